@@ -1,0 +1,281 @@
+//! What the operator said, checked: [`Config`] is the only form of the configuration that the rest of the house sees.
+//!
+//! [`file`] mirrors the YAML key for key and its doc comments are the manual; [`validate`] turns it into a [`Config`] or
+//! into the complete list of problems ([`error`]). Nothing here opens a socket, resolves a name or reads a clock.
+
+pub mod error;
+pub mod file;
+pub mod tree;
+pub mod units;
+pub mod validate;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::Method;
+use ipnet::IpNet;
+
+use crate::contract::{Contract, Override};
+
+pub use error::{Problem, Problems};
+pub use validate::{load_file, load_str};
+
+/// A whole, valid configuration. Every default is filled in, every name resolved.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Worker threads; at least 1.
+    pub workers: usize,
+    /// After SIGTERM: `/readyz` says 503 while connections are still accepted.
+    pub drain_delay: Duration,
+    /// Then: how long open connections get to finish.
+    pub drain: Duration,
+    /// Where clients connect; at least one.
+    pub listen: Vec<Listener>,
+    /// `/metrics`, `/livez`, `/readyz`.
+    pub telemetry: Telemetry,
+    /// How the log is written.
+    pub log: Log,
+    /// What clients may do.
+    pub client: Client,
+    /// What is promised.
+    pub contract: Arc<Contract>,
+    /// Overrides of every route (`errors.overrides`), after a route's own.
+    pub overrides: Vec<Override>,
+    /// Error rules for requests that reach no route.
+    pub errors: ErrorRules,
+    /// In the order of the file; routes refer to them by index.
+    pub upstreams: Vec<Upstream>,
+    /// In the order of the file.
+    pub routes: Vec<Route>,
+}
+
+/// One listening address of the gateway.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listener {
+    /// Address and port; port 0 asks the system for a free one.
+    pub address: SocketAddr,
+    /// HTTP/2 with prior knowledge instead of HTTP/1.
+    pub h2c: bool,
+}
+
+/// The read-only endpoint for Prometheus and probes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Telemetry {
+    /// Address and port.
+    pub address: SocketAddr,
+}
+
+/// How the log is written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Log {
+    /// Text or JSON lines.
+    pub format: LogFormat,
+    /// `error`, `warn`, `info`, `debug`, `trace`.
+    pub level: LogLevel,
+    /// Which requests are logged.
+    pub requests: LogRequests,
+}
+
+/// The form of a log line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Text on a terminal, JSON otherwise.
+    Auto,
+    /// Always text.
+    Text,
+    /// Always JSON lines.
+    Json,
+}
+
+/// The least severe line that is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogLevel {
+    /// A human must act.
+    Error,
+    /// We answered for the upstream.
+    Warn,
+    /// Start, stop, reload.
+    Info,
+    /// One request's story.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+/// Which requests get a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogRequests {
+    /// Those that ended in an error, an abort or a close.
+    Errors,
+    /// All.
+    All,
+    /// None.
+    Off,
+}
+
+/// Limits towards clients. Times are silences or totals as named; sizes are bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Client {
+    /// Peers that may name the client in `ip_header`.
+    pub trusted_proxies: Vec<IpNet>,
+    /// The field they name it in; lower case.
+    pub ip_header: http::HeaderName,
+    /// IPv6 clients are told apart by this many bits.
+    pub ipv6_prefix: u8,
+    /// For the whole request head.
+    pub header_timeout: Duration,
+    /// Silence while we wait for the client's bytes.
+    pub body_timeout: Duration,
+    /// Bytes per second, judged after 30 s of waiting; 0 is off.
+    pub min_body_rate: u64,
+    /// The client accepts nothing.
+    pub write_timeout: Duration,
+    /// Keep-alive.
+    pub idle_timeout: Duration,
+    /// Request head, bytes.
+    pub max_header_bytes: usize,
+    /// Request body, bytes.
+    pub max_body: u64,
+    /// Client connections at once.
+    pub max_connections: usize,
+}
+
+/// `enforce`, `observe` or `pass`: section 1 of the contract specification.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorMode {
+    /// The contract holds.
+    Enforce,
+    /// The upstream's complete response passes; what would have changed is counted.
+    Observe,
+    /// Upstream responses pass.
+    Pass,
+}
+
+/// From which errors the upstream's own message may be kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UpstreamMessages {
+    /// When the code sent is a 4xx.
+    ClientErrors,
+    /// Always.
+    All,
+    /// Never.
+    None,
+}
+
+/// Members that may be added to a body by choice.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Include {
+    /// `type` also on proxy-made errors.
+    pub kind: bool,
+    /// `request_id`.
+    pub request_id: bool,
+    /// `retryable`.
+    pub retryable: bool,
+    /// `request_sent`.
+    pub request_sent: bool,
+}
+
+/// How errors of a route are made. Global rules and the route's own are already merged.
+#[derive(Clone, Debug)]
+pub struct ErrorRules {
+    /// Enforce, observe, pass.
+    pub mode: ErrorMode,
+    /// Whose messages may leave.
+    pub upstream_messages: UpstreamMessages,
+    /// Extra members.
+    pub include: Include,
+    /// How many bytes of an upstream error body are read to judge it (at most 64 KiB).
+    pub upstream_body_limit: usize,
+    /// And for how long.
+    pub upstream_body_timeout: Duration,
+    /// `Retry-After` where nothing better is known; whole seconds, at least 1.
+    pub retry_after: u64,
+    /// The route's own overrides; they precede the global ones.
+    pub overrides: Vec<Override>,
+    /// Further upstream fields kept on replaced errors, beside the built-in allow-list.
+    pub keep_fields: Vec<http::HeaderName>,
+}
+
+/// Time limits, resolved for one route: defaults, then top level, then upstream, then route.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// One TCP attempt.
+    pub connect: Duration,
+    /// One attempt: from the request being sent until the whole response head is there.
+    pub response_head: Duration,
+    /// From the parsed request head until the response head has been judged; paused while we wait for the client.
+    pub total: Duration,
+    /// Silence of the upstream inside a body.
+    pub between_bytes: Duration,
+    /// The same for `text/event-stream` and gRPC.
+    pub stream_idle: Duration,
+    /// Everything, body included; off when `None`.
+    pub whole: Option<Duration>,
+}
+
+/// A group of servers that can answer the same requests.
+#[derive(Clone, Debug)]
+pub struct Upstream {
+    /// The name in the file: label, override key.
+    pub name: String,
+    /// At least one.
+    pub servers: Vec<Server>,
+    /// How often names are resolved again.
+    pub dns_refresh: Duration,
+    /// Idle connections kept at most.
+    pub keepalive_max: usize,
+    /// And for how long.
+    pub keepalive_idle: Duration,
+    /// Attempts per request, the first included; at least 1.
+    pub attempts: u32,
+    /// Upstream statuses that may be retried; usually empty.
+    pub retry_on_status: Vec<u16>,
+}
+
+/// One server of an upstream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Server {
+    /// A name or an address, without brackets.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+    /// Share of the requests; at least 1.
+    pub weight: u32,
+}
+
+impl Server {
+    /// `host:port`, for labels and logs; IPv6 addresses in brackets.
+    pub fn label(&self) -> String {
+        if self.host.contains(':') { format!("[{}]:{}", self.host, self.port) } else { format!("{}:{}", self.host, self.port) }
+    }
+}
+
+/// Which requests go to which upstream, and by which rules.
+#[derive(Clone, Debug)]
+pub struct Route {
+    /// The name in the file: label.
+    pub name: String,
+    /// Host pattern: exact, `*.example.com`, or any (`None`). Lower case.
+    pub host: Option<String>,
+    /// Path pattern in matchit's syntax: static, `{parameter}`, `{*rest}`.
+    pub path: String,
+    /// Methods; empty means all. HEAD is served where GET is.
+    pub methods: Vec<Method>,
+    /// Index into [`Config::upstreams`].
+    pub upstream: usize,
+    /// Merged error rules.
+    pub errors: ErrorRules,
+    /// Resolved time limits.
+    pub timeouts: Timeouts,
+    /// Largest request body; the route's or the client's.
+    pub max_body: u64,
+    /// Methods refused with 403 (`deny.methods`).
+    pub deny_methods: Vec<Method>,
+    /// Clients that may use the route; empty means all.
+    pub allow_from: Vec<IpNet>,
+    /// Dot segments pass (`paths: lenient`).
+    pub lenient_paths: bool,
+    /// Keep the chain of trusted peers in X-Forwarded-For (`forwarded: append`).
+    pub forwarded_append: bool,
+}
