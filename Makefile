@@ -1,0 +1,68 @@
+# What a newcomer types is `make demo` and `make test`; both install what a bare Debian lacks. `make help` lists the rest.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.ONESHELL:
+.DEFAULT_GOAL := help
+
+# rustup puts cargo here; a shell that was open before has not seen it yet.
+export PATH := $(HOME)/.cargo/bin:$(PATH)
+
+# Commands, not packages: .ci/setup knows which package brings which.
+BUILD_TOOLS := cc c++ cmake
+TEST_TOOLS  := $(BUILD_TOOLS) git curl nginx h2load
+
+# Judges licences, bans and sources by deny.toml. Built from its sources on first use: three minutes on two cores.
+CARGO_DENY  := 0.20.2
+
+.PHONY: help demo run test setup tools lint fmt fmt-check docs deny ci
+
+help: ## this list
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 18
+
+demo: tools ## a gateway before an upstream that misbehaves: try the printed curl lines
+	@cargo run -q --locked -- demo
+
+run: tools ## serve a configuration of yours: make run CONFIG=statusquo.yaml
+	@if [ -z "$(CONFIG)" ]; then echo "make run needs a file: make run CONFIG=statusquo.yaml" >&2; exit 2; fi
+	exec cargo run -q --release --locked -- run "$(CONFIG)"
+
+test: setup ## every test: units, black box, real nginx, curl and h2load, doc tests
+	@mkdir -p target
+	cargo test --locked --no-fail-fast 2>&1 | tee target/test.log || failed=yes
+	# The sum over all test binaries; cargo prints only one line for each.
+	awk '/^test result:/ { for (i = 2; i <= NF; i++) {
+	       if ($$i == "passed;") p += $$(i-1); if ($$i == "failed;") f += $$(i-1); if ($$i == "ignored;") s += $$(i-1) } }
+	     END { printf "\n%d passed, %d failed, %d skipped\n", p, f, s }' target/test.log
+	[ -z "$${failed:-}" ]
+
+setup: ## install what the build and the tests need and this machine lacks
+	@.ci/setup $(TEST_TOOLS)
+	cargo fetch -q --locked
+
+tools:
+	@.ci/setup $(BUILD_TOOLS)
+
+lint: tools ## clippy, warnings are errors
+	@cargo clippy --all-targets --locked -- -D warnings
+
+fmt: ## format the sources
+	@cargo fmt --all
+
+fmt-check:
+	@cargo fmt --all --check
+
+docs: tools ## the documentation of the code; a broken link is an error
+	@RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --document-private-items --locked
+
+deny: ## licences, bans and sources of the dependencies, by deny.toml
+	@if [ "$$(cargo deny --version 2>/dev/null)" != "cargo-deny $(CARGO_DENY)" ]; then
+	  .ci/setup $(BUILD_TOOLS)
+	  echo "installing cargo-deny $(CARGO_DENY)" >&2
+	  cargo install -q --locked --version =$(CARGO_DENY) cargo-deny
+	fi
+	cargo deny --locked check licenses bans sources
+
+ci: ## everything that must pass before a change lands
+	@bash .ci/run
