@@ -1,0 +1,28 @@
+//! The misbehaving upstream: everything that can go wrong behind a gateway, on purpose and byte for byte.
+//!
+//! It plays [`script`]s on plain sockets and records what it received, so that a test can say "the upstream saw this
+//! request once". It knows nothing of the gateway that is in front of it, of its configuration or of pingora; from our
+//! own house it takes only the names of causes, so that a fault and its expected outcome stand in one row.
+//!
+//! Reading order: [`script`] (the language), [`upstream`] (a listener that speaks it), [`record`] (what was received),
+//! [`addresses`] (servers that are not there), [`faults`] (the table), [`misbehaving`] (all of it behind four addresses,
+//! for `demo`). `play` and `wire` are the machinery.
+
+pub mod addresses;
+pub mod faults;
+pub mod good;
+pub mod misbehaving;
+pub mod record;
+pub mod script;
+pub mod upstream;
+
+mod play;
+mod wire;
+
+pub use addresses::{FullBacklog, Refusing};
+pub use faults::{Message, Outcome, Place, UpstreamFault, Why, upstream_faults};
+pub use good::{GoodPath, good_paths};
+pub use misbehaving::Misbehaving;
+pub use record::{Left, Request, Seen, SeenConnection, SeenRequest};
+pub use script::{Gate, Script, Step, reply, say};
+pub use upstream::{Plan, Upstream};
