@@ -1,0 +1,96 @@
+//! Who the client is, and what the upstream is told about it.
+//!
+//! A peer that is not trusted is the client, whatever its fields say. A trusted peer is believed about the hop before
+//! it, and so on from the right: the rightmost untrusted hop is the client. It knows no configuration: the trusted
+//! networks and the values of the field that carries hops are given.
+
+use std::net::{IpAddr, SocketAddr};
+
+use http::{HeaderName, HeaderValue};
+use ipnet::IpNet;
+
+use super::octets::list;
+
+/// The client's address.
+///
+/// `values` are those of `ip_header`, in their order. Reading stops at the first hop from the right that is not an
+/// address; then the last good one is the client.
+pub fn client_ip<'a>(
+    peer: IpAddr,
+    values: impl DoubleEndedIterator<Item = &'a [u8]>,
+    trusted: &[IpNet],
+) -> IpAddr {
+    hops(peer, values, trusted).last().unwrap_or_else(|| peer.to_canonical())
+}
+
+/// `X-Forwarded-For` with the client alone.
+pub fn client_value(client: IpAddr) -> HeaderValue {
+    write_value(&[client])
+}
+
+/// `X-Forwarded-For` with the client and the trusted hops between it and us (`forwarded: append`).
+pub fn chain_value<'a>(
+    peer: IpAddr,
+    values: impl DoubleEndedIterator<Item = &'a [u8]>,
+    trusted: &[IpNet],
+) -> HeaderValue {
+    let mut chain: Vec<IpAddr> = hops(peer, values, trusted).collect();
+    chain.reverse();
+    write_value(&chain)
+}
+
+/// Whether a client must not say this itself: it is dropped, and what we know is said instead.
+///
+/// `X-Forwarded-*`, `Forwarded`, `X-Real-IP`; also with underscores, which servers of the CGI kind read as hyphens.
+pub fn is_forwarded_field(name: &HeaderName) -> bool {
+    let name = name.as_str().as_bytes();
+    match name {
+        [b'x', b'-' | b'_', rest @ ..] => {
+            let fold = |octet: &u8| if *octet == b'_' { b'-' } else { *octet };
+            let is = |text: &[u8], lower: &[u8]| text.iter().map(fold).eq(lower.iter().copied());
+            is(rest, b"real-ip") || rest.get(..10).is_some_and(|start| is(start, b"forwarded-"))
+        }
+        _ => name == b"forwarded",
+    }
+}
+
+/// The believed hops from the nearest (the peer) to the farthest (the client).
+fn hops<'a>(
+    peer: IpAddr,
+    values: impl DoubleEndedIterator<Item = &'a [u8]>,
+    trusted: &[IpNet],
+) -> impl Iterator<Item = IpAddr> {
+    let is_trusted = move |ip: IpAddr| trusted.iter().any(|network| network.contains(&ip));
+    let named = values.rev().flat_map(|value| list(value).rev()).map_while(address);
+    let mut believed = true;
+    std::iter::once(peer.to_canonical()).chain(named).take_while(move |ip| {
+        let take = believed;
+        believed = believed && is_trusted(*ip);
+        take
+    })
+}
+
+/// An address, with or without port, IPv6 with or without brackets; IPv4 inside IPv6 is taken out.
+fn address(hop: &[u8]) -> Option<IpAddr> {
+    let text = std::str::from_utf8(hop).ok()?;
+    let bracketed = || text.strip_prefix('[')?.strip_suffix(']')?.parse().ok().map(IpAddr::V6);
+    let with_port = || text.parse().ok().map(|address: SocketAddr| address.ip());
+    let ip = text.parse().ok().or_else(bracketed).or_else(with_port)?;
+    Some(ip.to_canonical())
+}
+
+fn write_value(chain: &[IpAddr]) -> HeaderValue {
+    use std::fmt::Write;
+    let mut text = String::with_capacity(chain.len() * 16);
+    for (at, ip) in chain.iter().enumerate() {
+        let separator = if at == 0 { "" } else { ", " };
+        // Writing to a String does not fail.
+        let _ = write!(text, "{separator}{ip}");
+    }
+    // Digits, colons, dots, commas: always a valid value. It takes the String's memory over.
+    HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static("unknown"))
+}
+
+#[cfg(test)]
+#[path = "forwarded_tests.rs"]
+mod tests;

@@ -1,0 +1,74 @@
+//! How long a body is, by the letter of Content-Length and Transfer-Encoding.
+//!
+//! Only single values are read here; which combinations are refused is said where heads are read, because requests
+//! ([`super::request_head`]) and responses ([`super::response_head`]) differ in it.
+
+/// How the end of a request body is found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Framing {
+    /// There is no body.
+    None,
+    /// So many bytes; 0 was said explicitly.
+    Length(u64),
+    /// Chunks.
+    Chunked,
+}
+
+impl Framing {
+    /// Whether any body byte may follow the head.
+    pub const fn has_body(self) -> bool {
+        match self {
+            Framing::None | Framing::Length(0) => false,
+            Framing::Length(_) | Framing::Chunked => true,
+        }
+    }
+}
+
+/// The number in one Content-Length value (trimmed): digits only, at most `i64::MAX`, which is where signed readers
+/// end. Leading zeros are digits (RFC 9110 8.6).
+pub fn content_length(value: &[u8]) -> Option<u64> {
+    if value.is_empty() {
+        return None;
+    }
+    let mut length = 0_i64;
+    for octet in value {
+        if !octet.is_ascii_digit() {
+            return None;
+        }
+        length = length.checked_mul(10)?.checked_add(i64::from(octet - b'0'))?;
+    }
+    u64::try_from(length).ok()
+}
+
+/// Whether one Transfer-Encoding value (trimmed) is exactly `chunked`: the only coding a gateway can relay.
+pub fn is_chunked(value: &[u8]) -> bool {
+    value.eq_ignore_ascii_case(b"chunked")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_digits_up_to_i64_max_are_a_length() {
+        assert_eq!(content_length(b"0"), Some(0));
+        assert_eq!(content_length(b"007"), Some(7));
+        assert_eq!(content_length(b"9223372036854775807"), Some(9_223_372_036_854_775_807));
+        for wrong in [
+            &b"9223372036854775808"[..],
+            b"18446744073709551616",
+            b"",
+            b"+5",
+            b"-0",
+            b"0x5",
+            b"5, 5",
+            b"5 ",
+            b"5;",
+            b"1e3",
+            b"5.0",
+            "\u{0665}".as_bytes(),
+        ] {
+            assert_eq!(content_length(wrong), None, "{wrong:?}");
+        }
+    }
+}

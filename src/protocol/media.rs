@@ -1,0 +1,43 @@
+//! The two media types that change how a message is treated: event streams (idle limits) and gRPC (other errors).
+//!
+//! Given is the value of Content-Type. Whether an error body conforms is asked in the contract, not here.
+
+use super::octets::trim;
+
+/// `text/event-stream`, with or without parameters.
+pub fn is_event_stream(content_type: &[u8]) -> bool {
+    let end = content_type.iter().position(|octet| *octet == b';').unwrap_or(content_type.len());
+    trim(content_type.get(..end).unwrap_or_default()).eq_ignore_ascii_case(b"text/event-stream")
+}
+
+/// `application/grpc` and whatever begins so: `application/grpc+proto`, `application/grpc-web`.
+pub fn is_grpc(content_type: &[u8]) -> bool {
+    const NAME: &[u8] = b"application/grpc";
+    let start = trim(content_type).get(..NAME.len());
+    start.is_some_and(|start| start.eq_ignore_ascii_case(NAME))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_stream_is_known_by_its_type_alone() {
+        for yes in [&b"text/event-stream"[..], b"Text/Event-Stream ; charset=utf-8", b" text/event-stream"] {
+            assert!(is_event_stream(yes), "{yes:?}");
+        }
+        for no in [&b""[..], b"text/event-stream-x", b"text/plain; a=text/event-stream", b"text/event"] {
+            assert!(!is_event_stream(no), "{no:?}");
+        }
+    }
+
+    #[test]
+    fn grpc_is_known_by_how_its_type_begins() {
+        for yes in [&b"application/grpc"[..], b"Application/gRPC+proto", b"application/grpc-web; x=y"] {
+            assert!(is_grpc(yes), "{yes:?}");
+        }
+        for no in [&b""[..], b"application/grp", b"application/json", b"x-application/grpc"] {
+            assert!(!is_grpc(no), "{no:?}");
+        }
+    }
+}

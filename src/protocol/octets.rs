@@ -1,0 +1,184 @@
+//! Which octets may stand where: one table of 256 entries, and the searches that use it.
+//!
+//! It knows characters, not messages. Sets: token (RFC 9110 5.6.2), field text (RFC 9110 5.5), path and query as
+//! RFC 3986 has them plus what browsers leave raw (WHATWG URL, path and query percent-encode sets).
+
+/// May not stand in a path.
+pub(crate) const NOT_PATH: u8 = 1;
+/// May not stand in a query.
+pub(crate) const NOT_QUERY: u8 = 1 << 1;
+/// `%`.
+pub(crate) const PERCENT: u8 = 1 << 2;
+/// `.`.
+pub(crate) const DOT: u8 = 1 << 3;
+/// `\`.
+pub(crate) const BACKSLASH: u8 = 1 << 4;
+/// 0x80 to 0xFF.
+pub(crate) const HIGH: u8 = 1 << 5;
+/// A character of a token.
+pub(crate) const TOKEN: u8 = 1 << 6;
+/// RFC 3986 2.3: encoding it or not makes no difference.
+pub(crate) const UNRESERVED: u8 = 1 << 7;
+
+static CLASSES: [u8; 256] = classes();
+
+#[expect(clippy::indexing_slicing, reason = "evaluated when compiling: a wrong index would not build")]
+const fn classes() -> [u8; 256] {
+    let mut table = [0; 256];
+    let mut octet = 0;
+    while octet < 256 {
+        table[octet] = class_of(octet as u8);
+        octet += 1;
+    }
+    table
+}
+
+const fn class_of(octet: u8) -> u8 {
+    let mut class = 0;
+    // A browser encodes the backtick in a path but not in a query; the codec's URI type refuses it in a path.
+    if matches!(octet, 0..=b' ' | 0x7f | b'"' | b'#' | b'<' | b'>' | b'`' | b'?') {
+        class |= NOT_PATH;
+    }
+    if matches!(octet, 0..=b' ' | 0x7f | b'"' | b'#' | b'<' | b'>') {
+        class |= NOT_QUERY;
+    }
+    match octet {
+        b'%' => class |= PERCENT,
+        b'.' => class |= DOT,
+        b'\\' => class |= BACKSLASH,
+        0x80..=0xff => class |= HIGH,
+        _ => {}
+    }
+    if octet.is_ascii_alphanumeric()
+        || matches!(octet, b'!' | b'#' | b'$' | b'%' | b'&' | b'\'' | b'*' | b'+' | b'-' | b'.')
+        || matches!(octet, b'^' | b'_' | b'`' | b'|' | b'~')
+    {
+        class |= TOKEN;
+    }
+    if octet.is_ascii_alphanumeric() || matches!(octet, b'-' | b'.' | b'_' | b'~') {
+        class |= UNRESERVED;
+    }
+    class
+}
+
+/// The classes of one octet.
+pub(crate) fn class(octet: u8) -> u8 {
+    // Never out of range, and the compiler knows it.
+    CLASSES.get(usize::from(octet)).copied().unwrap_or(0)
+}
+
+/// Every class that occurs in these octets.
+pub(crate) fn classes_in(octets: &[u8]) -> u8 {
+    octets.iter().fold(0, |seen, octet| seen | class(*octet))
+}
+
+/// How many octets at the start are token characters.
+pub(crate) fn token_len(octets: &[u8]) -> usize {
+    octets.iter().position(|octet| class(*octet) & TOKEN == 0).unwrap_or(octets.len())
+}
+
+/// At least one octet, token characters only.
+pub fn is_token(octets: &[u8]) -> bool {
+    !octets.is_empty() && token_len(octets) == octets.len()
+}
+
+/// HTAB, space, visible ASCII, and 0x80 to 0xFF.
+const fn is_text(octet: u8) -> bool {
+    octet == b'\t' || (octet >= b' ' && octet != 0x7f)
+}
+
+/// Whether a field value may consist of these octets.
+pub fn is_field_text(octets: &[u8]) -> bool {
+    text_len(octets) == octets.len()
+}
+
+/// How many octets at the start are field text; eight at a time, since this looks at every octet of every head.
+pub(crate) fn text_len(octets: &[u8]) -> usize {
+    const LOW: u64 = 0x0101_0101_0101_0101;
+    const TOP: u64 = 0x8080_8080_8080_8080;
+    let (words, tail) = octets.as_chunks::<8>();
+    let mut passed = 0;
+    for word in words {
+        let value = u64::from_le_bytes(*word);
+        let control = value.wrapping_sub(LOW * 0x20) & !value;
+        let delete = (value ^ (LOW * 0x7f)).wrapping_sub(LOW) & !(value ^ (LOW * 0x7f));
+        // A hit may be a HTAB, or a borrow from one below it: look at the octets themselves.
+        if (control | delete) & TOP != 0
+            && let Some(at) = word.iter().position(|octet| !is_text(*octet))
+        {
+            return passed + at;
+        }
+        passed += 8;
+    }
+    tail.iter().position(|octet| !is_text(*octet)).map_or(octets.len(), |at| passed + at)
+}
+
+/// Without the spaces and tabs at both ends (OWS, RFC 9110 5.6.3).
+pub fn trim(octets: &[u8]) -> &[u8] {
+    let mut rest = octets;
+    while let [b' ' | b'\t', inner @ ..] | [inner @ .., b' ' | b'\t'] = rest {
+        rest = inner;
+    }
+    rest
+}
+
+/// The non-empty elements of a comma-separated list.
+pub fn list(value: &[u8]) -> impl DoubleEndedIterator<Item = &[u8]> {
+    value.split(|octet| *octet == b',').map(trim).filter(|element| !element.is_empty())
+}
+
+/// The octet that `%` and these two digits stand for.
+pub(crate) fn unhex(high: u8, low: u8) -> Option<u8> {
+    Some(digit(high)? << 4 | digit(low)?)
+}
+
+fn digit(octet: u8) -> Option<u8> {
+    match octet {
+        b'0'..=b'9' => Some(octet - b'0'),
+        b'a'..=b'f' => Some(octet - b'a' + 10),
+        b'A'..=b'F' => Some(octet - b'A' + 10),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_ends_at_the_first_control_octet_wherever_it_stands() {
+        for octet in 0..=255_u8 {
+            for at in 0..40 {
+                for filler in [b'a', b'\t', 0xff, b' '] {
+                    let mut bytes = [filler; 40];
+                    bytes[at] = octet;
+                    let expected = if is_text(octet) { 40 } else { at };
+                    assert_eq!(text_len(&bytes), expected, "{octet:#x} at {at} among {filler:#x}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn tokens_are_those_of_rfc_9110() {
+        for octet in 0..=255_u8 {
+            let delimiter = b"\"(),/:;<=>?@[\\]{}".contains(&octet);
+            assert_eq!(is_token(&[octet]), octet.is_ascii_graphic() && !delimiter, "{octet:#x}");
+        }
+        assert!(!is_token(b""));
+    }
+
+    #[test]
+    fn a_list_skips_empty_elements_and_the_space_around_others() {
+        assert_eq!(list(b" a ,,\tb\t, ").collect::<Vec<_>>(), [b"a", b"b"]);
+        assert_eq!(list(b"").count(), 0);
+    }
+
+    #[test]
+    fn trimming_takes_spaces_and_tabs_only() {
+        assert_eq!(trim(b" \t a b\t "), b"a b");
+        assert_eq!(trim(b"\x0b"), b"\x0b");
+        assert_eq!(trim(b"  "), b"");
+    }
+}
