@@ -4,15 +4,12 @@
 //! and what the contract demands; it does not know how a gateway gets there. Codes are plain numbers here: this table is
 //! the expectation that the policy is held against, so it must not be computed by the policy.
 
-use std::io::Write;
-use std::time::Duration;
-
-use flate2::Compression;
-use flate2::write::GzEncoder;
+mod connection;
+mod errors;
 
 use crate::contract::{Cause, RequestSent};
 
-use super::script::{Script, Step, reply, say};
+use super::script::{Script, Step};
 
 /// One way in which an upstream breaks.
 #[derive(Clone, Debug)]
@@ -141,288 +138,14 @@ impl UpstreamFault {
 
 /// The whole table, in the order in which it is shown: from the connection to the end of the body.
 pub fn upstream_faults() -> Vec<UpstreamFault> {
-    [connecting(), response_heads(), error_statuses(), error_bodies(), bodies_cut()].concat()
-}
-
-fn connecting() -> Vec<UpstreamFault> {
-    let at = |name, meaning, place, cause| {
-        let outcome = Outcome::Answered { code: 504, why: Why::Fault(cause) };
-        UpstreamFault {
-            place,
-            script: Script::new(),
-            sent_at_least: RequestSent::None,
-            ..row(name, meaning, outcome)
-        }
-    };
-    vec![
-        at("refused", "nothing listens on the port", Place::Refusing, Cause::ConnectionRefused),
-        at(
-            "connect-timeout",
-            "the connection attempt gets no answer",
-            Place::FullBacklog,
-            Cause::ConnectionTimeout,
-        ),
-        at(
-            "accept-close",
-            "the connection is accepted and closed",
-            Place::Closing,
-            Cause::ConnectionTerminated,
-        ),
+    [
+        connection::connecting(),
+        connection::response_heads(),
+        errors::statuses(),
+        errors::bodies(),
+        connection::bodies_cut(),
     ]
-}
-
-fn response_heads() -> Vec<UpstreamFault> {
-    const HALF_A_HEAD: &str = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-le";
-    let fault = |name, meaning, cause, steps: Vec<Step>| UpstreamFault {
-        script: after_the_head(steps),
-        ..row(name, meaning, Outcome::Answered { code: 504, why: Why::Fault(cause) })
-    };
-    let drip = |bytes: String| Step::Drip { bytes: bytes.into(), every: Duration::from_millis(40) };
-    let padding = "x-padding: 0123456789\r\n";
-    vec![
-        fault(
-            "close-before-head",
-            "reads the request and closes",
-            Cause::ConnectionTerminated,
-            vec![Step::Close],
-        ),
-        fault(
-            "reset-before-head",
-            "reads the request and resets",
-            Cause::ConnectionTerminated,
-            vec![Step::Reset],
-        ),
-        fault(
-            "close-in-head",
-            "closes inside its response head",
-            Cause::ConnectionTerminated,
-            vec![say(HALF_A_HEAD), Step::Close],
-        ),
-        fault(
-            "reset-in-head",
-            "resets inside its response head",
-            Cause::ConnectionTerminated,
-            vec![say(HALF_A_HEAD), Step::Reset],
-        ),
-        fault("hang", "reads the request and never answers", Cause::HttpResponseTimeout, vec![Step::Hang]),
-        fault(
-            "hang-in-head",
-            "falls silent inside its response head",
-            Cause::HttpResponseTimeout,
-            vec![say(HALF_A_HEAD), Step::Hang],
-        ),
-        fault(
-            "dripped-head",
-            "sends its response head one byte at a time",
-            Cause::HttpResponseTimeout,
-            vec![drip(format!("HTTP/1.1 200 OK\r\n{}\r\n", padding.repeat(200)))],
-        ),
-        fault(
-            "garbage",
-            "answers with something that is not HTTP",
-            Cause::HttpProtocolError,
-            vec![say("220 mail.internal ESMTP ready\r\n250 at your service\r\n\r\n"), Step::Close],
-        ),
-        fault(
-            "status-999",
-            "answers with an impossible status",
-            Cause::HttpProtocolError,
-            vec![say("HTTP/1.1 999 Ready\r\ncontent-length: 0\r\n\r\n")],
-        ),
-        fault(
-            "unsolicited-101",
-            "switches protocols unasked",
-            Cause::HttpProtocolError,
-            vec![
-                say("HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n"),
-                Step::Hang,
-            ],
-        ),
-        fault(
-            "two-lengths",
-            "gives two different Content-Lengths",
-            Cause::HttpProtocolError,
-            vec![
-                say("HTTP/1.1 200 OK\r\ncontent-length: 5\r\ncontent-length: 7\r\n\r\nhello, "),
-                Step::Close,
-            ],
-        ),
-        fault(
-            "folded-field",
-            "folds a field over two lines",
-            Cause::HttpProtocolError,
-            vec![say("HTTP/1.1 200 OK\r\nx-note: one\r\n two\r\ncontent-length: 0\r\n\r\n"), Step::Close],
-        ),
-        fault(
-            "oversized-head",
-            "sends a response head of two megabytes",
-            Cause::HttpResponseHeaderSectionSize,
-            vec![
-                say("HTTP/1.1 200 OK\r\n"),
-                Step::Repeat { bytes: padding.repeat(1000).into(), times: 100, every: Duration::ZERO },
-                say("\r\n"),
-                Step::Hang,
-            ],
-        ),
-    ]
-}
-
-fn error_statuses() -> Vec<UpstreamFault> {
-    const HTML: &str = "<html><body><h1>It broke</h1><hr>apache/2.4 on db-7.internal</body></html>";
-    let status = |name, meaning, line: &str, code| {
-        let head = format!("{line}\ncontent-type: text/html\nserver: apache/2.4\nx-powered-by: PHP/8.3");
-        answered(name, meaning, status_of(line), code, vec![Step::Write(reply(&head, HTML))])
-    };
-    let with = |name, meaning, line: &str, field: &str, code| {
-        let head = format!("{line}\ncontent-type: text/html\n{field}");
-        answered(name, meaning, status_of(line), code, vec![Step::Write(reply(&head, HTML))])
-    };
-    vec![
-        status("html-500", "an HTML error page, 500", "500 Internal Server Error", 500),
-        status("html-502", "an HTML error page, 502", "502 Bad Gateway", 504),
-        status("html-503", "an HTML error page, 503", "503 Service Unavailable", 503),
-        status("html-404", "an HTML error page, 404", "404 Not Found", 404),
-        status("payment-required", "402, which is not documented", "402 Payment Required", 403),
-        status("method-not-allowed", "405, which is not documented", "405 Method Not Allowed", 400),
-        status("request-timeout", "408, which clients would repeat", "408 Request Timeout", 504),
-        status("gone", "410, which is not documented", "410 Gone", 404),
-        status("precondition-failed", "412, which is not documented", "412 Precondition Failed", 409),
-        status("teapot", "418, which is not documented", "418 I'm a teapot", 400),
-        status("not-implemented", "501, which is not documented", "501 Not Implemented", 500),
-        status("bandwidth", "509, which is nobody's standard", "509 Bandwidth Limit Exceeded", 503),
-        status(
-            "cdn-520",
-            "520, from a content delivery network",
-            "520 Web Server Returned an Unknown Error",
-            504,
-        ),
-        with(
-            "login-page",
-            "401 with a challenge",
-            "401 Unauthorized",
-            "www-authenticate: Bearer realm=\"shop\"",
-            401,
-        )
-        .with_fields(&[("www-authenticate", "Bearer realm=\"shop\"")]),
-        with("slow-down", "429 with a Retry-After", "429 Too Many Requests", "retry-after: 7", 429)
-            .with_fields(&[("retry-after", "7")]),
-        with(
-            "maintenance",
-            "503 with a senseless Retry-After",
-            "503 Service Unavailable",
-            "retry-after: soon",
-            503,
-        ),
-    ]
-}
-
-fn error_bodies() -> Vec<UpstreamFault> {
-    const JSON: &str = "content-type: application/json";
-    let body = |name, meaning, line: &str, body: &[u8]| {
-        let steps = vec![Step::Write(reply(&format!("{line}\n{JSON}"), body))];
-        answered(name, meaning, status_of(line), status_of(line), steps)
-    };
-    let steps = |name, meaning, steps| answered(name, meaning, 500, 500, steps);
-    let gzipped = format!("404 Not Found\n{JSON}\ncontent-encoding: gzip");
-    let conforming = r#"{"message":"Order 7 does not exist.","code":404}"#;
-    vec![
-        UpstreamFault {
-            outcome: Outcome::Passed { code: 404 },
-            ..body(
-                "conforming-404",
-                "a documented error in the documented shape",
-                "404 Not Found",
-                conforming.as_bytes(),
-            )
-        },
-        body(
-            "other-json",
-            "JSON of another shape, with a message",
-            "404 Not Found",
-            br#"{"error":{"message":"No order has this number.","trace":"orders.rb:17"},"ok":false}"#,
-        )
-        .keeping("No order has this number."),
-        body(
-            "stack-trace",
-            "JSON with a stack trace in it",
-            "500 Internal Server Error",
-            br#"{"message":"NullPointerException at com.shop.Orders.find(Orders.java:42)","sql":"SELECT 1"}"#,
-        ),
-        body(
-            "wrong-code",
-            "JSON whose code is not its status",
-            "409 Conflict",
-            br#"{"message":"The order has been paid.","code":1062}"#,
-        )
-        .keeping("The order has been paid."),
-        body("not-json", "claims JSON and is not", "400 Bad Request", b"{'message': 'single quotes'}"),
-        body("empty-error", "an error without a body", "500 Internal Server Error", b""),
-        answered(
-            "gzip-error",
-            "a compressed error of another shape",
-            404,
-            404,
-            vec![Step::Write(reply(&gzipped, gzip(br#"{"detail":"This page is in the archive."}"#)))],
-        )
-        .keeping("This page is in the archive."),
-        steps(
-            "endless-error",
-            "an error body that never ends",
-            vec![
-                say(
-                    "HTTP/1.1 500 Internal Server Error\r\ncontent-type: text/plain\r\ntransfer-encoding: chunked\r\n\r\n",
-                ),
-                Step::Repeat {
-                    bytes: "10\r\n0123456789abcde\n\r\n".into(),
-                    times: u64::MAX,
-                    every: Duration::ZERO,
-                },
-            ],
-        ),
-        steps(
-            "stalled-error",
-            "an error body that falls silent",
-            vec![
-                say(
-                    "HTTP/1.1 500 Internal Server Error\r\ncontent-type: application/json\r\ncontent-length: 90\r\n\r\n{\"mess",
-                ),
-                Step::Hang,
-            ],
-        ),
-        steps(
-            "cut-error",
-            "an error body cut short",
-            vec![
-                say(
-                    "HTTP/1.1 500 Internal Server Error\r\ncontent-type: application/json\r\ncontent-length: 90\r\n\r\n{\"mess",
-                ),
-                Step::Close,
-            ],
-        ),
-    ]
-}
-
-fn bodies_cut() -> Vec<UpstreamFault> {
-    const CHUNKED: &str =
-        "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ntransfer-encoding: chunked\r\n\r\n9\r\nfirst and\r\n";
-    const LENGTH: &str =
-        "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 1000\r\n\r\nfirst and";
-    let cut = |name, meaning, cause, steps: Vec<Step>| {
-        let outcome = Outcome::Aborted { code: 200, cause };
-        UpstreamFault { script: after_the_head(steps), ..row(name, meaning, outcome) }
-    };
-    let incomplete = Cause::HttpResponseIncomplete;
-    vec![
-        cut("cut-body", "closes before its Content-Length", incomplete, vec![say(LENGTH), Step::Close]),
-        cut("cut-chunked", "closes before its last chunk", incomplete, vec![say(CHUNKED), Step::Close]),
-        cut("reset-in-body", "resets inside its body", incomplete, vec![say(LENGTH), Step::Reset]),
-        cut(
-            "stalled-body",
-            "falls silent inside its body",
-            Cause::ConnectionReadTimeout,
-            vec![say(LENGTH), Step::Hang],
-        ),
-    ]
+    .concat()
 }
 
 /// A row with the usual rest: played by the scripted upstream, which reads the whole request.
@@ -456,13 +179,6 @@ fn after_the_head(steps: Vec<Step>) -> Script {
 
 fn status_of(line: &str) -> u16 {
     line.split(' ').next().and_then(|digits| digits.parse().ok()).unwrap_or(0)
-}
-
-fn gzip(body: &[u8]) -> Vec<u8> {
-    let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
-    // Writing into memory does not fail; should it ever, the row's test says so: the message is missing.
-    let _ = encoder.write_all(body);
-    encoder.finish().unwrap_or_default()
 }
 
 #[cfg(test)]

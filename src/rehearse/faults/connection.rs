@@ -1,0 +1,160 @@
+//! Rows of the table that break the connection or the message: at connect, around the response head, inside the body.
+//!
+//! What makes each of them a fault is in the bytes and the closing. For upstreams that answer an error properly, see
+//! [`super::errors`].
+
+use std::time::Duration;
+
+use crate::contract::{Cause, RequestSent};
+
+use super::super::script::{Script, Step, say};
+use super::{Outcome, Place, UpstreamFault, Why, after_the_head, row};
+
+/// No connection, or one that is of no use.
+pub(super) fn connecting() -> Vec<UpstreamFault> {
+    let at = |name, meaning, place, cause| {
+        let outcome = Outcome::Answered { code: 504, why: Why::Fault(cause) };
+        UpstreamFault {
+            place,
+            script: Script::new(),
+            sent_at_least: RequestSent::None,
+            ..row(name, meaning, outcome)
+        }
+    };
+    vec![
+        at("refused", "nothing listens on the port", Place::Refusing, Cause::ConnectionRefused),
+        at(
+            "connect-timeout",
+            "the connection attempt gets no answer",
+            Place::FullBacklog,
+            Cause::ConnectionTimeout,
+        ),
+        at(
+            "accept-close",
+            "the connection is accepted and closed",
+            Place::Closing,
+            Cause::ConnectionTerminated,
+        ),
+    ]
+}
+
+/// The response head does not come, or is none.
+pub(super) fn response_heads() -> Vec<UpstreamFault> {
+    const HALF_A_HEAD: &str = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-le";
+    let fault = |name, meaning, cause, steps: Vec<Step>| UpstreamFault {
+        script: after_the_head(steps),
+        ..row(name, meaning, Outcome::Answered { code: 504, why: Why::Fault(cause) })
+    };
+    let drip = |bytes: String| Step::Drip { bytes: bytes.into(), every: Duration::from_millis(40) };
+    let padding = "x-padding: 0123456789\r\n";
+    vec![
+        fault(
+            "close-before-head",
+            "reads the request and closes",
+            Cause::ConnectionTerminated,
+            vec![Step::Close],
+        ),
+        fault(
+            "reset-before-head",
+            "reads the request and resets",
+            Cause::ConnectionTerminated,
+            vec![Step::Reset],
+        ),
+        fault(
+            "close-in-head",
+            "closes inside its response head",
+            Cause::ConnectionTerminated,
+            vec![say(HALF_A_HEAD), Step::Close],
+        ),
+        fault(
+            "reset-in-head",
+            "resets inside its response head",
+            Cause::ConnectionTerminated,
+            vec![say(HALF_A_HEAD), Step::Reset],
+        ),
+        fault("hang", "reads the request and never answers", Cause::HttpResponseTimeout, vec![Step::Hang]),
+        fault(
+            "hang-in-head",
+            "falls silent inside its response head",
+            Cause::HttpResponseTimeout,
+            vec![say(HALF_A_HEAD), Step::Hang],
+        ),
+        fault(
+            "dripped-head",
+            "sends its response head one byte at a time",
+            Cause::HttpResponseTimeout,
+            vec![drip(format!("HTTP/1.1 200 OK\r\n{}\r\n", padding.repeat(200)))],
+        ),
+        fault(
+            "garbage",
+            "answers with something that is not HTTP",
+            Cause::HttpProtocolError,
+            vec![say("220 mail.internal ESMTP ready\r\n250 at your service\r\n\r\n"), Step::Close],
+        ),
+        fault(
+            "status-999",
+            "answers with an impossible status",
+            Cause::HttpProtocolError,
+            vec![say("HTTP/1.1 999 Ready\r\ncontent-length: 0\r\n\r\n")],
+        ),
+        fault(
+            "unsolicited-101",
+            "switches protocols unasked",
+            Cause::HttpProtocolError,
+            vec![
+                say("HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n"),
+                Step::Hang,
+            ],
+        ),
+        fault(
+            "two-lengths",
+            "gives two different Content-Lengths",
+            Cause::HttpProtocolError,
+            vec![
+                say("HTTP/1.1 200 OK\r\ncontent-length: 5\r\ncontent-length: 7\r\n\r\nhello, "),
+                Step::Close,
+            ],
+        ),
+        fault(
+            "folded-field",
+            "folds a field over two lines",
+            Cause::HttpProtocolError,
+            vec![say("HTTP/1.1 200 OK\r\nx-note: one\r\n two\r\ncontent-length: 0\r\n\r\n"), Step::Close],
+        ),
+        fault(
+            "oversized-head",
+            "sends a response head of two megabytes",
+            Cause::HttpResponseHeaderSectionSize,
+            vec![
+                say("HTTP/1.1 200 OK\r\n"),
+                Step::Repeat { bytes: padding.repeat(1000).into(), times: 100, every: Duration::ZERO },
+                say("\r\n"),
+                Step::Hang,
+            ],
+        ),
+    ]
+}
+
+/// The head has left when the body breaks.
+pub(super) fn bodies_cut() -> Vec<UpstreamFault> {
+    const CHUNKED: &str =
+        "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ntransfer-encoding: chunked\r\n\r\n9\r\nfirst and\r\n";
+    const LENGTH: &str =
+        "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 1000\r\n\r\nfirst and";
+    let cut = |name, meaning, cause, steps: Vec<Step>| {
+        let outcome = Outcome::Aborted { code: 200, cause };
+        UpstreamFault { script: after_the_head(steps), ..row(name, meaning, outcome) }
+    };
+    let incomplete = Cause::HttpResponseIncomplete;
+    vec![
+        cut("cut-body", "closes before its Content-Length", incomplete, vec![say(LENGTH), Step::Close]),
+        cut("cut-chunked", "closes before its last chunk", incomplete, vec![say(CHUNKED), Step::Close]),
+        cut("reset-in-body", "resets inside its body", incomplete, vec![say(LENGTH), Step::Reset]),
+        cut(
+            "stalled-body",
+            "falls silent inside its body",
+            Cause::ConnectionReadTimeout,
+            vec![say(LENGTH), Step::Hang],
+        ),
+    ]
+}
