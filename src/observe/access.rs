@@ -1,0 +1,197 @@
+//! One wide line per request: which requests get one, what it holds, and in which words.
+//!
+//! It is told how a request ended and never works it out. Header values and bodies have no field here. How a line is
+//! escaped and written is [`super::line`]'s and [`super::log`]'s business.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use tracing::Level;
+
+use crate::contract::{Cause, Evidence, Phase, RequestSent};
+
+/// Which requests get a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Requests {
+    /// Those that ended in an error, an abort or a close.
+    Errors,
+    /// All.
+    All,
+    /// None.
+    Off,
+}
+
+/// How a request ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The upstream's response passed.
+    Passed,
+    /// The upstream answered; we sent something else.
+    Replaced,
+    /// The upstream failed to answer; we did.
+    Answered,
+    /// We did not ask the upstream: malformed, no route, denied, no capacity.
+    Refused,
+    /// It broke off after the response head had left.
+    Aborted,
+    /// The client left before its response was complete.
+    ClientLeft,
+}
+
+impl Outcome {
+    /// The value of the field `outcome`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Outcome::Passed => "passed",
+            Outcome::Replaced => "replaced",
+            Outcome::Answered => "answered",
+            Outcome::Refused => "refused",
+            Outcome::Aborted => "aborted",
+            Outcome::ClientLeft => "client_left",
+        }
+    }
+
+    /// The message of the line.
+    pub const fn message(self) -> &'static str {
+        match self {
+            Outcome::Passed => "passed response",
+            Outcome::Replaced => "replaced upstream response",
+            Outcome::Answered => "answered for the upstream",
+            Outcome::Refused => "refused request",
+            Outcome::Aborted => "aborted response",
+            Outcome::ClientLeft => "client left",
+        }
+    }
+
+    /// `warn` where the upstream let the client down, `info` where the client got what it asked for or asked wrongly.
+    pub const fn level(self) -> Level {
+        match self {
+            Outcome::Replaced | Outcome::Answered | Outcome::Aborted => Level::WARN,
+            Outcome::Passed | Outcome::Refused | Outcome::ClientLeft => Level::INFO,
+        }
+    }
+}
+
+/// What one line says. Borrowed; made only after [`Access::wants`] said so. A field that is `None` or empty is left out.
+#[derive(Clone, Debug)]
+pub struct Record<'a> {
+    /// The request's id.
+    pub request_id: &'a str,
+    /// Name of the route; empty when none matched.
+    pub route: &'a str,
+    /// Method as sent.
+    pub method: &'a str,
+    /// Path as sent, without the query. Any bytes: they are decoded lossily and escaped.
+    pub path: &'a [u8],
+    /// The client, as determined.
+    pub client_ip: Option<IpAddr>,
+    /// Name of the upstream; empty when there is none.
+    pub upstream: &'a str,
+    /// `host:port` of the last attempt; empty when none was made.
+    pub server: &'a str,
+    /// The fault, if there was one.
+    pub cause: Option<Cause>,
+    /// Where it happened.
+    pub phase: Option<Phase>,
+    /// Status on the wire; `None` when nothing was sent.
+    pub code: Option<u16>,
+    /// What the upstream answered, if it did.
+    pub upstream_status: Option<u16>,
+    /// Bytes of the response body that were sent.
+    pub bytes: u64,
+    /// Attempts at the upstream.
+    pub attempts: u32,
+    /// From the request head to the end.
+    pub elapsed: Duration,
+    /// The last attempt's connect; `None` on a reused connection.
+    pub connect: Option<Duration>,
+    /// The last attempt's wait for the response head.
+    pub response_head: Option<Duration>,
+    /// How much of the request the upstream was given.
+    pub request_sent: RequestSent,
+    /// What is known beyond the cause.
+    pub evidence: &'a Evidence,
+    /// How it ended.
+    pub outcome: Outcome,
+}
+
+/// Decides which requests are worth a [`Record`], and writes them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Access {
+    errors: bool,
+    others: bool,
+}
+
+impl Access {
+    /// From the operator's choice, and the level below which lines are not written anyway.
+    pub fn new(requests: Requests, level: Level) -> Self {
+        let (errors, others) = match requests {
+            Requests::Off => (false, false),
+            Requests::Errors => (true, false),
+            Requests::All => (true, true),
+        };
+        // In tracing's order a more verbose level is greater. An error's line is `warn` or `info`, any other's `info`.
+        Access { errors: errors && level >= Level::WARN, others: others && level >= Level::INFO }
+    }
+
+    /// Whether a request that ended so would be written. Ask before making the record: it costs two loads.
+    pub const fn wants(&self, is_error: bool) -> bool {
+        if is_error { self.errors } else { self.others }
+    }
+
+    /// Writes the line.
+    pub fn emit(&self, record: &Record<'_>) {
+        match record.outcome.level() {
+            Level::WARN => write_at!(Level::WARN, record),
+            // No outcome has another level.
+            Level::INFO | Level::ERROR | Level::DEBUG | Level::TRACE => write_at!(Level::INFO, record),
+        }
+    }
+}
+
+/// tracing wants the level in the callsite; the fields are the same.
+macro_rules! write_at {
+    ($level:expr, $record:ident) => {
+        tracing::event!(
+            target: TARGET,
+            $level,
+            request_id = present($record.request_id),
+            route = present($record.route),
+            method = present($record.method),
+            path = &*String::from_utf8_lossy($record.path),
+            client_ip = $record.client_ip.map(tracing::field::display),
+            upstream = present($record.upstream),
+            server = present($record.server),
+            cause = $record.cause.map(Cause::name),
+            phase = $record.phase.map(Phase::name),
+            code = $record.code,
+            upstream_status = $record.upstream_status,
+            bytes = $record.bytes,
+            attempts = $record.attempts,
+            elapsed_ms = milliseconds($record.elapsed),
+            connect_ms = $record.connect.map(milliseconds),
+            response_head_ms = $record.response_head.map(milliseconds),
+            request_sent = $record.request_sent.name(),
+            evidence = present($record.evidence.for_log()),
+            outcome = $record.outcome.name(),
+            message = $record.outcome.message(),
+        )
+    };
+}
+use write_at;
+
+/// Beneath the crate's own target, so that the level of the log applies.
+const TARGET: &str = concat!(env!("CARGO_PKG_NAME"), "::access");
+
+fn present(text: &str) -> Option<&str> {
+    (!text.is_empty()).then_some(text)
+}
+
+/// Milliseconds with three decimals.
+fn milliseconds(elapsed: Duration) -> f64 {
+    elapsed.as_micros() as f64 / 1000.0
+}
+
+#[cfg(test)]
+#[path = "access_tests.rs"]
+mod tests;

@@ -1,0 +1,242 @@
+//! One event as one line: JSON for machines, text for a terminal, and no byte in either that could do anything.
+//!
+//! What a client sent ends up in logs, and logs end up in terminals: control characters, and the characters that reorder
+//! text, are written as escapes in both forms; a long value is cut. It does not know which events exist or where the
+//! line goes (see [`super::log`]).
+
+use std::fmt::{self, Write as _};
+use std::time::SystemTime;
+
+use tracing::field::{Field, Visit};
+use tracing::{Event, Level};
+
+/// The form of a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// `{"time":…,"level":…,"message":…,…}`, every field at the top level.
+    Json,
+    /// `time LEVEL message field=value …`; the level in colour or not.
+    Text {
+        /// Colour the level.
+        colour: bool,
+    },
+}
+
+/// Appends the line of `event`, newline included.
+pub(crate) fn write(form: Form, event: &Event<'_>, now: SystemTime, line: &mut String) {
+    let mut fields = Fields {
+        form,
+        message: String::new(),
+        fields: String::with_capacity(512),
+        target: None,
+        scratch: String::new(),
+    };
+    event.record(&mut fields);
+    let Fields { message, fields, target, .. } = fields;
+
+    let metadata = event.metadata();
+    // Records of the `log` crate arrive through one callsite; their own target is a field.
+    let target = target.as_deref().unwrap_or_else(|| metadata.target());
+    // Ours are told apart by their message; for the libraries' lines the target says who speaks.
+    let foreign = (!target.starts_with(env!("CARGO_PKG_NAME"))).then_some(target);
+    let time = humantime::format_rfc3339_millis(now);
+    let level = *metadata.level();
+
+    match form {
+        Form::Json => {
+            let _ = write!(line, r#"{{"time":"{time}","level":"{}","message":""#, level_name(level));
+            line.push_str(&message);
+            line.push('"');
+            if let Some(target) = foreign {
+                line.push_str(r#","target":""#);
+                json_text(target, line);
+                line.push('"');
+            }
+            line.push_str(&fields);
+            line.push_str("}\n");
+        }
+        Form::Text { colour } => {
+            let _ = write!(line, "{time} ");
+            let (on, off) = if colour { (colour_of(level), "\x1b[0m") } else { ("", "") };
+            let _ = write!(line, "{on}{level:>5}{off} ");
+            line.push_str(&message);
+            if let Some(target) = foreign {
+                line.push_str(" target=");
+                text_value(target, line);
+            }
+            line.push_str(&fields);
+            line.push('\n');
+        }
+    }
+}
+
+/// Collects an event's fields, already in the line's form.
+struct Fields {
+    form: Form,
+    message: String,
+    fields: String,
+    target: Option<Box<str>>,
+    scratch: String,
+}
+
+impl Fields {
+    fn text(&mut self, field: &Field, value: &str) {
+        match (field.name(), self.form) {
+            ("message", Form::Json) => json_text(value, &mut self.message),
+            ("message", Form::Text { .. }) => plain_text(value, &mut self.message),
+            ("log.target", _) => self.target = Some(value.into()),
+            (name, _) if name.starts_with("log.") => {}
+            (name, Form::Json) => {
+                self.json_key(name);
+                self.fields.push('"');
+                json_text(value, &mut self.fields);
+                self.fields.push('"');
+            }
+            (name, Form::Text { .. }) => {
+                let _ = write!(self.fields, " {name}=");
+                text_value(value, &mut self.fields);
+            }
+        }
+    }
+
+    /// A value that is the same in both forms and cannot need an escape.
+    fn bare(&mut self, field: &Field, value: impl fmt::Display) {
+        match (field.name(), self.form) {
+            (name, _) if name.starts_with("log.") => {}
+            (name, Form::Json) => {
+                self.json_key(name);
+                let _ = write!(self.fields, "{value}");
+            }
+            (name, Form::Text { .. }) => {
+                let _ = write!(self.fields, " {name}={value}");
+            }
+        }
+    }
+
+    fn json_key(&mut self, name: &str) {
+        self.fields.push_str(",\"");
+        json_text(name, &mut self.fields);
+        self.fields.push_str("\":");
+    }
+}
+
+impl Visit for Fields {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.text(field, value);
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.bare(field, value);
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.bare(field, value);
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.bare(field, value);
+    }
+
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        // JSON has no NaN and no infinity.
+        if value.is_finite() { self.bare(field, value) } else { self.record_debug(field, &value) }
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        let mut scratch = std::mem::take(&mut self.scratch);
+        scratch.clear();
+        let _ = write!(scratch, "{value:?}");
+        self.text(field, &scratch);
+        self.scratch = scratch;
+    }
+}
+
+/// The inside of a JSON string.
+fn json_text(value: &str, out: &mut String) {
+    escaped(value, out, |char, out| match char {
+        '"' => out.push_str("\\\""),
+        '\\' => out.push_str("\\\\"),
+        '\n' => out.push_str("\\n"),
+        '\r' => out.push_str("\\r"),
+        '\t' => out.push_str("\\t"),
+        other => {
+            for unit in other.encode_utf16(&mut [0; 2]) {
+                let _ = write!(out, "\\u{unit:04x}");
+            }
+        }
+    });
+}
+
+/// A value in a text line: bare where that is unambiguous, else in quotes.
+fn text_value(value: &str, out: &mut String) {
+    if value.is_empty() || value.contains([' ', '"', '=']) {
+        out.push('"');
+        plain_text(value, out);
+        out.push('"');
+    } else {
+        plain_text(value, out);
+    }
+}
+
+fn plain_text(value: &str, out: &mut String) {
+    escaped(value, out, |char, out| match char {
+        // A message stays readable; in a value, quotes and backslashes are doubled up so that it can be read back.
+        '"' => out.push_str("\\\""),
+        '\\' => out.push_str("\\\\"),
+        other => out.extend(other.escape_default()),
+    });
+}
+
+/// Copies runs of harmless characters at once and gives the others to `escape`.
+fn escaped(value: &str, out: &mut String, mut escape: impl FnMut(char, &mut String)) {
+    let cut = value.len() > VALUE_LIMIT;
+    let value =
+        if cut { value.get(..value.floor_char_boundary(VALUE_LIMIT)).unwrap_or_default() } else { value };
+    let mut rest = value;
+    while let Some(at) = rest.find(needs_escape) {
+        let (harmless, from) = rest.split_at(at);
+        out.push_str(harmless);
+        let mut chars = from.chars();
+        if let Some(char) = chars.next() {
+            escape(char, out);
+        }
+        rest = chars.as_str();
+    }
+    out.push_str(rest);
+    if cut {
+        out.push('…');
+    }
+}
+
+/// Quotes and backslashes, control characters (C0, DEL, C1), line separators, and what changes the direction of text.
+fn needs_escape(char: char) -> bool {
+    matches!(char, '"' | '\\' | '\u{2028}' | '\u{2029}' | '\u{200e}' | '\u{200f}' | '\u{061c}')
+        || matches!(char, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+        || char.is_control()
+}
+
+/// Bytes of one value that are written. A path can be as long as a whole head; a line need not.
+const VALUE_LIMIT: usize = 2048;
+
+const fn level_name(level: Level) -> &'static str {
+    match level {
+        Level::ERROR => "error",
+        Level::WARN => "warn",
+        Level::INFO => "info",
+        Level::DEBUG => "debug",
+        Level::TRACE => "trace",
+    }
+}
+
+const fn colour_of(level: Level) -> &'static str {
+    match level {
+        Level::ERROR => "\x1b[31m",
+        Level::WARN => "\x1b[33m",
+        Level::INFO => "\x1b[32m",
+        Level::DEBUG | Level::TRACE => "\x1b[2m",
+    }
+}
+
+#[cfg(test)]
+#[path = "line_tests.rs"]
+mod tests;

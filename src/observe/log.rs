@@ -1,0 +1,112 @@
+//! Where log lines go: standard error, through a bounded queue that a request never waits for.
+//!
+//! A full queue drops lines and counts them. The libraries speak through the same lines, but only from `warn` on, and
+//! pingora only from `error` on: it repeats what we say ourselves. What a line looks like is [`super::line`]'s business,
+//! which requests get one is [`super::access`]'s.
+
+use std::io::{self, IsTerminal, Write};
+use std::time::SystemTime;
+
+use tracing::level_filters::LevelFilter;
+use tracing::{Event, Level, Subscriber};
+use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
+use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
+
+use super::line::{self, Form};
+
+/// What the operator chose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// Text on a terminal, JSON lines otherwise.
+    Auto,
+    /// Always text.
+    Text,
+    /// Always JSON lines.
+    Json,
+}
+
+/// Lines that did not fit into the queue.
+#[derive(Clone, Debug)]
+pub struct Dropped(ErrorCounter);
+
+impl Dropped {
+    /// How many so far.
+    pub fn lines(&self) -> u64 {
+        self.0.dropped_lines() as u64
+    }
+}
+
+/// Starts the log of the process and writes to standard error. The guard writes what is queued when it is dropped: keep
+/// it until the very end. Fails when a log has been started before.
+pub fn start(format: Format, level: Level) -> Result<(WorkerGuard, Dropped), TryInitError> {
+    let (writer, guard, dropped) = queue(io::stderr());
+    subscriber(form(format), level, writer).try_init()?;
+    Ok((guard, dropped))
+}
+
+/// What [`start`] installs; for tests that look at the lines.
+pub(crate) fn subscriber<W>(form: Form, level: Level, writer: W) -> impl Subscriber + Send + Sync
+where
+    W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
+{
+    let libraries = LevelFilter::from_level(level.min(Level::WARN));
+    let filter = Targets::new()
+        .with_default(libraries)
+        .with_target(env!("CARGO_PKG_NAME"), level)
+        .with_target("pingora", Level::ERROR);
+    tracing_subscriber::registry().with(filter).with(Lines { form, writer })
+}
+
+fn queue<W: Write + Send + 'static>(to: W) -> (NonBlocking, WorkerGuard, Dropped) {
+    let (writer, guard) = NonBlockingBuilder::default()
+        .buffered_lines_limit(QUEUED_LINES)
+        .lossy(true)
+        .thread_name("log-writer")
+        .finish(to);
+    let dropped = Dropped(writer.error_counter());
+    (writer, guard, dropped)
+}
+
+fn form(format: Format) -> Form {
+    let terminal = io::stderr().is_terminal();
+    match format {
+        Format::Json => Form::Json,
+        Format::Auto if !terminal => Form::Json,
+        Format::Auto | Format::Text => Form::Text { colour: terminal && !no_colour() },
+    }
+}
+
+/// The NO_COLOR convention: set and not empty means no.
+fn no_colour() -> bool {
+    std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
+}
+
+/// Writes each event as one line, in one call, so that lines never mix.
+struct Lines<W> {
+    form: Form,
+    writer: W,
+}
+
+impl<S, W> Layer<S> for Lines<W>
+where
+    S: Subscriber,
+    W: for<'w> MakeWriter<'w> + 'static,
+{
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        let mut line = String::with_capacity(LINE_SIZE);
+        line::write(self.form, event, SystemTime::now(), &mut line);
+        // Nobody is left to tell when the log itself cannot be written.
+        let _ = self.writer.make_writer().write_all(line.as_bytes());
+    }
+}
+
+/// About 8 MiB of lines at worst; a second of failures at 16,000 requests a second.
+const QUEUED_LINES: usize = 16_384;
+const LINE_SIZE: usize = 768;
+
+#[cfg(test)]
+#[path = "log_tests.rs"]
+mod tests;

@@ -1,0 +1,238 @@
+//! The metrics of the process: one registry, one vector per row of [`super::names`], rendered as Prometheus' text.
+//!
+//! It hands out handles ([`RouteMetrics`], [`UpstreamMetrics`]) that are resolved once, when a snapshot is built; what
+//! has no route and no upstream is counted here. It does not serve the page (see `admin`) nor decide what is counted.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use prometheus::core::Collector;
+use prometheus::process_collector::ProcessCollector;
+use prometheus::{
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder,
+};
+
+use super::log::Dropped;
+use super::names::{self, Kind, Row};
+use super::route::RouteMetrics;
+use super::silence::{CLIENT_GONE, Silence};
+use super::status::StatusLabels;
+use super::upstream::UpstreamMetrics;
+use crate::contract::{Cause, Contract};
+
+/// `Content-Type` of what [`Metrics::render`] returns.
+pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// Everything that is counted. One per process; counters outlive a reload.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    vectors: Arc<Vectors>,
+    aborted: Vec<IntCounter>,
+    aborted_client_gone: IntCounter,
+    silences: Vec<IntCounter>,
+    overhead: Histogram,
+    connections: IntGaugeVec,
+    log_dropped: IntCounter,
+    log: Mutex<Option<Dropped>>,
+    /// Panics that the guard caught.
+    pub panics: IntCounter,
+}
+
+/// What routes and upstreams resolve their handles from.
+#[derive(Debug)]
+pub(crate) struct Vectors {
+    pub(crate) documented: Vec<u16>,
+    pub(crate) statuses: StatusLabels,
+    pub(crate) responses: IntCounterVec,
+    pub(crate) errors: IntCounterVec,
+    pub(crate) disconnects: IntCounterVec,
+    pub(crate) would_replace: IntCounterVec,
+    pub(crate) duration: HistogramVec,
+    pub(crate) conformance: IntCounterVec,
+    pub(crate) in_flight: IntGaugeVec,
+    pub(crate) attempts: IntCounterVec,
+    pub(crate) retries: IntCounterVec,
+    pub(crate) phases: HistogramVec,
+    pub(crate) upstream_connections: IntCounterVec,
+}
+
+impl Metrics {
+    /// The metrics of a gateway that promises `contract`, all at 0.
+    pub fn new(contract: &Contract) -> Self {
+        let registry = Registry::new();
+        let documented: Vec<u16> = contract.codes().iter().map(|entry| entry.code().status()).collect();
+        let vectors = Arc::new(Vectors {
+            statuses: StatusLabels::new(documented.iter().copied()),
+            documented,
+            responses: counters(&registry, &names::RESPONSES),
+            errors: counters(&registry, &names::ERRORS),
+            disconnects: counters(&registry, &names::DISCONNECTS),
+            would_replace: counters(&registry, &names::WOULD_REPLACE),
+            duration: histograms(&registry, &names::DURATION),
+            conformance: counters(&registry, &names::CONFORMANCE),
+            in_flight: gauges(&registry, &names::IN_FLIGHT),
+            attempts: counters(&registry, &names::ATTEMPTS),
+            retries: counters(&registry, &names::RETRIES),
+            phases: histograms(&registry, &names::PHASES),
+            upstream_connections: counters(&registry, &names::UPSTREAM_CONNECTIONS),
+        });
+        let aborted = counters(&registry, &names::ABORTED);
+        let silences = counters(&registry, &names::CLOSED);
+        let version = [env!("CARGO_PKG_VERSION"), option_env!("STATUSQUO_REVISION").unwrap_or("unknown")];
+        gauges(&registry, &names::BUILD_INFO).with_label_values(&version).set(1);
+        add_process(&registry);
+        Metrics {
+            vectors,
+            aborted: Cause::ALL.iter().map(|cause| aborted.with_label_values(&[cause.name()])).collect(),
+            aborted_client_gone: aborted.with_label_values(&[CLIENT_GONE]),
+            silences: Silence::ALL.iter().map(|it| silences.with_label_values(&[it.name()])).collect(),
+            overhead: histograms(&registry, &names::OVERHEAD).with_label_values::<&str>(&[]),
+            connections: gauges(&registry, &names::CONNECTIONS),
+            log_dropped: counters(&registry, &names::LOG_DROPPED).with_label_values::<&str>(&[]),
+            log: Mutex::new(None),
+            panics: counters(&registry, &names::PANICS).with_label_values::<&str>(&[]),
+            registry,
+        }
+    }
+
+    /// The handles of one route; `none` is the name for requests that reached none. Resolve once per snapshot.
+    pub fn route(&self, name: &str, upstream: Option<&str>) -> Arc<RouteMetrics> {
+        Arc::new(RouteMetrics::new(Arc::clone(&self.vectors), name, upstream))
+    }
+
+    /// The handles of one upstream. Resolve once per snapshot.
+    pub fn upstream(&self, name: &str) -> Arc<UpstreamMetrics> {
+        Arc::new(UpstreamMetrics::new(Arc::clone(&self.vectors), name))
+    }
+
+    /// The gauge of one listener's open connections. Resolve once per listener, then [`Gauge::hold`] per connection.
+    pub fn connections(&self, listener: &str) -> Gauge {
+        Gauge(self.connections.with_label_values(&[listener]))
+    }
+
+    /// A response broke off after its head had left, because of this fault.
+    pub fn aborted(&self, cause: Cause) {
+        if let Some(counter) = self.aborted.get(cause.index()) {
+            counter.inc();
+        }
+    }
+
+    /// A response broke off after its head had left, because its client was gone.
+    pub fn aborted_client_gone(&self) {
+        self.aborted_client_gone.inc();
+    }
+
+    /// A connection or stream ended without a response.
+    pub fn closed_without_response(&self, silence: Silence) {
+        if let Some(counter) = self.silences.get(silence.index()) {
+            counter.inc();
+        }
+    }
+
+    /// Time that one request spent in the gateway itself.
+    pub fn overhead(&self, elapsed: Duration) {
+        self.overhead.observe(elapsed.as_secs_f64());
+    }
+
+    /// From now on, count the lines that this log had to drop.
+    pub fn watch_log(&self, dropped: Dropped) {
+        *self.log.lock().unwrap_or_else(PoisonError::into_inner) = Some(dropped);
+    }
+
+    /// The page of metrics, in the text format that [`CONTENT_TYPE`] names. Reads `/proc`; not for the request path.
+    pub fn render(&self) -> Vec<u8> {
+        self.count_dropped_lines();
+        let mut page = String::with_capacity(PAGE_SIZE);
+        // Writing to a String fails only for a family without metrics or name; the registry returns none.
+        let _ = TextEncoder::new().encode_utf8(&self.registry.gather(), &mut page);
+        page.into_bytes()
+    }
+
+    /// The queue counts by itself; the counter follows it. Under the lock, so that two scrapes do not add twice.
+    fn count_dropped_lines(&self) {
+        let log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(dropped) = log.as_ref() {
+            self.log_dropped.inc_by(dropped.lines().saturating_sub(self.log_dropped.get()));
+        }
+    }
+}
+
+/// A gauge of things that exist for a while.
+#[derive(Clone, Debug)]
+pub struct Gauge(IntGauge);
+
+impl Gauge {
+    pub(crate) fn new(gauge: IntGauge) -> Self {
+        Gauge(gauge)
+    }
+
+    /// Counts one more until the returned guard is dropped.
+    #[must_use = "it counts only while it is held"]
+    pub fn hold(&self) -> Held {
+        self.0.inc();
+        Held(self.0.clone())
+    }
+
+    /// How many are held now.
+    pub fn get(&self) -> i64 {
+        self.0.get()
+    }
+}
+
+/// One thing counted by a [`Gauge`]; dropping it counts it out, in a panic too.
+#[derive(Debug)]
+pub struct Held(IntGauge);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+/// A few routes and upstreams; larger pages grow.
+const PAGE_SIZE: usize = 64 * 1024;
+
+fn counters(registry: &Registry, row: &Row) -> IntCounterVec {
+    registered(registry, IntCounterVec::new(Opts::new(row.full_name(), row.help), row.labels))
+}
+
+fn gauges(registry: &Registry, row: &Row) -> IntGaugeVec {
+    registered(registry, IntGaugeVec::new(Opts::new(row.full_name(), row.help), row.labels))
+}
+
+fn histograms(registry: &Registry, row: &Row) -> HistogramVec {
+    let buckets = match row.kind {
+        Kind::Histogram(buckets) => buckets.to_vec(),
+        Kind::Counter | Kind::Gauge => Vec::new(),
+    };
+    registered(
+        registry,
+        HistogramVec::new(HistogramOpts::new(row.full_name(), row.help).buckets(buckets), row.labels),
+    )
+}
+
+// Fails for a bad or repeated name only. All are constants of `names`, and every test of this room builds them all.
+#[expect(
+    clippy::expect_used,
+    reason = "depends on constants alone; a wrong one fails every test, never a user"
+)]
+fn registered<C: Collector + Clone + 'static>(registry: &Registry, made: prometheus::Result<C>) -> C {
+    let collector = made.expect("a well-formed row of the table of metrics");
+    registry.register(Box::new(collector.clone())).expect("a name that no other row has");
+    collector
+}
+
+#[cfg(target_os = "linux")]
+fn add_process(registry: &Registry) {
+    // Without /proc these are missing; nothing else depends on them.
+    let _ = registry.register(Box::new(ProcessCollector::for_self()));
+}
+
+#[cfg(not(target_os = "linux"))]
+fn add_process(_registry: &Registry) {}
+
+#[cfg(test)]
+#[path = "metrics_tests.rs"]
+mod tests;

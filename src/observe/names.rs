@@ -1,0 +1,232 @@
+//! Every metric by name: its kind, its labels, and the sentence that Prometheus and `docs/metrics.md` show.
+//!
+//! The table is the only place where a name or a label is spelled. It counts nothing: [`super::metrics`] builds the
+//! vectors from these rows.
+
+use std::fmt::Write as _;
+
+use super::status;
+
+/// What every name begins with (`process_*` apart: that name is Prometheus' own).
+pub const PREFIX: &str = "statusquo_";
+
+/// How a metric moves.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Kind {
+    /// Only upwards.
+    Counter,
+    /// Up and down.
+    Gauge,
+    /// Distribution of seconds.
+    Histogram(&'static [f64]),
+}
+
+impl Kind {
+    /// The word in Prometheus' text format.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Kind::Counter => "counter",
+            Kind::Gauge => "gauge",
+            Kind::Histogram(_) => "histogram",
+        }
+    }
+}
+
+/// One metric.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Row {
+    /// Without [`PREFIX`].
+    pub name: &'static str,
+    /// Counter, gauge or histogram.
+    pub kind: Kind,
+    /// Label names, in the order in which values are given.
+    pub labels: &'static [&'static str],
+    /// One line: what is counted.
+    pub help: &'static str,
+}
+
+impl Row {
+    const fn counter(name: &'static str, labels: &'static [&'static str], help: &'static str) -> Row {
+        Row { name, kind: Kind::Counter, labels, help }
+    }
+
+    const fn gauge(name: &'static str, labels: &'static [&'static str], help: &'static str) -> Row {
+        Row { name, kind: Kind::Gauge, labels, help }
+    }
+
+    const fn seconds(
+        name: &'static str,
+        buckets: &'static [f64],
+        labels: &'static [&'static str],
+        help: &'static str,
+    ) -> Row {
+        Row { name, kind: Kind::Histogram(buckets), labels, help }
+    }
+
+    /// The name on the wire.
+    pub fn full_name(&self) -> String {
+        format!("{PREFIX}{}", self.name)
+    }
+}
+
+/// From a request served from memory to the longest default time limit.
+const REQUEST_BUCKETS: &[f64] =
+    &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
+/// Our own share is tens of microseconds.
+const OVERHEAD_BUCKETS: &[f64] =
+    &[0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.0025, 0.005, 0.01, 0.05];
+
+pub(crate) const RESPONSES: Row = Row::counter(
+    "responses_total",
+    &["route", "code", "origin"],
+    "Final response heads handed to the transport, by the status on the wire and by who made them.",
+);
+pub(crate) const ERRORS: Row = Row::counter(
+    "errors_total",
+    &["route", "upstream", "code", "cause", "upstream_status"],
+    "Responses of 400 or above, with the cause that decided the code; `upstream_response` when the upstream answered.",
+);
+pub(crate) const ABORTED: Row = Row::counter(
+    "aborted_total",
+    &["cause"],
+    "Responses that broke off after their head had left, and were visibly aborted.",
+);
+pub(crate) const CLOSED: Row = Row::counter(
+    "closed_without_response_total",
+    &["cause"],
+    "Connections or streams that ended without a response.",
+);
+pub(crate) const DISCONNECTS: Row = Row::counter(
+    "client_disconnects_total",
+    &["route"],
+    "Requests whose client left before its response was complete.",
+);
+pub(crate) const CONFORMANCE: Row = Row::counter(
+    "conformance_total",
+    &["upstream", "result"],
+    "Error responses of the upstream, by whether they keep the contract.",
+);
+pub(crate) const WOULD_REPLACE: Row = Row::counter(
+    "would_replace_total",
+    &["route", "from", "to"],
+    "In mode `observe`: responses that `enforce` would have replaced, by status received and code it would send.",
+);
+pub(crate) const DURATION: Row = Row::seconds(
+    "request_duration_seconds",
+    REQUEST_BUCKETS,
+    &["route", "class"],
+    "From the parsed request head to the end of the response, by class of the status sent.",
+);
+pub(crate) const OVERHEAD: Row = Row::seconds(
+    "overhead_seconds",
+    OVERHEAD_BUCKETS,
+    &[],
+    "Time a request spent in the gateway itself: its duration without waiting for the upstream or the client.",
+);
+pub(crate) const IN_FLIGHT: Row =
+    Row::gauge("requests_in_flight", &["upstream"], "Requests that an upstream is working on now.");
+pub(crate) const CONNECTIONS: Row =
+    Row::gauge("connections", &["listener"], "Client connections that are open now.");
+pub(crate) const ATTEMPTS: Row = Row::counter(
+    "upstream_attempts_total",
+    &["upstream", "result"],
+    "Attempts to get a response head from a server: `ok`, or the cause of the failure.",
+);
+pub(crate) const RETRIES: Row = Row::counter(
+    "upstream_retries_total",
+    &["upstream", "result"],
+    "The attempts among them that were not the request's first.",
+);
+pub(crate) const PHASES: Row = Row::seconds(
+    "upstream_phase_duration_seconds",
+    REQUEST_BUCKETS,
+    &["upstream", "phase"],
+    "How long an attempt took to `connect`, and from the request being sent to the whole `response_head`.",
+);
+pub(crate) const UPSTREAM_CONNECTIONS: Row = Row::counter(
+    "upstream_connections_total",
+    &["upstream", "reused"],
+    "Connections used for attempts: taken from the pool (`true`) or opened (`false`).",
+);
+pub(crate) const PANICS: Row =
+    Row::counter("panics_total", &[], "Panics that the guard turned into a response of 500. Each is a bug.");
+pub(crate) const LOG_DROPPED: Row = Row::counter(
+    "log_lines_dropped_total",
+    &[],
+    "Log lines dropped because the queue to the writer was full.",
+);
+pub(crate) const BUILD_INFO: Row =
+    Row::gauge("build_info", &["version", "revision"], "Always 1; the labels say which build is running.");
+
+/// Every metric, in the order of the documentation.
+pub const TABLE: &[Row] = &[
+    RESPONSES,
+    ERRORS,
+    ABORTED,
+    CLOSED,
+    DISCONNECTS,
+    CONFORMANCE,
+    WOULD_REPLACE,
+    DURATION,
+    OVERHEAD,
+    IN_FLIGHT,
+    CONNECTIONS,
+    ATTEMPTS,
+    RETRIES,
+    PHASES,
+    UPSTREAM_CONNECTIONS,
+    PANICS,
+    LOG_DROPPED,
+    BUILD_INFO,
+];
+
+/// The value of a `route` or `upstream` label where there is none.
+pub const NONE: &str = "none";
+
+/// The content of `docs/metrics.md`.
+pub fn document() -> String {
+    let mut page = String::from(HEAD);
+    page.push_str("| metric | type | labels | what it counts |\n|---|---|---|---|\n");
+    for row in TABLE {
+        let labels = row.labels.iter().map(|label| format!("`{label}`")).collect::<Vec<_>>().join(", ");
+        let _ = writeln!(page, "| `{}` | {} | {labels} | {} |", row.full_name(), row.kind.name(), row.help);
+    }
+    page.push_str(TAIL);
+    page.push_str("\n## Values of the status labels\n\n");
+    let listed = status::LABELLED.iter().map(|status| format!("`{status}`")).collect::<Vec<_>>().join(" ");
+    let _ = writeln!(
+        page,
+        "These statuses, and every code of the contract, are labelled as they are: {listed}.\nAny other is \
+         `{}` (400-499), `{}` (500-599) or `{}`.",
+        status::OTHER_4XX,
+        status::OTHER_5XX,
+        status::OTHER
+    );
+    page
+}
+
+const HEAD: &str = "\
+<!-- Generated from src/observe/names.rs; write it again with: UPDATE_DOCS=1 cargo test metrics_page -->
+# Metrics
+
+`GET /metrics` on the telemetry address, in Prometheus' text format. Label values are fixed words or names from the
+configuration, never anything that a client sent. `route` and `upstream` are `none` where there is none.
+
+";
+
+const TAIL: &str = "
+Beside these, on Linux, Prometheus' own `process_cpu_seconds_total`, `process_open_fds`, `process_max_fds`,
+`process_virtual_memory_bytes`, `process_resident_memory_bytes`, `process_start_time_seconds`, `process_threads`.
+
+## What is there from the start
+
+At 0 before the first request: `responses_total` for every route and documented error code, with the origins `replaced`
+and `proxy`; `aborted_total` and `closed_without_response_total` for every cause; everything without labels. The other
+series appear when they first count.
+
+## Sums that agree
+
+- For every code, the sum of `responses_total` is the number of response heads that clients were sent.
+- For every code of 400 or above, the sum of `errors_total` is the sum of `responses_total`.
+- `upstream_retries_total` is part of `upstream_attempts_total`: attempts without retries are requests forwarded.
+";

@@ -1,0 +1,154 @@
+//! The handles of one route: responses, errors, durations, resolved so that a request costs an index and an increment.
+//!
+//! Counting is all it does. Who made a response, and which cause decided its code, are told to it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use prometheus::{Histogram, IntCounter};
+
+use super::cells::{Dense, Sparse};
+use super::metrics::Vectors;
+use super::names::NONE;
+use crate::contract::{Case, Cause};
+
+/// Who made a response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Origin {
+    /// The upstream: it passed.
+    Upstream,
+    /// We, in place of what the upstream answered.
+    Replaced,
+    /// We: the upstream answered nothing usable, or was not asked.
+    Proxy,
+}
+
+impl Origin {
+    /// Every origin.
+    pub const ALL: &'static [Origin] = &[Origin::Upstream, Origin::Replaced, Origin::Proxy];
+
+    /// The value of the label.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Origin::Upstream => "upstream",
+            Origin::Replaced => "replaced",
+            Origin::Proxy => "proxy",
+        }
+    }
+}
+
+/// What is counted for one route (and the upstream it leads to).
+#[derive(Debug)]
+pub struct RouteMetrics {
+    vectors: Arc<Vectors>,
+    route: Box<str>,
+    upstream: Box<str>,
+    responses: Dense<IntCounter>,
+    errors: Sparse<IntCounter>,
+    would_replace: Sparse<IntCounter>,
+    durations: Dense<Histogram>,
+    disconnects: Dense<IntCounter>,
+}
+
+impl RouteMetrics {
+    pub(crate) fn new(vectors: Arc<Vectors>, route: &str, upstream: Option<&str>) -> Self {
+        let metrics = RouteMetrics {
+            route: route.into(),
+            upstream: upstream.unwrap_or(NONE).into(),
+            responses: Dense::new(vectors.statuses.len() * Origin::ALL.len()),
+            errors: Sparse::new(),
+            would_replace: Sparse::new(),
+            durations: Dense::new(CLASSES.len()),
+            disconnects: Dense::new(1),
+            vectors,
+        };
+        for &code in &metrics.vectors.documented {
+            for origin in [Origin::Replaced, Origin::Proxy] {
+                metrics.count_response(code, origin, 0);
+            }
+        }
+        metrics
+    }
+
+    /// A final response head was handed to the transport (101 counts, other 1xx do not).
+    pub fn response(&self, status: u16, origin: Origin) {
+        self.count_response(status, origin, 1);
+    }
+
+    /// A response of 400 or above was sent: `code` on the wire, the case that decided it, and what the upstream had
+    /// answered if it answered. Call it once beside every [`RouteMetrics::response`] of 400 or above.
+    pub fn error(&self, code: u16, case: Case, upstream_status: Option<u16>) {
+        let (cause, answered) = match case {
+            Case::Fault(cause) => (cause.index(), upstream_status),
+            Case::UpstreamStatus(status) => (Cause::ALL.len(), upstream_status.or(Some(status))),
+        };
+        let statuses = &self.vectors.statuses;
+        // The label of "no upstream status" is not a status: its key is past all of them.
+        let answered_key = answered.map_or(statuses.len(), |status| statuses.place(status));
+        self.errors.with(
+            key(cause, statuses.place(code), answered_key),
+            || {
+                let answered = answered.map_or(NONE, |status| statuses.label(status));
+                let labels = [&*self.route, &*self.upstream, statuses.label(code), case.name(), answered];
+                self.vectors.errors.with_label_values(&labels)
+            },
+            IntCounter::inc,
+        );
+    }
+
+    /// The exchange is over: how long it took, by the class of the status sent. A 101 is a tunnel, not a request: it
+    /// counts nothing here.
+    pub fn duration(&self, status: u16, elapsed: Duration) {
+        let Some(class) = usize::from(status / 100).checked_sub(2).filter(|class| *class < CLASSES.len())
+        else {
+            return;
+        };
+        let label = CLASSES.get(class).copied().unwrap_or(NONE);
+        self.durations.with(
+            class,
+            || self.vectors.duration.with_label_values(&[&*self.route, label]),
+            |histogram| histogram.observe(elapsed.as_secs_f64()),
+        );
+    }
+
+    /// The client left before its response was complete.
+    pub fn client_disconnected(&self) {
+        let make = || self.vectors.disconnects.with_label_values(&[&*self.route]);
+        self.disconnects.with(0, make, IntCounter::inc);
+    }
+
+    /// In mode `observe`, a response passed that `enforce` would have replaced: from the upstream's status, to the code.
+    pub fn would_replace(&self, from: u16, to: u16) {
+        let statuses = &self.vectors.statuses;
+        self.would_replace.with(
+            key(0, statuses.place(from), statuses.place(to)),
+            || {
+                let labels = [&*self.route, statuses.label(from), statuses.label(to)];
+                self.vectors.would_replace.with_label_values(&labels)
+            },
+            IntCounter::inc,
+        );
+    }
+
+    fn count_response(&self, status: u16, origin: Origin, by: u64) {
+        let statuses = &self.vectors.statuses;
+        self.responses.with(
+            statuses.place(status) * Origin::ALL.len() + origin as usize,
+            || {
+                self.vectors.responses.with_label_values(&[
+                    &*self.route,
+                    statuses.label(status),
+                    origin.name(),
+                ])
+            },
+            |counter| counter.inc_by(by),
+        );
+    }
+}
+
+const CLASSES: [&str; 4] = ["2xx", "3xx", "4xx", "5xx"];
+
+/// Three small numbers (causes, and twice the places of statuses, all below 1,000) in one.
+const fn key(a: usize, b: usize, c: usize) -> u32 {
+    ((a as u32) << 20) | ((b as u32) << 10) | c as u32
+}

@@ -1,0 +1,109 @@
+//! The handles of one upstream: attempts, connections, the time they took, and whether its errors keep the contract.
+//!
+//! Counting is all it does; retries, pools and judgements live elsewhere.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use prometheus::{Histogram, IntCounter, IntCounterVec};
+
+use super::cells::Dense;
+use super::metrics::{Gauge, Held, Vectors};
+use crate::contract::Cause;
+use crate::contract::conform::Conformance;
+
+/// What is counted for one upstream.
+#[derive(Debug)]
+pub struct UpstreamMetrics {
+    vectors: Arc<Vectors>,
+    upstream: Box<str>,
+    in_flight: Gauge,
+    attempts: Dense<IntCounter>,
+    retries: Dense<IntCounter>,
+    phases: Dense<Histogram>,
+    connections: Dense<IntCounter>,
+    conformance: Dense<IntCounter>,
+}
+
+impl UpstreamMetrics {
+    pub(crate) fn new(vectors: Arc<Vectors>, upstream: &str) -> Self {
+        // One place per cause, and one for `ok`.
+        let results = Cause::ALL.len() + 1;
+        UpstreamMetrics {
+            upstream: upstream.into(),
+            in_flight: Gauge::new(vectors.in_flight.with_label_values(&[upstream])),
+            attempts: Dense::new(results),
+            retries: Dense::new(results),
+            phases: Dense::new(2),
+            connections: Dense::new(2),
+            conformance: Dense::new(Conformance::ALL.len()),
+            vectors,
+        }
+    }
+
+    /// An attempt is over: a whole response head, or the cause of the failure.
+    pub fn attempt(&self, result: Result<(), Cause>) {
+        self.count_result(&self.attempts, &self.vectors.attempts, result);
+    }
+
+    /// That attempt was not the request's first. Call it beside [`UpstreamMetrics::attempt`], not instead.
+    pub fn retry(&self, result: Result<(), Cause>) {
+        self.count_result(&self.retries, &self.vectors.retries, result);
+    }
+
+    /// How long a new connection took to be there.
+    pub fn connect_time(&self, elapsed: Duration) {
+        self.observe_phase(0, "connect", elapsed);
+    }
+
+    /// From the request being sent until the whole response head was there.
+    pub fn head_time(&self, elapsed: Duration) {
+        self.observe_phase(1, "response_head", elapsed);
+    }
+
+    /// An attempt got a connection: from the pool, or a new one.
+    pub fn connection(&self, reused: bool) {
+        let label = if reused { "true" } else { "false" };
+        self.connections.with(
+            usize::from(reused),
+            || self.vectors.upstream_connections.with_label_values(&[&*self.upstream, label]),
+            IntCounter::inc,
+        );
+    }
+
+    /// An error response of the upstream was judged.
+    pub fn conformance(&self, result: Conformance) {
+        self.conformance.with(
+            result as usize,
+            || self.vectors.conformance.with_label_values(&[&*self.upstream, result.label()]),
+            IntCounter::inc,
+        );
+    }
+
+    /// Counts one request that the upstream is working on, until the guard is dropped.
+    #[must_use = "it counts only while it is held"]
+    pub fn in_flight(&self) -> Held {
+        self.in_flight.hold()
+    }
+
+    /// How many requests the upstream is working on now.
+    pub fn in_flight_now(&self) -> i64 {
+        self.in_flight.get()
+    }
+
+    fn count_result(&self, kept: &Dense<IntCounter>, vector: &IntCounterVec, result: Result<(), Cause>) {
+        let (index, label) = match result {
+            Ok(()) => (Cause::ALL.len(), "ok"),
+            Err(cause) => (cause.index(), cause.name()),
+        };
+        kept.with(index, || vector.with_label_values(&[&*self.upstream, label]), IntCounter::inc);
+    }
+
+    fn observe_phase(&self, index: usize, phase: &str, elapsed: Duration) {
+        self.phases.with(
+            index,
+            || self.vectors.phases.with_label_values(&[&*self.upstream, phase]),
+            |histogram| histogram.observe(elapsed.as_secs_f64()),
+        );
+    }
+}
