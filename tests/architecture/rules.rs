@@ -1,0 +1,424 @@
+//! The rules of the house, each a function from a file's path and text to the lines that break it.
+//!
+//! A rule knows nothing of where files come from: `architecture.rs` gives it the tree, `samples.rs` gives it bad code to
+//! show that it can say no. Exceptions have no place here; a rule that needs one is the wrong rule.
+
+use std::collections::BTreeSet;
+
+use crate::tokens::{self, Token};
+
+/// A line that breaks a rule; printed as `path:line: what`.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Offence {
+    /// From the top of the repository.
+    pub path: String,
+    /// Counted from 1.
+    pub line: usize,
+    /// What is wrong and what would be right.
+    pub what: String,
+}
+
+impl std::fmt::Display for Offence {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}:{}: {}", self.path, self.line, self.what)
+    }
+}
+
+/// The arrows: a room and the rooms right below it. Each may use anything further down, and itself.
+pub const ARROWS: &[(&str, &[&str])] = &[
+    ("cli", &["server", "rehearse"]),
+    ("server", &["exchange", "admin", "snapshot"]),
+    ("exchange", &["snapshot"]),
+    ("admin", &["snapshot"]),
+    ("snapshot", &["config", "observe"]),
+    ("config", &["limit", "upstream", "protocol", "contract"]),
+    ("observe", &["contract"]),
+    ("rehearse", &["contract"]),
+    ("limit", &["contract"]),
+    ("upstream", &["contract"]),
+    ("protocol", &["contract"]),
+    ("contract", &[]),
+];
+
+/// No file is longer.
+pub const MOST_LINES: usize = 600;
+
+/// Rooms of pure functions: no runtime, no clock, no system.
+const PURE_ROOMS: &[&str] = &["contract", "protocol"];
+
+/// Crates that a pure room does not name.
+const RUNTIME_CRATES: &[&str] =
+    &["tokio", "tracing", "tracing_subscriber", "prometheus", "socket2", "h2", "async_trait"];
+
+/// Modules of `std` that a pure room does not name.
+const SYSTEM_MODULES: &[&str] = &["env", "fs", "io", "os", "process", "thread"];
+
+/// Types of `std` that hold a socket; the addresses beside them are plain values.
+const SOCKETS: &[&str] = &["TcpStream", "TcpListener", "UdpSocket", "UnixStream", "ToSocketAddrs"];
+
+/// Enums of others, which may grow without our asking.
+const FOREIGN_ENUMS: &[&str] = &["Value", "Method", "Ordering", "IpAddr"];
+
+/// Methods that only a client's stream has.
+const CLIENT_WRITES: &[&str] = &[
+    "write_response_header",
+    "write_response_header_ref",
+    "write_continue_response",
+    "write_response_body",
+    "write_response_trailers",
+    "write_error_response",
+    "respond_error",
+    "respond_error_with_body",
+    "send_proxy_task",
+    "write_proxy_tasks",
+    "send_response",
+    "send_informational",
+];
+
+/// Methods that clients' and upstreams' streams share; clippy tells them apart by type, this rule by file.
+const SHARED_WRITES: &[&str] = &["write_body", "finish_body", "send_data", "send_trailers", "send_reset"];
+
+/// The door, and what passes beside it.
+const WRITERS_TO_CLIENTS: &[&str] = &["src/exchange/door.rs", "src/exchange/relay.rs"];
+
+/// Those who write requests.
+const WRITERS_TO_UPSTREAMS: &[&str] = &["src/exchange/peer.rs", "src/upstream/transport.rs"];
+
+/// A file says at once what it is.
+pub fn header(path: &str, text: &str) -> Vec<Offence> {
+    if text.starts_with("//!") {
+        return Vec::new();
+    }
+    vec![offence(
+        path,
+        1,
+        "the file does not open with `//!`: what it is, what it refuses to know, where to go next",
+    )]
+}
+
+/// A file past the limit has a second noun in it.
+pub fn length(path: &str, text: &str) -> Vec<Offence> {
+    let lines = text.lines().count();
+    if lines <= MOST_LINES {
+        return Vec::new();
+    }
+    vec![offence(
+        path,
+        MOST_LINES + 1,
+        format!("{lines} lines; {MOST_LINES} is the limit: look for the second noun"),
+    )]
+}
+
+/// A name that says nothing attracts everything.
+pub fn name(path: &str, text: &str) -> Vec<Offence> {
+    let empty = |name: &str| {
+        let mut words = name.split(['_', '-']);
+        words.any(|word| {
+            ["util", "utils", "helper", "helpers", "manager", "managers", "common", "misc"].contains(&word)
+        })
+    };
+    let mut offences = Vec::new();
+    if path.trim_end_matches(".rs").split('/').any(empty) {
+        offences.push(offence(path, 1, "a file called util, helper, manager or common; name what it holds"));
+    }
+    for pair in tokens::of(text).windows(2) {
+        if pair[0].text == "mod" && empty(&pair[1].text) {
+            let what = format!("a module called `{}`; name what it holds", pair[1].text);
+            offences.push(offence(path, pair[1].line, what));
+        }
+    }
+    offences
+}
+
+/// Nothing is left for later.
+pub fn nothing_left_for_later(path: &str, text: &str) -> Vec<Offence> {
+    let mut offences = Vec::new();
+    for (index, line) in text.lines().enumerate() {
+        let words: Vec<&str> = line.split(|c: char| !c.is_alphanumeric() && c != '_').collect();
+        for marker in [concat!("TO", "DO"), concat!("FIX", "ME"), concat!("XX", "X"), concat!("HA", "CK")] {
+            if words.contains(&marker) {
+                let what = format!("`{marker}`: nobody will read it; do it, or file an issue");
+                offences.push(offence(path, index + 1, what));
+            }
+        }
+    }
+    for pair in tokens::of(text).windows(2) {
+        if ["todo", "unimplemented"].contains(&pair[0].text.as_str()) && pair[1].text == "!" {
+            offences.push(offence(path, pair[0].line, format!("`{}!` panics on a user", pair[0].text)));
+        }
+    }
+    offences
+}
+
+/// Imports point down.
+pub fn arrows(path: &str, text: &str) -> Vec<Offence> {
+    let code = tokens::of_product(text);
+    let Some(own) = room_of(path) else { return Vec::new() };
+    if own == "lib" {
+        return lib_is_a_map(path, &code);
+    }
+    if own == "main" {
+        return Vec::new();
+    }
+    let Some(allowed) = below(own) else {
+        return vec![offence(path, 1, format!("`{own}` is no room of the house; see ARCHITECTURE.md"))];
+    };
+    let mut offences = Vec::new();
+    for (room, line) in rooms_named(path, &code) {
+        if room == "*" || room == "self" {
+            offences.push(offence(path, line, "the whole crate is imported; name the room"));
+        } else if room != own && !allowed.contains(room.as_str()) {
+            let below: Vec<_> = allowed.iter().copied().collect();
+            let what =
+                format!("`{own}` uses `{room}`, against the arrows; below `{own}` are: {}", below.join(", "));
+            offences.push(offence(path, line, what));
+        }
+    }
+    offences
+}
+
+/// The contract can be judged without a machine.
+pub fn purity(path: &str, text: &str) -> Vec<Offence> {
+    let Some(room) = room_of(path).filter(|room| PURE_ROOMS.contains(room)) else { return Vec::new() };
+    let code = tokens::of_product(text);
+    let mut offences = Vec::new();
+    let mut no =
+        |line, what: &str| offences.push(offence(path, line, format!("`{room}` is pure, but names {what}")));
+    for (at, token) in code.iter().enumerate() {
+        let clock = ["Instant", "SystemTime"].contains(&token.text.as_str());
+        if starts_a_path(&code, at) && RUNTIME_CRATES.contains(&token.text.as_str()) {
+            no(token.line, &token.text);
+        } else if clock && tokens::is_at(&code, at + 1, &["::", "now"]) {
+            no(token.line, &format!("{}::now; pass `now`", token.text));
+        } else if SOCKETS.contains(&token.text.as_str()) {
+            no(token.line, &token.text);
+        } else if token.text == "Instant" {
+            no(token.line, "Instant; pass a Duration or a date");
+        }
+    }
+    for (module, line) in first_names_after(&code, "std") {
+        if SYSTEM_MODULES.contains(&module.as_str()) {
+            no(line, &format!("std::{module}"));
+        }
+    }
+    offences
+}
+
+/// In the contract the compiler is the to-do list: a match over an enum of ours names every variant.
+pub fn no_catch_all(path: &str, text: &str) -> Vec<Offence> {
+    if room_of(path) != Some("contract") {
+        return Vec::new();
+    }
+    let code = tokens::of_product(text);
+    let mut offences = Vec::new();
+    for at in (0..code.len()).filter(|at| code[*at].text == "match") {
+        let patterns = patterns_of_match(&code, at);
+        let ours = |pattern: &&[Token]| {
+            pattern.windows(2).any(|pair| {
+                let name = &pair[0].text;
+                pair[1].text == "::"
+                    && name.starts_with(char::is_uppercase)
+                    && !FOREIGN_ENUMS.contains(&name.as_str())
+            })
+        };
+        let catch_all = patterns.iter().find(|pattern| pattern.len() == 1 && pattern[0].text == "_");
+        if let Some(arm) = catch_all.filter(|_| patterns.iter().any(|pattern| ours(pattern))) {
+            offences.push(offence(
+                path,
+                arm[0].line,
+                "`_ =>` over an enum of ours hides its next variant; name what is left",
+            ));
+        }
+    }
+    offences
+}
+
+/// pingora is named where it is at home.
+pub fn pingora_stays_home(path: &str, text: &str) -> Vec<Offence> {
+    let at_home = ["src/exchange/", "src/server/"].iter().any(|home| path.starts_with(home));
+    if at_home || path == "src/upstream/transport.rs" {
+        return Vec::new();
+    }
+    let code = tokens::of_product(text);
+    let uses = code.iter().filter(|token| token.text.starts_with("pingora"));
+    uses.map(|t| offence(path, t.line, "pingora is named only in exchange, server and upstream/transport.rs"))
+        .collect()
+}
+
+/// One door: who else writes to a client answers without a contract and without a count.
+pub fn one_door(path: &str, text: &str) -> Vec<Offence> {
+    // The rehearsal's upstream and client speak on sockets of their own, never to a client of the gateway.
+    if WRITERS_TO_CLIENTS.contains(&path) || path.starts_with("src/rehearse/") {
+        return Vec::new();
+    }
+    let to_upstreams = WRITERS_TO_UPSTREAMS.contains(&path);
+    let forbidden =
+        |name: &str| CLIENT_WRITES.contains(&name) || (SHARED_WRITES.contains(&name) && !to_upstreams);
+    let code = tokens::of_product(text);
+    let mut offences = Vec::new();
+    for pair in code.windows(2) {
+        if [".", "::"].contains(&pair[0].text.as_str()) && forbidden(&pair[1].text) {
+            let what = format!(
+                "`{}` writes to a client; only {} may",
+                pair[1].text,
+                WRITERS_TO_CLIENTS.join(" and ")
+            );
+            offences.push(offence(path, pair[1].line, what));
+        }
+    }
+    offences
+}
+
+/// What is committed works on another machine and says nothing of this one.
+pub fn no_path_of_this_machine(path: &str, text: &str) -> Vec<Offence> {
+    let mut offences = Vec::new();
+    for (index, line) in text.lines().enumerate() {
+        for place in [concat!("/wo", "rk/"), concat!("/ro", "ot/"), concat!("/tmp/", "dev-")] {
+            let alone =
+                |at: usize| !line[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == '.');
+            if line.match_indices(place).any(|(at, _)| alone(at)) {
+                offences.push(offence(path, index + 1, format!("names `{place}`, a place of one machine")));
+            }
+        }
+    }
+    offences
+}
+
+/// The room of a source file: the folder or file right under `src`.
+fn room_of(path: &str) -> Option<&str> {
+    let inside = path.strip_prefix("src/")?;
+    Some(inside.split('/').next()?.trim_end_matches(".rs"))
+}
+
+/// The rooms that `room` may use: everything that the arrows lead to.
+fn below(room: &str) -> Option<BTreeSet<&'static str>> {
+    let direct = |room: &str| ARROWS.iter().find(|(from, _)| *from == room).map(|(_, to)| *to);
+    let mut open: Vec<&'static str> = direct(room)?.to_vec();
+    let mut found = BTreeSet::new();
+    while let Some(next) = open.pop() {
+        if found.insert(next) {
+            open.extend(direct(next).unwrap_or_default());
+        }
+    }
+    Some(found)
+}
+
+/// `lib.rs` declares and re-exports; it does nothing.
+fn lib_is_a_map(path: &str, code: &[Token]) -> Vec<Offence> {
+    let work = ["fn", "struct", "enum", "impl", "macro_rules", "static", "const"];
+    let found = code.iter().filter(|token| work.contains(&token.text.as_str()));
+    found
+        .map(|t| offence(path, t.line, format!("`{}` in lib.rs, which is a map and holds no code", t.text)))
+        .collect()
+}
+
+/// Every room that the code names through `crate::`, `statusquo::` or a chain of `super::` that ends at the top.
+fn rooms_named(path: &str, code: &[Token]) -> Vec<(String, usize)> {
+    let mut found = first_names_after(code, "crate");
+    found.extend(first_names_after(code, "statusquo"));
+    let file_depth = path.trim_end_matches("/mod.rs").matches('/').count();
+    let mut braces: Vec<bool> = Vec::new(); // true: opened by `mod name {`
+    for (at, token) in code.iter().enumerate() {
+        match token.text.as_str() {
+            "{" => braces.push(at >= 2 && code[at - 2].text == "mod"),
+            "}" => drop(braces.pop()),
+            "super" if starts_a_path(code, at) => {
+                let mut end = at;
+                while tokens::is_at(code, end, &["super", "::"]) {
+                    end += 2;
+                }
+                let climbed = (end - at) / 2;
+                if climbed == file_depth + braces.iter().filter(|module| **module).count() {
+                    found.extend(names_at(code, end));
+                }
+            }
+            _ => {}
+        }
+    }
+    found
+}
+
+/// `head::x` gives `x`; `head::{x, y::z}` gives `x` and `y`.
+fn first_names_after(code: &[Token], head: &str) -> Vec<(String, usize)> {
+    let starts =
+        (0..code.len()).filter(|at| tokens::is_at(code, *at, &[head, "::"]) && starts_a_path(code, *at));
+    starts.flat_map(|at| names_at(code, at + 2)).collect()
+}
+
+/// Whether a path begins at this token: nothing is left of it that it would belong to.
+fn starts_a_path(code: &[Token], at: usize) -> bool {
+    let follows = |text: &str| at >= 1 && code[at - 1].text == text;
+    let absolute = follows("::") && (at < 2 || !tokens::is_name(&code[at - 2]) && code[at - 2].text != ">");
+    (!follows("::") && !follows(".")) || absolute
+}
+
+/// The name at `at`, or the first name of each branch of the group at `at`.
+fn names_at(code: &[Token], at: usize) -> Vec<(String, usize)> {
+    let Some(first) = code.get(at) else { return Vec::new() };
+    if first.text != "{" {
+        return vec![(first.text.clone(), first.line)];
+    }
+    let mut names = Vec::new();
+    let mut depth = 0usize;
+    for (index, token) in code.iter().enumerate().skip(at) {
+        match token.text.as_str() {
+            "{" => depth += 1,
+            "}" => depth -= 1,
+            _ if depth == 1 && ["{", ","].contains(&code[index - 1].text.as_str()) => {
+                names.push((token.text.clone(), token.line));
+            }
+            _ => {}
+        }
+        if depth == 0 {
+            break;
+        }
+    }
+    names
+}
+
+/// The patterns of the `match` at `at`, without their guards.
+fn patterns_of_match(code: &[Token], at: usize) -> Vec<&[Token]> {
+    let step = |token: &Token| match token.text.as_str() {
+        "{" | "(" | "[" => 1i32,
+        "}" | ")" | "]" => -1,
+        _ => 0,
+    };
+    let mut depth = 0;
+    let Some(open) = (at + 1..code.len()).find(|i| {
+        let found = depth == 0 && code[*i].text == "{";
+        depth += step(&code[*i]);
+        found
+    }) else {
+        return Vec::new();
+    };
+    let mut patterns = Vec::new();
+    let mut start = Some(open + 1); // of the pattern being read; none inside an arm's body
+    let mut guard = None;
+    depth = 1;
+    for index in open + 1..code.len() {
+        let token = &code[index];
+        depth += step(token);
+        if depth == 0 {
+            break;
+        }
+        match (token.text.as_str(), start) {
+            ("if", Some(_)) if depth == 1 => guard = guard.or(Some(index)),
+            ("=>", Some(first)) if depth == 1 => {
+                patterns.push(&code[first..guard.unwrap_or(index)]);
+                (start, guard) = (None, None);
+            }
+            (",", None) if depth == 1 => start = Some(index + 1),
+            // A body in braces needs no comma after it.
+            ("}", None) if depth == 1 && code.get(index + 1).is_some_and(|next| next.text != ",") => {
+                let method_follows = [".", "?"].contains(&code[index + 1].text.as_str());
+                start = (!method_follows).then_some(index + 1);
+            }
+            _ => {}
+        }
+    }
+    patterns
+}
+
+fn offence(path: &str, line: usize, what: impl Into<String>) -> Offence {
+    Offence { path: path.to_owned(), line, what: what.into() }
+}

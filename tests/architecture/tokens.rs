@@ -1,0 +1,263 @@
+//! Rust source as a list of tokens with their lines: enough to see which names a file uses.
+//!
+//! Comments and the insides of literals are gone, so a sentence about pingora is not a use of pingora. It is no parser
+//! and knows none of our rules; those are in `rules.rs`.
+
+/// One token of the code: an identifier, a number, or one punctuation character (`::` and `=>` are kept whole).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Token {
+    /// Its text; a string, byte or character literal is `""`.
+    pub text: String,
+    /// Where it starts, counted from 1.
+    pub line: usize,
+}
+
+/// The tokens of `source` without the items that exist only in tests (`#[cfg(test)]`).
+pub fn of_product(source: &str) -> Vec<Token> {
+    let tokens = of(source);
+    if is_at(&tokens, 0, &["#", "!", "[", "cfg", "(", "test", ")", "]"]) {
+        return Vec::new();
+    }
+    let mut kept = Vec::new();
+    let mut at = 0;
+    while at < tokens.len() {
+        if is_at(&tokens, at, CFG_TEST) {
+            at = end_of_item(&tokens, at);
+        } else {
+            kept.push(tokens[at].clone());
+            at += 1;
+        }
+    }
+    kept
+}
+
+/// The modules that a file declares for tests only: the value of `#[path]` where there is one, else `name.rs`.
+pub fn test_modules(source: &str) -> Vec<String> {
+    let tokens = of(source);
+    let paths = path_attributes(source);
+    let mut found = Vec::new();
+    for at in 0..tokens.len() {
+        if !is_at(&tokens, at, CFG_TEST) {
+            continue;
+        }
+        let end = end_of_item(&tokens, at);
+        let item = &tokens[at..end];
+        let Some(name) = item.iter().position(|t| t.text == "mod").and_then(|m| item.get(m + 1)) else {
+            continue;
+        };
+        if item.last().is_some_and(|t| t.text == ";") {
+            let lines = item[0].line..=name.line;
+            let given = paths.iter().find(|(line, _)| lines.contains(line));
+            found.push(given.map_or_else(|| format!("{}.rs", name.text), |(_, path)| path.clone()));
+        }
+    }
+    found
+}
+
+/// All tokens of `source`.
+pub fn of(source: &str) -> Vec<Token> {
+    let mut reader = Reader { rest: source.chars().collect(), at: 0, line: 1 };
+    let mut tokens = Vec::new();
+    while let Some(c) = reader.peek(0) {
+        let line = reader.line;
+        if let Some(text) = reader.token(c) {
+            tokens.push(Token { text, line });
+        }
+    }
+    tokens
+}
+
+/// Whether the tokens from `at` on read exactly `texts`.
+pub fn is_at(tokens: &[Token], at: usize, texts: &[&str]) -> bool {
+    tokens.len() >= at + texts.len()
+        && texts.iter().zip(&tokens[at..]).all(|(want, token)| token.text == *want)
+}
+
+/// Whether the token is a name (or a keyword).
+pub fn is_name(token: &Token) -> bool {
+    token.text.starts_with(|c: char| c.is_alphabetic() || c == '_')
+}
+
+/// The index after the item whose attributes start at `at`.
+fn end_of_item(tokens: &[Token], at: usize) -> usize {
+    let mut depth = 0usize;
+    for (index, token) in tokens.iter().enumerate().skip(at) {
+        match token.text.as_str() {
+            "{" | "(" | "[" => depth += 1,
+            "}" | ")" | "]" => {
+                depth = depth.saturating_sub(1);
+                if depth == 0 && token.text == "}" {
+                    return index + 1;
+                }
+            }
+            ";" | "," if depth == 0 => return index + 1,
+            _ => {}
+        }
+    }
+    tokens.len()
+}
+
+/// The values of `#[path = ".."]` with their lines.
+fn path_attributes(source: &str) -> Vec<(usize, String)> {
+    let value = |line: &str| Some(line.split_once("#[path")?.1.split('"').nth(1)?.to_owned());
+    source.lines().enumerate().filter_map(|(index, line)| Some((index + 1, value(line)?))).collect()
+}
+
+const CFG_TEST: &[&str] = &["#", "[", "cfg", "(", "test", ")", "]"];
+
+struct Reader {
+    rest: Vec<char>,
+    at: usize,
+    line: usize,
+}
+
+impl Reader {
+    fn peek(&self, ahead: usize) -> Option<char> {
+        self.rest.get(self.at + ahead).copied()
+    }
+
+    fn skip(&mut self, count: usize) {
+        for _ in 0..count {
+            if self.peek(0) == Some('\n') {
+                self.line += 1;
+            }
+            self.at += 1;
+        }
+    }
+
+    /// Reads one token, or something that is none (blank, comment).
+    fn token(&mut self, first: char) -> Option<String> {
+        let second = self.peek(1);
+        if first == '/' && second == Some('/') {
+            while self.peek(0).is_some_and(|c| c != '\n') {
+                self.skip(1);
+            }
+            return None;
+        }
+        if first == '/' && second == Some('*') {
+            self.block_comment();
+            return None;
+        }
+        if first == '"' {
+            self.skip(1);
+            return Some(self.quoted());
+        }
+        if first == '\'' {
+            return Some(self.character_or_lifetime());
+        }
+        if first.is_alphanumeric() || first == '_' {
+            return Some(self.name_or_prefixed_literal());
+        }
+        if (first, second) == (':', Some(':')) || (first, second) == ('=', Some('>')) {
+            self.skip(2);
+            return Some(format!("{first}{}", second.unwrap_or_default()));
+        }
+        self.skip(1);
+        (!first.is_whitespace()).then(|| first.to_string())
+    }
+
+    fn block_comment(&mut self) {
+        let mut depth = 0;
+        while let Some(c) = self.peek(0) {
+            match (c, self.peek(1)) {
+                ('/', Some('*')) => depth += 1,
+                ('*', Some('/')) => depth -= 1,
+                _ => {
+                    self.skip(1);
+                    continue;
+                }
+            }
+            self.skip(2);
+            if depth == 0 {
+                return;
+            }
+        }
+    }
+
+    /// After the opening quote.
+    fn quoted(&mut self) -> String {
+        while let Some(c) = self.peek(0) {
+            self.skip(if c == '\\' { 2 } else { 1 });
+            if c == '"' {
+                break;
+            }
+        }
+        "\"\"".to_owned()
+    }
+
+    /// After `r`, at the first `#` or the quote.
+    fn raw_quoted(&mut self) -> String {
+        let mut hashes = 0;
+        while self.peek(0) == Some('#') {
+            hashes += 1;
+            self.skip(1);
+        }
+        self.skip(1);
+        while let Some(c) = self.peek(0) {
+            self.skip(1);
+            if c == '"' && (0..hashes).all(|ahead| self.peek(ahead) == Some('#')) {
+                self.skip(hashes);
+                break;
+            }
+        }
+        "\"\"".to_owned()
+    }
+
+    fn character_or_lifetime(&mut self) -> String {
+        let escaped = self.peek(1) == Some('\\');
+        if !escaped && self.peek(2) != Some('\'') {
+            self.skip(1); // a lifetime: its name follows as an ordinary token
+            return "'".to_owned();
+        }
+        self.skip(if escaped { 3 } else { 2 });
+        while self.peek(0).is_some_and(|c| c != '\'') {
+            self.skip(1);
+        }
+        self.skip(1);
+        "\"\"".to_owned()
+    }
+
+    fn name_or_prefixed_literal(&mut self) -> String {
+        let mut name = String::new();
+        while let Some(c) = self.peek(0).filter(|c| c.is_alphanumeric() || *c == '_') {
+            name.push(c);
+            self.skip(1);
+        }
+        match (name.as_str(), self.peek(0), self.peek(1)) {
+            ("r" | "br" | "cr", Some('"'), _) | ("r" | "br" | "cr", Some('#'), Some('"' | '#')) => {
+                self.raw_quoted()
+            }
+            ("b" | "c", Some('"'), _) => {
+                self.skip(1);
+                self.quoted()
+            }
+            ("b", Some('\''), _) => self.character_or_lifetime(),
+            _ => name,
+        }
+    }
+}
+
+#[test]
+fn comments_and_literals_hide_what_they_say_but_keep_the_lines() {
+    let source = "// a::b\nlet x = \"c::d \\\" e\"; /* f /* g */\n h */ let y = r#\"i \" j\"#;\nfn k<'l>(c: char) { c == '\\'' || c == '\"' }";
+    let names: Vec<_> = of(source).into_iter().filter(is_name).map(|t| (t.text, t.line)).collect();
+    let expected =
+        [("let", 2), ("x", 2), ("let", 3), ("y", 3), ("fn", 4), ("k", 4), ("l", 4), ("c", 4), ("char", 4)];
+    assert_eq!(names[..9].iter().map(|(t, l)| (t.as_str(), *l)).collect::<Vec<_>>(), expected);
+    assert_eq!(names.len(), 11, "{names:?}");
+}
+
+#[test]
+fn what_exists_only_in_tests_is_left_out_and_nothing_else() {
+    let source = "fn a() {}\n#[cfg(test)]\n#[allow(dead_code)]\nmod tests { fn b() { if c {} } }\nfn d() {}\n#[cfg(test)]\nuse e::f;\nfn g() {}";
+    let names: Vec<_> = of_product(source).into_iter().filter(is_name).map(|t| t.text).collect();
+    assert_eq!(names, ["fn", "a", "fn", "d", "fn", "g"]);
+    assert!(of_product("#![cfg(test)]\nfn a() {}").is_empty());
+}
+
+#[test]
+fn a_test_module_in_a_file_of_its_own_is_found_by_path_or_by_name() {
+    let source =
+        "#[cfg(test)]\n#[path = \"door_tests.rs\"]\nmod tests;\n#[cfg(test)]\nmod samples;\nmod product;";
+    assert_eq!(test_modules(source), ["door_tests.rs", "samples.rs"]);
+}
