@@ -116,4 +116,5 @@ const fn invalid(evidence: &'static str) -> Refusal {
 
 #[cfg(test)]
 #[path = "authority_tests.rs"]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::string_slice, clippy::panic)]
 mod tests;

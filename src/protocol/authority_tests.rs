@@ -1,1 +1,122 @@
-//! to come
+//! Which hosts are hosts, and how routes see them.
+
+use super::*;
+
+#[test]
+fn hosts_with_one_reading_pass() {
+    for authority in [
+        "example.com",
+        "EXAMPLE.com:8080",
+        "example.com.",
+        "example.com:",
+        "localhost",
+        "a_b-c.internal:1",
+        "127.0.0.1:65535",
+        "[::1]",
+        "[2001:db8::1]:443",
+        "[::ffff:10.0.0.1]:80",
+        "xn--bcher-kva.example",
+        "1",
+    ] {
+        assert_eq!(check_authority(authority.as_bytes()), Ok(()), "{authority}");
+    }
+}
+
+#[test]
+fn hosts_with_none_or_two_readings_are_refused() {
+    let long = "a".repeat(256);
+    for authority in [
+        "",
+        ":",
+        ":80",
+        ".",
+        "..",
+        ".a",
+        "a..b",
+        "a..",
+        "user@a",
+        "user:pw@a",
+        "@",
+        "a:b",
+        "a:-1",
+        "a:+1",
+        "a:65536",
+        "a:000080",
+        "a:99999999999",
+        "a:80:80",
+        "a b",
+        "a/b",
+        "a?b",
+        "a#b",
+        "a\\b",
+        "a,b",
+        "a%41",
+        "a%00",
+        "a\"",
+        "a<b>",
+        "[",
+        "]",
+        "[]",
+        "[]:80",
+        "[::1",
+        "::1",
+        "[::1]80",
+        "[::1]:x",
+        "[::g]",
+        "[::1%eth0]",
+        "[::1%25eth0]",
+        "[v1.x]",
+        "[1.2.3.4]",
+        "a[::1]",
+        "[[::1]]",
+        "b\u{fc}cher.example",
+        "a\tb",
+        "http://a",
+        &long,
+    ] {
+        let refusal = check_authority(authority.as_bytes()).unwrap_err();
+        assert_eq!(refusal.cause, Cause::InvalidHost, "{authority}");
+    }
+    assert!(check_authority(b"a\xff").is_err());
+}
+
+#[test]
+fn routes_see_a_host_in_one_spelling() {
+    for (authority, host) in [
+        ("example.com", "example.com"),
+        ("Example.COM:8080", "example.com"),
+        ("example.com.", "example.com"),
+        ("example.com.:80", "example.com"),
+        ("example.com:", "example.com"),
+        ("[::1]:80", "::1"),
+        ("[0:0::0001]", "::1"),
+        ("*.Example.com", "*.example.com"),
+        ("", ""),
+    ] {
+        assert_eq!(routing_host(authority.as_bytes()), host, "{authority}");
+    }
+    assert!(matches!(routing_host(b"example.com:80"), Cow::Borrowed(_)));
+}
+
+#[test]
+fn a_wildcard_stands_for_one_or_more_whole_labels() {
+    for (pattern, host, matches) in [
+        ("*.example.com", "a.example.com", true),
+        ("*.example.com", "a.b.example.com", true),
+        ("*.example.com", "example.com", false),
+        ("*.example.com", ".example.com", false),
+        ("*.example.com", "badexample.com", false),
+        ("*.example.com", "a.example.com.evil", false),
+        ("example.com", "example.com", true),
+        ("example.com", "a.example.com", false),
+        ("*", "example.com", false),
+    ] {
+        assert_eq!(matches_pattern(pattern, host), matches, "{pattern} {host}");
+    }
+}
+
+#[test]
+fn host_and_target_are_compared_without_case() {
+    assert!(equal(b"Example.com:80", b"example.COM:80"));
+    assert!(!equal(b"example.com", b"example.com:80"));
+}

@@ -93,4 +93,5 @@ fn write_value(chain: &[IpAddr]) -> HeaderValue {
 
 #[cfg(test)]
 #[path = "forwarded_tests.rs"]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::string_slice, clippy::panic)]
 mod tests;

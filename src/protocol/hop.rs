@@ -135,4 +135,5 @@ impl<'a> Nominated<'a> {
 
 #[cfg(test)]
 #[path = "hop_tests.rs"]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::string_slice, clippy::panic)]
 mod tests;

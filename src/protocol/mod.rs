@@ -17,9 +17,14 @@ pub mod media;
 pub mod octets;
 pub mod path;
 pub mod raw_head;
+mod request_fields;
 pub mod request_head;
 pub mod response_head;
 pub mod target;
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::string_slice, clippy::panic)]
+mod properties;
 
 use crate::contract::Cause;
 

@@ -86,4 +86,5 @@ fn encode(octet: u8, text: &mut String) {
 
 #[cfg(test)]
 #[path = "path_tests.rs"]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::string_slice, clippy::panic)]
 mod tests;

@@ -1,1 +1,61 @@
-//! to come
+//! All spellings of one path become one; different paths stay different.
+
+use proptest::prelude::*;
+
+use super::*;
+
+#[test]
+fn a_path_gets_one_spelling() {
+    for (path, normal) in [
+        ("/", "/"),
+        ("//", "/"),
+        ("///admin//x/", "/admin/x/"),
+        ("/%61dmin", "/admin"),
+        ("/%41%7e%2D%5F%2e", "/A~-_."),
+        ("/a%2fb", "/a%2Fb"),
+        ("/%2f/", "/%2F/"),
+        ("/a%c3%a9", "/a%C3%A9"),
+        ("/a\u{e9}", "/a%C3%A9"),
+        ("/%2561", "/%2561"),
+        ("/%25%36%31", "/%2561"),
+        ("/./a/../b", "/./a/../b"),
+        ("/a%3Bb;c", "/a%3Bb;c"),
+        ("/a%", "/a%25"),
+        ("/%zz", "/%25zz"),
+        ("*", "*"),
+        ("", ""),
+    ] {
+        assert_eq!(normalise(path.as_bytes()), normal, "{path}");
+    }
+}
+
+#[test]
+fn a_normal_path_costs_nothing() {
+    for path in ["/", "/v1/account/sessions/email", "/a%2Fb/%C3%A9", "/a b", "/x/../y"] {
+        assert!(matches!(normalise(path.as_bytes()), Cow::Borrowed(_)), "{path}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn normalising_twice_changes_nothing_more(path in "[/%a-fA-F0-9.;\u{e9}]{0,24}") {
+        let once = normalise(path.as_bytes()).into_owned();
+        prop_assert!(once.is_ascii());
+        prop_assert!(matches!(normalise(once.as_bytes()), Cow::Borrowed(same) if same == once));
+    }
+
+    #[test]
+    fn encoding_an_unreserved_octet_changes_nothing(path in "/[a-z/.~]{0,16}", at in any::<prop::sample::Index>()) {
+        let at = at.index(path.len());
+        let octet = path.as_bytes()[at];
+        prop_assume!(octet != b'/');
+        let encoded = format!("{}%{octet:02x}{}", &path[..at], &path[at + 1..]);
+        prop_assert_eq!(normalise(encoded.as_bytes()), normalise(path.as_bytes()));
+    }
+
+    #[test]
+    fn any_bytes_have_a_normal_form(path in prop::collection::vec(any::<u8>(), 0..32)) {
+        let once = normalise(&path).into_owned();
+        prop_assert!(matches!(normalise(once.as_bytes()), Cow::Borrowed(_)));
+    }
+}

@@ -216,4 +216,5 @@ pub(super) const fn bad_value(byte: u8) -> &'static str {
 
 #[cfg(test)]
 #[path = "raw_head_tests.rs"]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::string_slice, clippy::panic)]
 mod tests;

@@ -1,5 +1,7 @@
 //! What a whole request head says, in one pass over its bytes; the strict reading that the codec's must agree with.
 //!
+//! The request line is read here, the fields in [`super::request_fields`], the target in [`super::target`].
+//!
 //! Refuses whatever two servers could read in two ways (RFC 9112 11.2, request smuggling): framing, host, target,
 //! field syntax. It knows no route and no limit but the codec's own. The bytes come from [`super::raw_head`], but it
 //! does not lean on that: every rule holds for any bytes. Facts are offsets into the head; nothing is copied.
@@ -10,14 +12,11 @@ use std::ops::Range;
 use http::Method;
 
 pub use super::framing::Framing;
-use super::framing::{content_length, is_chunked};
-use super::octets::{text_len, token_len, trim};
-use super::raw_head::{MAX_METHOD, bad_field_start, bad_name, bad_value};
-use super::{MAX_FIELDS, Refusal, authority, hop, target};
+use super::octets::text_len;
+use super::raw_head::MAX_METHOD;
+use super::request_fields::Fields;
+use super::{Refusal, target};
 use crate::contract::Cause;
-
-/// Longest field name that the field map can hold.
-const MAX_NAME: usize = 65_535;
 
 /// The version of the request line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,7 +52,7 @@ pub struct RequestFacts {
     pub expect_continue: bool,
     /// The path has dot segments: refuse with `ambiguous_path` unless the route is lenient.
     pub dot_segments: bool,
-    /// How many fields there are; at most [`MAX_FIELDS`].
+    /// How many fields there are; at most [`super::MAX_FIELDS`].
     pub fields: usize,
 }
 
@@ -186,203 +185,11 @@ fn bad_version(version: &[u8]) -> Refusal {
     }
 }
 
-/// What is kept of the fields while the head is read.
-#[derive(Default)]
-struct Fields {
-    count: usize,
-    host: Option<Range<usize>>,
-    length: Option<u64>,
-    chunked: bool,
-    expect: bool,
-    close: bool,
-    stay: bool,
-    options: usize,
-}
-
-impl Fields {
-    /// Reads field lines from `start` to the end of the head.
-    fn parse(head: &[u8], start: usize) -> Result<Self, Refusal> {
-        let mut fields = Fields::default();
-        let mut at = start;
-        loop {
-            let rest = head.get(at..).unwrap_or_default();
-            match rest {
-                [b'\r', b'\n'] => return Ok(fields),
-                [b'\r', ..] => return Err(malformed_field("the head does not end with its empty line")),
-                _ => {}
-            }
-            let name_len = token_len(rest);
-            let (name, after) = rest.split_at_checked(name_len).unwrap_or((rest, b""));
-            let [b':', text @ ..] = after else { return Err(missing_colon(name, after)) };
-            let text_len = text_len(text);
-            let (text, after) = text.split_at_checked(text_len).unwrap_or((text, b""));
-            let [b'\r', b'\n', ..] = after else { return Err(missing_line_end(after)) };
-            if name.is_empty() {
-                return Err(malformed_field("a field without a name"));
-            }
-            fields.count += 1;
-            if fields.count > MAX_FIELDS || name_len > MAX_NAME {
-                return Err(Refusal::new(Cause::HeaderTooLarge, "too many fields or too long a field name"));
-            }
-            fields.read(name, text, at + name_len + 1)?;
-            at += name_len + 1 + text_len + 2;
-        }
-    }
-
-    /// Takes note of one field; `text_at` is the offset of `text`, the untrimmed value.
-    fn read(&mut self, name: &[u8], text: &[u8], text_at: usize) -> Result<(), Refusal> {
-        match name.len() {
-            4 if name.eq_ignore_ascii_case(b"host") => self.read_host(text, text_at),
-            6 if name.eq_ignore_ascii_case(b"expect") => self.read_expect(trim(text)),
-            10 if name.eq_ignore_ascii_case(b"connection") => self.read_connection(text),
-            14 if is_named(name, b"content-length") => self.read_length(name, trim(text)),
-            17 if is_named(name, b"transfer-encoding") => self.read_coding(name, trim(text)),
-            _ => Ok(()),
-        }
-    }
-
-    fn read_host(&mut self, text: &[u8], text_at: usize) -> Result<(), Refusal> {
-        if self.host.is_some() {
-            return Err(invalid_host("more than one Host"));
-        }
-        let value = trim(text);
-        authority::check_authority(value)?;
-        let start = text_at + (text.len() - text.trim_ascii_start().len());
-        self.host = Some(start..start + value.len());
-        Ok(())
-    }
-
-    fn read_expect(&mut self, value: &[u8]) -> Result<(), Refusal> {
-        check_expect(value)?;
-        if self.expect {
-            return Err(Refusal::new(Cause::UnsupportedExpectation, "more than one Expect"));
-        }
-        self.expect = true;
-        Ok(())
-    }
-
-    fn read_connection(&mut self, text: &[u8]) -> Result<(), Refusal> {
-        for option in super::octets::list(text) {
-            self.options += 1;
-            if self.options > hop::MAX_OPTIONS {
-                return Err(malformed_field("more than 16 connection options"));
-            }
-            match hop::ConnectionOption::of(option) {
-                Some(hop::ConnectionOption::Close) => self.close = true,
-                Some(hop::ConnectionOption::KeepAlive) => self.stay = true,
-                Some(hop::ConnectionOption::Name) => {}
-                Some(hop::ConnectionOption::Protected) => {
-                    return Err(malformed_field("Connection names a field that must not be removed"));
-                }
-                None => return Err(malformed_field("a connection option is not a token")),
-            }
-        }
-        Ok(())
-    }
-
-    fn read_length(&mut self, name: &[u8], value: &[u8]) -> Result<(), Refusal> {
-        refuse_underscore(name)?;
-        if self.length.is_some() {
-            return Err(ambiguous("more than one Content-Length"));
-        }
-        self.length = Some(content_length(value).ok_or(ambiguous("Content-Length is not one number"))?);
-        Ok(())
-    }
-
-    fn read_coding(&mut self, name: &[u8], value: &[u8]) -> Result<(), Refusal> {
-        refuse_underscore(name)?;
-        if self.chunked {
-            return Err(ambiguous("more than one Transfer-Encoding"));
-        }
-        if !is_chunked(value) {
-            return Err(ambiguous("Transfer-Encoding is not exactly chunked"));
-        }
-        self.chunked = true;
-        Ok(())
-    }
-
-    fn authority(
-        &self,
-        head: &[u8],
-        version: Version,
-        of_target: Option<Range<usize>>,
-    ) -> Result<Option<Range<usize>>, Refusal> {
-        if self.host.is_none() && version == Version::Http11 {
-            return Err(invalid_host("HTTP/1.1 without Host"));
-        }
-        let (Some(host), Some(target)) = (&self.host, &of_target) else {
-            return Ok(of_target.or_else(|| self.host.clone()));
-        };
-        let bytes = |range: &Range<usize>| head.get(range.clone()).unwrap_or_default();
-        if !authority::equal(bytes(host), bytes(target)) {
-            return Err(invalid_host("Host differs from the target's authority"));
-        }
-        Ok(of_target)
-    }
-
-    fn framing(&self, version: Version) -> Result<Framing, Refusal> {
-        match (self.length, self.chunked, version) {
-            (Some(_), true, _) => Err(ambiguous("both Content-Length and Transfer-Encoding")),
-            (None, true, Version::Http10) => Err(ambiguous("Transfer-Encoding on HTTP/1.0")),
-            (None, true, Version::Http11) => Ok(Framing::Chunked),
-            (Some(length), false, _) => Ok(Framing::Length(length)),
-            (None, false, _) => Ok(Framing::None),
-        }
-    }
-
-    fn keep_alive(&self, version: Version) -> bool {
-        match version {
-            Version::Http11 => !self.close,
-            Version::Http10 => self.stay && !self.close,
-        }
-    }
-}
-
-/// Equal in any case, an underscore counting as a hyphen: gateways of the CGI kind cannot tell the two apart.
-fn is_named(name: &[u8], lower: &[u8]) -> bool {
-    let fold = |octet: &u8| if *octet == b'_' { b'-' } else { octet.to_ascii_lowercase() };
-    name.iter().map(fold).eq(lower.iter().copied())
-}
-
-fn refuse_underscore(name: &[u8]) -> Result<(), Refusal> {
-    if name.contains(&b'_') {
-        return Err(ambiguous("a framing field spelled with an underscore"));
-    }
-    Ok(())
-}
-
-fn missing_colon(name: &[u8], after: &[u8]) -> Refusal {
-    malformed_field(match (name, after) {
-        (_, []) => "the head ends inside a field line",
-        ([], [byte, ..]) => bad_field_start(*byte),
-        (_, [byte, ..]) => bad_name(*byte),
-    })
-}
-
-fn missing_line_end(after: &[u8]) -> Refusal {
-    malformed_field(match after {
-        [] => "the head ends inside a field line",
-        [b'\r', ..] => "bare CR in a field value",
-        [byte, ..] => bad_value(*byte),
-    })
-}
-
 const fn malformed_line(evidence: &'static str) -> Refusal {
     Refusal::new(Cause::MalformedRequestLine, evidence)
 }
 
-const fn malformed_field(evidence: &'static str) -> Refusal {
-    Refusal::new(Cause::MalformedHeader, evidence)
-}
-
-const fn invalid_host(evidence: &'static str) -> Refusal {
-    Refusal::new(Cause::InvalidHost, evidence)
-}
-
-const fn ambiguous(evidence: &'static str) -> Refusal {
-    Refusal::new(Cause::AmbiguousFraming, evidence)
-}
-
 #[cfg(test)]
 #[path = "request_head_tests.rs"]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::string_slice, clippy::panic)]
 mod tests;

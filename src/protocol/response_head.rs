@@ -195,4 +195,5 @@ impl Fields {
 
 #[cfg(test)]
 #[path = "response_head_tests.rs"]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::string_slice, clippy::panic)]
 mod tests;

@@ -1,1 +1,157 @@
-//! to come
+//! Upstream heads: what is clear, what has split responses before, and when a connection may be used again.
+
+use super::*;
+
+fn facts(head: &str) -> Result<ResponseFacts, &'static str> {
+    check(head.as_bytes(), &Method::GET)
+}
+
+fn framing(fields: &str) -> Result<ResponseFraming, &'static str> {
+    facts(&format!("HTTP/1.1 200 OK\r\n{fields}\r\n")).map(|facts| facts.framing)
+}
+
+#[test]
+fn a_body_ends_where_the_head_says() {
+    for (fields, expected) in [
+        ("", ResponseFraming::UntilClose),
+        ("Content-Length: 5\r\n", ResponseFraming::Length(5)),
+        ("content-length:0\r\n", ResponseFraming::Length(0)),
+        ("Content-Length: 5\r\nContent-Length: 5\r\n", ResponseFraming::Length(5)),
+        ("Content-Length: 5, 5\r\n", ResponseFraming::Length(5)),
+        ("Content-Length: 5,05\r\nContent-Length: 5\r\n", ResponseFraming::Length(5)),
+        ("Transfer-Encoding: Chunked\r\n", ResponseFraming::Chunked),
+    ] {
+        assert_eq!(framing(fields), Ok(expected), "{fields:?}");
+    }
+}
+
+#[test]
+fn a_head_with_two_readings_is_an_error() {
+    for fields in [
+        "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n",
+        "Transfer-Encoding: chunked\r\nContent-Length: 5\r\n",
+        "Content-Length: 5\r\nContent-Length: 6\r\n",
+        "Content-Length: 5, 6\r\n",
+        "Content-Length: 5,\r\n",
+        "Content-Length:\r\n",
+        "Content-Length: +5\r\n",
+        "Content-Length: -1\r\n",
+        "Content-Length: 0x5\r\n",
+        "Content-Length: 5 5\r\n",
+        "Content-Length: 9223372036854775808\r\n",
+        "Content-Length : 5\r\n",
+        "Transfer-Encoding: gzip, chunked\r\n",
+        "Transfer-Encoding: chunked, chunked\r\n",
+        "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n",
+        "Transfer-Encoding: identity\r\n",
+        "Transfer-Encoding:\r\n",
+        "Transfer-Encoding: chunked;a\r\n",
+        "Transfer-Encoding : chunked\r\n",
+        "A: b\r\n folded\r\n",
+        " A: b\r\n",
+        "\tA: b\r\n",
+        "A: b\n",
+        "A: b\nC: d\r\n",
+        "A: b\rC\r\n",
+        "A: b\r\r\n",
+        "A: \0\r\n",
+        "A: \u{b}\r\n",
+        "A: \u{7f}\r\n",
+        "A\0: b\r\n",
+        "A b: c\r\n",
+        "A\r\n",
+        ": a\r\n",
+        "\u{e9}: a\r\n",
+    ] {
+        assert!(framing(fields).is_err(), "{fields:?}");
+    }
+}
+
+#[test]
+fn a_status_line_is_read_to_the_letter() {
+    for (line, status) in [
+        ("HTTP/1.1 200 OK", 200),
+        ("HTTP/1.1 200 ", 200),
+        ("HTTP/1.1 200", 200),
+        ("HTTP/1.1 200  two  spaces", 200),
+        ("HTTP/1.0 599 caf\u{e9}\t!", 599),
+        ("HTTP/1.1 100 Continue", 100),
+        ("HTTP/1.1 101 Switching", 101),
+    ] {
+        assert_eq!(facts(&format!("{line}\r\n\r\n")).map(|facts| facts.status), Ok(status), "{line}");
+    }
+    for line in [
+        "",
+        "HTTP/1.1",
+        "HTTP/1.1 ",
+        "HTTP/1.1 20",
+        "HTTP/1.1 2000",
+        "HTTP/1.1 200OK",
+        "HTTP/1.1  200 OK",
+        "HTTP/1.1\t200 OK",
+        "HTTP/1.1 200\tOK",
+        "HTTP/1.1 +20 OK",
+        "HTTP/1.1 2x0 OK",
+        "HTTP/1.1 000 OK",
+        "HTTP/1.1 099 OK",
+        "HTTP/1.1 600 OK",
+        "HTTP/1.1 999 OK",
+        "HTTP/1.2 200 OK",
+        "HTTP/2.0 200 OK",
+        "HTTP/2 200",
+        "http/1.1 200 OK",
+        "ICY 200 OK",
+        " HTTP/1.1 200 OK",
+        "HTTP/1.1 200 O\0K",
+        "HTTP/1.1 200 OK\u{7f}",
+        "\r\nHTTP/1.1 200",
+    ] {
+        assert!(facts(&format!("{line}\r\n\r\n")).is_err(), "{line:?}");
+    }
+    assert!(facts("HTTP/1.1 200 OK\n\n").is_err());
+    assert!(facts("HTTP/1.1 200 OK\r\r\n\r\n").is_err());
+}
+
+#[test]
+fn a_head_is_whole_and_nothing_more() {
+    let head = "HTTP/1.1 200 OK\r\nA: b\r\n\r\n";
+    assert!(facts(head).is_ok());
+    for end in 0..head.len() {
+        assert!(facts(&head[..end]).is_err(), "{end}");
+    }
+    assert!(facts(&format!("{head}x")).is_err());
+}
+
+#[test]
+fn some_answers_have_no_body_but_keep_their_length() {
+    let head = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n";
+    let facts = check(head, &Method::HEAD).unwrap();
+    assert_eq!((facts.framing, facts.content_length), (ResponseFraming::NoBody, Some(5)));
+    assert!(facts.keep_alive);
+    for status in [100, 103, 204, 304] {
+        let head = format!("HTTP/1.1 {status} X\r\n\r\n");
+        let facts = check(head.as_bytes(), &Method::GET).unwrap();
+        assert_eq!((facts.framing, facts.keep_alive), (ResponseFraming::NoBody, true), "{status}");
+    }
+    let chunked = check(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", &Method::HEAD).unwrap();
+    assert_eq!((chunked.framing, chunked.keep_alive), (ResponseFraming::NoBody, true));
+}
+
+#[test]
+fn a_connection_is_kept_only_when_the_next_response_must_start_where_this_one_ends() {
+    for (head, kept) in [
+        ("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n", true),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: x, Close\r\n\r\n", false),
+        ("HTTP/1.1 200 OK\r\n\r\n", false),
+        ("HTTP/1.0 200 OK\r\nContent-Length: 5\r\n\r\n", false),
+        ("HTTP/1.0 200 OK\r\nContent-Length: 5\r\nConnection: keep-alive\r\n\r\n", true),
+        ("HTTP/1.0 200 OK\r\nConnection: keep-alive\r\n\r\n", false),
+        ("HTTP/1.1 204 No Content\r\nTransfer-Encoding: chunked\r\n\r\n", false),
+        ("HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\n", false),
+        ("HTTP/1.1 204 No Content\r\nContent-Length: 0\r\n\r\n", true),
+        ("HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n", true),
+    ] {
+        assert_eq!(facts(head).unwrap().keep_alive, kept, "{head:?}");
+    }
+    assert!(facts("HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n").is_err());
+}

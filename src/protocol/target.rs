@@ -172,4 +172,5 @@ const fn ambiguous(evidence: &'static str) -> Refusal {
 
 #[cfg(test)]
 #[path = "target_tests.rs"]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::string_slice, clippy::panic)]
 mod tests;

@@ -1,1 +1,96 @@
-//! to come
+//! Which paths are clear, which are ambiguous, and which were never paths.
+
+use super::*;
+
+#[test]
+fn ordinary_paths_pass_and_tell_where_the_query_starts() {
+    for (target, path_len) in [
+        ("/", 1),
+        ("//admin", 7),
+        ("/a/b?c=d/../e", 4),
+        ("/?", 1),
+        ("/a%20b%2Fc%C3%A9", 16),
+        ("/caf\u{e9}?\u{e9}", 6),
+        ("/[x]|{y}^", 9),
+        ("/a;b=c,d:e@f!$&'()*+~-_", 23),
+        ("/q?`|{}^[]\\'%%zz%", 2),
+        ("/a?b?c", 2),
+        ("/%252e%252e/", 12),
+        ("/.well-known/x", 14),
+        ("/a..b/...", 9),
+        ("/..a/b../.c", 11),
+        ("/group%2Fproject", 16),
+    ] {
+        let facts = check_path(target.as_bytes());
+        assert_eq!(facts, Ok(PathFacts { path_len, dot_segments: false }), "{target}");
+    }
+}
+
+#[test]
+fn dot_segments_are_seen_in_every_spelling() {
+    for target in [
+        "/.",
+        "/..",
+        "/./a",
+        "/a/..",
+        "/a/../b",
+        "/a/..?x",
+        "/%2e",
+        "/%2E%2e/a",
+        "/.%2e/a",
+        "/%2e./a",
+        "/..;/a",
+        "/..;x=y/a",
+        "/.;/a",
+        "/%2e%2e;a",
+        "/..%2fa",
+        "/a%2F..",
+        "/a%2f%2e%2e%2fb",
+        "//../a",
+        "/a/.",
+    ] {
+        let facts = check_path(target.as_bytes()).unwrap();
+        assert!(facts.dot_segments, "{target}");
+    }
+}
+
+#[test]
+fn an_ambiguous_path_is_refused() {
+    for target in [
+        "/a\\b", "/\\", "/..\\a", "/a%5cb", "/a%5Cb", "/%00", "/%0a", "/%0D", "/%1f", "/%7F", "/%", "/%2",
+        "/%zz", "/%2g", "/a%", "/%%41", "/%u0041", "/%-1", "/a%0", "/%?a",
+    ] {
+        let refusal = check_path(target.as_bytes()).unwrap_err();
+        assert_eq!(refusal.cause, Cause::AmbiguousPath, "{target}");
+    }
+}
+
+#[test]
+fn bytes_that_no_target_has_are_refused_in_path_and_query() {
+    for octet in 0..=255_u8 {
+        let raw_is_fine = octet.is_ascii_graphic() && !b"\"<>#".contains(&octet);
+        let in_query = check_path(&[b"/?a", &[octet][..], b"b"].concat());
+        assert_eq!(in_query.is_ok(), raw_is_fine, "{octet:#x}");
+        let in_path = check_path(&[b"/a", &[octet][..], b"41"].concat());
+        assert_eq!(in_path.is_ok(), raw_is_fine && octet != b'`' && octet != b'\\', "{octet:#x}");
+    }
+    for not_utf8 in [&b"/\xff"[..], b"/?\xc3", b"/\xc0\xae\xc0\xae/"] {
+        assert_eq!(check_path(not_utf8).unwrap_err().cause, Cause::MalformedRequestLine);
+    }
+}
+
+#[test]
+fn only_origin_form_is_a_path() {
+    for target in ["", "*", "a", "?a", "http://a/", "example.com:80"] {
+        assert_eq!(check_path(target.as_bytes()).unwrap_err().cause, Cause::MalformedRequestLine, "{target}");
+    }
+}
+
+#[test]
+fn a_target_that_the_codec_cannot_hold_is_too_long() {
+    let longest = format!("/{}", "a".repeat(MAX_TARGET - 1));
+    assert!(check_path(longest.as_bytes()).is_ok());
+    assert_eq!(check_path(format!("{longest}a").as_bytes()).unwrap_err().cause, Cause::UriTooLong);
+    let absolute = format!("http://a{longest}");
+    assert_eq!(check_target(&Method::GET, absolute.as_bytes()).unwrap_err().cause, Cause::UriTooLong);
+}
