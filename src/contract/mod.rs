@@ -2,17 +2,28 @@
 //!
 //! This room is pure: it knows no pingora, tokio, tracing, prometheus, clock, file or environment, and a test reads its
 //! sources to hold that. Start with [`fault`] (what can go wrong), then [`code`] (what may be answered), [`policy`]
-//! (which answer), [`conform`] (which upstream errors may pass) and [`reply`] (the answer itself).
+//! (which answer), [`conform`] and [`extract`] (what of an upstream's error may pass) and [`reply`] (the answer itself). Beside them:
+//! [`builtin`] is the documented page as data, [`declaration`] what can be wrong with an operator's own, [`text`] the rule for texts that leave, [`fields`] the rules for response
+//! fields, [`body`] the JSON writer, [`decode`] the bounded decoders of coded error bodies.
 
+pub mod body;
 pub mod builtin;
 pub mod code;
-pub mod body;
 pub mod conform;
+pub mod declaration;
+pub mod decode;
+pub mod extract;
 pub mod fault;
+pub mod fields;
 pub mod policy;
 pub mod reply;
+pub mod text;
 
-pub use code::{CodeEntry, Contract, DocumentedCode};
+pub use body::{Include, retryable};
+pub use code::{CodeDeclaration, CodeEntry, Contract, ContractProblem, Declaration, DocumentedCode};
+pub use conform::{Conformance, ErrorBody, Extract, UpstreamMessages};
+pub use decode::{Coding, DecodeFailure};
 pub use fault::{Cause, Evidence, Fault, Phase, RequestSent};
-pub use policy::{Case, Override, Overrides, Rule, Ruling, Situation};
-pub use reply::{LocalReply, ReplyFacts, compose};
+pub use fields::KeepContext;
+pub use policy::{Case, Override, Overrides, Rule, Ruling, Situation, When, decide};
+pub use reply::{LocalReply, Origin, ReplyFacts, compose};

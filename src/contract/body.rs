@@ -1,0 +1,196 @@
+//! How an error body is written: the members, their order, their escaping.
+//!
+//! It writes what it is given, straight into a buffer; which code and which text is decided before (see
+//! [`super::policy`], [`super::reply`]). A further format is another writer of the same [`Members`].
+
+use bytes::{BufMut, BytesMut};
+use http::Method;
+
+use super::code::DocumentedCode;
+use super::fault::RequestSent;
+
+/// Members that an operator may add to every body that we write.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct Include {
+    /// `type`, also where the upstream gave none.
+    pub kind: bool,
+    /// `request_id`.
+    pub request_id: bool,
+    /// `retryable`: whether the same request may be sent again.
+    pub retryable: bool,
+    /// `request_sent`: whether the request reached the upstream.
+    pub request_sent: bool,
+}
+
+/// The members of one body. `None` is left out.
+#[derive(Clone, Copy, Debug)]
+pub struct Members<'a> {
+    /// `code`, the status on the wire.
+    pub code: DocumentedCode,
+    /// `message`.
+    pub message: &'a str,
+    /// `type`.
+    pub kind: Option<&'a str>,
+    /// `request_id`.
+    pub request_id: Option<&'a str>,
+    /// `retryable`.
+    pub retryable: Option<bool>,
+    /// `request_sent`.
+    pub request_sent: Option<RequestSent>,
+}
+
+/// The media type of [`write_json`].
+pub const JSON: &str = "application/json";
+
+/// Writes `{"message":"...","code":N}`, then `type`, `request_id`, `retryable`, `request_sent` as far as given.
+pub fn write_json(members: &Members<'_>, out: &mut BytesMut) {
+    out.reserve(members.message.len() + members.kind.map_or(0, str::len) + 160);
+    out.put_slice(b"{\"message\":");
+    write_string(members.message, out);
+    out.put_slice(b",\"code\":");
+    write_status(members.code.status(), out);
+    if let Some(kind) = members.kind {
+        out.put_slice(b",\"type\":");
+        write_string(kind, out);
+    }
+    if let Some(id) = members.request_id {
+        out.put_slice(b",\"request_id\":");
+        write_string(id, out);
+    }
+    if let Some(retryable) = members.retryable {
+        out.put_slice(if retryable { b",\"retryable\":true" } else { b",\"retryable\":false" });
+    }
+    if let Some(sent) = members.request_sent {
+        out.put_slice(b",\"request_sent\":");
+        write_string(sent.name(), out);
+    }
+    out.put_u8(b'}');
+}
+
+/// Whether a client may send the same request again without a change: the answer says "later" (429, 503, 504), and the
+/// request cannot have been carried out (nothing of it reached the upstream, or a 429 refused it), or carrying it out
+/// twice is the same as once (an idempotent method, RFC 9110 9.2.2). Other codes answer a repetition alike.
+pub fn retryable(code_status: u16, request_sent: RequestSent, method: &Method) -> bool {
+    match code_status {
+        429 => true,
+        503 | 504 => request_sent == RequestSent::None || method.is_idempotent(),
+        _ => false,
+    }
+}
+
+/// A JSON string, quotes included (RFC 8259, section 7).
+fn write_string(text: &str, out: &mut BytesMut) {
+    out.put_u8(b'"');
+    let mut rest = text.as_bytes();
+    // Everything to be escaped is ASCII, so a cut there never divides a character.
+    while let Some(at) = rest.iter().position(|&b| b < 0x20 || b == b'"' || b == b'\\') {
+        let (plain, tail) = rest.split_at(at);
+        out.put_slice(plain);
+        let Some((&byte, after)) = tail.split_first() else { break };
+        write_escape(byte, out);
+        rest = after;
+    }
+    out.put_slice(rest);
+    out.put_u8(b'"');
+}
+
+fn write_escape(byte: u8, out: &mut BytesMut) {
+    match byte {
+        b'"' => out.put_slice(b"\\\""),
+        b'\\' => out.put_slice(b"\\\\"),
+        b'\n' => out.put_slice(b"\\n"),
+        b'\r' => out.put_slice(b"\\r"),
+        b'\t' => out.put_slice(b"\\t"),
+        _ => {
+            out.put_slice(b"\\u00");
+            out.put_u8(hex_digit(byte >> 4));
+            out.put_u8(hex_digit(byte & 0x0f));
+        }
+    }
+}
+
+const fn hex_digit(nibble: u8) -> u8 {
+    if nibble < 10 { b'0' + nibble } else { b'a' + nibble - 10 }
+}
+
+/// A documented status has three digits.
+fn write_status(status: u16, out: &mut BytesMut) {
+    for unit in [100, 10, 1] {
+        // Below 10, so it fits.
+        out.put_u8(b'0' + (status / unit % 10) as u8);
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::contract::Contract;
+
+    fn written(members: &Members<'_>) -> String {
+        let mut out = BytesMut::new();
+        write_json(members, &mut out);
+        String::from_utf8(out.to_vec()).unwrap()
+    }
+
+    fn members(message: &str) -> Members<'_> {
+        let code = Contract::builtin("appwrite").unwrap().code(404).unwrap();
+        Members { code, message, kind: None, request_id: None, retryable: None, request_sent: None }
+    }
+
+    #[test]
+    fn message_and_code_come_first_and_the_rest_only_when_given() {
+        assert_eq!(written(&members("No such user.")), r#"{"message":"No such user.","code":404}"#);
+        let all = Members {
+            kind: Some("user_not_found"),
+            request_id: Some("0190-a"),
+            retryable: Some(false),
+            request_sent: Some(RequestSent::Partial),
+            ..members("x")
+        };
+        assert_eq!(
+            written(&all),
+            r#"{"message":"x","code":404,"type":"user_not_found","request_id":"0190-a","retryable":false,"request_sent":"partial"}"#
+        );
+    }
+
+    #[test]
+    fn quotes_backslashes_and_control_bytes_are_escaped_and_nothing_else_is() {
+        assert_eq!(
+            written(&members("\"\\\n\r\t\u{0}\u{1f}/é\u{2028}\u{7f}")),
+            "{\"message\":\"\\\"\\\\\\n\\r\\t\\u0000\\u001f/é\u{2028}\u{7f}\",\"code\":404}"
+        );
+    }
+
+    #[test]
+    fn only_an_answer_that_says_later_to_a_request_that_may_be_repeated_is_retryable() {
+        let cases = [
+            (429, RequestSent::Full, Method::POST, true),
+            (503, RequestSent::None, Method::POST, true),
+            (503, RequestSent::Partial, Method::POST, false),
+            (503, RequestSent::Full, Method::DELETE, true),
+            (504, RequestSent::None, Method::PATCH, true),
+            (504, RequestSent::Full, Method::PATCH, false),
+            (504, RequestSent::Full, Method::GET, true),
+            (500, RequestSent::None, Method::GET, false),
+            (400, RequestSent::None, Method::GET, false),
+            (404, RequestSent::None, Method::GET, false),
+        ];
+        for (status, sent, method, expected) in cases {
+            assert_eq!(retryable(status, sent, &method), expected, "{status} {sent:?} {method}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_text_survives_the_way_through_json(message in any::<String>(), id in any::<String>()) {
+            let all = Members { request_id: Some(&id), ..members(&message) };
+            let parsed: serde_json::Value = serde_json::from_str(&written(&all)).unwrap();
+            prop_assert_eq!(&parsed["message"], &serde_json::json!(message));
+            prop_assert_eq!(&parsed["request_id"], &serde_json::json!(id));
+            prop_assert_eq!(&parsed["code"], &serde_json::json!(404));
+        }
+    }
+}

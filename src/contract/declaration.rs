@@ -1,0 +1,252 @@
+//! A contract as it is declared, and everything that can be wrong with it.
+//!
+//! [`problems`] finds all of it at once, in sentences for the operator; where in a file a row stands is not known here.
+//! The checked form is [`Contract`](super::code::Contract).
+
+use std::fmt;
+
+use super::fault::Cause;
+use super::policy::{default_status, default_status_for_upstream};
+use super::text::{self, TextProblem};
+
+/// A contract as it is declared, unchecked.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Declaration {
+    /// What pages and logs call it.
+    pub name: String,
+    /// The codes, in any order.
+    pub codes: Vec<CodeDeclaration>,
+    /// Texts of single causes.
+    pub causes: Vec<(Cause, String)>,
+    /// The only values of `type` that may leave; `None` is any that fits the pattern.
+    pub types: Option<Vec<String>>,
+}
+
+/// One code as it is declared, unchecked.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CodeDeclaration {
+    /// 400-599, never 408.
+    pub status: u16,
+    /// The reason phrase.
+    pub reason: String,
+    /// The text a client reads.
+    pub message: String,
+    /// The `type` of errors that we make ourselves.
+    pub kind: Option<String>,
+}
+
+/// What is wrong with a declared contract. Its `Display` is a sentence for the operator, without the place in the file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ContractProblem {
+    /// A code outside 400-599, or 408.
+    NotAnErrorCode {
+        /// The status declared.
+        status: u16,
+    },
+    /// A code declared twice.
+    DuplicateCode {
+        /// The status declared.
+        status: u16,
+    },
+    /// A reason phrase that cannot stand in a status line.
+    BadReason {
+        /// The code it belongs to.
+        status: u16,
+    },
+    /// The message of a code may not leave.
+    BadMessage {
+        /// The code it belongs to.
+        status: u16,
+        /// Why.
+        problem: TextProblem,
+    },
+    /// The `type` of a code does not fit the pattern.
+    BadType {
+        /// The code it belongs to.
+        status: u16,
+        /// The value.
+        kind: String,
+    },
+    /// The `type` of a code is not in the closed list.
+    UnlistedType {
+        /// The code it belongs to.
+        status: u16,
+        /// The value.
+        kind: String,
+    },
+    /// A value of the closed list does not fit the pattern.
+    BadListedType {
+        /// The value.
+        kind: String,
+    },
+    /// A cause with two texts.
+    DuplicateCause {
+        /// The cause.
+        cause: Cause,
+    },
+    /// The text of a cause may not leave.
+    BadCauseMessage {
+        /// The cause it belongs to.
+        cause: Cause,
+        /// Why.
+        problem: TextProblem,
+    },
+    /// A code is absent that these rows of the default tables need.
+    MissingTarget {
+        /// The absent code.
+        status: u16,
+        /// The causes that it answers.
+        causes: Vec<Cause>,
+        /// The undocumented upstream statuses that it answers, rising.
+        upstream_statuses: Vec<u16>,
+    },
+}
+
+impl fmt::Display for ContractProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ContractProblem::NotAnErrorCode { status: 408 } => {
+                f.write_str("code 408 cannot be documented: clients repeat it by themselves, POST included; use 504 or 400")
+            }
+            ContractProblem::NotAnErrorCode { status } => {
+                write!(f, "code {status} is not an error; expected 400 to 599")
+            }
+            ContractProblem::DuplicateCode { status } => write!(f, "code {status} is declared twice"),
+            ContractProblem::BadReason { status } => write!(
+                f,
+                "the text of code {status} cannot stand in a status line; expected 1 to 64 printable ASCII characters"
+            ),
+            ContractProblem::BadMessage { status, problem } => {
+                write!(f, "the message of code {status} {problem}")
+            }
+            ContractProblem::BadType { status, kind } => {
+                write!(f, "the type {kind:?} of code {status} does not fit; expected {TYPE_HINT}")
+            }
+            ContractProblem::UnlistedType { status, kind } => {
+                write!(f, "the type {kind:?} of code {status} is not in the contract's list of types")
+            }
+            ContractProblem::BadListedType { kind } => {
+                write!(f, "{kind:?} in the list of types does not fit; expected {TYPE_HINT}")
+            }
+            ContractProblem::DuplicateCause { cause } => write!(f, "cause {cause} is given two messages"),
+            ContractProblem::BadCauseMessage { cause, problem } => {
+                write!(f, "the message of cause {cause} {problem}")
+            }
+            ContractProblem::MissingTarget { status, causes, upstream_statuses } => {
+                write!(f, "code {status} is missing, so these have nowhere to go:")?;
+                for (index, cause) in causes.iter().enumerate() {
+                    write!(f, "{}{cause}", if index == 0 { " causes " } else { ", " })?;
+                }
+                write_ranges(f, upstream_statuses, if causes.is_empty() { " " } else { "; " })
+            }
+        }
+    }
+}
+
+impl std::error::Error for ContractProblem {}
+
+const TYPE_HINT: &str = "a lower-case letter, then up to 63 of a-z, 0-9 and _";
+
+/// `upstream statuses 402, 405-407`: rising statuses with neighbours joined.
+fn write_ranges(f: &mut fmt::Formatter<'_>, statuses: &[u16], before: &str) -> fmt::Result {
+    let joined = statuses.chunk_by(|a, b| a + 1 == *b);
+    for (index, range) in joined.enumerate() {
+        if index == 0 {
+            write!(f, "{before}upstream statuses ")?;
+        } else {
+            f.write_str(", ")?;
+        }
+        match range {
+            [first, .., last] => write!(f, "{first}-{last}")?,
+            [only] => write!(f, "{only}")?,
+            [] => {}
+        }
+    }
+    Ok(())
+}
+
+/// Every problem of a declaration, in its order; missing targets come last.
+pub(super) fn problems(declaration: &Declaration) -> Vec<ContractProblem> {
+    let mut problems = Vec::new();
+    check_types(declaration, &mut problems);
+    check_codes(declaration, &mut problems);
+    check_causes(declaration, &mut problems);
+    check_targets(declaration, &mut problems);
+    problems
+}
+
+fn check_types(declaration: &Declaration, problems: &mut Vec<ContractProblem>) {
+    let listed = declaration.types.iter().flatten();
+    problems.extend(
+        listed
+            .filter(|kind| !type_fits(kind))
+            .map(|kind| ContractProblem::BadListedType { kind: kind.clone() }),
+    );
+}
+
+fn check_codes(declaration: &Declaration, problems: &mut Vec<ContractProblem>) {
+    for (index, code) in declaration.codes.iter().enumerate() {
+        let status = code.status;
+        if !may_be_documented(status) {
+            problems.push(ContractProblem::NotAnErrorCode { status });
+        }
+        if declaration.codes.iter().take(index).any(|earlier| earlier.status == status) {
+            problems.push(ContractProblem::DuplicateCode { status });
+        }
+        if !reason_fits(&code.reason) {
+            problems.push(ContractProblem::BadReason { status });
+        }
+        if let Some(problem) = text::problem(&code.message) {
+            problems.push(ContractProblem::BadMessage { status, problem });
+        }
+        let Some(kind) = &code.kind else { continue };
+        if !type_fits(kind) {
+            problems.push(ContractProblem::BadType { status, kind: kind.clone() });
+        } else if declaration.types.as_ref().is_some_and(|listed| !listed.contains(kind)) {
+            problems.push(ContractProblem::UnlistedType { status, kind: kind.clone() });
+        }
+    }
+}
+
+fn check_causes(declaration: &Declaration, problems: &mut Vec<ContractProblem>) {
+    for (index, (cause, message)) in declaration.causes.iter().enumerate() {
+        if declaration.causes.iter().take(index).any(|(earlier, _)| earlier == cause) {
+            problems.push(ContractProblem::DuplicateCause { cause: *cause });
+        }
+        if let Some(problem) = text::problem(message) {
+            problems.push(ContractProblem::BadCauseMessage { cause: *cause, problem });
+        }
+    }
+}
+
+/// One problem for every absent code that a row of the default tables needs, with all of these rows.
+fn check_targets(declaration: &Declaration, problems: &mut Vec<ContractProblem>) {
+    let documented = |status: u16| declaration.codes.iter().any(|code| code.status == status);
+    for target in (400..=599).filter(|&status| may_be_documented(status) && !documented(status)) {
+        let causes: Vec<Cause> =
+            Cause::ALL.iter().copied().filter(|&cause| default_status(cause) == target).collect();
+        let upstream_statuses: Vec<u16> = (400..=599)
+            .filter(|&status| !documented(status) && default_status_for_upstream(status) == target)
+            .collect();
+        if !causes.is_empty() || !upstream_statuses.is_empty() {
+            problems.push(ContractProblem::MissingTarget { status: target, causes, upstream_statuses });
+        }
+    }
+}
+
+/// 408 is never sent: clients repeat such a request by themselves, POST included.
+fn may_be_documented(status: u16) -> bool {
+    (400..=599).contains(&status) && status != 408
+}
+
+fn reason_fits(reason: &str) -> bool {
+    (1..=64).contains(&reason.len()) && reason.bytes().all(|b| (0x20..0x7f).contains(&b))
+}
+
+/// The pattern of `type`: `[a-z][a-z0-9_]{0,63}`.
+pub(super) fn type_fits(kind: &str) -> bool {
+    let bytes = kind.as_bytes();
+    bytes.len() <= 64
+        && bytes.first().is_some_and(u8::is_ascii_lowercase)
+        && bytes.iter().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || *b == b'_')
+}

@@ -1,0 +1,169 @@
+//! Which texts may leave: a message is one plain sentence, not a page of markup and not a stack trace.
+//!
+//! [`passes`] judges a text as it is (bodies that conform, texts of an operator); [`clean`] makes an upstream's message
+//! fit to send, or refuses it. Which upstream messages are wanted at all is [`super::conform`]'s question.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::LazyLock;
+
+use regex::Regex;
+
+/// The longest message, in characters.
+pub const MAX_CHARS: usize = 1000;
+
+/// Why a text may not leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TextProblem {
+    /// No characters at all.
+    Empty,
+    /// More than [`MAX_CHARS`] characters.
+    TooLong,
+    /// A control character (Unicode category Cc: C0, DEL, C1).
+    ControlCharacter,
+    /// It looks like markup or like a stack trace.
+    Internals,
+}
+
+impl fmt::Display for TextProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            TextProblem::Empty => f.write_str("is empty; expected 1 to 1000 characters"),
+            TextProblem::TooLong => f.write_str("is too long; expected 1 to 1000 characters"),
+            TextProblem::ControlCharacter => {
+                f.write_str("holds a control character; expected one line of plain text")
+            }
+            TextProblem::Internals => {
+                f.write_str("looks like markup or a stack trace; expected one plain sentence")
+            }
+        }
+    }
+}
+
+/// What is wrong with a text that is to leave as it is, if anything.
+pub fn problem(text: &str) -> Option<TextProblem> {
+    if text.is_empty() {
+        return Some(TextProblem::Empty);
+    }
+    // A text of that many bytes cannot have more characters: the count is only made for long ones.
+    if text.len() > MAX_CHARS && text.chars().nth(MAX_CHARS).is_some() {
+        return Some(TextProblem::TooLong);
+    }
+    if text.contains(char::is_control) {
+        return Some(TextProblem::ControlCharacter);
+    }
+    shows_internals(text).then_some(TextProblem::Internals)
+}
+
+/// Whether a text may leave as it is.
+pub fn passes(text: &str) -> bool {
+    problem(text).is_none()
+}
+
+/// An upstream's text made fit to leave: control characters removed, cut at [`MAX_CHARS`] characters. `None` when nothing
+/// is left, or when it looks like markup or a stack trace. What it returns always [`passes`].
+pub fn clean(text: &str) -> Option<Cow<'_, str>> {
+    // Judged before and after the removal: a line break can stand between a word and a stack frame, and a NUL inside a tag.
+    // The whole text is judged, not only what the cut leaves: a sentence in front of a trace is no better.
+    if shows_internals(text) {
+        return None;
+    }
+    let plain = if text.contains(char::is_control) {
+        let plain: String = text.chars().filter(|c| !c.is_control()).collect();
+        if shows_internals(&plain) {
+            return None;
+        }
+        Cow::Owned(plain)
+    } else {
+        Cow::Borrowed(text)
+    };
+    if plain.is_empty() {
+        return None;
+    }
+    match plain.char_indices().nth(MAX_CHARS) {
+        None => Some(plain),
+        Some(_) => Some(Cow::Owned(plain.chars().take(MAX_CHARS).collect())),
+    }
+}
+
+fn shows_internals(text: &str) -> bool {
+    INTERNALS.as_ref().is_none_or(|rule| rule.is_match(text))
+}
+
+/// A tag, a comment or a doctype; a stack frame of JavaScript or Java; Python's first line. No pattern of it looks ahead,
+/// so what a text does not match, no beginning of it matches. `None` (refuse all) cannot happen: a test compiles it.
+static INTERNALS: LazyLock<Option<Regex>> =
+    LazyLock::new(|| Regex::new(r"<[a-zA-Z/!]|\bat \S+:\d+|Traceback").ok());
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn plain_sentences_pass_as_they_are() {
+        assert!(INTERNALS.is_some());
+        for text in [
+            "x",
+            "Invalid id: Parameter must be a valid number",
+            "a < b",
+            "1 <2",
+            "größer als 5 €",
+            "look at me",
+        ] {
+            assert!(passes(text), "{text}");
+            assert!(matches!(clean(text), Some(Cow::Borrowed(kept)) if kept == text), "{text}");
+        }
+    }
+
+    #[test]
+    fn markup_and_stack_traces_are_refused() {
+        for text in [
+            "<html><body>502",
+            "oops</p>",
+            "<!doctype html>",
+            "<!-- x -->",
+            "x at foo.js:12",
+            "TypeError at Object.<anonymous>:3",
+            "Traceback (most recent call last)",
+            "é at /srv/app.py:9",
+        ] {
+            assert_eq!(problem(text), Some(TextProblem::Internals), "{text}");
+            assert_eq!(clean(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn control_characters_cannot_hide_what_is_refused() {
+        assert_eq!(clean("Error\nat app.js:12"), None);
+        assert_eq!(clean("<\u{0}script>"), None);
+        assert_eq!(clean("Trace\u{7}back"), None);
+        assert_eq!(clean(&format!("{}<b>", "x".repeat(2000))), None);
+    }
+
+    #[test]
+    fn control_characters_are_removed_and_long_texts_cut_at_a_character() {
+        assert_eq!(clean("a\r\nb\u{7f}c\u{85}d\u{0}").as_deref(), Some("abcd"));
+        assert_eq!(clean("\u{0}\n"), None);
+        assert_eq!(clean(""), None);
+        let long = "é".repeat(1001);
+        assert_eq!(clean(&long).unwrap(), "é".repeat(1000));
+        assert_eq!(problem(&long), Some(TextProblem::TooLong));
+        assert!(passes(&"é".repeat(1000)));
+        assert_eq!(problem("a\nb"), Some(TextProblem::ControlCharacter));
+        assert_eq!(problem(""), Some(TextProblem::Empty));
+    }
+
+    proptest! {
+        #[test]
+        fn what_clean_returns_always_passes(text in any::<String>(), part in "(<|a|at |[a-z]:|1|\n|Traceback|\u{0}|\u{85}| ){0,40}") {
+            for candidate in [&text, &part, &format!("{part}{text}")] {
+                if let Some(kept) = clean(candidate) {
+                    prop_assert!(passes(&kept), "{candidate:?} -> {kept:?}");
+                }
+            }
+        }
+    }
+}
