@@ -1,1 +1,110 @@
-//! log: tests.
+//! Who may speak at which level, and what a full queue does.
+
+#![allow(clippy::unwrap_used)]
+
+use std::sync::{Arc, Condvar, Mutex};
+
+use tracing::subscriber::with_default;
+
+use super::*;
+
+/// A sink that a test can read.
+#[derive(Clone, Default)]
+struct Sink(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Sink {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Sink {
+    fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+}
+
+fn said(level: Level) -> Vec<String> {
+    let sink = Sink::default();
+    let writer = sink.clone();
+    with_default(subscriber(Form::Text { colour: false }, level, move || writer.clone()), || {
+        tracing::error!(target: "statusquo::server", "ours error");
+        tracing::info!(target: "statusquo::server", "ours info");
+        tracing::debug!(target: "statusquo::server", "ours debug");
+        tracing::error!(target: "pingora_core::protocols", "pingora error");
+        tracing::warn!(target: "pingora_core::protocols", "pingora warn");
+        tracing::warn!(target: "h2::proto", "library warn");
+        tracing::info!(target: "h2::proto", "library info");
+    });
+    let words = |line: &str| line.split_whitespace().skip(2).take(2).collect::<Vec<_>>().join(" ");
+    sink.text().lines().map(words).collect()
+}
+
+#[test]
+fn the_level_is_ours_and_libraries_speak_from_warn_on_pingora_from_error_on() {
+    assert_eq!(said(Level::INFO), ["ours error", "ours info", "pingora error", "library warn"]);
+    assert_eq!(
+        said(Level::DEBUG),
+        ["ours error", "ours info", "ours debug", "pingora error", "library warn"]
+    );
+    assert_eq!(said(Level::ERROR), ["ours error", "pingora error"]);
+}
+
+/// A sink that takes nothing until it is opened.
+#[derive(Clone, Default)]
+struct Stuck(Arc<(Mutex<bool>, Condvar)>);
+
+impl Write for Stuck {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let opened = self.0.1.wait_while(self.0.0.lock().unwrap(), |opened| !*opened).unwrap();
+        drop(opened);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_stuck_writer_never_blocks_the_speaker_and_the_lines_lost_are_counted_in_the_metrics() {
+    let stuck = Stuck::default();
+    let (writer, guard, dropped) = queue(stuck.clone());
+    let lost = 100;
+    with_default(subscriber(Form::Json, Level::INFO, writer), || {
+        // The queue, one line in the writer's hand, and what is too much.
+        for _ in 0..QUEUED_LINES + 1 + lost {
+            tracing::info!(target: "statusquo", "said so");
+        }
+    });
+    let counted = dropped.lines();
+    assert!((lost as u64..=lost as u64 + 1).contains(&counted), "{counted}");
+
+    let metrics = crate::observe::Metrics::new(&crate::contract::Contract::builtin("appwrite").unwrap());
+    metrics.watch_log(dropped);
+    for _ in 0..2 {
+        let page = String::from_utf8(metrics.render()).unwrap();
+        assert!(page.contains(&format!("\nstatusquo_log_lines_dropped_total {counted}\n")), "{page}");
+    }
+
+    *stuck.0.0.lock().unwrap() = true;
+    stuck.0.1.notify_all();
+    drop(guard);
+}
+
+#[test]
+fn the_guard_writes_what_is_queued() {
+    let sink = Sink::default();
+    let (writer, guard, _) = queue(sink.clone());
+    with_default(
+        subscriber(Form::Json, Level::INFO, writer),
+        || tracing::info!(target: "statusquo", "last words"),
+    );
+    drop(guard);
+    assert!(sink.text().contains("last words"));
+}

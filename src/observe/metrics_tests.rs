@@ -1,1 +1,447 @@
-//! metrics: tests.
+//! The page of metrics: what is there from the start, what each call counts, and that Prometheus can read it.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::*;
+use crate::contract::Case;
+use crate::contract::conform::Conformance;
+use crate::observe::Origin;
+
+type Labels = BTreeMap<String, String>;
+
+/// One sample line.
+#[derive(Clone, Debug, PartialEq)]
+struct Sample {
+    name: String,
+    labels: Labels,
+    value: f64,
+}
+
+/// A strict reading of the text format: every sample belongs to the family announced above it, every family is announced
+/// once with one help and one type, no series appears twice.
+fn parse(page: &str) -> (BTreeMap<String, String>, Vec<Sample>) {
+    let mut types = BTreeMap::new();
+    let mut samples: Vec<Sample> = Vec::new();
+    let mut seen = BTreeSet::new();
+    let mut help_of = None;
+    let mut family = String::new();
+    assert!(page.ends_with('\n'));
+    for line in page.lines() {
+        if let Some(rest) = line.strip_prefix("# HELP ") {
+            let (name, help) = rest.split_once(' ').unwrap();
+            assert!(!help.is_empty());
+            help_of = Some(name.to_owned());
+        } else if let Some(rest) = line.strip_prefix("# TYPE ") {
+            let (name, kind) = rest.split_once(' ').unwrap();
+            assert_eq!(help_of.take().as_deref(), Some(name), "type without help");
+            assert!(["counter", "gauge", "histogram"].contains(&kind), "{line}");
+            assert!(types.insert(name.to_owned(), kind.to_owned()).is_none(), "{name} announced twice");
+            family = name.to_owned();
+        } else {
+            let sample = sample(line);
+            let kind = types.get(&family).unwrap_or_else(|| panic!("{line} before any type"));
+            let allowed: &[&str] = if kind == "histogram" { &["_bucket", "_sum", "_count"] } else { &[""] };
+            assert!(
+                allowed.iter().any(|end| sample.name == format!("{family}{end}")),
+                "{line} under {family}"
+            );
+            assert!(seen.insert((sample.name.clone(), sample.labels.clone())), "{line} appears twice");
+            samples.push(sample);
+        }
+    }
+    (types, samples)
+}
+
+fn sample(line: &str) -> Sample {
+    let end = line.find(['{', ' ']).unwrap();
+    let name = line[..end].to_owned();
+    let name_fits = |char: char| char.is_ascii_alphanumeric() || char == '_';
+    assert!(name.chars().all(name_fits) && !name.starts_with(|char: char| char.is_ascii_digit()), "{line}");
+    let mut labels = Labels::new();
+    let mut rest = &line[end..];
+    if let Some(mut inner) = rest.strip_prefix('{') {
+        loop {
+            let (label, after) = inner.split_once("=\"").unwrap();
+            assert!(!label.is_empty() && label.chars().all(name_fits), "{line}");
+            let (value, after) = quoted(after);
+            assert!(labels.insert(label.to_owned(), value).is_none(), "{line} repeats a label");
+            if let Some(after) = after.strip_prefix('}') {
+                rest = after;
+                break;
+            }
+            inner = after.strip_prefix(',').unwrap();
+        }
+    }
+    let value = rest.strip_prefix(' ').unwrap();
+    let value = if value == "+Inf" { f64::INFINITY } else { value.parse().unwrap() };
+    Sample { name, labels, value }
+}
+
+fn quoted(text: &str) -> (String, &str) {
+    let mut value = String::new();
+    let mut chars = text.chars();
+    loop {
+        match chars.next().unwrap() {
+            '"' => return (value, chars.as_str()),
+            '\\' => value.push(match chars.next().unwrap() {
+                'n' => '\n',
+                char @ ('\\' | '"') => char,
+                other => panic!("escape {other}"),
+            }),
+            char => value.push(char),
+        }
+    }
+}
+
+struct Page {
+    types: BTreeMap<String, String>,
+    samples: Vec<Sample>,
+}
+
+impl Page {
+    fn of(metrics: &Metrics) -> Self {
+        let (types, samples) = parse(std::str::from_utf8(&metrics.render()).unwrap());
+        Page { types, samples }
+    }
+
+    /// The sum of the series that have all these labels; `None` when there is none.
+    fn sum(&self, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
+        let name = format!("statusquo_{name}");
+        let has = |sample: &&Sample| {
+            labels.iter().all(|(label, value)| sample.labels.get(*label).is_some_and(|it| it == value))
+        };
+        let mut found = self.samples.iter().filter(|sample| sample.name == name).filter(has).peekable();
+        found.peek().is_some().then(|| found.map(|sample| sample.value).sum())
+    }
+}
+
+fn metrics() -> Metrics {
+    Metrics::new(&Contract::builtin("appwrite").unwrap())
+}
+
+#[test]
+fn the_page_of_a_small_gateway_reads_exactly_so() {
+    let metrics = metrics();
+    let shop = metrics.route("shop", Some("backend"));
+    shop.response(200, Origin::Upstream);
+    shop.response(503, Origin::Proxy);
+    shop.error(503, Case::Fault(Cause::BreakerOpen), None);
+    shop.duration(200, Duration::from_millis(3));
+    let page = String::from_utf8(metrics.render()).unwrap();
+    // What changes from run to run, or repeats a list, is left out.
+    let steady = page.lines().filter(|line| {
+        !["process_", "_aborted_total{", "_closed_without_", "build_info{", "overhead_"]
+            .iter()
+            .any(|part| line.contains(part))
+    });
+    let expected = r#"# HELP statusquo_aborted_total Responses that broke off after their head had left, and were visibly aborted.
+# TYPE statusquo_aborted_total counter
+# HELP statusquo_build_info Always 1; the labels say which build is running.
+# TYPE statusquo_build_info gauge
+# HELP statusquo_errors_total Responses of 400 or above, with the cause that decided the code; `upstream_response` when the upstream answered.
+# TYPE statusquo_errors_total counter
+statusquo_errors_total{cause="breaker_open",code="503",route="shop",upstream="backend",upstream_status="none"} 1
+# HELP statusquo_log_lines_dropped_total Log lines dropped because the queue to the writer was full.
+# TYPE statusquo_log_lines_dropped_total counter
+statusquo_log_lines_dropped_total 0
+# HELP statusquo_panics_total Panics that the guard turned into a response of 500. Each is a bug.
+# TYPE statusquo_panics_total counter
+statusquo_panics_total 0
+# HELP statusquo_request_duration_seconds From the parsed request head to the end of the response, by class of the status sent.
+# TYPE statusquo_request_duration_seconds histogram
+statusquo_request_duration_seconds_bucket{class="2xx",route="shop",le="0.001"} 0
+statusquo_request_duration_seconds_bucket{class="2xx",route="shop",le="0.0025"} 0
+statusquo_request_duration_seconds_bucket{class="2xx",route="shop",le="0.005"} 1
+statusquo_request_duration_seconds_bucket{class="2xx",route="shop",le="0.01"} 1
+statusquo_request_duration_seconds_bucket{class="2xx",route="shop",le="0.025"} 1
+statusquo_request_duration_seconds_bucket{class="2xx",route="shop",le="0.05"} 1
+statusquo_request_duration_seconds_bucket{class="2xx",route="shop",le="0.1"} 1
+statusquo_request_duration_seconds_bucket{class="2xx",route="shop",le="0.25"} 1
+statusquo_request_duration_seconds_bucket{class="2xx",route="shop",le="0.5"} 1
+statusquo_request_duration_seconds_bucket{class="2xx",route="shop",le="1"} 1
+statusquo_request_duration_seconds_bucket{class="2xx",route="shop",le="2.5"} 1
+statusquo_request_duration_seconds_bucket{class="2xx",route="shop",le="5"} 1
+statusquo_request_duration_seconds_bucket{class="2xx",route="shop",le="10"} 1
+statusquo_request_duration_seconds_bucket{class="2xx",route="shop",le="30"} 1
+statusquo_request_duration_seconds_bucket{class="2xx",route="shop",le="60"} 1
+statusquo_request_duration_seconds_bucket{class="2xx",route="shop",le="+Inf"} 1
+statusquo_request_duration_seconds_sum{class="2xx",route="shop"} 0.003
+statusquo_request_duration_seconds_count{class="2xx",route="shop"} 1
+# HELP statusquo_responses_total Final response heads handed to the transport, by the status on the wire and by who made them.
+# TYPE statusquo_responses_total counter
+statusquo_responses_total{code="200",origin="upstream",route="shop"} 1
+statusquo_responses_total{code="400",origin="proxy",route="shop"} 0
+statusquo_responses_total{code="400",origin="replaced",route="shop"} 0
+statusquo_responses_total{code="401",origin="proxy",route="shop"} 0
+statusquo_responses_total{code="401",origin="replaced",route="shop"} 0
+statusquo_responses_total{code="403",origin="proxy",route="shop"} 0
+statusquo_responses_total{code="403",origin="replaced",route="shop"} 0
+statusquo_responses_total{code="404",origin="proxy",route="shop"} 0
+statusquo_responses_total{code="404",origin="replaced",route="shop"} 0
+statusquo_responses_total{code="409",origin="proxy",route="shop"} 0
+statusquo_responses_total{code="409",origin="replaced",route="shop"} 0
+statusquo_responses_total{code="429",origin="proxy",route="shop"} 0
+statusquo_responses_total{code="429",origin="replaced",route="shop"} 0
+statusquo_responses_total{code="500",origin="proxy",route="shop"} 0
+statusquo_responses_total{code="500",origin="replaced",route="shop"} 0
+statusquo_responses_total{code="503",origin="proxy",route="shop"} 1
+statusquo_responses_total{code="503",origin="replaced",route="shop"} 0
+statusquo_responses_total{code="504",origin="proxy",route="shop"} 0
+statusquo_responses_total{code="504",origin="replaced",route="shop"} 0
+"#;
+    assert_eq!(steady.map(|line| format!("{line}\n")).collect::<String>(), expected);
+}
+
+#[test]
+fn the_series_that_are_promised_from_the_start_are_there_at_0() {
+    let metrics = metrics();
+    for route in ["shop", "none"] {
+        metrics.route(route, None);
+    }
+    let page = Page::of(&metrics);
+    for route in ["shop", "none"] {
+        for code in ["400", "401", "403", "404", "409", "429", "500", "503", "504"] {
+            for origin in ["replaced", "proxy"] {
+                let labels = [("route", route), ("code", code), ("origin", origin)];
+                assert_eq!(page.sum("responses_total", &labels), Some(0.0), "{labels:?}");
+            }
+        }
+    }
+    for cause in Cause::ALL.iter().map(|cause| cause.name()).chain(["client_gone"]) {
+        assert_eq!(page.sum("aborted_total", &[("cause", cause)]), Some(0.0), "{cause}");
+    }
+    for silence in Silence::ALL {
+        assert_eq!(
+            page.sum("closed_without_response_total", &[("cause", silence.name())]),
+            Some(0.0),
+            "{silence:?}"
+        );
+    }
+    for name in ["panics_total", "log_lines_dropped_total", "overhead_seconds_count"] {
+        assert_eq!(page.sum(name, &[]), Some(0.0), "{name}");
+    }
+    assert_eq!(page.sum("build_info", &[("version", env!("CARGO_PKG_VERSION"))]), Some(1.0));
+    // And nothing else counts before something happens.
+    let moved: Vec<_> = page
+        .samples
+        .iter()
+        .filter(|sample| sample.name.starts_with(names::PREFIX) && sample.value != 0.0)
+        .map(|sample| sample.name.as_str())
+        .collect();
+    assert_eq!(moved, ["statusquo_build_info"]);
+}
+
+#[test]
+fn every_row_of_the_table_appears_under_its_name_and_type_with_its_labels() {
+    let metrics = metrics();
+    let route = metrics.route("shop", Some("backend"));
+    route.response(200, Origin::Upstream);
+    route.error(504, Case::Fault(Cause::DnsError), None);
+    route.client_disconnected();
+    route.would_replace(502, 504);
+    route.duration(200, Duration::ZERO);
+    let upstream = metrics.upstream("backend");
+    upstream.attempt(Ok(()));
+    upstream.retry(Ok(()));
+    upstream.connect_time(Duration::ZERO);
+    upstream.connection(false);
+    upstream.conformance(Conformance::Conforms);
+    let _open = metrics.connections("127.0.0.1:80").hold();
+
+    let page = Page::of(&metrics);
+    for row in names::TABLE {
+        assert_eq!(
+            page.types.get(&row.full_name()).map(String::as_str),
+            Some(row.kind.name()),
+            "{}",
+            row.name
+        );
+        let count = format!("{}_count", row.full_name());
+        let sample = page.samples.iter().find(|it| it.name == row.full_name() || it.name == count).unwrap();
+        let labels: BTreeSet<&str> = sample.labels.keys().map(String::as_str).collect();
+        assert_eq!(labels, row.labels.iter().copied().collect(), "{}", row.name);
+    }
+    let ours = page.types.keys().filter(|name| !name.starts_with("process_")).count();
+    assert_eq!(ours, names::TABLE.len(), "a metric that the table does not know");
+    assert!(!cfg!(target_os = "linux") || page.types.contains_key("process_open_fds"));
+}
+
+#[test]
+fn an_error_is_counted_under_its_cause_and_under_what_the_upstream_answered() {
+    let metrics = metrics();
+    let route = metrics.route("shop", Some("backend"));
+    route.error(504, Case::Fault(Cause::ConnectionRefused), None);
+    route.error(504, Case::Fault(Cause::ConnectionRefused), None);
+    route.error(504, Case::Fault(Cause::HttpResponseIncomplete), Some(500));
+    route.error(504, Case::UpstreamStatus(502), Some(502));
+    route.error(404, Case::UpstreamStatus(404), None);
+    route.error(400, Case::UpstreamStatus(418), None);
+    // An override may send one cause to different codes.
+    route.error(503, Case::Fault(Cause::ConnectionRefused), None);
+    metrics.route("none", None).error(404, Case::Fault(Cause::DestinationNotFound), None);
+
+    let page = Page::of(&metrics);
+    let mut found: Vec<_> = page
+        .samples
+        .iter()
+        .filter(|sample| sample.name == "statusquo_errors_total")
+        .map(|it| {
+            let label = |name: &str| it.labels[name].clone();
+            let words = ["route", "upstream", "code", "cause", "upstream_status"].map(label).join(" ");
+            format!("{words} {}", it.value)
+        })
+        .collect();
+    found.sort();
+    assert_eq!(
+        found,
+        [
+            "none none 404 destination_not_found none 1",
+            "shop backend 400 upstream_response other_4xx 1",
+            "shop backend 404 upstream_response 404 1",
+            "shop backend 503 connection_refused none 1",
+            "shop backend 504 connection_refused none 2",
+            "shop backend 504 http_response_incomplete 500 1",
+            "shop backend 504 upstream_response 502 1",
+        ]
+    );
+}
+
+#[test]
+fn whatever_is_answered_the_sums_over_routes_are_what_was_counted() {
+    let metrics = metrics();
+    let routes = ["a", "b", "none"].map(|name| metrics.route(name, None));
+    let mut sent: BTreeMap<u16, f64> = BTreeMap::new();
+    // More combinations than the tables of handles have places: the last ones go the long way and count the same.
+    for (turn, route) in routes.iter().enumerate() {
+        for (index, &cause) in Cause::ALL.iter().enumerate() {
+            for code in [400, 404, 500, 503, 504] {
+                if (index + turn) % 2 == 0 {
+                    route.response(code, Origin::Proxy);
+                    route.error(code, Case::Fault(cause), None);
+                } else {
+                    route.response(code, Origin::Replaced);
+                    route.error(code, Case::UpstreamStatus(400 + index as u16), None);
+                }
+                *sent.entry(code).or_default() += 1.0;
+            }
+        }
+    }
+    let page = Page::of(&metrics);
+    for (code, count) in sent {
+        let label = code.to_string();
+        assert_eq!(page.sum("responses_total", &[("code", &label)]), Some(count), "responses of {code}");
+        assert_eq!(page.sum("errors_total", &[("code", &label)]), Some(count), "errors of {code}");
+    }
+}
+
+#[test]
+fn counters_outlive_the_handles_of_a_snapshot() {
+    let metrics = metrics();
+    metrics.route("shop", None).response(503, Origin::Proxy);
+    metrics.route("shop", None).response(503, Origin::Proxy);
+    let labels = [("route", "shop"), ("code", "503"), ("origin", "proxy")];
+    assert_eq!(Page::of(&metrics).sum("responses_total", &labels), Some(2.0));
+}
+
+#[test]
+fn what_happens_to_an_upstream_is_counted_by_result() {
+    let metrics = metrics();
+    let upstream = metrics.upstream("backend");
+    upstream.attempt(Err(Cause::ConnectionRefused));
+    upstream.attempt(Ok(()));
+    upstream.retry(Ok(()));
+    upstream.connection(false);
+    upstream.connection(true);
+    upstream.connection(true);
+    upstream.connect_time(Duration::from_millis(2));
+    upstream.head_time(Duration::from_millis(40));
+    for &result in Conformance::ALL {
+        upstream.conformance(result);
+    }
+    let page = Page::of(&metrics);
+    assert_eq!(page.sum("upstream_attempts_total", &[("result", "connection_refused")]), Some(1.0));
+    assert_eq!(page.sum("upstream_attempts_total", &[("result", "ok")]), Some(1.0));
+    assert_eq!(page.sum("upstream_retries_total", &[]), Some(1.0));
+    assert_eq!(page.sum("upstream_connections_total", &[("reused", "false")]), Some(1.0));
+    assert_eq!(page.sum("upstream_connections_total", &[("reused", "true")]), Some(2.0));
+    assert_eq!(page.sum("upstream_phase_duration_seconds_sum", &[("phase", "connect")]), Some(0.002));
+    assert_eq!(page.sum("upstream_phase_duration_seconds_sum", &[("phase", "response_head")]), Some(0.04));
+    for result in Conformance::ALL {
+        assert_eq!(
+            page.sum("conformance_total", &[("upstream", "backend"), ("result", result.label())]),
+            Some(1.0)
+        );
+    }
+}
+
+#[test]
+fn gauges_count_while_the_guard_is_held_and_survive_a_panic() {
+    let metrics = metrics();
+    let upstream = metrics.upstream("backend");
+    let one = upstream.in_flight();
+    let two = upstream.in_flight();
+    assert_eq!(upstream.in_flight_now(), 2);
+    drop(one);
+    assert_eq!(Page::of(&metrics).sum("requests_in_flight", &[("upstream", "backend")]), Some(1.0));
+    let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        let _held = two;
+        panic!("on purpose");
+    }));
+    assert!(panicked.is_err());
+    assert_eq!(upstream.in_flight_now(), 0);
+
+    let listener = metrics.connections("0.0.0.0:80");
+    let _open = listener.hold();
+    assert_eq!(Page::of(&metrics).sum("connections", &[("listener", "0.0.0.0:80")]), Some(1.0));
+}
+
+#[test]
+fn durations_go_to_the_class_of_the_status_and_a_tunnel_to_none() {
+    let metrics = metrics();
+    let route = metrics.route("shop", None);
+    for status in [200, 204, 302, 404, 599, 101, 99, 600, 0] {
+        route.duration(status, Duration::from_secs(1));
+    }
+    let page = Page::of(&metrics);
+    let count = |class| page.sum("request_duration_seconds_count", &[("class", class)]);
+    assert_eq!(["2xx", "3xx", "4xx", "5xx"].map(count), [Some(2.0), Some(1.0), Some(1.0), Some(1.0)]);
+    assert_eq!(page.sum("request_duration_seconds_count", &[]), Some(5.0));
+}
+
+#[test]
+fn aborts_and_silences_are_counted_by_cause() {
+    let metrics = metrics();
+    metrics.aborted(Cause::HttpResponseIncomplete);
+    metrics.aborted_client_gone();
+    metrics.closed_without_response(Silence::ConnectAndClose);
+    metrics.panics.inc();
+    metrics.overhead(Duration::from_micros(30));
+    let page = Page::of(&metrics);
+    assert_eq!(page.sum("aborted_total", &[("cause", "http_response_incomplete")]), Some(1.0));
+    assert_eq!(page.sum("aborted_total", &[("cause", "client_gone")]), Some(1.0));
+    assert_eq!(page.sum("aborted_total", &[]), Some(2.0));
+    assert_eq!(page.sum("closed_without_response_total", &[("cause", "connect_and_close")]), Some(1.0));
+    assert_eq!(page.sum("panics_total", &[]), Some(1.0));
+    assert_eq!(page.sum("overhead_seconds_bucket", &[("le", "0.00005")]), Some(1.0));
+    assert_eq!(page.sum("overhead_seconds_bucket", &[("le", "0.000025")]), Some(0.0));
+}
+
+#[test]
+fn names_of_the_configuration_are_escaped_as_label_values() {
+    let metrics = metrics();
+    metrics.route("a\"b\\c\nd", None).client_disconnected();
+    assert_eq!(Page::of(&metrics).sum("client_disconnects_total", &[("route", "a\"b\\c\nd")]), Some(1.0));
+}
+
+#[test]
+fn docs_metrics_page_is_what_the_table_says() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/metrics.md");
+    let made = names::document();
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::write(path, &made).unwrap();
+    }
+    let committed = std::fs::read_to_string(path).unwrap_or_default();
+    assert!(committed == made, "docs/metrics.md is out of date; run: UPDATE_DOCS=1 cargo test metrics_page");
+}

@@ -1,0 +1,322 @@
+//! `codes`: the contract as documentation, for a terminal, a program, a repository or a browser.
+//!
+//! The page is collected once ([`Page`]) by asking the policy what it would decide, so it cannot say something else than
+//! the gateway does; the four forms only lay it out. Overrides are not shown: `explain` answers for one route.
+
+use std::fmt::{self, Write as _};
+
+use http::Method;
+use serde::Serialize;
+
+use crate::contract::policy::decide;
+use crate::contract::{Case, Cause, Contract, Overrides, Situation};
+use crate::observe::status::LABELLED;
+
+/// The form of the page.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    /// Columns for a terminal.
+    #[default]
+    Table,
+    /// One JSON document.
+    Json,
+    /// Markdown, as in `docs/codes.md`.
+    Markdown,
+    /// One HTML page that loads nothing.
+    Html,
+}
+
+/// The documentation of a contract.
+pub fn render(contract: &Contract, format: Format) -> String {
+    let page = Page::of(contract);
+    match format {
+        Format::Table => page.table(),
+        Format::Json => page.json(),
+        Format::Markdown => page.markdown(),
+        Format::Html => page.html(),
+    }
+}
+
+/// Everything the page says, in the order in which it says it.
+#[derive(Serialize)]
+struct Page<'a> {
+    contract: &'a str,
+    codes: Vec<CodeRow<'a>>,
+    causes: Vec<CauseRow<'a>>,
+    upstream_statuses: Vec<StatusRow>,
+}
+
+#[derive(Serialize)]
+struct CodeRow<'a> {
+    code: u16,
+    text: &'a str,
+    message: &'a str,
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    kind: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct CauseRow<'a> {
+    cause: &'static str,
+    code: u16,
+    message: &'a str,
+    meaning: &'static str,
+}
+
+/// What the upstream answered, as words: `402`, or `any other 4xx`.
+#[derive(Serialize)]
+struct StatusRow {
+    code: u16,
+    upstream_status: Vec<Answered>,
+}
+
+#[derive(Clone, Serialize)]
+#[serde(untagged)]
+enum Answered {
+    Status(u16),
+    Other(&'static str),
+}
+
+impl fmt::Display for Answered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Answered::Status(status) => write!(f, "{status}"),
+            Answered::Other(words) => f.write_str(words),
+        }
+    }
+}
+
+impl<'a> Page<'a> {
+    fn of(contract: &'a Contract) -> Self {
+        let entry = |entry: &'a crate::contract::CodeEntry| CodeRow {
+            code: entry.code().status(),
+            text: entry.reason(),
+            message: entry.message(),
+            kind: entry.kind(),
+        };
+        let cause = |&cause: &Cause| {
+            let code = ruled(contract, Case::Fault(cause));
+            let documented = contract.code(code);
+            CauseRow {
+                cause: cause.name(),
+                code,
+                message: documented.map_or("", |code| contract.message_for(code, Some(cause))),
+                meaning: cause.meaning(),
+            }
+        };
+        Page {
+            contract: contract.name(),
+            codes: contract.codes().iter().map(entry).collect(),
+            causes: Cause::ALL.iter().map(cause).collect(),
+            upstream_statuses: contract
+                .codes()
+                .iter()
+                .filter_map(|it| answered_with(contract, it.code().status()))
+                .collect(),
+        }
+    }
+
+    fn table(&self) -> String {
+        let mut out = format!("contract: {}\n\n", self.contract);
+        columns(
+            &mut out,
+            &["CODE", "TEXT", "TYPE", "MESSAGE"],
+            self.codes.iter().map(|row| {
+                vec![
+                    row.code.to_string(),
+                    row.text.into(),
+                    row.kind.unwrap_or("-").into(),
+                    row.message.into(),
+                ]
+            }),
+        );
+        out.push('\n');
+        columns(
+            &mut out,
+            &["CAUSE", "CODE", "RAISED WHEN"],
+            self.causes.iter().map(|row| vec![row.cause.into(), row.code.to_string(), row.meaning.into()]),
+        );
+        out.push('\n');
+        columns(
+            &mut out,
+            &["CODE", "UPSTREAM ANSWERED"],
+            self.upstream_statuses.iter().map(|row| vec![row.code.to_string(), row.words()]),
+        );
+        out
+    }
+
+    fn json(&self) -> String {
+        // Strings and numbers only: nothing here can fail to serialise.
+        let mut text = serde_json::to_string_pretty(self).unwrap_or_default();
+        text.push('\n');
+        text
+    }
+
+    fn markdown(&self) -> String {
+        let mut out = format!("# The error codes of the contract `{}`\n\n{PROMISE}\n\n", self.contract);
+        let _ = writeln!(out, "```json\n{}\n```\n\n## Codes\n", self.example());
+        out.push_str("| code | text | message | type |\n|---|---|---|---|\n");
+        for row in &self.codes {
+            let kind = row.kind.map(|kind| format!("`{kind}`")).unwrap_or_default();
+            let _ = writeln!(out, "| {} | {} | {} | {kind} |", row.code, cell(row.text), cell(row.message));
+        }
+        let _ = writeln!(out, "\n## Causes\n\n{CAUSES}\n");
+        out.push_str("| cause | code | raised when | message |\n|---|---|---|---|\n");
+        for row in &self.causes {
+            let _ = writeln!(
+                out,
+                "| `{}` | {} | {} | {} |",
+                row.cause,
+                row.code,
+                cell(row.meaning),
+                cell(row.message)
+            );
+        }
+        let _ = writeln!(out, "\n## Errors of the upstream\n\n{UPSTREAM}\n");
+        out.push_str("| upstream answered | code sent |\n|---|---|\n");
+        for row in &self.upstream_statuses {
+            let _ = writeln!(out, "| {} | {} |", row.words(), row.code);
+        }
+        out
+    }
+
+    fn html(&self) -> String {
+        let name = html(self.contract);
+        let mut out = format!(
+            "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n\
+             <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+             <title>Error codes: {name}</title>\n<style>{STYLE}</style>\n\
+             <h1>The error codes of the contract <code>{name}</code></h1>\n<p>{}</p>\n<pre>{}</pre>\n\
+             <h2>Codes</h2>\n",
+            html(PROMISE),
+            html(&self.example()),
+        );
+        html_table(
+            &mut out,
+            &["code", "text", "message", "type"],
+            self.codes.iter().map(|row| {
+                let kind = row.kind.map(|kind| format!("<code>{}</code>", html(kind))).unwrap_or_default();
+                vec![row.code.to_string(), html(row.text), html(row.message), kind]
+            }),
+        );
+        let _ = write!(out, "<h2>Causes</h2>\n<p>{}</p>\n", html(CAUSES));
+        html_table(
+            &mut out,
+            &["cause", "code", "raised when", "message"],
+            self.causes.iter().map(|row| {
+                let cause = format!("<code>{}</code>", row.cause);
+                vec![cause, row.code.to_string(), html(row.meaning), html(row.message)]
+            }),
+        );
+        let _ = write!(out, "<h2>Errors of the upstream</h2>\n<p>{}</p>\n", html(UPSTREAM));
+        html_table(
+            &mut out,
+            &["upstream answered", "code sent"],
+            self.upstream_statuses.iter().map(|row| vec![row.words(), row.code.to_string()]),
+        );
+        out.push_str("</html>\n");
+        out
+    }
+
+    /// The body of the first code, as a client reads it.
+    fn example(&self) -> String {
+        self.codes.first().map_or_else(String::new, |row| {
+            let message = serde_json::Value::from(row.message);
+            format!(r#"{{"message":{message},"code":{}}}"#, row.code)
+        })
+    }
+}
+
+impl StatusRow {
+    fn words(&self) -> String {
+        self.upstream_status.iter().map(Answered::to_string).collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// What the policy decides where no override speaks.
+fn ruled(contract: &Contract, case: Case) -> u16 {
+    let situation = Situation { case, upstream: None, method: &Method::GET };
+    decide(contract, &situation, &Overrides::default()).code().status()
+}
+
+/// The answers of an upstream that leave as `code`; `None` when there are none.
+fn answered_with(contract: &Contract, code: u16) -> Option<StatusRow> {
+    let named = |status: &u16| LABELLED.contains(status) || contract.code(*status).is_some();
+    let leads_here = |status: u16| ruled(contract, Case::UpstreamStatus(status)) == code;
+    let mut upstream_status: Vec<Answered> =
+        (400..600).filter(|status| named(status) && leads_here(*status)).map(Answered::Status).collect();
+    for (words, mut class) in [("any other 4xx", 400..500), ("any other 5xx", 500..600)] {
+        // The unnamed statuses of a class are decided alike; a test holds that.
+        if class.find(|status| !named(status)).is_some_and(leads_here) {
+            upstream_status.push(Answered::Other(words));
+        }
+    }
+    (!upstream_status.is_empty()).then_some(StatusRow { code, upstream_status })
+}
+
+/// Left-aligned columns, the last as wide as it is.
+fn columns(out: &mut String, heads: &[&str], rows: impl Iterator<Item = Vec<String>>) {
+    let rows: Vec<Vec<String>> =
+        std::iter::once(heads.iter().map(ToString::to_string).collect()).chain(rows).collect();
+    let width =
+        |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|it| it.chars().count()).max();
+    let widths: Vec<usize> = (0..heads.len()).map(|column| width(column).unwrap_or(0)).collect();
+    for row in &rows {
+        let padded =
+            row.iter().zip(&widths).map(|(text, &width)| format!("{text:<width$}")).collect::<Vec<_>>();
+        out.push_str(padded.join("  ").trim_end());
+        out.push('\n');
+    }
+}
+
+fn html_table(out: &mut String, heads: &[&str], rows: impl Iterator<Item = Vec<String>>) {
+    let heads = heads.iter().map(|head| format!("<th>{head}")).collect::<String>();
+    let _ = write!(out, "<div><table>\n<tr>{heads}\n");
+    for row in rows {
+        let cells = row.iter().map(|cell| format!("<td>{cell}")).collect::<String>();
+        let _ = writeln!(out, "<tr>{cells}");
+    }
+    out.push_str("</table></div>\n");
+}
+
+/// Text as HTML; what stands between backticks becomes `<code>`.
+fn html(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut code = false;
+    for char in text.chars() {
+        match char {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '"' => out.push_str("&quot;"),
+            '`' => {
+                out.push_str(if code { "</code>" } else { "<code>" });
+                code = !code;
+            }
+            other => out.push(other),
+        }
+    }
+    if code {
+        out.push_str("</code>");
+    }
+    out
+}
+
+/// Text in a Markdown table.
+fn cell(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('|', "\\|").replace('<', "&lt;")
+}
+
+const PROMISE: &str =
+    "Every error that leaves the gateway has one of these codes and a JSON body of this form:";
+const CAUSES: &str = "Why the gateway answered by itself, and with which code. The names are those of metrics, of the log and of \
+     overrides in the configuration.";
+const UPSTREAM: &str = "What the upstream answers and what the client is sent, where no override says otherwise. A code of the \
+     contract stays what it is.";
+const STYLE: &str = "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color-scheme:light dark}\
+     div{overflow-x:auto}table{border-collapse:collapse}th,td{text-align:left;vertical-align:top;padding:.3rem .8rem .3rem 0;\
+     border-bottom:1px solid #8885}pre{overflow-x:auto}";
+
+#[cfg(test)]
+#[path = "codes_tests.rs"]
+mod tests;
