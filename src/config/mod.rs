@@ -1,13 +1,25 @@
 //! What the operator said, checked: [`Config`] is the only form of the configuration that the rest of the house sees.
 //!
-//! [`file`] mirrors the YAML key for key and its doc comments are the manual; [`validate`] turns it into a [`Config`] or
-//! into the complete list of problems ([`error`]). Nothing here opens a socket, resolves a name or reads a clock.
+//! [`parse`] makes a tree of the YAML in which every value knows its place ([`tree`]); [`read`] makes the structs of
+//! [`file`] of it, which mirror the YAML key for key and whose doc comments are the manual; [`validate`] turns those into a
+//! [`Config`], or into the complete list of problems ([`error`]). [`not_yet`] knows the keys that are still to be built.
+//! Nothing here opens a socket, resolves a name or reads a clock.
 
+pub mod checker;
 pub mod error;
 pub mod file;
+pub mod not_yet;
+pub mod parse;
+pub mod patterns;
+pub mod read;
 pub mod tree;
 pub mod units;
 pub mod validate;
+pub mod validate_errors;
+pub mod validate_routing;
+
+#[cfg(test)]
+mod reference;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -18,7 +30,10 @@ use ipnet::IpNet;
 
 use crate::contract::{Contract, Override};
 
+pub use crate::contract::{Include, UpstreamMessages};
 pub use error::{Problem, Problems};
+pub use file::errors::ErrorMode;
+pub use file::{LogFormat, LogLevel, LogRequests};
 pub use validate::{load_file, load_str};
 
 /// A whole, valid configuration. Every default is filled in, every name resolved.
@@ -77,43 +92,6 @@ pub struct Log {
     pub requests: LogRequests,
 }
 
-/// The form of a log line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogFormat {
-    /// Text on a terminal, JSON otherwise.
-    Auto,
-    /// Always text.
-    Text,
-    /// Always JSON lines.
-    Json,
-}
-
-/// The least severe line that is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogLevel {
-    /// A human must act.
-    Error,
-    /// We answered for the upstream.
-    Warn,
-    /// Start, stop, reload.
-    Info,
-    /// One request's story.
-    Debug,
-    /// Everything.
-    Trace,
-}
-
-/// Which requests get a line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogRequests {
-    /// Those that ended in an error, an abort or a close.
-    Errors,
-    /// All.
-    All,
-    /// None.
-    Off,
-}
-
 /// Limits towards clients. Times are silences or totals as named; sizes are bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Client {
@@ -139,41 +117,6 @@ pub struct Client {
     pub max_body: u64,
     /// Client connections at once.
     pub max_connections: usize,
-}
-
-/// `enforce`, `observe` or `pass`: section 1 of the contract specification.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ErrorMode {
-    /// The contract holds.
-    Enforce,
-    /// The upstream's complete response passes; what would have changed is counted.
-    Observe,
-    /// Upstream responses pass.
-    Pass,
-}
-
-/// From which errors the upstream's own message may be kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum UpstreamMessages {
-    /// When the code sent is a 4xx.
-    ClientErrors,
-    /// Always.
-    All,
-    /// Never.
-    None,
-}
-
-/// Members that may be added to a body by choice.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Include {
-    /// `type` also on proxy-made errors.
-    pub kind: bool,
-    /// `request_id`.
-    pub request_id: bool,
-    /// `retryable`.
-    pub retryable: bool,
-    /// `request_sent`.
-    pub request_sent: bool,
 }
 
 /// How errors of a route are made. Global rules and the route's own are already merged.
@@ -247,7 +190,11 @@ pub struct Server {
 impl Server {
     /// `host:port`, for labels and logs; IPv6 addresses in brackets.
     pub fn label(&self) -> String {
-        if self.host.contains(':') { format!("[{}]:{}", self.host, self.port) } else { format!("{}:{}", self.host, self.port) }
+        if self.host.contains(':') {
+            format!("[{}]:{}", self.host, self.port)
+        } else {
+            format!("{}:{}", self.host, self.port)
+        }
     }
 }
 

@@ -1,0 +1,107 @@
+//! The forms that values of the file can have: times and sizes as text, named sections in order, one word or many.
+//!
+//! Only forms: what a text means is parsed in [`super::super::units`], where a problem gets its sentence.
+
+use std::fmt;
+use std::marker::PhantomData;
+
+use serde::Deserialize;
+use serde::de::{Deserializer, IntoDeserializer, MapAccess, SeqAccess, Visitor, value};
+
+/// A time with its unit: `800ms`, `5s`, `1m30s`, `1h`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct DurationText(pub String);
+
+/// A size with its unit: `512B`, `32KiB`, `10MiB`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct SizeText(pub String);
+
+/// Sections by name, in the order of the file.
+#[derive(Debug)]
+pub struct Named<T>(pub Vec<(String, T)>);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Named<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Sections<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Sections<T> {
+            type Value = Named<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("names with keys below them")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Named<T>, A::Error> {
+                let mut sections = Vec::new();
+                while let Some(section) = map.next_entry()? {
+                    sections.push(section);
+                }
+                Ok(Named(sections))
+            }
+        }
+        deserializer.deserialize_map(Sections(PhantomData))
+    }
+}
+
+/// One word, or a list of words.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Words(pub Vec<String>);
+
+impl<'de> Deserialize<'de> for Words {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct OneOrMany;
+        impl<'de> Visitor<'de> for OneOrMany {
+            type Value = Words;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("one value or a list of values")
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Words, E> {
+                Ok(Words(vec![text.to_owned()]))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Words, A::Error> {
+                let mut words = Vec::new();
+                while let Some(word) = items.next_element()? {
+                    words.push(word);
+                }
+                Ok(Words(words))
+            }
+        }
+        deserializer.deserialize_any(OneOrMany)
+    }
+}
+
+/// A short form in one word, or the long form with keys.
+#[derive(Debug)]
+pub enum Either<S, L> {
+    /// One word.
+    Short(S),
+    /// Keys with values.
+    Long(L),
+}
+
+impl<'de, S: Deserialize<'de>, L: Deserialize<'de>> Deserialize<'de> for Either<S, L> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct ShortOrLong<S, L>(PhantomData<(S, L)>);
+        impl<'de, S: Deserialize<'de>, L: Deserialize<'de>> Visitor<'de> for ShortOrLong<S, L> {
+            type Value = Either<S, L>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("one word or keys with values")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Self::Value, E> {
+                let word: value::StrDeserializer<'_, E> = text.into_deserializer();
+                S::deserialize(word).map(Either::Short)
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+                L::deserialize(value::MapAccessDeserializer::new(map)).map(Either::Long)
+            }
+        }
+        deserializer.deserialize_any(ShortOrLong(PhantomData))
+    }
+}

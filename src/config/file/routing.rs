@@ -1,0 +1,238 @@
+//! The sections `timeouts`, `upstreams` and `routes` of the file. The comments on the fields are the manual.
+//!
+//! How they are checked against each other is in [`super::super::validate_routing`].
+
+use serde::Deserialize;
+
+use super::errors::ErrorsForm;
+use super::forms::{DurationText, Either, SizeText};
+
+/// Time limits towards upstreams.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TimeoutsFile {
+    /// How long one TCP connection attempt may take.
+    ///
+    /// When it passes, another attempt is made if `retry.attempts` and `total` allow; else the client is answered 504
+    /// (cause `connection_timeout`). Unit: duration. Default: `2s`. Reload: yes.
+    pub connect: Option<DurationText>,
+
+    /// How long one attempt may wait until the whole response head is there.
+    ///
+    /// From the request having been sent. When it passes, the client is answered 504 (cause `http_response_timeout`) and
+    /// the request is not repeated. Unit: duration. Default: `15s`. Reload: yes.
+    pub response_head: Option<DurationText>,
+
+    /// How long a request may take from its parsed head until the response head has been judged.
+    ///
+    /// Connecting, retries and back-off included; the clock stands while the client's own bytes are awaited. When it
+    /// passes, the client is answered 504 (cause `deadline_exceeded`). Unit: duration. Default: `30s`. Reload: yes.
+    pub total: Option<DurationText>,
+
+    /// How long an upstream may be silent inside a response body.
+    ///
+    /// The response has begun, so it is aborted: the client sees a cut message, never a false end. Unit: duration.
+    /// Default: `60s`. Reload: yes.
+    pub between_bytes: Option<DurationText>,
+
+    /// The same silence for `text/event-stream` and gRPC, where waiting is normal.
+    ///
+    /// Unit: duration. Default: `5m`. Reload: yes.
+    pub stream_idle: Option<DurationText>,
+
+    /// How long everything may take, the response body included.
+    ///
+    /// A response that has begun is aborted. Unit: duration, or `off`. Default: `off`. Reload: yes.
+    pub whole: Option<DurationText>,
+}
+
+/// A group of servers that can answer the same requests.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UpstreamFile {
+    /// The servers; at least one.
+    ///
+    /// Each is `host:port`, `http://host:port`, or a mapping with the keys below. Names are resolved in the background.
+    /// Required. Reload: yes.
+    pub servers: Option<Vec<Either<String, ServerFile>>>,
+
+    /// How a server is chosen.
+    ///
+    /// Default: `round_robin`. Reload: yes.
+    pub balance: Option<Balance>,
+
+    /// Which connections are kept for the next request.
+    pub keepalive: Option<KeepaliveFile>,
+
+    /// When a request is tried again.
+    pub retry: Option<RetryFile>,
+
+    /// How often the servers' names are resolved again.
+    ///
+    /// When resolving fails, the last known addresses stay in use. Unit: duration. Default: `30s`. Reload: yes.
+    pub dns_refresh: Option<DurationText>,
+
+    /// Time limits of this upstream, over the top-level ones.
+    pub timeouts: Option<TimeoutsFile>,
+}
+
+/// How a server is chosen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Balance {
+    /// One after the other, by weight.
+    #[default]
+    RoundRobin,
+}
+
+/// One server in its long form.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServerFile {
+    /// The server.
+    ///
+    /// Required. Unit: `host:port` or `http://host:port`. Reload: yes.
+    pub address: Option<String>,
+
+    /// Its share of the requests, relative to the others'.
+    ///
+    /// Unit: number, 1 to 1000. Default: `1`. Reload: yes.
+    pub weight: Option<u64>,
+}
+
+/// Connections kept open to the servers.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeepaliveFile {
+    /// How many idle connections are kept at most.
+    ///
+    /// 0 makes a new connection for every request. Unit: number. Default: `128`. Reload: yes.
+    pub max: Option<u64>,
+
+    /// How long an idle connection is kept.
+    ///
+    /// Choose it shorter than the servers' own limit: then they do not close a connection that is just being used.
+    /// Unit: duration. Default: `4s`. Reload: yes.
+    pub idle: Option<DurationText>,
+}
+
+/// When a request is tried again.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RetryFile {
+    /// How often a request is tried at most, the first time included.
+    ///
+    /// A failed connection or name is tried again for any method; a connection that closed before any byte of the response
+    /// for idempotent methods; a time limit never. 1 is no retry. Unit: number, 1 to 10. Default: `2`. Reload: yes.
+    pub attempts: Option<u64>,
+
+    /// Statuses of the upstream that are tried again, for idempotent methods.
+    ///
+    /// Unit: list of numbers, 400 to 599. Default: `[]`. Reload: yes.
+    pub on_status: Option<Vec<u64>>,
+}
+
+/// Which requests go to which upstream, and by which rules.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RouteFile {
+    /// What metrics, the log and `explain` call it.
+    ///
+    /// Required. Unit: 1 to 64 of `A-Z`, `a-z`, `0-9`, `_`, `.` and `-`, each name once. Reload: yes.
+    pub name: Option<String>,
+
+    /// Which requests it takes.
+    #[serde(rename = "match")]
+    pub matches: Option<MatchFile>,
+
+    /// Who answers.
+    ///
+    /// Required. Unit: a name of `upstreams`. Reload: yes.
+    pub upstream: Option<String>,
+
+    /// How errors of this route are made, over the top-level keys.
+    ///
+    /// Short form: `errors: enforce`, `errors: observe`, `errors: pass`.
+    pub errors: Option<ErrorsForm>,
+
+    /// Time limits of this route, over those of its upstream and of the top level.
+    pub timeouts: Option<TimeoutsFile>,
+
+    /// How large a request body may be.
+    ///
+    /// Larger ones are answered 400 (cause `body_too_large`). Unit: size. Default: `client.max_body`. Reload: yes.
+    pub max_body: Option<SizeText>,
+
+    /// Requests that are refused.
+    pub deny: Option<DenyFile>,
+
+    /// The only clients that may use the route.
+    ///
+    /// Others are answered 403 (cause `http_request_denied`). Unit: list of networks such as `10.0.0.0/8`, or addresses.
+    /// Default: everyone. Reload: yes.
+    pub allow_from: Option<Vec<String>>,
+
+    /// How paths with dot segments (`/a/../b`) are taken.
+    ///
+    /// Default: `strict`. Reload: yes.
+    pub paths: Option<PathsWord>,
+
+    /// What the upstream reads in `X-Forwarded-For`.
+    ///
+    /// Default: `replace`. Reload: yes.
+    pub forwarded: Option<ForwardedWord>,
+}
+
+/// Which requests a route takes. What is not given does not restrict.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MatchFile {
+    /// The host.
+    ///
+    /// A name such as `api.example.com`, or `*.example.com` for all names below it. Port, case and a final dot of the
+    /// request's Host do not matter. Default: any host. Reload: yes.
+    pub host: Option<String>,
+
+    /// The path.
+    ///
+    /// `/users/{id}` takes any one segment in place of `{id}`, `/files/{*rest}` everything below `/files/`, that included.
+    /// It is compared with the normalised path of a request (`%61` is `a`, `//` is `/`). Default: `/{*rest}`. Reload: yes.
+    pub path: Option<String>,
+
+    /// The methods. HEAD is served where GET is.
+    ///
+    /// Unit: list of methods. Default: all. Reload: yes.
+    pub methods: Option<Vec<String>>,
+}
+
+/// Requests that are refused.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DenyFile {
+    /// Methods that are answered 403 (cause `http_request_denied`).
+    ///
+    /// Unit: list of methods. Default: `[]`. Reload: yes.
+    pub methods: Option<Vec<String>>,
+}
+
+/// How paths with dot segments are taken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PathsWord {
+    /// They are answered 400 (cause `ambiguous_path`).
+    #[default]
+    Strict,
+    /// They pass unchanged to an upstream that resolves them itself.
+    Lenient,
+}
+
+/// What the upstream reads in `X-Forwarded-For`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ForwardedWord {
+    /// The client alone.
+    #[default]
+    Replace,
+    /// The client and the chain of trusted peers behind it.
+    Append,
+}

@@ -1,0 +1,98 @@
+//! Keys and values that belong to the product and are not built yet: refused by name, so that nobody believes they work.
+//!
+//! When one is built, its row goes from here and its field comes into [`super::file`].
+
+/// What is said of all of them.
+pub const WHAT: &str = "not supported yet";
+
+/// The remedy for the key at this path, if it is a known one.
+pub fn key(path: &str) -> Option<&'static str> {
+    KEYS.iter().find(|(pattern, _)| fits(pattern, path)).map(|(_, remedy)| *remedy)
+}
+
+/// The remedy for this value at this path, if it is a known one.
+pub fn value(path: &str, value: &str) -> Option<&'static str> {
+    VALUES
+        .iter()
+        .find(|(pattern, known, _)| *known == value && fits(pattern, path))
+        .map(|(_, _, remedy)| *remedy)
+}
+
+/// `*` stands for one name, `[]` for a number in brackets.
+fn fits(pattern: &str, path: &str) -> bool {
+    let (mut patterns, mut parts) = (pattern.split('.'), path.split('.'));
+    loop {
+        match (patterns.next(), parts.next()) {
+            (None, None) => return true,
+            (Some("*"), Some(_)) => {}
+            (Some(pattern), Some(part)) => {
+                let same = match (pattern.strip_suffix("[]"), part.strip_suffix(']')) {
+                    (Some(name), Some(part)) => {
+                        part.split_once('[').is_some_and(|(before, _)| before == name)
+                    }
+                    (None, _) => pattern == part,
+                    (Some(_), None) => false,
+                };
+                if !same {
+                    return false;
+                }
+            }
+            (Some(_), None) | (None, Some(_)) => return false,
+        }
+    }
+}
+
+/// Path patterns of keys, each with what to do today.
+pub const KEYS: &[(&str, &str)] = &[
+    ("admin", "remove it; /metrics, /livez and /readyz are at telemetry.address"),
+    ("stores", "remove it"),
+    ("rate_limits", "remove it; limit in front of or behind the gateway"),
+    ("routes[].rate_limits", "remove it; limit in front of or behind the gateway"),
+    ("cors", "remove it; the upstream's Access-Control-* fields pass"),
+    ("routes[].cors", "remove it; the upstream's Access-Control-* fields pass"),
+    ("routes[].upgrades", "remove it; Upgrade is not forwarded"),
+    ("listen[].tls", "remove it, and end TLS in front of the gateway"),
+    ("listen[].proxy_protocol", "remove it, and let the proxy in front set client.ip_header"),
+    ("errors.proxy_status", "remove it"),
+    ("routes[].errors.proxy_status", "remove it"),
+    ("timeouts.tls", "remove it; TLS towards upstreams is not spoken"),
+    ("upstreams.*.timeouts.tls", "remove it; TLS towards upstreams is not spoken"),
+    ("routes[].timeouts.tls", "remove it; TLS towards upstreams is not spoken"),
+    ("timeouts.tunnel_idle", "remove it; Upgrade is not forwarded"),
+    ("upstreams.*.timeouts.tunnel_idle", "remove it; Upgrade is not forwarded"),
+    ("routes[].timeouts.tunnel_idle", "remove it; Upgrade is not forwarded"),
+    ("upstreams.*.retry.budget", "remove it; retry.attempts bounds the attempts of each request"),
+    ("upstreams.*.health", "remove it"),
+    ("upstreams.*.breaker", "remove it"),
+    ("upstreams.*.concurrency", "remove it"),
+    ("upstreams.*.tls", "remove it, and use the servers' plain ports"),
+    ("upstreams.*.http2", "remove it; HTTP/1.1 is spoken to upstreams"),
+];
+
+/// Path patterns with a value, each with what to do today.
+pub const VALUES: &[(&str, &str, &str)] = &[
+    ("errors.format", "problem", "use \"json\""),
+    ("errors.format", "negotiate", "use \"json\""),
+    ("routes[].errors.format", "problem", "use \"json\""),
+    ("routes[].errors.format", "negotiate", "use \"json\""),
+    ("upstreams.*.balance", "random", "use \"round_robin\""),
+    ("upstreams.*.balance", "least_busy", "use \"round_robin\""),
+    ("upstreams.*.balance", "hash", "use \"round_robin\""),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_fit_whole_paths_with_any_name_and_any_number() {
+        assert!(key("upstreams.shop.breaker").is_some());
+        assert!(key("routes[12].cors").is_some());
+        assert!(key("cors").is_some());
+        assert!(key("routes.cors").is_none());
+        assert!(key("upstreams.shop.breaker.window").is_none());
+        assert!(key("client.cors").is_none());
+        assert!(value("upstreams.a.balance", "random").is_some());
+        assert!(value("upstreams.a.balance", "magic").is_none());
+    }
+}

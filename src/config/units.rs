@@ -1,0 +1,304 @@
+//! Times, sizes, addresses and networks as operators write them.
+//!
+//! Each function takes the text and gives the value, or says what is wrong and what would be right. Nothing here knows
+//! which key the text belongs to, nor resolves a name.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use super::error::{Refusal, quoted};
+
+/// `800ms`, `5s`, `1m30s`, `1h`, `7d`; at most a year.
+///
+/// # Errors
+/// Without a unit, with an unknown one, with a fraction.
+pub fn duration(text: &str) -> Result<Duration, Refusal> {
+    let wrong = || {
+        Refusal::new(
+            format!("{} is not a time", quoted(text)),
+            "write a whole number with ms, s, m, h or d, for example 800ms, 5s or 1h",
+        )
+    };
+    if is_digits(text) {
+        return Err(Refusal::new(format!("{} has no unit", quoted(text)), format!("write {text}s")));
+    }
+    let mut total = Duration::ZERO;
+    let mut rest = text;
+    while !rest.is_empty() {
+        let (digits, behind) = split_while(rest, |letter| letter.is_ascii_digit());
+        let (unit, behind) = split_while(behind, |letter| letter.is_ascii_alphabetic());
+        let number: u64 = digits.parse().map_err(|_| wrong())?;
+        let milliseconds: u64 = match unit {
+            "ms" => 1,
+            "s" => 1_000,
+            "m" => 60_000,
+            "h" => 3_600_000,
+            "d" => 86_400_000,
+            _ => return Err(wrong()),
+        };
+        let part = number.checked_mul(milliseconds).map(Duration::from_millis);
+        total = part.and_then(|part| total.checked_add(part)).unwrap_or(Duration::MAX);
+        rest = behind;
+    }
+    if text.is_empty() {
+        return Err(wrong());
+    }
+    if total > LONGEST {
+        return Err(Refusal::new(format!("{} is too long", quoted(text)), "write at most 365d"));
+    }
+    Ok(total)
+}
+
+/// `512B`, `32KiB`, `10MiB`, `1GiB`, and the decimal `KB`, `MB`, `GB`. In bytes.
+///
+/// # Errors
+/// Without a unit, with an unknown one, with a fraction.
+pub fn size(text: &str) -> Result<u64, Refusal> {
+    let (digits, unit) = split_while(text, |letter| letter.is_ascii_digit());
+    if is_digits(text) {
+        return Err(Refusal::new(
+            format!("{} has no unit", quoted(text)),
+            format!("write {text}B, or KiB, MiB"),
+        ));
+    }
+    let factor: Option<u64> = match unit {
+        "B" => Some(1),
+        "KiB" => Some(1 << 10),
+        "MiB" => Some(1 << 20),
+        "GiB" => Some(1 << 30),
+        "KB" => Some(1_000),
+        "MB" => Some(1_000_000),
+        "GB" => Some(1_000_000_000),
+        _ => None,
+    };
+    let number: Option<u64> = digits.parse().ok();
+    match number.zip(factor).and_then(|(number, factor)| number.checked_mul(factor)) {
+        Some(bytes) => Ok(bytes),
+        None => Err(Refusal::new(
+            format!("{} is not a size", quoted(text)),
+            "write a whole number with B, KiB, MiB or GiB, for example 512B or 10MiB",
+        )),
+    }
+}
+
+/// Where to listen: `ADDRESS:PORT`, `:PORT` for all IPv4 addresses, `localhost:PORT` for the loopback.
+///
+/// # Errors
+/// Names other than localhost, and anything without a port.
+pub fn listen_address(text: &str) -> Result<SocketAddr, Refusal> {
+    if is_digits(text) {
+        return Err(Refusal::new(format!("{} is only a port", quoted(text)), format!("write \":{text}\"")));
+    }
+    if let Ok(address) = text.parse() {
+        return Ok(address);
+    }
+    let port = |host: &str| text.strip_prefix(host)?.strip_prefix(':')?.parse::<u16>().ok();
+    if let Some(port) = port("") {
+        return Ok(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)));
+    }
+    if let Some(port) = port("localhost") {
+        return Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+    }
+    Err(Refusal::new(
+        format!("{} is not an address to listen on", quoted(text)),
+        "expected ADDRESS:PORT, for example 0.0.0.0:8080, \"[::]:8080\" or \":8080\"",
+    ))
+}
+
+/// A server of an upstream: `host:port` or `http://host[:port]`. The host without brackets, in lower case.
+///
+/// # Errors
+/// Without a port, with a path, with https, or port 443 (TLS towards upstreams is not built yet).
+pub fn server(text: &str) -> Result<(String, u16), Refusal> {
+    let wrong = || {
+        Refusal::new(
+            format!("{} is not an address", quoted(text)),
+            "expected host:port, for example \"api.internal:80\"",
+        )
+    };
+    if text.starts_with("https://") {
+        return Err(Refusal::new("servers that speak TLS are not supported yet", "use http:// or host:port"));
+    }
+    let (authority, default_port) = match text.strip_prefix("http://") {
+        Some(rest) => (rest.strip_suffix('/').unwrap_or(rest), Some(80)),
+        None if text.contains("://") => {
+            return Err(Refusal::new(format!("{} is not http", quoted(text)), "use http:// or host:port"));
+        }
+        None => (text, None),
+    };
+    let (host, port) = match authority.strip_prefix('[') {
+        Some(rest) => {
+            let (inside, behind) = rest.split_once(']').ok_or_else(wrong)?;
+            let address: Ipv6Addr = inside.parse().map_err(|_| wrong())?;
+            (
+                address.to_string(),
+                behind.strip_prefix(':').or(behind.is_empty().then_some("")).ok_or_else(wrong)?,
+            )
+        }
+        None if authority.parse::<Ipv6Addr>().is_ok() => {
+            let remedy = format!("put brackets around it: \"[{authority}]:8000\"");
+            return Err(Refusal::new(format!("{} has no port", quoted(text)), remedy));
+        }
+        None => {
+            let (host, port) = authority.split_once(':').unwrap_or((authority, ""));
+            (host_name(host).ok_or_else(wrong)?, port)
+        }
+    };
+    let port = match (port, default_port) {
+        ("", Some(port)) => port,
+        ("", None) if authority.ends_with(':') => return Err(wrong()),
+        ("", None) => {
+            return Err(Refusal::new(
+                format!("{} has no port", quoted(text)),
+                format!("write \"{authority}:8000\""),
+            ));
+        }
+        (digits, _) => digits.parse().ok().filter(|port| *port != 0).ok_or_else(wrong)?,
+    };
+    if port == 443 {
+        return Err(Refusal::new(
+            "port 443 speaks TLS, and TLS towards upstreams is not supported yet",
+            "use the server's plain port",
+        ));
+    }
+    Ok((host, port))
+}
+
+/// A network such as `10.0.0.0/8`; a bare address is that address alone.
+///
+/// # Errors
+/// When it is neither, or has bits behind its prefix.
+pub fn network(text: &str) -> Result<IpNet, Refusal> {
+    if let Ok(address) = text.parse::<IpAddr>() {
+        return Ok(IpNet::from(address));
+    }
+    let Ok(network) = text.parse::<IpNet>() else {
+        return Err(Refusal::new(
+            format!("{} is not a network", quoted(text)),
+            "expected an address with a prefix, for example 10.0.0.0/8 or \"fd00::/8\"",
+        ));
+    };
+    if network.trunc() != network {
+        let what = format!("{} has bits behind its prefix", quoted(text));
+        return Err(Refusal::new(
+            what,
+            format!("write {}, or the address without /{}", network.trunc(), network.prefix_len()),
+        ));
+    }
+    Ok(network)
+}
+
+/// A host name or IPv4 address in lower case, without a final dot; `None` when it is neither.
+pub fn host_name(text: &str) -> Option<String> {
+    let name = text.strip_suffix('.').unwrap_or(text);
+    let label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+            && label.bytes().all(|letter| letter.is_ascii_alphanumeric() || letter == b'-' || letter == b'_')
+    };
+    (name.len() <= 253 && name.split('.').all(label)).then(|| name.to_ascii_lowercase())
+}
+
+/// Whether this is nothing but digits.
+pub fn is_digits(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|letter| letter.is_ascii_digit())
+}
+
+fn split_while(text: &str, keep: impl Fn(char) -> bool) -> (&str, &str) {
+    let end = text.find(|letter| !keep(letter)).unwrap_or(text.len());
+    text.split_at_checked(end).unwrap_or((text, ""))
+}
+
+/// Beyond a year a limit is a mistake, and instants cannot overflow below it.
+const LONGEST: Duration = Duration::from_secs(365 * 86_400);
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_whole_numbers_with_units() {
+        for (text, milliseconds) in
+            [("800ms", 800), ("5s", 5_000), ("1m30s", 90_000), ("1h", 3_600_000), ("0s", 0)]
+        {
+            assert_eq!(duration(text), Ok(Duration::from_millis(milliseconds)), "{text}");
+        }
+        assert_eq!(duration("5").unwrap_err().remedy, "write 5s");
+        for text in ["", "s", "5 s", "1.5s", "5M", "-5s", "5sec", "five", "99999999999999999999s"] {
+            assert!(duration(text).unwrap_err().what.ends_with("is not a time"), "{text}");
+        }
+        assert!(duration("366d").unwrap_err().what.ends_with("is too long"));
+        assert!(duration("9999999999999999999d").unwrap_err().what.ends_with("is too long"));
+    }
+
+    #[test]
+    fn sizes_are_whole_numbers_with_units() {
+        for (text, bytes) in
+            [("512B", 512), ("32KiB", 32_768), ("10MiB", 10_485_760), ("1KB", 1_000), ("2GB", 2_000_000_000)]
+        {
+            assert_eq!(size(text), Ok(bytes), "{text}");
+        }
+        assert_eq!(size("512").unwrap_err().remedy, "write 512B, or KiB, MiB");
+        for text in ["", "KiB", "1.5MiB", "1kb", "1 MiB", "-1B", "99999999999GiB"] {
+            assert!(size(text).unwrap_err().what.ends_with("is not a size"), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_address_to_listen_on_may_be_short_but_never_a_name() {
+        for (text, address) in [
+            (":8080", "0.0.0.0:8080"),
+            ("localhost:0", "127.0.0.1:0"),
+            ("127.0.0.1:9464", "127.0.0.1:9464"),
+            ("[::1]:80", "[::1]:80"),
+        ] {
+            assert_eq!(listen_address(text), Ok(address.parse().unwrap()), "{text}");
+        }
+        assert_eq!(listen_address("8080").unwrap_err().remedy, "write \":8080\"");
+        for text in ["", ":", ":99999", "example.com:80", "127.0.0.1", "http://:80", "localhost"] {
+            assert!(listen_address(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_server_is_a_host_and_a_port_and_nothing_more() {
+        for (text, host, port) in [
+            ("10.0.1.10:8000", "10.0.1.10", 8000),
+            ("http://Api.Internal", "api.internal", 80),
+            ("http://api.internal:8000/", "api.internal", 8000),
+            ("[fd00::1]:8000", "fd00::1", 8000),
+            ("http://[::1]", "::1", 80),
+        ] {
+            assert_eq!(server(text), Ok((host.to_owned(), port)), "{text}");
+        }
+        for (text, what) in [
+            ("http//api:80", "\"http//api:80\" is not an address"),
+            ("api", "\"api\" has no port"),
+            ("fd00::1", "\"fd00::1\" has no port"),
+            ("api:0", "\"api:0\" is not an address"),
+            ("api:", "\"api:\" is not an address"),
+            ("api:80/x", "\"api:80/x\" is not an address"),
+            ("http://user@api:80", "\"http://user@api:80\" is not an address"),
+            ("[::1]8000", "\"[::1]8000\" is not an address"),
+            ("ftp://api:21", "\"ftp://api:21\" is not http"),
+            ("https://api", "servers that speak TLS are not supported yet"),
+            ("api:443", "port 443 speaks TLS, and TLS towards upstreams is not supported yet"),
+        ] {
+            assert_eq!(server(text).unwrap_err().what, what, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_network_has_no_bits_behind_its_prefix_and_an_address_is_a_network_of_one() {
+        assert_eq!(network("10.0.0.0/8"), Ok("10.0.0.0/8".parse().unwrap()));
+        assert_eq!(network("10.0.0.1"), Ok("10.0.0.1/32".parse().unwrap()));
+        assert_eq!(network("::1"), Ok("::1/128".parse().unwrap()));
+        assert_eq!(network("10.0.0.1/8").unwrap_err().remedy, "write 10.0.0.0/8, or the address without /8");
+        assert!(network("10.0.0.0/33").is_err());
+        assert!(network("office").is_err());
+    }
+}

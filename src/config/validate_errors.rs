@@ -1,0 +1,399 @@
+//! Checks the sections `contract` and `errors`: the table of codes, the exceptions from it, how bodies are made.
+//!
+//! Whether a table of codes is whole is judged by [`Contract::declare`]; here its verdicts get their place in the file.
+//! What an absent key means is decided once, in [`Settings::rules`].
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use http::{HeaderName, HeaderValue, StatusCode};
+
+use super::checker::{Checker, field_name, method};
+use super::error::{Refusal, nearest, quoted};
+use super::file::errors::{
+    ContractFile, ContractForm, ErrorsFile, ErrorsForm, IncludeWord, OverrideFile, UpstreamMessagesWord,
+    WhenFile,
+};
+use super::file::forms::{Either, Words};
+use super::read::suggestion;
+use super::tree::Place;
+use super::units::is_digits;
+use super::{ErrorMode, ErrorRules};
+use crate::contract::policy::UPSTREAM_RESPONSE;
+use crate::contract::{
+    Cause, CodeDeclaration, Contract, ContractProblem, Declaration, DocumentedCode, Include, Override,
+    UpstreamMessages, When, builtin, conform, fields,
+};
+use crate::protocol::hop;
+
+/// What one `errors` section says; what it does not say is `None`.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    mode: Option<ErrorMode>,
+    upstream_messages: Option<UpstreamMessages>,
+    include: Option<Include>,
+    body_limit: Option<usize>,
+    body_timeout: Option<Duration>,
+    retry_after: Option<u64>,
+    keep_fields: Option<Vec<HeaderName>>,
+    /// Its exceptions, in order.
+    pub overrides: Vec<Override>,
+}
+
+impl Settings {
+    /// These settings, and for what they do not say those of `global`. The exceptions stay the section's own.
+    pub fn over(self, global: &Settings) -> Settings {
+        Settings {
+            mode: self.mode.or(global.mode),
+            upstream_messages: self.upstream_messages.or(global.upstream_messages),
+            include: self.include.or(global.include),
+            body_limit: self.body_limit.or(global.body_limit),
+            body_timeout: self.body_timeout.or(global.body_timeout),
+            retry_after: self.retry_after.or(global.retry_after),
+            keep_fields: self.keep_fields.or_else(|| global.keep_fields.clone()),
+            overrides: self.overrides,
+        }
+    }
+
+    /// The rules, with defaults for what nobody said, and these exceptions as the route's own.
+    pub fn rules(&self, overrides: Vec<Override>) -> ErrorRules {
+        ErrorRules {
+            mode: self.mode.unwrap_or_default(),
+            upstream_messages: self.upstream_messages.unwrap_or(UpstreamMessages::ClientErrors),
+            include: self.include.unwrap_or_default(),
+            upstream_body_limit: self.body_limit.unwrap_or(conform::BODY_LIMIT),
+            upstream_body_timeout: self.body_timeout.unwrap_or(Duration::from_millis(500)),
+            retry_after: self.retry_after.unwrap_or(5),
+            overrides,
+            keep_fields: self.keep_fields.clone().unwrap_or_default(),
+        }
+    }
+}
+
+/// The contract, or `None` with its problems on record.
+pub fn contract(checker: &mut Checker<'_>, form: Option<&ContractForm>) -> Option<Contract> {
+    let root = Place::Root;
+    let at = root.key("contract");
+    match form {
+        None if checker.tree.any_refused(&at) => None,
+        None => Contract::builtin("appwrite"),
+        Some(Either::Short(name)) => {
+            let contract = Contract::builtin(name);
+            if contract.is_none() {
+                let what = format!("there is no built-in contract {}", quoted(name));
+                checker.refuse(&at, Refusal::new(what, suggestion(name, builtin::NAMES)));
+            }
+            contract
+        }
+        Some(Either::Long(file)) => declared(checker, &at, file),
+    }
+}
+
+fn declared(checker: &mut Checker<'_>, at: &Place<'_>, file: &ContractFile) -> Option<Contract> {
+    let before = checker.problems.len();
+    let list = at.key("codes");
+    let mut codes = Vec::new();
+    for (index, file) in file.codes.iter().flatten().enumerate() {
+        let item = list.item(index);
+        let status =
+            checker.number(&item.key("code"), file.code, 400..=599).and_then(|code| u16::try_from(code).ok());
+        if file.code.is_none() {
+            checker.missing(&item.key("code"), "write the status, for example code: 404");
+        }
+        if file.message.is_none() {
+            checker.missing(&item.key("message"), "write the text that clients read");
+        }
+        let registered = status.and_then(|status| StatusCode::from_u16(status).ok()?.canonical_reason());
+        let reason = file.text.as_deref().or(registered);
+        if let (Some(status), None) = (status, reason) {
+            checker.missing(&item.key("text"), format!("{status} has no registered phrase; write one"));
+        }
+        let (Some(status), Some(reason), Some(message)) = (status, reason, &file.message) else { continue };
+        let (reason, message) = (reason.to_owned(), message.clone());
+        codes.push(CodeDeclaration { status, reason, message, kind: file.kind.clone() });
+    }
+    if file.codes.as_ref().is_none_or(Vec::is_empty) && !checker.tree.any_refused(&list) {
+        checker.refuse(&list, Refusal::new("no code is declared", "list the codes that may be sent"));
+    }
+    let causes = causes(checker, &at.key("causes"), file);
+    // A table with holes would be blamed for what is missing because of them.
+    if checker.problems.len() > before || checker.tree.any_refused(at) {
+        return None;
+    }
+    let declaration = Declaration { name: "custom".to_owned(), codes, causes, types: file.types.clone() };
+    match Contract::declare(declaration) {
+        Ok(contract) => Some(contract),
+        Err(problems) => {
+            problems.iter().for_each(|problem| place_contract_problem(checker, at, file, problem));
+            None
+        }
+    }
+}
+
+fn causes(checker: &mut Checker<'_>, at: &Place<'_>, file: &ContractFile) -> Vec<(Cause, String)> {
+    let mut causes = Vec::new();
+    for (name, file) in file.causes.iter().flat_map(|named| &named.0) {
+        let at = at.key(name);
+        let cause = checker.accept(&at, cause(name));
+        if file.message.is_none() {
+            checker.missing(&at.key("message"), "write the text that clients read");
+        }
+        causes.extend(cause.zip(file.message.clone()));
+    }
+    causes
+}
+
+/// The contract's verdict, at the value that it is about.
+fn place_contract_problem(
+    checker: &mut Checker<'_>,
+    at: &Place<'_>,
+    file: &ContractFile,
+    problem: &ContractProblem,
+) {
+    let sentence = problem.to_string();
+    let (what, remedy) = sentence.split_once("; ").unwrap_or((&sentence, ""));
+    let refusal = Refusal::new(what, remedy);
+    let list = at.key("codes");
+    let with_status = |status: u16, last: bool| {
+        let mut rows =
+            file.codes.iter().flatten().enumerate().filter(|(_, row)| row.code == Some(u64::from(status)));
+        let row = if last { rows.last() } else { rows.next() };
+        row.map_or(0, |(index, _)| index)
+    };
+    let key = |index: usize, key: &str, checker: &mut Checker<'_>, refusal: Refusal| {
+        checker.refuse(&list.item(index).key(key), refusal);
+    };
+    match problem {
+        ContractProblem::NotAnErrorCode { status } => {
+            key(with_status(*status, false), "code", checker, refusal)
+        }
+        ContractProblem::DuplicateCode { status } => {
+            key(with_status(*status, true), "code", checker, Refusal::new(what, "keep one of the two"));
+        }
+        ContractProblem::BadReason { status } => key(with_status(*status, false), "text", checker, refusal),
+        ContractProblem::BadMessage { status, .. } => {
+            key(with_status(*status, false), "message", checker, refusal)
+        }
+        ContractProblem::BadType { status, .. } => key(with_status(*status, false), "type", checker, refusal),
+        ContractProblem::UnlistedType { status, .. } => {
+            key(with_status(*status, false), "type", checker, Refusal::new(what, "add it to contract.types"));
+        }
+        ContractProblem::BadListedType { kind } => {
+            let index = file.types.iter().flatten().position(|listed| listed == kind).unwrap_or(0);
+            checker.refuse(&at.key("types").item(index), refusal);
+        }
+        ContractProblem::DuplicateCause { cause } | ContractProblem::BadCauseMessage { cause, .. } => {
+            checker.refuse(&at.key("causes").key(cause.name()).key("message"), refusal);
+        }
+        ContractProblem::MissingTarget { status, .. } => {
+            checker.refuse(&list, Refusal::new(sentence.clone(), format!("declare the code {status}")));
+        }
+    }
+}
+
+/// One `errors` section, the top-level one or a route's. `upstreams` are the names that exceptions may refer to.
+pub fn settings(
+    checker: &mut Checker<'_>,
+    at: &Place<'_>,
+    form: Option<&ErrorsForm>,
+    contract: Option<&Contract>,
+    upstreams: &[&str],
+) -> Settings {
+    let file = match form {
+        None => return Settings::default(),
+        Some(Either::Short(mode)) => return Settings { mode: Some(*mode), ..Settings::default() },
+        Some(Either::Long(file)) => file,
+    };
+    let body_at = at.key("upstream_body");
+    let body = file.upstream_body.as_ref();
+    let limit = checker.size(
+        &body_at.key("limit"),
+        body.and_then(|body| body.limit.as_ref()),
+        1..=conform::BODY_LIMIT as u64,
+        "write 1B to 64KiB: a larger error body never conforms",
+    );
+    Settings {
+        mode: file.mode,
+        upstream_messages: file.upstream_messages.map(|word| match word {
+            UpstreamMessagesWord::ClientErrors => UpstreamMessages::ClientErrors,
+            UpstreamMessagesWord::All => UpstreamMessages::All,
+            UpstreamMessagesWord::None => UpstreamMessages::None,
+        }),
+        include: file.include.as_deref().map(include),
+        body_limit: limit.and_then(|limit| usize::try_from(limit).ok()),
+        body_timeout: checker.time(&body_at.key("timeout"), body.and_then(|body| body.timeout.as_ref())),
+        retry_after: checker.seconds(&at.key("retry_after"), file.retry_after.as_ref()),
+        keep_fields: keep_fields(checker, &at.key("keep_headers"), file),
+        overrides: overrides(checker, &at.key("overrides"), file, contract, upstreams),
+    }
+}
+
+fn include(words: &[IncludeWord]) -> Include {
+    let mut include = Include::default();
+    for word in words {
+        match word {
+            IncludeWord::Type => include.kind = true,
+            IncludeWord::RequestId => include.request_id = true,
+            IncludeWord::Retryable => include.retryable = true,
+            IncludeWord::RequestSent => include.request_sent = true,
+        }
+    }
+    include
+}
+
+fn keep_fields(checker: &mut Checker<'_>, at: &Place<'_>, file: &ErrorsFile) -> Option<Vec<HeaderName>> {
+    let parse = |text: &str| {
+        let name = field_name(text)?;
+        if hop::is_hop_by_hop(&name) || !keepable(&name) {
+            let what = format!(
+                "{} cannot be kept: it describes the body, the connection or our own reply",
+                quoted(text)
+            );
+            return Err(Refusal::new(what, "remove it"));
+        }
+        Ok(name)
+    };
+    file.keep_headers.as_ref().map(|_| checker.list(at, file.keep_headers.as_ref(), parse))
+}
+
+/// Asks the contract itself, in the situation that keeps most.
+fn keepable(name: &HeaderName) -> bool {
+    let context = fields::KeepContext {
+        sent: 400,
+        upstream_status: 416,
+        cors_owned: false,
+        extra: std::slice::from_ref(name),
+        now: SystemTime::UNIX_EPOCH,
+    };
+    fields::keep_on_replaced(name, &HeaderValue::from_static("1"), context)
+}
+
+fn overrides(
+    checker: &mut Checker<'_>,
+    at: &Place<'_>,
+    file: &ErrorsFile,
+    contract: Option<&Contract>,
+    upstreams: &[&str],
+) -> Vec<Override> {
+    let mut overrides = Vec::new();
+    for (index, file) in file.overrides.iter().flatten().enumerate() {
+        overrides.push(one_override(checker, &at.item(index), file, contract, upstreams));
+    }
+    overrides
+}
+
+fn one_override(
+    checker: &mut Checker<'_>,
+    at: &Place<'_>,
+    file: &OverrideFile,
+    contract: Option<&Contract>,
+    upstreams: &[&str],
+) -> Override {
+    let message = file.message.as_deref().filter(|text| checker.message(&at.key("message"), text));
+    let made = Override {
+        when: when(checker, &at.key("when"), file.when.as_ref(), upstreams),
+        code: target(checker, &at.key("code"), file.code, contract),
+        message: message.map(Arc::from),
+        retry_after: checker.seconds(&at.key("retry_after"), file.retry_after.as_ref()),
+    };
+    let changes = ["code", "message", "retry_after"].iter().any(|key| checker.tree.is_written(&at.key(key)));
+    if !changes {
+        checker.refuse(at, Refusal::new("it changes nothing", "add code, message or retry_after"));
+    }
+    made
+}
+
+fn target(
+    checker: &mut Checker<'_>,
+    at: &Place<'_>,
+    code: Option<u64>,
+    contract: Option<&Contract>,
+) -> Option<DocumentedCode> {
+    let (code, contract) = (code?, contract?);
+    let documented = u16::try_from(code).ok().and_then(|code| contract.code(code));
+    if documented.is_none() {
+        let codes: Vec<String> =
+            contract.codes().iter().map(|entry| entry.code().status().to_string()).collect();
+        let what = format!("{code} is not in the contract {}", quoted(contract.name()));
+        checker.refuse(at, Refusal::new(what, format!("expected {}", super::error::either(&codes))));
+    }
+    documented
+}
+
+fn when(checker: &mut Checker<'_>, at: &Place<'_>, file: Option<&WhenFile>, upstreams: &[&str]) -> When {
+    let Some(file) = file else {
+        checker.missing(at, "say when it applies, for example when: { cause: connection_refused }");
+        return When::default();
+    };
+    let given = ["cause", "upstream_status", "upstream", "method"];
+    if !given.iter().any(|key| checker.tree.is_written(&at.key(key))) && !checker.tree.any_refused(at) {
+        checker.refuse(
+            at,
+            Refusal::new("it would apply to everything", "add cause, upstream_status, upstream or method"),
+        );
+    }
+    let words = |words: &Option<Words>| words.as_ref().map(|words| words.0.clone());
+    let mut causes = Vec::new();
+    let mut upstream_response = false;
+    for (index, name) in words(&file.cause).into_iter().flatten().enumerate() {
+        if name == UPSTREAM_RESPONSE {
+            upstream_response = true;
+        } else {
+            causes.extend(checker.accept(&at.key("cause").item(index), cause(&name)));
+        }
+    }
+    let upstream_status =
+        checker.list(&at.key("upstream_status"), words(&file.upstream_status).as_ref(), status);
+    if !causes.is_empty() && !upstream_response && !upstream_status.is_empty() {
+        let what = "it would never apply: a fault has no upstream status";
+        checker.refuse(
+            at,
+            Refusal::new(what, "keep either cause or upstream_status, or write cause: upstream_response"),
+        );
+    }
+    if let Some(name) = &file.upstream {
+        let root = Place::Root;
+        let section = root.key("upstreams");
+        if !checker.tree.is_written(&section.key(name)) {
+            checker.refuse(&at.key("upstream"), no_upstream(name, upstreams));
+        }
+    }
+    let methods = checker.list(&at.key("method"), words(&file.method).as_ref(), method);
+    When {
+        causes,
+        upstream_response,
+        upstream_status,
+        upstream: file.upstream.as_deref().map(Box::from),
+        methods,
+    }
+}
+
+/// The sentence for a name that is not among the upstreams.
+pub fn no_upstream(name: &str, upstreams: &[&str]) -> Refusal {
+    let what = format!("there is no upstream {}", quoted(name));
+    match nearest(name, upstreams.iter().copied()) {
+        Some(near) => Refusal::new(what, format!("did you mean {}?", quoted(near))),
+        None if upstreams.is_empty() => {
+            Refusal::new(what, format!("add it: upstreams: {{ {name}: {{ servers: [...] }} }}"))
+        }
+        None => Refusal::new(what, format!("expected {}", super::error::either(upstreams))),
+    }
+}
+
+fn cause(name: &str) -> Result<Cause, Refusal> {
+    Cause::from_name(name).ok_or_else(|| {
+        let known = Cause::ALL.iter().map(|cause| cause.name()).chain([UPSTREAM_RESPONSE]);
+        let remedy = match nearest(name, known) {
+            Some(near) => format!("did you mean {}?", quoted(near)),
+            None => "expected the name of a cause, for example connection_refused".to_owned(),
+        };
+        Refusal::new(format!("there is no cause {}", quoted(name)), remedy)
+    })
+}
+
+fn status(text: &str) -> Result<u16, Refusal> {
+    let number = if is_digits(text) { text.parse().ok() } else { None };
+    number.filter(|status| (400..=599).contains(status)).ok_or_else(|| {
+        Refusal::new(format!("{} is not an error status", quoted(text)), "expected 400 to 599")
+    })
+}
