@@ -1,0 +1,153 @@
+//! Which requests go where, and what the upstream receives of them.
+
+use statusquo::rehearse::Request;
+
+use super::gateway::Gateway;
+use super::reader::Asked;
+use super::upstreams::ok;
+
+/// What the upstream received of this request.
+#[track_caller]
+fn received(request: &str) -> Request {
+    let upstream = ok("");
+    let gateway = Gateway::in_front_of(&upstream).start();
+    assert_eq!(gateway.client().exchange(Asked::Http11("GET"), request).status, 200);
+    let seen = upstream.seen();
+    seen.requests().next().unwrap().head.clone()
+}
+
+#[test]
+fn the_target_and_the_host_arrive_byte_for_byte() {
+    for target in ["/", "/a?b=c&d", "//a//b", "/%61%2Fb", "/a;b=c/~d", "/a?x=/../y"] {
+        let head = received(&format!("GET {target} HTTP/1.1\r\nHost: Shop.Example:8080\r\n\r\n"));
+        assert_eq!((head.target.as_str(), head.version.as_str()), (target, "HTTP/1.1"));
+        assert_eq!(head.field("host"), Some("Shop.Example:8080"));
+    }
+}
+
+#[test]
+fn an_absolute_target_becomes_a_path() {
+    let head = received("GET http://shop.example/a?b HTTP/1.1\r\nhost: shop.example\r\n\r\n");
+    assert_eq!((head.target.as_str(), head.field("host")), ("/a?b", Some("shop.example")));
+}
+
+#[test]
+fn fields_of_this_connection_end_here() {
+    let head = received(
+        "GET / HTTP/1.1\r\nhost: test\r\nconnection: keep-alive, x-mine\r\nx-mine: 1\r\nkeep-alive: timeout=5\r\n\
+         te: trailers\r\nupgrade: h2c\r\nhttp2-settings: AAMAAABkAAQAAP__\r\nproxy-connection: close\r\nx-other: 2\r\n\r\n",
+    );
+    for gone in
+        ["x-mine", "keep-alive", "te", "upgrade", "http2-settings", "proxy-connection", "transfer-encoding"]
+    {
+        assert_eq!(head.field(gone), None, "{gone}");
+    }
+    assert_eq!(head.field("x-other"), Some("2"));
+}
+
+#[test]
+fn what_a_stranger_says_about_itself_is_replaced() {
+    let head = received(
+        "GET / HTTP/1.1\r\nhost: test\r\nx-forwarded-for: 1.2.3.4\r\nx-forwarded-proto: https\r\nx-forwarded-host: evil\r\n\
+         forwarded: for=1.2.3.4\r\nx-real-ip: 1.2.3.4\r\nx-request-id: mine\r\n\r\n",
+    );
+    assert_eq!(head.field("x-forwarded-for"), Some("127.0.0.1"));
+    assert_eq!(head.field("x-forwarded-proto"), Some("http"));
+    assert_eq!(head.field("x-forwarded-host"), Some("test"));
+    assert!(head.field("x-request-id").is_some_and(|id| id.len() == 36));
+    assert!(head.field("via").is_some_and(|via| via.starts_with("1.1 ")));
+    let text = String::from_utf8_lossy(&head.raw).into_owned();
+    assert!(!text.contains("1.2.3.4") && !text.contains("evil"), "{text}");
+}
+
+#[test]
+fn the_request_id_is_the_same_on_both_sides_and_in_the_log() {
+    let upstream = super::upstreams::html("502 Bad Gateway");
+    let gateway = Gateway::in_front_of(&upstream).start();
+    let answer = gateway.client().get("/");
+    let id = answer.field("x-request-id").unwrap();
+    assert_eq!(upstream.seen().requests().next().unwrap().head.field("x-request-id"), Some(id));
+    gateway.log_line(|line| line["request_id"] == id);
+}
+
+#[test]
+fn a_request_that_has_passed_here_before_is_a_loop() {
+    let upstream = ok("");
+    let gateway = Gateway::in_front_of(&upstream).start();
+    gateway.client().get("/").is(200, "");
+    let via = upstream.seen().requests().next().unwrap().head.field("via").unwrap().to_owned();
+    let answer = gateway.client().ask("GET", "/", &format!("via: {via}\r\n"), "");
+    answer.is_made(500);
+    gateway.expect_metric("errors_total", &[("cause", "proxy_loop_detected")], 1.0);
+}
+
+#[test]
+fn the_framing_of_a_body_is_made_anew() {
+    let upstream = ok("");
+    let gateway = Gateway::in_front_of(&upstream).start();
+    let chunked = "POST / HTTP/1.1\r\nhost: test\r\ntransfer-encoding: Chunked\r\n\r\n3;a=b\r\nabc\r\n0\r\nx: y\r\n\r\n";
+    gateway.client().exchange(Asked::Http11("POST"), chunked).is(200, "");
+    let seen = upstream.seen();
+    let request = seen.requests().next().unwrap();
+    assert_eq!(
+        (request.body.as_slice(), request.head.field("transfer-encoding")),
+        (&b"abc"[..], Some("chunked"))
+    );
+    let raw = String::from_utf8_lossy(&seen.connections[0].raw).into_owned();
+    assert!(!raw.contains("a=b"), "{raw}");
+}
+
+#[test]
+fn routes_are_told_apart_by_host_then_path_then_method() {
+    let (exact, wild, path, method, rest) = (ok("exact"), ok("wild"), ok("path"), ok("method"), ok("rest"));
+    let gateway = Gateway::in_front_of(&rest)
+        .upstream("exact", &[exact.address()])
+        .upstream("wild", &[wild.address()])
+        .upstream("path", &[path.address()])
+        .upstream("method", &[method.address()])
+        .route("name: exact, match: { host: api.shop.example, path: \"/{*rest}\" }, upstream: exact")
+        .route("name: wild, match: { host: \"*.shop.example\", path: \"/{*rest}\" }, upstream: wild")
+        .route("name: path, match: { path: \"/orders/{id}\" }, upstream: path")
+        .route("name: method, match: { path: /orders, methods: [POST] }, upstream: method")
+        .route("name: rest, match: { path: \"/{*rest}\" }, upstream: main")
+        .start();
+    let mut client = gateway.client();
+    for (method, target, host, expected) in [
+        ("GET", "/", "API.shop.example.:8080", "exact"),
+        ("GET", "/orders/7", "www.shop.example", "wild"),
+        ("GET", "/orders/7", "other", "path"),
+        ("GET", "//orders//%37", "other", "path"),
+        ("POST", "/orders", "other", "method"),
+        ("GET", "/orders", "other", "rest"),
+        ("GET", "/", "other", "rest"),
+    ] {
+        let request = format!("{method} {target} HTTP/1.1\r\nhost: {host}\r\n\r\n");
+        let answer = client.exchange(Asked::Http11("GET"), request);
+        assert_eq!(answer.text(), expected, "{method} {target} {host}");
+    }
+}
+
+#[test]
+fn head_is_served_where_get_is() {
+    let upstream = super::upstreams::answering("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n");
+    let gateway = Gateway::in_front_of(&upstream)
+        .route("name: page, match: { path: /page, methods: [GET] }, upstream: main")
+        .start();
+    assert_eq!(gateway.client().ask("HEAD", "/page", "", "").status, 200);
+    assert_eq!(gateway.client().ask("POST", "/page", "", "").status, 404);
+}
+
+#[test]
+fn a_denied_method_and_a_foreign_client_are_403() {
+    let upstream = ok("fine");
+    let gateway = Gateway::in_front_of(&upstream)
+        .route("name: inner, match: { path: /inner }, upstream: main, allow_from: [10.0.0.0/8]")
+        .route("name: rest, match: { path: \"/{*rest}\" }, upstream: main, deny: { methods: [DELETE] }")
+        .start();
+    let mut client = gateway.client();
+    client.get("/inner").is_made(403);
+    client.ask("DELETE", "/x", "", "").is_made(403);
+    client.get("/x").is(200, "fine");
+    gateway.expect_metric("errors_total", &[("cause", "http_request_denied")], 2.0);
+    assert_eq!(upstream.requests(), 1);
+}

@@ -1,0 +1,450 @@
+//! The real executable before scripted upstreams: written configuration, port 0, its own process.
+//!
+//! It knows the command line, the two kinds of lines that say where it listens, and nothing else of the inside. Dropping a
+//! [`Gateway`] kills its process; a watchdog does so after ten seconds, so that a test which hangs fails instead.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{self, Sender};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use statusquo::rehearse::Upstream;
+
+use super::client::{Client, LIMIT, Tally};
+use super::h2_client::H2Client;
+use super::telemetry::{Series, parse_metrics};
+
+/// What a gateway is started with.
+pub struct Setup {
+    upstreams: Vec<(String, Vec<String>)>,
+    settings: BTreeMap<String, String>,
+    routes: Vec<String>,
+    environment: Vec<(String, String)>,
+    h2c: bool,
+    may_panic: bool,
+    limit: Duration,
+}
+
+impl Setup {
+    /// One upstream `main` of these servers, and one route `all` to it, until [`Setup::route`] names others.
+    pub fn of_servers(servers: &[SocketAddr]) -> Setup {
+        let settings = DEFAULTS.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        Setup {
+            upstreams: vec![("main".to_owned(), servers.iter().map(SocketAddr::to_string).collect())],
+            settings,
+            routes: Vec::new(),
+            environment: Vec::new(),
+            h2c: false,
+            may_panic: false,
+            limit: LIMIT,
+        }
+    }
+
+    /// Sets `section.key`, or a key of the top level. `upstream.KEY` is set for every upstream.
+    pub fn set(mut self, key: &str, value: &str) -> Setup {
+        self.settings.insert(key.to_owned(), value.to_owned());
+        self
+    }
+
+    /// A further upstream.
+    pub fn upstream(self, name: &str, servers: &[SocketAddr]) -> Setup {
+        let servers: Vec<_> = servers.iter().map(SocketAddr::to_string).collect();
+        self.named_upstream(name, &servers.iter().map(String::as_str).collect::<Vec<_>>())
+    }
+
+    /// A further upstream whose servers are written as they would be in the file.
+    pub fn named_upstream(mut self, name: &str, servers: &[&str]) -> Setup {
+        self.upstreams.push((name.to_owned(), servers.iter().map(|server| (*server).to_owned()).collect()));
+        self
+    }
+
+    /// A route, as a line of YAML without its braces. The first one replaces the route `all`.
+    pub fn route(mut self, inside: &str) -> Setup {
+        self.routes.push(inside.to_owned());
+        self
+    }
+
+    /// A second listener, for HTTP/2 with prior knowledge.
+    pub fn h2c(mut self) -> Setup {
+        self.h2c = true;
+        self
+    }
+
+    pub fn environment(mut self, name: &str, value: &str) -> Setup {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Panics of the gateway are what this test is about.
+    pub fn may_panic(mut self) -> Setup {
+        self.may_panic = true;
+        self
+    }
+
+    /// The watchdog's time, for tests that do much.
+    pub fn limit(mut self, limit: Duration) -> Setup {
+        self.limit = limit;
+        self
+    }
+
+    fn yaml(&self) -> String {
+        let mut text = String::from("version: 1\nlisten:\n  - address: 127.0.0.1:0\n");
+        if self.h2c {
+            text.push_str("  - { address: \"127.0.0.1:0\", h2c: true }\n");
+        }
+        text.push_str("telemetry: { address: \"127.0.0.1:0\" }\n");
+        let mut sections: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+        for (key, value) in &self.settings {
+            match key.split_once('.') {
+                None => writeln!(text, "{key}: {value}").unwrap(),
+                Some((section, key)) => sections.entry(section).or_default().push(format!("{key}: {value}")),
+            }
+        }
+        let of_upstreams = sections.remove("upstream").unwrap_or_default();
+        for (section, keys) in sections {
+            writeln!(text, "{section}: {{ {} }}", keys.join(", ")).unwrap();
+        }
+        text.push_str("upstreams:\n");
+        for (name, servers) in &self.upstreams {
+            let servers: Vec<_> = servers.iter().map(|server| format!("\"{server}\"")).collect();
+            let keys = [vec![format!("servers: [{}]", servers.join(", "))], of_upstreams.clone()].concat();
+            writeln!(text, "  {name}: {{ {} }}", keys.join(", ")).unwrap();
+        }
+        text.push_str("routes:\n");
+        let all = ["name: all, match: { path: \"/{*rest}\" }, upstream: main".to_owned()];
+        for route in if self.routes.is_empty() { &all[..] } else { &self.routes } {
+            writeln!(text, "  - {{ {route} }}").unwrap();
+        }
+        text
+    }
+
+    /// Starts it and waits until it listens.
+    #[track_caller]
+    pub fn start(self) -> Gateway {
+        let listeners = if self.h2c { 2 } else { 1 };
+        let folder = Folder::new();
+        let file = folder.write("gateway.yaml", &self.yaml());
+        let mut child = command(&["run", file.to_str().unwrap()], &self.environment)
+            .spawn()
+            .expect("the executable starts");
+        let log = Log::of(child.stderr.take().unwrap());
+        let child = Arc::new(Mutex::new(child));
+        let dog = watch(Arc::clone(&child), self.limit);
+        let mut gateway = Gateway {
+            addresses: Vec::new(),
+            telemetry: SocketAddr::from(([0; 4], 0)),
+            child,
+            log,
+            tally: Tally::default(),
+            may_panic: self.may_panic,
+            dog: Some(dog),
+            _folder: folder,
+        };
+        let listening = gateway.log.wait(LIMIT, |lines| {
+            let (addresses, telemetry) = listening(lines);
+            (addresses.len() >= listeners && telemetry.is_some()).then_some((addresses, telemetry))
+        });
+        let Some((addresses, Some(telemetry))) = listening else {
+            panic!(
+                "the gateway does not say where it listens; it says:\n{}\nto\n{}",
+                gateway.log.text(),
+                self.yaml()
+            );
+        };
+        (gateway.addresses, gateway.telemetry) = (addresses, telemetry);
+        gateway
+    }
+}
+
+/// A running gateway.
+pub struct Gateway {
+    addresses: Vec<SocketAddr>,
+    telemetry: SocketAddr,
+    child: Arc<Mutex<Child>>,
+    log: Log,
+    tally: Tally,
+    may_panic: bool,
+    dog: Option<Sender<()>>,
+    _folder: Folder,
+}
+
+impl Gateway {
+    /// Before one upstream.
+    pub fn in_front_of(upstream: &Upstream) -> Setup {
+        Setup::of_servers(&[upstream.address()])
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.addresses[0]
+    }
+
+    /// The HTTP/2 listener.
+    pub fn h2_address(&self) -> SocketAddr {
+        self.addresses[1]
+    }
+
+    pub fn telemetry(&self) -> SocketAddr {
+        self.telemetry
+    }
+
+    /// A new connection.
+    #[track_caller]
+    pub fn client(&self) -> Client {
+        Client::connect(self.addresses[0], Arc::clone(&self.tally))
+    }
+
+    /// A new connection to the HTTP/2 listener.
+    #[track_caller]
+    pub fn h2_client(&self) -> H2Client {
+        H2Client::connect(self.h2_address(), Arc::clone(&self.tally))
+    }
+
+    /// GET over a connection of its own to the telemetry listener.
+    #[track_caller]
+    pub fn probe(&self, path: &str) -> super::reader::Answer {
+        Client::connect(self.telemetry, Tally::default()).get(path)
+    }
+
+    /// Every series that is exported now.
+    #[track_caller]
+    pub fn metrics(&self) -> Vec<Series> {
+        let answer = self.probe("/metrics");
+        assert_eq!(answer.status, 200, "{answer:#?}");
+        parse_metrics(&answer.text())
+    }
+
+    /// The sum over the series of this metric that have all these labels; the name without its prefix.
+    #[track_caller]
+    pub fn metric(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
+        self.metrics().iter().filter(|series| series.is(name, labels)).map(|series| series.value).sum()
+    }
+
+    /// Waits until the sum is this; what is counted after an answer has left may come a moment later.
+    #[track_caller]
+    pub fn expect_metric(&self, name: &str, labels: &[(&str, &str)], wanted: f64) {
+        let deadline = Instant::now() + Duration::from_secs(3);
+        loop {
+            let found = self.metric(name, labels);
+            if found == wanted {
+                return;
+            }
+            if Instant::now() > deadline {
+                let all: Vec<_> = self
+                    .metrics()
+                    .into_iter()
+                    .filter(|series| series.is(name, &[]) && series.value != 0.0)
+                    .collect();
+                panic!("{name} {labels:?} is {found}, not {wanted}; what is there: {all:#?}");
+            }
+            std::thread::yield_now();
+        }
+    }
+
+    /// For every code, `responses_total` is what clients saw.
+    #[track_caller]
+    pub fn expect_accounts_to_agree(&self) {
+        let seen = self.tally.lock().unwrap().clone();
+        let mut all = 0;
+        for (code, count) in &seen {
+            all += count;
+            self.expect_metric("responses_total", &[("code", &code.to_string())], *count as f64);
+        }
+        self.expect_metric("responses_total", &[], all as f64);
+        let errors: u64 = seen.range(400..).map(|(_, count)| count).sum();
+        self.expect_metric("errors_total", &[], errors as f64);
+    }
+
+    /// Waits for a JSON log line of which this is true.
+    #[track_caller]
+    pub fn log_line(&self, wanted: impl Fn(&Value) -> bool) -> Value {
+        let found = self.log.wait(Duration::from_secs(5), |lines| {
+            lines.iter().filter_map(|line| serde_json::from_str(line).ok()).find(|line| wanted(line))
+        });
+        found.unwrap_or_else(|| panic!("no such line in the log:\n{}", self.log.text()))
+    }
+
+    /// Everything written to standard error so far.
+    pub fn log_text(&self) -> String {
+        self.log.text()
+    }
+
+    /// Asks the process to drain and end.
+    pub fn terminate(&self) {
+        let pid = self.child.lock().unwrap().id();
+        // The shell's own `kill`: a bare system has no other, and we have no unsafe code.
+        let status = Command::new("sh").arg("-c").arg(format!("kill -TERM {pid}")).status().unwrap();
+        assert!(status.success());
+    }
+
+    /// Waits for the process to end by itself.
+    #[track_caller]
+    pub fn wait(&self, limit: Duration) -> ExitStatus {
+        let deadline = Instant::now() + limit;
+        loop {
+            if let Some(status) = self.child.lock().unwrap().try_wait().unwrap() {
+                return status;
+            }
+            assert!(Instant::now() < deadline, "the gateway does not end; it says:\n{}", self.log.text());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        // The dog barks by closing its ear: a send that fails means that the time was up.
+        let late = self.dog.take().is_some_and(|dog| dog.send(()).is_err());
+        let mut child = self.child.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let _ = child.kill();
+        let _ = child.wait();
+        let log = self.log.text();
+        if std::thread::panicking() {
+            eprintln!("--- the gateway's log ---\n{log}-------------------------");
+            return;
+        }
+        assert!(!late, "the watchdog ended this test; the gateway said:\n{log}");
+        assert!(self.may_panic || !log.contains("panicked at"), "the gateway panicked:\n{log}");
+    }
+}
+
+/// Runs a command that ends by itself: exit status, standard output, standard error.
+#[track_caller]
+pub fn run(arguments: &[&str], environment: &[(String, String)]) -> (Option<i32>, String, String) {
+    let mut child =
+        command(arguments, environment).stdout(Stdio::piped()).spawn().expect("the executable starts");
+    let (mut out, mut err) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
+    let child = Arc::new(Mutex::new(child));
+    let dog = watch(Arc::clone(&child), LIMIT);
+    let errors = std::thread::spawn(move || {
+        let mut text = String::new();
+        err.read_to_string(&mut text).unwrap();
+        text
+    });
+    let mut text = String::new();
+    out.read_to_string(&mut text).unwrap();
+    let errors = errors.join().unwrap();
+    let in_time = dog.send(()).is_ok();
+    let status = child.lock().unwrap().wait().unwrap();
+    assert!(in_time, "{arguments:?} does not end; it says:\n{text}{errors}");
+    (status.code(), text, errors)
+}
+
+/// A configuration in a file that lives as long as this.
+pub struct Folder(PathBuf);
+
+impl Folder {
+    pub fn new() -> Folder {
+        static NUMBER: AtomicUsize = AtomicUsize::new(0);
+        let name = format!("it-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
+        let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
+        std::fs::create_dir_all(&path).unwrap();
+        Folder(path)
+    }
+
+    pub fn write(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.0.join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// The lines of standard error, as they come.
+#[derive(Clone, Default)]
+struct Log(Arc<(Mutex<Lines>, Condvar)>);
+
+#[derive(Default)]
+struct Lines {
+    lines: Vec<String>,
+    /// The process has closed its standard error: no more will come.
+    ended: bool,
+}
+
+impl Log {
+    fn of(stream: impl Read + Send + 'static) -> Log {
+        let log = Log::default();
+        let written = log.clone();
+        std::thread::spawn(move || {
+            for line in BufReader::new(stream).split(b'\n').map_while(Result::ok) {
+                written.0.0.lock().unwrap().lines.push(String::from_utf8_lossy(&line).into_owned());
+                written.0.1.notify_all();
+            }
+            written.0.0.lock().unwrap().ended = true;
+            written.0.1.notify_all();
+        });
+        log
+    }
+
+    fn text(&self) -> String {
+        self.0.0.lock().unwrap().lines.iter().map(|line| format!("{line}\n")).collect()
+    }
+
+    fn wait<T>(&self, limit: Duration, mut find: impl FnMut(&[String]) -> Option<T>) -> Option<T> {
+        let deadline = Instant::now() + limit;
+        let mut lines = self.0.0.lock().unwrap();
+        loop {
+            if let Some(found) = find(&lines.lines) {
+                return Some(found);
+            }
+            if lines.ended {
+                return None;
+            }
+            let left = deadline.checked_duration_since(Instant::now())?;
+            lines = self.0.1.wait_timeout(lines, left).unwrap().0;
+        }
+    }
+}
+
+fn command(arguments: &[&str], environment: &[(String, String)]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_statusquo"));
+    command.args(arguments).envs(environment.iter().cloned());
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    command
+}
+
+/// Kills the process when nobody calls the dog off in time; then its channel is closed.
+fn watch(child: Arc<Mutex<Child>>, limit: Duration) -> Sender<()> {
+    let (call_off, called_off) = mpsc::channel();
+    std::thread::spawn(move || {
+        if called_off.recv_timeout(limit) == Err(mpsc::RecvTimeoutError::Timeout) {
+            drop(called_off);
+            let _ = child.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).kill();
+        }
+    });
+    call_off
+}
+
+/// `listening on ADDRESS` per listener, in the order of the file, and `telemetry on ADDRESS`.
+fn listening(lines: &[String]) -> (Vec<SocketAddr>, Option<SocketAddr>) {
+    let after = |prefix: &str| -> Vec<SocketAddr> {
+        lines.iter().filter_map(|line| line.strip_prefix(prefix)?.trim().parse().ok()).collect()
+    };
+    (after("listening on "), after("telemetry on ").first().copied())
+}
+
+/// Short enough for tests, long enough for a busy machine.
+const DEFAULTS: [(&str, &str); 11] = [
+    ("workers", "2"),
+    ("drain_delay", "0s"),
+    ("drain", "3s"),
+    ("log.format", "json"),
+    ("log.requests", "errors"),
+    ("client.header_timeout", "3s"),
+    ("client.body_timeout", "3s"),
+    ("timeouts.connect", "1s"),
+    ("timeouts.response_head", "2s"),
+    ("timeouts.total", "4s"),
+    ("timeouts.between_bytes", "2s"),
+];

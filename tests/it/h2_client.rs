@@ -1,0 +1,146 @@
+//! An HTTP/2 client with prior knowledge, on the `h2` crate: frames instead of bytes, the same [`Answer`].
+//!
+//! It holds every error to the promise like [`super::client`]; connection-specific fields are breaches here.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use h2::client::SendRequest;
+use http::{Request, Response};
+use tokio::net::TcpStream;
+use tokio::runtime::Runtime;
+
+use super::client::{LIMIT, Tally};
+use super::promise::check_contract;
+use super::reader::{Answer, Asked, Ended, Framing};
+
+/// One connection, driven on a runtime of its own.
+pub struct H2Client {
+    runtime: Runtime,
+    send: SendRequest<Bytes>,
+    tally: Tally,
+}
+
+impl H2Client {
+    #[track_caller]
+    pub fn connect(address: SocketAddr, tally: Tally) -> H2Client {
+        // One worker of its own: the connection lives on between two requests.
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let send = runtime.block_on(async {
+            let stream = TcpStream::connect(address).await.expect("the gateway accepts connections");
+            let (send, connection) = h2::client::handshake(stream).await.expect("the gateway speaks HTTP/2");
+            tokio::spawn(async move { drop(connection.await) });
+            send
+        });
+        H2Client { runtime, send, tally }
+    }
+
+    #[track_caller]
+    pub fn get(&mut self, path: &str) -> Answer {
+        self.ask("GET", path, &[], Bytes::new())
+    }
+
+    /// Sends a request with its whole body and reads its answer.
+    #[track_caller]
+    pub fn ask(&mut self, method: &'static str, path: &str, fields: &[(&str, &str)], body: Bytes) -> Answer {
+        match self.try_ask(method, path, fields, body) {
+            Ok(answer) => answer,
+            Err(error) => panic!("expected an answer to {method} {path}, got {error}"),
+        }
+    }
+
+    #[track_caller]
+    pub fn try_ask(
+        &mut self,
+        method: &'static str,
+        path: &str,
+        fields: &[(&str, &str)],
+        body: Bytes,
+    ) -> Result<Answer, h2::Error> {
+        let mut request = Request::builder().method(method).uri(format!("http://test{path}"));
+        for (name, value) in fields {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(()).unwrap();
+        let send = self.send.clone();
+        let answer = self.runtime.block_on(async {
+            let exchange = exchange(send, request, body);
+            tokio::time::timeout(LIMIT, exchange).await.expect("an HTTP/2 answer within ten seconds")
+        })?;
+        check_contract(&answer, Asked::Http11(method));
+        *self.tally.lock().unwrap().entry(answer.status).or_default() += 1;
+        Ok(answer)
+    }
+
+    /// Many requests at once on this connection.
+    #[track_caller]
+    pub fn get_all(&mut self, paths: &[&str]) -> Vec<Answer> {
+        let futures: Vec<_> = paths
+            .iter()
+            .map(|path| {
+                let request = Request::builder().uri(format!("http://test{path}")).body(()).unwrap();
+                self.runtime.spawn(exchange(self.send.clone(), request, Bytes::new()))
+            })
+            .collect();
+        let tally = Arc::clone(&self.tally);
+        futures
+            .into_iter()
+            .map(|task| {
+                let answer = self.runtime.block_on(async { tokio::time::timeout(LIMIT, task).await });
+                let answer = answer.expect("an HTTP/2 answer within ten seconds").unwrap().unwrap();
+                check_contract(&answer, Asked::Http11("GET"));
+                *tally.lock().unwrap().entry(answer.status).or_default() += 1;
+                answer
+            })
+            .collect()
+    }
+}
+
+async fn exchange(send: SendRequest<Bytes>, request: Request<()>, body: Bytes) -> Result<Answer, h2::Error> {
+    let mut send = send.ready().await?;
+    let (response, mut stream) = send.send_request(request, body.is_empty())?;
+    if !body.is_empty() {
+        // Fails when the other side has answered already; the answer is what counts.
+        let _ = stream.send_data(body, true);
+    }
+    let (head, mut incoming) = response.await?.into_parts();
+    let mut body = Vec::new();
+    let ended = loop {
+        match tokio::time::timeout(Duration::from_secs(5), incoming.data()).await {
+            Err(_) => break Ended::Silent { after: body.len() },
+            Ok(None) => break Ended::Complete,
+            Ok(Some(Err(_))) => break Ended::Reset { after: body.len() },
+            Ok(Some(Ok(piece))) => {
+                let _ = incoming.flow_control().release_capacity(piece.len());
+                body.extend_from_slice(&piece);
+            }
+        }
+    };
+    Ok(answer(Response::from_parts(head, ()), body, ended))
+}
+
+fn answer(head: Response<()>, body: Vec<u8>, ended: Ended) -> Answer {
+    let fields: Vec<_> = head
+        .headers()
+        .iter()
+        .map(|(name, value)| {
+            (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned())
+        })
+        .collect();
+    for forbidden in ["connection", "transfer-encoding", "keep-alive", "upgrade", "proxy-connection"] {
+        assert!(fields.iter().all(|(name, _)| name != forbidden), "{forbidden} in HTTP/2: {fields:#?}");
+    }
+    Answer {
+        status: head.status().as_u16(),
+        reason: String::new(),
+        fields,
+        body,
+        framing: Framing::Http2,
+        ended,
+        interim: Vec::new(),
+        connection_usable: true,
+    }
+}

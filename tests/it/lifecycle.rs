@@ -1,0 +1,105 @@
+//! From start to end: probes, a drain that loses nothing, an end that comes in time.
+
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use statusquo::rehearse::{Gate, Step, reply, say};
+
+use super::client::LIMIT;
+use super::gateway::Gateway;
+use super::reader::{Asked, Unanswered};
+use super::upstreams::{ok, script};
+
+#[test]
+fn the_probes_answer() {
+    let upstream = ok("");
+    let gateway = Gateway::in_front_of(&upstream).start();
+    for path in ["/livez", "/readyz"] {
+        assert_eq!(gateway.probe(path).status, 200);
+    }
+    gateway.probe("/elsewhere").is_made(404);
+}
+
+#[test]
+fn the_telemetry_listener_holds_the_promise_too() {
+    let upstream = ok("");
+    let gateway = Gateway::in_front_of(&upstream).start();
+    let mut client = super::client::Client::connect(gateway.telemetry(), Default::default());
+    client.send("GET /metrics\r\n\r\n");
+    assert_eq!(client.read(Asked::Http11("GET")).status, 400);
+}
+
+#[test]
+fn sigterm_finishes_what_is_under_way_and_exits_0() {
+    let gate = Gate::new();
+    let upstream = script([
+        Step::ReadHead,
+        say("HTTP/1.1 200 OK\r\ncontent-length: 8\r\n\r\nhalf"),
+        Step::Wait(gate.clone()),
+        say("half"),
+    ]);
+    let gateway = Gateway::in_front_of(&upstream).start();
+    let mut idle = gateway.client();
+    let mut busy = gateway.client();
+    busy.send("GET / HTTP/1.1\r\nhost: test\r\n\r\n");
+    busy.wait_for("half");
+    gateway.terminate();
+    idle.expect_close();
+    gate.open();
+    busy.read(Asked::Http11("GET")).is(200, "halfhalf");
+    busy.expect_close();
+    assert_eq!(gateway.wait(LIMIT).code(), Some(0));
+    assert!(TcpStream::connect(gateway.address()).is_err());
+}
+
+#[test]
+fn an_answer_made_while_draining_says_that_the_connection_closes() {
+    let gate = Gate::new();
+    let upstream = script([Step::ReadHead, Step::Wait(gate.clone()), Step::Write(reply("502 Bad", "<p>"))]);
+    let gateway = Gateway::in_front_of(&upstream).start();
+    let mut client = gateway.client();
+    client.send("GET / HTTP/1.1\r\nhost: test\r\n\r\n");
+    assert!(upstream.sees_within(LIMIT, |seen| seen.requests().count() == 1));
+    gateway.terminate();
+    // Draining has begun when nobody is let in any more.
+    let deadline = Instant::now() + LIMIT;
+    while TcpStream::connect(gateway.address()).is_ok() {
+        assert!(Instant::now() < deadline, "the listener stays open");
+    }
+    gate.open();
+    let answer = client.read(Asked::Http11("GET"));
+    answer.is_made(504);
+    assert!(answer.says_close(), "{answer:#?}");
+    client.expect_close();
+    assert_eq!(gateway.wait(LIMIT).code(), Some(0));
+}
+
+#[test]
+fn before_the_drain_the_gateway_is_not_ready_and_still_serves() {
+    let upstream = ok("still here");
+    let gateway = Gateway::in_front_of(&upstream).set("drain_delay", "1500ms").start();
+    gateway.terminate();
+    let deadline = Instant::now() + Duration::from_millis(1200);
+    while gateway.probe("/readyz").status != 503 {
+        assert!(Instant::now() < deadline, "still ready");
+    }
+    assert_eq!(gateway.probe("/livez").status, 200);
+    gateway.client().get("/").is(200, "still here");
+    assert_eq!(gateway.wait(LIMIT).code(), Some(0));
+}
+
+#[test]
+fn a_request_that_does_not_end_is_not_waited_for_beyond_the_drain_time() {
+    let upstream =
+        script([Step::ReadHead, say("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhalf"), Step::Hang]);
+    let gateway =
+        Gateway::in_front_of(&upstream).set("drain", "500ms").set("timeouts.between_bytes", "60s").start();
+    let mut client = gateway.client();
+    client.send("GET / HTTP/1.1\r\nhost: test\r\n\r\n");
+    client.wait_for("half");
+    let begun = Instant::now();
+    gateway.terminate();
+    assert_eq!(gateway.wait(LIMIT).code(), Some(0));
+    assert!(begun.elapsed() < Duration::from_secs(3));
+    assert!(!matches!(client.end(), Unanswered::Silent));
+}

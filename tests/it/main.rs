@@ -1,0 +1,37 @@
+//! Black-box tests: the real executable on port 0, raw bytes on real sockets, scripted upstreams.
+//!
+//! A scenario is ten lines: an [`upstreams`] script, a [`gateway::Gateway`] before it, a [`client::Client`] that asks, and
+//! what must be true. Every response goes through the one strict [`reader`], every error is held to the [`promise`]. What
+//! the gateway looks like inside is not known here.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    clippy::panic,
+    clippy::print_stderr
+)]
+
+mod client;
+mod gateway;
+mod h2_client;
+mod promise;
+mod reader;
+mod telemetry;
+mod upstreams;
+
+mod accounts;
+mod commands;
+mod connections;
+mod error_bodies;
+mod forwarding;
+mod http2;
+mod lifecycle;
+mod malformed;
+mod matrix;
+mod retries;
+mod streaming;
+mod timeouts;
+mod truncation;
+mod uploads;

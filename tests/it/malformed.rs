@@ -1,0 +1,258 @@
+//! What clients do wrong: every request that is not one clear request is answered with a documented 400, and nothing of
+//! it reaches the upstream.
+
+use std::time::{Duration, Instant};
+
+use super::gateway::Gateway;
+use super::reader::{Asked, Unanswered};
+use super::upstreams::ok;
+
+/// Sends these bytes on a fresh connection each; expects 400, this cause, an announced close, and silence upstream.
+#[track_caller]
+fn refused(cause: &str, requests: &[&str]) {
+    let upstream = ok("must not be asked");
+    let gateway = Gateway::in_front_of(&upstream).start();
+    for request in requests {
+        let mut client = gateway.client();
+        client.send(request);
+        let answer = client.read(Asked::Http11("GET"));
+        assert_eq!(answer.status, 400, "{request:?}: {answer:#?}");
+        assert!(answer.says_close(), "{request:?}: {answer:#?}");
+        client.expect_close();
+    }
+    gateway.expect_metric("errors_total", &[("code", "400"), ("cause", cause)], requests.len() as f64);
+    gateway.expect_metric("responses_total", &[("code", "400"), ("origin", "proxy")], requests.len() as f64);
+    assert_eq!(upstream.requests(), 0);
+}
+
+#[test]
+fn malformed_request_lines() {
+    refused(
+        "malformed_request_line",
+        &[
+            "GET  / HTTP/1.1\r\nhost: test\r\n\r\n",
+            "GET / HTTP/1.1 \r\nhost: test\r\n\r\n",
+            "GET /\r\nhost: test\r\n\r\n",
+            "G@T / HTTP/1.1\r\nhost: test\r\n\r\n",
+            "GET /a\tb HTTP/1.1\r\nhost: test\r\n\r\n",
+            "\u{16}\u{3}\u{1}\u{2}\r\n\r\n",
+        ],
+    );
+}
+
+#[test]
+fn versions_that_are_not_spoken() {
+    refused(
+        "unsupported_version",
+        &[
+            "GET / HTTP/2.0\r\nhost: test\r\n\r\n",
+            "GET / HTTP/0.9\r\nhost: test\r\n\r\n",
+            "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        ],
+    );
+}
+
+#[test]
+fn malformed_fields() {
+    refused(
+        "malformed_header",
+        &[
+            "GET / HTTP/1.1\r\nhost: test\r\na : b\r\n\r\n",
+            "GET / HTTP/1.1\r\nhost: test\r\na: b\r\n c\r\n\r\n",
+            "GET / HTTP/1.1\r\nhost: test\r\nno colon\r\n\r\n",
+            "GET / HTTP/1.1\r\nhost: test\r\na: b\0c\r\n\r\n",
+            "GET / HTTP/1.1\r\nhost: test\r\na: b\rc\r\n\r\n",
+            "GET / HTTP/1.1\r\nhost: test\r\na: b\nc: d\r\n\r\n",
+            "GET / HTTP/1.1\r\nhost: test\r\n: b\r\n\r\n",
+        ],
+    );
+}
+
+#[test]
+fn unclear_hosts() {
+    refused(
+        "invalid_host",
+        &[
+            "GET / HTTP/1.1\r\n\r\n",
+            "GET / HTTP/1.1\r\nhost: a\r\nhost: b\r\n\r\n",
+            "GET / HTTP/1.1\r\nhost: a b\r\n\r\n",
+            "GET / HTTP/1.1\r\nhost: user@a\r\n\r\n",
+            "GET http://a/ HTTP/1.1\r\nhost: b\r\n\r\n",
+        ],
+    );
+}
+
+#[test]
+fn unclear_body_lengths() {
+    refused(
+        "ambiguous_framing",
+        &[
+            "POST / HTTP/1.1\r\nhost: test\r\ncontent-length: 3\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+            "POST / HTTP/1.1\r\nhost: test\r\ncontent-length: 3\r\ncontent-length: 4\r\n\r\nabc",
+            "POST / HTTP/1.1\r\nhost: test\r\ncontent-length: 3\r\ncontent-length: 3\r\n\r\nabc",
+            "POST / HTTP/1.1\r\nhost: test\r\ncontent-length: 3, 3\r\n\r\nabc",
+            "POST / HTTP/1.1\r\nhost: test\r\ncontent-length: +3\r\n\r\nabc",
+            "POST / HTTP/1.1\r\nhost: test\r\ncontent-length: 99999999999999999999\r\n\r\nabc",
+            "POST / HTTP/1.1\r\nhost: test\r\ntransfer-encoding: xchunked\r\n\r\n0\r\n\r\n",
+            "POST / HTTP/1.1\r\nhost: test\r\ntransfer-encoding: chunked, chunked\r\n\r\n0\r\n\r\n",
+            "POST / HTTP/1.0\r\nhost: test\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+        ],
+    );
+}
+
+#[test]
+fn methods_that_are_not_served() {
+    refused(
+        "unsupported_method",
+        &["CONNECT test:443 HTTP/1.1\r\nhost: test:443\r\n\r\n", "TRACE / HTTP/1.1\r\nhost: test\r\n\r\n"],
+    );
+}
+
+/// These are clear requests; only what they ask for is refused. The connection may stay.
+#[track_caller]
+fn refused_and_kept(cause: &str, requests: &[&str]) {
+    let upstream = ok("fine");
+    let gateway = Gateway::in_front_of(&upstream).start();
+    for request in requests {
+        let mut client = gateway.client();
+        let answer = client.exchange(Asked::Http11("GET"), request);
+        assert_eq!(answer.status, 400, "{request:?}: {answer:#?}");
+        if answer.connection_usable {
+            client.get("/").is(200, "fine");
+        } else {
+            client.expect_close();
+        }
+    }
+    gateway.expect_metric("errors_total", &[("code", "400"), ("cause", cause)], requests.len() as f64);
+}
+
+#[test]
+fn ambiguous_paths() {
+    refused_and_kept(
+        "ambiguous_path",
+        &[
+            "GET /a/../b HTTP/1.1\r\nhost: test\r\n\r\n",
+            "GET /a/./b HTTP/1.1\r\nhost: test\r\n\r\n",
+            "GET /a/%2e%2E/b HTTP/1.1\r\nhost: test\r\n\r\n",
+            "GET /a/.%2e/b HTTP/1.1\r\nhost: test\r\n\r\n",
+            "GET /a\\b HTTP/1.1\r\nhost: test\r\n\r\n",
+            "GET /a%00b HTTP/1.1\r\nhost: test\r\n\r\n",
+            "GET /a%zz HTTP/1.1\r\nhost: test\r\n\r\n",
+        ],
+    );
+}
+
+#[test]
+fn an_expectation_that_nobody_knows() {
+    refused_and_kept(
+        "unsupported_expectation",
+        &["GET / HTTP/1.1\r\nhost: test\r\nexpect: a-miracle\r\n\r\n"],
+    );
+}
+
+#[test]
+fn a_head_beyond_its_limit_is_refused_by_the_part_that_is_too_large() {
+    let upstream = ok("must not be asked");
+    let gateway = Gateway::in_front_of(&upstream).set("client.max_header_bytes", "4KiB").start();
+    let long = "x".repeat(5000);
+    for request in [
+        format!("GET / HTTP/1.1\r\nhost: test\r\na: {long}\r\n\r\n"),
+        format!("GET / HTTP/1.1\r\nhost: test\r\n{}\r\n", "a: b\r\n".repeat(1000)),
+        // No end in sight: refused before the head is whole.
+        format!("GET / HTTP/1.1\r\nhost: test\r\na: {long}"),
+    ] {
+        let mut client = gateway.client();
+        client.send(request);
+        client
+            .read(Asked::Http11("GET"))
+            .is_made_saying(400, "The header fields of the request are too large.");
+    }
+    let mut client = gateway.client();
+    client.send(format!("GET /{long} HTTP/1.1\r\nhost: test\r\n\r\n"));
+    client.read(Asked::Http11("GET")).is_made_saying(400, "The URI of the request is too long.");
+    gateway.expect_metric("errors_total", &[("cause", "header_too_large")], 3.0);
+    gateway.expect_metric("errors_total", &[("cause", "uri_too_long")], 1.0);
+    assert_eq!(upstream.requests(), 0);
+}
+
+#[test]
+fn a_head_that_does_not_end_is_answered_at_the_deadline_however_its_bytes_drip() {
+    let upstream = ok("must not be asked");
+    let gateway = Gateway::in_front_of(&upstream).set("client.header_timeout", "400ms").start();
+    let begun = Instant::now();
+    let mut client = gateway.client();
+    client.send("GET / HTTP/1.1\r\nhost: test\r\n");
+    let mut writer = client.writer();
+    let dripping = std::thread::spawn(move || {
+        use std::io::Write;
+        while writer.write_all(b"a: b\r\n").is_ok() && begun.elapsed() < Duration::from_secs(4) {
+            std::thread::sleep(Duration::from_millis(30));
+        }
+    });
+    let answer = client.read(Asked::Http11("GET"));
+    answer.is_made_saying(400, "The request was not received in time.");
+    let taken = begun.elapsed();
+    assert!((Duration::from_millis(380)..Duration::from_secs(2)).contains(&taken), "{taken:?}");
+    dripping.join().unwrap();
+    gateway.expect_metric("errors_total", &[("cause", "client_too_slow")], 1.0);
+}
+
+#[test]
+fn a_connection_that_sends_nothing_is_closed_without_an_answer_and_counted() {
+    let upstream = ok("");
+    let gateway = Gateway::in_front_of(&upstream).set("client.idle_timeout", "300ms").start();
+    let mut client = gateway.client();
+    client.get("/").is(200, "");
+    client.expect_close();
+    gateway.expect_metric("closed_without_response_total", &[("cause", "idle_timeout")], 1.0);
+    drop(gateway.client());
+    gateway.expect_metric("closed_without_response_total", &[("cause", "connect_and_close")], 1.0);
+}
+
+#[test]
+fn a_client_that_leaves_inside_its_head_is_counted_or_answered() {
+    let upstream = ok("");
+    let gateway = Gateway::in_front_of(&upstream).start();
+    let mut client = gateway.client();
+    client.send("GET / HTTP/1.1\r\nho");
+    client.finish_sending();
+    match client.try_read(Asked::Http11("GET")) {
+        Ok(answer) => assert_eq!(answer.status, 400),
+        Err(none) => {
+            assert_eq!(none, Unanswered::Closed);
+            gateway.expect_metric("closed_without_response_total", &[("cause", "client_gone")], 1.0);
+        }
+    }
+    assert_eq!(upstream.requests(), 0);
+}
+
+#[test]
+fn a_body_that_breaks_its_framing_is_answered() {
+    let upstream = ok("must not be answered");
+    let gateway = Gateway::in_front_of(&upstream).start();
+    for body in ["zz\r\nabc\r\n0\r\n\r\n", "3\r\nabcdef\r\n0\r\n\r\n", "-1\r\n\r\n", "ffffffffffffffffff\r\n"]
+    {
+        let mut client = gateway.client();
+        client.send(format!("POST / HTTP/1.1\r\nhost: test\r\ntransfer-encoding: chunked\r\n\r\n{body}"));
+        let answer = client.read(Asked::Http11("POST"));
+        answer.is_made_saying(400, "The request body is malformed or incomplete.");
+        client.expect_close();
+    }
+    gateway.expect_metric("errors_total", &[("cause", "malformed_body")], 4.0);
+    assert!(upstream.seen().requests().all(|request| !request.whole));
+}
+
+#[test]
+fn a_body_that_does_not_come_is_answered_at_its_time_limit() {
+    let upstream = ok("must not be answered");
+    let gateway = Gateway::in_front_of(&upstream).set("client.body_timeout", "300ms").start();
+    let begun = Instant::now();
+    let mut client = gateway.client();
+    client.send("POST / HTTP/1.1\r\nhost: test\r\ncontent-length: 10\r\n\r\nabc");
+    let answer = client.read(Asked::Http11("POST"));
+    answer.is_made_saying(400, "The request was not received in time.");
+    assert!(begun.elapsed() >= Duration::from_millis(280) && begun.elapsed() < Duration::from_secs(2));
+    client.expect_close();
+    gateway.expect_metric("errors_total", &[("cause", "client_too_slow")], 1.0);
+    assert!(upstream.seen().requests().all(|request| !request.whole));
+}

@@ -1,0 +1,133 @@
+//! Time limits towards the upstream: each is on the whole of what it names, and none is overrun by a drip of bytes.
+
+use std::time::{Duration, Instant};
+
+use statusquo::rehearse::{FullBacklog, Step, reply, say};
+
+use super::client::Client;
+use super::gateway::{Gateway, Setup};
+use super::reader::Answer;
+use super::upstreams::script;
+
+/// The answer and that it came not before this time and not long after it.
+#[track_caller]
+fn within(client: &mut Client, limit: Duration) -> Answer {
+    let begun = Instant::now();
+    let answer = client.get("/");
+    let taken = begun.elapsed();
+    assert!(taken >= limit - Duration::from_millis(20), "too early: {taken:?}");
+    // The gateway's timers are 20 ms late at most; the rest is for a busy machine.
+    assert!(taken < limit + Duration::from_millis(700), "too late: {taken:?}");
+    answer
+}
+
+const LIMIT: Duration = Duration::from_millis(400);
+
+#[test]
+fn an_upstream_that_never_answers_is_answered_for_at_its_limit_and_asked_once() {
+    let upstream = script([Step::ReadHead, Step::Hang]);
+    let gateway = Gateway::in_front_of(&upstream).set("timeouts.response_head", "400ms").start();
+    let mut client = gateway.client();
+    let answer = within(&mut client, LIMIT);
+    answer.is_made(504);
+    assert!(answer.connection_usable);
+    assert_eq!(upstream.requests(), 1);
+    gateway.expect_metric("errors_total", &[("cause", "http_response_timeout")], 1.0);
+}
+
+#[test]
+fn a_dripped_head_does_not_renew_its_limit() {
+    let head = format!("HTTP/1.1 200 OK\r\n{}\r\n", "x-padding: 0123456789\r\n".repeat(100));
+    let upstream =
+        script([Step::ReadHead, Step::Drip { bytes: head.into(), every: Duration::from_millis(20) }]);
+    let gateway = Gateway::in_front_of(&upstream).set("timeouts.response_head", "400ms").start();
+    within(&mut gateway.client(), LIMIT).is_made(504);
+    gateway.expect_metric("errors_total", &[("cause", "http_response_timeout")], 1.0);
+}
+
+#[test]
+fn interim_responses_do_not_renew_the_limit_of_the_head() {
+    let upstream = script([
+        Step::ReadHead,
+        Step::Repeat {
+            bytes: "HTTP/1.1 103 Early Hints\r\nlink: <a>\r\n\r\n".into(),
+            times: 10,
+            every: Duration::from_millis(100),
+        },
+        Step::Hang,
+    ]);
+    let gateway = Gateway::in_front_of(&upstream).set("timeouts.response_head", "400ms").start();
+    within(&mut gateway.client(), LIMIT).is_made(504);
+}
+
+#[test]
+fn the_total_limit_is_exact_whatever_the_parts_allow() {
+    let upstream = script([Step::ReadHead, Step::Hang]);
+    let gateway = Gateway::in_front_of(&upstream)
+        .set("timeouts.response_head", "5s")
+        .set("timeouts.total", "400ms")
+        .start();
+    within(&mut gateway.client(), LIMIT).is_made(504);
+    gateway.expect_metric("errors_total", &[("cause", "deadline_exceeded")], 1.0);
+}
+
+#[test]
+fn a_connection_attempt_without_an_answer_ends_at_its_limit() {
+    let full = FullBacklog::start().unwrap();
+    let gateway = Setup::of_servers(&[full.address()])
+        .set("timeouts.connect", "400ms")
+        .set("upstream.retry", "{ attempts: 1 }")
+        .start();
+    within(&mut gateway.client(), LIMIT).is_made(504);
+    gateway.expect_metric("errors_total", &[("cause", "connection_timeout")], 1.0);
+}
+
+#[test]
+fn an_error_body_is_waited_for_only_so_long() {
+    let upstream = script([
+        Step::ReadHead,
+        say("HTTP/1.1 404 Not Found\r\ncontent-length: 50\r\n\r\n{\"mess"),
+        Step::Hang,
+    ]);
+    let gateway = Gateway::in_front_of(&upstream)
+        .set("errors.upstream_body", "{ limit: 64KiB, timeout: 400ms }")
+        .start();
+    within(&mut gateway.client(), LIMIT).is_made(404);
+    gateway.expect_metric("conformance_total", &[("result", "incomplete")], 1.0);
+}
+
+#[test]
+fn a_route_may_have_its_own_limits() {
+    let upstream = script([Step::ReadHead, Step::Hang]);
+    let gateway = Gateway::in_front_of(&upstream)
+        .route("name: fast, match: { path: / }, upstream: main, timeouts: { response_head: 400ms }")
+        .start();
+    within(&mut gateway.client(), LIMIT).is_made(504);
+}
+
+#[test]
+fn a_long_download_is_not_bound_by_the_total_limit() {
+    let upstream = script([
+        Step::ReadHead,
+        say("HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n"),
+        Step::Drip { bytes: "0123456789".into(), every: Duration::from_millis(80) },
+    ]);
+    let gateway = Gateway::in_front_of(&upstream)
+        .set("timeouts.total", "400ms")
+        .set("timeouts.response_head", "400ms")
+        .start();
+    gateway.client().get("/").is(200, "0123456789");
+}
+
+#[test]
+fn the_total_limit_stands_still_while_the_client_sends() {
+    let upstream = script([Step::ReadHead, Step::ReadBody, Step::Write(reply("200 OK", "thanks"))]);
+    let gateway = Gateway::in_front_of(&upstream).set("timeouts.total", "400ms").start();
+    let mut client = gateway.client();
+    client.send("POST / HTTP/1.1\r\nhost: test\r\ncontent-length: 6\r\n\r\n");
+    for _ in 0..6 {
+        std::thread::sleep(Duration::from_millis(120)); // the slow client is what is tested
+        client.send("x");
+    }
+    client.read(super::reader::Asked::Http11("POST")).is(200, "thanks");
+}

@@ -1,0 +1,130 @@
+//! Uploads that meet an error: the client can always read the answer, however much it still wanted to send.
+
+use std::io::Write;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use statusquo::rehearse::{Step, reply};
+
+use super::gateway::{Gateway, Setup};
+use super::reader::Asked;
+use super::upstreams::{ok, refusing, script};
+
+const TOO_LARGE: &str = "The request body is too large.";
+
+#[test]
+fn a_length_beyond_the_limit_is_refused_before_a_byte_of_it_is_sent() {
+    let upstream = ok("must not be asked");
+    let gateway = Gateway::in_front_of(&upstream).set("client.max_body", "1KiB").start();
+    let mut client = gateway.client();
+    client.send("POST / HTTP/1.1\r\nhost: test\r\ncontent-length: 1025\r\n\r\n");
+    client.read(Asked::Http11("POST")).is_made_saying(400, TOO_LARGE);
+    gateway.expect_metric("errors_total", &[("cause", "body_too_large")], 1.0);
+    assert_eq!(upstream.requests(), 0);
+}
+
+#[test]
+fn a_body_of_exactly_the_limit_passes() {
+    let upstream = ok("stored");
+    let gateway = Gateway::in_front_of(&upstream).set("client.max_body", "1KiB").start();
+    gateway.client().ask("POST", "/", "", &"x".repeat(1024)).is(200, "stored");
+}
+
+#[test]
+fn chunks_beyond_the_limit_are_refused_and_the_upstream_never_sees_an_end() {
+    let upstream = ok("must not be answered");
+    let gateway = Gateway::in_front_of(&upstream).set("client.max_body", "1KiB").start();
+    let mut client = gateway.client();
+    client.send("POST / HTTP/1.1\r\nhost: test\r\ntransfer-encoding: chunked\r\n\r\n");
+    client.send(format!("400\r\n{}\r\n1\r\nx\r\n0\r\n\r\n", "x".repeat(1024)));
+    client.read(Asked::Http11("POST")).is_made_saying(400, TOO_LARGE);
+    gateway.expect_metric("errors_total", &[("cause", "body_too_large")], 1.0);
+    assert!(upstream.seen().requests().all(|request| !request.whole));
+}
+
+#[test]
+fn a_route_may_take_larger_bodies_than_the_others() {
+    let upstream = ok("stored");
+    let gateway = Gateway::in_front_of(&upstream)
+        .set("client.max_body", "1KiB")
+        .route("name: large, match: { path: /large }, upstream: main, max_body: 1MiB")
+        .route("name: rest, match: { path: \"/{*rest}\" }, upstream: main")
+        .start();
+    let mut client = gateway.client();
+    client.ask("POST", "/large", "", &"x".repeat(5000)).is(200, "stored");
+    client.send("POST /small HTTP/1.1\r\nhost: test\r\ncontent-length: 5000\r\n\r\n");
+    client.read(Asked::Http11("POST")).is_made_saying(400, TOO_LARGE);
+}
+
+#[test]
+fn an_early_error_is_read_by_a_client_that_sends_everything_first() {
+    let upstream = script([Step::ReadHead, Step::Write(reply("413 Too Large", "<p>")), Step::Freeze]);
+    let gateway = Gateway::in_front_of(&upstream).start();
+    let mut client = gateway.client();
+    client.send(format!("POST / HTTP/1.1\r\nhost: test\r\ncontent-length: {}\r\n\r\n", 300_000));
+    // What does not go out any more is no failure of the test: whether the answer can be read is.
+    let _ = client.try_send("x".repeat(300_000));
+    client.read(Asked::Http11("POST")).is_made(400);
+}
+
+#[test]
+fn an_early_error_reaches_a_client_that_is_still_sending() {
+    let upstream =
+        script([Step::ReadHead, Step::ReadBytes(100_000), Step::Write(reply("409 No", "<p>")), Step::Freeze]);
+    let gateway = Gateway::in_front_of(&upstream).start();
+    let mut client = gateway.client();
+    client.send("POST / HTTP/1.1\r\nhost: test\r\ncontent-length: 8000000\r\n\r\n");
+    let mut writer = client.writer();
+    let sending = thread::spawn(move || writer.write_all(&vec![b'x'; 8_000_000]).is_ok());
+    let begun = Instant::now();
+    client.read(Asked::Http11("POST")).is_made(409);
+    assert!(begun.elapsed() < Duration::from_secs(3), "the answer waited for the upload");
+    drop(client);
+    sending.join().unwrap();
+}
+
+#[test]
+fn an_upstream_that_stops_reading_and_answers_is_heard() {
+    let upstream = script([
+        Step::ReadHead,
+        Step::ReadBytes(1000),
+        Step::Pause(Duration::from_millis(300)),
+        Step::Write(reply("200 OK", "enough")),
+        Step::Freeze,
+    ]);
+    let gateway = Gateway::in_front_of(&upstream).start();
+    let mut client = gateway.client();
+    client.send("POST / HTTP/1.1\r\nhost: test\r\ncontent-length: 8000000\r\n\r\n");
+    let mut writer = client.writer();
+    let sending = thread::spawn(move || writer.write_all(&vec![b'x'; 8_000_000]).is_ok());
+    client.wait_for("enough");
+    drop(client);
+    drop(gateway);
+    sending.join().unwrap();
+}
+
+#[test]
+fn a_refused_upload_is_answered_readably() {
+    let refusing = refusing();
+    let gateway = Setup::of_servers(&[refusing.address()]).start();
+    let mut client = gateway.client();
+    client.ask("POST", "/", "", &"x".repeat(50_000)).is_made(504);
+    gateway.expect_metric("errors_total", &[("cause", "connection_refused")], 1.0);
+}
+
+#[test]
+fn a_client_that_leaves_inside_its_body_is_counted_and_the_upstream_never_sees_an_end() {
+    let upstream = script([Step::ReadHead, Step::ReadBody, Step::Write(reply("200 OK", "stored"))]);
+    let gateway = Gateway::in_front_of(&upstream).start();
+    let mut client = gateway.client();
+    client.send("POST / HTTP/1.1\r\nhost: test\r\ncontent-length: 10\r\n\r\nabc");
+    assert!(
+        upstream.sees_within(Duration::from_secs(5), |seen| seen
+            .requests()
+            .any(|request| request.body == b"abc"))
+    );
+    client.reset();
+    assert!(upstream.sees_within(Duration::from_secs(5), |seen| seen.connections[0].left.is_some()));
+    gateway.expect_metric("client_disconnects_total", &[], 1.0);
+    assert!(upstream.seen().requests().all(|request| !request.whole));
+}
