@@ -10,7 +10,7 @@ use std::borrow::Cow;
 use std::net::Ipv6Addr;
 
 use super::Refusal;
-use super::octets::{UNRESERVED, class};
+use super::octets::{NOT_HOST, class};
 use crate::contract::Cause;
 
 /// Longest host: a DNS name has at most 253 characters and a final dot.
@@ -21,9 +21,6 @@ const MAX_HOST: usize = 255;
 /// # Errors
 /// `invalid_host` with what is wrong.
 pub fn check_authority(authority: &[u8]) -> Result<(), Refusal> {
-    if authority.contains(&b'@') {
-        return Err(invalid("user information in the authority"));
-    }
     let Some((host, port)) = split(authority) else {
         return Err(invalid("the authority is not host[:port]"));
     };
@@ -72,8 +69,11 @@ pub fn routing_host(authority: &[u8]) -> Cow<'_, str> {
         return Cow::Owned(address.to_string());
     }
     let host = host.strip_suffix(b".").unwrap_or(host);
-    let text = String::from_utf8_lossy(host);
-    if host.iter().any(u8::is_ascii_uppercase) { Cow::Owned(text.to_ascii_lowercase()) } else { text }
+    match std::str::from_utf8(host) {
+        Ok(text) if !host.iter().any(u8::is_ascii_uppercase) => Cow::Borrowed(text),
+        Ok(text) => Cow::Owned(text.to_ascii_lowercase()),
+        Err(_) => Cow::Owned(String::from_utf8_lossy(host).to_ascii_lowercase()),
+    }
 }
 
 /// Whether a host (as from [`routing_host`]) matches a lower-case pattern: the same name, or `*.example.com` for one
@@ -86,16 +86,18 @@ pub fn matches_pattern(pattern: &str, host: &str) -> bool {
 }
 
 fn check_name(name: &[u8]) -> Result<(), Refusal> {
-    let labels = name.strip_suffix(b".").unwrap_or(name);
-    if labels.split(|octet| *octet == b'.').any(<[u8]>::is_empty) {
-        return Err(invalid("the host has an empty label"));
+    let mut seen = 0;
+    let mut previous = b'.';
+    for octet in name {
+        if *octet == b'.' && previous == b'.' {
+            return Err(invalid("the host has an empty label"));
+        }
+        seen |= class(*octet);
+        previous = *octet;
     }
-    let sound = |octet: &u8| {
-        class(*octet) & UNRESERVED != 0
-            || matches!(octet, b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b';' | b'=')
-    };
-    if !labels.iter().all(sound) {
-        return Err(invalid("the host has a byte that no host name has"));
+    if seen & NOT_HOST != 0 {
+        let user = name.contains(&b'@');
+        return Err(invalid(if user { "user information" } else { "a byte that no host name has" }));
     }
     Ok(())
 }

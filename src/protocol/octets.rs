@@ -4,26 +4,28 @@
 //! RFC 3986 has them plus what browsers leave raw (WHATWG URL, path and query percent-encode sets).
 
 /// May not stand in a path.
-pub(crate) const NOT_PATH: u8 = 1;
+pub(crate) const NOT_PATH: u16 = 1;
 /// May not stand in a query.
-pub(crate) const NOT_QUERY: u8 = 1 << 1;
+pub(crate) const NOT_QUERY: u16 = 1 << 1;
 /// `%`.
-pub(crate) const PERCENT: u8 = 1 << 2;
+pub(crate) const PERCENT: u16 = 1 << 2;
 /// `.`.
-pub(crate) const DOT: u8 = 1 << 3;
+pub(crate) const DOT: u16 = 1 << 3;
 /// `\`.
-pub(crate) const BACKSLASH: u8 = 1 << 4;
+pub(crate) const BACKSLASH: u16 = 1 << 4;
 /// 0x80 to 0xFF.
-pub(crate) const HIGH: u8 = 1 << 5;
+pub(crate) const HIGH: u16 = 1 << 5;
 /// A character of a token.
-pub(crate) const TOKEN: u8 = 1 << 6;
+pub(crate) const TOKEN: u16 = 1 << 6;
 /// RFC 3986 2.3: encoding it or not makes no difference.
-pub(crate) const UNRESERVED: u8 = 1 << 7;
+pub(crate) const UNRESERVED: u16 = 1 << 7;
+/// May not stand in the name of a host (see [`super::authority`] for what is left out).
+pub(crate) const NOT_HOST: u16 = 1 << 8;
 
-static CLASSES: [u8; 256] = classes();
+static CLASSES: [u16; 256] = classes();
 
 #[expect(clippy::indexing_slicing, reason = "evaluated when compiling: a wrong index would not build")]
-const fn classes() -> [u8; 256] {
+const fn classes() -> [u16; 256] {
     let mut table = [0; 256];
     let mut octet = 0;
     while octet < 256 {
@@ -33,7 +35,7 @@ const fn classes() -> [u8; 256] {
     table
 }
 
-const fn class_of(octet: u8) -> u8 {
+const fn class_of(octet: u8) -> u16 {
     let mut class = 0;
     // A browser encodes the backtick in a path but not in a query; the codec's URI type refuses it in a path.
     if matches!(octet, 0..=b' ' | 0x7f | b'"' | b'#' | b'<' | b'>' | b'`' | b'?') {
@@ -57,24 +59,30 @@ const fn class_of(octet: u8) -> u8 {
     }
     if octet.is_ascii_alphanumeric() || matches!(octet, b'-' | b'.' | b'_' | b'~') {
         class |= UNRESERVED;
+    } else if !matches!(octet, b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b';' | b'=') {
+        class |= NOT_HOST;
     }
     class
 }
 
 /// The classes of one octet.
-pub(crate) fn class(octet: u8) -> u8 {
+pub(crate) fn class(octet: u8) -> u16 {
     // Never out of range, and the compiler knows it.
     CLASSES.get(usize::from(octet)).copied().unwrap_or(0)
 }
 
 /// Every class that occurs in these octets.
-pub(crate) fn classes_in(octets: &[u8]) -> u8 {
+pub(crate) fn classes_in(octets: &[u8]) -> u16 {
     octets.iter().fold(0, |seen, octet| seen | class(*octet))
 }
 
-/// How many octets at the start are token characters.
+/// How many octets at the start are token characters; four at a time, since this looks at every field name.
 pub(crate) fn token_len(octets: &[u8]) -> usize {
-    octets.iter().position(|octet| class(*octet) & TOKEN == 0).unwrap_or(octets.len())
+    let (fours, _) = octets.as_chunks::<4>();
+    let all_token = |[a, b, c, d]: &[u8; 4]| class(*a) & class(*b) & class(*c) & class(*d) & TOKEN != 0;
+    let passed = 4 * fours.iter().take_while(|four| all_token(four)).count();
+    let rest = octets.get(passed..).unwrap_or_default();
+    passed + rest.iter().position(|octet| class(*octet) & TOKEN == 0).unwrap_or(rest.len())
 }
 
 /// At least one octet, token characters only.
@@ -102,15 +110,28 @@ pub(crate) fn text_len(octets: &[u8]) -> usize {
         let value = u64::from_le_bytes(*word);
         let control = value.wrapping_sub(LOW * 0x20) & !value;
         let delete = (value ^ (LOW * 0x7f)).wrapping_sub(LOW) & !(value ^ (LOW * 0x7f));
-        // A hit may be a HTAB, or a borrow from one below it: look at the octets themselves.
-        if (control | delete) & TOP != 0
-            && let Some(at) = word.iter().position(|octet| !is_text(*octet))
-        {
-            return passed + at;
+        // A hit may be a HTAB, or a borrow from a hit below it: look at the octet itself.
+        let mut hits = (control | delete) & TOP;
+        while hits != 0 {
+            let at = hits.trailing_zeros() as usize / 8;
+            if !word.get(at).is_some_and(|octet| is_text(*octet)) {
+                return passed + at;
+            }
+            hits &= hits - 1;
         }
         passed += 8;
     }
     tail.iter().position(|octet| !is_text(*octet)).map_or(octets.len(), |at| passed + at)
+}
+
+/// A whole, well-formed field line at the start of `octets`, as the lengths of its name and of its untrimmed value;
+/// `None` for anything else, also for a line that is not whole yet. The line is that and three octets more.
+pub(crate) fn field_line(octets: &[u8]) -> Option<(usize, usize)> {
+    let name_len = token_len(octets);
+    let [b':', text @ ..] = octets.get(name_len..)? else { return None };
+    let text_len = text_len(text);
+    let ends = text.get(text_len..)?.starts_with(b"\r\n");
+    (ends && name_len > 0).then_some((name_len, text_len))
 }
 
 /// Without the spaces and tabs at both ends (OWS, RFC 9110 5.6.3).

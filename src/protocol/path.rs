@@ -6,7 +6,7 @@
 
 use std::borrow::Cow;
 
-use super::octets::{HIGH, UNRESERVED, class, unhex};
+use super::octets::{HIGH, PERCENT, UNRESERVED, class, classes_in, unhex};
 
 /// The path in its one spelling, always ASCII: unreserved octets decoded, other percent-encodings with upper-case
 /// digits, raw octets above 0x7F percent-encoded, runs of slashes as one. An encoded slash stays `%2F`.
@@ -14,7 +14,8 @@ use super::octets::{HIGH, UNRESERVED, class, unhex};
 /// Borrowed when the path is spelled like that already, which is nearly always. A `%` that encodes nothing (such a path
 /// was refused before) becomes `%25`, so that the result of normalising is always normal.
 pub fn normalise(path: &[u8]) -> Cow<'_, str> {
-    let kept = path.len() - after_normal(path).len();
+    let plain = classes_in(path) & (PERCENT | HIGH) == 0 && !path.windows(2).any(|pair| pair == b"//");
+    let kept = if plain { path.len() } else { path.len() - after_normal(path).len() };
     if kept == path.len()
         && let Ok(text) = std::str::from_utf8(path)
     {

@@ -4,7 +4,7 @@
 //! first byte that no head may have there, so that a TLS client on a plain port is answered at once and not after the
 //! header time limit. It does not understand what the head says: that is [`super::request_head::parse`].
 
-use super::octets::{TOKEN, class, text_len, token_len};
+use super::octets::{TOKEN, class, field_line, text_len, token_len};
 use super::{MAX_FIELDS, Refusal};
 use crate::contract::Cause;
 
@@ -85,7 +85,16 @@ impl HeadScanner {
     fn scan(&mut self, buffer: &[u8]) -> Result<(), Refusal> {
         let window = buffer.get(..self.max_bytes).unwrap_or(buffer);
         while self.at != At::End {
-            let rest = window.get(self.scanned..).unwrap_or_default();
+            let mut rest = window.get(self.scanned..).unwrap_or_default();
+            // Whole field lines, without a stop at each of their parts.
+            while self.at == At::FieldStart
+                && self.fields < MAX_FIELDS
+                && let Some((name_len, text_len)) = field_line(rest)
+            {
+                self.fields += 1;
+                self.scanned += name_len + text_len + 3;
+                rest = window.get(self.scanned..).unwrap_or_default();
+            }
             let run = match self.at {
                 At::Method | At::Name => token_len(rest),
                 At::RequestLine | At::Value => text_len(rest),
@@ -186,8 +195,25 @@ fn bad_start(byte: u8) -> Refusal {
     })
 }
 
+/// What is wrong with bytes that should be a field line or the empty line, and are neither.
+pub(super) fn field_line_fault(rest: &[u8]) -> &'static str {
+    let (name, after) = rest.split_at_checked(token_len(rest)).unwrap_or((rest, b""));
+    let text = match (name, after) {
+        (_, []) => return "the head ends inside a field line",
+        ([], [b'\r', ..]) => return "the head does not end with its empty line",
+        ([], [byte, ..]) => return bad_field_start(*byte),
+        (_, [b':', text @ ..]) => text,
+        (_, [byte, ..]) => return bad_name(*byte),
+    };
+    match text.get(text_len(text)..).unwrap_or_default() {
+        [] => "the head ends inside a field line",
+        [b'\r', ..] => "bare CR in a field value",
+        [byte, ..] => bad_value(*byte),
+    }
+}
+
 /// What is wrong with a byte at the start of a field line that is neither CR nor a token character.
-pub(super) const fn bad_field_start(byte: u8) -> &'static str {
+const fn bad_field_start(byte: u8) -> &'static str {
     match byte {
         b' ' | b'\t' => "a field line starts with white space (obs-fold)",
         b':' => "a field without a name",
@@ -197,7 +223,7 @@ pub(super) const fn bad_field_start(byte: u8) -> &'static str {
 }
 
 /// What is wrong with a byte that ends a field name and is not the colon.
-pub(super) const fn bad_name(byte: u8) -> &'static str {
+const fn bad_name(byte: u8) -> &'static str {
     match byte {
         b' ' | b'\t' => "white space between field name and colon",
         b'\r' | b'\n' => "a field line without a colon",
@@ -206,7 +232,7 @@ pub(super) const fn bad_name(byte: u8) -> &'static str {
 }
 
 /// What is wrong with a byte that ends a field value and is not CR.
-pub(super) const fn bad_value(byte: u8) -> &'static str {
+const fn bad_value(byte: u8) -> &'static str {
     match byte {
         b'\n' => "bare LF in a field value",
         0 => "NUL in a field value",

@@ -8,8 +8,8 @@ use std::ops::Range;
 
 use super::framing::{Framing, content_length, is_chunked};
 use super::hop::{ConnectionOption, MAX_OPTIONS};
-use super::octets::{list, text_len, token_len, trim};
-use super::raw_head::{bad_field_start, bad_name, bad_value};
+use super::octets::{field_line, list, trim};
+use super::raw_head::field_line_fault;
 use super::request_head::{Version, check_expect};
 use super::{MAX_FIELDS, Refusal, authority};
 use crate::contract::Cause;
@@ -37,26 +37,16 @@ impl Fields {
         let mut at = start;
         loop {
             let rest = head.get(at..).unwrap_or_default();
-            match rest {
-                [b'\r', b'\n'] => return Ok(fields),
-                [b'\r', ..] => return Err(malformed_field("the head does not end with its empty line")),
-                _ => {}
-            }
-            let name_len = token_len(rest);
-            let (name, after) = rest.split_at_checked(name_len).unwrap_or((rest, b""));
-            let [b':', text @ ..] = after else { return Err(missing_colon(name, after)) };
-            let text_len = text_len(text);
-            let (text, after) = text.split_at_checked(text_len).unwrap_or((text, b""));
-            let [b'\r', b'\n', ..] = after else { return Err(missing_line_end(after)) };
-            if name.is_empty() {
-                return Err(malformed_field("a field without a name"));
-            }
+            let Some((name_len, text_len)) = field_line(rest) else {
+                return if rest == b"\r\n" { Ok(fields) } else { Err(bad_line(rest)) };
+            };
             fields.count += 1;
             if fields.count > MAX_FIELDS || name_len > MAX_NAME {
                 return Err(Refusal::new(Cause::HeaderTooLarge, "too many fields or too long a field name"));
             }
-            fields.read(name, text, at + name_len + 1)?;
-            at += name_len + 1 + text_len + 2;
+            let (name, text) = rest.split_at_checked(name_len).unwrap_or((rest, b""));
+            fields.read(name, text.get(1..=text_len).unwrap_or_default(), at + name_len + 1)?;
+            at += name_len + text_len + 3;
         }
     }
 
@@ -182,20 +172,8 @@ fn refuse_underscore(name: &[u8]) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn missing_colon(name: &[u8], after: &[u8]) -> Refusal {
-    malformed_field(match (name, after) {
-        (_, []) => "the head ends inside a field line",
-        ([], [byte, ..]) => bad_field_start(*byte),
-        (_, [byte, ..]) => bad_name(*byte),
-    })
-}
-
-fn missing_line_end(after: &[u8]) -> Refusal {
-    malformed_field(match after {
-        [] => "the head ends inside a field line",
-        [b'\r', ..] => "bare CR in a field value",
-        [byte, ..] => bad_value(*byte),
-    })
+fn bad_line(rest: &[u8]) -> Refusal {
+    malformed_field(field_line_fault(rest))
 }
 
 const fn malformed_field(evidence: &'static str) -> Refusal {

@@ -153,22 +153,30 @@ struct RequestLine<'a> {
 
 impl<'a> RequestLine<'a> {
     fn parse(line: &'a [u8]) -> Result<Self, Refusal> {
-        let mut words = line.split(|octet| *octet == b' ');
-        let (Some(name), Some(target), Some(version), None) =
-            (words.next(), words.next(), words.next(), words.next())
-        else {
+        let name_len = line.iter().position(|octet| *octet == b' ').unwrap_or(line.len());
+        let (name, rest) = line.split_at_checked(name_len).unwrap_or((line, b""));
+        let (target, version) = match rest {
+            [b' ', target @ .., b' ', b'H', b'T', b'T', b'P', b'/', b'1', b'.', b'1'] => {
+                (target, Version::Http11)
+            }
+            [b' ', target @ .., b' ', b'H', b'T', b'T', b'P', b'/', b'1', b'.', b'0'] => {
+                (target, Version::Http10)
+            }
+            _ => return Err(bad_line(rest)),
+        };
+        if name.is_empty() || target.is_empty() || target.contains(&b' ') {
             return Err(malformed_line("the request line is not three words with single spaces"));
-        };
-        if name.is_empty() || target.is_empty() {
-            return Err(malformed_line("the request line lacks a method or a target"));
         }
-        let version = match version {
-            b"HTTP/1.1" => Version::Http11,
-            b"HTTP/1.0" => Version::Http10,
-            other => return Err(bad_version(other)),
-        };
         let method = check_method(name)?;
         Ok(RequestLine { version, method, target, target_at: name.len() + 1 })
+    }
+}
+
+/// What is wrong with a line that does not end with one of our versions; `rest` is what follows its first word.
+fn bad_line(rest: &[u8]) -> Refusal {
+    match rest.split(|octet| *octet == b' ').collect::<Vec<_>>()[..] {
+        [b"", target, version] if !target.is_empty() => bad_version(version),
+        _ => malformed_line("the request line is not three words with single spaces"),
     }
 }
 

@@ -8,8 +8,8 @@ use http::Method;
 
 use super::framing::{content_length, is_chunked};
 use super::hop::ConnectionOption;
-use super::octets::{list, text_len, token_len, trim};
-use super::raw_head::{bad_field_start, bad_name, bad_value};
+use super::octets::{field_line, list, text_len, trim};
+use super::raw_head::field_line_fault;
 pub use super::request_head::Version;
 
 /// How the end of a response body is found.
@@ -103,28 +103,12 @@ impl Fields {
     fn parse(lines: &[u8]) -> Result<Self, &'static str> {
         let mut fields = Fields::default();
         let mut rest = lines;
-        loop {
-            match rest {
-                [b'\r', b'\n'] => return Ok(fields),
-                [b'\r', ..] => return Err("the head does not end with its empty line"),
-                _ => {}
-            }
-            let (name, after) = rest.split_at_checked(token_len(rest)).unwrap_or((rest, b""));
-            let text = match (name, after) {
-                (_, []) => return Err("the head ends inside a field line"),
-                ([], [byte, ..]) => return Err(bad_field_start(*byte)),
-                (_, [b':', text @ ..]) => text,
-                (_, [byte, ..]) => return Err(bad_name(*byte)),
-            };
-            let (text, after) = text.split_at_checked(text_len(text)).unwrap_or((text, b""));
-            rest = match after {
-                [b'\r', b'\n', rest @ ..] => rest,
-                [b'\r', ..] => return Err("bare CR in a field value"),
-                [byte, ..] => return Err(bad_value(*byte)),
-                [] => return Err("the head ends inside a field line"),
-            };
-            fields.read(name, text)?;
+        while let Some((name_len, text_len)) = field_line(rest) {
+            let (name, after) = rest.split_at_checked(name_len).unwrap_or((rest, b""));
+            fields.read(name, after.get(1..=text_len).unwrap_or_default())?;
+            rest = after.get(text_len + 3..).unwrap_or_default();
         }
+        if rest == b"\r\n" { Ok(fields) } else { Err(field_line_fault(rest)) }
     }
 
     fn read(&mut self, name: &[u8], text: &[u8]) -> Result<(), &'static str> {
