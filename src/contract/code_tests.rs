@@ -1,1 +1,221 @@
-//! Tests.
+//! What a declaration must hold, problem by problem, and what a contract then promises.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
+
+use super::*;
+use crate::contract::text::TextProblem;
+
+/// A small contract of one's own: only the codes that the default tables need.
+fn own() -> Declaration {
+    let code = |status: u16| CodeDeclaration {
+        status,
+        reason: "Some Reason".to_owned(),
+        message: format!("It is a {status}."),
+        kind: None,
+    };
+    Declaration {
+        name: "own".to_owned(),
+        codes: [504, 400, 403, 404, 409, 429, 500, 503].map(code).into(),
+        causes: vec![(Cause::DnsError, "No address.".to_owned())],
+        types: None,
+    }
+}
+
+fn problems(change: impl FnOnce(&mut Declaration)) -> Vec<ContractProblem> {
+    let mut declaration = own();
+    change(&mut declaration);
+    Contract::declare(declaration).err().unwrap_or_default()
+}
+
+#[test]
+fn a_contract_of_ones_own_lists_its_codes_by_rising_status_in_dense_slots() {
+    let contract = Contract::declare(own()).unwrap();
+    let statuses: Vec<u16> = contract.codes().iter().map(|entry| entry.code().status()).collect();
+    assert_eq!(statuses, [400, 403, 404, 409, 429, 500, 503, 504]);
+    for (slot, entry) in contract.codes().iter().enumerate() {
+        assert_eq!(entry.code().slot(), slot);
+        assert_eq!(contract.code(entry.code().status()), Some(entry.code()));
+        assert_eq!(contract.entry(entry.code()), entry);
+        assert_eq!(entry.message(), format!("It is a {}.", entry.code().status()));
+    }
+}
+
+#[test]
+fn only_declared_statuses_have_a_code() {
+    let contract = Contract::builtin("appwrite").unwrap();
+    let known: Vec<u16> = (0..=u16::MAX).filter(|&status| contract.code(status).is_some()).collect();
+    assert_eq!(known, [400, 401, 403, 404, 409, 429, 500, 503, 504]);
+}
+
+#[test]
+fn a_code_of_another_contract_is_answered_by_a_row_of_this_one() {
+    let contract = Contract::declare(own()).unwrap();
+    let other = Contract::builtin("appwrite-current").unwrap();
+    let same_status = contract.entry(other.code(504).unwrap());
+    assert_eq!(same_status.message(), "It is a 504.");
+    let unknown = contract.entry(other.code(416).unwrap());
+    assert_eq!(unknown.message(), "It is a 500.");
+}
+
+#[test]
+fn a_full_contract_of_199_codes_has_a_slot_for_each() {
+    let mut declaration = own();
+    declaration.codes = (400..=599)
+        .filter(|&status| status != 408)
+        .map(|status| CodeDeclaration {
+            status,
+            reason: "R".to_owned(),
+            message: status.to_string(),
+            kind: None,
+        })
+        .collect();
+    let contract = Contract::declare(declaration).unwrap();
+    assert_eq!(contract.codes().len(), 199);
+    assert_eq!(contract.entry(contract.code(599).unwrap()).message(), "599");
+}
+
+#[test]
+fn codes_outside_400_to_599_and_408_are_refused() {
+    for status in [0, 200, 399, 408, 600, u16::MAX] {
+        let found = problems(|own| own.codes.push(CodeDeclaration { status, ..own.codes[0].clone() }));
+        assert_eq!(found, [ContractProblem::NotAnErrorCode { status }]);
+    }
+}
+
+#[test]
+fn what_is_declared_twice_is_refused() {
+    assert_eq!(
+        problems(|own| own.codes.push(own.codes[1].clone())),
+        [ContractProblem::DuplicateCode { status: 400 }]
+    );
+    assert_eq!(
+        problems(|own| own.causes.push((Cause::DnsError, "Again.".to_owned()))),
+        [ContractProblem::DuplicateCause { cause: Cause::DnsError }]
+    );
+}
+
+#[test]
+fn texts_that_may_not_leave_are_refused() {
+    for (text, problem) in [
+        (String::new(), TextProblem::Empty),
+        ("x".repeat(1001), TextProblem::TooLong),
+        ("one\ntwo".to_owned(), TextProblem::ControlCharacter),
+        ("<b>no</b>".to_owned(), TextProblem::Internals),
+    ] {
+        assert_eq!(
+            problems(|own| own.codes[0].message = text.clone()),
+            [ContractProblem::BadMessage { status: 504, problem }]
+        );
+        assert_eq!(
+            problems(|own| own.causes[0].1 = text.clone()),
+            [ContractProblem::BadCauseMessage { cause: Cause::DnsError, problem }]
+        );
+    }
+    for reason in ["", "a\r\nX: y", "naïve", &"x".repeat(65)] {
+        assert_eq!(
+            problems(|own| own.codes[0].reason = reason.to_owned()),
+            [ContractProblem::BadReason { status: 504 }]
+        );
+    }
+}
+
+#[test]
+fn types_must_fit_the_pattern_and_the_closed_list() {
+    for kind in ["", "Bad", "1a", "_a", "a-b", "ä", &"a".repeat(65)] {
+        let kind = kind.to_owned();
+        assert_eq!(
+            problems(|own| own.codes[0].kind = Some(kind.clone())),
+            [ContractProblem::BadType { status: 504, kind: kind.clone() }]
+        );
+        assert_eq!(
+            problems(|own| own.types = Some(vec![kind.clone()])),
+            [ContractProblem::BadListedType { kind: kind.clone() }]
+        );
+    }
+    let unlisted = problems(|own| {
+        own.types = Some(vec!["known".to_owned()]);
+        own.codes[0].kind = Some("other".to_owned());
+    });
+    assert_eq!(unlisted, [ContractProblem::UnlistedType { status: 504, kind: "other".to_owned() }]);
+}
+
+#[test]
+fn only_fitting_and_listed_types_may_leave() {
+    let open = Contract::declare(own()).unwrap();
+    assert!(
+        open.allows_type("a") && open.allows_type(&"a".repeat(64)) && open.allows_type("user_not_found2")
+    );
+    assert!(!open.allows_type("") && !open.allows_type(&"a".repeat(65)) && !open.allows_type("User"));
+    let closed = Contract::declare(Declaration { types: Some(vec!["known".to_owned()]), ..own() }).unwrap();
+    assert!(closed.allows_type("known") && !closed.allows_type("other"));
+}
+
+#[test]
+fn an_absent_target_is_named_with_every_row_that_needs_it() {
+    let found = problems(|own| own.codes.retain(|code| code.status != 503));
+    assert_eq!(
+        found.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        [
+            "code 503 is missing, so these have nowhere to go: causes connection_limit_reached, queue_full, queue_timeout, \
+          breaker_open, destination_unavailable, limiter_unavailable, resource_exhausted, draining; upstream statuses \
+          507, 509, 529"
+        ]
+    );
+    let found = problems(|own| own.codes.retain(|code| code.status != 409));
+    assert_eq!(
+        found.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        ["code 409 is missing, so these have nowhere to go: upstream statuses 412, 423"]
+    );
+}
+
+#[test]
+fn a_target_that_no_row_needs_may_be_absent() {
+    let found = problems(|own| {
+        own.codes.retain(|code| code.status != 409);
+        for status in [412, 423] {
+            own.codes.push(CodeDeclaration { status, ..own.codes[0].clone() });
+        }
+    });
+    assert_eq!(found, []);
+}
+
+#[test]
+fn an_empty_contract_lacks_every_target_at_once() {
+    let found = problems(|own| own.codes.clear());
+    let missing: Vec<u16> = found
+        .iter()
+        .map(|problem| match problem {
+            ContractProblem::MissingTarget { status, .. } => *status,
+            other => panic!("{other}"),
+        })
+        .collect();
+    assert_eq!(missing, [400, 403, 404, 409, 429, 500, 503, 504]);
+}
+
+#[test]
+fn every_problem_is_reported_at_once_and_reads_as_a_sentence() {
+    let found = problems(|own| {
+        own.codes[0].message.clear();
+        own.codes[1].reason.clear();
+        own.codes[2].status = 408;
+        own.causes.push((Cause::Draining, "<p>".to_owned()));
+    });
+    assert_eq!(
+        found.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        [
+            "the message of code 504 is empty; expected 1 to 1000 characters",
+            "the text of code 400 cannot stand in a status line; expected 1 to 64 printable ASCII characters",
+            "code 408 cannot be documented: clients repeat it by themselves, POST included; use 504 or 400",
+            "the message of cause draining looks like markup or a stack trace; expected one plain sentence",
+            "code 403 is missing, so these have nowhere to go: causes http_request_denied; upstream statuses 402, 451",
+        ]
+    );
+}
+
+#[test]
+fn neighbouring_statuses_are_named_as_a_range() {
+    let found = problems(|own| own.codes.retain(|code| code.status != 504));
+    assert_eq!(found.len(), 1);
+    let sentence = found[0].to_string();
+    assert!(sentence.ends_with("; upstream statuses 408, 499, 502, 520-527, 530, 598-599"), "{sentence}");
+}

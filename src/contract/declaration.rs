@@ -3,6 +3,7 @@
 //! [`problems`] finds all of it at once, in sentences for the operator; where in a file a row stands is not known here.
 //! The checked form is [`Contract`](super::code::Contract).
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use super::fault::Cause;
@@ -222,16 +223,22 @@ fn check_causes(declaration: &Declaration, problems: &mut Vec<ContractProblem>) 
 /// One problem for every absent code that a row of the default tables needs, with all of these rows.
 fn check_targets(declaration: &Declaration, problems: &mut Vec<ContractProblem>) {
     let documented = |status: u16| declaration.codes.iter().any(|code| code.status == status);
-    for target in (400..=599).filter(|&status| may_be_documented(status) && !documented(status)) {
-        let causes: Vec<Cause> =
-            Cause::ALL.iter().copied().filter(|&cause| default_status(cause) == target).collect();
-        let upstream_statuses: Vec<u16> = (400..=599)
-            .filter(|&status| !documented(status) && default_status_for_upstream(status) == target)
-            .collect();
-        if !causes.is_empty() || !upstream_statuses.is_empty() {
-            problems.push(ContractProblem::MissingTarget { status: target, causes, upstream_statuses });
+    let mut missing: BTreeMap<u16, (Vec<Cause>, Vec<u16>)> = BTreeMap::new();
+    for &cause in Cause::ALL {
+        let target = default_status(cause);
+        if !documented(target) {
+            missing.entry(target).or_default().0.push(cause);
         }
     }
+    for status in (400..=599).filter(|&status| !documented(status)) {
+        let target = default_status_for_upstream(status);
+        if !documented(target) {
+            missing.entry(target).or_default().1.push(status);
+        }
+    }
+    problems.extend(missing.into_iter().map(|(status, (causes, upstream_statuses))| {
+        ContractProblem::MissingTarget { status, causes, upstream_statuses }
+    }));
 }
 
 /// 408 is never sent: clients repeat such a request by themselves, POST included.
