@@ -126,19 +126,31 @@ fn pingora_outside_its_rooms_is_named() {
 
 #[test]
 fn a_write_to_a_client_beside_the_door_is_named() {
-    let write = "session\n    .write_response_header(head)\n    .await";
-    assert_eq!(lines(rules::one_door("src/exchange/judge.rs", write)), [2]);
-    assert_eq!(lines(rules::one_door("src/admin/telemetry.rs", write)), [2]);
-    assert_eq!(lines(rules::one_door("src/exchange/peer.rs", "respond.send_response(head, true)")), [1]);
+    let write = "client\n    .send_data(bytes);\nclient.send_end();";
+    for path in [
+        "src/exchange/judge.rs",
+        "src/exchange/connection.rs",
+        "src/admin/telemetry.rs",
+        "src/server/drain.rs",
+    ] {
+        assert_eq!(lines(rules::one_door(path, write)), [2, 3], "{path}");
+    }
     assert_eq!(
-        lines(rules::one_door("src/exchange/tunnel.rs", "HttpSession::write_body(&mut down, b)")),
+        lines(rules::one_door("src/exchange/connection_h2.rs", "respond.send_response(head, true)")),
         [1]
     );
     assert_eq!(lines(rules::one_door("src/exchange/tunnel.rs", "let send = SendStream::send_data;")), [1]);
-    assert_eq!(lines(rules::one_door("src/exchange/peer.rs", "up.write_body(bytes).await")), []);
-    assert_eq!(lines(rules::one_door("src/exchange/door.rs", write)), []);
-    assert_eq!(lines(rules::one_door("src/exchange/relay.rs", write)), []);
-    assert_eq!(lines(rules::one_door("src/exchange/judge.rs", "// .write_body(\nlet write_body = 1;")), []);
+    for path in ["src/exchange/door.rs", "src/exchange/relay.rs", "src/exchange/client_h2.rs"] {
+        assert_eq!(lines(rules::one_door(path, write)), [], "{path}");
+    }
+    assert_eq!(lines(rules::one_door("src/exchange/judge.rs", "// .send_data(\nlet send_data = 1;")), []);
+}
+
+#[test]
+fn a_write_by_pingoras_own_session_is_named_even_in_the_door() {
+    let write = "session\n    .write_response_header(head)\n    .await";
+    assert_eq!(lines(rules::one_door("src/exchange/door.rs", write)), [2]);
+    assert_eq!(lines(rules::one_door("src/exchange/client_h1.rs", "session.respond_error(502)")), [1]);
 }
 
 #[test]
