@@ -193,7 +193,7 @@ fn escaped(value: &str, out: &mut String, mut escape: impl FnMut(char, &mut Stri
     let value =
         if cut { value.get(..value.floor_char_boundary(VALUE_LIMIT)).unwrap_or_default() } else { value };
     let mut rest = value;
-    while let Some(at) = rest.find(needs_escape) {
+    while let Some(at) = first_escape(rest) {
         let (harmless, from) = rest.split_at(at);
         out.push_str(harmless);
         let mut chars = from.chars();
@@ -207,6 +207,30 @@ fn escaped(value: &str, out: &mut String, mut escape: impl FnMut(char, &mut Stri
         out.push('…');
     }
 }
+
+/// Where the first character is that cannot stay as it is. Most values are short and plain ASCII, so bytes are looked at
+/// first: decoding every character was two fifths of a line's cost.
+fn first_escape(text: &str) -> Option<usize> {
+    let plain = |byte: &u8| PLAIN.get(usize::from(*byte)).copied().unwrap_or(false);
+    let start = text.as_bytes().iter().position(|byte| !plain(byte))?;
+    // All bytes before are ASCII, so a character begins here.
+    text.get(start..)?.find(needs_escape).map(|at| start + at)
+}
+
+/// By byte: printable ASCII without quotes and backslashes.
+#[expect(
+    clippy::indexing_slicing,
+    reason = "evaluated by the compiler; an index past the end would not build"
+)]
+static PLAIN: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = b' ';
+    while byte <= b'~' {
+        table[byte as usize] = byte != b'"' && byte != b'\\';
+        byte += 1;
+    }
+    table
+};
 
 /// Quotes and backslashes, control characters (C0, DEL, C1), line separators, and what changes the direction of text.
 fn needs_escape(char: char) -> bool {

@@ -27,8 +27,7 @@ fn lines(form: Form, say: impl FnOnce()) -> String {
     let collected = Arc::new(Mutex::new(String::new()));
     let layer = Collect(form, Arc::clone(&collected));
     with_default(tracing_subscriber::registry().with(layer), say);
-    let lines = collected.lock().unwrap().clone();
-    lines
+    collected.lock().unwrap().clone()
 }
 
 #[test]

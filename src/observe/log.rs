@@ -42,7 +42,8 @@ impl Dropped {
 /// Starts the log of the process and writes to standard error. The guard writes what is queued when it is dropped: keep
 /// it until the very end. Fails when a log has been started before.
 pub fn start(format: Format, level: Level) -> Result<(WorkerGuard, Dropped), TryInitError> {
-    let (writer, guard, dropped) = queue(io::stderr());
+    // The queue flushes whenever it runs empty: a line by itself leaves at once, lines in a rush share a system call.
+    let (writer, guard, dropped) = queue(io::BufWriter::with_capacity(RUSH, io::stderr()));
     subscriber(form(format), level, writer).try_init()?;
     Ok((guard, dropped))
 }
@@ -106,6 +107,8 @@ where
 /// About 8 MiB of lines at worst; a second of failures at 16,000 requests a second.
 const QUEUED_LINES: usize = 16_384;
 const LINE_SIZE: usize = 768;
+/// About 80 lines.
+const RUSH: usize = 64 * 1024;
 
 #[cfg(test)]
 #[path = "log_tests.rs"]

@@ -1,6 +1,6 @@
 //! The page of metrics: what is there from the start, what each call counts, and that Prometheus can read it.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::string_slice)]
 
 use std::collections::{BTreeMap, BTreeSet};
 
