@@ -64,24 +64,27 @@ pub struct Problems {
     file: String,
     lines: Vec<String>,
     list: Vec<Problem>,
+    /// How many there are; the list may be cut.
+    total: usize,
 }
 
 impl Problems {
     /// The problems of the file `file` with this text, sorted by place. More than 100 are cut, and said to be cut.
     pub fn new(file: &str, text: &str, mut list: Vec<Problem>) -> Self {
-        list.sort_by(|a, b| a.spot.cmp(&b.spot));
+        list.sort_by_key(|problem| problem.spot);
         list.dedup();
+        let total = list.len();
         let beyond = list.len().saturating_sub(MOST);
         list.truncate(MOST);
         if beyond > 0 {
             list.push(Problem::of_file(format!("and {beyond} more"), "mend the ones above first"));
         }
-        Problems { file: file.to_owned(), lines: text.lines().map(str::to_owned).collect(), list }
+        Problems { file: file.to_owned(), lines: text.lines().map(str::to_owned).collect(), list, total }
     }
 
     /// One problem about a file that could not be read.
     pub fn of_file(file: &str, problem: Problem) -> Self {
-        Problems { file: file.to_owned(), lines: Vec::new(), list: vec![problem] }
+        Problems { file: file.to_owned(), lines: Vec::new(), list: vec![problem], total: 1 }
     }
 
     /// The problems, in the order of the file.
@@ -152,7 +155,7 @@ impl fmt::Display for Problems {
         match self.list.as_slice() {
             [only] if only.spot.is_none() => Ok(()),
             [_] => writeln!(f, "1 problem"),
-            list => writeln!(f, "{} problems", list.len()),
+            _ => writeln!(f, "{} problems", self.total),
         }
     }
 }
@@ -221,6 +224,7 @@ const WIDTH: usize = 110;
 const LONGEST_QUOTE: usize = 80;
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing)]
 mod tests {
     use super::*;
 

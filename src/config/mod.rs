@@ -19,6 +19,7 @@ pub mod validate_errors;
 pub mod validate_routing;
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing)]
 mod reference;
 
 use std::net::SocketAddr;

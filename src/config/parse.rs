@@ -249,7 +249,13 @@ fn is_variable_name(name: &str) -> bool {
 /// The parser's error in the operator's words, with what usually causes it.
 fn syntax(error: &ScanError) -> Problem {
     let (what, remedy) = match error.kind() {
-        ErrorKind::TabInIndentation => ("a tab is used as indentation".to_owned(), "indent with spaces"),
+        ErrorKind::TabInIndentation
+        | ErrorKind::TabInBlockIndentation
+        | ErrorKind::TabNotAllowed
+        | ErrorKind::TabInPlainScalar
+        | ErrorKind::TabAtBlockScalarStart => {
+            ("a tab is used as indentation".to_owned(), "indent with spaces")
+        }
         ErrorKind::UnknownAnchor => (
             "there is no anchor of this name above".to_owned(),
             "define it with & before using it, or quote the text",
@@ -261,6 +267,10 @@ fn syntax(error: &ScanError) -> Problem {
         ErrorKind::UnclosedFlowCollection { open } => {
             (format!("the bracket {} is not closed", quoted(&open.to_string())), "close it")
         }
+        ErrorKind::ExpectedFlowMappingSeparator | ErrorKind::ExpectedFlowSequenceSeparator => (
+            "a comma or a closing bracket is missing".to_owned(),
+            "add it, or quote the text: inside brackets, text with { } [ ] or , needs quotes",
+        ),
         _ => (
             format!("this is not YAML: {}", error.kind()),
             "look at the indentation, the colons and the brackets here and just above",
@@ -375,7 +385,7 @@ mod tests {
         assert_eq!(refused(""), (None, "the file is empty".to_owned()));
         assert_eq!(refused("# only a comment\n"), (None, "the file is empty".to_owned()));
         assert_eq!(refused("a: 1\n---\nb: 2\n"), (Some((2, 1)), "a second document begins here".to_owned()));
-        assert_eq!(refused("a:\n\tb: 1\n"), (Some((2, 1)), "a tab is used as indentation".to_owned()));
+        assert_eq!(refused("a:\n\tb: 1\n"), (Some((2, 2)), "a tab is used as indentation".to_owned()));
         assert_eq!(refused("a: !secret x"), (Some((1, 12)), "tags (\"!name\") mean nothing here".to_owned()));
         assert_eq!(refused("{a: 1}: 2"), (Some((1, 1)), "a key is not text".to_owned()));
         assert_eq!(refused("a: *b"), (Some((1, 4)), "there is no anchor of this name above".to_owned()));

@@ -21,10 +21,9 @@ pub fn host(text: &str) -> Result<Option<String>, Refusal> {
     if text == "*" {
         return Ok(None);
     }
-    if let Some(address) = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
-        if let Ok(address) = address.parse::<Ipv6Addr>() {
-            return Ok(Some(address.to_string()));
-        }
+    let in_brackets = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    if let Some(address) = in_brackets.and_then(|address| address.parse::<Ipv6Addr>().ok()) {
+        return Ok(Some(address.to_string()));
     }
     let (star, name) = match text.strip_prefix("*.") {
         Some(name) => ("*.", name),
@@ -125,14 +124,17 @@ pub struct Table {
     hosts: Vec<(Option<String>, Host)>,
 }
 
+/// The routes of one host pattern, and the trees that requests are looked up in: one for each method that a route names
+/// and one (`None`) for all others. A route that names a method goes before one that takes all.
 #[derive(Default)]
 struct Host {
-    router: Router<()>,
     routes: Vec<Row>,
+    trees: Vec<(Option<Method>, Router<()>)>,
 }
 
 struct Row {
     shape: String,
+    /// Every method it takes, HEAD with GET; empty is all.
     methods: Vec<Method>,
     name: String,
 }
@@ -152,34 +154,71 @@ impl Table {
         let index = match self.hosts.iter().position(|(known, _)| known == host) {
             Some(index) => index,
             None => {
-                self.hosts.push((host.clone(), Host::default()));
+                let all = Host { routes: Vec::new(), trees: vec![(None, Router::new())] };
+                self.hosts.push((host.clone(), all));
                 self.hosts.len() - 1
             }
         };
         let Some((_, table)) = self.hosts.get_mut(index) else { return Ok(()) };
-        if let Some(row) =
-            table.routes.iter().find(|row| row.shape == shape && overlap(&row.methods, methods))
+        table.add(Row { shape: shape.to_owned(), methods: with_head(methods), name: name.to_owned() })
+    }
+}
+
+impl Host {
+    fn add(&mut self, row: Row) -> Result<(), Refusal> {
+        if let Some(same) =
+            self.routes.iter().find(|other| other.shape == row.shape && same_methods(other, &row))
         {
-            let what = format!("it could not be told apart from the route {}", quoted(&row.name));
+            let what = format!("it could not be told apart from the route {}", quoted(&same.name));
             return Err(Refusal::new(what, "give one of them another host, path or methods"));
         }
-        if !table.routes.iter().any(|row| row.shape == shape)
-            && let Err(InsertError::Conflict { with }) = table.router.insert(shape, ())
-        {
-            let other =
-                table.routes.iter().find(|row| row.shape == with).map_or(with.as_str(), |row| &row.name);
-            let what =
-                format!("its path and that of the route {} could both match one request", quoted(other));
-            return Err(Refusal::new(what, "make one of them static where the other has a parameter"));
+        for method in &row.methods {
+            if !self.trees.iter().any(|(known, _)| known.as_ref() == Some(method)) {
+                let mut tree = Router::new();
+                for all in self.routes.iter().filter(|route| route.methods.is_empty()) {
+                    // What went into the tree of all methods goes into an empty one too.
+                    let _ = tree.insert(all.shape.clone(), ());
+                }
+                self.trees.push((Some(method.clone()), tree));
+            }
         }
-        table.routes.push(Row { shape: shape.to_owned(), methods: methods.to_vec(), name: name.to_owned() });
+        for (method, tree) in &mut self.trees {
+            let takes =
+                row.methods.is_empty() || method.as_ref().is_some_and(|method| row.methods.contains(method));
+            if !takes {
+                continue;
+            }
+            match tree.insert(row.shape.clone(), ()) {
+                // The same shape is there for all methods: the one that names the method goes before it.
+                Err(InsertError::Conflict { with }) if with != row.shape => {
+                    let other = self.routes.iter().find(|route| route.shape == with);
+                    let other = other.map_or(with.as_str(), |route| &route.name);
+                    let what =
+                        format!("its path and that of the route {} cannot stand side by side", quoted(other));
+                    let remedy = "between the same slashes, use either {parameter} or {*rest} in both";
+                    return Err(Refusal::new(what, remedy));
+                }
+                Ok(()) | Err(_) => {}
+            }
+        }
+        self.routes.push(row);
         Ok(())
     }
 }
 
-/// Whether some method belongs to both; none at all stands for every method.
-fn overlap(a: &[Method], b: &[Method]) -> bool {
-    a.is_empty() || b.is_empty() || a.iter().any(|method| b.contains(method))
+/// Whether a method belongs to both in the same way: named by both, or taken by both with all others.
+fn same_methods(a: &Row, b: &Row) -> bool {
+    let shared = a.methods.iter().any(|method| b.methods.contains(method));
+    shared || (a.methods.is_empty() && b.methods.is_empty())
+}
+
+/// HEAD is served where GET is.
+fn with_head(methods: &[Method]) -> Vec<Method> {
+    let mut methods = methods.to_vec();
+    if methods.contains(&Method::GET) && !methods.contains(&Method::HEAD) {
+        methods.push(Method::HEAD);
+    }
+    methods
 }
 
 #[cfg(test)]
@@ -228,14 +267,29 @@ mod tests {
     #[test]
     fn two_routes_are_the_same_when_only_their_parameters_are_named_differently() {
         let mut table = Table::default();
-        let any = None;
         let host = Some("a.b".to_owned());
         let shape = |path: &str| path_shape(path, false).unwrap();
-        assert!(table.add(&any, &shape("/u/{id}"), &[Method::GET], "one").is_ok());
-        assert!(table.add(&any, &shape("/u/{name}"), &[Method::POST], "two").is_ok());
-        assert!(table.add(&host, &shape("/u/{id}"), &[], "three").is_ok());
-        assert!(table.add(&any, &shape("/u/me"), &[], "four").is_ok());
-        let refusal = table.add(&any, &shape("/u/{x}"), &[], "five").unwrap_err();
-        assert_eq!(refusal.what, "it could not be told apart from the route \"one\"");
+        let mut add = |host: &Option<String>, path: &str, methods: &[Method], name: &str| {
+            table.add(host, &shape(path), methods, name).map_err(|refusal| refusal.what)
+        };
+        let same = |name: &str| Err(format!("it could not be told apart from the route \"{name}\""));
+        assert_eq!(add(&None, "/u/{id}", &[Method::GET], "one"), Ok(()));
+        assert_eq!(add(&None, "/u/{name}", &[Method::POST], "two"), Ok(()));
+        assert_eq!(add(&host, "/u/{id}", &[Method::GET], "three"), Ok(()));
+        assert_eq!(add(&None, "/u/me", &[], "four"), Ok(()));
+        assert_eq!(add(&None, "/u/{x}", &[Method::PUT, Method::POST], "five"), same("two"));
+        assert_eq!(add(&None, "/u/{x}", &[Method::HEAD], "six"), same("one"));
+        assert_eq!(add(&None, "/u/{x}", &[], "all"), Ok(()));
+        assert_eq!(add(&None, "/u/{y}", &[], "seven"), same("all"));
+    }
+
+    #[test]
+    fn a_parameter_and_the_rest_cannot_stand_side_by_side_for_one_method() {
+        let mut table = Table::default();
+        let shape = |path: &str| path_shape(path, false).unwrap();
+        assert!(table.add(&None, &shape("/u/{id}"), &[Method::GET], "one").is_ok());
+        assert!(table.add(&None, &shape("/u/{*rest}"), &[Method::POST], "two").is_ok());
+        let refusal = table.add(&None, &shape("/u/{*rest}"), &[], "three").unwrap_err();
+        assert_eq!(refusal.what, "its path and that of the route \"one\" cannot stand side by side");
     }
 }

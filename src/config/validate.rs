@@ -83,7 +83,10 @@ pub fn load_str(
 /// Everything, section by section. `None` only when there is no contract, which is a problem on record.
 fn config(checker: &mut Checker<'_>, file: &ConfigFile, parallelism: usize) -> Option<Config> {
     let root = Place::Root;
-    checker.number(&root.key("version"), file.version, 1..=1);
+    if let Some(version) = file.version.filter(|version| *version != 1) {
+        let what = format!("version {version} of the file format is not known");
+        checker.refuse(&root.key("version"), Refusal::new(what, "write version: 1"));
+    }
     let workers = workers(checker, file.workers.as_deref(), parallelism);
     let drain_delay = checker.time_or_zero(&root.key("drain_delay"), file.drain_delay.as_ref());
     let drain = checker.time_or_zero(&root.key("drain"), file.drain.as_ref());
@@ -263,5 +266,6 @@ fn ip_header(checker: &mut Checker<'_>, at: &Place<'_>, text: Option<&str>) -> H
 const LARGEST_FILE: usize = 8 << 20;
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 #[path = "validate_tests.rs"]
 mod tests;

@@ -11,8 +11,8 @@ use http::{HeaderName, HeaderValue, StatusCode};
 use super::checker::{Checker, field_name, method};
 use super::error::{Refusal, nearest, quoted};
 use super::file::errors::{
-    ContractFile, ContractForm, ErrorsFile, ErrorsForm, IncludeWord, OverrideFile, UpstreamMessagesWord,
-    WhenFile,
+    CodeFile, ContractFile, ContractForm, ErrorsFile, ErrorsForm, IncludeWord, OverrideFile,
+    UpstreamMessagesWord, WhenFile,
 };
 use super::file::forms::{Either, Words};
 use super::read::suggestion;
@@ -22,7 +22,7 @@ use super::{ErrorMode, ErrorRules};
 use crate::contract::policy::UPSTREAM_RESPONSE;
 use crate::contract::{
     Cause, CodeDeclaration, Contract, ContractProblem, Declaration, DocumentedCode, Include, Override,
-    UpstreamMessages, When, builtin, conform, fields,
+    UpstreamMessages, When, builtin, conform, fields, text,
 };
 use crate::protocol::hop;
 
@@ -154,29 +154,36 @@ fn place_contract_problem(
     let (what, remedy) = sentence.split_once("; ").unwrap_or((&sentence, ""));
     let refusal = Refusal::new(what, remedy);
     let list = at.key("codes");
-    let with_status = |status: u16, last: bool| {
-        let mut rows =
-            file.codes.iter().flatten().enumerate().filter(|(_, row)| row.code == Some(u64::from(status)));
-        let row = if last { rows.last() } else { rows.next() };
-        row.map_or(0, |(index, _)| index)
+    // With a code declared twice, the row that the verdict is about is the one that deserves it.
+    let row = |status: u16, deserves: &dyn Fn(&CodeFile) -> bool| {
+        let mut rows = file.codes.iter().flatten().enumerate();
+        rows.find(|(_, row)| row.code == Some(u64::from(status)) && deserves(row))
+            .map_or(0, |(index, _)| index)
     };
-    let key = |index: usize, key: &str, checker: &mut Checker<'_>, refusal: Refusal| {
+    let mut refuse = |index: usize, key: &str, refusal: Refusal| {
         checker.refuse(&list.item(index).key(key), refusal);
     };
     match problem {
-        ContractProblem::NotAnErrorCode { status } => {
-            key(with_status(*status, false), "code", checker, refusal)
-        }
+        ContractProblem::NotAnErrorCode { status } => refuse(row(*status, &|_| true), "code", refusal),
         ContractProblem::DuplicateCode { status } => {
-            key(with_status(*status, true), "code", checker, Refusal::new(what, "keep one of the two"));
+            let rows = file.codes.iter().flatten().enumerate();
+            let last = rows.filter(|(_, row)| row.code == Some(u64::from(*status))).last();
+            let last = last.map_or(0, |(index, _)| index);
+            refuse(last, "code", Refusal::new(what, "keep one of the two"));
         }
-        ContractProblem::BadReason { status } => key(with_status(*status, false), "text", checker, refusal),
+        ContractProblem::BadReason { status } => {
+            refuse(row(*status, &|row| row.text.is_some()), "text", refusal)
+        }
         ContractProblem::BadMessage { status, .. } => {
-            key(with_status(*status, false), "message", checker, refusal)
+            let bad = |row: &CodeFile| row.message.as_deref().is_some_and(|message| !text::passes(message));
+            refuse(row(*status, &bad), "message", refusal);
         }
-        ContractProblem::BadType { status, .. } => key(with_status(*status, false), "type", checker, refusal),
-        ContractProblem::UnlistedType { status, .. } => {
-            key(with_status(*status, false), "type", checker, Refusal::new(what, "add it to contract.types"));
+        ContractProblem::BadType { status, kind } => {
+            refuse(row(*status, &|row| row.kind.as_ref() == Some(kind)), "type", refusal);
+        }
+        ContractProblem::UnlistedType { status, kind } => {
+            let refusal = Refusal::new(what, "add it to contract.types");
+            refuse(row(*status, &|row| row.kind.as_ref() == Some(kind)), "type", refusal);
         }
         ContractProblem::BadListedType { kind } => {
             let index = file.types.iter().flatten().position(|listed| listed == kind).unwrap_or(0);

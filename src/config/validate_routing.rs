@@ -253,7 +253,8 @@ fn route(
     let below = upstream.and_then(|index| scope.upstreams.get(index)).map(|upstream| &upstream.limits);
     let errors = route_errors(checker, &at.key("errors"), file, scope);
     let lenient_paths = matches!(file.paths, Some(PathsWord::Lenient));
-    let (host, path, methods) = matching(checker, at, &name, file.matches.as_ref(), lenient_paths, table);
+    let called = if name.is_empty() { "without a name" } else { &name };
+    let (host, path, methods) = matching(checker, at, called, file.matches.as_ref(), lenient_paths, table);
     let max_body = checker.size(&at.key("max_body"), file.max_body.as_ref(), 0..=u64::MAX, "");
     let deny = file.deny.as_ref();
     Route {

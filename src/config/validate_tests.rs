@@ -1,1 +1,275 @@
+//! Good files load with the documented defaults, every key of the product is known, and no text makes loading panic.
+//! What operators read when a file is wrong is compared word for word in `sentences_tests.rs`.
 
+use proptest::prelude::*;
+
+use super::super::file::ConfigFile;
+use super::super::{ErrorMode, LogFormat, LogLevel, LogRequests, Timeouts};
+use super::*;
+
+fn load(text: &str) -> Result<Config, Problems> {
+    load_str("statusquo.yaml", text, &|name| (name == "PORT").then(|| "8081".to_owned()), 4)
+}
+
+fn refused(text: &str) -> String {
+    load(text).unwrap_err().to_string()
+}
+
+/// Every problem as `path: sentence`, without its place.
+fn sentences(text: &str) -> Vec<String> {
+    let problems = load(text).unwrap_err();
+    problems.iter().map(|problem| format!("{}: {}", problem.path, problem.sentence())).collect()
+}
+
+#[path = "sentences_tests.rs"]
+mod sentences;
+
+const MINIMAL: &str = include_str!("../../config/minimal.yaml");
+const ANNOTATED: &str = include_str!("../../config/annotated.yaml");
+
+/// A good file to spoil: its routes stand last.
+fn with(section: &str) -> String {
+    format!(
+        "listen: [{{ address: \":8080\" }}]\n{section}\nupstreams: {{ shop: {{ servers: [\"a:80\"] }} }}\nroutes: [{{ name: r, upstream: shop }}]\n"
+    )
+}
+
+#[test]
+fn the_least_file_loads_with_the_documented_defaults() {
+    let config = load(MINIMAL).unwrap();
+    let seconds = Duration::from_secs;
+    assert_eq!((config.workers, config.drain_delay, config.drain), (4, seconds(5), seconds(30)));
+    assert_eq!(config.listen, [Listener { address: "0.0.0.0:8080".parse().unwrap(), h2c: false }]);
+    assert_eq!(config.telemetry.address, "127.0.0.1:9464".parse().unwrap());
+    let log = Log { format: LogFormat::Auto, level: LogLevel::Info, requests: LogRequests::Errors };
+    assert_eq!(config.log, log);
+    assert_eq!(
+        config.client,
+        Client {
+            trusted_proxies: Vec::new(),
+            ip_header: HeaderName::from_static("x-forwarded-for"),
+            ipv6_prefix: 64,
+            header_timeout: seconds(10),
+            body_timeout: seconds(30),
+            min_body_rate: 512,
+            write_timeout: seconds(30),
+            idle_timeout: seconds(75),
+            max_header_bytes: 32 * 1024,
+            max_body: 10 * 1024 * 1024,
+            max_connections: 20_000,
+        }
+    );
+    assert_eq!(config.contract.name(), "appwrite");
+    let upstream = &config.upstreams[0];
+    assert_eq!((upstream.name.as_str(), upstream.servers[0].label().as_str()), ("app", "127.0.0.1:3000"));
+    assert_eq!((upstream.keepalive_max, upstream.keepalive_idle), (128, seconds(4)));
+    assert_eq!((upstream.attempts, upstream.dns_refresh), (2, seconds(30)));
+    let route = &config.routes[0];
+    assert_eq!((route.host.as_deref(), route.path.as_str(), route.methods.len()), (None, "/{*rest}", 0));
+    assert_eq!(
+        route.timeouts,
+        Timeouts {
+            connect: seconds(2),
+            response_head: seconds(15),
+            total: seconds(30),
+            between_bytes: seconds(60),
+            stream_idle: seconds(300),
+            whole: None,
+        }
+    );
+    let errors = &route.errors;
+    assert_eq!(
+        (errors.mode, errors.upstream_body_limit, errors.retry_after),
+        (ErrorMode::Enforce, 65_536, 5)
+    );
+    assert_eq!(errors.upstream_body_timeout, Duration::from_millis(500));
+}
+
+#[test]
+fn the_annotated_file_says_the_defaults_and_loads() {
+    let (minimal, annotated) = (load(MINIMAL).unwrap(), load(ANNOTATED).unwrap());
+    assert_eq!(annotated.client, minimal.client);
+    assert_eq!((&annotated.log, &annotated.telemetry), (&minimal.log, &minimal.telemetry));
+    assert_eq!(annotated.listen[0].address.port(), 8081);
+    let uploads = &annotated.routes[0];
+    assert_eq!(
+        (uploads.timeouts.connect, uploads.timeouts.total),
+        (Duration::from_secs(1), Duration::from_secs(120))
+    );
+    assert_eq!(uploads.timeouts.whole, Some(Duration::from_secs(3600)));
+    assert_eq!(annotated.routes[1].errors.mode, ErrorMode::Pass);
+    assert_eq!(annotated.overrides.len(), 2);
+    assert_eq!(annotated.upstreams[0].servers[1].weight, 2);
+}
+
+#[test]
+fn the_annotated_file_has_every_key() {
+    let mut missing = Vec::new();
+    for source in super::super::reference::SOURCES {
+        for line in source.lines() {
+            let rename =
+                line.trim().strip_prefix("#[serde(rename = \"").and_then(|rest| rest.strip_suffix("\")]"));
+            let field = line
+                .strip_prefix("    pub ")
+                .and_then(|rest| rest.split_once(": Option<"))
+                .map(|(name, _)| name);
+            let key = rename.or(field.filter(|name| !matches!(*name, "kind" | "matches")));
+            missing.extend(key.filter(|key| !ANNOTATED.contains(&format!("{key}:"))));
+        }
+    }
+    assert_eq!(missing, Vec::<&str>::new());
+}
+
+#[test]
+fn listeners_that_the_system_would_refuse_are_refused_here() {
+    let listen = |one: &str, other: &str| {
+        load(&MINIMAL.replace("- address: \":8080\"", &format!("- address: {one}\n  - address: {other}")))
+            .is_ok()
+    };
+    assert!(!listen("\":8080\"", "127.0.0.1:8080"));
+    assert!(!listen("10.0.0.1:8080", "10.0.0.1:8080"));
+    assert!(!listen("\":9464\"", "\":8080\""));
+    assert!(listen("10.0.0.1:8080", "10.0.0.2:8080"));
+    assert!(listen("localhost:0", "localhost:0"));
+    assert!(listen("\":8080\"", "\"[::]:8080\""));
+}
+
+#[test]
+fn an_operators_own_contract_is_checked_as_a_whole_with_places() {
+    let rows = |skip: u16| {
+        let codes = [400, 403, 404, 409, 429, 500, 503, 504];
+        let rows = codes.iter().filter(|code| **code != skip);
+        rows.map(|code| format!("    - {{ code: {code}, message: \"Text {code}.\" }}\n")).collect::<String>()
+    };
+    let file = |skip: u16, more: &str| with(&format!("contract:\n  codes:\n{}{more}", rows(skip)));
+    let good = load(&file(0, "  causes: { body_too_large: { message: \"Too large.\" } }\n  types: [a_b]\n"))
+        .unwrap();
+    assert_eq!((good.contract.name(), good.contract.codes().len()), ("custom", 8));
+    assert_eq!(good.contract.codes()[0].reason(), "Bad Request");
+
+    let missing = sentences(&file(503, ""));
+    assert_eq!(missing.len(), 1);
+    assert!(
+        missing[0].starts_with("contract.codes: code 503 is missing, so these have nowhere to go: causes "),
+        "{missing:?}"
+    );
+    assert!(missing[0].ends_with("; declare the code 503"), "{missing:?}");
+    assert_eq!(
+        sentences(&file(
+            0,
+            "    - { code: 408, message: x }\n    - { code: 404, message: \"<p>\", type: A }\n  types: [B]\n"
+        )),
+        [
+            "contract.codes[8].code: code 408 cannot be documented: clients repeat it by themselves, POST included; use 504 or 400",
+            "contract.codes[9].code: code 404 is declared twice; keep one of the two",
+            "contract.codes[9].message: the message of code 404 looks like markup or a stack trace; expected one plain sentence",
+            "contract.codes[9].type: the type \"A\" of code 404 does not fit; expected a lower-case letter, then up to 63 of a-z, 0-9 and _",
+            "contract.types[0]: \"B\" in the list of types does not fit; expected a lower-case letter, then up to 63 of a-z, 0-9 and _",
+        ]
+    );
+}
+
+#[test]
+fn a_route_overrides_its_upstream_which_overrides_the_top_level() {
+    let text = r#"
+listen: [{ address: ":8080" }]
+errors: { retry_after: 7s, include: [request_id], overrides: [{ when: { cause: draining }, message: "Soon." }] }
+timeouts: { total: 10s, connect: 1s, whole: 5m }
+upstreams: { shop: { servers: ["a:80"], timeouts: { total: 20s, between_bytes: 1s } } }
+routes:
+  - { name: r, upstream: shop, timeouts: { total: 5s, whole: off }, errors: { retry_after: 9s, overrides: [{ when: { cause: upstream_response }, code: 500 }] } }
+"#;
+    let config = load(text).unwrap();
+    let route = &config.routes[0];
+    let seconds = Duration::from_secs;
+    let timeouts =
+        (route.timeouts.total, route.timeouts.between_bytes, route.timeouts.connect, route.timeouts.whole);
+    assert_eq!(timeouts, (seconds(5), seconds(1), seconds(1), None));
+    assert_eq!((route.errors.retry_after, config.errors.retry_after), (9, 7));
+    assert!(route.errors.include.request_id);
+    assert!(route.errors.overrides[0].when.upstream_response);
+    assert_eq!(
+        (route.errors.overrides.len(), config.overrides.len(), config.errors.overrides.len()),
+        (1, 1, 0)
+    );
+}
+
+/// The product's whole example: what is built loads, and everything else is refused by name.
+const EVERYTHING: &str = include_str!("product_example.yaml");
+
+#[test]
+fn every_key_of_the_product_is_built_or_refused_as_not_supported_yet_and_none_is_ignored() {
+    let told = sentences(EVERYTHING);
+    let expected = [
+        "listen[1].tls: not supported yet; ",
+        "admin: not supported yet; ",
+        "timeouts.tls: not supported yet; ",
+        "timeouts.tunnel_idle: not supported yet; ",
+        "upstreams.shop.retry.budget: not supported yet; ",
+        "upstreams.shop.health: not supported yet; ",
+        "upstreams.shop.breaker: not supported yet; ",
+        "upstreams.shop.concurrency: not supported yet; ",
+        "upstreams.auth.servers[0]: servers that speak TLS are not supported yet; ",
+        "upstreams.auth.tls: not supported yet; ",
+        "upstreams.auth.http2: not supported yet; ",
+        "stores: not supported yet; ",
+        "rate_limits: not supported yet; ",
+        "cors: not supported yet; ",
+        "routes[0].rate_limits: not supported yet; ",
+        "routes[0].cors: not supported yet; ",
+        "routes[1].rate_limits: not supported yet; ",
+    ];
+    for (told, expected) in told.iter().zip(expected) {
+        assert!(told.starts_with(expected), "{told}\nis not {expected}");
+    }
+    assert_eq!(told.len(), expected.len());
+}
+
+#[test]
+fn no_key_is_in_the_manual_and_refused_as_not_supported_yet_at_once() {
+    let known = format!("{:?}", ConfigFile::default());
+    for (pattern, _) in super::super::not_yet::KEYS.iter().filter(|(pattern, _)| !pattern.contains('.')) {
+        assert!(!known.contains(&format!(" {pattern}:")), "{pattern}");
+    }
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_one_sentence() {
+    let told = |path: &Path| load_file(path, &|_| None, 1).unwrap_err().to_string();
+    let folder = std::env::temp_dir();
+    let expected =
+        format!("cannot read {}: it is a directory; pass the path of the file in it\n", folder.display());
+    assert_eq!(told(&folder), expected);
+    let path = folder.join(format!("statusquo-not-utf8-{}.yaml", std::process::id()));
+    std::fs::write(&path, b"a: 1\nb: \xff\n").unwrap();
+    let expected = format!("cannot read {}: line 2 is not UTF-8; save it as UTF-8\n", path.display());
+    assert_eq!(told(&path), expected);
+    std::fs::remove_file(&path).unwrap();
+}
+
+#[test]
+fn a_hundred_problems_are_enough() {
+    let keys: String = (0..250).map(|number| format!("key{number}: 1\n")).collect();
+    let told = refused(&with(&keys));
+    assert!(told.ends_with("and 150 more; mend the ones above first\n250 problems\n"), "{told}");
+}
+
+/// Pieces that YAML and the readers treat specially.
+const PIECES: &str = "(listen|routes|upstreams|errors|contract|codes|overrides|when|match|path|servers|timeouts|- |: |:|\n|  |    |\\[|\\]|\\{|\\}|,|&a |\\*a|!t |#|\"|'|\\||>|\\$\\{|\\}|:-|---|\t|404|5s|off|~|null|/\\{x\\}|é|\u{1b}|<<){0,60}";
+
+/// What begins a terminal's control sequence.
+const ESCAPE: char = '\u{1b}';
+
+proptest! {
+    #[test]
+    fn no_text_makes_the_loading_panic(text in any::<String>(), pieces in PIECES, cut in 0..ANNOTATED.len(), put in 0..ANNOTATED.len()) {
+        let spoilt: String = ANNOTATED.char_indices().filter(|(at, _)| *at < cut || *at > put).map(|(_, c)| c).collect();
+        let patched = format!("{}{pieces}{}", spoilt.get(..cut.min(put)).unwrap_or(""), spoilt.get(cut.min(put)..).unwrap_or(""));
+        for text in [&text, &pieces, &spoilt, &patched] {
+            if let Err(problems) = load(text) {
+                prop_assert!(!problems.is_empty());
+                prop_assert!(!problems.to_string().contains(ESCAPE));
+            }
+        }
+    }
+}

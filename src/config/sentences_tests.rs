@@ -1,0 +1,359 @@
+//! What operators read when a file is wrong, word for word.
+
+use super::{refused, sentences, with};
+
+#[test]
+fn one_wrong_name_is_told_with_its_line_a_caret_and_the_name_that_was_meant() {
+    let text = "listen:\n  - address: \":8080\"\nupstreams:\n  shop: { servers: [\"10.0.1.10:8000\"] }\nroutes:\n  - name: shop\n    upstream: shpo\n";
+    assert_eq!(
+        refused(text),
+        "statusquo.yaml:7:15: routes[0].upstream: there is no upstream \"shpo\"; did you mean \"shop\"?
+  7 |     upstream: shpo
+    |               ^
+1 problem
+"
+    );
+}
+
+#[test]
+fn eight_different_problems_are_all_told_in_one_go_in_the_order_of_the_file() {
+    let text = r#"version: 2
+listen:
+  - address: ":8080"
+    tls: { cert: a, key: b }
+telemetry: { address: "127.0.0.1:8080" }
+client:
+  header_timout: 5s
+  body_timeout: 5
+upstreams:
+  shop:
+    servers: ["http//api:80"]
+    retry: { attempts: 0 }
+  auth: [1, 2]
+timeouts:
+  connect: ${CONNECT}
+routes:
+  - name: one
+    match: { path: "/a/{id}" }
+    upstream: shop
+  - name: one
+    match: { path: "/a/{name}" }
+    upstream: auth
+    errors: { overrides: [{ when: { cause: conection_refused }, code: 502 }] }
+    colour: red
+"#;
+    let expected = r#"statusquo.yaml:1:10: version: version 2 of the file format is not known; write version: 1
+  1 | version: 2
+    |          ^
+statusquo.yaml:3:14: listen[0].address: 0.0.0.0:8080 is the address of telemetry too; give one of them another port
+  3 |   - address: ":8080"
+    |              ^
+statusquo.yaml:4:5: listen[0].tls: not supported yet; remove it, and end TLS in front of the gateway
+  4 |     tls: { cert: a, key: b }
+    |     ^
+statusquo.yaml:7:3: client.header_timout: there is no such key; did you mean "header_timeout"?
+  7 |   header_timout: 5s
+    |   ^
+statusquo.yaml:8:17: client.body_timeout: "5" has no unit; write 5s
+  8 |   body_timeout: 5
+    |                 ^
+statusquo.yaml:11:15: upstreams.shop.servers[0]: "http//api:80" is not an address; expected host:port, for example "api.internal:80"
+  11 |     servers: ["http//api:80"]
+     |               ^
+statusquo.yaml:12:24: upstreams.shop.retry.attempts: 0 is out of range; expected 1 to 10
+  12 |     retry: { attempts: 0 }
+     |                        ^
+statusquo.yaml:13:3: upstreams.auth: found a list; expected keys with values (servers, balance, keepalive, retry, ...)
+  13 |   auth: [1, 2]
+     |   ^
+statusquo.yaml:15:12: timeouts.connect: the environment variable CONNECT is not set; set it, or give a default: "${CONNECT:-...}"
+  15 |   connect: ${CONNECT}
+     |            ^
+statusquo.yaml:20:11: routes[1].name: another route is called "one" already; choose another name
+  20 |   - name: one
+     |           ^
+statusquo.yaml:21:5: routes[1].match: it could not be told apart from the route "one"; give one of them another host, path or methods
+  21 |     match: { path: "/a/{name}" }
+     |     ^
+statusquo.yaml:23:44: routes[1].errors.overrides[0].when.cause: there is no cause "conection_refused"; did you mean "connection_refused"?
+  23 |     errors: { overrides: [{ when: { cause: conection_refused }, code: 502 }] }
+     |                                            ^
+statusquo.yaml:23:71: routes[1].errors.overrides[0].code: 502 is not in the contract "appwrite"; expected 400, 401, 403, 404, 409, 429, 500, 503 or 504
+  23 |     errors: { overrides: [{ when: { cause: conection_refused }, code: 502 }] }
+     |                                                                       ^
+statusquo.yaml:24:5: routes[1].colour: there is no such key; expected name, match, upstream, errors, timeouts, max_body, deny, allow_from, paths or forwarded
+  24 |     colour: red
+     |     ^
+14 problems
+"#;
+    assert_eq!(refused(text), expected);
+}
+
+/// A section put into a good file, and every sentence about it.
+const TABLE: &[(&str, &[&str])] = &[
+    ("workers: 0", &["workers: 0 is out of range; expected 1 to 1024"]),
+    ("workers: many", &["workers: \"many\" is not a number of threads; expected auto, or 1 to 1024"]),
+    ("drain: off", &["drain: this limit cannot be off; write a time, for example 1h"]),
+    ("drain: [5s]", &["drain: found a list; expected text"]),
+    ("listen: []", &["listen: this key is written twice, first on line 1; keep one of the two"]),
+    ("log: { format: xml }", &["log.format: \"xml\" is not known here; expected auto, text or json"]),
+    ("log: { level: infos }", &["log.level: \"infos\" is not known here; did you mean \"info\"?"]),
+    ("log: loud", &["log: found \"loud\"; expected keys with values (format, level, requests)"]),
+    (
+        "client: { trusted_proxies: 10.0.0.0/8 }",
+        &["client.trusted_proxies: found \"10.0.0.0/8\"; expected a list, for example [10.0.0.0/8]"],
+    ),
+    (
+        "client: { trusted_proxies: [10.0.0.1/8] }",
+        &[
+            "client.trusted_proxies[0]: \"10.0.0.1/8\" has bits behind its prefix; write 10.0.0.0/8, or the address without /8",
+        ],
+    ),
+    (
+        "client: { trusted_proxies: [{}, office] }",
+        &[
+            "client.trusted_proxies[0]: found a mapping; expected text",
+            "client.trusted_proxies[1]: \"office\" is not a network; expected an address with a prefix, for example 10.0.0.0/8 or \"fd00::/8\"",
+        ],
+    ),
+    (
+        "client: { ip_header: \"x forwarded\" }",
+        &[
+            "client.ip_header: \"x forwarded\" is not a field name; expected letters, digits and -, for example x-forwarded-for",
+        ],
+    ),
+    (
+        "client: { ip_header: Forwarded }",
+        &["client.ip_header: the syntax of Forwarded is not supported yet; use x-forwarded-for"],
+    ),
+    ("client: { ipv6_prefix: 129 }", &["client.ipv6_prefix: 129 is out of range; expected 1 to 128"]),
+    (
+        "client: { ipv6_prefix: many }",
+        &["client.ipv6_prefix: \"many\" is not a whole number; write digits only, for example 64"],
+    ),
+    (
+        "client: { header_timeout: 0s }",
+        &["client.header_timeout: 0 would let nothing through; write a time above zero, for example 1s"],
+    ),
+    (
+        "client: { max_header_bytes: 128KiB }",
+        &["client.max_header_bytes: \"128KiB\" is too large; write 1KiB to 64KiB"],
+    ),
+    ("client: { max_body: 10 }", &["client.max_body: \"10\" has no unit; write 10B, or KiB, MiB"]),
+    (
+        "client: { min_body_rate: 0B }",
+        &["client.min_body_rate: \"0B\" is too small; write off to have no least rate"],
+    ),
+    (
+        "contract: apwrite",
+        &["contract: there is no built-in contract \"apwrite\"; did you mean \"appwrite\"?"],
+    ),
+    ("contract: { codes: [] }", &["contract.codes: no code is declared; list the codes that may be sent"]),
+    (
+        "contract: { codes: [{ code: 600, message: x }, { code: 404 }] }",
+        &[
+            "contract.codes[0].code: 600 is out of range; expected 400 to 599",
+            "contract.codes[1].message: missing; write the text that clients read",
+        ],
+    ),
+    (
+        "contract: { codes: [{ code: 499, message: x }] }",
+        &["contract.codes[0].text: missing; 499 has no registered phrase; write one"],
+    ),
+    (
+        "contract: { causes: { body_to_large: { message: x } } }",
+        &[
+            "contract.codes: no code is declared; list the codes that may be sent",
+            "contract.causes.body_to_large: there is no cause \"body_to_large\"; did you mean \"body_too_large\"?",
+        ],
+    ),
+    ("errors: enforced", &["errors: \"enforced\" is not known here; did you mean \"enforce\"?"]),
+    ("errors: [pass]", &["errors: found a list; expected one word or keys with values"]),
+    ("errors: { format: problem }", &["errors.format: \"problem\" is not supported yet; use \"json\""]),
+    (
+        "errors: { include: [id] }",
+        &[
+            "errors.include[0]: \"id\" is not known here; expected type, request_id, retryable or request_sent",
+        ],
+    ),
+    (
+        "errors: { upstream_body: { limit: 65KiB } }",
+        &[
+            "errors.upstream_body.limit: \"65KiB\" is too large; write 1B to 64KiB: a larger error body never conforms",
+        ],
+    ),
+    (
+        "errors: { retry_after: 500ms }",
+        &["errors.retry_after: \"500ms\" cannot be sent as Retry-After; write whole seconds from 1s to 1d"],
+    ),
+    (
+        "errors: { keep_headers: [x-trace, Content-Length] }",
+        &[
+            "errors.keep_headers[1]: \"Content-Length\" cannot be kept: it describes the body, the connection or our own reply; remove it",
+        ],
+    ),
+    (
+        "errors: { overrides: [{}] }",
+        &[
+            "errors.overrides[0].when: missing; say when it applies, for example when: { cause: connection_refused }",
+            "errors.overrides[0]: it changes nothing; add code, message or retry_after",
+        ],
+    ),
+    (
+        "errors: { overrides: [{ when: {}, code: 503 }] }",
+        &[
+            "errors.overrides[0].when: it would apply to everything; add cause, upstream_status, upstream or method",
+        ],
+    ),
+    (
+        "errors: { overrides: [{ when: { upstream: shpo }, code: 503 }] }",
+        &["errors.overrides[0].when.upstream: there is no upstream \"shpo\"; did you mean \"shop\"?"],
+    ),
+    (
+        "errors: { overrides: [{ when: { cause: draining, upstream_status: 502 }, code: 503 }] }",
+        &[
+            "errors.overrides[0].when: it would never apply: a fault has no upstream status; keep either cause or upstream_status, or write cause: upstream_response",
+        ],
+    ),
+    (
+        "errors: { overrides: [{ when: { upstream_status: [404, teapot], method: get }, message: \"<b>\" }] }",
+        &[
+            "errors.overrides[0].when.upstream_status[1]: \"teapot\" is not an error status; expected 400 to 599",
+            "errors.overrides[0].when.method: \"get\" is not a method; methods know upper and lower case: write GET",
+            "errors.overrides[0].message: the text looks like markup or a stack trace; expected one plain sentence",
+        ],
+    ),
+    (
+        "timeouts: { connect: 40s, total: 30s }",
+        &[
+            "timeouts.connect: 40s is longer than total (30s), so it would never pass; shorten connect or lengthen total",
+        ],
+    ),
+    (
+        "timeouts: { tls: 3s, tunnel_idle: 1h }",
+        &[
+            "timeouts.tls: not supported yet; remove it; TLS towards upstreams is not spoken",
+            "timeouts.tunnel_idle: not supported yet; remove it; Upgrade is not forwarded",
+        ],
+    ),
+    (
+        "timeouts: { whole: 0s }",
+        &["timeouts.whole: 0 would let nothing through; write a time above zero, for example 1s"],
+    ),
+    (
+        "response_head: 5s",
+        &[
+            "response_head: there is no such key; expected version, workers, drain_delay, drain, listen, telemetry, log, client, contract, errors, timeouts, upstreams or routes",
+        ],
+    ),
+    ("timeouts:\n  <<: { total: 5s }", &["timeouts.<<: merge keys are not supported; write the keys out"]),
+];
+
+#[test]
+fn every_sentence_says_what_is_wrong_and_what_would_be_right() {
+    for (section, expected) in TABLE {
+        assert_eq!(sentences(&with(section)), *expected, "{section}");
+    }
+}
+
+#[test]
+fn every_sentence_about_upstreams_and_routes_says_what_would_be_right() {
+    let table: &[(&str, &[&str])] = &[
+        (
+            "upstreams: { shop: { servers: [] } }\nroutes: [{ name: r, upstream: shop }]",
+            &[
+                "upstreams.shop.servers: no server is listed; list at least one, for example servers: [\"127.0.0.1:8000\"]",
+            ],
+        ),
+        (
+            "upstreams: { shop: }\nroutes: [{ name: r, upstream: shop }]",
+            &[
+                "upstreams.shop.servers: missing; list at least one, for example servers: [\"127.0.0.1:8000\"]",
+            ],
+        ),
+        (
+            "upstreams: { shop: { servers: [\"https://a\", \"b:443\", \"c:80\", \"http://c\", { weight: 0 }] } }\nroutes: [{ name: r, upstream: shop }]",
+            &[
+                "upstreams.shop.servers[0]: servers that speak TLS are not supported yet; use http:// or host:port",
+                "upstreams.shop.servers[1]: port 443 speaks TLS, and TLS towards upstreams is not supported yet; use the server's plain port",
+                "upstreams.shop.servers[3]: c:80 is listed twice; keep one, and give it a weight: { address: ..., weight: 2 }",
+                "upstreams.shop.servers[4].address: missing; write host:port, for example \"api.internal:80\"",
+                "upstreams.shop.servers[4].weight: 0 is out of range; expected 1 to 1000",
+            ],
+        ),
+        (
+            "upstreams: { shop: { servers: [\"a:80\"], balance: { hash: client_ip }, http2: auto, breaker: {} } }\nroutes: [{ name: r, upstream: shop }]",
+            &[
+                "upstreams.shop.balance: \"hash\" is not supported yet; use \"round_robin\"",
+                "upstreams.shop.http2: not supported yet; remove it; HTTP/1.1 is spoken to upstreams",
+                "upstreams.shop.breaker: not supported yet; remove it",
+            ],
+        ),
+        (
+            "upstreams: { \"my shop\": { servers: [\"a:80\"] } }\nroutes: [{ name: none, upstream: \"my shop\" }]",
+            &[
+                "upstreams.my shop: \"my shop\" cannot be a name; use 1 to 64 of A-Z, a-z, 0-9, _, . and -",
+                "routes[0].name: \"none\" is what metrics say where there is no route; choose another name",
+            ],
+        ),
+        (
+            "routes: [{ name: r, upstream: shop }]",
+            &[
+                "routes[0].upstream: there is no upstream \"shop\"; add it: upstreams: { shop: { servers: [...] } }",
+            ],
+        ),
+        (
+            "upstreams: { shop: { servers: [\"a:80\"] } }",
+            &["routes: missing; say where requests go, for example routes: [{ name: all, upstream: shop }]"],
+        ),
+        (
+            "upstreams: 5\nroutes: [{ name: r, upstream: shop }, { upstream: }]",
+            &[
+                "upstreams: found \"5\"; expected keys with values",
+                "routes[1].name: missing; give the route a name: metrics and the log call it by that",
+                "routes[1].match: it could not be told apart from the route \"r\"; give one of them another host, path or methods",
+                "routes[1].upstream: missing; say who answers: a name of upstreams",
+            ],
+        ),
+        (
+            "upstreams: { shop: { servers: [\"a:80\"] }, b: { servers: [\"b:80\"] } }\nroutes: [{ name: r, upstream: shop, errors: { overrides: [{ when: { upstream: b }, code: 503 }] } }]",
+            &[
+                "routes[0].errors.overrides[0].when.upstream: it would never apply: this route goes to \"shop\"; remove upstream here",
+            ],
+        ),
+        (
+            "upstreams: { shop: { servers: [\"a:80\"] } }\nroutes: [{ name: r, upstream: shop, allow_from: [], match: { methods: [] }, paths: lax, cors: default, rate_limits: [x], upgrades: [websocket] }]",
+            &[
+                "routes[0].allow_from: the list is empty, so nobody could use the route; list networks, or remove the key",
+                "routes[0].match.methods: no method is listed, so the route would take nothing; remove it to take all methods",
+                "routes[0].paths: \"lax\" is not known here; expected strict or lenient",
+                "routes[0].cors: not supported yet; remove it; the upstream's Access-Control-* fields pass",
+                "routes[0].rate_limits: not supported yet; remove it; limit in front of or behind the gateway",
+                "routes[0].upgrades: not supported yet; remove it; Upgrade is not forwarded",
+            ],
+        ),
+    ];
+    for (section, expected) in table {
+        let text = format!("listen: [{{ address: \":8080\" }}]\n{section}\n");
+        assert_eq!(sentences(&text), *expected, "{section}");
+    }
+}
+
+#[test]
+fn a_syntax_error_is_told_with_its_place() {
+    assert_eq!(
+        refused("listen:\n\t- address: x\n"),
+        "statusquo.yaml:2:2: a tab is used as indentation; indent with spaces\n  2 |  - address: x\n    |  ^\n1 problem\n"
+    );
+    assert_eq!(
+        refused("listen: [{ address: ${PORT} }]"),
+        "statusquo.yaml:1:22: a comma or a closing bracket is missing; add it, or quote the text: inside brackets, text with \
+         { } [ ] or , needs quotes\n  1 | listen: [{ address: ${PORT} }]\n    |                      ^\n1 problem\n"
+    );
+    assert_eq!(refused(""), "the file is empty; start from `config/minimal.yaml`\n");
+    assert_eq!(
+        refused("just text"),
+        "statusquo.yaml:1:1: found \"just text\"; expected keys with values (version, workers, drain_delay, drain, ...)\n  \
+         1 | just text\n    | ^\n1 problem\n"
+    );
+}
