@@ -17,7 +17,7 @@ pub mod status;
 pub mod upstream;
 
 pub use access::{Access, Outcome, Record, Requests};
-pub use metrics::{Held, Metrics};
+pub use metrics::{Gauge, Held, Metrics};
 pub use route::{Origin, RouteMetrics};
 pub use silence::Silence;
 pub use upstream::UpstreamMetrics;
