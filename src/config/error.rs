@@ -77,7 +77,7 @@ impl Problems {
         let beyond = list.len().saturating_sub(MOST);
         list.truncate(MOST);
         if beyond > 0 {
-            list.push(Problem::of_file(format!("and {beyond} more"), "mend the ones above first"));
+            list.push(Problem::of_file(format!("and at least {beyond} more"), "mend the ones above first"));
         }
         Problems { file: file.to_owned(), lines: text.lines().map(str::to_owned).collect(), list, total }
     }
@@ -155,6 +155,7 @@ impl fmt::Display for Problems {
         match self.list.as_slice() {
             [only] if only.spot.is_none() => Ok(()),
             [_] => writeln!(f, "1 problem"),
+            _ if self.total > MOST => writeln!(f, "more than {MOST} problems"),
             _ => writeln!(f, "{} problems", self.total),
         }
     }
