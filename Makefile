@@ -11,7 +11,7 @@ export PATH := $(HOME)/.cargo/bin:$(PATH)
 
 # Commands, not packages: .ci/setup knows which package brings which.
 BUILD_TOOLS := cc c++ cmake
-TEST_TOOLS  := $(BUILD_TOOLS) git curl nginx h2load
+TEST_TOOLS  := $(BUILD_TOOLS) git curl nginx h2load nghttp
 
 # Judges licences, bans and sources by deny.toml. Built from its sources on first use, with the optimiser held
 # back: it runs for a second, its release profile would compile for three minutes.

@@ -230,7 +230,7 @@ pub fn no_catch_all(path: &str, text: &str) -> Vec<Offence> {
             })
         };
         let catch_all = patterns.iter().find(|pattern| pattern.len() == 1 && pattern[0].text == "_");
-        if let Some(arm) = catch_all.filter(|_| patterns.iter().any(|pattern| ours(pattern))) {
+        if let Some(arm) = catch_all.filter(|_| patterns.iter().any(ours)) {
             offences.push(offence(
                 path,
                 arm[0].line,

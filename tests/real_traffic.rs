@@ -1,0 +1,325 @@
+//! Real programs on both sides: Debian's nginx as upstream, curl and h2load as clients, the executable between them.
+//!
+//! The same request is made at nginx and through the gateway; whatever is no error must come out the same, and errors must
+//! be documented ones. Scripted faults and raw bytes are in `tests/it`; here nothing is ours but the middle.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    clippy::panic
+)]
+#![allow(clippy::print_stderr)] // what the programs said, when a test fails
+#![allow(clippy::disallowed_methods)] // tests wait for other programs, and read the environment
+
+#[path = "real_traffic/curl.rs"]
+mod curl;
+#[path = "real_traffic/folder.rs"]
+mod folder;
+#[path = "real_traffic/gateway.rs"]
+mod gateway;
+#[path = "real_traffic/h2load.rs"]
+mod h2load;
+#[path = "real_traffic/nghttp.rs"]
+mod nghttp;
+#[path = "real_traffic/nginx.rs"]
+mod nginx;
+
+use std::collections::BTreeMap;
+
+use curl::{Answer, Curl};
+use folder::{Folder, checksum, write_noise};
+use gateway::Gateway;
+use h2load::{Speaks, Sums, load};
+use nginx::Nginx;
+
+const LARGE: u64 = 100 * 1024 * 1024;
+
+/// nginx with the gateway before it.
+struct House {
+    gateway: Gateway,
+    nginx: Nginx,
+}
+
+impl House {
+    fn start() -> House {
+        let nginx = Nginx::start();
+        House { gateway: Gateway::before(nginx.address), nginx }
+    }
+
+    /// The same request, directly and through the gateway in each protocol; all must agree.
+    fn agrees(&self, path: &str, options: &[&str]) -> Answer {
+        let direct = Curl::http1().and(options).get(self.nginx.address, path);
+        for (version, answer) in self.through(path, options) {
+            assert_eq!(answer.version, version, "{path}");
+            assert_eq!(comparable(&answer), comparable(&direct), "{path} {options:?} over HTTP/{version}");
+            assert_eq!(answer.field("x-request-id").len(), 1, "{path} over HTTP/{version}");
+        }
+        direct
+    }
+
+    /// Through the gateway in each protocol, with the version that must be answered: HTTP/1.1 to HTTP/1.0 too
+    /// (RFC 9110 6.2).
+    fn through(&self, path: &str, options: &[&str]) -> [(&'static str, Answer); 3] {
+        [
+            ("1.1", Curl::http10().and(options).get(self.gateway.http1, path)),
+            ("1.1", Curl::http1().and(options).get(self.gateway.http1, path)),
+            ("2", Curl::h2c().and(options).get(self.gateway.h2c, path)),
+        ]
+    }
+}
+
+/// What must be the same with and without the gateway.
+fn comparable(answer: &Answer) -> (u16, Vec<(String, String)>, Vec<u8>) {
+    // Framing belongs to one connection; the clock moves on; the request id is ours.
+    let own = ["connection", "keep-alive", "transfer-encoding", "date", "x-request-id"];
+    let mut fields: Vec<_> =
+        answer.fields.iter().filter(|(name, _)| !own.contains(&name.as_str())).cloned().collect();
+    let mut body = answer.bytes();
+    // nginx counts its boundaries up.
+    if let Some((_, value)) = fields.iter_mut().find(|(_, value)| value.starts_with("multipart/byteranges")) {
+        let boundary = value.split_off(value.rfind('=').unwrap() + 1);
+        body = String::from_utf8_lossy(&body).replace(&boundary, "boundary").into_bytes();
+    }
+    fields.sort();
+    (answer.status, fields, body)
+}
+
+/// The error is one of the contract, in the documented form, with its own status in it.
+fn assert_documented(answer: &Answer, code: u16, message: &str) {
+    assert_eq!(answer.status, code);
+    assert_eq!(answer.field("content-type"), ["application/json"]);
+    assert_eq!(answer.field("cache-control"), ["no-store"]);
+    assert_eq!(answer.field("server"), [""; 0]);
+    assert_eq!(answer.field("x-request-id").len(), 1);
+    let text = answer.text();
+    assert_eq!(answer.field("content-length"), [text.len().to_string()]);
+    let members: BTreeMap<String, serde_json::Value> = serde_json::from_str(&text).expect(&text);
+    let expected = BTreeMap::from([("code".to_owned(), code.into()), ("message".to_owned(), message.into())]);
+    assert_eq!(members, expected);
+    let advice: Vec<u64> =
+        answer.field("retry-after").iter().map(|seconds| seconds.parse().unwrap()).collect();
+    assert_eq!(advice.len(), usize::from([429, 503].contains(&code)), "{:?}", answer.fields);
+    assert!(advice.iter().all(|seconds| *seconds >= 1), "{advice:?}");
+}
+
+#[test]
+fn pages_come_out_as_without_the_gateway() {
+    let house = House::start();
+    for path in
+        ["/page.html", "/records.json", "/small.txt", "/empty.txt", "/noise.bin", "/coloured", "/paced.bin"]
+    {
+        assert_eq!(house.agrees(path, &[]).status, 200, "{path}");
+    }
+    assert_eq!(house.agrees("/page.html?a=%2F&b=c+d", &[]).status, 200);
+}
+
+#[test]
+fn head_requests_are_answered_as_without_the_gateway() {
+    let house = House::start();
+    for (path, status) in [("/page.html", 200), ("/empty.txt", 200), ("/nothing", 204), ("/moved", 301)] {
+        assert_eq!(house.agrees(path, &["--head"]).status, status, "{path}");
+    }
+    let size = house.agrees("/noise.bin", &["--head"]);
+    assert_eq!(size.field("content-length"), [(300 * 1024).to_string()]);
+}
+
+#[test]
+fn redirects_pass_and_can_be_followed() {
+    let house = House::start();
+    let moved = house.agrees("/moved", &[]);
+    assert_eq!((moved.status, moved.field("location")), (301, vec!["/page.html?from=moved"]));
+    let found = house.agrees("/found", &[]);
+    assert_eq!(
+        (found.status, found.field("location")),
+        (302, vec!["https://elsewhere.example/path?x=1&y=%20"])
+    );
+    for client in [Curl::http10(), Curl::http1()] {
+        let followed = client.and(&["--location"]).get(house.gateway.http1, "/moved");
+        assert_eq!((followed.status, followed.redirects), (200, 1), "{client:?}");
+        assert_eq!(followed.bytes(), std::fs::read(house.nginx.file("page.html")).unwrap());
+    }
+}
+
+#[test]
+fn ranges_pass_as_206_with_the_bytes_asked_for() {
+    let house = House::start();
+    let whole = std::fs::read(house.nginx.file("noise.bin")).unwrap();
+    let first = house.agrees("/noise.bin", &["--range", "10-99"]);
+    assert_eq!((first.status, first.bytes()), (206, whole[10..100].to_vec()));
+    let last = house.agrees("/noise.bin", &["--range", "-50"]);
+    assert_eq!((last.status, last.bytes()), (206, whole[whole.len() - 50..].to_vec()));
+    let several = house.agrees("/page.html", &["--range", "0-9,100-109"]);
+    assert_eq!(several.status, 206);
+    assert!(several.field("content-type")[0].starts_with("multipart/byteranges"));
+}
+
+#[test]
+fn a_gzip_body_passes_byte_for_byte() {
+    let house = House::start();
+    for path in ["/page.html", "/records.json"] {
+        let coded = house.agrees(path, &["--header", "Accept-Encoding: gzip"]);
+        assert_eq!(coded.field("content-encoding"), ["gzip"], "{path}");
+        assert!(coded.bytes().starts_with(&[0x1f, 0x8b]), "{path}");
+    }
+    for (version, answer) in house.through("/records.json", &["--compressed"]) {
+        assert_eq!(
+            answer.bytes(),
+            std::fs::read(house.nginx.file("records.json")).unwrap(),
+            "HTTP/{version}"
+        );
+    }
+}
+
+#[test]
+fn what_has_not_changed_is_304_and_what_has_no_content_is_204() {
+    let house = House::start();
+    let page = house.agrees("/small.txt", &[]);
+    let by_tag = format!("If-None-Match: {}", page.field("etag")[0]);
+    let by_date = format!("If-Modified-Since: {}", page.field("last-modified")[0]);
+    for condition in [by_tag, by_date] {
+        let unchanged = house.agrees("/small.txt", &["--header", &condition]);
+        assert_eq!((unchanged.status, unchanged.bytes().len()), (304, 0), "{condition}");
+    }
+    let nothing = house.agrees("/nothing", &[]);
+    assert_eq!((nothing.status, nothing.bytes().len()), (204, 0));
+}
+
+#[test]
+fn error_pages_of_nginx_become_documented_errors() {
+    let house = House::start();
+    let table = [
+        ("/missing", 404, "The URI requested is invalid or the resource requested does not exist."),
+        ("/forbidden", 403, "The request is understood, but it has been refused, or access is not allowed."),
+        ("/gone", 404, "The URI requested is invalid or the resource requested does not exist."),
+        ("/not-allowed", 400, "The request was invalid or cannot be otherwise served."),
+        ("/broken", 500, "Something is broken."),
+        (
+            "/bad-gateway",
+            504,
+            "The servers are up, but the request could not be serviced due to some failure within the stack. Try again later.",
+        ),
+        ("/unavailable", 503, "The servers are up but overloaded with requests. Try again later."),
+    ];
+    for (path, code, message) in table {
+        let page = Curl::http1().get(house.nginx.address, path);
+        assert_eq!(page.field("content-type"), ["text/html"], "{path}: nginx shows a page to begin with");
+        for (version, answer) in house.through(path, &[]) {
+            println!("{path} over HTTP/{version}: {}", answer.status);
+            assert_documented(&answer, code, message);
+        }
+    }
+    // Not satisfiable: 416 is not in this contract.
+    for (_, answer) in house.through("/small.txt", &["--range", "1000-2000"]) {
+        assert_documented(&answer, 400, "The request was invalid or cannot be otherwise served.");
+    }
+}
+
+#[test]
+fn an_error_that_keeps_the_contract_keeps_its_own_words() {
+    let house = House::start();
+    for (_, answer) in house.through("/kept", &[]) {
+        assert_documented(&answer, 404, "No such order.");
+        assert_eq!(answer.text(), r#"{"message":"No such order.","code":404}"#);
+    }
+}
+
+#[test]
+fn errors_to_head_requests_are_heads_only() {
+    let house = House::start();
+    // A body would be taken for the next head: curl would give the connection up.
+    let client = Curl::http1().and(&["--head"]);
+    let answers = client.get_all(house.gateway.http1, &["/missing", "/bad-gateway", "/kept", "/page.html"]);
+    assert_eq!(answers.iter().map(|answer| answer.status).collect::<Vec<_>>(), [404, 504, 404, 200]);
+    assert_eq!(answers.iter().map(|answer| answer.connects).collect::<Vec<_>>(), [1, 0, 0, 0]);
+    for answer in &answers[..3] {
+        assert_eq!(answer.field("content-type"), ["application/json"]);
+    }
+    // On HTTP/2 a body after the answer to HEAD is a protocol error, and curl says so.
+    for (path, code) in [("/missing", 404), ("/bad-gateway", 504), ("/kept", 404)] {
+        let answer = Curl::h2c().and(&["--head"]).get(house.gateway.h2c, path);
+        assert_eq!((answer.status, answer.field("content-type")), (code, vec!["application/json"]), "{path}");
+    }
+}
+
+#[test]
+fn a_connection_outlives_errors_between_pages() {
+    let house = House::start();
+    let paths = ["/small.txt", "/missing", "/bad-gateway", "/kept", "/nothing", "/page.html"];
+    let answers = Curl::http1().get_all(house.gateway.http1, &paths);
+    assert_eq!(
+        answers.iter().map(|answer| answer.status).collect::<Vec<_>>(),
+        [200, 404, 504, 404, 204, 200]
+    );
+    assert_eq!(answers.iter().map(|answer| answer.connects).collect::<Vec<_>>(), [1, 0, 0, 0, 0, 0]);
+    let seen = nghttp::get_all(house.gateway.h2c, &paths);
+    assert_eq!(seen, BTreeMap::from([(200, 2), (204, 1), (404, 2), (504, 1)]));
+}
+
+#[test]
+fn a_download_of_100_mib_arrives_whole() {
+    let house = House::start();
+    let file = house.nginx.file("large.bin");
+    write_noise(&file, LARGE);
+    let expected = checksum(&file);
+    assert_eq!(expected.0, LARGE);
+    for (version, answer) in house.through("/large.bin", &[]) {
+        assert_eq!(answer.status, 200, "HTTP/{version}");
+        assert_eq!(checksum(&answer.body), expected, "HTTP/{version}");
+    }
+}
+
+#[test]
+fn an_upload_of_100_mib_arrives_whole() {
+    let house = House::start();
+    let folder = Folder::new("upload");
+    let file = folder.path.join("large.bin");
+    write_noise(&file, LARGE);
+    let expected = checksum(&file);
+    let source = file.to_str().unwrap();
+    let by_length = ["--upload-file", source];
+    // curl sends a body of unknown length in chunks over HTTP/1.1 and without content-length over HTTP/2.
+    let by_chunks = ["--upload-file", source, "--header", "Transfer-Encoding: chunked"];
+    let uploads = [
+        ("/uploads/length-1.bin", Curl::http1().and(&by_length), house.gateway.http1),
+        ("/uploads/chunks-1.bin", Curl::http1().and(&by_chunks), house.gateway.http1),
+        ("/uploads/length-0.bin", Curl::http10().and(&by_length), house.gateway.http1),
+        ("/uploads/length-2.bin", Curl::h2c().and(&by_length), house.gateway.h2c),
+    ];
+    for (path, client, server) in uploads {
+        let answer = client.get(server, path);
+        assert_eq!(answer.status, 201, "{path}: {}", answer.text());
+        let stored = house.nginx.file(path.trim_start_matches('/'));
+        assert_eq!(checksum(&stored), expected, "{path}");
+        std::fs::remove_file(stored).unwrap();
+    }
+}
+
+#[test]
+fn a_bounded_load_over_both_protocols_loses_nothing() {
+    let house = House::start();
+    for (speaks, server) in [(Speaks::Http1, house.gateway.http1), (Speaks::H2c, house.gateway.h2c)] {
+        let sums = load(speaks, server, &["/page.html", "/small.txt"], 2000, 10);
+        let expected = Sums { total: 2000, done: 2000, errored: 0, timed_out: 0, classes: [2000, 0, 0, 0] };
+        assert_eq!(sums, expected, "{speaks:?}");
+    }
+    house.gateway.settles(&BTreeMap::from([(200, 4000)]), Gateway::responses_by_code);
+    house.gateway.settles(&BTreeMap::new(), Gateway::errors_by_code);
+}
+
+#[test]
+fn the_codes_counted_are_the_codes_that_clients_saw() {
+    let house = House::start();
+    // Each of 10 connections goes 40 times through the five paths: 400 of each.
+    let paths = ["/small.txt", "/moved", "/missing", "/broken", "/bad-gateway"];
+    for (speaks, server) in [(Speaks::Http1, house.gateway.http1), (Speaks::H2c, house.gateway.h2c)] {
+        let sums = load(speaks, server, &paths, 2000, 10);
+        let expected =
+            Sums { total: 2000, done: 2000, errored: 0, timed_out: 0, classes: [400, 400, 400, 800] };
+        assert_eq!(sums, expected, "{speaks:?}");
+    }
+    let seen = [(200, 800), (301, 800), (404, 800), (500, 800), (504, 800)];
+    house.gateway.settles(&BTreeMap::from(seen), Gateway::responses_by_code);
+    house.gateway.settles(&BTreeMap::from([(404, 800), (500, 800), (504, 800)]), Gateway::errors_by_code);
+}

@@ -1,0 +1,148 @@
+//! The real curl, asked and read: what it was told, which answer it understood, how many connections it opened.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use crate::folder::Folder;
+
+/// How requests are made. The host named is the same everywhere, so that answers can be compared.
+#[derive(Clone, Debug)]
+pub struct Curl {
+    options: Vec<String>,
+}
+
+/// What curl understood.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    /// `1.0`, `1.1` or `2`, as the server answered.
+    pub version: String,
+    /// In order, names in lower case; of the last response where there were several.
+    pub fields: Vec<(String, String)>,
+    /// TCP connections opened for this answer.
+    pub connects: u32,
+    pub redirects: u32,
+    /// Where the body is.
+    pub body: PathBuf,
+    _folder: Folder,
+}
+
+impl Curl {
+    pub fn http1() -> Curl {
+        Curl::with(&["--http1.1"])
+    }
+
+    pub fn http10() -> Curl {
+        Curl::with(&["--http1.0"])
+    }
+
+    pub fn h2c() -> Curl {
+        Curl::with(&["--http2-prior-knowledge"])
+    }
+
+    fn with(options: &[&str]) -> Curl {
+        let fixed = [
+            "--silent",
+            "--show-error",
+            "--max-time",
+            "120",
+            "--noproxy",
+            "*",
+            "--header",
+            "Host: shop.example",
+        ];
+        Curl { options: fixed.iter().chain(options).map(ToString::to_string).collect() }
+    }
+
+    /// The same with further options.
+    pub fn and(&self, options: &[&str]) -> Curl {
+        let mut more = self.clone();
+        more.options.extend(options.iter().map(ToString::to_string));
+        more
+    }
+
+    /// One request; curl itself must be content.
+    pub fn get(&self, server: SocketAddr, path: &str) -> Answer {
+        let mut answers = self.get_all(server, &[path]);
+        answers.pop().unwrap()
+    }
+
+    /// Several requests, one after the other, on one connection as long as the server lets it.
+    pub fn get_all(&self, server: SocketAddr, paths: &[&str]) -> Vec<Answer> {
+        let folders: Vec<Folder> = paths.iter().map(|_| Folder::new("curl")).collect();
+        let mut command = Command::new("curl");
+        command.arg("-q"); // no ~/.curlrc
+        for (index, (path, folder)) in paths.iter().zip(&folders).enumerate() {
+            if index > 0 {
+                command.arg("--next");
+            }
+            command.args(&self.options);
+            command.args(["--write-out", WRITE_OUT]).arg("--dump-header").arg(folder.path.join("head"));
+            // For HEAD curl would write the head a second time, as if it were the body.
+            let head = self.options.iter().any(|option| option == "--head");
+            command.arg("--output").arg(if head {
+                PathBuf::from("/dev/null")
+            } else {
+                folder.path.join("body")
+            });
+            command.arg(format!("http://{server}{path}"));
+        }
+        let done = command.stdin(Stdio::null()).output();
+        let done = done.unwrap_or_else(|e| panic!("curl cannot be run ({e}); `make setup` installs it"));
+        let written = String::from_utf8(done.stdout).unwrap();
+        assert!(
+            done.status.success(),
+            "curl {:?} {server}{paths:?}: {}\n{}{written}",
+            self.options,
+            done.status,
+            String::from_utf8_lossy(&done.stderr)
+        );
+        assert_eq!(written.lines().count(), paths.len(), "{written}");
+        written.lines().zip(folders).map(|(line, folder)| Answer::read(line, folder)).collect()
+    }
+}
+
+/// One line an answer.
+const WRITE_OUT: &str = "%{http_code} %{http_version} %{num_connects} %{num_redirects}\n";
+
+impl Answer {
+    fn read(line: &str, folder: Folder) -> Answer {
+        let words: Vec<&str> = line.split(' ').collect();
+        let [status, version, connects, redirects] = words[..] else { panic!("curl wrote: {line}") };
+        let head = std::fs::read(folder.path.join("head")).unwrap();
+        Answer {
+            status: status.parse().unwrap(),
+            version: version.to_owned(),
+            fields: last_fields(&String::from_utf8(head).unwrap()),
+            connects: connects.parse().unwrap(),
+            redirects: redirects.parse().unwrap(),
+            body: folder.path.join("body"),
+            _folder: folder,
+        }
+    }
+
+    /// The values of a field.
+    pub fn field(&self, name: &str) -> Vec<&str> {
+        self.fields.iter().filter(|(n, _)| n == name).map(|(_, value)| value.as_str()).collect()
+    }
+
+    /// The body; curl makes no file for none.
+    pub fn bytes(&self) -> Vec<u8> {
+        if Path::new(&self.body).exists() { std::fs::read(&self.body).unwrap() } else { Vec::new() }
+    }
+
+    pub fn text(&self) -> String {
+        String::from_utf8(self.bytes()).expect("the body is UTF-8")
+    }
+}
+
+/// The fields of the last of several heads (100, redirects, the answer).
+fn last_fields(heads: &str) -> Vec<(String, String)> {
+    let last = heads.trim_end().rsplit("\r\n\r\n").next().unwrap_or_default();
+    let field = |line: &str| {
+        let (name, value) = line.split_once(':').unwrap_or_else(|| panic!("no field: {line}"));
+        (name.to_ascii_lowercase(), value.trim().to_owned())
+    };
+    last.lines().skip(1).map(field).collect()
+}

@@ -1,0 +1,143 @@
+//! The real executable before an upstream: started with a file, read by what it prints, ended with the value.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use crate::curl::Curl;
+use crate::folder::Folder;
+
+/// A running gateway.
+pub struct Gateway {
+    child: Child,
+    said: Arc<Mutex<String>>,
+    _folder: Folder,
+    /// The HTTP/1 listener.
+    pub http1: SocketAddr,
+    /// The listener for HTTP/2 with prior knowledge.
+    pub h2c: SocketAddr,
+    telemetry: SocketAddr,
+}
+
+impl Gateway {
+    /// Starts it before `upstream` and waits until it has said where it listens.
+    pub fn before(upstream: SocketAddr) -> Gateway {
+        let folder = Folder::new("gateway");
+        let file = folder.path.join("statusquo.yaml");
+        let config = format!(
+            "version: 1\n\
+             listen: [{{ address: 127.0.0.1:0 }}, {{ address: 127.0.0.1:0, h2c: true }}]\n\
+             telemetry: {{ address: 127.0.0.1:0 }}\n\
+             client: {{ max_body: 128MiB }}\n\
+             upstreams: {{ web: {{ servers: [\"{upstream}\"] }} }}\n\
+             routes: [{{ name: all, match: {{ path: \"/{{*rest}}\" }}, upstream: web }}]\n"
+        );
+        std::fs::write(&file, config).unwrap();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_statusquo"))
+            .arg("run")
+            .arg(&file)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let said = Arc::new(Mutex::new(String::new()));
+        let lines = follow(&mut child, Arc::clone(&said));
+        let addresses = addresses(&lines);
+        let (Some([http1, h2c]), Some(telemetry)) = (addresses.0.first_chunk::<2>().copied(), addresses.1)
+        else {
+            let _ = child.kill();
+            panic!("the gateway did not say where it listens; it said:\n{}", said.lock().unwrap());
+        };
+        Gateway { child, said, _folder: folder, http1, h2c, telemetry }
+    }
+
+    /// Final responses by status, summed over everything else, as `/metrics` has them.
+    pub fn responses_by_code(&self) -> BTreeMap<u16, u64> {
+        self.sums("statusquo_responses_total")
+    }
+
+    /// Errors by status, likewise.
+    pub fn errors_by_code(&self) -> BTreeMap<u16, u64> {
+        self.sums("statusquo_errors_total")
+    }
+
+    fn sums(&self, metric: &str) -> BTreeMap<u16, u64> {
+        let page = Curl::http1().get(self.telemetry, "/metrics");
+        assert_eq!(page.status, 200);
+        let text = page.text();
+        let mut sums = BTreeMap::new();
+        for line in text.lines().filter_map(|line| line.strip_prefix(metric)?.strip_prefix('{')) {
+            let (labels, value) = line.rsplit_once("} ").unwrap_or_else(|| panic!("no metric line: {line}"));
+            let code = labels.split(',').find_map(|label| label.strip_prefix("code=\"")?.strip_suffix('"'));
+            let code = code.unwrap_or_else(|| panic!("no code: {line}"));
+            let value: f64 = value.parse().unwrap();
+            if value > 0.0 {
+                let code = code.parse().unwrap_or_else(|_| panic!("a code that was never sent: {line}"));
+                *sums.entry(code).or_default() += value as u64;
+            }
+        }
+        sums
+    }
+
+    /// Waits until `read` gives `expected`: a response is counted when it is handed over, maybe just after it was read.
+    pub fn settles(&self, expected: &BTreeMap<u16, u64>, read: fn(&Gateway) -> BTreeMap<u16, u64>) {
+        let deadline = Instant::now() + Duration::from_secs(5);
+        loop {
+            let found = read(self);
+            if found == *expected || Instant::now() > deadline {
+                assert_eq!(found, *expected, "what was counted and what clients saw");
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("-- the gateway wrote:\n{}", self.said.lock().unwrap());
+        }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Keeps what is written to standard error and passes the lines on.
+fn follow(child: &mut Child, said: Arc<Mutex<String>>) -> Receiver<String> {
+    let (sender, lines) = channel();
+    let stderr = child.stderr.take().unwrap();
+    std::thread::spawn(move || {
+        for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+            let mut said = said.lock().unwrap();
+            said.push_str(&line);
+            said.push('\n');
+            drop(said);
+            let _ = sender.send(line);
+        }
+    });
+    lines
+}
+
+/// The addresses of the gateway's two listeners, in the order of the file, and of the telemetry.
+fn addresses(lines: &Receiver<String>) -> (Vec<SocketAddr>, Option<SocketAddr>) {
+    let (mut listeners, mut telemetry) = (Vec::new(), None);
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while listeners.len() < 2 || telemetry.is_none() {
+        let line = match lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            Ok(line) => line,
+            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => break,
+        };
+        if let Some(address) = line.strip_prefix("listening on ") {
+            listeners.extend(address.parse::<SocketAddr>());
+        } else if let Some(address) = line.strip_prefix("telemetry on ") {
+            telemetry = address.parse().ok();
+        }
+    }
+    (listeners, telemetry)
+}

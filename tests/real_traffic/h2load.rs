@@ -1,0 +1,76 @@
+//! The real h2load: a bounded number of requests on a few connections, and the sums that it prints.
+
+use std::net::SocketAddr;
+use std::process::{Command, Stdio};
+
+/// What h2load counted.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Sums {
+    pub total: u64,
+    pub done: u64,
+    /// Connection lost, stream reset, no answer: what no status tells.
+    pub errored: u64,
+    pub timed_out: u64,
+    /// Responses by class: 2xx, 3xx, 4xx, 5xx.
+    pub classes: [u64; 4],
+}
+
+/// Which protocol is spoken.
+#[derive(Clone, Copy, Debug)]
+pub enum Speaks {
+    Http1,
+    H2c,
+}
+
+/// Makes `requests` requests over `clients` connections, each going through `paths` in turn.
+pub fn load(speaks: Speaks, server: SocketAddr, paths: &[&str], requests: u64, clients: u64) -> Sums {
+    let mut command = Command::new("h2load");
+    command.args(["-n", &requests.to_string(), "-c", &clients.to_string(), "-T", "60", "-N", "60"]);
+    match speaks {
+        Speaks::Http1 => command.args(["--h1", "-m", "1"]),
+        Speaks::H2c => command.args(["-p", "h2c", "-m", "8"]),
+    };
+    command.args(paths.iter().map(|path| format!("http://{server}{path}")));
+    let done = command.stdin(Stdio::null()).output();
+    let done = done.unwrap_or_else(|e| panic!("h2load cannot be run ({e}); `make setup` installs it"));
+    let text = String::from_utf8_lossy(&done.stdout).into_owned();
+    assert!(done.status.success(), "{text}\n{}", String::from_utf8_lossy(&done.stderr));
+    read(&text)
+}
+
+/// Reads the two lines of sums.
+fn read(text: &str) -> Sums {
+    let requests = counts(text, "requests: ");
+    let classes = counts(text, "status codes: ");
+    let of = |counts: &[(u64, String)], name: &str| {
+        counts.iter().find(|(_, n)| n == name).unwrap_or_else(|| panic!("no {name} in:\n{text}")).0
+    };
+    Sums {
+        total: of(&requests, "total"),
+        done: of(&requests, "done"),
+        errored: of(&requests, "errored"),
+        timed_out: of(&requests, "timeout"),
+        classes: ["2xx", "3xx", "4xx", "5xx"].map(|class| of(&classes, class)),
+    }
+}
+
+/// `name: 1 a, 2 b` gives `[(1, a), (2, b)]`.
+fn counts(text: &str, name: &str) -> Vec<(u64, String)> {
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix(name))
+        .unwrap_or_else(|| panic!("no {name}in:\n{text}"));
+    let pair = |part: &str| {
+        let (number, name) = part.trim().split_once(' ')?;
+        Some((number.parse().ok()?, name.to_owned()))
+    };
+    line.split(',').filter_map(pair).collect()
+}
+
+#[test]
+fn the_sums_that_h2load_prints_are_read() {
+    let text = "finished in 10ms\nrequests: 50 total, 50 started, 49 done, 20 succeeded, 30 failed, 1 errored, 0 timeout\n\
+                status codes: 10 2xx, 10 3xx, 9 4xx, 20 5xx\n";
+    let expected = Sums { total: 50, done: 49, errored: 1, timed_out: 0, classes: [10, 10, 9, 20] };
+    assert_eq!(read(text), expected);
+}

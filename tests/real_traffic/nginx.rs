@@ -1,0 +1,150 @@
+//! Debian's nginx as an upstream, with a site of its own in a folder of its own.
+//!
+//! One process, run by whoever runs the tests, on a free port; it ends with the value. What it serves is written down in
+//! [`SITE`]; it knows nothing of the gateway before it.
+
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::folder::Folder;
+
+/// How it answers. Absolute redirects would name nginx' own port, so they are off.
+const SITE: &str = r#"
+    root site;
+    default_type application/octet-stream;
+    types { text/html html; text/plain txt; application/json json; }
+    absolute_redirect off;
+    client_max_body_size 200m;
+    keepalive_requests 100000;
+    log_not_found off;
+    gzip on;
+    gzip_http_version 1.0;
+    gzip_proxied any;
+    gzip_min_length 100;
+    gzip_vary on;
+    gzip_types text/plain application/json;
+
+    location = /moved { return 301 /page.html?from=moved; }
+    location = /found { return 302 https://elsewhere.example/path?x=1&y=%20; }
+    location = /nothing { return 204; }
+    location = /coloured { add_header X-Colour red; add_header X-Colour "green, blue"; return 200 "coloured\n"; }
+    location = /paced.bin { limit_rate 400k; }
+    location = /forbidden { return 403; }
+    location = /gone { return 410; }
+    location = /not-allowed { return 405; }
+    location = /broken { return 500; }
+    location = /bad-gateway { return 502; }
+    location = /unavailable { return 503; }
+    location = /kept { default_type application/json; return 404 '{"message":"No such order.","code":404}'; }
+    location /uploads/ { dav_methods PUT; create_full_put_path on; }
+"#;
+
+/// A running nginx.
+pub struct Nginx {
+    child: Child,
+    folder: Folder,
+    /// Where it listens.
+    pub address: SocketAddr,
+}
+
+impl Nginx {
+    /// Starts it and waits until it accepts.
+    pub fn start() -> Nginx {
+        let folder = Folder::new("nginx");
+        fill(&folder.path.join("site"));
+        // Between our looking for a free port and nginx' taking it somebody else may; then look again.
+        for _ in 0..5 {
+            let address = free_address();
+            if let Some(child) = run(&folder.path, address) {
+                return Nginx { child, folder, address };
+            }
+        }
+        panic!("nginx does not start:\n{}", log(&folder.path));
+    }
+
+    /// A file of the site.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.folder.path.join("site").join(name)
+    }
+}
+
+impl Drop for Nginx {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("-- nginx wrote:\n{}", log(&self.folder.path));
+        }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The files of the site.
+fn fill(site: &Path) {
+    std::fs::create_dir_all(site.join("uploads")).unwrap();
+    let page = format!(
+        "<!doctype html>\n<title>A page</title>\n{}",
+        "<p>Some text, again and again.</p>\n".repeat(200)
+    );
+    let records: Vec<String> = (0..500).map(|n| format!("{{\"id\":{n},\"name\":\"record {n}\"}}")).collect();
+    std::fs::write(site.join("page.html"), page).unwrap();
+    std::fs::write(site.join("records.json"), format!("[{}]", records.join(","))).unwrap();
+    std::fs::write(site.join("small.txt"), "small\n").unwrap();
+    std::fs::write(site.join("empty.txt"), "").unwrap();
+    crate::folder::write_noise(&site.join("paced.bin"), 200 * 1024);
+    crate::folder::write_noise(&site.join("noise.bin"), 300 * 1024);
+}
+
+fn run(folder: &Path, address: SocketAddr) -> Option<Child> {
+    let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
+    let temporary = temporary.map(|kind| format!("    {kind}_temp_path temporary_{kind};\n")).concat();
+    let config = format!(
+        "daemon off;\nmaster_process off;\npid nginx.pid;\nerror_log error.log;\nevents {{ worker_connections 512; }}\n\
+         http {{\n    access_log off;\n{temporary}    server {{\n    listen {address};\n{SITE}    }}\n}}\n"
+    );
+    std::fs::write(folder.join("nginx.conf"), config).unwrap();
+    let mut child = Command::new(executable())
+        .arg("-p")
+        .arg(folder)
+        .args(["-c", "nginx.conf", "-e", "error.log"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap_or_else(|e| panic!("nginx cannot be run ({e}); `make setup` installs it"));
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while Instant::now() < deadline {
+        if child.try_wait().unwrap().is_some() {
+            return None;
+        }
+        if TcpStream::connect(address).is_ok() {
+            return Some(child);
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let _ = child.kill();
+    let _ = child.wait();
+    None
+}
+
+/// Debian keeps it where only root's PATH looks.
+fn executable() -> PathBuf {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = std::env::split_paths(&path).chain(["/usr/sbin", "/usr/local/sbin"].map(PathBuf::from));
+    folders
+        .map(|folder| folder.join("nginx"))
+        .find(|file| file.is_file())
+        .unwrap_or_else(|| PathBuf::from("nginx"))
+}
+
+fn free_address() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+/// The end of what it wrote.
+fn log(folder: &Path) -> String {
+    let text = std::fs::read_to_string(folder.join("error.log")).unwrap_or_default();
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(20)..].join("\n")
+}
