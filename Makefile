@@ -17,7 +17,7 @@ TEST_TOOLS  := $(BUILD_TOOLS) git curl nginx h2load nghttp
 # back: it runs for a second, its release profile would compile for three minutes.
 CARGO_DENY  := 0.20.2
 
-.PHONY: help demo run test setup tools lint fmt fmt-check docs deny ci
+.PHONY: help demo run test setup tools lint fmt fmt-check docs docs-check deny ci
 
 help: ## this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 18
@@ -54,8 +54,12 @@ fmt: ## format the sources
 fmt-check:
 	@cargo fmt --all --check
 
-docs: tools ## the documentation of the code; a broken link is an error
-	@RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --document-private-items --locked
+docs: docs-check ## write the generated pages of docs/ again, and check the documentation of the code
+	@UPDATE_DOCS=1 cargo test -q --locked --lib -- codes_page metrics_page configuration_page
+	git --no-pager diff --stat -- docs
+
+docs-check: tools
+	@RUSTDOCFLAGS="-D warnings" cargo doc -q --no-deps --document-private-items --locked
 
 deny: ## licences, bans and sources of the dependencies, by deny.toml
 	@if [ "$$(cargo deny --version 2>/dev/null)" != "cargo-deny $(CARGO_DENY)" ]; then

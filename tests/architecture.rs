@@ -148,6 +148,11 @@ fn only_the_door_and_the_relay_write_to_clients() {
 }
 
 #[test]
+fn only_cli_and_main_read_the_environment() {
+    hold(&product(), rules::environment_stays_at_the_edge);
+}
+
+#[test]
 fn the_rooms_of_the_plan_and_the_rooms_of_the_house_are_the_same() {
     let text = std::fs::read_to_string(top().join("src/lib.rs")).unwrap();
     let code = tokens::of_product(&text);

@@ -277,6 +277,21 @@ pub fn one_door(path: &str, text: &str) -> Vec<Offence> {
     offences
 }
 
+/// What the process was told is read at the edge and passed down.
+pub fn environment_stays_at_the_edge(path: &str, text: &str) -> Vec<Offence> {
+    if path.starts_with("src/cli/") || path == "src/main.rs" {
+        return Vec::new();
+    }
+    let code = tokens::of_product(text);
+    let readers = ["var", "var_os", "vars", "vars_os", "args", "args_os", "current_dir"];
+    let read = |at: &usize| {
+        tokens::is_at(&code, *at, &["env", "::"])
+            && code.get(at + 2).is_some_and(|t| readers.contains(&t.text.as_str()))
+    };
+    let what = "only cli and main read the environment; pass the value down";
+    (0..code.len()).filter(read).map(|at| offence(path, code[at].line, what)).collect()
+}
+
 /// What is committed works on another machine and says nothing of this one.
 pub fn no_path_of_this_machine(path: &str, text: &str) -> Vec<Offence> {
     let mut offences = Vec::new();

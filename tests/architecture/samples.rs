@@ -154,6 +154,21 @@ fn a_write_by_pingoras_own_session_is_named_even_in_the_door() {
 }
 
 #[test]
+fn a_reader_of_the_environment_beside_the_edge_is_named() {
+    let read = "let home =\n std::env::var_os(\"HOME\");";
+    assert_eq!(lines(rules::environment_stays_at_the_edge("src/config/parse.rs", read)), [2]);
+    assert_eq!(
+        lines(rules::environment_stays_at_the_edge("src/config/parse.rs", "use std::env;\nenv::args()")),
+        [2]
+    );
+    assert_eq!(lines(rules::environment_stays_at_the_edge("src/cli/run.rs", read)), []);
+    assert_eq!(
+        lines(rules::environment_stays_at_the_edge("src/config/parse.rs", "let env: &Env; env.var(name)")),
+        []
+    );
+}
+
+#[test]
 fn a_path_of_one_machine_is_named() {
     let (work, root) = (concat!("/wo", "rk/"), concat!("/ro", "ot/"));
     let named = |text: &str| lines(rules::no_path_of_this_machine("docs/a.md", text));
