@@ -4,10 +4,18 @@
 //! the gateway does; the four forms only lay it out. Overrides are not shown: `explain` answers for one route.
 
 use std::fmt::{self, Write as _};
+use std::io::Write as _;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
 
 use http::Method;
 use serde::Serialize;
 
+use super::check::REFUSED;
+use super::run::say;
+use crate::config;
+use crate::contract::builtin;
 use crate::contract::policy::decide;
 use crate::contract::{Case, Cause, Contract, Overrides, Situation};
 use crate::observe::status::LABELLED;
@@ -24,6 +32,29 @@ pub enum Format {
     Markdown,
     /// One HTML page that loads nothing.
     Html,
+}
+
+/// Prints the contract of `file`, or the built-in one: 0, or 78 when the file is refused.
+pub fn run(file: Option<&Path>, format: Format) -> ExitCode {
+    let contract = match file {
+        None => Contract::builtin(builtin::DEFAULT).map(Arc::new),
+        Some(file) => {
+            #[expect(clippy::disallowed_methods, reason = "the command line is where the environment is read")]
+            let loaded = config::load_file(file, &|name| std::env::var(name).ok(), 1);
+            match loaded {
+                Ok(config) => Some(config.contract),
+                Err(problems) => {
+                    say(&problems.to_string());
+                    return ExitCode::from(REFUSED);
+                }
+            }
+        }
+    };
+    let text = contract.map(|contract| render(&contract, format)).unwrap_or_default();
+    match std::io::stdout().lock().write_all(text.as_bytes()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
 }
 
 /// The documentation of a contract.

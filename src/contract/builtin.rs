@@ -9,6 +9,9 @@ use super::fault::Cause;
 /// The names that [`Contract::builtin`](super::code::Contract::builtin) knows, the default first.
 pub const NAMES: &[&str] = &["appwrite", "appwrite-current"];
 
+/// The contract of a configuration that names none.
+pub const DEFAULT: &str = "appwrite";
+
 /// The declaration of a built-in contract, or `None` for a name that is not in [`NAMES`].
 pub fn declaration(name: &str) -> Option<Declaration> {
     let rows: Vec<&Row> = match name {

@@ -43,14 +43,19 @@ pub fn chain_value<'a>(
 ///
 /// `X-Forwarded-*`, `Forwarded`, `X-Real-IP`; also with underscores, which servers of the CGI kind read as hyphens.
 pub fn is_forwarded_field(name: &HeaderName) -> bool {
-    let name = name.as_str().as_bytes();
+    is_forwarded_name(name.as_str().as_bytes())
+}
+
+/// The same on bytes in any case. By the first octet: most names end there.
+pub fn is_forwarded_name(name: &[u8]) -> bool {
     match name {
-        [b'x', b'-' | b'_', rest @ ..] => {
-            let fold = |octet: &u8| if *octet == b'_' { b'-' } else { *octet };
+        [b'x' | b'X', b'-' | b'_', rest @ ..] => {
+            let fold = |octet: &u8| if *octet == b'_' { b'-' } else { octet.to_ascii_lowercase() };
             let is = |text: &[u8], lower: &[u8]| text.iter().map(fold).eq(lower.iter().copied());
             is(rest, b"real-ip") || rest.get(..10).is_some_and(|start| is(start, b"forwarded-"))
         }
-        _ => name == b"forwarded",
+        [b'f' | b'F', ..] => name.eq_ignore_ascii_case(b"forwarded"),
+        _ => false,
     }
 }
 

@@ -22,6 +22,15 @@ pub fn is_framing(name: &HeaderName) -> bool {
     matches!(name.as_str(), "content-length" | "transfer-encoding")
 }
 
+/// The same as [`is_framing`] on bytes in any case.
+pub fn is_framing_name(name: &[u8]) -> bool {
+    match name.len() {
+        14 => name.eq_ignore_ascii_case(b"content-length"),
+        17 => name.eq_ignore_ascii_case(b"transfer-encoding"),
+        _ => false,
+    }
+}
+
 /// The same as [`is_hop_by_hop`] on bytes in any case. By length first: most names end there.
 fn is_hop_by_hop_name(name: &[u8]) -> bool {
     let is = |lower: &[u8]| name.eq_ignore_ascii_case(lower);
@@ -126,6 +135,11 @@ impl<'a> Nominated<'a> {
     /// The one question to ask of each field while fields are copied: is it dropped?
     pub fn drops(&self, name: &HeaderName) -> bool {
         is_hop_by_hop(name) || (self.count > 0 && self.names(name.as_str().as_bytes()))
+    }
+
+    /// The same as [`Nominated::drops`] on bytes in any case.
+    pub fn drops_name(&self, name: &[u8]) -> bool {
+        is_hop_by_hop_name(name) || (self.count > 0 && self.names(name))
     }
 
     fn names(&self, name: &[u8]) -> bool {

@@ -9,7 +9,9 @@
 //! (who the client is); [`hop`] (what must not travel on); [`response_head`] and [`media`] for the way back.
 //! [`octets`] holds the character tables.
 
+pub mod accept;
 pub mod authority;
+pub mod body;
 pub mod forwarded;
 pub mod framing;
 pub mod hop;
@@ -20,6 +22,7 @@ pub mod raw_head;
 mod request_fields;
 pub mod request_head;
 pub mod response_head;
+pub mod response_scan;
 pub mod target;
 
 #[cfg(test)]

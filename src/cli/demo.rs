@@ -1,0 +1,111 @@
+//! `demo`: the gateway before an embedded upstream that misbehaves on purpose, on loopback, without a file.
+//!
+//! It prints the `curl` lines to try. The configuration is an ordinary one, made here and read by the ordinary loader;
+//! `--print-config` shows it.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener};
+use std::process::ExitCode;
+
+use super::run::{say, serve};
+use crate::config;
+use crate::rehearse::faults::{Place, UpstreamFault, upstream_faults};
+use crate::rehearse::{Misbehaving, good_paths};
+use crate::server::boot::Listening;
+
+/// The demo's port when it is free: the one that people try first.
+const PORT: u16 = 8080;
+
+/// What the demo can be told.
+#[derive(Debug, clap::Args)]
+pub struct Options {
+    /// Print the configuration and end.
+    #[arg(long)]
+    print_config: bool,
+    /// The port of the gateway; by default 8080, or a free one when that is taken.
+    #[arg(long)]
+    port: Option<u16>,
+}
+
+/// Serves until a signal ends it.
+pub fn run(options: &Options) -> ExitCode {
+    let neighbourhood = match Misbehaving::start() {
+        Ok(neighbourhood) => neighbourhood,
+        Err(error) => {
+            say(&format!("cannot start the misbehaving upstream on loopback: {error}"));
+            return ExitCode::FAILURE;
+        }
+    };
+    let faults = upstream_faults();
+    let text = configuration(&neighbourhood, &faults, options.port.unwrap_or_else(free_port));
+    if options.print_config {
+        let _ = std::io::stdout().lock().write_all(text.as_bytes());
+        return ExitCode::SUCCESS;
+    }
+    match config::load_str("demo.yaml", &text, &|_| None, 1) {
+        Ok(config) => serve(config, move |listening| print(listening, &faults)),
+        Err(problems) => {
+            // Our own text: if it is refused, that is a bug of ours, and it says which.
+            say(&problems.to_string());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn free_port() -> u16 {
+    let address = SocketAddrV4::new(Ipv4Addr::LOCALHOST, PORT);
+    if TcpListener::bind(address).is_ok() { PORT } else { 0 }
+}
+
+/// Short limits, so that nobody waits long for a 504.
+fn configuration(neighbourhood: &Misbehaving, faults: &[UpstreamFault], port: u16) -> String {
+    let mut text = format!(
+        "version: 1\nworkers: 1\ndrain_delay: 0s\ndrain: 2s\nlisten: [{{ address: \"127.0.0.1:{port}\" }}]\n\
+         telemetry: {{ address: \"127.0.0.1:0\" }}\nclient: {{ header_timeout: 3s }}\n\
+         timeouts: {{ connect: 1s, response_head: 2s, total: 3s, between_bytes: 2s }}\nupstreams:\n"
+    );
+    for (name, address) in neighbourhood.addresses() {
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "  {name}: {{ servers: [\"{address}\"] }}");
+    }
+    text.push_str("routes:\n");
+    for fault in faults.iter().filter(|fault| fault.place != Place::Scripted) {
+        let (name, place) = (fault.name, fault.place.name());
+        let _ = writeln!(text, "  - {{ name: {name}, match: {{ path: \"/{name}\" }}, upstream: {place} }}");
+    }
+    let _ = writeln!(
+        text,
+        "  - {{ name: misbehaving, match: {{ path: \"/{{*rest}}\" }}, upstream: {} }}",
+        Place::Scripted.name()
+    );
+    text
+}
+
+fn print(listening: &Listening, faults: &[UpstreamFault]) {
+    let Some(gateway) = listening.gateway.first() else { return };
+    let mut text = format!(
+        "\nstatusquo is in front of an upstream that misbehaves in {} ways. Whatever it does, the answer is documented.\n\n\
+         It behaves here:\n",
+        faults.len()
+    );
+    for good in good_paths() {
+        line(&mut text, *gateway, good.path, good.meaning, good.code);
+    }
+    text.push_str("\nAnd breaks here:\n");
+    for fault in faults {
+        line(&mut text, *gateway, &fault.path(), fault.meaning, fault.outcome.code());
+    }
+    let _ = write!(
+        text,
+        "\nWhat was counted:\n  curl -s http://{}/metrics | grep -v '^#' | grep errors_total\n\nCtrl-C ends it.\n",
+        listening.telemetry
+    );
+    // Nobody may be reading; serving goes on.
+    let _ = std::io::stdout().lock().write_all(text.as_bytes());
+}
+
+fn line(text: &mut String, gateway: SocketAddr, path: &str, meaning: &str, code: u16) {
+    let url = format!("curl -i http://{gateway}{path}");
+    let _ = writeln!(text, "  {url:<56} # {code}: {meaning}");
+}

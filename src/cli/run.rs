@@ -1,0 +1,104 @@
+//! `run`: serve a configuration until a signal ends it.
+
+use std::io::Write as _;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use tracing::Level;
+
+use super::check::REFUSED;
+use crate::config::{self, Config, LogFormat, LogLevel, LogRequests};
+use crate::observe::{Access, Metrics, Requests, log};
+use crate::server::boot::{self, Listening};
+
+/// Serves `file`: 0 after an orderly end, 78 when it is refused, 1 when it cannot be served.
+pub fn run(file: &Path) -> ExitCode {
+    let parallelism = std::thread::available_parallelism().map_or(1, usize::from);
+    #[expect(clippy::disallowed_methods, reason = "the command line is where the environment is read")]
+    let loaded = config::load_file(file, &|name| std::env::var(name).ok(), parallelism);
+    match loaded {
+        Ok(config) => serve(config, |listening| announce(listening)),
+        Err(problems) => {
+            say(&problems.to_string());
+            ExitCode::from(REFUSED)
+        }
+    }
+}
+
+/// Serves a checked configuration; `listening` is called when everything is bound.
+pub(super) fn serve(config: Config, listening: impl FnOnce(&Listening) + 'static) -> ExitCode {
+    let metrics = Arc::new(Metrics::new(&config.contract));
+    let level = level(config.log.level);
+    let (guard, dropped) = match log::start(format(config.log.format), level) {
+        Ok(started) => started,
+        Err(error) => {
+            say(&format!("cannot start the log: {error}"));
+            return ExitCode::FAILURE;
+        }
+    };
+    metrics.watch_log(dropped);
+    let options = boot::Options {
+        access: Access::new(requests(config.log.requests), level),
+        metrics,
+        panic_path: panic_path(),
+        listening: Box::new(listening),
+    };
+    let served = boot::serve(config, options);
+    // The last lines are written before the verdict.
+    drop(guard);
+    match served {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(sentence) => {
+            say(&sentence);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn announce(listening: &Listening) {
+    let mut text = String::new();
+    for address in &listening.gateway {
+        text.push_str(&format!("listening on {address}\n"));
+    }
+    text.push_str(&format!("telemetry on {}\n", listening.telemetry));
+    // Standard error may be closed; serving goes on.
+    let _ = std::io::stderr().lock().write_all(text.as_bytes());
+}
+
+/// A line for people.
+pub(super) fn say(text: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{}", text.trim_end());
+}
+
+/// The tests of the panic guard ask for a real panic; a release build ignores it.
+#[expect(clippy::disallowed_methods, reason = "the command line is where the environment is read")]
+fn panic_path() -> Option<&'static str> {
+    (cfg!(debug_assertions) && std::env::var_os("STATUSQUO_TEST_PANIC").is_some()).then_some("/__panic")
+}
+
+fn format(format: LogFormat) -> log::Format {
+    match format {
+        LogFormat::Auto => log::Format::Auto,
+        LogFormat::Text => log::Format::Text,
+        LogFormat::Json => log::Format::Json,
+    }
+}
+
+fn level(level: LogLevel) -> Level {
+    match level {
+        LogLevel::Error => Level::ERROR,
+        LogLevel::Warn => Level::WARN,
+        LogLevel::Info => Level::INFO,
+        LogLevel::Debug => Level::DEBUG,
+        LogLevel::Trace => Level::TRACE,
+    }
+}
+
+fn requests(requests: LogRequests) -> Requests {
+    match requests {
+        LogRequests::Errors => Requests::Errors,
+        LogRequests::All => Requests::All,
+        LogRequests::Off => Requests::Off,
+    }
+}

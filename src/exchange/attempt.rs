@@ -1,0 +1,234 @@
+//! Forward: choose a server, connect, send, wait for the response head; again where that is safe.
+//!
+//! It ends with a final response head or with the one fault that is answered. It judges no response and writes to no
+//! client, except that interim responses pass through [`super::relay`].
+
+use std::future::poll_fn;
+use std::task::Poll;
+use std::time::Instant;
+
+use super::clock::Limit;
+use super::flow::{Flow, Stop, within};
+use super::peer::{Peer, UpstreamHead};
+use super::relay;
+use super::request::{Told, refused};
+use super::retry::{self, Failed, Retry};
+use super::upload::{UploadEvent, Waiting};
+use crate::contract::{Cause, Evidence, Fault, Phase, RequestSent};
+use crate::upstream::Candidate;
+
+/// Most interim responses that are passed on for one request.
+const MAX_INTERIM: u32 = 16;
+
+/// A final response head and the connection it came on.
+#[derive(Debug)]
+pub(super) struct Answered {
+    pub(super) peer: Peer,
+    pub(super) head: UpstreamHead,
+}
+
+/// Sends the request until a response head is there or nothing more may be tried.
+pub(super) async fn forward(flow: &mut Flow<'_>) -> Result<Answered, Stop> {
+    let mut tried: Vec<Candidate> = Vec::new();
+    let mut reuse = true;
+    let mut attempt = 1;
+    let mut candidate = flow.route.upstream.next_candidate(&tried).ok_or_else(|| no_address(flow))?;
+    loop {
+        flow.story.attempts = attempt;
+        flow.story.server = Some(candidate.server.clone());
+        let last = attempt >= flow.route.attempts;
+        let (fault, answered) = match try_once(flow, &candidate, reuse, !last).await {
+            Ok(answered) => {
+                flow.route.upstream_metrics.attempt(Ok(()));
+                if attempt > 1 {
+                    flow.route.upstream_metrics.retry(Ok(()));
+                }
+                let status = answered.head.facts.status;
+                let again = !last && flow.route.retry_on_status.contains(&status) && flow.may_repeat();
+                match flow.route.upstream.next_candidate(&tried).filter(|_| again) {
+                    Some(next) => {
+                        answered.peer.release(&flow.route.upstream);
+                        tried.push(std::mem::replace(&mut candidate, next));
+                        attempt += 1;
+                        continue;
+                    }
+                    None => return Ok(answered),
+                }
+            }
+            Err(Missed { stop: Stop::ClientGone, .. }) => return Err(Stop::ClientGone),
+            Err(Missed { stop: Stop::Fault(fault), answered }) => (fault, answered),
+        };
+        if fault.phase() != Phase::Send || fault.cause() == Cause::ConnectionWriteError {
+            flow.route.upstream_metrics.attempt(Err(fault.cause()));
+            if attempt > 1 {
+                flow.route.upstream_metrics.retry(Err(fault.cause()));
+            }
+        }
+        let failed = Failed {
+            cause: fault.cause(),
+            phase: fault.phase(),
+            method: &flow.request.method,
+            answered,
+            can_replay: !last && flow.upload.can_replay(),
+        };
+        let decision = retry::decide(failed);
+        if decision == Retry::No {
+            return Err(Stop::Fault(fault));
+        }
+        tried.push(candidate.clone());
+        candidate = match (flow.route.upstream.next_candidate(&tried), decision) {
+            (Some(next), _) => next,
+            (None, Retry::Anywhere) => candidate,
+            (None, Retry::Elsewhere | Retry::No) => return Err(Stop::Fault(fault)),
+        };
+        // A second stale connection would waste the last attempt.
+        reuse = false;
+        attempt += 1;
+    }
+}
+
+/// An attempt without a response head.
+struct Missed {
+    stop: Stop,
+    /// Whether any byte of a response came.
+    answered: bool,
+}
+
+impl From<Fault> for Missed {
+    fn from(fault: Fault) -> Self {
+        Missed { stop: Stop::Fault(fault), answered: false }
+    }
+}
+
+async fn try_once(flow: &mut Flow<'_>, candidate: &Candidate, reuse: bool, may_retry: bool) -> Result<Answered, Missed> {
+    let mut peer = connect(flow, candidate, reuse).await?;
+    let told = Told {
+        forwarded_for: &flow.forwarded_for,
+        proto: "http",
+        request_id: &flow.story.request_id,
+        via: &flow.gateway.via,
+    };
+    flow.request.write_head(&mut peer.wire.output, &told).map_err(refused)?;
+    flow.upload.begin(&mut peer, may_retry);
+    flow.story.sent = flow.story.sent.max(RequestSent::Partial);
+    let sent_at = Instant::now();
+    match final_head(flow, &mut peer).await {
+        Ok(head) => {
+            let waited = sent_at.elapsed();
+            flow.route.upstream_metrics.head_time(waited);
+            flow.story.response_head = Some(waited);
+            flow.story.upstream_status = Some(head.facts.status);
+            Ok(Answered { peer, head })
+        }
+        Err(stop) => Err(Missed { stop, answered: peer.has_answered() }),
+    }
+}
+
+async fn connect(flow: &mut Flow<'_>, candidate: &Candidate, reuse: bool) -> Result<Peer, Fault> {
+    let transport = flow.route.upstream.transport();
+    let framing = flow.request.framing;
+    if reuse {
+        if let Some(stream) = transport.reuse(candidate.address).await {
+            flow.route.upstream_metrics.connection(true);
+            return Ok(Peer::new(stream, candidate.clone(), framing));
+        }
+    }
+    let started = Instant::now();
+    let attempt = Limit::new(started + flow.route.timeouts().connect, Cause::ConnectionTimeout, Phase::Connect);
+    let limit = flow.limit(attempt, Phase::Connect);
+    let stream = transport.connect(candidate.address, limit.at.saturating_duration_since(started)).await;
+    let took = started.elapsed();
+    flow.story.connect = Some(took);
+    flow.route.upstream_metrics.connect_time(took);
+    match stream {
+        Ok(stream) => {
+            flow.route.upstream_metrics.connection(false);
+            Ok(Peer::new(stream, candidate.clone(), framing))
+        }
+        Err(fault) if fault.cause() == Cause::ConnectionTimeout => Err(limit.fault()),
+        Err(fault) => Err(fault),
+    }
+}
+
+/// What one step of waiting brought.
+enum Step {
+    Head(Result<UpstreamHead, Fault>),
+    Upload(UploadEvent),
+}
+
+/// Sends and waits until a final head is there; interim ones are passed on.
+async fn final_head(flow: &mut Flow<'_>, peer: &mut Peer) -> Result<UpstreamHead, Stop> {
+    let mut interim = 0;
+    let mut sent_at: Option<Instant> = None;
+    loop {
+        let now = Instant::now();
+        let waiting = flow.upload.waiting();
+        if waiting == Waiting::Nothing && flow.upload.has_ended() && sent_at.is_none() {
+            sent_at = Some(now);
+            flow.story.sent = RequestSent::Full;
+        }
+        let limit = head_limit(flow, waiting, sent_at, now);
+        let step = within(limit.at, poll_fn(|cx| {
+            if let Poll::Ready(head) = peer.poll_head(cx, &flow.request.method) {
+                return Poll::Ready(Step::Head(head));
+            }
+            if flow.client.unsent() > 0 {
+                // Interim responses on their way; a failure shows as a client that left.
+                let _ = flow.client.poll_flush(cx);
+            }
+            flow.upload.poll(cx, flow.client, peer).map(Step::Upload)
+        }))
+        .await;
+        if waiting == Waiting::Client {
+            let waited = now.elapsed();
+            flow.clock.pause(waited);
+            flow.upload.add_wait(waited);
+        }
+        match step {
+            // The timer is coarse and limits move while bytes flow: only a limit that has passed strikes.
+            None => {
+                let now = Instant::now();
+                let limit = head_limit(flow, flow.upload.waiting(), sent_at, now);
+                if now >= limit.at {
+                    return Err(Stop::Fault(limit.fault()));
+                }
+            }
+            Some(Step::Head(Ok(head))) if head.is_interim() => {
+                interim += 1;
+                if interim > MAX_INTERIM {
+                    let evidence = Evidence::fixed("more than 16 interim responses");
+                    return Err(Stop::Fault(Fault::new(Cause::HttpProtocolError, Phase::ResponseHead).with(evidence)));
+                }
+                relay::interim(flow.client, &head);
+            }
+            Some(Step::Head(Ok(head))) => return Ok(head),
+            Some(Step::Head(Err(fault))) => return Err(Stop::Fault(fault)),
+            Some(Step::Upload(UploadEvent::Changed)) => {}
+            Some(Step::Upload(UploadEvent::Failed(fault))) => return Err(Stop::Fault(fault)),
+            Some(Step::Upload(UploadEvent::ClientGone)) => return Err(Stop::ClientGone),
+        }
+    }
+}
+
+/// The limit that strikes first while no head is there.
+fn head_limit(flow: &Flow<'_>, waiting: Waiting, sent_at: Option<Instant>, now: Instant) -> Limit {
+    match waiting {
+        // The client's own time: the total stands still.
+        Waiting::Client => {
+            flow.upload.client_limit(&flow.snapshot.client, now).or(flow.clock.whole(Phase::Send))
+        }
+        Waiting::Upstream => flow.limit(flow.clock.total(Phase::Send), Phase::Send),
+        Waiting::Nothing => {
+            let total = flow.limit(flow.clock.total(Phase::ResponseHead), Phase::ResponseHead);
+            total.or(sent_at.map(|sent| {
+                let at = sent + flow.route.timeouts().response_head;
+                Limit::new(at, Cause::HttpResponseTimeout, Phase::ResponseHead)
+            }))
+        }
+    }
+}
+
+fn no_address(flow: &Flow<'_>) -> Stop {
+    flow.route.upstream_metrics.attempt(Err(Cause::DnsError));
+    Stop::Fault(Fault::new(Cause::DnsError, Phase::Connect).with(Evidence::fixed("no server has an address yet")))
+}

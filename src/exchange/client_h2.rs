@@ -1,0 +1,212 @@
+//! A client's stream on HTTP/2: its request body as it arrives, and the frames of the one response it gets.
+//!
+//! It speaks to the `h2` crate and never decides what to answer: only [`super::door`] and [`super::relay`] call the
+//! `send_*` functions. Streams are accepted in [`super::connection_h2`].
+
+use std::io;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, Bytes, BytesMut};
+use h2::server::SendResponse;
+use h2::{Reason, RecvStream, SendStream};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+
+use super::client_h1::BodyFault;
+use super::head::{BodyLength, HeadParts};
+
+/// One HTTP/2 stream.
+#[derive(Debug)]
+pub(super) struct H2Client {
+    body: RecvStream,
+    body_done: bool,
+    awaits_continue: bool,
+    head_request: bool,
+    respond: SendResponse<Bytes>,
+    send: Option<SendStream<Bytes>>,
+    /// Bytes that flow control has not let out yet.
+    output: BytesMut,
+    /// The end was asked for and not sent yet.
+    ending: bool,
+    /// END_STREAM has been sent.
+    ended: bool,
+    length: Option<u64>,
+    remaining: Option<u64>,
+}
+
+impl H2Client {
+    pub(super) fn new(
+        body: RecvStream,
+        respond: SendResponse<Bytes>,
+        head_request: bool,
+        awaits_continue: bool,
+        length: Option<u64>,
+    ) -> Self {
+        let body_done = body.is_end_stream();
+        H2Client {
+            body,
+            body_done,
+            awaits_continue: awaits_continue && !body_done,
+            head_request,
+            respond,
+            send: None,
+            output: BytesMut::new(),
+            ending: false,
+            ended: false,
+            length: None,
+            remaining: length,
+        }
+    }
+
+    pub(super) const fn awaits_continue(&self) -> bool {
+        self.awaits_continue
+    }
+
+    pub(super) const fn body_is_done(&self) -> bool {
+        self.body_done
+    }
+
+    pub(super) const fn body_remaining(&self) -> Option<u64> {
+        if self.body_done { Some(0) } else { self.remaining }
+    }
+
+    /// The next piece of the request body; `None` at its end. Trailers of a request are not forwarded to HTTP/1.
+    pub(super) fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, BodyFault>> {
+        if self.body_done {
+            return Poll::Ready(Ok(None));
+        }
+        match ready!(self.body.poll_data(cx)) {
+            Some(Ok(data)) => {
+                self.awaits_continue = false;
+                // The window is opened again when the bytes are taken: one piece is under way at a time, so a slow
+                // upstream holds the client back.
+                let _ = self.body.flow_control().release_capacity(data.len());
+                self.remaining = self.remaining.map(|left| left.saturating_sub(data.len() as u64));
+                Poll::Ready(Ok(Some(data)))
+            }
+            Some(Err(_)) => Poll::Ready(Err(BodyFault::Gone)),
+            None => {
+                self.body_done = true;
+                Poll::Ready(Ok(None))
+            }
+        }
+    }
+
+    /// Ready when the client has reset the stream or left.
+    pub(super) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match &mut self.send {
+            Some(send) => send.poll_reset(cx).map(|_| ()),
+            None => self.respond.poll_reset(cx).map(|_| ()),
+        }
+    }
+
+    /// Sends an interim response (1xx but 101).
+    pub(super) fn send_interim(&mut self, status: u16, fields: HeaderMap) {
+        if status == 100 {
+            self.awaits_continue = false;
+        }
+        if let Some(head) = response(status, fields) {
+            // A failure means that the stream is gone, which the next step sees.
+            #[expect(clippy::disallowed_methods, reason = "asked for by the relay alone")]
+            let _ = self.respond.send_informational(head);
+        }
+    }
+
+    /// Sends the head.
+    ///
+    /// # Errors
+    /// The stream is gone.
+    pub(super) fn send_head(&mut self, parts: &HeadParts<'_>, mut fields: HeaderMap) -> io::Result<()> {
+        let bodiless = self.head_request || matches!(parts.status, 204 | 304);
+        if let (BodyLength::Exactly(length), true) = (parts.length, parts.status != 204) {
+            fields.insert(http::header::CONTENT_LENGTH, HeaderValue::from(length));
+            self.length = (!bodiless).then_some(length);
+        }
+        let ends = bodiless || matches!(parts.length, BodyLength::Absent | BodyLength::Exactly(0));
+        let head = response(parts.status, fields).ok_or(io::ErrorKind::InvalidData)?;
+        #[expect(clippy::disallowed_methods, reason = "asked for by the door and the relay alone")]
+        let send = self.respond.send_response(head, ends).map_err(io::Error::other)?;
+        self.send = Some(send);
+        self.ended = ends;
+        if ends {
+            self.length = Some(0);
+        }
+        Ok(())
+    }
+
+    /// Queues body bytes; never more than the head promised.
+    pub(super) fn send_data(&mut self, data: &[u8]) -> bool {
+        if let Some(left) = &mut self.length {
+            let length = data.len() as u64;
+            if length > *left {
+                return false;
+            }
+            *left -= length;
+        }
+        self.output.extend_from_slice(data);
+        true
+    }
+
+    /// Queues the end of the stream. Says whether the body is as long as the head promised.
+    pub(super) fn send_end(&mut self) -> bool {
+        self.ending = !self.ended;
+        self.length.is_none_or(|left| left == 0)
+    }
+
+    pub(super) fn unsent(&self) -> usize {
+        self.output.len() + usize::from(self.ending)
+    }
+
+    pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Some(send) = &mut self.send else { return Poll::Ready(Ok(())) };
+        while self.output.has_remaining() {
+            send.reserve_capacity(self.output.len());
+            let mut room = send.capacity();
+            if room == 0 {
+                match ready!(send.poll_capacity(cx)) {
+                    Some(Ok(granted)) => room = granted,
+                    Some(Err(error)) => return Poll::Ready(Err(io::Error::other(error))),
+                    None => return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
+                }
+                if room == 0 {
+                    continue;
+                }
+            }
+            let piece = self.output.split_to(room.min(self.output.len())).freeze();
+            let ends = self.ending && self.output.is_empty();
+            self.ended |= ends;
+            self.ending &= !ends;
+            #[expect(clippy::disallowed_methods, reason = "bytes queued by the door and the relay alone")]
+            send.send_data(piece, ends).map_err(io::Error::other)?;
+        }
+        if self.ending {
+            self.ending = false;
+            self.ended = true;
+            #[expect(clippy::disallowed_methods, reason = "bytes queued by the door and the relay alone")]
+            send.send_data(Bytes::new(), true).map_err(io::Error::other)?;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Tells the client that the response is cut.
+    pub(super) fn cut(&mut self) {
+        if let Some(send) = &mut self.send {
+            #[expect(clippy::disallowed_methods, reason = "asked for by the relay alone: a visible abort")]
+            send.send_reset(Reason::INTERNAL_ERROR);
+        }
+    }
+}
+
+fn response(status: u16, fields: HeaderMap) -> Option<Response<()>> {
+    let mut head = Response::new(());
+    *head.status_mut() = StatusCode::from_u16(status).ok()?;
+    *head.version_mut() = http::Version::HTTP_2;
+    *head.headers_mut() = fields;
+    Some(head)
+}
+
+/// Adds a field of an HTTP/1 head to an HTTP/2 one; what cannot be said there is left out.
+pub(super) fn append(map: &mut HeaderMap, name: &[u8], value: &[u8]) {
+    if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), HeaderValue::from_bytes(value)) {
+        map.append(name, value);
+    }
+}

@@ -1,0 +1,366 @@
+//! One client connection: first byte, head after head, the guard around every request, and a close that can be read.
+//!
+//! It knows how bytes become a request and what happens between requests. What answers is a [`Role`]: the gateway or
+//! the telemetry pages. HTTP/2 is served in [`super::connection_h2`].
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr};
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use futures_util::FutureExt;
+use pingora::apps::ServerApp;
+use pingora::protocols::Stream;
+use pingora::server::ShutdownWatch;
+use tokio::sync::Notify;
+
+use super::client_h1::H1Client;
+use super::connection_h2;
+use super::downstream::{Downstream, Stage};
+use super::exchange;
+use super::flow::within;
+use super::gateway::Gateway;
+use super::head::Ends;
+use super::pages::{self, Pages};
+use super::record;
+use super::request::{Request, refused};
+use super::wire::{BODY_ROOM, HEAD_ROOM, Wire};
+use crate::config::Client;
+use crate::contract::{Cause, Evidence, Fault, Phase};
+use crate::observe::{Gauge, Silence};
+use crate::protocol::raw_head::{HeadScanner, Progress};
+use crate::protocol::request_head;
+
+/// After an answer that closes, so much of what the client still sends is read, so that the answer is not lost to a
+/// reset (RFC 9112 9.6).
+const LINGER_BYTES: usize = 16 * 1024 * 1024;
+/// For so long in all.
+const LINGER_TIME: Duration = Duration::from_secs(10);
+/// And while the client is not silent for longer.
+const LINGER_SILENCE: Duration = Duration::from_secs(2);
+
+/// What answers on a listener.
+#[derive(Clone, Debug)]
+pub enum Role {
+    /// The gateway's routes.
+    Gateway,
+    /// Pages of our own.
+    Pages(Arc<dyn Pages>),
+}
+
+/// The connections that are open, over all listeners: the limit on them, and the event that the last has ended.
+#[derive(Debug, Default)]
+pub struct Open {
+    now: AtomicUsize,
+    ended: Notify,
+}
+
+impl Open {
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.now.load(Ordering::Acquire)
+    }
+
+    /// Returns when there are none.
+    pub async fn none_left(&self) {
+        loop {
+            let ended = self.ended.notified();
+            if self.count() == 0 {
+                return;
+            }
+            ended.await;
+        }
+    }
+
+    fn enter(self: &Arc<Self>) -> (Entered, usize) {
+        let before = self.now.fetch_add(1, Ordering::AcqRel);
+        (Entered(Arc::clone(self)), before + 1)
+    }
+}
+
+/// One open connection.
+struct Entered(Arc<Open>);
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        if self.0.now.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.0.ended.notify_waiters();
+        }
+    }
+}
+
+/// What one listener does with its connections.
+pub struct Connections {
+    /// Shared by all listeners.
+    pub gateway: Arc<Gateway>,
+    /// What answers here.
+    pub role: Role,
+    /// HTTP/2 with prior knowledge is understood here.
+    pub h2c: bool,
+    /// Connections of the gateway's listeners.
+    pub open: Arc<Open>,
+    /// The gauge of this listener.
+    pub gauge: Gauge,
+}
+
+impl fmt::Debug for Connections {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connections").field("role", &self.role).field("h2c", &self.h2c).finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl ServerApp for Connections {
+    async fn process_new(self: &Arc<Self>, stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
+        let _held = self.gauge.hold();
+        let (_entered, now_open) = self.open.enter();
+        let peer = peer_address(&stream);
+        let mut shutdown = shutdown.clone();
+        let snapshot = self.gateway.snapshot.load_full();
+        let rules = snapshot.client.clone();
+        drop(snapshot);
+        let mut connection = Connection { app: self, peer, rules, shutdown: &mut shutdown };
+        let crowded = matches!(self.role, Role::Gateway) && now_open > connection.rules.max_connections;
+        connection.serve(Wire::new(stream), crowded).await;
+        None
+    }
+}
+
+fn peer_address(stream: &Stream) -> IpAddr {
+    let digest = stream.get_socket_digest();
+    let address = digest.as_ref().and_then(|digest| digest.peer_addr()).and_then(|address| address.as_inet());
+    address.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |address| address.ip())
+}
+
+/// One connection, being served.
+pub(super) struct Connection<'a> {
+    pub(super) app: &'a Arc<Connections>,
+    pub(super) peer: IpAddr,
+    pub(super) rules: Client,
+    pub(super) shutdown: &'a mut ShutdownWatch,
+}
+
+/// What came when the next request was awaited.
+enum Next {
+    /// A head; so many bytes of it are a blank line before.
+    Head { length: usize, skip: usize },
+    /// Something that no head begins with: the client speaks HTTP/2.
+    Http2,
+    /// What is not a request.
+    Refused(Fault),
+    /// Nothing: the connection ends in silence.
+    Silent(Option<Silence>),
+}
+
+impl Connection<'_> {
+    async fn serve(&mut self, wire: Wire, crowded: bool) {
+        let mut client = Downstream::h1(H1Client::new(wire));
+        let mut first = true;
+        loop {
+            let Some(h1) = client.as_h1() else { return };
+            match self.next(&mut h1.wire, first).await {
+                Next::Silent(silence) => {
+                    if let Some(silence) = silence {
+                        self.app.gateway.metrics.closed_without_response(silence);
+                    }
+                    return;
+                }
+                Next::Http2 => {
+                    if let Some(h1) = client.into_h1() {
+                        let (stream, read) = h1.wire.into_parts();
+                        connection_h2::serve(self, stream, read).await;
+                    }
+                    return;
+                }
+                Next::Refused(fault) => {
+                    h1.begin_refused();
+                    self.refuse(&mut client, fault).await;
+                }
+                Next::Head { .. } if crowded => {
+                    h1.begin_refused();
+                    let fault = Fault::new(Cause::ConnectionLimitReached, Phase::Admit);
+                    self.refuse(&mut client, fault).await;
+                }
+                Next::Head { length, skip } => self.one(&mut client, length, skip).await,
+            }
+            first = false;
+            match client.stage() {
+                Stage::Finished if client.as_h1().is_some_and(|h1| h1.keeps_alive()) => {}
+                Stage::Finished => return close(client).await,
+                Stage::Cut(Ends::Reset) => {
+                    if let Some(h1) = client.into_h1() {
+                        h1.wire.reset();
+                    }
+                    return;
+                }
+                // A cut message ends with the connection, at once.
+                Stage::Cut(Ends::Short) | Stage::HeadSent => return,
+                Stage::Unanswered => {
+                    record::client_left(&self.app.gateway, false);
+                    return;
+                }
+            }
+            if let Some(h1) = client.as_h1() {
+                h1.wire.rest();
+            }
+        }
+    }
+
+    /// One request whose head is in the buffer.
+    async fn one(&mut self, client: &mut Downstream, length: usize, skip: usize) {
+        let Some(h1) = client.as_h1() else { return };
+        let mut head = h1.wire.input.split_to(length);
+        let head = head.split_off(skip).freeze();
+        match request_head::parse(&head) {
+            Ok(facts) => {
+                h1.begin(&facts);
+                if *self.shutdown.borrow() {
+                    h1.close_after();
+                }
+                let request = Request::from_h1(head, &facts);
+                client.expect_answer();
+                serve_guarded(self.app, self.peer, client, &request).await;
+            }
+            Err(refusal) => {
+                h1.begin_refused();
+                self.refuse(client, refused(refusal)).await;
+            }
+        }
+    }
+
+    async fn refuse(&mut self, client: &mut Downstream, fault: Fault) {
+        client.expect_answer();
+        refuse_guarded(self.app, self.peer, client, fault).await;
+    }
+
+    /// Waits for a head: the first byte under the idle limit, the whole head under one deadline.
+    async fn next(&mut self, wire: &mut Wire, first: bool) -> Next {
+        let began = Instant::now();
+        if wire.input.is_empty() {
+            let idle = if first { self.rules.header_timeout } else { self.rules.idle_timeout };
+            let waited = tokio::select! {
+                biased;
+                read = within(began + idle, wire.fill(HEAD_ROOM)) => read,
+                _ = self.shutdown.wait_for(|ends| *ends), if !first => return Next::Silent(None),
+            };
+            match (waited, first) {
+                (Some(Ok(1..)), _) => {}
+                (Some(Ok(0) | Err(_)), true) => return Next::Silent(Some(Silence::ConnectAndClose)),
+                // A client may close a kept connection whenever it likes.
+                (Some(Ok(0) | Err(_)), false) => return Next::Silent(None),
+                (None, true) => return Next::Refused(Fault::new(Cause::ClientTooSlow, Phase::ReadHead)),
+                (None, false) => return Next::Silent(Some(Silence::IdleTimeout)),
+            }
+        }
+        let deadline = if first { began } else { Instant::now() } + self.rules.header_timeout;
+        let mut scanner = HeadScanner::new(self.rules.max_header_bytes);
+        loop {
+            if first && self.app.h2c {
+                match connection_h2::preface(&wire.input) {
+                    connection_h2::Preface::Whole => return Next::Http2,
+                    connection_h2::Preface::Begun => {
+                        if let Some(next) = self.more(wire, deadline).await {
+                            return next;
+                        }
+                        continue;
+                    }
+                    connection_h2::Preface::Other => {}
+                }
+            }
+            match scanner.advance(&wire.input) {
+                Progress::Complete { length, skip } => return Next::Head { length, skip },
+                Progress::Refused(refusal) => return Next::Refused(refused(refusal)),
+                Progress::NeedMore => {
+                    if let Some(next) = self.more(wire, deadline).await {
+                        return next;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Reads on inside a head; `Some` when no more will come.
+    async fn more(&mut self, wire: &mut Wire, deadline: Instant) -> Option<Next> {
+        match within(deadline, wire.fill(HEAD_ROOM)).await {
+            Some(Ok(1..)) => None,
+            // The client may still read: it gets an answer to its half of a request.
+            Some(Ok(0)) => Some(Next::Refused(
+                Fault::new(Cause::HttpRequestError, Phase::ReadHead).with(Evidence::fixed("the head ends early")),
+            )),
+            Some(Err(_)) => Some(Next::Silent(Some(Silence::ClientGone))),
+            None => Some(Next::Refused(Fault::new(Cause::ClientTooSlow, Phase::ReadHead))),
+        }
+    }
+}
+
+/// What is done under the guard.
+enum Attempt<'a> {
+    Serve(&'a Request),
+    Refuse(Fault),
+}
+
+/// Serves a request that was understood, under the guard.
+pub(super) async fn serve_guarded(app: &Connections, peer: IpAddr, client: &mut Downstream, request: &Request) {
+    guarded(app, peer, client, Attempt::Serve(request)).await;
+}
+
+/// Refuses what is not a request, under the guard.
+pub(super) async fn refuse_guarded(app: &Connections, peer: IpAddr, client: &mut Downstream, fault: Fault) {
+    guarded(app, peer, client, Attempt::Refuse(fault)).await;
+}
+
+/// The panic guard: a bug of ours becomes a documented 500, or a visible abort, and a number.
+async fn guarded(app: &Connections, peer: IpAddr, client: &mut Downstream, attempt: Attempt<'_>) {
+    // Boxed once: the future is large, and an idle connection should not carry its room.
+    let served = Box::pin(async {
+        match (&app.role, attempt) {
+            (Role::Gateway, Attempt::Serve(request)) => exchange::serve(&app.gateway, peer, client, request).await,
+            (Role::Gateway, Attempt::Refuse(fault)) => exchange::refuse(&app.gateway, peer, client, fault).await,
+            (Role::Pages(pages), Attempt::Serve(request)) => {
+                pages::serve(&app.gateway, pages.as_ref(), client, request).await;
+            }
+            (Role::Pages(_), Attempt::Refuse(fault)) => pages::refuse(&app.gateway, client, fault).await,
+        }
+    });
+    if AssertUnwindSafe(served).catch_unwind().await.is_ok() {
+        return;
+    }
+    app.gateway.metrics.panics.inc();
+    client.close_after();
+    match client.stage() {
+        Stage::Unanswered => {
+            let fault = Fault::new(Cause::ProxyInternalError, Phase::Internal);
+            let answer = Box::pin(exchange::refuse(&app.gateway, peer, client, fault));
+            if AssertUnwindSafe(answer).catch_unwind().await.is_err() {
+                client.cut();
+            }
+        }
+        Stage::HeadSent => {
+            app.gateway.metrics.aborted(Cause::ProxyInternalError);
+            client.cut();
+        }
+        Stage::Finished | Stage::Cut(_) => {}
+    }
+}
+
+/// Ends a connection after a whole answer: FIN, then a bounded look at what the client still sends, so that no reset
+/// overtakes the answer.
+async fn close(client: Downstream) {
+    let Some(mut h1) = client.into_h1() else { return };
+    if h1.wire.finish_writing().await.is_err() {
+        return;
+    }
+    let end = Instant::now() + LINGER_TIME;
+    let mut read = 0;
+    while read < LINGER_BYTES {
+        h1.wire.input.clear();
+        let at = end.min(Instant::now() + LINGER_SILENCE);
+        match within(at, h1.wire.fill(BODY_ROOM)).await {
+            Some(Ok(more @ 1..)) => read += more,
+            Some(Ok(0) | Err(_)) | None => return,
+        }
+    }
+}

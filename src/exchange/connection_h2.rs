@@ -1,0 +1,175 @@
+//! HTTP/2 connections: the preface, the streams, and the end. Each stream is a request like any other.
+//!
+//! The `h2` crate speaks the protocol; this file starts it, hands out the streams and counts what breaks.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use bytes::{Buf, Bytes, BytesMut};
+use pingora::protocols::Stream;
+use pingora::protocols::http::v2::server::default_h2_options;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::task::JoinSet;
+
+use super::client_h2::H2Client;
+use super::connection::{Connection, refuse_guarded, serve_guarded};
+use super::downstream::{Downstream, Stage};
+use super::flow::within;
+use super::record;
+use super::request::{Request, refused};
+use crate::observe::Silence;
+use crate::protocol::framing::Framing;
+
+/// RFC 9113 3.4.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// The library's own bound on header lists, above which it answers an empty 431 by itself: four times ours.
+const LIBRARY_MAX_FIELDS: u32 = 256 * 1024;
+/// Streams at once on one connection.
+const MAX_STREAMS: u32 = 128;
+/// What one stream, and one connection, may have under way towards us.
+const STREAM_WINDOW: u32 = 256 * 1024;
+const CONNECTION_WINDOW: u32 = 1024 * 1024;
+
+/// What the first bytes of a connection are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Preface {
+    /// HTTP/2.
+    Whole,
+    /// The beginning of it.
+    Begun,
+    /// Something else.
+    Other,
+}
+
+/// Looks for the connection preface.
+pub(super) fn preface(read: &[u8]) -> Preface {
+    if read.starts_with(PREFACE) {
+        Preface::Whole
+    } else if PREFACE.starts_with(read) {
+        Preface::Begun
+    } else {
+        Preface::Other
+    }
+}
+
+/// Serves a connection whose preface was seen; `read` is what was read of it.
+pub(super) async fn serve(connection: &mut Connection<'_>, stream: Stream, read: BytesMut) {
+    let metrics = &connection.app.gateway.metrics;
+    let mut options = default_h2_options();
+    options
+        .max_header_list_size(LIBRARY_MAX_FIELDS)
+        .max_concurrent_streams(MAX_STREAMS)
+        .initial_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW);
+    let begun = options.handshake::<_, Bytes>(Rewound { read, stream });
+    let mut h2 = match within(Instant::now() + connection.rules.header_timeout, begun).await {
+        Some(Ok(h2)) => h2,
+        Some(Err(_)) | None => return metrics.closed_without_response(Silence::Http2ConnectionError),
+    };
+    let mut streams = JoinSet::new();
+    let mut draining = false;
+    let mut served = false;
+    loop {
+        let idle = Instant::now() + connection.rules.idle_timeout;
+        let accepted = tokio::select! {
+            accepted = h2.accept() => accepted,
+            _ = streams.join_next(), if !streams.is_empty() => continue,
+            _ = pingora::time::sleep(idle.saturating_duration_since(Instant::now())), if streams.is_empty() && !draining => {
+                // GOAWAY, and whatever is on its way is still answered.
+                draining = true;
+                h2.graceful_shutdown();
+                if served {
+                    metrics.closed_without_response(Silence::IdleTimeout);
+                } else {
+                    metrics.closed_without_response(Silence::ConnectAndClose);
+                }
+                continue;
+            }
+            _ = connection.shutdown.wait_for(|ends| *ends), if !draining => {
+                draining = true;
+                h2.graceful_shutdown();
+                continue;
+            }
+        };
+        match accepted {
+            Some(Ok((request, respond))) => {
+                served = true;
+                let app = Arc::clone(connection.app);
+                let peer = connection.peer;
+                streams.spawn(async move {
+                    let (parts, body) = request.into_parts();
+                    let head = parts.method == http::Method::HEAD;
+                    let expects = parts.headers.contains_key(http::header::EXPECT);
+                    let request = Request::from_h2(parts, body.is_end_stream());
+                    let length = match request.as_ref().map(|request| request.framing) {
+                        Ok(Framing::Length(length)) => Some(length),
+                        Ok(Framing::None | Framing::Chunked) | Err(_) => None,
+                    };
+                    let mut client = Downstream::h2(H2Client::new(body, respond, head, expects, length));
+                    match request {
+                        Ok(request) => serve_guarded(&app, peer, &mut client, &request).await,
+                        Err(refusal) => refuse_guarded(&app, peer, &mut client, refused(refusal)).await,
+                    }
+                    if client.stage() == Stage::Unanswered {
+                        record::client_left(&app.gateway, false);
+                    }
+                });
+            }
+            Some(Err(error)) => {
+                // A client that goes away is not an error of the protocol.
+                if !error.is_io() && !error.is_go_away() || error.is_library() {
+                    metrics.closed_without_response(Silence::Http2ConnectionError);
+                }
+                return;
+            }
+            None => return,
+        }
+    }
+}
+
+/// A stream whose first bytes were read already.
+struct Rewound {
+    read: BytesMut,
+    stream: Stream,
+}
+
+impl AsyncRead for Rewound {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.read.is_empty() {
+            return Pin::new(&mut self.stream).poll_read(cx, buffer);
+        }
+        let length = self.read.len().min(buffer.remaining());
+        buffer.put_slice(self.read.get(..length).unwrap_or_default());
+        self.read.advance(length);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Rewound {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffers: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, buffers)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}

@@ -1,0 +1,143 @@
+//! THE DOOR: the only way by which an answer of our own reaches a client.
+//!
+//! It takes a [`LocalReply`], which only a documented code can make, or a [`Page`] below 400, and uses up the right to
+//! answer. It adds framing, Connection and Date and nothing else, and it sees to it that the client can read the answer
+//! although its request may still be on the way.
+
+use std::future::poll_fn;
+use std::task::Poll;
+use std::time::{Duration, Instant, SystemTime};
+
+use super::downstream::{Downstream, FieldSink, Unanswered};
+use super::fields;
+use super::flow::within;
+use super::head::{BodyLength, HeadParts};
+use crate::contract::{LocalReply, Page};
+
+/// An unread rest of a request body up to this size is read so that the connection can be kept: reading 64 KiB costs
+/// less than a handshake.
+const KEEP_DRAIN: u64 = 64 * 1024;
+/// And for so long.
+const KEEP_DRAIN_TIME: Duration = Duration::from_secs(2);
+/// On HTTP/2 so much of an upload is taken before its stream is reset: curl up to 7.88 loses the answer otherwise.
+const H2_DRAIN: u64 = 256 * 1024;
+/// And for so long.
+const H2_DRAIN_TIME: Duration = Duration::from_secs(1);
+
+/// How the writing of an answer ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Written {
+    /// It is with the transport.
+    Whole,
+    /// The client is gone or takes nothing.
+    Lost,
+}
+
+/// Writes a local reply. `write_timeout` is the client's silence in bytes taken.
+pub(super) async fn answer(unanswered: Unanswered<'_>, reply: &LocalReply, write_timeout: Duration) -> Written {
+    let parts = HeadParts {
+        status: reply.status(),
+        reason: Some(reply.reason().as_bytes()),
+        length: reply.content_length().map_or(BodyLength::Absent, BodyLength::Exactly),
+    };
+    let fill = |sink: &mut FieldSink<'_>| {
+        let mut dated = false;
+        for (name, value) in reply.fields() {
+            dated |= *name == http::header::DATE;
+            sink.put(name.as_str().as_bytes(), value.as_bytes());
+        }
+        if !dated {
+            sink.put(b"Date", fields::date(SystemTime::now()).as_bytes());
+        }
+    };
+    write(unanswered, &parts, fill, reply.body(), write_timeout).await
+}
+
+/// Writes a page of the telemetry or admin endpoints: always below 400.
+pub(super) async fn page(unanswered: Unanswered<'_>, page: &Page, head: bool, write_timeout: Duration) -> Written {
+    let length = page.body.len() as u64;
+    let parts = HeadParts { status: page.status, reason: None, length: BodyLength::Exactly(length) };
+    let fill = |sink: &mut FieldSink<'_>| {
+        sink.put(b"Content-Type", page.content_type.as_bytes());
+        for (name, value) in &page.fields {
+            sink.put(name.as_str().as_bytes(), value.as_bytes());
+        }
+        sink.put(b"Date", fields::date(SystemTime::now()).as_bytes());
+    };
+    let body = if head { &[] } else { page.body.as_slice() };
+    write(unanswered, &parts, fill, body, write_timeout).await
+}
+
+async fn write(
+    mut unanswered: Unanswered<'_>,
+    parts: &HeadParts<'_>,
+    fill: impl FnOnce(&mut FieldSink<'_>),
+    body: &[u8],
+    write_timeout: Duration,
+) -> Written {
+    let drain = prepare(unanswered.client());
+    let Ok(client) = unanswered.begin(parts, fill) else { return Written::Lost };
+    client.send_data(body);
+    client.send_end();
+    if flush(client, write_timeout).await == Written::Lost {
+        client.cut();
+        return Written::Lost;
+    }
+    if let Some((bytes, time)) = drain {
+        let at = Instant::now() + time;
+        if within(at, discard(client, bytes)).await != Some(true) && !client.is_h2() {
+            client.cut();
+        }
+    }
+    Written::Whole
+}
+
+/// Decides, before the head is written, whether the connection outlives the answer: `Connection` has to say it.
+fn prepare(client: &mut Downstream) -> Option<(u64, Duration)> {
+    if client.body_is_done() {
+        return None;
+    }
+    if client.is_h2() {
+        return Some((H2_DRAIN, H2_DRAIN_TIME));
+    }
+    match client.body_remaining() {
+        // A client that waits for its 100 may send the body or not: nothing after it could be told apart.
+        Some(rest) if rest <= KEEP_DRAIN && !client.awaits_continue() => Some((rest, KEEP_DRAIN_TIME)),
+        Some(_) | None => {
+            client.close_after();
+            None
+        }
+    }
+}
+
+/// Writes what is queued while the client takes some of it in every `silence`.
+pub(super) async fn flush(client: &mut Downstream, silence: Duration) -> Written {
+    let mut unsent = client.unsent();
+    loop {
+        match within(Instant::now() + silence, poll_fn(|cx| client.poll_flush(cx))).await {
+            Some(Ok(())) => return Written::Whole,
+            Some(Err(_)) => return Written::Lost,
+            None if client.unsent() < unsent => unsent = client.unsent(),
+            None => return Written::Lost,
+        }
+    }
+}
+
+/// Reads and forgets the rest of a request body; says whether its end was reached.
+async fn discard(client: &mut Downstream, most: u64) -> bool {
+    let mut left = most;
+    poll_fn(|cx| {
+        loop {
+            match client.poll_body(cx) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Ok(Some(data))) => match left.checked_sub(data.len() as u64) {
+                    Some(rest) => left = rest,
+                    None => return Poll::Ready(false),
+                },
+                Poll::Ready(Ok(None)) => return Poll::Ready(true),
+                Poll::Ready(Err(_)) => return Poll::Ready(false),
+            }
+        }
+    })
+    .await
+}

@@ -1,0 +1,256 @@
+//! The client of one request, on HTTP/1 or HTTP/2 alike, and how far its answer has got.
+//!
+//! [`Unanswered`] is the only way to begin an answer, and beginning one uses it up: nobody can answer twice, and after
+//! the head has left only [`Downstream::cut`] remains. The `send_*` functions are called by [`super::door`] and
+//! [`super::relay`] alone.
+
+use std::io;
+use std::task::{Context, Poll};
+
+use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
+
+use super::client_h1::{BodyFault, H1Client};
+use super::client_h2::{self, H2Client};
+use super::fields;
+use super::head::{Ends, HeadParts};
+use crate::protocol::request_head::Version;
+
+/// How far the answer has got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// Nothing of a final response has been queued.
+    Unanswered,
+    /// The final head is on its way; the body may follow.
+    HeadSent,
+    /// The response is complete.
+    Finished,
+    /// The response was cut; the connection or stream is lost.
+    Cut(Ends),
+}
+
+/// The client of one request.
+#[derive(Debug)]
+pub(super) struct Downstream {
+    kind: Kind,
+    stage: Stage,
+}
+
+// The HTTP/1 client is the larger one and the common one: a box would cost an allocation a connection.
+#[derive(Debug)]
+enum Kind {
+    H1(H1Client),
+    H2(H2Client),
+}
+
+/// An answer that has not begun.
+#[derive(Debug)]
+pub(super) struct Unanswered<'a> {
+    client: &'a mut Downstream,
+}
+
+impl<'a> Unanswered<'a> {
+    /// The client, without giving up the right to answer.
+    pub(super) fn client(&mut self) -> &mut Downstream {
+        self.client
+    }
+
+    /// Begins the answer with its head.
+    ///
+    /// # Errors
+    /// The stream is gone.
+    pub(super) fn begin(
+        self,
+        parts: &HeadParts<'_>,
+        fill: impl FnOnce(&mut FieldSink<'_>),
+    ) -> io::Result<&'a mut Downstream> {
+        self.client.stage = Stage::HeadSent;
+        match &mut self.client.kind {
+            Kind::H1(h1) => h1.send_head(parts, |out| fill(&mut FieldSink::Raw(out))),
+            Kind::H2(h2) => {
+                let mut map = HeaderMap::with_capacity(16);
+                fill(&mut FieldSink::Map(&mut map));
+                h2.send_head(parts, map)?;
+            }
+        }
+        Ok(self.client)
+    }
+}
+
+/// Where the fields of a head are written.
+#[derive(Debug)]
+pub(super) enum FieldSink<'a> {
+    /// The bytes of an HTTP/1 head.
+    Raw(&'a mut BytesMut),
+    /// The fields of an HTTP/2 head.
+    Map(&'a mut HeaderMap),
+}
+
+impl FieldSink<'_> {
+    /// Adds a field after those that are there.
+    pub(super) fn put(&mut self, name: &[u8], value: &[u8]) {
+        match self {
+            FieldSink::Raw(out) => fields::field(out, name, value),
+            FieldSink::Map(map) => client_h2::append(map, name, value),
+        }
+    }
+}
+
+impl Downstream {
+    pub(super) fn h1(client: H1Client) -> Self {
+        Downstream { kind: Kind::H1(client), stage: Stage::Finished }
+    }
+
+    pub(super) fn h2(client: H2Client) -> Self {
+        Downstream { kind: Kind::H2(client), stage: Stage::Unanswered }
+    }
+
+    /// The HTTP/1 connection, for the loop that reads the next request.
+    pub(super) fn as_h1(&mut self) -> Option<&mut H1Client> {
+        match &mut self.kind {
+            Kind::H1(h1) => Some(h1),
+            Kind::H2(_) => None,
+        }
+    }
+
+    /// The HTTP/1 connection, for good.
+    pub(super) fn into_h1(self) -> Option<H1Client> {
+        match self.kind {
+            Kind::H1(h1) => Some(h1),
+            Kind::H2(_) => None,
+        }
+    }
+
+    /// A new request has been read on this connection.
+    pub(super) fn expect_answer(&mut self) {
+        self.stage = Stage::Unanswered;
+    }
+
+    pub(super) const fn stage(&self) -> Stage {
+        self.stage
+    }
+
+    /// The right to answer, while there is one.
+    pub(super) fn unanswered(&mut self) -> Option<Unanswered<'_>> {
+        (self.stage == Stage::Unanswered).then_some(Unanswered { client: self })
+    }
+
+    /// Whether interim responses may be sent at all.
+    pub(super) const fn takes_interim(&self) -> bool {
+        match &self.kind {
+            Kind::H1(h1) => matches!(h1.version(), Version::Http11),
+            Kind::H2(_) => true,
+        }
+    }
+
+    pub(super) const fn is_h2(&self) -> bool {
+        matches!(self.kind, Kind::H2(_))
+    }
+
+    /// The client waits for a 100 before it sends its body.
+    pub(super) const fn awaits_continue(&self) -> bool {
+        match &self.kind {
+            Kind::H1(h1) => h1.awaits_continue(),
+            Kind::H2(h2) => h2.awaits_continue(),
+        }
+    }
+
+    pub(super) const fn body_is_done(&self) -> bool {
+        match &self.kind {
+            Kind::H1(h1) => h1.body_is_done(),
+            Kind::H2(h2) => h2.body_is_done(),
+        }
+    }
+
+    /// How much of the request body is still to come, where the client said it.
+    pub(super) const fn body_remaining(&self) -> Option<u64> {
+        match &self.kind {
+            Kind::H1(h1) => h1.body_remaining(),
+            Kind::H2(h2) => h2.body_remaining(),
+        }
+    }
+
+    /// The next piece of the request body; `None` at its end.
+    pub(super) fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, BodyFault>> {
+        match &mut self.kind {
+            Kind::H1(h1) => h1.poll_body(cx),
+            Kind::H2(h2) => h2.poll_body(cx),
+        }
+    }
+
+    /// Ready when the client has left.
+    pub(super) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match &mut self.kind {
+            Kind::H1(h1) => h1.poll_gone(cx),
+            Kind::H2(h2) => h2.poll_gone(cx),
+        }
+    }
+
+    /// After this response the connection ends. HTTP/2 connections outlive their streams.
+    pub(super) fn close_after(&mut self) {
+        match &mut self.kind {
+            Kind::H1(h1) => h1.close_after(),
+            Kind::H2(_) => {}
+        }
+    }
+
+    /// Queues an interim response (1xx but 101).
+    pub(super) fn send_interim(&mut self, status: u16, fill: impl FnOnce(&mut FieldSink<'_>)) {
+        match &mut self.kind {
+            Kind::H1(h1) => h1.send_interim(status, |out| fill(&mut FieldSink::Raw(out))),
+            Kind::H2(h2) => {
+                let mut map = HeaderMap::new();
+                fill(&mut FieldSink::Map(&mut map));
+                h2.send_interim(status, map);
+            }
+        }
+    }
+
+    /// Queues body bytes. Says whether the head's promise allows them.
+    pub(super) fn send_data(&mut self, data: &[u8]) -> bool {
+        match &mut self.kind {
+            Kind::H1(h1) => h1.send_data(data),
+            Kind::H2(h2) => h2.send_data(data),
+        }
+    }
+
+    /// Queues the end of the body. Says whether the body is as long as the head promised.
+    pub(super) fn send_end(&mut self) -> bool {
+        let whole = match &mut self.kind {
+            Kind::H1(h1) => h1.send_end(),
+            Kind::H2(h2) => h2.send_end(),
+        };
+        if whole {
+            self.stage = Stage::Finished;
+        }
+        whole
+    }
+
+    /// Ends the response so that the client sees that it is not whole.
+    pub(super) fn cut(&mut self) {
+        let ends = match &mut self.kind {
+            Kind::H1(h1) => h1.cut(),
+            Kind::H2(h2) => {
+                h2.cut();
+                Ends::Reset
+            }
+        };
+        self.stage = Stage::Cut(ends);
+    }
+
+    /// Bytes that are queued and not written.
+    pub(super) fn unsent(&self) -> usize {
+        match &self.kind {
+            Kind::H1(h1) => h1.unsent(),
+            Kind::H2(h2) => h2.unsent(),
+        }
+    }
+
+    /// Writes what is queued.
+    pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.kind {
+            Kind::H1(h1) => h1.poll_flush(cx),
+            Kind::H2(h2) => h2.poll_flush(cx),
+        }
+    }
+}

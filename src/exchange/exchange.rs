@@ -1,0 +1,197 @@
+//! One request, as a straight line: route, admit, forward, judge, answer, record.
+//!
+//! Each step is one call into the room that owns the decision. Reading happens before ([`super::connection`]); this file
+//! decides nothing by itself and writes nothing by itself.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use http::HeaderValue;
+
+use super::attempt::{self, Answered};
+use super::clock::Clock;
+use super::door::{self, Written};
+use super::downstream::Downstream;
+use super::flow::{Flow, Stop, Story};
+use super::gateway::Gateway;
+use super::judge::{self, Replacement, Verdict};
+use super::record::{self, Ended, Scope};
+use super::relay::{self, Relayed};
+use super::replies;
+use super::request::Request;
+use super::upload::Upload;
+use crate::contract::{Case, Cause, Evidence, Fault, Phase};
+use crate::observe::Origin;
+use crate::protocol::{authority, forwarded, path};
+use crate::snapshot::{Route, Snapshot};
+
+/// Serves one request that was understood, to its end.
+pub(super) async fn serve(gateway: &Gateway, peer: IpAddr, client: &mut Downstream, request: &Request) {
+    let snapshot = gateway.snapshot.load_full();
+    let mut story = begin(&snapshot, peer, request);
+
+    let route = route(&snapshot, request);
+    let scope = Scope { gateway, snapshot: &snapshot, route: route.as_ref().ok().copied(), request: Some(request) };
+    let admitted = route.and_then(|route| admit(gateway, route, request, &story).map(|()| route));
+    let ended = match admitted {
+        Ok(route) => through(gateway, &snapshot, route, peer, client, request, &mut story).await,
+        Err(fault) => answer_fault(&scope, client, fault, &mut story).await,
+    };
+    record::record(&scope, &story, &ended);
+}
+
+/// Answers a head that is not a request, or a connection that has no place.
+pub(super) async fn refuse(gateway: &Gateway, peer: IpAddr, client: &mut Downstream, fault: Fault) {
+    let snapshot = gateway.snapshot.load_full();
+    let mut story = Story::begin(replies::new_request_id(), peer.to_canonical());
+    let scope = Scope { gateway, snapshot: &snapshot, route: None, request: None };
+    let ended = answer_fault(&scope, client, fault, &mut story).await;
+    record::record(&scope, &story, &ended);
+}
+
+/// A request that reached a route: forward, judge, answer.
+async fn through(
+    gateway: &Gateway,
+    snapshot: &Arc<Snapshot>,
+    route: &Route,
+    peer: IpAddr,
+    client: &mut Downstream,
+    request: &Request,
+    story: &mut Story,
+) -> Ended {
+    let scope = Scope { gateway, snapshot, route: Some(route), request: Some(request) };
+    let _in_flight = route.upstream_metrics.in_flight();
+    let mut flow = Flow {
+        gateway,
+        snapshot,
+        route,
+        request,
+        upload: Upload::new(client, route.config.max_body, story.started),
+        clock: Clock::start(story.started, route.timeouts()),
+        forwarded_for: forwarded_for(snapshot, route, request, peer, story.client_ip),
+        client,
+        story,
+    };
+    let mut answered = match attempt::forward(&mut flow).await {
+        Ok(answered) => answered,
+        Err(Stop::Fault(fault)) => return answer_fault(&scope, flow.client, fault, flow.story).await,
+        Err(Stop::ClientGone) => return Ended::ClientGone,
+    };
+    let verdict = judge::judge(&mut flow, &mut answered).await;
+    let ended = match verdict {
+        Verdict::Pass => pass(&scope, &mut flow, &mut answered, &[]).await,
+        Verdict::PassBegun(begun) => pass(&scope, &mut flow, &mut answered, &begun).await,
+        Verdict::PassError(error) => {
+            record::count(&scope, answered.head.facts.status, Origin::Upstream, None, flow.story);
+            let retry_after = route.config.errors.retry_after;
+            let relayed = relay::pass_error(&mut flow, &answered.head, &error, retry_after).await;
+            passed(answered.head.facts.status, relayed)
+        }
+        Verdict::Replace(replacement) => replace(&scope, &mut flow, &answered, replacement).await,
+    };
+    answered.peer.release(&route.upstream);
+    ended
+}
+
+/// Who is asking, under which id, since when.
+fn begin(snapshot: &Snapshot, peer: IpAddr, request: &Request) -> Story {
+    let rules = &snapshot.client;
+    let trusted = !rules.trusted_proxies.is_empty()
+        && rules.trusted_proxies.iter().any(|network| network.contains(&peer.to_canonical()));
+    let own = if trusted { request.own_id() } else { None };
+    let id: HeaderValue = own.unwrap_or_else(replies::new_request_id);
+    Story::begin(id, request.client_ip(peer, rules))
+}
+
+fn route<'a>(snapshot: &'a Snapshot, request: &Request) -> Result<&'a Route, Fault> {
+    let host = authority::routing_host(&request.authority);
+    let path = path::normalise(request.path());
+    let found = snapshot.router.find(&host, &path, &request.method);
+    let route = found.and_then(|index| snapshot.routes.get(index));
+    let route = route.ok_or_else(|| Fault::new(Cause::DestinationNotFound, Phase::Route))?;
+    if request.dot_segments && !route.config.lenient_paths {
+        let evidence = Evidence::fixed("the path has dot segments");
+        return Err(Fault::new(Cause::AmbiguousPath, Phase::Route).with(evidence));
+    }
+    Ok(route)
+}
+
+/// What the route refuses before anything is sent.
+fn admit(gateway: &Gateway, route: &Route, request: &Request, story: &Story) -> Result<(), Fault> {
+    let rules = &route.config;
+    let fault = |cause, evidence| Fault::new(cause, Phase::Admit).with(Evidence::fixed(evidence));
+    if let Some(path) = gateway.panic_path {
+        #[expect(clippy::panic, reason = "the guard is tested with a real panic; debug builds only, and only when asked")]
+        if request.path() == path.as_bytes() {
+            panic!("asked for by a test");
+        }
+    }
+    if request.came_through(gateway.pseudonym()) {
+        return Err(fault(Cause::ProxyLoopDetected, "our own Via was seen"));
+    }
+    if rules.deny_methods.contains(&request.method) {
+        return Err(fault(Cause::HttpRequestDenied, "the route denies the method"));
+    }
+    if !rules.allow_from.is_empty() && !rules.allow_from.iter().any(|network| network.contains(&story.client_ip)) {
+        return Err(fault(Cause::HttpRequestDenied, "the client is not in allow_from"));
+    }
+    match request.framing {
+        crate::protocol::framing::Framing::Length(length) if length > rules.max_body => {
+            Err(fault(Cause::BodyTooLarge, "Content-Length is above max_body"))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn forwarded_for(snapshot: &Snapshot, route: &Route, request: &Request, peer: IpAddr, client: IpAddr) -> HeaderValue {
+    if !route.config.forwarded_append {
+        return forwarded::client_value(client);
+    }
+    let values: Vec<&[u8]> = request.fields.values(snapshot.client.ip_header.as_str()).collect();
+    forwarded::chain_value(peer, values.into_iter(), &snapshot.client.trusted_proxies)
+}
+
+/// Answers a fault by the contract.
+async fn answer_fault(scope: &Scope<'_>, client: &mut Downstream, fault: Fault, story: &mut Story) -> Ended {
+    if fault.cause() == Cause::ClientTooSlow || fault.cause() == Cause::MalformedBody {
+        // Where its request ends can no longer be told.
+        client.close_after();
+    }
+    let (ruling, reply) = replies::for_fault(scope, &fault, story);
+    let Some(unanswered) = client.unanswered() else { return Ended::ClientGone };
+    let status = ruling.code().status();
+    record::count(scope, status, Origin::Proxy, Some(Case::Fault(fault.cause())), story);
+    story.bytes = reply.body().len() as u64;
+    match door::answer(unanswered, &reply, scope.snapshot.client.write_timeout).await {
+        Written::Whole => Ended::Replied { status, fault },
+        Written::Lost => Ended::ClientGone,
+    }
+}
+
+/// Answers in the upstream's place.
+async fn replace(scope: &Scope<'_>, flow: &mut Flow<'_>, answered: &Answered, replacement: Replacement) -> Ended {
+    let reply = replies::for_response(scope, flow, answered, &replacement);
+    let Some(unanswered) = flow.client.unanswered() else { return Ended::ClientGone };
+    let status = replacement.ruling.code().status();
+    record::count(scope, status, Origin::Replaced, Some(replacement.ruling.case()), flow.story);
+    flow.story.bytes = reply.body().len() as u64;
+    match door::answer(unanswered, &reply, flow.snapshot.client.write_timeout).await {
+        Written::Whole => Ended::Replaced { status },
+        Written::Lost => Ended::ClientGone,
+    }
+}
+
+/// Lets the response pass.
+async fn pass(scope: &Scope<'_>, flow: &mut Flow<'_>, answered: &mut Answered, begun: &[u8]) -> Ended {
+    let status = answered.head.facts.status;
+    record::count(scope, status, Origin::Upstream, None, flow.story);
+    passed(status, relay::pass(flow, answered, begun).await)
+}
+
+fn passed(status: u16, relayed: Relayed) -> Ended {
+    match relayed {
+        Relayed::Whole => Ended::Passed { status },
+        Relayed::Cut(fault) => Ended::Cut { status, fault },
+        Relayed::ClientGone => Ended::ClientGone,
+    }
+}

@@ -1,0 +1,111 @@
+//! The bytes of HTTP/1 start lines and fields, written without allocation.
+//!
+//! Spelling only: which fields a message has is decided elsewhere.
+
+use std::cell::RefCell;
+use std::time::SystemTime;
+
+use bytes::{BufMut, BytesMut};
+use http::{HeaderValue, StatusCode};
+
+/// `HTTP/1.1 200 OK` and CRLF; without `reason` the registered phrase, or nothing.
+pub(super) fn status_line(out: &mut BytesMut, status: u16, reason: Option<&[u8]>) {
+    out.extend_from_slice(b"HTTP/1.1 ");
+    decimal(out, u64::from(status));
+    out.put_u8(b' ');
+    let phrase = reason.unwrap_or_else(|| {
+        let registered = StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason());
+        registered.unwrap_or_default().as_bytes()
+    });
+    out.extend_from_slice(phrase);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// One field line.
+pub(super) fn field(out: &mut BytesMut, name: &[u8], value: &[u8]) {
+    out.reserve(name.len() + value.len() + 4);
+    out.extend_from_slice(name);
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// A field line whose value is a number; `start` is the name with its colon and blank.
+pub(super) fn number(out: &mut BytesMut, start: &[u8], value: u64) {
+    out.extend_from_slice(start);
+    decimal(out, value);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Digits without a leading zero.
+pub(super) fn decimal(out: &mut BytesMut, mut value: u64) {
+    let mut digits = [0_u8; 20];
+    let mut used = 0;
+    for slot in digits.iter_mut().rev() {
+        *slot = b'0' + (value % 10) as u8;
+        value /= 10;
+        used += 1;
+        if value == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(digits.get(digits.len() - used..).unwrap_or_default());
+}
+
+/// Lower-case hexadecimal digits without a leading zero: a chunk size.
+pub(super) fn hexadecimal(out: &mut BytesMut, mut value: usize) {
+    let mut digits = [0_u8; 16];
+    let mut used = 0;
+    for slot in digits.iter_mut().rev() {
+        let digit = (value % 16) as u8;
+        *slot = if digit < 10 { b'0' + digit } else { b'a' + digit - 10 };
+        value /= 16;
+        used += 1;
+        if value == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(digits.get(digits.len() - used..).unwrap_or_default());
+}
+
+thread_local! {
+    static DATE: RefCell<(u64, HeaderValue)> = const { RefCell::new((0, HeaderValue::from_static(""))) };
+}
+
+/// The value of `Date` (RFC 9110 6.6.1), made once a second on each thread.
+pub(super) fn date(now: SystemTime) -> HeaderValue {
+    let second = now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    DATE.with_borrow_mut(|(made, value)| {
+        if *made != second {
+            if let Ok(fresh) = HeaderValue::try_from(httpdate::fmt_http_date(now)) {
+                (*made, *value) = (second, fresh);
+            }
+        }
+        value.clone()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_written_as_rust_writes_them() {
+        for value in [0_usize, 1, 9, 10, 15, 16, 255, 65_535, 65_536, usize::MAX] {
+            let mut out = BytesMut::new();
+            decimal(&mut out, value as u64);
+            out.put_u8(b' ');
+            hexadecimal(&mut out, value);
+            assert_eq!(out, format!("{value} {value:x}"));
+        }
+    }
+
+    #[test]
+    fn a_status_without_a_phrase_keeps_its_blank() {
+        let mut out = BytesMut::new();
+        status_line(&mut out, 200, None);
+        status_line(&mut out, 299, None);
+        status_line(&mut out, 200, Some(b"Fine"));
+        assert_eq!(out, "HTTP/1.1 200 OK\r\nHTTP/1.1 299 \r\nHTTP/1.1 200 Fine\r\n");
+    }
+}

@@ -1,0 +1,89 @@
+//! What one routed request carries from step to step, and the story that is told of it at the end.
+
+use std::future::Future;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use http::HeaderValue;
+
+use super::clock::{Clock, Limit};
+use super::downstream::Downstream;
+use super::gateway::Gateway;
+use super::request::Request;
+use super::upload::Upload;
+use crate::contract::{Fault, Phase, RequestSent};
+use crate::snapshot::{Route, Snapshot};
+
+/// A request on its way through a route.
+#[derive(Debug)]
+pub(super) struct Flow<'a> {
+    pub(super) gateway: &'a Gateway,
+    pub(super) snapshot: &'a Snapshot,
+    pub(super) route: &'a Route,
+    pub(super) request: &'a Request,
+    pub(super) client: &'a mut Downstream,
+    pub(super) story: &'a mut Story,
+    pub(super) upload: Upload,
+    pub(super) clock: Clock,
+    pub(super) forwarded_for: HeaderValue,
+}
+
+/// Why a step did not come to its end.
+#[derive(Debug)]
+pub(super) enum Stop {
+    /// There is something to answer.
+    Fault(Fault),
+    /// There is nobody to answer.
+    ClientGone,
+}
+
+impl Flow<'_> {
+    /// The earlier of a limit, the total deadline and the limit on everything.
+    pub(super) fn limit(&self, limit: Limit, phase: Phase) -> Limit {
+        limit.or(Some(self.clock.total(phase))).or(self.clock.whole(phase))
+    }
+
+    /// Whether sending the request once more is harmless and possible.
+    pub(super) fn may_repeat(&self) -> bool {
+        self.upload.can_replay() && self.upload.has_ended() && self.request.method.is_idempotent()
+    }
+}
+
+/// What happened, for the log.
+#[derive(Debug)]
+pub(super) struct Story {
+    pub(super) started: Instant,
+    pub(super) request_id: HeaderValue,
+    pub(super) client_ip: IpAddr,
+    pub(super) attempts: u32,
+    pub(super) server: Option<Arc<str>>,
+    pub(super) connect: Option<Duration>,
+    pub(super) response_head: Option<Duration>,
+    pub(super) upstream_status: Option<u16>,
+    pub(super) bytes: u64,
+    pub(super) sent: RequestSent,
+}
+
+impl Story {
+    pub(super) fn begin(request_id: HeaderValue, client_ip: IpAddr) -> Self {
+        Story {
+            started: Instant::now(),
+            request_id,
+            client_ip,
+            attempts: 0,
+            server: None,
+            connect: None,
+            response_head: None,
+            upstream_status: None,
+            bytes: 0,
+            sent: RequestSent::None,
+        }
+    }
+}
+
+/// Waits until `at` at the latest; `None` when the time came first. Pingora's timer fires up to 20 ms late and never
+/// early enough to matter: callers look at the clock again.
+pub(super) async fn within<T>(at: Instant, future: impl Future<Output = T>) -> Option<T> {
+    pingora::time::timeout(at.saturating_duration_since(Instant::now()), future).await.ok()
+}

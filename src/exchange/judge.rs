@@ -1,0 +1,218 @@
+//! Judge a response head and, for an error, its bounded body: may it pass, or is it replaced?
+//!
+//! What conforms and which code answers is decided in [`crate::contract`]; this file holds the body back, decodes it and
+//! asks. It writes to no client.
+
+use std::borrow::Cow;
+use std::future::poll_fn;
+use std::time::Instant;
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderValue, Method};
+
+use super::attempt::Answered;
+use super::clock::Limit;
+use super::flow::{Flow, within};
+use super::peer::Peer;
+use crate::config::ErrorMode;
+use crate::contract::conform::{self, Conformance, ErrorBody, Extract};
+use crate::contract::decode::{self, Coding, DecodeFailure};
+use crate::contract::{Case, Cause, Contract, Overrides, Phase, Ruling, Situation, policy};
+
+/// What becomes of a response.
+#[derive(Debug)]
+pub(super) enum Verdict {
+    /// It passes as it comes.
+    Pass,
+    /// An error that nobody replaces passes: what was read of its body, and then the rest.
+    PassBegun(Bytes),
+    /// An error in the contract passes, whole.
+    PassError(ErrorBytes),
+    /// It is replaced.
+    Replace(Replacement),
+}
+
+/// The body of a conforming error.
+#[derive(Debug)]
+pub(super) struct ErrorBytes {
+    /// As it will be sent; `None` on HEAD.
+    pub(super) body: Option<Bytes>,
+    /// The content coding was taken off, because the client does not accept it.
+    pub(super) decoded: bool,
+}
+
+/// Why and by what a response is replaced.
+#[derive(Debug)]
+pub(super) struct Replacement {
+    pub(super) ruling: Ruling,
+    pub(super) extract: Extract,
+}
+
+/// How the held body ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Held {
+    Whole,
+    TooLarge,
+    /// The connection ended or the framing broke.
+    Cut,
+    /// The time is up.
+    Stalled,
+}
+
+/// Judges the response that has begun.
+pub(super) async fn judge(flow: &mut Flow<'_>, answered: &mut Answered) -> Verdict {
+    let status = answered.head.facts.status;
+    let mode = flow.route.config.errors.mode;
+    if status < 400 || mode == ErrorMode::Pass {
+        return Verdict::Pass;
+    }
+    let ruling = rule(flow, status);
+    let documented = flow.snapshot.contract.code(status).is_some();
+    if flow.request.method == Method::HEAD {
+        let good = documented && conform::head_conforms(answered.head.fields.value("content-type"));
+        let conformance = match (documented, good) {
+            (false, _) => Conformance::Undocumented,
+            (true, true) => Conformance::Conforms,
+            (true, false) => Conformance::WrongShape,
+        };
+        return conclude(flow, ruling, conformance, Extract::default(), Verdict::Pass, ErrorBytes { body: None, decoded: false });
+    }
+    let rules = &flow.route.config.errors;
+    let at = Instant::now() + rules.upstream_body_timeout;
+    let limit = flow.limit(Limit::new(at, Cause::ConnectionReadTimeout, Phase::ResponseBody), Phase::ResponseBody);
+    let mut body = BytesMut::new();
+    let held = within(limit.at, hold(&mut answered.peer, &mut body, rules.upstream_body_limit)).await;
+    let held = held.unwrap_or(Held::Stalled);
+    let body = body.freeze();
+    let (conformance, extract, sent) = match held {
+        _ if !documented && held != Held::Whole => (Conformance::Undocumented, Extract::default(), None),
+        Held::TooLarge => (Conformance::TooLarge, Extract::default(), None),
+        Held::Cut | Held::Stalled => (Conformance::Incomplete, Extract::default(), None),
+        Held::Whole => examine(flow, answered, documented, &body),
+    };
+    // A cut response is a fault, and faults are answered in every mode. One that is only large or slow is not: where
+    // nothing is replaced, its rest follows.
+    if mode == ErrorMode::Observe && held == Held::Cut {
+        flow.route.upstream_metrics.conformance(conformance);
+        return Verdict::Replace(Replacement { ruling, extract });
+    }
+    let as_it_is = Verdict::PassBegun(body.clone());
+    let whole = sent.unwrap_or(ErrorBytes { body: Some(body), decoded: false });
+    conclude(flow, ruling, conformance, extract, as_it_is, whole)
+}
+
+/// What the contract says about this status of this upstream.
+fn rule(flow: &Flow<'_>, status: u16) -> Ruling {
+    let situation = Situation {
+        case: Case::UpstreamStatus(status),
+        upstream: Some(flow.route.upstream.name()),
+        method: &flow.request.method,
+    };
+    let overrides = Overrides { route: &flow.route.config.errors.overrides, global: &flow.snapshot.overrides };
+    policy::decide(&flow.snapshot.contract, &situation, &overrides)
+}
+
+/// Counts what was found and turns it into the verdict.
+fn conclude(
+    flow: &Flow<'_>,
+    ruling: Ruling,
+    conformance: Conformance,
+    extract: Extract,
+    as_it_is: Verdict,
+    conforming: ErrorBytes,
+) -> Verdict {
+    flow.route.upstream_metrics.conformance(conformance);
+    let passes = conformance == Conformance::Conforms && ruling.upstream_body_may_pass();
+    match flow.route.config.errors.mode {
+        ErrorMode::Pass => as_it_is,
+        ErrorMode::Observe => {
+            if let (false, Case::UpstreamStatus(from)) = (passes, ruling.case()) {
+                flow.route.metrics.would_replace(from, ruling.code().status());
+            }
+            as_it_is
+        }
+        ErrorMode::Enforce if passes => Verdict::PassError(conforming),
+        ErrorMode::Enforce => Verdict::Replace(Replacement { ruling, extract }),
+    }
+}
+
+/// Reads the body until its end, the limit or the first fault.
+async fn hold(peer: &mut Peer, body: &mut BytesMut, most: usize) -> Held {
+    loop {
+        match poll_fn(|cx| peer.poll_body(cx)).await {
+            Ok(Some(length)) => {
+                body.extend_from_slice(peer.body_bytes(length));
+                peer.take(length);
+                if body.len() > most {
+                    return Held::TooLarge;
+                }
+            }
+            Ok(None) => return Held::Whole,
+            Err(_) => return Held::Cut,
+        }
+    }
+}
+
+/// Holds a whole body against the contract.
+fn examine(
+    flow: &Flow<'_>,
+    answered: &Answered,
+    documented: bool,
+    body: &Bytes,
+) -> (Conformance, Extract, Option<ErrorBytes>) {
+    let contract = &flow.snapshot.contract;
+    let rules = &flow.route.config.errors;
+    let codings: Vec<HeaderValue> = answered
+        .head
+        .fields
+        .values("content-encoding")
+        .filter_map(|value| HeaderValue::from_bytes(value).ok())
+        .collect();
+    let Some(coding) = Coding::parse(&codings) else {
+        let conformance = if documented { Conformance::NotJson } else { Conformance::Undocumented };
+        return (conformance, Extract::default(), None);
+    };
+    let decoded: Cow<'_, [u8]> = match coding {
+        Coding::Identity => Cow::Borrowed(body),
+        Coding::Gzip | Coding::Deflate | Coding::Br | Coding::Zstd => {
+            match decode::decode(coding, body, rules.upstream_body_limit) {
+                Ok(decoded) => Cow::Owned(decoded),
+                Err(DecodeFailure::TooLarge) => return (Conformance::TooLarge, Extract::default(), None),
+                Err(DecodeFailure::Broken) => return (Conformance::NotJson, Extract::default(), None),
+            }
+        }
+    };
+    let conformance = if documented {
+        let error = ErrorBody {
+            status: answered.head.facts.status,
+            media_type: answered.head.fields.value("content-type"),
+            body: &decoded,
+        };
+        conform::examine(contract, &error, rules.upstream_messages)
+    } else {
+        Conformance::Undocumented
+    };
+    if conformance == Conformance::Conforms {
+        let takes = coding == Coding::Identity || accepts(flow, coding);
+        let sent = if takes { body.clone() } else { Bytes::from(decoded.into_owned()) };
+        return (conformance, Extract::default(), Some(ErrorBytes { body: Some(sent), decoded: !takes }));
+    }
+    (conformance, extract(contract, &decoded), None)
+}
+
+fn extract(contract: &Contract, body: &[u8]) -> Extract {
+    // Most replaced bodies are pages: a look at the first byte spares the parser.
+    let starts_json = body.iter().find(|octet| !octet.is_ascii_whitespace()).is_some_and(|octet| *octet == b'{');
+    if starts_json { conform::extract(contract, body) } else { Extract::default() }
+}
+
+fn accepts(flow: &Flow<'_>, coding: Coding) -> bool {
+    let name = match coding {
+        Coding::Identity => return true,
+        Coding::Gzip => "gzip",
+        Coding::Deflate => "deflate",
+        Coding::Br => "br",
+        Coding::Zstd => "zstd",
+    };
+    crate::protocol::accept::accepts(flow.request.fields.values("accept-encoding"), name)
+}

@@ -1,0 +1,36 @@
+//! The request path: from a client's first byte to the last byte of its answer.
+//!
+//! Read [`exchange`] first: a request as a straight line. Around it: [`connection`] and [`connection_h2`] (what comes
+//! before a request), [`downstream`] with [`client_h1`] and [`client_h2`] (the client), [`peer`] (the upstream),
+//! [`attempt`], [`retry`] and [`upload`] (forward), [`judge`] (pass or replace), [`relay`] and [`door`] (the two places that
+//! write to clients), [`replies`] and [`record`] (what is said and told). The room speaks pingora's streams and timers;
+//! what is decided is decided in the rooms below.
+
+mod attempt;
+mod client_h1;
+mod client_h2;
+mod clock;
+pub mod connection;
+mod connection_h2;
+mod door;
+mod downstream;
+#[expect(clippy::module_inception, reason = "the room and its straight line have one name")]
+mod exchange;
+mod fields;
+mod flow;
+mod gateway;
+mod head;
+mod judge;
+mod pages;
+mod peer;
+mod record;
+mod relay;
+mod replies;
+mod request;
+mod retry;
+mod upload;
+mod wire;
+
+pub use connection::{Connections, Open, Role};
+pub use gateway::Gateway;
+pub use pages::Pages;

@@ -1,0 +1,222 @@
+//! The upstream's side of one attempt, on HTTP/1: the request as it goes out, the response as it comes in.
+//!
+//! It names what the upstream does as a [`Fault`] and decides nothing: not what is retried, not what a client sees.
+//! HTTP/2 upstreams will be a second kind of peer beside it.
+
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, Bytes};
+use http::Method;
+use pingora::protocols::Stream;
+
+use super::fields;
+use super::head::Fields;
+use super::wire::{BODY_ROOM, HEAD_ROOM, Wire};
+use crate::contract::{Cause, Evidence, Fault, Phase};
+use crate::protocol::body::{BodyDecoder, Step};
+use crate::protocol::framing::Framing;
+use crate::protocol::response_head::{self, ResponseFacts, ResponseFraming};
+use crate::protocol::response_scan::{ResponseScan, Scan};
+use crate::upstream::{Candidate, Runtime};
+
+/// A response head that was read and found good.
+#[derive(Debug)]
+pub(super) struct UpstreamHead {
+    pub(super) facts: ResponseFacts,
+    pub(super) fields: Fields,
+    /// The bytes of the reason phrase.
+    pub(super) reason: Bytes,
+}
+
+impl UpstreamHead {
+    /// 1xx but 101: more heads follow.
+    pub(super) const fn is_interim(&self) -> bool {
+        matches!(self.facts.status, 100..=199)
+    }
+}
+
+/// One attempt's connection.
+#[derive(Debug)]
+pub(super) struct Peer {
+    pub(super) wire: Wire,
+    pub(super) candidate: Candidate,
+    scan: ResponseScan,
+    body: BodyDecoder,
+    keep_alive: bool,
+    /// The request is written as chunks.
+    chunked: bool,
+    /// Nothing more of the request can be written.
+    write_failed: bool,
+    /// The whole request is in `wire.output` or beyond it.
+    request_whole: bool,
+    /// Bytes of a response have come.
+    answered: bool,
+}
+
+impl Peer {
+    pub(super) fn new(stream: Stream, candidate: Candidate, framing: Framing) -> Self {
+        Peer {
+            wire: Wire::new(stream),
+            candidate,
+            scan: ResponseScan::default(),
+            body: BodyDecoder::response(ResponseFraming::NoBody),
+            keep_alive: false,
+            chunked: framing == Framing::Chunked,
+            write_failed: false,
+            request_whole: !framing.has_body(),
+            answered: false,
+        }
+    }
+
+    /// Whether any byte of a response has come.
+    pub(super) const fn has_answered(&self) -> bool {
+        self.answered
+    }
+
+    pub(super) const fn write_has_failed(&self) -> bool {
+        self.write_failed
+    }
+
+    /// Queues a piece of the request body.
+    pub(super) fn queue_body(&mut self, data: &[u8]) {
+        if data.is_empty() {
+            return;
+        }
+        let out = &mut self.wire.output;
+        if self.chunked {
+            fields::hexadecimal(out, data.len());
+            out.extend_from_slice(b"\r\n");
+            out.extend_from_slice(data);
+            out.extend_from_slice(b"\r\n");
+        } else {
+            out.extend_from_slice(data);
+        }
+    }
+
+    /// Queues the end of the request body.
+    pub(super) fn queue_end(&mut self) {
+        if self.chunked && !self.request_whole {
+            self.wire.output.extend_from_slice(b"0\r\n\r\n");
+        }
+        self.request_whole = true;
+    }
+
+    /// Writes what is queued. After a failure nothing more is written, but an answer may still be read.
+    pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
+        if self.write_failed {
+            return Poll::Ready(Ok(()));
+        }
+        match ready!(self.wire.poll_flush(cx)) {
+            Ok(()) => Poll::Ready(Ok(())),
+            Err(error) => {
+                self.write_failed = true;
+                let evidence = Evidence::text(error.to_string());
+                Poll::Ready(Err(Fault::new(Cause::ConnectionWriteError, Phase::Send).with(evidence)))
+            }
+        }
+    }
+
+    /// The next head: interim or final.
+    pub(super) fn poll_head(&mut self, cx: &mut Context<'_>, method: &Method) -> Poll<Result<UpstreamHead, Fault>> {
+        let protocol_error =
+            |evidence| Fault::new(Cause::HttpProtocolError, Phase::ResponseHead).with(Evidence::fixed(evidence));
+        loop {
+            let scanned = if self.wire.input.is_empty() { Scan::NeedMore } else { self.scan.advance(&self.wire.input) };
+            match scanned {
+                Scan::Whole(length) => {
+                    let head = self.wire.input.split_to(length).freeze();
+                    self.scan = ResponseScan::default();
+                    let facts = response_head::check(&head, method).map_err(protocol_error)?;
+                    if facts.status == 101 {
+                        return Poll::Ready(Err(protocol_error("101 although no upgrade was asked for")));
+                    }
+                    self.keep_alive = facts.keep_alive;
+                    self.body = BodyDecoder::response(facts.framing);
+                    let reason = reason(&head);
+                    return Poll::Ready(Ok(UpstreamHead { facts, fields: Fields::Raw(head), reason }));
+                }
+                Scan::NeedMore => {}
+                Scan::Broken(evidence) => return Poll::Ready(Err(protocol_error(evidence))),
+                Scan::TooLarge => {
+                    let fault = Fault::new(Cause::HttpResponseHeaderSectionSize, Phase::ResponseHead);
+                    return Poll::Ready(Err(fault));
+                }
+            }
+            match ready!(self.wire.poll_fill(cx, HEAD_ROOM)) {
+                Ok(0) => {
+                    let evidence = if self.answered { "closed inside the head" } else { "closed before the head" };
+                    let fault = Fault::new(Cause::ConnectionTerminated, Phase::ResponseHead);
+                    return Poll::Ready(Err(fault.with(Evidence::fixed(evidence))));
+                }
+                Ok(_) => self.answered = true,
+                Err(error) => {
+                    let fault = Fault::new(Cause::ConnectionTerminated, Phase::ResponseHead);
+                    return Poll::Ready(Err(fault.with(Evidence::text(error.to_string()))));
+                }
+            }
+        }
+    }
+
+    /// So many bytes of the response body stand at the front of `wire.input`; the caller takes them with
+    /// [`Peer::take`]. `None` at the end of the body.
+    pub(super) fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<usize>, Fault>> {
+        loop {
+            match self.body.decode(&mut self.wire.input) {
+                Ok(Step::Data(length)) => return Poll::Ready(Ok(Some(length))),
+                Ok(Step::End) => return Poll::Ready(Ok(None)),
+                Ok(Step::NeedMore) => {}
+                Err(evidence) => {
+                    self.keep_alive = false;
+                    let fault = Fault::new(Cause::HttpProtocolError, Phase::ResponseBody);
+                    return Poll::Ready(Err(fault.with(Evidence::fixed(evidence))));
+                }
+            }
+            match ready!(self.wire.poll_fill(cx, BODY_ROOM)) {
+                Ok(0) => {
+                    self.keep_alive = false;
+                    if self.body.end_of_connection() {
+                        return Poll::Ready(Ok(None));
+                    }
+                    let fault = Fault::new(Cause::HttpResponseIncomplete, Phase::ResponseBody);
+                    return Poll::Ready(Err(fault.with(Evidence::fixed("closed inside the body"))));
+                }
+                Ok(_) => {}
+                Err(error) => {
+                    self.keep_alive = false;
+                    let fault = Fault::new(Cause::HttpResponseIncomplete, Phase::ResponseBody);
+                    return Poll::Ready(Err(fault.with(Evidence::text(error.to_string()))));
+                }
+            }
+        }
+    }
+
+    /// The bytes that [`Peer::poll_body`] spoke of.
+    pub(super) fn body_bytes(&self, length: usize) -> &[u8] {
+        self.wire.input.get(..length).unwrap_or_default()
+    }
+
+    /// Takes them out.
+    pub(super) fn take(&mut self, length: usize) {
+        self.wire.input.advance(length.min(self.wire.input.len()));
+    }
+
+    /// Back to the pool when both directions are whole and nothing is left over; else the connection is closed.
+    ///
+    /// Bytes after the response are another response that nobody asked for: such a connection is never used again.
+    pub(super) fn release(self, upstream: &Runtime) {
+        let whole = self.request_whole && !self.write_failed && self.body.is_done() && self.keep_alive;
+        if !whole {
+            return;
+        }
+        let address = self.candidate.address;
+        if let Some(stream) = self.wire.into_stream() {
+            upstream.transport().release(stream, address);
+        }
+    }
+}
+
+/// The reason phrase of a head that passed the check: what follows the second blank of the status line.
+fn reason(head: &Bytes) -> Bytes {
+    let end = head.iter().position(|octet| *octet == b'\r').unwrap_or(0);
+    if end > 13 { head.slice(13..end) } else { Bytes::new() }
+}

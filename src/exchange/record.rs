@@ -1,0 +1,118 @@
+//! Record: counters when an answer's head is handed over, one event when the request is over.
+//!
+//! The values are those that decided the answer; nothing is derived a second time.
+
+use super::flow::Story;
+use super::gateway::Gateway;
+use super::request::Request;
+use crate::config::ErrorRules;
+use crate::contract::{Case, Evidence, Fault};
+use crate::observe::{Origin, Outcome, Record, RouteMetrics, Silence};
+use crate::snapshot::{Route, Snapshot};
+
+/// How a request ended.
+#[derive(Debug)]
+pub(super) enum Ended {
+    /// The upstream's response passed.
+    Passed { status: u16 },
+    /// Its error was replaced.
+    Replaced { status: u16 },
+    /// We answered a fault.
+    Replied { status: u16, fault: Fault },
+    /// The response was cut after its head.
+    Cut { status: u16, fault: Fault },
+    /// Nobody was there to answer, or to answer in full.
+    ClientGone,
+}
+
+/// What a request belongs to.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Scope<'a> {
+    pub(super) gateway: &'a Gateway,
+    pub(super) snapshot: &'a Snapshot,
+    pub(super) route: Option<&'a Route>,
+    /// `None` when the head was not one.
+    pub(super) request: Option<&'a Request>,
+}
+
+impl Scope<'_> {
+    /// The error rules that hold.
+    pub(super) fn rules(&self) -> &ErrorRules {
+        self.route.map_or(&self.snapshot.unrouted.errors, |route| &route.config.errors)
+    }
+
+    fn metrics(&self) -> &RouteMetrics {
+        self.route.map_or(&self.snapshot.unrouted.metrics, |route| &route.metrics)
+    }
+}
+
+/// Counts a final head, before it is handed to the transport: whoever has read it finds it counted.
+///
+/// `case` is `None` when the upstream's own status passes.
+pub(super) fn count(scope: &Scope<'_>, status: u16, origin: Origin, case: Option<Case>, story: &Story) {
+    let metrics = scope.metrics();
+    metrics.response(status, origin);
+    if status >= 400 {
+        metrics.error(status, case.unwrap_or(Case::UpstreamStatus(status)), story.upstream_status);
+    }
+}
+
+/// Counts and logs the end of a request.
+pub(super) fn record(scope: &Scope<'_>, story: &Story, ended: &Ended) {
+    let metrics = scope.metrics();
+    let elapsed = story.started.elapsed();
+    let (status, fault, outcome) = match ended {
+        Ended::Passed { status } => (Some(*status), None, Outcome::Passed),
+        Ended::Replaced { status } => (Some(*status), None, Outcome::Replaced),
+        Ended::Replied { status, fault } => {
+            let outcome = if *status >= 500 { Outcome::Answered } else { Outcome::Refused };
+            (Some(*status), Some(fault), outcome)
+        }
+        Ended::Cut { status, fault } => {
+            scope.gateway.metrics.aborted(fault.cause());
+            (Some(*status), Some(fault), Outcome::Aborted)
+        }
+        Ended::ClientGone => {
+            metrics.client_disconnected();
+            (None, None, Outcome::ClientLeft)
+        }
+    };
+    if let Some(status) = status {
+        metrics.duration(status, elapsed);
+    }
+    let is_error = !matches!(ended, Ended::Passed { status } if *status < 400);
+    if !scope.gateway.access.wants(is_error) {
+        return;
+    }
+    let none = Evidence::none();
+    scope.gateway.access.emit(&Record {
+        request_id: story.request_id.to_str().unwrap_or_default(),
+        route: scope.route.map_or("", |route| &route.config.name),
+        method: scope.request.map_or("", |request| request.method.as_str()),
+        path: scope.request.map_or(&[][..], Request::path),
+        client_ip: Some(story.client_ip),
+        upstream: scope.route.map_or("", |route| route.upstream.name()),
+        server: story.server.as_deref().unwrap_or_default(),
+        cause: fault.map(Fault::cause),
+        phase: fault.map(Fault::phase),
+        code: status,
+        upstream_status: story.upstream_status,
+        bytes: story.bytes,
+        attempts: story.attempts,
+        elapsed,
+        connect: story.connect,
+        response_head: story.response_head,
+        request_sent: story.sent,
+        evidence: fault.map_or(&none, Fault::evidence),
+        outcome,
+    });
+}
+
+/// Counts a client that left: as a silence when nothing had been answered, as an abort when an answer had begun.
+pub(super) fn client_left(gateway: &Gateway, answered: bool) {
+    if answered {
+        gateway.metrics.aborted_client_gone();
+    } else {
+        gateway.metrics.closed_without_response(Silence::ClientGone);
+    }
+}

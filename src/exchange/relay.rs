@@ -1,0 +1,257 @@
+//! Relay: the upstream's response passes to the client while the rest of the request still goes the other way.
+//!
+//! One of the two places that write to clients. What passes keeps every end-to-end field; nothing is judged here. Once
+//! the head has left, a fault can only cut the message so that the client sees it.
+
+use std::future::poll_fn;
+use std::task::Poll;
+use std::time::Instant;
+
+use http::{HeaderName, HeaderValue};
+
+use super::attempt::Answered;
+use super::clock::Limit;
+use super::door::{self, Written};
+use super::downstream::{Downstream, FieldSink};
+use super::flow::{Flow, within};
+use super::head::{BodyLength, HeadParts};
+use super::judge::ErrorBytes;
+use super::peer::UpstreamHead;
+use super::upload::{UploadEvent, Waiting};
+use crate::contract::{Cause, Fault, Phase, RequestSent, fields};
+use crate::protocol::hop::{self, Nominated};
+use crate::protocol::media;
+use crate::protocol::response_head::ResponseFraming;
+
+/// Response bytes that may wait for a slow client before the upstream is no longer read.
+const MAX_UNSENT: usize = 64 * 1024;
+
+/// How a relay ended.
+#[derive(Debug)]
+pub(super) enum Relayed {
+    /// The client has the whole response, as far as we can know.
+    Whole,
+    /// The response was cut by this fault.
+    Cut(Fault),
+    /// The client left.
+    ClientGone,
+}
+
+/// Passes an interim response on, to whom understands it (RFC 9110 15.2).
+pub(super) fn interim(client: &mut Downstream, head: &UpstreamHead) {
+    if !client.takes_interim() {
+        return;
+    }
+    client.send_interim(head.facts.status, |sink| pass_fields(sink, head, |_| true));
+}
+
+/// Passes a response of any length. `begun` holds what was already read of its body.
+pub(super) async fn pass(flow: &mut Flow<'_>, answered: &mut Answered, begun: &[u8]) -> Relayed {
+    let head = &answered.head;
+    let status = head.facts.status;
+    let length = match (head.facts.framing, head.facts.content_length) {
+        (ResponseFraming::Length(length), _) | (ResponseFraming::NoBody, Some(length)) => BodyLength::Exactly(length),
+        (ResponseFraming::NoBody, None) => BodyLength::Absent,
+        (ResponseFraming::Chunked | ResponseFraming::UntilClose, _) => BodyLength::Unknown,
+    };
+    // The phrase of an error is the upstream's text, and text of errors is ours to choose.
+    let reason = (status < 400 && !head.reason.is_empty()).then_some(&head.reason[..]);
+    let id = flow.story.request_id.clone();
+    let Some(unanswered) = flow.client.unanswered() else { return Relayed::ClientGone };
+    let began = unanswered.begin(&HeadParts { status, reason, length }, |sink| {
+        pass_fields(sink, head, |name| !name.eq_ignore_ascii_case(b"x-request-id"));
+        sink.put(b"X-Request-Id", id.as_bytes());
+    });
+    if began.is_err() {
+        return Relayed::ClientGone;
+    }
+    let bounded = head.facts.framing != ResponseFraming::UntilClose;
+    let streams = head.fields.value("content-type").is_some_and(|value| media::is_event_stream(value) || media::is_grpc(value));
+    flow.client.send_data(begun);
+    flow.story.bytes += begun.len() as u64;
+    let ended = body(flow, answered, Silence { streams, bounded }).await;
+    if let Relayed::Cut(_) = ended {
+        // What came before the cut is the client's.
+        let _ = door::flush(flow.client, flow.snapshot.client.write_timeout).await;
+        flow.client.cut();
+    }
+    ended
+}
+
+/// Passes a conforming error: whole, unstorable, without the fields that tell about the server.
+pub(super) async fn pass_error(flow: &mut Flow<'_>, head: &UpstreamHead, error: &ErrorBytes, retry_after: u64) -> Relayed {
+    let status = head.facts.status;
+    let length = match (&error.body, head.facts.content_length) {
+        (Some(body), _) => BodyLength::Exactly(body.len() as u64),
+        (None, Some(length)) => BodyLength::Exactly(length),
+        (None, None) => BodyLength::Absent,
+    };
+    let id = flow.story.request_id.clone();
+    if !flow.client.body_is_done() {
+        flow.client.close_after();
+    }
+    let now = std::time::SystemTime::now();
+    let Some(unanswered) = flow.client.unanswered() else { return Relayed::ClientGone };
+    let began = unanswered.begin(&HeadParts { status, reason: None, length }, |sink| {
+        let waits = head.fields.value("retry-after").is_some_and(|value| {
+            HeaderValue::from_bytes(value).is_ok_and(|value| fields::retry_after_valid(&value, now))
+        });
+        let adds_wait = matches!(status, 429 | 503) && !waits;
+        pass_fields(sink, head, |name| {
+            let is = |lower: &[u8]| name.eq_ignore_ascii_case(lower);
+            let replaced = is(b"x-request-id")
+                || is(b"cache-control")
+                || (adds_wait && is(b"retry-after"))
+                || (error.decoded && is(b"content-encoding"));
+            !replaced && HeaderName::from_bytes(name).is_ok_and(|name| !fields::drop_on_conforming(&name))
+        });
+        sink.put(b"Cache-Control", b"no-store");
+        sink.put(b"X-Request-Id", id.as_bytes());
+        if adds_wait {
+            sink.put(b"Retry-After", HeaderValue::from(retry_after.max(1)).as_bytes());
+        }
+    });
+    let Ok(client) = began else { return Relayed::ClientGone };
+    let bytes = error.body.as_ref().map_or(&[][..], |body| &body[..]);
+    client.send_data(bytes);
+    client.send_end();
+    flow.story.bytes += bytes.len() as u64;
+    match door::flush(client, flow.snapshot.client.write_timeout).await {
+        Written::Whole => Relayed::Whole,
+        Written::Lost => Relayed::ClientGone,
+    }
+}
+
+/// Every end-to-end field that `keeps` does not take out, as it came.
+fn pass_fields(sink: &mut FieldSink<'_>, head: &UpstreamHead, keeps: impl Fn(&[u8]) -> bool) {
+    // More nominations than any real server has: then only the fixed names are dropped.
+    let nominated = Nominated::from_values(head.fields.values("connection")).unwrap_or_default();
+    for (name, value) in head.fields.iter() {
+        if !nominated.drops_name(name) && !hop::is_framing_name(name) && keeps(name) {
+            sink.put(name, value);
+        }
+    }
+}
+
+/// Which silences of the upstream are allowed.
+#[derive(Clone, Copy, Debug)]
+struct Silence {
+    /// An event stream or gRPC: quiet by nature.
+    streams: bool,
+    /// The end is not the connection's end.
+    bounded: bool,
+}
+
+/// What one step of the relay brought.
+enum Step {
+    /// Bytes moved; limits begin anew.
+    Moved,
+    /// Everything is written.
+    Done,
+    /// The upstream's message broke.
+    Fault(Fault),
+    /// The client takes nothing more.
+    ClientGone,
+    Upload(UploadEvent),
+}
+
+/// Moves the body, and the rest of the request, until the response is whole.
+async fn body(flow: &mut Flow<'_>, answered: &mut Answered, silence: Silence) -> Relayed {
+    let peer = &mut answered.peer;
+    let mut ended = false;
+    let mut uploads = true;
+    let mut read_at = Instant::now();
+    let mut written_at = read_at;
+    loop {
+        let unsent = flow.client.unsent();
+        let limit = relay_limit(flow, silence, uploads, (unsent > 0).then_some(written_at), read_at);
+        let step = within(limit.at, poll_fn(|cx| {
+            if flow.client.unsent() > 0 {
+                match flow.client.poll_flush(cx) {
+                    Poll::Ready(Ok(())) => return Poll::Ready(if ended { Step::Done } else { Step::Moved }),
+                    Poll::Ready(Err(_)) => return Poll::Ready(Step::ClientGone),
+                    Poll::Pending => {}
+                }
+            } else if ended {
+                return Poll::Ready(Step::Done);
+            }
+            let mut moved = false;
+            while !ended && flow.client.unsent() < MAX_UNSENT {
+                match peer.poll_body(cx) {
+                    Poll::Ready(Ok(Some(length))) => {
+                        if !flow.client.send_data(peer.body_bytes(length)) {
+                            return Poll::Ready(Step::Fault(Fault::new(Cause::HttpProtocolError, Phase::Relay)));
+                        }
+                        peer.take(length);
+                        flow.story.bytes += length as u64;
+                        moved = true;
+                    }
+                    Poll::Ready(Ok(None)) => {
+                        ended = true;
+                        if !flow.client.send_end() {
+                            return Poll::Ready(Step::Fault(Fault::new(Cause::HttpResponseIncomplete, Phase::Relay)));
+                        }
+                        moved = true;
+                    }
+                    Poll::Ready(Err(fault)) => return Poll::Ready(Step::Fault(fault)),
+                    Poll::Pending => break,
+                }
+            }
+            if moved {
+                return Poll::Ready(Step::Moved);
+            }
+            if uploads { flow.upload.poll(cx, flow.client, peer).map(Step::Upload) } else { Poll::Pending }
+        }))
+        .await;
+        let now = Instant::now();
+        if flow.client.unsent() != unsent {
+            written_at = now;
+        }
+        if flow.upload.has_ended() && flow.upload.waiting() == Waiting::Nothing && !peer.write_has_failed() {
+            flow.story.sent = RequestSent::Full;
+        }
+        match step {
+            None => {
+                let waits = (flow.client.unsent() > 0).then_some(written_at);
+                let limit = relay_limit(flow, silence, uploads, waits, read_at);
+                if now >= limit.at {
+                    return Relayed::Cut(limit.fault());
+                }
+            }
+            Some(Step::Done) => return Relayed::Whole,
+            Some(Step::Moved) => read_at = now,
+            Some(Step::Fault(fault)) => return Relayed::Cut(fault),
+            Some(Step::ClientGone) => return Relayed::ClientGone,
+            Some(Step::Upload(UploadEvent::Changed)) => {}
+            Some(Step::Upload(UploadEvent::Failed(fault))) => return Relayed::Cut(fault),
+            // A client that half-closes still reads a response that has an end of its own; one that left is noticed
+            // when we write to it. A quiet stream would never notice.
+            Some(Step::Upload(UploadEvent::ClientGone)) => {
+                if flow.client.is_h2() || silence.streams || !silence.bounded {
+                    return Relayed::ClientGone;
+                }
+                uploads = false;
+            }
+        }
+    }
+}
+
+/// The limit that strikes first while a response passes.
+fn relay_limit(flow: &Flow<'_>, silence: Silence, uploads: bool, writing_since: Option<Instant>, read_at: Instant) -> Limit {
+    let timeouts = flow.route.timeouts();
+    let first = match writing_since {
+        // The client takes nothing; the upstream may be as quiet as it likes.
+        Some(since) => {
+            Limit::new(since + flow.snapshot.client.write_timeout, Cause::ClientTooSlow, Phase::Relay)
+        }
+        None => {
+            let idle = if silence.streams { timeouts.stream_idle } else { timeouts.between_bytes };
+            // An upstream that still takes an upload may be quiet meanwhile.
+            let moved_at = if uploads { read_at.max(flow.upload.last_byte()) } else { read_at };
+            Limit::new(moved_at + idle, Cause::ConnectionReadTimeout, Phase::Relay)
+        }
+    };
+    let upload = (uploads && flow.upload.waiting() == Waiting::Client && !silence.streams)
+        .then(|| flow.upload.silence_limit(&flow.snapshot.client));
+    first.or(upload).or(flow.clock.whole(Phase::Relay))
+}

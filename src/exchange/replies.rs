@@ -1,0 +1,152 @@
+//! From a fault or a judged response to the local reply: facts are collected here, decided in [`crate::contract`].
+//!
+//! It writes nothing: the reply goes to [`super::door`].
+
+use std::cell::RefCell;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use http::{HeaderName, HeaderValue, Method};
+
+use super::attempt::Answered;
+use super::flow::{Flow, Story};
+use super::judge::Replacement;
+use super::record::Scope;
+use crate::config::ErrorRules;
+use crate::contract::fields::{self, KeepContext};
+use crate::contract::reply::Origin;
+use crate::contract::{
+    Case, Fault, LocalReply, Overrides, ReplyFacts, RequestSent, Ruling, Situation, body, compose, policy,
+};
+
+/// The ruling on a fault, and its reply.
+pub(super) fn for_fault(scope: &Scope<'_>, fault: &Fault, story: &Story) -> (Ruling, LocalReply) {
+    let get = Method::GET;
+    let method = scope.request.map_or(&get, |request| &request.method);
+    let situation = Situation {
+        case: Case::Fault(fault.cause()),
+        upstream: scope.route.map(|route| route.upstream.name()),
+        method,
+    };
+    let rules = scope.rules();
+    let overrides = Overrides { route: &rules.overrides, global: &scope.snapshot.overrides };
+    let ruling = policy::decide(&scope.snapshot.contract, &situation, &overrides);
+    let facts = ReplyFacts {
+        origin: Origin::Proxy,
+        message: None,
+        kind: None,
+        fields: Vec::with_capacity(6),
+        ..facts(rules, &ruling, method, story.sent, &story.request_id)
+    };
+    let reply = compose(&scope.snapshot.contract, &ruling, facts);
+    (ruling, reply)
+}
+
+/// The reply that takes the place of an upstream's error.
+pub(super) fn for_response(
+    scope: &Scope<'_>,
+    flow: &Flow<'_>,
+    answered: &Answered,
+    replacement: &Replacement,
+) -> LocalReply {
+    let rules = scope.rules();
+    let ruling = &replacement.ruling;
+    let status = ruling.code().status();
+    let message = replacement.extract.message.as_deref().filter(|_| rules.upstream_messages.may_leave(status));
+    let facts = ReplyFacts {
+        origin: Origin::Replaced,
+        message,
+        kind: replacement.extract.kind.as_deref(),
+        fields: kept_fields(rules, answered, status),
+        ..facts(rules, ruling, &flow.request.method, RequestSent::Full, &flow.story.request_id)
+    };
+    compose(&scope.snapshot.contract, ruling, facts)
+}
+
+fn facts<'a>(
+    rules: &ErrorRules,
+    ruling: &Ruling,
+    method: &Method,
+    sent: RequestSent,
+    request_id: &'a HeaderValue,
+) -> ReplyFacts<'a> {
+    ReplyFacts {
+        origin: Origin::Proxy,
+        head_request: *method == Method::HEAD,
+        message: None,
+        kind: None,
+        include: rules.include,
+        request_id: Some(request_id),
+        retryable: body::retryable(ruling.code().status(), sent, method),
+        request_sent: sent,
+        retry_after: rules.retry_after,
+        fields: Vec::new(),
+    }
+}
+
+/// The upstream's fields that stay on a replaced error.
+fn kept_fields(rules: &ErrorRules, answered: &Answered, sent: u16) -> Vec<(HeaderName, HeaderValue)> {
+    let context = KeepContext {
+        sent,
+        upstream_status: answered.head.facts.status,
+        cors_owned: false,
+        extra: &rules.keep_fields,
+        now: SystemTime::now(),
+    };
+    let mut kept = Vec::with_capacity(8);
+    for (name, value) in answered.head.fields.iter() {
+        let Ok(name) = HeaderName::from_bytes(name) else { continue };
+        let Ok(value) = HeaderValue::from_bytes(value) else { continue };
+        if fields::keep_on_replaced(&name, &value, context) {
+            kept.push((name, value));
+        }
+    }
+    kept
+}
+
+thread_local! {
+    /// Random bits for request ids: seeded from the system once a thread, then stepped. Ids need to be different, not
+    /// secret.
+    static RANDOM: RefCell<[u64; 2]> = RefCell::new({
+        let (one, two) = uuid::Uuid::new_v4().as_u64_pair();
+        [one, two | 1]
+    });
+}
+
+/// A fresh request id: a UUID of version 7 (RFC 9562 5.7), so that ids sort by time.
+pub(super) fn new_request_id() -> HeaderValue {
+    let millis = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
+    let random = RANDOM.with_borrow_mut(|state| [step(state), step(state)]);
+    let mut bytes = [0_u8; 10];
+    for (slot, byte) in bytes.iter_mut().zip(random.iter().flat_map(|word| word.to_le_bytes())) {
+        *slot = byte;
+    }
+    let id = uuid::Builder::from_unix_timestamp_millis(millis, &bytes).into_uuid();
+    let mut text = [0_u8; uuid::fmt::Hyphenated::LENGTH];
+    let text = id.as_hyphenated().encode_lower(&mut text);
+    // Hexadecimal digits and hyphens are always a field value.
+    HeaderValue::from_str(text).unwrap_or_else(|_| HeaderValue::from_static("0"))
+}
+
+/// xoroshiro128+ (Blackman and Vigna): a few instructions for well spread bits.
+fn step(state: &mut [u64; 2]) -> u64 {
+    let [one, mut two] = *state;
+    let result = one.wrapping_add(two);
+    two ^= one;
+    *state = [one.rotate_left(24) ^ two ^ (two << 16), two.rotate_left(37)];
+    result
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn request_ids_are_different_uuids_of_version_7() {
+        let ids: std::collections::HashSet<String> =
+            (0..10_000).map(|_| new_request_id().to_str().unwrap().to_owned()).collect();
+        assert_eq!(ids.len(), 10_000);
+        for id in ids {
+            assert_eq!(uuid::Uuid::parse_str(&id).unwrap().get_version_num(), 7, "{id}");
+        }
+    }
+}

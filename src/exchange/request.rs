@@ -1,0 +1,261 @@
+//! One request that was understood: its parts, and the head that the upstream receives for it.
+//!
+//! What an upstream receives is section 5 of the contract: target and Host as they came, nothing of the hop, nothing
+//! that a client claims about itself, and what we know instead. It routes nothing and sends nothing.
+
+use std::net::IpAddr;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use http::{HeaderMap, HeaderValue, Method};
+
+use super::fields;
+use super::head::Fields;
+use crate::contract::{Cause, Evidence, Fault, Phase};
+use crate::protocol::framing::Framing;
+use crate::protocol::request_head::{self, RequestFacts, Version};
+use crate::protocol::{Refusal, authority, forwarded, hop, target};
+
+/// Largest list of fields on HTTP/2, counted as RFC 9113 6.5.2 does. The library's own bound is four times as large, so
+/// that ours answers.
+pub(super) const MAX_H2_FIELDS: usize = 64 * 1024;
+
+/// A request, whatever the protocol version.
+#[derive(Debug)]
+pub(super) struct Request {
+    pub(super) method: Method,
+    pub(super) fields: Fields,
+    /// Origin form, as received.
+    pub(super) target: Bytes,
+    path_len: usize,
+    /// Host, or the authority of the target; empty on an HTTP/1.0 request without.
+    pub(super) authority: Bytes,
+    pub(super) framing: Framing,
+    pub(super) expect_continue: bool,
+    pub(super) dot_segments: bool,
+}
+
+/// What is told to the upstream about the client and the request, beside the request itself.
+#[derive(Debug)]
+pub(super) struct Told<'a> {
+    pub(super) forwarded_for: &'a HeaderValue,
+    pub(super) proto: &'static str,
+    pub(super) request_id: &'a HeaderValue,
+    /// `1.1 PSEUDONYM`.
+    pub(super) via: &'a [u8],
+}
+
+/// A refusal of the head as a fault.
+pub(super) fn refused(refusal: Refusal) -> Fault {
+    Fault::new(refusal.cause, Phase::ReadHead).with(Evidence::fixed(refusal.evidence))
+}
+
+impl Request {
+    /// From a complete HTTP/1 head that [`request_head::parse`] took.
+    pub(super) fn from_h1(head: Bytes, facts: &RequestFacts) -> Self {
+        let target = if facts.target.is_empty() {
+            Bytes::from(facts.origin_form(&head).into_owned())
+        } else {
+            head.slice(facts.target.clone())
+        };
+        Request {
+            method: facts.method.clone(),
+            path_len: facts.path(&head).len(),
+            authority: facts.authority.clone().map_or_else(Bytes::new, |range| head.slice(range)),
+            target,
+            framing: facts.framing,
+            expect_continue: facts.expect_continue && facts.version == Version::Http11,
+            dot_segments: facts.dot_segments,
+            fields: Fields::Raw(head),
+        }
+    }
+
+    /// From an HTTP/2 head. `ends` says that no body follows.
+    ///
+    /// # Errors
+    /// The request is not one that HTTP/1.1 could have said.
+    pub(super) fn from_h2(parts: http::request::Parts, ends: bool) -> Result<Self, Refusal> {
+        let method = request_head::check_method(parts.method.as_str().as_bytes())?;
+        let list: usize = parts.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum();
+        if list > MAX_H2_FIELDS || parts.headers.len() > crate::protocol::MAX_FIELDS {
+            return Err(Refusal::new(Cause::HeaderTooLarge, "the header list is too large"));
+        }
+        let raw = parts.uri.path_and_query().map_or("/", |target| target.as_str());
+        let target = Bytes::copy_from_slice(raw.as_bytes());
+        let path = if target.as_ref() == b"*" && method == Method::OPTIONS {
+            target::PathFacts { path_len: 1, dot_segments: false }
+        } else {
+            target::check_path(&target)?
+        };
+        let authority = h2_authority(&parts)?;
+        let mut expect_continue = false;
+        for value in parts.headers.get_all(http::header::EXPECT) {
+            request_head::check_expect(value.as_bytes())?;
+            expect_continue = true;
+        }
+        let framing = match (h2_length(&parts.headers)?, ends) {
+            (Some(length), _) => Framing::Length(length),
+            (None, true) => Framing::None,
+            (None, false) => Framing::Chunked,
+        };
+        Ok(Request {
+            method,
+            path_len: path.path_len,
+            authority,
+            target,
+            framing,
+            expect_continue,
+            dot_segments: path.dot_segments,
+            fields: Fields::Map(parts.headers),
+        })
+    }
+
+    /// The path, without the query.
+    pub(super) fn path(&self) -> &[u8] {
+        self.target.get(..self.path_len).unwrap_or_default()
+    }
+
+    /// The address the client is known by.
+    pub(super) fn client_ip(&self, peer: IpAddr, rules: &crate::config::Client) -> IpAddr {
+        if rules.trusted_proxies.is_empty() {
+            return peer.to_canonical();
+        }
+        let values: Vec<&[u8]> = self.fields.values(rules.ip_header.as_str()).collect();
+        forwarded::client_ip(peer, values.into_iter(), &rules.trusted_proxies)
+    }
+
+    /// Whether this gateway has seen the request before.
+    pub(super) fn came_through(&self, pseudonym: &[u8]) -> bool {
+        self.fields.values("via").any(|value| {
+            value.split(|octet| *octet == b',').any(|hop| {
+                hop.trim_ascii().split(|octet| *octet == b' ').nth(1).is_some_and(|by| by == pseudonym)
+            })
+        })
+    }
+
+    /// The id a trusted peer gave: 1 to 128 visible octets.
+    pub(super) fn own_id(&self) -> Option<HeaderValue> {
+        let value = self.fields.value("x-request-id")?;
+        let good = (1..=128).contains(&value.len()) && value.iter().all(u8::is_ascii_graphic);
+        good.then(|| HeaderValue::from_bytes(value).ok()).flatten()
+    }
+
+    /// Writes the head that the upstream receives, in one pass over the fields.
+    ///
+    /// # Errors
+    /// `Connection` names more fields than any real message does.
+    pub(super) fn write_head(&self, out: &mut BytesMut, told: &Told<'_>) -> Result<(), Refusal> {
+        let nominated = hop::Nominated::from_values(self.fields.values("connection"))
+            .map_err(|evidence| Refusal::new(Cause::MalformedHeader, evidence))?;
+        out.reserve(1024);
+        out.extend_from_slice(self.method.as_str().as_bytes());
+        out.put_u8(b' ');
+        out.extend_from_slice(&self.target);
+        out.extend_from_slice(b" HTTP/1.1\r\n");
+        if !self.authority.is_empty() {
+            fields::field(out, b"Host", &self.authority);
+        }
+        let mut cookies = 0_u32;
+        let mut traced = false;
+        let joins_cookies = matches!(self.fields, Fields::Map(_));
+        for (name, value) in self.fields.iter() {
+            if nominated.drops_name(name) || said_anew(name) {
+                continue;
+            }
+            if joins_cookies && name == b"cookie" {
+                cookies += 1;
+                continue;
+            }
+            traced |= name.eq_ignore_ascii_case(b"traceparent");
+            fields::field(out, name, value);
+        }
+        if cookies > 0 {
+            // RFC 9113 8.2.3: HTTP/2 may split the field into crumbs, HTTP/1 may not.
+            let crumbs: Vec<&[u8]> = self.fields.values("cookie").collect();
+            fields::field(out, b"cookie", &crumbs.join(&b"; "[..]));
+        }
+        fields::field(out, b"X-Forwarded-For", told.forwarded_for.as_bytes());
+        fields::field(out, b"X-Forwarded-Proto", told.proto.as_bytes());
+        if !self.authority.is_empty() {
+            fields::field(out, b"X-Forwarded-Host", &self.authority);
+        }
+        fields::field(out, b"X-Request-Id", told.request_id.as_bytes());
+        if !traced {
+            traceparent(out, told.request_id.as_bytes());
+        }
+        fields::field(out, b"Via", told.via);
+        if self.expect_continue && self.framing.has_body() {
+            out.extend_from_slice(b"Expect: 100-continue\r\n");
+        }
+        match self.framing {
+            Framing::None => {}
+            Framing::Length(length) => fields::number(out, b"Content-Length: ", length),
+            Framing::Chunked => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
+        }
+        out.extend_from_slice(b"\r\n");
+        Ok(())
+    }
+}
+
+/// Fields that are dropped from the client's and said by us.
+fn said_anew(name: &[u8]) -> bool {
+    let is = |lower: &[u8]| name.eq_ignore_ascii_case(lower);
+    match name.len() {
+        4 => is(b"host"),
+        6 => is(b"expect"),
+        12 => is(b"x-request-id") || forwarded::is_forwarded_name(name),
+        14 => is(b"content-length") || forwarded::is_forwarded_name(name),
+        _ => forwarded::is_forwarded_name(name),
+    }
+}
+
+/// A W3C trace context that begins here: the trace id is the request id without hyphens where that is a UUID, the
+/// parent id its random half. Not sampled: whoever samples decides for itself.
+fn traceparent(out: &mut BytesMut, request_id: &[u8]) {
+    let mut digits = [b'0'; 32];
+    let mut slots = digits.iter_mut();
+    for octet in request_id.iter().filter(|octet| octet.is_ascii_hexdigit()) {
+        let Some(slot) = slots.next() else { return };
+        *slot = octet.to_ascii_lowercase();
+    }
+    if slots.next().is_some() {
+        return;
+    }
+    out.extend_from_slice(b"traceparent: 00-");
+    out.extend_from_slice(&digits);
+    out.put_u8(b'-');
+    out.extend_from_slice(digits.get(16..).unwrap_or_default());
+    out.extend_from_slice(b"-00\r\n");
+}
+
+/// `:authority`, or Host where that is missing; when both are there they must agree (RFC 9113 8.3.1).
+fn h2_authority(parts: &http::request::Parts) -> Result<Bytes, Refusal> {
+    let invalid = |evidence| Refusal::new(Cause::InvalidHost, evidence);
+    let mut hosts = parts.headers.get_all(http::header::HOST).iter();
+    let host = hosts.next().map(|value| value.as_bytes());
+    if hosts.next().is_some() {
+        return Err(invalid("Host is repeated"));
+    }
+    let named = parts.uri.authority().map(|authority| authority.as_str().as_bytes());
+    let used = named.or(host).ok_or(invalid("neither :authority nor Host"))?;
+    authority::check_authority(used)?;
+    if let (Some(named), Some(host)) = (named, host) {
+        if !authority::equal(named, host) {
+            return Err(invalid(":authority and Host differ"));
+        }
+    }
+    Ok(Bytes::copy_from_slice(used))
+}
+
+fn h2_length(headers: &HeaderMap) -> Result<Option<u64>, Refusal> {
+    let mut values = headers.get_all(http::header::CONTENT_LENGTH).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    let length = crate::protocol::framing::content_length(value.as_bytes().trim_ascii());
+    match (length, values.next()) {
+        (Some(length), None) => Ok(Some(length)),
+        _ => Err(Refusal::new(Cause::AmbiguousFraming, "Content-Length is not one number")),
+    }
+}
+
+#[cfg(test)]
+#[path = "request_tests.rs"]
+mod tests;

@@ -1,0 +1,217 @@
+//! The request body on its way: from the client to the upstream, with what is needed to send it again.
+//!
+//! One poll function drives it, before and after the response head alike. It knows the limits on a body and names what
+//! a client does wrong; when to give up waiting is the caller's to say, from [`Upload::waiting`].
+
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use super::client_h1::BodyFault;
+use super::clock::Limit;
+use super::downstream::Downstream;
+use super::peer::Peer;
+use crate::config;
+use crate::contract::{Cause, Evidence, Fault, Phase};
+
+/// Most bytes of a body that are kept to be sent again.
+const MAX_REPLAY: usize = 64 * 1024;
+/// The rate of a body is judged after so much waiting.
+const RATE_GRACE: Duration = Duration::from_secs(30);
+
+/// What the upload waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Waiting {
+    /// The upstream does not take bytes.
+    Upstream,
+    /// The client does not send bytes, although the upstream would take them.
+    Client,
+    /// All is sent, or cannot be sent.
+    Nothing,
+}
+
+/// What ends a wait.
+#[derive(Debug)]
+pub(super) enum UploadEvent {
+    /// The wait is for something else now; limits change with it.
+    Changed,
+    /// The request cannot be carried on.
+    Failed(Fault),
+    /// The client has left.
+    ClientGone,
+}
+
+/// The request body.
+#[derive(Debug)]
+pub(super) struct Upload {
+    max_body: u64,
+    received: u64,
+    ended: bool,
+    replay: Vec<Bytes>,
+    replay_length: usize,
+    /// Everything received so far is in `replay`.
+    replayable: bool,
+    waiting: Waiting,
+    last_byte: Instant,
+    waited: Duration,
+}
+
+impl Upload {
+    pub(super) fn new(client: &Downstream, max_body: u64, now: Instant) -> Self {
+        Upload {
+            max_body,
+            received: 0,
+            ended: client.body_is_done(),
+            replay: Vec::new(),
+            replay_length: 0,
+            replayable: true,
+            waiting: Waiting::Upstream,
+            last_byte: now,
+            waited: Duration::ZERO,
+        }
+    }
+
+    pub(super) const fn waiting(&self) -> Waiting {
+        self.waiting
+    }
+
+    /// Whether another attempt could send the same bytes.
+    pub(super) const fn can_replay(&self) -> bool {
+        self.replayable
+    }
+
+    /// Whether the client's body has come to its end.
+    pub(super) const fn has_ended(&self) -> bool {
+        self.ended
+    }
+
+    /// A new attempt begins: what was received is queued again. From the last attempt on nothing is kept.
+    pub(super) fn begin(&mut self, peer: &mut Peer, may_retry: bool) {
+        self.waiting = Waiting::Upstream;
+        for piece in &self.replay {
+            peer.queue_body(piece);
+        }
+        if self.ended {
+            peer.queue_end();
+        }
+        if !may_retry {
+            self.replay = Vec::new();
+            self.replayable = false;
+        }
+    }
+
+    /// When the client's last byte came.
+    pub(super) const fn last_byte(&self) -> Instant {
+        self.last_byte
+    }
+
+    /// So long the client let us wait.
+    pub(super) fn add_wait(&mut self, waited: Duration) {
+        self.waited += waited;
+    }
+
+    /// The limits on the client while we wait for its bytes (`client.body_timeout`, `client.min_body_rate`).
+    pub(super) fn client_limit(&self, rules: &config::Client, now: Instant) -> Limit {
+        let silence = self.silence_limit(rules);
+        if rules.min_body_rate == 0 {
+            return silence;
+        }
+        let earned = Duration::from_secs_f64(self.received as f64 / rules.min_body_rate as f64);
+        let allowed = earned.max(RATE_GRACE).saturating_sub(self.waited);
+        silence.or(Some(Limit::new(now + allowed, Cause::ClientTooSlow, Phase::Send)))
+    }
+
+    /// The limit on the client's silence alone: all that holds once the response head has left.
+    pub(super) fn silence_limit(&self, rules: &config::Client) -> Limit {
+        Limit::new(self.last_byte + rules.body_timeout, Cause::ClientTooSlow, Phase::Send)
+    }
+
+    /// Moves bytes as far as both sides allow.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>, client: &mut Downstream, peer: &mut Peer) -> Poll<UploadEvent> {
+        let before = self.waiting;
+        let outcome = self.poll_inner(cx, client, peer);
+        match outcome {
+            Poll::Pending if self.waiting != before => Poll::Ready(UploadEvent::Changed),
+            other => other,
+        }
+    }
+
+    fn poll_inner(&mut self, cx: &mut Context<'_>, client: &mut Downstream, peer: &mut Peer) -> Poll<UploadEvent> {
+        loop {
+            match peer.poll_flush(cx) {
+                Poll::Pending => {
+                    self.waiting = Waiting::Upstream;
+                    return Poll::Pending;
+                }
+                // The answer may be there already, or come yet: the reader of the response decides.
+                Poll::Ready(Err(_)) | Poll::Ready(Ok(())) if peer.write_has_failed() => {
+                    self.waiting = Waiting::Nothing;
+                    return if self.ended { gone(client.poll_gone(cx)) } else { Poll::Pending };
+                }
+                Poll::Ready(_) => {}
+            }
+            if self.ended {
+                self.waiting = Waiting::Nothing;
+                return gone(client.poll_gone(cx));
+            }
+            match client.poll_body(cx) {
+                Poll::Pending => {
+                    // A client that waits for its 100 is not the one who is slow.
+                    self.waiting = if client.awaits_continue() { Waiting::Nothing } else { Waiting::Client };
+                    return Poll::Pending;
+                }
+                Poll::Ready(Ok(Some(data))) => {
+                    if let Err(fault) = self.take(&data) {
+                        return Poll::Ready(UploadEvent::Failed(fault));
+                    }
+                    peer.queue_body(&data);
+                    self.keep(data);
+                    if client.body_is_done() {
+                        self.end(peer);
+                    }
+                }
+                Poll::Ready(Ok(None)) => self.end(peer),
+                Poll::Ready(Err(fault)) => return Poll::Ready(body_event(fault)),
+            }
+        }
+    }
+
+    fn end(&mut self, peer: &mut Peer) {
+        self.ended = true;
+        peer.queue_end();
+    }
+
+    fn take(&mut self, data: &[u8]) -> Result<(), Fault> {
+        self.received += data.len() as u64;
+        self.last_byte = Instant::now();
+        if self.received > self.max_body { Err(Fault::new(Cause::BodyTooLarge, Phase::Send)) } else { Ok(()) }
+    }
+
+    fn keep(&mut self, data: Bytes) {
+        if !self.replayable {
+            return;
+        }
+        self.replay_length += data.len();
+        if self.replay_length > MAX_REPLAY {
+            self.replayable = false;
+            self.replay = Vec::new();
+        } else {
+            self.replay.push(data);
+        }
+    }
+}
+
+fn gone(poll: Poll<()>) -> Poll<UploadEvent> {
+    poll.map(|()| UploadEvent::ClientGone)
+}
+
+fn body_event(fault: BodyFault) -> UploadEvent {
+    let malformed =
+        |evidence| UploadEvent::Failed(Fault::new(Cause::MalformedBody, Phase::Send).with(Evidence::fixed(evidence)));
+    match fault {
+        BodyFault::Malformed(evidence) => malformed(evidence),
+        BodyFault::Short => malformed("the client ended its body early"),
+        BodyFault::Gone => UploadEvent::ClientGone,
+    }
+}

@@ -1,0 +1,93 @@
+//! One plain connection: a pingora stream, the bytes read ahead of it and the bytes still to be written.
+//!
+//! The same for both sides of the gateway. Everything is a poll function, so that one loop can drive four directions at
+//! once and stop anywhere without losing a byte. It knows no HTTP.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, BytesMut};
+use pingora::protocols::Stream;
+use tokio::io::AsyncWrite;
+use tokio_util::io::poll_read_buf;
+
+/// Room for a head: real ones fit, and an idle connection holds no more.
+pub(super) const HEAD_ROOM: usize = 4 * 1024;
+/// Room for a body: the system call is paid once for so many bytes.
+pub(super) const BODY_ROOM: usize = 64 * 1024;
+
+/// A connection with its buffers.
+#[derive(Debug)]
+pub(super) struct Wire {
+    stream: Stream,
+    /// Read and not used yet.
+    pub(super) input: BytesMut,
+    /// Not written yet.
+    pub(super) output: BytesMut,
+}
+
+impl Wire {
+    pub(super) fn new(stream: Stream) -> Self {
+        Wire { stream, input: BytesMut::new(), output: BytesMut::new() }
+    }
+
+    /// Reads once into `input`, with room for `room` bytes; 0 is the end of the stream.
+    pub(super) fn poll_fill(&mut self, cx: &mut Context<'_>, room: usize) -> Poll<io::Result<usize>> {
+        self.input.reserve(room);
+        poll_read_buf(Pin::new(&mut self.stream), cx, &mut self.input)
+    }
+
+    /// Writes `output` until it is empty. Ready at once when there is nothing to write.
+    ///
+    /// # Errors
+    /// What the system said; what was not written stays in `output`.
+    pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.output.is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+        while !self.output.is_empty() {
+            let written = ready!(Pin::new(&mut self.stream).poll_write(cx, &self.output))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.output.advance(written);
+        }
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    /// Reads once; see [`Wire::poll_fill`].
+    pub(super) async fn fill(&mut self, room: usize) -> io::Result<usize> {
+        std::future::poll_fn(|cx| self.poll_fill(cx, room)).await
+    }
+
+    /// Says that nothing more will be written (FIN). The peer may go on sending.
+    pub(super) async fn finish_writing(&mut self) -> io::Result<()> {
+        std::future::poll_fn(|cx| Pin::new(&mut self.stream).poll_shutdown(cx)).await
+    }
+
+    /// Gives back the memory of empty buffers: an idle connection should cost little.
+    pub(super) fn rest(&mut self) {
+        if self.input.is_empty() {
+            self.input = BytesMut::new();
+        }
+        self.output = BytesMut::new();
+    }
+
+    /// Closes so that the peer sees a reset and not an orderly end: for a body whose only end is the connection's.
+    pub(super) fn reset(self) {
+        let linger = nix::libc::linger { l_onoff: 1, l_linger: 0 };
+        // A failure leaves an ordinary close, which is all that can be done then.
+        let _ = nix::sys::socket::setsockopt(self.stream.id(), nix::sys::socket::sockopt::Linger, &linger);
+    }
+
+    /// The connection for the pool; only when nothing is buffered either way.
+    pub(super) fn into_stream(self) -> Option<Stream> {
+        (self.input.is_empty() && self.output.is_empty()).then_some(self.stream)
+    }
+
+    /// The stream and what was read ahead, for the codec of another protocol.
+    pub(super) fn into_parts(self) -> (Stream, BytesMut) {
+        (self.stream, self.input)
+    }
+}

@@ -1,0 +1,108 @@
+//! Bodies against their framing: whole, in pieces, and broken.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
+
+use super::*;
+
+/// Feeds `bytes` in pieces of `step`; the body and what was left behind its end, or the refusal.
+fn read(
+    mut decoder: BodyDecoder,
+    bytes: &[u8],
+    step: usize,
+) -> Result<(Vec<u8>, Vec<u8>, bool), &'static str> {
+    let mut buffer = BytesMut::new();
+    let mut body = Vec::new();
+    let mut pieces = bytes.chunks(step);
+    loop {
+        match decoder.decode(&mut buffer)? {
+            Step::Data(length) => body.extend_from_slice(&buffer.split_to(length)),
+            Step::End => {
+                let rest = buffer.iter().copied().chain(pieces.flatten().copied()).collect();
+                return Ok((body, rest, true));
+            }
+            Step::NeedMore => match pieces.next() {
+                Some(piece) => buffer.extend_from_slice(piece),
+                None => return Ok((body, Vec::new(), decoder.end_of_connection())),
+            },
+        }
+    }
+}
+
+fn chunked() -> BodyDecoder {
+    BodyDecoder::request(Framing::Chunked)
+}
+
+#[test]
+fn a_body_is_the_same_in_pieces_of_every_size() {
+    let cases: [(BodyDecoder, &[u8], &[u8], &[u8]); 6] = [
+        (BodyDecoder::request(Framing::Length(5)), b"helloGET", b"hello", b"GET"),
+        (BodyDecoder::request(Framing::None), b"GET", b"", b"GET"),
+        (chunked(), b"5\r\nhello\r\n0\r\n\r\nGET", b"hello", b"GET"),
+        (chunked(), b"2;a=b\r\nhe\r\n03\r\nllo\r\n0\r\nX: y\r\n\r\nGET", b"hello", b"GET"),
+        (chunked(), b"A\r\n0123456789\r\n0;last\r\n\r\n", b"0123456789", b""),
+        (BodyDecoder::response(ResponseFraming::Chunked), b"5  \r\nhello\r\n0 \r\n\r\n", b"hello", b""),
+    ];
+    for (decoder, bytes, body, rest) in cases {
+        for step in 1..=bytes.len() {
+            let read = read(decoder, bytes, step).unwrap();
+            assert_eq!(read, (body.to_vec(), rest.to_vec(), true), "{step}");
+        }
+    }
+}
+
+#[test]
+fn a_body_that_ends_early_is_not_whole() {
+    for bytes in [
+        &b"5\r\nhel"[..],
+        b"5\r\nhello\r\n",
+        b"5\r\nhello\r\n0\r\n",
+        b"",
+        b"5",
+        b"5\r\nhello\r\n0\r\nX: y\r\n",
+    ] {
+        assert!(!read(chunked(), bytes, 64).unwrap().2, "{bytes:?}");
+    }
+    assert!(!read(BodyDecoder::request(Framing::Length(5)), b"hell", 64).unwrap().2);
+    assert!(read(BodyDecoder::response(ResponseFraming::UntilClose), b"hell", 64).unwrap().2);
+}
+
+#[test]
+fn broken_chunk_framing_is_refused_in_pieces_of_every_size() {
+    let huge = [b"5;".to_vec(), vec![b'x'; 2000], b"\r\n".to_vec()].concat();
+    let long_trailer = [b"0\r\nX: ".to_vec(), vec![b'x'; 17_000]].concat();
+    let cases: [&[u8]; 22] = [
+        b"5\nhello\r\n",
+        b"5\r\nhello\n0\r\n\r\n",
+        b"5\r\nhelloX\r\n0\r\n\r\n",
+        b"+5\r\nhello\r\n",
+        b"-5\r\nhello\r\n",
+        b"0x5\r\nhello\r\n",
+        b" 5\r\nhello\r\n",
+        b"5 \r\nhello\r\n",
+        b"5 ;a\r\nhello\r\n",
+        b"5,\r\nhello\r\n",
+        b"\r\nhello\r\n",
+        b"g\r\nhello\r\n",
+        b"5\rhello\r\n",
+        b"5;a\0\r\nhello\r\n",
+        b"1000000000000000\r\n",
+        b"ffffffffffffffff\r\n",
+        b"0\r\nbroken\r\n\r\n",
+        b"0\r\n folded: x\r\n\r\n",
+        b"0\r\nA : x\r\n\r\n",
+        b"0\r\nA: x\n\r\n",
+        &huge,
+        &long_trailer,
+    ];
+    for bytes in cases {
+        for step in [1, 2, 3, 7, bytes.len()] {
+            assert!(read(chunked(), bytes, step).is_err(), "{:?}", String::from_utf8_lossy(bytes));
+        }
+    }
+}
+
+#[test]
+fn what_remains_is_known_only_where_it_was_said() {
+    assert_eq!(BodyDecoder::request(Framing::Length(9)).remaining(), Some(9));
+    assert_eq!(BodyDecoder::request(Framing::None).remaining(), Some(0));
+    assert_eq!(chunked().remaining(), None);
+}

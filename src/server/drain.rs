@@ -1,0 +1,101 @@
+//! How the process ends: announce, stop accepting, let requests finish, leave.
+//!
+//! SIGTERM gives load balancers `drain_delay` to look elsewhere; SIGINT, from a keyboard, does not wait. A second
+//! signal of either kind ends at once.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+use tracing::{info, warn};
+
+use crate::admin::telemetry::Readiness;
+use crate::exchange::Open;
+
+/// How far the process is, for `/readyz`.
+#[derive(Debug, Default)]
+pub struct Stage(AtomicU8);
+
+impl Stage {
+    /// How far it is now.
+    pub fn readiness(&self) -> Readiness {
+        match self.0.load(Ordering::Acquire) {
+            0 => Readiness::Starting,
+            1 => Readiness::Serving,
+            _ => Readiness::Draining,
+        }
+    }
+
+    /// All listeners are there.
+    pub fn serving(&self) {
+        self.0.store(1, Ordering::Release);
+    }
+
+    /// The end has begun.
+    pub fn draining(&self) {
+        self.0.store(2, Ordering::Release);
+    }
+}
+
+/// The signals that end the process.
+#[derive(Debug)]
+pub struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+/// Which one came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Came {
+    Terminate,
+    Interrupt,
+}
+
+impl Signals {
+    /// Takes them over from the system's default.
+    ///
+    /// # Errors
+    /// The system refuses a handler.
+    pub fn take() -> std::io::Result<Signals> {
+        Ok(Signals { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) -> Came {
+        tokio::select! {
+            _ = self.terminate.recv() => Came::Terminate,
+            _ = self.interrupt.recv() => Came::Interrupt,
+        }
+    }
+}
+
+/// Waits for a signal and then drains; returns when the process may end.
+pub async fn until_drained(
+    mut signals: Signals,
+    stage: Arc<Stage>,
+    listeners: watch::Sender<bool>,
+    open: Arc<Open>,
+    delay: Duration,
+    limit: Duration,
+) {
+    let first = signals.next().await;
+    stage.draining();
+    info!(open = open.count(), "draining");
+    let drain = async {
+        if first == Came::Terminate {
+            pingora::time::sleep(delay).await;
+        }
+        // Listeners close, idle connections end, the others are told to.
+        let _ = listeners.send(true);
+        let left = pingora::time::timeout(limit, open.none_left()).await;
+        if left.is_err() {
+            warn!(open = open.count(), "ended with connections still open: the drain time is over");
+        }
+    };
+    tokio::select! {
+        () = drain => {}
+        _ = signals.next() => warn!(open = open.count(), "ended at once: a second signal came"),
+    }
+    info!("stopped");
+}

@@ -1,0 +1,85 @@
+//! Sockets are bound by us, before anything else starts: a port in use is one sentence and not a log line after thirty
+//! seconds of retries, and port 0 works. Bound sockets are handed to pingora by address.
+
+use std::fmt;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+/// Connections that may wait to be accepted; the kernel caps it at `net.core.somaxconn`.
+const BACKLOG: i32 = 4096;
+
+/// A listener that is bound.
+#[derive(Debug)]
+pub struct Bound {
+    /// The socket.
+    pub socket: TcpListener,
+    /// Where it is: with the port that the system chose, if that was left open.
+    pub address: SocketAddr,
+}
+
+/// Why a listener could not be bound: a sentence with what, where, and what would be right.
+#[derive(Debug)]
+pub struct CannotListen {
+    address: SocketAddr,
+    error: io::Error,
+}
+
+impl fmt::Display for CannotListen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cannot listen on {}: ", self.address)?;
+        match self.error.kind() {
+            io::ErrorKind::AddrInUse => write!(
+                f,
+                "the port is in use; stop the process that has it (ss -ltnp 'sport = :{}' names it) or choose another port",
+                self.address.port()
+            ),
+            io::ErrorKind::PermissionDenied => {
+                f.write_str("permission denied; use a port above 1023 or grant CAP_NET_BIND_SERVICE")
+            }
+            io::ErrorKind::AddrNotAvailable => f.write_str(
+                "this machine has no such address; use one of its own (ip address lists them) or 0.0.0.0 for all",
+            ),
+            _ => write!(f, "{}; check the address", self.error),
+        }
+    }
+}
+
+impl std::error::Error for CannotListen {}
+
+/// Binds one address.
+///
+/// # Errors
+/// A sentence for the operator.
+pub fn bind(address: SocketAddr) -> Result<Bound, CannotListen> {
+    let attempt = || -> io::Result<Bound> {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        // A restart must not wait for the old connections' last packets.
+        socket.set_reuse_address(true)?;
+        if address.is_ipv6() {
+            socket.set_only_v6(false)?;
+        }
+        socket.set_nonblocking(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(BACKLOG)?;
+        let socket = TcpListener::from(socket);
+        let address = socket.local_addr()?;
+        Ok(Bound { socket, address })
+    };
+    attempt().map_err(|error| CannotListen { address, error })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_in_use_is_one_sentence_with_a_remedy() {
+        let first = bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let error = bind(first.address).unwrap_err().to_string();
+        assert!(error.starts_with(&format!("cannot listen on {}: the port is in use; ", first.address)), "{error}");
+        let error = bind("192.0.2.1:0".parse().unwrap()).unwrap_err().to_string();
+        assert!(error.contains("this machine has no such address"), "{error}");
+    }
+}

@@ -1,0 +1,87 @@
+//! Whose turn it is: weighted round robin as a fixed sequence of server indices.
+//!
+//! Pure: the position is given. It knows no address and no health.
+
+/// The order of one round: each server as often as its weight, spread as evenly as possible.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RoundRobin {
+    sequence: Box<[usize]>,
+}
+
+/// Longest sequence that is kept; weights beyond it are scaled down.
+const MAX_SEQUENCE: u64 = 4096;
+
+impl RoundRobin {
+    /// From the weights of the servers, in their order. A weight of 0 counts as 1.
+    pub fn new(weights: &[u32]) -> Self {
+        let weights: Vec<u64> = scaled(weights);
+        let total: u64 = weights.iter().sum();
+        let total_signed = i64::try_from(total).unwrap_or(i64::MAX);
+        // The smooth sequence known from nginx: everyone gains their weight, the richest goes and pays the total.
+        let mut credit = vec![0_i64; weights.len()];
+        let mut sequence = Vec::new();
+        for _ in 0..total {
+            let mut best: Option<(usize, i64)> = None;
+            for (index, (credit, weight)) in credit.iter_mut().zip(&weights).enumerate() {
+                *credit = credit.saturating_add(i64::try_from(*weight).unwrap_or(i64::MAX));
+                if best.is_none_or(|(_, most)| *credit > most) {
+                    best = Some((index, *credit));
+                }
+            }
+            let Some((index, _)) = best else { break };
+            if let Some(credit) = credit.get_mut(index) {
+                *credit = credit.saturating_sub(total_signed);
+            }
+            sequence.push(index);
+        }
+        RoundRobin { sequence: sequence.into_boxed_slice() }
+    }
+
+    /// The server of turn `turn`; `None` without servers.
+    pub fn server(&self, turn: usize) -> Option<usize> {
+        let turn = turn.checked_rem(self.sequence.len())?;
+        self.sequence.get(turn).copied()
+    }
+}
+
+fn scaled(weights: &[u32]) -> Vec<u64> {
+    let weights: Vec<u64> = weights.iter().map(|weight| u64::from(*weight).max(1)).collect();
+    let divisor = weights.iter().copied().reduce(gcd).unwrap_or(1).max(1);
+    let total: u64 = weights.iter().map(|weight| weight / divisor).sum();
+    let shrink = total.div_ceil(MAX_SEQUENCE).max(1);
+    weights.iter().map(|weight| (weight / divisor / shrink).max(1)).collect()
+}
+
+fn gcd(one: u64, other: u64) -> u64 {
+    if other == 0 { one } else { gcd(other, one % other) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn round(weights: &[u32], turns: usize) -> Vec<usize> {
+        let order = RoundRobin::new(weights);
+        (0..turns).filter_map(|turn| order.server(turn)).collect()
+    }
+
+    #[test]
+    fn equal_servers_take_turns() {
+        assert_eq!(round(&[1, 1, 1], 7), [0, 1, 2, 0, 1, 2, 0]);
+        assert_eq!(round(&[5, 5], 3), [0, 1, 0]);
+    }
+
+    #[test]
+    fn a_heavier_server_goes_more_often_and_not_in_a_row() {
+        assert_eq!(round(&[5, 1, 1], 7), [0, 0, 1, 0, 2, 0, 0]);
+        assert_eq!(round(&[1, 2], 6), [1, 0, 1, 1, 0, 1]);
+    }
+
+    #[test]
+    fn enormous_weights_keep_the_sequence_short() {
+        let order = RoundRobin::new(&[u32::MAX, 1, 0]);
+        assert!(order.sequence.len() <= 4098);
+        assert!(order.sequence.contains(&1) && order.sequence.contains(&2));
+        assert_eq!(RoundRobin::new(&[]).server(3), None);
+    }
+}

@@ -1,0 +1,77 @@
+//! What a server's name resolved to. Lookups run elsewhere (`server::tasks`); requests only read.
+//!
+//! An address given as such is there from the start. A name without an address yet, or whose last lookup found none,
+//! has an empty list; a lookup that fails later keeps the addresses that worked.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+/// The addresses of one server, replaced as a whole.
+#[derive(Debug)]
+pub struct Addresses {
+    host: String,
+    port: u16,
+    fixed: bool,
+    current: ArcSwap<Vec<SocketAddr>>,
+}
+
+impl Addresses {
+    /// For `host:port`; `host` is an address or a name.
+    pub fn new(host: &str, port: u16) -> Self {
+        let fixed = host.parse::<IpAddr>().ok().map(|ip| SocketAddr::new(ip, port));
+        Addresses {
+            host: host.to_owned(),
+            port,
+            fixed: fixed.is_some(),
+            current: ArcSwap::from_pointee(fixed.into_iter().collect()),
+        }
+    }
+
+    /// Whether there is a name to look up.
+    pub fn is_name(&self) -> bool {
+        !self.fixed
+    }
+
+    /// What to look up.
+    pub fn host_and_port(&self) -> (&str, u16) {
+        (&self.host, self.port)
+    }
+
+    /// What is known now.
+    pub fn current(&self) -> arc_swap::Guard<Arc<Vec<SocketAddr>>> {
+        self.current.load()
+    }
+
+    /// A lookup found these. An empty answer keeps what is known.
+    pub fn found(&self, mut addresses: Vec<SocketAddr>) {
+        if addresses.is_empty() {
+            return;
+        }
+        addresses.sort_unstable();
+        addresses.dedup();
+        if **self.current.load() != addresses {
+            self.current.store(Arc::new(addresses));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_needs_no_lookup_and_a_name_has_none_until_it_is_found() {
+        let fixed = Addresses::new("::1", 80);
+        assert!(!fixed.is_name());
+        assert_eq!(**fixed.current(), vec!["[::1]:80".parse::<SocketAddr>().unwrap()]);
+        let name = Addresses::new("api.internal", 80);
+        assert!(name.is_name() && name.current().is_empty());
+        let (one, two) = ("10.0.0.1:80".parse().unwrap(), "10.0.0.2:80".parse().unwrap());
+        name.found(vec![two, one, two]);
+        assert_eq!(**name.current(), vec![one, two]);
+        name.found(Vec::new());
+        assert_eq!(**name.current(), vec![one, two], "an empty answer keeps what worked");
+    }
+}

@@ -1,0 +1,162 @@
+//! What lives as long as an upstream does: its servers, its connections, whose turn it is.
+//!
+//! Carried from one snapshot to the next. It offers candidates; whether a request may use a second one is decided on
+//! the request path.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use super::balance::RoundRobin;
+use super::names::Addresses;
+use super::transport::Transport;
+
+/// One server with what is known about it.
+#[derive(Debug)]
+pub struct ServerState {
+    /// `host:port` as configured: the label in metrics and logs.
+    pub label: Arc<str>,
+    /// Where it is.
+    pub addresses: Addresses,
+    /// Whose turn it is among its addresses.
+    turn: AtomicUsize,
+}
+
+/// A server and one of its addresses, to be tried.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Candidate {
+    /// The server's label.
+    pub server: Arc<str>,
+    /// Where to connect.
+    pub address: SocketAddr,
+}
+
+/// An upstream at run time.
+#[derive(Debug)]
+pub struct Runtime {
+    name: String,
+    servers: Vec<ServerState>,
+    order: RoundRobin,
+    turn: AtomicUsize,
+    transport: Transport,
+    dns_refresh: Duration,
+}
+
+/// What an upstream is made of: `host`, `port`, `weight`, `label` of each server.
+#[derive(Clone, Debug)]
+pub struct ServerSpec {
+    /// A name or an address.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+    /// Share of the requests.
+    pub weight: u32,
+    /// The label in metrics and logs.
+    pub label: String,
+}
+
+impl Runtime {
+    /// Builds the upstream. Connections are made when requests come.
+    pub fn new(name: &str, servers: &[ServerSpec], keepalive_max: usize, keepalive_idle: Duration, dns_refresh: Duration) -> Self {
+        let weights: Vec<u32> = servers.iter().map(|server| server.weight).collect();
+        let servers = servers.iter().map(|server| ServerState {
+            label: Arc::from(server.label.as_str()),
+            addresses: Addresses::new(&server.host, server.port),
+            turn: AtomicUsize::new(0),
+        });
+        Runtime {
+            name: name.to_owned(),
+            servers: servers.collect(),
+            order: RoundRobin::new(&weights),
+            turn: AtomicUsize::new(0),
+            transport: Transport::new(keepalive_max, keepalive_idle),
+            dns_refresh,
+        }
+    }
+
+    /// The name in the configuration.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its servers, in the order of the file.
+    pub fn servers(&self) -> &[ServerState] {
+        &self.servers
+    }
+
+    /// How often names are looked up again.
+    pub fn dns_refresh(&self) -> Duration {
+        self.dns_refresh
+    }
+
+    /// Its connections.
+    pub fn transport(&self) -> &Transport {
+        &self.transport
+    }
+
+    /// The next server in turn that has an address not among `tried`; without one, `None`.
+    ///
+    /// A first call moves the turn by one; calls with something tried look on from there.
+    pub fn next_candidate(&self, tried: &[Candidate]) -> Option<Candidate> {
+        let start = self.turn.fetch_add(1, Ordering::Relaxed);
+        (0..self.servers.len().max(1)).find_map(|ahead| {
+            // A whole round of the sequence may be longer than the list of servers: look at each server once after
+            // the one whose turn it is.
+            let index = self.order.server(start)?;
+            let index = (index + ahead) % self.servers.len();
+            self.servers.get(index)?.candidate(tried)
+        })
+    }
+
+    /// Whether any server has an address.
+    pub fn has_address(&self) -> bool {
+        self.servers.iter().any(|server| !server.addresses.current().is_empty())
+    }
+}
+
+impl ServerState {
+    fn candidate(&self, tried: &[Candidate]) -> Option<Candidate> {
+        let addresses = self.addresses.current();
+        let turn = if addresses.len() > 1 { self.turn.fetch_add(1, Ordering::Relaxed) } else { 0 };
+        (0..addresses.len()).find_map(|ahead| {
+            let address = *addresses.get(turn.wrapping_add(ahead) % addresses.len())?;
+            let known = tried.iter().any(|tried| tried.address == address && tried.server == self.label);
+            (!known).then(|| Candidate { server: Arc::clone(&self.label), address })
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn upstream(servers: &[(&str, u16)]) -> Runtime {
+        let servers: Vec<ServerSpec> = servers
+            .iter()
+            .map(|(host, port)| ServerSpec { host: (*host).into(), port: *port, weight: 1, label: format!("{host}:{port}") })
+            .collect();
+        Runtime::new("shop", &servers, 8, Duration::from_secs(4), Duration::from_secs(30))
+    }
+
+    #[test]
+    fn candidates_take_turns_and_skip_what_was_tried() {
+        let shop = upstream(&[("127.0.0.1", 1), ("127.0.0.1", 2)]);
+        let first = shop.next_candidate(&[]).unwrap();
+        let second = shop.next_candidate(&[]).unwrap();
+        assert_eq!((first.address.port(), second.address.port()), (1, 2));
+        let other = shop.next_candidate(std::slice::from_ref(&first)).unwrap();
+        assert_eq!(other.address.port(), 2);
+        assert_eq!(shop.next_candidate(&[first, second]), None);
+    }
+
+    #[test]
+    fn a_name_without_an_address_is_passed_over() {
+        let shop = upstream(&[("shop.internal", 1), ("127.0.0.1", 2)]);
+        for _ in 0..4 {
+            assert_eq!(shop.next_candidate(&[]).unwrap().address.port(), 2);
+        }
+        assert!(shop.has_address());
+        assert!(!upstream(&[("shop.internal", 1)]).has_address());
+    }
+}

@@ -1,0 +1,154 @@
+//! Connections to servers: made, pooled and reused by pingora's connector, one connector per upstream.
+//!
+//! The only file of this room that speaks to pingora, and the only place where its connect errors are read. It names
+//! what happened as a [`Fault`] and knows no request.
+
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use pingora::connectors::{ConnectorOptions, TransportConnector};
+use pingora::protocols::Stream;
+use pingora::protocols::l4::socket::SocketAddr as PeerAddress;
+use pingora::upstreams::peer::Peer;
+use pingora::{Error, ErrorType};
+
+use crate::contract::{Cause, Evidence, Fault, Phase};
+
+/// The connections of one upstream.
+pub struct Transport {
+    connector: TransportConnector,
+    idle: Duration,
+}
+
+impl fmt::Debug for Transport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Transport").field("idle", &self.idle).finish_non_exhaustive()
+    }
+}
+
+impl Transport {
+    /// Keeps at most `max` idle connections, each for `idle`.
+    pub fn new(max: usize, idle: Duration) -> Self {
+        Transport { connector: TransportConnector::new(Some(ConnectorOptions::new(max.max(1)))), idle }
+    }
+
+    /// An idle connection that still looks alive.
+    pub async fn reuse(&self, address: SocketAddr) -> Option<Stream> {
+        self.connector.reused_stream(&PlainPeer::new(address)).await
+    }
+
+    /// A connection of its own, within `limit`.
+    ///
+    /// # Errors
+    /// The fault that kept it from being made.
+    pub async fn connect(&self, address: SocketAddr, limit: Duration) -> Result<Stream, Fault> {
+        let peer = PlainPeer::new(address);
+        let connecting = self.connector.new_stream(&peer);
+        match pingora::time::timeout(limit, connecting).await {
+            Ok(Ok(stream)) => Ok(stream),
+            Ok(Err(error)) => Err(named(&error)),
+            Err(_) => Err(Fault::new(Cause::ConnectionTimeout, Phase::Connect)),
+        }
+    }
+
+    /// Gives a connection back for the next request; both directions must be at rest.
+    pub fn release(&self, stream: Stream, address: SocketAddr) {
+        self.connector.release_stream(stream, pool_key(address), Some(self.idle));
+    }
+}
+
+/// Names a connect error of pingora.
+fn named(error: &Error) -> Fault {
+    let cause = match error.etype() {
+        ErrorType::ConnectRefused => Cause::ConnectionRefused,
+        ErrorType::ConnectTimedout => Cause::ConnectionTimeout,
+        ErrorType::ConnectNoRoute => Cause::DestinationIpUnroutable,
+        // Out of descriptors, ports or memory on our side: pingora folds socket() and bind() failures into these.
+        ErrorType::InternalError | ErrorType::SocketError | ErrorType::BindError => Cause::ResourceExhausted,
+        // Everything else that connect(2) reports is the other side ending the attempt.
+        _ => Cause::ConnectionTerminated,
+    };
+    Fault::new(cause, Phase::Connect).with(Evidence::text(error.to_string()))
+}
+
+fn pool_key(address: SocketAddr) -> u64 {
+    // Each upstream has a pool of its own, so the address alone tells connections apart.
+    match address {
+        SocketAddr::V4(v4) => (u64::from(u32::from(*v4.ip())) << 16) | u64::from(v4.port()),
+        // 128 bits do not fit: a keyed hash, so that neighbouring networks cannot meet in one key.
+        SocketAddr::V6(_) => {
+            let mut hasher = std::hash::DefaultHasher::new();
+            address.hash(&mut hasher);
+            hasher.finish() | (1 << 63)
+        }
+    }
+}
+
+/// A server without TLS, as pingora's connector wants to see one.
+#[derive(Clone, Debug)]
+struct PlainPeer {
+    address: PeerAddress,
+    key: u64,
+}
+
+impl PlainPeer {
+    fn new(address: SocketAddr) -> Self {
+        PlainPeer { address: PeerAddress::Inet(address), key: pool_key(address) }
+    }
+}
+
+impl fmt::Display for PlainPeer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.address)
+    }
+}
+
+impl Peer for PlainPeer {
+    fn address(&self) -> &PeerAddress {
+        &self.address
+    }
+
+    fn tls(&self) -> bool {
+        false
+    }
+
+    fn sni(&self) -> &str {
+        ""
+    }
+
+    fn reuse_hash(&self) -> u64 {
+        self.key
+    }
+
+    // The pool's key is the address itself, so a pooled descriptor cannot belong to another server; asking the
+    // kernel again costs a getpeername on every reuse.
+    fn matches_fd<V: std::os::fd::AsRawFd>(&self, _fd: V) -> bool {
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn different_addresses_never_share_a_pool_key() {
+        let addresses = ["127.0.0.1:80", "127.0.0.1:81", "127.0.0.2:80", "[::1]:80", "[::1]:81", "[::2]:80", "[::7f00:1]:80", "[2001:db8:0:1::1]:80", "[2001:db8:0:2::2]:80"];
+        let mut keys: Vec<u64> = addresses.iter().map(|text| pool_key(text.parse().unwrap())).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        assert_eq!(keys.len(), addresses.len());
+    }
+
+    #[test]
+    fn connect_errors_are_named_by_their_type() {
+        let name = |etype: ErrorType| named(&Error::new(etype)).cause();
+        assert_eq!(name(ErrorType::ConnectRefused), Cause::ConnectionRefused);
+        assert_eq!(name(ErrorType::ConnectTimedout), Cause::ConnectionTimeout);
+        assert_eq!(name(ErrorType::ConnectNoRoute), Cause::DestinationIpUnroutable);
+        assert_eq!(name(ErrorType::InternalError), Cause::ResourceExhausted);
+        assert_eq!(name(ErrorType::ConnectError), Cause::ConnectionTerminated);
+    }
+}
