@@ -27,6 +27,7 @@ pub enum Format {
 /// Checks `file`: 0 when it is good, [`REFUSED`] when it is not, 1 when the result could not be written.
 pub fn run(file: &Path, format: Format) -> ExitCode {
     let parallelism = std::thread::available_parallelism().map_or(1, usize::from);
+    #[expect(clippy::disallowed_methods, reason = "the command line is where the environment is read")]
     let loaded = config::load_file(file, &|name| std::env::var(name).ok(), parallelism);
     let written = report(file, format, &loaded, &mut io::stdout().lock(), &mut io::stderr().lock());
     match (written, loaded) {

@@ -39,7 +39,10 @@ pub fn run(file: Option<&Path>, format: Format) -> ExitCode {
     let contract = match file {
         None => Contract::builtin(builtin::DEFAULT).map(Arc::new),
         Some(file) => {
-            #[expect(clippy::disallowed_methods, reason = "the command line is where the environment is read")]
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "the command line is where the environment is read"
+            )]
             let loaded = config::load_file(file, &|name| std::env::var(name).ok(), 1);
             match loaded {
                 Ok(config) => Some(config.contract),

@@ -18,7 +18,7 @@ pub fn run(file: &Path) -> ExitCode {
     #[expect(clippy::disallowed_methods, reason = "the command line is where the environment is read")]
     let loaded = config::load_file(file, &|name| std::env::var(name).ok(), parallelism);
     match loaded {
-        Ok(config) => serve(config, |listening| announce(listening)),
+        Ok(config) => serve(config, announce),
         Err(problems) => {
             say(&problems.to_string());
             ExitCode::from(REFUSED)
@@ -30,7 +30,7 @@ pub fn run(file: &Path) -> ExitCode {
 pub(super) fn serve(config: Config, listening: impl FnOnce(&Listening) + 'static) -> ExitCode {
     let metrics = Arc::new(Metrics::new(&config.contract));
     let level = level(config.log.level);
-    let (guard, dropped) = match log::start(format(config.log.format), level) {
+    let (guard, dropped) = match log::start(format(config.log.format), level, colours()) {
         Ok(started) => started,
         Err(error) => {
             say(&format!("cannot start the log: {error}"));
@@ -72,9 +72,13 @@ pub(super) fn say(text: &str) {
 }
 
 /// The tests of the panic guard ask for a real panic; a release build ignores it.
-#[expect(clippy::disallowed_methods, reason = "the command line is where the environment is read")]
 fn panic_path() -> Option<&'static str> {
     (cfg!(debug_assertions) && std::env::var_os("STATUSQUO_TEST_PANIC").is_some()).then_some("/__panic")
+}
+
+/// The NO_COLOR convention: set and not empty means none.
+fn colours() -> bool {
+    std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
 fn format(format: LogFormat) -> log::Format {

@@ -1,7 +1,7 @@
 //! What the operator said, checked: [`Config`] is the only form of the configuration that the rest of the house sees.
 //!
 //! [`parse`] makes a tree of the YAML in which every value knows its place ([`tree`]); [`read`] makes the structs of
-//! [`file`] of it, which mirror the YAML key for key and whose doc comments are the manual; [`validate`] turns those into a
+//! [`mod@file`] of it, which mirror the YAML key for key and whose doc comments are the manual; [`validate`] turns those into a
 //! [`Config`], or into the complete list of problems ([`error`]). [`not_yet`] knows the keys that are still to be built.
 //! Nothing here opens a socket, resolves a name or reads a clock.
 

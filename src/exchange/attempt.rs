@@ -45,15 +45,14 @@ pub(super) async fn forward(flow: &mut Flow<'_>) -> Result<Answered, Stop> {
                 }
                 let status = answered.head.facts.status;
                 let again = !last && flow.route.retry_on_status.contains(&status) && flow.may_repeat();
-                match flow.route.upstream.next_candidate(&tried).filter(|_| again) {
-                    Some(next) => {
-                        answered.peer.release(&flow.route.upstream);
-                        tried.push(std::mem::replace(&mut candidate, next));
-                        attempt += 1;
-                        continue;
-                    }
-                    None => return Ok(answered),
+                if !again {
+                    return Ok(answered);
                 }
+                tried.push(candidate.clone());
+                candidate = flow.route.upstream.next_candidate(&tried).unwrap_or(candidate);
+                answered.peer.release(&flow.route.upstream);
+                attempt += 1;
+                continue;
             }
             Err(Missed { stop: Stop::ClientGone, .. }) => return Err(Stop::ClientGone),
             Err(Missed { stop: Stop::Fault(fault), answered }) => (fault, answered),
@@ -100,7 +99,12 @@ impl From<Fault> for Missed {
     }
 }
 
-async fn try_once(flow: &mut Flow<'_>, candidate: &Candidate, reuse: bool, may_retry: bool) -> Result<Answered, Missed> {
+async fn try_once(
+    flow: &mut Flow<'_>,
+    candidate: &Candidate,
+    reuse: bool,
+    may_retry: bool,
+) -> Result<Answered, Missed> {
     let mut peer = connect(flow, candidate, reuse).await?;
     let told = Told {
         forwarded_for: &flow.forwarded_for,
@@ -127,14 +131,13 @@ async fn try_once(flow: &mut Flow<'_>, candidate: &Candidate, reuse: bool, may_r
 async fn connect(flow: &mut Flow<'_>, candidate: &Candidate, reuse: bool) -> Result<Peer, Fault> {
     let transport = flow.route.upstream.transport();
     let framing = flow.request.framing;
-    if reuse {
-        if let Some(stream) = transport.reuse(candidate.address).await {
-            flow.route.upstream_metrics.connection(true);
-            return Ok(Peer::new(stream, candidate.clone(), framing));
-        }
+    if reuse && let Some(stream) = transport.reuse(candidate.address).await {
+        flow.route.upstream_metrics.connection(true);
+        return Ok(Peer::new(stream, candidate.clone(), framing));
     }
     let started = Instant::now();
-    let attempt = Limit::new(started + flow.route.timeouts().connect, Cause::ConnectionTimeout, Phase::Connect);
+    let attempt =
+        Limit::new(started + flow.route.timeouts().connect, Cause::ConnectionTimeout, Phase::Connect);
     let limit = flow.limit(attempt, Phase::Connect);
     let stream = transport.connect(candidate.address, limit.at.saturating_duration_since(started)).await;
     let took = started.elapsed();
@@ -168,16 +171,19 @@ async fn final_head(flow: &mut Flow<'_>, peer: &mut Peer) -> Result<UpstreamHead
             flow.story.sent = RequestSent::Full;
         }
         let limit = head_limit(flow, waiting, sent_at, now);
-        let step = within(limit.at, poll_fn(|cx| {
-            if let Poll::Ready(head) = peer.poll_head(cx, &flow.request.method) {
-                return Poll::Ready(Step::Head(head));
-            }
-            if flow.client.unsent() > 0 {
-                // Interim responses on their way; a failure shows as a client that left.
-                let _ = flow.client.poll_flush(cx);
-            }
-            flow.upload.poll(cx, flow.client, peer).map(Step::Upload)
-        }))
+        let step = within(
+            limit.at,
+            poll_fn(|cx| {
+                if let Poll::Ready(head) = peer.poll_head(cx, &flow.request.method) {
+                    return Poll::Ready(Step::Head(head));
+                }
+                if flow.client.unsent() > 0 {
+                    // Interim responses on their way; a failure shows as a client that left.
+                    let _ = flow.client.poll_flush(cx);
+                }
+                flow.upload.poll(cx, flow.client, peer).map(Step::Upload)
+            }),
+        )
         .await;
         if waiting == Waiting::Client {
             let waited = now.elapsed();
@@ -197,7 +203,9 @@ async fn final_head(flow: &mut Flow<'_>, peer: &mut Peer) -> Result<UpstreamHead
                 interim += 1;
                 if interim > MAX_INTERIM {
                     let evidence = Evidence::fixed("more than 16 interim responses");
-                    return Err(Stop::Fault(Fault::new(Cause::HttpProtocolError, Phase::ResponseHead).with(evidence)));
+                    return Err(Stop::Fault(
+                        Fault::new(Cause::HttpProtocolError, Phase::ResponseHead).with(evidence),
+                    ));
                 }
                 relay::interim(flow.client, &head);
             }
@@ -230,5 +238,7 @@ fn head_limit(flow: &Flow<'_>, waiting: Waiting, sent_at: Option<Instant>, now: 
 
 fn no_address(flow: &Flow<'_>) -> Stop {
     flow.route.upstream_metrics.attempt(Err(Cause::DnsError));
-    Stop::Fault(Fault::new(Cause::DnsError, Phase::Connect).with(Evidence::fixed("no server has an address yet")))
+    Stop::Fault(
+        Fault::new(Cause::DnsError, Phase::Connect).with(Evidence::fixed("no server has an address yet")),
+    )
 }

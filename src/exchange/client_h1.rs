@@ -7,6 +7,7 @@ use std::io;
 use std::task::{Context, Poll, ready};
 
 use bytes::{BufMut, Bytes, BytesMut};
+use pingora::server::ShutdownWatch;
 
 use super::fields;
 use super::head::{BodyLength, Ends, HeadParts};
@@ -42,6 +43,7 @@ pub(super) struct H1Client {
     response: ResponseBody,
     close: bool,
     half_closed: bool,
+    shutdown: ShutdownWatch,
 }
 
 /// How the response that is being sent finds its end.
@@ -54,7 +56,8 @@ enum ResponseBody {
 }
 
 impl H1Client {
-    pub(super) fn new(wire: Wire) -> Self {
+    /// `shutdown` turns true when connections should end after their response.
+    pub(super) fn new(wire: Wire, shutdown: ShutdownWatch) -> Self {
         H1Client {
             wire,
             body: BodyDecoder::request(Framing::None),
@@ -65,6 +68,7 @@ impl H1Client {
             response: ResponseBody::None,
             close: false,
             half_closed: false,
+            shutdown,
         }
     }
 
@@ -189,6 +193,7 @@ impl H1Client {
                 }
             },
         };
+        self.close |= *self.shutdown.borrow();
         let keeps = self.client_keeps && !self.close && !self.half_closed;
         match (keeps, self.version) {
             (false, _) => out.extend_from_slice(b"Connection: close\r\n"),

@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes, BytesMut};
 use h2::server::SendResponse;
-use h2::{Reason, RecvStream, SendStream};
+use h2::{RecvStream, SendStream};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 
 use super::client_h1::BodyFault;
@@ -187,12 +187,12 @@ impl H2Client {
         Poll::Ready(Ok(()))
     }
 
-    /// Tells the client that the response is cut.
+    /// The client will see that the response is cut: a stream that is let go without its end is reset (CANCEL) behind
+    /// what is queued. `send_reset` would throw the queued frames away.
     pub(super) fn cut(&mut self) {
-        if let Some(send) = &mut self.send {
-            #[expect(clippy::disallowed_methods, reason = "asked for by the relay alone: a visible abort")]
-            send.send_reset(Reason::INTERNAL_ERROR);
-        }
+        self.send = None;
+        self.output = BytesMut::new();
+        self.ending = false;
     }
 }
 

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use futures_util::FutureExt;
 use pingora::apps::ServerApp;
 use pingora::protocols::Stream;
@@ -25,7 +26,7 @@ use super::flow::within;
 use super::gateway::Gateway;
 use super::head::Ends;
 use super::pages::{self, Pages};
-use super::record;
+use super::record::{self, Refused};
 use super::request::{Request, refused};
 use super::wire::{BODY_ROOM, HEAD_ROOM, Wire};
 use crate::config::Client;
@@ -41,6 +42,9 @@ const LINGER_BYTES: usize = 16 * 1024 * 1024;
 const LINGER_TIME: Duration = Duration::from_secs(10);
 /// And while the client is not silent for longer.
 const LINGER_SILENCE: Duration = Duration::from_secs(2);
+
+/// So much of a line that is no request line is logged.
+const MAX_LOGGED_LINE: usize = 1024;
 
 /// What answers on a listener.
 #[derive(Clone, Debug)]
@@ -108,7 +112,10 @@ pub struct Connections {
 
 impl fmt::Debug for Connections {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Connections").field("role", &self.role).field("h2c", &self.h2c).finish_non_exhaustive()
+        f.debug_struct("Connections")
+            .field("role", &self.role)
+            .field("h2c", &self.h2c)
+            .finish_non_exhaustive()
     }
 }
 
@@ -157,7 +164,7 @@ enum Next {
 
 impl Connection<'_> {
     async fn serve(&mut self, wire: Wire, crowded: bool) {
-        let mut client = Downstream::h1(H1Client::new(wire));
+        let mut client = Downstream::h1(H1Client::new(wire, self.shutdown.clone()));
         let mut first = true;
         loop {
             let Some(h1) = client.as_h1() else { return };
@@ -177,12 +184,14 @@ impl Connection<'_> {
                 }
                 Next::Refused(fault) => {
                     h1.begin_refused();
-                    self.refuse(&mut client, fault).await;
+                    let line = first_line(&h1.wire.input);
+                    self.refuse(&mut client, fault, line).await;
                 }
                 Next::Head { .. } if crowded => {
                     h1.begin_refused();
+                    let line = first_line(&h1.wire.input);
                     let fault = Fault::new(Cause::ConnectionLimitReached, Phase::Admit);
-                    self.refuse(&mut client, fault).await;
+                    self.refuse(&mut client, fault, line).await;
                 }
                 Next::Head { length, skip } => self.one(&mut client, length, skip).await,
             }
@@ -217,45 +226,40 @@ impl Connection<'_> {
         match request_head::parse(&head) {
             Ok(facts) => {
                 h1.begin(&facts);
-                if *self.shutdown.borrow() {
-                    h1.close_after();
-                }
                 let request = Request::from_h1(head, &facts);
                 client.expect_answer();
                 serve_guarded(self.app, self.peer, client, &request).await;
             }
             Err(refusal) => {
                 h1.begin_refused();
-                self.refuse(client, refused(refusal)).await;
+                self.refuse(client, refused(refusal), first_line(&head)).await;
             }
         }
     }
 
-    async fn refuse(&mut self, client: &mut Downstream, fault: Fault) {
+    async fn refuse(&mut self, client: &mut Downstream, fault: Fault, line: Bytes) {
         client.expect_answer();
-        refuse_guarded(self.app, self.peer, client, fault).await;
+        refuse_guarded(self.app, self.peer, client, Refused { fault, line }).await;
     }
 
     /// Waits for a head: the first byte under the idle limit, the whole head under one deadline.
     async fn next(&mut self, wire: &mut Wire, first: bool) -> Next {
-        let began = Instant::now();
         if wire.input.is_empty() {
-            let idle = if first { self.rules.header_timeout } else { self.rules.idle_timeout };
+            let idle = Instant::now() + self.rules.idle_timeout;
             let waited = tokio::select! {
                 biased;
-                read = within(began + idle, wire.fill(HEAD_ROOM)) => read,
-                _ = self.shutdown.wait_for(|ends| *ends), if !first => return Next::Silent(None),
+                read = within(idle, wire.fill(HEAD_ROOM)) => read,
+                _ = self.shutdown.wait_for(|ends| *ends) => return Next::Silent(first.then_some(Silence::Drain)),
             };
-            match (waited, first) {
-                (Some(Ok(1..)), _) => {}
-                (Some(Ok(0) | Err(_)), true) => return Next::Silent(Some(Silence::ConnectAndClose)),
+            match waited {
+                Some(Ok(1..)) => {}
+                Some(Ok(0) | Err(_)) if first => return Next::Silent(Some(Silence::ConnectAndClose)),
                 // A client may close a kept connection whenever it likes.
-                (Some(Ok(0) | Err(_)), false) => return Next::Silent(None),
-                (None, true) => return Next::Refused(Fault::new(Cause::ClientTooSlow, Phase::ReadHead)),
-                (None, false) => return Next::Silent(Some(Silence::IdleTimeout)),
+                Some(Ok(0) | Err(_)) => return Next::Silent(None),
+                None => return Next::Silent(Some(Silence::IdleTimeout)),
             }
         }
-        let deadline = if first { began } else { Instant::now() } + self.rules.header_timeout;
+        let deadline = Instant::now() + self.rules.header_timeout;
         let mut scanner = HeadScanner::new(self.rules.max_header_bytes);
         loop {
             if first && self.app.h2c {
@@ -267,7 +271,12 @@ impl Connection<'_> {
                         }
                         continue;
                     }
-                    connection_h2::Preface::Other => {}
+                    connection_h2::Preface::Other => {
+                        let evidence = Evidence::fixed("not HTTP/2, on a listener for HTTP/2 alone");
+                        return Next::Refused(
+                            Fault::new(Cause::UnsupportedVersion, Phase::ReadHead).with(evidence),
+                        );
+                    }
                 }
             }
             match scanner.advance(&wire.input) {
@@ -288,7 +297,8 @@ impl Connection<'_> {
             Some(Ok(1..)) => None,
             // The client may still read: it gets an answer to its half of a request.
             Some(Ok(0)) => Some(Next::Refused(
-                Fault::new(Cause::HttpRequestError, Phase::ReadHead).with(Evidence::fixed("the head ends early")),
+                Fault::new(Cause::HttpRequestError, Phase::ReadHead)
+                    .with(Evidence::fixed("the head ends early")),
             )),
             Some(Err(_)) => Some(Next::Silent(Some(Silence::ClientGone))),
             None => Some(Next::Refused(Fault::new(Cause::ClientTooSlow, Phase::ReadHead))),
@@ -296,44 +306,71 @@ impl Connection<'_> {
     }
 }
 
+/// The beginning of what was read, for the log: a request line where there is one.
+fn first_line(read: &[u8]) -> Bytes {
+    let start = read.trim_ascii_start();
+    let end = start.iter().position(|octet| matches!(octet, b'\r' | b'\n')).unwrap_or(start.len());
+    Bytes::copy_from_slice(start.get(..end.min(MAX_LOGGED_LINE)).unwrap_or_default())
+}
+
 /// What is done under the guard.
 enum Attempt<'a> {
     Serve(&'a Request),
-    Refuse(Fault),
+    Refuse(Refused),
 }
 
 /// Serves a request that was understood, under the guard.
-pub(super) async fn serve_guarded(app: &Connections, peer: IpAddr, client: &mut Downstream, request: &Request) {
+pub(super) async fn serve_guarded(
+    app: &Connections,
+    peer: IpAddr,
+    client: &mut Downstream,
+    request: &Request,
+) {
     guarded(app, peer, client, Attempt::Serve(request)).await;
 }
 
 /// Refuses what is not a request, under the guard.
-pub(super) async fn refuse_guarded(app: &Connections, peer: IpAddr, client: &mut Downstream, fault: Fault) {
-    guarded(app, peer, client, Attempt::Refuse(fault)).await;
+pub(super) async fn refuse_guarded(
+    app: &Connections,
+    peer: IpAddr,
+    client: &mut Downstream,
+    refused: Refused,
+) {
+    guarded(app, peer, client, Attempt::Refuse(refused)).await;
 }
 
 /// The panic guard: a bug of ours becomes a documented 500, or a visible abort, and a number.
 async fn guarded(app: &Connections, peer: IpAddr, client: &mut Downstream, attempt: Attempt<'_>) {
+    let (request, line) = match &attempt {
+        Attempt::Serve(request) => (Some(*request), Bytes::new()),
+        Attempt::Refuse(refused) => (None, refused.line.clone()),
+    };
     // Boxed once: the future is large, and an idle connection should not carry its room.
     let served = Box::pin(async {
         match (&app.role, attempt) {
-            (Role::Gateway, Attempt::Serve(request)) => exchange::serve(&app.gateway, peer, client, request).await,
-            (Role::Gateway, Attempt::Refuse(fault)) => exchange::refuse(&app.gateway, peer, client, fault).await,
+            (Role::Gateway, Attempt::Serve(request)) => {
+                exchange::serve(&app.gateway, peer, client, request).await
+            }
+            (Role::Gateway, Attempt::Refuse(refused)) => {
+                exchange::refuse(&app.gateway, peer, client, refused).await
+            }
             (Role::Pages(pages), Attempt::Serve(request)) => {
                 pages::serve(&app.gateway, pages.as_ref(), client, request).await;
             }
-            (Role::Pages(_), Attempt::Refuse(fault)) => pages::refuse(&app.gateway, client, fault).await,
+            (Role::Pages(_), Attempt::Refuse(refused)) => {
+                pages::refuse(&app.gateway, client, refused.fault).await
+            }
         }
     });
     if AssertUnwindSafe(served).catch_unwind().await.is_ok() {
         return;
     }
     app.gateway.metrics.panics.inc();
-    client.close_after();
     match client.stage() {
         Stage::Unanswered => {
             let fault = Fault::new(Cause::ProxyInternalError, Phase::Internal);
-            let answer = Box::pin(exchange::refuse(&app.gateway, peer, client, fault));
+            let refused = Refused { fault, line: request.map_or(line, Request::line) };
+            let answer = Box::pin(exchange::refuse(&app.gateway, peer, client, refused));
             if AssertUnwindSafe(answer).catch_unwind().await.is_err() {
                 client.cut();
             }

@@ -18,7 +18,7 @@ use super::client_h2::H2Client;
 use super::connection::{Connection, refuse_guarded, serve_guarded};
 use super::downstream::{Downstream, Stage};
 use super::flow::within;
-use super::record;
+use super::record::{self, Refused};
 use super::request::{Request, refused};
 use crate::observe::Silence;
 use crate::protocol::framing::Framing;
@@ -102,6 +102,7 @@ pub(super) async fn serve(connection: &mut Connection<'_>, stream: Stream, read:
                 streams.spawn(async move {
                     let (parts, body) = request.into_parts();
                     let head = parts.method == http::Method::HEAD;
+                    let line = Bytes::from(format!("{} {}", parts.method, parts.uri.path()));
                     let expects = parts.headers.contains_key(http::header::EXPECT);
                     let request = Request::from_h2(parts, body.is_end_stream());
                     let length = match request.as_ref().map(|request| request.framing) {
@@ -111,7 +112,10 @@ pub(super) async fn serve(connection: &mut Connection<'_>, stream: Stream, read:
                     let mut client = Downstream::h2(H2Client::new(body, respond, head, expects, length));
                     match request {
                         Ok(request) => serve_guarded(&app, peer, &mut client, &request).await,
-                        Err(refusal) => refuse_guarded(&app, peer, &mut client, refused(refusal)).await,
+                        Err(refusal) => {
+                            let refused = Refused { fault: refused(refusal), line };
+                            refuse_guarded(&app, peer, &mut client, refused).await;
+                        }
                     }
                     if client.stage() == Stage::Unanswered {
                         record::client_left(&app.gateway, false);
@@ -137,7 +141,11 @@ struct Rewound {
 }
 
 impl AsyncRead for Rewound {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         if self.read.is_empty() {
             return Pin::new(&mut self.stream).poll_read(cx, buffer);
         }

@@ -3,6 +3,7 @@
 //! It takes a [`LocalReply`], which only a documented code can make, or a [`Page`] below 400, and uses up the right to
 //! answer. It adds framing, Connection and Date and nothing else, and it sees to it that the client can read the answer
 //! although its request may still be on the way.
+#![expect(clippy::disallowed_methods, reason = "this is one of the two places that write to clients")]
 
 use std::future::poll_fn;
 use std::task::Poll;
@@ -34,7 +35,11 @@ pub(super) enum Written {
 }
 
 /// Writes a local reply. `write_timeout` is the client's silence in bytes taken.
-pub(super) async fn answer(unanswered: Unanswered<'_>, reply: &LocalReply, write_timeout: Duration) -> Written {
+pub(super) async fn answer(
+    unanswered: Unanswered<'_>,
+    reply: &LocalReply,
+    write_timeout: Duration,
+) -> Written {
     let parts = HeadParts {
         status: reply.status(),
         reason: Some(reply.reason().as_bytes()),
@@ -54,7 +59,12 @@ pub(super) async fn answer(unanswered: Unanswered<'_>, reply: &LocalReply, write
 }
 
 /// Writes a page of the telemetry or admin endpoints: always below 400.
-pub(super) async fn page(unanswered: Unanswered<'_>, page: &Page, head: bool, write_timeout: Duration) -> Written {
+pub(super) async fn page(
+    unanswered: Unanswered<'_>,
+    page: &Page,
+    head: bool,
+    write_timeout: Duration,
+) -> Written {
     let length = page.body.len() as u64;
     let parts = HeadParts { status: page.status, reason: None, length: BodyLength::Exactly(length) };
     let fill = |sink: &mut FieldSink<'_>| {

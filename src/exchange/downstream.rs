@@ -3,6 +3,7 @@
 //! [`Unanswered`] is the only way to begin an answer, and beginning one uses it up: nobody can answer twice, and after
 //! the head has left only [`Downstream::cut`] remains. The `send_*` functions are called by [`super::door`] and
 //! [`super::relay`] alone.
+#![expect(clippy::disallowed_methods, reason = "hands on what the door and the relay send")]
 
 use std::io;
 use std::task::{Context, Poll};

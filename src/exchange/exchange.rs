@@ -15,7 +15,7 @@ use super::downstream::Downstream;
 use super::flow::{Flow, Stop, Story};
 use super::gateway::Gateway;
 use super::judge::{self, Replacement, Verdict};
-use super::record::{self, Ended, Scope};
+use super::record::{self, Ended, Refused, Scope};
 use super::relay::{self, Relayed};
 use super::replies;
 use super::request::Request;
@@ -31,7 +31,8 @@ pub(super) async fn serve(gateway: &Gateway, peer: IpAddr, client: &mut Downstre
     let mut story = begin(&snapshot, peer, request);
 
     let route = route(&snapshot, request);
-    let scope = Scope { gateway, snapshot: &snapshot, route: route.as_ref().ok().copied(), request: Some(request) };
+    let scope =
+        Scope { gateway, snapshot: &snapshot, route: route.as_ref().ok().copied(), request: Some(request) };
     let admitted = route.and_then(|route| admit(gateway, route, request, &story).map(|()| route));
     let ended = match admitted {
         Ok(route) => through(gateway, &snapshot, route, peer, client, request, &mut story).await,
@@ -41,11 +42,12 @@ pub(super) async fn serve(gateway: &Gateway, peer: IpAddr, client: &mut Downstre
 }
 
 /// Answers a head that is not a request, or a connection that has no place.
-pub(super) async fn refuse(gateway: &Gateway, peer: IpAddr, client: &mut Downstream, fault: Fault) {
+pub(super) async fn refuse(gateway: &Gateway, peer: IpAddr, client: &mut Downstream, refused: Refused) {
     let snapshot = gateway.snapshot.load_full();
     let mut story = Story::begin(replies::new_request_id(), peer.to_canonical());
+    story.line = refused.line;
     let scope = Scope { gateway, snapshot: &snapshot, route: None, request: None };
-    let ended = answer_fault(&scope, client, fault, &mut story).await;
+    let ended = answer_fault(&scope, client, refused.fault, &mut story).await;
     record::record(&scope, &story, &ended);
 }
 
@@ -108,12 +110,11 @@ fn route<'a>(snapshot: &'a Snapshot, request: &Request) -> Result<&'a Route, Fau
     let path = path::normalise(request.path());
     let found = snapshot.router.find(&host, &path, &request.method);
     let route = found.and_then(|index| snapshot.routes.get(index));
-    let route = route.ok_or_else(|| Fault::new(Cause::DestinationNotFound, Phase::Route))?;
-    if request.dot_segments && !route.config.lenient_paths {
+    if request.dot_segments && !route.is_some_and(|route| route.config.lenient_paths) {
         let evidence = Evidence::fixed("the path has dot segments");
         return Err(Fault::new(Cause::AmbiguousPath, Phase::Route).with(evidence));
     }
-    Ok(route)
+    route.ok_or_else(|| Fault::new(Cause::DestinationNotFound, Phase::Route))
 }
 
 /// What the route refuses before anything is sent.
@@ -121,7 +122,10 @@ fn admit(gateway: &Gateway, route: &Route, request: &Request, story: &Story) -> 
     let rules = &route.config;
     let fault = |cause, evidence| Fault::new(cause, Phase::Admit).with(Evidence::fixed(evidence));
     if let Some(path) = gateway.panic_path {
-        #[expect(clippy::panic, reason = "the guard is tested with a real panic; debug builds only, and only when asked")]
+        #[expect(
+            clippy::panic,
+            reason = "the guard is tested with a real panic; debug builds only, and only when asked"
+        )]
         if request.path() == path.as_bytes() {
             panic!("asked for by a test");
         }
@@ -132,7 +136,9 @@ fn admit(gateway: &Gateway, route: &Route, request: &Request, story: &Story) -> 
     if rules.deny_methods.contains(&request.method) {
         return Err(fault(Cause::HttpRequestDenied, "the route denies the method"));
     }
-    if !rules.allow_from.is_empty() && !rules.allow_from.iter().any(|network| network.contains(&story.client_ip)) {
+    if !rules.allow_from.is_empty()
+        && !rules.allow_from.iter().any(|network| network.contains(&story.client_ip))
+    {
         return Err(fault(Cause::HttpRequestDenied, "the client is not in allow_from"));
     }
     match request.framing {
@@ -143,7 +149,13 @@ fn admit(gateway: &Gateway, route: &Route, request: &Request, story: &Story) -> 
     }
 }
 
-fn forwarded_for(snapshot: &Snapshot, route: &Route, request: &Request, peer: IpAddr, client: IpAddr) -> HeaderValue {
+fn forwarded_for(
+    snapshot: &Snapshot,
+    route: &Route,
+    request: &Request,
+    peer: IpAddr,
+    client: IpAddr,
+) -> HeaderValue {
     if !route.config.forwarded_append {
         return forwarded::client_value(client);
     }
@@ -169,7 +181,12 @@ async fn answer_fault(scope: &Scope<'_>, client: &mut Downstream, fault: Fault, 
 }
 
 /// Answers in the upstream's place.
-async fn replace(scope: &Scope<'_>, flow: &mut Flow<'_>, answered: &Answered, replacement: Replacement) -> Ended {
+async fn replace(
+    scope: &Scope<'_>,
+    flow: &mut Flow<'_>,
+    answered: &Answered,
+    replacement: Replacement,
+) -> Ended {
     let reply = replies::for_response(scope, flow, answered, &replacement);
     let Some(unanswered) = flow.client.unanswered() else { return Ended::ClientGone };
     let status = replacement.ruling.code().status();

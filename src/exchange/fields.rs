@@ -76,10 +76,10 @@ thread_local! {
 pub(super) fn date(now: SystemTime) -> HeaderValue {
     let second = now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
     DATE.with_borrow_mut(|(made, value)| {
-        if *made != second {
-            if let Ok(fresh) = HeaderValue::try_from(httpdate::fmt_http_date(now)) {
-                (*made, *value) = (second, fresh);
-            }
+        if *made != second
+            && let Ok(fresh) = HeaderValue::try_from(httpdate::fmt_http_date(now))
+        {
+            (*made, *value) = (second, fresh);
         }
         value.clone()
     })

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use http::HeaderValue;
 
 use super::clock::{Clock, Limit};
@@ -63,6 +64,8 @@ pub(super) struct Story {
     pub(super) upstream_status: Option<u16>,
     pub(super) bytes: u64,
     pub(super) sent: RequestSent,
+    /// What stood in place of a request line, where there was no request.
+    pub(super) line: Bytes,
 }
 
 impl Story {
@@ -78,6 +81,7 @@ impl Story {
             upstream_status: None,
             bytes: 0,
             sent: RequestSent::None,
+            line: Bytes::new(),
         }
     }
 }

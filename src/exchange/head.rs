@@ -55,7 +55,9 @@ impl Fields {
 
     /// The values of one field, in their order. `name` is lower case.
     pub(super) fn values<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> + 'a {
-        self.iter().filter(move |(found, _)| found.eq_ignore_ascii_case(name.as_bytes())).map(|(_, value)| value)
+        self.iter()
+            .filter(move |(found, _)| found.eq_ignore_ascii_case(name.as_bytes()))
+            .map(|(_, value)| value)
     }
 
     /// The first value of one field. `name` is lower case.
@@ -121,7 +123,9 @@ mod tests {
 
     #[test]
     fn raw_fields_are_walked_as_they_stand() {
-        let head = Fields::Raw(Bytes::from_static(b"GET / HTTP/1.1\r\nHost: a:1\r\nX-Empty:\r\nx-two:\t b \r\n\r\nbody"));
+        let head = Fields::Raw(Bytes::from_static(
+            b"GET / HTTP/1.1\r\nHost: a:1\r\nX-Empty:\r\nx-two:\t b \r\n\r\nbody",
+        ));
         let fields: Vec<_> = head.iter().collect();
         let expected: Vec<(&[u8], &[u8])> = vec![(b"Host", b"a:1"), (b"X-Empty", b""), (b"x-two", b"b")];
         assert_eq!(fields, expected);

@@ -75,11 +75,19 @@ pub(super) async fn judge(flow: &mut Flow<'_>, answered: &mut Answered) -> Verdi
             (true, true) => Conformance::Conforms,
             (true, false) => Conformance::WrongShape,
         };
-        return conclude(flow, ruling, conformance, Extract::default(), Verdict::Pass, ErrorBytes { body: None, decoded: false });
+        return conclude(
+            flow,
+            ruling,
+            conformance,
+            Extract::default(),
+            Verdict::Pass,
+            ErrorBytes { body: None, decoded: false },
+        );
     }
     let rules = &flow.route.config.errors;
     let at = Instant::now() + rules.upstream_body_timeout;
-    let limit = flow.limit(Limit::new(at, Cause::ConnectionReadTimeout, Phase::ResponseBody), Phase::ResponseBody);
+    let limit =
+        flow.limit(Limit::new(at, Cause::ConnectionReadTimeout, Phase::ResponseBody), Phase::ResponseBody);
     let mut body = BytesMut::new();
     let held = within(limit.at, hold(&mut answered.peer, &mut body, rules.upstream_body_limit)).await;
     let held = held.unwrap_or(Held::Stalled);
@@ -108,7 +116,8 @@ fn rule(flow: &Flow<'_>, status: u16) -> Ruling {
         upstream: Some(flow.route.upstream.name()),
         method: &flow.request.method,
     };
-    let overrides = Overrides { route: &flow.route.config.errors.overrides, global: &flow.snapshot.overrides };
+    let overrides =
+        Overrides { route: &flow.route.config.errors.overrides, global: &flow.snapshot.overrides };
     policy::decide(&flow.snapshot.contract, &situation, &overrides)
 }
 
@@ -202,7 +211,8 @@ fn examine(
 
 fn extract(contract: &Contract, body: &[u8]) -> Extract {
     // Most replaced bodies are pages: a look at the first byte spares the parser.
-    let starts_json = body.iter().find(|octet| !octet.is_ascii_whitespace()).is_some_and(|octet| *octet == b'{');
+    let starts_json =
+        body.iter().find(|octet| !octet.is_ascii_whitespace()).is_some_and(|octet| *octet == b'{');
     if starts_json { conform::extract(contract, body) } else { Extract::default() }
 }
 

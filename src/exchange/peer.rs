@@ -117,11 +117,17 @@ impl Peer {
     }
 
     /// The next head: interim or final.
-    pub(super) fn poll_head(&mut self, cx: &mut Context<'_>, method: &Method) -> Poll<Result<UpstreamHead, Fault>> {
-        let protocol_error =
-            |evidence| Fault::new(Cause::HttpProtocolError, Phase::ResponseHead).with(Evidence::fixed(evidence));
+    pub(super) fn poll_head(
+        &mut self,
+        cx: &mut Context<'_>,
+        method: &Method,
+    ) -> Poll<Result<UpstreamHead, Fault>> {
+        let protocol_error = |evidence| {
+            Fault::new(Cause::HttpProtocolError, Phase::ResponseHead).with(Evidence::fixed(evidence))
+        };
         loop {
-            let scanned = if self.wire.input.is_empty() { Scan::NeedMore } else { self.scan.advance(&self.wire.input) };
+            let scanned =
+                if self.wire.input.is_empty() { Scan::NeedMore } else { self.scan.advance(&self.wire.input) };
             match scanned {
                 Scan::Whole(length) => {
                     let head = self.wire.input.split_to(length).freeze();
@@ -144,7 +150,8 @@ impl Peer {
             }
             match ready!(self.wire.poll_fill(cx, HEAD_ROOM)) {
                 Ok(0) => {
-                    let evidence = if self.answered { "closed inside the head" } else { "closed before the head" };
+                    let evidence =
+                        if self.answered { "closed inside the head" } else { "closed before the head" };
                     let fault = Fault::new(Cause::ConnectionTerminated, Phase::ResponseHead);
                     return Poll::Ready(Err(fault.with(Evidence::fixed(evidence))));
                 }

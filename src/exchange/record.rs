@@ -2,6 +2,8 @@
 //!
 //! The values are those that decided the answer; nothing is derived a second time.
 
+use bytes::Bytes;
+
 use super::flow::Story;
 use super::gateway::Gateway;
 use super::request::Request;
@@ -23,6 +25,14 @@ pub(super) enum Ended {
     Cut { status: u16, fault: Fault },
     /// Nobody was there to answer, or to answer in full.
     ClientGone,
+}
+
+/// What is answered although it is no request.
+#[derive(Debug)]
+pub(super) struct Refused {
+    pub(super) fault: Fault,
+    /// `METHOD TARGET ...`, as far as it was sent.
+    pub(super) line: Bytes,
 }
 
 /// What a request belongs to.
@@ -89,7 +99,7 @@ pub(super) fn record(scope: &Scope<'_>, story: &Story, ended: &Ended) {
         request_id: story.request_id.to_str().unwrap_or_default(),
         route: scope.route.map_or("", |route| &route.config.name),
         method: scope.request.map_or("", |request| request.method.as_str()),
-        path: scope.request.map_or(&[][..], Request::path),
+        path: scope.request.map_or_else(|| path_of_line(&story.line), Request::path),
         client_ip: Some(story.client_ip),
         upstream: scope.route.map_or("", |route| route.upstream.name()),
         server: story.server.as_deref().unwrap_or_default(),
@@ -106,6 +116,12 @@ pub(super) fn record(scope: &Scope<'_>, story: &Story, ended: &Ended) {
         evidence: fault.map_or(&none, Fault::evidence),
         outcome,
     });
+}
+
+/// The second word of a line, without a query; nothing when there is no second word.
+fn path_of_line(line: &[u8]) -> &[u8] {
+    let target = line.split(|octet| *octet == b' ').nth(1).unwrap_or_default();
+    target.split(|octet| *octet == b'?').next().unwrap_or_default()
 }
 
 /// Counts a client that left: as a silence when nothing had been answered, as an abort when an answer had begun.

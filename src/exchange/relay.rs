@@ -2,6 +2,7 @@
 //!
 //! One of the two places that write to clients. What passes keeps every end-to-end field; nothing is judged here. Once
 //! the head has left, a fault can only cut the message so that the client sees it.
+#![expect(clippy::disallowed_methods, reason = "this is one of the two places that write to clients")]
 
 use std::future::poll_fn;
 use std::task::Poll;
@@ -50,7 +51,9 @@ pub(super) async fn pass(flow: &mut Flow<'_>, answered: &mut Answered, begun: &[
     let head = &answered.head;
     let status = head.facts.status;
     let length = match (head.facts.framing, head.facts.content_length) {
-        (ResponseFraming::Length(length), _) | (ResponseFraming::NoBody, Some(length)) => BodyLength::Exactly(length),
+        (ResponseFraming::Length(length), _) | (ResponseFraming::NoBody, Some(length)) => {
+            BodyLength::Exactly(length)
+        }
         (ResponseFraming::NoBody, None) => BodyLength::Absent,
         (ResponseFraming::Chunked | ResponseFraming::UntilClose, _) => BodyLength::Unknown,
     };
@@ -66,7 +69,10 @@ pub(super) async fn pass(flow: &mut Flow<'_>, answered: &mut Answered, begun: &[
         return Relayed::ClientGone;
     }
     let bounded = head.facts.framing != ResponseFraming::UntilClose;
-    let streams = head.fields.value("content-type").is_some_and(|value| media::is_event_stream(value) || media::is_grpc(value));
+    let streams = head
+        .fields
+        .value("content-type")
+        .is_some_and(|value| media::is_event_stream(value) || media::is_grpc(value));
     flow.client.send_data(begun);
     flow.story.bytes += begun.len() as u64;
     let ended = body(flow, answered, Silence { streams, bounded }).await;
@@ -79,7 +85,12 @@ pub(super) async fn pass(flow: &mut Flow<'_>, answered: &mut Answered, begun: &[
 }
 
 /// Passes a conforming error: whole, unstorable, without the fields that tell about the server.
-pub(super) async fn pass_error(flow: &mut Flow<'_>, head: &UpstreamHead, error: &ErrorBytes, retry_after: u64) -> Relayed {
+pub(super) async fn pass_error(
+    flow: &mut Flow<'_>,
+    head: &UpstreamHead,
+    error: &ErrorBytes,
+    retry_after: u64,
+) -> Relayed {
     let status = head.facts.status;
     let length = match (&error.body, head.facts.content_length) {
         (Some(body), _) => BodyLength::Exactly(body.len() as u64),
@@ -165,43 +176,58 @@ async fn body(flow: &mut Flow<'_>, answered: &mut Answered, silence: Silence) ->
     loop {
         let unsent = flow.client.unsent();
         let limit = relay_limit(flow, silence, uploads, (unsent > 0).then_some(written_at), read_at);
-        let step = within(limit.at, poll_fn(|cx| {
-            if flow.client.unsent() > 0 {
-                match flow.client.poll_flush(cx) {
-                    Poll::Ready(Ok(())) => return Poll::Ready(if ended { Step::Done } else { Step::Moved }),
-                    Poll::Ready(Err(_)) => return Poll::Ready(Step::ClientGone),
-                    Poll::Pending => {}
-                }
-            } else if ended {
-                return Poll::Ready(Step::Done);
-            }
-            let mut moved = false;
-            while !ended && flow.client.unsent() < MAX_UNSENT {
-                match peer.poll_body(cx) {
-                    Poll::Ready(Ok(Some(length))) => {
-                        if !flow.client.send_data(peer.body_bytes(length)) {
-                            return Poll::Ready(Step::Fault(Fault::new(Cause::HttpProtocolError, Phase::Relay)));
+        let step = within(
+            limit.at,
+            poll_fn(|cx| {
+                if flow.client.unsent() > 0 {
+                    match flow.client.poll_flush(cx) {
+                        Poll::Ready(Ok(())) => {
+                            return Poll::Ready(if ended { Step::Done } else { Step::Moved });
                         }
-                        peer.take(length);
-                        flow.story.bytes += length as u64;
-                        moved = true;
+                        Poll::Ready(Err(_)) => return Poll::Ready(Step::ClientGone),
+                        Poll::Pending => {}
                     }
-                    Poll::Ready(Ok(None)) => {
-                        ended = true;
-                        if !flow.client.send_end() {
-                            return Poll::Ready(Step::Fault(Fault::new(Cause::HttpResponseIncomplete, Phase::Relay)));
-                        }
-                        moved = true;
-                    }
-                    Poll::Ready(Err(fault)) => return Poll::Ready(Step::Fault(fault)),
-                    Poll::Pending => break,
+                } else if ended {
+                    return Poll::Ready(Step::Done);
                 }
-            }
-            if moved {
-                return Poll::Ready(Step::Moved);
-            }
-            if uploads { flow.upload.poll(cx, flow.client, peer).map(Step::Upload) } else { Poll::Pending }
-        }))
+                let mut moved = false;
+                while !ended && flow.client.unsent() < MAX_UNSENT {
+                    match peer.poll_body(cx) {
+                        Poll::Ready(Ok(Some(length))) => {
+                            if !flow.client.send_data(peer.body_bytes(length)) {
+                                return Poll::Ready(Step::Fault(Fault::new(
+                                    Cause::HttpProtocolError,
+                                    Phase::Relay,
+                                )));
+                            }
+                            peer.take(length);
+                            flow.story.bytes += length as u64;
+                            moved = true;
+                        }
+                        Poll::Ready(Ok(None)) => {
+                            ended = true;
+                            if !flow.client.send_end() {
+                                return Poll::Ready(Step::Fault(Fault::new(
+                                    Cause::HttpResponseIncomplete,
+                                    Phase::Relay,
+                                )));
+                            }
+                            moved = true;
+                        }
+                        Poll::Ready(Err(fault)) => return Poll::Ready(Step::Fault(fault)),
+                        Poll::Pending => break,
+                    }
+                }
+                if moved {
+                    return Poll::Ready(Step::Moved);
+                }
+                if uploads {
+                    flow.upload.poll(cx, flow.client, peer).map(Step::Upload)
+                } else {
+                    Poll::Pending
+                }
+            }),
+        )
         .await;
         let now = Instant::now();
         if flow.client.unsent() != unsent {
@@ -237,7 +263,13 @@ async fn body(flow: &mut Flow<'_>, answered: &mut Answered, silence: Silence) ->
 }
 
 /// The limit that strikes first while a response passes.
-fn relay_limit(flow: &Flow<'_>, silence: Silence, uploads: bool, writing_since: Option<Instant>, read_at: Instant) -> Limit {
+fn relay_limit(
+    flow: &Flow<'_>,
+    silence: Silence,
+    uploads: bool,
+    writing_since: Option<Instant>,
+    read_at: Instant,
+) -> Limit {
     let timeouts = flow.route.timeouts();
     let first = match writing_since {
         // The client takes nothing; the upstream may be as quiet as it likes.

@@ -51,7 +51,8 @@ pub(super) fn for_response(
     let rules = scope.rules();
     let ruling = &replacement.ruling;
     let status = ruling.code().status();
-    let message = replacement.extract.message.as_deref().filter(|_| rules.upstream_messages.may_leave(status));
+    let message =
+        replacement.extract.message.as_deref().filter(|_| rules.upstream_messages.may_leave(status));
     let facts = ReplyFacts {
         origin: Origin::Replaced,
         message,

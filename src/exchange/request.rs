@@ -52,10 +52,10 @@ pub(super) fn refused(refusal: Refusal) -> Fault {
 impl Request {
     /// From a complete HTTP/1 head that [`request_head::parse`] took.
     pub(super) fn from_h1(head: Bytes, facts: &RequestFacts) -> Self {
-        let target = if facts.target.is_empty() {
-            Bytes::from(facts.origin_form(&head).into_owned())
-        } else {
-            head.slice(facts.target.clone())
+        // As it stands, except where an absolute form leaves a path unsaid.
+        let target = match head.get(facts.target.clone()) {
+            Some([b'/' | b'*', ..]) => head.slice(facts.target.clone()),
+            _ => Bytes::from(facts.origin_form(&head).into_owned()),
         };
         Request {
             method: facts.method.clone(),
@@ -75,7 +75,8 @@ impl Request {
     /// The request is not one that HTTP/1.1 could have said.
     pub(super) fn from_h2(parts: http::request::Parts, ends: bool) -> Result<Self, Refusal> {
         let method = request_head::check_method(parts.method.as_str().as_bytes())?;
-        let list: usize = parts.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum();
+        let list: usize =
+            parts.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum();
         if list > MAX_H2_FIELDS || parts.headers.len() > crate::protocol::MAX_FIELDS {
             return Err(Refusal::new(Cause::HeaderTooLarge, "the header list is too large"));
         }
@@ -112,6 +113,11 @@ impl Request {
     /// The path, without the query.
     pub(super) fn path(&self) -> &[u8] {
         self.target.get(..self.path_len).unwrap_or_default()
+    }
+
+    /// Method and target, as a request line has them.
+    pub(super) fn line(&self) -> Bytes {
+        [self.method.as_str().as_bytes(), b" ", &self.target].concat().into()
     }
 
     /// The address the client is known by.
@@ -238,10 +244,10 @@ fn h2_authority(parts: &http::request::Parts) -> Result<Bytes, Refusal> {
     let named = parts.uri.authority().map(|authority| authority.as_str().as_bytes());
     let used = named.or(host).ok_or(invalid("neither :authority nor Host"))?;
     authority::check_authority(used)?;
-    if let (Some(named), Some(host)) = (named, host) {
-        if !authority::equal(named, host) {
-            return Err(invalid(":authority and Host differ"));
-        }
+    if let (Some(named), Some(host)) = (named, host)
+        && !authority::equal(named, host)
+    {
+        return Err(invalid(":authority and Host differ"));
     }
     Ok(Bytes::copy_from_slice(used))
 }

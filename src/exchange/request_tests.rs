@@ -27,9 +27,11 @@ const TOLD: &str = "X-Forwarded-For: 192.0.2.7\r\nX-Forwarded-Proto: http\r\nX-F
 
 #[test]
 fn the_upstream_receives_target_and_end_to_end_fields_as_they_came_and_nothing_of_the_hop() {
-    let request = h1("POST //a/%61?x=%zz HTTP/1.1\r\nhost: api.test:8080\r\nAccept: */*\r\nConnection: close, x-hop\r\n\
+    let request = h1(
+        "POST //a/%61?x=%zz HTTP/1.1\r\nhost: api.test:8080\r\nAccept: */*\r\nConnection: close, x-hop\r\n\
          X-Hop: 1\r\nKeep-Alive: 5\r\nUpgrade: websocket\r\nTE: trailers\r\nX-Forwarded-For: 6.6.6.6\r\nForwarded: for=6.6.6.6\r\n\
-         X-Real-IP: 6.6.6.6\r\nX-Request-ID: mine\r\nContent-Length: 2\r\nExpect: 100-continue\r\nCookie: a=b\r\n\r\n");
+         X-Real-IP: 6.6.6.6\r\nX-Request-ID: mine\r\nContent-Length: 2\r\nExpect: 100-continue\r\nCookie: a=b\r\n\r\n",
+    );
     assert_eq!(
         sent(&request),
         format!(
@@ -43,6 +45,14 @@ fn the_upstream_receives_target_and_end_to_end_fields_as_they_came_and_nothing_o
 fn an_absolute_target_is_sent_in_origin_form_with_its_host() {
     let request = h1("GET http://api.test:8080?q HTTP/1.1\r\nHost: api.test:8080\r\n\r\n");
     assert_eq!(sent(&request), format!("GET /?q HTTP/1.1\r\nHost: api.test:8080\r\n{TOLD}\r\n"));
+}
+
+#[test]
+fn an_absolute_target_without_a_path_is_the_root_and_for_options_the_server() {
+    let get = h1("GET http://a HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert!(sent(&get).starts_with("GET / HTTP/1.1\r\n"));
+    let options = h1("OPTIONS http://a HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert!(sent(&options).starts_with("OPTIONS * HTTP/1.1\r\n"));
 }
 
 #[test]
@@ -76,7 +86,8 @@ fn an_http2_request_gets_a_host_and_one_cookie_field() {
 
 #[test]
 fn a_request_that_passed_us_before_is_known_by_the_pseudonym() {
-    let request = h1("GET / HTTP/1.1\r\nHost: a\r\nVia: 1.0 fred, 1.1 statusquo-1 (x)\r\nVia: 2 other\r\n\r\n");
+    let request =
+        h1("GET / HTTP/1.1\r\nHost: a\r\nVia: 1.0 fred, 1.1 statusquo-1 (x)\r\nVia: 2 other\r\n\r\n");
     assert!(request.came_through(b"statusquo-1"));
     assert!(!request.came_through(b"statusquo-2"));
 }

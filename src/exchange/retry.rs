@@ -117,7 +117,10 @@ mod tests {
 
     #[test]
     fn nothing_is_repeated_after_a_timeout_or_without_the_whole_body() {
-        for cause in Cause::ALL.iter().filter(|cause| cause.name().contains("timeout") || **cause == Cause::DeadlineExceeded) {
+        for cause in Cause::ALL
+            .iter()
+            .filter(|cause| cause.name().contains("timeout") || **cause == Cause::DeadlineExceeded)
+        {
             assert_eq!(decide(failed(*cause, &Method::GET)), Retry::No, "{cause}");
         }
         for cause in Cause::ALL {

@@ -128,7 +128,12 @@ impl Upload {
     }
 
     /// Moves bytes as far as both sides allow.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>, client: &mut Downstream, peer: &mut Peer) -> Poll<UploadEvent> {
+    pub(super) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        client: &mut Downstream,
+        peer: &mut Peer,
+    ) -> Poll<UploadEvent> {
         let before = self.waiting;
         let outcome = self.poll_inner(cx, client, peer);
         match outcome {
@@ -137,7 +142,12 @@ impl Upload {
         }
     }
 
-    fn poll_inner(&mut self, cx: &mut Context<'_>, client: &mut Downstream, peer: &mut Peer) -> Poll<UploadEvent> {
+    fn poll_inner(
+        &mut self,
+        cx: &mut Context<'_>,
+        client: &mut Downstream,
+        peer: &mut Peer,
+    ) -> Poll<UploadEvent> {
         loop {
             match peer.poll_flush(cx) {
                 Poll::Pending => {
@@ -207,8 +217,9 @@ fn gone(poll: Poll<()>) -> Poll<UploadEvent> {
 }
 
 fn body_event(fault: BodyFault) -> UploadEvent {
-    let malformed =
-        |evidence| UploadEvent::Failed(Fault::new(Cause::MalformedBody, Phase::Send).with(Evidence::fixed(evidence)));
+    let malformed = |evidence| {
+        UploadEvent::Failed(Fault::new(Cause::MalformedBody, Phase::Send).with(Evidence::fixed(evidence)))
+    };
     match fault {
         BodyFault::Malformed(evidence) => malformed(evidence),
         BodyFault::Short => malformed("the client ended its body early"),

@@ -41,10 +41,10 @@ impl Dropped {
 
 /// Starts the log of the process and writes to standard error. The guard writes what is queued when it is dropped: keep
 /// it until the very end. Fails when a log has been started before.
-pub fn start(format: Format, level: Level) -> Result<(WorkerGuard, Dropped), TryInitError> {
+pub fn start(format: Format, level: Level, colours: bool) -> Result<(WorkerGuard, Dropped), TryInitError> {
     // The queue flushes whenever it runs empty: a line by itself leaves at once, lines in a rush share a system call.
     let (writer, guard, dropped) = queue(io::BufWriter::with_capacity(RUSH, io::stderr()));
-    subscriber(form(format), level, writer).try_init()?;
+    subscriber(form(format, colours), level, writer).try_init()?;
     Ok((guard, dropped))
 }
 
@@ -71,18 +71,13 @@ fn queue<W: Write + Send + 'static>(to: W) -> (NonBlocking, WorkerGuard, Dropped
     (writer, guard, dropped)
 }
 
-fn form(format: Format) -> Form {
+fn form(format: Format, colours: bool) -> Form {
     let terminal = io::stderr().is_terminal();
     match format {
         Format::Json => Form::Json,
         Format::Auto if !terminal => Form::Json,
-        Format::Auto | Format::Text => Form::Text { colour: terminal && !no_colour() },
+        Format::Auto | Format::Text => Form::Text { colour: terminal && colours },
     }
-}
-
-/// The NO_COLOR convention: set and not empty means no.
-fn no_colour() -> bool {
-    std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
 }
 
 /// Writes each event as one line, in one call, so that lines never mix.

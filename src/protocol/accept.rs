@@ -12,7 +12,9 @@ pub fn accepts<'a>(values: impl IntoIterator<Item = &'a [u8]>, coding: &str) -> 
         let mut parts = element.split(|octet| *octet == b';').map(<[u8]>::trim_ascii);
         let name = parts.next().unwrap_or_default();
         let wanted = !parts.any(is_zero_weight);
-        if name.eq_ignore_ascii_case(coding.as_bytes()) || (coding == "gzip" && name.eq_ignore_ascii_case(b"x-gzip")) {
+        if name.eq_ignore_ascii_case(coding.as_bytes())
+            || (coding == "gzip" && name.eq_ignore_ascii_case(b"x-gzip"))
+        {
             return wanted;
         }
         if name == b"*" {

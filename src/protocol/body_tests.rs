@@ -33,7 +33,8 @@ fn chunked() -> BodyDecoder {
 
 #[test]
 fn a_body_is_the_same_in_pieces_of_every_size() {
-    let cases: [(BodyDecoder, &[u8], &[u8], &[u8]); 6] = [
+    type Case = (BodyDecoder, &'static [u8], &'static [u8], &'static [u8]);
+    let cases: [Case; 6] = [
         (BodyDecoder::request(Framing::Length(5)), b"helloGET", b"hello", b"GET"),
         (BodyDecoder::request(Framing::None), b"GET", b"", b"GET"),
         (chunked(), b"5\r\nhello\r\n0\r\n\r\nGET", b"hello", b"GET"),

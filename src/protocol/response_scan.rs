@@ -85,10 +85,14 @@ mod tests {
 
     #[test]
     fn what_cannot_become_a_head_is_refused_at_once() {
-        for bytes in [&b"<html>"[..], b"HTTQ", b"ICY 200 OK", b"HTTP/2 200\r\n", b"\r\nHTTP/1.1 200 OK\r\n\r\n"] {
+        for bytes in
+            [&b"<html>"[..], b"HTTQ", b"ICY 200 OK", b"HTTP/2 200\r\n", b"\r\nHTTP/1.1 200 OK\r\n\r\n"]
+        {
             assert_eq!(scan(bytes, 1), Scan::Broken("the answer does not begin with HTTP/1."));
         }
-        for bytes in [&b"HTTP/1.1 200 OK\n"[..], b"HTTP/1.1 200 OK\r\nA: b\n\r\n", b"HTTP/1.1 200 OK\r\nA: b\r\n\n"] {
+        for bytes in
+            [&b"HTTP/1.1 200 OK\n"[..], b"HTTP/1.1 200 OK\r\nA: b\n\r\n", b"HTTP/1.1 200 OK\r\nA: b\r\n\n"]
+        {
             assert_eq!(scan(bytes, 1), Scan::Broken("a bare LF in the response head"));
         }
     }

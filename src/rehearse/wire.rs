@@ -157,6 +157,7 @@ impl Wire {
     /// FIN, then reads on for a second at most: closing with unread bytes would reset the connection.
     pub(super) async fn close(&mut self) {
         if self.half_close().await.is_ok() {
+            #[expect(clippy::disallowed_methods, reason = "not the request path")]
             let _ = tokio::time::timeout(Duration::from_secs(1), self.read_to_end()).await;
         }
     }

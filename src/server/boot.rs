@@ -168,6 +168,10 @@ struct TelemetryPages {
 
 impl Pages for TelemetryPages {
     fn answer(&self, method: &http::Method, path: &str) -> Result<Page, Fault> {
-        telemetry::answer(method, path, &TelemetryState { ready: self.stage.readiness(), metrics: &self.metrics })
+        telemetry::answer(
+            method,
+            path,
+            &TelemetryState { ready: self.stage.readiness(), metrics: &self.metrics },
+        )
     }
 }

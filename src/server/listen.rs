@@ -78,7 +78,10 @@ mod tests {
     fn a_port_in_use_is_one_sentence_with_a_remedy() {
         let first = bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let error = bind(first.address).unwrap_err().to_string();
-        assert!(error.starts_with(&format!("cannot listen on {}: the port is in use; ", first.address)), "{error}");
+        assert!(
+            error.starts_with(&format!("cannot listen on {}: the port is in use; ", first.address)),
+            "{error}"
+        );
         let error = bind("192.0.2.1:0".parse().unwrap()).unwrap_err().to_string();
         assert!(error.contains("this machine has no such address"), "{error}");
     }

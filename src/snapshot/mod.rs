@@ -73,7 +73,8 @@ impl Snapshot {
     /// A path pattern that the router does not take; [`crate::config`] has refused it before, so this is a bug of ours
     /// and says so.
     pub fn build(config: &Config, metrics: &Metrics) -> Result<Snapshot, String> {
-        let upstreams: Vec<Arc<Runtime>> = config.upstreams.iter().map(|upstream| Arc::new(runtime(upstream))).collect();
+        let upstreams: Vec<Arc<Runtime>> =
+            config.upstreams.iter().map(|upstream| Arc::new(runtime(upstream))).collect();
         let mut routes = Vec::with_capacity(config.routes.len());
         for route in &config.routes {
             let missing = || format!("route {} names an upstream that is not there", route.name);
@@ -111,5 +112,11 @@ fn runtime(upstream: &config::Upstream) -> Runtime {
             label: server.label(),
         })
         .collect();
-    Runtime::new(&upstream.name, &servers, upstream.keepalive_max, upstream.keepalive_idle, upstream.dns_refresh)
+    Runtime::new(
+        &upstream.name,
+        &servers,
+        upstream.keepalive_max,
+        upstream.keepalive_idle,
+        upstream.dns_refresh,
+    )
 }

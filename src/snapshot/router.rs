@@ -73,7 +73,8 @@ impl Host {
     fn build(routes: &[config::Route], indices: &[usize]) -> Result<Host, String> {
         let here: Vec<(usize, &config::Route)> =
             indices.iter().filter_map(|index| routes.get(*index).map(|route| (*index, route))).collect();
-        let mut methods: Vec<Method> = here.iter().flat_map(|(_, route)| route.methods.iter().cloned()).collect();
+        let mut methods: Vec<Method> =
+            here.iter().flat_map(|(_, route)| route.methods.iter().cloned()).collect();
         if methods.contains(&Method::GET) {
             methods.push(Method::HEAD);
         }
@@ -104,7 +105,9 @@ fn takes(route: &config::Route, method: &Method) -> bool {
 
 /// Explicit patterns go in first: a catch-all adds the path it hangs on only where no route has it, and a route that
 /// names the method goes before one that takes all.
-fn tree<'a>(routes: impl Iterator<Item = &'a (usize, &'a config::Route)>) -> Result<matchit::Router<usize>, String> {
+fn tree<'a>(
+    routes: impl Iterator<Item = &'a (usize, &'a config::Route)>,
+) -> Result<matchit::Router<usize>, String> {
     let mut routes: Vec<_> = routes.collect();
     routes.sort_by_key(|(_, route)| route.methods.is_empty());
     let mut tree = matchit::Router::new();
@@ -114,8 +117,9 @@ fn tree<'a>(routes: impl Iterator<Item = &'a (usize, &'a config::Route)>) -> Res
         if taken.contains(&pattern) {
             continue;
         }
-        tree.insert(pattern.clone(), *index)
-            .map_err(|error| format!("the path pattern {} of route {} is not taken: {error}", route.path, route.name))?;
+        tree.insert(pattern.clone(), *index).map_err(|error| {
+            format!("the path pattern {} of route {} is not taken: {error}", route.path, route.name)
+        })?;
         taken.push(pattern);
     }
     for (index, route) in &routes {
@@ -164,7 +168,9 @@ mod tests {
     use super::*;
 
     /// (name, host, path, methods) to a router and a finder by name.
-    fn finder(routes: &[(&'static str, Option<&str>, &str, &[Method])]) -> impl Fn(&str, &str, Method) -> Option<&'static str> {
+    fn finder(
+        routes: &[(&'static str, Option<&str>, &str, &[Method])],
+    ) -> impl Fn(&str, &str, Method) -> Option<&'static str> {
         let names: Vec<&'static str> = routes.iter().map(|route| route.0).collect();
         let text: String = routes
             .iter()
@@ -178,7 +184,8 @@ mod tests {
             "version: 1\nlisten: [{{ address: 127.0.0.1:0 }}]\nupstreams: {{ u: {{ servers: [127.0.0.1:1] }} }}\nroutes:\n{}",
             text.replace(", methods: []", "")
         );
-        let config = config::load_str("test.yaml", &text, &|_| None, 1).unwrap_or_else(|problems| panic!("{problems}"));
+        let config = config::load_str("test.yaml", &text, &|_| None, 1)
+            .unwrap_or_else(|problems| panic!("{problems}"));
         let router = Router::build(&config.routes).unwrap();
         move |host, path, method| router.find(host, path, &method).and_then(|index| names.get(index).copied())
     }
@@ -222,7 +229,11 @@ mod tests {
 
     #[test]
     fn parameters_of_different_names_share_a_tree() {
-        let find = finder(&[("one", None, "/{a}/x", &[]), ("two", None, "/{b}/y", &[]), ("static", None, "/s/x", &[])]);
+        let find = finder(&[
+            ("one", None, "/{a}/x", &[]),
+            ("two", None, "/{b}/y", &[]),
+            ("static", None, "/s/x", &[]),
+        ]);
         assert_eq!(find("a", "/q/x", Method::GET), Some("one"));
         assert_eq!(find("a", "/q/y", Method::GET), Some("two"));
         assert_eq!(find("a", "/s/x", Method::GET), Some("static"));

@@ -58,7 +58,13 @@ pub struct ServerSpec {
 
 impl Runtime {
     /// Builds the upstream. Connections are made when requests come.
-    pub fn new(name: &str, servers: &[ServerSpec], keepalive_max: usize, keepalive_idle: Duration, dns_refresh: Duration) -> Self {
+    pub fn new(
+        name: &str,
+        servers: &[ServerSpec],
+        keepalive_max: usize,
+        keepalive_idle: Duration,
+        dns_refresh: Duration,
+    ) -> Self {
         let weights: Vec<u32> = servers.iter().map(|server| server.weight).collect();
         let servers = servers.iter().map(|server| ServerState {
             label: Arc::from(server.label.as_str()),
@@ -99,7 +105,12 @@ impl Runtime {
     ///
     /// A first call moves the turn by one; calls with something tried look on from there.
     pub fn next_candidate(&self, tried: &[Candidate]) -> Option<Candidate> {
-        let start = self.turn.fetch_add(1, Ordering::Relaxed);
+        let start = if tried.is_empty() {
+            self.turn.fetch_add(1, Ordering::Relaxed)
+        } else {
+            // Looking on is not a turn of its own, or every failure would shift the round.
+            self.turn.load(Ordering::Relaxed)
+        };
         (0..self.servers.len().max(1)).find_map(|ahead| {
             // A whole round of the sequence may be longer than the list of servers: look at each server once after
             // the one whose turn it is.
@@ -134,7 +145,12 @@ mod tests {
     fn upstream(servers: &[(&str, u16)]) -> Runtime {
         let servers: Vec<ServerSpec> = servers
             .iter()
-            .map(|(host, port)| ServerSpec { host: (*host).into(), port: *port, weight: 1, label: format!("{host}:{port}") })
+            .map(|(host, port)| ServerSpec {
+                host: (*host).into(),
+                port: *port,
+                weight: 1,
+                label: format!("{host}:{port}"),
+            })
             .collect();
         Runtime::new("shop", &servers, 8, Duration::from_secs(4), Duration::from_secs(30))
     }

@@ -135,7 +135,17 @@ mod tests {
 
     #[test]
     fn different_addresses_never_share_a_pool_key() {
-        let addresses = ["127.0.0.1:80", "127.0.0.1:81", "127.0.0.2:80", "[::1]:80", "[::1]:81", "[::2]:80", "[::7f00:1]:80", "[2001:db8:0:1::1]:80", "[2001:db8:0:2::2]:80"];
+        let addresses = [
+            "127.0.0.1:80",
+            "127.0.0.1:81",
+            "127.0.0.2:80",
+            "[::1]:80",
+            "[::1]:81",
+            "[::2]:80",
+            "[::7f00:1]:80",
+            "[2001:db8:0:1::1]:80",
+            "[2001:db8:0:2::2]:80",
+        ];
         let mut keys: Vec<u64> = addresses.iter().map(|text| pool_key(text.parse().unwrap())).collect();
         keys.sort_unstable();
         keys.dedup();

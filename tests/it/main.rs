@@ -3,7 +3,7 @@
 //! A scenario is ten lines: an [`upstreams`] script, a [`gateway::Gateway`] before it, a [`client::Client`] that asks, and
 //! what must be true. Every response goes through the one strict [`reader`], every error is held to the [`promise`]. What
 //! the gateway looks like inside is not known here.
-
+#![allow(clippy::disallowed_methods)] // the rules of the request path are not those of its tests
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
