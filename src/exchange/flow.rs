@@ -10,6 +10,7 @@ use http::HeaderValue;
 
 use super::clock::{Clock, Limit};
 use super::downstream::Downstream;
+use super::dress::Dress;
 use super::gateway::Gateway;
 use super::request::Request;
 use super::upload::Upload;
@@ -64,6 +65,8 @@ pub(super) struct Story {
     pub(super) upstream_status: Option<u16>,
     pub(super) bytes: u64,
     pub(super) sent: RequestSent,
+    /// What every response of this request wears.
+    pub(super) dress: Dress,
     /// What stood in place of a request line, where there was no request.
     pub(super) line: Bytes,
 }
@@ -81,6 +84,7 @@ impl Story {
             upstream_status: None,
             bytes: 0,
             sent: RequestSent::None,
+            dress: Dress::default(),
             line: Bytes::new(),
         }
     }

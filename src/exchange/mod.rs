@@ -14,6 +14,7 @@ pub mod connection;
 mod connection_h2;
 mod door;
 mod downstream;
+mod dress;
 #[expect(clippy::module_inception, reason = "the room and its straight line have one name")]
 mod exchange;
 mod fields;

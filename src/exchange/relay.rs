@@ -14,7 +14,7 @@ use super::attempt::Answered;
 use super::clock::Limit;
 use super::door::{self, Written};
 use super::downstream::{Downstream, FieldSink};
-use super::flow::{Flow, within};
+use super::flow::{Flow, Story, within};
 use super::head::{BodyLength, HeadParts};
 use super::judge::ErrorBytes;
 use super::peer::UpstreamHead;
@@ -59,11 +59,13 @@ pub(super) async fn pass(flow: &mut Flow<'_>, answered: &mut Answered, begun: &[
     };
     // The phrase of an error is the upstream's text, and text of errors is ours to choose.
     let reason = (status < 400 && !head.reason.is_empty()).then_some(&head.reason[..]);
-    let id = flow.story.request_id.clone();
+    let story = &*flow.story;
     let Some(unanswered) = flow.client.unanswered() else { return Relayed::ClientGone };
     let began = unanswered.begin(&HeadParts { status, reason, length }, |sink| {
-        pass_fields(sink, head, |name| !name.eq_ignore_ascii_case(b"x-request-id"));
-        sink.put(b"X-Request-Id", id.as_bytes());
+        pass_fields(sink, head, |name| {
+            !name.eq_ignore_ascii_case(b"x-request-id") && !story.dress.replaces(name)
+        });
+        wear(sink, story);
     });
     if began.is_err() {
         return Relayed::ClientGone;
@@ -97,7 +99,7 @@ pub(super) async fn pass_error(
         (None, Some(length)) => BodyLength::Exactly(length),
         (None, None) => BodyLength::Absent,
     };
-    let id = flow.story.request_id.clone();
+    let story = &*flow.story;
     if !flow.client.body_is_done() {
         flow.client.close_after();
     }
@@ -111,13 +113,14 @@ pub(super) async fn pass_error(
         pass_fields(sink, head, |name| {
             let is = |lower: &[u8]| name.eq_ignore_ascii_case(lower);
             let replaced = is(b"x-request-id")
+                || story.dress.replaces(name)
                 || is(b"cache-control")
                 || (adds_wait && is(b"retry-after"))
                 || (error.decoded && is(b"content-encoding"));
             !replaced && HeaderName::from_bytes(name).is_ok_and(|name| !fields::drop_on_conforming(&name))
         });
         sink.put(b"Cache-Control", b"no-store");
-        sink.put(b"X-Request-Id", id.as_bytes());
+        wear(sink, story);
         if adds_wait {
             sink.put(b"Retry-After", HeaderValue::from(retry_after.max(1)).as_bytes());
         }
@@ -130,6 +133,14 @@ pub(super) async fn pass_error(
     match door::flush(client, flow.snapshot.client.write_timeout).await {
         Written::Whole => Relayed::Whole,
         Written::Lost => Relayed::ClientGone,
+    }
+}
+
+/// The fields that are added to whatever passes.
+fn wear(sink: &mut FieldSink<'_>, story: &Story) {
+    sink.put(b"X-Request-Id", story.request_id.as_bytes());
+    for (name, value) in story.dress.fields() {
+        sink.put(name.as_str().as_bytes(), value.as_bytes());
     }
 }
 

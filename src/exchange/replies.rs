@@ -34,7 +34,7 @@ pub(super) fn for_fault(scope: &Scope<'_>, fault: &Fault, story: &Story) -> (Rul
         origin: Origin::Proxy,
         message: None,
         kind: None,
-        fields: Vec::with_capacity(6),
+        fields: dressed(Vec::with_capacity(6), story),
         ..facts(rules, &ruling, method, story.sent, &story.request_id)
     };
     let reply = compose(&scope.snapshot.contract, &ruling, facts);
@@ -57,7 +57,7 @@ pub(super) fn for_response(
         origin: Origin::Replaced,
         message,
         kind: replacement.extract.kind.as_deref(),
-        fields: kept_fields(rules, answered, status),
+        fields: dressed(kept_fields(rules, answered, status, flow.story), flow.story),
         ..facts(rules, ruling, &flow.request.method, RequestSent::Full, &flow.story.request_id)
     };
     compose(&scope.snapshot.contract, ruling, facts)
@@ -84,8 +84,19 @@ fn facts<'a>(
     }
 }
 
+/// Adds what every response of this request wears.
+fn dressed(mut fields: Vec<(HeaderName, HeaderValue)>, story: &Story) -> Vec<(HeaderName, HeaderValue)> {
+    fields.extend(story.dress.fields().iter().cloned());
+    fields
+}
+
 /// The upstream's fields that stay on a replaced error.
-fn kept_fields(rules: &ErrorRules, answered: &Answered, sent: u16) -> Vec<(HeaderName, HeaderValue)> {
+fn kept_fields(
+    rules: &ErrorRules,
+    answered: &Answered,
+    sent: u16,
+    story: &Story,
+) -> Vec<(HeaderName, HeaderValue)> {
     let context = KeepContext {
         sent,
         upstream_status: answered.head.facts.status,
@@ -94,7 +105,7 @@ fn kept_fields(rules: &ErrorRules, answered: &Answered, sent: u16) -> Vec<(Heade
         now: SystemTime::now(),
     };
     let mut kept = Vec::with_capacity(8);
-    for (name, value) in answered.head.fields.iter() {
+    for (name, value) in answered.head.fields.iter().filter(|(name, _)| !story.dress.replaces(name)) {
         let Ok(name) = HeaderName::from_bytes(name) else { continue };
         let Ok(value) = HeaderValue::from_bytes(value) else { continue };
         if fields::keep_on_replaced(&name, &value, context) {
