@@ -99,7 +99,7 @@ impl<'a> RawFields<'a> {
 
     fn line(&mut self) -> Option<&'a [u8]> {
         // A head that passed the scan has no CR but those that end lines.
-        let end = self.rest.iter().position(|octet| *octet == b'\r')?;
+        let end = memchr::memchr(b'\r', self.rest)?;
         let (line, rest) = self.rest.split_at_checked(end)?;
         self.rest = rest.get(2..).unwrap_or_default();
         Some(line)
@@ -111,7 +111,7 @@ impl<'a> Iterator for RawFields<'a> {
 
     fn next(&mut self) -> Option<Self::Item> {
         let line = self.line()?;
-        let colon = line.iter().position(|octet| *octet == b':')?;
+        let colon = memchr::memchr(b':', line)?;
         let (name, value) = line.split_at_checked(colon)?;
         Some((name, value.get(1..).unwrap_or_default().trim_ascii()))
     }

@@ -190,17 +190,7 @@ async fn body(flow: &mut Flow<'_>, answered: &mut Answered, silence: Silence) ->
         let step = within(
             limit.at,
             poll_fn(|cx| {
-                if flow.client.unsent() > 0 {
-                    match flow.client.poll_flush(cx) {
-                        Poll::Ready(Ok(())) => {
-                            return Poll::Ready(if ended { Step::Done } else { Step::Moved });
-                        }
-                        Poll::Ready(Err(_)) => return Poll::Ready(Step::ClientGone),
-                        Poll::Pending => {}
-                    }
-                } else if ended {
-                    return Poll::Ready(Step::Done);
-                }
+                // Reading goes first, so that what came with the head leaves with it, in one write.
                 let mut moved = false;
                 while !ended && flow.client.unsent() < MAX_UNSENT {
                     match peer.poll_body(cx) {
@@ -228,6 +218,16 @@ async fn body(flow: &mut Flow<'_>, answered: &mut Answered, silence: Silence) ->
                         Poll::Ready(Err(fault)) => return Poll::Ready(Step::Fault(fault)),
                         Poll::Pending => break,
                     }
+                }
+                if flow.client.unsent() > 0 {
+                    match flow.client.poll_flush(cx) {
+                        Poll::Ready(Ok(())) => moved = true,
+                        Poll::Ready(Err(_)) => return Poll::Ready(Step::ClientGone),
+                        Poll::Pending => {}
+                    }
+                }
+                if ended && flow.client.unsent() == 0 {
+                    return Poll::Ready(Step::Done);
                 }
                 if moved {
                     return Poll::Ready(Step::Moved);

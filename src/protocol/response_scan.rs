@@ -36,7 +36,7 @@ impl ResponseScan {
             return Scan::Broken("the answer does not begin with HTTP/1.");
         }
         while let Some(rest) = buffer.get(self.scanned..) {
-            let Some(found) = rest.iter().position(|octet| *octet == b'\n') else {
+            let Some(found) = memchr::memchr(b'\n', rest) else {
                 self.scanned = buffer.len();
                 break;
             };
