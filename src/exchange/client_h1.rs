@@ -152,9 +152,10 @@ impl H1Client {
         self.close = true;
     }
 
-    /// Whether the next request may come on this connection.
+    /// Whether the next request may come on this connection. Never before the end of this one's body was seen: what
+    /// follows in the buffer would be taken for a head.
     pub(super) const fn keeps_alive(&self) -> bool {
-        self.client_keeps && !self.close && !self.half_closed
+        self.client_keeps && !self.close && !self.half_closed && self.body.is_done()
     }
 
     /// Queues an interim response (1xx but 101).

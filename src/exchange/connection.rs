@@ -206,9 +206,9 @@ impl Connection<'_> {
                     return;
                 }
                 // A cut message ends with the connection, at once.
-                Stage::Cut(Ends::Short) | Stage::HeadSent => return,
-                Stage::Unanswered => {
-                    record::client_left(&self.app.gateway, false);
+                Stage::Cut(Ends::Short) => return,
+                Stage::Unanswered | Stage::HeadSent | Stage::Lost => {
+                    record::client_left(&self.app.gateway, client.stage());
                     return;
                 }
             }
@@ -379,7 +379,7 @@ async fn guarded(app: &Connections, peer: IpAddr, client: &mut Downstream, attem
             app.gateway.metrics.aborted(Cause::ProxyInternalError);
             client.cut();
         }
-        Stage::Finished | Stage::Cut(_) => {}
+        Stage::Finished | Stage::Cut(_) | Stage::Lost => {}
     }
 }
 

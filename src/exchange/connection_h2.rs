@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 
 use super::client_h2::H2Client;
 use super::connection::{Connection, refuse_guarded, serve_guarded};
-use super::downstream::{Downstream, Stage};
+use super::downstream::Downstream;
 use super::flow::within;
 use super::record::{self, Refused};
 use super::request::{Request, refused};
@@ -117,9 +117,7 @@ pub(super) async fn serve(connection: &mut Connection<'_>, stream: Stream, read:
                             refuse_guarded(&app, peer, &mut client, refused).await;
                         }
                     }
-                    if client.stage() == Stage::Unanswered {
-                        record::client_left(&app.gateway, false);
-                    }
+                    record::client_left(&app.gateway, client.stage());
                 });
             }
             Some(Err(error)) => {
@@ -127,11 +125,14 @@ pub(super) async fn serve(connection: &mut Connection<'_>, stream: Stream, read:
                 if !error.is_io() && !error.is_go_away() || error.is_library() {
                     metrics.closed_without_response(Silence::Http2ConnectionError);
                 }
-                return;
+                break;
             }
-            None => return,
+            None => break,
         }
     }
+    // Streams see that their connection is gone, and every one of them is told to its end.
+    drop(h2);
+    while streams.join_next().await.is_some() {}
 }
 
 /// A stream whose first bytes were read already.

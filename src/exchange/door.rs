@@ -90,13 +90,13 @@ async fn write(
     client.send_data(body);
     client.send_end();
     if flush(client, write_timeout).await == Written::Lost {
-        client.cut();
+        client.lost();
         return Written::Lost;
     }
     if let Some((bytes, time)) = drain {
         let at = Instant::now() + time;
-        if within(at, discard(client, bytes)).await != Some(true) && !client.is_h2() {
-            client.cut();
+        if within(at, discard(client, bytes)).await != Some(true) {
+            client.close_after();
         }
     }
     Written::Whole

@@ -28,6 +28,8 @@ pub(super) enum Stage {
     Finished,
     /// The response was cut; the connection or stream is lost.
     Cut(Ends),
+    /// The client was lost with its answer under way.
+    Lost,
 }
 
 /// The client of one request.
@@ -237,6 +239,11 @@ impl Downstream {
             }
         };
         self.stage = Stage::Cut(ends);
+    }
+
+    /// The client takes nothing more, although its answer had begun.
+    pub(super) fn lost(&mut self) {
+        self.stage = Stage::Lost;
     }
 
     /// Bytes that are queued and not written.

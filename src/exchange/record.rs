@@ -4,6 +4,7 @@
 
 use bytes::Bytes;
 
+use super::downstream::Stage;
 use super::flow::Story;
 use super::gateway::Gateway;
 use super::request::Request;
@@ -125,10 +126,10 @@ fn path_of_line(line: &[u8]) -> &[u8] {
 }
 
 /// Counts a client that left: as a silence when nothing had been answered, as an abort when an answer had begun.
-pub(super) fn client_left(gateway: &Gateway, answered: bool) {
-    if answered {
-        gateway.metrics.aborted_client_gone();
-    } else {
-        gateway.metrics.closed_without_response(Silence::ClientGone);
+pub(super) fn client_left(gateway: &Gateway, stage: Stage) {
+    match stage {
+        Stage::Unanswered => gateway.metrics.closed_without_response(Silence::ClientGone),
+        Stage::HeadSent | Stage::Lost => gateway.metrics.aborted_client_gone(),
+        Stage::Finished | Stage::Cut(_) => {}
     }
 }

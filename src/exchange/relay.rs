@@ -78,10 +78,14 @@ pub(super) async fn pass(flow: &mut Flow<'_>, answered: &mut Answered, begun: &[
     flow.client.send_data(begun);
     flow.story.bytes += begun.len() as u64;
     let ended = body(flow, answered, Silence { streams, bounded }).await;
-    if let Relayed::Cut(_) = ended {
-        // What came before the cut is the client's.
-        let _ = door::flush(flow.client, flow.snapshot.client.write_timeout).await;
-        flow.client.cut();
+    match &ended {
+        Relayed::Whole => {}
+        Relayed::Cut(_) => {
+            // What came before the cut is the client's.
+            let _ = door::flush(flow.client, flow.snapshot.client.write_timeout).await;
+            flow.client.cut();
+        }
+        Relayed::ClientGone => flow.client.lost(),
     }
     ended
 }
@@ -132,7 +136,10 @@ pub(super) async fn pass_error(
     flow.story.bytes += bytes.len() as u64;
     match door::flush(client, flow.snapshot.client.write_timeout).await {
         Written::Whole => Relayed::Whole,
-        Written::Lost => Relayed::ClientGone,
+        Written::Lost => {
+            client.lost();
+            Relayed::ClientGone
+        }
     }
 }
 

@@ -128,3 +128,16 @@ fn a_client_that_leaves_inside_its_body_is_counted_and_the_upstream_never_sees_a
     gateway.expect_metric("client_disconnects_total", &[], 1.0);
     assert!(upstream.seen().requests().all(|request| !request.whole));
 }
+
+/// The rest of an upload must never be read as the next request: that would be smuggling by our own hand.
+#[test]
+fn what_is_left_of_an_upload_after_a_complete_early_answer_is_not_a_request() {
+    let upstream = script([Step::ReadHead, Step::Write(reply("200 OK", "early")), Step::Hang]);
+    let gateway = Gateway::in_front_of(&upstream).start();
+    let mut client = gateway.client();
+    client.send("POST /up HTTP/1.1\r\nhost: test\r\ncontent-length: 60\r\n\r\n");
+    client.read(Asked::Http11("POST")).is(200, "early");
+    client.send("GET /smuggled HTTP/1.1\r\nhost: test\r\n\r\n");
+    client.expect_close();
+    assert_eq!(upstream.requests(), 1);
+}
