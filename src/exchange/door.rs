@@ -49,7 +49,7 @@ pub(super) async fn answer(
         let mut dated = false;
         for (name, value) in reply.fields() {
             dated |= *name == http::header::DATE;
-            sink.put(name.as_str().as_bytes(), value.as_bytes());
+            sink.put(fields::titled(name.as_str()).as_bytes(), value.as_bytes());
         }
         if !dated {
             sink.put(b"Date", fields::date(SystemTime::now()).as_bytes());
@@ -70,7 +70,7 @@ pub(super) async fn page(
     let fill = |sink: &mut FieldSink<'_>| {
         sink.put(b"Content-Type", page.content_type.as_bytes());
         for (name, value) in &page.fields {
-            sink.put(name.as_str().as_bytes(), value.as_bytes());
+            sink.put(fields::titled(name.as_str()).as_bytes(), value.as_bytes());
         }
         sink.put(b"Date", fields::date(SystemTime::now()).as_bytes());
     };

@@ -68,6 +68,36 @@ pub(super) fn hexadecimal(out: &mut BytesMut, mut value: usize) {
     out.extend_from_slice(digits.get(digits.len() - used..).unwrap_or_default());
 }
 
+/// The customary spelling of a field name that our own answers bear. Names have no case (RFC 9110 5.1); people who read
+/// an answer have habits.
+pub(super) fn titled(name: &str) -> &str {
+    match name {
+        "access-control-allow-credentials" => "Access-Control-Allow-Credentials",
+        "access-control-allow-headers" => "Access-Control-Allow-Headers",
+        "access-control-allow-methods" => "Access-Control-Allow-Methods",
+        "access-control-allow-origin" => "Access-Control-Allow-Origin",
+        "access-control-expose-headers" => "Access-Control-Expose-Headers",
+        "access-control-max-age" => "Access-Control-Max-Age",
+        "allow" => "Allow",
+        "cache-control" => "Cache-Control",
+        "content-range" => "Content-Range",
+        "content-type" => "Content-Type",
+        "date" => "Date",
+        "link" => "Link",
+        "retry-after" => "Retry-After",
+        "set-cookie" => "Set-Cookie",
+        "strict-transport-security" => "Strict-Transport-Security",
+        "vary" => "Vary",
+        "www-authenticate" => "WWW-Authenticate",
+        "x-content-type-options" => "X-Content-Type-Options",
+        "x-ratelimit-limit" => "X-RateLimit-Limit",
+        "x-ratelimit-remaining" => "X-RateLimit-Remaining",
+        "x-ratelimit-reset" => "X-RateLimit-Reset",
+        "x-request-id" => "X-Request-Id",
+        other => other,
+    }
+}
+
 thread_local! {
     static DATE: RefCell<(u64, HeaderValue)> = const { RefCell::new((0, HeaderValue::from_static(""))) };
 }
@@ -98,6 +128,14 @@ mod tests {
             hexadecimal(&mut out, value);
             assert_eq!(out, format!("{value} {value:x}"));
         }
+    }
+
+    #[test]
+    fn a_titled_name_is_the_same_name() {
+        for name in ["content-type", "www-authenticate", "x-ratelimit-reset", "x-own"] {
+            assert!(titled(name).eq_ignore_ascii_case(name));
+        }
+        assert_eq!(titled("retry-after"), "Retry-After");
     }
 
     #[test]
