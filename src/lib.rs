@@ -2,14 +2,15 @@
 //!
 //! 1. [`contract`]: what we promise. A fault becomes a ruling, a ruling becomes a reply. Pure.
 //! 2. [`protocol`]: the rules of HTTP that we hold both sides to. Pure functions on heads.
-//! 3. [`upstream`]: who answers: servers, names, connections.
-//! 4. [`config`]: what the operator said, checked.
-//! 5. [`observe`]: what is counted and logged.
-//! 6. [`snapshot`]: what one request needs, immutable, behind one pointer.
-//! 7. [`exchange`]: the request path, a straight line. Start at `exchange/exchange.rs`.
-//! 8. [`admin`]: the telemetry endpoints, as pure functions.
-//! 9. [`rehearse`]: the misbehaving upstream; used by `demo` and by the tests.
-//! 10. [`server`]: sockets, threads, signals. [`cli`]: one file per command.
+//! 3. [`limit`]: how much is allowed: rate limits. Pure.
+//! 4. [`upstream`]: who answers: servers, names, connections.
+//! 5. [`config`]: what the operator said, checked.
+//! 6. [`observe`]: what is counted and logged.
+//! 7. [`snapshot`]: what one request needs, immutable, behind one pointer.
+//! 8. [`exchange`]: the request path, a straight line. Start at `exchange/exchange.rs`.
+//! 9. [`admin`]: the telemetry endpoints, as pure functions.
+//! 10. [`rehearse`]: the misbehaving upstream; used by `demo` and by the tests.
+//! 11. [`server`]: sockets, threads, signals. [`cli`]: one file per command.
 //!
 //! Imports point down this list's layers and never back; `tests/architecture.rs` holds that.
 
@@ -18,6 +19,7 @@ pub mod cli;
 pub mod config;
 pub mod contract;
 pub mod exchange;
+pub mod limit;
 pub mod observe;
 pub mod protocol;
 pub mod rehearse;

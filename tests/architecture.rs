@@ -128,7 +128,7 @@ fn imports_point_down_the_arrows_and_never_back() {
 }
 
 #[test]
-fn the_contract_and_the_protocol_know_no_runtime_clock_or_system() {
+fn the_pure_rooms_know_no_runtime_clock_or_system() {
     hold(&product(), rules::purity);
 }
 

@@ -44,7 +44,7 @@ pub const ARROWS: &[(&str, &[&str])] = &[
 pub const MOST_LINES: usize = 600;
 
 /// Rooms of pure functions: no runtime, no clock, no system.
-const PURE_ROOMS: &[&str] = &["contract", "protocol"];
+const PURE_ROOMS: &[&str] = &["contract", "limit", "protocol"];
 
 /// Crates that a pure room does not name.
 const RUNTIME_CRATES: &[&str] =

@@ -1,0 +1,47 @@
+//! What is said about one request: admitted or refused, and where its key stands afterwards.
+//!
+//! The same for every algorithm and store. What a client is told of it, and under which status, is decided elsewhere.
+
+use std::time::Duration;
+
+/// Where a key stands after a decision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// How many requests are admitted at once from idle.
+    pub limit: u32,
+    /// How many more would be admitted now.
+    pub remaining: u32,
+    /// Until all of `limit` is there again.
+    pub reset: Duration,
+}
+
+/// The answer to "may this request pass?".
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// It may, and has been counted.
+    Allow(Standing),
+    /// It may not, and nothing was counted.
+    Deny {
+        /// As it was before.
+        standing: Standing,
+        /// The same request would be admitted after this, if no other came. Never zero.
+        retry_after: Duration,
+    },
+}
+
+impl Decision {
+    /// Where the key stands now.
+    pub const fn standing(&self) -> &Standing {
+        match self {
+            Decision::Allow(standing) | Decision::Deny { standing, .. } => standing,
+        }
+    }
+
+    /// How long to wait; `None` when the request may pass.
+    pub const fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Decision::Allow(_) => None,
+            Decision::Deny { retry_after, .. } => Some(*retry_after),
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! One rule at run time: its settings, the secret of its keys, the states of everybody it counts.
+//!
+//! It lives as long as its settings stay the same, from one configuration to the next, and is asked by key. Which rules
+//! concern a request, and what becomes of a refusal, is decided on the request path.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use super::decision::Decision;
+use super::key::{self, Key, KeyPart, Secret, Subject};
+use super::memory::{Figures, Memory};
+use super::moment::Moment;
+use super::quota::Quota;
+
+/// What becomes of a refusal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// The request is refused.
+    Enforce,
+    /// It is only counted.
+    Shadow,
+}
+
+/// What the operator said about a rule. Two rules with equal settings may share their states.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// What is allowed.
+    pub quota: Quota,
+    /// What requests are counted by; at least one part.
+    pub key: Vec<KeyPart>,
+    /// Refuse, or only count.
+    pub mode: Mode,
+    /// Clients that the rule does not concern.
+    pub exempt: Vec<IpNet>,
+    /// Keys that are kept at once.
+    pub max_keys: usize,
+}
+
+/// A rule at run time.
+#[derive(Debug)]
+pub struct Limiter {
+    name: String,
+    settings: Settings,
+    secret: Secret,
+    memory: Memory,
+}
+
+impl Limiter {
+    /// Nobody has been counted yet.
+    pub fn new(name: &str, settings: Settings, secret: Secret) -> Self {
+        Limiter { name: name.to_owned(), memory: Memory::new(settings.max_keys), settings, secret }
+    }
+
+    /// The rule's name in the configuration.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What the operator said. The limiter can stay in use while this is equal.
+    pub const fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Whether the rule does not concern this client.
+    pub fn exempts(&self, client: IpAddr) -> bool {
+        self.settings.exempt.iter().any(|network| network.contains(&client))
+    }
+
+    /// What the request is counted by.
+    pub fn key(&self, subject: &impl Subject) -> Key {
+        key::key(self.secret, &self.settings.key, subject)
+    }
+
+    /// Takes `cost`, or refuses and takes nothing.
+    pub fn take(&self, key: Key, now: Moment, cost: u32) -> Decision {
+        self.memory.take(key, &self.settings.quota, now, cost)
+    }
+
+    /// What [`Limiter::take`] would answer; takes nothing.
+    pub fn look(&self, key: Key, now: Moment, cost: u32) -> Decision {
+        self.memory.look(key, &self.settings.quota, now, cost)
+    }
+
+    /// Undoes a [`Limiter::take`] of this cost that was allowed at this moment.
+    pub fn give_back(&self, key: Key, taken: Moment, cost: u32) {
+        self.memory.give_back(key, &self.settings.quota, taken, cost);
+    }
+
+    /// What is kept and was let go. For a scrape, not for a request.
+    pub fn figures(&self, now: Moment) -> Figures {
+        self.memory.figures(now)
+    }
+}
