@@ -8,6 +8,7 @@
 //! section 2.3) registers an error type for the situation, the cause bears that name.
 
 use std::fmt;
+use std::time::Duration;
 
 /// Declares the causes once: variant, stable name, and one sentence for the documentation.
 macro_rules! causes {
@@ -191,18 +192,27 @@ pub struct Fault {
     cause: Cause,
     phase: Phase,
     evidence: Evidence,
+    retry_after: Option<u64>,
 }
 
 impl Fault {
     /// A fault without evidence.
     pub const fn new(cause: Cause, phase: Phase) -> Self {
-        Fault { cause, phase, evidence: Evidence::none() }
+        Fault { cause, phase, evidence: Evidence::none(), retry_after: None }
     }
 
     /// The same fault with evidence for the log.
     #[must_use]
     pub fn with(mut self, evidence: Evidence) -> Self {
         self.evidence = evidence;
+        self
+    }
+
+    /// The same fault with the time after which the request may come again: rounded up to seconds, at least 1.
+    #[must_use]
+    pub const fn again_after(mut self, wait: Duration) -> Self {
+        let seconds = wait.as_secs().saturating_add((wait.subsec_nanos() > 0) as u64);
+        self.retry_after = Some(if seconds == 0 { 1 } else { seconds });
         self
     }
 
@@ -214,6 +224,11 @@ impl Fault {
     /// Where.
     pub const fn phase(&self) -> Phase {
         self.phase
+    }
+
+    /// When the request may come again, in seconds, where that is known.
+    pub const fn retry_after(&self) -> Option<u64> {
+        self.retry_after
     }
 
     /// What the log may say about it.
@@ -242,5 +257,21 @@ impl RequestSent {
             RequestSent::Partial => "partial",
             RequestSent::Full => "full",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wait_is_told_in_whole_seconds_never_too_early_and_never_as_none() {
+        let fault = || Fault::new(Cause::RateLimited, Phase::Admit);
+        assert_eq!(fault().retry_after(), None);
+        for (milliseconds, seconds) in [(0, 1), (1, 1), (1_000, 1), (1_001, 2), (59_999, 60)] {
+            let wait = Duration::from_millis(milliseconds);
+            assert_eq!(fault().again_after(wait).retry_after(), Some(seconds), "{milliseconds}");
+        }
+        assert_eq!(fault().again_after(Duration::MAX).retry_after(), Some(u64::MAX));
     }
 }

@@ -34,6 +34,7 @@ pub(super) fn for_fault(scope: &Scope<'_>, fault: &Fault, story: &Story) -> (Rul
         origin: Origin::Proxy,
         message: None,
         kind: None,
+        retry_after: fault.retry_after().unwrap_or(rules.retry_after),
         fields: dressed(Vec::with_capacity(6), story),
         ..facts(rules, &ruling, method, story.sent, &story.request_id)
     };
