@@ -2,14 +2,16 @@
 //!
 //! Everything is optional here, and texts are kept as they were written: what must be present, which values make sense
 //! and what an absent key means is decided in [`super::validate`]. Sections with keys of their own are in [`errors`]
-//! (contract and errors) and [`routing`] (timeouts, upstreams, routes).
+//! (contract and errors), [`cors`] and [`routing`] (timeouts, upstreams, routes).
 
 use serde::Deserialize;
 
+pub mod cors;
 pub mod errors;
 pub mod forms;
 pub mod routing;
 
+use cors::CorsFile;
 use errors::{ContractForm, ErrorsForm};
 use forms::{DurationText, Named, SizeText};
 use routing::{RouteFile, TimeoutsFile, UpstreamFile};
@@ -71,6 +73,13 @@ pub struct ConfigFile {
     ///
     /// Required as soon as a route refers to one.
     pub upstreams: Option<Named<UpstreamFile>>,
+
+    /// Whose pages may read responses in a browser, for requests that reach no route.
+    ///
+    /// A route takes it over with `cors: default`, or has its own. Where there is `cors`, the upstream's
+    /// `Access-Control-*` fields are removed, on errors and on everything else the right ones are set, and preflights are
+    /// answered by the gateway: never forwarded, never limited.
+    pub cors: Option<CorsFile>,
 
     /// Which requests go where; at least one.
     ///

@@ -15,6 +15,7 @@ pub mod read;
 pub mod tree;
 pub mod units;
 pub mod validate;
+pub mod validate_cors;
 pub mod validate_errors;
 pub mod validate_routing;
 
@@ -30,6 +31,7 @@ use http::Method;
 use ipnet::IpNet;
 
 use crate::contract::{Contract, Override};
+use crate::protocol::cors;
 
 pub use crate::contract::{Include, UpstreamMessages};
 pub use error::{Problem, Problems};
@@ -60,6 +62,8 @@ pub struct Config {
     pub overrides: Vec<Override>,
     /// Error rules for requests that reach no route.
     pub errors: ErrorRules,
+    /// Whose pages may read the answers to requests that reach no route.
+    pub cors: Option<Arc<cors::Policy>>,
     /// In the order of the file; routes refer to them by index.
     pub upstreams: Vec<Upstream>,
     /// In the order of the file.
@@ -214,6 +218,8 @@ pub struct Route {
     pub upstream: usize,
     /// Merged error rules.
     pub errors: ErrorRules,
+    /// Whose pages may read its responses; `None` leaves that to the upstream.
+    pub cors: Option<Arc<cors::Policy>>,
     /// Resolved time limits.
     pub timeouts: Timeouts,
     /// Largest request body; the route's or the client's.

@@ -48,8 +48,6 @@ pub const KEYS: &[(&str, &str)] = &[
     ("stores", "remove it"),
     ("rate_limits", "remove it; limit in front of or behind the gateway"),
     ("routes[].rate_limits", "remove it; limit in front of or behind the gateway"),
-    ("cors", "remove it; the upstream's Access-Control-* fields pass"),
-    ("routes[].cors", "remove it; the upstream's Access-Control-* fields pass"),
     ("routes[].upgrades", "remove it; Upgrade is not forwarded"),
     ("listen[].tls", "remove it, and end TLS in front of the gateway"),
     ("listen[].proxy_protocol", "remove it, and let the proxy in front set client.ip_header"),
@@ -87,11 +85,11 @@ mod tests {
     #[test]
     fn patterns_fit_whole_paths_with_any_name_and_any_number() {
         assert!(key("upstreams.shop.breaker").is_some());
-        assert!(key("routes[12].cors").is_some());
-        assert!(key("cors").is_some());
-        assert!(key("routes.cors").is_none());
+        assert!(key("routes[12].upgrades").is_some());
+        assert!(key("admin").is_some());
+        assert!(key("routes.upgrades").is_none());
         assert!(key("upstreams.shop.breaker.window").is_none());
-        assert!(key("client.cors").is_none());
+        assert!(key("client.admin").is_none());
         assert!(value("upstreams.a.balance", "random").is_some());
         assert!(value("upstreams.a.balance", "magic").is_none());
     }

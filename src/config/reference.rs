@@ -9,8 +9,12 @@ use std::fmt::Write as _;
 use super::not_yet;
 
 /// The sources that mirror the file.
-pub(super) const SOURCES: [&str; 3] =
-    [include_str!("file.rs"), include_str!("file/errors.rs"), include_str!("file/routing.rs")];
+pub(super) const SOURCES: [&str; 4] = [
+    include_str!("file.rs"),
+    include_str!("file/cors.rs"),
+    include_str!("file/errors.rs"),
+    include_str!("file/routing.rs"),
+];
 
 /// A struct or an enum of the sources.
 #[derive(Default)]

@@ -81,7 +81,7 @@ statusquo.yaml:23:44: routes[1].errors.overrides[0].when.cause: there is no caus
 statusquo.yaml:23:71: routes[1].errors.overrides[0].code: 502 is not in the contract "appwrite"; expected 400, 401, 403, 404, 409, 429, 500, 503 or 504
   23 |     errors: { overrides: [{ when: { cause: conection_refused }, code: 502 }] }
      |                                                                       ^
-statusquo.yaml:24:5: routes[1].colour: there is no such key; expected name, match, upstream, errors, timeouts, max_body, deny, allow_from, paths or forwarded
+statusquo.yaml:24:5: routes[1].colour: there is no such key; expected name, match, upstream, errors, cors, timeouts, max_body, deny, allow_from, paths or forwarded
   24 |     colour: red
      |     ^
 14 problems
@@ -241,9 +241,55 @@ const TABLE: &[(&str, &[&str])] = &[
         &["timeouts.whole: 0 would let nothing through; write a time above zero, for example 1s"],
     ),
     (
+        "cors: {}",
+        &[
+            "cors.allow_origins: missing; list at least one, for example allow_origins: [\"https://app.example.com\"]",
+        ],
+    ),
+    (
+        "cors: { allow_origins: [\"https://app.example.com/\", app.example.com, \"null\", \"https://*\", \"https://a:x\", \"https://bücher.example\", \"https://\"] }",
+        &[
+            "cors.allow_origins[0]: \"https://app.example.com/\" is not an origin; browsers send no path: write \"https://app.example.com\"",
+            "cors.allow_origins[1]: \"app.example.com\" is not an origin; begin with the scheme, for example \"https://app.example.com\"",
+            "cors.allow_origins[2]: \"null\" is what every sandboxed page calls itself, so it is never allowed; serve the page from an origin, and list that",
+            "cors.allow_origins[3]: \"https://*\" is not an origin; a star stands for whole labels in front of a name: \"https://*.example.com\"",
+            "cors.allow_origins[4]: \"https://a:x\" is not an origin; the port is a number from 1 to 65535",
+            "cors.allow_origins[5]: \"https://bücher.example\" is not an origin; write the host as browsers send it, in its xn-- form",
+            "cors.allow_origins[6]: \"https://\" is not an origin; expected scheme://host or scheme://host:port, for example \"https://app.example.com\"",
+        ],
+    ),
+    (
+        "cors: { allow_origins: [\"*\"], allow_credentials: true, expose_headers: [\"*\"] }",
+        &[
+            "cors.allow_origins[0]: with allow_credentials every page on the web could act as your users; list the origins, or remove allow_credentials",
+            "cors.expose_headers[0]: with allow_credentials browsers take \"*\" for a name; name the fields",
+        ],
+    ),
+    (
+        "cors: { allow_origins: [\"*\", \"https://a.b\", \"HTTPS://A.b:443\"], allow_methods: [\"*\", get], allow_headers: [\"*\", \"a b\"], max_age: 1500ms }",
+        &[
+            "cors.allow_origins[0]: \"*\" is every origin already; keep it alone, or remove it",
+            "cors.allow_origins[2]: \"HTTPS://A.b:443\" is listed twice; keep one",
+            "cors.allow_methods[0]: \"*\" is not a method; remove allow_methods to allow the route's",
+            "cors.allow_methods[1]: \"get\" is not a method; methods know upper and lower case: write GET",
+            "cors.allow_headers[0]: \"*\" is not a field name; remove allow_headers to allow those asked for",
+            "cors.allow_headers[1]: \"a b\" is not a field name; expected letters, digits and -, for example x-forwarded-for",
+            "cors.max_age: \"1500ms\" cannot be sent as Access-Control-Max-Age; write whole seconds, at most 1d",
+        ],
+    ),
+    (
+        "cors: { allow_origins: [], allow_methods: [], max_age: 2d, origins: [] }",
+        &[
+            "cors.allow_origins: no origin is listed; list at least one, for example allow_origins: [\"https://app.example.com\"]",
+            "cors.allow_methods: no method is listed; remove it to allow the route's",
+            "cors.max_age: \"2d\" cannot be sent as Access-Control-Max-Age; write whole seconds, at most 1d",
+            "cors.origins: there is no such key; expected allow_origins, allow_credentials, allow_methods, allow_headers, expose_headers or max_age",
+        ],
+    ),
+    (
         "response_head: 5s",
         &[
-            "response_head: there is no such key; expected version, workers, drain_delay, drain, listen, telemetry, log, client, contract, errors, timeouts, upstreams or routes",
+            "response_head: there is no such key; expected version, workers, drain_delay, drain, listen, telemetry, log, client, contract, errors, timeouts, upstreams, cors or routes",
         ],
     ),
     ("timeouts:\n  <<: { total: 5s }", &["timeouts.<<: merge keys are not supported; write the keys out"]),
@@ -327,7 +373,7 @@ fn every_sentence_about_upstreams_and_routes_says_what_would_be_right() {
                 "routes[0].allow_from: the list is empty, so nobody could use the route; list networks, or remove the key",
                 "routes[0].match.methods: no method is listed, so the route would take nothing; remove it to take all methods",
                 "routes[0].paths: \"lax\" is not known here; expected strict or lenient",
-                "routes[0].cors: not supported yet; remove it; the upstream's Access-Control-* fields pass",
+                "routes[0].cors: there is no top-level cors to take over; write one, or the keys here: cors: { allow_origins: [\"https://app.example.com\"] }",
                 "routes[0].rate_limits: not supported yet; remove it; limit in front of or behind the gateway",
                 "routes[0].upgrades: not supported yet; remove it; Upgrade is not forwarded",
             ],

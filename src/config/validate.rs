@@ -1,8 +1,9 @@
 //! From the file to a [`Config`], or to everything that is wrong with it.
 //!
 //! [`load_str`] is the whole way: parse, read, check. The checks of the top-level sections are here, those of contract
-//! and errors in [`super::validate_errors`], those of upstreams and routes in [`super::validate_routing`]. Every check
-//! goes on with a default after a problem, so that one loading tells all of them. No name is resolved and no port opened.
+//! and errors in [`super::validate_errors`], those of `cors` in [`super::validate_cors`], those of upstreams and routes in
+//! [`super::validate_routing`]. Every check goes on with a default after a problem, so that one loading tells all of
+//! them. No name is resolved and no port opened.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -18,7 +19,10 @@ use super::file::{ClientFile, ConfigFile, ListenFile, LogFile};
 use super::parse::{Environment, parse};
 use super::read::read;
 use super::tree::Place;
-use super::{Client, Config, Listener, Log, Telemetry, units, validate_errors, validate_routing};
+use super::{
+    Client, Config, Listener, Log, Telemetry, units, validate_cors, validate_errors, validate_routing,
+};
+use crate::protocol::cors::Policy;
 
 /// Loads a configuration from a file. `parallelism` is what `workers: auto` means, at least 1.
 ///
@@ -104,9 +108,11 @@ fn config(checker: &mut Checker<'_>, file: &ConfigFile, parallelism: usize) -> O
         &names,
     );
     let upstreams = validate_routing::upstreams(checker, file.upstreams.as_ref(), file.timeouts.as_ref());
+    let cors = validate_cors::top(checker, file.cors.as_ref());
     let scope = validate_routing::Scope {
         upstreams: &upstreams,
         errors: &global,
+        cors: cors.as_ref(),
         contract: contract.as_ref(),
         names: &names,
         max_body: client.max_body,
@@ -124,6 +130,7 @@ fn config(checker: &mut Checker<'_>, file: &ConfigFile, parallelism: usize) -> O
         contract: Arc::new(contract?),
         errors: global.rules(Vec::new()),
         overrides: global.overrides,
+        cors: cors.map(|rules| Arc::new(Policy::new(rules))),
         upstreams: upstreams.into_iter().map(|upstream| upstream.checked).collect(),
         routes,
     })

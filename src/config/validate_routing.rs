@@ -13,9 +13,11 @@ use super::file::routing::{
 };
 use super::patterns::{self, Table};
 use super::tree::Place;
+use super::validate_cors;
 use super::validate_errors::{self, Settings, no_upstream};
 use super::{Route, Server, Timeouts, Upstream, units};
 use crate::contract::Contract;
+use crate::protocol::cors::Rules;
 
 /// An upstream and the time limits that its routes inherit.
 pub struct CheckedUpstream {
@@ -30,6 +32,8 @@ pub struct Scope<'a> {
     pub upstreams: &'a [CheckedUpstream],
     /// The top-level `errors`.
     pub errors: &'a Settings,
+    /// The top-level `cors`.
+    pub cors: Option<&'a Rules>,
     /// The contract, if it is good.
     pub contract: Option<&'a Contract>,
     /// The names under `upstreams`, those with problems included.
@@ -256,6 +260,7 @@ fn route(
     let called = if name.is_empty() { "without a name" } else { &name };
     let (host, path, methods) = matching(checker, at, called, file.matches.as_ref(), lenient_paths, table);
     let max_body = checker.size(&at.key("max_body"), file.max_body.as_ref(), 0..=u64::MAX, "");
+    let cors = validate_cors::route(checker, &at.key("cors"), file.cors.as_ref(), scope.cors, &methods);
     let deny = file.deny.as_ref();
     Route {
         name,
@@ -264,6 +269,7 @@ fn route(
         methods,
         upstream: upstream.unwrap_or(0),
         errors,
+        cors,
         timeouts: own.over(below.unwrap_or(&Limits::default())).resolved(),
         max_body: max_body.unwrap_or(scope.max_body),
         deny_methods: checker

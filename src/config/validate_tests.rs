@@ -99,6 +99,8 @@ fn the_annotated_file_says_the_defaults_and_loads() {
     assert_eq!(uploads.timeouts.whole, Some(Duration::from_secs(3600)));
     assert_eq!(annotated.routes[1].errors.mode, ErrorMode::Pass);
     assert_eq!(annotated.overrides.len(), 2);
+    assert!(annotated.cors.is_some() && annotated.cors == annotated.routes[2].cors);
+    assert_eq!(annotated.routes[0].cors, None);
     assert_eq!(annotated.upstreams[0].servers[1].weight, 2);
 }
 
@@ -214,9 +216,7 @@ fn every_key_of_the_product_is_built_or_refused_as_not_supported_yet_and_none_is
         "upstreams.auth.http2: not supported yet; ",
         "stores: not supported yet; ",
         "rate_limits: not supported yet; ",
-        "cors: not supported yet; ",
         "routes[0].rate_limits: not supported yet; ",
-        "routes[0].cors: not supported yet; ",
         "routes[1].rate_limits: not supported yet; ",
     ];
     for (told, expected) in told.iter().zip(expected) {

@@ -51,7 +51,7 @@ causes! {
     BodyTooLarge "body_too_large" "The request body is larger than `client.max_body`.";
     ClientTooSlow "client_too_slow" "The request head or body did not arrive in time.";
     DestinationNotFound "destination_not_found" "No route matches the request.";
-    HttpRequestDenied "http_request_denied" "A `deny` or `allow_from` rule of the route refused the request.";
+    HttpRequestDenied "http_request_denied" "A `deny` or `allow_from` rule of the route refused the request, or `cors` a preflight from a foreign origin.";
     RateLimited "rate_limited" "A rate-limit rule refused the request.";
     ProxyInternalError "proxy_internal_error" "A bug of the gateway: a panic was caught.";
     ProxyConfigurationError "proxy_configuration_error" "The configuration turned out impossible at run time.";

@@ -52,10 +52,12 @@ pub struct ReplyFacts<'a> {
     pub fields: Vec<(HeaderName, HeaderValue)>,
 }
 
-/// A whole answer made here. Only [`compose`] makes one, so its code is documented and its body says so.
+/// A whole answer made here. Only [`compose`] makes one that is an error, so its code is documented and its body says so;
+/// [`LocalReply::preflight`] makes the one that is none.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LocalReply {
-    code: DocumentedCode,
+    /// `None` for a preflight's answer.
+    code: Option<DocumentedCode>,
     reason: Arc<str>,
     fields: Vec<(HeaderName, HeaderValue)>,
     body: Bytes,
@@ -63,14 +65,29 @@ pub struct LocalReply {
 }
 
 impl LocalReply {
-    /// The code.
-    pub const fn code(&self) -> DocumentedCode {
+    /// The answer to a preflight that is allowed: 204 with these fields.
+    pub fn preflight(mut fields: Vec<(HeaderName, HeaderValue)>, request_id: &HeaderValue) -> LocalReply {
+        fields.push((REQUEST_ID, request_id.clone()));
+        LocalReply {
+            code: None,
+            reason: Arc::from("No Content"),
+            fields,
+            body: Bytes::new(),
+            content_length: None,
+        }
+    }
+
+    /// The code; `None` where it is no error.
+    pub const fn code(&self) -> Option<DocumentedCode> {
         self.code
     }
 
     /// The status on the wire.
     pub const fn status(&self) -> u16 {
-        self.code.status()
+        match self.code {
+            Some(code) => code.status(),
+            None => 204,
+        }
     }
 
     /// The reason phrase, for HTTP/1.
@@ -88,7 +105,8 @@ impl LocalReply {
         &self.body
     }
 
-    /// Content-Length, in bytes. `None` on a HEAD request whose answer is replaced: what GET would have is not known.
+    /// Content-Length, in bytes. `None` on a HEAD request whose answer is replaced: what GET would have is not known. `None`
+    /// too where there is no content (RFC 9110 8.6).
     pub const fn content_length(&self) -> Option<u64> {
         self.content_length
     }
@@ -107,7 +125,7 @@ pub fn compose(contract: &Contract, ruling: &Ruling, facts: ReplyFacts<'_>) -> L
     let body = if facts.head_request { Bytes::new() } else { text };
 
     let fields = all_fields(ruling, entry, facts);
-    LocalReply { code: entry.code(), reason: entry.shared_reason(), fields, body, content_length }
+    LocalReply { code: Some(entry.code()), reason: entry.shared_reason(), fields, body, content_length }
 }
 
 fn write_body(contract: &Contract, ruling: &Ruling, entry: &CodeEntry, facts: &ReplyFacts<'_>) -> Bytes {

@@ -5,7 +5,7 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
-use std::panic::AssertUnwindSafe;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -21,6 +21,7 @@ use tokio::sync::Notify;
 use super::client_h1::H1Client;
 use super::connection_h2;
 use super::downstream::{Downstream, Stage};
+use super::dress::Dress;
 use super::exchange;
 use super::flow::within;
 use super::gateway::Gateway;
@@ -28,10 +29,12 @@ use super::head::Ends;
 use super::pages::{self, Pages};
 use super::record::{self, Refused};
 use super::request::{Request, refused};
+use super::sharing;
 use super::wire::{BODY_ROOM, HEAD_ROOM, Wire};
 use crate::config::Client;
 use crate::contract::{Cause, Evidence, Fault, Phase};
 use crate::observe::{Gauge, Silence};
+use crate::protocol::cors;
 use crate::protocol::raw_head::{HeadScanner, Progress};
 use crate::protocol::request_head;
 
@@ -119,6 +122,17 @@ impl fmt::Debug for Connections {
     }
 }
 
+impl Connections {
+    /// What the answer to something that is no request wears, when it names this origin. Our own pages are for no
+    /// other page to read.
+    pub(super) fn unrouted_dress(&self, origin: Option<&[u8]>) -> Dress {
+        match self.role {
+            Role::Gateway => sharing::unrouted(&self.gateway, origin),
+            Role::Pages(_) => Dress::default(),
+        }
+    }
+}
+
 #[async_trait]
 impl ServerApp for Connections {
     async fn process_new(self: &Arc<Self>, stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
@@ -184,14 +198,14 @@ impl Connection<'_> {
                 }
                 Next::Refused(fault) => {
                     h1.begin_refused();
-                    let line = first_line(&h1.wire.input);
-                    self.refuse(&mut client, fault, line).await;
+                    let refused = self.refused(fault, &h1.wire.input);
+                    self.refuse(&mut client, refused).await;
                 }
                 Next::Head { .. } if crowded => {
                     h1.begin_refused();
-                    let line = first_line(&h1.wire.input);
                     let fault = Fault::new(Cause::ConnectionLimitReached, Phase::Admit);
-                    self.refuse(&mut client, fault, line).await;
+                    let refused = self.refused(fault, &h1.wire.input);
+                    self.refuse(&mut client, refused).await;
                 }
                 Next::Head { length, skip } => self.one(&mut client, length, skip).await,
             }
@@ -232,14 +246,20 @@ impl Connection<'_> {
             }
             Err(refusal) => {
                 h1.begin_refused();
-                self.refuse(client, refused(refusal), first_line(&head)).await;
+                let refused = self.refused(refused(refusal), &head);
+                self.refuse(client, refused).await;
             }
         }
     }
 
-    async fn refuse(&mut self, client: &mut Downstream, fault: Fault, line: Bytes) {
+    /// What is known of a head that is not served: how it begins, and whose page it comes from.
+    fn refused(&self, fault: Fault, read: &[u8]) -> Refused {
+        Refused { fault, line: first_line(read), dress: self.app.unrouted_dress(cors::origin_of_head(read)) }
+    }
+
+    async fn refuse(&mut self, client: &mut Downstream, refused: Refused) {
         client.expect_answer();
-        refuse_guarded(self.app, self.peer, client, Refused { fault, line }).await;
+        refuse_guarded(self.app, self.peer, client, refused).await;
     }
 
     /// Waits for a head: the first byte under the idle limit, the whole head under one deadline.
@@ -369,7 +389,15 @@ async fn guarded(app: &Connections, peer: IpAddr, client: &mut Downstream, attem
     match client.stage() {
         Stage::Unanswered => {
             let fault = Fault::new(Cause::ProxyInternalError, Phase::Internal);
-            let refused = Refused { fault, line: request.map_or(line, Request::line) };
+            let dress = match (&app.role, request) {
+                // The rules of the route, if finding it was not what went wrong.
+                (Role::Gateway, Some(request)) => {
+                    catch_unwind(AssertUnwindSafe(|| exchange::dress(&app.gateway, request)))
+                }
+                (Role::Gateway, None) | (Role::Pages(_), _) => Ok(Dress::default()),
+            };
+            let dress = dress.unwrap_or_default();
+            let refused = Refused { fault, line: request.map_or(line, Request::line), dress };
             let answer = Box::pin(exchange::refuse(&app.gateway, peer, client, refused));
             if AssertUnwindSafe(answer).catch_unwind().await.is_err() {
                 client.cut();

@@ -9,6 +9,7 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use bytes::{Buf, Bytes, BytesMut};
+use http::HeaderValue;
 use pingora::protocols::Stream;
 use pingora::protocols::http::v2::server::default_h2_options;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -104,6 +105,7 @@ pub(super) async fn serve(connection: &mut Connection<'_>, stream: Stream, read:
                     let head = parts.method == http::Method::HEAD;
                     let line = Bytes::from(format!("{} {}", parts.method, parts.uri.path()));
                     let expects = parts.headers.contains_key(http::header::EXPECT);
+                    let origin = parts.headers.get(http::header::ORIGIN).cloned();
                     let request = Request::from_h2(parts, body.is_end_stream());
                     let length = match request.as_ref().map(|request| request.framing) {
                         Ok(Framing::Length(length)) => Some(length),
@@ -113,7 +115,8 @@ pub(super) async fn serve(connection: &mut Connection<'_>, stream: Stream, read:
                     match request {
                         Ok(request) => serve_guarded(&app, peer, &mut client, &request).await,
                         Err(refusal) => {
-                            let refused = Refused { fault: refused(refusal), line };
+                            let dress = app.unrouted_dress(origin.as_ref().map(HeaderValue::as_bytes));
+                            let refused = Refused { fault: refused(refusal), line, dress };
                             refuse_guarded(&app, peer, &mut client, refused).await;
                         }
                     }

@@ -3,7 +3,13 @@
 //! A step adds its fields here and says which of the upstream's they take the place of; [`super::relay`] and
 //! [`super::replies`] apply both. What the fields say is decided in the rooms that make them.
 
+use std::sync::Arc;
+
+use http::header::{ACCESS_CONTROL_EXPOSE_HEADERS, VARY};
 use http::{HeaderName, HeaderValue};
+
+use super::head::Fields;
+use crate::protocol::cors::{self, Policy};
 
 /// The fields and what they replace.
 #[derive(Debug, Default)]
@@ -11,19 +17,59 @@ pub(super) struct Dress {
     fields: Vec<(HeaderName, HeaderValue)>,
     /// Lower-case beginnings of the names that are ours on this request.
     owned: Vec<&'static str>,
+    shared: Option<Shared>,
+}
+
+/// Cross-origin sharing is ours on this request.
+#[derive(Debug)]
+struct Shared {
+    policy: Arc<Policy>,
+    /// Our part of `Vary`.
+    vary: HeaderValue,
+    /// The page may read the response.
+    readable: bool,
 }
 
 impl Dress {
+    /// Takes cross-origin sharing over: what a page of this origin is told, and our part of `Vary`.
+    pub(super) fn share(&mut self, policy: &Arc<Policy>, origin: Option<&[u8]>, vary: HeaderValue) {
+        let fields = origin.and_then(|origin| policy.actual(origin));
+        let readable = fields.is_some();
+        self.fields.extend(fields.into_iter().flatten());
+        self.shared = Some(Shared { policy: Arc::clone(policy), vary, readable });
+    }
+
+    /// Whether `Access-Control-*` are ours.
+    pub(super) const fn owns_cors(&self) -> bool {
+        self.shared.is_some()
+    }
+
     /// The fields, in the order in which they were added.
     pub(super) fn fields(&self) -> &[(HeaderName, HeaderValue)] {
         &self.fields
     }
 
+    /// Fields that stand for ours and the upstream's at once. `theirs`: its response head, if there is one.
+    pub(super) fn merged(&self, theirs: Option<&Fields>) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
+        let merged = self.shared.as_ref().map(|shared| {
+            let values = |name| theirs.into_iter().flat_map(move |fields| fields.values(name));
+            let vary = (VARY, cors::vary(&shared.vary, values("vary")));
+            let expose = shared.readable.then(|| {
+                let lists = values("access-control-expose-headers");
+                (ACCESS_CONTROL_EXPOSE_HEADERS, shared.policy.expose(lists))
+            });
+            [Some(vary), expose]
+        });
+        merged.into_iter().flatten().flatten()
+    }
+
     /// Whether a field of the upstream is dropped because ours stands for it.
     pub(super) fn replaces(&self, name: &[u8]) -> bool {
-        self.owned.iter().any(|start| {
+        let begins = |start: &str| {
             name.get(..start.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(start.as_bytes()))
-        })
+        };
+        self.owned.iter().any(|start| begins(start))
+            || (self.owns_cors() && (begins("access-control-") || name.eq_ignore_ascii_case(b"vary")))
     }
 }
 
@@ -33,9 +79,10 @@ mod tests {
 
     #[test]
     fn only_names_that_begin_as_ours_are_replaced() {
-        let dress = Dress { fields: Vec::new(), owned: vec!["x-ratelimit-"] };
+        let dress = Dress { owned: vec!["x-ratelimit-"], ..Dress::default() };
         assert!(dress.replaces(b"X-RateLimit-Limit"));
         assert!(!dress.replaces(b"X-Rate"));
+        assert!(!dress.replaces(b"Vary"));
         assert!(!Dress::default().replaces(b"X-RateLimit-Limit"));
     }
 }

@@ -6,12 +6,13 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use http::HeaderValue;
+use http::{HeaderValue, Method};
 
 use super::attempt::{self, Answered};
 use super::clock::Clock;
 use super::door::{self, Written};
 use super::downstream::Downstream;
+use super::dress::Dress;
 use super::flow::{Flow, Stop, Story};
 use super::gateway::Gateway;
 use super::judge::{self, Replacement, Verdict};
@@ -19,9 +20,11 @@ use super::record::{self, Ended, Refused, Scope};
 use super::relay::{self, Relayed};
 use super::replies;
 use super::request::Request;
+use super::sharing;
 use super::upload::Upload;
-use crate::contract::{Case, Cause, Evidence, Fault, Phase};
+use crate::contract::{Case, Cause, Evidence, Fault, LocalReply, Phase};
 use crate::observe::Origin;
+use crate::protocol::cors::Field;
 use crate::protocol::{authority, forwarded, path};
 use crate::snapshot::{Route, Snapshot};
 
@@ -30,9 +33,19 @@ pub(super) async fn serve(gateway: &Gateway, peer: IpAddr, client: &mut Downstre
     let snapshot = gateway.snapshot.load_full();
     let mut story = begin(&snapshot, peer, request);
 
-    let route = route(&snapshot, request);
+    if let Some(method) = sharing::asked_method(request) {
+        let route = route(&snapshot, request, &method).ok();
+        if let Some(policy) = sharing::policy(&snapshot, route) {
+            let scope = Scope { gateway, snapshot: &snapshot, route, request: Some(request) };
+            let fields = sharing::preflight(&mut story.dress, policy, request, &method);
+            let ended = answer_preflight(&scope, client, fields, &mut story).await;
+            return record::record(&scope, &story, &ended);
+        }
+    }
+    let route = route(&snapshot, request, &request.method);
     let scope =
         Scope { gateway, snapshot: &snapshot, route: route.as_ref().ok().copied(), request: Some(request) };
+    sharing::dress(&mut story.dress, &snapshot, scope.route, request);
     let admitted = route.and_then(|route| admit(gateway, route, request, &story).map(|()| route));
     let ended = match admitted {
         Ok(route) => through(gateway, &snapshot, route, peer, client, request, &mut story).await,
@@ -46,6 +59,7 @@ pub(super) async fn refuse(gateway: &Gateway, peer: IpAddr, client: &mut Downstr
     let snapshot = gateway.snapshot.load_full();
     let mut story = Story::begin(replies::new_request_id(), peer.to_canonical());
     story.line = refused.line;
+    story.dress = refused.dress;
     let scope = Scope { gateway, snapshot: &snapshot, route: None, request: None };
     let ended = answer_fault(&scope, client, refused.fault, &mut story).await;
     record::record(&scope, &story, &ended);
@@ -105,16 +119,26 @@ fn begin(snapshot: &Snapshot, peer: IpAddr, request: &Request) -> Story {
     Story::begin(id, request.client_ip(peer, rules))
 }
 
-fn route<'a>(snapshot: &'a Snapshot, request: &Request) -> Result<&'a Route, Fault> {
+/// The route of a request; a preflight is routed by the `method` it asks for.
+fn route<'a>(snapshot: &'a Snapshot, request: &Request, method: &Method) -> Result<&'a Route, Fault> {
     let host = authority::routing_host(&request.authority);
     let path = path::normalise(request.path());
-    let found = snapshot.router.find(&host, &path, &request.method);
+    let found = snapshot.router.find(&host, &path, method);
     let route = found.and_then(|index| snapshot.routes.get(index));
     if request.dot_segments && !route.is_some_and(|route| route.config.lenient_paths) {
         let evidence = Evidence::fixed("the path has dot segments");
         return Err(Fault::new(Cause::AmbiguousPath, Phase::Route).with(evidence));
     }
     route.ok_or_else(|| Fault::new(Cause::DestinationNotFound, Phase::Route))
+}
+
+/// What the answer to a request wears; for a panic, after which nothing else is known any more.
+pub(super) fn dress(gateway: &Gateway, request: &Request) -> Dress {
+    let snapshot = gateway.snapshot.load();
+    let route = route(&snapshot, request, &request.method).ok();
+    let mut dress = Dress::default();
+    sharing::dress(&mut dress, &snapshot, route, request);
+    dress
 }
 
 /// What the route refuses before anything is sent.
@@ -176,6 +200,28 @@ async fn answer_fault(scope: &Scope<'_>, client: &mut Downstream, fault: Fault, 
     story.bytes = reply.body().len() as u64;
     match door::answer(unanswered, &reply, scope.snapshot.client.write_timeout).await {
         Written::Whole => Ended::Replied { status, fault },
+        Written::Lost => Ended::ClientGone,
+    }
+}
+
+/// Answers a preflight: with these fields, or as one from a foreign page.
+async fn answer_preflight(
+    scope: &Scope<'_>,
+    client: &mut Downstream,
+    fields: Option<Vec<Field>>,
+    story: &mut Story,
+) -> Ended {
+    let Some(fields) = fields else {
+        let evidence = Evidence::fixed("a preflight from an origin that is not in allow_origins");
+        let fault = Fault::new(Cause::HttpRequestDenied, Phase::Admit).with(evidence);
+        return answer_fault(scope, client, fault, story).await;
+    };
+    let reply = LocalReply::preflight(fields, &story.request_id);
+    let status = reply.status();
+    let Some(unanswered) = client.unanswered() else { return Ended::ClientGone };
+    record::count(scope, status, Origin::Proxy, None, story);
+    match door::answer(unanswered, &reply, scope.snapshot.client.write_timeout).await {
+        Written::Whole => Ended::Preflight { status },
         Written::Lost => Ended::ClientGone,
     }
 }

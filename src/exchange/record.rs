@@ -5,6 +5,7 @@
 use bytes::Bytes;
 
 use super::downstream::Stage;
+use super::dress::Dress;
 use super::flow::Story;
 use super::gateway::Gateway;
 use super::request::Request;
@@ -22,6 +23,8 @@ pub(super) enum Ended {
     Replaced { status: u16 },
     /// We answered a fault.
     Replied { status: u16, fault: Fault },
+    /// We answered a preflight.
+    Preflight { status: u16 },
     /// The response was cut after its head.
     Cut { status: u16, fault: Fault },
     /// Nobody was there to answer, or to answer in full.
@@ -34,6 +37,8 @@ pub(super) struct Refused {
     pub(super) fault: Fault,
     /// `METHOD TARGET ...`, as far as it was sent.
     pub(super) line: Bytes,
+    /// What the answer wears, as far as anything is known of the request.
+    pub(super) dress: Dress,
 }
 
 /// What a request belongs to.
@@ -79,6 +84,7 @@ pub(super) fn record(scope: &Scope<'_>, story: &Story, ended: &Ended) {
             let outcome = if *status >= 500 { Outcome::Answered } else { Outcome::Refused };
             (Some(*status), Some(fault), outcome)
         }
+        Ended::Preflight { status } => (Some(*status), None, Outcome::Preflight),
         Ended::Cut { status, fault } => {
             scope.gateway.metrics.aborted(fault.cause());
             (Some(*status), Some(fault), Outcome::Aborted)
@@ -91,7 +97,7 @@ pub(super) fn record(scope: &Scope<'_>, story: &Story, ended: &Ended) {
     if let Some(status) = status {
         metrics.duration(status, elapsed);
     }
-    let is_error = !matches!(ended, Ended::Passed { status } if *status < 400);
+    let is_error = !matches!(ended, Ended::Passed { status } | Ended::Preflight { status } if *status < 400);
     if !scope.gateway.access.wants(is_error) {
         return;
     }

@@ -14,8 +14,9 @@ use super::attempt::Answered;
 use super::clock::Limit;
 use super::door::{self, Written};
 use super::downstream::{Downstream, FieldSink};
+use super::fields::titled;
 use super::flow::{Flow, Story, within};
-use super::head::{BodyLength, HeadParts};
+use super::head::{BodyLength, Fields, HeadParts};
 use super::judge::ErrorBytes;
 use super::peer::UpstreamHead;
 use super::upload::{UploadEvent, Waiting};
@@ -65,7 +66,7 @@ pub(super) async fn pass(flow: &mut Flow<'_>, answered: &mut Answered, begun: &[
         pass_fields(sink, head, |name| {
             !name.eq_ignore_ascii_case(b"x-request-id") && !story.dress.replaces(name)
         });
-        wear(sink, story);
+        wear(sink, story, &head.fields);
     });
     if began.is_err() {
         return Relayed::ClientGone;
@@ -124,7 +125,7 @@ pub(super) async fn pass_error(
             !replaced && HeaderName::from_bytes(name).is_ok_and(|name| !fields::drop_on_conforming(&name))
         });
         sink.put(b"Cache-Control", b"no-store");
-        wear(sink, story);
+        wear(sink, story, &head.fields);
         if adds_wait {
             sink.put(b"Retry-After", HeaderValue::from(retry_after.max(1)).as_bytes());
         }
@@ -144,10 +145,13 @@ pub(super) async fn pass_error(
 }
 
 /// The fields that are added to whatever passes.
-fn wear(sink: &mut FieldSink<'_>, story: &Story) {
+fn wear(sink: &mut FieldSink<'_>, story: &Story, theirs: &Fields) {
     sink.put(b"X-Request-Id", story.request_id.as_bytes());
     for (name, value) in story.dress.fields() {
-        sink.put(name.as_str().as_bytes(), value.as_bytes());
+        sink.put(titled(name.as_str()).as_bytes(), value.as_bytes());
+    }
+    for (name, value) in story.dress.merged(Some(theirs)) {
+        sink.put(titled(name.as_str()).as_bytes(), value.as_bytes());
     }
 }
 

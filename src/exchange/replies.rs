@@ -9,6 +9,7 @@ use http::{HeaderName, HeaderValue, Method};
 
 use super::attempt::Answered;
 use super::flow::{Flow, Story};
+use super::head::Fields;
 use super::judge::Replacement;
 use super::record::Scope;
 use crate::config::ErrorRules;
@@ -35,7 +36,7 @@ pub(super) fn for_fault(scope: &Scope<'_>, fault: &Fault, story: &Story) -> (Rul
         message: None,
         kind: None,
         retry_after: fault.retry_after().unwrap_or(rules.retry_after),
-        fields: dressed(Vec::with_capacity(6), story),
+        fields: dressed(Vec::with_capacity(6), story, None),
         ..facts(rules, &ruling, method, story.sent, &story.request_id)
     };
     let reply = compose(&scope.snapshot.contract, &ruling, facts);
@@ -58,7 +59,11 @@ pub(super) fn for_response(
         origin: Origin::Replaced,
         message,
         kind: replacement.extract.kind.as_deref(),
-        fields: dressed(kept_fields(rules, answered, status, flow.story), flow.story),
+        fields: dressed(
+            kept_fields(rules, answered, status, flow.story),
+            flow.story,
+            Some(&answered.head.fields),
+        ),
         ..facts(rules, ruling, &flow.request.method, RequestSent::Full, &flow.story.request_id)
     };
     compose(&scope.snapshot.contract, ruling, facts)
@@ -86,8 +91,13 @@ fn facts<'a>(
 }
 
 /// Adds what every response of this request wears.
-fn dressed(mut fields: Vec<(HeaderName, HeaderValue)>, story: &Story) -> Vec<(HeaderName, HeaderValue)> {
+fn dressed(
+    mut fields: Vec<(HeaderName, HeaderValue)>,
+    story: &Story,
+    theirs: Option<&Fields>,
+) -> Vec<(HeaderName, HeaderValue)> {
     fields.extend(story.dress.fields().iter().cloned());
+    fields.extend(story.dress.merged(theirs));
     fields
 }
 
@@ -101,7 +111,7 @@ fn kept_fields(
     let context = KeepContext {
         sent,
         upstream_status: answered.head.facts.status,
-        cors_owned: false,
+        cors_owned: story.dress.owns_cors(),
         extra: &rules.keep_fields,
         now: SystemTime::now(),
     };

@@ -32,6 +32,8 @@ pub enum Outcome {
     Answered,
     /// We did not ask the upstream: malformed, no route, denied, no capacity.
     Refused,
+    /// We answered a browser's question before its request.
+    Preflight,
     /// It broke off after the response head had left.
     Aborted,
     /// The client left before its response was complete.
@@ -46,6 +48,7 @@ impl Outcome {
             Outcome::Replaced => "replaced",
             Outcome::Answered => "answered",
             Outcome::Refused => "refused",
+            Outcome::Preflight => "preflight",
             Outcome::Aborted => "aborted",
             Outcome::ClientLeft => "client_left",
         }
@@ -58,6 +61,7 @@ impl Outcome {
             Outcome::Replaced => "replaced upstream response",
             Outcome::Answered => "answered for the upstream",
             Outcome::Refused => "refused request",
+            Outcome::Preflight => "answered preflight",
             Outcome::Aborted => "aborted response",
             Outcome::ClientLeft => "client left",
         }
@@ -67,7 +71,7 @@ impl Outcome {
     pub const fn level(self) -> Level {
         match self {
             Outcome::Replaced | Outcome::Answered | Outcome::Aborted => Level::WARN,
-            Outcome::Passed | Outcome::Refused | Outcome::ClientLeft => Level::INFO,
+            Outcome::Passed | Outcome::Refused | Outcome::Preflight | Outcome::ClientLeft => Level::INFO,
         }
     }
 }

@@ -91,6 +91,7 @@ fn what_we_answered_for_the_upstream_is_a_warning_and_what_the_client_did_is_not
         (Outcome::Replaced, "warn", "replaced upstream response"),
         (Outcome::Answered, "warn", "answered for the upstream"),
         (Outcome::Refused, "info", "refused request"),
+        (Outcome::Preflight, "info", "answered preflight"),
         (Outcome::Aborted, "warn", "aborted response"),
         (Outcome::ClientLeft, "info", "client left"),
     ] {

@@ -6,17 +6,20 @@
 //!
 //! In the order of a request: [`raw_head`] (is it whole? can it still become a head?), [`request_head`] (what does it
 //! say?), with [`target`], [`authority`] and [`framing`] for its parts; [`path`] (how routes see it); [`forwarded`]
-//! (who the client is); [`hop`] (what must not travel on); [`response_head`] and [`media`] for the way back.
+//! (who the client is); [`hop`] (what must not travel on); [`response_head`] and [`media`] for the way back; [`cors`]
+//! and [`origin`] (whose pages may read it).
 //! [`octets`] holds the character tables.
 
 pub mod accept;
 pub mod authority;
 pub mod body;
+pub mod cors;
 pub mod forwarded;
 pub mod framing;
 pub mod hop;
 pub mod media;
 pub mod octets;
+pub mod origin;
 pub mod path;
 pub mod raw_head;
 mod request_fields;

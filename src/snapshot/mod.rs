@@ -10,6 +10,7 @@ use std::sync::Arc;
 use crate::config::{self, Client, Config, ErrorRules, Timeouts};
 use crate::contract::{Contract, Override};
 use crate::observe::{Metrics, RouteMetrics, UpstreamMetrics};
+use crate::protocol::cors;
 use crate::upstream::{Runtime, runtime::ServerSpec};
 
 use router::Router;
@@ -55,6 +56,8 @@ pub struct Route {
 pub struct Unrouted {
     /// How its errors are made.
     pub errors: ErrorRules,
+    /// Whose pages may read its answers.
+    pub cors: Option<Arc<cors::Policy>>,
     /// Its counters: `route="none"`.
     pub metrics: Arc<RouteMetrics>,
 }
@@ -95,7 +98,11 @@ impl Snapshot {
             client: config.client.clone(),
             router: Router::build(&config.routes)?,
             routes,
-            unrouted: Unrouted { errors: config.errors.clone(), metrics: metrics.route("none", None) },
+            unrouted: Unrouted {
+                errors: config.errors.clone(),
+                cors: config.cors.clone(),
+                metrics: metrics.route("none", None),
+            },
             upstreams,
         })
     }

@@ -24,6 +24,7 @@ mod upstreams;
 mod accounts;
 mod commands;
 mod connections;
+mod cors;
 mod error_bodies;
 mod forwarding;
 mod http2;

@@ -4,6 +4,7 @@
 
 use serde::Deserialize;
 
+use super::cors::CorsForm;
 use super::errors::ErrorsForm;
 use super::forms::{DurationText, Either, SizeText};
 
@@ -154,6 +155,12 @@ pub struct RouteFile {
     ///
     /// Short form: `errors: enforce`, `errors: observe`, `errors: pass`.
     pub errors: Option<ErrorsForm>,
+
+    /// Whose pages may read this route's responses in a browser.
+    ///
+    /// Short form: `cors: default` takes over the top-level section. Without it, the upstream's own fields pass, and so do
+    /// preflights.
+    pub cors: Option<CorsForm>,
 
     /// Time limits of this route, over those of its upstream and of the top level.
     pub timeouts: Option<TimeoutsFile>,

@@ -1,0 +1,75 @@
+//! Whose pages may read an answer: finds the rules that hold for a request and dresses its answers by them.
+//!
+//! Which origin is allowed, and what a browser is told, is decided in [`crate::protocol::cors`]. A request that reaches a
+//! route has the route's rules, every other those of the top level.
+
+use std::sync::Arc;
+
+use http::Method;
+use http::header::ACCESS_CONTROL_REQUEST_METHOD;
+
+use super::dress::Dress;
+use super::gateway::Gateway;
+use super::request::Request;
+use crate::protocol::cors::{self, Policy, Preflight, Question};
+use crate::protocol::request_head;
+use crate::snapshot::{Route, Snapshot};
+
+/// The rules that hold, if any do: the route's, or those of requests that reach none.
+pub(super) fn policy<'a>(snapshot: &'a Snapshot, route: Option<&'a Route>) -> Option<&'a Arc<Policy>> {
+    match route {
+        Some(route) => route.config.cors.as_ref(),
+        None => snapshot.unrouted.cors.as_ref(),
+    }
+}
+
+/// Dresses the answers of a request.
+pub(super) fn dress(dress: &mut Dress, snapshot: &Snapshot, route: Option<&Route>, request: &Request) {
+    if let Some(policy) = policy(snapshot, route) {
+        dress.share(policy, origin(request), cors::VARY);
+    }
+}
+
+/// What the answer to a head that is no request wears. `origin`: what it says of one, as far as it can be read.
+pub(super) fn unrouted(gateway: &Gateway, origin: Option<&[u8]>) -> Dress {
+    let mut dress = Dress::default();
+    if let Some(policy) = &gateway.snapshot.load().unrouted.cors {
+        dress.share(policy, origin, cors::VARY);
+    }
+    dress
+}
+
+/// The method that a preflight asks for; `None` where the request is no preflight.
+pub(super) fn asked_method(request: &Request) -> Option<Method> {
+    if request.method != Method::OPTIONS || origin(request).is_none() {
+        return None;
+    }
+    let method = request.fields.value(ACCESS_CONTROL_REQUEST_METHOD.as_str())?;
+    // One that we would never serve is no question.
+    request_head::check_method(method).ok()
+}
+
+/// Answers a preflight; `None` when the page is foreign, and then the dress is that of its refusal.
+pub(super) fn preflight(
+    dress: &mut Dress,
+    policy: &Arc<Policy>,
+    request: &Request,
+    method: &Method,
+) -> Option<Vec<cors::Field>> {
+    let question = Question { origin: origin(request).unwrap_or_default(), method };
+    let headers = request.fields.values("access-control-request-headers");
+    match policy.preflight(&question, headers) {
+        Preflight::Allowed(fields) => Some(fields),
+        Preflight::Foreign => {
+            dress.share(policy, None, cors::PREFLIGHT_VARY);
+            None
+        }
+    }
+}
+
+/// The only `Origin` of the request. Two of them are none.
+fn origin(request: &Request) -> Option<&[u8]> {
+    let mut values = request.fields.values("origin");
+    let origin = values.next()?;
+    values.next().is_none().then_some(origin)
+}

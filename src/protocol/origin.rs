@@ -1,0 +1,241 @@
+//! Origins as browsers send them, and the patterns that name some of them.
+//!
+//! An origin is a scheme, a host and a port (RFC 6454 3, serialised as the WHATWG's URL standard does). Both sides are
+//! taken apart and compared piece by piece, never as text: an origin that only looks like ours in the middle of a text
+//! matches nothing. What a match allows is [`super::cors`]'s to say.
+
+use super::authority;
+
+/// An origin, taken apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Origin<'a> {
+    scheme: &'a [u8],
+    host: &'a [u8],
+    /// `None` where the scheme has no port of its own and none is given.
+    port: Option<u16>,
+}
+
+impl<'a> Origin<'a> {
+    /// Takes `scheme://host[:port]` apart; `None` for everything else, `null` and lists of origins among it.
+    pub fn parse(text: &'a [u8]) -> Option<Origin<'a>> {
+        let colon = text.iter().position(|octet| *octet == b':')?;
+        let (scheme, rest) = text.split_at_checked(colon)?;
+        let place = rest.strip_prefix(b"://")?;
+        if !is_scheme(scheme) {
+            return None;
+        }
+        authority::check_authority(place).ok()?;
+        let (host, port) = authority::split(place)?;
+        let port = match port {
+            None => default_port(scheme),
+            // `check_authority` lets an empty one pass, which nobody sends.
+            Some(digits) => Some(number(digits)?),
+        };
+        Some(Origin { scheme, host, port })
+    }
+}
+
+/// One entry of a list of allowed origins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OriginPattern {
+    scheme: String,
+    host: HostPattern,
+    port: Option<u16>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum HostPattern {
+    Exactly(String),
+    /// `.example.com`, with one or more labels in front.
+    Below(String),
+}
+
+/// Why a text is no pattern of origins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BadPattern<'a> {
+    /// `null` is what any sandboxed page and any local file calls itself.
+    Null,
+    /// `scheme://` is missing.
+    NoScheme,
+    /// There is more than an origin; this would be it.
+    NotOnlyAnOrigin(&'a str),
+    /// A star that is not the first label.
+    MisplacedStar,
+    /// The host is not one.
+    BadHost,
+    /// The port is not a number up to 65535.
+    BadPort,
+}
+
+impl OriginPattern {
+    /// From `scheme://host[:port]`, where the host may begin with `*.`.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn parse(text: &str) -> Result<OriginPattern, BadPattern<'_>> {
+        if text.eq_ignore_ascii_case("null") {
+            return Err(BadPattern::Null);
+        }
+        let Some((scheme, place)) = text.split_once("://") else { return Err(BadPattern::NoScheme) };
+        if !is_scheme(scheme.as_bytes()) {
+            return Err(BadPattern::NoScheme);
+        }
+        if let Some(end) = place.find(['/', '?', '#']) {
+            let only = text.get(..scheme.len() + 3 + end).unwrap_or_default();
+            return Err(BadPattern::NotOnlyAnOrigin(only));
+        }
+        let (below, place) = place.strip_prefix("*.").map_or((false, place), |rest| (true, rest));
+        if place.contains('*') {
+            return Err(BadPattern::MisplacedStar);
+        }
+        let (host, port) = authority::split(place.as_bytes()).ok_or(BadPattern::BadHost)?;
+        let port = match port {
+            None => default_port(scheme.as_bytes()),
+            Some(digits) => Some(number(digits).ok_or(BadPattern::BadPort)?),
+        };
+        authority::check_authority(host).map_err(|_| BadPattern::BadHost)?;
+        let host = String::from_utf8(host.to_ascii_lowercase()).map_err(|_| BadPattern::BadHost)?;
+        if below && host.starts_with('[') {
+            return Err(BadPattern::MisplacedStar);
+        }
+        let host = if below { HostPattern::Below(format!(".{host}")) } else { HostPattern::Exactly(host) };
+        Ok(OriginPattern { scheme: scheme.to_ascii_lowercase(), host, port })
+    }
+
+    /// Whether it names this origin. Letters of scheme and host in any case.
+    pub fn matches(&self, origin: &Origin<'_>) -> bool {
+        let host = match &self.host {
+            HostPattern::Exactly(host) => origin.host.eq_ignore_ascii_case(host.as_bytes()),
+            HostPattern::Below(suffix) => {
+                let labels = origin.host.len().checked_sub(suffix.len()).filter(|labels| *labels > 0);
+                let end = labels.and_then(|labels| origin.host.get(labels..));
+                end.is_some_and(|end| end.eq_ignore_ascii_case(suffix.as_bytes()))
+            }
+        };
+        host && self.port == origin.port && origin.scheme.eq_ignore_ascii_case(self.scheme.as_bytes())
+    }
+}
+
+/// RFC 3986 3.1.
+fn is_scheme(scheme: &[u8]) -> bool {
+    scheme.first().is_some_and(u8::is_ascii_alphabetic)
+        && scheme.iter().all(|octet| octet.is_ascii_alphanumeric() || matches!(octet, b'+' | b'-' | b'.'))
+}
+
+/// The port that browsers leave out.
+fn default_port(scheme: &[u8]) -> Option<u16> {
+    if scheme.eq_ignore_ascii_case(b"https") {
+        Some(443)
+    } else if scheme.eq_ignore_ascii_case(b"http") {
+        Some(80)
+    } else {
+        None
+    }
+}
+
+fn number(digits: &[u8]) -> Option<u16> {
+    let all_digits = digits.iter().all(u8::is_ascii_digit);
+    std::str::from_utf8(digits).ok().filter(|_| all_digits)?.parse().ok()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pattern_names_origins_of_its_scheme_host_and_port_and_no_other() {
+        // (pattern, origins that match, origins that do not)
+        let table: &[(&str, &[&str], &[&str])] = &[
+            (
+                "https://app.example.com",
+                &["https://app.example.com", "HTTPS://App.Example.COM", "https://app.example.com:443"],
+                &[
+                    "http://app.example.com",
+                    "https://app.example.com:8443",
+                    "https://app.example.com.",
+                    "https://app.example.com.evil.org",
+                    "https://evilapp.example.com",
+                    "https://x.app.example.com",
+                    "https://app.example.com/",
+                    "https://app.example.com:",
+                    "https://app.example.com:443:443",
+                    "https://user@app.example.com",
+                    "https://app.example.com https://app.example.com",
+                    "app.example.com",
+                    "null",
+                    "",
+                ],
+            ),
+            (
+                "https://*.example.com",
+                &["https://a.example.com", "https://a.b.example.com", "https://A.EXAMPLE.com"],
+                &[
+                    "https://example.com",
+                    "https://.example.com",
+                    "https://a..example.com",
+                    "https://aexample.com",
+                    "https://a.example.com.evil.org",
+                    "https://evil.org/.example.com",
+                    "https://evil.org?.example.com",
+                    "https://evil.org#.example.com",
+                    "https://evil.org@.example.com",
+                    "https://evil.org:80.example.com",
+                    "https://evil.org\\.example.com",
+                    "https://evil.org%2f.example.com",
+                    "https://evil.org .example.com",
+                    "https://*.example.com:8443",
+                    "http://a.example.com",
+                    "https://a.example.com:444",
+                ],
+            ),
+            (
+                "http://localhost:3000",
+                &["http://localhost:3000"],
+                &["http://localhost", "http://localhost:3001"],
+            ),
+            ("http://[::1]:3000", &["http://[::1]:3000"], &["http://[::2]:3000"]),
+            ("http://127.0.0.1:80", &["http://127.0.0.1"], &["https://127.0.0.1"]),
+            ("capacitor://localhost", &["capacitor://localhost"], &["http://localhost", "capacitor://x"]),
+        ];
+        for (pattern, matching, others) in table {
+            let parsed = OriginPattern::parse(pattern).unwrap();
+            let matches =
+                |text: &str| Origin::parse(text.as_bytes()).is_some_and(|origin| parsed.matches(&origin));
+            for origin in *matching {
+                assert!(matches(origin), "{pattern} is to match {origin}");
+            }
+            for origin in *others {
+                assert!(!matches(origin), "{pattern} is not to match {origin}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_pattern_is_told_why() {
+        let table = [
+            ("null", BadPattern::Null),
+            ("app.example.com", BadPattern::NoScheme),
+            ("://app.example.com", BadPattern::NoScheme),
+            ("*", BadPattern::NoScheme),
+            ("https://app.example.com/", BadPattern::NotOnlyAnOrigin("https://app.example.com")),
+            ("https://app.example.com:8/x?y", BadPattern::NotOnlyAnOrigin("https://app.example.com:8")),
+            ("https://*", BadPattern::MisplacedStar),
+            ("https://app.*.com", BadPattern::MisplacedStar),
+            ("https://*.*.com", BadPattern::MisplacedStar),
+            ("https://*app.com", BadPattern::MisplacedStar),
+            ("https://*.[::1]", BadPattern::MisplacedStar),
+            ("https://", BadPattern::BadHost),
+            ("https://*.", BadPattern::BadHost),
+            ("https://user@app.example.com", BadPattern::BadHost),
+            ("https://bücher.example", BadPattern::BadHost),
+            ("https://a..b", BadPattern::BadHost),
+            ("https://a:", BadPattern::BadPort),
+            ("https://a:+1", BadPattern::BadPort),
+            ("https://a:65536", BadPattern::BadPort),
+        ];
+        for (text, bad) in table {
+            assert_eq!(OriginPattern::parse(text), Err(bad), "{text}");
+        }
+    }
+}
