@@ -136,6 +136,10 @@ proptest! {
         if let Some(message) = message {
             prop_assert!(text::passes(&message), "{message:?}");
         }
-        prop_assert!(kind.is_none_or(|kind| kind.bytes().all(|b| b.is_ascii_lowercase())));
+        let fits = |kind: &str| {
+            kind.starts_with(|c: char| c.is_ascii_lowercase())
+                && kind.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'_'))
+        };
+        prop_assert!(kind.as_deref().is_none_or(fits), "{kind:?}");
     }
 }
