@@ -23,11 +23,14 @@ help: ## this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 18
 
 demo: tools ## a gateway before an upstream that misbehaves: try the printed curl lines
-	@cargo run -q --locked -- demo
+	@echo "building (some minutes the first time)"
+	cargo build --locked
+	exec target/debug/statusquo demo
 
 run: tools ## serve a configuration of yours: make run CONFIG=statusquo.yaml
 	@if [ -z "$(CONFIG)" ]; then echo "make run needs a file: make run CONFIG=statusquo.yaml" >&2; exit 2; fi
-	exec cargo run -q --release --locked -- run "$(CONFIG)"
+	cargo build --release --locked
+	exec target/release/statusquo run "$(CONFIG)"
 
 test: setup ## every test: units, black box, real nginx, curl and h2load, doc tests
 	@mkdir -p target
