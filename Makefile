@@ -11,7 +11,8 @@ export PATH := $(HOME)/.cargo/bin:$(PATH)
 
 # Commands, not packages: .ci/setup knows which package brings which.
 BUILD_TOOLS := cc c++ cmake
-TEST_TOOLS  := $(BUILD_TOOLS) git curl nginx h2load nghttp
+TEST_TOOLS  := $(BUILD_TOOLS) git curl nginx h2load nghttp \
+  node npm python3 pip prometheus promtool systemd-analyze kill docker-compose
 
 # Judges licences, bans and sources by deny.toml. Built from its sources on first use, with the optimiser held
 # back: it runs for a second, its release profile would compile for three minutes.
@@ -43,6 +44,7 @@ test: setup ## every test: units, black box, real nginx, curl and h2load, doc te
 
 setup: ## install what the build and the tests need and this machine lacks
 	@.ci/setup $(TEST_TOOLS)
+	.ci/packages
 	cargo fetch -q --locked
 
 tools:
