@@ -20,21 +20,28 @@ pub struct Gateway {
     pub http1: SocketAddr,
     /// The listener for HTTP/2 with prior knowledge.
     pub h2c: SocketAddr,
-    telemetry: SocketAddr,
+    pub telemetry: SocketAddr,
 }
 
 impl Gateway {
-    /// Starts it before `upstream` and waits until it has said where it listens.
+    /// Starts it before `upstream`.
     pub fn before(upstream: SocketAddr) -> Gateway {
+        Gateway::with(&format!(
+            "client: {{ max_body: 128MiB }}\n\
+             upstreams: {{ web: {{ servers: [\"{upstream}\"] }} }}\n\
+             routes: [{{ name: all, match: {{ path: \"/{{*rest}}\" }}, upstream: web }}]\n"
+        ))
+    }
+
+    /// Starts it with these sections of a file, and waits until it has said where it listens.
+    pub fn with(sections: &str) -> Gateway {
         let folder = Folder::new("gateway");
         let file = folder.path.join("statusquo.yaml");
         let config = format!(
             "version: 1\n\
              listen: [{{ address: 127.0.0.1:0 }}, {{ address: 127.0.0.1:0, h2c: true }}]\n\
              telemetry: {{ address: 127.0.0.1:0 }}\n\
-             client: {{ max_body: 128MiB }}\n\
-             upstreams: {{ web: {{ servers: [\"{upstream}\"] }} }}\n\
-             routes: [{{ name: all, match: {{ path: \"/{{*rest}}\" }}, upstream: web }}]\n"
+             {sections}"
         );
         std::fs::write(&file, config).unwrap();
         let mut child = Command::new(env!("CARGO_BIN_EXE_statusquo"))

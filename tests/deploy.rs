@@ -1,0 +1,58 @@
+//! What is installed on other people's machines: the unit, the image, the compose file, Prometheus' rules and alerts.
+//!
+//! Each file is judged by the program that will read it (systemd, hadolint, docker-compose, promtool), and held to what the
+//! gateway really is: its defaults, its metrics, its causes. A real Prometheus scrapes a running gateway with the file that
+//! we ship. None of this is skipped: `make setup` installs the programs.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    clippy::panic
+)]
+#![allow(clippy::print_stderr)] // what the programs said, when a test fails
+#![allow(clippy::disallowed_methods)] // tests wait for other programs, and read the environment
+
+#[path = "real_traffic/curl.rs"]
+#[allow(dead_code, reason = "shared with tests/real_traffic.rs, which uses all of it")]
+mod curl;
+#[path = "real_traffic/folder.rs"]
+#[allow(dead_code, reason = "shared with tests/real_traffic.rs, which uses all of it")]
+mod folder;
+#[path = "real_traffic/gateway.rs"]
+#[allow(dead_code, reason = "shared with tests/real_traffic.rs, which uses all of it")]
+mod gateway;
+
+#[path = "deploy/image.rs"]
+mod image;
+#[path = "deploy/program.rs"]
+mod program;
+#[path = "deploy/prometheus.rs"]
+mod prometheus;
+#[path = "deploy/rules.rs"]
+mod rules;
+#[path = "deploy/scraping.rs"]
+mod scraping;
+#[path = "deploy/service.rs"]
+mod service;
+
+use std::path::Path;
+use std::time::Duration;
+
+/// Long enough for a program that checks a file, on a busy machine.
+const SOON: Duration = Duration::from_secs(60);
+
+/// A file of the repository, as text.
+#[track_caller]
+fn file(path: &str) -> String {
+    std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path))
+        .unwrap_or_else(|e| panic!("{path}: {e}"))
+}
+
+/// What a file means to the gateway, checked.
+#[track_caller]
+fn config(path: &str) -> statusquo::config::Config {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    statusquo::config::load_file(&path, &|_| None, 2).unwrap_or_else(|problems| panic!("{problems}"))
+}

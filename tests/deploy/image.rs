@@ -1,0 +1,138 @@
+//! The image and the compose file: what their linters say, and whether what they name is there.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::gateway::Gateway;
+use crate::program::{install_packages, run, succeed};
+use crate::{SOON, config, file};
+
+const DOCKERFILE: &str = "deploy/Dockerfile";
+const CONFIG: &str = "deploy/compose/statusquo.yaml";
+
+/// Instructions with their lines joined, comments dropped.
+fn instructions() -> Vec<String> {
+    let text: String = file(DOCKERFILE)
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .map(|line| format!("{line}\n"))
+        .collect();
+    text.replace("\\\n", " ").lines().filter(|line| !line.is_empty()).map(str::to_owned).collect()
+}
+
+#[test]
+fn hadolint_has_nothing_to_say_against_the_image() {
+    install_packages();
+    let said = succeed(Command::new("target/packages/python/bin/hadolint").arg(DOCKERFILE), SOON);
+    assert_eq!(said, "");
+}
+
+#[test]
+fn the_image_is_built_with_our_rust_and_cmake_and_does_not_run_as_root() {
+    let manifest = file("Cargo.toml");
+    let rust = manifest.lines().find_map(|line| line.strip_prefix("rust-version = ")).unwrap();
+    let all = instructions();
+    let of = |name: &str| -> Vec<&str> {
+        all.iter().filter_map(|line| line.strip_prefix(name)?.strip_prefix(' ')).collect()
+    };
+    assert_eq!(of("ARG"), [format!("RUST={}", rust.trim_matches('"'))]);
+    assert_eq!(of("FROM").len(), 2);
+    assert!(of("RUN")[0].contains("install -y --no-install-recommends cmake"), "{}", of("RUN")[0]);
+    assert_eq!(of("USER"), ["65532:65532"]);
+    assert_eq!(of("STOPSIGNAL"), ["SIGTERM"]);
+    let run = format!("{} {}", of("ENTRYPOINT")[0], of("CMD")[0]);
+    assert_eq!(run, r#"["statusquo"] ["run", "/etc/statusquo/statusquo.yaml"]"#);
+}
+
+/// The sources that `include_str!` asks for, and what cargo itself reads, must be in what the builder is sent.
+#[test]
+fn everything_that_the_build_reads_is_sent_to_the_builder() {
+    let ignore = file("deploy/Dockerfile.dockerignore");
+    let sent: Vec<&str> = ignore.lines().filter_map(|line| line.strip_prefix('!')).collect();
+    assert_eq!(sent, ["Cargo.toml", "Cargo.lock", "src", "config"]);
+    let mut open = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("src")];
+    while let Some(next) = open.pop() {
+        for entry in std::fs::read_dir(&next).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                open.push(path);
+                continue;
+            }
+            let text = std::fs::read_to_string(&path).unwrap();
+            for asked in text.split("include_str!(\"").skip(1).filter_map(|rest| rest.split('"').next()) {
+                let found = path.parent().unwrap().join(asked).canonicalize();
+                let found = found.unwrap_or_else(|e| panic!("{}: {asked}: {e}", path.display()));
+                let inside = found.strip_prefix(env!("CARGO_MANIFEST_DIR")).unwrap();
+                assert!(
+                    sent.iter().any(|sent| inside.starts_with(sent)),
+                    "{} asks for {asked}",
+                    path.display()
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn the_health_check_of_the_image_tells_a_living_gateway_from_none() {
+    let all = instructions();
+    let check = all.iter().find(|line| line.starts_with("HEALTHCHECK")).unwrap();
+    let words: Vec<String> = serde_json::from_str(check.split_once(" CMD ").unwrap().1).unwrap();
+    let healthy = |telemetry: SocketAddr| {
+        let port = format!("127.0.0.1/{}", telemetry.port());
+        let asked: Vec<_> = words.iter().map(|word| word.replace("127.0.0.1/9464", &port)).collect();
+        assert_ne!(asked, words, "the port is that of the default");
+        run(Command::new(&asked[0]).args(&asked[1..]), SOON).status.success()
+    };
+    let gateway = Gateway::before("127.0.0.1:9".parse().unwrap());
+    assert!(healthy(gateway.telemetry));
+    // The gateway's own listener has no such page: it answers, but not with 200.
+    assert!(!healthy(gateway.http1));
+    let telemetry = gateway.telemetry;
+    drop(gateway);
+    assert!(!healthy(telemetry));
+}
+
+#[test]
+fn compose_reads_the_file_and_what_it_mounts_is_there() {
+    let resolved =
+        succeed(Command::new("docker-compose").args(["-f", "deploy/compose.yaml", "config"]), SOON);
+    let resolved: Value = serde_saphyr::from_str(&resolved).unwrap();
+    let services = resolved["services"].as_object().unwrap();
+    assert_eq!(services.keys().collect::<Vec<_>>(), ["app", "gateway", "prometheus"]);
+    let mut mounted = Vec::new();
+    for volume in services.values().filter_map(|service| service["volumes"].as_array()).flatten() {
+        let text = volume.as_str().map(str::to_owned);
+        let source = text
+            .as_deref()
+            .map_or_else(|| volume["source"].as_str().unwrap(), |t| t.split(':').next().unwrap());
+        if source.starts_with('/') {
+            assert!(Path::new(source).exists(), "{source}");
+            mounted.push(Path::new(source).strip_prefix(env!("CARGO_MANIFEST_DIR")).unwrap().to_owned());
+        }
+    }
+    assert_eq!(mounted, [Path::new(CONFIG), Path::new("deploy/prometheus")]);
+
+    let config = config(CONFIG);
+    let gateway = &services["gateway"];
+    let grace = gateway["stop_grace_period"].as_str().unwrap().strip_suffix('s').unwrap().parse().unwrap();
+    assert!(Duration::from_secs(grace) > config.drain_delay + config.drain, "{grace}");
+    let descriptors = gateway["ulimits"]["nofile"].as_u64().unwrap();
+    assert!(descriptors as usize >= 2 * config.client.max_connections + 64, "{descriptors}");
+    assert_eq!(config.listen[0].address.port(), 8080, "the port that is published");
+    let server = config.upstreams[0].servers[0].label();
+    assert!(services.contains_key(server.split(':').next().unwrap()), "{server}");
+}
+
+#[test]
+fn prometheus_is_sent_where_the_composed_gateway_has_its_telemetry() {
+    let telemetry = config(CONFIG).telemetry.address;
+    assert!(telemetry.ip().is_unspecified(), "another container must reach it");
+    let prometheus: Value = serde_saphyr::from_str(&file("deploy/prometheus/prometheus.yml")).unwrap();
+    let target = &prometheus["scrape_configs"][0]["static_configs"][0]["targets"][0];
+    assert_eq!(target, &format!("gateway:{}", telemetry.port()));
+}

@@ -1,0 +1,60 @@
+//! Programs that end by themselves: run to their end within a limit, with all that they said.
+//!
+//! It does not judge an exit status; a program that is missing, or does not end, fails the test.
+
+use std::io::Read;
+use std::process::{Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+
+/// What a program said and how it ended.
+#[derive(Debug)]
+pub struct Finished {
+    pub status: ExitStatus,
+    pub out: String,
+    pub err: String,
+}
+
+/// Runs it; kills it and panics when it takes longer than `limit`.
+#[track_caller]
+pub fn run(command: &mut Command, limit: Duration) -> Finished {
+    let deadline = Instant::now() + limit;
+    let spawned = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let mut child = spawned.unwrap_or_else(|e| panic!("{command:?} cannot be run ({e}); see `make setup`"));
+    let (out, err) = (read(child.stdout.take().unwrap()), read(child.stderr.take().unwrap()));
+    let text = |stream: &Receiver<String>| {
+        stream.recv_timeout(deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1)))
+    };
+    // Both streams at their end is the program at its end.
+    let said = text(&out).and_then(|out| Ok((out, text(&err)?)));
+    let Ok((out, err)) = said else {
+        let _ = child.kill();
+        let _ = child.wait();
+        panic!("{command:?} has not ended within {limit:?}");
+    };
+    Finished { status: child.wait().unwrap(), out, err }
+}
+
+/// Runs it and panics unless it succeeds; gives its standard output.
+#[track_caller]
+pub fn succeed(command: &mut Command, limit: Duration) -> String {
+    let finished = run(command, limit);
+    assert!(finished.status.success(), "{command:?}: {}\n{}{}", finished.status, finished.out, finished.err);
+    finished.out
+}
+
+/// Installs what the tests need from npm and PyPI, where that has not been done.
+pub fn install_packages() {
+    // An empty machine downloads some 20 MB.
+    succeed(&mut Command::new(".ci/packages"), Duration::from_secs(300));
+}
+
+fn read(mut stream: impl Read + Send + 'static) -> Receiver<String> {
+    let (sender, receiver) = channel();
+    std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        let _ = stream.read_to_end(&mut bytes);
+        let _ = sender.send(String::from_utf8_lossy(&bytes).into_owned());
+    });
+    receiver
+}

@@ -1,0 +1,122 @@
+//! A real Prometheus with the files that we ship: started on a free port with a folder of its own, asked over its API.
+
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::curl::Curl;
+use crate::file;
+use crate::folder::Folder;
+
+/// A running Prometheus. Dropping it ends it.
+pub struct Prometheus {
+    child: Arc<Mutex<Child>>,
+    said: Arc<Mutex<String>>,
+    address: SocketAddr,
+    _folder: Folder,
+}
+
+impl Prometheus {
+    /// Scrapes `target` four times a second and works the rules out as often.
+    pub fn scraping(target: SocketAddr) -> Prometheus {
+        let folder = Folder::new("prometheus");
+        for name in ["rules.yml", "alerts.yml"] {
+            std::fs::write(folder.path.join(name), file(&format!("deploy/prometheus/{name}"))).unwrap();
+        }
+        let shipped = file("deploy/prometheus/prometheus.yml");
+        let ours = shipped.replace("gateway:9464", &target.to_string()).replace("15s", "250ms");
+        assert!(ours.contains(&target.to_string()) && ours.contains("scrape_interval: 250ms"), "{ours}");
+        std::fs::write(folder.path.join("prometheus.yml"), ours).unwrap();
+        let mut child = Command::new("prometheus")
+            .arg(format!("--config.file={}", folder.path.join("prometheus.yml").display()))
+            .arg(format!("--storage.tsdb.path={}", folder.path.join("data").display()))
+            .arg("--web.listen-address=127.0.0.1:0")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|e| panic!("prometheus cannot be run ({e}); `make setup` installs it"));
+        let said = Arc::new(Mutex::new(String::new()));
+        let lines = follow(&mut child, Arc::clone(&said));
+        let child = Arc::new(Mutex::new(child));
+        // A test that hangs loses its Prometheus, and fails.
+        let watched = Arc::downgrade(&child);
+        std::thread::spawn(move || {
+            std::thread::sleep(LIFE);
+            if let Some(child) = watched.upgrade() {
+                let _ = child.lock().unwrap().kill();
+            }
+        });
+        let deadline = Instant::now() + Duration::from_secs(60);
+        let address = loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let Ok(line) = lines.recv_timeout(left) else {
+                let _ = child.lock().unwrap().kill();
+                panic!("Prometheus does not say where it listens; it said:\n{}", said.lock().unwrap());
+            };
+            if let Some((_, address)) = line.split_once("msg=\"Listening on\" address=") {
+                break address.trim().parse().unwrap();
+            }
+        };
+        Prometheus { child, said, address, _folder: folder }
+    }
+
+    /// The member `data` of what this path of the API answers; `None` while it is not ready.
+    pub fn api(&self, path: &str) -> Option<Value> {
+        let answer = Curl::http1().get(self.address, path);
+        if answer.status == 503 {
+            return None;
+        }
+        let mut body: Value = serde_json::from_str(&answer.text()).unwrap();
+        assert_eq!((answer.status, &body["status"]), (200, &"success".into()), "{path}: {body}");
+        Some(body["data"].take())
+    }
+
+    /// Asks again and again until `found` accepts what the path answers; fails with the last answer after a while.
+    #[track_caller]
+    pub fn wait<T>(&self, path: &str, found: impl Fn(&Value) -> Option<T>) -> T {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        loop {
+            let data = self.api(path);
+            if let Some(found) = data.as_ref().and_then(&found) {
+                return found;
+            }
+            assert!(Instant::now() < deadline, "{path} still answers {data:#?}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+}
+
+impl Drop for Prometheus {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("-- Prometheus wrote:\n{}", self.said.lock().unwrap());
+        }
+        let mut child = self.child.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let _ = child.kill();
+        let _ = child.wait();
+    }
+}
+
+/// Longer than every wait of a test together.
+const LIFE: Duration = Duration::from_secs(300);
+
+fn follow(child: &mut Child, said: Arc<Mutex<String>>) -> Receiver<String> {
+    let (sender, lines) = channel();
+    let stderr = child.stderr.take().unwrap();
+    std::thread::spawn(move || {
+        for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+            let mut said = said.lock().unwrap();
+            said.push_str(&line);
+            said.push('\n');
+            drop(said);
+            let _ = sender.send(line);
+        }
+    });
+    lines
+}

@@ -1,0 +1,99 @@
+//! Prometheus' files: what promtool says, that each rule has a test of its own, and that nothing is asked for which the
+//! gateway does not have.
+
+use std::collections::BTreeSet;
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::program::succeed;
+use crate::{SOON, file};
+
+const FOLDER: &str = "deploy/prometheus";
+
+fn promtool(arguments: &[&str]) -> String {
+    succeed(Command::new("promtool").args(arguments).current_dir(FOLDER), SOON)
+}
+
+/// Every rule of the file that has this key (`record` or `alert`), by its value.
+fn named(path: &str, key: &str) -> BTreeSet<String> {
+    let rules: Value = serde_saphyr::from_str(&file(&format!("{FOLDER}/{path}"))).unwrap();
+    let groups = rules["groups"].as_array().unwrap().iter();
+    let rules = groups.flat_map(|group| group["rules"].as_array().unwrap());
+    rules.filter_map(|rule| Some(rule[key].as_str()?.to_owned())).collect()
+}
+
+/// Words that a metric or a recorded series can be.
+fn words(text: &str) -> impl Iterator<Item = &str> {
+    text.split(|c: char| !c.is_ascii_alphanumeric() && !['_', ':'].contains(&c))
+}
+
+#[test]
+fn promtool_accepts_the_configuration_and_every_rule() {
+    promtool(&["check", "config", "prometheus.yml"]);
+    promtool(&["check", "rules", "--lint=all", "--lint-fatal", "rules.yml", "alerts.yml"]);
+}
+
+#[test]
+fn every_rule_says_what_its_tests_expect() {
+    promtool(&["test", "rules", "rules.test.yml", "alerts.test.yml"]);
+}
+
+#[test]
+fn every_rule_has_a_test() {
+    let tests = file(&format!("{FOLDER}/rules.test.yml"));
+    let asked: BTreeSet<&str> =
+        tests.lines().filter(|line| line.contains("- expr: ")).flat_map(words).collect();
+    let untested: Vec<_> =
+        named("rules.yml", "record").into_iter().filter(|record| !asked.contains(record.as_str())).collect();
+    assert_eq!(untested, [""; 0]);
+
+    // Silent once, speaking once.
+    let tests: Value = serde_saphyr::from_str(&file(&format!("{FOLDER}/alerts.test.yml"))).unwrap();
+    let cases: Vec<_> = tests["tests"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .flat_map(|t| t["alert_rule_test"].as_array().unwrap())
+        .collect();
+    for alert in named("alerts.yml", "alert") {
+        let of_it: Vec<usize> = cases
+            .iter()
+            .filter(|case| case["alertname"] == alert.as_str())
+            .map(|case| case["exp_alerts"].as_array().unwrap().len())
+            .collect();
+        assert!(of_it.contains(&0) && of_it.iter().any(|fired| *fired > 0), "{alert}: {of_it:?}");
+    }
+}
+
+#[test]
+fn rules_alerts_and_the_manual_name_only_what_the_gateway_has() {
+    let (metrics, codes) = (file("docs/metrics.md"), file("docs/codes.md"));
+    let records = named("rules.yml", "record");
+    let known = |word: &str| {
+        let of_histogram = ["_bucket", "_sum", "_count"].iter().find_map(|end| word.strip_suffix(end));
+        [Some(word), of_histogram].into_iter().flatten().any(|name| metrics.contains(&format!("`{name}`")))
+    };
+    for path in ["rules.yml", "alerts.yml", "rules.test.yml", "alerts.test.yml", "../../docs/operations.md"] {
+        let text = file(&format!("{FOLDER}/{path}"));
+        let strangers: BTreeSet<&str> = words(&text)
+            .filter(|word| {
+                let word = word.trim_end_matches(':');
+                if word.contains(":statusquo_") {
+                    !records.contains(word)
+                } else {
+                    (word.starts_with("statusquo_") || word.starts_with("process_")) && !known(word)
+                }
+            })
+            .collect();
+        assert_eq!(strangers, BTreeSet::new(), "{path}");
+        for causes in text.split("cause=~\"").skip(1).chain(text.split("cause=\"").skip(1)) {
+            for cause in causes.split('"').next().unwrap().split('|') {
+                assert!(
+                    codes.contains(&format!("`{cause}`")) || cause == "client_gone",
+                    "{path}: cause {cause}"
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! What Prometheus knows of a gateway is what its clients saw.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use serde_json::Value;
+use statusquo::rehearse::{Refusing, Step, Upstream, reply, say};
+
+use crate::curl::Curl;
+use crate::gateway::Gateway;
+use crate::prometheus::Prometheus;
+
+/// Answers by path: fine, HTML in place of an error, a documented error, nothing.
+fn upstream() -> Upstream {
+    Upstream::by_request(|request| match request.path() {
+        "/page" => vec![say(reply("502 Bad Gateway\ncontent-type: text/html", "<h1>Bad Gateway</h1>"))],
+        "/missing" => vec![say(reply(
+            "404 Not Found\ncontent-type: application/json",
+            r#"{"message":"There is no such order.","code":404}"#,
+        ))],
+        "/cut" => vec![Step::Reset],
+        _ => vec![say(reply("200 OK\ncontent-type: text/plain", "fine"))],
+    })
+    .unwrap()
+}
+
+/// One request after the other; what curl understood, by status.
+fn ask(gateway: SocketAddr, path: &str, times: usize, seen: &mut BTreeMap<u16, u64>) {
+    for answer in Curl::http1().get_all(gateway, &vec![path; times]) {
+        *seen.entry(answer.status).or_default() += 1;
+    }
+}
+
+/// The sums by code; a code that nobody was sent is left out.
+fn by_code(data: &Value) -> BTreeMap<u16, u64> {
+    let series = data["result"].as_array().unwrap().iter();
+    let sums = series.map(|one| {
+        let code = one["metric"]["code"].as_str().unwrap().parse().unwrap();
+        let sum: f64 = one["value"][1].as_str().unwrap().parse().unwrap();
+        (code, sum as u64)
+    });
+    sums.filter(|(_, sum)| *sum > 0).collect()
+}
+
+#[test]
+fn the_sums_that_prometheus_has_by_code_are_what_clients_saw() {
+    let (upstream, refusing) = (upstream(), Refusing::start().unwrap());
+    let gateway = Gateway::with(&format!(
+        "upstreams: {{ app: {{ servers: [\"{}\"] }}, dead: {{ servers: [\"{}\"] }} }}\n\
+         routes:\n\
+         - {{ name: dead, match: {{ path: \"/dead/{{*rest}}\" }}, upstream: dead }}\n\
+         - {{ name: closed, match: {{ path: /closed }}, upstream: app, deny: {{ methods: [GET] }} }}\n\
+         - {{ name: app, match: {{ path: \"/{{*rest}}\" }}, upstream: app }}\n",
+        upstream.address(),
+        refusing.address()
+    ));
+    let mut seen = BTreeMap::new();
+    let traffic = [("/", 7), ("/page", 5), ("/missing", 4), ("/cut", 3), ("/dead/x", 2), ("/closed", 6)];
+    for (path, times) in traffic {
+        ask(gateway.http1, path, times, &mut seen);
+    }
+    assert_eq!(seen, BTreeMap::from([(200, 7), (403, 6), (404, 4), (504, 10)]));
+
+    let prometheus = Prometheus::scraping(gateway.telemetry);
+    let responses = "/api/v1/query?query=sum%20by%20(code)%20(statusquo_responses_total)";
+    let errors = "/api/v1/query?query=sum%20by%20(code)%20(statusquo_errors_total)";
+    prometheus.wait(responses, |data| (by_code(data) == seen).then_some(()));
+    prometheus.wait(errors, |data| (by_code(data) == seen.clone().split_off(&400)).then_some(()));
+
+    // It goes on: what is asked while it scrapes is there as well.
+    for (path, times) in traffic {
+        ask(gateway.http1, path, 2 * times, &mut seen);
+    }
+    prometheus.wait(responses, |data| (by_code(data) == seen).then_some(()));
+
+    // The page is what Prometheus takes it for, and our rules can be worked out over it.
+    let targets = prometheus.api("/api/v1/targets").unwrap();
+    let target = &targets["activeTargets"][0];
+    assert_eq!((&target["health"], &target["lastError"]), (&"up".into(), &"".into()), "{target:#}");
+    let evaluated = |data: &Value| {
+        let groups = data["groups"].as_array().unwrap().iter();
+        let rules: Vec<_> = groups.flat_map(|group| group["rules"].as_array().unwrap()).cloned().collect();
+        rules.iter().all(|rule| rule["health"] != "unknown").then_some(rules)
+    };
+    let rules = prometheus.wait("/api/v1/rules", evaluated);
+    let unwell: Vec<_> = rules.iter().filter(|rule| rule["health"] != "ok").collect();
+    assert!(rules.len() > 20 && unwell.is_empty(), "{unwell:#?}");
+    // The second round of requests is a rise that a rate sees.
+    let rate = "/api/v1/query?query=code:statusquo_responses:rate5m%3E0";
+    let codes = |data: &Value| {
+        let codes = data["result"].as_array().unwrap().iter();
+        let codes: Vec<_> = codes.map(|one| one["metric"]["code"].as_str().unwrap().to_owned()).collect();
+        (codes.len() == seen.len()).then_some(codes)
+    };
+    let mut codes = prometheus.wait(rate, codes);
+    codes.sort();
+    assert_eq!(codes, ["200", "403", "404", "504"]);
+}
