@@ -67,6 +67,14 @@ fn every_rule_has_a_test() {
 }
 
 #[test]
+fn the_manual_says_of_every_alert_where_to_look() {
+    let manual = file("docs/operations.md");
+    for alert in named("alerts.yml", "alert") {
+        assert!(manual.lines().any(|line| line.starts_with(&format!("| `{alert}` |"))), "{alert}");
+    }
+}
+
+#[test]
 fn rules_alerts_and_the_manual_name_only_what_the_gateway_has() {
     let (metrics, codes) = (file("docs/metrics.md"), file("docs/codes.md"));
     let records = named("rules.yml", "record");
