@@ -197,3 +197,23 @@ pub fn field_name(text: &str) -> Result<HeaderName, Refusal> {
         Refusal::new(what, "expected letters, digits and -, for example x-forwarded-for")
     })
 }
+
+/// A name that can be a metric label, a log value and a part of a path in a sentence.
+///
+/// # Errors
+/// When it is empty, too long, has other characters, or is `none`.
+pub fn label(name: &str) -> Result<(), Refusal> {
+    let sound = (1..=64).contains(&name.len())
+        && name.bytes().all(|letter| letter.is_ascii_alphanumeric() || matches!(letter, b'_' | b'.' | b'-'));
+    if !sound {
+        let what = format!("{} cannot be a name", quoted(name));
+        return Err(Refusal::new(what, "use 1 to 64 of A-Z, a-z, 0-9, _, . and -"));
+    }
+    if name == "none" {
+        return Err(Refusal::new(
+            "\"none\" is what metrics say where there is no route",
+            "choose another name",
+        ));
+    }
+    Ok(())
+}

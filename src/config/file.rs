@@ -2,18 +2,20 @@
 //!
 //! Everything is optional here, and texts are kept as they were written: what must be present, which values make sense
 //! and what an absent key means is decided in [`super::validate`]. Sections with keys of their own are in [`errors`]
-//! (contract and errors), [`cors`] and [`routing`] (timeouts, upstreams, routes).
+//! (contract and errors), [`cors`], [`limits`] (rate limits) and [`routing`] (timeouts, upstreams, routes).
 
 use serde::Deserialize;
 
 pub mod cors;
 pub mod errors;
 pub mod forms;
+pub mod limits;
 pub mod routing;
 
 use cors::CorsFile;
 use errors::{ContractForm, ErrorsForm};
 use forms::{DurationText, Named, SizeText};
+use limits::RateLimitFile;
 use routing::{RouteFile, TimeoutsFile, UpstreamFile};
 
 /// The whole file.
@@ -80,6 +82,12 @@ pub struct ConfigFile {
     /// `Access-Control-*` fields are removed, on errors and on everything else the right ones are set, and preflights are
     /// answered by the gateway: never forwarded, never limited.
     pub cors: Option<CorsFile>,
+
+    /// How many requests are allowed to whom, by name. The names are metric labels.
+    ///
+    /// A rule takes effect on the routes that name it in `rate_limits`; a rule named by several routes counts over all of
+    /// them, unless `route` is part of its key.
+    pub rate_limits: Option<Named<RateLimitFile>>,
 
     /// Which requests go where; at least one.
     ///

@@ -17,6 +17,7 @@ pub mod units;
 pub mod validate;
 pub mod validate_cors;
 pub mod validate_errors;
+pub mod validate_limits;
 pub mod validate_routing;
 
 #[cfg(test)]
@@ -31,6 +32,7 @@ use http::Method;
 use ipnet::IpNet;
 
 use crate::contract::{Contract, Override};
+use crate::limit::Settings;
 use crate::protocol::cors;
 
 pub use crate::contract::{Include, UpstreamMessages};
@@ -66,6 +68,8 @@ pub struct Config {
     pub cors: Option<Arc<cors::Policy>>,
     /// In the order of the file; routes refer to them by index.
     pub upstreams: Vec<Upstream>,
+    /// In the order of the file; routes refer to them by index.
+    pub rate_limits: Vec<RateLimit>,
     /// In the order of the file.
     pub routes: Vec<Route>,
 }
@@ -203,6 +207,15 @@ impl Server {
     }
 }
 
+/// A rate limit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RateLimit {
+    /// The name in the file: label.
+    pub name: String,
+    /// What it allows, and to whom.
+    pub settings: Settings,
+}
+
 /// Which requests go to which upstream, and by which rules.
 #[derive(Clone, Debug)]
 pub struct Route {
@@ -224,6 +237,8 @@ pub struct Route {
     pub timeouts: Timeouts,
     /// Largest request body; the route's or the client's.
     pub max_body: u64,
+    /// Indices into [`Config::rate_limits`]; each once.
+    pub rate_limits: Vec<usize>,
     /// Methods refused with 403 (`deny.methods`).
     pub deny_methods: Vec<Method>,
     /// Clients that may use the route; empty means all.

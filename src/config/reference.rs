@@ -9,10 +9,11 @@ use std::fmt::Write as _;
 use super::not_yet;
 
 /// The sources that mirror the file.
-pub(super) const SOURCES: [&str; 4] = [
+pub(super) const SOURCES: [&str; 5] = [
     include_str!("file.rs"),
     include_str!("file/cors.rs"),
     include_str!("file/errors.rs"),
+    include_str!("file/limits.rs"),
     include_str!("file/routing.rs"),
 ];
 

@@ -81,7 +81,7 @@ statusquo.yaml:23:44: routes[1].errors.overrides[0].when.cause: there is no caus
 statusquo.yaml:23:71: routes[1].errors.overrides[0].code: 502 is not in the contract "appwrite"; expected 400, 401, 403, 404, 409, 429, 500, 503 or 504
   23 |     errors: { overrides: [{ when: { cause: conection_refused }, code: 502 }] }
      |                                                                       ^
-statusquo.yaml:24:5: routes[1].colour: there is no such key; expected name, match, upstream, errors, cors, timeouts, max_body, deny, allow_from, paths or forwarded
+statusquo.yaml:24:5: routes[1].colour: there is no such key; expected name, match, upstream, errors, cors, timeouts, max_body, rate_limits, deny, allow_from, paths or forwarded
   24 |     colour: red
      |     ^
 14 problems
@@ -287,9 +287,42 @@ const TABLE: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "rate_limits: { a: {}, b: { allow: 100 }, c: { allow: 0 per 1m }, d: { allow: 2000000 per 1s }, e: { allow: 1 per 365d, burst: 2 }, f: { allow: 1 per 1m, burst: 0 } }",
+        &[
+            "rate_limits.a.allow: missing; say how many requests are allowed, for example allow: 100 per 1m",
+            "rate_limits.b.allow: \"100\" is not a count per time; write a whole number, per, and a time, for example 100 per 1m",
+            "rate_limits.c.allow: \"0 per 1m\" would let nothing through; write a count and a time above zero",
+            "rate_limits.d.allow: \"2000000 per 1s\" is more than a million per second; remove the rule, or allow less",
+            "rate_limits.e.burst: a bucket of 2 would take longer than a year to fill; write a smaller number, or allow more",
+            "rate_limits.f.burst: 0 is out of range; expected 1 to 4294967295",
+        ],
+    ),
+    (
+        "rate_limits: { a: { allow: 1 per 1s, key: [ip, clientip, \"header:\", \"body:email\", \"user:x\", route, route] } }",
+        &[
+            "rate_limits.a.key[0]: \"ip\" is not a part of a request; expected client_ip, header:NAME, host, method or route",
+            "rate_limits.a.key[1]: \"clientip\" is not a part of a request; did you mean \"client_ip\"?",
+            "rate_limits.a.key[2]: \"\" is not a field name; expected letters, digits and -, for example x-forwarded-for",
+            "rate_limits.a.key[3]: \"body:email\" is not supported yet; use client_ip, header:NAME, host, method or route",
+            "rate_limits.a.key[4]: \"user:x\" is not a part of a request; expected client_ip, header:NAME, host, method or route",
+            "rate_limits.a.key[6]: \"route\" is listed twice; keep one",
+        ],
+    ),
+    (
+        "rate_limits: { a: { allow: 1 per 1s, key: [], mode: off, exempt: [10.0.0.1/8], max_keys: 15, algorithm: fixed_window, store: shared } }",
+        &[
+            "rate_limits.a.key: the list is empty, so all clients would share one count; write [route] if that is meant",
+            "rate_limits.a.mode: \"off\" is not known here; expected enforce or shadow",
+            "rate_limits.a.exempt[0]: \"10.0.0.1/8\" has bits behind its prefix; write 10.0.0.0/8, or the address without /8",
+            "rate_limits.a.max_keys: 15 is out of range; expected 16 to 10000000",
+            "rate_limits.a.algorithm: \"fixed_window\" is not supported yet; use \"gcra\"",
+            "rate_limits.a.store: not supported yet; remove it; each process counts in its own memory",
+        ],
+    ),
+    (
         "response_head: 5s",
         &[
-            "response_head: there is no such key; expected version, workers, drain_delay, drain, listen, telemetry, log, client, contract, errors, timeouts, upstreams, cors or routes",
+            "response_head: there is no such key; expected version, workers, drain_delay, drain, listen, telemetry, log, client, contract, errors, timeouts, upstreams, cors, rate_limits or routes",
         ],
     ),
     ("timeouts:\n  <<: { total: 5s }", &["timeouts.<<: merge keys are not supported; write the keys out"]),
@@ -374,8 +407,17 @@ fn every_sentence_about_upstreams_and_routes_says_what_would_be_right() {
                 "routes[0].match.methods: no method is listed, so the route would take nothing; remove it to take all methods",
                 "routes[0].paths: \"lax\" is not known here; expected strict or lenient",
                 "routes[0].cors: there is no top-level cors to take over; write one, or the keys here: cors: { allow_origins: [\"https://app.example.com\"] }",
-                "routes[0].rate_limits: not supported yet; remove it; limit in front of or behind the gateway",
+                "routes[0].rate_limits[0]: there is no rate limit \"x\"; add it: rate_limits: { x: { allow: 100 per 1m } }",
                 "routes[0].upgrades: not supported yet; remove it; Upgrade is not forwarded",
+            ],
+        ),
+        (
+            "upstreams: { shop: { servers: [\"a:80\"] } }\nrate_limits: { per_ip: { allow: 1 per 1s }, bad: { allow: x } }\nroutes: [{ name: r, upstream: shop, rate_limits: [perip, per_ip, per_ip, bad, other] }]",
+            &[
+                "rate_limits.bad.allow: \"x\" is not a count per time; write a whole number, per, and a time, for example 100 per 1m",
+                "routes[0].rate_limits[0]: there is no rate limit \"perip\"; did you mean \"per_ip\"?",
+                "routes[0].rate_limits[2]: \"per_ip\" is listed twice; keep one",
+                "routes[0].rate_limits[4]: there is no rate limit \"other\"; expected per_ip or bad",
             ],
         ),
     ];

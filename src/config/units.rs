@@ -51,6 +51,40 @@ pub fn duration(text: &str) -> Result<Duration, Refusal> {
     Ok(total)
 }
 
+/// `100 per 1m`: a count, and the time in which it is allowed.
+///
+/// # Errors
+/// When it is not a count, `per` and a time. Zero is a count and a time.
+pub fn allowance(text: &str) -> Result<(u32, Duration), Refusal> {
+    let wrong = || {
+        let what = format!("{} is not a count per time", quoted(text));
+        Refusal::new(what, "write a whole number, per, and a time, for example 100 per 1m")
+    };
+    let mut words = text.split_ascii_whitespace();
+    let (Some(count), Some("per"), Some(time), None) =
+        (words.next(), words.next(), words.next(), words.next())
+    else {
+        return Err(wrong());
+    };
+    if !is_digits(count) {
+        return Err(wrong());
+    }
+    let count = count.parse().map_err(|_| {
+        Refusal::new(format!("{} is too many", quoted(count)), format!("write at most {}", u32::MAX))
+    })?;
+    match duration(time) {
+        Ok(time) => Ok((count, time)),
+        // People say "per minute".
+        Err(_) => match time.trim_end_matches('s') {
+            "second" | "sec" => Err(Refusal::new(wrong().what, format!("write {count} per 1s"))),
+            "minute" | "min" => Err(Refusal::new(wrong().what, format!("write {count} per 1m"))),
+            "hour" => Err(Refusal::new(wrong().what, format!("write {count} per 1h"))),
+            "day" => Err(Refusal::new(wrong().what, format!("write {count} per 1d"))),
+            _ => Err(wrong()),
+        },
+    }
+}
+
 /// `512B`, `32KiB`, `10MiB`, `1GiB`, and the decimal `KB`, `MB`, `GB`. In bytes.
 ///
 /// # Errors
@@ -245,6 +279,27 @@ mod tests {
         assert_eq!(size("512").unwrap_err().remedy, "write 512B, or KiB, MiB");
         for text in ["", "KiB", "1.5MiB", "1kb", "1 MiB", "-1B", "99999999999GiB"] {
             assert!(size(text).unwrap_err().what.ends_with("is not a size"), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_allowance_is_a_count_per_time() {
+        let minute = Duration::from_secs(60);
+        for text in ["100 per 1m", " 100  per 60s "] {
+            assert_eq!(allowance(text), Ok((100, minute)), "{text}");
+        }
+        assert_eq!(allowance("0 per 0s"), Ok((0, Duration::ZERO)));
+        for (text, remedy) in [
+            ("100 per minute", "write 100 per 1m"),
+            ("5 per seconds", "write 5 per 1s"),
+            ("9999999999 per 1m", "write at most 4294967295"),
+        ] {
+            assert_eq!(allowance(text).unwrap_err().remedy, remedy, "{text}");
+        }
+        for text in
+            ["", "100", "100/1m", "100per1m", "100 per 60", "-1 per 1m", "100 per 1m 2", "per per per"]
+        {
+            assert!(allowance(text).unwrap_err().what.ends_with("is not a count per time"), "{text}");
         }
     }
 

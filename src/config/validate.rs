@@ -1,9 +1,9 @@
 //! From the file to a [`Config`], or to everything that is wrong with it.
 //!
 //! [`load_str`] is the whole way: parse, read, check. The checks of the top-level sections are here, those of contract
-//! and errors in [`super::validate_errors`], those of `cors` in [`super::validate_cors`], those of upstreams and routes in
-//! [`super::validate_routing`]. Every check goes on with a default after a problem, so that one loading tells all of
-//! them. No name is resolved and no port opened.
+//! and errors in [`super::validate_errors`], those of `cors` in [`super::validate_cors`], those of rate limits in
+//! [`super::validate_limits`], those of upstreams and routes in [`super::validate_routing`]. Every check goes on with a
+//! default after a problem, so that one loading tells all of them. No name is resolved and no port opened.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -20,7 +20,8 @@ use super::parse::{Environment, parse};
 use super::read::read;
 use super::tree::Place;
 use super::{
-    Client, Config, Listener, Log, Telemetry, units, validate_cors, validate_errors, validate_routing,
+    Client, Config, Listener, Log, RateLimit, Telemetry, units, validate_cors, validate_errors,
+    validate_limits, validate_routing,
 };
 use crate::protocol::cors::Policy;
 
@@ -109,12 +110,14 @@ fn config(checker: &mut Checker<'_>, file: &ConfigFile, parallelism: usize) -> O
     );
     let upstreams = validate_routing::upstreams(checker, file.upstreams.as_ref(), file.timeouts.as_ref());
     let cors = validate_cors::top(checker, file.cors.as_ref());
+    let limits = validate_limits::rate_limits(checker, file.rate_limits.as_ref());
     let scope = validate_routing::Scope {
         upstreams: &upstreams,
         errors: &global,
         cors: cors.as_ref(),
         contract: contract.as_ref(),
         names: &names,
+        limits: &limits,
         max_body: client.max_body,
     };
     let routes = validate_routing::routes(checker, file.routes.as_ref(), &scope);
@@ -132,6 +135,11 @@ fn config(checker: &mut Checker<'_>, file: &ConfigFile, parallelism: usize) -> O
         overrides: global.overrides,
         cors: cors.map(|rules| Arc::new(Policy::new(rules))),
         upstreams: upstreams.into_iter().map(|upstream| upstream.checked).collect(),
+        // All of them, or there is a problem on record.
+        rate_limits: limits
+            .into_iter()
+            .filter_map(|limit| Some(RateLimit { name: limit.name, settings: limit.settings? }))
+            .collect(),
         routes,
     })
 }

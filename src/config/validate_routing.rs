@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::checker::Checker;
+use super::checker::{Checker, label};
 use super::error::{Refusal, quoted};
 use super::file::forms::{DurationText, Either, Named};
 use super::file::routing::{
@@ -15,6 +15,7 @@ use super::patterns::{self, Table};
 use super::tree::Place;
 use super::validate_cors;
 use super::validate_errors::{self, Settings, no_upstream};
+use super::validate_limits::{self, CheckedLimit};
 use super::{Route, Server, Timeouts, Upstream, units};
 use crate::contract::Contract;
 use crate::protocol::cors::Rules;
@@ -38,6 +39,8 @@ pub struct Scope<'a> {
     pub contract: Option<&'a Contract>,
     /// The names under `upstreams`, those with problems included.
     pub names: &'a [&'a str],
+    /// The rules under `rate_limits`, those with problems included.
+    pub limits: &'a [CheckedLimit],
     /// The client's limit, bytes.
     pub max_body: u64,
 }
@@ -272,6 +275,12 @@ fn route(
         cors,
         timeouts: own.over(below.unwrap_or(&Limits::default())).resolved(),
         max_body: max_body.unwrap_or(scope.max_body),
+        rate_limits: validate_limits::of_route(
+            checker,
+            &at.key("rate_limits"),
+            file.rate_limits.as_ref(),
+            scope.limits,
+        ),
         deny_methods: checker
             .methods(&at.key("deny").key("methods"), deny.and_then(|deny| deny.methods.as_ref())),
         allow_from: allow_from(checker, &at.key("allow_from"), file),
@@ -371,21 +380,4 @@ fn allow_from(checker: &mut Checker<'_>, at: &Place<'_>, file: &RouteFile) -> Ve
         checker.refuse(at, refusal);
     }
     checker.networks(at, file.allow_from.as_ref())
-}
-
-/// A name that can be a metric label, a log value and a part of a path in a sentence.
-fn label(name: &str) -> Result<(), Refusal> {
-    let sound = (1..=64).contains(&name.len())
-        && name.bytes().all(|letter| letter.is_ascii_alphanumeric() || matches!(letter, b'_' | b'.' | b'-'));
-    if !sound {
-        let what = format!("{} cannot be a name", quoted(name));
-        return Err(Refusal::new(what, "use 1 to 64 of A-Z, a-z, 0-9, _, . and -"));
-    }
-    if name == "none" {
-        return Err(Refusal::new(
-            "\"none\" is what metrics say where there is no route",
-            "choose another name",
-        ));
-    }
-    Ok(())
 }

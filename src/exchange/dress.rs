@@ -44,6 +44,16 @@ impl Dress {
         self.shared.is_some()
     }
 
+    /// Where the client stands: how many at once, how many now, and the second of the epoch when all are there again.
+    pub(super) fn limit(&mut self, limit: u32, remaining: u32, reset: u64) {
+        self.owned.push("x-ratelimit-");
+        self.fields.extend([
+            (LIMIT, HeaderValue::from(limit)),
+            (REMAINING, HeaderValue::from(remaining)),
+            (RESET, HeaderValue::from(reset)),
+        ]);
+    }
+
     /// The fields, in the order in which they were added.
     pub(super) fn fields(&self) -> &[(HeaderName, HeaderValue)] {
         &self.fields
@@ -72,6 +82,10 @@ impl Dress {
             || (self.owns_cors() && (begins("access-control-") || name.eq_ignore_ascii_case(b"vary")))
     }
 }
+
+const LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");
+const REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
+const RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
 
 #[cfg(test)]
 mod tests {

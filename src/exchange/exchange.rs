@@ -16,6 +16,7 @@ use super::dress::Dress;
 use super::flow::{Flow, Stop, Story};
 use super::gateway::Gateway;
 use super::judge::{self, Replacement, Verdict};
+use super::limits;
 use super::record::{self, Ended, Refused, Scope};
 use super::relay::{self, Relayed};
 use super::replies;
@@ -46,7 +47,11 @@ pub(super) async fn serve(gateway: &Gateway, peer: IpAddr, client: &mut Downstre
     let scope =
         Scope { gateway, snapshot: &snapshot, route: route.as_ref().ok().copied(), request: Some(request) };
     sharing::dress(&mut story.dress, &snapshot, scope.route, request);
-    let admitted = route.and_then(|route| admit(gateway, route, request, &story).map(|()| route));
+    let admitted = route.and_then(|route| {
+        limits::admit(&snapshot, route, request, &mut story)?;
+        admit(gateway, route, request, &story)?;
+        Ok(route)
+    });
     let ended = match admitted {
         Ok(route) => through(gateway, &snapshot, route, peer, client, request, &mut story).await,
         Err(fault) => answer_fault(&scope, client, fault, &mut story).await,

@@ -15,6 +15,7 @@ use super::gateway::Gateway;
 use super::request::Request;
 use super::upload::Upload;
 use crate::contract::{Fault, Phase, RequestSent};
+use crate::snapshot::limits::Rule;
 use crate::snapshot::{Route, Snapshot};
 
 /// A request on its way through a route.
@@ -65,6 +66,8 @@ pub(super) struct Story {
     pub(super) upstream_status: Option<u16>,
     pub(super) bytes: u64,
     pub(super) sent: RequestSent,
+    /// The rate limit that refused it.
+    pub(super) rule: Option<Arc<Rule>>,
     /// What every response of this request wears.
     pub(super) dress: Dress,
     /// What stood in place of a request line, where there was no request.
@@ -84,6 +87,7 @@ impl Story {
             upstream_status: None,
             bytes: 0,
             sent: RequestSent::None,
+            rule: None,
             dress: Dress::default(),
             line: Bytes::new(),
         }

@@ -3,7 +3,8 @@
 //! Read [`exchange`] first: a request as a straight line. Around it: [`connection`] and [`connection_h2`] (what comes
 //! before a request), [`downstream`] with [`client_h1`] and [`client_h2`] (the client), [`peer`] (the upstream),
 //! [`attempt`], [`retry`] and [`upload`] (forward), [`judge`] (pass or replace), [`relay`] and [`door`] (the two places that
-//! write to clients), [`replies`], [`sharing`], [`dress`] and [`record`] (what is said and told). The room speaks pingora's streams and timers;
+//! write to clients), [`limits`] (how much is left to whom), [`replies`], [`sharing`], [`dress`] and [`record`] (what is said
+//! and told). The room speaks pingora's streams and timers;
 //! what is decided is decided in the rooms below.
 
 mod attempt;
@@ -22,6 +23,7 @@ mod flow;
 mod gateway;
 mod head;
 mod judge;
+mod limits;
 mod pages;
 mod peer;
 mod record;

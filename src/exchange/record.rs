@@ -120,6 +120,7 @@ pub(super) fn record(scope: &Scope<'_>, story: &Story, ended: &Ended) {
         connect: story.connect,
         response_head: story.response_head,
         request_sent: story.sent,
+        rule: story.rule.as_ref().map_or("", |rule| rule.limiter.name()),
         evidence: fault.map_or(&none, Fault::evidence),
         outcome,
     });

@@ -113,6 +113,8 @@ pub struct Record<'a> {
     pub response_head: Option<Duration>,
     /// How much of the request the upstream was given.
     pub request_sent: RequestSent,
+    /// The rate limit that refused it; empty when none did.
+    pub rule: &'a str,
     /// What is known beyond the cause.
     pub evidence: &'a Evidence,
     /// How it ended.
@@ -176,6 +178,7 @@ macro_rules! write_at {
             connect_ms = $record.connect.map(milliseconds),
             response_head_ms = $record.response_head.map(milliseconds),
             request_sent = $record.request_sent.name(),
+            rule = present($record.rule),
             evidence = present($record.evidence.for_log()),
             outcome = $record.outcome.name(),
             message = $record.outcome.message(),

@@ -54,6 +54,7 @@ fn failed<'a>(evidence: &'a Evidence) -> Record<'a> {
         connect: Some(Duration::from_micros(750)),
         response_head: None,
         request_sent: RequestSent::None,
+        rule: "",
         evidence,
         outcome: Outcome::Answered,
     }

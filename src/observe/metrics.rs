@@ -13,6 +13,7 @@ use prometheus::{
     TextEncoder,
 };
 
+use super::limit::Watched;
 use super::log::Dropped;
 use super::names::{self, Kind, Row};
 use super::route::RouteMetrics;
@@ -28,7 +29,7 @@ pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
-    vectors: Arc<Vectors>,
+    pub(super) vectors: Arc<Vectors>,
     aborted: Vec<IntCounter>,
     aborted_client_gone: IntCounter,
     silences: Vec<IntCounter>,
@@ -36,6 +37,7 @@ pub struct Metrics {
     connections: IntGaugeVec,
     log_dropped: IntCounter,
     log: Mutex<Option<Dropped>>,
+    pub(super) limits: Mutex<Vec<Watched>>,
     /// Panics that the guard caught.
     pub panics: IntCounter,
 }
@@ -56,6 +58,9 @@ pub(crate) struct Vectors {
     pub(crate) retries: IntCounterVec,
     pub(crate) phases: HistogramVec,
     pub(crate) upstream_connections: IntCounterVec,
+    pub(crate) limit_decisions: IntCounterVec,
+    pub(crate) limit_keys: IntGaugeVec,
+    pub(crate) limit_evictions: IntCounterVec,
 }
 
 impl Metrics {
@@ -77,6 +82,9 @@ impl Metrics {
             retries: counters(&registry, &names::RETRIES),
             phases: histograms(&registry, &names::PHASES),
             upstream_connections: counters(&registry, &names::UPSTREAM_CONNECTIONS),
+            limit_decisions: counters(&registry, &names::LIMIT_DECISIONS),
+            limit_keys: gauges(&registry, &names::LIMIT_KEYS),
+            limit_evictions: counters(&registry, &names::LIMIT_EVICTIONS),
         });
         let aborted = counters(&registry, &names::ABORTED);
         let silences = counters(&registry, &names::CLOSED);
@@ -92,6 +100,7 @@ impl Metrics {
             connections: gauges(&registry, &names::CONNECTIONS),
             log_dropped: counters(&registry, &names::LOG_DROPPED).with_label_values::<&str>(&[]),
             log: Mutex::new(None),
+            limits: Mutex::default(),
             panics: counters(&registry, &names::PANICS).with_label_values::<&str>(&[]),
             registry,
         }
@@ -144,6 +153,7 @@ impl Metrics {
     /// The page of metrics, in the text format that [`CONTENT_TYPE`] names. Reads `/proc`; not for the request path.
     pub fn render(&self) -> Vec<u8> {
         self.count_dropped_lines();
+        self.read_limits();
         let mut page = String::with_capacity(PAGE_SIZE);
         // Writing to a String fails only for a family without metrics or name; the registry returns none.
         let _ = TextEncoder::new().encode_utf8(&self.registry.gather(), &mut page);

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::*;
 use crate::contract::Case;
 use crate::contract::conform::Conformance;
-use crate::observe::Origin;
+use crate::observe::{LimitDecision, LimitFigures, Origin};
 
 type Labels = BTreeMap<String, String>;
 
@@ -249,6 +249,8 @@ fn every_row_of_the_table_appears_under_its_name_and_type_with_its_labels() {
     upstream.connection(false);
     upstream.conformance(Conformance::Conforms);
     let _open = metrics.connections("127.0.0.1:80").hold();
+    metrics.limit("per_ip").decided(LimitDecision::Allowed);
+    metrics.watch_limit("per_ip", || Some(LimitFigures { evicted_full: 1, ..LimitFigures::default() }));
 
     let page = Page::of(&metrics);
     for row in names::TABLE {

@@ -1,12 +1,13 @@
 //! What is counted and logged: numbers for Prometheus, lines for people.
 //!
 //! This room knows the contract's words (causes, codes) and nothing of requests, configuration or sockets: others tell
-//! it what happened. [`names`] is the list of every metric; [`metrics`] owns them and renders them; [`route`] and
-//! [`upstream`] are the handles that a snapshot keeps, so that counting a request hashes no label. [`log`] writes the
+//! it what happened. [`names`] is the list of every metric; [`metrics`] owns them and renders them; [`route`],
+//! [`upstream`] and [`limit`] are the handles that a snapshot keeps, so that counting a request hashes no label. [`log`] writes the
 //! lines, [`access`] says what one request's line holds.
 
 pub mod access;
 mod cells;
+pub mod limit;
 pub mod line;
 pub mod log;
 pub mod metrics;
@@ -17,6 +18,7 @@ pub mod status;
 pub mod upstream;
 
 pub use access::{Access, Outcome, Record, Requests};
+pub use limit::{LimitDecision, LimitFigures, LimitMetrics};
 pub use metrics::{Gauge, Held, Metrics};
 pub use route::{Origin, RouteMetrics};
 pub use silence::Silence;

@@ -148,6 +148,22 @@ pub(crate) const UPSTREAM_CONNECTIONS: Row = Row::counter(
     &["upstream", "reused"],
     "Connections used for attempts: taken from the pool (`true`) or opened (`false`).",
 );
+pub(crate) const LIMIT_DECISIONS: Row = Row::counter(
+    "rate_limit_decisions_total",
+    &["rule", "store", "decision"],
+    "What rate limits decided: every rule of a request that passed (`allowed`, or `would_refuse` in mode `shadow`), and \
+     those that refused (`refused`).",
+);
+pub(crate) const LIMIT_KEYS: Row = Row::gauge(
+    "rate_limit_keys",
+    &["rule"],
+    "Keys of a rate limit that have not got back all they took, at most `max_keys`.",
+);
+pub(crate) const LIMIT_EVICTIONS: Row = Row::counter(
+    "rate_limit_evictions_total",
+    &["rule", "kind"],
+    "Keys that made room for others: `full` ones, which loses nothing, or ones `in_debt`, of which only a note stays.",
+);
 pub(crate) const PANICS: Row =
     Row::counter("panics_total", &[], "Panics that the guard turned into a response of 500. Each is a bug.");
 pub(crate) const LOG_DROPPED: Row = Row::counter(
@@ -175,6 +191,9 @@ pub const TABLE: &[Row] = &[
     RETRIES,
     PHASES,
     UPSTREAM_CONNECTIONS,
+    LIMIT_DECISIONS,
+    LIMIT_KEYS,
+    LIMIT_EVICTIONS,
     PANICS,
     LOG_DROPPED,
     BUILD_INFO,

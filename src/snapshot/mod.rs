@@ -3,6 +3,7 @@
 //! Built from a [`Config`] once; metric handles are resolved and routes compiled here so that nothing is looked up by
 //! name on the request path. It opens no socket: an upstream connects when a request asks it to.
 
+pub mod limits;
 pub mod router;
 
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use crate::observe::{Metrics, RouteMetrics, UpstreamMetrics};
 use crate::protocol::cors;
 use crate::upstream::{Runtime, runtime::ServerSpec};
 
+use limits::Rule;
 use router::Router;
 
 /// Everything a request needs, under one pointer.
@@ -32,6 +34,8 @@ pub struct Snapshot {
     pub unrouted: Unrouted,
     /// The upstreams, in the order of the file.
     pub upstreams: Vec<Arc<Runtime>>,
+    /// The rate limits, in the order of the file.
+    pub limits: Vec<Arc<Rule>>,
 }
 
 /// A route with all that it refers to.
@@ -45,6 +49,8 @@ pub struct Route {
     pub attempts: u32,
     /// Upstream statuses that may be tried again.
     pub retry_on_status: Vec<u16>,
+    /// The rate limits that hold here.
+    pub limits: Vec<Arc<Rule>>,
     /// Its counters.
     pub metrics: Arc<RouteMetrics>,
     /// Its upstream's counters.
@@ -78,6 +84,7 @@ impl Snapshot {
     pub fn build(config: &Config, metrics: &Metrics) -> Result<Snapshot, String> {
         let upstreams: Vec<Arc<Runtime>> =
             config.upstreams.iter().map(|upstream| Arc::new(runtime(upstream))).collect();
+        let limits = limits::rules(&config.rate_limits, &[], metrics);
         let mut routes = Vec::with_capacity(config.routes.len());
         for route in &config.routes {
             let missing = || format!("route {} names an upstream that is not there", route.name);
@@ -88,6 +95,7 @@ impl Snapshot {
                 upstream: Arc::clone(upstream),
                 attempts: rules.attempts.max(1),
                 retry_on_status: rules.retry_on_status.clone(),
+                limits: route.rate_limits.iter().filter_map(|rule| limits.get(*rule)).cloned().collect(),
                 metrics: metrics.route(&route.name, Some(upstream.name())),
                 upstream_metrics: metrics.upstream(upstream.name()),
             });
@@ -104,6 +112,7 @@ impl Snapshot {
                 metrics: metrics.route("none", None),
             },
             upstreams,
+            limits,
         })
     }
 }

@@ -29,6 +29,7 @@ mod error_bodies;
 mod forwarding;
 mod http2;
 mod lifecycle;
+mod limits;
 mod malformed;
 mod matrix;
 mod retries;

@@ -170,6 +170,13 @@ pub struct RouteFile {
     /// Larger ones are answered 400 (cause `body_too_large`). Unit: size. Default: `client.max_body`. Reload: yes.
     pub max_body: Option<SizeText>,
 
+    /// The rate limits that hold here; a request must keep all of them.
+    ///
+    /// A refusal takes nothing from any of them. Every response of the route tells where its client stands, in
+    /// `X-RateLimit-Limit`, `-Remaining` and `-Reset`, by the rule that leaves least. Unit: list of names of
+    /// `rate_limits`, at most 8. Default: `[]`. Reload: yes.
+    pub rate_limits: Option<Vec<String>>,
+
     /// Requests that are refused.
     pub deny: Option<DenyFile>,
 

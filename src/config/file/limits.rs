@@ -1,0 +1,69 @@
+//! The section `rate_limits` of the file. The comments on the fields are the manual.
+//!
+//! What the texts mean is checked in [`super::super::validate_limits`].
+
+use serde::Deserialize;
+
+/// One rule: how much is allowed to whom.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RateLimitFile {
+    /// What requests are counted by; a list counts by all of its parts together.
+    ///
+    /// `client_ip` (IPv6 by `client.ipv6_prefix`), `header:NAME`, `host`, `method`, `route`. Where a request lacks a part
+    /// (no such field, an empty or a repeated one), that part is its `client_ip`. Keys are kept as keyed hashes only.
+    /// Unit: list of parts. Default: `[client_ip]`. Reload: yes.
+    pub key: Option<Vec<String>>,
+
+    /// How many requests flow back in which time.
+    ///
+    /// More are answered 429 (cause `rate_limited`), with the `Retry-After` after which the request is admitted.
+    /// Required. Unit: `COUNT per DURATION`, for example `100 per 1m`. Reload: yes.
+    pub allow: Option<String>,
+
+    /// How many requests are admitted at once after a pause.
+    ///
+    /// What `X-RateLimit-Limit` shows. Unit: number. Default: the count of `allow`. Reload: yes.
+    pub burst: Option<u64>,
+
+    /// How requests are counted.
+    ///
+    /// Default: `gcra`. Reload: yes.
+    pub algorithm: Option<Algorithm>,
+
+    /// What becomes of a request that is too many.
+    ///
+    /// Default: `enforce`. Reload: yes.
+    pub mode: Option<LimitMode>,
+
+    /// Clients that the rule does not concern: they are neither counted nor refused by it.
+    ///
+    /// Unit: list of networks such as `10.0.0.0/8`, or addresses. Default: `[]`. Reload: yes.
+    pub exempt: Option<Vec<String>>,
+
+    /// How many keys are remembered at once.
+    ///
+    /// A key takes 16 bytes. When there are more, those that owe least make room, and of those that owe much a note stays.
+    /// Unit: number, 16 to 10000000. Default: `200000`. Reload: yes.
+    pub max_keys: Option<u64>,
+}
+
+/// How requests are counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Algorithm {
+    /// A bucket of `burst` requests that fills evenly.
+    #[default]
+    Gcra,
+}
+
+/// What becomes of a request that is too many.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LimitMode {
+    /// It is refused.
+    #[default]
+    Enforce,
+    /// It passes and is counted as `would_refuse`; clients see nothing of the rule.
+    Shadow,
+}

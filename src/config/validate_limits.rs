@@ -1,0 +1,177 @@
+//! Checks the section `rate_limits`, and the names by which routes refer to it.
+//!
+//! What a rule can be decided with is for [`crate::limit`] to say; here its reasons become sentences.
+
+use super::checker::{Checker, field_name, label};
+use super::error::{Refusal, either, nearest, quoted};
+use super::file::forms::Named;
+use super::file::limits::{Algorithm, LimitMode, RateLimitFile};
+use super::tree::Place;
+use super::units;
+use crate::limit::{KeyPart, Mode, Quota, Settings, Unusable, memory};
+
+/// A rule of the file. One with a problem keeps its name, so that routes are not told that it does not exist.
+pub struct CheckedLimit {
+    /// What routes call it.
+    pub name: String,
+    /// What it allows, if that is good.
+    pub settings: Option<Settings>,
+}
+
+/// Most rules of one route: each is a step of every request.
+pub const MOST_RULES: usize = 8;
+
+const MOST_KEYS: u64 = 10_000_000;
+const DEFAULT_KEYS: usize = 200_000;
+const PARTS: [&str; 5] = ["client_ip", "header:NAME", "host", "method", "route"];
+
+/// Every rule, in the order of the file.
+pub fn rate_limits(checker: &mut Checker<'_>, files: Option<&Named<RateLimitFile>>) -> Vec<CheckedLimit> {
+    let root = Place::Root;
+    let section = root.key("rate_limits");
+    let mut limits = Vec::new();
+    for (name, file) in files.into_iter().flat_map(|files| &files.0) {
+        let at = section.key(name);
+        checker.accept(&at, label(name));
+        let quota = quota(checker, &at, file);
+        let key = key(checker, &at.key("key"), file);
+        let exempt = checker.networks(&at.key("exempt"), file.exempt.as_ref());
+        let fewest = memory::FEWEST_KEYS as u64;
+        let max_keys = checker.number(&at.key("max_keys"), file.max_keys, fewest..=MOST_KEYS);
+        match file.algorithm.unwrap_or_default() {
+            Algorithm::Gcra => {}
+        }
+        let mode = match file.mode.unwrap_or_default() {
+            LimitMode::Enforce => Mode::Enforce,
+            LimitMode::Shadow => Mode::Shadow,
+        };
+        let max_keys = max_keys.and_then(|keys| usize::try_from(keys).ok()).unwrap_or(DEFAULT_KEYS);
+        let settings = quota.map(|quota| Settings { quota, key, mode, exempt, max_keys });
+        limits.push(CheckedLimit { name: name.clone(), settings });
+    }
+    limits
+}
+
+fn quota(checker: &mut Checker<'_>, at: &Place<'_>, file: &RateLimitFile) -> Option<Quota> {
+    let allow = at.key("allow");
+    let Some(text) = &file.allow else {
+        checker.missing(&allow, "say how many requests are allowed, for example allow: 100 per 1m");
+        return None;
+    };
+    let parsed = checker.accept(&allow, units::allowance(text));
+    let burst_at = at.key("burst");
+    let written = checker.number(&burst_at, file.burst, 1..=u64::from(u32::MAX));
+    let (allowed, period) = parsed?;
+    let burst = written.and_then(|burst| u32::try_from(burst).ok()).unwrap_or(allowed);
+    let (at, what, remedy) = match Quota::new(allowed, period, burst) {
+        Ok(quota) => return Some(quota),
+        Err(Unusable::Nothing) => (
+            allow,
+            format!("{} would let nothing through", quoted(text)),
+            "write a count and a time above zero",
+        ),
+        Err(Unusable::TooFast) => (
+            allow,
+            format!("{} is more than a million per second", quoted(text)),
+            "remove the rule, or allow less",
+        ),
+        Err(Unusable::TooSlow) if written.is_some_and(|burst| burst > u64::from(allowed)) => (
+            burst_at,
+            format!("a bucket of {burst} would take longer than a year to fill"),
+            "write a smaller number, or allow more",
+        ),
+        Err(Unusable::TooSlow) => {
+            (allow, format!("{} is spread over more than a year", quoted(text)), "write at most 365d")
+        }
+    };
+    checker.refuse(&at, Refusal::new(what, remedy));
+    None
+}
+
+fn key(checker: &mut Checker<'_>, at: &Place<'_>, file: &RateLimitFile) -> Vec<KeyPart> {
+    if file.key.as_ref().is_some_and(Vec::is_empty) && !checker.tree.any_refused(at) {
+        let refusal = Refusal::new(
+            "the list is empty, so all clients would share one count",
+            "write [route] if that is meant",
+        );
+        checker.refuse(at, refusal);
+    }
+    let mut parts: Vec<KeyPart> = Vec::new();
+    for (index, text) in file.key.iter().flatten().enumerate() {
+        let item = at.item(index);
+        let Some(part) = checker.accept(&item, key_part(text)) else { continue };
+        if parts.contains(&part) {
+            let what = format!("{} is listed twice", quoted(text));
+            checker.refuse(&item, Refusal::new(what, "keep one"));
+        }
+        parts.push(part);
+    }
+    if parts.is_empty() { vec![KeyPart::ClientIp] } else { parts }
+}
+
+fn key_part(text: &str) -> Result<KeyPart, Refusal> {
+    let unknown = || {
+        let what = format!("{} is not a part of a request", quoted(text));
+        match nearest(text, PARTS) {
+            Some(near) => Refusal::new(what, format!("did you mean {}?", quoted(near))),
+            None => Refusal::new(what, format!("expected {}", either(&PARTS))),
+        }
+    };
+    match text.split_once(':') {
+        None => match text {
+            "client_ip" => Ok(KeyPart::ClientIp),
+            "host" => Ok(KeyPart::Host),
+            "method" => Ok(KeyPart::Method),
+            "route" => Ok(KeyPart::Route),
+            _ => Err(unknown()),
+        },
+        Some(("header", name)) => field_name(name).map(KeyPart::Header),
+        Some(("body" | "cookie" | "query" | "path", _)) => {
+            let what = format!("{} is not supported yet", quoted(text));
+            Err(Refusal::new(what, format!("use {}", either(&PARTS))))
+        }
+        Some(_) => Err(unknown()),
+    }
+}
+
+/// The rules of a route as numbers of `limits`, in the order in which it names them.
+pub fn of_route(
+    checker: &mut Checker<'_>,
+    at: &Place<'_>,
+    names: Option<&Vec<String>>,
+    limits: &[CheckedLimit],
+) -> Vec<usize> {
+    let root = Place::Root;
+    let section = root.key("rate_limits");
+    let mut rules: Vec<usize> = Vec::new();
+    for (index, name) in names.into_iter().flatten().enumerate() {
+        let item = at.item(index);
+        match limits.iter().position(|limit| limit.name == *name) {
+            Some(rule) if rules.contains(&rule) => {
+                let what = format!("{} is listed twice", quoted(name));
+                checker.refuse(&item, Refusal::new(what, "keep one"));
+            }
+            Some(rule) => rules.push(rule),
+            // Written, but refused for another reason already.
+            None if checker.tree.is_written(&section.key(name)) => {}
+            None => checker.refuse(&item, no_rate_limit(name, limits)),
+        }
+    }
+    if rules.len() > MOST_RULES {
+        let what = format!("{} rules are more than a route can have", rules.len());
+        checker.refuse(at, Refusal::new(what, format!("keep at most {MOST_RULES}")));
+    }
+    rules
+}
+
+fn no_rate_limit(name: &str, limits: &[CheckedLimit]) -> Refusal {
+    let what = format!("there is no rate limit {}", quoted(name));
+    let names: Vec<&str> = limits.iter().map(|limit| limit.name.as_str()).collect();
+    match nearest(name, names.iter().copied()) {
+        Some(near) => Refusal::new(what, format!("did you mean {}?", quoted(near))),
+        None if names.is_empty() => {
+            Refusal::new(what, format!("add it: rate_limits: {{ {name}: {{ allow: 100 per 1m }} }}"))
+        }
+        None => Refusal::new(what, format!("expected {}", either(&names))),
+    }
+}

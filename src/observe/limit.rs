@@ -1,0 +1,200 @@
+//! The handles of one rate limit, and the figures that are read from the limiters at scrape time.
+//!
+//! Counting is all it does. What a limiter holds is asked through a function that others give; it knows no limiter.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, PoisonError};
+
+use prometheus::IntCounter;
+
+use super::cells::Dense;
+use super::metrics::{Metrics, Vectors};
+
+/// The only store so far: the process's own memory.
+const MEMORY: &str = "memory";
+
+/// What a rule said about a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LimitDecision {
+    /// The request was admitted and counted.
+    Allowed,
+    /// It was refused.
+    Refused,
+    /// It was admitted although it was one too many, because the rule only watches.
+    WouldRefuse,
+}
+
+impl LimitDecision {
+    const COUNT: usize = 3;
+
+    /// The value of the label.
+    pub const fn name(self) -> &'static str {
+        match self {
+            LimitDecision::Allowed => "allowed",
+            LimitDecision::Refused => "refused",
+            LimitDecision::WouldRefuse => "would_refuse",
+        }
+    }
+}
+
+/// What is counted for one rule.
+#[derive(Debug)]
+pub struct LimitMetrics {
+    vectors: Arc<Vectors>,
+    rule: Box<str>,
+    decisions: Dense<IntCounter>,
+}
+
+impl LimitMetrics {
+    pub(crate) fn new(vectors: Arc<Vectors>, rule: &str) -> Self {
+        LimitMetrics { vectors, rule: rule.into(), decisions: Dense::new(LimitDecision::COUNT) }
+    }
+
+    /// The rule has decided about a request.
+    pub fn decided(&self, decision: LimitDecision) {
+        self.decisions.with(
+            decision as usize,
+            || self.vectors.limit_decisions.with_label_values(&[&*self.rule, MEMORY, decision.name()]),
+            IntCounter::inc,
+        );
+    }
+}
+
+/// What a limiter holds, and how many keys it has let go since it began.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LimitFigures {
+    /// Keys that are being limited now.
+    pub keys: u64,
+    /// Keys that made room when they owed nothing any more.
+    pub evicted_full: u64,
+    /// Keys that made room although they still owed something.
+    pub evicted_in_debt: u64,
+}
+
+/// A limiter that is asked at every scrape, until it answers `None`: then it is gone.
+pub(crate) struct Watched {
+    rule: String,
+    read: Box<dyn Fn() -> Option<LimitFigures> + Send + Sync>,
+    counted: LimitFigures,
+}
+
+impl fmt::Debug for Watched {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Watched")
+            .field("rule", &self.rule)
+            .field("counted", &self.counted)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Metrics {
+    /// The handles of one rule. Resolve once per limiter.
+    pub fn limit(&self, rule: &str) -> LimitMetrics {
+        LimitMetrics::new(Arc::clone(&self.vectors), rule)
+    }
+
+    /// From now on, `read` is asked at every scrape, until it answers `None`. Several limiters of one rule, while a
+    /// reload is under way, are summed up.
+    pub fn watch_limit(&self, rule: &str, read: impl Fn() -> Option<LimitFigures> + Send + Sync + 'static) {
+        let watched =
+            Watched { rule: rule.to_owned(), read: Box::new(read), counted: LimitFigures::default() };
+        self.limits.lock().unwrap_or_else(PoisonError::into_inner).push(watched);
+    }
+
+    /// Brings gauges and counters of the limiters up to date.
+    pub(super) fn read_limits(&self) {
+        let mut limits = self.limits.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut keys: BTreeMap<String, Option<u64>> = BTreeMap::new();
+        limits.retain_mut(|watched| {
+            let sum = keys.entry(watched.rule.clone()).or_default();
+            let Some(figures) = (watched.read)() else { return false };
+            *sum = Some(sum.unwrap_or_default() + figures.keys);
+            let evicted = |kind, now: u64, before: u64| {
+                if now > before {
+                    let labels = [watched.rule.as_str(), kind];
+                    self.vectors.limit_evictions.with_label_values(&labels).inc_by(now - before);
+                }
+            };
+            evicted("full", figures.evicted_full, watched.counted.evicted_full);
+            evicted("in_debt", figures.evicted_in_debt, watched.counted.evicted_in_debt);
+            watched.counted = figures;
+            true
+        });
+        for (rule, keys) in keys {
+            match keys {
+                Some(keys) => {
+                    let keys = i64::try_from(keys).unwrap_or(i64::MAX);
+                    self.vectors.limit_keys.with_label_values(&[rule.as_str()]).set(keys);
+                }
+                // It may never have been read.
+                None => drop(self.vectors.limit_keys.remove_label_values(&[rule.as_str()])),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+    use crate::contract::Contract;
+
+    fn lines(metrics: &Metrics) -> Vec<String> {
+        let page = String::from_utf8(metrics.render()).unwrap();
+        let mut lines: Vec<String> = page
+            .lines()
+            .filter_map(|line| line.strip_prefix("statusquo_rate_limit_"))
+            .map(str::to_owned)
+            .collect();
+        lines.sort();
+        lines
+    }
+
+    #[test]
+    fn decisions_are_counted_by_rule_and_what_limiters_hold_is_read_when_scraped() {
+        let metrics = Metrics::new(&Contract::builtin("appwrite").unwrap());
+        let limit = metrics.limit("per_ip");
+        limit.decided(LimitDecision::Allowed);
+        limit.decided(LimitDecision::Allowed);
+        limit.decided(LimitDecision::WouldRefuse);
+        let held = Arc::new(Mutex::new(Some(LimitFigures { keys: 7, evicted_full: 2, evicted_in_debt: 0 })));
+        let read = Arc::clone(&held);
+        metrics.watch_limit("per_ip", move || *read.lock().unwrap());
+        metrics.watch_limit("per_ip", || Some(LimitFigures { keys: 1, ..LimitFigures::default() }));
+        for _ in 0..2 {
+            let expected = [
+                "decisions_total{decision=\"allowed\",rule=\"per_ip\",store=\"memory\"} 2",
+                "decisions_total{decision=\"would_refuse\",rule=\"per_ip\",store=\"memory\"} 1",
+                "evictions_total{kind=\"full\",rule=\"per_ip\"} 2",
+                "keys{rule=\"per_ip\"} 8",
+            ];
+            assert_eq!(lines(&metrics), expected);
+        }
+        *held.lock().unwrap() = Some(LimitFigures { keys: 3, evicted_full: 5, evicted_in_debt: 1 });
+        assert_eq!(
+            lines(&metrics).get(2..).unwrap(),
+            [
+                "evictions_total{kind=\"full\",rule=\"per_ip\"} 5",
+                "evictions_total{kind=\"in_debt\",rule=\"per_ip\"} 1",
+                "keys{rule=\"per_ip\"} 4"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_limiter_that_is_gone_is_no_longer_shown_and_one_that_replaced_it_is() {
+        let metrics = Metrics::new(&Contract::builtin("appwrite").unwrap());
+        let held = Arc::new(());
+        for rule in ["kept", "gone"] {
+            let held = Arc::downgrade(&held);
+            metrics.watch_limit(rule, move || held.upgrade().map(|_| LimitFigures::default()));
+        }
+        metrics.watch_limit("kept", || Some(LimitFigures::default()));
+        assert_eq!(lines(&metrics), ["keys{rule=\"gone\"} 0", "keys{rule=\"kept\"} 0"]);
+        drop(held);
+        assert_eq!(lines(&metrics), ["keys{rule=\"kept\"} 0"]);
+    }
+}

@@ -1,0 +1,90 @@
+//! The rate limits of a snapshot: a limiter for each rule, carried from snapshot to snapshot while its settings stay.
+//!
+//! Here secrets are made and moments get their origin, so that [`crate::limit`] needs neither chance nor a clock.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
+
+use crate::config::RateLimit;
+use crate::limit::{Limiter, Moment, Secret};
+use crate::observe::{LimitFigures, LimitMetrics, Metrics};
+
+/// A rule with its counters.
+#[derive(Debug)]
+pub struct Rule {
+    /// Who has taken how much.
+    pub limiter: Limiter,
+    /// What was decided.
+    pub metrics: LimitMetrics,
+}
+
+/// The moment of this instant. The origin is the first instant that was asked about, and the same for the whole process:
+/// limiters outlive snapshots.
+pub fn moment(at: Instant) -> Moment {
+    static ORIGIN: OnceLock<Instant> = OnceLock::new();
+    Moment::after_origin(at.saturating_duration_since(*ORIGIN.get_or_init(|| at)))
+}
+
+/// A rule for each of the configuration's, in their order; those of `previous` that have not changed, where there are.
+pub(super) fn rules(limits: &[RateLimit], previous: &[Arc<Rule>], metrics: &Metrics) -> Vec<Arc<Rule>> {
+    moment(Instant::now());
+    let rule = |limit: &RateLimit| {
+        let same = |rule: &&Arc<Rule>| {
+            rule.limiter.name() == limit.name && *rule.limiter.settings() == limit.settings
+        };
+        previous.iter().find(same).cloned().unwrap_or_else(|| fresh(limit, metrics))
+    };
+    limits.iter().map(rule).collect()
+}
+
+fn fresh(limit: &RateLimit, metrics: &Metrics) -> Arc<Rule> {
+    let (one, two) = uuid::Uuid::new_v4().as_u64_pair();
+    let limiter = Limiter::new(&limit.name, limit.settings.clone(), Secret::new([one, two]));
+    let rule = Arc::new(Rule { limiter, metrics: metrics.limit(&limit.name) });
+    let watched = Arc::downgrade(&rule);
+    metrics.watch_limit(&limit.name, move || {
+        let figures = watched.upgrade()?.limiter.figures(moment(Instant::now()));
+        Some(LimitFigures {
+            keys: figures.keys,
+            evicted_full: figures.evicted_full,
+            evicted_in_debt: figures.evicted_in_debt,
+        })
+    });
+    rule
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
+mod tests {
+    use super::*;
+    use crate::config;
+    use crate::contract::Contract;
+
+    fn limits(text: &str) -> Vec<RateLimit> {
+        let text = format!(
+            "version: 1\nlisten: [{{ address: 127.0.0.1:0 }}]\nupstreams: {{ u: {{ servers: [127.0.0.1:1] }} }}\nrate_limits: {{ {text} }}\nroutes: [{{ name: r, upstream: u }}]\n"
+        );
+        config::load_str("test.yaml", &text, &|_| None, 1)
+            .unwrap_or_else(|problems| panic!("{problems}"))
+            .rate_limits
+    }
+
+    #[test]
+    fn a_rule_keeps_its_counts_while_its_name_and_settings_stay() {
+        let metrics = Metrics::new(&Contract::builtin("appwrite").unwrap());
+        let before = rules(
+            &limits("a: { allow: 1 per 1s }, b: { allow: 1 per 1s }, c: { allow: 1 per 1s }"),
+            &[],
+            &metrics,
+        );
+        let after = rules(
+            &limits("c: { allow: 1 per 1s, burst: 1 }, d: { allow: 1 per 1s }, a: { allow: 2 per 1s }"),
+            &before,
+            &metrics,
+        );
+        let names: Vec<&str> = after.iter().map(|rule| rule.limiter.name()).collect();
+        assert_eq!(names, ["c", "d", "a"]);
+        assert!(Arc::ptr_eq(&after[0], &before[2]));
+        assert!(!Arc::ptr_eq(&after[2], &before[0]), "it allows something else now");
+    }
+}
