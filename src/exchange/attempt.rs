@@ -111,6 +111,7 @@ async fn try_once(
         proto: "http",
         request_id: &flow.story.request_id,
         via: &flow.gateway.via,
+        server: &candidate.server,
     };
     flow.request.write_head(&mut peer.wire.output, &told).map_err(refused)?;
     flow.upload.begin(&mut peer, may_retry);

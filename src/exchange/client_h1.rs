@@ -83,11 +83,12 @@ impl H1Client {
         self.close = false;
     }
 
-    /// The head is not a request: whatever is answered, nothing after it can be trusted.
-    pub(super) fn begin_refused(&mut self) {
+    /// The head is not a request: whatever is answered, nothing after it can be trusted. `head_request`: it began as one
+    /// with the method HEAD.
+    pub(super) fn begin_refused(&mut self, head_request: bool) {
         self.body = BodyDecoder::request(Framing::None);
         self.version = Version::Http11;
-        self.head_request = false;
+        self.head_request = head_request;
         self.client_keeps = false;
         self.awaits_continue = false;
         self.response = ResponseBody::None;

@@ -19,6 +19,8 @@ use super::head::{BodyLength, HeadParts};
 pub(super) struct H2Client {
     body: RecvStream,
     body_done: bool,
+    /// The library has reset the stream, because it is malformed.
+    malformed: bool,
     awaits_continue: bool,
     head_request: bool,
     respond: SendResponse<Bytes>,
@@ -45,6 +47,7 @@ impl H2Client {
         H2Client {
             body,
             body_done,
+            malformed: false,
             awaits_continue: awaits_continue && !body_done,
             head_request,
             respond,
@@ -69,6 +72,10 @@ impl H2Client {
         if self.body_done { Some(0) } else { self.remaining }
     }
 
+    pub(super) const fn was_malformed(&self) -> bool {
+        self.malformed
+    }
+
     /// The next piece of the request body; `None` at its end. Trailers of a request are not forwarded to HTTP/1.
     pub(super) fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, BodyFault>> {
         if self.body_done {
@@ -83,7 +90,10 @@ impl H2Client {
                 self.remaining = self.remaining.map(|left| left.saturating_sub(data.len() as u64));
                 Poll::Ready(Ok(Some(data)))
             }
-            Some(Err(_)) => Poll::Ready(Err(BodyFault::Gone)),
+            Some(Err(error)) => {
+                self.malformed = error.is_library() && error.is_reset();
+                Poll::Ready(Err(BodyFault::Gone))
+            }
             None => {
                 self.body_done = true;
                 Poll::Ready(Ok(None))

@@ -40,7 +40,7 @@ use crate::protocol::request_head;
 
 /// After an answer that closes, so much of what the client still sends is read, so that the answer is not lost to a
 /// reset (RFC 9112 9.6).
-const LINGER_BYTES: usize = 16 * 1024 * 1024;
+const LINGER_BYTES: usize = 64 * 1024 * 1024;
 /// For so long in all.
 const LINGER_TIME: Duration = Duration::from_secs(10);
 /// And while the client is not silent for longer.
@@ -182,7 +182,7 @@ impl Connection<'_> {
         let mut first = true;
         loop {
             let Some(h1) = client.as_h1() else { return };
-            match self.next(&mut h1.wire, first).await {
+            match self.next(&mut h1.wire, first, crowded).await {
                 Next::Silent(silence) => {
                     if let Some(silence) = silence {
                         self.app.gateway.metrics.closed_without_response(silence);
@@ -192,19 +192,16 @@ impl Connection<'_> {
                 Next::Http2 => {
                     if let Some(h1) = client.into_h1() {
                         let (stream, read) = h1.wire.into_parts();
-                        connection_h2::serve(self, stream, read).await;
+                        connection_h2::serve(self, stream, read, crowded).await;
                     }
                     return;
                 }
                 Next::Refused(fault) => {
-                    h1.begin_refused();
                     let refused = self.refused(fault, &h1.wire.input);
                     self.refuse(&mut client, refused).await;
                 }
                 Next::Head { .. } if crowded => {
-                    h1.begin_refused();
-                    let fault = Fault::new(Cause::ConnectionLimitReached, Phase::Admit);
-                    let refused = self.refused(fault, &h1.wire.input);
+                    let refused = self.refused(crowded_out(), &h1.wire.input);
                     self.refuse(&mut client, refused).await;
                 }
                 Next::Head { length, skip } => self.one(&mut client, length, skip).await,
@@ -245,7 +242,6 @@ impl Connection<'_> {
                 serve_guarded(self.app, self.peer, client, &request).await;
             }
             Err(refusal) => {
-                h1.begin_refused();
                 let refused = self.refused(refused(refusal), &head);
                 self.refuse(client, refused).await;
             }
@@ -258,18 +254,26 @@ impl Connection<'_> {
     }
 
     async fn refuse(&mut self, client: &mut Downstream, refused: Refused) {
+        if let Some(h1) = client.as_h1() {
+            // Whoever asks with HEAD takes no body for an answer, however the rest of its head looks.
+            h1.begin_refused(refused.line.starts_with(b"HEAD "));
+        }
         client.expect_answer();
         refuse_guarded(self.app, self.peer, client, refused).await;
     }
 
     /// Waits for a head: the first byte under the idle limit, the whole head under one deadline.
-    async fn next(&mut self, wire: &mut Wire, first: bool) -> Next {
-        if wire.input.is_empty() {
-            let idle = Instant::now() + self.rules.idle_timeout;
+    async fn next(&mut self, wire: &mut Wire, first: bool, crowded: bool) -> Next {
+        // A connection that has no place may not sit there for as long as one that has.
+        let rules = &self.rules;
+        let idle = if crowded { rules.header_timeout.min(rules.idle_timeout) } else { rules.idle_timeout };
+        let idle = Instant::now() + idle;
+        // An empty line before a request is not the beginning of one (RFC 9112 2.2): old clients end a body with it.
+        while matches!(wire.input.as_ref(), b"" | b"\r" | b"\r\n") {
             let waited = tokio::select! {
                 biased;
                 read = within(idle, wire.fill(HEAD_ROOM)) => read,
-                _ = self.shutdown.wait_for(|ends| *ends) => return Next::Silent(first.then_some(Silence::Drain)),
+                _ = self.shutdown.wait_for(|ends| *ends) => return Next::Silent(Some(Silence::Drain)),
             };
             match waited {
                 Some(Ok(1..)) => {}
@@ -324,6 +328,11 @@ impl Connection<'_> {
             None => Some(Next::Refused(Fault::new(Cause::ClientTooSlow, Phase::ReadHead))),
         }
     }
+}
+
+/// There are more connections than `client.max_connections`.
+pub(super) fn crowded_out() -> Fault {
+    Fault::new(Cause::ConnectionLimitReached, Phase::Admit)
 }
 
 /// The beginning of what was read, for the log: a request line where there is one.

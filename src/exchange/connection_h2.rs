@@ -16,12 +16,13 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::task::JoinSet;
 
 use super::client_h2::H2Client;
-use super::connection::{Connection, refuse_guarded, serve_guarded};
+use super::connection::{Connection, crowded_out, refuse_guarded, serve_guarded};
 use super::downstream::Downstream;
 use super::flow::within;
+use super::frames::Resets;
 use super::record::{self, Refused};
 use super::request::{Request, refused};
-use crate::observe::Silence;
+use crate::observe::{Metrics, Silence};
 use crate::protocol::framing::Framing;
 
 /// RFC 9113 3.4.
@@ -56,17 +57,19 @@ pub(super) fn preface(read: &[u8]) -> Preface {
     }
 }
 
-/// Serves a connection whose preface was seen; `read` is what was read of it.
-pub(super) async fn serve(connection: &mut Connection<'_>, stream: Stream, read: BytesMut) {
+/// Serves a connection whose preface was seen; `read` is what was read of it. One that is `crowded` has no place: its
+/// streams are refused, and it ends.
+pub(super) async fn serve(connection: &mut Connection<'_>, stream: Stream, read: BytesMut, crowded: bool) {
     let metrics = &connection.app.gateway.metrics;
+    let rules = &connection.rules;
     let mut options = default_h2_options();
     options
         .max_header_list_size(LIBRARY_MAX_FIELDS)
         .max_concurrent_streams(MAX_STREAMS)
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW);
-    let begun = options.handshake::<_, Bytes>(Rewound { read, stream });
-    let mut h2 = match within(Instant::now() + connection.rules.header_timeout, begun).await {
+    let begun = options.handshake::<_, Bytes>(Rewound::new(read, stream, metrics));
+    let mut h2 = match within(Instant::now() + rules.header_timeout, begun).await {
         Some(Ok(h2)) => h2,
         Some(Err(_)) | None => return metrics.closed_without_response(Silence::Http2ConnectionError),
     };
@@ -74,11 +77,16 @@ pub(super) async fn serve(connection: &mut Connection<'_>, stream: Stream, read:
     let mut draining = false;
     let mut served = false;
     loop {
-        let idle = Instant::now() + connection.rules.idle_timeout;
+        // After GOAWAY only frames of the protocol are awaited, and who has no place may not sit there for long either.
+        let silence = if draining || crowded { rules.header_timeout } else { rules.idle_timeout };
         let accepted = tokio::select! {
             accepted = h2.accept() => accepted,
             _ = streams.join_next(), if !streams.is_empty() => continue,
-            _ = pingora::time::sleep(idle.saturating_duration_since(Instant::now())), if streams.is_empty() && !draining => {
+            _ = pingora::time::sleep(silence), if streams.is_empty() => {
+                if draining {
+                    // The client answers nothing, not even the PING that goes with GOAWAY.
+                    break;
+                }
                 // GOAWAY, and whatever is on its way is still answered.
                 draining = true;
                 h2.graceful_shutdown();
@@ -98,6 +106,10 @@ pub(super) async fn serve(connection: &mut Connection<'_>, stream: Stream, read:
         match accepted {
             Some(Ok((request, respond))) => {
                 served = true;
+                if crowded && !draining {
+                    draining = true;
+                    h2.graceful_shutdown();
+                }
                 let app = Arc::clone(connection.app);
                 let peer = connection.peer;
                 streams.spawn(async move {
@@ -112,15 +124,21 @@ pub(super) async fn serve(connection: &mut Connection<'_>, stream: Stream, read:
                         Ok(Framing::None | Framing::Chunked) | Err(_) => None,
                     };
                     let mut client = Downstream::h2(H2Client::new(body, respond, head, expects, length));
-                    match request {
-                        Ok(request) => serve_guarded(&app, peer, &mut client, &request).await,
-                        Err(refusal) => {
-                            let dress = app.unrouted_dress(origin.as_ref().map(HeaderValue::as_bytes));
-                            let refused = Refused { fault: refused(refusal), line, dress };
-                            refuse_guarded(&app, peer, &mut client, refused).await;
+                    let fault = match request {
+                        Ok(_) if crowded => Some(crowded_out()),
+                        Ok(request) => {
+                            serve_guarded(&app, peer, &mut client, &request).await;
+                            None
                         }
+                        Err(refusal) => Some(refused(refusal)),
+                    };
+                    if let Some(fault) = fault {
+                        let dress = app.unrouted_dress(origin.as_ref().map(HeaderValue::as_bytes));
+                        refuse_guarded(&app, peer, &mut client, Refused { fault, line, dress }).await;
                     }
-                    record::client_left(&app.gateway, client.stage());
+                    if !client.was_malformed() {
+                        record::client_left(&app.gateway, client.stage());
+                    }
                 });
             }
             Some(Err(error)) => {
@@ -138,10 +156,24 @@ pub(super) async fn serve(connection: &mut Connection<'_>, stream: Stream, read:
     while streams.join_next().await.is_some() {}
 }
 
-/// A stream whose first bytes were read already.
+/// A stream whose first bytes were read already, and whose frames are looked at on their way out.
 struct Rewound {
     read: BytesMut,
     stream: Stream,
+    resets: Resets,
+    metrics: Arc<Metrics>,
+}
+
+impl Rewound {
+    fn new(read: BytesMut, stream: Stream, metrics: &Arc<Metrics>) -> Self {
+        Rewound { read, stream, resets: Resets::default(), metrics: Arc::clone(metrics) }
+    }
+
+    fn written(&mut self, bytes: &[u8]) {
+        for _ in 0..self.resets.count(bytes) {
+            self.metrics.closed_without_response(Silence::Http2StreamError);
+        }
+    }
 }
 
 impl AsyncRead for Rewound {
@@ -162,7 +194,11 @@ impl AsyncRead for Rewound {
 
 impl AsyncWrite for Rewound {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
+        let polled = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        if let Poll::Ready(Ok(length)) = polled {
+            self.written(bytes.get(..length).unwrap_or_default());
+        }
+        polled
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -178,7 +214,15 @@ impl AsyncWrite for Rewound {
         cx: &mut Context<'_>,
         buffers: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, buffers)
+        let polled = Pin::new(&mut self.stream).poll_write_vectored(cx, buffers);
+        if let Poll::Ready(Ok(mut length)) = polled {
+            for buffer in buffers {
+                let taken = length.min(buffer.len());
+                self.written(buffer.get(..taken).unwrap_or_default());
+                length -= taken;
+            }
+        }
+        polled
     }
 
     fn is_write_vectored(&self) -> bool {

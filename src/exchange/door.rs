@@ -93,17 +93,15 @@ async fn write(
         client.lost();
         return Written::Lost;
     }
-    if let Some((bytes, time)) = drain {
-        let at = Instant::now() + time;
-        if within(at, discard(client, bytes)).await != Some(true) {
-            client.close_after();
-        }
-    }
+    self::drain(client, drain).await;
     Written::Whole
 }
 
+/// How much of a request body is read after its answer, and for how long.
+pub(super) type Drain = (u64, Duration);
+
 /// Decides, before the head is written, whether the connection outlives the answer: `Connection` has to say it.
-fn prepare(client: &mut Downstream) -> Option<(u64, Duration)> {
+pub(super) fn prepare(client: &mut Downstream) -> Option<Drain> {
     if client.body_is_done() {
         return None;
     }
@@ -117,6 +115,29 @@ fn prepare(client: &mut Downstream) -> Option<(u64, Duration)> {
             client.close_after();
             None
         }
+    }
+}
+
+/// Reads the rest of a request body that was answered before its end; without reaching the end the connection cannot
+/// be kept.
+pub(super) async fn drain(client: &mut Downstream, drain: Option<Drain>) {
+    if let Some((bytes, time)) = drain
+        && within(Instant::now() + time, discard(client, bytes)).await != Some(true)
+    {
+        client.close_after();
+    }
+}
+
+/// The same after a response that promised nothing about the connection: the last chunk of an upload is often only a
+/// moment behind its answer.
+pub(super) async fn finish_request(client: &mut Downstream) {
+    if client.body_is_done() || client.awaits_continue() {
+        return;
+    }
+    if client.is_h2() {
+        drain(client, Some((H2_DRAIN, H2_DRAIN_TIME))).await;
+    } else if client.body_remaining().is_none_or(|rest| rest <= KEEP_DRAIN) {
+        drain(client, Some((KEEP_DRAIN, KEEP_DRAIN_TIME))).await;
     }
 }
 

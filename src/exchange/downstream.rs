@@ -150,6 +150,14 @@ impl Downstream {
         matches!(self.kind, Kind::H2(_))
     }
 
+    /// The HTTP/2 library has reset the stream, because it is malformed, and counted that.
+    pub(super) const fn was_malformed(&self) -> bool {
+        match &self.kind {
+            Kind::H1(_) => false,
+            Kind::H2(h2) => h2.was_malformed(),
+        }
+    }
+
     /// The client waits for a 100 before it sends its body.
     pub(super) const fn awaits_continue(&self) -> bool {
         match &self.kind {

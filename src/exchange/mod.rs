@@ -20,6 +20,7 @@ mod dress;
 mod exchange;
 mod fields;
 mod flow;
+mod frames;
 mod gateway;
 mod head;
 mod judge;

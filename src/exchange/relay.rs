@@ -80,10 +80,12 @@ pub(super) async fn pass(flow: &mut Flow<'_>, answered: &mut Answered, begun: &[
     flow.story.bytes += begun.len() as u64;
     let ended = body(flow, answered, Silence { streams, bounded }).await;
     match &ended {
-        Relayed::Whole => {}
-        Relayed::Cut(_) => {
-            // What came before the cut is the client's.
-            let _ = door::flush(flow.client, flow.snapshot.client.write_timeout).await;
+        Relayed::Whole => door::finish_request(flow.client).await,
+        Relayed::Cut(fault) => {
+            // What came before the cut is the client's, unless its time is up or its own slowness is the fault.
+            if !matches!(fault.cause(), Cause::ClientTooSlow | Cause::DeadlineExceeded) {
+                let _ = door::flush(flow.client, flow.snapshot.client.write_timeout).await;
+            }
             flow.client.cut();
         }
         Relayed::ClientGone => flow.client.lost(),
@@ -105,9 +107,7 @@ pub(super) async fn pass_error(
         (None, None) => BodyLength::Absent,
     };
     let story = &*flow.story;
-    if !flow.client.body_is_done() {
-        flow.client.close_after();
-    }
+    let drain = door::prepare(flow.client);
     let now = std::time::SystemTime::now();
     let Some(unanswered) = flow.client.unanswered() else { return Relayed::ClientGone };
     let began = unanswered.begin(&HeadParts { status, reason: None, length }, |sink| {
@@ -136,7 +136,10 @@ pub(super) async fn pass_error(
     client.send_end();
     flow.story.bytes += bytes.len() as u64;
     match door::flush(client, flow.snapshot.client.write_timeout).await {
-        Written::Whole => Relayed::Whole,
+        Written::Whole => {
+            door::drain(client, drain).await;
+            Relayed::Whole
+        }
         Written::Lost => {
             client.lost();
             Relayed::ClientGone
@@ -301,7 +304,7 @@ fn relay_limit(
         None => {
             let idle = if silence.streams { timeouts.stream_idle } else { timeouts.between_bytes };
             // An upstream that still takes an upload may be quiet meanwhile.
-            let moved_at = if uploads { read_at.max(flow.upload.last_byte()) } else { read_at };
+            let moved_at = if uploads { read_at.max(flow.upload.quiet_since()) } else { read_at };
             Limit::new(moved_at + idle, Cause::ConnectionReadTimeout, Phase::Relay)
         }
     };

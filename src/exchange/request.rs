@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderValue, Method};
 use super::fields;
 use super::head::Fields;
 use crate::contract::{Cause, Evidence, Fault, Phase};
-use crate::protocol::framing::Framing;
+use crate::protocol::framing::{self, Framing};
 use crate::protocol::request_head::{self, RequestFacts, Version};
 use crate::protocol::{Refusal, authority, forwarded, hop, target};
 
@@ -42,6 +42,8 @@ pub(super) struct Told<'a> {
     pub(super) request_id: &'a HeaderValue,
     /// `1.1 PSEUDONYM`.
     pub(super) via: &'a [u8],
+    /// `host:port` of the server that is asked.
+    pub(super) server: &'a str,
 }
 
 /// A refusal of the head as a fault.
@@ -88,6 +90,10 @@ impl Request {
             target::check_path(&target)?
         };
         let authority = h2_authority(&parts)?;
+        if parts.headers.keys().any(|name| framing::is_disguised(name.as_str().as_bytes())) {
+            let evidence = "a framing field spelled with an underscore";
+            return Err(Refusal::new(Cause::AmbiguousFraming, evidence));
+        }
         let mut expect_continue = false;
         for value in parts.headers.get_all(http::header::EXPECT) {
             request_head::check_expect(value.as_bytes())?;
@@ -157,7 +163,10 @@ impl Request {
         out.put_u8(b' ');
         out.extend_from_slice(&self.target);
         out.extend_from_slice(b" HTTP/1.1\r\n");
-        if !self.authority.is_empty() {
+        if self.authority.is_empty() {
+            // HTTP/1.0 may leave it out, HTTP/1.1 may not: then the server is called by the name it has here.
+            fields::field(out, b"Host", told.server.as_bytes());
+        } else {
             fields::field(out, b"Host", &self.authority);
         }
         let mut cookies = 0_u32;
@@ -205,10 +214,12 @@ impl Request {
 /// Fields that are dropped from the client's and said by us.
 fn said_anew(name: &[u8]) -> bool {
     let is = |lower: &[u8]| name.eq_ignore_ascii_case(lower);
+    let fold = |octet: &u8| if *octet == b'_' { b'-' } else { octet.to_ascii_lowercase() };
     match name.len() {
         4 => is(b"host"),
         6 => is(b"expect"),
-        12 => is(b"x-request-id") || forwarded::is_forwarded_name(name),
+        // With underscores too, as servers of the CGI kind read it.
+        12 => name.iter().map(fold).eq(*b"x-request-id") || forwarded::is_forwarded_name(name),
         14 => is(b"content-length") || forwarded::is_forwarded_name(name),
         _ => forwarded::is_forwarded_name(name),
     }
@@ -255,7 +266,7 @@ fn h2_authority(parts: &http::request::Parts) -> Result<Bytes, Refusal> {
 fn h2_length(headers: &HeaderMap) -> Result<Option<u64>, Refusal> {
     let mut values = headers.get_all(http::header::CONTENT_LENGTH).iter();
     let Some(value) = values.next() else { return Ok(None) };
-    let length = crate::protocol::framing::content_length(value.as_bytes().trim_ascii());
+    let length = framing::content_length(value.as_bytes().trim_ascii());
     match (length, values.next()) {
         (Some(length), None) => Ok(Some(length)),
         _ => Err(Refusal::new(Cause::AmbiguousFraming, "Content-Length is not one number")),

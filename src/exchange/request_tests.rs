@@ -14,6 +14,7 @@ fn sent(request: &Request) -> String {
         forwarded_for: &HeaderValue::from_static("192.0.2.7"),
         proto: "http",
         request_id: &HeaderValue::from_static("0190aaaa-bbbb-7ccc-8ddd-eeeeeeeeeeee"),
+        server: "127.0.0.1:3000",
         via: b"1.1 statusquo-1",
     };
     let mut out = BytesMut::new();

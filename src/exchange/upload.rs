@@ -6,7 +6,7 @@
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
+use bytes::BytesMut;
 
 use super::client_h1::BodyFault;
 use super::clock::Limit;
@@ -48,12 +48,13 @@ pub(super) struct Upload {
     max_body: u64,
     received: u64,
     ended: bool,
-    replay: Vec<Bytes>,
-    replay_length: usize,
+    /// Copied together: a slice would hold the whole buffer that it was read into, and a client may send single bytes.
+    replay: BytesMut,
     /// Everything received so far is in `replay`.
     replayable: bool,
     waiting: Waiting,
-    last_byte: Instant,
+    /// When the client's last byte came, or when we began to wait for the next.
+    quiet_since: Instant,
     waited: Duration,
 }
 
@@ -63,11 +64,10 @@ impl Upload {
             max_body,
             received: 0,
             ended: client.body_is_done(),
-            replay: Vec::new(),
-            replay_length: 0,
+            replay: BytesMut::new(),
             replayable: true,
             waiting: Waiting::Upstream,
-            last_byte: now,
+            quiet_since: now,
             waited: Duration::ZERO,
         }
     }
@@ -89,21 +89,19 @@ impl Upload {
     /// A new attempt begins: what was received is queued again. From the last attempt on nothing is kept.
     pub(super) fn begin(&mut self, peer: &mut Peer, may_retry: bool) {
         self.waiting = Waiting::Upstream;
-        for piece in &self.replay {
-            peer.queue_body(piece);
-        }
+        peer.queue_body(&self.replay);
         if self.ended {
             peer.queue_end();
         }
         if !may_retry {
-            self.replay = Vec::new();
+            self.replay = BytesMut::new();
             self.replayable = false;
         }
     }
 
-    /// When the client's last byte came.
-    pub(super) const fn last_byte(&self) -> Instant {
-        self.last_byte
+    /// When the client's last byte came, or when the upstream was ready for the next.
+    pub(super) const fn quiet_since(&self) -> Instant {
+        self.quiet_since
     }
 
     /// So long the client let us wait.
@@ -124,7 +122,7 @@ impl Upload {
 
     /// The limit on the client's silence alone: all that holds once the response head has left.
     pub(super) fn silence_limit(&self, rules: &config::Client) -> Limit {
-        Limit::new(self.last_byte + rules.body_timeout, Cause::ClientTooSlow, Phase::Send)
+        Limit::new(self.quiet_since + rules.body_timeout, Cause::ClientTooSlow, Phase::Send)
     }
 
     /// Moves bytes as far as both sides allow.
@@ -137,7 +135,13 @@ impl Upload {
         let before = self.waiting;
         let outcome = self.poll_inner(cx, client, peer);
         match outcome {
-            Poll::Pending if self.waiting != before => Poll::Ready(UploadEvent::Changed),
+            Poll::Pending if self.waiting != before => {
+                if self.waiting == Waiting::Client {
+                    // Its silence begins when we begin to listen, not while the upstream held it back.
+                    self.quiet_since = Instant::now();
+                }
+                Poll::Ready(UploadEvent::Changed)
+            }
             other => other,
         }
     }
@@ -176,7 +180,7 @@ impl Upload {
                         return Poll::Ready(UploadEvent::Failed(fault));
                     }
                     peer.queue_body(&data);
-                    self.keep(data);
+                    self.keep(&data);
                     if client.body_is_done() {
                         self.end(peer);
                     }
@@ -194,20 +198,19 @@ impl Upload {
 
     fn take(&mut self, data: &[u8]) -> Result<(), Fault> {
         self.received += data.len() as u64;
-        self.last_byte = Instant::now();
+        self.quiet_since = Instant::now();
         if self.received > self.max_body { Err(Fault::new(Cause::BodyTooLarge, Phase::Send)) } else { Ok(()) }
     }
 
-    fn keep(&mut self, data: Bytes) {
+    fn keep(&mut self, data: &[u8]) {
         if !self.replayable {
             return;
         }
-        self.replay_length += data.len();
-        if self.replay_length > MAX_REPLAY {
+        if self.replay.len() + data.len() > MAX_REPLAY {
             self.replayable = false;
-            self.replay = Vec::new();
+            self.replay = BytesMut::new();
         } else {
-            self.replay.push(data);
+            self.replay.extend_from_slice(data);
         }
     }
 }
@@ -224,5 +227,35 @@ fn body_event(fault: BodyFault) -> UploadEvent {
         BodyFault::Malformed(evidence) => malformed(evidence),
         BodyFault::Short => malformed("the client ended its body early"),
         BodyFault::Gone => UploadEvent::ClientGone,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn upload() -> Upload {
+        Upload {
+            max_body: 1024 * 1024,
+            received: 0,
+            ended: false,
+            replay: BytesMut::new(),
+            replayable: true,
+            waiting: Waiting::Upstream,
+            quiet_since: Instant::now(),
+            waited: Duration::ZERO,
+        }
+    }
+
+    #[test]
+    fn what_is_kept_to_be_sent_again_costs_its_own_bytes_however_they_dripped_in() {
+        let mut upload = upload();
+        for _ in 0..MAX_REPLAY {
+            upload.keep(b"x");
+        }
+        assert_eq!((upload.replay.len(), upload.can_replay()), (MAX_REPLAY, true));
+        assert!(upload.replay.capacity() <= 2 * MAX_REPLAY, "{}", upload.replay.capacity());
+        upload.keep(b"x");
+        assert_eq!((upload.replay.capacity(), upload.can_replay()), (0, false));
     }
 }

@@ -12,7 +12,7 @@ pub enum Silence {
     IdleTimeout,
     /// The client connected and closed without sending a byte.
     ConnectAndClose,
-    /// The connection was still open when the drain time ended.
+    /// The connection was idle when draining closed it.
     Drain,
     /// HTTP/2 between the client and us broke; the answer is a GOAWAY.
     Http2ConnectionError,

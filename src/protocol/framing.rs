@@ -24,6 +24,18 @@ impl Framing {
     }
 }
 
+/// Whether this is the name of a framing field with underscores for hyphens: gateways of the CGI kind cannot tell the
+/// two apart.
+pub fn is_disguised(name: &[u8]) -> bool {
+    let fold = |octet: &u8| if *octet == b'_' { b'-' } else { octet.to_ascii_lowercase() };
+    let is = |lower: &[u8]| name.iter().map(fold).eq(lower.iter().copied());
+    match name.len() {
+        14 => name.contains(&b'_') && is(b"content-length"),
+        17 => name.contains(&b'_') && is(b"transfer-encoding"),
+        _ => false,
+    }
+}
+
 /// The number in one Content-Length value (trimmed): digits only, at most `i64::MAX`, which is where signed readers
 /// end. Leading zeros are digits (RFC 9110 8.6).
 pub fn content_length(value: &[u8]) -> Option<u64> {
@@ -48,6 +60,16 @@ pub fn is_chunked(value: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_framing_field_with_an_underscore_is_disguised() {
+        for name in [&b"Content_Length"[..], b"transfer_encoding", b"Transfer_Encoding"] {
+            assert!(is_disguised(name));
+        }
+        for name in [&b"Content-Length"[..], b"transfer-encoding", b"content_lengths", b"content_type_x"] {
+            assert!(!is_disguised(name));
+        }
+    }
 
     #[test]
     fn only_digits_up_to_i64_max_are_a_length() {

@@ -22,6 +22,7 @@ mod telemetry;
 mod upstreams;
 
 mod accounts;
+mod attacked;
 mod commands;
 mod connections;
 mod cors;

@@ -1,0 +1,259 @@
+//! What attacks on the running gateway have found, one scenario for each: none of it may come back.
+//!
+//! Clients that stall, crawl, half-speak or never listen, on both protocol versions. Where a finding belongs to a table or
+//! a file of its own, it stands there.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use statusquo::rehearse::{Gate, Step, reply, say};
+
+use super::client::LIMIT;
+use super::gateway::Gateway;
+use super::reader::{Asked, Unanswered};
+use super::upstreams::{ok, script};
+
+/// More than the kernel's buffers on both sides hold.
+fn endless() -> Vec<Step> {
+    let chunk = format!("8000\r\n{}\r\n", "x".repeat(0x8000));
+    vec![
+        Step::ReadHead,
+        say("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"),
+        Step::Repeat { bytes: chunk.into(), times: u64::MAX, every: Duration::ZERO },
+    ]
+}
+
+/// A connection whose receive buffer is as small as it gets.
+fn narrow(address: SocketAddr) -> TcpStream {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    socket.connect(&address.into()).unwrap();
+    socket.set_read_timeout(Some(LIMIT)).unwrap();
+    TcpStream::from(socket)
+}
+
+#[test]
+fn a_client_that_takes_nothing_is_cut_after_one_write_timeout_and_not_after_two() {
+    let upstream = script(endless());
+    let gateway = Gateway::in_front_of(&upstream).set("client.write_timeout", "1s").start();
+    let begun = Instant::now();
+    let mut client = narrow(gateway.address());
+    client.write_all(b"GET / HTTP/1.1\r\nhost: test\r\n\r\n").unwrap();
+    gateway.expect_metric("aborted_total", &[("cause", "client_too_slow")], 1.0);
+    let taken = begun.elapsed();
+    assert!((Duration::from_millis(950)..Duration::from_millis(1900)).contains(&taken), "{taken:?}");
+}
+
+/// The kernel says that a socket takes bytes again only after a third of its buffer is free: megabytes, by default.
+#[test]
+fn a_client_that_reads_slowly_is_not_one_that_takes_nothing() {
+    let upstream = script(endless());
+    let gateway = Gateway::in_front_of(&upstream).set("client.write_timeout", "600ms").start();
+    let mut client = narrow(gateway.address());
+    client.write_all(b"GET / HTTP/1.1\r\nhost: test\r\n\r\n").unwrap();
+    let begun = Instant::now();
+    let mut buffer = vec![0; 32 * 1024];
+    while begun.elapsed() < Duration::from_secs(3) {
+        std::thread::sleep(Duration::from_millis(100)); // the slow client is what is tested
+        client.read_exact(&mut buffer).unwrap();
+    }
+    assert_eq!(gateway.metric("aborted_total", &[]), 0.0);
+}
+
+#[test]
+fn a_small_rest_of_an_upload_that_was_answered_early_does_not_cost_the_connection() {
+    let early = vec![Step::ReadHead, Step::Write(reply("200 OK", "early")), Step::Hang];
+    for chunked in [false, true] {
+        let upstream = super::upstreams::scripts([early.clone(), endless_ok()]);
+        let gateway = Gateway::in_front_of(&upstream).start();
+        let mut client = gateway.client();
+        let (framing, rest) = if chunked {
+            ("transfer-encoding: chunked", "3\r\nabc\r\n0\r\n\r\n")
+        } else {
+            ("content-length: 3", "abc")
+        };
+        client.send(format!("POST / HTTP/1.1\r\nhost: test\r\n{framing}\r\n\r\n"));
+        client.read(Asked::Http11("POST")).is(200, "early");
+        client.send(rest);
+        client.get("/").is(200, "next");
+    }
+}
+
+fn endless_ok() -> Vec<Step> {
+    vec![Step::ReadHead, Step::ReadBody, Step::Write(reply("200 OK", "next"))]
+}
+
+#[test]
+fn an_answer_to_thirty_megabytes_is_readable_for_a_client_that_sends_them_all_first() {
+    let upstream = ok("must not be asked");
+    let gateway = Gateway::in_front_of(&upstream).start();
+    let mut client = gateway.client();
+    client.send("POST / HTTP/1.1\r\nhost: test\r\ncontent-length: 30000000\r\n\r\n");
+    client.send(vec![b'x'; 30_000_000]);
+    let answer = client.read(Asked::Http11("POST"));
+    answer.is_made_saying(400, "The request body is too large.");
+    assert!(answer.says_close());
+    client.expect_close();
+}
+
+#[test]
+fn a_request_without_a_host_is_clear_to_the_upstream() {
+    let upstream = ok("old");
+    let gateway = Gateway::in_front_of(&upstream).start();
+    gateway.client().exchange(Asked::Http10("GET"), "GET / HTTP/1.0\r\n\r\n").is(200, "old");
+    let seen = upstream.seen();
+    let head = &seen.requests().next().unwrap().head;
+    assert_eq!(head.field("host"), Some(upstream.address().to_string().as_str()));
+    assert_eq!(head.field("x-forwarded-host"), None);
+}
+
+#[test]
+fn a_refused_head_request_gets_no_body() {
+    let upstream = ok("must not be asked");
+    let gateway = Gateway::in_front_of(&upstream).set("client.header_timeout", "300ms").start();
+    for head in [
+        "HEAD / HTTP/1.1\r\nhost: a\r\nhost: b\r\n\r\n",
+        "HEAD / HTTP/1.1\r\nhost : a\r\n\r\n",
+        "HEAD / HTTP/7.7\r\nhost: a\r\n\r\n",
+        "HEAD / HTTP/1.1\r\nhost: a\r\n",
+    ] {
+        let mut client = gateway.client();
+        client.send(head);
+        let answer = client.read(Asked::Http11("HEAD"));
+        assert_eq!(answer.status, 400, "{head:?}");
+        assert!(answer.field("content-length").is_some_and(|length| length != "0"), "{answer:#?}");
+        client.expect_close();
+    }
+}
+
+/// RFC 9112 2.2: old clients send one after a body.
+#[test]
+fn an_empty_line_alone_is_no_request() {
+    let upstream = ok("fine");
+    let gateway = Gateway::in_front_of(&upstream)
+        .set("client.header_timeout", "300ms")
+        .set("client.idle_timeout", "900ms")
+        .start();
+    let mut client = gateway.client();
+    client.send("POST / HTTP/1.1\r\nhost: test\r\ncontent-length: 3\r\n\r\nabc\r\n");
+    client.read(Asked::Http11("POST")).is(200, "fine");
+    std::thread::sleep(Duration::from_millis(500)); // longer than a head may take
+    client.get("/").is(200, "fine");
+    client.send("\r\n");
+    client.expect_close();
+    gateway.expect_metric("closed_without_response_total", &[("cause", "idle_timeout")], 1.0);
+    let mut early = gateway.client();
+    early.send("\r\n");
+    early.finish_sending();
+    early.expect_close();
+    gateway.expect_metric("closed_without_response_total", &[("cause", "connect_and_close")], 1.0);
+    gateway.expect_metric("responses_total", &[("code", "400")], 0.0);
+}
+
+#[test]
+fn an_idle_kept_connection_that_a_drain_closes_is_counted() {
+    let gate = Gate::new();
+    let upstream = super::upstreams::by_request({
+        let gate = gate.clone();
+        move |request| match request.path() {
+            "/slow" => {
+                vec![Step::ReadHead, Step::Wait(gate.clone()), Step::Write(reply("200 OK", "slow"))]
+            }
+            _ => vec![Step::ReadHead, Step::Write(reply("200 OK", "quick"))],
+        }
+    });
+    let gateway = Gateway::in_front_of(&upstream).start();
+    let mut kept = gateway.client();
+    kept.get("/").is(200, "quick");
+    let mut busy = gateway.client();
+    busy.send("GET /slow HTTP/1.1\r\nhost: test\r\n\r\n");
+    assert!(upstream.sees_within(LIMIT, |seen| seen.requests_for("/slow") == 1));
+    gateway.terminate();
+    kept.expect_close();
+    gateway.expect_metric("closed_without_response_total", &[("cause", "drain")], 1.0);
+    gate.open();
+    busy.read(Asked::Http11("GET")).is(200, "slow");
+}
+
+#[test]
+fn a_connection_beyond_the_limit_may_not_idle() {
+    let upstream = ok("fine");
+    let gateway = Gateway::in_front_of(&upstream)
+        .set("client.max_connections", "1")
+        .set("client.header_timeout", "300ms")
+        .start();
+    let mut first = gateway.client();
+    first.get("/").is(200, "fine");
+    let begun = Instant::now();
+    let mut second = gateway.client();
+    assert_eq!(second.end(), Unanswered::Closed);
+    assert!(begun.elapsed() < Duration::from_secs(2));
+    first.get("/").is(200, "fine");
+}
+
+#[test]
+fn an_http_2_connection_beyond_the_limit_is_answered_503() {
+    let upstream = ok("fine");
+    let gateway = Gateway::in_front_of(&upstream).set("client.max_connections", "1").h2c().start();
+    let mut first = gateway.client();
+    first.get("/").is(200, "fine");
+    gateway.h2_client().get("/").is_made(503);
+    gateway.expect_metric("errors_total", &[("cause", "connection_limit_reached")], 1.0);
+    assert_eq!(upstream.requests(), 1);
+}
+
+#[test]
+fn framing_fields_with_an_underscore_are_refused_on_http_2_too() {
+    let upstream = ok("must not be asked");
+    let gateway = Gateway::in_front_of(&upstream).h2c().start();
+    let mut client = gateway.h2_client();
+    for field in [("transfer_encoding", "chunked"), ("content_length", "5"), ("content-length_", "5")] {
+        let answer = client.ask("POST", "/", &[field], Bytes::from_static(b"body"));
+        let expected = if field.0.ends_with('_') { 200 } else { 400 };
+        assert_eq!(answer.status, expected, "{field:?}: {answer:#?}");
+    }
+    gateway.expect_metric("errors_total", &[("cause", "ambiguous_framing")], 2.0);
+}
+
+/// A preface, an empty SETTINGS frame, and then nothing: not even an answer to the PING that comes with a GOAWAY.
+#[test]
+fn an_http_2_client_that_answers_nothing_does_not_hold_its_connection() {
+    let upstream = ok("");
+    let gateway = Gateway::in_front_of(&upstream)
+        .set("client.idle_timeout", "300ms")
+        .set("client.header_timeout", "400ms")
+        .h2c()
+        .start();
+    let begun = Instant::now();
+    let mut client = TcpStream::connect(gateway.h2_address()).unwrap();
+    client.set_read_timeout(Some(LIMIT)).unwrap();
+    client.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").unwrap();
+    let mut bytes = Vec::new();
+    client.read_to_end(&mut bytes).unwrap();
+    assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+    gateway.expect_metric("connections", &[("listener", &gateway.h2_address().to_string())], 0.0);
+}
+
+/// The library resets such a stream by itself, and no request ever comes of it.
+#[test]
+fn a_malformed_http_2_stream_is_counted_as_what_it_is() {
+    let upstream = ok("must not be asked");
+    let gateway = Gateway::in_front_of(&upstream).h2c().start();
+    let mut client = TcpStream::connect(gateway.h2_address()).unwrap();
+    client.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").unwrap();
+    // GET / of http://test with `connection: close`, then a body that is longer than its Content-Length of 2.
+    let get = b"\x82\x86\x84\x41\x04test\x00\x0aconnection\x05close";
+    let post = b"\x83\x86\x84\x41\x04test\x00\x0econtent-length\x012";
+    client.write_all(&frame(1, 5, 1, get)).unwrap();
+    client.write_all(&frame(1, 4, 3, post)).unwrap();
+    client.write_all(&frame(0, 1, 3, b"four")).unwrap();
+    gateway.expect_metric("closed_without_response_total", &[("cause", "http2_stream_error")], 2.0);
+    gateway.expect_metric("closed_without_response_total", &[], 2.0);
+    gateway.expect_metric("responses_total", &[], 0.0);
+}
+
+fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
+    [&[0, 0, payload.len() as u8, kind, flags, 0, 0, 0, stream], payload].concat()
+}
