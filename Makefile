@@ -11,7 +11,7 @@ export PATH := $(HOME)/.cargo/bin:$(PATH)
 
 # Commands, not packages: .ci/setup knows which package brings which.
 BUILD_TOOLS := cc c++ cmake
-TEST_TOOLS  := $(BUILD_TOOLS) git curl nginx h2load nghttp \
+TEST_TOOLS  := $(BUILD_TOOLS) git curl nginx h2load nghttp chromium \
   node npm python3 pip prometheus promtool systemd-analyze kill docker-compose
 
 # Judges licences, bans and sources by deny.toml. Built from its sources on first use, with the optimiser held
@@ -33,7 +33,7 @@ run: tools ## serve a configuration of yours: make run CONFIG=statusquo.yaml
 	cargo build --release --locked
 	exec target/release/statusquo run "$(CONFIG)"
 
-test: setup ## every test: units, black box, real nginx, curl and h2load, doc tests
+test: setup ## every test: units, black box, real nginx, curl, h2load and Chromium, doc tests
 	@mkdir -p target
 	cargo test --locked --no-fail-fast 2>&1 | tee target/test.log || failed=yes
 	# The sum over all test binaries; cargo prints only one line for each.

@@ -148,6 +148,28 @@ fn a_request_that_reaches_no_route_has_the_top_levels_rules() {
 }
 
 #[test]
+fn a_refusal_of_a_rate_limit_can_be_read_and_preflights_are_not_counted() {
+    let upstream = ok("fine");
+    let gateway = Gateway::in_front_of(&upstream)
+        .set("rate_limits.few", "{ key: [client_ip], allow: 1 per 1h }")
+        .route(&format!("name: few, upstream: main, rate_limits: [few], cors: {{ allow_origins: {LISTED} }}"))
+        .start();
+    let mut client = gateway.client();
+    for _ in 0..3 {
+        let asked = client.ask("OPTIONS", "/", &preflight(APP, "PUT"), "");
+        assert_eq!((asked.status, asked.field("x-ratelimit-limit")), (204, None));
+        client.ask("OPTIONS", "/", &preflight("https://evil.example", "PUT"), "").is_made(403);
+    }
+    let told = [format!("access-control-allow-origin: {APP}"), EXPOSED.to_owned(), VARY.to_owned()];
+    let first = client.ask("GET", "/", &from(APP), "");
+    assert_eq!((first.status, first.field("x-ratelimit-remaining")), (200, Some("0")));
+    assert_eq!(sharing(&first), told);
+    let second = client.ask("GET", "/", &from(APP), "");
+    second.is_made(429);
+    assert_eq!(sharing(&second), told);
+}
+
+#[test]
 fn a_full_house_can_be_read_by_a_page() {
     let upstream = ok("fine");
     let gateway = shared(Gateway::in_front_of(&upstream)).set("client.max_connections", "1").start();

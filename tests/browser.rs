@@ -1,0 +1,196 @@
+//! Pages in a real browser: Debian's Chromium, without a screen, opens a page of one origin which asks the gateway at another.
+//!
+//! What the page could read of each answer (status, body, fields) is all that counts here: a browser that is told the
+//! wrong fields shows its page nothing. Which fields those are, byte for byte, is in `tests/it/cors.rs`.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    clippy::panic
+)]
+#![allow(clippy::print_stderr)] // what the programs said, when a test fails
+#![allow(clippy::disallowed_methods)] // tests wait for other programs, and read the environment
+
+#[path = "browser/chromium.rs"]
+mod chromium;
+#[path = "browser/gateway.rs"]
+mod gateway;
+#[path = "browser/page.rs"]
+mod page;
+
+use gateway::Gateway;
+use page::{Ask, Page};
+use serde_json::{Value, json};
+use statusquo::rehearse::{Refusing, Request, Script, Step, Upstream, reply};
+
+/// The texts of the codes.
+const OVERLOADED: &str = "The servers are up but overloaded with requests. Try again later.";
+const FAILED: &str = "The servers are up, but the request could not be serviced due to some failure within the stack. Try again later.";
+
+/// An upstream of many moods, each at a path of its own.
+fn moody() -> Upstream {
+    fn play(request: &Request) -> Script {
+        let answer = match request.path() {
+            "/late" => return vec![Step::ReadHead, Step::Hang],
+            "/broken" => reply(
+                "502 Bad Gateway\ncontent-type: text/html\nx-ratelimit-limit: 60\nx-ratelimit-remaining: 0\nx-ratelimit-reset: 1893456000\nx-secret: 1",
+                "<h1>It broke</h1>",
+            ),
+            "/taken" => reply(
+                "409 Conflict\ncontent-type: application/json\nx-total: 3\naccess-control-expose-headers: x-total\naccess-control-allow-origin: https://elsewhere.example",
+                r#"{"message":"Already paid.","code":409,"type":"order_paid"}"#,
+            ),
+            _ => reply("200 OK\ncontent-type: text/plain\naccess-control-allow-origin: *", "fine"),
+        };
+        vec![Step::ReadHead, Step::ReadBody, Step::Write(answer)]
+    }
+    Upstream::by_request(play).unwrap()
+}
+
+/// A gateway before `upstream` that pages of `page` may ask, with cookies.
+fn before(upstream: &Upstream, refusing: &Refusing, page: &Page) -> Gateway {
+    Gateway::start(&format!(
+        r#"
+errors: {{ overrides: [{{ when: {{ upstream: down }}, code: 503, retry_after: 17s }}] }}
+timeouts: {{ response_head: 300ms }}
+upstreams:
+  moody: {{ servers: ["{}"] }}
+  down: {{ servers: ["{}"] }}
+rate_limits: {{ few: {{ key: [client_ip], allow: 2 per 1h }} }}
+cors: {{ allow_origins: ["{}"], allow_credentials: true }}
+routes:
+  - {{ name: down, match: {{ path: /down }}, upstream: down, cors: default }}
+  - {{ name: few, match: {{ path: /few }}, upstream: moody, cors: default, rate_limits: [few] }}
+  - {{ name: all, match: {{ path: "/{{*rest}}", methods: [GET, PUT] }}, upstream: moody, cors: default }}
+"#,
+        upstream.address(),
+        refusing.address(),
+        page.origin(),
+    ))
+}
+
+/// Asks that a browser sends as they are, and asks before which it sends a preflight.
+fn asks(gateway: &Gateway) -> Vec<Ask> {
+    ["/good", "/down", "/late", "/broken", "/taken"]
+        .into_iter()
+        .flat_map(|path| {
+            let url = gateway.url(path);
+            [
+                Ask { name: format!("GET {path}"), url: url.clone(), options: json!({}) },
+                Ask { name: format!("PUT {path}"), url, options: careful() },
+            ]
+        })
+        // No route takes this method: its 404 has the top level's rules.
+        .chain([Ask {
+            name: "DELETE /nowhere".to_owned(),
+            url: gateway.url("/nowhere"),
+            options: json!({ "method": "DELETE" }),
+        }])
+        .collect()
+}
+
+/// Needs a preflight for its method and for two of its fields, and sends cookies.
+fn careful() -> Value {
+    json!({
+        "method": "PUT", "credentials": "include", "body": "{}",
+        "headers": { "content-type": "application/json", "x-project": "7" },
+    })
+}
+
+/// The body of an error, as the contract has it.
+fn made(code: u16, message: &str) -> String {
+    format!(r#"{{"message":"{message}","code":{code}}}"#)
+}
+
+#[test]
+fn a_page_of_an_allowed_origin_reads_status_body_and_advice_of_every_error() {
+    let (upstream, refusing) = (moody(), Refusing::start().unwrap());
+    let page = Page::serve();
+    let gateway = before(&upstream, &refusing, &page);
+    let found = page.open(&asks(&gateway));
+    for method in ["GET", "PUT"] {
+        let read = |path: &str| &found[format!("{method} {path}").as_str()];
+        assert_read(read("/good"), 200, "fine", &[("content-type", "text/plain")]);
+        let json = ("content-type", "application/json");
+        let no_store = ("cache-control", "no-store");
+        assert_read(read("/down"), 503, &made(503, OVERLOADED), &[json, no_store, ("retry-after", "17")]);
+        assert_read(read("/late"), 504, &made(504, FAILED), &[json, no_store]);
+        let limits = [
+            ("x-ratelimit-limit", "60"),
+            ("x-ratelimit-remaining", "0"),
+            ("x-ratelimit-reset", "1893456000"),
+        ];
+        assert_read(read("/broken"), 504, &made(504, FAILED), &[&[json, no_store][..], &limits[..]].concat());
+        let own = r#"{"message":"Already paid.","code":409,"type":"order_paid"}"#;
+        assert_read(read("/taken"), 409, own, &[json, no_store, ("x-total", "3")]);
+    }
+    let text = "The URI requested is invalid or the resource requested does not exist.";
+    let fields = [("content-type", "application/json"), ("cache-control", "no-store")];
+    assert_read(&found["DELETE /nowhere"], 404, &made(404, text), &fields);
+    let methods: Vec<String> =
+        upstream.seen().requests().map(|request| request.head.method.clone()).collect();
+    assert!(!methods.contains(&"OPTIONS".to_owned()), "a preflight was forwarded: {methods:?}");
+}
+
+#[test]
+fn a_page_reads_how_much_is_left_and_when_to_return_and_its_preflights_cost_nothing() {
+    let (upstream, refusing) = (moody(), Refusing::start().unwrap());
+    let page = Page::serve();
+    let gateway = before(&upstream, &refusing, &page);
+    let asks = [("first", careful()), ("second", careful()), ("third", json!({}))]
+        .map(|(name, options)| Ask { name: name.to_owned(), url: gateway.url("/few"), options });
+    let found = page.open(&asks);
+    let number = |ask: &str, field: &str| {
+        let text = found[ask]["fields"][field].as_str().unwrap_or_default();
+        text.parse::<u64>().unwrap_or_else(|_| panic!("{ask} has no {field}: {found:#}"))
+    };
+    for (ask, remaining) in [("first", "1"), ("second", "0"), ("third", "0")] {
+        let reset = number(ask, "x-ratelimit-reset").to_string();
+        let limits =
+            [("x-ratelimit-limit", "2"), ("x-ratelimit-remaining", remaining), ("x-ratelimit-reset", &reset)];
+        if ask != "third" {
+            let fields = [&[("content-type", "text/plain")][..], &limits[..]].concat();
+            assert_read(&found[ask], 200, "fine", &fields);
+            continue;
+        }
+        let wait = number(ask, "retry-after");
+        assert!((1..=1800).contains(&wait), "{wait}");
+        let wait = wait.to_string();
+        let told =
+            [("content-type", "application/json"), ("cache-control", "no-store"), ("retry-after", &*wait)];
+        let body = made(429, "Too many requests");
+        assert_read(&found[ask], 429, &body, &[&told[..], &limits[..]].concat());
+    }
+    assert_eq!(upstream.requests(), 2);
+}
+
+#[test]
+fn a_page_of_a_foreign_origin_reads_nothing() {
+    let (upstream, refusing) = (moody(), Refusing::start().unwrap());
+    let (allowed, foreign) = (Page::serve(), Page::serve());
+    let gateway = before(&upstream, &refusing, &allowed);
+    let found = foreign.open(&asks(&gateway));
+    for (name, read) in found.as_object().unwrap() {
+        assert_eq!(*read, json!({ "failed": "TypeError" }), "{name}");
+    }
+    assert_eq!(found.as_object().unwrap().len(), 11);
+    // What needs no preflight is sent; that is how browsers are.
+    assert!(upstream.seen().requests().all(|request| request.head.method == "GET"));
+}
+
+/// The page read exactly this, and an id to ask about.
+#[track_caller]
+fn assert_read(read: &Value, status: u16, body: &str, fields: &[(&str, &str)]) {
+    let mut expected = json!({ "status": status, "body": body, "fields": {} });
+    let id = read["fields"]["x-request-id"].as_str().unwrap_or_default();
+    assert_eq!(id.len(), 36, "no X-Request-Id: {read:#}");
+    expected["fields"]["x-request-id"] = id.into();
+    // A browser shows the length of a body to everyone.
+    expected["fields"]["content-length"] = body.len().to_string().into();
+    for (name, value) in fields {
+        expected["fields"][name] = (*value).into();
+    }
+    assert_eq!(*read, expected);
+}

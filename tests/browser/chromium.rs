@@ -1,0 +1,91 @@
+//! One run of Chromium without a screen: opens an address, lets the page finish, prints its document.
+//!
+//! It has a home of its own that goes away with the run, and a watchdog: a browser that hangs fails the test.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::channel;
+use std::time::Duration;
+
+/// Starting takes two seconds on an idle machine.
+const LIMIT: Duration = Duration::from_secs(90);
+
+/// Says nothing to the network by itself, and needs no rights: the only pages it opens are ours.
+const FLAGS: &[&str] = &[
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-dev-shm-usage",
+    // The page's clock stands while it waits for the network, and ends here when it does not.
+    "--virtual-time-budget=20000",
+    "--dump-dom",
+];
+
+/// The document at `url` after its scripts have run.
+pub fn document(url: &str) -> String {
+    let home = Home::new();
+    let mut browser = Command::new("chromium")
+        .args(FLAGS)
+        .arg(format!("--user-data-dir={}", home.path.join("profile").display()))
+        .arg(url)
+        .env("HOME", &home.path)
+        .env("XDG_CONFIG_HOME", home.path.join("config"))
+        .env("XDG_CACHE_HOME", home.path.join("cache"))
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("chromium is installed; `make setup` does it");
+    let (mut out, mut err) = (browser.stdout.take().unwrap(), browser.stderr.take().unwrap());
+    let (done, printed) = channel();
+    std::thread::spawn(move || {
+        let mut text = Vec::new();
+        let _ = out.read_to_end(&mut text);
+        let _ = done.send(String::from_utf8_lossy(&text).into_owned());
+    });
+    let complaints = std::thread::spawn(move || {
+        let mut text = Vec::new();
+        let _ = err.read_to_end(&mut text);
+        String::from_utf8_lossy(&text).into_owned()
+    });
+    let document = printed.recv_timeout(LIMIT);
+    if document.is_err() {
+        let _ = browser.kill();
+    }
+    let status = browser.wait().unwrap();
+    match document {
+        Ok(document) if status.success() => document,
+        Ok(_) | Err(_) => {
+            let complaints = complaints.join().unwrap_or_default();
+            panic!("chromium printed no document in {LIMIT:?} ({status}); it said:\n{complaints}");
+        }
+    }
+}
+
+/// A folder that goes away with its value.
+struct Home {
+    path: PathBuf,
+}
+
+impl Home {
+    fn new() -> Home {
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        let name = format!("browser-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+        std::fs::create_dir_all(&path).unwrap();
+        Home { path }
+    }
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.path);
+    }
+}

@@ -1,0 +1,74 @@
+//! The real executable with a configuration: started, read by what it prints, ended with the value.
+
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+/// A running gateway.
+pub struct Gateway {
+    child: Child,
+    said: Arc<Mutex<String>>,
+    file: PathBuf,
+    address: SocketAddr,
+}
+
+impl Gateway {
+    /// Starts it with these sections; where it listens is added.
+    pub fn start(sections: &str) -> Gateway {
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        let name = format!("browser-{}-{}.yaml", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+        let listen =
+            "version: 1\nlisten: [{ address: \"127.0.0.1:0\" }]\ntelemetry: { address: \"127.0.0.1:0\" }";
+        std::fs::write(&file, format!("{listen}\n{sections}")).unwrap();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_statusquo"))
+            .arg("run")
+            .arg(&file)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let said = Arc::new(Mutex::new(String::new()));
+        let heard = Arc::clone(&said);
+        let stderr = child.stderr.take().unwrap();
+        let (sender, addresses) = channel();
+        std::thread::spawn(move || {
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                if let Some(address) = line.strip_prefix("listening on ") {
+                    let _ = sender.send(address.parse::<SocketAddr>());
+                }
+                let mut heard = heard.lock().unwrap();
+                heard.push_str(&line);
+                heard.push('\n');
+            }
+        });
+        let address = addresses.recv_timeout(Duration::from_secs(30));
+        let Ok(Ok(address)) = address else {
+            let _ = child.kill();
+            panic!("the gateway did not say where it listens; it said:\n{}", said.lock().unwrap());
+        };
+        Gateway { child, said, file, address }
+    }
+
+    /// An address at it.
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("-- the gateway wrote:\n{}", self.said.lock().unwrap());
+        }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = std::fs::remove_file(&self.file);
+    }
+}
