@@ -13,12 +13,13 @@ export PATH := $(HOME)/.cargo/bin:$(PATH)
 BUILD_TOOLS := cc c++ cmake
 TEST_TOOLS  := $(BUILD_TOOLS) git curl nginx h2load nghttp chromium \
   node npm python3 pip prometheus promtool systemd-analyze kill docker-compose
+BENCH_TOOLS := $(BUILD_TOOLS) nginx haproxy taskset
 
 # Judges licences, bans and sources by deny.toml. Built from its sources on first use, with the optimiser held
 # back: it runs for a second, its release profile would compile for three minutes.
 CARGO_DENY  := 0.20.2
 
-.PHONY: help demo run test setup tools lint fmt fmt-check docs docs-check deny ci
+.PHONY: help demo run test bench count setup tools lint fmt fmt-check docs docs-check deny ci
 
 help: ## this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 18
@@ -41,6 +42,16 @@ test: setup ## every test: units, black box, real nginx, curl, h2load and Chromi
 	       if ($$i == "passed;") p += $$(i-1); if ($$i == "failed;") f += $$(i-1); if ($$i == "ignored;") s += $$(i-1) } }
 	     END { printf "\n%d passed, %d failed, %d skipped\n", p, f, s }' target/test.log
 	[ -z "$${failed:-}" ]
+
+# For a quiet machine. What is printed stands in docs/performance.md.
+bench: ## time the pure parts, then the gateway beside nginx and HAProxy: two minutes and the build
+	@.ci/setup $(BENCH_TOOLS)
+	cargo bench --locked --bench pure
+	cargo bench --locked --bench peers
+
+count: ## count system calls and instructions a request beside them: two minutes and the build
+	@.ci/setup $(BENCH_TOOLS) strace valgrind
+	cargo bench --locked --bench peers -- --count
 
 setup: ## install what the build and the tests need and this machine lacks
 	@.ci/setup $(TEST_TOOLS)

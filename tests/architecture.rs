@@ -73,7 +73,7 @@ fn tracked() -> Vec<PathBuf> {
     let listed = Command::new("git").args(["ls-files", "-z"]).current_dir(top()).output();
     let listed = listed.ok().filter(|out| out.status.success() && !out.stdout.is_empty());
     let Some(listed) = listed else {
-        return ["src", "tests"]
+        return ["src", "tests", "benches"]
             .iter()
             .flat_map(|f| rust_files(f))
             .map(|file| top().join(file.path))
@@ -97,9 +97,9 @@ fn hold(files: &[File], rule: fn(&str, &str) -> Vec<Offence>) {
     assert!(offences.is_empty(), "{} offending lines:\n{}", offences.len(), offences.join("\n"));
 }
 
-/// Sources and tests together.
+/// Sources, tests and benchmarks together.
 fn all_rust() -> Vec<File> {
-    ["src", "tests"].into_iter().flat_map(rust_files).collect()
+    ["src", "tests", "benches"].into_iter().flat_map(rust_files).collect()
 }
 
 #[test]

@@ -1,0 +1,144 @@
+//! What does not depend on the clock: system calls and user-space instructions a request.
+//!
+//! strace counts the calls of a proxy that is warm, over so many requests. callgrind counts the instructions of two runs
+//! of different length from the same start; the difference belongs to the requests between them. Neither minds what
+//! else the machine does.
+
+use std::fmt::Write as _;
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use super::folder::Folder;
+use super::job::Job;
+use super::load::Crowd;
+use super::process::find;
+use super::proxies::Proxy;
+use super::stub::Upstreams;
+
+const CONNECTIONS: usize = 16;
+const WARM_UP: usize = 500;
+const TRACED: usize = 3000;
+const SHORT: usize = 300;
+const LONG: usize = 2300;
+
+/// Calls of threads that only keep the time: so many a second, however many requests there are.
+const OF_THE_CLOCK: [&str; 3] = ["clock_nanosleep", "nanosleep", "restart_syscall"];
+
+/// Counts everything and returns the table.
+pub async fn run(proxies: &[Proxy], upstreams: &Upstreams) -> Result<String, String> {
+    for tool in ["strace", "valgrind"] {
+        find(tool).ok_or_else(|| format!("{tool} is not installed; `make count` installs it"))?;
+    }
+    let mut text = String::from(
+        "| job | proxy | system calls | instructions | which calls |\n|---|---|---:|---:|---|\n",
+    );
+    for job in Job::ALL {
+        for proxy in proxies.iter().filter(|proxy| proxy.does(job)) {
+            eprintln!("counting: {}, {}", job.name(), proxy.name);
+            let named = |error: String| format!("{} {error}", proxy.name);
+            let calls = calls(proxy, upstreams, job).await.map_err(named)?;
+            let short = instructions(proxy, upstreams, job, SHORT).await.map_err(named)?;
+            let long = instructions(proxy, upstreams, job, LONG).await.map_err(named)?;
+            let sum: f64 = calls.iter().map(|(_, calls)| calls).sum();
+            let named: Vec<String> = calls
+                .iter()
+                .filter(|(_, calls)| *calls >= 0.02)
+                .map(|(name, calls)| format!("{name} {calls:.2}"))
+                .collect();
+            let each = long.saturating_sub(short) / (LONG - SHORT) as u64;
+            let (name, meaning) = (job.name(), job.meaning());
+            writeln!(
+                text,
+                "| {name} {meaning} | {} | {sum:.2} | {each} | {} |",
+                proxy.name,
+                named.join(", ")
+            )
+            .unwrap();
+        }
+    }
+    Ok(text)
+}
+
+/// System calls a request, the most frequent first.
+async fn calls(proxy: &Proxy, upstreams: &Upstreams, job: Job) -> Result<Vec<(String, f64)>, String> {
+    let folder = Folder::new()?;
+    let running = proxy.start(upstreams, &folder.path, None, &[])?;
+    let mut crowd = Crowd::open(running.address, job, CONNECTIONS).await?;
+    crowd.run_times(WARM_UP).await?;
+
+    let summary = folder.path.join("strace");
+    let mut strace = attach(&running.process.tree(), &summary)?;
+    let counted = crowd.run_times(TRACED).await;
+    // An interrupted strace lets go of what it traces, and writes.
+    let _ = Command::new("sh").arg("-c").arg(format!("kill -INT {}", strace.id())).status();
+    strace.wait().map_err(|e| e.to_string())?;
+    counted?;
+
+    let text = std::fs::read_to_string(&summary).map_err(|e| e.to_string())?;
+    let mut calls: Vec<(String, f64)> = text.lines().filter_map(row).collect();
+    calls.retain(|(name, _)| name != "total" && !OF_THE_CLOCK.contains(&name.as_str()));
+    calls.sort_by(|(_, one), (_, other)| other.total_cmp(one));
+    Ok(calls)
+}
+
+/// Starts strace on these processes and waits until it holds them.
+fn attach(tree: &[u32], summary: &Path) -> Result<Child, String> {
+    let mut strace = Command::new("strace")
+        .args(["-f", "-c", "-o"])
+        .arg(summary)
+        .args(tree.iter().flat_map(|pid| ["-p".to_owned(), pid.to_string()]))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(|error| format!("strace cannot be run: {error}"))?;
+    let said = strace.stderr.take().ok_or("strace has no standard error")?;
+    let mut said = BufReader::new(said).lines().map_while(Result::ok);
+    let mut before = String::new();
+    for _ in tree {
+        // `strace: Process 7 attached with 5 threads`
+        let Some(line) = said.find(|line| {
+            let _ = writeln!(before, "{line}");
+            line.contains(" attached")
+        }) else {
+            let _ = strace.wait();
+            return Err(format!("cannot be traced:\n{before}"));
+        };
+        drop(line);
+    }
+    std::thread::spawn(move || said.for_each(drop));
+    Ok(strace)
+}
+
+/// A row of the summary: `% time, seconds, usecs/call, calls, [errors,] syscall`.
+fn row(line: &str) -> Option<(String, f64)> {
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let [share, _, _, calls, .., name] = words[..] else { return None };
+    share.parse::<f64>().ok()?;
+    Some((name.to_owned(), calls.parse::<f64>().ok()? / TRACED as f64))
+}
+
+/// Instructions of a whole life with so many requests, as callgrind counts them.
+async fn instructions(
+    proxy: &Proxy,
+    upstreams: &Upstreams,
+    job: Job,
+    requests: usize,
+) -> Result<u64, String> {
+    let folder = Folder::new()?;
+    let out = folder.path.join("callgrind");
+    let wrapper = ["valgrind", "-q", "--tool=callgrind"].map(str::to_owned).into_iter();
+    let wrapper: Vec<String> = wrapper.chain([format!("--callgrind-out-file={}", out.display())]).collect();
+    let mut running = proxy.start(upstreams, &folder.path, None, &wrapper)?;
+    let mut crowd = Crowd::open(running.address, job, CONNECTIONS).await?;
+    crowd.run_times(requests).await?;
+    drop(crowd);
+    running.process.end();
+    let text = std::fs::read_to_string(&out).map_err(|e| format!("left no counts: {e}"))?;
+    let total = text.lines().find_map(|line| {
+        let counts = line.strip_prefix("summary:").or_else(|| line.strip_prefix("totals:"))?;
+        counts.split_whitespace().next()?.parse().ok()
+    });
+    total.ok_or_else(|| "left no sum of its counts".into())
+}

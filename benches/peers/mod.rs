@@ -1,0 +1,172 @@
+//! The gateway beside nginx and HAProxy, in one interleaved run over loopback.
+//!
+//! [`job`] says what is asked, [`proxies`] how each proxy is told to do it, [`stub`] is the upstream and [`load`] the
+//! clients, [`process`] reads what a proxy has used, [`table`] writes it down; [`count`] is the other way to measure,
+//! without a clock. Here they are put together. It takes the sides of no proxy: an answer that is not the expected one
+//! ends the run.
+
+pub mod count;
+pub mod folder;
+pub mod job;
+pub mod load;
+pub mod process;
+pub mod proxies;
+pub mod stub;
+pub mod table;
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+use folder::Folder;
+use job::Job;
+use load::Crowd;
+use process::{Cores, Machine};
+use proxies::{Proxy, Running};
+use stub::Upstreams;
+use table::{Memory, Row, Sample};
+
+/// How much of everything.
+#[derive(Clone, Copy, Debug)]
+pub struct Scale {
+    /// Rounds of each proxy at each job.
+    pub rounds: usize,
+    /// Length of a round.
+    pub round: Duration,
+    /// Connections that ask at once.
+    pub connections: usize,
+    /// Connections that ask once and stay.
+    pub idle: usize,
+}
+
+impl Scale {
+    /// What is published.
+    pub const FULL: Scale =
+        Scale { rounds: 9, round: Duration::from_millis(700), connections: 64, idle: 5000 };
+
+    /// Shows that everything works; its figures mean nothing.
+    pub const SMOKE: Scale = Scale { rounds: 1, round: Duration::from_millis(20), connections: 4, idle: 20 };
+}
+
+/// Measures everything and returns it as Markdown.
+pub fn measure(ours: &Path, scale: Scale, cores: Option<Cores>) -> Result<String, String> {
+    on_one_thread(async {
+        let upstreams = stub::start().await.map_err(|e| format!("the upstream cannot be started: {e}"))?;
+        let (proxies, missing) = proxies::installed(ours);
+        let mut text = compare(&proxies, &upstreams, scale, cores).await?;
+        text.push('\n');
+        text.push_str(&memory(&proxies, &upstreams, scale, cores).await?);
+        for sentence in missing {
+            text.push_str(&format!("\n{sentence}\n"));
+        }
+        Ok(text)
+    })
+}
+
+/// Counts system calls and instructions and returns them as Markdown.
+pub fn count(ours: &Path) -> Result<String, String> {
+    on_one_thread(async {
+        let upstreams = stub::start().await.map_err(|e| format!("the upstream cannot be started: {e}"))?;
+        let (proxies, missing) = proxies::installed(ours);
+        let mut text = count::run(&proxies, &upstreams).await?;
+        for sentence in missing {
+            text.push_str(&format!("\n{sentence}\n"));
+        }
+        Ok(text)
+    })
+}
+
+/// Clients and upstream share a thread, and so a processor.
+fn on_one_thread(work: impl Future<Output = Result<String, String>>) -> Result<String, String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(|e| format!("the runtime cannot be started: {e}"))?.block_on(work)
+}
+
+/// The four jobs, the proxies taking turns.
+async fn compare(
+    proxies: &[Proxy],
+    upstreams: &Upstreams,
+    scale: Scale,
+    cores: Option<Cores>,
+) -> Result<String, String> {
+    let core = cores.map(|cores| cores.proxy);
+    let mut running = Vec::new();
+    for proxy in proxies {
+        let folder = Folder::new()?;
+        running.push((proxy, proxy.start(upstreams, &folder.path, core, &[])?, folder));
+    }
+    let used = |running: &[(&Proxy, Running, Folder)]| -> u64 {
+        let proxies: u64 = running.iter().map(|(_, running, _)| running.process.ticks()).sum();
+        proxies + process::ticks_of(std::process::id())
+    };
+    let (before, used_before) = (Machine::now(), used(&running));
+
+    let mut rows = Vec::new();
+    for job in Job::ALL {
+        let mut samples = vec![Vec::new(); running.len()];
+        for round in 0..scale.rounds {
+            eprintln!("measuring: {}, round {} of {}", job.name(), round + 1, scale.rounds);
+            for ((proxy, running, _), samples) in running.iter().zip(&mut samples) {
+                if proxy.does(job) {
+                    let sample = sample(running, job, scale).await;
+                    samples.push(sample.map_err(|error| format!("{} {error}", proxy.name))?);
+                }
+            }
+        }
+        let of_job = proxies.iter().zip(samples).filter(|(_, samples)| !samples.is_empty());
+        rows.extend(of_job.map(|(proxy, samples)| Row { job, proxy: &proxy.name, samples }));
+    }
+
+    let (after, used_after) = (Machine::now(), used(&running));
+    let mut text = table::of_jobs(&rows);
+    let where_ = match cores {
+        Some(Cores { proxy, load }) => {
+            format!("Proxies on processor {proxy}, clients and upstream on processor {load}.")
+        }
+        None => "Nothing is pinned: there is one processor only, or no taskset.".to_owned(),
+    };
+    text.push_str(&format!("\n{where_} {}", table::of_noise(before, after, used_after - used_before)));
+    Ok(text)
+}
+
+/// One round: connections are opened and used once before the clock starts.
+async fn sample(running: &Running, job: Job, scale: Scale) -> Result<Sample, String> {
+    let mut crowd = Crowd::open(running.address, job, scale.connections).await?;
+    let (begun, ticks) = (Instant::now(), running.process.ticks());
+    let tally = crowd.run_for(scale.round).await?;
+    let (time, ticks) = (begun.elapsed(), running.process.ticks() - ticks);
+    if tally.answers == 0 {
+        return Err(format!("gave no answer to {} that counts", job.name()));
+    }
+    Ok(Sample { requests: tally.answers, time, ticks, reopened: tally.reopened })
+}
+
+/// A fresh process each: at its start, and with connections that have been used once.
+async fn memory(
+    proxies: &[Proxy],
+    upstreams: &Upstreams,
+    scale: Scale,
+    cores: Option<Cores>,
+) -> Result<String, String> {
+    let connections = scale.idle.min(descriptors().saturating_sub(200));
+    let mut rows = Vec::new();
+    for proxy in proxies {
+        let folder = Folder::new()?;
+        let running = proxy.start(upstreams, &folder.path, cores.map(|cores| cores.proxy), &[])?;
+        let at_start = running.process.resident();
+        let crowd = Crowd::open(running.address, Job::Passed, connections).await;
+        let crowd = crowd.map_err(|error| format!("{} {error}", proxy.name))?;
+        let with_connections = running.process.resident();
+        drop(crowd);
+        rows.push(Memory { proxy: &proxy.name, at_start, with_connections, connections });
+    }
+    Ok(table::of_memory(&rows))
+}
+
+/// How many sockets this process may hold: the soft limit is raised as far as the hard one lets it.
+fn descriptors() -> usize {
+    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return 0 };
+    let raised = setrlimit(Resource::RLIMIT_NOFILE, hard, hard).is_ok();
+    usize::try_from(if raised { hard } else { soft }).unwrap_or(usize::MAX)
+}

@@ -1,0 +1,186 @@
+//! A proxy as a process: where it may run, what it has used so far, and its end.
+//!
+//! Everything is read from `/proc`; a process is ended by its own id and those of its children, never by a name.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// Length of a tick of `/proc/PID/stat`: USER_HZ is 100 on every Linux that we run on.
+pub const TICK: Duration = Duration::from_millis(10);
+
+/// A process that was asked to end gets so long; then it is killed.
+const LAST_WORDS: Duration = Duration::from_secs(10);
+
+/// Which processor runs what.
+#[derive(Clone, Copy, Debug)]
+pub struct Cores {
+    /// For the proxies.
+    pub proxy: usize,
+    /// For the clients and the upstream.
+    pub load: usize,
+}
+
+impl Cores {
+    /// The first two processors that we may use, and this process put on the second of them, before it starts a thread.
+    /// `None` where there is only one, or no `taskset`.
+    pub fn divide() -> Option<Cores> {
+        let allowed = allowed_processors();
+        let [proxy, load, ..] = allowed[..] else { return None };
+        let own = std::process::id().to_string();
+        let pinned =
+            Command::new("taskset").args(["-cp", &load.to_string(), &own]).stdout(Stdio::null()).status();
+        pinned.is_ok_and(|status| status.success()).then_some(Cores { proxy, load })
+    }
+}
+
+/// `Cpus_allowed_list: 0-3,8` gives 0, 1, 2, 3 and 8.
+fn allowed_processors() -> Vec<usize> {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).unwrap_or_default();
+    let range = |text: &str| -> Option<std::ops::RangeInclusive<usize>> {
+        let (first, last) = text.split_once('-').unwrap_or((text, text));
+        Some(first.parse().ok()?..=last.parse().ok()?)
+    };
+    list.trim().split(',').filter_map(range).flatten().collect()
+}
+
+/// The file behind a command. Debian keeps servers where only root's PATH looks.
+pub fn find(command: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = std::env::split_paths(&path).chain(["/usr/sbin", "/usr/local/sbin"].map(PathBuf::from));
+    folders.map(|folder| folder.join(command)).find(|file| file.is_file())
+}
+
+/// A child of ours, and its children.
+pub struct Process {
+    child: Child,
+    program: String,
+}
+
+impl Process {
+    /// Starts `words` on a processor, if one is given; what it writes goes to the end of `log`.
+    pub fn start(words: &[String], core: Option<usize>, log: &Path) -> Result<Process, String> {
+        let pinned = core.map(|core| ["taskset".to_owned(), "-c".to_owned(), core.to_string()]);
+        let named = words.first().cloned().unwrap_or_default();
+        let words: Vec<&String> = pinned.iter().flatten().chain(words).collect();
+        let [program, arguments @ ..] = &words[..] else { return Err("no program is named".into()) };
+        let output = fs::File::options().create(true).append(true).open(log).map_err(|e| e.to_string())?;
+        let errors = output.try_clone().map_err(|e| e.to_string())?;
+        let child = Command::new(program)
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(output)
+            .stderr(errors)
+            .spawn()
+            .map_err(|error| format!("{program} cannot be run: {error}"))?;
+        Ok(Process { child, program: named })
+    }
+
+    /// It has ended by itself.
+    pub fn has_ended(&mut self) -> bool {
+        !matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// It and all below it.
+    pub fn tree(&self) -> Vec<u32> {
+        let mut tree = vec![self.child.id()];
+        let all: Vec<(u32, u32)> = fs::read_dir("/proc")
+            .into_iter()
+            .flatten()
+            .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+            .filter_map(|pid| Some((pid, stat(pid)?.get(1)?.parse().ok()?)))
+            .collect();
+        let mut next = 0;
+        while let Some(&above) = tree.get(next) {
+            tree.extend(all.iter().filter(|(_, parent)| *parent == above).map(|(pid, _)| *pid));
+            next += 1;
+        }
+        tree
+    }
+
+    /// User and system time of the tree so far, in [`TICK`]s.
+    pub fn ticks(&self) -> u64 {
+        self.tree().into_iter().map(ticks_of).sum()
+    }
+
+    /// Resident memory of the tree, in KiB. What its processes share is counted for each.
+    pub fn resident(&self) -> u64 {
+        let of = |pid: u32| -> Option<u64> {
+            let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+            let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+            line.trim().strip_suffix(" kB")?.trim().parse().ok()
+        };
+        self.tree().into_iter().filter_map(of).sum()
+    }
+
+    /// Asks it to end, waits, and kills it when it does not.
+    pub fn end(&mut self) {
+        let begun = Instant::now();
+        while begun.elapsed() < LAST_WORDS {
+            // Again and again: a signal that comes right before a process begins to wait for events may be overlooked.
+            if !self.has_ended() {
+                send("TERM", self.child.id());
+            }
+            let asked = Instant::now();
+            while asked.elapsed() < Duration::from_secs(1) {
+                if self.has_ended() {
+                    return;
+                }
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        }
+        eprintln!("process {} ({}) does not end and is killed", self.child.id(), self.program);
+        self.tree().into_iter().for_each(|pid| send("KILL", pid));
+        let _ = self.child.wait();
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// User and system time of one process so far, in [`TICK`]s.
+pub fn ticks_of(pid: u32) -> u64 {
+    // Fields 14 and 15 of proc(5); the third is the first behind the name.
+    let Some(fields) = stat(pid) else { return 0 };
+    fields.iter().skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum()
+}
+
+/// What `/proc/PID/stat` says behind the name, which may hold spaces: state, parent, ...
+fn stat(pid: u32) -> Option<Vec<String>> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    Some(text.rsplit_once(')')?.1.split_whitespace().map(str::to_owned).collect())
+}
+
+fn send(signal: &str, pid: u32) {
+    // The shell's own `kill`: a bare system has no other, and there is no unsafe code here.
+    let _ = Command::new("sh").arg("-c").arg(format!("kill -{signal} {pid}")).stderr(Stdio::null()).status();
+}
+
+/// Time of all processors so far, in [`TICK`]s.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Machine {
+    /// Everything, idle time included.
+    pub total: u64,
+    /// Not idle.
+    pub busy: u64,
+    /// Taken by the host.
+    pub stolen: u64,
+}
+
+impl Machine {
+    /// The first line of `/proc/stat`: user nice system idle iowait irq softirq steal, since the start.
+    pub fn now() -> Machine {
+        let text = fs::read_to_string("/proc/stat").unwrap_or_default();
+        let line = text.lines().next().unwrap_or_default();
+        let parts: Vec<u64> =
+            line.split_whitespace().skip(1).take(8).filter_map(|n| n.parse().ok()).collect();
+        let part = |index: usize| parts.get(index).copied().unwrap_or_default();
+        let total = parts.iter().sum();
+        Machine { total, busy: total - part(3) - part(4), stolen: part(7) }
+    }
+}

@@ -1,0 +1,66 @@
+//! The pure parts of a request, one by one, timed by criterion: `cargo bench --bench pure`.
+//!
+//! What is timed is written down in `pure/samples.rs`; `tests/benchmarks.rs` says that each step finds what it should.
+//! The whole path, between sockets and beside other proxies, is `peers.rs`.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+#[path = "pure/samples.rs"]
+mod samples;
+
+use std::hint::black_box;
+use std::time::Duration;
+
+use criterion::Criterion;
+
+use samples::{CONFORMING, FOREIGN, REQUEST, RESPONSE, Samples};
+
+fn contract(c: &mut Criterion, samples: &Samples) {
+    c.bench_function("policy: a fault", |b| b.iter(|| black_box(samples.decide_fault())));
+    c.bench_function("policy: an upstream's status", |b| b.iter(|| black_box(samples.decide_status())));
+    let ruling = samples.decide_fault();
+    c.bench_function("compose a reply", |b| b.iter(|| black_box(samples.compose(black_box(&ruling)))));
+    c.bench_function("examine an error body", |b| b.iter(|| samples.examine(404, black_box(CONFORMING))));
+    c.bench_function("extract from an error body", |b| b.iter(|| samples.extract(black_box(FOREIGN))));
+}
+
+fn routing(c: &mut Criterion, samples: &Samples) {
+    let path = "/v1/databases/main/collections/orders";
+    c.bench_function("route: exact host", |b| b.iter(|| samples.route(black_box("api7.example.com"), path)));
+    c.bench_function("route: wildcard host", |b| b.iter(|| samples.route(black_box("eu.example.com"), path)));
+}
+
+fn limits(c: &mut Criterion, samples: &Samples) {
+    c.bench_function("limit: GCRA, twice", |b| b.iter(|| black_box(samples.gcra())));
+    let mut now = Duration::ZERO;
+    c.bench_function("limit: a rule admits", |b| {
+        b.iter(|| {
+            now += Duration::from_secs(1);
+            samples.limit(black_box(now))
+        });
+    });
+    let now = Duration::from_secs(u64::from(u32::MAX));
+    c.bench_function("limit: a rule refuses", |b| b.iter(|| samples.limit(black_box(now))));
+}
+
+fn heads(c: &mut Criterion) {
+    c.bench_function("scan a request head", |b| b.iter(|| samples::scan_request(black_box(REQUEST))));
+    c.bench_function("parse a request head", |b| b.iter(|| samples::parse_request(black_box(REQUEST))));
+    c.bench_function("scan a response head", |b| b.iter(|| samples::scan_response(black_box(RESPONSE))));
+    c.bench_function("check a response head", |b| b.iter(|| samples::check_response(black_box(RESPONSE))));
+}
+
+fn main() {
+    // Short: these steps take nanoseconds, and the whole shall stay under a minute.
+    let mut criterion = Criterion::default()
+        .warm_up_time(Duration::from_millis(500))
+        .measurement_time(Duration::from_millis(1500))
+        .sample_size(50)
+        .configure_from_args();
+    let samples = Samples::new();
+    contract(&mut criterion, &samples);
+    routing(&mut criterion, &samples);
+    limits(&mut criterion, &samples);
+    heads(&mut criterion);
+    criterion.final_summary();
+}

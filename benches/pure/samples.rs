@@ -1,0 +1,230 @@
+//! What the pure benchmarks work on: heads, bodies and routes as gateways see them, and one call for each measured step.
+//!
+//! A step returns what it found, so that a test can say that the right thing is measured; it times nothing.
+
+use std::borrow::Cow;
+use std::fmt::Write as _;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use http::{HeaderName, HeaderValue, Method};
+
+use statusquo::config;
+use statusquo::contract::{
+    Case, Cause, Conformance, Contract, ErrorBody, Extract, Include, LocalReply, Origin, Overrides,
+    ReplyFacts, RequestSent, Ruling, Situation, UpstreamMessages, compose, conform, decide, extract,
+};
+use statusquo::limit::gcra::{self, FullAt};
+use statusquo::limit::{Decision, KeyPart, Limiter, Mode, Moment, Quota, Secret, Settings, Subject};
+use statusquo::protocol::raw_head::{HeadScanner, Progress};
+use statusquo::protocol::request_head::{self, RequestFacts};
+use statusquo::protocol::response_head::{self, ResponseFacts};
+use statusquo::protocol::response_scan::{ResponseScan, Scan};
+use statusquo::snapshot::router::Router;
+
+/// A browser's request of nine fields.
+pub const REQUEST: &[u8] = b"GET /v1/databases/main/collections/orders?limit=25 HTTP/1.1\r\n\
+    Host: api.example.com\r\n\
+    User-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0\r\n\
+    Accept: application/json\r\n\
+    Accept-Language: en-GB,en;q=0.5\r\n\
+    Accept-Encoding: gzip, deflate, br, zstd\r\n\
+    Referer: https://app.example.com/orders\r\n\
+    Origin: https://app.example.com\r\n\
+    Connection: keep-alive\r\n\
+    Cookie: session=eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiI0MiJ9.c2lnbmF0dXJl\r\n\r\n";
+
+/// A server's response head of eight fields.
+pub const RESPONSE: &[u8] = b"HTTP/1.1 200 OK\r\n\
+    Server: app/3.1\r\n\
+    Date: Sun, 22 Nov 2026 12:00:00 GMT\r\n\
+    Content-Type: application/json; charset=utf-8\r\n\
+    Content-Length: 1024\r\n\
+    Connection: keep-alive\r\n\
+    Cache-Control: private, max-age=0\r\n\
+    ETag: \"5f2b-1c9\"\r\n\
+    Vary: Accept-Encoding\r\n\r\n";
+
+/// An error body that keeps the contract.
+pub const CONFORMING: &[u8] =
+    br#"{"message":"Document with the requested ID could not be found.","code":404,"type":"document_not_found"}"#;
+
+/// One that does not, with a message worth keeping.
+pub const FOREIGN: &[u8] = br#"{"errors":[{"status":"422","title":"Invalid attribute",
+    "detail":"The name must not be longer than 128 characters.","source":{"pointer":"/data/attributes/name"}}],
+    "meta":{"request":"9f2c","took":12}}"#;
+
+/// Everything that the steps need, made once.
+pub struct Samples {
+    contract: Contract,
+    router: Router,
+    request_id: HeaderValue,
+    limiter: Limiter,
+}
+
+impl Samples {
+    /// The built-in contract and a hundred routes.
+    pub fn new() -> Samples {
+        let config = config::load_str("routes.yaml", &routes(), &|_| None, 1)
+            .unwrap_or_else(|problems| panic!("the sample configuration is refused:\n{problems}"));
+        Samples {
+            contract: Contract::builtin("appwrite").expect("the documented contract is built in"),
+            router: Router::build(&config.routes).expect("the sample routes compile"),
+            request_id: HeaderValue::from_static("019ab0c5-8f4e-7c3a-9d21-5b6e7f8a9b0c"),
+            limiter: Limiter::new("per_ip", per_ip(), Secret::new([7, 11])),
+        }
+    }
+
+    /// Policy: a refused upstream.
+    pub fn decide_fault(&self) -> Ruling {
+        self.decide(Case::Fault(Cause::ConnectionRefused))
+    }
+
+    /// Policy: a status that is not documented.
+    pub fn decide_status(&self) -> Ruling {
+        self.decide(Case::UpstreamStatus(502))
+    }
+
+    fn decide(&self, case: Case) -> Ruling {
+        let situation = Situation { case, upstream: Some("orders"), method: &Method::GET };
+        decide(&self.contract, &situation, &Overrides::default())
+    }
+
+    /// The reply of a ruling.
+    pub fn compose(&self, ruling: &Ruling) -> LocalReply {
+        let facts = ReplyFacts {
+            origin: Origin::Proxy,
+            head_request: false,
+            message: None,
+            kind: None,
+            include: Include::default(),
+            request_id: Some(&self.request_id),
+            retryable: true,
+            request_sent: RequestSent::None,
+            retry_after: 5,
+            fields: Vec::new(),
+        };
+        compose(&self.contract, ruling, facts)
+    }
+
+    /// Does an error body keep the contract?
+    pub fn examine(&self, status: u16, body: &[u8]) -> Conformance {
+        let error = ErrorBody { status, media_type: Some(b"application/json"), body };
+        conform::examine(&self.contract, &error, UpstreamMessages::ClientErrors)
+    }
+
+    /// The message and the type that may be kept of one that does not.
+    pub fn extract(&self, body: &[u8]) -> Extract {
+        extract::extract(&self.contract, body)
+    }
+
+    /// The route of a request, among a hundred.
+    pub fn route(&self, host: &str, path: &str) -> Option<usize> {
+        self.router.find(host, path, &Method::GET)
+    }
+
+    /// GCRA alone: the second request of a client, a second after its first.
+    pub fn gcra(&self) -> Decision {
+        let quota = &self.limiter.settings().quota;
+        let (_, state) = gcra::decide(quota, FullAt::default(), Moment::default(), 1);
+        gcra::decide(quota, state, Moment::after_origin(Duration::from_secs(1)), 1).0
+    }
+
+    /// A whole rule, as the request path asks it: the key of the client, and its state in the table.
+    pub fn limit(&self, now: Duration) -> Decision {
+        let key = self.limiter.key(&Visitor);
+        self.limiter.take(key, Moment::after_origin(now), 1)
+    }
+}
+
+/// 100 a minute, 20 of them at once, by address.
+fn per_ip() -> Settings {
+    Settings {
+        quota: Quota::new(100, Duration::from_secs(60), 20).expect("100 a minute can be decided with"),
+        key: vec![KeyPart::ClientIp],
+        mode: Mode::Enforce,
+        exempt: Vec::new(),
+        max_keys: 200_000,
+    }
+}
+
+/// A client.
+struct Visitor;
+
+impl Subject for Visitor {
+    fn client_ip(&self) -> IpAddr {
+        IpAddr::from([203, 0, 113, 7])
+    }
+
+    fn ipv6_prefix(&self) -> u8 {
+        64
+    }
+
+    fn header(&self, _: &HeaderName) -> Option<&[u8]> {
+        None
+    }
+
+    fn host(&self) -> Option<Cow<'_, str>> {
+        Some("api.example.com".into())
+    }
+
+    fn method(&self) -> &str {
+        "GET"
+    }
+
+    fn route(&self) -> &str {
+        "orders"
+    }
+}
+
+/// The strict scan of a request head that came in one read.
+pub fn scan_request(head: &[u8]) -> Progress {
+    HeadScanner::new(32 * 1024).advance(head)
+}
+
+/// What a whole request head says.
+pub fn parse_request(head: &[u8]) -> RequestFacts {
+    request_head::parse(head).unwrap_or_else(|refusal| panic!("the sample request is refused: {refusal:?}"))
+}
+
+/// The end of a response head, found.
+pub fn scan_response(head: &[u8]) -> Scan {
+    ResponseScan::default().advance(head)
+}
+
+/// What a whole response head says.
+pub fn check_response(head: &[u8]) -> ResponseFacts {
+    response_head::check(head, &Method::GET)
+        .unwrap_or_else(|evidence| panic!("the sample response: {evidence}"))
+}
+
+/// Ten hosts with nine patterns each, a wildcard host, and a route for what is left: 100 routes.
+fn routes() -> String {
+    let mut text = String::from(
+        "version: 1\nlisten: [{ address: \"127.0.0.1:0\" }]\nupstreams: { u: { servers: [\"127.0.0.1:1\"] } }\nroutes:\n",
+    );
+    let mut route = |number: usize, host: &str, path: &str| {
+        let host = if host.is_empty() { String::new() } else { format!("host: \"{host}\", ") };
+        writeln!(text, "  - {{ name: r{number}, match: {{ {host}path: \"{path}\" }}, upstream: u }}")
+            .unwrap();
+    };
+    let paths = [
+        "/v1/account",
+        "/v1/account/sessions/{session}",
+        "/v1/databases/{database}",
+        "/v1/databases/{database}/collections/{collection}",
+        "/v1/databases/{database}/collections/{collection}/documents/{document}",
+        "/v1/storage/buckets/{bucket}/files/{*file}",
+        "/v1/functions/{function}/executions",
+        "/v1/health",
+        "/{*rest}",
+    ];
+    for host in 0..11 {
+        for (index, path) in paths.iter().enumerate() {
+            let name = if host == 10 { "*.example.com".to_owned() } else { format!("api{host}.example.com") };
+            route(host * paths.len() + index, &name, path);
+        }
+    }
+    route(99, "", "/{*rest}");
+    text
+}

@@ -1,0 +1,84 @@
+//! The benchmarks cannot rot: what they measure is what they say, and the whole of the peer run works on a small scale.
+//!
+//! Nothing is timed here. The sources are those of `benches/`, compiled into this test.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    clippy::panic
+)]
+#![allow(clippy::print_stderr)] // how far the peer run has come
+#![allow(clippy::disallowed_methods)] // it waits for other programs, and reads the environment
+
+#[path = "../benches/peers/mod.rs"]
+#[allow(dead_code)] // counting and pinning are for quiet machines
+mod peers;
+#[path = "../benches/pure/samples.rs"]
+mod samples;
+
+use std::path::Path;
+use std::time::Duration;
+
+use statusquo::contract::Conformance;
+use statusquo::limit::Decision;
+use statusquo::protocol::framing::Framing;
+use statusquo::protocol::raw_head::Progress;
+use statusquo::protocol::response_head::ResponseFraming;
+use statusquo::protocol::response_scan::Scan;
+
+use peers::Scale;
+use samples::{CONFORMING, FOREIGN, REQUEST, RESPONSE, Samples};
+
+#[test]
+fn the_steps_of_the_contract_find_what_they_should() {
+    let samples = Samples::new();
+    assert_eq!(samples.decide_fault().code().status(), 504);
+    assert_eq!(samples.decide_status().code().status(), 504);
+    let reply = samples.compose(&samples.decide_fault());
+    assert!(reply.body().ends_with(b"\"code\":504}"), "{reply:?}");
+    assert_eq!(samples.examine(404, CONFORMING), Conformance::Conforms);
+    let kept = samples.extract(FOREIGN);
+    assert_eq!(kept.message.as_deref(), Some("The name must not be longer than 128 characters."));
+}
+
+#[test]
+fn the_hundred_routes_are_told_apart() {
+    let samples = Samples::new();
+    let path = "/v1/databases/main/collections/orders";
+    assert_eq!(samples.route("api7.example.com", path), Some(7 * 9 + 3));
+    assert_eq!(samples.route("eu.example.com", path), Some(10 * 9 + 3));
+    assert_eq!(samples.route("elsewhere.example", path), Some(99));
+}
+
+#[test]
+fn the_limit_admits_its_burst_at_once_and_refuses_the_next() {
+    let samples = Samples::new();
+    assert!(matches!(samples.gcra(), Decision::Allow(_)));
+    let now = Duration::from_secs(1);
+    let admitted = (0..30).take_while(|_| matches!(samples.limit(now), Decision::Allow(_))).count();
+    assert_eq!(admitted, 20);
+}
+
+#[test]
+fn the_sample_heads_are_whole_and_clear() {
+    assert_eq!(samples::scan_request(REQUEST), Progress::Complete { length: REQUEST.len(), skip: 0 });
+    let facts = samples::parse_request(REQUEST);
+    assert_eq!((facts.fields, facts.framing, facts.keep_alive), (9, Framing::None, true));
+    assert_eq!(samples::scan_response(RESPONSE), Scan::Whole(RESPONSE.len()));
+    let facts = samples::check_response(RESPONSE);
+    assert_eq!((facts.status, facts.framing), (200, ResponseFraming::Length(1024)));
+}
+
+#[test]
+fn the_peer_run_works_on_a_small_scale_and_every_answer_is_the_expected_one() {
+    let text = peers::measure(Path::new(env!("CARGO_BIN_EXE_statusquo")), Scale::SMOKE, None)
+        .unwrap_or_else(|sentence| panic!("{sentence}"));
+    for (job, answers) in [("W1", "passes"), ("W2", "JSON 504"), ("W4", "JSON 504")] {
+        let row =
+            text.lines().find(|line| line.starts_with(&format!("| {job} ")) && line.contains("statusquo"));
+        assert!(row.is_some_and(|row| row.contains(answers)), "{text}");
+    }
+    assert!(text.contains("with 20 idle connections"), "{text}");
+}
