@@ -2,7 +2,8 @@
 //!
 //! Keys are spread over shards, each behind a lock that is held for the length of one decision, and in a shard over sets
 //! of a few places. Where a set is full, the key that owes least makes room: one that is full again if there is one, for
-//! then nothing is lost; else its debt is noted ([`super::debts`]). Pages of memory are touched when keys come, not before.
+//! then nothing is lost; else its debt is noted ([`super::debts`]). A set takes memory when its first key comes: a rule that
+//! nobody meets costs next to nothing.
 //!
 //! It decides nothing ([`super::gcra`] does) and does not know what a key was made of.
 
@@ -48,14 +49,19 @@ struct Shard(Mutex<Table>);
 
 #[derive(Debug)]
 struct Table {
-    /// Tags, and the state of each; a tag of 0 is a free place. Zeroes, so that the system hands the memory out page by
-    /// page.
-    sets: Vec<[[u64; WAYS]; 2]>,
+    /// Empty until the first key comes.
+    sets: Vec<Option<Box<Set>>>,
     debts: Debts,
     latest: Moment,
-    touched: bool,
     evicted_full: u64,
     evicted_in_debt: u64,
+}
+
+/// Tags, and the state of each; a tag of 0 is a free place.
+#[derive(Debug, Default)]
+struct Set {
+    tags: [u64; WAYS],
+    states: [u64; WAYS],
 }
 
 impl Memory {
@@ -66,10 +72,9 @@ impl Memory {
         let sets = all_sets / shards;
         let shard = |_| {
             Shard(Mutex::new(Table {
-                sets: vec![[[0; WAYS]; 2]; sets],
+                sets: Vec::new(),
                 debts: Debts::new(sets * WAYS / 8),
                 latest: Moment::default(),
-                touched: false,
                 evicted_full: 0,
                 evicted_in_debt: 0,
             }))
@@ -88,6 +93,9 @@ impl Memory {
             }
             let (decision, after) = gcra::decide(quota, table.newcomer(tag, quota, now, cost), now, cost);
             if matches!(decision, Decision::Allow(_)) {
+                if table.sets.is_empty() {
+                    table.sets.resize_with(self.sets, || None);
+                }
                 table.insert(set, tag, after, quota, now);
             }
             decision
@@ -123,11 +131,8 @@ impl Memory {
             let table = shard.lock();
             figures.evicted_full += table.evicted_full;
             figures.evicted_in_debt += table.evicted_in_debt;
-            if table.touched {
-                let states = table.sets.iter().flat_map(|[_, states]| states);
-                figures.keys +=
-                    states.filter(|state| !FullAt::of_nanos(**state).has_passed(now)).count() as u64;
-            }
+            let states = table.sets.iter().flatten().flat_map(|set| &set.states);
+            figures.keys += states.filter(|state| !FullAt::of_nanos(**state).has_passed(now)).count() as u64;
         }
         figures
     }
@@ -144,7 +149,7 @@ impl Memory {
 
 impl Table {
     fn find(&mut self, set: usize, tag: u64) -> Option<&mut u64> {
-        let [tags, states] = self.sets.get_mut(set)?;
+        let Set { tags, states } = &mut **self.sets.get_mut(set)?.as_mut()?;
         let way = tags.iter().position(|other| *other == tag)?;
         states.get_mut(way)
     }
@@ -158,8 +163,8 @@ impl Table {
     }
 
     fn insert(&mut self, set: usize, tag: u64, state: FullAt, quota: &Quota, now: Moment) {
-        self.touched = true;
-        let Some([tags, states]) = self.sets.get_mut(set) else { return };
+        let Some(set) = self.sets.get_mut(set) else { return };
+        let Set { tags, states } = &mut **set.get_or_insert_default();
         let places = tags.iter_mut().zip(states.iter_mut());
         let Some((old_tag, old_state)) = places.min_by_key(|(_, state)| **state) else { return };
         let gone = (*old_tag, FullAt::of_nanos(*old_state));
