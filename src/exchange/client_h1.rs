@@ -48,11 +48,53 @@ pub(super) struct H1Client {
 
 /// How the response that is being sent finds its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum ResponseBody {
+pub(super) enum ResponseBody {
     None,
     Length(u64),
     Chunked,
     UntilClose,
+}
+
+impl HeadParts<'_> {
+    /// How the body that follows this head finds its end.
+    pub(super) const fn body(&self, version: Version, head_request: bool) -> ResponseBody {
+        let bodiless = head_request || matches!(self.status, 204 | 304);
+        match (self.length, version) {
+            (BodyLength::Absent, _) => ResponseBody::None,
+            (BodyLength::Exactly(_) | BodyLength::Unknown, _) if bodiless => ResponseBody::None,
+            (BodyLength::Exactly(length), _) => ResponseBody::Length(length),
+            (BodyLength::Unknown, Version::Http11) => ResponseBody::Chunked,
+            (BodyLength::Unknown, Version::Http10) => ResponseBody::UntilClose,
+        }
+    }
+}
+
+/// Writes a head. Framing and Connection are written here, from what was understood, and nowhere else. `keeps` says that
+/// the connection outlives the response.
+pub(super) fn write_head(
+    out: &mut BytesMut,
+    parts: &HeadParts<'_>,
+    body: ResponseBody,
+    (version, keeps): (Version, bool),
+    write_fields: impl FnOnce(&mut BytesMut),
+) {
+    fields::status_line(out, parts.status, parts.reason);
+    write_fields(out);
+    match parts.length {
+        BodyLength::Exactly(length) if parts.status != 204 => {
+            fields::number(out, b"Content-Length: ", length);
+        }
+        BodyLength::Exactly(_) | BodyLength::Absent | BodyLength::Unknown => {}
+    }
+    if body == ResponseBody::Chunked {
+        out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
+    }
+    match (keeps, version) {
+        (false, _) => out.extend_from_slice(b"Connection: close\r\n"),
+        (true, Version::Http10) => out.extend_from_slice(b"Connection: keep-alive\r\n"),
+        (true, Version::Http11) => {}
+    }
+    out.extend_from_slice(b"\r\n");
 }
 
 impl H1Client {
@@ -169,40 +211,12 @@ impl H1Client {
         self.wire.output.extend_from_slice(b"\r\n");
     }
 
-    /// Queues a head. Framing and Connection are written here, from what was understood, and nowhere else.
+    /// Queues a head.
     pub(super) fn send_head(&mut self, parts: &HeadParts<'_>, write_fields: impl FnOnce(&mut BytesMut)) {
-        let out = &mut self.wire.output;
-        fields::status_line(out, parts.status, parts.reason);
-        write_fields(out);
-        let bodiless = self.head_request || matches!(parts.status, 204 | 304);
-        self.response = match parts.length {
-            BodyLength::Exactly(length) => {
-                if parts.status != 204 {
-                    fields::number(out, b"Content-Length: ", length);
-                }
-                if bodiless { ResponseBody::None } else { ResponseBody::Length(length) }
-            }
-            BodyLength::Absent => ResponseBody::None,
-            BodyLength::Unknown if bodiless => ResponseBody::None,
-            BodyLength::Unknown => match self.version {
-                Version::Http11 => {
-                    out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
-                    ResponseBody::Chunked
-                }
-                Version::Http10 => {
-                    self.close = true;
-                    ResponseBody::UntilClose
-                }
-            },
-        };
-        self.close |= *self.shutdown.borrow();
+        self.response = parts.body(self.version, self.head_request);
+        self.close |= self.response == ResponseBody::UntilClose || *self.shutdown.borrow();
         let keeps = self.client_keeps && !self.close && !self.half_closed;
-        match (keeps, self.version) {
-            (false, _) => out.extend_from_slice(b"Connection: close\r\n"),
-            (true, Version::Http10) => out.extend_from_slice(b"Connection: keep-alive\r\n"),
-            (true, Version::Http11) => {}
-        }
-        out.extend_from_slice(b"\r\n");
+        write_head(&mut self.wire.output, parts, self.response, (self.version, keeps), write_fields);
     }
 
     /// Queues body bytes; never more than the head promised. Says whether all of them were within it.

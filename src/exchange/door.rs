@@ -9,11 +9,15 @@ use std::future::poll_fn;
 use std::task::Poll;
 use std::time::{Duration, Instant, SystemTime};
 
+use bytes::{Bytes, BytesMut};
+
+use super::client_h1::write_head;
 use super::downstream::{Downstream, FieldSink, Unanswered};
 use super::fields;
 use super::flow::within;
 use super::head::{BodyLength, HeadParts};
 use crate::contract::{LocalReply, Page};
+use crate::protocol::request_head::Version;
 
 /// An unread rest of a request body up to this size is read so that the connection can be kept: reading 64 KiB costs
 /// less than a handshake.
@@ -40,22 +44,40 @@ pub(super) async fn answer(
     reply: &LocalReply,
     write_timeout: Duration,
 ) -> Written {
-    let parts = HeadParts {
+    let fill = |sink: &mut FieldSink<'_>| put_fields(sink, reply, SystemTime::now());
+    write(unanswered, &parts(reply), fill, reply.body(), write_timeout).await
+}
+
+/// The bytes of a reply on HTTP/1.1, as [`answer`] writes them: for those who want to see them without a client.
+/// `closes` says that the connection ends with it.
+pub fn wire_form(reply: &LocalReply, head_request: bool, closes: bool, now: SystemTime) -> Bytes {
+    let mut out = BytesMut::new();
+    let parts = parts(reply);
+    let body = parts.body(Version::Http11, head_request);
+    write_head(&mut out, &parts, body, (Version::Http11, !closes), |out| {
+        put_fields(&mut FieldSink::Raw(out), reply, now);
+    });
+    out.extend_from_slice(reply.body());
+    out.freeze()
+}
+
+fn parts(reply: &LocalReply) -> HeadParts<'_> {
+    HeadParts {
         status: reply.status(),
         reason: Some(reply.reason().as_bytes()),
         length: reply.content_length().map_or(BodyLength::Absent, BodyLength::Exactly),
-    };
-    let fill = |sink: &mut FieldSink<'_>| {
-        let mut dated = false;
-        for (name, value) in reply.fields() {
-            dated |= *name == http::header::DATE;
-            sink.put(fields::titled(name.as_str()).as_bytes(), value.as_bytes());
-        }
-        if !dated {
-            sink.put(b"Date", fields::date(SystemTime::now()).as_bytes());
-        }
-    };
-    write(unanswered, &parts, fill, reply.body(), write_timeout).await
+    }
+}
+
+fn put_fields(sink: &mut FieldSink<'_>, reply: &LocalReply, now: SystemTime) {
+    let mut dated = false;
+    for (name, value) in reply.fields() {
+        dated |= *name == http::header::DATE;
+        sink.put(fields::titled(name.as_str()).as_bytes(), value.as_bytes());
+    }
+    if !dated {
+        sink.put(b"Date", fields::date(now).as_bytes());
+    }
 }
 
 /// Writes a page of the telemetry or admin endpoints: always below 400.

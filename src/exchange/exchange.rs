@@ -192,10 +192,16 @@ fn forwarded_for(
     forwarded::chain_value(peer, values.into_iter(), &snapshot.client.trusted_proxies)
 }
 
+/// Whether an HTTP/1 connection ends with the answer to this fault: where its request ends can no longer be told, or it
+/// has no place here. (It ends too where a large rest of a request body is not worth reading: [`door`].)
+pub const fn ends_connection(cause: Cause, phase: Phase) -> bool {
+    matches!(phase, Phase::ReadHead)
+        || matches!(cause, Cause::ClientTooSlow | Cause::MalformedBody | Cause::ConnectionLimitReached)
+}
+
 /// Answers a fault by the contract.
 async fn answer_fault(scope: &Scope<'_>, client: &mut Downstream, fault: Fault, story: &mut Story) -> Ended {
-    if fault.cause() == Cause::ClientTooSlow || fault.cause() == Cause::MalformedBody {
-        // Where its request ends can no longer be told.
+    if ends_connection(fault.cause(), fault.phase()) {
         client.close_after();
     }
     let (ruling, reply) = replies::for_fault(scope, &fault, story);

@@ -17,7 +17,8 @@ use super::peer::Peer;
 use crate::config::ErrorMode;
 use crate::contract::conform::{self, Conformance, ErrorBody, Extract};
 use crate::contract::decode::{self, Coding, DecodeFailure};
-use crate::contract::{Case, Cause, Contract, Overrides, Phase, Ruling, Situation, policy};
+use crate::contract::{Case, Cause, Contract, Phase, Ruling};
+use crate::snapshot::grounds::Grounds;
 
 /// What becomes of a response.
 #[derive(Debug)]
@@ -111,14 +112,14 @@ pub(super) async fn judge(flow: &mut Flow<'_>, answered: &mut Answered) -> Verdi
 
 /// What the contract says about this status of this upstream.
 fn rule(flow: &Flow<'_>, status: u16) -> Ruling {
-    let situation = Situation {
-        case: Case::UpstreamStatus(status),
+    let grounds = Grounds {
+        contract: &flow.snapshot.contract,
+        overrides: &flow.snapshot.overrides,
+        rules: &flow.route.config.errors,
         upstream: Some(flow.route.upstream.name()),
         method: &flow.request.method,
     };
-    let overrides =
-        Overrides { route: &flow.route.config.errors.overrides, global: &flow.snapshot.overrides };
-    policy::decide(&flow.snapshot.contract, &situation, &overrides)
+    grounds.rule(Case::UpstreamStatus(status))
 }
 
 /// Counts what was found and turns it into the verdict.

@@ -37,5 +37,7 @@ mod upload;
 mod wire;
 
 pub use connection::{Connections, Open, Role};
+pub use door::wire_form;
+pub use exchange::ends_connection;
 pub use gateway::Gateway;
 pub use pages::Pages;

@@ -3,6 +3,7 @@
 //! The values are those that decided the answer; nothing is derived a second time.
 
 use bytes::Bytes;
+use http::Method;
 
 use super::downstream::Stage;
 use super::dress::Dress;
@@ -12,7 +13,11 @@ use super::request::Request;
 use crate::config::ErrorRules;
 use crate::contract::{Case, Evidence, Fault};
 use crate::observe::{Origin, Outcome, Record, RouteMetrics, Silence};
+use crate::snapshot::grounds::Grounds;
 use crate::snapshot::{Route, Snapshot};
+
+/// The method of what is no request.
+static GET: Method = Method::GET;
 
 /// How a request ended.
 #[derive(Debug)]
@@ -57,6 +62,17 @@ impl Scope<'_> {
         self.route.map_or(&self.snapshot.unrouted.errors, |route| &route.config.errors)
     }
 
+    /// What its error answers rest on.
+    pub(super) fn grounds(&self) -> Grounds<'_> {
+        Grounds {
+            contract: &self.snapshot.contract,
+            overrides: &self.snapshot.overrides,
+            rules: self.rules(),
+            upstream: self.route.map(|route| route.upstream.name()),
+            method: self.request.map_or(&GET, |request| &request.method),
+        }
+    }
+
     fn metrics(&self) -> &RouteMetrics {
         self.route.map_or(&self.snapshot.unrouted.metrics, |route| &route.metrics)
     }
@@ -80,10 +96,7 @@ pub(super) fn record(scope: &Scope<'_>, story: &Story, ended: &Ended) {
     let (status, fault, outcome) = match ended {
         Ended::Passed { status } => (Some(*status), None, Outcome::Passed),
         Ended::Replaced { status } => (Some(*status), None, Outcome::Replaced),
-        Ended::Replied { status, fault } => {
-            let outcome = if *status >= 500 { Outcome::Answered } else { Outcome::Refused };
-            (Some(*status), Some(fault), outcome)
-        }
+        Ended::Replied { status, fault } => (Some(*status), Some(fault), Outcome::of_reply(*status)),
         Ended::Preflight { status } => (Some(*status), None, Outcome::Preflight),
         Ended::Cut { status, fault } => {
             scope.gateway.metrics.aborted(fault.cause());

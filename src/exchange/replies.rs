@@ -5,7 +5,7 @@
 use std::cell::RefCell;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use http::{HeaderName, HeaderValue, Method};
+use http::{HeaderName, HeaderValue};
 
 use super::attempt::Answered;
 use super::flow::{Flow, Story};
@@ -14,32 +14,16 @@ use super::judge::Replacement;
 use super::record::Scope;
 use crate::config::ErrorRules;
 use crate::contract::fields::{self, KeepContext};
-use crate::contract::reply::Origin;
-use crate::contract::{
-    Case, Fault, LocalReply, Overrides, ReplyFacts, RequestSent, Ruling, Situation, body, compose, policy,
-};
+use crate::contract::{Case, Fault, LocalReply, Ruling};
+use crate::snapshot::grounds::Known;
 
 /// The ruling on a fault, and its reply.
 pub(super) fn for_fault(scope: &Scope<'_>, fault: &Fault, story: &Story) -> (Ruling, LocalReply) {
-    let get = Method::GET;
-    let method = scope.request.map_or(&get, |request| &request.method);
-    let situation = Situation {
-        case: Case::Fault(fault.cause()),
-        upstream: scope.route.map(|route| route.upstream.name()),
-        method,
-    };
-    let rules = scope.rules();
-    let overrides = Overrides { route: &rules.overrides, global: &scope.snapshot.overrides };
-    let ruling = policy::decide(&scope.snapshot.contract, &situation, &overrides);
-    let facts = ReplyFacts {
-        origin: Origin::Proxy,
-        message: None,
-        kind: None,
-        retry_after: fault.retry_after().unwrap_or(rules.retry_after),
-        fields: dressed(Vec::with_capacity(6), story, None),
-        ..facts(rules, &ruling, method, story.sent, &story.request_id)
-    };
-    let reply = compose(&scope.snapshot.contract, &ruling, facts);
+    let grounds = scope.grounds();
+    let ruling = grounds.rule(Case::Fault(fault.cause()));
+    let known = Known { request_id: &story.request_id, sent: story.sent, retry_after: fault.retry_after() };
+    let fields = dressed(Vec::with_capacity(6), story, None);
+    let reply = grounds.answer(&ruling, &known, fields);
     (ruling, reply)
 }
 
@@ -50,44 +34,10 @@ pub(super) fn for_response(
     answered: &Answered,
     replacement: &Replacement,
 ) -> LocalReply {
-    let rules = scope.rules();
-    let ruling = &replacement.ruling;
-    let status = ruling.code().status();
-    let message =
-        replacement.extract.message.as_deref().filter(|_| rules.upstream_messages.may_leave(status));
-    let facts = ReplyFacts {
-        origin: Origin::Replaced,
-        message,
-        kind: replacement.extract.kind.as_deref(),
-        fields: dressed(
-            kept_fields(rules, answered, status, flow.story),
-            flow.story,
-            Some(&answered.head.fields),
-        ),
-        ..facts(rules, ruling, &flow.request.method, RequestSent::Full, &flow.story.request_id)
-    };
-    compose(&scope.snapshot.contract, ruling, facts)
-}
-
-fn facts<'a>(
-    rules: &ErrorRules,
-    ruling: &Ruling,
-    method: &Method,
-    sent: RequestSent,
-    request_id: &'a HeaderValue,
-) -> ReplyFacts<'a> {
-    ReplyFacts {
-        origin: Origin::Proxy,
-        head_request: *method == Method::HEAD,
-        message: None,
-        kind: None,
-        include: rules.include,
-        request_id: Some(request_id),
-        retryable: body::retryable(ruling.code().status(), sent, method),
-        request_sent: sent,
-        retry_after: rules.retry_after,
-        fields: Vec::new(),
-    }
+    let Replacement { ruling, extract } = replacement;
+    let kept = kept_fields(scope.rules(), answered, ruling.code().status(), flow.story);
+    let fields = dressed(kept, flow.story, Some(&answered.head.fields));
+    scope.grounds().replace(ruling, extract, &flow.story.request_id, fields)
 }
 
 /// Adds what every response of this request wears.

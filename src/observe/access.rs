@@ -41,6 +41,11 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// Of a fault that was answered with this code: whether we stood in for the upstream or refused the client.
+    pub const fn of_reply(code: u16) -> Self {
+        if code >= 500 { Outcome::Answered } else { Outcome::Refused }
+    }
+
     /// The value of the field `outcome`.
     pub const fn name(self) -> &'static str {
         match self {

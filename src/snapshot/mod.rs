@@ -4,6 +4,7 @@
 //! name on the request path. It opens no socket: an upstream connects when a request asks it to.
 
 pub mod limits;
+pub mod grounds;
 pub mod router;
 
 use std::sync::Arc;
