@@ -127,8 +127,8 @@ mod tests {
         let problems = config::load_file(path, &|_| None, 1).unwrap_err();
         assert_eq!(
             problems.to_string(),
-            "cannot read no-such-directory/statusquo.yaml: no such file; pass the path of a configuration, or start from \
-             `statusquo demo`\n"
+            "cannot read no-such-directory/statusquo.yaml: no such file; pass the path of a configuration, or write one \
+             with `statusquo init`\n"
         );
     }
 }

@@ -12,9 +12,7 @@ use std::sync::Arc;
 use http::Method;
 use serde::Serialize;
 
-use super::check::REFUSED;
-use super::run::say;
-use crate::config;
+use super::load;
 use crate::contract::builtin;
 use crate::contract::policy::decide;
 use crate::contract::{Case, Cause, Contract, Overrides, Situation};
@@ -38,20 +36,10 @@ pub enum Format {
 pub fn run(file: Option<&Path>, format: Format) -> ExitCode {
     let contract = match file {
         None => Contract::builtin(builtin::DEFAULT).map(Arc::new),
-        Some(file) => {
-            #[expect(
-                clippy::disallowed_methods,
-                reason = "the command line is where the environment is read"
-            )]
-            let loaded = config::load_file(file, &|name| std::env::var(name).ok(), 1);
-            match loaded {
-                Ok(config) => Some(config.contract),
-                Err(problems) => {
-                    say(&problems.to_string());
-                    return ExitCode::from(REFUSED);
-                }
-            }
-        }
+        Some(file) => match load(file) {
+            Ok(config) => Some(config.contract),
+            Err(refused) => return refused,
+        },
     };
     let text = contract.map(|contract| render(&contract, format)).unwrap_or_default();
     match std::io::stdout().lock().write_all(text.as_bytes()) {

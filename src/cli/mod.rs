@@ -6,26 +6,47 @@
 pub mod check;
 pub mod codes;
 pub mod demo;
+pub mod explain;
+pub mod init;
+pub mod packaging;
+pub mod proxy;
 pub mod run;
+pub mod schema;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// The gateway that keeps an API's error contract.
+use crate::config::{self, Config};
+
+/// The gateway that keeps an API's error contract: whatever the services behind it do, clients get documented codes.
 #[derive(Debug, Parser)]
-#[command(name = "statusquo", version, about, propagate_version = true)]
+#[command(name = "statusquo", version, about, propagate_version = true, after_help = START)]
 pub struct Arguments {
     #[command(subcommand)]
     command: Command,
 }
+
+const START: &str = "\
+First steps:
+  statusquo demo                           an upstream that misbehaves, and the curl lines to try
+  statusquo proxy --to 127.0.0.1:3000      in front of a service of yours, without a file
+  statusquo init && statusquo run          with a file, statusquo.yaml
+
+Exit codes: 0 fine, 1 runtime failure, 2 command line, 78 configuration refused.";
 
 /// What to do.
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Serve a configuration until SIGTERM.
     Run(File),
+    /// Serve without a file: one address in front of one or more servers.
+    Proxy(proxy::Options),
+    /// Start the gateway before an embedded misbehaving upstream and print what to try.
+    Demo(demo::Options),
+    /// Write a commented configuration to start from; `-` prints it.
+    Init(File),
     /// Validate a configuration; exit 0 or 78.
     Check {
         #[command(flatten)]
@@ -34,8 +55,8 @@ enum Command {
         #[arg(long, value_enum, default_value_t)]
         format: check::Format,
     },
-    /// Start the gateway before an embedded misbehaving upstream and print what to try.
-    Demo(demo::Options),
+    /// Show the exact answer a client would get for a cause or an upstream's status, and which rule decides.
+    Explain(explain::Options),
     /// Print the contract as documentation.
     Codes {
         #[command(flatten)]
@@ -44,6 +65,15 @@ enum Command {
         #[arg(long, value_enum, default_value_t)]
         format: codes::Format,
     },
+    /// Print the JSON Schema of the configuration, for editors and validators.
+    Schema,
+    /// Print the completions of a shell.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page.
+    Man,
 }
 
 /// The configuration file of a command.
@@ -66,8 +96,29 @@ struct OptionalFile {
 pub fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Run(file) => run::run(&file.file),
-        Command::Check { file, format } => check::run(&file.file, format),
+        Command::Proxy(options) => proxy::run(&options),
         Command::Demo(options) => demo::run(&options),
+        Command::Init(file) => init::run(&file.file),
+        Command::Check { file, format } => check::run(&file.file, format),
+        Command::Explain(options) => explain::run(&options),
         Command::Codes { file, format } => codes::run(file.file.as_deref(), format),
+        Command::Schema => schema::run(),
+        Command::Completions { shell } => packaging::completions(shell),
+        Command::Man => packaging::man(),
     }
+}
+
+/// Loads a configuration with the variables of the environment; says what is wrong with it.
+fn load(file: &Path) -> Result<Config, ExitCode> {
+    #[expect(clippy::disallowed_methods, reason = "the command line is where the environment is read")]
+    let loaded = config::load_file(file, &|name| std::env::var(name).ok(), parallelism());
+    loaded.map_err(|problems| {
+        run::say(&problems.to_string());
+        ExitCode::from(check::REFUSED)
+    })
+}
+
+/// What `workers: auto` means here.
+fn parallelism() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }

@@ -7,22 +7,16 @@ use std::sync::Arc;
 
 use tracing::Level;
 
-use super::check::REFUSED;
-use crate::config::{self, Config, LogFormat, LogLevel, LogRequests};
+use super::load;
+use crate::config::{Config, LogFormat, LogLevel, LogRequests};
 use crate::observe::{Access, Metrics, Requests, log};
 use crate::server::boot::{self, Listening};
 
 /// Serves `file`: 0 after an orderly end, 78 when it is refused, 1 when it cannot be served.
 pub fn run(file: &Path) -> ExitCode {
-    let parallelism = std::thread::available_parallelism().map_or(1, usize::from);
-    #[expect(clippy::disallowed_methods, reason = "the command line is where the environment is read")]
-    let loaded = config::load_file(file, &|name| std::env::var(name).ok(), parallelism);
-    match loaded {
+    match load(file) {
         Ok(config) => serve(config, announce),
-        Err(problems) => {
-            say(&problems.to_string());
-            ExitCode::from(REFUSED)
-        }
+        Err(refused) => refused,
     }
 }
 
@@ -56,7 +50,7 @@ pub(super) fn serve(config: Config, listening: impl FnOnce(&Listening) + 'static
     }
 }
 
-fn announce(listening: &Listening) {
+pub(super) fn announce(listening: &Listening) {
     let mut text = String::new();
     for address in &listening.gateway {
         text.push_str(&format!("listening on {address}\n"));

@@ -4,6 +4,7 @@
 //! and what an absent key means is decided in [`super::validate`]. Sections with keys of their own are in [`errors`]
 //! (contract and errors), [`cors`], [`limits`] (rate limits) and [`routing`] (timeouts, upstreams, routes).
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 pub mod cors;
@@ -18,8 +19,10 @@ use forms::{DurationText, Named, SizeText};
 use limits::RateLimitFile;
 use routing::{RouteFile, TimeoutsFile, UpstreamFile};
 
+use super::schema::{ListenText, OrOff, WorkersText};
+
 /// The whole file.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ConfigFile {
     /// The version of this format.
@@ -30,6 +33,7 @@ pub struct ConfigFile {
     /// How many threads serve requests.
     ///
     /// `auto` is one per processor core that the process may use. Unit: number or `auto`. Default: `auto`. Reload: no.
+    #[schemars(with = "Option<WorkersText>")]
     pub workers: Option<String>,
 
     /// How long new connections are still accepted after SIGTERM, while `/readyz` already answers 503.
@@ -98,13 +102,14 @@ pub struct ConfigFile {
 }
 
 /// One address of the gateway.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ListenFile {
     /// Address and port to accept connections on.
     ///
     /// `":8080"` is every IPv4 address, `localhost:8080` the loopback; port 0 lets the system choose one, which is
     /// printed at the start. Required. Unit: `ADDRESS:PORT`. Reload: no.
+    #[schemars(with = "Option<ListenText>")]
     pub address: Option<String>,
 
     /// Whether clients speak HTTP/2 without TLS here, from the first byte ("prior knowledge").
@@ -114,18 +119,19 @@ pub struct ListenFile {
 }
 
 /// The read-only endpoint.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TelemetryFile {
     /// Address and port of the endpoint for Prometheus and probes.
     ///
     /// Keep it away from clients: metrics name your routes and upstreams. Unit: `ADDRESS:PORT`.
     /// Default: `127.0.0.1:9464`. Reload: no.
+    #[schemars(with = "Option<ListenText>")]
     pub address: Option<String>,
 }
 
 /// The log.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LogFile {
     /// The form of the lines.
@@ -145,7 +151,7 @@ pub struct LogFile {
 }
 
 /// The form of a log line.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum LogFormat {
     /// Text on a terminal, JSON lines otherwise.
@@ -158,7 +164,7 @@ pub enum LogFormat {
 }
 
 /// The least severe line that is written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum LogLevel {
     /// A human must act.
@@ -175,7 +181,7 @@ pub enum LogLevel {
 }
 
 /// Which requests get a line.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum LogRequests {
     /// Those that ended in an error, an abort or a close.
@@ -188,7 +194,7 @@ pub enum LogRequests {
 }
 
 /// Limits towards clients.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ClientFile {
     /// Peers that are believed when they say in `ip_header` who the client is.
@@ -223,6 +229,7 @@ pub struct ClientFile {
     ///
     /// Judged after 30 s of waiting for it; below, the answer is 400 (cause `client_too_slow`). Not judged for gRPC, nor
     /// once the response has begun. Unit: size per second, or `off`. Default: `512B`. Reload: yes.
+    #[schemars(with = "Option<OrOff<SizeText>>")]
     pub min_body_rate: Option<SizeText>,
 
     /// How long a client may accept nothing of its response.

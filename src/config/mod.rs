@@ -12,6 +12,7 @@ pub mod not_yet;
 pub mod parse;
 pub mod patterns;
 pub mod read;
+pub mod schema;
 pub mod tree;
 pub mod units;
 pub mod validate;

@@ -36,7 +36,7 @@ pub fn load_file(path: &Path, env: Environment<'_>, parallelism: usize) -> Resul
     };
     let bytes = std::fs::read(path).map_err(|error| match error.kind() {
         std::io::ErrorKind::NotFound => {
-            unreadable("no such file", "pass the path of a configuration, or start from `statusquo demo`")
+            unreadable("no such file", "pass the path of a configuration, or write one with `statusquo init`")
         }
         std::io::ErrorKind::PermissionDenied => {
             unreadable("permission denied", "let the user that runs statusquo read it")

@@ -41,3 +41,4 @@ pub use door::wire_form;
 pub use exchange::ends_connection;
 pub use gateway::Gateway;
 pub use pages::Pages;
+pub use sharing::shared_fields;

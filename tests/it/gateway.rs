@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Sender};
@@ -128,37 +128,12 @@ impl Setup {
     /// Starts it and waits until it listens.
     #[track_caller]
     pub fn start(self) -> Gateway {
-        let listeners = if self.h2c { 2 } else { 1 };
         let folder = Folder::new();
         let file = folder.write("gateway.yaml", &self.yaml());
-        let mut child = command(&["run", file.to_str().unwrap()], &self.environment)
-            .spawn()
-            .expect("the executable starts");
-        let log = Log::of(child.stderr.take().unwrap());
-        let child = Arc::new(Mutex::new(child));
-        let dog = watch(Arc::clone(&child), self.limit);
-        let mut gateway = Gateway {
-            addresses: Vec::new(),
-            telemetry: SocketAddr::from(([0; 4], 0)),
-            child,
-            log,
-            tally: Tally::default(),
-            may_panic: self.may_panic,
-            dog: Some(dog),
-            _folder: folder,
-        };
-        let listening = gateway.log.wait(LIMIT, |lines| {
-            let (addresses, telemetry) = listening(lines);
-            (addresses.len() >= listeners && telemetry.is_some()).then_some((addresses, telemetry))
-        });
-        let Some((addresses, Some(telemetry))) = listening else {
-            panic!(
-                "the gateway does not say where it listens; it says:\n{}\nto\n{}",
-                gateway.log.text(),
-                self.yaml()
-            );
-        };
-        (gateway.addresses, gateway.telemetry) = (addresses, telemetry);
+        let arguments = ["run", file.to_str().unwrap()];
+        let mut gateway = Gateway::launch(&arguments, &self.environment, self.limit, folder);
+        gateway.may_panic = self.may_panic;
+        gateway.wait_until_it_listens(if self.h2c { 2 } else { 1 }, &self.yaml());
         gateway
     }
 }
@@ -172,10 +147,54 @@ pub struct Gateway {
     tally: Tally,
     may_panic: bool,
     dog: Option<Sender<()>>,
+    configuration: PathBuf,
     _folder: Folder,
 }
 
 impl Gateway {
+    /// By a command of its own that serves one listener and keeps away from fixed ports.
+    #[track_caller]
+    pub fn by_command(arguments: &[&str]) -> Gateway {
+        let mut gateway = Gateway::launch(arguments, &[], LIMIT, Folder::new());
+        gateway.wait_until_it_listens(1, &arguments.join(" "));
+        gateway
+    }
+
+    fn launch(
+        arguments: &[&str],
+        environment: &[(String, String)],
+        limit: Duration,
+        folder: Folder,
+    ) -> Gateway {
+        let mut child = command(arguments, environment).spawn().expect("the executable starts");
+        let log = Log::of(child.stderr.take().unwrap());
+        let child = Arc::new(Mutex::new(child));
+        let dog = watch(Arc::clone(&child), limit);
+        Gateway {
+            addresses: Vec::new(),
+            telemetry: SocketAddr::from(([0; 4], 0)),
+            child,
+            log,
+            tally: Tally::default(),
+            may_panic: false,
+            dog: Some(dog),
+            configuration: folder.path("gateway.yaml"),
+            _folder: folder,
+        }
+    }
+
+    #[track_caller]
+    fn wait_until_it_listens(&mut self, listeners: usize, told: &str) {
+        let listening = self.log.wait(LIMIT, |lines| {
+            let (addresses, telemetry) = listening(lines);
+            (addresses.len() >= listeners && telemetry.is_some()).then_some((addresses, telemetry))
+        });
+        let Some((addresses, Some(telemetry))) = listening else {
+            panic!("the gateway does not say where it listens; it says:\n{}\nto\n{told}", self.log.text());
+        };
+        (self.addresses, self.telemetry) = (addresses, telemetry);
+    }
+
     /// Before one upstream.
     pub fn in_front_of(upstream: &Upstream) -> Setup {
         Setup::of_servers(&[upstream.address()])
@@ -192,6 +211,11 @@ impl Gateway {
 
     pub fn telemetry(&self) -> SocketAddr {
         self.telemetry
+    }
+
+    /// The file it was started with.
+    pub fn configuration(&self) -> &Path {
+        &self.configuration
     }
 
     /// A new connection.
@@ -348,8 +372,12 @@ impl Folder {
         Folder(path)
     }
 
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
     pub fn write(&self, name: &str, text: &str) -> PathBuf {
-        let path = self.0.join(name);
+        let path = self.path(name);
         std::fs::write(&path, text).unwrap();
         path
     }

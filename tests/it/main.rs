@@ -24,6 +24,8 @@ mod upstreams;
 mod accounts;
 mod attacked;
 mod commands;
+mod commands_explain;
+mod commands_files;
 mod connections;
 mod cors;
 mod error_bodies;

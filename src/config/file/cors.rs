@@ -2,6 +2,7 @@
 //!
 //! What browsers are told is [`crate::protocol::cors`]; how the keys are checked is in [`super::super::validate_cors`].
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::forms::{DurationText, Either};
@@ -10,7 +11,7 @@ use super::forms::{DurationText, Either};
 pub type CorsForm = Either<CorsWord, CorsFile>;
 
 /// The rules of a route in one word.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum CorsWord {
     /// Those of the top level.
@@ -18,7 +19,7 @@ pub enum CorsWord {
 }
 
 /// Whose pages may read responses in a browser.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CorsFile {
     /// The origins whose pages may read responses.

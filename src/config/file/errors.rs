@@ -2,6 +2,7 @@
 //!
 //! What they promise to clients is [`crate::contract`]; how they are checked is in [`super::super::validate_errors`].
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::forms::{DurationText, Either, Named, SizeText, Words};
@@ -13,7 +14,7 @@ pub type ContractForm = Either<String, ContractFile>;
 pub type ErrorsForm = Either<ErrorMode, ErrorsFile>;
 
 /// A contract of your own.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ContractFile {
     /// The codes that may be sent, and nothing else is.
@@ -34,7 +35,7 @@ pub struct ContractFile {
 }
 
 /// One documented code.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CodeFile {
     /// The status.
@@ -60,7 +61,7 @@ pub struct CodeFile {
 }
 
 /// The text of one cause.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CauseFile {
     /// What the client reads when this cause is answered with its default code.
@@ -70,7 +71,7 @@ pub struct CauseFile {
 }
 
 /// How errors are made.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ErrorsFile {
     /// What happens to errors that the upstream itself answered.
@@ -115,7 +116,7 @@ pub struct ErrorsFile {
 }
 
 /// What happens to errors that the upstream itself answered.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ErrorMode {
     /// The contract holds: what is not in it is replaced.
@@ -128,7 +129,7 @@ pub enum ErrorMode {
 }
 
 /// The form of error bodies.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ErrorFormat {
     /// `{"message":"...","code":...}`, whatever `Accept` says.
@@ -137,7 +138,7 @@ pub enum ErrorFormat {
 }
 
 /// From which errors the upstream's own message may be kept.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum UpstreamMessagesWord {
     /// When the code sent is a 4xx.
@@ -150,7 +151,7 @@ pub enum UpstreamMessagesWord {
 }
 
 /// A member that may be added to error bodies.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum IncludeWord {
     /// The code's `type`, on errors that the gateway makes itself.
@@ -164,7 +165,7 @@ pub enum IncludeWord {
 }
 
 /// How an upstream's error body is read.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct UpstreamBodyFile {
     /// How many bytes of it are read at most, after decoding.
@@ -179,7 +180,7 @@ pub struct UpstreamBodyFile {
 }
 
 /// One exception from the table of codes.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct OverrideFile {
     /// When it applies. Everything that is given must hold.
@@ -204,7 +205,7 @@ pub struct OverrideFile {
 }
 
 /// When an override applies.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WhenFile {
     /// The cause, or one of several. `upstream_response` is the upstream's own error.

@@ -2,14 +2,16 @@
 //!
 //! How they are checked against each other is in [`super::super::validate_routing`].
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::super::schema::{OrOff, ServerText};
 use super::cors::CorsForm;
 use super::errors::ErrorsForm;
 use super::forms::{DurationText, Either, SizeText};
 
 /// Time limits towards upstreams.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TimeoutsFile {
     /// How long one TCP connection attempt may take.
@@ -44,17 +46,19 @@ pub struct TimeoutsFile {
     /// How long everything may take, the response body included.
     ///
     /// A response that has begun is aborted. Unit: duration, or `off`. Default: `off`. Reload: yes.
+    #[schemars(with = "Option<OrOff<DurationText>>")]
     pub whole: Option<DurationText>,
 }
 
 /// A group of servers that can answer the same requests.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct UpstreamFile {
     /// The servers; at least one.
     ///
     /// Each is `host:port`, `http://host:port`, or a mapping with the keys below. Names are resolved in the background.
     /// Required. Reload: yes.
+    #[schemars(with = "Option<Vec<Either<ServerText, ServerFile>>>")]
     pub servers: Option<Vec<Either<String, ServerFile>>>,
 
     /// How a server is chosen.
@@ -78,7 +82,7 @@ pub struct UpstreamFile {
 }
 
 /// How a server is chosen.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Balance {
     /// One after the other, by weight.
@@ -87,12 +91,13 @@ pub enum Balance {
 }
 
 /// One server in its long form.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ServerFile {
     /// The server.
     ///
     /// Required. Unit: `host:port` or `http://host:port`. Reload: yes.
+    #[schemars(with = "Option<ServerText>")]
     pub address: Option<String>,
 
     /// Its share of the requests, relative to the others'.
@@ -102,7 +107,7 @@ pub struct ServerFile {
 }
 
 /// Connections kept open to the servers.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct KeepaliveFile {
     /// How many idle connections are kept at most.
@@ -118,7 +123,7 @@ pub struct KeepaliveFile {
 }
 
 /// When a request is tried again.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RetryFile {
     /// How often a request is tried at most, the first time included.
@@ -134,7 +139,7 @@ pub struct RetryFile {
 }
 
 /// Which requests go to which upstream, and by which rules.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RouteFile {
     /// What metrics, the log and `explain` call it.
@@ -198,7 +203,7 @@ pub struct RouteFile {
 }
 
 /// Which requests a route takes. What is not given does not restrict.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MatchFile {
     /// The host.
@@ -220,7 +225,7 @@ pub struct MatchFile {
 }
 
 /// Requests that are refused.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DenyFile {
     /// Methods that are answered 403 (cause `http_request_denied`).
@@ -230,7 +235,7 @@ pub struct DenyFile {
 }
 
 /// How paths with dot segments are taken.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum PathsWord {
     /// They are answered 400 (cause `ambiguous_path`).
@@ -241,7 +246,7 @@ pub enum PathsWord {
 }
 
 /// What the upstream reads in `X-Forwarded-For`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ForwardedWord {
     /// The client alone.

@@ -1,0 +1,282 @@
+//! The explanation itself, made by the functions that answer, count and log real requests.
+
+use std::io::{self, Write};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use http::{HeaderValue, Method};
+use serde_json::{Map, Value};
+use tracing::Level;
+
+use super::Question;
+use crate::config::{Config, ErrorMode};
+use crate::contract::{Case, Evidence, Extract, Rule, Ruling};
+use crate::exchange::{ends_connection, shared_fields, wire_form};
+use crate::observe::line::Form;
+use crate::observe::{Access, Metrics, Origin, Outcome, Record, Requests, log};
+use crate::snapshot::grounds::{Grounds, Known};
+
+/// Stands for the id of a request; each has one of its own.
+pub(super) const REQUEST_ID: &str = "00000000-0000-7000-8000-000000000000";
+
+/// Stands for the moment of the answer: Sun, 06 Nov 1994 08:49:37 GMT, the date that RFC 9110 writes in its examples.
+const SOME_DAY: Duration = Duration::from_secs(784_111_777);
+
+/// What happens, and who decided it.
+#[derive(Debug)]
+pub(super) struct Explanation {
+    pub(super) ruling: Ruling,
+    /// The rule in the words of the file.
+    pub(super) rule: String,
+    pub(super) answer: Answer,
+    /// Series that are counted, as `/metrics` writes them.
+    pub(super) metrics: Vec<String>,
+    /// Fields of the log line that do not differ from request to request.
+    pub(super) log: Map<String, Value>,
+    /// What holds only sometimes.
+    pub(super) notes: Vec<&'static str>,
+}
+
+/// What the client gets.
+#[derive(Debug)]
+pub(super) enum Answer {
+    /// These bytes.
+    Made(Vec<u8>),
+    /// The upstream's own response.
+    Passed,
+    /// The response that had begun, visibly cut.
+    Cut,
+}
+
+impl Explanation {
+    pub(super) fn of(config: &Config, question: &Question<'_>) -> Explanation {
+        let route = question.route.map(|(_, route)| route);
+        let rules = route.map_or(&config.errors, |route| &route.errors);
+        let grounds = Grounds {
+            contract: &config.contract,
+            overrides: &config.overrides,
+            rules,
+            upstream: question.upstream,
+            method: question.method,
+        };
+        let ruling = grounds.rule(question.case);
+        let happened = happened(question, rules.mode, &ruling);
+        let (answer, bytes) = answer(question, &grounds, &ruling, happened);
+        Explanation {
+            rule: rule_in_words(question, &ruling),
+            metrics: counted(config, question, &ruling, happened),
+            log: logged(question, &ruling, happened, bytes),
+            notes: notes(question, happened, &ruling),
+            answer,
+            ruling,
+        }
+    }
+}
+
+/// How the request ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Happened {
+    Replied,
+    Replaced,
+    /// In mode `observe` (true) or `pass`.
+    Passed {
+        observed: bool,
+    },
+    Cut,
+}
+
+fn happened(question: &Question<'_>, mode: ErrorMode, ruling: &Ruling) -> Happened {
+    match (ruling.case(), mode) {
+        (Case::Fault(_), _) if question.usual.after_the_head() => Happened::Cut,
+        (Case::Fault(_), _) => Happened::Replied,
+        (Case::UpstreamStatus(_), ErrorMode::Enforce) => Happened::Replaced,
+        (Case::UpstreamStatus(_), ErrorMode::Observe) => Happened::Passed { observed: true },
+        (Case::UpstreamStatus(_), ErrorMode::Pass) => Happened::Passed { observed: false },
+    }
+}
+
+/// The answer, and how long its body is.
+fn answer(
+    question: &Question<'_>,
+    grounds: &Grounds<'_>,
+    ruling: &Ruling,
+    happened: Happened,
+) -> (Answer, u64) {
+    let id = HeaderValue::from_static(REQUEST_ID);
+    let known = Known { request_id: &id, sent: question.sent, retry_after: None };
+    let origin = question.origin.map(str::as_bytes);
+    let fields = question.sharing.map(|policy| shared_fields(policy, origin)).unwrap_or_default();
+    let reply = match happened {
+        Happened::Replied => grounds.answer(ruling, &known, fields),
+        Happened::Replaced => grounds.replace(ruling, &Extract::default(), &id, fields),
+        Happened::Passed { .. } => return (Answer::Passed, 0),
+        Happened::Cut => return (Answer::Cut, 0),
+    };
+    let closes = ruling.cause().is_some_and(|cause| ends_connection(cause, question.usual.phase));
+    let head_request = *question.method == Method::HEAD;
+    let bytes = wire_form(&reply, head_request, closes, SystemTime::UNIX_EPOCH + SOME_DAY);
+    (Answer::Made(bytes.to_vec()), reply.body().len() as u64)
+}
+
+fn rule_in_words(question: &Question<'_>, ruling: &Ruling) -> String {
+    match (ruling.rule(), question.route) {
+        (Rule::Documented, _) => "the contract documents this status".to_owned(),
+        (Rule::Default, _) => "the contract's default table".to_owned(),
+        (Rule::GlobalOverride(index), _) => format!("errors.overrides[{index}]"),
+        (Rule::RouteOverride(index), Some((number, _))) => {
+            format!("routes[{number}].errors.overrides[{index}]")
+        }
+        (Rule::RouteOverride(index), None) => format!("overrides[{index}] of the route"),
+    }
+}
+
+/// The status on the wire, where we know it.
+fn status(ruling: &Ruling, happened: Happened) -> Option<u16> {
+    match (happened, ruling.case()) {
+        (Happened::Replied | Happened::Replaced, _) => Some(ruling.code().status()),
+        (Happened::Passed { .. }, Case::UpstreamStatus(status)) => Some(status),
+        (Happened::Passed { .. }, Case::Fault(_)) | (Happened::Cut, _) => None,
+    }
+}
+
+fn upstream_status(case: Case) -> Option<u16> {
+    match case {
+        Case::UpstreamStatus(status) => Some(status),
+        Case::Fault(_) => None,
+    }
+}
+
+/// Counts into a registry of its own and reads what was counted.
+fn counted(config: &Config, question: &Question<'_>, ruling: &Ruling, happened: Happened) -> Vec<String> {
+    let metrics = Metrics::new(&config.contract);
+    let route =
+        metrics.route(question.route.map_or("none", |(_, route)| route.name.as_str()), question.upstream);
+    if let Some(status) = status(ruling, happened) {
+        let origin = match happened {
+            Happened::Replied | Happened::Cut => Origin::Proxy,
+            Happened::Replaced => Origin::Replaced,
+            Happened::Passed { .. } => Origin::Upstream,
+        };
+        route.response(status, origin);
+        route.error(status, question.case, upstream_status(question.case));
+        if happened == (Happened::Passed { observed: true }) {
+            route.would_replace(status, ruling.code().status());
+        }
+    }
+    if let (Happened::Cut, Some(cause)) = (happened, ruling.cause()) {
+        metrics.aborted(cause);
+    }
+    let page = String::from_utf8(metrics.render()).unwrap_or_default();
+    let told = ["responses_total", "errors_total", "aborted_total", "would_replace_total"];
+    page.lines()
+        .filter_map(|line| line.strip_suffix(" 1"))
+        .filter(|series| {
+            let name = series.split('{').next().unwrap_or_default();
+            name.strip_prefix(PREFIX).is_some_and(|name| told.contains(&name))
+        })
+        .map(str::to_owned)
+        .collect()
+}
+
+const PREFIX: &str = "statusquo_";
+
+/// Writes the line into memory and reads it back.
+fn logged(question: &Question<'_>, ruling: &Ruling, happened: Happened, bytes: u64) -> Map<String, Value> {
+    let status = status(ruling, happened);
+    let outcome = match happened {
+        Happened::Replied => Outcome::of_reply(ruling.code().status()),
+        Happened::Replaced => Outcome::Replaced,
+        Happened::Passed { .. } => Outcome::Passed,
+        Happened::Cut => Outcome::Aborted,
+    };
+    let none = Evidence::none();
+    let record = Record {
+        request_id: "",
+        route: question.route.map_or("", |(_, route)| route.name.as_str()),
+        method: if question.usual.has_request { question.method.as_str() } else { "" },
+        path: b"",
+        client_ip: None,
+        upstream: question.upstream.unwrap_or_default(),
+        server: "",
+        cause: ruling.cause(),
+        phase: ruling.cause().map(|_| question.usual.phase),
+        code: status,
+        upstream_status: upstream_status(question.case),
+        bytes,
+        attempts: 0,
+        elapsed: Duration::ZERO,
+        connect: None,
+        response_head: None,
+        request_sent: question.sent,
+        evidence: &none,
+        outcome,
+    };
+    let lines = Lines::default();
+    let writer = lines.clone();
+    tracing::subscriber::with_default(
+        log::subscriber(Form::Json, Level::INFO, move || writer.clone()),
+        || Access::new(Requests::All, Level::INFO).emit(&record),
+    );
+    let mut fields: Map<String, Value> = serde_json::from_slice(&lines.bytes()).unwrap_or_default();
+    // These belong to one request.
+    for name in ["time", "path", "attempts", "elapsed_ms"] {
+        fields.remove(name);
+    }
+    if matches!(happened, Happened::Passed { .. } | Happened::Cut) {
+        fields.remove("bytes");
+    }
+    fields
+}
+
+/// Lines of the log, in memory.
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl Lines {
+    fn bytes(&self) -> Vec<u8> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn notes(question: &Question<'_>, happened: Happened, ruling: &Ruling) -> Vec<&'static str> {
+    let mut notes = Vec::new();
+    match happened {
+        Happened::Replied => {}
+        Happened::Replaced => {
+            if ruling.upstream_body_may_pass() {
+                notes.push("A body that keeps the contract passes as it is: this is the answer to any other.");
+            }
+            notes.push(
+                "A plain message in the upstream's JSON may take the place of this one, and some of its fields stay \
+                 (errors.upstream_messages, errors.keep_headers).",
+            );
+        }
+        Happened::Passed { observed: true } => {
+            notes.push("errors.mode is observe: the upstream's response passes, and what enforce would do is counted.");
+        }
+        Happened::Passed { observed: false } => {
+            notes.push("errors.mode is pass: the upstream's response passes as it comes.");
+        }
+        Happened::Cut => notes.push(
+            "It is raised when the response has begun: the message is visibly cut, and nothing can be answered.",
+        ),
+    }
+    if matches!(happened, Happened::Replied | Happened::Replaced) {
+        notes.push("X-Request-Id and Date are placeholders.");
+        if *question.method != Method::HEAD && question.usual.has_request {
+            notes.push("With a large unread request body, Connection: close comes on top.");
+        }
+    }
+    notes
+}

@@ -1,0 +1,126 @@
+//! What a cause alone leaves open: in which phase it is raised, what is known by then, and how the connection fares.
+//!
+//! The request path knows these things because it has a request; here they stand as a table of the usual case. The test
+//! that compares `explain` with the wire holds every row that can be provoked.
+
+use crate::contract::{Cause, Phase, RequestSent};
+
+/// The usual circumstances of a cause.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Usual {
+    /// Where it is raised.
+    pub(super) phase: Phase,
+    /// A request had been understood by then: its method is known.
+    pub(super) has_request: bool,
+    /// A route had been found by then.
+    pub(super) has_route: bool,
+    /// How much of the request had reached the upstream.
+    pub(super) sent: RequestSent,
+    /// What else can be said.
+    pub(super) note: Option<&'static str>,
+}
+
+impl Usual {
+    /// Of an error that the upstream answered itself.
+    pub(super) const OF_A_RESPONSE: Usual = Usual {
+        phase: Phase::ResponseHead,
+        has_request: true,
+        has_route: true,
+        sent: RequestSent::Full,
+        note: None,
+    };
+
+    /// Of this cause. `routed` decides where it is raised with a route and without.
+    pub(super) const fn of(cause: Cause, routed: bool) -> Usual {
+        let phase = phase(cause, routed);
+        let request_known = !matches!(phase, Phase::ReadHead | Phase::Internal)
+            && !matches!(cause, Cause::ConnectionLimitReached | Cause::Draining);
+        Usual {
+            phase,
+            has_request: request_known,
+            has_route: request_known && !matches!(phase, Phase::Route),
+            sent: sent(phase),
+            note: note(cause, routed),
+        }
+    }
+
+    /// The response head has left: nothing can be answered any more.
+    pub(super) const fn after_the_head(&self) -> bool {
+        matches!(self.phase, Phase::Relay)
+    }
+}
+
+const fn phase(cause: Cause, routed: bool) -> Phase {
+    match cause {
+        Cause::ClientTooSlow if routed => Phase::Send,
+        Cause::HttpRequestError
+        | Cause::MalformedRequestLine
+        | Cause::MalformedHeader
+        | Cause::AmbiguousFraming
+        | Cause::InvalidHost
+        | Cause::UnsupportedVersion
+        | Cause::UnsupportedMethod
+        | Cause::UnsupportedExpectation
+        | Cause::HeaderTooLarge
+        | Cause::UriTooLong
+        | Cause::ClientTooSlow => Phase::ReadHead,
+
+        Cause::AmbiguousPath | Cause::DestinationNotFound => Phase::Route,
+
+        Cause::BodyTooLarge
+        | Cause::HttpRequestDenied
+        | Cause::RateLimited
+        | Cause::ProxyLoopDetected
+        | Cause::ConnectionLimitReached
+        | Cause::QueueFull
+        | Cause::QueueTimeout
+        | Cause::BreakerOpen
+        | Cause::DestinationUnavailable
+        | Cause::LimiterUnavailable
+        | Cause::Draining => Phase::Admit,
+
+        Cause::ProxyInternalError | Cause::ProxyConfigurationError => Phase::Internal,
+
+        Cause::ResourceExhausted
+        | Cause::DnsError
+        | Cause::DnsTimeout
+        | Cause::DestinationIpUnroutable
+        | Cause::ConnectionRefused
+        | Cause::ConnectionTimeout
+        | Cause::TlsProtocolError
+        | Cause::TlsCertificateError
+        | Cause::TlsTimeout => Phase::Connect,
+
+        Cause::MalformedBody | Cause::ConnectionWriteError | Cause::ConnectionWriteTimeout => Phase::Send,
+
+        Cause::ConnectionTerminated
+        | Cause::HttpProtocolError
+        | Cause::HttpResponseHeaderSectionSize
+        | Cause::HttpUpgradeFailed
+        | Cause::HttpResponseTimeout
+        | Cause::DeadlineExceeded => Phase::ResponseHead,
+
+        Cause::HttpResponseIncomplete | Cause::ConnectionReadTimeout => Phase::Relay,
+    }
+}
+
+const fn sent(phase: Phase) -> RequestSent {
+    match phase {
+        Phase::ReadHead | Phase::Route | Phase::Admit | Phase::Connect | Phase::Internal => RequestSent::None,
+        Phase::Send => RequestSent::Partial,
+        Phase::ResponseHead | Phase::ResponseBody | Phase::Relay => RequestSent::Full,
+    }
+}
+
+const fn note(cause: Cause, routed: bool) -> Option<&'static str> {
+    match cause {
+        Cause::ClientTooSlow if !routed => {
+            Some("This is a request head that came too slowly; with --route, a body that did.")
+        }
+        Cause::AmbiguousPath => {
+            Some("This is a path with dot segments; for other paths the connection is closed as well.")
+        }
+        Cause::HttpProtocolError => Some("Once the response head has left, the response is cut instead."),
+        _ => None,
+    }
+}

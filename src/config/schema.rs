@@ -1,0 +1,274 @@
+//! The JSON Schema of the configuration file (draft 2020-12), made of the structs in [`super::file`] and their comments.
+//!
+//! It says which keys there are and which form their values have; whether names refer to something and numbers make
+//! sense is for [`super::validate`]. What the loader takes, the schema takes: a key without a value, and a variable of
+//! the environment wherever a value can stand. To write `docs/config.schema.json` again:
+//! `UPDATE_DOCS=1 cargo test config_schema`.
+
+use std::borrow::Cow;
+
+use schemars::generate::SchemaSettings;
+use schemars::transform::{Transform, transform_subschemas};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde_json::{Value, json};
+
+use super::file::ConfigFile;
+use super::file::forms::{DurationText, Either, Named, SizeText, Words};
+
+/// The whole schema, indented, with a final newline.
+pub fn document() -> String {
+    let mut schema = SchemaSettings::draft2020_12().into_generator().into_root_schema_for::<ConfigFile>();
+    schema.insert("title".to_owned(), json!("Configuration of statusquo"));
+    AsTheLoader.transform(&mut schema);
+    format!("{:#}\n", schema.as_value())
+}
+
+/// Where a variable stands: its value is not known here.
+const VARIABLE: &str = r"\$\{";
+
+/// What the structs do not say and the loader does.
+struct AsTheLoader;
+
+impl Transform for AsTheLoader {
+    fn transform(&mut self, schema: &mut Schema) {
+        transform_subschemas(self, schema);
+        require_what_is_required(schema);
+        let Some(object) = schema.as_object_mut() else { return };
+        // Widths of our integers mean nothing to who writes the file.
+        object.remove("format");
+        take_variables(object);
+    }
+}
+
+/// A key is required when its comment says so.
+fn require_what_is_required(schema: &mut Schema) {
+    let Some(Value::Object(properties)) = schema.get("properties") else { return };
+    let says = |key: &Value| {
+        key.get("description").and_then(Value::as_str).is_some_and(|text| {
+            text.split("\n\n").any(|part| part.starts_with("Required.") || part.starts_with("Required,"))
+                || text.contains(" Required.")
+                || text.contains("\nRequired.")
+        })
+    };
+    let required: Vec<Value> =
+        properties.iter().filter(|(_, key)| says(key)).map(|(name, _)| json!(name)).collect();
+    if !required.is_empty() {
+        schema.insert("required".to_owned(), Value::Array(required));
+    }
+}
+
+/// Numbers, truth values and words may come from a variable; texts may contain one.
+fn take_variables(object: &mut serde_json::Map<String, Value>) {
+    let variable = json!({ "type": "string", "pattern": VARIABLE });
+    let types = match object.get("type") {
+        Some(Value::String(name)) => vec![json!(name)],
+        Some(Value::Array(names)) => names.clone(),
+        Some(_) | None => Vec::new(),
+    };
+    let is = |wanted: &str| types.iter().any(|name| name == wanted);
+    if (is("integer") || is("boolean")) && !is("string") {
+        let types: Vec<Value> = [json!("string")].into_iter().chain(types).collect();
+        object.insert("type".to_owned(), Value::Array(types));
+        object.insert("pattern".to_owned(), json!(VARIABLE));
+        return;
+    }
+    if let Some(Value::String(pattern)) = object.get_mut("pattern")
+        && pattern != VARIABLE
+    {
+        pattern.push('|');
+        pattern.push_str(VARIABLE);
+    }
+    if let Some(Value::Array(words)) = object.get_mut("oneOf")
+        && words.iter().any(|word| word.get("const").is_some())
+    {
+        words.push(variable);
+    }
+}
+
+/// A text of this pattern, anchored at both ends.
+fn text(pattern: &str, example: &str) -> Schema {
+    json_schema!({ "type": "string", "pattern": format!("^({pattern})$"), "examples": [example] })
+}
+
+const DURATION: &str = "([0-9]+(ms|s|m|h|d))+";
+const IP: &str = r"\[[0-9A-Fa-f:.]+\]|[0-9]+(\.[0-9]+){3}";
+const PORT: &str = "[0-9]{1,5}";
+const SIZE: &str = "[0-9]+(B|KiB|MiB|GiB|KB|MB|GB)";
+
+impl JsonSchema for DurationText {
+    fn schema_name() -> Cow<'static, str> {
+        "Duration".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        text(DURATION, "5s")
+    }
+}
+
+impl JsonSchema for SizeText {
+    fn schema_name() -> Cow<'static, str> {
+        "Size".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        text(SIZE, "10MiB")
+    }
+}
+
+/// A text of this pattern, or `off`, which readers of YAML 1.1 hand on as `false`.
+fn text_or_off(pattern: &str, example: &str) -> Schema {
+    json_schema!({ "anyOf": [text(&format!("off|{pattern}"), example), { "const": false }] })
+}
+
+/// A limit that may also be `off`. For the schema alone: the file's structs keep the text.
+pub struct OrOff<T>(std::marker::PhantomData<T>);
+
+impl JsonSchema for OrOff<DurationText> {
+    fn schema_name() -> Cow<'static, str> {
+        "DurationOrOff".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        text_or_off(DURATION, "1h")
+    }
+}
+
+impl JsonSchema for OrOff<SizeText> {
+    fn schema_name() -> Cow<'static, str> {
+        "SizeOrOff".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        text_or_off(SIZE, "512B")
+    }
+}
+
+/// Where to listen. For the schema alone.
+pub struct ListenText;
+
+impl JsonSchema for ListenText {
+    fn schema_name() -> Cow<'static, str> {
+        "ListenAddress".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        text(&format!("({IP}|localhost)?:{PORT}"), "0.0.0.0:8080")
+    }
+}
+
+/// A server of an upstream. For the schema alone.
+pub struct ServerText;
+
+impl JsonSchema for ServerText {
+    fn schema_name() -> Cow<'static, str> {
+        "ServerAddress".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let host = format!(r"({IP}|[A-Za-z0-9._-]+)");
+        text(&format!("{host}:{PORT}|http://{host}(:{PORT})?/?"), "10.0.1.10:8000")
+    }
+}
+
+/// `auto` or a number. For the schema alone.
+pub struct WorkersText;
+
+impl JsonSchema for WorkersText {
+    fn schema_name() -> Cow<'static, str> {
+        "Workers".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "anyOf": [{ "type": "integer", "minimum": 1 }, { "type": "string", "pattern": "^auto$" }] })
+    }
+}
+
+impl JsonSchema for Words {
+    fn schema_name() -> Cow<'static, str> {
+        "Words".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let word = json!({ "type": ["string", "integer"] });
+        json_schema!({ "anyOf": [word, { "type": "array", "items": word }] })
+    }
+}
+
+impl<T: JsonSchema> JsonSchema for Named<T> {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        format!("Named{}", T::schema_name()).into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let below = generator.subschema_for::<T>();
+        json_schema!({ "type": "object", "additionalProperties": below })
+    }
+}
+
+impl<S: JsonSchema, L: JsonSchema> JsonSchema for Either<S, L> {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        format!("{}Or{}", S::schema_name(), L::schema_name()).into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let (short, long) = (generator.subschema_for::<S>(), generator.subschema_for::<L>());
+        json_schema!({ "anyOf": [short, long] })
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing)]
+mod tests {
+    use super::super::not_yet;
+    use super::*;
+
+    #[test]
+    fn config_schema_is_made_of_the_structs() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/config.schema.json");
+        let made = document();
+        if std::env::var_os("UPDATE_DOCS").is_some() {
+            std::fs::write(path, &made).unwrap();
+        }
+        let committed = std::fs::read_to_string(path).unwrap_or_default();
+        assert!(
+            committed == made,
+            "docs/config.schema.json is out of date; run: UPDATE_DOCS=1 cargo test config_schema"
+        );
+    }
+
+    #[test]
+    fn every_mapping_with_keys_of_its_own_refuses_others() {
+        fn walk(value: &Value, path: &str) {
+            if value.get("properties").is_some() {
+                assert_eq!(value["additionalProperties"], false, "{path}");
+            }
+            match value {
+                Value::Object(members) => {
+                    members.iter().for_each(|(name, below)| walk(below, &format!("{path}/{name}")));
+                }
+                Value::Array(items) => items.iter().for_each(|below| walk(below, path)),
+                Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+            }
+        }
+        walk(&serde_json::from_str(&document()).unwrap(), "");
+    }
+
+    #[test]
+    fn a_key_that_is_not_built_yet_is_not_in_it() {
+        let schema: Value = serde_json::from_str(&document()).unwrap();
+        for (pattern, _) in not_yet::KEYS.iter().filter(|(pattern, _)| !pattern.contains('.')) {
+            assert!(schema["properties"].get(pattern).is_none(), "{pattern}");
+        }
+        let required: Vec<&str> =
+            schema["required"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+        assert_eq!(required, ["listen", "routes"]);
+    }
+}
