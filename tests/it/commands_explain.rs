@@ -318,6 +318,33 @@ fn a_route_s_override_precedes_a_global_one_and_explain_names_it_by_its_place_in
 }
 
 #[test]
+fn explain_equals_the_wire_for_pages_of_other_origins() {
+    let misbehaving = Misbehaving::start().unwrap();
+    let shared = "cors: { allow_origins: [\"https://app.example.com\"], allow_credentials: true }";
+    let gateway = Setup::of_servers(&[misbehaving.address(Place::Scripted)])
+        .set("cors.allow_origins", "[\"*\"]")
+        .upstream("refusing", &[misbehaving.address(Place::Refusing)])
+        .route(&format!("name: status, match: {{ path: \"/status/{{code}}\" }}, upstream: main, {shared}"))
+        .route(&format!("name: refused, match: {{ path: /refused }}, upstream: refusing, {shared}"))
+        .start();
+    for origin in ["https://app.example.com", "https://evil.example.com"] {
+        for (path, told_to) in [
+            ("/status/502", "--upstream-status 502 --route status"),
+            ("/refused", "--cause connection_refused --route refused"),
+            ("/no/such/route", "--cause destination_not_found"),
+            ("/status/1?\u{1}", "--cause malformed_request_line"),
+        ] {
+            let mut client = gateway.client();
+            client.send(format!("GET {path} HTTP/1.1\r\nhost: test\r\norigin: {origin}\r\n\r\n"));
+            let answer = client.read(Asked::Http11("GET"));
+            agrees(&gateway, &explained(&gateway, &format!("{told_to} --origin {origin}")), &answer);
+        }
+    }
+    let answer = gateway.client().get("/refused");
+    agrees(&gateway, &explained(&gateway, "--cause connection_refused --route refused"), &answer);
+}
+
+#[test]
 fn where_the_upstreams_error_passes_or_the_response_is_cut_explain_says_so() {
     let misbehaving = Misbehaving::start().unwrap();
     let gateway = Setup::of_servers(&[misbehaving.address(Place::Scripted)])
