@@ -5,6 +5,7 @@
 //! real log. What a lone cause leaves open (in which phase it is raised, whether a route is known by then) is filled in by
 //! [`usual`]; [`made`] asks, [`print`](mod@print) shows.
 
+mod limits;
 mod made;
 mod print;
 mod usual;
@@ -23,6 +24,7 @@ use crate::contract::policy::UPSTREAM_RESPONSE;
 use crate::contract::{Case, Cause, Phase, RequestSent};
 use crate::protocol::cors;
 
+use limits::Limited;
 use made::Explanation;
 use usual::Usual;
 
@@ -120,13 +122,16 @@ struct Question<'a> {
     /// The rules of cross-origin sharing that hold, and for whom.
     sharing: Option<&'a Arc<cors::Policy>>,
     origin: Option<&'a str>,
+    /// What the rate limits of the route say.
+    limited: Limited<'a>,
     /// What had to be assumed.
     notes: Vec<String>,
 }
 
 /// Fills in what the command line leaves open.
 fn ask<'a>(options: &'a Options, config: &'a Config) -> Result<Question<'a>, String> {
-    let chosen = choose_route(options, config)?;
+    let refused = options.cause == Some(Cause::RateLimited);
+    let chosen = choose_route(options, config, refused)?;
     let (case, usual) = match (options.cause, options.upstream_status) {
         (Some(cause), _) => (Case::Fault(cause), Usual::of(cause, options.route.is_some())),
         // clap lets nobody by without one of the two.
@@ -143,6 +148,9 @@ fn ask<'a>(options: &'a Options, config: &'a Config) -> Result<Question<'a>, Str
         notes.push("What was sent is no request yet, so its method is not known.".to_owned());
     }
     let route = chosen.filter(|_| usual.has_route);
+    if refused && !route.is_some_and(|(_, route)| limits::is_limited(config, route)) {
+        notes.push("No rate limit of this route refuses anything.".to_owned());
+    }
     if let (Some((_, route)), None) = (route, &options.route)
         && config.routes.len() > 1
     {
@@ -162,6 +170,7 @@ fn ask<'a>(options: &'a Options, config: &'a Config) -> Result<Question<'a>, Str
             None => config.cors.as_ref(),
         },
         origin: options.origin.as_deref(),
+        limited: route.map_or_else(Limited::default, |(_, route)| limits::ask(config, route, refused)),
         sent: options.request_sent.map_or(usual.sent, RequestSent::from),
         usual,
         notes,
@@ -170,10 +179,12 @@ fn ask<'a>(options: &'a Options, config: &'a Config) -> Result<Question<'a>, Str
 
 static GET: Method = Method::GET;
 
-/// The route that was named, or the first that leads to the upstream that was named.
+/// The route that was named, or the first that leads to the upstream that was named; where neither was, one with limits
+/// precedes if that is asked for.
 fn choose_route<'a>(
     options: &Options,
     config: &'a Config,
+    limited: bool,
 ) -> Result<Option<(usize, &'a config::Route)>, String> {
     let upstream = match &options.upstream {
         None => None,
@@ -205,7 +216,10 @@ fn choose_route<'a>(
         (None, Some(name)) => {
             leading.next().map(Some).ok_or_else(|| format!("no route leads to the upstream \"{name}\""))
         }
-        (None, None) => Ok(leading.next()),
+        (None, None) => {
+            let limited = leading.clone().find(|(_, it)| limited && limits::is_limited(config, it));
+            Ok(limited.or_else(|| leading.next()))
+        }
     }
 }
 

@@ -23,7 +23,7 @@ pub struct Options {
     #[arg(long, value_name = "SERVER", required = true, value_delimiter = ',', value_parser = server)]
     to: Vec<String>,
     /// How many requests a client address may send in which time, such as "100 per 1m"; then it is answered 429.
-    #[arg(long, value_name = "COUNT per TIME")]
+    #[arg(long, value_name = "COUNT per TIME", value_parser = allowance)]
     limit: Option<String>,
     /// How long a client waits for a response to begin before it is answered 504 [default: 15s for one attempt, 30s
     /// with retries].
@@ -96,6 +96,10 @@ fn server(text: &str) -> Result<String, String> {
 
 fn duration(text: &str) -> Result<String, String> {
     accepted(text, units::duration(text))
+}
+
+fn allowance(text: &str) -> Result<String, String> {
+    accepted(text, units::allowance(text))
 }
 
 fn accepted<T>(text: &str, parsed: Result<T, Refusal>) -> Result<String, String> {

@@ -170,6 +170,19 @@ impl JsonSchema for ServerText {
     }
 }
 
+/// So many requests in such a time. For the schema alone.
+pub struct AllowText;
+
+impl JsonSchema for AllowText {
+    fn schema_name() -> Cow<'static, str> {
+        "Allowance".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        text(&format!("[0-9]+ +per +{DURATION}"), "100 per 1m")
+    }
+}
+
 /// `auto` or a number. For the schema alone.
 pub struct WorkersText;
 

@@ -11,6 +11,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use http::HeaderName;
 
+use super::dress::Dress;
 use super::flow::Story;
 use super::request::Request;
 use crate::config::validate_limits::MOST_RULES;
@@ -42,15 +43,20 @@ pub(super) fn admit(
     let admitted = take_all(&mut asked, now);
 
     let told = asked.iter().flatten().filter_map(|asked| asked.decision.as_ref());
-    if let Some(tightest) = told.min_by_key(|decision| tightness(decision)) {
-        let Standing { limit, remaining, reset } = *tightest.standing();
-        story.dress.limit(limit, remaining, full_at(SystemTime::now(), reset));
-    }
+    tell(&mut story.dress, told, SystemTime::now());
     if admitted {
         count_admitted(&asked, now);
         return Ok(());
     }
     Err(refusal(&asked, story))
+}
+
+/// Dresses the response with what the tightest rule leaves.
+pub(super) fn tell<'a>(dress: &mut Dress, told: impl Iterator<Item = &'a Decision>, now: SystemTime) {
+    if let Some(tightest) = told.min_by_key(|decision| tightness(decision)) {
+        let Standing { limit, remaining, reset } = *tightest.standing();
+        dress.limit(limit, remaining, full_at(now, reset));
+    }
 }
 
 /// A rule that concerns the request.

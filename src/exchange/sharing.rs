@@ -30,13 +30,6 @@ pub(super) fn dress(dress: &mut Dress, snapshot: &Snapshot, route: Option<&Route
     }
 }
 
-/// The fields that these rules add to an answer of ours, to a page of this origin.
-pub fn shared_fields(policy: &Arc<Policy>, origin: Option<&[u8]>) -> Vec<cors::Field> {
-    let mut dress = Dress::default();
-    dress.share(policy, origin, cors::VARY);
-    dress.fields().iter().cloned().chain(dress.merged(None)).collect()
-}
-
 /// What the answer to a head that is no request wears. `origin`: what it says of one, as far as it can be read.
 pub(super) fn unrouted(gateway: &Gateway, origin: Option<&[u8]>) -> Dress {
     let mut dress = Dress::default();

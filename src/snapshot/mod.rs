@@ -3,8 +3,8 @@
 //! Built from a [`Config`] once; metric handles are resolved and routes compiled here so that nothing is looked up by
 //! name on the request path. It opens no socket: an upstream connects when a request asks it to.
 
-pub mod limits;
 pub mod grounds;
+pub mod limits;
 pub mod router;
 
 use std::sync::Arc;

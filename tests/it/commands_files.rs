@@ -2,8 +2,7 @@
 
 use std::path::Path;
 use std::process::Command;
-
-use serde_json::Value;
+use std::sync::Once;
 
 use super::gateway::{Folder, Gateway, run};
 use super::upstreams::{ok, refusing};
@@ -48,11 +47,27 @@ fn proxy_answers_for_a_server_that_is_not_there() {
 }
 
 #[test]
+fn proxy_limits_each_client_to_what_it_is_told() {
+    let upstream = ok("fine");
+    let to = upstream.address().to_string();
+    let addresses = ["--from", "127.0.0.1:0", "--telemetry", "127.0.0.1:0", "--to", &to];
+    let gateway = Gateway::by_command(&[&["proxy", "--limit", "2 per 1h"][..], &addresses].concat());
+    let mut client = gateway.client();
+    client.get("/").is(200, "fine");
+    client.get("/").is(200, "fine");
+    let answer = client.get("/");
+    answer.is_made(429);
+    assert_eq!((answer.field("x-ratelimit-limit"), answer.field("retry-after")), (Some("2"), Some("1800")));
+    assert_eq!(upstream.requests(), 2);
+}
+
+#[test]
 fn options_of_proxy_that_make_no_sense_are_status_2_with_a_remedy() {
     for (arguments, said) in [
         (&["--from", "8080", "--to", "a:1"][..], "write \":8080\""),
         (&["--to", "nonsense"], "write \"nonsense:8000\""),
         (&["--to", "a:1", "--timeout", "15"], "write 15s"),
+        (&["--to", "a:1", "--limit", "100 per minute"], "write 100 per 1m"),
         (&["--to", "a:1", "--telemetry", "x"], "not an address to listen on"),
         (&[], "--to"),
     ] {
@@ -109,28 +124,34 @@ fn what_init_leaves_out_can_be_taken_in_by_removing_the_mark() {
     assert_eq!(status, Some(0), "{said}\n{all}");
 }
 
-/// What an independent validator says: nothing, or its complaints.
-fn validated(folder: &Folder, yaml: &str) -> Result<(), String> {
-    let value: Value = serde_saphyr::from_str(yaml).unwrap();
-    let instance = folder.write("instance.json", &value.to_string());
-    let (_, schema, _) = run(&["schema"], &[]);
-    let schema = folder.write("schema.json", &schema);
-    let script = "import json, sys, jsonschema\n\
-        schema, instance = (json.load(open(name)) for name in sys.argv[1:])\n\
-        judge = jsonschema.Draft202012Validator\n\
-        judge.check_schema(schema)\n\
-        found = [f'{list(error.path)}: {error.message}' for error in judge(schema).iter_errors(instance)]\n\
-        print('\\n'.join(found))\n\
-        sys.exit(3 if found else 0)\n";
-    let files = [schema, instance];
+/// What an independent validator, which reads YAML by itself, says about these files: nothing, or its complaints.
+fn validated(arguments: &[&str]) -> Result<(), String> {
+    static INSTALLED: Once = Once::new();
+    INSTALLED.call_once(|| {
+        let installed = Command::new(".ci/packages").output().unwrap();
+        assert!(installed.status.success(), "{}", String::from_utf8_lossy(&installed.stderr));
+    });
     let output =
-        Command::new("python3").arg("-c").arg(script).args(files).output().expect("python3; see make setup");
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        Command::new("target/packages/python/bin/check-jsonschema").args(arguments).output().unwrap();
+    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
     match output.status.code() {
         Some(0) => Ok(()),
-        Some(3) => Err(said),
-        other => panic!("{other:?}: {said}{}", String::from_utf8_lossy(&output.stderr)),
+        Some(1) if said.contains("Schema validation errors") => Err(said),
+        other => panic!("{other:?}: {said}"),
     }
+}
+
+/// The same, of one text by our schema.
+fn validated_text(folder: &Folder, yaml: &str) -> Result<(), String> {
+    let instance = folder.write("instance.yaml", yaml);
+    validated(&["--schemafile", SCHEMA, instance.to_str().unwrap()])
+}
+
+const SCHEMA: &str = "docs/config.schema.json";
+
+#[test]
+fn an_independent_validator_finds_our_schema_to_be_one() {
+    assert_eq!(validated(&["--check-metaschema", SCHEMA]), Ok(()));
 }
 
 #[test]
@@ -147,10 +168,10 @@ fn an_independent_validator_accepts_every_example_by_our_schema() {
     texts.push(("init".to_owned(), run(&["init", "-"], &[]).1));
     texts.push((
         "proxy".to_owned(),
-        run(&["proxy", "--to", "a:1", "--timeout", "1s", "--print-config"], &[]).1,
+        run(&["proxy", "--to", "a:1", "--timeout", "1s", "--limit", "9 per 1s", "--print-config"], &[]).1,
     ));
     for (name, text) in texts {
-        assert_eq!(validated(&folder, &text), Ok(()), "{name}");
+        assert_eq!(validated_text(&folder, &text), Ok(()), "{name}");
     }
 }
 
@@ -167,11 +188,12 @@ fn an_independent_validator_refuses_by_our_schema_what_check_refuses() {
         (format!("{GOOD}log: {{ level: loud }}\n"), "loud"),
         (GOOD.replace("127.0.0.1:3000", "127.0.0.1"), "servers"),
         (GOOD.replace("version: 1", "version: one"), "one"),
+        (format!("{GOOD}rate_limits: {{ a: {{ allow: 100 per minute }} }}\n"), "100 per minute"),
         (GOOD.replace("version: 1", "admin: { address: 127.0.0.1:9465 }"), "admin"),
     ] {
         let file = folder.write("statusquo.yaml", &yaml);
         assert_eq!(run(&["check", file.to_str().unwrap()], &[]).0, Some(78), "{yaml}");
-        let refused = validated(&folder, &yaml).expect_err(&yaml);
+        let refused = validated_text(&folder, &yaml).expect_err(&yaml);
         assert!(refused.contains(said), "{refused}");
     }
 }
@@ -187,7 +209,7 @@ fn an_independent_validator_takes_variables_and_empty_keys_as_check_does() {
     let file = folder.write("statusquo.yaml", yaml);
     let (status, _, said) = run(&["check", file.to_str().unwrap()], &[]);
     assert_eq!(status, Some(0), "{said}");
-    assert_eq!(validated(&folder, yaml), Ok(()));
+    assert_eq!(validated_text(&folder, yaml), Ok(()));
 }
 
 #[test]

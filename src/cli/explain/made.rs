@@ -11,7 +11,7 @@ use tracing::Level;
 use super::Question;
 use crate::config::{Config, ErrorMode};
 use crate::contract::{Case, Evidence, Extract, Rule, Ruling};
-use crate::exchange::{ends_connection, shared_fields, wire_form};
+use crate::exchange::{ends_connection, wire_form, worn};
 use crate::observe::line::Form;
 use crate::observe::{Access, Metrics, Origin, Outcome, Record, Requests, log};
 use crate::snapshot::grounds::{Grounds, Known};
@@ -103,9 +103,11 @@ fn answer(
     happened: Happened,
 ) -> (Answer, u64) {
     let id = HeaderValue::from_static(REQUEST_ID);
-    let known = Known { request_id: &id, sent: question.sent, retry_after: None };
+    let limited = &question.limited;
+    let known = Known { request_id: &id, sent: question.sent, retry_after: limited.retry_after };
+    let now = SystemTime::UNIX_EPOCH + SOME_DAY;
     let origin = question.origin.map(str::as_bytes);
-    let fields = question.sharing.map(|policy| shared_fields(policy, origin)).unwrap_or_default();
+    let fields = worn(question.sharing, origin, &limited.decisions, now);
     let reply = match happened {
         Happened::Replied => grounds.answer(ruling, &known, fields),
         Happened::Replaced => grounds.replace(ruling, &Extract::default(), &id, fields),
@@ -114,7 +116,7 @@ fn answer(
     };
     let closes = ruling.cause().is_some_and(|cause| ends_connection(cause, question.usual.phase));
     let head_request = *question.method == Method::HEAD;
-    let bytes = wire_form(&reply, head_request, closes, SystemTime::UNIX_EPOCH + SOME_DAY);
+    let bytes = wire_form(&reply, head_request, closes, now);
     (Answer::Made(bytes.to_vec()), reply.body().len() as u64)
 }
 
@@ -209,6 +211,7 @@ fn logged(question: &Question<'_>, ruling: &Ruling, happened: Happened, bytes: u
         response_head: None,
         request_sent: question.sent,
         evidence: &none,
+        rule: question.limited.rule.unwrap_or_default(),
         outcome,
     };
     let lines = Lines::default();
@@ -274,6 +277,11 @@ fn notes(question: &Question<'_>, happened: Happened, ruling: &Ruling) -> Vec<&'
     }
     if matches!(happened, Happened::Replied | Happened::Replaced) {
         notes.push("X-Request-Id and Date are placeholders.");
+        if question.limited.rule.is_some() {
+            notes.push("The first rule of the route refuses, and the client comes again at once.");
+        } else if !question.limited.decisions.is_empty() {
+            notes.push("X-RateLimit-* are those of a client's first request, counted from that Date.");
+        }
         if *question.method != Method::HEAD && question.usual.has_request {
             notes.push("With a large unread request body, Connection: close comes on top.");
         }

@@ -122,5 +122,6 @@ const LOG_ORDER: &[&str] = &[
     "upstream_status",
     "bytes",
     "request_sent",
+    "rule",
     "outcome",
 ];

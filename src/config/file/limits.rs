@@ -2,10 +2,13 @@
 //!
 //! What the texts mean is checked in [`super::super::validate_limits`].
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::super::schema::AllowText;
+
 /// One rule: how much is allowed to whom.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RateLimitFile {
     /// What requests are counted by; a list counts by all of its parts together.
@@ -19,6 +22,7 @@ pub struct RateLimitFile {
     ///
     /// More are answered 429 (cause `rate_limited`), with the `Retry-After` after which the request is admitted.
     /// Required. Unit: `COUNT per DURATION`, for example `100 per 1m`. Reload: yes.
+    #[schemars(with = "Option<AllowText>")]
     pub allow: Option<String>,
 
     /// How many requests are admitted at once after a pause.
@@ -49,7 +53,7 @@ pub struct RateLimitFile {
 }
 
 /// How requests are counted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Algorithm {
     /// A bucket of `burst` requests that fills evenly.
@@ -58,7 +62,7 @@ pub enum Algorithm {
 }
 
 /// What becomes of a request that is too many.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum LimitMode {
     /// It is refused.

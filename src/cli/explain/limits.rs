@@ -1,0 +1,52 @@
+//! Where a client stands with the rate limits of a route: fresh before its first request, or at its end.
+//!
+//! The decisions are those of [`crate::limit`], on states that nobody has touched. Real clients stand somewhere between.
+
+use crate::config::{Config, Route};
+use crate::contract::{Cause, Fault, Phase};
+use crate::limit::gcra::{FullAt, decide};
+use crate::limit::{Decision, Mode, Moment};
+
+/// What the rules say.
+#[derive(Debug, Default)]
+pub(super) struct Limited<'a> {
+    /// Of every rule that is enforced.
+    pub(super) decisions: Vec<Decision>,
+    /// The rule that refuses.
+    pub(super) rule: Option<&'a str>,
+    /// And for how long, in seconds.
+    pub(super) retry_after: Option<u64>,
+}
+
+/// Whether any rule of this route can refuse.
+pub(super) fn is_limited(config: &Config, route: &Route) -> bool {
+    enforced(config, route).next().is_some()
+}
+
+/// Asks the rules of a route about a client's first request, or, `refused`, about the one that is too many for the
+/// first of them.
+pub(super) fn ask<'a>(config: &'a Config, route: &Route, refused: bool) -> Limited<'a> {
+    let now = Moment::after_origin(std::time::Duration::ZERO);
+    let mut limited = Limited::default();
+    for limit in enforced(config, route) {
+        let quota = &limit.settings.quota;
+        let (mut decision, first) = decide(quota, FullAt::default(), now, 1);
+        if refused && limited.rule.is_none() {
+            // The first was taken; now the others of a full bucket, and then one more.
+            let left = decision.standing().remaining;
+            let empty = if left > 0 { decide(quota, first, now, left).1 } else { first };
+            decision = decide(quota, empty, now, 1).0;
+            limited.rule = Some(&limit.name);
+            limited.retry_after = decision.retry_after().and_then(|wait| {
+                Fault::new(Cause::RateLimited, Phase::Admit).again_after(wait).retry_after()
+            });
+        }
+        limited.decisions.push(decision);
+    }
+    limited
+}
+
+fn enforced<'a>(config: &'a Config, route: &Route) -> impl Iterator<Item = &'a crate::config::RateLimit> {
+    let rules = route.rate_limits.iter().filter_map(|index| config.rate_limits.get(*index));
+    rules.filter(|limit| limit.settings.mode == Mode::Enforce)
+}
