@@ -86,7 +86,8 @@ pub async fn until_drained(
     stage.draining();
     info!(open = open.count(), "draining");
     let drain = async {
-        if first == Came::Terminate {
+        // pingora's first timer must not be one of no time at all: it counts from the first, and backwards then.
+        if first == Came::Terminate && !delay.is_zero() {
             pingora::time::sleep(delay).await;
         }
         // Listeners close, idle connections end, the others are told to.

@@ -177,6 +177,15 @@ fn an_idle_kept_connection_that_a_drain_closes_is_counted() {
     busy.read(Asked::Http11("GET")).is(200, "slow");
 }
 
+/// The first timer of the process was one of no time at all, which the timer cannot count.
+#[test]
+fn a_gateway_that_was_never_asked_ends_in_order() {
+    let upstream = ok("");
+    let gateway = Gateway::in_front_of(&upstream).start();
+    gateway.terminate();
+    assert_eq!(gateway.wait(LIMIT).code(), Some(0));
+}
+
 #[test]
 fn a_connection_beyond_the_limit_may_not_idle() {
     let upstream = ok("fine");
