@@ -1,0 +1,161 @@
+//! The published SDKs of the API whose contract is built in, through the gateway: what their users get when it goes wrong.
+//!
+//! Each SDK asks a good endpoint, one that breaks in each of the ways that the page promises a code for, and one that is
+//! rate limited. What its user catches must be its own exception, with the documented code, message and type; nothing of
+//! what really happened may show. `.ci/packages` installs the SDKs; the scripts that use them are in `tests/sdks`.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    clippy::panic
+)]
+#![allow(clippy::print_stderr)] // what the gateway said, when a test fails
+#![allow(clippy::disallowed_methods)] // tests wait for other programs, and read the environment
+
+#[path = "real_traffic/curl.rs"]
+#[allow(dead_code, reason = "shared with tests/real_traffic.rs, which uses all of it")]
+mod curl;
+#[path = "real_traffic/folder.rs"]
+#[allow(dead_code, reason = "shared with tests/real_traffic.rs, which uses all of it")]
+mod folder;
+#[path = "real_traffic/gateway.rs"]
+#[allow(dead_code, reason = "shared with tests/real_traffic.rs, which uses all of it")]
+mod gateway;
+#[path = "deploy/program.rs"]
+mod program;
+
+use std::collections::BTreeMap;
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use statusquo::rehearse::{Refusing, Step, Upstream, reply, say};
+
+use gateway::Gateway;
+use program::{install_packages, succeed};
+
+/// What the API itself answers when all is well.
+const LOCALE: &str = r#"{"ip":"127.0.0.1","countryCode":"AT","country":"Austria","continentCode":"EU","continent":"Europe","eu":true,"currency":"EUR"}"#;
+
+/// An error of the API itself, as it answers them.
+const OWN: &str = r#"{"message":"User (role: guests) missing scopes ([\"locale.read\"])","code":401,"type":"general_unauthorized_scope","version":"1.9.5"}"#;
+
+/// The first segment of the path says how it goes wrong.
+fn upstream() -> Upstream {
+    Upstream::by_request(|request| match request.path().split('/').nth(1).unwrap_or_default() {
+        "hanging" => vec![Step::Hang],
+        "resetting" => vec![Step::Reset],
+        "html" => vec![say(reply(
+            "502 Bad Gateway\ncontent-type: text/html",
+            "<html><head><title>502 Bad Gateway</title></head><body>nginx</body></html>",
+        ))],
+        // As the engine of the API answers when it has no worker: a status line, no field, the end.
+        "empty" => vec![say("HTTP/1.1 503 Service Unavailable\r\n\r\n"), Step::Close],
+        "own" => vec![say(reply("401 Unauthorized\ncontent-type: application/json; charset=UTF-8", OWN))],
+        _ => vec![say(reply("200 OK\ncontent-type: application/json; charset=UTF-8", LOCALE))],
+    })
+    .unwrap()
+}
+
+fn gateway(upstream: &Upstream, dead: &Refusing) -> Gateway {
+    Gateway::with(&format!(
+        "errors: {{ include: [type] }}\n\
+         timeouts: {{ connect: 1s, response_head: 500ms, total: 2s }}\n\
+         upstreams: {{ api: {{ servers: [\"{}\"] }}, dead: {{ servers: [\"{}\"] }} }}\n\
+         rate_limits: {{ one: {{ key: [client_ip], allow: 1 per 1h }} }}\n\
+         routes:\n\
+         - {{ name: dead, match: {{ path: \"/dead/{{*rest}}\" }}, upstream: dead }}\n\
+         - {{ name: limited, match: {{ path: \"/limited/{{*rest}}\" }}, upstream: api, rate_limits: [one] }}\n\
+         - {{ name: api, match: {{ path: \"/{{*rest}}\" }}, upstream: api }}\n",
+        upstream.address(),
+        dead.address()
+    ))
+}
+
+/// What the SDK's user gets, by endpoint, in the order of asking. The body is the SDK's `response`.
+fn expected() -> Vec<(&'static str, Value)> {
+    let raised = |code: u16, kind: &str, message: &str| {
+        let body = format!(r#"{{"message":"{message}","code":{code},"type":"{kind}"}}"#);
+        json!({ "raised": "AppwriteException", "code": code, "type": kind, "message": message, "response": body })
+    };
+    let fine = json!({ "country": "Austria" });
+    let failure = raised(
+        504,
+        "general_gateway_timeout",
+        "The servers are up, but the request could not be serviced due to some failure within the stack. Try again later.",
+    );
+    let overload = raised(
+        503,
+        "general_service_overloaded",
+        "The servers are up but overloaded with requests. Try again later.",
+    );
+    let own: Value = serde_json::from_str(OWN).unwrap();
+    let own = json!({
+        "raised": "AppwriteException",
+        "code": 401,
+        "type": own["type"],
+        "message": own["message"],
+        "response": OWN,
+    });
+    vec![
+        ("good", fine.clone()),
+        ("dead", failure.clone()),
+        ("hanging", failure.clone()),
+        ("resetting", failure.clone()),
+        ("html", failure),
+        ("empty", overload),
+        ("own", own),
+        ("limited", fine.clone()),
+        ("limited", raised(429, "general_rate_limit_exceeded", "Too many requests")),
+        ("good", fine),
+    ]
+}
+
+/// Lets an SDK ask everything; `command` prints one JSON value for each endpoint that it is given.
+#[track_caller]
+fn every_failure_is_the_sdks_own_exception(mut command: Command) {
+    let (upstream, dead) = (upstream(), Refusing::start().unwrap());
+    let gateway = gateway(&upstream, &dead);
+    let expected = expected();
+    let endpoints = expected.iter().map(|(endpoint, _)| format!("http://{}/{endpoint}/v1", gateway.http1));
+    let said = succeed(command.args(endpoints), Duration::from_secs(120));
+    let outcomes: Vec<Value> = said.lines().map(|line| serde_json::from_str(line).expect(line)).collect();
+    let found: Vec<_> = expected.iter().map(|(endpoint, _)| *endpoint).zip(outcomes).collect();
+    assert_eq!(found, expected);
+
+    let mut codes = BTreeMap::new();
+    for (_, outcome) in &expected {
+        *codes.entry(outcome["code"].as_u64().unwrap_or(200) as u16).or_default() += 1;
+    }
+    gateway.settles(&codes, Gateway::responses_by_code);
+}
+
+fn node(package: &str) -> Command {
+    install_packages();
+    let mut command = Command::new("node");
+    command.args(["tests/sdks/ask.mjs", package]);
+    command.env("NODE_PATH", concat!(env!("CARGO_MANIFEST_DIR"), "/target/packages/node/node_modules"));
+    command
+}
+
+#[test]
+fn the_server_sdk_of_npm_raises_its_own_exception_for_every_failure() {
+    every_failure_is_the_sdks_own_exception(node("node-appwrite"));
+}
+
+#[test]
+fn the_web_sdk_of_npm_raises_its_own_exception_for_every_failure() {
+    every_failure_is_the_sdks_own_exception(node("appwrite"));
+}
+
+#[test]
+fn the_sdk_of_pypi_raises_its_own_exception_for_every_failure() {
+    install_packages();
+    let mut command = Command::new("target/packages/python/bin/python");
+    every_failure_is_the_sdks_own_exception({
+        command.arg("tests/sdks/ask.py");
+        command
+    });
+}
