@@ -44,6 +44,7 @@ impl Stage {
 pub struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    hangup: Signal,
 }
 
 /// Which one came.
@@ -62,13 +63,20 @@ impl Signals {
         Ok(Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
         })
     }
 
     async fn next(&mut self) -> Came {
-        tokio::select! {
-            _ = self.terminate.recv() => Came::Terminate,
-            _ = self.interrupt.recv() => Came::Interrupt,
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return Came::Terminate,
+                _ = self.interrupt.recv() => return Came::Interrupt,
+                // The system's default would end the process in the middle of its requests.
+                _ = self.hangup.recv() => {
+                    warn!("ignored SIGHUP: the configuration cannot be reloaded yet; restart to change it");
+                }
+            }
         }
     }
 }

@@ -301,9 +301,14 @@ impl Gateway {
 
     /// Asks the process to drain and end.
     pub fn terminate(&self) {
+        self.signal("TERM");
+    }
+
+    /// Sends a signal by its name.
+    pub fn signal(&self, name: &str) {
         let pid = self.child.lock().unwrap().id();
         // The shell's own `kill`: a bare system has no other, and we have no unsafe code.
-        let status = Command::new("sh").arg("-c").arg(format!("kill -TERM {pid}")).status().unwrap();
+        let status = Command::new("sh").arg("-c").arg(format!("kill -{name} {pid}")).status().unwrap();
         assert!(status.success());
     }
 

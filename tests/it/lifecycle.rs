@@ -103,3 +103,12 @@ fn a_request_that_does_not_end_is_not_waited_for_beyond_the_drain_time() {
     assert!(begun.elapsed() < Duration::from_secs(3));
     assert!(!matches!(client.end(), Unanswered::Silent));
 }
+
+#[test]
+fn sighup_is_logged_and_does_not_end_the_process() {
+    let upstream = ok("still here");
+    let gateway = Gateway::in_front_of(&upstream).start();
+    gateway.signal("HUP");
+    gateway.log_line(|line| line["message"].as_str().is_some_and(|text| text.starts_with("ignored SIGHUP")));
+    gateway.client().get("/").is(200, "still here");
+}
