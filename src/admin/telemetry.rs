@@ -72,10 +72,9 @@ const PLAIN: &str = "text/plain; charset=utf-8";
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::contract::Contract;
 
     fn ask(method: Method, path: &str, ready: Readiness) -> Result<Page, Cause> {
-        let metrics = Metrics::new(&Contract::builtin("appwrite").unwrap());
+        let metrics = Metrics::new();
         answer(&method, path, &TelemetryState { ready, metrics: &metrics }).map_err(|fault| fault.cause())
     }
 

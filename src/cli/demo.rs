@@ -44,7 +44,7 @@ pub fn run(options: &Options) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     match config::load_str("demo.yaml", &text, &|_| None, 1) {
-        Ok(config) => serve(config, move |listening| print(listening, &faults)),
+        Ok(config) => serve(config, None, move |listening| print(listening, &faults)),
         Err(problems) => {
             // Our own text: if it is refused, that is a bug of ours, and it says which.
             say(&problems.to_string());

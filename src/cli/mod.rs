@@ -15,10 +15,12 @@ pub mod schema;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::{Parser, Subcommand};
 
-use crate::config::{self, Config};
+use crate::config::{self, Config, Problems};
+use crate::server::reload::Load;
 
 /// The gateway that keeps an API's error contract: whatever the services behind it do, clients get documented codes.
 #[derive(Debug, Parser)]
@@ -110,12 +112,21 @@ pub fn main() -> ExitCode {
 
 /// Loads a configuration with the variables of the environment; says what is wrong with it.
 fn load(file: &Path) -> Result<Config, ExitCode> {
-    #[expect(clippy::disallowed_methods, reason = "the command line is where the environment is read")]
-    let loaded = config::load_file(file, &|name| std::env::var(name).ok(), parallelism());
-    loaded.map_err(|problems| {
+    read(file).map_err(|problems| {
         run::say(&problems.to_string());
         ExitCode::from(check::REFUSED)
     })
+}
+
+/// How the file is read again while it is served.
+fn reload(file: &Path) -> Load {
+    let file = file.to_owned();
+    Arc::new(move || read(&file))
+}
+
+fn read(file: &Path) -> Result<Config, Problems> {
+    #[expect(clippy::disallowed_methods, reason = "the command line is where the environment is read")]
+    config::load_file(file, &|name| std::env::var(name).ok(), parallelism())
 }
 
 /// What `workers: auto` means here.

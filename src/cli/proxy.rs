@@ -51,7 +51,7 @@ pub fn run(options: &Options) -> ExitCode {
             Ok(()) => ExitCode::SUCCESS,
             Err(_) => ExitCode::FAILURE,
         },
-        Ok(config) => serve(config, announce),
+        Ok(config) => serve(config, None, announce),
         Err(problems) => {
             say(&problems.to_string());
             ExitCode::from(REFUSED)

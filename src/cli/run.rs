@@ -5,42 +5,48 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use tracing::Level;
-
-use super::load;
-use crate::config::{Config, LogFormat, LogLevel, LogRequests};
-use crate::observe::{Access, Metrics, Requests, log};
+use super::{load, reload};
+use crate::config::{Config, LogFormat};
+use crate::observe::{Metrics, log};
 use crate::server::boot::{self, Listening};
+use crate::server::reload::Load;
+use crate::snapshot::logging;
 
 /// Serves `file`: 0 after an orderly end, 78 when it is refused, 1 when it cannot be served.
 pub fn run(file: &Path) -> ExitCode {
     match load(file) {
-        Ok(config) => serve(config, announce),
+        Ok(config) => serve(config, Some(reload(file)), announce),
         Err(refused) => refused,
     }
 }
 
-/// Serves a checked configuration; `listening` is called when everything is bound.
-pub(super) fn serve(config: Config, listening: impl FnOnce(&Listening) + 'static) -> ExitCode {
-    let metrics = Arc::new(Metrics::new(&config.contract));
-    let level = level(config.log.level);
-    let (guard, dropped) = match log::start(format(config.log.format), level, colours()) {
+/// Serves a checked configuration, reading it again with `load` when asked to; `listening` is called when everything is
+/// bound.
+pub(super) fn serve(
+    config: Config,
+    load: Option<Load>,
+    listening: impl FnOnce(&Listening) + 'static,
+) -> ExitCode {
+    let metrics = Arc::new(Metrics::new());
+    let level = logging::level(config.log.level);
+    let log = match log::start(format(config.log.format), level, colours()) {
         Ok(started) => started,
         Err(error) => {
             say(&format!("cannot start the log: {error}"));
             return ExitCode::FAILURE;
         }
     };
-    metrics.watch_log(dropped);
+    metrics.watch_log(log.dropped);
     let options = boot::Options {
-        access: Access::new(requests(config.log.requests), level),
         metrics,
+        load,
+        verbosity: log.verbosity,
         panic_path: panic_path(),
         listening: Box::new(listening),
     };
     let served = boot::serve(config, options);
     // The last lines are written before the verdict.
-    drop(guard);
+    drop(log.guard);
     match served {
         Ok(()) => ExitCode::SUCCESS,
         Err(sentence) => {
@@ -80,23 +86,5 @@ fn format(format: LogFormat) -> log::Format {
         LogFormat::Auto => log::Format::Auto,
         LogFormat::Text => log::Format::Text,
         LogFormat::Json => log::Format::Json,
-    }
-}
-
-fn level(level: LogLevel) -> Level {
-    match level {
-        LogLevel::Error => Level::ERROR,
-        LogLevel::Warn => Level::WARN,
-        LogLevel::Info => Level::INFO,
-        LogLevel::Debug => Level::DEBUG,
-        LogLevel::Trace => Level::TRACE,
-    }
-}
-
-fn requests(requests: LogRequests) -> Requests {
-    match requests {
-        LogRequests::Errors => Requests::Errors,
-        LogRequests::All => Requests::All,
-        LogRequests::Off => Requests::Off,
     }
 }

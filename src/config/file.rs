@@ -255,7 +255,8 @@ pub struct ClientFile {
 
     /// How many client connections may be open at once.
     ///
-    /// Or what the descriptor limit allows, whichever is less. Above it a client is answered 503 (cause
+    /// Or what the descriptor limit allows, whichever is less: nearly half of it (the log says the number at the start),
+    /// for a request may need a second descriptor towards its upstream. Above it a client is answered 503 (cause
     /// `connection_limit_reached`) and its connection is closed. Unit: number. Default: `20000`. Reload: yes.
     pub max_connections: Option<u64>,
 }

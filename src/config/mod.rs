@@ -35,6 +35,7 @@ use ipnet::IpNet;
 use crate::contract::{Contract, Override};
 use crate::limit::Settings;
 use crate::protocol::cors;
+use crate::upstream::concurrency;
 
 pub use crate::contract::{Include, UpstreamMessages};
 pub use error::{Problem, Problems};
@@ -184,6 +185,8 @@ pub struct Upstream {
     pub attempts: u32,
     /// Upstream statuses that may be retried; usually empty.
     pub retry_on_status: Vec<u16>,
+    /// How many requests at once; any number when `None`.
+    pub concurrency: Option<concurrency::Limits>,
 }
 
 /// One server of an upstream.

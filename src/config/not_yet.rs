@@ -63,7 +63,7 @@ pub const KEYS: &[(&str, &str)] = &[
     ("upstreams.*.retry.budget", "remove it; retry.attempts bounds the attempts of each request"),
     ("upstreams.*.health", "remove it"),
     ("upstreams.*.breaker", "remove it"),
-    ("upstreams.*.concurrency", "remove it"),
+    ("upstreams.*.concurrency.adaptive", "write max, which does not adapt"),
     ("upstreams.*.tls", "remove it, and use the servers' plain ports"),
     ("upstreams.*.http2", "remove it; HTTP/1.1 is spoken to upstreams"),
 ];

@@ -191,8 +191,8 @@ column and what would be right, and exits with 78; `run` refuses to start in the
 - A key without a value is the same as no key. Anchors and aliases may be used, tags, merge keys and a second document
   may not.
 - Paths here are written `upstreams.NAME.servers[]`: `NAME` is yours, `[]` is each item of a list.
-- \"Reload\" says whether a change is meant to take effect without a restart. Reloading is not built yet: today every
-  change needs one.
+- \"Reload\" says whether a change takes effect when the process gets SIGHUP. A file that changes anything else is
+  refused as a whole, like one with a problem, and the old one is served on.
 
 ";
 

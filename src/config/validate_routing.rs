@@ -9,7 +9,7 @@ use super::checker::{Checker, label};
 use super::error::{Refusal, quoted};
 use super::file::forms::{DurationText, Either, Named};
 use super::file::routing::{
-    ForwardedWord, MatchFile, PathsWord, RouteFile, ServerFile, TimeoutsFile, UpstreamFile,
+    ConcurrencyFile, ForwardedWord, MatchFile, PathsWord, RouteFile, ServerFile, TimeoutsFile, UpstreamFile,
 };
 use super::patterns::{self, Table};
 use super::tree::Place;
@@ -19,6 +19,7 @@ use super::validate_limits::{self, CheckedLimit};
 use super::{Route, Server, Timeouts, Upstream, units};
 use crate::contract::Contract;
 use crate::protocol::cors::Rules;
+use crate::upstream::concurrency;
 
 /// An upstream and the time limits that its routes inherit.
 pub struct CheckedUpstream {
@@ -162,7 +163,28 @@ fn upstream(checker: &mut Checker<'_>, at: &Place<'_>, name: &str, file: &Upstre
         keepalive_idle: idle.unwrap_or(Duration::from_secs(4)),
         attempts: attempts.and_then(|attempts| u32::try_from(attempts).ok()).unwrap_or(2),
         retry_on_status,
+        concurrency: file.concurrency.as_ref().and_then(|file| concurrency(checker, at, file)),
     }
+}
+
+fn concurrency(
+    checker: &mut Checker<'_>,
+    upstream: &Place<'_>,
+    file: &ConcurrencyFile,
+) -> Option<concurrency::Limits> {
+    const MOST: u64 = 1_000_000;
+    let at = upstream.key("concurrency");
+    if file.max.is_none() && !checker.tree.any_refused(&at) {
+        checker.missing(&at.key("max"), "say how many requests at once, for example max: 512");
+    }
+    let max = checker.number(&at.key("max"), file.max, 1..=MOST);
+    let queue = checker.number(&at.key("queue"), file.queue, 0..=MOST);
+    let queue_timeout = checker.time(&at.key("queue_timeout"), file.queue_timeout.as_ref());
+    Some(concurrency::Limits {
+        max: u32::try_from(max?).ok()?,
+        queue: queue.and_then(|queue| u32::try_from(queue).ok()).unwrap_or(64),
+        queue_timeout: queue_timeout.unwrap_or(Duration::from_millis(100)),
+    })
 }
 
 fn servers(checker: &mut Checker<'_>, at: &Place<'_>, file: &UpstreamFile) -> Vec<Server> {

@@ -212,7 +212,6 @@ fn every_key_of_the_product_is_built_or_refused_as_not_supported_yet_and_none_is
         "upstreams.shop.retry.budget: not supported yet; ",
         "upstreams.shop.health: not supported yet; ",
         "upstreams.shop.breaker: not supported yet; ",
-        "upstreams.shop.concurrency: not supported yet; ",
         "upstreams.auth.servers[0]: servers that speak TLS are not supported yet; ",
         "upstreams.auth.tls: not supported yet; ",
         "upstreams.auth.http2: not supported yet; ",

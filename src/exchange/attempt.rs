@@ -136,6 +136,12 @@ async fn connect(flow: &mut Flow<'_>, candidate: &Candidate, reuse: bool) -> Res
         flow.route.upstream_metrics.connection(true);
         return Ok(Peer::new(stream, candidate.clone(), framing));
     }
+    // A request has one connection to an upstream at a time. More than there are descriptors for would keep the
+    // listeners from accepting, and then nobody is answered.
+    if flow.snapshot.in_flight() > flow.gateway.upstream_connections() {
+        let evidence = Evidence::fixed("the descriptors for connections to upstreams are used up");
+        return Err(Fault::new(Cause::ResourceExhausted, Phase::Connect).with(evidence));
+    }
     let started = Instant::now();
     let attempt =
         Limit::new(started + flow.route.timeouts().connect, Cause::ConnectionTimeout, Phase::Connect);

@@ -4,19 +4,15 @@
 //! the telemetry pages. HTTP/2 is served in [`super::connection_h2`].
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::FutureExt;
-use pingora::apps::ServerApp;
 use pingora::protocols::Stream;
 use pingora::server::ShutdownWatch;
-use tokio::sync::Notify;
 
 use super::client_h1::H1Client;
 use super::connection_h2;
@@ -26,6 +22,7 @@ use super::exchange;
 use super::flow::within;
 use super::gateway::Gateway;
 use super::head::Ends;
+use super::open::{Entered, Open, Served};
 use super::pages::{self, Pages};
 use super::record::{self, Refused};
 use super::request::{Request, refused};
@@ -46,57 +43,19 @@ const LINGER_TIME: Duration = Duration::from_secs(10);
 /// And while the client is not silent for longer.
 const LINGER_SILENCE: Duration = Duration::from_secs(2);
 
+/// A connection that there is no place for has so long to ask and, once it was told, to go.
+const CROWD_TIME: Duration = Duration::from_secs(1);
+
 /// So much of a line that is no request line is logged.
 const MAX_LOGGED_LINE: usize = 1024;
 
 /// What answers on a listener.
 #[derive(Clone, Debug)]
 pub enum Role {
-    /// The gateway's routes.
+    /// The gateway's routes, for as many connections at once as `client.max_connections` says.
     Gateway,
-    /// Pages of our own.
-    Pages(Arc<dyn Pages>),
-}
-
-/// The connections that are open, over all listeners: the limit on them, and the event that the last has ended.
-#[derive(Debug, Default)]
-pub struct Open {
-    now: AtomicUsize,
-    ended: Notify,
-}
-
-impl Open {
-    /// How many there are.
-    pub fn count(&self) -> usize {
-        self.now.load(Ordering::Acquire)
-    }
-
-    /// Returns when there are none.
-    pub async fn none_left(&self) {
-        loop {
-            let ended = self.ended.notified();
-            if self.count() == 0 {
-                return;
-            }
-            ended.await;
-        }
-    }
-
-    fn enter(self: &Arc<Self>) -> (Entered, usize) {
-        let before = self.now.fetch_add(1, Ordering::AcqRel);
-        (Entered(Arc::clone(self)), before + 1)
-    }
-}
-
-/// One open connection.
-struct Entered(Arc<Open>);
-
-impl Drop for Entered {
-    fn drop(&mut self) {
-        if self.0.now.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.0.ended.notify_waiters();
-        }
-    }
+    /// Pages of our own, for so many connections at once.
+    Pages(Arc<dyn Pages>, usize),
 }
 
 /// What one listener does with its connections.
@@ -107,7 +66,7 @@ pub struct Connections {
     pub role: Role,
     /// HTTP/2 with prior knowledge is understood here.
     pub h2c: bool,
-    /// Connections of the gateway's listeners.
+    /// Those that are open, and how many may be.
     pub open: Arc<Open>,
     /// The gauge of this listener.
     pub gauge: Gauge,
@@ -128,40 +87,49 @@ impl Connections {
     pub(super) fn unrouted_dress(&self, origin: Option<&[u8]>) -> Dress {
         match self.role {
             Role::Gateway => sharing::unrouted(&self.gateway, origin),
-            Role::Pages(_) => Dress::default(),
+            Role::Pages(..) => Dress::default(),
         }
     }
-}
 
-#[async_trait]
-impl ServerApp for Connections {
-    async fn process_new(self: &Arc<Self>, stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
-        let _held = self.gauge.hold();
-        let (_entered, now_open) = self.open.enter();
-        let peer = peer_address(&stream);
-        let mut shutdown = shutdown.clone();
-        let snapshot = self.gateway.snapshot.load_full();
-        let rules = snapshot.client.clone();
-        drop(snapshot);
-        let mut connection = Connection { app: self, peer, rules, shutdown: &mut shutdown };
-        let crowded = matches!(self.role, Role::Gateway) && now_open > connection.rules.max_connections;
-        connection.serve(Wire::new(stream), crowded).await;
-        None
+    /// Returns when another connection may be accepted.
+    pub async fn room(&self) {
+        let most = self.most(&self.gateway.snapshot.load().client);
+        self.open.room(most).await;
     }
-}
 
-fn peer_address(stream: &Stream) -> IpAddr {
-    let digest = stream.get_socket_digest();
-    let address = digest.as_ref().and_then(|digest| digest.peer_addr()).and_then(|address| address.as_inet());
-    address.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |address| address.ip())
+    /// Serves one connection to its end.
+    pub async fn serve(
+        self: Arc<Self>,
+        stream: Stream,
+        peer: IpAddr,
+        entered: Entered,
+        shutdown: ShutdownWatch,
+    ) {
+        let _entered = entered;
+        let _held = self.gauge.hold();
+        let rules = Arc::clone(&self.gateway.snapshot.load().client);
+        let place = self.open.place(self.most(&rules));
+        let mut connection = Connection { app: &self, peer, rules, place, shutdown };
+        connection.serve(Wire::new(stream)).await;
+    }
+
+    /// So many connections are served at once.
+    fn most(&self, rules: &Client) -> usize {
+        match self.role {
+            Role::Gateway => rules.max_connections,
+            Role::Pages(_, most) => most,
+        }
+    }
 }
 
 /// One connection, being served.
 pub(super) struct Connection<'a> {
     pub(super) app: &'a Arc<Connections>,
     pub(super) peer: IpAddr,
-    pub(super) rules: Client,
-    pub(super) shutdown: &'a mut ShutdownWatch,
+    pub(super) rules: Arc<Client>,
+    /// `None`: there are too many, and this one is let in to be told so.
+    place: Option<Served>,
+    pub(super) shutdown: ShutdownWatch,
 }
 
 /// What came when the next request was awaited.
@@ -177,12 +145,12 @@ enum Next {
 }
 
 impl Connection<'_> {
-    async fn serve(&mut self, wire: Wire, crowded: bool) {
+    async fn serve(&mut self, wire: Wire) {
         let mut client = Downstream::h1(H1Client::new(wire, self.shutdown.clone()));
         let mut first = true;
         loop {
             let Some(h1) = client.as_h1() else { return };
-            match self.next(&mut h1.wire, first, crowded).await {
+            match self.next(&mut h1.wire, first).await {
                 Next::Silent(silence) => {
                     if let Some(silence) = silence {
                         self.app.gateway.metrics.closed_without_response(silence);
@@ -192,7 +160,7 @@ impl Connection<'_> {
                 Next::Http2 => {
                     if let Some(h1) = client.into_h1() {
                         let (stream, read) = h1.wire.into_parts();
-                        connection_h2::serve(self, stream, read, crowded).await;
+                        connection_h2::serve(self, stream, read).await;
                     }
                     return;
                 }
@@ -200,16 +168,12 @@ impl Connection<'_> {
                     let refused = self.refused(fault, &h1.wire.input);
                     self.refuse(&mut client, refused).await;
                 }
-                Next::Head { .. } if crowded => {
-                    let refused = self.refused(crowded_out(), &h1.wire.input);
-                    self.refuse(&mut client, refused).await;
-                }
                 Next::Head { length, skip } => self.one(&mut client, length, skip).await,
             }
             first = false;
             match client.stage() {
                 Stage::Finished if client.as_h1().is_some_and(|h1| h1.keeps_alive()) => {}
-                Stage::Finished => return close(client).await,
+                Stage::Finished => return close(client, self.place.is_some()).await,
                 Stage::Cut(Ends::Reset) => {
                     if let Some(h1) = client.into_h1() {
                         h1.wire.reset();
@@ -229,12 +193,29 @@ impl Connection<'_> {
         }
     }
 
+    /// Whether this connection is among those that are served; one that came too early is, once there is room.
+    pub(super) fn is_placed(&mut self) -> bool {
+        if self.place.is_none() {
+            self.place = self.app.open.place(self.app.most(&self.rules));
+        }
+        self.place.is_some()
+    }
+
+    /// A limit on a client that may be let in only to be told that there are too many: it has to be quick.
+    pub(super) fn patience(&self, limit: Duration) -> Duration {
+        if self.place.is_some() { limit } else { limit.min(CROWD_TIME) }
+    }
+
     /// One request whose head is in the buffer.
     async fn one(&mut self, client: &mut Downstream, length: usize, skip: usize) {
         let Some(h1) = client.as_h1() else { return };
         let mut head = h1.wire.input.split_to(length);
         let head = head.split_off(skip).freeze();
         match request_head::parse(&head) {
+            Ok(_) if !self.is_placed() => {
+                let refused = self.refused(crowded_out(), &head);
+                self.refuse(client, refused).await;
+            }
             Ok(facts) => {
                 h1.begin(&facts);
                 let request = Request::from_h1(head, &facts);
@@ -263,11 +244,8 @@ impl Connection<'_> {
     }
 
     /// Waits for a head: the first byte under the idle limit, the whole head under one deadline.
-    async fn next(&mut self, wire: &mut Wire, first: bool, crowded: bool) -> Next {
-        // A connection that has no place may not sit there for as long as one that has.
-        let rules = &self.rules;
-        let idle = if crowded { rules.header_timeout.min(rules.idle_timeout) } else { rules.idle_timeout };
-        let idle = Instant::now() + idle;
+    async fn next(&mut self, wire: &mut Wire, first: bool) -> Next {
+        let idle = Instant::now() + self.patience(self.rules.idle_timeout);
         // An empty line before a request is not the beginning of one (RFC 9112 2.2): old clients end a body with it.
         while matches!(wire.input.as_ref(), b"" | b"\r" | b"\r\n") {
             let waited = tokio::select! {
@@ -283,7 +261,13 @@ impl Connection<'_> {
                 None => return Next::Silent(Some(Silence::IdleTimeout)),
             }
         }
-        let deadline = Instant::now() + self.rules.header_timeout;
+        // The limits of now, not those of when the connection was made: a reload may have changed them.
+        let snapshot = self.app.gateway.snapshot.load();
+        if !Arc::ptr_eq(&self.rules, &snapshot.client) {
+            self.rules = Arc::clone(&snapshot.client);
+        }
+        drop(snapshot);
+        let deadline = Instant::now() + self.patience(self.rules.header_timeout);
         let mut scanner = HeadScanner::new(self.rules.max_header_bytes);
         loop {
             if first && self.app.h2c {
@@ -383,10 +367,10 @@ async fn guarded(app: &Connections, peer: IpAddr, client: &mut Downstream, attem
             (Role::Gateway, Attempt::Refuse(refused)) => {
                 exchange::refuse(&app.gateway, peer, client, refused).await
             }
-            (Role::Pages(pages), Attempt::Serve(request)) => {
+            (Role::Pages(pages, _), Attempt::Serve(request)) => {
                 pages::serve(&app.gateway, pages.as_ref(), client, request).await;
             }
-            (Role::Pages(_), Attempt::Refuse(refused)) => {
+            (Role::Pages(..), Attempt::Refuse(refused)) => {
                 pages::refuse(&app.gateway, client, refused.fault).await
             }
         }
@@ -403,7 +387,7 @@ async fn guarded(app: &Connections, peer: IpAddr, client: &mut Downstream, attem
                 (Role::Gateway, Some(request)) => {
                     catch_unwind(AssertUnwindSafe(|| exchange::dress(&app.gateway, request)))
                 }
-                (Role::Gateway, None) | (Role::Pages(_), _) => Ok(Dress::default()),
+                (Role::Gateway, None) | (Role::Pages(..), _) => Ok(Dress::default()),
             };
             let dress = dress.unwrap_or_default();
             let refused = Refused { fault, line: request.map_or(line, Request::line), dress };
@@ -422,12 +406,12 @@ async fn guarded(app: &Connections, peer: IpAddr, client: &mut Downstream, attem
 
 /// Ends a connection after a whole answer: FIN, then a bounded look at what the client still sends, so that no reset
 /// overtakes the answer.
-async fn close(client: Downstream) {
+async fn close(client: Downstream, served: bool) {
     let Some(mut h1) = client.into_h1() else { return };
     if h1.wire.finish_writing().await.is_err() {
         return;
     }
-    let end = Instant::now() + LINGER_TIME;
+    let end = Instant::now() + if served { LINGER_TIME } else { CROWD_TIME };
     let mut read = 0;
     while read < LINGER_BYTES {
         h1.wire.input.clear();

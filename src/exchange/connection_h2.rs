@@ -57,11 +57,13 @@ pub(super) fn preface(read: &[u8]) -> Preface {
     }
 }
 
-/// Serves a connection whose preface was seen; `read` is what was read of it. One that is `crowded` has no place: its
+/// Serves a connection whose preface was seen; `read` is what was read of it. One that has no place is `crowded`: its
 /// streams are refused, and it ends.
-pub(super) async fn serve(connection: &mut Connection<'_>, stream: Stream, read: BytesMut, crowded: bool) {
+pub(super) async fn serve(connection: &mut Connection<'_>, stream: Stream, read: BytesMut) {
     let metrics = &connection.app.gateway.metrics;
-    let rules = &connection.rules;
+    let crowded = !connection.is_placed();
+    let rules = Arc::clone(&connection.rules);
+    let header_timeout = connection.patience(rules.header_timeout);
     let mut options = default_h2_options();
     options
         .max_header_list_size(LIBRARY_MAX_FIELDS)
@@ -69,7 +71,7 @@ pub(super) async fn serve(connection: &mut Connection<'_>, stream: Stream, read:
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW);
     let begun = options.handshake::<_, Bytes>(Rewound::new(read, stream, metrics));
-    let mut h2 = match within(Instant::now() + rules.header_timeout, begun).await {
+    let mut h2 = match within(Instant::now() + header_timeout, begun).await {
         Some(Ok(h2)) => h2,
         Some(Err(_)) | None => return metrics.closed_without_response(Silence::Http2ConnectionError),
     };
@@ -78,7 +80,7 @@ pub(super) async fn serve(connection: &mut Connection<'_>, stream: Stream, read:
     let mut served = false;
     loop {
         // After GOAWAY only frames of the protocol are awaited, and who has no place may not sit there for long either.
-        let silence = if draining || crowded { rules.header_timeout } else { rules.idle_timeout };
+        let silence = if draining || crowded { header_timeout } else { rules.idle_timeout };
         let accepted = tokio::select! {
             accepted = h2.accept() => accepted,
             _ = streams.join_next(), if !streams.is_empty() => continue,

@@ -1,4 +1,4 @@
-//! One request, as a straight line: route, admit, forward, judge, answer, record.
+//! One request, as a straight line: route, admit, wait for a turn, forward, judge, answer, record.
 //!
 //! Each step is one call into the room that owns the decision. Reading happens before ([`super::connection`]); this file
 //! decides nothing by itself and writes nothing by itself.
@@ -17,6 +17,7 @@ use super::flow::{Flow, Stop, Story};
 use super::gateway::Gateway;
 use super::judge::{self, Replacement, Verdict};
 use super::limits;
+use super::queue;
 use super::record::{self, Ended, Refused, Scope};
 use super::relay::{self, Relayed};
 use super::replies;
@@ -28,6 +29,7 @@ use crate::observe::Origin;
 use crate::protocol::cors::Field;
 use crate::protocol::{authority, forwarded, path};
 use crate::snapshot::{Route, Snapshot};
+use crate::upstream::concurrency::Permit;
 
 /// Serves one request that was understood, to its end.
 pub(super) async fn serve(gateway: &Gateway, peer: IpAddr, client: &mut Downstream, request: &Request) {
@@ -70,7 +72,7 @@ pub(super) async fn refuse(gateway: &Gateway, peer: IpAddr, client: &mut Downstr
     record::record(&scope, &story, &ended);
 }
 
-/// A request that reached a route: forward, judge, answer.
+/// A request that reached a route: wait for a turn, forward, judge, answer.
 async fn through(
     gateway: &Gateway,
     snapshot: &Arc<Snapshot>,
@@ -81,21 +83,34 @@ async fn through(
     story: &mut Story,
 ) -> Ended {
     let scope = Scope { gateway, snapshot, route: Some(route), request: Some(request) };
-    let _in_flight = route.upstream_metrics.in_flight();
+    let clock = Clock::start(story.started, route.timeouts());
+    let permit = match queue::turn(route, &clock, client, story.started).await {
+        Ok(permit) => permit,
+        Err(Stop::Fault(fault)) => return answer_fault(&scope, client, fault, story).await,
+        Err(Stop::ClientGone) => return Ended::ClientGone,
+    };
+    // The time in line was not the client's silence.
+    let begun = permit.as_ref().map_or(story.started, Permit::since);
+    // Given back in this order, and after the connection: the next one's turn comes with a connection to use.
+    let at_upstream = (permit, route.upstream_metrics.in_flight());
     let mut flow = Flow {
         gateway,
         snapshot,
         route,
         request,
-        upload: Upload::new(client, route.config.max_body, story.started),
-        clock: Clock::start(story.started, route.timeouts()),
+        upload: Upload::new(client, route.config.max_body, begun),
+        clock,
         forwarded_for: forwarded_for(snapshot, route, request, peer, story.client_ip),
         client,
         story,
     };
     let mut answered = match attempt::forward(&mut flow).await {
         Ok(answered) => answered,
-        Err(Stop::Fault(fault)) => return answer_fault(&scope, flow.client, fault, flow.story).await,
+        Err(Stop::Fault(fault)) => {
+            // The upstream has no part in what follows: the next one's turn.
+            drop(at_upstream);
+            return answer_fault(&scope, flow.client, fault, flow.story).await;
+        }
         Err(Stop::ClientGone) => return Ended::ClientGone,
     };
     let verdict = judge::judge(&mut flow, &mut answered).await;

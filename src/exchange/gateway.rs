@@ -1,10 +1,11 @@
-//! What all connections of the gateway share: the current snapshot, the counters, the log, our own name in `Via`.
+//! What all connections of the gateway share: the current snapshot, the counters, our own name in `Via`.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use arc_swap::ArcSwap;
 
-use crate::observe::{Access, Metrics};
+use crate::observe::Metrics;
 use crate::snapshot::Snapshot;
 
 /// Shared by every connection.
@@ -14,8 +15,8 @@ pub struct Gateway {
     pub snapshot: ArcSwap<Snapshot>,
     /// The counters of the process.
     pub metrics: Arc<Metrics>,
-    /// One event per request that is worth one.
-    pub access: Access,
+    /// So many connections to upstreams may be in use at once before no further one is made.
+    upstream_connections: AtomicI64,
     /// `1.1 PSEUDONYM`, as it is written.
     pub(super) via: Vec<u8>,
     /// A path that panics, for the tests of the guard; never set in a release build.
@@ -25,14 +26,30 @@ pub struct Gateway {
 impl Gateway {
     /// `pseudonym` is our name in Via (RFC 9110 7.6.3): a token, the same for the life of the process, different for
     /// each instance.
-    pub fn new(snapshot: Snapshot, metrics: Arc<Metrics>, access: Access, pseudonym: &str) -> Self {
+    /// `upstream_connections` is what the descriptor limit leaves for connections to upstreams in use.
+    pub fn new(
+        snapshot: Snapshot,
+        metrics: Arc<Metrics>,
+        pseudonym: &str,
+        upstream_connections: usize,
+    ) -> Self {
         Gateway {
             snapshot: ArcSwap::from_pointee(snapshot),
             metrics,
-            access,
+            upstream_connections: AtomicI64::new(i64::try_from(upstream_connections).unwrap_or(i64::MAX)),
             via: format!("1.1 {pseudonym}").into_bytes(),
             panic_path: None,
         }
+    }
+
+    /// So many connections to upstreams may be in use from now on.
+    pub fn limit_upstream_connections(&self, limit: usize) {
+        self.upstream_connections.store(i64::try_from(limit).unwrap_or(i64::MAX), Ordering::Relaxed);
+    }
+
+    /// So many connections to upstreams may be in use.
+    pub(super) fn upstream_connections(&self) -> i64 {
+        self.upstream_connections.load(Ordering::Relaxed)
     }
 
     /// Makes one path panic. Debug builds only: a release build ignores it.

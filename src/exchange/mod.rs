@@ -1,10 +1,11 @@
 //! The request path: from a client's first byte to the last byte of its answer.
 //!
 //! Read [`exchange`] first: a request as a straight line. Around it: [`connection`] and [`connection_h2`] (what comes
-//! before a request), [`downstream`] with [`client_h1`] and [`client_h2`] (the client), [`peer`] (the upstream),
-//! [`attempt`], [`retry`] and [`upload`] (forward), [`judge`] (pass or replace), [`relay`] and [`door`] (the two places that
-//! write to clients), [`limits`] (how much is left to whom), [`replies`], [`sharing`], [`dress`] and [`record`] (what is said
-//! and told). The room speaks pingora's streams and timers;
+//! before a request), [`open`] (how many connections there are), [`downstream`] with [`client_h1`] and [`client_h2`] (the
+//! client), [`peer`] (the upstream), [`queue`] (wait for a turn), [`attempt`], [`retry`] and [`upload`] (forward),
+//! [`judge`] (pass or replace), [`relay`] and [`door`] (the two places that write to clients), [`limits`] (how much is
+//! left to whom), [`replies`], [`sharing`], [`dress`] and [`record`] (what is said and told). The room speaks pingora's
+//! streams and timers;
 //! what is decided is decided in the rooms below.
 
 mod attempt;
@@ -25,9 +26,11 @@ mod gateway;
 mod head;
 mod judge;
 mod limits;
+pub mod open;
 mod pages;
 mod peer;
 mod preview;
+mod queue;
 mod record;
 mod relay;
 mod replies;
@@ -37,9 +40,10 @@ mod sharing;
 mod upload;
 mod wire;
 
-pub use connection::{Connections, Open, Role};
+pub use connection::{Connections, Role};
 pub use door::wire_form;
 pub use exchange::ends_connection;
 pub use gateway::Gateway;
+pub use open::Open;
 pub use pages::Pages;
 pub use preview::worn;

@@ -96,7 +96,9 @@ pub(super) fn record(scope: &Scope<'_>, story: &Story, ended: &Ended) {
     let (status, fault, outcome) = match ended {
         Ended::Passed { status } => (Some(*status), None, Outcome::Passed),
         Ended::Replaced { status } => (Some(*status), None, Outcome::Replaced),
-        Ended::Replied { status, fault } => (Some(*status), Some(fault), Outcome::of_reply(*status)),
+        Ended::Replied { status, fault } => {
+            (Some(*status), Some(fault), Outcome::of_reply(*status, fault.cause()))
+        }
         Ended::Preflight { status } => (Some(*status), None, Outcome::Preflight),
         Ended::Cut { status, fault } => {
             scope.gateway.metrics.aborted(fault.cause());
@@ -111,11 +113,12 @@ pub(super) fn record(scope: &Scope<'_>, story: &Story, ended: &Ended) {
         metrics.duration(status, elapsed);
     }
     let is_error = !matches!(ended, Ended::Passed { status } | Ended::Preflight { status } if *status < 400);
-    if !scope.gateway.access.wants(is_error) {
+    let access = scope.snapshot.access;
+    if !access.wants(is_error) {
         return;
     }
     let none = Evidence::none();
-    scope.gateway.access.emit(&Record {
+    access.emit(&Record {
         request_id: story.request_id.to_str().unwrap_or_default(),
         route: scope.route.map_or("", |route| &route.config.name),
         method: scope.request.map_or("", |request| request.method.as_str()),

@@ -41,9 +41,20 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// Of a fault that was answered with this code: whether we stood in for the upstream or refused the client.
-    pub const fn of_reply(code: u16) -> Self {
-        if code >= 500 { Outcome::Answered } else { Outcome::Refused }
+    /// Of a fault that was answered with this code: whether we stood in for the upstream or refused the client. Where
+    /// there was no room, the upstream was not even asked.
+    pub const fn of_reply(code: u16, cause: Cause) -> Self {
+        let no_room = matches!(
+            cause,
+            Cause::ConnectionLimitReached
+                | Cause::QueueFull
+                | Cause::QueueTimeout
+                | Cause::BreakerOpen
+                | Cause::LimiterUnavailable
+                | Cause::ResourceExhausted
+                | Cause::Draining
+        );
+        if code >= 500 && !no_room { Outcome::Answered } else { Outcome::Refused }
     }
 
     /// The value of the field `outcome`.

@@ -28,7 +28,7 @@ impl io::Write for Sink {
 fn emitted(level: Level, record: &Record<'_>) -> String {
     let sink = Sink::default();
     let writer = sink.clone();
-    with_default(log::subscriber(Form::Json, level, move || writer.clone()), || {
+    with_default(log::subscriber(Form::Json, level, move || writer.clone()).0, || {
         Access::new(Requests::All, level).emit(record);
     });
     let bytes = sink.0.lock().unwrap().clone();

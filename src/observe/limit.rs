@@ -140,7 +140,6 @@ mod tests {
     use std::sync::Mutex;
 
     use super::*;
-    use crate::contract::Contract;
 
     fn lines(metrics: &Metrics) -> Vec<String> {
         let page = String::from_utf8(metrics.render()).unwrap();
@@ -155,7 +154,7 @@ mod tests {
 
     #[test]
     fn decisions_are_counted_by_rule_and_what_limiters_hold_is_read_when_scraped() {
-        let metrics = Metrics::new(&Contract::builtin("appwrite").unwrap());
+        let metrics = Metrics::new();
         let limit = metrics.limit("per_ip");
         limit.decided(LimitDecision::Allowed);
         limit.decided(LimitDecision::Allowed);
@@ -186,7 +185,7 @@ mod tests {
 
     #[test]
     fn a_limiter_that_is_gone_is_no_longer_shown_and_one_that_replaced_it_is() {
-        let metrics = Metrics::new(&Contract::builtin("appwrite").unwrap());
+        let metrics = Metrics::new();
         let held = Arc::new(());
         for rule in ["kept", "gone"] {
             let held = Arc::downgrade(&held);

@@ -14,6 +14,7 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
+use tracing_subscriber::{Registry, reload};
 
 use super::line::{self, Form};
 
@@ -39,26 +40,53 @@ impl Dropped {
     }
 }
 
-/// Starts the log of the process and writes to standard error. The guard writes what is queued when it is dropped: keep
-/// it until the very end. Fails when a log has been started before.
-pub fn start(format: Format, level: Level, colours: bool) -> Result<(WorkerGuard, Dropped), TryInitError> {
+/// The least severe lines that are written; may change while the process runs.
+#[derive(Clone, Debug)]
+pub struct Verbosity(reload::Handle<Targets, Registry>);
+
+impl Verbosity {
+    /// From now on, lines of this level and above are written.
+    pub fn set(&self, level: Level) {
+        // Fails only when the log has ended; then nothing is written anyway.
+        let _ = self.0.reload(filter(level));
+    }
+}
+
+/// A log that was started.
+#[derive(Debug)]
+pub struct Started {
+    /// Writes what is queued when it is dropped: keep it until the very end.
+    pub guard: WorkerGuard,
+    /// Lines that did not fit into the queue.
+    pub dropped: Dropped,
+    /// What is written.
+    pub verbosity: Verbosity,
+}
+
+/// Starts the log of the process and writes to standard error. Fails when a log has been started before.
+pub fn start(format: Format, level: Level, colours: bool) -> Result<Started, TryInitError> {
     // The queue flushes whenever it runs empty: a line by itself leaves at once, lines in a rush share a system call.
     let (writer, guard, dropped) = queue(io::BufWriter::with_capacity(RUSH, io::stderr()));
-    subscriber(form(format, colours), level, writer).try_init()?;
-    Ok((guard, dropped))
+    let (subscriber, verbosity) = subscriber(form(format, colours), level, writer);
+    subscriber.try_init()?;
+    Ok(Started { guard, dropped, verbosity })
 }
 
 /// What [`start`] installs; for tests that look at the lines.
-pub(crate) fn subscriber<W>(form: Form, level: Level, writer: W) -> impl Subscriber + Send + Sync
+pub(crate) fn subscriber<W>(form: Form, level: Level, writer: W) -> (impl Subscriber + Send + Sync, Verbosity)
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
+    let (filter, handle) = reload::Layer::new(filter(level));
+    (tracing_subscriber::registry().with(filter).with(Lines { form, writer }), Verbosity(handle))
+}
+
+fn filter(level: Level) -> Targets {
     let libraries = LevelFilter::from_level(level.min(Level::WARN));
-    let filter = Targets::new()
+    Targets::new()
         .with_default(libraries)
         .with_target(env!("CARGO_PKG_NAME"), level)
-        .with_target("pingora", Level::ERROR);
-    tracing_subscriber::registry().with(filter).with(Lines { form, writer })
+        .with_target("pingora", Level::ERROR)
 }
 
 fn queue<W: Write + Send + 'static>(to: W) -> (NonBlocking, WorkerGuard, Dropped) {

@@ -32,7 +32,7 @@ impl Sink {
 fn said(level: Level) -> Vec<String> {
     let sink = Sink::default();
     let writer = sink.clone();
-    with_default(subscriber(Form::Text { colour: false }, level, move || writer.clone()), || {
+    with_default(subscriber(Form::Text { colour: false }, level, move || writer.clone()).0, || {
         tracing::error!(target: "statusquo::server", "ours error");
         tracing::info!(target: "statusquo::server", "ours info");
         tracing::debug!(target: "statusquo::server", "ours debug");
@@ -76,7 +76,7 @@ fn a_stuck_writer_never_blocks_the_speaker_and_the_lines_lost_are_counted_in_the
     let stuck = Stuck::default();
     let (writer, guard, dropped) = queue(stuck.clone());
     let lost = 100;
-    with_default(subscriber(Form::Json, Level::INFO, writer), || {
+    with_default(subscriber(Form::Json, Level::INFO, writer).0, || {
         // The queue, one line in the writer's hand, and what is too much.
         for _ in 0..QUEUED_LINES + 1 + lost {
             tracing::info!(target: "statusquo", "said so");
@@ -85,7 +85,7 @@ fn a_stuck_writer_never_blocks_the_speaker_and_the_lines_lost_are_counted_in_the
     let counted = dropped.lines();
     assert!((lost as u64..=lost as u64 + 1).contains(&counted), "{counted}");
 
-    let metrics = crate::observe::Metrics::new(&crate::contract::Contract::builtin("appwrite").unwrap());
+    let metrics = crate::observe::Metrics::new();
     metrics.watch_log(dropped);
     for _ in 0..2 {
         let page = String::from_utf8(metrics.render()).unwrap();
@@ -102,9 +102,24 @@ fn the_guard_writes_what_is_queued() {
     let sink = Sink::default();
     let (writer, guard, _) = queue(sink.clone());
     with_default(
-        subscriber(Form::Json, Level::INFO, writer),
+        subscriber(Form::Json, Level::INFO, writer).0,
         || tracing::info!(target: "statusquo", "last words"),
     );
     drop(guard);
     assert!(sink.text().contains("last words"));
+}
+
+#[test]
+fn the_level_may_change_while_lines_are_written() {
+    let sink = Sink::default();
+    let writer = sink.clone();
+    let (subscriber, verbosity) = subscriber(Form::Json, Level::INFO, move || writer.clone());
+    with_default(subscriber, || {
+        for (level, words) in [(Level::WARN, "unsaid"), (Level::DEBUG, "said"), (Level::ERROR, "unheard")] {
+            verbosity.set(level);
+            tracing::info!(target: "statusquo", "{words}");
+        }
+    });
+    let lines = sink.text();
+    assert!(lines.contains("\"said\"") && lines.lines().count() == 1, "{lines}");
 }

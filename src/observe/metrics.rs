@@ -4,7 +4,7 @@
 //! has no route and no upstream is counted here. It does not serve the page (see `admin`) nor decide what is counted.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use prometheus::core::Collector;
 use prometheus::process_collector::ProcessCollector;
@@ -35,6 +35,10 @@ pub struct Metrics {
     silences: Vec<IntCounter>,
     overhead: Histogram,
     connections: IntGaugeVec,
+    concurrency_limits: IntGaugeVec,
+    reloads: [IntCounter; 2],
+    reload_successful: IntGauge,
+    reload_time: IntGauge,
     log_dropped: IntCounter,
     log: Mutex<Option<Dropped>>,
     pub(super) limits: Mutex<Vec<Watched>>,
@@ -45,8 +49,6 @@ pub struct Metrics {
 /// What routes and upstreams resolve their handles from.
 #[derive(Debug)]
 pub(crate) struct Vectors {
-    pub(crate) documented: Vec<u16>,
-    pub(crate) statuses: StatusLabels,
     pub(crate) responses: IntCounterVec,
     pub(crate) errors: IntCounterVec,
     pub(crate) disconnects: IntCounterVec,
@@ -54,6 +56,7 @@ pub(crate) struct Vectors {
     pub(crate) duration: HistogramVec,
     pub(crate) conformance: IntCounterVec,
     pub(crate) in_flight: IntGaugeVec,
+    pub(crate) waiting: IntGaugeVec,
     pub(crate) attempts: IntCounterVec,
     pub(crate) retries: IntCounterVec,
     pub(crate) phases: HistogramVec,
@@ -61,16 +64,36 @@ pub(crate) struct Vectors {
     pub(crate) limit_decisions: IntCounterVec,
     pub(crate) limit_keys: IntGaugeVec,
     pub(crate) limit_evictions: IntCounterVec,
+    pub(crate) shed: IntCounterVec,
+}
+
+/// What a contract means for labels: which codes are there from the start, and which statuses are spelled out. A reload
+/// may bring another contract; what was counted under the old one stays.
+#[derive(Debug)]
+pub struct Promised {
+    pub(crate) documented: Vec<u16>,
+    pub(crate) statuses: StatusLabels,
+}
+
+impl Promised {
+    /// Of this contract.
+    pub fn by(contract: &Contract) -> Arc<Self> {
+        let documented: Vec<u16> = contract.codes().iter().map(|entry| entry.code().status()).collect();
+        Arc::new(Promised { statuses: StatusLabels::new(documented.iter().copied()), documented })
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Metrics::new()
+    }
 }
 
 impl Metrics {
-    /// The metrics of a gateway that promises `contract`, all at 0.
-    pub fn new(contract: &Contract) -> Self {
+    /// The metrics of a gateway, all at 0.
+    pub fn new() -> Self {
         let registry = Registry::new();
-        let documented: Vec<u16> = contract.codes().iter().map(|entry| entry.code().status()).collect();
         let vectors = Arc::new(Vectors {
-            statuses: StatusLabels::new(documented.iter().copied()),
-            documented,
             responses: counters(&registry, &names::RESPONSES),
             errors: counters(&registry, &names::ERRORS),
             disconnects: counters(&registry, &names::DISCONNECTS),
@@ -78,6 +101,7 @@ impl Metrics {
             duration: histograms(&registry, &names::DURATION),
             conformance: counters(&registry, &names::CONFORMANCE),
             in_flight: gauges(&registry, &names::IN_FLIGHT),
+            waiting: gauges(&registry, &names::WAITING),
             attempts: counters(&registry, &names::ATTEMPTS),
             retries: counters(&registry, &names::RETRIES),
             phases: histograms(&registry, &names::PHASES),
@@ -85,9 +109,11 @@ impl Metrics {
             limit_decisions: counters(&registry, &names::LIMIT_DECISIONS),
             limit_keys: gauges(&registry, &names::LIMIT_KEYS),
             limit_evictions: counters(&registry, &names::LIMIT_EVICTIONS),
+            shed: counters(&registry, &names::SHED),
         });
         let aborted = counters(&registry, &names::ABORTED);
         let silences = counters(&registry, &names::CLOSED);
+        let reloads = counters(&registry, &names::RELOADS);
         let version = [env!("CARGO_PKG_VERSION"), option_env!("STATUSQUO_REVISION").unwrap_or("unknown")];
         gauges(&registry, &names::BUILD_INFO).with_label_values(&version).set(1);
         add_process(&registry);
@@ -98,6 +124,10 @@ impl Metrics {
             silences: Silence::ALL.iter().map(|it| silences.with_label_values(&[it.name()])).collect(),
             overhead: histograms(&registry, &names::OVERHEAD).with_label_values::<&str>(&[]),
             connections: gauges(&registry, &names::CONNECTIONS),
+            concurrency_limits: gauges(&registry, &names::CONCURRENCY_LIMIT),
+            reloads: ["applied", "refused"].map(|result| reloads.with_label_values(&[result])),
+            reload_successful: gauges(&registry, &names::RELOAD_SUCCESSFUL).with_label_values::<&str>(&[]),
+            reload_time: gauges(&registry, &names::RELOAD_TIME).with_label_values::<&str>(&[]),
             log_dropped: counters(&registry, &names::LOG_DROPPED).with_label_values::<&str>(&[]),
             log: Mutex::new(None),
             limits: Mutex::default(),
@@ -107,8 +137,8 @@ impl Metrics {
     }
 
     /// The handles of one route; `none` is the name for requests that reached none. Resolve once per snapshot.
-    pub fn route(&self, name: &str, upstream: Option<&str>) -> Arc<RouteMetrics> {
-        Arc::new(RouteMetrics::new(Arc::clone(&self.vectors), name, upstream))
+    pub fn route(&self, promised: &Arc<Promised>, name: &str, upstream: Option<&str>) -> Arc<RouteMetrics> {
+        Arc::new(RouteMetrics::new(Arc::clone(&self.vectors), Arc::clone(promised), name, upstream))
     }
 
     /// The handles of one upstream. Resolve once per snapshot.
@@ -119,6 +149,35 @@ impl Metrics {
     /// The gauge of one listener's open connections. Resolve once per listener, then [`Gauge::hold`] per connection.
     pub fn connections(&self, listener: &str) -> Gauge {
         Gauge(self.connections.with_label_values(&[listener]))
+    }
+
+    /// The limits that hold from now on: upstream and limit. Upstreams that are not named have none.
+    pub fn concurrency_limits<'a>(&self, limits: impl Iterator<Item = (&'a str, u32)>) {
+        self.concurrency_limits.reset();
+        for (upstream, limit) in limits {
+            self.concurrency_limits.with_label_values(&[upstream]).set(i64::from(limit));
+        }
+    }
+
+    /// The configuration that is served was loaded at this time, at the start.
+    pub fn loaded(&self, at: SystemTime) {
+        let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.reload_time.set(i64::try_from(since.as_secs()).unwrap_or(i64::MAX));
+        self.reload_successful.set(1);
+    }
+
+    /// A reload brought the configuration that is served from now on.
+    pub fn reload_applied(&self, at: SystemTime) {
+        self.loaded(at);
+        let [applied, _] = &self.reloads;
+        applied.inc();
+    }
+
+    /// A reload was refused; what was served before is served on.
+    pub fn reload_refused(&self) {
+        self.reload_successful.set(0);
+        let [_, refused] = &self.reloads;
+        refused.inc();
     }
 
     /// A response broke off after its head had left, because of this fault.

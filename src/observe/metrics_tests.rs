@@ -118,13 +118,17 @@ impl Page {
 }
 
 fn metrics() -> Metrics {
-    Metrics::new(&Contract::builtin("appwrite").unwrap())
+    Metrics::new()
+}
+
+fn route_of(metrics: &Metrics, name: &str, upstream: Option<&str>) -> Arc<RouteMetrics> {
+    metrics.route(&Promised::by(&Contract::builtin("appwrite").unwrap()), name, upstream)
 }
 
 #[test]
 fn the_page_of_a_small_gateway_reads_exactly_so() {
     let metrics = metrics();
-    let shop = metrics.route("shop", Some("backend"));
+    let shop = route_of(&metrics, "shop", Some("backend"));
     shop.response(200, Origin::Upstream);
     shop.response(503, Origin::Proxy);
     shop.error(503, Case::Fault(Cause::BreakerOpen), None);
@@ -140,6 +144,16 @@ fn the_page_of_a_small_gateway_reads_exactly_so() {
 # TYPE statusquo_aborted_total counter
 # HELP statusquo_build_info Always 1; the labels say which build is running.
 # TYPE statusquo_build_info gauge
+# HELP statusquo_config_last_reload_successful 1 while the configuration that was last loaded is served, 0 after a reload was refused.
+# TYPE statusquo_config_last_reload_successful gauge
+statusquo_config_last_reload_successful 0
+# HELP statusquo_config_last_reload_timestamp_seconds When the configuration that is served was loaded: at the start or by a reload. Unix time.
+# TYPE statusquo_config_last_reload_timestamp_seconds gauge
+statusquo_config_last_reload_timestamp_seconds 0
+# HELP statusquo_config_reloads_total Reloads of the configuration (SIGHUP), by result: `applied`, `refused`.
+# TYPE statusquo_config_reloads_total counter
+statusquo_config_reloads_total{result="applied"} 0
+statusquo_config_reloads_total{result="refused"} 0
 # HELP statusquo_errors_total Responses of 400 or above, with the cause that decided the code; `upstream_response` when the upstream answered.
 # TYPE statusquo_errors_total counter
 statusquo_errors_total{cause="breaker_open",code="503",route="shop",upstream="backend",upstream_status="none"} 1
@@ -198,7 +212,7 @@ statusquo_responses_total{code="504",origin="replaced",route="shop"} 0
 fn the_series_that_are_promised_from_the_start_are_there_at_0() {
     let metrics = metrics();
     for route in ["shop", "none"] {
-        metrics.route(route, None);
+        route_of(&metrics, route, None);
     }
     let page = Page::of(&metrics);
     for route in ["shop", "none"] {
@@ -219,6 +233,9 @@ fn the_series_that_are_promised_from_the_start_are_there_at_0() {
             "{silence:?}"
         );
     }
+    for result in ["applied", "refused"] {
+        assert_eq!(page.sum("config_reloads_total", &[("result", result)]), Some(0.0), "{result}");
+    }
     for name in ["panics_total", "log_lines_dropped_total", "overhead_seconds_count"] {
         assert_eq!(page.sum(name, &[]), Some(0.0), "{name}");
     }
@@ -236,7 +253,7 @@ fn the_series_that_are_promised_from_the_start_are_there_at_0() {
 #[test]
 fn every_row_of_the_table_appears_under_its_name_and_type_with_its_labels() {
     let metrics = metrics();
-    let route = metrics.route("shop", Some("backend"));
+    let route = route_of(&metrics, "shop", Some("backend"));
     route.response(200, Origin::Upstream);
     route.error(504, Case::Fault(Cause::DnsError), None);
     route.client_disconnected();
@@ -247,6 +264,9 @@ fn every_row_of_the_table_appears_under_its_name_and_type_with_its_labels() {
     upstream.retry(Ok(()));
     upstream.connect_time(Duration::ZERO);
     upstream.connection(false);
+    upstream.shed(Cause::QueueFull);
+    drop(upstream.waiting());
+    metrics.concurrency_limits([("backend", 512)].into_iter());
     upstream.conformance(Conformance::Conforms);
     let _open = metrics.connections("127.0.0.1:80").hold();
     metrics.limit("per_ip").decided(LimitDecision::Allowed);
@@ -273,7 +293,7 @@ fn every_row_of_the_table_appears_under_its_name_and_type_with_its_labels() {
 #[test]
 fn an_error_is_counted_under_its_cause_and_under_what_the_upstream_answered() {
     let metrics = metrics();
-    let route = metrics.route("shop", Some("backend"));
+    let route = route_of(&metrics, "shop", Some("backend"));
     route.error(504, Case::Fault(Cause::ConnectionRefused), None);
     route.error(504, Case::Fault(Cause::ConnectionRefused), None);
     route.error(504, Case::Fault(Cause::HttpResponseIncomplete), Some(500));
@@ -282,7 +302,7 @@ fn an_error_is_counted_under_its_cause_and_under_what_the_upstream_answered() {
     route.error(400, Case::UpstreamStatus(418), None);
     // An override may send one cause to different codes.
     route.error(503, Case::Fault(Cause::ConnectionRefused), None);
-    metrics.route("none", None).error(404, Case::Fault(Cause::DestinationNotFound), None);
+    route_of(&metrics, "none", None).error(404, Case::Fault(Cause::DestinationNotFound), None);
 
     let page = Page::of(&metrics);
     let mut found: Vec<_> = page
@@ -313,7 +333,7 @@ fn an_error_is_counted_under_its_cause_and_under_what_the_upstream_answered() {
 #[test]
 fn whatever_is_answered_the_sums_over_routes_are_what_was_counted() {
     let metrics = metrics();
-    let routes = ["a", "b", "none"].map(|name| metrics.route(name, None));
+    let routes = ["a", "b", "none"].map(|name| route_of(&metrics, name, None));
     let mut sent: BTreeMap<u16, f64> = BTreeMap::new();
     // More combinations than the tables of handles have places: the last ones go the long way and count the same.
     for (turn, route) in routes.iter().enumerate() {
@@ -341,8 +361,8 @@ fn whatever_is_answered_the_sums_over_routes_are_what_was_counted() {
 #[test]
 fn counters_outlive_the_handles_of_a_snapshot() {
     let metrics = metrics();
-    metrics.route("shop", None).response(503, Origin::Proxy);
-    metrics.route("shop", None).response(503, Origin::Proxy);
+    route_of(&metrics, "shop", None).response(503, Origin::Proxy);
+    route_of(&metrics, "shop", None).response(503, Origin::Proxy);
     let labels = [("route", "shop"), ("code", "503"), ("origin", "proxy")];
     assert_eq!(Page::of(&metrics).sum("responses_total", &labels), Some(2.0));
 }
@@ -402,7 +422,7 @@ fn gauges_count_while_the_guard_is_held_and_survive_a_panic() {
 #[test]
 fn durations_go_to_the_class_of_the_status_and_a_tunnel_to_none() {
     let metrics = metrics();
-    let route = metrics.route("shop", None);
+    let route = route_of(&metrics, "shop", None);
     for status in [200, 204, 302, 404, 599, 101, 99, 600, 0] {
         route.duration(status, Duration::from_secs(1));
     }
@@ -433,7 +453,7 @@ fn aborts_and_silences_are_counted_by_cause() {
 #[test]
 fn names_of_the_configuration_are_escaped_as_label_values() {
     let metrics = metrics();
-    metrics.route("a\"b\\c\nd", None).client_disconnected();
+    route_of(&metrics, "a\"b\\c\nd", None).client_disconnected();
     assert_eq!(Page::of(&metrics).sum("client_disconnects_total", &[("route", "a\"b\\c\nd")]), Some(1.0));
 }
 

@@ -19,7 +19,7 @@ pub mod upstream;
 
 pub use access::{Access, Outcome, Record, Requests};
 pub use limit::{LimitDecision, LimitFigures, LimitMetrics};
-pub use metrics::{Gauge, Held, Metrics};
+pub use metrics::{Gauge, Held, Metrics, Promised};
 pub use route::{Origin, RouteMetrics};
 pub use silence::Silence;
 pub use upstream::UpstreamMetrics;

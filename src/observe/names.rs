@@ -127,6 +127,36 @@ pub(crate) const IN_FLIGHT: Row =
     Row::gauge("requests_in_flight", &["upstream"], "Requests that an upstream is working on now.");
 pub(crate) const CONNECTIONS: Row =
     Row::gauge("connections", &["listener"], "Client connections that are open now.");
+pub(crate) const WAITING: Row = Row::gauge(
+    "requests_waiting",
+    &["upstream"],
+    "Requests that wait for their turn at an upstream now (`concurrency.queue`).",
+);
+pub(crate) const CONCURRENCY_LIMIT: Row = Row::gauge(
+    "concurrency_limit",
+    &["upstream"],
+    "Requests that may be at an upstream at once (`concurrency.max`); missing where there is no limit.",
+);
+pub(crate) const SHED: Row = Row::counter(
+    "shed_total",
+    &["upstream", "cause"],
+    "Requests refused without asking the upstream, because it has as many as it may have.",
+);
+pub(crate) const RELOADS: Row = Row::counter(
+    "config_reloads_total",
+    &["result"],
+    "Reloads of the configuration (SIGHUP), by result: `applied`, `refused`.",
+);
+pub(crate) const RELOAD_SUCCESSFUL: Row = Row::gauge(
+    "config_last_reload_successful",
+    &[],
+    "1 while the configuration that was last loaded is served, 0 after a reload was refused.",
+);
+pub(crate) const RELOAD_TIME: Row = Row::gauge(
+    "config_last_reload_timestamp_seconds",
+    &[],
+    "When the configuration that is served was loaded: at the start or by a reload. Unix time.",
+);
 pub(crate) const ATTEMPTS: Row = Row::counter(
     "upstream_attempts_total",
     &["upstream", "result"],
@@ -186,6 +216,9 @@ pub const TABLE: &[Row] = &[
     DURATION,
     OVERHEAD,
     IN_FLIGHT,
+    WAITING,
+    CONCURRENCY_LIMIT,
+    SHED,
     CONNECTIONS,
     ATTEMPTS,
     RETRIES,
@@ -194,6 +227,9 @@ pub const TABLE: &[Row] = &[
     LIMIT_DECISIONS,
     LIMIT_KEYS,
     LIMIT_EVICTIONS,
+    RELOADS,
+    RELOAD_SUCCESSFUL,
+    RELOAD_TIME,
     PANICS,
     LOG_DROPPED,
     BUILD_INFO,

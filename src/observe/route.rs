@@ -8,7 +8,7 @@ use std::time::Duration;
 use prometheus::{Histogram, IntCounter};
 
 use super::cells::{Dense, Sparse};
-use super::metrics::Vectors;
+use super::metrics::{Promised, Vectors};
 use super::names::NONE;
 use crate::contract::{Case, Cause};
 
@@ -41,6 +41,7 @@ impl Origin {
 #[derive(Debug)]
 pub struct RouteMetrics {
     vectors: Arc<Vectors>,
+    promised: Arc<Promised>,
     route: Box<str>,
     upstream: Box<str>,
     responses: Dense<IntCounter>,
@@ -51,18 +52,24 @@ pub struct RouteMetrics {
 }
 
 impl RouteMetrics {
-    pub(crate) fn new(vectors: Arc<Vectors>, route: &str, upstream: Option<&str>) -> Self {
+    pub(crate) fn new(
+        vectors: Arc<Vectors>,
+        promised: Arc<Promised>,
+        route: &str,
+        upstream: Option<&str>,
+    ) -> Self {
         let metrics = RouteMetrics {
             route: route.into(),
             upstream: upstream.unwrap_or(NONE).into(),
-            responses: Dense::new(vectors.statuses.len() * Origin::ALL.len()),
+            responses: Dense::new(promised.statuses.len() * Origin::ALL.len()),
             errors: Sparse::new(),
             would_replace: Sparse::new(),
             durations: Dense::new(CLASSES.len()),
             disconnects: Dense::new(1),
             vectors,
+            promised,
         };
-        for &code in &metrics.vectors.documented {
+        for &code in &metrics.promised.documented {
             for origin in [Origin::Replaced, Origin::Proxy] {
                 metrics.count_response(code, origin, 0);
             }
@@ -82,7 +89,7 @@ impl RouteMetrics {
             Case::Fault(cause) => (cause.index(), upstream_status),
             Case::UpstreamStatus(status) => (Cause::ALL.len(), upstream_status.or(Some(status))),
         };
-        let statuses = &self.vectors.statuses;
+        let statuses = &self.promised.statuses;
         // The label of "no upstream status" is not a status: its key is past all of them.
         let answered_key = answered.map_or(statuses.len(), |status| statuses.place(status));
         self.errors.with(
@@ -119,7 +126,7 @@ impl RouteMetrics {
 
     /// In mode `observe`, a response passed that `enforce` would have replaced: from the upstream's status, to the code.
     pub fn would_replace(&self, from: u16, to: u16) {
-        let statuses = &self.vectors.statuses;
+        let statuses = &self.promised.statuses;
         self.would_replace.with(
             key(0, statuses.place(from), statuses.place(to)),
             || {
@@ -131,7 +138,7 @@ impl RouteMetrics {
     }
 
     fn count_response(&self, status: u16, origin: Origin, by: u64) {
-        let statuses = &self.vectors.statuses;
+        let statuses = &self.promised.statuses;
         self.responses.with(
             statuses.place(status) * Origin::ALL.len() + origin as usize,
             || {

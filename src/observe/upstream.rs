@@ -18,11 +18,13 @@ pub struct UpstreamMetrics {
     vectors: Arc<Vectors>,
     upstream: Box<str>,
     in_flight: Gauge,
+    waiting: Dense<Gauge>,
     attempts: Dense<IntCounter>,
     retries: Dense<IntCounter>,
     phases: Dense<Histogram>,
     connections: Dense<IntCounter>,
     conformance: Dense<IntCounter>,
+    shed: Dense<IntCounter>,
 }
 
 impl UpstreamMetrics {
@@ -32,11 +34,13 @@ impl UpstreamMetrics {
         UpstreamMetrics {
             upstream: upstream.into(),
             in_flight: Gauge::new(vectors.in_flight.with_label_values(&[upstream])),
+            waiting: Dense::new(1),
             attempts: Dense::new(results),
             retries: Dense::new(results),
             phases: Dense::new(2),
             connections: Dense::new(2),
             conformance: Dense::new(Conformance::ALL.len()),
+            shed: Dense::new(Cause::ALL.len()),
             vectors,
         }
     }
@@ -80,10 +84,23 @@ impl UpstreamMetrics {
         );
     }
 
+    /// A request was refused for this cause, and the upstream not asked.
+    pub fn shed(&self, cause: Cause) {
+        let make = || self.vectors.shed.with_label_values(&[&*self.upstream, cause.name()]);
+        self.shed.with(cause.index(), make, IntCounter::inc);
+    }
+
     /// Counts one request that the upstream is working on, until the guard is dropped.
     #[must_use = "it counts only while it is held"]
     pub fn in_flight(&self) -> Held {
         self.in_flight.hold()
+    }
+
+    /// Counts one request that waits for its turn, until the guard is dropped.
+    #[must_use = "it counts only while it is held"]
+    pub fn waiting(&self) -> Held {
+        let make = || Gauge::new(self.vectors.waiting.with_label_values(&[&*self.upstream]));
+        self.waiting.with(0, make, Gauge::hold)
     }
 
     /// How many requests the upstream is working on now.

@@ -1,35 +1,36 @@
 //! From a checked configuration to a serving process, and to its orderly end.
 
-use std::os::fd::IntoRawFd;
 use std::sync::Arc;
+use std::time::SystemTime;
 
-use parking_lot::Mutex;
-use pingora::listeners::ListenerConfig;
-use pingora::protocols::l4::stream::L4BufferSettings;
-use pingora::server::Fds;
-use pingora::services::Service as _;
-use pingora::services::listening::Service;
+use arc_swap::ArcSwap;
 use tokio::runtime::{Builder, Runtime};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tracing::{error, info};
 
+use super::accept::accept;
 use super::drain::{self, Signals, Stage};
 use super::limits;
 use super::listen::{self, Bound};
-use super::tasks;
+use super::reload::{self, Load, Reload};
+use super::tasks::Lookups;
 use crate::admin::telemetry::{self, TelemetryState};
 use crate::config::Config;
 use crate::contract::{Fault, Page};
 use crate::exchange::{Connections, Gateway, Open, Pages, Role};
-use crate::observe::{Access, Metrics};
+use crate::observe::Metrics;
+use crate::observe::log::Verbosity;
 use crate::snapshot::Snapshot;
 
 /// What the process is told beside its configuration.
 pub struct Options {
     /// Already built, because the log reports to them.
     pub metrics: Arc<Metrics>,
-    /// Which requests are logged.
-    pub access: Access,
+    /// Where the configuration can be read again, if anywhere.
+    pub load: Option<Load>,
+    /// The log, whose level a reload may change.
+    pub verbosity: Verbosity,
     /// A path that panics, in debug builds: see [`Gateway::panic_at`].
     pub panic_path: Option<&'static str>,
     /// Told of every address that is listened on, once all are.
@@ -51,7 +52,7 @@ pub struct Listening {
 /// A sentence for the operator: a port in use, no threads, no signals.
 pub fn serve(mut config: Config, options: Options) -> Result<(), String> {
     let descriptors = limits::raise_descriptors();
-    config.client.max_connections = limits::connections_within(descriptors, config.client.max_connections);
+    let share = limits::fit(&mut config, descriptors);
     let bound: Vec<Bound> = config
         .listen
         .iter()
@@ -60,9 +61,10 @@ pub fn serve(mut config: Config, options: Options) -> Result<(), String> {
     let telemetry = listen::bind(config.telemetry.address).map_err(|error| error.to_string())?;
 
     let runtime = runtime(config.workers)?;
-    let snapshot = Snapshot::build(&config, &options.metrics)?;
-    let upstreams = snapshot.upstreams.clone();
-    let mut gateway = Gateway::new(snapshot, Arc::clone(&options.metrics), options.access, &pseudonym());
+    let snapshot = Snapshot::build(&config, &options.metrics, None)?;
+    snapshot.take_over(&options.metrics);
+    let upstreams = reload::runtimes(&snapshot);
+    let mut gateway = Gateway::new(snapshot, Arc::clone(&options.metrics), &pseudonym(), share.upstream);
     if let Some(path) = options.panic_path {
         gateway.panic_at(path);
     }
@@ -70,18 +72,33 @@ pub fn serve(mut config: Config, options: Options) -> Result<(), String> {
     log_panics();
 
     let stage = Arc::new(Stage::default());
-    let open = Arc::new(Open::default());
+    let open = Open::new(share.crowd);
     let (stop_gateway, stopped_gateway) = watch::channel(false);
     let (stop_telemetry, stopped_telemetry) = watch::channel(false);
     let listening = Listening {
         gateway: bound.iter().map(|bound| bound.address).collect(),
         telemetry: telemetry.address,
     };
+    let running = Arc::new(ArcSwap::from_pointee(config));
     runtime.block_on(async {
-        let signals = Signals::take().map_err(|error| format!("cannot take over signals: {error}"))?;
-        for upstream in upstreams {
-            tokio::spawn(tasks::resolve(upstream));
-        }
+        let config = running.load_full();
+        let cannot = |error| format!("cannot take over signals: {error}");
+        let signals = Signals::take().map_err(cannot)?;
+        let hangup = signal(SignalKind::hangup()).map_err(cannot)?;
+        let mut lookups = Lookups::default();
+        lookups.follow(&upstreams);
+        let reload = Reload {
+            load: options.load,
+            gateway: Arc::clone(&gateway),
+            running: Arc::clone(&running),
+            since: SystemTime::now(),
+            stage: Arc::clone(&stage),
+            lookups,
+            verbosity: options.verbosity,
+            descriptors,
+        };
+        options.metrics.loaded(reload.since);
+        tokio::spawn(reload.at(hangup));
         for (listener, bound) in config.listen.iter().zip(bound) {
             let connections = Connections {
                 gateway: Arc::clone(&gateway),
@@ -90,29 +107,27 @@ pub fn serve(mut config: Config, options: Options) -> Result<(), String> {
                 open: Arc::clone(&open),
                 gauge: options.metrics.connections(&bound.address.to_string()),
             };
-            start(bound, connections, stopped_gateway.clone());
+            tokio::spawn(accept(bound, connections, stopped_gateway.clone()));
         }
-        let pages = Role::Pages(Arc::new(TelemetryPages {
-            stage: Arc::clone(&stage),
-            metrics: Arc::clone(&options.metrics),
-        }));
+        let pages = TelemetryPages { stage: Arc::clone(&stage), metrics: Arc::clone(&options.metrics) };
         let connections = Connections {
             gateway: Arc::clone(&gateway),
-            role: pages,
+            role: Role::Pages(Arc::new(pages), share.readers),
             h2c: false,
-            open: Arc::default(),
+            open: Open::new(1),
             gauge: options.metrics.connections(&telemetry.address.to_string()),
         };
-        start(telemetry, connections, stopped_telemetry);
+        tokio::spawn(accept(telemetry, connections, stopped_telemetry));
         stage.serving();
         (options.listening)(&listening);
         info!(
             workers = config.workers,
+            descriptors,
             max_connections = config.client.max_connections,
             contract = config.contract.name(),
             "serving"
         );
-        drain::until_drained(signals, stage, stop_gateway, open, config.drain_delay, config.drain).await;
+        drain::until_drained(signals, stage, stop_gateway, open, &running).await;
         let _ = stop_telemetry.send(true);
         Ok::<(), String>(())
     })?;
@@ -128,19 +143,6 @@ fn runtime(workers: usize) -> Result<Runtime, String> {
         .enable_all()
         .build()
         .map_err(|error| format!("cannot start {workers} worker threads: {error}"))
-}
-
-/// Hands a bound socket to pingora, which accepts on it from now on.
-fn start(bound: Bound, connections: Connections, stopped: watch::Receiver<bool>) {
-    let name = bound.address.to_string();
-    let mut fds = Fds::new();
-    fds.add(name.clone(), bound.socket.into_raw_fd());
-    let mut service = Service::new(name.clone(), connections);
-    // Both sides of the exchange have buffers of their own; pingora's would cost 64 KiB a connection.
-    service.add_listener(ListenerConfig::tcp(name).l4_buffer(L4BufferSettings::unbuffered()));
-    tokio::spawn(async move {
-        service.start_service(Some(Arc::new(Mutex::new(fds))), stopped, 1).await;
-    });
 }
 
 /// Our name in Via: the same for the life of the process, different for each instance.

@@ -5,13 +5,14 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tracing::{info, warn};
 
 use crate::admin::telemetry::Readiness;
+use crate::config::Config;
 use crate::exchange::Open;
 
 /// How far the process is, for `/readyz`.
@@ -44,7 +45,6 @@ impl Stage {
 pub struct Signals {
     terminate: Signal,
     interrupt: Signal,
-    hangup: Signal,
 }
 
 /// Which one came.
@@ -63,35 +63,32 @@ impl Signals {
         Ok(Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
-            hangup: signal(SignalKind::hangup())?,
         })
     }
 
     async fn next(&mut self) -> Came {
-        loop {
-            tokio::select! {
-                _ = self.terminate.recv() => return Came::Terminate,
-                _ = self.interrupt.recv() => return Came::Interrupt,
-                // The system's default would end the process in the middle of its requests.
-                _ = self.hangup.recv() => {
-                    warn!("ignored SIGHUP: the configuration cannot be reloaded yet; restart to change it");
-                }
-            }
+        tokio::select! {
+            _ = self.terminate.recv() => Came::Terminate,
+            _ = self.interrupt.recv() => Came::Interrupt,
         }
     }
 }
 
-/// Waits for a signal and then drains; returns when the process may end.
+/// Waits for a signal and then drains, by the times of the configuration that is `running` then; returns when the
+/// process may end.
 pub async fn until_drained(
     mut signals: Signals,
     stage: Arc<Stage>,
     listeners: watch::Sender<bool>,
     open: Arc<Open>,
-    delay: Duration,
-    limit: Duration,
+    running: &ArcSwap<Config>,
 ) {
     let first = signals.next().await;
     stage.draining();
+    let (delay, limit) = {
+        let config = running.load();
+        (config.drain_delay, config.drain)
+    };
     info!(open = open.count(), "draining");
     let drain = async {
         // pingora's first timer must not be one of no time at all: it counts from the first, and backwards then.

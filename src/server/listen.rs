@@ -1,5 +1,5 @@
 //! Sockets are bound by us, before anything else starts: a port in use is one sentence and not a log line after thirty
-//! seconds of retries, and port 0 works. Bound sockets are handed to pingora by address.
+//! seconds of retries, and port 0 works. What is accepted on them is [`super::accept`]'s business.
 
 use std::fmt;
 use std::io;

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::task::AbortHandle;
 use tracing::{info, warn};
 
 use crate::upstream::{Runtime, names::Addresses};
@@ -13,16 +14,51 @@ const RETRY: Duration = Duration::from_secs(1);
 /// A lookup that takes longer counts as failed.
 const LOOKUP: Duration = Duration::from_secs(5);
 
-/// Looks up the names of an upstream's servers, again and again, until the task is dropped.
-pub async fn resolve(upstream: Arc<Runtime>) {
-    if !upstream.servers().iter().any(|server| server.addresses.is_name()) {
-        return;
-    }
-    loop {
-        let mut missing = false;
-        for server in upstream.servers().iter().filter(|server| server.addresses.is_name()) {
-            missing |= !look_up(upstream.name(), &server.addresses).await;
+/// The lookups that run: one task for each upstream that has names.
+#[derive(Debug, Default)]
+pub struct Lookups(Vec<(Arc<Runtime>, AbortHandle)>);
+
+impl Lookups {
+    /// From now on for these upstreams: new ones begin, gone ones end, the others go on.
+    pub fn follow(&mut self, upstreams: &[Arc<Runtime>]) {
+        self.0.retain(|(running, task)| {
+            let stays = upstreams.iter().any(|upstream| Arc::ptr_eq(upstream, running));
+            if !stays {
+                task.abort();
+            }
+            stays
+        });
+        for upstream in upstreams.iter().filter(|upstream| has_names(upstream)) {
+            if !self.has(upstream) {
+                let task = tokio::spawn(resolve(Arc::clone(upstream))).abort_handle();
+                self.0.push((Arc::clone(upstream), task));
+            }
         }
+    }
+
+    /// Whether the names of this upstream are looked up.
+    pub fn has(&self, upstream: &Arc<Runtime>) -> bool {
+        self.0.iter().any(|(running, _)| Arc::ptr_eq(upstream, running))
+    }
+}
+
+fn has_names(upstream: &Runtime) -> bool {
+    upstream.servers().iter().any(|server| server.addresses.is_name())
+}
+
+/// Looks up the names of an upstream's servers once; says whether all have an address now.
+pub async fn look_up_all(upstream: &Runtime) -> bool {
+    let mut found = true;
+    for server in upstream.servers().iter().filter(|server| server.addresses.is_name()) {
+        found &= look_up(upstream.name(), &server.addresses).await;
+    }
+    found
+}
+
+/// Looks up the names of an upstream's servers, again and again, until the task is dropped.
+async fn resolve(upstream: Arc<Runtime>) {
+    loop {
+        let missing = !look_up_all(&upstream).await;
         let pause = if missing { RETRY.min(upstream.dns_refresh()) } else { upstream.dns_refresh() };
         pingora::time::sleep(pause).await;
     }
@@ -49,4 +85,38 @@ async fn look_up(upstream: &str, addresses: &Addresses) -> bool {
         info!(upstream, host, "found the address of a server");
     }
     any || had
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::upstream::runtime::{ServerSpec, Settings};
+
+    fn upstream(host: &str) -> Arc<Runtime> {
+        let server = ServerSpec { host: host.into(), port: 1, weight: 1, label: host.into() };
+        Arc::new(Runtime::new(Settings {
+            name: "shop".into(),
+            servers: vec![server],
+            keepalive_max: 1,
+            keepalive_idle: RETRY,
+            dns_refresh: RETRY,
+        }))
+    }
+
+    #[tokio::test]
+    async fn new_names_are_looked_up_gone_ones_are_not_and_the_others_go_on() {
+        let (one, two, address) = (upstream("one.invalid"), upstream("two.invalid"), upstream("127.0.0.1"));
+        let mut lookups = Lookups::default();
+        lookups.follow(&[Arc::clone(&one), Arc::clone(&address)]);
+        assert!(lookups.has(&one) && !lookups.has(&address));
+        let first: Vec<_> = lookups.0.iter().map(|(_, task)| task.id()).collect();
+        lookups.follow(&[Arc::clone(&one), Arc::clone(&two)]);
+        assert!(lookups.has(&one) && lookups.has(&two));
+        assert!(lookups.0.iter().any(|(_, task)| first.contains(&task.id())));
+        lookups.follow(&[]);
+        assert!(!lookups.has(&one));
+        while Arc::strong_count(&one) > 1 {
+            tokio::task::yield_now().await;
+        }
+    }
 }

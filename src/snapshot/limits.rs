@@ -58,7 +58,6 @@ fn fresh(limit: &RateLimit, metrics: &Metrics) -> Arc<Rule> {
 mod tests {
     use super::*;
     use crate::config;
-    use crate::contract::Contract;
 
     fn limits(text: &str) -> Vec<RateLimit> {
         let text = format!(
@@ -71,7 +70,7 @@ mod tests {
 
     #[test]
     fn a_rule_keeps_its_counts_while_its_name_and_settings_stay() {
-        let metrics = Metrics::new(&Contract::builtin("appwrite").unwrap());
+        let metrics = Metrics::new();
         let before = rules(
             &limits("a: { allow: 1 per 1s }, b: { allow: 1 per 1s }, c: { allow: 1 per 1s }"),
             &[],

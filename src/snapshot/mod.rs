@@ -1,19 +1,22 @@
 //! What a request needs, immutable: one [`Snapshot`] is pinned per request, so no request sees half a reload.
 //!
-//! Built from a [`Config`] once; metric handles are resolved and routes compiled here so that nothing is looked up by
-//! name on the request path. It opens no socket: an upstream connects when a request asks it to.
+//! Built from a [`Config`]; metric handles are resolved and routes compiled here so that nothing is looked up by name on
+//! the request path. What must outlive a reload is carried from the snapshot before. It opens no socket: an upstream
+//! connects when a request asks it to.
 
 pub mod grounds;
 pub mod limits;
+pub mod logging;
 pub mod router;
 
 use std::sync::Arc;
 
 use crate::config::{self, Client, Config, ErrorRules, Timeouts};
 use crate::contract::{Contract, Override};
-use crate::observe::{Metrics, RouteMetrics, UpstreamMetrics};
+use crate::observe::{Access, Metrics, Promised, RouteMetrics, UpstreamMetrics, names};
 use crate::protocol::cors;
-use crate::upstream::{Runtime, runtime::ServerSpec};
+use crate::upstream::concurrency::{Concurrency, Limits};
+use crate::upstream::runtime::{Runtime, ServerSpec, Settings};
 
 use limits::Rule;
 use router::Router;
@@ -25,8 +28,10 @@ pub struct Snapshot {
     pub contract: Arc<Contract>,
     /// Overrides of every route.
     pub overrides: Vec<Override>,
-    /// Limits towards clients.
-    pub client: Client,
+    /// Limits towards clients. A connection holds on to them from one request to the next.
+    pub client: Arc<Client>,
+    /// Which requests are logged.
+    pub access: Access,
     /// Host, path and method to a route.
     pub router: Router,
     /// The routes, in the order of the file.
@@ -34,9 +39,21 @@ pub struct Snapshot {
     /// What holds for requests that reach no route.
     pub unrouted: Unrouted,
     /// The upstreams, in the order of the file.
-    pub upstreams: Vec<Arc<Runtime>>,
+    pub upstreams: Vec<Upstream>,
     /// The rate limits, in the order of the file.
     pub limits: Vec<Arc<Rule>>,
+}
+
+/// An upstream: what outlives a snapshot, and what this one says of it.
+#[derive(Clone, Debug)]
+pub struct Upstream {
+    /// Its servers and connections.
+    pub runtime: Arc<Runtime>,
+    /// Its counters.
+    pub metrics: Arc<UpstreamMetrics>,
+    /// How many requests it may have at once, where that is limited.
+    pub concurrency: Option<Arc<Concurrency>>,
+    limits: Option<Limits>,
 }
 
 /// A route with all that it refers to.
@@ -46,6 +63,8 @@ pub struct Route {
     pub config: config::Route,
     /// Who answers.
     pub upstream: Arc<Runtime>,
+    /// How many requests may be there at once, where that is limited.
+    pub concurrency: Option<Arc<Concurrency>>,
     /// Attempts per request, the first included.
     pub attempts: u32,
     /// Upstream statuses that may be tried again.
@@ -77,15 +96,23 @@ impl Route {
 }
 
 impl Snapshot {
-    /// Compiles a checked configuration.
+    /// Compiles a checked configuration. What the `previous` snapshot has of the same making lives on in this one:
+    /// upstreams with their connections and addresses, who is at them or waits for them, and what rate limits have counted.
+    /// Nothing of it is changed before [`Snapshot::take_over`].
     ///
     /// # Errors
     /// A path pattern that the router does not take; [`crate::config`] has refused it before, so this is a bug of ours
     /// and says so.
-    pub fn build(config: &Config, metrics: &Metrics) -> Result<Snapshot, String> {
-        let upstreams: Vec<Arc<Runtime>> =
-            config.upstreams.iter().map(|upstream| Arc::new(runtime(upstream))).collect();
-        let limits = limits::rules(&config.rate_limits, &[], metrics);
+    pub fn build(
+        config: &Config,
+        metrics: &Metrics,
+        previous: Option<&Snapshot>,
+    ) -> Result<Snapshot, String> {
+        let promised = Promised::by(&config.contract);
+        let upstreams: Vec<Upstream> =
+            config.upstreams.iter().map(|upstream| Upstream::build(upstream, metrics, previous)).collect();
+        let known = previous.map_or(&[][..], |previous| &previous.limits);
+        let limits = limits::rules(&config.rate_limits, known, metrics);
         let mut routes = Vec::with_capacity(config.routes.len());
         for route in &config.routes {
             let missing = || format!("route {} names an upstream that is not there", route.name);
@@ -93,47 +120,87 @@ impl Snapshot {
             let rules = config.upstreams.get(route.upstream).ok_or_else(missing)?;
             routes.push(Route {
                 config: route.clone(),
-                upstream: Arc::clone(upstream),
+                upstream: Arc::clone(&upstream.runtime),
+                concurrency: upstream.concurrency.clone(),
                 attempts: rules.attempts.max(1),
                 retry_on_status: rules.retry_on_status.clone(),
                 limits: route.rate_limits.iter().filter_map(|rule| limits.get(*rule)).cloned().collect(),
-                metrics: metrics.route(&route.name, Some(upstream.name())),
-                upstream_metrics: metrics.upstream(upstream.name()),
+                metrics: metrics.route(&promised, &route.name, Some(upstream.runtime.name())),
+                upstream_metrics: Arc::clone(&upstream.metrics),
             });
         }
         Ok(Snapshot {
             contract: Arc::clone(&config.contract),
             overrides: config.overrides.clone(),
-            client: config.client.clone(),
+            client: Arc::new(config.client.clone()),
+            access: Access::new(logging::requests(config.log.requests), logging::level(config.log.level)),
             router: Router::build(&config.routes)?,
             routes,
             unrouted: Unrouted {
                 errors: config.errors.clone(),
                 cors: config.cors.clone(),
-                metrics: metrics.route("none", None),
+                metrics: metrics.route(&promised, names::NONE, None),
             },
             upstreams,
             limits,
         })
     }
+
+    /// This snapshot becomes the current one: what it shares with the one before follows its settings from now on.
+    pub fn take_over(&self, metrics: &Metrics) {
+        let limited = self.upstreams.iter().filter_map(|upstream| Some((upstream, upstream.limits?)));
+        for (upstream, limits) in limited.clone() {
+            if let Some(concurrency) = &upstream.concurrency {
+                concurrency.set_limits(limits);
+            }
+        }
+        metrics.concurrency_limits(limited.map(|(upstream, limits)| (upstream.runtime.name(), limits.max)));
+    }
+
+    /// Requests that are at upstreams now.
+    pub fn in_flight(&self) -> i64 {
+        self.upstreams.iter().map(|upstream| upstream.metrics.in_flight_now()).sum()
+    }
 }
 
-fn runtime(upstream: &config::Upstream) -> Runtime {
-    let servers: Vec<ServerSpec> = upstream
-        .servers
-        .iter()
-        .map(|server| ServerSpec {
-            host: server.host.clone(),
-            port: server.port,
-            weight: server.weight,
-            label: server.label(),
-        })
-        .collect();
-    Runtime::new(
-        &upstream.name,
-        &servers,
-        upstream.keepalive_max,
-        upstream.keepalive_idle,
-        upstream.dns_refresh,
-    )
+impl Upstream {
+    fn build(config: &config::Upstream, metrics: &Metrics, previous: Option<&Snapshot>) -> Upstream {
+        let settings = settings(config);
+        let known = previous
+            .into_iter()
+            .flat_map(|previous| &previous.upstreams)
+            .find(|known| known.runtime.name() == settings.name);
+        let runtime = known.map(|known| &known.runtime).filter(|runtime| *runtime.settings() == settings);
+        // Who is at the upstream counts under its name, whatever its servers are now.
+        let concurrency = config.concurrency.map(|limits| {
+            let counting = known.and_then(|known| known.concurrency.clone());
+            counting.unwrap_or_else(|| Arc::new(Concurrency::new(limits)))
+        });
+        Upstream {
+            metrics: metrics.upstream(&settings.name),
+            runtime: runtime.cloned().unwrap_or_else(|| Arc::new(Runtime::new(settings))),
+            concurrency,
+            limits: config.concurrency,
+        }
+    }
 }
+
+fn settings(upstream: &config::Upstream) -> Settings {
+    let server = |server: &config::Server| ServerSpec {
+        host: server.host.clone(),
+        port: server.port,
+        weight: server.weight,
+        label: server.label(),
+    };
+    Settings {
+        name: upstream.name.clone(),
+        servers: upstream.servers.iter().map(server).collect(),
+        keepalive_max: upstream.keepalive_max,
+        keepalive_idle: upstream.keepalive_idle,
+        dns_refresh: upstream.dns_refresh,
+    }
+}
+
+#[cfg(test)]
+#[path = "snapshot_tests.rs"]
+mod tests;

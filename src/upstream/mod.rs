@@ -1,10 +1,11 @@
 //! Who answers: the servers of an upstream, their addresses, the choice among them, and the connections to them.
 //!
-//! Decisions ([`balance`]) are pure; [`names`] holds what names resolved to; [`runtime`] is what lives as long as the
-//! upstream does; [`transport`] is the one file here that speaks to pingora. None of them knows a request's fields or
-//! what a client is answered.
+//! Decisions ([`balance`], [`concurrency`]) are pure; [`names`] holds what names resolved to; [`runtime`] is what lives
+//! as long as the upstream does; [`transport`] is the one file here that speaks to pingora. None of them knows a
+//! request's fields or what a client is answered.
 
 pub mod balance;
+pub mod concurrency;
 pub mod names;
 pub mod runtime;
 pub mod transport;

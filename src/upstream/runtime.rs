@@ -35,16 +35,30 @@ pub struct Candidate {
 /// An upstream at run time.
 #[derive(Debug)]
 pub struct Runtime {
-    name: String,
+    settings: Settings,
     servers: Vec<ServerState>,
     order: RoundRobin,
     turn: AtomicUsize,
     transport: Transport,
-    dns_refresh: Duration,
 }
 
-/// What an upstream is made of: `host`, `port`, `weight`, `label` of each server.
-#[derive(Clone, Debug)]
+/// What an upstream is made of. While it stays equal, the upstream lives on through reloads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// The name in the configuration.
+    pub name: String,
+    /// In the order of the file.
+    pub servers: Vec<ServerSpec>,
+    /// Idle connections kept at most.
+    pub keepalive_max: usize,
+    /// And for how long.
+    pub keepalive_idle: Duration,
+    /// How often names are looked up again.
+    pub dns_refresh: Duration,
+}
+
+/// One server of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerSpec {
     /// A name or an address.
     pub host: String,
@@ -58,32 +72,30 @@ pub struct ServerSpec {
 
 impl Runtime {
     /// Builds the upstream. Connections are made when requests come.
-    pub fn new(
-        name: &str,
-        servers: &[ServerSpec],
-        keepalive_max: usize,
-        keepalive_idle: Duration,
-        dns_refresh: Duration,
-    ) -> Self {
-        let weights: Vec<u32> = servers.iter().map(|server| server.weight).collect();
-        let servers = servers.iter().map(|server| ServerState {
+    pub fn new(settings: Settings) -> Self {
+        let weights: Vec<u32> = settings.servers.iter().map(|server| server.weight).collect();
+        let servers = settings.servers.iter().map(|server| ServerState {
             label: Arc::from(server.label.as_str()),
             addresses: Addresses::new(&server.host, server.port),
             turn: AtomicUsize::new(0),
         });
         Runtime {
-            name: name.to_owned(),
             servers: servers.collect(),
             order: RoundRobin::new(&weights),
             turn: AtomicUsize::new(0),
-            transport: Transport::new(keepalive_max, keepalive_idle),
-            dns_refresh,
+            transport: Transport::new(settings.keepalive_max, settings.keepalive_idle),
+            settings,
         }
+    }
+
+    /// What it was made of.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
     }
 
     /// The name in the configuration.
     pub fn name(&self) -> &str {
-        &self.name
+        &self.settings.name
     }
 
     /// Its servers, in the order of the file.
@@ -93,7 +105,7 @@ impl Runtime {
 
     /// How often names are looked up again.
     pub fn dns_refresh(&self) -> Duration {
-        self.dns_refresh
+        self.settings.dns_refresh
     }
 
     /// Its connections.
@@ -152,7 +164,13 @@ mod tests {
                 label: format!("{host}:{port}"),
             })
             .collect();
-        Runtime::new("shop", &servers, 8, Duration::from_secs(4), Duration::from_secs(30))
+        Runtime::new(Settings {
+            name: "shop".into(),
+            servers,
+            keepalive_max: 8,
+            keepalive_idle: Duration::from_secs(4),
+            dns_refresh: Duration::from_secs(30),
+        })
     }
 
     #[test]

@@ -56,10 +56,13 @@ fn the_unit_is_exposed_as_little_as_it_says() {
 }
 
 #[test]
-fn the_unit_starts_and_drains_as_the_gateway_does() {
+fn the_unit_starts_reloads_and_drains_as_the_gateway_does() {
     assert_eq!(value("ExecStart"), "/usr/local/bin/statusquo run /etc/statusquo/statusquo.yaml");
     assert_eq!(value("ExecStartPre"), "/usr/local/bin/statusquo check /etc/statusquo/statusquo.yaml");
-    assert!(values("ExecReload").is_empty(), "a running gateway does not read its file again yet");
+    assert_eq!(
+        values("ExecReload"),
+        ["/usr/local/bin/statusquo check /etc/statusquo/statusquo.yaml", "/bin/kill -HUP $MAINPID"]
+    );
     assert_eq!(value("DynamicUser"), "yes");
     // A refused configuration ends with 78, a wrong command line with 2: tests/it/commands.rs.
     assert_eq!(value("RestartPreventExitStatus"), "2 78");

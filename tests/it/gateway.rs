@@ -30,6 +30,7 @@ pub struct Setup {
     h2c: bool,
     may_panic: bool,
     limit: Duration,
+    descriptors: Option<u32>,
 }
 
 impl Setup {
@@ -44,6 +45,7 @@ impl Setup {
             h2c: false,
             may_panic: false,
             limit: LIMIT,
+            descriptors: None,
         }
     }
 
@@ -94,7 +96,14 @@ impl Setup {
         self
     }
 
-    fn yaml(&self) -> String {
+    /// The system lets the process have so many open descriptors.
+    pub fn descriptors(mut self, number: u32) -> Setup {
+        self.descriptors = Some(number);
+        self
+    }
+
+    /// The configuration.
+    pub fn text(&self) -> String {
         let mut text = String::from("version: 1\nlisten:\n  - address: 127.0.0.1:0\n");
         if self.h2c {
             text.push_str("  - { address: \"127.0.0.1:0\", h2c: true }\n");
@@ -129,11 +138,14 @@ impl Setup {
     #[track_caller]
     pub fn start(self) -> Gateway {
         let folder = Folder::new();
-        let file = folder.write("gateway.yaml", &self.yaml());
-        let arguments = ["run", file.to_str().unwrap()];
-        let mut gateway = Gateway::launch(&arguments, &self.environment, self.limit, folder);
+        let file = folder.write("gateway.yaml", &self.text());
+        let mut command = command(&["run", file.to_str().unwrap()], &self.environment);
+        if let Some(number) = self.descriptors {
+            command = with_descriptors(number, &command);
+        }
+        let mut gateway = Gateway::launch(command, self.limit, folder);
         gateway.may_panic = self.may_panic;
-        gateway.wait_until_it_listens(if self.h2c { 2 } else { 1 }, &self.yaml());
+        gateway.wait_until_it_listens(if self.h2c { 2 } else { 1 }, &self.text());
         gateway
     }
 }
@@ -155,18 +167,13 @@ impl Gateway {
     /// By a command of its own that serves one listener and keeps away from fixed ports.
     #[track_caller]
     pub fn by_command(arguments: &[&str]) -> Gateway {
-        let mut gateway = Gateway::launch(arguments, &[], LIMIT, Folder::new());
+        let mut gateway = Gateway::launch(command(arguments, &[]), LIMIT, Folder::new());
         gateway.wait_until_it_listens(1, &arguments.join(" "));
         gateway
     }
 
-    fn launch(
-        arguments: &[&str],
-        environment: &[(String, String)],
-        limit: Duration,
-        folder: Folder,
-    ) -> Gateway {
-        let mut child = command(arguments, environment).spawn().expect("the executable starts");
+    fn launch(mut command: Command, limit: Duration, folder: Folder) -> Gateway {
+        let mut child = command.spawn().expect("the executable starts");
         let log = Log::of(child.stderr.take().unwrap());
         let child = Arc::new(Mutex::new(child));
         let dog = watch(Arc::clone(&child), limit);
@@ -297,6 +304,35 @@ impl Gateway {
     /// Everything written to standard error so far.
     pub fn log_text(&self) -> String {
         self.log.text()
+    }
+
+    /// Gives the running process this configuration and waits for its verdict: `applied` or `refused`.
+    #[track_caller]
+    pub fn reload(&self, setup: Setup) -> &'static str {
+        self.reload_text(&setup.text())
+    }
+
+    /// The same with the text of a file.
+    #[track_caller]
+    pub fn reload_text(&self, text: &str) -> &'static str {
+        let count = |result| self.metric("config_reloads_total", &[("result", result)]);
+        let before = (count("applied"), count("refused"));
+        std::fs::write(&self.configuration, text).unwrap();
+        self.hang_up();
+        let deadline = Instant::now() + LIMIT;
+        loop {
+            let (applied, refused) = (count("applied") - before.0, count("refused") - before.1);
+            match (applied == 1.0, refused == 1.0) {
+                (true, false) => return "applied",
+                (false, true) => return "refused",
+                _ => assert!(Instant::now() < deadline, "no verdict; the gateway says:\n{}", self.log.text()),
+            }
+        }
+    }
+
+    /// Asks the process to read its configuration again.
+    pub fn hang_up(&self) {
+        self.signal("HUP");
     }
 
     /// Asks the process to drain and end.
@@ -445,6 +481,16 @@ fn command(arguments: &[&str], environment: &[(String, String)]) -> Command {
     command.args(arguments).envs(environment.iter().cloned());
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     command
+}
+
+/// The same with so many descriptors. The shell becomes the gateway, so that its process is still the one that we end.
+fn with_descriptors(number: u32, command: &Command) -> Command {
+    let mut shell = Command::new("sh");
+    shell.arg("-c").arg(format!("ulimit -n {number} && exec \"$@\"")).arg("sh");
+    shell.arg(command.get_program()).args(command.get_args());
+    shell.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    shell.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    shell
 }
 
 /// Kills the process when nobody calls the dog off in time; then its channel is closed.

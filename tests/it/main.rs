@@ -35,6 +35,8 @@ mod lifecycle;
 mod limits;
 mod malformed;
 mod matrix;
+mod overload;
+mod reload;
 mod retries;
 mod streaming;
 mod timeouts;

@@ -13,7 +13,7 @@ use crate::config::{Config, ErrorMode};
 use crate::contract::{Case, Evidence, Extract, Rule, Ruling};
 use crate::exchange::{ends_connection, wire_form, worn};
 use crate::observe::line::Form;
-use crate::observe::{Access, Metrics, Origin, Outcome, Record, Requests, log};
+use crate::observe::{Access, Metrics, Origin, Outcome, Promised, Record, Requests, log};
 use crate::snapshot::grounds::{Grounds, Known};
 
 /// Stands for the id of a request; each has one of its own.
@@ -150,9 +150,13 @@ fn upstream_status(case: Case) -> Option<u16> {
 
 /// Counts into a registry of its own and reads what was counted.
 fn counted(config: &Config, question: &Question<'_>, ruling: &Ruling, happened: Happened) -> Vec<String> {
-    let metrics = Metrics::new(&config.contract);
-    let route =
-        metrics.route(question.route.map_or("none", |(_, route)| route.name.as_str()), question.upstream);
+    let metrics = Metrics::new();
+    let promised = Promised::by(&config.contract);
+    let route = metrics.route(
+        &promised,
+        question.route.map_or("none", |(_, route)| route.name.as_str()),
+        question.upstream,
+    );
     if let Some(status) = status(ruling, happened) {
         let origin = match happened {
             Happened::Replied | Happened::Cut => Origin::Proxy,
@@ -186,7 +190,10 @@ const PREFIX: &str = "statusquo_";
 fn logged(question: &Question<'_>, ruling: &Ruling, happened: Happened, bytes: u64) -> Map<String, Value> {
     let status = status(ruling, happened);
     let outcome = match happened {
-        Happened::Replied => Outcome::of_reply(ruling.code().status()),
+        Happened::Replied => ruling.cause().map_or(Outcome::Replaced, |cause| {
+            // What is answered without an upstream has a cause.
+            Outcome::of_reply(ruling.code().status(), cause)
+        }),
         Happened::Replaced => Outcome::Replaced,
         Happened::Passed { .. } => Outcome::Passed,
         Happened::Cut => Outcome::Aborted,
@@ -217,7 +224,7 @@ fn logged(question: &Question<'_>, ruling: &Ruling, happened: Happened, bytes: u
     let lines = Lines::default();
     let writer = lines.clone();
     tracing::subscriber::with_default(
-        log::subscriber(Form::Json, Level::INFO, move || writer.clone()),
+        log::subscriber(Form::Json, Level::INFO, move || writer.clone()).0,
         || Access::new(Requests::All, Level::INFO).emit(&record),
     );
     let mut fields: Map<String, Value> = serde_json::from_slice(&lines.bytes()).unwrap_or_default();

@@ -72,6 +72,9 @@ pub struct UpstreamFile {
     /// When a request is tried again.
     pub retry: Option<RetryFile>,
 
+    /// How many requests the servers work on at once. Off when left out.
+    pub concurrency: Option<ConcurrencyFile>,
+
     /// How often the servers' names are resolved again.
     ///
     /// When resolving fails, the last known addresses stay in use. Unit: duration. Default: `30s`. Reload: yes.
@@ -112,7 +115,8 @@ pub struct ServerFile {
 pub struct KeepaliveFile {
     /// How many idle connections are kept at most.
     ///
-    /// 0 makes a new connection for every request. Unit: number. Default: `128`. Reload: yes.
+    /// Or what the descriptor limit allows, whichever is less: a quarter of it for all upstreams together. 0 makes a new
+    /// connection for every request. Unit: number. Default: `128`. Reload: yes.
     pub max: Option<u64>,
 
     /// How long an idle connection is kept.
@@ -136,6 +140,31 @@ pub struct RetryFile {
     ///
     /// Unit: list of numbers, 400 to 599. Default: `[]`. Reload: yes.
     pub on_status: Option<Vec<u64>>,
+}
+
+/// How many requests an upstream works on at once.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ConcurrencyFile {
+    /// How many requests are at the upstream at once, over all its servers.
+    ///
+    /// A request counts from its first attempt to the end of its response. One more waits in the queue, or is answered
+    /// 503 (cause `queue_full`) with a `Retry-After` made of the queue's length and the recent times of requests; the
+    /// upstream sees nothing of it. A smaller value after a reload throws nobody out. Unit: number, 1 to 1000000.
+    /// Required. Reload: yes.
+    pub max: Option<u64>,
+
+    /// How many requests may wait for their turn, first come, first served.
+    ///
+    /// 0 refuses at once. A client that leaves while it waits gives its place to the next. Unit: number, 0 to 1000000.
+    /// Default: `64`. Reload: yes.
+    pub queue: Option<u64>,
+
+    /// How long a request may wait for its turn.
+    ///
+    /// When it passes, the client is answered 503 (cause `queue_timeout`). Waiting is part of `timeouts.total`.
+    /// Unit: duration. Default: `100ms`. Reload: yes.
+    pub queue_timeout: Option<DurationText>,
 }
 
 /// Which requests go to which upstream, and by which rules.

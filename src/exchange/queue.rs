@@ -1,0 +1,60 @@
+//! Wait for a turn at an upstream whose number of requests is limited (`upstreams.NAME.concurrency`).
+//!
+//! Who is in line and whose turn it is is decided in [`crate::upstream::concurrency`]; here the wait gets its ends: the
+//! turn, the time limits, the client that leaves. While there is room nothing here waits or sets a timer.
+
+use std::future::poll_fn;
+use std::task::Poll;
+use std::time::Instant;
+
+use super::clock::{Clock, Limit};
+use super::downstream::Downstream;
+use super::flow::{Stop, within};
+use crate::contract::{Cause, Fault, Phase};
+use crate::snapshot::Route;
+use crate::upstream::concurrency::{Concurrency, Entry, Permit, Place};
+
+/// A permit for the request, or why it gets none; the upstream has seen nothing of it then. `None` where nothing is
+/// limited.
+pub(super) async fn turn<'a>(
+    route: &'a Route,
+    clock: &Clock,
+    client: &mut Downstream,
+    started: Instant,
+) -> Result<Option<Permit<'a>>, Stop> {
+    let Some(concurrency) = &route.concurrency else { return Ok(None) };
+    let outcome = match concurrency.enter(started) {
+        Entry::Permit(permit) => return Ok(Some(permit)),
+        Entry::Full => Err(Stop::Fault(Fault::new(Cause::QueueFull, Phase::Admit))),
+        Entry::Place(place) => {
+            let _waiting = route.upstream_metrics.waiting();
+            wait(place, concurrency, clock, client).await
+        }
+    };
+    match outcome {
+        Err(Stop::Fault(fault)) => {
+            route.upstream_metrics.shed(fault.cause());
+            Err(Stop::Fault(match concurrency.next_turn() {
+                Some(wait) => fault.again_after(wait),
+                None => fault,
+            }))
+        }
+        outcome => outcome.map(Some),
+    }
+}
+
+async fn wait<'a>(
+    mut place: Place<'a>,
+    concurrency: &Concurrency,
+    clock: &Clock,
+    client: &mut Downstream,
+) -> Result<Permit<'a>, Stop> {
+    let at = Instant::now() + concurrency.limits().queue_timeout;
+    let queue = Limit::new(at, Cause::QueueTimeout, Phase::Admit);
+    let limit = queue.or(Some(clock.total(Phase::Admit))).or(clock.whole(Phase::Admit));
+    let turn = poll_fn(|cx| match place.poll_turn(cx) {
+        Poll::Ready(permit) => Poll::Ready(Ok(permit)),
+        Poll::Pending => client.poll_gone(cx).map(|()| Err(Stop::ClientGone)),
+    });
+    within(limit.at, turn).await.unwrap_or_else(|| Err(Stop::Fault(limit.fault())))
+}

@@ -1,0 +1,76 @@
+//! Accepts connections on a bound socket and hands each to the request path, never more than there is room for.
+//!
+//! Who has no place yet waits in the system's backlog for the moment that those before it need to be told that there are
+//! too many. pingora's own accept loop takes connections until the descriptors have run out, and then sleeps for a
+//! second at a time.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pingora::protocols::l4;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tracing::{error, info};
+
+use super::listen::Bound;
+use crate::exchange::Connections;
+
+/// After a failure that is ours, so long nothing is accepted.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Accepts until it is told to stop; the socket is closed then, and the connections are told by the same watch.
+pub async fn accept(bound: Bound, connections: Connections, mut stopped: watch::Receiver<bool>) {
+    let address = bound.address;
+    let listener = match TcpListener::from_std(bound.socket) {
+        Ok(listener) => listener,
+        Err(error) => return error!(%address, evidence = %error, "cannot accept connections"),
+    };
+    let connections = Arc::new(connections);
+    let told = stopped.clone();
+    let mut failing = false;
+    loop {
+        let next = async {
+            connections.room().await;
+            listener.accept().await
+        };
+        let accepted = tokio::select! {
+            accepted = next => accepted,
+            _ = stopped.wait_for(|stopped| *stopped) => return,
+        };
+        match accepted {
+            Ok((socket, from)) => {
+                if std::mem::take(&mut failing) {
+                    info!(%address, "accepting connections again");
+                }
+                take(&connections, socket, from, &told);
+            }
+            // The client's doing: it left before it was let in.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+            Err(error) => {
+                if !std::mem::replace(&mut failing, true) {
+                    error!(%address, evidence = %error, "could not accept a connection");
+                }
+                pingora::time::sleep(PAUSE).await;
+            }
+        }
+    }
+}
+
+fn take(
+    connections: &Arc<Connections>,
+    socket: TcpStream,
+    from: SocketAddr,
+    stopped: &watch::Receiver<bool>,
+) {
+    // Without it small answers wait for the client's acknowledgement. It fails when the client is gone.
+    if socket.set_nodelay(true).is_err() {
+        return;
+    }
+    // Counted before it has a task of its own, or a burst would get past the limit.
+    let entered = connections.open.enter();
+    // Both sides of the exchange have buffers of their own; a stream made so has none.
+    let stream = Box::new(l4::stream::Stream::from(socket));
+    tokio::spawn(Arc::clone(connections).serve(stream, from.ip(), entered, stopped.clone()));
+}

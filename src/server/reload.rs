@@ -1,0 +1,238 @@
+//! SIGHUP: the configuration is read again, judged as a whole, and takes the place of the old one in one step, or not at
+//! all.
+//!
+//! A request sees the snapshot that it began with, to its end. What a reload cannot change is refused by name: nothing
+//! is silently ignored. What lives on from snapshot to snapshot is decided in [`crate::snapshot`].
+
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use arc_swap::ArcSwap;
+use futures_util::future::join_all;
+use tokio::signal::unix::Signal;
+use tracing::{error, info, warn};
+
+use super::drain::Stage;
+use super::limits;
+use super::tasks::{self, Lookups};
+use crate::admin::telemetry::Readiness;
+use crate::config::{Config, LogFormat, Problem, Problems};
+use crate::exchange::Gateway;
+use crate::observe::log::Verbosity;
+use crate::snapshot::{Snapshot, logging};
+use crate::upstream::Runtime;
+
+/// Reads the configuration from where it came from.
+pub type Load = Arc<dyn Fn() -> Result<Config, Problems> + Send + Sync>;
+
+/// Everything that a reload reads and changes.
+pub(super) struct Reload {
+    /// `None`: the configuration came from nowhere that could be read again.
+    pub(super) load: Option<Load>,
+    pub(super) gateway: Arc<Gateway>,
+    /// The configuration that is served.
+    pub(super) running: Arc<ArcSwap<Config>>,
+    /// Since when.
+    pub(super) since: SystemTime,
+    pub(super) stage: Arc<Stage>,
+    pub(super) lookups: Lookups,
+    pub(super) verbosity: Verbosity,
+    /// The limit on open descriptors.
+    pub(super) descriptors: u64,
+}
+
+impl Reload {
+    /// Reloads at every signal, for as long as the process serves.
+    pub(super) async fn at(mut self, mut signal: Signal) {
+        while signal.recv().await.is_some() {
+            self.once().await;
+        }
+    }
+
+    async fn once(&mut self) {
+        if self.is_draining() {
+            return info!("ignored SIGHUP: shutting down");
+        }
+        let Some(load) = self.load.clone() else {
+            return warn!("ignored SIGHUP: the configuration did not come from a file");
+        };
+        // The file system may be slow, and requests must not wait for it.
+        let loaded = match tokio::task::spawn_blocking(move || load()).await {
+            Ok(Ok(config)) => self.prepare(config),
+            Ok(Err(problems)) => Err(problems.iter().cloned().collect()),
+            Err(panic) => Err(vec![Problem::of_file(panic.to_string(), "please report it")]),
+        };
+        let (config, share, snapshot) = match loaded {
+            Ok(prepared) => prepared,
+            Err(problems) => return self.refuse(&problems),
+        };
+        let upstreams = runtimes(&snapshot);
+        // What is new has its addresses before the first request comes, as far as names can be found.
+        let new = upstreams.iter().filter(|upstream| !self.lookups.has(upstream));
+        join_all(new.map(|upstream| tasks::look_up_all(upstream))).await;
+        if self.is_draining() {
+            return info!("ignored SIGHUP: shutting down");
+        }
+
+        snapshot.take_over(&self.gateway.metrics);
+        self.gateway.limit_upstream_connections(share.upstream);
+        self.gateway.snapshot.store(Arc::new(snapshot));
+        self.lookups.follow(&upstreams);
+        self.verbosity.set(logging::level(config.log.level));
+        self.since = SystemTime::now();
+        self.gateway.metrics.reload_applied(self.since);
+        info!(
+            routes = config.routes.len(),
+            upstreams = config.upstreams.len(),
+            max_connections = config.client.max_connections,
+            contract = config.contract.name(),
+            "reloaded the configuration"
+        );
+        self.running.store(Arc::new(config));
+    }
+
+    /// Everything that can fail, before anything changes.
+    fn prepare(&self, mut config: Config) -> Result<(Config, limits::Share, Snapshot), Vec<Problem>> {
+        let fixed = needs_restart(&self.running.load(), &config);
+        if !fixed.is_empty() {
+            return Err(fixed);
+        }
+        let share = limits::fit(&mut config, self.descriptors);
+        let current = self.gateway.snapshot.load_full();
+        match Snapshot::build(&config, &self.gateway.metrics, Some(&current)) {
+            Ok(snapshot) => Ok((config, share, snapshot)),
+            Err(sentence) => Err(vec![Problem::of_file(sentence, "please report it")]),
+        }
+    }
+
+    fn refuse(&self, problems: &[Problem]) {
+        self.gateway.metrics.reload_refused();
+        let noun = if problems.len() == 1 { "problem" } else { "problems" };
+        let (number, since) = (problems.len(), time_of_day(self.since));
+        error!(
+            problems = number,
+            "reload refused, still serving the configuration of {since}: {number} {noun}"
+        );
+        for problem in problems {
+            error!(
+                key = (!problem.path.is_empty()).then_some(&*problem.path),
+                line = problem.spot.map(|spot| spot.line),
+                column = problem.spot.map(|spot| spot.column),
+                "{}",
+                problem.sentence()
+            );
+        }
+    }
+
+    fn is_draining(&self) -> bool {
+        self.stage.readiness() == Readiness::Draining
+    }
+}
+
+/// The upstreams of a snapshot.
+pub(super) fn runtimes(snapshot: &Snapshot) -> Vec<Arc<Runtime>> {
+    snapshot.upstreams.iter().map(|upstream| Arc::clone(&upstream.runtime)).collect()
+}
+
+/// What is different and cannot become so while the process runs.
+fn needs_restart(running: &Config, wanted: &Config) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    let mut hold = |key: String, is: String, becomes: String| {
+        if is != becomes {
+            problems.push(Problem {
+                path: key,
+                spot: None,
+                what: format!("{is} cannot become {becomes} by a reload"),
+                remedy: "restart the process, or take this change back".to_owned(),
+            });
+        }
+    };
+    hold("workers".to_owned(), running.workers.to_string(), wanted.workers.to_string());
+    hold(
+        "telemetry.address".to_owned(),
+        running.telemetry.address.to_string(),
+        wanted.telemetry.address.to_string(),
+    );
+    hold("log.format".to_owned(), word(running.log.format), word(wanted.log.format));
+    if running.listen.len() == wanted.listen.len() {
+        for (index, (is, becomes)) in running.listen.iter().zip(&wanted.listen).enumerate() {
+            let key = |name| format!("listen[{index}].{name}");
+            hold(key("address"), is.address.to_string(), becomes.address.to_string());
+            hold(key("h2c"), is.h2c.to_string(), becomes.h2c.to_string());
+        }
+    } else {
+        let addresses = |number: usize| format!("{number} addresses");
+        hold("listen".to_owned(), addresses(running.listen.len()), addresses(wanted.listen.len()));
+    }
+    problems
+}
+
+/// As it is written in the file.
+fn word(format: LogFormat) -> String {
+    match format {
+        LogFormat::Auto => "auto",
+        LogFormat::Text => "text",
+        LogFormat::Json => "json",
+    }
+    .to_owned()
+}
+
+/// `HH:MM:SS`, in UTC like the times of the log.
+fn time_of_day(time: SystemTime) -> String {
+    let seconds = time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs() % 86_400;
+    format!("{:02}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn config(top: &str) -> Config {
+        let text = format!(
+            "{top}\nroutes: [{{ name: r, upstream: a }}]\nupstreams: {{ a: {{ servers: [a:1] }} }}\n"
+        );
+        crate::config::load_str("test.yaml", &text, &|_| None, 1)
+            .unwrap_or_else(|problems| panic!("{problems}"))
+    }
+
+    #[test]
+    fn what_needs_a_restart_is_told_by_its_key() {
+        let running = config("listen: [{ address: 127.0.0.1:1 }, { address: 127.0.0.1:2, h2c: true }]");
+        let told = |top: &str| -> Vec<String> {
+            let problems = needs_restart(&running, &config(top));
+            problems.iter().map(|problem| format!("{}: {}", problem.path, problem.what)).collect()
+        };
+        let same = "listen: [{ address: 127.0.0.1:1 }, { address: 127.0.0.1:2, h2c: true }]";
+        let changes = "client: { max_body: 1KiB }\ndrain: 1s\nlog: { level: debug, requests: all }";
+        assert_eq!(told(&format!("{same}\n{changes}")), [""; 0]);
+        assert_eq!(
+            told("listen: [{ address: 127.0.0.1:3 }, { address: 127.0.0.1:2 }]\nworkers: 7"),
+            [
+                "workers: 1 cannot become 7 by a reload",
+                "listen[0].address: 127.0.0.1:1 cannot become 127.0.0.1:3 by a reload",
+                "listen[1].h2c: true cannot become false by a reload",
+            ]
+        );
+        assert_eq!(
+            told(
+                "listen: [{ address: 127.0.0.1:1 }]\ntelemetry: { address: 127.0.0.1:9 }\nlog: { format: json }"
+            ),
+            [
+                "telemetry.address: 127.0.0.1:9464 cannot become 127.0.0.1:9 by a reload",
+                "log.format: auto cannot become json by a reload",
+                "listen: 2 addresses cannot become 1 addresses by a reload",
+            ]
+        );
+    }
+
+    #[test]
+    fn the_time_of_day_is_told_in_utc() {
+        assert_eq!(
+            time_of_day(UNIX_EPOCH + Duration::from_secs(86_400 + 10 * 3600 + 42 * 60 + 7)),
+            "10:42:07"
+        );
+    }
+}
