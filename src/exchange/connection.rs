@@ -46,6 +46,9 @@ const LINGER_SILENCE: Duration = Duration::from_secs(2);
 /// A connection that there is no place for has so long to ask and, once it was told, to go.
 const CROWD_TIME: Duration = Duration::from_secs(1);
 
+/// An idle connection is closed so long after draining has begun: a request may be on its way already.
+const LAST_CALL: Duration = Duration::from_secs(1);
+
 /// So much of a line that is no request line is logged.
 const MAX_LOGGED_LINE: usize = 1024;
 
@@ -245,19 +248,25 @@ impl Connection<'_> {
 
     /// Waits for a head: the first byte under the idle limit, the whole head under one deadline.
     async fn next(&mut self, wire: &mut Wire, first: bool) -> Next {
-        let idle = Instant::now() + self.patience(self.rules.idle_timeout);
+        let mut until = Instant::now() + self.patience(self.rules.idle_timeout);
+        let mut last_call = false;
         // An empty line before a request is not the beginning of one (RFC 9112 2.2): old clients end a body with it.
         while matches!(wire.input.as_ref(), b"" | b"\r" | b"\r\n") {
             let waited = tokio::select! {
                 biased;
-                read = within(idle, wire.fill(HEAD_ROOM)) => read,
-                _ = self.shutdown.wait_for(|ends| *ends) => return Next::Silent(Some(Silence::Drain)),
+                read = within(until, wire.fill(HEAD_ROOM)) => read,
+                _ = self.shutdown.wait_for(|ends| *ends), if !last_call => {
+                    last_call = true;
+                    until = until.min(Instant::now() + LAST_CALL);
+                    continue;
+                }
             };
             match waited {
                 Some(Ok(1..)) => {}
                 Some(Ok(0) | Err(_)) if first => return Next::Silent(Some(Silence::ConnectAndClose)),
                 // A client may close a kept connection whenever it likes.
                 Some(Ok(0) | Err(_)) => return Next::Silent(None),
+                None if last_call => return Next::Silent(Some(Silence::Drain)),
                 None => return Next::Silent(Some(Silence::IdleTimeout)),
             }
         }

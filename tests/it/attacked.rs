@@ -177,6 +177,26 @@ fn an_idle_kept_connection_that_a_drain_closes_is_counted() {
     busy.read(Asked::Http11("GET")).is(200, "slow");
 }
 
+/// A client cannot know that the connection is about to be closed: its request may be on the way already.
+#[test]
+fn a_request_that_crosses_the_beginning_of_a_drain_is_answered() {
+    let upstream = ok("fine");
+    let gateway = Gateway::in_front_of(&upstream).start();
+    let mut client = gateway.client();
+    client.get("/").is(200, "fine");
+    gateway.terminate();
+    // Draining has begun when nobody is let in any more.
+    let deadline = Instant::now() + LIMIT;
+    while TcpStream::connect(gateway.address()).is_ok() {
+        assert!(Instant::now() < deadline, "the listener stays open");
+    }
+    let answer = client.get("/");
+    answer.is(200, "fine");
+    assert!(answer.says_close());
+    client.expect_close();
+    assert_eq!(gateway.wait(LIMIT).code(), Some(0));
+}
+
 /// The first timer of the process was one of no time at all, which the timer cannot count.
 #[test]
 fn a_gateway_that_was_never_asked_ends_in_order() {
