@@ -116,7 +116,9 @@ struct Question<'a> {
     /// Number in the file, and the route; `None` where no route is known when the cause is raised.
     route: Option<(usize, &'a config::Route)>,
     upstream: Option<&'a str>,
+    /// GET where the request is not known.
     method: &'a Method,
+    is_head: bool,
     usual: Usual,
     sent: RequestSent,
     /// The rules of cross-origin sharing that hold, and for whom.
@@ -145,7 +147,9 @@ fn ask<'a>(options: &'a Options, config: &'a Config) -> Result<Question<'a>, Str
         notes.push(format!("{} is raised without a route: only the top-level errors hold.", case.name()));
     }
     if !usual.has_request && options.method != Method::GET {
-        notes.push("What was sent is no request yet, so its method is not known.".to_owned());
+        notes.push(
+            "Nothing is known of the request by then, but that an answer to HEAD has no body.".to_owned(),
+        );
     }
     let route = chosen.filter(|_| usual.has_route);
     if refused && !route.is_some_and(|(_, route)| limits::is_limited(config, route)) {
@@ -164,6 +168,7 @@ fn ask<'a>(options: &'a Options, config: &'a Config) -> Result<Question<'a>, Str
             .and_then(|(_, route)| config.upstreams.get(route.upstream))
             .map(|it| it.name.as_str()),
         method: if usual.has_request { &options.method } else { &GET },
+        is_head: options.method == Method::HEAD,
         sharing: match chosen.filter(|_| usual.has_route || usual.phase == Phase::Internal) {
             // A bug of ours strikes on a route, although its counters no longer know which.
             Some((_, route)) => route.cors.as_ref(),

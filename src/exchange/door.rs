@@ -57,7 +57,9 @@ pub fn wire_form(reply: &LocalReply, head_request: bool, closes: bool, now: Syst
     write_head(&mut out, &parts, body, (Version::Http11, !closes), |out| {
         put_fields(&mut FieldSink::Raw(out), reply, now);
     });
-    out.extend_from_slice(reply.body());
+    if !head_request {
+        out.extend_from_slice(reply.body());
+    }
     out.freeze()
 }
 

@@ -134,6 +134,10 @@ fn explain_equals_the_wire_for_other_methods() {
     }
     let answer = gateway.client().ask("HEAD", "/html", "", "");
     agrees(&gateway, &explained(&gateway, "--upstream-status 502 --route html --method HEAD"), &answer);
+    let mut client = gateway.client();
+    client.send("HEAD / HTTP/1.1\r\nhost: test\r\na : b\r\n\r\n");
+    let answer = client.read(Asked::Http11("HEAD"));
+    agrees(&gateway, &explained(&gateway, "--cause malformed_header --method HEAD"), &answer);
 }
 
 /// Everything that can go wrong on one gateway: a route for each.

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use http::{HeaderValue, Method};
+use http::HeaderValue;
 use serde_json::{Map, Value};
 use tracing::Level;
 
@@ -115,8 +115,7 @@ fn answer(
         Happened::Cut => return (Answer::Cut, 0),
     };
     let closes = ruling.cause().is_some_and(|cause| ends_connection(cause, question.usual.phase));
-    let head_request = *question.method == Method::HEAD;
-    let bytes = wire_form(&reply, head_request, closes, now);
+    let bytes = wire_form(&reply, question.is_head, closes, now);
     (Answer::Made(bytes.to_vec()), reply.body().len() as u64)
 }
 
@@ -289,7 +288,7 @@ fn notes(question: &Question<'_>, happened: Happened, ruling: &Ruling) -> Vec<&'
         } else if !question.limited.decisions.is_empty() {
             notes.push("X-RateLimit-* are those of a client's first request, counted from that Date.");
         }
-        if *question.method != Method::HEAD && question.usual.has_request {
+        if question.usual.has_request {
             notes.push("With a large unread request body, Connection: close comes on top.");
         }
     }
