@@ -108,13 +108,11 @@ async fn compare(
         for round in 0..scale.rounds {
             eprintln!("measuring: {}, round {} of {}", job.name(), round + 1, scale.rounds);
             for ((proxy, running, _), samples) in running.iter().zip(&mut samples) {
-                if proxy.does(job) {
-                    let sample = sample(running, job, scale).await;
-                    samples.push(sample.map_err(|error| format!("{} {error}", proxy.name))?);
-                }
+                let sample = sample(running, job, scale).await;
+                samples.push(sample.map_err(|error| format!("{} {error}", proxy.name))?);
             }
         }
-        let of_job = proxies.iter().zip(samples).filter(|(_, samples)| !samples.is_empty());
+        let of_job = proxies.iter().zip(samples);
         rows.extend(of_job.map(|(proxy, samples)| Row { job, proxy: &proxy.name, samples }));
     }
 

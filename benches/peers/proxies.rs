@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use super::job::{BODY_429, BODY_504, Job};
+use super::job::{BODY_429, BODY_504};
 use super::process::{Process, find};
 use super::stub::Upstreams;
 
@@ -72,11 +72,6 @@ fn version(executable: &Path) -> String {
 }
 
 impl Proxy {
-    /// Whether it can do this job.
-    pub fn does(&self, job: Job) -> bool {
-        !(self.kind == Kind::Statusquo && job == Job::Limited)
-    }
-
     /// Starts it, behind `wrapper` if there is one, and waits until it accepts.
     pub fn start(
         &self,
@@ -146,9 +141,11 @@ log: { requests: off }
 upstreams:
   serving: { servers: ["@SERVING@"] }
   refusing: { servers: ["@REFUSING@"] }
+rate_limits:
+  clients: { key: [client_ip], allow: 1 per 1m }
 routes:
   - { name: refused, match: { path: "/refused" }, upstream: refusing }
-  - { name: limited, match: { path: "/limited" }, upstream: serving }
+  - { name: limited, match: { path: "/limited" }, upstream: serving, rate_limits: [clients] }
   - { name: all, match: { path: "/{*rest}" }, upstream: serving }
 "#;
 
