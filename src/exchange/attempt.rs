@@ -232,7 +232,9 @@ fn head_limit(flow: &Flow<'_>, waiting: Waiting, sent_at: Option<Instant>, now: 
         Waiting::Client => {
             flow.upload.client_limit(&flow.snapshot.client, now).or(flow.clock.whole(Phase::Send))
         }
-        Waiting::Upstream => flow.limit(flow.clock.total(Phase::Send), Phase::Send),
+        Waiting::Upstream => flow
+            .limit(flow.clock.total(Phase::Send), Phase::Send)
+            .or(Some(flow.upload.stuck_limit(flow.route.timeouts().between_bytes))),
         Waiting::Nothing => {
             let total = flow.limit(flow.clock.total(Phase::ResponseHead), Phase::ResponseHead);
             total.or(sent_at.map(|sent| {

@@ -101,6 +101,11 @@ impl Peer {
         self.request_whole = true;
     }
 
+    /// Bytes that are queued and not written.
+    pub(super) fn unsent(&self) -> usize {
+        self.wire.output.len()
+    }
+
     /// Writes what is queued. After a failure nothing more is written, but an answer may still be read.
     pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
         if self.write_failed {

@@ -56,6 +56,9 @@ pub(super) struct Upload {
     /// When the client's last byte came, or when we began to wait for the next.
     quiet_since: Instant,
     waited: Duration,
+    /// Bytes that the upstream has not taken, when it last took any, and when that was.
+    untaken: usize,
+    stuck_since: Instant,
 }
 
 impl Upload {
@@ -69,6 +72,8 @@ impl Upload {
             waiting: Waiting::Upstream,
             quiet_since: now,
             waited: Duration::ZERO,
+            untaken: 0,
+            stuck_since: now,
         }
     }
 
@@ -89,6 +94,8 @@ impl Upload {
     /// A new attempt begins: what was received is queued again. From the last attempt on nothing is kept.
     pub(super) fn begin(&mut self, peer: &mut Peer, may_retry: bool) {
         self.waiting = Waiting::Upstream;
+        self.untaken = 0;
+        self.stuck_since = Instant::now();
         peer.queue_body(&self.replay);
         if self.ended {
             peer.queue_end();
@@ -125,6 +132,11 @@ impl Upload {
         Limit::new(self.quiet_since + rules.body_timeout, Cause::ClientTooSlow, Phase::Send)
     }
 
+    /// The limit on an upstream that takes none of the bytes that wait for it (`timeouts.between_bytes`).
+    pub(super) fn stuck_limit(&self, silence: Duration) -> Limit {
+        Limit::new(self.stuck_since + silence, Cause::ConnectionWriteTimeout, Phase::Send)
+    }
+
     /// Moves bytes as far as both sides allow.
     pub(super) fn poll(
         &mut self,
@@ -156,6 +168,11 @@ impl Upload {
             match peer.poll_flush(cx) {
                 Poll::Pending => {
                     self.waiting = Waiting::Upstream;
+                    let untaken = peer.unsent();
+                    if untaken != self.untaken {
+                        self.untaken = untaken;
+                        self.stuck_since = Instant::now();
+                    }
                     return Poll::Pending;
                 }
                 // The answer may be there already, or come yet: the reader of the response decides.
@@ -244,6 +261,8 @@ mod tests {
             waiting: Waiting::Upstream,
             quiet_since: Instant::now(),
             waited: Duration::ZERO,
+            untaken: 0,
+            stuck_since: Instant::now(),
         }
     }
 

@@ -37,13 +37,14 @@ fn narrow(address: SocketAddr) -> TcpStream {
 #[test]
 fn a_client_that_takes_nothing_is_cut_after_one_write_timeout_and_not_after_two() {
     let upstream = script(endless());
-    let gateway = Gateway::in_front_of(&upstream).set("client.write_timeout", "1s").start();
+    let gateway = Gateway::in_front_of(&upstream).set("client.write_timeout", "6s").start();
     let begun = Instant::now();
     let mut client = narrow(gateway.address());
     client.write_all(b"GET / HTTP/1.1\r\nhost: test\r\n\r\n").unwrap();
-    gateway.expect_metric("aborted_total", &[("cause", "client_too_slow")], 1.0);
+    // Twice the time would be more than the watchdog allows.
+    gateway.wait_for_metric(LIMIT, "aborted_total", &[("cause", "client_too_slow")], 1.0);
     let taken = begun.elapsed();
-    assert!((Duration::from_millis(950)..Duration::from_millis(1900)).contains(&taken), "{taken:?}");
+    assert!(taken >= Duration::from_millis(5950), "{taken:?}");
 }
 
 /// The kernel says that a socket takes bytes again only after a third of its buffer is free: megabytes, by default.
@@ -215,10 +216,8 @@ fn a_connection_beyond_the_limit_may_not_idle() {
         .start();
     let mut first = gateway.client();
     first.get("/").is(200, "fine");
-    let begun = Instant::now();
     let mut second = gateway.client();
     assert_eq!(second.end(), Unanswered::Closed);
-    assert!(begun.elapsed() < Duration::from_secs(2));
     first.get("/").is(200, "fine");
 }
 
@@ -255,13 +254,11 @@ fn an_http_2_client_that_answers_nothing_does_not_hold_its_connection() {
         .set("client.header_timeout", "400ms")
         .h2c()
         .start();
-    let begun = Instant::now();
     let mut client = TcpStream::connect(gateway.h2_address()).unwrap();
     client.set_read_timeout(Some(LIMIT)).unwrap();
     client.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").unwrap();
     let mut bytes = Vec::new();
     client.read_to_end(&mut bytes).unwrap();
-    assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
     gateway.expect_metric("connections", &[("listener", &gateway.h2_address().to_string())], 0.0);
 }
 

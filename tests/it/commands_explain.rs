@@ -18,7 +18,7 @@ const ALL_MEMBERS: &str = "[type, request_id, retryable, request_sent]";
 
 /// What `explain` prints with these arguments for the gateway's own configuration.
 #[track_caller]
-fn explained(gateway: &Gateway, arguments: &str) -> Value {
+pub(super) fn explained(gateway: &Gateway, arguments: &str) -> Value {
     let file = gateway.configuration();
     let mut all = vec!["explain", "--format", "json", file.to_str().unwrap()];
     all.extend(arguments.split_whitespace());
@@ -60,7 +60,7 @@ fn expected(explained: &Value) -> Value {
 
 /// The answer, its counters and its log line are those that were explained.
 #[track_caller]
-fn agrees(gateway: &Gateway, explained: &Value, answer: &Answer) {
+pub(super) fn agrees(gateway: &Gateway, explained: &Value, answer: &Answer) {
     assert_eq!(expected(explained), told(answer), "{explained:#}");
     is_counted(gateway, explained);
     is_logged(gateway, explained);
@@ -145,6 +145,8 @@ fn prone(misbehaving: &Misbehaving, hanging: &Upstream, overrides: &str) -> Setu
     let mut setup = Setup::of_servers(&[misbehaving.address(Place::Scripted)])
         .upstream("hanging", &[hanging.address()])
         .named_upstream("nowhere", &["nowhere.invalid:80"])
+        // No connection can be made to everybody.
+        .named_upstream("everywhere", &["255.255.255.255:80"])
         .set("errors.include", ALL_MEMBERS)
         .set("client.max_header_bytes", "4KiB")
         .set("client.header_timeout", "500ms")
@@ -159,6 +161,7 @@ fn prone(misbehaving: &Misbehaving, hanging: &Upstream, overrides: &str) -> Setu
         .route("name: small, match: { path: /small }, upstream: main, max_body: 10B")
         .route("name: late, match: { path: /late }, upstream: hanging, timeouts: { total: 300ms }")
         .route("name: nowhere, match: { path: /nowhere }, upstream: nowhere")
+        .route("name: everywhere, match: { path: /everywhere }, upstream: everywhere")
         .route("name: panics, match: { path: /__panic }, upstream: main")
         .route("name: ok, match: { path: /ok }, upstream: main");
     for place in [Place::Refusing, Place::FullBacklog, Place::Closing] {
@@ -208,6 +211,7 @@ fn provocations(via: &str) -> Vec<Provoked> {
         by_bytes("proxy_loop_detected", "--route ok", get("/ok", &format!("via: {via}\r\n"))),
         by_bytes("proxy_internal_error", "", get("/__panic", "")),
         by_bytes("dns_error", "--route nowhere", get("/nowhere", "")),
+        by_bytes("destination_ip_unroutable", "--route everywhere", get("/everywhere", "")),
         by_bytes("deadline_exceeded", "--route late", get("/late", "")),
     ];
     let mut seen = BTreeSet::new();
@@ -416,23 +420,18 @@ fn where_the_upstreams_error_passes_or_the_response_is_cut_explain_says_so() {
 }
 
 /// Causes that nothing raises yet, or that no test can provoke on every machine.
-const NOT_PROVOKED: [&str; 16] = [
+const NOT_PROVOKED: [&str; 11] = [
     "proxy_configuration_error",
-    "queue_full",
-    "queue_timeout",
     "breaker_open",
     "destination_unavailable",
     "limiter_unavailable",
-    "resource_exhausted",
     "draining",
     "dns_timeout",
-    "destination_ip_unroutable",
     "connection_write_error",
     "tls_protocol_error",
     "tls_certificate_error",
     "http_upgrade_failed",
     "tls_timeout",
-    "connection_write_timeout",
 ];
 
 #[test]
@@ -441,6 +440,10 @@ fn every_cause_is_provoked_above_or_named_as_one_that_cannot_be() {
     named.extend([
         "rate_limited",
         "connection_limit_reached",
+        "queue_full",
+        "queue_timeout",
+        "resource_exhausted",
+        "connection_write_timeout",
         "http_response_incomplete",
         "connection_read_timeout",
     ]);

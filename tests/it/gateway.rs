@@ -260,7 +260,13 @@ impl Gateway {
     /// Waits until the sum is this; what is counted after an answer has left may come a moment later.
     #[track_caller]
     pub fn expect_metric(&self, name: &str, labels: &[(&str, &str)], wanted: f64) {
-        let deadline = Instant::now() + Duration::from_secs(3);
+        self.wait_for_metric(LIMIT / 2, name, labels, wanted);
+    }
+
+    /// The same with a limit of the test's own.
+    #[track_caller]
+    pub fn wait_for_metric(&self, limit: Duration, name: &str, labels: &[(&str, &str)], wanted: f64) {
+        let deadline = Instant::now() + limit;
         loop {
             let found = self.metric(name, labels);
             if found == wanted {

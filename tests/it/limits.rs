@@ -421,14 +421,8 @@ fn what_was_refused_is_admitted_after_its_retry_after() {
     let mut client = gateway.client();
     client.get("/").is(200, "fine");
     let refused = client.get("/");
-    let told = std::time::Instant::now();
     refused.is_made(429);
     assert_eq!(refused.field("retry-after"), Some("2"));
-    loop {
-        let asked = told.elapsed();
-        if client.get("/").status == 200 {
-            break;
-        }
-        assert!(asked < Duration::from_millis(1500), "still refused after {asked:?}");
-    }
+    std::thread::sleep(std::time::Duration::from_secs(2)); // the wait that was told is what is tested
+    client.get("/").is(200, "fine");
 }

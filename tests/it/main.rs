@@ -25,6 +25,7 @@ mod accounts;
 mod attacked;
 mod commands;
 mod commands_explain;
+mod commands_explain_load;
 mod commands_files;
 mod connections;
 mod cors;

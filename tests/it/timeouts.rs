@@ -9,15 +9,13 @@ use super::gateway::{Gateway, Setup};
 use super::reader::Answer;
 use super::upstreams::{script, scripts};
 
-/// The answer and that it came not before this time and not long after it.
+/// The answer, and that it came not before this time. How much later is for `make bench` to say: here the machine is busy.
 #[track_caller]
 fn within(client: &mut Client, limit: Duration) -> Answer {
     let begun = Instant::now();
     let answer = client.get("/");
     let taken = begun.elapsed();
-    assert!(taken >= limit - Duration::from_millis(20), "too early: {taken:?}");
-    // The gateway's timers are 20 ms late at most; the rest is for a busy machine.
-    assert!(taken < limit + Duration::from_millis(700), "too late: {taken:?}");
+    assert!(taken >= limit, "too early: {taken:?}");
     answer
 }
 
@@ -134,4 +132,39 @@ fn the_total_limit_stands_still_while_the_client_sends() {
         client.send("x");
     }
     client.read(super::reader::Asked::Http11("POST")).is(200, "thanks");
+}
+
+#[test]
+fn an_upstream_that_takes_nothing_of_a_request_is_answered_for_after_its_silence() {
+    let upstream = script([Step::ReadHead, Step::Freeze]);
+    let gateway = Gateway::in_front_of(&upstream)
+        .set("timeouts.between_bytes", "400ms")
+        .set("client.max_body", "100MB")
+        .start();
+    let mut client = gateway.client();
+    client.send("POST / HTTP/1.1\r\nhost: test\r\ncontent-length: 64000000\r\n\r\n");
+    let begun = Instant::now();
+    let mut writer = client.writer();
+    let sending = std::thread::spawn(move || std::io::Write::write_all(&mut writer, &vec![b'x'; 64_000_000]));
+    client.read(super::reader::Asked::Http11("POST")).is_made(504);
+    assert!(begun.elapsed() >= LIMIT);
+    gateway.expect_metric("errors_total", &[("cause", "connection_write_timeout")], 1.0);
+    let line = gateway.log_line(|line| line["cause"] == "connection_write_timeout");
+    assert_eq!(line["request_sent"], "partial");
+    drop(client);
+    let _ = sending.join().unwrap();
+}
+
+#[test]
+fn an_upstream_that_takes_a_request_slowly_is_not_one_that_takes_nothing() {
+    let reads = (1..=12)
+        .flat_map(|part| [Step::ReadBytes(part * 1_000_000), Step::Pause(Duration::from_millis(100))]);
+    let steps = std::iter::once(Step::ReadHead).chain(reads);
+    let upstream = script(steps.chain([Step::ReadBody, Step::Write(reply("200 OK", "thanks"))]));
+    let gateway = Gateway::in_front_of(&upstream)
+        .set("timeouts.between_bytes", "600ms")
+        .set("client.max_body", "100MB")
+        .start();
+    let body = "x".repeat(12_000_000);
+    gateway.client().ask("POST", "/", "", &body).is(200, "thanks");
 }

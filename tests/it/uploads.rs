@@ -2,7 +2,7 @@
 
 use std::io::Write;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use statusquo::rehearse::{Step, reply};
 
@@ -76,9 +76,8 @@ fn an_early_error_reaches_a_client_that_is_still_sending() {
     client.send("POST / HTTP/1.1\r\nhost: test\r\ncontent-length: 8000000\r\n\r\n");
     let mut writer = client.writer();
     let sending = thread::spawn(move || writer.write_all(&vec![b'x'; 8_000_000]).is_ok());
-    let begun = Instant::now();
+    // The upstream takes no more of the upload: an answer that waited for its end would never come.
     client.read(Asked::Http11("POST")).is_made(409);
-    assert!(begun.elapsed() < Duration::from_secs(3), "the answer waited for the upload");
     drop(client);
     sending.join().unwrap();
 }

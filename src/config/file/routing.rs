@@ -32,9 +32,10 @@ pub struct TimeoutsFile {
     /// passes, the client is answered 504 (cause `deadline_exceeded`). Unit: duration. Default: `30s`. Reload: yes.
     pub total: Option<DurationText>,
 
-    /// How long an upstream may be silent inside a response body.
+    /// How long an upstream may be silent inside a response body, or take nothing of a request body.
     ///
-    /// The response has begun, so it is aborted: the client sees a cut message, never a false end. Unit: duration.
+    /// Silence in a response: it has begun, so it is aborted; the client sees a cut message, never a false end. A request
+    /// body that is not taken is 504 (`connection_write_timeout`), unless `total` strikes first. Unit: duration.
     /// Default: `60s`. Reload: yes.
     pub between_bytes: Option<DurationText>,
 
