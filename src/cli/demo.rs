@@ -10,12 +10,15 @@ use std::process::ExitCode;
 
 use super::run::{say, serve};
 use crate::config;
-use crate::rehearse::faults::{Place, UpstreamFault, upstream_faults};
+use crate::rehearse::faults::{Kind, Place, UpstreamFault, upstream_faults};
 use crate::rehearse::{Misbehaving, good_paths};
 use crate::server::boot::Listening;
 
 /// The demo's port when it is free: the one that people try first.
 const PORT: u16 = 8080;
+
+/// So many of each sort fit a screen together.
+const SHOWN_OF_A_KIND: usize = 4;
 
 /// What the demo can be told.
 #[derive(Debug, clap::Args)]
@@ -92,9 +95,12 @@ fn print(listening: &Listening, faults: &[UpstreamFault]) {
     for good in good_paths() {
         line(&mut text, *gateway, good.path, good.meaning, good.code);
     }
-    text.push_str("\nAnd breaks here:\n");
-    for fault in faults {
-        line(&mut text, *gateway, &fault.path(), fault.meaning, fault.outcome.code());
+    text.push_str("\nAnd breaks here (docs/faults.md lists all the ways, each under its name):\n");
+    for kind in Kind::ALL {
+        let shown = faults.iter().filter(|fault| fault.kind == kind && fault.ask.is_plain());
+        for fault in shown.take(SHOWN_OF_A_KIND) {
+            line(&mut text, *gateway, &fault.path(), fault.meaning, fault.outcome.code());
+        }
     }
     let _ = write!(
         text,

@@ -7,6 +7,10 @@
 mod connection;
 mod errors;
 
+use std::sync::LazyLock;
+
+use bytes::Bytes;
+
 use crate::contract::{Cause, RequestSent};
 
 use super::script::{Script, Step};
@@ -18,6 +22,10 @@ pub struct UpstreamFault {
     pub name: &'static str,
     /// What happens, in one line.
     pub meaning: &'static str,
+    /// Which sort of fault it is.
+    pub kind: Kind,
+    /// What a client asks to see it.
+    pub ask: Ask,
     /// Which kind of address it happens at.
     pub place: Place,
     /// What a scripted address plays; empty elsewhere.
@@ -28,15 +36,112 @@ pub struct UpstreamFault {
     pub message: Message,
     /// Fields of the upstream that must reach the client.
     pub keeps: &'static [(&'static str, &'static str)],
+    /// Fields of the upstream that must not reach the client.
+    pub lacks: &'static [&'static str],
+    /// The interim responses before the answer.
+    pub interim: &'static [u16],
+    /// The body of a response that passes, or the whole of which an aborted one is the beginning.
+    pub body: Bytes,
     /// The least that may be said about the request having reached the upstream; saying more is true as well.
     pub sent_at_least: RequestSent,
 }
+
+/// What a client asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ask {
+    /// The method.
+    pub method: &'static str,
+    /// Further fields, each line with its CRLF.
+    pub fields: &'static str,
+    /// The body; empty for none.
+    pub body: Bytes,
+    /// How often, one after the other; the last answer is the one that the row tells of. The others are 200.
+    pub times: u32,
+}
+
+impl Ask {
+    const fn once(method: &'static str) -> Ask {
+        Ask { method, fields: "", body: Bytes::new(), times: 1 }
+    }
+
+    /// One GET without a body or fields: what `curl URL` asks.
+    pub fn is_plain(&self) -> bool {
+        *self == Ask::once("GET")
+    }
+}
+
+/// The sorts of faults, in the order in which they are told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// There is no connection, or one that is of no use.
+    Connecting,
+    /// The response head does not come, or not whole.
+    NoHead,
+    /// What comes is no response head.
+    BadHead,
+    /// The end of the body is not told clearly.
+    Framing,
+    /// 1xx responses, and statuses without a body.
+    Interim,
+    /// A kept connection that fails under a request, or carries too much.
+    Pooled,
+    /// An error status.
+    Status,
+    /// The body of an error.
+    ErrorBody,
+    /// The content coding of an error.
+    Coding,
+    /// The fields of an error.
+    Fields,
+    /// The body breaks after the head has left.
+    CutBody,
+}
+
+impl Kind {
+    /// Every kind, in order.
+    pub const ALL: [Kind; 11] = [
+        Kind::Connecting,
+        Kind::NoHead,
+        Kind::BadHead,
+        Kind::Framing,
+        Kind::Interim,
+        Kind::Pooled,
+        Kind::Status,
+        Kind::ErrorBody,
+        Kind::Coding,
+        Kind::Fields,
+        Kind::CutBody,
+    ];
+
+    /// What the upstream does, for a heading.
+    pub const fn title(self) -> &'static str {
+        match self {
+            Kind::Connecting => "No connection, or one that is of no use",
+            Kind::NoHead => "The response head does not come, or not whole",
+            Kind::BadHead => "What comes is no HTTP response",
+            Kind::Framing => "The end of the body is not told clearly",
+            Kind::Interim => "Interim responses, and responses without a body",
+            Kind::Pooled => "Kept connections that fail, or carry too much",
+            Kind::Status => "An error status with an HTML page",
+            Kind::ErrorBody => "Errors with a body of another shape",
+            Kind::Coding => "Errors with a coded body",
+            Kind::Fields => "Fields on errors",
+            Kind::CutBody => "A body that breaks after the head has left",
+        }
+    }
+}
+
+/// What [`Place::Pooled`] answers to the first request of a connection.
+pub(super) const GOOD_OF_POOLED: &str = "good";
 
 /// Which kind of server plays a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
     /// One that reads the request and plays the script.
     Scripted,
+    /// One that answers the first request of each connection well, and plays the script for all others on it. A row
+    /// of this place needs an upstream of its own in the configuration, so that its connection is nobody else's.
+    Pooled,
     /// One that accepts and closes without reading.
     Closing,
     /// A port that refuses.
@@ -47,12 +152,19 @@ pub enum Place {
 
 impl Place {
     /// Every place.
-    pub const ALL: [Place; 4] = [Place::Scripted, Place::Closing, Place::Refusing, Place::FullBacklog];
+    pub const ALL: [Place; 5] =
+        [Place::Scripted, Place::Pooled, Place::Closing, Place::Refusing, Place::FullBacklog];
+
+    /// Whether it plays scripts.
+    pub const fn plays(self) -> bool {
+        matches!(self, Place::Scripted | Place::Pooled)
+    }
 
     /// The name of its upstream in a configuration.
     pub const fn name(self) -> &'static str {
         match self {
             Place::Scripted => "misbehaving",
+            Place::Pooled => "pooled",
             Place::Closing => "closing",
             Place::Refusing => "refusing",
             Place::FullBacklog => "full",
@@ -125,6 +237,11 @@ impl UpstreamFault {
         format!("/{}", self.name)
     }
 
+    /// The client's connection serves further requests afterwards.
+    pub const fn keeps_connection(&self) -> bool {
+        !matches!(self.outcome, Outcome::Aborted { .. })
+    }
+
     fn keeping(mut self, message: &'static str) -> Self {
         self.message = Message::Kept(message);
         self
@@ -138,14 +255,23 @@ impl UpstreamFault {
 
 /// The whole table, in the order in which it is shown: from the connection to the end of the body.
 pub fn upstream_faults() -> Vec<UpstreamFault> {
+    TABLE.clone()
+}
+
+/// Made once: some of its bodies are large.
+static TABLE: LazyLock<Vec<UpstreamFault>> = LazyLock::new(|| {
     [
-        connection::connecting(),
-        connection::response_heads(),
-        errors::statuses(),
-        errors::bodies(),
-        connection::bodies_cut(),
+        of(Kind::Connecting, connection::connecting()),
+        of(Kind::NoHead, connection::response_heads()),
+        of(Kind::Status, errors::statuses()),
+        of(Kind::ErrorBody, errors::bodies()),
+        of(Kind::CutBody, connection::bodies_cut()),
     ]
     .concat()
+});
+
+fn of(kind: Kind, rows: Vec<UpstreamFault>) -> Vec<UpstreamFault> {
+    rows.into_iter().map(|row| UpstreamFault { kind, ..row }).collect()
 }
 
 /// A row with the usual rest: played by the scripted upstream, which reads the whole request.
@@ -153,11 +279,16 @@ fn row(name: &'static str, meaning: &'static str, outcome: Outcome) -> UpstreamF
     UpstreamFault {
         name,
         meaning,
+        kind: Kind::Connecting,
+        ask: Ask::once("GET"),
         place: Place::Scripted,
         script: Script::new(),
         outcome,
         message: Message::OfTheCode,
         keeps: &[],
+        lacks: &[],
+        interim: &[],
+        body: Bytes::new(),
         sent_at_least: RequestSent::Full,
     }
 }
@@ -193,14 +324,14 @@ mod tests {
         let names: BTreeSet<_> = faults.iter().map(|fault| fault.name).collect();
         assert_eq!(names.len(), faults.len());
         for fault in &faults {
-            assert_eq!(fault.script.is_empty(), fault.place != Place::Scripted, "{}", fault.name);
+            assert_eq!(fault.script.is_empty(), !fault.place.plays(), "{}", fault.name);
         }
     }
 
     #[test]
     fn every_expected_code_of_an_error_is_one_of_the_documented_page() {
         for fault in upstream_faults() {
-            if !matches!(fault.outcome, Outcome::Aborted { .. }) {
+            if fault.outcome.code() >= 400 {
                 assert!(
                     [400, 401, 403, 404, 409, 429, 500, 503, 504].contains(&fault.outcome.code()),
                     "{}",

@@ -5,7 +5,7 @@
 //! own house it takes only the names of causes, so that a fault and its expected outcome stand in one row.
 //!
 //! Reading order: [`script`] (the language), [`upstream`] (a listener that speaks it), [`record`] (what was received),
-//! [`addresses`] (servers that are not there), [`faults`] (the table), [`misbehaving`] (all of it behind four addresses,
+//! [`addresses`] (servers that are not there), [`faults`] (the table), [`misbehaving`] (all of it behind five addresses,
 //! for `demo`). `play` and `wire` are the machinery.
 
 pub mod addresses;
@@ -20,7 +20,7 @@ mod play;
 mod wire;
 
 pub use addresses::{FullBacklog, Refusing};
-pub use faults::{Message, Outcome, Place, UpstreamFault, Why, upstream_faults};
+pub use faults::{Ask, Kind, Message, Outcome, Place, UpstreamFault, Why, upstream_faults};
 pub use good::{GoodPath, good_paths};
 pub use misbehaving::Misbehaving;
 pub use record::{Left, Request, Seen, SeenConnection, SeenRequest};

@@ -75,11 +75,13 @@ pub struct Request {
     pub version: String,
     /// Names in lower case, values trimmed, in order.
     pub fields: Vec<(String, String)>,
+    /// Which request of its connection it is, counted from 1.
+    pub number: usize,
 }
 
 impl Request {
     /// Reads a head leniently: what is missing is empty.
-    pub(super) fn parse(raw: Bytes) -> Request {
+    pub(super) fn parse(raw: Bytes, number: usize) -> Request {
         let text = String::from_utf8_lossy(&raw).into_owned();
         let mut lines = text.lines();
         let mut words = lines.next().unwrap_or_default().split(' ').map(str::to_owned);
@@ -94,6 +96,7 @@ impl Request {
             target: target.unwrap_or_default(),
             version: version.unwrap_or_default(),
             fields,
+            number,
         }
     }
 

@@ -37,6 +37,8 @@ pub(super) struct Wire {
     buffer: BytesMut,
     record: Arc<Record>,
     number: usize,
+    /// Request heads read so far.
+    heads: usize,
     rest: Rest,
     /// A head was read to choose the script and no step has asked for it yet.
     fresh_head: bool,
@@ -49,7 +51,16 @@ impl Wire {
         let _ = stream.set_nodelay(true);
         let number = record.open();
         let buffer = BytesMut::with_capacity(16 * 1024);
-        Wire { stream, buffer, record, number, rest: Rest::Done, fresh_head: false, wants_continue: false }
+        Wire {
+            stream,
+            buffer,
+            record,
+            number,
+            heads: 0,
+            rest: Rest::Done,
+            fresh_head: false,
+            wants_continue: false,
+        }
     }
 
     /// Waits until there is a byte to read.
@@ -65,7 +76,8 @@ impl Wire {
             }
             self.fill().await?;
         };
-        let request = Request::parse(self.buffer.split_to(end).freeze());
+        self.heads += 1;
+        let request = Request::parse(self.buffer.split_to(end).freeze(), self.heads);
         self.rest = rest_of(&request);
         self.wants_continue =
             request.field("expect").is_some_and(|value| value.eq_ignore_ascii_case("100-continue"));

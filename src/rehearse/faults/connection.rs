@@ -143,7 +143,11 @@ pub(super) fn bodies_cut() -> Vec<UpstreamFault> {
         "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 1000\r\n\r\nfirst and";
     let cut = |name, meaning, cause, steps: Vec<Step>| {
         let outcome = Outcome::Aborted { code: 200, cause };
-        UpstreamFault { script: after_the_head(steps), ..row(name, meaning, outcome) }
+        UpstreamFault {
+            script: after_the_head(steps),
+            body: "first and".into(),
+            ..row(name, meaning, outcome)
+        }
     };
     let incomplete = Cause::HttpResponseIncomplete;
     vec![

@@ -74,6 +74,7 @@ pub(super) fn bodies() -> Vec<UpstreamFault> {
     vec![
         UpstreamFault {
             outcome: Outcome::Passed { code: 404 },
+            body: conforming.into(),
             ..body(
                 "conforming-404",
                 "a documented error in the documented shape",
