@@ -43,8 +43,8 @@ pub fn run(options: &Options) -> ExitCode {
     let faults = upstream_faults();
     let text = configuration(&neighbourhood, &faults, options.port.unwrap_or_else(free_port));
     if options.print_config {
-        let _ = std::io::stdout().lock().write_all(text.as_bytes());
-        return ExitCode::SUCCESS;
+        let printed = std::io::stdout().lock().write_all(text.as_bytes());
+        return if printed.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     }
     match config::load_str("demo.yaml", &text, &|_| None, 1) {
         Ok(config) => serve(config, None, move |listening| print(listening, &faults)),

@@ -185,7 +185,7 @@ impl Connection<'_> {
                 }
                 // A cut message ends with the connection, at once.
                 Stage::Cut(Ends::Short) => return,
-                Stage::Unanswered | Stage::HeadSent | Stage::Lost => {
+                Stage::Unanswered | Stage::HeadSent | Stage::Lost | Stage::Stuck => {
                     record::client_left(&self.app.gateway, client.stage());
                     return;
                 }
@@ -409,7 +409,7 @@ async fn guarded(app: &Connections, peer: IpAddr, client: &mut Downstream, attem
             app.gateway.metrics.aborted(Cause::ProxyInternalError);
             client.cut();
         }
-        Stage::Finished | Stage::Cut(_) | Stage::Lost => {}
+        Stage::Finished | Stage::Cut(_) | Stage::Lost | Stage::Stuck => {}
     }
 }
 

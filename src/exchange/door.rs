@@ -34,8 +34,10 @@ const H2_DRAIN_TIME: Duration = Duration::from_secs(1);
 pub(super) enum Written {
     /// It is with the transport.
     Whole,
-    /// The client is gone or takes nothing.
+    /// The client is gone.
     Lost,
+    /// The client takes nothing.
+    Stuck,
 }
 
 /// Writes a local reply. `write_timeout` is the client's silence in bytes taken.
@@ -113,12 +115,22 @@ async fn write(
     let Ok(client) = unanswered.begin(parts, fill) else { return Written::Lost };
     client.send_data(body);
     client.send_end();
-    if flush(client, write_timeout).await == Written::Lost {
-        client.lost();
-        return Written::Lost;
+    finish(client, drain, write_timeout).await
+}
+
+/// Sees a complete answer out, and reads what `drain` allows of the request behind it.
+pub(super) async fn finish(
+    client: &mut Downstream,
+    drain: Option<Drain>,
+    write_timeout: Duration,
+) -> Written {
+    let written = flush(client, write_timeout).await;
+    match written {
+        Written::Whole => self::drain(client, drain).await,
+        Written::Lost => client.lost(),
+        Written::Stuck => client.stuck(),
     }
-    self::drain(client, drain).await;
-    Written::Whole
+    written
 }
 
 /// How much of a request body is read after its answer, and for how long.
@@ -144,7 +156,7 @@ pub(super) fn prepare(client: &mut Downstream) -> Option<Drain> {
 
 /// Reads the rest of a request body that was answered before its end; without reaching the end the connection cannot
 /// be kept.
-pub(super) async fn drain(client: &mut Downstream, drain: Option<Drain>) {
+async fn drain(client: &mut Downstream, drain: Option<Drain>) {
     if let Some((bytes, time)) = drain
         && within(Instant::now() + time, discard(client, bytes)).await != Some(true)
     {
@@ -173,7 +185,7 @@ pub(super) async fn flush(client: &mut Downstream, silence: Duration) -> Written
             Some(Ok(())) => return Written::Whole,
             Some(Err(_)) => return Written::Lost,
             None if client.unsent() < unsent => unsent = client.unsent(),
-            None => return Written::Lost,
+            None => return Written::Stuck,
         }
     }
 }

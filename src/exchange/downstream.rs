@@ -30,6 +30,8 @@ pub(super) enum Stage {
     Cut(Ends),
     /// The client was lost with its answer under way.
     Lost,
+    /// It is there, and takes nothing of its answer.
+    Stuck,
 }
 
 /// The client of one request.
@@ -252,6 +254,11 @@ impl Downstream {
     /// The client takes nothing more, although its answer had begun.
     pub(super) fn lost(&mut self) {
         self.stage = Stage::Lost;
+    }
+
+    /// The client is there and takes nothing of the answer that had begun.
+    pub(super) fn stuck(&mut self) {
+        self.stage = Stage::Stuck;
     }
 
     /// Bytes that are queued and not written.

@@ -226,7 +226,7 @@ async fn answer_fault(scope: &Scope<'_>, client: &mut Downstream, fault: Fault, 
     story.bytes = reply.body().len() as u64;
     match door::answer(unanswered, &reply, scope.snapshot.client.write_timeout).await {
         Written::Whole => Ended::Replied { status, fault },
-        Written::Lost => Ended::ClientGone,
+        Written::Lost | Written::Stuck => Ended::ClientGone,
     }
 }
 
@@ -248,7 +248,7 @@ async fn answer_preflight(
     record::count(scope, status, Origin::Proxy, None, story);
     match door::answer(unanswered, &reply, scope.snapshot.client.write_timeout).await {
         Written::Whole => Ended::Preflight { status },
-        Written::Lost => Ended::ClientGone,
+        Written::Lost | Written::Stuck => Ended::ClientGone,
     }
 }
 
@@ -266,7 +266,7 @@ async fn replace(
     flow.story.bytes = reply.body().len() as u64;
     match door::answer(unanswered, &reply, flow.snapshot.client.write_timeout).await {
         Written::Whole => Ended::Replaced { status },
-        Written::Lost => Ended::ClientGone,
+        Written::Lost | Written::Stuck => Ended::ClientGone,
     }
 }
 

@@ -11,7 +11,7 @@ use super::flow::Story;
 use super::gateway::Gateway;
 use super::request::Request;
 use crate::config::ErrorRules;
-use crate::contract::{Case, Evidence, Fault};
+use crate::contract::{Case, Cause, Evidence, Fault};
 use crate::observe::{Origin, Outcome, Record, RouteMetrics, Silence};
 use crate::snapshot::grounds::Grounds;
 use crate::snapshot::{Route, Snapshot};
@@ -153,6 +153,7 @@ pub(super) fn client_left(gateway: &Gateway, stage: Stage) {
     match stage {
         Stage::Unanswered => gateway.metrics.closed_without_response(Silence::ClientGone),
         Stage::HeadSent | Stage::Lost => gateway.metrics.aborted_client_gone(),
+        Stage::Stuck => gateway.metrics.aborted(Cause::ClientTooSlow),
         Stage::Finished | Stage::Cut(_) => {}
     }
 }

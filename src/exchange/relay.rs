@@ -135,15 +135,9 @@ pub(super) async fn pass_error(
     client.send_data(bytes);
     client.send_end();
     flow.story.bytes += bytes.len() as u64;
-    match door::flush(client, flow.snapshot.client.write_timeout).await {
-        Written::Whole => {
-            door::drain(client, drain).await;
-            Relayed::Whole
-        }
-        Written::Lost => {
-            client.lost();
-            Relayed::ClientGone
-        }
+    match door::finish(client, drain, flow.snapshot.client.write_timeout).await {
+        Written::Whole => Relayed::Whole,
+        Written::Lost | Written::Stuck => Relayed::ClientGone,
     }
 }
 

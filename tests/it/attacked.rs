@@ -283,3 +283,19 @@ fn a_malformed_http_2_stream_is_counted_as_what_it_is() {
 fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
     [&[0, 0, payload.len() as u8, kind, flags, 0, 0, 0, stream], payload].concat()
 }
+
+#[test]
+fn a_client_that_takes_nothing_of_answers_of_our_own_is_counted_as_one_that_is_too_slow() {
+    let upstream = ok("must not be asked");
+    let gateway = Gateway::in_front_of(&upstream)
+        .route("name: one, match: { path: /one }, upstream: main")
+        .set("client.write_timeout", "300ms")
+        .start();
+    let mut client = narrow(gateway.address());
+    client.set_write_timeout(Some(Duration::from_millis(500))).unwrap();
+    // Every request is answered 404, and none of the answers is read.
+    while client.write_all(b"GET /nowhere HTTP/1.1\r\nhost: test\r\n\r\n".repeat(100).as_slice()).is_ok() {}
+    gateway.expect_metric("aborted_total", &[("cause", "client_too_slow")], 1.0);
+    gateway.expect_metric("aborted_total", &[], 1.0);
+    gateway.expect_metric("closed_without_response_total", &[], 0.0);
+}
