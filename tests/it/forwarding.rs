@@ -151,3 +151,17 @@ fn a_denied_method_and_a_foreign_client_are_403() {
     gateway.expect_metric("errors_total", &[("cause", "http_request_denied")], 2.0);
     assert_eq!(upstream.requests(), 1);
 }
+
+/// Servers that pass fields on as CGI variables take `_` and `-` for the same.
+#[test]
+fn a_request_id_that_is_spelled_with_underscores_does_not_reach_the_upstream_beside_ours() {
+    let upstream = ok("fine");
+    let gateway = Gateway::in_front_of(&upstream).start();
+    let fields = "X_Request_Id: theirs-1\r\nx-request_id: theirs-2\r\nX-Request-Id: theirs-3\r\n";
+    let answer = gateway.client().ask("GET", "/", fields, "");
+    let seen = upstream.seen();
+    let raw = String::from_utf8_lossy(&seen.connections[0].raw).into_owned();
+    assert!(!raw.contains("theirs"), "{raw}");
+    let ours = seen.requests().next().unwrap().head.field("x-request-id").unwrap().to_owned();
+    assert_eq!(answer.field("x-request-id"), Some(ours.as_str()));
+}

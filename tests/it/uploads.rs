@@ -140,3 +140,19 @@ fn what_is_left_of_an_upload_after_a_complete_early_answer_is_not_a_request() {
     client.expect_close();
     assert_eq!(upstream.requests(), 1);
 }
+
+#[test]
+fn a_client_is_not_slow_while_the_upstream_holds_its_body_back() {
+    let upstream = script([
+        Step::ReadHead,
+        Step::Pause(Duration::from_millis(900)),
+        Step::ReadBody,
+        Step::Write(reply("200 OK", "all of it")),
+    ]);
+    let gateway = Gateway::in_front_of(&upstream)
+        .set("client.body_timeout", "300ms")
+        .set("client.max_body", "50MB")
+        .start();
+    let body = "x".repeat(30_000_000);
+    gateway.client().ask("POST", "/", "", &body).is(200, "all of it");
+}
