@@ -64,10 +64,9 @@ fn take(
     from: SocketAddr,
     stopped: &watch::Receiver<bool>,
 ) {
-    // Without it small answers wait for the client's acknowledgement. It fails when the client is gone.
-    if socket.set_nodelay(true).is_err() {
-        return;
-    }
+    // Without it small answers wait for the client's acknowledgement. Where it fails the client is gone, and whoever reads
+    // next finds and counts that.
+    let _ = socket.set_nodelay(true);
     // Counted before it has a task of its own, or a burst would get past the limit.
     let entered = connections.open.enter();
     // Both sides of the exchange have buffers of their own; a stream made so has none.
