@@ -60,6 +60,10 @@ pub(super) async fn pass(flow: &mut Flow<'_>, answered: &mut Answered, begun: &[
     };
     // The phrase of an error is the upstream's text, and text of errors is ours to choose.
     let reason = (status < 400 && !head.reason.is_empty()).then_some(&head.reason[..]);
+    if flow.client.awaits_continue() {
+        // It may send its body now or not: what comes next could not be told apart from a request.
+        flow.client.close_after();
+    }
     let story = &*flow.story;
     let Some(unanswered) = flow.client.unanswered() else { return Relayed::ClientGone };
     let began = unanswered.begin(&HeadParts { status, reason, length }, |sink| {

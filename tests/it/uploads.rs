@@ -156,3 +156,15 @@ fn a_client_is_not_slow_while_the_upstream_holds_its_body_back() {
     let body = "x".repeat(30_000_000);
     gateway.client().ask("POST", "/", "", &body).is(200, "all of it");
 }
+
+#[test]
+fn a_client_that_gets_its_answer_in_the_place_of_100_is_told_that_the_connection_closes() {
+    let upstream = script([Step::ReadHead, Step::Write(reply("200 OK", "early"))]);
+    let gateway = Gateway::in_front_of(&upstream).start();
+    let mut client = gateway.client();
+    client.send("POST / HTTP/1.1\r\nhost: test\r\nexpect: 100-continue\r\ncontent-length: 3\r\n\r\n");
+    let answer = client.read(Asked::Http11("POST"));
+    answer.is(200, "early");
+    assert!(answer.says_close(), "{answer:#?}");
+    client.expect_close();
+}
