@@ -9,7 +9,7 @@
 //! 7. [`snapshot`]: what one request needs, immutable, behind one pointer.
 //! 8. [`exchange`]: the request path, a straight line. Start at `exchange/exchange.rs`.
 //! 9. [`admin`]: the telemetry endpoints, as pure functions.
-//! 10. [`rehearse`]: the misbehaving upstream; used by `demo` and by the tests.
+//! 10. [`rehearse`]: the misbehaving upstream and client; used by `demo`, `rehearse` and by the tests.
 //! 11. [`server`]: sockets, threads, signals. [`cli`]: one file per command.
 //!
 //! Imports point down this list's layers and never back; `tests/architecture.rs` holds that.

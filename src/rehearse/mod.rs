@@ -1,28 +1,37 @@
-//! The misbehaving upstream: everything that can go wrong behind a gateway, on purpose and byte for byte.
+//! The misbehaving upstream and the misbehaving client: everything that can go wrong around a gateway, on purpose and byte
+//! for byte.
 //!
-//! It plays [`script`]s on plain sockets and records what it received, so that a test can say "the upstream saw this
+//! The upstream plays [`script`]s on plain sockets and records what it received, so that a test can say "the upstream saw this
 //! request once". It knows nothing of the gateway that is in front of it, of its configuration or of pingora; from our
 //! own house it takes only the names of causes, so that a fault and its expected outcome stand in one row.
 //!
 //! Reading order: [`script`] (the language), [`upstream`] (a listener that speaks it), [`record`] (what was received),
 //! [`addresses`] (servers that are not there), [`faults`] (the table), [`misbehaving`] (all of it behind five addresses,
-//! for `demo`). `play` and `wire` are the machinery.
+//! for `demo`). `play` and `wire` are the machinery. On the other side: [`clients`] (the table of what clients do), [`talk`]
+//! (who does it), [`answers`] (a strict reader of what comes back), [`promise`] (what an error must be).
 
 pub mod addresses;
+pub mod answers;
+pub mod clients;
 pub mod faults;
 pub mod good;
 pub mod misbehaving;
+pub mod promise;
 pub mod record;
 pub mod script;
+pub mod talk;
 pub mod upstream;
 
 mod play;
 mod wire;
 
 pub use addresses::{FullBacklog, Refusing};
+pub use answers::{Answer, Ended, Unanswered};
+pub use clients::{Act, Asked, ClientFault, Ending, Expected, Reaches, Setting, client_faults};
 pub use faults::{Ask, Kind, Message, Outcome, Place, UpstreamFault, Why, upstream_faults};
 pub use good::{GoodPath, good_paths};
 pub use misbehaving::Misbehaving;
 pub use record::{Left, Request, Seen, SeenConnection, SeenRequest};
 pub use script::{Gate, Script, Step, reply, say};
+pub use talk::{Connect, Played, Scene, play};
 pub use upstream::{Plan, Upstream};

@@ -23,6 +23,7 @@ mod upstreams;
 
 mod accounts;
 mod attacked;
+mod clients;
 mod commands;
 mod commands_explain;
 mod commands_explain_load;

@@ -1,0 +1,361 @@
+//! The table of client faults: what a client sends, byte for byte, and exactly what should come of it.
+//!
+//! One row per fault, told once for tests, `rehearse` and the documentation. Rows are written for any gateway: where a
+//! request is to be understood, it asks for what the [`Setting`] says is there. Expectations come from the contract
+//! (`docs/codes.md`), not from what a gateway happens to do. A row does not know how it is played ([`super::talk`]).
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::contract::Cause;
+
+mod chunks;
+mod conduct;
+mod endings;
+mod fields;
+mod framing;
+mod lines;
+mod pipelines;
+mod targets;
+
+/// One way in which a client breaks, or comes close to it.
+#[derive(Clone, Debug)]
+pub struct ClientFault {
+    /// Stable name.
+    pub name: &'static str,
+    /// What the client does, in one line.
+    pub meaning: &'static str,
+    /// What it does, step by step.
+    pub acts: Vec<Act>,
+    /// What it gets, answer by answer: as many as there are [`Act::Answer`]s.
+    pub answers: Vec<Expected>,
+    /// What becomes of the connection.
+    pub ending: Ending,
+    /// What the upstream receives.
+    pub reaches: Reaches,
+    /// The request line that must reach the setting's route, where it is another than the setting's own.
+    pub asks: Option<Target>,
+    /// The receive buffer of its socket is as small as it gets.
+    pub narrow: bool,
+}
+
+/// What is asked for in a request line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// The method.
+    pub method: String,
+    /// The path, as sent.
+    pub path: String,
+    /// Without Host: only a route for any host takes it.
+    pub no_host: bool,
+}
+
+/// One thing a client does.
+#[derive(Clone, Debug)]
+pub enum Act {
+    /// Sends these bytes.
+    Send(Bytes),
+    /// Sends the same bytes so many times; ends early when they are not taken any more.
+    Repeat(Bytes, u64),
+    /// Sends the same bytes again and again with a pause after each, until something comes back.
+    Drip(Bytes, Duration),
+    /// Reads one interim response, which must have this status.
+    Interim(u16),
+    /// Reads one final response, as an answer to this.
+    Answer(Asked),
+    /// Reads one final response so many bytes at a time, with a pause before each.
+    AnswerSlowly(Asked, usize, Duration),
+    /// Waits until the upstream has received a request of this row.
+    Arrived,
+    /// Waits until something has come back, and leaves it unread.
+    Answered,
+    /// Neither sends nor reads for so long.
+    Pause(Duration),
+    /// Shuts down the sending side.
+    HalfClose,
+    /// Closes the connection.
+    Close,
+    /// Resets the connection.
+    Reset,
+}
+
+/// What is asked: how a response is to be read depends on it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Asked {
+    /// By HEAD.
+    pub head: bool,
+    /// By HTTP/1.0.
+    pub old: bool,
+}
+
+/// What a client gets for one request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expected {
+    /// A documented error for what is no request, or reaches no route.
+    Refused(Cause),
+    /// A documented error for a request that reached its route.
+    RefusedOnRoute(Cause),
+    /// The upstream's answer: 200 with [`SERVED`].
+    Served,
+    /// The upstream's long answer: 200 with so many bytes.
+    ServedBytes(u64),
+    /// The upstream's endless answer, visibly cut for this cause.
+    Cut(Cause),
+}
+
+/// What becomes of a connection after the last answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// It serves another request.
+    Stays,
+    /// The last answer has said that it closes, and it does.
+    Closes,
+    /// It closes after the upstream's answer, which could not say so: it left while the upload might still have come to
+    /// its end.
+    Unsaid,
+    /// It has ended with the message that was cut.
+    Cut,
+    /// It closes without an answer, which is counted in `closed_without_response_total` under this name.
+    Silence(&'static str),
+    /// It is closed in silence after an answer, as any kept connection is in the end; that is counted too.
+    Idle,
+    /// The client has left; what is counted is a silence of this name.
+    Left(&'static str),
+}
+
+/// What an upstream receives of a row's requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reaches {
+    /// So many whole requests, and no other.
+    Whole(usize),
+    /// At most an unfinished request.
+    NeverWhole,
+    /// Whatever it is: the client has left, or would not read.
+    Anything,
+}
+
+/// What a gateway has to offer to the rows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Setting {
+    /// A method that reaches the route without a body.
+    pub read: String,
+    /// A method that reaches it with one.
+    pub write: String,
+    /// The path that both ask for.
+    pub path: String,
+    /// The host that both name.
+    pub host: String,
+    /// `client.max_header_bytes`.
+    pub max_header_bytes: usize,
+    /// The route's `max_body`.
+    pub max_body: u64,
+    /// `client.write_timeout`.
+    pub write_timeout: Duration,
+    /// `client.header_timeout`.
+    pub header_timeout: Duration,
+}
+
+/// The body of what the upstream serves.
+pub const SERVED: &str = "served\n";
+
+/// The field by which a request tells the rehearsal's upstream what to play.
+pub const PLAY: &str = "x-rehearsal";
+
+impl Asked {
+    /// By any method but HEAD, over HTTP/1.1.
+    pub const USUAL: Asked = Asked { head: false, old: false };
+    /// By HEAD, over HTTP/1.1.
+    pub const HEAD: Asked = Asked { head: true, old: false };
+    /// By any method but HEAD, over HTTP/1.0.
+    pub const OLD: Asked = Asked { head: false, old: true };
+}
+
+impl Expected {
+    /// The cause of the error, or of the cut.
+    pub const fn cause(self) -> Option<Cause> {
+        match self {
+            Expected::Refused(cause) | Expected::RefusedOnRoute(cause) | Expected::Cut(cause) => Some(cause),
+            Expected::Served | Expected::ServedBytes(_) => None,
+        }
+    }
+}
+
+impl ClientFault {
+    /// The mark in the query of each of its requests, by which they are found in what an upstream received.
+    pub fn mark(&self) -> String {
+        format!("row={}", self.name)
+    }
+
+    /// How the last answer is read.
+    pub fn last_asked(&self) -> Asked {
+        let asked = self.acts.iter().rev().find_map(|act| match act {
+            Act::Answer(asked) | Act::AnswerSlowly(asked, ..) => Some(*asked),
+            Act::Send(_)
+            | Act::Repeat(..)
+            | Act::Drip(..)
+            | Act::Interim(_)
+            | Act::Arrived
+            | Act::Answered => None,
+            Act::Pause(_) | Act::HalfClose | Act::Close | Act::Reset => None,
+        });
+        asked.unwrap_or_default()
+    }
+
+    fn reaching(mut self, reaches: Reaches) -> Self {
+        self.reaches = reaches;
+        self
+    }
+
+    fn ending(mut self, ending: Ending) -> Self {
+        self.ending = ending;
+        self
+    }
+
+    fn asking(mut self, method: &str, path: &str) -> Self {
+        self.asks = Some(Target { method: method.to_owned(), path: path.to_owned(), no_host: false });
+        self
+    }
+
+    /// Puts the setting's words in the place of `<get>` and the like.
+    fn spelled(mut self, setting: &Setting) -> Self {
+        let name = self.name;
+        let spell = |bytes: &Bytes| spell(bytes, setting, name);
+        for act in &mut self.acts {
+            match act {
+                Act::Send(bytes) | Act::Repeat(bytes, _) | Act::Drip(bytes, _) => *bytes = spell(bytes),
+                Act::Interim(_) | Act::Answer(_) | Act::AnswerSlowly(..) | Act::Arrived | Act::Answered => {}
+                Act::Pause(_) | Act::HalfClose | Act::Close | Act::Reset => {}
+            }
+        }
+        if let Some(target) = &mut self.asks {
+            for text in [&mut target.method, &mut target.path] {
+                *text = String::from_utf8_lossy(&spell(&Bytes::from(text.clone()))).into_owned();
+            }
+        }
+        self
+    }
+}
+
+impl Setting {
+    /// A plain request, to see that a connection is still whole.
+    pub fn follow_up(&self) -> Bytes {
+        spell(&Bytes::from_static(b"<get> HTTP/1.1\r\nhost: <host>\r\n\r\n"), self, "follow-up")
+    }
+}
+
+/// The whole table for this setting, in the order in which it is shown: from the first byte to the last.
+pub fn client_faults(setting: &Setting) -> Vec<ClientFault> {
+    let rows = [
+        lines::strangers(),
+        lines::request_lines(),
+        lines::versions(),
+        lines::methods(),
+        targets::paths(),
+        targets::forms(),
+        fields::syntax(),
+        fields::connection(),
+        fields::hosts(),
+        framing::lengths(),
+        framing::codings(),
+        framing::both(),
+        chunks::sizes(),
+        chunks::ends(),
+        conduct::sizes(setting),
+        conduct::expectations(setting),
+        conduct::slow(),
+        endings::leaving(),
+        endings::reading(setting),
+        pipelines::old_versions(),
+        pipelines::pipelines(),
+    ];
+    rows.concat().into_iter().map(|row| row.spelled(setting)).collect()
+}
+
+/// Replaces `<GET>` and `<POST>` (methods), `<path>`, `<row>` (the mark), `<host>`, and `<get>`, `<post>`, `<head>`
+/// (method and target).
+fn spell(bytes: &Bytes, setting: &Setting, name: &str) -> Bytes {
+    if !bytes.contains(&b'<') {
+        return bytes.clone();
+    }
+    let line = |method: &str| format!("{method} {}?row={name}", setting.path);
+    let words = [
+        ("<get>", line(&setting.read)),
+        ("<post>", line(&setting.write)),
+        ("<head>", line("HEAD")),
+        ("<GET>", setting.read.clone()),
+        ("<POST>", setting.write.clone()),
+        ("<path>", setting.path.clone()),
+        ("<row>", format!("row={name}")),
+        ("<host>", setting.host.clone()),
+    ];
+    let mut spelled = Vec::with_capacity(bytes.len() + 64);
+    let mut rest = bytes.as_ref();
+    while let Some((first, after)) = rest.split_first() {
+        let word = words.iter().find(|(word, _)| rest.starts_with(word.as_bytes()));
+        rest = if let Some((word, text)) = word {
+            spelled.extend_from_slice(text.as_bytes());
+            rest.get(word.len()..).unwrap_or_default()
+        } else {
+            spelled.push(*first);
+            after
+        };
+    }
+    spelled.into()
+}
+
+/// A row that sends these bytes and reads one answer.
+fn row(
+    name: &'static str,
+    meaning: &'static str,
+    bytes: impl Into<Bytes>,
+    expected: Expected,
+) -> ClientFault {
+    let ending = if matches!(expected, Expected::Refused(_)) { Ending::Closes } else { Ending::Stays };
+    let reaches = match expected {
+        Expected::Refused(_) | Expected::RefusedOnRoute(_) => Reaches::Whole(0),
+        Expected::Served | Expected::ServedBytes(_) => Reaches::Whole(1),
+        Expected::Cut(_) => Reaches::Anything,
+    };
+    ClientFault {
+        name,
+        meaning,
+        acts: vec![Act::Send(bytes.into()), Act::Answer(Asked::USUAL)],
+        answers: vec![expected],
+        ending,
+        reaches,
+        asks: None,
+        narrow: false,
+    }
+}
+
+/// What is no request: 400 for this cause, and the connection closes.
+fn refused(name: &'static str, meaning: &'static str, cause: Cause, bytes: impl Into<Bytes>) -> ClientFault {
+    row(name, meaning, bytes, Expected::Refused(cause))
+}
+
+/// What is unusual and yet right.
+fn served(name: &'static str, meaning: &'static str, bytes: impl Into<Bytes>) -> ClientFault {
+    row(name, meaning, bytes, Expected::Served)
+}
+
+/// A row of these steps.
+fn acted(
+    name: &'static str,
+    meaning: &'static str,
+    acts: Vec<Act>,
+    answers: Vec<Expected>,
+    ending: Ending,
+    reaches: Reaches,
+) -> ClientFault {
+    ClientFault { name, meaning, acts, answers, ending, reaches, asks: None, narrow: false }
+}
+
+fn send(bytes: impl Into<Bytes>) -> Act {
+    Act::Send(bytes.into())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+#[path = "clients_tests.rs"]
+mod tests;

@@ -1,0 +1,188 @@
+//! Rows whose first line is wrong: other protocols, malformed request lines, versions, methods.
+//!
+//! What is wrong with targets is in [`super::targets`].
+
+use crate::contract::Cause;
+
+use super::{Act, Asked, ClientFault, Ending, Expected, acted, refused, send, served};
+
+const LINE: Cause = Cause::MalformedRequestLine;
+
+/// Who does not speak HTTP/1 at all.
+pub(super) fn strangers() -> Vec<ClientFault> {
+    let tls: &[u8] = b"\x16\x03\x01\x00\xa5\x01\x00\x00\xa1\x03\x03 0123456789abcdef0123456789abcdef";
+    let other = |name, meaning, bytes: &'static [u8]| refused(name, meaning, LINE, bytes);
+    let mut rows = vec![
+        other("tls-hello", "begins a TLS handshake on a plain port", tls),
+        refused(
+            "http2-preface",
+            "begins HTTP/2 with prior knowledge on a port for HTTP/1",
+            Cause::UnsupportedVersion,
+            "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0",
+        ),
+        other("ssh-banner", "says what SSH clients say first", b"SSH-2.0-OpenSSH_9.2p1\r\n"),
+        other("smtp", "says EHLO", b"EHLO mail.example.com\r\n\r\n"),
+        other("redis", "says PING in Redis' protocol", b"*1\r\n$4\r\nPING\r\n"),
+        other(
+            "proxy-protocol-1",
+            "begins with a PROXY line that nobody expects",
+            b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n\r\n",
+        ),
+        other("proxy-protocol-2", "begins with a binary PROXY header", b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c"),
+        other("zeros", "sends zero bytes", &[0; 64]),
+        other(
+            "json-first",
+            "sends JSON without a head",
+            b"{\"jsonrpc\":\"2.0\",\"method\":\"ping\"}\r\n\r\n",
+        ),
+    ];
+    rows.extend(
+        RANDOM.iter().zip(1_u64..).map(|(name, seed)| refused(name, "sends random bytes", LINE, noise(seed))),
+    );
+    rows
+}
+
+const RANDOM: [&str; 8] =
+    ["noise-1", "noise-2", "noise-3", "noise-4", "noise-5", "noise-6", "noise-7", "noise-8"];
+
+/// 96 bytes that are the same for the same seed, and a blank line, so that nobody waits for more. None of them is text:
+/// the first is no character of a method.
+fn noise(seed: u64) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut next = || {
+        // xorshift64 (Marsaglia).
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()
+    };
+    let mut bytes: Vec<u8> = (0..12).flat_map(|_| next()).collect();
+    bytes.insert(usize::try_from(seed).unwrap_or_default() * 2, 0x80);
+    bytes.extend_from_slice(b"\r\n\r\n");
+    bytes
+}
+
+/// Lines that are not `method SP target SP version CRLF`.
+pub(super) fn request_lines() -> Vec<ClientFault> {
+    let line = |name, meaning, bytes: &'static str| refused(name, meaning, LINE, bytes);
+    vec![
+        line(
+            "two-spaces",
+            "two spaces before the target",
+            "<GET>  <path>?<row> HTTP/1.1\r\nhost: <host>\r\n\r\n",
+        ),
+        line("two-spaces-later", "two spaces before the version", "<get>  HTTP/1.1\r\nhost: <host>\r\n\r\n"),
+        line("space-at-end", "a space after the version", "<get> HTTP/1.1 \r\nhost: <host>\r\n\r\n"),
+        line("space-first", "a space before the method", " <get> HTTP/1.1\r\nhost: <host>\r\n\r\n"),
+        line(
+            "tab-for-space",
+            "tabs in the place of spaces",
+            "<GET>\t<path>?<row>\tHTTP/1.1\r\nhost: <host>\r\n\r\n",
+        ),
+        line("no-version", "no version, as in HTTP/0.9", "<get>\r\nhost: <host>\r\n\r\n"),
+        line("no-target", "no target", "<GET> HTTP/1.1\r\nhost: <host>\r\n\r\n"),
+        line("method-alone", "a method and nothing else", "<GET>\r\n\r\n"),
+        line("four-words", "a fourth word", "<get> extra HTTP/1.1\r\nhost: <host>\r\n\r\n"),
+        line("line-feed-only", "a line that ends with LF alone", "<get> HTTP/1.1\nhost: <host>\n\n"),
+        line("carriage-return-only", "a line that ends with CR alone", "<get> HTTP/1.1\rhost: <host>\r\r"),
+        line(
+            "two-carriage-returns",
+            "CR CR LF at the end of the line",
+            "<get> HTTP/1.1\r\r\nhost: <host>\r\n\r\n",
+        ),
+        line(
+            "nul-in-line",
+            "a zero byte in the target",
+            "<GET> <path>\0?<row> HTTP/1.1\r\nhost: <host>\r\n\r\n",
+        ),
+        line(
+            "delete-in-line",
+            "a DEL byte in the target",
+            "<GET> <path>\x7f?<row> HTTP/1.1\r\nhost: <host>\r\n\r\n",
+        ),
+        line(
+            "form-feed-in-line",
+            "a form feed before the version",
+            "<get>\x0cHTTP/1.1\r\nhost: <host>\r\n\r\n",
+        ),
+        line(
+            "two-empty-lines-first",
+            "two empty lines before the request",
+            "\r\n\r\n<get> HTTP/1.1\r\nhost: <host>\r\n\r\n",
+        ),
+        line("line-feed-first", "a bare LF before the request", "\n<get> HTTP/1.1\r\nhost: <host>\r\n\r\n"),
+        served(
+            "empty-line-first",
+            "one empty line before the request, as old clients send",
+            "\r\n<get> HTTP/1.1\r\nhost: <host>\r\n\r\n",
+        ),
+        acted(
+            "head-in-single-bytes",
+            "a whole request, each byte in a packet of its own",
+            "<get> HTTP/1.1\r\nhost: <host>\r\n\r\n"
+                .split_inclusive(['>', ' ', '\r', '\n'])
+                .map(send)
+                .chain([Act::Answer(Asked::USUAL)])
+                .collect(),
+            vec![Expected::Served],
+            Ending::Stays,
+            super::Reaches::Whole(1),
+        ),
+    ]
+}
+
+/// Versions that are not ours.
+pub(super) fn versions() -> Vec<ClientFault> {
+    let version = |name, meaning, word: &str| {
+        let cause = Cause::UnsupportedVersion;
+        refused(name, meaning, cause, format!("<get> {word}\r\nhost: <host>\r\n\r\n"))
+    };
+    let no_version = |name, meaning, word: &str| {
+        refused(name, meaning, LINE, format!("<get> {word}\r\nhost: <host>\r\n\r\n"))
+    };
+    vec![
+        version("version-0.9", "HTTP/0.9 in words", "HTTP/0.9"),
+        version("version-1.2", "HTTP/1.2", "HTTP/1.2"),
+        version("version-2.0", "HTTP/2.0 in a request line", "HTTP/2.0"),
+        version("version-3", "HTTP/3 in a request line", "HTTP/3"),
+        version("version-in-lower-case", "http/1.1", "http/1.1"),
+        no_version("version-1.10", "HTTP/1.10", "HTTP/1.10"),
+        no_version("version-without-slash", "HTTP1.1", "HTTP1.1"),
+        no_version("version-of-letters", "HTTP/x.y", "HTTP/x.y"),
+        no_version("version-of-another", "RTSP/1.0", "RTSP/1.0"),
+        no_version("version-with-plus", "HTTP/+1.1", "HTTP/+1.1"),
+        no_version("version-with-comma", "HTTP/1,1", "HTTP/1,1"),
+    ]
+}
+
+/// Methods that are not served, are none, or that nobody knows.
+pub(super) fn methods() -> Vec<ClientFault> {
+    let unsupported =
+        |name, meaning, bytes: &str| refused(name, meaning, Cause::UnsupportedMethod, bytes.to_owned());
+    let tail = "HTTP/1.1\r\nhost: <host>\r\n\r\n";
+    vec![
+        unsupported(
+            "connect",
+            "CONNECT to another host",
+            "CONNECT example.com:443 HTTP/1.1\r\nhost: example.com:443\r\n\r\n",
+        ),
+        unsupported("connect-origin-form", "CONNECT with a path", &format!("CONNECT <path>?<row> {tail}")),
+        unsupported("trace", "TRACE", &format!("TRACE <path>?<row> {tail}")),
+        unsupported(
+            "trace-in-lower-case",
+            "trace, which some servers read as TRACE",
+            &format!("trace <path>?<row> {tail}"),
+        ),
+        unsupported(
+            "long-method",
+            "a method of 40 letters",
+            &format!("{} <path>?<row> {tail}", "M".repeat(40)),
+        ),
+        refused("method-no-token", "a method that is no token", LINE, format!("G@T <path>?<row> {tail}")),
+        refused("method-in-quotes", "a method in quotes", LINE, format!("\"GET\" <path>?<row> {tail}")),
+        served("unknown-method", "a method that nobody registered", format!("BREW <path>?<row> {tail}"))
+            .asking("BREW", "<path>"),
+        served("method-in-lower-case", "get, which is not GET", format!("get <path>?<row> {tail}"))
+            .asking("get", "<path>"),
+    ]
+}

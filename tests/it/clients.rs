@@ -1,0 +1,197 @@
+//! The table of client faults, row by row, against the executable: answers, the upstream's record, and the accounts.
+//!
+//! The rows are played by the rehearsal's own client; what it received is read a second time by this crate's strict reader
+//! and held to this crate's promise, so that neither reader is believed alone.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use statusquo::contract::{Cause, Contract};
+use statusquo::rehearse::talk::{judge_served, upstream_script};
+use statusquo::rehearse::{
+    Act, Answer, Asked, ClientFault, Connect, Ending, Expected, Played, Scene, Setting, Upstream,
+    client_faults, play, promise,
+};
+use tokio::sync::Semaphore;
+
+use super::gateway::{Gateway, Setup};
+use super::promise::{check_contract, text_of};
+use super::reader::{self, Reader};
+use super::upstreams::by_request;
+
+/// Rows that are played at once: enough that waiting rows do not add up, few enough that nobody is late.
+const AT_ONCE: usize = 48;
+
+#[test]
+fn every_client_fault_has_exactly_the_outcome_that_stands_there() {
+    let upstream = by_request(upstream_script);
+    let gateway = in_front_of(&upstream);
+    let setting = setting();
+    let rows = client_faults(&setting);
+    let played = play_all(&gateway, &upstream, &setting, &rows);
+
+    let broken: Vec<String> = rows
+        .iter()
+        .zip(&played)
+        .filter_map(|(row, played)| Some(format!("{}: {}", row.name, played.breach.as_ref()?)))
+        .collect();
+    assert!(broken.is_empty(), "{} rows are broken:\n{}", broken.len(), broken.join("\n"));
+    for (row, played) in rows.iter().zip(&played) {
+        read_again(row, played);
+    }
+    expect_accounts(&gateway, &rows, &played);
+    assert_eq!(upstream.seen().requests_for("/smuggled"), 0);
+}
+
+fn in_front_of(upstream: &Upstream) -> Gateway {
+    Setup::of_servers(&[upstream.address()])
+        .set("client.header_timeout", "1s")
+        .set("client.body_timeout", "1s")
+        .set("client.write_timeout", "1s")
+        .set("client.idle_timeout", "2s")
+        .set("client.max_body", "1MiB")
+        .set("timeouts.response_head", "8s")
+        .set("timeouts.total", "8s")
+        .limit(Duration::from_secs(40))
+        .start()
+}
+
+fn setting() -> Setting {
+    Setting {
+        read: "GET".to_owned(),
+        write: "POST".to_owned(),
+        path: "/rehearsal".to_owned(),
+        host: "rehearsal.example".to_owned(),
+        max_header_bytes: 32 * 1024,
+        max_body: 1024 * 1024,
+        write_timeout: Duration::from_secs(1),
+        header_timeout: Duration::from_secs(1),
+    }
+}
+
+fn play_all(gateway: &Gateway, upstream: &Upstream, setting: &Setting, rows: &[ClientFault]) -> Vec<Played> {
+    let contract = Contract::builtin("appwrite").unwrap();
+    let judge = |expected, asked, answer: &Answer| judge(expected, asked, answer, &contract);
+    let scene = Scene {
+        connect: Connect { gateway: gateway.address(), relay: None },
+        setting,
+        upstream,
+        limit: Duration::from_secs(10),
+        judge: &judge,
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let places = Semaphore::new(AT_ONCE);
+    runtime.block_on(futures_util::future::join_all(rows.iter().map(|row| async {
+        let _place = places.acquire().await.unwrap();
+        play(row, &scene).await
+    })))
+}
+
+fn judge(expected: Expected, asked: Asked, answer: &Answer, contract: &Contract) -> Result<(), String> {
+    let (Expected::Refused(cause) | Expected::RefusedOnRoute(cause)) = expected else {
+        return judge_served(expected, answer);
+    };
+    let (code, message) = documented(cause);
+    if answer.status != code {
+        return Err(format!("{} {:?} in the place of {code} for {cause}", answer.status, answer.text()));
+    }
+    promise::judge(answer, asked, contract)?;
+    match promise::body_of(answer) {
+        _ if asked.head => Ok(()),
+        Ok(body) if body.message == message => Ok(()),
+        other => Err(format!("{other:?} in the place of {message:?}")),
+    }
+}
+
+/// What the page says about the causes of the table; the messages of 400 explain further.
+fn documented(cause: Cause) -> (u16, &'static str) {
+    let explained = match cause.name() {
+        "destination_not_found" => return (404, text_of(404)),
+        "http_request_error" => "The request is not a valid HTTP request.",
+        "malformed_request_line" => "The request line is malformed.",
+        "malformed_header" => "A header field of the request is malformed.",
+        "ambiguous_framing" => "The length of the request body is not stated clearly.",
+        "invalid_host" => "The Host of the request is missing, repeated or malformed.",
+        "ambiguous_path" => "The path of the request is malformed or ambiguous.",
+        "unsupported_version" => "The HTTP version of the request is not supported.",
+        "unsupported_method" => "The method of the request is not supported.",
+        "unsupported_expectation" => "The expectation of the request cannot be met.",
+        "malformed_body" => "The request body is malformed or incomplete.",
+        "header_too_large" => "The header fields of the request are too large.",
+        "uri_too_long" => "The URI of the request is too long.",
+        "body_too_large" => "The request body is too large.",
+        "client_too_slow" => "The request was not received in time.",
+        other => panic!("no row expects {other}"),
+    };
+    (400, explained)
+}
+
+/// Reads what came a second time.
+fn read_again(row: &ClientFault, played: &Played) {
+    let long = |expected: &Expected| matches!(expected, Expected::ServedBytes(_) | Expected::Cut(_));
+    if row.answers.iter().any(long) {
+        return;
+    }
+    let mut reader = Reader::new(played.raw.as_slice());
+    let asked = row.acts.iter().filter_map(|act| match act {
+        Act::Answer(asked) => Some(*asked),
+        _ => None,
+    });
+    let followed = (row.ending == Ending::Stays).then_some(Asked::USUAL);
+    for (asked, first) in asked.chain(followed).zip(&played.answers) {
+        let method = if asked.head { "HEAD" } else { "GET" };
+        let asked = if asked.old { reader::Asked::Http10(method) } else { reader::Asked::Http11(method) };
+        let answer = reader.read(asked).unwrap_or_else(|none| panic!("{}: {none:?}", row.name));
+        check_contract(&answer, asked);
+        assert_eq!(
+            (answer.status, &answer.fields, &answer.body),
+            (first.status, &first.fields, &first.body),
+            "{}",
+            row.name
+        );
+    }
+    assert_eq!(String::from_utf8_lossy(reader.surplus()), "", "{}", row.name);
+}
+
+/// For every code, every cause and every silence: what was counted is what was seen here.
+fn expect_accounts(gateway: &Gateway, rows: &[ClientFault], played: &[Played]) {
+    let mut codes = BTreeMap::<u16, f64>::new();
+    for answer in played.iter().flat_map(|played| &played.answers) {
+        *codes.entry(answer.status).or_default() += 1.0;
+    }
+    let mut causes = BTreeMap::<&str, f64>::new();
+    let mut cuts = BTreeMap::<&str, f64>::new();
+    for expected in rows.iter().flat_map(|row| &row.answers) {
+        match expected {
+            Expected::Refused(cause) | Expected::RefusedOnRoute(cause) => {
+                *causes.entry(cause.name()).or_default() += 1.0;
+            }
+            Expected::Cut(cause) => *cuts.entry(cause.name()).or_default() += 1.0,
+            Expected::Served | Expected::ServedBytes(_) => {}
+        }
+    }
+    let mut silences = BTreeMap::<&str, f64>::new();
+    for row in rows {
+        match row.ending {
+            Ending::Silence(name) | Ending::Left(name) => *silences.entry(name).or_default() += 1.0,
+            Ending::Idle => *silences.entry("idle_timeout").or_default() += 1.0,
+            Ending::Stays | Ending::Closes | Ending::Unsaid | Ending::Cut => {}
+        }
+    }
+    for (code, count) in &codes {
+        gateway.expect_metric("responses_total", &[("code", &code.to_string())], *count);
+    }
+    for (metric, label, counts) in [
+        ("errors_total", "cause", causes),
+        ("aborted_total", "cause", cuts),
+        ("closed_without_response_total", "cause", silences),
+    ] {
+        for (name, count) in &counts {
+            gateway.expect_metric(metric, &[(label, name)], *count);
+        }
+        gateway.expect_metric(metric, &[], counts.values().sum());
+    }
+    gateway.expect_metric("responses_total", &[], codes.values().sum());
+    gateway.expect_metric("requests_in_flight", &[], 0.0);
+    gateway.expect_metric("panics_total", &[], 0.0);
+}
