@@ -19,7 +19,7 @@ use super::client_h2::H2Client;
 use super::connection::{Connection, crowded_out, refuse_guarded, serve_guarded};
 use super::downstream::Downstream;
 use super::flow::within;
-use super::frames::Resets;
+use super::frames::{Accepted, Frames};
 use super::record::{self, Refused};
 use super::request::{Request, refused};
 use crate::observe::{Metrics, Silence};
@@ -70,7 +70,8 @@ pub(super) async fn serve(connection: &mut Connection<'_>, stream: Stream, read:
         .max_concurrent_streams(MAX_STREAMS)
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW);
-    let begun = options.handshake::<_, Bytes>(Rewound::new(read, stream, metrics));
+    let accepted = Accepted::default();
+    let begun = options.handshake::<_, Bytes>(Rewound::new(read, stream, accepted.clone(), metrics));
     let mut h2 = match within(Instant::now() + header_timeout, begun).await {
         Some(Ok(h2)) => h2,
         Some(Err(_)) | None => return metrics.closed_without_response(Silence::Http2ConnectionError),
@@ -81,8 +82,8 @@ pub(super) async fn serve(connection: &mut Connection<'_>, stream: Stream, read:
     loop {
         // After GOAWAY only frames of the protocol are awaited, and who has no place may not sit there for long either.
         let silence = if draining || crowded { header_timeout } else { rules.idle_timeout };
-        let accepted = tokio::select! {
-            accepted = h2.accept() => accepted,
+        let next = tokio::select! {
+            next = h2.accept() => next,
             _ = streams.join_next(), if !streams.is_empty() => continue,
             _ = pingora::time::sleep(silence), if streams.is_empty() => {
                 if draining {
@@ -105,9 +106,10 @@ pub(super) async fn serve(connection: &mut Connection<'_>, stream: Stream, read:
                 continue;
             }
         };
-        match accepted {
+        match next {
             Some(Ok((request, respond))) => {
                 served = true;
+                accepted.add(respond.stream_id().as_u32());
                 if crowded && !draining {
                     draining = true;
                     h2.graceful_shutdown();
@@ -162,18 +164,22 @@ pub(super) async fn serve(connection: &mut Connection<'_>, stream: Stream, read:
 struct Rewound {
     read: BytesMut,
     stream: Stream,
-    resets: Resets,
+    frames: Frames,
     metrics: Arc<Metrics>,
 }
 
 impl Rewound {
-    fn new(read: BytesMut, stream: Stream, metrics: &Arc<Metrics>) -> Self {
-        Rewound { read, stream, resets: Resets::default(), metrics: Arc::clone(metrics) }
+    fn new(read: BytesMut, stream: Stream, accepted: Accepted, metrics: &Arc<Metrics>) -> Self {
+        Rewound { read, stream, frames: Frames::new(accepted), metrics: Arc::clone(metrics) }
     }
 
     fn written(&mut self, bytes: &[u8]) {
-        for _ in 0..self.resets.count(bytes) {
+        let deeds = self.frames.look(bytes);
+        for _ in 0..deeds.resets {
             self.metrics.closed_without_response(Silence::Http2StreamError);
+        }
+        for _ in 0..deeds.answers {
+            self.metrics.closed_without_response(Silence::Http2HeaderList);
         }
     }
 }

@@ -1,41 +1,75 @@
-//! What the `h2` crate does to streams without telling us: resets, counted from the frames that it writes.
+//! What the `h2` crate does to streams without telling us, told from the frames that it writes.
 //!
-//! A malformed stream never becomes a request here; the crate answers it with RST_STREAM (RFC 9113 8.1.1). Only the
-//! frames tell. Resets of our own and ends of answered uploads bear other codes. It changes no byte.
+//! A malformed stream never becomes a request here; the crate answers it with RST_STREAM (RFC 9113 8.1.1), and a header list
+//! above its own bound with an empty 431. Resets of our own and ends of answered uploads bear other codes, and our answers
+//! go to streams that were [accepted](Accepted). It changes no byte.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
 
 /// Bytes of a frame's head: length, type, flags, stream (RFC 9113 4.1).
 const HEAD: usize = 9;
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
+const END_STREAM: u8 = 1;
 /// The code of a reset behind a whole answer: the rest of an upload is not wanted (RFC 9113 8.1).
 const NO_ERROR: u32 = 0;
 /// The code of a response that we cut.
 const CANCEL: u32 = 8;
 
+/// The streams that became requests of ours and are not answered yet.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Accepted(Arc<Mutex<HashSet<u32>>>);
+
+impl Accepted {
+    /// This stream is ours to answer; to be told before it is.
+    pub(super) fn add(&self, stream: u32) {
+        self.0.lock().insert(stream);
+    }
+}
+
+/// What the library did in the frames that were looked at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Deeds {
+    /// Streams that it reset because they were malformed.
+    pub(super) resets: usize,
+    /// Streams that it answered by itself.
+    pub(super) answers: usize,
+}
+
 /// Follows the frames of one connection.
 #[derive(Debug, Default)]
-pub(super) struct Resets {
+pub(super) struct Frames {
+    accepted: Accepted,
+    /// Streams that the library answered: a reset behind that is no deed of its own.
+    answered: HashSet<u32>,
     head: Vec<u8>,
     /// Bytes of the frame's payload that are still to come.
     left: usize,
-    /// The payload so far, where it is a reset.
-    code: Option<u32>,
+    /// Stream and payload so far, where it is a reset.
+    reset: Option<(u32, u32)>,
 }
 
-impl Resets {
-    /// Looks at what was written next; says how many malformed streams were reset in it.
-    pub(super) fn count(&mut self, mut written: &[u8]) -> usize {
-        let mut resets = 0;
+impl Frames {
+    pub(super) fn new(accepted: Accepted) -> Self {
+        Frames { accepted, ..Frames::default() }
+    }
+
+    /// Looks at what was written next.
+    pub(super) fn look(&mut self, mut written: &[u8]) -> Deeds {
+        let mut deeds = Deeds::default();
         while !written.is_empty() {
             if self.left == 0 {
                 let most = written.len().min(HEAD - self.head.len());
                 let (taken, rest) = written.split_at_checked(most).unwrap_or((written, b""));
                 self.head.extend_from_slice(taken);
                 written = rest;
-                if let [a, b, c, kind, ..] = self.head[..]
-                    && self.head.len() == HEAD
-                {
+                if let [a, b, c, kind, flags, w, x, y, z] = self.head[..] {
                     self.left = u32::from_be_bytes([0, a, b, c]) as usize;
-                    self.code = (kind == RST_STREAM).then_some(0);
+                    self.begin(kind, flags, u32::from_be_bytes([w, x, y, z]), &mut deeds);
                     self.head.clear();
                 }
                 continue;
@@ -44,12 +78,32 @@ impl Resets {
             let (taken, rest) = written.split_at_checked(most).unwrap_or((written, b""));
             written = rest;
             self.left -= taken.len();
-            if let Some(code) = &mut self.code {
+            if let Some((stream, code)) = &mut self.reset {
                 *code = taken.iter().fold(*code, |code, octet| code << 8 | u32::from(*octet));
-                resets += usize::from(self.left == 0 && !matches!(*code, NO_ERROR | CANCEL));
+                if self.left == 0 {
+                    let its_own = self.answered.remove(stream);
+                    deeds.resets += usize::from(!its_own && !matches!(*code, NO_ERROR | CANCEL));
+                }
             }
         }
-        resets
+        deeds
+    }
+
+    fn begin(&mut self, kind: u8, flags: u8, stream: u32, deeds: &mut Deeds) {
+        self.reset = (kind == RST_STREAM).then_some((stream, 0));
+        let ends = match kind {
+            DATA | HEADERS => flags & END_STREAM != 0,
+            _ => kind == RST_STREAM,
+        };
+        if kind != HEADERS && !ends {
+            return;
+        }
+        let mut accepted = self.accepted.0.lock();
+        let ours = if ends { accepted.remove(&stream) } else { accepted.contains(&stream) };
+        if kind == HEADERS && !ours {
+            deeds.answers += 1;
+            self.answered.insert(stream);
+        }
     }
 }
 
@@ -57,27 +111,54 @@ impl Resets {
 mod tests {
     use super::*;
 
-    fn frame(kind: u8, payload: &[u8]) -> Vec<u8> {
+    fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
         let length = payload.len() as u8;
-        [&[0, 0, length, kind, 0, 0, 0, 0, 1], payload].concat()
+        [&[0, 0, length, kind, flags, 0, 0, 0, stream], payload].concat()
+    }
+
+    /// However the bytes are split.
+    fn deeds(accepted: &[u32], bytes: &[u8]) -> Deeds {
+        let looks = (1..=bytes.len()).map(|step| {
+            let ours = Accepted::default();
+            accepted.iter().for_each(|stream| ours.add(*stream));
+            let mut frames = Frames::new(ours);
+            bytes.chunks(step).fold(Deeds::default(), |sum, piece| {
+                let Deeds { resets, answers } = frames.look(piece);
+                Deeds { resets: sum.resets + resets, answers: sum.answers + answers }
+            })
+        });
+        let all: Vec<Deeds> = looks.collect();
+        assert!(all.windows(2).all(|pair| pair.first() == pair.last()), "{all:?}");
+        all.first().copied().unwrap_or_default()
     }
 
     #[test]
     fn resets_of_malformed_streams_are_found_however_the_bytes_are_split() {
         let bytes = [
-            frame(4, &[]),
-            frame(3, &[0, 0, 0, 1]),
-            frame(0, &[3; 200]),
-            frame(3, &[0, 0, 0, 0]),
-            frame(3, &[0, 0, 0, 8]),
-            frame(1, &[0, 0, 4, 3]),
-            frame(3, &[0, 0, 0, 7]),
+            frame(4, 0, 0, &[]),
+            frame(3, 0, 1, &[0, 0, 0, 1]),
+            frame(0, 0, 3, &[3; 200]),
+            frame(3, 0, 5, &[0, 0, 0, 0]),
+            frame(3, 0, 7, &[0, 0, 0, 8]),
+            frame(1, 0, 3, &[0, 0, 4, 3]),
+            frame(3, 0, 9, &[0, 0, 0, 7]),
         ]
         .concat();
-        for step in 1..=bytes.len() {
-            let mut resets = Resets::default();
-            let found: usize = bytes.chunks(step).map(|piece| resets.count(piece)).sum();
-            assert_eq!(found, 2, "{step}");
-        }
+        assert_eq!(deeds(&[3], &bytes), Deeds { resets: 2, answers: 0 });
+    }
+
+    #[test]
+    fn answers_to_streams_that_never_came_to_us_are_the_librarys_and_trailers_of_ours_are_not() {
+        let bytes = [
+            frame(1, 4, 1, b"head"),
+            frame(0, 0, 1, b"body"),
+            frame(1, 5, 1, b"trailers"),
+            frame(1, 5, 3, b"431"),
+            frame(3, 0, 3, &[0, 0, 0, 1]),
+            frame(1, 5, 5, b"head"),
+            frame(1, 5, 7, b"431"),
+        ]
+        .concat();
+        assert_eq!(deeds(&[1, 5], &bytes), Deeds { resets: 0, answers: 2 });
     }
 }

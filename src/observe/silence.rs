@@ -18,6 +18,8 @@ pub enum Silence {
     Http2ConnectionError,
     /// One HTTP/2 stream was malformed; the answer is a RST_STREAM.
     Http2StreamError,
+    /// A header list above 256 KiB: the HTTP/2 library answers an empty 431 by itself.
+    Http2HeaderList,
 }
 
 impl Silence {
@@ -29,6 +31,7 @@ impl Silence {
         Silence::Drain,
         Silence::Http2ConnectionError,
         Silence::Http2StreamError,
+        Silence::Http2HeaderList,
     ];
 
     /// The value of the `cause` label.
@@ -40,6 +43,7 @@ impl Silence {
             Silence::Drain => "drain",
             Silence::Http2ConnectionError => "http2_connection_error",
             Silence::Http2StreamError => "http2_stream_error",
+            Silence::Http2HeaderList => "http2_header_list",
         }
     }
 

@@ -299,3 +299,28 @@ fn a_client_that_takes_nothing_of_answers_of_our_own_is_counted_as_one_that_is_t
     gateway.expect_metric("aborted_total", &[], 1.0);
     gateway.expect_metric("closed_without_response_total", &[], 0.0);
 }
+
+/// The bound of the library is 256 KiB, and ours a quarter of it.
+#[test]
+fn a_header_list_is_answered_up_to_the_librarys_bound_and_counted_above_it() {
+    let upstream = ok("must not be asked");
+    let gateway = Gateway::in_front_of(&upstream).h2c().start();
+    let mut client = gateway.h2_client();
+    let padding = "0123456789".repeat(100);
+    let refused = vec![("x-padding", padding.as_str()); 70];
+    assert_eq!(client.ask("GET", "/", &refused, Bytes::new()).status, 400);
+    gateway.expect_metric("errors_total", &[("cause", "header_too_large")], 1.0);
+
+    let mut raw = TcpStream::connect(gateway.h2_address()).unwrap();
+    raw.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").unwrap();
+    // A field of 4,000 bytes goes into the table once, and is named 100 times: 400 KB of fields in little more than 4,000.
+    let mut block = b"\x82\x86\x84\x41\x04test\x40\x01x\x7f\xa1\x1e".to_vec();
+    block.extend([b'y'; 4000]);
+    block.extend([0xbe; 100]);
+    let length = (block.len() as u32).to_be_bytes();
+    raw.write_all(&[&length[1..], &[1, 5, 0, 0, 0, 1], &block].concat()).unwrap();
+    gateway.expect_metric("closed_without_response_total", &[("cause", "http2_header_list")], 1.0);
+    gateway.expect_metric("closed_without_response_total", &[], 1.0);
+    gateway.expect_metric("responses_total", &[], 1.0);
+    assert_eq!(upstream.requests(), 0);
+}
