@@ -15,6 +15,7 @@ use super::record::Scope;
 use crate::config::ErrorRules;
 use crate::contract::fields::{self, KeepContext};
 use crate::contract::{Case, Fault, LocalReply, Ruling};
+use crate::protocol::hop::Nominated;
 use crate::snapshot::grounds::Known;
 
 /// The ruling on a fault, and its reply.
@@ -66,7 +67,13 @@ fn kept_fields(
         now: SystemTime::now(),
     };
     let mut kept = Vec::with_capacity(8);
-    for (name, value) in answered.head.fields.iter().filter(|(name, _)| !story.dress.replaces(name)) {
+    let theirs = &answered.head.fields;
+    // What Connection names is the upstream's connection's, on an error as on any response.
+    let nominated = Nominated::from_values(theirs.values("connection")).unwrap_or_default();
+    for (name, value) in theirs.iter() {
+        if nominated.drops_name(name) || story.dress.replaces(name) {
+            continue;
+        }
         let Ok(name) = HeaderName::from_bytes(name) else { continue };
         let Ok(value) = HeaderValue::from_bytes(value) else { continue };
         if fields::keep_on_replaced(&name, &value, context) {
