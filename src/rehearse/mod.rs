@@ -28,7 +28,7 @@ mod wire;
 pub use addresses::{FullBacklog, Refusing};
 pub use answers::{Answer, Ended, Unanswered};
 pub use clients::{Act, Asked, ClientFault, Ending, Expected, Reaches, Setting, client_faults};
-pub use faults::{Ask, Kind, Message, Outcome, Place, UpstreamFault, Why, upstream_faults};
+pub use faults::{Ask, Kind, Message, Outcome, Place, SECRET, UpstreamFault, Why, upstream_faults};
 pub use good::{GoodPath, good_paths};
 pub use misbehaving::Misbehaving;
 pub use record::{Left, Request, Seen, SeenConnection, SeenRequest};

@@ -4,6 +4,7 @@
 //! strict reader has read; whether it is the right error for the request is for the scenario to say.
 
 use std::fmt;
+use std::io::Read;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::Value;
@@ -90,7 +91,19 @@ fn judge(answer: &Answer, asked: Asked) -> Result<(), String> {
     if asked.head() {
         return if answer.body.is_empty() { Ok(()) } else { Err("a body after HEAD".to_owned()) };
     }
-    judge_body(&answer.body, status)
+    judge_body(&decoded(answer)?, status)
+}
+
+/// A client that takes a coding reads the promise behind it.
+fn decoded(answer: &Answer) -> Result<Vec<u8>, String> {
+    let mut body = Vec::new();
+    let read = match answer.field("content-encoding") {
+        None => return Ok(answer.body.clone()),
+        Some("gzip") => flate2::read::GzDecoder::new(&answer.body[..]).read_to_end(&mut body),
+        Some("br") => brotli::Decompressor::new(&answer.body[..], 4096).read_to_end(&mut body),
+        Some(other) => return Err(format!("an error in the coding {other:?}")),
+    };
+    read.map_err(|error| format!("a body that is not in its coding: {error}")).map(|_| body)
 }
 
 fn judge_body(body: &[u8], status: u16) -> Result<(), String> {

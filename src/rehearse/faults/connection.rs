@@ -1,14 +1,14 @@
 //! Rows of the table that break the connection or the message: at connect, around the response head, inside the body.
 //!
 //! What makes each of them a fault is in the bytes and the closing. For upstreams that answer an error properly, see
-//! [`super::errors`].
+//! [`super::bodies`].
 
 use std::time::Duration;
 
 use crate::contract::{Cause, RequestSent};
 
 use super::super::script::{Script, Step, say};
-use super::{Outcome, Place, UpstreamFault, Why, after_the_head, row};
+use super::{Outcome, Place, UpstreamFault, Why, after_the_head, passed, row};
 
 /// No connection, or one that is of no use.
 pub(super) fn connecting() -> Vec<UpstreamFault> {
@@ -40,7 +40,7 @@ pub(super) fn connecting() -> Vec<UpstreamFault> {
 
 /// The response head does not come, or is none.
 pub(super) fn response_heads() -> Vec<UpstreamFault> {
-    const HALF_A_HEAD: &str = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-le";
+    const HALF_A_HEAD: &str = "HTTP/1.1 200 db-7.internal\r\nx-served-by: db-7.internal\r\ncontent-le";
     let fault = |name, meaning, cause, steps: Vec<Step>| UpstreamFault {
         script: after_the_head(steps),
         ..row(name, meaning, Outcome::Answered { code: 504, why: Why::Fault(cause) })
@@ -80,57 +80,22 @@ pub(super) fn response_heads() -> Vec<UpstreamFault> {
             vec![say(HALF_A_HEAD), Step::Hang],
         ),
         fault(
+            "dripped-status-line",
+            "sends its status line one byte at a time",
+            Cause::HttpResponseTimeout,
+            vec![drip(format!("HTTP/1.1 200 {}\r\n", "x".repeat(4000)))],
+        ),
+        fault(
+            "silent-close",
+            "shuts down its sending side and stays",
+            Cause::ConnectionTerminated,
+            vec![Step::HalfClose, Step::Hang],
+        ),
+        fault(
             "dripped-head",
             "sends its response head one byte at a time",
             Cause::HttpResponseTimeout,
             vec![drip(format!("HTTP/1.1 200 OK\r\n{}\r\n", padding.repeat(200)))],
-        ),
-        fault(
-            "garbage",
-            "answers with something that is not HTTP",
-            Cause::HttpProtocolError,
-            vec![say("220 mail.internal ESMTP ready\r\n250 at your service\r\n\r\n"), Step::Close],
-        ),
-        fault(
-            "status-999",
-            "answers with an impossible status",
-            Cause::HttpProtocolError,
-            vec![say("HTTP/1.1 999 Ready\r\ncontent-length: 0\r\n\r\n")],
-        ),
-        fault(
-            "unsolicited-101",
-            "switches protocols unasked",
-            Cause::HttpProtocolError,
-            vec![
-                say("HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n"),
-                Step::Hang,
-            ],
-        ),
-        fault(
-            "two-lengths",
-            "gives two different Content-Lengths",
-            Cause::HttpProtocolError,
-            vec![
-                say("HTTP/1.1 200 OK\r\ncontent-length: 5\r\ncontent-length: 7\r\n\r\nhello, "),
-                Step::Close,
-            ],
-        ),
-        fault(
-            "folded-field",
-            "folds a field over two lines",
-            Cause::HttpProtocolError,
-            vec![say("HTTP/1.1 200 OK\r\nx-note: one\r\n two\r\ncontent-length: 0\r\n\r\n"), Step::Close],
-        ),
-        fault(
-            "oversized-head",
-            "sends a response head of two megabytes",
-            Cause::HttpResponseHeaderSectionSize,
-            vec![
-                say("HTTP/1.1 200 OK\r\n"),
-                Step::Repeat { bytes: padding.repeat(1000).into(), times: 100, every: Duration::ZERO },
-                say("\r\n"),
-                Step::Hang,
-            ],
         ),
     ]
 }
@@ -150,6 +115,7 @@ pub(super) fn bodies_cut() -> Vec<UpstreamFault> {
         }
     };
     let incomplete = Cause::HttpResponseIncomplete;
+    let old = "HTTP/1.0 200 OK\r\ncontent-type: text/plain\r\n\r\nfirst and";
     vec![
         cut("cut-body", "closes before its Content-Length", incomplete, vec![say(LENGTH), Step::Close]),
         cut("cut-chunked", "closes before its last chunk", incomplete, vec![say(CHUNKED), Step::Close]),
@@ -159,6 +125,47 @@ pub(super) fn bodies_cut() -> Vec<UpstreamFault> {
             "falls silent inside its body",
             Cause::ConnectionReadTimeout,
             vec![say(LENGTH), Step::Hang],
+        ),
+        cut(
+            "cut-in-chunk",
+            "closes inside a chunk",
+            incomplete,
+            vec![say(CHUNKED), say("64\r\n"), Step::Close],
+        ),
+        cut(
+            "cut-in-chunk-size",
+            "closes inside a chunk size",
+            incomplete,
+            vec![say(CHUNKED), say("6"), Step::Close],
+        ),
+        cut(
+            "cut-before-last-line",
+            "closes before the blank line that ends its chunks",
+            incomplete,
+            vec![say(CHUNKED), say("0\r\n"), Step::Close],
+        ),
+        cut("reset-in-chunks", "resets between chunks", incomplete, vec![say(CHUNKED), Step::Reset]),
+        cut(
+            "reset-unframed",
+            "resets a body that a close would have ended",
+            incomplete,
+            vec![say(old), Step::Reset],
+        ),
+        cut(
+            "stalled-chunks",
+            "falls silent between chunks",
+            Cause::ConnectionReadTimeout,
+            vec![say(CHUNKED), Step::Hang],
+        ),
+        passed(
+            "dripped-body",
+            "sends its body one byte at a time: slow is no fault",
+            200,
+            "first and hello",
+            vec![
+                say("HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 15\r\n\r\n"),
+                Step::Drip { bytes: "first and hello".into(), every: Duration::from_millis(80) },
+            ],
         ),
     ]
 }

@@ -1,0 +1,202 @@
+//! Rows of the table about responses without a body: 1xx before the answer, 204, 304, and the answers to HEAD.
+//!
+//! Servers that frame a body there anyway send it into the next response; nobody may read it as one.
+
+use std::time::Duration;
+
+use crate::contract::Cause;
+
+use super::super::script::{Step, reply, say};
+use super::{Ask, Outcome, SECRET, UpstreamFault, Why, after_the_head, answered, passed, row};
+
+const HINTS: &str = "HTTP/1.1 103 Early Hints\r\nlink: </style.css>; rel=preload\r\n\r\n";
+const FINAL: &str = "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello";
+
+/// All of them.
+pub(super) fn rows() -> Vec<UpstreamFault> {
+    [before_an_answer(), before_a_fault(), without_a_body(), heads()].concat()
+}
+
+fn before_an_answer() -> Vec<UpstreamFault> {
+    let ok = |name, meaning, before: String, interim| UpstreamFault {
+        interim,
+        ..passed(name, meaning, 200, "hello", vec![say(format!("{before}{FINAL}"))])
+    };
+    let framed = |field: &str| format!("HTTP/1.1 103 Early Hints\r\n{field}\r\n\r\n");
+    vec![
+        ok("103-then-200", "sends 103, then its answer", HINTS.to_owned(), &[103]),
+        ok(
+            "continue-unasked",
+            "sends 100 although nobody waits for it",
+            "HTTP/1.1 100 Continue\r\n\r\n".to_owned(),
+            &[100],
+        ),
+        ok("processing-twice", "sends 102 twice", "HTTP/1.1 102 Processing\r\n\r\n".repeat(2), &[102, 102]),
+        ok("103-with-length", "gives a length on a 103", framed("content-length: 0"), &[103]),
+        ok("interim-16", "sends 16 interim responses", HINTS.repeat(16), &[103; 16]),
+        UpstreamFault {
+            interim: &[103],
+            ..answered(
+                "103-then-500",
+                "sends 103, then an error page",
+                500,
+                500,
+                vec![
+                    say(HINTS),
+                    say(reply("500 Oops\ncontent-type: text/html", format!("<h1>{SECRET}</h1>"))),
+                ],
+            )
+        },
+    ]
+}
+
+fn before_a_fault() -> Vec<UpstreamFault> {
+    let fault = |name, meaning, cause, interim, steps: Vec<Step>| UpstreamFault {
+        script: after_the_head(steps),
+        interim,
+        ..row(name, meaning, Outcome::Answered { code: 504, why: Why::Fault(cause) })
+    };
+    let broken = Cause::HttpProtocolError;
+    let switching = format!(
+        "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\nx-served-by: {SECRET}\r\n\r\n"
+    );
+    vec![
+        fault(
+            "interim-flood",
+            "sends interim responses without end",
+            broken,
+            &[103; 16],
+            vec![Step::Repeat { bytes: HINTS.into(), times: u64::MAX, every: Duration::ZERO }],
+        ),
+        fault(
+            "interim-17",
+            "sends 17 interim responses",
+            broken,
+            &[103; 16],
+            vec![say(HINTS.repeat(17)), say(FINAL)],
+        ),
+        fault(
+            "103-then-close",
+            "sends 103 and closes",
+            Cause::ConnectionTerminated,
+            &[103],
+            vec![say(HINTS), Step::Close],
+        ),
+        fault(
+            "103-then-hang",
+            "sends 103 and falls silent",
+            Cause::HttpResponseTimeout,
+            &[103],
+            vec![say(HINTS), Step::Hang],
+        ),
+        fault(
+            "103-with-body",
+            "sends a body with a 103",
+            broken,
+            &[103],
+            vec![say("HTTP/1.1 103 Early Hints\r\ncontent-length: 5\r\n\r\nhello"), say(FINAL), Step::Close],
+        ),
+        fault(
+            "103-with-chunks",
+            "sends chunks with a 103",
+            broken,
+            &[103],
+            vec![
+                say("HTTP/1.1 103 Early Hints\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"),
+                say(FINAL),
+                Step::Close,
+            ],
+        ),
+        fault("unsolicited-101", "switches protocols unasked", broken, &[], vec![say(switching), Step::Hang]),
+    ]
+}
+
+fn without_a_body() -> Vec<UpstreamFault> {
+    let bare = |name, meaning, code, bytes: &'static str| passed(name, meaning, code, "", vec![say(bytes)]);
+    vec![
+        bare(
+            "204-with-length",
+            "gives a length of 0 on a 204",
+            204,
+            "HTTP/1.1 204 No Content\r\ncontent-length: 0\r\n\r\n",
+        ),
+        bare(
+            "204-with-body",
+            "sends a body with a 204",
+            204,
+            "HTTP/1.1 204 No Content\r\ncontent-length: 5\r\n\r\nhello",
+        ),
+        bare(
+            "204-with-chunks",
+            "sends chunks with a 204",
+            204,
+            "HTTP/1.1 204 No Content\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+        ),
+        bare(
+            "304-with-length",
+            "gives the page's length on a 304",
+            304,
+            "HTTP/1.1 304 Not Modified\r\ncontent-length: 5\r\n\r\n",
+        ),
+        bare(
+            "304-with-body",
+            "sends a body with a 304",
+            304,
+            "HTTP/1.1 304 Not Modified\r\ncontent-length: 5\r\n\r\nhello",
+        ),
+        bare(
+            "304-with-chunks",
+            "sends chunks with a 304",
+            304,
+            "HTTP/1.1 304 Not Modified\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+        ),
+    ]
+}
+
+fn heads() -> Vec<UpstreamFault> {
+    let asked = |row: UpstreamFault| UpstreamFault { ask: Ask::once("HEAD"), ..row };
+    let json = "HTTP/1.1 404 Not Found\r\ncontent-type: application/json\r\ncontent-length: 44\r\n\r\n";
+    let page = format!(
+        "HTTP/1.1 404 {SECRET}\r\ncontent-type: text/html\r\nx-served-by: {SECRET}\r\ncontent-length: 900\r\n\r\n"
+    );
+    vec![
+        asked(passed(
+            "head-200",
+            "answers HEAD",
+            200,
+            "",
+            vec![say("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n")],
+        )),
+        asked(passed("head-with-body", "sends a body although HEAD was asked", 200, "", vec![say(FINAL)])),
+        asked(passed(
+            "head-with-chunks",
+            "sends chunks although HEAD was asked",
+            200,
+            "",
+            vec![say("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n")],
+        )),
+        asked(passed("head-404-json", "answers HEAD with a 404 that is JSON", 404, "", vec![say(json)])),
+        asked(answered(
+            "head-404-html",
+            "answers HEAD with a 404 that is a page",
+            404,
+            404,
+            vec![say(page.clone())],
+        )),
+        asked(answered(
+            "head-500-with-body",
+            "answers HEAD with an error page",
+            500,
+            500,
+            vec![say(format!("{}{SECRET}", page.replace("404", "500").replace("900", "13")))],
+        )),
+        asked(UpstreamFault {
+            script: after_the_head(vec![Step::Close]),
+            ..row(
+                "head-close",
+                "closes before it answers HEAD",
+                Outcome::Answered { code: 504, why: Why::Fault(Cause::ConnectionTerminated) },
+            )
+        }),
+    ]
+}
