@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use serde_json::Value;
 use statusquo::contract::Cause;
-use statusquo::rehearse::{Misbehaving, Outcome, Place, Step, Upstream, Why, say, upstream_faults};
+use statusquo::rehearse::{
+    Misbehaving, Outcome, Place, Step, Upstream, UpstreamFault, Why, say, upstream_faults,
+};
 
 use super::gateway::{Folder, Gateway, Setup, run};
 use super::reader::{Answer, Asked, Reader};
@@ -164,10 +166,10 @@ fn prone(misbehaving: &Misbehaving, hanging: &Upstream, overrides: &str) -> Setu
         .route("name: everywhere, match: { path: /everywhere }, upstream: everywhere")
         .route("name: panics, match: { path: /__panic }, upstream: main")
         .route("name: ok, match: { path: /ok }, upstream: main");
-    for place in [Place::Refusing, Place::FullBacklog, Place::Closing, Place::Pooled] {
+    for place in [Place::Refusing, Place::FullBacklog] {
         setup = setup.upstream(place.name(), &[misbehaving.address(place)]);
     }
-    for fault in upstream_faults() {
+    for fault in one_for_each_cause() {
         let upstream = if fault.place == Place::Scripted { "main" } else { fault.place.name() };
         let (name, path) = (fault.name, fault.path());
         setup = setup.route(&format!("name: {name}, match: {{ path: {path} }}, upstream: {upstream}"));
@@ -214,20 +216,25 @@ fn provocations(via: &str) -> Vec<Provoked> {
         by_bytes("destination_ip_unroutable", "--route everywhere", get("/everywhere", "")),
         by_bytes("deadline_exceeded", "--route late", get("/late", "")),
     ];
-    let mut seen = BTreeSet::new();
-    for fault in upstream_faults() {
-        // One that accepts and closes may be noticed while writing or while reading.
-        if fault.place == Place::Closing || !fault.ask.is_plain() {
-            continue;
-        }
-        if let Outcome::Answered { why: Why::Fault(cause), .. } = fault.outcome
-            && seen.insert(cause)
-        {
-            let told = format!("--route {}", fault.name);
-            all.push(by_bytes(cause.name(), &told, get(&fault.path(), "")));
-        }
+    for fault in one_for_each_cause() {
+        let told = format!("--route {}", fault.name);
+        all.push(by_bytes(fault.outcome.cause_name(), &told, get(&fault.path(), "")));
     }
     all
+}
+
+/// The first fault of the table for each cause.
+fn one_for_each_cause() -> Vec<UpstreamFault> {
+    let mut seen = BTreeSet::new();
+    let mut faults = upstream_faults();
+    faults.retain(|fault| match fault.outcome {
+        // One that accepts and closes may be noticed while writing or while reading.
+        Outcome::Answered { why: Why::Fault(cause), .. } => {
+            fault.place != Place::Closing && fault.ask.is_plain() && seen.insert(cause)
+        }
+        Outcome::Answered { .. } | Outcome::Passed { .. } | Outcome::Aborted { .. } => false,
+    });
+    faults
 }
 
 /// The pseudonym of this gateway.
