@@ -20,6 +20,7 @@ use crate::contract::{Cause, Evidence, Fault, Phase};
 pub struct Transport {
     connector: TransportConnector,
     idle: Duration,
+    keeps: bool,
 }
 
 impl fmt::Debug for Transport {
@@ -31,7 +32,9 @@ impl fmt::Debug for Transport {
 impl Transport {
     /// Keeps at most `max` idle connections, each for `idle`.
     pub fn new(max: usize, idle: Duration) -> Self {
-        Transport { connector: TransportConnector::new(Some(ConnectorOptions::new(max.max(1)))), idle }
+        // Pingora's pool cannot be empty: what is not to be kept is never given to it.
+        let connector = TransportConnector::new(Some(ConnectorOptions::new(max.max(1))));
+        Transport { connector, idle, keeps: max > 0 }
     }
 
     /// An idle connection that still looks alive.
@@ -55,7 +58,9 @@ impl Transport {
 
     /// Gives a connection back for the next request; both directions must be at rest.
     pub fn release(&self, stream: Stream, address: SocketAddr) {
-        self.connector.release_stream(stream, pool_key(address), Some(self.idle));
+        if self.keeps {
+            self.connector.release_stream(stream, pool_key(address), Some(self.idle));
+        }
     }
 }
 
