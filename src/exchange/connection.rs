@@ -187,6 +187,12 @@ impl Connection<'_> {
                 Stage::Cut(Ends::Short) => return,
                 Stage::Unanswered | Stage::HeadSent | Stage::Lost | Stage::Stuck => {
                     record::client_left(&self.app.gateway, client.stage());
+                    // Perhaps only its sending side is closed: what it still reads must not look whole.
+                    if let Some(mut h1) = client.into_h1()
+                        && h1.cut() == Ends::Reset
+                    {
+                        h1.wire.reset();
+                    }
                     return;
                 }
             }

@@ -106,3 +106,25 @@ fn bytes_after_a_complete_response_never_reach_a_client() {
     client.get("/").is(200, "ok");
     assert_eq!(upstream.connections(), 2);
 }
+
+/// As `nc` does, and old clients: the sending side is shut down once the request is out.
+#[test]
+fn a_body_without_a_length_that_is_given_up_for_a_half_closed_client_is_reset() {
+    let gate = Gate::new();
+    let upstream = script([
+        Step::ReadHead,
+        say("HTTP/1.1 200 OK\r\n\r\nnine byte"),
+        Step::Wait(gate.clone()),
+        say("s more"),
+        Step::Close,
+    ]);
+    let gateway = Gateway::in_front_of(&upstream).start();
+    let mut client = gateway.client();
+    client.send("GET / HTTP/1.0\r\nhost: test\r\n\r\n");
+    client.wait_for("nine byte");
+    client.finish_sending();
+    gateway.expect_metric("aborted_total", &[("cause", "client_gone")], 1.0);
+    gate.open();
+    let answer = client.read(Asked::Http10("GET"));
+    assert_eq!((answer.framing, answer.ended), (Framing::Close, Ended::Reset { after: 9 }));
+}
