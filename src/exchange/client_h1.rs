@@ -198,7 +198,7 @@ impl H1Client {
     /// Whether the next request may come on this connection. Never before the end of this one's body was seen: what
     /// follows in the buffer would be taken for a head.
     pub(super) const fn keeps_alive(&self) -> bool {
-        self.client_keeps && !self.close && !self.half_closed && self.body.is_done()
+        self.client_keeps && !self.close && self.body.is_done()
     }
 
     /// Queues an interim response (1xx but 101).
@@ -214,8 +214,11 @@ impl H1Client {
     /// Queues a head.
     pub(super) fn send_head(&mut self, parts: &HeadParts<'_>, write_fields: impl FnOnce(&mut BytesMut)) {
         self.response = parts.body(self.version, self.head_request);
-        self.close |= self.response == ResponseBody::UntilClose || *self.shutdown.borrow();
-        let keeps = self.client_keeps && !self.close && !self.half_closed;
+        // What is said here holds: a request that is already in the buffer counts on it, also when the client shuts down
+        // its sending side later.
+        self.close |=
+            self.response == ResponseBody::UntilClose || self.half_closed || *self.shutdown.borrow();
+        let keeps = self.client_keeps && !self.close;
         write_head(&mut self.wire.output, parts, self.response, (self.version, keeps), write_fields);
     }
 

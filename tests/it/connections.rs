@@ -1,6 +1,6 @@
 //! Connections of clients: kept, closed and announced as what they are, in HTTP/1.1 and HTTP/1.0, one request or many at once.
 
-use statusquo::rehearse::{Left, Step, reply};
+use statusquo::rehearse::{Gate, Left, Step, reply, say};
 
 use super::client::LIMIT;
 use super::gateway::{Gateway, Setup};
@@ -210,4 +210,40 @@ fn without_the_tests_trigger_the_panic_path_is_an_ordinary_one() {
     let upstream = ok("fine");
     let gateway = Gateway::in_front_of(&upstream).start();
     gateway.client().get("/__panic").is(200, "fine");
+}
+
+/// Two requests at once, and no more to send: told that the connection stays, the client waits for its second answer.
+#[test]
+fn a_request_behind_an_answer_that_was_under_way_when_the_client_stopped_sending_is_not_forgotten() {
+    let gate = Gate::new();
+    let first = vec![
+        Step::ReadHead,
+        say("HTTP/1.1 200 OK\r\ncontent-length: 7\r\n\r\nfir"),
+        Step::Wait(gate.clone()),
+        say("st, "),
+    ];
+    let upstream = super::upstreams::scripts([first, vec![Step::ReadHead, Step::Close]]);
+    let gateway = Gateway::in_front_of(&upstream).start();
+    let mut client = gateway.client();
+    client.send("GET / HTTP/1.1\r\nhost: test\r\n\r\nGET / HTTP/1.1\r\nhost: a b\r\n\r\n");
+    client.wait_for("fir");
+    client.finish_sending();
+    std::thread::sleep(std::time::Duration::from_millis(100)); // until the gateway has seen that
+    gate.open();
+    let answer = client.read(Asked::Http11("GET"));
+    assert_eq!((answer.text().as_str(), answer.connection_usable), ("first, ", true));
+    let next = client.read(Asked::Http11("GET"));
+    next.is_made_saying(400, "The Host of the request is missing, repeated or malformed.");
+    client.expect_close();
+}
+
+#[test]
+fn where_no_idle_connection_is_kept_every_request_has_one_of_its_own() {
+    let upstream = ok("fine");
+    let gateway = Gateway::in_front_of(&upstream).set("upstream.keepalive", "{ max: 0 }").start();
+    let mut client = gateway.client();
+    for _ in 0..3 {
+        client.get("/").is(200, "fine");
+    }
+    assert_eq!((upstream.requests(), upstream.connections()), (3, 3));
 }
