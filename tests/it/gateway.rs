@@ -49,7 +49,7 @@ impl Setup {
         }
     }
 
-    /// Sets `section.key`, or a key of the top level. `upstream.KEY` is set for every upstream.
+    /// Sets `section.key`, or a key of the top level. `upstream.KEY` is set for every upstream, `upstream NAME.KEY` for one.
     pub fn set(mut self, key: &str, value: &str) -> Setup {
         self.settings.insert(key.to_owned(), value.to_owned());
         self
@@ -117,13 +117,16 @@ impl Setup {
             }
         }
         let of_upstreams = sections.remove("upstream").unwrap_or_default();
+        let named = self.upstreams.iter().map(|(name, _)| sections.remove(&*format!("upstream {name}")));
+        let of_one: Vec<_> = named.map(Option::unwrap_or_default).collect();
         for (section, keys) in sections {
             writeln!(text, "{section}: {{ {} }}", keys.join(", ")).unwrap();
         }
         text.push_str("upstreams:\n");
-        for (name, servers) in &self.upstreams {
+        for ((name, servers), own) in self.upstreams.iter().zip(of_one) {
             let servers: Vec<_> = servers.iter().map(|server| format!("\"{server}\"")).collect();
-            let keys = [vec![format!("servers: [{}]", servers.join(", "))], of_upstreams.clone()].concat();
+            let keys =
+                [vec![format!("servers: [{}]", servers.join(", "))], of_upstreams.clone(), own].concat();
             writeln!(text, "  {name}: {{ {} }}", keys.join(", ")).unwrap();
         }
         text.push_str("routes:\n");

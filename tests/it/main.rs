@@ -22,6 +22,7 @@ mod telemetry;
 mod upstreams;
 
 mod accounts;
+mod assurance;
 mod attacked;
 mod clients;
 mod commands;

@@ -64,7 +64,8 @@ pub fn check_made(answer: &Answer, asked: Asked, code: u16, message: &str) {
     }
 }
 
-fn judge(answer: &Answer, asked: Asked) -> Result<(), String> {
+/// Says which part of the contract an error breaks.
+pub fn judge(answer: &Answer, asked: Asked) -> Result<(), String> {
     let status = answer.status;
     if !CODES.iter().any(|(code, _)| *code == status) {
         return Err(format!("{status} is not a documented code"));

@@ -108,6 +108,8 @@ impl Answer {
 pub struct Reader<S> {
     pub stream: S,
     buffer: Vec<u8>,
+    /// The upstream may say anything: fields of its own that pass are not the gateway's to repair.
+    anything: bool,
 }
 
 /// Why a read brought nothing.
@@ -120,7 +122,13 @@ enum Stop {
 
 impl<S: Read> Reader<S> {
     pub fn new(stream: S) -> Self {
-        Reader { stream, buffer: Vec::new() }
+        Reader { stream, buffer: Vec::new(), anything: false }
+    }
+
+    /// For what an upstream sent that is not in its right mind: it may repeat its fields and write them in obs-text
+    /// (RFC 9110 5.5). Framing is held to the same rules.
+    pub fn of_anything(stream: S) -> Self {
+        Reader { anything: true, ..Reader::new(stream) }
     }
 
     /// Bytes that came after the last answer.
@@ -154,7 +162,8 @@ impl<S: Read> Reader<S> {
         let mut interim = Vec::new();
         loop {
             let head = self.head()?;
-            let (status, reason, fields) = parse_head(&head).map_err(|what| malformed(what, &head))?;
+            let (status, reason, fields) =
+                parse_head(&head, self.anything).map_err(|what| malformed(what, &head))?;
             if (100..200).contains(&status) && status != 101 {
                 if asked.old() {
                     return Err(malformed("an interim response to HTTP/1.0", &head));
@@ -308,8 +317,11 @@ impl<S: Read> Reader<S> {
 
 type Head = (u16, String, Vec<(String, String)>);
 
-fn parse_head(head: &[u8]) -> Result<Head, &'static str> {
-    let text = std::str::from_utf8(head).map_err(|_| "a head that is not UTF-8")?;
+fn parse_head(head: &[u8], anything: bool) -> Result<Head, &'static str> {
+    let latin: String =
+        if anything { head.iter().map(|byte| char::from(*byte)).collect() } else { String::new() };
+    let text =
+        if anything { &latin } else { std::str::from_utf8(head).map_err(|_| "a head that is not UTF-8")? };
     let mut lines = text.split("\r\n");
     let status_line = lines.next().unwrap_or_default();
     let rest =
@@ -318,19 +330,21 @@ fn parse_head(head: &[u8]) -> Result<Head, &'static str> {
     if digits.len() != 3 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err("a status that is not three digits");
     }
-    if !reason.chars().all(|c| c == ' ' || c == '\t' || c.is_ascii_graphic()) {
+    let obs_text = |c: char| anything && c >= '\u{80}';
+    if !reason.chars().all(|c| c == ' ' || c == '\t' || c.is_ascii_graphic() || obs_text(c)) {
         return Err("a reason with control characters");
     }
-    let fields = lines.map(parse_field).collect::<Result<Vec<_>, _>>()?;
-    for single in SINGLE {
-        if fields.iter().filter(|(name, _)| name == single).count() > 1 {
+    let fields = lines.map(|line| parse_field(line, anything)).collect::<Result<Vec<_>, _>>()?;
+    let singles = if anything { &SINGLE_ALWAYS[..] } else { &SINGLE[..] };
+    for single in singles {
+        if fields.iter().filter(|(name, _)| name == *single).count() > 1 {
             return Err("a field that may stand once stands twice");
         }
     }
     Ok((digits.parse().unwrap(), reason.to_owned(), fields))
 }
 
-fn parse_field(line: &str) -> Result<(String, String), &'static str> {
+fn parse_field(line: &str, anything: bool) -> Result<(String, String), &'static str> {
     if line.starts_with([' ', '\t']) {
         return Err("a folded field");
     }
@@ -339,7 +353,7 @@ fn parse_field(line: &str) -> Result<(String, String), &'static str> {
     if name.is_empty() || !name.bytes().all(token) {
         return Err("a field name that is not a token");
     }
-    if value.chars().any(|c| c.is_control() && c != '\t') {
+    if value.chars().any(|c| c.is_control() && c != '\t' && !(anything && c >= '\u{80}')) {
         return Err("a field value with control characters");
     }
     Ok((name.to_ascii_lowercase(), value.trim_matches([' ', '\t']).to_owned()))
@@ -392,7 +406,8 @@ fn find(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
 }
 
 /// Fields that a response has once or not at all.
-const SINGLE: [&str; 9] = [
+const SINGLE: [&str; 10] = [
+    "connection",
     "content-length",
     "content-type",
     "transfer-encoding",
@@ -403,6 +418,9 @@ const SINGLE: [&str; 9] = [
     "x-content-type-options",
     "server",
 ];
+
+/// Those among them that the gateway itself writes.
+const SINGLE_ALWAYS: [&str; 4] = ["connection", "content-length", "transfer-encoding", "x-request-id"];
 
 #[cfg(test)]
 #[path = "reader_tests.rs"]

@@ -1,0 +1,228 @@
+//! One case from the client's side: any bytes on one connection, before a good upstream, and what must come of them.
+//!
+//! What the strict reader takes for a request may be answered by the upstream or refused; what it does not take for one
+//! must be refused, and the connection closed. Every silence has its reason in what the client did.
+
+use std::io::Write;
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+use super::super::client::LIMIT;
+use super::super::reader::{Answer, Asked, Ended, Reader, Unanswered};
+use super::generate::{self, Piece};
+use super::ledger::{Ledger, Sums};
+use super::random::Random;
+use super::request_reader::{From, Head, Read, read};
+use super::run::Side;
+use super::upstream_side::{SHORTEST_LIMIT, judge, tell};
+
+/// The gateway and the accounts of the clients before it.
+pub struct ClientSide<'a> {
+    pub gateway: SocketAddr,
+    pub ledger: &'a Ledger,
+}
+
+/// How the client ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// It shuts down its sending side when everything is answered.
+    Polite,
+    /// It shuts down its sending side at once, and reads.
+    Half,
+    /// It never ends by itself.
+    Idle,
+    /// It resets the connection without reading.
+    Reset,
+}
+
+/// What is sent.
+#[derive(Clone, Debug)]
+pub struct Case {
+    pub pieces: Vec<Piece>,
+    pub ending: Ending,
+}
+
+impl Side for ClientSide<'_> {
+    type Case = Case;
+
+    fn make(&self, _: u64, random: &mut Random) -> Case {
+        let ending = match random.below(100) {
+            0..60 => Ending::Polite,
+            60..88 => Ending::Half,
+            88..92 => Ending::Idle,
+            _ => Ending::Reset,
+        };
+        Case { pieces: generate::requests(random, if ending == Ending::Reset { 1 } else { 4 }), ending }
+    }
+
+    fn check(&self, _: u64, case: &Case) -> Result<(), String> {
+        let writes = generate::writes(&case.pieces);
+        let sent = writes.concat();
+        let stream = connect(self.gateway).map_err(|e| e.to_string())?;
+        for write in &writes {
+            // Who is refused early may find nobody to write to.
+            let _ = (&stream).write_all(write);
+        }
+        if case.ending == Ending::Reset {
+            let most = parse(&sent).len() as u64;
+            self.ledger.add(|sums| {
+                sums.unknown.0 += 1;
+                sums.unknown.1 += most.max(1);
+            });
+            return socket2::SockRef::from(&stream)
+                .set_linger(Some(Duration::ZERO))
+                .map_err(|e| e.to_string());
+        }
+        converse(stream, &sent, case.ending, self.ledger).map(drop)
+    }
+
+    fn smaller(case: &Case) -> Vec<Case> {
+        let smaller = generate::without_one(&case.pieces);
+        smaller.into_iter().map(|pieces| Case { pieces, ..case.clone() }).collect()
+    }
+
+    fn show(case: &Case) -> String {
+        format!("the client:\n{}then {:?}\n", generate::show(&case.pieces), case.ending)
+    }
+}
+
+pub fn connect(gateway: SocketAddr) -> std::io::Result<TcpStream> {
+    let stream = TcpStream::connect_timeout(&gateway, LIMIT)?;
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(LIMIT))?;
+    Ok(stream)
+}
+
+/// What the strict reader finds in what a client sent: whole requests, and at the end perhaps something else.
+pub fn parse(sent: &[u8]) -> Vec<Read> {
+    let mut found = Vec::new();
+    let mut rest = sent;
+    while !matches!(rest, b"" | b"\r" | b"\r\n") {
+        let one = read(rest, From::Client);
+        let used = if let Read::Whole(_, _, used) = &one { *used } else { rest.len() };
+        found.push(one);
+        rest = &rest[used..];
+    }
+    found
+}
+
+/// Reads every answer to what was sent, to the end of the connection.
+pub fn converse(
+    stream: TcpStream,
+    sent: &[u8],
+    ending: Ending,
+    ledger: &Ledger,
+) -> Result<Vec<Answer>, String> {
+    if ending == Ending::Half {
+        let _ = stream.shutdown(Shutdown::Write);
+    }
+    let mut reader = Reader::of_anything(stream);
+    let mut answers = Vec::new();
+    let requests = parse(sent);
+    for request in &requests {
+        let asked = asked(request, sent);
+        let begun = Instant::now();
+        let answer = match reader.read(asked) {
+            Ok(answer) => answer,
+            // A client that has shut down its sending side counts as gone while its request is at the upstream. It has
+            // not when its bytes are no request: then somebody was there to refuse.
+            Err(Unanswered::Closed | Unanswered::Reset)
+                if ending == Ending::Half && matches!(request, Read::Whole(..)) =>
+            {
+                ledger.add(|sums| sums.unanswered += 1);
+                return Ok(answers);
+            }
+            Err(none) => return Err(format!("no answer to request {}: {none:?}", answers.len() + 1)),
+        };
+        ledger.answer(&answer);
+        judge(&answer, asked)?;
+        // On a busy machine a limit may strike although everybody meant well.
+        let late = matches!(answer.status, 400 | 504) && begun.elapsed() >= SHORTEST_LIMIT;
+        if !late {
+            check_answer(request, &answer, ending)?;
+        }
+        let (usable, was_cut) = (answer.connection_usable, answer.ended != Ended::Complete);
+        answers.push(answer);
+        if !usable {
+            return match reader.read_end() {
+                Unanswered::Closed => Ok(answers),
+                Unanswered::Reset if was_cut => Ok(answers),
+                other => Err(format!("after an answer that closes: {other:?}")),
+            };
+        }
+    }
+    if ending == Ending::Polite {
+        let _ = reader.stream.shutdown(Shutdown::Write);
+    }
+    match reader.read_end() {
+        Unanswered::Closed => {}
+        other => return Err(format!("after everything was answered: {other:?}")),
+    }
+    ledger.add(|sums: &mut Sums| {
+        sums.idle += u64::from(ending == Ending::Idle);
+        sums.nothing += u64::from(ending != Ending::Idle && requests.is_empty());
+    });
+    Ok(answers)
+}
+
+fn asked(request: &Read, sent: &[u8]) -> Asked {
+    match request {
+        Read::Whole(head, ..) | Read::Body(head) | Read::BrokenBody(head, _) => asked_by(head),
+        // Whoever asks with HEAD takes no body for an answer, however the rest of its head looks.
+        Read::More | Read::Broken(_) => {
+            let rest = unread(sent);
+            Asked::Http11(if rest.trim_ascii_start().starts_with(b"HEAD ") { "HEAD" } else { "GET" })
+        }
+    }
+}
+
+/// What is behind the whole requests.
+fn unread(sent: &[u8]) -> &[u8] {
+    let mut rest = sent;
+    while let Read::Whole(_, _, used) = read(rest, From::Client) {
+        rest = &rest[used..];
+    }
+    rest
+}
+
+fn asked_by(head: &Head) -> Asked {
+    match (head.method == "HEAD", head.old) {
+        (true, false) => Asked::Http11("HEAD"),
+        (false, false) => Asked::Http11("GET"),
+        (true, true) => Asked::Http10("HEAD"),
+        (false, true) => Asked::Http10("GET"),
+    }
+}
+
+/// OPTIONS for the server as a whole reaches no route.
+fn is_routeless(head: &Head) -> bool {
+    head.target == "*" || !head.target.starts_with('/')
+}
+
+fn check_answer(request: &Read, answer: &Answer, ending: Ending) -> Result<(), String> {
+    let good = match request {
+        Read::Whole(head, ..) => match answer.status {
+            200 if answer.ended != Ended::Complete => {
+                // An answer without a length is not sent on to a client that may have left; it can see that.
+                ending == Ending::Half && head.target.contains("/until") && "fine".starts_with(&answer.text())
+            }
+            200 => head.method == "HEAD" || answer.text() == "fine",
+            400 => true,
+            // OPTIONS for everything reaches no route.
+            404 => {
+                head.target == "*" || head.target.starts_with("HTTP://") || head.target.starts_with("http://")
+            }
+            504 => head.target.contains("/broken"),
+            409 => head.target.contains("/taken"),
+            _ => false,
+        },
+        // The upstream may have answered before it saw that the body is none.
+        Read::Body(head) | Read::BrokenBody(head, _) => match answer.status {
+            400 => true,
+            404 => is_routeless(head),
+            _ => head.target.contains("/early"),
+        },
+        Read::More | Read::Broken(_) => answer.status == 400 && answer.says_close(),
+    };
+    if good { Ok(()) } else { Err(format!("{request:?} is answered with {}", tell(answer))) }
+}

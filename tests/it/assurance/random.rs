@@ -1,0 +1,65 @@
+//! Numbers from a seed: the same seed, the same case, on every machine.
+//!
+//! It knows nothing of what the numbers are for.
+
+/// A sequence of numbers (SplitMix64).
+#[derive(Clone, Debug)]
+pub struct Random(u64);
+
+impl Random {
+    /// The sequence of one case among those of a seed.
+    pub fn of(seed: u64, case: u64) -> Random {
+        let mut random = Random(seed ^ case.wrapping_mul(0xd134_2543_de82_ef95));
+        random.next();
+        random
+    }
+
+    pub fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// Less than this, which is not zero.
+    pub fn below(&mut self, limit: usize) -> usize {
+        (self.next() % limit as u64) as usize
+    }
+
+    /// True so many times of a hundred.
+    pub fn percent(&mut self, chance: usize) -> bool {
+        self.below(100) < chance
+    }
+
+    pub fn pick<T: Copy>(&mut self, from: &[T]) -> T {
+        from[self.below(from.len())]
+    }
+
+    /// At most so many bytes, each anything.
+    pub fn bytes(&mut self, most: usize) -> Vec<u8> {
+        let length = self.below(most + 1);
+        (0..length).map(|_| self.next() as u8).collect()
+    }
+
+    /// Changes, removes, doubles or cuts off some bytes.
+    pub fn damage(&mut self, bytes: &mut Vec<u8>) {
+        for _ in 0..=self.below(3) {
+            if bytes.is_empty() {
+                return;
+            }
+            let at = self.below(bytes.len());
+            match self.below(6) {
+                0 => bytes[at] = self.next() as u8,
+                1 => bytes[at] = self.pick(b"\r\n\t :;,0\0"),
+                2 => drop(bytes.remove(at)),
+                3 => bytes.insert(at, self.pick(b"\r\n\t :;,0\0")),
+                4 => {
+                    let piece = bytes[at..].iter().take(8).copied().collect::<Vec<_>>();
+                    bytes.splice(at..at, piece);
+                }
+                _ => bytes.truncate(at),
+            }
+        }
+    }
+}

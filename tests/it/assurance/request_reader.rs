@@ -1,0 +1,292 @@
+//! The strict reader of requests: what stands for every upstream behind the gateway, and for what a client meant.
+//!
+//! It knows RFC 9112's grammar as a sender has to keep it, and nothing of the gateway. What comes from clients may use
+//! more of the grammar (HTTP/1.0, absolute targets, chunk extensions, trailers) than what a gateway should write.
+
+/// Whose bytes are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum From {
+    Client,
+    Gateway,
+}
+
+/// Where the body ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Framing {
+    None,
+    Length(usize),
+    Chunked,
+}
+
+/// A request without its body.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Head {
+    pub method: String,
+    pub target: String,
+    /// HTTP/1.0.
+    pub old: bool,
+    /// Names in lower case.
+    pub fields: Vec<(String, Vec<u8>)>,
+    pub framing: Framing,
+}
+
+/// What stands at the front of some bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Read {
+    /// A head that goes on.
+    More,
+    /// A head, and a body that goes on.
+    Body(Head),
+    /// A whole request of so many bytes.
+    Whole(Head, Vec<u8>, usize),
+    /// No request.
+    Broken(&'static str),
+    /// A head, and no body of the kind that it announces.
+    BrokenBody(Head, &'static str),
+}
+
+impl Head {
+    pub fn field(&self, name: &str) -> Option<&[u8]> {
+        self.fields.iter().find(|(found, _)| found == name).map(|(_, value)| &value[..])
+    }
+}
+
+/// Reads one request.
+pub fn read(bytes: &[u8], from: From) -> Read {
+    // RFC 9112 2.2: one empty line before a request, from old clients.
+    let skip = if from == From::Client && bytes.starts_with(b"\r\n") { 2 } else { 0 };
+    let Some(end) = find(&bytes[skip..], b"\r\n\r\n") else { return Read::More };
+    let head = match head(&bytes[skip..skip + end], from) {
+        Ok(head) => head,
+        Err(what) => return Read::Broken(what),
+    };
+    let begin = skip + end + 4;
+    let body = &bytes[begin..];
+    match head.framing {
+        Framing::None => Read::Whole(head, Vec::new(), begin),
+        Framing::Length(length) if body.len() < length => Read::Body(head),
+        Framing::Length(length) => Read::Whole(head, body[..length].to_vec(), begin + length),
+        Framing::Chunked => match chunks(body, from) {
+            Ok(Some((body, used))) => Read::Whole(head, body, begin + used),
+            Ok(None) => Read::Body(head),
+            Err(what) => Read::BrokenBody(head, what),
+        },
+    }
+}
+
+fn head(head: &[u8], from: From) -> Result<Head, &'static str> {
+    let mut lines = Vec::new();
+    let mut rest = head;
+    while let Some(at) = find(rest, b"\r\n") {
+        lines.push(&rest[..at]);
+        rest = &rest[at + 2..];
+    }
+    lines.push(rest);
+    if lines.iter().any(|line| line.iter().any(|byte| (*byte < b' ' && *byte != b'\t') || *byte == 0x7f)) {
+        return Err("a control character, bare CR or bare LF in the head");
+    }
+    let (method, target, old) = request_line(lines[0], from)?;
+    let fields = lines[1..].iter().map(|line| field(line)).collect::<Result<Vec<_>, _>>()?;
+    let values = |name: &str| -> Vec<&[u8]> {
+        fields.iter().filter(|(found, _)| found == name).map(|(_, value)| &value[..]).collect()
+    };
+    for (name, _) in &fields {
+        if name.contains('_') && ["content-length", "transfer-encoding"].contains(&&*name.replace('_', "-")) {
+            return Err("a framing field with an underscore");
+        }
+        if from == From::Gateway && HOP_BY_HOP.contains(&name.as_str()) {
+            return Err("a field of one connection was forwarded");
+        }
+    }
+    match values("host")[..] {
+        [] if old => {}
+        [host] if !host.iter().any(|byte| b" ,@/\t".contains(byte)) => {}
+        [_] => return Err("a Host that is none"),
+        _ => return Err("not exactly one Host"),
+    }
+    let framing = framing(&values("content-length"), &values("transfer-encoding"), old)?;
+    Ok(Head { method, target, old, fields, framing })
+}
+
+fn request_line(line: &[u8], from: From) -> Result<(String, String, bool), &'static str> {
+    let words: Vec<&[u8]> = line.split(|byte| *byte == b' ').collect();
+    let [method, target, version] = words[..] else { return Err("not three words and two single blanks") };
+    if method.is_empty() || !method.iter().copied().all(token) {
+        return Err("a method that is no token");
+    }
+    let old = match version {
+        b"HTTP/1.1" => false,
+        b"HTTP/1.0" if from == From::Client => true,
+        _ => return Err("a version that is not HTTP/1.1"),
+    };
+    let absolute =
+        |scheme: &str| target.get(..scheme.len()).is_some_and(|s| s.eq_ignore_ascii_case(scheme.as_bytes()));
+    let target_is_good = target.starts_with(b"/")
+        || (target == b"*" && method == b"OPTIONS")
+        || (from == From::Client && (absolute("http://") || absolute("https://")));
+    if !target_is_good || target.contains(&b'\t') || target.contains(&b'#') {
+        return Err("a target that is neither a path nor an http URI");
+    }
+    Ok((text(method), text(target), old))
+}
+
+fn field(line: &[u8]) -> Result<(String, Vec<u8>), &'static str> {
+    let colon = line.iter().position(|byte| *byte == b':').ok_or("a field without a colon")?;
+    let (name, value) = (&line[..colon], &line[colon + 1..]);
+    if name.is_empty() || !name.iter().copied().all(token) {
+        return Err("a field name that is no token");
+    }
+    Ok((text(name).to_ascii_lowercase(), value.trim_ascii().to_vec()))
+}
+
+fn framing(lengths: &[&[u8]], codings: &[&[u8]], old: bool) -> Result<Framing, &'static str> {
+    match (lengths, codings) {
+        ([], []) => Ok(Framing::None),
+        ([length], []) if !length.is_empty() && length.iter().all(u8::is_ascii_digit) => {
+            text(length).parse().map(Framing::Length).map_err(|_| "a Content-Length without bounds")
+        }
+        ([_], []) => Err("a Content-Length that is not digits"),
+        ([], [coding]) if coding.eq_ignore_ascii_case(b"chunked") && !old => Ok(Framing::Chunked),
+        ([], [_]) => Err("a Transfer-Encoding other than chunked, or on HTTP/1.0"),
+        ([], _) => Err("more than one Transfer-Encoding"),
+        (_, []) => Err("more than one Content-Length"),
+        (_, _) => Err("Content-Length beside Transfer-Encoding"),
+    }
+}
+
+type Chunks = Option<(Vec<u8>, usize)>;
+
+fn chunks(bytes: &[u8], from: From) -> Result<Chunks, &'static str> {
+    let mut body = Vec::new();
+    let mut at = 0;
+    loop {
+        let Some(line) = line(&bytes[at..])? else { return Ok(None) };
+        at += line.len() + 2;
+        let digits = line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
+        let extension = &line[digits..];
+        if digits == 0 || digits > 15 {
+            return Err("a chunk size that is not plain hexadecimal");
+        }
+        if !extension.is_empty() && (from == From::Gateway || extension[0] != b';') {
+            return Err("something behind a chunk size");
+        }
+        let size = usize::from_str_radix(&text(&line[..digits]), 16).map_err(|_| "a chunk without bounds")?;
+        if size == 0 {
+            break;
+        }
+        let Some(chunk) = bytes.get(at..at.saturating_add(size)) else { return Ok(None) };
+        body.extend_from_slice(chunk);
+        at += size;
+        match bytes.get(at..at + 2) {
+            Some(b"\r\n") => at += 2,
+            Some(_) => return Err("a chunk that is longer than its size"),
+            None if matches!(bytes.get(at), None | Some(b'\r')) => return Ok(None),
+            None => return Err("a chunk that is longer than its size"),
+        }
+    }
+    loop {
+        let Some(line) = line(&bytes[at..])? else { return Ok(None) };
+        at += line.len() + 2;
+        if line.is_empty() {
+            return Ok(Some((body, at)));
+        }
+        if from == From::Gateway {
+            return Err("trailers");
+        }
+        field(line)?;
+    }
+}
+
+/// A line that ends with CRLF, without it; `None` while it is not whole.
+fn line(bytes: &[u8]) -> Result<Option<&[u8]>, &'static str> {
+    let end = bytes.iter().position(|byte| (*byte < b' ' && *byte != b'\t') || *byte == 0x7f);
+    match end.map(|at| (at, bytes[at], bytes.get(at + 1))) {
+        None | Some((_, b'\r', None)) => Ok(None),
+        Some((at, b'\r', Some(b'\n'))) => Ok(Some(&bytes[..at])),
+        Some(_) => Err("a control character, bare CR or bare LF in the chunk framing"),
+    }
+}
+
+fn token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+fn text(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| char::from(*byte)).collect()
+}
+
+fn find(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
+    bytes.windows(wanted.len()).position(|window| window == wanted)
+}
+
+/// Fields that end with the connection they came on.
+const HOP_BY_HOP: [&str; 8] = [
+    "connection",
+    "keep-alive",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "upgrade",
+    "http2-settings",
+    "proxy-authorization",
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn whole(bytes: &str, from: From) -> bool {
+        matches!(read(bytes.as_bytes(), from), Read::Whole(_, _, used) if used == bytes.len())
+    }
+
+    #[test]
+    fn whole_requests_are_read_whole() {
+        for bytes in [
+            "GET / HTTP/1.1\r\nhost: a\r\n\r\n",
+            "POST /a?b HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\n\r\nabc",
+            "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+        ] {
+            assert!(whole(bytes, From::Gateway) && whole(bytes, From::Client), "{bytes:?}");
+            for end in 0..bytes.len() {
+                let read = read(&bytes.as_bytes()[..end], From::Gateway);
+                assert!(matches!(read, Read::More | Read::Body(_)), "{:?}: {read:?}", &bytes[..end]);
+            }
+        }
+    }
+
+    #[test]
+    fn what_only_clients_may_write_is_refused_from_a_gateway() {
+        for bytes in [
+            "GET / HTTP/1.0\r\n\r\n",
+            "GET http://a/ HTTP/1.1\r\nhost: a\r\n\r\n",
+            "GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n",
+            "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n3;x=y\r\nabc\r\n0\r\n\r\n",
+            "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n0\r\nx: y\r\n\r\n",
+        ] {
+            assert!(whole(bytes, From::Client), "{bytes:?}");
+            let read = read(bytes.as_bytes(), From::Gateway);
+            assert!(matches!(read, Read::Broken(_) | Read::BrokenBody(..)), "{bytes:?}: {read:?}");
+        }
+    }
+
+    #[test]
+    fn what_can_be_read_in_two_ways_is_refused_from_everybody() {
+        for fields in [
+            "host: a\r\nhost: a",
+            "host: a\r\ncontent-length: 1\r\ncontent-length: 1",
+            "host: a\r\ncontent-length: 1, 1",
+            "host: a\r\ncontent-length: +1",
+            "host: a\r\ncontent-length: 1\r\ntransfer-encoding: chunked",
+            "host: a\r\ntransfer-encoding: chunked, chunked",
+            "host: a\r\ntransfer-encoding: identity",
+            "host: a\r\ntransfer_encoding: chunked",
+            "host: a\r\na: b\r\n c",
+            "host: a\r\na : b",
+            "host: a\r\na: b\nc: d",
+        ] {
+            let bytes = format!("POST / HTTP/1.1\r\n{fields}\r\n\r\nx");
+            let read = read(bytes.as_bytes(), From::Client);
+            assert!(matches!(read, Read::Broken(_)), "{fields:?}: {read:?}");
+        }
+    }
+}
