@@ -35,18 +35,23 @@ impl Open {
 
     /// Returns when there are none.
     pub async fn none_left(&self) {
-        self.fewer_than(1).await;
+        self.until(|| self.count() == 0).await;
     }
 
-    /// Returns when one more may be let in, where `most` may be served.
+    /// Returns when one more may be let in, where `most` may be served. There may be more than that, from before the limit
+    /// was lowered: the crowd is who is not served.
     pub async fn room(&self, most: usize) {
-        self.fewer_than(most.saturating_add(self.crowd)).await;
+        self.until(|| {
+            let served = self.served.load(Ordering::Acquire);
+            self.count() < most.max(served).saturating_add(self.crowd)
+        })
+        .await;
     }
 
-    async fn fewer_than(&self, limit: usize) {
+    async fn until(&self, holds: impl Fn() -> bool) {
         loop {
             let left = self.left.notified();
-            if self.count() < limit {
+            if holds() {
                 return;
             }
             left.await;
@@ -104,6 +109,10 @@ mod tests {
         drop(second);
         assert!(open.room(1).now_or_never().is_some());
         drop((first, served));
+        let (_one, _two) = (open.enter(), open.enter());
+        let _served = (open.place(2), open.place(2));
+        assert!(open.room(1).now_or_never().is_some(), "a lowered limit lets the crowd in to be told of it");
+        drop((_one, _two, _served));
         assert!(open.place(1).is_some());
         assert!(open.none_left().now_or_never().is_some());
     }

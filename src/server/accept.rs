@@ -20,7 +20,11 @@ use crate::exchange::Connections;
 /// After a failure that is ours, so long nothing is accepted.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Accepts until it is told to stop; the socket is closed then, and the connections are told by the same watch.
+/// At the end so many connections are still taken out of the backlog.
+const LAST: usize = 4096;
+
+/// Accepts until it is told to stop. Who had connected by then is served: the connections are told by the same watch, and
+/// then the socket is closed.
 pub async fn accept(bound: Bound, connections: Connections, mut stopped: watch::Receiver<bool>) {
     let address = bound.address;
     let listener = match TcpListener::from_std(bound.socket) {
@@ -37,7 +41,7 @@ pub async fn accept(bound: Bound, connections: Connections, mut stopped: watch::
         };
         let accepted = tokio::select! {
             accepted = next => accepted,
-            _ = stopped.wait_for(|stopped| *stopped) => return,
+            _ = stopped.wait_for(|stopped| *stopped) => break,
         };
         match accepted {
             Ok((socket, from)) => {
@@ -54,6 +58,15 @@ pub async fn accept(bound: Bound, connections: Connections, mut stopped: watch::
                 }
                 pingora::time::sleep(PAUSE).await;
             }
+        }
+    }
+    // The runtime's own accept may say that there is nothing while there is: the system is asked directly.
+    let Ok(listener) = listener.into_std() else { return };
+    for (socket, from) in std::iter::from_fn(|| listener.accept().ok()).take(LAST) {
+        if socket.set_nonblocking(true).is_ok()
+            && let Ok(socket) = TcpStream::from_std(socket)
+        {
+            take(&connections, socket, from, &told);
         }
     }
 }

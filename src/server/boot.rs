@@ -99,6 +99,7 @@ pub fn serve(mut config: Config, options: Options) -> Result<(), String> {
         };
         options.metrics.loaded(reload.since);
         tokio::spawn(reload.at(hangup));
+        let mut accepting = Vec::new();
         for (listener, bound) in config.listen.iter().zip(bound) {
             let connections = Connections {
                 gateway: Arc::clone(&gateway),
@@ -107,7 +108,7 @@ pub fn serve(mut config: Config, options: Options) -> Result<(), String> {
                 open: Arc::clone(&open),
                 gauge: options.metrics.connections(&bound.address.to_string()),
             };
-            tokio::spawn(accept(bound, connections, stopped_gateway.clone()));
+            accepting.push(tokio::spawn(accept(bound, connections, stopped_gateway.clone())));
         }
         let pages = TelemetryPages { stage: Arc::clone(&stage), metrics: Arc::clone(&options.metrics) };
         let connections = Connections {
@@ -127,7 +128,7 @@ pub fn serve(mut config: Config, options: Options) -> Result<(), String> {
             contract = config.contract.name(),
             "serving"
         );
-        drain::until_drained(signals, stage, stop_gateway, open, &running).await;
+        drain::until_drained(signals, stage, stop_gateway, accepting, open, &running).await;
         let _ = stop_telemetry.send(true);
         Ok::<(), String>(())
     })?;

@@ -7,8 +7,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use arc_swap::ArcSwap;
+use futures_util::future::join_all;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
 use crate::admin::telemetry::Readiness;
@@ -80,6 +82,7 @@ pub async fn until_drained(
     mut signals: Signals,
     stage: Arc<Stage>,
     listeners: watch::Sender<bool>,
+    accepting: Vec<JoinHandle<()>>,
     open: Arc<Open>,
     running: &ArcSwap<Config>,
 ) {
@@ -97,7 +100,12 @@ pub async fn until_drained(
         }
         // Listeners close, idle connections end, the others are told to.
         let _ = listeners.send(true);
-        let left = pingora::time::timeout(limit, open.none_left()).await;
+        let ended = async {
+            // Who is in a backlog still comes in.
+            join_all(accepting).await;
+            open.none_left().await;
+        };
+        let left = pingora::time::timeout(limit, ended).await;
         if left.is_err() {
             warn!(open = open.count(), "ended with connections still open: the drain time is over");
         }

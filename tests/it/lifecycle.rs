@@ -113,3 +113,24 @@ fn a_hangup_without_a_file_to_read_again_is_logged_and_does_not_end_the_process(
     gateway.log_line(|line| line["message"] == ignored);
     gateway.client().get("/").is(200, "still here");
 }
+
+#[test]
+fn who_had_connected_before_the_end_began_is_answered() {
+    let upstream = ok("still here");
+    let gateway = Gateway::in_front_of(&upstream).set("drain_delay", "0s").descriptors(128).start();
+    // Stopped, so that the connections wait in the system's backlog when the signal comes; there are more of them than are
+    // let in at once.
+    gateway.signal("STOP");
+    let mut clients: Vec<_> = (0..60).map(|_| gateway.client()).collect();
+    for client in &mut clients {
+        client.send("GET / HTTP/1.1\r\nhost: test\r\n\r\n");
+    }
+    gateway.terminate();
+    gateway.signal("CONT");
+    for mut client in clients {
+        let answer = client.read(Asked::Http11("GET"));
+        assert!(matches!(answer.status, 200 | 503), "{answer:#?}");
+        client.expect_close();
+    }
+    assert_eq!(gateway.wait(LIMIT).code(), Some(0));
+}

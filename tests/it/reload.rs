@@ -307,3 +307,21 @@ fn nobody_notices_twenty_reloads_under_load() {
     gateway.expect_metric("errors_total", &[], 0.0);
     gateway.expect_accounts_to_agree();
 }
+
+#[test]
+fn newcomers_are_told_of_a_limit_that_was_lowered_below_what_is_open() {
+    let upstream = ok("fine");
+    let setup = |most| Gateway::in_front_of(&upstream).descriptors(128).set("client.max_connections", most);
+    let gateway = setup("18").start();
+    let mut clients: Vec<_> = (0..18).map(|_| gateway.client()).collect();
+    for client in &mut clients {
+        client.get("/").is(200, "fine");
+    }
+    assert_eq!(gateway.reload(setup("1")), "applied");
+    for _ in 0..3 {
+        gateway.client().get("/").is_made(503);
+    }
+    for client in &mut clients {
+        client.get("/").is(200, "fine");
+    }
+}
