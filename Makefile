@@ -47,6 +47,7 @@ test: setup ## every test: units, black box, real nginx, curl, h2load and Chromi
 bench: ## time the pure parts, then the gateway beside nginx and HAProxy: two minutes and the build
 	@.ci/setup $(BENCH_TOOLS)
 	cargo bench --locked --bench pure
+	cargo bench --locked --bench pure -- --bounds
 	cargo bench --locked --bench peers
 
 count: ## count system calls and instructions a request beside them: two minutes and the build

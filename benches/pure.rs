@@ -1,10 +1,13 @@
-//! The pure parts of a request, one by one, timed by criterion: `cargo bench --bench pure`.
+//! The pure parts of a request, one by one, timed by criterion: `cargo bench --bench pure`; with `-- --bounds`, the memory
+//! of rate limits under a flood of clients.
 //!
 //! What is timed is written down in `pure/samples.rs`; `tests/benchmarks.rs` says that each step finds what it should.
 //! The whole path, between sockets and beside other proxies, is `peers.rs`.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "pure/bounds.rs"]
+mod bounds;
 #[path = "pure/samples.rs"]
 mod samples;
 
@@ -12,6 +15,8 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use criterion::Criterion;
+
+use statusquo::limit::Algorithm;
 
 use samples::{CONFORMING, FOREIGN, REQUEST, RESPONSE, Samples};
 
@@ -32,15 +37,25 @@ fn routing(c: &mut Criterion, samples: &Samples) {
 
 fn limits(c: &mut Criterion, samples: &Samples) {
     c.bench_function("limit: GCRA, twice", |b| b.iter(|| black_box(samples.gcra())));
-    let mut now = Duration::ZERO;
-    c.bench_function("limit: a rule admits", |b| {
-        b.iter(|| {
-            now += Duration::from_secs(1);
-            samples.limit(black_box(now))
+    let algorithms = [
+        ("GCRA", Algorithm::Gcra),
+        ("a fixed window", Algorithm::FixedWindow),
+        ("a sliding window", Algorithm::SlidingWindow),
+    ];
+    for (name, algorithm) in algorithms {
+        let mut now = Duration::ZERO;
+        c.bench_function(&format!("limit: {name} admits"), |b| {
+            b.iter(|| {
+                now += Duration::from_secs(1);
+                samples.limit(algorithm, black_box(now))
+            });
         });
-    });
-    let now = Duration::from_secs(u64::from(u32::MAX));
-    c.bench_function("limit: a rule refuses", |b| b.iter(|| samples.limit(black_box(now))));
+        // The first of these take what is there.
+        let now = Duration::from_secs(u64::from(u32::MAX));
+        c.bench_function(&format!("limit: {name} refuses"), |b| {
+            b.iter(|| samples.limit(algorithm, black_box(now)));
+        });
+    }
 }
 
 fn heads(c: &mut Criterion) {
@@ -51,6 +66,9 @@ fn heads(c: &mut Criterion) {
 }
 
 fn main() {
+    if std::env::args().any(|word| word == "--bounds") {
+        return bounds::check();
+    }
     // Short: these steps take nanoseconds, and the whole shall stay under a minute.
     let mut criterion = Criterion::default()
         .warm_up_time(Duration::from_millis(500))

@@ -22,7 +22,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use statusquo::contract::Conformance;
-use statusquo::limit::Decision;
+use statusquo::limit::{Algorithm, Decision};
 use statusquo::protocol::framing::Framing;
 use statusquo::protocol::raw_head::Progress;
 use statusquo::protocol::response_head::ResponseFraming;
@@ -53,12 +53,17 @@ fn the_hundred_routes_are_told_apart() {
 }
 
 #[test]
-fn the_limit_admits_its_burst_at_once_and_refuses_the_next() {
+fn each_limit_admits_what_it_allows_at_once_and_refuses_the_next() {
     let samples = Samples::new();
     assert!(matches!(samples.gcra(), Decision::Allow(_)));
     let now = Duration::from_secs(1);
-    let admitted = (0..30).take_while(|_| matches!(samples.limit(now), Decision::Allow(_))).count();
-    assert_eq!(admitted, 20);
+    for (algorithm, expected) in
+        [(Algorithm::Gcra, 20), (Algorithm::FixedWindow, 100), (Algorithm::SlidingWindow, 100)]
+    {
+        let admitted =
+            (0..200).filter(|_| matches!(samples.limit(algorithm, now), Decision::Allow(_))).count();
+        assert_eq!(admitted, expected, "{algorithm:?}");
+    }
 }
 
 #[test]

@@ -4,7 +4,7 @@
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, Method};
@@ -15,7 +15,9 @@ use statusquo::contract::{
     ReplyFacts, RequestSent, Ruling, Situation, UpstreamMessages, compose, conform, decide, extract,
 };
 use statusquo::limit::gcra::{self, FullAt};
-use statusquo::limit::{Decision, KeyPart, Limiter, Mode, Moment, Quota, Secret, Settings, Subject};
+use statusquo::limit::{
+    Algorithm, Decision, KeyPart, Limiter, Mode, Moment, Quota, Secret, Settings, Subject,
+};
 use statusquo::protocol::raw_head::{HeadScanner, Progress};
 use statusquo::protocol::request_head::{self, RequestFacts};
 use statusquo::protocol::response_head::{self, ResponseFacts};
@@ -59,7 +61,9 @@ pub struct Samples {
     contract: Contract,
     router: Router,
     request_id: HeaderValue,
-    limiter: Limiter,
+    by_bucket: Limiter,
+    by_window: Limiter,
+    by_sliding_window: Limiter,
 }
 
 impl Samples {
@@ -71,7 +75,9 @@ impl Samples {
             contract: Contract::builtin("appwrite").expect("the documented contract is built in"),
             router: Router::build(&config.routes).expect("the sample routes compile"),
             request_id: HeaderValue::from_static("019ab0c5-8f4e-7c3a-9d21-5b6e7f8a9b0c"),
-            limiter: Limiter::new("per_ip", per_ip(), Secret::new([7, 11])),
+            by_bucket: limiter(Algorithm::Gcra),
+            by_window: limiter(Algorithm::FixedWindow),
+            by_sliding_window: limiter(Algorithm::SlidingWindow),
         }
     }
 
@@ -125,35 +131,44 @@ impl Samples {
 
     /// GCRA alone: the second request of a client, a second after its first.
     pub fn gcra(&self) -> Decision {
-        let quota = &self.limiter.settings().quota;
+        let quota = &self.by_bucket.settings().quota;
         let (_, state) = gcra::decide(quota, FullAt::default(), Moment::default(), 1);
         gcra::decide(quota, state, Moment::after_origin(Duration::from_secs(1)), 1).0
     }
 
     /// A whole rule, as the request path asks it: the key of the client, and its state in the table.
-    pub fn limit(&self, now: Duration) -> Decision {
-        let key = self.limiter.key(&Visitor);
-        self.limiter.take(key, Moment::after_origin(now), 1)
+    pub fn limit(&self, algorithm: Algorithm, now: Duration) -> Decision {
+        let limiter = match algorithm {
+            Algorithm::Gcra => &self.by_bucket,
+            Algorithm::FixedWindow => &self.by_window,
+            Algorithm::SlidingWindow => &self.by_sliding_window,
+        };
+        limiter.take(limiter.key(&VISITOR), Moment::after_origin(now))
     }
 }
 
-/// 100 a minute, 20 of them at once, by address.
-fn per_ip() -> Settings {
-    Settings {
+/// 100 a minute, by address; in a bucket 20 of them at once.
+fn limiter(algorithm: Algorithm) -> Limiter {
+    let settings = Settings {
         quota: Quota::new(100, Duration::from_secs(60), 20).expect("100 a minute can be decided with"),
+        algorithm,
+        cost: 1,
         key: vec![KeyPart::ClientIp],
         mode: Mode::Enforce,
         exempt: Vec::new(),
         max_keys: 200_000,
-    }
+    };
+    Limiter::new("per_ip", settings, Secret::new([7, 11]))
 }
 
 /// A client.
-struct Visitor;
+pub struct Visitor(pub IpAddr);
+
+const VISITOR: Visitor = Visitor(IpAddr::V4(Ipv4Addr::new(203, 0, 113, 7)));
 
 impl Subject for Visitor {
     fn client_ip(&self) -> IpAddr {
-        IpAddr::from([203, 0, 113, 7])
+        self.0
     }
 
     fn ipv6_prefix(&self) -> u8 {

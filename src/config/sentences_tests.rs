@@ -298,6 +298,20 @@ const TABLE: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "rate_limits: { a: { allow: { requests: 0, per: 1m } }, b: { allow: { requests: 5 } }, c: { allow: { per: 0s, count: 5 } }, d: { allow: 5 per 1m, burst: 9, algorithm: sliding_window }, e: { allow: 5 per 1m, cost: 6 }, f: { allow: 5 per 1m, burst: 6, cost: 6 }, g: { allow: { requests: 5000000, per: 1s }, cost: 0 } }",
+        &[
+            "rate_limits.a.allow.requests: 0 is out of range; expected 1 to 4294967295",
+            "rate_limits.b.allow.per: missing; say in which time, for example per: 1m",
+            "rate_limits.c.allow.requests: missing; say how many, for example requests: 100",
+            "rate_limits.c.allow.per: 0 would let nothing through; write a time above zero, for example 1s",
+            "rate_limits.c.allow.count: there is no such key; expected requests or per",
+            "rate_limits.d.burst: a window admits as many at once as it allows; remove it, or use algorithm: gcra",
+            "rate_limits.e.cost: 6 is more than the 5 that are admitted at once; write at most 5, or allow more",
+            "rate_limits.g.allow: \"5000000 per 1s\" is more than a million per second; remove the rule, or allow less",
+            "rate_limits.g.cost: 0 is out of range; expected 1 to 4294967295",
+        ],
+    ),
+    (
         "rate_limits: { a: { allow: 1 per 1s, key: [ip, clientip, \"header:\", \"body:email\", \"user:x\", route, route] } }",
         &[
             "rate_limits.a.key[0]: \"ip\" is not a part of a request; expected client_ip, header:NAME, host, method or route",
@@ -309,13 +323,13 @@ const TABLE: &[(&str, &[&str])] = &[
         ],
     ),
     (
-        "rate_limits: { a: { allow: 1 per 1s, key: [], mode: off, exempt: [10.0.0.1/8], max_keys: 15, algorithm: fixed_window, store: shared } }",
+        "rate_limits: { a: { allow: 1 per 1s, key: [], mode: off, exempt: [10.0.0.1/8], max_keys: 15, algorithm: fixed, store: shared } }",
         &[
             "rate_limits.a.key: the list is empty, so all clients would share one count; write [route] if that is meant",
             "rate_limits.a.mode: \"off\" is not known here; expected enforce or shadow",
             "rate_limits.a.exempt[0]: \"10.0.0.1/8\" has bits behind its prefix; write 10.0.0.0/8, or the address without /8",
             "rate_limits.a.max_keys: 15 is out of range; expected 16 to 10000000",
-            "rate_limits.a.algorithm: \"fixed_window\" is not supported yet; use \"gcra\"",
+            "rate_limits.a.algorithm: \"fixed\" is not known here; expected gcra, fixed_window or sliding_window",
             "rate_limits.a.store: not supported yet; remove it; each process counts in its own memory",
         ],
     ),

@@ -2,13 +2,15 @@
 //!
 //! What a rule can be decided with is for [`crate::limit`] to say; here its reasons become sentences.
 
+use std::time::Duration;
+
 use super::checker::{Checker, field_name, label};
 use super::error::{Refusal, either, nearest, quoted};
-use super::file::forms::Named;
-use super::file::limits::{Algorithm, LimitMode, RateLimitFile};
+use super::file::forms::{DurationText, Either, Named};
+use super::file::limits::{self, AllowForm, LimitMode, RateLimitFile};
 use super::tree::Place;
 use super::units;
-use crate::limit::{KeyPart, Mode, Quota, Settings, Unusable, memory};
+use crate::limit::{Algorithm, KeyPart, Mode, Quota, Settings, Unusable, memory};
 
 /// A rule of the file. One with a problem keeps its name, so that routes are not told that it does not exist.
 pub struct CheckedLimit {
@@ -33,34 +35,55 @@ pub fn rate_limits(checker: &mut Checker<'_>, files: Option<&Named<RateLimitFile
     for (name, file) in files.into_iter().flat_map(|files| &files.0) {
         let at = section.key(name);
         checker.accept(&at, label(name));
-        let quota = quota(checker, &at, file);
+        let algorithm = match file.algorithm.unwrap_or_default() {
+            limits::Algorithm::Gcra => Algorithm::Gcra,
+            limits::Algorithm::FixedWindow => Algorithm::FixedWindow,
+            limits::Algorithm::SlidingWindow => Algorithm::SlidingWindow,
+        };
+        let quota = quota(checker, &at, file, algorithm);
+        let cost = cost(checker, &at.key("cost"), file.cost, quota.map(|quota| algorithm.capacity(&quota)));
         let key = key(checker, &at.key("key"), file);
         let exempt = checker.networks(&at.key("exempt"), file.exempt.as_ref());
         let fewest = memory::FEWEST_KEYS as u64;
         let max_keys = checker.number(&at.key("max_keys"), file.max_keys, fewest..=MOST_KEYS);
-        match file.algorithm.unwrap_or_default() {
-            Algorithm::Gcra => {}
-        }
         let mode = match file.mode.unwrap_or_default() {
             LimitMode::Enforce => Mode::Enforce,
             LimitMode::Shadow => Mode::Shadow,
         };
         let max_keys = max_keys.and_then(|keys| usize::try_from(keys).ok()).unwrap_or(DEFAULT_KEYS);
-        let settings = quota.map(|quota| Settings { quota, key, mode, exempt, max_keys });
+        let settings = quota.map(|quota| Settings { quota, algorithm, cost, key, mode, exempt, max_keys });
         limits.push(CheckedLimit { name: name.clone(), settings });
     }
     limits
 }
 
-fn quota(checker: &mut Checker<'_>, at: &Place<'_>, file: &RateLimitFile) -> Option<Quota> {
+fn quota(
+    checker: &mut Checker<'_>,
+    at: &Place<'_>,
+    file: &RateLimitFile,
+    algorithm: Algorithm,
+) -> Option<Quota> {
     let allow = at.key("allow");
-    let Some(text) = &file.allow else {
+    let Some(form) = &file.allow else {
         checker.missing(&allow, "say how many requests are allowed, for example allow: 100 per 1m");
         return None;
     };
-    let parsed = checker.accept(&allow, units::allowance(text));
+    let parsed = allowance(checker, &allow, form);
+    let text = &match form {
+        Either::Short(text) => text.clone(),
+        Either::Long(file) => format!(
+            "{} per {}",
+            file.requests.unwrap_or_default(),
+            file.per.as_ref().map_or("", |DurationText(text)| text)
+        ),
+    };
     let burst_at = at.key("burst");
-    let written = checker.number(&burst_at, file.burst, 1..=u64::from(u32::MAX));
+    let mut written = checker.number(&burst_at, file.burst, 1..=u64::from(u32::MAX));
+    if written.is_some() && algorithm != Algorithm::Gcra {
+        let what = "a window admits as many at once as it allows";
+        checker.refuse(&burst_at, Refusal::new(what, "remove it, or use algorithm: gcra"));
+        written = None;
+    }
     let (allowed, period) = parsed?;
     let burst = written.and_then(|burst| u32::try_from(burst).ok()).unwrap_or(allowed);
     let (at, what, remedy) = match Quota::new(allowed, period, burst) {
@@ -86,6 +109,39 @@ fn quota(checker: &mut Checker<'_>, at: &Place<'_>, file: &RateLimitFile) -> Opt
     };
     checker.refuse(&at, Refusal::new(what, remedy));
     None
+}
+
+/// So many requests, in such a time.
+fn allowance(checker: &mut Checker<'_>, at: &Place<'_>, form: &AllowForm) -> Option<(u32, Duration)> {
+    match form {
+        Either::Short(text) => checker.accept(at, units::allowance(text)),
+        Either::Long(file) => {
+            let (requests_at, per_at) = (at.key("requests"), at.key("per"));
+            if file.requests.is_none() {
+                checker.missing(&requests_at, "say how many, for example requests: 100");
+            }
+            if file.per.is_none() {
+                checker.missing(&per_at, "say in which time, for example per: 1m");
+            }
+            let requests = checker.number(&requests_at, file.requests, 1..=u64::from(u32::MAX));
+            let period = checker.time(&per_at, file.per.as_ref());
+            Some((u32::try_from(requests?).ok()?, period?))
+        }
+    }
+}
+
+/// How much a request takes: at most what can be there at all.
+fn cost(checker: &mut Checker<'_>, at: &Place<'_>, written: Option<u64>, capacity: Option<u32>) -> u32 {
+    let most = capacity.unwrap_or(u32::MAX);
+    match checker.number(at, written, 1..=u64::from(u32::MAX)) {
+        Some(cost) if cost > u64::from(most) => {
+            let what = format!("{cost} is more than the {most} that are admitted at once");
+            checker.refuse(at, Refusal::new(what, format!("write at most {most}, or allow more")));
+            1
+        }
+        Some(cost) => u32::try_from(cost).unwrap_or(1),
+        None => 1,
+    }
 }
 
 fn key(checker: &mut Checker<'_>, at: &Place<'_>, file: &RateLimitFile) -> Vec<KeyPart> {

@@ -22,9 +22,6 @@ use crate::protocol::authority;
 use crate::snapshot::limits::{Rule, moment};
 use crate::snapshot::{Route, Snapshot};
 
-/// Every request counts once.
-const COST: u32 = 1;
-
 /// Asks the route's rules, and dresses the response with what the tightest of them leaves.
 ///
 /// # Errors
@@ -43,7 +40,7 @@ pub(super) fn admit(
     let admitted = take_all(&mut asked, now);
 
     let told = asked.iter().flatten().filter_map(|asked| asked.decision.as_ref());
-    tell(&mut story.dress, told, SystemTime::now());
+    tell(&mut story.dress, told, now, SystemTime::now());
     if admitted {
         count_admitted(&asked, now);
         return Ok(());
@@ -51,11 +48,16 @@ pub(super) fn admit(
     Err(refusal(&asked, story))
 }
 
-/// Dresses the response with what the tightest rule leaves.
-pub(super) fn tell<'a>(dress: &mut Dress, told: impl Iterator<Item = &'a Decision>, now: SystemTime) {
+/// Dresses the response with what the tightest rule left at `now`, which the system's clock calls `wall`.
+pub(super) fn tell<'a>(
+    dress: &mut Dress,
+    told: impl Iterator<Item = &'a Decision>,
+    now: Moment,
+    wall: SystemTime,
+) {
     if let Some(tightest) = told.min_by_key(|decision| tightness(decision)) {
         let Standing { limit, remaining, reset } = *tightest.standing();
-        dress.limit(limit, remaining, full_at(now, reset));
+        dress.limit(limit, remaining, full_at(now, reset, wall));
     }
 }
 
@@ -94,7 +96,7 @@ fn take_all(asked: &mut AskedRules<'_>, now: Moment) -> bool {
     }
     let mut taken = 0;
     let refused = asked.iter_mut().flatten().filter(|asked| asked.is_enforced()).any(|asked| {
-        let decision = asked.rule.limiter.take(asked.key, now, COST);
+        let decision = asked.rule.limiter.take(asked.key, now);
         asked.decision = Some(decision);
         let refused = decision.retry_after().is_some();
         taken += usize::from(!refused);
@@ -103,7 +105,7 @@ fn take_all(asked: &mut AskedRules<'_>, now: Moment) -> bool {
     if refused {
         // Another request has come between looking and taking.
         for asked in asked.iter().flatten().filter(|asked| asked.is_enforced()).take(taken) {
-            asked.rule.limiter.give_back(asked.key, now, COST);
+            asked.rule.limiter.give_back(asked.key, now);
         }
     }
     !refused
@@ -113,7 +115,7 @@ fn take_all(asked: &mut AskedRules<'_>, now: Moment) -> bool {
 fn look_at_all(asked: &mut AskedRules<'_>, now: Moment) -> bool {
     let mut admitted = true;
     for asked in asked.iter_mut().flatten().filter(|asked| asked.is_enforced()) {
-        let decision = asked.rule.limiter.look(asked.key, now, COST);
+        let decision = asked.rule.limiter.look(asked.key, now);
         admitted &= decision.retry_after().is_none();
         asked.decision = Some(decision);
     }
@@ -126,7 +128,7 @@ fn count_admitted(asked: &AskedRules<'_>, now: Moment) {
         let decided = if asked.is_enforced() {
             LimitDecision::Allowed
         } else {
-            match asked.rule.limiter.take(asked.key, now, COST) {
+            match asked.rule.limiter.take(asked.key, now) {
                 Decision::Allow(_) => LimitDecision::Allowed,
                 Decision::Deny { .. } => LimitDecision::WouldRefuse,
             }
@@ -156,9 +158,17 @@ fn tightness(decision: &Decision) -> (u32, Reverse<Option<Duration>>, Reverse<Du
 }
 
 /// The second of the epoch at which all is there again, rounded up. The only place where the time of day matters.
-fn full_at(now: SystemTime, reset: Duration) -> u64 {
-    let at = now.duration_since(UNIX_EPOCH).unwrap_or_default().saturating_add(reset);
-    at.as_secs().saturating_add(u64::from(at.subsec_nanos() > 0))
+///
+/// Moments began with it, so the two differ only after somebody has set the clock, and then by so many whole seconds: the
+/// end of an hour stays a whole second.
+fn full_at(now: Moment, reset: Duration, wall: SystemTime) -> u64 {
+    const SECOND: i128 = 1_000_000_000;
+    let nanos = |since: Duration| i128::try_from(since.as_nanos()).unwrap_or(i128::MAX);
+    let wall = wall.duration_since(UNIX_EPOCH).map_or(0, nanos);
+    let now = nanos(now.since_origin());
+    let set = (wall - now + SECOND / 2).div_euclid(SECOND);
+    let at = (now + nanos(reset) + SECOND - 1).div_euclid(SECOND) + set;
+    u64::try_from(at).unwrap_or(0)
 }
 
 /// What rules count by, read from a request.
@@ -205,16 +215,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_reset_is_never_told_too_early() {
-        let now = UNIX_EPOCH + Duration::from_millis(1_700_000_000_250);
+    fn the_reset_is_never_told_too_early_and_a_windows_end_is_its_second() {
+        let now = Moment::after_origin(Duration::from_millis(1_700_000_000_250));
+        let wall = |milliseconds| UNIX_EPOCH + Duration::from_millis(milliseconds);
         for (milliseconds, second) in [(0, 1), (750, 1), (751, 2), (60_000, 61)] {
-            assert_eq!(
-                full_at(now, Duration::from_millis(milliseconds)),
-                1_700_000_000 + second,
-                "{milliseconds}"
-            );
+            // What is asked of the clock comes a little later.
+            for later in [0, 3, 400] {
+                let told = full_at(now, Duration::from_millis(milliseconds), wall(1_700_000_000_250 + later));
+                assert_eq!(told, 1_700_000_000 + second, "{milliseconds} {later}");
+            }
         }
-        assert_eq!(full_at(UNIX_EPOCH - Duration::from_secs(9), Duration::ZERO), 0);
+        // Somebody has set the clock since.
+        let reset = Duration::from_millis(750);
+        assert_eq!(full_at(now, reset, wall(1_600_000_000_250)), 1_600_000_001);
+        assert_eq!(full_at(now, reset, wall(1_800_000_000_253)), 1_800_000_001);
+        assert_eq!(full_at(now, Duration::ZERO, UNIX_EPOCH - Duration::from_secs(9)), 1);
     }
 
     #[test]

@@ -3,11 +3,11 @@
 //! The fields are made by the steps that make them for real requests; nothing is decided here.
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::dress::Dress;
 use super::limits;
-use crate::limit::Decision;
+use crate::limit::{Decision, Moment};
 use crate::protocol::cors::{self, Policy};
 
 /// The fields of an answer of ours: to a page of this origin, by these rules of sharing, after these rules were asked.
@@ -21,6 +21,7 @@ pub fn worn(
     if let Some(policy) = policy {
         dress.share(policy, origin, cors::VARY);
     }
-    limits::tell(&mut dress, decisions.iter(), now);
+    let moment = Moment::after_origin(now.duration_since(UNIX_EPOCH).unwrap_or_default());
+    limits::tell(&mut dress, decisions.iter(), moment, now);
     dress.fields().iter().cloned().chain(dress.merged(None)).collect()
 }

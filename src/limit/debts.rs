@@ -1,46 +1,46 @@
 //! What evicted keys still owed, in little space: approximate, and never too little.
 //!
 //! A key that had to leave the table with much of its bucket used would start afresh when it returns. So its debt is
-//! noted in two rows of cells, by two hashes; each cell keeps the latest of the moments noted in it, and the earlier of a
-//! key's two cells is what the key owes at most. Another key can share both cells; how far that may count against it is
-//! the table's to decide. There is nothing to clean up: a moment that has passed owes nothing.
+//! noted in two rows of cells, by two hashes; each cell keeps the most that was noted in it, and the lesser of a key's two
+//! cells is what the key owes at most. Another key can share both cells; how far that may count against it is the table's
+//! to decide. There is nothing to clean up: what lies long enough in the past owes nothing.
 
-use super::gcra::FullAt;
+use super::state::State;
 
 /// The notes of one part of the table. Empty, and without memory, until the first debt is noted.
 #[derive(Debug)]
-pub struct Debts {
-    cells: Vec<u64>,
+pub struct Debts<S> {
+    cells: Vec<S>,
     /// Cells of one row; a power of two.
     width: usize,
 }
 
-impl Debts {
+impl<S: State> Debts<S> {
     /// Room for about this many debtors.
     pub fn new(debtors: usize) -> Self {
         Debts { cells: Vec::new(), width: debtors.next_power_of_two().max(16) }
     }
 
     /// Notes what the key with this hash owes.
-    pub fn note(&mut self, hash: u64, owes: FullAt) {
+    pub fn note(&mut self, hash: u64, owes: S) {
         if self.cells.is_empty() {
-            self.cells = vec![0; 2 * self.width];
+            self.cells = vec![S::default(); 2 * self.width];
         }
         for cell in self.places(hash) {
             if let Some(noted) = self.cells.get_mut(cell) {
-                *noted = owes.nanos().max(*noted);
+                *noted = owes.or_more(*noted);
             }
         }
     }
 
     /// What the key with this hash owes at most.
-    pub fn recall(&self, hash: u64) -> FullAt {
+    pub fn recall(&self, hash: u64) -> S {
         if self.cells.is_empty() {
-            return FullAt::default();
+            return S::default();
         }
         let noted = |cell| self.cells.get(cell).copied().unwrap_or_default();
         let [one, two] = self.places(hash);
-        FullAt::of_nanos(noted(one).min(noted(two)))
+        noted(one).or_less(noted(two))
     }
 
     /// One cell in each row, from the two halves of the hash.
@@ -52,6 +52,7 @@ impl Debts {
 
 #[cfg(test)]
 mod tests {
+    use super::super::gcra::FullAt;
     use super::*;
 
     #[test]

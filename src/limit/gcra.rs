@@ -8,29 +8,60 @@ use std::time::Duration;
 use super::decision::{Decision, Standing};
 use super::moment::Moment;
 use super::quota::Quota;
+use super::state::{SKEW, State};
 
 /// When the bucket is full again. The past, and so the origin of all moments, is a full bucket.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct FullAt(u64);
 
 impl FullAt {
+    #[cfg(test)]
     pub(super) const fn of_nanos(nanos: u64) -> Self {
         FullAt(nanos)
     }
 
+    #[cfg(test)]
     pub(super) const fn nanos(self) -> u64 {
         self.0
     }
-
-    /// Whether nothing is owed any more.
-    pub const fn has_passed(self, now: Moment) -> bool {
-        self.0 <= now.nanos()
-    }
 }
 
-/// Threads that decide at once have read their clocks in another order than they get here. A state further ahead than
-/// this beyond a full bucket's time comes from a clock that went back.
-const SKEW: u64 = 1_000_000_000;
+impl State for FullAt {
+    type Rank = u64;
+
+    fn decide(self, quota: &Quota, now: Moment, cost: u32) -> (Decision, Self) {
+        decide(quota, self, now, cost)
+    }
+
+    fn give_back(self, quota: &Quota, cost: u32, taken: Moment, latest: Moment) -> Self {
+        give_back(quota, self, cost, taken, latest)
+    }
+
+    fn is_settled(self, _: &Quota, now: Moment) -> bool {
+        self.0 <= now.nanos()
+    }
+
+    fn rank(self, _: &Quota, _: Moment) -> u64 {
+        self.0
+    }
+
+    fn is_worth_a_note(self, quota: &Quota, now: Moment) -> bool {
+        self.0.saturating_sub(now.nanos()) >= quota.full() / 2
+    }
+
+    fn or_more(self, other: Self) -> Self {
+        self.max(other)
+    }
+
+    fn or_less(self, other: Self) -> Self {
+        self.min(other)
+    }
+
+    fn leaving_room(self, quota: &Quota, now: Moment, cost: u32) -> Self {
+        let price = quota.interval().saturating_mul(u64::from(cost));
+        FullAt(self.0.min(now.nanos().saturating_add(quota.full().saturating_sub(price))))
+    }
+}
 
 /// Decides about a request of this cost, and gives the state afterwards.
 ///

@@ -9,9 +9,10 @@ use ipnet::IpNet;
 
 use super::decision::Decision;
 use super::key::{self, Key, KeyPart, Secret, Subject};
-use super::memory::{Figures, Memory};
+use super::memory::Figures;
 use super::moment::Moment;
 use super::quota::Quota;
+use super::table::{Algorithm, Table};
 
 /// What becomes of a refusal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +28,10 @@ pub enum Mode {
 pub struct Settings {
     /// What is allowed.
     pub quota: Quota,
+    /// How requests are counted.
+    pub algorithm: Algorithm,
+    /// How much a request takes; at least 1 and at most what is admitted at once.
+    pub cost: u32,
     /// What requests are counted by; at least one part.
     pub key: Vec<KeyPart>,
     /// Refuse, or only count.
@@ -43,13 +48,14 @@ pub struct Limiter {
     name: String,
     settings: Settings,
     secret: Secret,
-    memory: Memory,
+    table: Table,
 }
 
 impl Limiter {
     /// Nobody has been counted yet.
     pub fn new(name: &str, settings: Settings, secret: Secret) -> Self {
-        Limiter { name: name.to_owned(), memory: Memory::new(settings.max_keys), settings, secret }
+        let table = Table::new(settings.algorithm, settings.max_keys);
+        Limiter { name: name.to_owned(), table, settings, secret }
     }
 
     /// The rule's name in the configuration.
@@ -72,23 +78,28 @@ impl Limiter {
         key::key(self.secret, &self.settings.key, subject)
     }
 
-    /// Takes `cost`, or refuses and takes nothing.
-    pub fn take(&self, key: Key, now: Moment, cost: u32) -> Decision {
-        self.memory.take(key, &self.settings.quota, now, cost)
+    /// Takes the cost of a request, or refuses and takes nothing.
+    pub fn take(&self, key: Key, now: Moment) -> Decision {
+        self.table.take(key, &self.settings.quota, now, self.settings.cost)
     }
 
     /// What [`Limiter::take`] would answer; takes nothing.
-    pub fn look(&self, key: Key, now: Moment, cost: u32) -> Decision {
-        self.memory.look(key, &self.settings.quota, now, cost)
+    pub fn look(&self, key: Key, now: Moment) -> Decision {
+        self.table.look(key, &self.settings.quota, now, self.settings.cost)
     }
 
-    /// Undoes a [`Limiter::take`] of this cost that was allowed at this moment.
-    pub fn give_back(&self, key: Key, taken: Moment, cost: u32) {
-        self.memory.give_back(key, &self.settings.quota, taken, cost);
+    /// Undoes a [`Limiter::take`] that was allowed at this moment.
+    pub fn give_back(&self, key: Key, taken: Moment) {
+        self.table.give_back(key, &self.settings.quota, taken, self.settings.cost);
+    }
+
+    /// The key has taken nothing.
+    pub fn reset(&self, key: Key) {
+        self.table.reset(key);
     }
 
     /// What is kept and was let go. For a scrape, not for a request.
     pub fn figures(&self, now: Moment) -> Figures {
-        self.memory.figures(now)
+        self.table.figures(&self.settings.quota, now)
     }
 }

@@ -1,20 +1,20 @@
 //! States of keys in memory: a table that never grows, exact under any number of threads.
 //!
 //! Keys are spread over shards, each behind a lock that is held for the length of one decision, and in a shard over sets
-//! of a few places. Where a set is full, the key that owes least makes room: one that is full again if there is one, for
+//! of a few places. Where a set is full, the key that owes least makes room: one that owes nothing if there is one, for
 //! then nothing is lost; else its debt is noted ([`super::debts`]). A set takes memory when its first key comes: a rule that
 //! nobody meets costs next to nothing.
 //!
-//! It decides nothing ([`super::gcra`] does) and does not know what a key was made of.
+//! It decides nothing (a [`State`] does) and does not know what a key was made of.
 
 use parking_lot::Mutex;
 
 use super::debts::Debts;
 use super::decision::Decision;
-use super::gcra::{self, FullAt};
 use super::key::Key;
 use super::moment::Moment;
 use super::quota::Quota;
+use super::state::State;
 
 /// Places of a set: as many as two cache lines hold tags. Half-full tables then have a full set in 250.
 const WAYS: usize = 16;
@@ -26,8 +26,8 @@ pub const FEWEST_KEYS: usize = WAYS;
 
 /// A bounded table of states.
 #[derive(Debug)]
-pub struct Memory {
-    shards: Box<[Shard]>,
+pub struct Memory<S> {
+    shards: Box<[Shard<S>]>,
     sets: usize,
 }
 
@@ -45,13 +45,13 @@ pub struct Figures {
 // A lock of one shard must not slow its neighbour's.
 #[derive(Debug)]
 #[repr(align(64))]
-struct Shard(Mutex<Table>);
+struct Shard<S>(Mutex<Table<S>>);
 
 #[derive(Debug)]
-struct Table {
+struct Table<S> {
     /// Empty until the first key comes.
-    sets: Vec<Option<Box<Set>>>,
-    debts: Debts,
+    sets: Vec<Option<Box<Set<S>>>>,
+    debts: Debts<S>,
     latest: Moment,
     evicted_full: u64,
     evicted_in_debt: u64,
@@ -59,12 +59,12 @@ struct Table {
 
 /// Tags, and the state of each; a tag of 0 is a free place.
 #[derive(Debug, Default)]
-struct Set {
+struct Set<S> {
     tags: [u64; WAYS],
-    states: [u64; WAYS],
+    states: [S; WAYS],
 }
 
-impl Memory {
+impl<S: State> Memory<S> {
     /// A table for at most this many keys, at least [`FEWEST_KEYS`].
     pub fn new(max_keys: usize) -> Self {
         let all_sets = (max_keys / WAYS).max(1);
@@ -82,16 +82,16 @@ impl Memory {
         Memory { shards: (0..shards).map(shard).collect(), sets }
     }
 
-    /// Takes `cost` from the key, or refuses and takes nothing. The seam: every store answers this question.
+    /// Takes `cost` from the key, or refuses and takes nothing.
     pub fn take(&self, key: Key, quota: &Quota, now: Moment, cost: u32) -> Decision {
         self.on(key, |table, set, tag| {
             table.latest = table.latest.max(now);
             if let Some(state) = table.find(set, tag) {
-                let (decision, after) = gcra::decide(quota, FullAt::of_nanos(*state), now, cost);
-                *state = after.nanos();
+                let (decision, after) = state.decide(quota, now, cost);
+                *state = after;
                 return decision;
             }
-            let (decision, after) = gcra::decide(quota, table.newcomer(tag, quota, now, cost), now, cost);
+            let (decision, after) = table.newcomer(tag, quota, now, cost).decide(quota, now, cost);
             if matches!(decision, Decision::Allow(_)) {
                 if table.sets.is_empty() {
                     table.sets.resize_with(self.sets, || None);
@@ -101,16 +101,16 @@ impl Memory {
             decision
         })
         // There is a table for every key.
-        .unwrap_or_else(|| gcra::decide(quota, FullAt::default(), now, cost).0)
+        .unwrap_or_else(|| S::default().decide(quota, now, cost).0)
     }
 
     /// What [`Memory::take`] would answer; takes nothing.
     pub fn look(&self, key: Key, quota: &Quota, now: Moment, cost: u32) -> Decision {
         let state = self.on(key, |table, set, tag| match table.find(set, tag) {
-            Some(state) => FullAt::of_nanos(*state),
+            Some(state) => *state,
             None => table.newcomer(tag, quota, now, cost),
         });
-        gcra::decide(quota, state.unwrap_or_default(), now, cost).0
+        state.unwrap_or_default().decide(quota, now, cost).0
     }
 
     /// Undoes a [`Memory::take`] of this cost that was allowed at this moment.
@@ -119,26 +119,35 @@ impl Memory {
             let latest = table.latest;
             // Not there: evicted meanwhile, and then it is not worth the trouble.
             if let Some(state) = table.find(set, tag) {
-                *state = gcra::give_back(quota, FullAt::of_nanos(*state), cost, taken, latest).nanos();
+                *state = state.give_back(quota, cost, taken, latest);
+            }
+        });
+    }
+
+    /// The key owes nothing any more.
+    pub fn reset(&self, key: Key) {
+        self.on(key, |table, set, tag| {
+            if let Some(state) = table.find(set, tag) {
+                *state = S::default();
             }
         });
     }
 
     /// Counts what is there. It walks the whole table: for a scrape, not for a request.
-    pub fn figures(&self, now: Moment) -> Figures {
+    pub fn figures(&self, quota: &Quota, now: Moment) -> Figures {
         let mut figures = Figures::default();
         for Shard(shard) in &self.shards {
             let table = shard.lock();
             figures.evicted_full += table.evicted_full;
             figures.evicted_in_debt += table.evicted_in_debt;
             let states = table.sets.iter().flatten().flat_map(|set| &set.states);
-            figures.keys += states.filter(|state| !FullAt::of_nanos(**state).has_passed(now)).count() as u64;
+            figures.keys += states.filter(|state| !state.is_settled(quota, now)).count() as u64;
         }
         figures
     }
 
     /// Does something under the lock of the key's shard; `set` and `tag` are the key's.
-    fn on<T>(&self, key: Key, then: impl FnOnce(&mut Table, usize, u64) -> T) -> Option<T> {
+    fn on<T>(&self, key: Key, then: impl FnOnce(&mut Table<S>, usize, u64) -> T) -> Option<T> {
         // The high bits of the product choose the shard, what is left of it the set: no division.
         let wide = u128::from(key.place) * self.shards.len() as u128;
         let Shard(shard) = self.shards.get((wide >> 64) as usize)?;
@@ -147,8 +156,8 @@ impl Memory {
     }
 }
 
-impl Table {
-    fn find(&mut self, set: usize, tag: u64) -> Option<&mut u64> {
+impl<S: State> Table<S> {
+    fn find(&mut self, set: usize, tag: u64) -> Option<&mut S> {
         let Set { tags, states } = &mut **self.sets.get_mut(set)?.as_mut()?;
         let way = tags.iter().position(|other| *other == tag)?;
         states.get_mut(way)
@@ -156,26 +165,28 @@ impl Table {
 
     /// The state of a key that is not in the table: what it owed when it left, but never so much that this request is
     /// refused. The debt may be another's.
-    fn newcomer(&self, tag: u64, quota: &Quota, now: Moment, cost: u32) -> FullAt {
-        let noted = self.debts.recall(tag).nanos();
-        let price = quota.interval().saturating_mul(u64::from(cost));
-        FullAt::of_nanos(noted.min(now.nanos().saturating_add(quota.full().saturating_sub(price))))
+    fn newcomer(&self, tag: u64, quota: &Quota, now: Moment, cost: u32) -> S {
+        self.debts.recall(tag).leaving_room(quota, now, cost)
     }
 
-    fn insert(&mut self, set: usize, tag: u64, state: FullAt, quota: &Quota, now: Moment) {
+    fn insert(&mut self, set: usize, tag: u64, state: S, quota: &Quota, now: Moment) {
         let Some(set) = self.sets.get_mut(set) else { return };
         let Set { tags, states } = &mut **set.get_or_insert_default();
         let places = tags.iter_mut().zip(states.iter_mut());
-        let Some((old_tag, old_state)) = places.min_by_key(|(_, state)| **state) else { return };
-        let gone = (*old_tag, FullAt::of_nanos(*old_state));
-        (*old_tag, *old_state) = (tag, state.nanos());
+        let Some((old_tag, old_state)) =
+            places.min_by_key(|(tag, state)| (**tag != 0, state.rank(quota, now)))
+        else {
+            return;
+        };
+        let gone = (*old_tag, *old_state);
+        (*old_tag, *old_state) = (tag, state);
         match gone {
             (0, _) => {}
-            (_, state) if state.has_passed(now) => self.evicted_full += 1,
+            (_, state) if state.is_settled(quota, now) => self.evicted_full += 1,
             (tag, state) => {
                 self.evicted_in_debt += 1;
                 // What is less than half used gains less than half: only the others are worth a note.
-                if state.nanos() - now.nanos() >= quota.full() / 2 {
+                if state.is_worth_a_note(quota, now) {
                     self.debts.note(tag, state);
                 }
             }

@@ -66,6 +66,12 @@ impl Quota {
         self.period
     }
 
+    /// The same in nanoseconds; never zero.
+    pub(super) const fn period_nanos(&self) -> u64 {
+        // A year at most: checked when it was made.
+        self.period.as_nanos() as u64
+    }
+
     /// How many requests are admitted at once from idle.
     pub const fn burst(&self) -> u32 {
         self.burst

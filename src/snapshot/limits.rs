@@ -3,7 +3,7 @@
 //! Here secrets are made and moments get their origin, so that [`crate::limit`] needs neither chance nor a clock.
 
 use std::sync::{Arc, OnceLock};
-use std::time::Instant;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::config::RateLimit;
 use crate::limit::{Limiter, Moment, Secret};
@@ -18,11 +18,16 @@ pub struct Rule {
     pub metrics: LimitMetrics,
 }
 
-/// The moment of this instant. The origin is the first instant that was asked about, and the same for the whole process:
-/// limiters outlive snapshots.
+/// The moment of this instant, since the epoch as the system's clock told it when the process began, and on a clock that
+/// nobody sets ever since: windows are aligned to the epoch, and setting the system's time moves none. The same for the
+/// whole process: limiters outlive snapshots.
 pub fn moment(at: Instant) -> Moment {
-    static ORIGIN: OnceLock<Instant> = OnceLock::new();
-    Moment::after_origin(at.saturating_duration_since(*ORIGIN.get_or_init(|| at)))
+    static ORIGIN: OnceLock<(Instant, Duration)> = OnceLock::new();
+    let (began, epoch) = *ORIGIN.get_or_init(|| {
+        let now = Instant::now();
+        (now, SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
+    });
+    Moment::after_origin(epoch.saturating_add(at.saturating_duration_since(began)))
 }
 
 /// A rule for each of the configuration's, in their order; those of `previous` that have not changed, where there are.

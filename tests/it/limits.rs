@@ -20,6 +20,14 @@ fn limited(setup: Setup, rules: &str, names: &str) -> Setup {
     setup.set("rate_limits", rules).route(&format!("{ALL}{names}"))
 }
 
+/// A period of about an hour in whose window now is somewhere in the middle, so that none ends while a test runs; in
+/// seconds, and how many are left.
+fn window_around_now() -> (u64, u64) {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let period = (3_600..).find(|period| (period / 4..period * 3 / 4).contains(&(now % period))).unwrap();
+    (period, period - now % period)
+}
+
 /// Limit, remaining, and seconds until the reset, as the fields say them.
 #[track_caller]
 fn standing(answer: &Answer) -> Option<(u64, u64, u64)> {
@@ -411,6 +419,81 @@ fn http_2_is_limited_alike_and_the_connection_goes_on() {
     }
     assert_eq!(upstream.requests(), 2);
     gateway.expect_accounts_to_agree();
+}
+
+#[test]
+fn a_fixed_window_counts_down_to_its_end_which_is_the_same_for_everybody() {
+    let upstream = ok("fine");
+    let (period, left) = window_around_now();
+    let rules = format!(
+        "{{ a: {{ key: [\"header:x-a\"], algorithm: fixed_window, allow: {{ requests: 10, per: {period}s }} }} }}"
+    );
+    let gateway = limited(Gateway::in_front_of(&upstream), &rules, "[a]").start();
+    let mut client = gateway.client();
+    let mut ends = Vec::new();
+    for name in ["x", "y"] {
+        let mut ask = || client.ask("GET", "/", &format!("x-a: {name}\r\n"), "");
+        for remaining in (0..10).rev() {
+            let answer = ask();
+            answer.is(200, "fine");
+            stands(&answer, 10, remaining, left);
+            ends.push(answer.field("x-ratelimit-reset").unwrap().parse::<u64>().unwrap());
+        }
+        for _ in 0..3 {
+            let refused = ask();
+            refused.is_made(429);
+            stands(&refused, 10, 0, left);
+            waits(&refused, left);
+            ends.push(refused.field("x-ratelimit-reset").unwrap().parse::<u64>().unwrap());
+        }
+    }
+    ends.dedup();
+    assert_eq!(ends.len(), 1, "{ends:?}");
+    assert_eq!(ends[0] % period, 0, "aligned to the epoch: {ends:?}");
+    gateway.expect_accounts_to_agree();
+}
+
+#[test]
+fn a_sliding_window_and_a_cost_hold_as_they_say() {
+    let upstream = ok("fine");
+    let (period, left) = window_around_now();
+    let rules = format!(
+        "{{ a: {{ algorithm: sliding_window, allow: 10 per {period}s, cost: 3 }}, b: {{ key: [method], allow: 9 per 9h, cost: 4 }} }}"
+    );
+    let gateway = limited(Gateway::in_front_of(&upstream), &rules, "[a, b]").start();
+    let mut client = gateway.client();
+    stands(&client.get("/"), 9, 5, 4 * 3600);
+    stands(&client.get("/"), 9, 1, 8 * 3600);
+    let refused = client.get("/");
+    refused.is_made(429);
+    stands(&refused, 9, 1, 8 * 3600);
+    waits(&refused, 3 * 3600);
+    stands(&client.ask("POST", "/", "", ""), 10, 1, left);
+    let refused = client.ask("PUT", "/", "", "");
+    refused.is_made(429);
+    // In the next window, as soon as only seven of the nine count.
+    waits(&refused, left + period * 2 / 9 + 1);
+}
+
+#[test]
+fn sixteen_clients_at_once_never_get_more_than_a_window_allows() {
+    let upstream = ok("fine");
+    for algorithm in ["fixed_window", "sliding_window"] {
+        let (period, _) = window_around_now();
+        let rules = format!("{{ a: {{ algorithm: {algorithm}, allow: 100 per {period}s }} }}");
+        let gateway = limited(Gateway::in_front_of(&upstream), &rules, "[a]").start();
+        let admitted = AtomicU64::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..16 {
+                scope.spawn(|| {
+                    let mut client = gateway.client();
+                    let statuses = (0..20).map(|_| client.get("/").status).filter(|status| *status == 200);
+                    admitted.fetch_add(statuses.count() as u64, Ordering::Relaxed);
+                });
+            }
+        });
+        assert_eq!(admitted.into_inner(), 100, "{algorithm}");
+    }
 }
 
 #[test]

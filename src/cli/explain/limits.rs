@@ -4,8 +4,7 @@
 
 use crate::config::{Config, Route};
 use crate::contract::{Cause, Fault, Phase};
-use crate::limit::gcra::{FullAt, decide};
-use crate::limit::{Decision, Mode, Moment};
+use crate::limit::{Decision, Mode, Moment, table};
 
 /// What the rules say.
 #[derive(Debug, Default)]
@@ -26,16 +25,16 @@ pub(super) fn is_limited(config: &Config, route: &Route) -> bool {
 /// Asks the rules of a route about a client's first request, or, `refused`, about the one that is too many for the
 /// first of them.
 pub(super) fn ask<'a>(config: &'a Config, route: &Route, refused: bool) -> Limited<'a> {
-    let now = Moment::after_origin(std::time::Duration::ZERO);
+    let now = Moment::after_origin(super::made::SOME_DAY);
     let mut limited = Limited::default();
     for limit in enforced(config, route) {
-        let quota = &limit.settings.quota;
-        let (mut decision, first) = decide(quota, FullAt::default(), now, 1);
+        let settings = &limit.settings;
+        let ask = |taken| table::fresh(settings.algorithm, &settings.quota, now, taken, settings.cost);
+        let mut decision = ask(0);
         if refused && limited.rule.is_none() {
-            // The first was taken; now the others of a full bucket, and then one more.
-            let left = decision.standing().remaining;
-            let empty = if left > 0 { decide(quota, first, now, left).1 } else { first };
-            decision = decide(quota, empty, now, 1).0;
+            // All has been taken that requests of this cost could take, and then one more comes.
+            let capacity = settings.algorithm.capacity(&settings.quota);
+            decision = ask(capacity - capacity % settings.cost.max(1));
             limited.rule = Some(&limit.name);
             limited.retry_after = decision.retry_after().and_then(|wait| {
                 Fault::new(Cause::RateLimited, Phase::Admit).again_after(wait).retry_after()

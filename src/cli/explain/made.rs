@@ -20,7 +20,7 @@ use crate::snapshot::grounds::{Grounds, Known};
 pub(super) const REQUEST_ID: &str = "00000000-0000-7000-8000-000000000000";
 
 /// Stands for the moment of the answer: Sun, 06 Nov 1994 08:49:37 GMT, the date that RFC 9110 writes in its examples.
-const SOME_DAY: Duration = Duration::from_secs(784_111_777);
+pub(super) const SOME_DAY: Duration = Duration::from_secs(784_111_777);
 
 /// What happens, and who decided it.
 #[derive(Debug)]

@@ -6,6 +6,10 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::super::schema::AllowText;
+use super::forms::{DurationText, Either};
+
+/// Either `COUNT per DURATION` or the keys of [`AllowFile`].
+pub type AllowForm = Either<String, AllowFile>;
 
 /// One rule: how much is allowed to whom.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -18,17 +22,23 @@ pub struct RateLimitFile {
     /// Unit: list of parts. Default: `[client_ip]`. Reload: yes.
     pub key: Option<Vec<String>>,
 
-    /// How many requests flow back in which time.
+    /// How many requests are allowed in which time.
     ///
     /// More are answered 429 (cause `rate_limited`), with the `Retry-After` after which the request is admitted.
-    /// Required. Unit: `COUNT per DURATION`, for example `100 per 1m`. Reload: yes.
-    #[schemars(with = "Option<AllowText>")]
-    pub allow: Option<String>,
+    /// Required. Unit: `COUNT per DURATION`, for example `100 per 1m`, or the keys below. Reload: yes.
+    #[schemars(with = "Option<Either<AllowText, AllowFile>>")]
+    pub allow: Option<AllowForm>,
 
-    /// How many requests are admitted at once after a pause.
+    /// How many requests are admitted at once after a pause; with `algorithm: gcra` only.
     ///
     /// What `X-RateLimit-Limit` shows. Unit: number. Default: the count of `allow`. Reload: yes.
     pub burst: Option<u64>,
+
+    /// How much of what is allowed one request takes.
+    ///
+    /// With `allow: 1000 per 1h` and `cost: 10`, 100 requests are admitted; `X-RateLimit-Limit` and `-Remaining` stay in
+    /// the units of `allow`. Unit: number, 1 to what is admitted at once. Default: `1`. Reload: yes.
+    pub cost: Option<u64>,
 
     /// How requests are counted.
     ///
@@ -47,9 +57,24 @@ pub struct RateLimitFile {
 
     /// How many keys are remembered at once.
     ///
-    /// A key takes 16 bytes. When there are more, those that owe least make room, and of those that owe much a note stays.
+    /// A key takes 16 bytes with `gcra`, 24 with the windows. When there are more, those that owe least make room, and of those that owe much a note stays.
     /// Unit: number, 16 to 10000000. Default: `200000`. Reload: yes.
     pub max_keys: Option<u64>,
+}
+
+/// How many requests, and the time in which they are allowed.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AllowFile {
+    /// How many requests.
+    ///
+    /// Required. Unit: number. Reload: yes.
+    pub requests: Option<u64>,
+
+    /// In which time.
+    ///
+    /// Required. Unit: duration. Reload: yes.
+    pub per: Option<DurationText>,
 }
 
 /// How requests are counted.
@@ -59,6 +84,11 @@ pub enum Algorithm {
     /// A bucket of `burst` requests that fills evenly.
     #[default]
     Gcra,
+    /// So many in each window, and everything anew in the next. Windows are aligned to the epoch: those of an hour begin
+    /// with the hour (UTC). Around their turn twice as many can come.
+    FixedWindow,
+    /// The same, but the window before counts too, by the part of it that is less than a whole period ago.
+    SlidingWindow,
 }
 
 /// What becomes of a request that is too many.
