@@ -17,6 +17,7 @@ use super::flow::{Flow, Stop, Story};
 use super::gateway::Gateway;
 use super::judge::{self, Replacement, Verdict};
 use super::limits;
+use super::peer::{Peer, UpstreamHead};
 use super::queue;
 use super::record::{self, Ended, Refused, Scope};
 use super::relay::{self, Relayed};
@@ -114,19 +115,28 @@ async fn through(
         Err(Stop::ClientGone) => return Ended::ClientGone,
     };
     let verdict = judge::judge(&mut flow, &mut answered).await;
-    let ended = match verdict {
-        Verdict::Pass => pass(&scope, &mut flow, &mut answered, &[]).await,
-        Verdict::PassBegun(begun) => pass(&scope, &mut flow, &mut answered, &begun).await,
-        Verdict::PassError(error) => {
-            record::count(&scope, answered.head.facts.status, Origin::Upstream, None, flow.story);
-            let retry_after = route.config.errors.retry_after;
-            let relayed = relay::pass_error(&mut flow, &answered.head, &error, retry_after).await;
-            passed(answered.head.facts.status, relayed)
-        }
-        Verdict::Replace(replacement) => replace(&scope, &mut flow, &answered, replacement).await,
+    // What is left to do when the upstream's part is over may take the client's time, and is not the next one's to wait for.
+    let leave = |peer: Peer| {
+        peer.release(&route.upstream);
+        drop(at_upstream);
     };
-    answered.peer.release(&route.upstream);
-    ended
+    match verdict {
+        Verdict::Pass => pass(&scope, &mut flow, answered, &[], leave).await,
+        Verdict::PassBegun(begun) => pass(&scope, &mut flow, answered, &begun, leave).await,
+        Verdict::PassError(error) => {
+            let Answered { peer, head } = answered;
+            leave(peer);
+            record::count(&scope, head.facts.status, Origin::Upstream, None, flow.story);
+            let retry_after = route.config.errors.retry_after;
+            let relayed = relay::pass_error(&mut flow, &head, &error, retry_after).await;
+            passed(head.facts.status, relayed)
+        }
+        Verdict::Replace(replacement) => {
+            let Answered { peer, head } = answered;
+            leave(peer);
+            replace(&scope, &mut flow, &head, replacement).await
+        }
+    }
 }
 
 /// Who is asking, under which id, since when.
@@ -256,10 +266,10 @@ async fn answer_preflight(
 async fn replace(
     scope: &Scope<'_>,
     flow: &mut Flow<'_>,
-    answered: &Answered,
+    head: &UpstreamHead,
     replacement: Replacement,
 ) -> Ended {
-    let reply = replies::for_response(scope, flow, answered, &replacement);
+    let reply = replies::for_response(scope, flow, head, &replacement);
     let Some(unanswered) = flow.client.unanswered() else { return Ended::ClientGone };
     let status = replacement.ruling.code().status();
     record::count(scope, status, Origin::Replaced, Some(replacement.ruling.case()), flow.story);
@@ -271,10 +281,21 @@ async fn replace(
 }
 
 /// Lets the response pass.
-async fn pass(scope: &Scope<'_>, flow: &mut Flow<'_>, answered: &mut Answered, begun: &[u8]) -> Ended {
+async fn pass(
+    scope: &Scope<'_>,
+    flow: &mut Flow<'_>,
+    mut answered: Answered,
+    begun: &[u8],
+    leave: impl FnOnce(Peer),
+) -> Ended {
     let status = answered.head.facts.status;
     record::count(scope, status, Origin::Upstream, None, flow.story);
-    passed(status, relay::pass(flow, answered, begun).await)
+    let relayed = relay::pass(flow, &mut answered, begun).await;
+    leave(answered.peer);
+    if matches!(relayed, Relayed::Whole) {
+        door::finish_request(flow.client).await;
+    }
+    passed(status, relayed)
 }
 
 fn passed(status: u16, relayed: Relayed) -> Ended {

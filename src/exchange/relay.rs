@@ -84,7 +84,7 @@ pub(super) async fn pass(flow: &mut Flow<'_>, answered: &mut Answered, begun: &[
     flow.story.bytes += begun.len() as u64;
     let ended = body(flow, answered, Silence { streams, bounded }).await;
     match &ended {
-        Relayed::Whole => door::finish_request(flow.client).await,
+        Relayed::Whole => {}
         Relayed::Cut(fault) => {
             // What came before the cut is the client's, unless its time is up or its own slowness is the fault.
             if !matches!(fault.cause(), Cause::ClientTooSlow | Cause::DeadlineExceeded) {

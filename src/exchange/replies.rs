@@ -7,10 +7,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use http::{HeaderName, HeaderValue};
 
-use super::attempt::Answered;
 use super::flow::{Flow, Story};
 use super::head::Fields;
 use super::judge::Replacement;
+use super::peer::UpstreamHead;
 use super::record::Scope;
 use crate::config::ErrorRules;
 use crate::contract::fields::{self, KeepContext};
@@ -32,12 +32,12 @@ pub(super) fn for_fault(scope: &Scope<'_>, fault: &Fault, story: &Story) -> (Rul
 pub(super) fn for_response(
     scope: &Scope<'_>,
     flow: &Flow<'_>,
-    answered: &Answered,
+    head: &UpstreamHead,
     replacement: &Replacement,
 ) -> LocalReply {
     let Replacement { ruling, extract } = replacement;
-    let kept = kept_fields(scope.rules(), answered, ruling.code().status(), flow.story);
-    let fields = dressed(kept, flow.story, Some(&answered.head.fields));
+    let kept = kept_fields(scope.rules(), head, ruling.code().status(), flow.story);
+    let fields = dressed(kept, flow.story, Some(&head.fields));
     scope.grounds().replace(ruling, extract, &flow.story.request_id, fields)
 }
 
@@ -55,19 +55,19 @@ fn dressed(
 /// The upstream's fields that stay on a replaced error.
 fn kept_fields(
     rules: &ErrorRules,
-    answered: &Answered,
+    head: &UpstreamHead,
     sent: u16,
     story: &Story,
 ) -> Vec<(HeaderName, HeaderValue)> {
     let context = KeepContext {
         sent,
-        upstream_status: answered.head.facts.status,
+        upstream_status: head.facts.status,
         cors_owned: story.dress.owns_cors(),
         extra: &rules.keep_fields,
         now: SystemTime::now(),
     };
     let mut kept = Vec::with_capacity(8);
-    let theirs = &answered.head.fields;
+    let theirs = &head.fields;
     // What Connection names is the upstream's connection's, on an error as on any response.
     let nominated = Nominated::from_values(theirs.values("connection")).unwrap_or_default();
     for (name, value) in theirs.iter() {

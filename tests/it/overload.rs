@@ -369,3 +369,19 @@ fn streams_beyond_the_descriptors_are_503_and_the_listeners_go_on() {
     gateway.expect_accounts_to_agree();
     assert!(!gateway.log_text().contains("could not accept"));
 }
+
+#[test]
+fn the_next_turn_does_not_wait_for_the_rest_of_an_upload_that_was_answered() {
+    for answer in ["500 Oh", "200 OK", "404 Not Found\ncontent-type: application/json"] {
+        let body = if answer.starts_with("404") { r#"{"message":"No.","code":404}"# } else { "done" };
+        let early = Step::Write(reply(answer, body));
+        let upstream = by_request(move |_| vec![early.clone()]);
+        let gateway = limited(&upstream, "max: 1, queue: 1, queue_timeout: 1s").start();
+        let mut first = gateway.client();
+        first.send("POST / HTTP/1.1\r\nhost: test\r\ncontent-length: 500\r\n\r\n");
+        first.read(Asked::Http11("POST"));
+        // The rest is waited for, twice as long as the line is, and meanwhile the upstream is free.
+        assert_ne!(gateway.client().get("/").status, 503, "{answer}");
+        first.send("x".repeat(500));
+    }
+}
