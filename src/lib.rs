@@ -3,14 +3,15 @@
 //! 1. [`contract`]: what we promise. A fault becomes a ruling, a ruling becomes a reply. Pure.
 //! 2. [`protocol`]: the rules of HTTP that we hold both sides to. Pure functions on heads.
 //! 3. [`limit`]: how much is allowed: rate limits. Pure.
-//! 4. [`upstream`]: who answers: servers, names, connections.
-//! 5. [`config`]: what the operator said, checked.
-//! 6. [`observe`]: what is counted and logged.
-//! 7. [`snapshot`]: what one request needs, immutable, behind one pointer.
-//! 8. [`exchange`]: the request path, a straight line. Start at `exchange/exchange.rs`.
-//! 9. [`admin`]: the telemetry endpoints, as pure functions.
-//! 10. [`rehearse`]: the misbehaving upstream and client; used by `demo`, `rehearse` and by the tests.
-//! 11. [`server`]: sockets, threads, signals. [`cli`]: one file per command.
+//! 4. [`tls`]: certificates, who is shown them, whom we trust, and encrypted streams.
+//! 5. [`upstream`]: who answers: servers, names, connections.
+//! 6. [`config`]: what the operator said, checked.
+//! 7. [`observe`]: what is counted and logged.
+//! 8. [`snapshot`]: what one request needs, immutable, behind one pointer.
+//! 9. [`exchange`]: the request path, a straight line. Start at `exchange/exchange.rs`.
+//! 10. [`admin`]: the telemetry endpoints, as pure functions.
+//! 11. [`rehearse`]: the misbehaving upstream and client; used by `demo`, `rehearse` and by the tests.
+//! 12. [`server`]: sockets, threads, signals. [`cli`]: one file per command.
 //!
 //! Imports point down this list's layers and never back; `tests/architecture.rs` holds that.
 
@@ -25,4 +26,5 @@ pub mod protocol;
 pub mod rehearse;
 pub mod server;
 pub mod snapshot;
+pub mod tls;
 pub mod upstream;

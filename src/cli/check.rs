@@ -1,6 +1,7 @@
 //! `statusquo check`: is this configuration good?
 //!
-//! It loads the file exactly as `run` does and opens nothing. The result is on standard output, what is wrong on standard
+//! It loads the file exactly as `run` does and opens nothing. Certificates must be valid now: `run` would serve an expired
+//! one, and say so. The result is on standard output, what is wrong on standard
 //! error (as JSON, all of it is the result). What is wrong is decided in [`crate::config`].
 
 use std::io::{self, Write};
@@ -28,7 +29,8 @@ pub enum Format {
 pub fn run(file: &Path, format: Format) -> ExitCode {
     let parallelism = std::thread::available_parallelism().map_or(1, usize::from);
     #[expect(clippy::disallowed_methods, reason = "the command line is where the environment is read")]
-    let loaded = config::load_file(file, &|name| std::env::var(name).ok(), parallelism);
+    let loaded =
+        config::check_file(file, &|name| std::env::var(name).ok(), parallelism, std::time::SystemTime::now());
     let written = report(file, format, &loaded, &mut io::stdout().lock(), &mut io::stderr().lock());
     match (written, loaded) {
         (Err(_), _) => ExitCode::FAILURE,

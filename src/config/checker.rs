@@ -4,8 +4,10 @@
 //! a bad one has been recorded, and the caller goes on with the default, so that all problems are found at once. What the
 //! sections mean is not known here (see [`super::validate`]).
 
+use std::io;
 use std::ops::RangeInclusive;
-use std::time::Duration;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
 
 use http::{HeaderName, Method};
 use ipnet::IpNet;
@@ -23,6 +25,10 @@ pub struct Checker<'t> {
     pub tree: &'t Tree,
     /// What is wrong so far.
     pub problems: Vec<Problem>,
+    /// Where relative paths begin.
+    pub folder: &'t Path,
+    /// When it is asked whether certificates are valid; `None`: it is not asked.
+    pub now: Option<SystemTime>,
 }
 
 impl Checker<'_> {
@@ -141,6 +147,34 @@ impl Checker<'_> {
         values
     }
 
+    /// What is in a file that the configuration names.
+    pub fn contents(&mut self, at: &Place<'_>, text: &str) -> Option<Vec<u8>> {
+        let path = self.folder.join(text);
+        let unreadable = |reason: &str, remedy: &str| {
+            Err(Refusal::new(format!("cannot read {}: {reason}", path.display()), remedy))
+        };
+        let read = match std::fs::read(&path) {
+            Ok(bytes) if bytes.len() > LARGEST_CONTENTS => {
+                unreadable("it is larger than 8 MiB", "write the path of a PEM file")
+            }
+            Ok(bytes) => Ok(bytes),
+            Err(error) => match error.kind() {
+                io::ErrorKind::NotFound => unreadable(
+                    "no such file",
+                    "write the path of a PEM file; a relative one begins at the folder of this file",
+                ),
+                io::ErrorKind::PermissionDenied => {
+                    unreadable("permission denied", "let the user that runs statusquo read it")
+                }
+                io::ErrorKind::IsADirectory => {
+                    unreadable("it is a directory", "write the path of the file in it")
+                }
+                _ => unreadable(&error.to_string(), "write the path of a readable PEM file"),
+            },
+        };
+        self.accept(at, read)
+    }
+
     /// Networks.
     pub fn networks(&mut self, at: &Place<'_>, items: Option<&Vec<String>>) -> Vec<IpNet> {
         self.list(at, items, units::network)
@@ -217,3 +251,6 @@ pub fn label(name: &str) -> Result<(), Refusal> {
     }
     Ok(())
 }
+
+/// Far above any bundle of certificates; it only stops a wrong path from filling the memory.
+const LARGEST_CONTENTS: usize = 8 << 20;

@@ -15,7 +15,7 @@ pub mod routing;
 
 use cors::CorsFile;
 use errors::{ContractForm, ErrorsForm};
-use forms::{DurationText, Named, SizeText};
+use forms::{DurationText, Named, OneOrMore, SizeText};
 use limits::RateLimitFile;
 use routing::{RouteFile, TimeoutsFile, UpstreamFile};
 
@@ -116,6 +116,30 @@ pub struct ListenFile {
     ///
     /// Such a listener serves no HTTP/1. Unit: `true` or `false`. Default: `false`. Reload: no.
     pub h2c: Option<bool>,
+
+    /// The certificate that is shown here. Without it the listener speaks no TLS.
+    ///
+    /// TLS 1.2 and 1.3; HTTP/2 where the client asks for it (ALPN), else HTTP/1.1. With a list of such sections each
+    /// client gets the certificate for the name that it asks for (SNI), or the first where nobody has that name.
+    /// A handshake has `client.header_timeout`. Reload: the contents of the files, yes; turning TLS on or off, no.
+    pub tls: Option<OneOrMore<CertificateFile>>,
+}
+
+/// A certificate with its key.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CertificateFile {
+    /// The certificate: a PEM file, the server's own first, then those of the authorities between it and the root.
+    ///
+    /// Read at the start and at every reload. `check` refuses one that has expired; `run` serves it, and says so in the
+    /// log as an error. Required. Unit: path, from the folder of this file. Reload: yes.
+    pub cert: Option<String>,
+
+    /// Its private key: a PEM file, without a password.
+    ///
+    /// RSA of 2048 bits or more, ECDSA P-256 or P-384, or Ed25519. Required. Unit: path, from the folder of this file.
+    /// Reload: yes.
+    pub key: Option<String>,
 }
 
 /// The read-only endpoint.
@@ -216,7 +240,7 @@ pub struct ClientFile {
     /// How long a client may take to send the whole request head.
     ///
     /// Too slow is answered 400 (cause `client_too_slow`) and the connection is closed. Unit: duration.
-    /// Default: `10s`. Reload: yes.
+    /// A TLS handshake has the same time; one that takes longer ends without an answer. Default: `10s`. Reload: yes.
     pub header_timeout: Option<DurationText>,
 
     /// How long a client may send nothing while its request body is awaited.

@@ -3,7 +3,7 @@
 //! [`parse`] makes a tree of the YAML in which every value knows its place ([`tree`]); [`read`] makes the structs of
 //! [`mod@file`] of it, which mirror the YAML key for key and whose doc comments are the manual; [`validate`] turns those into a
 //! [`Config`], or into the complete list of problems ([`error`]). [`not_yet`] knows the keys that are still to be built.
-//! Nothing here opens a socket, resolves a name or reads a clock.
+//! Certificates are read with the file that names them. Nothing here opens a socket, resolves a name or reads a clock.
 
 pub mod checker;
 pub mod error;
@@ -20,6 +20,7 @@ pub mod validate_cors;
 pub mod validate_errors;
 pub mod validate_limits;
 pub mod validate_routing;
+pub mod validate_tls;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::indexing_slicing)]
@@ -35,13 +36,15 @@ use ipnet::IpNet;
 use crate::contract::{Contract, Override};
 use crate::limit::Settings;
 use crate::protocol::cors;
+use crate::tls::served;
+use crate::tls::validity::Validity;
 use crate::upstream::concurrency;
 
 pub use crate::contract::{Include, UpstreamMessages};
 pub use error::{Problem, Problems};
 pub use file::errors::ErrorMode;
 pub use file::{LogFormat, LogLevel, LogRequests};
-pub use validate::{load_file, load_str};
+pub use validate::{check_file, load_file, load_str};
 
 /// A whole, valid configuration. Every default is filled in, every name resolved.
 #[derive(Clone, Debug)]
@@ -77,12 +80,32 @@ pub struct Config {
 }
 
 /// One listening address of the gateway.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Listener {
     /// Address and port; port 0 asks the system for a free one.
     pub address: SocketAddr,
     /// HTTP/2 with prior knowledge instead of HTTP/1.
     pub h2c: bool,
+    /// TLS, with these certificates.
+    pub tls: Option<ListenerTls>,
+}
+
+/// How a listener speaks TLS.
+#[derive(Clone, Debug)]
+pub struct ListenerTls {
+    /// For its handshakes.
+    pub settings: served::Settings,
+    /// What is shown to clients, in the order of the file.
+    pub certificates: Vec<Certificate>,
+}
+
+/// A certificate that is shown to clients.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Certificate {
+    /// The path as it is written in the file.
+    pub file: String,
+    /// From when and until when.
+    pub validity: Validity,
 }
 
 /// The read-only endpoint for Prometheus and probes.

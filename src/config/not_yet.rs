@@ -49,7 +49,6 @@ pub const KEYS: &[(&str, &str)] = &[
     ("rate_limits.*.store", "remove it; each process counts in its own memory"),
     ("rate_limits.*.reset_on", "remove it"),
     ("routes[].upgrades", "remove it; Upgrade is not forwarded"),
-    ("listen[].tls", "remove it, and end TLS in front of the gateway"),
     ("listen[].proxy_protocol", "remove it, and let the proxy in front set client.ip_header"),
     ("errors.proxy_status", "remove it"),
     ("routes[].errors.proxy_status", "remove it"),

@@ -13,7 +13,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::{Value, json};
 
 use super::file::ConfigFile;
-use super::file::forms::{DurationText, Either, Named, SizeText, Words};
+use super::file::forms::{DurationText, Either, Named, OneOrMore, SizeText, Words};
 
 /// The whole schema, indented, with a final newline.
 pub fn document() -> String {
@@ -219,6 +219,21 @@ impl<T: JsonSchema> JsonSchema for Named<T> {
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         let below = generator.subschema_for::<T>();
         json_schema!({ "type": "object", "additionalProperties": below })
+    }
+}
+
+impl<T: JsonSchema> JsonSchema for OneOrMore<T> {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        format!("{}OrMore", T::schema_name()).into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let one = generator.subschema_for::<T>();
+        json_schema!({ "anyOf": [one, { "type": "array", "items": one }] })
     }
 }
 

@@ -20,7 +20,7 @@ fn eight_different_problems_are_all_told_in_one_go_in_the_order_of_the_file() {
     let text = r#"version: 2
 listen:
   - address: ":8080"
-    tls: { cert: a, key: b }
+    proxy_protocol: true
 telemetry: { address: "127.0.0.1:8080" }
 client:
   header_timout: 5s
@@ -48,8 +48,8 @@ routes:
 statusquo.yaml:3:14: listen[0].address: 0.0.0.0:8080 is the address of telemetry too; give one of them another port
   3 |   - address: ":8080"
     |              ^
-statusquo.yaml:4:5: listen[0].tls: not supported yet; remove it, and end TLS in front of the gateway
-  4 |     tls: { cert: a, key: b }
+statusquo.yaml:4:5: listen[0].proxy_protocol: not supported yet; remove it, and let the proxy in front set client.ip_header
+  4 |     proxy_protocol: true
     |     ^
 statusquo.yaml:7:3: client.header_timout: there is no such key; did you mean "header_timeout"?
   7 |   header_timout: 5s

@@ -2,13 +2,14 @@
 //!
 //! [`load_str`] is the whole way: parse, read, check. The checks of the top-level sections are here, those of contract
 //! and errors in [`super::validate_errors`], those of `cors` in [`super::validate_cors`], those of rate limits in
-//! [`super::validate_limits`], those of upstreams and routes in [`super::validate_routing`]. Every check goes on with a
+//! [`super::validate_limits`], those of certificates in [`super::validate_tls`], those of upstreams and routes in
+//! [`super::validate_routing`]. Every check goes on with a
 //! default after a problem, so that one loading tells all of them. No name is resolved and no port opened.
 
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use http::HeaderName;
 
@@ -21,7 +22,7 @@ use super::read::read;
 use super::tree::Place;
 use super::{
     Client, Config, Listener, Log, RateLimit, Telemetry, units, validate_cors, validate_errors,
-    validate_limits, validate_routing,
+    validate_limits, validate_routing, validate_tls,
 };
 use crate::protocol::cors::Policy;
 
@@ -30,6 +31,29 @@ use crate::protocol::cors::Policy;
 /// # Errors
 /// Every problem at once; a file that cannot be read is one sentence.
 pub fn load_file(path: &Path, env: Environment<'_>, parallelism: usize) -> Result<Config, Problems> {
+    from_file(path, env, parallelism, None)
+}
+
+/// The same, and certificates must be valid `now`. An expired one is served rather than nothing at all, so only who asks
+/// whether the configuration is good is refused for it.
+///
+/// # Errors
+/// Like [`load_file`].
+pub fn check_file(
+    path: &Path,
+    env: Environment<'_>,
+    parallelism: usize,
+    now: SystemTime,
+) -> Result<Config, Problems> {
+    from_file(path, env, parallelism, Some(now))
+}
+
+fn from_file(
+    path: &Path,
+    env: Environment<'_>,
+    parallelism: usize,
+    now: Option<SystemTime>,
+) -> Result<Config, Problems> {
     let name = path.display().to_string();
     let unreadable = |reason: &str, remedy: &str| {
         Problems::of_file(&name, Problem::of_file(format!("cannot read {name}: {reason}"), remedy))
@@ -50,7 +74,7 @@ pub fn load_file(path: &Path, env: Environment<'_>, parallelism: usize) -> Resul
         return Err(unreadable("it is larger than 8 MiB", "pass the path of a configuration"));
     }
     match String::from_utf8(bytes) {
-        Ok(text) => load_str(&name, &text, env, parallelism),
+        Ok(text) => from_text(&name, &text, env, parallelism, now),
         Err(error) => {
             let good = error.as_bytes().iter().take(error.utf8_error().valid_up_to());
             let line = good.filter(|byte| **byte == b'\n').count() + 1;
@@ -59,7 +83,7 @@ pub fn load_file(path: &Path, env: Environment<'_>, parallelism: usize) -> Resul
     }
 }
 
-/// Loads a configuration from its text; `name` is what problems call it.
+/// Loads a configuration from its text; `name` is what problems call it, and relative paths begin at its folder.
 ///
 /// # Errors
 /// Every problem at once, in the order of the file.
@@ -68,6 +92,16 @@ pub fn load_str(
     text: &str,
     env: Environment<'_>,
     parallelism: usize,
+) -> Result<Config, Problems> {
+    from_text(name, text, env, parallelism, None)
+}
+
+fn from_text(
+    name: &str,
+    text: &str,
+    env: Environment<'_>,
+    parallelism: usize,
+    now: Option<SystemTime>,
 ) -> Result<Config, Problems> {
     let mut problems = Vec::new();
     let mut tree = match parse(text, env, &mut problems) {
@@ -78,7 +112,8 @@ pub fn load_str(
         }
     };
     let file: ConfigFile = read(&mut tree, &mut problems);
-    let mut checker = Checker { tree: &tree, problems };
+    let folder = Path::new(name).parent().unwrap_or(Path::new(""));
+    let mut checker = Checker { tree: &tree, problems, folder, now };
     match config(&mut checker, &file, parallelism) {
         Some(config) if checker.problems.is_empty() => Ok(config),
         Some(_) | None => Err(Problems::new(name, text, checker.problems)),
@@ -204,7 +239,16 @@ fn listeners(
             let what = format!("{address} is listened on twice");
             checker.refuse(&at, Refusal::new(what, "keep one of the two, or change a port"));
         }
-        listeners.push(Listener { address, h2c: file.h2c.unwrap_or(false) });
+        let h2c = file.h2c.unwrap_or(false);
+        let tls = validate_tls::listener(checker, &item, file.tls.as_ref());
+        if h2c && file.tls.is_some() {
+            let refusal = Refusal::new(
+                "h2c is HTTP/2 without TLS",
+                "remove it: with tls, clients choose HTTP/2 by themselves",
+            );
+            checker.refuse(&item.key("h2c"), refusal);
+        }
+        listeners.push(Listener { address, h2c, tls });
     }
     listeners
 }

@@ -108,7 +108,7 @@ async fn try_once(
     let mut peer = connect(flow, candidate, reuse).await?;
     let told = Told {
         forwarded_for: &flow.forwarded_for,
-        proto: "http",
+        proto: flow.client.scheme(),
         request_id: &flow.story.request_id,
         via: &flow.gateway.via,
         server: &candidate.server,

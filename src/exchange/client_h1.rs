@@ -263,7 +263,7 @@ impl H1Client {
     }
 
     pub(super) fn unsent(&self) -> usize {
-        self.wire.output.len()
+        self.wire.unsent()
     }
 
     pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

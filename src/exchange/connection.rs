@@ -9,10 +9,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
+use arc_swap::ArcSwap;
+use bytes::{Bytes, BytesMut};
 use futures_util::FutureExt;
 use pingora::protocols::Stream;
 use pingora::server::ShutdownWatch;
+use rustls::ServerConfig;
 
 use super::client_h1::H1Client;
 use super::connection_h2;
@@ -21,6 +23,7 @@ use super::dress::Dress;
 use super::exchange;
 use super::flow::within;
 use super::gateway::Gateway;
+use super::handshake::{self, Agreed};
 use super::head::Ends;
 use super::open::{Entered, Open, Served};
 use super::pages::{self, Pages};
@@ -69,6 +72,8 @@ pub struct Connections {
     pub role: Role,
     /// HTTP/2 with prior knowledge is understood here.
     pub h2c: bool,
+    /// TLS is spoken here, by the settings of now: a reload may bring other certificates.
+    pub tls: Option<Arc<ArcSwap<ServerConfig>>>,
     /// Those that are open, and how many may be.
     pub open: Arc<Open>,
     /// The gauge of this listener.
@@ -80,6 +85,7 @@ impl fmt::Debug for Connections {
         f.debug_struct("Connections")
             .field("role", &self.role)
             .field("h2c", &self.h2c)
+            .field("tls", &self.tls.is_some())
             .finish_non_exhaustive()
     }
 }
@@ -113,7 +119,24 @@ impl Connections {
         let rules = Arc::clone(&self.gateway.snapshot.load().client);
         let place = self.open.place(self.most(&rules));
         let mut connection = Connection { app: &self, peer, rules, place, shutdown };
-        connection.serve(Wire::new(stream)).await;
+        match &self.tls {
+            None => connection.serve(Wire::new(stream)).await,
+            Some(settings) => {
+                let limit = connection.patience(connection.rules.header_timeout);
+                match handshake::shake_hands(stream, &settings.load_full(), limit, peer).await {
+                    Ok(Agreed::Http1(stream)) => connection.serve(Wire::new(stream)).await,
+                    Ok(Agreed::Http2(stream)) => {
+                        connection_h2::serve(&mut connection, stream, BytesMut::new()).await;
+                    }
+                    Err(silence) => self.gateway.metrics.closed_without_response(silence),
+                }
+            }
+        }
+    }
+
+    /// How clients reach this listener, as a URL says it.
+    pub(super) fn scheme(&self) -> &'static str {
+        if self.tls.is_some() { "https" } else { "http" }
     }
 
     /// So many connections are served at once.
@@ -149,7 +172,7 @@ enum Next {
 
 impl Connection<'_> {
     async fn serve(&mut self, wire: Wire) {
-        let mut client = Downstream::h1(H1Client::new(wire, self.shutdown.clone()));
+        let mut client = Downstream::h1(H1Client::new(wire, self.shutdown.clone()), self.app.scheme());
         let mut first = true;
         loop {
             let Some(h1) = client.as_h1() else { return };

@@ -127,7 +127,8 @@ pub(super) async fn serve(connection: &mut Connection<'_>, stream: Stream, read:
                         Ok(Framing::Length(length)) => Some(length),
                         Ok(Framing::None | Framing::Chunked) | Err(_) => None,
                     };
-                    let mut client = Downstream::h2(H2Client::new(body, respond, head, expects, length));
+                    let mut client =
+                        Downstream::h2(H2Client::new(body, respond, head, expects, length), app.scheme());
                     let fault = match request {
                         Ok(_) if crowded => Some(crowded_out()),
                         Ok(request) => {

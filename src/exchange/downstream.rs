@@ -39,6 +39,7 @@ pub(super) enum Stage {
 pub(super) struct Downstream {
     kind: Kind,
     stage: Stage,
+    scheme: &'static str,
 }
 
 // The HTTP/1 client is the larger one and the common one: a box would cost an allocation a connection.
@@ -102,12 +103,18 @@ impl FieldSink<'_> {
 }
 
 impl Downstream {
-    pub(super) fn h1(client: H1Client) -> Self {
-        Downstream { kind: Kind::H1(client), stage: Stage::Finished }
+    /// `scheme`: how it reached us, `http` or `https`.
+    pub(super) fn h1(client: H1Client, scheme: &'static str) -> Self {
+        Downstream { kind: Kind::H1(client), stage: Stage::Finished, scheme }
     }
 
-    pub(super) fn h2(client: H2Client) -> Self {
-        Downstream { kind: Kind::H2(client), stage: Stage::Unanswered }
+    pub(super) fn h2(client: H2Client, scheme: &'static str) -> Self {
+        Downstream { kind: Kind::H2(client), stage: Stage::Unanswered, scheme }
+    }
+
+    /// How it reached us: `http` or `https`.
+    pub(super) const fn scheme(&self) -> &'static str {
+        self.scheme
     }
 
     /// The HTTP/1 connection, for the loop that reads the next request.

@@ -1,7 +1,7 @@
 //! The request path: from a client's first byte to the last byte of its answer.
 //!
-//! Read [`exchange`] first: a request as a straight line. Around it: [`connection`] and [`connection_h2`] (what comes
-//! before a request), [`open`] (how many connections there are), [`downstream`] with [`client_h1`] and [`client_h2`] (the
+//! Read [`exchange`] first: a request as a straight line. Around it: [`connection`], [`handshake`] and [`connection_h2`]
+//! (what comes before a request), [`open`] (how many connections there are), [`downstream`] with [`client_h1`] and [`client_h2`] (the
 //! client), [`peer`] (the upstream), [`queue`] (wait for a turn), [`attempt`], [`retry`] and [`upload`] (forward),
 //! [`judge`] (pass or replace), [`relay`] and [`door`] (the two places that write to clients), [`limits`] (how much is
 //! left to whom), [`replies`], [`sharing`], [`dress`] and [`record`] (what is said and told). The room speaks pingora's
@@ -23,6 +23,7 @@ mod fields;
 mod flow;
 mod frames;
 mod gateway;
+mod handshake;
 mod head;
 mod judge;
 mod limits;

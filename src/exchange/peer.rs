@@ -103,7 +103,7 @@ impl Peer {
 
     /// Bytes that are queued and not written.
     pub(super) fn unsent(&self) -> usize {
-        self.wire.output.len()
+        self.wire.unsent()
     }
 
     /// Writes what is queued. After a failure nothing more is written, but an answer may still be read.

@@ -1,4 +1,4 @@
-//! One plain connection: a pingora stream, the bytes read ahead of it and the bytes still to be written.
+//! One connection: a pingora stream, encrypted or not, the bytes read ahead of it and the bytes still to be written.
 //!
 //! The same for both sides of the gateway. Everything is a poll function, so that one loop can drive four directions at
 //! once and stop anywhere without losing a byte. It knows no HTTP.
@@ -25,11 +25,13 @@ pub(super) struct Wire {
     pub(super) input: BytesMut,
     /// Not written yet.
     pub(super) output: BytesMut,
+    /// The stream was given bytes that it may still hold back, as an encrypted one does.
+    unflushed: bool,
 }
 
 impl Wire {
     pub(super) fn new(stream: Stream) -> Self {
-        Wire { stream, input: BytesMut::new(), output: BytesMut::new() }
+        Wire { stream, input: BytesMut::new(), output: BytesMut::new(), unflushed: false }
     }
 
     /// Reads once into `input`, with room for `room` bytes; 0 is the end of the stream.
@@ -43,7 +45,7 @@ impl Wire {
     /// # Errors
     /// What the system said; what was not written stays in `output`.
     pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.output.is_empty() {
+        if self.unsent() == 0 {
             return Poll::Ready(Ok(()));
         }
         while !self.output.is_empty() {
@@ -51,9 +53,17 @@ impl Wire {
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
+            self.unflushed = true;
             self.output.advance(written);
         }
-        Pin::new(&mut self.stream).poll_flush(cx)
+        ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
+        self.unflushed = false;
+        Poll::Ready(Ok(()))
+    }
+
+    /// Bytes that are not written; at least 1 while the stream may hold some back.
+    pub(super) fn unsent(&self) -> usize {
+        self.output.len().max(usize::from(self.unflushed))
     }
 
     /// Reads once; see [`Wire::poll_fill`].
@@ -83,7 +93,7 @@ impl Wire {
 
     /// The connection for the pool; only when nothing is buffered either way.
     pub(super) fn into_stream(self) -> Option<Stream> {
-        (self.input.is_empty() && self.output.is_empty()).then_some(self.stream)
+        (self.input.is_empty() && self.unsent() == 0).then_some(self.stream)
     }
 
     /// The stream and what was read ahead, for the codec of another protocol.

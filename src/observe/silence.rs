@@ -20,6 +20,12 @@ pub enum Silence {
     Http2StreamError,
     /// A header list above 256 KiB: the HTTP/2 library answers an empty 431 by itself.
     Http2HeaderList,
+    /// A TLS handshake came to nothing; the answer is an alert.
+    TlsHandshakeFailed,
+    /// A TLS handshake was not over in time.
+    TlsHandshakeTimeout,
+    /// What a client sent to a TLS listener begins no handshake, as plain HTTP does not.
+    TlsNotSpoken,
 }
 
 impl Silence {
@@ -32,6 +38,9 @@ impl Silence {
         Silence::Http2ConnectionError,
         Silence::Http2StreamError,
         Silence::Http2HeaderList,
+        Silence::TlsHandshakeFailed,
+        Silence::TlsHandshakeTimeout,
+        Silence::TlsNotSpoken,
     ];
 
     /// The value of the `cause` label.
@@ -44,6 +53,9 @@ impl Silence {
             Silence::Http2ConnectionError => "http2_connection_error",
             Silence::Http2StreamError => "http2_stream_error",
             Silence::Http2HeaderList => "http2_header_list",
+            Silence::TlsHandshakeFailed => "tls_handshake_failed",
+            Silence::TlsHandshakeTimeout => "tls_handshake_timeout",
+            Silence::TlsNotSpoken => "tls_not_spoken",
         }
     }
 

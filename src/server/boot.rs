@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use tracing::{error, info};
 
 use super::accept::accept;
+use super::certificates;
 use super::drain::{self, Signals, Stage};
 use super::limits;
 use super::listen::{self, Bound};
@@ -87,7 +88,13 @@ pub fn serve(mut config: Config, options: Options) -> Result<(), String> {
         let hangup = signal(SignalKind::hangup()).map_err(cannot)?;
         let mut lookups = Lookups::default();
         lookups.follow(&upstreams);
+        let tls: Vec<Option<Arc<ArcSwap<_>>>> = config
+            .listen
+            .iter()
+            .map(|listener| Some(Arc::new(ArcSwap::new(Arc::clone(&listener.tls.as_ref()?.settings)))))
+            .collect();
         let reload = Reload {
+            tls: tls.clone(),
             load: options.load,
             gateway: Arc::clone(&gateway),
             running: Arc::clone(&running),
@@ -97,14 +104,16 @@ pub fn serve(mut config: Config, options: Options) -> Result<(), String> {
             verbosity: options.verbosity,
             descriptors,
         };
+        certificates::tell(&config, reload.since);
         options.metrics.loaded(reload.since);
         tokio::spawn(reload.at(hangup));
         let mut accepting = Vec::new();
-        for (listener, bound) in config.listen.iter().zip(bound) {
+        for ((listener, tls), bound) in config.listen.iter().zip(tls).zip(bound) {
             let connections = Connections {
                 gateway: Arc::clone(&gateway),
                 role: Role::Gateway,
                 h2c: listener.h2c,
+                tls: tls.clone(),
                 open: Arc::clone(&open),
                 gauge: options.metrics.connections(&bound.address.to_string()),
             };
@@ -115,6 +124,7 @@ pub fn serve(mut config: Config, options: Options) -> Result<(), String> {
             gateway: Arc::clone(&gateway),
             role: Role::Pages(Arc::new(pages), share.readers),
             h2c: false,
+            tls: None,
             open: Open::new(1),
             gauge: options.metrics.connections(&telemetry.address.to_string()),
         };

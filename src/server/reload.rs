@@ -9,9 +9,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use futures_util::future::join_all;
+use rustls::ServerConfig;
 use tokio::signal::unix::Signal;
 use tracing::{error, info, warn};
 
+use super::certificates;
 use super::drain::Stage;
 use super::limits;
 use super::tasks::{self, Lookups};
@@ -39,6 +41,8 @@ pub(super) struct Reload {
     pub(super) verbosity: Verbosity,
     /// The limit on open descriptors.
     pub(super) descriptors: u64,
+    /// What each listener's handshakes go by, in the order of the file.
+    pub(super) tls: Vec<Option<Arc<ArcSwap<ServerConfig>>>>,
 }
 
 impl Reload {
@@ -77,9 +81,15 @@ impl Reload {
         snapshot.take_over(&self.gateway.metrics);
         self.gateway.limit_upstream_connections(share.upstream);
         self.gateway.snapshot.store(Arc::new(snapshot));
+        for (listener, current) in config.listen.iter().zip(&self.tls) {
+            if let (Some(tls), Some(current)) = (&listener.tls, current) {
+                current.store(Arc::clone(&tls.settings));
+            }
+        }
         self.lookups.follow(&upstreams);
         self.verbosity.set(logging::level(config.log.level));
         self.since = SystemTime::now();
+        certificates::tell(&config, self.since);
         self.gateway.metrics.reload_applied(self.since);
         info!(
             routes = config.routes.len(),
@@ -159,6 +169,8 @@ fn needs_restart(running: &Config, wanted: &Config) -> Vec<Problem> {
             let key = |name| format!("listen[{index}].{name}");
             hold(key("address"), is.address.to_string(), becomes.address.to_string());
             hold(key("h2c"), is.h2c.to_string(), becomes.h2c.to_string());
+            let tls = |on| if on { "a listener with TLS" } else { "a listener without TLS" }.to_owned();
+            hold(key("tls"), tls(is.tls.is_some()), tls(becomes.tls.is_some()));
         }
     } else {
         let addresses = |number: usize| format!("{number} addresses");

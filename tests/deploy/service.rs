@@ -58,7 +58,8 @@ fn the_unit_is_exposed_as_little_as_it_says() {
 #[test]
 fn the_unit_starts_reloads_and_drains_as_the_gateway_does() {
     assert_eq!(value("ExecStart"), "/usr/local/bin/statusquo run /etc/statusquo/statusquo.yaml");
-    assert_eq!(value("ExecStartPre"), "/usr/local/bin/statusquo check /etc/statusquo/statusquo.yaml");
+    // `check` refuses an expired certificate, which `run` serves: a restart at night must not end the service.
+    assert_eq!(values("ExecStartPre"), [""; 0]);
     assert_eq!(
         values("ExecReload"),
         ["/usr/local/bin/statusquo check /etc/statusquo/statusquo.yaml", "/bin/kill -HUP $MAINPID"]

@@ -28,6 +28,7 @@ pub struct Setup {
     routes: Vec<String>,
     environment: Vec<(String, String)>,
     h2c: bool,
+    tls: Option<String>,
     may_panic: bool,
     limit: Duration,
     descriptors: Option<u32>,
@@ -43,6 +44,7 @@ impl Setup {
             routes: Vec::new(),
             environment: Vec::new(),
             h2c: false,
+            tls: None,
             may_panic: false,
             limit: LIMIT,
             descriptors: None,
@@ -79,6 +81,12 @@ impl Setup {
         self
     }
 
+    /// The first listener speaks TLS, as this says.
+    pub fn tls(mut self, tls: &str) -> Setup {
+        self.tls = Some(tls.to_owned());
+        self
+    }
+
     pub fn environment(mut self, name: &str, value: &str) -> Setup {
         self.environment.push((name.to_owned(), value.to_owned()));
         self
@@ -105,6 +113,9 @@ impl Setup {
     /// The configuration.
     pub fn text(&self) -> String {
         let mut text = String::from("version: 1\nlisten:\n  - address: 127.0.0.1:0\n");
+        if let Some(tls) = &self.tls {
+            writeln!(text, "    tls: {tls}").unwrap();
+        }
         if self.h2c {
             text.push_str("  - { address: \"127.0.0.1:0\", h2c: true }\n");
         }

@@ -9,8 +9,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use h2::client::SendRequest;
 use http::{Request, Response};
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio::runtime::Runtime;
+use tokio_rustls::TlsConnector;
 
 use super::client::{LIMIT, Tally};
 use super::promise::check_contract;
@@ -36,6 +39,23 @@ impl H2Client {
             send
         });
         H2Client { runtime, send, tally }
+    }
+
+    /// Over TLS, asking for the server by this name.
+    #[track_caller]
+    pub fn connect_tls(address: SocketAddr, name: &str, config: &Arc<ClientConfig>) -> H2Client {
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let name = ServerName::try_from(name.to_owned()).unwrap();
+        let connector = TlsConnector::from(Arc::clone(config));
+        let send = runtime.block_on(async {
+            let stream = TcpStream::connect(address).await.expect("the gateway accepts connections");
+            let stream = connector.connect(name, stream).await.expect("a handshake with the gateway");
+            let (send, connection) = h2::client::handshake(stream).await.expect("the gateway speaks HTTP/2");
+            tokio::spawn(async move { drop(connection.await) });
+            send
+        });
+        H2Client { runtime, send, tally: Tally::default() }
     }
 
     #[track_caller]

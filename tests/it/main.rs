@@ -13,12 +13,14 @@
     clippy::print_stderr
 )]
 
+mod certificates;
 mod client;
 mod gateway;
 mod h2_client;
 mod promise;
 mod reader;
 mod telemetry;
+mod tls_client;
 mod upstreams;
 
 mod accounts;
@@ -43,5 +45,7 @@ mod reload;
 mod retries;
 mod streaming;
 mod timeouts;
+mod tls_files;
+mod tls_listener;
 mod truncation;
 mod uploads;

@@ -74,6 +74,37 @@ impl<'de> Deserialize<'de> for Words {
     }
 }
 
+/// One mapping, or a list of them.
+#[derive(Debug)]
+pub enum OneOrMore<T> {
+    /// The mapping itself.
+    One(T),
+    /// In the order of the file.
+    More(Vec<T>),
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for OneOrMore<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct MapOrList<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for MapOrList<T> {
+            type Value = OneOrMore<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("keys with values, or a list of such")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+                T::deserialize(value::MapAccessDeserializer::new(map)).map(OneOrMore::One)
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, items: A) -> Result<Self::Value, A::Error> {
+                Vec::deserialize(value::SeqAccessDeserializer::new(items)).map(OneOrMore::More)
+            }
+        }
+        deserializer.deserialize_any(MapOrList(PhantomData))
+    }
+}
+
 /// A short form in one word, or the long form with keys.
 #[derive(Debug)]
 pub enum Either<S, L> {

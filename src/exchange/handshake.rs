@@ -1,0 +1,50 @@
+//! TLS with a client, before its first request: the handshake under its limit, and the silence when it fails.
+//!
+//! A client without a handshake cannot be answered: nothing that it would understand can be said. Which certificates are
+//! shown is decided where the listener was made ([`crate::tls`]).
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use pingora::protocols::Stream;
+use tracing::debug;
+
+use super::flow::within;
+use crate::observe::Silence;
+use crate::tls::served::Settings;
+use crate::tls::stream::{Encrypted, Failed};
+
+/// What both sides have agreed on.
+pub(super) enum Agreed {
+    /// HTTP/1, which is also for those who said nothing.
+    Http1(Stream),
+    /// HTTP/2.
+    Http2(Stream),
+}
+
+/// Makes the connection an encrypted one.
+///
+/// # Errors
+/// The client gets nothing but an alert, where TLS has one for it.
+pub(super) async fn shake_hands(
+    stream: Stream,
+    settings: &Settings,
+    limit: Duration,
+    peer: IpAddr,
+) -> Result<Agreed, Silence> {
+    let shaking = Encrypted::accept(stream, Arc::clone(settings));
+    // Boxed: it is large, and a connection lives on without it.
+    match within(Instant::now() + limit, Box::pin(shaking)).await {
+        Some(Ok(encrypted)) if encrypted.speaks_http2() => Ok(Agreed::Http2(Box::new(encrypted))),
+        Some(Ok(encrypted)) => Ok(Agreed::Http1(Box::new(encrypted))),
+        Some(Err(Failed::Nothing)) => Err(Silence::ConnectAndClose),
+        Some(Err(Failed::NotTls)) => Err(Silence::TlsNotSpoken),
+        Some(Err(Failed::Handshake(error))) => {
+            // One line a connection that never made a request: only for who looks for it.
+            debug!(client_ip = %peer, evidence = %error, "a TLS handshake failed");
+            Err(Silence::TlsHandshakeFailed)
+        }
+        None => Err(Silence::TlsHandshakeTimeout),
+    }
+}

@@ -1,0 +1,22 @@
+//! Tells what is wrong with the certificates that are served, at the start and at every reload.
+//!
+//! An expired one is served all the same: clients that check it are refused either way, and the others would lose the
+//! whole gateway at the next restart. `check` refuses it, so that nobody deploys one.
+
+use std::time::SystemTime;
+
+use tracing::error;
+
+use crate::config::Config;
+
+/// Logs every certificate that is not valid `now`.
+pub fn tell(config: &Config, now: SystemTime) {
+    for listener in &config.listen {
+        for certificate in listener.tls.iter().flat_map(|tls| &tls.certificates) {
+            if let Some(fault) = certificate.validity.fault(now) {
+                let (address, file) = (listener.address, &certificate.file);
+                error!(%address, file, "serving a certificate that {fault}: clients refuse it");
+            }
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! Who a listener is: a certificate with its chain, and the key that proves it.
+//!
+//! A value of [`Identity`] is one that works: its key belongs to its certificate. Whether the dates are right is left to
+//! those who have a clock.
+
+use std::fmt;
+use std::sync::Arc;
+
+use rustls::pki_types::CertificateDer;
+use rustls::sign::CertifiedKey;
+use rustls::{Error, InconsistentKeys};
+
+use super::validity::Validity;
+use super::{Unusable, pem, provider};
+
+/// A certificate with its key.
+pub struct Identity {
+    key: Arc<CertifiedKey>,
+    names: Vec<String>,
+    validity: Validity,
+}
+
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Identity").field("names", &self.names).finish_non_exhaustive()
+    }
+}
+
+/// Which of the two files is at fault.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Wrong {
+    /// The one with the certificate.
+    Certificate(Unusable),
+    /// The one with the key.
+    Key(Unusable),
+}
+
+impl Identity {
+    /// From the contents of two PEM files: the certificate with its chain, and the key.
+    ///
+    /// # Errors
+    /// One of them cannot be used, or they do not belong together.
+    pub fn new(certificate: &[u8], key: &[u8]) -> Result<Identity, Wrong> {
+        let chain = pem::certificates(certificate).map_err(Wrong::Certificate)?;
+        let (names, validity) = chain.first().and_then(facts).ok_or_else(|| Wrong::Certificate(broken()))?;
+        let key = pem::private_key(key).map_err(Wrong::Key)?;
+        let key = CertifiedKey::from_der(chain, key, &provider()).map_err(|error| match error {
+            Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => Wrong::Key(Unusable::new(
+                "the key does not belong to the certificate",
+                "use the key that the certificate was issued for; the server's own certificate stands first in its file",
+            )),
+            Error::InvalidCertificate(_) => Wrong::Certificate(broken()),
+            error => Wrong::Key(Unusable::new(
+                format!("the key cannot be used: {error}"),
+                "use an RSA key of 2048 bits or more, or ECDSA P-256 or P-384, or Ed25519",
+            )),
+        })?;
+        Ok(Identity { key: Arc::new(key), names, validity })
+    }
+
+    /// Its certificate and key, for a handshake.
+    pub(super) fn key(&self) -> &Arc<CertifiedKey> {
+        &self.key
+    }
+
+    /// The host names it is for, `*.` ones among them; lower case.
+    pub fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    /// From when and until when.
+    pub fn validity(&self) -> Validity {
+        self.validity
+    }
+}
+
+fn facts(certificate: &CertificateDer<'_>) -> Option<(Vec<String>, Validity)> {
+    let parsed = webpki::EndEntityCert::try_from(certificate).ok()?;
+    let names = parsed.valid_dns_names().map(str::to_ascii_lowercase).collect();
+    Some((names, Validity::of(certificate)?))
+}
+
+fn broken() -> Unusable {
+    Unusable::new("the first certificate of the file is damaged", "copy it anew from where it was issued")
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use rcgen::{CertificateParams, KeyPair};
+
+    use super::*;
+
+    fn pair(name: &str) -> (String, String) {
+        let key = KeyPair::generate().unwrap();
+        let certificate = CertificateParams::new(vec![name.to_owned()]).unwrap().self_signed(&key).unwrap();
+        (certificate.pem(), key.serialize_pem())
+    }
+
+    #[test]
+    fn a_pair_of_files_that_belong_together_is_an_identity() {
+        let (certificate, key) = pair("*.Shop.test");
+        let identity = Identity::new(certificate.as_bytes(), key.as_bytes()).unwrap();
+        assert_eq!(identity.names(), ["*.shop.test"]);
+        // Both in one file, as some programs want it.
+        let both = format!("{key}{certificate}");
+        assert!(Identity::new(both.as_bytes(), both.as_bytes()).is_ok());
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_of_the_file_that_is_wrong() {
+        let (certificate, key) = pair("a.test");
+        let (_, other) = pair("a.test");
+        let cut = certificate.trim_end().strip_suffix("-----END CERTIFICATE-----").unwrap();
+        let spoiled = certificate.replacen("MII", "!!!", 1);
+        let nonsense = "-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n";
+        let locked = key
+            .replace("BEGIN PRIVATE", "BEGIN ENCRYPTED PRIVATE")
+            .replace("END PRIVATE", "END ENCRYPTED PRIVATE");
+        let cases: &[(&str, &str, &str, &str)] = &[
+            ("", &key, "cert", "the file is not PEM"),
+            ("hello", &key, "cert", "the file is not PEM"),
+            ("\u{30}\u{2}", &key, "cert", "the file is not PEM"),
+            (&key, &certificate, "cert", "the file holds a private key and no certificate"),
+            (cut, &key, "cert", "the file ends inside a part: its -----END line is missing"),
+            (&spoiled, &key, "cert", "the file is damaged: a part is not base64"),
+            (nonsense, &key, "cert", "the first certificate of the file is damaged"),
+            (&certificate, "", "key", "the file is not PEM"),
+            (&certificate, &certificate, "key", "the file holds a certificate and no private key"),
+            (&certificate, &other, "key", "the key does not belong to the certificate"),
+            (&certificate, &locked, "key", "the private key is locked with a password"),
+        ];
+        for (certificate, key, file, what) in cases {
+            let wrong = Identity::new(certificate.as_bytes(), key.as_bytes()).unwrap_err();
+            let (told, unusable) = match &wrong {
+                Wrong::Certificate(unusable) => ("cert", unusable),
+                Wrong::Key(unusable) => ("key", unusable),
+            };
+            assert_eq!((told, unusable.what.as_str()), (*file, *what));
+            assert!(!unusable.remedy.is_empty());
+        }
+    }
+}

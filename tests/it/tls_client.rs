@@ -1,0 +1,77 @@
+//! A client that speaks TLS: strict about certificates, strict about answers, like [`super::client`].
+
+use std::io::{self, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, StreamOwned};
+
+use super::client::LIMIT;
+use super::promise::check_contract;
+use super::reader::{Answer, Asked, Reader, Unanswered};
+
+type TlsStream = StreamOwned<ClientConnection, TcpStream>;
+
+/// One connection whose handshake is over.
+pub struct TlsClient {
+    reader: Reader<TlsStream>,
+}
+
+impl TlsClient {
+    /// Asks for the server by this name.
+    pub fn try_connect(address: SocketAddr, name: &str, config: &Arc<ClientConfig>) -> io::Result<TlsClient> {
+        let stream = TcpStream::connect_timeout(&address, LIMIT)?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(LIMIT))?;
+        stream.set_write_timeout(Some(LIMIT))?;
+        let name = ServerName::try_from(name.to_owned()).unwrap();
+        let connection = ClientConnection::new(Arc::clone(config), name).unwrap();
+        let mut stream = StreamOwned::new(connection, stream);
+        while stream.conn.is_handshaking() {
+            stream.conn.complete_io(&mut stream.sock)?;
+        }
+        Ok(TlsClient { reader: Reader::new(stream) })
+    }
+
+    #[track_caller]
+    pub fn connect(address: SocketAddr, name: &str, config: &Arc<ClientConfig>) -> TlsClient {
+        TlsClient::try_connect(address, name, config).expect("a handshake with the gateway")
+    }
+
+    /// What was agreed on.
+    pub fn protocol(&self) -> Option<String> {
+        self.reader.stream.conn.alpn_protocol().map(|name| String::from_utf8_lossy(name).into_owned())
+    }
+
+    /// The certificate that was shown, as its DER.
+    pub fn certificate(&self) -> Vec<u8> {
+        self.reader.stream.conn.peer_certificates().unwrap()[0].to_vec()
+    }
+
+    #[track_caller]
+    pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        self.reader.stream.write_all(bytes.as_ref()).expect("the gateway takes the client's bytes");
+        self.reader.stream.flush().unwrap();
+    }
+
+    #[track_caller]
+    pub fn get(&mut self, path: &str) -> Answer {
+        self.send(format!("GET {path} HTTP/1.1\r\nhost: test\r\n\r\n"));
+        self.read()
+    }
+
+    /// Reads an answer and holds it to the promise.
+    #[track_caller]
+    pub fn read(&mut self) -> Answer {
+        let asked = Asked::Http11("GET");
+        let answer = self.reader.read(asked).expect("an answer");
+        check_contract(&answer, asked);
+        answer
+    }
+
+    /// How the connection ends: `Closed` is an orderly end, with TLS's own goodbye.
+    pub fn end(&mut self) -> Unanswered {
+        self.reader.read_end()
+    }
+}
