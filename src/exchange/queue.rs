@@ -34,7 +34,7 @@ pub(super) async fn turn<'a>(
     match outcome {
         Err(Stop::Fault(fault)) => {
             route.upstream_metrics.shed(fault.cause());
-            Err(Stop::Fault(match concurrency.next_turn() {
+            Err(Stop::Fault(match concurrency.next_turn(Instant::now()) {
                 Some(wait) => fault.again_after(wait),
                 None => fault,
             }))

@@ -56,9 +56,10 @@ pub const fn decide(load: Load, limits: Limits) -> Decision {
 
 /// How long it takes until a refused request would have its turn: the line before it has been served (or has given up,
 /// which nobody puts off beyond the limit), and one turn more. `service` is how long a request has recently held its
-/// permit; while that is not known, neither is this.
-pub fn next_turn(load: Load, limits: Limits, service: Option<Duration>) -> Option<Duration> {
-    let turn = service? / limits.max.max(1);
+/// permit; while that is not known, neither is this. `quiet` is how long none has been given back: an upstream that was
+/// quick once and stands still now is expected to stand still for as long again.
+pub fn next_turn(load: Load, limits: Limits, service: Option<Duration>, quiet: Duration) -> Option<Duration> {
+    let turn = (service? / limits.max.max(1)).max(quiet);
     let wait = turn.saturating_mul(load.waiting).min(limits.queue_timeout).saturating_add(turn);
     Some(wait.min(LONGEST_ADVICE))
 }
@@ -73,6 +74,9 @@ pub struct Concurrency {
     queue_timeout: AtomicU64,
     /// How long permits are held, in nanoseconds, as a moving average; 0 when none has ended yet.
     service: AtomicU64,
+    /// When a permit was last given back, or the first one taken after a rest, in nanoseconds from `origin`.
+    moved: AtomicU64,
+    origin: Instant,
     line: Mutex<Line>,
 }
 
@@ -121,6 +125,8 @@ impl Concurrency {
             limits: AtomicU64::new(0),
             queue_timeout: AtomicU64::new(0),
             service: AtomicU64::new(0),
+            moved: AtomicU64::new(0),
+            origin: Instant::now(),
             line: Mutex::default(),
         };
         concurrency.set_limits(limits);
@@ -152,22 +158,37 @@ impl Concurrency {
     }
 
     /// How long it takes until a request that is refused now would have its turn; see [`next_turn`].
-    pub fn next_turn(&self) -> Option<Duration> {
+    pub fn next_turn(&self, now: Instant) -> Option<Duration> {
         let nanos = self.service.load(Ordering::Relaxed);
-        next_turn(self.load(), self.limits(), (nanos > 0).then(|| Duration::from_nanos(nanos)))
+        let service = (nanos > 0).then(|| Duration::from_nanos(nanos));
+        let moved = Duration::from_nanos(self.moved.load(Ordering::Relaxed));
+        let quiet = now.saturating_duration_since(self.origin).saturating_sub(moved);
+        next_turn(self.load(), self.limits(), service, quiet)
+    }
+
+    fn moves(&self, now: Instant) {
+        let nanos = now.saturating_duration_since(self.origin).as_nanos();
+        self.moved.store(u64::try_from(nanos).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
     /// A request arrives. While there is room this is one atomic exchange.
     pub fn enter(&self, now: Instant) -> Entry<'_> {
         let limits = self.limits();
+        let mut rested = false;
         let entering = |load: Load| {
             let enters = decide(load, limits) == Decision::Enter;
+            rested = load.in_flight == 0;
             enters.then_some(Load { in_flight: load.in_flight + 1, ..load })
         };
         if self.step(entering).is_ok() {
+            if rested {
+                self.moves(now);
+            }
             return Entry::Permit(Permit { of: self, since: now });
         }
         let mut line = self.line.lock();
+        // The limits may have been raised meanwhile, and whoever was let in for it has been.
+        let limits = self.limits();
         // Permits are given back without the lock while nobody waits, so it is decided anew, in one exchange.
         let mut decision = Decision::Full;
         let _ = self.step(|load| {
@@ -244,7 +265,9 @@ impl Permit<'_> {
 
 impl Drop for Permit<'_> {
     fn drop(&mut self) {
-        self.of.learn(self.since.elapsed());
+        let now = Instant::now();
+        self.of.learn(now.saturating_duration_since(self.since));
+        self.of.moves(now);
         self.of.leave();
     }
 }

@@ -53,8 +53,9 @@ fn there_is_room_up_to_the_limit_then_a_line_then_nothing() {
 
 #[test]
 fn the_next_turn_comes_after_the_line_and_one_turn_more() {
-    let told =
-        |max, waiting, service| next_turn(Load { in_flight: max, waiting }, limits(max, 64), Some(service));
+    let told = |max, waiting, service| {
+        next_turn(Load { in_flight: max, waiting }, limits(max, 64), Some(service), Duration::ZERO)
+    };
     assert_eq!(told(1, 3, SECOND), Some(SECOND * 4));
     assert_eq!(told(2, 3, SECOND), Some(SECOND * 2));
     assert_eq!(
@@ -63,7 +64,10 @@ fn the_next_turn_comes_after_the_line_and_one_turn_more() {
         "who waits gives up after ten, and then there is room"
     );
     assert_eq!(told(1, u32::MAX, Duration::MAX), Some(SECOND * 86_400));
-    assert_eq!(next_turn(Load::default(), limits(1, 1), None), None);
+    assert_eq!(next_turn(Load::default(), limits(1, 1), None, SECOND), None);
+    let full = Load { in_flight: 2, waiting: 0 };
+    let stands_still = next_turn(full, limits(2, 0), Some(SECOND / 100), SECOND * 4);
+    assert_eq!(stands_still, Some(SECOND * 4), "it was quick once, and nothing has ended for four seconds");
 }
 
 #[test]
@@ -119,12 +123,12 @@ fn a_larger_limit_lets_in_who_waits_and_a_smaller_one_throws_nobody_out() {
 #[test]
 fn the_time_that_permits_are_held_is_followed() {
     let shop = Concurrency::new(limits(1, 0));
-    assert_eq!(shop.next_turn(), None);
+    assert_eq!(shop.next_turn(Instant::now()), None);
     let now = Instant::now();
     let Some(long_ago) = now.checked_sub(SECOND * 4) else { return };
     drop(permit(shop.enter(long_ago)));
     let _busy = permit(shop.enter(now));
-    assert!(shop.next_turn().is_some_and(|wait| (SECOND * 4..SECOND * 5).contains(&wait)));
+    assert!(shop.next_turn(Instant::now()).is_some_and(|wait| (SECOND * 4..SECOND * 5).contains(&wait)));
 }
 
 /// Wakes a parked thread.
