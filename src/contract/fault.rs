@@ -142,6 +142,9 @@ impl Phase {
     }
 }
 
+/// So many bytes of what an upstream said are kept for the log: enough to see what answered, too few to fill a disk.
+pub const QUOTED: usize = 256;
+
 /// What we know beyond the cause: an error's text, a byte that was wrong. For the log only.
 ///
 /// It cannot be read except through [`Evidence::for_log`], and nothing in [`super::reply`] takes one.
@@ -168,6 +171,20 @@ impl Evidence {
     /// A text made at run time.
     pub fn text(text: impl Into<Box<str>>) -> Self {
         Evidence(Some(EvidenceText::Owned(text.into())))
+    }
+
+    /// A sentence and the beginning of what the upstream said in the place of a response: at most [`QUOTED`] bytes of it.
+    pub fn quoting(sentence: &str, said: &[u8]) -> Self {
+        let (said, dots) = match said.split_at_checked(QUOTED) {
+            Some((beginning, [_, ..])) => (beginning, "..."),
+            Some((_, [])) | None => (said, ""),
+        };
+        match (sentence, said) {
+            ("", []) => Evidence::none(),
+            (_, []) => Evidence::text(sentence),
+            ("", _) => Evidence::text(format!("{}{dots}", String::from_utf8_lossy(said))),
+            (_, _) => Evidence::text(format!("{sentence}: {}{dots}", String::from_utf8_lossy(said))),
+        }
     }
 
     /// The text, for a log line and nothing else.
@@ -263,6 +280,19 @@ impl RequestSent {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_an_upstream_said_is_quoted_up_to_a_bound() {
+        let text = |sentence, said: &[u8]| Evidence::quoting(sentence, said).for_log().to_owned();
+        assert_eq!(text("no head", b"220 mail\r\n"), "no head: 220 mail\r\n");
+        assert_eq!(
+            (text("", b"x"), text("no head", b""), text("", b"")),
+            ("x".into(), "no head".into(), "".into())
+        );
+        assert_eq!(text("", &[b'x'; QUOTED]), "x".repeat(QUOTED));
+        assert_eq!(text("", &[b'x'; QUOTED + 1]), format!("{}...", "x".repeat(QUOTED)));
+        assert_eq!(text("", b"\xff"), "\u{fffd}");
+    }
 
     #[test]
     fn a_wait_is_told_in_whole_seconds_never_too_early_and_never_as_none() {

@@ -24,7 +24,7 @@ pub use body::{Include, retryable};
 pub use code::{CodeDeclaration, CodeEntry, Contract, ContractProblem, Declaration, DocumentedCode};
 pub use conform::{Conformance, ErrorBody, Extract, UpstreamMessages};
 pub use decode::{Coding, DecodeFailure};
-pub use fault::{Cause, Evidence, Fault, Phase, RequestSent};
+pub use fault::{Cause, Evidence, Fault, Phase, QUOTED, RequestSent};
 pub use fields::KeepContext;
 pub use page::Page;
 pub use policy::{Case, Override, Overrides, Rule, Ruling, Situation, When, decide};

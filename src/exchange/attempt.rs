@@ -203,7 +203,7 @@ async fn final_head(flow: &mut Flow<'_>, peer: &mut Peer) -> Result<UpstreamHead
                 let now = Instant::now();
                 let limit = head_limit(flow, flow.upload.waiting(), sent_at, now);
                 if now >= limit.at {
-                    return Err(Stop::Fault(limit.fault()));
+                    return Err(Stop::Fault(peer.begun(limit.fault())));
                 }
             }
             Some(Step::Head(Ok(head))) if head.is_interim() => {

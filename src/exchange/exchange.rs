@@ -274,6 +274,7 @@ async fn replace(
     let status = replacement.ruling.code().status();
     record::count(scope, status, Origin::Replaced, Some(replacement.ruling.case()), flow.story);
     flow.story.bytes = reply.body().len() as u64;
+    flow.story.said = replacement.said;
     match door::answer(unanswered, &reply, flow.snapshot.client.write_timeout).await {
         Written::Whole => Ended::Replaced { status },
         Written::Lost | Written::Stuck => Ended::ClientGone,

@@ -14,7 +14,7 @@ use super::dress::Dress;
 use super::gateway::Gateway;
 use super::request::Request;
 use super::upload::Upload;
-use crate::contract::{Fault, Phase, RequestSent};
+use crate::contract::{Evidence, Fault, Phase, RequestSent};
 use crate::snapshot::limits::Rule;
 use crate::snapshot::{Route, Snapshot};
 
@@ -66,6 +66,8 @@ pub(super) struct Story {
     pub(super) upstream_status: Option<u16>,
     pub(super) bytes: u64,
     pub(super) sent: RequestSent,
+    /// What the upstream said that was replaced.
+    pub(super) said: Evidence,
     /// The rate limit that refused it.
     pub(super) rule: Option<Arc<Rule>>,
     /// What every response of this request wears.
@@ -87,6 +89,7 @@ impl Story {
             upstream_status: None,
             bytes: 0,
             sent: RequestSent::None,
+            said: Evidence::none(),
             rule: None,
             dress: Dress::default(),
             line: Bytes::new(),

@@ -17,7 +17,7 @@ use super::peer::Peer;
 use crate::config::ErrorMode;
 use crate::contract::conform::{self, Conformance, ErrorBody, Extract};
 use crate::contract::decode::{self, Coding, DecodeFailure};
-use crate::contract::{Case, Cause, Contract, Phase, Ruling};
+use crate::contract::{Case, Cause, Contract, Evidence, Phase, QUOTED, Ruling};
 use crate::snapshot::grounds::Grounds;
 
 /// What becomes of a response.
@@ -47,6 +47,24 @@ pub(super) struct ErrorBytes {
 pub(super) struct Replacement {
     pub(super) ruling: Ruling,
     pub(super) extract: Extract,
+    /// What the upstream said, for the log: its reason and the beginning of its body.
+    pub(super) said: Evidence,
+}
+
+/// What a response turned out to be.
+struct Found {
+    conformance: Conformance,
+    extract: Extract,
+    /// As a conforming body is sent, if not as it was received.
+    sent: Option<ErrorBytes>,
+    /// The body, readable where it could be decoded.
+    said: Bytes,
+}
+
+impl Found {
+    fn bare(conformance: Conformance, said: &Bytes) -> Found {
+        Found { conformance, extract: Extract::default(), sent: None, said: said.clone() }
+    }
 }
 
 /// How the held body ended.
@@ -76,14 +94,11 @@ pub(super) async fn judge(flow: &mut Flow<'_>, answered: &mut Answered) -> Verdi
             (true, true) => Conformance::Conforms,
             (true, false) => Conformance::WrongShape,
         };
-        return conclude(
-            flow,
-            ruling,
-            conformance,
-            Extract::default(),
-            Verdict::Pass,
-            ErrorBytes { body: None, decoded: false },
-        );
+        let found = Found {
+            sent: Some(ErrorBytes { body: None, decoded: false }),
+            ..Found::bare(conformance, &Bytes::new())
+        };
+        return conclude(flow, answered, ruling, found, None);
     }
     let rules = &flow.route.config.errors;
     let at = Instant::now() + rules.upstream_body_timeout;
@@ -93,21 +108,19 @@ pub(super) async fn judge(flow: &mut Flow<'_>, answered: &mut Answered) -> Verdi
     let held = within(limit.at, hold(&mut answered.peer, &mut body, rules.upstream_body_limit)).await;
     let held = held.unwrap_or(Held::Stalled);
     let body = body.freeze();
-    let (conformance, extract, sent) = match held {
-        _ if !documented && held != Held::Whole => (Conformance::Undocumented, Extract::default(), None),
-        Held::TooLarge => (Conformance::TooLarge, Extract::default(), None),
-        Held::Cut | Held::Stalled => (Conformance::Incomplete, Extract::default(), None),
+    let found = match held {
+        _ if !documented && held != Held::Whole => Found::bare(Conformance::Undocumented, &body),
+        Held::TooLarge => Found::bare(Conformance::TooLarge, &body),
+        Held::Cut | Held::Stalled => Found::bare(Conformance::Incomplete, &body),
         Held::Whole => examine(flow, answered, documented, &body),
     };
     // A cut response is a fault, and faults are answered in every mode. One that is only large or slow is not: where
     // nothing is replaced, its rest follows.
     if mode == ErrorMode::Observe && held == Held::Cut {
-        flow.route.upstream_metrics.conformance(conformance);
-        return Verdict::Replace(Replacement { ruling, extract });
+        flow.route.upstream_metrics.conformance(found.conformance);
+        return replace(flow, answered, ruling, found);
     }
-    let as_it_is = Verdict::PassBegun(body.clone());
-    let whole = sent.unwrap_or(ErrorBytes { body: Some(body), decoded: false });
-    conclude(flow, ruling, conformance, extract, as_it_is, whole)
+    conclude(flow, answered, ruling, found, Some(body))
 }
 
 /// What the contract says about this status of this upstream.
@@ -122,28 +135,40 @@ fn rule(flow: &Flow<'_>, status: u16) -> Ruling {
     grounds.rule(Case::UpstreamStatus(status))
 }
 
-/// Counts what was found and turns it into the verdict.
+/// Counts what was found and turns it into the verdict. `body`: what was read of it; `None` on HEAD.
 fn conclude(
     flow: &Flow<'_>,
+    answered: &Answered,
     ruling: Ruling,
-    conformance: Conformance,
-    extract: Extract,
-    as_it_is: Verdict,
-    conforming: ErrorBytes,
+    found: Found,
+    body: Option<Bytes>,
 ) -> Verdict {
-    flow.route.upstream_metrics.conformance(conformance);
-    let passes = conformance == Conformance::Conforms && ruling.upstream_body_may_pass();
+    flow.route.upstream_metrics.conformance(found.conformance);
+    let passes = found.conformance == Conformance::Conforms && ruling.upstream_body_may_pass();
+    let as_it_is = |body: Option<Bytes>| body.map_or(Verdict::Pass, Verdict::PassBegun);
     match flow.route.config.errors.mode {
-        ErrorMode::Pass => as_it_is,
+        ErrorMode::Pass => as_it_is(body),
         ErrorMode::Observe => {
             if let (false, Case::UpstreamStatus(from)) = (passes, ruling.case()) {
                 flow.route.metrics.would_replace(from, ruling.code().status());
             }
-            as_it_is
+            as_it_is(body)
         }
-        ErrorMode::Enforce if passes => Verdict::PassError(conforming),
-        ErrorMode::Enforce => Verdict::Replace(Replacement { ruling, extract }),
+        ErrorMode::Enforce if passes => {
+            Verdict::PassError(found.sent.unwrap_or(ErrorBytes { body, decoded: false }))
+        }
+        ErrorMode::Enforce => replace(flow, answered, ruling, found),
     }
+}
+
+fn replace(flow: &Flow<'_>, answered: &Answered, ruling: Ruling, found: Found) -> Verdict {
+    let said = if flow.snapshot.access.wants(true) {
+        let reason = answered.head.reason.get(..QUOTED).unwrap_or(&answered.head.reason);
+        Evidence::quoting(&String::from_utf8_lossy(reason), &found.said)
+    } else {
+        Evidence::none()
+    };
+    Verdict::Replace(Replacement { ruling, extract: found.extract, said })
 }
 
 /// Reads the body until its end, the limit or the first fault.
@@ -164,12 +189,7 @@ async fn hold(peer: &mut Peer, body: &mut BytesMut, most: usize) -> Held {
 }
 
 /// Holds a whole body against the contract.
-fn examine(
-    flow: &Flow<'_>,
-    answered: &Answered,
-    documented: bool,
-    body: &Bytes,
-) -> (Conformance, Extract, Option<ErrorBytes>) {
+fn examine(flow: &Flow<'_>, answered: &Answered, documented: bool, body: &Bytes) -> Found {
     let contract = &flow.snapshot.contract;
     let rules = &flow.route.config.errors;
     let codings: Vec<HeaderValue> = answered
@@ -180,15 +200,15 @@ fn examine(
         .collect();
     let Some(coding) = Coding::parse(&codings) else {
         let conformance = if documented { Conformance::NotJson } else { Conformance::Undocumented };
-        return (conformance, Extract::default(), None);
+        return Found::bare(conformance, body);
     };
     let decoded: Cow<'_, [u8]> = match coding {
         Coding::Identity => Cow::Borrowed(body),
         Coding::Gzip | Coding::Deflate | Coding::Br | Coding::Zstd => {
             match decode::decode(coding, body, rules.upstream_body_limit) {
                 Ok(decoded) => Cow::Owned(decoded),
-                Err(DecodeFailure::TooLarge) => return (Conformance::TooLarge, Extract::default(), None),
-                Err(DecodeFailure::Broken) => return (Conformance::NotJson, Extract::default(), None),
+                Err(DecodeFailure::TooLarge) => return Found::bare(Conformance::TooLarge, body),
+                Err(DecodeFailure::Broken) => return Found::bare(Conformance::NotJson, body),
             }
         }
     };
@@ -205,9 +225,15 @@ fn examine(
     if conformance == Conformance::Conforms {
         let takes = coding == Coding::Identity || accepts(flow, coding);
         let sent = if takes { body.clone() } else { Bytes::from(decoded.into_owned()) };
-        return (conformance, Extract::default(), Some(ErrorBytes { body: Some(sent), decoded: !takes }));
+        let sent = ErrorBytes { body: Some(sent), decoded: !takes };
+        return Found { sent: Some(sent), ..Found::bare(conformance, body) };
     }
-    (conformance, extract(contract, &decoded), None)
+    let extract = extract(contract, &decoded);
+    let said = match decoded {
+        Cow::Borrowed(_) => body.clone(),
+        Cow::Owned(decoded) => Bytes::from(decoded),
+    };
+    Found { conformance, extract, sent: None, said }
 }
 
 fn extract(contract: &Contract, body: &[u8]) -> Extract {

@@ -127,8 +127,8 @@ impl Peer {
         cx: &mut Context<'_>,
         method: &Method,
     ) -> Poll<Result<UpstreamHead, Fault>> {
-        let protocol_error = |evidence| {
-            Fault::new(Cause::HttpProtocolError, Phase::ResponseHead).with(Evidence::fixed(evidence))
+        let protocol_error = |sentence, said: &[u8]| {
+            Fault::new(Cause::HttpProtocolError, Phase::ResponseHead).with(Evidence::quoting(sentence, said))
         };
         loop {
             let scanned =
@@ -137,9 +137,11 @@ impl Peer {
                 Scan::Whole(length) => {
                     let head = self.wire.input.split_to(length).freeze();
                     self.scan = ResponseScan::default();
-                    let facts = response_head::check(&head, method).map_err(protocol_error)?;
+                    let facts = response_head::check(&head, method)
+                        .map_err(|sentence| protocol_error(sentence, &head))?;
                     if facts.status == 101 {
-                        return Poll::Ready(Err(protocol_error("101 although no upgrade was asked for")));
+                        let sentence = "101 although no upgrade was asked for";
+                        return Poll::Ready(Err(protocol_error(sentence, &head)));
                     }
                     self.keep_alive = facts.keep_alive;
                     self.body = BodyDecoder::response(facts.framing);
@@ -147,26 +149,35 @@ impl Peer {
                     return Poll::Ready(Ok(UpstreamHead { facts, fields: Fields::Raw(head), reason }));
                 }
                 Scan::NeedMore => {}
-                Scan::Broken(evidence) => return Poll::Ready(Err(protocol_error(evidence))),
+                Scan::Broken(sentence) => {
+                    return Poll::Ready(Err(protocol_error(sentence, &self.wire.input)));
+                }
                 Scan::TooLarge => {
                     let fault = Fault::new(Cause::HttpResponseHeaderSectionSize, Phase::ResponseHead);
-                    return Poll::Ready(Err(fault));
+                    return Poll::Ready(Err(self.begun(fault)));
                 }
             }
             match ready!(self.wire.poll_fill(cx, HEAD_ROOM)) {
                 Ok(0) => {
-                    let evidence =
+                    let sentence =
                         if self.answered { "closed inside the head" } else { "closed before the head" };
                     let fault = Fault::new(Cause::ConnectionTerminated, Phase::ResponseHead);
-                    return Poll::Ready(Err(fault.with(Evidence::fixed(evidence))));
+                    let evidence = Evidence::quoting(sentence, &self.wire.input);
+                    return Poll::Ready(Err(fault.with(evidence)));
                 }
                 Ok(_) => self.answered = true,
                 Err(error) => {
                     let fault = Fault::new(Cause::ConnectionTerminated, Phase::ResponseHead);
-                    return Poll::Ready(Err(fault.with(Evidence::text(error.to_string()))));
+                    let evidence = Evidence::quoting(&error.to_string(), &self.wire.input);
+                    return Poll::Ready(Err(fault.with(evidence)));
                 }
             }
         }
+    }
+
+    /// The same fault with what has come of a head as its evidence.
+    pub(super) fn begun(&self, fault: Fault) -> Fault {
+        fault.with(Evidence::quoting("", &self.wire.input))
     }
 
     /// So many bytes of the response body stand at the front of `wire.input`; the caller takes them with

@@ -11,7 +11,7 @@ use super::flow::Story;
 use super::gateway::Gateway;
 use super::request::Request;
 use crate::config::ErrorRules;
-use crate::contract::{Case, Cause, Evidence, Fault};
+use crate::contract::{Case, Cause, Fault};
 use crate::observe::{Origin, Outcome, Record, RouteMetrics, Silence};
 use crate::snapshot::grounds::Grounds;
 use crate::snapshot::{Route, Snapshot};
@@ -117,7 +117,6 @@ pub(super) fn record(scope: &Scope<'_>, story: &Story, ended: &Ended) {
     if !access.wants(is_error) {
         return;
     }
-    let none = Evidence::none();
     access.emit(&Record {
         request_id: story.request_id.to_str().unwrap_or_default(),
         route: scope.route.map_or("", |route| &route.config.name),
@@ -137,7 +136,7 @@ pub(super) fn record(scope: &Scope<'_>, story: &Story, ended: &Ended) {
         response_head: story.response_head,
         request_sent: story.sent,
         rule: story.rule.as_ref().map_or("", |rule| rule.limiter.name()),
-        evidence: fault.map_or(&none, Fault::evidence),
+        evidence: fault.map_or(&story.said, Fault::evidence),
         outcome,
     });
 }

@@ -35,7 +35,7 @@ pub(super) fn for_response(
     head: &UpstreamHead,
     replacement: &Replacement,
 ) -> LocalReply {
-    let Replacement { ruling, extract } = replacement;
+    let Replacement { ruling, extract, said: _ } = replacement;
     let kept = kept_fields(scope.rules(), head, ruling.code().status(), flow.story);
     let fields = dressed(kept, flow.story, Some(&head.fields));
     scope.grounds().replace(ruling, extract, &flow.story.request_id, fields)

@@ -1,7 +1,8 @@
 //! One wide line per request: which requests get one, what it holds, and in which words.
 //!
-//! It is told how a request ended and never works it out. Header values and bodies have no field here. How a line is
-//! escaped and written is [`super::line`]'s and [`super::log`]'s business.
+//! It is told how a request ended and never works it out. A client's fields and bodies have no place here; of what an
+//! upstream said in place of a good response, `evidence` holds the beginning. How a line is escaped and written is
+//! [`super::line`]'s and [`super::log`]'s business.
 
 use std::net::IpAddr;
 use std::time::Duration;
