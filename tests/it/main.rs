@@ -43,6 +43,8 @@ mod matrix;
 mod overload;
 mod reload;
 mod retries;
+mod secrets;
+mod sent;
 mod streaming;
 mod timeouts;
 mod tls_files;

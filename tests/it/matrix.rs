@@ -19,13 +19,14 @@ use super::telemetry::Series;
 fn every_fault_of_the_table_has_exactly_the_outcome_that_stands_there() {
     let faults = upstream_faults();
     let misbehaving = Misbehaving::start().unwrap();
-    let gateway = in_front_of(&misbehaving, &faults).start();
+    let gateway = in_front_of(&misbehaving, &faults, "127.0.0.1").start();
     for_each_at_once(&faults, |fault| check(&gateway, fault));
     check_accounts(&gateway, &faults);
 }
 
-/// A route for each row; short limits, so that silences do not last.
-pub fn in_front_of(misbehaving: &Misbehaving, faults: &[UpstreamFault]) -> Setup {
+/// A route for each row; short limits, so that silences do not last. `host` is another name of the loopback.
+pub fn in_front_of(misbehaving: &Misbehaving, faults: &[UpstreamFault], host: &str) -> Setup {
+    let server = |place| format!("{host}:{}", misbehaving.address(place).port());
     let mut setup = Setup::of_servers(&[misbehaving.address(Place::Scripted)])
         .set("timeouts.connect", "400ms")
         .set("timeouts.response_head", "1s")
@@ -33,14 +34,14 @@ pub fn in_front_of(misbehaving: &Misbehaving, faults: &[UpstreamFault]) -> Setup
         .set("timeouts.between_bytes", "500ms")
         .set("errors.upstream_body", "{ timeout: 1s }")
         .limit(Duration::from_secs(60));
-    for (name, address) in misbehaving.addresses() {
-        setup = setup.upstream(name, &[address]);
+    for place in Place::ALL {
+        setup = setup.named_upstream(place.name(), &[&server(place)]);
     }
     for fault in faults {
         // A kept connection is to be used again by the row that it was kept for.
         let upstream = if fault.place == Place::Pooled { fault.name } else { fault.place.name() };
         if fault.place == Place::Pooled {
-            setup = setup.upstream(fault.name, &[misbehaving.address(Place::Pooled)]);
+            setup = setup.named_upstream(fault.name, &[&server(Place::Pooled)]);
         }
         let (name, path) = (fault.name, fault.path());
         setup = setup.route(&format!("name: {name}, match: {{ path: {path} }}, upstream: {upstream}"));
