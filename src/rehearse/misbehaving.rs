@@ -42,9 +42,14 @@ impl Misbehaving {
         })?;
         let pooled = Upstream::by_request(move |request| match reused.get(name(request)) {
             Some(script) if request.number > 1 => script.clone(),
-            Some(_) | None => {
-                vec![Step::ReadHead, Step::ReadBody, Step::Write(reply("200 OK", GOOD_OF_POOLED))]
-            }
+            Some(_) => vec![Step::ReadHead, Step::ReadBody, Step::Write(reply("200 OK", GOOD_OF_POOLED))],
+            // Not to be kept: the first request of a row must be the first of its connection.
+            None => vec![
+                Step::ReadHead,
+                Step::ReadBody,
+                Step::Write(reply("200 OK\nconnection: close", GOOD_OF_POOLED)),
+                Step::Close,
+            ],
         })?;
         let closing = Upstream::script([Step::Close])?;
         Ok(Misbehaving {

@@ -34,19 +34,42 @@ pub fn in_front_of(misbehaving: &Misbehaving, faults: &[UpstreamFault], host: &s
         .set("timeouts.between_bytes", "500ms")
         .set("errors.upstream_body", "{ timeout: 1s }")
         .limit(Duration::from_secs(60));
+    let known = |name| format!("name: known-{name}, match: {{ path: {} }}, upstream: {name}", path_to(name));
     for place in Place::ALL {
-        setup = setup.named_upstream(place.name(), &[&server(place)]);
+        setup = setup.named_upstream(place.name(), &[&server(place)]).route(&known(place.name()));
     }
     for fault in faults {
         // A kept connection is to be used again by the row that it was kept for.
         let upstream = if fault.place == Place::Pooled { fault.name } else { fault.place.name() };
         if fault.place == Place::Pooled {
-            setup = setup.named_upstream(fault.name, &[&server(Place::Pooled)]);
+            setup = setup.named_upstream(fault.name, &[&server(Place::Pooled)]).route(&known(fault.name));
         }
         let (name, path) = (fault.name, fault.path());
         setup = setup.route(&format!("name: {name}, match: {{ path: {path} }}, upstream: {upstream}"));
     }
-    setup.route("name: good, match: { path: /ok }, upstream: misbehaving")
+    setup
+}
+
+/// Waits until every upstream of [`in_front_of`] has an address: names are looked up in the background.
+pub fn until_names_are_known(gateway: &Gateway, faults: &[UpstreamFault]) {
+    let pooled = faults.iter().filter(|fault| fault.place == Place::Pooled).map(|fault| fault.name);
+    for name in Place::ALL.iter().map(|place| place.name()).chain(pooled) {
+        while let Some(id) = unanswered_at(gateway, name) {
+            if gateway.log_line(|line| line["request_id"] == id.as_str())["cause"] != "dns_error" {
+                break;
+            }
+        }
+    }
+}
+
+/// The id of a request to this upstream that failed.
+fn unanswered_at(gateway: &Gateway, upstream: &str) -> Option<String> {
+    let answer = gateway.client().get(&path_to(upstream));
+    (answer.status == 504).then(|| answer.field("x-request-id").unwrap().to_owned())
+}
+
+fn path_to(upstream: &str) -> String {
+    format!("/known/{upstream}")
 }
 
 /// Plays the rows, so many at once; panics with the names of those that failed.

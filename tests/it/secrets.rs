@@ -12,7 +12,7 @@ use serde_json::Value;
 use statusquo::rehearse::{Misbehaving, Outcome, SECRET, Step, UpstreamFault, upstream_faults};
 
 use super::gateway::Gateway;
-use super::matrix::{ask, for_each_at_once, in_front_of};
+use super::matrix::{ask, for_each_at_once, in_front_of, until_names_are_known};
 use super::promise::text_of;
 use super::reader::Answer;
 
@@ -44,6 +44,7 @@ fn no_error_of_ours_tells_what_an_upstream_let_slip_and_the_log_does() {
     let faults = in_other_words(&words);
     let misbehaving = Misbehaving::playing(faults.clone()).unwrap();
     let gateway = in_front_of(&misbehaving, &faults, &words.host).start();
+    until_names_are_known(&gateway, &faults);
     let ids: Mutex<HashMap<&str, String>> = Mutex::default();
     for_each_at_once(&faults, |fault| {
         let answer = ask(&mut gateway.client(), fault);
@@ -72,6 +73,7 @@ fn without_messages_of_the_upstream_no_error_at_all_tells_anything() {
     let misbehaving = Misbehaving::playing(faults.clone()).unwrap();
     let gateway =
         in_front_of(&misbehaving, &faults, &words.host).set("errors.upstream_messages", "none").start();
+    until_names_are_known(&gateway, &faults);
     for_each_at_once(&faults, |fault| {
         let answer = ask(&mut gateway.client(), fault);
         let code = fault.outcome.code();
