@@ -72,7 +72,7 @@ fmt-check:
 	@cargo fmt --all --check
 
 docs: docs-check ## write the generated pages of docs/ again, and check the documentation of the code
-	@UPDATE_DOCS=1 cargo test -q --locked --lib -- codes_page metrics_page configuration_page config_schema
+	@UPDATE_DOCS=1 cargo test -q --locked --lib -- codes_page metrics_page configuration_page config_schema faults_page
 	git --no-pager diff --stat -- docs
 
 # Private items are documented too: this is for those who change the code, so links to them are welcome.

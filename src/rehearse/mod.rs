@@ -16,6 +16,7 @@ pub mod clients;
 pub mod faults;
 pub mod good;
 pub mod misbehaving;
+pub mod page;
 pub mod promise;
 pub mod record;
 pub mod script;
