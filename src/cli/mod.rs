@@ -10,6 +10,7 @@ pub mod explain;
 pub mod init;
 pub mod packaging;
 pub mod proxy;
+pub mod rehearse;
 pub mod run;
 pub mod schema;
 
@@ -59,6 +60,9 @@ enum Command {
     },
     /// Show the exact answer a client would get for a cause or an upstream's status, and which rule decides.
     Explain(explain::Options),
+    /// Provoke every fault against a configuration, with local servers that misbehave; exit 1 when anything leaves the
+    /// contract.
+    Rehearse(rehearse::Options),
     /// Print the contract as documentation.
     Codes {
         #[command(flatten)]
@@ -103,6 +107,7 @@ pub fn main() -> ExitCode {
         Command::Init(file) => init::run(&file.file),
         Command::Check { file, format } => check::run(&file.file, format),
         Command::Explain(options) => explain::run(&options),
+        Command::Rehearse(options) => rehearse::run(&options),
         Command::Codes { file, format } => codes::run(file.file.as_deref(), format),
         Command::Schema => schema::run(),
         Command::Completions { shell } => packaging::completions(shell),

@@ -53,6 +53,8 @@ pub enum Ended {
     Cut,
     /// Nothing more came in time.
     Silent,
+    /// It is longer than the reader wants to know.
+    Long,
 }
 
 /// Why there is no answer.
@@ -110,6 +112,8 @@ pub struct Reader {
     pub slowly: Option<(usize, Duration)>,
     /// Nothing is waited for beyond it.
     pub deadline: Instant,
+    /// Bodies are read no further.
+    pub most: u64,
 }
 
 /// Why a read brought nothing.
@@ -118,6 +122,7 @@ enum Stop {
     End,
     Reset,
     Silence,
+    Enough,
 }
 
 /// So much of a body, and of everything received, is kept; the rest is counted.
@@ -127,7 +132,7 @@ impl Reader {
     /// Of a connection that nothing has been read from.
     pub fn new(stream: TcpStream, limit: Duration) -> Reader {
         let deadline = Instant::now() + limit;
-        Reader { stream, buffer: Vec::new(), raw: Vec::new(), slowly: None, deadline }
+        Reader { stream, buffer: Vec::new(), raw: Vec::new(), slowly: None, deadline, most: u64::MAX }
     }
 
     /// The first mebibyte of what came, as it came.
@@ -155,7 +160,7 @@ impl Reader {
                 Ok(()) => {}
                 Err(Stop::End) => return Ok(()),
                 Err(Stop::Reset) => return Err(Unanswered::Reset),
-                Err(Stop::Silence) => return Err(Unanswered::Silent),
+                Err(Stop::Silence | Stop::Enough) => return Err(Unanswered::Silent),
             }
         }
         Err(malformed("bytes instead of the end of the connection", &self.buffer))
@@ -213,7 +218,7 @@ impl Reader {
                     }
                     Stop::End => Unanswered::Closed,
                     Stop::Reset => Unanswered::Reset,
-                    Stop::Silence => Unanswered::Silent,
+                    Stop::Silence | Stop::Enough => Unanswered::Silent,
                 });
             }
         }
@@ -228,8 +233,8 @@ impl Reader {
             },
             Framing::Close => loop {
                 let all = self.buffer.len() as u64;
-                if let Err(Stop::End) = self.exactly(all, answer).await {
-                    return Ok(Ended::Whole);
+                if let Err(stop) = self.exactly(all, answer).await {
+                    break stop;
                 }
                 match self.fill().await {
                     Ok(()) => {}
@@ -245,6 +250,7 @@ impl Reader {
         Ok(match stop {
             Stop::End | Stop::Reset => Ended::Cut,
             Stop::Silence => Ended::Silent,
+            Stop::Enough => Ended::Long,
         })
     }
 
@@ -277,6 +283,9 @@ impl Reader {
     async fn exactly(&mut self, length: u64, answer: &mut Answer) -> Result<(), Stop> {
         let mut left = length;
         while left > 0 {
+            if answer.length >= self.most {
+                return Err(Stop::Enough);
+            }
             if self.buffer.is_empty() {
                 self.fill().await?;
             }
@@ -340,8 +349,9 @@ fn parse_head(head: &[u8]) -> Result<(u16, Fields), &'static str> {
         return Err("a reason with control characters");
     }
     let fields = lines.map(parse_field).collect::<Result<Fields, _>>()?;
-    if SINGLE.iter().any(|single| fields.iter().filter(|(name, _)| name == single).count() > 1) {
-        return Err("a field that may stand once stands twice");
+    let framing = ["content-length", "transfer-encoding"];
+    if framing.iter().any(|single| fields.iter().filter(|(name, _)| name == single).count() > 1) {
+        return Err("a framing field that stands twice");
     }
     Ok((status, fields))
 }
@@ -424,16 +434,3 @@ fn keep(kept: &mut Vec<u8>, bytes: &[u8]) {
     let room = KEPT.saturating_sub(kept.len()).min(bytes.len());
     kept.extend_from_slice(bytes.get(..room).unwrap_or_default());
 }
-
-/// Fields that a response has once or not at all.
-const SINGLE: [&str; 9] = [
-    "content-length",
-    "content-type",
-    "transfer-encoding",
-    "date",
-    "location",
-    "retry-after",
-    "x-request-id",
-    "x-content-type-options",
-    "server",
-];

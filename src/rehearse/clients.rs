@@ -152,8 +152,6 @@ pub struct Setting {
     pub max_body: u64,
     /// `client.write_timeout`.
     pub write_timeout: Duration,
-    /// `client.header_timeout`.
-    pub header_timeout: Duration,
 }
 
 /// The body of what the upstream serves.
@@ -238,6 +236,19 @@ impl ClientFault {
 }
 
 impl Setting {
+    /// For whoever only wants to know which rows there are.
+    pub fn any() -> Setting {
+        Setting {
+            read: "GET".to_owned(),
+            write: "POST".to_owned(),
+            path: "/rehearsal".to_owned(),
+            host: "rehearsal.example".to_owned(),
+            max_header_bytes: 32 * 1024,
+            max_body: 1024 * 1024,
+            write_timeout: Duration::from_secs(1),
+        }
+    }
+
     /// A plain request, to see that a connection is still whole.
     pub fn follow_up(&self) -> Bytes {
         spell(&Bytes::from_static(b"<get> HTTP/1.1\r\nhost: <host>\r\n\r\n"), self, "follow-up")
@@ -291,16 +302,15 @@ fn spell(bytes: &Bytes, setting: &Setting, name: &str) -> Bytes {
     ];
     let mut spelled = Vec::with_capacity(bytes.len() + 64);
     let mut rest = bytes.as_ref();
-    while let Some((first, after)) = rest.split_first() {
-        let word = words.iter().find(|(word, _)| rest.starts_with(word.as_bytes()));
-        rest = if let Some((word, text)) = word {
-            spelled.extend_from_slice(text.as_bytes());
-            rest.get(word.len()..).unwrap_or_default()
-        } else {
-            spelled.push(*first);
-            after
-        };
+    while let Some(at) = memchr::memchr(b'<', rest) {
+        let (plain, from) = rest.split_at_checked(at).unwrap_or((rest, b""));
+        spelled.extend_from_slice(plain);
+        let word = words.iter().find(|(word, _)| from.starts_with(word.as_bytes()));
+        let (text, length) = word.map_or((&b"<"[..], 1), |(word, text)| (text.as_bytes(), word.len()));
+        spelled.extend_from_slice(text);
+        rest = from.get(length..).unwrap_or_default();
     }
+    spelled.extend_from_slice(rest);
     spelled.into()
 }
 

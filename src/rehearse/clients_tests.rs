@@ -4,22 +4,9 @@ use std::collections::BTreeSet;
 
 use super::*;
 
-fn setting() -> Setting {
-    Setting {
-        read: "GET".to_owned(),
-        write: "POST".to_owned(),
-        path: "/rehearsal".to_owned(),
-        host: "rehearsal.example".to_owned(),
-        max_header_bytes: 32 * 1024,
-        max_body: 1024 * 1024,
-        write_timeout: Duration::from_secs(1),
-        header_timeout: Duration::from_secs(1),
-    }
-}
-
 #[test]
 fn every_row_has_its_own_name_and_an_answer_for_each_that_it_reads() {
-    let rows = client_faults(&setting());
+    let rows = client_faults(&Setting::any());
     let names: BTreeSet<_> = rows.iter().map(|row| row.name).collect();
     assert_eq!(names.len(), rows.len());
     assert!(rows.len() >= 110, "{}", rows.len());
@@ -39,7 +26,7 @@ fn every_row_has_its_own_name_and_an_answer_for_each_that_it_reads() {
 
 #[test]
 fn at_least_sixty_rows_are_attempts_to_smuggle() {
-    let rows = client_faults(&setting());
+    let rows = client_faults(&Setting::any());
     let smuggles = |row: &&ClientFault| {
         row.acts.iter().any(
             |act| matches!(act, Act::Send(bytes) if bytes.windows(9).any(|window| window == b"/smuggled")),
@@ -50,7 +37,7 @@ fn at_least_sixty_rows_are_attempts_to_smuggle() {
 
 #[test]
 fn no_word_of_the_setting_is_left_unsaid() {
-    for row in client_faults(&setting()) {
+    for row in client_faults(&Setting::any()) {
         for act in &row.acts {
             let (Act::Send(bytes) | Act::Repeat(bytes, _) | Act::Drip(bytes, _)) = act else { continue };
             let text = String::from_utf8_lossy(bytes);
@@ -63,7 +50,7 @@ fn no_word_of_the_setting_is_left_unsaid() {
 
 #[test]
 fn the_setting_is_spelled_in_every_request() {
-    let other = Setting { read: "PUT".to_owned(), path: "/v1/x".to_owned(), ..setting() };
+    let other = Setting { read: "PUT".to_owned(), path: "/v1/x".to_owned(), ..Setting::any() };
     assert_eq!(other.follow_up(), "PUT /v1/x?row=follow-up HTTP/1.1\r\nhost: rehearsal.example\r\n\r\n");
     let rows = client_faults(&other);
     let row = rows.iter().find(|row| row.name == "encoded-slash").unwrap();

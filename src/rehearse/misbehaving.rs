@@ -32,13 +32,22 @@ impl Misbehaving {
 
     /// The same with these faults.
     pub fn playing(faults: Vec<UpstreamFault>) -> io::Result<Misbehaving> {
+        Misbehaving::chosen_by(faults, name)
+    }
+
+    /// The same, where `name` finds the fault's name in a request: for gateways whose paths are not ours to choose.
+    pub fn chosen_by(
+        faults: Vec<UpstreamFault>,
+        name: impl Fn(&Request) -> &str + Clone + Send + Sync + 'static,
+    ) -> io::Result<Misbehaving> {
+        let name_of = name.clone();
         let by_place = |place| -> HashMap<&'static str, Script> {
             let played = faults.iter().filter(|fault| fault.place == place);
             played.map(|fault| (fault.name, fault.script.clone())).collect()
         };
         let (anywhere, reused) = (by_place(Place::Scripted), by_place(Place::Pooled));
         let scripted = Upstream::by_request(move |request| {
-            anywhere.get(name(request)).cloned().unwrap_or_else(|| good_script(request))
+            anywhere.get(name_of(request)).cloned().unwrap_or_else(|| good_script(request))
         })?;
         let pooled = Upstream::by_request(move |request| match reused.get(name(request)) {
             Some(script) if request.number > 1 => script.clone(),

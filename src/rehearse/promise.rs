@@ -24,6 +24,10 @@ pub fn judge(answer: &Answer, asked: Asked, contract: &Contract) -> Result<(), S
     if answer.ended != Ended::Whole {
         return Err("an error that is not whole".to_owned());
     }
+    let stands_twice = |single: &&&str| answer.fields.iter().filter(|(name, _)| name == **single).count() > 1;
+    if let Some(name) = SINGLE.iter().find(stands_twice) {
+        return Err(format!("an error with two {name}"));
+    }
     if matches!(answer.framing, Framing::Chunked | Framing::Close) {
         return Err("an error without an exact Content-Length".to_owned());
     }
@@ -96,6 +100,10 @@ pub fn body_of(answer: &Answer) -> Result<ErrorBody, String> {
 }
 
 const MEMBERS: [&str; 7] = ["message", "code", "type", "version", "request_id", "retryable", "request_sent"];
+
+/// Fields that an error has once or not at all.
+const SINGLE: [&str; 7] =
+    ["content-type", "date", "location", "retry-after", "x-request-id", "x-content-type-options", "server"];
 
 fn is_message(text: &str) -> bool {
     (1..=1000).contains(&text.chars().count()) && !text.contains(char::is_control)

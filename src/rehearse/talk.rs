@@ -4,7 +4,7 @@
 //! the connection, the order of answers, and what the upstream received. Breaches are sentences for an operator.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use tokio::io::AsyncWriteExt;
@@ -39,6 +39,8 @@ pub type Judge<'a> = &'a (dyn Fn(Expected, Asked, &Answer) -> Result<(), String>
 pub struct Connect {
     /// Where it listens.
     pub gateway: SocketAddr,
+    /// Which address of this machine asks; the system's choice when `None`.
+    pub from: Option<Ipv4Addr>,
     /// A relay that is told the gateway's address in a first line, `ADDRESS\n`, and passes everything else on.
     pub relay: Option<SocketAddr>,
 }
@@ -63,6 +65,9 @@ impl Connect {
         let socket = TcpSocket::new_v4()?;
         if narrow {
             socket.set_recv_buffer_size(4096)?;
+        }
+        if let Some(address) = self.from {
+            socket.bind(SocketAddr::from((address, 0)))?;
         }
         let mut stream = socket.connect(self.relay.unwrap_or(self.gateway)).await?;
         stream.set_nodelay(true)?;
@@ -300,7 +305,9 @@ pub fn judge_served(expected: Expected, answer: &Answer) -> Result<(), String> {
         Expected::Cut(_) if answer.status == 200 && answer.ended == Ended::Cut => Ok(()),
         Expected::Cut(_) => Err(format!("a {} that is not visibly cut", answer.status)),
         Expected::Served | Expected::ServedBytes(_) | Expected::Refused(_) | Expected::RefusedOnRoute(_) => {
-            Err(format!("{} {:?} in the place of the upstream's answer", answer.status, answer.text()))
+            let begun: String = answer.text().chars().take(80).collect();
+            let how = if whole { "" } else { ", not whole," };
+            Err(format!("{} {begun:?}{how} in the place of the upstream's answer", answer.status))
         }
     }
 }

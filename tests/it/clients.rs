@@ -26,7 +26,7 @@ const AT_ONCE: usize = 48;
 fn every_client_fault_has_exactly_the_outcome_that_stands_there() {
     let upstream = by_request(upstream_script);
     let gateway = in_front_of(&upstream);
-    let setting = setting();
+    let setting = Setting::any();
     let rows = client_faults(&setting);
     let played = play_all(&gateway, &upstream, &setting, &rows);
 
@@ -56,24 +56,11 @@ fn in_front_of(upstream: &Upstream) -> Gateway {
         .start()
 }
 
-fn setting() -> Setting {
-    Setting {
-        read: "GET".to_owned(),
-        write: "POST".to_owned(),
-        path: "/rehearsal".to_owned(),
-        host: "rehearsal.example".to_owned(),
-        max_header_bytes: 32 * 1024,
-        max_body: 1024 * 1024,
-        write_timeout: Duration::from_secs(1),
-        header_timeout: Duration::from_secs(1),
-    }
-}
-
 fn play_all(gateway: &Gateway, upstream: &Upstream, setting: &Setting, rows: &[ClientFault]) -> Vec<Played> {
     let contract = Contract::builtin("appwrite").unwrap();
     let judge = |expected, asked, answer: &Answer| judge(expected, asked, answer, &contract);
     let scene = Scene {
-        connect: Connect { gateway: gateway.address(), relay: None },
+        connect: Connect { gateway: gateway.address(), from: None, relay: None },
         setting,
         upstream,
         limit: Duration::from_secs(10),

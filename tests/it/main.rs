@@ -41,6 +41,7 @@ mod limits;
 mod malformed;
 mod matrix;
 mod overload;
+mod rehearsal;
 mod reload;
 mod retries;
 mod secrets;

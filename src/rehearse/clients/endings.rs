@@ -144,7 +144,7 @@ pub(super) fn reading(setting: &Setting) -> Vec<ClientFault> {
             ..acted(
                 "reads-slowly",
                 "reads a megabyte, slowly",
-                vec![get("megabyte"), Act::AnswerSlowly(Asked::USUAL, 32 * 1024, Duration::from_millis(20))],
+                vec![get("megabyte"), Act::AnswerSlowly(Asked::USUAL, 32 * 1024, Duration::from_millis(3))],
                 vec![Expected::ServedBytes(MEGABYTE)],
                 Ending::Stays,
                 Reaches::Whole(1),

@@ -1,0 +1,171 @@
+//! `rehearse`: the gateway with the operator's own configuration, every server behind it swapped for one that misbehaves,
+//! and every fault provoked over the wire.
+//!
+//! What is changed for that is in [`stage`], what is asked in [`visits`], what should come of it in [`wanted`]. The rows
+//! are played in [`upstreams`], [`clients`] and [`limits`]; how they are shown is [`print`]'s. The answers are judged from
+//! their bytes by [`crate::rehearse`]; only the expected code comes from the policy room, as for `explain`.
+
+mod accounts;
+mod clients;
+mod limits;
+mod print;
+mod stage;
+mod upstreams;
+mod visits;
+mod wanted;
+
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use super::run::say;
+use super::{File, load};
+use crate::config::Config;
+use stage::Stage;
+
+/// What is rehearsed, and how it is told.
+#[derive(Debug, clap::Args)]
+pub struct Options {
+    #[command(flatten)]
+    file: File,
+    /// How the result is printed.
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+    /// Reach the gateways by this relay, which is told their address in a first line: for tests of the rehearsal.
+    #[arg(long, hide = true, value_name = "ADDRESS")]
+    through: Option<SocketAddr>,
+}
+
+/// How the result is printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+enum Format {
+    /// A table for people.
+    #[default]
+    Text,
+    /// Every row by itself, for machines.
+    Json,
+}
+
+/// One fault on one route, or on none.
+#[derive(Clone, Debug)]
+struct Row {
+    side: Side,
+    fault: &'static str,
+    meaning: &'static str,
+    route: Option<String>,
+    expected: String,
+    got: String,
+    verdict: Verdict,
+}
+
+/// Who misbehaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Side {
+    Upstream,
+    Client,
+    Limits,
+    Accounts,
+}
+
+/// What came of a row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Verdict {
+    /// The contract was kept.
+    Kept,
+    /// It was not: how.
+    Broken(String),
+    /// The row was not played: why.
+    NotApplicable(String),
+}
+
+/// Everything that came of a rehearsal.
+#[derive(Debug)]
+struct Report {
+    file: String,
+    /// What differed from the file, line by line.
+    changes: Vec<String>,
+    rows: Vec<Row>,
+    took: Duration,
+}
+
+impl Report {
+    fn count(&self, which: impl Fn(&Verdict) -> bool) -> usize {
+        self.rows.iter().filter(|row| which(&row.verdict)).count()
+    }
+
+    fn broken(&self) -> usize {
+        self.count(|verdict| matches!(verdict, Verdict::Broken(_)))
+    }
+}
+
+impl Row {
+    fn skipped(side: Side, fault: (&'static str, &'static str), route: Option<&str>, why: String) -> Row {
+        Row {
+            side,
+            fault: fault.0,
+            meaning: fault.1,
+            route: route.map(str::to_owned),
+            expected: String::new(),
+            got: String::new(),
+            verdict: Verdict::NotApplicable(why),
+        }
+    }
+}
+
+/// It usually takes a tenth of that.
+const LONGEST: Duration = Duration::from_secs(300);
+
+/// Rehearses `file`: 0 when the contract was kept, 1 when it was broken or nothing could be rehearsed, 78 when the file is
+/// refused.
+pub fn run(options: &Options) -> ExitCode {
+    let config = match load(&options.file.file) {
+        Ok(config) => config,
+        Err(refused) => return refused,
+    };
+    let report = match rehearse(&options.file.file.display().to_string(), config, options.through) {
+        Ok(report) => report,
+        Err(sentence) => {
+            say(&sentence);
+            return ExitCode::FAILURE;
+        }
+    };
+    let text = match options.format {
+        Format::Text => print::text(&report),
+        Format::Json => print::json(&report),
+    };
+    match std::io::stdout().lock().write_all(text.as_bytes()) {
+        Ok(()) if report.broken() == 0 => ExitCode::SUCCESS,
+        Ok(()) | Err(_) => ExitCode::FAILURE,
+    }
+}
+
+fn rehearse(file: &str, config: Config, relay: Option<SocketAddr>) -> Result<Report, String> {
+    let begun = Instant::now();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| format!("cannot start a runtime: {error}"))?;
+    runtime.block_on(async {
+        let stage = Stage::set(config, relay)?;
+        let place = clients::setting(&stage);
+        let mut rows = Vec::new();
+        let played = async {
+            // Clients first, and alone: their rows are about time, and thousands of others would keep them waiting.
+            let clients = clients::play_all(&stage, place).await;
+            let (upstreams, limits) = tokio::join!(upstreams::play_all(&stage), limits::play_all(&stage));
+            [upstreams, clients, limits].concat()
+        };
+        tokio::select! {
+            played = played => rows.extend(played),
+            sentence = stage.ended() => return Err(sentence),
+            () = tokio::time::sleep(LONGEST) => {
+                let minutes = LONGEST.as_secs() / 60;
+                return Err(format!("not over after {minutes} minutes: this machine is too busy for a rehearsal"));
+            }
+        }
+        rows.extend(accounts::compare(&stage, &rows));
+        rows.sort_by_key(|row| row.side);
+        Ok(Report { file: file.to_owned(), changes: stage.changes.clone(), rows, took: begun.elapsed() })
+    })
+}

@@ -1,0 +1,196 @@
+//! Every fault of a client, against one route.
+//!
+//! What a client sends is refused, mostly, before a route is known; the rows that need one use the first that takes
+//! ordinary requests. Which rows do not apply to it is said, never left out in silence.
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use http::Method;
+use tokio::sync::Semaphore;
+
+use super::stage::Stage;
+use super::visits::Visit;
+use super::wanted::{Rules, told};
+use super::{Row, Side, Verdict};
+use crate::contract::{Cause, RequestSent};
+use crate::protocol::target::check_path;
+use crate::rehearse::answers::Answer;
+use crate::rehearse::clients::{ClientFault, Ending, Expected, Setting, Target, client_faults};
+use crate::rehearse::talk::judge_served;
+use crate::rehearse::{Asked, Scene, play};
+
+const AT_ONCE: usize = 48;
+const LIMIT: Duration = Duration::from_secs(12);
+
+/// Plays all of it.
+pub(super) async fn play_all(stage: &Stage, place: Option<(Visit, Setting)>) -> Vec<Row> {
+    let Some((visit, setting)) = place else {
+        let any = Setting::any();
+        let why = "no route can be reached".to_owned();
+        let skip = |row: &ClientFault| Row::skipped(Side::Client, (row.name, row.meaning), None, why.clone());
+        return client_faults(&any).iter().map(skip).collect();
+    };
+    let rows = client_faults(&setting);
+    let get = method(&setting.read);
+    let judge = |expected, asked, answer: &Answer| judge(stage, &visit, &get, expected, asked, answer);
+    let scene = Scene {
+        connect: stage.way(&stage.clients),
+        setting: &setting,
+        upstream: &stage.serving,
+        limit: LIMIT,
+        judge: &judge,
+    };
+    let places = Semaphore::new(AT_ONCE);
+    join_all(rows.iter().map(|row| async {
+        if let Some(why) = obstacle(stage, &visit, &setting, row) {
+            return Row::skipped(Side::Client, (row.name, row.meaning), None, why);
+        }
+        let _place = places.acquire().await;
+        let played = play(row, &scene).await;
+        let answers: Vec<String> = played.answers.iter().take(row.answers.len()).map(told).collect();
+        Row {
+            side: Side::Client,
+            fault: row.name,
+            meaning: row.meaning,
+            route: None,
+            expected: expectation(stage, &visit, &get, row),
+            got: if answers.is_empty() { "no answer".to_owned() } else { shortened(&answers) },
+            verdict: played.breach.map_or(Verdict::Kept, Verdict::Broken),
+        }
+    }))
+    .await
+}
+
+/// The route that takes the rows, and what it offers: of those that take GET and POST at the same place, the one that most
+/// rows apply to. Not quick: to be found before anybody waits.
+pub(super) fn setting(stage: &Stage) -> Option<(Visit, Setting)> {
+    let visits = || stage.map.visits.iter().flatten();
+    let fits = |visit: &&Visit| {
+        let allowed = |method: &Method| {
+            let route = stage.config.routes.get(visit.route);
+            let denied = route.is_some_and(|route| route.deny_methods.contains(method));
+            stage.map.takes(visit, method) && !denied
+        };
+        [Method::GET, Method::POST].iter().all(allowed)
+    };
+    let both = visits().filter(fits).map(|visit| {
+        let visit = Visit { method: Method::GET, ..visit.clone() };
+        (visit.clone(), setting_of(stage, &visit, &Method::POST))
+    });
+    let fewest = both.min_by_key(|(visit, setting)| {
+        let rows = client_faults(setting);
+        rows.iter().filter(|row| obstacle(stage, visit, setting, row).is_some()).count()
+    });
+    fewest.or_else(|| {
+        let visit = visits().next()?;
+        Some((visit.clone(), setting_of(stage, visit, &visit.method)))
+    })
+}
+
+fn setting_of(stage: &Stage, visit: &Visit, write: &Method) -> Setting {
+    let client = &stage.config.client;
+    let route = stage.config.routes.get(visit.route);
+    Setting {
+        read: visit.method.to_string(),
+        write: write.to_string(),
+        path: visit.path.clone(),
+        host: visit.host.clone(),
+        max_header_bytes: client.max_header_bytes,
+        max_body: route.map_or(client.max_body, |route| route.max_body),
+        write_timeout: client.write_timeout,
+    }
+}
+
+fn method(name: &str) -> Method {
+    Method::from_bytes(name.as_bytes()).unwrap_or_default()
+}
+
+/// Why a row does not apply.
+fn obstacle(stage: &Stage, visit: &Visit, setting: &Setting, row: &ClientFault) -> Option<String> {
+    let Target { method: name, path, no_host } = row.asks.as_ref()?;
+    let route = stage.config.routes.get(visit.route)?;
+    let asked = method(name);
+    let dots = check_path(path.as_bytes()).is_ok_and(|facts| facts.dot_segments);
+    let found = stage.map.route(if *no_host { "" } else { &setting.host }, path, &asked);
+    if dots {
+        // Refused wherever it leads, unless a route lets dot segments pass.
+        let lenient = found.and_then(|index| stage.config.routes.get(index));
+        return lenient
+            .filter(|route| route.lenient_paths)
+            .map(|route| format!("the route {} lets dot segments pass", route.name));
+    }
+    if found != Some(visit.route) {
+        let place = if *no_host { "without a host " } else { "" };
+        return Some(
+            format!("the route {} does not take {name} {path} {place}", route.name).trim_end().to_owned(),
+        );
+    }
+    route.deny_methods.contains(&asked).then(|| format!("the route {} denies {name}", route.name))
+}
+
+fn judge(
+    stage: &Stage,
+    visit: &Visit,
+    get: &Method,
+    expected: Expected,
+    asked: Asked,
+    answer: &Answer,
+) -> Result<(), String> {
+    let Some((cause, routed)) = refusal(expected) else { return judge_served(expected, answer) };
+    let wanted = rules(stage, visit, get, routed).of_fault(cause, RequestSent::None);
+    wanted.judge(answer, asked, &stage.config.contract)
+}
+
+fn rules<'a>(stage: &'a Stage, visit: &Visit, get: &'a Method, routed: bool) -> Rules<'a> {
+    let route = stage.config.routes.get(visit.route).filter(|_| routed);
+    Rules { config: &stage.config, route, method: get }
+}
+
+const fn refusal(expected: Expected) -> Option<(Cause, bool)> {
+    match expected {
+        Expected::Refused(cause) => Some((cause, false)),
+        Expected::RefusedOnRoute(cause) => Some((cause, true)),
+        Expected::Served | Expected::ServedBytes(_) | Expected::Cut(_) => None,
+    }
+}
+
+/// The row's expectation in a few words.
+fn expectation(stage: &Stage, visit: &Visit, get: &Method, row: &ClientFault) -> String {
+    let answers: Vec<String> = row
+        .answers
+        .iter()
+        .map(|expected| match (refusal(*expected), expected) {
+            (Some((cause, routed)), _) => {
+                rules(stage, visit, get, routed).of_fault(cause, RequestSent::None).told()
+            }
+            (None, Expected::Cut(cause)) => format!("200, cut: {cause}"),
+            (None, _) => "200 of the upstream".to_owned(),
+        })
+        .collect();
+    let ending = match row.ending {
+        Ending::Stays => "stays open".to_owned(),
+        Ending::Closes | Ending::Unsaid => "closes".to_owned(),
+        Ending::Cut => String::new(),
+        Ending::Idle => "closed when idle".to_owned(),
+        Ending::Silence(name) | Ending::Left(name) => format!("no answer, counted as {name}"),
+    };
+    let parts = [shortened(&answers), ending];
+    parts.iter().filter(|part| !part.is_empty()).cloned().collect::<Vec<_>>().join("; ")
+}
+
+/// Equal neighbours once, with their number.
+fn shortened(answers: &[String]) -> String {
+    let mut kinds: Vec<(&String, usize)> = Vec::new();
+    for answer in answers {
+        match kinds.iter_mut().find(|(kind, _)| *kind == answer) {
+            Some((_, times)) => *times += 1,
+            None => kinds.push((answer, 1)),
+        }
+    }
+    let told = kinds.iter().map(|(kind, times)| match times {
+        1 => (*kind).clone(),
+        _ => format!("{times} x {kind}"),
+    });
+    told.collect::<Vec<_>>().join(", ")
+}

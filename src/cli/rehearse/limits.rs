@@ -1,0 +1,137 @@
+//! What the configuration itself refuses: rate limits, denied methods, clients that are not allowed.
+//!
+//! One row for each, on each route that has it, with everything else out of the way.
+
+use std::net::Ipv4Addr;
+use std::time::{Duration, Instant};
+
+use http::Method;
+use tokio::io::AsyncWriteExt;
+
+use super::stage::{STRANGER, Stage, contains};
+use super::visits::Visit;
+use super::wanted::{Rules, told};
+use super::{Row, Side, Verdict};
+use crate::config::Route;
+use crate::contract::{Cause, RequestSent};
+use crate::limit::Mode;
+use crate::rehearse::answers::{Answer, Reader};
+use crate::rehearse::{Asked, Connect};
+
+const LIMITED: (&str, &str) = ("rate-limited", "asks more often than the route's rate limits allow");
+const DENIED: (&str, &str) = ("denied-method", "asks by a method that the route denies");
+const STRANGE: (&str, &str) = ("not-allowed-from", "asks from an address that is not in allow_from");
+const LIMIT: Duration = Duration::from_secs(12);
+/// Two are enough where nobody else counts by the same key.
+const MOST_ASKED: usize = 3;
+
+/// Plays all of it.
+pub(super) async fn play_all(stage: &Stage) -> Vec<Row> {
+    let mut rows = Vec::new();
+    for (route, visit) in stage.config.routes.iter().zip(&stage.map.visits) {
+        let skip = |fault, why: &str| Row::skipped(Side::Limits, fault, Some(&route.name), why.to_owned());
+        let Ok(visit) = visit else { continue };
+        match enforced(stage, route) {
+            None => {}
+            Some(false) => rows.push(skip(LIMITED, "its rate limits only watch")),
+            Some(true) => rows.push(limited(stage, route, visit).await),
+        }
+        for method in &route.deny_methods {
+            let there = stage.map.takes(visit, method);
+            if there && !is_unserved(method) {
+                rows.push(refused(stage, route, visit, DENIED, (method, None)).await);
+            } else {
+                rows.push(skip(DENIED, &format!("{method} does not reach the route")));
+            }
+        }
+        let original = stage.original.routes.get(visit.route).map(|route| &route.allow_from[..]);
+        match original {
+            None | Some([]) => {}
+            Some(networks) if contains(networks, STRANGER) => {
+                rows.push(skip(STRANGE, "every address of this machine is allowed"));
+            }
+            Some(_) => {
+                rows.push(refused(stage, route, visit, STRANGE, (&visit.method, Some(STRANGER))).await);
+            }
+        }
+    }
+    rows
+}
+
+/// Whether a rule of the route can refuse; `None` where it has none.
+fn enforced(stage: &Stage, route: &Route) -> Option<bool> {
+    let rules = route.rate_limits.iter().filter_map(|index| stage.config.rate_limits.get(*index));
+    let modes: Vec<Mode> = rules.map(|limit| limit.settings.mode).collect();
+    (!modes.is_empty()).then(|| modes.contains(&Mode::Enforce))
+}
+
+/// Answered before rules of routes are asked.
+fn is_unserved(method: &Method) -> bool {
+    *method == Method::CONNECT || *method == Method::TRACE
+}
+
+async fn limited(stage: &Stage, route: &Route, visit: &Visit) -> Row {
+    let way = stage.way(&stage.scarce);
+    let mut asked = 0;
+    let outcome = loop {
+        asked += 1;
+        match ask(way, visit, &visit.method).await {
+            Ok(answer) if answer.status == 200 && asked < MOST_ASKED => {}
+            other => break other,
+        }
+    };
+    judged(stage, route, LIMITED, &visit.method, Cause::RateLimited, outcome, |answer| {
+        let told = ["x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset"];
+        match told.iter().find(|name| answer.field(name).is_none()) {
+            Some(name) => Err(format!("a refusal without {name}")),
+            None => Ok(()),
+        }
+    })
+}
+
+async fn refused(
+    stage: &Stage,
+    route: &Route,
+    visit: &Visit,
+    fault: (&'static str, &'static str),
+    (method, from): (&Method, Option<Ipv4Addr>),
+) -> Row {
+    let way = stage.way(&stage.clients);
+    let way = Connect { from: from.or(way.from), ..way };
+    let outcome = ask(way, visit, method).await;
+    judged(stage, route, fault, method, Cause::HttpRequestDenied, outcome, |_| Ok(()))
+}
+
+fn judged(
+    stage: &Stage,
+    route: &Route,
+    fault: (&'static str, &'static str),
+    method: &Method,
+    cause: Cause,
+    outcome: Result<Answer, String>,
+    more: impl Fn(&Answer) -> Result<(), String>,
+) -> Row {
+    let rules = Rules { config: &stage.config, route: Some(route), method };
+    let wanted = rules.of_fault(cause, RequestSent::None);
+    let asked = Asked { head: *method == Method::HEAD, old: false };
+    let (got, verdict) = match outcome {
+        Err(none) => (none.clone(), Verdict::Broken(none)),
+        Ok(answer) => {
+            let verdict = wanted.judge(&answer, asked, &stage.config.contract).and_then(|()| more(&answer));
+            (told(&answer), verdict.map_or_else(Verdict::Broken, |()| Verdict::Kept))
+        }
+    };
+    let expected = wanted.told();
+    let route = Some(route.name.clone());
+    Row { side: Side::Limits, fault: fault.0, meaning: fault.1, route, expected, got, verdict }
+}
+
+async fn ask(way: Connect, visit: &Visit, method: &Method) -> Result<Answer, String> {
+    let stream = way.open(false).await.map_err(|error| format!("no connection to the gateway: {error}"))?;
+    let mut reader = Reader::new(stream, LIMIT);
+    reader.deadline = Instant::now() + LIMIT;
+    let request = format!("{method} {} HTTP/1.1\r\nhost: {}\r\n\r\n", visit.path, visit.host);
+    let _ = reader.stream.write_all(request.as_bytes()).await;
+    let asked = Asked { head: *method == Method::HEAD, old: false };
+    reader.answer(asked).await.map_err(|none| format!("no answer: {none:?}"))
+}

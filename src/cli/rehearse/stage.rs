@@ -1,0 +1,286 @@
+//! The stage: the operator's configuration with what has to be different for a rehearsal, and a gateway for each kind of
+//! misbehaving server.
+//!
+//! Routes, modes, contract, overrides, CORS and formats stay. Everything that differs is a line of [`Stage::changes`].
+//! Gateways run in this process, on threads of their own, and end with it.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+
+use ipnet::IpNet;
+use tokio::sync::Notify;
+use tracing::Level;
+
+use super::visits::Map;
+use crate::config::{Config, Server, Timeouts};
+use crate::limit::{Quota, Settings};
+use crate::observe::line::Form;
+use crate::observe::{Metrics, log};
+use crate::rehearse::clients::PLAY;
+use crate::rehearse::talk::upstream_script;
+use crate::rehearse::{Connect, Misbehaving, Place, Request, Upstream, upstream_faults};
+use crate::server::boot;
+
+/// Everything that is set up for a rehearsal.
+pub(super) struct Stage {
+    /// What is served, but for the servers; the limits are out of the way.
+    pub(super) config: Config,
+    /// What the file says.
+    pub(super) original: Config,
+    pub(super) map: Map,
+    _misbehaving: Misbehaving,
+    /// What stands behind the gateways of client faults and limits.
+    pub(super) serving: Upstream,
+    /// In the order of [`Place::ALL`].
+    places: Vec<Started>,
+    pub(super) clients: Started,
+    /// The gateway where every limit is reached at once.
+    pub(super) scarce: Started,
+    pub(super) changes: Vec<String>,
+    relay: Option<SocketAddr>,
+    ended: Arc<Notify>,
+}
+
+/// A gateway that runs.
+pub(super) struct Started {
+    address: SocketAddr,
+    pub(super) metrics: Arc<Metrics>,
+}
+
+/// Who asks: from here everything is allowed.
+const ASKING: Ipv4Addr = Ipv4Addr::LOCALHOST;
+/// And from here nothing, where a route has `allow_from`.
+pub(super) const STRANGER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
+
+impl Stage {
+    /// Starts everything; a sentence when that fails.
+    pub(super) fn set(original: Config, relay: Option<SocketAddr>) -> Result<Stage, String> {
+        let no_upstream = |error| format!("cannot start the misbehaving upstream on loopback: {error}");
+        let misbehaving = Misbehaving::chosen_by(upstream_faults(), played).map_err(no_upstream)?;
+        let serving = Upstream::by_request(upstream_script).map_err(no_upstream)?;
+        let map = Map::of(&original)?;
+        let mut changes = Changes::default();
+        let config = staged(&original, &mut changes);
+        let ended = Arc::new(Notify::new());
+        let start = |config: &Config, server: SocketAddr| start(before(config, server), &ended);
+        let places = Place::ALL
+            .iter()
+            .map(|place| start(&config, misbehaving.address(*place)))
+            .collect::<Result<_, _>>()?;
+        let clients = start(&config, serving.address())?;
+        let scarce = start(&scarce(&config, &original), serving.address())?;
+        let changes = changes.lines;
+        Ok(Stage {
+            config,
+            original,
+            map,
+            _misbehaving: misbehaving,
+            serving,
+            places,
+            clients,
+            scarce,
+            changes,
+            relay,
+            ended,
+        })
+    }
+
+    /// The gateway whose servers are all of this kind.
+    pub(super) fn at(&self, place: Place) -> Option<&Started> {
+        Place::ALL.iter().position(|it| *it == place).and_then(|index| self.places.get(index))
+    }
+
+    /// The way to a gateway.
+    pub(super) fn way(&self, gateway: &Started) -> Connect {
+        Connect { gateway: gateway.address, from: Some(ASKING), relay: self.relay }
+    }
+
+    /// The gateways of upstream faults.
+    pub(super) fn places(&self) -> &[Started] {
+        &self.places
+    }
+
+    /// Returns when a gateway has ended, which it does when the process is told to.
+    pub(super) async fn ended(&self) -> String {
+        self.ended.notified().await;
+        "interrupted: nothing can be said about the contract".to_owned()
+    }
+}
+
+/// Which fault a request asks for.
+fn played(request: &Request) -> &str {
+    request.field(PLAY).unwrap_or_default()
+}
+
+fn start(config: Config, ended: &Arc<Notify>) -> Result<Started, String> {
+    let metrics = Arc::new(Metrics::new());
+    let (listening, told) = mpsc::channel();
+    let counted = Arc::clone(&metrics);
+    let ended = Arc::clone(ended);
+    let failed = listening.clone();
+    let serve = move || {
+        // Nobody listens to this log: what is to be said is in the table.
+        let verbosity = log::subscriber(Form::Json, Level::ERROR, std::io::sink).1;
+        let options = boot::Options {
+            metrics: counted,
+            load: None,
+            verbosity,
+            panic_path: None,
+            listening: Box::new(move |where_| {
+                let first = where_.gateway.first().copied();
+                let _ = listening.send(first.ok_or_else(|| "the gateway has no listener".to_owned()));
+            }),
+        };
+        if let Err(sentence) = boot::serve(config, options) {
+            let _ = failed.send(Err(sentence));
+        }
+        ended.notify_waiters();
+    };
+    let thread = std::thread::Builder::new().name("gateway".to_owned()).spawn(serve);
+    thread.map_err(|error| format!("cannot start a thread: {error}"))?;
+    let address = told.recv().map_err(|_| "the gateway does not start".to_owned())??;
+    Ok(Started { address, metrics })
+}
+
+/// What was changed, and from what to what.
+#[derive(Default)]
+struct Changes {
+    lines: Vec<String>,
+}
+
+impl Changes {
+    fn say(&mut self, line: String) {
+        if !self.lines.contains(&line) {
+            self.lines.push(line);
+        }
+    }
+
+    fn shorten(&mut self, key: &str, value: &mut Duration, most: Duration) {
+        if *value > most {
+            self.set(key, value, most);
+        }
+    }
+
+    fn set(&mut self, key: &str, value: &mut Duration, to: Duration) {
+        if *value != to {
+            let (was, is) = (humantime::format_duration(*value), humantime::format_duration(to));
+            self.say(format!("{key}: {is} (was {was})"));
+            *value = to;
+        }
+    }
+}
+
+/// Long enough for a busy machine, short enough for two minutes.
+const CONNECT: Duration = Duration::from_millis(500);
+const RESPONSE_HEAD: Duration = Duration::from_secs(1);
+const TOTAL: Duration = Duration::from_secs(6);
+/// Of routes whose total limit comes before that on the response head.
+const TOTAL_FIRST: Duration = Duration::from_millis(900);
+const SILENCE: Duration = Duration::from_millis(800);
+const CLIENT: Duration = Duration::from_secs(2);
+const IDLE: Duration = Duration::from_secs(3);
+/// Of a client that reads slowly the kernel takes nothing for some time.
+const WRITE: Duration = Duration::from_secs(2);
+/// For error bodies that drip and yet come in time: more than half a second, on a busy machine.
+const ERROR_BODY: Duration = Duration::from_millis(1500);
+/// Bodies that are too large are sent whole.
+const MAX_BODY: u64 = 10 * 1024 * 1024;
+const CONNECTIONS: usize = 4096;
+const AT_ONCE: u32 = 4096;
+
+/// The configuration on loopback, with short times and limits out of the way.
+fn staged(original: &Config, changes: &mut Changes) -> Config {
+    let mut config = original.clone();
+    let anywhere = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+    changes.say("listen, telemetry: free ports of 127.0.0.1; one listener for HTTP/1".to_owned());
+    changes.say("upstreams: every server is one on 127.0.0.1 that misbehaves".to_owned());
+    config.listen.truncate(1);
+    for listener in &mut config.listen {
+        listener.address = anywhere;
+        listener.h2c = false;
+        if listener.tls.take().is_some() {
+            changes.say("listen[0].tls: off; handshakes are not rehearsed".to_owned());
+        }
+    }
+    config.telemetry.address = anywhere;
+    config.workers = config.workers.min(2);
+    config.drain_delay = Duration::ZERO;
+    config.drain = Duration::from_secs(1);
+
+    let client = &mut config.client;
+    changes.shorten("client.header_timeout", &mut client.header_timeout, CLIENT);
+    changes.shorten("client.body_timeout", &mut client.body_timeout, CLIENT);
+    changes.shorten("client.write_timeout", &mut client.write_timeout, WRITE);
+    changes.shorten("client.idle_timeout", &mut client.idle_timeout, IDLE);
+    if client.max_connections < CONNECTIONS {
+        changes.say(format!("client.max_connections: {CONNECTIONS} (was {})", client.max_connections));
+        client.max_connections = CONNECTIONS;
+    }
+    for limit in &mut config.rate_limits {
+        changes.say("rate_limits: out of the way, but for the rows that reach them on purpose".to_owned());
+        set_quota(&mut limit.settings, (1_000_000, Duration::from_secs(1), 1_000_000));
+    }
+    for upstream in &mut config.upstreams {
+        if let Some(limits) = &mut upstream.concurrency {
+            changes.say("upstreams.*.concurrency: out of the way".to_owned());
+            limits.max = limits.max.max(AT_ONCE);
+            limits.queue = limits.queue.max(AT_ONCE);
+        }
+    }
+    for route in &mut config.routes {
+        shorten(&mut route.timeouts, changes);
+        changes.set("errors.upstream_body.timeout", &mut route.errors.upstream_body_timeout, ERROR_BODY);
+        if route.max_body > MAX_BODY {
+            changes.say(format!("max_body of the route {}: 10MiB (was more)", route.name));
+            route.max_body = MAX_BODY;
+        }
+        if !route.allow_from.is_empty() && !contains(&route.allow_from, ASKING) {
+            changes.say(format!("allow_from of the route {}: {ASKING}, who asks, is added", route.name));
+            route.allow_from.push(IpNet::from(IpAddr::V4(ASKING)));
+        }
+    }
+    config
+}
+
+fn shorten(timeouts: &mut Timeouts, changes: &mut Changes) {
+    // Which of the two ends a wait stays as it is.
+    let total_first = timeouts.total <= timeouts.response_head;
+    changes.shorten("timeouts.connect", &mut timeouts.connect, CONNECT);
+    changes.shorten("timeouts.response_head", &mut timeouts.response_head, RESPONSE_HEAD);
+    changes.shorten("timeouts.between_bytes", &mut timeouts.between_bytes, SILENCE);
+    changes.shorten("timeouts.stream_idle", &mut timeouts.stream_idle, SILENCE);
+    let most = if total_first { TOTAL_FIRST } else { TOTAL };
+    changes.shorten("timeouts.total", &mut timeouts.total, most);
+}
+
+/// The same with every rate limit reached at the second request, and with nobody exempt.
+fn scarce(config: &Config, original: &Config) -> Config {
+    let mut config = config.clone();
+    for (limit, written) in config.rate_limits.iter_mut().zip(&original.rate_limits) {
+        let period = written.settings.quota.period().max(Duration::from_secs(60));
+        set_quota(&mut limit.settings, (1, period, 1));
+        limit.settings.exempt.clear();
+    }
+    config
+}
+
+fn set_quota(settings: &mut Settings, (allowed, period, burst): (u32, Duration, u32)) {
+    if let Ok(quota) = Quota::new(allowed, period, burst) {
+        settings.quota = quota;
+    }
+}
+
+/// The same with this server behind every upstream.
+fn before(config: &Config, server: SocketAddr) -> Config {
+    let mut config = config.clone();
+    for upstream in &mut config.upstreams {
+        upstream.servers = vec![Server { host: server.ip().to_string(), port: server.port(), weight: 1 }];
+    }
+    config
+}
+
+/// Whether a client of this address is among them.
+pub(super) fn contains(networks: &[IpNet], address: Ipv4Addr) -> bool {
+    networks.iter().any(|network| network.contains(&IpAddr::V4(address)))
+}

@@ -1,0 +1,239 @@
+//! Every fault of an upstream, on every route.
+//!
+//! Which fault is played is told by a field of the request: the paths are the routes'. Faults of a kept connection are
+//! rehearsed once for each upstream, one after the other, for the connection must be nobody else's.
+
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
+use http::Method;
+use tokio::io::AsyncWriteExt;
+use tokio::sync::Semaphore;
+
+use super::stage::Stage;
+use super::visits::Visit;
+use super::wanted::{self, Rules, Wanted};
+use super::{Row, Side, Verdict};
+use crate::config::ErrorMode;
+use crate::rehearse::answers::{Answer, Reader, Unanswered};
+use crate::rehearse::clients::PLAY;
+use crate::rehearse::faults::{Outcome, Place, UpstreamFault, upstream_faults};
+use crate::rehearse::{Asked, Connect};
+
+/// Rows that are played at once.
+const AT_ONCE: usize = 64;
+/// No answer takes longer.
+const LIMIT: Duration = Duration::from_secs(12);
+/// And so long a response is read that passes because of `errors.mode`.
+const LIMIT_OF_PASSING: Duration = Duration::from_secs(5);
+/// So much of its body is read.
+const MOST: u64 = 1024 * 1024;
+
+/// A connection that the row before has left broken may be met so often.
+const MOST_TRIES: u32 = 3;
+
+/// A row of the table on a route.
+struct Play<'a> {
+    fault: &'a UpstreamFault,
+    visit: &'a Visit,
+}
+
+/// Plays all of it.
+pub(super) async fn play_all(stage: &Stage) -> Vec<Row> {
+    let faults = upstream_faults();
+    let mut rows = Vec::new();
+    let (mut together, mut in_turn) = (Vec::new(), Vec::new());
+    let mut pooled = Vec::new();
+    for (index, visit) in stage.map.visits.iter().enumerate() {
+        let Some(route) = stage.config.routes.get(index) else { continue };
+        let skipped = |fault: &UpstreamFault, why: String| {
+            Row::skipped(Side::Upstream, (fault.name, fault.meaning), Some(&route.name), why)
+        };
+        let visit = match visit {
+            Ok(visit) => visit,
+            Err(why) => {
+                rows.extend(faults.iter().map(|fault| skipped(fault, why.clone())));
+                continue;
+            }
+        };
+        for fault in &faults {
+            match obstacle(stage, visit, fault) {
+                Some(why) => rows.push(skipped(fault, why)),
+                None if pooled.contains(&(route.upstream, fault.name)) => {
+                    let why = "rehearsed on another route of the same upstream";
+                    rows.push(skipped(fault, why.to_owned()));
+                }
+                None if fault.place == Place::Pooled => {
+                    pooled.push((route.upstream, fault.name));
+                    in_turn.push(Play { fault, visit });
+                }
+                None => together.push(Play { fault, visit }),
+            }
+        }
+    }
+    let places = Semaphore::new(AT_ONCE);
+    let played = join_all(together.iter().map(|it| async {
+        let _place = places.acquire().await;
+        play(stage, it).await
+    }));
+    let one_by_one = async {
+        let mut rows = Vec::new();
+        for it in &in_turn {
+            rows.push(play(stage, it).await);
+        }
+        rows
+    };
+    let (played, one_by_one) = tokio::join!(played, one_by_one);
+    rows.extend(played);
+    rows.extend(one_by_one);
+    rows
+}
+
+/// Why a row cannot be played on a route.
+fn obstacle(stage: &Stage, visit: &Visit, fault: &UpstreamFault) -> Option<String> {
+    let method = method_of(visit, fault);
+    let route = stage.config.routes.get(visit.route)?;
+    if fault.ask.method != "GET" || fault.place == Place::Pooled {
+        // What comes of these depends on the method.
+        let asked = Method::from_bytes(fault.ask.method.as_bytes()).unwrap_or_default();
+        if !stage.map.takes(visit, &asked) || route.deny_methods.contains(&asked) {
+            return Some(format!("the route does not take {asked}"));
+        }
+    }
+    if fault.ask.body.len() as u64 > route.max_body {
+        return Some("the route does not take a body of that size".to_owned());
+    }
+    let method = Method::from_bytes(method.as_bytes()).unwrap_or_default();
+    (!stage.map.takes(visit, &method)).then(|| format!("the route does not take {method}"))
+}
+
+/// The row's method where it matters, else the route's.
+fn method_of<'a>(visit: &'a Visit, fault: &UpstreamFault) -> &'a str {
+    if fault.ask.method == "GET" && fault.place != Place::Pooled {
+        visit.method.as_str()
+    } else {
+        fault.ask.method
+    }
+}
+
+async fn play(stage: &Stage, it: &Play<'_>) -> Row {
+    let Play { fault, visit } = it;
+    let name = method_of(visit, fault);
+    let method = Method::from_bytes(name.as_bytes()).unwrap_or_default();
+    let route = stage.config.routes.get(visit.route);
+    let wanted = Rules { config: &stage.config, route, method: &method }.of_row(fault);
+    let asked = Asked { head: method == Method::HEAD, old: false };
+    let passes = route.is_some_and(|route| route.errors.mode != ErrorMode::Enforce);
+    let outcome = match stage.at(fault.place) {
+        Some(gateway) => ask(stage.way(gateway), it, name, asked, passes).await,
+        None => Err("no gateway for it".to_owned()),
+    };
+    let (got, verdict) = match outcome {
+        Err(none) => (none.clone(), Verdict::Broken(none)),
+        Ok(answer) => {
+            let judged = wanted.judge(&answer, asked, &stage.config.contract);
+            let judged = judged.and_then(|()| fields(fault, &wanted, &answer, route));
+            (wanted::told(&answer), judged.map_or_else(Verdict::Broken, |()| Verdict::Kept))
+        }
+    };
+    Row {
+        side: Side::Upstream,
+        fault: fault.name,
+        meaning: fault.meaning,
+        route: route.map(|route| route.name.clone()),
+        expected: wanted.told(),
+        got,
+        verdict,
+    }
+}
+
+/// Asks as often as the row says, and gives the last answer.
+async fn ask(
+    way: Connect,
+    it: &Play<'_>,
+    method: &str,
+    asked: Asked,
+    passes: bool,
+) -> Result<Answer, String> {
+    let Play { fault, visit } = it;
+    let no_connection = |error| format!("no connection to the gateway: {error}");
+    let stream = way.open(false).await.map_err(no_connection)?;
+    let mut reader = Reader::new(stream, LIMIT);
+    if passes {
+        reader.most = MOST;
+    }
+    let length = match fault.ask.body.len() {
+        0 => String::new(),
+        length => format!("content-length: {length}\r\n"),
+    };
+    let (path, host, name) = (&visit.path, &visit.host, fault.name);
+    let fields = fault.ask.fields;
+    let head = format!("{method} {path} HTTP/1.1\r\nhost: {host}\r\n{fields}{length}");
+    let request = |play: &str| [head.as_bytes(), play.as_bytes(), b"\r\n", &fault.ask.body].concat();
+    let named = request(&format!("{PLAY}: {name}\r\n"));
+    let (mut before, mut tries) = (1, 0);
+    while before < fault.ask.times {
+        tries += 1;
+        // Without a name the upstream of kept connections serves well, whatever the rows before have left of them.
+        let before_it = if fault.place == Place::Pooled { request("") } else { named.clone() };
+        let answer = once(&mut reader, &before_it, asked).await?;
+        if answer.status == 200 {
+            before += 1;
+        } else if tries > MOST_TRIES {
+            return Err(format!("{} to a request that is served well", answer.status));
+        }
+    }
+    let answer = once(&mut reader, &named, asked).await?;
+    if answer.interim != fault.interim {
+        return Err(format!("the interim responses {:?}", answer.interim));
+    }
+    Ok(answer)
+}
+
+async fn once(reader: &mut Reader, request: &[u8], asked: Asked) -> Result<Answer, String> {
+    // Of what merely passes, only the beginning matters: it may go on for as long as the upstream likes.
+    reader.deadline = Instant::now() + if reader.most == MOST { LIMIT_OF_PASSING } else { LIMIT };
+    // What is not taken any more has been answered.
+    let _ = reader.stream.write_all(request).await;
+    reader.answer(asked).await.map_err(|none| missing(&none))
+}
+
+fn missing(none: &Unanswered) -> String {
+    match none {
+        Unanswered::Closed => "closed without an answer".to_owned(),
+        Unanswered::Reset => "reset without an answer".to_owned(),
+        Unanswered::Silent => format!("no answer within {} s", LIMIT.as_secs()),
+        Unanswered::Malformed(what) => format!("malformed: {what}"),
+    }
+}
+
+/// Fields that stay and fields that go, on an error that was made in the place of the upstream's.
+fn fields(
+    fault: &UpstreamFault,
+    wanted: &Wanted,
+    answer: &Answer,
+    route: Option<&crate::config::Route>,
+) -> Result<(), String> {
+    let Wanted::Made { status, .. } = wanted else { return Ok(()) };
+    // The row tells of another answer than this configuration gives.
+    if *status != fault.outcome.code() || matches!(fault.outcome, Outcome::Passed { .. }) {
+        return Ok(());
+    }
+    let limited = route.is_some_and(|route| !route.rate_limits.is_empty());
+    let shared = route.is_some_and(|route| route.cors.is_some());
+    let ours = |name: &str| {
+        (limited && name.starts_with("x-ratelimit"))
+            || (shared && (name.starts_with("access-control-") || name == "vary"))
+            || route.is_some_and(|route| route.errors.keep_fields.iter().any(|kept| kept == name))
+    };
+    let has = |name: &str, value: &str| answer.fields.iter().any(|(it, found)| it == name && found == value);
+    for (name, value) in fault.keeps.iter().filter(|(name, _)| !ours(name)) {
+        if !has(name, value) {
+            return Err(format!("{name}: {value} of the upstream is lost"));
+        }
+    }
+    match fault.lacks.iter().find(|name| !ours(name) && answer.field(name).is_some()) {
+        Some(name) => Err(format!("the upstream's {name} has passed")),
+        None => Ok(()),
+    }
+}

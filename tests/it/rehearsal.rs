@@ -1,0 +1,195 @@
+//! `rehearse`: no example configuration breaks the contract, and a gateway that does is found out, by name.
+//!
+//! What is broken on purpose is broken by a relay between the rehearsal's clients and its gateways: it is told where to
+//! lead in the first line, and spoils the answers to the requests that it knows.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::gateway::Folder;
+
+/// Runs to its end: the exit status, and the report.
+fn rehearse(file: &str, relay: Option<SocketAddr>) -> (Option<i32>, Value) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_statusquo"));
+    command.args(["rehearse", "--format", "json", file]).stdin(Stdio::null());
+    if let Some(relay) = relay {
+        command.args(["--through", &relay.to_string()]);
+    }
+    let output = command.output().unwrap();
+    let report = serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&output.stderr)));
+    (output.status.code(), report)
+}
+
+fn example(name: &str) -> String {
+    format!("{}/config/{name}", env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Fault and reason of every row with this verdict.
+fn rows<'a>(report: &'a Value, verdict: &str) -> Vec<(&'a str, &'a str)> {
+    let text = |row: &'a Value, name: &str| row[name].as_str().unwrap_or_default();
+    let all = report["rows"].as_array().unwrap().iter();
+    all.filter(|row| row["verdict"] == verdict).map(|row| (text(row, "fault"), text(row, "reason"))).collect()
+}
+
+#[test]
+fn no_example_configuration_breaks_the_contract_in_a_rehearsal() {
+    for name in ["minimal.yaml", "annotated.yaml", "appwrite.yaml"] {
+        let (status, report) = rehearse(&example(name), None);
+        assert_eq!(rows(&report, "broken"), [], "{name}");
+        assert_eq!((status, &report["kept"]), (Some(0), &Value::from(true)), "{name}");
+        let kept = rows(&report, "kept").len();
+        assert!(kept > 400, "{name}: {kept}");
+        for (fault, reason) in rows(&report, "not_applicable") {
+            assert!(!reason.is_empty(), "{name}: {fault} is left out without a reason");
+        }
+    }
+}
+
+const OWN: &str = "version: 1
+listen: [{ address: \"127.0.0.1:1\" }]
+telemetry: { address: \"127.0.0.1:2\" }
+rate_limits: { few: { key: [host], allow: 3 per 1h } }
+upstreams: { shop: { servers: [shop.invalid:80], concurrency: { max: 1 } } }
+errors:
+  include: [type, request_id, retryable, request_sent]
+  overrides:
+    - { when: { cause: connection_refused, upstream: shop }, code: 503, message: \"The shop is closed.\", retry_after: 9s }
+    - { when: { upstream_status: [500] }, code: 504 }
+routes:
+  - { name: watched, match: { path: \"/watched/{id}\", methods: [PATCH] }, upstream: shop, errors: observe }
+  - { name: own, match: { host: \"*.shop.example\", path: \"/own/{*rest}\" }, upstream: shop, errors: pass }
+  - { name: quiet, match: { path: /quiet }, upstream: shop, errors: { upstream_messages: none }, rate_limits: [few] }
+  - { name: lenient, match: { path: \"/{*rest}\" }, upstream: shop, paths: lenient, deny: { methods: [DELETE] }, allow_from: [192.0.2.0/24] }
+";
+
+/// The modes, overrides, limits and members of a configuration are expected, not only borne.
+#[test]
+fn a_configuration_with_choices_of_its_own_is_rehearsed_by_them() {
+    let folder = Folder::new();
+    let file = folder.write("own.yaml", OWN);
+    let (status, report) = rehearse(file.to_str().unwrap(), None);
+    assert_eq!(rows(&report, "broken"), []);
+    assert_eq!(status, Some(0));
+    let row = |fault: &str, route: &str| {
+        let all = report["rows"].as_array().unwrap();
+        let found = all.iter().find(|row| row["fault"] == fault && row["route"] == route);
+        let row = found.unwrap_or_else(|| panic!("no row {fault} on {route}"));
+        (row["verdict"].as_str().unwrap().to_owned(), row["expected"].as_str().unwrap().to_owned())
+    };
+    let kept = |expected: &str| ("kept".to_owned(), expected.to_owned());
+    assert_eq!(row("refused", "quiet"), kept("503 connection_refused"));
+    assert_eq!(row("status-500", "quiet"), kept("504 upstream_response"));
+    assert_eq!(row("status-500", "own"), kept("500 of the upstream"));
+    assert_eq!(row("status-500", "watched"), kept("500 of the upstream"));
+    assert_eq!(row("rate-limited", "quiet"), kept("429 rate_limited"));
+    assert_eq!(row("denied-method", "lenient"), kept("403 http_request_denied"));
+    assert_eq!(row("not-allowed-from", "lenient"), kept("403 http_request_denied"));
+}
+
+#[test]
+fn a_file_that_is_refused_is_refused_as_by_check() {
+    let folder = Folder::new();
+    let file = folder.write("bad.yaml", "version: 1\nlisten: [{ address: \":80\" }]\nrouts: []\n");
+    let told = |command: &str| {
+        let mut process = Command::new(env!("CARGO_BIN_EXE_statusquo"));
+        let output = process.args([command, file.to_str().unwrap()]).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    assert_eq!(told("rehearse"), told("check"));
+    assert_eq!(told("rehearse").0, Some(78));
+}
+
+#[test]
+fn a_gateway_that_breaks_the_contract_is_found_out_by_name() {
+    let (status, report) = rehearse(&example("minimal.yaml"), Some(spoiling_relay()));
+    assert_eq!(status, Some(1));
+    assert_eq!(report["kept"], false);
+    let broken = rows(&report, "broken");
+    let reason = |fault: &str| {
+        let found = broken.iter().find(|(name, _)| *name == fault);
+        found.unwrap_or_else(|| panic!("{fault} is not reported: {broken:?}")).1
+    };
+    assert_eq!(reason("status-502"), "an error whose Content-Type is text/html, not application/json");
+    assert_eq!(reason("status-503"), "a 503 without a Retry-After");
+    assert_eq!(reason("close-before-head"), "no answer within 12 s");
+    assert_eq!(reason("cut-body"), "a broken response that is not visibly cut");
+    assert_eq!(reason("two-spaces"), "an error whose Content-Type is text/html, not application/json");
+    assert_eq!(reason("slow-head"), "the connection is about to close and does not say so");
+    assert_eq!(broken.len(), 6, "{broken:?}");
+}
+
+/// Leads every connection where its first line says, and spoils some answers.
+fn spoiling_relay() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            thread::spawn(move || relay(stream));
+        }
+    });
+    address
+}
+
+fn relay(client: TcpStream) {
+    let mut from_client = BufReader::new(client.try_clone().unwrap());
+    let mut line = String::new();
+    from_client.read_line(&mut line).unwrap();
+    let gateway = TcpStream::connect(line.trim()).unwrap();
+    // What it is to spoil is known by the first bytes of the request.
+    let mut begun = vec![0; 4096];
+    client.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+    let size = from_client.read(&mut begun).unwrap_or(0);
+    client.set_read_timeout(None).unwrap();
+    begun.truncate(size);
+    let asks = String::from_utf8_lossy(&begun).into_owned();
+    let mut to_gateway = gateway.try_clone().unwrap();
+    let _ = to_gateway.write_all(&begun);
+    let sending = thread::spawn(move || {
+        let _ = std::io::copy(&mut from_client, &mut to_gateway);
+        let _ = to_gateway.shutdown(Shutdown::Write);
+    });
+    pass_back(gateway, client, &asks);
+    drop(sending);
+}
+
+fn pass_back(mut gateway: TcpStream, mut client: TcpStream, asks: &str) {
+    let is = |fault: &str| {
+        asks.contains(&format!("x-rehearsal: {fault}\r\n")) || asks.contains(&format!("row={fault} "))
+    };
+    if is("close-before-head") {
+        // The answer never comes.
+        let _ = std::io::copy(&mut gateway, &mut std::io::sink());
+        thread::park();
+    }
+    let replaced = if is("status-502") || is("two-spaces") {
+        Some(("Content-Type: application/json", "Content-Type: text/html"))
+    } else if is("status-503") {
+        Some(("Retry-After: ", "X-Nothing: "))
+    } else if is("slow-head") {
+        Some(("Connection: close", "X-Nothing: xxxx"))
+    } else if is("cut-body") {
+        Some(("content-length: 1000", "content-length: 9"))
+    } else {
+        None
+    };
+    let Some((found, other)) = replaced else {
+        let _ = std::io::copy(&mut gateway, &mut client);
+        let _ = client.shutdown(Shutdown::Write);
+        return;
+    };
+    let mut bytes = vec![0; 64 * 1024];
+    let size = gateway.read(&mut bytes).unwrap_or(0);
+    let text = String::from_utf8_lossy(&bytes[..size]).into_owned();
+    assert!(text.to_lowercase().contains(&found.to_lowercase()), "{text}");
+    let at = text.to_lowercase().find(&found.to_lowercase()).unwrap();
+    let spoiled = format!("{}{other}{}", &text[..at], &text[at + found.len()..]);
+    let _ = client.write_all(spoiled.as_bytes());
+    let _ = std::io::copy(&mut gateway, &mut client);
+    let _ = client.shutdown(Shutdown::Write);
+}
