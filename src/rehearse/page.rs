@@ -33,6 +33,17 @@ pub const LIMITS: &[(&str, &str, &str)] = &[
         "closed_without_response_total",
         "http2_header_list",
     ),
+    (
+        "A TLS handshake failed: the client reads an alert",
+        "closed_without_response_total",
+        "tls_handshake_failed",
+    ),
+    ("A TLS handshake was not over in time", "closed_without_response_total", "tls_handshake_timeout"),
+    (
+        "Something other than TLS was spoken on a listener with TLS",
+        "closed_without_response_total",
+        "tls_not_spoken",
+    ),
     ("The client left while it was being answered", "aborted_total", "client_gone"),
     ("The upstream cut a response that had begun", "aborted_total", "http_response_incomplete"),
     ("The upstream fell silent inside a response that had begun", "aborted_total", "connection_read_timeout"),
@@ -221,7 +232,7 @@ Where no documented answer is possible, the end is counted by its cause; any oth
 ";
 
 const LIMITS_TAIL: &str = "
-Listeners have no TLS yet, so there are no failed handshakes to count. Every other cause that can cut a response that had
+Every other cause that can cut a response that had
 begun is a label of `statusquo_aborted_total` too.
 ";
 
