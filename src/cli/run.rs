@@ -9,11 +9,13 @@ use super::{load, reload};
 use crate::config::{Config, LogFormat};
 use crate::observe::{Metrics, log};
 use crate::server::boot::{self, Listening};
+use crate::server::drain::hold_hangups;
 use crate::server::reload::Load;
 use crate::snapshot::logging;
 
 /// Serves `file`: 0 after an orderly end, 78 when it is refused, 1 when it cannot be served.
 pub fn run(file: &Path) -> ExitCode {
+    hold_hangups();
     match load(file) {
         Ok(config) => serve(config, Some(reload(file)), announce),
         Err(refused) => refused,

@@ -5,7 +5,6 @@ use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
 use tokio::runtime::{Builder, Runtime};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tracing::{error, info};
 
@@ -85,7 +84,7 @@ pub fn serve(mut config: Config, options: Options) -> Result<(), String> {
         let config = running.load_full();
         let cannot = |error| format!("cannot take over signals: {error}");
         let signals = Signals::take().map_err(cannot)?;
-        let hangup = signal(SignalKind::hangup()).map_err(cannot)?;
+        let hangup = drain::hangups().map_err(cannot)?;
         let mut lookups = Lookups::default();
         lookups.follow(&upstreams);
         let tls: Vec<Option<Arc<ArcSwap<_>>>> = config

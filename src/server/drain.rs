@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use arc_swap::ArcSwap;
 use futures_util::future::join_all;
+use nix::sys::signal::SigSet;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -54,6 +55,23 @@ pub struct Signals {
 enum Came {
     Terminate,
     Interrupt,
+}
+
+/// A SIGHUP that comes from now on waits until [`hangups`] are listened to, instead of ending the process: whoever has
+/// just started it may ask for a reload at once. To be called before there are other threads.
+pub fn hold_hangups() {
+    // It cannot fail for a signal that exists.
+    let _ = SigSet::from_iter([nix::sys::signal::SIGHUP]).thread_block();
+}
+
+/// Listens to SIGHUP, to those that were held as well.
+///
+/// # Errors
+/// The system refuses a handler.
+pub fn hangups() -> std::io::Result<Signal> {
+    let hangups = signal(SignalKind::hangup())?;
+    let _ = SigSet::from_iter([nix::sys::signal::SIGHUP]).thread_unblock();
+    Ok(hangups)
 }
 
 impl Signals {

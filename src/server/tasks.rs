@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use tokio::task::AbortHandle;
 use tracing::{info, warn};
 
@@ -46,13 +47,11 @@ fn has_names(upstream: &Runtime) -> bool {
     upstream.servers().iter().any(|server| server.addresses.is_name())
 }
 
-/// Looks up the names of an upstream's servers once; says whether all have an address now.
+/// Looks up the names of an upstream's servers once, all at the same time; says whether all have an address now.
 pub async fn look_up_all(upstream: &Runtime) -> bool {
-    let mut found = true;
-    for server in upstream.servers().iter().filter(|server| server.addresses.is_name()) {
-        found &= look_up(upstream.name(), &server.addresses).await;
-    }
-    found
+    let names = upstream.servers().iter().filter(|server| server.addresses.is_name());
+    let found = join_all(names.map(|server| look_up(upstream.name(), &server.addresses))).await;
+    found.into_iter().all(|found| found)
 }
 
 /// Looks up the names of an upstream's servers, again and again, until the task is dropped.

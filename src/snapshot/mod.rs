@@ -148,12 +148,12 @@ impl Snapshot {
 
     /// This snapshot becomes the current one: what it shares with the one before follows its settings from now on.
     pub fn take_over(&self, metrics: &Metrics) {
-        let limited = self.upstreams.iter().filter_map(|upstream| Some((upstream, upstream.limits?)));
-        for (upstream, limits) in limited.clone() {
+        for upstream in &self.upstreams {
             if let Some(concurrency) = &upstream.concurrency {
-                concurrency.set_limits(limits);
+                concurrency.set_limits(upstream.limits.unwrap_or(Limits::NONE));
             }
         }
+        let limited = self.upstreams.iter().filter_map(|upstream| Some((upstream, upstream.limits?)));
         metrics.concurrency_limits(limited.map(|(upstream, limits)| (upstream.runtime.name(), limits.max)));
     }
 
@@ -171,11 +171,11 @@ impl Upstream {
             .flat_map(|previous| &previous.upstreams)
             .find(|known| known.runtime.name() == settings.name);
         let runtime = known.map(|known| &known.runtime).filter(|runtime| *runtime.settings() == settings);
-        // Who is at the upstream counts under its name, whatever its servers are now.
-        let concurrency = config.concurrency.map(|limits| {
-            let counting = known.and_then(|known| known.concurrency.clone());
-            counting.unwrap_or_else(|| Arc::new(Concurrency::new(limits)))
-        });
+        // Who is at the upstream counts under its name, whatever its servers are now. Counting goes on without a limit: there
+        // may be one again, and who waits for one that is gone is let in.
+        let counting = known.and_then(|known| known.concurrency.clone());
+        let concurrency =
+            counting.or_else(|| config.concurrency.map(|limits| Arc::new(Concurrency::new(limits))));
         Upstream {
             metrics: metrics.upstream(&settings.name),
             runtime: runtime.cloned().unwrap_or_else(|| Arc::new(Runtime::new(settings))),

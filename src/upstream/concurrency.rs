@@ -23,6 +23,11 @@ pub struct Limits {
     pub queue_timeout: Duration,
 }
 
+impl Limits {
+    /// As many as come.
+    pub const NONE: Limits = Limits { max: u32::MAX, queue: 0, queue_timeout: Duration::ZERO };
+}
+
 /// How busy an upstream is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Load {

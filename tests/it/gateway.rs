@@ -151,6 +151,26 @@ impl Setup {
     /// Starts it and waits until it listens.
     #[track_caller]
     pub fn start(self) -> Gateway {
+        self.launch(|_| {})
+    }
+
+    /// The same, asking for a reload as soon as the process has begun to hold such signals.
+    #[track_caller]
+    pub fn start_hanging_up(self) -> Gateway {
+        self.launch(|gateway| {
+            let status = format!("/proc/{}/status", gateway.child.lock().unwrap().id());
+            let deadline = Instant::now() + LIMIT;
+            // SIGHUP is the first signal, and so the last bit.
+            let holds = |line: &str| line.starts_with("SigBlk:") && line.ends_with(['1', '3', '5', '7', '9']);
+            while !std::fs::read_to_string(&status).unwrap().lines().any(holds) {
+                assert!(Instant::now() < deadline, "it never holds SIGHUP");
+            }
+            gateway.hang_up();
+        })
+    }
+
+    #[track_caller]
+    fn launch(self, meanwhile: impl FnOnce(&Gateway)) -> Gateway {
         let folder = Folder::new();
         let file = folder.write("gateway.yaml", &self.text());
         let mut command = command(&["run", file.to_str().unwrap()], &self.environment);
@@ -159,6 +179,7 @@ impl Setup {
         }
         let mut gateway = Gateway::launch(command, self.limit, folder);
         gateway.may_panic = self.may_panic;
+        meanwhile(&gateway);
         gateway.wait_until_it_listens(if self.h2c { 2 } else { 1 }, &self.text());
         gateway
     }

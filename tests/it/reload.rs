@@ -325,3 +325,44 @@ fn newcomers_are_told_of_a_limit_that_was_lowered_below_what_is_open() {
         client.get("/").is(200, "fine");
     }
 }
+
+#[test]
+fn a_hangup_right_after_the_start_is_a_reload_and_not_the_end() {
+    let upstream = ok("fine");
+    let gateway = Gateway::in_front_of(&upstream).start_hanging_up();
+    gateway.client().get("/").is(200, "fine");
+    gateway.hang_up();
+    gateway.client().get("/").is(200, "fine");
+}
+
+#[test]
+fn who_waits_for_a_limit_that_is_gone_is_let_in_and_who_is_there_counts_when_it_is_back() {
+    let gate = Gate::new();
+    let held = gate.clone();
+    let upstream = by_request(move |request| {
+        let answer = Step::Write(reply("200 OK", request.path()));
+        if request.path() == "/held" { vec![Step::Wait(held.clone()), answer] } else { vec![answer] }
+    });
+    let limited = |limit: Option<&str>| {
+        let setup = Gateway::in_front_of(&upstream);
+        match limit {
+            Some(limit) => setup.set("upstream.concurrency", limit),
+            None => setup,
+        }
+    };
+    let gateway = limited(Some("{ max: 1, queue: 1, queue_timeout: 9s }")).start();
+    let mut first = gateway.client();
+    first.send("GET /held HTTP/1.1\r\nhost: test\r\n\r\n");
+    gateway.expect_metric("requests_in_flight", &[], 1.0);
+    let mut second = gateway.client();
+    second.send("GET /second HTTP/1.1\r\nhost: test\r\n\r\n");
+    gateway.expect_metric("requests_waiting", &[], 1.0);
+    assert_eq!(gateway.reload(limited(None)), "applied");
+    second.read(Asked::Http11("GET")).is(200, "/second");
+    gateway.client().get("/third").is(200, "/third");
+    gateway.expect_metric("concurrency_limit", &[], 0.0);
+    assert_eq!(gateway.reload(limited(Some("{ max: 1, queue: 0 }"))), "applied");
+    gateway.client().get("/fourth").is_made(503);
+    gate.open();
+    first.read(Asked::Http11("GET")).is(200, "/held");
+}
