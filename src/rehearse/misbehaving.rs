@@ -51,7 +51,8 @@ impl Misbehaving {
         })?;
         let pooled = Upstream::by_request(move |request| match reused.get(name(request)) {
             Some(script) if request.number > 1 => script.clone(),
-            Some(_) => vec![Step::ReadHead, Step::ReadBody, Step::Write(reply("200 OK", GOOD_OF_POOLED))],
+            Some(_) => kept(),
+            None if name(request) == KEPT => kept(),
             // Not to be kept: the first request of a row must be the first of its connection.
             None => vec![
                 Step::ReadHead,
@@ -95,6 +96,13 @@ impl Misbehaving {
     pub const fn recording(&self) -> [&Upstream; 3] {
         [&self.scripted, &self.pooled, &self.closing]
     }
+}
+
+/// The name under which the upstream of kept connections serves well and keeps the connection, however old it is.
+pub const KEPT: &str = "kept";
+
+fn kept() -> Script {
+    vec![Step::ReadHead, Step::ReadBody, Step::Write(reply("200 OK", GOOD_OF_POOLED))]
 }
 
 fn name(request: &Request) -> &str {

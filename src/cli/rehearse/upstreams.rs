@@ -18,6 +18,7 @@ use crate::config::ErrorMode;
 use crate::rehearse::answers::{Answer, Reader, Unanswered};
 use crate::rehearse::clients::PLAY;
 use crate::rehearse::faults::{Outcome, Place, UpstreamFault, upstream_faults};
+use crate::rehearse::misbehaving::KEPT;
 use crate::rehearse::{Asked, Connect};
 
 /// Rows that are played at once.
@@ -169,13 +170,13 @@ async fn ask(
     let (path, host, name) = (&visit.path, &visit.host, fault.name);
     let fields = fault.ask.fields;
     let head = format!("{method} {path} HTTP/1.1\r\nhost: {host}\r\n{fields}{length}");
-    let request = |play: &str| [head.as_bytes(), play.as_bytes(), b"\r\n", &fault.ask.body].concat();
-    let named = request(&format!("{PLAY}: {name}\r\n"));
+    let play_of = |name: &str| [format!("{head}{PLAY}: {name}\r\n\r\n").as_bytes(), &fault.ask.body].concat();
+    let named = play_of(name);
     let (mut before, mut tries) = (1, 0);
     while before < fault.ask.times {
         tries += 1;
-        // Without a name the upstream of kept connections serves well, whatever the rows before have left of them.
-        let before_it = if fault.place == Place::Pooled { request("") } else { named.clone() };
+        // The upstream of kept connections is asked to serve well, whatever the rows before have left of them.
+        let before_it = if fault.place == Place::Pooled { play_of(KEPT) } else { named.clone() };
         let answer = once(&mut reader, &before_it, asked).await?;
         if answer.status == 200 {
             before += 1;
