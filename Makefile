@@ -19,7 +19,10 @@ BENCH_TOOLS := $(BUILD_TOOLS) nginx haproxy taskset
 # back: it runs for a second, its release profile would compile for three minutes.
 CARGO_DENY  := 0.20.2
 
-.PHONY: help demo run test bench count setup tools lint fmt fmt-check docs docs-check deny ci
+FUZZ_SECONDS ?= 60
+SOAK_SECONDS ?= 600
+
+.PHONY: help demo run test fuzz soak bench count setup tools lint fmt fmt-check docs docs-check deny ci
 
 help: ## this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 18
@@ -42,6 +45,16 @@ test: setup ## every test: units, black box, real nginx, curl, h2load and Chromi
 	       if ($$i == "passed;") p += $$(i-1); if ($$i == "failed;") f += $$(i-1); if ($$i == "ignored;") s += $$(i-1) } }
 	     END { printf "\n%d passed, %d failed, %d skipped\n", p, f, s }' target/test.log
 	[ -z "$${failed:-}" ]
+
+# The engine of tests/fuzz.rs is bolero's own: random inputs, on the compiler that everything else is built with.
+fuzz: tools ## every fuzz target, a minute for each: make fuzz FUZZ_SECONDS=60
+	@export BOLERO_RANDOM_ITERATIONS=18446744073709551615 BOLERO_RANDOM_TEST_TIME_MS=$$(($(FUZZ_SECONDS) * 1000))
+	cargo test --locked --test fuzz -- --nocapture
+
+# Optimised, because it is about load; the tests themselves are the same.
+soak: tools ## faults at full load for ten minutes, then a million cases: make soak SOAK_SECONDS=600
+	@export SOAK_SECONDS=$(SOAK_SECONDS) PROPERTY_SEED=$${PROPERTY_SEED:-$$(date +%s)}
+	cargo test --release --locked --test it -- assurance::soak --nocapture --test-threads=1
 
 # For a quiet machine. What is printed stands in docs/performance.md.
 bench: ## time the pure parts, then the gateway beside nginx and HAProxy: two minutes and the build

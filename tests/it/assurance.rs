@@ -4,7 +4,7 @@
 //! Reading order: [`random`] (numbers from a seed), [`request_reader`] (the strict reading of a request, which stands for
 //! every upstream), [`lenient`] (two readings that forgive), [`peer`] (an upstream that reads strictly and plays bytes),
 //! [`generate`] (what is sent), [`ledger`] (what clients counted), [`upstream_side`] and [`client_side`] (one case, judged).
-//! The tests are in [`properties`] and [`smuggling`].
+//! The tests are in [`properties`], [`smuggling`] and [`soak`].
 
 mod client_side;
 mod generate;
@@ -18,3 +18,4 @@ mod upstream_side;
 
 mod properties;
 mod smuggling;
+mod soak;

@@ -26,6 +26,15 @@ pub fn impatient(peer: &Peer) -> Setup {
         .limit(Duration::from_secs(600))
 }
 
+/// Connections to `single` are never used again, those to the other are.
+pub fn with_two_upstreams(peer: &Peer) -> Setup {
+    impatient(peer)
+        .upstream("single", &[peer.address()])
+        .set("upstream single.keepalive", "{ max: 0 }")
+        .route("name: single, match: { path: \"/single/{*rest}\" }, upstream: single")
+        .route("name: all, match: { path: \"/{*rest}\" }, upstream: main")
+}
+
 /// A gateway at rest has counted what its clients counted.
 #[track_caller]
 pub fn settle(gateway: &Gateway, ledger: &Ledger, peer: &Peer) {
@@ -37,12 +46,7 @@ pub fn settle(gateway: &Gateway, ledger: &Ledger, peer: &Peer) {
 #[test]
 fn no_bytes_of_an_upstream_lead_out_of_the_contract() {
     let (peer, ledger) = (Peer::start(), Ledger::default());
-    let gateway = impatient(&peer)
-        .upstream("single", &[peer.address()])
-        .set("upstream single.keepalive", "{ max: 0 }")
-        .route("name: single, match: { path: \"/single/{*rest}\" }, upstream: single")
-        .route("name: all, match: { path: \"/{*rest}\" }, upstream: main")
-        .start();
+    let gateway = with_two_upstreams(&peer).start();
     let side = UpstreamSide { gateway: gateway.address(), peer: &peer, ledger: &ledger };
     run("upstream side", Plan::of_environment(10_000), &side);
     settle(&gateway, &ledger, &peer);

@@ -1,0 +1,262 @@
+//! Fuzz targets: what reads bytes that others wrote. A short run with every `make test`, a minute for each in `make fuzz`.
+//!
+//! Each input is taken in three ways: as it is, as a spelling of words that matter, and as changes to one of the seeds in
+//! `tests/__fuzz__/TARGET/corpus`, so that plain random bytes come far enough. What must hold is more than that nothing
+//! panics: verdicts do not depend on how bytes were split, and whatever is accepted is accepted by a second reader that
+//! knows nothing of ours. A finding goes into `tests/__fuzz__/TARGET/crashes` and is played first from then on.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    clippy::panic
+)]
+#![allow(clippy::disallowed_methods)] // the rules of the request path are not those of its tests
+
+#[path = "it/assurance/request_reader.rs"]
+#[allow(dead_code, reason = "shared with tests/it, which uses all of it")]
+mod request_reader;
+#[path = "fuzz/words.rs"]
+mod words;
+
+use std::path::Path;
+use std::time::Duration;
+
+use bolero::check;
+use bytes::BytesMut;
+use http::Method;
+use serde_json::Value;
+use statusquo::config;
+use statusquo::contract::{Conformance, Contract, ErrorBody, UpstreamMessages, conform, extract, text};
+use statusquo::protocol::body::{BodyDecoder, Step};
+use statusquo::protocol::framing::Framing;
+use statusquo::protocol::raw_head::{HeadScanner, Progress};
+use statusquo::protocol::request_head::{self, Version};
+use statusquo::protocol::response_head::{self, ResponseFraming};
+use statusquo::protocol::response_scan::{ResponseScan, Scan};
+
+use request_reader::{From, Read};
+
+/// A short run ends after so many inputs, or after so long. `BOLERO_RANDOM_ITERATIONS` and `BOLERO_RANDOM_TEST_TIME_MS`
+/// say otherwise.
+const INPUTS: usize = 4_000;
+const TIME: Duration = Duration::from_secs(4);
+/// Longest input, in bytes; a seed may be longer.
+const LENGTH: usize = 256;
+
+/// The seeds of a target.
+fn seeds(target: &str) -> Vec<Vec<u8>> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/__fuzz__").join(target).join("corpus");
+    let files = std::fs::read_dir(&folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
+    let mut paths: Vec<_> = files.map(|file| file.unwrap().path()).collect();
+    paths.sort();
+    assert!(!paths.is_empty(), "{}: no seeds", folder.display());
+    paths.iter().map(|path| std::fs::read(path).unwrap()).collect()
+}
+
+/// The three ways to take an input.
+fn readings(input: &[u8], words: &[&str], seeds: &[Vec<u8>]) -> [Vec<u8>; 3] {
+    let spelled =
+        input.iter().take(64).flat_map(|byte| words[usize::from(*byte) % words.len()].bytes()).collect();
+    [input.to_vec(), spelled, changed(input, words, seeds)]
+}
+
+/// A seed with changes: the first byte chooses it, each four more change it in one place.
+fn changed(input: &[u8], words: &[&str], seeds: &[Vec<u8>]) -> Vec<u8> {
+    let Some((first, changes)) = input.split_first() else { return seeds[0].clone() };
+    let mut bytes = seeds[usize::from(*first) % seeds.len()].clone();
+    for change in changes.as_chunks::<4>().0.iter().take(6) {
+        let [high, low, kind, byte] = *change;
+        let at = usize::from(u16::from_be_bytes([high, low])) % (bytes.len() + 1);
+        let word = words[usize::from(byte) % words.len()].bytes();
+        match kind % 5 {
+            0 if at < bytes.len() => bytes[at] = byte,
+            1 if at < bytes.len() => drop(bytes.remove(at)),
+            2 => bytes.insert(at, byte),
+            3 => drop(bytes.splice(at..at, word)),
+            _ => bytes.truncate(at.max(1)),
+        }
+    }
+    bytes
+}
+
+#[test]
+fn request_heads() {
+    let seeds = seeds("request_heads");
+    check!().with_iterations(INPUTS).with_test_time(TIME).with_max_len(LENGTH).for_each(|input: &[u8]| {
+        let split = input.first().map_or(0, |byte| usize::from(*byte));
+        for bytes in readings(input, words::REQUESTS, &seeds) {
+            request_head(&bytes, split);
+        }
+    });
+}
+
+fn request_head(bytes: &[u8], split: usize) {
+    let whole = HeadScanner::new(4096).advance(bytes);
+    let mut scanner = HeadScanner::new(4096);
+    let first = scanner.advance(&bytes[..split.min(bytes.len())]);
+    assert!(first == Progress::NeedMore || first == whole, "{first:?}, then {whole:?}");
+    assert!(first != Progress::NeedMore || scanner.advance(bytes) == whole, "a split changes {whole:?}");
+    let Progress::Complete { length, skip } = whole else { return };
+    let Ok(facts) = request_head::parse(&bytes[skip..length]) else { return };
+    let head = match request_reader::read(&bytes[skip..], From::Client) {
+        Read::Whole(head, ..) | Read::Body(head) | Read::BrokenBody(head, _) => head,
+        other => panic!("accepted, but {other:?}"),
+    };
+    assert_eq!((head.method.as_str(), head.old), (facts.method.as_str(), facts.version == Version::Http10));
+    let framing = match head.framing {
+        request_reader::Framing::None => Framing::None,
+        request_reader::Framing::Length(length) => Framing::Length(length as u64),
+        request_reader::Framing::Chunked => Framing::Chunked,
+    };
+    assert_eq!(framing, facts.framing);
+    assert_eq!(head.fields.len(), facts.fields);
+}
+
+#[test]
+fn response_heads() {
+    let seeds = seeds("response_heads");
+    check!().with_iterations(INPUTS).with_test_time(TIME).with_max_len(LENGTH).for_each(|input: &[u8]| {
+        let split = input.first().map_or(0, |byte| usize::from(*byte));
+        for bytes in readings(input, words::RESPONSES, &seeds) {
+            response(&bytes, split);
+        }
+    });
+}
+
+fn response(bytes: &[u8], split: usize) {
+    let whole = ResponseScan::default().advance(bytes);
+    let mut scan = ResponseScan::default();
+    let first = scan.advance(&bytes[..split.min(bytes.len())]);
+    assert!(first == Scan::NeedMore || first == whole, "{first:?}, then {whole:?}");
+    assert!(first != Scan::NeedMore || scan.advance(bytes) == whole, "a split changes {whole:?}");
+    let Scan::Whole(length) = whole else { return };
+    for method in [Method::GET, Method::HEAD] {
+        let Ok(facts) = response_head::check(&bytes[..length], &method) else { continue };
+        let mut fields = [httparse::EMPTY_HEADER; 512];
+        let mut other = httparse::Response::new(&mut fields);
+        match other.parse(&bytes[..length]) {
+            Ok(httparse::Status::Complete(end)) => {
+                assert_eq!((end, other.code), (length, Some(facts.status)))
+            }
+            Err(httparse::Error::TooManyHeaders) => {}
+            found => panic!("accepted, but {found:?}"),
+        }
+        body(&bytes[length..], BodyDecoder::response(facts.framing), split);
+        if facts.framing == ResponseFraming::Chunked {
+            assert_eq!(facts.content_length, None);
+        }
+    }
+}
+
+/// However a body is split, it is the same body.
+fn body(bytes: &[u8], decoder: BodyDecoder, split: usize) {
+    let split = split % (bytes.len() + 1);
+    let at_once = decode(&[bytes], decoder.clone());
+    let in_two = decode(&[&bytes[..split], &bytes[split..]], decoder);
+    assert_eq!(at_once, in_two, "a split after {split} changes the body");
+}
+
+fn decode(pieces: &[&[u8]], mut decoder: BodyDecoder) -> (Vec<u8>, Result<bool, &'static str>) {
+    let (mut buffer, mut body) = (BytesMut::new(), Vec::new());
+    for piece in pieces {
+        buffer.extend_from_slice(piece);
+        loop {
+            match decoder.decode(&mut buffer) {
+                Ok(Step::Data(length)) => body.extend_from_slice(&buffer.split_to(length)),
+                Ok(Step::NeedMore) => break,
+                Ok(Step::End) => return (body, Ok(true)),
+                Err(sentence) => return (body, Err(sentence)),
+            }
+        }
+    }
+    (body, Ok(false))
+}
+
+fn contract() -> Contract {
+    Contract::builtin("appwrite").unwrap()
+}
+
+#[test]
+fn conformance() {
+    let (seeds, contract) = (seeds("conformance"), contract());
+    check!().with_iterations(INPUTS).with_test_time(TIME).with_max_len(LENGTH).for_each(|input: &[u8]| {
+        for bytes in readings(input, words::BODIES, &seeds) {
+            let media_type = Some(&b"application/json"[..]);
+            for status in [404, 500] {
+                let error = ErrorBody { status, media_type, body: &bytes };
+                if conform::examine(&contract, &error, UpstreamMessages::All) == Conformance::Conforms {
+                    conforms(&bytes, status);
+                }
+            }
+        }
+    });
+}
+
+/// The contract's words, read by a parser that takes duplicates and by the eye.
+fn conforms(bytes: &[u8], status: u16) {
+    let value: Value = serde_json::from_slice(bytes).expect("a conforming body is JSON");
+    let object = value.as_object().expect("a conforming body is an object");
+    let message = object["message"].as_str().expect("a conforming body has a message");
+    assert!((1..=1000).contains(&message.chars().count()) && !message.contains(char::is_control));
+    assert_eq!(object["code"].as_u64(), Some(u64::from(status)));
+    assert!(
+        object.keys().all(|key| ["message", "code", "type", "version"].contains(&key.as_str())),
+        "{object:?}"
+    );
+    let colons = bytes.iter().filter(|byte| **byte == b':').count();
+    let in_strings: usize =
+        object.values().filter_map(Value::as_str).map(|text| text.matches(':').count()).sum();
+    assert!(colons <= object.len() + in_strings, "a member stands twice");
+}
+
+#[test]
+fn message_extraction() {
+    let (seeds, contract) = (seeds("message_extraction"), contract());
+    check!().with_iterations(INPUTS).with_test_time(TIME).with_max_len(LENGTH).for_each(|input: &[u8]| {
+        for bytes in readings(input, words::BODIES, &seeds) {
+            let kept = extract::extract(&contract, &bytes);
+            if let Some(message) = kept.message {
+                assert!(text::passes(&message), "{message:?}");
+                let length = message.chars().count();
+                assert!((1..=1000).contains(&length) && !message.contains(char::is_control), "{message:?}");
+                assert!(!message.contains("</") && !message.contains("Traceback"), "{message:?}");
+                serde_json::from_slice::<Value>(&bytes).expect("what is kept stood in JSON");
+            }
+            if let Some(kind) = kept.kind {
+                assert!(
+                    kind.bytes()
+                        .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
+                );
+            }
+        }
+    });
+}
+
+#[test]
+fn configuration() {
+    let seeds = seeds("configuration");
+    let environment = |name: &str| (name == "SET").then(|| "value".to_owned());
+    check!().with_iterations(INPUTS).with_test_time(TIME).with_max_len(LENGTH).for_each(|input: &[u8]| {
+        for bytes in readings(input, words::CONFIGURATIONS, &seeds) {
+            let text = String::from_utf8_lossy(&bytes);
+            match config::load_str("fuzz.yaml", &text, &environment, 2) {
+                Ok(config) => assert!(!config.listen.is_empty() && config.workers > 0),
+                Err(problems) => {
+                    assert!(!problems.is_empty(), "refused without a reason");
+                    // A line of YAML ends with CR too.
+                    let lines = text.split(['\n', '\r']).count();
+                    for problem in problems.iter() {
+                        assert!(!problem.what.is_empty(), "{problem:?}");
+                        assert!(
+                            problem.spot.is_none_or(|spot| (1..=lines + 1).contains(&spot.line)),
+                            "{problem:?}"
+                        );
+                    }
+                    let _ = (problems.to_string(), problems.to_json());
+                }
+            }
+        }
+    });
+}

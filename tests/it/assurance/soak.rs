@@ -1,0 +1,251 @@
+//! Faults at full load for minutes on end: what a gateway holds afterwards is what it held before.
+//!
+//! Good paths and every fault of the upstream, clients that behave, that churn, and that are hostile, all at once. A few
+//! seconds of it run with every `make test`, to see that it works; `make soak` (`SOAK_SECONDS`) runs it for as long as its
+//! figures need to mean something, and then as many property cases as half that time holds, a million at most.
+
+use std::io::{Read as _, Write as _};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use statusquo::rehearse::{Misbehaving, upstream_faults};
+
+use super::super::client::LIMIT;
+use super::super::gateway::{Gateway, Setup};
+use super::super::reader::{Asked, Reader};
+use super::client_side::{ClientSide, connect};
+use super::ledger::Ledger;
+use super::peer::Peer;
+use super::properties::{impatient, settle};
+use super::run::{Plan, run};
+use super::upstream_side::{UpstreamSide, judge};
+
+/// From here on growth of the memory is judged: before, buffers and tables find their size.
+const MEANINGFUL: Duration = Duration::from_secs(60);
+/// The memory may grow by so much between the end of the warm-up and the end.
+const GROWTH: f64 = 0.05;
+
+/// Clients of each kind at once.
+const PLAIN: usize = 6;
+const FAULTY: usize = 10;
+const CHURNING: usize = 2;
+const HOSTILE: usize = 4;
+
+fn seconds() -> Option<u64> {
+    let text = std::env::var("SOAK_SECONDS").ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("SOAK_SECONDS is not a number: {text:?}")))
+}
+
+/// What is held by the process.
+#[derive(Clone, Copy, Debug)]
+struct Held {
+    /// Resident memory, in bytes.
+    memory: f64,
+    descriptors: f64,
+}
+
+fn held(gateway: &Gateway) -> Held {
+    let metrics = gateway.metrics();
+    let of = |name: &str| {
+        metrics.iter().find(|series| series.name == name).map_or(f64::NAN, |series| series.value)
+    };
+    Held { memory: of("process_resident_memory_bytes"), descriptors: of("process_open_fds") }
+}
+
+/// The load, and what its clients saw.
+struct Load<'a> {
+    gateway: &'a Gateway,
+    ledger: &'a Ledger,
+    over: &'a AtomicBool,
+    /// Connections that hostile clients left in the middle of something.
+    left: &'a AtomicU64,
+}
+
+impl Load<'_> {
+    /// One kept connection, path after path.
+    fn ask(&self, paths: &[String], start: usize) -> Result<(), String> {
+        let mut at = start;
+        while !self.over.load(Ordering::Relaxed) {
+            let mut reader = Reader::of_anything(connect(self.gateway.address()).map_err(|e| e.to_string())?);
+            loop {
+                at += 7;
+                let path = &paths[at % paths.len()];
+                let request = format!("GET {path} HTTP/1.1\r\nhost: test\r\n\r\n");
+                reader.stream.write_all(request.as_bytes()).map_err(|e| format!("{path}: {e}"))?;
+                let asked = Asked::Http11("GET");
+                let answer = reader.read(asked).map_err(|none| format!("{path}: no answer: {none:?}"))?;
+                self.ledger.answer(&answer);
+                judge(&answer, asked).map_err(|breach| format!("{path}: {breach}"))?;
+                if !answer.connection_usable || self.over.load(Ordering::Relaxed) {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A connection for each request.
+    fn churn(&self) -> Result<(), String> {
+        while !self.over.load(Ordering::Relaxed) {
+            let mut reader = Reader::new(connect(self.gateway.address()).map_err(|e| e.to_string())?);
+            let request = b"GET /ok HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n";
+            reader.stream.write_all(request).map_err(|e| e.to_string())?;
+            let answer = reader.read(Asked::Http11("GET")).map_err(|none| format!("/ok: {none:?}"))?;
+            self.ledger.answer(&answer);
+            if answer.status != 200 {
+                return Err(format!("a good path is answered with {}", answer.status));
+            }
+        }
+        Ok(())
+    }
+
+    /// Leaves in the middle of things: inside a head, inside a body, inside an answer, at once.
+    fn annoy(&self, kind: usize) -> Result<(), String> {
+        const BEGINNINGS: [&[u8]; 4] = [
+            b"GET /ok HTTP/1.1\r\nhost: te",
+            b"POST /echo HTTP/1.1\r\nhost: test\r\ncontent-length: 100000\r\n\r\nnot all of it",
+            b"GET /bytes/1000000 HTTP/1.1\r\nhost: test\r\n\r\n",
+            b"",
+        ];
+        let mut room = [0; 1024];
+        while !self.over.load(Ordering::Relaxed) {
+            let mut stream = connect(self.gateway.address()).map_err(|e| e.to_string())?;
+            stream.write_all(BEGINNINGS[kind % BEGINNINGS.len()]).map_err(|e| e.to_string())?;
+            if kind % BEGINNINGS.len() == 2 {
+                let _ = stream.read(&mut room);
+            }
+            if kind % 2 == 0 {
+                let _ = socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO));
+            }
+            self.left.fetch_add(1, Ordering::Relaxed);
+            // What it takes from the machine should be the gateway's time, not ours.
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Ok(())
+    }
+}
+
+fn in_front_of(misbehaving: &Misbehaving, limit: Duration) -> Gateway {
+    let [(_, scripted), others @ ..] = misbehaving.addresses();
+    let mut setup = Setup::of_servers(&[scripted])
+        .set("log.requests", "off")
+        .set("timeouts.connect", "200ms")
+        .set("timeouts.response_head", "300ms")
+        .set("timeouts.total", "600ms")
+        .set("timeouts.between_bytes", "300ms")
+        .set("client.header_timeout", "500ms")
+        .set("client.body_timeout", "500ms")
+        .set("client.idle_timeout", "1s")
+        .limit(limit);
+    for (name, address) in others {
+        setup = setup.upstream(name, &[address]);
+        for fault in upstream_faults().iter().filter(|fault| fault.place.name() == name) {
+            let (name, path) = (fault.name, fault.path());
+            setup = setup
+                .route(&format!("name: {name}, match: {{ path: {path} }}, upstream: {}", fault.place.name()));
+        }
+    }
+    setup.route("name: rest, match: { path: \"/{*rest}\" }, upstream: main").start()
+}
+
+#[test]
+fn minutes_of_faults_at_full_load_leave_nothing_behind() {
+    let asked = seconds();
+    let time = Duration::from_secs(asked.unwrap_or(4));
+    let misbehaving = Misbehaving::start().unwrap();
+    let gateway = in_front_of(&misbehaving, time + Duration::from_secs(120));
+    let (ledger, over, left) = (Ledger::default(), AtomicBool::new(false), AtomicU64::new(0));
+    let load = Load { gateway: &gateway, ledger: &ledger, over: &over, left: &left };
+    let faults: Vec<String> = upstream_faults().iter().map(|fault| fault.path()).collect();
+    let good =
+        ["/ok", "/created", "/no-content", "/not-modified", "/hints", "/bytes/5000"].map(str::to_owned);
+
+    let start = held(&gateway);
+    let begun = Instant::now();
+    let mut warm = start;
+    let failures: Vec<String> = std::thread::scope(|scope| {
+        let (load, faults, good) = (&load, &faults, &good);
+        let mut clients = Vec::new();
+        clients.extend((0..PLAIN).map(|start| scope.spawn(move || load.ask(good, start))));
+        clients.extend((0..FAULTY).map(|start| scope.spawn(move || load.ask(faults, 3 * start))));
+        clients.extend((0..CHURNING).map(|_| scope.spawn(|| load.churn())));
+        clients.extend((0..HOSTILE).map(|kind| scope.spawn(move || load.annoy(kind))));
+        std::thread::sleep(time / 4);
+        warm = held(&gateway);
+        std::thread::sleep(time.saturating_sub(begun.elapsed()));
+        over.store(true, Ordering::Relaxed);
+        clients.into_iter().filter_map(|client| client.join().unwrap().err()).collect()
+    });
+    // At full load to full load; descriptors when all is quiet, and upstream connections have been given up.
+    let end = held(&gateway);
+    let deadline = Instant::now() + LIMIT;
+    let mut quiet = held(&gateway);
+    while quiet.descriptors > start.descriptors && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(100));
+        quiet = held(&gateway);
+    }
+
+    let sums = ledger.sums();
+    let counted = |name: &str| gateway.metric(name, &[]);
+    let seen: u64 = sums.answers.values().sum();
+    let growth = end.memory / warm.memory - 1.0;
+    let mebibytes = |bytes: f64| bytes / 1024.0 / 1024.0;
+    let left = left.load(Ordering::Relaxed);
+    eprintln!("soak: {} s", time.as_secs());
+    eprintln!(
+        "  answers that clients read          {seen:>12}   {:.0} a second",
+        seen as f64 / time.as_secs_f64()
+    );
+    eprintln!(
+        "  of them errors                     {:>12}",
+        sums.answers.range(400..).map(|(_, n)| n).sum::<u64>()
+    );
+    eprintln!("  of them visibly cut                {:>12}", sums.cut);
+    eprintln!("  connections left by hostile clients{left:>12}");
+    eprintln!("  responses counted                  {:>12}", counted("responses_total"));
+    eprintln!("  silences counted                   {:>12}", counted("closed_without_response_total"));
+    eprintln!("  panics                             {:>12}", counted("panics_total"));
+    eprintln!(
+        "  memory, start / warm / end, MiB    {:>12.1} / {:.1} / {:.1}   {:+.1} %",
+        mebibytes(start.memory),
+        mebibytes(warm.memory),
+        mebibytes(end.memory),
+        100.0 * growth
+    );
+    eprintln!(
+        "  descriptors, start / load / quiet  {:>12} / {} / {}",
+        start.descriptors, end.descriptors, quiet.descriptors
+    );
+
+    assert_eq!(failures, Vec::<String>::new(), "what clients saw");
+    assert!(quiet.descriptors <= start.descriptors, "descriptors were not given back: {start:?}, {quiet:?}");
+    assert!(time < MEANINGFUL || growth < GROWTH, "memory grew by {:.1} %", 100.0 * growth);
+    // Clients that leave read nothing: each of them is one response or one silence, and those who leave inside an answer
+    // are both a response and an abort.
+    ledger.add(|sums| sums.unknown = (left, left));
+    assert_eq!(ledger.differences(&gateway), Vec::<String>::new());
+}
+
+/// Nothing without `make soak`: the same cases run with every `make test`, fewer of them.
+#[test]
+fn a_million_cases_lead_out_of_the_contract_nowhere() {
+    let Some(seconds) = seconds() else { return };
+    let plan = Plan {
+        until: Some(Instant::now() + Duration::from_secs(seconds) / 4),
+        ..Plan::of_environment(500_000)
+    };
+    let (peer, ledger) = (Peer::start(), Ledger::default());
+    let limit = Duration::from_secs(seconds + 120);
+    let gateway = impatient(&peer).limit(limit).start();
+    let side = ClientSide { gateway: gateway.address(), ledger: &ledger };
+    let played = run("client side", plan, &side);
+    settle(&gateway, &ledger, &peer);
+
+    let (peer, ledger) = (Peer::start(), Ledger::default());
+    let gateway = super::properties::with_two_upstreams(&peer).limit(limit).start();
+    let side = UpstreamSide { gateway: gateway.address(), peer: &peer, ledger: &ledger };
+    let until = Some(Instant::now() + Duration::from_secs(seconds) / 4);
+    let played = played + run("upstream side", Plan { until, ..plan }, &side);
+    settle(&gateway, &ledger, &peer);
+    eprintln!("soak: {played} cases in all");
+}
