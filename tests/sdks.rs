@@ -2,7 +2,8 @@
 //!
 //! Each SDK asks a good endpoint, one that breaks in each of the ways that the page promises a code for, and one that is
 //! rate limited. What its user catches must be its own exception, with the documented code, message and type; nothing of
-//! what really happened may show. `.ci/packages` installs the SDKs; the scripts that use them are in `tests/sdks`.
+//! what really happened may show. `.ci/packages` installs the SDKs; the scripts that use them are in `tests/sdks`. What
+//! general clients make of responses that are cut is in [`truncation`].
 
 #![allow(
     clippy::unwrap_used,
@@ -14,6 +15,8 @@
 #![allow(clippy::print_stderr)] // what the gateway said, when a test fails
 #![allow(clippy::disallowed_methods)] // tests wait for other programs, and read the environment
 
+#[path = "browser/chromium.rs"]
+mod chromium;
 #[path = "real_traffic/curl.rs"]
 #[allow(dead_code, reason = "shared with tests/real_traffic.rs, which uses all of it")]
 mod curl;
@@ -23,8 +26,12 @@ mod folder;
 #[path = "real_traffic/gateway.rs"]
 #[allow(dead_code, reason = "shared with tests/real_traffic.rs, which uses all of it")]
 mod gateway;
+#[path = "browser/page.rs"]
+mod page;
 #[path = "deploy/program.rs"]
 mod program;
+#[path = "sdks/truncation.rs"]
+mod truncation;
 
 use std::collections::BTreeMap;
 use std::process::Command;

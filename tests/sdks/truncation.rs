@@ -1,0 +1,185 @@
+//! A response that the upstream cuts, in the eyes of real clients: wherever it is cut, none of them takes it for a whole
+//! one. curl, requests, Node's fetch, ureq and Chromium; each must report an error of its own.
+//!
+//! Inside the head there is nothing to cut yet: they read the documented 504. The bytes on the wire are in
+//! `tests/it/truncation.rs`.
+
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use statusquo::rehearse::{Step, Upstream, say};
+
+use crate::gateway::Gateway;
+use crate::page::{Ask, Page};
+use crate::program::{install_packages, run, succeed};
+
+const LENGTH: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 20\r\n\r\n";
+const CHUNKED: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ntransfer-encoding: chunked\r\n\r\n";
+const CLOSE: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\nconnection: close\r\n\r\n";
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// A name, what the upstream sends, and how it ends.
+fn cuts() -> Vec<(&'static str, String, Step)> {
+    let cut = |name, head: &str, body: &str| (name, format!("{head}{body}"), Step::Close);
+    vec![
+        cut("length-behind-the-head", LENGTH, ""),
+        cut("length-first-byte", LENGTH, "a"),
+        cut("length-middle", LENGTH, "nine byte"),
+        cut("length-last-byte", LENGTH, "nineteen bytes here"),
+        cut("chunked-behind-the-head", CHUNKED, ""),
+        cut("chunked-inside-a-size", CHUNKED, "9\r\nnine byte\r\n1"),
+        cut("chunked-first-byte", CHUNKED, "9\r\nn"),
+        cut("chunked-middle", CHUNKED, "9\r\nnine byte\r\n9\r\nfour"),
+        cut("chunked-border", CHUNKED, "9\r\nnine byte\r\n"),
+        cut("chunked-inside-the-last", CHUNKED, "9\r\nnine byte\r\n0\r\n"),
+        // Its end is the connection's end: only a reset tells that it came early.
+        ("close-behind-the-head", CLOSE.to_owned(), Step::Reset),
+        ("close-middle", format!("{CLOSE}nine byte"), Step::Reset),
+    ]
+}
+
+/// Cuts, whole answers, and a head that is no head.
+fn upstream() -> Upstream {
+    let cuts = cuts();
+    Upstream::by_request(move |request| {
+        let name = request.path().trim_start_matches('/');
+        let (bytes, last) = match cuts.iter().find(|(known, ..)| *known == name) {
+            // What was sent is to arrive before the end does.
+            Some((_, bytes, last)) => (bytes.clone(), last.clone()),
+            None if name == "inside-the-head" => ("HTTP/1.1 200 OK\r\nconte".to_owned(), Step::Close),
+            None => return vec![Step::ReadHead, say(format!("{CHUNKED}5\r\nwhole\r\n0\r\n\r\n"))],
+        };
+        vec![Step::ReadHead, say(bytes), Step::Pause(Duration::from_millis(30)), last]
+    })
+    .unwrap()
+}
+
+fn before(upstream: &Upstream, origin: &str) -> Gateway {
+    Gateway::with(&format!(
+        "upstreams: {{ cutting: {{ servers: [\"{}\"], retry: {{ attempts: 1 }} }} }}\n\
+         cors: {{ allow_origins: [\"{origin}\"] }}\n\
+         routes: [{{ name: all, match: {{ path: \"/{{*rest}}\" }}, upstream: cutting, cors: default }}]\n",
+        upstream.address()
+    ))
+}
+
+/// What a client is asked for, in order: a whole answer at both ends, and everything else between.
+fn names() -> Vec<&'static str> {
+    let cut = cuts().into_iter().map(|(name, ..)| name);
+    std::iter::once("whole").chain(cut).chain(["inside-the-head", "whole-again"]).collect()
+}
+
+/// Every cut failed, everything else was read.
+#[track_caller]
+fn judge(client: &str, found: &[Value]) {
+    let names = names();
+    assert_eq!(found.len(), names.len(), "{client}: {found:#?}");
+    for (name, found) in names.iter().zip(found) {
+        match *name {
+            "whole" | "whole-again" => {
+                assert_eq!(
+                    (&found["status"], &found["body"]),
+                    (&json!(200), &json!("whole")),
+                    "{client}, {name}"
+                );
+            }
+            "inside-the-head" => assert_eq!(found["status"], 504, "{client}, {name}: {found}"),
+            _ => assert!(found["failed"].is_string(), "{client} takes {name} for whole: {found}"),
+        }
+    }
+}
+
+fn urls(gateway: &Gateway) -> Vec<String> {
+    names().iter().map(|name| format!("http://{}/{name}", gateway.http1)).collect()
+}
+
+fn lines(said: &str) -> Vec<Value> {
+    said.lines().map(|line| serde_json::from_str(line).expect(line)).collect()
+}
+
+/// Cut by the gateway, and counted so: for each client as many as it saw.
+fn counted(gateway: &Gateway, clients: u64) {
+    let responses = clients * (cuts().len() as u64 + 2);
+    gateway.settles(&[(200, responses), (504, clients)].into(), Gateway::responses_by_code);
+}
+
+#[test]
+fn curl_fails_wherever_a_response_is_cut() {
+    let upstream = upstream();
+    let gateway = before(&upstream, "http://unused.example");
+    for version in ["--http1.1", "--http1.0"] {
+        let ask = |url: String| {
+            let mut curl = Command::new("curl");
+            curl.args(["-q", "--silent", "--noproxy", "*", "--max-time", "20", version]);
+            let done = run(curl.args(["--write-out", "\n%{http_code}", &url]), LIMIT);
+            let (body, status) = done.out.rsplit_once('\n').unwrap();
+            match done.status.code() {
+                Some(0) => json!({ "status": status.parse::<u16>().unwrap(), "body": body }),
+                code => json!({ "failed": format!("{code:?}") }),
+            }
+        };
+        let found: Vec<Value> = urls(&gateway).into_iter().map(ask).collect();
+        judge(&format!("curl {version}"), &found);
+    }
+    counted(&gateway, 2);
+}
+
+#[test]
+fn requests_of_python_fail_wherever_a_response_is_cut() {
+    install_packages();
+    let upstream = upstream();
+    let gateway = before(&upstream, "http://unused.example");
+    for version in [&[][..], &["--http1.0"]] {
+        let mut python = Command::new("target/packages/python/bin/python");
+        python.arg("tests/sdks/cut.py").args(version).args(urls(&gateway)).env("NO_PROXY", "*");
+        judge(&format!("requests {version:?}"), &lines(&succeed(&mut python, LIMIT)));
+    }
+    counted(&gateway, 2);
+}
+
+#[test]
+fn fetch_of_node_fails_wherever_a_response_is_cut() {
+    let upstream = upstream();
+    let gateway = before(&upstream, "http://unused.example");
+    let mut node = Command::new("node");
+    judge("node", &lines(&succeed(node.arg("tests/sdks/cut.mjs").args(urls(&gateway)), LIMIT)));
+    counted(&gateway, 1);
+}
+
+#[test]
+fn a_client_in_rust_fails_wherever_a_response_is_cut() {
+    let upstream = upstream();
+    let gateway = before(&upstream, "http://unused.example");
+    let agent: ureq::Agent = ureq::Agent::config_builder()
+        .http_status_as_error(false)
+        .proxy(None)
+        .timeout_global(Some(LIMIT))
+        .build()
+        .into();
+    let ask = |url: String| {
+        let read = agent.get(&url).call().and_then(|mut response| {
+            Ok(json!({ "status": response.status().as_u16(), "body": response.body_mut().read_to_string()? }))
+        });
+        read.unwrap_or_else(|error| json!({ "failed": error.to_string() }))
+    };
+    let found: Vec<Value> = urls(&gateway).into_iter().map(ask).collect();
+    judge("ureq", &found);
+    counted(&gateway, 1);
+}
+
+#[test]
+fn fetch_of_a_browser_fails_wherever_a_response_is_cut() {
+    let upstream = upstream();
+    let page = Page::serve();
+    let gateway = before(&upstream, &page.origin());
+    let asks: Vec<Ask> = names()
+        .iter()
+        .zip(urls(&gateway))
+        .map(|(name, url)| Ask { name: (*name).to_owned(), url, options: json!({}) })
+        .collect();
+    let found = page.open(&asks);
+    let found: Vec<Value> = names().iter().map(|name| found[*name].clone()).collect();
+    judge("chromium", &found);
+    counted(&gateway, 1);
+}
