@@ -153,7 +153,7 @@ fn response(bytes: &[u8], split: usize) {
 /// However a body is split, it is the same body.
 fn body(bytes: &[u8], decoder: BodyDecoder, split: usize) {
     let split = split % (bytes.len() + 1);
-    let at_once = decode(&[bytes], decoder.clone());
+    let at_once = decode(&[bytes], decoder);
     let in_two = decode(&[&bytes[..split], &bytes[split..]], decoder);
     assert_eq!(at_once, in_two, "a split after {split} changes the body");
 }

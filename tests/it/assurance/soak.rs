@@ -114,7 +114,7 @@ impl Load<'_> {
             if kind % BEGINNINGS.len() == 2 {
                 let _ = stream.read(&mut room);
             }
-            if kind % 2 == 0 {
+            if kind.is_multiple_of(2) {
                 let _ = socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO));
             }
             self.left.fetch_add(1, Ordering::Relaxed);
