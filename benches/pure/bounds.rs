@@ -37,6 +37,10 @@ pub fn check() {
             key: vec![KeyPart::ClientIp],
             mode: Mode::Enforce,
             exempt: Vec::new(),
+            credentials: Vec::new(),
+            reset_on: Vec::new(),
+            jitter: 0,
+            store: None,
             max_keys: MAX_KEYS,
         };
         let limiter = Limiter::new("bounded", settings, Secret::new([7, 11]));

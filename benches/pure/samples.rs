@@ -156,6 +156,10 @@ fn limiter(algorithm: Algorithm) -> Limiter {
         key: vec![KeyPart::ClientIp],
         mode: Mode::Enforce,
         exempt: Vec::new(),
+        credentials: Vec::new(),
+        reset_on: Vec::new(),
+        jitter: 0,
+        store: None,
         max_keys: 200_000,
     };
     Limiter::new("per_ip", settings, Secret::new([7, 11]))
@@ -169,6 +173,22 @@ const VISITOR: Visitor = Visitor(IpAddr::V4(Ipv4Addr::new(203, 0, 113, 7)));
 impl Subject for Visitor {
     fn client_ip(&self) -> IpAddr {
         self.0
+    }
+
+    fn path(&self, _: &str) -> Option<Cow<'_, [u8]>> {
+        None
+    }
+
+    fn cookie(&self, _: &str) -> Option<&[u8]> {
+        None
+    }
+
+    fn query(&self, _: &str) -> Option<Cow<'_, [u8]>> {
+        None
+    }
+
+    fn body(&self, _: &str) -> Option<String> {
+        None
     }
 
     fn ipv6_prefix(&self) -> u8 {

@@ -48,13 +48,22 @@ fn report(
 ) -> io::Result<()> {
     let name = file.display().to_string();
     match (format, loaded) {
-        (Format::Text, Ok(config)) => writeln!(out, "{name} is good: {}", summary(config)),
+        (Format::Text, Ok(config)) => {
+            if !config.warnings.is_empty() {
+                write!(err, "probably not meant:\n{}", config.warnings.listed())?;
+            }
+            writeln!(out, "{name} is good: {}", summary(config))
+        }
         (Format::Text, Err(problems)) => {
             write!(err, "{problems}").and_then(|()| writeln!(out, "{name} is refused"))
         }
-        (Format::Json, Ok(_)) => write_json(out, &json!({ "file": name, "good": true, "problems": [] })),
+        (Format::Json, Ok(config)) => {
+            let warnings = config.warnings.to_json();
+            write_json(out, &json!({ "file": name, "good": true, "problems": [], "warnings": warnings }))
+        }
         (Format::Json, Err(problems)) => {
-            write_json(out, &json!({ "file": name, "good": false, "problems": problems.to_json() }))
+            let problems = problems.to_json();
+            write_json(out, &json!({ "file": name, "good": false, "problems": problems, "warnings": [] }))
         }
     }
 }
@@ -96,6 +105,27 @@ mod tests {
     }
 
     #[test]
+    fn a_limit_that_lets_anybody_lock_others_out_is_good_and_warned_of() {
+        let with = |rules: &str| format!("{GOOD}\nrate_limits: {{ {rules} }}\n");
+        let (out, err) =
+            reported(&with("login: { key: [\"body:email\", route], allow: 10 per 1h }"), Format::Text);
+        assert!(out.starts_with("statusquo.yaml is good: "), "{out}");
+        let told = "rate_limits.login.key: anybody can send another's value and use up what is allowed to them; add client_ip \
+                    to the key, and a rule by client_ip alone beside it";
+        assert!(err.starts_with("probably not meant:\n") && err.contains(told), "{err}");
+        let (out, _) = reported(&with("login: { key: [\"body:email\"], allow: 10 per 1h }"), Format::Json);
+        let value: serde_json::Value = serde_json::from_str(&out).unwrap();
+        assert_eq!(value["warnings"][0]["path"], "rate_limits.login.key");
+        for fine in [
+            "a: { key: [client_ip, \"body:email\"], allow: 10 per 1h }",
+            "a: { key: [route], allow: 10 per 1h }",
+            "a: { key: [\"body:email\"], allow: 10 per 1h, mode: shadow }",
+        ] {
+            assert_eq!(reported(&with(fine), Format::Text).1, "", "{fine}");
+        }
+    }
+
+    #[test]
     fn problems_are_for_people_on_standard_error() {
         let (out, err) = reported(&GOOD.replace("upstream: app", "upstream: apt"), Format::Text);
         assert_eq!(out, "statusquo.yaml is refused\n");
@@ -119,6 +149,7 @@ mod tests {
                 "what": "there is no upstream \"apt\"",
                 "remedy": "did you mean \"app\"?",
             }],
+            "warnings": [],
         });
         assert_eq!((value, err.as_str()), (expected, ""));
     }

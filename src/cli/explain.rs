@@ -126,6 +126,7 @@ struct Question<'a> {
     origin: Option<&'a str>,
     /// What the rate limits of the route say.
     limited: Limited<'a>,
+    limit_headers: config::LimitHeaders,
     /// What had to be assumed.
     notes: Vec<String>,
 }
@@ -175,7 +176,11 @@ fn ask<'a>(options: &'a Options, config: &'a Config) -> Result<Question<'a>, Str
             None => config.cors.as_ref(),
         },
         origin: options.origin.as_deref(),
-        limited: route.map_or_else(Limited::default, |(_, route)| limits::ask(config, route, refused)),
+        // What strikes after they were asked wears what they said, even where nothing else is known any more.
+        limited: chosen
+            .filter(|_| usual.has_route || usual.phase == Phase::Internal)
+            .map_or_else(Limited::default, |(_, route)| limits::ask(config, route, refused)),
+        limit_headers: config.limit_headers,
         sent: options.request_sent.map_or(usual.sent, RequestSent::from),
         usual,
         notes,

@@ -32,6 +32,7 @@ fn word(part: &KeyPart) -> &str {
         KeyPart::Host => "host",
         KeyPart::Method => "method",
         KeyPart::Route => "route",
+        KeyPart::Path(name) | KeyPart::Cookie(name) | KeyPart::Query(name) | KeyPart::Body(name) => name,
     }
 }
 

@@ -29,12 +29,19 @@ pub struct Checker<'t> {
     pub folder: &'t Path,
     /// When it is asked whether certificates are valid; `None`: it is not asked.
     pub now: Option<SystemTime>,
+    /// What can be served and is probably not meant.
+    pub warnings: Vec<Problem>,
 }
 
 impl Checker<'_> {
     /// Records what is wrong with the value at `at`.
     pub fn refuse(&mut self, at: &Place<'_>, refusal: Refusal) {
         self.problems.push(self.tree.problem(at, refusal));
+    }
+
+    /// Records that the value at `at` is probably not meant.
+    pub fn warn(&mut self, at: &Place<'_>, refusal: Refusal) {
+        self.warnings.push(self.tree.problem(at, refusal));
     }
 
     /// Records that something required is missing, unless it was written and has been refused already.

@@ -59,7 +59,7 @@ impl Problem {
 }
 
 /// Everything that is wrong with one configuration. Its `Display` is what the operator reads.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Problems {
     file: String,
     lines: Vec<String>,
@@ -137,8 +137,16 @@ impl Problems {
     }
 }
 
-impl fmt::Display for Problems {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Problems {
+    /// Each with its place in the file, without their sum.
+    pub fn listed(&self) -> String {
+        let mut text = String::new();
+        // Writing to a string does not fail.
+        let _ = self.list(&mut text);
+        text
+    }
+
+    fn list(&self, f: &mut dyn fmt::Write) -> fmt::Result {
         for problem in &self.list {
             if let Some(spot) = problem.spot {
                 write!(f, "{}:{}:{}: ", self.file, spot.line, spot.column)?;
@@ -151,6 +159,13 @@ impl fmt::Display for Problems {
                 f.write_str(&snippet)?;
             }
         }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.list(f)?;
         // A file that cannot be read is one sentence and needs no sum.
         match self.list.as_slice() {
             [only] if only.spot.is_none() => Ok(()),

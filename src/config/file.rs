@@ -16,7 +16,7 @@ pub mod routing;
 use cors::CorsFile;
 use errors::{ContractForm, ErrorsForm};
 use forms::{DurationText, Named, OneOrMore, SizeText};
-use limits::RateLimitFile;
+use limits::{LimitHeaders, RateLimitFile};
 use routing::{RouteFile, TimeoutsFile, UpstreamFile};
 
 use super::schema::{ListenText, OrOff, WorkersText};
@@ -92,6 +92,11 @@ pub struct ConfigFile {
     /// A rule takes effect on the routes that name it in `rate_limits`; a rule named by several routes counts over all of
     /// them, unless `route` is part of its key.
     pub rate_limits: Option<Named<RateLimitFile>>,
+
+    /// In which fields the responses of limited routes say where the client stands.
+    ///
+    /// The upstream's fields of these names are replaced. Default: `x_ratelimit`. Reload: yes.
+    pub rate_limit_headers: Option<LimitHeaders>,
 
     /// Which requests go where; at least one.
     ///

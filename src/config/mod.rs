@@ -43,6 +43,7 @@ use crate::upstream::concurrency;
 pub use crate::contract::{Include, UpstreamMessages};
 pub use error::{Problem, Problems};
 pub use file::errors::ErrorMode;
+pub use file::limits::LimitHeaders;
 pub use file::{LogFormat, LogLevel, LogRequests};
 pub use validate::{check_file, load_file, load_str};
 
@@ -75,8 +76,12 @@ pub struct Config {
     pub upstreams: Vec<Upstream>,
     /// In the order of the file; routes refer to them by index.
     pub rate_limits: Vec<RateLimit>,
+    /// In which fields clients are told of rate limits.
+    pub limit_headers: LimitHeaders,
     /// In the order of the file.
     pub routes: Vec<Route>,
+    /// What is probably not meant, for `check`.
+    pub warnings: Problems,
 }
 
 /// One listening address of the gateway.

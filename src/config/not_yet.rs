@@ -47,7 +47,6 @@ pub const KEYS: &[(&str, &str)] = &[
     ("admin", "remove it; /metrics, /livez and /readyz are at telemetry.address"),
     ("stores", "remove it"),
     ("rate_limits.*.store", "remove it; each process counts in its own memory"),
-    ("rate_limits.*.reset_on", "remove it"),
     ("routes[].upgrades", "remove it; Upgrade is not forwarded"),
     ("listen[].proxy_protocol", "remove it, and let the proxy in front set client.ip_header"),
     ("errors.proxy_status", "remove it"),

@@ -298,6 +298,19 @@ const TABLE: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "rate_limits: { a: { allow: 1 per 1s, exempt: [{ header: x-key, sha256: secret }, { header: \"\" }, 7], reset_on: [201, 42], retry_after_jitter: 2h }, b: { allow: 1 per 1s, retry_after_jitter: 1500ms } }\nrate_limit_headers: none",
+        &[
+            "rate_limits.a.exempt[0].sha256: this is not a SHA-256; write the 64 digits that `printf %s VALUE | sha256sum` prints",
+            "rate_limits.a.exempt[1].sha256: missing; write what `printf %s VALUE | sha256sum` prints",
+            "rate_limits.a.exempt[1].header: \"\" is not a field name; expected letters, digits and -, for example x-forwarded-for",
+            "rate_limits.a.exempt[2]: \"7\" is not a network; expected an address with a prefix, for example 10.0.0.0/8 or \"fd00::/8\"",
+            "rate_limits.a.reset_on[1]: 42 is out of range; expected 200 to 599",
+            "rate_limits.a.retry_after_jitter: \"2h\" cannot be added to Retry-After; write whole seconds, at most 1h",
+            "rate_limits.b.retry_after_jitter: \"1500ms\" cannot be added to Retry-After; write whole seconds, at most 1h",
+            "rate_limit_headers: \"none\" is not known here; expected x_ratelimit, ratelimit or both",
+        ],
+    ),
+    (
         "rate_limits: { a: { allow: { requests: 0, per: 1m } }, b: { allow: { requests: 5 } }, c: { allow: { per: 0s, count: 5 } }, d: { allow: 5 per 1m, burst: 9, algorithm: sliding_window }, e: { allow: 5 per 1m, cost: 6 }, f: { allow: 5 per 1m, burst: 6, cost: 6 }, g: { allow: { requests: 5000000, per: 1s }, cost: 0 } }",
         &[
             "rate_limits.a.allow.requests: 0 is out of range; expected 1 to 4294967295",
@@ -312,13 +325,13 @@ const TABLE: &[(&str, &[&str])] = &[
         ],
     ),
     (
-        "rate_limits: { a: { allow: 1 per 1s, key: [ip, clientip, \"header:\", \"body:email\", \"user:x\", route, route] } }",
+        "rate_limits: { a: { allow: 1 per 1s, key: [ip, clientip, \"header:\", \"body:\", \"user:x\", route, route] } }",
         &[
-            "rate_limits.a.key[0]: \"ip\" is not a part of a request; expected client_ip, header:NAME, host, method or route",
+            "rate_limits.a.key[0]: \"ip\" is not a part of a request; expected client_ip, host, method, route, header:NAME, cookie:NAME, query:NAME, path:NAME or body:NAME",
             "rate_limits.a.key[1]: \"clientip\" is not a part of a request; did you mean \"client_ip\"?",
             "rate_limits.a.key[2]: \"\" is not a field name; expected letters, digits and -, for example x-forwarded-for",
-            "rate_limits.a.key[3]: \"body:email\" is not supported yet; use client_ip, header:NAME, host, method or route",
-            "rate_limits.a.key[4]: \"user:x\" is not a part of a request; expected client_ip, header:NAME, host, method or route",
+            "rate_limits.a.key[3]: \"body:\" has no name; write one behind the colon, for example body:id",
+            "rate_limits.a.key[4]: \"user:x\" is not a part of a request; expected client_ip, host, method, route, header:NAME, cookie:NAME, query:NAME, path:NAME or body:NAME",
             "rate_limits.a.key[6]: \"route\" is listed twice; keep one",
         ],
     ),
@@ -336,7 +349,7 @@ const TABLE: &[(&str, &[&str])] = &[
     (
         "response_head: 5s",
         &[
-            "response_head: there is no such key; expected version, workers, drain_delay, drain, listen, telemetry, log, client, contract, errors, timeouts, upstreams, cors, rate_limits or routes",
+            "response_head: there is no such key; expected version, workers, drain_delay, drain, listen, telemetry, log, client, contract, errors, timeouts, upstreams, cors, rate_limits, rate_limit_headers or routes",
         ],
     ),
     ("timeouts:\n  <<: { total: 5s }", &["timeouts.<<: merge keys are not supported; write the keys out"]),

@@ -113,9 +113,12 @@ fn from_text(
     };
     let file: ConfigFile = read(&mut tree, &mut problems);
     let folder = Path::new(name).parent().unwrap_or(Path::new(""));
-    let mut checker = Checker { tree: &tree, problems, folder, now };
+    let mut checker = Checker { tree: &tree, problems, warnings: Vec::new(), folder, now };
     match config(&mut checker, &file, parallelism) {
-        Some(config) if checker.problems.is_empty() => Ok(config),
+        Some(mut config) if checker.problems.is_empty() => {
+            config.warnings = Problems::new(name, text, checker.warnings);
+            Ok(config)
+        }
         Some(_) | None => Err(Problems::new(name, text, checker.problems)),
     }
 }
@@ -175,7 +178,9 @@ fn config(checker: &mut Checker<'_>, file: &ConfigFile, parallelism: usize) -> O
             .into_iter()
             .filter_map(|limit| Some(RateLimit { name: limit.name, settings: limit.settings? }))
             .collect(),
+        limit_headers: file.rate_limit_headers.unwrap_or_default(),
         routes,
+        warnings: Problems::default(),
     })
 }
 

@@ -4,13 +4,15 @@
 
 use std::time::Duration;
 
+use ipnet::IpNet;
+
 use super::checker::{Checker, field_name, label};
 use super::error::{Refusal, either, nearest, quoted};
 use super::file::forms::{DurationText, Either, Named};
-use super::file::limits::{self, AllowForm, LimitMode, RateLimitFile};
+use super::file::limits::{self, AllowForm, ExemptForm, LimitMode, RateLimitFile};
 use super::tree::Place;
 use super::units;
-use crate::limit::{Algorithm, KeyPart, Mode, Quota, Settings, Unusable, memory};
+use crate::limit::{Algorithm, Credential, KeyPart, Mode, Quota, Settings, Unusable, memory};
 
 /// A rule of the file. One with a problem keeps its name, so that routes are not told that it does not exist.
 pub struct CheckedLimit {
@@ -25,7 +27,17 @@ pub const MOST_RULES: usize = 8;
 
 const MOST_KEYS: u64 = 10_000_000;
 const DEFAULT_KEYS: usize = 200_000;
-const PARTS: [&str; 5] = ["client_ip", "header:NAME", "host", "method", "route"];
+const PARTS: [&str; 9] = [
+    "client_ip",
+    "host",
+    "method",
+    "route",
+    "header:NAME",
+    "cookie:NAME",
+    "query:NAME",
+    "path:NAME",
+    "body:NAME",
+];
 
 /// Every rule, in the order of the file.
 pub fn rate_limits(checker: &mut Checker<'_>, files: Option<&Named<RateLimitFile>>) -> Vec<CheckedLimit> {
@@ -43,18 +55,47 @@ pub fn rate_limits(checker: &mut Checker<'_>, files: Option<&Named<RateLimitFile
         let quota = quota(checker, &at, file, algorithm);
         let cost = cost(checker, &at.key("cost"), file.cost, quota.map(|quota| algorithm.capacity(&quota)));
         let key = key(checker, &at.key("key"), file);
-        let exempt = checker.networks(&at.key("exempt"), file.exempt.as_ref());
+        let (exempt, credentials) = exempt(checker, &at.key("exempt"), file.exempt.as_ref());
+        let reset_on = statuses(checker, &at.key("reset_on"), file.reset_on.as_ref());
+        let jitter = jitter(checker, &at.key("retry_after_jitter"), file.retry_after_jitter.as_ref());
         let fewest = memory::FEWEST_KEYS as u64;
         let max_keys = checker.number(&at.key("max_keys"), file.max_keys, fewest..=MOST_KEYS);
+        if mode_refuses(file)
+            && !key.contains(&KeyPart::ClientIp)
+            && key.iter().any(KeyPart::is_callers_choice)
+        {
+            let what = "anybody can send another's value and use up what is allowed to them";
+            let remedy = "add client_ip to the key, and a rule by client_ip alone beside it";
+            checker.warn(&at.key("key"), Refusal::new(what, remedy));
+        }
         let mode = match file.mode.unwrap_or_default() {
             LimitMode::Enforce => Mode::Enforce,
             LimitMode::Shadow => Mode::Shadow,
         };
         let max_keys = max_keys.and_then(|keys| usize::try_from(keys).ok()).unwrap_or(DEFAULT_KEYS);
-        let settings = quota.map(|quota| Settings { quota, algorithm, cost, key, mode, exempt, max_keys });
+        let settings = quota.map(|quota| Settings {
+            quota,
+            algorithm,
+            cost,
+            key,
+            mode,
+            exempt,
+            credentials,
+            reset_on,
+            jitter,
+            store: None,
+            max_keys,
+        });
         limits.push(CheckedLimit { name: name.clone(), settings });
     }
     limits
+}
+
+fn mode_refuses(file: &RateLimitFile) -> bool {
+    match file.mode.unwrap_or_default() {
+        LimitMode::Enforce => true,
+        LimitMode::Shadow => false,
+    }
 }
 
 fn quota(
@@ -130,6 +171,74 @@ fn allowance(checker: &mut Checker<'_>, at: &Place<'_>, form: &AllowForm) -> Opt
     }
 }
 
+/// Networks, and who knows the right value of a field.
+fn exempt(
+    checker: &mut Checker<'_>,
+    at: &Place<'_>,
+    forms: Option<&Vec<ExemptForm>>,
+) -> (Vec<IpNet>, Vec<Credential>) {
+    let (mut networks, mut credentials) = (Vec::new(), Vec::new());
+    for (index, form) in forms.into_iter().flatten().enumerate() {
+        let item = at.item(index);
+        match form {
+            Either::Short(text) => networks.extend(checker.accept(&item, units::network(text))),
+            Either::Long(file) => {
+                let (header_at, digest_at) = (item.key("header"), item.key("sha256"));
+                if file.header.is_none() {
+                    checker.missing(&header_at, "name the request field, for example header: x-api-key");
+                }
+                if file.sha256.is_none() {
+                    checker.missing(&digest_at, "write what `printf %s VALUE | sha256sum` prints");
+                }
+                let header =
+                    file.header.as_ref().and_then(|name| checker.accept(&header_at, field_name(name)));
+                let digest = file.sha256.as_ref().and_then(|text| checker.accept(&digest_at, sha256(text)));
+                credentials.extend(header.zip(digest).map(|(header, sha256)| Credential { header, sha256 }));
+            }
+        }
+    }
+    (networks, credentials)
+}
+
+/// 64 hexadecimal digits.
+fn sha256(text: &str) -> Result<[u8; 32], Refusal> {
+    // What was written may be the secret itself: it is not repeated.
+    let wrong = || {
+        Refusal::new("this is not a SHA-256", "write the 64 digits that `printf %s VALUE | sha256sum` prints")
+    };
+    let mut digest = [0; 32];
+    if text.len() != 64 || !text.bytes().all(|octet| octet.is_ascii_hexdigit()) {
+        return Err(wrong());
+    }
+    for (slot, pair) in digest.iter_mut().zip(text.as_bytes().chunks(2)) {
+        let pair = std::str::from_utf8(pair).map_err(|_| wrong())?;
+        *slot = u8::from_str_radix(pair, 16).map_err(|_| wrong())?;
+    }
+    Ok(digest)
+}
+
+/// Statuses that a final response can have.
+fn statuses(checker: &mut Checker<'_>, at: &Place<'_>, written: Option<&Vec<u64>>) -> Vec<u16> {
+    let mut statuses = Vec::new();
+    for (index, status) in written.into_iter().flatten().enumerate() {
+        let status = checker.number(&at.item(index), Some(*status), 200..=599);
+        statuses.extend(status.and_then(|status| u16::try_from(status).ok()));
+    }
+    statuses
+}
+
+/// Whole seconds, at most an hour.
+fn jitter(checker: &mut Checker<'_>, at: &Place<'_>, text: Option<&DurationText>) -> u32 {
+    let Some(time) = checker.time(at, text) else { return 0 };
+    if time.subsec_nanos() > 0 || time > Duration::from_secs(3_600) {
+        let written = text.map_or("", |text| text.0.as_str());
+        let what = format!("{} cannot be added to Retry-After", quoted(written));
+        checker.refuse(at, Refusal::new(what, "write whole seconds, at most 1h"));
+        return 0;
+    }
+    u32::try_from(time.as_secs()).unwrap_or(0)
+}
+
 /// How much a request takes: at most what can be there at all.
 fn cost(checker: &mut Checker<'_>, at: &Place<'_>, written: Option<u64>, capacity: Option<u32>) -> u32 {
     let most = capacity.unwrap_or(u32::MAX);
@@ -182,9 +291,17 @@ fn key_part(text: &str) -> Result<KeyPart, Refusal> {
             _ => Err(unknown()),
         },
         Some(("header", name)) => field_name(name).map(KeyPart::Header),
-        Some(("body" | "cookie" | "query" | "path", _)) => {
-            let what = format!("{} is not supported yet", quoted(text));
-            Err(Refusal::new(what, format!("use {}", either(&PARTS))))
+        Some((kind @ ("body" | "cookie" | "query" | "path"), name)) => {
+            if name.is_empty() {
+                let what = format!("{} has no name", quoted(text));
+                return Err(Refusal::new(what, format!("write one behind the colon, for example {kind}:id")));
+            }
+            Ok(match kind {
+                "body" => KeyPart::Body(name.into()),
+                "cookie" => KeyPart::Cookie(name.into()),
+                "query" => KeyPart::Query(name.into()),
+                _ => KeyPart::Path(name.into()),
+            })
         }
         Some(_) => Err(unknown()),
     }

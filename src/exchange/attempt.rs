@@ -214,7 +214,10 @@ async fn final_head(flow: &mut Flow<'_>, peer: &mut Peer) -> Result<UpstreamHead
                         Fault::new(Cause::HttpProtocolError, Phase::ResponseHead).with(evidence),
                     ));
                 }
-                relay::interim(flow.client, &head);
+                // The 100 that the client waited for has been ours.
+                if head.facts.status != 100 || !flow.upload.has_invited() {
+                    relay::interim(flow.client, &head);
+                }
             }
             Some(Step::Head(Ok(head))) => return Ok(head),
             Some(Step::Head(Err(fault))) => return Err(Stop::Fault(fault)),

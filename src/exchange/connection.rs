@@ -423,7 +423,7 @@ async fn guarded(app: &Connections, peer: IpAddr, client: &mut Downstream, attem
             let dress = match (&app.role, request) {
                 // The rules of the route, if finding it was not what went wrong.
                 (Role::Gateway, Some(request)) => {
-                    catch_unwind(AssertUnwindSafe(|| exchange::dress(&app.gateway, request)))
+                    catch_unwind(AssertUnwindSafe(|| exchange::dress(&app.gateway, peer, request)))
                 }
                 (Role::Gateway, None) | (Role::Pages(..), _) => Ok(Dress::default()),
             };

@@ -54,6 +54,12 @@ impl Dress {
         ]);
     }
 
+    /// The same in structured fields: `RateLimit` and `RateLimit-Policy`.
+    pub(super) fn standard_limits(&mut self, states: HeaderValue, policies: HeaderValue) {
+        self.owned.push("ratelimit");
+        self.fields.extend([(POLICY, policies), (STATE, states)]);
+    }
+
     /// The fields, in the order in which they were added.
     pub(super) fn fields(&self) -> &[(HeaderName, HeaderValue)] {
         &self.fields
@@ -83,6 +89,8 @@ impl Dress {
     }
 }
 
+const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+const STATE: HeaderName = HeaderName::from_static("ratelimit");
 const LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");
 const REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
 const RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");

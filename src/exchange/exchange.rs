@@ -50,14 +50,22 @@ pub(super) async fn serve(gateway: &Gateway, peer: IpAddr, client: &mut Downstre
     let scope =
         Scope { gateway, snapshot: &snapshot, route: route.as_ref().ok().copied(), request: Some(request) };
     sharing::dress(&mut story.dress, &snapshot, scope.route, request);
-    let admitted = route.and_then(|route| {
-        limits::admit(&snapshot, route, request, &mut story)?;
-        admit(gateway, route, request, &story)?;
-        Ok(route)
-    });
+    let admitted = match route {
+        Err(fault) => Err(Stop::Fault(fault)),
+        Ok(route) if route.limits_take_time => {
+            Box::pin(admit_in_time(gateway, &snapshot, route, client, request, &mut story)).await
+        }
+        Ok(route) => limits::admit(&snapshot, route, request, None, &mut story)
+            .and_then(|()| admit(gateway, route, request, &story))
+            .map(|()| (route, None))
+            .map_err(Stop::Fault),
+    };
     let ended = match admitted {
-        Ok(route) => through(gateway, &snapshot, route, peer, client, request, &mut story).await,
-        Err(fault) => answer_fault(&scope, client, fault, &mut story).await,
+        Ok((route, ahead)) => {
+            through(gateway, &snapshot, route, peer, client, request, ahead, &mut story).await
+        }
+        Err(Stop::Fault(fault)) => answer_fault(&scope, client, fault, &mut story).await,
+        Err(Stop::ClientGone) => Ended::ClientGone,
     };
     record::record(&scope, &story, &ended);
 }
@@ -73,7 +81,35 @@ pub(super) async fn refuse(gateway: &Gateway, peer: IpAddr, client: &mut Downstr
     record::record(&scope, &story, &ended);
 }
 
-/// A request that reached a route: wait for a turn, forward, judge, answer.
+/// Admits a request whose rate limits take time: they count in a store, or by what the client has yet to send.
+async fn admit_in_time<'a>(
+    gateway: &Gateway,
+    snapshot: &Snapshot,
+    route: &'a Route,
+    client: &mut Downstream,
+    request: &Request,
+    story: &mut Story,
+) -> Result<(&'a Route, Option<Upload>), Stop> {
+    let denied = admit(gateway, route, request, story);
+    // Nobody is invited to send a body that is refused anyway.
+    let ahead = if route.reads_body && denied.is_ok() {
+        limits::ahead::read(snapshot, route, client, request, story).await?
+    } else {
+        None
+    };
+    let body = ahead.as_ref().and_then(Upload::whole);
+    if route.limits.iter().any(|rule| rule.store.is_some()) {
+        limits::admit_with_stores(snapshot, route, request, body, story).await
+    } else {
+        limits::admit(snapshot, route, request, body, story)
+    }
+    .and(denied)
+    .map(|()| (route, ahead))
+    .map_err(Stop::Fault)
+}
+
+/// A request that reached a route: wait for a turn, forward, judge, answer. `ahead` is its body, where that was read before.
+#[expect(clippy::too_many_arguments, reason = "the parts of a flow, before there is one")]
 async fn through(
     gateway: &Gateway,
     snapshot: &Arc<Snapshot>,
@@ -81,10 +117,12 @@ async fn through(
     peer: IpAddr,
     client: &mut Downstream,
     request: &Request,
+    ahead: Option<Upload>,
     story: &mut Story,
 ) -> Ended {
     let scope = Scope { gateway, snapshot, route: Some(route), request: Some(request) };
-    let clock = Clock::start(story.started, route.timeouts());
+    let mut clock = Clock::start(story.started, route.timeouts());
+    clock.pause(story.sending);
     let permit = match queue::turn(route, &clock, client, story.started).await {
         Ok(permit) => permit,
         Err(Stop::Fault(fault)) => return answer_fault(&scope, client, fault, story).await,
@@ -94,12 +132,14 @@ async fn through(
     let begun = permit.as_ref().map_or(story.started, Permit::since);
     // Given back in this order, and after the connection: the next one's turn comes with a connection to use.
     let at_upstream = (permit, route.upstream_metrics.in_flight());
+    let mut upload = ahead.unwrap_or_else(|| Upload::new(client, route.config.max_body, begun));
+    upload.resume(begun);
     let mut flow = Flow {
         gateway,
         snapshot,
         route,
         request,
-        upload: Upload::new(client, route.config.max_body, begun),
+        upload,
         clock,
         forwarded_for: forwarded_for(snapshot, route, request, peer, story.client_ip),
         client,
@@ -114,6 +154,9 @@ async fn through(
         }
         Err(Stop::ClientGone) => return Ended::ClientGone,
     };
+    if !flow.story.counted.is_empty() {
+        limits::reset(flow.story, answered.head.facts.status).await;
+    }
     let verdict = judge::judge(&mut flow, &mut answered).await;
     // What is left to do when the upstream's part is over may take the client's time, and is not the next one's to wait for.
     let leave = |peer: Peer| {
@@ -163,11 +206,15 @@ fn route<'a>(snapshot: &'a Snapshot, request: &Request, method: &Method) -> Resu
 }
 
 /// What the answer to a request wears; for a panic, after which nothing else is known any more.
-pub(super) fn dress(gateway: &Gateway, request: &Request) -> Dress {
+pub(super) fn dress(gateway: &Gateway, peer: IpAddr, request: &Request) -> Dress {
     let snapshot = gateway.snapshot.load();
     let route = route(&snapshot, request, &request.method).ok();
     let mut dress = Dress::default();
     sharing::dress(&mut dress, &snapshot, route, request);
+    if let Some(route) = route {
+        let client_ip = request.client_ip(peer, &snapshot.client);
+        limits::dress_as_they_stand(&mut dress, &snapshot, route, request, client_ip);
+    }
     dress
 }
 

@@ -15,6 +15,7 @@ use super::gateway::Gateway;
 use super::request::Request;
 use super::upload::Upload;
 use crate::contract::{Evidence, Fault, Phase, RequestSent};
+use crate::limit::Key;
 use crate::snapshot::limits::Rule;
 use crate::snapshot::{Route, Snapshot};
 
@@ -70,6 +71,10 @@ pub(super) struct Story {
     pub(super) said: Evidence,
     /// The rate limit that refused it.
     pub(super) rule: Option<Arc<Rule>>,
+    /// The rate limits that counted it and whose counts its answer may undo.
+    pub(super) counted: Vec<(Arc<Rule>, Key)>,
+    /// So long the client sent before the request was admitted: no time of the upstream's.
+    pub(super) sending: Duration,
     /// What every response of this request wears.
     pub(super) dress: Dress,
     /// What stood in place of a request line, where there was no request.
@@ -91,6 +96,8 @@ impl Story {
             sent: RequestSent::None,
             said: Evidence::none(),
             rule: None,
+            counted: Vec::new(),
+            sending: Duration::ZERO,
             dress: Dress::default(),
             line: Bytes::new(),
         }

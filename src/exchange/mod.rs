@@ -47,4 +47,4 @@ pub use exchange::ends_connection;
 pub use gateway::Gateway;
 pub use open::Open;
 pub use pages::Pages;
-pub use preview::worn;
+pub use preview::{Told, worn};

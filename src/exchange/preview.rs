@@ -6,15 +6,18 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::dress::Dress;
-use super::limits;
-use crate::limit::{Decision, Moment};
+use super::limits::told;
+use crate::config::LimitHeaders;
+use crate::limit::Moment;
 use crate::protocol::cors::{self, Policy};
+
+pub use super::limits::told::Told;
 
 /// The fields of an answer of ours: to a page of this origin, by these rules of sharing, after these rules were asked.
 pub fn worn(
     policy: Option<&Arc<Policy>>,
     origin: Option<&[u8]>,
-    decisions: &[Decision],
+    (headers, told): (LimitHeaders, &[Told<'_>]),
     now: SystemTime,
 ) -> Vec<cors::Field> {
     let mut dress = Dress::default();
@@ -22,6 +25,6 @@ pub fn worn(
         dress.share(policy, origin, cors::VARY);
     }
     let moment = Moment::after_origin(now.duration_since(UNIX_EPOCH).unwrap_or_default());
-    limits::tell(&mut dress, decisions.iter(), moment, now);
+    told::tell(&mut dress, headers, told.iter().copied(), moment, now);
     dress.fields().iter().cloned().chain(dress.merged(None)).collect()
 }

@@ -39,6 +39,11 @@ pub(super) enum Relayed {
     ClientGone,
 }
 
+/// Tells a client that waits for it to send its body.
+pub(super) fn invite(client: &mut Downstream) {
+    client.send_interim(100, |_| {});
+}
+
 /// Passes an interim response on, to whom understands it (RFC 9110 15.2).
 pub(super) fn interim(client: &mut Downstream, head: &UpstreamHead) {
     if !client.takes_interim() {

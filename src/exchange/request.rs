@@ -121,6 +121,11 @@ impl Request {
         self.target.get(..self.path_len).unwrap_or_default()
     }
 
+    /// The query, without its question mark; empty where there is none.
+    pub(super) fn query(&self) -> &[u8] {
+        self.target.get(self.path_len + 1..).unwrap_or_default()
+    }
+
     /// Method and target, as a request line has them.
     pub(super) fn line(&self) -> Bytes {
         [self.method.as_str().as_bytes(), b" ", &self.target].concat().into()

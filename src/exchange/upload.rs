@@ -42,6 +42,21 @@ pub(super) enum UploadEvent {
     ClientGone,
 }
 
+/// How far a body that is read ahead has come.
+#[derive(Debug)]
+pub(super) enum Ahead {
+    /// More will come.
+    More,
+    /// It is all there.
+    Whole,
+    /// It is longer than what is read ahead.
+    TooLong,
+    /// The request cannot be carried on.
+    Failed(Fault),
+    /// The client has left.
+    ClientGone,
+}
+
 /// The request body.
 #[derive(Debug)]
 pub(super) struct Upload {
@@ -59,6 +74,8 @@ pub(super) struct Upload {
     /// Bytes that the upstream has not taken, when it last took any, and when that was.
     untaken: usize,
     stuck_since: Instant,
+    /// The client was sent a 100 by us.
+    invited: bool,
 }
 
 impl Upload {
@@ -74,7 +91,62 @@ impl Upload {
             waited: Duration::ZERO,
             untaken: 0,
             stuck_since: now,
+            invited: false,
         }
+    }
+
+    /// The client has been told to send its body: the upstream's own 100 would be a second one.
+    pub(super) fn was_invited(&mut self) {
+        self.invited = true;
+    }
+
+    /// Whether the client has been told to send its body.
+    pub(super) const fn has_invited(&self) -> bool {
+        self.invited
+    }
+
+    /// The whole body, where all of it was read ahead.
+    pub(super) fn whole(&self) -> Option<&[u8]> {
+        (self.ended && self.replayable).then_some(&self.replay)
+    }
+
+    /// After a time that was not the client's silence.
+    pub(super) fn resume(&mut self, now: Instant) {
+        self.quiet_since = now;
+        self.stuck_since = now;
+    }
+
+    /// Reads on before there is an upstream to send it to, as far as `longest` bytes and a piece. What was read is sent by
+    /// [`Upload::begin`].
+    pub(super) fn poll_ahead(
+        &mut self,
+        cx: &mut Context<'_>,
+        client: &mut Downstream,
+        longest: usize,
+    ) -> Poll<Ahead> {
+        let data = match client.poll_body(cx) {
+            Poll::Pending => return Poll::Pending,
+            Poll::Ready(Ok(Some(data))) => data,
+            Poll::Ready(Ok(None)) => {
+                self.ended = true;
+                return Poll::Ready(Ahead::Whole);
+            }
+            Poll::Ready(Err(fault)) => {
+                return Poll::Ready(match body_event(fault) {
+                    UploadEvent::Failed(fault) => Ahead::Failed(fault),
+                    UploadEvent::ClientGone | UploadEvent::Changed => Ahead::ClientGone,
+                });
+            }
+        };
+        if let Err(fault) = self.take(&data) {
+            return Poll::Ready(Ahead::Failed(fault));
+        }
+        self.replay.extend_from_slice(&data);
+        if client.body_is_done() {
+            self.ended = true;
+            return Poll::Ready(if self.replay.len() > longest { Ahead::TooLong } else { Ahead::Whole });
+        }
+        Poll::Ready(if self.replay.len() > longest { Ahead::TooLong } else { Ahead::More })
     }
 
     pub(super) const fn waiting(&self) -> Waiting {
@@ -263,6 +335,7 @@ mod tests {
             waited: Duration::ZERO,
             untaken: 0,
             stuck_since: Instant::now(),
+            invited: false,
         }
     }
 

@@ -24,6 +24,28 @@ pub enum KeyPart {
     Method,
     /// The route's name.
     Route,
+    /// A parameter of the route's path.
+    Path(Box<str>),
+    /// A cookie.
+    Cookie(Box<str>),
+    /// A parameter of the query.
+    Query(Box<str>),
+    /// A member of the JSON body.
+    Body(Box<str>),
+}
+
+impl KeyPart {
+    /// Whether it is a value that the caller writes, and so can be another's.
+    pub const fn is_callers_choice(&self) -> bool {
+        match self {
+            KeyPart::Header(_)
+            | KeyPart::Path(_)
+            | KeyPart::Cookie(_)
+            | KeyPart::Query(_)
+            | KeyPart::Body(_) => true,
+            KeyPart::ClientIp | KeyPart::Host | KeyPart::Method | KeyPart::Route => false,
+        }
+    }
 }
 
 /// What a key is made of. A part that is missing, or cannot be read as one value, is `None`, and counts as the client.
@@ -40,6 +62,14 @@ pub trait Subject {
     fn method(&self) -> &str;
     /// The route's name.
     fn route(&self) -> &str;
+    /// The value of a parameter of the route's path.
+    fn path(&self, name: &str) -> Option<Cow<'_, [u8]>>;
+    /// The only value of a cookie.
+    fn cookie(&self, name: &str) -> Option<&[u8]>;
+    /// The only value of a parameter of the query.
+    fn query(&self, name: &str) -> Option<Cow<'_, [u8]>>;
+    /// The only value of a member of the JSON body, its case folded.
+    fn body(&self, name: &str) -> Option<String>;
 }
 
 /// What hides keys: random bits that leave the process nowhere.
@@ -68,23 +98,35 @@ pub struct Key {
     pub(super) tag: u64,
 }
 
-/// Hashes what the rule counts by. Allocates nothing, except for a host that is not in lower case.
+impl Key {
+    /// All 128 bits, for a store that keeps keys.
+    pub fn bits(self) -> u128 {
+        u128::from(self.place) << 64 | u128::from(self.tag)
+    }
+}
+
+/// Hashes what the rule counts by. Allocates nothing, except for a value that has to be decoded
+/// and a host that is not in lower case.
 pub fn key(secret: Secret, parts: &[KeyPart], subject: &impl Subject) -> Key {
-    let Secret([one, two]) = secret;
-    let mut hasher = SipHasher13::new_with_keys(one, two);
+    let Secret([first, second]) = secret;
+    let mut hasher = SipHasher13::new_with_keys(first, second);
     for part in parts {
         match part {
             KeyPart::ClientIp => client_ip(&mut hasher, subject),
-            KeyPart::Header(name) => match subject.header(name).filter(|value| !value.is_empty()) {
-                Some(value) => feed(&mut hasher, Kind::Header, value),
-                None => client_ip(&mut hasher, subject),
-            },
-            KeyPart::Host => match subject.host().filter(|host| !host.is_empty()) {
-                Some(host) => feed(&mut hasher, Kind::Host, host.as_bytes()),
-                None => client_ip(&mut hasher, subject),
-            },
+            KeyPart::Header(name) => one(&mut hasher, subject, Kind::Header, subject.header(name)),
+            KeyPart::Host => {
+                let host = subject.host();
+                one(&mut hasher, subject, Kind::Host, host.as_ref().map(|host| host.as_bytes()));
+            }
             KeyPart::Method => feed(&mut hasher, Kind::Method, subject.method().as_bytes()),
             KeyPart::Route => feed(&mut hasher, Kind::Route, subject.route().as_bytes()),
+            KeyPart::Path(name) => one(&mut hasher, subject, Kind::Path, subject.path(name).as_deref()),
+            KeyPart::Cookie(name) => one(&mut hasher, subject, Kind::Cookie, subject.cookie(name)),
+            KeyPart::Query(name) => one(&mut hasher, subject, Kind::Query, subject.query(name).as_deref()),
+            KeyPart::Body(name) => {
+                let value = subject.body(name);
+                one(&mut hasher, subject, Kind::Body, value.as_ref().map(|value| value.as_bytes()));
+            }
         }
     }
     let hash = u128::from(hasher.finish128());
@@ -101,6 +143,18 @@ enum Kind {
     Host,
     Method,
     Route,
+    Path,
+    Cookie,
+    Query,
+    Body,
+}
+
+/// A value, or the client where there is none.
+fn one(hasher: &mut SipHasher13, subject: &impl Subject, kind: Kind, value: Option<&[u8]>) {
+    match value.filter(|value| !value.is_empty()) {
+        Some(value) => feed(hasher, kind, value),
+        None => client_ip(hasher, subject),
+    }
 }
 
 fn feed(hasher: &mut SipHasher13, kind: Kind, bytes: &[u8]) {

@@ -12,6 +12,10 @@ struct Asked {
     host: Option<&'static str>,
     method: &'static str,
     route: &'static str,
+    path: Option<&'static str>,
+    cookie: Option<&'static str>,
+    query: Option<&'static str>,
+    body: Option<&'static str>,
 }
 
 impl Subject for Asked {
@@ -38,6 +42,22 @@ impl Subject for Asked {
     fn route(&self) -> &str {
         self.route
     }
+
+    fn path(&self, _: &str) -> Option<Cow<'_, [u8]>> {
+        self.path.map(|value| Cow::Borrowed(value.as_bytes()))
+    }
+
+    fn cookie(&self, _: &str) -> Option<&[u8]> {
+        self.cookie.map(str::as_bytes)
+    }
+
+    fn query(&self, _: &str) -> Option<Cow<'_, [u8]>> {
+        self.query.map(|value| Cow::Borrowed(value.as_bytes()))
+    }
+
+    fn body(&self, _: &str) -> Option<String> {
+        self.body.map(str::to_owned)
+    }
 }
 
 const ASKED: Asked = Asked {
@@ -46,13 +66,19 @@ const ASKED: Asked = Asked {
     host: Some("api.example.com"),
     method: "GET",
     route: "shop",
+    path: Some("a"),
+    cookie: Some("b"),
+    query: Some("c"),
+    body: Some("d"),
 };
 
 const SECRET: Secret = Secret::new([3, 4]);
 
-fn parts() -> [KeyPart; 5] {
+fn parts() -> [KeyPart; 9] {
     let header = KeyPart::Header(HeaderName::from_static("x-tenant"));
-    [KeyPart::ClientIp, header, KeyPart::Host, KeyPart::Method, KeyPart::Route]
+    let (path, cookie) = (KeyPart::Path("p".into()), KeyPart::Cookie("c".into()));
+    let (query, body) = (KeyPart::Query("q".into()), KeyPart::Body("b".into()));
+    [KeyPart::ClientIp, header, KeyPart::Host, KeyPart::Method, KeyPart::Route, path, cookie, query, body]
 }
 
 fn of(parts: &[KeyPart], asked: &Asked) -> Key {
@@ -67,6 +93,10 @@ fn every_part_tells_requests_apart_and_no_other_part_does() {
         Asked { host: Some("www.example.com"), ..ASKED },
         Asked { method: "POST", ..ASKED },
         Asked { route: "login", ..ASKED },
+        Asked { path: Some("x"), ..ASKED },
+        Asked { cookie: Some("x"), ..ASKED },
+        Asked { query: Some("x"), ..ASKED },
+        Asked { body: Some("x"), ..ASKED },
     ];
     for (number, part) in parts().into_iter().enumerate() {
         for (other_number, other) in others.iter().enumerate() {
@@ -78,7 +108,18 @@ fn every_part_tells_requests_apart_and_no_other_part_does() {
 
 #[test]
 fn no_two_lists_of_parts_meet_whatever_the_values_are() {
-    let asked = Asked { header: Some(b"x"), host: Some("x"), method: "x", route: "x", ..ASKED };
+    let x = Some("x");
+    let asked = Asked {
+        client: ASKED.client,
+        header: Some(b"x"),
+        host: x,
+        method: "x",
+        route: "x",
+        path: x,
+        cookie: x,
+        query: x,
+        body: x,
+    };
     let mut keys = HashSet::new();
     for one in parts() {
         assert!(keys.insert(of(std::slice::from_ref(&one), &asked)));
@@ -86,7 +127,7 @@ fn no_two_lists_of_parts_meet_whatever_the_values_are() {
             assert!(keys.insert(of(&[one.clone(), other], &asked)));
         }
     }
-    let [_, header, _, method, _] = parts();
+    let [_, header, _, method, ..] = parts();
     let left = Asked { header: Some(b"ab"), method: "c", ..ASKED };
     let right = Asked { header: Some(b"a"), method: "bc", ..ASKED };
     assert_ne!(of(&[header.clone(), method.clone()], &left), of(&[header, method], &right));
@@ -94,13 +135,21 @@ fn no_two_lists_of_parts_meet_whatever_the_values_are() {
 
 #[test]
 fn a_part_that_is_missing_or_empty_counts_as_the_client_and_as_no_value_that_a_client_could_send() {
-    let [client, header, host, ..] = parts();
-    for lacking in
-        [Asked { header: None, host: None, ..ASKED }, Asked { header: Some(b""), host: Some(""), ..ASKED }]
-    {
+    let [client, header, host, _, _, path, cookie, query, body] = parts();
+    let lacking = |header, value| Asked {
+        header,
+        host: value,
+        path: value,
+        cookie: value,
+        query: value,
+        body: value,
+        ..ASKED
+    };
+    for lacking in [lacking(None, None), lacking(Some(b""), Some(""))] {
         let by_client = of(std::slice::from_ref(&client), &lacking);
-        assert_eq!(of(std::slice::from_ref(&header), &lacking), by_client);
-        assert_eq!(of(std::slice::from_ref(&host), &lacking), by_client);
+        for part in [&header, &host, &path, &cookie, &query, &body] {
+            assert_eq!(of(std::slice::from_ref(part), &lacking), by_client, "{part:?}");
+        }
     }
     let pretending =
         Asked { header: Some(&[192, 0, 2, 7]), client: IpAddr::V4(Ipv4Addr::LOCALHOST), ..ASKED };
@@ -133,6 +182,18 @@ fn ipv6_clients_are_one_by_network_and_mapped_ipv4_clients_are_what_they_are() {
         }
         fn route(&self) -> &str {
             ""
+        }
+        fn path(&self, _: &str) -> Option<Cow<'_, [u8]>> {
+            None
+        }
+        fn cookie(&self, _: &str) -> Option<&[u8]> {
+            None
+        }
+        fn query(&self, _: &str) -> Option<Cow<'_, [u8]>> {
+            None
+        }
+        fn body(&self, _: &str) -> Option<String> {
+            None
         }
     }
     let keys: HashSet<Key> =

@@ -7,11 +7,13 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+use super::credential::Credential;
 use super::decision::Decision;
 use super::key::{self, Key, KeyPart, Secret, Subject};
 use super::memory::Figures;
 use super::moment::Moment;
 use super::quota::Quota;
+use super::store::Ask;
 use super::table::{Algorithm, Table};
 
 /// What becomes of a refusal.
@@ -38,6 +40,14 @@ pub struct Settings {
     pub mode: Mode,
     /// Clients that the rule does not concern.
     pub exempt: Vec<IpNet>,
+    /// Values of request fields whose bearers the rule does not concern.
+    pub credentials: Vec<Credential>,
+    /// Upstream statuses after which the key has taken nothing.
+    pub reset_on: Vec<u16>,
+    /// Up to so many whole seconds are added to the wait that a refusal tells.
+    pub jitter: u32,
+    /// The name of the store that counts; the process's own memory where there is none.
+    pub store: Option<String>,
     /// Keys that are kept at once.
     pub max_keys: usize,
 }
@@ -68,9 +78,18 @@ impl Limiter {
         &self.settings
     }
 
-    /// Whether the rule does not concern this client.
-    pub fn exempts(&self, client: IpAddr) -> bool {
+    /// Whether the rule does not concern this request: by who sends it, or by what its sender knows.
+    pub fn exempts(&self, subject: &impl Subject) -> bool {
+        let client: IpAddr = subject.client_ip();
         self.settings.exempt.iter().any(|network| network.contains(&client))
+            || self.settings.credentials.iter().any(|credential| {
+                subject.header(&credential.header).is_some_and(|value| credential.is(value))
+            })
+    }
+
+    /// Whether it counts by a member of the body.
+    pub fn reads_body(&self) -> bool {
+        self.settings.key.iter().any(|part| matches!(part, KeyPart::Body(_)))
     }
 
     /// What the request is counted by.
@@ -86,6 +105,17 @@ impl Limiter {
     /// What [`Limiter::take`] would answer; takes nothing.
     pub fn look(&self, key: Key, now: Moment) -> Decision {
         self.table.look(key, &self.settings.quota, now, self.settings.cost)
+    }
+
+    /// How the key stands; takes nothing.
+    pub fn stand(&self, key: Key, now: Moment) -> Decision {
+        self.table.look(key, &self.settings.quota, now, 0)
+    }
+
+    /// The same question for a store.
+    pub fn ask(&self, key: Key) -> Ask<'_> {
+        let Settings { quota, algorithm, cost, .. } = self.settings;
+        Ask { rule: &self.name, key, quota, algorithm, cost }
     }
 
     /// Undoes a [`Limiter::take`] that was allowed at this moment.

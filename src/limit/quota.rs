@@ -82,6 +82,11 @@ impl Quota {
         self.interval
     }
 
+    /// The time in which an empty bucket fills.
+    pub const fn time_to_fill(&self) -> Duration {
+        Duration::from_nanos(self.full)
+    }
+
     /// Nanoseconds in which an empty bucket fills.
     pub(super) const fn full(&self) -> u64 {
         self.full

@@ -11,7 +11,7 @@ use prometheus::IntCounter;
 use super::cells::Dense;
 use super::metrics::{Metrics, Vectors};
 
-/// The only store so far: the process's own memory.
+/// The label of rules that count in the process's own memory.
 const MEMORY: &str = "memory";
 
 /// What a rule said about a request.
@@ -23,10 +23,14 @@ pub enum LimitDecision {
     Refused,
     /// It was admitted although it was one too many, because the rule only watches.
     WouldRefuse,
+    /// It was admitted uncounted, because the store did not answer.
+    FailedOpen,
+    /// It was refused, because the store did not answer.
+    FailedClosed,
 }
 
 impl LimitDecision {
-    const COUNT: usize = 3;
+    const COUNT: usize = 5;
 
     /// The value of the label.
     pub const fn name(self) -> &'static str {
@@ -34,6 +38,8 @@ impl LimitDecision {
             LimitDecision::Allowed => "allowed",
             LimitDecision::Refused => "refused",
             LimitDecision::WouldRefuse => "would_refuse",
+            LimitDecision::FailedOpen => "failed_open",
+            LimitDecision::FailedClosed => "failed_closed",
         }
     }
 }
@@ -43,19 +49,21 @@ impl LimitDecision {
 pub struct LimitMetrics {
     vectors: Arc<Vectors>,
     rule: Box<str>,
+    store: Box<str>,
     decisions: Dense<IntCounter>,
 }
 
 impl LimitMetrics {
-    pub(crate) fn new(vectors: Arc<Vectors>, rule: &str) -> Self {
-        LimitMetrics { vectors, rule: rule.into(), decisions: Dense::new(LimitDecision::COUNT) }
+    pub(crate) fn new(vectors: Arc<Vectors>, rule: &str, store: Option<&str>) -> Self {
+        let store = store.unwrap_or(MEMORY).into();
+        LimitMetrics { vectors, rule: rule.into(), store, decisions: Dense::new(LimitDecision::COUNT) }
     }
 
     /// The rule has decided about a request.
     pub fn decided(&self, decision: LimitDecision) {
         self.decisions.with(
             decision as usize,
-            || self.vectors.limit_decisions.with_label_values(&[&*self.rule, MEMORY, decision.name()]),
+            || self.vectors.limit_decisions.with_label_values(&[&*self.rule, &*self.store, decision.name()]),
             IntCounter::inc,
         );
     }
@@ -89,9 +97,9 @@ impl fmt::Debug for Watched {
 }
 
 impl Metrics {
-    /// The handles of one rule. Resolve once per limiter.
-    pub fn limit(&self, rule: &str) -> LimitMetrics {
-        LimitMetrics::new(Arc::clone(&self.vectors), rule)
+    /// The handles of one rule that counts in a store, or in memory. Resolve once per limiter.
+    pub fn limit(&self, rule: &str, store: Option<&str>) -> LimitMetrics {
+        LimitMetrics::new(Arc::clone(&self.vectors), rule, store)
     }
 
     /// From now on, `read` is asked at every scrape, until it answers `None`. Several limiters of one rule, while a
@@ -155,7 +163,7 @@ mod tests {
     #[test]
     fn decisions_are_counted_by_rule_and_what_limiters_hold_is_read_when_scraped() {
         let metrics = Metrics::new();
-        let limit = metrics.limit("per_ip");
+        let limit = metrics.limit("per_ip", None);
         limit.decided(LimitDecision::Allowed);
         limit.decided(LimitDecision::Allowed);
         limit.decided(LimitDecision::WouldRefuse);

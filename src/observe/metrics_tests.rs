@@ -269,7 +269,7 @@ fn every_row_of_the_table_appears_under_its_name_and_type_with_its_labels() {
     metrics.concurrency_limits([("backend", 512)].into_iter());
     upstream.conformance(Conformance::Conforms);
     let _open = metrics.connections("127.0.0.1:80").hold();
-    metrics.limit("per_ip").decided(LimitDecision::Allowed);
+    metrics.limit("per_ip", None).decided(LimitDecision::Allowed);
     metrics.watch_limit("per_ip", || Some(LimitFigures { evicted_full: 1, ..LimitFigures::default() }));
 
     let page = Page::of(&metrics);

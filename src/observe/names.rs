@@ -182,7 +182,7 @@ pub(crate) const LIMIT_DECISIONS: Row = Row::counter(
     "rate_limit_decisions_total",
     &["rule", "store", "decision"],
     "What rate limits decided: every rule of a request that passed (`allowed`, or `would_refuse` in mode `shadow`), and \
-     those that refused (`refused`).",
+     those that refused (`refused`). Where a store does not answer: `failed_open`, `failed_closed`.",
 );
 pub(crate) const LIMIT_KEYS: Row = Row::gauge(
     "rate_limit_keys",

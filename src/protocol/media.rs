@@ -1,4 +1,5 @@
-//! The two media types that change how a message is treated: event streams (idle limits) and gRPC (other errors).
+//! The media types that change how a message is treated: event streams (idle limits), gRPC (other errors) and JSON (rate
+//! limits by a member of it).
 //!
 //! Given is the value of Content-Type. Whether an error body conforms is asked in the contract, not here.
 
@@ -17,6 +18,13 @@ pub fn is_grpc(content_type: &[u8]) -> bool {
     start.is_some_and(|start| start.eq_ignore_ascii_case(NAME))
 }
 
+/// `application/json` and whatever ends in `+json`.
+pub fn is_json(content_type: &[u8]) -> bool {
+    let end = content_type.iter().position(|octet| *octet == b';').unwrap_or(content_type.len());
+    let name = trim(content_type.get(..end).unwrap_or_default()).to_ascii_lowercase();
+    name == b"application/json" || name.ends_with(b"+json")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -28,6 +36,17 @@ mod tests {
         }
         for no in [&b""[..], b"text/event-stream-x", b"text/plain; a=text/event-stream", b"text/event"] {
             assert!(!is_event_stream(no), "{no:?}");
+        }
+    }
+
+    #[test]
+    fn json_is_known_by_its_type_or_its_suffix() {
+        for yes in [&b"application/json"[..], b"Application/JSON; charset=utf-8", b"application/vnd.api+json"]
+        {
+            assert!(is_json(yes), "{yes:?}");
+        }
+        for no in [&b""[..], b"text/plain; a=application/json", b"application/jsonl", b"text/json-x"] {
+            assert!(!is_json(no), "{no:?}");
         }
     }
 

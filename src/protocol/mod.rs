@@ -6,7 +6,7 @@
 //!
 //! In the order of a request: [`raw_head`] (is it whole? can it still become a head?), [`request_head`] (what does it
 //! say?), with [`target`], [`authority`] and [`framing`] for its parts; [`path`] (how routes see it); [`forwarded`]
-//! (who the client is); [`hop`] (what must not travel on); [`response_head`] and [`media`] for the way back; [`cors`]
+//! (who the client is); [`member`] (one named value of a request); [`hop`] (what must not travel on); [`response_head`] and [`media`] for the way back; [`cors`]
 //! and [`origin`] (whose pages may read it).
 //! [`octets`] holds the character tables.
 
@@ -18,6 +18,7 @@ pub mod forwarded;
 pub mod framing;
 pub mod hop;
 pub mod media;
+pub mod member;
 pub mod octets;
 pub mod origin;
 pub mod path;

@@ -6,14 +6,16 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::config::RateLimit;
-use crate::limit::{Limiter, Moment, Secret};
+use crate::limit::{Limiter, Moment, Secret, Store};
 use crate::observe::{LimitFigures, LimitMetrics, Metrics};
 
 /// A rule with its counters.
 #[derive(Debug)]
 pub struct Rule {
-    /// Who has taken how much.
+    /// Who has taken how much; of a rule that counts in a store, while that does not answer.
     pub limiter: Limiter,
+    /// Where it counts, if not in memory.
+    pub store: Option<Arc<dyn Store>>,
     /// What was decided.
     pub metrics: LimitMetrics,
 }
@@ -30,22 +32,43 @@ pub fn moment(at: Instant) -> Moment {
     Moment::after_origin(epoch.saturating_add(at.saturating_duration_since(began)))
 }
 
-/// A rule for each of the configuration's, in their order; those of `previous` that have not changed, where there are.
-pub(super) fn rules(limits: &[RateLimit], previous: &[Arc<Rule>], metrics: &Metrics) -> Vec<Arc<Rule>> {
+/// A rule for each of the configuration's, in their order; those of `previous` that have not changed, where there are. Each
+/// counts in the store that it names.
+pub(super) fn rules(
+    limits: &[RateLimit],
+    stores: &[Arc<dyn Store>],
+    previous: &[Arc<Rule>],
+    metrics: &Metrics,
+) -> Vec<Arc<Rule>> {
     moment(Instant::now());
     let rule = |limit: &RateLimit| {
+        let name = limit.settings.store.as_deref();
+        let store = name.and_then(|name| stores.iter().find(|store| store.name() == name));
         let same = |rule: &&Arc<Rule>| {
-            rule.limiter.name() == limit.name && *rule.limiter.settings() == limit.settings
+            let same_store = match (&rule.store, store) {
+                (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+                (None, None) => true,
+                (Some(_), None) | (None, Some(_)) => false,
+            };
+            rule.limiter.name() == limit.name && *rule.limiter.settings() == limit.settings && same_store
         };
-        previous.iter().find(same).cloned().unwrap_or_else(|| fresh(limit, metrics))
+        previous.iter().find(same).cloned().unwrap_or_else(|| fresh(limit, store, metrics))
     };
     limits.iter().map(rule).collect()
 }
 
-fn fresh(limit: &RateLimit, metrics: &Metrics) -> Arc<Rule> {
-    let (one, two) = uuid::Uuid::new_v4().as_u64_pair();
-    let limiter = Limiter::new(&limit.name, limit.settings.clone(), Secret::new([one, two]));
-    let rule = Arc::new(Rule { limiter, metrics: metrics.limit(&limit.name) });
+fn fresh(limit: &RateLimit, store: Option<&Arc<dyn Store>>, metrics: &Metrics) -> Arc<Rule> {
+    let secret = store.map_or_else(
+        || {
+            let (one, two) = uuid::Uuid::new_v4().as_u64_pair();
+            Secret::new([one, two])
+        },
+        // Every gateway that shares the store hides keys alike.
+        |store| store.secret(),
+    );
+    let limiter = Limiter::new(&limit.name, limit.settings.clone(), secret);
+    let metrics_of_rule = metrics.limit(&limit.name, store.map(|store| store.name()));
+    let rule = Arc::new(Rule { limiter, store: store.cloned(), metrics: metrics_of_rule });
     let watched = Arc::downgrade(&rule);
     metrics.watch_limit(&limit.name, move || {
         let figures = watched.upgrade()?.limiter.figures(moment(Instant::now()));
@@ -79,10 +102,12 @@ mod tests {
         let before = rules(
             &limits("a: { allow: 1 per 1s }, b: { allow: 1 per 1s }, c: { allow: 1 per 1s }"),
             &[],
+            &[],
             &metrics,
         );
         let after = rules(
             &limits("c: { allow: 1 per 1s, burst: 1 }, d: { allow: 1 per 1s }, a: { allow: 2 per 1s }"),
+            &[],
             &before,
             &metrics,
         );

@@ -42,6 +42,8 @@ pub struct Snapshot {
     pub upstreams: Vec<Upstream>,
     /// The rate limits, in the order of the file.
     pub limits: Vec<Arc<Rule>>,
+    /// In which fields clients are told of them.
+    pub limit_headers: config::LimitHeaders,
 }
 
 /// An upstream: what outlives a snapshot, and what this one says of it.
@@ -71,6 +73,10 @@ pub struct Route {
     pub retry_on_status: Vec<u16>,
     /// The rate limits that hold here.
     pub limits: Vec<Arc<Rule>>,
+    /// One of them counts by a member of the body.
+    pub reads_body: bool,
+    /// One of them cannot decide at once.
+    pub limits_take_time: bool,
     /// Its counters.
     pub metrics: Arc<RouteMetrics>,
     /// Its upstream's counters.
@@ -112,19 +118,24 @@ impl Snapshot {
         let upstreams: Vec<Upstream> =
             config.upstreams.iter().map(|upstream| Upstream::build(upstream, metrics, previous)).collect();
         let known = previous.map_or(&[][..], |previous| &previous.limits);
-        let limits = limits::rules(&config.rate_limits, known, metrics);
+        let limits = limits::rules(&config.rate_limits, &[], known, metrics);
         let mut routes = Vec::with_capacity(config.routes.len());
         for route in &config.routes {
             let missing = || format!("route {} names an upstream that is not there", route.name);
             let upstream = upstreams.get(route.upstream).ok_or_else(missing)?;
             let rules = config.upstreams.get(route.upstream).ok_or_else(missing)?;
+            let rules_of_route: Vec<Arc<Rule>> =
+                route.rate_limits.iter().filter_map(|rule| limits.get(*rule)).cloned().collect();
+            let reads_body = rules_of_route.iter().any(|rule| rule.limiter.reads_body());
             routes.push(Route {
                 config: route.clone(),
                 upstream: Arc::clone(&upstream.runtime),
                 concurrency: upstream.concurrency.clone(),
                 attempts: rules.attempts.max(1),
                 retry_on_status: rules.retry_on_status.clone(),
-                limits: route.rate_limits.iter().filter_map(|rule| limits.get(*rule)).cloned().collect(),
+                reads_body,
+                limits_take_time: reads_body || rules_of_route.iter().any(|rule| rule.store.is_some()),
+                limits: rules_of_route,
                 metrics: metrics.route(&promised, &route.name, Some(upstream.runtime.name())),
                 upstream_metrics: Arc::clone(&upstream.metrics),
             });
@@ -143,6 +154,7 @@ impl Snapshot {
             },
             upstreams,
             limits,
+            limit_headers: config.limit_headers,
         })
     }
 

@@ -22,7 +22,7 @@ fn limited(setup: Setup, rules: &str, names: &str) -> Setup {
 
 /// A period of about an hour in whose window now is somewhere in the middle, so that none ends while a test runs; in
 /// seconds, and how many are left.
-fn window_around_now() -> (u64, u64) {
+pub fn window_around_now() -> (u64, u64) {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
     let period = (3_600..).find(|period| (period / 4..period * 3 / 4).contains(&(now % period))).unwrap();
     (period, period - now % period)

@@ -37,6 +37,7 @@ mod error_bodies;
 mod forwarding;
 mod http2;
 mod lifecycle;
+mod limit_keys;
 mod limits;
 mod malformed;
 mod matrix;

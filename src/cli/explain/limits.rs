@@ -4,13 +4,14 @@
 
 use crate::config::{Config, Route};
 use crate::contract::{Cause, Fault, Phase};
-use crate::limit::{Decision, Mode, Moment, table};
+use crate::exchange::Told;
+use crate::limit::{Mode, Moment, table};
 
 /// What the rules say.
 #[derive(Debug, Default)]
 pub(super) struct Limited<'a> {
     /// Of every rule that is enforced.
-    pub(super) decisions: Vec<Decision>,
+    pub(super) told: Vec<Told<'a>>,
     /// The rule that refuses.
     pub(super) rule: Option<&'a str>,
     /// And for how long, in seconds.
@@ -40,7 +41,7 @@ pub(super) fn ask<'a>(config: &'a Config, route: &Route, refused: bool) -> Limit
                 Fault::new(Cause::RateLimited, Phase::Admit).again_after(wait).retry_after()
             });
         }
-        limited.decisions.push(decision);
+        limited.told.push(Told { name: &limit.name, settings, decision });
     }
     limited
 }

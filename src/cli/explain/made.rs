@@ -107,7 +107,7 @@ fn answer(
     let known = Known { request_id: &id, sent: question.sent, retry_after: limited.retry_after };
     let now = SystemTime::UNIX_EPOCH + SOME_DAY;
     let origin = question.origin.map(str::as_bytes);
-    let fields = worn(question.sharing, origin, &limited.decisions, now);
+    let fields = worn(question.sharing, origin, (question.limit_headers, &limited.told), now);
     let reply = match happened {
         Happened::Replied => grounds.answer(ruling, &known, fields),
         Happened::Replaced => grounds.replace(ruling, &Extract::default(), &id, fields),
@@ -285,7 +285,7 @@ fn notes(question: &Question<'_>, happened: Happened, ruling: &Ruling) -> Vec<&'
         notes.push("X-Request-Id and Date are placeholders.");
         if question.limited.rule.is_some() {
             notes.push("The first rule of the route refuses, and the client comes again at once.");
-        } else if !question.limited.decisions.is_empty() {
+        } else if !question.limited.told.is_empty() {
             notes.push("X-RateLimit-* are those of a client's first request, counted from that Date.");
         }
         if question.usual.has_request {

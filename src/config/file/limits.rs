@@ -17,8 +17,10 @@ pub type AllowForm = Either<String, AllowFile>;
 pub struct RateLimitFile {
     /// What requests are counted by; a list counts by all of its parts together.
     ///
-    /// `client_ip` (IPv6 by `client.ipv6_prefix`), `header:NAME`, `host`, `method`, `route`. Where a request lacks a part
-    /// (no such field, an empty or a repeated one), that part is its `client_ip`. Keys are kept as keyed hashes only.
+    /// `client_ip` (IPv6 by `client.ipv6_prefix`), `host`, `method`, `route`, `header:NAME`, `cookie:NAME`, `query:NAME`,
+    /// `path:NAME` (a parameter of the route's path), `body:NAME` (a member of a JSON body of at most 64 KiB, its case
+    /// folded; the body is read before the request is admitted). Where a request lacks a part (no such value, an empty or a
+    /// repeated one, a body that cannot be read), that part is its `client_ip`. Keys are kept as keyed hashes only.
     /// Unit: list of parts. Default: `[client_ip]`. Reload: yes.
     pub key: Option<Vec<String>>,
 
@@ -50,16 +52,72 @@ pub struct RateLimitFile {
     /// Default: `enforce`. Reload: yes.
     pub mode: Option<LimitMode>,
 
-    /// Clients that the rule does not concern: they are neither counted nor refused by it.
+    /// Who the rule does not concern: they are neither counted nor refused by it.
     ///
-    /// Unit: list of networks such as `10.0.0.0/8`, or addresses. Default: `[]`. Reload: yes.
-    pub exempt: Option<Vec<String>>,
+    /// Networks such as `10.0.0.0/8`, addresses, or the keys below for who knows the right value of a request field. That a
+    /// field is there exempts nobody. Unit: list. Default: `[]`. Reload: yes.
+    pub exempt: Option<Vec<ExemptForm>>,
+
+    /// Upstream statuses after which the client's count begins anew.
+    ///
+    /// With `[201]` on a login only failures count in effect: the response of that status still says where the client stood
+    /// before. Unit: list of statuses. Default: `[]`. Reload: yes.
+    pub reset_on: Option<Vec<u64>>,
+
+    /// Up to how much later than necessary a refused client is told to come back.
+    ///
+    /// `Retry-After` gets 0 to so many whole seconds more, another number for each request, so that clients of one window do
+    /// not come back in the same second. Unit: duration in whole seconds, at most `1h`. Default: none. Reload: yes.
+    pub retry_after_jitter: Option<DurationText>,
 
     /// How many keys are remembered at once.
     ///
     /// A key takes 16 bytes with `gcra`, 24 with the windows. When there are more, those that owe least make room, and of those that owe much a note stays.
     /// Unit: number, 16 to 10000000. Default: `200000`. Reload: yes.
     pub max_keys: Option<u64>,
+}
+
+/// A network, or the keys of [`ExemptFile`].
+pub type ExemptForm = Either<String, ExemptFile>;
+
+/// Who knows the right value of a request field.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ExemptFile {
+    /// The field's name.
+    ///
+    /// Required. Unit: field name. Reload: yes.
+    pub header: Option<String>,
+
+    /// The SHA-256 of its right value, as `printf %s VALUE | sha256sum` prints it.
+    ///
+    /// Required. Unit: 64 hexadecimal digits. Reload: yes.
+    pub sha256: Option<String>,
+}
+
+/// In which fields clients are told of rate limits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LimitHeaders {
+    /// `X-RateLimit-Limit`, `-Remaining` and `-Reset`, of the rule that leaves least.
+    #[default]
+    XRatelimit,
+    /// `RateLimit` and `RateLimit-Policy`, of every rule (draft-ietf-httpapi-ratelimit-headers).
+    Ratelimit,
+    /// All of them.
+    Both,
+}
+
+impl LimitHeaders {
+    /// Whether there are `X-RateLimit-*`.
+    pub const fn has_x(self) -> bool {
+        matches!(self, LimitHeaders::XRatelimit | LimitHeaders::Both)
+    }
+
+    /// Whether there are `RateLimit` and `RateLimit-Policy`.
+    pub const fn has_standard(self) -> bool {
+        matches!(self, LimitHeaders::Ratelimit | LimitHeaders::Both)
+    }
 }
 
 /// How many requests, and the time in which they are allowed.

@@ -1,0 +1,300 @@
+//! What rate limits count by, whom they spare, and what they say: parts of requests, bodies read ahead, credentials,
+//! resets, and the other form of the fields.
+//!
+//! Periods are hours, so that nothing flows back while a test runs.
+
+use std::thread;
+use std::time::Duration;
+
+use bytes::Bytes;
+use statusquo::rehearse::{Step, reply};
+
+use super::gateway::{Gateway, Setup};
+use super::limits::window_around_now;
+use super::reader::Asked;
+use super::upstreams::{answering, by_request, ok, script, scripts};
+
+/// One route, `/v1/{team}/x` and everything else, with this rule.
+fn limited(setup: Setup, rule: &str) -> Setup {
+    setup
+        .set("rate_limits", &format!("{{ a: {{ {rule} }} }}"))
+        .route("name: team, match: { path: \"/v1/{team}/x\" }, upstream: main, rate_limits: [a]")
+        .route("name: all, upstream: main, rate_limits: [a]")
+}
+
+const JSON: &str = "content-type: application/json\r\n";
+
+#[test]
+fn parameters_of_path_and_query_and_cookies_tell_clients_apart() {
+    let upstream = ok("fine");
+    let start = |key: &str| {
+        limited(Gateway::in_front_of(&upstream), &format!("key: [\"{key}\"], allow: 1 per 1h")).start()
+    };
+    let gateway = start("path:team");
+    let mut client = gateway.client();
+    let asked = ["/v1/blue/x", "/v1/blue/x", "/v1/bl%75e/x", "/v1/red/x", "/other", "/v1//x", "/third"];
+    let statuses = asked.map(|path| client.get(path).status);
+    assert_eq!(statuses, [200, 429, 429, 200, 200, 429, 429], "no such part is the client itself");
+
+    let gateway = start("query:id");
+    let mut client = gateway.client();
+    let asked = ["/?id=1", "/?x=2&id=1", "/?id=%31", "/?id=2", "/", "/?id=3&id=4", "/?id="];
+    let statuses = asked.map(|path| client.get(path).status);
+    assert_eq!(statuses, [200, 429, 429, 200, 200, 429, 429]);
+
+    let gateway = start("cookie:sid");
+    let mut client = gateway.client();
+    let asked =
+        ["cookie: a=b; sid=1\r\n", "cookie: sid=1\r\n", "cookie: sid=2\r\n", "", "cookie: sid=3; sid=4\r\n"];
+    let statuses = asked.map(|fields| client.ask("GET", "/", fields, "").status);
+    assert_eq!(statuses, [200, 429, 200, 200, 429]);
+}
+
+#[test]
+fn a_member_of_the_body_tells_clients_apart_and_the_body_arrives_whole() {
+    let upstream = ok("fine");
+    let gateway = limited(Gateway::in_front_of(&upstream), "key: [\"body:email\"], allow: 1 per 1h").start();
+    let mut client = gateway.client();
+    let long = format!(r#"{{"email":"x@y","pad":"{}"}}"#, "p".repeat(70_000));
+    for (fields, body, status) in [
+        (JSON, r#"{"email":"Bob@Example.com"}"#, 200),
+        (JSON, r#"{"x":1,"email":"bob@example.COM"}"#, 429),
+        ("content-type: application/vnd.x+json\r\n", r#"{"email":"bob@example.com"}"#, 429),
+        (JSON, r#"{"email":"eve@example.com"}"#, 200),
+        // Whatever cannot be read is the client itself.
+        (JSON, r#"{"email":"a","email":"b"}"#, 200),
+        (JSON, r#"{"email":"#, 429),
+        ("", r#"{"email":"new"}"#, 429),
+        ("content-type: application/json\r\ncontent-encoding: gzip\r\n", r#"{"email":"new"}"#, 429),
+        (JSON, "", 429),
+        (JSON, &long, 429),
+    ] {
+        assert_eq!(client.ask("POST", "/", fields, body).status, status, "{body:.40}");
+    }
+    let bodies: Vec<Vec<u8>> = upstream.seen().requests().map(|request| request.body.to_vec()).collect();
+    assert_eq!(bodies.len(), 3);
+    assert_eq!(bodies[0], br#"{"email":"Bob@Example.com"}"#);
+    // In pieces, chunked, and on HTTP/2.
+    let mut client = gateway.client();
+    client.send("POST / HTTP/1.1\r\nhost: test\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n");
+    for piece in ["a\r\n{\"email\":\"\r\n", "4\r\neve@\r\n", "c\r\nexample.com\"\r\n", "1\r\n}\r\n0\r\n\r\n"]
+    {
+        client.send(piece);
+        thread::sleep(Duration::from_millis(30)); // so that each is read by itself
+    }
+    client.read(Asked::Http11("POST")).is_made(429);
+    gateway.expect_accounts_to_agree();
+}
+
+#[test]
+fn a_body_of_http2_is_read_ahead_too() {
+    let upstream = ok("fine");
+    let gateway =
+        limited(Gateway::in_front_of(&upstream), "key: [\"body:email\"], allow: 1 per 1h").h2c().start();
+    let mut client = gateway.h2_client();
+    let mut post = |body: &'static str| {
+        client.ask("POST", "/", &[("content-type", "application/json")], Bytes::from_static(body.as_bytes()))
+    };
+    post(r#"{"email":"a"}"#).is(200, "fine");
+    post(r#"{"email":"A"}"#).is_made(429);
+    post(r#"{"email":"b"}"#).is(200, "fine");
+    assert_eq!(upstream.seen().requests().last().unwrap().body, br#"{"email":"b"}"#);
+}
+
+#[test]
+fn a_long_body_streams_on_and_is_sent_again_as_ever() {
+    // The first connection is closed before any answer; POST with an id is not repeated, PUT is.
+    let upstream = scripts([
+        vec![Step::ReadHead, Step::ReadBody, Step::Close],
+        vec![Step::ReadHead, Step::ReadBody, Step::Write(reply("200 OK", "stored"))],
+    ]);
+    let gateway = limited(Gateway::in_front_of(&upstream), "key: [\"body:email\"], allow: 9 per 1h").start();
+    gateway.client().ask("PUT", "/", JSON, r#"{"email":"a"}"#).is(200, "stored");
+    let bodies: Vec<Vec<u8>> = upstream.seen().requests().map(|request| request.body.to_vec()).collect();
+    assert_eq!(bodies, [br#"{"email":"a"}"#.to_vec(), br#"{"email":"a"}"#.to_vec()]);
+
+    let upstream = script([Step::ReadHead, Step::Echo]);
+    let gateway = limited(Gateway::in_front_of(&upstream), "key: [\"body:email\"], allow: 9 per 1h").start();
+    let body = format!(r#"{{"email":"a","pad":"{}"}}"#, "p".repeat(200_000));
+    let mut client = gateway.client();
+    client.ask("PUT", "/", JSON, &body).is(200, &body);
+    let chunks = format!(
+        "PUT / HTTP/1.1\r\nhost: test\r\n{JSON}transfer-encoding: chunked\r\n\r\n{:x}\r\n{body}\r\n0\r\n\r\n",
+        body.len()
+    );
+    client.exchange(Asked::Http11("PUT"), chunks).is(200, &body);
+    // More than the route takes is refused while it is read.
+    let gateway = limited(Gateway::in_front_of(&upstream), "key: [\"body:email\"], allow: 9 per 1h")
+        .set("client.max_body", "1KiB")
+        .start();
+    let mut client = gateway.client();
+    client.send(format!("PUT / HTTP/1.1\r\nhost: test\r\n{JSON}transfer-encoding: chunked\r\n\r\n500\r\n"));
+    client.send("x".repeat(0x500));
+    client.read(Asked::Http11("PUT")).is_made_saying(400, "The request body is too large.");
+}
+
+#[test]
+fn whoever_waits_to_be_told_to_send_is_told_once_and_a_refusal_needs_no_body() {
+    let upstream =
+        script([Step::ReadHead, Step::Continue, Step::ReadBody, Step::Write(reply("200 OK", "fine"))]);
+    let gateway = limited(
+        Gateway::in_front_of(&upstream),
+        "key: [\"body:email\"], allow: 1 per 1h",
+    )
+    .route("name: denied, match: { path: /denied }, upstream: main, rate_limits: [a], deny: { methods: [POST] }")
+    .start();
+    let head = |path: &str| {
+        format!(
+            "POST {path} HTTP/1.1\r\nhost: test\r\n{JSON}expect: 100-continue\r\ncontent-length: 13\r\n\r\n"
+        )
+    };
+    for (number, status) in [(0, 200), (1, 429)] {
+        let mut client = gateway.client();
+        client.send(head("/"));
+        client.wait_for("100");
+        client.send(r#"{"email":"a"}"#);
+        let answer = client.read(Asked::Http11("POST"));
+        assert_eq!((answer.status, answer.interim.len()), (status, 1), "{number}: {answer:#?}");
+    }
+    let mut client = gateway.client();
+    client.send(head("/denied"));
+    let answer = client.read(Asked::Http11("POST"));
+    assert_eq!((answer.status, answer.interim.len()), (403, 0), "nobody is invited in vain: {answer:#?}");
+}
+
+#[test]
+fn a_client_that_does_not_send_its_body_is_slow_before_admission_as_after_it() {
+    let upstream = ok("must not be asked");
+    let gateway = limited(Gateway::in_front_of(&upstream), "key: [\"body:email\"], allow: 9 per 1h")
+        .set("client.body_timeout", "300ms")
+        .set("errors.include", "[request_sent]")
+        .start();
+    let mut client = gateway.client();
+    client.send(format!("POST / HTTP/1.1\r\nhost: test\r\n{JSON}content-length: 13\r\n\r\n{{"));
+    let began = std::time::Instant::now();
+    let answer = client.read(Asked::Http11("POST"));
+    assert_eq!(answer.status, 400);
+    assert!(answer.text().contains(r#""request_sent":"none""#), "{answer:#?}");
+    assert!(began.elapsed() >= Duration::from_millis(300));
+    assert_eq!(upstream.requests(), 0);
+    // The time that it takes to send is not the upstream's.
+    let gateway = limited(Gateway::in_front_of(&upstream), "key: [\"body:email\"], allow: 9 per 1h")
+        .set("timeouts.total", "400ms")
+        .set("timeouts.response_head", "300ms")
+        .set("timeouts.connect", "300ms")
+        .start();
+    let mut client = gateway.client();
+    client.send(format!("POST / HTTP/1.1\r\nhost: test\r\n{JSON}content-length: 13\r\n\r\n"));
+    for octet in r#"{"email":"a"}"#.split_inclusive('"') {
+        thread::sleep(Duration::from_millis(150)); // slower than the total, which stands still meanwhile
+        client.send(octet);
+    }
+    client.read(Asked::Http11("POST")).is(200, "must not be asked");
+}
+
+#[test]
+fn a_success_begins_the_count_anew_and_failures_do_not() {
+    let upstream = by_request(|request| {
+        let answer = match request.path() {
+            "/good" => reply("201 Created", "in"),
+            _ => reply(
+                "401 Unauthorized\ncontent-type: application/json",
+                r#"{"message":"Wrong.","code":401}"#,
+            ),
+        };
+        vec![Step::ReadHead, Step::Write(answer)]
+    });
+    let (period, _) = window_around_now();
+    for algorithm in ["gcra", "fixed_window", "sliding_window"] {
+        let rule = format!("allow: 3 per {period}s, algorithm: {algorithm}, reset_on: [201]");
+        let gateway = limited(Gateway::in_front_of(&upstream), &rule).start();
+        let mut client = gateway.client();
+        let asked = ["/bad", "/bad", "/good", "/bad", "/bad", "/bad", "/good", "/bad"];
+        let told = asked.map(|path| {
+            let answer = client.get(path);
+            (answer.status, answer.field("x-ratelimit-remaining").unwrap().to_owned())
+        });
+        let told = told.each_ref().map(|(status, remaining)| (*status, remaining.as_str()));
+        let expected =
+            [(401, "2"), (401, "1"), (201, "0"), (401, "2"), (401, "1"), (401, "0"), (429, "0"), (429, "0")];
+        assert_eq!(told, expected, "{algorithm}");
+    }
+}
+
+#[test]
+fn who_knows_the_value_is_exempt_and_who_only_has_the_field_is_not() {
+    let upstream = ok("fine");
+    // printf %s foo | sha256sum
+    let digest = "2C26B46B68FFC68FF99B453C1D30413413422D706483BFA0F98A5E886266E7AE";
+    let rule = format!("allow: 1 per 1h, exempt: [192.0.2.0/24, {{ header: X-Api-Key, sha256: {digest} }}]");
+    let gateway = limited(Gateway::in_front_of(&upstream), &rule).start();
+    let mut client = gateway.client();
+    let mut ask = |fields: &str| {
+        let answer = client.ask("GET", "/", fields, "");
+        (answer.status, answer.field("x-ratelimit-limit").is_some())
+    };
+    assert_eq!(ask("x-api-key: bar\r\n"), (200, true));
+    for fields in
+        ["x-api-key: bar\r\n", "x-api-key:\r\n", "x-api-key: foo\r\nx-api-key: foo\r\n", "", "x-api: foo\r\n"]
+    {
+        assert_eq!(ask(fields), (429, true), "{fields:?}");
+    }
+    let wrong = format!("x-api-key: {digest}\r\n");
+    assert_eq!(ask(&wrong), (429, true));
+    for _ in 0..3 {
+        assert_eq!(ask("x-api-key: foo\r\n"), (200, false));
+    }
+}
+
+#[test]
+fn the_standard_fields_tell_of_every_rule_and_replace_the_upstreams() {
+    let upstream =
+        answering(reply("200 OK\nratelimit: 9\nRateLimit-Policy: 10;w=1\nx-ratelimit-limit: 7", "fine"));
+    let start = |headers: &str| {
+        Gateway::in_front_of(&upstream)
+            .set(
+                "rate_limits",
+                "{ bucket: { allow: 100 per 1m, burst: 20 }, wide: { key: [route], allow: 50 per 1h } }",
+            )
+            .set("rate_limit_headers", headers)
+            .route("name: all, upstream: main, rate_limits: [bucket, wide]")
+            .start()
+    };
+    let gateway = start("ratelimit");
+    let answer = gateway.client().get("/");
+    assert_eq!(answer.field("ratelimit-policy"), Some(r#""bucket";q=20;w=12, "wide";q=50;w=3600"#));
+    assert_eq!(answer.field("ratelimit"), Some(r#""bucket";r=19;t=1, "wide";r=49;t=72"#));
+    assert_eq!(answer.field("x-ratelimit-limit"), Some("7"), "not ours to replace now");
+    let gateway = start("both");
+    let answer = gateway.client().get("/");
+    assert_eq!(answer.field("ratelimit"), Some(r#""bucket";r=19;t=1, "wide";r=49;t=72"#));
+    assert_eq!(answer.field("x-ratelimit-limit"), Some("20"));
+}
+
+#[test]
+fn jitter_makes_the_wait_longer_and_never_shorter() {
+    let upstream = ok("fine");
+    let rule = "allow: 1 per 1h, retry_after_jitter: 30s";
+    let gateway = limited(Gateway::in_front_of(&upstream), rule).start();
+    let mut client = gateway.client();
+    client.get("/").is(200, "fine");
+    let waits: Vec<u64> =
+        (0..20).map(|_| client.get("/").field("retry-after").unwrap().parse().unwrap()).collect();
+    assert!(waits.iter().all(|wait| (3_590..=3_630).contains(wait)), "{waits:?}");
+    let different: std::collections::HashSet<&u64> = waits.iter().collect();
+    assert!(different.len() > 5, "{waits:?}");
+}
+
+#[test]
+fn an_answer_to_a_panic_still_says_where_the_client_stands() {
+    let upstream = ok("fine");
+    let gateway = limited(Gateway::in_front_of(&upstream), "allow: 5 per 1h")
+        .environment("STATUSQUO_TEST_PANIC", "1")
+        .may_panic()
+        .start();
+    let mut client = gateway.client();
+    assert_eq!(client.get("/").field("x-ratelimit-remaining"), Some("4"));
+    let answer = client.get("/__panic");
+    assert_eq!((answer.status, answer.field("x-ratelimit-remaining")), (500, Some("3")), "{answer:#?}");
+    assert_eq!(answer.field("x-ratelimit-limit"), Some("5"));
+}
