@@ -13,6 +13,7 @@ pub mod proxy;
 pub mod rehearse;
 pub mod run;
 pub mod schema;
+pub mod simulate;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -63,6 +64,11 @@ enum Command {
     /// Provoke every fault against a configuration, with local servers that misbehave; exit 1 when anything leaves the
     /// contract.
     Rehearse(rehearse::Options),
+    /// Ask the rate limits without serving.
+    Limits {
+        #[command(subcommand)]
+        command: Limits,
+    },
     /// Print the contract as documentation.
     Codes {
         #[command(flatten)]
@@ -80,6 +86,13 @@ enum Command {
     },
     /// Print the manual page.
     Man,
+}
+
+/// What to ask the rate limits.
+#[derive(Debug, Subcommand)]
+enum Limits {
+    /// Replay an access log: whom would the rules have refused, when, and which rule?
+    Simulate(simulate::Options),
 }
 
 /// The configuration file of a command.
@@ -108,6 +121,7 @@ pub fn main() -> ExitCode {
         Command::Check { file, format } => check::run(&file.file, format),
         Command::Explain(options) => explain::run(&options),
         Command::Rehearse(options) => rehearse::run(&options),
+        Command::Limits { command: Limits::Simulate(options) } => simulate::run(&options),
         Command::Codes { file, format } => codes::run(file.file.as_deref(), format),
         Command::Schema => schema::run(),
         Command::Completions { shell } => packaging::completions(shell),

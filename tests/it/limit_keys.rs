@@ -298,3 +298,73 @@ fn an_answer_to_a_panic_still_says_where_the_client_stands() {
     assert_eq!((answer.status, answer.field("x-ratelimit-remaining")), (500, Some("3")), "{answer:#?}");
     assert_eq!(answer.field("x-ratelimit-limit"), Some("5"));
 }
+
+#[test]
+fn a_simulation_of_a_log_refuses_whom_the_live_run_refused() {
+    let upstream = by_request(|request| {
+        let status = if request.path() == "/v1/good/x" { "201 Created" } else { "200 OK" };
+        vec![Step::ReadHead, Step::Write(reply(status, "fine"))]
+    });
+    let (period, _) = window_around_now();
+    let rules = format!(
+        "{{ bucket: {{ allow: 8 per 1h, burst: 3 }}, window: {{ key: [\"path:team\"], allow: 4 per {period}s, algorithm: fixed_window, reset_on: [201] }}, \
+         sliding: {{ key: [client_ip, method], allow: 5 per {period}s, algorithm: sliding_window, cost: 2 }}, trial: {{ key: [route], allow: 2 per 1h, mode: shadow }} }}"
+    );
+    let gateway = Gateway::in_front_of(&upstream)
+        .set("log.requests", "all")
+        .set("client.trusted_proxies", "[127.0.0.1]")
+        .set("rate_limits", &rules)
+        .route("name: team, match: { path: \"/v1/{team}/x\" }, upstream: main, rate_limits: [bucket, window, trial]")
+        .route("name: all, upstream: main, rate_limits: [sliding]")
+        .start();
+    let mut client = gateway.client();
+    let mut refused = Vec::new();
+    for turn in 0..60 {
+        // Lines are told apart by the millisecond; what comes within one may be replayed in another order.
+        thread::sleep(Duration::from_millis(3));
+        let address = format!("192.0.2.{}", turn % 5);
+        let path = ["/v1/a/x", "/v1/b/x", "/v1/good/x", "/other"][turn % 4];
+        let method = if turn % 7 == 0 { "PUT" } else { "GET" };
+        let answer = client.ask(method, path, &format!("x-forwarded-for: {address}\r\n"), "");
+        if answer.status == 429 {
+            let id = answer.field("x-request-id").unwrap().to_owned();
+            let rule = gateway.log_line(|line| line["request_id"] == id)["rule"].as_str().unwrap().to_owned();
+            refused.push((address, method.to_owned(), path.to_owned(), rule));
+        }
+    }
+    let would_refuse = gateway.metric("rate_limit_decisions_total", &[("decision", "would_refuse")]);
+    assert!(refused.len() > 10 && would_refuse > 3.0, "{refused:?} {would_refuse}");
+    let folder = super::gateway::Folder::new();
+    let log = folder.write("access.log", &gateway.log_text());
+    let file = gateway.configuration().to_str().unwrap().to_owned();
+    let arguments = ["limits", "simulate", "--log", log.to_str().unwrap(), "--format", "json", &file];
+    let (code, out, errors) = super::gateway::run(&arguments, &[]);
+    assert_eq!(code, Some(0), "{errors}");
+    let told: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(told["requests"], 60, "{told:#}");
+    let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
+    let all = told["refused"].as_array().unwrap();
+    let simulated: Vec<_> = all
+        .iter()
+        .filter(|it| it["decision"] == "refused")
+        .map(|it| (text(&it["client_ip"]), text(&it["method"]), text(&it["target"]), text(&it["rule"])))
+        .collect();
+    assert_eq!(simulated, refused);
+    assert_eq!((all.len() - refused.len()) as f64, would_refuse);
+    // The same in the form of other servers, for people.
+    let lines: String = (0..4)
+        .map(|second| {
+            format!("192.0.2.9 - - [22/Nov/2026:10:00:0{second} +0000] \"GET /v1/a/x HTTP/1.1\" 200 4\n")
+        })
+        .collect();
+    let log = folder.write("common.log", &lines);
+    let (code, out, _) =
+        super::gateway::run(&["limits", "simulate", "--log", log.to_str().unwrap(), &file], &[]);
+    assert_eq!(code, Some(0));
+    assert!(
+        out.contains(
+            "2026-11-22T10:00:03.000Z refused 192.0.2.9 GET /v1/a/x route=team rule=bucket retry_after=447\n"
+        ),
+        "{out}"
+    );
+}

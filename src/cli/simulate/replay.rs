@@ -1,0 +1,211 @@
+//! The rules of a configuration, asked about requests of the past.
+//!
+//! The decisions are those of [`crate::limit`], at the moments of the log, one request after the other; what a log does not
+//! tell of a request is missing, as it can be in a request.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use http::{HeaderName, Method};
+
+use super::lines::Logged;
+use crate::config::{Config, Route};
+use crate::limit::{Decision, Key, Limiter, Mode, Moment, Secret, Subject};
+use crate::protocol::{member, path, target};
+use crate::snapshot::router::Router;
+
+/// A request that a rule refused, or would have.
+#[derive(Debug)]
+pub struct Refused<'a> {
+    pub request: &'a Logged,
+    pub route: &'a str,
+    /// The rule that asks for the longest wait.
+    pub rule: &'a str,
+    /// It only watches.
+    pub shadow: bool,
+    /// Whole seconds, rounded up.
+    pub retry_after: u64,
+}
+
+/// What became of the requests.
+#[derive(Debug, Default)]
+pub struct Replayed<'a> {
+    pub refused: Vec<Refused<'a>>,
+    /// By rule: how many it admitted, and how many not.
+    pub rules: BTreeMap<&'a str, (u64, u64)>,
+    /// Requests that no rule concerned.
+    pub unlimited: u64,
+}
+
+/// Replays these requests, of which nothing is known of the host but this.
+///
+/// # Errors
+/// The routes of the configuration cannot be compiled: a bug of ours.
+pub fn replay<'a>(config: &'a Config, host: &str, requests: &'a [Logged]) -> Result<Replayed<'a>, String> {
+    let router = Router::build(&config.routes)?;
+    let fresh = |(number, limit): (usize, &crate::config::RateLimit)| {
+        Limiter::new(&limit.name, limit.settings.clone(), Secret::new([number as u64, 1]))
+    };
+    let limiters: Vec<Limiter> = config.rate_limits.iter().enumerate().map(fresh).collect();
+    let mut replayed = Replayed::default();
+    let mut counted: Vec<Vec<(usize, Key)>> = vec![Vec::new(); requests.len()];
+    for (number, ends) in in_order(requests) {
+        let Some(request) = requests.get(number) else { continue };
+        let Some(slot) = counted.get_mut(number) else { continue };
+        if ends {
+            for (rule, key) in std::mem::take(slot) {
+                let Some(limiter) = limiters.get(rule) else { continue };
+                if request.status.is_some_and(|status| limiter.settings().reset_on.contains(&status)) {
+                    limiter.reset(key);
+                }
+            }
+            continue;
+        }
+        let Some(route) = route(config, &router, host, request) else {
+            replayed.unlimited += 1;
+            continue;
+        };
+        let subject = OfLog { request, host, route, ipv6_prefix: config.client.ipv6_prefix };
+        let mut rules = Vec::new();
+        for index in &route.rate_limits {
+            let (Some(limiter), Some(limit)) = (limiters.get(*index), config.rate_limits.get(*index)) else {
+                continue;
+            };
+            if !limiter.exempts(&subject) {
+                rules.push((*index, limit.name.as_str(), limiter, limiter.key(&subject)));
+            }
+        }
+        *slot = ask(&mut replayed, request, &route.name, &rules);
+        replayed.unlimited += u64::from(rules.is_empty());
+    }
+    Ok(replayed)
+}
+
+type Asked<'r, 'a> = (usize, &'a str, &'r Limiter, Key);
+
+/// Asks the rules about one request; gives what was counted.
+fn ask<'a>(
+    replayed: &mut Replayed<'a>,
+    request: &'a Logged,
+    route: &'a str,
+    rules: &[Asked<'_, 'a>],
+) -> Vec<(usize, Key)> {
+    let now = Moment::after_origin(request.started);
+    let enforced = |(_, _, limiter, _): &&Asked<'_, 'a>| limiter.settings().mode == Mode::Enforce;
+    let mut longest: Option<(Duration, &'a str)> = None;
+    for (_, name, limiter, key) in rules.iter().filter(enforced) {
+        if let Some(wait) = limiter.look(*key, now).retry_after() {
+            replayed.rules.entry(name).or_default().1 += 1;
+            longest = longest.filter(|(other, _)| *other >= wait).or(Some((wait, name)));
+        }
+    }
+    if let Some((wait, rule)) = longest {
+        let retry_after = whole_seconds(wait);
+        replayed.refused.push(Refused { request, route, rule, shadow: false, retry_after });
+        return Vec::new();
+    }
+    for (_, name, limiter, key) in rules {
+        let counts = replayed.rules.entry(name).or_default();
+        match limiter.take(*key, now) {
+            Decision::Allow(_) => counts.0 += 1,
+            Decision::Deny { retry_after, .. } => {
+                counts.1 += 1;
+                let retry_after = whole_seconds(retry_after);
+                replayed.refused.push(Refused { request, route, rule: name, shadow: true, retry_after });
+            }
+        }
+    }
+    rules.iter().map(|(index, _, _, key)| (*index, *key)).collect()
+}
+
+/// Every request when it begins and, `true`, when it ends, by time; of the same moment in the order of the log.
+fn in_order(requests: &[Logged]) -> Vec<(usize, bool)> {
+    let mut moments: Vec<(Duration, usize, bool)> = Vec::with_capacity(2 * requests.len());
+    for (number, request) in requests.iter().enumerate() {
+        moments.push((request.started, number, false));
+        moments.push((request.ended, number, true));
+    }
+    moments.sort_unstable();
+    moments.into_iter().map(|(_, number, ends)| (number, ends)).collect()
+}
+
+/// The route that the line names, or the one that the request would take; `None` for one that takes none.
+fn route<'a>(config: &'a Config, router: &Router, host: &str, request: &Logged) -> Option<&'a Route> {
+    if let Some(name) = &request.route {
+        let named = config.routes.iter().find(|route| route.name == *name);
+        if named.is_some() || name.is_empty() {
+            return named;
+        }
+    }
+    let (raw, _) = split(&request.target);
+    let facts = target::check_path(raw.as_bytes()).ok()?;
+    let method = Method::from_bytes(request.method.as_bytes()).ok()?;
+    let index = router.find(host, &path::normalise(raw.as_bytes()), &method)?;
+    config.routes.get(index).filter(|route| route.lenient_paths || !facts.dot_segments)
+}
+
+fn split(target: &str) -> (&str, &str) {
+    target.split_once('?').unwrap_or((target, ""))
+}
+
+fn whole_seconds(wait: Duration) -> u64 {
+    wait.as_secs() + u64::from(wait.subsec_nanos() > 0)
+}
+
+/// What rules count by, as far as a log tells.
+struct OfLog<'a> {
+    request: &'a Logged,
+    host: &'a str,
+    route: &'a Route,
+    ipv6_prefix: u8,
+}
+
+impl Subject for OfLog<'_> {
+    fn client_ip(&self) -> IpAddr {
+        self.request.client_ip
+    }
+
+    fn ipv6_prefix(&self) -> u8 {
+        self.ipv6_prefix
+    }
+
+    fn header(&self, name: &HeaderName) -> Option<&[u8]> {
+        let known = match name.as_str() {
+            "referer" => &self.request.referer,
+            "user-agent" => &self.request.user_agent,
+            _ => return None,
+        };
+        known.as_ref().map(|value| value.as_bytes())
+    }
+
+    fn host(&self) -> Option<Cow<'_, str>> {
+        (!self.host.is_empty()).then_some(Cow::Borrowed(self.host))
+    }
+
+    fn method(&self) -> &str {
+        &self.request.method
+    }
+
+    fn route(&self) -> &str {
+        &self.route.name
+    }
+
+    fn path(&self, name: &str) -> Option<Cow<'_, [u8]>> {
+        let normal = path::normalise(split(&self.request.target).0.as_bytes());
+        member::of_path(&self.route.path, &normal, name).map(|value| Cow::Owned(value.into_owned()))
+    }
+
+    fn cookie(&self, _: &str) -> Option<&[u8]> {
+        None
+    }
+
+    fn query(&self, name: &str) -> Option<Cow<'_, [u8]>> {
+        member::of_query(split(&self.request.target).1.as_bytes(), name)
+    }
+
+    fn body(&self, _: &str) -> Option<String> {
+        None
+    }
+}
