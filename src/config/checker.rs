@@ -7,6 +7,7 @@
 use std::io;
 use std::ops::RangeInclusive;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use http::{HeaderName, Method};
@@ -18,6 +19,7 @@ use super::tree::{Place, Tree};
 use super::units;
 use crate::contract::text;
 use crate::protocol::request_head::check_method;
+use crate::tls::trust::Trust;
 
 /// The tree, and what was found wrong with it.
 pub struct Checker<'t> {
@@ -31,6 +33,8 @@ pub struct Checker<'t> {
     pub now: Option<SystemTime>,
     /// What can be served and is probably not meant.
     pub warnings: Vec<Problem>,
+    /// The system's list of trusted authorities, once somebody has asked for it.
+    pub system: Option<Arc<Trust>>,
 }
 
 impl Checker<'_> {

@@ -32,11 +32,13 @@ use std::time::Duration;
 
 use http::Method;
 use ipnet::IpNet;
+use rustls::pki_types::ServerName;
 
 use crate::contract::{Contract, Override};
 use crate::limit::Settings;
 use crate::protocol::cors;
 use crate::tls::served;
+use crate::tls::trust::Trust;
 use crate::tls::validity::Validity;
 use crate::upstream::concurrency;
 
@@ -184,6 +186,8 @@ pub struct ErrorRules {
 pub struct Timeouts {
     /// One TCP attempt.
     pub connect: Duration,
+    /// One TLS handshake.
+    pub tls: Duration,
     /// One attempt: from the request being sent until the whole response head is there.
     pub response_head: Duration,
     /// From the parsed request head until the response head has been judged; paused while we wait for the client.
@@ -215,6 +219,8 @@ pub struct Upstream {
     pub retry_on_status: Vec<u16>,
     /// How many requests at once; any number when `None`.
     pub concurrency: Option<concurrency::Limits>,
+    /// Whom the servers must be certified by; `Some` exactly when they speak TLS.
+    pub trust: Option<Arc<Trust>>,
 }
 
 /// One server of an upstream.
@@ -226,6 +232,8 @@ pub struct Server {
     pub port: u16,
     /// Share of the requests; at least 1.
     pub weight: u32,
+    /// The name that it must be certified for; `Some` exactly when it speaks TLS.
+    pub name: Option<ServerName<'static>>,
 }
 
 impl Server {

@@ -51,9 +51,6 @@ pub const KEYS: &[(&str, &str)] = &[
     ("listen[].proxy_protocol", "remove it, and let the proxy in front set client.ip_header"),
     ("errors.proxy_status", "remove it"),
     ("routes[].errors.proxy_status", "remove it"),
-    ("timeouts.tls", "remove it; TLS towards upstreams is not spoken"),
-    ("upstreams.*.timeouts.tls", "remove it; TLS towards upstreams is not spoken"),
-    ("routes[].timeouts.tls", "remove it; TLS towards upstreams is not spoken"),
     ("timeouts.tunnel_idle", "remove it; Upgrade is not forwarded"),
     ("upstreams.*.timeouts.tunnel_idle", "remove it; Upgrade is not forwarded"),
     ("routes[].timeouts.tunnel_idle", "remove it; Upgrade is not forwarded"),
@@ -61,7 +58,6 @@ pub const KEYS: &[(&str, &str)] = &[
     ("upstreams.*.health", "remove it"),
     ("upstreams.*.breaker", "remove it"),
     ("upstreams.*.concurrency.adaptive", "write max, which does not adapt"),
-    ("upstreams.*.tls", "remove it, and use the servers' plain ports"),
     ("upstreams.*.http2", "remove it; HTTP/1.1 is spoken to upstreams"),
 ];
 

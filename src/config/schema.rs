@@ -166,7 +166,7 @@ impl JsonSchema for ServerText {
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         let host = format!(r"({IP}|[A-Za-z0-9._-]+)");
-        text(&format!("{host}:{PORT}|http://{host}(:{PORT})?/?"), "10.0.1.10:8000")
+        text(&format!("{host}:{PORT}|https?://{host}(:{PORT})?/?"), "10.0.1.10:8000")
     }
 }
 

@@ -231,10 +231,7 @@ const TABLE: &[(&str, &[&str])] = &[
     ),
     (
         "timeouts: { tls: 3s, tunnel_idle: 1h }",
-        &[
-            "timeouts.tls: not supported yet; remove it; TLS towards upstreams is not spoken",
-            "timeouts.tunnel_idle: not supported yet; remove it; Upgrade is not forwarded",
-        ],
+        &["timeouts.tunnel_idle: not supported yet; remove it; Upgrade is not forwarded"],
     ),
     (
         "timeouts: { whole: 0s }",
@@ -378,13 +375,22 @@ fn every_sentence_about_upstreams_and_routes_says_what_would_be_right() {
             ],
         ),
         (
-            "upstreams: { shop: { servers: [\"https://a\", \"b:443\", \"c:80\", \"http://c\", { weight: 0 }] } }\nroutes: [{ name: r, upstream: shop }]",
+            "upstreams: { shop: { servers: [\"ftp://a\", \"b:443\", \"c:80\", \"http://c\", { weight: 0 }] } }\nroutes: [{ name: r, upstream: shop }]",
             &[
-                "upstreams.shop.servers[0]: servers that speak TLS are not supported yet; use http:// or host:port",
-                "upstreams.shop.servers[1]: port 443 speaks TLS, and TLS towards upstreams is not supported yet; use the server's plain port",
+                "upstreams.shop.servers[0]: \"ftp://a\" is neither http nor https; use http://, https:// or host:port",
+                "upstreams.shop.servers[1]: port 443 speaks TLS; write \"https://b\"",
                 "upstreams.shop.servers[3]: c:80 is listed twice; keep one, and give it a weight: { address: ..., weight: 2 }",
                 "upstreams.shop.servers[4].address: missing; write host:port, for example \"api.internal:80\"",
                 "upstreams.shop.servers[4].weight: 0 is out of range; expected 1 to 1000",
+            ],
+        ),
+        (
+            "upstreams: { shop: { servers: [\"a:80\"], tls: {} }, auth: { servers: [\"https://a\", \"http://b\"], tls: { verify: false, ca: x, sni: \"a b\" } } }\nroutes: [{ name: r, upstream: shop }]",
+            &[
+                "upstreams.shop.tls: no server of this upstream speaks TLS; write the servers as https://host:port, or remove tls",
+                "upstreams.auth.servers[1]: b:80 speaks no TLS, and others of this upstream do; write https:// before all of them, or put them into an upstream of their own",
+                "upstreams.auth.tls.ca: nothing is verified (verify: false), so no authority is asked; remove verify: false, or ca",
+                "upstreams.auth.tls.sni: \"a b\": no certificate can be for this name; expected a host name, for example api.internal, or an address",
             ],
         ),
         (

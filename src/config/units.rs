@@ -141,26 +141,38 @@ pub fn listen_address(text: &str) -> Result<SocketAddr, Refusal> {
     ))
 }
 
-/// A server of an upstream: `host:port` or `http://host[:port]`. The host without brackets, in lower case.
+/// Where a server of an upstream is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerAddress {
+    /// A name or an address without brackets, in lower case.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+    /// Whether it speaks TLS: `https://`.
+    pub tls: bool,
+}
+
+/// A server of an upstream: `host:port`, `http://host[:port]` or `https://host[:port]`.
 ///
 /// # Errors
-/// Without a port, with a path, with https, or port 443 (TLS towards upstreams is not built yet).
-pub fn server(text: &str) -> Result<(String, u16), Refusal> {
+/// Without a port, with a path, or port 443 without https.
+pub fn server(text: &str) -> Result<ServerAddress, Refusal> {
     let wrong = || {
         Refusal::new(
             format!("{} is not an address", quoted(text)),
             "expected host:port, for example \"api.internal:80\"",
         )
     };
-    if text.starts_with("https://") {
-        return Err(Refusal::new("servers that speak TLS are not supported yet", "use http:// or host:port"));
-    }
-    let (authority, default_port) = match text.strip_prefix("http://") {
-        Some(rest) => (rest.strip_suffix('/').unwrap_or(rest), Some(80)),
+    let schemes = [("http://", 80, false), ("https://", 443, true)];
+    let written =
+        schemes.iter().find_map(|(scheme, port, tls)| Some((text.strip_prefix(scheme)?, *port, *tls)));
+    let (authority, default_port, tls) = match written {
+        Some((rest, port, tls)) => (rest.strip_suffix('/').unwrap_or(rest), Some(port), tls),
         None if text.contains("://") => {
-            return Err(Refusal::new(format!("{} is not http", quoted(text)), "use http:// or host:port"));
+            let remedy = "use http://, https:// or host:port";
+            return Err(Refusal::new(format!("{} is neither http nor https", quoted(text)), remedy));
         }
-        None => (text, None),
+        None => (text, None, false),
     };
     let (host, port) = match authority.strip_prefix('[') {
         Some(rest) => {
@@ -191,13 +203,11 @@ pub fn server(text: &str) -> Result<(String, u16), Refusal> {
         }
         (digits, _) => digits.parse().ok().filter(|port| *port != 0).ok_or_else(wrong)?,
     };
-    if port == 443 {
-        return Err(Refusal::new(
-            "port 443 speaks TLS, and TLS towards upstreams is not supported yet",
-            "use the server's plain port",
-        ));
+    if port == 443 && !tls {
+        let authority = authority.strip_suffix(":443").unwrap_or(authority);
+        return Err(Refusal::new("port 443 speaks TLS", format!("write \"https://{authority}\"")));
     }
-    Ok((host, port))
+    Ok(ServerAddress { host, port, tls })
 }
 
 /// A network such as `10.0.0.0/8`; a bare address is that address alone.
@@ -321,14 +331,16 @@ mod tests {
 
     #[test]
     fn a_server_is_a_host_and_a_port_and_nothing_more() {
-        for (text, host, port) in [
-            ("10.0.1.10:8000", "10.0.1.10", 8000),
-            ("http://Api.Internal", "api.internal", 80),
-            ("http://api.internal:8000/", "api.internal", 8000),
-            ("[fd00::1]:8000", "fd00::1", 8000),
-            ("http://[::1]", "::1", 80),
+        for (text, host, port, tls) in [
+            ("10.0.1.10:8000", "10.0.1.10", 8000, false),
+            ("http://Api.Internal", "api.internal", 80, false),
+            ("http://api.internal:8000/", "api.internal", 8000, false),
+            ("[fd00::1]:8000", "fd00::1", 8000, false),
+            ("http://[::1]", "::1", 80, false),
+            ("https://Api.Internal/", "api.internal", 443, true),
+            ("https://[::1]:8443", "::1", 8443, true),
         ] {
-            assert_eq!(server(text), Ok((host.to_owned(), port)), "{text}");
+            assert_eq!(server(text), Ok(ServerAddress { host: host.to_owned(), port, tls }), "{text}");
         }
         for (text, what) in [
             ("http//api:80", "\"http//api:80\" is not an address"),
@@ -339,9 +351,10 @@ mod tests {
             ("api:80/x", "\"api:80/x\" is not an address"),
             ("http://user@api:80", "\"http://user@api:80\" is not an address"),
             ("[::1]8000", "\"[::1]8000\" is not an address"),
-            ("ftp://api:21", "\"ftp://api:21\" is not http"),
-            ("https://api", "servers that speak TLS are not supported yet"),
-            ("api:443", "port 443 speaks TLS, and TLS towards upstreams is not supported yet"),
+            ("ftp://api:21", "\"ftp://api:21\" is neither http nor https"),
+            ("https://api/x", "\"https://api/x\" is not an address"),
+            ("api:443", "port 443 speaks TLS"),
+            ("http://[::1]:443", "port 443 speaks TLS"),
         ] {
             assert_eq!(server(text).unwrap_err().what, what, "{text}");
         }

@@ -113,7 +113,7 @@ fn from_text(
     };
     let file: ConfigFile = read(&mut tree, &mut problems);
     let folder = Path::new(name).parent().unwrap_or(Path::new(""));
-    let mut checker = Checker { tree: &tree, problems, warnings: Vec::new(), folder, now };
+    let mut checker = Checker { tree: &tree, problems, warnings: Vec::new(), folder, now, system: None };
     match config(&mut checker, &file, parallelism) {
         Some(mut config) if checker.problems.is_empty() => {
             config.warnings = Problems::new(name, text, checker.warnings);

@@ -16,6 +16,7 @@ use super::tree::Place;
 use super::validate_cors;
 use super::validate_errors::{self, Settings, no_upstream};
 use super::validate_limits::{self, CheckedLimit};
+use super::validate_tls;
 use super::{Route, Server, Timeouts, Upstream, units};
 use crate::contract::Contract;
 use crate::protocol::cors::Rules;
@@ -50,6 +51,7 @@ pub struct Scope<'a> {
 #[derive(Clone, Debug, Default)]
 struct Limits {
     connect: Option<Duration>,
+    tls: Option<Duration>,
     response_head: Option<Duration>,
     total: Option<Duration>,
     between_bytes: Option<Duration>,
@@ -62,6 +64,7 @@ impl Limits {
     fn over(self, below: &Limits) -> Limits {
         Limits {
             connect: self.connect.or(below.connect),
+            tls: self.tls.or(below.tls),
             response_head: self.response_head.or(below.response_head),
             total: self.total.or(below.total),
             between_bytes: self.between_bytes.or(below.between_bytes),
@@ -74,6 +77,7 @@ impl Limits {
         let seconds = Duration::from_secs;
         Timeouts {
             connect: self.connect.unwrap_or(seconds(2)),
+            tls: self.tls.unwrap_or(seconds(3)),
             response_head: self.response_head.unwrap_or(seconds(15)),
             total: self.total.unwrap_or(seconds(30)),
             between_bytes: self.between_bytes.unwrap_or(seconds(60)),
@@ -87,6 +91,7 @@ fn limits(checker: &mut Checker<'_>, at: &Place<'_>, file: Option<&TimeoutsFile>
     let Some(file) = file else { return Limits::default() };
     let limits = Limits {
         connect: checker.time(&at.key("connect"), file.connect.as_ref()),
+        tls: checker.time(&at.key("tls"), file.tls.as_ref()),
         response_head: checker.time(&at.key("response_head"), file.response_head.as_ref()),
         total: checker.time(&at.key("total"), file.total.as_ref()),
         between_bytes: checker.time(&at.key("between_bytes"), file.between_bytes.as_ref()),
@@ -97,6 +102,7 @@ fn limits(checker: &mut Checker<'_>, at: &Place<'_>, file: Option<&TimeoutsFile>
     let whole = limits.whole.flatten();
     let pairs = [
         ("connect", limits.connect, &file.connect, "total", limits.total, &file.total),
+        ("tls", limits.tls, &file.tls, "total", limits.total, &file.total),
         ("response_head", limits.response_head, &file.response_head, "total", limits.total, &file.total),
         ("total", limits.total, &file.total, "whole", whole, &file.whole),
     ];
@@ -153,9 +159,12 @@ fn upstream(checker: &mut Checker<'_>, at: &Place<'_>, name: &str, file: &Upstre
         let status = checker.number(&retry_at.key("on_status").item(index), Some(*status), 400..=599);
         retry_on_status.extend(status.and_then(|status| u16::try_from(status).ok()));
     }
+    let mut servers = servers(checker, &at.key("servers"), file);
+    let trust = validate_tls::upstream(checker, at, file.tls.as_ref(), &mut servers);
     Upstream {
         name: name.to_owned(),
-        servers: servers(checker, &at.key("servers"), file),
+        servers: servers.into_iter().map(|(server, _)| server).collect(),
+        trust,
         dns_refresh: checker
             .time(&at.key("dns_refresh"), file.dns_refresh.as_ref())
             .unwrap_or(Duration::from_secs(30)),
@@ -187,7 +196,8 @@ fn concurrency(
     })
 }
 
-fn servers(checker: &mut Checker<'_>, at: &Place<'_>, file: &UpstreamFile) -> Vec<Server> {
+/// Every good server, and its index in the file.
+fn servers(checker: &mut Checker<'_>, at: &Place<'_>, file: &UpstreamFile) -> Vec<(Server, usize)> {
     const REMEDY: &str = "list at least one, for example servers: [\"127.0.0.1:8000\"]";
     match &file.servers {
         None => checker.missing(at, REMEDY),
@@ -196,28 +206,25 @@ fn servers(checker: &mut Checker<'_>, at: &Place<'_>, file: &UpstreamFile) -> Ve
         }
         Some(_) => {}
     }
-    let mut servers: Vec<Server> = Vec::new();
+    let mut servers: Vec<(Server, usize)> = Vec::new();
     for (index, form) in file.servers.iter().flatten().enumerate() {
         let item = at.item(index);
         let Some(server) = server(checker, &item, form) else { continue };
-        if servers.iter().any(|other| other.host == server.host && other.port == server.port) {
+        if servers.iter().any(|(other, _)| other.host == server.host && other.port == server.port) {
             let what = format!("{} is listed twice", server.label());
             checker.refuse(
                 &item,
                 Refusal::new(what, "keep one, and give it a weight: { address: ..., weight: 2 }"),
             );
         }
-        servers.push(server);
+        servers.push((server, index));
     }
     servers
 }
 
 fn server(checker: &mut Checker<'_>, item: &Place<'_>, form: &Either<String, ServerFile>) -> Option<Server> {
-    let (host, port, weight) = match form {
-        Either::Short(text) => {
-            let (host, port) = checker.accept(item, units::server(text))?;
-            (host, port, None)
-        }
+    let (address, weight) = match form {
+        Either::Short(text) => (checker.accept(item, units::server(text))?, None),
         Either::Long(file) => {
             let weight = checker.number(&item.key("weight"), file.weight, 1..=1000);
             let at = item.key("address");
@@ -225,11 +232,13 @@ fn server(checker: &mut Checker<'_>, item: &Place<'_>, form: &Either<String, Ser
                 checker.missing(&at, "write host:port, for example \"api.internal:80\"");
                 return None;
             };
-            let (host, port) = checker.accept(&at, units::server(text))?;
-            (host, port, weight)
+            (checker.accept(&at, units::server(text))?, weight)
         }
     };
-    Some(Server { host, port, weight: weight.and_then(|weight| u32::try_from(weight).ok()).unwrap_or(1) })
+    let name =
+        if address.tls { Some(checker.accept(item, validate_tls::name(&address.host))?) } else { None };
+    let weight = weight.and_then(|weight| u32::try_from(weight).ok()).unwrap_or(1);
+    Some(Server { host: address.host, port: address.port, weight, name })
 }
 
 /// Every route, in the order of the file.

@@ -2,13 +2,19 @@
 //!
 //! What is in them is judged by [`crate::tls`]; this file knows which key of the configuration is to blame.
 
+use std::sync::Arc;
+
+use rustls::pki_types::ServerName;
+
 use super::checker::Checker;
-use super::error::Refusal;
+use super::error::{Refusal, quoted};
 use super::file::CertificateFile;
 use super::file::forms::OneOrMore;
+use super::file::routing::UpstreamTlsFile;
 use super::tree::Place;
-use super::{Certificate, ListenerTls};
+use super::{Certificate, ListenerTls, Server};
 use crate::tls::identity::{Identity, Wrong};
+use crate::tls::trust::{Trust, server_name};
 use crate::tls::{Unusable, served};
 
 const REMEDY: &str = "name a certificate and its key: tls: { cert: gateway.crt, key: gateway.key }";
@@ -81,6 +87,71 @@ fn certificate(
             None
         }
     }
+}
+
+/// Whom the servers of an upstream must be certified by; `None` where they speak no TLS, or where there is a problem on
+/// record. The servers of the list stand with their index in the file.
+pub fn upstream(
+    checker: &mut Checker<'_>,
+    at: &Place<'_>,
+    file: Option<&UpstreamTlsFile>,
+    servers: &mut [(Server, usize)],
+) -> Option<Arc<Trust>> {
+    let tls_at = at.key("tls");
+    let encrypted = servers.iter().filter(|(server, _)| server.name.is_some()).count();
+    if encrypted == 0 {
+        if file.is_some() && !servers.is_empty() {
+            let remedy = "write the servers as https://host:port, or remove tls";
+            checker.refuse(&tls_at, Refusal::new("no server of this upstream speaks TLS", remedy));
+        }
+        return None;
+    }
+    if let Some((server, index)) = servers.iter().find(|(server, _)| server.name.is_none()) {
+        let what = format!("{} speaks no TLS, and others of this upstream do", server.label());
+        let remedy = "write https:// before all of them, or put them into an upstream of their own";
+        checker.refuse(&at.key("servers").item(*index), Refusal::new(what, remedy));
+    }
+    let sni = file.and_then(|file| file.sni.as_deref());
+    if let Some(name) = sni.and_then(|sni| checker.accept(&tls_at.key("sni"), name(sni))) {
+        for (server, _) in servers {
+            server.name = Some(name.clone());
+        }
+    }
+    let ca_at = tls_at.key("ca");
+    let ca = file.and_then(|file| file.ca.as_deref());
+    if file.and_then(|file| file.verify) == Some(false) {
+        if ca.is_some() {
+            let what = "nothing is verified (verify: false), so no authority is asked";
+            checker.refuse(&ca_at, Refusal::new(what, "remove verify: false, or ca"));
+        }
+        return checker.accept(&tls_at, Trust::blind().map_err(refusal)).map(Arc::new);
+    }
+    match ca {
+        Some(path) => {
+            let contents = checker.contents(&ca_at, path)?;
+            let trust = Trust::in_file(&contents).map_err(|wrong| told(path, wrong));
+            checker.accept(&ca_at, trust).map(Arc::new)
+        }
+        None => {
+            if checker.system.is_none() {
+                let trust = Trust::in_system().map_err(refusal);
+                checker.system = checker.accept(&at.key("servers"), trust).map(Arc::new);
+            }
+            checker.system.clone()
+        }
+    }
+}
+
+/// The name that a server must be certified for.
+///
+/// # Errors
+/// No certificate can be for it.
+pub fn name(text: &str) -> Result<ServerName<'static>, Refusal> {
+    server_name(text).map_err(|wrong| Refusal::new(format!("{}: {}", quoted(text), wrong.what), wrong.remedy))
+}
+
+fn refusal(wrong: Unusable) -> Refusal {
+    Refusal::new(wrong.what, wrong.remedy)
 }
 
 fn told(path: &str, wrong: Unusable) -> Refusal {

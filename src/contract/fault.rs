@@ -70,7 +70,7 @@ causes! {
     ConnectionRefused "connection_refused" "The upstream refused the connection.";
     ConnectionTerminated "connection_terminated" "The upstream closed or reset the connection before its response head was whole.";
     ConnectionWriteError "connection_write_error" "Writing the request to the upstream failed.";
-    TlsProtocolError "tls_protocol_error" "The TLS handshake with the upstream failed.";
+    TlsProtocolError "tls_protocol_error" "TLS with the upstream failed, most often in the handshake.";
     TlsCertificateError "tls_certificate_error" "The upstream's certificate was not accepted.";
     HttpProtocolError "http_protocol_error" "The upstream's bytes are not a valid HTTP response.";
     HttpResponseHeaderSectionSize "http_response_header_section_size" "The upstream's response head is too large.";

@@ -7,6 +7,8 @@ use std::future::poll_fn;
 use std::task::Poll;
 use std::time::Instant;
 
+use pingora::protocols::Stream;
+
 use super::clock::Limit;
 use super::flow::{Flow, Stop, within};
 use super::peer::{Peer, UpstreamHead};
@@ -132,7 +134,7 @@ async fn try_once(
 async fn connect(flow: &mut Flow<'_>, candidate: &Candidate, reuse: bool) -> Result<Peer, Fault> {
     let transport = flow.route.upstream.transport();
     let framing = flow.request.framing;
-    if reuse && let Some(stream) = transport.reuse(candidate.address).await {
+    if reuse && let Some(stream) = transport.reuse(candidate).await {
         flow.route.upstream_metrics.connection(true);
         return Ok(Peer::new(stream, candidate.clone(), framing));
     }
@@ -146,17 +148,31 @@ async fn connect(flow: &mut Flow<'_>, candidate: &Candidate, reuse: bool) -> Res
     let attempt =
         Limit::new(started + flow.route.timeouts().connect, Cause::ConnectionTimeout, Phase::Connect);
     let limit = flow.limit(attempt, Phase::Connect);
-    let stream = transport.connect(candidate.address, limit.at.saturating_duration_since(started)).await;
+    let stream = transport.connect(candidate, limit.at.saturating_duration_since(started)).await;
     let took = started.elapsed();
     flow.story.connect = Some(took);
     flow.route.upstream_metrics.connect_time(took);
+    let stream = match stream {
+        Ok(stream) => encrypt(flow, candidate, stream).await?,
+        Err(fault) if fault.cause() == Cause::ConnectionTimeout => return Err(limit.fault()),
+        Err(fault) => return Err(fault),
+    };
+    flow.route.upstream_metrics.connection(false);
+    Ok(Peer::new(stream, candidate.clone(), framing))
+}
+
+/// The handshake, where the server speaks TLS.
+async fn encrypt(flow: &mut Flow<'_>, candidate: &Candidate, stream: Stream) -> Result<Stream, Fault> {
+    let Some(name) = &candidate.name else { return Ok(stream) };
+    let started = Instant::now();
+    let attempt = Limit::new(started + flow.route.timeouts().tls, Cause::TlsTimeout, Phase::Connect);
+    let limit = flow.limit(attempt, Phase::Connect);
+    let transport = flow.route.upstream.transport();
+    let stream = transport.encrypt(stream, name, limit.at.saturating_duration_since(started)).await;
+    flow.route.upstream_metrics.tls_time(started.elapsed());
     match stream {
-        Ok(stream) => {
-            flow.route.upstream_metrics.connection(false);
-            Ok(Peer::new(stream, candidate.clone(), framing))
-        }
-        Err(fault) if fault.cause() == Cause::ConnectionTimeout => Err(limit.fault()),
-        Err(fault) => Err(fault),
+        Err(fault) if fault.cause() == Cause::TlsTimeout => Err(limit.fault()),
+        Ok(_) | Err(_) => stream,
     }
 }
 

@@ -75,6 +75,7 @@ mod tests {
         let second = Duration::from_secs(1);
         let timeouts = Timeouts {
             connect: second,
+            tls: second,
             response_head: second,
             total: second * 3,
             between_bytes: second,

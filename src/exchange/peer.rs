@@ -17,6 +17,7 @@ use crate::protocol::body::{BodyDecoder, Step};
 use crate::protocol::framing::Framing;
 use crate::protocol::response_head::{self, ResponseFacts, ResponseFraming};
 use crate::protocol::response_scan::{ResponseScan, Scan};
+use crate::tls::trust;
 use crate::upstream::{Candidate, Runtime};
 
 /// A response head that was read and found good.
@@ -167,7 +168,10 @@ impl Peer {
                 }
                 Ok(_) => self.answered = true,
                 Err(error) => {
-                    let fault = Fault::new(Cause::ConnectionTerminated, Phase::ResponseHead);
+                    // Some servers refuse a handshake only after it: for want of a client's certificate, say.
+                    let broken = trust::is_broken(&error);
+                    let cause = if broken { Cause::TlsProtocolError } else { Cause::ConnectionTerminated };
+                    let fault = Fault::new(cause, Phase::ResponseHead);
                     let evidence = Evidence::quoting(&error.to_string(), &self.wire.input);
                     return Poll::Ready(Err(fault.with(evidence)));
                 }
@@ -231,9 +235,8 @@ impl Peer {
         if !whole {
             return;
         }
-        let address = self.candidate.address;
         if let Some(stream) = self.wire.into_stream() {
-            upstream.transport().release(stream, address);
+            upstream.transport().release(stream, &self.candidate);
         }
     }
 }

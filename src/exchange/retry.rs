@@ -39,16 +39,17 @@ pub(super) fn decide(failed: Failed<'_>) -> Retry {
         Cause::DnsError
         | Cause::DestinationIpUnroutable
         | Cause::ConnectionRefused
-        | Cause::TlsProtocolError
         | Cause::TlsCertificateError => Retry::Elsewhere,
-        Cause::ConnectionTerminated if failed.phase == Phase::Connect => Retry::Elsewhere,
+        Cause::ConnectionTerminated | Cause::TlsProtocolError if failed.phase == Phase::Connect => {
+            Retry::Elsewhere
+        }
         // Closed before any byte of a response: a server that closes idle connections, or one that crashed half-way.
-        Cause::ConnectionTerminated | Cause::ConnectionWriteError
+        Cause::ConnectionTerminated | Cause::ConnectionWriteError | Cause::TlsProtocolError
             if !failed.answered && failed.method.is_idempotent() =>
         {
             Retry::Anywhere
         }
-        Cause::ConnectionTerminated | Cause::ConnectionWriteError => Retry::No,
+        Cause::ConnectionTerminated | Cause::ConnectionWriteError | Cause::TlsProtocolError => Retry::No,
         // Never after a timeout: the time is the client's, and the upstream may still be at work.
         Cause::DnsTimeout
         | Cause::ConnectionTimeout

@@ -37,7 +37,7 @@ impl UpstreamMetrics {
             waiting: Dense::new(1),
             attempts: Dense::new(results),
             retries: Dense::new(results),
-            phases: Dense::new(2),
+            phases: Dense::new(3),
             connections: Dense::new(2),
             conformance: Dense::new(Conformance::ALL.len()),
             shed: Dense::new(Cause::ALL.len()),
@@ -58,6 +58,11 @@ impl UpstreamMetrics {
     /// How long a new connection took to be there.
     pub fn connect_time(&self, elapsed: Duration) {
         self.observe_phase(0, "connect", elapsed);
+    }
+
+    /// How long a TLS handshake took to be over.
+    pub fn tls_time(&self, elapsed: Duration) {
+        self.observe_phase(2, "tls", elapsed);
     }
 
     /// From the request being sent until the whole response head was there.

@@ -33,6 +33,10 @@ impl ResponseScan {
     pub fn advance(&mut self, buffer: &[u8]) -> Scan {
         let start = buffer.get(..START.len().min(buffer.len())).unwrap_or_default();
         if !START.starts_with(start) {
+            // RFC 8446 5.1: a record with an alert, and the version's first octet.
+            if buffer.starts_with(&[0x15, 0x03]) {
+                return Scan::Broken("the answer is a TLS alert: this port speaks TLS, write https://");
+            }
             return Scan::Broken("the answer does not begin with HTTP/1.");
         }
         while let Some(rest) = buffer.get(self.scanned..) {

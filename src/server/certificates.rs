@@ -1,4 +1,5 @@
-//! Tells what is wrong with the certificates that are served, at the start and at every reload.
+//! Tells what is wrong with the certificates that are served, and where none is asked for, at the start and at every
+//! reload.
 //!
 //! An expired one is served all the same: clients that check it are refused either way, and the others would lose the
 //! whole gateway at the next restart. `check` refuses it, so that nobody deploys one.
@@ -9,7 +10,7 @@ use tracing::error;
 
 use crate::config::Config;
 
-/// Logs every certificate that is not valid `now`.
+/// Logs every certificate that is not valid `now`, and every upstream that is believed without one.
 pub fn tell(config: &Config, now: SystemTime) {
     for listener in &config.listen {
         for certificate in listener.tls.iter().flat_map(|tls| &tls.certificates) {
@@ -17,6 +18,15 @@ pub fn tell(config: &Config, now: SystemTime) {
                 let (address, file) = (listener.address, &certificate.file);
                 error!(%address, file, "serving a certificate that {fault}: clients refuse it");
             }
+        }
+    }
+    for upstream in &config.upstreams {
+        if upstream.trust.as_ref().is_some_and(|trust| !trust.verifies()) {
+            error!(
+                upstream = upstream.name,
+                "NOT verifying the certificates of this upstream's servers (tls.verify: false): whoever stands in between \
+                 can read and change everything"
+            );
         }
     }
 }

@@ -92,13 +92,14 @@ mod tests {
     use crate::upstream::runtime::{ServerSpec, Settings};
 
     fn upstream(host: &str) -> Arc<Runtime> {
-        let server = ServerSpec { host: host.into(), port: 1, weight: 1, label: host.into() };
+        let server = ServerSpec { host: host.into(), port: 1, weight: 1, label: host.into(), name: None };
         Arc::new(Runtime::new(Settings {
             name: "shop".into(),
             servers: vec![server],
             keepalive_max: 1,
             keepalive_idle: RETRY,
             dns_refresh: RETRY,
+            trust: None,
         }))
     }
 

@@ -203,6 +203,7 @@ fn settings(upstream: &config::Upstream) -> Settings {
         port: server.port,
         weight: server.weight,
         label: server.label(),
+        name: server.name.clone(),
     };
     Settings {
         name: upstream.name.clone(),
@@ -210,6 +211,7 @@ fn settings(upstream: &config::Upstream) -> Settings {
         keepalive_max: upstream.keepalive_max,
         keepalive_idle: upstream.keepalive_idle,
         dns_refresh: upstream.dns_refresh,
+        trust: upstream.trust.clone(),
     }
 }
 

@@ -16,10 +16,12 @@ use pingora::protocols::{
     TimingDigest, UniqueID, UniqueIDType,
 };
 use rustls::ServerConfig;
+use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
-use tokio_rustls::{TlsAcceptor, TlsStream};
+use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 
 use super::served::H2;
+use super::trust::Trust;
 
 /// The first octet of a TLS record that carries a handshake (RFC 8446 5.1).
 const HANDSHAKE: u8 = 0x16;
@@ -59,6 +61,16 @@ impl Encrypted {
                 First::Seen => Failed::Handshake(error),
             }),
         }
+    }
+
+    /// A handshake with a server that must be certified for this name. The caller limits its time.
+    ///
+    /// # Errors
+    /// It came to nothing; see [`super::trust::failed_handshake`].
+    pub async fn connect(stream: Stream, trust: &Trust, name: ServerName<'static>) -> io::Result<Encrypted> {
+        let beneath = Beneath { stream, first: First::Seen };
+        let connector = TlsConnector::from(Arc::clone(trust.settings()));
+        Ok(Encrypted(TlsStream::Client(connector.connect(name, beneath).await?)))
     }
 
     /// Whether both sides have agreed on HTTP/2.

@@ -8,9 +8,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use rustls::pki_types::ServerName;
+
 use super::balance::RoundRobin;
 use super::names::Addresses;
 use super::transport::Transport;
+use crate::tls::trust::Trust;
 
 /// One server with what is known about it.
 #[derive(Debug)]
@@ -21,6 +24,8 @@ pub struct ServerState {
     pub addresses: Addresses,
     /// Whose turn it is among its addresses.
     turn: AtomicUsize,
+    /// The name that it must be certified for, where it speaks TLS.
+    name: Option<Arc<ServerName<'static>>>,
 }
 
 /// A server and one of its addresses, to be tried.
@@ -30,6 +35,8 @@ pub struct Candidate {
     pub server: Arc<str>,
     /// Where to connect.
     pub address: SocketAddr,
+    /// The name that it must be certified for, where it speaks TLS.
+    pub name: Option<Arc<ServerName<'static>>>,
 }
 
 /// An upstream at run time.
@@ -55,6 +62,8 @@ pub struct Settings {
     pub keepalive_idle: Duration,
     /// How often names are looked up again.
     pub dns_refresh: Duration,
+    /// Whom its servers must be certified by, where they speak TLS.
+    pub trust: Option<Arc<Trust>>,
 }
 
 /// One server of it.
@@ -68,6 +77,8 @@ pub struct ServerSpec {
     pub weight: u32,
     /// The label in metrics and logs.
     pub label: String,
+    /// The name that it must be certified for, where it speaks TLS.
+    pub name: Option<ServerName<'static>>,
 }
 
 impl Runtime {
@@ -78,12 +89,17 @@ impl Runtime {
             label: Arc::from(server.label.as_str()),
             addresses: Addresses::new(&server.host, server.port),
             turn: AtomicUsize::new(0),
+            name: server.name.clone().map(Arc::new),
         });
         Runtime {
             servers: servers.collect(),
             order: RoundRobin::new(&weights),
             turn: AtomicUsize::new(0),
-            transport: Transport::new(settings.keepalive_max, settings.keepalive_idle),
+            transport: Transport::new(
+                settings.keepalive_max,
+                settings.keepalive_idle,
+                settings.trust.clone(),
+            ),
             settings,
         }
     }
@@ -145,7 +161,7 @@ impl ServerState {
         (0..addresses.len()).find_map(|ahead| {
             let address = *addresses.get(turn.wrapping_add(ahead) % addresses.len())?;
             let known = tried.iter().any(|tried| tried.address == address && tried.server == self.label);
-            (!known).then(|| Candidate { server: Arc::clone(&self.label), address })
+            (!known).then(|| Candidate { server: Arc::clone(&self.label), address, name: self.name.clone() })
         })
     }
 }
@@ -162,6 +178,7 @@ mod tests {
                 port: *port,
                 weight: 1,
                 label: format!("{host}:{port}"),
+                name: None,
             })
             .collect();
         Runtime::new(Settings {
@@ -170,6 +187,7 @@ mod tests {
             keepalive_max: 8,
             keepalive_idle: Duration::from_secs(4),
             dns_refresh: Duration::from_secs(30),
+            trust: None,
         })
     }
 

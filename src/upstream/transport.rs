@@ -6,6 +6,7 @@
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use pingora::connectors::{ConnectorOptions, TransportConnector};
@@ -13,14 +14,19 @@ use pingora::protocols::Stream;
 use pingora::protocols::l4::socket::SocketAddr as PeerAddress;
 use pingora::upstreams::peer::Peer;
 use pingora::{Error, ErrorType};
+use rustls::pki_types::ServerName;
 
+use super::runtime::Candidate;
 use crate::contract::{Cause, Evidence, Fault, Phase};
+use crate::tls::stream::Encrypted;
+use crate::tls::trust::{Trust, failed_handshake};
 
 /// The connections of one upstream.
 pub struct Transport {
     connector: TransportConnector,
     idle: Duration,
     keeps: bool,
+    trust: Option<Arc<Trust>>,
 }
 
 impl fmt::Debug for Transport {
@@ -30,24 +36,24 @@ impl fmt::Debug for Transport {
 }
 
 impl Transport {
-    /// Keeps at most `max` idle connections, each for `idle`.
-    pub fn new(max: usize, idle: Duration) -> Self {
+    /// Keeps at most `max` idle connections, each for `idle`. With `trust`, its servers speak TLS.
+    pub fn new(max: usize, idle: Duration, trust: Option<Arc<Trust>>) -> Self {
         // Pingora's pool cannot be empty: what is not to be kept is never given to it.
         let connector = TransportConnector::new(Some(ConnectorOptions::new(max.max(1))));
-        Transport { connector, idle, keeps: max > 0 }
+        Transport { connector, idle, keeps: max > 0, trust }
     }
 
     /// An idle connection that still looks alive.
-    pub async fn reuse(&self, address: SocketAddr) -> Option<Stream> {
-        self.connector.reused_stream(&PlainPeer::new(address)).await
+    pub async fn reuse(&self, candidate: &Candidate) -> Option<Stream> {
+        self.connector.reused_stream(&PlainPeer::new(candidate)).await
     }
 
-    /// A connection of its own, within `limit`.
+    /// A connection of its own, within `limit`; not encrypted yet.
     ///
     /// # Errors
     /// The fault that kept it from being made.
-    pub async fn connect(&self, address: SocketAddr, limit: Duration) -> Result<Stream, Fault> {
-        let peer = PlainPeer::new(address);
+    pub async fn connect(&self, candidate: &Candidate, limit: Duration) -> Result<Stream, Fault> {
+        let peer = PlainPeer::new(candidate);
         let connecting = self.connector.new_stream(&peer);
         match pingora::time::timeout(limit, connecting).await {
             Ok(Ok(stream)) => Ok(stream),
@@ -56,10 +62,37 @@ impl Transport {
         }
     }
 
+    /// The same connection, encrypted, within `limit`.
+    ///
+    /// # Errors
+    /// The fault of the handshake.
+    pub async fn encrypt(
+        &self,
+        stream: Stream,
+        name: &ServerName<'static>,
+        limit: Duration,
+    ) -> Result<Stream, Fault> {
+        let Some(trust) = &self.trust else {
+            // Settings with a name have a trust. Nothing is ever sent in the clear to a server with a name.
+            let evidence = Evidence::fixed("nobody to trust in a TLS handshake");
+            return Err(Fault::new(Cause::ProxyConfigurationError, Phase::Connect).with(evidence));
+        };
+        // Boxed: it is large, and most attempts make none.
+        let shaking = Box::pin(Encrypted::connect(stream, trust, name.clone()));
+        match pingora::time::timeout(limit, shaking).await {
+            Ok(Ok(stream)) => Ok(Box::new(stream)),
+            Ok(Err(error)) => {
+                let (cause, evidence) = failed_handshake(&error);
+                Err(Fault::new(cause, Phase::Connect).with(evidence))
+            }
+            Err(_) => Err(Fault::new(Cause::TlsTimeout, Phase::Connect)),
+        }
+    }
+
     /// Gives a connection back for the next request; both directions must be at rest.
-    pub fn release(&self, stream: Stream, address: SocketAddr) {
+    pub fn release(&self, stream: Stream, candidate: &Candidate) {
         if self.keeps {
-            self.connector.release_stream(stream, pool_key(address), Some(self.idle));
+            self.connector.release_stream(stream, pool_key(candidate), Some(self.idle));
         }
     }
 }
@@ -78,20 +111,22 @@ fn named(error: &Error) -> Fault {
     Fault::new(cause, Phase::Connect).with(Evidence::text(error.to_string()))
 }
 
-fn pool_key(address: SocketAddr) -> u64 {
-    // Each upstream has a pool of its own, so the address alone tells connections apart.
-    match address {
-        SocketAddr::V4(v4) => (u64::from(u32::from(*v4.ip())) << 16) | u64::from(v4.port()),
-        // 128 bits do not fit: a keyed hash, so that neighbouring networks cannot meet in one key.
-        SocketAddr::V6(_) => {
+/// Each upstream has a pool of its own, and with it one trust: address and name tell its connections apart. Two names may
+/// have one address, and who was certified for one of them was not for the other.
+fn pool_key(candidate: &Candidate) -> u64 {
+    match (candidate.address, &candidate.name) {
+        (SocketAddr::V4(v4), None) => (u64::from(u32::from(*v4.ip())) << 16) | u64::from(v4.port()),
+        // They do not fit: a hash.
+        (address, name) => {
             let mut hasher = std::hash::DefaultHasher::new();
             address.hash(&mut hasher);
+            name.hash(&mut hasher);
             hasher.finish() | (1 << 63)
         }
     }
 }
 
-/// A server without TLS, as pingora's connector wants to see one.
+/// A server, as pingora's connector wants to see one: without TLS, which is ours.
 #[derive(Clone, Debug)]
 struct PlainPeer {
     address: PeerAddress,
@@ -99,8 +134,8 @@ struct PlainPeer {
 }
 
 impl PlainPeer {
-    fn new(address: SocketAddr) -> Self {
-        PlainPeer { address: PeerAddress::Inet(address), key: pool_key(address) }
+    fn new(candidate: &Candidate) -> Self {
+        PlainPeer { address: PeerAddress::Inet(candidate.address), key: pool_key(candidate) }
     }
 }
 
@@ -139,7 +174,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn different_addresses_never_share_a_pool_key() {
+    fn different_addresses_and_names_never_share_a_pool_key() {
         let addresses = [
             "127.0.0.1:80",
             "127.0.0.1:81",
@@ -151,10 +186,18 @@ mod tests {
             "[2001:db8:0:1::1]:80",
             "[2001:db8:0:2::2]:80",
         ];
-        let mut keys: Vec<u64> = addresses.iter().map(|text| pool_key(text.parse().unwrap())).collect();
+        let names = [None, Some("a.test"), Some("b.test"), Some("127.0.0.1")];
+        let mut keys = Vec::new();
+        for address in addresses {
+            for name in names {
+                let name = name.map(|name| Arc::new(ServerName::try_from(name).unwrap()));
+                let address = address.parse().unwrap();
+                keys.push(pool_key(&Candidate { server: Arc::from(""), address, name }));
+            }
+        }
         keys.sort_unstable();
         keys.dedup();
-        assert_eq!(keys.len(), addresses.len());
+        assert_eq!(keys.len(), addresses.len() * names.len());
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! It knows nothing of the gateway. Nothing that it makes is ever committed.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use rustls::pki_types::CertificateDer;
@@ -30,8 +31,16 @@ impl Authority {
     pub fn new() -> Authority {
         let mut parameters = CertificateParams::default();
         parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        parameters.distinguished_name.push(DnType::CommonName, "an authority for tests");
+        // Each has a name of its own, or a stranger would look like one of the family with a broken signature.
+        static NUMBER: AtomicUsize = AtomicUsize::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        parameters.distinguished_name.push(DnType::CommonName, format!("authority {number} for tests"));
         Authority(CertifiedIssuer::self_signed(parameters, KeyPair::generate().unwrap()).unwrap())
+    }
+
+    /// Its own certificate.
+    pub fn pem(&self) -> String {
+        self.0.pem()
     }
 
     /// For these names and addresses.
@@ -55,6 +64,13 @@ impl Authority {
         config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
         Arc::new(config)
     }
+}
+
+/// Signed by its own key.
+pub fn self_signed(names: &[&str]) -> Issued {
+    let key = KeyPair::generate().unwrap();
+    let certificate = parameters(names, ALWAYS).self_signed(&key).unwrap();
+    Issued { cert: certificate.pem(), key: key.serialize_pem() }
 }
 
 fn parameters(names: &[&str], (from, until): Dates) -> CertificateParams {

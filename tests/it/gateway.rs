@@ -51,6 +51,13 @@ impl Setup {
         }
     }
 
+    /// The same with servers as they would be in the file.
+    pub fn of_named(servers: &[&str]) -> Setup {
+        let mut setup = Setup::of_servers(&[]);
+        setup.upstreams.clear();
+        setup.named_upstream("main", servers)
+    }
+
     /// Sets `section.key`, or a key of the top level. `upstream.KEY` is set for every upstream, `upstream NAME.KEY` for one.
     pub fn set(mut self, key: &str, value: &str) -> Setup {
         self.settings.insert(key.to_owned(), value.to_owned());

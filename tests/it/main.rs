@@ -21,6 +21,7 @@ mod promise;
 mod reader;
 mod telemetry;
 mod tls_client;
+mod tls_server;
 mod upstreams;
 
 mod accounts;
@@ -51,5 +52,6 @@ mod streaming;
 mod timeouts;
 mod tls_files;
 mod tls_listener;
+mod tls_upstream;
 mod truncation;
 mod uploads;

@@ -222,6 +222,9 @@ fn staged(original: &Config, changes: &mut Changes) -> Config {
         set_quota(&mut limit.settings, (1_000_000, Duration::from_secs(1), 1_000_000));
     }
     for upstream in &mut config.upstreams {
+        if upstream.trust.take().is_some() {
+            changes.say("upstreams.*.tls: off; handshakes are not rehearsed".to_owned());
+        }
         if let Some(limits) = &mut upstream.concurrency {
             changes.say("upstreams.*.concurrency: out of the way".to_owned());
             limits.max = limits.max.max(AT_ONCE);
@@ -275,7 +278,8 @@ fn set_quota(settings: &mut Settings, (allowed, period, burst): (u32, Duration, 
 fn before(config: &Config, server: SocketAddr) -> Config {
     let mut config = config.clone();
     for upstream in &mut config.upstreams {
-        upstream.servers = vec![Server { host: server.ip().to_string(), port: server.port(), weight: 1 }];
+        let host = server.ip().to_string();
+        upstream.servers = vec![Server { host, port: server.port(), weight: 1, name: None }];
     }
     config
 }

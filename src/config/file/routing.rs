@@ -20,6 +20,12 @@ pub struct TimeoutsFile {
     /// (cause `connection_timeout`). Unit: duration. Default: `2s`. Reload: yes.
     pub connect: Option<DurationText>,
 
+    /// How long one TLS handshake with a server may take.
+    ///
+    /// After the connection is there. When it passes, the client is answered 504 (cause `tls_timeout`), and the request is
+    /// not tried again. Unit: duration. Default: `3s`. Reload: yes.
+    pub tls: Option<DurationText>,
+
     /// How long one attempt may wait until the whole response head is there.
     ///
     /// From the request having been sent. When it passes, the client is answered 504 (cause `http_response_timeout`) and
@@ -57,8 +63,8 @@ pub struct TimeoutsFile {
 pub struct UpstreamFile {
     /// The servers; at least one.
     ///
-    /// Each is `host:port`, `http://host:port`, or a mapping with the keys below. Names are resolved in the background.
-    /// Required. Reload: yes.
+    /// Each is `host:port`, `http://host:port`, `https://host:port`, or a mapping with the keys below. Either all of them
+    /// speak TLS (`https://`) or none does. Names are resolved in the background. Required. Reload: yes.
     #[schemars(with = "Option<Vec<Either<ServerText, ServerFile>>>")]
     pub servers: Option<Vec<Either<String, ServerFile>>>,
 
@@ -75,6 +81,13 @@ pub struct UpstreamFile {
 
     /// How many requests the servers work on at once. Off when left out.
     pub concurrency: Option<ConcurrencyFile>,
+
+    /// How the certificates of `https://` servers are verified.
+    ///
+    /// Without it they must be valid for the server's name and signed by an authority that this system trusts (Debian:
+    /// ca-certificates). One that is not is answered 504 (cause `tls_certificate_error`); the log says what is wrong with
+    /// it. TLS 1.2 and 1.3 are spoken.
+    pub tls: Option<UpstreamTlsFile>,
 
     /// How often the servers' names are resolved again.
     ///
@@ -94,13 +107,36 @@ pub enum Balance {
     RoundRobin,
 }
 
+/// How the certificates of servers are verified.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct UpstreamTlsFile {
+    /// Whether certificates are verified.
+    ///
+    /// `false` takes any certificate of anybody: whoever stands between the gateway and the server can read and change
+    /// everything. The log says so as an error at every start and reload. Unit: `true` or `false`. Default: `true`.
+    /// Reload: yes.
+    pub verify: Option<bool>,
+
+    /// The name that the servers must be certified for, and that they are asked by (SNI).
+    ///
+    /// Unit: host name. Default: the host of each server. Reload: yes.
+    pub sni: Option<String>,
+
+    /// The authorities that may have signed the certificates, instead of those that the system trusts: a PEM file.
+    ///
+    /// Read at the start and at every reload. Unit: path, from the folder of this file. Default: the system's own.
+    /// Reload: yes.
+    pub ca: Option<String>,
+}
+
 /// One server in its long form.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ServerFile {
     /// The server.
     ///
-    /// Required. Unit: `host:port` or `http://host:port`. Reload: yes.
+    /// Required. Unit: `host:port`, `http://host:port` or `https://host:port`. Reload: yes.
     #[schemars(with = "Option<ServerText>")]
     pub address: Option<String>,
 

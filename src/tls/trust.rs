@@ -1,0 +1,199 @@
+//! What is demanded of an upstream's certificate, and what a failed handshake with it is called.
+//!
+//! Verification is on unless the file says in so many words that it is off. A name is part of every handshake, so that
+//! there is none whose certificate could belong to anybody.
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, Error, InvalidMessage, RootCertStore,
+    SignatureScheme,
+};
+
+use super::served::HTTP11;
+use super::{Unusable, VERSIONS, pem, provider};
+use crate::contract::{Cause, Evidence};
+
+/// Whom an upstream's servers must be certified by.
+pub struct Trust {
+    /// `None`: nobody asks.
+    authorities: Option<Vec<CertificateDer<'static>>>,
+    settings: Arc<ClientConfig>,
+}
+
+impl fmt::Debug for Trust {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let authorities = self.authorities.as_ref().map(Vec::len);
+        f.debug_struct("Trust").field("authorities", &authorities).finish_non_exhaustive()
+    }
+}
+
+/// The same demand; handshakes may then go on as they did.
+impl PartialEq for Trust {
+    fn eq(&self, other: &Self) -> bool {
+        self.authorities == other.authorities
+    }
+}
+
+impl Eq for Trust {}
+
+impl Trust {
+    /// In the authorities that this system trusts. What can be read of its list is taken.
+    ///
+    /// # Errors
+    /// There are none.
+    pub fn in_system() -> Result<Trust, Unusable> {
+        let found = rustls_native_certs::load_native_certs().certs;
+        let mut roots = RootCertStore::empty();
+        let (good, _) = roots.add_parsable_certificates(found.iter().cloned());
+        if good == 0 {
+            return Err(Unusable::new(
+                "this system has no list of trusted authorities",
+                "install ca-certificates, or name the authority's certificate: tls: { ca: FILE }",
+            ));
+        }
+        Trust::new(Some(found), roots)
+    }
+
+    /// In the authorities of a PEM file and in nobody else.
+    ///
+    /// # Errors
+    /// The file cannot be used.
+    pub fn in_file(file: &[u8]) -> Result<Trust, Unusable> {
+        let found = pem::certificates(file)?;
+        let mut roots = RootCertStore::empty();
+        for (index, certificate) in found.iter().enumerate() {
+            let broken = |_| {
+                let what = format!("certificate {} of the file is damaged", index + 1);
+                Unusable::new(what, "copy it anew from where it was issued")
+            };
+            roots.add(certificate.clone()).map_err(broken)?;
+        }
+        Trust::new(Some(found), roots)
+    }
+
+    /// In anybody at all.
+    ///
+    /// # Errors
+    /// The cryptography does not work; never seen.
+    pub fn blind() -> Result<Trust, Unusable> {
+        Trust::new(None, RootCertStore::empty())
+    }
+
+    fn new(
+        authorities: Option<Vec<CertificateDer<'static>>>,
+        roots: RootCertStore,
+    ) -> Result<Trust, Unusable> {
+        let unusable = |error: Error| Unusable::new(error.to_string(), "please report it");
+        let builder = ClientConfig::builder_with_provider(provider())
+            .with_protocol_versions(VERSIONS)
+            .map_err(unusable)?;
+        let mut settings = match &authorities {
+            Some(_) => builder.with_root_certificates(roots).with_no_client_auth(),
+            None => {
+                let anybody = Anybody(provider().signature_verification_algorithms);
+                let builder = builder.dangerous().with_custom_certificate_verifier(Arc::new(anybody));
+                builder.with_no_client_auth()
+            }
+        };
+        settings.alpn_protocols = vec![HTTP11.to_vec()];
+        Ok(Trust { authorities, settings: Arc::new(settings) })
+    }
+
+    /// Whether certificates are looked at.
+    pub fn verifies(&self) -> bool {
+        self.authorities.is_some()
+    }
+
+    /// For handshakes.
+    pub(super) fn settings(&self) -> &Arc<ClientConfig> {
+        &self.settings
+    }
+}
+
+/// The name that a server must be certified for, and that it is asked by (SNI).
+///
+/// # Errors
+/// It is neither a host name nor an address.
+pub fn server_name(text: &str) -> Result<ServerName<'static>, Unusable> {
+    ServerName::try_from(text.to_owned()).map_err(|_| {
+        let remedy = "expected a host name, for example api.internal, or an address";
+        Unusable::new("no certificate can be for this name", remedy)
+    })
+}
+
+/// What a handshake that failed is called, and what the log may say of it.
+pub fn failed_handshake(error: &io::Error) -> (Cause, Evidence) {
+    let Some(reason) = reason(error) else {
+        let evidence = if error.kind() == io::ErrorKind::UnexpectedEof {
+            Evidence::fixed("the server closed the connection inside the TLS handshake")
+        } else {
+            Evidence::text(format!("inside the TLS handshake: {error}"))
+        };
+        return (Cause::TlsProtocolError, evidence);
+    };
+    match reason {
+        Error::InvalidCertificate(CertificateError::UnknownIssuer) => (
+            Cause::TlsCertificateError,
+            Evidence::fixed("the certificate is signed by nobody who is trusted here (upstreams.*.tls.ca)"),
+        ),
+        Error::InvalidCertificate(_) => (Cause::TlsCertificateError, Evidence::text(reason.to_string())),
+        Error::InvalidMessage(InvalidMessage::InvalidContentType) => {
+            (Cause::TlsProtocolError, Evidence::fixed("the server does not answer in TLS: a plain port?"))
+        }
+        _ => (Cause::TlsProtocolError, Evidence::text(reason.to_string())),
+    }
+}
+
+/// Whether TLS is what broke, on a connection whose handshake was over.
+pub fn is_broken(error: &io::Error) -> bool {
+    reason(error).is_some()
+}
+
+fn reason(error: &io::Error) -> Option<&Error> {
+    error.get_ref()?.downcast_ref()
+}
+
+/// Takes any certificate, but still wants proof that the server has its key.
+#[derive(Debug)]
+struct Anybody(WebPkiSupportedAlgorithms);
+
+impl ServerCertVerifier for Anybody {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls12_signature(message, certificate, signed, &self.0)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, certificate, signed, &self.0)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.supported_schemes()
+    }
+}

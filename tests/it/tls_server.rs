@@ -1,0 +1,132 @@
+//! An upstream that speaks TLS: shows one certificate, answers every request with the same bytes, and remembers who asked.
+//!
+//! What goes wrong before or instead of a handshake needs no TLS: scripts of [`super::upstreams`] do that.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig, ServerConnection, StreamOwned};
+
+use super::certificates::{Authority, Issued};
+
+/// A running server.
+pub struct TlsServer {
+    address: SocketAddr,
+    seen: Arc<Mutex<Seen>>,
+    over: Arc<AtomicBool>,
+}
+
+/// At the end of an answer: the connection ends there, without a goodbye.
+const CUT: &[u8] = b"\0cut";
+
+/// What it has seen.
+#[derive(Clone, Debug, Default)]
+pub struct Seen {
+    /// The names that it was asked by, one a handshake; empty where none was said.
+    pub names: Vec<String>,
+    pub requests: usize,
+}
+
+impl TlsServer {
+    /// Answers `answer`, again and again on one connection.
+    pub fn start(issued: &Issued, answer: impl Into<Vec<u8>>) -> TlsServer {
+        TlsServer::with(config(issued, None), answer.into())
+    }
+
+    /// Wants a certificate of this authority from its clients.
+    pub fn wanting_certificates(issued: &Issued, authority: &Authority) -> TlsServer {
+        TlsServer::with(config(issued, Some(authority)), Vec::new())
+    }
+
+    /// Ends the connection after its first answer, as a crashed process does.
+    pub fn cutting(issued: &Issued, answer: impl Into<Vec<u8>>) -> TlsServer {
+        let mut answer = answer.into();
+        answer.extend_from_slice(CUT);
+        TlsServer::with(config(issued, None), answer)
+    }
+
+    fn with(config: Arc<ServerConfig>, answer: Vec<u8>) -> TlsServer {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let seen: Arc<Mutex<Seen>> = Arc::default();
+        let over: Arc<AtomicBool> = Arc::default();
+        let (remembered, ended) = (Arc::clone(&seen), Arc::clone(&over));
+        std::thread::spawn(move || {
+            for stream in listener.incoming().map_while(Result::ok) {
+                if ended.load(Ordering::SeqCst) {
+                    return;
+                }
+                let (config, answer) = (Arc::clone(&config), answer.clone());
+                let remembered = Arc::clone(&remembered);
+                std::thread::spawn(move || serve(stream, config, &answer, &remembered));
+            }
+        });
+        TlsServer { address, seen, over }
+    }
+
+    pub fn port(&self) -> u16 {
+        self.address.port()
+    }
+
+    pub fn seen(&self) -> Seen {
+        self.seen.lock().unwrap().clone()
+    }
+}
+
+impl Drop for TlsServer {
+    fn drop(&mut self) {
+        self.over.store(true, Ordering::SeqCst);
+        let _ = TcpStream::connect(self.address);
+    }
+}
+
+fn config(issued: &Issued, clients: Option<&Authority>) -> Arc<ServerConfig> {
+    let chain = CertificateDer::pem_slice_iter(issued.cert.as_bytes()).map(Result::unwrap).collect();
+    let key = PrivateKeyDer::from_pem_slice(issued.key.as_bytes()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider));
+    let builder = builder.with_safe_default_protocol_versions().unwrap();
+    let builder = match clients {
+        None => builder.with_no_client_auth(),
+        Some(authority) => {
+            let mut roots = RootCertStore::empty();
+            roots.add(CertificateDer::from_pem_slice(authority.pem().as_bytes()).unwrap()).unwrap();
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+            builder.with_client_cert_verifier(verifier.build().unwrap())
+        }
+    };
+    Arc::new(builder.with_single_cert(chain, key).unwrap())
+}
+
+fn serve(stream: TcpStream, config: Arc<ServerConfig>, answer: &[u8], seen: &Mutex<Seen>) {
+    let mut stream = StreamOwned::new(ServerConnection::new(config).unwrap(), stream);
+    while stream.conn.is_handshaking() {
+        if stream.conn.complete_io(&mut stream.sock).is_err() {
+            // The alert that says why is on its way.
+            let _ = stream.conn.write_tls(&mut stream.sock);
+            return;
+        }
+    }
+    let name = stream.conn.server_name().unwrap_or_default().to_owned();
+    seen.lock().unwrap().names.push(name);
+    let (mut read, mut piece) = (Vec::new(), [0; 4096]);
+    while let Ok(length @ 1..) = stream.read(&mut piece) {
+        read.extend_from_slice(&piece[..length]);
+        if read.ends_with(b"\r\n\r\n") {
+            seen.lock().unwrap().requests += 1;
+            read.clear();
+            let (answer, cut) = match answer.strip_suffix(CUT) {
+                Some(answer) => (answer, true),
+                None => (answer, false),
+            };
+            if stream.write_all(answer).and_then(|()| stream.flush()).is_err() || cut {
+                return;
+            }
+        }
+    }
+}
