@@ -19,6 +19,11 @@ use crate::protocol::request_head::{RequestFacts, Version};
 /// Most bytes of pipelined requests that are read while an earlier one is served.
 const MAX_READ_AHEAD: usize = 64 * 1024;
 
+/// A response head of ours or of most upstreams fits into so many bytes.
+const USUAL_HEAD: usize = 640;
+/// Most room that is made for a body together with its head.
+const MOST_ROOM: usize = 4 * 1024;
+
 /// What the request body did.
 #[derive(Debug)]
 pub(super) enum BodyFault {
@@ -78,6 +83,12 @@ pub(super) fn write_head(
     (version, keeps): (Version, bool),
     write_fields: impl FnOnce(&mut BytesMut),
 ) {
+    // Once for the whole message where it is small: growing step by step was a tenth of a refusal's instructions.
+    let body_room = match parts.length {
+        BodyLength::Exactly(length) => usize::try_from(length).unwrap_or(MOST_ROOM).min(MOST_ROOM),
+        BodyLength::Absent | BodyLength::Unknown => 0,
+    };
+    out.reserve(USUAL_HEAD + body_room);
     fields::status_line(out, parts.status, parts.reason);
     write_fields(out);
     match parts.length {

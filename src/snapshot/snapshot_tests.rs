@@ -65,11 +65,14 @@ fn requests_at_an_upstream_count_against_the_limit_of_the_next_snapshot_too() {
 }
 
 #[test]
-fn a_limit_that_is_gone_is_shown_no_more() {
+fn a_limit_that_is_gone_is_shown_no_more_and_holds_nobody_back() {
     let metrics = Metrics::new();
     let first = build(&[SHOP], &metrics, None);
     let second = build(&["shop: { servers: [127.0.0.1:1] }"], &metrics, Some(&first));
-    assert!(second.routes[0].concurrency.is_none());
+    assert_eq!(
+        second.routes[0].concurrency.as_ref().unwrap().limits(),
+        crate::upstream::concurrency::Limits::NONE
+    );
     assert!(Arc::ptr_eq(&first.routes[0].upstream, &second.routes[0].upstream));
     assert_eq!(limit(&metrics), "");
 }
