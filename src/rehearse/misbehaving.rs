@@ -87,6 +87,13 @@ impl Misbehaving {
         Place::ALL.map(|place| (place.name(), self.address(place)))
     }
 
+    /// Forgets the requests so far: see [`Upstream::forget`].
+    pub fn forget(&self) {
+        self.scripted.forget();
+        self.pooled.forget();
+        self.closing.forget();
+    }
+
     /// The scripted upstream: what it received.
     pub const fn scripted(&self) -> &Upstream {
         &self.scripted

@@ -127,6 +127,14 @@ impl Record {
         seen.connections.len() - 1
     }
 
+    /// Lets go of what requests said; how many connections there were is still known.
+    pub(super) fn forget(&self) {
+        for connection in &mut self.seen.lock().connections {
+            connection.raw = Vec::new();
+            connection.requests = Vec::new();
+        }
+    }
+
     /// Changes the entry of one connection and wakes who waits.
     pub(super) fn note(&self, connection: usize, change: impl FnOnce(&mut SeenConnection)) {
         if let Some(entry) = self.seen.lock().connections.get_mut(connection) {

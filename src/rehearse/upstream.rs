@@ -88,6 +88,11 @@ impl Upstream {
         self.record.look(|seen| seen.requests().count())
     }
 
+    /// Forgets the requests so far: for runs so long that their record would fill the memory.
+    pub fn forget(&self) {
+        self.record.forget();
+    }
+
     /// Blocks the thread until this is true of what was received, at most that long; tells whether it became true.
     pub fn sees_within(&self, limit: Duration, condition: impl FnMut(&Seen) -> bool) -> bool {
         self.record.wait_until(limit, condition)
