@@ -147,6 +147,8 @@ pub fn converse(
             return match reader.read_end() {
                 Unanswered::Closed => Ok(answers),
                 Unanswered::Reset if was_cut => Ok(answers),
+                // Refused for what stands before its HEAD, perhaps before that had come: then with a body.
+                Unanswered::Malformed(_) if asked.head() && !begins_with_head(sent) => Ok(answers),
                 other => Err(format!("after an answer that closes: {other:?}")),
             };
         }
@@ -174,6 +176,12 @@ fn asked(request: &Read, sent: &[u8]) -> Asked {
             Asked::Http11(if rest.trim_ascii_start().starts_with(b"HEAD ") { "HEAD" } else { "GET" })
         }
     }
+}
+
+/// What is no request any more begins with HEAD at once, or behind the one empty line that may be there.
+fn begins_with_head(sent: &[u8]) -> bool {
+    let rest = unread(sent);
+    rest.strip_prefix(b"\r\n").unwrap_or(rest).starts_with(b"HEAD ")
 }
 
 /// What is behind the whole requests.
