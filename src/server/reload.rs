@@ -80,7 +80,7 @@ impl Reload {
 
         snapshot.take_over(&self.gateway.metrics);
         self.gateway.limit_upstream_connections(share.upstream);
-        self.gateway.snapshot.store(Arc::new(snapshot));
+        let older = self.gateway.snapshot.swap(Arc::new(snapshot));
         for (listener, current) in config.listen.iter().zip(&self.tls) {
             if let (Some(tls), Some(current)) = (&listener.tls, current) {
                 current.store(Arc::clone(&tls.settings));
@@ -99,6 +99,12 @@ impl Reload {
             "reloaded the configuration"
         );
         self.running.store(Arc::new(config));
+        // Whoever is there ends as begun; what waits there for a next request would wait in vain.
+        for gone in runtimes(&older) {
+            if !upstreams.iter().any(|upstream| Arc::ptr_eq(upstream, &gone)) {
+                gone.retire().await;
+            }
+        }
     }
 
     /// Everything that can fail, before anything changes.

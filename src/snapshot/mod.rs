@@ -182,15 +182,20 @@ impl Upstream {
             .into_iter()
             .flat_map(|previous| &previous.upstreams)
             .find(|known| known.runtime.name() == settings.name);
-        let runtime = known.map(|known| &known.runtime).filter(|runtime| *runtime.settings() == settings);
+        let older = known.map(|known| &known.runtime);
+        let runtime = match older {
+            Some(runtime) if *runtime.settings() == settings => Arc::clone(runtime),
+            Some(older) => Arc::new(Runtime::new(settings).knowing(older)),
+            None => Arc::new(Runtime::new(settings)),
+        };
         // Who is at the upstream counts under its name, whatever its servers are now. Counting goes on without a limit: there
         // may be one again, and who waits for one that is gone is let in.
         let counting = known.and_then(|known| known.concurrency.clone());
         let concurrency =
             counting.or_else(|| config.concurrency.map(|limits| Arc::new(Concurrency::new(limits))));
         Upstream {
-            metrics: metrics.upstream(&settings.name),
-            runtime: runtime.cloned().unwrap_or_else(|| Arc::new(Runtime::new(settings))),
+            metrics: metrics.upstream(runtime.name()),
+            runtime,
             concurrency,
             limits: config.concurrency,
         }

@@ -148,6 +148,29 @@ impl Runtime {
         })
     }
 
+    /// Closes the connections that wait for requests, and keeps no more: the upstream is not in the configuration any more.
+    pub async fn retire(&self) {
+        let candidates = self.servers.iter().flat_map(|server| {
+            let addresses = Arc::clone(&server.addresses.current());
+            (0..addresses.len()).filter_map(move |at| Some(server.at(*addresses.get(at)?)))
+        });
+        self.transport.retire(candidates).await;
+    }
+
+    /// What is known of the addresses of the servers that `older` has as well, so that a change of something else does not
+    /// need their names to be found again.
+    #[must_use]
+    pub fn knowing(self, older: &Runtime) -> Self {
+        for server in &self.servers {
+            let same =
+                |known: &&ServerState| known.addresses.host_and_port() == server.addresses.host_and_port();
+            if let Some(known) = older.servers.iter().find(same) {
+                server.addresses.found(known.addresses.current().to_vec());
+            }
+        }
+        self
+    }
+
     /// Whether any server has an address.
     pub fn has_address(&self) -> bool {
         self.servers.iter().any(|server| !server.addresses.current().is_empty())
@@ -161,8 +184,12 @@ impl ServerState {
         (0..addresses.len()).find_map(|ahead| {
             let address = *addresses.get(turn.wrapping_add(ahead) % addresses.len())?;
             let known = tried.iter().any(|tried| tried.address == address && tried.server == self.label);
-            (!known).then(|| Candidate { server: Arc::clone(&self.label), address, name: self.name.clone() })
+            (!known).then(|| self.at(address))
         })
+    }
+
+    fn at(&self, address: SocketAddr) -> Candidate {
+        Candidate { server: Arc::clone(&self.label), address, name: self.name.clone() }
     }
 }
 

@@ -7,6 +7,7 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use pingora::connectors::{ConnectorOptions, TransportConnector};
@@ -25,7 +26,7 @@ use crate::tls::trust::{Trust, failed_handshake};
 pub struct Transport {
     connector: TransportConnector,
     idle: Duration,
-    keeps: bool,
+    keeps: AtomicBool,
     trust: Option<Arc<Trust>>,
 }
 
@@ -40,7 +41,7 @@ impl Transport {
     pub fn new(max: usize, idle: Duration, trust: Option<Arc<Trust>>) -> Self {
         // Pingora's pool cannot be empty: what is not to be kept is never given to it.
         let connector = TransportConnector::new(Some(ConnectorOptions::new(max.max(1))));
-        Transport { connector, idle, keeps: max > 0, trust }
+        Transport { connector, idle, keeps: AtomicBool::new(max > 0), trust }
     }
 
     /// An idle connection that still looks alive.
@@ -89,9 +90,19 @@ impl Transport {
         }
     }
 
+    /// From now on no connection is kept, and those that are kept to these candidates are closed. A request that is at one
+    /// of them ends as it would have.
+    pub async fn retire(&self, candidates: impl Iterator<Item = Candidate>) {
+        self.keeps.store(false, Ordering::Release);
+        for candidate in candidates {
+            // The pool closes nothing before its time, not even when it is dropped.
+            while self.reuse(&candidate).await.is_some() {}
+        }
+    }
+
     /// Gives a connection back for the next request; both directions must be at rest.
     pub fn release(&self, stream: Stream, candidate: &Candidate) {
-        if self.keeps {
+        if self.keeps.load(Ordering::Acquire) {
             self.connector.release_stream(stream, pool_key(candidate), Some(self.idle));
         }
     }

@@ -366,3 +366,19 @@ fn who_waits_for_a_limit_that_is_gone_is_let_in_and_who_is_there_counts_when_it_
     gate.open();
     first.read(Asked::Http11("GET")).is(200, "/held");
 }
+
+#[test]
+fn connections_to_an_upstream_that_is_gone_are_closed_at_once() {
+    let (first, second) = (ok("first"), ok("second"));
+    let kept = |upstream: &Upstream| {
+        Gateway::in_front_of(upstream).set("upstream.keepalive", "{ max: 8, idle: 10m }")
+    };
+    let gateway = kept(&first).start();
+    gateway.client().get("/").is(200, "first");
+    assert!(first.seen().connections.iter().all(|connection| connection.left.is_none()));
+    assert_eq!(gateway.reload(kept(&second)), "applied");
+    assert!(
+        first.sees_within(LIMIT, |seen| seen.connections.iter().all(|connection| connection.left.is_some()))
+    );
+    gateway.client().get("/").is(200, "second");
+}
