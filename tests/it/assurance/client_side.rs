@@ -160,8 +160,10 @@ pub fn converse(
         Unanswered::Closed => {}
         other => return Err(format!("after everything was answered: {other:?}")),
     }
+    // A body that was answered before its end, and did not come to it, ends its connection too.
+    let clear = requests.iter().all(|request| matches!(request, Read::Whole(..)));
     ledger.add(|sums: &mut Sums| {
-        sums.idle += u64::from(ending == Ending::Idle);
+        sums.idle += u64::from(ending == Ending::Idle && clear);
         sums.nothing += u64::from(ending != Ending::Idle && requests.is_empty());
     });
     Ok(answers)

@@ -167,10 +167,13 @@ fn median(mut values: Vec<f64>) -> f64 {
 /// memory follows the connections of the moment, by a fifth and more; at rest nothing but a leak is left of them.
 fn at_rest(gateway: &Gateway, start: Held) -> Held {
     let deadline = Instant::now() + LIMIT;
-    while held(gateway).descriptors > start.descriptors && Instant::now() < deadline {
+    loop {
+        let held = held(gateway);
+        if held.descriptors <= start.descriptors || Instant::now() > deadline {
+            return held;
+        }
         std::thread::sleep(Duration::from_millis(100));
     }
-    held(gateway)
 }
 
 fn in_front_of(misbehaving: &Misbehaving, limit: Duration) -> Gateway {
