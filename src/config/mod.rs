@@ -41,6 +41,7 @@ use crate::tls::served;
 use crate::tls::trust::Trust;
 use crate::tls::validity::Validity;
 use crate::upstream::concurrency;
+use crate::upstream::http2::Speak;
 
 pub use crate::contract::{Include, UpstreamMessages};
 pub use error::{Problem, Problems};
@@ -221,6 +222,8 @@ pub struct Upstream {
     pub concurrency: Option<concurrency::Limits>,
     /// Whom the servers must be certified by; `Some` exactly when they speak TLS.
     pub trust: Option<Arc<Trust>>,
+    /// Whether HTTP/2 is spoken to its servers.
+    pub http2: Speak,
 }
 
 /// One server of an upstream.

@@ -58,7 +58,6 @@ pub const KEYS: &[(&str, &str)] = &[
     ("upstreams.*.health", "remove it"),
     ("upstreams.*.breaker", "remove it"),
     ("upstreams.*.concurrency.adaptive", "write max, which does not adapt"),
-    ("upstreams.*.http2", "remove it; HTTP/1.1 is spoken to upstreams"),
 ];
 
 /// Path patterns with a value, each with what to do today.

@@ -394,10 +394,10 @@ fn every_sentence_about_upstreams_and_routes_says_what_would_be_right() {
             ],
         ),
         (
-            "upstreams: { shop: { servers: [\"a:80\"], balance: { hash: client_ip }, http2: auto, breaker: {} } }\nroutes: [{ name: r, upstream: shop }]",
+            "upstreams: { shop: { servers: [\"a:80\"], balance: { hash: client_ip }, http2: sometimes, breaker: {} } }\nroutes: [{ name: r, upstream: shop }]",
             &[
                 "upstreams.shop.balance: \"hash\" is not supported yet; use \"round_robin\"",
-                "upstreams.shop.http2: not supported yet; remove it; HTTP/1.1 is spoken to upstreams",
+                "upstreams.shop.http2: \"sometimes\" is not known here; expected off, auto or always",
                 "upstreams.shop.breaker: not supported yet; remove it",
             ],
         ),

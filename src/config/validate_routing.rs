@@ -9,7 +9,8 @@ use super::checker::{Checker, label};
 use super::error::{Refusal, quoted};
 use super::file::forms::{DurationText, Either, Named};
 use super::file::routing::{
-    ConcurrencyFile, ForwardedWord, MatchFile, PathsWord, RouteFile, ServerFile, TimeoutsFile, UpstreamFile,
+    ConcurrencyFile, ForwardedWord, Http2, MatchFile, PathsWord, RouteFile, ServerFile, TimeoutsFile,
+    UpstreamFile,
 };
 use super::patterns::{self, Table};
 use super::tree::Place;
@@ -21,6 +22,7 @@ use super::{Route, Server, Timeouts, Upstream, units};
 use crate::contract::Contract;
 use crate::protocol::cors::Rules;
 use crate::upstream::concurrency;
+use crate::upstream::http2::Speak;
 
 /// An upstream and the time limits that its routes inherit.
 pub struct CheckedUpstream {
@@ -173,6 +175,11 @@ fn upstream(checker: &mut Checker<'_>, at: &Place<'_>, name: &str, file: &Upstre
         attempts: attempts.and_then(|attempts| u32::try_from(attempts).ok()).unwrap_or(2),
         retry_on_status,
         concurrency: file.concurrency.as_ref().and_then(|file| concurrency(checker, at, file)),
+        http2: match file.http2.unwrap_or_default() {
+            Http2::Off => Speak::Never,
+            Http2::Auto => Speak::WhereOffered,
+            Http2::Always => Speak::Always,
+        },
     }
 }
 

@@ -13,11 +13,12 @@ use super::clock::Limit;
 use super::flow::{Flow, Stop, within};
 use super::peer::{Peer, UpstreamHead};
 use super::relay;
-use super::request::{Told, refused};
+use super::request::Told;
 use super::retry::{self, Failed, Retry};
 use super::upload::{UploadEvent, Waiting};
 use crate::contract::{Cause, Evidence, Fault, Phase, RequestSent};
 use crate::upstream::Candidate;
+use crate::upstream::http2::Speak;
 
 /// Most interim responses that are passed on for one request.
 const MAX_INTERIM: u32 = 16;
@@ -39,7 +40,7 @@ pub(super) async fn forward(flow: &mut Flow<'_>) -> Result<Answered, Stop> {
         flow.story.attempts = attempt;
         flow.story.server = Some(candidate.server.clone());
         let last = attempt >= flow.route.attempts;
-        let (fault, answered) = match try_once(flow, &candidate, reuse, !last).await {
+        let (fault, seen) = match try_once(flow, &candidate, reuse, !last).await {
             Ok(answered) => {
                 flow.route.upstream_metrics.attempt(Ok(()));
                 if attempt > 1 {
@@ -57,8 +58,11 @@ pub(super) async fn forward(flow: &mut Flow<'_>) -> Result<Answered, Stop> {
                 continue;
             }
             Err(Missed { stop: Stop::ClientGone, .. }) => return Err(Stop::ClientGone),
-            Err(Missed { stop: Stop::Fault(fault), answered }) => (fault, answered),
+            Err(Missed { stop: Stop::Fault(fault), answered, passed_over }) => {
+                (fault, (answered, passed_over))
+            }
         };
+        let (answered, passed_over) = seen;
         if fault.phase() != Phase::Send || fault.cause() == Cause::ConnectionWriteError {
             flow.route.upstream_metrics.attempt(Err(fault.cause()));
             if attempt > 1 {
@@ -70,6 +74,7 @@ pub(super) async fn forward(flow: &mut Flow<'_>) -> Result<Answered, Stop> {
             phase: fault.phase(),
             method: &flow.request.method,
             answered,
+            passed_over,
             can_replay: !last && flow.upload.can_replay(),
         };
         let decision = retry::decide(failed);
@@ -93,11 +98,13 @@ struct Missed {
     stop: Stop,
     /// Whether any byte of a response came.
     answered: bool,
+    /// The upstream did not look at the request and never will.
+    passed_over: bool,
 }
 
 impl From<Fault> for Missed {
     fn from(fault: Fault) -> Self {
-        Missed { stop: Stop::Fault(fault), answered: false }
+        Missed { stop: Stop::Fault(fault), answered: false, passed_over: false }
     }
 }
 
@@ -114,8 +121,12 @@ async fn try_once(
         request_id: &flow.story.request_id,
         via: &flow.gateway.via,
         server: &candidate.server,
+        upstream_tls: candidate.name.is_some(),
     };
-    flow.request.write_head(&mut peer.wire.output, &told).map_err(refused)?;
+    if let Err(fault) = peer.queue_head(flow.request, &told) {
+        let passed_over = peer.was_passed_over();
+        return Err(Missed { stop: Stop::Fault(fault), answered: false, passed_over });
+    }
     flow.upload.begin(&mut peer, may_retry);
     flow.story.sent = flow.story.sent.max(RequestSent::Partial);
     let sent_at = Instant::now();
@@ -127,17 +138,96 @@ async fn try_once(
             flow.story.upstream_status = Some(head.facts.status);
             Ok(Answered { peer, head })
         }
-        Err(stop) => Err(Missed { stop, answered: peer.has_answered() }),
+        Err(stop) => {
+            let (answered, passed_over) = (peer.has_answered(), peer.was_passed_over());
+            Err(Missed { stop, answered, passed_over })
+        }
     }
 }
 
 async fn connect(flow: &mut Flow<'_>, candidate: &Candidate, reuse: bool) -> Result<Peer, Fault> {
     let transport = flow.route.upstream.transport();
+    if transport.http2().may_serve(candidate) {
+        // Boxed: most upstreams speak HTTP/1, and their attempts should not carry its size.
+        return Box::pin(share(flow, candidate, reuse)).await;
+    }
     let framing = flow.request.framing;
     if reuse && let Some(stream) = transport.reuse(candidate).await {
         flow.route.upstream_metrics.connection(true);
-        return Ok(Peer::new(stream, candidate.clone(), framing));
+        return Ok(Peer::h1(stream, candidate.clone(), framing));
     }
+    let (stream, agreed) = fresh(flow, candidate).await?;
+    if agreed {
+        // It did not when it was asked last.
+        return Box::pin(settle(flow, candidate, stream, agreed)).await;
+    }
+    Ok(Peer::h1(stream, candidate.clone(), framing))
+}
+
+/// A place on a connection that speaks HTTP/2; a connection of its own where the server does not.
+async fn share(flow: &mut Flow<'_>, candidate: &Candidate, reuse: bool) -> Result<Peer, Fault> {
+    let transport = flow.route.upstream.transport();
+    let http2 = transport.http2();
+    let framing = flow.request.framing;
+    let taken = |slot| {
+        flow.route.upstream_metrics.connection(true);
+        Ok(Peer::h2(slot, framing))
+    };
+    if let Some(slot) = http2.take(candidate) {
+        return taken(slot);
+    }
+    let begun = Instant::now();
+    let attempt = Limit::new(begun + flow.route.timeouts().connect, Cause::ConnectionTimeout, Phase::Connect);
+    let limit = flow.limit(attempt, Phase::Connect);
+    let Some(_making) = within(limit.at, http2.making(candidate)).await else {
+        return Err(limit.fault());
+    };
+    if let Some(slot) = http2.take(candidate) {
+        return taken(slot);
+    }
+    if !http2.may_serve(candidate)
+        && reuse
+        && let Some(stream) = transport.reuse(candidate).await
+    {
+        flow.route.upstream_metrics.connection(true);
+        return Ok(Peer::h1(stream, candidate.clone(), framing));
+    }
+    let (stream, agreed) = fresh(flow, candidate).await?;
+    settle(flow, candidate, stream, agreed).await
+}
+
+/// Speaks on a new connection what its server agreed to; without TLS there is nothing to agree to.
+async fn settle(
+    flow: &mut Flow<'_>,
+    candidate: &Candidate,
+    stream: Stream,
+    agreed: bool,
+) -> Result<Peer, Fault> {
+    let http2 = flow.route.upstream.transport().http2();
+    let framing = flow.request.framing;
+    if candidate.name.is_some() {
+        http2.agreed(candidate, agreed);
+    }
+    if candidate.name.is_none() || agreed {
+        let greeted = Instant::now();
+        let attempt =
+            Limit::new(greeted + flow.route.timeouts().connect, Cause::ConnectionTimeout, Phase::Connect);
+        let limit = flow.limit(attempt, Phase::Connect);
+        return match within(limit.at, http2.begin(candidate, stream)).await {
+            Some(slot) => Ok(Peer::h2(slot?, framing)),
+            None => Err(limit.fault().with(Evidence::fixed("no SETTINGS came"))),
+        };
+    }
+    if http2.speak() == Speak::Always {
+        let evidence = Evidence::fixed("the server agreed to no HTTP/2 (ALPN)");
+        return Err(Fault::new(Cause::TlsProtocolError, Phase::Connect).with(evidence));
+    }
+    Ok(Peer::h1(stream, candidate.clone(), framing))
+}
+
+/// A connection that was not there before, encrypted where the server speaks TLS, and whether it agreed to HTTP/2.
+async fn fresh(flow: &mut Flow<'_>, candidate: &Candidate) -> Result<(Stream, bool), Fault> {
+    let transport = flow.route.upstream.transport();
     // A request has one connection to an upstream at a time. More than there are descriptors for would keep the
     // listeners from accepting, and then nobody is answered.
     if flow.snapshot.in_flight() > flow.gateway.upstream_connections() {
@@ -158,12 +248,16 @@ async fn connect(flow: &mut Flow<'_>, candidate: &Candidate, reuse: bool) -> Res
         Err(fault) => return Err(fault),
     };
     flow.route.upstream_metrics.connection(false);
-    Ok(Peer::new(stream, candidate.clone(), framing))
+    Ok(stream)
 }
 
-/// The handshake, where the server speaks TLS.
-async fn encrypt(flow: &mut Flow<'_>, candidate: &Candidate, stream: Stream) -> Result<Stream, Fault> {
-    let Some(name) = &candidate.name else { return Ok(stream) };
+/// The handshake, where the server speaks TLS; and whether HTTP/2 was agreed to in it.
+async fn encrypt(
+    flow: &mut Flow<'_>,
+    candidate: &Candidate,
+    stream: Stream,
+) -> Result<(Stream, bool), Fault> {
+    let Some(name) = &candidate.name else { return Ok((stream, false)) };
     let started = Instant::now();
     let attempt = Limit::new(started + flow.route.timeouts().tls, Cause::TlsTimeout, Phase::Connect);
     let limit = flow.limit(attempt, Phase::Connect);
@@ -219,6 +313,7 @@ async fn final_head(flow: &mut Flow<'_>, peer: &mut Peer) -> Result<UpstreamHead
                 let now = Instant::now();
                 let limit = head_limit(flow, flow.upload.waiting(), sent_at, now);
                 if now >= limit.at {
+                    peer.doubt();
                     return Err(Stop::Fault(peer.begun(limit.fault())));
                 }
             }

@@ -29,6 +29,8 @@ pub(super) struct H2Client {
     output: BytesMut,
     /// The end was asked for and not sent yet.
     ending: bool,
+    /// What comes with the end.
+    trailers: Option<HeaderMap>,
     /// END_STREAM has been sent.
     ended: bool,
     length: Option<u64>,
@@ -54,6 +56,7 @@ impl H2Client {
             send: None,
             output: BytesMut::new(),
             ending: false,
+            trailers: None,
             ended: false,
             length: None,
             remaining: length,
@@ -156,6 +159,11 @@ impl H2Client {
         true
     }
 
+    /// Queues the fields behind the body.
+    pub(super) fn send_trailers(&mut self, trailers: HeaderMap) {
+        self.trailers = Some(trailers);
+    }
+
     /// Queues the end of the stream. Says whether the body is as long as the head promised.
     pub(super) fn send_end(&mut self) -> bool {
         self.ending = !self.ended;
@@ -182,7 +190,7 @@ impl H2Client {
                 }
             }
             let piece = self.output.split_to(room.min(self.output.len())).freeze();
-            let ends = self.ending && self.output.is_empty();
+            let ends = self.ending && self.output.is_empty() && self.trailers.is_none();
             self.ended |= ends;
             self.ending &= !ends;
             #[expect(clippy::disallowed_methods, reason = "bytes queued by the door and the relay alone")]
@@ -191,8 +199,12 @@ impl H2Client {
         if self.ending {
             self.ending = false;
             self.ended = true;
-            #[expect(clippy::disallowed_methods, reason = "bytes queued by the door and the relay alone")]
-            send.send_data(Bytes::new(), true).map_err(io::Error::other)?;
+            #[expect(clippy::disallowed_methods, reason = "frames queued by the door and the relay alone")]
+            match self.trailers.take() {
+                Some(trailers) => send.send_trailers(trailers),
+                None => send.send_data(Bytes::new(), true),
+            }
+            .map_err(io::Error::other)?;
         }
         Poll::Ready(Ok(()))
     }

@@ -234,6 +234,15 @@ impl Downstream {
         }
     }
 
+    /// Queues the fields behind the body, where the client's protocol has them; to be told before the end.
+    pub(super) fn send_trailers(&mut self, trailers: HeaderMap) {
+        match &mut self.kind {
+            // Nobody is promised any (Trailer, TE).
+            Kind::H1(_) => {}
+            Kind::H2(h2) => h2.send_trailers(trailers),
+        }
+    }
+
     /// Queues the end of the body. Says whether the body is as long as the head promised.
     pub(super) fn send_end(&mut self) -> bool {
         let whole = match &mut self.kind {

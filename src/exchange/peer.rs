@@ -1,23 +1,22 @@
-//! The upstream's side of one attempt, on HTTP/1: the request as it goes out, the response as it comes in.
+//! The upstream's side of one attempt, on HTTP/1 or HTTP/2 alike.
 //!
-//! It names what the upstream does as a [`Fault`] and decides nothing: not what is retried, not what a client sees.
-//! HTTP/2 upstreams will be a second kind of peer beside it.
+//! It names what the upstream does as a [`Fault`] and decides nothing: not what is retried, not what a client sees. How
+//! it is said is told in [`super::peer_h1`] and [`super::peer_h2`].
 
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
-use bytes::{Buf, Bytes};
-use http::Method;
+use bytes::Bytes;
+use http::{HeaderMap, Method};
 use pingora::protocols::Stream;
 
-use super::fields;
 use super::head::Fields;
-use super::wire::{BODY_ROOM, HEAD_ROOM, Wire};
-use crate::contract::{Cause, Evidence, Fault, Phase};
-use crate::protocol::body::{BodyDecoder, Step};
+use super::peer_h1::H1Peer;
+use super::peer_h2::H2Peer;
+use super::request::{Request, Told};
+use crate::contract::Fault;
 use crate::protocol::framing::Framing;
-use crate::protocol::response_head::{self, ResponseFacts, ResponseFraming};
-use crate::protocol::response_scan::{ResponseScan, Scan};
-use crate::tls::trust;
+use crate::protocol::response_head::ResponseFacts;
+use crate::upstream::http2::Slot;
 use crate::upstream::{Candidate, Runtime};
 
 /// A response head that was read and found good.
@@ -27,6 +26,8 @@ pub(super) struct UpstreamHead {
     pub(super) fields: Fields,
     /// The bytes of the reason phrase.
     pub(super) reason: Bytes,
+    /// The head is all there is: nothing follows, and no length was said.
+    pub(super) ends: bool,
 }
 
 impl UpstreamHead {
@@ -36,89 +37,86 @@ impl UpstreamHead {
     }
 }
 
-/// One attempt's connection.
+/// One attempt's connection, or its stream on one.
+// The HTTP/1 peer is the larger one and the common one: a box would cost an allocation a request.
 #[derive(Debug)]
-pub(super) struct Peer {
-    pub(super) wire: Wire,
-    pub(super) candidate: Candidate,
-    scan: ResponseScan,
-    body: BodyDecoder,
-    keep_alive: bool,
-    /// The request is written as chunks.
-    chunked: bool,
-    /// Nothing more of the request can be written.
-    write_failed: bool,
-    /// The whole request is in `wire.output` or beyond it.
-    request_whole: bool,
-    /// Bytes of a response have come.
-    answered: bool,
+pub(super) enum Peer {
+    H1(H1Peer),
+    H2(Box<H2Peer>),
 }
 
 impl Peer {
-    pub(super) fn new(stream: Stream, candidate: Candidate, framing: Framing) -> Self {
-        Peer {
-            wire: Wire::new(stream),
-            candidate,
-            scan: ResponseScan::default(),
-            body: BodyDecoder::response(ResponseFraming::NoBody),
-            keep_alive: false,
-            chunked: framing == Framing::Chunked,
-            write_failed: false,
-            request_whole: !framing.has_body(),
-            answered: false,
+    pub(super) fn h1(stream: Stream, candidate: Candidate, framing: Framing) -> Self {
+        Peer::H1(H1Peer::new(stream, candidate, framing))
+    }
+
+    pub(super) fn h2(slot: Slot, framing: Framing) -> Self {
+        Peer::H2(Box::new(H2Peer::new(slot, framing)))
+    }
+
+    /// Queues the request's head.
+    ///
+    /// # Errors
+    /// It cannot be said, or the connection takes no request any more.
+    pub(super) fn queue_head(&mut self, request: &Request, told: &Told<'_>) -> Result<(), Fault> {
+        match self {
+            Peer::H1(h1) => h1.queue_head(request, told),
+            Peer::H2(h2) => h2.queue_head(request, told),
         }
     }
 
-    /// Whether any byte of a response has come.
+    /// Whether anything of a response has come.
     pub(super) const fn has_answered(&self) -> bool {
-        self.answered
+        match self {
+            Peer::H1(h1) => h1.has_answered(),
+            Peer::H2(h2) => h2.has_answered(),
+        }
+    }
+
+    /// The upstream has said that it did not look at the request and never will.
+    pub(super) const fn was_passed_over(&self) -> bool {
+        match self {
+            Peer::H1(_) => false,
+            Peer::H2(h2) => h2.was_passed_over(),
+        }
     }
 
     pub(super) const fn write_has_failed(&self) -> bool {
-        self.write_failed
+        match self {
+            Peer::H1(h1) => h1.write_has_failed(),
+            Peer::H2(h2) => h2.write_has_failed(),
+        }
     }
 
     /// Queues a piece of the request body.
     pub(super) fn queue_body(&mut self, data: &[u8]) {
-        if data.is_empty() {
-            return;
-        }
-        let out = &mut self.wire.output;
-        if self.chunked {
-            fields::hexadecimal(out, data.len());
-            out.extend_from_slice(b"\r\n");
-            out.extend_from_slice(data);
-            out.extend_from_slice(b"\r\n");
-        } else {
-            out.extend_from_slice(data);
+        match self {
+            Peer::H1(h1) => h1.queue_body(data),
+            Peer::H2(h2) => h2.queue_body(data),
         }
     }
 
     /// Queues the end of the request body.
     pub(super) fn queue_end(&mut self) {
-        if self.chunked && !self.request_whole {
-            self.wire.output.extend_from_slice(b"0\r\n\r\n");
+        match self {
+            Peer::H1(h1) => h1.queue_end(),
+            Peer::H2(h2) => h2.queue_end(),
         }
-        self.request_whole = true;
     }
 
     /// Bytes that are queued and not written.
     pub(super) fn unsent(&self) -> usize {
-        self.wire.unsent()
+        match self {
+            Peer::H1(h1) => h1.unsent(),
+            Peer::H2(h2) => h2.unsent(),
+        }
     }
 
     /// Writes what is queued. After a failure nothing more is written, but an answer may still be read.
     pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
-        if self.write_failed {
-            return Poll::Ready(Ok(()));
-        }
-        match ready!(self.wire.poll_flush(cx)) {
-            Ok(()) => Poll::Ready(Ok(())),
-            Err(error) => {
-                self.write_failed = true;
-                let evidence = Evidence::text(error.to_string());
-                Poll::Ready(Err(Fault::new(Cause::ConnectionWriteError, Phase::Send).with(evidence)))
-            }
+        match self {
+            Peer::H1(h1) => h1.poll_flush(cx),
+            Peer::H2(h2) => h2.poll_flush(cx),
         }
     }
 
@@ -128,121 +126,67 @@ impl Peer {
         cx: &mut Context<'_>,
         method: &Method,
     ) -> Poll<Result<UpstreamHead, Fault>> {
-        let protocol_error = |sentence, said: &[u8]| {
-            Fault::new(Cause::HttpProtocolError, Phase::ResponseHead).with(Evidence::quoting(sentence, said))
-        };
-        loop {
-            let scanned =
-                if self.wire.input.is_empty() { Scan::NeedMore } else { self.scan.advance(&self.wire.input) };
-            match scanned {
-                Scan::Whole(length) => {
-                    let head = self.wire.input.split_to(length).freeze();
-                    self.scan = ResponseScan::default();
-                    let facts = response_head::check(&head, method)
-                        .map_err(|sentence| protocol_error(sentence, &head))?;
-                    if facts.status == 101 {
-                        let sentence = "101 although no upgrade was asked for";
-                        return Poll::Ready(Err(protocol_error(sentence, &head)));
-                    }
-                    self.keep_alive = facts.keep_alive;
-                    self.body = BodyDecoder::response(facts.framing);
-                    let reason = reason(&head);
-                    return Poll::Ready(Ok(UpstreamHead { facts, fields: Fields::Raw(head), reason }));
-                }
-                Scan::NeedMore => {}
-                Scan::Broken(sentence) => {
-                    return Poll::Ready(Err(protocol_error(sentence, &self.wire.input)));
-                }
-                Scan::TooLarge => {
-                    let fault = Fault::new(Cause::HttpResponseHeaderSectionSize, Phase::ResponseHead);
-                    return Poll::Ready(Err(self.begun(fault)));
-                }
-            }
-            match ready!(self.wire.poll_fill(cx, HEAD_ROOM)) {
-                Ok(0) => {
-                    let sentence =
-                        if self.answered { "closed inside the head" } else { "closed before the head" };
-                    let fault = Fault::new(Cause::ConnectionTerminated, Phase::ResponseHead);
-                    let evidence = Evidence::quoting(sentence, &self.wire.input);
-                    return Poll::Ready(Err(fault.with(evidence)));
-                }
-                Ok(_) => self.answered = true,
-                Err(error) => {
-                    // Some servers refuse a handshake only after it: for want of a client's certificate, say.
-                    let broken = trust::is_broken(&error);
-                    let cause = if broken { Cause::TlsProtocolError } else { Cause::ConnectionTerminated };
-                    let fault = Fault::new(cause, Phase::ResponseHead);
-                    let evidence = Evidence::quoting(&error.to_string(), &self.wire.input);
-                    return Poll::Ready(Err(fault.with(evidence)));
-                }
-            }
+        match self {
+            Peer::H1(h1) => h1.poll_head(cx, method),
+            Peer::H2(h2) => h2.poll_head(cx, method),
         }
     }
 
     /// The same fault with what has come of a head as its evidence.
     pub(super) fn begun(&self, fault: Fault) -> Fault {
-        fault.with(Evidence::quoting("", &self.wire.input))
+        match self {
+            Peer::H1(h1) => h1.begun(fault),
+            Peer::H2(_) => fault,
+        }
     }
 
-    /// So many bytes of the response body stand at the front of `wire.input`; the caller takes them with
-    /// [`Peer::take`]. `None` at the end of the body.
+    /// A limit of time has struck.
+    pub(super) fn doubt(&self) {
+        match self {
+            // Its connection is not used again anyway.
+            Peer::H1(_) => {}
+            Peer::H2(h2) => h2.doubt(),
+        }
+    }
+
+    /// So many bytes of the response body are there; see [`Peer::body_bytes`], and take them with [`Peer::take`].
+    /// `None` at the end of the body.
     pub(super) fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<usize>, Fault>> {
-        loop {
-            match self.body.decode(&mut self.wire.input) {
-                Ok(Step::Data(length)) => return Poll::Ready(Ok(Some(length))),
-                Ok(Step::End) => return Poll::Ready(Ok(None)),
-                Ok(Step::NeedMore) => {}
-                Err(evidence) => {
-                    self.keep_alive = false;
-                    let fault = Fault::new(Cause::HttpProtocolError, Phase::ResponseBody);
-                    return Poll::Ready(Err(fault.with(Evidence::fixed(evidence))));
-                }
-            }
-            match ready!(self.wire.poll_fill(cx, BODY_ROOM)) {
-                Ok(0) => {
-                    self.keep_alive = false;
-                    if self.body.end_of_connection() {
-                        return Poll::Ready(Ok(None));
-                    }
-                    let fault = Fault::new(Cause::HttpResponseIncomplete, Phase::ResponseBody);
-                    return Poll::Ready(Err(fault.with(Evidence::fixed("closed inside the body"))));
-                }
-                Ok(_) => {}
-                Err(error) => {
-                    self.keep_alive = false;
-                    let fault = Fault::new(Cause::HttpResponseIncomplete, Phase::ResponseBody);
-                    return Poll::Ready(Err(fault.with(Evidence::text(error.to_string()))));
-                }
-            }
+        match self {
+            Peer::H1(h1) => h1.poll_body(cx),
+            Peer::H2(h2) => h2.poll_body(cx),
         }
     }
 
     /// The bytes that [`Peer::poll_body`] spoke of.
     pub(super) fn body_bytes(&self, length: usize) -> &[u8] {
-        self.wire.input.get(..length).unwrap_or_default()
+        match self {
+            Peer::H1(h1) => h1.body_bytes(length),
+            Peer::H2(h2) => h2.body_bytes(length),
+        }
     }
 
     /// Takes them out.
     pub(super) fn take(&mut self, length: usize) {
-        self.wire.input.advance(length.min(self.wire.input.len()));
+        match self {
+            Peer::H1(h1) => h1.take(length),
+            Peer::H2(h2) => h2.take(length),
+        }
     }
 
-    /// Back to the pool when both directions are whole and nothing is left over; else the connection is closed.
-    ///
-    /// Bytes after the response are another response that nobody asked for: such a connection is never used again.
+    /// The fields behind the body, once it has ended. HTTP/1 has none here: nobody asked for them (TE).
+    pub(super) fn take_trailers(&mut self) -> Option<HeaderMap> {
+        match self {
+            Peer::H1(_) => None,
+            Peer::H2(h2) => h2.take_trailers(),
+        }
+    }
+
+    /// Gives the connection back, as far as it can serve again. A stream that is not over is reset.
     pub(super) fn release(self, upstream: &Runtime) {
-        let whole = self.request_whole && !self.write_failed && self.body.is_done() && self.keep_alive;
-        if !whole {
-            return;
-        }
-        if let Some(stream) = self.wire.into_stream() {
-            upstream.transport().release(stream, &self.candidate);
+        match self {
+            Peer::H1(h1) => h1.release(upstream),
+            Peer::H2(h2) => drop(h2),
         }
     }
-}
-
-/// The reason phrase of a head that passed the check: what follows the second blank of the status line.
-fn reason(head: &Bytes) -> Bytes {
-    let end = head.iter().position(|octet| *octet == b'\r').unwrap_or(0);
-    if end > 13 { head.slice(13..end) } else { Bytes::new() }
 }

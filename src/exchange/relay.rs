@@ -8,7 +8,7 @@ use std::future::poll_fn;
 use std::task::Poll;
 use std::time::Instant;
 
-use http::{HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::attempt::Answered;
 use super::clock::Limit;
@@ -57,6 +57,8 @@ pub(super) async fn pass(flow: &mut Flow<'_>, answered: &mut Answered, begun: &[
     let head = &answered.head;
     let status = head.facts.status;
     let length = match (head.facts.framing, head.facts.content_length) {
+        // As it was said: gRPC's answers without a message, for one.
+        _ if head.ends && flow.client.is_h2() => BodyLength::Absent,
         (ResponseFraming::Length(length), _) | (ResponseFraming::NoBody, Some(length)) => {
             BodyLength::Exactly(length)
         }
@@ -172,6 +174,22 @@ fn pass_fields(sink: &mut FieldSink<'_>, head: &UpstreamHead, keeps: impl Fn(&[u
     }
 }
 
+/// The fields behind a body, without those that have no place there (RFC 9110 6.5.1).
+fn passing_trailers(mut trailers: HeaderMap) -> HeaderMap {
+    let gone: Vec<HeaderName> = trailers
+        .keys()
+        .filter(|name| {
+            let name = name.as_str().as_bytes();
+            Nominated::default().drops_name(name) || hop::is_framing_name(name)
+        })
+        .cloned()
+        .collect();
+    for name in gone {
+        trailers.remove(name);
+    }
+    trailers
+}
+
 /// Which silences of the upstream are allowed.
 #[derive(Clone, Copy, Debug)]
 struct Silence {
@@ -224,6 +242,9 @@ async fn body(flow: &mut Flow<'_>, answered: &mut Answered, silence: Silence) ->
                         }
                         Poll::Ready(Ok(None)) => {
                             ended = true;
+                            if let Some(trailers) = peer.take_trailers() {
+                                flow.client.send_trailers(passing_trailers(trailers));
+                            }
                             if !flow.client.send_end() {
                                 return Poll::Ready(Step::Fault(Fault::new(
                                     Cause::HttpResponseIncomplete,
@@ -269,6 +290,7 @@ async fn body(flow: &mut Flow<'_>, answered: &mut Answered, silence: Silence) ->
                 let waits = (flow.client.unsent() > 0).then_some(written_at);
                 let limit = relay_limit(flow, silence, uploads, waits, read_at);
                 if now >= limit.at {
+                    peer.doubt();
                     return Relayed::Cut(limit.fault());
                 }
             }

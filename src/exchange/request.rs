@@ -44,6 +44,8 @@ pub(super) struct Told<'a> {
     pub(super) via: &'a [u8],
     /// `host:port` of the server that is asked.
     pub(super) server: &'a str,
+    /// It is asked over TLS.
+    pub(super) upstream_tls: bool,
 }
 
 /// A refusal of the head as a fault.
@@ -217,7 +219,7 @@ impl Request {
 }
 
 /// Fields that are dropped from the client's and said by us.
-fn said_anew(name: &[u8]) -> bool {
+pub(super) fn said_anew(name: &[u8]) -> bool {
     let is = |lower: &[u8]| name.eq_ignore_ascii_case(lower);
     let fold = |octet: &u8| if *octet == b'_' { b'-' } else { octet.to_ascii_lowercase() };
     match name.len() {
@@ -233,20 +235,32 @@ fn said_anew(name: &[u8]) -> bool {
 /// A W3C trace context that begins here: the trace id is the request id without hyphens where that is a UUID, the
 /// parent id its random half. Not sampled: whoever samples decides for itself.
 fn traceparent(out: &mut BytesMut, request_id: &[u8]) {
+    let begun = out.len();
+    out.extend_from_slice(b"traceparent: ");
+    if trace(out, request_id) {
+        out.extend_from_slice(b"\r\n");
+    } else {
+        out.truncate(begun);
+    }
+}
+
+/// The value alone; nothing, and false, where the id is too long for one.
+pub(super) fn trace(out: &mut BytesMut, request_id: &[u8]) -> bool {
     let mut digits = [b'0'; 32];
     let mut slots = digits.iter_mut();
     for octet in request_id.iter().filter(|octet| octet.is_ascii_hexdigit()) {
-        let Some(slot) = slots.next() else { return };
+        let Some(slot) = slots.next() else { return false };
         *slot = octet.to_ascii_lowercase();
     }
     if slots.next().is_some() {
-        return;
+        return false;
     }
-    out.extend_from_slice(b"traceparent: 00-");
+    out.extend_from_slice(b"00-");
     out.extend_from_slice(&digits);
     out.put_u8(b'-');
     out.extend_from_slice(digits.get(16..).unwrap_or_default());
-    out.extend_from_slice(b"-00\r\n");
+    out.extend_from_slice(b"-00");
+    true
 }
 
 /// `:authority`, or Host where that is missing; when both are there they must agree (RFC 9113 8.3.1).

@@ -14,6 +14,9 @@ pub(super) struct Failed<'a> {
     pub(super) method: &'a Method,
     /// A byte of a response came.
     pub(super) answered: bool,
+    /// The upstream has said that it did not look at the request and never will: REFUSED_STREAM, or a GOAWAY that passes
+    /// it over.
+    pub(super) passed_over: bool,
     /// The same bytes can be sent again.
     pub(super) can_replay: bool,
 }
@@ -33,6 +36,9 @@ pub(super) enum Retry {
 pub(super) fn decide(failed: Failed<'_>) -> Retry {
     if !failed.can_replay {
         return Retry::No;
+    }
+    if failed.passed_over {
+        return Retry::Anywhere;
     }
     match failed.cause {
         // Nothing was sent: any method.
@@ -58,6 +64,8 @@ pub(super) fn decide(failed: Failed<'_>) -> Retry {
         | Cause::DeadlineExceeded
         | Cause::ConnectionReadTimeout
         | Cause::ConnectionWriteTimeout => Retry::No,
+        // A server that speaks another protocol: nothing was sent.
+        Cause::HttpProtocolError if failed.phase == Phase::Connect => Retry::Elsewhere,
         // The upstream answered, however badly.
         Cause::HttpProtocolError
         | Cause::HttpResponseHeaderSectionSize
@@ -100,7 +108,14 @@ mod tests {
     use super::*;
 
     fn failed(cause: Cause, method: &Method) -> Failed<'_> {
-        Failed { cause, phase: Phase::ResponseHead, method, answered: false, can_replay: true }
+        Failed {
+            cause,
+            phase: Phase::ResponseHead,
+            method,
+            answered: false,
+            passed_over: false,
+            can_replay: true,
+        }
     }
 
     #[test]
@@ -114,6 +129,20 @@ mod tests {
         assert_eq!(decide(failed(Cause::ConnectionTerminated, &Method::POST)), Retry::No);
         let answered = Failed { answered: true, ..failed(Cause::ConnectionTerminated, &Method::GET) };
         assert_eq!(decide(answered), Retry::No);
+    }
+
+    #[test]
+    fn what_the_upstream_passed_over_is_sent_again_with_any_method() {
+        let passed_over = Failed { passed_over: true, ..failed(Cause::ConnectionTerminated, &Method::POST) };
+        assert_eq!(decide(passed_over), Retry::Anywhere);
+        assert_eq!(decide(Failed { can_replay: false, ..passed_over }), Retry::No);
+    }
+
+    #[test]
+    fn a_server_of_another_protocol_is_left_for_another_one() {
+        let fault = failed(Cause::HttpProtocolError, &Method::POST);
+        assert_eq!(decide(Failed { phase: Phase::Connect, ..fault }), Retry::Elsewhere);
+        assert_eq!(decide(fault), Retry::No);
     }
 
     #[test]

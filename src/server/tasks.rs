@@ -89,6 +89,7 @@ async fn look_up(upstream: &str, addresses: &Addresses) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::upstream::http2::Speak;
     use crate::upstream::runtime::{ServerSpec, Settings};
 
     fn upstream(host: &str) -> Arc<Runtime> {
@@ -100,6 +101,7 @@ mod tests {
             keepalive_idle: RETRY,
             dns_refresh: RETRY,
             trust: None,
+            http2: Speak::Never,
         }))
     }
 

@@ -217,6 +217,7 @@ fn settings(upstream: &config::Upstream) -> Settings {
         keepalive_idle: upstream.keepalive_idle,
         dns_refresh: upstream.dns_refresh,
         trust: upstream.trust.clone(),
+        http2: upstream.http2,
     }
 }
 

@@ -21,7 +21,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 
 use super::served::H2;
-use super::trust::Trust;
+use super::trust::{Offers, Trust};
 
 /// The first octet of a TLS record that carries a handshake (RFC 8446 5.1).
 const HANDSHAKE: u8 = 0x16;
@@ -67,9 +67,14 @@ impl Encrypted {
     ///
     /// # Errors
     /// It came to nothing; see [`super::trust::failed_handshake`].
-    pub async fn connect(stream: Stream, trust: &Trust, name: ServerName<'static>) -> io::Result<Encrypted> {
+    pub async fn connect(
+        stream: Stream,
+        trust: &Trust,
+        name: ServerName<'static>,
+        offers: Offers,
+    ) -> io::Result<Encrypted> {
         let beneath = Beneath { stream, first: First::Seen };
-        let connector = TlsConnector::from(Arc::clone(trust.settings()));
+        let connector = TlsConnector::from(Arc::clone(trust.settings(offers)));
         Ok(Encrypted(TlsStream::Client(connector.connect(name, beneath).await?)))
     }
 

@@ -15,7 +15,7 @@ use rustls::{
     SignatureScheme,
 };
 
-use super::served::HTTP11;
+use super::served::{H2, HTTP11};
 use super::{Unusable, VERSIONS, pem, provider};
 use crate::contract::{Cause, Evidence};
 
@@ -23,7 +23,19 @@ use crate::contract::{Cause, Evidence};
 pub struct Trust {
     /// `None`: nobody asks.
     authorities: Option<Vec<CertificateDer<'static>>>,
-    settings: Arc<ClientConfig>,
+    /// One for each of [`Offers`].
+    settings: [Arc<ClientConfig>; 3],
+}
+
+/// Which protocols a server is offered (ALPN, RFC 7301).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Offers {
+    /// HTTP/1.1 alone.
+    Http1,
+    /// HTTP/2, or else HTTP/1.1.
+    Both,
+    /// HTTP/2 alone.
+    Http2,
 }
 
 impl fmt::Debug for Trust {
@@ -93,7 +105,7 @@ impl Trust {
         let builder = ClientConfig::builder_with_provider(provider())
             .with_protocol_versions(VERSIONS)
             .map_err(unusable)?;
-        let mut settings = match &authorities {
+        let settings = match &authorities {
             Some(_) => builder.with_root_certificates(roots).with_no_client_auth(),
             None => {
                 let anybody = Anybody(provider().signature_verification_algorithms);
@@ -101,8 +113,13 @@ impl Trust {
                 builder.with_no_client_auth()
             }
         };
-        settings.alpn_protocols = vec![HTTP11.to_vec()];
-        Ok(Trust { authorities, settings: Arc::new(settings) })
+        let [http1, both, http2] =
+            [vec![HTTP11.to_vec()], vec![H2.to_vec(), HTTP11.to_vec()], vec![H2.to_vec()]].map(|protocols| {
+                let mut settings = settings.clone();
+                settings.alpn_protocols = protocols;
+                Arc::new(settings)
+            });
+        Ok(Trust { authorities, settings: [http1, both, http2] })
     }
 
     /// Whether certificates are looked at.
@@ -111,8 +128,13 @@ impl Trust {
     }
 
     /// For handshakes.
-    pub(super) fn settings(&self) -> &Arc<ClientConfig> {
-        &self.settings
+    pub(super) fn settings(&self, offers: Offers) -> &Arc<ClientConfig> {
+        let [http1, both, http2] = &self.settings;
+        match offers {
+            Offers::Http1 => http1,
+            Offers::Both => both,
+            Offers::Http2 => http2,
+        }
     }
 }
 

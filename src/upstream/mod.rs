@@ -6,6 +6,7 @@
 
 pub mod balance;
 pub mod concurrency;
+pub mod http2;
 pub mod names;
 pub mod runtime;
 pub mod transport;

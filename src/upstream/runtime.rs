@@ -11,6 +11,7 @@ use std::time::Duration;
 use rustls::pki_types::ServerName;
 
 use super::balance::RoundRobin;
+use super::http2::Speak;
 use super::names::Addresses;
 use super::transport::Transport;
 use crate::tls::trust::Trust;
@@ -64,6 +65,8 @@ pub struct Settings {
     pub dns_refresh: Duration,
     /// Whom its servers must be certified by, where they speak TLS.
     pub trust: Option<Arc<Trust>>,
+    /// Whether HTTP/2 is spoken to them.
+    pub http2: Speak,
 }
 
 /// One server of it.
@@ -99,6 +102,7 @@ impl Runtime {
                 settings.keepalive_max,
                 settings.keepalive_idle,
                 settings.trust.clone(),
+                settings.http2,
             ),
             settings,
         }
@@ -215,6 +219,7 @@ mod tests {
             keepalive_idle: Duration::from_secs(4),
             dns_refresh: Duration::from_secs(30),
             trust: None,
+            http2: Speak::Never,
         })
     }
 

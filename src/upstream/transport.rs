@@ -17,10 +17,11 @@ use pingora::upstreams::peer::Peer;
 use pingora::{Error, ErrorType};
 use rustls::pki_types::ServerName;
 
+use super::http2::{Http2, Speak};
 use super::runtime::Candidate;
 use crate::contract::{Cause, Evidence, Fault, Phase};
 use crate::tls::stream::Encrypted;
-use crate::tls::trust::{Trust, failed_handshake};
+use crate::tls::trust::{Offers, Trust, failed_handshake};
 
 /// The connections of one upstream.
 pub struct Transport {
@@ -28,6 +29,7 @@ pub struct Transport {
     idle: Duration,
     keeps: AtomicBool,
     trust: Option<Arc<Trust>>,
+    http2: Http2,
 }
 
 impl fmt::Debug for Transport {
@@ -38,10 +40,16 @@ impl fmt::Debug for Transport {
 
 impl Transport {
     /// Keeps at most `max` idle connections, each for `idle`. With `trust`, its servers speak TLS.
-    pub fn new(max: usize, idle: Duration, trust: Option<Arc<Trust>>) -> Self {
+    pub fn new(max: usize, idle: Duration, trust: Option<Arc<Trust>>, speak: Speak) -> Self {
         // Pingora's pool cannot be empty: what is not to be kept is never given to it.
         let connector = TransportConnector::new(Some(ConnectorOptions::new(max.max(1))));
-        Transport { connector, idle, keeps: AtomicBool::new(max > 0), trust }
+        let http2 = Http2::new(speak, max, idle);
+        Transport { connector, idle, keeps: AtomicBool::new(max > 0), trust, http2 }
+    }
+
+    /// The connections that speak HTTP/2.
+    pub fn http2(&self) -> &Http2 {
+        &self.http2
     }
 
     /// An idle connection that still looks alive.
@@ -63,7 +71,7 @@ impl Transport {
         }
     }
 
-    /// The same connection, encrypted, within `limit`.
+    /// The same connection, encrypted, within `limit`, and whether the server agreed to HTTP/2.
     ///
     /// # Errors
     /// The fault of the handshake.
@@ -72,16 +80,19 @@ impl Transport {
         stream: Stream,
         name: &ServerName<'static>,
         limit: Duration,
-    ) -> Result<Stream, Fault> {
+    ) -> Result<(Stream, bool), Fault> {
         let Some(trust) = &self.trust else {
             // Settings with a name have a trust. Nothing is ever sent in the clear to a server with a name.
             let evidence = Evidence::fixed("nobody to trust in a TLS handshake");
             return Err(Fault::new(Cause::ProxyConfigurationError, Phase::Connect).with(evidence));
         };
         // Boxed: it is large, and most attempts make none.
-        let shaking = Box::pin(Encrypted::connect(stream, trust, name.clone()));
+        let shaking = Box::pin(Encrypted::connect(stream, trust, name.clone(), self.offers()));
         match pingora::time::timeout(limit, shaking).await {
-            Ok(Ok(stream)) => Ok(Box::new(stream)),
+            Ok(Ok(stream)) => {
+                let http2 = stream.speaks_http2();
+                Ok((Box::new(stream), http2))
+            }
             Ok(Err(error)) => {
                 let (cause, evidence) = failed_handshake(&error);
                 Err(Fault::new(cause, Phase::Connect).with(evidence))
@@ -90,10 +101,19 @@ impl Transport {
         }
     }
 
+    const fn offers(&self) -> Offers {
+        match self.http2.speak() {
+            Speak::Never => Offers::Http1,
+            Speak::WhereOffered => Offers::Both,
+            Speak::Always => Offers::Http2,
+        }
+    }
+
     /// From now on no connection is kept, and those that are kept to these candidates are closed. A request that is at one
     /// of them ends as it would have.
     pub async fn retire(&self, candidates: impl Iterator<Item = Candidate>) {
         self.keeps.store(false, Ordering::Release);
+        self.http2.retire();
         for candidate in candidates {
             // The pool closes nothing before its time, not even when it is dropped.
             while self.reuse(&candidate).await.is_some() {}

@@ -89,9 +89,14 @@ const CLIENT_WRITES: &[&str] = &[
 /// The door, and what passes beside it.
 const WRITERS_TO_CLIENTS: &[&str] = &["src/exchange/door.rs", "src/exchange/relay.rs"];
 
-/// They spell what the writers say in HTTP/1 and HTTP/2, and call each other for it.
-const SPELLERS: &[&str] =
-    &["src/exchange/downstream.rs", "src/exchange/client_h1.rs", "src/exchange/client_h2.rs"];
+/// They spell what the writers say in HTTP/1 and HTTP/2, and call each other for it. The last one writes with the h2
+/// crate too: to upstreams.
+const SPELLERS: &[&str] = &[
+    "src/exchange/downstream.rs",
+    "src/exchange/client_h1.rs",
+    "src/exchange/client_h2.rs",
+    "src/exchange/peer_h2.rs",
+];
 
 /// A file says at once what it is.
 pub fn header(path: &str, text: &str) -> Vec<Offence> {

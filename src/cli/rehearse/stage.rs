@@ -21,6 +21,7 @@ use crate::rehearse::clients::PLAY;
 use crate::rehearse::talk::upstream_script;
 use crate::rehearse::{Connect, Misbehaving, Place, Request, Upstream, upstream_faults};
 use crate::server::boot;
+use crate::upstream::http2::Speak;
 
 /// Everything that is set up for a rehearsal.
 pub(super) struct Stage {
@@ -224,6 +225,10 @@ fn staged(original: &Config, changes: &mut Changes) -> Config {
     for upstream in &mut config.upstreams {
         if upstream.trust.take().is_some() {
             changes.say("upstreams.*.tls: off; handshakes are not rehearsed".to_owned());
+        }
+        if upstream.http2 != Speak::Never {
+            upstream.http2 = Speak::Never;
+            changes.say("upstreams.*.http2: off; the upstream that misbehaves speaks HTTP/1.1".to_owned());
         }
         if let Some(limits) = &mut upstream.concurrency {
             changes.say("upstreams.*.concurrency: out of the way".to_owned());

@@ -89,6 +89,13 @@ pub struct UpstreamFile {
     /// it. TLS 1.2 and 1.3 are spoken.
     pub tls: Option<UpstreamTlsFile>,
 
+    /// Whether HTTP/2 is spoken to the servers.
+    ///
+    /// `auto`: where a server with TLS agrees to it (ALPN); the others get HTTP/1.1. `always`: without asking, also without
+    /// TLS; a server that does not speak it is answered 504 (cause `http_protocol_error`). Requests share connections, as
+    /// many at once as the server allows and 100 at most. gRPC needs it. Default: `off`. Reload: yes.
+    pub http2: Option<Http2>,
+
     /// How often the servers' names are resolved again.
     ///
     /// When resolving fails, the last known addresses stay in use. Unit: duration. Default: `30s`. Reload: yes.
@@ -128,6 +135,19 @@ pub struct UpstreamTlsFile {
     /// Read at the start and at every reload. Unit: path, from the folder of this file. Default: the system's own.
     /// Reload: yes.
     pub ca: Option<String>,
+}
+
+/// When HTTP/2 is spoken to servers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Http2 {
+    /// Never.
+    #[default]
+    Off,
+    /// Where a server with TLS agrees to it.
+    Auto,
+    /// Without asking.
+    Always,
 }
 
 /// One server in its long form.

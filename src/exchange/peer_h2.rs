@@ -1,0 +1,304 @@
+//! The upstream's side of one attempt, on HTTP/2: one stream of a connection that others share.
+//!
+//! Frames are the `h2` crate's; here its errors become [`Fault`]s, in the words of HTTP/1 where the same has happened. It
+//! decides nothing: not what is retried, not what a client sees. Connections are kept in [`crate::upstream::http2`].
+#![expect(clippy::disallowed_methods, reason = "these frames go to an upstream, not to a client")]
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, Bytes, BytesMut};
+use h2::client::ResponseFuture;
+use h2::{Reason, RecvStream, SendStream};
+use http::{HeaderMap, Method, Response};
+
+use super::head::Fields;
+use super::peer::UpstreamHead;
+use super::request::{Request, Told, refused};
+use super::request_h2;
+use crate::contract::{Cause, Evidence, Fault, Phase};
+use crate::protocol::framing::{self, Framing};
+use crate::protocol::response_head::{ResponseFacts, ResponseFraming, Version};
+use crate::upstream::http2::Slot;
+
+/// Largest list of fields of a response, counted as RFC 9113 6.5.2 does.
+const MAX_FIELDS: usize = 64 * 1024;
+
+/// One stream.
+pub(super) struct H2Peer {
+    response: Option<ResponseFuture>,
+    send: Option<SendStream<Bytes>>,
+    body: Option<RecvStream>,
+    stream: u32,
+    /// A piece of the response body that is not taken yet.
+    piece: Bytes,
+    body_done: bool,
+    trailers: Option<HeaderMap>,
+    /// Bytes that flow control has not let out yet.
+    output: BytesMut,
+    /// The end was asked for and not sent yet.
+    ending: bool,
+    request_whole: bool,
+    write_failed: bool,
+    answered: bool,
+    passed_over: bool,
+    /// Last, so that the stream is gone when its place is given back.
+    slot: Slot,
+}
+
+impl fmt::Debug for H2Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("H2Peer").field("stream", &self.stream).finish_non_exhaustive()
+    }
+}
+
+impl H2Peer {
+    pub(super) fn new(slot: Slot, framing: Framing) -> Self {
+        H2Peer {
+            response: None,
+            send: None,
+            body: None,
+            stream: 0,
+            piece: Bytes::new(),
+            body_done: false,
+            trailers: None,
+            output: BytesMut::new(),
+            ending: false,
+            request_whole: !framing.has_body(),
+            write_failed: false,
+            answered: false,
+            passed_over: false,
+            slot,
+        }
+    }
+
+    /// Opens the stream with the request's head.
+    pub(super) fn queue_head(&mut self, request: &Request, told: &Told<'_>) -> Result<(), Fault> {
+        let head = request_h2::head(request, told).map_err(refused)?;
+        let (response, send) = self.slot.open(head, self.request_whole).map_err(|error| {
+            // The connection has ended since its place was taken.
+            self.passed_over = true;
+            let evidence = error
+                .map_or(Evidence::fixed("the connection ended"), |error| Evidence::text(error.to_string()));
+            Fault::new(Cause::ConnectionTerminated, Phase::Connect).with(evidence)
+        })?;
+        self.stream = response.stream_id().as_u32();
+        self.response = Some(response);
+        self.send = Some(send);
+        Ok(())
+    }
+
+    pub(super) const fn has_answered(&self) -> bool {
+        self.answered
+    }
+
+    pub(super) const fn was_passed_over(&self) -> bool {
+        self.passed_over
+    }
+
+    pub(super) const fn write_has_failed(&self) -> bool {
+        self.write_failed
+    }
+
+    pub(super) fn queue_body(&mut self, data: &[u8]) {
+        self.output.extend_from_slice(data);
+    }
+
+    pub(super) fn queue_end(&mut self) {
+        self.ending = !self.request_whole;
+        self.request_whole = true;
+    }
+
+    pub(super) fn unsent(&self) -> usize {
+        self.output.len() + usize::from(self.ending)
+    }
+
+    pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
+        if self.write_failed {
+            return Poll::Ready(Ok(()));
+        }
+        match ready!(self.poll_write(cx)) {
+            Ok(()) => Poll::Ready(Ok(())),
+            Err(evidence) => {
+                self.write_failed = true;
+                Poll::Ready(Err(Fault::new(Cause::ConnectionWriteError, Phase::Send).with(evidence)))
+            }
+        }
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Evidence>> {
+        let said = |error: h2::Error| Evidence::text(error.to_string());
+        let Some(send) = &mut self.send else { return Poll::Ready(Ok(())) };
+        while self.output.has_remaining() {
+            send.reserve_capacity(self.output.len());
+            let mut room = send.capacity();
+            if room == 0 {
+                match ready!(send.poll_capacity(cx)) {
+                    Some(granted) => room = granted.map_err(said)?,
+                    None => return Poll::Ready(Err(Evidence::fixed("the stream takes nothing more"))),
+                }
+                if room == 0 {
+                    continue;
+                }
+            }
+            let piece = self.output.split_to(room.min(self.output.len())).freeze();
+            let ends = self.ending && self.output.is_empty();
+            self.ending &= !ends;
+            send.send_data(piece, ends).map_err(said)?;
+        }
+        if self.ending {
+            self.ending = false;
+            send.send_data(Bytes::new(), true).map_err(said)?;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    pub(super) fn poll_head(
+        &mut self,
+        cx: &mut Context<'_>,
+        method: &Method,
+    ) -> Poll<Result<UpstreamHead, Fault>> {
+        let Some(response) = &mut self.response else {
+            let evidence = Evidence::fixed("a second response was waited for");
+            return Poll::Ready(Err(Fault::new(Cause::ProxyInternalError, Phase::Internal).with(evidence)));
+        };
+        let (head, ended) = match response.poll_informational(cx) {
+            Poll::Ready(Some(Ok(head))) => (head, false),
+            Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(self.fault(&error))),
+            Poll::Ready(None) | Poll::Pending => match ready!(Pin::new(response).poll(cx)) {
+                Ok(whole) => {
+                    let (parts, body) = whole.into_parts();
+                    let ended = body.is_end_stream();
+                    self.body = Some(body);
+                    self.response = None;
+                    (Response::from_parts(parts, ()), ended)
+                }
+                Err(error) => return Poll::Ready(Err(self.fault(&error))),
+            },
+        };
+        self.answered = true;
+        Poll::Ready(self.head(head, ended, method))
+    }
+
+    fn head(&mut self, head: Response<()>, ended: bool, method: &Method) -> Result<UpstreamHead, Fault> {
+        let fault = |cause, evidence| Fault::new(cause, Phase::ResponseHead).with(Evidence::fixed(evidence));
+        let (parts, ()) = head.into_parts();
+        let status = parts.status.as_u16();
+        if status == 101 || !(100..=599).contains(&status) {
+            return Err(fault(Cause::HttpProtocolError, "the status is impossible"));
+        }
+        let list: usize =
+            parts.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum();
+        if list > MAX_FIELDS {
+            return Err(fault(Cause::HttpResponseHeaderSectionSize, "the header list is too large"));
+        }
+        let mut lengths = parts.headers.get_all(http::header::CONTENT_LENGTH).iter();
+        let length = lengths.next().map(|value| framing::content_length(value.as_bytes()));
+        if lengths.next().is_some() || length == Some(None) {
+            return Err(fault(Cause::HttpProtocolError, "Content-Length is not one number"));
+        }
+        let content_length = length.flatten();
+        let bodiless = status < 200 || matches!(status, 204 | 304) || *method == Method::HEAD;
+        let framing = match content_length {
+            _ if bodiless => ResponseFraming::NoBody,
+            Some(length) => ResponseFraming::Length(length),
+            None if ended => ResponseFraming::Length(0),
+            // The end of the stream is as clear as a last chunk.
+            None => ResponseFraming::Chunked,
+        };
+        self.body_done = bodiless && status >= 200;
+        let ends = ended && !bodiless && content_length.is_none();
+        let facts =
+            ResponseFacts { version: Version::Http11, status, framing, content_length, keep_alive: true };
+        Ok(UpstreamHead { facts, fields: Fields::Map(parts.headers), reason: Bytes::new(), ends })
+    }
+
+    pub(super) fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<usize>, Fault>> {
+        loop {
+            if !self.piece.is_empty() {
+                return Poll::Ready(Ok(Some(self.piece.len())));
+            }
+            let Some(body) = self.body.as_mut().filter(|_| !self.body_done) else {
+                return Poll::Ready(Ok(None));
+            };
+            match ready!(body.poll_data(cx)) {
+                Some(Ok(piece)) => self.piece = piece,
+                Some(Err(error)) => return Poll::Ready(Err(self.fault(&error))),
+                None => match ready!(body.poll_trailers(cx)) {
+                    Ok(trailers) => {
+                        self.trailers = trailers;
+                        self.body_done = true;
+                    }
+                    Err(error) => return Poll::Ready(Err(self.fault(&error))),
+                },
+            }
+        }
+    }
+
+    pub(super) fn body_bytes(&self, length: usize) -> &[u8] {
+        self.piece.get(..length).unwrap_or_default()
+    }
+
+    /// The window opens again by what is taken, so a slow client holds the upstream back.
+    pub(super) fn take(&mut self, length: usize) {
+        let length = length.min(self.piece.len());
+        self.piece.advance(length);
+        if let Some(body) = &mut self.body {
+            let _ = body.flow_control().release_capacity(length);
+        }
+    }
+
+    pub(super) fn take_trailers(&mut self) -> Option<HeaderMap> {
+        self.trailers.take()
+    }
+
+    /// The connection has to show that it is alive before it gets another request.
+    pub(super) fn doubt(&self) {
+        self.slot.doubt();
+    }
+
+    /// Names what ended the stream.
+    fn fault(&mut self, error: &h2::Error) -> Fault {
+        let before_head = self.body.is_none();
+        let fell_silent = self.slot.fell_silent();
+        let reason = error.reason();
+        self.passed_over = before_head
+            && !self.answered
+            && !fell_silent
+            && (self.slot.passed_over(self.stream)
+                || (error.is_reset() && error.is_remote() && reason == Some(Reason::REFUSED_STREAM)));
+        let cause = match () {
+            () if fell_silent && before_head => Cause::HttpResponseTimeout,
+            () if fell_silent => Cause::ConnectionReadTimeout,
+            () if error.is_library() => Cause::HttpProtocolError,
+            () if !before_head => Cause::HttpResponseIncomplete,
+            () if reason.is_some_and(accuses) => Cause::HttpProtocolError,
+            () => Cause::ConnectionTerminated,
+        };
+        let phase = if before_head { Phase::ResponseHead } else { Phase::ResponseBody };
+        let what = match () {
+            () if fell_silent => "the connection gave no sign of life",
+            () if error.is_reset() && error.is_remote() => "RST_STREAM",
+            () if error.is_go_away() && error.is_remote() => "GOAWAY",
+            () if error.is_library() => "the upstream broke HTTP/2",
+            () => "the connection ended",
+        };
+        Fault::new(cause, phase).with(Evidence::text(format!("{what}: {error}")))
+    }
+}
+
+/// Codes by which the other side says that HTTP/2 was broken. By the others it gives up, as one that closes its
+/// connection.
+fn accuses(reason: Reason) -> bool {
+    !matches!(
+        reason,
+        Reason::NO_ERROR
+            | Reason::INTERNAL_ERROR
+            | Reason::REFUSED_STREAM
+            | Reason::CANCEL
+            | Reason::CONNECT_ERROR
+            | Reason::ENHANCE_YOUR_CALM
+    )
+}

@@ -1,0 +1,231 @@
+//! What a server says in its frames and the `h2` crate keeps to itself: its greeting, and the last stream of a GOAWAY.
+//!
+//! The crate tells a stream that was passed over and one that was cut behind a GOAWAY apart by nothing: both end with the
+//! same error. But only the first may be sent again whatever its method. No byte is changed here.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::task::{Context, Poll};
+
+use parking_lot::Mutex;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// Bytes of a frame's head: length, type, flags, stream (RFC 9113 4.1).
+const HEAD: usize = 9;
+const SETTINGS: u8 = 4;
+const GOAWAY: u8 = 7;
+const ACK: u8 = 1;
+/// So much of a greeting in another language is kept for the log.
+const QUOTED: usize = 64;
+
+/// What was seen on one connection.
+#[derive(Debug)]
+pub(super) struct Seen {
+    /// The greeting has come, whole.
+    greeted: AtomicBool,
+    /// What came in its place.
+    instead: Mutex<Vec<u8>>,
+    /// The last stream that the server will look at.
+    last_stream: AtomicU32,
+    /// How often anything was read.
+    reads: AtomicU64,
+}
+
+impl Seen {
+    pub(super) fn greeted(&self) -> bool {
+        self.greeted.load(Ordering::Relaxed)
+    }
+
+    /// What came in place of a greeting; nothing where nothing came, or HTTP/2.
+    pub(super) fn instead(&self) -> Vec<u8> {
+        self.instead.lock().clone()
+    }
+
+    pub(super) fn last_stream(&self) -> u32 {
+        self.last_stream.load(Ordering::Acquire)
+    }
+
+    pub(super) fn reads(&self) -> u64 {
+        self.reads.load(Ordering::Relaxed)
+    }
+}
+
+impl Default for Seen {
+    fn default() -> Self {
+        Seen {
+            greeted: AtomicBool::new(false),
+            instead: Mutex::default(),
+            last_stream: AtomicU32::new(u32::MAX),
+            reads: AtomicU64::new(0),
+        }
+    }
+}
+
+/// A connection whose frames are looked at as they come in.
+pub(super) struct Watched<S> {
+    stream: S,
+    frames: Frames,
+    seen: std::sync::Arc<Seen>,
+}
+
+impl<S> Watched<S> {
+    pub(super) fn new(stream: S, seen: std::sync::Arc<Seen>) -> Self {
+        Watched { stream, frames: Frames::default(), seen }
+    }
+}
+
+/// Where in the frames we are.
+#[derive(Debug, Default)]
+struct Frames {
+    head: Vec<u8>,
+    /// Bytes of the frame's payload that are still to come.
+    left: usize,
+    /// The stream that a GOAWAY names, as far as it has come.
+    last: Option<(u8, u32)>,
+    begun: bool,
+}
+
+impl Frames {
+    /// Looks at what was read next. Says whether it can be HTTP/2.
+    fn look(&mut self, mut read: &[u8], seen: &Seen) -> bool {
+        while !read.is_empty() {
+            if self.left > 0 {
+                let (taken, rest) = read.split_at_checked(read.len().min(self.left)).unwrap_or((read, b""));
+                read = rest;
+                self.left -= taken.len();
+                self.last_stream(taken, seen);
+                self.greeting_over(seen);
+                continue;
+            }
+            let most = read.len().min(HEAD - self.head.len());
+            let (taken, rest) = read.split_at_checked(most).unwrap_or((read, b""));
+            self.head.extend_from_slice(taken);
+            read = rest;
+            let [a, b, c, kind, flags, stream @ ..] = &self.head[..] else { continue };
+            if stream.len() < 4 {
+                continue;
+            }
+            // RFC 9113 3.4: a server speaks SETTINGS first.
+            let greets = *kind == SETTINGS && *flags & ACK == 0 && stream == [0, 0, 0, 0];
+            if !self.begun && !greets {
+                return false;
+            }
+            self.begun = true;
+            self.left = u32::from_be_bytes([0, *a, *b, *c]) as usize;
+            self.last = (*kind == GOAWAY).then_some((0, 0));
+            self.head.clear();
+            self.greeting_over(seen);
+        }
+        true
+    }
+
+    fn greeting_over(&self, seen: &Seen) {
+        if self.left == 0 && !seen.greeted() {
+            seen.greeted.store(true, Ordering::Relaxed);
+        }
+    }
+
+    fn last_stream(&mut self, payload: &[u8], seen: &Seen) {
+        let Some((mut count, mut last)) = self.last else { return };
+        for octet in payload {
+            last = last << 8 | u32::from(*octet);
+            count += 1;
+            if count == 4 {
+                seen.last_stream.fetch_min(last & 0x7fff_ffff, Ordering::Release);
+                self.last = None;
+                return;
+            }
+        }
+        self.last = Some((count, last));
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let polled = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        let read = buffer.filled().get(before..).unwrap_or_default();
+        if !read.is_empty() {
+            let me = &mut *self;
+            me.seen.reads.fetch_add(1, Ordering::Relaxed);
+            if !me.frames.look(read, &me.seen) {
+                *me.seen.instead.lock() = read.get(..QUOTED).unwrap_or(read).to_vec();
+                buffer.set_filled(before);
+                return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
+            }
+        }
+        polled
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffers: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, buffers)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(kind: u8, flags: u8, payload: &[u8]) -> Vec<u8> {
+        [&[0, 0, payload.len() as u8, kind, flags, 0, 0, 0, 0], payload].concat()
+    }
+
+    #[test]
+    fn the_greeting_and_the_last_stream_are_found_however_the_bytes_are_split() {
+        let bytes = [
+            frame(SETTINGS, 0, &[0; 6]),
+            frame(SETTINGS, ACK, &[]),
+            frame(0, 0, &[7; 90]),
+            frame(GOAWAY, 0, &[0, 0, 1, 2, 0, 0, 0, 0]),
+            frame(GOAWAY, 0, &[0x80, 0, 0, 5, 0, 0, 0, 0, 1]),
+        ]
+        .concat();
+        for step in 1..=bytes.len() {
+            let (mut frames, seen) = (Frames::default(), Seen::default());
+            let mut so_far = 0;
+            for piece in bytes.chunks(step) {
+                assert!(frames.look(piece, &seen));
+                so_far += piece.len();
+                assert_eq!(seen.greeted(), so_far >= 15, "{so_far}");
+            }
+            assert_eq!(seen.last_stream(), 5);
+        }
+    }
+
+    #[test]
+    fn another_language_is_known_by_its_first_nine_bytes() {
+        for other in [&b"HTTP/1.1 400 Bad Request"[..], &frame(SETTINGS, ACK, &[]), &frame(1, 0, b"x")] {
+            let (mut frames, seen) = (Frames::default(), Seen::default());
+            assert!(frames.look(&other[..8], &seen));
+            assert!(!frames.look(&other[8..], &seen));
+            assert!(!seen.greeted());
+        }
+    }
+}

@@ -1,0 +1,224 @@
+//! Upstreams that speak HTTP/2: one that serves well, on the `h2` crate, and one that says exactly the frames it is told.
+//!
+//! Scenarios are in [`super::http2_upstream`].
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use h2::RecvStream;
+use h2::server::SendResponse;
+use http::Request;
+use tokio::runtime::Runtime;
+
+pub const DATA: u8 = 0;
+pub const HEADERS: u8 = 1;
+pub const RST_STREAM: u8 = 3;
+pub const SETTINGS: u8 = 4;
+pub const PING: u8 = 6;
+pub const GOAWAY: u8 = 7;
+pub const END_STREAM: u8 = 1;
+pub const END_HEADERS: u8 = 4;
+
+/// `:status: 200`, from the static table (RFC 7541, appendix A).
+pub const STATUS_200: &[u8] = &[0x88];
+
+/// Serves on the `h2` crate; every request is a task.
+pub struct Serving {
+    address: SocketAddr,
+    connections: Arc<AtomicUsize>,
+    _runtime: Runtime,
+}
+
+impl Serving {
+    /// With so many streams at once on a connection.
+    pub fn with<F, A>(streams: u32, answer: A) -> Serving
+    where
+        A: Fn(Request<RecvStream>, SendResponse<Bytes>) -> F + Send + Sync + 'static,
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
+        let address = listener.local_addr().unwrap();
+        let connections = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&connections);
+        let answer = Arc::new(answer);
+        runtime.spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                counted.fetch_add(1, Ordering::SeqCst);
+                let answer = Arc::clone(&answer);
+                tokio::spawn(async move {
+                    let mut options = h2::server::Builder::new();
+                    options.max_concurrent_streams(streams);
+                    let Ok(mut connection) = options.handshake::<_, Bytes>(stream).await else { return };
+                    while let Some(Ok((request, respond))) = connection.accept().await {
+                        tokio::spawn(answer(request, respond));
+                    }
+                });
+            }
+        });
+        Serving { address, connections, _runtime: runtime }
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub fn connections(&self) -> usize {
+        self.connections.load(Ordering::SeqCst)
+    }
+}
+
+/// Says the frames that a test tells it, one thread for each connection.
+pub struct Raw {
+    address: SocketAddr,
+    connections: Arc<AtomicUsize>,
+    requests: Arc<AtomicUsize>,
+}
+
+/// One connection of it.
+pub struct RawConnection {
+    stream: TcpStream,
+    /// Whose turn it is: connections are counted from 0.
+    pub turn: usize,
+    answers_pings: bool,
+    requests: Arc<AtomicUsize>,
+}
+
+impl Raw {
+    /// `play` is called for each connection; when it returns, the connection is closed.
+    pub fn playing(play: impl Fn(&mut RawConnection) -> Option<()> + Send + Sync + 'static) -> Raw {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let (connections, requests) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
+        let raw = Raw { address, connections: Arc::clone(&connections), requests: Arc::clone(&requests) };
+        let play = Arc::new(play);
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let Ok(stream) = stream else { return };
+                // A watchdog: no script waits for longer.
+                stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+                let turn = connections.fetch_add(1, Ordering::SeqCst);
+                let (play, requests) = (Arc::clone(&play), Arc::clone(&requests));
+                std::thread::spawn(move || {
+                    let mut connection = RawConnection { stream, turn, answers_pings: true, requests };
+                    let _ = play(&mut connection);
+                    let _ = connection.stream.shutdown(Shutdown::Both);
+                });
+            }
+        });
+        raw
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub fn connections(&self) -> usize {
+        self.connections.load(Ordering::SeqCst)
+    }
+
+    /// Requests whose head has come.
+    pub fn requests(&self) -> usize {
+        self.requests.load(Ordering::SeqCst)
+    }
+}
+
+impl RawConnection {
+    /// Says SETTINGS with these parameters.
+    pub fn greet(&mut self, parameters: &[(u16, u32)]) -> Option<()> {
+        let payload: Vec<u8> = parameters
+            .iter()
+            .flat_map(|(name, value)| [&name.to_be_bytes()[..], &value.to_be_bytes()].concat())
+            .collect();
+        self.frame(SETTINGS, 0, 0, &payload)
+    }
+
+    pub fn answer_no_pings(&mut self) {
+        self.answers_pings = false;
+    }
+
+    /// The stream of the next request, when its head has come. Only the first call reads the preface.
+    pub fn request(&mut self) -> Option<u32> {
+        loop {
+            let (kind, _, stream) = self.next()?;
+            if kind == HEADERS {
+                self.requests.fetch_add(1, Ordering::SeqCst);
+                return Some(stream);
+            }
+        }
+    }
+
+    /// Reads the client's preface.
+    pub fn preface(&mut self) -> Option<()> {
+        let mut preface = [0; 24];
+        self.stream.read_exact(&mut preface).ok()?;
+        assert!(preface.starts_with(b"PRI * HTTP/2.0"));
+        Some(())
+    }
+
+    /// The next frame: kind, flags, stream. SETTINGS are acknowledged, PINGs answered.
+    pub fn next(&mut self) -> Option<(u8, u8, u32)> {
+        let mut head = [0; 9];
+        self.stream.read_exact(&mut head).ok()?;
+        let [a, b, c, kind, flags, stream @ ..] = head;
+        let mut payload = vec![0; u32::from_be_bytes([0, a, b, c]) as usize];
+        self.stream.read_exact(&mut payload).ok()?;
+        match (kind, flags & 1) {
+            (SETTINGS, 0) => self.frame(SETTINGS, 1, 0, &[])?,
+            (PING, 0) if self.answers_pings => self.frame(PING, 1, 0, &payload)?,
+            _ => {}
+        }
+        Some((kind, flags, u32::from_be_bytes(stream)))
+    }
+
+    /// Counts what a test waits for as one more request.
+    pub fn count_one_more(&mut self) {
+        self.requests.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Reads until the other side has closed.
+    pub fn until_closed(&mut self) -> Option<()> {
+        while self.next().is_some() {}
+        Some(())
+    }
+
+    pub fn frame(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Option<()> {
+        let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+        let head = [&length[1..], &[kind, flags], &stream.to_be_bytes()].concat();
+        self.say(&[&head[..], payload].concat())
+    }
+
+    pub fn say(&mut self, bytes: &[u8]) -> Option<()> {
+        self.stream.write_all(bytes).ok()
+    }
+
+    /// A head of status 200 and, unless something follows, the end.
+    pub fn ok_head(&mut self, stream: u32, ends: bool) -> Option<()> {
+        self.frame(HEADERS, END_HEADERS | u8::from(ends), stream, STATUS_200)
+    }
+
+    /// A whole response: 200 and `fine`.
+    pub fn fine(&mut self, stream: u32) -> Option<()> {
+        self.ok_head(stream, false)?;
+        self.frame(DATA, END_STREAM, stream, b"fine")
+    }
+
+    /// Greets, and answers every request so.
+    pub fn serve(&mut self) -> Option<()> {
+        self.preface()?;
+        self.greet(&[])?;
+        loop {
+            let stream = self.request()?;
+            self.fine(stream)?;
+        }
+    }
+
+    pub fn go_away(&mut self, last: u32, code: u32) -> Option<()> {
+        self.frame(GOAWAY, 0, 0, &[last.to_be_bytes(), code.to_be_bytes()].concat())
+    }
+}
