@@ -6,6 +6,7 @@
 //! their bytes by [`crate::rehearse`]; only the expected code comes from the policy room, as for `explain`.
 
 mod accounts;
+mod again;
 mod clients;
 mod limits;
 mod print;
@@ -57,6 +58,8 @@ struct Row {
     expected: String,
     got: String,
     verdict: Verdict,
+    /// It was not kept at first, and played a second time.
+    repeated: bool,
 }
 
 /// Who misbehaves.
@@ -94,6 +97,10 @@ impl Report {
         self.rows.iter().filter(|row| which(&row.verdict)).count()
     }
 
+    fn repeated(&self) -> usize {
+        self.rows.iter().filter(|row| row.repeated && row.verdict == Verdict::Kept).count()
+    }
+
     fn broken(&self) -> usize {
         self.count(|verdict| matches!(verdict, Verdict::Broken(_)))
     }
@@ -109,6 +116,7 @@ impl Row {
             expected: String::new(),
             got: String::new(),
             verdict: Verdict::NotApplicable(why),
+            repeated: false,
         }
     }
 }

@@ -26,6 +26,7 @@ pub(super) fn compare(stage: &Stage, rows: &[Row]) -> Vec<Row> {
         expected: "panics_total 0".to_owned(),
         got: format!("panics_total {panics}"),
         verdict,
+        repeated: false,
     }]
 }
 

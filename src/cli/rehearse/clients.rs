@@ -12,7 +12,7 @@ use tokio::sync::Semaphore;
 use super::stage::Stage;
 use super::visits::Visit;
 use super::wanted::{Rules, told};
-use super::{Row, Side, Verdict};
+use super::{Row, Side, Verdict, again};
 use crate::contract::{Cause, RequestSent};
 use crate::protocol::target::check_path;
 use crate::rehearse::answers::Answer;
@@ -21,6 +21,8 @@ use crate::rehearse::talk::judge_served;
 use crate::rehearse::{Asked, Scene, play};
 
 const AT_ONCE: usize = 48;
+/// And in a second try.
+const AGAIN_AT_ONCE: usize = 4;
 const LIMIT: Duration = Duration::from_secs(12);
 
 /// Plays all of it.
@@ -42,24 +44,33 @@ pub(super) async fn play_all(stage: &Stage, place: Option<(Visit, Setting)>) -> 
         judge: &judge,
     };
     let places = Semaphore::new(AT_ONCE);
-    join_all(rows.iter().map(|row| async {
-        if let Some(why) = obstacle(stage, &visit, &setting, row) {
-            return Row::skipped(Side::Client, (row.name, row.meaning), None, why);
+    let on_stage = |index: usize| {
+        let (rows, scene, places, visit, setting, get) = (&rows, &scene, &places, &visit, &setting, &get);
+        async move {
+            let Some(row) = rows.get(index) else {
+                return Row::skipped(Side::Client, ("", ""), None, "there is no such row".to_owned());
+            };
+            if let Some(why) = obstacle(stage, visit, setting, row) {
+                return Row::skipped(Side::Client, (row.name, row.meaning), None, why);
+            }
+            let _place = places.acquire().await;
+            let played = play(row, scene).await;
+            let answers: Vec<String> = played.answers.iter().take(row.answers.len()).map(told).collect();
+            Row {
+                side: Side::Client,
+                fault: row.name,
+                meaning: row.meaning,
+                route: None,
+                expected: expectation(stage, visit, get, row),
+                got: if answers.is_empty() { "no answer".to_owned() } else { shortened(&answers) },
+                verdict: played.breach.map_or(Verdict::Kept, Verdict::Broken),
+                repeated: false,
+            }
         }
-        let _place = places.acquire().await;
-        let played = play(row, &scene).await;
-        let answers: Vec<String> = played.answers.iter().take(row.answers.len()).map(told).collect();
-        Row {
-            side: Side::Client,
-            fault: row.name,
-            meaning: row.meaning,
-            route: None,
-            expected: expectation(stage, &visit, &get, row),
-            got: if answers.is_empty() { "no answer".to_owned() } else { shortened(&answers) },
-            verdict: played.breach.map_or(Verdict::Kept, Verdict::Broken),
-        }
-    }))
-    .await
+    };
+    let mut played = join_all((0..rows.len()).map(on_stage)).await;
+    again::broken_ones(&mut played, AGAIN_AT_ONCE, on_stage).await;
+    played
 }
 
 /// The route that takes the rows, and what it offers: of those that take GET and POST at the same place, the one that most

@@ -123,7 +123,16 @@ fn judged(
     };
     let expected = wanted.told();
     let route = Some(route.name.clone());
-    Row { side: Side::Limits, fault: fault.0, meaning: fault.1, route, expected, got, verdict }
+    Row {
+        side: Side::Limits,
+        fault: fault.0,
+        meaning: fault.1,
+        route,
+        expected,
+        got,
+        verdict,
+        repeated: false,
+    }
 }
 
 async fn ask(way: Connect, visit: &Visit, method: &Method) -> Result<Answer, String> {

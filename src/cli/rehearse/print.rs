@@ -57,7 +57,7 @@ pub(super) fn json(report: &Report) -> String {
             };
             json!({
                 "side": name(row.side), "fault": row.fault, "meaning": row.meaning, "route": row.route,
-                "expected": row.expected, "got": row.got, "verdict": verdict, "reason": reason,
+                "expected": row.expected, "got": row.got, "verdict": verdict, "reason": reason, "repeated": row.repeated,
             })
         })
         .collect();
@@ -142,8 +142,12 @@ fn summary(report: &Report) -> String {
     let kept = report.count(|verdict| *verdict == Verdict::Kept);
     let skipped = report.count(|verdict| matches!(verdict, Verdict::NotApplicable(_)));
     let seconds = report.took.as_secs_f64();
+    let repeated = match report.repeated() {
+        0 => String::new(),
+        repeated => format!(" ({repeated} when played again: this machine was busy)"),
+    };
     format!(
-        "{}: {kept} kept the contract, {} broke it, {skipped} do not apply; {seconds:.1} s",
+        "{}: {kept} kept the contract{repeated}, {} broke it, {skipped} do not apply; {seconds:.1} s",
         report.file,
         report.broken()
     )

@@ -13,7 +13,7 @@ use tokio::sync::Semaphore;
 use super::stage::Stage;
 use super::visits::Visit;
 use super::wanted::{self, Rules, Wanted};
-use super::{Row, Side, Verdict};
+use super::{Row, Side, Verdict, again};
 use crate::config::ErrorMode;
 use crate::rehearse::answers::{Answer, Reader, Unanswered};
 use crate::rehearse::clients::PLAY;
@@ -23,6 +23,8 @@ use crate::rehearse::{Asked, Connect};
 
 /// Rows that are played at once.
 const AT_ONCE: usize = 64;
+/// And in a second try.
+const AGAIN_AT_ONCE: usize = 4;
 /// No answer takes longer.
 const LIMIT: Duration = Duration::from_secs(12);
 /// And so long a response is read that passes because of `errors.mode`.
@@ -84,10 +86,19 @@ pub(super) async fn play_all(stage: &Stage) -> Vec<Row> {
         }
         rows
     };
-    let (played, one_by_one) = tokio::join!(played, one_by_one);
+    let (mut played, mut one_by_one) = tokio::join!(played, one_by_one);
+    again::broken_ones(&mut played, AGAIN_AT_ONCE, |index| play_at(stage, &together, index)).await;
+    again::broken_ones(&mut one_by_one, 1, |index| play_at(stage, &in_turn, index)).await;
     rows.extend(played);
     rows.extend(one_by_one);
     rows
+}
+
+async fn play_at(stage: &Stage, plays: &[Play<'_>], index: usize) -> Row {
+    match plays.get(index) {
+        Some(it) => play(stage, it).await,
+        None => Row::skipped(Side::Upstream, ("", ""), None, "there is no such row".to_owned()),
+    }
 }
 
 /// Why a row cannot be played on a route.
@@ -145,6 +156,7 @@ async fn play(stage: &Stage, it: &Play<'_>) -> Row {
         expected: wanted.told(),
         got,
         verdict,
+        repeated: false,
     }
 }
 
