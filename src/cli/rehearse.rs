@@ -172,6 +172,9 @@ fn rehearse(file: &str, config: Config, relay: Option<SocketAddr>) -> Result<Rep
                 return Err(format!("not over after {minutes} minutes: this machine is too busy for a rehearsal"));
             }
         }
+        if rows.iter().all(|row| matches!(row.verdict, Verdict::NotApplicable(_))) {
+            return Err("nothing could be rehearsed: no route takes an ordinary request".to_owned());
+        }
         rows.extend(accounts::compare(&stage, &rows));
         rows.sort_by_key(|row| row.side);
         Ok(Report { file: file.to_owned(), changes: stage.changes.clone(), rows, took: begun.elapsed() })

@@ -1,6 +1,6 @@
 //! The table of client faults: what a client sends, byte for byte, and exactly what should come of it.
 //!
-//! One row per fault, told once for tests, `rehearse` and the documentation. Rows are written for any gateway: where a
+//! One row per fault, told once for tests and `rehearse`. Rows are written for any gateway: where a
 //! request is to be understood, it asks for what the [`Setting`] says is there. Expectations come from the contract
 //! (`docs/codes.md`), not from what a gateway happens to do. A row does not know how it is played ([`super::talk`]).
 

@@ -193,3 +193,20 @@ fn pass_back(mut gateway: TcpStream, mut client: TcpStream, asks: &str) {
     let _ = std::io::copy(&mut gateway, &mut client);
     let _ = client.shutdown(Shutdown::Write);
 }
+
+#[test]
+fn a_rehearsal_of_nothing_is_a_failure() {
+    let folder = Folder::new();
+    let only = "version: 1\nlisten: [{ address: \"127.0.0.1:1\" }]\ntelemetry: { address: \"127.0.0.1:2\" }\n\
+                upstreams: { shop: { servers: [shop.invalid:80] } }\n\
+                routes: [{ name: only, match: { path: /x, methods: [DELETE] }, upstream: shop, deny: { methods: [DELETE] } }]\n";
+    let file = folder.write("only.yaml", only);
+    let mut process = Command::new(env!("CARGO_BIN_EXE_statusquo"));
+    let output = process.args(["rehearse", file.to_str().unwrap()]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(
+        (output.status.code(), said.contains("nothing could be rehearsed")),
+        (Some(1), true),
+        "{said}"
+    );
+}

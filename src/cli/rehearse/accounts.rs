@@ -1,7 +1,7 @@
-//! After the rows: is what was counted what the clients saw?
+//! After the rows: has any gateway panicked?
 //!
-//! Only sums over codes are compared, and only when every row has kept the contract: a row that broke it is told already,
-//! and would be told twice.
+//! Only when every row has kept the contract: a row that broke it is told already. Whether every counter is what clients saw
+//! is for the tests of the tables to say (`tests/it/matrix.rs`, `clients.rs`), whose gateways serve nobody else.
 
 use super::stage::{Stage, Started};
 use super::{Row, Side, Verdict};

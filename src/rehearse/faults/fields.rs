@@ -102,7 +102,7 @@ fn dropped() -> Vec<UpstreamFault> {
         without(
             page(
                 "named-by-connection",
-                "429 whose Connection names its Retry-After",
+                "429 whose Connection names one of its limit fields",
                 429,
                 429,
                 "connection: x-ratelimit-limit\nx-ratelimit-limit: 60",

@@ -7,7 +7,7 @@ use super::super::gateway::{Gateway, Setup};
 use super::client_side::ClientSide;
 use super::ledger::Ledger;
 use super::peer::Peer;
-use super::run::{Plan, run};
+use super::run::{Plan, run, twice};
 use super::upstream_side::UpstreamSide;
 
 /// Limits so short that a case ends soon, and so long that they mean something on a busy machine.
@@ -45,18 +45,22 @@ pub fn settle(gateway: &Gateway, ledger: &Ledger, peer: &Peer) {
 
 #[test]
 fn no_bytes_of_an_upstream_lead_out_of_the_contract() {
-    let (peer, ledger) = (Peer::start(), Ledger::default());
-    let gateway = with_two_upstreams(&peer).start();
-    let side = UpstreamSide { gateway: gateway.address(), peer: &peer, ledger: &ledger };
-    run("upstream side", Plan::of_environment(10_000), &side);
-    settle(&gateway, &ledger, &peer);
+    twice(Plan::of_environment(10_000), |plan| {
+        let (peer, ledger) = (Peer::start(), Ledger::default());
+        let gateway = with_two_upstreams(&peer).start();
+        let side = UpstreamSide { gateway: gateway.address(), peer: &peer, ledger: &ledger };
+        run("upstream side", plan, &side);
+        settle(&gateway, &ledger, &peer);
+    });
 }
 
 #[test]
 fn no_bytes_of_a_client_lead_out_of_the_contract() {
-    let (peer, ledger) = (Peer::start(), Ledger::default());
-    let gateway = impatient(&peer).start();
-    let side = ClientSide { gateway: gateway.address(), ledger: &ledger };
-    run("client side", Plan::of_environment(10_000), &side);
-    settle(&gateway, &ledger, &peer);
+    twice(Plan::of_environment(10_000), |plan| {
+        let (peer, ledger) = (Peer::start(), Ledger::default());
+        let gateway = impatient(&peer).start();
+        let side = ClientSide { gateway: gateway.address(), ledger: &ledger };
+        run("client side", plan, &side);
+        settle(&gateway, &ledger, &peer);
+    });
 }

@@ -18,7 +18,7 @@ use super::ledger::Ledger;
 use super::peer::Peer;
 use super::properties::{impatient, settle};
 use super::run::{Plan, run};
-use super::upstream_side::{UpstreamSide, judge};
+use super::upstream_side::{SHORTEST_LIMIT, UpstreamSide, judge};
 
 /// From here on growth of the memory is judged: before, buffers and tables find their size.
 const MEANINGFUL: Duration = Duration::from_secs(60);
@@ -87,12 +87,15 @@ impl Load<'_> {
     /// A connection for each request.
     fn churn(&self) -> Result<(), String> {
         while !self.over.load(Ordering::Relaxed) {
+            let begun = Instant::now();
             let mut reader = Reader::new(connect(self.gateway.address()).map_err(|e| e.to_string())?);
             let request = b"GET /ok HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n";
             reader.stream.write_all(request).map_err(|e| e.to_string())?;
             let answer = reader.read(Asked::Http11("GET")).map_err(|none| format!("/ok: {none:?}"))?;
             self.ledger.answer(&answer);
-            if answer.status != 200 {
+            // At full load a limit may strike although everybody meant well.
+            let late = answer.status == 504 && begun.elapsed() >= SHORTEST_LIMIT;
+            if answer.status != 200 && !late {
                 return Err(format!("a good path is answered with {}", answer.status));
             }
         }
