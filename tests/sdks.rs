@@ -3,7 +3,7 @@
 //! Each SDK asks a good endpoint, one that breaks in each of the ways that the page promises a code for, and one that is
 //! rate limited. What its user catches must be its own exception, with the documented code, message and type; nothing of
 //! what really happened may show. `.ci/packages` installs the SDKs; the scripts that use them are in `tests/sdks`. What
-//! general clients make of responses that are cut is in [`truncation`].
+//! general clients make of responses that are cut is in [`truncation`], and of tunnels in [`websockets`].
 
 #![allow(
     clippy::unwrap_used,
@@ -32,6 +32,8 @@ mod page;
 mod program;
 #[path = "sdks/truncation.rs"]
 mod truncation;
+#[path = "sdks/websockets.rs"]
+mod websockets;
 
 use std::collections::BTreeMap;
 use std::process::Command;

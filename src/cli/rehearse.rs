@@ -2,7 +2,7 @@
 //! and every fault provoked over the wire.
 //!
 //! What is changed for that is in [`stage`], what is asked in [`visits`], what should come of it in [`wanted`]. The rows
-//! are played in [`upstreams`], [`clients`] and [`limits`]; how they are shown is [`print`]'s. The answers are judged from
+//! are played in [`upstreams`], [`clients`] and [`limits`]; how they are shown is [`mod@print`]'s. The answers are judged from
 //! their bytes by [`crate::rehearse`]; only the expected code comes from the policy room, as for `explain`.
 
 mod accounts;

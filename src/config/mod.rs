@@ -197,6 +197,8 @@ pub struct Timeouts {
     pub between_bytes: Duration,
     /// The same for `text/event-stream` and gRPC.
     pub stream_idle: Duration,
+    /// A tunnel in which nothing moves, either way.
+    pub tunnel_idle: Duration,
     /// Everything, body included; off when `None`.
     pub whole: Option<Duration>,
 }
@@ -288,6 +290,8 @@ pub struct Route {
     pub allow_from: Vec<IpNet>,
     /// Dot segments pass (`paths: lenient`).
     pub lenient_paths: bool,
+    /// Protocols that a client may change to (`upgrades`); lower case.
+    pub upgrades: Vec<String>,
     /// Keep the chain of trusted peers in X-Forwarded-For (`forwarded: append`).
     pub forwarded_append: bool,
 }

@@ -47,13 +47,9 @@ pub const KEYS: &[(&str, &str)] = &[
     ("admin", "remove it; /metrics, /livez and /readyz are at telemetry.address"),
     ("stores", "remove it"),
     ("rate_limits.*.store", "remove it; each process counts in its own memory"),
-    ("routes[].upgrades", "remove it; Upgrade is not forwarded"),
     ("listen[].proxy_protocol", "remove it, and let the proxy in front set client.ip_header"),
     ("errors.proxy_status", "remove it"),
     ("routes[].errors.proxy_status", "remove it"),
-    ("timeouts.tunnel_idle", "remove it; Upgrade is not forwarded"),
-    ("upstreams.*.timeouts.tunnel_idle", "remove it; Upgrade is not forwarded"),
-    ("routes[].timeouts.tunnel_idle", "remove it; Upgrade is not forwarded"),
     ("upstreams.*.retry.budget", "remove it; retry.attempts bounds the attempts of each request"),
     ("upstreams.*.health", "remove it"),
     ("upstreams.*.breaker", "remove it"),
@@ -78,9 +74,9 @@ mod tests {
     #[test]
     fn patterns_fit_whole_paths_with_any_name_and_any_number() {
         assert!(key("upstreams.shop.breaker").is_some());
-        assert!(key("routes[12].upgrades").is_some());
+        assert!(key("routes[12].errors.proxy_status").is_some());
         assert!(key("admin").is_some());
-        assert!(key("routes.upgrades").is_none());
+        assert!(key("routes.errors.proxy_status").is_none());
         assert!(key("upstreams.shop.breaker.window").is_none());
         assert!(key("client.admin").is_none());
         assert!(value("upstreams.a.balance", "random").is_some());

@@ -81,7 +81,7 @@ statusquo.yaml:23:44: routes[1].errors.overrides[0].when.cause: there is no caus
 statusquo.yaml:23:71: routes[1].errors.overrides[0].code: 502 is not in the contract "appwrite"; expected 400, 401, 403, 404, 409, 429, 500, 503 or 504
   23 |     errors: { overrides: [{ when: { cause: conection_refused }, code: 502 }] }
      |                                                                       ^
-statusquo.yaml:24:5: routes[1].colour: there is no such key; expected name, match, upstream, errors, cors, timeouts, max_body, rate_limits, deny, allow_from, paths or forwarded
+statusquo.yaml:24:5: routes[1].colour: there is no such key; expected name, match, upstream, errors, cors, timeouts, max_body, rate_limits, deny, allow_from, paths, upgrades or forwarded
   24 |     colour: red
      |     ^
 14 problems
@@ -230,8 +230,10 @@ const TABLE: &[(&str, &[&str])] = &[
         ],
     ),
     (
-        "timeouts: { tls: 3s, tunnel_idle: 1h }",
-        &["timeouts.tunnel_idle: not supported yet; remove it; Upgrade is not forwarded"],
+        "timeouts: { tls: 3s, tunnel_idle: 1hour }",
+        &[
+            "timeouts.tunnel_idle: \"1hour\" is not a time; write a whole number with ms, s, m, h or d, for example 800ms, 5s or 1h",
+        ],
     ),
     (
         "timeouts: { whole: 0s }",
@@ -434,14 +436,16 @@ fn every_sentence_about_upstreams_and_routes_says_what_would_be_right() {
             ],
         ),
         (
-            "upstreams: { shop: { servers: [\"a:80\"] } }\nroutes: [{ name: r, upstream: shop, allow_from: [], match: { methods: [] }, paths: lax, cors: default, rate_limits: [x], upgrades: [websocket] }]",
+            "upstreams: { shop: { servers: [\"a:80\"] } }\nroutes: [{ name: r, upstream: shop, allow_from: [], match: { methods: [] }, paths: lax, cors: default, rate_limits: [x], upgrades: [websocket, WebSocket, h2c, a b] }]",
             &[
                 "routes[0].allow_from: the list is empty, so nobody could use the route; list networks, or remove the key",
                 "routes[0].match.methods: no method is listed, so the route would take nothing; remove it to take all methods",
                 "routes[0].paths: \"lax\" is not known here; expected strict or lenient",
                 "routes[0].cors: there is no top-level cors to take over; write one, or the keys here: cors: { allow_origins: [\"https://app.example.com\"] }",
                 "routes[0].rate_limits[0]: there is no rate limit \"x\"; add it: rate_limits: { x: { allow: 100 per 1m } }",
-                "routes[0].upgrades: not supported yet; remove it; Upgrade is not forwarded",
+                "routes[0].upgrades[1]: \"WebSocket\" is listed twice; keep one",
+                "routes[0].upgrades[2]: \"h2c\" cannot be tunnelled: requests inside it would pass by every rule of the gateway; remove it",
+                "routes[0].upgrades[3]: \"a b\" cannot be tunnelled: it is not the name of a protocol; remove it",
             ],
         ),
         (

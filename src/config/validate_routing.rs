@@ -21,6 +21,7 @@ use super::validate_tls;
 use super::{Route, Server, Timeouts, Upstream, units};
 use crate::contract::Contract;
 use crate::protocol::cors::Rules;
+use crate::protocol::upgrade;
 use crate::upstream::concurrency;
 use crate::upstream::http2::Speak;
 
@@ -58,6 +59,7 @@ struct Limits {
     total: Option<Duration>,
     between_bytes: Option<Duration>,
     stream_idle: Option<Duration>,
+    tunnel_idle: Option<Duration>,
     /// `Some(None)` is off.
     whole: Option<Option<Duration>>,
 }
@@ -71,6 +73,7 @@ impl Limits {
             total: self.total.or(below.total),
             between_bytes: self.between_bytes.or(below.between_bytes),
             stream_idle: self.stream_idle.or(below.stream_idle),
+            tunnel_idle: self.tunnel_idle.or(below.tunnel_idle),
             whole: self.whole.or(below.whole),
         }
     }
@@ -84,6 +87,7 @@ impl Limits {
             total: self.total.unwrap_or(seconds(30)),
             between_bytes: self.between_bytes.unwrap_or(seconds(60)),
             stream_idle: self.stream_idle.unwrap_or(seconds(300)),
+            tunnel_idle: self.tunnel_idle.unwrap_or(seconds(3600)),
             whole: self.whole.flatten(),
         }
     }
@@ -98,6 +102,7 @@ fn limits(checker: &mut Checker<'_>, at: &Place<'_>, file: Option<&TimeoutsFile>
         total: checker.time(&at.key("total"), file.total.as_ref()),
         between_bytes: checker.time(&at.key("between_bytes"), file.between_bytes.as_ref()),
         stream_idle: checker.time(&at.key("stream_idle"), file.stream_idle.as_ref()),
+        tunnel_idle: checker.time(&at.key("tunnel_idle"), file.tunnel_idle.as_ref()),
         whole: checker.time_or_off(&at.key("whole"), file.whole.as_ref()),
     };
     // Only limits written side by side: a route may shorten `total` and leave the rest to the levels below.
@@ -323,8 +328,30 @@ fn route(
             .methods(&at.key("deny").key("methods"), deny.and_then(|deny| deny.methods.as_ref())),
         allow_from: allow_from(checker, &at.key("allow_from"), file),
         lenient_paths,
+        upgrades: upgrades(checker, &at.key("upgrades"), file),
         forwarded_append: matches!(file.forwarded, Some(ForwardedWord::Append)),
     }
+}
+
+/// The protocols a client may change to, in lower case.
+fn upgrades(checker: &mut Checker<'_>, at: &Place<'_>, file: &RouteFile) -> Vec<String> {
+    let Some(names) = &file.upgrades else { return vec![upgrade::WEBSOCKET.to_owned()] };
+    let mut upgrades = Vec::new();
+    for (index, name) in names.iter().enumerate() {
+        let lower = name.to_ascii_lowercase();
+        let wrong = match upgrade::untunnelled(&lower) {
+            Some(why) => Some((format!("{} cannot be tunnelled: {why}", quoted(name)), "remove it")),
+            None if upgrades.contains(&lower) => {
+                Some((format!("{} is listed twice", quoted(name)), "keep one"))
+            }
+            None => None,
+        };
+        match wrong {
+            Some((what, remedy)) => checker.refuse(&at.item(index), Refusal::new(what, remedy)),
+            None => upgrades.push(lower),
+        }
+    }
+    upgrades
 }
 
 fn route_upstream(

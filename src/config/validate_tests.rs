@@ -81,6 +81,7 @@ fn the_least_file_loads_with_the_documented_defaults() {
             total: seconds(30),
             between_bytes: seconds(60),
             stream_idle: seconds(300),
+            tunnel_idle: seconds(3600),
             whole: None,
         }
     );
@@ -213,7 +214,6 @@ fn every_key_of_the_product_is_built_or_refused_as_not_supported_yet_and_none_is
         "listen[1].tls.cert: cannot read tls/gateway.crt: no such file; ",
         "listen[1].tls.key: cannot read tls/gateway.key: no such file; ",
         "admin: not supported yet; ",
-        "timeouts.tunnel_idle: not supported yet; ",
         "upstreams.shop.retry.budget: not supported yet; ",
         "upstreams.shop.health: not supported yet; ",
         "upstreams.shop.breaker: not supported yet; ",

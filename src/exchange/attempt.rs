@@ -121,6 +121,7 @@ async fn try_once(
         request_id: &flow.story.request_id,
         via: &flow.gateway.via,
         server: &candidate.server,
+        offer: flow.offer.as_ref(),
         upstream_tls: candidate.name.is_some(),
     };
     if let Err(fault) = peer.queue_head(flow.request, &told) {
@@ -147,7 +148,8 @@ async fn try_once(
 
 async fn connect(flow: &mut Flow<'_>, candidate: &Candidate, reuse: bool) -> Result<Peer, Fault> {
     let transport = flow.route.upstream.transport();
-    if transport.http2().may_serve(candidate) {
+    // A change of protocol is asked for in HTTP/1, whatever else the server speaks.
+    if flow.offer.is_none() && transport.http2().may_serve(candidate) {
         // Boxed: most upstreams speak HTTP/1, and their attempts should not carry its size.
         return Box::pin(share(flow, candidate, reuse)).await;
     }
@@ -262,7 +264,8 @@ async fn encrypt(
     let attempt = Limit::new(started + flow.route.timeouts().tls, Cause::TlsTimeout, Phase::Connect);
     let limit = flow.limit(attempt, Phase::Connect);
     let transport = flow.route.upstream.transport();
-    let stream = transport.encrypt(stream, name, limit.at.saturating_duration_since(started)).await;
+    let left = limit.at.saturating_duration_since(started);
+    let stream = transport.encrypt(stream, name, left, flow.offer.is_some()).await;
     flow.route.upstream_metrics.tls_time(started.elapsed());
     match stream {
         Err(fault) if fault.cause() == Cause::TlsTimeout => Err(limit.fault()),
@@ -330,7 +333,12 @@ async fn final_head(flow: &mut Flow<'_>, peer: &mut Peer) -> Result<UpstreamHead
                     relay::interim(flow.client, &head);
                 }
             }
-            Some(Step::Head(Ok(head))) => return Ok(head),
+            Some(Step::Head(Ok(head))) => {
+                if let (true, Some(offer)) = (head.switches(), &flow.offer) {
+                    head.agreed(offer).map_err(Stop::Fault)?;
+                }
+                return Ok(head);
+            }
             Some(Step::Head(Err(fault))) => return Err(Stop::Fault(fault)),
             Some(Step::Upload(UploadEvent::Changed)) => {}
             Some(Step::Upload(UploadEvent::Failed(fault))) => return Err(Stop::Fault(fault)),

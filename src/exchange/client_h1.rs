@@ -63,6 +63,9 @@ pub(super) enum ResponseBody {
 impl HeadParts<'_> {
     /// How the body that follows this head finds its end.
     pub(super) const fn body(&self, version: Version, head_request: bool) -> ResponseBody {
+        if self.status == 101 {
+            return ResponseBody::UntilClose;
+        }
         let bodiless = head_request || matches!(self.status, 204 | 304);
         match (self.length, version) {
             (BodyLength::Absent, _) => ResponseBody::None,
@@ -101,6 +104,7 @@ pub(super) fn write_head(
         out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
     }
     match (keeps, version) {
+        _ if parts.status == 101 => out.extend_from_slice(b"Connection: Upgrade\r\n"),
         (false, _) => out.extend_from_slice(b"Connection: close\r\n"),
         (true, Version::Http10) => out.extend_from_slice(b"Connection: keep-alive\r\n"),
         (true, Version::Http11) => {}

@@ -80,6 +80,7 @@ mod tests {
             total: second * 3,
             between_bytes: second,
             stream_idle: second,
+            tunnel_idle: second,
             whole: Some(second * 9),
         };
         let mut clock = Clock::start(now, &timeouts);

@@ -28,9 +28,11 @@ use super::upload::Upload;
 use crate::contract::{Case, Cause, Evidence, Fault, LocalReply, Phase};
 use crate::observe::Origin;
 use crate::protocol::cors::Field;
+use crate::protocol::upgrade::Offer;
 use crate::protocol::{authority, forwarded, path};
 use crate::snapshot::{Route, Snapshot};
 use crate::upstream::concurrency::Permit;
+use crate::upstream::http2::Speak;
 
 /// Serves one request that was understood, to its end.
 pub(super) async fn serve(gateway: &Gateway, peer: IpAddr, client: &mut Downstream, request: &Request) {
@@ -142,6 +144,7 @@ async fn through(
         upload,
         clock,
         forwarded_for: forwarded_for(snapshot, route, request, peer, story.client_ip),
+        offer: offer(route, request),
         client,
         story,
     };
@@ -156,6 +159,11 @@ async fn through(
     };
     if !flow.story.counted.is_empty() {
         limits::reset(flow.story, answered.head.facts.status).await;
+    }
+    if answered.head.switches() {
+        // The tunnel is the request: it keeps its place until it ends.
+        let _at_upstream = at_upstream;
+        return switch(&scope, &mut flow, answered).await;
     }
     let verdict = judge::judge(&mut flow, &mut answered).await;
     // What is left to do when the upstream's part is over may take the client's time, and is not the next one's to wait for.
@@ -180,6 +188,12 @@ async fn through(
             replace(&scope, &mut flow, &head, replacement).await
         }
     }
+}
+
+/// The change of protocol that the upstream is offered; one that speaks HTTP/2 alone has no word for it.
+fn offer<'a>(route: &Route, request: &'a Request) -> Option<Offer<'a>> {
+    let http2_alone = route.upstream.transport().http2().speak() == Speak::Always;
+    if http2_alone { None } else { request.offer(&route.config.upgrades) }
 }
 
 /// Who is asking, under which id, since when.
@@ -346,8 +360,16 @@ async fn pass(
     passed(status, relayed)
 }
 
+/// Lets a 101 pass, and what both sides say to each other from then on.
+async fn switch(scope: &Scope<'_>, flow: &mut Flow<'_>, answered: Answered) -> Ended {
+    let status = answered.head.facts.status;
+    record::count(scope, status, Origin::Upstream, None, flow.story);
+    passed(status, relay::switch(flow, answered).await)
+}
+
 fn passed(status: u16, relayed: Relayed) -> Ended {
     match relayed {
+        Relayed::Idle => Ended::TunnelIdle { status },
         Relayed::Whole => Ended::Passed { status },
         Relayed::Cut(fault) => Ended::Cut { status, fault },
         Relayed::ClientGone => Ended::ClientGone,

@@ -16,6 +16,7 @@ use super::request::Request;
 use super::upload::Upload;
 use crate::contract::{Evidence, Fault, Phase, RequestSent};
 use crate::limit::Key;
+use crate::protocol::upgrade::Offer;
 use crate::snapshot::limits::Rule;
 use crate::snapshot::{Route, Snapshot};
 
@@ -31,6 +32,8 @@ pub(super) struct Flow<'a> {
     pub(super) upload: Upload,
     pub(super) clock: Clock,
     pub(super) forwarded_for: HeaderValue,
+    /// The change of protocol that the upstream is offered.
+    pub(super) offer: Option<Offer<'a>>,
 }
 
 /// Why a step did not come to its end.

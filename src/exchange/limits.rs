@@ -2,7 +2,7 @@
 //!
 //! How much is left to whom is [`crate::limit`]'s to say. Here: which rules concern a request, what of several answers
 //! counts, and what a refusal says. Rules that count in memory are asked at once; where one counts in a store, [`stored`]
-//! waits for it. [`subject`] is what rules count by, [`ahead`] reads a body for it, [`told`] is what clients are told. A step
+//! waits for it. [`mod@subject`] is what rules count by, [`ahead`] reads a body for it, [`told`] is what clients are told. A step
 //! of the straight line: [`super::exchange`].
 
 pub(super) mod ahead;

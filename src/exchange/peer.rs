@@ -13,9 +13,11 @@ use super::head::Fields;
 use super::peer_h1::H1Peer;
 use super::peer_h2::H2Peer;
 use super::request::{Request, Told};
-use crate::contract::Fault;
+use crate::contract::{Cause, Evidence, Fault, Phase};
 use crate::protocol::framing::Framing;
+use crate::protocol::request_head::Version;
 use crate::protocol::response_head::ResponseFacts;
+use crate::protocol::upgrade::Offer;
 use crate::upstream::http2::Slot;
 use crate::upstream::{Candidate, Runtime};
 
@@ -33,7 +35,34 @@ pub(super) struct UpstreamHead {
 impl UpstreamHead {
     /// 1xx but 101: more heads follow.
     pub(super) const fn is_interim(&self) -> bool {
-        matches!(self.facts.status, 100..=199)
+        matches!(self.facts.status, 100..=199) && !self.switches()
+    }
+
+    /// 101: no head follows any more.
+    pub(super) const fn switches(&self) -> bool {
+        self.facts.status == 101
+    }
+
+    /// The protocol that both sides have agreed on, of a head that switches.
+    ///
+    /// # Errors
+    /// `http_upgrade_failed`: they have not.
+    pub(super) fn agreed(&self, offer: &Offer<'_>) -> Result<&[u8], Fault> {
+        let values = |name| self.fields.values(name);
+        let framed = self.facts.content_length.is_some_and(|length| length > 0)
+            || values("transfer-encoding").next().is_some();
+        let agreed = if framed || self.facts.version != Version::Http11 {
+            Err("a 101 with a body, or on HTTP/1.0")
+        } else {
+            offer.taken_up(values("connection"), values("upgrade"), values("sec-websocket-accept"))
+        };
+        agreed.map_err(|sentence| {
+            let said = match &self.fields {
+                Fields::Raw(head) => Evidence::quoting(sentence, head),
+                Fields::Map(_) => Evidence::fixed(sentence),
+            };
+            Fault::new(Cause::HttpUpgradeFailed, Phase::ResponseHead).with(said)
+        })
     }
 }
 
@@ -179,6 +208,14 @@ impl Peer {
         match self {
             Peer::H1(_) => None,
             Peer::H2(h2) => h2.take_trailers(),
+        }
+    }
+
+    /// The connection, after a 101. An HTTP/2 stream never switches.
+    pub(super) fn into_h1(self) -> Option<H1Peer> {
+        match self {
+            Peer::H1(h1) => Some(h1),
+            Peer::H2(_) => None,
         }
     }
 

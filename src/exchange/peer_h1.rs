@@ -25,7 +25,7 @@ use crate::upstream::{Candidate, Runtime};
 /// One attempt's connection.
 #[derive(Debug)]
 pub(super) struct H1Peer {
-    wire: Wire,
+    pub(super) wire: Wire,
     candidate: Candidate,
     scan: ResponseScan,
     body: BodyDecoder,
@@ -38,6 +38,8 @@ pub(super) struct H1Peer {
     request_whole: bool,
     /// Bytes of a response have come.
     answered: bool,
+    /// A change of protocol was offered with the request: a 101 may be the answer.
+    offered: bool,
 }
 
 impl H1Peer {
@@ -52,10 +54,12 @@ impl H1Peer {
             write_failed: false,
             request_whole: !framing.has_body(),
             answered: false,
+            offered: false,
         }
     }
 
     pub(super) fn queue_head(&mut self, request: &Request, told: &Told<'_>) -> Result<(), Fault> {
+        self.offered = told.offer.is_some();
         request.write_head(&mut self.wire.output, told).map_err(refused)
     }
 
@@ -130,11 +134,12 @@ impl H1Peer {
                     self.scan = ResponseScan::default();
                     let facts = response_head::check(&head, method)
                         .map_err(|sentence| protocol_error(sentence, &head))?;
-                    if facts.status == 101 {
+                    if facts.status == 101 && !self.offered {
                         let sentence = "101 although no upgrade was asked for";
                         return Poll::Ready(Err(protocol_error(sentence, &head)));
                     }
-                    self.keep_alive = facts.keep_alive;
+                    // After a 101 the connection speaks another language.
+                    self.keep_alive = facts.keep_alive && facts.status != 101;
                     self.body = BodyDecoder::response(facts.framing);
                     let reason = reason(&head);
                     return Poll::Ready(Ok(UpstreamHead {

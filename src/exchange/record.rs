@@ -32,6 +32,8 @@ pub(super) enum Ended {
     Preflight { status: u16 },
     /// The response was cut after its head.
     Cut { status: u16, fault: Fault },
+    /// A tunnel was closed because nothing moved in it.
+    TunnelIdle { status: u16 },
     /// Nobody was there to answer, or to answer in full.
     ClientGone,
 }
@@ -103,6 +105,10 @@ pub(super) fn record(scope: &Scope<'_>, story: &Story, ended: &Ended) {
         Ended::Cut { status, fault } => {
             scope.gateway.metrics.aborted(fault.cause());
             (Some(*status), Some(fault), Outcome::Aborted)
+        }
+        Ended::TunnelIdle { status } => {
+            scope.gateway.metrics.aborted_tunnel_idle();
+            (Some(*status), None, Outcome::TunnelIdle)
         }
         Ended::ClientGone => {
             metrics.client_disconnected();

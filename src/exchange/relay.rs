@@ -19,6 +19,8 @@ use super::flow::{Flow, Story, within};
 use super::head::{BodyLength, Fields, HeadParts};
 use super::judge::ErrorBytes;
 use super::peer::UpstreamHead;
+use super::peer_h1::H1Peer;
+use super::tunnel::{self, Times};
 use super::upload::{UploadEvent, Waiting};
 use crate::contract::{Cause, Fault, Phase, RequestSent, fields};
 use crate::protocol::hop::{self, Nominated};
@@ -35,6 +37,8 @@ pub(super) enum Relayed {
     Whole,
     /// The response was cut by this fault.
     Cut(Fault),
+    /// A tunnel was closed because nothing moved in it.
+    Idle,
     /// The client left.
     ClientGone,
 }
@@ -100,6 +104,54 @@ pub(super) async fn pass(flow: &mut Flow<'_>, answered: &mut Answered, begun: &[
             flow.client.cut();
         }
         Relayed::ClientGone => flow.client.lost(),
+        Relayed::Idle => flow.client.cut(),
+    }
+    ended
+}
+
+/// Passes a 101 that both sides have agreed on, and then every byte of either until both have ended.
+///
+/// What follows is no message of HTTP: [`tunnel`] moves it, and how it ends is told here.
+pub(super) async fn switch(flow: &mut Flow<'_>, answered: Answered) -> Relayed {
+    let Answered { peer, head } = answered;
+    let Some(H1Peer { wire: mut upstream, .. }) = peer.into_h1() else { return Relayed::ClientGone };
+    let protocol = flow.offer.as_ref().and_then(|offer| head.agreed(offer).ok()).unwrap_or_default();
+    let reason = (!head.reason.is_empty()).then_some(&head.reason[..]);
+    let story = &*flow.story;
+    let Some(unanswered) = flow.client.unanswered() else { return Relayed::ClientGone };
+    let parts = HeadParts { status: head.facts.status, reason, length: BodyLength::Absent };
+    let began = unanswered.begin(&parts, |sink| {
+        pass_fields(sink, &head, |name| {
+            !name.eq_ignore_ascii_case(b"x-request-id") && !story.dress.replaces(name)
+        });
+        wear(sink, story, &head.fields);
+        sink.put(b"Upgrade", protocol);
+    });
+    if began.is_err() {
+        return Relayed::ClientGone;
+    }
+    let times = Times { idle: flow.route.timeouts().tunnel_idle, whole: flow.clock.whole(Phase::Relay) };
+    let Some(client) = flow.client.as_h1() else { return Relayed::ClientGone };
+    let (ended, bytes) = tunnel::run(&mut client.wire, &mut upstream, times).await;
+    flow.story.bytes += bytes;
+    match &ended {
+        Relayed::Whole => {
+            flow.client.send_end();
+        }
+        // Whoever is left sees a reset: the bytes of a tunnel have no other end that is not a clean one.
+        Relayed::Cut(_) => {
+            let _ = door::flush(flow.client, flow.snapshot.client.write_timeout).await;
+            flow.client.cut();
+            upstream.reset();
+        }
+        Relayed::Idle => {
+            flow.client.cut();
+            upstream.reset();
+        }
+        Relayed::ClientGone => {
+            flow.client.lost();
+            upstream.reset();
+        }
     }
     ended
 }

@@ -13,6 +13,7 @@ use super::head::Fields;
 use crate::contract::{Cause, Evidence, Fault, Phase};
 use crate::protocol::framing::{self, Framing};
 use crate::protocol::request_head::{self, RequestFacts, Version};
+use crate::protocol::upgrade::Offer;
 use crate::protocol::{Refusal, authority, forwarded, hop, target};
 
 /// Largest list of fields on HTTP/2, counted as RFC 9113 6.5.2 does. The library's own bound is four times as large, so
@@ -32,6 +33,7 @@ pub(super) struct Request {
     pub(super) framing: Framing,
     pub(super) expect_continue: bool,
     pub(super) dot_segments: bool,
+    asks_upgrade: bool,
 }
 
 /// What is told to the upstream about the client and the request, beside the request itself.
@@ -46,6 +48,8 @@ pub(super) struct Told<'a> {
     pub(super) server: &'a str,
     /// It is asked over TLS.
     pub(super) upstream_tls: bool,
+    /// The protocols it may change to.
+    pub(super) offer: Option<&'a Offer<'a>>,
 }
 
 /// A refusal of the head as a fault.
@@ -69,6 +73,7 @@ impl Request {
             framing: facts.framing,
             expect_continue: facts.expect_continue && facts.version == Version::Http11,
             dot_segments: facts.dot_segments,
+            asks_upgrade: facts.asks_upgrade,
             fields: Fields::Raw(head),
         }
     }
@@ -114,6 +119,8 @@ impl Request {
             framing,
             expect_continue,
             dot_segments: path.dot_segments,
+            // HTTP/2 has neither Upgrade nor 101 (RFC 9113 8.6).
+            asks_upgrade: false,
             fields: Fields::Map(parts.headers),
         })
     }
@@ -156,6 +163,12 @@ impl Request {
         let value = self.fields.value("x-request-id")?;
         let good = (1..=128).contains(&value.len()) && value.iter().all(u8::is_ascii_graphic);
         good.then(|| HeaderValue::from_bytes(value).ok()).flatten()
+    }
+
+    /// What is offered to the upstream when the route takes these protocols.
+    pub(super) fn offer(&self, taken: &[String]) -> Option<Offer<'_>> {
+        let values = |name| self.fields.values(name);
+        self.asks_upgrade.then(|| Offer::of(values("upgrade"), values("sec-websocket-key"), taken)).flatten()
     }
 
     /// Writes the head that the upstream receives, in one pass over the fields.
@@ -212,6 +225,10 @@ impl Request {
             Framing::None => {}
             Framing::Length(length) => fields::number(out, b"Content-Length: ", length),
             Framing::Chunked => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
+        }
+        if let Some(offer) = told.offer {
+            out.extend_from_slice(b"Connection: Upgrade\r\n");
+            fields::field(out, b"Upgrade", &offer.value());
         }
         out.extend_from_slice(b"\r\n");
         Ok(())

@@ -16,6 +16,7 @@ fn sent(request: &Request) -> String {
         request_id: &HeaderValue::from_static("0190aaaa-bbbb-7ccc-8ddd-eeeeeeeeeeee"),
         server: "127.0.0.1:3000",
         upstream_tls: false,
+        offer: None,
         via: b"1.1 statusquo-1",
     };
     let mut out = BytesMut::new();

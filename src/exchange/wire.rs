@@ -66,6 +66,21 @@ impl Wire {
         self.output.len().max(usize::from(self.unflushed))
     }
 
+    /// Hands everything read on to be written to `to`: bytes of a tunnel, which are nobody's answer.
+    pub(super) fn pass_to(&mut self, to: &mut Wire) {
+        if to.output.is_empty() {
+            std::mem::swap(&mut self.input, &mut to.output);
+        } else {
+            to.output.extend_from_slice(&self.input);
+        }
+        self.input.clear();
+    }
+
+    /// Says that nothing more will be written, as [`Wire::finish_writing`] does.
+    pub(super) fn poll_finish(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+
     /// Reads once; see [`Wire::poll_fill`].
     pub(super) async fn fill(&mut self, room: usize) -> io::Result<usize> {
         std::future::poll_fn(|cx| self.poll_fill(cx, room)).await
@@ -73,7 +88,7 @@ impl Wire {
 
     /// Says that nothing more will be written (FIN). The peer may go on sending.
     pub(super) async fn finish_writing(&mut self) -> io::Result<()> {
-        std::future::poll_fn(|cx| Pin::new(&mut self.stream).poll_shutdown(cx)).await
+        std::future::poll_fn(|cx| self.poll_finish(cx)).await
     }
 
     /// Gives back the memory of empty buffers: an idle connection should cost little.

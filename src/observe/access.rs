@@ -37,6 +37,8 @@ pub enum Outcome {
     Preflight,
     /// It broke off after the response head had left.
     Aborted,
+    /// A tunnel was closed because nothing moved in it for `timeouts.tunnel_idle`.
+    TunnelIdle,
     /// The client left before its response was complete.
     ClientLeft,
 }
@@ -67,6 +69,7 @@ impl Outcome {
             Outcome::Refused => "refused",
             Outcome::Preflight => "preflight",
             Outcome::Aborted => "aborted",
+            Outcome::TunnelIdle => "tunnel_idle",
             Outcome::ClientLeft => "client_left",
         }
     }
@@ -80,6 +83,7 @@ impl Outcome {
             Outcome::Refused => "refused request",
             Outcome::Preflight => "answered preflight",
             Outcome::Aborted => "aborted response",
+            Outcome::TunnelIdle => "closed an idle tunnel",
             Outcome::ClientLeft => "client left",
         }
     }
@@ -88,7 +92,11 @@ impl Outcome {
     pub const fn level(self) -> Level {
         match self {
             Outcome::Replaced | Outcome::Answered | Outcome::Aborted => Level::WARN,
-            Outcome::Passed | Outcome::Refused | Outcome::Preflight | Outcome::ClientLeft => Level::INFO,
+            Outcome::Passed
+            | Outcome::Refused
+            | Outcome::Preflight
+            | Outcome::TunnelIdle
+            | Outcome::ClientLeft => Level::INFO,
         }
     }
 }

@@ -17,7 +17,7 @@ use super::limit::Watched;
 use super::log::Dropped;
 use super::names::{self, Kind, Row};
 use super::route::RouteMetrics;
-use super::silence::{CLIENT_GONE, Silence};
+use super::silence::{CLIENT_GONE, Silence, TUNNEL_IDLE};
 use super::status::StatusLabels;
 use super::upstream::UpstreamMetrics;
 use crate::contract::{Cause, Contract};
@@ -32,6 +32,7 @@ pub struct Metrics {
     pub(super) vectors: Arc<Vectors>,
     aborted: Vec<IntCounter>,
     aborted_client_gone: IntCounter,
+    aborted_tunnel_idle: IntCounter,
     silences: Vec<IntCounter>,
     overhead: Histogram,
     connections: IntGaugeVec,
@@ -121,6 +122,7 @@ impl Metrics {
             vectors,
             aborted: Cause::ALL.iter().map(|cause| aborted.with_label_values(&[cause.name()])).collect(),
             aborted_client_gone: aborted.with_label_values(&[CLIENT_GONE]),
+            aborted_tunnel_idle: aborted.with_label_values(&[TUNNEL_IDLE]),
             silences: Silence::ALL.iter().map(|it| silences.with_label_values(&[it.name()])).collect(),
             overhead: histograms(&registry, &names::OVERHEAD).with_label_values::<&str>(&[]),
             connections: gauges(&registry, &names::CONNECTIONS),
@@ -190,6 +192,11 @@ impl Metrics {
     /// A response broke off after its head had left, because its client was gone.
     pub fn aborted_client_gone(&self) {
         self.aborted_client_gone.inc();
+    }
+
+    /// A tunnel was broken off, because nothing moved in it any more.
+    pub fn aborted_tunnel_idle(&self) {
+        self.aborted_tunnel_idle.inc();
     }
 
     /// A connection or stream ended without a response.

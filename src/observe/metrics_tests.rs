@@ -140,7 +140,7 @@ fn the_page_of_a_small_gateway_reads_exactly_so() {
             .iter()
             .any(|part| line.contains(part))
     });
-    let expected = r#"# HELP statusquo_aborted_total Responses that broke off after their head had left, and were visibly aborted.
+    let expected = r#"# HELP statusquo_aborted_total Responses and tunnels that broke off after their head had left, and were visibly aborted.
 # TYPE statusquo_aborted_total counter
 # HELP statusquo_build_info Always 1; the labels say which build is running.
 # TYPE statusquo_build_info gauge

@@ -89,7 +89,7 @@ pub(crate) const ERRORS: Row = Row::counter(
 pub(crate) const ABORTED: Row = Row::counter(
     "aborted_total",
     &["cause"],
-    "Responses that broke off after their head had left, and were visibly aborted.",
+    "Responses and tunnels that broke off after their head had left, and were visibly aborted.",
 );
 pub(crate) const CLOSED: Row = Row::counter(
     "closed_without_response_total",

@@ -67,3 +67,6 @@ impl Silence {
 
 /// A client that left, in the label of an abort and of a silence alike.
 pub const CLIENT_GONE: &str = "client_gone";
+
+/// A tunnel in which nothing moved any more, in the label of an abort.
+pub const TUNNEL_IDLE: &str = "tunnel_idle";

@@ -1,7 +1,7 @@
 //! What must not travel past this hop: the fields of one connection, and those that `Connection` names (RFC 9110 7.6.1).
 //!
 //! Decisions on names only. Framing fields are another matter: they are re-emitted from what was understood, and
-//! [`is_framing`] names them. Until upgrades are built, `Upgrade` is always dropped.
+//! [`is_framing`] names them. `Upgrade` is dropped too: what may be forwarded of it is said anew ([`super::upgrade`]).
 
 use http::HeaderName;
 

@@ -6,7 +6,8 @@
 //!
 //! In the order of a request: [`raw_head`] (is it whole? can it still become a head?), [`request_head`] (what does it
 //! say?), with [`target`], [`authority`] and [`framing`] for its parts; [`path`] (how routes see it); [`forwarded`]
-//! (who the client is); [`member`] (one named value of a request); [`hop`] (what must not travel on); [`response_head`] and [`media`] for the way back; [`cors`]
+//! (who the client is); [`member`] (one named value of a request); [`hop`] (what must not travel on); [`upgrade`] (what
+//! may, where both sides agree); [`response_head`] and [`media`] for the way back; [`cors`]
 //! and [`origin`] (whose pages may read it).
 //! [`octets`] holds the character tables.
 
@@ -28,6 +29,7 @@ pub mod request_head;
 pub mod response_head;
 pub mod response_scan;
 pub mod target;
+pub mod upgrade;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::string_slice, clippy::panic)]

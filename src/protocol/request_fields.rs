@@ -27,6 +27,7 @@ pub(super) struct Fields {
     pub(super) expect: bool,
     close: bool,
     stay: bool,
+    pub(super) upgrade: bool,
     options: usize,
 }
 
@@ -91,7 +92,7 @@ impl Fields {
             match ConnectionOption::of(option) {
                 Some(ConnectionOption::Close) => self.close = true,
                 Some(ConnectionOption::KeepAlive) => self.stay = true,
-                Some(ConnectionOption::Name) => {}
+                Some(ConnectionOption::Name) => self.upgrade |= option.eq_ignore_ascii_case(b"upgrade"),
                 Some(ConnectionOption::Protected) => {
                     return Err(malformed_field("Connection names a field that must not be removed"));
                 }

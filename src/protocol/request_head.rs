@@ -50,6 +50,9 @@ pub struct RequestFacts {
     pub keep_alive: bool,
     /// The client waits for a 100 before it sends its body.
     pub expect_continue: bool,
+    /// GET on HTTP/1.1 without a body, whose `Connection` names `Upgrade`: the only kind that may change protocols. What
+    /// follows another head is a body or a request, and never the beginning of something else.
+    pub asks_upgrade: bool,
     /// The path has dot segments: refuse with `ambiguous_path` unless the route is lenient.
     pub dot_segments: bool,
     /// How many fields there are; at most [`super::MAX_FIELDS`].
@@ -112,6 +115,10 @@ pub fn parse(head: &[u8]) -> Result<RequestFacts, Refusal> {
         keep_alive: fields.keep_alive(line.version),
         // RFC 9110 10.1.1: ignored on HTTP/1.0, and without content there is nothing to wait for.
         expect_continue: fields.expect && line.version == Version::Http11 && framing.has_body(),
+        asks_upgrade: fields.upgrade
+            && line.version == Version::Http11
+            && line.method == Method::GET
+            && !framing.has_body(),
         dot_segments: parts.path.dot_segments,
         fields: fields.count,
         method: line.method,

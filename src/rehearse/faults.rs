@@ -13,6 +13,7 @@ mod heads;
 mod interim;
 mod pooled;
 mod statuses;
+mod upgrade;
 
 use std::sync::LazyLock;
 
@@ -90,6 +91,8 @@ pub enum Kind {
     Framing,
     /// 1xx responses, and statuses without a body.
     Interim,
+    /// The request asks to change to WebSocket.
+    Upgrade,
     /// A kept connection that fails under a request, or carries too much.
     Pooled,
     /// An error status.
@@ -106,12 +109,13 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind, in order.
-    pub const ALL: [Kind; 11] = [
+    pub const ALL: [Kind; 12] = [
         Kind::Connecting,
         Kind::NoHead,
         Kind::BadHead,
         Kind::Framing,
         Kind::Interim,
+        Kind::Upgrade,
         Kind::Pooled,
         Kind::Status,
         Kind::ErrorBody,
@@ -128,6 +132,7 @@ impl Kind {
             Kind::BadHead => "What comes is no HTTP response",
             Kind::Framing => "The end of the body is not told clearly",
             Kind::Interim => "Interim responses, and responses without a body",
+            Kind::Upgrade => "A request to change to WebSocket that comes to nothing",
             Kind::Pooled => "Kept connections that fail, or carry too much",
             Kind::Status => "An error status with an HTML page",
             Kind::ErrorBody => "Errors with a body of another shape",
@@ -277,6 +282,7 @@ static TABLE: LazyLock<Vec<UpstreamFault>> = LazyLock::new(|| {
         of(Kind::BadHead, heads::rows()),
         of(Kind::Framing, framing::rows()),
         of(Kind::Interim, interim::rows()),
+        of(Kind::Upgrade, upgrade::rows()),
         of(Kind::Pooled, pooled::rows()),
         of(Kind::Status, statuses::rows()),
         of(Kind::ErrorBody, bodies::rows()),

@@ -48,6 +48,7 @@ pub const LIMITS: &[(&str, &str, &str)] = &[
     ("The upstream cut a response that had begun", "aborted_total", "http_response_incomplete"),
     ("The upstream fell silent inside a response that had begun", "aborted_total", "connection_read_timeout"),
     ("The upstream broke the framing of a response that had begun", "aborted_total", "http_protocol_error"),
+    ("Nothing moved in a tunnel for `timeouts.tunnel_idle`", "aborted_total", "tunnel_idle"),
 ];
 
 /// The content of `docs/faults.md`.
@@ -168,7 +169,8 @@ fn asked(fault: &UpstreamFault) -> String {
     if fault.ask.times > 1 {
         asked.push(format!("the answer to request {} of a connection", fault.ask.times));
     }
-    if !fault.ask.fields.is_empty() {
+    // That they ask for WebSocket stands in the heading of those rows.
+    if !fault.ask.fields.is_empty() && fault.kind != Kind::Upgrade {
         asked.push(format!("`{}`", fault.ask.fields.trim()));
     }
     if asked.is_empty() { String::new() } else { format!(" ({})", asked.join(", ")) }
@@ -282,7 +284,8 @@ mod tests {
         limits.sort_unstable();
         assert_eq!(limits, silences);
         for cause in named("aborted_total") {
-            assert!(cause == Silence::ClientGone.name() || Cause::from_name(cause).is_some(), "{cause}");
+            let known = [Silence::ClientGone.name(), "tunnel_idle"].contains(&cause);
+            assert!(known || Cause::from_name(cause).is_some(), "{cause}");
         }
     }
 

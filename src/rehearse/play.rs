@@ -44,6 +44,7 @@ async fn take(step: &Step, wire: &mut Wire) -> io::Result<After> {
         Step::Drip { bytes, every } => drip(wire, bytes, *every).await?,
         Step::Repeat { bytes, times, every } => repeat(wire, bytes, *times, *every).await?,
         Step::Echo => echo(wire).await?,
+        Step::Mirror => wire.mirror().await?,
         Step::Pause(time) => tokio::time::sleep(*time).await,
         Step::Wait(gate) => gate.opened().await,
         Step::Open(gate) => gate.open(),

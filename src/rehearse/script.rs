@@ -44,6 +44,9 @@ pub enum Step {
     },
     /// Answers 200 and sends the request body back while it arrives, one chunk per piece.
     Echo,
+    /// Sends every byte back as it comes, whatever it is, until the other side ends its sending side: the far end of a
+    /// tunnel.
+    Mirror,
     /// Waits this long.
     Pause(Duration),
     /// Waits until the gate is open.

@@ -1,7 +1,7 @@
 //! One accepted connection: reads requests leniently, keeps the record, writes what it is told.
 //!
 //! It must understand just enough HTTP/1 to know where a request ends; it never refuses one. Whether the gateway's
-//! bytes are right is for tests to judge by the raw record. The steps themselves are in [`super::play`].
+//! bytes are right is for tests to judge by the raw record. The steps themselves are in [`mod@super::play`].
 
 use std::io;
 use std::sync::Arc;
@@ -147,6 +147,19 @@ impl Wire {
     pub(super) async fn read_to_end(&mut self) {
         while self.fill().await.is_ok() {
             self.buffer.clear();
+        }
+    }
+
+    /// Sends back what comes, until the other side ends its sending side.
+    pub(super) async fn mirror(&mut self) -> io::Result<()> {
+        loop {
+            let bytes = self.buffer.split();
+            self.write(&bytes).await?;
+            match self.fill().await {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(()),
+                Err(error) => return Err(error),
+            }
         }
     }
 

@@ -71,7 +71,8 @@ impl Transport {
         }
     }
 
-    /// The same connection, encrypted, within `limit`, and whether the server agreed to HTTP/2.
+    /// The same connection, encrypted, within `limit`, and whether the server agreed to HTTP/2. `only_http1`: it is not
+    /// asked to.
     ///
     /// # Errors
     /// The fault of the handshake.
@@ -80,14 +81,16 @@ impl Transport {
         stream: Stream,
         name: &ServerName<'static>,
         limit: Duration,
+        only_http1: bool,
     ) -> Result<(Stream, bool), Fault> {
         let Some(trust) = &self.trust else {
             // Settings with a name have a trust. Nothing is ever sent in the clear to a server with a name.
             let evidence = Evidence::fixed("nobody to trust in a TLS handshake");
             return Err(Fault::new(Cause::ProxyConfigurationError, Phase::Connect).with(evidence));
         };
+        let offers = if only_http1 { Offers::Http1 } else { self.offers() };
         // Boxed: it is large, and most attempts make none.
-        let shaking = Box::pin(Encrypted::connect(stream, trust, name.clone(), self.offers()));
+        let shaking = Box::pin(Encrypted::connect(stream, trust, name.clone(), offers));
         match pingora::time::timeout(limit, shaking).await {
             Ok(Ok(stream)) => {
                 let http2 = stream.speaks_http2();

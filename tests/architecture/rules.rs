@@ -86,6 +86,9 @@ const CLIENT_WRITES: &[&str] = &[
     "send_reset",
 ];
 
+/// What moves bytes between the two sides unread: no answer, and allowed only after a 101 has left through the relay.
+const TUNNELS: (&str, &str) = ("pass_to", "src/exchange/tunnel.rs");
+
 /// The door, and what passes beside it.
 const WRITERS_TO_CLIENTS: &[&str] = &["src/exchange/door.rs", "src/exchange/relay.rs"];
 
@@ -270,8 +273,13 @@ pub fn one_door(path: &str, text: &str) -> Vec<Offence> {
         |name: &str| WRITES_OF_PINGORA.contains(&name) || (CLIENT_WRITES.contains(&name) && !may_write);
     let code = tokens::of_product(text);
     let mut offences = Vec::new();
-    for pair in code.windows(2) {
-        if [".", "::"].contains(&pair[0].text.as_str()) && forbidden(&pair[1].text) {
+    for pair in code.windows(2).filter(|pair| [".", "::"].contains(&pair[0].text.as_str())) {
+        let (moves, place) = TUNNELS;
+        if pair[1].text == moves && path != place {
+            let what = format!("`{moves}` moves bytes to a client unread; only {place} may, after a 101");
+            offences.push(offence(path, pair[1].line, what));
+        }
+        if forbidden(&pair[1].text) {
             let what = format!(
                 "`{}` writes to a client; only {} may",
                 pair[1].text,

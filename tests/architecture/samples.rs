@@ -140,6 +140,11 @@ fn a_write_to_a_client_beside_the_door_is_named() {
         [1]
     );
     assert_eq!(lines(rules::one_door("src/exchange/tunnel.rs", "let send = SendStream::send_data;")), [1]);
+    let moves = "peer.wire.pass_to(&mut client.wire);";
+    assert_eq!(lines(rules::one_door("src/exchange/tunnel.rs", moves)), []);
+    for path in ["src/exchange/relay.rs", "src/exchange/door.rs", "src/exchange/peer.rs"] {
+        assert_eq!(lines(rules::one_door(path, moves)), [1], "{path}");
+    }
     for path in ["src/exchange/door.rs", "src/exchange/relay.rs", "src/exchange/client_h2.rs"] {
         assert_eq!(lines(rules::one_door(path, write)), [], "{path}");
     }

@@ -56,4 +56,5 @@ mod tls_files;
 mod tls_listener;
 mod tls_upstream;
 mod truncation;
+mod tunnel;
 mod uploads;

@@ -136,6 +136,11 @@ impl<S: Read> Reader<S> {
         &self.buffer
     }
 
+    /// Takes so many of the bytes that came after the last answer: they are none.
+    pub fn take(&mut self, length: usize) {
+        self.buffer.drain(..length);
+    }
+
     /// Reads until these bytes are in what has not been taken yet; panics when they do not come.
     pub fn wait_for(&mut self, bytes: &[u8]) {
         while find(&self.buffer, bytes).is_none() {

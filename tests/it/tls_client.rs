@@ -70,6 +70,13 @@ impl TlsClient {
         answer
     }
 
+    /// Reads these bytes of a tunnel, and no more of them.
+    #[track_caller]
+    pub fn hears(&mut self, bytes: &str) {
+        self.reader.wait_for(bytes.as_bytes());
+        self.reader.take(bytes.len());
+    }
+
     /// How the connection ends: `Closed` is an orderly end, with TLS's own goodbye.
     pub fn end(&mut self) -> Unanswered {
         self.reader.read_end()

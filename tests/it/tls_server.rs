@@ -38,6 +38,13 @@ impl TlsServer {
         TlsServer::with(config(issued, None), answer.into())
     }
 
+    /// The same of a server that would rather speak HTTP/2, if it were asked.
+    pub fn preferring_http2(issued: &Issued, answer: impl Into<Vec<u8>>) -> TlsServer {
+        let mut config = Arc::unwrap_or_clone(config(issued, None));
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        TlsServer::with(Arc::new(config), answer.into())
+    }
+
     /// Wants a certificate of this authority from its clients.
     pub fn wanting_certificates(issued: &Issued, authority: &Authority) -> TlsServer {
         TlsServer::with(config(issued, Some(authority)), Vec::new())

@@ -258,6 +258,7 @@ fn shorten(timeouts: &mut Timeouts, changes: &mut Changes) {
     changes.shorten("timeouts.response_head", &mut timeouts.response_head, RESPONSE_HEAD);
     changes.shorten("timeouts.between_bytes", &mut timeouts.between_bytes, SILENCE);
     changes.shorten("timeouts.stream_idle", &mut timeouts.stream_idle, SILENCE);
+    changes.shorten("timeouts.tunnel_idle", &mut timeouts.tunnel_idle, SILENCE);
     let most = if total_first { TOTAL_FIRST } else { TOTAL };
     changes.shorten("timeouts.total", &mut timeouts.total, most);
 }

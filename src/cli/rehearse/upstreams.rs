@@ -15,9 +15,10 @@ use super::visits::Visit;
 use super::wanted::{self, Rules, Wanted};
 use super::{Row, Side, Verdict, again};
 use crate::config::ErrorMode;
+use crate::protocol::upgrade::WEBSOCKET;
 use crate::rehearse::answers::{Answer, Reader, Unanswered};
 use crate::rehearse::clients::PLAY;
-use crate::rehearse::faults::{Outcome, Place, UpstreamFault, upstream_faults};
+use crate::rehearse::faults::{Kind, Outcome, Place, UpstreamFault, upstream_faults};
 use crate::rehearse::misbehaving::KEPT;
 use crate::rehearse::{Asked, Connect};
 
@@ -105,7 +106,10 @@ async fn play_at(stage: &Stage, plays: &[Play<'_>], index: usize) -> Row {
 fn obstacle(stage: &Stage, visit: &Visit, fault: &UpstreamFault) -> Option<String> {
     let method = method_of(visit, fault);
     let route = stage.config.routes.get(visit.route)?;
-    if fault.ask.method != "GET" || fault.place == Place::Pooled {
+    if fault.kind == Kind::Upgrade && !route.upgrades.iter().any(|name| name == WEBSOCKET) {
+        return Some("the route does not take an upgrade to websocket".to_owned());
+    }
+    if needs_its_method(fault) {
         // What comes of these depends on the method.
         let asked = Method::from_bytes(fault.ask.method.as_bytes()).unwrap_or_default();
         if !stage.map.takes(visit, &asked) || route.deny_methods.contains(&asked) {
@@ -121,11 +125,12 @@ fn obstacle(stage: &Stage, visit: &Visit, fault: &UpstreamFault) -> Option<Strin
 
 /// The row's method where it matters, else the route's.
 fn method_of<'a>(visit: &'a Visit, fault: &UpstreamFault) -> &'a str {
-    if fault.ask.method == "GET" && fault.place != Place::Pooled {
-        visit.method.as_str()
-    } else {
-        fault.ask.method
-    }
+    if needs_its_method(fault) { fault.ask.method } else { visit.method.as_str() }
+}
+
+/// What comes of the row depends on the method.
+fn needs_its_method(fault: &UpstreamFault) -> bool {
+    fault.ask.method != "GET" || fault.place == Place::Pooled || fault.kind == Kind::Upgrade
 }
 
 async fn play(stage: &Stage, it: &Play<'_>) -> Row {

@@ -50,7 +50,14 @@ pub struct TimeoutsFile {
     /// Unit: duration. Default: `5m`. Reload: yes.
     pub stream_idle: Option<DurationText>,
 
-    /// How long everything may take, the response body included.
+    /// How long a tunnel may stay open in which no byte moves, in either direction.
+    ///
+    /// A tunnel is what is left of a request after a 101. When the time passes, both of its connections are reset; that is
+    /// counted in `aborted_total` under the cause `tunnel_idle`. Of the other times only `whole` holds in a tunnel.
+    /// Unit: duration. Default: `1h`. Reload: yes.
+    pub tunnel_idle: Option<DurationText>,
+
+    /// How long everything may take, the response body or the tunnel included.
     ///
     /// A response that has begun is aborted. Unit: duration, or `off`. Default: `off`. Reload: yes.
     #[schemars(with = "Option<OrOff<DurationText>>")]
@@ -281,6 +288,15 @@ pub struct RouteFile {
     ///
     /// Default: `strict`. Reload: yes.
     pub paths: Option<PathsWord>,
+
+    /// The protocols that a client may change to, by `Upgrade` in a GET on HTTP/1.1.
+    ///
+    /// What is not listed is dropped from the request, which is served as if it had not asked. A 101 of the upstream that
+    /// takes up nothing of what was forwarded is answered 504 (cause `http_upgrade_failed`); for WebSocket that includes a
+    /// wrong `Sec-WebSocket-Accept`. HTTP itself cannot be listed (`h2c`): requests inside would pass by every rule.
+    /// An upstream with `http2: auto` is asked in HTTP/1.1 then; one with `always` is offered no upgrade.
+    /// Unit: list of names such as `websocket`, `[]` for none. Default: `[websocket]`. Reload: yes.
+    pub upgrades: Option<Vec<String>>,
 
     /// What the upstream reads in `X-Forwarded-For`.
     ///

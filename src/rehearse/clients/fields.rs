@@ -85,6 +85,22 @@ pub(super) fn connection() -> Vec<ClientFault> {
             "asks to switch to a protocol of its own",
             with("connection: upgrade\r\nupgrade: rehearsal/1"),
         ),
+        served(
+            "upgrade-by-post",
+            "asks for WebSocket by POST",
+            "<post> HTTP/1.1\r\nhost: <host>\r\nconnection: upgrade\r\nupgrade: websocket\r\ncontent-length: 2\r\n\r\nhi",
+        ),
+        served(
+            "upgrade-with-body",
+            "asks for HTTP/2 by Upgrade, with a body",
+            "<post> HTTP/1.1\r\nhost: <host>\r\nconnection: upgrade, http2-settings\r\nupgrade: h2c\r\n\
+             http2-settings: AAMAAABkAAQAAP__\r\ncontent-length: 2\r\n\r\nhi",
+        ),
+        served(
+            "upgrade-unconnected",
+            "names websocket in Upgrade and not in Connection",
+            with("upgrade: websocket"),
+        ),
         served("te-trailers", "would take trailers", with("te: trailers\r\nconnection: te")),
         served("connection-close", "asks to close", with("connection: close")).ending(super::Ending::Closes),
         served(

@@ -1,0 +1,73 @@
+//! WebSocket with a real server and a real client on both sides: PyPI's `websockets`, installed by `.ci/packages`.
+//!
+//! Messages of all sizes come back as they were, closes keep their codes, a server that breaks off is seen to, and a
+//! refused handshake reads a documented error. The bytes on the wire are in `tests/it/tunnel.rs`.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::gateway::Gateway;
+use crate::program::{install_packages, succeed};
+
+const PYTHON: &str = "target/packages/python/bin/python";
+const SCRIPT: &str = "tests/sdks/websockets.py";
+
+/// The server; it ends with the value.
+struct Server {
+    child: Child,
+    port: u16,
+}
+
+impl Server {
+    fn start() -> Server {
+        let mut child = Command::new(PYTHON)
+            .args([SCRIPT, "serve"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut port = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut port).unwrap();
+        Server { port: port.trim().parse().unwrap(), child }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn a_real_client_and_a_real_server_speak_as_if_nobody_stood_between_them() {
+    install_packages();
+    let server = Server::start();
+    let gateway = Gateway::with(&format!(
+        "upstreams: {{ chat: {{ servers: [\"127.0.0.1:{}\"] }} }}\n\
+         routes: [{{ name: all, match: {{ path: \"/{{*rest}}\" }}, upstream: chat }}]\n",
+        server.port
+    ));
+    let url = format!("ws://{}", gateway.http1);
+    let said = succeed(Command::new(PYTHON).args([SCRIPT, "ask", &url]), Duration::from_secs(60));
+    let found: Vec<Value> = said.lines().map(|line| serde_json::from_str(line).expect(line)).collect();
+    let echoed = json!({ "same": true, "code": 1000 });
+    let error = |code: u16, message: &str| json!({ "status": code, "body": format!(r#"{{"message":"{message}","code":{code}}}"#) });
+    let failure = "The servers are up, but the request could not be serviced due to some failure within the stack. Try again later.";
+    let expected = [
+        echoed.clone(),
+        json!({ "heard": "early", "protocol": null }),
+        json!({ "closed": [4001, "enough"] }),
+        // No close of WebSocket came: the connection broke off.
+        json!({ "closed": null }),
+        error(403, "The request is understood, but it has been refused, or access is not allowed."),
+        error(500, "Something is broken."),
+        error(504, failure),
+        Value::from(vec![echoed; 20]),
+    ];
+    assert_eq!(found, expected);
+    gateway.settles(&[(101, 24), (403, 1), (500, 1), (504, 1)].into(), Gateway::responses_by_code);
+}
