@@ -107,7 +107,9 @@ pub fn ask(client: &mut Client, fault: &UpstreamFault) -> Answer {
     let body = String::from_utf8(fault.ask.body.to_vec()).unwrap();
     let mut asked = || client.ask(fault.ask.method, &fault.path(), fault.ask.fields, &body);
     for _ in 1..fault.ask.times {
-        assert_eq!(asked().status, 200, "{}: before the fault", fault.name);
+        // Where another client plays the same row by another method, its fault may come to this request.
+        let served = (0..4).any(|_| asked().status == 200);
+        assert!(served, "{}: before the fault", fault.name);
     }
     asked()
 }
