@@ -101,6 +101,7 @@ impl Samples {
         let facts = ReplyFacts {
             origin: Origin::Proxy,
             head_request: false,
+            grpc: false,
             message: None,
             kind: None,
             include: Include::default(),

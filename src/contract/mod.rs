@@ -15,6 +15,7 @@ pub mod decode;
 pub mod extract;
 pub mod fault;
 pub mod fields;
+pub mod grpc;
 pub mod page;
 pub mod policy;
 pub mod reply;

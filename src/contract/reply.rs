@@ -13,6 +13,7 @@ use http::{HeaderName, HeaderValue};
 use super::body::{self, Include, Members};
 use super::code::{CodeEntry, Contract, DocumentedCode};
 use super::fault::RequestSent;
+use super::grpc;
 use super::policy::Ruling;
 use super::text;
 
@@ -32,6 +33,8 @@ pub struct ReplyFacts<'a> {
     pub origin: Origin,
     /// The request is a HEAD: no body.
     pub head_request: bool,
+    /// The request is a call of gRPC: the error is said in fields, beside HTTP 200.
+    pub grpc: bool,
     /// The upstream's message, cleaned, where it may leave under this code. Used before the ruling's text, but never
     /// before an override's; one that does not pass the text rule is not used.
     pub message: Option<&'a str>,
@@ -58,6 +61,7 @@ pub struct ReplyFacts<'a> {
 pub struct LocalReply {
     /// `None` for a preflight's answer.
     code: Option<DocumentedCode>,
+    status: u16,
     reason: Arc<str>,
     fields: Vec<(HeaderName, HeaderValue)>,
     body: Bytes,
@@ -70,6 +74,7 @@ impl LocalReply {
         fields.push((REQUEST_ID, request_id.clone()));
         LocalReply {
             code: None,
+            status: 204,
             reason: Arc::from("No Content"),
             fields,
             body: Bytes::new(),
@@ -84,10 +89,7 @@ impl LocalReply {
 
     /// The status on the wire.
     pub const fn status(&self) -> u16 {
-        match self.code {
-            Some(code) => code.status(),
-            None => 204,
-        }
+        self.status
     }
 
     /// The reason phrase, for HTTP/1.
@@ -115,6 +117,9 @@ impl LocalReply {
 /// Makes the reply of a ruling.
 pub fn compose(contract: &Contract, ruling: &Ruling, facts: ReplyFacts<'_>) -> LocalReply {
     let entry = contract.entry(ruling.code());
+    if facts.grpc {
+        return in_grpc(contract, ruling, entry, facts);
+    }
     let text = write_body(contract, ruling, entry, &facts);
 
     // As long as GET's would be. A replaced answer's GET might have passed as it was.
@@ -125,7 +130,40 @@ pub fn compose(contract: &Contract, ruling: &Ruling, facts: ReplyFacts<'_>) -> L
     let body = if facts.head_request { Bytes::new() } else { text };
 
     let fields = all_fields(ruling, entry, facts);
-    LocalReply { code: Some(entry.code()), reason: entry.shared_reason(), fields, body, content_length }
+    LocalReply {
+        code: Some(entry.code()),
+        status: entry.code().status(),
+        reason: entry.shared_reason(),
+        fields,
+        body,
+        content_length,
+    }
+}
+
+/// The same error to a caller of gRPC: two fields say it, and nothing follows the head ("Trailers-Only").
+fn in_grpc(contract: &Contract, ruling: &Ruling, entry: &CodeEntry, facts: ReplyFacts<'_>) -> LocalReply {
+    let status = grpc::Status::of(ruling.case(), entry.code().status());
+    let said = facts.message.filter(|_| ruling.own_message().is_none()).filter(|text| text::passes(text));
+    let message = grpc::message(said.unwrap_or_else(|| ruling.message(contract)));
+    let mut fields = all_fields(ruling, entry, facts);
+    for (name, value) in &mut fields {
+        if *name == CONTENT_TYPE {
+            *value = HeaderValue::from_static("application/grpc");
+        }
+    }
+    fields.push((GRPC_STATUS, HeaderValue::from_static(status.number())));
+    // Percent-encoded, so it is always a field value.
+    if let Ok(message) = HeaderValue::from_str(&message) {
+        fields.push((GRPC_MESSAGE, message));
+    }
+    LocalReply {
+        code: Some(entry.code()),
+        status: 200,
+        reason: Arc::from("OK"),
+        fields,
+        body: Bytes::new(),
+        content_length: None,
+    }
 }
 
 fn write_body(contract: &Contract, ruling: &Ruling, entry: &CodeEntry, facts: &ReplyFacts<'_>) -> Bytes {
@@ -178,6 +216,8 @@ fn all_fields(ruling: &Ruling, entry: &CodeEntry, facts: ReplyFacts<'_>) -> Vec<
     fields
 }
 
+const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 #[cfg(test)]

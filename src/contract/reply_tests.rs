@@ -24,6 +24,7 @@ fn facts<'a>() -> ReplyFacts<'a> {
     ReplyFacts {
         origin: Origin::Proxy,
         head_request: false,
+        grpc: false,
         message: None,
         kind: None,
         include: Include::default(),

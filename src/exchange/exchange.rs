@@ -290,9 +290,10 @@ async fn answer_fault(scope: &Scope<'_>, client: &mut Downstream, fault: Fault, 
     if ends_connection(fault.cause(), fault.phase()) {
         client.close_after();
     }
-    let (ruling, reply) = replies::for_fault(scope, &fault, story);
+    let (_, reply) = replies::for_fault(scope, &fault, story);
     let Some(unanswered) = client.unanswered() else { return Ended::ClientGone };
-    let status = ruling.code().status();
+    let status = reply.status();
+    record::grpc(scope, Case::Fault(fault.cause()), &reply);
     record::count(scope, status, Origin::Proxy, Some(Case::Fault(fault.cause())), story);
     story.bytes = reply.body().len() as u64;
     match door::answer(unanswered, &reply, scope.snapshot.client.write_timeout).await {
@@ -332,7 +333,8 @@ async fn replace(
 ) -> Ended {
     let reply = replies::for_response(scope, flow, head, &replacement);
     let Some(unanswered) = flow.client.unanswered() else { return Ended::ClientGone };
-    let status = replacement.ruling.code().status();
+    let status = reply.status();
+    record::grpc(scope, replacement.ruling.case(), &reply);
     record::count(scope, status, Origin::Replaced, Some(replacement.ruling.case()), flow.story);
     flow.story.bytes = reply.body().len() as u64;
     flow.story.said = replacement.said;

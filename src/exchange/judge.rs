@@ -131,6 +131,7 @@ fn rule(flow: &Flow<'_>, status: u16) -> Ruling {
         rules: &flow.route.config.errors,
         upstream: Some(flow.route.upstream.name()),
         method: &flow.request.method,
+        grpc: flow.request.is_grpc(),
     };
     grounds.rule(Case::UpstreamStatus(status))
 }
@@ -144,7 +145,10 @@ fn conclude(
     body: Option<Bytes>,
 ) -> Verdict {
     flow.route.upstream_metrics.conformance(found.conformance);
-    let passes = found.conformance == Conformance::Conforms && ruling.upstream_body_may_pass();
+    // A caller of gRPC reads no bodies: its error is said in fields, whatever the upstream's looks like.
+    let passes = found.conformance == Conformance::Conforms
+        && ruling.upstream_body_may_pass()
+        && !flow.request.is_grpc();
     let as_it_is = |body: Option<Bytes>| body.map_or(Verdict::Pass, Verdict::PassBegun);
     match flow.route.config.errors.mode {
         ErrorMode::Pass => as_it_is(body),
@@ -222,7 +226,7 @@ fn examine(flow: &Flow<'_>, answered: &Answered, documented: bool, body: &Bytes)
     } else {
         Conformance::Undocumented
     };
-    if conformance == Conformance::Conforms {
+    if conformance == Conformance::Conforms && !flow.request.is_grpc() {
         let takes = coding == Coding::Identity || accepts(flow, coding);
         let sent = if takes { body.clone() } else { Bytes::from(decoded.into_owned()) };
         let sent = ErrorBytes { body: Some(sent), decoded: !takes };

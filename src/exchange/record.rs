@@ -11,7 +11,8 @@ use super::flow::Story;
 use super::gateway::Gateway;
 use super::request::Request;
 use crate::config::ErrorRules;
-use crate::contract::{Case, Cause, Fault};
+use crate::contract::grpc::Status;
+use crate::contract::{Case, Cause, Fault, LocalReply};
 use crate::observe::{Origin, Outcome, Record, RouteMetrics, Silence};
 use crate::snapshot::grounds::Grounds;
 use crate::snapshot::{Route, Snapshot};
@@ -72,6 +73,7 @@ impl Scope<'_> {
             rules: self.rules(),
             upstream: self.route.map(|route| route.upstream.name()),
             method: self.request.map_or(&GET, |request| &request.method),
+            grpc: self.request.is_some_and(Request::is_grpc),
         }
     }
 
@@ -88,6 +90,15 @@ pub(super) fn count(scope: &Scope<'_>, status: u16, origin: Origin, case: Option
     metrics.response(status, origin);
     if status >= 400 {
         metrics.error(status, case.unwrap_or(Case::UpstreamStatus(status)), story.upstream_status);
+    }
+}
+
+/// Counts an error that is said in the words of gRPC: on the wire it is a 200.
+pub(super) fn grpc(scope: &Scope<'_>, case: Case, reply: &LocalReply) {
+    if reply.status() == 200
+        && let Some(code) = reply.code()
+    {
+        scope.metrics().grpc_error(case, Status::of(case, code.status()));
     }
 }
 

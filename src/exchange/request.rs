@@ -6,6 +6,7 @@
 use std::net::IpAddr;
 
 use bytes::{BufMut, Bytes, BytesMut};
+use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, Method};
 
 use super::fields;
@@ -14,7 +15,7 @@ use crate::contract::{Cause, Evidence, Fault, Phase};
 use crate::protocol::framing::{self, Framing};
 use crate::protocol::request_head::{self, RequestFacts, Version};
 use crate::protocol::upgrade::Offer;
-use crate::protocol::{Refusal, authority, forwarded, hop, target};
+use crate::protocol::{Refusal, authority, forwarded, hop, media, target};
 
 /// Largest list of fields on HTTP/2, counted as RFC 9113 6.5.2 does. The library's own bound is four times as large, so
 /// that ours answers.
@@ -34,6 +35,7 @@ pub(super) struct Request {
     pub(super) expect_continue: bool,
     pub(super) dot_segments: bool,
     asks_upgrade: bool,
+    grpc: bool,
 }
 
 /// What is told to the upstream about the client and the request, beside the request itself.
@@ -74,6 +76,7 @@ impl Request {
             expect_continue: facts.expect_continue && facts.version == Version::Http11,
             dot_segments: facts.dot_segments,
             asks_upgrade: facts.asks_upgrade,
+            grpc: false,
             fields: Fields::Raw(head),
         }
     }
@@ -121,6 +124,7 @@ impl Request {
             dot_segments: path.dot_segments,
             // HTTP/2 has neither Upgrade nor 101 (RFC 9113 8.6).
             asks_upgrade: false,
+            grpc: parts.headers.get(CONTENT_TYPE).is_some_and(|value| media::is_grpc(value.as_bytes())),
             fields: Fields::Map(parts.headers),
         })
     }
@@ -147,6 +151,11 @@ impl Request {
         }
         let values: Vec<&[u8]> = self.fields.values(rules.ip_header.as_str()).collect();
         forwarded::client_ip(peer, values.into_iter(), &rules.trusted_proxies)
+    }
+
+    /// A call of gRPC. Only HTTP/2 carries one; a gRPC-Web client reads these fields too.
+    pub(super) fn is_grpc(&self) -> bool {
+        self.grpc
     }
 
     /// Whether this gateway has seen the request before.

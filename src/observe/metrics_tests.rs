@@ -258,6 +258,7 @@ fn every_row_of_the_table_appears_under_its_name_and_type_with_its_labels() {
     route.error(504, Case::Fault(Cause::DnsError), None);
     route.client_disconnected();
     route.would_replace(502, 504);
+    route.grpc_error(Case::Fault(Cause::RateLimited), crate::contract::grpc::Status::ResourceExhausted);
     route.duration(200, Duration::ZERO);
     let upstream = metrics.upstream("backend");
     upstream.attempt(Ok(()));

@@ -111,6 +111,11 @@ pub(crate) const WOULD_REPLACE: Row = Row::counter(
     &["route", "from", "to"],
     "In mode `observe`: responses that `enforce` would have replaced, by status received and code it would send.",
 );
+pub(crate) const GRPC_ERRORS: Row = Row::counter(
+    "grpc_errors_total",
+    &["route", "cause", "grpc_status"],
+    "Errors that were said to callers of gRPC: HTTP 200 with this `grpc-status`. They are no part of `errors_total`.",
+);
 pub(crate) const DURATION: Row = Row::seconds(
     "request_duration_seconds",
     REQUEST_BUCKETS,
@@ -213,6 +218,7 @@ pub const TABLE: &[Row] = &[
     DISCONNECTS,
     CONFORMANCE,
     WOULD_REPLACE,
+    GRPC_ERRORS,
     DURATION,
     OVERHEAD,
     IN_FLIGHT,

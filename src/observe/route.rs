@@ -10,6 +10,7 @@ use prometheus::{Histogram, IntCounter};
 use super::cells::{Dense, Sparse};
 use super::metrics::{Promised, Vectors};
 use super::names::NONE;
+use crate::contract::grpc::Status;
 use crate::contract::{Case, Cause};
 
 /// Who made a response.
@@ -47,6 +48,7 @@ pub struct RouteMetrics {
     responses: Dense<IntCounter>,
     errors: Sparse<IntCounter>,
     would_replace: Sparse<IntCounter>,
+    grpc_errors: Sparse<IntCounter>,
     durations: Dense<Histogram>,
     disconnects: Dense<IntCounter>,
 }
@@ -64,6 +66,7 @@ impl RouteMetrics {
             responses: Dense::new(promised.statuses.len() * Origin::ALL.len()),
             errors: Sparse::new(),
             would_replace: Sparse::new(),
+            grpc_errors: Sparse::new(),
             durations: Dense::new(CLASSES.len()),
             disconnects: Dense::new(1),
             vectors,
@@ -132,6 +135,22 @@ impl RouteMetrics {
             || {
                 let labels = [&*self.route, statuses.label(from), statuses.label(to)];
                 self.vectors.would_replace.with_label_values(&labels)
+            },
+            IntCounter::inc,
+        );
+    }
+
+    /// An error was said to a caller of gRPC, beside HTTP 200.
+    pub fn grpc_error(&self, case: Case, status: Status) {
+        let cause = match case {
+            Case::Fault(cause) => cause.index(),
+            Case::UpstreamStatus(_) => Cause::ALL.len(),
+        };
+        self.grpc_errors.with(
+            key(0, cause, status as usize),
+            || {
+                let labels = [&*self.route, case.name(), status.number()];
+                self.vectors.grpc_errors.with_label_values(&labels)
             },
             IntCounter::inc,
         );

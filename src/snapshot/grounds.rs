@@ -26,6 +26,8 @@ pub struct Grounds<'a> {
     pub upstream: Option<&'a str>,
     /// The method of the request; GET where there was no request.
     pub method: &'a Method,
+    /// It is a call of gRPC.
+    pub grpc: bool,
 }
 
 /// What is known of the request when it is answered.
@@ -83,6 +85,7 @@ impl Grounds<'_> {
         let facts = ReplyFacts {
             origin,
             head_request: *self.method == Method::HEAD,
+            grpc: self.grpc,
             message: found.message.as_deref().filter(|_| self.rules.upstream_messages.may_leave(status)),
             kind: found.kind.as_deref(),
             include: self.rules.include,

@@ -58,6 +58,7 @@ impl Explanation {
             rules,
             upstream: question.upstream,
             method: question.method,
+            grpc: false,
         };
         let ruling = grounds.rule(question.case);
         let happened = happened(question, rules.mode, &ruling);

@@ -61,6 +61,7 @@ impl Rules<'_> {
             rules: self.errors(),
             upstream: upstream.map(|upstream| upstream.name.as_str()),
             method: self.method,
+            grpc: false,
         }
     }
 
