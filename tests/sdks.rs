@@ -3,7 +3,8 @@
 //! Each SDK asks a good endpoint, one that breaks in each of the ways that the page promises a code for, and one that is
 //! rate limited. What its user catches must be its own exception, with the documented code, message and type; nothing of
 //! what really happened may show. `.ci/packages` installs the SDKs; the scripts that use them are in `tests/sdks`. What
-//! general clients make of responses that are cut is in [`truncation`], and of tunnels in [`websockets`].
+//! general clients make of responses that are cut is in [`truncation`], of tunnels in [`websockets`], and of calls of gRPC in
+//! [`grpc`].
 
 #![allow(
     clippy::unwrap_used,
@@ -26,6 +27,8 @@ mod folder;
 #[path = "real_traffic/gateway.rs"]
 #[allow(dead_code, reason = "shared with tests/real_traffic.rs, which uses all of it")]
 mod gateway;
+#[path = "sdks/grpc.rs"]
+mod grpc;
 #[path = "browser/page.rs"]
 mod page;
 #[path = "deploy/program.rs"]

@@ -250,8 +250,8 @@ pub struct ClientFile {
 
     /// How long a client may send nothing while its request body is awaited.
     ///
-    /// Too slow is answered 400 (cause `client_too_slow`) and the connection is closed. Unit: duration.
-    /// Default: `30s`. Reload: yes.
+    /// Too slow is answered 400 (cause `client_too_slow`) and the connection is closed. A call of gRPC has
+    /// `timeouts.stream_idle` instead. Unit: duration. Default: `30s`. Reload: yes.
     pub body_timeout: Option<DurationText>,
 
     /// How many bytes per second of its body a client must send at least.

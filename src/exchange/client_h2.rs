@@ -13,12 +13,15 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 
 use super::client_h1::BodyFault;
 use super::head::{BodyLength, HeadParts};
+use crate::protocol::body::MAX_TRAILERS;
 
 /// One HTTP/2 stream.
 #[derive(Debug)]
 pub(super) struct H2Client {
     body: RecvStream,
     body_done: bool,
+    /// The fields behind the request body.
+    said_behind: Option<HeaderMap>,
     /// The library has reset the stream, because it is malformed.
     malformed: bool,
     awaits_continue: bool,
@@ -49,6 +52,7 @@ impl H2Client {
         H2Client {
             body,
             body_done,
+            said_behind: None,
             malformed: false,
             awaits_continue: awaits_continue && !body_done,
             head_request,
@@ -79,7 +83,7 @@ impl H2Client {
         self.malformed
     }
 
-    /// The next piece of the request body; `None` at its end. Trailers of a request are not forwarded to HTTP/1.
+    /// The next piece of the request body; `None` at its end.
     pub(super) fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, BodyFault>> {
         if self.body_done {
             return Poll::Ready(Ok(None));
@@ -93,15 +97,29 @@ impl H2Client {
                 self.remaining = self.remaining.map(|left| left.saturating_sub(data.len() as u64));
                 Poll::Ready(Ok(Some(data)))
             }
-            Some(Err(error)) => {
-                self.malformed = error.is_library() && error.is_reset();
-                Poll::Ready(Err(BodyFault::Gone))
-            }
+            Some(Err(error)) => Poll::Ready(Err(self.gone(&error))),
             None => {
+                let trailers = ready!(self.body.poll_trailers(cx)).map_err(|error| self.gone(&error))?;
                 self.body_done = true;
+                let length =
+                    |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len() + 32;
+                if trailers.iter().flatten().map(length).sum::<usize>() > MAX_TRAILERS {
+                    return Poll::Ready(Err(BodyFault::Malformed("the trailers are too long")));
+                }
+                self.said_behind = trailers;
                 Poll::Ready(Ok(None))
             }
         }
+    }
+
+    fn gone(&mut self, error: &h2::Error) -> BodyFault {
+        self.malformed = error.is_library() && error.is_reset();
+        BodyFault::Gone
+    }
+
+    /// The fields behind the request body, once it has ended.
+    pub(super) fn take_trailers(&mut self) -> Option<HeaderMap> {
+        self.said_behind.take()
     }
 
     /// Ready when the client has reset the stream or left.

@@ -47,14 +47,15 @@ pub(super) async fn answer(
     write_timeout: Duration,
 ) -> Written {
     let fill = |sink: &mut FieldSink<'_>| put_fields(sink, reply, SystemTime::now());
-    write(unanswered, &parts(reply), fill, reply.body(), write_timeout).await
+    let parts = parts(reply, unanswered.is_h2());
+    write(unanswered, &parts, fill, reply.body(), write_timeout).await
 }
 
 /// The bytes of a reply on HTTP/1.1, as [`answer`] writes them: for those who want to see them without a client.
 /// `closes` says that the connection ends with it.
 pub fn wire_form(reply: &LocalReply, head_request: bool, closes: bool, now: SystemTime) -> Bytes {
     let mut out = BytesMut::new();
-    let parts = parts(reply);
+    let parts = parts(reply, false);
     let body = parts.body(Version::Http11, head_request);
     write_head(&mut out, &parts, body, (Version::Http11, !closes), |out| {
         put_fields(&mut FieldSink::Raw(out), reply, now);
@@ -65,12 +66,14 @@ pub fn wire_form(reply: &LocalReply, head_request: bool, closes: bool, now: Syst
     out.freeze()
 }
 
-fn parts(reply: &LocalReply) -> HeadParts<'_> {
-    HeadParts {
-        status: reply.status(),
-        reason: Some(reply.reason().as_bytes()),
-        length: reply.content_length().map_or(BodyLength::Absent, BodyLength::Exactly),
-    }
+fn parts(reply: &LocalReply, h2: bool) -> HeadParts<'_> {
+    let length = match reply.content_length() {
+        Some(length) => BodyLength::Exactly(length),
+        // To a caller of gRPC. On HTTP/2 the head itself ends the message.
+        None if reply.status() == 200 && !h2 => BodyLength::Exactly(0),
+        None => BodyLength::Absent,
+    };
+    HeadParts { status: reply.status(), reason: Some(reply.reason().as_bytes()), length }
 }
 
 fn put_fields(sink: &mut FieldSink<'_>, reply: &LocalReply, now: SystemTime) {

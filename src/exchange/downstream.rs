@@ -56,6 +56,11 @@ pub(super) struct Unanswered<'a> {
 }
 
 impl<'a> Unanswered<'a> {
+    /// Whether it speaks HTTP/2.
+    pub(super) const fn is_h2(&self) -> bool {
+        self.client.is_h2()
+    }
+
     /// The client, without giving up the right to answer.
     pub(super) fn client(&mut self) -> &mut Downstream {
         self.client
@@ -195,6 +200,14 @@ impl Downstream {
         match &mut self.kind {
             Kind::H1(h1) => h1.poll_body(cx),
             Kind::H2(h2) => h2.poll_body(cx),
+        }
+    }
+
+    /// The fields behind the request body, once it has ended. HTTP/1's are read and dropped.
+    pub(super) fn take_trailers(&mut self) -> Option<HeaderMap> {
+        match &mut self.kind {
+            Kind::H1(_) => None,
+            Kind::H2(h2) => h2.take_trailers(),
         }
     }
 

@@ -136,6 +136,9 @@ async fn through(
     let at_upstream = (permit, route.upstream_metrics.in_flight());
     let mut upload = ahead.unwrap_or_else(|| Upload::new(client, route.config.max_body, begun));
     upload.resume(begun);
+    if client.is_h2() && request.is_grpc() {
+        upload.be_patient(route.timeouts().stream_idle);
+    }
     let mut flow = Flow {
         gateway,
         snapshot,

@@ -4,7 +4,7 @@
 //! that nothing on the request path builds a map of its own.
 
 use bytes::Bytes;
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 
 /// How long a body is, as far as the sender of the head knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +33,16 @@ pub(super) struct HeadParts<'a> {
     /// `None`: the registered phrase.
     pub(super) reason: Option<&'a [u8]>,
     pub(super) length: BodyLength,
+}
+
+/// What passes of the fields behind a body.
+pub(super) fn trailers(mut trailers: HeaderMap, passes: impl Fn(&[u8]) -> bool) -> HeaderMap {
+    let stays_back = |name: &&HeaderName| !passes(name.as_str().as_bytes());
+    let gone: Vec<HeaderName> = trailers.keys().filter(stays_back).cloned().collect();
+    for name in gone {
+        trailers.remove(name);
+    }
+    trailers
 }
 
 /// The fields of a received head.

@@ -125,6 +125,15 @@ impl Peer {
         }
     }
 
+    /// Queues the fields behind the request body, where the upstream's protocol has them; to be told before the end.
+    pub(super) fn queue_trailers(&mut self, trailers: HeaderMap) {
+        match self {
+            // It was promised none (Trailer).
+            Peer::H1(_) => {}
+            Peer::H2(h2) => h2.queue_trailers(trailers),
+        }
+    }
+
     /// Queues the end of the request body.
     pub(super) fn queue_end(&mut self) {
         match self {

@@ -40,6 +40,8 @@ pub(super) struct H2Peer {
     output: BytesMut,
     /// The end was asked for and not sent yet.
     ending: bool,
+    /// What comes with the end of the request.
+    behind: Option<HeaderMap>,
     request_whole: bool,
     write_failed: bool,
     answered: bool,
@@ -66,6 +68,7 @@ impl H2Peer {
             trailers: None,
             output: BytesMut::new(),
             ending: false,
+            behind: None,
             request_whole: !framing.has_body(),
             write_failed: false,
             answered: false,
@@ -106,6 +109,10 @@ impl H2Peer {
         self.output.extend_from_slice(data);
     }
 
+    pub(super) fn queue_trailers(&mut self, trailers: HeaderMap) {
+        self.behind = Some(trailers);
+    }
+
     pub(super) fn queue_end(&mut self) {
         self.ending = !self.request_whole;
         self.request_whole = true;
@@ -144,13 +151,17 @@ impl H2Peer {
                 }
             }
             let piece = self.output.split_to(room.min(self.output.len())).freeze();
-            let ends = self.ending && self.output.is_empty();
+            let ends = self.ending && self.output.is_empty() && self.behind.is_none();
             self.ending &= !ends;
             send.send_data(piece, ends).map_err(said)?;
         }
         if self.ending {
             self.ending = false;
-            send.send_data(Bytes::new(), true).map_err(said)?;
+            match self.behind.take() {
+                Some(trailers) => send.send_trailers(trailers),
+                None => send.send_data(Bytes::new(), true),
+            }
+            .map_err(said)?;
         }
         Poll::Ready(Ok(()))
     }

@@ -8,7 +8,7 @@ use std::future::poll_fn;
 use std::task::Poll;
 use std::time::Instant;
 
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue};
 
 use super::attempt::Answered;
 use super::clock::Limit;
@@ -16,7 +16,7 @@ use super::door::{self, Written};
 use super::downstream::{Downstream, FieldSink};
 use super::fields::titled;
 use super::flow::{Flow, Story, within};
-use super::head::{BodyLength, Fields, HeadParts};
+use super::head::{self, BodyLength, Fields, HeadParts};
 use super::judge::ErrorBytes;
 use super::peer::UpstreamHead;
 use super::peer_h1::H1Peer;
@@ -226,22 +226,6 @@ fn pass_fields(sink: &mut FieldSink<'_>, head: &UpstreamHead, keeps: impl Fn(&[u
     }
 }
 
-/// The fields behind a body, without those that have no place there (RFC 9110 6.5.1).
-fn passing_trailers(mut trailers: HeaderMap) -> HeaderMap {
-    let gone: Vec<HeaderName> = trailers
-        .keys()
-        .filter(|name| {
-            let name = name.as_str().as_bytes();
-            Nominated::default().drops_name(name) || hop::is_framing_name(name)
-        })
-        .cloned()
-        .collect();
-    for name in gone {
-        trailers.remove(name);
-    }
-    trailers
-}
-
 /// Which silences of the upstream are allowed.
 #[derive(Clone, Copy, Debug)]
 struct Silence {
@@ -295,7 +279,7 @@ async fn body(flow: &mut Flow<'_>, answered: &mut Answered, silence: Silence) ->
                         Poll::Ready(Ok(None)) => {
                             ended = true;
                             if let Some(trailers) = peer.take_trailers() {
-                                flow.client.send_trailers(passing_trailers(trailers));
+                                flow.client.send_trailers(head::trailers(trailers, hop::may_trail));
                             }
                             if !flow.client.send_end() {
                                 return Poll::Ready(Step::Fault(Fault::new(

@@ -6,7 +6,6 @@
 use std::net::IpAddr;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, Method};
 
 use super::fields;
@@ -35,7 +34,6 @@ pub(super) struct Request {
     pub(super) expect_continue: bool,
     pub(super) dot_segments: bool,
     asks_upgrade: bool,
-    grpc: bool,
 }
 
 /// What is told to the upstream about the client and the request, beside the request itself.
@@ -76,7 +74,6 @@ impl Request {
             expect_continue: facts.expect_continue && facts.version == Version::Http11,
             dot_segments: facts.dot_segments,
             asks_upgrade: facts.asks_upgrade,
-            grpc: false,
             fields: Fields::Raw(head),
         }
     }
@@ -124,7 +121,6 @@ impl Request {
             dot_segments: path.dot_segments,
             // HTTP/2 has neither Upgrade nor 101 (RFC 9113 8.6).
             asks_upgrade: false,
-            grpc: parts.headers.get(CONTENT_TYPE).is_some_and(|value| media::is_grpc(value.as_bytes())),
             fields: Fields::Map(parts.headers),
         })
     }
@@ -153,9 +149,10 @@ impl Request {
         forwarded::client_ip(peer, values.into_iter(), &rules.trusted_proxies)
     }
 
-    /// A call of gRPC. Only HTTP/2 carries one; a gRPC-Web client reads these fields too.
+    /// A call of gRPC, or of gRPC-Web, whose clients speak HTTP/1 too and read the same fields. Looked up when it is asked
+    /// for: most requests never are.
     pub(super) fn is_grpc(&self) -> bool {
-        self.grpc
+        self.method == Method::POST && self.fields.value("content-type").is_some_and(media::is_grpc)
     }
 
     /// Whether this gateway has seen the request before.

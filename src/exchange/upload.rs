@@ -7,13 +7,17 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
+use http::HeaderMap;
 
 use super::client_h1::BodyFault;
 use super::clock::Limit;
 use super::downstream::Downstream;
+use super::head;
 use super::peer::Peer;
+use super::request::said_anew;
 use crate::config;
 use crate::contract::{Cause, Evidence, Fault, Phase};
+use crate::protocol::hop;
 
 /// Most bytes of a body that are kept to be sent again.
 const MAX_REPLAY: usize = 64 * 1024;
@@ -67,7 +71,11 @@ pub(super) struct Upload {
     replay: BytesMut,
     /// Everything received so far is in `replay`.
     replayable: bool,
+    /// What stands behind the body, once it has ended.
+    trailers: Option<Box<HeaderMap>>,
     waiting: Waiting,
+    /// So long a client may be silent whose messages are far between (gRPC), in place of the limits for bodies.
+    patience: Option<Duration>,
     /// When the client's last byte came, or when we began to wait for the next.
     quiet_since: Instant,
     waited: Duration,
@@ -86,7 +94,9 @@ impl Upload {
             ended: client.body_is_done(),
             replay: BytesMut::new(),
             replayable: true,
+            trailers: None,
             waiting: Waiting::Upstream,
+            patience: None,
             quiet_since: now,
             waited: Duration::ZERO,
             untaken: 0,
@@ -103,6 +113,11 @@ impl Upload {
     /// Whether the client has been told to send its body.
     pub(super) const fn has_invited(&self) -> bool {
         self.invited
+    }
+
+    /// The body is a stream of messages: silence is part of it, and there is no rate.
+    pub(super) fn be_patient(&mut self, silence: Duration) {
+        self.patience = Some(silence);
     }
 
     /// The whole body, where all of it was read ahead.
@@ -128,7 +143,7 @@ impl Upload {
             Poll::Pending => return Poll::Pending,
             Poll::Ready(Ok(Some(data))) => data,
             Poll::Ready(Ok(None)) => {
-                self.ended = true;
+                self.end(client);
                 return Poll::Ready(Ahead::Whole);
             }
             Poll::Ready(Err(fault)) => {
@@ -143,7 +158,7 @@ impl Upload {
         }
         self.replay.extend_from_slice(&data);
         if client.body_is_done() {
-            self.ended = true;
+            self.end(client);
             return Poll::Ready(if self.replay.len() > longest { Ahead::TooLong } else { Ahead::Whole });
         }
         Poll::Ready(if self.replay.len() > longest { Ahead::TooLong } else { Ahead::More })
@@ -170,7 +185,7 @@ impl Upload {
         self.stuck_since = Instant::now();
         peer.queue_body(&self.replay);
         if self.ended {
-            peer.queue_end();
+            self.queue_end(peer);
         }
         if !may_retry {
             self.replay = BytesMut::new();
@@ -190,6 +205,9 @@ impl Upload {
 
     /// The limits on the client while we wait for its bytes (`client.body_timeout`, `client.min_body_rate`).
     pub(super) fn client_limit(&self, rules: &config::Client, now: Instant) -> Limit {
+        if let Some(silence) = self.patience {
+            return Limit::new(self.quiet_since + silence, Cause::ClientTooSlow, Phase::Send);
+        }
         let silence = self.silence_limit(rules);
         if rules.min_body_rate == 0 {
             return silence;
@@ -271,17 +289,30 @@ impl Upload {
                     peer.queue_body(&data);
                     self.keep(&data);
                     if client.body_is_done() {
-                        self.end(peer);
+                        self.end(client);
+                        self.queue_end(peer);
                     }
                 }
-                Poll::Ready(Ok(None)) => self.end(peer),
+                Poll::Ready(Ok(None)) => {
+                    self.end(client);
+                    self.queue_end(peer);
+                }
                 Poll::Ready(Err(fault)) => return Poll::Ready(body_event(fault)),
             }
         }
     }
 
-    fn end(&mut self, peer: &mut Peer) {
+    /// The client's body has come to its end.
+    fn end(&mut self, client: &mut Downstream) {
         self.ended = true;
+        let passes = |name: &[u8]| hop::may_trail_request(name) && !said_anew(name);
+        self.trailers = client.take_trailers().map(|trailers| Box::new(head::trailers(trailers, passes)));
+    }
+
+    fn queue_end(&self, peer: &mut Peer) {
+        if let Some(trailers) = &self.trailers {
+            peer.queue_trailers((**trailers).clone());
+        }
         peer.queue_end();
     }
 
@@ -330,7 +361,9 @@ mod tests {
             ended: false,
             replay: BytesMut::new(),
             replayable: true,
+            trailers: None,
             waiting: Waiting::Upstream,
+            patience: None,
             quiet_since: Instant::now(),
             waited: Duration::ZERO,
             untaken: 0,

@@ -13,7 +13,7 @@ use super::response_head::ResponseFraming;
 /// Longest chunk-size line, extensions included. Real ones are a few bytes.
 const MAX_SIZE_LINE: usize = 1024;
 /// Longest trailer section.
-const MAX_TRAILERS: usize = 16 * 1024;
+pub const MAX_TRAILERS: usize = 16 * 1024;
 
 /// What stands at the front of the buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

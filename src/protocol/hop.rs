@@ -31,6 +31,18 @@ pub fn is_framing_name(name: &[u8]) -> bool {
     }
 }
 
+/// Whether the field may stand behind a body: one that frames a message or belongs to one connection may not (RFC 9110
+/// 6.5.1).
+pub fn may_trail(name: &[u8]) -> bool {
+    !is_hop_by_hop_name(name) && !is_framing_name(name)
+}
+
+/// The same in a request, where fields that say who the client is, what it may do and whom it asks have no place there
+/// either: a reader that merges trailers into the head would believe them.
+pub fn may_trail_request(name: &[u8]) -> bool {
+    may_trail(name) && !is_protected(name)
+}
+
 /// The same as [`is_hop_by_hop`] on bytes in any case. By length first: most names end there.
 fn is_hop_by_hop_name(name: &[u8]) -> bool {
     let is = |lower: &[u8]| name.eq_ignore_ascii_case(lower);

@@ -188,9 +188,7 @@ impl RawConnection {
     }
 
     pub fn frame(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Option<()> {
-        let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
-        let head = [&length[1..], &[kind, flags], &stream.to_be_bytes()].concat();
-        self.say(&[&head[..], payload].concat())
+        self.say(&frame(kind, flags, stream, payload))
     }
 
     pub fn say(&mut self, bytes: &[u8]) -> Option<()> {
@@ -221,4 +219,11 @@ impl RawConnection {
     pub fn go_away(&mut self, last: u32, code: u32) -> Option<()> {
         self.frame(GOAWAY, 0, 0, &[last.to_be_bytes(), code.to_be_bytes()].concat())
     }
+}
+
+/// The bytes of a frame.
+pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    let head = [&length[1..], &[kind, flags], &stream.to_be_bytes()].concat();
+    [&head[..], payload].concat()
 }

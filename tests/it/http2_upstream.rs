@@ -5,23 +5,22 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response};
+use http::{Request, Response};
 use tokio::sync::Barrier;
 
 use super::client::LIMIT;
 use super::gateway::Setup;
-use super::h2_client::H2Client;
 use super::h2_upstream::{
-    DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, PING, RST_STREAM, Raw, RawConnection, Serving,
+    DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, PING, RST_STREAM, Raw, RawConnection, STATUS_200,
+    Serving, frame,
 };
-use super::reader::{Answer, Ended};
-use super::upstreams::refusing;
+use super::reader::Ended;
 
-fn before(raw: &Raw) -> Setup {
+pub fn before(raw: &Raw) -> Setup {
     Setup::of_servers(&[raw.address()]).set("upstream.http2", "always")
 }
 
-fn serving(serving: &Serving) -> Setup {
+pub fn serving(serving: &Serving) -> Setup {
     Setup::of_servers(&[serving.address()]).set("upstream.http2", "always").h2c()
 }
 
@@ -167,33 +166,33 @@ fn twenty_megabytes_go_up_and_come_back_on_both_protocols() {
 }
 
 #[test]
-fn trailers_pass_from_http_2_to_http_2() {
-    let upstream = Serving::with(100, |_, mut respond| async move {
-        let mut send = respond.send_response(Response::new(()), false).unwrap();
-        send.send_data(Bytes::from_static(b"body"), false).unwrap();
-        let mut trailers = HeaderMap::new();
-        trailers.insert("grpc-status", "0".parse().unwrap());
-        trailers.insert("x-sum", "abc".parse().unwrap());
-        send.send_trailers(trailers).unwrap();
-    });
-    let gateway = serving(&upstream).start();
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    let (body, trailers) = runtime.block_on(async {
-        let stream = tokio::net::TcpStream::connect(gateway.h2_address()).await.unwrap();
-        let (mut send, connection) = h2::client::handshake(stream).await.unwrap();
-        tokio::spawn(async move { drop(connection.await) });
-        let request = Request::builder().uri("http://test/").body(()).unwrap();
-        let (response, _) = send.send_request(request, true).unwrap();
-        let mut body = response.await.unwrap().into_body();
-        let data = body.data().await.unwrap().unwrap();
-        assert!(body.data().await.is_none());
-        (data, body.trailers().await.unwrap().unwrap())
-    });
-    assert_eq!(
-        (&body[..], trailers["grpc-status"].as_bytes(), trailers["x-sum"].as_bytes()),
-        (&b"body"[..], &b"0"[..], &b"abc"[..])
-    );
-    gateway.client().get("/").is(200, "body");
+fn a_whole_answer_stays_whole_when_the_server_then_asks_for_no_more_of_the_request() {
+    // RFC 9113 8.1: an answer before the end of the request, and RST_STREAM with NO_ERROR behind it.
+    for ends_in_head in [false, true] {
+        let upstream = Raw::playing(move |connection| {
+            connection.preface()?;
+            connection.greet(&[])?;
+            loop {
+                let stream = connection.request()?;
+                let answer = if ends_in_head {
+                    frame(HEADERS, END_HEADERS | END_STREAM, stream, STATUS_200)
+                } else {
+                    let head = frame(HEADERS, END_HEADERS, stream, STATUS_200);
+                    [head, frame(DATA, END_STREAM, stream, b"fine")].concat()
+                };
+                connection.say(&[answer, frame(RST_STREAM, 0, stream, &[0; 4])].concat())?;
+            }
+        });
+        let gateway = before(&upstream).h2c().start();
+        let body = if ends_in_head { "" } else { "fine" };
+        let answer = gateway.h2_client().ask("POST", "/", &[], Bytes::from(vec![0; 1_000_000]));
+        answer.is(200, body);
+        assert_eq!(answer.ended, Ended::Complete);
+        let mut client = gateway.client();
+        client.send("POST / HTTP/1.1\r\nhost: test\r\ncontent-length: 9\r\n\r\n");
+        let answer = client.read(super::reader::Asked::Http11("POST"));
+        assert_eq!((answer.status, answer.text().as_str(), answer.ended), (200, body, Ended::Complete));
+    }
 }
 
 #[test]
@@ -516,84 +515,4 @@ fn an_idle_connection_is_closed_in_time_and_a_limit_of_none_keeps_none() {
         assert!(Instant::now() < deadline, "the idle connection is never closed");
         std::thread::yield_now();
     }
-}
-
-/// A call of gRPC: its two fields, and what else stands beside them.
-fn call(client: &mut H2Client, path: &str) -> (Answer, String, String) {
-    let fields = [("content-type", "application/grpc+proto"), ("te", "trailers")];
-    let answer = client.ask("POST", path, &fields, Bytes::from_static(&[0; 5]));
-    assert_eq!(
-        (answer.status, answer.field("content-type"), answer.body.len()),
-        (200, Some("application/grpc"), 0)
-    );
-    assert_eq!((answer.field("cache-control"), answer.field("content-length")), (Some("no-store"), None));
-    let field = |name: &str| answer.field(name).unwrap_or_default().to_owned();
-    let (status, message) = (field("grpc-status"), field("grpc-message"));
-    (answer, status, message)
-}
-
-#[test]
-fn a_caller_of_grpc_is_told_every_error_in_its_own_words() {
-    let upstream = Serving::with(100, |request: Request<_>, mut respond| async move {
-        let path = request.uri().path().to_owned();
-        if path == "/hang" {
-            std::future::pending::<()>().await;
-        }
-        let (status, body) = match path.as_str() {
-            "/own" => (404, r#"{"message":"No such 100 % order.","code":404}"#),
-            "/busy" => (503, "<html>"),
-            _ => (502, "<html>"),
-        };
-        let head =
-            Response::builder().status(status).header("content-type", "application/json").body(()).unwrap();
-        let mut send = respond.send_response(head, false).unwrap();
-        let _ = send.send_data(Bytes::from_static(body.as_bytes()), true);
-    });
-    let refusing = refusing();
-    let gateway = serving(&upstream)
-        .upstream("refusing", &[refusing.address()])
-        .set("timeouts.response_head", "300ms")
-        .set("rate_limits.one", "{ key: [client_ip], allow: 1 per 1h }")
-        .route("name: refused, match: { path: /refused }, upstream: refusing")
-        .route("name: limited, match: { path: /limited }, upstream: refusing, rate_limits: [one]")
-        .route("name: main, match: { path: \"/main/{*rest}\" }, upstream: main")
-        .route("name: hang, match: { path: /hang }, upstream: main")
-        .route("name: own, match: { path: /own }, upstream: main")
-        .route("name: busy, match: { path: /busy }, upstream: main")
-        .start();
-    let mut client = gateway.h2_client();
-    let text = super::promise::text_of;
-    for (path, status, message, cause) in [
-        ("/nowhere", "12", text(404), "destination_not_found"),
-        ("/refused", "14", text(504), "connection_refused"),
-        ("/hang", "4", text(504), "http_response_timeout"),
-        ("/main/x", "14", text(504), "upstream_response"),
-        ("/busy", "14", text(503), "upstream_response"),
-        ("/own", "12", "No such 100 %25 order.", "upstream_response"),
-    ] {
-        let (_, told, said) = call(&mut client, path);
-        assert_eq!((told.as_str(), said.as_str()), (status, message), "{path}");
-        gateway.expect_metric(
-            "grpc_errors_total",
-            &[
-                ("cause", cause),
-                ("grpc_status", status),
-                (
-                    "route",
-                    if path == "/nowhere" {
-                        "none"
-                    } else {
-                        path.trim_start_matches('/').split('/').next().unwrap()
-                    },
-                ),
-            ],
-            1.0,
-        );
-    }
-    call(&mut client, "/limited");
-    let (limited, status, message) = call(&mut client, "/limited");
-    assert_eq!((status.as_str(), message.as_str()), ("8", text(429)));
-    assert!(limited.field("retry-after").is_some() && limited.field("x-ratelimit-limit").is_some());
-    gateway.expect_metric("errors_total", &[], 0.0);
-    gateway.expect_accounts_to_agree();
 }

@@ -37,6 +37,7 @@ mod connections;
 mod cors;
 mod error_bodies;
 mod forwarding;
+mod grpc;
 mod http2;
 mod http2_upstream;
 mod lifecycle;

@@ -47,7 +47,7 @@ pub struct TimeoutsFile {
 
     /// The same silence for `text/event-stream` and gRPC, where waiting is normal.
     ///
-    /// Unit: duration. Default: `5m`. Reload: yes.
+    /// In a call of gRPC it is the silence of both sides, also before the response begins. Unit: duration. Default: `5m`. Reload: yes.
     pub stream_idle: Option<DurationText>,
 
     /// How long a tunnel may stay open in which no byte moves, in either direction.

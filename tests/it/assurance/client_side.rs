@@ -209,9 +209,31 @@ fn is_routeless(head: &Head) -> bool {
     head.target == "*" || !head.target.starts_with('/')
 }
 
+/// The status that was told; to a caller of gRPC it is told in other words.
+fn status(head: &Head, answer: &Answer) -> u16 {
+    let grpc =
+        |(name, value): &(String, Vec<u8>)| name == "content-type" && value.starts_with(b"application/grpc");
+    if head.method != "POST" || answer.status != 200 || !head.fields.iter().any(grpc) {
+        return answer.status;
+    }
+    match answer.field("grpc-status") {
+        None => 200,
+        Some(_) if !answer.body.is_empty() => 0,
+        Some("3" | "8") => 400,
+        Some("10") => 409,
+        Some("12") => 404,
+        Some("4" | "13" | "14") => 504,
+        Some(_) => 0,
+    }
+}
+
 fn check_answer(request: &Read, answer: &Answer, ending: Ending) -> Result<(), String> {
+    let told = match request {
+        Read::Whole(head, ..) | Read::Body(head) | Read::BrokenBody(head, _) => status(head, answer),
+        Read::More | Read::Broken(_) => answer.status,
+    };
     let good = match request {
-        Read::Whole(head, ..) => match answer.status {
+        Read::Whole(head, ..) => match told {
             200 if answer.ended != Ended::Complete => {
                 // An answer without a length is not sent on to a client that may have left; it can see that.
                 ending == Ending::Half && head.target.contains("/until") && "fine".starts_with(&answer.text())
@@ -227,7 +249,7 @@ fn check_answer(request: &Read, answer: &Answer, ending: Ending) -> Result<(), S
             _ => false,
         },
         // The upstream may have answered before it saw that the body is none.
-        Read::Body(head) | Read::BrokenBody(head, _) => match answer.status {
+        Read::Body(head) | Read::BrokenBody(head, _) => match told {
             400 => true,
             404 => is_routeless(head),
             _ => head.target.contains("/early"),

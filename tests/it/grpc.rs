@@ -1,0 +1,221 @@
+//! Fields behind a body, from HTTP/2 to HTTP/2, and what lives by them: calls of gRPC, with errors in their own words.
+//!
+//! A real client and a real server of gRPC meet in `tests/sdks/grpc.rs`.
+
+use bytes::Bytes;
+use http::{HeaderMap, Request, Response};
+
+use super::h2_client::H2Client;
+use super::h2_upstream::{RST_STREAM, Raw, Serving};
+use super::http2_upstream::{before, serving};
+use super::reader::Answer;
+use super::upstreams::refusing;
+
+#[test]
+fn trailers_pass_from_http_2_to_http_2() {
+    let upstream = Serving::with(100, |_, mut respond| async move {
+        let mut send = respond.send_response(Response::new(()), false).unwrap();
+        send.send_data(Bytes::from_static(b"body"), false).unwrap();
+        let mut trailers = HeaderMap::new();
+        trailers.insert("grpc-status", "0".parse().unwrap());
+        trailers.insert("x-sum", "abc".parse().unwrap());
+        send.send_trailers(trailers).unwrap();
+    });
+    let gateway = serving(&upstream).start();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let (body, trailers) = runtime.block_on(async {
+        let stream = tokio::net::TcpStream::connect(gateway.h2_address()).await.unwrap();
+        let (mut send, connection) = h2::client::handshake(stream).await.unwrap();
+        tokio::spawn(async move { drop(connection.await) });
+        let request = Request::builder().uri("http://test/").body(()).unwrap();
+        let (response, _) = send.send_request(request, true).unwrap();
+        let mut body = response.await.unwrap().into_body();
+        let data = body.data().await.unwrap().unwrap();
+        assert!(body.data().await.is_none());
+        (data, body.trailers().await.unwrap().unwrap())
+    });
+    assert_eq!(
+        (&body[..], trailers["grpc-status"].as_bytes(), trailers["x-sum"].as_bytes()),
+        (&b"body"[..], &b"0"[..], &b"abc"[..])
+    );
+    gateway.client().get("/").is(200, "body");
+}
+
+#[test]
+fn trailers_of_a_request_pass_to_http_2_but_for_those_that_belong_in_a_head() {
+    let upstream = Serving::with(100, |request, mut respond| async move {
+        let mut body = request.into_body();
+        while let Some(Ok(piece)) = body.data().await {
+            let _ = body.flow_control().release_capacity(piece.len());
+        }
+        let trailers = body.trailers().await.ok().flatten().unwrap_or_default();
+        let mut names: Vec<_> =
+            trailers.iter().map(|(name, value)| format!("{name}={}", value.to_str().unwrap())).collect();
+        names.sort_unstable();
+        let mut send = respond.send_response(Response::new(()), false).unwrap();
+        let _ = send.send_data(Bytes::from(names.join(" ")), true);
+    });
+    let gateway = serving(&upstream).start();
+    let trailers = [
+        ("x-sum", "abc"),
+        ("x-sum", "def"),
+        ("grpc-x", "1"),
+        ("authorization", "Basic x"),
+        ("x-forwarded-for", "1.2.3.4"),
+        ("x_forwarded_for", "1.2.3.4"),
+        ("forwarded", "for=1.2.3.4"),
+        ("host", "other"),
+        ("content-length", "9"),
+        ("x-request-id", "mine"),
+        ("via", "1.1 x"),
+    ];
+    for body in ["", "body"] {
+        let said = with_trailers(gateway.h2_address(), body, &trailers);
+        assert_eq!(said.unwrap(), "grpc-x=1 x-sum=abc x-sum=def", "{body:?}");
+    }
+    // HTTP/1's are read and dropped.
+    let mut client = gateway.client();
+    client.send("POST / HTTP/1.1\r\nhost: test\r\ntransfer-encoding: chunked\r\n\r\n1\r\nx\r\n0\r\nx-sum: abc\r\n\r\n");
+    client.read(super::reader::Asked::Http11("POST")).is(200, "");
+    client.get("/").is(200, "");
+
+    let long = "x".repeat(17 * 1024);
+    let refused = with_trailers(gateway.h2_address(), "body", &[("x-long", &long)]);
+    assert_eq!(refused.unwrap(), r#"{"message":"The request body is malformed or incomplete.","code":400}"#);
+}
+
+/// The body of the answer to a POST with these fields behind its body.
+fn with_trailers(
+    gateway: std::net::SocketAddr,
+    body: &'static str,
+    trailers: &[(&str, &str)],
+) -> Result<String, h2::Error> {
+    let mut map = HeaderMap::new();
+    for (name, value) in trailers {
+        map.append(http::HeaderName::from_bytes(name.as_bytes()).unwrap(), value.parse().unwrap());
+    }
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        let stream = tokio::net::TcpStream::connect(gateway).await.unwrap();
+        let (mut send, connection) = h2::client::handshake(stream).await?;
+        tokio::spawn(async move { drop(connection.await) });
+        let request = Request::builder().method("POST").uri("http://test/").body(()).unwrap();
+        let (response, mut stream) = send.send_request(request, false)?;
+        if !body.is_empty() {
+            stream.send_data(Bytes::from_static(body.as_bytes()), false)?;
+        }
+        stream.send_trailers(map)?;
+        let mut body = response.await?.into_body();
+        let mut said = Vec::new();
+        while let Some(piece) = body.data().await {
+            said.extend_from_slice(&piece?);
+        }
+        Ok(String::from_utf8(said).unwrap())
+    })
+}
+
+#[test]
+fn trailers_of_a_request_are_said_again_to_the_server_that_is_asked_next() {
+    let upstream = Raw::playing(|connection| {
+        connection.preface()?;
+        connection.greet(&[])?;
+        let first = connection.request()?;
+        // The trailers: another HEADERS frame.
+        assert_eq!(connection.request()?, first);
+        connection.frame(RST_STREAM, 0, first, &[0, 0, 0, 7])?;
+        let second = connection.request()?;
+        assert_eq!(connection.request()?, second);
+        connection.fine(second)?;
+        connection.until_closed()
+    });
+    let gateway = before(&upstream).h2c().start();
+    assert_eq!(with_trailers(gateway.h2_address(), "body", &[("x-sum", "1")]).unwrap(), "fine");
+    assert_eq!((upstream.connections(), upstream.requests()), (1, 4));
+}
+
+/// A call of gRPC: its two fields, and what else stands beside them.
+fn call(client: &mut H2Client, path: &str) -> (Answer, String, String) {
+    let fields = [("content-type", "application/grpc+proto"), ("te", "trailers")];
+    let answer = client.ask("POST", path, &fields, Bytes::from_static(&[0; 5]));
+    assert_eq!(
+        (answer.status, answer.field("content-type"), answer.body.len()),
+        (200, Some("application/grpc"), 0)
+    );
+    assert_eq!((answer.field("cache-control"), answer.field("content-length")), (Some("no-store"), None));
+    let field = |name: &str| answer.field(name).unwrap_or_default().to_owned();
+    let (status, message) = (field("grpc-status"), field("grpc-message"));
+    (answer, status, message)
+}
+
+#[test]
+fn a_caller_of_grpc_is_told_every_error_in_its_own_words() {
+    let upstream = Serving::with(100, |request: Request<_>, mut respond| async move {
+        let path = request.uri().path().to_owned();
+        if path == "/hang" {
+            std::future::pending::<()>().await;
+        }
+        let (status, body) = match path.as_str() {
+            "/own" => (404, r#"{"message":"No such 100 % order.","code":404}"#),
+            "/busy" => (503, "<html>"),
+            _ => (502, "<html>"),
+        };
+        let head =
+            Response::builder().status(status).header("content-type", "application/json").body(()).unwrap();
+        let mut send = respond.send_response(head, false).unwrap();
+        let _ = send.send_data(Bytes::from_static(body.as_bytes()), true);
+    });
+    let refusing = refusing();
+    let gateway = serving(&upstream)
+        .upstream("refusing", &[refusing.address()])
+        .set("timeouts.response_head", "300ms")
+        .set("rate_limits.one", "{ key: [client_ip], allow: 1 per 1h }")
+        .route("name: refused, match: { path: /refused }, upstream: refusing")
+        .route("name: limited, match: { path: /limited }, upstream: refusing, rate_limits: [one]")
+        .route("name: main, match: { path: \"/main/{*rest}\" }, upstream: main")
+        .route("name: hang, match: { path: /hang }, upstream: main")
+        .route("name: own, match: { path: /own }, upstream: main")
+        .route("name: busy, match: { path: /busy }, upstream: main")
+        .start();
+    let mut client = gateway.h2_client();
+    let text = super::promise::text_of;
+    for (path, status, message, cause) in [
+        ("/nowhere", "12", text(404), "destination_not_found"),
+        ("/refused", "14", text(504), "connection_refused"),
+        ("/hang", "4", text(504), "http_response_timeout"),
+        ("/main/x", "14", text(504), "upstream_response"),
+        ("/busy", "14", text(503), "upstream_response"),
+        ("/own", "12", "No such 100 %25 order.", "upstream_response"),
+    ] {
+        let (_, told, said) = call(&mut client, path);
+        assert_eq!((told.as_str(), said.as_str()), (status, message), "{path}");
+        gateway.expect_metric(
+            "grpc_errors_total",
+            &[
+                ("cause", cause),
+                ("grpc_status", status),
+                (
+                    "route",
+                    if path == "/nowhere" {
+                        "none"
+                    } else {
+                        path.trim_start_matches('/').split('/').next().unwrap()
+                    },
+                ),
+            ],
+            1.0,
+        );
+    }
+    call(&mut client, "/limited");
+    let (limited, status, message) = call(&mut client, "/limited");
+    assert_eq!((status.as_str(), message.as_str()), ("8", text(429)));
+    assert!(limited.field("retry-after").is_some() && limited.field("x-ratelimit-limit").is_some());
+    // gRPC-Web on HTTP/1, whose messages have a length.
+    let web =
+        gateway.client().ask("POST", "/refused", "content-type: application/grpc-web+proto\r\n", "12345");
+    assert_eq!(
+        (web.status, web.field("grpc-status"), web.field("content-length")),
+        (200, Some("14"), Some("0"))
+    );
+    gateway.expect_metric("errors_total", &[], 0.0);
+    gateway.expect_accounts_to_agree();
+}
