@@ -181,18 +181,19 @@ async fn share(flow: &mut Flow<'_>, candidate: &Candidate, reuse: bool) -> Resul
     let begun = Instant::now();
     let attempt = Limit::new(begun + flow.route.timeouts().connect, Cause::ConnectionTimeout, Phase::Connect);
     let limit = flow.limit(attempt, Phase::Connect);
-    let Some(_making) = within(limit.at, http2.making(candidate)).await else {
+    let Some(making) = within(limit.at, http2.making(candidate)).await else {
         return Err(limit.fault());
     };
     if let Some(slot) = http2.take(candidate) {
         return taken(slot);
     }
-    if !http2.may_serve(candidate)
-        && reuse
-        && let Some(stream) = transport.reuse(candidate).await
-    {
-        flow.route.upstream_metrics.connection(true);
-        return Ok(Peer::h1(stream, candidate.clone(), framing));
+    if !http2.may_serve(candidate) {
+        // Whoever held it has found out that the server speaks HTTP/1: from now on each makes a connection of its own.
+        drop(making);
+        if reuse && let Some(stream) = transport.reuse(candidate).await {
+            flow.route.upstream_metrics.connection(true);
+            return Ok(Peer::h1(stream, candidate.clone(), framing));
+        }
     }
     let (stream, agreed) = fresh(flow, candidate).await?;
     settle(flow, candidate, stream, agreed).await

@@ -26,6 +26,7 @@ mod tls_server;
 mod upstreams;
 
 mod accounts;
+mod alpn;
 mod assurance;
 mod attacked;
 mod clients;

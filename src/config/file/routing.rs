@@ -99,8 +99,9 @@ pub struct UpstreamFile {
     /// Whether HTTP/2 is spoken to the servers.
     ///
     /// `auto`: where a server with TLS agrees to it (ALPN); the others get HTTP/1.1. `always`: without asking, also without
-    /// TLS; a server that does not speak it is answered 504 (cause `http_protocol_error`). Requests share connections, as
-    /// many at once as the server allows and 100 at most. gRPC needs it. Default: `off`. Reload: yes.
+    /// TLS; a server that does not speak it is answered 504 (cause `http_protocol_error`; over TLS, where it does not agree to
+    /// it, `tls_protocol_error`). Requests share connections, as many at once as the server allows and 100 at most. gRPC
+    /// needs it. Default: `auto`. Reload: yes.
     pub http2: Option<Http2>,
 
     /// How often the servers' names are resolved again.
@@ -149,9 +150,9 @@ pub struct UpstreamTlsFile {
 #[serde(rename_all = "snake_case")]
 pub enum Http2 {
     /// Never.
-    #[default]
     Off,
     /// Where a server with TLS agrees to it.
+    #[default]
     Auto,
     /// Without asking.
     Always,
