@@ -124,9 +124,23 @@ impl H2Client {
 
     /// Ready when the client has reset the stream or left.
     pub(super) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        match &mut self.send {
-            Some(send) => send.poll_reset(cx).map(|_| ()),
-            None => self.respond.poll_reset(cx).map(|_| ()),
+        let reset = match &mut self.send {
+            Some(send) => send.poll_reset(cx),
+            None => self.respond.poll_reset(cx),
+        };
+        if ready!(reset).is_ok() {
+            self.look_who_reset(cx);
+        }
+        Poll::Ready(())
+    }
+
+    /// A stream that the library has reset is malformed, and not left by its client: only the body's side tells.
+    fn look_who_reset(&mut self, cx: &mut Context<'_>) {
+        while let Poll::Ready(Some(data)) = self.body.poll_data(cx) {
+            if let Err(error) = data {
+                self.malformed = error.is_library() && error.is_reset();
+                return;
+            }
         }
     }
 

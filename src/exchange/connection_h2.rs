@@ -78,7 +78,8 @@ pub(super) async fn serve(connection: &mut Connection<'_>, stream: Stream, read:
     };
     let mut streams = JoinSet::new();
     let mut draining = false;
-    let mut served = false;
+    // Why this connection ends, if it does before another request comes.
+    let mut leaving = None;
     loop {
         // After GOAWAY only frames of the protocol are awaited, and who has no place may not sit there for long either.
         let silence = if draining || crowded { header_timeout } else { rules.idle_timeout };
@@ -92,23 +93,20 @@ pub(super) async fn serve(connection: &mut Connection<'_>, stream: Stream, read:
                 }
                 // GOAWAY, and whatever is on its way is still answered.
                 draining = true;
+                leaving = Some(Silence::IdleTimeout);
                 h2.graceful_shutdown();
-                if served {
-                    metrics.closed_without_response(Silence::IdleTimeout);
-                } else {
-                    metrics.closed_without_response(Silence::ConnectAndClose);
-                }
                 continue;
             }
             _ = connection.shutdown.wait_for(|ends| *ends), if !draining => {
                 draining = true;
+                leaving = streams.is_empty().then_some(Silence::Drain);
                 h2.graceful_shutdown();
                 continue;
             }
         };
         match next {
             Some(Ok((request, respond))) => {
-                served = true;
+                leaving = None;
                 accepted.add(respond.stream_id().as_u32());
                 if crowded && !draining {
                     draining = true;
@@ -149,12 +147,15 @@ pub(super) async fn serve(connection: &mut Connection<'_>, stream: Stream, read:
             Some(Err(error)) => {
                 // A client that goes away is not an error of the protocol.
                 if !error.is_io() && !error.is_go_away() || error.is_library() {
-                    metrics.closed_without_response(Silence::Http2ConnectionError);
+                    leaving = Some(Silence::Http2ConnectionError);
                 }
                 break;
             }
             None => break,
         }
+    }
+    if let Some(silence) = leaving {
+        metrics.closed_without_response(silence);
     }
     // Streams see that their connection is gone, and every one of them is told to its end.
     drop(h2);

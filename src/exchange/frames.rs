@@ -17,6 +17,8 @@ const RST_STREAM: u8 = 3;
 const END_STREAM: u8 = 1;
 /// The code of a reset behind a whole answer: the rest of an upload is not wanted (RFC 9113 8.1).
 const NO_ERROR: u32 = 0;
+/// The code of a frame that came for a stream which had ended: it was answered, or reset and counted then.
+const STREAM_CLOSED: u32 = 5;
 /// The code of a response that we cut.
 const CANCEL: u32 = 8;
 
@@ -82,7 +84,8 @@ impl Frames {
                 *code = taken.iter().fold(*code, |code, octet| code << 8 | u32::from(*octet));
                 if self.left == 0 {
                     let its_own = self.answered.remove(stream);
-                    deeds.resets += usize::from(!its_own && !matches!(*code, NO_ERROR | CANCEL));
+                    deeds.resets +=
+                        usize::from(!its_own && !matches!(*code, NO_ERROR | STREAM_CLOSED | CANCEL));
                 }
             }
         }
@@ -142,6 +145,7 @@ mod tests {
             frame(3, 0, 7, &[0, 0, 0, 8]),
             frame(1, 0, 3, &[0, 0, 4, 3]),
             frame(3, 0, 9, &[0, 0, 0, 7]),
+            frame(3, 0, 3, &[0, 0, 0, 5]),
         ]
         .concat();
         assert_eq!(deeds(&[3], &bytes), Deeds { resets: 2, answers: 0 });

@@ -121,10 +121,15 @@ impl H2Client {
 
 async fn exchange(send: SendRequest<Bytes>, request: Request<()>, body: Bytes) -> Result<Answer, h2::Error> {
     let mut send = send.ready().await?;
-    let (response, mut stream) = send.send_request(request, body.is_empty())?;
+    let (mut response, mut stream) = send.send_request(request, body.is_empty())?;
     if !body.is_empty() {
         // Fails when the other side has answered already; the answer is what counts.
         let _ = stream.send_data(body, true);
+    }
+    let mut interim = Vec::new();
+    while let Some(told) = std::future::poll_fn(|cx| response.poll_informational(cx)).await {
+        let told = told?;
+        interim.push((told.status().as_u16(), text(told.headers())));
     }
     let (head, mut incoming) = response.await?.into_parts();
     let mut body = Vec::new();
@@ -139,17 +144,16 @@ async fn exchange(send: SendRequest<Bytes>, request: Request<()>, body: Bytes) -
             }
         }
     };
-    Ok(answer(Response::from_parts(head, ()), body, ended))
+    Ok(Answer { interim, ..answer(Response::from_parts(head, ()), body, ended) })
+}
+
+fn text(fields: &http::HeaderMap) -> Vec<(String, String)> {
+    let text = |value: &http::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+    fields.iter().map(|(name, value)| (name.as_str().to_owned(), text(value))).collect()
 }
 
 fn answer(head: Response<()>, body: Vec<u8>, ended: Ended) -> Answer {
-    let fields: Vec<_> = head
-        .headers()
-        .iter()
-        .map(|(name, value)| {
-            (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned())
-        })
-        .collect();
+    let fields = text(head.headers());
     for forbidden in ["connection", "transfer-encoding", "keep-alive", "upgrade", "proxy-connection"] {
         assert!(fields.iter().all(|(name, _)| name != forbidden), "{forbidden} in HTTP/2: {fields:#?}");
     }

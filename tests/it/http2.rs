@@ -1,8 +1,12 @@
 //! HTTP/2 towards clients: the same promise in frames.
 
-use bytes::Bytes;
-use statusquo::rehearse::{Step, reply, say};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+use statusquo::rehearse::{Gate, Step, reply, say};
+
+use super::client::{Client, LIMIT};
 use super::gateway::{Gateway, Setup};
 use super::promise::check_made;
 use super::reader::{Asked, Ended};
@@ -145,15 +149,78 @@ fn the_plain_listener_answers_an_http_2_preface_with_a_documented_400() {
     assert_eq!(client.read(Asked::Http11("GET")).status, 400);
 }
 
+/// What is no HTTP/2 is told so in HTTP/1, at once where it is clear, at the limit where it may still become HTTP/2.
 #[test]
-fn the_http_2_listener_does_not_hang_a_client_that_speaks_http_1() {
-    let upstream = ok("");
+fn the_http_2_listener_hangs_no_client_that_speaks_something_else() {
+    let upstream = ok("must not be asked");
+    let limit = Duration::from_millis(500);
     let gateway = Gateway::in_front_of(&upstream).h2c().set("client.header_timeout", "500ms").start();
-    let mut client = super::client::Client::connect(gateway.h2_address(), Default::default());
-    client.send("GET / HTTP/1.1\r\nhost: test\r\n\r\n");
-    // Whatever it says is no HTTP/1; that it ends is what counts.
-    let mut socket = client.writer();
-    let mut bytes = Vec::new();
-    let _ = std::io::Read::read_to_end(&mut socket, &mut bytes);
-    assert!(!bytes.starts_with(b"HTTP/1.1 2"));
+    let table = [
+        ("\x16\x03\x01", "The HTTP version of the request is not supported.", false),
+        ("abc", "The HTTP version of the request is not supported.", false),
+        ("GET", "The HTTP version of the request is not supported.", false),
+        ("GET / HTTP/1.1\r\nhost: test\r\n\r\n", "The HTTP version of the request is not supported.", false),
+        ("PRI * HTTP/2.0\r\n\r\nSX", "The HTTP version of the request is not supported.", false),
+        ("PUT / HTTP/1.1\r\n", "The HTTP version of the request is not supported.", false),
+        ("P", "The request was not received in time.", true),
+        ("PRI * HTTP/2.0\r\n\r\nSM\r\n", "The request was not received in time.", true),
+    ];
+    for (bytes, message, waits) in table {
+        let begun = Instant::now();
+        let mut client = Client::connect(gateway.h2_address(), Default::default());
+        client.send(bytes);
+        let answer = client.read(Asked::Http11("GET"));
+        answer.is_made_saying(400, message);
+        assert!(answer.says_close() && (!waits || begun.elapsed() >= limit), "{bytes:?}");
+        client.expect_close();
+    }
+    gateway.expect_metric("errors_total", &[("cause", "unsupported_version")], 6.0);
+    gateway.expect_metric("errors_total", &[("cause", "client_too_slow")], 2.0);
+    gateway.expect_metric("closed_without_response_total", &[], 0.0);
+    // Nothing at all, and half of it and away.
+    drop(TcpStream::connect(gateway.h2_address()).unwrap());
+    gateway.expect_metric("closed_without_response_total", &[("cause", "connect_and_close")], 1.0);
+    let mut client = Client::connect(gateway.h2_address(), Default::default());
+    client.send("PRI * HT");
+    client.finish_sending();
+    client.read(Asked::Http11("GET")).is_made_saying(400, "The request is not a valid HTTP request.");
+    gateway.h2_client().get("/").is(200, "must not be asked");
+    assert_eq!(upstream.requests(), 1);
+}
+
+#[test]
+fn an_idle_http_2_connection_that_a_drain_closes_is_counted() {
+    let gate = Gate::new();
+    let waits = gate.clone();
+    let upstream = by_request(move |request| match request.path() {
+        "/slow" => vec![Step::ReadHead, Step::Wait(waits.clone()), Step::Write(reply("200 OK", "slow"))],
+        _ => vec![Step::ReadHead, Step::Write(reply("200 OK", "quick"))],
+    });
+    let gateway = Gateway::in_front_of(&upstream).h2c().start();
+    let mut kept = gateway.h2_client();
+    kept.get("/").is(200, "quick");
+    let mut busy = gateway.client();
+    busy.send("GET /slow HTTP/1.1\r\nhost: test\r\n\r\n");
+    assert!(upstream.sees_within(LIMIT, |seen| seen.requests_for("/slow") == 1));
+    gateway.terminate();
+    gateway.expect_metric("closed_without_response_total", &[("cause", "drain")], 1.0);
+    assert!(kept.try_ask("GET", "/", &[], Bytes::new()).is_err());
+    gate.open();
+    busy.read(Asked::Http11("GET")).is(200, "slow");
+    assert_eq!(gateway.wait(LIMIT).code(), Some(0));
+}
+
+#[test]
+fn interim_responses_come_before_the_answer() {
+    let upstream = script([
+        Step::ReadHead,
+        say("HTTP/1.1 103 Early Hints\r\nlink: </a.css>; rel=preload\r\n\r\n"),
+        say("HTTP/1.1 102 Processing\r\n\r\n"),
+        Step::Write(reply("200 OK", "fine")),
+    ]);
+    let gateway = Gateway::in_front_of(&upstream).h2c().start();
+    let answer = gateway.h2_client().get("/");
+    answer.is(200, "fine");
+    let link = ("link".to_owned(), "</a.css>; rel=preload".to_owned());
+    assert_eq!(answer.interim, [(103, vec![link]), (102, Vec::new())]);
 }
