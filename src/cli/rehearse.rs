@@ -2,12 +2,13 @@
 //! and every fault provoked over the wire.
 //!
 //! What is changed for that is in [`stage`], what is asked in [`visits`], what should come of it in [`wanted`]. The rows
-//! are played in [`upstreams`], [`clients`] and [`limits`]; how they are shown is [`mod@print`]'s. The answers are judged from
+//! are played in [`upstreams`], [`clients`], [`clients_h2`] and [`limits`]; how they are shown is [`mod@print`]'s. The answers are judged from
 //! their bytes by [`crate::rehearse`]; only the expected code comes from the policy room, as for `explain`.
 
 mod accounts;
 mod again;
 mod clients;
+mod clients_h2;
 mod limits;
 mod print;
 mod stage;
@@ -160,9 +161,10 @@ fn rehearse(file: &str, config: Config, relay: Option<SocketAddr>) -> Result<Rep
         let mut rows = Vec::new();
         let played = async {
             // Clients first, and alone: their rows are about time, and thousands of others would keep them waiting.
-            let clients = clients::play_all(&stage, place).await;
+            let clients = clients::play_all(&stage, place.clone()).await;
+            let clients_h2 = clients_h2::play_all(&stage, place).await;
             let (upstreams, limits) = tokio::join!(upstreams::play_all(&stage), limits::play_all(&stage));
-            [upstreams, clients, limits].concat()
+            [upstreams, clients, clients_h2, limits].concat()
         };
         tokio::select! {
             played = played => rows.extend(played),

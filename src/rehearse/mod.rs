@@ -8,19 +8,24 @@
 //! Reading order: [`script`] (the language), [`upstream`] (a listener that speaks it), [`record`] (what was received),
 //! [`addresses`] (servers that are not there), [`faults`] (the table), [`misbehaving`] (all of it behind five addresses,
 //! for `demo`). `play` and `wire` are the machinery. On the other side: [`clients`] (the table of what clients do), [`talk`]
-//! (who does it), [`answers`] (a strict reader of what comes back), [`promise`] (what an error must be).
+//! (who does it), [`answers`] (a strict reader of what comes back), [`promise`] (what an error must be); in frames of HTTP/2
+//! [`clients_h2`] and [`talk_h2`], on [`frames`] and [`hpack`].
 
 pub mod addresses;
 pub mod answers;
 pub mod clients;
+pub mod clients_h2;
 pub mod faults;
+pub mod frames;
 pub mod good;
+pub mod hpack;
 pub mod misbehaving;
 pub mod page;
 pub mod promise;
 pub mod record;
 pub mod script;
 pub mod talk;
+pub mod talk_h2;
 pub mod upstream;
 
 mod play;
@@ -29,6 +34,7 @@ mod wire;
 pub use addresses::{FullBacklog, Refusing};
 pub use answers::{Answer, Ended, Unanswered};
 pub use clients::{Act, Asked, ClientFault, Ending, Expected, Reaches, Setting, client_faults};
+pub use clients_h2::{FrameFault, client_faults_h2};
 pub use faults::{Ask, Kind, Message, Outcome, Place, SECRET, UpstreamFault, Why, upstream_faults};
 pub use good::{GoodPath, good_paths};
 pub use misbehaving::Misbehaving;

@@ -246,7 +246,7 @@ async fn drip(reader: &mut Reader, bytes: &[u8], every: Duration) -> bool {
 async fn arrived(row: &ClientFault, scene: &Scene<'_>) -> Result<bool, String> {
     let deadline = Instant::now() + scene.limit;
     let mark = row.mark();
-    while !scene.upstream.sees_within(Duration::ZERO, |seen| of_row(seen, &mark).next().is_some()) {
+    while !has_seen(scene.upstream, &mark) {
         if Instant::now() > deadline {
             return Err("the request does not reach the upstream".to_owned());
         }
@@ -260,14 +260,18 @@ async fn arrived(row: &ClientFault, scene: &Scene<'_>) -> Result<bool, String> {
 /// # Errors
 /// What is different.
 pub fn received(row: &ClientFault, upstream: &Upstream) -> Result<(), String> {
-    let mark = row.mark();
+    reached(row.reaches, &row.mark(), upstream)
+}
+
+/// The same for the requests that bear this mark.
+pub(super) fn reached(reaches: Reaches, mark: &str, upstream: &Upstream) -> Result<(), String> {
     let (mut all, mut whole) = (0, 0);
     upstream.sees_within(Duration::ZERO, |seen| {
-        all = of_row(seen, &mark).count();
-        whole = of_row(seen, &mark).filter(|whole| **whole).count();
+        all = of_row(seen, mark).count();
+        whole = of_row(seen, mark).filter(|whole| **whole).count();
         true
     });
-    match row.reaches {
+    match reaches {
         Reaches::Anything => Ok(()),
         Reaches::Whole(expected) if (all, whole) == (expected, expected) => Ok(()),
         Reaches::Whole(expected) => {
@@ -276,6 +280,11 @@ pub fn received(row: &ClientFault, upstream: &Upstream) -> Result<(), String> {
         Reaches::NeverWhole if whole == 0 && all <= 1 => Ok(()),
         Reaches::NeverWhole => Err(format!("the upstream received {all} requests, {whole} of them whole")),
     }
+}
+
+/// Whether the upstream has received a request with this mark.
+pub(super) fn has_seen(upstream: &Upstream, mark: &str) -> bool {
+    upstream.sees_within(Duration::ZERO, |seen| of_row(seen, mark).next().is_some())
 }
 
 /// Whether each request of a row came whole.

@@ -57,8 +57,7 @@ fn in_front_of(upstream: &Upstream) -> Gateway {
 }
 
 fn play_all(gateway: &Gateway, upstream: &Upstream, setting: &Setting, rows: &[ClientFault]) -> Vec<Played> {
-    let contract = Contract::builtin("appwrite").unwrap();
-    let judge = |expected, asked, answer: &Answer| judge(expected, asked, answer, &contract);
+    let judge = judged_by_the_page();
     let scene = Scene {
         connect: Connect { gateway: gateway.address(), from: None, relay: None },
         setting,
@@ -72,6 +71,12 @@ fn play_all(gateway: &Gateway, upstream: &Upstream, setting: &Setting, rows: &[C
         let _place = places.acquire().await.unwrap();
         play(row, &scene).await
     })))
+}
+
+/// Judges answers by the built-in contract.
+pub fn judged_by_the_page() -> impl Fn(Expected, Asked, &Answer) -> Result<(), String> + Sync {
+    let contract = Contract::builtin("appwrite").unwrap();
+    move |expected, asked, answer| judge(expected, asked, answer, &contract)
 }
 
 fn judge(expected: Expected, asked: Asked, answer: &Answer, contract: &Contract) -> Result<(), String> {

@@ -30,6 +30,7 @@ mod alpn;
 mod assurance;
 mod attacked;
 mod clients;
+mod clients_h2;
 mod commands;
 mod commands_explain;
 mod commands_explain_load;

@@ -20,10 +20,10 @@ use crate::rehearse::clients::{ClientFault, Ending, Expected, Setting, Target, c
 use crate::rehearse::talk::judge_served;
 use crate::rehearse::{Asked, Scene, play};
 
-const AT_ONCE: usize = 48;
+pub(super) const AT_ONCE: usize = 48;
 /// And in a second try.
-const AGAIN_AT_ONCE: usize = 4;
-const LIMIT: Duration = Duration::from_secs(12);
+pub(super) const AGAIN_AT_ONCE: usize = 4;
+pub(super) const LIMIT: Duration = Duration::from_secs(12);
 
 /// Plays all of it.
 pub(super) async fn play_all(stage: &Stage, place: Option<(Visit, Setting)>) -> Vec<Row> {
@@ -113,13 +113,22 @@ fn setting_of(stage: &Stage, visit: &Visit, write: &Method) -> Setting {
     }
 }
 
-fn method(name: &str) -> Method {
+pub(super) fn method(name: &str) -> Method {
     Method::from_bytes(name.as_bytes()).unwrap_or_default()
 }
 
 /// Why a row does not apply.
 fn obstacle(stage: &Stage, visit: &Visit, setting: &Setting, row: &ClientFault) -> Option<String> {
-    let Target { method: name, path, no_host } = row.asks.as_ref()?;
+    obstacle_to(stage, visit, setting, row.asks.as_ref()?)
+}
+
+/// Why a request for this does not end as its row says.
+pub(super) fn obstacle_to(
+    stage: &Stage,
+    visit: &Visit,
+    setting: &Setting,
+    Target { method: name, path, no_host }: &Target,
+) -> Option<String> {
     let route = stage.config.routes.get(visit.route)?;
     let asked = method(name);
     let dots = check_path(path.as_bytes()).is_ok_and(|facts| facts.dot_segments);
@@ -140,7 +149,7 @@ fn obstacle(stage: &Stage, visit: &Visit, setting: &Setting, row: &ClientFault) 
     route.deny_methods.contains(&asked).then(|| format!("the route {} denies {name}", route.name))
 }
 
-fn judge(
+pub(super) fn judge(
     stage: &Stage,
     visit: &Visit,
     get: &Method,
@@ -168,17 +177,8 @@ const fn refusal(expected: Expected) -> Option<(Cause, bool)> {
 
 /// The row's expectation in a few words.
 fn expectation(stage: &Stage, visit: &Visit, get: &Method, row: &ClientFault) -> String {
-    let answers: Vec<String> = row
-        .answers
-        .iter()
-        .map(|expected| match (refusal(*expected), expected) {
-            (Some((cause, routed)), _) => {
-                rules(stage, visit, get, routed).of_fault(cause, RequestSent::None).told()
-            }
-            (None, Expected::Cut(cause)) => format!("200, cut: {cause}"),
-            (None, _) => "200 of the upstream".to_owned(),
-        })
-        .collect();
+    let told = |expected: &Expected| expectation_of(stage, visit, get, *expected);
+    let answers: Vec<String> = row.answers.iter().map(told).collect();
     let ending = match row.ending {
         Ending::Stays => "stays open".to_owned(),
         Ending::Closes | Ending::Unsaid => "closes".to_owned(),
@@ -190,8 +190,19 @@ fn expectation(stage: &Stage, visit: &Visit, get: &Method, row: &ClientFault) ->
     parts.iter().filter(|part| !part.is_empty()).cloned().collect::<Vec<_>>().join("; ")
 }
 
+/// What one answer should be, in a few words.
+pub(super) fn expectation_of(stage: &Stage, visit: &Visit, get: &Method, expected: Expected) -> String {
+    match (refusal(expected), expected) {
+        (Some((cause, routed)), _) => {
+            rules(stage, visit, get, routed).of_fault(cause, RequestSent::None).told()
+        }
+        (None, Expected::Cut(cause)) => format!("200, cut: {cause}"),
+        (None, _) => "200 of the upstream".to_owned(),
+    }
+}
+
 /// Equal neighbours once, with their number.
-fn shortened(answers: &[String]) -> String {
+pub(super) fn shortened(answers: &[String]) -> String {
     let mut kinds: Vec<(&String, usize)> = Vec::new();
     for answer in answers {
         match kinds.iter_mut().find(|(kind, _)| *kind == answer) {

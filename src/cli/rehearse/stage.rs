@@ -46,6 +46,8 @@ pub(super) struct Stage {
 /// A gateway that runs.
 pub(super) struct Started {
     address: SocketAddr,
+    /// Where it speaks HTTP/2 with prior knowledge, if it does.
+    h2c: Option<SocketAddr>,
     pub(super) metrics: Arc<Metrics>,
 }
 
@@ -69,7 +71,7 @@ impl Stage {
             .iter()
             .map(|place| start(&config, misbehaving.address(*place)))
             .collect::<Result<_, _>>()?;
-        let clients = start(&config, serving.address())?;
+        let clients = start(&with_h2c(&config), serving.address())?;
         let scarce = start(&scarce(&config, &original), serving.address())?;
         let changes = changes.lines;
         Ok(Stage {
@@ -95,6 +97,11 @@ impl Stage {
     /// The way to a gateway.
     pub(super) fn way(&self, gateway: &Started) -> Connect {
         Connect { gateway: gateway.address, from: Some(ASKING), relay: self.relay }
+    }
+
+    /// The way to its listener for HTTP/2.
+    pub(super) fn way_h2(&self, gateway: &Started) -> Option<Connect> {
+        gateway.h2c.map(|address| Connect { gateway: address, from: Some(ASKING), relay: self.relay })
     }
 
     /// The gateways of upstream faults.
@@ -129,8 +136,8 @@ fn start(config: Config, ended: &Arc<Notify>) -> Result<Started, String> {
             verbosity,
             panic_path: None,
             listening: Box::new(move |where_| {
-                let first = where_.gateway.first().copied();
-                let _ = listening.send(first.ok_or_else(|| "the gateway has no listener".to_owned()));
+                let addresses = where_.gateway.to_vec();
+                let _ = listening.send(Ok(addresses));
             }),
         };
         if let Err(sentence) = boot::serve(config, options) {
@@ -140,8 +147,9 @@ fn start(config: Config, ended: &Arc<Notify>) -> Result<Started, String> {
     };
     let thread = std::thread::Builder::new().name("gateway".to_owned()).spawn(serve);
     thread.map_err(|error| format!("cannot start a thread: {error}"))?;
-    let address = told.recv().map_err(|_| "the gateway does not start".to_owned())??;
-    Ok(Started { address, metrics })
+    let addresses = told.recv().map_err(|_| "the gateway does not start".to_owned())??;
+    let address = addresses.first().copied().ok_or("the gateway has no listener")?;
+    Ok(Started { address, h2c: addresses.get(1).copied(), metrics })
 }
 
 /// What was changed, and from what to what.
@@ -194,7 +202,9 @@ const AT_ONCE: u32 = 4096;
 fn staged(original: &Config, changes: &mut Changes) -> Config {
     let mut config = original.clone();
     let anywhere = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
-    changes.say("listen, telemetry: free ports of 127.0.0.1; one listener for HTTP/1".to_owned());
+    changes.say(
+        "listen, telemetry: free ports of 127.0.0.1; one listener for HTTP/1, one for HTTP/2".to_owned(),
+    );
     changes.say("upstreams: every server is one on 127.0.0.1 that misbehaves".to_owned());
     config.listen.truncate(1);
     for listener in &mut config.listen {
@@ -261,6 +271,16 @@ fn shorten(timeouts: &mut Timeouts, changes: &mut Changes) {
     changes.shorten("timeouts.tunnel_idle", &mut timeouts.tunnel_idle, SILENCE);
     let most = if total_first { TOTAL_FIRST } else { TOTAL };
     changes.shorten("timeouts.total", &mut timeouts.total, most);
+}
+
+/// The same with a second listener, for HTTP/2 with prior knowledge.
+fn with_h2c(config: &Config) -> Config {
+    let mut config = config.clone();
+    if let Some(mut listener) = config.listen.first().cloned() {
+        listener.h2c = true;
+        config.listen.push(listener);
+    }
+    config
 }
 
 /// The same with every rate limit reached at the second request, and with nobody exempt.

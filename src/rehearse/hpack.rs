@@ -1,0 +1,264 @@
+//! Header lists as HTTP/2 packs them (RFC 7541): written plainly, read strictly.
+//!
+//! What is written is literals that nobody has to remember, so that a list may hold anything at all. What is read may use
+//! the static table and Huffman's code, and nothing from the dynamic table: whoever reads here has told the other side to
+//! keep none. It knows no meaning of any field.
+
+/// A header list that is being made.
+#[derive(Clone, Debug, Default)]
+pub struct List(Vec<(Vec<u8>, Vec<u8>)>);
+
+impl List {
+    /// With one more field at its end.
+    pub fn with(mut self, name: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> List {
+        self.0.push((name.as_ref().to_vec(), value.as_ref().to_vec()));
+        self
+    }
+
+    /// With one more field at its beginning.
+    pub fn first(mut self, name: &str, value: impl AsRef<[u8]>) -> List {
+        self.0.insert(0, (name.as_bytes().to_vec(), value.as_ref().to_vec()));
+        self
+    }
+
+    /// With this value in the place of the one that the name has.
+    pub fn but(mut self, name: &str, value: impl AsRef<[u8]>) -> List {
+        for (found, old) in &mut self.0 {
+            if found == name.as_bytes() {
+                *old = value.as_ref().to_vec();
+            }
+        }
+        self
+    }
+
+    /// Without the fields of this name.
+    pub fn without(mut self, name: &str) -> List {
+        self.0.retain(|(found, _)| found != name.as_bytes());
+        self
+    }
+
+    /// The bytes of it.
+    pub fn block(&self) -> Vec<u8> {
+        let mut block = Vec::new();
+        for (name, value) in &self.0 {
+            // A literal without indexing, its name a literal too (RFC 7541 6.2.2).
+            block.push(0);
+            text(&mut block, name);
+            text(&mut block, value);
+        }
+        block
+    }
+}
+
+/// A string as its octets (RFC 7541 5.2).
+pub fn text(block: &mut Vec<u8>, octets: &[u8]) {
+    integer(block, 0, 7, octets.len());
+    block.extend_from_slice(octets);
+}
+
+/// A number behind the pattern of its first octet, of which it has `bits` (RFC 7541 5.1).
+pub fn integer(block: &mut Vec<u8>, pattern: u8, bits: u32, mut number: usize) {
+    let most = (1_usize << bits) - 1;
+    if number < most {
+        block.push(pattern | number.to_le_bytes().first().copied().unwrap_or_default());
+        return;
+    }
+    block.push(pattern | most.to_le_bytes().first().copied().unwrap_or_default());
+    number -= most;
+    while number >= 0x80 {
+        block.push((number % 0x80).to_le_bytes().first().copied().unwrap_or_default() | 0x80);
+        number /= 0x80;
+    }
+    block.push(number.to_le_bytes().first().copied().unwrap_or_default());
+}
+
+/// Fields in their order, names and values as text.
+pub type Fields = Vec<(String, String)>;
+
+/// Reads a header block.
+///
+/// # Errors
+/// It breaks a rule, or uses the dynamic table.
+pub fn read(mut block: &[u8]) -> Result<Fields, &'static str> {
+    let mut fields = Fields::new();
+    while let Some(first) = block.first().copied() {
+        let (name, value) = match first {
+            0x80.. => entry(take_integer(&mut block, 7)?)?,
+            0x20..0x40 => {
+                if take_integer(&mut block, 5)? != 0 || !fields.is_empty() {
+                    return Err("a dynamic table that nobody allowed");
+                }
+                continue;
+            }
+            _ => {
+                let bits = if first >= 0x40 { 6 } else { 4 };
+                let index = take_integer(&mut block, bits)?;
+                let name = if index == 0 { take_text(&mut block)? } else { entry(index)?.0 };
+                (name, take_text(&mut block)?)
+            }
+        };
+        fields.push((name, value));
+    }
+    Ok(fields)
+}
+
+fn entry(index: usize) -> Result<(String, String), &'static str> {
+    let entry = index.checked_sub(1).and_then(|index| STATIC.get(index));
+    let (name, value) = entry.ok_or("an index beyond the static table")?;
+    Ok(((*name).to_owned(), (*value).to_owned()))
+}
+
+fn take(block: &mut &[u8]) -> Result<u8, &'static str> {
+    let (first, rest) = block.split_first().ok_or("a header block that ends early")?;
+    *block = rest;
+    Ok(*first)
+}
+
+fn take_integer(block: &mut &[u8], bits: u32) -> Result<usize, &'static str> {
+    let most = (1_usize << bits) - 1;
+    let mut number = usize::from(take(block)?) & most;
+    if number < most {
+        return Ok(number);
+    }
+    for shift in [0, 7, 14] {
+        let octet = take(block)?;
+        number += usize::from(octet & 0x7f) << shift;
+        if octet & 0x80 == 0 {
+            return Ok(number);
+        }
+    }
+    Err("a number that is far too large")
+}
+
+fn take_text(block: &mut &[u8]) -> Result<String, &'static str> {
+    let coded = block.first().is_some_and(|first| first & 0x80 != 0);
+    let length = take_integer(block, 7)?;
+    let (octets, rest) = block.split_at_checked(length).ok_or("a header block that ends early")?;
+    *block = rest;
+    let octets = if coded { decode(octets)? } else { octets.to_vec() };
+    String::from_utf8(octets).map_err(|_| "a field that is not UTF-8")
+}
+
+/// Huffman's code is a canonical one: the codes follow from their lengths.
+fn decode(coded: &[u8]) -> Result<Vec<u8>, &'static str> {
+    let mut order: Vec<(u8, u8)> = LENGTHS.iter().copied().zip(0..=u8::MAX).collect();
+    order.sort_unstable();
+    let mut text = Vec::new();
+    let (mut code, mut length) = (0_u32, 0_u8);
+    for bit in coded.iter().flat_map(|octet| (0..8).rev().map(move |at| u32::from(octet >> at & 1))) {
+        (code, length) = (code << 1 | bit, length + 1);
+        if length > 30 {
+            return Err("a code that is none");
+        }
+        if let Some(octet) = symbol(&order, code, length) {
+            text.push(octet);
+            (code, length) = (0, 0);
+        }
+    }
+    let padding = length < 8 && code == (1 << length) - 1;
+    padding.then_some(text).ok_or("a code that is cut")
+}
+
+fn symbol(order: &[(u8, u8)], wanted: u32, length: u8) -> Option<u8> {
+    let (mut code, mut before) = (0_u32, order.first()?.0);
+    for (its, octet) in order {
+        if *its > length {
+            return None;
+        }
+        code <<= its - before;
+        before = *its;
+        if *its == length && code == wanted {
+            return Some(*octet);
+        }
+        code += 1;
+    }
+    None
+}
+
+/// How many bits the code of each octet has (RFC 7541, appendix B).
+#[rustfmt::skip]
+const LENGTHS: [u8; 256] = [
+    13, 23, 28, 28, 28, 28, 28, 28, 28, 24, 30, 28, 28, 30, 28, 28, 28, 28, 28, 28, 28, 28, 30, 28, 28, 28, 28, 28, 28, 28, 28, 28,
+    6, 10, 10, 12, 13, 6, 8, 11, 10, 10, 8, 11, 8, 6, 6, 6, 5, 5, 5, 6, 6, 6, 6, 6, 6, 6, 7, 8, 15, 6, 12, 10,
+    13, 6, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 8, 7, 8, 13, 19, 13, 14, 6,
+    15, 5, 6, 5, 6, 5, 6, 6, 6, 5, 7, 7, 6, 6, 6, 5, 6, 7, 6, 5, 5, 6, 7, 7, 7, 7, 7, 15, 11, 14, 13, 28,
+    20, 22, 20, 20, 22, 22, 22, 23, 22, 23, 23, 23, 23, 23, 24, 23, 24, 24, 22, 23, 24, 23, 23, 23, 23, 21, 22, 23, 22, 23, 23, 24,
+    22, 21, 20, 22, 22, 23, 23, 21, 23, 22, 22, 24, 21, 22, 23, 23, 21, 21, 22, 21, 23, 22, 23, 23, 20, 22, 22, 22, 23, 22, 22, 23,
+    26, 26, 20, 19, 22, 23, 22, 25, 26, 26, 26, 27, 27, 26, 24, 25, 19, 21, 26, 27, 27, 26, 27, 24, 21, 21, 26, 26, 28, 27, 27, 27,
+    20, 24, 20, 21, 22, 21, 21, 23, 22, 22, 25, 25, 24, 24, 26, 23, 26, 27, 26, 26, 27, 27, 27, 27, 27, 28, 27, 27, 27, 27, 27, 26,
+];
+
+/// RFC 7541, appendix A.
+#[rustfmt::skip]
+const STATIC: [(&str, &str); 61] = [
+    (":authority", ""), (":method", "GET"), (":method", "POST"), (":path", "/"), (":path", "/index.html"),
+    (":scheme", "http"), (":scheme", "https"), (":status", "200"), (":status", "204"), (":status", "206"),
+    (":status", "304"), (":status", "400"), (":status", "404"), (":status", "500"), ("accept-charset", ""),
+    ("accept-encoding", "gzip, deflate"), ("accept-language", ""), ("accept-ranges", ""), ("accept", ""),
+    ("access-control-allow-origin", ""), ("age", ""), ("allow", ""), ("authorization", ""), ("cache-control", ""),
+    ("content-disposition", ""), ("content-encoding", ""), ("content-language", ""), ("content-length", ""),
+    ("content-location", ""), ("content-range", ""), ("content-type", ""), ("cookie", ""), ("date", ""), ("etag", ""),
+    ("expect", ""), ("expires", ""), ("from", ""), ("host", ""), ("if-match", ""), ("if-modified-since", ""),
+    ("if-none-match", ""), ("if-range", ""), ("if-unmodified-since", ""), ("last-modified", ""), ("link", ""),
+    ("location", ""), ("max-forwards", ""), ("proxy-authenticate", ""), ("proxy-authorization", ""), ("range", ""),
+    ("referer", ""), ("refresh", ""), ("retry-after", ""), ("server", ""), ("set-cookie", ""),
+    ("strict-transport-security", ""), ("transfer-encoding", ""), ("user-agent", ""), ("vary", ""), ("via", ""),
+    ("www-authenticate", ""),
+];
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn octets(hex: &str) -> Vec<u8> {
+        let digits: Vec<u8> =
+            hex.chars().filter_map(|c| c.to_digit(16)).map(|d| u8::try_from(d).unwrap()).collect();
+        digits.chunks(2).map(|pair| pair.iter().fold(0, |octet, digit| octet << 4 | digit)).collect()
+    }
+
+    fn fields(told: &[(&str, &str)]) -> Fields {
+        told.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    }
+
+    /// RFC 7541, appendix C.6.1, with what would be remembered as what is not.
+    #[test]
+    fn the_example_of_the_standard_is_read() {
+        let block = octets(
+            "4882 6402 5885 aec3 771a 4b61 96d0 7abe 9410 54d4 44a8 2005 9504 0b81 66e0 82a6 2d1b ff6e 919d 29ad 1718 63c7 8f0b 97c8 e9ae 82ae 43d3",
+        );
+        let expected = fields(&[
+            (":status", "302"),
+            ("cache-control", "private"),
+            ("date", "Mon, 21 Oct 2013 20:13:21 GMT"),
+            ("location", "https://www.example.com"),
+        ]);
+        assert_eq!(read(&block), Ok(expected));
+    }
+
+    #[test]
+    fn what_is_written_can_be_read() {
+        let long = "x".repeat(70_000);
+        let list = List::default().with("a", "1").with("b", &long).first(":path", "/").but("a", "2");
+        let expected = fields(&[(":path", "/"), ("a", "2"), ("b", &long)]);
+        assert_eq!(read(&list.block()), Ok(expected));
+        assert_eq!(read(&list.without("b").without("a").block()), Ok(fields(&[(":path", "/")])));
+    }
+
+    #[test]
+    fn what_breaks_a_rule_is_told() {
+        for (block, told) in [
+            ("be", "an index beyond the static table"),
+            ("80", "an index beyond the static table"),
+            ("3fe11f", "a dynamic table that nobody allowed"),
+            ("0003", "a header block that ends early"),
+            ("ffffffffff", "a number that is far too large"),
+            ("0081ff00", "a code that is cut"),
+            ("0001ff00", "a field that is not UTF-8"),
+        ] {
+            let found = read(&octets(block));
+            // Eight ones are more than padding.
+            assert_eq!(found, Err(told), "{block}");
+        }
+    }
+}

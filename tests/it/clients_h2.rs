@@ -1,0 +1,122 @@
+//! The table of HTTP/2 client faults, row by row, against the executable: streams, connections, the upstream's record, and
+//! the accounts.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use statusquo::rehearse::clients_h2::{Fate, LastWord};
+use statusquo::rehearse::talk::upstream_script;
+use statusquo::rehearse::{
+    Connect, Expected, FrameFault, Played, Scene, Setting, Upstream, client_faults_h2, talk_h2,
+};
+use tokio::sync::Semaphore;
+
+use super::clients::judged_by_the_page;
+use super::gateway::{Gateway, Setup};
+use super::upstreams::by_request;
+
+/// Rows that are played at once.
+const AT_ONCE: usize = 48;
+
+#[test]
+fn every_http_2_client_fault_has_exactly_the_outcome_that_stands_there() {
+    let upstream = by_request(upstream_script);
+    let gateway = in_front_of(&upstream);
+    let setting = Setting::any();
+    let rows: Vec<_> = client_faults_h2(&setting).into_iter().filter(|row| !row.loose).collect();
+    let played = play_all(&gateway, &upstream, &setting, &rows);
+
+    let broken: Vec<String> = rows
+        .iter()
+        .zip(&played)
+        .filter_map(|(row, played)| Some(format!("{}: {}", row.name, played.breach.as_ref()?)))
+        .collect();
+    assert!(broken.is_empty(), "{} rows are broken:\n{}", broken.len(), broken.join("\n"));
+    expect_accounts(&gateway, &rows);
+    assert_eq!(upstream.seen().requests_for("/smuggled"), 0);
+}
+
+/// How many of a thousand streams become requests depends on how they arrive: their connection is ended for it anyhow.
+#[test]
+fn a_flood_of_streams_ends_its_own_connection_and_no_other() {
+    let upstream = by_request(upstream_script);
+    let gateway = in_front_of(&upstream);
+    let setting = Setting::any();
+    let mut neighbour = gateway.h2_client();
+    neighbour.get("/").is(200, "served\n");
+    for row in client_faults_h2(&setting).iter().filter(|row| row.loose) {
+        let played = play_all(&gateway, &upstream, &setting, std::slice::from_ref(row));
+        assert_eq!(played[0].breach, None, "{}", row.name);
+        neighbour.get("/").is(200, "served\n");
+    }
+    let ends = [("cause", "http2_connection_error")];
+    gateway.expect_metric("closed_without_response_total", &ends, 2.0);
+    gateway.expect_metric("requests_in_flight", &[], 0.0);
+}
+
+fn in_front_of(upstream: &Upstream) -> Gateway {
+    Setup::of_servers(&[upstream.address()])
+        .set("client.header_timeout", "1s")
+        .set("client.body_timeout", "1s")
+        .set("client.write_timeout", "1s")
+        .set("client.idle_timeout", "2s")
+        .set("client.max_body", "1MiB")
+        .set("timeouts.response_head", "8s")
+        .set("timeouts.total", "8s")
+        .h2c()
+        .limit(Duration::from_secs(40))
+        .start()
+}
+
+fn play_all(gateway: &Gateway, upstream: &Upstream, setting: &Setting, rows: &[FrameFault]) -> Vec<Played> {
+    let judge = judged_by_the_page();
+    let scene = Scene {
+        connect: Connect { gateway: gateway.h2_address(), from: None, relay: None },
+        setting,
+        upstream,
+        limit: Duration::from_secs(10),
+        judge: &judge,
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let places = Semaphore::new(AT_ONCE);
+    runtime.block_on(futures_util::future::join_all(rows.iter().map(|row| async {
+        let _place = places.acquire().await.unwrap();
+        talk_h2::play(row, &scene).await
+    })))
+}
+
+/// For every cause and every silence: what was counted is what stands in the table.
+fn expect_accounts(gateway: &Gateway, rows: &[FrameFault]) {
+    let mut causes = BTreeMap::<&str, f64>::new();
+    let mut cuts = BTreeMap::<&str, f64>::new();
+    let mut silences = BTreeMap::<&str, f64>::new();
+    for (_, fate) in rows.iter().flat_map(|row| &row.fates) {
+        match fate {
+            Fate::Answer(Expected::Refused(cause) | Expected::RefusedOnRoute(cause)) => {
+                *causes.entry(cause.name()).or_default() += 1.0;
+            }
+            Fate::Answer(Expected::Cut(cause)) => *cuts.entry(cause.name()).or_default() += 1.0,
+            Fate::HeadOnly(cause) => {
+                *causes.entry(cause.name()).or_default() += 1.0;
+                *cuts.entry("client_too_slow").or_default() += 1.0;
+            }
+            Fate::Answer(_) | Fate::Reset | Fate::Empty431 | Fate::Silence => {}
+        }
+    }
+    for row in rows {
+        for silence in &row.silences {
+            *silences.entry(silence).or_default() += 1.0;
+        }
+    }
+    for (metric, counts) in
+        [("errors_total", causes), ("aborted_total", cuts), ("closed_without_response_total", silences)]
+    {
+        for (name, count) in &counts {
+            gateway.expect_metric(metric, &[("cause", name)], *count);
+        }
+        gateway.expect_metric(metric, &[], counts.values().sum());
+    }
+    gateway.expect_metric("requests_in_flight", &[], 0.0);
+    gateway.expect_metric("panics_total", &[], 0.0);
+    assert!(rows.iter().any(|row| row.ending == LastWord::Stays && row.neighbour));
+}
