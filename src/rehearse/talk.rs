@@ -67,6 +67,8 @@ impl Connect {
             socket.set_recv_buffer_size(4096)?;
         }
         if let Some(address) = self.from {
+            // A port that rests after another connection will do: on a busy machine there may be no other.
+            socket.set_reuseaddr(true)?;
             socket.bind(SocketAddr::from((address, 0)))?;
         }
         let mut stream = socket.connect(self.relay.unwrap_or(self.gateway)).await?;
