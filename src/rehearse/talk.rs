@@ -89,9 +89,11 @@ pub async fn play(row: &ClientFault, scene: &Scene<'_>) -> Played {
             return Played { answers: Vec::new(), raw: Vec::new(), breach };
         }
     };
+    let before = Received::of(&row.mark(), scene.upstream);
     let mut talk = Talk {
         row,
         scene,
+        before,
         reader: Some(Reader::new(stream, scene.limit)),
         answers: Vec::new(),
         raw: Vec::new(),
@@ -101,7 +103,7 @@ pub async fn play(row: &ClientFault, scene: &Scene<'_>) -> Played {
         talk.raw = reader.raw().to_vec();
     }
     let breach = match outcome {
-        Ok(()) => received(row, scene.upstream).err(),
+        Ok(()) => Received::of(&row.mark(), scene.upstream).judge(before, row.reaches).err(),
         Err(breach) => Some(breach),
     };
     Played { answers: talk.answers, raw: talk.raw, breach }
@@ -111,6 +113,7 @@ pub async fn play(row: &ClientFault, scene: &Scene<'_>) -> Played {
 struct Talk<'a> {
     row: &'a ClientFault,
     scene: &'a Scene<'a>,
+    before: Received,
     /// Gone when the client has left.
     reader: Option<Reader>,
     answers: Vec<Answer>,
@@ -155,7 +158,7 @@ impl Talk<'_> {
             Act::AnswerSlowly(asked, size, pause) => {
                 return self.answer(*asked, Some((*size, *pause))).await;
             }
-            Act::Arrived => arrived(row, scene).await?,
+            Act::Arrived => arrived(row, scene, self.before).await?,
             Act::Answered => !reader.stirs().await,
             Act::Pause(time) => {
                 tokio::time::sleep(*time).await;
@@ -245,10 +248,10 @@ async fn drip(reader: &mut Reader, bytes: &[u8], every: Duration) -> bool {
     }
 }
 
-async fn arrived(row: &ClientFault, scene: &Scene<'_>) -> Result<bool, String> {
+async fn arrived(row: &ClientFault, scene: &Scene<'_>, before: Received) -> Result<bool, String> {
     let deadline = Instant::now() + scene.limit;
     let mark = row.mark();
-    while !has_seen(scene.upstream, &mark) {
+    while !Received::of(&mark, scene.upstream).is_more_than(before) {
         if Instant::now() > deadline {
             return Err("the request does not reach the upstream".to_owned());
         }
@@ -257,36 +260,48 @@ async fn arrived(row: &ClientFault, scene: &Scene<'_>) -> Result<bool, String> {
     Ok(true)
 }
 
-/// Compares what the upstream has received of a row with what it should have.
-///
-/// # Errors
-/// What is different.
-pub fn received(row: &ClientFault, upstream: &Upstream) -> Result<(), String> {
-    reached(row.reaches, &row.mark(), upstream)
+/// How many requests of a row an upstream has received, and how many of them whole.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Received {
+    all: usize,
+    whole: usize,
 }
 
-/// The same for the requests that bear this mark.
-pub(super) fn reached(reaches: Reaches, mark: &str, upstream: &Upstream) -> Result<(), String> {
-    let (mut all, mut whole) = (0, 0);
-    upstream.sees_within(Duration::ZERO, |seen| {
-        all = of_row(seen, mark).count();
-        whole = of_row(seen, mark).filter(|whole| **whole).count();
-        true
-    });
-    match reaches {
-        Reaches::Anything => Ok(()),
-        Reaches::Whole(expected) if (all, whole) == (expected, expected) => Ok(()),
-        Reaches::Whole(expected) => {
-            Err(format!("the upstream received {all} requests, {whole} of them whole, not {expected}"))
-        }
-        Reaches::NeverWhole if whole == 0 && all <= 1 => Ok(()),
-        Reaches::NeverWhole => Err(format!("the upstream received {all} requests, {whole} of them whole")),
+impl Received {
+    /// The requests that bear this mark, until now.
+    pub(super) fn of(mark: &str, upstream: &Upstream) -> Received {
+        let mut received = Received::default();
+        upstream.sees_within(Duration::ZERO, |seen| {
+            received.all = of_row(seen, mark).count();
+            received.whole = of_row(seen, mark).filter(|whole| **whole).count();
+            true
+        });
+        received
     }
-}
 
-/// Whether the upstream has received a request with this mark.
-pub(super) fn has_seen(upstream: &Upstream, mark: &str) -> bool {
-    upstream.sees_within(Duration::ZERO, |seen| of_row(seen, mark).next().is_some())
+    /// Whether there is one that was not there before: a row may be played twice.
+    pub(super) const fn is_more_than(self, before: Received) -> bool {
+        self.all > before.all
+    }
+
+    /// Compares what came since then with what should have.
+    ///
+    /// # Errors
+    /// What is different.
+    pub(super) fn judge(self, before: Received, reaches: Reaches) -> Result<(), String> {
+        let (all, whole) = (self.all - before.all, self.whole - before.whole);
+        match reaches {
+            Reaches::Anything => Ok(()),
+            Reaches::Whole(expected) if (all, whole) == (expected, expected) => Ok(()),
+            Reaches::Whole(expected) => {
+                Err(format!("the upstream received {all} requests, {whole} of them whole, not {expected}"))
+            }
+            Reaches::NeverWhole if whole == 0 && all <= 1 => Ok(()),
+            Reaches::NeverWhole => {
+                Err(format!("the upstream received {all} requests, {whole} of them whole"))
+            }
+        }
+    }
 }
 
 /// Whether each request of a row came whole.

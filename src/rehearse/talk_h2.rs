@@ -17,7 +17,7 @@ use super::clients::{Asked, Expected};
 use super::clients_h2::{Deed, Fate, FrameFault, LastWord};
 use super::frames::{self, ACK, END_HEADERS, END_STREAM, Frame, PREFACE, kind, setting};
 use super::hpack;
-use super::talk::{Played, Scene, reached};
+use super::talk::{Played, Received, Scene};
 
 /// The stream of the upload that goes on beside a row.
 const NEIGHBOUR: u32 = 1;
@@ -40,7 +40,7 @@ pub async fn play(row: &FrameFault, scene: &Scene<'_>) -> Played {
     let mut talk = Talk::new(row, scene, stream);
     let outcome = talk.play().await;
     let breach = match outcome {
-        Ok(()) => reached(row.reaches, &row.mark(), scene.upstream).err(),
+        Ok(()) => Received::of(&row.mark(), scene.upstream).judge(talk.before, row.reaches).err(),
         Err(breach) => Some(breach),
     };
     Played { answers: talk.judged, raw: Vec::new(), breach }
@@ -50,6 +50,7 @@ pub async fn play(row: &FrameFault, scene: &Scene<'_>) -> Played {
 struct Talk<'a> {
     row: &'a FrameFault,
     scene: &'a Scene<'a>,
+    before: Received,
     reading: OwnedReadHalf,
     writing: OwnedWriteHalf,
     /// What came and is no whole frame yet.
@@ -94,6 +95,7 @@ impl<'a> Talk<'a> {
         Talk {
             row,
             scene,
+            before: Received::of(&row.mark(), scene.upstream),
             reading,
             writing,
             come: Vec::new(),
@@ -167,10 +169,10 @@ impl<'a> Talk<'a> {
                 Ok(())
             }
             Deed::Arrived => {
-                let mark = self.row.mark();
+                let (mark, before) = (self.row.mark(), self.before);
                 let upstream = self.scene.upstream;
                 self.until("that its request reaches the upstream", |_| {
-                    super::talk::has_seen(upstream, &mark)
+                    Received::of(&mark, upstream).is_more_than(before)
                 })
                 .await
             }

@@ -120,3 +120,19 @@ fn expect_accounts(gateway: &Gateway, rows: &[FrameFault]) {
     gateway.expect_metric("panics_total", &[], 0.0);
     assert!(rows.iter().any(|row| row.ending == LastWord::Stays && row.neighbour));
 }
+
+/// What is not kept on a busy machine is tried again, by the same name.
+#[test]
+fn a_row_can_be_played_twice_before_the_same_upstream() {
+    let upstream = by_request(upstream_script);
+    let gateway = in_front_of(&upstream);
+    let setting = Setting::any();
+    let rows = client_faults_h2(&setting);
+    let named = |name: &str| rows.iter().find(|row| row.name == name).cloned().unwrap();
+    for name in ["h2-host-alone", "h2-longer-body", "h2-reset-while-waiting"] {
+        let row = [named(name)];
+        for _ in 0..2 {
+            assert_eq!(play_all(&gateway, &upstream, &setting, &row)[0].breach, None, "{name}");
+        }
+    }
+}
