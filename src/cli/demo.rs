@@ -68,9 +68,10 @@ fn configuration(neighbourhood: &Misbehaving, faults: &[UpstreamFault], port: u1
          telemetry: {{ address: \"127.0.0.1:0\" }}\nclient: {{ header_timeout: 3s }}\n\
          timeouts: {{ connect: 1s, response_head: 2s, total: 3s, between_bytes: 2s }}\nupstreams:\n"
     );
-    for (name, address) in neighbourhood.addresses() {
+    for (place, address) in neighbourhood.addresses() {
+        let http2 = if place.wants_http2() { ", http2: always" } else { "" };
         // Writing to a String cannot fail.
-        let _ = writeln!(text, "  {name}: {{ servers: [\"{address}\"] }}");
+        let _ = writeln!(text, "  {}: {{ servers: [\"{address}\"]{http2} }}", place.name());
     }
     text.push_str("routes:\n");
     for fault in faults.iter().filter(|fault| fault.place != Place::Scripted) {

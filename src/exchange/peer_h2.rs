@@ -274,7 +274,8 @@ impl H2Peer {
     fn fault(&mut self, error: &h2::Error) -> Fault {
         let before_head = self.body.is_none();
         let fell_silent = self.slot.fell_silent();
-        let reason = error.reason();
+        let left_for = Some(self.slot.leaves_for()).filter(|code| *code > 0 && !error.is_reset());
+        let reason = error.reason().or(left_for.map(Reason::from));
         self.passed_over = before_head
             && !self.answered
             && !fell_silent
@@ -292,7 +293,7 @@ impl H2Peer {
         let what = match () {
             () if fell_silent => "the connection gave no sign of life",
             () if error.is_reset() && error.is_remote() => "RST_STREAM",
-            () if error.is_go_away() && error.is_remote() => "GOAWAY",
+            () if (error.is_go_away() && error.is_remote()) || left_for.is_some() => "GOAWAY",
             () if error.is_library() => "the upstream broke HTTP/2",
             () => "the connection ended",
         };

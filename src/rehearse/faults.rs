@@ -10,6 +10,7 @@ mod connection;
 mod fields;
 mod framing;
 mod heads;
+mod http2;
 mod interim;
 mod pooled;
 mod statuses;
@@ -105,11 +106,13 @@ pub enum Kind {
     Fields,
     /// The body breaks after the head has left.
     CutBody,
+    /// The server speaks HTTP/2, and breaks it or breaks off.
+    Http2,
 }
 
 impl Kind {
     /// Every kind, in order.
-    pub const ALL: [Kind; 12] = [
+    pub const ALL: [Kind; 13] = [
         Kind::Connecting,
         Kind::NoHead,
         Kind::BadHead,
@@ -122,6 +125,7 @@ impl Kind {
         Kind::Coding,
         Kind::Fields,
         Kind::CutBody,
+        Kind::Http2,
     ];
 
     /// What the upstream does, for a heading.
@@ -139,6 +143,7 @@ impl Kind {
             Kind::Coding => "Errors with a coded body",
             Kind::Fields => "Fields on errors",
             Kind::CutBody => "A body that breaks after the head has left",
+            Kind::Http2 => "HTTP/2 that breaks, or breaks off",
         }
     }
 }
@@ -164,16 +169,38 @@ pub enum Place {
     Refusing,
     /// A port whose backlog is full.
     FullBacklog,
+    /// One that speaks HTTP/2 without TLS, reads the request and plays the script.
+    Frames,
+    /// One that should speak HTTP/2, accepts and says nothing.
+    Ungreeting,
+    /// One that should, accepts and closes.
+    ClosingOnFrames,
+    /// One that should, and speaks HTTP/1.1.
+    OtherLanguage,
 }
 
 impl Place {
     /// Every place.
-    pub const ALL: [Place; 5] =
-        [Place::Scripted, Place::Pooled, Place::Closing, Place::Refusing, Place::FullBacklog];
+    pub const ALL: [Place; 9] = [
+        Place::Scripted,
+        Place::Pooled,
+        Place::Closing,
+        Place::Refusing,
+        Place::FullBacklog,
+        Place::Frames,
+        Place::Ungreeting,
+        Place::ClosingOnFrames,
+        Place::OtherLanguage,
+    ];
 
     /// Whether it plays scripts.
     pub const fn plays(self) -> bool {
-        matches!(self, Place::Scripted | Place::Pooled)
+        matches!(self, Place::Scripted | Place::Pooled | Place::Frames)
+    }
+
+    /// Whether it has to be spoken to in HTTP/2, without being asked (`http2: always`).
+    pub const fn wants_http2(self) -> bool {
+        matches!(self, Place::Frames | Place::Ungreeting | Place::ClosingOnFrames | Place::OtherLanguage)
     }
 
     /// The name of its upstream in a configuration.
@@ -184,6 +211,10 @@ impl Place {
             Place::Closing => "closing",
             Place::Refusing => "refusing",
             Place::FullBacklog => "full",
+            Place::Frames => "frames",
+            Place::Ungreeting => "ungreeting",
+            Place::ClosingOnFrames => "closing-on-frames",
+            Place::OtherLanguage => "other-language",
         }
     }
 }
@@ -289,6 +320,7 @@ static TABLE: LazyLock<Vec<UpstreamFault>> = LazyLock::new(|| {
         of(Kind::Coding, coded::rows()),
         of(Kind::Fields, fields::rows()),
         of(Kind::CutBody, connection::bodies_cut()),
+        of(Kind::Http2, http2::rows()),
     ]
     .concat()
 });

@@ -42,6 +42,8 @@ pub const PADDED: u8 = 8;
 pub mod setting {
     /// Octets that a dynamic table may hold.
     pub const HEADER_TABLE_SIZE: u16 = 1;
+    /// Streams at once.
+    pub const MAX_CONCURRENT_STREAMS: u16 = 3;
     /// Octets that a stream may send unasked.
     pub const INITIAL_WINDOW_SIZE: u16 = 4;
     /// Octets of a frame.

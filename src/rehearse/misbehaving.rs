@@ -1,8 +1,8 @@
-//! Every fault of the table behind five addresses: what `demo` puts a gateway in front of.
+//! Every fault of the table behind a few addresses: what `demo` puts a gateway in front of.
 //!
 //! One scripted upstream plays faults by path and serves the good paths; a second one only on connections that it has
-//! answered before; three further addresses accept and close, refuse, and never accept. Which paths a gateway sends where is for its configuration: see [`Misbehaving::addresses`] and
-//! [`UpstreamFault::place`].
+//! answered before, a third one in HTTP/2; further addresses accept and close, refuse, never accept, and say nothing. Which
+//! paths a gateway sends where is for its configuration: see [`Misbehaving::addresses`] and [`UpstreamFault::place`].
 
 use std::collections::HashMap;
 use std::io;
@@ -10,10 +10,13 @@ use std::net::SocketAddr;
 
 use super::addresses::{FullBacklog, Refusing};
 use super::faults::{GOOD_OF_POOLED, Place, UpstreamFault, upstream_faults};
+use super::frames::kind::{DATA, HEADERS};
+use super::frames::{END_HEADERS, END_STREAM, frame};
 use super::good::good_script;
 use super::record::Request;
-use super::script::{Script, Step, reply};
+use super::script::{Script, Step, reply, say};
 use super::upstream::Upstream;
+use super::upstream_h2::THIS;
 
 /// The whole misbehaving neighbourhood on loopback. Dropping it closes all of it.
 pub struct Misbehaving {
@@ -22,6 +25,8 @@ pub struct Misbehaving {
     closing: Upstream,
     refusing: Refusing,
     full: FullBacklog,
+    frames: Upstream,
+    ungreeting: Upstream,
 }
 
 impl Misbehaving {
@@ -46,6 +51,7 @@ impl Misbehaving {
             played.map(|fault| (fault.name, fault.script.clone())).collect()
         };
         let (anywhere, reused) = (by_place(Place::Scripted), by_place(Place::Pooled));
+        let (in_frames, name_in_frames) = (by_place(Place::Frames), name.clone());
         let scripted = Upstream::by_request(move |request| {
             anywhere.get(name_of(request)).cloned().unwrap_or_else(|| good_script(request))
         })?;
@@ -62,12 +68,18 @@ impl Misbehaving {
             ],
         })?;
         let closing = Upstream::script([Step::Close])?;
+        let frames = Upstream::in_frames(move |request| {
+            in_frames.get(name_in_frames(request)).cloned().unwrap_or_else(good_frames)
+        })?;
+        let ungreeting = Upstream::script([Step::Hang])?;
         Ok(Misbehaving {
             scripted,
             pooled,
             closing,
             refusing: Refusing::start()?,
             full: FullBacklog::start()?,
+            frames,
+            ungreeting,
         })
     }
 
@@ -79,12 +91,16 @@ impl Misbehaving {
             Place::Closing => self.closing.address(),
             Place::Refusing => self.refusing.address(),
             Place::FullBacklog => self.full.address(),
+            Place::Frames => self.frames.address(),
+            Place::Ungreeting => self.ungreeting.address(),
+            Place::ClosingOnFrames => self.closing.address(),
+            Place::OtherLanguage => self.scripted.address(),
         }
     }
 
-    /// Every upstream by the name it should have in a configuration.
-    pub fn addresses(&self) -> [(&'static str, SocketAddr); 5] {
-        Place::ALL.map(|place| (place.name(), self.address(place)))
+    /// Every upstream, and where it is.
+    pub fn addresses(&self) -> [(Place, SocketAddr); Place::ALL.len()] {
+        Place::ALL.map(|place| (place, self.address(place)))
     }
 
     /// Forgets the requests so far: see [`Upstream::forget`].
@@ -92,6 +108,8 @@ impl Misbehaving {
         self.scripted.forget();
         self.pooled.forget();
         self.closing.forget();
+        self.frames.forget();
+        self.ungreeting.forget();
     }
 
     /// The scripted upstream: what it received.
@@ -100,8 +118,8 @@ impl Misbehaving {
     }
 
     /// Every upstream that records what it received.
-    pub const fn recording(&self) -> [&Upstream; 3] {
-        [&self.scripted, &self.pooled, &self.closing]
+    pub const fn recording(&self) -> [&Upstream; 5] {
+        [&self.scripted, &self.pooled, &self.closing, &self.frames, &self.ungreeting]
     }
 }
 
@@ -110,6 +128,12 @@ pub const KEPT: &str = "kept";
 
 fn kept() -> Script {
     vec![Step::ReadHead, Step::ReadBody, Step::Write(reply("200 OK", GOOD_OF_POOLED))]
+}
+
+/// What is no fault, in HTTP/2.
+fn good_frames() -> Script {
+    let head = frame(HEADERS, END_HEADERS, THIS, [0x88]);
+    vec![Step::ReadBody, say([head, frame(DATA, END_STREAM, THIS, b"fine")].concat())]
 }
 
 fn name(request: &Request) -> &str {

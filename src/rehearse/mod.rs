@@ -5,9 +5,9 @@
 //! request once". It knows nothing of the gateway that is in front of it, of its configuration or of pingora; from our
 //! own house it takes only the names of causes, so that a fault and its expected outcome stand in one row.
 //!
-//! Reading order: [`script`] (the language), [`upstream`] (a listener that speaks it), [`record`] (what was received),
-//! [`addresses`] (servers that are not there), [`faults`] (the table), [`misbehaving`] (all of it behind five addresses,
-//! for `demo`). `play` and `wire` are the machinery. On the other side: [`clients`] (the table of what clients do), [`talk`]
+//! Reading order: [`script`] (the language), [`upstream`] (a listener that speaks it), [`upstream_h2`] (the same in HTTP/2),
+//! [`record`] (what was received), [`addresses`] (servers that are not there), [`faults`] (the table), [`misbehaving`] (all of
+//! it behind a few addresses, for `demo`). `play` and `wire` are the machinery. On the other side: [`clients`] (the table of what clients do), [`talk`]
 //! (who does it), [`answers`] (a strict reader of what comes back), [`promise`] (what an error must be); in frames of HTTP/2
 //! [`clients_h2`] and [`talk_h2`], on [`frames`] and [`hpack`].
 
@@ -27,6 +27,7 @@ pub mod script;
 pub mod talk;
 pub mod talk_h2;
 pub mod upstream;
+pub mod upstream_h2;
 
 mod play;
 mod wire;

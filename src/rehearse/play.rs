@@ -48,6 +48,7 @@ async fn take(step: &Step, wire: &mut Wire) -> io::Result<After> {
         Step::Pause(time) => tokio::time::sleep(*time).await,
         Step::Wait(gate) => gate.opened().await,
         Step::Open(gate) => gate.open(),
+        Step::Mute => {}
         Step::HalfClose => wire.half_close().await?,
         Step::Freeze => std::future::pending().await,
         Step::Hang => {

@@ -143,6 +143,11 @@ impl Record {
         self.changed.notify_all();
     }
 
+    /// Whether the other side of this connection has left.
+    pub(super) fn left(&self, connection: usize) -> bool {
+        self.seen.lock().connections.get(connection).is_some_and(|entry| entry.left.is_some())
+    }
+
     /// A copy of what was seen so far.
     pub(super) fn seen(&self) -> Seen {
         self.seen.lock().clone()

@@ -57,6 +57,8 @@ pub enum Step {
     Hang,
     /// Neither reads nor writes, for as long as the upstream lives.
     Freeze,
+    /// On HTTP/2: says nothing more by itself, no acknowledgement, no answer to a PING and no window. Nothing on HTTP/1.
+    Mute,
     /// Shuts down the sending side and goes on with the script.
     HalfClose,
     /// Ends the connection politely: FIN, then the other side's bytes are read until it leaves (one second at most),

@@ -18,6 +18,7 @@ use tokio::sync::oneshot;
 use super::play::{After, play};
 use super::record::{Record, Request, Seen};
 use super::script::{Script, Step};
+use super::upstream_h2;
 use super::wire::Wire;
 
 /// Which script is played when.
@@ -27,6 +28,8 @@ pub enum Plan {
     InSequence(Vec<Script>),
     /// The head is read first, and the script chosen by it.
     ByRequest(Box<dyn Fn(&Request) -> Script + Send + Sync>),
+    /// The same of an upstream that speaks HTTP/2 (without TLS), whose scripts write frames: [`super::upstream_h2`].
+    InFrames(Box<dyn Fn(&Request) -> Script + Send + Sync>),
 }
 
 /// A scripted upstream. Dropping it closes its port and every connection.
@@ -66,6 +69,11 @@ impl Upstream {
     /// Plays the script chosen by each request's head.
     pub fn by_request(choose: impl Fn(&Request) -> Script + Send + Sync + 'static) -> io::Result<Upstream> {
         Upstream::start(Plan::ByRequest(Box::new(choose)))
+    }
+
+    /// Plays the script chosen by each request's head, in HTTP/2.
+    pub fn in_frames(choose: impl Fn(&Request) -> Script + Send + Sync + 'static) -> io::Result<Upstream> {
+        Upstream::start(Plan::InFrames(Box::new(choose)))
     }
 
     /// Where it listens.
@@ -149,6 +157,9 @@ async fn accept(listener: TcpListener, turns: Arc<Turns>, record: Arc<Record>) {
 }
 
 async fn connection(stream: TcpStream, turns: Arc<Turns>, record: Arc<Record>) {
+    if let Plan::InFrames(choose) = &turns.plan {
+        return upstream_h2::connection(stream, choose.as_ref(), record).await;
+    }
     let mut wire = Wire::new(stream, record);
     let mut first = true;
     loop {
@@ -157,6 +168,7 @@ async fn connection(stream: TcpStream, turns: Arc<Turns>, record: Arc<Record>) {
                 Ok(request) => choose(&request),
                 Err(_) => return,
             },
+            Plan::InFrames(_) => return,
             Plan::InSequence(scripts) => {
                 if !std::mem::take(&mut first) && wire.first_byte().await.is_err() {
                     return;

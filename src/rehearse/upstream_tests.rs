@@ -162,5 +162,5 @@ fn the_misbehaving_upstream_plays_faults_and_good_paths_by_path() {
     assert!(get("/status/507").starts_with("HTTP/1.1 507 "));
     assert!(get("/nothing").starts_with("HTTP/1.1 404 "));
     assert!(get("/bytes/3000").len() > 3000);
-    assert_eq!(misbehaving.addresses()[2], ("closing", misbehaving.address(Place::Closing)));
+    assert_eq!(misbehaving.addresses()[2], (Place::Closing, misbehaving.address(Place::Closing)));
 }

@@ -268,6 +268,11 @@ impl Slot {
         stream > self.connection.seen.last_stream()
     }
 
+    /// The code with which the server has taken leave (GOAWAY); 0 where it did so in peace, or did not.
+    pub fn leaves_for(&self) -> u32 {
+        self.connection.seen.leaves_for()
+    }
+
     /// The connection was ended because it gave no sign of life.
     pub fn fell_silent(&self) -> bool {
         self.connection.state.lock().silent

@@ -181,6 +181,13 @@ impl RawConnection {
         self.requests.fetch_add(1, Ordering::SeqCst);
     }
 
+    /// Waits until the other side has read all that was said so far: it answers a PING behind it.
+    pub fn pong(&mut self) -> Option<()> {
+        self.frame(PING, 0, 0, &[7; 8])?;
+        while !matches!(self.next()?, (PING, 1, _)) {}
+        Some(())
+    }
+
     /// Reads until the other side has closed.
     pub fn until_closed(&mut self) -> Option<()> {
         while self.next().is_some() {}

@@ -41,6 +41,7 @@ mod error_bodies;
 mod forwarding;
 mod grpc;
 mod http2;
+mod http2_faults;
 mod http2_upstream;
 mod lifecycle;
 mod limit_keys;

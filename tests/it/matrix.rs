@@ -37,6 +37,9 @@ pub fn in_front_of(misbehaving: &Misbehaving, faults: &[UpstreamFault], host: &s
     let known = |name| format!("name: known-{name}, match: {{ path: {} }}, upstream: {name}", path_to(name));
     for place in Place::ALL {
         setup = setup.named_upstream(place.name(), &[&server(place)]).route(&known(place.name()));
+        if place.wants_http2() {
+            setup = setup.set(&format!("upstream {}.http2", place.name()), "always");
+        }
     }
     for fault in faults {
         // A kept connection is to be used again by the row that it was kept for.

@@ -55,7 +55,9 @@ const OWN: &str = "version: 1
 listen: [{ address: \"127.0.0.1:1\" }]
 telemetry: { address: \"127.0.0.1:2\" }
 rate_limits: { few: { key: [host], allow: 3 per 1h } }
-upstreams: { shop: { servers: [shop.invalid:80], concurrency: { max: 1 } } }
+upstreams:
+  shop: { servers: [shop.invalid:80], concurrency: { max: 1 } }
+  calls: { servers: [calls.invalid:50051], http2: always }
 errors:
   include: [type, request_id, retryable, request_sent]
   overrides:
@@ -65,6 +67,7 @@ routes:
   - { name: watched, match: { path: \"/watched/{id}\", methods: [PATCH] }, upstream: shop, errors: observe }
   - { name: own, match: { host: \"*.shop.example\", path: \"/own/{*rest}\" }, upstream: shop, errors: pass }
   - { name: quiet, match: { path: /quiet }, upstream: shop, errors: { upstream_messages: none }, rate_limits: [few] }
+  - { name: calls, match: { path: \"/calls/{*rest}\", methods: [POST] }, upstream: calls }
   - { name: lenient, match: { path: \"/{*rest}\" }, upstream: shop, paths: lenient, deny: { methods: [DELETE] }, allow_from: [192.0.2.0/24] }
 ";
 
@@ -87,6 +90,10 @@ fn a_configuration_with_choices_of_its_own_is_rehearsed_by_them() {
     assert_eq!(row("status-500", "quiet"), kept("504 upstream_response"));
     assert_eq!(row("status-500", "own"), kept("500 of the upstream"));
     assert_eq!(row("status-500", "watched"), kept("500 of the upstream"));
+    assert_eq!(row("h2-reset-cancel", "calls"), kept("504 connection_terminated"));
+    assert_eq!(row("h2-no-settings", "calls"), kept("504 connection_timeout"));
+    assert_eq!(row("h2-no-end", "calls"), kept("200, cut: connection_read_timeout"));
+    assert_eq!(row("h2-reset-cancel", "quiet").0, "not_applicable");
     assert_eq!(row("rate-limited", "quiet"), kept("429 rate_limited"));
     assert_eq!(row("denied-method", "lenient"), kept("403 http_request_denied"));
     assert_eq!(row("not-allowed-from", "lenient"), kept("403 http_request_denied"));

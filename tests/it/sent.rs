@@ -54,7 +54,7 @@ fn no_request_is_falsely_told_to_be_unsent_and_no_post_reaches_an_upstream_twice
         if rank(logged) < rank(told.at_least) || (logged == "none" && received.any_byte(id)) {
             wrong.push(format!("{name}: {logged} is said, but {} is true", told.at_least));
         }
-        if told.method == "POST" && received.times(id) > 1 {
+        if told.method == "POST" && !PASSED_OVER.contains(&told.fault) && received.times(id) > 1 {
             wrong.push(format!("{name}: the upstream received it {} times", received.times(id)));
         }
     }
@@ -62,6 +62,10 @@ fn no_request_is_falsely_told_to_be_unsent_and_no_post_reaches_an_upstream_twice
     assert!(told.values().any(|told| told.sent.as_deref() == Some("none")), "nothing was told to be unsent");
     assert!(told.len() > 700, "{}", told.len());
 }
+
+/// Rows in which the upstream says in so many words that it has not looked at the request: any other server may be asked,
+/// or the same again.
+const PASSED_OVER: [&str; 2] = ["h2-reset-refused-stream", "h2-goaway-passing-over"];
 
 /// The same row asked with a method that must not be repeated; `None` where the method is the point.
 fn as_post(fault: &UpstreamFault) -> Option<UpstreamFault> {

@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 use tracing::Level;
 
 use super::visits::Map;
-use crate::config::{Config, Server, Timeouts};
+use crate::config::{Config, Server, Timeouts, Upstream as Servers};
 use crate::limit::{Quota, Settings};
 use crate::observe::line::Form;
 use crate::observe::{Metrics, log};
@@ -67,10 +67,12 @@ impl Stage {
         let config = staged(&original, &mut changes);
         let ended = Arc::new(Notify::new());
         let start = |config: &Config, server: SocketAddr| start(before(config, server), &ended);
-        let places = Place::ALL
-            .iter()
-            .map(|place| start(&config, misbehaving.address(*place)))
-            .collect::<Result<_, _>>()?;
+        let in_frames = in_frames(&config, &original, &mut changes);
+        let at = |place: &Place| {
+            let config = if place.wants_http2() { &in_frames } else { &config };
+            start(config, misbehaving.address(*place))
+        };
+        let places = Place::ALL.iter().map(at).collect::<Result<_, _>>()?;
         let clients = start(&with_h2c(&config), serving.address())?;
         let scarce = start(&scarce(&config, &original), serving.address())?;
         let changes = changes.lines;
@@ -238,7 +240,6 @@ fn staged(original: &Config, changes: &mut Changes) -> Config {
         }
         if upstream.http2 != Speak::Never {
             upstream.http2 = Speak::Never;
-            changes.say("upstreams.*.http2: off; the upstream that misbehaves speaks HTTP/1.1".to_owned());
         }
         if let Some(limits) = &mut upstream.concurrency {
             changes.say("upstreams.*.concurrency: out of the way".to_owned());
@@ -298,6 +299,28 @@ fn set_quota(settings: &mut Settings, (allowed, period, burst): (u32, Duration, 
     if let Ok(quota) = Quota::new(allowed, period, burst) {
         settings.quota = quota;
     }
+}
+
+/// Whether these servers are spoken to in HTTP/2, as the file has it.
+pub(super) fn speaks_http2(upstream: &Servers) -> bool {
+    match upstream.http2 {
+        Speak::Never => false,
+        Speak::WhereOffered => upstream.trust.is_some(),
+        Speak::Always => true,
+    }
+}
+
+/// The same where HTTP/2 is spoken to the servers that are spoken to in it.
+fn in_frames(config: &Config, original: &Config, changes: &mut Changes) -> Config {
+    let mut config = config.clone();
+    for (upstream, written) in config.upstreams.iter_mut().zip(&original.upstreams) {
+        if speaks_http2(written) {
+            upstream.http2 = Speak::Always;
+            let what = "always for the faults of HTTP/2, off for those of HTTP/1.1";
+            changes.say(format!("upstreams.*.http2: {what}"));
+        }
+    }
+    config
 }
 
 /// The same with this server behind every upstream.

@@ -10,7 +10,7 @@ use http::Method;
 use tokio::io::AsyncWriteExt;
 use tokio::sync::Semaphore;
 
-use super::stage::Stage;
+use super::stage::{self, Stage};
 use super::visits::Visit;
 use super::wanted::{self, Rules, Wanted};
 use super::{Row, Side, Verdict, again};
@@ -108,6 +108,10 @@ fn obstacle(stage: &Stage, visit: &Visit, fault: &UpstreamFault) -> Option<Strin
     let route = stage.config.routes.get(visit.route)?;
     if fault.kind == Kind::Upgrade && !route.upgrades.iter().any(|name| name == WEBSOCKET) {
         return Some("the route does not take an upgrade to websocket".to_owned());
+    }
+    let written = stage.original.upstreams.get(route.upstream);
+    if fault.place.wants_http2() && !written.is_some_and(stage::speaks_http2) {
+        return Some("its upstream does not speak HTTP/2".to_owned());
     }
     if needs_its_method(fault) {
         // What comes of these depends on the method.

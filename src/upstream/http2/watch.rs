@@ -1,7 +1,8 @@
-//! What a server says in its frames and the `h2` crate keeps to itself: its greeting, and the last stream of a GOAWAY.
+//! What a server says in its frames and the `h2` crate keeps to itself: its greeting, and what a GOAWAY says.
 //!
 //! The crate tells a stream that was passed over and one that was cut behind a GOAWAY apart by nothing: both end with the
-//! same error. But only the first may be sent again whatever its method. No byte is changed here.
+//! same error. But only the first may be sent again whatever its method. And whether the code of a GOAWAY is told depends
+//! on how the connection ends behind it. No byte is changed here.
 
 use std::io;
 use std::pin::Pin;
@@ -28,6 +29,8 @@ pub(super) struct Seen {
     instead: Mutex<Vec<u8>>,
     /// The last stream that the server will look at.
     last_stream: AtomicU32,
+    /// Why it takes leave, where it is not in peace.
+    leaves_for: AtomicU32,
     /// How often anything was read.
     reads: AtomicU64,
 }
@@ -46,6 +49,11 @@ impl Seen {
         self.last_stream.load(Ordering::Acquire)
     }
 
+    /// The code of a GOAWAY; 0 where there was none.
+    pub(super) fn leaves_for(&self) -> u32 {
+        self.leaves_for.load(Ordering::Relaxed)
+    }
+
     pub(super) fn reads(&self) -> u64 {
         self.reads.load(Ordering::Relaxed)
     }
@@ -57,6 +65,7 @@ impl Default for Seen {
             greeted: AtomicBool::new(false),
             instead: Mutex::default(),
             last_stream: AtomicU32::new(u32::MAX),
+            leaves_for: AtomicU32::new(0),
             reads: AtomicU64::new(0),
         }
     }
@@ -81,7 +90,7 @@ struct Frames {
     head: Vec<u8>,
     /// Bytes of the frame's payload that are still to come.
     left: usize,
-    /// The stream that a GOAWAY names, as far as it has come.
+    /// The number that a GOAWAY is saying, as far as it has come, and which of its bytes come next.
     last: Option<(u8, u32)>,
     begun: bool,
 }
@@ -94,7 +103,7 @@ impl Frames {
                 let (taken, rest) = read.split_at_checked(read.len().min(self.left)).unwrap_or((read, b""));
                 read = rest;
                 self.left -= taken.len();
-                self.last_stream(taken, seen);
+                self.go_away(taken, seen);
                 self.greeting_over(seen);
                 continue;
             }
@@ -126,18 +135,25 @@ impl Frames {
         }
     }
 
-    fn last_stream(&mut self, payload: &[u8], seen: &Seen) {
-        let Some((mut count, mut last)) = self.last else { return };
+    fn go_away(&mut self, payload: &[u8], seen: &Seen) {
+        let Some((mut count, mut number)) = self.last else { return };
         for octet in payload {
-            last = last << 8 | u32::from(*octet);
+            number = number << 8 | u32::from(*octet);
             count += 1;
-            if count == 4 {
-                seen.last_stream.fetch_min(last & 0x7fff_ffff, Ordering::Release);
-                self.last = None;
-                return;
+            match count {
+                4 => {
+                    seen.last_stream.fetch_min(number & 0x7fff_ffff, Ordering::Release);
+                    number = 0;
+                }
+                8 => {
+                    seen.leaves_for.fetch_max(number, Ordering::Relaxed);
+                    self.last = None;
+                    return;
+                }
+                _ => {}
             }
         }
-        self.last = Some((count, last));
+        self.last = Some((count, number));
     }
 }
 
@@ -204,7 +220,7 @@ mod tests {
             frame(SETTINGS, ACK, &[]),
             frame(0, 0, &[7; 90]),
             frame(GOAWAY, 0, &[0, 0, 1, 2, 0, 0, 0, 0]),
-            frame(GOAWAY, 0, &[0x80, 0, 0, 5, 0, 0, 0, 0, 1]),
+            frame(GOAWAY, 0, &[0x80, 0, 0, 5, 0, 0, 0, 11, 1]),
         ]
         .concat();
         for step in 1..=bytes.len() {
@@ -215,7 +231,7 @@ mod tests {
                 so_far += piece.len();
                 assert_eq!(seen.greeted(), so_far >= 15, "{so_far}");
             }
-            assert_eq!(seen.last_stream(), 5);
+            assert_eq!((seen.last_stream(), seen.leaves_for()), (5, 11));
         }
     }
 

@@ -192,9 +192,12 @@ fn in_front_of(misbehaving: &Misbehaving, limit: Duration) -> Gateway {
         .set("client.idle_timeout", "1s")
         .set("upstream.keepalive", "{ idle: 1s }")
         .limit(limit);
-    for (name, address) in others {
-        setup = setup.upstream(name, &[address]);
-        for fault in upstream_faults().iter().filter(|fault| fault.place.name() == name) {
+    for (place, address) in others {
+        setup = setup.upstream(place.name(), &[address]);
+        if place.wants_http2() {
+            setup = setup.set(&format!("upstream {}.http2", place.name()), "always");
+        }
+        for fault in upstream_faults().iter().filter(|fault| fault.place == place) {
             let (name, path) = (fault.name, fault.path());
             setup = setup
                 .route(&format!("name: {name}, match: {{ path: {path} }}, upstream: {}", fault.place.name()));
