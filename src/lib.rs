@@ -2,7 +2,7 @@
 //!
 //! 1. [`contract`]: what we promise. A fault becomes a ruling, a ruling becomes a reply. Pure.
 //! 2. [`protocol`]: the rules of HTTP that we hold both sides to. Pure functions on heads.
-//! 3. [`limit`]: how much is allowed: rate limits. Pure.
+//! 3. [`limit`]: how much is allowed: rate limits. Pure. [`store`]: counts that several gateways share, in Redis.
 //! 4. [`tls`]: certificates, who is shown them, whom we trust, and encrypted streams.
 //! 5. [`upstream`]: who answers: servers, names, connections.
 //! 6. [`config`]: what the operator said, checked.
@@ -26,5 +26,6 @@ pub mod protocol;
 pub mod rehearse;
 pub mod server;
 pub mod snapshot;
+pub mod store;
 pub mod tls;
 pub mod upstream;

@@ -125,6 +125,7 @@ impl Problems {
         let line = self.lines.get(spot.line.checked_sub(1)?)?;
         let shown: Vec<char> =
             line.trim_end().chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        let shown = without_secrets(shown);
         let column = spot.column.saturating_sub(1).min(shown.len());
         // A long line (a route in one line) is shown around the place only.
         let start = if shown.len() > WIDTH { column.saturating_sub(WIDTH / 2) } else { 0 };
@@ -177,6 +178,32 @@ impl fmt::Display for Problems {
 }
 
 impl std::error::Error for Problems {}
+
+/// What logs in to a store, and what its keys are hashed with, becomes stars; a line that is shown may be read by others.
+fn without_secrets(mut line: Vec<char>) -> Vec<char> {
+    let text: String = line.iter().collect();
+    let before = |at: usize| text.get(..at).map_or(0, |before| before.chars().count());
+    let mut hide = |from: usize, to: usize| {
+        for c in line.iter_mut().take(before(to)).skip(before(from)) {
+            *c = '*';
+        }
+    };
+    let ends = |rest: &str, at: &[char]| rest.find(at).unwrap_or(rest.len());
+    for (at, scheme) in text.match_indices("://") {
+        let from = at + scheme.len();
+        let rest = text.get(from..).unwrap_or_default();
+        let url = rest.get(..ends(rest, &[' ', '"', '\'', '}'])).unwrap_or_default();
+        if let Some(to) = url.rfind('@') {
+            hide(from, from + to);
+        }
+    }
+    for (at, key) in text.match_indices("secret:") {
+        let from = at + key.len();
+        let rest = text.get(from..).unwrap_or_default();
+        hide(from + 1, from + ends(rest, &[',', '}', '#']));
+    }
+    line
+}
 
 /// A value of the file inside a sentence: quoted, control characters escaped, long ones cut.
 pub fn quoted(text: &str) -> String {
@@ -269,6 +296,17 @@ mod tests {
         let caret = lines[2].chars().position(|c| c == '^').unwrap();
         assert_eq!(lines[1].chars().nth(caret), Some('x'));
         assert!(lines[1].chars().count() < 130);
+    }
+
+    #[test]
+    fn no_password_is_shown_with_the_line_that_it_stands_in() {
+        let line = "stores: { a: { redis: \"redis://me:pass@word@host:1\", secret: hidden, timeot: 1s } } # a://b @c";
+        let spot = Some(Spot { line: 1, column: 74 });
+        let problem = Problem { path: String::new(), spot, what: "w".into(), remedy: String::new() };
+        let shown = Problems::new("f", line, vec![problem]).to_string();
+        assert!(!shown.contains("pass") && !shown.contains("word") && !shown.contains("hidden"), "{shown}");
+        assert!(shown.contains("@host:1\", secret: ******, timeot: 1s } }"), "{shown}");
+        assert!(shown.contains("a://b @c"), "{shown}");
     }
 
     #[test]

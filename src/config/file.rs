@@ -16,7 +16,7 @@ pub mod routing;
 use cors::CorsFile;
 use errors::{ContractForm, ErrorsForm};
 use forms::{DurationText, Named, OneOrMore, SizeText};
-use limits::{LimitHeaders, RateLimitFile};
+use limits::{LimitHeaders, RateLimitFile, StoreFile};
 use routing::{RouteFile, TimeoutsFile, UpstreamFile};
 
 use super::schema::{ListenText, OrOff, WorkersText};
@@ -92,6 +92,11 @@ pub struct ConfigFile {
     /// A rule takes effect on the routes that name it in `rate_limits`; a rule named by several routes counts over all of
     /// them, unless `route` is part of its key.
     pub rate_limits: Option<Named<RateLimitFile>>,
+
+    /// Where several gateways count together, by name. The names are metric labels.
+    ///
+    /// A rule counts there when it names the store; all others count in the memory of the process.
+    pub stores: Option<Named<StoreFile>>,
 
     /// In which fields the responses of limited routes say where the client stands.
     ///

@@ -20,6 +20,7 @@ pub mod validate_cors;
 pub mod validate_errors;
 pub mod validate_limits;
 pub mod validate_routing;
+pub mod validate_stores;
 pub mod validate_tls;
 
 #[cfg(test)]
@@ -37,6 +38,7 @@ use rustls::pki_types::ServerName;
 use crate::contract::{Contract, Override};
 use crate::limit::Settings;
 use crate::protocol::cors;
+use crate::store;
 use crate::tls::served;
 use crate::tls::trust::Trust;
 use crate::tls::validity::Validity;
@@ -79,6 +81,8 @@ pub struct Config {
     pub upstreams: Vec<Upstream>,
     /// In the order of the file; routes refer to them by index.
     pub rate_limits: Vec<RateLimit>,
+    /// Where several gateways count together, in the order of the file; rules refer to them by name.
+    pub stores: Vec<store::Settings>,
     /// In which fields clients are told of rate limits.
     pub limit_headers: LimitHeaders,
     /// In the order of the file.

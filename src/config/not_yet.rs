@@ -45,8 +45,6 @@ fn fits(pattern: &str, path: &str) -> bool {
 /// Path patterns of keys, each with what to do today.
 pub const KEYS: &[(&str, &str)] = &[
     ("admin", "remove it; /metrics, /livez and /readyz are at telemetry.address"),
-    ("stores", "remove it"),
-    ("rate_limits.*.store", "remove it; each process counts in its own memory"),
     ("listen[].proxy_protocol", "remove it, and let the proxy in front set client.ip_header"),
     ("errors.proxy_status", "remove it"),
     ("routes[].errors.proxy_status", "remove it"),

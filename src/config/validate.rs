@@ -2,7 +2,7 @@
 //!
 //! [`load_str`] is the whole way: parse, read, check. The checks of the top-level sections are here, those of contract
 //! and errors in [`super::validate_errors`], those of `cors` in [`super::validate_cors`], those of rate limits in
-//! [`super::validate_limits`], those of certificates in [`super::validate_tls`], those of upstreams and routes in
+//! [`super::validate_limits`], those of stores in [`super::validate_stores`], those of certificates in [`super::validate_tls`], those of upstreams and routes in
 //! [`super::validate_routing`]. Every check goes on with a
 //! default after a problem, so that one loading tells all of them. No name is resolved and no port opened.
 
@@ -22,7 +22,7 @@ use super::read::read;
 use super::tree::Place;
 use super::{
     Client, Config, Listener, Log, RateLimit, Telemetry, units, validate_cors, validate_errors,
-    validate_limits, validate_routing, validate_tls,
+    validate_limits, validate_routing, validate_stores, validate_tls,
 };
 use crate::protocol::cors::Policy;
 
@@ -148,7 +148,8 @@ fn config(checker: &mut Checker<'_>, file: &ConfigFile, parallelism: usize) -> O
     );
     let upstreams = validate_routing::upstreams(checker, file.upstreams.as_ref(), file.timeouts.as_ref());
     let cors = validate_cors::top(checker, file.cors.as_ref());
-    let limits = validate_limits::rate_limits(checker, file.rate_limits.as_ref());
+    let stores = validate_stores::stores(checker, file.stores.as_ref());
+    let limits = validate_limits::rate_limits(checker, file.rate_limits.as_ref(), &stores);
     let scope = validate_routing::Scope {
         upstreams: &upstreams,
         errors: &global,
@@ -178,6 +179,7 @@ fn config(checker: &mut Checker<'_>, file: &ConfigFile, parallelism: usize) -> O
             .into_iter()
             .filter_map(|limit| Some(RateLimit { name: limit.name, settings: limit.settings? }))
             .collect(),
+        stores: stores.into_iter().filter_map(|store| store.settings).collect(),
         limit_headers: file.rate_limit_headers.unwrap_or_default(),
         routes,
         warnings: Problems::default(),

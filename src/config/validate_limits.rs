@@ -12,6 +12,7 @@ use super::file::forms::{DurationText, Either, Named};
 use super::file::limits::{self, AllowForm, ExemptForm, LimitMode, RateLimitFile};
 use super::tree::Place;
 use super::units;
+use super::validate_stores::{self, CheckedStore};
 use crate::limit::{Algorithm, Credential, KeyPart, Mode, Quota, Settings, Unusable, memory};
 
 /// A rule of the file. One with a problem keeps its name, so that routes are not told that it does not exist.
@@ -40,7 +41,11 @@ const PARTS: [&str; 9] = [
 ];
 
 /// Every rule, in the order of the file.
-pub fn rate_limits(checker: &mut Checker<'_>, files: Option<&Named<RateLimitFile>>) -> Vec<CheckedLimit> {
+pub fn rate_limits(
+    checker: &mut Checker<'_>,
+    files: Option<&Named<RateLimitFile>>,
+    stores: &[CheckedStore],
+) -> Vec<CheckedLimit> {
     let root = Place::Root;
     let section = root.key("rate_limits");
     let mut limits = Vec::new();
@@ -58,6 +63,7 @@ pub fn rate_limits(checker: &mut Checker<'_>, files: Option<&Named<RateLimitFile
         let (exempt, credentials) = exempt(checker, &at.key("exempt"), file.exempt.as_ref());
         let reset_on = statuses(checker, &at.key("reset_on"), file.reset_on.as_ref());
         let jitter = jitter(checker, &at.key("retry_after_jitter"), file.retry_after_jitter.as_ref());
+        let store = file.store.as_ref().and_then(|name| validate_stores::named(checker, &at.key("store"), name, stores));
         let fewest = memory::FEWEST_KEYS as u64;
         let max_keys = checker.number(&at.key("max_keys"), file.max_keys, fewest..=MOST_KEYS);
         if mode_refuses(file)
@@ -83,7 +89,7 @@ pub fn rate_limits(checker: &mut Checker<'_>, files: Option<&Named<RateLimitFile
             credentials,
             reset_on,
             jitter,
-            store: None,
+            store,
             max_keys,
         });
         limits.push(CheckedLimit { name: name.clone(), settings });

@@ -142,6 +142,13 @@ pub fn upstream(
     }
 }
 
+/// The authorities of a PEM file, as they stand in it, if they can be used.
+pub fn authorities(checker: &mut Checker<'_>, at: &Place<'_>, path: &str) -> Option<Vec<u8>> {
+    let contents = checker.contents(at, path)?;
+    let trust = Trust::in_file(&contents).map_err(|wrong| told(path, wrong));
+    checker.accept(at, trust).map(|_| contents)
+}
+
 /// The name that a server must be certified for.
 ///
 /// # Errors

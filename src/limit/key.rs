@@ -72,12 +72,12 @@ pub trait Subject {
     fn body(&self, name: &str) -> Option<String>;
 }
 
-/// What hides keys: random bits that leave the process nowhere.
-#[derive(Clone, Copy)]
+/// What hides keys: bits that leave the process nowhere, random ones where nobody else counts with it.
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Secret([u64; 2]);
 
 impl Secret {
-    /// From random bits, fresh for each process.
+    /// From random bits, fresh for each process, or from what the operator keeps secret.
     pub const fn new(bits: [u64; 2]) -> Self {
         Secret(bits)
     }
@@ -102,6 +102,11 @@ impl Key {
     /// All 128 bits, for a store that keeps keys.
     pub fn bits(self) -> u128 {
         u128::from(self.place) << 64 | u128::from(self.tag)
+    }
+
+    /// The key with these bits.
+    pub const fn of_bits(bits: u128) -> Self {
+        Key { place: (bits >> 64) as u64, tag: bits as u64 }
     }
 }
 

@@ -27,5 +27,5 @@ pub use limiter::{Limiter, Mode, Settings};
 pub use memory::Figures;
 pub use moment::Moment;
 pub use quota::{Quota, Unusable};
-pub use store::{Ask, Failure, OnFailure, Pending, Store};
+pub use store::{Ask, Failure, OnFailure, Pending, Store, Taken};
 pub use table::{Algorithm, Table};

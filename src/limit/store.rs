@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use super::decision::Decision;
 use super::key::{Key, Secret};
+use super::moment::Moment;
 use super::quota::Quota;
 use super::table::Algorithm;
 
@@ -43,6 +44,7 @@ pub enum OnFailure {
 
 /// Why there is no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
 pub enum Failure {
     /// It did not come in time.
     Timeout,
@@ -50,8 +52,36 @@ pub enum Failure {
     Unreachable,
     /// It is none that the store could have given.
     Garbage,
+    /// It is an error.
+    Refused,
     /// The store is not asked for a while, because it failed before.
     Resting,
+}
+
+impl Failure {
+    /// All of them.
+    pub const ALL: [Failure; 5] =
+        [Failure::Timeout, Failure::Unreachable, Failure::Garbage, Failure::Refused, Failure::Resting];
+
+    /// The value of the label `kind`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Failure::Timeout => "timeout",
+            Failure::Unreachable => "unreachable",
+            Failure::Garbage => "garbage",
+            Failure::Refused => "refused",
+            Failure::Resting => "resting",
+        }
+    }
+}
+
+/// The answer to [`Store::take`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Taken {
+    /// In the order of the questions; where one is a refusal, the others say what they would have said without it.
+    pub decisions: Vec<Decision>,
+    /// When that was, on the store's own clock. Of a refusal nobody needs it.
+    pub at: Moment,
 }
 
 /// An answer on its way.
@@ -71,12 +101,11 @@ pub trait Store: Debug + Send + Sync {
     /// What becomes of requests while it does not answer.
     fn on_failure(&self) -> OnFailure;
 
-    /// Takes from all keys or, if one of them refuses, from none: one atomic step. The decisions are in the order of the
-    /// questions; where one is a refusal, the others say how their keys stand.
-    fn take<'a>(&'a self, asks: &'a [Ask<'a>]) -> Pending<'a, Vec<Decision>>;
+    /// Takes from all keys or, if one of them refuses, from none: one step, as far as the keys are in one place.
+    fn take<'a>(&'a self, asks: &'a [Ask<'a>]) -> Pending<'a, Taken>;
 
-    /// Undoes a [`Store::take`] that was allowed, moments ago.
-    fn give_back<'a>(&'a self, asks: &'a [Ask<'a>]) -> Pending<'a, ()>;
+    /// Undoes a [`Store::take`] that was allowed at this moment of the store's clock.
+    fn give_back<'a>(&'a self, asks: &'a [Ask<'a>], at: Moment) -> Pending<'a, ()>;
 
     /// These keys have taken nothing.
     fn reset<'a>(&'a self, asks: &'a [Ask<'a>]) -> Pending<'a, ()>;

@@ -5,8 +5,9 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
-use prometheus::IntCounter;
+use prometheus::{Histogram, IntCounter};
 
 use super::cells::Dense;
 use super::metrics::{Metrics, Vectors};
@@ -69,6 +70,27 @@ impl LimitMetrics {
     }
 }
 
+/// What is counted for one store. Everything is there at 0 from the start.
+#[derive(Debug)]
+pub struct StoreMetrics {
+    duration: Histogram,
+    errors: Vec<(&'static str, IntCounter)>,
+}
+
+impl StoreMetrics {
+    /// A question took so long.
+    pub fn took(&self, time: Duration) {
+        self.duration.observe(time.as_secs_f64());
+    }
+
+    /// And had no answer of use, for a reason of this kind.
+    pub fn failed(&self, kind: &'static str) {
+        if let Some((_, errors)) = self.errors.iter().find(|(known, _)| *known == kind) {
+            errors.inc();
+        }
+    }
+}
+
 /// What a limiter holds, and how many keys it has let go since it began.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LimitFigures {
@@ -100,6 +122,15 @@ impl Metrics {
     /// The handles of one rule that counts in a store, or in memory. Resolve once per limiter.
     pub fn limit(&self, rule: &str, store: Option<&str>) -> LimitMetrics {
         LimitMetrics::new(Arc::clone(&self.vectors), rule, store)
+    }
+
+    /// The handles of one store, which fails in these ways. Resolve once per store.
+    pub fn store(&self, name: &str, kinds: impl Iterator<Item = &'static str>) -> StoreMetrics {
+        let errors = |kind| (kind, self.vectors.store_errors.with_label_values(&[name, kind]));
+        StoreMetrics {
+            duration: self.vectors.store_duration.with_label_values(&[name]),
+            errors: kinds.map(errors).collect(),
+        }
     }
 
     /// From now on, `read` is asked at every scrape, until it answers `None`. Several limiters of one rule, while a
@@ -189,6 +220,23 @@ mod tests {
                 "keys{rule=\"per_ip\"} 4"
             ]
         );
+    }
+
+    #[test]
+    fn a_store_is_counted_from_the_start_by_how_it_fails() {
+        let metrics = Metrics::new();
+        let store = metrics.store("shared", ["timeout", "garbage"].into_iter());
+        store.took(Duration::from_millis(3));
+        store.failed("garbage");
+        let lines = lines(&metrics);
+        for line in [
+            "store_duration_seconds_bucket{store=\"shared\",le=\"0.0025\"} 0",
+            "store_duration_seconds_bucket{store=\"shared\",le=\"0.005\"} 1",
+            "store_errors_total{kind=\"garbage\",store=\"shared\"} 1",
+            "store_errors_total{kind=\"timeout\",store=\"shared\"} 0",
+        ] {
+            assert!(lines.iter().any(|there| there == line), "{line}: {lines:#?}");
+        }
     }
 
     #[test]

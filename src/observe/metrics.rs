@@ -67,6 +67,8 @@ pub(crate) struct Vectors {
     pub(crate) limit_keys: IntGaugeVec,
     pub(crate) limit_evictions: IntCounterVec,
     pub(crate) shed: IntCounterVec,
+    pub(crate) store_duration: HistogramVec,
+    pub(crate) store_errors: IntCounterVec,
 }
 
 /// What a contract means for labels: which codes are there from the start, and which statuses are spelled out. A reload
@@ -113,6 +115,8 @@ impl Metrics {
             limit_keys: gauges(&registry, &names::LIMIT_KEYS),
             limit_evictions: counters(&registry, &names::LIMIT_EVICTIONS),
             shed: counters(&registry, &names::SHED),
+            store_duration: histograms(&registry, &names::STORE_DURATION),
+            store_errors: counters(&registry, &names::STORE_ERRORS),
         });
         let aborted = counters(&registry, &names::ABORTED);
         let silences = counters(&registry, &names::CLOSED);

@@ -18,7 +18,7 @@ pub mod status;
 pub mod upstream;
 
 pub use access::{Access, Outcome, Record, Requests};
-pub use limit::{LimitDecision, LimitFigures, LimitMetrics};
+pub use limit::{LimitDecision, LimitFigures, LimitMetrics, StoreMetrics};
 pub use metrics::{Gauge, Held, Metrics, Promised};
 pub use route::{Origin, RouteMetrics};
 pub use silence::Silence;

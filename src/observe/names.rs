@@ -76,6 +76,10 @@ const REQUEST_BUCKETS: &[f64] =
 const OVERHEAD_BUCKETS: &[f64] =
     &[0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.0025, 0.005, 0.01, 0.05];
 
+/// A round trip is a fraction of a millisecond; the default limit is 20.
+const STORE_BUCKETS: &[f64] =
+    &[0.000_1, 0.000_25, 0.000_5, 0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1.0, 5.0];
+
 pub(crate) const RESPONSES: Row = Row::counter(
     "responses_total",
     &["route", "code", "origin"],
@@ -199,6 +203,18 @@ pub(crate) const LIMIT_EVICTIONS: Row = Row::counter(
     &["rule", "kind"],
     "Keys that made room for others: `full` ones, which loses nothing, or ones `in_debt`, of which only a note stays.",
 );
+pub(crate) const STORE_DURATION: Row = Row::seconds(
+    "rate_limit_store_duration_seconds",
+    STORE_BUCKETS,
+    &["store"],
+    "How long a store of rate limits took to answer, and where it did not, how long it was waited for.",
+);
+pub(crate) const STORE_ERRORS: Row = Row::counter(
+    "rate_limit_store_errors_total",
+    &["store", "kind"],
+    "Questions without an answer of use: `timeout`, `unreachable`, `garbage`, `refused` (an error came back), or `resting` \
+     (not asked, because it failed before).",
+);
 pub(crate) const PANICS: Row =
     Row::counter("panics_total", &[], "Panics that the guard turned into a response of 500. Each is a bug.");
 pub(crate) const LOG_DROPPED: Row = Row::counter(
@@ -233,6 +249,8 @@ pub const TABLE: &[Row] = &[
     LIMIT_DECISIONS,
     LIMIT_KEYS,
     LIMIT_EVICTIONS,
+    STORE_DURATION,
+    STORE_ERRORS,
     RELOADS,
     RELOAD_SUCCESSFUL,
     RELOAD_TIME,

@@ -14,7 +14,7 @@ use super::drain::{self, Signals, Stage};
 use super::limits;
 use super::listen::{self, Bound};
 use super::reload::{self, Load, Reload};
-use super::tasks::Lookups;
+use super::tasks::{self, Lookups};
 use crate::admin::telemetry::{self, TelemetryState};
 use crate::config::Config;
 use crate::contract::{Fault, Page};
@@ -64,6 +64,7 @@ pub fn serve(mut config: Config, options: Options) -> Result<(), String> {
     let snapshot = Snapshot::build(&config, &options.metrics, None)?;
     snapshot.take_over(&options.metrics);
     let upstreams = reload::runtimes(&snapshot);
+    let stores = snapshot.stores.clone();
     let mut gateway = Gateway::new(snapshot, Arc::clone(&options.metrics), &pseudonym(), share.upstream);
     if let Some(path) = options.panic_path {
         gateway.panic_at(path);
@@ -87,6 +88,8 @@ pub fn serve(mut config: Config, options: Options) -> Result<(), String> {
         let hangup = drain::hangups().map_err(cannot)?;
         let mut lookups = Lookups::default();
         lookups.follow(&upstreams);
+        tasks::connect(&stores).await;
+        drop(stores);
         let tls: Vec<Option<Arc<ArcSwap<_>>>> = config
             .listen
             .iter()

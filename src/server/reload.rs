@@ -74,6 +74,7 @@ impl Reload {
         // What is new has its addresses before the first request comes, as far as names can be found.
         let new = upstreams.iter().filter(|upstream| !self.lookups.has(upstream));
         join_all(new.map(|upstream| tasks::look_up_all(upstream))).await;
+        tasks::connect(&snapshot.stores).await;
         if self.is_draining() {
             return info!("ignored SIGHUP: shutting down");
         }

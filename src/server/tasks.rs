@@ -1,4 +1,5 @@
-//! What runs beside the requests: names are looked up in the background, so that no request ever waits for DNS.
+//! What runs beside the requests: names are looked up and stores of rate limits connected in the background, so that no
+//! request ever waits for either.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -8,12 +9,15 @@ use futures_util::future::join_all;
 use tokio::task::AbortHandle;
 use tracing::{info, warn};
 
+use crate::store::Shared;
 use crate::upstream::{Runtime, names::Addresses};
 
 /// A name without an address is tried again so soon.
 const RETRY: Duration = Duration::from_secs(1);
 /// A lookup that takes longer counts as failed.
 const LOOKUP: Duration = Duration::from_secs(5);
+/// A start and a reload wait so long for stores.
+const CONNECT: Duration = Duration::from_secs(1);
 
 /// The lookups that run: one task for each upstream that has names.
 #[derive(Debug, Default)]
@@ -45,6 +49,15 @@ impl Lookups {
 
 fn has_names(upstream: &Runtime) -> bool {
     upstream.servers().iter().any(|server| server.addresses.is_name())
+}
+
+/// Begins to keep the connections of these stores, and waits until each has been tried once, so that the first request
+/// counts where it should; not for long, for requests can be served without.
+pub async fn connect(stores: &[Arc<Shared>]) {
+    for store in stores {
+        store.keep();
+    }
+    let _ = pingora::time::timeout(CONNECT, join_all(stores.iter().map(|store| store.tried()))).await;
 }
 
 /// Looks up the names of an upstream's servers once, all at the same time; says whether all have an address now.

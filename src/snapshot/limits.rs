@@ -8,6 +8,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use crate::config::RateLimit;
 use crate::limit::{Limiter, Moment, Secret, Store};
 use crate::observe::{LimitFigures, LimitMetrics, Metrics};
+use crate::store::Shared;
 
 /// A rule with its counters.
 #[derive(Debug)]
@@ -36,7 +37,7 @@ pub fn moment(at: Instant) -> Moment {
 /// counts in the store that it names.
 pub(super) fn rules(
     limits: &[RateLimit],
-    stores: &[Arc<dyn Store>],
+    stores: &[Arc<Shared>],
     previous: &[Arc<Rule>],
     metrics: &Metrics,
 ) -> Vec<Arc<Rule>> {
@@ -44,15 +45,16 @@ pub(super) fn rules(
     let rule = |limit: &RateLimit| {
         let name = limit.settings.store.as_deref();
         let store = name.and_then(|name| stores.iter().find(|store| store.name() == name));
+        let store = store.map(|store| Arc::clone(store) as Arc<dyn Store>);
         let same = |rule: &&Arc<Rule>| {
-            let same_store = match (&rule.store, store) {
+            let same_store = match (&rule.store, &store) {
                 (Some(one), Some(other)) => Arc::ptr_eq(one, other),
                 (None, None) => true,
                 (Some(_), None) | (None, Some(_)) => false,
             };
             rule.limiter.name() == limit.name && *rule.limiter.settings() == limit.settings && same_store
         };
-        previous.iter().find(same).cloned().unwrap_or_else(|| fresh(limit, store, metrics))
+        previous.iter().find(same).cloned().unwrap_or_else(|| fresh(limit, store.as_ref(), metrics))
     };
     limits.iter().map(rule).collect()
 }

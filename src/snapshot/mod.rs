@@ -2,12 +2,13 @@
 //!
 //! Built from a [`Config`]; metric handles are resolved and routes compiled here so that nothing is looked up by name on
 //! the request path. What must outlive a reload is carried from the snapshot before. It opens no socket: an upstream
-//! connects when a request asks it to.
+//! connects when a request asks it to, a store when the server says so.
 
 pub mod grounds;
 pub mod limits;
 pub mod logging;
 pub mod router;
+mod stores;
 
 use std::sync::Arc;
 
@@ -15,6 +16,7 @@ use crate::config::{self, Client, Config, ErrorRules, Timeouts};
 use crate::contract::{Contract, Override};
 use crate::observe::{Access, Metrics, Promised, RouteMetrics, UpstreamMetrics, names};
 use crate::protocol::cors;
+use crate::store::Shared;
 use crate::upstream::concurrency::{Concurrency, Limits};
 use crate::upstream::runtime::{Runtime, ServerSpec, Settings};
 
@@ -42,6 +44,8 @@ pub struct Snapshot {
     pub upstreams: Vec<Upstream>,
     /// The rate limits, in the order of the file.
     pub limits: Vec<Arc<Rule>>,
+    /// Where some of them count, in the order of the file.
+    pub stores: Vec<Arc<Shared>>,
     /// In which fields clients are told of them.
     pub limit_headers: config::LimitHeaders,
 }
@@ -103,7 +107,8 @@ impl Route {
 
 impl Snapshot {
     /// Compiles a checked configuration. What the `previous` snapshot has of the same making lives on in this one:
-    /// upstreams with their connections and addresses, who is at them or waits for them, and what rate limits have counted.
+    /// upstreams with their connections and addresses, who is at them or waits for them, stores, and what rate limits have
+    /// counted.
     /// Nothing of it is changed before [`Snapshot::take_over`].
     ///
     /// # Errors
@@ -118,7 +123,9 @@ impl Snapshot {
         let upstreams: Vec<Upstream> =
             config.upstreams.iter().map(|upstream| Upstream::build(upstream, metrics, previous)).collect();
         let known = previous.map_or(&[][..], |previous| &previous.limits);
-        let limits = limits::rules(&config.rate_limits, &[], known, metrics);
+        let known_stores = previous.map_or(&[][..], |previous| &previous.stores);
+        let stores = stores::stores(&config.stores, known_stores, metrics);
+        let limits = limits::rules(&config.rate_limits, &stores, known, metrics);
         let mut routes = Vec::with_capacity(config.routes.len());
         for route in &config.routes {
             let missing = || format!("route {} names an upstream that is not there", route.name);
@@ -154,6 +161,7 @@ impl Snapshot {
             },
             upstreams,
             limits,
+            stores,
             limit_headers: config.limit_headers,
         })
     }

@@ -230,7 +230,12 @@ fn staged(original: &Config, changes: &mut Changes) -> Config {
         changes.say(format!("client.max_connections: {CONNECTIONS} (was {})", client.max_connections));
         client.max_connections = CONNECTIONS;
     }
+    if !config.stores.is_empty() {
+        changes.say("stores: none; everything is counted in memory, and no store is touched".to_owned());
+        config.stores.clear();
+    }
     for limit in &mut config.rate_limits {
+        limit.settings.store = None;
         changes.say("rate_limits: out of the way, but for the rows that reach them on purpose".to_owned());
         set_quota(&mut limit.settings, (1_000_000, Duration::from_secs(1), 1_000_000));
     }

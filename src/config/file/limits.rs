@@ -1,6 +1,6 @@
-//! The section `rate_limits` of the file. The comments on the fields are the manual.
+//! The sections `rate_limits` and `stores` of the file. The comments on the fields are the manual.
 //!
-//! What the texts mean is checked in [`super::super::validate_limits`].
+//! What the texts mean is checked in [`super::super::validate_limits`] and [`super::super::validate_stores`].
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -10,6 +10,66 @@ use super::forms::{DurationText, Either};
 
 /// Either `COUNT per DURATION` or the keys of [`AllowFile`].
 pub type AllowForm = Either<String, AllowFile>;
+
+/// A Redis or Valkey in which several gateways count together.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct StoreFile {
+    /// Where it is.
+    ///
+    /// `redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE]`, or `rediss://` with TLS. A cluster:
+    /// `redis+cluster://HOST:PORT,HOST:PORT`. By sentinels: `redis+sentinel://HOST:PORT,HOST:PORT/MASTER`. Both with TLS as
+    /// `rediss+...`. Redis 6 or later, any Valkey. Required. Unit: URL. Reload: yes.
+    pub redis: Option<String>,
+
+    /// How its certificate is verified; with `rediss` only.
+    pub tls: Option<StoreTlsFile>,
+
+    /// What keys are hashed with before they leave the gateway: the same text on every gateway that shares the store.
+    ///
+    /// Without it who reads the store can find out addresses by trying. Changing it begins all counts anew.
+    /// Unit: text of at least 16 characters. Default: none. Reload: yes.
+    pub secret: Option<String>,
+
+    /// What the names of all keys in the store begin with.
+    ///
+    /// Unit: letters, digits and `:._-`, at most 64. Default: `"statusquo:"`. Reload: yes.
+    pub prefix: Option<String>,
+
+    /// How long a decision of the store may take.
+    ///
+    /// Then `on_failure` says what becomes of the request. Unit: duration, `1ms` to `5s`. Default: `20ms`. Reload: yes.
+    pub timeout: Option<DurationText>,
+
+    /// What becomes of requests while the store does not answer.
+    ///
+    /// Default: `use_memory`. Reload: yes.
+    pub on_failure: Option<OnFailure>,
+}
+
+/// How the certificate of a store is verified.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct StoreTlsFile {
+    /// The authorities that may have signed the certificate, instead of those that the system trusts: a PEM file.
+    ///
+    /// Read at the start and at every reload. Unit: path, from the folder of this file. Default: the system's own.
+    /// Reload: yes.
+    pub ca: Option<String>,
+}
+
+/// What becomes of requests while a store does not answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OnFailure {
+    /// Each gateway counts by itself, in its own memory.
+    #[default]
+    UseMemory,
+    /// They pass uncounted.
+    Allow,
+    /// They are answered 503 (cause `limiter_unavailable`).
+    Refuse,
+}
 
 /// One rule: how much is allowed to whom.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -51,6 +111,12 @@ pub struct RateLimitFile {
     ///
     /// Default: `enforce`. Reload: yes.
     pub mode: Option<LimitMode>,
+
+    /// Where requests are counted: the name of a section of `stores`.
+    ///
+    /// All gateways that share the store allow together what is allowed. Unit: name. Default: the memory of the process.
+    /// Reload: yes.
+    pub store: Option<String>,
 
     /// Who the rule does not concern: they are neither counted nor refused by it.
     ///

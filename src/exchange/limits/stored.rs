@@ -4,13 +4,13 @@
 //! its keys or none; then memory takes. Whatever was taken before a refusal is given back.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::super::flow::{Story, within};
 use super::super::request::Request;
 use super::{Asked, AskedRules, ask, conclude, refusal, remember, subject, watched};
 use crate::contract::{Cause, Evidence, Fault, Phase};
-use crate::limit::{Ask, Failure, Moment, OnFailure, Store};
+use crate::limit::{Ask, Failure, Moment, OnFailure, Store, Taken};
 use crate::observe::LimitDecision;
 use crate::snapshot::limits::moment;
 use crate::snapshot::{Route, Snapshot};
@@ -64,10 +64,13 @@ pub async fn reset(story: &mut Story, status: u16) {
         rule.limiter.reset(key);
         if let Some(store) = &rule.store {
             // Without an answer the count stays, which is the safe side.
-            let _ = within(Instant::now() + store.patience(), store.reset(&[rule.limiter.ask(key)])).await;
+            let _ = patiently(store.as_ref(), store.reset(&[rule.limiter.ask(key)])).await;
         }
     }
 }
+
+/// Stores know best why they fail: they are given a moment to say so.
+const MARGIN: Duration = Duration::from_millis(5);
 
 /// A store does not answer, and requests are to be refused then.
 #[derive(Debug, PartialEq, Eq)]
@@ -76,7 +79,8 @@ struct Unavailable;
 /// Where the rules of a request were counted, by their number.
 #[derive(Default)]
 struct Counted {
-    in_store: Vec<usize>,
+    /// With the moment of the store's clock.
+    in_store: Vec<(usize, Moment)>,
     in_memory: Vec<usize>,
     nowhere: Vec<usize>,
     /// To be counted in memory, because their store does not answer.
@@ -134,11 +138,11 @@ impl Counted {
             .collect();
         let questions = questions(asked, &numbers);
         let answer = patiently(store.as_ref(), store.take(&questions)).await;
-        let answer = answer.and_then(|decisions| {
-            if decisions.len() == questions.len() { Ok(decisions) } else { Err(Failure::Garbage) }
+        let answer = answer.and_then(|taken| {
+            if taken.decisions.len() == questions.len() { Ok(taken) } else { Err(Failure::Garbage) }
         });
         match (answer, store.on_failure()) {
-            (Ok(decisions), _) => {
+            (Ok(Taken { decisions, at }), _) => {
                 let admitted = decisions.iter().all(|decision| decision.retry_after().is_none());
                 for (number, decision) in numbers.iter().zip(decisions) {
                     if let Some(Some(asked)) = asked.get_mut(*number) {
@@ -146,7 +150,7 @@ impl Counted {
                     }
                 }
                 if admitted {
-                    self.in_store.extend(numbers);
+                    self.in_store.extend(numbers.into_iter().map(|number| (number, at)));
                 }
                 Ok(admitted)
             }
@@ -175,14 +179,15 @@ impl Counted {
                 asked.rule.limiter.give_back(asked.key, now);
             }
         }
-        let mut left: Vec<usize> = self.in_store.clone();
-        while let Some(Some(Some(first))) = left.first().map(|number| asked.get(*number)) {
-            let Some(store) = first.rule.store.clone() else { return };
-            let of_it = |number: &usize| matches!(asked.get(*number), Some(Some(it)) if is_of(it, &store));
-            let (these, others): (Vec<usize>, Vec<usize>) = left.iter().partition(|number| of_it(number));
+        let mut left = self.in_store.clone();
+        while let Some((number, at)) = left.first().copied() {
+            let Some(store) = asked.get(number).and_then(|it| it.as_ref()?.rule.store.clone()) else { return };
+            let of_it = |number: usize| matches!(asked.get(number), Some(Some(it)) if is_of(it, &store));
+            let (these, others): (Vec<_>, Vec<_>) = left.iter().partition(|(number, _)| of_it(*number));
+            let these: Vec<usize> = these.into_iter().map(|(number, _)| number).collect();
             let questions = questions(asked, &these);
             // Without an answer it stays taken, which is the safe side.
-            let _ = patiently(store.as_ref(), store.give_back(&questions)).await;
+            let _ = patiently(store.as_ref(), store.give_back(&questions, at)).await;
             left = others;
         }
     }
@@ -217,7 +222,7 @@ fn look(asked: &mut AskedRules<'_>, now: Moment, these: impl Fn(&Asked<'_>) -> b
 /// A rule that only watches is told of a request that passes.
 async fn watch(asked: &Asked<'_>, store: &dyn Store, now: Moment) {
     let question = [asked.rule.limiter.ask(asked.key)];
-    let decided = match patiently(store, store.take(&question)).await.as_deref() {
+    let decided = match patiently(store, store.take(&question)).await.as_ref().map(|taken| &taken.decisions[..]) {
         Ok([decision]) => watched(decision),
         Ok(_) | Err(_) => match store.on_failure() {
             OnFailure::UseMemory => watched(&asked.rule.limiter.take(asked.key, now)),
@@ -227,9 +232,9 @@ async fn watch(asked: &Asked<'_>, store: &dyn Store, now: Moment) {
     asked.rule.metrics.decided(decided);
 }
 
-/// An answer of the store, if it comes in time.
+/// An answer of the store, if it comes in time. A store keeps its time by itself; this holds where it does not.
 async fn patiently<T>(store: &dyn Store, answer: crate::limit::Pending<'_, T>) -> Result<T, Failure> {
-    within(Instant::now() + store.patience(), answer).await.unwrap_or(Err(Failure::Timeout))
+    within(Instant::now() + store.patience() + MARGIN, answer).await.unwrap_or(Err(Failure::Timeout))
 }
 
 #[cfg(test)]

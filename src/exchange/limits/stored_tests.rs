@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Mutex;
-use std::time::Duration;
 
 use http::HeaderValue;
 
@@ -67,7 +66,7 @@ impl Store for Fake {
         self.on_failure
     }
 
-    fn take<'a>(&'a self, asks: &'a [Ask<'a>]) -> Pending<'a, Vec<Decision>> {
+    fn take<'a>(&'a self, asks: &'a [Ask<'a>]) -> Pending<'a, Taken> {
         self.note("take", asks);
         Box::pin(async move {
             if self.hangs {
@@ -89,11 +88,11 @@ impl Store for Fake {
                     *states.entry((ask.rule.to_owned(), ask.key.bits())).or_default() += ask.cost;
                 }
             }
-            Ok(decisions)
+            Ok(Taken { decisions, at: Moment::default() })
         })
     }
 
-    fn give_back<'a>(&'a self, asks: &'a [Ask<'a>]) -> Pending<'a, ()> {
+    fn give_back<'a>(&'a self, asks: &'a [Ask<'a>], _: Moment) -> Pending<'a, ()> {
         self.note("give back", asks);
         let mut states = self.states.lock().unwrap();
         for ask in asks {

@@ -1,0 +1,38 @@
+//! The stores of a snapshot, carried from snapshot to snapshot while their settings stay, and counted.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::limit::Failure;
+use crate::observe::{Metrics, StoreMetrics};
+use crate::store::{Settings, Shared, Watch};
+
+/// A store for each of the configuration's, in their order; those of `previous` that have not changed, where there are.
+pub(super) fn stores(settings: &[Settings], previous: &[Arc<Shared>], metrics: &Metrics) -> Vec<Arc<Shared>> {
+    let store = |settings: &Settings| {
+        let same = previous.iter().find(|store| store.settings() == settings);
+        same.cloned().unwrap_or_else(|| {
+            let kinds = Failure::ALL.iter().map(|failure| failure.name());
+            let counted = Counted(metrics.store(&settings.name, kinds));
+            Arc::new(Shared::new(settings.clone(), Box::new(counted)))
+        })
+    };
+    settings.iter().map(store).collect()
+}
+
+#[derive(Debug)]
+struct Counted(StoreMetrics);
+
+impl Watch for Counted {
+    fn answered(&self, after: Duration) {
+        self.0.took(after);
+    }
+
+    fn failed(&self, how: Failure, after: Duration) {
+        self.0.failed(how.name());
+        match how {
+            Failure::Resting => {}
+            Failure::Timeout | Failure::Unreachable | Failure::Garbage | Failure::Refused => self.0.took(after),
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! What a store said, read with suspicion: an answer that its script could not have given is none. Pure.
+
+use std::time::Duration;
+
+use redis::Value;
+
+use crate::limit::quota::LONGEST;
+use crate::limit::{Ask, Decision, Failure, Moment, Standing, Taken};
+
+/// Reads the answer to a [`super::script::Step::Take`].
+///
+/// # Errors
+/// [`Failure::Garbage`].
+pub fn read(asks: &[Ask<'_>], value: &Value) -> Result<Taken, Failure> {
+    let Value::Array(values) = value else { return Err(Failure::Garbage) };
+    let numbers: Vec<u64> = values.iter().map(number).collect::<Option<_>>().ok_or(Failure::Garbage)?;
+    let Some((&[seconds, nanos], rest)) = numbers.split_first_chunk::<2>() else { return Err(Failure::Garbage) };
+    if rest.len() != 4 * asks.len() || nanos >= 1_000_000_000 || seconds > u64::from(u32::MAX) {
+        return Err(Failure::Garbage);
+    }
+    let decisions = asks.iter().zip(rest.chunks_exact(4)).map(|(ask, numbers)| decision(ask, numbers));
+    Ok(Taken {
+        decisions: decisions.collect::<Option<_>>().ok_or(Failure::Garbage)?,
+        at: Moment::after_origin(Duration::from_secs(seconds) + Duration::from_nanos(nanos)),
+    })
+}
+
+fn number(value: &Value) -> Option<u64> {
+    match value {
+        Value::Int(number) => u64::try_from(*number).ok(),
+        _ => None,
+    }
+}
+
+fn decision(ask: &Ask<'_>, numbers: &[u64]) -> Option<Decision> {
+    let &[admitted, remaining, reset, wait] = numbers else { return None };
+    let limit = ask.algorithm.capacity(&ask.quota);
+    let remaining = u32::try_from(remaining).ok().filter(|remaining| *remaining <= limit)?;
+    let time = |nanos| Some(Duration::from_nanos(nanos)).filter(|time| *time <= 3 * LONGEST);
+    let standing = Standing { limit, remaining, reset: time(reset)? };
+    match admitted {
+        1 if wait == 0 => Some(Decision::Allow(standing)),
+        0 if wait > 0 => Some(Decision::Deny { standing, retry_after: time(wait)? }),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::limit::{Algorithm, Key, Quota};
+
+    fn told(numbers: &[i64]) -> Result<Taken, Failure> {
+        let quota = Quota::new(5, Duration::from_secs(60), 5).unwrap();
+        let ask = Ask { rule: "r", key: Key::of_bits(1), quota, algorithm: Algorithm::Gcra, cost: 1 };
+        read(&[ask], &Value::Array(numbers.iter().map(|number| Value::Int(*number)).collect()))
+    }
+
+    #[test]
+    fn what_the_script_says_is_read() {
+        let standing = Standing { limit: 5, remaining: 4, reset: Duration::from_secs(12) };
+        let taken = told(&[100, 5, 1, 4, 12_000_000_000, 0]).unwrap();
+        assert_eq!(taken.decisions, [Decision::Allow(standing)]);
+        assert_eq!(taken.at.since_origin(), Duration::new(100, 5));
+        let taken = told(&[100, 5, 0, 4, 12_000_000_000, 7]).unwrap();
+        assert_eq!(taken.decisions, [Decision::Deny { standing, retry_after: Duration::from_nanos(7) }]);
+    }
+
+    #[test]
+    fn what_the_script_cannot_have_said_is_garbage() {
+        for numbers in [
+            &[][..],
+            &[1],
+            &[100, 5],
+            &[100, 5, 1, 4, 12],
+            &[100, 5, 1, 4, 12, 0, 0],
+            &[100, 5, 1, 6, 12, 0],
+            &[100, 5, 1, 4, 12, 1],
+            &[100, 5, 0, 4, 12, 0],
+            &[100, 5, 2, 4, 12, 0],
+            &[100, 5, 1, -4, 12, 0],
+            &[100, 5, 1, 4, i64::MAX, 0],
+            &[100, 1_000_000_000, 1, 4, 12, 0],
+            &[i64::MAX, 5, 1, 4, 12, 0],
+        ] {
+            assert_eq!(told(numbers), Err(Failure::Garbage), "{numbers:?}");
+        }
+        for value in [Value::Nil, Value::Okay, Value::Int(1), Value::Array(vec![Value::Nil; 6])] {
+            assert_eq!(read(&[], &value), Err(Failure::Garbage), "{value:?}");
+        }
+    }
+}
