@@ -87,7 +87,7 @@ function decide.g(key, cost, interval, full)
     return { 1, floor((full - after) / interval), after, 0 }, function() write(after) end
   end
   if mended then write(full) end
-  return { 0, floor((full - owed) / interval), owed, after - full }
+  return { 0, floor(math.max(full - owed, 0) / interval), owed, after - full }
 end
 
 -- The counts of a key in the window of now, and where that is.
@@ -101,7 +101,8 @@ local function counts(key, ls, ln)
     if since == 0 then
       here.used, here.before = state[3], state[4]
     elseif since == length then
-      here.before = state[3]
+      -- A refusal is remembered as this window's too: a clock that goes back finds it there.
+      here.before, here.mended = state[3], true
     elseif since < 0 then
       here.used, here.before = state[3], state[4]
       local ahead = -since - elapsed

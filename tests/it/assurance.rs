@@ -11,7 +11,7 @@ mod generate;
 mod ledger;
 mod lenient;
 mod peer;
-mod random;
+pub mod random;
 mod request_reader;
 mod run;
 mod upstream_side;

@@ -1,0 +1,163 @@
+//! A real redis-server, from Debian's package, on a port of its own: started, killed, stopped in its tracks and asked.
+//!
+//! It knows nothing of the gateway. Dropping a [`Redis`] ends its process. Where there is no redis-server the tests fail
+//! and say what installs it: what was not tested has not passed.
+
+use std::net::TcpListener;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use super::gateway::Folder;
+
+/// A running server, or one that was killed and can be started again.
+pub struct Redis {
+    child: Option<Child>,
+    program: &'static str,
+    port: u16,
+    arguments: Vec<String>,
+    folder: Folder,
+    /// How tests reach it, whatever clients need.
+    own_url: String,
+}
+
+const LIMIT: Duration = Duration::from_secs(20);
+
+impl Redis {
+    /// A server that keeps nothing on disk.
+    #[track_caller]
+    pub fn start() -> Redis {
+        Redis::start_with(&[])
+    }
+
+    /// The same with these arguments.
+    #[track_caller]
+    pub fn start_with(arguments: &[&str]) -> Redis {
+        let port = free_port();
+        let number = port.to_string();
+        let arguments = [&["--port", &number], arguments].concat();
+        Redis::launch("redis-server", port, &arguments, &format!("redis://127.0.0.1:{port}"), Folder::new())
+    }
+
+    /// Any of the package's programs; `url` is how it can be asked whether it is there.
+    #[track_caller]
+    pub fn launch(program: &'static str, port: u16, arguments: &[&str], url: &str, folder: Folder) -> Redis {
+        let mut redis = Redis {
+            child: None,
+            program,
+            port,
+            arguments: arguments.iter().map(|it| (*it).to_owned()).collect(),
+            folder,
+            own_url: url.to_owned(),
+        };
+        redis.start_again();
+        redis
+    }
+
+    /// Starts it on the same port, empty, and waits until it answers.
+    #[track_caller]
+    pub fn start_again(&mut self) {
+        assert!(self.child.is_none(), "it runs");
+        let log = std::fs::File::create(self.folder.path("redis.log")).unwrap();
+        let mut command = Command::new(self.program);
+        command.args(&self.arguments).stdin(Stdio::null()).stdout(log).stderr(Stdio::null());
+        if self.program == "redis-server" {
+            command.args(["--save", "", "--appendonly", "no", "--bind", "127.0.0.1"]);
+        }
+        command.arg("--dir").arg(self.folder.path("."));
+        let missing = format!("{} is missing; `make setup` installs it", self.program);
+        self.child = Some(command.spawn().unwrap_or_else(|error| panic!("{missing}: {error}")));
+        let deadline = Instant::now() + LIMIT;
+        while self.try_ask(&["PING"]).is_none() {
+            let log = std::fs::read_to_string(self.folder.path("redis.log")).unwrap_or_default();
+            assert!(Instant::now() < deadline, "{} does not answer; it says:\n{log}", self.program);
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The address as it stands in a configuration.
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    /// Asks it something: the whole answer as text.
+    #[track_caller]
+    pub fn ask(&self, words: &[&str]) -> String {
+        self.try_ask(words).unwrap_or_else(|| panic!("no answer to {words:?}"))
+    }
+
+    fn try_ask(&self, words: &[&str]) -> Option<String> {
+        let client = redis::Client::open(self.own_url.as_str()).unwrap();
+        let mut connection = client.get_connection_with_timeout(Duration::from_millis(500)).ok()?;
+        connection.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        let mut command = redis::cmd(words[0]);
+        for word in &words[1..] {
+            command.arg(word);
+        }
+        command.query::<redis::Value>(&mut connection).ok().map(|value| text(&value))
+    }
+
+    /// The names of all keys.
+    pub fn keys(&self) -> Vec<String> {
+        let client = redis::Client::open(self.own_url.as_str()).unwrap();
+        redis::cmd("KEYS").arg("*").query(&mut client.get_connection().unwrap()).unwrap()
+    }
+
+    /// Ends it as a crash would.
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    /// It does nothing more until [`Redis::resume`], and nobody is told.
+    pub fn pause(&self) {
+        self.signal("STOP");
+    }
+
+    pub fn resume(&self) {
+        self.signal("CONT");
+    }
+
+    fn signal(&self, name: &str) {
+        let pid = self.child.as_ref().expect("it runs").id();
+        let status = Command::new("sh").arg("-c").arg(format!("kill -{name} {pid}")).status().unwrap();
+        assert!(status.success());
+    }
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// A port that was free a moment ago; below those that the system hands out, so that nobody is given it meanwhile, and
+/// with room for the second port of a cluster's node, 10000 above.
+pub fn free_port() -> u16 {
+    use std::sync::atomic::{AtomicU16, Ordering};
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let _ = NEXT.compare_exchange(0, 12_000 + (std::process::id() % 1_000) as u16 * 7, Ordering::Relaxed, Ordering::Relaxed);
+    loop {
+        let port = NEXT.fetch_add(1, Ordering::Relaxed);
+        assert!(port > 1_024, "no free port");
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+}
+
+fn text(value: &redis::Value) -> String {
+    match value {
+        redis::Value::Array(values) => values.iter().map(text).collect::<Vec<_>>().join(" "),
+        redis::Value::BulkString(bytes) => String::from_utf8_lossy(bytes).into_owned(),
+        redis::Value::SimpleString(text) => text.clone(),
+        redis::Value::Int(number) => number.to_string(),
+        redis::Value::Okay => "OK".to_owned(),
+        other => format!("{other:?}"),
+    }
+}
