@@ -21,8 +21,9 @@ CARGO_DENY  := 0.20.2
 
 FUZZ_SECONDS ?= 60
 SOAK_SECONDS ?= 600
+CHAOS_SECONDS ?= 10
 
-.PHONY: help demo run test fuzz soak bench count setup tools lint fmt fmt-check docs docs-check deny ci
+.PHONY: help demo run test fuzz soak chaos bench count setup tools lint fmt fmt-check docs docs-check deny ci
 
 help: ## this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 18
@@ -55,6 +56,11 @@ fuzz: tools ## every fuzz target, a minute for each: make fuzz FUZZ_SECONDS=60
 soak: tools ## faults at full load for ten minutes, then a million cases: make soak SOAK_SECONDS=600
 	@export SOAK_SECONDS=$(SOAK_SECONDS) PROPERTY_SEED=$${PROPERTY_SEED:-$$(date +%s)}
 	cargo test --release --locked --test it -- assurance::soak --nocapture --test-threads=1
+
+chaos: setup ## a real Redis that ails under load, with a table, and the bounds of memory: make chaos CHAOS_SECONDS=10
+	@export CHAOS_SECONDS=$(CHAOS_SECONDS)
+	cargo test --locked --test it -- stores_ail::by_policy stores_ail::many_clients --nocapture --test-threads=1
+	cargo bench --locked --bench pure -- --bounds
 
 # For a quiet machine. What is printed stands in docs/performance.md.
 bench: ## time the pure parts, then the gateway beside nginx and HAProxy: two minutes and the build

@@ -342,7 +342,7 @@ const TABLE: &[(&str, &[&str])] = &[
             "rate_limits.a.exempt[0]: \"10.0.0.1/8\" has bits behind its prefix; write 10.0.0.0/8, or the address without /8",
             "rate_limits.a.max_keys: 15 is out of range; expected 16 to 10000000",
             "rate_limits.a.algorithm: \"fixed\" is not known here; expected gcra, fixed_window or sliding_window",
-            "rate_limits.a.store: not supported yet; remove it; each process counts in its own memory",
+            "rate_limits.a.store: there is no store \"shared\"; add it: stores: { shared: { redis: redis://127.0.0.1:6379 } }",
         ],
     ),
     (

@@ -63,7 +63,10 @@ pub fn rate_limits(
         let (exempt, credentials) = exempt(checker, &at.key("exempt"), file.exempt.as_ref());
         let reset_on = statuses(checker, &at.key("reset_on"), file.reset_on.as_ref());
         let jitter = jitter(checker, &at.key("retry_after_jitter"), file.retry_after_jitter.as_ref());
-        let store = file.store.as_ref().and_then(|name| validate_stores::named(checker, &at.key("store"), name, stores));
+        let store = file
+            .store
+            .as_ref()
+            .and_then(|name| validate_stores::named(checker, &at.key("store"), name, stores));
         let fewest = memory::FEWEST_KEYS as u64;
         let max_keys = checker.number(&at.key("max_keys"), file.max_keys, fewest..=MOST_KEYS);
         if mode_refuses(file)

@@ -56,10 +56,8 @@ fn store(checker: &mut Checker<'_>, at: &Place<'_>, name: &str, file: &StoreFile
         checker.missing(&redis_at, "say where it is, for example redis: redis://127.0.0.1:6379");
     }
     let wrong = |Wrong(what, remedy)| Refusal::new(what, remedy);
-    let address = file
-        .redis
-        .as_ref()
-        .and_then(|text| checker.accept(&redis_at, Address::parse(text).map_err(wrong)));
+    let address =
+        file.redis.as_ref().and_then(|text| checker.accept(&redis_at, Address::parse(text).map_err(wrong)));
     let tls_at = at.key("tls");
     if let Some(address) = &address
         && file.tls.is_some()
@@ -115,8 +113,10 @@ fn secret(checker: &mut Checker<'_>, at: &Place<'_>, text: Option<&str>, prefix:
         }
         Some(_) => {}
         None => {
-            let what = "keys are hashed without a secret: who reads the store can find out addresses by trying";
-            checker.warn(at, Refusal::new(what, "add secret: \"${LIMITS_SECRET}\", the same on every gateway"));
+            let what =
+                "keys are hashed without a secret: who reads the store can find out addresses by trying";
+            checker
+                .warn(at, Refusal::new(what, "add secret: \"${LIMITS_SECRET}\", the same on every gateway"));
         }
     }
     let digest = Sha256::digest(text.unwrap_or(prefix).as_bytes());
@@ -136,7 +136,8 @@ pub fn named(
 ) -> Option<String> {
     let root = Place::Root;
     // Written, but refused for another reason already: nothing more to say.
-    if stores.iter().any(|store| store.name == name) || checker.tree.is_written(&root.key("stores").key(name)) {
+    if stores.iter().any(|store| store.name == name) || checker.tree.is_written(&root.key("stores").key(name))
+    {
         return Some(name.to_owned());
     }
     let what = format!("there is no store {}", quoted(name));

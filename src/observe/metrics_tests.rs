@@ -271,6 +271,8 @@ fn every_row_of_the_table_appears_under_its_name_and_type_with_its_labels() {
     upstream.conformance(Conformance::Conforms);
     let _open = metrics.connections("127.0.0.1:80").hold();
     metrics.limit("per_ip", None).decided(LimitDecision::Allowed);
+    let store = metrics.store("shared", ["timeout"].into_iter());
+    store.took(std::time::Duration::from_millis(1));
     metrics.watch_limit("per_ip", || Some(LimitFigures { evicted_full: 1, ..LimitFigures::default() }));
 
     let page = Page::of(&metrics);

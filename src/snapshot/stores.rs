@@ -32,7 +32,9 @@ impl Watch for Counted {
         self.0.failed(how.name());
         match how {
             Failure::Resting => {}
-            Failure::Timeout | Failure::Unreachable | Failure::Garbage | Failure::Refused => self.0.took(after),
+            Failure::Timeout | Failure::Unreachable | Failure::Garbage | Failure::Refused => {
+                self.0.took(after)
+            }
         }
     }
 }

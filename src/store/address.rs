@@ -79,7 +79,9 @@ impl Address {
             hosts.split(',').map(|host| read_host(host, port)).collect::<Result<_, _>>()?;
         let (place, database) = match kind {
             "cluster" if path.is_empty() => (Place::Cluster, ""),
-            "cluster" => return Err(Wrong("a cluster has one database", "remove what stands behind the hosts")),
+            "cluster" => {
+                return Err(Wrong("a cluster has one database", "remove what stands behind the hosts"));
+            }
             "sentinel" => {
                 let (master, database) = path.split_once('/').unwrap_or((path, ""));
                 if master.is_empty() {
@@ -97,8 +99,8 @@ impl Address {
             _ => (Place::Server, path),
         };
         let database = if database.is_empty() { Ok(0) } else { database.parse() };
-        let database =
-            database.map_err(|_| Wrong("the database is no number", "write one, for example /0, or nothing"))?;
+        let database = database
+            .map_err(|_| Wrong("the database is no number", "write one, for example /0, or nothing"))?;
         Ok(Address { place, hosts, tls, user, password, database })
     }
 
@@ -131,7 +133,9 @@ fn read_credentials(text: &str) -> Result<Credentials, Wrong> {
         text => unescape(text).map(Some).ok_or(wrong),
     };
     match (read(user)?, read(password)?) {
-        (Some(_), None) => Err(Wrong("there is a user and no password", "write USER:PASSWORD@ before the host")),
+        (Some(_), None) => {
+            Err(Wrong("there is a user and no password", "write USER:PASSWORD@ before the host"))
+        }
         read => Ok(read),
     }
 }
@@ -209,10 +213,25 @@ mod tests {
     #[test]
     fn what_is_no_address_is_refused_and_not_repeated() {
         for text in [
-            "", "secret", "http://secret", "redis://", "redis://secret:x", "redis://a:0", "redis://a:70000",
-            "redis://a:1,b:2", "redis://[::1", "redis://[secret]:1", "redis://a/secret", "redis+cluster://a/1",
-            "redis+sentinel://a", "redis+sentinel:///m", "redis://user@a", "redis://:%zz@a", "redis://a b",
-            "redis://:secret@", "redis://a:+1",
+            "",
+            "secret",
+            "http://secret",
+            "redis://",
+            "redis://secret:x",
+            "redis://a:0",
+            "redis://a:70000",
+            "redis://a:1,b:2",
+            "redis://[::1",
+            "redis://[secret]:1",
+            "redis://a/secret",
+            "redis+cluster://a/1",
+            "redis+sentinel://a",
+            "redis+sentinel:///m",
+            "redis://user@a",
+            "redis://:%zz@a",
+            "redis://a b",
+            "redis://:secret@",
+            "redis://a:+1",
         ] {
             let Wrong(what, remedy) = Address::parse(text).unwrap_err();
             assert!(!what.contains("secret") && !remedy.contains("secret"), "{text}");

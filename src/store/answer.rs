@@ -14,7 +14,9 @@ use crate::limit::{Ask, Decision, Failure, Moment, Standing, Taken};
 pub fn read(asks: &[Ask<'_>], value: &Value) -> Result<Taken, Failure> {
     let Value::Array(values) = value else { return Err(Failure::Garbage) };
     let numbers: Vec<u64> = values.iter().map(number).collect::<Option<_>>().ok_or(Failure::Garbage)?;
-    let Some((&[seconds, nanos], rest)) = numbers.split_first_chunk::<2>() else { return Err(Failure::Garbage) };
+    let Some((&[seconds, nanos], rest)) = numbers.split_first_chunk::<2>() else {
+        return Err(Failure::Garbage);
+    };
     if rest.len() != 4 * asks.len() || nanos >= 1_000_000_000 || seconds > u64::from(u32::MAX) {
         return Err(Failure::Garbage);
     }

@@ -66,7 +66,9 @@ impl Breaker {
         *failures += 1;
         let opens = match how {
             Failure::Unreachable => true,
-            Failure::Timeout | Failure::Garbage | Failure::Refused | Failure::Resting => *failures >= FAILURES,
+            Failure::Timeout | Failure::Garbage | Failure::Refused | Failure::Resting => {
+                *failures >= FAILURES
+            }
         };
         if opens {
             *self = Breaker::Open { connections: *connection, trials: 0 };

@@ -8,8 +8,8 @@ use std::time::Duration;
 use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::cluster::ClusterClientBuilder;
 use redis::cluster_async::ClusterConnection;
-use redis::sentinel::{SentinelClientBuilder, SentinelServerType};
 use redis::io::tcp::TcpSettings;
+use redis::sentinel::{SentinelClientBuilder, SentinelServerType};
 use redis::{
     AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ErrorKind, IntoConnectionInfo, RedisConnectionInfo,
     RedisError, RedisResult, ServerErrorKind, TlsCertificates, TlsMode, Value,
@@ -53,8 +53,11 @@ impl Link {
             Place::Server => {
                 let infos = infos(address)?;
                 let info = infos.into_iter().next().ok_or_else(nowhere)?;
-                let client =
-                    if address.tls { Client::build_with_tls(info, certificates)? } else { Client::open(info)? };
+                let client = if address.tls {
+                    Client::build_with_tls(info, certificates)?
+                } else {
+                    Client::open(info)?
+                };
                 let connection = client.get_multiplexed_async_connection_with_config(&settings()).await?;
                 Ok(Link::Server(connection))
             }
@@ -117,7 +120,9 @@ impl Link {
             for ask in asks {
                 command.arg(script::name(prefix, ask));
             }
-            for word in script::step(step).iter().chain(asks.iter().flat_map(script::numbers).collect::<Vec<_>>().iter())
+            for word in script::step(step)
+                .iter()
+                .chain(asks.iter().flat_map(script::numbers).collect::<Vec<_>>().iter())
             {
                 command.arg(word);
             }
@@ -190,7 +195,8 @@ fn to((host, port): &(String, u16), tls: bool) -> ConnectionAddr {
 }
 
 fn infos(address: &Address) -> RedisResult<Vec<redis::ConnectionInfo>> {
-    let mut login = RedisConnectionInfo::default().set_db(i64::from(address.database)).set_skip_set_lib_name();
+    let mut login =
+        RedisConnectionInfo::default().set_db(i64::from(address.database)).set_skip_set_lib_name();
     if let Some(user) = &address.user {
         login = login.set_username(user);
     }

@@ -163,7 +163,10 @@ mod tests {
         assert_eq!(refused.told(&asks, now), None);
         refused.heard(&asks, &[deny(3)], now);
         let half = SECOND / 2;
-        let later = Decision::Deny { standing: Standing { reset: 60 * SECOND - half, ..standing(0) }, retry_after: 3 * SECOND - half };
+        let later = Decision::Deny {
+            standing: Standing { reset: 60 * SECOND - half, ..standing(0) },
+            retry_after: 3 * SECOND - half,
+        };
         assert_eq!(refused.told(&asks, now + half), Some(vec![later]));
         assert_eq!(refused.told(&asks, now + SECOND), None, "somebody asks again");
         assert!(refused.told(&asks, now + SECOND).is_some(), "and the others wait for that");

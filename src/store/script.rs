@@ -81,8 +81,11 @@ pub fn numbers(ask: &Ask<'_>) -> [String; 5] {
 fn window(ask: &Ask<'_>) -> [u64; 3] {
     let period = ask.quota.period();
     let (seconds, nanos) = (period.as_secs(), u64::from(period.subsec_nanos()));
-    let (seconds, nanos) =
-        if nanos > 0 && period.as_nanos() >= u128::from(EXACT / 2) { (seconds + 1, 0) } else { (seconds, nanos) };
+    let (seconds, nanos) = if nanos > 0 && period.as_nanos() >= u128::from(EXACT / 2) {
+        (seconds + 1, 0)
+    } else {
+        (seconds, nanos)
+    };
     [u64::from(ask.quota.allowed()), seconds, nanos]
 }
 
@@ -106,7 +109,10 @@ mod tests {
         let hour = Duration::from_secs(3_600);
         let name_of = |allowed, algorithm| name("p:", &ask("login", allowed, hour, algorithm));
         let login = name_of(10, Algorithm::Gcra);
-        assert!(login.starts_with("p:login:") && login.ends_with(":{00000000000000000000000000000abc}"), "{login}");
+        assert!(
+            login.starts_with("p:login:") && login.ends_with(":{00000000000000000000000000000abc}"),
+            "{login}"
+        );
         assert_ne!(login, name_of(11, Algorithm::Gcra));
         assert_ne!(login, name_of(10, Algorithm::FixedWindow));
         assert_eq!(login, name_of(10, Algorithm::Gcra));
@@ -116,7 +122,10 @@ mod tests {
     fn numbers_are_those_of_the_quota() {
         let of = |ask: &Ask<'_>| numbers(ask).join(" ");
         assert_eq!(of(&ask("r", 3, Duration::from_secs(1), Algorithm::Gcra)), "g 2 333333334 1000000002 3");
-        assert_eq!(of(&ask("r", 9, Duration::from_millis(1500), Algorithm::FixedWindow)), "f 2 9 1 500000000");
+        assert_eq!(
+            of(&ask("r", 9, Duration::from_millis(1500), Algorithm::FixedWindow)),
+            "f 2 9 1 500000000"
+        );
         assert_eq!(of(&ask("r", 9, Duration::from_secs(7), Algorithm::SlidingWindow)), "s 2 9 7 0");
         let odd = Duration::new(100 * 86_400, 1);
         assert_eq!(of(&ask("r", 9, odd, Algorithm::SlidingWindow)), "s 2 9 8640001 0");

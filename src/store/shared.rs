@@ -253,7 +253,8 @@ impl Inner {
     {
         let current = self.link.load_full();
         let wanted = self.breaker.lock().connection();
-        let Some((connection, link)) = current.as_deref().filter(|(number, _)| Some(*number) == wanted) else {
+        let Some((connection, link)) = current.as_deref().filter(|(number, _)| Some(*number) == wanted)
+        else {
             self.watch.failed(Failure::Resting, Duration::ZERO);
             return Err(Failure::Resting);
         };
@@ -341,7 +342,10 @@ fn by_tag<'a>(asks: &[Ask<'a>]) -> Vec<Vec<Ask<'a>>> {
     groups
 }
 
-#[expect(clippy::disallowed_methods, reason = "the limit of a decision is a few milliseconds, and the lazy timer is up to 20 late")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the limit of a decision is a few milliseconds, and the lazy timer is up to 20 late"
+)]
 async fn in_time<T>(limit: Duration, future: impl Future<Output = T>) -> Option<T> {
     tokio::time::timeout(limit, future).await.ok()
 }

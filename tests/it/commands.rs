@@ -45,10 +45,9 @@ fn a_bad_file_is_refused_with_78_and_every_problem_with_its_line() {
 
 #[test]
 fn a_key_that_is_not_built_yet_is_refused_and_said_so() {
-    let (status, _, said) =
-        run_with("run", &format!("{GOOD}stores: {{ shared: {{ redis: \"redis://127.0.0.1:6379\" }} }}\n"));
+    let (status, _, said) = run_with("run", &format!("{GOOD}admin: {{ address: \"127.0.0.1:1\" }}\n"));
     assert_eq!(status, Some(78));
-    assert!(said.contains("stores") && said.contains("not supported yet"), "{said}");
+    assert!(said.contains("admin") && said.contains("not supported yet"), "{said}");
 }
 
 #[test]

@@ -141,7 +141,12 @@ impl Drop for Redis {
 pub fn free_port() -> u16 {
     use std::sync::atomic::{AtomicU16, Ordering};
     static NEXT: AtomicU16 = AtomicU16::new(0);
-    let _ = NEXT.compare_exchange(0, 12_000 + (std::process::id() % 1_000) as u16 * 7, Ordering::Relaxed, Ordering::Relaxed);
+    let _ = NEXT.compare_exchange(
+        0,
+        12_000 + (std::process::id() % 1_000) as u16 * 7,
+        Ordering::Relaxed,
+        Ordering::Relaxed,
+    );
     loop {
         let port = NEXT.fetch_add(1, Ordering::Relaxed);
         assert!(port > 1_024, "no free port");

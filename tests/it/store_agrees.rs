@@ -34,7 +34,14 @@ struct Rule {
 }
 
 impl Rule {
-    fn new(number: usize, algorithm: Algorithm, allowed: u32, period: Duration, burst: u32, cost: u32) -> Rule {
+    fn new(
+        number: usize,
+        algorithm: Algorithm,
+        allowed: u32,
+        period: Duration,
+        burst: u32,
+        cost: u32,
+    ) -> Rule {
         let burst = if algorithm == Algorithm::Gcra { burst } else { allowed };
         let quota = Quota::new(allowed, period, burst).unwrap();
         let cost = cost.clamp(1, algorithm.capacity(&quota));
@@ -70,10 +77,21 @@ fn memory_and_redis_agree_step_by_step_in_real_time() {
         let mut rules = Vec::new();
         for algorithm in ALGORITHMS {
             for (allowed, micros, burst, cost) in [
-                (3, 20_000, 3, 1), (1, 3_000, 1, 1), (7, 31_007, 3, 2), (100, 50_000, 10, 3), (5, 3_600_000_000, 5, 1),
+                (3, 20_000, 3, 1),
+                (1, 3_000, 1, 1),
+                (7, 31_007, 3, 2),
+                (100, 50_000, 10, 3),
+                (5, 3_600_000_000, 5, 1),
                 (11, 1_000_000, 11, 4),
             ] {
-                rules.push(Rule::new(rules.len(), algorithm, allowed, Duration::from_micros(micros), burst, cost));
+                rules.push(Rule::new(
+                    rules.len(),
+                    algorithm,
+                    allowed,
+                    Duration::from_micros(micros),
+                    burst,
+                    cost,
+                ));
             }
         }
         let (mut admitted, mut refused) = (0, 0);
@@ -82,7 +100,8 @@ fn memory_and_redis_agree_step_by_step_in_real_time() {
             let other = random.below(rules.len() as u64) as usize;
             let key = 10 + u128::from(random.below(2));
             let together = random.below(4) == 0 && one != other;
-            let chosen: Vec<&Rule> = if together { vec![&rules[one], &rules[other]] } else { vec![&rules[one]] };
+            let chosen: Vec<&Rule> =
+                if together { vec![&rules[one], &rules[other]] } else { vec![&rules[one]] };
             let asks: Vec<Ask<'_>> = chosen.iter().map(|rule| rule.ask(key)).collect();
             if random.below(50) == 0 {
                 link.remove("agree:", &asks).await.unwrap();
@@ -92,7 +111,11 @@ fn memory_and_redis_agree_step_by_step_in_real_time() {
             let Taken { decisions, at } = answer::read(&asks, &value).unwrap();
             assert_eq!(decisions, of_memory(&chosen, key, at), "step {step}: {asks:?} at {at:?}");
             let passed = decisions.iter().all(|decision| decision.retry_after().is_none());
-            if passed { admitted += 1 } else { refused += 1 }
+            if passed {
+                admitted += 1
+            } else {
+                refused += 1
+            }
             // A bucket that is given back to keeps what flowed meanwhile: not compared, but see below.
             if passed && random.below(5) == 0 && chosen.iter().all(|rule| rule.algorithm != Algorithm::Gcra) {
                 link.run(&digest, "agree:", Step::GiveBack(at), &asks).await.unwrap();
@@ -156,13 +179,18 @@ fn memory_and_redis_agree_step_by_step_over_months_and_when_clocks_are_set() {
             for word in script::step(Step::Take).iter().chain(script::numbers(&ask).iter()) {
                 command.arg(word);
             }
-            let value: Value = command.arg(micro.as_secs()).arg(micro.subsec_micros()).query(&mut connection).unwrap();
+            let value: Value =
+                command.arg(micro.as_secs()).arg(micro.subsec_micros()).query(&mut connection).unwrap();
             let at = Moment::after_origin(micro);
             let taken = answer::read(&[ask], &value).unwrap_or_else(|_| panic!("{value:?} to {ask:?}"));
             assert_eq!(taken.at, at);
             let expected = of_memory(&[&rule], 1, at);
             assert_eq!(taken.decisions, expected, "trace {trace}, step {step}: {ask:?} at {at:?}");
-            if taken.decisions[0].retry_after().is_some() { refused += 1 } else { admitted += 1 }
+            if taken.decisions[0].retry_after().is_some() {
+                refused += 1
+            } else {
+                admitted += 1
+            }
             let wait = taken.decisions[0].retry_after();
             now = match (random.below(12), wait) {
                 // When it was told to come back, and a moment before.

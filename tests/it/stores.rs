@@ -71,7 +71,8 @@ fn sixteen_clients_at_two_gateways_never_get_more_than_is_allowed_exactly() {
         format!("key: [route], allow: 100 per {period}s, algorithm: sliding_window"),
     ] {
         redis.ask(&["FLUSHALL"]);
-        let start = || counting(&upstream, &redis.url(), PATIENT, &rule).limit(Duration::from_secs(60)).start();
+        let start =
+            || counting(&upstream, &redis.url(), PATIENT, &rule).limit(Duration::from_secs(60)).start();
         let gateways = [start(), start()];
         let together = Barrier::new(16);
         let admitted: usize = thread::scope(|scope| {
@@ -113,10 +114,17 @@ fn several_rules_are_debited_together_or_not_at_all_wherever_they_count() {
         (answer.status, answer.field("x-ratelimit-remaining").unwrap().to_owned())
     };
     for (one, two, status, remaining) in [
-        ("a", "x", 200, "1"), ("a", "x", 200, "0"), ("a", "x", 429, "0"), ("a", "y", 429, "0"),
+        ("a", "x", 200, "1"),
+        ("a", "x", 200, "0"),
+        ("a", "x", 429, "0"),
+        ("a", "y", 429, "0"),
         // The refusals took nothing from the others.
-        ("b", "x", 200, "0"), ("c", "x", 429, "0"), ("c", "y", 200, "1"), ("c", "y", 200, "0"),
-        ("d", "y", 200, "0"), ("d", "z", 200, "0"),
+        ("b", "x", 200, "0"),
+        ("c", "x", 429, "0"),
+        ("c", "y", 200, "1"),
+        ("c", "y", 200, "0"),
+        ("d", "y", 200, "0"),
+        ("d", "z", 200, "0"),
     ] {
         assert_eq!(ask(one, two), (status, remaining.to_owned()), "{one} {two}");
     }
@@ -168,8 +176,14 @@ fn a_status_that_resets_the_count_resets_it_for_every_gateway() {
     let start = || counting(&upstream, &redis.url(), PATIENT, rule).start();
     let (one, two) = (start(), start());
     for (gateway, path, status) in [
-        (&one, "/wrong", 401), (&two, "/wrong", 401), (&one, "/right", 201), (&two, "/wrong", 401),
-        (&one, "/wrong", 401), (&two, "/wrong", 401), (&one, "/wrong", 429), (&two, "/right", 429),
+        (&one, "/wrong", 401),
+        (&two, "/wrong", 401),
+        (&one, "/right", 201),
+        (&two, "/wrong", 401),
+        (&one, "/wrong", 401),
+        (&two, "/wrong", 401),
+        (&one, "/wrong", 429),
+        (&two, "/right", 429),
     ] {
         assert_eq!(gateway.client().get(path).status, status, "{path}");
     }
@@ -214,9 +228,18 @@ fn a_cluster_is_asked_at_the_node_that_has_the_key() {
         client.ask("GET", "/", &format!("x-one: {one}\r\nx-two: {two}\r\n"), "").status
     };
     for (one, two, status) in [
-        ("a", "x", 200), ("a", "x", 200), ("a", "x", 429), ("a", "x", 429), ("a", "y", 429),
+        ("a", "x", 200),
+        ("a", "x", 200),
+        ("a", "x", 429),
+        ("a", "x", 429),
+        ("a", "y", 429),
         // What the refused had taken from the other rule, on another node, was given back.
-        ("b", "x", 200), ("b", "x", 429), ("b", "y", 200), ("c", "y", 200), ("d", "y", 200), ("e", "y", 429),
+        ("b", "x", 200),
+        ("b", "x", 429),
+        ("b", "y", 200),
+        ("c", "y", 200),
+        ("d", "y", 200),
+        ("e", "y", 429),
     ] {
         assert_eq!(ask(one, two), status, "{one} {two}");
     }
@@ -293,8 +316,18 @@ fn tls_and_a_user_of_the_access_list_are_enough_and_no_password_is_told() {
     let redis = Redis::launch("redis-server", port, &arguments, &own, Folder::new());
     // What docs/rate-limits.md says a user needs.
     redis.ask(&[
-        "ACL", "SETUSER", "statusquo", "on", ">p@ss/word", "~statusquo:*", "+eval", "+evalsha", "+time", "+get",
-        "+set", "+del",
+        "ACL",
+        "SETUSER",
+        "statusquo",
+        "on",
+        ">p@ss/word",
+        "~statusquo:*",
+        "+eval",
+        "+evalsha",
+        "+time",
+        "+get",
+        "+set",
+        "+del",
     ]);
     redis.ask(&["ACL", "SETUSER", "default", "resetpass", ">other"]);
     let url = format!("rediss://statusquo:p%40ss%2Fword@127.0.0.1:{port}");

@@ -105,7 +105,8 @@ fn whom_redis_refused_is_refused_until_the_wait_ends_even_while_it_is_gone() {
     assert_eq!([ask("b"), ask("a"), ask("b"), ask("a"), ask("a")], [200, 429, 200, 429, 429]);
     // And a short wait does end.
     let mut redis = Redis::start();
-    let gateway = counting(&upstream, &redis.url(), "timeout: 1s, on_failure: allow", "allow: 1 per 2s").start();
+    let gateway =
+        counting(&upstream, &redis.url(), "timeout: 1s, on_failure: allow", "allow: 1 per 2s").start();
     let mut client = gateway.client();
     assert_eq!([client.get("/").status, client.get("/").status], [200, 429]);
     redis.kill();
@@ -219,7 +220,8 @@ fn by_policy_no_request_fails_or_waits_while_redis_ails_under_load() {
     let lasts = Duration::from_secs_f64(seconds.unwrap_or(0.4));
     let (upstream, mut redis) = (ok("fine"), Redis::start());
     let relay = Relay::to(redis.port());
-    let store = |policy: &str| format!("{policy}: {{ redis: \"{}\", {SECRET}, on_failure: {policy} }}", relay.url());
+    let store =
+        |policy: &str| format!("{policy}: {{ redis: \"{}\", {SECRET}, on_failure: {policy} }}", relay.url());
     let stores: Vec<String> = ["use_memory", "allow", "refuse"].iter().map(|policy| store(policy)).collect();
     let rules: Vec<String> = ["use_memory", "allow", "refuse"]
         .iter()
@@ -237,9 +239,15 @@ fn by_policy_no_request_fails_or_waits_while_redis_ails_under_load() {
     }
     let gateway = setup.start();
     let kinds = ["timeout", "unreachable", "garbage", "refused", "resting"];
-    let counted_errors = || kinds.map(|kind| gateway.metric("rate_limit_store_errors_total", &[("kind", kind)]));
+    let counted_errors =
+        || kinds.map(|kind| gateway.metric("rate_limit_store_errors_total", &[("kind", kind)]));
     let mut table = String::new();
-    writeln!(table, "| fault | requests | 200 | 503 (refuse) | median | 99 % | longest | {} | back after |", kinds.join(" | ")).unwrap();
+    writeln!(
+        table,
+        "| fault | requests | 200 | 503 (refuse) | median | 99 % | longest | {} | back after |",
+        kinds.join(" | ")
+    )
+    .unwrap();
     writeln!(table, "|{}", "---|".repeat(8 + kinds.len())).unwrap();
     for (name, fault, expected) in FAULTS {
         for path in ["/use_memory", "/allow", "/refuse"] {
@@ -264,12 +272,21 @@ fn by_policy_no_request_fails_or_waits_while_redis_ails_under_load() {
         let Seen { statuses, mut times } = seen.into_inner().unwrap();
         times.sort_unstable();
         let at = |part: f64| times[((times.len() - 1) as f64 * part) as usize].as_secs_f64() * 1e3;
-        let of = |status: u16| statuses.iter().filter(|((_, it), _)| *it == status).map(|(_, count)| count).sum::<u64>();
+        let of = |status: u16| {
+            statuses.iter().filter(|((_, it), _)| *it == status).map(|(_, count)| count).sum::<u64>()
+        };
         let shown: Vec<String> = counted.iter().map(|count| format!("{count:.0}")).collect();
         writeln!(
             table,
             "| {name} | {} | {} | {} | {:.2} ms | {:.1} ms | {:.1} ms | {} | {:.2} s |",
-            times.len(), of(200), of(503), at(0.5), at(0.99), at(1.0), shown.join(" | "), back.as_secs_f64(),
+            times.len(),
+            of(200),
+            of(503),
+            at(0.5),
+            at(0.99),
+            at(1.0),
+            shown.join(" | "),
+            back.as_secs_f64(),
         )
         .unwrap();
         let errors: f64 = counted.iter().sum();
@@ -289,6 +306,47 @@ fn by_policy_no_request_fails_or_waits_while_redis_ails_under_load() {
         eprintln!("{table}");
     }
     gateway.expect_accounts_to_agree();
+}
+
+#[test]
+fn many_clients_at_two_gateways_never_get_more_than_is_allowed_however_long() {
+    let seconds = std::env::var("CHAOS_SECONDS").ok().and_then(|text| text.parse::<f64>().ok());
+    let lasts = Duration::from_secs_f64(seconds.map_or(1.0, |seconds| seconds * 3.0));
+    let (upstream, redis) = (ok("fine"), Redis::start());
+    let rule = "key: [\"header:x-round\"], allow: 50 per 24h";
+    let start = || {
+        counting(&upstream, &redis.url(), "timeout: 5s", rule)
+            .limit(Duration::from_secs(60) + lasts * 3)
+            .set("log.requests", "off")
+            .start()
+    };
+    let gateways = [start(), start()];
+    let (began, mut rounds, mut asked) = (Instant::now(), 0, 0);
+    while began.elapsed() < lasts {
+        rounds += 1;
+        let admitted: usize = thread::scope(|scope| {
+            let clients: Vec<_> = (0..16)
+                .map(|number| {
+                    let gateway = &gateways[number % 2];
+                    scope.spawn(move || {
+                        let mut client = gateway.client();
+                        let field = format!("x-round: {rounds}\r\n");
+                        (0..8).filter(|_| client.ask("GET", "/", &field, "").status == 200).count()
+                    })
+                })
+                .collect();
+            clients.into_iter().map(|client| client.join().unwrap()).sum()
+        });
+        asked += 16 * 8;
+        assert_eq!(admitted, 50, "round {rounds}");
+    }
+    if seconds.is_some() {
+        eprintln!("{rounds} rounds of 16 clients at two gateways, {asked} requests: 50 admitted in each");
+    }
+    for gateway in &gateways {
+        gateway.expect_metric("rate_limit_store_errors_total", &[], 0.0);
+        gateway.expect_accounts_to_agree();
+    }
 }
 
 fn load(gateway: &Gateway, first: usize, over: &AtomicBool, seen: &Mutex<Seen>) {

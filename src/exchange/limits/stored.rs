@@ -181,7 +181,9 @@ impl Counted {
         }
         let mut left = self.in_store.clone();
         while let Some((number, at)) = left.first().copied() {
-            let Some(store) = asked.get(number).and_then(|it| it.as_ref()?.rule.store.clone()) else { return };
+            let Some(store) = asked.get(number).and_then(|it| it.as_ref()?.rule.store.clone()) else {
+                return;
+            };
             let of_it = |number: usize| matches!(asked.get(number), Some(Some(it)) if is_of(it, &store));
             let (these, others): (Vec<_>, Vec<_>) = left.iter().partition(|(number, _)| of_it(*number));
             let these: Vec<usize> = these.into_iter().map(|(number, _)| number).collect();
@@ -222,13 +224,14 @@ fn look(asked: &mut AskedRules<'_>, now: Moment, these: impl Fn(&Asked<'_>) -> b
 /// A rule that only watches is told of a request that passes.
 async fn watch(asked: &Asked<'_>, store: &dyn Store, now: Moment) {
     let question = [asked.rule.limiter.ask(asked.key)];
-    let decided = match patiently(store, store.take(&question)).await.as_ref().map(|taken| &taken.decisions[..]) {
-        Ok([decision]) => watched(decision),
-        Ok(_) | Err(_) => match store.on_failure() {
-            OnFailure::UseMemory => watched(&asked.rule.limiter.take(asked.key, now)),
-            OnFailure::Allow | OnFailure::Refuse => LimitDecision::FailedOpen,
-        },
-    };
+    let decided =
+        match patiently(store, store.take(&question)).await.as_ref().map(|taken| &taken.decisions[..]) {
+            Ok([decision]) => watched(decision),
+            Ok(_) | Err(_) => match store.on_failure() {
+                OnFailure::UseMemory => watched(&asked.rule.limiter.take(asked.key, now)),
+                OnFailure::Allow | OnFailure::Refuse => LimitDecision::FailedOpen,
+            },
+        };
     asked.rule.metrics.decided(decided);
 }
 
