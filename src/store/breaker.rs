@@ -33,12 +33,14 @@ pub enum Breaker {
     },
 }
 
-impl Breaker {
-    /// Nothing has been tried yet.
-    pub const fn new() -> Self {
+/// Nothing has been tried yet.
+impl Default for Breaker {
+    fn default() -> Self {
         Breaker::Open { connections: 0, trials: 0 }
     }
+}
 
+impl Breaker {
     /// The connection that may be asked.
     pub const fn connection(&self) -> Option<u64> {
         match self {
@@ -105,7 +107,7 @@ mod tests {
 
     #[test]
     fn it_opens_at_a_lost_connection_and_after_five_failures_in_a_row() {
-        let mut breaker = Breaker::new();
+        let mut breaker = Breaker::default();
         assert_eq!(breaker.connection(), None);
         let one = breaker.closes();
         assert_eq!(breaker.connection(), Some(one));
@@ -128,7 +130,7 @@ mod tests {
 
     #[test]
     fn what_was_asked_of_an_earlier_connection_says_nothing_of_this_one() {
-        let mut breaker = Breaker::new();
+        let mut breaker = Breaker::default();
         let one = breaker.closes();
         assert!(breaker.failed(one, Failure::Unreachable));
         let two = breaker.closes();
@@ -142,7 +144,7 @@ mod tests {
 
     #[test]
     fn trials_become_seldom_and_never_cease() {
-        let mut breaker = Breaker::new();
+        let mut breaker = Breaker::default();
         let pauses: Vec<u128> = (0..6).map(|_| breaker.pause().as_millis()).collect();
         assert_eq!(pauses, [100, 200, 400, 800, 1000, 1000]);
         for _ in 0..100 {

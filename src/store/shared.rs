@@ -79,7 +79,7 @@ impl Shared {
         let inner = Inner {
             settings,
             digest: script::digest(script::TEXT),
-            breaker: Mutex::new(Breaker::new()),
+            breaker: Mutex::default(),
             link: ArcSwapOption::empty(),
             refused: Refused::default(),
             opened: Notify::new(),
