@@ -348,7 +348,7 @@ const TABLE: &[(&str, &[&str])] = &[
     (
         "response_head: 5s",
         &[
-            "response_head: there is no such key; expected version, workers, drain_delay, drain, listen, telemetry, log, client, contract, errors, timeouts, upstreams, cors, rate_limits, rate_limit_headers or routes",
+            "response_head: there is no such key; expected version, workers, drain_delay, drain, listen, telemetry, log, client, contract, errors, timeouts, upstreams, cors, rate_limits, stores, rate_limit_headers or routes",
         ],
     ),
     ("timeouts:\n  <<: { total: 5s }", &["timeouts.<<: merge keys are not supported; write the keys out"]),

@@ -17,6 +17,8 @@ use super::upstreams::{by_request, ok};
 
 /// Enough for a busy machine; the tests of the time limit have their own.
 const PATIENT: &str = "timeout: 2s";
+/// Between two looks at a server: each is a connection, and its port is not free again for a minute.
+const POLL: Duration = Duration::from_millis(20);
 const SECRET: &str = "secret: sixteen-or-more-letters";
 
 /// A gateway whose rule `a` counts in the store `shared`.
@@ -209,7 +211,7 @@ fn a_cluster_is_asked_at_the_node_that_has_the_key() {
         info.contains("cluster_state:ok") && info.contains("cluster_known_nodes:3")
     }) {
         assert!(std::time::Instant::now() < deadline, "{}", nodes[0].ask(&["CLUSTER", "INFO"]));
-        thread::yield_now();
+        thread::sleep(POLL);
     }
     // One node is named; the others are found.
     let url = nodes[0].url().replace("redis://", "redis+cluster://");
@@ -273,7 +275,7 @@ fn sentinels_know_where_the_master_is_and_where_it_went() {
     let deadline = std::time::Instant::now() + Duration::from_secs(20);
     while !_sentinel.ask(&["SENTINEL", "REPLICAS", "ours"]).contains(&replica.port().to_string()) {
         assert!(std::time::Instant::now() < deadline, "the sentinel does not see the replica");
-        thread::yield_now();
+        thread::sleep(POLL);
     }
     let url = format!("redis+sentinel://127.0.0.1:{port}/ours");
     let gateway =
@@ -294,7 +296,7 @@ fn sentinels_know_where_the_master_is_and_where_it_went() {
             break;
         }
         assert!(std::time::Instant::now() < deadline, "{}", gateway.log_text());
-        thread::sleep(Duration::from_millis(50));
+        thread::sleep(POLL);
     }
     assert_eq!(replica.ask(&["ROLE"]).split(' ').next(), Some("master"));
 }
@@ -383,7 +385,7 @@ fn a_reload_keeps_a_store_that_stays_and_swaps_one_that_changed() {
     let deadline = std::time::Instant::now() + Duration::from_secs(10);
     while connected(&other) + connected(&redis) > 2 {
         assert!(std::time::Instant::now() < deadline, "{}", other.ask(&["CLIENT", "LIST"]));
-        thread::yield_now();
+        thread::sleep(POLL);
     }
 }
 
