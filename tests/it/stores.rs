@@ -422,6 +422,9 @@ fn check_says_what_is_wrong_with_a_store_and_never_what_was_written_of_its_addre
     let (status, told) = check("{ shared: { redis: \"redis://u:hunter2@a\" } }", good);
     assert_eq!(status, Some(0), "{told}");
     assert!(told.contains("hashed without a secret") && !told.contains("hunter2"), "{told}");
+    let example = concat!(env!("CARGO_MANIFEST_DIR"), "/config/shared-limits.yaml");
+    let (status, out, err) = run(&["check", example], &[]);
+    assert_eq!((status, err.contains("warning")), (Some(0), false), "{out}{err}");
     let (status, told) = check("{ shared: { redis: redis://a, secret: 0123456789abcdef } }", good);
     assert_eq!((status, told.contains("warning")), (Some(0), false), "{told}");
 }
