@@ -1,5 +1,5 @@
 //! The pure parts of a request, one by one, timed by criterion: `cargo bench --bench pure`; with `-- --bounds`, the memory
-//! of rate limits under a flood of clients.
+//! of rate limits under a flood of clients; with `-- --rates`, decisions a second, in memory and in a Redis.
 //!
 //! What is timed is written down in `pure/samples.rs`; `tests/benchmarks.rs` says that each step finds what it should.
 //! The whole path, between sockets and beside other proxies, is `peers.rs`.
@@ -10,6 +10,8 @@
 mod bounds;
 #[path = "pure/samples.rs"]
 mod samples;
+#[path = "pure/stores.rs"]
+mod stores;
 
 use std::hint::black_box;
 use std::time::Duration;
@@ -68,6 +70,9 @@ fn heads(c: &mut Criterion) {
 fn main() {
     if std::env::args().any(|word| word == "--bounds") {
         return bounds::check();
+    }
+    if std::env::args().any(|word| word == "--rates") {
+        return stores::measure(Duration::from_secs(2));
     }
     // Short: these steps take nanoseconds, and the whole shall stay under a minute.
     let mut criterion = Criterion::default()

@@ -17,6 +17,9 @@
 mod peers;
 #[path = "../benches/pure/samples.rs"]
 mod samples;
+#[path = "../benches/pure/stores.rs"]
+#[allow(dead_code)] // the tables are for quiet machines
+mod stores;
 
 use std::path::Path;
 use std::time::Duration;
@@ -63,6 +66,17 @@ fn each_limit_admits_what_it_allows_at_once_and_refuses_the_next() {
         let admitted =
             (0..200).filter(|_| matches!(samples.limit(algorithm, now), Decision::Allow(_))).count();
         assert_eq!(admitted, expected, "{algorithm:?}");
+    }
+}
+
+#[test]
+fn decisions_in_memory_and_in_redis_are_made_and_none_fails() {
+    let short = Duration::from_millis(100);
+    assert!(stores::in_memory(2, short).decisions >= 2_000);
+    let server = stores::Server::start();
+    for algorithm in [Algorithm::Gcra, Algorithm::FixedWindow, Algorithm::SlidingWindow] {
+        let rate = stores::in_redis(&server, algorithm, 16, short);
+        assert!(rate.decisions > 0 && rate.failures == 0, "{algorithm:?}: {rate:?}");
     }
 }
 

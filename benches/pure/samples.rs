@@ -149,7 +149,7 @@ impl Samples {
 }
 
 /// 100 a minute, by address; in a bucket 20 of them at once.
-fn limiter(algorithm: Algorithm) -> Limiter {
+pub fn limiter(algorithm: Algorithm) -> Limiter {
     let settings = Settings {
         quota: Quota::new(100, Duration::from_secs(60), 20).expect("100 a minute can be decided with"),
         algorithm,

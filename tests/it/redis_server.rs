@@ -67,7 +67,9 @@ impl Redis {
         let missing = format!("{} is missing; `make setup` installs it", self.program);
         self.child = Some(command.spawn().unwrap_or_else(|error| panic!("{missing}: {error}")));
         let deadline = Instant::now() + LIMIT;
-        while self.try_ask(&["PING"]).is_none() {
+        // Its own answer, and not that of another server which had the port first.
+        let own = format!("process_id:{}", self.child.as_ref().unwrap().id());
+        while !self.try_ask(&["INFO", "server"]).is_some_and(|info| info.lines().any(|line| line == own)) {
             let log = std::fs::read_to_string(self.folder.path("redis.log")).unwrap_or_default();
             assert!(Instant::now() < deadline, "{} does not answer; it says:\n{log}", self.program);
             std::thread::sleep(Duration::from_millis(10));

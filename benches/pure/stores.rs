@@ -1,0 +1,194 @@
+//! How many decisions a second: in memory by several threads, and in a Redis on this machine by a pipelined connection.
+//!
+//! Only the store and its server are here, no request: `cargo bench --bench pure -- --rates`. The server is Debian's.
+
+use std::net::TcpListener;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use statusquo::limit::{Algorithm, Ask, Failure, Key, Limiter, Moment, OnFailure, Quota, Secret, Store};
+use statusquo::store::{Address, Settings, Shared, Watch};
+
+use crate::samples;
+
+/// What was measured of one way to ask.
+#[derive(Debug)]
+pub struct Rate {
+    pub decisions: u64,
+    pub lasted: Duration,
+    /// Of a question, half of them.
+    pub median: Duration,
+    /// And all but one of a hundred.
+    pub slow: Duration,
+    pub failures: u64,
+}
+
+impl Rate {
+    pub fn per_second(&self) -> f64 {
+        self.decisions as f64 / self.lasted.as_secs_f64()
+    }
+}
+
+/// A server of its own, which ends with this.
+pub struct Server {
+    child: Child,
+    url: String,
+}
+
+impl Server {
+    pub fn start() -> Server {
+        let port =
+            TcpListener::bind("127.0.0.1:0").and_then(|it| it.local_addr()).expect("a free port").port();
+        let mut command = Command::new("redis-server");
+        command.args([
+            "--port",
+            &port.to_string(),
+            "--bind",
+            "127.0.0.1",
+            "--save",
+            "",
+            "--appendonly",
+            "no",
+        ]);
+        let child = command.stdout(Stdio::null()).spawn().expect("redis-server; `make setup` installs it");
+        Server { child, url: format!("redis://127.0.0.1:{port}") }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[derive(Debug, Default)]
+struct Failures(Arc<AtomicU64>);
+
+impl Watch for Failures {
+    fn answered(&self, _: Duration) {}
+
+    fn failed(&self, _: Failure, _: Duration) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// So many questions at once, for so long, each about one of ten thousand keys.
+pub fn in_redis(server: &Server, algorithm: Algorithm, at_once: usize, lasts: Duration) -> Rate {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    runtime.expect("threads").block_on(async {
+        let failures = Arc::new(AtomicU64::new(0));
+        let settings = Settings {
+            name: "bench".to_owned(),
+            address: Address::parse(&server.url).expect("an address"),
+            authorities: None,
+            prefix: "bench:".to_owned(),
+            secret: Secret::new([7, 11]),
+            timeout: Duration::from_secs(1),
+            on_failure: OnFailure::Refuse,
+        };
+        let store = Arc::new(Shared::new(settings, Box::new(Failures(Arc::clone(&failures)))));
+        store.keep();
+        let patience = Instant::now() + Duration::from_secs(10);
+        while !store.is_asked() {
+            assert!(Instant::now() < patience, "redis-server does not answer");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let began = Instant::now();
+        failures.store(0, Ordering::Relaxed);
+        let askers: Vec<_> = (0..at_once)
+            .map(|asker| {
+                let store = Arc::clone(&store);
+                tokio::spawn(async move { ask_until(&store, algorithm, asker as u64, began + lasts).await })
+            })
+            .collect();
+        let mut times = Vec::new();
+        for asker in askers {
+            times.extend(asker.await.expect("no panic"));
+        }
+        let lasted = began.elapsed();
+        times.sort_unstable();
+        let at = |part: usize| times.get(times.len() * part / 100).copied().unwrap_or_default();
+        let failures = failures.load(Ordering::Relaxed);
+        Rate { decisions: times.len() as u64 - failures, lasted, median: at(50), slow: at(99), failures }
+    })
+}
+
+async fn ask_until(store: &Shared, algorithm: Algorithm, asker: u64, until: Instant) -> Vec<Duration> {
+    let quota = Quota::new(1_000_000, Duration::from_secs(3_600), 1_000_000).expect("it can be decided with");
+    let (mut times, mut key) = (Vec::new(), asker);
+    while Instant::now() < until {
+        key = key.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
+        let ask = Ask {
+            rule: "bench",
+            key: Key::of_bits(u128::from(key >> 33) % 10_000),
+            quota,
+            algorithm,
+            cost: 1,
+        };
+        let began = Instant::now();
+        let _ = store.take(&[ask]).await;
+        times.push(began.elapsed());
+    }
+    times
+}
+
+/// So many threads, each with clients of its own, at one rule in memory.
+pub fn in_memory(threads: u32, lasts: Duration) -> Rate {
+    let limiter: Limiter = samples::limiter(Algorithm::Gcra);
+    let began = Instant::now();
+    let decisions = std::thread::scope(|scope| {
+        let limiter = &limiter;
+        let counting = (0..threads).map(|thread| {
+            scope.spawn(move || {
+                let (mut decisions, mut number) = (0_u64, thread << 24);
+                while began.elapsed() < lasts {
+                    for _ in 0..1_000 {
+                        number = (number & 0xff00_0000) | (number.wrapping_add(1) & 0xffff);
+                        let client = samples::Visitor(std::net::Ipv4Addr::from_bits(number).into());
+                        std::hint::black_box(limiter.take(
+                            limiter.key(&client),
+                            Moment::after_origin(Duration::from_secs(decisions)),
+                        ));
+                        decisions += 1;
+                    }
+                }
+                decisions
+            })
+        });
+        counting.collect::<Vec<_>>().into_iter().map(|it| it.join().expect("no panic")).sum()
+    });
+    let lasted = began.elapsed();
+    Rate { decisions, lasted, median: Duration::ZERO, slow: Duration::ZERO, failures: 0 }
+}
+
+/// Prints both tables; fails where a store decides less often than it should.
+#[allow(clippy::print_stdout)] // the result of the run
+pub fn measure(lasts: Duration) {
+    println!("| in memory, threads | decisions a second | of one thread, ns |\n|---|---:|---:|");
+    for threads in [1, 2, 4, 8] {
+        let rate = in_memory(threads, lasts);
+        let each = 1e9 / rate.per_second() * f64::from(threads);
+        println!("| {threads} | {:.0} | {each:.0} |", rate.per_second());
+    }
+    let server = Server::start();
+    println!("\n| in Redis | at once | decisions a second | median | 99 % |\n|---|---:|---:|---:|---:|");
+    let mut best = 0.0_f64;
+    for (name, algorithm) in [
+        ("gcra", Algorithm::Gcra),
+        ("fixed_window", Algorithm::FixedWindow),
+        ("sliding_window", Algorithm::SlidingWindow),
+    ] {
+        for at_once in [1, 16, 64, 256] {
+            let rate = in_redis(&server, algorithm, at_once, lasts);
+            let micros = |time: Duration| time.as_secs_f64() * 1e6;
+            let (median, slow) = (micros(rate.median), micros(rate.slow));
+            println!("| {name} | {at_once} | {:.0} | {median:.0} µs | {slow:.0} µs |", rate.per_second());
+            assert_eq!(rate.failures, 0, "{name}, {at_once}");
+            best = best.max(rate.per_second());
+        }
+    }
+    assert!(best >= 20_000.0, "a store should decide 20000 times a second, and does {best:.0} times");
+}
