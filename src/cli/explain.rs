@@ -24,7 +24,7 @@ use crate::contract::policy::UPSTREAM_RESPONSE;
 use crate::contract::{Case, Cause, Phase, RequestSent};
 use crate::protocol::cors;
 
-use limits::Limited;
+use limits::{Limited, Which};
 use made::Explanation;
 use usual::Usual;
 
@@ -162,6 +162,12 @@ fn ask<'a>(options: &'a Options, config: &'a Config) -> Result<Question<'a>, Str
         let count = config.routes.len();
         notes.push(format!("{} is one of {count} routes; --route chooses another.", route.name));
     }
+    // The answer to a panic knows what is in memory; a store that does not answer says nothing.
+    let which = match case {
+        _ if refused => Which::TooMany,
+        Case::Fault(Cause::LimiterUnavailable | Cause::ProxyInternalError) => Which::WithoutStores,
+        Case::Fault(_) | Case::UpstreamStatus(_) => Which::First,
+    };
     Ok(Question {
         case,
         route,
@@ -179,7 +185,7 @@ fn ask<'a>(options: &'a Options, config: &'a Config) -> Result<Question<'a>, Str
         // What strikes after they were asked wears what they said, even where nothing else is known any more.
         limited: chosen
             .filter(|_| usual.has_route || usual.phase == Phase::Internal)
-            .map_or_else(Limited::default, |(_, route)| limits::ask(config, route, refused)),
+            .map_or_else(Limited::default, |(_, route)| limits::ask(config, route, which)),
         limit_headers: config.limit_headers,
         sent: options.request_sent.map_or(usual.sent, RequestSent::from),
         usual,

@@ -30,7 +30,7 @@ pub(super) fn explained(gateway: &Gateway, arguments: &str) -> Value {
 }
 
 /// An answer as `explain` writes one.
-fn told(answer: &Answer) -> Value {
+pub(super) fn told(answer: &Answer) -> Value {
     let id = answer.field("x-request-id").unwrap_or_default();
     let masked = |(name, value): &(String, String)| {
         let value = match name.as_str() {
@@ -49,7 +49,7 @@ fn told(answer: &Answer) -> Value {
 }
 
 /// The explained answer with lower-case names, as the strict reader gives them.
-fn expected(explained: &Value) -> Value {
+pub(super) fn expected(explained: &Value) -> Value {
     let mut answer = explained["answer"].clone();
     for field in answer["fields"].as_array_mut().unwrap() {
         field[0] = field[0].as_str().unwrap().to_ascii_lowercase().into();

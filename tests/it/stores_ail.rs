@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use statusquo::rehearse::Upstream;
 
+use super::commands_explain::{expected, explained, told};
 use super::gateway::{Gateway, Setup};
 use super::redis_relay::{Conduct, Relay};
 use super::redis_server::Redis;
@@ -93,6 +94,28 @@ fn what_a_lost_redis_means_for_requests_is_the_operators_choice() {
     closed.expect_metric("errors_total", &[("cause", "limiter_unavailable"), ("code", "503")], 3.0);
     closed.expect_accounts_to_agree();
     assert_eq!(upstream.requests(), 3);
+}
+
+#[test]
+fn a_store_that_is_gone_is_explained_as_it_is_answered() {
+    let (upstream, mut redis) = (ok("fine"), Redis::start());
+    redis.kill();
+    let start = |rules: &str, names: &str| {
+        counting(&upstream, &redis.url(), "on_failure: refuse", "allow: 1 per 1h")
+            .set("rate_limits", rules)
+            .route(&format!("name: other, match: {{ path: /other }}, upstream: main, rate_limits: {names}"))
+            .start()
+    };
+    for (rules, names) in [
+        ("{ a: { store: shared, allow: 4 per 1h } }", "[a]"),
+        ("{ a: { store: shared, allow: 4 per 1h }, near: { allow: 9 per 1h } }", "[a, near]"),
+    ] {
+        let gateway = start(rules, names);
+        let wire = gateway.client().get("/other");
+        wire.is_made(503);
+        let explained = explained(&gateway, "--cause limiter_unavailable --route other");
+        assert_eq!(told(&wire), expected(&explained), "{rules}");
+    }
 }
 
 #[test]

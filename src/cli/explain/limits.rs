@@ -23,12 +23,26 @@ pub(super) fn is_limited(config: &Config, route: &Route) -> bool {
     enforced(config, route).next().is_some()
 }
 
-/// Asks the rules of a route about a client's first request, or, `refused`, about the one that is too many for the
-/// first of them.
-pub(super) fn ask<'a>(config: &'a Config, route: &Route, refused: bool) -> Limited<'a> {
+/// About which request the rules are asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Which {
+    /// A client's first.
+    First,
+    /// The one that is too many for the first of them.
+    TooMany,
+    /// A client's first, and nothing is known of what counts in a store.
+    WithoutStores,
+}
+
+/// Asks the rules of a route.
+pub(super) fn ask<'a>(config: &'a Config, route: &Route, which: Which) -> Limited<'a> {
     let now = Moment::after_origin(super::made::SOME_DAY);
+    let refused = which == Which::TooMany;
     let mut limited = Limited::default();
     for limit in enforced(config, route) {
+        if which == Which::WithoutStores && limit.settings.store.is_some() {
+            continue;
+        }
         let settings = &limit.settings;
         let ask = |taken| table::fresh(settings.algorithm, &settings.quota, now, taken, settings.cost);
         let mut decision = ask(0);
