@@ -2,13 +2,15 @@
 //! and every fault provoked over the wire.
 //!
 //! What is changed for that is in [`stage`], what is asked in [`visits`], what should come of it in [`wanted`]. The rows
-//! are played in [`upstreams`], [`clients`], [`clients_h2`] and [`limits`]; how they are shown is [`mod@print`]'s. The answers are judged from
+//! are played in [`upstreams`], [`clients`], [`clients_h2`] and [`limits`], what they got is summed up in [`ledger`] and held
+//! against the counters in [`accounts`]; how they are shown is [`mod@print`]'s. The answers are judged from
 //! their bytes by [`crate::rehearse`]; only the expected code comes from the policy room, as for `explain`.
 
 mod accounts;
 mod again;
 mod clients;
 mod clients_h2;
+mod ledger;
 mod limits;
 mod print;
 mod stage;
@@ -177,7 +179,8 @@ fn rehearse(file: &str, config: Config, relay: Option<SocketAddr>) -> Result<Rep
         if rows.iter().all(|row| matches!(row.verdict, Verdict::NotApplicable(_))) {
             return Err("nothing could be rehearsed: no route takes an ordinary request".to_owned());
         }
-        rows.extend(accounts::compare(&stage, &rows));
+        let compared = accounts::compare(&stage, &rows).await;
+        rows.extend(compared);
         rows.sort_by_key(|row| row.side);
         Ok(Report { file: file.to_owned(), changes: stage.changes.clone(), rows, took: begun.elapsed() })
     })

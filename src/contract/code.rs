@@ -69,7 +69,7 @@ impl CodeEntry {
 }
 
 /// A checked table of documented codes. Every default decision of the policy has its target in it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Contract {
     name: String,
     entries: Vec<CodeEntry>,

@@ -114,7 +114,7 @@ fn a_file_that_is_refused_is_refused_as_by_check() {
 
 #[test]
 fn a_gateway_that_breaks_the_contract_is_found_out_by_name() {
-    let (status, report) = rehearse(&example("minimal.yaml"), Some(spoiling_relay()));
+    let (status, report) = rehearse(&example("minimal.yaml"), Some(relay_with(spoil)));
     assert_eq!(status, Some(1));
     assert_eq!(report["kept"], false);
     let broken = rows(&report, "broken");
@@ -131,24 +131,39 @@ fn a_gateway_that_breaks_the_contract_is_found_out_by_name() {
     assert_eq!(broken.len(), 6, "{broken:?}");
 }
 
-/// Leads every connection where its first line says, and spoils some answers.
-fn spoiling_relay() -> SocketAddr {
+#[test]
+fn a_gateway_that_counts_what_no_client_saw_is_found_out() {
+    let (status, report) = rehearse(&example("minimal.yaml"), Some(relay_with(ask_beside)));
+    assert_eq!((status, &report["kept"]), (Some(1), &Value::from(false)));
+    let broken = rows(&report, "broken");
+    let reason = |account: &str| broken.iter().find(|(name, _)| *name == account).map(|(_, reason)| *reason);
+    // The relay's way of ending connections is not that of the clients: silences differ, too.
+    let seen = |account| reason(account).unwrap_or_default().starts_with("gateway of misbehaving: ");
+    assert!(seen("responses_total") && seen("errors_total"), "{broken:?}");
+    assert!(broken.iter().all(|(name, _)| name.ends_with("_total")), "{broken:?}");
+}
+
+/// What is done with the answers of a gateway: its stream, the client's, and what the client sent first.
+type PassBack = fn(TcpStream, TcpStream, &str);
+
+/// Leads every connection where its first line says, and back as is told.
+fn relay_with(pass_back: PassBack) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     thread::spawn(move || {
         for stream in listener.incoming().map_while(Result::ok) {
-            thread::spawn(move || relay(stream));
+            thread::spawn(move || relay(stream, pass_back));
         }
     });
     address
 }
 
-fn relay(client: TcpStream) {
+fn relay(client: TcpStream, pass_back: PassBack) {
     let mut from_client = BufReader::new(client.try_clone().unwrap());
     let mut line = String::new();
     from_client.read_line(&mut line).unwrap();
     let gateway = TcpStream::connect(line.trim()).unwrap();
-    // What it is to spoil is known by the first bytes of the request.
+    // What is to be done with it is known by the first bytes of the request.
     let mut begun = vec![0; 4096];
     client.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
     let size = from_client.read(&mut begun).unwrap_or(0);
@@ -165,7 +180,20 @@ fn relay(client: TcpStream) {
     drop(sending);
 }
 
-fn pass_back(mut gateway: TcpStream, mut client: TcpStream, asks: &str) {
+/// Asks on its own, where nobody sees the answers: more often than rows may have been played again.
+fn ask_beside(mut gateway: TcpStream, mut client: TcpStream, asks: &str) {
+    if asks.contains("x-rehearsal: status-418\r\n") {
+        let mut own = TcpStream::connect(gateway.peer_addr().unwrap()).unwrap();
+        let request = b"GET /a/../b HTTP/1.1\r\nhost: x\r\n\r\n";
+        own.write_all(&request.repeat(300)).unwrap();
+        own.shutdown(Shutdown::Write).unwrap();
+        let _ = std::io::copy(&mut own, &mut std::io::sink());
+    }
+    let _ = std::io::copy(&mut gateway, &mut client);
+    let _ = client.shutdown(Shutdown::Write);
+}
+
+fn spoil(mut gateway: TcpStream, mut client: TcpStream, asks: &str) {
     let is = |fault: &str| {
         asks.contains(&format!("x-rehearsal: {fault}\r\n")) || asks.contains(&format!("row={fault} "))
     };

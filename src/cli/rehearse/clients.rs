@@ -9,16 +9,18 @@ use futures_util::future::join_all;
 use http::Method;
 use tokio::sync::Semaphore;
 
+use super::ledger::Ledger;
 use super::stage::Stage;
 use super::visits::Visit;
 use super::wanted::{Rules, told};
 use super::{Row, Side, Verdict, again};
 use crate::contract::{Cause, RequestSent};
+use crate::observe::Silence;
 use crate::protocol::target::check_path;
 use crate::rehearse::answers::Answer;
 use crate::rehearse::clients::{ClientFault, Ending, Expected, Setting, Target, client_faults};
 use crate::rehearse::talk::judge_served;
-use crate::rehearse::{Asked, Scene, play};
+use crate::rehearse::{Asked, Played, Scene, play};
 
 pub(super) const AT_ONCE: usize = 48;
 /// And in a second try.
@@ -55,6 +57,7 @@ pub(super) async fn play_all(stage: &Stage, place: Option<(Visit, Setting)>) -> 
             }
             let _place = places.acquire().await;
             let played = play(row, scene).await;
+            note(&stage.clients.ledger, row, &played);
             let answers: Vec<String> = played.answers.iter().take(row.answers.len()).map(told).collect();
             Row {
                 side: Side::Client,
@@ -71,6 +74,25 @@ pub(super) async fn play_all(stage: &Stage, place: Option<(Visit, Setting)>) -> 
     let mut played = join_all((0..rows.len()).map(on_stage)).await;
     again::broken_ones(&mut played, AGAIN_AT_ONCE, on_stage).await;
     played
+}
+
+/// Writes down what a row got. Where it came out otherwise, not everything of it is known.
+fn note(ledger: &Ledger, row: &ClientFault, played: &Played) {
+    if played.breach.is_some() {
+        return ledger.lost(row.answers.len() + 2);
+    }
+    for (index, answer) in played.answers.iter().enumerate() {
+        let expected = row.answers.get(index);
+        ledger.answer(answer.status, expected.and_then(|expected| expected.cause()).map(Cause::name));
+        if let Some(Expected::Cut(cause)) = expected {
+            ledger.cut(cause.name());
+        }
+    }
+    match row.ending {
+        Ending::Silence(name) | Ending::Left(name) => ledger.silent(name),
+        Ending::Idle => ledger.silent(Silence::IdleTimeout.name()),
+        Ending::Stays | Ending::Closes | Ending::Unsaid | Ending::Cut => {}
+    }
 }
 
 /// The route that takes the rows, and what it offers: of those that take GET and POST at the same place, the one that most

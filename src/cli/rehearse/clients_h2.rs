@@ -7,14 +7,16 @@ use futures_util::future::join_all;
 use tokio::sync::Semaphore;
 
 use super::clients::{AGAIN_AT_ONCE, AT_ONCE, LIMIT, expectation_of, judge, method, obstacle_to, shortened};
+use super::ledger::Ledger;
 use super::stage::Stage;
 use super::visits::Visit;
 use super::wanted::told;
 use super::{Row, Side, Verdict, again};
+use crate::contract::Cause;
 use crate::rehearse::answers::Answer;
 use crate::rehearse::clients::{Expected, Setting, Target};
 use crate::rehearse::clients_h2::{Fate, FrameFault, LastWord, client_faults_h2};
-use crate::rehearse::{Scene, talk_h2};
+use crate::rehearse::{Played, Scene, talk_h2};
 
 /// Plays all of it.
 pub(super) async fn play_all(stage: &Stage, place: Option<(Visit, Setting)>) -> Vec<Row> {
@@ -23,14 +25,18 @@ pub(super) async fn play_all(stage: &Stage, place: Option<(Visit, Setting)>) -> 
     };
     let skip_all = |why: &str| client_faults_h2(&Setting::any()).iter().map(|row| skip(row, why)).collect();
     let Some((visit, setting)) = place else { return skip_all("no route can be reached") };
-    let Some(connect) = stage.way_h2(&stage.clients) else { return skip_all("no listener speaks HTTP/2") };
+    let (exact, floods) = (stage.way_h2(&stage.clients_h2), stage.way_h2(&stage.floods));
+    let (Some(exact), Some(floods)) = (exact, floods) else { return skip_all("no listener speaks HTTP/2") };
     let rows = client_faults_h2(&setting);
     let get = method(&setting.read);
     let judge = |expected, asked, answer: &Answer| judge(stage, &visit, &get, expected, asked, answer);
-    let scene = Scene { connect, setting: &setting, upstream: &stage.serving, limit: LIMIT, judge: &judge };
+    let scene =
+        |connect| Scene { connect, setting: &setting, upstream: &stage.serving, limit: LIMIT, judge: &judge };
+    let (exact, floods) = (scene(exact), scene(floods));
     let places = Semaphore::new(AT_ONCE);
     let on_stage = |index: usize| {
-        let (rows, scene, places, visit, setting, get) = (&rows, &scene, &places, &visit, &setting, &get);
+        let (rows, exact, floods) = (&rows, &exact, &floods);
+        let (places, visit, setting, get) = (&places, &visit, &setting, &get);
         async move {
             let Some(row) = rows.get(index) else {
                 return Row::skipped(Side::Client, ("", ""), None, "there is no such row".to_owned());
@@ -43,7 +49,10 @@ pub(super) async fn play_all(stage: &Stage, place: Option<(Visit, Setting)>) -> 
                 return skip(row, &why);
             }
             let _place = places.acquire().await;
+            let (scene, gateway) =
+                if row.loose { (floods, &stage.floods) } else { (exact, &stage.clients_h2) };
             let played = talk_h2::play(row, scene).await;
+            note(&gateway.ledger, row, &played);
             let expected: Vec<String> = row
                 .fates
                 .iter()
@@ -79,6 +88,38 @@ pub(super) async fn play_all(stage: &Stage, place: Option<(Visit, Setting)>) -> 
     let mut played = join_all((0..rows.len()).map(on_stage)).await;
     again::broken_ones(&mut played, AGAIN_AT_ONCE, on_stage).await;
     played
+}
+
+/// Writes down what a row got. Where it came out otherwise, not everything of it is known.
+fn note(ledger: &Ledger, row: &FrameFault, played: &Played) {
+    if played.breach.is_some() {
+        return ledger.lost(row.fates.len() + row.silences.len() + 3);
+    }
+    if row.loose {
+        ledger.more();
+    }
+    for answer in played.answers.iter().filter(|answer| answer.status < 400) {
+        ledger.answer(answer.status, None);
+    }
+    // Errors are those of the row: what goes on beside it is served.
+    let mut causes = row.fates.iter().filter_map(|(_, fate)| match fate {
+        Fate::Answer(expected) => expected.cause(),
+        Fate::HeadOnly(cause) => Some(*cause),
+        Fate::Reset | Fate::Empty431 | Fate::Silence => None,
+    });
+    for answer in played.answers.iter().filter(|answer| answer.status >= 400) {
+        ledger.answer(answer.status, causes.next().map(Cause::name));
+    }
+    for (_, fate) in &row.fates {
+        match fate {
+            Fate::Answer(Expected::Cut(cause)) => ledger.cut(cause.name()),
+            Fate::HeadOnly(_) => ledger.cut(Cause::ClientTooSlow.name()),
+            Fate::Answer(_) | Fate::Reset | Fate::Empty431 | Fate::Silence => {}
+        }
+    }
+    for silence in &row.silences {
+        ledger.silent(silence);
+    }
 }
 
 /// What becomes of the connection, in a few words.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use http::Method;
 use tokio::io::AsyncWriteExt;
 
-use super::stage::{STRANGER, Stage, contains};
+use super::stage::{STRANGER, Stage, Started, contains};
 use super::visits::Visit;
 use super::wanted::{Rules, told};
 use super::{Row, Side, Verdict};
@@ -71,11 +71,10 @@ fn is_unserved(method: &Method) -> bool {
 }
 
 async fn limited(stage: &Stage, route: &Route, visit: &Visit) -> Row {
-    let way = stage.way(&stage.scarce);
     let mut asked = 0;
     let outcome = loop {
         asked += 1;
-        match ask(way, visit, &visit.method).await {
+        match ask(stage, &stage.scarce, None, (visit, &visit.method), Cause::RateLimited).await {
             Ok(answer) if answer.status == 200 && asked < MOST_ASKED => {}
             other => break other,
         }
@@ -96,10 +95,9 @@ async fn refused(
     fault: (&'static str, &'static str),
     (method, from): (&Method, Option<Ipv4Addr>),
 ) -> Row {
-    let way = stage.way(&stage.clients);
-    let way = Connect { from: from.or(way.from), ..way };
-    let outcome = ask(way, visit, method).await;
-    judged(stage, route, fault, method, Cause::HttpRequestDenied, outcome, |_| Ok(()))
+    let cause = Cause::HttpRequestDenied;
+    let outcome = ask(stage, &stage.clients, from, (visit, method), cause).await;
+    judged(stage, route, fault, method, cause, outcome, |_| Ok(()))
 }
 
 fn judged(
@@ -135,12 +133,29 @@ fn judged(
     }
 }
 
-async fn ask(way: Connect, visit: &Visit, method: &Method) -> Result<Answer, String> {
+/// Asks once; an error is expected to be of this cause.
+async fn ask(
+    stage: &Stage,
+    gateway: &Started,
+    from: Option<Ipv4Addr>,
+    (visit, method): (&Visit, &Method),
+    cause: Cause,
+) -> Result<Answer, String> {
+    let way = Connect { from, ..stage.way(gateway) };
     let stream = way.open(false).await.map_err(|error| format!("no connection to the gateway: {error}"))?;
     let mut reader = Reader::new(stream, LIMIT);
     reader.deadline = Instant::now() + LIMIT;
     let request = format!("{method} {} HTTP/1.1\r\nhost: {}\r\n\r\n", visit.path, visit.host);
     let _ = reader.stream.write_all(request.as_bytes()).await;
     let asked = Asked { head: *method == Method::HEAD, old: false };
-    reader.answer(asked).await.map_err(|none| format!("no answer: {none:?}"))
+    match reader.answer(asked).await {
+        Ok(answer) => {
+            gateway.ledger.answer(answer.status, Some(cause.name()));
+            Ok(answer)
+        }
+        Err(none) => {
+            gateway.ledger.lost(1);
+            Err(format!("no answer: {none:?}"))
+        }
+    }
 }

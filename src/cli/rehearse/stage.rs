@@ -12,8 +12,10 @@ use ipnet::IpNet;
 use tokio::sync::Notify;
 use tracing::Level;
 
+use super::ledger::Ledger;
 use super::visits::Map;
 use crate::config::{Config, Server, Timeouts, Upstream as Servers};
+use crate::contract::Contract;
 use crate::limit::{Quota, Settings};
 use crate::observe::line::Form;
 use crate::observe::{Metrics, log};
@@ -29,6 +31,8 @@ pub(super) struct Stage {
     pub(super) config: Config,
     /// What the file says.
     pub(super) original: Config,
+    /// The contract is a built-in one, and so is its table of codes.
+    pub(super) builtin: bool,
     pub(super) map: Map,
     _misbehaving: Misbehaving,
     /// What stands behind the gateways of client faults and limits.
@@ -36,6 +40,10 @@ pub(super) struct Stage {
     /// In the order of [`Place::ALL`].
     places: Vec<Started>,
     pub(super) clients: Started,
+    /// For HTTP/2.
+    pub(super) clients_h2: Started,
+    /// Where nobody knows how much of what is sent becomes a request.
+    pub(super) floods: Started,
     /// The gateway where every limit is reached at once.
     pub(super) scarce: Started,
     pub(super) changes: Vec<String>,
@@ -49,6 +57,8 @@ pub(super) struct Started {
     /// Where it speaks HTTP/2 with prior knowledge, if it does.
     h2c: Option<SocketAddr>,
     pub(super) metrics: Arc<Metrics>,
+    /// What its clients saw.
+    pub(super) ledger: Ledger,
 }
 
 /// Who asks: from here everything is allowed.
@@ -73,17 +83,23 @@ impl Stage {
             start(config, misbehaving.address(*place))
         };
         let places = Place::ALL.iter().map(at).collect::<Result<_, _>>()?;
-        let clients = start(&with_h2c(&config), serving.address())?;
+        let clients = start(&config, serving.address())?;
+        let clients_h2 = start(&with_h2c(&config), serving.address())?;
+        let floods = start(&with_h2c(&config), serving.address())?;
         let scarce = start(&scarce(&config, &original), serving.address())?;
         let changes = changes.lines;
+        let builtin = Contract::builtin(config.contract.name()).is_some_and(|own| own == *config.contract);
         Ok(Stage {
             config,
             original,
+            builtin,
             map,
             _misbehaving: misbehaving,
             serving,
             places,
             clients,
+            clients_h2,
+            floods,
             scarce,
             changes,
             relay,
@@ -96,19 +112,22 @@ impl Stage {
         Place::ALL.iter().position(|it| *it == place).and_then(|index| self.places.get(index))
     }
 
-    /// The way to a gateway.
+    /// The way to a gateway. From [`ASKING`] by itself: to bind tens of thousands of sockets takes half a minute (the
+    /// kernel looks for a free port each time).
     pub(super) fn way(&self, gateway: &Started) -> Connect {
-        Connect { gateway: gateway.address, from: Some(ASKING), relay: self.relay }
+        Connect { gateway: gateway.address, from: None, relay: self.relay }
     }
 
     /// The way to its listener for HTTP/2.
     pub(super) fn way_h2(&self, gateway: &Started) -> Option<Connect> {
-        gateway.h2c.map(|address| Connect { gateway: address, from: Some(ASKING), relay: self.relay })
+        gateway.h2c.map(|address| Connect { gateway: address, ..self.way(gateway) })
     }
 
-    /// The gateways of upstream faults.
-    pub(super) fn places(&self) -> &[Started] {
-        &self.places
+    /// Every gateway, by what is rehearsed with it.
+    pub(super) fn gateways(&self) -> impl Iterator<Item = (&'static str, &Started)> {
+        let places = Place::ALL.iter().map(|place| place.name()).zip(&self.places);
+        let clients = [("clients", &self.clients), ("HTTP/2 clients", &self.clients_h2)];
+        places.chain(clients).chain([("floods", &self.floods), ("limits", &self.scarce)])
     }
 
     /// Returns when a gateway has ended, which it does when the process is told to.
@@ -151,7 +170,7 @@ fn start(config: Config, ended: &Arc<Notify>) -> Result<Started, String> {
     thread.map_err(|error| format!("cannot start a thread: {error}"))?;
     let addresses = told.recv().map_err(|_| "the gateway does not start".to_owned())??;
     let address = addresses.first().copied().ok_or("the gateway has no listener")?;
-    Ok(Started { address, h2c: addresses.get(1).copied(), metrics })
+    Ok(Started { address, h2c: addresses.get(1).copied(), metrics, ledger: Ledger::default() })
 }
 
 /// What was changed, and from what to what.

@@ -10,11 +10,12 @@ use http::Method;
 use tokio::io::AsyncWriteExt;
 use tokio::sync::Semaphore;
 
+use super::ledger::Ledger;
 use super::stage::{self, Stage};
 use super::visits::Visit;
 use super::wanted::{self, Rules, Wanted};
 use super::{Row, Side, Verdict, again};
-use crate::config::ErrorMode;
+use crate::config::{ErrorMode, ErrorRules};
 use crate::protocol::upgrade::WEBSOCKET;
 use crate::rehearse::answers::{Answer, Reader, Unanswered};
 use crate::rehearse::clients::PLAY;
@@ -23,7 +24,7 @@ use crate::rehearse::misbehaving::KEPT;
 use crate::rehearse::{Asked, Connect};
 
 /// Rows that are played at once.
-const AT_ONCE: usize = 64;
+const AT_ONCE: usize = 96;
 /// And in a second try.
 const AGAIN_AT_ONCE: usize = 4;
 /// No answer takes longer.
@@ -145,15 +146,19 @@ async fn play(stage: &Stage, it: &Play<'_>) -> Row {
     let wanted = Rules { config: &stage.config, route, method: &method }.of_row(fault);
     let asked = Asked { head: method == Method::HEAD, old: false };
     let passes = route.is_some_and(|route| route.errors.mode != ErrorMode::Enforce);
-    let outcome = match stage.at(fault.place) {
-        Some(gateway) => ask(stage.way(gateway), it, name, asked, passes).await,
-        None => Err("no gateway for it".to_owned()),
+    let Some(gateway) = stage.at(fault.place) else {
+        let why = "there is no gateway for it".to_owned();
+        return Row::skipped(Side::Upstream, (fault.name, fault.meaning), None, why);
     };
+    let outcome = ask(stage.way(gateway), &gateway.ledger, it, name, asked, passes).await;
     let (got, verdict) = match outcome {
         Err(none) => (none.clone(), Verdict::Broken(none)),
         Ok(answer) => {
             let judged = wanted.judge(&answer, asked, &stage.config.contract);
+            let judged = judged.and_then(|()| interim(fault, &answer));
+            let judged = judged.and_then(|()| as_in_the_table(stage, fault, &wanted, route));
             let judged = judged.and_then(|()| fields(fault, &wanted, &answer, route));
+            wanted.note(&gateway.ledger, &answer, judged.is_ok());
             (wanted::told(&answer), judged.map_or_else(Verdict::Broken, |()| Verdict::Kept))
         }
     };
@@ -169,9 +174,10 @@ async fn play(stage: &Stage, it: &Play<'_>) -> Row {
     }
 }
 
-/// Asks as often as the row says, and gives the last answer.
+/// Asks as often as the row says, and gives the last answer. What came before it is noted.
 async fn ask(
     way: Connect,
+    ledger: &Ledger,
     it: &Play<'_>,
     method: &str,
     asked: Asked,
@@ -198,26 +204,27 @@ async fn ask(
         tries += 1;
         // The upstream of kept connections is asked to serve well, whatever the rows before have left of them.
         let before_it = if fault.place == Place::Pooled { play_of(KEPT) } else { named.clone() };
-        let answer = once(&mut reader, &before_it, asked).await?;
+        let answer = once(&mut reader, ledger, &before_it, asked).await?;
+        ledger.answer(answer.status, None);
         if answer.status == 200 {
             before += 1;
         } else if tries > MOST_TRIES {
             return Err(format!("{} to a request that is served well", answer.status));
         }
     }
-    let answer = once(&mut reader, &named, asked).await?;
-    if answer.interim != fault.interim {
-        return Err(format!("the interim responses {:?}", answer.interim));
-    }
-    Ok(answer)
+    once(&mut reader, ledger, &named, asked).await
 }
 
-async fn once(reader: &mut Reader, request: &[u8], asked: Asked) -> Result<Answer, String> {
+async fn once(reader: &mut Reader, ledger: &Ledger, request: &[u8], asked: Asked) -> Result<Answer, String> {
     // Of what merely passes, only the beginning matters: it may go on for as long as the upstream likes.
     reader.deadline = Instant::now() + if reader.most == MOST { LIMIT_OF_PASSING } else { LIMIT };
     // What is not taken any more has been answered.
     let _ = reader.stream.write_all(request).await;
-    reader.answer(asked).await.map_err(|none| missing(&none))
+    let answer = reader.answer(asked).await;
+    answer.map_err(|none| {
+        ledger.lost(1);
+        missing(&none)
+    })
 }
 
 fn missing(none: &Unanswered) -> String {
@@ -227,6 +234,29 @@ fn missing(none: &Unanswered) -> String {
         Unanswered::Silent => format!("no answer within {} s", LIMIT.as_secs()),
         Unanswered::Malformed(what) => format!("malformed: {what}"),
     }
+}
+
+/// Where the configuration decides nothing about codes, the code is the one that stands in the table, whatever the policy
+/// room says: it is not judged by its own word alone.
+fn as_in_the_table(
+    stage: &Stage,
+    fault: &UpstreamFault,
+    wanted: &Wanted,
+    route: Option<&crate::config::Route>,
+) -> Result<(), String> {
+    let enforces = |rules: &ErrorRules| rules.mode == ErrorMode::Enforce && rules.overrides.is_empty();
+    let decides_nothing = stage.builtin && stage.config.overrides.is_empty();
+    if !decides_nothing || !route.is_some_and(|route| enforces(&route.errors)) {
+        return Ok(());
+    }
+    let (status, documented) = (wanted.status(), fault.outcome.code());
+    if status == documented { Ok(()) } else { Err(format!("{status}, where {documented} is documented")) }
+}
+
+/// The row's interim responses, and no other.
+fn interim(fault: &UpstreamFault, answer: &Answer) -> Result<(), String> {
+    let same = answer.interim == fault.interim;
+    if same { Ok(()) } else { Err(format!("the interim responses {:?}", answer.interim)) }
 }
 
 /// Fields that stay and fields that go, on an error that was made in the place of the upstream's.

@@ -6,8 +6,10 @@
 use http::{HeaderValue, Method};
 use serde_json::Value;
 
+use super::ledger::Ledger;
 use crate::config::{Config, ErrorMode, ErrorRules, Route};
 use crate::contract::conform::{self, Conformance, ErrorBody};
+use crate::contract::policy::UPSTREAM_RESPONSE;
 use crate::contract::{Case, Cause, Contract, Extract, LocalReply, RequestSent, Ruling};
 use crate::rehearse::answers::{Answer, Ended};
 use crate::rehearse::faults::{Message, Outcome, UpstreamFault, Why};
@@ -80,7 +82,7 @@ impl Rules<'_> {
 
     fn replaced(&self, ruling: &Ruling, found: &Extract) -> Wanted {
         let reply = self.grounds().replace(ruling, found, &ANY_ID, Vec::new());
-        made(ruling, &reply, "upstream_response", RequestSent::Full)
+        made(ruling, &reply, UPSTREAM_RESPONSE, RequestSent::Full)
     }
 
     /// What should come of a row of the table.
@@ -175,6 +177,14 @@ fn made(ruling: &Ruling, reply: &LocalReply, cause: &'static str, sent_at_least:
 }
 
 impl Wanted {
+    pub(super) const fn status(&self) -> u16 {
+        match self {
+            Wanted::Made { status, .. } | Wanted::Passed { status, .. } | Wanted::Cut { status, .. } => {
+                *status
+            }
+        }
+    }
+
     /// In a few words, for the table.
     pub(super) fn told(&self) -> String {
         match self {
@@ -238,6 +248,28 @@ impl Wanted {
                 }
                 Ok(())
             }
+        }
+    }
+}
+
+impl Wanted {
+    /// Writes down what came. Of a row that came out otherwise, only that there was an answer.
+    pub(super) fn note(&self, ledger: &Ledger, answer: &Answer, kept: bool) {
+        let whole = answer.ended == Ended::Whole;
+        match self {
+            Wanted::Made { cause, .. } if kept => ledger.answer(answer.status, Some(cause)),
+            // Made in the place of one that passes: for which of its faults, only the gateway knows.
+            Wanted::Passed { status, .. } if kept && answer.status == *status => {
+                ledger.answer(answer.status, Some(UPSTREAM_RESPONSE));
+            }
+            Wanted::Made { .. } | Wanted::Passed { .. } | Wanted::Cut { .. } => {
+                ledger.answer(answer.status, None);
+            }
+        }
+        match self {
+            Wanted::Cut { cause, .. } if kept => ledger.cut(cause.name()),
+            Wanted::Made { .. } | Wanted::Passed { .. } | Wanted::Cut { .. } if !whole => ledger.left(),
+            Wanted::Made { .. } | Wanted::Passed { .. } | Wanted::Cut { .. } => {}
         }
     }
 }
