@@ -22,6 +22,7 @@ CARGO_DENY  := 0.20.2
 FUZZ_SECONDS ?= 60
 SOAK_SECONDS ?= 600
 CHAOS_SECONDS ?= 10
+SOAK_CASES   ?= 1000000
 
 .PHONY: help demo run test fuzz soak chaos bench count setup tools lint fmt fmt-check docs docs-check deny ci
 
@@ -53,8 +54,8 @@ fuzz: tools ## every fuzz target, a minute for each: make fuzz FUZZ_SECONDS=60
 	cargo test --locked --test fuzz -- --nocapture
 
 # Optimised, because it is about load; the tests themselves are the same.
-soak: tools ## faults at full load for ten minutes, then a million cases: make soak SOAK_SECONDS=600
-	@export SOAK_SECONDS=$(SOAK_SECONDS) PROPERTY_SEED=$${PROPERTY_SEED:-$$(date +%s)}
+soak: tools ## faults at full load for ten minutes, and a million cases: make soak SOAK_SECONDS=600 SOAK_CASES=1000000
+	@export SOAK_SECONDS=$(SOAK_SECONDS) SOAK_CASES=$(SOAK_CASES) PROPERTY_SEED=$${PROPERTY_SEED:-$$(date +%s)}
 	cargo test --release --locked --test it -- assurance::soak --nocapture --test-threads=1
 
 chaos: setup ## a real Redis that ails under load, with a table, and the bounds of memory: make chaos CHAOS_SECONDS=10

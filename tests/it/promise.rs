@@ -130,10 +130,16 @@ fn judge_body(body: &[u8], status: u16) -> Result<(), String> {
     }
 }
 
+/// `application/json`; a charset, where given, is UTF-8. Other parameters are the upstream's affair.
 fn is_json(media_type: &str) -> bool {
     let lower = media_type.to_ascii_lowercase();
     let mut parts = lower.split(';').map(str::trim);
-    parts.next() == Some("application/json") && parts.all(|parameter| parameter == "charset=utf-8")
+    let of_text = |parameter: &str| match parameter.split_once('=') {
+        Some(("charset", value)) => value.trim_matches('"') == "utf-8",
+        Some(_) => true,
+        None => parameter.is_empty(),
+    };
+    parts.next() == Some("application/json") && parts.all(of_text)
 }
 
 fn is_uuid_v7(id: &str) -> bool {

@@ -40,7 +40,6 @@ pub trait Side: Sync {
 pub struct Plan {
     pub seed: u64,
     pub cases: u64,
-    pub until: Option<Instant>,
     pub clients: usize,
 }
 
@@ -52,7 +51,7 @@ impl Plan {
             Some(text.parse().unwrap_or_else(|_| panic!("{name} is not a number: {text:?}")))
         };
         let seed = number("PROPERTY_SEED").unwrap_or(0x51a7_0500);
-        Plan { seed, cases: number("PROPERTY_CASES").unwrap_or(cases), until: None, clients: CLIENTS }
+        Plan { seed, cases: number("PROPERTY_CASES").unwrap_or(cases), clients: CLIENTS }
     }
 }
 
@@ -74,7 +73,7 @@ pub fn run<S: Side>(what: &str, plan: Plan, side: &S) -> u64 {
     std::thread::scope(|scope| {
         for _ in 0..plan.clients {
             scope.spawn(|| {
-                while !stop.load(Ordering::Relaxed) && plan.until.is_none_or(|until| Instant::now() < until) {
+                while !stop.load(Ordering::Relaxed) {
                     let number = next.fetch_add(1, Ordering::Relaxed);
                     if number >= plan.cases {
                         return;

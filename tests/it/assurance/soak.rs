@@ -2,7 +2,7 @@
 //!
 //! Good paths and every fault of the upstream, clients that behave, that churn, and that are hostile, all at once. A few
 //! seconds of it run with every `make test`, to see that it works; `make soak` (`SOAK_SECONDS`) runs it for as long as its
-//! figures need to mean something, and then as many property cases as half that time holds, a million at most.
+//! figures need to mean something, and then a million property cases (`SOAK_CASES`).
 
 use std::io::{Read as _, Write as _};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -31,9 +31,9 @@ const FAULTY: usize = 10;
 const CHURNING: usize = 2;
 const HOSTILE: usize = 4;
 
-fn seconds() -> Option<u64> {
-    let text = std::env::var("SOAK_SECONDS").ok()?;
-    Some(text.parse().unwrap_or_else(|_| panic!("SOAK_SECONDS is not a number: {text:?}")))
+fn number(name: &str) -> Option<u64> {
+    let text = std::env::var(name).ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{name} is not a number: {text:?}")))
 }
 
 /// What is held by the process.
@@ -208,8 +208,7 @@ fn in_front_of(misbehaving: &Misbehaving, limit: Duration) -> Gateway {
 
 #[test]
 fn minutes_of_faults_at_full_load_leave_nothing_behind() {
-    let asked = seconds();
-    let time = Duration::from_secs(asked.unwrap_or(4));
+    let time = Duration::from_secs(number("SOAK_SECONDS").unwrap_or(4));
     let misbehaving = Misbehaving::start().unwrap();
     let gateway = in_front_of(&misbehaving, time + Duration::from_secs(120));
     let (ledger, over, left) = (Ledger::default(), AtomicBool::new(false), AtomicU64::new(0));
@@ -271,16 +270,13 @@ fn minutes_of_faults_at_full_load_leave_nothing_behind() {
     assert_eq!(ledger.differences(&gateway), Vec::<String>::new());
 }
 
-/// Nothing without `make soak`: the same cases run with every `make test`, fewer of them.
+/// A few of them with every `make test`; all of them with `make soak` (`SOAK_CASES`).
 #[test]
 fn a_million_cases_lead_out_of_the_contract_nowhere() {
-    let Some(seconds) = seconds() else { return };
-    let plan = Plan {
-        until: Some(Instant::now() + Duration::from_secs(seconds) / 4),
-        ..Plan::of_environment(500_000)
-    };
+    let cases: u64 = number("SOAK_CASES").unwrap_or(2_000);
+    let plan = Plan { cases: cases / 2, ..Plan::of_environment(0) };
+    let limit = LIMIT.max(Duration::from_millis(10 * cases));
     let (peer, ledger) = (Peer::start(), Ledger::default());
-    let limit = Duration::from_secs(seconds + 120);
     let gateway = impatient(&peer).limit(limit).start();
     let side = ClientSide { gateway: gateway.address(), ledger: &ledger };
     let played = run("client side", plan, &side);
@@ -289,8 +285,8 @@ fn a_million_cases_lead_out_of_the_contract_nowhere() {
     let (peer, ledger) = (Peer::start(), Ledger::default());
     let gateway = super::properties::with_two_upstreams(&peer).limit(limit).start();
     let side = UpstreamSide { gateway: gateway.address(), peer: &peer, ledger: &ledger };
-    let until = Some(Instant::now() + Duration::from_secs(seconds) / 4);
-    let played = played + run("upstream side", Plan { until, ..plan }, &side);
+    let played = played + run("upstream side", plan, &side);
     settle(&gateway, &ledger, &peer);
+    assert_eq!(played, plan.cases * 2);
     eprintln!("soak: {played} cases in all");
 }
