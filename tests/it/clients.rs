@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use statusquo::contract::{Cause, Contract};
+use statusquo::contract::{Cause, Contract, RequestSent};
 use statusquo::rehearse::talk::{judge_served, upstream_script};
 use statusquo::rehearse::{
     Act, Answer, Asked, ClientFault, Connect, Ending, Expected, Played, Scene, Setting, Upstream,
@@ -40,6 +40,7 @@ fn every_client_fault_has_exactly_the_outcome_that_stands_there() {
         read_again(row, played);
     }
     expect_accounts(&gateway, &rows, &played);
+    expect_truth_about_what_was_sent(&upstream, &rows, &played);
     assert_eq!(upstream.seen().requests_for("/smuggled"), 0);
 }
 
@@ -50,6 +51,7 @@ fn in_front_of(upstream: &Upstream) -> Gateway {
         .set("client.write_timeout", "1s")
         .set("client.idle_timeout", "2s")
         .set("client.max_body", "1MiB")
+        .set("errors.include", "[request_sent]")
         .set("timeouts.response_head", "8s")
         .set("timeouts.total", "8s")
         .limit(Duration::from_secs(40))
@@ -143,6 +145,26 @@ fn read_again(row: &ClientFault, played: &Played) {
         );
     }
     assert_eq!(String::from_utf8_lossy(reader.surplus()), "", "{}", row.name);
+}
+
+/// No error says that nothing was sent of a request of which the upstream has received a byte.
+fn expect_truth_about_what_was_sent(upstream: &Upstream, rows: &[ClientFault], played: &[Played]) {
+    let seen = upstream.seen();
+    let received: Vec<u8> = seen.connections.iter().flat_map(|connection| connection.raw.clone()).collect();
+    let (mut unsent, mut begun) = (0, 0);
+    for (row, played) in rows.iter().zip(played) {
+        for answer in played.answers.iter().filter(|answer| answer.status >= 400) {
+            let Ok(body) = promise::body_of(answer) else { continue };
+            let said = body.sent.unwrap_or_else(|| panic!("{}: no request_sent: {}", row.name, answer.text()));
+            let id = answer.field("x-request-id").unwrap();
+            let arrived = memchr::memmem::find(&received, id.as_bytes()).is_some();
+            assert!(!arrived || said > RequestSent::None, "{}: {said:?} is said, and some of it came", row.name);
+            unsent += usize::from(said == RequestSent::None);
+            begun += usize::from(arrived);
+        }
+    }
+    // Both are there to be told apart.
+    assert!(unsent > 200 && begun > 5, "{unsent} {begun}");
 }
 
 /// For every code, every cause and every silence: what was counted is what was seen here.
