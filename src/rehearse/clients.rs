@@ -257,30 +257,28 @@ impl Setting {
 
 /// The whole table for this setting, in the order in which it is shown: from the first byte to the last.
 pub fn client_faults(setting: &Setting) -> Vec<ClientFault> {
-    let rows = [
-        lines::strangers(),
-        lines::request_lines(),
-        lines::versions(),
-        lines::methods(),
-        targets::paths(),
-        targets::forms(),
-        fields::syntax(),
-        fields::connection(),
-        fields::hosts(),
-        framing::lengths(),
-        framing::codings(),
-        framing::both(),
-        chunks::sizes(),
-        chunks::ends(),
-        conduct::sizes(setting),
-        conduct::expectations(setting),
-        conduct::slow(),
-        endings::leaving(),
-        endings::reading(setting),
-        pipelines::old_versions(),
-        pipelines::pipelines(),
+    client_faults_by_sort(setting).into_iter().flat_map(|(_, rows)| rows).collect()
+}
+
+/// The same, under the headings of the page.
+pub fn client_faults_by_sort(setting: &Setting) -> Vec<(&'static str, Vec<ClientFault>)> {
+    let sorts = [
+        (
+            "The first line",
+            [lines::strangers(), lines::request_lines(), lines::versions(), lines::methods()].concat(),
+        ),
+        ("What is asked for", [targets::paths(), targets::forms()].concat()),
+        ("Fields", [fields::syntax(), fields::connection(), fields::hosts()].concat()),
+        ("How long the body is", [framing::lengths(), framing::codings(), framing::both()].concat()),
+        ("Chunks", [chunks::sizes(), chunks::ends()].concat()),
+        ("Too much, too slow, or under conditions", {
+            [conduct::sizes(setting), conduct::expectations(setting), conduct::slow()].concat()
+        }),
+        ("Leaving, and not reading", [endings::leaving(), endings::reading(setting)].concat()),
+        ("Several requests, and HTTP/1.0", [pipelines::old_versions(), pipelines::pipelines()].concat()),
     ];
-    rows.concat().into_iter().map(|row| row.spelled(setting)).collect()
+    let spelled = |rows: Vec<ClientFault>| rows.into_iter().map(|row| row.spelled(setting)).collect();
+    sorts.into_iter().map(|(title, rows)| (title, spelled(rows))).collect()
 }
 
 /// Replaces `<GET>` and `<POST>` (methods), `<path>`, `<row>` (the mark), `<host>`, and `<get>`, `<post>`, `<head>`

@@ -29,6 +29,7 @@ pub mod talk_h2;
 pub mod upstream;
 pub mod upstream_h2;
 
+mod page_clients;
 mod play;
 mod wire;
 

@@ -1,12 +1,13 @@
-//! The table of upstream faults as documentation: `docs/faults.md`, and the summary in the README.
+//! The tables of faults as documentation: `docs/faults.md`, and the summary in the README.
 //!
 //! Both are written by tests: `UPDATE_DOCS=1 cargo test faults_page`. Nothing is decided here; the rows are
-//! [`super::faults`].
+//! [`super::faults`]; those of clients are told by [`super::page_clients`].
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use super::faults::{Kind, Message, Outcome, UpstreamFault, Why, upstream_faults};
+use super::page_clients;
 
 /// What the promise cannot cover, and where each is counted: metric and label.
 pub const LIMITS: &[(&str, &str, &str)] = &[
@@ -64,6 +65,7 @@ pub fn document() -> String {
         }
         numbered(&mut page, &rows);
     }
+    page.push_str(&page_clients::document());
     page.push_str(LIMITS_HEAD);
     for (what, metric, cause) in LIMITS {
         let _ = writeln!(page, "| {what} | `statusquo_{metric}{{cause=\"{cause}\"}}` |");
@@ -202,13 +204,13 @@ fn fields(fault: &UpstreamFault) -> String {
 }
 
 /// Text in a Markdown table.
-fn cell(text: &str) -> String {
+pub(super) fn cell(text: &str) -> String {
     text.replace('\\', "\\\\").replace('|', "\\|").replace('<', "&lt;")
 }
 
 const HEAD: &str = "\
 <!-- Generated from src/rehearse/faults; write it again with: UPDATE_DOCS=1 cargo test faults_page -->
-# What upstreams do wrong, and what clients get
+# What upstreams and clients do wrong, and what clients get
 
 The {count} ways in which the misbehaving upstream of `statusquo demo` breaks, each under `/NAME`. The tests play every one
 of them against the executable and compare status, body, fields, connection and counters with this table.
@@ -216,7 +218,8 @@ of them against the executable and compare status, body, fields, connection and 
 A code with a cause is an answer of the gateway: the documented body with the text of the code, or with the upstream's
 message where one is quoted; `upstream_response` means that the upstream's error was replaced. The cause is the label of
 `statusquo_errors_total`, or of `statusquo_aborted_total` where a response was cut. The client's connection serves further
-requests after everything but a cut. The last column is the least that `request_sent` says.
+requests after everything but a cut. A response that passes \"as it is\" has the upstream's status, its fields but those of
+the connection, and its body, without a content coding that the client has not asked for. The last column is the least that `request_sent` says.
 ";
 
 const COLUMNS: &str = "\

@@ -155,10 +155,15 @@ fn expect_truth_about_what_was_sent(upstream: &Upstream, rows: &[ClientFault], p
     for (row, played) in rows.iter().zip(played) {
         for answer in played.answers.iter().filter(|answer| answer.status >= 400) {
             let Ok(body) = promise::body_of(answer) else { continue };
-            let said = body.sent.unwrap_or_else(|| panic!("{}: no request_sent: {}", row.name, answer.text()));
+            let said =
+                body.sent.unwrap_or_else(|| panic!("{}: no request_sent: {}", row.name, answer.text()));
             let id = answer.field("x-request-id").unwrap();
             let arrived = memchr::memmem::find(&received, id.as_bytes()).is_some();
-            assert!(!arrived || said > RequestSent::None, "{}: {said:?} is said, and some of it came", row.name);
+            assert!(
+                !arrived || said > RequestSent::None,
+                "{}: {said:?} is said, and some of it came",
+                row.name
+            );
             unsent += usize::from(said == RequestSent::None);
             begun += usize::from(arrived);
         }
