@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use crate::contract::{Cause, RequestSent};
 
 use super::super::script::{Script, Step, say};
@@ -116,7 +118,37 @@ pub(super) fn bodies_cut() -> Vec<UpstreamFault> {
     };
     let incomplete = Cause::HttpResponseIncomplete;
     let old = "HTTP/1.0 200 OK\r\ncontent-type: text/plain\r\n\r\nfirst and";
+    let behind_head = |name, meaning, cause, steps: Vec<Step>| UpstreamFault {
+        body: Bytes::new(),
+        ..cut(name, meaning, cause, steps)
+    };
+    let (length, chunked) =
+        (LENGTH.trim_end_matches("first and"), CHUNKED.trim_end_matches("9\r\nfirst and\r\n"));
     vec![
+        behind_head(
+            "cut-behind-head",
+            "closes before the first byte of its body",
+            incomplete,
+            vec![say(length), Step::Close],
+        ),
+        behind_head(
+            "cut-behind-head-of-chunks",
+            "closes before its first chunk",
+            incomplete,
+            vec![say(chunked), Step::Close],
+        ),
+        behind_head(
+            "reset-behind-head",
+            "resets before the first byte of its body",
+            incomplete,
+            vec![say(length), Step::Reset],
+        ),
+        behind_head(
+            "stalled-behind-head",
+            "falls silent before the first byte of its body",
+            Cause::ConnectionReadTimeout,
+            vec![say(length), Step::Hang],
+        ),
         cut("cut-body", "closes before its Content-Length", incomplete, vec![say(LENGTH), Step::Close]),
         cut("cut-chunked", "closes before its last chunk", incomplete, vec![say(CHUNKED), Step::Close]),
         cut("reset-in-body", "resets inside its body", incomplete, vec![say(LENGTH), Step::Reset]),
