@@ -186,6 +186,8 @@ async fn ask(
     let Play { fault, visit } = it;
     let no_connection = |error| format!("no connection to the gateway: {error}");
     let stream = way.open(false).await.map_err(no_connection)?;
+    // Left by a reset: each of tens of thousands of orderly ends would keep a port of this machine for a minute.
+    stream.set_zero_linger().map_err(no_connection)?;
     let mut reader = Reader::new(stream, LIMIT);
     if passes {
         reader.most = MOST;
