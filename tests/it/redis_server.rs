@@ -138,6 +138,38 @@ impl Drop for Redis {
     }
 }
 
+/// Three nodes that share all slots evenly, and agree on it.
+#[track_caller]
+pub fn cluster() -> Vec<Redis> {
+    let own = ["--cluster-enabled", "yes", "--cluster-node-timeout", "1000"];
+    let nodes: Vec<Redis> = (0..3).map(|_| Redis::start_with(&own)).collect();
+    let mut first_slot = 0;
+    for (number, node) in nodes.iter().enumerate() {
+        let last = if number == 2 { 16_383 } else { 5_461 * (number + 1) };
+        node.ask(&["CLUSTER", "ADDSLOTSRANGE", &first_slot.to_string(), &last.to_string()]);
+        first_slot = last + 1;
+        node.ask(&["CLUSTER", "SET-CONFIG-EPOCH", &(number + 1).to_string()]);
+    }
+    for node in &nodes[1..] {
+        nodes[0].ask(&["CLUSTER", "MEET", "127.0.0.1", &node.port().to_string()]);
+    }
+    until_agreed(&nodes);
+    nodes
+}
+
+/// Waits until all nodes of a cluster know that it is whole.
+#[track_caller]
+pub fn until_agreed(nodes: &[Redis]) {
+    let deadline = Instant::now() + LIMIT;
+    while !nodes.iter().all(|node| {
+        let info = node.ask(&["CLUSTER", "INFO"]);
+        info.contains("cluster_state:ok") && info.contains("cluster_known_nodes:3")
+    }) {
+        assert!(Instant::now() < deadline, "{}", nodes[0].ask(&["CLUSTER", "INFO"]));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
 /// A port that was free a moment ago; below those that the system hands out, so that nobody is given it meanwhile, and
 /// with room for the second port of a cluster's node, 10000 above.
 pub fn free_port() -> u16 {

@@ -12,7 +12,7 @@ use statusquo::rehearse::Upstream;
 use super::certificates::Authority;
 use super::gateway::{Folder, Gateway, Setup, run};
 use super::limits::window_around_now;
-use super::redis_server::{Redis, free_port};
+use super::redis_server::{self, Redis, free_port};
 use super::upstreams::{by_request, ok};
 
 /// Enough for a busy machine; the tests of the time limit have their own.
@@ -194,25 +194,7 @@ fn a_status_that_resets_the_count_resets_it_for_every_gateway() {
 #[test]
 fn a_cluster_is_asked_at_the_node_that_has_the_key() {
     let upstream = ok("fine");
-    let nodes: Vec<Redis> = (0..3).map(|_| Redis::start_with(&["--cluster-enabled", "yes"])).collect();
-    let mut first_slot = 0;
-    for (number, node) in nodes.iter().enumerate() {
-        let last = if number == 2 { 16_383 } else { 5_461 * (number + 1) };
-        node.ask(&["CLUSTER", "ADDSLOTSRANGE", &first_slot.to_string(), &last.to_string()]);
-        first_slot = last + 1;
-        node.ask(&["CLUSTER", "SET-CONFIG-EPOCH", &(number + 1).to_string()]);
-    }
-    for node in &nodes[1..] {
-        nodes[0].ask(&["CLUSTER", "MEET", "127.0.0.1", &node.port().to_string()]);
-    }
-    let deadline = std::time::Instant::now() + Duration::from_secs(20);
-    while !nodes.iter().all(|node| {
-        let info = node.ask(&["CLUSTER", "INFO"]);
-        info.contains("cluster_state:ok") && info.contains("cluster_known_nodes:3")
-    }) {
-        assert!(std::time::Instant::now() < deadline, "{}", nodes[0].ask(&["CLUSTER", "INFO"]));
-        thread::sleep(POLL);
-    }
+    let nodes = redis_server::cluster();
     // One node is named; the others are found.
     let url = nodes[0].url().replace("redis://", "redis+cluster://");
     let gateway = Gateway::in_front_of(&upstream)

@@ -14,7 +14,7 @@ use statusquo::rehearse::Upstream;
 use super::commands_explain::{expected, explained, told};
 use super::gateway::{Gateway, Setup};
 use super::redis_relay::{Conduct, Relay};
-use super::redis_server::Redis;
+use super::redis_server::{self, Redis};
 use super::upstreams::ok;
 
 const SECRET: &str = "secret: sixteen-or-more-letters";
@@ -166,6 +166,41 @@ fn a_redis_that_stops_in_its_tracks_costs_the_time_limit_and_then_nothing() {
     gateway.expect_metric("rate_limit_store_errors_total", &kind("resting"), 100.0);
     redis.resume();
     until_it_answers(&gateway, "/");
+    gateway.expect_accounts_to_agree();
+}
+
+#[test]
+fn a_lost_node_of_a_cluster_costs_no_request_and_is_found_again() {
+    let (upstream, mut nodes) = (ok("fine"), redis_server::cluster());
+    let url = nodes[0].url().replace("redis://", "redis+cluster://");
+    let rule = "key: [\"header:x-id\"], allow: 5 per 1h";
+    let gateway = counting(&upstream, &url, "timeout: 100ms", rule).start();
+    // Of these clients some are at home on each node.
+    let round = |name: &str| {
+        let mut client = gateway.client();
+        let mut ask = |number| client.ask("GET", "/", &format!("x-id: {name}{number}\r\n"), "").status;
+        (0..30).map(&mut ask).all(|status| status == 200)
+    };
+    assert!(round("before"));
+    gateway.expect_metric("rate_limit_store_errors_total", &[], 0.0);
+    nodes[2].kill();
+    for number in 0..10 {
+        assert!(round(&format!("lost{number}")));
+    }
+    assert!(gateway.metric("rate_limit_store_errors_total", &[]) > 0.0);
+    nodes[2].start_again();
+    redis_server::until_agreed(&nodes);
+    let deadline = Instant::now() + LIMIT;
+    let errors = || gateway.metric("rate_limit_store_errors_total", &[]);
+    for number in 0.. {
+        let before = errors();
+        assert!(round(&format!("back{number}")));
+        if errors() == before {
+            break;
+        }
+        assert!(Instant::now() < deadline, "it does not recover; the gateway says:\n{}", gateway.log_text());
+        thread::sleep(Duration::from_millis(100));
+    }
     gateway.expect_accounts_to_agree();
 }
 
