@@ -7,12 +7,14 @@ use std::fmt::Write as _;
 use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use super::run::{say, serve};
-use crate::config;
+use crate::config::{self, Config};
 use crate::rehearse::faults::{Kind, Place, UpstreamFault, upstream_faults};
-use crate::rehearse::{Misbehaving, good_paths};
+use crate::rehearse::{Misbehaving, good_paths, tls};
 use crate::server::boot::Listening;
+use crate::tls::trust::Trust;
 
 /// The demo's port when it is free: the one that people try first.
 const PORT: u16 = 8080;
@@ -47,12 +49,28 @@ pub fn run(options: &Options) -> ExitCode {
         return if printed.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     }
     match config::load_str("demo.yaml", &text, &|_| None, 1) {
-        Ok(config) => serve(config, None, move |listening| print(listening, &faults)),
+        Ok(mut config) => {
+            match Trust::in_file(neighbourhood.authority().as_bytes()) {
+                Ok(trust) => trust_in(&mut config, &Arc::new(trust)),
+                Err(unusable) => {
+                    say(&format!("the certificate of our own authority: {}", unusable.what));
+                    return ExitCode::FAILURE;
+                }
+            }
+            serve(config, None, move |listening| print(listening, &faults))
+        }
         Err(problems) => {
             // Our own text: if it is refused, that is a bug of ours, and it says which.
             say(&problems.to_string());
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Servers that speak TLS have to be certified by it.
+fn trust_in(config: &mut Config, trust: &Arc<Trust>) {
+    for upstream in config.upstreams.iter_mut().filter(|upstream| upstream.trust.is_some()) {
+        upstream.trust = Some(Arc::clone(trust));
     }
 }
 
@@ -69,9 +87,17 @@ fn configuration(neighbourhood: &Misbehaving, faults: &[UpstreamFault], port: u1
          timeouts: {{ connect: 1s, response_head: 2s, total: 3s, between_bytes: 2s }}\nupstreams:\n"
     );
     for (place, address) in neighbourhood.addresses() {
-        let http2 = if place.wants_http2() { ", http2: always" } else { "" };
+        let scheme = if place.wants_tls() { "https://" } else { "" };
+        let more = if place.wants_http2() {
+            ", http2: always".to_owned()
+        } else if place.wants_tls() {
+            // Once it is read, the authority of these servers is set in the place of that: it is in no file.
+            format!(", tls: {{ verify: false, sni: {} }}", tls::NAME)
+        } else {
+            String::new()
+        };
         // Writing to a String cannot fail.
-        let _ = writeln!(text, "  {}: {{ servers: [\"{address}\"]{http2} }}", place.name());
+        let _ = writeln!(text, "  {}: {{ servers: [\"{scheme}{address}\"]{more} }}", place.name());
     }
     text.push_str("routes:\n");
     for fault in faults.iter().filter(|fault| fault.place != Place::Scripted) {

@@ -14,6 +14,7 @@ mod http2;
 mod interim;
 mod pooled;
 mod statuses;
+mod tls;
 mod upgrade;
 
 use std::sync::LazyLock;
@@ -84,6 +85,8 @@ impl Ask {
 pub enum Kind {
     /// There is no connection, or one that is of no use.
     Connecting,
+    /// TLS with the server comes to nothing.
+    Tls,
     /// The response head does not come, or not whole.
     NoHead,
     /// What comes is no response head.
@@ -112,8 +115,9 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind, in order.
-    pub const ALL: [Kind; 13] = [
+    pub const ALL: [Kind; 14] = [
         Kind::Connecting,
+        Kind::Tls,
         Kind::NoHead,
         Kind::BadHead,
         Kind::Framing,
@@ -132,6 +136,7 @@ impl Kind {
     pub const fn title(self) -> &'static str {
         match self {
             Kind::Connecting => "No connection, or one that is of no use",
+            Kind::Tls => "TLS that comes to nothing",
             Kind::NoHead => "The response head does not come, or not whole",
             Kind::BadHead => "What comes is no HTTP response",
             Kind::Framing => "The end of the body is not told clearly",
@@ -177,11 +182,33 @@ pub enum Place {
     ClosingOnFrames,
     /// One that should, and speaks HTTP/1.1.
     OtherLanguage,
+    /// One that speaks TLS with a good certificate, and should not.
+    TlsPort,
+    /// One whose certificate is over.
+    Expired,
+    /// One whose certificate is not valid yet.
+    NotYetValid,
+    /// One whose certificate is for another name.
+    WrongName,
+    /// One whose certificate is signed by itself.
+    SelfSigned,
+    /// One whose certificate is signed by a stranger.
+    Stranger,
+    /// One that should speak TLS, and speaks plain HTTP.
+    PlainPort,
+    /// One that answers a handshake with an alert.
+    TlsAlert,
+    /// One that closes inside a handshake.
+    TlsCut,
+    /// One that resets inside a handshake.
+    TlsReset,
+    /// One that falls silent inside a handshake.
+    TlsStall,
 }
 
 impl Place {
     /// Every place.
-    pub const ALL: [Place; 9] = [
+    pub const ALL: [Place; 20] = [
         Place::Scripted,
         Place::Pooled,
         Place::Closing,
@@ -191,6 +218,17 @@ impl Place {
         Place::Ungreeting,
         Place::ClosingOnFrames,
         Place::OtherLanguage,
+        Place::TlsPort,
+        Place::Expired,
+        Place::NotYetValid,
+        Place::WrongName,
+        Place::SelfSigned,
+        Place::Stranger,
+        Place::PlainPort,
+        Place::TlsAlert,
+        Place::TlsCut,
+        Place::TlsReset,
+        Place::TlsStall,
     ];
 
     /// Whether it plays scripts.
@@ -201,6 +239,23 @@ impl Place {
     /// Whether it has to be spoken to in HTTP/2, without being asked (`http2: always`).
     pub const fn wants_http2(self) -> bool {
         matches!(self, Place::Frames | Place::Ungreeting | Place::ClosingOnFrames | Place::OtherLanguage)
+    }
+
+    /// Whether it has to be spoken to in TLS (`https://`).
+    pub const fn wants_tls(self) -> bool {
+        self.is_about_certificates()
+            || matches!(
+                self,
+                Place::PlainPort | Place::TlsAlert | Place::TlsCut | Place::TlsReset | Place::TlsStall
+            )
+    }
+
+    /// Whether it is its certificate that is not good.
+    pub const fn is_about_certificates(self) -> bool {
+        matches!(
+            self,
+            Place::Expired | Place::NotYetValid | Place::WrongName | Place::SelfSigned | Place::Stranger
+        )
     }
 
     /// The name of its upstream in a configuration.
@@ -215,6 +270,17 @@ impl Place {
             Place::Ungreeting => "ungreeting",
             Place::ClosingOnFrames => "closing-on-frames",
             Place::OtherLanguage => "other-language",
+            Place::TlsPort => "with-tls",
+            Place::Expired => "expired",
+            Place::NotYetValid => "not-yet-valid",
+            Place::WrongName => "wrong-name",
+            Place::SelfSigned => "self-signed",
+            Place::Stranger => "stranger",
+            Place::PlainPort => "plain",
+            Place::TlsAlert => "alert",
+            Place::TlsCut => "cut",
+            Place::TlsReset => "reset",
+            Place::TlsStall => "stall",
         }
     }
 }
@@ -309,6 +375,7 @@ pub fn upstream_faults() -> Vec<UpstreamFault> {
 static TABLE: LazyLock<Vec<UpstreamFault>> = LazyLock::new(|| {
     [
         of(Kind::Connecting, connection::connecting()),
+        of(Kind::Tls, tls::rows()),
         of(Kind::NoHead, connection::response_heads()),
         of(Kind::BadHead, heads::rows()),
         of(Kind::Framing, framing::rows()),

@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use super::addresses::{FullBacklog, Refusing};
 use super::faults::{GOOD_OF_POOLED, Place, UpstreamFault, upstream_faults};
@@ -15,6 +16,7 @@ use super::frames::{END_HEADERS, END_STREAM, frame};
 use super::good::good_script;
 use super::record::Request;
 use super::script::{Script, Step, reply, say};
+use super::tls::{Flaw, TlsServers};
 use super::upstream::Upstream;
 use super::upstream_h2::THIS;
 
@@ -27,6 +29,10 @@ pub struct Misbehaving {
     full: FullBacklog,
     frames: Upstream,
     ungreeting: Upstream,
+    certificates: TlsServers,
+    plain: Upstream,
+    alert: Upstream,
+    resetting: Upstream,
 }
 
 impl Misbehaving {
@@ -80,11 +86,20 @@ impl Misbehaving {
             full: FullBacklog::start()?,
             frames,
             ungreeting,
+            certificates: TlsServers::start()?,
+            plain: Upstream::script([
+                Step::Write(reply("400 Bad Request\nconnection: close", "this is no TLS")),
+                Step::Close,
+            ])?,
+            // handshake_failure, as a server says that has no suite in common with the other side.
+            alert: Upstream::script([say(&b"\x15\x03\x03\x00\x02\x02\x28"[..]), Step::Close])?,
+            // Not before the connection is there for good: then it would be a matter of connecting.
+            resetting: Upstream::script([Step::Pause(Duration::from_millis(50)), Step::Reset])?,
         })
     }
 
     /// Where this kind of server is.
-    pub const fn address(&self, place: Place) -> SocketAddr {
+    pub fn address(&self, place: Place) -> SocketAddr {
         match place {
             Place::Scripted => self.scripted.address(),
             Place::Pooled => self.pooled.address(),
@@ -95,12 +110,28 @@ impl Misbehaving {
             Place::Ungreeting => self.ungreeting.address(),
             Place::ClosingOnFrames => self.closing.address(),
             Place::OtherLanguage => self.scripted.address(),
+            Place::TlsPort => self.certificates.address(Flaw::None),
+            Place::Expired => self.certificates.address(Flaw::Expired),
+            Place::NotYetValid => self.certificates.address(Flaw::NotYetValid),
+            Place::WrongName => self.certificates.address(Flaw::WrongName),
+            Place::SelfSigned => self.certificates.address(Flaw::SelfSigned),
+            Place::Stranger => self.certificates.address(Flaw::Stranger),
+            Place::PlainPort => self.plain.address(),
+            Place::TlsAlert => self.alert.address(),
+            Place::TlsCut => self.closing.address(),
+            Place::TlsReset => self.resetting.address(),
+            Place::TlsStall => self.ungreeting.address(),
         }
     }
 
     /// Every upstream, and where it is.
     pub fn addresses(&self) -> [(Place, SocketAddr); Place::ALL.len()] {
         Place::ALL.map(|place| (place, self.address(place)))
+    }
+
+    /// The certificate of the authority that is to be trusted, under [`super::tls::NAME`].
+    pub fn authority(&self) -> &str {
+        self.certificates.authority()
     }
 
     /// Forgets the requests so far: see [`Upstream::forget`].
@@ -110,6 +141,9 @@ impl Misbehaving {
         self.closing.forget();
         self.frames.forget();
         self.ungreeting.forget();
+        self.plain.forget();
+        self.alert.forget();
+        self.resetting.forget();
     }
 
     /// The scripted upstream: what it received.

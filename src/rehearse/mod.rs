@@ -6,8 +6,8 @@
 //! own house it takes only the names of causes, so that a fault and its expected outcome stand in one row.
 //!
 //! Reading order: [`script`] (the language), [`upstream`] (a listener that speaks it), [`upstream_h2`] (the same in HTTP/2),
-//! [`record`] (what was received), [`addresses`] (servers that are not there), [`faults`] (the table), [`misbehaving`] (all of
-//! it behind a few addresses, for `demo`). `play` and `wire` are the machinery. On the other side: [`clients`] (the table of what clients do), [`talk`]
+//! [`record`] (what was received), [`addresses`] (servers that are not there), [`tls`] (certificates that are not good),
+//! [`faults`] (the table), [`misbehaving`] (all of it behind a few addresses, for `demo`). `play` and `wire` are the machinery. On the other side: [`clients`] (the table of what clients do), [`talk`]
 //! (who does it), [`answers`] (a strict reader of what comes back), [`promise`] (what an error must be); in frames of HTTP/2
 //! [`clients_h2`] and [`talk_h2`], on [`frames`] and [`hpack`].
 
@@ -26,6 +26,7 @@ pub mod record;
 pub mod script;
 pub mod talk;
 pub mod talk_h2;
+pub mod tls;
 pub mod upstream;
 pub mod upstream_h2;
 

@@ -142,7 +142,12 @@ fn named(error: &Error) -> Fault {
         // Everything else that connect(2) reports is the other side ending the attempt.
         _ => Cause::ConnectionTerminated,
     };
-    Fault::new(cause, Phase::Connect).with(Evidence::text(error.to_string()))
+    // What the system said; pingora's own sentence says who, twice, and quotes that.
+    let said = match error.root_cause().downcast_ref::<std::io::Error>() {
+        Some(error) => error.to_string(),
+        None => error.etype().as_str().to_owned(),
+    };
+    Fault::new(cause, Phase::Connect).with(Evidence::text(said))
 }
 
 /// Each upstream has a pool of its own, and with it one trust: address and name tell its connections apart. Two names may
@@ -232,6 +237,15 @@ mod tests {
         keys.sort_unstable();
         keys.dedup();
         assert_eq!(keys.len(), addresses.len() * names.len());
+    }
+
+    #[test]
+    fn the_evidence_of_a_connect_error_is_what_the_system_said() {
+        let refused = std::io::Error::from_raw_os_error(111);
+        let inner = Error::because(ErrorType::ConnectRefused, "Fail to connect to 127.0.0.1:1", refused);
+        let error = Error::because(ErrorType::ConnectRefused, "Fail to connect to 127.0.0.1:1", inner);
+        assert_eq!(named(&error).evidence().for_log(), "Connection refused (os error 111)");
+        assert_eq!(named(&Error::new(ErrorType::ConnectNoRoute)).evidence().for_log(), "ConnectNoRoute");
     }
 
     #[test]

@@ -32,6 +32,7 @@ pub struct Setup {
     may_panic: bool,
     limit: Duration,
     descriptors: Option<u32>,
+    held: Vec<Folder>,
 }
 
 impl Setup {
@@ -48,7 +49,14 @@ impl Setup {
             may_panic: false,
             limit: LIMIT,
             descriptors: None,
+            held: Vec::new(),
         }
+    }
+
+    /// A folder whose files are needed for as long as the gateway runs.
+    pub fn holding(mut self, folder: Folder) -> Setup {
+        self.held.push(folder);
+        self
     }
 
     /// The same with servers as they would be in the file.
@@ -177,7 +185,7 @@ impl Setup {
     }
 
     #[track_caller]
-    fn launch(self, meanwhile: impl FnOnce(&Gateway)) -> Gateway {
+    fn launch(mut self, meanwhile: impl FnOnce(&Gateway)) -> Gateway {
         let folder = Folder::new();
         let file = folder.write("gateway.yaml", &self.text());
         let mut command = command(&["run", file.to_str().unwrap()], &self.environment);
@@ -186,6 +194,7 @@ impl Setup {
         }
         let mut gateway = Gateway::launch(command, self.limit, folder);
         gateway.may_panic = self.may_panic;
+        gateway._held = std::mem::take(&mut self.held);
         meanwhile(&gateway);
         gateway.wait_until_it_listens(if self.h2c { 2 } else { 1 }, &self.text());
         gateway
@@ -203,6 +212,7 @@ pub struct Gateway {
     dog: Option<Sender<()>>,
     configuration: PathBuf,
     _folder: Folder,
+    _held: Vec<Folder>,
 }
 
 impl Gateway {
@@ -229,6 +239,7 @@ impl Gateway {
             dog: Some(dog),
             configuration: folder.path("gateway.yaml"),
             _folder: folder,
+            _held: Vec::new(),
         }
     }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 use statusquo::rehearse::{Message, Misbehaving, Outcome, Place, UpstreamFault, Why, upstream_faults};
 
 use super::client::Client;
-use super::gateway::{Gateway, Setup};
+use super::gateway::{Folder, Gateway, Setup};
 use super::promise::{body_of, check_made, text_of};
 use super::reader::{Answer, Asked, Ended};
 use super::telemetry::Series;
@@ -29,14 +29,25 @@ pub fn in_front_of(misbehaving: &Misbehaving, faults: &[UpstreamFault], host: &s
     let server = |place| format!("{host}:{}", misbehaving.address(place).port());
     let mut setup = Setup::of_servers(&[misbehaving.address(Place::Scripted)])
         .set("timeouts.connect", "400ms")
+        .set("timeouts.tls", "1s")
         .set("timeouts.response_head", "1s")
         .set("timeouts.total", "8s")
         .set("timeouts.between_bytes", "500ms")
         .set("errors.upstream_body", "{ timeout: 1s }")
         .limit(Duration::from_secs(60));
     let known = |name| format!("name: known-{name}, match: {{ path: {} }}, upstream: {name}", path_to(name));
+    let folder = Folder::new();
+    let authority = folder.write("ca.pem", misbehaving.authority());
+    let tls = format!("{{ ca: \"{}\", sni: {} }}", authority.display(), statusquo::rehearse::tls::NAME);
+    setup = setup.holding(folder);
     for place in Place::ALL {
-        setup = setup.named_upstream(place.name(), &[&server(place)]).route(&known(place.name()));
+        // A name that is spelled like none is refused where it would have to be certified.
+        let tls_server = || format!("https://127.0.0.1:{}", misbehaving.address(place).port());
+        let server = if place.wants_tls() { tls_server() } else { server(place) };
+        setup = setup.named_upstream(place.name(), &[&server]).route(&known(place.name()));
+        if place.wants_tls() {
+            setup = setup.set(&format!("upstream {}.tls", place.name()), &tls);
+        }
         if place.wants_http2() {
             setup = setup.set(&format!("upstream {}.http2", place.name()), "always");
         }

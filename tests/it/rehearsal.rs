@@ -58,6 +58,8 @@ rate_limits: { few: { key: [host], allow: 3 per 1h } }
 upstreams:
   shop: { servers: [shop.invalid:80], concurrency: { max: 1 } }
   calls: { servers: [calls.invalid:50051], http2: always }
+  vault: { servers: [\"https://vault.invalid:443\"] }
+  trusting: { servers: [\"https://10.0.0.7:443\"], tls: { verify: false }, http2: off }
 errors:
   include: [type, request_id, retryable, request_sent]
   overrides:
@@ -68,6 +70,8 @@ routes:
   - { name: own, match: { host: \"*.shop.example\", path: \"/own/{*rest}\" }, upstream: shop, errors: pass }
   - { name: quiet, match: { path: /quiet }, upstream: shop, errors: { upstream_messages: none }, rate_limits: [few] }
   - { name: calls, match: { path: \"/calls/{*rest}\", methods: [POST] }, upstream: calls }
+  - { name: vault, match: { path: /vault }, upstream: vault }
+  - { name: trusting, match: { path: /trusting }, upstream: trusting }
   - { name: lenient, match: { path: \"/{*rest}\" }, upstream: shop, paths: lenient, deny: { methods: [DELETE] }, allow_from: [192.0.2.0/24] }
 ";
 
@@ -93,6 +97,19 @@ fn a_configuration_with_choices_of_its_own_is_rehearsed_by_them() {
     assert_eq!(row("h2-reset-cancel", "calls"), kept("504 connection_terminated"));
     assert_eq!(row("h2-no-settings", "calls"), kept("504 connection_timeout"));
     assert_eq!(row("h2-no-end", "calls"), kept("200, cut: connection_read_timeout"));
+    assert_eq!(row("h2-goaway-and-close", "vault"), kept("504 connection_terminated"));
+    assert_eq!(row("tls-expired", "vault"), kept("504 tls_certificate_error"));
+    assert_eq!(row("tls-stall", "vault"), kept("504 tls_timeout"));
+    assert_eq!(row("tls-cut", "trusting"), kept("504 tls_protocol_error"));
+    assert_eq!(row("plain-to-tls-port", "quiet"), kept("504 http_protocol_error"));
+    for (fault, route) in [
+        ("tls-self-signed", "trusting"),
+        ("tls-stall", "calls"),
+        ("plain-to-tls-port", "vault"),
+        ("h2-hang", "trusting"),
+    ] {
+        assert_eq!(row(fault, route).0, "not_applicable", "{fault} on {route}");
+    }
     assert_eq!(row("h2-reset-cancel", "quiet").0, "not_applicable");
     assert_eq!(row("rate-limited", "quiet"), kept("429 rate_limited"));
     assert_eq!(row("denied-method", "lenient"), kept("403 http_request_denied"));

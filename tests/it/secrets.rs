@@ -120,7 +120,7 @@ fn is_told(fault: &UpstreamFault, line: &str, words: &Words) -> bool {
         Step::Write(bytes) => memchr::memmem::find(bytes, words.secret.as_bytes()).is_some(),
         _ => false,
     });
-    line.contains(&words.host) && (!says || line.contains(&words.secret))
+    (line.contains(&words.host) || fault.place.wants_tls()) && (!says || line.contains(&words.secret))
 }
 
 /// By request.

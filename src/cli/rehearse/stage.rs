@@ -21,8 +21,11 @@ use crate::observe::line::Form;
 use crate::observe::{Metrics, log};
 use crate::rehearse::clients::PLAY;
 use crate::rehearse::talk::upstream_script;
+use crate::rehearse::tls;
 use crate::rehearse::{Connect, Misbehaving, Place, Request, Upstream, upstream_faults};
 use crate::server::boot;
+use crate::tls::Unusable;
+use crate::tls::trust::{Trust, server_name};
 use crate::upstream::http2::Speak;
 
 /// Everything that is set up for a rehearsal.
@@ -37,8 +40,8 @@ pub(super) struct Stage {
     _misbehaving: Misbehaving,
     /// What stands behind the gateways of client faults and limits.
     pub(super) serving: Upstream,
-    /// In the order of [`Place::ALL`].
-    places: Vec<Started>,
+    /// In the order of [`Place::ALL`]; none where no upstream is spoken to in that way.
+    places: Vec<Option<Started>>,
     pub(super) clients: Started,
     /// For HTTP/2.
     pub(super) clients_h2: Started,
@@ -78,9 +81,19 @@ impl Stage {
         let ended = Arc::new(Notify::new());
         let start = |config: &Config, server: SocketAddr| start(before(config, server), &ended);
         let in_frames = in_frames(&config, &original, &mut changes);
+        let in_tls = in_tls(&config, misbehaving.authority())?;
         let at = |place: &Place| {
-            let config = if place.wants_http2() { &in_frames } else { &config };
-            start(config, misbehaving.address(*place))
+            if !original.upstreams.iter().any(|written| speaks(written, *place)) {
+                return Ok(None);
+            }
+            let config = if place.wants_http2() {
+                &in_frames
+            } else if place.wants_tls() {
+                &in_tls
+            } else {
+                &config
+            };
+            start(config, misbehaving.address(*place)).map(Some)
         };
         let places = Place::ALL.iter().map(at).collect::<Result<_, _>>()?;
         let clients = start(&config, serving.address())?;
@@ -109,7 +122,7 @@ impl Stage {
 
     /// The gateway whose servers are all of this kind.
     pub(super) fn at(&self, place: Place) -> Option<&Started> {
-        Place::ALL.iter().position(|it| *it == place).and_then(|index| self.places.get(index))
+        Place::ALL.iter().position(|it| *it == place).and_then(|index| self.places.get(index)?.as_ref())
     }
 
     /// The way to a gateway. From [`ASKING`] by itself: to bind tens of thousands of sockets takes half a minute (the
@@ -125,7 +138,8 @@ impl Stage {
 
     /// Every gateway, by what is rehearsed with it.
     pub(super) fn gateways(&self) -> impl Iterator<Item = (&'static str, &Started)> {
-        let places = Place::ALL.iter().map(|place| place.name()).zip(&self.places);
+        let places = Place::ALL.iter().zip(&self.places);
+        let places = places.filter_map(|(place, started)| Some((place.name(), started.as_ref()?)));
         let clients = [("clients", &self.clients), ("HTTP/2 clients", &self.clients_h2)];
         places.chain(clients).chain([("floods", &self.floods), ("limits", &self.scarce)])
     }
@@ -203,6 +217,7 @@ impl Changes {
 
 /// Long enough for a busy machine, short enough for two minutes.
 const CONNECT: Duration = Duration::from_millis(500);
+const TLS: Duration = Duration::from_millis(700);
 const RESPONSE_HEAD: Duration = Duration::from_secs(1);
 const TOTAL: Duration = Duration::from_secs(6);
 /// Of routes whose total limit comes before that on the response head.
@@ -260,7 +275,8 @@ fn staged(original: &Config, changes: &mut Changes) -> Config {
     }
     for upstream in &mut config.upstreams {
         if upstream.trust.take().is_some() {
-            changes.say("upstreams.*.tls: off; handshakes are not rehearsed".to_owned());
+            let what = "that of the rehearsal for the faults of TLS, off for the others";
+            changes.say(format!("upstreams.*.tls: {what}"));
         }
         if upstream.http2 != Speak::Never {
             upstream.http2 = Speak::Never;
@@ -290,6 +306,7 @@ fn shorten(timeouts: &mut Timeouts, changes: &mut Changes) {
     // Which of the two ends a wait stays as it is.
     let total_first = timeouts.total <= timeouts.response_head;
     changes.shorten("timeouts.connect", &mut timeouts.connect, CONNECT);
+    changes.shorten("timeouts.tls", &mut timeouts.tls, TLS);
     changes.shorten("timeouts.response_head", &mut timeouts.response_head, RESPONSE_HEAD);
     changes.shorten("timeouts.between_bytes", &mut timeouts.between_bytes, SILENCE);
     changes.shorten("timeouts.stream_idle", &mut timeouts.stream_idle, SILENCE);
@@ -325,8 +342,33 @@ fn set_quota(settings: &mut Settings, (allowed, period, burst): (u32, Duration, 
     }
 }
 
-/// Whether these servers are spoken to in HTTP/2, as the file has it.
-pub(super) fn speaks_http2(upstream: &Servers) -> bool {
+/// Whether servers of that kind can stand behind this upstream, as the file has it.
+pub(super) fn speaks(upstream: &Servers, place: Place) -> bool {
+    let trust = upstream.trust.as_ref();
+    if place.is_about_certificates() {
+        trust.is_some_and(|trust| trust.verifies())
+    } else if place.wants_tls() {
+        trust.is_some()
+    } else if place.wants_http2() {
+        speaks_http2(upstream)
+    } else {
+        place != Place::TlsPort || trust.is_none()
+    }
+}
+
+/// The same where every server has to be certified by this authority.
+fn in_tls(config: &Config, authority: &str) -> Result<Config, String> {
+    let unusable =
+        |unusable: Unusable| format!("the certificate of the rehearsal's own authority: {}", unusable.what);
+    let trust = Arc::new(Trust::in_file(authority.as_bytes()).map_err(unusable)?);
+    let mut config = config.clone();
+    for upstream in &mut config.upstreams {
+        upstream.trust = Some(Arc::clone(&trust));
+    }
+    Ok(config)
+}
+
+fn speaks_http2(upstream: &Servers) -> bool {
     match upstream.http2 {
         Speak::Never => false,
         Speak::WhereOffered => upstream.trust.is_some(),
@@ -352,7 +394,8 @@ fn before(config: &Config, server: SocketAddr) -> Config {
     let mut config = config.clone();
     for upstream in &mut config.upstreams {
         let host = server.ip().to_string();
-        upstream.servers = vec![Server { host, port: server.port(), weight: 1, name: None }];
+        let name = upstream.trust.as_ref().and_then(|_| server_name(tls::NAME).ok());
+        upstream.servers = vec![Server { host, port: server.port(), weight: 1, name }];
     }
     config
 }

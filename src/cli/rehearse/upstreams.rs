@@ -111,8 +111,18 @@ fn obstacle(stage: &Stage, visit: &Visit, fault: &UpstreamFault) -> Option<Strin
         return Some("the route does not take an upgrade to websocket".to_owned());
     }
     let written = stage.original.upstreams.get(route.upstream);
-    if fault.place.wants_http2() && !written.is_some_and(stage::speaks_http2) {
-        return Some("its upstream does not speak HTTP/2".to_owned());
+    if !written.is_some_and(|written| stage::speaks(written, fault.place)) {
+        let in_tls = written.is_some_and(|written| written.trust.is_some());
+        let why = if fault.place.wants_http2() {
+            "its upstream is not spoken to in HTTP/2"
+        } else if fault.place.is_about_certificates() && in_tls {
+            "the certificates of its upstream are not looked at"
+        } else if in_tls {
+            "its upstream is spoken to in TLS"
+        } else {
+            "its upstream is not spoken to in TLS"
+        };
+        return Some(why.to_owned());
     }
     if needs_its_method(fault) {
         // What comes of these depends on the method.

@@ -193,7 +193,11 @@ fn in_front_of(misbehaving: &Misbehaving, limit: Duration) -> Gateway {
         .set("upstream.keepalive", "{ idle: 1s }")
         .limit(limit);
     for (place, address) in others {
-        setup = setup.upstream(place.name(), &[address]);
+        let scheme = if place.wants_tls() { "https://" } else { "" };
+        setup = setup.named_upstream(place.name(), &[&format!("{scheme}{address}")]);
+        if place.wants_tls() {
+            setup = setup.set(&format!("upstream {}.tls", place.name()), "{ verify: false }");
+        }
         if place.wants_http2() {
             setup = setup.set(&format!("upstream {}.http2", place.name()), "always");
         }
