@@ -7,10 +7,11 @@ use std::time::Duration;
 use serde_json::Value;
 use statusquo::contract::Cause;
 use statusquo::rehearse::{
-    Misbehaving, Outcome, Place, Step, Upstream, UpstreamFault, Why, say, upstream_faults,
+    Kind, Misbehaving, Outcome, Place, Step, Upstream, UpstreamFault, Why, say, upstream_faults,
 };
 
 use super::gateway::{Folder, Gateway, Setup, run};
+use super::matrix::with_places;
 use super::reader::{Answer, Asked, Reader};
 use super::upstreams::{ok, script};
 
@@ -166,9 +167,7 @@ fn prone(misbehaving: &Misbehaving, hanging: &Upstream, overrides: &str) -> Setu
         .route("name: everywhere, match: { path: /everywhere }, upstream: everywhere")
         .route("name: panics, match: { path: /__panic }, upstream: main")
         .route("name: ok, match: { path: /ok }, upstream: main");
-    for place in [Place::Refusing, Place::FullBacklog] {
-        setup = setup.upstream(place.name(), &[misbehaving.address(place)]);
-    }
+    setup = with_places(setup.set("timeouts.tls", "1s"), misbehaving, "127.0.0.1");
     for fault in one_for_each_cause() {
         let upstream = if fault.place == Place::Scripted { "main" } else { fault.place.name() };
         let (name, path) = (fault.name, fault.path());
@@ -218,7 +217,7 @@ fn provocations(via: &str) -> Vec<Provoked> {
     ];
     for fault in one_for_each_cause() {
         let told = format!("--route {}", fault.name);
-        all.push(by_bytes(fault.outcome.cause_name(), &told, get(&fault.path(), "")));
+        all.push(by_bytes(fault.outcome.cause_name(), &told, get(&fault.path(), fault.ask.fields)));
     }
     all
 }
@@ -230,7 +229,8 @@ fn one_for_each_cause() -> Vec<UpstreamFault> {
     faults.retain(|fault| match fault.outcome {
         // One that accepts and closes may be noticed while writing or while reading.
         Outcome::Answered { why: Why::Fault(cause), .. } => {
-            fault.place != Place::Closing && fault.ask.is_plain() && seen.insert(cause)
+            let asked_so = fault.ask.is_plain() || fault.kind == Kind::Upgrade;
+            fault.place != Place::Closing && asked_so && seen.insert(cause)
         }
         Outcome::Answered { .. } | Outcome::Passed { .. } | Outcome::Aborted { .. } => false,
     });
@@ -425,7 +425,7 @@ fn where_the_upstreams_error_passes_or_the_response_is_cut_explain_says_so() {
 }
 
 /// Causes that nothing raises yet, or that no test can provoke on every machine.
-const NOT_PROVOKED: [&str; 11] = [
+const NOT_PROVOKED: [&str; 7] = [
     "proxy_configuration_error",
     "breaker_open",
     "destination_unavailable",
@@ -433,10 +433,6 @@ const NOT_PROVOKED: [&str; 11] = [
     "draining",
     "dns_timeout",
     "connection_write_error",
-    "tls_protocol_error",
-    "tls_certificate_error",
-    "http_upgrade_failed",
-    "tls_timeout",
 ];
 
 #[test]

@@ -36,21 +36,9 @@ pub fn in_front_of(misbehaving: &Misbehaving, faults: &[UpstreamFault], host: &s
         .set("errors.upstream_body", "{ timeout: 1s }")
         .limit(Duration::from_secs(60));
     let known = |name| format!("name: known-{name}, match: {{ path: {} }}, upstream: {name}", path_to(name));
-    let folder = Folder::new();
-    let authority = folder.write("ca.pem", misbehaving.authority());
-    let tls = format!("{{ ca: \"{}\", sni: {} }}", authority.display(), statusquo::rehearse::tls::NAME);
-    setup = setup.holding(folder);
+    setup = with_places(setup, misbehaving, host);
     for place in Place::ALL {
-        // A name that is spelled like none is refused where it would have to be certified.
-        let tls_server = || format!("https://127.0.0.1:{}", misbehaving.address(place).port());
-        let server = if place.wants_tls() { tls_server() } else { server(place) };
-        setup = setup.named_upstream(place.name(), &[&server]).route(&known(place.name()));
-        if place.wants_tls() {
-            setup = setup.set(&format!("upstream {}.tls", place.name()), &tls);
-        }
-        if place.wants_http2() {
-            setup = setup.set(&format!("upstream {}.http2", place.name()), "always");
-        }
+        setup = setup.route(&known(place.name()));
     }
     for fault in faults {
         // A kept connection is to be used again by the row that it was kept for.
@@ -60,6 +48,28 @@ pub fn in_front_of(misbehaving: &Misbehaving, faults: &[UpstreamFault], host: &s
         }
         let (name, path) = (fault.name, fault.path());
         setup = setup.route(&format!("name: {name}, match: {{ path: {path} }}, upstream: {upstream}"));
+    }
+    setup
+}
+
+/// With an upstream for each kind of server, under its name and spoken to as it wants.
+pub fn with_places(mut setup: Setup, misbehaving: &Misbehaving, host: &str) -> Setup {
+    let folder = Folder::new();
+    let authority = folder.write("ca.pem", misbehaving.authority());
+    let tls = format!("{{ ca: \"{}\", sni: {} }}", authority.display(), statusquo::rehearse::tls::NAME);
+    setup = setup.holding(folder);
+    for place in Place::ALL {
+        let (name, port) = (place.name(), misbehaving.address(place).port());
+        setup = if place.wants_tls() {
+            // A name that is spelled like none is refused where it would have to be certified.
+            let server = format!("https://127.0.0.1:{port}");
+            setup.named_upstream(name, &[&server]).set(&format!("upstream {name}.tls"), &tls)
+        } else {
+            setup.named_upstream(name, &[&format!("{host}:{port}")])
+        };
+        if place.wants_http2() {
+            setup = setup.set(&format!("upstream {name}.http2"), "always");
+        }
     }
     setup
 }
