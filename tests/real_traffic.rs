@@ -25,6 +25,8 @@ mod h2load;
 mod nghttp;
 #[path = "real_traffic/nginx.rs"]
 mod nginx;
+#[path = "real_traffic/pairings.rs"]
+mod pairings;
 
 use std::collections::BTreeMap;
 

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 
 use crate::folder::Folder;
 
@@ -10,6 +10,7 @@ use crate::folder::Folder;
 #[derive(Clone, Debug)]
 pub struct Curl {
     options: Vec<String>,
+    encrypted: bool,
 }
 
 /// What curl understood.
@@ -41,6 +42,12 @@ impl Curl {
         Curl::with(&["--http2-prior-knowledge"])
     }
 
+    /// Over TLS, trusting the authority in this file; which HTTP, both agree on.
+    pub fn https(version: &str, authority: &Path) -> Curl {
+        let curl = Curl::with(&[version, "--cacert", authority.to_str().unwrap()]);
+        Curl { encrypted: true, ..curl }
+    }
+
     fn with(options: &[&str]) -> Curl {
         let fixed = [
             "--silent",
@@ -52,7 +59,8 @@ impl Curl {
             "--header",
             "Host: shop.example",
         ];
-        Curl { options: fixed.iter().chain(options).map(ToString::to_string).collect() }
+        let options = fixed.iter().chain(options).map(ToString::to_string).collect();
+        Curl { options, encrypted: false }
     }
 
     /// The same with further options.
@@ -66,6 +74,36 @@ impl Curl {
     pub fn get(&self, server: SocketAddr, path: &str) -> Answer {
         let mut answers = self.get_all(server, &[path]);
         answers.pop().unwrap()
+    }
+
+    /// One request that curl must not be content with once `meanwhile` has happened: how it ends. `meanwhile` is told where the
+    /// body is being written.
+    pub fn fails(&self, server: SocketAddr, path: &str, meanwhile: impl FnOnce(&Path)) -> ExitStatus {
+        let folder = Folder::new("curl");
+        let body = folder.path.join("body");
+        let mut command = Command::new("curl");
+        command.args(["-q", "--no-buffer"]).args(&self.options).arg("--output").arg(&body);
+        command
+            .args(self.target(server, path))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        let mut child =
+            command.spawn().unwrap_or_else(|e| panic!("curl cannot be run ({e}); `make setup` installs it"));
+        meanwhile(&body);
+        let status = child.wait().unwrap();
+        assert!(!status.success(), "curl takes a cut {path} for a whole one");
+        status
+    }
+
+    /// What to ask for; over TLS by the name that is in the certificate.
+    fn target(&self, server: SocketAddr, path: &str) -> Vec<String> {
+        if !self.encrypted {
+            return vec![format!("http://{server}{path}")];
+        }
+        let (ip, port) = (server.ip(), server.port());
+        let resolve = format!("shop.example:{port}:{ip}");
+        vec!["--resolve".to_owned(), resolve, format!("https://shop.example:{port}{path}")]
     }
 
     /// Several requests, one after the other, on one connection as long as the server lets it.
@@ -86,7 +124,7 @@ impl Curl {
             } else {
                 folder.path.join("body")
             });
-            command.arg(format!("http://{server}{path}"));
+            command.args(self.target(server, path));
         }
         let done = command.stdin(Stdio::null()).output();
         let done = done.unwrap_or_else(|e| panic!("curl cannot be run ({e}); `make setup` installs it"));

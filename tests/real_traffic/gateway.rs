@@ -21,6 +21,8 @@ pub struct Gateway {
     /// The listener for HTTP/2 with prior knowledge.
     pub h2c: SocketAddr,
     pub telemetry: SocketAddr,
+    /// The listeners that it was told of beside these.
+    pub others: Vec<SocketAddr>,
 }
 
 impl Gateway {
@@ -35,11 +37,17 @@ impl Gateway {
 
     /// Starts it with these sections of a file, and waits until it has said where it listens.
     pub fn with(sections: &str) -> Gateway {
+        Gateway::listening(&[], sections)
+    }
+
+    /// The same with further listeners.
+    pub fn listening(others: &[String], sections: &str) -> Gateway {
+        let listeners: String = others.iter().map(|listener| format!(", {listener}")).collect();
         let folder = Folder::new("gateway");
         let file = folder.path.join("statusquo.yaml");
         let config = format!(
             "version: 1\n\
-             listen: [{{ address: 127.0.0.1:0 }}, {{ address: 127.0.0.1:0, h2c: true }}]\n\
+             listen: [{{ address: 127.0.0.1:0 }}, {{ address: 127.0.0.1:0, h2c: true }}{listeners}]\n\
              telemetry: {{ address: 127.0.0.1:0 }}\n\
              {sections}"
         );
@@ -54,13 +62,14 @@ impl Gateway {
             .unwrap();
         let said = Arc::new(Mutex::new(String::new()));
         let lines = follow(&mut child, Arc::clone(&said));
-        let addresses = addresses(&lines);
-        let (Some([http1, h2c]), Some(telemetry)) = (addresses.0.first_chunk::<2>().copied(), addresses.1)
+        let (addresses, telemetry) = addresses(&lines, 2 + others.len());
+        let (Some(([http1, h2c], rest)), Some(telemetry)) = (addresses.split_first_chunk::<2>(), telemetry)
         else {
             let _ = child.kill();
             panic!("the gateway did not say where it listens; it said:\n{}", said.lock().unwrap());
         };
-        Gateway { child, said, _folder: folder, http1, h2c, telemetry }
+        let (http1, h2c, others) = (*http1, *h2c, rest.to_vec());
+        Gateway { child, said, _folder: folder, http1, h2c, telemetry, others }
     }
 
     /// Final responses by status, summed over everything else, as `/metrics` has them.
@@ -131,11 +140,11 @@ fn follow(child: &mut Child, said: Arc<Mutex<String>>) -> Receiver<String> {
     lines
 }
 
-/// The addresses of the gateway's two listeners, in the order of the file, and of the telemetry.
-fn addresses(lines: &Receiver<String>) -> (Vec<SocketAddr>, Option<SocketAddr>) {
+/// The addresses of so many listeners, in the order of the file, and of the telemetry.
+fn addresses(lines: &Receiver<String>, number: usize) -> (Vec<SocketAddr>, Option<SocketAddr>) {
     let (mut listeners, mut telemetry) = (Vec::new(), None);
     let deadline = Instant::now() + Duration::from_secs(30);
-    while listeners.len() < 2 || telemetry.is_none() {
+    while listeners.len() < number || telemetry.is_none() {
         let line = match lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
             Ok(line) => line,
             Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => break,

@@ -20,6 +20,10 @@ pub struct Sums {
 pub enum Speaks {
     Http1,
     H2c,
+    /// HTTP/1.1 in TLS.
+    Https1,
+    /// HTTP/2 in TLS.
+    Https2,
 }
 
 /// Makes `requests` requests over `clients` connections, each going through `paths` in turn.
@@ -29,8 +33,14 @@ pub fn load(speaks: Speaks, server: SocketAddr, paths: &[&str], requests: u64, c
     match speaks {
         Speaks::Http1 => command.args(["--h1", "-m", "1"]),
         Speaks::H2c => command.args(["-p", "h2c", "-m", "8"]),
+        Speaks::Https1 => command.args(["--npn-list=http/1.1", "-m", "1"]),
+        Speaks::Https2 => command.args(["--npn-list=h2", "-m", "8"]),
     };
-    command.args(paths.iter().map(|path| format!("http://{server}{path}")));
+    let scheme = match speaks {
+        Speaks::Http1 | Speaks::H2c => "http",
+        Speaks::Https1 | Speaks::Https2 => "https",
+    };
+    command.args(paths.iter().map(|path| format!("{scheme}://{server}{path}")));
     let done = command.stdin(Stdio::null()).output();
     let done = done.unwrap_or_else(|e| panic!("h2load cannot be run ({e}); `make setup` installs it"));
     let text = String::from_utf8_lossy(&done.stdout).into_owned();

@@ -9,9 +9,22 @@ use std::process::{Command, Stdio};
 
 /// Asks for all paths on one connection and counts the answers by status.
 pub fn get_all(server: SocketAddr, paths: &[&str]) -> BTreeMap<u16, usize> {
+    ask("http", server, paths)
+}
+
+/// The same over TLS, where both agree on HTTP/2.
+pub fn get_all_encrypted(server: SocketAddr, paths: &[&str]) -> BTreeMap<u16, usize> {
+    ask("https", server, paths)
+}
+
+fn ask(scheme: &str, server: SocketAddr, paths: &[&str]) -> BTreeMap<u16, usize> {
     let mut command = Command::new("nghttp");
     command.args(["--null-out", "--verbose", "--no-dep", "--timeout=30"]);
-    command.args(paths.iter().map(|path| format!("http://{server}{path}")));
+    if scheme == "https" {
+        // Who is trusted is for curl to test.
+        command.arg("--no-verify-peer");
+    }
+    command.args(paths.iter().map(|path| format!("{scheme}://{server}{path}")));
     let done = command.stdin(Stdio::null()).output();
     let done = done.unwrap_or_else(|e| panic!("nghttp cannot be run ({e}); `make setup` installs it"));
     let text = String::from_utf8_lossy(&done.stdout).into_owned();

@@ -31,6 +31,7 @@ const SITE: &str = r#"
     location = /nothing { return 204; }
     location = /coloured { add_header X-Colour red; add_header X-Colour "green, blue"; return 200 "coloured\n"; }
     location = /paced.bin { limit_rate 400k; }
+    location = /slow.bin { alias site/noise.bin; limit_rate 60k; }
     location = /forbidden { return 403; }
     location = /gone { return 410; }
     location = /not-allowed { return 405; }
@@ -47,21 +48,44 @@ pub struct Nginx {
     folder: Folder,
     /// Where it listens.
     pub address: SocketAddr,
+    /// Where it speaks TLS, and both HTTP/1.1 and HTTP/2 in it, if it was given a certificate.
+    pub encrypted: SocketAddr,
+}
+
+/// A certificate with its key, as PEM.
+pub struct Shown {
+    pub cert: String,
+    pub key: String,
 }
 
 impl Nginx {
     /// Starts it and waits until it accepts.
     pub fn start() -> Nginx {
+        Nginx::showing(None)
+    }
+
+    /// The same with TLS on a second port.
+    pub fn showing(shown: Option<&Shown>) -> Nginx {
         let folder = Folder::new("nginx");
+        if let Some(shown) = shown {
+            std::fs::write(folder.path.join("cert.pem"), &shown.cert).unwrap();
+            std::fs::write(folder.path.join("key.pem"), &shown.key).unwrap();
+        }
         fill(&folder.path.join("site"));
         // Between our looking for a free port and nginx' taking it somebody else may; then look again.
         for _ in 0..5 {
-            let address = free_address();
-            if let Some(child) = run(&folder.path, address) {
-                return Nginx { child, folder, address };
+            let (address, encrypted) = (free_address(), free_address());
+            if let Some(child) = run(&folder.path, address, shown.is_some().then_some(encrypted)) {
+                return Nginx { child, folder, address, encrypted };
             }
         }
         panic!("nginx does not start:\n{}", log(&folder.path));
+    }
+
+    /// Ends it at once, whatever it is doing.
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 
     /// A file of the site.
@@ -96,12 +120,15 @@ fn fill(site: &Path) {
     crate::folder::write_noise(&site.join("noise.bin"), 300 * 1024);
 }
 
-fn run(folder: &Path, address: SocketAddr) -> Option<Child> {
+fn run(folder: &Path, address: SocketAddr, encrypted: Option<SocketAddr>) -> Option<Child> {
+    let encrypted = encrypted.map_or_else(String::new, |address| {
+        format!("    listen {address} ssl http2;\n    ssl_certificate cert.pem;\n    ssl_certificate_key key.pem;\n")
+    });
     let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
     let temporary = temporary.map(|kind| format!("    {kind}_temp_path temporary_{kind};\n")).concat();
     let config = format!(
         "daemon off;\nmaster_process off;\npid nginx.pid;\nerror_log error.log;\nevents {{ worker_connections 512; }}\n\
-         http {{\n    access_log off;\n{temporary}    server {{\n    listen {address};\n{SITE}    }}\n}}\n"
+         http {{\n    access_log off;\n{temporary}    server {{\n    listen {address};\n{encrypted}{SITE}    }}\n}}\n"
     );
     std::fs::write(folder.join("nginx.conf"), config).unwrap();
     let mut child = Command::new(executable())

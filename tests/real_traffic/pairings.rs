@@ -1,0 +1,159 @@
+//! HTTP/1.1 and HTTP/2 on either side, in TLS on both: curl, nghttp and h2load before the gateway, nginx behind it.
+//!
+//! What passes in the clear is in the tests above; here each of the four pairings carries pages, 100 MiB both ways, errors,
+//! and an end that comes too early.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+
+use crate::curl::Curl;
+use crate::folder::{Folder, checksum, write_noise};
+use crate::gateway::Gateway;
+use crate::h2load::{Speaks, Sums, load};
+use crate::nginx::{Nginx, Shown};
+use crate::{LARGE, assert_documented, comparable, nghttp};
+
+/// nginx, and before it a gateway for each protocol that it may be spoken to in.
+struct House {
+    nginx: Nginx,
+    /// To nginx in HTTP/1.1, and in HTTP/2.
+    gateways: [Gateway; 2],
+    folder: Folder,
+}
+
+impl House {
+    fn start() -> House {
+        let folder = Folder::new("pairings");
+        let mut parameters = CertificateParams::default();
+        parameters.distinguished_name.push(DnType::CommonName, "authority for tests");
+        parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let authority = CertifiedIssuer::self_signed(parameters, KeyPair::generate().unwrap()).unwrap();
+        let key = KeyPair::generate().unwrap();
+        let names = CertificateParams::new(["shop.example".to_owned()]).unwrap();
+        let shown =
+            Shown { cert: names.signed_by(&key, &authority).unwrap().pem(), key: key.serialize_pem() };
+        let write = |name: &str, text: &str| {
+            let path = folder.path.join(name);
+            std::fs::write(&path, text).unwrap();
+            path.display().to_string()
+        };
+        let ca = write("ca.pem", &authority.pem());
+        let (cert, key) = (write("cert.pem", &shown.cert), write("key.pem", &shown.key));
+        let nginx = Nginx::showing(Some(&shown));
+        let gateways = ["off", "always"].map(|http2| {
+            let listener = format!("{{ address: 127.0.0.1:0, tls: {{ cert: \"{cert}\", key: \"{key}\" }} }}");
+            let server = nginx.encrypted;
+            Gateway::listening(
+                &[listener],
+                &format!(
+                    "client: {{ max_body: 128MiB }}\n\
+                     upstreams: {{ web: {{ servers: [\"https://{server}\"], http2: {http2}, \
+                     tls: {{ ca: \"{ca}\", sni: shop.example }} }} }}\n\
+                     routes: [{{ name: all, match: {{ path: \"/{{*rest}}\" }}, upstream: web }}]\n"
+                ),
+            )
+        });
+        House { nginx, gateways, folder }
+    }
+
+    /// The four pairings: what they are called, who asks, and whom.
+    fn pairings(&self) -> Vec<(String, Curl, std::net::SocketAddr)> {
+        let ca = self.folder.path.join("ca.pem");
+        let mut pairings = Vec::new();
+        for (client, option) in [("1.1", "--http1.1"), ("2", "--http2")] {
+            for (server, gateway) in ["1.1", "2"].iter().zip(&self.gateways) {
+                let name = format!("HTTP/{client} to HTTP/{server}");
+                pairings.push((name, Curl::https(option, &ca), gateway.others[0]));
+            }
+        }
+        pairings
+    }
+}
+
+#[test]
+fn each_pairing_of_protocols_carries_pages_and_errors() {
+    let house = House::start();
+    for (name, curl, gateway) in house.pairings() {
+        let version = name.strip_prefix("HTTP/").and_then(|name| name.split(' ').next()).unwrap();
+        for path in ["/page.html?a=%2F", "/small.txt", "/empty.txt", "/noise.bin", "/moved", "/nothing"] {
+            let direct = Curl::http1().get(house.nginx.address, path);
+            let answer = curl.get(gateway, path);
+            assert_eq!(answer.version, version, "{name}: {path}");
+            assert_eq!(comparable(&answer), comparable(&direct), "{name}: {path}");
+        }
+        let head = curl.and(&["--head"]).get(gateway, "/noise.bin");
+        assert_eq!(head.field("content-length"), [(300 * 1024).to_string()], "{name}");
+        let table = [
+            ("/missing", 404, "The URI requested is invalid or the resource requested does not exist."),
+            ("/unavailable", 503, "The servers are up but overloaded with requests. Try again later."),
+            ("/broken", 500, "Something is broken."),
+            ("/kept", 404, "No such order."),
+        ];
+        for (path, code, message) in table {
+            println!("{name}: {path}");
+            assert_documented(&curl.get(gateway, path), code, message);
+        }
+    }
+}
+
+#[test]
+fn each_pairing_of_protocols_carries_100_mib_both_ways() {
+    let house = House::start();
+    let file = house.nginx.file("large.bin");
+    write_noise(&file, LARGE);
+    let expected = checksum(&file);
+    assert_eq!(expected.0, LARGE);
+    for (name, curl, gateway) in house.pairings() {
+        let answer = curl.get(gateway, "/large.bin");
+        assert_eq!((answer.status, checksum(&answer.body)), (200, expected), "{name}");
+        let answer = curl.and(&["--upload-file", file.to_str().unwrap()]).get(gateway, "/uploads/large.bin");
+        let stored = house.nginx.file("uploads/large.bin");
+        assert_eq!((answer.status, checksum(&stored)), (201, expected), "{name}");
+        std::fs::remove_file(stored).unwrap();
+    }
+}
+
+#[test]
+fn no_pairing_of_protocols_ends_a_cut_response_cleanly() {
+    for index in 0..4 {
+        let mut house = House::start();
+        let (name, curl, gateway) = house.pairings().remove(index);
+        let status = curl.fails(gateway, "/slow.bin", |body| {
+            wait_for_bytes(body);
+            house.nginx.kill();
+        });
+        // 18: a part of the file; 56: the connection is reset; 92: the stream is.
+        let ways = if name.starts_with("HTTP/2") { [92, 92] } else { [18, 56] };
+        assert!(status.code().is_some_and(|code| ways.contains(&code)), "{name}: {status}");
+    }
+}
+
+/// Until the first bytes of a download have come.
+fn wait_for_bytes(body: &Path) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while std::fs::metadata(body).map_or(0, |body| body.len()) == 0 {
+        assert!(Instant::now() < deadline, "nothing comes");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn a_bounded_load_over_tls_loses_nothing_in_any_pairing() {
+    let house = House::start();
+    for gateway in &house.gateways {
+        let paths = ["/small.txt", "/page.html", "/missing", "/unavailable"];
+        for speaks in [Speaks::Https1, Speaks::Https2] {
+            let sums = load(speaks, gateway.others[0], &paths, 800, 8);
+            let expected =
+                Sums { total: 800, done: 800, errored: 0, timed_out: 0, classes: [400, 0, 200, 200] };
+            assert_eq!(sums, expected, "{speaks:?}");
+        }
+        let seen = nghttp::get_all_encrypted(gateway.others[0], &paths);
+        assert_eq!(seen, BTreeMap::from([(200, 2), (404, 1), (503, 1)]));
+        let codes = [(200, 802), (404, 401), (503, 401)];
+        gateway.settles(&BTreeMap::from(codes), Gateway::responses_by_code);
+    }
+}
