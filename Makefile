@@ -11,7 +11,7 @@ export PATH := $(HOME)/.cargo/bin:$(PATH)
 
 # Commands, not packages: .ci/setup knows which package brings which.
 BUILD_TOOLS := cc c++ cmake
-TEST_TOOLS  := $(BUILD_TOOLS) git curl nginx h2load nghttp chromium \
+TEST_TOOLS  := $(BUILD_TOOLS) git curl nginx h2load nghttp openssl chromium \
   node npm python3 pip prometheus promtool systemd-analyze kill docker-compose redis-server redis-sentinel
 BENCH_TOOLS := $(BUILD_TOOLS) nginx haproxy taskset redis-server
 

@@ -68,7 +68,12 @@ fn in_front_of(upstream: &Upstream) -> Gateway {
         .start()
 }
 
-fn play_all(gateway: &Gateway, upstream: &Upstream, setting: &Setting, rows: &[FrameFault]) -> Vec<Played> {
+pub fn play_all(
+    gateway: &Gateway,
+    upstream: &Upstream,
+    setting: &Setting,
+    rows: &[FrameFault],
+) -> Vec<Played> {
     let judge = judged_by_the_page();
     let scene = Scene {
         connect: Connect { gateway: gateway.h2_address(), from: None, relay: None },

@@ -1,0 +1,145 @@
+//! What a crowd of hostile clients costs: the memory that it takes while it is there, and what is left when it has gone.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+use statusquo::rehearse::clients::PLAY;
+use statusquo::rehearse::frames::{END_HEADERS, END_STREAM, PREFACE, frame, kind, setting, settings, window};
+use statusquo::rehearse::hpack::List;
+use statusquo::rehearse::talk::upstream_script;
+use statusquo::rehearse::{Setting, client_faults_h2};
+
+use super::client::LIMIT;
+use super::clients_h2::play_all;
+use super::gateway::{Gateway, Setup};
+use super::upstreams::by_request;
+
+/// The most that all of it may take.
+const MOST: f64 = 64.0 * 1024.0 * 1024.0;
+/// As many as a connection may have at once.
+const STREAMS: u32 = 128;
+
+/// Resident, in bytes.
+fn memory(gateway: &Gateway) -> f64 {
+    let metrics = gateway.metrics();
+    let found = metrics.iter().find(|series| series.name == "process_resident_memory_bytes");
+    found.expect("the process tells its memory").value
+}
+
+fn request(stream: u32, method: &str, play: &str, ends: bool) -> Vec<u8> {
+    let list = List::default()
+        .with(":method", method)
+        .with(":scheme", "http")
+        .with(":path", "/rehearsal")
+        .with(":authority", "rehearsal.example")
+        .with(PLAY, play);
+    let flags = END_HEADERS | if ends { END_STREAM } else { 0 };
+    frame(kind::HEADERS, flags, stream, list.block())
+}
+
+/// A connection that has said hello with this window for each stream.
+fn hello(gateway: SocketAddr, stream_window: u32) -> TcpStream {
+    let mut client = TcpStream::connect(gateway).unwrap();
+    client.set_read_timeout(Some(LIMIT)).unwrap();
+    let told = settings(&[(setting::INITIAL_WINDOW_SIZE, stream_window)]);
+    client.write_all(&[PREFACE, &told].concat()).unwrap();
+    client
+}
+
+/// Every stream asks for an endless answer and takes none of it.
+fn hoarder(gateway: SocketAddr) -> TcpStream {
+    let mut client = hello(gateway, 0);
+    let all: Vec<u8> = (0..STREAMS).flat_map(|n| request(2 * n + 1, "GET", "endless", true)).collect();
+    client.write_all(&all).unwrap();
+    client
+}
+
+/// Every stream has an open window, the connection has too, and nobody reads the socket.
+fn deaf(gateway: SocketAddr) -> TcpStream {
+    let mut client = hello(gateway, 0x7fff_ffff);
+    client.write_all(&window(0, 0x7fff_0000)).unwrap();
+    let all: Vec<u8> = (0..STREAMS).flat_map(|n| request(2 * n + 1, "GET", "endless", true)).collect();
+    client.write_all(&all).unwrap();
+    client
+}
+
+/// Every stream uploads as much as its window allows to an upstream that does not answer.
+fn pusher(gateway: SocketAddr) -> TcpStream {
+    let mut client = hello(gateway, 0xffff);
+    let body = frame(kind::DATA, 0, 0, [b'x'; 8 * 1024]);
+    let all: Vec<u8> = (0..STREAMS)
+        .flat_map(|n| {
+            let mut data = body.clone();
+            data.splice(5..9, (2 * n + 1).to_be_bytes());
+            [request(2 * n + 1, "POST", "hang", false), data].concat()
+        })
+        .collect();
+    client.write_all(&all).unwrap();
+    client
+}
+
+/// A header block of a megabyte less a bit, in pieces, that does not end.
+fn half_a_head(gateway: SocketAddr) -> TcpStream {
+    let mut client = hello(gateway, 0xffff);
+    let mut first = vec![0, 1, b'x', 0x7f, 0xf0, 0xff, 0x3e];
+    first.resize(16 * 1024, b'y');
+    let mut all = frame(kind::HEADERS, 0, 1, first);
+    for _ in 0..14 {
+        all.extend(frame(kind::CONTINUATION, 0, 1, [b'y'; 16 * 1024]));
+    }
+    // It may be ended for it before all of it is out.
+    let _ = client.write_all(&all);
+    client
+}
+
+#[test]
+fn a_hostile_crowd_costs_less_than_64_mib_and_leaves_nothing_behind() {
+    let upstream = by_request(upstream_script);
+    let gateway = Setup::of_servers(&[upstream.address()])
+        .set("client.header_timeout", "2s")
+        .set("client.body_timeout", "2s")
+        .set("client.write_timeout", "2s")
+        .set("client.idle_timeout", "2s")
+        .set("client.max_body", "1MiB")
+        .set("timeouts.response_head", "5s")
+        .set("timeouts.total", "8s")
+        .h2c()
+        .limit(Duration::from_secs(60))
+        .start();
+    let setting = Setting::any();
+    // Whatever is made once and kept is made now.
+    let few: Vec<_> = client_faults_h2(&setting).into_iter().take(20).collect();
+    play_all(&gateway, &upstream, &setting, &few);
+    gateway.expect_metric("requests_in_flight", &[], 0.0);
+    let idle = memory(&gateway);
+
+    let address = gateway.h2_address();
+    let makers: [fn(SocketAddr) -> TcpStream; 4] = [hoarder, deaf, pusher, half_a_head];
+    let crowd: Vec<TcpStream> = (0..3).flat_map(|_| makers.map(|maker| maker(address))).collect();
+    let most = std::thread::scope(|scope| {
+        let rows = scope.spawn(|| {
+            play_all(&gateway, &upstream, &setting, &client_faults_h2(&setting));
+        });
+        let (mut most, begun) = (0_f64, Instant::now());
+        while !rows.is_finished() || begun.elapsed() < Duration::from_secs(3) {
+            most = most.max(memory(&gateway));
+        }
+        most
+    });
+    assert!(most - idle < MOST, "{} KiB at the most, {} KiB before", most / 1024.0, idle / 1024.0);
+    println!("{} KiB at the most, {} KiB before", most / 1024.0, idle / 1024.0);
+
+    // It is served meanwhile, and afterwards nothing of them is left.
+    gateway.h2_client().get("/rehearsal").is(200, "served\n");
+    for mut client in crowd {
+        let mut rest = vec![0; 64 * 1024];
+        while client.read(&mut rest).is_ok_and(|size| size > 0) {}
+    }
+    gateway.wait_for_metric(LIMIT, "requests_in_flight", &[], 0.0);
+    let listener = address.to_string();
+    gateway.wait_for_metric(LIMIT, "connections", &[("listener", &listener)], 0.0);
+    let after = memory(&gateway);
+    println!("{} KiB afterwards", after / 1024.0);
+    assert!(after - idle < MOST / 2.0, "{} KiB afterwards, {} KiB before", after / 1024.0, idle / 1024.0);
+}

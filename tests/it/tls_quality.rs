@@ -1,0 +1,157 @@
+//! Which protocols and suites a TLS listener agrees to: Debian's OpenSSL offers each of them alone, and takes what it gets.
+//!
+//! OpenSSL's own caution is switched off (`SECLEVEL=0`), so that a refusal is the gateway's.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::certificates::Authority;
+use super::gateway::{Folder, Gateway};
+use super::upstreams::ok;
+
+/// What OpenSSL says of the connection that it has made with these options, if it has made one.
+fn agreed(server: SocketAddr, options: &[&str]) -> Option<String> {
+    let mut command = openssl();
+    command.args(["s_client", "-connect", &server.to_string(), "-servername", "test"]).args(options);
+    let done =
+        command.output().unwrap_or_else(|e| panic!("openssl cannot be run ({e}); `make setup` installs it"));
+    let text = String::from_utf8_lossy(&done.stdout).into_owned();
+    let line = text.lines().find(|line| line.starts_with("New, ") && !line.contains("(NONE)"))?;
+    // `New, TLSv1.3, Cipher is TLS_AES_256_GCM_SHA384`
+    line.rsplit(' ').next().map(str::to_owned)
+}
+
+fn openssl() -> Command {
+    let mut command = Command::new("openssl");
+    command.stdin(Stdio::null()).stderr(Stdio::null());
+    command
+}
+
+/// The suites that this OpenSSL can offer under a protocol.
+fn suites(protocol: &str) -> Vec<String> {
+    let list = openssl().args(["ciphers", "-s", protocol, "ALL:COMPLEMENTOFALL:@SECLEVEL=0"]).output();
+    let list = list.unwrap_or_else(|e| panic!("openssl cannot be run ({e}); `make setup` installs it"));
+    let list = String::from_utf8(list.stdout).unwrap();
+    list.trim().split(':').map(str::to_owned).collect()
+}
+
+/// A gateway with a certificate for `test`.
+fn house() -> (Gateway, statusquo::rehearse::Upstream) {
+    let (authority, folder) = (Authority::new(), Folder::new());
+    let issued = authority.issue(&["test"]);
+    let (cert, key) = (folder.write("test.crt", &issued.cert), folder.write("test.key", &issued.key));
+    let upstream = ok("fine");
+    let gateway = Gateway::in_front_of(&upstream)
+        .tls(&format!("{{ cert: \"{}\", key: \"{}\" }}", cert.display(), key.display()))
+        .limit(Duration::from_secs(60))
+        .start();
+    (gateway, upstream)
+}
+
+/// The same question, asked by somebody who has a list of everything that was ever broken.
+#[test]
+fn sslyze_finds_nothing_obsolete_and_nothing_vulnerable() {
+    let installed = Command::new(".ci/packages").output().unwrap();
+    assert!(installed.status.success(), "{}", String::from_utf8_lossy(&installed.stderr));
+    let (gateway, _upstream) = house();
+    let scans = [
+        "--sslv2",
+        "--sslv3",
+        "--tlsv1",
+        "--tlsv1_1",
+        "--tlsv1_2",
+        "--tlsv1_3",
+        "--compression",
+        "--heartbleed",
+        "--openssl_ccs",
+        "--robot",
+        "--reneg",
+        "--fallback",
+        "--elliptic_curves",
+        "--ems",
+        "--early_data",
+    ];
+    let done = Command::new("target/packages/python/bin/python")
+        .args(["-m", "sslyze", "--json_out=-", "--sni=test", "--mozilla_config=disable"])
+        .args(scans)
+        .arg(gateway.address().to_string())
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&done.stdout);
+    let said = String::from_utf8_lossy(&done.stderr);
+    let report: Value = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}{said}"));
+    let found = &report["server_scan_results"][0]["scan_result"];
+    let result = |scan: &str| {
+        assert_eq!(found[scan]["status"], "COMPLETED", "{scan}: {}", found[scan]);
+        &found[scan]["result"]
+    };
+    for old in ["ssl_2_0", "ssl_3_0", "tls_1_0", "tls_1_1"] {
+        let result = result(&format!("{old}_cipher_suites"));
+        assert_eq!(result["accepted_cipher_suites"].as_array().map(Vec::len), Some(0), "{old}: {result}");
+        assert_eq!(result["is_tls_version_supported"], false, "{old}");
+    }
+    for current in ["tls_1_2", "tls_1_3"] {
+        let accepted =
+            result(&format!("{current}_cipher_suites"))["accepted_cipher_suites"].as_array().unwrap();
+        let names: Vec<_> =
+            accepted.iter().filter_map(|suite| suite["cipher_suite"]["name"].as_str()).collect();
+        let good = |name: &&str| name.contains("_GCM_") || name.contains("CHACHA20_POLY1305");
+        assert!(names.len() == 3 && names.iter().all(good), "{current}: {names:?}");
+        assert!(accepted.iter().all(|suite| !suite["ephemeral_key"].is_null()), "{current}: {accepted:?}");
+    }
+    for (scan, member, expected) in [
+        ("tls_compression", "supports_compression", Value::from(false)),
+        ("heartbleed", "is_vulnerable_to_heartbleed", Value::from(false)),
+        ("openssl_ccs_injection", "is_vulnerable_to_ccs_injection", Value::from(false)),
+        ("robot", "robot_result", Value::from("NOT_VULNERABLE_RSA_NOT_SUPPORTED")),
+        ("session_renegotiation", "is_vulnerable_to_client_renegotiation_dos", Value::from(false)),
+        ("session_renegotiation", "supports_secure_renegotiation", Value::from(true)),
+        ("tls_fallback_scsv", "supports_fallback_scsv", Value::from(true)),
+        ("tls_extended_master_secret", "supports_ems_extension", Value::from(true)),
+        ("tls_1_3_early_data", "supports_early_data", Value::from(false)),
+    ] {
+        assert_eq!(result(scan)[member], expected, "{scan}");
+    }
+}
+
+#[test]
+fn no_obsolete_protocol_and_no_obsolete_suite_is_agreed_to() {
+    let (gateway, _upstream) = house();
+    let server = gateway.address();
+    let anything = "ALL:COMPLEMENTOFALL:@SECLEVEL=0";
+    for protocol in ["-tls1", "-tls1_1"] {
+        assert!(!suites(protocol).is_empty(), "OpenSSL can offer {protocol}");
+        assert_eq!(agreed(server, &[protocol, "-cipher", anything]), None, "{protocol}");
+    }
+    let offered = suites("-tls1_2");
+    assert!(offered.len() > 60, "{offered:?}");
+    let taken: BTreeSet<String> = offered
+        .iter()
+        .filter_map(|suite| agreed(server, &["-tls1_2", "-cipher", &format!("{suite}:@SECLEVEL=0")]))
+        .collect();
+    // Forward secrecy and authenticated encryption, by the kind of key that the certificate has; nothing else.
+    let good =
+        ["ECDHE-ECDSA-AES128-GCM-SHA256", "ECDHE-ECDSA-AES256-GCM-SHA384", "ECDHE-ECDSA-CHACHA20-POLY1305"];
+    assert_eq!(taken, good.map(str::to_owned).into());
+    let all = ["TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256"];
+    for suite in all {
+        assert_eq!(agreed(server, &["-tls1_3", "-ciphersuites", suite]).as_deref(), Some(suite));
+    }
+    for weak in ["TLS_AES_128_CCM_SHA256", "TLS_AES_128_CCM_8_SHA256"] {
+        assert_eq!(agreed(server, &["-tls1_3", "-ciphersuites", weak]), None, "{weak}");
+    }
+    // Groups below today's measure, renegotiation and compression are asked for in vain, too.
+    assert_eq!(agreed(server, &["-tls1_3", "-groups", "ffdhe2048"]), None);
+    assert!(agreed(server, &["-tls1_3", "-groups", "X25519"]).is_some());
+    let refused = 2 + offered.len() - good.len() + 3;
+    gateway.expect_metric(
+        "closed_without_response_total",
+        &[("cause", "tls_handshake_failed")],
+        refused as f64,
+    );
+}
