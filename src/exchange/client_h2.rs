@@ -4,6 +4,7 @@
 //! `send_*` functions. Streams are accepted in [`super::connection_h2`].
 
 use std::io;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -13,7 +14,11 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 
 use super::client_h1::BodyFault;
 use super::head::{BodyLength, HeadParts};
+use super::wire::HEAD_ROOM;
 use crate::protocol::body::MAX_TRAILERS;
+
+/// What all streams of a connection may hold together, beside the little that each needs.
+const MOST_HELD: usize = 512 * 1024;
 
 /// One HTTP/2 stream.
 #[derive(Debug)]
@@ -30,6 +35,8 @@ pub(super) struct H2Client {
     send: Option<SendStream<Bytes>>,
     /// Bytes that flow control has not let out yet.
     output: BytesMut,
+    /// How many they may be.
+    share: Share,
     /// The end was asked for and not sent yet.
     ending: bool,
     /// What comes with the end.
@@ -47,6 +54,7 @@ impl H2Client {
         head_request: bool,
         awaits_continue: bool,
         length: Option<u64>,
+        share: Share,
     ) -> Self {
         let body_done = body.is_end_stream();
         H2Client {
@@ -59,6 +67,7 @@ impl H2Client {
             respond,
             send: None,
             output: BytesMut::new(),
+            share,
             ending: false,
             trailers: None,
             ended: false,
@@ -202,6 +211,11 @@ impl H2Client {
         self.length.is_none_or(|left| left == 0)
     }
 
+    /// How much more may be queued, where a response on its own may have `most` under way.
+    pub(super) fn room(&self, most: usize) -> usize {
+        self.share.of(most).saturating_sub(self.unsent())
+    }
+
     pub(super) fn unsent(&self) -> usize {
         self.output.len() + usize::from(self.ending)
     }
@@ -247,6 +261,19 @@ impl H2Client {
         self.send = None;
         self.output = BytesMut::new();
         self.ending = false;
+    }
+}
+
+/// A stream's part in what its connection may hold for a client that does not take it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Share(Arc<()>);
+
+impl Share {
+    /// Equal parts, for as many streams as there are now; enough to come on with, and no more than `most`.
+    fn of(&self, most: usize) -> usize {
+        // The connection has one of its own.
+        let streams = Arc::strong_count(&self.0).saturating_sub(1).max(1);
+        (MOST_HELD / streams).max(HEAD_ROOM).min(most)
     }
 }
 

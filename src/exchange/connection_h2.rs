@@ -15,7 +15,7 @@ use pingora::protocols::http::v2::server::default_h2_options;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::task::JoinSet;
 
-use super::client_h2::H2Client;
+use super::client_h2::{H2Client, Share};
 use super::connection::{Connection, crowded_out, refuse_guarded, serve_guarded};
 use super::downstream::Downstream;
 use super::flow::within;
@@ -34,6 +34,8 @@ const MAX_STREAMS: u32 = 128;
 /// What one stream, and one connection, may have under way towards us.
 const STREAM_WINDOW: u32 = 256 * 1024;
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
+/// What one stream may have under way towards a client that does not read.
+const STREAM_UNREAD: usize = 32 * 1024;
 
 /// What the first bytes of a connection are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,13 +71,15 @@ pub(super) async fn serve(connection: &mut Connection<'_>, stream: Stream, read:
         .max_header_list_size(LIBRARY_MAX_FIELDS)
         .max_concurrent_streams(MAX_STREAMS)
         .initial_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW);
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buffer_size(STREAM_UNREAD);
     let accepted = Accepted::default();
     let begun = options.handshake::<_, Bytes>(Rewound::new(read, stream, accepted.clone(), metrics));
     let mut h2 = match within(Instant::now() + header_timeout, begun).await {
         Some(Ok(h2)) => h2,
         Some(Err(_)) | None => return metrics.closed_without_response(Silence::Http2ConnectionError),
     };
+    let share = Share::default();
     let mut streams = JoinSet::new();
     let mut draining = false;
     // Why this connection ends, if it does before another request comes.
@@ -114,6 +118,7 @@ pub(super) async fn serve(connection: &mut Connection<'_>, stream: Stream, read:
                 }
                 let app = Arc::clone(connection.app);
                 let peer = connection.peer;
+                let share = share.clone();
                 streams.spawn(async move {
                     let (parts, body) = request.into_parts();
                     let head = parts.method == http::Method::HEAD;
@@ -125,8 +130,10 @@ pub(super) async fn serve(connection: &mut Connection<'_>, stream: Stream, read:
                         Ok(Framing::Length(length)) => Some(length),
                         Ok(Framing::None | Framing::Chunked) | Err(_) => None,
                     };
-                    let mut client =
-                        Downstream::h2(H2Client::new(body, respond, head, expects, length), app.scheme());
+                    let mut client = Downstream::h2(
+                        H2Client::new(body, respond, head, expects, length, share),
+                        app.scheme(),
+                    );
                     let fault = match request {
                         Ok(_) if crowded => Some(crowded_out()),
                         Ok(request) => {

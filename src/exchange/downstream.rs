@@ -298,6 +298,15 @@ impl Downstream {
         }
     }
 
+    /// How much more may be queued where each response may have `most` under way; streams share what their connection
+    /// may have.
+    pub(super) fn room(&self, most: usize) -> usize {
+        match &self.kind {
+            Kind::H1(h1) => most.saturating_sub(h1.unsent()),
+            Kind::H2(h2) => h2.room(most),
+        }
+    }
+
     /// Writes what is queued.
     pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.kind {

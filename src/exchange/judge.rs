@@ -14,6 +14,7 @@ use super::attempt::Answered;
 use super::clock::Limit;
 use super::flow::{Flow, within};
 use super::peer::Peer;
+use super::wire::BODY_ROOM;
 use crate::config::ErrorMode;
 use crate::contract::conform::{self, Conformance, ErrorBody, Extract};
 use crate::contract::decode::{self, Coding, DecodeFailure};
@@ -178,7 +179,7 @@ fn replace(flow: &Flow<'_>, answered: &Answered, ruling: Ruling, found: Found) -
 /// Reads the body until its end, the limit or the first fault.
 async fn hold(peer: &mut Peer, body: &mut BytesMut, most: usize) -> Held {
     loop {
-        match poll_fn(|cx| peer.poll_body(cx)).await {
+        match poll_fn(|cx| peer.poll_body(cx, BODY_ROOM)).await {
             Ok(Some(length)) => {
                 body.extend_from_slice(peer.body_bytes(length));
                 peer.take(length);

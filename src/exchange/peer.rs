@@ -188,10 +188,14 @@ impl Peer {
     }
 
     /// So many bytes of the response body are there; see [`Peer::body_bytes`], and take them with [`Peer::take`].
-    /// `None` at the end of the body.
-    pub(super) fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<usize>, Fault>> {
+    /// `None` at the end of the body. `room` is what the client has place for; HTTP/2 is held back by its windows.
+    pub(super) fn poll_body(
+        &mut self,
+        cx: &mut Context<'_>,
+        room: usize,
+    ) -> Poll<Result<Option<usize>, Fault>> {
         match self {
-            Peer::H1(h1) => h1.poll_body(cx),
+            Peer::H1(h1) => h1.poll_body(cx, room),
             Peer::H2(h2) => h2.poll_body(cx),
         }
     }

@@ -185,8 +185,12 @@ impl H1Peer {
     }
 
     /// So many bytes of the response body stand at the front of `wire.input`; the caller takes them with
-    /// [`H1Peer::take`]. `None` at the end of the body.
-    pub(super) fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<usize>, Fault>> {
+    /// [`H1Peer::take`]. `None` at the end of the body. Not much more than `room` is read ahead.
+    pub(super) fn poll_body(
+        &mut self,
+        cx: &mut Context<'_>,
+        room: usize,
+    ) -> Poll<Result<Option<usize>, Fault>> {
         loop {
             match self.body.decode(&mut self.wire.input) {
                 Ok(Step::Data(length)) => return Poll::Ready(Ok(Some(length))),
@@ -198,7 +202,7 @@ impl H1Peer {
                     return Poll::Ready(Err(fault.with(Evidence::fixed(evidence))));
                 }
             }
-            match ready!(self.wire.poll_fill(cx, BODY_ROOM)) {
+            match ready!(self.wire.poll_fill(cx, room.clamp(HEAD_ROOM, BODY_ROOM))) {
                 Ok(0) => {
                     self.keep_alive = false;
                     if self.body.end_of_connection() {

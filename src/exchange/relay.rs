@@ -263,8 +263,12 @@ async fn body(flow: &mut Flow<'_>, answered: &mut Answered, silence: Silence) ->
             poll_fn(|cx| {
                 // Reading goes first, so that what came with the head leaves with it, in one write.
                 let mut moved = false;
-                while !ended && flow.client.unsent() < MAX_UNSENT {
-                    match peer.poll_body(cx) {
+                while !ended {
+                    let room = flow.client.room(MAX_UNSENT);
+                    if room == 0 {
+                        break;
+                    }
+                    match peer.poll_body(cx, room) {
                         Poll::Ready(Ok(Some(length))) => {
                             if !flow.client.send_data(peer.body_bytes(length)) {
                                 return Poll::Ready(Step::Fault(Fault::new(
