@@ -70,8 +70,8 @@ struct Talk<'a> {
     left: bool,
     mute: bool,
     deadline: Instant,
-    /// When the neighbour sends its next piece.
-    next_piece: Instant,
+    /// When the neighbour sends its next piece; `None` once it ends.
+    next_piece: Option<Instant>,
 }
 
 /// What came on one stream.
@@ -109,7 +109,7 @@ impl<'a> Talk<'a> {
             left: false,
             mute: false,
             deadline: Instant::now() + scene.limit,
-            next_piece: Instant::now() + PIECE_EVERY,
+            next_piece: row.neighbour.then(|| Instant::now() + PIECE_EVERY),
         }
     }
 
@@ -266,6 +266,10 @@ impl<'a> Talk<'a> {
     async fn follow_up(&mut self) -> Result<(), String> {
         let mut expected = vec![(FOLLOWING, "the next request on the connection")];
         if self.row.neighbour {
+            // Not a piece behind the end.
+            self.next_piece = None;
+            self.until("that its frames are taken", |talk| talk.replies.is_empty() && talk.output.is_empty())
+                .await?;
             self.write(frames::frame(kind::DATA, END_STREAM, NEIGHBOUR, "end")).await?;
             expected.insert(0, (NEIGHBOUR, "another stream of the connection"));
         }
@@ -311,26 +315,26 @@ impl<'a> Talk<'a> {
                 self.output = self.replies.pop_front().unwrap_or_default().into();
             }
             tokio::select! {
-                read = self.reading.read(&mut piece) => match read {
-                    Ok(size @ 1..) => self.receive(piece.get(..size).unwrap_or_default())?,
-                    Ok(0) | Err(_) => self.ended = true,
-                },
-                wrote = self.writing.write(&self.output), if !self.output.is_empty() => match wrote {
-                    Ok(size) => drop(self.output.split_to(size)),
-                    // What is already here may still be read.
-                    Err(_) => self.output.clear(),
-                },
-                // What is awaited may happen elsewhere.
-                _ = tick.tick() => {
-                    if self.row.neighbour && Instant::now() > self.next_piece && !self.is_over(NEIGHBOUR) {
-                        self.next_piece = Instant::now() + PIECE_EVERY;
-                        self.reply(frames::frame(kind::DATA, 0, NEIGHBOUR, "piece"));
-                    }
-                }
-                () = tokio::time::sleep_until(self.deadline.into()) => {
-                    return Err(format!("expected {what}, and nothing comes"));
-                }
-            }
+                            read = self.reading.read(&mut piece) => match read {
+                                Ok(size @ 1..) => self.receive(piece.get(..size).unwrap_or_default())?,
+                                Ok(0) | Err(_) => self.ended = true,
+                            },
+                            wrote = self.writing.write(&self.output), if !self.output.is_empty() => match wrote {
+                                Ok(size) => drop(self.output.split_to(size)),
+                                // What is already here may still be read.
+                                Err(_) => self.output.clear(),
+                            },
+                            // What is awaited may happen elsewhere.
+                            _ = tick.tick() => {
+            if self.next_piece.is_some_and(|at| Instant::now() > at) && !self.is_over(NEIGHBOUR) {
+                                    self.next_piece = Some(Instant::now() + PIECE_EVERY);
+                                    self.reply(frames::frame(kind::DATA, 0, NEIGHBOUR, "piece"));
+                                }
+                            }
+                            () = tokio::time::sleep_until(self.deadline.into()) => {
+                                return Err(format!("expected {what}, and nothing comes"));
+                            }
+                        }
         }
     }
 
