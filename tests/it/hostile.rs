@@ -143,7 +143,6 @@ fn crowd(gateway: &Gateway, play: impl Fn() + Send, idle: f64) -> f64 {
         most
     });
     assert!(most - idle < MOST, "{} KiB at the most, {} KiB before", most / 1024.0, idle / 1024.0);
-    println!("{} KiB at the most, {} KiB before", most / 1024.0, idle / 1024.0);
 
     // Others are served meanwhile, and afterwards nothing of the crowd is left.
     gateway.h2_client().get("/rehearsal").is(200, "served\n");
