@@ -142,22 +142,26 @@ impl FrameFault {
 
 /// The whole table for this setting, in the order in which it is shown.
 pub fn client_faults_h2(setting: &Setting) -> Vec<FrameFault> {
-    let rows = [
-        pseudo::authorities(setting),
-        pseudo::targets(setting),
-        pseudo::others(setting),
-        heads::fields(setting),
-        heads::sizes(setting),
-        bodies::lengths(setting),
-        bodies::ends(setting),
-        bodies::slow(setting),
-        windows::windows(setting),
-        connections::frames(setting),
-        connections::streams(setting),
-        connections::slow(setting),
-        floods::floods(setting),
-    ];
-    rows.concat()
+    client_faults_h2_by_sort(setting).into_iter().flat_map(|(_, rows)| rows).collect()
+}
+
+/// The same, sort by sort, each with its title.
+pub fn client_faults_h2_by_sort(setting: &Setting) -> Vec<(&'static str, Vec<FrameFault>)> {
+    vec![
+        ("Who is asked", pseudo::authorities(setting)),
+        ("What is asked for", pseudo::targets(setting)),
+        ("Methods, schemes, and other fields with a colon", pseudo::others(setting)),
+        ("Fields", heads::fields(setting)),
+        ("Header lists", heads::sizes(setting)),
+        ("The length of a body", bodies::lengths(setting)),
+        ("The end of a body", bodies::ends(setting)),
+        ("Bodies that do not come", bodies::slow(setting)),
+        ("Flow control", windows::windows(setting)),
+        ("Frames", connections::frames(setting)),
+        ("Streams", connections::streams(setting)),
+        ("Connections that say nothing", connections::slow(setting)),
+        ("Floods", floods::floods(setting)),
+    ]
 }
 
 /// The stream that most rows need; 1 is the neighbour's.

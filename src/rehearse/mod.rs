@@ -31,6 +31,7 @@ pub mod upstream;
 pub mod upstream_h2;
 
 mod page_clients;
+mod page_clients_h2;
 mod play;
 mod wire;
 

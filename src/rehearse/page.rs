@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use super::faults::{Kind, Message, Outcome, UpstreamFault, Why, upstream_faults};
-use super::page_clients;
+use super::{page_clients, page_clients_h2};
 
 /// What the promise cannot cover, and where each is counted: metric and label.
 pub const LIMITS: &[(&str, &str, &str)] = &[
@@ -66,6 +66,7 @@ pub fn document() -> String {
         numbered(&mut page, &rows);
     }
     page.push_str(&page_clients::document());
+    page.push_str(&page_clients_h2::document());
     page.push_str(LIMITS_HEAD);
     for (what, metric, cause) in LIMITS {
         let _ = writeln!(page, "| {what} | `statusquo_{metric}{{cause=\"{cause}\"}}` |");

@@ -49,7 +49,7 @@ fn gets(row: &ClientFault) -> String {
     if told.is_empty() { "nothing".to_owned() } else { told }
 }
 
-fn one(expected: Expected) -> String {
+pub(super) fn one(expected: Expected) -> String {
     match expected {
         Expected::Refused(cause) | Expected::RefusedOnRoute(cause) => {
             format!("{}, `{}`", default_status(cause), cause.name())
@@ -71,7 +71,7 @@ fn connection(ending: Ending) -> String {
     }
 }
 
-fn reaches(reaches: Reaches) -> String {
+pub(super) fn reaches(reaches: Reaches) -> String {
     match reaches {
         Reaches::Whole(0) => "nothing".to_owned(),
         Reaches::Whole(1) => "the request".to_owned(),
