@@ -19,3 +19,4 @@ mod upstream_side;
 mod properties;
 mod smuggling;
 mod soak;
+mod soak_tls;

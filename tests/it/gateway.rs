@@ -27,7 +27,8 @@ pub struct Setup {
     settings: BTreeMap<String, String>,
     routes: Vec<String>,
     environment: Vec<(String, String)>,
-    h2c: bool,
+    /// The second listener, as a line of YAML without its braces.
+    second: Option<String>,
     tls: Option<String>,
     may_panic: bool,
     limit: Duration,
@@ -44,7 +45,7 @@ impl Setup {
             settings,
             routes: Vec::new(),
             environment: Vec::new(),
-            h2c: false,
+            second: None,
             tls: None,
             may_panic: false,
             limit: LIMIT,
@@ -92,7 +93,13 @@ impl Setup {
 
     /// A second listener, for HTTP/2 with prior knowledge.
     pub fn h2c(mut self) -> Setup {
-        self.h2c = true;
+        self.second = Some("h2c: true".to_owned());
+        self
+    }
+
+    /// A second listener, that speaks TLS as this says.
+    pub fn tls_beside(mut self, tls: &str) -> Setup {
+        self.second = Some(format!("tls: {tls}"));
         self
     }
 
@@ -131,8 +138,8 @@ impl Setup {
         if let Some(tls) = &self.tls {
             writeln!(text, "    tls: {tls}").unwrap();
         }
-        if self.h2c {
-            text.push_str("  - { address: \"127.0.0.1:0\", h2c: true }\n");
+        if let Some(second) = &self.second {
+            writeln!(text, "  - {{ address: \"127.0.0.1:0\", {second} }}").unwrap();
         }
         text.push_str("telemetry: { address: \"127.0.0.1:0\" }\n");
         let mut sections: BTreeMap<&str, Vec<String>> = BTreeMap::new();
@@ -196,7 +203,7 @@ impl Setup {
         gateway.may_panic = self.may_panic;
         gateway._held = std::mem::take(&mut self.held);
         meanwhile(&gateway);
-        gateway.wait_until_it_listens(if self.h2c { 2 } else { 1 }, &self.text());
+        gateway.wait_until_it_listens(if self.second.is_some() { 2 } else { 1 }, &self.text());
         gateway
     }
 }
@@ -264,7 +271,7 @@ impl Gateway {
         self.addresses[0]
     }
 
-    /// The HTTP/2 listener.
+    /// The second listener, for HTTP/2 or TLS.
     pub fn h2_address(&self) -> SocketAddr {
         self.addresses[1]
     }

@@ -1,17 +1,21 @@
 //! Faults at full load for minutes on end: what a gateway holds afterwards is what it held before.
 //!
-//! Good paths and every fault of the upstream, clients that behave, that churn, and that are hostile, all at once. A few
+//! Good paths and every fault of the upstream, clients that behave, that churn, and that are hostile, over HTTP/1 and over
+//! HTTP/2 in TLS ([`super::soak_tls`]), all at once. A few
 //! seconds of it run with every `make test`, to see that it works; `make soak` (`SOAK_SECONDS`) runs it for as long as its
 //! figures need to mean something, and then a million property cases (`SOAK_CASES`).
 
 use std::io::{Read as _, Write as _};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use rustls::ClientConfig;
 use statusquo::rehearse::{Misbehaving, upstream_faults};
 
+use super::super::certificates::{Authority, Issued};
 use super::super::client::LIMIT;
-use super::super::gateway::{Gateway, Setup};
+use super::super::gateway::{Folder, Gateway, Setup};
 use super::super::reader::{Asked, Reader};
 use super::client_side::{ClientSide, connect};
 use super::ledger::Ledger;
@@ -30,6 +34,8 @@ const PLAIN: usize = 6;
 const FAULTY: usize = 10;
 const CHURNING: usize = 2;
 const HOSTILE: usize = 4;
+/// Of HTTP/2 over TLS, for good paths and as many for faults.
+const STREAMING: usize = 2;
 
 fn number(name: &str) -> Option<u64> {
     let text = std::env::var(name).ok()?;
@@ -53,10 +59,12 @@ fn held(gateway: &Gateway) -> Held {
 }
 
 /// The load, and what its clients saw.
-struct Load<'a> {
-    gateway: &'a Gateway,
-    ledger: &'a Ledger,
-    over: &'a AtomicBool,
+pub(super) struct Load<'a> {
+    pub(super) gateway: &'a Gateway,
+    pub(super) ledger: &'a Ledger,
+    pub(super) over: &'a AtomicBool,
+    /// What clients of the listener with TLS trust.
+    pub(super) trusting: &'a [Arc<ClientConfig>; 2],
     /// Connections that hostile clients left in the middle of something.
     left: &'a AtomicU64,
 }
@@ -146,6 +154,9 @@ impl Load<'_> {
             clients.extend((0..PLAIN).map(|start| scope.spawn(move || self.ask(good, start))));
             clients.extend((0..FAULTY).map(|start| scope.spawn(move || self.ask(faults, 3 * start))));
             clients.extend((0..CHURNING).map(|_| scope.spawn(|| self.churn())));
+            clients.extend((0..STREAMING).map(|start| scope.spawn(move || self.ask_h2(good, start))));
+            clients.extend((0..STREAMING).map(|start| scope.spawn(move || self.ask_h2(faults, 5 * start))));
+            clients.push(scope.spawn(|| self.churn_tls()));
             clients.extend((0..HOSTILE).map(|kind| scope.spawn(move || self.annoy(kind))));
             while begun.elapsed() < time && clients.iter().all(|client| !client.is_finished()) {
                 std::thread::sleep(Duration::from_millis(200).min(time.saturating_sub(begun.elapsed())));
@@ -179,7 +190,10 @@ fn at_rest(gateway: &Gateway, start: Held) -> Held {
     }
 }
 
-fn in_front_of(misbehaving: &Misbehaving, limit: Duration) -> Gateway {
+fn in_front_of(misbehaving: &Misbehaving, limit: Duration, issued: &Issued) -> Gateway {
+    let folder = Folder::new();
+    let file = |name: &str, text: &str| folder.write(name, text).display().to_string();
+    let (cert, key) = (file("test.crt", &issued.cert), file("test.key", &issued.key));
     let [(_, scripted), others @ ..] = misbehaving.addresses();
     let mut setup = Setup::of_servers(&[scripted])
         .set("log.requests", "off")
@@ -191,6 +205,8 @@ fn in_front_of(misbehaving: &Misbehaving, limit: Duration) -> Gateway {
         .set("client.body_timeout", "500ms")
         .set("client.idle_timeout", "1s")
         .set("upstream.keepalive", "{ idle: 1s }")
+        .tls_beside(&format!("{{ cert: \"{cert}\", key: \"{key}\" }}"))
+        .holding(folder)
         .limit(limit);
     for (place, address) in others {
         let scheme = if place.wants_tls() { "https://" } else { "" };
@@ -214,9 +230,12 @@ fn in_front_of(misbehaving: &Misbehaving, limit: Duration) -> Gateway {
 fn minutes_of_faults_at_full_load_leave_nothing_behind() {
     let time = Duration::from_secs(number("SOAK_SECONDS").unwrap_or(4));
     let misbehaving = Misbehaving::start().unwrap();
-    let gateway = in_front_of(&misbehaving, time + Duration::from_secs(120));
+    let authority = Authority::new();
+    let trusting = [authority.trusted_by_client(&["http/1.1"]), authority.trusted_by_client(&["h2"])];
+    let issued = authority.issue(&["test"]);
+    let gateway = in_front_of(&misbehaving, time + Duration::from_secs(120), &issued);
     let (ledger, over, left) = (Ledger::default(), AtomicBool::new(false), AtomicU64::new(0));
-    let load = Load { gateway: &gateway, ledger: &ledger, over: &over, left: &left };
+    let load = Load { gateway: &gateway, ledger: &ledger, over: &over, trusting: &trusting, left: &left };
     let faults: Vec<String> = upstream_faults().iter().map(|fault| fault.path()).collect();
     let good =
         ["/ok", "/created", "/no-content", "/not-modified", "/hints", "/bytes/5000"].map(str::to_owned);
