@@ -220,6 +220,8 @@ fn status(head: &Head, answer: &Answer) -> u16 {
         None => 200,
         Some(_) if !answer.body.is_empty() => 0,
         Some("3" | "8") => 400,
+        // Time was up for the client, or for the upstream.
+        Some("4") if answer.field("grpc-message") == Some("The request was not received in time.") => 400,
         Some("10") => 409,
         Some("12") => 404,
         Some("4" | "13" | "14") => 504,
