@@ -4,6 +4,7 @@
 //! the head has left, a fault can only cut the message so that the client sees it.
 #![expect(clippy::disallowed_methods, reason = "this is one of the two places that write to clients")]
 
+use std::borrow::Cow;
 use std::future::poll_fn;
 use std::task::Poll;
 use std::time::Instant;
@@ -174,10 +175,16 @@ pub(super) async fn pass_error(
     let now = std::time::SystemTime::now();
     let Some(unanswered) = flow.client.unanswered() else { return Relayed::ClientGone };
     let began = unanswered.begin(&HeadParts { status, reason: None, length }, |sink| {
-        let waits = head.fields.value("retry-after").is_some_and(|value| {
+        let mut waits = head.fields.values("retry-after");
+        let usable = |value: &&[u8]| {
             HeaderValue::from_bytes(value).is_ok_and(|value| fields::retry_after_valid(&value, now))
-        });
-        let adds_wait = matches!(status, 429 | 503) && !waits;
+        };
+        let first = waits.next().filter(usable).map(Cow::Borrowed);
+        // Of several, clients read one or none: the first stands, as in an error that is replaced.
+        let (several, says_later) = (waits.next().is_some(), matches!(status, 429 | 503));
+        let adds_wait = several || (says_later && first.is_none());
+        let own = || says_later.then(|| Cow::Owned(retry_after.max(1).to_string().into_bytes()));
+        let wait = adds_wait.then(|| first.or_else(own)).flatten();
         pass_fields(sink, head, |name| {
             let is = |lower: &[u8]| name.eq_ignore_ascii_case(lower);
             let replaced = is(b"x-request-id")
@@ -189,8 +196,8 @@ pub(super) async fn pass_error(
         });
         sink.put(b"Cache-Control", b"no-store");
         wear(sink, story, &head.fields);
-        if adds_wait {
-            sink.put(b"Retry-After", HeaderValue::from(retry_after.max(1)).as_bytes());
+        if let Some(wait) = wait {
+            sink.put(b"Retry-After", &wait);
         }
     });
     let Ok(client) = began else { return Relayed::ClientGone };

@@ -159,6 +159,20 @@ fn conforming() -> Vec<UpstreamFault> {
             .with_fields(&[("retry-after", "5"), ("x-order", "7")]),
         row("conforming-429-wait", "a documented 429 with a Retry-After", 429, "retry-after: 7")
             .with_fields(&[("retry-after", "7")]),
+        row(
+            "conforming-429-wait-twice",
+            "a documented 429 with two Retry-After",
+            429,
+            "retry-after: 7\nretry-after: 9",
+        )
+        .with_fields(&[("retry-after", "7")]),
+        row(
+            "conforming-404-wait-twice",
+            "a documented 404 with two Retry-After",
+            404,
+            "retry-after: 7\nretry-after: 7",
+        )
+        .with_fields(&[("retry-after", "7")]),
         row("conforming-429-soon", "a documented 429 with a senseless Retry-After", 429, "retry-after: soon")
             .with_fields(&[("retry-after", "5")]),
         row("conforming-cookie", "a documented error with a cookie", 401, "set-cookie: session=7")
