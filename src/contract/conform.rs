@@ -89,7 +89,7 @@ impl Conformance {
 pub struct ErrorBody<'a> {
     /// The upstream's status.
     pub status: u16,
-    /// The raw value of Content-Type. Several such fields: pass none of them, the type is unclear.
+    /// The raw value of Content-Type; an empty one stands for several, whose type is unclear.
     pub media_type: Option<&'a [u8]>,
     /// The bytes, after content decoding.
     pub body: &'a [u8],

@@ -13,6 +13,7 @@ use http::{HeaderValue, Method};
 use super::attempt::Answered;
 use super::clock::Limit;
 use super::flow::{Flow, within};
+use super::head::Fields;
 use super::peer::Peer;
 use super::wire::BODY_ROOM;
 use crate::config::ErrorMode;
@@ -89,7 +90,7 @@ pub(super) async fn judge(flow: &mut Flow<'_>, answered: &mut Answered) -> Verdi
     let ruling = rule(flow, status);
     let documented = flow.snapshot.contract.code(status).is_some();
     if flow.request.method == Method::HEAD {
-        let good = documented && conform::head_conforms(answered.head.fields.value("content-type"));
+        let good = documented && conform::head_conforms(media_type(&answered.head.fields));
         let conformance = match (documented, good) {
             (false, _) => Conformance::Undocumented,
             (true, true) => Conformance::Conforms,
@@ -220,7 +221,7 @@ fn examine(flow: &Flow<'_>, answered: &Answered, documented: bool, body: &Bytes)
     let conformance = if documented {
         let error = ErrorBody {
             status: answered.head.facts.status,
-            media_type: answered.head.fields.value("content-type"),
+            media_type: media_type(&answered.head.fields),
             body: &decoded,
         };
         conform::examine(contract, &error, rules.upstream_messages)
@@ -257,4 +258,11 @@ fn accepts(flow: &Flow<'_>, coding: Coding) -> bool {
         Coding::Zstd => "zstd",
     };
     crate::protocol::accept::accepts(flow.request.fields.values("accept-encoding"), name)
+}
+
+/// The one Content-Type. Of several, clients read one or another: that is no type at all.
+fn media_type(fields: &Fields) -> Option<&[u8]> {
+    let mut types = fields.values("content-type");
+    let first = types.next()?;
+    Some(if types.next().is_none() { first } else { b"" })
 }

@@ -159,6 +159,17 @@ fn conforming() -> Vec<UpstreamFault> {
             .with_fields(&[("retry-after", "5"), ("x-order", "7")]),
         row("conforming-429-wait", "a documented 429 with a Retry-After", 429, "retry-after: 7")
             .with_fields(&[("retry-after", "7")]),
+        answered(
+            "two-content-types",
+            "a documented 404 with two Content-Type",
+            404,
+            404,
+            vec![Step::Write(reply(
+                "404 No\ncontent-type: application/json\ncontent-type: application/json",
+                r#"{"message":"No such order.","code":404}"#,
+            ))],
+        )
+        .keeping("No such order."),
         row(
             "conforming-429-wait-twice",
             "a documented 429 with two Retry-After",
