@@ -124,7 +124,8 @@ fn a_port_without_tls_and_a_handshake_that_is_cut_are_protocol_errors() {
             "a plain port?",
         ),
         (script([Step::Close]), "closed the connection inside the TLS handshake"),
-        (script([Step::Reset]), "inside the TLS handshake"),
+        // Not before the connection is one: that would be another fault.
+        (script([Step::Pause(Duration::from_millis(300)), Step::Reset]), "inside the TLS handshake"),
     ];
     for (upstream, evidence) in cases {
         let gateway = before(upstream.address().port(), "verify: false").start();
