@@ -33,6 +33,8 @@ mod grpc;
 mod page;
 #[path = "deploy/program.rs"]
 mod program;
+#[path = "sdks/server.rs"]
+mod server;
 #[path = "sdks/truncation.rs"]
 mod truncation;
 #[path = "sdks/websockets.rs"]
@@ -165,7 +167,7 @@ fn the_web_sdk_of_npm_raises_its_own_exception_for_every_failure() {
 #[test]
 fn the_sdk_of_pypi_raises_its_own_exception_for_every_failure() {
     install_packages();
-    let mut command = Command::new("target/packages/python/bin/python");
+    let mut command = Command::new(server::PYTHON);
     every_failure_is_the_sdks_own_exception({
         command.arg("tests/sdks/ask.py");
         command

@@ -110,6 +110,25 @@ impl Report {
 }
 
 impl Row {
+    /// A client's, which belongs to no route.
+    fn of_client(
+        (fault, meaning): (&'static str, &'static str),
+        expected: String,
+        answers: &[String],
+        breach: Option<String>,
+    ) -> Row {
+        Row {
+            side: Side::Client,
+            fault,
+            meaning,
+            route: None,
+            expected,
+            got: if answers.is_empty() { "no answer".to_owned() } else { clients::shortened(answers) },
+            verdict: breach.map_or(Verdict::Kept, Verdict::Broken),
+            repeated: false,
+        }
+    }
+
     fn skipped(side: Side, fault: (&'static str, &'static str), route: Option<&str>, why: String) -> Row {
         Row {
             side,

@@ -4,6 +4,7 @@
 //! and held to this crate's promise, so that neither reader is believed alone.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use statusquo::contract::{Cause, Contract, RequestSent};
@@ -25,10 +26,10 @@ const AT_ONCE: usize = 48;
 #[test]
 fn every_client_fault_has_exactly_the_outcome_that_stands_there() {
     let upstream = by_request(upstream_script);
-    let gateway = in_front_of(&upstream);
+    let gateway = impatient(&upstream).set("errors.include", "[request_sent]").start();
     let setting = Setting::any();
     let rows = client_faults(&setting);
-    let played = play_all(&gateway, &upstream, &setting, &rows);
+    let played = play_all(gateway.address(), &upstream, &setting, &rows, play);
 
     let broken: Vec<String> = rows
         .iter()
@@ -44,24 +45,30 @@ fn every_client_fault_has_exactly_the_outcome_that_stands_there() {
     assert_eq!(upstream.seen().requests_for("/smuggled"), 0);
 }
 
-fn in_front_of(upstream: &Upstream) -> Gateway {
+/// Limits so short that waiting rows end soon.
+pub fn impatient(upstream: &Upstream) -> Setup {
     Setup::of_servers(&[upstream.address()])
         .set("client.header_timeout", "1s")
         .set("client.body_timeout", "1s")
         .set("client.write_timeout", "1s")
         .set("client.idle_timeout", "2s")
         .set("client.max_body", "1MiB")
-        .set("errors.include", "[request_sent]")
         .set("timeouts.response_head", "8s")
         .set("timeouts.total", "8s")
         .limit(Duration::from_secs(40))
-        .start()
 }
 
-fn play_all(gateway: &Gateway, upstream: &Upstream, setting: &Setting, rows: &[ClientFault]) -> Vec<Played> {
+/// Plays rows of either table at this listener.
+pub fn play_all<R>(
+    gateway: SocketAddr,
+    upstream: &Upstream,
+    setting: &Setting,
+    rows: &[R],
+    play: impl AsyncFn(&R, &Scene<'_>) -> Played,
+) -> Vec<Played> {
     let judge = judged_by_the_page();
     let scene = Scene {
-        connect: Connect { gateway: gateway.address(), from: None, relay: None },
+        connect: Connect { gateway, from: None, relay: None },
         setting,
         upstream,
         limit: Duration::from_secs(10),
@@ -76,7 +83,7 @@ fn play_all(gateway: &Gateway, upstream: &Upstream, setting: &Setting, rows: &[C
 }
 
 /// Judges answers by the built-in contract.
-pub fn judged_by_the_page() -> impl Fn(Expected, Asked, &Answer) -> Result<(), String> + Sync {
+fn judged_by_the_page() -> impl Fn(Expected, Asked, &Answer) -> Result<(), String> + Sync {
     let contract = Contract::builtin("appwrite").unwrap();
     move |expected, asked, answer| judge(expected, asked, answer, &contract)
 }

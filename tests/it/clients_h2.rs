@@ -2,26 +2,19 @@
 //! the accounts.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use statusquo::rehearse::clients_h2::{Fate, LastWord};
 use statusquo::rehearse::talk::upstream_script;
-use statusquo::rehearse::{
-    Connect, Expected, FrameFault, Played, Scene, Setting, Upstream, client_faults_h2, talk_h2,
-};
-use tokio::sync::Semaphore;
+use statusquo::rehearse::{Expected, FrameFault, Played, Setting, Upstream, client_faults_h2, talk_h2};
 
-use super::clients::judged_by_the_page;
-use super::gateway::{Gateway, Setup};
+use super::clients::{self, impatient};
+use super::gateway::Gateway;
 use super::upstreams::by_request;
-
-/// Rows that are played at once.
-const AT_ONCE: usize = 48;
 
 #[test]
 fn every_http_2_client_fault_has_exactly_the_outcome_that_stands_there() {
     let upstream = by_request(upstream_script);
-    let gateway = in_front_of(&upstream);
+    let gateway = impatient(&upstream).h2c().start();
     let setting = Setting::any();
     let rows: Vec<_> = client_faults_h2(&setting).into_iter().filter(|row| !row.loose).collect();
     let played = play_all(&gateway, &upstream, &setting, &rows);
@@ -40,7 +33,7 @@ fn every_http_2_client_fault_has_exactly_the_outcome_that_stands_there() {
 #[test]
 fn a_flood_of_streams_ends_its_own_connection_and_no_other() {
     let upstream = by_request(upstream_script);
-    let gateway = in_front_of(&upstream);
+    let gateway = impatient(&upstream).h2c().start();
     let setting = Setting::any();
     let mut neighbour = gateway.h2_client();
     neighbour.get("/").is(200, "served\n");
@@ -54,40 +47,13 @@ fn a_flood_of_streams_ends_its_own_connection_and_no_other() {
     gateway.expect_metric("requests_in_flight", &[], 0.0);
 }
 
-fn in_front_of(upstream: &Upstream) -> Gateway {
-    Setup::of_servers(&[upstream.address()])
-        .set("client.header_timeout", "1s")
-        .set("client.body_timeout", "1s")
-        .set("client.write_timeout", "1s")
-        .set("client.idle_timeout", "2s")
-        .set("client.max_body", "1MiB")
-        .set("timeouts.response_head", "8s")
-        .set("timeouts.total", "8s")
-        .h2c()
-        .limit(Duration::from_secs(40))
-        .start()
-}
-
 pub fn play_all(
     gateway: &Gateway,
     upstream: &Upstream,
     setting: &Setting,
     rows: &[FrameFault],
 ) -> Vec<Played> {
-    let judge = judged_by_the_page();
-    let scene = Scene {
-        connect: Connect { gateway: gateway.h2_address(), from: None, relay: None },
-        setting,
-        upstream,
-        limit: Duration::from_secs(10),
-        judge: &judge,
-    };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let places = Semaphore::new(AT_ONCE);
-    runtime.block_on(futures_util::future::join_all(rows.iter().map(|row| async {
-        let _place = places.acquire().await.unwrap();
-        talk_h2::play(row, &scene).await
-    })))
+    clients::play_all(gateway.h2_address(), upstream, setting, rows, talk_h2::play)
 }
 
 /// For every cause and every silence: what was counted is what stands in the table.
@@ -130,7 +96,7 @@ fn expect_accounts(gateway: &Gateway, rows: &[FrameFault]) {
 #[test]
 fn a_row_can_be_played_twice_before_the_same_upstream() {
     let upstream = by_request(upstream_script);
-    let gateway = in_front_of(&upstream);
+    let gateway = impatient(&upstream).h2c().start();
     let setting = Setting::any();
     let rows = client_faults_h2(&setting);
     let named = |name: &str| rows.iter().find(|row| row.name == name).cloned().unwrap();

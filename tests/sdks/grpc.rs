@@ -4,50 +4,21 @@
 //! status of gRPC; a server that dies inside a call is never taken for one that has finished. The frames on the wire are in
 //! `tests/it/http2_upstream.rs`.
 
-use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use statusquo::rehearse::Refusing;
 
 use crate::gateway::Gateway;
-use crate::program::{install_packages, succeed};
+use crate::program::succeed;
+use crate::server::{PYTHON, Server};
 
-const PYTHON: &str = "target/packages/python/bin/python";
 const SCRIPT: &str = "tests/sdks/grpc.py";
-
-/// The server; it ends with the value.
-struct Server {
-    child: Child,
-    port: u16,
-}
-
-impl Server {
-    fn start() -> Server {
-        let mut child = Command::new(PYTHON)
-            .args([SCRIPT, "serve"])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut port = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut port).unwrap();
-        Server { port: port.trim().parse().unwrap(), child }
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
 
 #[test]
 fn a_real_client_and_a_real_server_call_as_if_nobody_stood_between_them() {
-    install_packages();
-    let (server, dead) = (Server::start(), Refusing::start().unwrap());
+    let (server, dead) = (Server::start(SCRIPT), Refusing::start().unwrap());
     let gateway = Gateway::with(&format!(
         // Shorter than the silences of these calls.
         "client: {{ body_timeout: 400ms }}\n\

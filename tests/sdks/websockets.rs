@@ -3,49 +3,20 @@
 //! Messages of all sizes come back as they were, closes keep their codes, a server that breaks off is seen to, and a
 //! refused handshake reads a documented error. The bytes on the wire are in `tests/it/tunnel.rs`.
 
-use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use crate::gateway::Gateway;
-use crate::program::{install_packages, succeed};
+use crate::program::succeed;
+use crate::server::{PYTHON, Server};
 
-const PYTHON: &str = "target/packages/python/bin/python";
 const SCRIPT: &str = "tests/sdks/websockets.py";
-
-/// The server; it ends with the value.
-struct Server {
-    child: Child,
-    port: u16,
-}
-
-impl Server {
-    fn start() -> Server {
-        let mut child = Command::new(PYTHON)
-            .args([SCRIPT, "serve"])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut port = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut port).unwrap();
-        Server { port: port.trim().parse().unwrap(), child }
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
 
 #[test]
 fn a_real_client_and_a_real_server_speak_as_if_nobody_stood_between_them() {
-    install_packages();
-    let server = Server::start();
+    let server = Server::start(SCRIPT);
     let gateway = Gateway::with(&format!(
         "upstreams: {{ chat: {{ servers: [\"127.0.0.1:{}\"] }} }}\n\
          routes: [{{ name: all, match: {{ path: \"/{{*rest}}\" }}, upstream: chat }}]\n",

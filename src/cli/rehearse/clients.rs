@@ -13,7 +13,7 @@ use super::ledger::Ledger;
 use super::stage::Stage;
 use super::visits::Visit;
 use super::wanted::{Rules, told};
-use super::{Row, Side, Verdict, again};
+use super::{Row, Side, again};
 use crate::contract::{Cause, RequestSent};
 use crate::observe::Silence;
 use crate::protocol::target::check_path;
@@ -59,16 +59,12 @@ pub(super) async fn play_all(stage: &Stage, place: Option<(Visit, Setting)>) -> 
             let played = play(row, scene).await;
             note(&stage.clients.ledger, row, &played);
             let answers: Vec<String> = played.answers.iter().take(row.answers.len()).map(told).collect();
-            Row {
-                side: Side::Client,
-                fault: row.name,
-                meaning: row.meaning,
-                route: None,
-                expected: expectation(stage, visit, get, row),
-                got: if answers.is_empty() { "no answer".to_owned() } else { shortened(&answers) },
-                verdict: played.breach.map_or(Verdict::Kept, Verdict::Broken),
-                repeated: false,
-            }
+            Row::of_client(
+                (row.name, row.meaning),
+                expectation(stage, visit, get, row),
+                &answers,
+                played.breach,
+            )
         }
     };
     let mut played = join_all((0..rows.len()).map(on_stage)).await;

@@ -11,7 +11,7 @@ use super::ledger::Ledger;
 use super::stage::Stage;
 use super::visits::Visit;
 use super::wanted::told;
-use super::{Row, Side, Verdict, again};
+use super::{Row, Side, again};
 use crate::contract::Cause;
 use crate::rehearse::answers::Answer;
 use crate::rehearse::clients::{Expected, Setting, Target};
@@ -73,16 +73,7 @@ pub(super) async fn play_all(stage: &Stage, place: Option<(Visit, Setting)>) -> 
                 .filter(|(_, fate)| matches!(fate, Fate::Answer(_) | Fate::HeadOnly(_)))
                 .count();
             let answers: Vec<String> = played.answers.iter().take(answered).map(told).collect();
-            Row {
-                side: Side::Client,
-                fault: row.name,
-                meaning: row.meaning,
-                route: None,
-                expected: shortened(&expected),
-                got: if answers.is_empty() { "no answer".to_owned() } else { shortened(&answers) },
-                verdict: played.breach.map_or(Verdict::Kept, Verdict::Broken),
-                repeated: false,
-            }
+            Row::of_client((row.name, row.meaning), shortened(&expected), &answers, played.breach)
         }
     };
     let mut played = join_all((0..rows.len()).map(on_stage)).await;

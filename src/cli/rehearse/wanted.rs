@@ -250,26 +250,21 @@ impl Wanted {
             }
         }
     }
-}
 
-impl Wanted {
     /// Writes down what came. Of a row that came out otherwise, only that there was an answer.
     pub(super) fn note(&self, ledger: &Ledger, answer: &Answer, kept: bool) {
-        let whole = answer.ended == Ended::Whole;
-        match self {
-            Wanted::Made { cause, .. } if kept => ledger.answer(answer.status, Some(cause)),
+        let (cause, cut) = match self {
+            Wanted::Made { cause, .. } => (Some(*cause), None),
+            Wanted::Passed { status, .. } if answer.status == *status => (Some(UPSTREAM_RESPONSE), None),
             // Made in the place of one that passes: for which of its faults, only the gateway knows.
-            Wanted::Passed { status, .. } if kept && answer.status == *status => {
-                ledger.answer(answer.status, Some(UPSTREAM_RESPONSE));
-            }
-            Wanted::Made { .. } | Wanted::Passed { .. } | Wanted::Cut { .. } => {
-                ledger.answer(answer.status, None);
-            }
-        }
-        match self {
-            Wanted::Cut { cause, .. } if kept => ledger.cut(cause.name()),
-            Wanted::Made { .. } | Wanted::Passed { .. } | Wanted::Cut { .. } if !whole => ledger.left(),
-            Wanted::Made { .. } | Wanted::Passed { .. } | Wanted::Cut { .. } => {}
+            Wanted::Passed { .. } => (None, None),
+            Wanted::Cut { cause, .. } => (None, Some(*cause)),
+        };
+        ledger.answer(answer.status, cause.filter(|_| kept));
+        match cut.filter(|_| kept) {
+            Some(cause) => ledger.cut(cause.name()),
+            None if answer.ended != Ended::Whole => ledger.left(),
+            None => {}
         }
     }
 }

@@ -1,0 +1,38 @@
+//! A server of a published Python package, run by the script that also asks it (`SCRIPT serve`).
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+
+use crate::program::install_packages;
+
+/// Python with the packages that `.ci/packages` installs.
+pub const PYTHON: &str = "target/packages/python/bin/python";
+
+/// The server; it ends with the value.
+pub struct Server {
+    child: Child,
+    pub port: u16,
+}
+
+impl Server {
+    /// The script's first line says on which port it listens.
+    pub fn start(script: &str) -> Server {
+        install_packages();
+        let mut child = Command::new(PYTHON)
+            .args([script, "serve"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut port = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut port).unwrap();
+        Server { port: port.trim().parse().unwrap(), child }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
