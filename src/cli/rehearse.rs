@@ -183,9 +183,10 @@ fn rehearse(file: &str, config: Config, relay: Option<SocketAddr>) -> Result<Rep
         let played = async {
             // Clients first, and alone: their rows are about time, and thousands of others would keep them waiting.
             let clients = clients::play_all(&stage, place.clone()).await;
+            let clients_tls = clients::play_tls(&stage, place.clone()).await;
             let clients_h2 = clients_h2::play_all(&stage, place).await;
             let (upstreams, limits) = tokio::join!(upstreams::play_all(&stage), limits::play_all(&stage));
-            [upstreams, clients, clients_h2, limits].concat()
+            [upstreams, clients, clients_h2, clients_tls, limits].concat()
         };
         tokio::select! {
             played = played => rows.extend(played),

@@ -37,6 +37,7 @@ use crate::observe::{Gauge, Silence};
 use crate::protocol::cors;
 use crate::protocol::raw_head::{HeadScanner, Progress};
 use crate::protocol::request_head;
+use crate::tls::trust::is_broken;
 
 /// After an answer that closes, so much of what the client still sends is read, so that the answer is not lost to a
 /// reset (RFC 9112 9.6).
@@ -48,6 +49,9 @@ const LINGER_SILENCE: Duration = Duration::from_secs(2);
 
 /// A connection that there is no place for has so long to ask and, once it was told, to go.
 const CROWD_TIME: Duration = Duration::from_secs(1);
+
+/// An idle connection that is closed has so long to take the goodbye of TLS.
+const GOODBYE_TIME: Duration = Duration::from_secs(1);
 
 /// An idle connection is closed so long after draining has begun: a request may be on its way already.
 const LAST_CALL: Duration = Duration::from_secs(1);
@@ -181,6 +185,10 @@ impl Connection<'_> {
                     if let Some(silence) = silence {
                         self.app.gateway.metrics.closed_without_response(silence);
                     }
+                    if matches!(silence, Some(Silence::IdleTimeout | Silence::Drain)) {
+                        // TLS has a word for it, without which the end looks like a cut.
+                        let _ = within(Instant::now() + GOODBYE_TIME, h1.wire.finish_writing()).await;
+                    }
                     return;
                 }
                 Next::Http2 => {
@@ -292,6 +300,9 @@ impl Connection<'_> {
             };
             match waited {
                 Some(Ok(1..)) => {}
+                Some(Err(error)) if is_broken(&error) => {
+                    return Next::Silent(Some(Silence::TlsConnectionError));
+                }
                 Some(Ok(0) | Err(_)) if first => return Next::Silent(Some(Silence::ConnectAndClose)),
                 // A client may close a kept connection whenever it likes.
                 Some(Ok(0) | Err(_)) => return Next::Silent(None),
@@ -346,6 +357,7 @@ impl Connection<'_> {
                 Fault::new(Cause::HttpRequestError, Phase::ReadHead)
                     .with(Evidence::fixed("the head ends early")),
             )),
+            Some(Err(error)) if is_broken(&error) => Some(Next::Silent(Some(Silence::TlsConnectionError))),
             Some(Err(_)) => Some(Next::Silent(Some(Silence::ClientGone))),
             None => Some(Next::Refused(Fault::new(Cause::ClientTooSlow, Phase::ReadHead))),
         }

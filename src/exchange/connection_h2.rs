@@ -152,6 +152,10 @@ pub(super) async fn serve(connection: &mut Connection<'_>, stream: Stream, read:
                 });
             }
             Some(Err(error)) => {
+                // The library keeps nothing of an error below it but its kind; this one is TLS's.
+                if error.get_io().is_some_and(|error| error.kind() == io::ErrorKind::InvalidData) {
+                    leaving = Some(Silence::TlsConnectionError);
+                }
                 // A client that goes away is not an error of the protocol.
                 if !error.is_io() && !error.is_go_away() || error.is_library() {
                     leaving = Some(Silence::Http2ConnectionError);

@@ -26,6 +26,8 @@ pub enum Silence {
     TlsHandshakeTimeout,
     /// What a client sent to a TLS listener begins no handshake, as plain HTTP does not.
     TlsNotSpoken,
+    /// TLS with a client broke behind the handshake: a record that cannot be read, or an alert of the client's.
+    TlsConnectionError,
 }
 
 impl Silence {
@@ -41,6 +43,7 @@ impl Silence {
         Silence::TlsHandshakeFailed,
         Silence::TlsHandshakeTimeout,
         Silence::TlsNotSpoken,
+        Silence::TlsConnectionError,
     ];
 
     /// The value of the `cause` label.
@@ -56,6 +59,7 @@ impl Silence {
             Silence::TlsHandshakeFailed => "tls_handshake_failed",
             Silence::TlsHandshakeTimeout => "tls_handshake_timeout",
             Silence::TlsNotSpoken => "tls_not_spoken",
+            Silence::TlsConnectionError => "tls_connection_error",
         }
     }
 

@@ -8,9 +8,9 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use tokio::io::AsyncReadExt;
-use tokio::net::TcpStream;
 
 use super::clients::Asked;
+use super::line::Line;
 
 /// A response, read to its end.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -105,7 +105,7 @@ impl Answer {
 #[derive(Debug)]
 pub struct Reader {
     /// The connection.
-    pub stream: TcpStream,
+    pub stream: Line,
     buffer: Vec<u8>,
     raw: Vec<u8>,
     /// Reads that little at a time, with this pause after each.
@@ -130,8 +130,9 @@ const KEPT: usize = 1024 * 1024;
 
 impl Reader {
     /// Of a connection that nothing has been read from.
-    pub fn new(stream: TcpStream, limit: Duration) -> Reader {
+    pub fn new(stream: impl Into<Line>, limit: Duration) -> Reader {
         let deadline = Instant::now() + limit;
+        let stream = stream.into();
         Reader { stream, buffer: Vec::new(), raw: Vec::new(), slowly: None, deadline, most: u64::MAX }
     }
 
@@ -148,6 +149,16 @@ impl Reader {
     /// Waits until something has come, or the connection has ended; says whether it has ended.
     pub async fn stirs(&mut self) -> bool {
         self.buffer.is_empty() && self.fill().await.is_err()
+    }
+
+    /// Reads whatever comes until the connection ends, and forgets it.
+    pub async fn forget(&mut self) {
+        loop {
+            self.buffer.clear();
+            if self.fill().await.is_err() {
+                return;
+            }
+        }
     }
 
     /// Waits for the end of the connection.

@@ -18,6 +18,9 @@ mod framing;
 mod lines;
 mod pipelines;
 mod targets;
+mod tls;
+
+pub use tls::{client_faults_tls, client_faults_tls_by_sort};
 
 /// One way in which a client breaks, or comes close to it.
 #[derive(Clone, Debug)]
@@ -78,6 +81,64 @@ pub enum Act {
     Close,
     /// Resets the connection.
     Reset,
+    /// Begins TLS; everything behind it is encrypted.
+    Handshake(Hello),
+    /// Sends these bytes past TLS.
+    Beneath(Bytes),
+    /// Waits for the alert with which the gateway gives TLS up.
+    Alert(Alert),
+    /// Reads whatever comes until the connection ends, and forgets it.
+    Forget,
+}
+
+/// How a client begins TLS, and what comes of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hello {
+    /// The server that it asks for (SNI).
+    pub name: Option<&'static str>,
+    /// The protocols that it offers (ALPN).
+    pub offers: &'static [&'static str],
+    /// It takes any certificate, or none.
+    pub trusts: bool,
+    /// It knows nothing newer than TLS 1.2.
+    pub old: bool,
+    /// What comes of it.
+    pub gets: Shaken,
+}
+
+/// What comes of a handshake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shaken {
+    /// It goes well, with this protocol.
+    Agrees(Option<&'static str>),
+    /// The gateway refuses it.
+    Alert(Alert),
+    /// The client refuses it, for the certificate.
+    Distrusts,
+}
+
+/// An alert of TLS that ends the connection (RFC 8446 6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Alert {
+    /// Its number.
+    pub code: u8,
+    /// Its name.
+    pub name: &'static str,
+}
+
+impl Alert {
+    /// A message that may not come here.
+    pub const UNEXPECTED_MESSAGE: Alert = Alert { code: 10, name: "unexpected_message" };
+    /// A record that cannot be decrypted.
+    pub const BAD_RECORD_MAC: Alert = Alert { code: 20, name: "bad_record_mac" };
+    /// Nothing that both sides know.
+    pub const HANDSHAKE_FAILURE: Alert = Alert { code: 40, name: "handshake_failure" };
+    /// What cannot be read.
+    pub const DECODE_ERROR: Alert = Alert { code: 50, name: "decode_error" };
+    /// No version that both sides know.
+    pub const PROTOCOL_VERSION: Alert = Alert { code: 70, name: "protocol_version" };
+    /// No protocol that both sides know.
+    pub const NO_APPLICATION_PROTOCOL: Alert = Alert { code: 120, name: "no_application_protocol" };
 }
 
 /// What is asked: how a response is to be read depends on it.
@@ -102,6 +163,8 @@ pub enum Expected {
     ServedBytes(u64),
     /// The upstream's endless answer, visibly cut for this cause.
     Cut(Cause),
+    /// The beginning of the upstream's endless answer: more of it is not read.
+    Begun,
 }
 
 /// What becomes of a connection after the last answer.
@@ -122,6 +185,8 @@ pub enum Ending {
     Idle,
     /// The client has left; what is counted is a silence of this name.
     Left(&'static str),
+    /// The client has left inside an answer, which is counted as cut because of it.
+    LeftInside,
 }
 
 /// What an upstream receives of a row's requests.
@@ -174,7 +239,7 @@ impl Expected {
     pub const fn cause(self) -> Option<Cause> {
         match self {
             Expected::Refused(cause) | Expected::RefusedOnRoute(cause) | Expected::Cut(cause) => Some(cause),
-            Expected::Served | Expected::ServedBytes(_) => None,
+            Expected::Served | Expected::ServedBytes(_) | Expected::Begun => None,
         }
     }
 }
@@ -196,6 +261,7 @@ impl ClientFault {
             | Act::Arrived
             | Act::Answered => None,
             Act::Pause(_) | Act::HalfClose | Act::Close | Act::Reset => None,
+            Act::Handshake(_) | Act::Beneath(_) | Act::Alert(_) | Act::Forget => None,
         });
         asked.unwrap_or_default()
     }
@@ -224,6 +290,7 @@ impl ClientFault {
                 Act::Send(bytes) | Act::Repeat(bytes, _) | Act::Drip(bytes, _) => *bytes = spell(bytes),
                 Act::Interim(_) | Act::Answer(_) | Act::AnswerSlowly(..) | Act::Arrived | Act::Answered => {}
                 Act::Pause(_) | Act::HalfClose | Act::Close | Act::Reset => {}
+                Act::Handshake(_) | Act::Beneath(_) | Act::Alert(_) | Act::Forget => {}
             }
         }
         if let Some(target) = &mut self.asks {
@@ -323,7 +390,7 @@ fn row(
     let reaches = match expected {
         Expected::Refused(_) | Expected::RefusedOnRoute(_) => Reaches::Whole(0),
         Expected::Served | Expected::ServedBytes(_) => Reaches::Whole(1),
-        Expected::Cut(_) => Reaches::Anything,
+        Expected::Cut(_) | Expected::Begun => Reaches::Anything,
     };
     ClientFault {
         name,

@@ -8,7 +8,7 @@
 //! Reading order: [`script`] (the language), [`upstream`] (a listener that speaks it), [`upstream_h2`] (the same in HTTP/2),
 //! [`record`] (what was received), [`addresses`] (servers that are not there), [`tls`] (certificates that are not good),
 //! [`faults`] (the table), [`misbehaving`] (all of it behind a few addresses, for `demo`). `play` and `wire` are the machinery. On the other side: [`clients`] (the table of what clients do), [`talk`]
-//! (who does it), [`answers`] (a strict reader of what comes back), [`promise`] (what an error must be); in frames of HTTP/2
+//! (who does it), [`line`] (the connection, plain or in TLS), [`answers`] (a strict reader of what comes back), [`promise`] (what an error must be); in frames of HTTP/2
 //! [`clients_h2`] and [`talk_h2`], on [`frames`] and [`hpack`].
 
 pub mod addresses;
@@ -19,6 +19,7 @@ pub mod faults;
 pub mod frames;
 pub mod good;
 pub mod hpack;
+pub mod line;
 pub mod misbehaving;
 pub mod page;
 pub mod promise;
@@ -37,7 +38,9 @@ mod wire;
 
 pub use addresses::{FullBacklog, Refusing};
 pub use answers::{Answer, Ended, Unanswered};
-pub use clients::{Act, Asked, ClientFault, Ending, Expected, Reaches, Setting, client_faults};
+pub use clients::{
+    Act, Asked, ClientFault, Ending, Expected, Reaches, Setting, client_faults, client_faults_tls,
+};
 pub use clients_h2::{FrameFault, client_faults_h2};
 pub use faults::{Ask, Kind, Message, Outcome, Place, SECRET, UpstreamFault, Why, upstream_faults};
 pub use good::{GoodPath, good_paths};

@@ -35,7 +35,7 @@ pub const LIMITS: &[(&str, &str, &str)] = &[
         "http2_header_list",
     ),
     (
-        "A TLS handshake failed: the client reads an alert",
+        "A TLS handshake failed: the client reads an alert, where TLS has one",
         "closed_without_response_total",
         "tls_handshake_failed",
     ),
@@ -44,6 +44,11 @@ pub const LIMITS: &[(&str, &str, &str)] = &[
         "Something other than TLS was spoken on a listener with TLS",
         "closed_without_response_total",
         "tls_not_spoken",
+    ),
+    (
+        "TLS itself broke behind the handshake, outside of a request or inside its head: the client reads an alert",
+        "closed_without_response_total",
+        "tls_connection_error",
     ),
     ("The client left while it was being answered", "aborted_total", "client_gone"),
     ("The upstream cut a response that had begun", "aborted_total", "http_response_incomplete"),
@@ -67,6 +72,7 @@ pub fn document() -> String {
     }
     page.push_str(&page_clients::document());
     page.push_str(&page_clients_h2::document());
+    page.push_str(&page_clients::document_tls());
     page.push_str(LIMITS_HEAD);
     for (what, metric, cause) in LIMITS {
         let _ = writeln!(page, "| {what} | `statusquo_{metric}{{cause=\"{cause}\"}}` |");

@@ -4,15 +4,26 @@
 
 use std::fmt::Write as _;
 
-use super::clients::{ClientFault, Ending, Expected, Reaches, Setting, client_faults_by_sort};
+use super::clients::{
+    Act, Alert, ClientFault, Ending, Expected, Hello, Reaches, Setting, Shaken, client_faults_by_sort,
+    client_faults_tls_by_sort,
+};
 use super::page::cell;
 use crate::contract::policy::default_status;
 
 /// The part of the page.
 pub(super) fn document() -> String {
-    let sorts = client_faults_by_sort(&Setting::any());
+    table(HEAD, client_faults_by_sort(&Setting::any()))
+}
+
+/// The part about listeners with TLS.
+pub(super) fn document_tls() -> String {
+    table(HEAD_TLS, client_faults_tls_by_sort(&Setting::any()))
+}
+
+fn table(head: &str, sorts: Vec<(&'static str, Vec<ClientFault>)>) -> String {
     let count: usize = sorts.iter().map(|(_, rows)| rows.len()).sum();
-    let mut page = HEAD.replace("{count}", &count.to_string());
+    let mut page = head.replace("{count}", &count.to_string());
     for (title, rows) in sorts {
         // Writing to a String cannot fail.
         let _ = write!(page, "\n### {title}\n\n{COLUMNS}");
@@ -45,8 +56,20 @@ fn gets(row: &ClientFault) -> String {
         1 => kind,
         _ => format!("{kind} ({times} times)"),
     });
-    let told = told.collect::<Vec<_>>().join(", then ");
+    let told = told.chain(alerts(row)).collect::<Vec<_>>().join(", then ");
     if told.is_empty() { "nothing".to_owned() } else { told }
+}
+
+/// The alerts that it gets.
+fn alerts(row: &ClientFault) -> impl Iterator<Item = String> {
+    let alerts = row.acts.iter().filter_map(|act| match act {
+        Act::Alert(alert) | Act::Handshake(Hello { gets: Shaken::Alert(alert), .. }) => Some(alert),
+        Act::Handshake(Hello { gets: Shaken::Agrees(_) | Shaken::Distrusts, .. }) => None,
+        Act::Send(_) | Act::Repeat(..) | Act::Drip(..) | Act::Beneath(_) | Act::Pause(_) => None,
+        Act::Interim(_) | Act::Answer(_) | Act::AnswerSlowly(..) | Act::Arrived | Act::Answered => None,
+        Act::HalfClose | Act::Close | Act::Reset | Act::Forget => None,
+    });
+    alerts.map(|Alert { name, .. }| format!("the alert `{name}`"))
 }
 
 pub(super) fn one(expected: Expected) -> String {
@@ -56,6 +79,7 @@ pub(super) fn one(expected: Expected) -> String {
         }
         Expected::Served | Expected::ServedBytes(_) => "the upstream's answer".to_owned(),
         Expected::Cut(cause) => format!("the beginning, cut, `{}`", cause.name()),
+        Expected::Begun => "the beginning".to_owned(),
     }
 }
 
@@ -68,6 +92,9 @@ fn connection(ending: Ending) -> String {
         Ending::Silence(name) => format!("closes, counted as `{name}`"),
         Ending::Idle => "closes later, counted as `idle_timeout`".to_owned(),
         Ending::Left(name) => format!("left by the client, counted as `{name}`"),
+        Ending::LeftInside => {
+            "left by the client, counted as `client_gone` in `statusquo_aborted_total`".to_owned()
+        }
     }
 }
 
@@ -87,6 +114,14 @@ const HEAD: &str = "
 {count} ways on HTTP/1, which `statusquo rehearse` and the tests play against a gateway, byte for byte. A code with a cause is
 the documented body, under the gateway's default rules. Silences are counted in
 `statusquo_closed_without_response_total` under their names.
+";
+
+const HEAD_TLS: &str = "
+## What clients of a listener with TLS do wrong, and what they get
+
+{count} ways. Before a handshake has ended nothing can be answered but with an alert of TLS; behind it everything above holds
+inside TLS as it does without. A goodbye (`close_notify`) inside a request is the same as a sending side that was shut
+down; a connection that ends without one was cut, and nothing of it is taken for whole.
 ";
 
 const COLUMNS: &str = "\

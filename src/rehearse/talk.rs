@@ -11,8 +11,11 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpSocket, TcpStream};
 
 use super::answers::{Answer, Ended, Reader, Unanswered};
-use super::clients::{Act, Asked, ClientFault, Ending, Expected, PLAY, Reaches, SERVED, Setting};
+use super::clients::{
+    Act, Alert, Asked, ClientFault, Ending, Expected, Hello, PLAY, Reaches, SERVED, Setting, Shaken,
+};
 use super::good;
+use super::line::{self, Line};
 use super::record::{Request, Seen};
 use super::script::{Script, Step, reply, say};
 use super::upstream::Upstream;
@@ -168,11 +171,49 @@ impl Talk<'_> {
             Act::Close => self.reader.take().is_some(),
             Act::Reset => {
                 let reader = self.reader.take();
-                reader.is_some_and(|reader| reader.stream.set_zero_linger().is_ok())
+                reader.is_some_and(|mut reader| reader.stream.beneath().set_zero_linger().is_ok())
+            }
+            Act::Handshake(hello) => return self.shake_hands(hello).await,
+            Act::Beneath(bytes) => {
+                let beneath = reader.stream.beneath();
+                let written = within(scene.limit, beneath.write_all(bytes)).await;
+                written.is_some_and(|written| written.is_ok())
+            }
+            Act::Alert(Alert { code, name }) => match within(scene.limit, reader.stream.alert()).await {
+                Some(Ok(came)) if came == *code => true,
+                Some(Ok(came)) => return Err(format!("the alert {came} came in the place of {name}")),
+                Some(Err(error)) => return Err(format!("expected the alert {name}: {error}")),
+                None => return Err(format!("expected the alert {name}, and nothing comes")),
+            },
+            Act::Forget => {
+                reader.forget().await;
+                true
             }
         };
         // What is not taken any more has been answered: reading decides.
         Ok(())
+    }
+
+    /// Begins TLS on a connection that nothing was sent on.
+    async fn shake_hands(&mut self, hello: &Hello) -> Result<(), String> {
+        let Some(Reader { stream: Line::Plain(stream), .. }) = self.reader.take() else { return Ok(()) };
+        let limit = self.scene.limit;
+        let Some(shaken) = within(limit, Line::shake_hands(stream, hello)).await else {
+            return Err("the handshake does not end".to_owned());
+        };
+        match (hello.gets, shaken) {
+            (Shaken::Agrees(protocol), Ok(stream)) if stream.protocol() == protocol.map(str::as_bytes) => {
+                self.reader = Some(Reader::new(stream, limit));
+                Ok(())
+            }
+            (Shaken::Alert(Alert { code, .. }), Err(error)) if line::alert(&error) == Some(code) => Ok(()),
+            (Shaken::Distrusts, Err(error)) if line::is_refusal(&error) => Ok(()),
+            (_, Ok(stream)) => {
+                let protocol = stream.protocol().map(String::from_utf8_lossy);
+                Err(format!("a handshake that ends well, with {protocol:?}"))
+            }
+            (_, Err(error)) => Err(format!("a handshake that fails: {error}")),
+        }
     }
 
     async fn answer(&mut self, asked: Asked, slowly: Option<(usize, Duration)>) -> Result<(), String> {
@@ -182,6 +223,7 @@ impl Talk<'_> {
         };
         let Some(reader) = &mut self.reader else { return Ok(()) };
         reader.slowly = slowly;
+        reader.most = if expected == Expected::Begun { BEGINNING } else { u64::MAX };
         let answer = reader.answer(asked).await.map_err(|none| missing("an answer", &none))?;
         reader.slowly = None;
         let verdict = (self.scene.judge)(expected, asked, &answer);
@@ -197,7 +239,7 @@ impl Talk<'_> {
         let Some(reader) = &mut self.reader else { return Ok(()) };
         reader.deadline = Instant::now() + self.scene.limit;
         match self.row.ending {
-            Ending::Left(_) | Ending::Cut => Ok(()),
+            Ending::Left(_) | Ending::LeftInside | Ending::Cut => Ok(()),
             Ending::Stays if !last_stays => Err("the connection is given up".to_owned()),
             Ending::Stays => self.follow_up().await,
             Ending::Closes if last_stays => {
@@ -228,10 +270,23 @@ impl Talk<'_> {
     }
 }
 
+/// So much of an endless answer is read by who wants its beginning.
+const BEGINNING: u64 = 100_000;
+
 async fn write(reader: &mut Reader, bytes: &[u8]) -> bool {
+    let stream = &mut reader.stream;
+    let all = async { stream.write_all(bytes).await.is_ok() && stream.flush().await.is_ok() };
     tokio::select! {
-        written = reader.stream.write_all(bytes) => written.is_ok(),
+        written = all => written,
         () = tokio::time::sleep_until(reader.deadline.into()) => false,
+    }
+}
+
+/// `None` when it takes longer.
+async fn within<T>(limit: Duration, what: impl Future<Output = T>) -> Option<T> {
+    tokio::select! {
+        done = what => Some(done),
+        () = tokio::time::sleep(limit) => None,
     }
 }
 
@@ -328,9 +383,14 @@ pub fn judge_served(expected: Expected, answer: &Answer) -> Result<(), String> {
     match expected {
         Expected::Served if whole && answer.body == SERVED.as_bytes() => Ok(()),
         Expected::ServedBytes(length) if whole && answer.length == length => Ok(()),
+        Expected::Begun if answer.status == 200 && answer.ended == Ended::Long => Ok(()),
         Expected::Cut(_) if answer.status == 200 && answer.ended == Ended::Cut => Ok(()),
         Expected::Cut(_) => Err(format!("a {} that is not visibly cut", answer.status)),
-        Expected::Served | Expected::ServedBytes(_) | Expected::Refused(_) | Expected::RefusedOnRoute(_) => {
+        Expected::Served
+        | Expected::ServedBytes(_)
+        | Expected::Begun
+        | Expected::Refused(_)
+        | Expected::RefusedOnRoute(_) => {
             let begun: String = answer.text().chars().take(80).collect();
             let how = if whole { "" } else { ", not whole," };
             Err(format!("{} {begun:?}{how} in the place of the upstream's answer", answer.status))

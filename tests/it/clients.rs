@@ -129,7 +129,9 @@ fn documented(cause: Cause) -> (u16, &'static str) {
 
 /// Reads what came a second time.
 fn read_again(row: &ClientFault, played: &Played) {
-    let long = |expected: &Expected| matches!(expected, Expected::ServedBytes(_) | Expected::Cut(_));
+    let long = |expected: &Expected| {
+        matches!(expected, Expected::ServedBytes(_) | Expected::Cut(_) | Expected::Begun)
+    };
     if row.answers.iter().any(long) {
         return;
     }
@@ -180,7 +182,7 @@ fn expect_truth_about_what_was_sent(upstream: &Upstream, rows: &[ClientFault], p
 }
 
 /// For every code, every cause and every silence: what was counted is what was seen here.
-fn expect_accounts(gateway: &Gateway, rows: &[ClientFault], played: &[Played]) {
+pub fn expect_accounts(gateway: &Gateway, rows: &[ClientFault], played: &[Played]) {
     let mut codes = BTreeMap::<u16, f64>::new();
     for answer in played.iter().flat_map(|played| &played.answers) {
         *codes.entry(answer.status).or_default() += 1.0;
@@ -193,7 +195,7 @@ fn expect_accounts(gateway: &Gateway, rows: &[ClientFault], played: &[Played]) {
                 *causes.entry(cause.name()).or_default() += 1.0;
             }
             Expected::Cut(cause) => *cuts.entry(cause.name()).or_default() += 1.0,
-            Expected::Served | Expected::ServedBytes(_) => {}
+            Expected::Served | Expected::ServedBytes(_) | Expected::Begun => {}
         }
     }
     let mut silences = BTreeMap::<&str, f64>::new();
@@ -201,6 +203,7 @@ fn expect_accounts(gateway: &Gateway, rows: &[ClientFault], played: &[Played]) {
         match row.ending {
             Ending::Silence(name) | Ending::Left(name) => *silences.entry(name).or_default() += 1.0,
             Ending::Idle => *silences.entry("idle_timeout").or_default() += 1.0,
+            Ending::LeftInside => *cuts.entry("client_gone").or_default() += 1.0,
             Ending::Stays | Ending::Closes | Ending::Unsaid | Ending::Cut => {}
         }
     }

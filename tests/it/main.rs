@@ -33,6 +33,7 @@ mod assurance;
 mod attacked;
 mod clients;
 mod clients_h2;
+mod clients_tls;
 mod commands;
 mod commands_explain;
 mod commands_explain_load;

@@ -10,7 +10,9 @@ use std::thread;
 use std::time::Duration;
 
 use serde_json::Value;
+use statusquo::rehearse::{Setting, client_faults_tls};
 
+use super::certificates::Authority;
 use super::gateway::Folder;
 
 /// Runs to its end: the exit status, and the report.
@@ -52,7 +54,7 @@ fn no_example_configuration_breaks_the_contract_in_a_rehearsal() {
 }
 
 const OWN: &str = "version: 1
-listen: [{ address: \"127.0.0.1:1\" }]
+listen: [{ address: \"127.0.0.1:1\" }, { address: \"127.0.0.1:3\", SECOND }]
 telemetry: { address: \"127.0.0.1:2\" }
 rate_limits: { few: { key: [host], allow: 3 per 1h } }
 upstreams:
@@ -79,9 +81,17 @@ routes:
 #[test]
 fn a_configuration_with_choices_of_its_own_is_rehearsed_by_them() {
     let folder = Folder::new();
-    let file = folder.write("own.yaml", OWN);
+    let issued = Authority::new().issue(&["shop.example"]);
+    let cert = folder.write("gateway.crt", &issued.cert);
+    let key = folder.write("gateway.key", &issued.key);
+    let tls = format!("tls: {{ cert: \"{}\", key: \"{}\" }}", cert.display(), key.display());
+    let file = folder.write("own.yaml", &OWN.replace("SECOND", &tls));
     let (status, report) = rehearse(file.to_str().unwrap(), None);
     assert_eq!(rows(&report, "broken"), []);
+    let kept_rows = rows(&report, "kept");
+    for row in client_faults_tls(&Setting::any()) {
+        assert!(kept_rows.iter().any(|(fault, _)| *fault == row.name), "{}", row.name);
+    }
     assert_eq!(status, Some(0));
     let row = |fault: &str, route: &str| {
         let all = report["rows"].as_array().unwrap();

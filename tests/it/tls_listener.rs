@@ -42,7 +42,7 @@ impl Files {
 }
 
 /// A gateway with a certificate for `test`, and a client that trusts it.
-fn house(setup: Setup) -> (Gateway, Arc<ClientConfig>) {
+pub fn house(setup: Setup) -> (Gateway, Arc<ClientConfig>) {
     let authority = Authority::new();
     let files = Files::of(&[&authority.issue(&["test"])]);
     let gateway = setup.tls(&files.tls(0)).start();
@@ -95,6 +95,20 @@ fn an_answer_that_closes_says_goodbye_in_tls_too() {
     let mut client = TlsClient::connect(gateway.address(), "test", &trusting);
     client.send("GET / HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n");
     client.read().is_made(504);
+    assert_eq!(client.end(), Unanswered::Closed);
+}
+
+#[test]
+fn a_connection_that_waited_too_long_is_told_goodbye_in_tls() {
+    let upstream = ok("fine");
+    let (gateway, trusting) = house(Gateway::in_front_of(&upstream).set("client.idle_timeout", "400ms"));
+    let mut client = TlsClient::connect(gateway.address(), "test", &trusting);
+    client.get("/").is(200, "fine");
+    assert_eq!(client.end(), Unanswered::Closed);
+    count(&gateway, "idle_timeout", 1);
+    let mut client = TlsClient::connect(gateway.address(), "test", &trusting);
+    client.get("/").is(200, "fine");
+    gateway.terminate();
     assert_eq!(client.end(), Unanswered::Closed);
 }
 

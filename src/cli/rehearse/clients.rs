@@ -15,39 +15,59 @@ use super::visits::Visit;
 use super::wanted::{Rules, told};
 use super::{Row, Side, again};
 use crate::contract::{Cause, RequestSent};
-use crate::observe::Silence;
+use crate::observe::{Silence, silence::CLIENT_GONE};
 use crate::protocol::target::check_path;
 use crate::rehearse::answers::Answer;
-use crate::rehearse::clients::{ClientFault, Ending, Expected, Setting, Target, client_faults};
+use crate::rehearse::clients::{
+    ClientFault, Ending, Expected, Setting, Target, client_faults, client_faults_tls,
+};
 use crate::rehearse::talk::judge_served;
-use crate::rehearse::{Asked, Played, Scene, play};
+use crate::rehearse::{Asked, Connect, Played, Scene, play};
 
 pub(super) const AT_ONCE: usize = 48;
 /// And in a second try.
 pub(super) const AGAIN_AT_ONCE: usize = 4;
 pub(super) const LIMIT: Duration = Duration::from_secs(12);
 
-/// Plays all of it.
+/// Plays those of HTTP/1.
 pub(super) async fn play_all(stage: &Stage, place: Option<(Visit, Setting)>) -> Vec<Row> {
     let Some((visit, setting)) = place else {
-        let any = Setting::any();
-        let why = "no route can be reached".to_owned();
-        let skip = |row: &ClientFault| Row::skipped(Side::Client, (row.name, row.meaning), None, why.clone());
-        return client_faults(&any).iter().map(skip).collect();
+        return skip_all(client_faults(&Setting::any()), "no route can be reached");
     };
     let rows = client_faults(&setting);
-    let get = method(&setting.read);
-    let judge = |expected, asked, answer: &Answer| judge(stage, &visit, &get, expected, asked, answer);
-    let scene = Scene {
-        connect: stage.way(&stage.clients),
-        setting: &setting,
-        upstream: &stage.serving,
-        limit: LIMIT,
-        judge: &judge,
+    play_rows(stage, stage.way(&stage.clients), &visit, &setting, rows).await
+}
+
+/// Plays those of TLS.
+pub(super) async fn play_tls(stage: &Stage, place: Option<(Visit, Setting)>) -> Vec<Row> {
+    let Some((visit, setting)) = place else {
+        return skip_all(client_faults_tls(&Setting::any()), "no route can be reached");
     };
+    let rows = client_faults_tls(&setting);
+    match stage.way_tls(&stage.clients) {
+        Some(connect) => play_rows(stage, connect, &visit, &setting, rows).await,
+        None => skip_all(rows, "no listener speaks TLS"),
+    }
+}
+
+fn skip_all(rows: Vec<ClientFault>, why: &str) -> Vec<Row> {
+    let skip = |row: ClientFault| Row::skipped(Side::Client, (row.name, row.meaning), None, why.to_owned());
+    rows.into_iter().map(skip).collect()
+}
+
+async fn play_rows(
+    stage: &Stage,
+    connect: Connect,
+    visit: &Visit,
+    setting: &Setting,
+    rows: Vec<ClientFault>,
+) -> Vec<Row> {
+    let get = method(&setting.read);
+    let judge = |expected, asked, answer: &Answer| judge(stage, visit, &get, expected, asked, answer);
+    let scene = Scene { connect, setting, upstream: &stage.serving, limit: LIMIT, judge: &judge };
     let places = Semaphore::new(AT_ONCE);
     let on_stage = |index: usize| {
-        let (rows, scene, places, visit, setting, get) = (&rows, &scene, &places, &visit, &setting, &get);
+        let (rows, scene, places, get) = (&rows, &scene, &places, &get);
         async move {
             let Some(row) = rows.get(index) else {
                 return Row::skipped(Side::Client, ("", ""), None, "there is no such row".to_owned());
@@ -87,6 +107,7 @@ fn note(ledger: &Ledger, row: &ClientFault, played: &Played) {
     match row.ending {
         Ending::Silence(name) | Ending::Left(name) => ledger.silent(name),
         Ending::Idle => ledger.silent(Silence::IdleTimeout.name()),
+        Ending::LeftInside => ledger.cut(CLIENT_GONE),
         Ending::Stays | Ending::Closes | Ending::Unsaid | Ending::Cut => {}
     }
 }
@@ -189,7 +210,7 @@ const fn refusal(expected: Expected) -> Option<(Cause, bool)> {
     match expected {
         Expected::Refused(cause) => Some((cause, false)),
         Expected::RefusedOnRoute(cause) => Some((cause, true)),
-        Expected::Served | Expected::ServedBytes(_) | Expected::Cut(_) => None,
+        Expected::Served | Expected::ServedBytes(_) | Expected::Cut(_) | Expected::Begun => None,
     }
 }
 
@@ -202,6 +223,7 @@ fn expectation(stage: &Stage, visit: &Visit, get: &Method, row: &ClientFault) ->
         Ending::Closes | Ending::Unsaid => "closes".to_owned(),
         Ending::Cut => String::new(),
         Ending::Idle => "closed when idle".to_owned(),
+        Ending::LeftInside => "the client leaves".to_owned(),
         Ending::Silence(name) | Ending::Left(name) => format!("no answer, counted as {name}"),
     };
     let parts = [shortened(&answers), ending];

@@ -57,8 +57,8 @@ pub(super) struct Stage {
 /// A gateway that runs.
 pub(super) struct Started {
     address: SocketAddr,
-    /// Where it speaks HTTP/2 with prior knowledge, if it does.
-    h2c: Option<SocketAddr>,
+    /// Its second listener, if it has one: for HTTP/2 with prior knowledge, or for TLS.
+    beside: Option<SocketAddr>,
     pub(super) metrics: Arc<Metrics>,
     /// What its clients saw.
     pub(super) ledger: Ledger,
@@ -96,7 +96,7 @@ impl Stage {
             start(config, misbehaving.address(*place)).map(Some)
         };
         let places = Place::ALL.iter().map(at).collect::<Result<_, _>>()?;
-        let clients = start(&config, serving.address())?;
+        let clients = start(&with_tls(&config, &original), serving.address())?;
         let clients_h2 = start(&with_h2c(&config), serving.address())?;
         let floods = start(&with_h2c(&config), serving.address())?;
         let scarce = start(&scarce(&config, &original), serving.address())?;
@@ -133,7 +133,12 @@ impl Stage {
 
     /// The way to its listener for HTTP/2.
     pub(super) fn way_h2(&self, gateway: &Started) -> Option<Connect> {
-        gateway.h2c.map(|address| Connect { gateway: address, ..self.way(gateway) })
+        gateway.beside.map(|address| Connect { gateway: address, ..self.way(gateway) })
+    }
+
+    /// The way to its listener for TLS.
+    pub(super) fn way_tls(&self, gateway: &Started) -> Option<Connect> {
+        gateway.beside.map(|address| Connect { gateway: address, ..self.way(gateway) })
     }
 
     /// Every gateway, by what is rehearsed with it.
@@ -184,7 +189,7 @@ fn start(config: Config, ended: &Arc<Notify>) -> Result<Started, String> {
     thread.map_err(|error| format!("cannot start a thread: {error}"))?;
     let addresses = told.recv().map_err(|_| "the gateway does not start".to_owned())??;
     let address = addresses.first().copied().ok_or("the gateway has no listener")?;
-    Ok(Started { address, h2c: addresses.get(1).copied(), metrics, ledger: Ledger::default() })
+    Ok(Started { address, beside: addresses.get(1).copied(), metrics, ledger: Ledger::default() })
 }
 
 /// What was changed, and from what to what.
@@ -238,17 +243,17 @@ const AT_ONCE: u32 = 4096;
 fn staged(original: &Config, changes: &mut Changes) -> Config {
     let mut config = original.clone();
     let anywhere = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
-    changes.say(
-        "listen, telemetry: free ports of 127.0.0.1; one listener for HTTP/1, one for HTTP/2".to_owned(),
-    );
+    let encrypted = original.listen.iter().any(|listener| listener.tls.is_some());
+    let tls = if encrypted { ", one for TLS with the certificates of the file" } else { "" };
+    changes.say(format!(
+        "listen, telemetry: free ports of 127.0.0.1; one listener for HTTP/1, one for HTTP/2{tls}"
+    ));
     changes.say("upstreams: every server is one on 127.0.0.1 that misbehaves".to_owned());
     config.listen.truncate(1);
     for listener in &mut config.listen {
         listener.address = anywhere;
         listener.h2c = false;
-        if listener.tls.take().is_some() {
-            changes.say("listen[0].tls: off; handshakes are not rehearsed".to_owned());
-        }
+        listener.tls = None;
     }
     config.telemetry.address = anywhere;
     config.workers = config.workers.min(2);
@@ -320,6 +325,17 @@ fn with_h2c(config: &Config) -> Config {
     let mut config = config.clone();
     if let Some(mut listener) = config.listen.first().cloned() {
         listener.h2c = true;
+        config.listen.push(listener);
+    }
+    config
+}
+
+/// The same with a second listener, which shows the certificates of the first one in the file that has some.
+fn with_tls(config: &Config, original: &Config) -> Config {
+    let mut config = config.clone();
+    let tls = original.listen.iter().find_map(|listener| listener.tls.clone());
+    if let (Some(mut listener), Some(tls)) = (config.listen.first().cloned(), tls) {
+        listener.tls = Some(tls);
         config.listen.push(listener);
     }
     config

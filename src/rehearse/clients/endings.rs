@@ -151,6 +151,14 @@ pub(super) fn reading(setting: &Setting) -> Vec<ClientFault> {
             )
         },
         acted(
+            "close-inside-answer",
+            "closes inside an endless answer",
+            vec![get("endless"), Act::Answer(Asked::USUAL), Act::Close],
+            vec![Expected::Begun],
+            Ending::LeftInside,
+            Reaches::Anything,
+        ),
+        acted(
             "answer-before-upload",
             "sends eight megabytes although the answer is known after the head, and reads then",
             vec![post("early", upload), Act::Answered, Act::Repeat(piece, pieces), Act::Answer(Asked::USUAL)],
