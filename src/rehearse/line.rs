@@ -40,7 +40,7 @@ impl Line {
     /// A client's handshake.
     ///
     /// # Errors
-    /// It came to nothing; see [`alert`] and [`is_refusal`].
+    /// It came to nothing; see [`alert()`] and [`is_refusal`].
     pub async fn shake_hands(stream: TcpStream, hello: &Hello) -> io::Result<Line> {
         let connector = TlsConnector::from(settings(hello)?);
         Ok(Line::Encrypted(Box::new(connector.connect(name(hello)?, stream).await?)))

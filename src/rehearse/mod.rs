@@ -8,7 +8,7 @@
 //! Reading order: [`script`] (the language), [`upstream`] (a listener that speaks it), [`upstream_h2`] (the same in HTTP/2),
 //! [`record`] (what was received), [`addresses`] (servers that are not there), [`tls`] (certificates that are not good),
 //! [`faults`] (the table), [`misbehaving`] (all of it behind a few addresses, for `demo`). `play` and `wire` are the machinery. On the other side: [`clients`] (the table of what clients do), [`talk`]
-//! (who does it), [`line`] (the connection, plain or in TLS), [`answers`] (a strict reader of what comes back), [`promise`] (what an error must be); in frames of HTTP/2
+//! (who does it), [`mod@line`] (the connection, plain or in TLS), [`answers`] (a strict reader of what comes back), [`promise`] (what an error must be); in frames of HTTP/2
 //! [`clients_h2`] and [`talk_h2`], on [`frames`] and [`hpack`].
 
 pub mod addresses;
