@@ -241,7 +241,9 @@ async fn fresh(flow: &mut Flow<'_>, candidate: &Candidate) -> Result<(Stream, bo
     let attempt =
         Limit::new(started + flow.route.timeouts().connect, Cause::ConnectionTimeout, Phase::Connect);
     let limit = flow.limit(attempt, Phase::Connect);
-    let stream = transport.connect(candidate, limit.at.saturating_duration_since(started)).await;
+    // Boxed: it is large, and most requests find a connection.
+    let left = limit.at.saturating_duration_since(started);
+    let stream = Box::pin(transport.connect(candidate, left)).await;
     let took = started.elapsed();
     flow.story.connect = Some(took);
     flow.route.upstream_metrics.connect_time(took);

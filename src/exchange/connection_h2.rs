@@ -3,20 +3,23 @@
 //! The `h2` crate speaks the protocol; this file starts it, hands out the streams and counts what breaks.
 
 use std::io;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
 use bytes::{Buf, Bytes, BytesMut};
+use h2::RecvStream;
+use h2::server::SendResponse;
 use http::HeaderValue;
 use pingora::protocols::Stream;
 use pingora::protocols::http::v2::server::default_h2_options;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::task::JoinSet;
+use tokio_util::task::TaskTracker;
 
 use super::client_h2::{H2Client, Share};
-use super::connection::{Connection, crowded_out, refuse_guarded, serve_guarded};
+use super::connection::{Connection, Connections, crowded_out, refuse_guarded, serve_guarded};
 use super::downstream::Downstream;
 use super::flow::within;
 use super::frames::{Accepted, Frames};
@@ -80,8 +83,12 @@ pub(super) async fn serve(connection: &mut Connection<'_>, stream: Stream, read:
         Some(Err(_)) | None => return metrics.closed_without_response(Silence::Http2ConnectionError),
     };
     let share = Share::default();
-    let mut streams = JoinSet::new();
+    let streams = TaskTracker::new();
+    // So that it says when none is left.
+    streams.close();
     let mut draining = false;
+    let shutdown = connection.shutdown.wait_for(|ends| *ends);
+    tokio::pin!(shutdown);
     // Why this connection ends, if it does before another request comes.
     let mut leaving = None;
     loop {
@@ -89,7 +96,7 @@ pub(super) async fn serve(connection: &mut Connection<'_>, stream: Stream, read:
         let silence = if draining || crowded { header_timeout } else { rules.idle_timeout };
         let next = tokio::select! {
             next = h2.accept() => next,
-            _ = streams.join_next(), if !streams.is_empty() => continue,
+            () = streams.wait(), if !streams.is_empty() => continue,
             _ = pingora::time::sleep(silence), if streams.is_empty() => {
                 if draining {
                     // The client answers nothing, not even the PING that goes with GOAWAY.
@@ -101,7 +108,7 @@ pub(super) async fn serve(connection: &mut Connection<'_>, stream: Stream, read:
                 h2.graceful_shutdown();
                 continue;
             }
-            _ = connection.shutdown.wait_for(|ends| *ends), if !draining => {
+            _ = &mut shutdown, if !draining => {
                 draining = true;
                 leaving = streams.is_empty().then_some(Silence::Drain);
                 h2.graceful_shutdown();
@@ -117,39 +124,9 @@ pub(super) async fn serve(connection: &mut Connection<'_>, stream: Stream, read:
                     h2.graceful_shutdown();
                 }
                 let app = Arc::clone(connection.app);
-                let peer = connection.peer;
-                let share = share.clone();
-                streams.spawn(async move {
-                    let (parts, body) = request.into_parts();
-                    let head = parts.method == http::Method::HEAD;
-                    let line = Bytes::from(format!("{} {}", parts.method, parts.uri.path()));
-                    let expects = parts.headers.contains_key(http::header::EXPECT);
-                    let origin = parts.headers.get(http::header::ORIGIN).cloned();
-                    let request = Request::from_h2(parts, body.is_end_stream());
-                    let length = match request.as_ref().map(|request| request.framing) {
-                        Ok(Framing::Length(length)) => Some(length),
-                        Ok(Framing::None | Framing::Chunked) | Err(_) => None,
-                    };
-                    let mut client = Downstream::h2(
-                        H2Client::new(body, respond, head, expects, length, share),
-                        app.scheme(),
-                    );
-                    let fault = match request {
-                        Ok(_) if crowded => Some(crowded_out()),
-                        Ok(request) => {
-                            serve_guarded(&app, peer, &mut client, &request).await;
-                            None
-                        }
-                        Err(refusal) => Some(refused(refusal)),
-                    };
-                    if let Some(fault) = fault {
-                        let dress = app.unrouted_dress(origin.as_ref().map(HeaderValue::as_bytes));
-                        refuse_guarded(&app, peer, &mut client, Refused { fault, line, dress }).await;
-                    }
-                    if !client.was_malformed() {
-                        record::client_left(&app.gateway, client.stage());
-                    }
-                });
+                let stream = one(app, connection.peer, request, respond, share.clone(), crowded);
+                // Boxed: the task moves its future, and what it leaves, more than once.
+                streams.spawn(Box::pin(stream));
             }
             Some(Err(error)) => {
                 // The library keeps nothing of an error below it but its kind; this one is TLS's.
@@ -170,7 +147,46 @@ pub(super) async fn serve(connection: &mut Connection<'_>, stream: Stream, read:
     }
     // Streams see that their connection is gone, and every one of them is told to its end.
     drop(h2);
-    while streams.join_next().await.is_some() {}
+    streams.wait().await;
+}
+
+/// Serves one stream; one of a connection that has no place is refused.
+async fn one(
+    app: Arc<Connections>,
+    peer: IpAddr,
+    request: http::Request<RecvStream>,
+    respond: SendResponse<Bytes>,
+    share: Share,
+    crowded: bool,
+) {
+    let (mut parts, body) = request.into_parts();
+    let head = parts.method == http::Method::HEAD;
+    let expects = parts.headers.contains_key(http::header::EXPECT);
+    let request = Request::from_h2(&mut parts, body.is_end_stream());
+    let length = match request.as_ref().map(|request| request.framing) {
+        Ok(Framing::Length(length)) => Some(length),
+        Ok(Framing::None | Framing::Chunked) | Err(_) => None,
+    };
+    let h2 = H2Client::new(body, respond, head, expects, length, share);
+    let mut client = Downstream::h2(h2, app.scheme());
+    match request {
+        Ok(request) if !crowded => serve_guarded(&app, peer, &mut client, &request).await,
+        Ok(_) | Err(_) => {
+            let (fault, origin) = match &request {
+                Ok(request) => (crowded_out(), request.fields.value("origin")),
+                Err(refusal) => {
+                    let origin = parts.headers.get(http::header::ORIGIN);
+                    (refused(*refusal), origin.map(HeaderValue::as_bytes))
+                }
+            };
+            let dress = app.unrouted_dress(origin);
+            let line = Bytes::from(format!("{} {}", parts.method, parts.uri.path()));
+            refuse_guarded(&app, peer, &mut client, Refused { fault, line, dress }).await;
+        }
+    }
+    if !client.was_malformed() {
+        record::client_left(&app.gateway, client.stage());
+    }
 }
 
 /// A stream whose first bytes were read already, and whose frames are looked at on their way out.

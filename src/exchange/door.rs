@@ -10,6 +10,7 @@ use std::task::Poll;
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::{Bytes, BytesMut};
+use http::header::DATE;
 
 use super::client_h1::write_head;
 use super::downstream::{Downstream, FieldSink, Unanswered};
@@ -79,11 +80,11 @@ fn parts(reply: &LocalReply, h2: bool) -> HeadParts<'_> {
 fn put_fields(sink: &mut FieldSink<'_>, reply: &LocalReply, now: SystemTime) {
     let mut dated = false;
     for (name, value) in reply.fields() {
-        dated |= *name == http::header::DATE;
-        sink.put(fields::titled(name.as_str()).as_bytes(), value.as_bytes());
+        dated |= *name == DATE;
+        sink.put_own(name, value);
     }
     if !dated {
-        sink.put(b"Date", fields::date(now).as_bytes());
+        sink.put_own(&DATE, &fields::date(now));
     }
 }
 
@@ -99,9 +100,9 @@ pub(super) async fn page(
     let fill = |sink: &mut FieldSink<'_>| {
         sink.put(b"Content-Type", page.content_type.as_bytes());
         for (name, value) in &page.fields {
-            sink.put(fields::titled(name.as_str()).as_bytes(), value.as_bytes());
+            sink.put_own(name, value);
         }
-        sink.put(b"Date", fields::date(SystemTime::now()).as_bytes());
+        sink.put_own(&DATE, &fields::date(SystemTime::now()));
     };
     let body = if head { &[] } else { page.body.as_slice() };
     write(unanswered, &parts, fill, body, write_timeout).await

@@ -9,7 +9,7 @@ use std::io;
 use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::client_h1::{BodyFault, H1Client};
 use super::client_h2::{self, H2Client};
@@ -103,6 +103,18 @@ impl FieldSink<'_> {
         match self {
             FieldSink::Raw(out) => fields::field(out, name, value),
             FieldSink::Map(map) => client_h2::append(map, name, value),
+        }
+    }
+
+    /// Adds a field of our own, spelled as such fields are.
+    pub(super) fn put_own(&mut self, name: &HeaderName, value: &HeaderValue) {
+        match self {
+            FieldSink::Raw(out) => {
+                fields::field(out, fields::titled(name.as_str()).as_bytes(), value.as_bytes());
+            }
+            FieldSink::Map(map) => {
+                map.append(name, value.clone());
+            }
         }
     }
 }

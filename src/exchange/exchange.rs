@@ -166,7 +166,7 @@ async fn through(
     if answered.head.switches() {
         // The tunnel is the request: it keeps its place until it ends.
         let _at_upstream = at_upstream;
-        return switch(&scope, &mut flow, answered).await;
+        return Box::pin(switch(&scope, &mut flow, answered)).await;
     }
     let verdict = judge::judge(&mut flow, &mut answered).await;
     // What is left to do when the upstream's part is over may take the client's time, and is not the next one's to wait for.

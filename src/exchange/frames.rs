@@ -4,7 +4,6 @@
 //! above its own bound with an empty 431. Resets of our own and ends of answered uploads bear other codes, and our answers
 //! go to streams that were [accepted](Accepted). It changes no byte.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -24,12 +23,33 @@ const CANCEL: u32 = 8;
 
 /// The streams that became requests of ours and are not answered yet.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Accepted(Arc<Mutex<HashSet<u32>>>);
+pub(super) struct Accepted(Arc<Mutex<Streams>>);
 
 impl Accepted {
     /// This stream is ours to answer; to be told before it is.
     pub(super) fn add(&self, stream: u32) {
-        self.0.lock().insert(stream);
+        self.0.lock().add(stream);
+    }
+}
+
+/// Numbers of streams. They are few, and mostly come in their order: no hash is needed.
+#[derive(Clone, Debug, Default)]
+struct Streams(Vec<u32>);
+
+impl Streams {
+    fn add(&mut self, stream: u32) {
+        if let Err(place) = self.0.binary_search(&stream) {
+            self.0.insert(place, stream);
+        }
+    }
+
+    fn has(&self, stream: u32) -> bool {
+        self.0.binary_search(&stream).is_ok()
+    }
+
+    /// Says whether it was there.
+    fn remove(&mut self, stream: u32) -> bool {
+        self.0.binary_search(&stream).map(|place| self.0.remove(place)).is_ok()
     }
 }
 
@@ -47,7 +67,7 @@ pub(super) struct Deeds {
 pub(super) struct Frames {
     accepted: Accepted,
     /// Streams that the library answered: a reset behind that is no deed of its own.
-    answered: HashSet<u32>,
+    answered: Streams,
     head: Vec<u8>,
     /// Bytes of the frame's payload that are still to come.
     left: usize,
@@ -83,7 +103,7 @@ impl Frames {
             if let Some((stream, code)) = &mut self.reset {
                 *code = taken.iter().fold(*code, |code, octet| code << 8 | u32::from(*octet));
                 if self.left == 0 {
-                    let its_own = self.answered.remove(stream);
+                    let its_own = self.answered.remove(*stream);
                     deeds.resets +=
                         usize::from(!its_own && !matches!(*code, NO_ERROR | STREAM_CLOSED | CANCEL));
                 }
@@ -102,10 +122,10 @@ impl Frames {
             return;
         }
         let mut accepted = self.accepted.0.lock();
-        let ours = if ends { accepted.remove(&stream) } else { accepted.contains(&stream) };
+        let ours = if ends { accepted.remove(stream) } else { accepted.has(stream) };
         if kind == HEADERS && !ours {
             deeds.answers += 1;
-            self.answered.insert(stream);
+            self.answered.add(stream);
         }
     }
 }

@@ -6,6 +6,8 @@
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName};
 
+use crate::protocol::octets::{field_line, trim};
+
 /// How long a body is, as far as the sender of the head knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum BodyLength {
@@ -102,17 +104,9 @@ pub(super) struct RawFields<'a> {
 
 impl<'a> RawFields<'a> {
     fn new(head: &'a [u8]) -> Self {
-        let mut fields = RawFields { rest: head };
-        fields.line(); // the start line
-        fields
-    }
-
-    fn line(&mut self) -> Option<&'a [u8]> {
         // A head that passed the scan has no CR but those that end lines.
-        let end = memchr::memchr(b'\r', self.rest)?;
-        let (line, rest) = self.rest.split_at_checked(end)?;
-        self.rest = rest.get(2..).unwrap_or_default();
-        Some(line)
+        let start_line = memchr::memchr(b'\r', head).unwrap_or(head.len());
+        RawFields { rest: head.get(start_line + 2..).unwrap_or_default() }
     }
 }
 
@@ -120,10 +114,10 @@ impl<'a> Iterator for RawFields<'a> {
     type Item = (&'a [u8], &'a [u8]);
 
     fn next(&mut self) -> Option<Self::Item> {
-        let line = self.line()?;
-        let colon = memchr::memchr(b':', line)?;
-        let (name, value) = line.split_at_checked(colon)?;
-        Some((name, value.get(1..).unwrap_or_default().trim_ascii()))
+        let (name_len, text_len) = field_line(self.rest)?;
+        let (name, after) = self.rest.split_at_checked(name_len)?;
+        self.rest = after.get(text_len + 3..).unwrap_or_default();
+        Some((name, trim(after.get(1..=text_len).unwrap_or_default())))
     }
 }
 

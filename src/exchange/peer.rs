@@ -15,6 +15,7 @@ use super::peer_h2::H2Peer;
 use super::request::{Request, Told};
 use crate::contract::{Cause, Evidence, Fault, Phase};
 use crate::protocol::framing::Framing;
+use crate::protocol::hop::Nominated;
 use crate::protocol::request_head::Version;
 use crate::protocol::response_head::ResponseFacts;
 use crate::protocol::upgrade::Offer;
@@ -41,6 +42,14 @@ impl UpstreamHead {
     /// 101: no head follows any more.
     pub(super) const fn switches(&self) -> bool {
         self.facts.status == 101
+    }
+
+    /// The fields that its `Connection` names. More than any real server names: then none, and only the fixed ones stay back.
+    pub(super) fn nominated(&self) -> Nominated<'_> {
+        if !self.facts.nominates {
+            return Nominated::default();
+        }
+        Nominated::from_values(self.fields.values("connection")).unwrap_or_default()
     }
 
     /// The protocol that both sides have agreed on, of a head that switches.

@@ -221,8 +221,15 @@ impl H2Peer {
         };
         self.body_done = bodiless && status >= 200;
         let ends = ended && !bodiless && content_length.is_none();
-        let facts =
-            ResponseFacts { version: Version::Http11, status, framing, content_length, keep_alive: true };
+        let facts = ResponseFacts {
+            version: Version::Http11,
+            status,
+            framing,
+            content_length,
+            keep_alive: true,
+            // The library takes no head with such a field (RFC 9113 8.2.2).
+            nominates: false,
+        };
         Ok(UpstreamHead { facts, fields: Fields::Map(parts.headers), reason: Bytes::new(), ends })
     }
 

@@ -15,7 +15,6 @@ use super::attempt::Answered;
 use super::clock::Limit;
 use super::door::{self, Written};
 use super::downstream::{Downstream, FieldSink};
-use super::fields::titled;
 use super::flow::{Flow, Story, within};
 use super::head::{self, BodyLength, Fields, HeadParts};
 use super::judge::ErrorBytes;
@@ -24,9 +23,11 @@ use super::peer_h1::H1Peer;
 use super::tunnel::{self, Times};
 use super::upload::{UploadEvent, Waiting};
 use crate::contract::{Cause, Fault, Phase, RequestSent, fields};
-use crate::protocol::hop::{self, Nominated};
+use crate::protocol::hop;
 use crate::protocol::media;
 use crate::protocol::response_head::ResponseFraming;
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Response bytes that may wait for a slow client before the upstream is no longer read.
 const MAX_UNSENT: usize = 64 * 1024;
@@ -213,19 +214,18 @@ pub(super) async fn pass_error(
 
 /// The fields that are added to whatever passes.
 fn wear(sink: &mut FieldSink<'_>, story: &Story, theirs: &Fields) {
-    sink.put(b"X-Request-Id", story.request_id.as_bytes());
+    sink.put_own(&REQUEST_ID, &story.request_id);
     for (name, value) in story.dress.fields() {
-        sink.put(titled(name.as_str()).as_bytes(), value.as_bytes());
+        sink.put_own(name, value);
     }
     for (name, value) in story.dress.merged(Some(theirs)) {
-        sink.put(titled(name.as_str()).as_bytes(), value.as_bytes());
+        sink.put_own(&name, &value);
     }
 }
 
 /// Every end-to-end field that `keeps` does not take out, as it came.
 fn pass_fields(sink: &mut FieldSink<'_>, head: &UpstreamHead, keeps: impl Fn(&[u8]) -> bool) {
-    // More nominations than any real server has: then only the fixed names are dropped.
-    let nominated = Nominated::from_values(head.fields.values("connection")).unwrap_or_default();
+    let nominated = head.nominated();
     for (name, value) in head.fields.iter() {
         if !nominated.drops_name(name) && !hop::is_framing_name(name) && keeps(name) {
             sink.put(name, value);

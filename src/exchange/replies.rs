@@ -7,6 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use http::{HeaderName, HeaderValue};
 
+use super::dress::passing;
 use super::flow::{Flow, Story};
 use super::head::Fields;
 use super::judge::Replacement;
@@ -15,7 +16,6 @@ use super::record::Scope;
 use crate::config::ErrorRules;
 use crate::contract::fields::{self, KeepContext};
 use crate::contract::{Case, Fault, LocalReply, Ruling};
-use crate::protocol::hop::Nominated;
 use crate::snapshot::grounds::Known;
 
 /// The ruling on a fault, and its reply.
@@ -69,7 +69,7 @@ fn kept_fields(
     let mut kept = Vec::with_capacity(8);
     let theirs = &head.fields;
     // What Connection names is the upstream's connection's, on an error as on any response.
-    let nominated = Nominated::from_values(theirs.values("connection")).unwrap_or_default();
+    let nominated = head.nominated();
     for (name, value) in theirs.iter() {
         if nominated.drops_name(name) || story.dress.replaces(name) {
             continue;
@@ -104,7 +104,7 @@ pub(super) fn new_request_id() -> HeaderValue {
     let mut text = [0_u8; uuid::fmt::Hyphenated::LENGTH];
     let text = id.as_hyphenated().encode_lower(&mut text);
     // Hexadecimal digits and hyphens are always a field value.
-    HeaderValue::from_str(text).unwrap_or_else(|_| HeaderValue::from_static("0"))
+    passing(HeaderValue::from_str(text).unwrap_or_else(|_| HeaderValue::from_static("0")))
 }
 
 /// xoroshiro128+ (Blackman and Vigna): a few instructions for well spread bits.

@@ -34,6 +34,7 @@ pub(super) struct Request {
     pub(super) expect_continue: bool,
     pub(super) dot_segments: bool,
     asks_upgrade: bool,
+    nominates: bool,
 }
 
 /// What is told to the upstream about the client and the request, beside the request itself.
@@ -74,15 +75,16 @@ impl Request {
             expect_continue: facts.expect_continue && facts.version == Version::Http11,
             dot_segments: facts.dot_segments,
             asks_upgrade: facts.asks_upgrade,
+            nominates: facts.nominates,
             fields: Fields::Raw(head),
         }
     }
 
-    /// From an HTTP/2 head. `ends` says that no body follows.
+    /// From an HTTP/2 head, whose fields are taken. `ends` says that no body follows.
     ///
     /// # Errors
-    /// The request is not one that HTTP/1.1 could have said.
-    pub(super) fn from_h2(parts: http::request::Parts, ends: bool) -> Result<Self, Refusal> {
+    /// The request is not one that HTTP/1.1 could have said; nothing is taken.
+    pub(super) fn from_h2(parts: &mut http::request::Parts, ends: bool) -> Result<Self, Refusal> {
         let method = request_head::check_method(parts.method.as_str().as_bytes())?;
         let list: usize =
             parts.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum();
@@ -96,7 +98,7 @@ impl Request {
         } else {
             target::check_path(&target)?
         };
-        let authority = h2_authority(&parts)?;
+        let authority = h2_authority(parts)?;
         if parts.headers.keys().any(|name| framing::is_disguised(name.as_str().as_bytes())) {
             let evidence = "a framing field spelled with an underscore";
             return Err(Refusal::new(Cause::AmbiguousFraming, evidence));
@@ -121,7 +123,9 @@ impl Request {
             dot_segments: path.dot_segments,
             // HTTP/2 has neither Upgrade nor 101 (RFC 9113 8.6).
             asks_upgrade: false,
-            fields: Fields::Map(parts.headers),
+            // Nor `Connection`: the library takes no head with one (RFC 9113 8.2.2).
+            nominates: false,
+            fields: Fields::Map(std::mem::take(&mut parts.headers)),
         })
     }
 
@@ -177,13 +181,24 @@ impl Request {
         self.asks_upgrade.then(|| Offer::of(values("upgrade"), values("sec-websocket-key"), taken)).flatten()
     }
 
+    /// The fields that its `Connection` names.
+    ///
+    /// # Errors
+    /// More than any real message names.
+    pub(super) fn nominated(&self) -> Result<hop::Nominated<'_>, Refusal> {
+        if !self.nominates {
+            return Ok(hop::Nominated::default());
+        }
+        hop::Nominated::from_values(self.fields.values("connection"))
+            .map_err(|evidence| Refusal::new(Cause::MalformedHeader, evidence))
+    }
+
     /// Writes the head that the upstream receives, in one pass over the fields.
     ///
     /// # Errors
     /// `Connection` names more fields than any real message does.
     pub(super) fn write_head(&self, out: &mut BytesMut, told: &Told<'_>) -> Result<(), Refusal> {
-        let nominated = hop::Nominated::from_values(self.fields.values("connection"))
-            .map_err(|evidence| Refusal::new(Cause::MalformedHeader, evidence))?;
+        let nominated = self.nominated()?;
         out.reserve(1024);
         out.extend_from_slice(self.method.as_str().as_bytes());
         out.put_u8(b' ');
@@ -269,21 +284,41 @@ fn traceparent(out: &mut BytesMut, request_id: &[u8]) {
 
 /// The value alone; nothing, and false, where the id is too long for one.
 pub(super) fn trace(out: &mut BytesMut, request_id: &[u8]) -> bool {
-    let mut digits = [b'0'; 32];
-    let mut slots = digits.iter_mut();
-    for octet in request_id.iter().filter(|octet| octet.is_ascii_hexdigit()) {
-        let Some(slot) = slots.next() else { return false };
-        *slot = octet.to_ascii_lowercase();
-    }
-    if slots.next().is_some() {
-        return false;
-    }
+    let digits = uuid_digits(request_id).or_else(|| all_digits(request_id));
+    let Some(digits) = digits else { return false };
     out.extend_from_slice(b"00-");
     out.extend_from_slice(&digits);
     out.put_u8(b'-');
     out.extend_from_slice(digits.get(16..).unwrap_or_default());
     out.extend_from_slice(b"-00");
     true
+}
+
+/// The digits of a UUID with its hyphens, as our own ids are: by groups, not octet by octet.
+fn uuid_digits(id: &[u8]) -> Option<[u8; 32]> {
+    let hyphens = [8, 13, 18, 23].iter().all(|at| id.get(*at) == Some(&b'-'));
+    if id.len() != 36 || !hyphens {
+        return None;
+    }
+    let mut digits = [0; 32];
+    let mut filled = 0;
+    for group in [0..8, 9..13, 14..18, 19..23, 24..36] {
+        let group = id.get(group)?;
+        digits.get_mut(filled..filled + group.len())?.copy_from_slice(group);
+        filled += group.len();
+    }
+    digits.make_ascii_lowercase();
+    digits.iter().all(u8::is_ascii_hexdigit).then_some(digits)
+}
+
+/// The 32 digits that stand anywhere in an id.
+fn all_digits(id: &[u8]) -> Option<[u8; 32]> {
+    let mut digits = [b'0'; 32];
+    let mut slots = digits.iter_mut();
+    for octet in id.iter().filter(|octet| octet.is_ascii_hexdigit()) {
+        *slots.next()? = octet.to_ascii_lowercase();
+    }
+    slots.next().is_none().then_some(digits)
 }
 
 /// `:authority`, or Host where that is missing; when both are there they must agree (RFC 9113 8.3.1).

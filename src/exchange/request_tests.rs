@@ -67,7 +67,7 @@ fn a_trace_that_began_elsewhere_goes_on() {
 
 #[test]
 fn an_http2_request_gets_a_host_and_one_cookie_field() {
-    let parts = http::Request::builder()
+    let mut parts = http::Request::builder()
         .method("PUT")
         .uri("http://api.test:8080/x?y")
         .header("cookie", "a=b")
@@ -77,7 +77,7 @@ fn an_http2_request_gets_a_host_and_one_cookie_field() {
         .unwrap()
         .into_parts()
         .0;
-    let request = Request::from_h2(parts, false).unwrap();
+    let request = Request::from_h2(&mut parts, false).unwrap();
     assert_eq!(
         sent(&request),
         format!(
@@ -93,4 +93,25 @@ fn a_request_that_passed_us_before_is_known_by_the_pseudonym() {
         h1("GET / HTTP/1.1\r\nHost: a\r\nVia: 1.0 fred, 1.1 statusquo-1 (x)\r\nVia: 2 other\r\n\r\n");
     assert!(request.came_through(b"statusquo-1"));
     assert!(!request.came_through(b"statusquo-2"));
+}
+
+#[test]
+fn a_trace_begins_with_the_32_digits_of_an_id_however_they_are_grouped() {
+    let trace_of = |id: &str| {
+        let mut out = BytesMut::new();
+        trace(&mut out, id.as_bytes()).then(|| String::from_utf8(out.to_vec()).unwrap())
+    };
+    let begun = Some("00-0190aaaabbbb7ccc8dddeeeeeeeeeeee-8dddeeeeeeeeeeee-00".to_owned());
+    for id in [
+        "0190aaaa-bbbb-7ccc-8ddd-eeeeeeeeeeee",
+        "0190AAAA-BBBB-7CCC-8DDD-EEEEEEEEEEEE",
+        "0190aaaabbbb7ccc8dddeeeeeeeeeeee",
+        "0190aaaab-bbb-7ccc-8ddd-eeeeeeeeeeee",
+        "z-0190aaaabbbb7ccc8dddeeeeeeeeeeee-z",
+    ] {
+        assert_eq!(trace_of(id), begun, "{id}");
+    }
+    for id in ["0190aaaa-bbbb-7ccc-8ddd-eeeeeeeeeeez", "0190aaaa0bbbb07ccc08ddd0eeeeeeeeeeee", "7", ""] {
+        assert_eq!(trace_of(id), None, "{id}");
+    }
 }

@@ -63,7 +63,9 @@ fn an_ipv4_peer_inside_ipv6_is_that_ipv4_peer() {
 
 #[test]
 fn the_upstream_is_told_the_client_or_the_chain_from_it() {
-    assert_eq!(client_value(ip("1.2.3.4")), "1.2.3.4");
+    for text in ["1.2.3.4", "0.0.0.0", "10.99.100.101", "255.109.190.200"] {
+        assert_eq!(client_value(ip(text)), text);
+    }
     assert_eq!(client_value(ip("2001:db8::1")), "2001:db8::1");
     let chain = |peer: &str, values: &[&str]| {
         chain_value(ip(peer), values.iter().map(|value| value.as_bytes()), &trusted())

@@ -28,6 +28,8 @@ pub(super) struct Fields {
     close: bool,
     stay: bool,
     pub(super) upgrade: bool,
+    /// `Connection` names fields.
+    pub(super) nominates: bool,
     options: usize,
 }
 
@@ -92,7 +94,10 @@ impl Fields {
             match ConnectionOption::of(option) {
                 Some(ConnectionOption::Close) => self.close = true,
                 Some(ConnectionOption::KeepAlive) => self.stay = true,
-                Some(ConnectionOption::Name) => self.upgrade |= option.eq_ignore_ascii_case(b"upgrade"),
+                Some(ConnectionOption::Name) => {
+                    self.nominates = true;
+                    self.upgrade |= option.eq_ignore_ascii_case(b"upgrade");
+                }
                 Some(ConnectionOption::Protected) => {
                     return Err(malformed_field("Connection names a field that must not be removed"));
                 }

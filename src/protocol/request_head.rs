@@ -53,6 +53,8 @@ pub struct RequestFacts {
     /// GET on HTTP/1.1 without a body, whose `Connection` names `Upgrade`: the only kind that may change protocols. What
     /// follows another head is a body or a request, and never the beginning of something else.
     pub asks_upgrade: bool,
+    /// `Connection` names fields: see [`super::hop::Nominated`].
+    pub nominates: bool,
     /// The path has dot segments: refuse with `ambiguous_path` unless the route is lenient.
     pub dot_segments: bool,
     /// How many fields there are; at most [`super::MAX_FIELDS`].
@@ -119,6 +121,7 @@ pub fn parse(head: &[u8]) -> Result<RequestFacts, Refusal> {
             && line.version == Version::Http11
             && line.method == Method::GET
             && !framing.has_body(),
+        nominates: fields.nominates,
         dot_segments: parts.path.dot_segments,
         fields: fields.count,
         method: line.method,

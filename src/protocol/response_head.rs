@@ -38,6 +38,8 @@ pub struct ResponseFacts {
     pub content_length: Option<u64>,
     /// The connection may serve another request once the body has ended.
     pub keep_alive: bool,
+    /// `Connection` names fields: see [`super::hop::Nominated`].
+    pub nominates: bool,
 }
 
 /// Reads a whole response head: from the status line up to and including the empty line.
@@ -66,6 +68,7 @@ pub fn check(head: &[u8], method: &Method) -> Result<ResponseFacts, &'static str
         framing,
         content_length: fields.length,
         keep_alive: persistent && !stray_body && framing != ResponseFraming::UntilClose,
+        nominates: fields.nominates,
     })
 }
 
@@ -97,6 +100,7 @@ struct Fields {
     chunked: bool,
     close: bool,
     stay: bool,
+    nominates: bool,
 }
 
 impl Fields {
@@ -126,7 +130,8 @@ impl Fields {
             match ConnectionOption::of(option) {
                 Some(ConnectionOption::Close) => self.close = true,
                 Some(ConnectionOption::KeepAlive) => self.stay = true,
-                Some(ConnectionOption::Name | ConnectionOption::Protected) | None => {}
+                Some(ConnectionOption::Name) => self.nominates = true,
+                Some(ConnectionOption::Protected) | None => {}
             }
         }
     }

@@ -142,8 +142,8 @@ fn snapshot(rules: Vec<Arc<Rule>>) -> Snapshot {
 }
 
 fn request() -> Request {
-    let (parts, ()) = http::Request::get("http://x/").body(()).unwrap().into_parts();
-    Request::from_h2(parts, true).unwrap()
+    let (mut parts, ()) = http::Request::get("http://x/").body(()).unwrap().into_parts();
+    Request::from_h2(&mut parts, true).unwrap()
 }
 
 fn story() -> Story {

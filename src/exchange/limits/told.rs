@@ -85,12 +85,12 @@ fn tightness(decision: &Decision) -> (u32, Reverse<Option<Duration>>, Reverse<Du
 /// Moments began with it, so the two differ only after somebody has set the clock, and then by so many whole seconds: the
 /// end of an hour stays a whole second.
 fn full_at(now: Moment, reset: Duration, wall: SystemTime) -> u64 {
-    const SECOND: i128 = 1_000_000_000;
-    let nanos = |since: Duration| i128::try_from(since.as_nanos()).unwrap_or(i128::MAX);
+    const SECOND: i64 = 1_000_000_000;
+    let nanos = |since: Duration| i64::try_from(since.as_nanos()).unwrap_or(i64::MAX);
     let wall = wall.duration_since(UNIX_EPOCH).map_or(0, nanos);
     let now = nanos(now.since_origin());
     let set = (wall - now + SECOND / 2).div_euclid(SECOND);
-    let at = (now + nanos(reset) + SECOND - 1).div_euclid(SECOND) + set;
+    let at = now.saturating_add(nanos(reset)).saturating_add(SECOND - 1).div_euclid(SECOND) + set;
     u64::try_from(at).unwrap_or(0)
 }
 
