@@ -34,9 +34,8 @@ use super::wire::{BODY_ROOM, HEAD_ROOM, Wire};
 use crate::config::Client;
 use crate::contract::{Cause, Evidence, Fault, Phase};
 use crate::observe::{Gauge, Silence};
-use crate::protocol::cors;
 use crate::protocol::raw_head::{HeadScanner, Progress};
-use crate::protocol::request_head;
+use crate::protocol::{request_head, torn_head};
 use crate::tls::trust::is_broken;
 
 /// After an answer that closes, so much of what the client still sends is read, so that the answer is not lost to a
@@ -271,7 +270,12 @@ impl Connection<'_> {
 
     /// What is known of a head that is not served: how it begins, and whose page it comes from.
     fn refused(&self, fault: Fault, read: &[u8]) -> Refused {
-        Refused { fault, line: first_line(read), dress: self.app.unrouted_dress(cors::origin_of_head(read)) }
+        Refused {
+            fault,
+            line: first_line(read),
+            dress: self.app.unrouted_dress(torn_head::only(read, "origin")),
+            grpc: torn_head::is_grpc(read),
+        }
     }
 
     async fn refuse(&mut self, client: &mut Downstream, refused: Refused) {
@@ -440,7 +444,8 @@ async fn guarded(app: &Connections, peer: IpAddr, client: &mut Downstream, attem
                 (Role::Gateway, None) | (Role::Pages(..), _) => Ok(Dress::default()),
             };
             let dress = dress.unwrap_or_default();
-            let refused = Refused { fault, line: request.map_or(line, Request::line), dress };
+            let grpc = request.is_some_and(Request::is_grpc);
+            let refused = Refused { fault, line: request.map_or(line, Request::line), dress, grpc };
             let answer = Box::pin(exchange::refuse(&app.gateway, peer, client, refused));
             if AssertUnwindSafe(answer).catch_unwind().await.is_err() {
                 client.cut();

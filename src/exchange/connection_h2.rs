@@ -172,16 +172,16 @@ async fn one(
     match request {
         Ok(request) if !crowded => serve_guarded(&app, peer, &mut client, &request).await,
         Ok(_) | Err(_) => {
-            let (fault, origin) = match &request {
-                Ok(request) => (crowded_out(), request.fields.value("origin")),
+            let (fault, origin, grpc) = match &request {
+                Ok(request) => (crowded_out(), request.fields.value("origin"), request.is_grpc()),
                 Err(refusal) => {
                     let origin = parts.headers.get(http::header::ORIGIN);
-                    (refused(*refusal), origin.map(HeaderValue::as_bytes))
+                    (refused(*refusal), origin.map(HeaderValue::as_bytes), Request::says_grpc(&parts))
                 }
             };
             let dress = app.unrouted_dress(origin);
             let line = Bytes::from(format!("{} {}", parts.method, parts.uri.path()));
-            refuse_guarded(&app, peer, &mut client, Refused { fault, line, dress }).await;
+            refuse_guarded(&app, peer, &mut client, Refused { fault, line, dress, grpc }).await;
         }
     }
     if !client.was_malformed() {

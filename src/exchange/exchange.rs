@@ -42,15 +42,14 @@ pub(super) async fn serve(gateway: &Gateway, peer: IpAddr, client: &mut Downstre
     if let Some(method) = sharing::asked_method(request) {
         let route = route(&snapshot, request, &method).ok();
         if let Some(policy) = sharing::policy(&snapshot, route) {
-            let scope = Scope { gateway, snapshot: &snapshot, route, request: Some(request) };
+            let scope = Scope::of(gateway, &snapshot, route, request);
             let fields = sharing::preflight(&mut story.dress, policy, request, &method);
             let ended = answer_preflight(&scope, client, fields, &mut story).await;
             return record::record(&scope, &story, &ended);
         }
     }
     let route = route(&snapshot, request, &request.method);
-    let scope =
-        Scope { gateway, snapshot: &snapshot, route: route.as_ref().ok().copied(), request: Some(request) };
+    let scope = Scope::of(gateway, &snapshot, route.as_ref().ok().copied(), request);
     sharing::dress(&mut story.dress, &snapshot, scope.route, request);
     let admitted = match route {
         Err(fault) => Err(Stop::Fault(fault)),
@@ -78,7 +77,8 @@ pub(super) async fn refuse(gateway: &Gateway, peer: IpAddr, client: &mut Downstr
     let mut story = Story::begin(replies::new_request_id(), peer.to_canonical());
     story.line = refused.line;
     story.dress = refused.dress;
-    let scope = Scope { gateway, snapshot: &snapshot, route: None, request: None };
+    let refused_grpc = refused.grpc;
+    let scope = Scope { gateway, snapshot: &snapshot, route: None, request: None, refused_grpc };
     let ended = answer_fault(&scope, client, refused.fault, &mut story).await;
     record::record(&scope, &story, &ended);
 }
@@ -122,7 +122,7 @@ async fn through(
     ahead: Option<Upload>,
     story: &mut Story,
 ) -> Ended {
-    let scope = Scope { gateway, snapshot, route: Some(route), request: Some(request) };
+    let scope = Scope::of(gateway, snapshot, Some(route), request);
     let mut clock = Clock::start(story.started, route.timeouts());
     clock.pause(story.sending);
     let permit = match queue::turn(route, &clock, client, story.started).await {

@@ -50,7 +50,7 @@ pub(super) async fn refuse(gateway: &Gateway, client: &mut Downstream, fault: Fa
 async fn answer_fault(gateway: &Gateway, client: &mut Downstream, request: Option<&Request>, fault: &Fault) {
     let snapshot = gateway.snapshot.load_full();
     let story = Story::begin(replies::new_request_id(), std::net::Ipv4Addr::UNSPECIFIED.into());
-    let scope = Scope { gateway, snapshot: &snapshot, route: None, request };
+    let scope = Scope { gateway, snapshot: &snapshot, route: None, request, refused_grpc: false };
     let (_, reply) = replies::for_fault(&scope, fault, &story);
     if let Some(unanswered) = client.unanswered() {
         door::answer(unanswered, &reply, snapshot.client.write_timeout).await;

@@ -47,6 +47,8 @@ pub(super) struct Refused {
     pub(super) line: Bytes,
     /// What the answer wears, as far as anything is known of the request.
     pub(super) dress: Dress,
+    /// It is a call of gRPC, as far as that can be read.
+    pub(super) grpc: bool,
 }
 
 /// What a request belongs to.
@@ -57,6 +59,20 @@ pub(super) struct Scope<'a> {
     pub(super) route: Option<&'a Route>,
     /// `None` when the head was not one.
     pub(super) request: Option<&'a Request>,
+    /// What is no request is answered as a call of gRPC.
+    pub(super) refused_grpc: bool,
+}
+
+impl<'a> Scope<'a> {
+    /// Of a request that was understood.
+    pub(super) const fn of(
+        gateway: &'a Gateway,
+        snapshot: &'a Snapshot,
+        route: Option<&'a Route>,
+        request: &'a Request,
+    ) -> Self {
+        Scope { gateway, snapshot, route, request: Some(request), refused_grpc: false }
+    }
 }
 
 impl Scope<'_> {
@@ -73,7 +89,7 @@ impl Scope<'_> {
             rules: self.rules(),
             upstream: self.route.map(|route| route.upstream.name()),
             method: self.request.map_or(&GET, |request| &request.method),
-            grpc: self.request.is_some_and(Request::is_grpc),
+            grpc: self.request.map_or(self.refused_grpc, Request::is_grpc),
         }
     }
 

@@ -159,6 +159,12 @@ impl Request {
         self.method == Method::POST && self.fields.value("content-type").is_some_and(media::is_grpc)
     }
 
+    /// The same of an HTTP/2 head that may not become a request.
+    pub(super) fn says_grpc(parts: &http::request::Parts) -> bool {
+        let content_type = || parts.headers.get(http::header::CONTENT_TYPE);
+        parts.method == Method::POST && content_type().is_some_and(|value| media::is_grpc(value.as_bytes()))
+    }
+
     /// Whether this gateway has seen the request before.
     pub(super) fn came_through(&self, pseudonym: &[u8]) -> bool {
         self.fields.values("via").any(|value| {

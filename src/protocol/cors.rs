@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use http::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
-    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_MAX_AGE, ORIGIN,
+    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_MAX_AGE,
 };
 use http::{HeaderName, HeaderValue, Method};
 
@@ -174,19 +174,6 @@ pub fn vary<'a>(ours: &HeaderValue, theirs: impl Iterator<Item = &'a [u8]>) -> H
     let theirs = theirs.flat_map(octets::list).inspect(|name| star |= *name == b"*");
     let merged = merged(ours, theirs);
     if star { HeaderValue::from_static("*") } else { merged }
-}
-
-/// The origin that a head names which is not a request, as far as it can be read: the only `Origin` line in it.
-pub fn origin_of_head(head: &[u8]) -> Option<&[u8]> {
-    let lines = head.split(|octet| *octet == b'\n').skip(1);
-    let mut values =
-        lines.take_while(|line| !octets::trim(line.trim_ascii_end()).is_empty()).filter_map(|line| {
-            let colon = line.iter().position(|octet| *octet == b':')?;
-            let (name, value) = line.split_at_checked(colon)?;
-            name.eq_ignore_ascii_case(ORIGIN.as_str().as_bytes()).then(|| value.get(1..).unwrap_or_default())
-        });
-    let value = values.next()?.trim_ascii();
-    values.next().is_none().then_some(value)
 }
 
 /// `a, b, c`; `None` for no names.

@@ -137,19 +137,3 @@ fn lists_are_merged_without_repeating_a_name() {
     assert_eq!(varies(&["Accept-Encoding", "ORIGIN, Cookie"]), "Origin, Accept-Encoding, Cookie");
     assert_eq!(varies(&["Accept-Encoding, *"]), "*");
 }
-
-#[test]
-fn the_origin_of_a_broken_head_is_read_where_it_stands_alone() {
-    let origin =
-        |head: &str| origin_of_head(head.as_bytes()).map(|value| String::from_utf8_lossy(value).into_owned());
-    let good = Some("https://a.example".to_owned());
-    assert_eq!(origin("GET / HTTP/1.1\r\nHost: x\r\nORIGIN:\thttps://a.example \r\n\r\n"), good);
-    assert_eq!(origin("GET / HTTP/1.1\norigin: https://a.example\nx"), good);
-    assert_eq!(origin("GET / HTTP/1.1\r\n\r\norigin: https://a.example\r\n"), None, "a body is no head");
-    assert_eq!(origin("origin: https://a.example\r\n\r\n"), None, "a first line is no field");
-    assert_eq!(
-        origin("GET / HTTP/1.1\r\norigin: https://a.example\r\nOrigin: https://b.example\r\n\r\n"),
-        None
-    );
-    assert_eq!(origin(""), None);
-}

@@ -8,7 +8,7 @@
 //! say?), with [`target`], [`authority`] and [`framing`] for its parts; [`path`] (how routes see it); [`forwarded`]
 //! (who the client is); [`member`] (one named value of a request); [`hop`] (what must not travel on); [`upgrade`] (what
 //! may, where both sides agree); [`response_head`] and [`media`] for the way back; [`cors`]
-//! and [`origin`] (whose pages may read it).
+//! and [`origin`] (whose pages may read it), with [`torn_head`] where there is nothing but a refusal to read.
 //! [`octets`] holds the character tables.
 
 pub mod accept;
@@ -29,6 +29,7 @@ pub mod request_head;
 pub mod response_head;
 pub mod response_scan;
 pub mod target;
+pub mod torn_head;
 pub mod upgrade;
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
 
+use super::gateway::Setup;
 use super::h2_client::H2Client;
 use super::h2_upstream::{RST_STREAM, Raw, Serving};
 use super::http2_upstream::{before, serving};
@@ -135,8 +136,13 @@ fn trailers_of_a_request_are_said_again_to_the_server_that_is_asked_next() {
 
 /// A call of gRPC: its two fields, and what else stands beside them.
 fn call(client: &mut H2Client, path: &str) -> (Answer, String, String) {
-    let fields = [("content-type", "application/grpc+proto"), ("te", "trailers")];
-    let answer = client.ask("POST", path, &fields, Bytes::from_static(&[0; 5]));
+    call_with(client, path, &[])
+}
+
+/// The same with more fields.
+fn call_with(client: &mut H2Client, path: &str, more: &[(&str, &str)]) -> (Answer, String, String) {
+    let own = [("content-type", "application/grpc+proto"), ("te", "trailers")];
+    let answer = client.ask("POST", path, &[&own, more].concat(), Bytes::from_static(&[0; 5]));
     assert_eq!(
         (answer.status, answer.field("content-type"), answer.body.len()),
         (200, Some("application/grpc"), 0)
@@ -218,4 +224,45 @@ fn a_caller_of_grpc_is_told_every_error_in_its_own_words() {
     );
     gateway.expect_metric("errors_total", &[], 0.0);
     gateway.expect_accounts_to_agree();
+}
+
+/// Also where its head is refused before a route is known.
+#[test]
+fn a_call_that_is_not_understood_is_told_so_in_the_words_of_grpc() {
+    let gateway = Setup::of_servers(&[refusing().address()]).h2c().start();
+    let mut client = gateway.h2_client();
+    let long = "x".repeat(70_000);
+    for (path, field, status, cause, message) in [
+        ("/a/../b", ("x", "y"), "3", "ambiguous_path", "The path of the request is malformed or ambiguous."),
+        (
+            "/",
+            ("host", "other"),
+            "3",
+            "invalid_host",
+            "The Host of the request is missing, repeated or malformed.",
+        ),
+        ("/", ("x", &long), "8", "header_too_large", "The header fields of the request are too large."),
+        (
+            "/",
+            ("expect", "miracles"),
+            "3",
+            "unsupported_expectation",
+            "The expectation of the request cannot be met.",
+        ),
+    ] {
+        let (_, told, said) = call_with(&mut client, path, &[field]);
+        assert_eq!((told.as_str(), said.as_str()), (status, message), "{path} {}", field.0);
+        let labels = [("cause", cause), ("grpc_status", status), ("route", "none")];
+        gateway.expect_metric("grpc_errors_total", &labels, 1.0);
+    }
+    let answer = gateway.client().ask("POST", "/a/../b", "content-type: application/grpc-web\r\n", "12345");
+    assert_eq!((answer.status, answer.field("grpc-status"), answer.body.len()), (200, Some("3"), 0));
+    gateway.expect_metric("errors_total", &[], 0.0);
+
+    let crowded = Setup::of_servers(&[refusing().address()]).h2c().set("client.max_connections", "1").start();
+    let mut only = crowded.h2_client();
+    call(&mut only, "/");
+    assert_eq!(call(&mut crowded.h2_client(), "/").1, "14");
+    let labels = [("cause", "connection_limit_reached"), ("grpc_status", "14")];
+    crowded.expect_metric("grpc_errors_total", &labels, 1.0);
 }
