@@ -218,10 +218,11 @@ fn servers(checker: &mut Checker<'_>, at: &Place<'_>, file: &UpstreamFile) -> Ve
         }
         Some(_) => {}
     }
+    let sni = file.tls.as_ref().and_then(|tls| tls.sni.as_deref());
     let mut servers: Vec<(Server, usize)> = Vec::new();
     for (index, form) in file.servers.iter().flatten().enumerate() {
         let item = at.item(index);
-        let Some(server) = server(checker, &item, form) else { continue };
+        let Some(server) = server(checker, &item, form, sni) else { continue };
         if servers.iter().any(|(other, _)| other.host == server.host && other.port == server.port) {
             let what = format!("{} is listed twice", server.label());
             checker.refuse(
@@ -234,7 +235,12 @@ fn servers(checker: &mut Checker<'_>, at: &Place<'_>, file: &UpstreamFile) -> Ve
     servers
 }
 
-fn server(checker: &mut Checker<'_>, item: &Place<'_>, form: &Either<String, ServerFile>) -> Option<Server> {
+fn server(
+    checker: &mut Checker<'_>,
+    item: &Place<'_>,
+    form: &Either<String, ServerFile>,
+    sni: Option<&str>,
+) -> Option<Server> {
     let (address, weight) = match form {
         Either::Short(text) => (checker.accept(item, units::server(text))?, None),
         Either::Long(file) => {
@@ -247,8 +253,13 @@ fn server(checker: &mut Checker<'_>, item: &Place<'_>, form: &Either<String, Ser
             (checker.accept(&at, units::server(text))?, weight)
         }
     };
-    let name =
-        if address.tls { Some(checker.accept(item, validate_tls::name(&address.host))?) } else { None };
+    // What a server is called does not matter where it is asked by another name.
+    let named = sni.and_then(|sni| validate_tls::name(sni).ok());
+    let name = match (address.tls, named) {
+        (false, _) => None,
+        (true, Some(name)) => Some(name),
+        (true, None) => Some(checker.accept(item, validate_tls::name(&address.host))?),
+    };
     let weight = weight.and_then(|weight| u32::try_from(weight).ok()).unwrap_or(1);
     Some(Server { host: address.host, port: address.port, weight, name })
 }

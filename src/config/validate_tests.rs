@@ -247,6 +247,32 @@ fn a_file_that_cannot_be_read_is_one_sentence() {
     std::fs::remove_file(&path).unwrap();
 }
 
+/// Nobody issues a certificate for a name that ends in a number; for brackets and underscores somebody may.
+#[test]
+fn a_server_whose_own_name_no_certificate_can_bear_is_taken_with_a_name_to_ask_for() {
+    let file = |tls: &str| {
+        let servers = "[\"https://task.1:8443\", \"https://[2001:db8::1]\", \"https://a_b\"]";
+        format!(
+            "version: 1\nlisten: [{{ address: \":80\" }}]\nupstreams: {{ shop: {{ servers: {servers}, {tls} }} }}\n\
+             routes: [{{ name: r, upstream: shop }}]\n"
+        )
+    };
+    let config = load(&file("tls: { sni: api.internal, verify: false }")).unwrap();
+    let names: Vec<_> = config.upstreams[0]
+        .servers
+        .iter()
+        .map(|server| server.name.as_ref().map(|name| name.to_str().into_owned()))
+        .collect();
+    assert_eq!(names, vec![Some("api.internal".to_owned()); 3]);
+    assert_eq!(
+        sentences(&file("tls: { verify: false }")),
+        [
+            "upstreams.shop.servers[0]: \"task.1\": no certificate can be for this name; expected a host name, for \
+             example api.internal, or an address"
+        ]
+    );
+}
+
 #[test]
 fn a_hundred_problems_are_enough() {
     let keys: String = (0..250).map(|number| format!("key{number}: 1\n")).collect();

@@ -135,6 +135,7 @@ pub struct UpstreamTlsFile {
 
     /// The name that the servers must be certified for, and that they are asked by (SNI).
     ///
+    /// With it, a server's own name may be one that no certificate can be for.
     /// Unit: host name. Default: the host of each server. Reload: yes.
     pub sni: Option<String>,
 
