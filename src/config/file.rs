@@ -250,6 +250,8 @@ pub struct ClientFile {
     /// How long a client may take to send the whole request head.
     ///
     /// Too slow is answered 400 (cause `client_too_slow`) and the connection is closed. Unit: duration.
+    /// On HTTP/2 a header block, or a frame other than DATA, has this time to come to its end; the connection ends with
+    /// GOAWAY after it, once the requests before are answered (counted as `idle_timeout`).
     /// A TLS handshake has the same time; one that takes longer ends without an answer. Default: `10s`. Reload: yes.
     pub header_timeout: Option<DurationText>,
 

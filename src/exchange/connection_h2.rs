@@ -2,16 +2,17 @@
 //!
 //! The `h2` crate speaks the protocol; this file starts it, hands out the streams and counts what breaks.
 
+use std::future::poll_fn;
 use std::io;
 use std::net::IpAddr;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use bytes::{Buf, Bytes, BytesMut};
-use h2::RecvStream;
+use bytes::{Bytes, BytesMut};
 use h2::server::SendResponse;
+use h2::{Reason, RecvStream};
 use http::HeaderValue;
 use pingora::protocols::Stream;
 use pingora::protocols::http::v2::server::default_h2_options;
@@ -23,6 +24,7 @@ use super::connection::{Connection, Connections, crowded_out, refuse_guarded, se
 use super::downstream::Downstream;
 use super::flow::within;
 use super::frames::{Accepted, Frames};
+use super::inbound::{Begun, Inbound, Patience};
 use super::record::{self, Refused};
 use super::request::{Request, refused};
 use crate::observe::{Metrics, Silence};
@@ -39,6 +41,9 @@ const STREAM_WINDOW: u32 = 256 * 1024;
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
 /// What one stream may have under way towards a client that does not read.
 const STREAM_UNREAD: usize = 32 * 1024;
+
+/// So long a client that did not end what it had begun may take its last answers.
+const LAST_FRAMES: Duration = Duration::from_secs(1);
 
 /// What the first bytes of a connection are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,7 +82,9 @@ pub(super) async fn serve(connection: &mut Connection<'_>, stream: Stream, read:
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_send_buffer_size(STREAM_UNREAD);
     let accepted = Accepted::default();
-    let begun = options.handshake::<_, Bytes>(Rewound::new(read, stream, accepted.clone(), metrics));
+    let unfinished = Begun::default();
+    let stream = Rewound::new(read, stream, accepted.clone(), unfinished.clone(), metrics);
+    let begun = options.handshake::<_, Bytes>(stream);
     let mut h2 = match within(Instant::now() + header_timeout, begun).await {
         Some(Ok(h2)) => h2,
         Some(Err(_)) | None => return metrics.closed_without_response(Silence::Http2ConnectionError),
@@ -89,13 +96,35 @@ pub(super) async fn serve(connection: &mut Connection<'_>, stream: Stream, read:
     let mut draining = false;
     let shutdown = connection.shutdown.wait_for(|ends| *ends);
     tokio::pin!(shutdown);
+    let mut patience = Patience::new(unfinished, header_timeout);
+    // It has begun what it does not end.
+    let mut stalled = false;
     // Why this connection ends, if it does before another request comes.
     let mut leaving = None;
     loop {
         // After GOAWAY only frames of the protocol are awaited, and who has no place may not sit there for long either.
-        let silence = if draining || crowded { header_timeout } else { rules.idle_timeout };
+        let silence = match (stalled, draining || crowded) {
+            // Its time is up: what is left to do is to take its last answers.
+            (true, _) => header_timeout.min(LAST_FRAMES),
+            (false, true) => header_timeout,
+            (false, false) => rules.idle_timeout,
+        };
+        let idle = streams.is_empty();
         let next = tokio::select! {
-            next = h2.accept() => next,
+            next = next_request(&mut h2, &mut patience, idle) => match next {
+                Some(next) => next,
+                None => {
+                    // GOAWAY, and whoever has asked is still answered.
+                    (stalled, draining) = (true, true);
+                    leaving = Some(Silence::IdleTimeout);
+                    if idle {
+                        h2.abrupt_shutdown(Reason::NO_ERROR);
+                    } else {
+                        h2.graceful_shutdown();
+                    }
+                    continue;
+                }
+            },
             () = streams.wait(), if !streams.is_empty() => continue,
             _ = pingora::time::sleep(silence), if streams.is_empty() => {
                 if draining {
@@ -189,17 +218,41 @@ async fn one(
     }
 }
 
+type Accepting = Option<Result<(http::Request<RecvStream>, SendResponse<Bytes>), h2::Error>>;
+
+/// The next request; `None` when the client takes too long for what it has begun.
+async fn next_request(
+    h2: &mut h2::server::Connection<Rewound, Bytes>,
+    patience: &mut Patience,
+    idle: bool,
+) -> Option<Accepting> {
+    let mut accepting = pin!(h2.accept());
+    poll_fn(|cx| match accepting.as_mut().poll(cx) {
+        Poll::Ready(next) => Poll::Ready(Some(next)),
+        Poll::Pending => patience.poll_over(cx, idle).map(|()| None),
+    })
+    .await
+}
+
 /// A stream whose first bytes were read already, and whose frames are looked at on their way out.
 struct Rewound {
     read: BytesMut,
     stream: Stream,
     frames: Frames,
+    inbound: Inbound,
     metrics: Arc<Metrics>,
 }
 
 impl Rewound {
-    fn new(read: BytesMut, stream: Stream, accepted: Accepted, metrics: &Arc<Metrics>) -> Self {
-        Rewound { read, stream, frames: Frames::new(accepted), metrics: Arc::clone(metrics) }
+    fn new(
+        read: BytesMut,
+        stream: Stream,
+        accepted: Accepted,
+        unfinished: Begun,
+        metrics: &Arc<Metrics>,
+    ) -> Self {
+        let inbound = Inbound::new(unfinished, PREFACE.len());
+        Rewound { read, stream, frames: Frames::new(accepted), inbound, metrics: Arc::clone(metrics) }
     }
 
     fn written(&mut self, bytes: &[u8]) {
@@ -220,11 +273,15 @@ impl AsyncRead for Rewound {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         if self.read.is_empty() {
-            return Pin::new(&mut self.stream).poll_read(cx, buffer);
+            let before = buffer.filled().len();
+            let polled = Pin::new(&mut self.stream).poll_read(cx, buffer);
+            self.inbound.look(buffer.filled().get(before..).unwrap_or_default());
+            return polled;
         }
         let length = self.read.len().min(buffer.remaining());
-        buffer.put_slice(self.read.get(..length).unwrap_or_default());
-        self.read.advance(length);
+        let read = self.read.split_to(length);
+        self.inbound.look(&read);
+        buffer.put_slice(&read);
         Poll::Ready(Ok(()))
     }
 }

@@ -25,6 +25,7 @@ mod frames;
 mod gateway;
 mod handshake;
 mod head;
+mod inbound;
 mod judge;
 mod limits;
 pub mod open;

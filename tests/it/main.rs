@@ -46,6 +46,7 @@ mod grpc;
 mod hostile;
 mod http2;
 mod http2_faults;
+mod http2_stalled;
 mod http2_upstream;
 mod lifecycle;
 mod limit_keys;

@@ -172,14 +172,38 @@ pub(super) fn slow(at: &Setting) -> Vec<FrameFault> {
         silent(
             "h2-pings-alone",
             "PING, again and again, and no request",
-            vec![Deed::Drip(ping.into(), A_MOMENT)],
+            vec![Deed::Drip(ping.clone().into(), A_MOMENT)],
         ),
         silent(
             "h2-half-a-head",
             "a header block that does not come to its end",
-            vec![send(half), Deed::Mute],
+            vec![send(half.clone()), Deed::Mute],
+        ),
+        silent(
+            "h2-dripped-head",
+            "a header block that does not come to its end, one empty frame after the other",
+            vec![
+                send(half),
+                Deed::Drip(frame(kind::CONTINUATION, 0, STREAM, []).into(), A_MOMENT),
+                Deed::Mute,
+            ],
+        ),
+        silent(
+            "h2-half-a-frame",
+            "PING without its last octet, and nothing behind it",
+            vec![send(but_for_one(&ping)), Deed::Mute],
+        ),
+        silent(
+            "h2-half-a-frame-head",
+            "three octets of a frame, and nothing behind them",
+            vec![send([0, 0, 8].as_slice()), Deed::Mute],
         ),
     ]
+}
+
+/// All but the last octet.
+fn but_for_one(frame: &[u8]) -> Vec<u8> {
+    frame.split_last().map_or_else(Vec::new, |(_, rest)| rest.to_vec())
 }
 
 /// Less than any limit.

@@ -1,0 +1,248 @@
+//! What a client has begun and not ended, told from the frames that it sends: half a frame, or a header block whose end
+//! is still to come.
+//!
+//! The `h2` crate waits for the rest of either without a limit, and tells nobody. Only DATA may be slow: its pace is
+//! judged where a body is read. It changes no byte, and costs a few instructions for a frame.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+
+/// Bytes of a frame's head: length, type, flags, stream (RFC 9113 4.1).
+const HEAD: usize = 9;
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const CONTINUATION: u8 = 9;
+const END_HEADERS: u8 = 4;
+
+/// Nothing is begun.
+const NOTHING: u32 = 0;
+/// What is begun may be DATA: the bytes so far do not tell.
+const PERHAPS_DATA: u32 = 1;
+/// Added for each thing that is begun, so that one is told from the next.
+const NEXT: u32 = 2;
+
+/// What is begun at this moment, for who waits for its end.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Begun(Arc<AtomicU32>);
+
+/// Follows the frames that come in on one connection.
+#[derive(Debug)]
+pub(super) struct Inbound {
+    told: Begun,
+    /// What [`Begun`] says.
+    says: u32,
+    /// A number for what is begun: even, and never 0.
+    number: u32,
+    /// The head of the frame that begins, as far as it came.
+    head: [u8; HEAD],
+    came: usize,
+    /// Bytes of the frame's payload that are still to come.
+    left: usize,
+    kind: u8,
+    /// HEADERS came, and its END_HEADERS did not.
+    in_block: bool,
+}
+
+impl Inbound {
+    /// Of a connection whose first bytes are the preface of so many octets.
+    pub(super) const fn new(told: Begun, preface: usize) -> Self {
+        Inbound {
+            told,
+            says: NOTHING,
+            number: NEXT,
+            head: [0; HEAD],
+            came: 0,
+            // The preface is waited for elsewhere.
+            left: preface,
+            kind: DATA,
+            in_block: false,
+        }
+    }
+
+    /// Looks at what was read next.
+    pub(super) fn look(&mut self, read: &[u8]) {
+        let mut rest = read;
+        while !rest.is_empty() {
+            let passed = self.left.min(rest.len());
+            self.left -= passed;
+            rest = rest.get(passed..).unwrap_or_default();
+            rest = self.take_head(rest);
+        }
+        let says = self.begun();
+        if says != self.says {
+            self.says = says;
+            self.told.0.store(says, Ordering::Relaxed);
+        }
+    }
+
+    /// Takes what is there of the next frame's head, unless a payload is still to come.
+    fn take_head<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
+        if self.left > 0 || bytes.is_empty() {
+            return bytes;
+        }
+        if self.came == 0 {
+            if !self.in_block {
+                self.number = self.number.wrapping_add(NEXT).max(NEXT);
+            }
+            // The usual case: all of it at once.
+            if let Some((head, rest)) = bytes.split_first_chunk() {
+                self.frame(*head);
+                return rest;
+            }
+        }
+        let (taken, rest) = bytes.split_at_checked(HEAD - self.came).unwrap_or((bytes, b""));
+        for (place, octet) in self.head.iter_mut().skip(self.came).zip(taken) {
+            *place = *octet;
+        }
+        self.came += taken.len();
+        if self.came == HEAD {
+            self.came = 0;
+            self.frame(self.head);
+        }
+        rest
+    }
+
+    const fn frame(&mut self, [a, b, c, kind, flags, ..]: [u8; HEAD]) {
+        self.left = u32::from_be_bytes([0, a, b, c]) as usize;
+        self.kind = kind;
+        if matches!(kind, HEADERS | CONTINUATION) {
+            self.in_block = flags & END_HEADERS == 0;
+        }
+    }
+
+    const fn begun(&self) -> u32 {
+        if self.in_block || self.left > 0 && self.kind != DATA {
+            return self.number;
+        }
+        match self.came {
+            0 => NOTHING,
+            // Length, then type.
+            4.. if self.head[3] != DATA => self.number,
+            _ => self.number | PERHAPS_DATA,
+        }
+    }
+}
+
+/// Waits for the end of what a client has begun.
+pub(super) struct Patience {
+    begun: Begun,
+    limit: Duration,
+    waits_for: u32,
+    over: Option<BoxFuture<'static, ()>>,
+}
+
+impl Patience {
+    pub(super) fn new(begun: Begun, limit: Duration) -> Self {
+        Patience { begun, limit, waits_for: NOTHING, over: None }
+    }
+
+    /// Ready when something was begun a limit ago and has not ended; to be asked after each read. What may be DATA has no
+    /// limit here unless the connection is `idle`.
+    pub(super) fn poll_over(&mut self, cx: &mut Context<'_>, idle: bool) -> Poll<()> {
+        let begun = self.begun.0.load(Ordering::Relaxed);
+        if begun == NOTHING || begun & PERHAPS_DATA != 0 && !idle {
+            self.waits_for = NOTHING;
+            self.over = None;
+            return Poll::Pending;
+        }
+        let number = begun & !PERHAPS_DATA;
+        if number != self.waits_for {
+            self.waits_for = number;
+            self.over = Some(Box::pin(pingora::time::sleep(self.limit)));
+        }
+        let Some(over) = &mut self.over else { return Poll::Pending };
+        let polled = over.as_mut().poll(cx);
+        if polled.is_ready() {
+            // Once for each thing that is begun.
+            self.over = None;
+        }
+        polled
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PING: u8 = 6;
+
+    fn frame(kind: u8, flags: u8, payload: &[u8]) -> Vec<u8> {
+        [&[0, 0, payload.len() as u8, kind, flags, 0, 0, 0, 1], payload].concat()
+    }
+
+    /// What is begun after each octet.
+    fn begun(bytes: &[u8]) -> Vec<u32> {
+        let told = Begun::default();
+        let mut inbound = Inbound::new(told.clone(), 0);
+        bytes
+            .iter()
+            .map(|octet| {
+                inbound.look(&[*octet]);
+                told.0.load(Ordering::Relaxed)
+            })
+            .collect()
+    }
+
+    #[test]
+    fn frames_that_are_whole_leave_nothing_begun_however_they_come() {
+        let bytes = [
+            frame(4, 0, &[]),
+            frame(HEADERS, END_HEADERS, b"head"),
+            frame(DATA, 1, b"body"),
+            frame(PING, 0, &[0; 8]),
+        ];
+        let bytes = bytes.concat();
+        for step in 1..=bytes.len() {
+            let told = Begun::default();
+            let mut inbound = Inbound::new(told.clone(), 0);
+            bytes.chunks(step).for_each(|piece| inbound.look(piece));
+            assert_eq!(told.0.load(Ordering::Relaxed), NOTHING, "{step}");
+        }
+    }
+
+    #[test]
+    fn a_frame_is_begun_from_its_first_octet_to_its_last_but_for_data() {
+        let ping = begun(&frame(PING, 0, &[0; 2]));
+        let begun_as = |octets: &[u32]| octets.iter().map(|says| says & PERHAPS_DATA).collect::<Vec<_>>();
+        assert!(ping.iter().take(10).all(|says| *says != NOTHING), "{ping:?}");
+        assert_eq!(begun_as(&ping), [1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(ping.last(), Some(&NOTHING));
+        let data = begun(&frame(DATA, 0, &[0; 2]));
+        assert_eq!(begun_as(&data), [1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0]);
+        assert_eq!(data.get(8..), Some(&[NOTHING; 3][..]));
+    }
+
+    #[test]
+    fn a_header_block_is_one_thing_until_its_last_frame_has_come() {
+        let first =
+            [frame(HEADERS, 0, b"a"), frame(CONTINUATION, 0, b"b"), frame(CONTINUATION, 0, b"c")].concat();
+        let said = begun(&first);
+        let surely: Vec<u32> = said.iter().map(|says| says & !PERHAPS_DATA).collect();
+        assert!(surely.windows(2).all(|pair| pair.first() == pair.last()), "{said:?}");
+        assert_ne!(surely.first(), Some(&NOTHING));
+        let whole = [first, frame(CONTINUATION, END_HEADERS, b"d")].concat();
+        assert_eq!(begun(&whole).last(), Some(&NOTHING));
+    }
+
+    #[test]
+    fn what_is_begun_next_is_another_thing() {
+        let two = [frame(PING, 0, &[0; 8]), frame(PING, 0, &[0; 8])].concat();
+        let said = begun(&two);
+        assert_ne!(said.get(12), said.get(12 + 17));
+    }
+
+    #[test]
+    fn the_preface_is_nobodys_frame() {
+        let told = Begun::default();
+        let mut inbound = Inbound::new(told.clone(), 5);
+        inbound.look(b"PRI");
+        inbound.look(&[&b"M\n"[..], &frame(4, 0, &[])].concat());
+        assert_eq!(told.0.load(Ordering::Relaxed), NOTHING);
+        inbound.look(&[0, 0, 8, PING, 0]);
+        assert_ne!(told.0.load(Ordering::Relaxed), NOTHING);
+    }
+}
