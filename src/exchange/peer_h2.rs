@@ -178,7 +178,9 @@ impl H2Peer {
         let (head, ended) = match response.poll_informational(cx) {
             Poll::Ready(Some(Ok(head))) => (head, false),
             Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(self.fault(&error))),
-            Poll::Ready(None) | Poll::Pending => match ready!(Pin::new(response).poll(cx)) {
+            // Asking for the final head now would pass over an interim one that comes this moment.
+            Poll::Pending => return Poll::Pending,
+            Poll::Ready(None) => match ready!(Pin::new(response).poll(cx)) {
                 Ok(whole) => {
                     let (parts, body) = whole.into_parts();
                     let ended = body.is_end_stream();
@@ -219,7 +221,8 @@ impl H2Peer {
             // The end of the stream is as clear as a last chunk.
             None => ResponseFraming::Chunked,
         };
-        self.body_done = bodiless && status >= 200;
+        // What comes behind the last byte is no part of the response: the client has all of it with the head.
+        self.body_done = status >= 200 && (bodiless || content_length == Some(0));
         let ends = ended && !bodiless && content_length.is_none();
         let facts = ResponseFacts {
             version: Version::Http11,

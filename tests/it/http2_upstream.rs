@@ -126,6 +126,26 @@ fn errors_are_replaced_and_conforming_ones_pass() {
 }
 
 #[test]
+fn what_comes_behind_a_response_of_no_length_is_no_part_of_it() {
+    // 200 and Content-Length: 0.
+    let head = [STATUS_200, &[0x0f, 0x0d, 1, b'0']].concat();
+    let upstream = Raw::playing(move |connection| {
+        connection.preface()?;
+        connection.greet(&[])?;
+        loop {
+            let stream = connection.request()?;
+            connection.frame(HEADERS, END_HEADERS, stream, &head)?;
+            connection.frame(DATA, END_STREAM, stream, b"more")?;
+        }
+    });
+    let gateway = before(&upstream).h2c().start();
+    gateway.client().get("/").is(200, "");
+    gateway.h2_client().get("/").is(200, "");
+    gateway.expect_metric("aborted_total", &[], 0.0);
+    gateway.expect_accounts_to_agree();
+}
+
+#[test]
 fn there_are_as_many_streams_on_a_connection_as_the_server_allows() {
     // Nobody is answered before all five have come.
     let all = Arc::new(Barrier::new(5));
