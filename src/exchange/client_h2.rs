@@ -5,7 +5,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Buf, Bytes, BytesMut};
 use h2::server::SendResponse;
@@ -141,6 +141,11 @@ impl H2Client {
             self.look_who_reset(cx);
         }
         Poll::Ready(())
+    }
+
+    /// Whether it is gone now.
+    pub(super) fn is_gone(&mut self) -> bool {
+        self.poll_gone(&mut Context::from_waker(Waker::noop())).is_ready()
     }
 
     /// A stream that the library has reset is malformed, and not left by its client: only the body's side tells.

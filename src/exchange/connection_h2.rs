@@ -78,6 +78,8 @@ pub(super) async fn serve(connection: &mut Connection<'_>, stream: Stream, read:
     options
         .max_header_list_size(LIBRARY_MAX_FIELDS)
         .max_concurrent_streams(MAX_STREAMS)
+        // Whoever asks for as much as it may can also think better of all of it at once.
+        .max_pending_accept_reset_streams(MAX_STREAMS as usize)
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_send_buffer_size(STREAM_UNREAD);

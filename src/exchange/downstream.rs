@@ -159,9 +159,14 @@ impl Downstream {
         self.stage
     }
 
-    /// The right to answer, while there is one.
+    /// The right to answer, while there is one. Nobody answers a stream that has been reset: it would be counted, and the
+    /// library would throw it away.
     pub(super) fn unanswered(&mut self) -> Option<Unanswered<'_>> {
-        (self.stage == Stage::Unanswered).then_some(Unanswered { client: self })
+        let reset = match &mut self.kind {
+            Kind::H1(_) => false,
+            Kind::H2(h2) => h2.is_gone(),
+        };
+        (self.stage == Stage::Unanswered && !reset).then_some(Unanswered { client: self })
     }
 
     /// Whether interim responses may be sent at all.

@@ -174,6 +174,11 @@ async fn through(
         peer.release(&route.upstream);
         drop(at_upstream);
     };
+    if flow.client.unanswered().is_none() {
+        // It has left while its answer came. What is not sent is not counted as sent.
+        leave(answered.peer);
+        return Ended::ClientGone;
+    }
     match verdict {
         Verdict::Pass => pass(&scope, &mut flow, answered, &[], leave).await,
         Verdict::PassBegun(begun) => pass(&scope, &mut flow, answered, &begun, leave).await,

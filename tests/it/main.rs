@@ -31,6 +31,7 @@ mod accounts;
 mod alpn;
 mod assurance;
 mod attacked;
+mod attacked_h2;
 mod clients;
 mod clients_h2;
 mod clients_tls;

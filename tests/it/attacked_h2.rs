@@ -1,0 +1,110 @@
+//! What attacks over HTTP/2 have found, one scenario for each: none of it may come back.
+//!
+//! The frames are written by hand and read as they come. Where a finding belongs to a table or a file of its own, it stands
+//! there.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+
+use statusquo::rehearse::frames::{
+    self, END_HEADERS, END_STREAM, Frame, PREFACE, frame, kind, reset, settings,
+};
+use statusquo::rehearse::hpack::List;
+
+use super::client::LIMIT;
+use super::gateway::Gateway;
+use super::upstreams::ok;
+
+const CANCEL: u32 = 8;
+
+/// A connection that has said all of this in one breath.
+struct Talker {
+    stream: TcpStream,
+    come: Vec<u8>,
+}
+
+impl Talker {
+    fn saying(address: SocketAddr, frames: &[Vec<u8>]) -> Talker {
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(LIMIT)).unwrap();
+        stream.write_all(&[PREFACE, &settings(&[]), &frames.concat()].concat()).unwrap();
+        Talker { stream, come: Vec::new() }
+    }
+
+    fn next(&mut self) -> Frame {
+        loop {
+            if let Some(frame) = frames::take(&mut self.come) {
+                return frame;
+            }
+            let mut piece = [0; 4096];
+            let read = self.stream.read(&mut piece).expect("a frame within ten seconds");
+            assert!(read > 0, "the connection has ended");
+            self.come.extend_from_slice(&piece[..read]);
+        }
+    }
+}
+
+fn head(stream: u32, method: &str, path: &str, length: Option<&str>) -> Vec<u8> {
+    let list = List::default()
+        .with(":method", method)
+        .with(":scheme", "http")
+        .with(":path", path)
+        .with(":authority", "test");
+    let (list, ends) = match length {
+        Some(length) => (list.with("content-length", length), 0),
+        None => (list, END_STREAM),
+    };
+    frame(kind::HEADERS, END_HEADERS | ends, stream, list.block())
+}
+
+#[test]
+fn a_client_may_cancel_everything_at_once_and_go_on() {
+    let upstream = ok("fine");
+    let gateway = Gateway::in_front_of(&upstream).h2c().start();
+    let mut said: Vec<Vec<u8>> = Vec::new();
+    for stream in (1..201).step_by(2) {
+        said.extend([head(stream, "GET", "/", None), reset(stream, CANCEL)]);
+    }
+    said.push(head(201, "GET", "/", None));
+    let mut client = Talker::saying(gateway.h2_address(), &said);
+    loop {
+        let frame = client.next();
+        assert_ne!(frame.kind, kind::GOAWAY, "{frame:?}");
+        if (frame.kind, frame.stream) == (kind::DATA, 201) {
+            assert_eq!(frame.payload, b"fine");
+            break;
+        }
+    }
+    let broken = [("cause", "http2_connection_error")];
+    gateway.expect_metric("closed_without_response_total", &broken, 0.0);
+}
+
+#[test]
+fn a_malformed_stream_that_needs_no_upstream_is_no_answer_and_no_client_that_left() {
+    let upstream = ok("fine");
+    let gateway = Gateway::in_front_of(&upstream)
+        .route("name: other, match: { path: /other }, upstream: main")
+        .h2c()
+        .start();
+    let mut said: Vec<Vec<u8>> = Vec::new();
+    for stream in (1..41).step_by(2) {
+        said.extend([
+            head(stream, "POST", "/nowhere", Some("5")),
+            frame(kind::DATA, END_STREAM, stream, b"four"),
+        ]);
+    }
+    let mut client = Talker::saying(gateway.h2_address(), &said);
+    let mut resets = 0;
+    while resets < 20 {
+        let frame = client.next();
+        assert_ne!(frame.kind, kind::HEADERS, "{frame:?}");
+        resets += usize::from(frame.kind == kind::RST_STREAM);
+    }
+    drop(client);
+    let address = gateway.h2_address().to_string();
+    gateway.wait_for_metric(LIMIT, "connections", &[("listener", &address)], 0.0);
+    gateway.expect_metric("closed_without_response_total", &[("cause", "http2_stream_error")], 20.0);
+    gateway.expect_metric("closed_without_response_total", &[], 20.0);
+    gateway.expect_metric("aborted_total", &[], 0.0);
+    gateway.expect_metric("responses_total", &[], 0.0);
+}
