@@ -221,6 +221,11 @@ impl H2Client {
         self.share.of(most).saturating_sub(self.unsent())
     }
 
+    /// How much of the request body may be kept, where a request on its own may have `most`.
+    pub(super) fn may_keep(&self, most: usize) -> usize {
+        self.share.of(most)
+    }
+
     pub(super) fn unsent(&self) -> usize {
         self.output.len() + usize::from(self.ending)
     }

@@ -324,6 +324,14 @@ impl Downstream {
         }
     }
 
+    /// How much of a request body may be kept where each request may have `most` of its own; streams share it likewise.
+    pub(super) fn may_keep(&self, most: usize) -> usize {
+        match &self.kind {
+            Kind::H1(_) => most,
+            Kind::H2(h2) => h2.may_keep(most),
+        }
+    }
+
     /// Writes what is queued.
     pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.kind {

@@ -167,6 +167,14 @@ impl Peer {
         }
     }
 
+    /// There is nothing more to send for now: what was sent takes no memory any more.
+    pub(super) fn rest(&mut self) {
+        match self {
+            Peer::H1(h1) => h1.wire.forget_written(),
+            Peer::H2(h2) => h2.forget_written(),
+        }
+    }
+
     /// The next head: interim or final.
     pub(super) fn poll_head(
         &mut self,

@@ -166,6 +166,12 @@ impl H2Peer {
         Poll::Ready(Ok(()))
     }
 
+    pub(super) fn forget_written(&mut self) {
+        if self.output.is_empty() {
+            self.output = BytesMut::new();
+        }
+    }
+
     pub(super) fn poll_head(
         &mut self,
         cx: &mut Context<'_>,

@@ -274,10 +274,12 @@ impl Upload {
             }
             if self.ended {
                 self.waiting = Waiting::Nothing;
+                peer.rest();
                 return gone(client.poll_gone(cx));
             }
             match client.poll_body(cx) {
                 Poll::Pending => {
+                    peer.rest();
                     // A client that waits for its 100 is not the one who is slow.
                     self.waiting = if client.awaits_continue() { Waiting::Nothing } else { Waiting::Client };
                     return Poll::Pending;
@@ -287,7 +289,7 @@ impl Upload {
                         return Poll::Ready(UploadEvent::Failed(fault));
                     }
                     peer.queue_body(&data);
-                    self.keep(&data);
+                    self.keep(&data, client.may_keep(MAX_REPLAY));
                     if client.body_is_done() {
                         self.end(client);
                         self.queue_end(peer);
@@ -322,11 +324,11 @@ impl Upload {
         if self.received > self.max_body { Err(Fault::new(Cause::BodyTooLarge, Phase::Send)) } else { Ok(()) }
     }
 
-    fn keep(&mut self, data: &[u8]) {
+    fn keep(&mut self, data: &[u8], most: usize) {
         if !self.replayable {
             return;
         }
-        if self.replay.len() + data.len() > MAX_REPLAY {
+        if self.replay.len() + data.len() > most {
             self.replayable = false;
             self.replay = BytesMut::new();
         } else {
@@ -376,11 +378,11 @@ mod tests {
     fn what_is_kept_to_be_sent_again_costs_its_own_bytes_however_they_dripped_in() {
         let mut upload = upload();
         for _ in 0..MAX_REPLAY {
-            upload.keep(b"x");
+            upload.keep(b"x", MAX_REPLAY);
         }
         assert_eq!((upload.replay.len(), upload.can_replay()), (MAX_REPLAY, true));
         assert!(upload.replay.capacity() <= 2 * MAX_REPLAY, "{}", upload.replay.capacity());
-        upload.keep(b"x");
+        upload.keep(b"x", MAX_REPLAY);
         assert_eq!((upload.replay.capacity(), upload.can_replay()), (0, false));
     }
 }

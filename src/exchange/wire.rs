@@ -91,6 +91,13 @@ impl Wire {
         std::future::poll_fn(|cx| self.poll_finish(cx)).await
     }
 
+    /// Gives back the memory of what was written: the wait for an answer should not cost as much as the request.
+    pub(super) fn forget_written(&mut self) {
+        if self.output.is_empty() {
+            self.output = BytesMut::new();
+        }
+    }
+
     /// Gives back the memory of empty buffers: an idle connection should cost little.
     pub(super) fn rest(&mut self) {
         if self.input.is_empty() {

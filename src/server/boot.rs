@@ -131,6 +131,7 @@ pub fn serve(mut config: Config, options: Options) -> Result<(), String> {
             gauge: options.metrics.connections(&telemetry.address.to_string()),
         };
         tokio::spawn(accept(telemetry, connections, stopped_telemetry));
+        tokio::spawn(tasks::give_back_memory());
         stage.serving();
         (options.listening)(&listening);
         info!(

@@ -16,6 +16,8 @@ use crate::upstream::{Runtime, names::Addresses};
 const RETRY: Duration = Duration::from_secs(1);
 /// A lookup that takes longer counts as failed.
 const LOOKUP: Duration = Duration::from_secs(5);
+/// So often free memory is given back.
+const GIVE_BACK: Duration = Duration::from_secs(2);
 /// A start and a reload wait so long for stores.
 const CONNECT: Duration = Duration::from_secs(1);
 
@@ -73,6 +75,18 @@ async fn resolve(upstream: Arc<Runtime>) {
         let missing = !look_up_all(&upstream).await;
         let pause = if missing { RETRY.min(upstream.dns_refresh()) } else { upstream.dns_refresh() };
         pingora::time::sleep(pause).await;
+    }
+}
+
+/// Gives memory that nobody uses any more back to the system, again and again, until the task is dropped.
+///
+/// The allocator does so while it is asked for much, or when a thread ends: after a crowd has left, an idle gateway would
+/// keep all that the crowd took.
+pub async fn give_back_memory() {
+    loop {
+        pingora::time::sleep(GIVE_BACK).await;
+        // One that cannot be made now is made next time.
+        let _ = std::thread::Builder::new().name("memory".to_owned()).spawn(|| ());
     }
 }
 

@@ -1,12 +1,14 @@
 //! What a crowd of hostile clients costs: the memory that it takes while it is there, and what is left of it
 //! when it has gone.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use statusquo::rehearse::clients::PLAY;
-use statusquo::rehearse::frames::{END_HEADERS, END_STREAM, PREFACE, frame, kind, setting, settings, window};
+use statusquo::rehearse::frames::{
+    self, END_HEADERS, END_STREAM, PREFACE, frame, kind, setting, settings, window,
+};
 use statusquo::rehearse::hpack::List;
 use statusquo::rehearse::talk::upstream_script;
 use statusquo::rehearse::{Setting, client_faults_h2};
@@ -80,6 +82,54 @@ fn pusher(gateway: SocketAddr) -> TcpStream {
     client
 }
 
+/// Every stream uploads, as fast as it is let, what could be sent again to another server if this one failed.
+fn uploader(gateway: SocketAddr) -> TcpStream {
+    let mut client = hello(gateway, 0xffff);
+    let all: Vec<u8> = (0..STREAMS).flat_map(|n| request(2 * n + 1, "POST", "hang", false)).collect();
+    client.write_all(&all).unwrap();
+    let (mut come, mut room) = (Vec::new(), 0xffff_usize);
+    for _ in 0..15 {
+        for n in 0..STREAMS {
+            while room < 4096 {
+                let mut piece = [0; 4096];
+                let read = client.read(&mut piece).unwrap();
+                assert!(read > 0, "it may go on");
+                come.extend_from_slice(&piece[..read]);
+                while let Some(frame) = frames::take(&mut come) {
+                    if (frame.kind, frame.stream) == (kind::WINDOW_UPDATE, 0) {
+                        room += frames::number(&frame.payload) as usize;
+                    }
+                }
+            }
+            room -= 4096;
+            client.write_all(&frame(kind::DATA, 0, 2 * n + 1, [b'x'; 4096])).unwrap();
+        }
+    }
+    client
+}
+
+/// Every stream says a head of 60 KiB in a few bytes, and waits.
+fn bomber(gateway: SocketAddr) -> TcpStream {
+    let mut client = hello(gateway, 0xffff);
+    let list = List::default()
+        .with(":method", "GET")
+        .with(":scheme", "http")
+        .with(":path", "/rehearsal")
+        .with(":authority", "rehearsal.example")
+        .with(PLAY, "hang");
+    // A field that is to be remembered, and then its number again and again (RFC 7541 6.1, 6.2.1).
+    let mut first = list.block();
+    first.extend([0x40, 1, b'x', 0x7f, 0xbd, 0x1d]);
+    first.resize(first.len() + 3900, b'y');
+    let again = [list.block(), vec![0xbe; 15]].concat();
+    let mut all = frame(kind::HEADERS, END_HEADERS | END_STREAM, 1, first);
+    for n in 1..STREAMS {
+        all.extend(frame(kind::HEADERS, END_HEADERS | END_STREAM, 2 * n + 1, &again));
+    }
+    client.write_all(&all).unwrap();
+    client
+}
+
 /// A header block of a megabyte less a bit, in pieces, that does not end.
 fn half_a_head(gateway: SocketAddr) -> TcpStream {
     let mut client = hello(gateway, 0xffff);
@@ -132,7 +182,7 @@ fn a_hostile_crowd_costs_less_than_64_mib_and_further_ones_no_more() {
 /// A crowd comes, while all this is played, and leaves; what is resident at rest then.
 fn crowd(gateway: &Gateway, play: impl Fn() + Send, idle: f64) -> f64 {
     let address = gateway.h2_address();
-    let makers: [fn(SocketAddr) -> TcpStream; 4] = [hoarder, deaf, pusher, half_a_head];
+    let makers: [fn(SocketAddr) -> TcpStream; 6] = [hoarder, deaf, pusher, half_a_head, bomber, uploader];
     let crowd: Vec<TcpStream> = (0..2).flat_map(|_| makers.map(|maker| maker(address))).collect();
     let most = std::thread::scope(|scope| {
         let rows = scope.spawn(play);
