@@ -252,7 +252,13 @@ impl H2Peer {
             };
             match ready!(body.poll_data(cx)) {
                 Some(Ok(piece)) => self.piece = piece,
-                Some(Err(error)) => return Poll::Ready(Err(self.fault(&error))),
+                Some(Err(error)) => {
+                    // An answer that was whole stays so, whatever then ends the connection.
+                    if !self.came_whole(&error) {
+                        return Poll::Ready(Err(self.fault(&error)));
+                    }
+                    self.body_done = true;
+                }
                 None => match ready!(body.poll_trailers(cx)) {
                     Ok(trailers) => {
                         self.trailers = trailers;
@@ -284,6 +290,12 @@ impl H2Peer {
     /// The connection has to show that it is alive before it gets another request.
     pub(super) fn doubt(&self) {
         self.slot.doubt();
+    }
+
+    /// The server had said all that it had to say before this happened. An error that the library found is another matter:
+    /// what it did not understand is not whole.
+    fn came_whole(&self, error: &h2::Error) -> bool {
+        !error.is_library() && !self.slot.fell_silent() && self.slot.ended(self.stream)
     }
 
     /// Names what ended the stream.

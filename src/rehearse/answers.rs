@@ -151,12 +151,13 @@ impl Reader {
         self.buffer.is_empty() && self.fill().await.is_err()
     }
 
-    /// Reads whatever comes until the connection ends, and forgets it.
-    pub async fn forget(&mut self) {
+    /// Reads whatever comes until the connection ends, and forgets it; says whether it has ended.
+    pub async fn forget(&mut self) -> bool {
         loop {
             self.buffer.clear();
-            if self.fill().await.is_err() {
-                return;
+            match self.fill().await {
+                Ok(()) => {}
+                Err(stop) => return stop != Stop::Silence,
             }
         }
     }

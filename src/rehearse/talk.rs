@@ -186,8 +186,10 @@ impl Talk<'_> {
                 None => return Err(format!("expected the alert {name}, and nothing comes")),
             },
             Act::Forget => {
-                reader.forget().await;
-                true
+                if !reader.forget().await {
+                    return Err("expected the end, and nothing comes".to_owned());
+                }
+                self.reader.take().is_some()
             }
         };
         // What is not taken any more has been answered: reading decides.

@@ -268,6 +268,11 @@ impl Slot {
         stream > self.connection.seen.last_stream()
     }
 
+    /// The server has ended this stream, and all that it had sent on it is there to be read.
+    pub fn ended(&self, stream: u32) -> bool {
+        self.connection.seen.ended(stream)
+    }
+
     /// The code with which the server has taken leave (GOAWAY); 0 where it did so in peace, or did not.
     pub fn leaves_for(&self) -> u32 {
         self.connection.seen.leaves_for()

@@ -188,6 +188,12 @@ impl RawConnection {
         Some(())
     }
 
+    /// Says that nothing more will be written, and reads until the other side closes.
+    pub fn finish(&mut self) -> Option<()> {
+        self.stream.shutdown(Shutdown::Write).ok()?;
+        self.until_closed()
+    }
+
     /// Reads until the other side has closed.
     pub fn until_closed(&mut self) -> Option<()> {
         while self.next().is_some() {}

@@ -41,6 +41,7 @@ mod commands_explain_load;
 mod commands_files;
 mod connections;
 mod cors;
+mod early_answers;
 mod error_bodies;
 mod forwarding;
 mod grpc;

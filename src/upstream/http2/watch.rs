@@ -2,7 +2,11 @@
 //!
 //! The crate tells a stream that was passed over and one that was cut behind a GOAWAY apart by nothing: both end with the
 //! same error. But only the first may be sent again whatever its method. And whether the code of a GOAWAY is told depends
-//! on how the connection ends behind it. No byte is changed here.
+//! on how the connection ends behind it. So does whether an answer was whole, where the request is still on its way: the
+//! crate forgets END_STREAM for an error of the connection. No byte is changed here.
+//!
+//! A server that has answered and closes reads no more of a request, so writing fails first. The crate would give up what
+//! it has yet to read: here a write that failed is told by the end of the reads.
 
 use std::io;
 use std::pin::Pin;
@@ -14,9 +18,15 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// Bytes of a frame's head: length, type, flags, stream (RFC 9113 4.1).
 const HEAD: usize = 9;
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
 const SETTINGS: u8 = 4;
 const GOAWAY: u8 = 7;
 const ACK: u8 = 1;
+const END_STREAM: u8 = 1;
+const END_HEADERS: u8 = 4;
+/// Streams whose end is remembered: the last one of each slot. More than are open at once.
+const ENDS: usize = 128;
 /// So much of a greeting in another language is kept for the log.
 const QUOTED: usize = 64;
 
@@ -33,6 +43,8 @@ pub(super) struct Seen {
     leaves_for: AtomicU32,
     /// How often anything was read.
     reads: AtomicU64,
+    /// Streams that the server has ended.
+    ends: [AtomicU32; ENDS],
 }
 
 impl Seen {
@@ -54,6 +66,17 @@ impl Seen {
         self.leaves_for.load(Ordering::Relaxed)
     }
 
+    /// The server has ended this stream, and all before the end was handed on. Late streams may have taken its slot: then
+    /// nobody knows, and the answer is no.
+    pub(super) fn ended(&self, stream: u32) -> bool {
+        self.end_of(stream).is_some_and(|slot| slot.load(Ordering::Acquire) == stream)
+    }
+
+    fn end_of(&self, stream: u32) -> Option<&AtomicU32> {
+        // Streams of a client have odd numbers.
+        self.ends.get(stream as usize / 2 % ENDS)
+    }
+
     pub(super) fn reads(&self) -> u64 {
         self.reads.load(Ordering::Relaxed)
     }
@@ -67,6 +90,7 @@ impl Default for Seen {
             last_stream: AtomicU32::new(u32::MAX),
             leaves_for: AtomicU32::new(0),
             reads: AtomicU64::new(0),
+            ends: [const { AtomicU32::new(0) }; ENDS],
         }
     }
 }
@@ -76,11 +100,13 @@ pub(super) struct Watched<S> {
     stream: S,
     frames: Frames,
     seen: std::sync::Arc<Seen>,
+    /// Nothing that is written arrives any more.
+    deaf: bool,
 }
 
 impl<S> Watched<S> {
     pub(super) fn new(stream: S, seen: std::sync::Arc<Seen>) -> Self {
-        Watched { stream, frames: Frames::default(), seen }
+        Watched { stream, frames: Frames::default(), seen, deaf: false }
     }
 }
 
@@ -93,9 +119,22 @@ struct Frames {
     /// The number that a GOAWAY is saying, as far as it has come, and which of its bytes come next.
     last: Option<(u8, u32)>,
     begun: bool,
+    /// The stream that ends with this frame.
+    ends: Option<u32>,
+    /// Streams that have ended in what was read last: it is handed on before more is read.
+    ended: Vec<u32>,
 }
 
 impl Frames {
+    /// What was looked at until now was handed on.
+    fn handed_on(&mut self, seen: &Seen) {
+        for stream in self.ended.drain(..) {
+            if let Some(slot) = seen.end_of(stream) {
+                slot.store(stream, Ordering::Release);
+            }
+        }
+    }
+
     /// Looks at what was read next. Says whether it can be HTTP/2.
     fn look(&mut self, mut read: &[u8], seen: &Seen) -> bool {
         while !read.is_empty() {
@@ -104,7 +143,7 @@ impl Frames {
                 read = rest;
                 self.left -= taken.len();
                 self.go_away(taken, seen);
-                self.greeting_over(seen);
+                self.frame_over(seen);
                 continue;
             }
             let most = read.len().min(HEAD - self.head.len());
@@ -123,14 +162,25 @@ impl Frames {
             self.begun = true;
             self.left = u32::from_be_bytes([0, *a, *b, *c]) as usize;
             self.last = (*kind == GOAWAY).then_some((0, 0));
+            let ends = match *kind {
+                DATA => flags & END_STREAM != 0,
+                HEADERS => flags & END_STREAM != 0 && flags & END_HEADERS != 0,
+                _ => false,
+            };
+            let number = stream.first_chunk().map(|octets| u32::from_be_bytes(*octets) & 0x7fff_ffff);
+            self.ends = number.filter(|_| ends);
             self.head.clear();
-            self.greeting_over(seen);
+            self.frame_over(seen);
         }
         true
     }
 
-    fn greeting_over(&self, seen: &Seen) {
-        if self.left == 0 && !seen.greeted() {
+    fn frame_over(&mut self, seen: &Seen) {
+        if self.left > 0 {
+            return;
+        }
+        self.ended.extend(self.ends.take());
+        if !seen.greeted() {
             seen.greeted.store(true, Ordering::Relaxed);
         }
     }
@@ -165,6 +215,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let polled = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        let me = &mut *self;
+        me.frames.handed_on(&me.seen);
         let read = buffer.filled().get(before..).unwrap_or_default();
         if !read.is_empty() {
             let me = &mut *self;
@@ -181,11 +233,19 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
+        if self.deaf {
+            return Poll::Ready(Ok(bytes.len()));
+        }
+        let polled = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.unless_it_failed(polled, bytes.len())
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        if self.deaf {
+            return Poll::Ready(Ok(()));
+        }
+        let polled = Pin::new(&mut self.stream).poll_flush(cx);
+        self.unless_it_failed(polled, ())
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -197,11 +257,30 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         cx: &mut Context<'_>,
         buffers: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, buffers)
+        let all = || buffers.iter().map(|buffer| buffer.len()).sum();
+        if self.deaf {
+            return Poll::Ready(Ok(all()));
+        }
+        let polled = Pin::new(&mut self.stream).poll_write_vectored(cx, buffers);
+        let all = all();
+        self.unless_it_failed(polled, all)
     }
 
     fn is_write_vectored(&self) -> bool {
         self.stream.is_write_vectored()
+    }
+}
+
+impl<S> Watched<S> {
+    /// A write that fails is said to have gone well: why it failed is heard by reading to the end.
+    fn unless_it_failed<T>(&mut self, polled: Poll<io::Result<T>>, well: T) -> Poll<io::Result<T>> {
+        match polled {
+            Poll::Ready(Err(_)) => {
+                self.deaf = true;
+                Poll::Ready(Ok(well))
+            }
+            other => other,
+        }
     }
 }
 
@@ -233,6 +312,35 @@ mod tests {
             }
             assert_eq!((seen.last_stream(), seen.leaves_for()), (5, 11));
         }
+    }
+
+    #[test]
+    fn an_end_is_known_once_all_before_it_was_handed_on() {
+        let on = |stream: u8, mut frame: Vec<u8>| {
+            if let Some(place) = frame.get_mut(8) {
+                *place = stream;
+            }
+            frame
+        };
+        let bytes = [
+            frame(SETTINGS, 0, &[]),
+            on(1, frame(HEADERS, END_STREAM | END_HEADERS, b"head")),
+            on(3, frame(HEADERS, END_STREAM, b"half a head")),
+            on(5, frame(DATA, 0, b"x")),
+            on(7, frame(DATA, END_STREAM, b"")),
+            on(9, frame(DATA, END_STREAM, b"xyz")),
+        ]
+        .concat();
+        let (whole, last) = bytes.split_at(bytes.len() - 1);
+        let (mut frames, seen) = (Frames::default(), Seen::default());
+        assert!(frames.look(whole, &seen));
+        assert!(!seen.ended(1));
+        frames.handed_on(&seen);
+        let ended: Vec<u32> = (1..300).filter(|stream| seen.ended(*stream)).collect();
+        assert_eq!(ended, [1, 7]);
+        assert!(frames.look(last, &seen));
+        frames.handed_on(&seen);
+        assert!(seen.ended(9) && !seen.ended(9 + 256));
     }
 
     #[test]
