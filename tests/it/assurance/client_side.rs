@@ -139,7 +139,7 @@ pub fn converse(
         // On a busy machine a limit may strike although everybody meant well.
         let late = matches!(answer.status, 400 | 504) && begun.elapsed() >= SHORTEST_LIMIT;
         if !late {
-            check_answer(request, &answer, ending)?;
+            check_answer(request, &answer, ending, seems_grpc(sent))?;
         }
         let (usable, was_cut) = (answer.connection_usable, answer.ended != Ended::Complete);
         answers.push(answer);
@@ -209,11 +209,21 @@ fn is_routeless(head: &Head) -> bool {
     head.target == "*" || !head.target.starts_with('/')
 }
 
-/// The status that was told; to a caller of gRPC it is told in other words.
-fn status(head: &Head, answer: &Answer) -> u16 {
+/// What is no request may say all the same that it is a call of gRPC.
+fn seems_grpc(sent: &[u8]) -> bool {
+    let rest = String::from_utf8_lossy(unread(sent)).to_ascii_lowercase();
+    rest.trim_start().starts_with("post ") && rest.contains("\ncontent-type: application/grpc")
+}
+
+fn is_grpc(head: &Head) -> bool {
     let grpc =
         |(name, value): &(String, Vec<u8>)| name == "content-type" && value.starts_with(b"application/grpc");
-    if head.method != "POST" || answer.status != 200 || !head.fields.iter().any(grpc) {
+    head.method == "POST" && head.fields.iter().any(grpc)
+}
+
+/// The status that was told; to a caller of gRPC it is told in other words.
+fn status(grpc: bool, answer: &Answer) -> u16 {
+    if !grpc || answer.status != 200 {
         return answer.status;
     }
     match answer.field("grpc-status") {
@@ -229,10 +239,10 @@ fn status(head: &Head, answer: &Answer) -> u16 {
     }
 }
 
-fn check_answer(request: &Read, answer: &Answer, ending: Ending) -> Result<(), String> {
+fn check_answer(request: &Read, answer: &Answer, ending: Ending, seems_grpc: bool) -> Result<(), String> {
     let told = match request {
-        Read::Whole(head, ..) | Read::Body(head) | Read::BrokenBody(head, _) => status(head, answer),
-        Read::More | Read::Broken(_) => answer.status,
+        Read::Whole(head, ..) | Read::Body(head) | Read::BrokenBody(head, _) => status(is_grpc(head), answer),
+        Read::More | Read::Broken(_) => status(seems_grpc, answer),
     };
     let good = match request {
         Read::Whole(head, ..) => match told {
@@ -256,7 +266,7 @@ fn check_answer(request: &Read, answer: &Answer, ending: Ending) -> Result<(), S
             404 => is_routeless(head),
             _ => head.target.contains("/early"),
         },
-        Read::More | Read::Broken(_) => answer.status == 400 && answer.says_close(),
+        Read::More | Read::Broken(_) => told == 400 && answer.says_close(),
     };
     if good { Ok(()) } else { Err(format!("{request:?} is answered with {}", tell(answer))) }
 }
