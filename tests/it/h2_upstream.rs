@@ -53,7 +53,8 @@ impl Serving {
                 let answer = Arc::clone(&answer);
                 tokio::spawn(async move {
                     let mut options = h2::server::Builder::new();
-                    options.max_concurrent_streams(streams);
+                    // One body that is not read must leave room for the others.
+                    options.max_concurrent_streams(streams).initial_connection_window_size(1 << 20);
                     let Ok(mut connection) = options.handshake::<_, Bytes>(stream).await else { return };
                     while let Some(Ok((request, respond))) = connection.accept().await {
                         tokio::spawn(answer(request, respond));

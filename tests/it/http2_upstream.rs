@@ -25,7 +25,7 @@ pub fn serving(serving: &Serving) -> Setup {
 }
 
 /// Sends this back, with the request's body behind it.
-fn echo(streams: u32) -> Serving {
+pub fn echo(streams: u32) -> Serving {
     Serving::with(streams, |request, mut respond| async move {
         let (head, mut body) = request.into_parts();
         let mut said = Response::builder().status(200);

@@ -48,6 +48,7 @@ mod grpc;
 mod hostile;
 mod http2;
 mod http2_faults;
+mod http2_flow;
 mod http2_stalled;
 mod http2_upstream;
 mod lifecycle;

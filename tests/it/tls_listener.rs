@@ -43,10 +43,15 @@ impl Files {
 
 /// A gateway with a certificate for `test`, and a client that trusts it.
 pub fn house(setup: Setup) -> (Gateway, Arc<ClientConfig>) {
+    house_speaking(setup, &["http/1.1"])
+}
+
+/// The same with a client that offers these protocols.
+pub fn house_speaking(setup: Setup, protocols: &[&str]) -> (Gateway, Arc<ClientConfig>) {
     let authority = Authority::new();
     let files = Files::of(&[&authority.issue(&["test"])]);
     let gateway = setup.tls(&files.tls(0)).start();
-    (gateway, authority.trusted_by_client(&["http/1.1"]))
+    (gateway, authority.trusted_by_client(protocols))
 }
 
 fn count(gateway: &Gateway, cause: &str, wanted: u32) {

@@ -1,7 +1,9 @@
 """A real gRPC server and a real client, of the library `grpcio`; messages are bytes, so nothing is generated.
 
-python grpc.py serve            prints its port and serves until its standard input ends
-python grpc.py ask ADDRESS      makes the calls of WAYS and prints what their caller gets, one JSON value a line
+python grpc.py serve [CERT KEY]     prints its port and serves until its standard input ends
+python grpc.py ask ADDRESS [CA]     makes calls of every kind and prints what their caller gets, one JSON value a line
+
+With files of PEM both speak TLS; the server is asked for as `calls.test`.
 """
 
 import sys
@@ -94,10 +96,19 @@ class Everything(grpc.GenericRpcHandler):
             return HANDLERS[STREAMS[method]](getattr(Methods(), method))
 
 
-def serve():
+def read(path):
+    with open(path, "rb") as file:
+        return file.read()
+
+
+def serve(*shown):
     server = grpc.server(futures.ThreadPoolExecutor(40))
     server.add_generic_rpc_handlers([Everything()])
-    port = server.add_insecure_port("127.0.0.1:0")
+    if shown:
+        cert, key = map(read, shown)
+        port = server.add_secure_port("127.0.0.1:0", grpc.ssl_server_credentials([(key, cert)]))
+    else:
+        port = server.add_insecure_port("127.0.0.1:0")
     server.start()
     print(port, flush=True)
     sys.stdin.read()
@@ -105,9 +116,13 @@ def serve():
 
 
 class Caller:
-    def __init__(self, address):
+    def __init__(self, address, trusted=None):
         options = [("grpc.enable_retries", 0), ("grpc.enable_http_proxy", 0)]
-        self.channel = grpc.insecure_channel(address, options)
+        if trusted:
+            options.append(("grpc.ssl_target_name_override", "calls.test"))
+            self.channel = grpc.secure_channel(address, grpc.ssl_channel_credentials(read(trusted)), options)
+        else:
+            self.channel = grpc.insecure_channel(address, options)
 
     def call(self, method, sent, pause=0, **more):
         """One call of any kind; a message of a stream waits for the answer to the one before it where `pause` is None."""
@@ -152,8 +167,8 @@ def text(heard):
     return [message[:20].decode(errors="replace") for message in heard]
 
 
-def ask(address):
-    caller = Caller(address)
+def ask(address, trusted=None):
+    caller = Caller(address, trusted)
 
     def tell(method, sent, **more):
         heard, code, details, _ = caller.call(method, sent, **more)
@@ -195,4 +210,4 @@ def ask(address):
     tell("echo/unary", b"")
 
 
-serve() if sys.argv[1] == "serve" else ask(sys.argv[2])
+serve(*sys.argv[2:]) if sys.argv[1] == "serve" else ask(*sys.argv[2:])

@@ -1,31 +1,84 @@
 //! gRPC with a real server and a real client on both sides: PyPI's `grpcio`, installed by `.ci/packages`.
 //!
 //! Calls of all four kinds pass untouched, both ways at once; what the gateway says in the server's place arrives as a
-//! status of gRPC; a server that dies inside a call is never taken for one that has finished. The frames on the wire are in
+//! status of gRPC; a server that dies inside a call is never taken for one that has finished: in the clear, and over TLS on
+//! both sides. The frames on the wire are in
 //! `tests/it/http2_upstream.rs`.
 
 use std::process::Command;
 use std::time::Duration;
 
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use serde_json::{Value, json};
 use statusquo::rehearse::Refusing;
 
+use crate::folder::Folder;
 use crate::gateway::Gateway;
 use crate::program::succeed;
 use crate::server::{PYTHON, Server};
 
 const SCRIPT: &str = "tests/sdks/grpc.py";
 
+/// The files of a certificate for `calls.test`.
+struct Papers {
+    folder: Folder,
+}
+
+impl Papers {
+    fn issue() -> Papers {
+        let folder = Folder::new("grpc");
+        let mut parameters = CertificateParams::default();
+        parameters.distinguished_name.push(DnType::CommonName, "authority for tests");
+        parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let authority = CertifiedIssuer::self_signed(parameters, KeyPair::generate().unwrap()).unwrap();
+        let key = KeyPair::generate().unwrap();
+        let names = CertificateParams::new(["calls.test".to_owned()]).unwrap();
+        let cert = names.signed_by(&key, &authority).unwrap().pem();
+        for (name, text) in [("ca", authority.pem()), ("cert", cert), ("key", key.serialize_pem())] {
+            std::fs::write(folder.path.join(name), text).unwrap();
+        }
+        Papers { folder }
+    }
+
+    fn file(&self, name: &str) -> String {
+        self.folder.path.join(name).display().to_string()
+    }
+}
+
 #[test]
 fn a_real_client_and_a_real_server_call_as_if_nobody_stood_between_them() {
-    let (server, dead) = (Server::start(SCRIPT), Refusing::start().unwrap());
-    let gateway = Gateway::with(&format!(
+    let server = Server::start(SCRIPT);
+    let calls = format!("servers: [\"127.0.0.1:{}\"], http2: always", server.port);
+    calls_pass(&[], &calls, ("", "http2: always"), |gateway| vec![gateway.h2c.to_string()]);
+}
+
+#[test]
+fn a_real_client_and_a_real_server_call_over_tls_on_both_sides() {
+    let papers = Papers::issue();
+    let (ca, cert, key) = (papers.file("ca"), papers.file("cert"), papers.file("key"));
+    let server = Server::told(SCRIPT, &[&cert, &key]);
+    let listener = format!("{{ address: 127.0.0.1:0, tls: {{ cert: \"{cert}\", key: \"{key}\" }} }}");
+    let trust = format!("tls: {{ ca: \"{ca}\", sni: calls.test }}");
+    let calls = format!("servers: [\"https://127.0.0.1:{}\"], {trust}", server.port);
+    calls_pass(&[listener], &calls, ("https://", &trust), |gateway| vec![gateway.others[0].to_string(), ca]);
+}
+
+/// Makes every call. The upstream of a server that is there is told in full, that of one that is not by its scheme and the
+/// rest; `asked` is what the client has to know.
+fn calls_pass(
+    listeners: &[String],
+    calls: &str,
+    (scheme, more): (&str, &str),
+    asked: impl FnOnce(&Gateway) -> Vec<String>,
+) {
+    let dead = Refusing::start().unwrap();
+    let sections = format!(
         // Shorter than the silences of these calls.
         "client: {{ body_timeout: 400ms }}\n\
          timeouts: {{ between_bytes: 400ms, stream_idle: 10s }}\n\
          upstreams:\n\
-         \x20 calls: {{ servers: [\"127.0.0.1:{}\"], http2: always }}\n\
-         \x20 dead: {{ servers: [\"{}\"], http2: always }}\n\
+         \x20 calls: {{ {calls} }}\n\
+         \x20 dead: {{ servers: [\"{scheme}{}\"], {more} }}\n\
          rate_limits: {{ one: {{ key: [client_ip], allow: 1 per 1h }} }}\n\
          routes:\n\
          - {{ name: dead, match: {{ path: \"/dead/{{*rest}}\" }}, upstream: dead }}\n\
@@ -33,11 +86,11 @@ fn a_real_client_and_a_real_server_call_as_if_nobody_stood_between_them() {
          - {{ name: limited, match: {{ path: \"/limited/{{*rest}}\" }}, upstream: calls, rate_limits: [one] }}\n\
          - {{ name: impatient, match: {{ path: \"/impatient/{{*rest}}\" }}, upstream: calls, timeouts: {{ response_head: 500ms }} }}\n\
          - {{ name: echo, match: {{ path: \"/echo/{{*rest}}\" }}, upstream: calls }}\n",
-        server.port,
         dead.address()
-    ));
-    let address = gateway.h2c.to_string();
-    let said = succeed(Command::new(PYTHON).args([SCRIPT, "ask", &address]), Duration::from_secs(90));
+    );
+    let gateway = Gateway::listening(listeners, &sections);
+    let said =
+        succeed(Command::new(PYTHON).args([SCRIPT, "ask"]).args(asked(&gateway)), Duration::from_secs(90));
     let mut found: Vec<Value> = said.lines().map(|line| serde_json::from_str(line).expect(line)).collect();
 
     let call = |method: &str, heard: &[&str], code: &str, details: &str| json!({ "method": method, "heard": heard, "code": code, "details": details });

@@ -17,9 +17,15 @@ pub struct Server {
 impl Server {
     /// The script's first line says on which port it listens.
     pub fn start(script: &str) -> Server {
+        Server::told(script, &[])
+    }
+
+    /// The same with more to tell it.
+    pub fn told(script: &str, more: &[&str]) -> Server {
         install_packages();
         let mut child = Command::new(PYTHON)
             .args([script, "serve"])
+            .args(more)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
