@@ -13,7 +13,7 @@ use h2::{RecvStream, SendStream};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 
 use super::client_h1::BodyFault;
-use super::head::{BodyLength, HeadParts};
+use super::head::{BodyLength, HeadParts, unindexed};
 use super::wire::HEAD_ROOM;
 use crate::protocol::body::MAX_TRAILERS;
 
@@ -298,6 +298,15 @@ fn response(status: u16, fields: HeaderMap) -> Option<Response<()>> {
 /// Adds a field of an HTTP/1 head to an HTTP/2 one; what cannot be said there is left out.
 pub(super) fn append(map: &mut HeaderMap, name: &[u8], value: &[u8]) {
     if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), HeaderValue::from_bytes(value)) {
-        map.append(name, value);
+        put(map, name, value);
     }
+}
+
+/// Adds a field after those that are there. One that the next response will not have does not enter HPACK's table.
+pub(super) fn put(map: &mut HeaderMap, name: HeaderName, value: HeaderValue) {
+    let changes = matches!(
+        name.as_str(),
+        "date" | "ratelimit" | "retry-after" | "x-ratelimit-remaining" | "x-ratelimit-reset" | "x-request-id"
+    );
+    map.append(name, if changes { unindexed(value) } else { value });
 }

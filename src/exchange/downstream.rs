@@ -112,9 +112,7 @@ impl FieldSink<'_> {
             FieldSink::Raw(out) => {
                 fields::field(out, fields::titled(name.as_str()).as_bytes(), value.as_bytes());
             }
-            FieldSink::Map(map) => {
-                map.append(name, value.clone());
-            }
+            FieldSink::Map(map) => client_h2::put(map, name.clone(), value.clone()),
         }
     }
 }

@@ -49,15 +49,15 @@ impl Dress {
         self.owned.push("x-ratelimit-");
         self.fields.extend([
             (LIMIT, HeaderValue::from(limit)),
-            (REMAINING, passing(remaining.into())),
-            (RESET, passing(reset.into())),
+            (REMAINING, HeaderValue::from(remaining)),
+            (RESET, HeaderValue::from(reset)),
         ]);
     }
 
     /// The same in structured fields: `RateLimit` and `RateLimit-Policy`.
     pub(super) fn standard_limits(&mut self, states: HeaderValue, policies: HeaderValue) {
         self.owned.push("ratelimit");
-        self.fields.extend([(POLICY, policies), (STATE, passing(states))]);
+        self.fields.extend([(POLICY, policies), (STATE, states)]);
     }
 
     /// The fields, in the order in which they were added.
@@ -87,13 +87,6 @@ impl Dress {
         self.owned.iter().any(|start| begins(start))
             || (self.owns_cors() && (begins("access-control-") || name.eq_ignore_ascii_case(b"vary")))
     }
-}
-
-/// A value that the next response will not have. HTTP/2's compression should not remember it: in the table it would push
-/// out what comes again, and every value there is compared with the next (a tenth of a response's cost, measured).
-pub(super) fn passing(mut value: HeaderValue) -> HeaderValue {
-    value.set_sensitive(true);
-    value
 }
 
 const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");

@@ -4,7 +4,7 @@
 //! that nothing on the request path builds a map of its own.
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::protocol::octets::{field_line, trim};
 
@@ -35,6 +35,14 @@ pub(super) struct HeadParts<'a> {
     /// `None`: the registered phrase.
     pub(super) reason: Option<&'a [u8]>,
     pub(super) length: BodyLength,
+}
+
+/// Keeps a value that the next message will not have out of HPACK's table, where it would push out what comes again and be
+/// compared with all its successors (measured: a tenth of what a response costs).
+pub(super) fn unindexed(mut value: HeaderValue) -> HeaderValue {
+    // "Never indexed" (RFC 7541 6.2.3) is the one way to tell the library.
+    value.set_sensitive(true);
+    value
 }
 
 /// What passes of the fields behind a body.

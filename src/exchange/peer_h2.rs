@@ -20,6 +20,7 @@ use super::request::{Request, Told, refused};
 use super::request_h2;
 use crate::contract::{Cause, Evidence, Fault, Phase};
 use crate::protocol::framing::{self, Framing};
+use crate::protocol::media;
 use crate::protocol::response_head::{ResponseFacts, ResponseFraming, Version};
 use crate::upstream::http2::Slot;
 
@@ -230,6 +231,7 @@ impl H2Peer {
         // What comes behind the last byte is no part of the response: the client has all of it with the head.
         self.body_done = status >= 200 && (bodiless || content_length == Some(0));
         let ends = ended && !bodiless && content_length.is_none();
+        let media_type = parts.headers.get(http::header::CONTENT_TYPE);
         let facts = ResponseFacts {
             version: Version::Http11,
             status,
@@ -238,6 +240,7 @@ impl H2Peer {
             keep_alive: true,
             // The library takes no head with such a field (RFC 9113 8.2.2).
             nominates: false,
+            streams: media_type.is_some_and(|value| media::is_stream(value.as_bytes())),
         };
         Ok(UpstreamHead { facts, fields: Fields::Map(parts.headers), reason: Bytes::new(), ends })
     }

@@ -24,7 +24,6 @@ use super::tunnel::{self, Times};
 use super::upload::{UploadEvent, Waiting};
 use crate::contract::{Cause, Fault, Phase, RequestSent, fields};
 use crate::protocol::hop;
-use crate::protocol::media;
 use crate::protocol::response_head::ResponseFraming;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -89,13 +88,9 @@ pub(super) async fn pass(flow: &mut Flow<'_>, answered: &mut Answered, begun: &[
         return Relayed::ClientGone;
     }
     let bounded = head.facts.framing != ResponseFraming::UntilClose;
-    let streams = head
-        .fields
-        .value("content-type")
-        .is_some_and(|value| media::is_event_stream(value) || media::is_grpc(value));
     flow.client.send_data(begun);
     flow.story.bytes += begun.len() as u64;
-    let ended = body(flow, answered, Silence { streams, bounded }).await;
+    let ended = body(flow, answered, Silence { streams: head.facts.streams, bounded }).await;
     match &ended {
         Relayed::Whole => {}
         Relayed::Cut(fault) => {

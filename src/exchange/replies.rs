@@ -7,7 +7,6 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use http::{HeaderName, HeaderValue};
 
-use super::dress::passing;
 use super::flow::{Flow, Story};
 use super::head::Fields;
 use super::judge::Replacement;
@@ -104,7 +103,7 @@ pub(super) fn new_request_id() -> HeaderValue {
     let mut text = [0_u8; uuid::fmt::Hyphenated::LENGTH];
     let text = id.as_hyphenated().encode_lower(&mut text);
     // Hexadecimal digits and hyphens are always a field value.
-    passing(HeaderValue::from_str(text).unwrap_or_else(|_| HeaderValue::from_static("0")))
+    HeaderValue::from_str(text).unwrap_or_else(|_| HeaderValue::from_static("0"))
 }
 
 /// xoroshiro128+ (Blackman and Vigna): a few instructions for well spread bits.

@@ -35,6 +35,8 @@ pub(super) struct Request {
     pub(super) dot_segments: bool,
     asks_upgrade: bool,
     nominates: bool,
+    /// There is a `Via`.
+    has_via: bool,
 }
 
 /// What is told to the upstream about the client and the request, beside the request itself.
@@ -76,6 +78,7 @@ impl Request {
             dot_segments: facts.dot_segments,
             asks_upgrade: facts.asks_upgrade,
             nominates: facts.nominates,
+            has_via: facts.has_via,
             fields: Fields::Raw(head),
         }
     }
@@ -125,6 +128,7 @@ impl Request {
             asks_upgrade: false,
             // Nor `Connection`: the library takes no head with one (RFC 9113 8.2.2).
             nominates: false,
+            has_via: parts.headers.contains_key(http::header::VIA),
             fields: Fields::Map(std::mem::take(&mut parts.headers)),
         })
     }
@@ -167,11 +171,12 @@ impl Request {
 
     /// Whether this gateway has seen the request before.
     pub(super) fn came_through(&self, pseudonym: &[u8]) -> bool {
-        self.fields.values("via").any(|value| {
-            value.split(|octet| *octet == b',').any(|hop| {
-                hop.trim_ascii().split(|octet| *octet == b' ').nth(1).is_some_and(|by| by == pseudonym)
+        self.has_via
+            && self.fields.values("via").any(|value| {
+                value.split(|octet| *octet == b',').any(|hop| {
+                    hop.trim_ascii().split(|octet| *octet == b' ').nth(1).is_some_and(|by| by == pseudonym)
+                })
             })
-        })
     }
 
     /// The id a trusted peer gave: 1 to 128 visible octets.
@@ -314,7 +319,9 @@ fn uuid_digits(id: &[u8]) -> Option<[u8; 32]> {
         filled += group.len();
     }
     digits.make_ascii_lowercase();
-    digits.iter().all(u8::is_ascii_hexdigit).then_some(digits)
+    // All are looked at, without a branch at each.
+    let good = digits.iter().fold(true, |good, digit| good & digit.is_ascii_hexdigit());
+    good.then_some(digits)
 }
 
 /// The 32 digits that stand anywhere in an id.

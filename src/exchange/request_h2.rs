@@ -7,7 +7,7 @@ use http::header::{CONTENT_LENGTH, COOKIE, EXPECT, HOST, TE, VIA};
 use http::uri::{Authority, PathAndQuery, Scheme, Uri};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::head::Fields;
+use super::head::{Fields, unindexed};
 use super::request::{Request, Told, said_anew, trace};
 use crate::contract::Cause;
 use crate::protocol::framing::Framing;
@@ -63,16 +63,16 @@ fn fields(request: &Request, told: &Told<'_>) -> Result<HeaderMap, Refusal> {
     if matches!(request.fields, Fields::Map(_)) && request.fields.values("te").any(te) {
         map.insert(TE, HeaderValue::from_static("trailers"));
     }
-    map.insert("x-forwarded-for", told.forwarded_for.clone());
+    map.insert("x-forwarded-for", unindexed(told.forwarded_for.clone()));
     map.insert("x-forwarded-proto", HeaderValue::from_static(told.proto));
     if !request.authority.is_empty() {
         map.insert("x-forwarded-host", value(&request.authority)?);
     }
-    map.insert("x-request-id", told.request_id.clone());
+    map.insert("x-request-id", unindexed(told.request_id.clone()));
     if !map.contains_key("traceparent") {
         let mut context = BytesMut::new();
         if trace(&mut context, told.request_id.as_bytes()) {
-            map.insert("traceparent", value(&context)?);
+            map.insert("traceparent", unindexed(value(&context)?));
         }
     }
     map.append(VIA, value(told.via)?);

@@ -18,6 +18,11 @@ pub fn is_grpc(content_type: &[u8]) -> bool {
     start.is_some_and(|start| start.eq_ignore_ascii_case(NAME))
 }
 
+/// One whose messages come when they come: a silence in it is nothing to wonder at.
+pub fn is_stream(content_type: &[u8]) -> bool {
+    is_event_stream(content_type) || is_grpc(content_type)
+}
+
 /// `application/json` and whatever ends in `+json`.
 pub fn is_json(content_type: &[u8]) -> bool {
     let end = content_type.iter().position(|octet| *octet == b';').unwrap_or(content_type.len());

@@ -30,6 +30,7 @@ pub(super) struct Fields {
     pub(super) upgrade: bool,
     /// `Connection` names fields.
     pub(super) nominates: bool,
+    pub(super) via: bool,
     options: usize,
 }
 
@@ -56,6 +57,10 @@ impl Fields {
     /// Takes note of one field; `text_at` is the offset of `text`, the untrimmed value.
     fn read(&mut self, name: &[u8], text: &[u8], text_at: usize) -> Result<(), Refusal> {
         match name.len() {
+            3 => {
+                self.via |= name.eq_ignore_ascii_case(b"via");
+                Ok(())
+            }
             4 if name.eq_ignore_ascii_case(b"host") => self.read_host(text, text_at),
             6 if name.eq_ignore_ascii_case(b"expect") => self.read_expect(trim(text)),
             10 if name.eq_ignore_ascii_case(b"connection") => self.read_connection(text),

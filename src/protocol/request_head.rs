@@ -55,6 +55,8 @@ pub struct RequestFacts {
     pub asks_upgrade: bool,
     /// `Connection` names fields: see [`super::hop::Nominated`].
     pub nominates: bool,
+    /// There is a `Via`: the request came through another gateway.
+    pub has_via: bool,
     /// The path has dot segments: refuse with `ambiguous_path` unless the route is lenient.
     pub dot_segments: bool,
     /// How many fields there are; at most [`super::MAX_FIELDS`].
@@ -122,6 +124,7 @@ pub fn parse(head: &[u8]) -> Result<RequestFacts, Refusal> {
             && line.method == Method::GET
             && !framing.has_body(),
         nominates: fields.nominates,
+        has_via: fields.via,
         dot_segments: parts.path.dot_segments,
         fields: fields.count,
         method: line.method,

@@ -8,6 +8,7 @@ use http::Method;
 
 use super::framing::{content_length, is_chunked};
 use super::hop::ConnectionOption;
+use super::media;
 use super::octets::{field_line, list, text_len, trim};
 use super::raw_head::field_line_fault;
 pub use super::request_head::Version;
@@ -40,6 +41,8 @@ pub struct ResponseFacts {
     pub keep_alive: bool,
     /// `Connection` names fields: see [`super::hop::Nominated`].
     pub nominates: bool,
+    /// The media type is that of a stream: of events, or of gRPC's messages.
+    pub streams: bool,
 }
 
 /// Reads a whole response head: from the status line up to and including the empty line.
@@ -69,6 +72,7 @@ pub fn check(head: &[u8], method: &Method) -> Result<ResponseFacts, &'static str
         content_length: fields.length,
         keep_alive: persistent && !stray_body && framing != ResponseFraming::UntilClose,
         nominates: fields.nominates,
+        streams: fields.streams == Some(true),
     })
 }
 
@@ -101,6 +105,8 @@ struct Fields {
     close: bool,
     stay: bool,
     nominates: bool,
+    /// What the first Content-Type says.
+    streams: Option<bool>,
 }
 
 impl Fields {
@@ -117,6 +123,9 @@ impl Fields {
 
     fn read(&mut self, name: &[u8], text: &[u8]) -> Result<(), &'static str> {
         match name.len() {
+            12 if name.eq_ignore_ascii_case(b"content-type") => {
+                self.streams.get_or_insert_with(|| media::is_stream(trim(text)));
+            }
             10 if name.eq_ignore_ascii_case(b"connection") => self.read_connection(text),
             14 if name.eq_ignore_ascii_case(b"content-length") => self.read_length(text)?,
             17 if name.eq_ignore_ascii_case(b"transfer-encoding") => self.read_coding(trim(text))?,
