@@ -13,7 +13,7 @@ export PATH := $(HOME)/.cargo/bin:$(PATH)
 BUILD_TOOLS := cc c++ cmake
 TEST_TOOLS  := $(BUILD_TOOLS) git curl nginx h2load nghttp openssl chromium \
   node npm python3 pip prometheus promtool systemd-analyze kill docker-compose redis-server redis-sentinel
-BENCH_TOOLS := $(BUILD_TOOLS) nginx haproxy taskset redis-server
+BENCH_TOOLS := $(BUILD_TOOLS) nginx haproxy h2load taskset redis-server
 
 # Judges licences, bans and sources by deny.toml. Built from its sources on first use, with the optimiser held
 # back: it runs for a second, its release profile would compile for three minutes.
@@ -64,14 +64,14 @@ chaos: setup ## a real Redis that ails under load, with a table, and the bounds 
 	cargo bench --locked --bench pure -- --bounds
 
 # For a quiet machine. What is printed stands in docs/performance.md.
-bench: ## time the pure parts, decisions a second, then the gateway beside nginx and HAProxy: three minutes and the build
+bench: ## time the pure parts, decisions a second, then the gateway beside nginx and HAProxy: five minutes and the build
 	@.ci/setup $(BENCH_TOOLS)
 	cargo bench --locked --bench pure
 	cargo bench --locked --bench pure -- --bounds
 	cargo bench --locked --bench pure -- --rates
 	cargo bench --locked --bench peers
 
-count: ## count system calls and instructions a request beside them: two minutes and the build
+count: ## count system calls and instructions a request beside them: five minutes and the build
 	@.ci/setup $(BENCH_TOOLS) strace valgrind
 	cargo bench --locked --bench peers -- --count
 

@@ -2,19 +2,45 @@
 //!
 //! strace counts the calls of a proxy that is warm, over so many requests. callgrind counts the instructions of two runs
 //! of different length from the same start; the difference belongs to the requests between them. Neither minds what
-//! else the machine does.
+//! else the machine does. Clients ask in clear, and in TLS as [`super::encrypted`] does.
 
 use std::fmt::Write as _;
 use std::io::{BufRead as _, BufReader};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
+use super::encrypted::{self, Way};
 use super::folder::Folder;
 use super::job::Job;
 use super::load::Crowd;
 use super::process::find;
-use super::proxies::Proxy;
+use super::proxies::{Proxy, Running};
 use super::stub::Upstreams;
+
+/// Who asks.
+enum Load {
+    Clear(Crowd),
+    Encrypted(SocketAddr, Job, Way),
+}
+
+impl Load {
+    async fn open(running: &Running, job: Job, way: Option<Way>) -> Result<Load, String> {
+        match way {
+            Some(way) => Ok(Load::Encrypted(running.encrypted, job, way)),
+            None => Crowd::open(running.address, job, CONNECTIONS).await.map(Load::Clear),
+        }
+    }
+
+    async fn run_times(&mut self, requests: usize) -> Result<(), String> {
+        match self {
+            Load::Clear(crowd) => crowd.run_times(requests).await.map(drop),
+            Load::Encrypted(address, job, way) => {
+                encrypted::ask(*address, *job, *way, requests).await.map(drop)
+            }
+        }
+    }
+}
 
 const CONNECTIONS: usize = 16;
 const WARM_UP: usize = 500;
@@ -33,13 +59,17 @@ pub async fn run(proxies: &[Proxy], upstreams: &Upstreams) -> Result<String, Str
     let mut text = String::from(
         "| job | proxy | system calls | instructions | which calls |\n|---|---|---:|---:|---|\n",
     );
-    for job in Job::ALL {
+    let clear = Job::ALL.map(|job| (job, None));
+    let ways = if encrypted::missing().is_some() { &[][..] } else { &Way::ALL };
+    let encrypted = ways.iter().flat_map(|way| encrypted::JOBS.map(|job| (job, Some(*way))));
+    for (job, way) in clear.into_iter().chain(encrypted) {
         for proxy in proxies {
-            eprintln!("counting: {}, {}", job.name(), proxy.name);
+            let (name, meaning) = (job.name(), way.map_or(job.meaning(), Way::name));
+            eprintln!("counting: {name} {meaning}, {}", proxy.name);
             let named = |error: String| format!("{} {error}", proxy.name);
-            let calls = calls(proxy, upstreams, job).await.map_err(named)?;
-            let short = instructions(proxy, upstreams, job, SHORT).await.map_err(named)?;
-            let long = instructions(proxy, upstreams, job, LONG).await.map_err(named)?;
+            let calls = calls(proxy, upstreams, job, way).await.map_err(named)?;
+            let short = instructions(proxy, upstreams, job, way, SHORT).await.map_err(named)?;
+            let long = instructions(proxy, upstreams, job, way, LONG).await.map_err(named)?;
             let sum: f64 = calls.iter().map(|(_, calls)| calls).sum();
             let named: Vec<String> = calls
                 .iter()
@@ -47,7 +77,6 @@ pub async fn run(proxies: &[Proxy], upstreams: &Upstreams) -> Result<String, Str
                 .map(|(name, calls)| format!("{name} {calls:.2}"))
                 .collect();
             let each = long.saturating_sub(short) / (LONG - SHORT) as u64;
-            let (name, meaning) = (job.name(), job.meaning());
             writeln!(
                 text,
                 "| {name} {meaning} | {} | {sum:.2} | {each} | {} |",
@@ -61,15 +90,20 @@ pub async fn run(proxies: &[Proxy], upstreams: &Upstreams) -> Result<String, Str
 }
 
 /// System calls a request, the most frequent first.
-async fn calls(proxy: &Proxy, upstreams: &Upstreams, job: Job) -> Result<Vec<(String, f64)>, String> {
+async fn calls(
+    proxy: &Proxy,
+    upstreams: &Upstreams,
+    job: Job,
+    way: Option<Way>,
+) -> Result<Vec<(String, f64)>, String> {
     let folder = Folder::new()?;
     let running = proxy.start(upstreams, &folder.path, None, &[])?;
-    let mut crowd = Crowd::open(running.address, job, CONNECTIONS).await?;
-    crowd.run_times(WARM_UP).await?;
+    let mut load = Load::open(&running, job, way).await?;
+    load.run_times(WARM_UP).await?;
 
     let summary = folder.path.join("strace");
     let mut strace = attach(&running.process.tree(), &summary)?;
-    let counted = crowd.run_times(TRACED).await;
+    let counted = load.run_times(TRACED).await;
     // An interrupted strace lets go of what it traces, and writes.
     let _ = Command::new("sh").arg("-c").arg(format!("kill -INT {}", strace.id())).status();
     strace.wait().map_err(|e| e.to_string())?;
@@ -124,6 +158,7 @@ async fn instructions(
     proxy: &Proxy,
     upstreams: &Upstreams,
     job: Job,
+    way: Option<Way>,
     requests: usize,
 ) -> Result<u64, String> {
     let folder = Folder::new()?;
@@ -131,9 +166,9 @@ async fn instructions(
     let wrapper = ["valgrind", "-q", "--tool=callgrind"].map(str::to_owned).into_iter();
     let wrapper: Vec<String> = wrapper.chain([format!("--callgrind-out-file={}", out.display())]).collect();
     let mut running = proxy.start(upstreams, &folder.path, None, &wrapper)?;
-    let mut crowd = Crowd::open(running.address, job, CONNECTIONS).await?;
-    crowd.run_times(requests).await?;
-    drop(crowd);
+    let mut load = Load::open(&running, job, way).await?;
+    load.run_times(requests).await?;
+    drop(load);
     running.process.end();
     let text = std::fs::read_to_string(&out).map_err(|e| format!("left no counts: {e}"))?;
     let total = text.lines().find_map(|line| {

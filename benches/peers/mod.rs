@@ -1,11 +1,12 @@
 //! The gateway beside nginx and HAProxy, in one interleaved run over loopback.
 //!
-//! [`job`] says what is asked, [`proxies`] how each proxy is told to do it, [`stub`] is the upstream and [`load`] the
-//! clients, [`process`] reads what a proxy has used, [`table`] writes it down; [`count`] is the other way to measure,
+//! [`job`] says what is asked, [`proxies`] how each proxy is told to do it, [`stub`] is the upstream, [`load`] the
+//! clients and [`encrypted`] those in TLS, [`process`] reads what a proxy has used, [`table`] writes it down; [`count`] is the other way to measure,
 //! without a clock. Here they are put together. It takes the sides of no proxy: an answer that is not the expected one
 //! ends the run.
 
 pub mod count;
+pub mod encrypted;
 pub mod folder;
 pub mod job;
 pub mod load;
@@ -19,6 +20,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
+use encrypted::Way;
 use folder::Folder;
 use job::Job;
 use load::Crowd;
@@ -38,15 +40,23 @@ pub struct Scale {
     pub connections: usize,
     /// Connections that ask once and stay.
     pub idle: usize,
+    /// Requests of a round in TLS, and its rounds.
+    pub encrypted: (usize, usize),
 }
 
 impl Scale {
     /// What is published.
-    pub const FULL: Scale =
-        Scale { rounds: 9, round: Duration::from_millis(700), connections: 64, idle: 5000 };
+    pub const FULL: Scale = Scale {
+        rounds: 9,
+        round: Duration::from_millis(700),
+        connections: 64,
+        idle: 5000,
+        encrypted: (20_000, 5),
+    };
 
     /// Shows that everything works; its figures mean nothing.
-    pub const SMOKE: Scale = Scale { rounds: 1, round: Duration::from_millis(20), connections: 4, idle: 20 };
+    pub const SMOKE: Scale =
+        Scale { rounds: 1, round: Duration::from_millis(20), connections: 4, idle: 20, encrypted: (200, 1) };
 }
 
 /// Measures everything and returns it as Markdown.
@@ -113,11 +123,39 @@ async fn compare(
             }
         }
         let of_job = proxies.iter().zip(samples);
-        rows.extend(of_job.map(|(proxy, samples)| Row { job, proxy: &proxy.name, samples }));
+        rows.extend(of_job.map(|(proxy, samples)| Row {
+            job,
+            meaning: job.meaning(),
+            proxy: &proxy.name,
+            samples,
+        }));
+    }
+
+    let mut in_tls = Vec::new();
+    let ways = if encrypted::missing().is_some() { &[][..] } else { &Way::ALL };
+    for (way, job) in ways.iter().flat_map(|way| encrypted::JOBS.map(|job| (*way, job))) {
+        let mut samples = vec![Vec::new(); running.len()];
+        for round in 0..scale.encrypted.1 {
+            eprintln!("measuring in TLS: {} {}, round {}", job.name(), way.name(), round + 1);
+            for ((proxy, running, _), samples) in running.iter().zip(&mut samples) {
+                let sample = sample_encrypted(running, job, way, scale.encrypted.0).await;
+                samples.push(sample.map_err(|error| format!("{} {error}", proxy.name))?);
+            }
+        }
+        let of_job = proxies.iter().zip(samples);
+        in_tls.extend(of_job.map(|(proxy, samples)| Row {
+            job,
+            meaning: way.name(),
+            proxy: &proxy.name,
+            samples,
+        }));
     }
 
     let (after, used_after) = (Machine::now(), used(&running));
     let mut text = table::of_jobs(&rows);
+    text.push_str("\nIn TLS 1.3:\n\n");
+    text.push_str(encrypted::missing().unwrap_or_default());
+    text.push_str(&table::of_jobs(&in_tls));
     let where_ = match cores {
         Some(Cores { proxy, load }) => {
             format!("Proxies on processor {proxy}, clients and upstream on processor {load}.")
@@ -138,6 +176,14 @@ async fn sample(running: &Running, job: Job, scale: Scale) -> Result<Sample, Str
         return Err(format!("gave no answer to {} that counts", job.name()));
     }
     Ok(Sample { requests: tally.answers, time, ticks, reopened: tally.reopened })
+}
+
+/// The same in TLS. A round has its own connections: their handshakes are in its figures.
+async fn sample_encrypted(running: &Running, job: Job, way: Way, requests: usize) -> Result<Sample, String> {
+    let ticks = running.process.ticks();
+    let rate = encrypted::ask(running.encrypted, job, way, requests).await?;
+    let ticks = running.process.ticks() - ticks;
+    Ok(Sample { requests, time: Duration::from_secs_f64(requests as f64 / rate), ticks, reopened: 0 })
 }
 
 /// A fresh process each: at its start, and with connections that have been used once.

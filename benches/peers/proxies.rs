@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use super::encrypted::certify;
 use super::job::{BODY_429, BODY_504};
 use super::process::{Process, find};
 use super::stub::Upstreams;
@@ -40,6 +41,8 @@ pub struct Proxy {
 pub struct Running {
     pub process: Process,
     pub address: SocketAddr,
+    /// The same jobs in TLS, HTTP/1.1 and HTTP/2.
+    pub encrypted: SocketAddr,
 }
 
 /// What is there, ours first, and a sentence for each that is not.
@@ -83,13 +86,13 @@ impl Proxy {
         let log = folder.join("log");
         // Between our looking for a free port and its taking it somebody else may; then look again.
         for _ in 0..3 {
-            let address = free_address().map_err(|e| e.to_string())?;
-            let words = [wrapper, &self.command(upstreams, folder, address)?].concat();
+            let [address, encrypted] = free_addresses().map_err(|e| e.to_string())?;
+            let words = [wrapper, &self.command(upstreams, folder, [address, encrypted])?].concat();
             let mut process = Process::start(&words, core, &log)?;
             let deadline = Instant::now() + START;
             while !process.has_ended() && Instant::now() < deadline {
-                if TcpStream::connect(address).is_ok() {
-                    return Ok(Running { process, address });
+                if [address, encrypted].into_iter().all(accepts) {
+                    return Ok(Running { process, address, encrypted });
                 }
                 std::thread::sleep(Duration::from_millis(5));
             }
@@ -103,8 +106,9 @@ impl Proxy {
         &self,
         upstreams: &Upstreams,
         folder: &Path,
-        address: SocketAddr,
+        [address, encrypted]: [SocketAddr; 2],
     ) -> Result<Vec<String>, String> {
+        certify(folder)?;
         let (name, template, before): (_, _, &[&str]) = match self.kind {
             Kind::Statusquo => ("statusquo.yaml", STATUSQUO, &["run"]),
             Kind::Nginx => ("nginx.conf", NGINX, &["-e", "/dev/null", "-c"]),
@@ -113,6 +117,7 @@ impl Proxy {
         let file = folder.join(name);
         let text = template
             .replace("@ADDRESS@", &address.to_string())
+            .replace("@ENCRYPTED@", &encrypted.to_string())
             .replace("@SERVING@", &upstreams.serving.to_string())
             .replace("@REFUSING@", &upstreams.refusing.to_string())
             .replace("@FOLDER@", &folder.display().to_string())
@@ -125,8 +130,15 @@ impl Proxy {
     }
 }
 
-fn free_address() -> std::io::Result<SocketAddr> {
-    TcpListener::bind("127.0.0.1:0")?.local_addr()
+/// Whether somebody listens there. A connection from a free port may meet itself: then it is both ends.
+fn accepts(address: SocketAddr) -> bool {
+    TcpStream::connect(address).is_ok_and(|stream| stream.local_addr().is_ok_and(|own| own != address))
+}
+
+fn free_addresses() -> std::io::Result<[SocketAddr; 2]> {
+    let free = || TcpListener::bind("127.0.0.1:0");
+    let (one, other) = (free()?, free()?);
+    Ok([one.local_addr()?, other.local_addr()?])
 }
 
 /// The defaults, but for what the others do not do either: a line of the log for each failed request.
@@ -135,7 +147,9 @@ version: 1
 workers: 1
 drain_delay: 0s
 drain: 1s
-listen: [{ address: "@ADDRESS@" }]
+listen:
+  - { address: "@ADDRESS@" }
+  - { address: "@ENCRYPTED@", tls: { cert: @FOLDER@/cert.pem, key: @FOLDER@/key.pem } }
 telemetry: { address: "127.0.0.1:0" }
 log: { requests: off }
 upstreams:
@@ -182,6 +196,10 @@ http {
     upstream refusing { server @REFUSING@; keepalive 16; }
     server {
         listen @ADDRESS@ backlog=4096;
+        listen @ENCRYPTED@ ssl http2 backlog=4096;
+        ssl_certificate @FOLDER@/cert.pem;
+        ssl_certificate_key @FOLDER@/key.pem;
+        ssl_protocols TLSv1.3;
         location / { proxy_pass http://serving; }
         location /refused { proxy_pass http://refusing; }
         location /limited { limit_req zone=clients; proxy_pass http://serving; }
@@ -213,6 +231,7 @@ defaults
     http-reuse always
 frontend clients
     bind @ADDRESS@ backlog 4096
+    bind @ENCRYPTED@ ssl crt @FOLDER@/both.pem alpn h2,http/1.1 ssl-min-ver TLSv1.3 backlog 4096
     stick-table type ip size 100k expire 10m store http_req_rate(10m)
     acl limited path_beg /limited
     http-request track-sc0 src if limited

@@ -30,6 +30,8 @@ impl Sample {
 /// All rounds of one proxy at one job.
 pub struct Row<'a> {
     pub job: Job,
+    /// A few words of what is different about it.
+    pub meaning: &'a str,
     pub proxy: &'a str,
     pub samples: Vec<Sample>,
 }
@@ -48,7 +50,7 @@ pub fn of_jobs(rows: &[Row<'_>]) -> String {
             text,
             "| {} {} | {} | {:.1} | {least:.1} | {:.0} | {most:.0} |",
             row.job.name(),
-            row.job.meaning(),
+            row.meaning,
             row.proxy,
             median(&costs),
             median(&rates)
