@@ -39,6 +39,9 @@ const MAX_STREAMS: u32 = 128;
 /// What one stream, and one connection, may have under way towards us.
 const STREAM_WINDOW: u32 = 256 * 1024;
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
+/// What small frames may cost that nobody has taken yet, a quarter of a KiB each: 8,000 of them, so that a client may send
+/// its messages one by one while the upstream is busy. Whoever sends more loses its connection.
+const SMALL_FRAMES: usize = 2 * 1024 * 1024;
 /// What one stream may have under way towards a client that does not read.
 const STREAM_UNREAD: usize = 32 * 1024;
 
@@ -82,6 +85,7 @@ pub(super) async fn serve(connection: &mut Connection<'_>, stream: Stream, read:
         .max_pending_accept_reset_streams(MAX_STREAMS as usize)
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
+        .data_frame_budget(SMALL_FRAMES)
         .max_send_buffer_size(STREAM_UNREAD);
     let accepted = Accepted::default();
     let unfinished = Begun::default();

@@ -7,12 +7,14 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
 use statusquo::rehearse::frames::{
-    self, END_HEADERS, END_STREAM, Frame, PREFACE, frame, kind, reset, settings,
+    self, END_HEADERS, END_STREAM, Frame, PREFACE, frame, kind, reset, setting, settings, window,
 };
 use statusquo::rehearse::hpack::List;
 
 use super::client::LIMIT;
 use super::gateway::Gateway;
+use super::h2_upstream::Raw;
+use super::http2_upstream::before;
 use super::upstreams::ok;
 
 const CANCEL: u32 = 8;
@@ -107,4 +109,48 @@ fn a_malformed_stream_that_needs_no_upstream_is_no_answer_and_no_client_that_lef
     gateway.expect_metric("closed_without_response_total", &[], 20.0);
     gateway.expect_metric("aborted_total", &[], 0.0);
     gateway.expect_metric("responses_total", &[], 0.0);
+}
+
+/// As programs do that call with a stream of messages (gRPC): each in a frame of its own, as far as the windows go.
+#[test]
+fn a_client_may_send_small_messages_while_the_upstream_takes_none() {
+    let upstream = Raw::playing(|connection| {
+        connection.preface()?;
+        connection.greet(&[(setting::INITIAL_WINDOW_SIZE, 0)])?;
+        // In either order.
+        let (mut upload, mut beside) = (0, 0);
+        while upload == 0 || beside == 0 {
+            match connection.next()? {
+                (kind::HEADERS, flags, stream) if flags & END_STREAM == 0 => upload = stream,
+                (kind::HEADERS, _, stream) => beside = stream,
+                _ => {}
+            }
+        }
+        connection.fine(beside)?;
+        connection.say(&window(upload, 1 << 20))?;
+        while connection.next()? != (kind::DATA, END_STREAM, upload) {}
+        connection.fine(upload)?;
+        connection.until_closed()
+    });
+    let gateway = before(&upstream).h2c().start();
+    let message = frame(kind::DATA, 0, 1, [b'm'; 10]);
+    let said = [
+        head(1, "POST", "/", Some("50000")),
+        message.repeat(4999),
+        frame(kind::DATA, END_STREAM, 1, [b'm'; 10]),
+        head(3, "GET", "/", None),
+    ];
+    let mut client = Talker::saying(gateway.h2_address(), &said);
+    for stream in [3, 1] {
+        loop {
+            let frame = client.next();
+            assert_ne!(frame.kind, kind::GOAWAY, "{frame:?}");
+            if (frame.kind, frame.stream) == (kind::DATA, stream) {
+                assert_eq!(frame.payload, b"fine");
+                break;
+            }
+        }
+    }
+    gateway.expect_metric("responses_total", &[("code", "200")], 2.0);
+    gateway.expect_metric("closed_without_response_total", &[], 0.0);
 }
