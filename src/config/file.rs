@@ -281,6 +281,7 @@ pub struct ClientFile {
     /// How large a request head may be, request line and all fields together.
     ///
     /// Larger ones are answered 400 (cause `header_too_large`, or `uri_too_long` for the line alone).
+    /// It holds for HTTP/1; on HTTP/2 the limit is 64 KiB, where each field counts as 32 bytes more than it has (RFC 9113).
     /// Unit: size, 1KiB to 64KiB. Default: `32KiB`. Reload: yes.
     pub max_header_bytes: Option<SizeText>,
 
