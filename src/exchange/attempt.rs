@@ -4,12 +4,14 @@
 //! client, except that interim responses pass through [`super::relay`].
 
 use std::future::poll_fn;
+use std::pin::pin;
 use std::task::Poll;
 use std::time::Instant;
 
 use pingora::protocols::Stream;
 
 use super::clock::Limit;
+use super::downstream::Downstream;
 use super::flow::{Flow, Stop, within};
 use super::peer::{Peer, UpstreamHead};
 use super::relay;
@@ -102,10 +104,25 @@ struct Missed {
     passed_over: bool,
 }
 
-impl From<Fault> for Missed {
-    fn from(fault: Fault) -> Self {
-        Missed { stop: Stop::Fault(fault), answered: false, passed_over: false }
+impl From<Stop> for Missed {
+    fn from(stop: Stop) -> Self {
+        Missed { stop, answered: false, passed_over: false }
     }
+}
+
+/// Waits for a connection while the stream of an HTTP/2 client that wants it is there. One that resets its streams as fast
+/// as it makes them would have more connections begun than it may have streams. On HTTP/1 each has a connection of its own.
+async fn unless_reset<T>(client: &mut Downstream, what: impl Future<Output = T>) -> Result<T, Stop> {
+    let watched = client.is_h2();
+    let mut what = pin!(what);
+    poll_fn(|cx| {
+        // First: of one that is gone already nothing is begun.
+        if watched && client.poll_gone(cx).is_ready() {
+            return Poll::Ready(Err(Stop::ClientGone));
+        }
+        what.as_mut().poll(cx).map(Ok)
+    })
+    .await
 }
 
 async fn try_once(
@@ -146,7 +163,7 @@ async fn try_once(
     }
 }
 
-async fn connect(flow: &mut Flow<'_>, candidate: &Candidate, reuse: bool) -> Result<Peer, Fault> {
+async fn connect(flow: &mut Flow<'_>, candidate: &Candidate, reuse: bool) -> Result<Peer, Stop> {
     let transport = flow.route.upstream.transport();
     // A change of protocol is asked for in HTTP/1, whatever else the server speaks.
     if flow.offer.is_none() && transport.http2().may_serve(candidate) {
@@ -167,7 +184,7 @@ async fn connect(flow: &mut Flow<'_>, candidate: &Candidate, reuse: bool) -> Res
 }
 
 /// A place on a connection that speaks HTTP/2; a connection of its own where the server does not.
-async fn share(flow: &mut Flow<'_>, candidate: &Candidate, reuse: bool) -> Result<Peer, Fault> {
+async fn share(flow: &mut Flow<'_>, candidate: &Candidate, reuse: bool) -> Result<Peer, Stop> {
     let transport = flow.route.upstream.transport();
     let http2 = transport.http2();
     let framing = flow.request.framing;
@@ -181,9 +198,8 @@ async fn share(flow: &mut Flow<'_>, candidate: &Candidate, reuse: bool) -> Resul
     let begun = Instant::now();
     let attempt = Limit::new(begun + flow.route.timeouts().connect, Cause::ConnectionTimeout, Phase::Connect);
     let limit = flow.limit(attempt, Phase::Connect);
-    let Some(making) = within(limit.at, http2.making(candidate)).await else {
-        return Err(limit.fault());
-    };
+    let making = unless_reset(flow.client, within(limit.at, http2.making(candidate))).await?;
+    let Some(making) = making else { return Err(limit.fault().into()) };
     if let Some(slot) = http2.take(candidate) {
         return taken(slot);
     }
@@ -205,7 +221,7 @@ async fn settle(
     candidate: &Candidate,
     stream: Stream,
     agreed: bool,
-) -> Result<Peer, Fault> {
+) -> Result<Peer, Stop> {
     let http2 = flow.route.upstream.transport().http2();
     let framing = flow.request.framing;
     if candidate.name.is_some() {
@@ -216,26 +232,26 @@ async fn settle(
         let attempt =
             Limit::new(greeted + flow.route.timeouts().connect, Cause::ConnectionTimeout, Phase::Connect);
         let limit = flow.limit(attempt, Phase::Connect);
-        return match within(limit.at, http2.begin(candidate, stream)).await {
+        return match unless_reset(flow.client, within(limit.at, http2.begin(candidate, stream))).await? {
             Some(slot) => Ok(Peer::h2(slot?, framing)),
-            None => Err(limit.fault().with(Evidence::fixed("no SETTINGS came"))),
+            None => Err(limit.fault().with(Evidence::fixed("no SETTINGS came")).into()),
         };
     }
     if http2.speak() == Speak::Always {
         let evidence = Evidence::fixed("the server agreed to no HTTP/2 (ALPN)");
-        return Err(Fault::new(Cause::TlsProtocolError, Phase::Connect).with(evidence));
+        return Err(Fault::new(Cause::TlsProtocolError, Phase::Connect).with(evidence).into());
     }
     Ok(Peer::h1(stream, candidate.clone(), framing))
 }
 
 /// A connection that was not there before, encrypted where the server speaks TLS, and whether it agreed to HTTP/2.
-async fn fresh(flow: &mut Flow<'_>, candidate: &Candidate) -> Result<(Stream, bool), Fault> {
+async fn fresh(flow: &mut Flow<'_>, candidate: &Candidate) -> Result<(Stream, bool), Stop> {
     let transport = flow.route.upstream.transport();
     // A request has one connection to an upstream at a time. More than there are descriptors for would keep the
     // listeners from accepting, and then nobody is answered.
     if flow.snapshot.in_flight() > flow.gateway.upstream_connections() {
         let evidence = Evidence::fixed("the descriptors for connections to upstreams are used up");
-        return Err(Fault::new(Cause::ResourceExhausted, Phase::Connect).with(evidence));
+        return Err(Fault::new(Cause::ResourceExhausted, Phase::Connect).with(evidence).into());
     }
     let started = Instant::now();
     let attempt =
@@ -243,36 +259,33 @@ async fn fresh(flow: &mut Flow<'_>, candidate: &Candidate) -> Result<(Stream, bo
     let limit = flow.limit(attempt, Phase::Connect);
     // Boxed: it is large, and most requests find a connection.
     let left = limit.at.saturating_duration_since(started);
-    let stream = Box::pin(transport.connect(candidate, left)).await;
+    let stream = unless_reset(flow.client, Box::pin(transport.connect(candidate, left))).await?;
     let took = started.elapsed();
     flow.story.connect = Some(took);
     flow.route.upstream_metrics.connect_time(took);
     let stream = match stream {
         Ok(stream) => encrypt(flow, candidate, stream).await?,
-        Err(fault) if fault.cause() == Cause::ConnectionTimeout => return Err(limit.fault()),
-        Err(fault) => return Err(fault),
+        Err(fault) if fault.cause() == Cause::ConnectionTimeout => return Err(limit.fault().into()),
+        Err(fault) => return Err(fault.into()),
     };
     flow.route.upstream_metrics.connection(false);
     Ok(stream)
 }
 
 /// The handshake, where the server speaks TLS; and whether HTTP/2 was agreed to in it.
-async fn encrypt(
-    flow: &mut Flow<'_>,
-    candidate: &Candidate,
-    stream: Stream,
-) -> Result<(Stream, bool), Fault> {
+async fn encrypt(flow: &mut Flow<'_>, candidate: &Candidate, stream: Stream) -> Result<(Stream, bool), Stop> {
     let Some(name) = &candidate.name else { return Ok((stream, false)) };
     let started = Instant::now();
     let attempt = Limit::new(started + flow.route.timeouts().tls, Cause::TlsTimeout, Phase::Connect);
     let limit = flow.limit(attempt, Phase::Connect);
     let transport = flow.route.upstream.transport();
     let left = limit.at.saturating_duration_since(started);
-    let stream = transport.encrypt(stream, name, left, flow.offer.is_some()).await;
+    let encrypting = transport.encrypt(stream, name, left, flow.offer.is_some());
+    let stream = unless_reset(flow.client, encrypting).await?;
     flow.route.upstream_metrics.tls_time(started.elapsed());
     match stream {
-        Err(fault) if fault.cause() == Cause::TlsTimeout => Err(limit.fault()),
-        Ok(_) | Err(_) => stream,
+        Err(fault) if fault.cause() == Cause::TlsTimeout => Err(limit.fault().into()),
+        Ok(_) | Err(_) => Ok(stream?),
     }
 }
 

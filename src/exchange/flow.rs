@@ -45,6 +45,12 @@ pub(super) enum Stop {
     ClientGone,
 }
 
+impl From<Fault> for Stop {
+    fn from(fault: Fault) -> Self {
+        Stop::Fault(fault)
+    }
+}
+
 impl Flow<'_> {
     /// The earlier of a limit, the total deadline and the limit on everything.
     pub(super) fn limit(&self, limit: Limit, phase: Phase) -> Limit {

@@ -246,6 +246,15 @@ Where no documented answer is possible, the end is counted by its cause; any oth
 const LIMITS_TAIL: &str = "
 Every other cause that can cut a response that had
 begun is a label of `statusquo_aborted_total` too.
+
+On HTTP/2 a response that is cut ends with RST_STREAM and the code CANCEL, behind the bytes that had come: the library has
+no other way to end a stream without dropping what is queued for it.
+
+A client that resets its HTTP/2 streams as it makes them, slowly enough for the bounds of the library (a thousand at once:
+`h2-rapid-reset`), is not ended for it. Its requests count in rate limits as any others, and what was begun for them ends at
+once: no connection is waited for, none is left. One that is reset at once costs the gateway half the processor time of a short
+request that is answered; one that an HTTP/1 upstream has already costs twice, because its connection is closed, as it is for
+every client that leaves. All are counted as `client_gone`.
 ";
 
 #[cfg(test)]
