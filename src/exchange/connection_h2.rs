@@ -93,6 +93,9 @@ pub(super) async fn serve(connection: &mut Connection<'_>, stream: Stream, read:
     let begun = options.handshake::<_, Bytes>(stream);
     let mut h2 = match within(Instant::now() + header_timeout, begun).await {
         Some(Ok(h2)) => h2,
+        Some(Err(error)) if tls_broke(&error) => {
+            return metrics.closed_without_response(Silence::TlsConnectionError);
+        }
         Some(Err(_)) | None => return metrics.closed_without_response(Silence::Http2ConnectionError),
     };
     let share = Share::default();
@@ -164,8 +167,7 @@ pub(super) async fn serve(connection: &mut Connection<'_>, stream: Stream, read:
                 streams.spawn(Box::pin(stream));
             }
             Some(Err(error)) => {
-                // The library keeps nothing of an error below it but its kind; this one is TLS's.
-                if error.get_io().is_some_and(|error| error.kind() == io::ErrorKind::InvalidData) {
+                if tls_broke(&error) {
                     leaving = Some(Silence::TlsConnectionError);
                 }
                 // A client that goes away is not an error of the protocol.
@@ -222,6 +224,11 @@ async fn one(
     if !client.was_malformed() {
         record::client_left(&app.gateway, client.stage());
     }
+}
+
+/// The library keeps nothing of an error below it but its kind; this one is TLS's.
+fn tls_broke(error: &h2::Error) -> bool {
+    error.get_io().is_some_and(|error| error.kind() == io::ErrorKind::InvalidData)
 }
 
 type Accepting = Option<Result<(http::Request<RecvStream>, SendResponse<Bytes>), h2::Error>>;
