@@ -70,7 +70,7 @@ struct Talk<'a> {
     left: bool,
     mute: bool,
     deadline: Instant,
-    /// When the neighbour sends its next piece; `None` once it ends.
+    /// When the neighbour sends its next piece; `None` before its head and once it ends.
     next_piece: Option<Instant>,
 }
 
@@ -109,7 +109,7 @@ impl<'a> Talk<'a> {
             left: false,
             mute: false,
             deadline: Instant::now() + scene.limit,
-            next_piece: row.neighbour.then(|| Instant::now() + PIECE_EVERY),
+            next_piece: None,
         }
     }
 
@@ -129,6 +129,8 @@ impl<'a> Talk<'a> {
         if self.row.neighbour {
             let head = self.scene.setting.neighbour().block();
             self.write(frames::frame(kind::HEADERS, END_HEADERS, NEIGHBOUR, head)).await?;
+            // Not before: DATA of a stream that nobody has opened ends the connection.
+            self.next_piece = Some(Instant::now() + PIECE_EVERY);
         }
         for deed in &self.row.deeds {
             if self.left {
@@ -230,7 +232,7 @@ impl<'a> Talk<'a> {
     /// Judges what became of a stream.
     fn settle(&mut self, number: u32, fate: Fate) -> Result<(), String> {
         let heard = self.streams.remove(&number).unwrap_or_default();
-        let told = told(&heard);
+        let told = format!("{}{}", told(&heard), self.how_it_ended());
         match fate {
             Fate::Silence if heard.answer.is_none() => Ok(()),
             Fate::Reset if heard.answer.is_none() && heard.reset.is_some_and(|code| code != 0) => Ok(()),
@@ -259,6 +261,16 @@ impl<'a> Talk<'a> {
             }
             Fate::Reset => Err(format!("{told} in the place of a reset")),
             Fate::Silence => Err(format!("{told} in the place of nothing")),
+        }
+    }
+
+    /// For who wonders why nothing came.
+    fn how_it_ended(&self) -> String {
+        match (self.ended, self.goaway) {
+            (false, None) => String::new(),
+            (false, Some(code)) => format!(" behind a GOAWAY for {code}"),
+            (true, None) => " before the connection ends".to_owned(),
+            (true, Some(code)) => format!(" before the connection ends with a GOAWAY for {code}"),
         }
     }
 
