@@ -5,6 +5,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -19,6 +20,11 @@ use crate::protocol::body::MAX_TRAILERS;
 
 /// What all streams of a connection may hold together, beside the little that each needs.
 const MOST_HELD: usize = 512 * 1024;
+
+/// So much the heads of a connection's requests may be together, while they are served.
+const MOST_HEADS: usize = 1024 * 1024;
+/// A head up to this size always has room: 128 of them take half of the above.
+const SMALL_HEAD: usize = 4 * 1024;
 
 /// One HTTP/2 stream.
 #[derive(Debug)]
@@ -274,16 +280,33 @@ impl H2Client {
     }
 }
 
-/// A stream's part in what its connection may hold for a client that does not take it.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Share(Arc<()>);
+/// A stream's part in what its connection may hold: for a client that does not take it, and of its heads.
+#[derive(Debug, Default)]
+pub(super) struct Share {
+    /// The heads of all streams, in bytes.
+    heads: Arc<AtomicUsize>,
+    /// That of this one.
+    head: usize,
+}
 
 impl Share {
+    /// The part of a further stream, whose head is so long, and whether there is room for it.
+    pub(super) fn stream(&self, head: usize) -> (Share, bool) {
+        let held = self.heads.fetch_add(head, Ordering::Relaxed);
+        (Share { heads: Arc::clone(&self.heads), head }, head <= SMALL_HEAD || held + head <= MOST_HEADS)
+    }
+
     /// Equal parts, for as many streams as there are now; enough to come on with, and no more than `most`.
     fn of(&self, most: usize) -> usize {
         // The connection has one of its own.
-        let streams = Arc::strong_count(&self.0).saturating_sub(1).max(1);
+        let streams = Arc::strong_count(&self.heads).saturating_sub(1).max(1);
         (MOST_HELD / streams).max(HEAD_ROOM).min(most)
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.heads.fetch_sub(self.head, Ordering::Relaxed);
     }
 }
 

@@ -26,7 +26,8 @@ use super::flow::within;
 use super::frames::{Accepted, Frames};
 use super::inbound::{Begun, Inbound, Patience};
 use super::record::{self, Refused};
-use super::request::{Request, refused};
+use super::request::{Request, list_size, refused};
+use crate::contract::{Cause, Evidence, Fault, Phase};
 use crate::observe::{Metrics, Silence};
 use crate::protocol::framing::Framing;
 
@@ -162,7 +163,13 @@ pub(super) async fn serve(connection: &mut Connection<'_>, stream: Stream, read:
                     h2.graceful_shutdown();
                 }
                 let app = Arc::clone(connection.app);
-                let stream = one(app, connection.peer, request, respond, share.clone(), crowded);
+                let (share, fits) = share.stream(list_size(request.headers()));
+                let no_room = match (crowded, fits) {
+                    (true, _) => Some(crowded_out()),
+                    (false, false) => Some(heads_too_large()),
+                    (false, true) => None,
+                };
+                let stream = one(app, connection.peer, request, respond, share, no_room);
                 // Boxed: the task moves its future, and what it leaves, more than once.
                 streams.spawn(Box::pin(stream));
             }
@@ -187,14 +194,14 @@ pub(super) async fn serve(connection: &mut Connection<'_>, stream: Stream, read:
     streams.wait().await;
 }
 
-/// Serves one stream; one of a connection that has no place is refused.
+/// Serves one stream; one that there is no room for is refused.
 async fn one(
     app: Arc<Connections>,
     peer: IpAddr,
     request: http::Request<RecvStream>,
     respond: SendResponse<Bytes>,
     share: Share,
-    crowded: bool,
+    no_room: Option<Fault>,
 ) {
     let (mut parts, body) = request.into_parts();
     let head = parts.method == http::Method::HEAD;
@@ -206,19 +213,20 @@ async fn one(
     };
     let h2 = H2Client::new(body, respond, head, expects, length, share);
     let mut client = Downstream::h2(h2, app.scheme());
-    match request {
-        Ok(request) if !crowded => serve_guarded(&app, peer, &mut client, &request).await,
-        Ok(_) | Err(_) => {
-            let (fault, origin, grpc) = match &request {
-                Ok(request) => (crowded_out(), request.fields.value("origin"), request.is_grpc()),
-                Err(refusal) => {
-                    let origin = parts.headers.get(http::header::ORIGIN);
-                    (refused(*refusal), origin.map(HeaderValue::as_bytes), Request::says_grpc(&parts))
-                }
-            };
-            let dress = app.unrouted_dress(origin);
-            let line = Bytes::from(format!("{} {}", parts.method, parts.uri.path()));
-            refuse_guarded(&app, peer, &mut client, Refused { fault, line, dress, grpc }).await;
+    let refuse = |parts: &http::request::Parts, fault, origin: Option<&[u8]>, grpc| {
+        let line = Bytes::from(format!("{} {}", parts.method, parts.uri.path()));
+        Refused { fault, line, dress: app.unrouted_dress(origin), grpc }
+    };
+    match (request, no_room) {
+        (Ok(request), None) => serve_guarded(&app, peer, &mut client, &request).await,
+        (Ok(request), Some(fault)) => {
+            let refused = refuse(&parts, fault, request.fields.value("origin"), request.is_grpc());
+            refuse_guarded(&app, peer, &mut client, refused).await;
+        }
+        (Err(refusal), _) => {
+            let origin = parts.headers.get(http::header::ORIGIN).map(HeaderValue::as_bytes);
+            let refused = refuse(&parts, refused(refusal), origin, Request::says_grpc(&parts));
+            refuse_guarded(&app, peer, &mut client, refused).await;
         }
     }
     if !client.was_malformed() {
@@ -229,6 +237,12 @@ async fn one(
 /// The library keeps nothing of an error below it but its kind; this one is TLS's.
 fn tls_broke(error: &h2::Error) -> bool {
     error.get_io().is_some_and(|error| error.kind() == io::ErrorKind::InvalidData)
+}
+
+/// The requests of this connection that are being served have heads as large as all may be together.
+fn heads_too_large() -> Fault {
+    let evidence = Evidence::fixed("the heads of the connection's requests are too large together");
+    Fault::new(Cause::ResourceExhausted, Phase::Admit).with(evidence)
 }
 
 type Accepting = Option<Result<(http::Request<RecvStream>, SendResponse<Bytes>), h2::Error>>;

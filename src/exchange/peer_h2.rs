@@ -16,7 +16,7 @@ use http::{HeaderMap, Method, Response};
 
 use super::head::Fields;
 use super::peer::UpstreamHead;
-use super::request::{Request, Told, refused};
+use super::request::{Request, Told, list_size, refused};
 use super::request_h2;
 use crate::contract::{Cause, Evidence, Fault, Phase};
 use crate::protocol::framing::{self, Framing};
@@ -209,9 +209,7 @@ impl H2Peer {
         if status == 101 || !(100..=599).contains(&status) {
             return Err(fault(Cause::HttpProtocolError, "the status is impossible"));
         }
-        let list: usize =
-            parts.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum();
-        if list > MAX_FIELDS {
+        if list_size(&parts.headers) > MAX_FIELDS {
             return Err(fault(Cause::HttpResponseHeaderSectionSize, "the header list is too large"));
         }
         let mut lengths = parts.headers.get_all(http::header::CONTENT_LENGTH).iter();

@@ -89,9 +89,7 @@ impl Request {
     /// The request is not one that HTTP/1.1 could have said; nothing is taken.
     pub(super) fn from_h2(parts: &mut http::request::Parts, ends: bool) -> Result<Self, Refusal> {
         let method = request_head::check_method(parts.method.as_str().as_bytes())?;
-        let list: usize =
-            parts.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum();
-        if list > MAX_H2_FIELDS || parts.headers.len() > crate::protocol::MAX_FIELDS {
+        if list_size(&parts.headers) > MAX_H2_FIELDS || parts.headers.len() > crate::protocol::MAX_FIELDS {
             return Err(Refusal::new(Cause::HeaderTooLarge, "the header list is too large"));
         }
         let raw = parts.uri.path_and_query().map_or("/", |target| target.as_str());
@@ -332,6 +330,11 @@ fn all_digits(id: &[u8]) -> Option<[u8; 32]> {
         *slots.next()? = octet.to_ascii_lowercase();
     }
     slots.next().is_none().then_some(digits)
+}
+
+/// The size of a list of fields on HTTP/2, in bytes (RFC 9113 6.5.2).
+pub(super) fn list_size(fields: &HeaderMap) -> usize {
+    fields.iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum()
 }
 
 /// `:authority`, or Host where that is missing; when both are there they must agree (RFC 9113 8.3.1).

@@ -144,6 +144,39 @@ fn half_a_head(gateway: SocketAddr) -> TcpStream {
     client
 }
 
+/// One head of 4 KiB, and 17 of 59,045 bytes, are a megabyte less a bit.
+#[test]
+fn the_large_heads_of_a_connection_share_a_megabyte_and_a_small_one_always_has_room() {
+    let upstream = by_request(upstream_script);
+    let gateway = Gateway::in_front_of(&upstream).h2c().start();
+    let mut client = bomber(gateway.h2_address());
+    let full = [("code", "503"), ("cause", "resource_exhausted")];
+    gateway.wait_for_metric(LIMIT, "errors_total", &full, f64::from(STREAMS - 18));
+    gateway.wait_for_metric(LIMIT, "requests_in_flight", &[], 18.0);
+    let small = 2 * STREAMS + 1;
+    client.write_all(&request(small, "GET", "served", true)).unwrap();
+    client.set_read_timeout(Some(LIMIT)).unwrap();
+    let mut come = Vec::new();
+    let answer = loop {
+        if let Some(frame) = frames::take(&mut come) {
+            if (frame.kind, frame.stream) == (kind::DATA, small) {
+                break frame;
+            }
+            continue;
+        }
+        let mut piece = [0; 4096];
+        let read = client.read(&mut piece).unwrap();
+        assert!(read > 0, "the connection stays");
+        come.extend_from_slice(&piece[..read]);
+    };
+    assert_eq!(answer.payload, b"served\n");
+    drop(client);
+    gateway.wait_for_metric(LIMIT, "requests_in_flight", &[], 0.0);
+    // There is room again.
+    let _client = bomber(gateway.h2_address());
+    gateway.wait_for_metric(LIMIT, "requests_in_flight", &[], 18.0);
+}
+
 #[test]
 fn a_hostile_crowd_costs_less_than_64_mib_and_further_ones_no_more() {
     let upstream = by_request(upstream_script);
