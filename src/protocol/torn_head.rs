@@ -4,8 +4,10 @@
 //! Nothing is decided on it but the dress and the language of a refusal.
 
 use super::media;
+use super::octets::is_field_text;
 
-/// The value of the only field of this name, as far as fields can be told; the name in any case.
+/// The value of the only field of this name, as far as fields can be told; the name in any case. One with a control
+/// character has no value that two readers agree on.
 pub fn only<'a>(head: &'a [u8], name: &str) -> Option<&'a [u8]> {
     let lines = head.split(|octet| *octet == b'\n').skip(1);
     let mut values = lines.take_while(|line| !line.trim_ascii().is_empty()).filter_map(|line| {
@@ -14,7 +16,7 @@ pub fn only<'a>(head: &'a [u8], name: &str) -> Option<&'a [u8]> {
         found.eq_ignore_ascii_case(name.as_bytes()).then(|| value.get(1..).unwrap_or_default())
     });
     let value = values.next()?.trim_ascii();
-    values.next().is_none().then_some(value)
+    (values.next().is_none() && is_field_text(value)).then_some(value)
 }
 
 /// It says that it is a call of gRPC, or of gRPC-Web.
@@ -39,6 +41,11 @@ mod tests {
         assert_eq!(
             origin("GET / HTTP/1.1\r\norigin: https://a.example\r\nOrigin: https://b.example\r\n\r\n"),
             None
+        );
+        assert_eq!(
+            origin("GET / HTTP/1.1\r\norigin: https://a.example\rx: y\r\n\r\n"),
+            None,
+            "a bare CR may end it"
         );
         assert_eq!(origin(""), None);
     }

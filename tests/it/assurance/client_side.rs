@@ -212,7 +212,11 @@ fn is_routeless(head: &Head) -> bool {
 /// What is no request may say all the same that it is a call of gRPC.
 fn seems_grpc(sent: &[u8]) -> bool {
     let rest = String::from_utf8_lossy(unread(sent)).to_ascii_lowercase();
-    rest.trim_start().starts_with("post ") && rest.contains("\ncontent-type: application/grpc")
+    let says = |line: &str| {
+        let value = line.strip_prefix("content-type:");
+        value.is_some_and(|value| value.trim_start_matches([' ', '\t']).starts_with("application/grpc"))
+    };
+    rest.trim_start().starts_with("post ") && rest.split('\n').any(says)
 }
 
 fn is_grpc(head: &Head) -> bool {
