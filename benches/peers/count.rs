@@ -60,8 +60,7 @@ pub async fn run(proxies: &[Proxy], upstreams: &Upstreams) -> Result<String, Str
         "| job | proxy | system calls | instructions | which calls |\n|---|---|---:|---:|---|\n",
     );
     let clear = Job::ALL.map(|job| (job, None));
-    let ways = if encrypted::missing().is_some() { &[][..] } else { &Way::ALL };
-    let encrypted = ways.iter().flat_map(|way| encrypted::JOBS.map(|job| (job, Some(*way))));
+    let encrypted = encrypted::jobs().map(|(job, way)| (job, Some(way)));
     for (job, way) in clear.into_iter().chain(encrypted) {
         for proxy in proxies {
             let (name, meaning) = (job.name(), way.map_or(job.meaning(), Way::name));

@@ -23,7 +23,7 @@ pub enum Way {
 
 impl Way {
     /// In the order of the tables.
-    pub const ALL: [Way; 3] = [Way::Http1, Way::OneStream, Way::ManyStreams];
+    const ALL: [Way; 3] = [Way::Http1, Way::OneStream, Way::ManyStreams];
 
     /// A few words for the tables.
     pub const fn name(self) -> &'static str {
@@ -44,8 +44,12 @@ impl Way {
     }
 }
 
-/// The jobs that are done in TLS too: passing, replacing and refusing.
-pub const JOBS: [Job; 3] = [Job::Passed, Job::Replaced, Job::Limited];
+/// What is done in TLS too (passing, replacing and refusing), each way; nothing where the tool is missing.
+pub fn jobs() -> impl Iterator<Item = (Job, Way)> {
+    const JOBS: [Job; 3] = [Job::Passed, Job::Replaced, Job::Limited];
+    let ways: &[Way] = if missing().is_some() { &[] } else { &Way::ALL };
+    ways.iter().flat_map(|way| JOBS.map(|job| (job, *way)))
+}
 
 /// A sentence where the tool is missing.
 pub fn missing() -> Option<&'static str> {

@@ -112,43 +112,26 @@ async fn compare(
     };
     let (before, used_before) = (Machine::now(), used(&running));
 
-    let mut rows = Vec::new();
-    for job in Job::ALL {
+    let clear = Job::ALL.map(|job| (job, None));
+    let encrypted = encrypted::jobs().map(|(job, way)| (job, Some(way)));
+    let (mut rows, mut in_tls) = (Vec::new(), Vec::new());
+    for (job, way) in clear.into_iter().chain(encrypted) {
+        let (meaning, rounds) =
+            way.map_or((job.meaning(), scale.rounds), |way| (way.name(), scale.encrypted.1));
         let mut samples = vec![Vec::new(); running.len()];
-        for round in 0..scale.rounds {
-            eprintln!("measuring: {}, round {} of {}", job.name(), round + 1, scale.rounds);
+        for round in 0..rounds {
+            eprintln!("measuring: {} {meaning}, round {} of {rounds}", job.name(), round + 1);
             for ((proxy, running, _), samples) in running.iter().zip(&mut samples) {
-                let sample = sample(running, job, scale).await;
+                let sample = match way {
+                    None => sample(running, job, scale).await,
+                    Some(way) => sample_encrypted(running, job, way, scale.encrypted.0).await,
+                };
                 samples.push(sample.map_err(|error| format!("{} {error}", proxy.name))?);
             }
         }
+        let table = if way.is_some() { &mut in_tls } else { &mut rows };
         let of_job = proxies.iter().zip(samples);
-        rows.extend(of_job.map(|(proxy, samples)| Row {
-            job,
-            meaning: job.meaning(),
-            proxy: &proxy.name,
-            samples,
-        }));
-    }
-
-    let mut in_tls = Vec::new();
-    let ways = if encrypted::missing().is_some() { &[][..] } else { &Way::ALL };
-    for (way, job) in ways.iter().flat_map(|way| encrypted::JOBS.map(|job| (*way, job))) {
-        let mut samples = vec![Vec::new(); running.len()];
-        for round in 0..scale.encrypted.1 {
-            eprintln!("measuring in TLS: {} {}, round {}", job.name(), way.name(), round + 1);
-            for ((proxy, running, _), samples) in running.iter().zip(&mut samples) {
-                let sample = sample_encrypted(running, job, way, scale.encrypted.0).await;
-                samples.push(sample.map_err(|error| format!("{} {error}", proxy.name))?);
-            }
-        }
-        let of_job = proxies.iter().zip(samples);
-        in_tls.extend(of_job.map(|(proxy, samples)| Row {
-            job,
-            meaning: way.name(),
-            proxy: &proxy.name,
-            samples,
-        }));
+        table.extend(of_job.map(|(proxy, samples)| Row { job, meaning, proxy: &proxy.name, samples }));
     }
 
     let (after, used_after) = (Machine::now(), used(&running));
