@@ -12,7 +12,7 @@ use pingora::protocols::Stream;
 
 use super::clock::Limit;
 use super::downstream::Downstream;
-use super::flow::{Flow, Stop, within};
+use super::flow::{Flow, Stop};
 use super::peer::{Peer, UpstreamHead};
 use super::relay;
 use super::request::Told;
@@ -21,6 +21,7 @@ use super::upload::{UploadEvent, Waiting};
 use crate::contract::{Cause, Evidence, Fault, Phase, RequestSent};
 use crate::upstream::Candidate;
 use crate::upstream::http2::Speak;
+use crate::upstream::timer::within;
 
 /// Most interim responses that are passed on for one request.
 const MAX_INTERIM: u32 = 16;

@@ -21,7 +21,6 @@ use super::connection_h2;
 use super::downstream::{Downstream, Stage};
 use super::dress::Dress;
 use super::exchange;
-use super::flow::within;
 use super::gateway::Gateway;
 use super::handshake::{self, Agreed};
 use super::head::Ends;
@@ -37,6 +36,7 @@ use crate::observe::{Gauge, Silence};
 use crate::protocol::raw_head::{HeadScanner, Progress};
 use crate::protocol::{request_head, torn_head};
 use crate::tls::trust::is_broken;
+use crate::upstream::timer::within;
 
 /// After an answer that closes, so much of what the client still sends is read, so that the answer is not lost to a
 /// reset (RFC 9112 9.6).

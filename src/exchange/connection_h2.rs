@@ -22,7 +22,6 @@ use tokio_util::task::TaskTracker;
 use super::client_h2::{H2Client, Share};
 use super::connection::{Connection, Connections, crowded_out, refuse_guarded, serve_guarded};
 use super::downstream::Downstream;
-use super::flow::within;
 use super::frames::{Accepted, Frames};
 use super::inbound::{Begun, Inbound, Patience};
 use super::record::{self, Refused};
@@ -30,6 +29,7 @@ use super::request::{Request, list_size, refused};
 use crate::contract::{Cause, Evidence, Fault, Phase};
 use crate::observe::{Metrics, Silence};
 use crate::protocol::framing::Framing;
+use crate::upstream::timer::{sleep, within};
 
 /// RFC 9113 3.4.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -135,8 +135,8 @@ pub(super) async fn serve(connection: &mut Connection<'_>, stream: Stream, read:
                     continue;
                 }
             },
-            () = streams.wait(), if !streams.is_empty() => continue,
-            _ = pingora::time::sleep(silence), if streams.is_empty() => {
+            () = streams.wait(), if !idle => continue,
+            _ = sleep(silence), if idle => {
                 if draining {
                     // The client answers nothing, not even the PING that goes with GOAWAY.
                     break;

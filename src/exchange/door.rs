@@ -15,10 +15,10 @@ use http::header::DATE;
 use super::client_h1::write_head;
 use super::downstream::{Downstream, FieldSink, Unanswered};
 use super::fields;
-use super::flow::within;
 use super::head::{BodyLength, HeadParts};
 use crate::contract::{LocalReply, Page};
 use crate::protocol::request_head::Version;
+use crate::upstream::timer::within;
 
 /// An unread rest of a request body up to this size is read so that the connection can be kept: reading 64 KiB costs
 /// less than a handshake.

@@ -1,6 +1,5 @@
 //! What one routed request carries from step to step, and the story that is told of it at the end.
 
-use std::future::Future;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -111,10 +110,4 @@ impl Story {
             line: Bytes::new(),
         }
     }
-}
-
-/// Waits until `at` at the latest; `None` when the time came first. Pingora's timer fires up to 20 ms late and never
-/// early enough to matter: callers look at the clock again.
-pub(super) async fn within<T>(at: Instant, future: impl Future<Output = T>) -> Option<T> {
-    pingora::time::timeout(at.saturating_duration_since(Instant::now()), future).await.ok()
 }

@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 use pingora::protocols::Stream;
 use tracing::debug;
 
-use super::flow::within;
 use crate::observe::Silence;
 use crate::tls::served::Settings;
 use crate::tls::stream::{Encrypted, Failed};
+use crate::upstream::timer::within;
 
 /// What both sides have agreed on.
 pub(super) enum Agreed {

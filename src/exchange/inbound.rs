@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use crate::upstream::timer::sleep;
 use futures_util::future::BoxFuture;
 
 /// Bytes of a frame's head: length, type, flags, stream (RFC 9113 4.1).
@@ -152,7 +153,7 @@ impl Patience {
         let number = begun & !PERHAPS_DATA;
         if number != self.waits_for {
             self.waits_for = number;
-            self.over = Some(Box::pin(pingora::time::sleep(self.limit)));
+            self.over = Some(Box::pin(sleep(self.limit)));
         }
         let Some(over) = &mut self.over else { return Poll::Pending };
         let polled = over.as_mut().poll(cx);

@@ -12,7 +12,7 @@ use http::{HeaderValue, Method};
 
 use super::attempt::Answered;
 use super::clock::Limit;
-use super::flow::{Flow, within};
+use super::flow::Flow;
 use super::head::Fields;
 use super::peer::Peer;
 use super::wire::BODY_ROOM;
@@ -21,6 +21,7 @@ use crate::contract::conform::{self, Conformance, ErrorBody, Extract};
 use crate::contract::decode::{self, Coding, DecodeFailure};
 use crate::contract::{Case, Cause, Contract, Evidence, Phase, QUOTED, Ruling};
 use crate::snapshot::grounds::Grounds;
+use crate::upstream::timer::within;
 
 /// What becomes of a response.
 #[derive(Debug)]

@@ -9,10 +9,11 @@ use std::time::Instant;
 
 use super::clock::{Clock, Limit};
 use super::downstream::Downstream;
-use super::flow::{Stop, within};
+use super::flow::Stop;
 use crate::contract::{Cause, Fault, Phase};
 use crate::snapshot::Route;
 use crate::upstream::concurrency::{Concurrency, Entry, Permit, Place};
+use crate::upstream::timer::within;
 
 /// A permit for the request, or why it gets none; the upstream has seen nothing of it then. `None` where nothing is
 /// limited.

@@ -15,7 +15,7 @@ use super::attempt::Answered;
 use super::clock::Limit;
 use super::door::{self, Written};
 use super::downstream::{Downstream, FieldSink};
-use super::flow::{Flow, Story, within};
+use super::flow::{Flow, Story};
 use super::head::{self, BodyLength, Fields, HeadParts};
 use super::judge::ErrorBytes;
 use super::peer::UpstreamHead;
@@ -25,6 +25,7 @@ use super::upload::{UploadEvent, Waiting};
 use crate::contract::{Cause, Fault, Phase, RequestSent, fields};
 use crate::protocol::hop;
 use crate::protocol::response_head::ResponseFraming;
+use crate::upstream::timer::within;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 

@@ -13,10 +13,10 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use super::clock::Limit;
-use super::flow::within;
 use super::relay::Relayed;
 use super::wire::{BODY_ROOM, HEAD_ROOM, Wire};
 use crate::contract::{Cause, Evidence, Fault, Phase};
+use crate::upstream::timer::within;
 
 /// The limits that hold in a tunnel.
 #[derive(Clone, Copy, Debug)]

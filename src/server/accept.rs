@@ -16,6 +16,7 @@ use tracing::{error, info};
 
 use super::listen::Bound;
 use crate::exchange::Connections;
+use crate::upstream::timer::sleep;
 
 /// After a failure that is ours, so long nothing is accepted.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -56,7 +57,7 @@ pub async fn accept(bound: Bound, connections: Connections, mut stopped: watch::
                 if !std::mem::replace(&mut failing, true) {
                     error!(%address, evidence = %error, "could not accept a connection");
                 }
-                pingora::time::sleep(PAUSE).await;
+                sleep(PAUSE).await;
             }
         }
     }

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use futures_util::future::join_all;
@@ -17,6 +18,7 @@ use tracing::{info, warn};
 use crate::admin::telemetry::Readiness;
 use crate::config::Config;
 use crate::exchange::Open;
+use crate::upstream::timer::{sleep, within};
 
 /// How far the process is, for `/readyz`.
 #[derive(Debug, Default)]
@@ -112,9 +114,8 @@ pub async fn until_drained(
     };
     info!(open = open.count(), "draining");
     let drain = async {
-        // pingora's first timer must not be one of no time at all: it counts from the first, and backwards then.
-        if first == Came::Terminate && !delay.is_zero() {
-            pingora::time::sleep(delay).await;
+        if first == Came::Terminate {
+            sleep(delay).await;
         }
         // Listeners close, idle connections end, the others are told to.
         let _ = listeners.send(true);
@@ -123,8 +124,8 @@ pub async fn until_drained(
             join_all(accepting).await;
             open.none_left().await;
         };
-        let left = pingora::time::timeout(limit, ended).await;
-        if left.is_err() {
+        let left = within(Instant::now() + limit, ended).await;
+        if left.is_none() {
             warn!(open = open.count(), "ended with connections still open: the drain time is over");
         }
     };

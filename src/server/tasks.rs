@@ -3,13 +3,14 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use tokio::task::AbortHandle;
 use tracing::{info, warn};
 
 use crate::store::Shared;
+use crate::upstream::timer::{sleep, within};
 use crate::upstream::{Runtime, names::Addresses};
 
 /// A name without an address is tried again so soon.
@@ -59,7 +60,7 @@ pub async fn connect(stores: &[Arc<Shared>]) {
     for store in stores {
         store.keep();
     }
-    let _ = pingora::time::timeout(CONNECT, join_all(stores.iter().map(|store| store.tried()))).await;
+    within(Instant::now() + CONNECT, join_all(stores.iter().map(|store| store.tried()))).await;
 }
 
 /// Looks up the names of an upstream's servers once, all at the same time; says whether all have an address now.
@@ -74,7 +75,7 @@ async fn resolve(upstream: Arc<Runtime>) {
     loop {
         let missing = !look_up_all(&upstream).await;
         let pause = if missing { RETRY.min(upstream.dns_refresh()) } else { upstream.dns_refresh() };
-        pingora::time::sleep(pause).await;
+        sleep(pause).await;
     }
 }
 
@@ -84,7 +85,7 @@ async fn resolve(upstream: Arc<Runtime>) {
 /// keep all that the crowd took.
 pub async fn give_back_memory() {
     loop {
-        pingora::time::sleep(GIVE_BACK).await;
+        sleep(GIVE_BACK).await;
         // One that cannot be made now is made next time.
         let _ = std::thread::Builder::new().name("memory".to_owned()).spawn(|| ());
     }
@@ -94,16 +95,16 @@ pub async fn give_back_memory() {
 async fn look_up(upstream: &str, addresses: &Addresses) -> bool {
     let (host, port) = addresses.host_and_port();
     let had = !addresses.current().is_empty();
-    let found = pingora::time::timeout(LOOKUP, tokio::net::lookup_host((host, port))).await;
+    let found = within(Instant::now() + LOOKUP, tokio::net::lookup_host((host, port))).await;
     let found: Vec<SocketAddr> = match found {
-        Ok(Ok(found)) => found.collect(),
-        Ok(Err(error)) => {
+        Some(Ok(found)) => found.collect(),
+        Some(Err(error)) => {
             if had {
                 warn!(upstream, host, evidence = %error, "kept the addresses of a name that was not found again");
             }
             Vec::new()
         }
-        Err(_) => Vec::new(),
+        None => Vec::new(),
     };
     let any = !found.is_empty();
     addresses.found(found);

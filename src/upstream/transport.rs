@@ -1,6 +1,6 @@
 //! Connections to servers: made, pooled and reused by pingora's connector, one connector per upstream.
 //!
-//! The only file of this room that speaks to pingora, and the only place where its connect errors are read. It names
+//! The only file that makes connections with pingora, and the only place where its connect errors are read. It names
 //! what happened as a [`Fault`] and knows no request.
 
 use std::fmt;
@@ -8,7 +8,7 @@ use std::hash::{Hash, Hasher};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pingora::connectors::{ConnectorOptions, TransportConnector};
 use pingora::protocols::Stream;
@@ -19,6 +19,7 @@ use rustls::pki_types::ServerName;
 
 use super::http2::{Http2, Speak};
 use super::runtime::Candidate;
+use super::timer::within;
 use crate::contract::{Cause, Evidence, Fault, Phase};
 use crate::tls::stream::Encrypted;
 use crate::tls::trust::{Offers, Trust, failed_handshake};
@@ -64,10 +65,10 @@ impl Transport {
     pub async fn connect(&self, candidate: &Candidate, limit: Duration) -> Result<Stream, Fault> {
         let peer = PlainPeer::new(candidate);
         let connecting = self.connector.new_stream(&peer);
-        match pingora::time::timeout(limit, connecting).await {
-            Ok(Ok(stream)) => Ok(stream),
-            Ok(Err(error)) => Err(named(&error)),
-            Err(_) => Err(Fault::new(Cause::ConnectionTimeout, Phase::Connect)),
+        match within(Instant::now() + limit, connecting).await {
+            Some(Ok(stream)) => Ok(stream),
+            Some(Err(error)) => Err(named(&error)),
+            None => Err(Fault::new(Cause::ConnectionTimeout, Phase::Connect)),
         }
     }
 
@@ -91,16 +92,16 @@ impl Transport {
         let offers = if only_http1 { Offers::Http1 } else { self.offers() };
         // Boxed: it is large, and most attempts make none.
         let shaking = Box::pin(Encrypted::connect(stream, trust, name.clone(), offers));
-        match pingora::time::timeout(limit, shaking).await {
-            Ok(Ok(stream)) => {
+        match within(Instant::now() + limit, shaking).await {
+            Some(Ok(stream)) => {
                 let http2 = stream.speaks_http2();
                 Ok((Box::new(stream), http2))
             }
-            Ok(Err(error)) => {
+            Some(Err(error)) => {
                 let (cause, evidence) = failed_handshake(&error);
                 Err(Fault::new(cause, Phase::Connect).with(evidence))
             }
-            Err(_) => Err(Fault::new(Cause::TlsTimeout, Phase::Connect)),
+            None => Err(Fault::new(Cause::TlsTimeout, Phase::Connect)),
         }
     }
 

@@ -143,7 +143,7 @@ fn a_head_that_is_dripped_has_the_same_limit() {
     let drip = frame(kind::CONTINUATION, 0, 1, []);
     let dripper = std::thread::spawn(move || {
         while dripping.write_all(&drip).is_ok() {
-            std::thread::sleep(Duration::from_millis(100)); // the slow client is what is tested
+            std::thread::sleep(Duration::from_millis(200)); // the slow client is what is tested
         }
     });
     raw.ends();

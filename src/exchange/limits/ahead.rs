@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use super::super::clock::Clock;
 use super::super::downstream::Downstream;
-use super::super::flow::{Stop, Story, within};
+use super::super::flow::{Stop, Story};
 use super::super::relay;
 use super::super::request::Request;
 use super::super::upload::{Ahead, Upload};
@@ -17,6 +17,7 @@ use crate::contract::Phase;
 use crate::protocol::framing::Framing;
 use crate::protocol::media;
 use crate::snapshot::{Route, Snapshot};
+use crate::upstream::timer::within;
 
 /// Longest body that is read. Bytes.
 const LONGEST: u64 = 64 * 1024;

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::super::flow::{Story, within};
+use super::super::flow::Story;
 use super::super::request::Request;
 use super::{Asked, AskedRules, ask, conclude, refusal, remember, subject, watched};
 use crate::contract::{Cause, Evidence, Fault, Phase};
@@ -14,6 +14,7 @@ use crate::limit::{Ask, Failure, Moment, OnFailure, Store, Taken};
 use crate::observe::LimitDecision;
 use crate::snapshot::limits::moment;
 use crate::snapshot::{Route, Snapshot};
+use crate::upstream::timer::within;
 
 /// Asks the route's rules, wherever they count, and dresses the response with what they leave.
 ///
