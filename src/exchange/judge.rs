@@ -15,13 +15,15 @@ use super::clock::Limit;
 use super::flow::Flow;
 use super::head::Fields;
 use super::peer::Peer;
-use super::wire::BODY_ROOM;
 use crate::config::ErrorMode;
 use crate::contract::conform::{self, Conformance, ErrorBody, Extract};
 use crate::contract::decode::{self, Coding, DecodeFailure};
 use crate::contract::{Case, Cause, Contract, Evidence, Phase, QUOTED, Ruling};
 use crate::snapshot::grounds::Grounds;
 use crate::upstream::timer::within;
+
+/// An error's body is read in pieces of this size: most are smaller, and a thousand of them may be held at once.
+const ERROR_ROOM: usize = 8 * 1024;
 
 /// What becomes of a response.
 #[derive(Debug)]
@@ -181,7 +183,7 @@ fn replace(flow: &Flow<'_>, answered: &Answered, ruling: Ruling, found: Found) -
 /// Reads the body until its end, the limit or the first fault.
 async fn hold(peer: &mut Peer, body: &mut BytesMut, most: usize) -> Held {
     loop {
-        match poll_fn(|cx| peer.poll_body(cx, BODY_ROOM)).await {
+        match poll_fn(|cx| peer.poll_body(cx, ERROR_ROOM)).await {
             Ok(Some(length)) => {
                 body.extend_from_slice(peer.body_bytes(length));
                 peer.take(length);
