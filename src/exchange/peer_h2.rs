@@ -288,9 +288,14 @@ impl H2Peer {
         self.trailers.take()
     }
 
-    /// The connection has to show that it is alive before it gets another request.
+    /// The connection has to show that it is alive before it gets another request; one that does not take what is there
+    /// for it gets none: nobody can tell whether its window is shut for this stream alone, and a PING passes by windows.
     pub(super) fn doubt(&self) {
-        self.slot.doubt();
+        if self.unsent() > 0 {
+            self.slot.retire();
+        } else {
+            self.slot.doubt();
+        }
     }
 
     /// The server had said all that it had to say before this happened. An error that the library found is another matter:

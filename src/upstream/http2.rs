@@ -288,6 +288,11 @@ impl Slot {
         self.connection.state.lock().doubted = true;
         self.connection.changed.notify_one();
     }
+
+    /// The connection ends with the streams that it has.
+    pub fn retire(&self) {
+        self.connection.retire();
+    }
 }
 
 impl Drop for Slot {

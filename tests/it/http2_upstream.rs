@@ -188,23 +188,26 @@ fn twenty_megabytes_go_up_and_come_back_on_both_protocols() {
 #[test]
 fn a_whole_answer_stays_whole_when_the_server_then_asks_for_no_more_of_the_request() {
     // RFC 9113 8.1: an answer before the end of the request, and RST_STREAM with NO_ERROR behind it.
-    for ends_in_head in [false, true] {
+    for ends_in in ["head", "body", "trailers"] {
         let upstream = Raw::playing(move |connection| {
             connection.preface()?;
             connection.greet(&[])?;
             loop {
                 let stream = connection.request()?;
-                let answer = if ends_in_head {
-                    frame(HEADERS, END_HEADERS | END_STREAM, stream, STATUS_200)
-                } else {
-                    let head = frame(HEADERS, END_HEADERS, stream, STATUS_200);
-                    [head, frame(DATA, END_STREAM, stream, b"fine")].concat()
+                let head = frame(HEADERS, END_HEADERS, stream, STATUS_200);
+                let answer = match ends_in {
+                    "head" => frame(HEADERS, END_HEADERS | END_STREAM, stream, STATUS_200),
+                    "body" => [head, frame(DATA, END_STREAM, stream, b"fine")].concat(),
+                    _ => {
+                        let behind = frame(HEADERS, END_HEADERS | END_STREAM, stream, b"\0\x01a\x01b");
+                        [head, frame(DATA, 0, stream, b"fine"), behind].concat()
+                    }
                 };
                 connection.say(&[answer, frame(RST_STREAM, 0, stream, &[0; 4])].concat())?;
             }
         });
         let gateway = before(&upstream).h2c().start();
-        let body = if ends_in_head { "" } else { "fine" };
+        let body = if ends_in == "head" { "" } else { "fine" };
         let answer = gateway.h2_client().ask("POST", "/", &[], Bytes::from(vec![0; 1_000_000]));
         answer.is(200, body);
         assert_eq!(answer.ended, Ended::Complete);
@@ -399,6 +402,39 @@ fn a_window_that_stays_shut_is_a_timeout_of_writing() {
     gateway.client().ask("POST", "/", "", "body").is_made(504);
     assert!(began.elapsed() >= Duration::from_millis(300));
     gateway.expect_metric("errors_total", &[("cause", "connection_write_timeout")], 1.0);
+}
+
+#[test]
+fn a_connection_that_takes_nothing_more_gets_no_further_request() {
+    let upstream = Raw::playing(|connection| {
+        if connection.turn > 0 {
+            return connection.serve();
+        }
+        connection.preface()?;
+        // Room for each stream, and 65,535 octets for all of them together: none is ever given back.
+        connection.greet(&[(4, 1 << 20)])?;
+        let first = connection.request()?;
+        while connection.next()? != (DATA, END_STREAM, first) {}
+        connection.fine(first)?;
+        // It is left, or asked for a sign of life and trusted again.
+        while !matches!(connection.next()?.0, PING | GOAWAY) {}
+        let _ = connection.pong();
+        connection.count_one_more();
+        connection.until_closed()
+    });
+    let gateway = before(&upstream).set("timeouts.between_bytes", "300ms").start();
+    let body = "x".repeat(60_000);
+    let mut upload = || gateway.client().ask("POST", "/", "", &body);
+    upload().is(200, "fine");
+    upload().is_made(504);
+    gateway.expect_metric("errors_total", &[("cause", "connection_write_timeout")], 1.0);
+    let deadline = Instant::now() + LIMIT;
+    while upstream.requests() < 2 {
+        assert!(Instant::now() < deadline, "nothing becomes of the connection");
+        std::thread::yield_now();
+    }
+    upload().is(200, "fine");
+    assert_eq!(upstream.connections(), 2);
 }
 
 #[test]
