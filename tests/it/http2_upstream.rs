@@ -424,7 +424,7 @@ fn a_connection_that_takes_nothing_more_gets_no_further_request() {
     });
     let gateway = before(&upstream).set("timeouts.between_bytes", "300ms").start();
     let body = "x".repeat(60_000);
-    let mut upload = || gateway.client().ask("POST", "/", "", &body);
+    let upload = || gateway.client().ask("POST", "/", "", &body);
     upload().is(200, "fine");
     upload().is_made(504);
     gateway.expect_metric("errors_total", &[("cause", "connection_write_timeout")], 1.0);
