@@ -374,7 +374,7 @@ pub(super) fn crowded_out() -> Fault {
 }
 
 /// The beginning of what was read, for the log: a request line where there is one.
-fn first_line(read: &[u8]) -> Bytes {
+pub(super) fn first_line(read: &[u8]) -> Bytes {
     let start = read.trim_ascii_start();
     let end = start.iter().position(|octet| matches!(octet, b'\r' | b'\n')).unwrap_or(start.len());
     Bytes::copy_from_slice(start.get(..end.min(MAX_LOGGED_LINE)).unwrap_or_default())
@@ -463,7 +463,8 @@ async fn guarded(app: &Connections, peer: IpAddr, client: &mut Downstream, attem
 /// overtakes the answer.
 async fn close(client: Downstream, served: bool) {
     let Some(mut h1) = client.into_h1() else { return };
-    if h1.wire.finish_writing().await.is_err() {
+    // In TLS even this has to be written, and a client that does not read has no room for it.
+    if !matches!(within(Instant::now() + LINGER_SILENCE, h1.wire.finish_writing()).await, Some(Ok(()))) {
         return;
     }
     let end = Instant::now() + if served { LINGER_TIME } else { CROWD_TIME };
@@ -475,5 +476,56 @@ async fn close(client: Downstream, served: bool) {
             Some(Ok(more @ 1..)) => read += more,
             Some(Ok(0) | Err(_)) | None => return,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use rcgen::{CertificateParams, KeyPair};
+    use rustls::pki_types::ServerName;
+    use tokio::io::AsyncWriteExt;
+    use tokio::sync::watch;
+
+    use super::super::client_h1::H1Client;
+    use super::super::wire::Wire;
+    use super::*;
+    use crate::tls::identity::Identity;
+    use crate::tls::served;
+    use crate::tls::stream::Encrypted;
+    use crate::tls::trust::{Offers, Trust};
+
+    /// A connection in TLS whose client reads nothing more, and which takes nothing more.
+    async fn stuck() -> (Encrypted, Encrypted) {
+        let key = KeyPair::generate().unwrap();
+        let certificate = CertificateParams::new(["test".to_owned()]).unwrap().self_signed(&key).unwrap();
+        let identity = Identity::new(certificate.pem().as_bytes(), key.serialize_pem().as_bytes()).unwrap();
+        let (ours, theirs) = tokio::io::duplex(1024);
+        let trust = Trust::in_file(certificate.pem().as_bytes()).unwrap();
+        let name = ServerName::try_from("test").unwrap();
+        let (server, client) = tokio::join!(
+            Encrypted::accept(Box::new(ours), served::settings(&[identity]).unwrap()),
+            Encrypted::connect(Box::new(theirs), &trust, name, Offers::Http1),
+        );
+        let (mut server, client) = (server.unwrap(), client.unwrap());
+        let full = async {
+            server.write_all(&[b'x'; 4096]).await.unwrap();
+            server.flush().await.unwrap();
+            pending::<()>().await;
+        };
+        assert_eq!(within(Instant::now() + Duration::from_millis(50), full).await, None);
+        (server, client)
+    }
+
+    #[tokio::test]
+    async fn a_client_that_does_not_take_the_goodbye_of_tls_is_not_waited_for_beyond_its_time() {
+        let (server, _client) = stuck().await;
+        let (_shutdown, watched) = watch::channel(false);
+        let h1 = H1Client::new(Wire::new(Box::new(server)), watched);
+        let begun = Instant::now();
+        let closed = close(Downstream::h1(h1, "https"), true);
+        assert_eq!(within(begun + Duration::from_secs(10), closed).await, Some(()));
+        assert!(begun.elapsed() >= LINGER_SILENCE);
     }
 }

@@ -20,8 +20,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_util::task::TaskTracker;
 
 use super::client_h2::{H2Client, Share};
-use super::connection::{Connection, Connections, crowded_out, refuse_guarded, serve_guarded};
-use super::downstream::Downstream;
+use super::connection::{Connection, Connections, crowded_out, first_line, refuse_guarded, serve_guarded};
+use super::downstream::{Downstream, Stage};
 use super::frames::{Accepted, Frames};
 use super::inbound::{Begun, Inbound, Patience};
 use super::record::{self, Refused};
@@ -35,6 +35,9 @@ use crate::upstream::timer::{sleep, within};
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// The library's own bound on header lists, above which it answers an empty 431 by itself: four times ours.
 const LIBRARY_MAX_FIELDS: u32 = 256 * 1024;
+/// The library reads as long as there is something to read, and only then hands out the requests: so much at a time, or
+/// the largest heads of all streams would be there at once.
+const MOST_AT_ONCE: usize = LIBRARY_MAX_FIELDS as usize;
 /// Streams at once on one connection.
 const MAX_STREAMS: u32 = 128;
 /// What one stream, and one connection, may have under way towards us.
@@ -109,9 +112,15 @@ pub(super) async fn serve(connection: &mut Connection<'_>, stream: Stream, read:
     let mut patience = Patience::new(unfinished, header_timeout);
     // It has begun what it does not end.
     let mut stalled = false;
+    // Who has no place was told so, and may stay so long for that, however often it asks.
+    let mut told_until: Option<Instant> = None;
     // Why this connection ends, if it does before another request comes.
     let mut leaving = None;
     loop {
+        let now = Instant::now();
+        if told_until.is_some_and(|until| until <= now) {
+            break;
+        }
         // After GOAWAY only frames of the protocol are awaited, and who has no place may not sit there for long either.
         let silence = match (stalled, draining || crowded) {
             // Its time is up: what is left to do is to take its last answers.
@@ -147,6 +156,7 @@ pub(super) async fn serve(connection: &mut Connection<'_>, stream: Stream, read:
                 h2.graceful_shutdown();
                 continue;
             }
+            () = sleep(told_until.map_or(silence, |until| until - now)), if told_until.is_some() => continue,
             _ = &mut shutdown, if !draining => {
                 draining = true;
                 leaving = streams.is_empty().then_some(Silence::Drain);
@@ -157,9 +167,11 @@ pub(super) async fn serve(connection: &mut Connection<'_>, stream: Stream, read:
         match next {
             Some(Ok((request, respond))) => {
                 leaving = None;
-                accepted.add(respond.stream_id().as_u32());
+                let stream = respond.stream_id().as_u32();
+                accepted.add(stream);
                 if crowded && !draining {
                     draining = true;
+                    told_until = Some(Instant::now() + header_timeout);
                     h2.graceful_shutdown();
                 }
                 let app = Arc::clone(connection.app);
@@ -169,9 +181,10 @@ pub(super) async fn serve(connection: &mut Connection<'_>, stream: Stream, read:
                     (false, false) => Some(heads_too_large()),
                     (false, true) => None,
                 };
-                let stream = one(app, connection.peer, request, respond, share, no_room);
+                let (client, request) = take(&app, request, respond, share, no_room);
+                let served = one(app, accepted.clone(), connection.peer, stream, client, request);
                 // Boxed: the task moves its future, and what it leaves, more than once.
-                streams.spawn(Box::pin(stream));
+                streams.spawn(Box::pin(served));
             }
             Some(Err(error)) => {
                 if tls_broke(&error) {
@@ -194,15 +207,15 @@ pub(super) async fn serve(connection: &mut Connection<'_>, stream: Stream, read:
     streams.wait().await;
 }
 
-/// Serves one stream; one that there is no room for is refused.
-async fn one(
-    app: Arc<Connections>,
-    peer: IpAddr,
+/// What a stream says, and who said it; one that there is no room for is refused. At once, and not when its turn comes:
+/// a hundred heads that are too large are a hundred times too much.
+fn take(
+    app: &Connections,
     request: http::Request<RecvStream>,
     respond: SendResponse<Bytes>,
     share: Share,
     no_room: Option<Fault>,
-) {
+) -> (Downstream, Result<Request, Refused>) {
     let (mut parts, body) = request.into_parts();
     let head = parts.method == http::Method::HEAD;
     let expects = parts.headers.contains_key(http::header::EXPECT);
@@ -212,22 +225,36 @@ async fn one(
         Ok(Framing::None | Framing::Chunked) | Err(_) => None,
     };
     let h2 = H2Client::new(body, respond, head, expects, length, share);
-    let mut client = Downstream::h2(h2, app.scheme());
-    let refuse = |parts: &http::request::Parts, fault, origin: Option<&[u8]>, grpc| {
-        let line = Bytes::from(format!("{} {}", parts.method, parts.uri.path()));
+    let told = |fault, origin: Option<&[u8]>, grpc| {
+        let line = first_line(format!("{} {}", parts.method, parts.uri.path()).as_bytes());
         Refused { fault, line, dress: app.unrouted_dress(origin), grpc }
     };
-    match (request, no_room) {
-        (Ok(request), None) => serve_guarded(&app, peer, &mut client, &request).await,
-        (Ok(request), Some(fault)) => {
-            let refused = refuse(&parts, fault, request.fields.value("origin"), request.is_grpc());
-            refuse_guarded(&app, peer, &mut client, refused).await;
-        }
+    let request = match (request, no_room) {
+        (Ok(request), None) => Ok(request),
+        (Ok(request), Some(fault)) => Err(told(fault, request.fields.value("origin"), request.is_grpc())),
         (Err(refusal), _) => {
             let origin = parts.headers.get(http::header::ORIGIN).map(HeaderValue::as_bytes);
-            let refused = refuse(&parts, refused(refusal), origin, Request::says_grpc(&parts));
-            refuse_guarded(&app, peer, &mut client, refused).await;
+            Err(told(refused(refusal), origin, Request::says_grpc(&parts)))
         }
+    };
+    (Downstream::h2(h2, app.scheme()), request)
+}
+
+/// Answers one stream.
+async fn one(
+    app: Arc<Connections>,
+    accepted: Accepted,
+    peer: IpAddr,
+    stream: u32,
+    mut client: Downstream,
+    request: Result<Request, Refused>,
+) {
+    match request {
+        Ok(request) => serve_guarded(&app, peer, &mut client, &request).await,
+        Err(refused) => refuse_guarded(&app, peer, &mut client, refused).await,
+    }
+    if client.stage() == Stage::Unanswered {
+        accepted.forget(stream);
     }
     if !client.was_malformed() {
         record::client_left(&app.gateway, client.stage());
@@ -267,6 +294,8 @@ struct Rewound {
     stream: Stream,
     frames: Frames,
     inbound: Inbound,
+    /// Octets read since the library last had to stop for want of some.
+    at_once: usize,
     metrics: Arc<Metrics>,
 }
 
@@ -279,7 +308,14 @@ impl Rewound {
         metrics: &Arc<Metrics>,
     ) -> Self {
         let inbound = Inbound::new(unfinished, PREFACE.len());
-        Rewound { read, stream, frames: Frames::new(accepted), inbound, metrics: Arc::clone(metrics) }
+        Rewound {
+            read,
+            stream,
+            frames: Frames::new(accepted),
+            inbound,
+            at_once: 0,
+            metrics: Arc::clone(metrics),
+        }
     }
 
     fn written(&mut self, bytes: &[u8]) {
@@ -300,9 +336,16 @@ impl AsyncRead for Rewound {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         if self.read.is_empty() {
+            if self.at_once >= MOST_AT_ONCE {
+                self.at_once = 0;
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
             let before = buffer.filled().len();
             let polled = Pin::new(&mut self.stream).poll_read(cx, buffer);
-            self.inbound.look(buffer.filled().get(before..).unwrap_or_default());
+            let read = buffer.filled().get(before..).unwrap_or_default();
+            self.inbound.look(read);
+            self.at_once = if polled.is_ready() { self.at_once + read.len() } else { 0 };
             return polled;
         }
         let length = self.read.len().min(buffer.remaining());

@@ -30,16 +30,27 @@ impl Accepted {
     pub(super) fn add(&self, stream: u32) {
         self.0.lock().add(stream);
     }
+
+    /// Nothing of an answer was queued for this stream, and nothing will be.
+    pub(super) fn forget(&self, stream: u32) {
+        self.0.lock().remove(stream);
+    }
 }
 
 /// Numbers of streams. They are few, and mostly come in their order: no hash is needed.
 #[derive(Clone, Debug, Default)]
 struct Streams(Vec<u32>);
 
+/// So many, at most: of a stream that its client resets, the end is never written. The eldest are dropped.
+const MOST: usize = 16 * 1024;
+
 impl Streams {
     fn add(&mut self, stream: u32) {
         if let Err(place) = self.0.binary_search(&stream) {
             self.0.insert(place, stream);
+        }
+        if self.0.len() > MOST {
+            self.0.remove(0);
         }
     }
 

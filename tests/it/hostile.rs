@@ -5,6 +5,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use statusquo::rehearse::clients::PLAY;
 use statusquo::rehearse::frames::{
     self, END_HEADERS, END_STREAM, PREFACE, frame, kind, setting, settings, window,
@@ -16,6 +17,8 @@ use statusquo::rehearse::{Setting, client_faults_h2};
 use super::client::LIMIT;
 use super::clients_h2::play_all;
 use super::gateway::{Gateway, Setup};
+use super::h2_upstream::Serving;
+use super::http2_upstream::serving;
 use super::upstreams::by_request;
 
 /// The most that all of it may take.
@@ -175,6 +178,81 @@ fn the_large_heads_of_a_connection_share_a_megabyte_and_a_small_one_always_has_r
     // There is room again.
     let _client = bomber(gateway.h2_address());
     gateway.wait_for_metric(LIMIT, "requests_in_flight", &[], 18.0);
+}
+
+/// Every stream says a head of 240,000 bytes in as many, and takes nothing of its answer.
+fn loudmouth(gateway: SocketAddr) -> TcpStream {
+    let mut client = hello(gateway, 0);
+    let mut list = List::default()
+        .with(":method", "GET")
+        .with(":scheme", "http")
+        .with(":path", "/rehearsal")
+        .with(":authority", "rehearsal.example");
+    for _ in 0..60 {
+        list = list.with("x", "y".repeat(4000));
+    }
+    let block = list.block();
+    for n in 0..STREAMS {
+        let mut pieces = block.chunks(16 * 1024).peekable();
+        let (mut kind, mut begins) = (kind::HEADERS, END_STREAM);
+        while let Some(piece) = pieces.next() {
+            let ends = if pieces.peek().is_none() { END_HEADERS } else { 0 };
+            client.write_all(&frame(kind, begins | ends, 2 * n + 1, piece)).unwrap();
+            (kind, begins) = (kind::CONTINUATION, 0);
+        }
+    }
+    client
+}
+
+#[test]
+fn a_head_that_is_refused_is_not_kept_while_its_answer_waits() {
+    let upstream = by_request(upstream_script);
+    let gateway = Gateway::in_front_of(&upstream).h2c().limit(Duration::from_secs(60)).start();
+    gateway.h2_client().get("/rehearsal");
+    let idle = memory(&gateway);
+    let clients = [loudmouth(gateway.h2_address()), loudmouth(gateway.h2_address())];
+    let refused = [("code", "400"), ("cause", "header_too_large")];
+    gateway.wait_for_metric(LIMIT, "errors_total", &refused, f64::from(2 * STREAMS));
+    let held = memory(&gateway) - idle;
+    // The heads alone are 61 MB.
+    assert!(held < MOST / 2.0, "{held} bytes over idle");
+    drop(clients);
+}
+
+#[test]
+fn what_an_http_2_upstream_sends_for_clients_that_take_nothing_is_bounded() {
+    let upstream = Serving::with(1000, |_, mut respond| async move {
+        let Ok(mut send) = respond.send_response(http::Response::new(()), false) else { return };
+        let piece = Bytes::from(vec![b'x'; 16 * 1024]);
+        while let Some(Ok(_)) = {
+            send.reserve_capacity(piece.len());
+            std::future::poll_fn(|cx| send.poll_capacity(cx)).await
+        } {
+            let length = send.capacity().min(piece.len());
+            if send.send_data(piece.slice(..length), false).is_err() {
+                return;
+            }
+        }
+    });
+    let gateway = serving(&upstream).limit(Duration::from_secs(60)).start();
+    gateway.expect_metric("requests_in_flight", &[], 0.0);
+    let idle = memory(&gateway);
+    let clients = [hoarder(gateway.h2_address()), hoarder(gateway.h2_address())];
+    let all = f64::from(2 * STREAMS);
+    gateway.wait_for_metric(LIMIT, "requests_in_flight", &[], all);
+    // Until nothing more comes.
+    let (mut held, begun) = (memory(&gateway) - idle, Instant::now());
+    loop {
+        std::thread::sleep(Duration::from_millis(300)); // a rest is looked for, and nothing tells of it
+        let now = memory(&gateway) - idle;
+        if now <= held && begun.elapsed() > Duration::from_secs(1) {
+            break;
+        }
+        held = held.max(now);
+        assert!(begun.elapsed() < LIMIT, "it grows and grows: {now} bytes over idle");
+    }
+    assert!(held < MOST, "{held} bytes over idle");
+    drop(clients);
 }
 
 #[test]

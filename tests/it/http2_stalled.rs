@@ -188,3 +188,33 @@ fn who_has_asked_is_answered_before_a_connection_ends_for_half_a_head() {
     while raw.next().is_some() {}
     silences(&gateway, 1);
 }
+
+#[test]
+fn a_connection_that_there_is_no_place_for_ends_however_often_it_asks() {
+    let upstream = ok("fine");
+    let gateway =
+        Gateway::in_front_of(&upstream).set("client.max_connections", "1").h2c().limit(LIMIT * 3).start();
+    let mut placed = gateway.h2_client();
+    placed.get("/").is(200, "fine");
+    let mut raw = Raw::connect(gateway.h2_address());
+    let mut asking = raw.stream.try_clone().unwrap();
+    let asker = std::thread::spawn(move || {
+        let whole = block("GET");
+        let ask = |stream| frame(kind::HEADERS, END_STREAM | END_HEADERS, stream, &whole);
+        for stream in (1..).step_by(2) {
+            if asking.write_all(&ask(stream)).is_err() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(200)); // the client that asks on is what is tested
+        }
+    });
+    // It never answers the PING that goes with GOAWAY.
+    assert_eq!(number(&raw.until(kind::GOAWAY).payload[4..]), 0);
+    let told = Instant::now();
+    while raw.next().is_some() {
+        assert!(told.elapsed() < LIMIT, "it stays for ever");
+    }
+    asker.join().unwrap();
+    placed.get("/").is(200, "fine");
+    gateway.expect_metric("closed_without_response_total", &[("cause", "http2_connection_error")], 0.0);
+}

@@ -21,7 +21,7 @@ use super::{Connection, MOST_STREAMS, Resting, State};
 use crate::contract::{Cause, Evidence, Fault, Phase};
 
 /// What one stream may have under way towards us.
-const STREAM_WINDOW: u32 = 256 * 1024;
+const STREAM_WINDOW: u32 = 64 * 1024;
 /// What all of them may: as much as each, so that one whose client is slow never holds up the others.
 const CONNECTION_WINDOW: u32 = STREAM_WINDOW * MOST_STREAMS as u32;
 /// The library's bound on header lists.
