@@ -8,12 +8,8 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-/// Bytes of a frame's head: length, type, flags, stream (RFC 9113 4.1).
-const HEAD: usize = 9;
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
-const RST_STREAM: u8 = 3;
-const END_STREAM: u8 = 1;
+use crate::protocol::frame::{self, FrameHead, Piece, flag, kind};
+
 /// The code of a reset behind a whole answer: the rest of an upload is not wanted (RFC 9113 8.1).
 const NO_ERROR: u32 = 0;
 /// The code of a frame that came for a stream which had ended: it was answered, or reset and counted then.
@@ -79,9 +75,7 @@ pub(super) struct Frames {
     accepted: Accepted,
     /// Streams that the library answered: a reset behind that is no deed of its own.
     answered: Streams,
-    head: Vec<u8>,
-    /// Bytes of the frame's payload that are still to come.
-    left: usize,
+    frames: frame::Frames,
     /// Stream and payload so far, where it is a reset.
     reset: Option<(u32, u32)>,
 }
@@ -94,47 +88,35 @@ impl Frames {
     /// Looks at what was written next.
     pub(super) fn look(&mut self, mut written: &[u8]) -> Deeds {
         let mut deeds = Deeds::default();
-        while !written.is_empty() {
-            if self.left == 0 {
-                let most = written.len().min(HEAD - self.head.len());
-                let (taken, rest) = written.split_at_checked(most).unwrap_or((written, b""));
-                self.head.extend_from_slice(taken);
-                written = rest;
-                if let [a, b, c, kind, flags, w, x, y, z] = self.head[..] {
-                    self.left = u32::from_be_bytes([0, a, b, c]) as usize;
-                    self.begin(kind, flags, u32::from_be_bytes([w, x, y, z]), &mut deeds);
-                    self.head.clear();
+        while let Some(piece) = self.frames.next(&mut written) {
+            match (piece, &mut self.reset) {
+                (Piece::Head(head), _) => self.begin(head, &mut deeds),
+                (Piece::Payload(octets), Some((stream, code))) => {
+                    *code = octets.iter().fold(*code, |code, octet| code << 8 | u32::from(*octet));
+                    if self.frames.left() == 0 {
+                        let its_own = self.answered.remove(*stream);
+                        deeds.resets +=
+                            usize::from(!its_own && !matches!(*code, NO_ERROR | STREAM_CLOSED | CANCEL));
+                    }
                 }
-                continue;
-            }
-            let most = written.len().min(self.left);
-            let (taken, rest) = written.split_at_checked(most).unwrap_or((written, b""));
-            written = rest;
-            self.left -= taken.len();
-            if let Some((stream, code)) = &mut self.reset {
-                *code = taken.iter().fold(*code, |code, octet| code << 8 | u32::from(*octet));
-                if self.left == 0 {
-                    let its_own = self.answered.remove(*stream);
-                    deeds.resets +=
-                        usize::from(!its_own && !matches!(*code, NO_ERROR | STREAM_CLOSED | CANCEL));
-                }
+                (Piece::Payload(_), None) => {}
             }
         }
         deeds
     }
 
-    fn begin(&mut self, kind: u8, flags: u8, stream: u32, deeds: &mut Deeds) {
-        self.reset = (kind == RST_STREAM).then_some((stream, 0));
+    fn begin(&mut self, FrameHead { kind, flags, stream, .. }: FrameHead, deeds: &mut Deeds) {
+        self.reset = (kind == kind::RST_STREAM).then_some((stream, 0));
         let ends = match kind {
-            DATA | HEADERS => flags & END_STREAM != 0,
-            _ => kind == RST_STREAM,
+            kind::DATA | kind::HEADERS => flags & flag::END_STREAM != 0,
+            _ => kind == kind::RST_STREAM,
         };
-        if kind != HEADERS && !ends {
+        if kind != kind::HEADERS && !ends {
             return;
         }
         let mut accepted = self.accepted.0.lock();
         let ours = if ends { accepted.remove(stream) } else { accepted.has(stream) };
-        if kind == HEADERS && !ours {
+        if kind == kind::HEADERS && !ours {
             deeds.answers += 1;
             self.answered.add(stream);
         }

@@ -9,15 +9,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use crate::protocol::frame::{Frames, Piece, flag, kind};
 use crate::upstream::timer::sleep;
 use futures_util::future::BoxFuture;
-
-/// Bytes of a frame's head: length, type, flags, stream (RFC 9113 4.1).
-const HEAD: usize = 9;
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
-const CONTINUATION: u8 = 9;
-const END_HEADERS: u8 = 4;
 
 /// Nothing is begun.
 const NOTHING: u32 = 0;
@@ -38,11 +32,7 @@ pub(super) struct Inbound {
     says: u32,
     /// A number for what is begun: even, and never 0.
     number: u32,
-    /// The head of the frame that begins, as far as it came.
-    head: [u8; HEAD],
-    came: usize,
-    /// Bytes of the frame's payload that are still to come.
-    left: usize,
+    frames: Frames,
     kind: u8,
     /// HEADERS came, and its END_HEADERS did not.
     in_block: bool,
@@ -55,23 +45,25 @@ impl Inbound {
             told,
             says: NOTHING,
             number: NEXT,
-            head: [0; HEAD],
-            came: 0,
             // The preface is waited for elsewhere.
-            left: preface,
-            kind: DATA,
+            frames: Frames::behind(preface),
+            kind: kind::DATA,
             in_block: false,
         }
     }
 
     /// Looks at what was read next.
-    pub(super) fn look(&mut self, read: &[u8]) {
-        let mut rest = read;
-        while !rest.is_empty() {
-            let passed = self.left.min(rest.len());
-            self.left -= passed;
-            rest = rest.get(passed..).unwrap_or_default();
-            rest = self.take_head(rest);
+    pub(super) fn look(&mut self, mut read: &[u8]) {
+        while let Some(piece) = self.frames.next(&mut read) {
+            if let Piece::Head(head) = piece {
+                self.kind = head.kind;
+                if matches!(head.kind, kind::HEADERS | kind::CONTINUATION) {
+                    self.in_block = head.flags & flag::END_HEADERS == 0;
+                }
+            }
+            if self.frames.left() == 0 && !self.in_block {
+                self.number = self.number.wrapping_add(NEXT).max(NEXT);
+            }
         }
         let says = self.begun();
         if says != self.says {
@@ -80,49 +72,14 @@ impl Inbound {
         }
     }
 
-    /// Takes what is there of the next frame's head, unless a payload is still to come.
-    fn take_head<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
-        if self.left > 0 || bytes.is_empty() {
-            return bytes;
-        }
-        if self.came == 0 {
-            if !self.in_block {
-                self.number = self.number.wrapping_add(NEXT).max(NEXT);
-            }
-            // The usual case: all of it at once.
-            if let Some((head, rest)) = bytes.split_first_chunk() {
-                self.frame(*head);
-                return rest;
-            }
-        }
-        let (taken, rest) = bytes.split_at_checked(HEAD - self.came).unwrap_or((bytes, b""));
-        for (place, octet) in self.head.iter_mut().skip(self.came).zip(taken) {
-            *place = *octet;
-        }
-        self.came += taken.len();
-        if self.came == HEAD {
-            self.came = 0;
-            self.frame(self.head);
-        }
-        rest
-    }
-
-    const fn frame(&mut self, [a, b, c, kind, flags, ..]: [u8; HEAD]) {
-        self.left = u32::from_be_bytes([0, a, b, c]) as usize;
-        self.kind = kind;
-        if matches!(kind, HEADERS | CONTINUATION) {
-            self.in_block = flags & END_HEADERS == 0;
-        }
-    }
-
-    const fn begun(&self) -> u32 {
-        if self.in_block || self.left > 0 && self.kind != DATA {
+    fn begun(&self) -> u32 {
+        if self.in_block || self.frames.left() > 0 && self.kind != kind::DATA {
             return self.number;
         }
-        match self.came {
-            0 => NOTHING,
+        match self.frames.head() {
+            [] => NOTHING,
             // Length, then type.
-            4.. if self.head[3] != DATA => self.number,
+            [_, _, _, other, ..] if *other != kind::DATA => self.number,
             _ => self.number | PERHAPS_DATA,
         }
     }
@@ -168,6 +125,8 @@ impl Patience {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::frame::flag::END_HEADERS;
+    use crate::protocol::frame::kind::{CONTINUATION, DATA, HEADERS};
 
     const PING: u8 = 6;
 

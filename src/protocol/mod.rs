@@ -9,13 +9,14 @@
 //! (who the client is); [`member`] (one named value of a request); [`hop`] (what must not travel on); [`upgrade`] (what
 //! may, where both sides agree); [`response_head`] and [`media`] for the way back; [`cors`]
 //! and [`origin`] (whose pages may read it), with [`torn_head`] where there is nothing but a refusal to read.
-//! [`octets`] holds the character tables.
+//! [`octets`] holds the character tables; [`frame`] tells the frames of HTTP/2 apart, for who watches them pass.
 
 pub mod accept;
 pub mod authority;
 pub mod body;
 pub mod cors;
 pub mod forwarded;
+pub mod frame;
 pub mod framing;
 pub mod hop;
 pub mod media;

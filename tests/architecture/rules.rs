@@ -36,7 +36,7 @@ pub const ARROWS: &[(&str, &[&str])] = &[
     ("rehearse", &["contract"]),
     ("store", &["limit"]),
     ("limit", &["contract"]),
-    ("upstream", &["tls"]),
+    ("upstream", &["tls", "protocol"]),
     ("tls", &["contract"]),
     ("protocol", &["contract"]),
     ("contract", &[]),

@@ -16,15 +16,8 @@ use std::task::{Context, Poll};
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Bytes of a frame's head: length, type, flags, stream (RFC 9113 4.1).
-const HEAD: usize = 9;
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
-const SETTINGS: u8 = 4;
-const GOAWAY: u8 = 7;
-const ACK: u8 = 1;
-const END_STREAM: u8 = 1;
-const END_HEADERS: u8 = 4;
+use crate::protocol::frame::{self, FrameHead, Piece, flag, kind};
+
 /// Streams whose end is remembered: the last one of each slot. More than are open at once.
 const ENDS: usize = 128;
 /// So much of a greeting in another language is kept for the log.
@@ -113,9 +106,7 @@ impl<S> Watched<S> {
 /// Where in the frames we are.
 #[derive(Debug, Default)]
 struct Frames {
-    head: Vec<u8>,
-    /// Bytes of the frame's payload that are still to come.
-    left: usize,
+    frames: frame::Frames,
     /// The number that a GOAWAY is saying, as far as it has come, and which of its bytes come next.
     last: Option<(u8, u32)>,
     begun: bool,
@@ -137,52 +128,31 @@ impl Frames {
 
     /// Looks at what was read next. Says whether it can be HTTP/2.
     fn look(&mut self, mut read: &[u8], seen: &Seen) -> bool {
-        while !read.is_empty() {
-            if self.left > 0 {
-                let (taken, rest) = read.split_at_checked(read.len().min(self.left)).unwrap_or((read, b""));
-                read = rest;
-                self.left -= taken.len();
-                self.go_away(taken, seen);
-                self.frame_over(seen);
-                continue;
+        while let Some(piece) = self.frames.next(&mut read) {
+            match piece {
+                Piece::Head(head) if !self.begun && !greets(head) => return false,
+                Piece::Head(head) => self.begin(head),
+                Piece::Payload(octets) => self.go_away(octets, seen),
             }
-            let most = read.len().min(HEAD - self.head.len());
-            let (taken, rest) = read.split_at_checked(most).unwrap_or((read, b""));
-            self.head.extend_from_slice(taken);
-            read = rest;
-            let [a, b, c, kind, flags, stream @ ..] = &self.head[..] else { continue };
-            if stream.len() < 4 {
-                continue;
+            if self.frames.left() == 0 {
+                self.ended.extend(self.ends.take());
+                if !seen.greeted() {
+                    seen.greeted.store(true, Ordering::Relaxed);
+                }
             }
-            // RFC 9113 3.4: a server speaks SETTINGS first.
-            let greets = *kind == SETTINGS && *flags & ACK == 0 && stream == [0, 0, 0, 0];
-            if !self.begun && !greets {
-                return false;
-            }
-            self.begun = true;
-            self.left = u32::from_be_bytes([0, *a, *b, *c]) as usize;
-            self.last = (*kind == GOAWAY).then_some((0, 0));
-            let ends = match *kind {
-                DATA => flags & END_STREAM != 0,
-                HEADERS => flags & END_STREAM != 0 && flags & END_HEADERS != 0,
-                _ => false,
-            };
-            let number = stream.first_chunk().map(|octets| u32::from_be_bytes(*octets) & 0x7fff_ffff);
-            self.ends = number.filter(|_| ends);
-            self.head.clear();
-            self.frame_over(seen);
         }
         true
     }
 
-    fn frame_over(&mut self, seen: &Seen) {
-        if self.left > 0 {
-            return;
-        }
-        self.ended.extend(self.ends.take());
-        if !seen.greeted() {
-            seen.greeted.store(true, Ordering::Relaxed);
-        }
+    fn begin(&mut self, FrameHead { kind, flags, stream, .. }: FrameHead) {
+        self.begun = true;
+        self.last = (kind == kind::GOAWAY).then_some((0, 0));
+        let ends = match kind {
+            kind::DATA => flags & flag::END_STREAM != 0,
+            kind::HEADERS => flags & flag::END_STREAM != 0 && flags & flag::END_HEADERS != 0,
+            _ => false,
+        };
+        self.ends = ends.then_some(stream);
     }
 
     fn go_away(&mut self, payload: &[u8], seen: &Seen) {
@@ -205,6 +175,11 @@ impl Frames {
         }
         self.last = Some((count, number));
     }
+}
+
+/// A server speaks SETTINGS first (RFC 9113 3.4).
+const fn greets(head: FrameHead) -> bool {
+    head.kind == kind::SETTINGS && head.flags & flag::ACK == 0 && head.stream == 0
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
@@ -287,6 +262,8 @@ impl<S> Watched<S> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::frame::flag::{ACK, END_HEADERS, END_STREAM};
+    use crate::protocol::frame::kind::{DATA, GOAWAY, HEADERS, SETTINGS};
 
     fn frame(kind: u8, flags: u8, payload: &[u8]) -> Vec<u8> {
         [&[0, 0, payload.len() as u8, kind, flags, 0, 0, 0, 0], payload].concat()
