@@ -333,8 +333,9 @@ async fn final_head(flow: &mut Flow<'_>, peer: &mut Peer) -> Result<UpstreamHead
                 let now = Instant::now();
                 let limit = head_limit(flow, flow.upload.waiting(), sent_at, now);
                 if now >= limit.at {
-                    peer.doubt();
-                    return Err(Stop::Fault(peer.begun(limit.fault())));
+                    let fault = limit.fault();
+                    peer.doubt(&fault);
+                    return Err(Stop::Fault(peer.begun(fault)));
                 }
             }
             Some(Step::Head(Ok(head))) if head.is_interim() => {

@@ -195,11 +195,12 @@ impl Peer {
         }
     }
 
-    /// A limit of time has struck.
-    pub(super) fn doubt(&self) {
+    /// A limit of time has struck. A client's own slowness tells nothing of the upstream.
+    pub(super) fn doubt(&self, fault: &Fault) {
         match self {
             // Its connection is not used again anyway.
             Peer::H1(_) => {}
+            Peer::H2(_) if fault.cause() == Cause::ClientTooSlow => {}
             Peer::H2(h2) => h2.doubt(),
         }
     }

@@ -333,8 +333,9 @@ async fn body(flow: &mut Flow<'_>, answered: &mut Answered, silence: Silence) ->
                 let waits = (flow.client.unsent() > 0).then_some(written_at);
                 let limit = relay_limit(flow, silence, uploads, waits, read_at);
                 if now >= limit.at {
-                    peer.doubt();
-                    return Relayed::Cut(limit.fault());
+                    let fault = limit.fault();
+                    peer.doubt(&fault);
+                    return Relayed::Cut(fault);
                 }
             }
             Some(Step::Done) => return Relayed::Whole,

@@ -87,6 +87,8 @@ pub struct RawConnection {
     /// Whose turn it is: connections are counted from 0.
     pub turn: usize,
     answers_pings: bool,
+    /// What the last PING bore.
+    ping: Vec<u8>,
     requests: Arc<AtomicUsize>,
 }
 
@@ -106,7 +108,8 @@ impl Raw {
                 let turn = connections.fetch_add(1, Ordering::SeqCst);
                 let (play, requests) = (Arc::clone(&play), Arc::clone(&requests));
                 std::thread::spawn(move || {
-                    let mut connection = RawConnection { stream, turn, answers_pings: true, requests };
+                    let mut connection =
+                        RawConnection { stream, turn, answers_pings: true, ping: Vec::new(), requests };
                     let _ = play(&mut connection);
                     let _ = connection.stream.shutdown(Shutdown::Both);
                 });
@@ -143,6 +146,11 @@ impl RawConnection {
         self.answers_pings = false;
     }
 
+    /// Answers the last PING.
+    pub fn answer_ping(&mut self) -> Option<()> {
+        self.frame(PING, 1, 0, &self.ping.clone())
+    }
+
     /// The stream of the next request, when its head has come. Only the first call reads the preface.
     pub fn request(&mut self) -> Option<u32> {
         loop {
@@ -171,7 +179,12 @@ impl RawConnection {
         self.stream.read_exact(&mut payload).ok()?;
         match (kind, flags & 1) {
             (SETTINGS, 0) => self.frame(SETTINGS, 1, 0, &[])?,
-            (PING, 0) if self.answers_pings => self.frame(PING, 1, 0, &payload)?,
+            (PING, 0) => {
+                self.ping = payload;
+                if self.answers_pings {
+                    self.answer_ping()?;
+                }
+            }
             _ => {}
         }
         Some((kind, flags, u32::from_be_bytes(stream)))

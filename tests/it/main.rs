@@ -49,6 +49,7 @@ mod hostile;
 mod http2;
 mod http2_faults;
 mod http2_flow;
+mod http2_keeping;
 mod http2_resets;
 mod http2_stalled;
 mod http2_upstream;

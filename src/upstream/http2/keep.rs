@@ -116,12 +116,11 @@ impl Keeper {
                     break;
                 }
             } else if state.doubted {
-                if let Some(ping) = &mut ping {
-                    // One that is still unanswered asks the same.
-                    let _ = ping.send_ping(Ping::opaque());
-                }
                 asked = Some((now, connection.seen.reads()));
-                continue;
+            }
+            if let (Some(_), Some(ping)) = (asked, &mut ping) {
+                // One that is still unanswered asks the same.
+                let _ = ping.send_ping(Ping::opaque());
             }
             if self.may_end(now) {
                 // Nobody can begin a stream any more, so the library says GOAWAY and ends.
@@ -140,8 +139,10 @@ impl Keeper {
                 // Frames first: what they tell is asked for behind them.
                 biased;
                 _ = &mut frames => break,
+                // Then an answer to a PING, also to one that nobody waits for any more: until it is taken the library
+                // sends no other PING.
+                () = answered(&mut ping) => {}
                 () = connection.changed.notified() => {}
-                () = answered(&mut ping), if asked.is_some() => {}
                 () = tokio::time::sleep(until.saturating_duration_since(now)) => {}
                 () = going_away(connection) => connection.retire(),
             }
