@@ -250,9 +250,11 @@ impl Slot {
         ends: bool,
     ) -> Result<(ResponseFuture, SendStream<Bytes>), Option<h2::Error>> {
         let mut send = self.connection.send.lock();
-        match send.as_mut() {
+        match send.as_ref() {
             Some(sender) => {
-                let opened = sender.send_request(request, ends);
+                // The library counts a stream until its reset has left: a place that was given back before may be one to
+                // wait for. It lets one stream wait for each clone, and refuses the next as if the connection had ended.
+                let opened = sender.clone().send_request(request, ends);
                 if opened.is_err() {
                     *send = None;
                     self.connection.changed.notify_one();
@@ -305,5 +307,66 @@ impl Drop for Slot {
             drop(state);
             self.connection.changed.notify_one();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Response;
+    use tokio::io::DuplexStream;
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::upstream::timer::within;
+
+    /// Two streams at once. It tells of each request, and answers those for `/answered`.
+    #[expect(clippy::disallowed_methods, reason = "this is the upstream, and no client is told anything")]
+    async fn serve(stream: DuplexStream, seen: mpsc::UnboundedSender<()>) {
+        let mut options = h2::server::Builder::new();
+        let mut connection = options.max_concurrent_streams(2).handshake::<_, Bytes>(stream).await.unwrap();
+        let mut held = Vec::new();
+        while let Some(Ok((request, mut respond))) = connection.accept().await {
+            if request.uri().path() == "/answered" {
+                respond.send_response(Response::new(()), true).unwrap();
+            } else {
+                held.push(respond);
+            }
+            seen.send(()).unwrap();
+        }
+    }
+
+    fn open(slot: &Slot, path: &str) -> (ResponseFuture, SendStream<Bytes>) {
+        let request = Request::builder().uri(format!("http://test{path}")).body(()).unwrap();
+        slot.open(request, true).unwrap()
+    }
+
+    // One thread: between two waits nothing leaves.
+    #[tokio::test]
+    async fn a_place_is_good_before_the_reset_of_the_stream_that_had_it_has_left() {
+        let whole = async {
+            let http2 = Http2::new(Speak::Always, 1, Duration::from_secs(60));
+            let address = SocketAddr::from(([127, 0, 0, 1], 1));
+            let candidate = Candidate { server: "test".into(), address, name: None };
+            let (ours, theirs) = tokio::io::duplex(1 << 16);
+            let (seen, mut requests) = mpsc::unbounded_channel();
+            tokio::spawn(serve(theirs, seen));
+            let first = http2.begin(&candidate, ours).await.unwrap();
+            let mut slots = vec![first, http2.take(&candidate).unwrap()];
+            for _ in 0..10 {
+                let streams: Vec<_> = slots.iter().map(|slot| open(slot, "/cancelled")).collect();
+                for _ in &streams {
+                    requests.recv().await.unwrap();
+                }
+                drop(streams);
+                slots.clear();
+                slots.extend([http2.take(&candidate).unwrap(), http2.take(&candidate).unwrap()]);
+                let streams: Vec<_> = slots.iter().map(|slot| open(slot, "/answered")).collect();
+                for (response, _) in streams {
+                    assert_eq!(response.await.unwrap().status(), 200);
+                    requests.recv().await.unwrap();
+                }
+            }
+        };
+        within(Instant::now() + Duration::from_secs(10), whole).await.expect("all are answered");
     }
 }
