@@ -6,7 +6,7 @@
 use std::future::poll_fn;
 use std::pin::pin;
 use std::task::Poll;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use pingora::protocols::Stream;
 
@@ -196,9 +196,11 @@ async fn share(flow: &mut Flow<'_>, candidate: &Candidate, reuse: bool) -> Resul
     if let Some(slot) = http2.take(candidate) {
         return taken(slot);
     }
-    let begun = Instant::now();
-    let attempt = Limit::new(begun + flow.route.timeouts().connect, Cause::ConnectionTimeout, Phase::Connect);
-    let limit = flow.limit(attempt, Phase::Connect);
+    // Whoever makes one now has a limit for each step: connecting, TLS, SETTINGS. Waiting for it has all of them.
+    let timeouts = flow.route.timeouts();
+    let tls = if candidate.name.is_some() { timeouts.tls } else { Duration::ZERO };
+    let at = Instant::now() + timeouts.connect + tls + timeouts.connect;
+    let limit = flow.limit(Limit::new(at, Cause::ConnectionTimeout, Phase::Connect), Phase::Connect);
     let making = unless_reset(flow.client, within(limit.at, http2.making(candidate))).await?;
     let Some(making) = making else { return Err(limit.fault().into()) };
     if let Some(slot) = http2.take(candidate) {

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -45,6 +46,20 @@ impl Server {
         number: usize,
         takes: impl Fn(usize) -> &'static [&'static str] + Send + 'static,
     ) -> Server {
+        Server::with(issued, number, Duration::ZERO, takes)
+    }
+
+    /// So long it makes everybody wait for its part of the handshake, and then for its SETTINGS.
+    fn slow(issued: &Issued, pause: Duration) -> Server {
+        Server::with(issued, 1, pause, |_| TWO)
+    }
+
+    fn with(
+        issued: &Issued,
+        number: usize,
+        pause: Duration,
+        takes: impl Fn(usize) -> &'static [&'static str] + Send + 'static,
+    ) -> Server {
         let all = Arc::new(Barrier::new(number));
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
@@ -61,7 +76,7 @@ impl Server {
                     if number > 0 {
                         all.wait().await;
                     }
-                    serve(stream, acceptor, seen, (number == 0).then_some(all)).await;
+                    serve(stream, acceptor, seen, pause, (number == 0).then_some(all)).await;
                 });
                 number += 1;
             }
@@ -89,11 +104,19 @@ fn config(issued: &Issued, takes: &[&str]) -> Arc<ServerConfig> {
     Arc::new(config)
 }
 
-async fn serve(stream: TcpStream, acceptor: TlsAcceptor, seen: Arc<Seen>, mut meet: Option<Arc<Barrier>>) {
+async fn serve(
+    stream: TcpStream,
+    acceptor: TlsAcceptor,
+    seen: Arc<Seen>,
+    pause: Duration,
+    mut meet: Option<Arc<Barrier>>,
+) {
+    tokio::time::sleep(pause).await; // a slow server
     let Ok(mut stream) = acceptor.accept(stream).await else { return };
     let agreed = stream.get_ref().1.alpn_protocol().unwrap_or_default().to_vec();
     seen.agreed.lock().unwrap().push(String::from_utf8(agreed.clone()).unwrap());
     if agreed == b"h2" {
+        tokio::time::sleep(pause).await; // a slow server
         let Ok(mut connection) = h2::server::handshake(stream).await else { return };
         while let Some(Ok((request, mut respond))) = connection.accept().await {
             seen.requests.fetch_add(1, Ordering::SeqCst);
@@ -105,7 +128,7 @@ async fn serve(stream: TcpStream, acceptor: TlsAcceptor, seen: Arc<Seen>, mut me
                 send.send_data(Bytes::from_static(b"begun"), false).unwrap();
                 // Its frames leave, and then nothing more comes: no GOAWAY, no goodbye of TLS.
                 let frames = std::future::poll_fn(|cx| connection.poll_closed(cx));
-                let _ = tokio::time::timeout(std::time::Duration::from_millis(200), frames).await;
+                let _ = tokio::time::timeout(Duration::from_millis(200), frames).await;
                 return;
             }
             send.send_data(Bytes::from_static(b"two"), true).unwrap();
@@ -183,6 +206,24 @@ fn requests_that_come_together_share_the_first_connection_once_it_speaks_http_2(
         answer.is(200, "two");
     }
     assert_eq!((server.agreed().len(), server.requests()), (1, 8));
+}
+
+#[test]
+fn who_waits_for_a_connection_that_another_makes_has_the_time_of_all_its_steps() {
+    let (authority, folder) = (Authority::new(), Folder::new());
+    let pause = Duration::from_millis(900);
+    let server = Server::slow(&authority.issue(&["127.0.0.1"]), pause);
+    // Each step within its limit, and both together beyond either.
+    let gateway = before(&[&server], "auto", &authority, &folder)
+        .set("timeouts.connect", "1500ms")
+        .set("timeouts.tls", "1500ms")
+        .start();
+    let began = Instant::now();
+    for answer in gateway.h2_client().get_all(&["/1", "/2", "/3"]) {
+        answer.is(200, "two");
+    }
+    assert!(began.elapsed() >= 2 * pause, "{:?}", began.elapsed());
+    assert_eq!((server.agreed().len(), server.requests()), (1, 3));
 }
 
 #[test]
