@@ -40,6 +40,11 @@ const LIBRARY_MAX_FIELDS: u32 = 256 * 1024;
 const MOST_AT_ONCE: usize = LIBRARY_MAX_FIELDS as usize;
 /// Streams at once on one connection.
 const MAX_STREAMS: u32 = 128;
+/// Streams that were reset before they were taken. Whoever asks for as much as it may can also think better of all of it at
+/// once, and again; a busy gateway takes them later.
+const MAX_UNTAKEN_RESETS: usize = 2 * MAX_STREAMS as usize;
+/// Above it, streams are taken one by one.
+const LARGE_HEAD: usize = 16 * 1024;
 /// What one stream, and one connection, may have under way towards us.
 const STREAM_WINDOW: u32 = 256 * 1024;
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
@@ -85,8 +90,7 @@ pub(super) async fn serve(connection: &mut Connection<'_>, stream: Stream, read:
     options
         .max_header_list_size(LIBRARY_MAX_FIELDS)
         .max_concurrent_streams(MAX_STREAMS)
-        // Whoever asks for as much as it may can also think better of all of it at once.
-        .max_pending_accept_reset_streams(MAX_STREAMS as usize)
+        .max_pending_accept_reset_streams(MAX_UNTAKEN_RESETS)
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .data_frame_budget(SMALL_FRAMES)
@@ -167,24 +171,27 @@ pub(super) async fn serve(connection: &mut Connection<'_>, stream: Stream, read:
         match next {
             Some(Ok((request, respond))) => {
                 leaving = None;
-                let stream = respond.stream_id().as_u32();
-                accepted.add(stream);
+                accepted.add(respond.stream_id().as_u32());
                 if crowded && !draining {
                     draining = true;
                     told_until = Some(Instant::now() + header_timeout);
                     h2.graceful_shutdown();
                 }
                 let app = Arc::clone(connection.app);
-                let (share, fits) = share.stream(list_size(request.headers()));
+                let head = list_size(request.headers());
+                let (share, fits) = share.stream(head);
                 let no_room = match (crowded, fits) {
                     (true, _) => Some(crowded_out()),
                     (false, false) => Some(heads_too_large()),
                     (false, true) => None,
                 };
-                let (client, request) = take(&app, request, respond, share, no_room);
-                let served = one(app, accepted.clone(), connection.peer, stream, client, request);
+                let stream = one(app, accepted.clone(), connection.peer, request, respond, share, no_room);
                 // Boxed: the task moves its future, and what it leaves, more than once.
-                streams.spawn(Box::pin(served));
+                streams.spawn(Box::pin(stream));
+                if head > LARGE_HEAD {
+                    // It is judged before the next one is taken: a hundred that are refused are never there at once.
+                    tokio::task::yield_now().await;
+                }
             }
             Some(Err(error)) => {
                 if tls_broke(&error) {
@@ -207,15 +214,17 @@ pub(super) async fn serve(connection: &mut Connection<'_>, stream: Stream, read:
     streams.wait().await;
 }
 
-/// What a stream says, and who said it; one that there is no room for is refused. At once, and not when its turn comes:
-/// a hundred heads that are too large are a hundred times too much.
-fn take(
-    app: &Connections,
+/// Serves one stream; one that there is no room for is refused.
+async fn one(
+    app: Arc<Connections>,
+    accepted: Accepted,
+    peer: IpAddr,
     request: http::Request<RecvStream>,
     respond: SendResponse<Bytes>,
     share: Share,
     no_room: Option<Fault>,
-) -> (Downstream, Result<Request, Refused>) {
+) {
+    let stream = respond.stream_id().as_u32();
     let (mut parts, body) = request.into_parts();
     let head = parts.method == http::Method::HEAD;
     let expects = parts.headers.contains_key(http::header::EXPECT);
@@ -225,6 +234,7 @@ fn take(
         Ok(Framing::None | Framing::Chunked) | Err(_) => None,
     };
     let h2 = H2Client::new(body, respond, head, expects, length, share);
+    let mut client = Downstream::h2(h2, app.scheme());
     let told = |fault, origin: Option<&[u8]>, grpc| {
         let line = first_line(format!("{} {}", parts.method, parts.uri.path()).as_bytes());
         Refused { fault, line, dress: app.unrouted_dress(origin), grpc }
@@ -237,18 +247,8 @@ fn take(
             Err(told(refused(refusal), origin, Request::says_grpc(&parts)))
         }
     };
-    (Downstream::h2(h2, app.scheme()), request)
-}
-
-/// Answers one stream.
-async fn one(
-    app: Arc<Connections>,
-    accepted: Accepted,
-    peer: IpAddr,
-    stream: u32,
-    mut client: Downstream,
-    request: Result<Request, Refused>,
-) {
+    // The answer to a head that is too large may wait for its client; the head does not wait with it.
+    drop(parts);
     match request {
         Ok(request) => serve_guarded(&app, peer, &mut client, &request).await,
         Err(refused) => refuse_guarded(&app, peer, &mut client, refused).await,
