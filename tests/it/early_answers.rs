@@ -11,9 +11,7 @@ use bytes::Bytes;
 
 use super::client::LIMIT;
 use super::gateway::{Gateway, Setup};
-use super::h2_upstream::{
-    DATA, END_HEADERS, END_STREAM, HEADERS, RST_STREAM, Raw, RawConnection, STATUS_200, frame,
-};
+use super::h2_upstream::{RST_STREAM, Raw, RawConnection};
 use super::http2_upstream::before;
 use super::reader::{Asked, Ended, Reader};
 
@@ -68,15 +66,8 @@ fn hasty(length: usize, behind: Behind) -> Raw {
         connection.preface()?;
         connection.greet(&[])?;
         let stream = connection.request()?;
-        let mut answer =
-            frame(HEADERS, END_HEADERS | if length == 0 { END_STREAM } else { 0 }, stream, STATUS_200);
-        let mut left = length;
-        while left > 0 {
-            let size = left.min(16 * 1024);
-            left -= size;
-            answer.extend(frame(DATA, if left == 0 { END_STREAM } else { 0 }, stream, &vec![b'x'; size]));
-        }
-        connection.say(&answer)?;
+        connection.ok_head(stream, length == 0)?;
+        connection.body(stream, length)?;
         behind.play(connection, stream)
     })
 }

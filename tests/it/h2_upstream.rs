@@ -2,6 +2,7 @@
 //!
 //! Scenarios are in [`super::http2_upstream`].
 
+use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
@@ -20,8 +21,12 @@ pub const RST_STREAM: u8 = 3;
 pub const SETTINGS: u8 = 4;
 pub const PING: u8 = 6;
 pub const GOAWAY: u8 = 7;
+pub const WINDOW_UPDATE: u8 = 8;
 pub const END_STREAM: u8 = 1;
 pub const END_HEADERS: u8 = 4;
+
+/// A window that nothing was said about (RFC 9113 6.9.2).
+const FIRST_WINDOW: usize = 65_535;
 
 /// `:status: 200`, from the static table (RFC 7541, appendix A).
 pub const STATUS_200: &[u8] = &[0x88];
@@ -90,6 +95,9 @@ pub struct RawConnection {
     /// What the last PING bore.
     ping: Vec<u8>,
     requests: Arc<AtomicUsize>,
+    /// What the other side allows each stream at first, and has added since; stream 0 is all of them.
+    first_window: usize,
+    windows: HashMap<u32, usize>,
 }
 
 impl Raw {
@@ -108,8 +116,15 @@ impl Raw {
                 let turn = connections.fetch_add(1, Ordering::SeqCst);
                 let (play, requests) = (Arc::clone(&play), Arc::clone(&requests));
                 std::thread::spawn(move || {
-                    let mut connection =
-                        RawConnection { stream, turn, answers_pings: true, ping: Vec::new(), requests };
+                    let mut connection = RawConnection {
+                        stream,
+                        turn,
+                        answers_pings: true,
+                        ping: Vec::new(),
+                        requests,
+                        first_window: FIRST_WINDOW,
+                        windows: HashMap::new(),
+                    };
                     let _ = play(&mut connection);
                     let _ = connection.stream.shutdown(Shutdown::Both);
                 });
@@ -177,8 +192,14 @@ impl RawConnection {
         let [a, b, c, kind, flags, stream @ ..] = head;
         let mut payload = vec![0; u32::from_be_bytes([0, a, b, c]) as usize];
         self.stream.read_exact(&mut payload).ok()?;
+        let stream = u32::from_be_bytes(stream);
         match (kind, flags & 1) {
-            (SETTINGS, 0) => self.frame(SETTINGS, 1, 0, &[])?,
+            (SETTINGS, 0) => {
+                let told = payload.chunks(6).find(|told| told[..2] == [0, 4]);
+                self.first_window = told.map_or(self.first_window, |told| octets(&told[2..]));
+                self.frame(SETTINGS, 1, 0, &[])?;
+            }
+            (WINDOW_UPDATE, _) => *self.windows.entry(stream).or_default() += octets(&payload),
             (PING, 0) => {
                 self.ping = payload;
                 if self.answers_pings {
@@ -187,7 +208,7 @@ impl RawConnection {
             }
             _ => {}
         }
-        Some((kind, flags, u32::from_be_bytes(stream)))
+        Some((kind, flags, stream))
     }
 
     /// Counts what a test waits for as one more request.
@@ -227,6 +248,24 @@ impl RawConnection {
         self.frame(HEADERS, END_HEADERS | u8::from(ends), stream, STATUS_200)
     }
 
+    /// A body of so many octets and the end, as fast as the windows allow. The first one of its connection.
+    pub fn body(&mut self, stream: u32, length: usize) -> Option<()> {
+        let mut sent = 0;
+        while sent < length {
+            let window = |number| self.windows.get(&number).copied().unwrap_or_default();
+            let room = (self.first_window + window(stream)).min(FIRST_WINDOW + window(0)) - sent;
+            let size = room.min(length - sent).min(16 * 1024);
+            if size == 0 {
+                self.next()?;
+                continue;
+            }
+            sent += size;
+            let ends = if sent == length { END_STREAM } else { 0 };
+            self.frame(DATA, ends, stream, &vec![b'x'; size])?;
+        }
+        Some(())
+    }
+
     /// A whole response: 200 and `fine`.
     pub fn fine(&mut self, stream: u32) -> Option<()> {
         self.ok_head(stream, false)?;
@@ -246,6 +285,10 @@ impl RawConnection {
     pub fn go_away(&mut self, last: u32, code: u32) -> Option<()> {
         self.frame(GOAWAY, 0, 0, &[last.to_be_bytes(), code.to_be_bytes()].concat())
     }
+}
+
+fn octets(number: &[u8]) -> usize {
+    number.iter().fold(0, |sum, octet| sum << 8 | usize::from(*octet))
 }
 
 /// The bytes of a frame.
