@@ -121,8 +121,8 @@ pub(super) async fn serve(connection: &mut Connection<'_>, stream: Stream, read:
     // Why this connection ends, if it does before another request comes.
     let mut leaving = None;
     loop {
-        let now = Instant::now();
-        if told_until.is_some_and(|until| until <= now) {
+        let told = told_until.map(|until| until.saturating_duration_since(Instant::now()));
+        if told == Some(Duration::ZERO) {
             break;
         }
         // After GOAWAY only frames of the protocol are awaited, and who has no place may not sit there for long either.
@@ -160,7 +160,7 @@ pub(super) async fn serve(connection: &mut Connection<'_>, stream: Stream, read:
                 h2.graceful_shutdown();
                 continue;
             }
-            () = sleep(told_until.map_or(silence, |until| until - now)), if told_until.is_some() => continue,
+            () = sleep(told.unwrap_or(silence)), if told.is_some() => continue,
             _ = &mut shutdown, if !draining => {
                 draining = true;
                 leaving = streams.is_empty().then_some(Silence::Drain);
