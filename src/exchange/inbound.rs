@@ -9,9 +9,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
+
 use crate::protocol::frame::{Frames, Piece, flag, kind};
 use crate::upstream::timer::sleep;
-use futures_util::future::BoxFuture;
 
 /// Nothing is begun.
 const NOTHING: u32 = 0;

@@ -35,8 +35,6 @@ pub mod flag {
 /// The head of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FrameHead {
-    /// Octets of the payload.
-    pub length: usize,
     /// One of [`kind`], or another.
     pub kind: u8,
     /// Of [`flag`], by the kind.
@@ -48,7 +46,7 @@ pub struct FrameHead {
 /// What comes next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Piece<'a> {
-    /// A frame begins.
+    /// A frame begins; so much of it is [left](Frames::left).
     Head(FrameHead),
     /// More of its payload, which is over when nothing is [left](Frames::left).
     Payload(&'a [u8]),
@@ -107,7 +105,7 @@ impl Frames {
         self.left = u32::from_be_bytes([0, a, b, c]) as usize;
         // The highest bit says nothing.
         let stream = u32::from_be_bytes([w, x, y, z]) & 0x7fff_ffff;
-        Piece::Head(FrameHead { length: self.left, kind, flags, stream })
+        Piece::Head(FrameHead { kind, flags, stream })
     }
 }
 
@@ -122,14 +120,14 @@ mod tests {
         bytes.extend([0, 0, 3, kind::DATA, flag::END_STREAM, 0x80, 0, 1, 2]);
         bytes.extend(b"abc");
         bytes.extend([0, 1, 0, kind::GOAWAY]);
-        let head = |length, kind, flags, stream| FrameHead { length, kind, flags, stream };
+        let head = |length, kind, flags, stream| (length, FrameHead { kind, flags, stream });
         for step in 1..=bytes.len() {
             let mut frames = Frames::behind(3);
             let (mut heads, mut payload) = (Vec::new(), Vec::new());
             for mut piece in bytes.chunks(step) {
                 while let Some(next) = frames.next(&mut piece) {
                     match next {
-                        Piece::Head(head) => heads.push(head),
+                        Piece::Head(head) => heads.push((frames.left(), head)),
                         Piece::Payload(octets) => payload.extend_from_slice(octets),
                     }
                 }

@@ -13,6 +13,7 @@ use bytes::Bytes;
 use h2::RecvStream;
 use h2::server::SendResponse;
 use http::Request;
+use statusquo::rehearse::frames::number;
 use tokio::runtime::Runtime;
 
 pub const DATA: u8 = 0;
@@ -196,10 +197,10 @@ impl RawConnection {
         match (kind, flags & 1) {
             (SETTINGS, 0) => {
                 let told = payload.chunks(6).find(|told| told[..2] == [0, 4]);
-                self.first_window = told.map_or(self.first_window, |told| octets(&told[2..]));
+                self.first_window = told.map_or(self.first_window, |told| number(&told[2..]) as usize);
                 self.frame(SETTINGS, 1, 0, &[])?;
             }
-            (WINDOW_UPDATE, _) => *self.windows.entry(stream).or_default() += octets(&payload),
+            (WINDOW_UPDATE, _) => *self.windows.entry(stream).or_default() += number(&payload) as usize,
             (PING, 0) => {
                 self.ping = payload;
                 if self.answers_pings {
@@ -252,7 +253,7 @@ impl RawConnection {
     pub fn body(&mut self, stream: u32, length: usize) -> Option<()> {
         let mut sent = 0;
         while sent < length {
-            let window = |number| self.windows.get(&number).copied().unwrap_or_default();
+            let window = |stream| self.windows.get(&stream).copied().unwrap_or_default();
             let room = (self.first_window + window(stream)).min(FIRST_WINDOW + window(0)) - sent;
             let size = room.min(length - sent).min(16 * 1024);
             if size == 0 {
@@ -285,10 +286,6 @@ impl RawConnection {
     pub fn go_away(&mut self, last: u32, code: u32) -> Option<()> {
         self.frame(GOAWAY, 0, 0, &[last.to_be_bytes(), code.to_be_bytes()].concat())
     }
-}
-
-fn octets(number: &[u8]) -> usize {
-    number.iter().fold(0, |sum, octet| sum << 8 | usize::from(*octet))
 }
 
 /// The bytes of a frame.
