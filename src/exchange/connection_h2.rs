@@ -41,8 +41,8 @@ const MOST_AT_ONCE: usize = LIBRARY_MAX_FIELDS as usize;
 /// Streams at once on one connection.
 const MAX_STREAMS: u32 = 128;
 /// Streams that were reset before they were taken. Whoever asks for as much as it may can also think better of all of it at
-/// once, and again; a busy gateway takes them later.
-const MAX_UNTAKEN_RESETS: usize = 2 * MAX_STREAMS as usize;
+/// once.
+const MAX_UNTAKEN_RESETS: usize = MAX_STREAMS as usize;
 /// Above it, streams are taken one by one.
 const LARGE_HEAD: usize = 16 * 1024;
 /// What one stream, and one connection, may have under way towards us.
