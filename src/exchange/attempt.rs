@@ -166,8 +166,9 @@ async fn try_once(
 
 async fn connect(flow: &mut Flow<'_>, candidate: &Candidate, reuse: bool) -> Result<Peer, Stop> {
     let transport = flow.route.upstream.transport();
-    // A change of protocol is asked for in HTTP/1, whatever else the server speaks.
-    if flow.offer.is_none() && transport.http2().may_serve(candidate) {
+    // A change of protocol is asked for in HTTP/1, and a connection is authenticated in HTTP/1, where it can be had for
+    // one client alone; whatever else the server speaks.
+    if !flow.needs_http1() && transport.http2().may_serve(candidate) {
         // Boxed: most upstreams speak HTTP/1, and their attempts should not carry its size.
         return Box::pin(share(flow, candidate, reuse)).await;
     }
@@ -283,7 +284,7 @@ async fn encrypt(flow: &mut Flow<'_>, candidate: &Candidate, stream: Stream) -> 
     let limit = flow.limit(attempt, Phase::Connect);
     let transport = flow.route.upstream.transport();
     let left = limit.at.saturating_duration_since(started);
-    let encrypting = transport.encrypt(stream, name, left, flow.offer.is_some());
+    let encrypting = transport.encrypt(stream, name, left, flow.needs_http1());
     let stream = unless_reset(flow.client, encrypting).await?;
     flow.route.upstream_metrics.tls_time(started.elapsed());
     match stream {

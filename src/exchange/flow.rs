@@ -56,6 +56,11 @@ impl Flow<'_> {
         limit.or(Some(self.clock.total(phase))).or(self.clock.whole(phase))
     }
 
+    /// Whether the request must have an upstream connection of its own while it lasts.
+    pub(super) fn needs_http1(&self) -> bool {
+        self.offer.is_some() || self.request.binds_connection
+    }
+
     /// Whether sending the request once more is harmless and possible.
     pub(super) fn may_repeat(&self) -> bool {
         self.upload.can_replay() && self.upload.has_ended() && self.request.method.is_idempotent()

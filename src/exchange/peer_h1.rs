@@ -40,6 +40,8 @@ pub(super) struct H1Peer {
     answered: bool,
     /// A change of protocol was offered with the request: a 101 may be the answer.
     offered: bool,
+    /// The request authenticates this connection (NTLM, Negotiate): it is closed after the response.
+    binds_connection: bool,
 }
 
 impl H1Peer {
@@ -55,11 +57,13 @@ impl H1Peer {
             request_whole: !framing.has_body(),
             answered: false,
             offered: false,
+            binds_connection: false,
         }
     }
 
     pub(super) fn queue_head(&mut self, request: &Request, told: &Told<'_>) -> Result<(), Fault> {
         self.offered = told.offer.is_some();
+        self.binds_connection = request.binds_connection;
         request.write_head(&mut self.wire.output, told).map_err(refused)
     }
 
@@ -233,10 +237,11 @@ impl H1Peer {
 
     /// Back to the pool when both directions are whole and nothing is left over; else the connection is closed.
     ///
-    /// Bytes after the response are another response that nobody asked for: such a connection is never used again.
+    /// Bytes after the response are another response that nobody asked for: such a connection is never used again. Nor is
+    /// one that a request has authenticated: the next client would be served as that user.
     pub(super) fn release(self, upstream: &Runtime) {
         let whole = self.request_whole && !self.write_failed && self.body.is_done() && self.keep_alive;
-        if !whole {
+        if !whole || self.binds_connection {
             return;
         }
         if let Some(stream) = self.wire.into_stream() {

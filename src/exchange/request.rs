@@ -14,7 +14,7 @@ use crate::contract::{Cause, Evidence, Fault, Phase};
 use crate::protocol::framing::{self, Framing};
 use crate::protocol::request_head::{self, RequestFacts, Version};
 use crate::protocol::upgrade::Offer;
-use crate::protocol::{Refusal, authority, forwarded, hop, media, target};
+use crate::protocol::{Refusal, authentication, authority, forwarded, hop, media, target};
 
 /// Largest list of fields on HTTP/2, counted as RFC 9113 6.5.2 does. The library's own bound is four times as large, so
 /// that ours answers.
@@ -37,6 +37,8 @@ pub(super) struct Request {
     nominates: bool,
     /// There is a `Via`.
     has_via: bool,
+    /// It authenticates the upstream connection, not itself: no other client may use that connection afterwards.
+    pub(super) binds_connection: bool,
 }
 
 /// What is told to the upstream about the client and the request, beside the request itself.
@@ -79,6 +81,7 @@ impl Request {
             asks_upgrade: facts.asks_upgrade,
             nominates: facts.nominates,
             has_via: facts.has_via,
+            binds_connection: facts.binds_connection,
             fields: Fields::Raw(head),
         }
     }
@@ -127,6 +130,11 @@ impl Request {
             // Nor `Connection`: the library takes no head with one (RFC 9113 8.2.2).
             nominates: false,
             has_via: parts.headers.contains_key(http::header::VIA),
+            binds_connection: parts
+                .headers
+                .get_all(http::header::AUTHORIZATION)
+                .iter()
+                .any(|value| authentication::binds_connection(value.as_bytes())),
             fields: Fields::Map(std::mem::take(&mut parts.headers)),
         })
     }

@@ -12,6 +12,7 @@
 //! [`octets`] holds the character tables; [`frame`] tells the frames of HTTP/2 apart, for who watches them pass.
 
 pub mod accept;
+pub(crate) mod authentication;
 pub mod authority;
 pub mod body;
 pub mod cors;

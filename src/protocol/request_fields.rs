@@ -6,6 +6,7 @@
 
 use std::ops::Range;
 
+use super::authentication::binds_connection;
 use super::framing::{Framing, content_length, is_chunked};
 use super::hop::{ConnectionOption, MAX_OPTIONS};
 use super::octets::{field_line, list, trim};
@@ -31,6 +32,8 @@ pub(super) struct Fields {
     /// `Connection` names fields.
     pub(super) nominates: bool,
     pub(super) via: bool,
+    /// `Authorization` names a scheme that authenticates the connection.
+    pub(super) binds_connection: bool,
     options: usize,
 }
 
@@ -64,6 +67,10 @@ impl Fields {
             4 if name.eq_ignore_ascii_case(b"host") => self.read_host(text, text_at),
             6 if name.eq_ignore_ascii_case(b"expect") => self.read_expect(trim(text)),
             10 if name.eq_ignore_ascii_case(b"connection") => self.read_connection(text),
+            13 if name.eq_ignore_ascii_case(b"authorization") => {
+                self.binds_connection |= binds_connection(text);
+                Ok(())
+            }
             14 if is_named(name, b"content-length") => self.read_length(name, trim(text)),
             17 if is_named(name, b"transfer-encoding") => self.read_coding(name, trim(text)),
             _ => Ok(()),

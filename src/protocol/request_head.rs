@@ -57,6 +57,8 @@ pub struct RequestFacts {
     pub nominates: bool,
     /// There is a `Via`: the request came through another gateway.
     pub has_via: bool,
+    /// `Authorization` names a scheme that authenticates the connection: see [`super::authentication`].
+    pub binds_connection: bool,
     /// The path has dot segments: refuse with `ambiguous_path` unless the route is lenient.
     pub dot_segments: bool,
     /// How many fields there are; at most [`super::MAX_FIELDS`].
@@ -125,6 +127,7 @@ pub fn parse(head: &[u8]) -> Result<RequestFacts, Refusal> {
             && !framing.has_body(),
         nominates: fields.nominates,
         has_via: fields.via,
+        binds_connection: fields.binds_connection,
         dot_segments: parts.path.dot_segments,
         fields: fields.count,
         method: line.method,

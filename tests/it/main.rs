@@ -39,6 +39,7 @@ mod commands;
 mod commands_explain;
 mod commands_explain_load;
 mod commands_files;
+mod connection_authentication;
 mod connections;
 mod cors;
 mod early_answers;

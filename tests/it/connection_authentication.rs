@@ -1,0 +1,71 @@
+//! Connections that NTLM or Negotiate has authenticated serve the client that authenticated them, and no other one.
+//!
+//! These schemes authenticate a connection, not a request (RFC 4559 section 6; NTLM likewise): a pooled connection would
+//! carry one client's identity to the next client.
+
+use bytes::Bytes;
+use h2::server::SendResponse;
+use http::Request;
+
+use super::gateway::Gateway;
+use super::gateway::Setup;
+use super::h2_upstream::Serving;
+use super::upstreams::ok;
+
+/// `Authorization` values that bind a connection, in the spellings that servers accept.
+const BINDING: [&str; 6] = [
+    "NTLM TlRMTVNTUAABAAAAB4IIAAAAAAAAAAAAAAAAAAAAAAA=",
+    "Negotiate YIIJvwYGKwYBBQUCoIIJszCCCa",
+    "nTlM TlRMTVNTUAAD",
+    "NEGOTIATE\tYII=",
+    "NTLM",
+    "Negotiate  YII=",
+];
+
+#[test]
+fn connection_that_carried_ntlm_or_negotiate_serves_no_later_request() {
+    for value in BINDING {
+        let upstream = ok("served");
+        let gateway = Gateway::in_front_of(&upstream).h2c().start();
+        // A pooled connection exists before, so that a reused one is tried too.
+        gateway.client().get("/before").is(200, "served");
+        gateway.client().ask("GET", "/h1", &format!("authorization: {value}\r\n"), "").is(200, "served");
+        gateway.client().get("/after-h1").is(200, "served");
+        let mut h2 = gateway.h2_client();
+        h2.ask("POST", "/h2", &[("authorization", value)], Bytes::from_static(b"x")).is(200, "served");
+        h2.get("/after-h2").is(200, "served");
+        for connection in &upstream.seen().connections {
+            let requests: Vec<_> = connection.requests.iter().map(|request| &request.head).collect();
+            for (index, request) in requests.iter().enumerate() {
+                let last = index + 1 == requests.len();
+                assert!(request.field("authorization").is_none() || last, "{value}: {requests:#?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn connection_that_carried_other_credentials_is_reused() {
+    for value in ["Basic dTpw", "Bearer NTLM", "NTLMv3 x", "Negotiated x", "X-NTLM x"] {
+        let upstream = ok("served");
+        let gateway = Gateway::in_front_of(&upstream).start();
+        let mut client = gateway.client();
+        client.ask("GET", "/1", &format!("authorization: {value}\r\n"), "").is(200, "served");
+        client.get("/2").is(200, "served");
+        assert_eq!(upstream.connections(), 1, "{value}");
+    }
+}
+
+#[test]
+fn request_with_ntlm_is_never_a_stream_of_a_shared_http2_connection() {
+    async fn respond(_: Request<h2::RecvStream>, mut send: SendResponse<Bytes>) {
+        let Ok(mut body) = send.send_response(http::Response::new(()), false) else { return };
+        let _ = body.send_data(Bytes::from_static(b"two"), true);
+    }
+    let server = Serving::with(8, respond);
+    let gateway = Setup::of_servers(&[server.address()]).set("upstream.http2", "always").start();
+    gateway.client().get("/").is(200, "two");
+    // The server speaks nothing but HTTP/2, where an authenticated connection cannot be had for one client alone.
+    gateway.client().ask("GET", "/", "authorization: NTLM TlRM\r\n", "").is_made(504);
+    gateway.client().get("/").is(200, "two");
+}
