@@ -30,3 +30,6 @@ pub use fields::KeepContext;
 pub use page::Page;
 pub use policy::{Case, Override, Overrides, Rule, Ruling, Situation, When, decide};
 pub use reply::{LocalReply, Origin, ReplyFacts, compose};
+
+#[cfg(test)]
+mod golden_tests;
