@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use sha2::{Digest, Sha256};
+use ring::digest::{SHA256, digest};
 
 use super::checker::{Checker, label};
 use super::error::{Refusal, either, nearest, quoted};
@@ -119,9 +119,9 @@ fn secret(checker: &mut Checker<'_>, at: &Place<'_>, text: Option<&str>, prefix:
                 .warn(at, Refusal::new(what, "add secret: \"${LIMITS_SECRET}\", the same on every gateway"));
         }
     }
-    let digest = Sha256::digest(text.unwrap_or(prefix).as_bytes());
+    let digest = digest(&SHA256, text.unwrap_or(prefix).as_bytes());
     let mut halves = [0_u64; 2];
-    for (half, octets) in halves.iter_mut().zip(digest.chunks_exact(8)) {
+    for (half, octets) in halves.iter_mut().zip(digest.as_ref().chunks_exact(8)) {
         *half = octets.iter().fold(0, |half, octet| half << 8 | u64::from(*octet));
     }
     Secret::new(halves)
