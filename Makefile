@@ -24,7 +24,7 @@ SOAK_SECONDS ?= 600
 CHAOS_SECONDS ?= 10
 SOAK_CASES   ?= 1000000
 
-.PHONY: help demo run test fuzz soak chaos bench count setup tools lint fmt fmt-check docs docs-check deny ci
+.PHONY: help demo run test fuzz soak chaos bench count lines setup tools lint fmt fmt-check docs docs-check deny ci
 
 help: ## this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 18
@@ -74,6 +74,9 @@ bench: ## time the pure parts, decisions a second, then the gateway beside nginx
 count: ## count system calls and instructions a request beside them: five minutes and the build
 	@.ci/setup $(BENCH_TOOLS) strace valgrind
 	cargo bench --locked --bench peers -- --count
+
+lines: ## production lines and public items by room, and the files above 400 lines
+	@.ci/lines
 
 setup: ## install what the build and the tests need and this machine lacks
 	@.ci/setup $(TEST_TOOLS)

@@ -1,0 +1,52 @@
+//! `.ci/lines` on a small tree: it counts production lines and nothing else.
+
+use std::process::Command;
+
+const SOURCE: &str = "\
+//! A file.
+
+pub struct One;
+
+#[cfg(test)]
+use std::fmt;
+
+impl One {
+    pub(crate) fn hidden() {}
+    pub const fn seen() {}
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    pub fn not_counted() {}
+}
+
+pub use One as Two;
+";
+
+#[test]
+fn lines_counts_production_code_public_items_and_long_files() {
+    let top = std::env::temp_dir().join(format!("lines-{}", std::process::id()));
+    let room = top.join("src/room");
+    std::fs::create_dir_all(&room).unwrap();
+    std::fs::write(top.join("src/lib.rs"), "pub mod room;\n").unwrap();
+    std::fs::write(room.join("one.rs"), SOURCE).unwrap();
+    std::fs::write(room.join("one_tests.rs"), "pub fn not_counted() {}\n").unwrap();
+    std::fs::write(room.join("properties.rs"), "pub fn not_counted() {}\n").unwrap();
+    std::fs::write(room.join("two.rs"), "//\n".repeat(401)).unwrap();
+
+    let printed = Command::new(crate::top().join(".ci/lines")).arg(&top).output().unwrap();
+    std::fs::remove_dir_all(&top).unwrap();
+    let printed = String::from_utf8(printed.stdout).unwrap();
+    let rows: Vec<Vec<&str>> = printed.lines().map(|line| line.split_whitespace().collect()).collect();
+    let expected: [&[&str]; 7] = [
+        &["room", "files", "lines", "pub", "items"],
+        &["(top)", "1", "1", "1"],
+        &["room", "2", "415", "2"],
+        &["total", "3", "416", "3"],
+        &[],
+        &["1", "files", "above", "400", "lines"],
+        &["401", "src/room/two.rs"],
+    ];
+    assert_eq!(rows, expected, "{printed}");
+}
