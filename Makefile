@@ -24,7 +24,7 @@ SOAK_SECONDS ?= 600
 CHAOS_SECONDS ?= 10
 SOAK_CASES   ?= 1000000
 
-.PHONY: help demo run test fuzz soak chaos bench count lines setup tools lint fmt fmt-check docs docs-check deny ci
+.PHONY: help demo run check test fuzz soak chaos bench count lines setup tools lint fmt fmt-check docs docs-check deny ci
 
 help: ## this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 18
@@ -38,6 +38,9 @@ run: tools ## serve a configuration of yours: make run CONFIG=statusquo.yaml
 	@if [ -z "$(CONFIG)" ]; then echo "make run needs a file: make run CONFIG=statusquo.yaml" >&2; exit 2; fi
 	cargo build --release --locked
 	exec target/release/statusquo run "$(CONFIG)"
+
+check: tools ## after an edit, a minute: formatting, clippy on the library, unit tests, architecture
+	@.ci/check
 
 test: setup ## every test: units, black box, real nginx, curl, h2load and Chromium, doc tests
 	@mkdir -p target

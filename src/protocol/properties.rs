@@ -123,7 +123,8 @@ fn accepted(bytes: &[u8]) -> Option<(&[u8], RequestFacts)> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 4096, ..ProptestConfig::default() })]
+    // 4,096 of them; `PROPTEST_CASES`, 256 by default, makes it fewer or more.
+    #![proptest_config(ProptestConfig::with_cases(ProptestConfig::default().cases.saturating_mul(16)))]
 
     #[test]
     fn a_verdict_does_not_depend_on_how_the_bytes_were_split(
