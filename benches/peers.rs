@@ -1,7 +1,8 @@
 //! The gateway beside nginx and HAProxy: `cargo bench --bench peers`, a minute and a half.
 //!
-//! `-- --count` counts system calls and instructions instead, `-- --smoke` only shows that it works. What it prints is
-//! Markdown for docs/performance.md. How it is done: `peers/mod.rs`.
+//! `-- --count` counts system calls and instructions instead and fails when a request costs more than the committed
+//! figures say (`peers/baseline.tsv`); with `--update` it writes them. `-- --smoke` only shows that it works. What it
+//! prints is Markdown for docs/performance.md. How it is done: `peers/mod.rs`.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::print_stderr)]
 #![allow(clippy::print_stdout)] // the tables
@@ -14,13 +15,17 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use peers::Scale;
+use peers::baseline::{self, Comparison, Cost, TOLERANCE};
 use peers::process::Cores;
 
 fn main() -> ExitCode {
     let asked = |option: &str| std::env::args().any(|argument| argument == option);
     let ours = Path::new(env!("CARGO_BIN_EXE_statusquo"));
     let measured = if asked("--count") {
-        peers::count(ours)
+        peers::count(ours).and_then(|(table, costs)| {
+            println!("{table}");
+            guard(&costs, asked("--update"))
+        })
     } else if asked("--smoke") {
         peers::measure(ours, Scale::SMOKE, None)
     } else {
@@ -36,4 +41,28 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Compares what was counted with the committed figures, or replaces them.
+fn guard(costs: &[Cost], update: bool) -> Result<String, String> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/peers/baseline.tsv");
+    let failed = |error| format!("{}: {error}", path.display());
+    let committed = std::fs::read_to_string(&path).map_err(failed)?;
+    let Comparison { table, failures } = baseline::compare(&baseline::parse(&committed)?, costs);
+    if update {
+        std::fs::write(&path, baseline::write(costs)).map_err(failed)?;
+        return Ok(format!("{table}\nupdated {}", path.display()));
+    }
+    if failures.is_empty() {
+        return Ok(format!(
+            "{table}\nno figure is more than {:.0} % above the committed one",
+            TOLERANCE * 100.0
+        ));
+    }
+    println!("{table}");
+    let failures = failures.join("\n");
+    Err(format!(
+        "more than {:.0} % above the committed figures:\n{failures}\nhelp: where this is intended, run `make count UPDATE=1` and commit the file",
+        TOLERANCE * 100.0
+    ))
 }

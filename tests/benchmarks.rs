@@ -32,6 +32,7 @@ use statusquo::protocol::response_head::ResponseFraming;
 use statusquo::protocol::response_scan::Scan;
 
 use peers::Scale;
+use peers::baseline::{self, Cost};
 use samples::{CONFORMING, FOREIGN, REQUEST, RESPONSE, Samples};
 
 #[test]
@@ -100,4 +101,55 @@ fn the_peer_run_works_on_a_small_scale_and_every_answer_is_the_expected_one() {
         assert!(row.is_some_and(|row| row.contains(answers)), "{text}");
     }
     assert!(text.contains("with 20 idle connections"), "{text}");
+}
+
+fn costs(rows: &[(&str, f64, f64)]) -> Vec<Cost> {
+    let cost = |(job, calls, instructions): &(&str, f64, f64)| Cost {
+        job: (*job).to_owned(),
+        calls: *calls,
+        instructions: *instructions,
+    };
+    rows.iter().map(cost).collect()
+}
+
+#[test]
+fn cost_guard_accepts_one_percent_more_and_anything_less() {
+    let committed = costs(&[("W1", 4.2, 38_000.0), ("W3", 2.1, 19_000.0)]);
+    let counted = costs(&[("W1", 4.3, 38_380.0), ("W3", 1.1, 9_500.0)]);
+    let found = baseline::compare(&committed, &counted);
+    assert_eq!(found.failures, [""; 0]);
+    let rows: Vec<&str> = found.table.lines().skip(2).collect();
+    assert_eq!(
+        rows,
+        [
+            "| W1 | 4.20 | 4.30 | +2.4 % | 38000 | 38380 | +1.0 % |",
+            "| W3 | 2.10 | 1.10 | -47.6 % | 19000 | 9500 | -50.0 % |"
+        ]
+    );
+}
+
+#[test]
+fn cost_guard_fails_above_one_percent_and_on_one_more_call() {
+    let committed = costs(&[("W1", 4.2, 38_000.0), ("W4", 10.2, 29_500.0)]);
+    let counted = costs(&[("W1", 4.2, 38_381.0), ("W4", 11.2, 29_500.0)]);
+    assert_eq!(
+        baseline::compare(&committed, &counted).failures,
+        ["W1: 38381 instructions instead of 38000", "W4: 11.20 system calls instead of 10.20"]
+    );
+}
+
+#[test]
+fn cost_guard_fails_for_a_job_on_one_side_only() {
+    let (one, other) = (costs(&[("W1", 4.2, 38_000.0)]), costs(&[("W9", 1.0, 1.0)]));
+    assert_eq!(baseline::compare(&one, &other).failures, ["W9: no committed cost", "W1: not counted"]);
+}
+
+#[test]
+fn committed_costs_name_every_job_and_survive_an_update() {
+    let text = include_str!("../benches/peers/baseline.tsv");
+    let committed = baseline::parse(text).unwrap();
+    let jobs: Vec<&str> = committed.iter().map(|cost| cost.job.as_str()).collect();
+    assert_eq!(jobs, peers::job::Job::ALL.map(peers::job::Job::name));
+    assert_eq!(baseline::write(&committed), text);
+    assert!(baseline::parse("W1\t4.20\n").unwrap_err().contains("three columns"));
 }

@@ -10,12 +10,13 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
+use super::baseline::Cost;
 use super::encrypted::{self, Way};
 use super::folder::Folder;
 use super::job::Job;
 use super::load::Crowd;
 use super::process::find;
-use super::proxies::{Proxy, Running};
+use super::proxies::{Kind, Proxy, Running};
 use super::stub::Upstreams;
 
 /// Who asks.
@@ -51,14 +52,15 @@ const LONG: usize = 2300;
 /// Calls of threads that only keep the time: so many a second, however many requests there are.
 const OF_THE_CLOCK: [&str; 3] = ["clock_nanosleep", "nanosleep", "restart_syscall"];
 
-/// Counts everything and returns the table.
-pub async fn run(proxies: &[Proxy], upstreams: &Upstreams) -> Result<String, String> {
+/// Counts everything; returns the table, and the cost of the jobs in clear for the gateway itself.
+pub async fn run(proxies: &[Proxy], upstreams: &Upstreams) -> Result<(String, Vec<Cost>), String> {
     for tool in ["strace", "valgrind"] {
         find(tool).ok_or_else(|| format!("{tool} is not installed; `make count` installs it"))?;
     }
     let mut text = String::from(
         "| job | proxy | system calls | instructions | which calls |\n|---|---|---:|---:|---|\n",
     );
+    let mut costs = Vec::new();
     let clear = Job::ALL.map(|job| (job, None));
     let encrypted = encrypted::jobs().map(|(job, way)| (job, Some(way)));
     for (job, way) in clear.into_iter().chain(encrypted) {
@@ -76,6 +78,9 @@ pub async fn run(proxies: &[Proxy], upstreams: &Upstreams) -> Result<String, Str
                 .map(|(name, calls)| format!("{name} {calls:.2}"))
                 .collect();
             let each = long.saturating_sub(short) / (LONG - SHORT) as u64;
+            if way.is_none() && proxy.kind == Kind::Statusquo {
+                costs.push(Cost { job: name.to_owned(), calls: sum, instructions: each as f64 });
+            }
             writeln!(
                 text,
                 "| {name} {meaning} | {} | {sum:.2} | {each} | {} |",
@@ -85,7 +90,7 @@ pub async fn run(proxies: &[Proxy], upstreams: &Upstreams) -> Result<String, Str
             .unwrap();
         }
     }
-    Ok(text)
+    Ok((text, costs))
 }
 
 /// System calls a request, the most frequent first.

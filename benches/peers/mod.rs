@@ -2,9 +2,10 @@
 //!
 //! [`job`] says what is asked, [`proxies`] how each proxy is told to do it, [`stub`] is the upstream, [`load`] the
 //! clients and [`encrypted`] those in TLS, [`process`] reads what a proxy has used, [`table`] writes it down; [`count`] is the other way to measure,
-//! without a clock. Here they are put together. It takes the sides of no proxy: an answer that is not the expected one
+//! without a clock, and [`baseline`] compares its counts with the committed ones. Here they are put together. It takes the sides of no proxy: an answer that is not the expected one
 //! ends the run.
 
+pub mod baseline;
 pub mod count;
 pub mod encrypted;
 pub mod folder;
@@ -20,6 +21,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
+use baseline::Cost;
 use encrypted::Way;
 use folder::Folder;
 use job::Job;
@@ -74,21 +76,21 @@ pub fn measure(ours: &Path, scale: Scale, cores: Option<Cores>) -> Result<String
     })
 }
 
-/// Counts system calls and instructions and returns them as Markdown.
-pub fn count(ours: &Path) -> Result<String, String> {
+/// Counts system calls and instructions; returns them as Markdown, and what our requests in clear cost.
+pub fn count(ours: &Path) -> Result<(String, Vec<Cost>), String> {
     on_one_thread(async {
         let upstreams = stub::start().await.map_err(|e| format!("the upstream cannot be started: {e}"))?;
         let (proxies, missing) = proxies::installed(ours);
-        let mut text = count::run(&proxies, &upstreams).await?;
+        let (mut text, costs) = count::run(&proxies, &upstreams).await?;
         for sentence in missing {
             text.push_str(&format!("\n{sentence}\n"));
         }
-        Ok(text)
+        Ok((text, costs))
     })
 }
 
 /// Clients and upstream share a thread, and so a processor.
-fn on_one_thread(work: impl Future<Output = Result<String, String>>) -> Result<String, String> {
+fn on_one_thread<T>(work: impl Future<Output = Result<T, String>>) -> Result<T, String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.map_err(|e| format!("the runtime cannot be started: {e}"))?.block_on(work)
 }
