@@ -24,7 +24,7 @@ SOAK_SECONDS ?= 600
 CHAOS_SECONDS ?= 10
 SOAK_CASES   ?= 1000000
 
-.PHONY: help demo run check test fuzz soak chaos bench count lines setup tools lint fmt fmt-check docs docs-check deny ci
+.PHONY: help demo run check test proof fuzz soak chaos bench count lines setup tools lint fmt fmt-check docs docs-check deny ci
 
 help: ## this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 18
@@ -42,14 +42,12 @@ run: tools ## serve a configuration of yours: make run CONFIG=statusquo.yaml
 check: tools ## after an edit, a minute: formatting, clippy on the library, unit tests, architecture
 	@.ci/check
 
-test: setup ## every test: units, black box, real nginx, curl, h2load and Chromium, doc tests
-	@mkdir -p target
-	cargo test --locked --no-fail-fast 2>&1 | tee target/test.log || failed=yes
-	# The sum over all test binaries; cargo prints only one line for each.
-	awk '/^test result:/ { for (i = 2; i <= NF; i++) {
-	       if ($$i == "passed;") p += $$(i-1); if ($$i == "failed;") f += $$(i-1); if ($$i == "ignored;") s += $$(i-1) } }
-	     END { printf "\n%d passed, %d failed, %d skipped\n", p, f, s }' target/test.log
-	[ -z "$${failed:-}" ]
+test: setup ## every test but those of make proof: units, black box, real nginx, curl, h2load and Chromium, doc tests
+	@.ci/test
+
+# The tests marked #[ignore = "make proof: ..."]. One small case of each kind stays in `make test`.
+proof: setup ## the heavy tests that make test leaves out: SDKs, browsers, Prometheus, pairings, fleets, chaos
+	@.ci/test --ignored --test-threads=1
 
 # The engine of tests/fuzz.rs is bolero's own: random inputs, on the compiler that everything else is built with.
 fuzz: tools ## every fuzz target, a minute for each: make fuzz FUZZ_SECONDS=60
@@ -63,7 +61,7 @@ soak: tools ## faults at full load for ten minutes, and a million cases: make so
 
 chaos: setup ## a real Redis that ails under load, with a table, and the bounds of memory: make chaos CHAOS_SECONDS=10
 	@export CHAOS_SECONDS=$(CHAOS_SECONDS)
-	cargo test --locked --test it -- stores_ail::by_policy stores_ail::many_clients --nocapture --test-threads=1
+	cargo test --locked --test it -- stores_ail::by_policy stores_ail::many_clients --include-ignored --nocapture --test-threads=1
 	cargo bench --locked --bench pure -- --bounds
 
 # For a quiet machine. What is printed stands in docs/performance.md.

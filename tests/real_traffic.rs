@@ -273,6 +273,7 @@ fn a_download_of_100_mib_arrives_whole() {
 }
 
 #[test]
+#[ignore = "make proof: large bodies"]
 fn an_upload_of_100_mib_arrives_whole() {
     let house = House::start();
     let folder = Folder::new("upload");

@@ -250,6 +250,7 @@ fn what_an_http_2_upstream_sends_for_clients_that_take_nothing_is_bounded() {
 }
 
 #[test]
+#[ignore = "make proof: a fleet of clients"]
 fn a_hostile_crowd_costs_less_than_64_mib_and_further_ones_no_more() {
     let upstream = by_request(upstream_script);
     let gateway = Setup::of_servers(&[upstream.address()])

@@ -170,6 +170,7 @@ fn a_redis_that_stops_in_its_tracks_costs_the_time_limit_and_then_nothing() {
 }
 
 #[test]
+#[ignore = "make proof: a fleet of Redis nodes"]
 fn a_lost_node_of_a_cluster_costs_no_request_and_is_found_again() {
     let (upstream, mut nodes) = (ok("fine"), redis_server::cluster());
     let url = nodes[0].url().replace("redis://", "redis+cluster://");
@@ -276,6 +277,7 @@ struct Seen {
 }
 
 #[test]
+#[ignore = "make proof: chaos"]
 fn by_policy_no_request_fails_or_waits_while_redis_ails_under_load() {
     let seconds = std::env::var("CHAOS_SECONDS").ok().and_then(|text| text.parse::<f64>().ok());
     let lasts = Duration::from_secs_f64(seconds.unwrap_or(0.4));
@@ -370,6 +372,7 @@ fn by_policy_no_request_fails_or_waits_while_redis_ails_under_load() {
 }
 
 #[test]
+#[ignore = "make proof: chaos"]
 fn many_clients_at_two_gateways_never_get_more_than_is_allowed_however_long() {
     let seconds = std::env::var("CHAOS_SECONDS").ok().and_then(|text| text.parse::<f64>().ok());
     let lasts = Duration::from_secs_f64(seconds.map_or(1.0, |seconds| seconds * 3.0));

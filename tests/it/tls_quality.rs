@@ -54,6 +54,7 @@ fn house() -> (Gateway, statusquo::rehearse::Upstream) {
 
 /// The same question, asked by somebody who has a list of everything that was ever broken.
 #[test]
+#[ignore = "make proof: a scanner of others"]
 fn sslyze_finds_nothing_obsolete_and_nothing_vulnerable() {
     let installed = Command::new(".ci/packages").output().unwrap();
     assert!(installed.status.success(), "{}", String::from_utf8_lossy(&installed.stderr));

@@ -53,6 +53,7 @@ fn a_real_client_and_a_real_server_call_as_if_nobody_stood_between_them() {
 }
 
 #[test]
+#[ignore = "make proof: gRPC over TLS"]
 fn a_real_client_and_a_real_server_call_over_tls_on_both_sides() {
     let papers = Papers::issue();
     let (ca, cert, key) = (papers.file("ca"), papers.file("cert"), papers.file("key"));
