@@ -1,7 +1,7 @@
 //! Where log lines go: standard error, through a bounded queue that a request never waits for.
 //!
 //! A full queue drops lines and counts them. The libraries speak through the same lines, but only from `warn` on, and
-//! pingora only from `error` on: it repeats what we say ourselves. What a line looks like is [`super::line`]'s business,
+//! pingora only from `error` on, without its connectors: they repeat what we say ourselves. What a line looks like is [`super::line`]'s business,
 //! which requests get one is [`super::access`]'s.
 
 use std::io::{self, IsTerminal, Write};
@@ -17,6 +17,7 @@ use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 use tracing_subscriber::{Registry, reload};
 
 use super::line::{self, Form};
+use super::sink::{Failed, Sink};
 
 /// What the operator chose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,14 +30,22 @@ pub enum Format {
     Json,
 }
 
-/// Lines that did not fit into the queue.
+/// Lines that are lost.
 #[derive(Clone, Debug)]
-pub struct Dropped(ErrorCounter);
+pub struct Dropped {
+    queue: ErrorCounter,
+    writer: Failed,
+}
 
 impl Dropped {
-    /// How many so far.
-    pub fn lines(&self) -> u64 {
-        self.0.dropped_lines() as u64
+    /// How many did not fit into the queue so far.
+    pub fn queue_full(&self) -> u64 {
+        self.queue.dropped_lines() as u64
+    }
+
+    /// How many could not be written so far.
+    pub fn write_failed(&self) -> u64 {
+        self.writer.lines()
     }
 }
 
@@ -57,7 +66,7 @@ impl Verbosity {
 pub struct Started {
     /// Writes what is queued when it is dropped: keep it until the very end.
     pub guard: WorkerGuard,
-    /// Lines that did not fit into the queue.
+    /// Lines that are lost.
     pub dropped: Dropped,
     /// What is written.
     pub verbosity: Verbosity,
@@ -66,7 +75,7 @@ pub struct Started {
 /// Starts the log of the process and writes to standard error. Fails when a log has been started before.
 pub fn start(format: Format, level: Level, colours: bool) -> Result<Started, TryInitError> {
     // The queue flushes whenever it runs empty: a line by itself leaves at once, lines in a rush share a system call.
-    let (writer, guard, dropped) = queue(io::BufWriter::with_capacity(RUSH, io::stderr()));
+    let (writer, guard, dropped) = queue(io::stderr());
     let (subscriber, verbosity) = subscriber(form(format, colours), level, writer);
     subscriber.try_init()?;
     Ok(Started { guard, dropped, verbosity })
@@ -87,15 +96,19 @@ fn filter(level: Level) -> Targets {
         .with_default(libraries)
         .with_target(env!("CARGO_PKG_NAME"), level)
         .with_target("pingora", Level::ERROR)
+        // `failed to acquire reusable stream`: a connection that is just leaving the pool. Another is made.
+        .with_target("pingora_core::connectors", LevelFilter::OFF)
 }
 
 fn queue<W: Write + Send + 'static>(to: W) -> (NonBlocking, WorkerGuard, Dropped) {
+    let sink = Sink::new(to);
+    let failed = sink.failed();
     let (writer, guard) = NonBlockingBuilder::default()
         .buffered_lines_limit(QUEUED_LINES)
         .lossy(true)
         .thread_name("log-writer")
-        .finish(to);
-    let dropped = Dropped(writer.error_counter());
+        .finish(sink);
+    let dropped = Dropped { queue: writer.error_counter(), writer: failed };
     (writer, guard, dropped)
 }
 
@@ -130,8 +143,6 @@ where
 /// About 8 MiB of lines at worst; a second of failures at 16,000 requests a second.
 const QUEUED_LINES: usize = 16_384;
 const LINE_SIZE: usize = 768;
-/// About 80 lines.
-const RUSH: usize = 64 * 1024;
 
 #[cfg(test)]
 #[path = "log_tests.rs"]

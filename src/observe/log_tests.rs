@@ -6,6 +6,7 @@ use std::sync::{Arc, Condvar, Mutex};
 
 use tracing::subscriber::with_default;
 
+use super::super::sink::GATHERED;
 use super::*;
 
 /// A sink that a test can read.
@@ -38,6 +39,7 @@ fn said(level: Level) -> Vec<String> {
         tracing::debug!(target: "statusquo::server", "ours debug");
         tracing::error!(target: "pingora_core::protocols", "pingora error");
         tracing::warn!(target: "pingora_core::protocols", "pingora warn");
+        tracing::error!(target: "pingora_core::connectors", "failed to acquire reusable stream");
         tracing::warn!(target: "h2::proto", "library warn");
         tracing::info!(target: "h2::proto", "library info");
     });
@@ -75,21 +77,23 @@ impl Write for Stuck {
 fn a_stuck_writer_never_blocks_the_speaker_and_the_lines_lost_are_counted_in_the_metrics() {
     let stuck = Stuck::default();
     let (writer, guard, dropped) = queue(stuck.clone());
-    let lost = 100;
+    // No line is shorter than 64 bytes.
+    let (gathered, lost) = (GATHERED / 64, 100);
     with_default(subscriber(Form::Json, Level::INFO, writer).0, || {
-        // The queue, one line in the writer's hand, and what is too much.
-        for _ in 0..QUEUED_LINES + 1 + lost {
+        // The queue, what the writer has gathered, and what is too much.
+        for _ in 0..QUEUED_LINES + gathered + lost {
             tracing::info!(target: "statusquo", "said so");
         }
     });
-    let counted = dropped.lines();
-    assert!((lost as u64..=lost as u64 + 1).contains(&counted), "{counted}");
+    let counted = dropped.queue_full();
+    assert!((lost as u64..=(gathered + lost) as u64).contains(&counted), "{counted}");
 
     let metrics = crate::observe::Metrics::new();
     metrics.watch_log(dropped);
     for _ in 0..2 {
         let page = String::from_utf8(metrics.render()).unwrap();
-        assert!(page.contains(&format!("\nstatusquo_log_lines_dropped_total {counted}\n")), "{page}");
+        let line = format!("\nstatusquo_log_lines_dropped_total{{reason=\"queue_full\"}} {counted}\n");
+        assert!(page.contains(&line), "{page}");
     }
 
     *stuck.0.0.lock().unwrap() = true;

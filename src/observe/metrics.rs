@@ -40,7 +40,7 @@ pub struct Metrics {
     reloads: [IntCounter; 2],
     reload_successful: IntGauge,
     reload_time: IntGauge,
-    log_dropped: IntCounter,
+    log_dropped: [IntCounter; 2],
     log: Mutex<Option<Dropped>>,
     pub(super) limits: Mutex<Vec<Watched>>,
     /// Panics that the guard caught.
@@ -121,6 +121,7 @@ impl Metrics {
         let aborted = counters(&registry, &names::ABORTED);
         let silences = counters(&registry, &names::CLOSED);
         let reloads = counters(&registry, &names::RELOADS);
+        let log_dropped = counters(&registry, &names::LOG_DROPPED);
         let version = [env!("CARGO_PKG_VERSION"), option_env!("STATUSQUO_REVISION").unwrap_or("unknown")];
         gauges(&registry, &names::BUILD_INFO).with_label_values(&version).set(1);
         add_process(&registry);
@@ -136,7 +137,8 @@ impl Metrics {
             reloads: ["applied", "refused"].map(|result| reloads.with_label_values(&[result])),
             reload_successful: gauges(&registry, &names::RELOAD_SUCCESSFUL).with_label_values::<&str>(&[]),
             reload_time: gauges(&registry, &names::RELOAD_TIME).with_label_values::<&str>(&[]),
-            log_dropped: counters(&registry, &names::LOG_DROPPED).with_label_values::<&str>(&[]),
+            log_dropped: ["queue_full", "write_failed"]
+                .map(|reason| log_dropped.with_label_values(&[reason])),
             log: Mutex::new(None),
             limits: Mutex::default(),
             panics: counters(&registry, &names::PANICS).with_label_values::<&str>(&[]),
@@ -232,11 +234,15 @@ impl Metrics {
         page.into_bytes()
     }
 
-    /// The queue counts by itself; the counter follows it. Under the lock, so that two scrapes do not add twice.
+    /// The log counts by itself; the counters follow it. Under the lock, so that two scrapes do not add twice.
     fn count_dropped_lines(&self) {
         let log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(dropped) = log.as_ref() {
-            self.log_dropped.inc_by(dropped.lines().saturating_sub(self.log_dropped.get()));
+            for (counter, lines) in
+                self.log_dropped.iter().zip([dropped.queue_full(), dropped.write_failed()])
+            {
+                counter.inc_by(lines.saturating_sub(counter.get()));
+            }
         }
     }
 }

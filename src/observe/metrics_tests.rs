@@ -157,9 +157,10 @@ statusquo_config_reloads_total{result="refused"} 0
 # HELP statusquo_errors_total Responses of 400 or above, with the cause that decided the code; `upstream_response` when the upstream answered.
 # TYPE statusquo_errors_total counter
 statusquo_errors_total{cause="breaker_open",code="503",route="shop",upstream="backend",upstream_status="none"} 1
-# HELP statusquo_log_lines_dropped_total Log lines dropped because the queue to the writer was full.
+# HELP statusquo_log_lines_dropped_total Log lines that were lost: `queue_full` (standard error is slower than the lines come) or `write_failed` (writing to it failed).
 # TYPE statusquo_log_lines_dropped_total counter
-statusquo_log_lines_dropped_total 0
+statusquo_log_lines_dropped_total{reason="queue_full"} 0
+statusquo_log_lines_dropped_total{reason="write_failed"} 0
 # HELP statusquo_panics_total Panics that the guard turned into a response of 500. Each is a bug.
 # TYPE statusquo_panics_total counter
 statusquo_panics_total 0
@@ -236,7 +237,10 @@ fn the_series_that_are_promised_from_the_start_are_there_at_0() {
     for result in ["applied", "refused"] {
         assert_eq!(page.sum("config_reloads_total", &[("result", result)]), Some(0.0), "{result}");
     }
-    for name in ["panics_total", "log_lines_dropped_total", "overhead_seconds_count"] {
+    for reason in ["queue_full", "write_failed"] {
+        assert_eq!(page.sum("log_lines_dropped_total", &[("reason", reason)]), Some(0.0), "{reason}");
+    }
+    for name in ["panics_total", "overhead_seconds_count"] {
         assert_eq!(page.sum(name, &[]), Some(0.0), "{name}");
     }
     assert_eq!(page.sum("build_info", &[("version", env!("CARGO_PKG_VERSION"))]), Some(1.0));

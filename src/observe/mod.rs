@@ -14,6 +14,7 @@ pub mod metrics;
 pub mod names;
 pub mod route;
 pub mod silence;
+mod sink;
 pub mod status;
 pub mod upstream;
 

@@ -219,8 +219,9 @@ pub(crate) const PANICS: Row =
     Row::counter("panics_total", &[], "Panics that the guard turned into a response of 500. Each is a bug.");
 pub(crate) const LOG_DROPPED: Row = Row::counter(
     "log_lines_dropped_total",
-    &[],
-    "Log lines dropped because the queue to the writer was full.",
+    &["reason"],
+    "Log lines that were lost: `queue_full` (standard error is slower than the lines come) or `write_failed` (writing to it \
+     failed).",
 );
 pub(crate) const BUILD_INFO: Row =
     Row::gauge("build_info", &["version", "revision"], "Always 1; the labels say which build is running.");
@@ -300,8 +301,8 @@ Beside these, on Linux, Prometheus' own `process_cpu_seconds_total`, `process_op
 ## What is there from the start
 
 At 0 before the first request: `responses_total` for every route and documented error code, with the origins `replaced`
-and `proxy`; `aborted_total` and `closed_without_response_total` for every cause; everything without labels. The other
-series appear when they first count.
+and `proxy`; `aborted_total` and `closed_without_response_total` for every cause; `log_lines_dropped_total` for every
+reason; everything without labels. The other series appear when they first count.
 
 ## Sums that agree
 

@@ -57,6 +57,7 @@ mod http2_upstream;
 mod lifecycle;
 mod limit_keys;
 mod limits;
+mod lost_lines;
 mod malformed;
 mod matrix;
 mod overload;

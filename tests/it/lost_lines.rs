@@ -1,0 +1,130 @@
+//! The log when it cannot be written, and what is not worth a line of level `error`.
+
+use std::collections::BTreeSet;
+use std::fs::{File, read_dir, read_link, read_to_string};
+use std::net::SocketAddr;
+use std::process::{Child, Command, Stdio};
+use std::time::Instant;
+
+use statusquo::rehearse::{Gate, Step, reply};
+
+use super::client::{Client, LIMIT, Tally};
+use super::gateway::{Folder, Gateway, Setup};
+use super::reader::Asked;
+use super::telemetry::parse_metrics;
+use super::upstreams::{ok, script};
+
+/// A gateway whose standard error takes nothing, so that it cannot say where it listens.
+struct Unheard {
+    child: Child,
+    _folder: Folder,
+}
+
+impl Unheard {
+    fn start(setup: &Setup) -> Unheard {
+        let folder = Folder::new();
+        let file = folder.write("gateway.yaml", &setup.text());
+        let mut command = Command::new(env!("CARGO_BIN_EXE_statusquo"));
+        command.arg("run").arg(file).stdin(Stdio::null()).stdout(Stdio::null());
+        let full = File::options().write(true).open("/dev/full").unwrap();
+        Unheard { child: command.stderr(full).spawn().unwrap(), _folder: folder }
+    }
+
+    /// Where the process listens: its sockets among those that the system lists.
+    fn listening(&self) -> Vec<SocketAddr> {
+        let folder = format!("/proc/{}", self.child.id());
+        let Ok(descriptors) = read_dir(format!("{folder}/fd")) else { return Vec::new() };
+        let own: BTreeSet<String> = descriptors
+            .filter_map(|entry| read_link(entry.ok()?.path()).ok()?.into_os_string().into_string().ok())
+            .filter_map(|target| Some(target.strip_prefix("socket:[")?.trim_end_matches(']').to_owned()))
+            .collect();
+        let table = read_to_string(format!("{folder}/net/tcp")).unwrap_or_default();
+        let address = |line: &str| {
+            let columns: Vec<&str> = line.split_whitespace().collect();
+            // Local address, state (0A: it listens) and inode.
+            let (local, state, inode) = (columns.get(1)?, columns.get(3)?, columns.get(9)?);
+            let port = u16::from_str_radix(local.split_once(':')?.1, 16).ok()?;
+            (*state == "0A" && own.contains(*inode)).then(|| SocketAddr::from(([127, 0, 0, 1], port)))
+        };
+        table.lines().filter_map(address).collect()
+    }
+
+    /// The listener for clients, and the one for telemetry.
+    #[track_caller]
+    fn addresses(&self) -> (SocketAddr, SocketAddr) {
+        let deadline = Instant::now() + LIMIT;
+        loop {
+            if let [one, other] = self.listening()[..] {
+                let page = Client::connect(one, Tally::default()).get("/metrics").text();
+                let is_telemetry = page.contains("statusquo_build_info");
+                return if is_telemetry { (other, one) } else { (one, other) };
+            }
+            assert!(Instant::now() < deadline, "it does not listen");
+            std::thread::yield_now();
+        }
+    }
+}
+
+impl Drop for Unheard {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn metric(telemetry: SocketAddr, name: &str, labels: &[(&str, &str)]) -> f64 {
+    let page = Client::connect(telemetry, Tally::default()).get("/metrics").text();
+    parse_metrics(&page).iter().find(|series| series.is(name, labels)).unwrap().value
+}
+
+#[test]
+fn log_lines_that_standard_error_does_not_take_are_counted() {
+    let upstream = ok("fine");
+    let gateway = Unheard::start(&Gateway::in_front_of(&upstream).set("log.requests", "all"));
+    let (address, telemetry) = gateway.addresses();
+    let lost = |reason| metric(telemetry, "log_lines_dropped_total", &[("reason", reason)]);
+    let before = lost("write_failed");
+    let mut client = Client::connect(address, Tally::default());
+    for _ in 0..3 {
+        client.get("/").is(200, "fine");
+    }
+    let deadline = Instant::now() + LIMIT;
+    while lost("write_failed") < before + 3.0 {
+        assert!(Instant::now() < deadline, "{} lines, {before} before", lost("write_failed"));
+        std::thread::yield_now();
+    }
+    assert_eq!(lost("queue_full"), 0.0);
+}
+
+#[test]
+fn upstream_dropped_by_a_reload_with_idle_connections_is_no_error() {
+    const CONNECTIONS: usize = 64;
+    let other = ok("other");
+    let gateway = Gateway::in_front_of(&other).start();
+    for round in 0..5 {
+        let gate = Gate::new();
+        let steps = [Step::ReadHead, Step::Wait(gate.clone()), Step::Write(reply("200 OK", "fine"))];
+        let upstream = script(steps);
+        let dropped = Setup::of_servers(&[other.address()])
+            .upstream("dropped", &[upstream.address()])
+            .route("name: all, upstream: dropped")
+            .route("name: kept, match: { path: /kept }, upstream: main");
+        assert_eq!(gateway.reload(dropped), "applied", "round {round}");
+        let mut clients: Vec<_> = (0..CONNECTIONS).map(|_| gateway.client()).collect();
+        for client in &mut clients {
+            client.send("GET / HTTP/1.1\r\nhost: test\r\n\r\n");
+        }
+        assert!(upstream.sees_within(LIMIT, |seen| seen.requests().count() == CONNECTIONS));
+        gate.open();
+        for client in &mut clients {
+            client.read(Asked::Http11("GET")).is(200, "fine");
+        }
+        gateway.expect_metric("requests_in_flight", &[], 0.0);
+        assert_eq!(gateway.reload(Gateway::in_front_of(&other)), "applied", "round {round}");
+    }
+    gateway.terminate();
+    gateway.log_line(|line| line["message"] == "stopped");
+    let log = gateway.log_text();
+    let errors: Vec<&str> = log.lines().filter(|line| line.contains("\"level\":\"error\"")).collect();
+    assert_eq!(errors, Vec::<&str>::new());
+}
