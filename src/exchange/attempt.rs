@@ -18,6 +18,7 @@ use super::relay;
 use super::request::Told;
 use super::retry::{self, Failed, Retry};
 use super::upload::{UploadEvent, Waiting};
+use super::wait::Wait;
 use crate::contract::{Cause, Evidence, Fault, Phase, RequestSent};
 use crate::upstream::Candidate;
 use crate::upstream::http2::Speak;
@@ -150,8 +151,8 @@ async fn try_once(
     flow.story.sent = flow.story.sent.max(RequestSent::Partial);
     let sent_at = Instant::now();
     match final_head(flow, &mut peer).await {
-        Ok(head) => {
-            let waited = sent_at.elapsed();
+        Ok((head, came_at)) => {
+            let waited = came_at.saturating_duration_since(sent_at);
             flow.route.upstream_metrics.head_time(waited);
             flow.story.response_head = Some(waited);
             flow.story.upstream_status = Some(head.facts.status);
@@ -202,8 +203,10 @@ async fn share(flow: &mut Flow<'_>, candidate: &Candidate, reuse: bool) -> Resul
     let tls = if candidate.name.is_some() { timeouts.tls } else { Duration::ZERO };
     let at = Instant::now() + timeouts.connect + tls + timeouts.connect;
     let limit = flow.limit(Limit::new(at, Cause::ConnectionTimeout, Phase::Connect), Phase::Connect);
-    let making = unless_reset(flow.client, within(limit.at, http2.making(candidate))).await?;
-    let Some(making) = making else { return Err(limit.fault().into()) };
+    let begun = Instant::now();
+    let making = unless_reset(flow.client, within(limit.at, http2.making(candidate))).await;
+    flow.story.waited += begun.elapsed();
+    let Some(making) = making? else { return Err(limit.fault().into()) };
     if let Some(slot) = http2.take(candidate) {
         return taken(slot);
     }
@@ -236,7 +239,9 @@ async fn settle(
         let attempt =
             Limit::new(greeted + flow.route.timeouts().connect, Cause::ConnectionTimeout, Phase::Connect);
         let limit = flow.limit(attempt, Phase::Connect);
-        return match unless_reset(flow.client, within(limit.at, http2.begin(candidate, stream))).await? {
+        let slot = unless_reset(flow.client, within(limit.at, http2.begin(candidate, stream))).await;
+        flow.story.waited += greeted.elapsed();
+        return match slot? {
             Some(slot) => Ok(Peer::h2(slot?, framing)),
             None => Err(limit.fault().with(Evidence::fixed("no SETTINGS came")).into()),
         };
@@ -263,8 +268,10 @@ async fn fresh(flow: &mut Flow<'_>, candidate: &Candidate) -> Result<(Stream, bo
     let limit = flow.limit(attempt, Phase::Connect);
     // Boxed: it is large, and most requests find a connection.
     let left = limit.at.saturating_duration_since(started);
-    let stream = unless_reset(flow.client, Box::pin(transport.connect(candidate, left))).await?;
+    let stream = unless_reset(flow.client, Box::pin(transport.connect(candidate, left))).await;
     let took = started.elapsed();
+    flow.story.waited += took;
+    let stream = stream?;
     flow.story.connect = Some(took);
     flow.route.upstream_metrics.connect_time(took);
     let stream = match stream {
@@ -285,8 +292,11 @@ async fn encrypt(flow: &mut Flow<'_>, candidate: &Candidate, stream: Stream) -> 
     let transport = flow.route.upstream.transport();
     let left = limit.at.saturating_duration_since(started);
     let encrypting = transport.encrypt(stream, name, left, flow.needs_http1());
-    let stream = unless_reset(flow.client, encrypting).await?;
-    flow.route.upstream_metrics.tls_time(started.elapsed());
+    let stream = unless_reset(flow.client, encrypting).await;
+    let took = started.elapsed();
+    flow.story.waited += took;
+    let stream = stream?;
+    flow.route.upstream_metrics.tls_time(took);
     match stream {
         Err(fault) if fault.cause() == Cause::TlsTimeout => Err(limit.fault().into()),
         Ok(_) | Err(_) => Ok(stream?),
@@ -299,8 +309,8 @@ enum Step {
     Upload(UploadEvent),
 }
 
-/// Sends and waits until a final head is there; interim ones are passed on.
-async fn final_head(flow: &mut Flow<'_>, peer: &mut Peer) -> Result<UpstreamHead, Stop> {
+/// Sends and waits until a final head is there, and since when it is; interim ones are passed on.
+async fn final_head(flow: &mut Flow<'_>, peer: &mut Peer) -> Result<(UpstreamHead, Instant), Stop> {
     let mut interim = 0;
     let mut sent_at: Option<Instant> = None;
     loop {
@@ -311,9 +321,11 @@ async fn final_head(flow: &mut Flow<'_>, peer: &mut Peer) -> Result<UpstreamHead
             flow.story.sent = RequestSent::Full;
         }
         let limit = head_limit(flow, waiting, sent_at, now);
+        let mut wait = Wait::begin(now);
         let step = within(
             limit.at,
             poll_fn(|cx| {
+                wait.polled();
                 if let Poll::Ready(head) = peer.poll_head(cx, &flow.request.method) {
                     return Poll::Ready(Step::Head(head));
                 }
@@ -321,10 +333,11 @@ async fn final_head(flow: &mut Flow<'_>, peer: &mut Peer) -> Result<UpstreamHead
                     // Interim responses on their way; a failure shows as a client that left.
                     let _ = flow.client.poll_flush(cx);
                 }
-                flow.upload.poll(cx, flow.client, peer).map(Step::Upload)
+                wait.result(flow.upload.poll(cx, flow.client, peer).map(Step::Upload))
             }),
         )
         .await;
+        flow.story.waited += wait.total();
         if waiting == Waiting::Client {
             let waited = now.elapsed();
             flow.clock.pause(waited);
@@ -358,7 +371,7 @@ async fn final_head(flow: &mut Flow<'_>, peer: &mut Peer) -> Result<UpstreamHead
                 if let (true, Some(offer)) = (head.switches(), &flow.offer) {
                     head.agreed(offer).map_err(Stop::Fault)?;
                 }
-                return Ok(head);
+                return Ok((head, wait.woken_at()));
             }
             Some(Step::Head(Err(fault))) => return Err(Stop::Fault(fault)),
             Some(Step::Upload(UploadEvent::Changed)) => {}

@@ -16,9 +16,9 @@ use super::client_h1::write_head;
 use super::downstream::{Downstream, FieldSink, Unanswered};
 use super::fields;
 use super::head::{BodyLength, HeadParts};
+use super::wait::waited;
 use crate::contract::{LocalReply, Page};
 use crate::protocol::request_head::Version;
-use crate::upstream::timer::within;
 
 /// An unread rest of a request body up to this size is read so that the connection can be kept: reading 64 KiB costs
 /// less than a handshake.
@@ -161,9 +161,10 @@ pub(super) fn prepare(client: &mut Downstream) -> Option<Drain> {
 /// Reads the rest of a request body that was answered before its end; without reaching the end the connection cannot
 /// be kept.
 async fn drain(client: &mut Downstream, drain: Option<Drain>) {
-    if let Some((bytes, time)) = drain
-        && within(Instant::now() + time, discard(client, bytes)).await != Some(true)
-    {
+    let Some((bytes, time)) = drain else { return };
+    let (ended, waited) = waited(Instant::now(), time, discard(client, bytes)).await;
+    client.add_wait(waited);
+    if ended != Some(true) {
         client.close_after();
     }
 }
@@ -185,7 +186,9 @@ pub(super) async fn finish_request(client: &mut Downstream) {
 pub(super) async fn flush(client: &mut Downstream, silence: Duration) -> Written {
     let mut unsent = client.unsent();
     loop {
-        match within(Instant::now() + silence, poll_fn(|cx| client.poll_flush(cx))).await {
+        let (flushed, waited) = waited(Instant::now(), silence, poll_fn(|cx| client.poll_flush(cx))).await;
+        client.add_wait(waited);
+        match flushed {
             Some(Ok(())) => return Written::Whole,
             Some(Err(_)) => return Written::Lost,
             None if client.unsent() < unsent => unsent = client.unsent(),

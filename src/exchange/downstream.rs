@@ -7,6 +7,7 @@
 
 use std::io;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -40,6 +41,8 @@ pub(super) struct Downstream {
     kind: Kind,
     stage: Stage,
     scheme: &'static str,
+    /// Time spent waiting for it to take its response or to send the rest of its request.
+    waited: Duration,
 }
 
 // The HTTP/1 client is the larger one and the common one: a box would cost an allocation a connection.
@@ -120,11 +123,11 @@ impl FieldSink<'_> {
 impl Downstream {
     /// `scheme`: how it reached us, `http` or `https`.
     pub(super) fn h1(client: H1Client, scheme: &'static str) -> Self {
-        Downstream { kind: Kind::H1(client), stage: Stage::Finished, scheme }
+        Downstream { kind: Kind::H1(client), stage: Stage::Finished, scheme, waited: Duration::ZERO }
     }
 
     pub(super) fn h2(client: H2Client, scheme: &'static str) -> Self {
-        Downstream { kind: Kind::H2(client), stage: Stage::Unanswered, scheme }
+        Downstream { kind: Kind::H2(client), stage: Stage::Unanswered, scheme, waited: Duration::ZERO }
     }
 
     /// How it reached us: `http` or `https`.
@@ -151,10 +154,21 @@ impl Downstream {
     /// A new request has been read on this connection.
     pub(super) fn expect_answer(&mut self) {
         self.stage = Stage::Unanswered;
+        self.waited = Duration::ZERO;
     }
 
     pub(super) const fn stage(&self) -> Stage {
         self.stage
+    }
+
+    /// It was waited for so long.
+    pub(super) fn add_wait(&mut self, waited: Duration) {
+        self.waited += waited;
+    }
+
+    /// How long it has been waited for since its request was read, as far as that was counted here.
+    pub(super) const fn waited(&self) -> Duration {
+        self.waited
     }
 
     /// The right to answer, while there is one. Nobody answers a stream that has been reset: it would be counted, and the

@@ -45,7 +45,7 @@ pub(super) async fn serve(gateway: &Gateway, peer: IpAddr, client: &mut Downstre
             let scope = Scope::of(gateway, &snapshot, route, request);
             let fields = sharing::preflight(&mut story.dress, policy, request, &method);
             let ended = answer_preflight(&scope, client, fields, &mut story).await;
-            return record::record(&scope, &story, &ended);
+            return record::record(&scope, &story, client, &ended);
         }
     }
     let route = route(&snapshot, request, &request.method);
@@ -68,7 +68,7 @@ pub(super) async fn serve(gateway: &Gateway, peer: IpAddr, client: &mut Downstre
         Err(Stop::Fault(fault)) => answer_fault(&scope, client, fault, &mut story).await,
         Err(Stop::ClientGone) => Ended::ClientGone,
     };
-    record::record(&scope, &story, &ended);
+    record::record(&scope, &story, client, &ended);
 }
 
 /// Answers a head that is not a request, or a connection that has no place.
@@ -80,7 +80,7 @@ pub(super) async fn refuse(gateway: &Gateway, peer: IpAddr, client: &mut Downstr
     let refused_grpc = refused.grpc;
     let scope = Scope { gateway, snapshot: &snapshot, route: None, request: None, refused_grpc };
     let ended = answer_fault(&scope, client, refused.fault, &mut story).await;
-    record::record(&scope, &story, &ended);
+    record::record(&scope, &story, client, &ended);
 }
 
 /// Admits a request whose rate limits take time: they count in a store, or by what the client has yet to send.
@@ -125,7 +125,7 @@ async fn through(
     let scope = Scope::of(gateway, snapshot, Some(route), request);
     let mut clock = Clock::start(story.started, route.timeouts());
     clock.pause(story.sending);
-    let permit = match queue::turn(route, &clock, client, story.started).await {
+    let permit = match queue::turn(route, &clock, client, story).await {
         Ok(permit) => permit,
         Err(Stop::Fault(fault)) => return answer_fault(&scope, client, fault, story).await,
         Err(Stop::ClientGone) => return Ended::ClientGone,

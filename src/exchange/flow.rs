@@ -88,6 +88,8 @@ pub(super) struct Story {
     pub(super) counted: Vec<(Arc<Rule>, Key)>,
     /// So long the client sent before the request was admitted: no time of the upstream's.
     pub(super) sending: Duration,
+    /// Time spent waiting for the upstream or the client; what [`Downstream`] counts by itself is added at the end.
+    pub(super) waited: Duration,
     /// What every response of this request wears.
     pub(super) dress: Dress,
     /// What stood in place of a request line, where there was no request.
@@ -111,6 +113,7 @@ impl Story {
             rule: None,
             counted: Vec::new(),
             sending: Duration::ZERO,
+            waited: Duration::ZERO,
             dress: Dress::default(),
             line: Bytes::new(),
         }

@@ -15,12 +15,12 @@ use super::clock::Limit;
 use super::flow::Flow;
 use super::head::Fields;
 use super::peer::Peer;
+use super::wait::waited;
 use crate::config::ErrorMode;
 use crate::contract::conform::{self, Conformance, ErrorBody, Extract};
 use crate::contract::decode::{self, Coding, DecodeFailure};
 use crate::contract::{Case, Cause, Contract, Evidence, Phase, QUOTED, Ruling};
 use crate::snapshot::grounds::Grounds;
-use crate::upstream::timer::within;
 
 /// An error's body is read in pieces of this size: most are smaller, and a thousand of them may be held at once.
 const ERROR_ROOM: usize = 8 * 1024;
@@ -106,11 +106,15 @@ pub(super) async fn judge(flow: &mut Flow<'_>, answered: &mut Answered) -> Verdi
         return conclude(flow, answered, ruling, found, None);
     }
     let rules = &flow.route.config.errors;
-    let at = Instant::now() + rules.upstream_body_timeout;
+    let now = Instant::now();
+    let at = now + rules.upstream_body_timeout;
     let limit =
         flow.limit(Limit::new(at, Cause::ConnectionReadTimeout, Phase::ResponseBody), Phase::ResponseBody);
     let mut body = BytesMut::new();
-    let held = within(limit.at, hold(&mut answered.peer, &mut body, rules.upstream_body_limit)).await;
+    let left = limit.at.saturating_duration_since(now);
+    let holding = hold(&mut answered.peer, &mut body, rules.upstream_body_limit);
+    let (held, waited) = waited(now, left, holding).await;
+    flow.story.waited += waited;
     let held = held.unwrap_or(Held::Stalled);
     let body = body.freeze();
     let found = match held {

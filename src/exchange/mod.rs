@@ -4,7 +4,7 @@
 //! (what comes before a request), [`open`] (how many connections there are), [`downstream`] with [`client_h1`] and [`client_h2`] (the
 //! client), [`peer`] with [`peer_h1`] and [`peer_h2`] (the upstream), [`queue`] (wait for a turn), [`attempt`], [`retry`] and [`upload`] (forward),
 //! [`judge`] (pass or replace), [`relay`] and [`door`] (the two places that write to clients), [`tunnel`] (after a 101), [`limits`] (how much is
-//! left to whom), [`replies`], [`sharing`], [`dress`] and [`record`] (what is said and told). The room speaks pingora's
+//! left to whom), [`wait`] (whose time passes), [`replies`], [`sharing`], [`dress`] and [`record`] (what is said and told). The room speaks pingora's
 //! streams and timers;
 //! what is decided is decided in the rooms below.
 
@@ -44,6 +44,7 @@ mod retry;
 mod sharing;
 mod tunnel;
 mod upload;
+mod wait;
 mod wire;
 
 pub use connection::{Connections, Role};

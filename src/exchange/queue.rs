@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use super::clock::{Clock, Limit};
 use super::downstream::Downstream;
-use super::flow::Stop;
+use super::flow::{Stop, Story};
 use crate::contract::{Cause, Fault, Phase};
 use crate::snapshot::Route;
 use crate::upstream::concurrency::{Concurrency, Entry, Permit, Place};
@@ -21,15 +21,15 @@ pub(super) async fn turn<'a>(
     route: &'a Route,
     clock: &Clock,
     client: &mut Downstream,
-    started: Instant,
+    story: &mut Story,
 ) -> Result<Option<Permit<'a>>, Stop> {
     let Some(concurrency) = &route.concurrency else { return Ok(None) };
-    let outcome = match concurrency.enter(started) {
+    let outcome = match concurrency.enter(story.started) {
         Entry::Permit(permit) => return Ok(Some(permit)),
         Entry::Full => Err(Stop::Fault(Fault::new(Cause::QueueFull, Phase::Admit))),
         Entry::Place(place) => {
             let _waiting = route.upstream_metrics.waiting();
-            wait(place, concurrency, clock, client).await
+            wait(place, concurrency, clock, client, story).await
         }
     };
     match outcome {
@@ -49,13 +49,17 @@ async fn wait<'a>(
     concurrency: &Concurrency,
     clock: &Clock,
     client: &mut Downstream,
+    story: &mut Story,
 ) -> Result<Permit<'a>, Stop> {
-    let at = Instant::now() + concurrency.limits().queue_timeout;
-    let queue = Limit::new(at, Cause::QueueTimeout, Phase::Admit);
+    let begun = Instant::now();
+    let queue = Limit::new(begun + concurrency.limits().queue_timeout, Cause::QueueTimeout, Phase::Admit);
     let limit = queue.or(Some(clock.total(Phase::Admit))).or(clock.whole(Phase::Admit));
     let turn = poll_fn(|cx| match place.poll_turn(cx) {
         Poll::Ready(permit) => Poll::Ready(Ok(permit)),
         Poll::Pending => client.poll_gone(cx).map(|()| Err(Stop::ClientGone)),
     });
-    within(limit.at, turn).await.unwrap_or_else(|| Err(Stop::Fault(limit.fault())))
+    let outcome = within(limit.at, turn).await;
+    // The upstream is what has no room.
+    story.waited += begun.elapsed();
+    outcome.unwrap_or_else(|| Err(Stop::Fault(limit.fault())))
 }

@@ -5,7 +5,7 @@
 use bytes::Bytes;
 use http::Method;
 
-use super::downstream::Stage;
+use super::downstream::{Downstream, Stage};
 use super::dress::Dress;
 use super::flow::Story;
 use super::gateway::Gateway;
@@ -119,9 +119,11 @@ pub(super) fn grpc(scope: &Scope<'_>, case: Case, reply: &LocalReply) {
 }
 
 /// Counts and logs the end of a request.
-pub(super) fn record(scope: &Scope<'_>, story: &Story, ended: &Ended) {
+pub(super) fn record(scope: &Scope<'_>, story: &Story, client: &Downstream, ended: &Ended) {
     let metrics = scope.metrics();
     let elapsed = story.started.elapsed();
+    // Whatever became of it: what the gateway does for a client that leaves is its own work too.
+    scope.gateway.metrics.overhead(elapsed.saturating_sub(story.waited).saturating_sub(client.waited()));
     let (status, fault, outcome) = match ended {
         Ended::Passed { status } => (Some(*status), None, Outcome::Passed),
         Ended::Replaced { status } => (Some(*status), None, Outcome::Replaced),

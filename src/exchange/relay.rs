@@ -22,6 +22,7 @@ use super::peer::UpstreamHead;
 use super::peer_h1::H1Peer;
 use super::tunnel::{self, Times};
 use super::upload::{UploadEvent, Waiting};
+use super::wait::Wait;
 use crate::contract::{Cause, Fault, Phase, RequestSent, fields};
 use crate::protocol::hop;
 use crate::protocol::response_head::ResponseFraming;
@@ -130,7 +131,10 @@ pub(super) async fn switch(flow: &mut Flow<'_>, answered: Answered) -> Relayed {
     }
     let times = Times { idle: flow.route.timeouts().tunnel_idle, whole: flow.clock.whole(Phase::Relay) };
     let Some(client) = flow.client.as_h1() else { return Relayed::ClientGone };
+    let begun = Instant::now();
     let (ended, bytes) = tunnel::run(&mut client.wire, &mut upstream, times).await;
+    // Whatever passes in a tunnel is between its two ends.
+    flow.story.waited += begun.elapsed();
     flow.story.bytes += bytes;
     match &ended {
         Relayed::Whole => {
@@ -258,12 +262,15 @@ async fn body(flow: &mut Flow<'_>, answered: &mut Answered, silence: Silence) ->
     let mut uploads = true;
     let mut read_at = Instant::now();
     let mut written_at = read_at;
+    let mut now = read_at;
     loop {
         let unsent = flow.client.unsent();
         let limit = relay_limit(flow, silence, uploads, (unsent > 0).then_some(written_at), read_at);
+        let mut wait = Wait::begin(now);
         let step = within(
             limit.at,
             poll_fn(|cx| {
+                wait.polled();
                 // Reading goes first, so that what came with the head leaves with it, in one write.
                 let mut moved = false;
                 while !ended {
@@ -313,15 +320,16 @@ async fn body(flow: &mut Flow<'_>, answered: &mut Answered, silence: Silence) ->
                 if moved {
                     return Poll::Ready(Step::Moved);
                 }
-                if uploads {
+                wait.result(if uploads {
                     flow.upload.poll(cx, flow.client, peer).map(Step::Upload)
                 } else {
                     Poll::Pending
-                }
+                })
             }),
         )
         .await;
-        let now = Instant::now();
+        flow.story.waited += wait.total();
+        now = Instant::now();
         if flow.client.unsent() != unsent {
             written_at = now;
         }

@@ -304,6 +304,14 @@ At 0 before the first request: `responses_total` for every route and documented 
 and `proxy`; `aborted_total` and `closed_without_response_total` for every cause; `log_lines_dropped_total` for every
 reason; everything without labels. The other series appear when they first count.
 
+## What counts as waiting
+
+`overhead_seconds` counts every request that was read, also one whose client left before its response. Waiting for the
+upstream is: for a turn (`concurrency.queue`), for a connection with its TLS handshake, until the response head is there,
+and for each further piece of the body. Waiting for the client is: for each further piece of its request body, and until it
+takes more of its response. A tunnel is all waiting. What remains is the gateway's: routing, limits (a store of rate limits
+included), reading, judging and writing.
+
 ## Sums that agree
 
 - For every code, the sum of `responses_total` is the number of response heads that clients were sent.

@@ -60,6 +60,7 @@ mod limits;
 mod lost_lines;
 mod malformed;
 mod matrix;
+mod overhead;
 mod overload;
 mod rehearsal;
 mod reload;

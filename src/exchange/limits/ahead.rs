@@ -59,6 +59,7 @@ pub async fn read(
         let waited = now.elapsed();
         upload.add_wait(waited);
         story.sending += waited;
+        story.waited += waited;
         match step {
             Some(Ahead::More) => {}
             Some(Ahead::Whole | Ahead::TooLong) => return Ok(Some(upload)),

@@ -1,0 +1,258 @@
+//! The gateway's own time (`overhead_seconds`): what is waiting for a side is not in it, and every request is.
+//!
+//! One worker, and a request that waits for what the test holds back. Once the worker has served another request, it has left
+//! the one that waits: all the time that passes from then on is waiting. No assertion depends on how long that is.
+
+use std::time::{Duration, Instant};
+
+use statusquo::rehearse::{Gate, Step, Upstream, reply, say};
+
+use super::client::LIMIT;
+use super::gateway::{Gateway, Setup};
+use super::h2_upstream::Serving;
+use super::reader::Asked;
+use super::upstreams::{by_request, html, ok, refusing, script};
+
+/// Longer than any test may take: none of these times is to end a wait here.
+const LONG: &str = "60s";
+const NO_HOST: &str = "The Host of the request is missing, repeated or malformed.";
+const GET: &str = "GET /up/ HTTP/1.1\r\nhost: test\r\n\r\n";
+
+/// One worker, and a route to the upstream below `/up/`.
+fn alone(setup: Setup) -> Setup {
+    ["timeouts.response_head", "timeouts.total", "timeouts.between_bytes", "client.body_timeout"]
+        .into_iter()
+        .fold(setup, |setup, key| setup.set(key, LONG))
+        .set("workers", "1")
+        .route("name: up, match: { path: \"/up/{*rest}\" }, upstream: main")
+        .limit(Duration::from_secs(60))
+}
+
+fn received(upstream: &Upstream, requests: usize) {
+    assert!(upstream.sees_within(LIMIT, |seen| seen.requests().count() == requests));
+}
+
+/// Time passes while a request waits. How much of it is certainly waiting, in seconds.
+fn pass_time(gateway: &Gateway) -> f64 {
+    let mut client = gateway.client();
+    client.get("/nowhere").is_made(404);
+    let left = Instant::now();
+    for _ in 0..20 {
+        client.get("/nowhere").is_made(404);
+    }
+    left.elapsed().as_secs_f64()
+}
+
+/// How long all requests took together without their overhead, once so many are over.
+#[track_caller]
+fn waited(gateway: &Gateway, requests: f64) -> f64 {
+    gateway.expect_metric("overhead_seconds_count", &[], requests);
+    gateway.expect_metric("request_duration_seconds_count", &[], requests);
+    let overhead = gateway.metric("overhead_seconds_sum", &[]);
+    assert!(overhead > 0.0, "{overhead}");
+    gateway.metric("request_duration_seconds_sum", &[]) - overhead
+}
+
+/// Those 21 and this many others are over, and of their time this much was waiting.
+#[track_caller]
+fn expect_waited(gateway: &Gateway, others: f64, held: f64) {
+    let waited = waited(gateway, 21.0 + others);
+    assert!(waited >= held - ROUNDING, "{waited} s were waiting of at least {held} s");
+    gateway.expect_metric("responses_total", &[], 21.0 + others);
+    gateway.expect_accounts_to_agree();
+}
+
+/// Sums of a few dozen seconds at most, as f64.
+const ROUNDING: f64 = 1e-9;
+
+#[test]
+fn overhead_is_the_whole_time_of_requests_that_wait_for_nobody() {
+    let upstream = ok("fine");
+    let gateway = alone(Gateway::in_front_of(&upstream)).start();
+    gateway.expect_metric("overhead_seconds_count", &[], 0.0);
+    pass_time(&gateway);
+    let waited = waited(&gateway, 21.0);
+    assert!(waited.abs() < ROUNDING, "{waited}");
+    assert!(gateway.metric("request_duration_seconds_sum", &[("route", "none"), ("class", "4xx")]) > 0.0);
+}
+
+#[test]
+fn overhead_counts_every_response_whoever_made_it_and_on_both_protocols() {
+    let (upstream, page, nobody) = (ok("fine"), html("502 Bad Gateway"), refusing());
+    let gateway = Gateway::in_front_of(&upstream)
+        .upstream("page", &[page.address()])
+        .upstream("nobody", &[nobody.address()])
+        .route("name: up, match: { path: \"/up/{*rest}\" }, upstream: main")
+        .route("name: page, match: { path: \"/page\" }, upstream: page")
+        .route("name: nobody, match: { path: \"/nobody\" }, upstream: nobody")
+        .h2c()
+        .start();
+    let (mut client, mut streams) = (gateway.client(), gateway.h2_client());
+    for (path, status) in [("/up/", 200), ("/page", 504), ("/nobody", 504), ("/nowhere", 404)] {
+        assert_eq!(client.get(path).status, status, "{path}");
+        assert_eq!(streams.get(path).status, status, "{path}");
+    }
+    client.exchange(Asked::Http11("GET"), "GET / HTTP/1.1\r\n\r\n").is_made_saying(400, NO_HOST);
+    gateway.expect_metric("overhead_seconds_count", &[], 9.0);
+    gateway.expect_metric("responses_total", &[], 9.0);
+    gateway.expect_accounts_to_agree();
+}
+
+#[test]
+fn overhead_counts_a_request_whose_client_leaves_before_the_response() {
+    let gate = Gate::new();
+    let upstream = script([Step::ReadHead, Step::Wait(gate.clone()), Step::Write(reply("200 OK", "late"))]);
+    let gateway = Gateway::in_front_of(&upstream).start();
+    let mut client = gateway.client();
+    client.send("GET / HTTP/1.1\r\nhost: test\r\n\r\n");
+    received(&upstream, 1);
+    client.reset();
+    gateway.expect_metric("overhead_seconds_count", &[], 1.0);
+    gateway.expect_metric("responses_total", &[], 0.0);
+    gate.open();
+}
+
+#[test]
+fn overhead_leaves_out_the_wait_for_a_response_header_section() {
+    let gate = Gate::new();
+    let upstream = script([Step::ReadHead, Step::Wait(gate.clone()), Step::Write(reply("200 OK", "late"))]);
+    let gateway = alone(Gateway::in_front_of(&upstream)).start();
+    let mut client = gateway.client();
+    client.send(GET);
+    received(&upstream, 1);
+    let held = pass_time(&gateway);
+    gate.open();
+    client.read(Asked::Http11("GET")).is(200, "late");
+    expect_waited(&gateway, 1.0, held);
+}
+
+#[test]
+fn overhead_leaves_out_the_wait_for_the_rest_of_a_response_body() {
+    let gate = Gate::new();
+    let head = "HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nsoon";
+    let upstream = script([Step::ReadHead, say(head), Step::Wait(gate.clone()), say("later")]);
+    let gateway = alone(Gateway::in_front_of(&upstream)).start();
+    let mut client = gateway.client();
+    client.send(GET);
+    client.wait_for("soon");
+    let held = pass_time(&gateway);
+    gate.open();
+    client.read(Asked::Http11("GET")).is(200, "soonlater");
+    expect_waited(&gateway, 1.0, held);
+}
+
+#[test]
+fn overhead_leaves_out_the_wait_for_an_error_body_that_is_replaced() {
+    let gate = Gate::new();
+    let head = "HTTP/1.1 500 No\r\ncontent-length: 7\r\n\r\n<h1>";
+    let upstream = script([Step::ReadHead, say(head), Step::Wait(gate.clone()), say("No.")]);
+    let setup = alone(Gateway::in_front_of(&upstream));
+    let gateway = setup.set("errors.upstream_body", "{ limit: 64KiB, timeout: 30s }").start();
+    let mut client = gateway.client();
+    client.send(GET);
+    received(&upstream, 1);
+    // The status is known when the attempt is counted.
+    gateway.expect_metric("upstream_attempts_total", &[("result", "ok")], 1.0);
+    let held = pass_time(&gateway);
+    gate.open();
+    client.read(Asked::Http11("GET")).is_made(500);
+    expect_waited(&gateway, 1.0, held);
+}
+
+#[test]
+fn overhead_leaves_out_the_wait_for_the_rest_of_a_request_body() {
+    let upstream = ok("thanks");
+    let gateway = alone(Gateway::in_front_of(&upstream)).start();
+    let mut client = gateway.client();
+    client.send("POST /up/ HTTP/1.1\r\nhost: test\r\ncontent-length: 4\r\n\r\nab");
+    received(&upstream, 1);
+    let held = pass_time(&gateway);
+    client.send("cd");
+    client.read(Asked::Http11("POST")).is(200, "thanks");
+    expect_waited(&gateway, 1.0, held);
+}
+
+#[test]
+fn overhead_leaves_out_the_wait_for_the_rest_of_a_request_that_was_denied() {
+    let upstream = ok("unseen");
+    let gateway = alone(Gateway::in_front_of(&upstream))
+        .route("name: denied, match: { path: /denied }, upstream: main, deny: { methods: [POST] }")
+        .start();
+    let mut client = gateway.client();
+    client.send("POST /denied HTTP/1.1\r\nhost: test\r\ncontent-length: 4\r\n\r\n");
+    client.read(Asked::Http11("POST")).is_made(403);
+    pass_time(&gateway);
+    client.send("rest");
+    // The gateway gives up on the rest after a time of its own: how much of it was waited for is not certain.
+    let waited = waited(&gateway, 22.0);
+    assert!(waited > ROUNDING, "{waited}");
+}
+
+#[test]
+fn overhead_leaves_out_the_wait_for_a_turn_at_the_upstream() {
+    let gate = Gate::new();
+    let upstream = script([Step::ReadHead, Step::Wait(gate.clone()), Step::Write(reply("200 OK", "late"))]);
+    let limits = "{ max: 1, queue: 1, queue_timeout: 9s }";
+    let gateway = alone(Gateway::in_front_of(&upstream)).set("upstream.concurrency", limits).start();
+    let (mut first, mut second) = (gateway.client(), gateway.client());
+    first.send(GET);
+    received(&upstream, 1);
+    second.send(GET);
+    gateway.expect_metric("requests_waiting", &[], 1.0);
+    let held = pass_time(&gateway);
+    gate.open();
+    for client in [&mut first, &mut second] {
+        client.read(Asked::Http11("GET")).is(200, "late");
+    }
+    expect_waited(&gateway, 2.0, 2.0 * held);
+}
+
+#[test]
+fn overhead_leaves_out_the_wait_for_an_http2_upstream_of_an_http2_client() {
+    let gate = Gate::new();
+    let (opened, arrived) = (gate.clone(), Gate::new());
+    let seen = arrived.clone();
+    let upstream = Serving::with(8, move |_, mut respond| {
+        let (opened, seen) = (opened.clone(), seen.clone());
+        async move {
+            seen.open();
+            // The only worker of this upstream may block: there is nothing else for it to do.
+            assert!(opened.opens_within(LIMIT));
+            respond.send_response(http::Response::new(()), true).unwrap();
+        }
+    });
+    let setup = alone(Setup::of_servers(&[upstream.address()])).set("upstream.http2", "always").h2c();
+    let gateway = setup.start();
+    let held = std::thread::scope(|scope| {
+        let asking = scope.spawn(|| gateway.h2_client().get("/up/").status);
+        assert!(arrived.opens_within(LIMIT));
+        let held = pass_time(&gateway);
+        gate.open();
+        assert_eq!(asking.join().unwrap(), 200);
+        held
+    });
+    expect_waited(&gateway, 1.0, held);
+}
+
+#[test]
+fn overhead_counts_a_tunnel_once_when_it_has_ended() {
+    let switching = "HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: Upgrade\r\n\
+        sec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
+    let gate = Gate::new();
+    let opened = gate.clone();
+    let upstream = by_request(move |_| vec![say(switching), Step::Wait(opened.clone()), Step::Close]);
+    let gateway = Gateway::in_front_of(&upstream)
+        .route("name: up, match: { path: \"/up/{*rest}\" }, upstream: main, upgrades: [websocket]")
+        .start();
+    let mut client = gateway.client();
+    client.send(
+        "GET /up/ HTTP/1.1\r\nhost: test\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\
+         sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\nsec-websocket-version: 13\r\n\r\n",
+    );
+    client.wait_for("\r\n\r\n");
+    gateway.expect_metric("responses_total", &[("code", "101")], 1.0);
+    assert_eq!(gateway.metric("overhead_seconds_count", &[]), 0.0);
+    gate.open();
+    client.finish_sending();
+    gateway.expect_metric("overhead_seconds_count", &[], 1.0);
+}
