@@ -83,6 +83,7 @@ struct CauseRow<'a> {
     code: u16,
     message: &'a str,
     meaning: &'static str,
+    reserved: bool,
 }
 
 /// What the upstream answered, as words: `402`, or `any other 4xx`.
@@ -124,6 +125,7 @@ impl<'a> Page<'a> {
                 code,
                 message: documented.map_or("", |code| contract.message_for(code, Some(cause))),
                 meaning: cause.meaning(),
+                reserved: cause.is_reserved(),
             }
         };
         Page {
@@ -156,7 +158,7 @@ impl<'a> Page<'a> {
         columns(
             &mut out,
             &["CAUSE", "CODE", "RAISED WHEN"],
-            self.causes.iter().map(|row| vec![row.cause.into(), row.code.to_string(), row.meaning.into()]),
+            self.causes.iter().map(|row| vec![row.cause.into(), row.code.to_string(), row.raised_when()]),
         );
         out.push('\n');
         columns(
@@ -190,7 +192,7 @@ impl<'a> Page<'a> {
                 "| `{}` | {} | {} | {} |",
                 row.cause,
                 row.code,
-                cell(row.meaning),
+                cell(&row.raised_when()),
                 cell(row.message)
             );
         }
@@ -227,7 +229,7 @@ impl<'a> Page<'a> {
             &["cause", "code", "raised when", "message"],
             self.causes.iter().map(|row| {
                 let cause = format!("<code>{}</code>", row.cause);
-                vec![cause, row.code.to_string(), html(row.meaning), html(row.message)]
+                vec![cause, row.code.to_string(), html(&row.raised_when()), html(row.message)]
             }),
         );
         let _ = write!(out, "<h2>Errors of the upstream</h2>\n<p>{}</p>\n", html(UPSTREAM));
@@ -246,6 +248,12 @@ impl<'a> Page<'a> {
             let message = serde_json::Value::from(row.message);
             format!(r#"{{"message":{message},"code":{}}}"#, row.code)
         })
+    }
+}
+
+impl CauseRow<'_> {
+    fn raised_when(&self) -> String {
+        if self.reserved { format!("Reserved: {}", self.meaning) } else { self.meaning.to_owned() }
     }
 }
 
@@ -332,7 +340,7 @@ fn cell(text: &str) -> String {
 const PROMISE: &str =
     "Every error that leaves the gateway has one of these codes and a JSON body of this form:";
 const CAUSES: &str = "Why the gateway answered by itself, and with which code. The names are those of metrics, of the log and of \
-     overrides in the configuration.";
+     overrides in the configuration. No request is answered with a reserved one yet.";
 const UPSTREAM: &str = "What the upstream answers and what the client is sent, where no override says otherwise. A code of the \
      contract stays what it is.";
 const STYLE: &str = "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color-scheme:light dark}\

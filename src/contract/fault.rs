@@ -10,9 +10,10 @@
 use std::fmt;
 use std::time::Duration;
 
-/// Declares the causes once: variant, stable name, and one sentence for the documentation.
+/// Declares the causes once: variant, stable name, one sentence for the documentation, and `reserved` where no request is
+/// answered with it yet.
 macro_rules! causes {
-    ($($variant:ident $name:literal $meaning:literal;)+) => {
+    ($($variant:ident $name:literal $meaning:literal $($reserved:ident)?;)+) => {
         /// Why a request could not be answered by the upstream's own response. The names are stable API.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
         #[repr(u8)]
@@ -30,6 +31,11 @@ macro_rules! causes {
             /// One sentence for the operator: when it is raised.
             pub const fn meaning(self) -> &'static str {
                 match self { $(Cause::$variant => $meaning,)+ }
+            }
+
+            /// Whether the name is only kept for later: no request to the gateway is answered with it.
+            pub const fn is_reserved(self) -> bool {
+                match self { $(Cause::$variant => !stringify!($($reserved)?).is_empty(),)+ }
             }
         }
     };
@@ -59,17 +65,17 @@ causes! {
     ConnectionLimitReached "connection_limit_reached" "More client connections than `client.max_connections`.";
     QueueFull "queue_full" "The upstream's queue of waiting requests is full.";
     QueueTimeout "queue_timeout" "The request waited longer than the queue's time limit.";
-    BreakerOpen "breaker_open" "The circuit breaker of every server is open.";
-    DestinationUnavailable "destination_unavailable" "No healthy server is left in the upstream.";
+    BreakerOpen "breaker_open" "The circuit breaker of every server is open." reserved;
+    DestinationUnavailable "destination_unavailable" "No healthy server is left in the upstream." reserved;
     LimiterUnavailable "limiter_unavailable" "The rate-limit store failed and its policy is to refuse.";
     ResourceExhausted "resource_exhausted" "The machine is out of descriptors, ports or memory.";
-    Draining "draining" "The gateway is shutting down.";
+    Draining "draining" "The gateway starts or shuts down; only `/readyz` says so." reserved;
     DnsError "dns_error" "The upstream's name has no address.";
-    DnsTimeout "dns_timeout" "The upstream's name was not resolved in time.";
+    DnsTimeout "dns_timeout" "The upstream's name was not resolved in time." reserved;
     DestinationIpUnroutable "destination_ip_unroutable" "There is no route to the upstream's address.";
     ConnectionRefused "connection_refused" "The upstream refused the connection.";
     ConnectionTerminated "connection_terminated" "The upstream closed or reset the connection before its response head was whole.";
-    ConnectionWriteError "connection_write_error" "Writing the request to the upstream failed.";
+    ConnectionWriteError "connection_write_error" "Writing the request to the upstream failed." reserved;
     TlsProtocolError "tls_protocol_error" "TLS with the upstream failed, most often in the handshake.";
     TlsCertificateError "tls_certificate_error" "The upstream's certificate was not accepted.";
     HttpProtocolError "http_protocol_error" "The upstream's bytes are not a valid HTTP response.";

@@ -160,7 +160,7 @@ impl Peer {
     }
 
     /// Writes what is queued. After a failure nothing more is written, but an answer may still be read.
-    pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
+    pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         match self {
             Peer::H1(h1) => h1.poll_flush(cx),
             Peer::H2(h2) => h2.poll_flush(cx),

@@ -106,18 +106,11 @@ impl H1Peer {
     }
 
     /// Writes what is queued. After a failure nothing more is written, but an answer may still be read.
-    pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
-        if self.write_failed {
-            return Poll::Ready(Ok(()));
+    pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.write_failed {
+            self.write_failed = ready!(self.wire.poll_flush(cx)).is_err();
         }
-        match ready!(self.wire.poll_flush(cx)) {
-            Ok(()) => Poll::Ready(Ok(())),
-            Err(error) => {
-                self.write_failed = true;
-                let evidence = Evidence::text(error.to_string());
-                Poll::Ready(Err(Fault::new(Cause::ConnectionWriteError, Phase::Send).with(evidence)))
-            }
-        }
+        Poll::Ready(())
     }
 
     /// The next head: interim or final.

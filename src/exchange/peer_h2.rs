@@ -27,6 +27,15 @@ use crate::upstream::http2::Slot;
 /// Largest list of fields of a response, counted as RFC 9113 6.5.2 does.
 const MAX_FIELDS: usize = 64 * 1024;
 
+/// The stream takes nothing more. What comes back on it says why, if anything does.
+struct WriteFailed;
+
+impl From<h2::Error> for WriteFailed {
+    fn from(_: h2::Error) -> Self {
+        WriteFailed
+    }
+}
+
 /// One stream.
 pub(super) struct H2Peer {
     response: Option<ResponseFuture>,
@@ -123,29 +132,22 @@ impl H2Peer {
         self.output.len() + usize::from(self.ending)
     }
 
-    pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
-        if self.write_failed {
-            return Poll::Ready(Ok(()));
+    pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.write_failed {
+            self.write_failed = ready!(self.poll_write(cx)).is_err();
         }
-        match ready!(self.poll_write(cx)) {
-            Ok(()) => Poll::Ready(Ok(())),
-            Err(evidence) => {
-                self.write_failed = true;
-                Poll::Ready(Err(Fault::new(Cause::ConnectionWriteError, Phase::Send).with(evidence)))
-            }
-        }
+        Poll::Ready(())
     }
 
-    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Evidence>> {
-        let said = |error: h2::Error| Evidence::text(error.to_string());
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), WriteFailed>> {
         let Some(send) = &mut self.send else { return Poll::Ready(Ok(())) };
         while self.output.has_remaining() {
             send.reserve_capacity(self.output.len());
             let mut room = send.capacity();
             if room == 0 {
                 match ready!(send.poll_capacity(cx)) {
-                    Some(granted) => room = granted.map_err(said)?,
-                    None => return Poll::Ready(Err(Evidence::fixed("the stream takes nothing more"))),
+                    Some(granted) => room = granted?,
+                    None => return Poll::Ready(Err(WriteFailed)),
                 }
                 if room == 0 {
                     continue;
@@ -154,15 +156,14 @@ impl H2Peer {
             let piece = self.output.split_to(room.min(self.output.len())).freeze();
             let ends = self.ending && self.output.is_empty() && self.behind.is_none();
             self.ending &= !ends;
-            send.send_data(piece, ends).map_err(said)?;
+            send.send_data(piece, ends)?;
         }
         if self.ending {
             self.ending = false;
             match self.behind.take() {
                 Some(trailers) => send.send_trailers(trailers),
                 None => send.send_data(Bytes::new(), true),
-            }
-            .map_err(said)?;
+            }?;
         }
         Poll::Ready(Ok(()))
     }

@@ -266,11 +266,11 @@ impl Upload {
                     return Poll::Pending;
                 }
                 // The answer may be there already, or come yet: the reader of the response decides.
-                Poll::Ready(Err(_)) | Poll::Ready(Ok(())) if peer.write_has_failed() => {
+                Poll::Ready(()) if peer.write_has_failed() => {
                     self.waiting = Waiting::Nothing;
                     return if self.ended { gone(client.poll_gone(cx)) } else { Poll::Pending };
                 }
-                Poll::Ready(_) => {}
+                Poll::Ready(()) => {}
             }
             if self.ended {
                 self.waiting = Waiting::Nothing;

@@ -240,6 +240,18 @@ mod tests {
         assert_eq!(keys.len(), addresses.len() * names.len());
     }
 
+    #[tokio::test]
+    async fn server_with_a_name_and_no_trust_is_a_configuration_error_and_gets_no_byte() {
+        let transport = Transport::new(1, Duration::from_secs(1), None, Speak::Never);
+        let (ours, mut theirs) = tokio::io::duplex(1024);
+        let name = ServerName::try_from("test").unwrap();
+        let encrypting = transport.encrypt(Box::new(ours), &name, Duration::from_secs(1), true);
+        assert_eq!(encrypting.await.unwrap_err().cause(), Cause::ProxyConfigurationError);
+        let mut sent = Vec::new();
+        tokio::io::AsyncReadExt::read_to_end(&mut theirs, &mut sent).await.unwrap();
+        assert_eq!(sent, b"");
+    }
+
     #[test]
     fn the_evidence_of_a_connect_error_is_what_the_system_said() {
         let refused = std::io::Error::from_raw_os_error(111);
