@@ -7,7 +7,7 @@ use statusquo::rehearse::{FullBacklog, Step, reply, say};
 use super::client::Client;
 use super::gateway::{Gateway, Setup};
 use super::reader::Answer;
-use super::upstreams::{script, scripts};
+use super::upstreams::{ok, script, scripts};
 
 /// The answer, and that it came not before this time. How much later is for `make bench` to say: here the machine is busy.
 #[track_caller]
@@ -85,6 +85,23 @@ fn a_connection_attempt_without_an_answer_ends_at_its_limit() {
         .start();
     within(&mut gateway.client(), LIMIT).is_made(504);
     gateway.expect_metric("errors_total", &[("cause", "connection_timeout")], 1.0);
+}
+
+#[test]
+fn connection_timeout_is_not_retried_although_another_server_is_there() {
+    let (full, good) = (FullBacklog::start().unwrap(), ok("good"));
+    let gateway = Setup::of_servers(&[full.address(), good.address()])
+        .set("timeouts.connect", "400ms")
+        .set("upstream.retry", "{ attempts: 3 }")
+        .start();
+    let mut client = gateway.client();
+    // In turn: one of two requests is the full server's.
+    let mut statuses = [client.get("/").status, client.get("/").status];
+    statuses.sort_unstable();
+    assert_eq!((statuses, good.requests()), ([200, 504], 1));
+    gateway.expect_metric("errors_total", &[("cause", "connection_timeout")], 1.0);
+    gateway.expect_metric("upstream_attempts_total", &[], 2.0);
+    gateway.expect_metric("upstream_retries_total", &[], 0.0);
 }
 
 #[test]

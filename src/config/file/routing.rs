@@ -16,8 +16,8 @@ use super::forms::{DurationText, Either, SizeText};
 pub struct TimeoutsFile {
     /// How long one TCP connection attempt may take.
     ///
-    /// When it passes, another attempt is made if `retry.attempts` and `total` allow; else the client is answered 504
-    /// (cause `connection_timeout`). Unit: duration. Default: `2s`. Reload: yes.
+    /// When it passes, the client is answered 504 (cause `connection_timeout`), and the request is not tried again: not at
+    /// another server either. Unit: duration. Default: `2s`. Reload: yes.
     pub connect: Option<DurationText>,
 
     /// How long one TLS handshake with a server may take.
