@@ -21,6 +21,8 @@ fn sentences(text: &str) -> Vec<String> {
     problems.iter().map(|problem| format!("{}: {}", problem.path, problem.sentence())).collect()
 }
 
+#[path = "annotated_tests.rs"]
+mod annotated;
 #[path = "appwrite_file_tests.rs"]
 mod appwrite_file;
 #[path = "sentences_tests.rs"]
