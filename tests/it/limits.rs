@@ -509,3 +509,21 @@ fn what_was_refused_is_admitted_after_its_retry_after() {
     std::thread::sleep(std::time::Duration::from_secs(2)); // the wait that was told is what is tested
     client.get("/").is(200, "fine");
 }
+
+#[test]
+fn keys_beyond_the_largest_number_evict_others_and_are_counted() {
+    let upstream = ok("fine");
+    let rules = "{ tenant: { key: [\"header:x-tenant\"], allow: 2 per 1h, max_keys: 16 } }";
+    let gateway = limited(Gateway::in_front_of(&upstream), rules, "[tenant]").start();
+    let mut client = gateway.client();
+    let evicted =
+        |kind: &str| gateway.metric("rate_limit_evictions_total", &[("rule", "tenant"), ("kind", kind)]);
+    for tenant in 0..16 {
+        client.ask("GET", "/", &format!("x-tenant: {tenant}\r\n"), "").is(200, "fine");
+    }
+    let before = evicted("in_debt");
+    for tenant in 16..48 {
+        client.ask("GET", "/", &format!("x-tenant: {tenant}\r\n"), "").is(200, "fine");
+    }
+    assert_eq!(evicted("in_debt") - before, 32.0, "of 48 keys in debt 16 are remembered");
+}

@@ -44,6 +44,7 @@ mod connections;
 mod cors;
 mod early_answers;
 mod error_bodies;
+mod evidence;
 mod forwarding;
 mod grpc;
 mod hostile;

@@ -148,3 +148,10 @@ fn a_name_without_an_address_is_a_504_and_no_reason_not_to_start() {
     client.get("/").is(200, "other");
     gateway.expect_metric("errors_total", &[("route", "nowhere"), ("cause", "dns_error")], 1.0);
 }
+
+#[test]
+fn address_without_a_route_to_it_is_a_504() {
+    let gateway = Setup::of_named(&["255.255.255.255:80"]).start();
+    gateway.client().get("/").is_made(504);
+    gateway.expect_metric("errors_total", &[("cause", "destination_ip_unroutable")], 1.0);
+}
