@@ -339,6 +339,8 @@ impl Reader {
                 piece.truncate(size);
                 keep(&mut self.raw, &piece);
                 self.buffer.append(&mut piece);
+                // Long responses are read beside short ones: the others of this thread must not be late for it.
+                tokio::task::yield_now().await;
                 Ok(())
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(()),

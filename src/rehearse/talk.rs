@@ -143,6 +143,7 @@ impl Talk<'_> {
                     if !write(reader, bytes).await {
                         return Ok(());
                     }
+                    tokio::task::yield_now().await;
                 }
                 true
             }

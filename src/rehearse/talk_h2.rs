@@ -347,6 +347,8 @@ impl<'a> Talk<'a> {
                                 return Err(format!("expected {what}, and nothing comes"));
                             }
                         }
+            // Floods are sent beside other rows: they must not be late for it.
+            tokio::task::yield_now().await;
         }
     }
 
