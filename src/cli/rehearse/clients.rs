@@ -10,6 +10,7 @@ use http::Method;
 use tokio::sync::Semaphore;
 
 use super::ledger::Ledger;
+use super::load_factor::LoadFactor;
 use super::stage::Stage;
 use super::visits::Visit;
 use super::wanted::{Rules, told};
@@ -19,7 +20,7 @@ use crate::observe::{Silence, silence::CLIENT_GONE};
 use crate::protocol::target::check_path;
 use crate::rehearse::answers::Answer;
 use crate::rehearse::clients::{
-    ClientFault, Ending, Expected, Setting, Target, client_faults, client_faults_tls,
+    Act, ClientFault, Ending, Expected, Setting, Target, client_faults, client_faults_tls,
 };
 use crate::rehearse::talk::judge_served;
 use crate::rehearse::{Asked, Connect, Played, Scene, play};
@@ -27,6 +28,7 @@ use crate::rehearse::{Asked, Connect, Played, Scene, play};
 pub(super) const AT_ONCE: usize = 48;
 /// And in a second try.
 pub(super) const AGAIN_AT_ONCE: usize = 4;
+/// No wait is longer, times the load factor.
 pub(super) const LIMIT: Duration = Duration::from_secs(12);
 
 /// Plays those of HTTP/1.
@@ -64,7 +66,9 @@ async fn play_rows(
 ) -> Vec<Row> {
     let get = method(&setting.read);
     let judge = |expected, asked, answer: &Answer| judge(stage, visit, &get, expected, asked, answer);
-    let scene = Scene { connect, setting, upstream: &stage.serving, limit: LIMIT, judge: &judge };
+    let limit = stage.load.scale(LIMIT);
+    let scene = Scene { connect, setting, upstream: &stage.serving, limit, judge: &judge };
+    let rows = unhurried(rows, setting, stage.load);
     let places = Semaphore::new(AT_ONCE);
     let on_stage = |index: usize| {
         let (rows, scene, places, get) = (&rows, &scene, &places, &get);
@@ -88,8 +92,21 @@ async fn play_rows(
         }
     };
     let mut played = join_all((0..rows.len()).map(on_stage)).await;
-    again::broken_ones(&mut played, AGAIN_AT_ONCE, on_stage).await;
+    again::failed_ones(&mut played, AGAIN_AT_ONCE, on_stage).await;
     played
+}
+
+/// Pauses are as much longer as the timeouts are: bytes get time to arrive, and what drips until a timeout drips no oftener.
+fn unhurried(mut rows: Vec<ClientFault>, setting: &Setting, load: LoadFactor) -> Vec<ClientFault> {
+    for act in rows.iter_mut().flat_map(|row| &mut row.acts) {
+        match act {
+            Act::Drip(_, every) => *every = load.scale(*every),
+            // A longer one outlasts a timeout of the setting, which is scaled already.
+            Act::Pause(time) if *time < setting.write_timeout => *time = load.scale(*time),
+            _ => {}
+        }
+    }
+    rows
 }
 
 /// Writes down what a row got. Where it came out otherwise, not everything of it is known.

@@ -8,6 +8,7 @@ use tokio::sync::Semaphore;
 
 use super::clients::{AGAIN_AT_ONCE, AT_ONCE, LIMIT, expectation_of, judge, method, obstacle_to, shortened};
 use super::ledger::Ledger;
+use super::load_factor::LoadFactor;
 use super::stage::Stage;
 use super::visits::Visit;
 use super::wanted::told;
@@ -15,7 +16,7 @@ use super::{Row, Side, again};
 use crate::contract::Cause;
 use crate::rehearse::answers::Answer;
 use crate::rehearse::clients::{Expected, Setting, Target};
-use crate::rehearse::clients_h2::{Fate, FrameFault, LastWord, client_faults_h2};
+use crate::rehearse::clients_h2::{Deed, Fate, FrameFault, LastWord, client_faults_h2};
 use crate::rehearse::{Played, Scene, talk_h2};
 
 /// Plays all of it.
@@ -27,11 +28,12 @@ pub(super) async fn play_all(stage: &Stage, place: Option<(Visit, Setting)>) -> 
     let Some((visit, setting)) = place else { return skip_all("no route can be reached") };
     let (exact, floods) = (stage.way_h2(&stage.clients_h2), stage.way_h2(&stage.floods));
     let (Some(exact), Some(floods)) = (exact, floods) else { return skip_all("no listener speaks HTTP/2") };
-    let rows = client_faults_h2(&setting);
+    let rows = unhurried(client_faults_h2(&setting), stage.load);
     let get = method(&setting.read);
     let judge = |expected, asked, answer: &Answer| judge(stage, &visit, &get, expected, asked, answer);
+    let limit = stage.load.scale(LIMIT);
     let scene =
-        |connect| Scene { connect, setting: &setting, upstream: &stage.serving, limit: LIMIT, judge: &judge };
+        |connect| Scene { connect, setting: &setting, upstream: &stage.serving, limit, judge: &judge };
     let (exact, floods) = (scene(exact), scene(floods));
     let places = Semaphore::new(AT_ONCE);
     let on_stage = |index: usize| {
@@ -77,8 +79,18 @@ pub(super) async fn play_all(stage: &Stage, place: Option<(Visit, Setting)>) -> 
         }
     };
     let mut played = join_all((0..rows.len()).map(on_stage)).await;
-    again::broken_ones(&mut played, AGAIN_AT_ONCE, on_stage).await;
+    again::failed_ones(&mut played, AGAIN_AT_ONCE, on_stage).await;
     played
+}
+
+/// What drips until a timeout drips no oftener where the timeout is longer: the library counts empty frames.
+fn unhurried(mut rows: Vec<FrameFault>, load: LoadFactor) -> Vec<FrameFault> {
+    for deed in rows.iter_mut().flat_map(|row| &mut row.deeds) {
+        if let Deed::Drip(_, every) = deed {
+            *every = load.scale(*every);
+        }
+    }
+    rows
 }
 
 /// Writes down what a row got. Where it came out otherwise, not everything of it is known.

@@ -3,7 +3,7 @@
 //! One row for each, on each route that has it, with everything else out of the way.
 
 use std::net::Ipv4Addr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use http::Method;
 use tokio::io::AsyncWriteExt;
@@ -11,7 +11,7 @@ use tokio::io::AsyncWriteExt;
 use super::stage::{STRANGER, Stage, Started, contains};
 use super::visits::Visit;
 use super::wanted::{Rules, told};
-use super::{Row, Side, Verdict};
+use super::{Row, Side, Verdict, again};
 use crate::config::Route;
 use crate::contract::{Cause, RequestSent};
 use crate::limit::Mode;
@@ -34,12 +34,13 @@ pub(super) async fn play_all(stage: &Stage) -> Vec<Row> {
         match enforced(stage, route) {
             None => {}
             Some(false) => rows.push(skip(LIMITED, "its rate limits only watch")),
-            Some(true) => rows.push(limited(stage, route, visit).await),
+            Some(true) => rows.push(again::at_most_twice(|| limited(stage, route, visit)).await),
         }
         for method in &route.deny_methods {
             let there = stage.map.takes(visit, method);
             if there && !is_unserved(method) {
-                rows.push(refused(stage, route, visit, DENIED, (method, None)).await);
+                let play = || refused(stage, route, visit, DENIED, (method, None));
+                rows.push(again::at_most_twice(play).await);
             } else {
                 rows.push(skip(DENIED, &format!("{method} does not reach the route")));
             }
@@ -51,7 +52,8 @@ pub(super) async fn play_all(stage: &Stage) -> Vec<Row> {
                 rows.push(skip(STRANGE, "every address of this machine is allowed"));
             }
             Some(_) => {
-                rows.push(refused(stage, route, visit, STRANGE, (&visit.method, Some(STRANGER))).await);
+                let play = || refused(stage, route, visit, STRANGE, (&visit.method, Some(STRANGER)));
+                rows.push(again::at_most_twice(play).await);
             }
         }
     }
@@ -113,10 +115,10 @@ fn judged(
     let wanted = rules.of_fault(cause, RequestSent::None);
     let asked = Asked { head: *method == Method::HEAD, old: false };
     let (got, verdict) = match outcome {
-        Err(none) => (none.clone(), Verdict::Broken(none)),
+        Err(none) => (none.clone(), Verdict::Failed(none)),
         Ok(answer) => {
             let verdict = wanted.judge(&answer, asked, &stage.config.contract).and_then(|()| more(&answer));
-            (told(&answer), verdict.map_or_else(Verdict::Broken, |()| Verdict::Kept))
+            (told(&answer), verdict.map_or_else(Verdict::Failed, |()| Verdict::Passed))
         }
     };
     let expected = wanted.told();
@@ -143,8 +145,7 @@ async fn ask(
 ) -> Result<Answer, String> {
     let way = Connect { from, ..stage.way(gateway) };
     let stream = way.open(false).await.map_err(|error| format!("no connection to the gateway: {error}"))?;
-    let mut reader = Reader::new(stream, LIMIT);
-    reader.deadline = Instant::now() + LIMIT;
+    let mut reader = Reader::new(stream, stage.load.scale(LIMIT));
     let request = format!("{method} {} HTTP/1.1\r\nhost: {}\r\n\r\n", visit.path, visit.host);
     let _ = reader.stream.write_all(request.as_bytes()).await;
     let asked = Asked { head: *method == Method::HEAD, old: false };

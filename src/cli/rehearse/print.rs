@@ -1,7 +1,7 @@
 //! The report as a table for people, and row by row as JSON.
 //!
-//! The table has one line for each fault and outcome, however many routes agree on it; what broke the contract is told
-//! again below, route by route.
+//! The table has one line for each fault and outcome, however many routes agree on it; rows that failed or are
+//! flaky are listed again below, route by route.
 
 use std::fmt::Write as _;
 
@@ -11,7 +11,11 @@ use super::{Report, Row, Side, Verdict};
 
 /// The table.
 pub(super) fn text(report: &Report) -> String {
-    let mut text = String::from("What differs from the file while it is rehearsed:\n");
+    let mut text = format!(
+        "Load factor {}: timeouts are multiplied by it (1.0 is an idle machine).\n\n\
+         What differs from the file while it is rehearsed:\n",
+        report.load
+    );
     // Writing to a String cannot fail.
     for change in &report.changes {
         let _ = writeln!(text, "  {change}");
@@ -24,24 +28,32 @@ pub(super) fn text(report: &Report) -> String {
             continue;
         }
         let _ = writeln!(text, "\n{title}");
-        for group in grouped(&played, |row| (row.fault, &row.expected, &row.got, mark(&row.verdict))) {
+        for group in grouped(&played, |row| (row.fault, &row.expected, &row.got, word(&row.verdict))) {
             line(&mut text, &group);
         }
         for group in grouped(&skipped, |row| (row.fault, why(row))) {
             let Some(row) = group.first() else { continue };
-            let _ = writeln!(text, "  - {:<32} does not apply: {}{}", row.fault, why(row), routes(&group));
+            let (word, why) = (word(&row.verdict), why(row));
+            let _ = writeln!(text, "  {:<7} {:<32} {word}: {why}{}", "-", row.fault, routes(&group));
         }
     }
-    let broken: Vec<&Row> = report.rows.iter().filter(|row| is_broken(row)).collect();
-    if !broken.is_empty() {
-        text.push_str("\nWhat broke the contract:\n");
+    reasons(&mut text, report, "Failed:", |verdict| matches!(verdict, Verdict::Failed(_)));
+    let flaky = "Flaky (failed as shown, then passed when repeated):";
+    reasons(&mut text, report, flaky, |verdict| matches!(verdict, Verdict::Flaky(_)));
+    let _ = writeln!(text, "\n{}", summary(report));
+    text
+}
+
+/// Rows of this verdict, route by route, each with its reason.
+fn reasons(text: &mut String, report: &Report, title: &str, of: impl Fn(&Verdict) -> bool) {
+    let mut rows = report.rows.iter().filter(|row| of(&row.verdict)).peekable();
+    if rows.peek().is_some() {
+        let _ = writeln!(text, "\n{title}");
     }
-    for row in broken {
+    for row in rows {
         let route = row.route.as_ref().map(|route| format!(" on the route {route}")).unwrap_or_default();
         let _ = writeln!(text, "  {}{route} ({}): {}", row.fault, row.meaning, why(row));
     }
-    let _ = writeln!(text, "\n{}", summary(report));
-    text
 }
 
 /// All of it, for machines.
@@ -50,25 +62,23 @@ pub(super) fn json(report: &Report) -> String {
         .rows
         .iter()
         .map(|row| {
-            let (verdict, reason) = match &row.verdict {
-                Verdict::Kept => ("kept", None),
-                Verdict::Broken(why) => ("broken", Some(why)),
-                Verdict::NotApplicable(why) => ("not_applicable", Some(why)),
-            };
             json!({
                 "side": name(row.side), "fault": row.fault, "meaning": row.meaning, "route": row.route,
-                "expected": row.expected, "got": row.got, "verdict": verdict, "reason": reason, "repeated": row.repeated,
+                "expected": row.expected, "got": row.got, "verdict": word(&row.verdict),
+                "reason": reason(&row.verdict), "repeated": row.repeated,
             })
         })
         .collect();
     let whole = json!({
         "file": report.file,
-        "kept": report.broken() == 0,
+        "passed": report.passed(),
+        "load_factor": report.load.as_f64(),
         "changes": report.changes,
         "rows": rows,
         "summary": {
-            "kept": report.count(|verdict| *verdict == Verdict::Kept),
-            "broken": report.broken(),
+            "passed": report.count(|verdict| *verdict == Verdict::Passed),
+            "failed": report.failed(),
+            "flaky": report.flaky(),
             "not_applicable": report.count(|verdict| matches!(verdict, Verdict::NotApplicable(_))),
             "seconds": report.took.as_secs_f64(),
         },
@@ -92,23 +102,25 @@ const fn name(side: Side) -> &'static str {
     }
 }
 
-const fn mark(verdict: &Verdict) -> &'static str {
+/// The same in the table and in JSON.
+const fn word(verdict: &Verdict) -> &'static str {
     match verdict {
-        Verdict::Kept => "\u{2713}",
-        Verdict::Broken(_) => "\u{2717}",
-        Verdict::NotApplicable(_) => "-",
+        Verdict::Passed => "passed",
+        Verdict::Failed(_) => "failed",
+        Verdict::Flaky(_) => "flaky",
+        Verdict::NotApplicable(_) => "not applicable",
     }
 }
 
-const fn is_broken(row: &Row) -> bool {
-    matches!(row.verdict, Verdict::Broken(_))
+fn reason(verdict: &Verdict) -> Option<&str> {
+    match verdict {
+        Verdict::Passed => None,
+        Verdict::Failed(why) | Verdict::Flaky(why) | Verdict::NotApplicable(why) => Some(why),
+    }
 }
 
 fn why(row: &Row) -> &str {
-    match &row.verdict {
-        Verdict::Kept => "",
-        Verdict::Broken(why) | Verdict::NotApplicable(why) => why,
-    }
+    reason(&row.verdict).unwrap_or_default()
 }
 
 /// Rows that are equal by this, in the order of the first of each.
@@ -126,8 +138,8 @@ fn grouped<'a, K: PartialEq>(rows: &[&'a Row], key: impl Fn(&'a Row) -> K) -> Ve
 
 fn line(text: &mut String, group: &[&Row]) {
     let Some(row) = group.first() else { return };
-    let mark = mark(&row.verdict);
-    let _ = writeln!(text, "  {mark} {:<32} {:<46} {}{}", row.fault, row.expected, row.got, routes(group));
+    let word = word(&row.verdict);
+    let _ = writeln!(text, "  {word:<7} {:<32} {:<46} {}{}", row.fault, row.expected, row.got, routes(group));
 }
 
 /// Which routes agree.
@@ -139,16 +151,14 @@ fn routes(group: &[&Row]) -> String {
 }
 
 fn summary(report: &Report) -> String {
-    let kept = report.count(|verdict| *verdict == Verdict::Kept);
+    let passed = report.count(|verdict| *verdict == Verdict::Passed);
     let skipped = report.count(|verdict| matches!(verdict, Verdict::NotApplicable(_)));
     let seconds = report.took.as_secs_f64();
-    let repeated = match report.repeated() {
-        0 => String::new(),
-        repeated => format!(" ({repeated} when played again: this machine was busy)"),
-    };
     format!(
-        "{}: {kept} kept the contract{repeated}, {} broke it, {skipped} do not apply; {seconds:.1} s",
+        "{}: {passed} passed, {} failed, {} flaky, {skipped} not applicable; load factor {}; {seconds:.1} s",
         report.file,
-        report.broken()
+        report.failed(),
+        report.flaky(),
+        report.load
     )
 }

@@ -13,6 +13,7 @@ use tokio::sync::Notify;
 use tracing::Level;
 
 use super::ledger::Ledger;
+use super::load_factor::LoadFactor;
 use super::visits::Map;
 use crate::config::{Config, Server, Timeouts, Upstream as Servers};
 use crate::contract::Contract;
@@ -50,6 +51,8 @@ pub(super) struct Stage {
     /// The gateway where every limit is reached at once.
     pub(super) scarce: Started,
     pub(super) changes: Vec<String>,
+    /// Every limit is multiplied by it.
+    pub(super) load: LoadFactor,
     relay: Option<SocketAddr>,
     ended: Arc<Notify>,
 }
@@ -71,12 +74,16 @@ pub(super) const STRANGER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 
 impl Stage {
     /// Starts everything; a sentence when that fails.
-    pub(super) fn set(original: Config, relay: Option<SocketAddr>) -> Result<Stage, String> {
+    pub(super) fn set(
+        original: Config,
+        relay: Option<SocketAddr>,
+        load: LoadFactor,
+    ) -> Result<Stage, String> {
         let no_upstream = |error| format!("cannot start the misbehaving upstream on loopback: {error}");
         let misbehaving = Misbehaving::chosen_by(upstream_faults(), played).map_err(no_upstream)?;
         let serving = Upstream::by_request(upstream_script).map_err(no_upstream)?;
         let map = Map::of(&original)?;
-        let mut changes = Changes::default();
+        let mut changes = Changes { lines: Vec::new(), load };
         let config = staged(&original, &mut changes);
         let ended = Arc::new(Notify::new());
         let start = |config: &Config, server: SocketAddr| start(before(config, server), &ended);
@@ -115,6 +122,7 @@ impl Stage {
             floods,
             scarce,
             changes,
+            load,
             relay,
             ended,
         })
@@ -193,9 +201,9 @@ fn start(config: Config, ended: &Arc<Notify>) -> Result<Started, String> {
 }
 
 /// What was changed, and from what to what.
-#[derive(Default)]
 struct Changes {
     lines: Vec<String>,
+    load: LoadFactor,
 }
 
 impl Changes {
@@ -205,13 +213,14 @@ impl Changes {
         }
     }
 
+    /// At most `most`, times the load factor: a timeout of the file that is short already is too short on a busy machine.
     fn shorten(&mut self, key: &str, value: &mut Duration, most: Duration) {
-        if *value > most {
-            self.set(key, value, most);
-        }
+        self.set(key, value, most.min(*value));
     }
 
+    /// To so much, times the load factor.
     fn set(&mut self, key: &str, value: &mut Duration, to: Duration) {
+        let to = self.load.scale(to);
         if *value != to {
             let (was, is) = (humantime::format_duration(*value), humantime::format_duration(to));
             self.say(format!("{key}: {is} (was {was})"));
@@ -220,7 +229,7 @@ impl Changes {
     }
 }
 
-/// Long enough for a busy machine, short enough for two minutes.
+/// Long enough for a debug build, short enough for two minutes; all of them times the load factor.
 const CONNECT: Duration = Duration::from_millis(500);
 const TLS: Duration = Duration::from_millis(700);
 const RESPONSE_HEAD: Duration = Duration::from_secs(1);
@@ -232,7 +241,7 @@ const CLIENT: Duration = Duration::from_secs(2);
 const IDLE: Duration = Duration::from_secs(3);
 /// Of a client that reads slowly the kernel takes nothing for some time.
 const WRITE: Duration = Duration::from_secs(2);
-/// For error bodies that drip and yet come in time: more than half a second, on a busy machine.
+/// For error bodies that drip and yet come in time: more than half a second.
 const ERROR_BODY: Duration = Duration::from_millis(1500);
 /// Bodies that are too large are sent whole.
 const MAX_BODY: u64 = 10 * 1024 * 1024;

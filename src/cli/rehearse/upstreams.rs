@@ -11,6 +11,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::sync::Semaphore;
 
 use super::ledger::Ledger;
+use super::load_factor::LoadFactor;
 use super::stage::{self, Stage};
 use super::visits::Visit;
 use super::wanted::{self, Rules, Wanted};
@@ -27,7 +28,7 @@ use crate::rehearse::{Asked, Connect};
 const AT_ONCE: usize = 96;
 /// And in a second try.
 const AGAIN_AT_ONCE: usize = 4;
-/// No answer takes longer.
+/// No answer takes longer, times the load factor.
 const LIMIT: Duration = Duration::from_secs(12);
 /// And so long a response is read that passes because of `errors.mode`.
 const LIMIT_OF_PASSING: Duration = Duration::from_secs(5);
@@ -36,6 +37,24 @@ const MOST: u64 = 1024 * 1024;
 
 /// A connection that the row before has left broken may be met so often.
 const MOST_TRIES: u32 = 3;
+
+/// How far a response is read.
+#[derive(Clone, Copy)]
+struct ReadLimits {
+    time: Duration,
+    most: u64,
+}
+
+impl ReadLimits {
+    /// Of what merely passes, only the beginning matters: it may go on for as long as the upstream likes.
+    fn of(load: LoadFactor, passes: bool) -> ReadLimits {
+        if passes {
+            ReadLimits { time: load.scale(LIMIT_OF_PASSING), most: MOST }
+        } else {
+            ReadLimits { time: load.scale(LIMIT), most: u64::MAX }
+        }
+    }
+}
 
 /// A row of the table on a route.
 struct Play<'a> {
@@ -89,8 +108,8 @@ pub(super) async fn play_all(stage: &Stage) -> Vec<Row> {
         rows
     };
     let (mut played, mut one_by_one) = tokio::join!(played, one_by_one);
-    again::broken_ones(&mut played, AGAIN_AT_ONCE, |index| play_at(stage, &together, index)).await;
-    again::broken_ones(&mut one_by_one, 1, |index| play_at(stage, &in_turn, index)).await;
+    again::failed_ones(&mut played, AGAIN_AT_ONCE, |index| play_at(stage, &together, index)).await;
+    again::failed_ones(&mut one_by_one, 1, |index| play_at(stage, &in_turn, index)).await;
     rows.extend(played);
     rows.extend(one_by_one);
     rows
@@ -160,16 +179,17 @@ async fn play(stage: &Stage, it: &Play<'_>) -> Row {
         let why = "there is no gateway for it".to_owned();
         return Row::skipped(Side::Upstream, (fault.name, fault.meaning), None, why);
     };
-    let outcome = ask(stage.way(gateway), &gateway.ledger, it, name, asked, passes).await;
+    let limits = ReadLimits::of(stage.load, passes);
+    let outcome = ask(stage.way(gateway), &gateway.ledger, it, (name, asked), limits).await;
     let (got, verdict) = match outcome {
-        Err(none) => (none.clone(), Verdict::Broken(none)),
+        Err(none) => (none.clone(), Verdict::Failed(none)),
         Ok(answer) => {
             let judged = wanted.judge(&answer, asked, &stage.config.contract);
             let judged = judged.and_then(|()| interim(fault, &answer));
             let judged = judged.and_then(|()| as_in_the_table(stage, fault, &wanted, route));
             let judged = judged.and_then(|()| fields(fault, &wanted, &answer, route));
             wanted.note(&gateway.ledger, &answer, judged.is_ok());
-            (wanted::told(&answer), judged.map_or_else(Verdict::Broken, |()| Verdict::Kept))
+            (wanted::told(&answer), judged.map_or_else(Verdict::Failed, |()| Verdict::Passed))
         }
     };
     Row {
@@ -189,19 +209,16 @@ async fn ask(
     way: Connect,
     ledger: &Ledger,
     it: &Play<'_>,
-    method: &str,
-    asked: Asked,
-    passes: bool,
+    (method, asked): (&str, Asked),
+    limits: ReadLimits,
 ) -> Result<Answer, String> {
     let Play { fault, visit } = it;
     let no_connection = |error| format!("no connection to the gateway: {error}");
     let stream = way.open(false).await.map_err(no_connection)?;
     // Left by a reset: each of tens of thousands of orderly ends would keep a port of this machine for a minute.
     stream.set_zero_linger().map_err(no_connection)?;
-    let mut reader = Reader::new(stream, LIMIT);
-    if passes {
-        reader.most = MOST;
-    }
+    let mut reader = Reader::new(stream, limits.time);
+    reader.most = limits.most;
     let length = match fault.ask.body.len() {
         0 => String::new(),
         length => format!("content-length: {length}\r\n"),
@@ -216,7 +233,7 @@ async fn ask(
         tries += 1;
         // The upstream of kept connections is asked to serve well, whatever the rows before have left of them.
         let before_it = if fault.place == Place::Pooled { play_of(KEPT) } else { named.clone() };
-        let answer = once(&mut reader, ledger, &before_it, asked).await?;
+        let answer = once(&mut reader, ledger, &before_it, asked, limits.time).await?;
         ledger.answer(answer.status, None);
         if answer.status == 200 {
             before += 1;
@@ -224,26 +241,31 @@ async fn ask(
             return Err(format!("{} to a request that is served well", answer.status));
         }
     }
-    once(&mut reader, ledger, &named, asked).await
+    once(&mut reader, ledger, &named, asked, limits.time).await
 }
 
-async fn once(reader: &mut Reader, ledger: &Ledger, request: &[u8], asked: Asked) -> Result<Answer, String> {
-    // Of what merely passes, only the beginning matters: it may go on for as long as the upstream likes.
-    reader.deadline = Instant::now() + if reader.most == MOST { LIMIT_OF_PASSING } else { LIMIT };
+async fn once(
+    reader: &mut Reader,
+    ledger: &Ledger,
+    request: &[u8],
+    asked: Asked,
+    limit: Duration,
+) -> Result<Answer, String> {
+    reader.deadline = Instant::now() + limit;
     // What is not taken any more has been answered.
     let _ = reader.stream.write_all(request).await;
     let answer = reader.answer(asked).await;
     answer.map_err(|none| {
         ledger.lost(1);
-        missing(&none)
+        missing(&none, limit)
     })
 }
 
-fn missing(none: &Unanswered) -> String {
+fn missing(none: &Unanswered, limit: Duration) -> String {
     match none {
         Unanswered::Closed => "closed without an answer".to_owned(),
         Unanswered::Reset => "reset without an answer".to_owned(),
-        Unanswered::Silent => format!("no answer within {} s", LIMIT.as_secs()),
+        Unanswered::Silent => format!("no answer within {} s", limit.as_secs()),
         Unanswered::Malformed(what) => format!("malformed: {what}"),
     }
 }
