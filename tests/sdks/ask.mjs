@@ -1,9 +1,9 @@
-// Asks one endpoint after the other through an SDK of npm and prints what its user gets, one JSON value a line.
-// node ask.mjs PACKAGE ENDPOINT...
+// Sends one request to each endpoint with an SDK from npm and prints what the SDK's user gets, one JSON value per line.
+// node sdk_requests.mjs PACKAGE ENDPOINT...
 import { createRequire } from "node:module";
 
 const [name, ...endpoints] = process.argv.slice(2);
-// From where .ci/packages installed it: NODE_PATH is read by `require` only.
+// The directory of .ci/packages: `import` does not read NODE_PATH.
 const { AppwriteException, Client, Locale } = createRequire(import.meta.url)(name);
 
 for (const endpoint of endpoints) {

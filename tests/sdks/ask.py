@@ -1,6 +1,6 @@
-"""Asks one endpoint after the other through the SDK of PyPI and prints what its user gets, one JSON value a line.
+"""Sends one request to each endpoint with the SDK from PyPI and prints what the SDK's user gets, one JSON value per line.
 
-python ask.py ENDPOINT...
+python sdk_requests.py ENDPOINT...
 """
 
 import json

@@ -1,5 +1,5 @@
-// Asks one address after the other with fetch and prints what its user gets, one JSON value a line.
-// node cut.mjs URL...
+// Sends one request to each URL with fetch and prints what its user gets, one JSON value per line.
+// node truncated.mjs URL...
 for (const url of process.argv.slice(2)) {
   let found;
   try {

@@ -1,6 +1,6 @@
-"""Asks one address after the other with requests and prints what its user gets, one JSON value a line.
+"""Sends one request to each URL with the library requests and prints what its user gets, one JSON value per line.
 
-python cut.py [--http1.0] URL...
+python truncated.py [--http1.0] URL...
 """
 
 import http.client

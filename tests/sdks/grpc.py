@@ -1,14 +1,14 @@
-"""A real gRPC server and a real client, of the library `grpcio`; messages are bytes, so nothing is generated.
+"""A gRPC server and a client of the library `grpcio`; messages are bytes, so no code is generated.
 
 python grpc.py serve [CERT KEY]     prints its port and serves until its standard input ends
 python grpc.py ask ADDRESS [CA]     makes calls of every kind and prints what their caller gets, one JSON value a line
 
-With files of PEM both speak TLS; the server is asked for as `calls.test`.
+With PEM files both use TLS; the server name is `calls.test`.
 """
 
 import sys
 
-# This file's own name must not be found in the place of the library's.
+# This file must not shadow the library of the same name.
 sys.path.pop(0)
 
 import json
@@ -42,18 +42,18 @@ class Methods:
             yield request.upper()
 
     def greet(self, requests, context):
-        # Before anything of the caller's has come.
+        # Before any message of the client.
         yield b"early"
         for request in requests:
             yield request
         yield b"late"
 
     def listen(self, requests, context):
-        # Answers only when everything has come.
+        # Responds after all messages of the client.
         yield b" ".join(requests)
 
     def enough(self, requests, context):
-        # Has its answer before the caller has said everything.
+        # Responds before the client has sent everything.
         return next(requests)
 
     def abort(self, request, context):
@@ -68,7 +68,7 @@ class Methods:
 
     def die(self, request, context):
         yield b"begun"
-        # The message has to leave first.
+        # The message must be sent first.
         time.sleep(0.3)
         os._exit(1)
 
@@ -88,7 +88,7 @@ HANDLERS = {
 
 
 class Everything(grpc.GenericRpcHandler):
-    """Whatever the service is called."""
+    """Accepts any service name."""
 
     def service(self, details):
         method = details.method.rsplit("/", 1)[-1]
@@ -125,7 +125,7 @@ class Caller:
             self.channel = grpc.insecure_channel(address, options)
 
     def call(self, method, sent, pause=0, **more):
-        """One call of any kind; a message of a stream waits for the answer to the one before it where `pause` is None."""
+        """One call of any kind; where `pause` is None, each message of a stream waits for the reply to the previous one."""
         streams = STREAMS.get(method.rsplit("/", 1)[-1], (False, False))
         kind = {
             (False, False): self.channel.unary_unary,
@@ -183,18 +183,18 @@ def ask(address, trusted=None):
     tell("echo/upload", [b"x" * 100_000] * 30)
     heard, code, _, _ = caller.call("echo/download", b"500")
     print(json.dumps({"heard": len(heard), "code": code}), flush=True)
-    # Each message is sent when the answer to the one before has been read.
+    # Each message is sent after the reply to the previous one.
     tell("echo/talk", [b"one", b"two", b"three"], pause=None)
     tell("echo/greet", [b"one", b"two"], pause=None)
-    # Silence is part of a call, before and after the response has begun.
+    # A call may be idle, before and after the response starts.
     tell("echo/listen", [b"one", b"two"], pause=1)
     tell("echo/talk", [b"one", b"two"], pause=1)
     tell("echo/enough", [b"one"] * 5, pause=0.1)
-    # What the server itself says passes untouched.
+    # Statuses of the server are forwarded unchanged.
     tell("echo/abort", b"")
     tell("echo/half", b"")
     tell("echo/nothing", b"")
-    # What the gateway says in its place.
+    # Statuses that the gateway sends instead.
     tell("dead/unary", b"")
     tell("impatient/hang", b"")
     tell("denied/unary", b"")
@@ -205,7 +205,7 @@ def ask(address, trusted=None):
         many = list(pool.map(lambda n: caller.call("echo/talk", [b"%d" % n] * 20, pause=None)[:2], range(30)))
     right = all(heard == [b"%d" % n] * 20 and code == "OK" for n, (heard, code) in enumerate(many))
     print(json.dumps({"many": right}), flush=True)
-    # The server's process ends inside the call.
+    # The server process exits during the call.
     tell("echo/die", b"")
     tell("echo/unary", b"")
 

@@ -1,12 +1,12 @@
-"""A real WebSocket server and a real client, of the library `websockets`.
+"""A WebSocket server and a client of the library `websockets`.
 
 python websockets.py serve        prints its port and serves until its standard input ends
-python websockets.py ask URL      opens tunnels at ws://... and prints what their user gets, one JSON value a line
+python websockets.py ask URL      opens tunnels at ws://... and prints what their user gets, one JSON value per line
 """
 
 import sys
 
-# This file's own name must not be found in the place of the library's.
+# This file must not shadow the library of the same name.
 sys.path.pop(0)
 
 import asyncio
