@@ -1,7 +1,7 @@
 """A gRPC server and a client of the library `grpcio`; messages are bytes, so no code is generated.
 
 python grpc.py serve [CERT KEY]     prints its port and serves until its standard input ends
-python grpc.py ask ADDRESS [CA]     makes calls of every kind and prints what their caller gets, one JSON value a line
+python grpc.py ask ADDRESS [CA]     makes calls of every kind and prints what their caller gets, one JSON value per line
 
 With PEM files both use TLS; the server name is `calls.test`.
 """
