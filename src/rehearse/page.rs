@@ -1,6 +1,6 @@
-//! The tables of faults as documentation: `docs/faults.md`, and the summary in the README.
+//! The tables of faults as documentation: `docs/faults.md`.
 //!
-//! Both are written by tests: `UPDATE_DOCS=1 cargo test faults_page`. Nothing is decided here; the rows are
+//! It is written by a test: `UPDATE_DOCS=1 cargo test faults_page`. Nothing is decided here; the rows are
 //! [`super::faults`]; those of clients are told by [`super::page_clients`].
 
 use std::collections::BTreeMap;
@@ -61,6 +61,8 @@ pub const LIMITS: &[(&str, &str, &str)] = &[
 pub fn document() -> String {
     let faults = upstream_faults();
     let mut page = HEAD.replace("{count}", &faults.len().to_string());
+    page.push('\n');
+    page.push_str(&summary());
     for kind in Kind::ALL {
         let rows: Vec<&UpstreamFault> = faults.iter().filter(|fault| fault.kind == kind).collect();
         // Writing to a String cannot fail.
@@ -81,8 +83,8 @@ pub fn document() -> String {
     page
 }
 
-/// The table of the README: one line for each sort.
-pub fn summary() -> String {
+/// One line for each sort of fault.
+fn summary() -> String {
     let faults = upstream_faults();
     let mut table = String::from("| what the upstream does | ways | what clients get |\n|---|---|---|\n");
     for kind in Kind::ALL {
@@ -264,32 +266,19 @@ mod tests {
     use crate::contract::Cause;
     use crate::observe::Silence;
 
-    const BEGIN: &str = "<!-- What clients get, generated: UPDATE_DOCS=1 cargo test faults_page -->\n";
-    const END: &str = "<!-- until here -->\n";
-
-    fn compare(path: &str, made: impl Fn(&str) -> String) {
-        let path = format!("{}/{path}", env!("CARGO_MANIFEST_DIR"));
-        let committed = std::fs::read_to_string(&path).unwrap_or_default();
-        let made = made(&committed);
+    #[test]
+    fn faults_page_is_the_table() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/faults.md");
+        let committed = std::fs::read_to_string(path).unwrap_or_default();
+        let made = document();
         if std::env::var_os("UPDATE_DOCS").is_some() {
             std::fs::write(path, made).unwrap();
         } else {
-            assert!(committed == made, "{path} is out of date; run: UPDATE_DOCS=1 cargo test faults_page");
+            assert!(
+                committed == made,
+                "docs/faults.md is out of date; run: UPDATE_DOCS=1 cargo test faults_page"
+            );
         }
-    }
-
-    #[test]
-    fn faults_page_is_the_table() {
-        compare("docs/faults.md", |_| document());
-    }
-
-    #[test]
-    fn faults_page_in_short_stands_in_the_readme() {
-        compare("README.md", |readme| {
-            let (before, rest) = readme.split_once(BEGIN).unwrap();
-            let (_, after) = rest.split_once(END).unwrap();
-            format!("{before}{BEGIN}{}{END}{after}", summary())
-        });
     }
 
     #[test]
