@@ -15,6 +15,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 
 use super::client_h1::BodyFault;
 use super::head::{BodyLength, HeadParts, unindexed};
+use super::stream_table::StreamTable;
 use super::wire::HEAD_ROOM;
 use crate::protocol::body::MAX_TRAILERS;
 
@@ -51,6 +52,8 @@ pub(super) struct H2Client {
     ended: bool,
     length: Option<u64>,
     remaining: Option<u64>,
+    /// Is told of interim responses: in their frames nothing but HPACK says that they are.
+    table: StreamTable,
 }
 
 impl H2Client {
@@ -79,7 +82,14 @@ impl H2Client {
             ended: false,
             length: None,
             remaining: length,
+            table: StreamTable::default(),
         }
+    }
+
+    /// A stream of the connection that this table is of.
+    pub(super) fn counted_in(mut self, table: StreamTable) -> Self {
+        self.table = table;
+        self
     }
 
     pub(super) const fn awaits_continue(&self) -> bool {
@@ -170,6 +180,7 @@ impl H2Client {
             self.awaits_continue = false;
         }
         if let Some(head) = response(status, fields) {
+            self.table.interim(self.respond.stream_id().as_u32());
             // A failure means that the stream is gone, which the next step sees.
             #[expect(clippy::disallowed_methods, reason = "asked for by the relay alone")]
             let _ = self.respond.send_informational(head);

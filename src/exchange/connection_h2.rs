@@ -22,10 +22,11 @@ use tokio_util::task::TaskTracker;
 use super::client_h2::{H2Client, Share};
 use super::connection::{Connection, Connections, crowded_out, first_line, refuse_guarded, serve_guarded};
 use super::downstream::{Downstream, Stage};
-use super::frames::{Accepted, Frames};
+use super::frames::Frames;
 use super::inbound::{Begun, Inbound, Patience};
 use super::record::{self, Refused};
 use super::request::{Request, list_size, refused};
+use super::stream_table::StreamTable;
 use crate::contract::{Cause, Evidence, Fault, Phase};
 use crate::observe::{Metrics, Silence};
 use crate::protocol::framing::Framing;
@@ -95,9 +96,9 @@ pub(super) async fn serve(connection: &mut Connection<'_>, stream: Stream, read:
         .initial_connection_window_size(CONNECTION_WINDOW)
         .data_frame_budget(SMALL_FRAMES)
         .max_send_buffer_size(STREAM_UNREAD);
-    let accepted = Accepted::default();
+    let table = StreamTable::default();
     let unfinished = Begun::default();
-    let stream = Rewound::new(read, stream, accepted.clone(), unfinished.clone(), metrics);
+    let stream = Rewound::new(read, stream, table.clone(), unfinished.clone(), metrics);
     let begun = options.handshake::<_, Bytes>(stream);
     let mut h2 = match within(Instant::now() + header_timeout, begun).await {
         Some(Ok(h2)) => h2,
@@ -171,7 +172,7 @@ pub(super) async fn serve(connection: &mut Connection<'_>, stream: Stream, read:
         match next {
             Some(Ok((request, respond))) => {
                 leaving = None;
-                accepted.add(respond.stream_id().as_u32());
+                table.accept(respond.stream_id().as_u32());
                 if crowded && !draining {
                     draining = true;
                     told_until = Some(Instant::now() + header_timeout);
@@ -185,7 +186,7 @@ pub(super) async fn serve(connection: &mut Connection<'_>, stream: Stream, read:
                     (false, false) => Some(heads_too_large()),
                     (false, true) => None,
                 };
-                let stream = one(app, accepted.clone(), connection.peer, request, respond, share, no_room);
+                let stream = one(app, table.clone(), connection.peer, request, respond, share, no_room);
                 // Boxed: the task moves its future, and what it leaves, more than once.
                 streams.spawn(Box::pin(stream));
                 if head > LARGE_HEAD {
@@ -217,7 +218,7 @@ pub(super) async fn serve(connection: &mut Connection<'_>, stream: Stream, read:
 /// Serves one stream; one that there is no room for is refused.
 async fn one(
     app: Arc<Connections>,
-    accepted: Accepted,
+    table: StreamTable,
     peer: IpAddr,
     request: http::Request<RecvStream>,
     respond: SendResponse<Bytes>,
@@ -233,7 +234,7 @@ async fn one(
         Ok(Framing::Length(length)) => Some(length),
         Ok(Framing::None | Framing::Chunked) | Err(_) => None,
     };
-    let h2 = H2Client::new(body, respond, head, expects, length, share);
+    let h2 = H2Client::new(body, respond, head, expects, length, share).counted_in(table.clone());
     let mut client = Downstream::h2(h2, app.scheme());
     let told = |fault, origin: Option<&[u8]>, grpc| {
         let line = first_line(format!("{} {}", parts.method, parts.uri.path()).as_bytes());
@@ -253,11 +254,13 @@ async fn one(
         Ok(request) => serve_guarded(&app, peer, &mut client, &request).await,
         Err(refused) => refuse_guarded(&app, peer, &mut client, refused).await,
     }
-    if client.stage() == Stage::Unanswered {
-        accepted.forget(stream);
-    }
-    if !client.was_malformed() {
-        record::client_left(&app.gateway, client.stage());
+    let answered = table.finish(stream);
+    match client.stage() {
+        // Its client has gone, which the frames tell, or the stream was malformed.
+        Stage::Unanswered => {}
+        Stage::HeadSent | Stage::Lost if !answered => {}
+        _ if client.was_malformed() => {}
+        stage => record::client_left(&app.gateway, stage),
     }
 }
 
@@ -294,6 +297,7 @@ struct Rewound {
     stream: Stream,
     frames: Frames,
     inbound: Inbound,
+    table: StreamTable,
     /// Octets read since the library last had to stop for want of some.
     at_once: usize,
     metrics: Arc<Metrics>,
@@ -303,18 +307,30 @@ impl Rewound {
     fn new(
         read: BytesMut,
         stream: Stream,
-        accepted: Accepted,
+        table: StreamTable,
         unfinished: Begun,
         metrics: &Arc<Metrics>,
     ) -> Self {
-        let inbound = Inbound::new(unfinished, PREFACE.len());
+        let inbound = Inbound::new(unfinished, table.clone(), PREFACE.len());
         Rewound {
             read,
             stream,
-            frames: Frames::new(accepted),
+            frames: Frames::new(table.clone()),
             inbound,
+            table,
             at_once: 0,
             metrics: Arc::clone(metrics),
+        }
+    }
+
+    fn was_read(&mut self, bytes: &[u8]) {
+        let gone = self.inbound.look(bytes);
+        self.clients_gone(gone);
+    }
+
+    fn clients_gone(&self, count: usize) {
+        for _ in 0..count {
+            self.metrics.closed_without_response(Silence::ClientGone);
         }
     }
 
@@ -326,6 +342,13 @@ impl Rewound {
         for _ in 0..deeds.answers {
             self.metrics.closed_without_response(Silence::Http2HeaderList);
         }
+    }
+}
+
+impl Drop for Rewound {
+    /// Streams that the library had read and not handed out end here too, and nobody else knows of them.
+    fn drop(&mut self) {
+        self.clients_gone(self.table.connection_ended());
     }
 }
 
@@ -344,13 +367,13 @@ impl AsyncRead for Rewound {
             let before = buffer.filled().len();
             let polled = Pin::new(&mut self.stream).poll_read(cx, buffer);
             let read = buffer.filled().get(before..).unwrap_or_default();
-            self.inbound.look(read);
+            self.was_read(read);
             self.at_once = if polled.is_ready() { self.at_once + read.len() } else { 0 };
             return polled;
         }
         let length = self.read.len().min(buffer.remaining());
         let read = self.read.split_to(length);
-        self.inbound.look(&read);
+        self.was_read(&read);
         buffer.put_slice(&read);
         Poll::Ready(Ok(()))
     }

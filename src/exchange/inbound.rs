@@ -2,7 +2,8 @@
 //! is still to come.
 //!
 //! The `h2` crate waits for the rest of either without a limit, and tells nobody. Only DATA may be slow: its pace is
-//! judged where a body is read. It changes no byte, and costs a few instructions for a frame.
+//! judged where a body is read. The streams that it opens and resets go to the [`StreamTable`]. It changes no byte, and
+//! costs a few instructions for a frame.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -11,7 +12,8 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 
-use crate::protocol::frame::{Frames, Piece, flag, kind};
+use super::stream_table::StreamTable;
+use crate::protocol::frame::{FrameHead, Frames, Piece, flag, kind};
 use crate::upstream::timer::sleep;
 
 /// Nothing is begun.
@@ -37,11 +39,23 @@ pub(super) struct Inbound {
     kind: u8,
     /// HEADERS came, and its END_HEADERS did not.
     in_block: bool,
+    streams: StreamTable,
+    /// The highest stream that was opened: HEADERS for another one are trailers, or malformed.
+    highest: u32,
+    /// What the frame does to a stream once it is whole.
+    effect: Option<Effect>,
+}
+
+/// What a frame does to a stream.
+#[derive(Clone, Copy, Debug)]
+enum Effect {
+    Opens(u32),
+    Resets(u32),
 }
 
 impl Inbound {
     /// Of a connection whose first bytes are the preface of so many octets.
-    pub(super) const fn new(told: Begun, preface: usize) -> Self {
+    pub(super) const fn new(told: Begun, streams: StreamTable, preface: usize) -> Self {
         Inbound {
             told,
             says: NOTHING,
@@ -50,26 +64,51 @@ impl Inbound {
             frames: Frames::behind(preface),
             kind: kind::DATA,
             in_block: false,
+            streams,
+            highest: 0,
+            effect: None,
         }
     }
 
-    /// Looks at what was read next.
-    pub(super) fn look(&mut self, mut read: &[u8]) {
+    /// Looks at what was read next. Says how many streams the client has reset before their response headers.
+    pub(super) fn look(&mut self, mut read: &[u8]) -> usize {
+        let mut gone = 0;
         while let Some(piece) = self.frames.next(&mut read) {
             if let Piece::Head(head) = piece {
-                self.kind = head.kind;
-                if matches!(head.kind, kind::HEADERS | kind::CONTINUATION) {
-                    self.in_block = head.flags & flag::END_HEADERS == 0;
-                }
+                self.begin(head);
             }
             if self.frames.left() == 0 && !self.in_block {
                 self.number = self.number.wrapping_add(NEXT).max(NEXT);
+                match self.effect.take() {
+                    Some(Effect::Opens(stream)) => self.streams.opened(stream),
+                    Some(Effect::Resets(stream)) => {
+                        gone += usize::from(self.streams.reset_by_client(stream));
+                    }
+                    None => {}
+                }
             }
         }
         let says = self.begun();
         if says != self.says {
             self.says = says;
             self.told.0.store(says, Ordering::Relaxed);
+        }
+        gone
+    }
+
+    fn begin(&mut self, FrameHead { kind, flags, stream }: FrameHead) {
+        self.kind = kind;
+        if matches!(kind, kind::HEADERS | kind::CONTINUATION) {
+            self.in_block = flags & flag::END_HEADERS == 0;
+        }
+        match kind {
+            // A client's streams have odd numbers that grow (RFC 9113 5.1.1).
+            kind::HEADERS if stream > self.highest && stream % 2 == 1 => {
+                self.highest = stream;
+                self.effect = Some(Effect::Opens(stream));
+            }
+            kind::RST_STREAM => self.effect = Some(Effect::Resets(stream)),
+            _ => {}
         }
     }
 
@@ -138,7 +177,7 @@ mod tests {
     /// What is begun after each octet.
     fn begun(bytes: &[u8]) -> Vec<u32> {
         let told = Begun::default();
-        let mut inbound = Inbound::new(told.clone(), 0);
+        let mut inbound = Inbound::new(told.clone(), StreamTable::default(), 0);
         bytes
             .iter()
             .map(|octet| {
@@ -159,8 +198,10 @@ mod tests {
         let bytes = bytes.concat();
         for step in 1..=bytes.len() {
             let told = Begun::default();
-            let mut inbound = Inbound::new(told.clone(), 0);
-            bytes.chunks(step).for_each(|piece| inbound.look(piece));
+            let mut inbound = Inbound::new(told.clone(), StreamTable::default(), 0);
+            for piece in bytes.chunks(step) {
+                let _ = inbound.look(piece);
+            }
             assert_eq!(told.0.load(Ordering::Relaxed), NOTHING, "{step}");
         }
     }
@@ -199,11 +240,44 @@ mod tests {
     #[test]
     fn the_preface_is_nobodys_frame() {
         let told = Begun::default();
-        let mut inbound = Inbound::new(told.clone(), 5);
+        let mut inbound = Inbound::new(told.clone(), StreamTable::default(), 5);
         inbound.look(b"PRI");
         inbound.look(&[&b"M\n"[..], &frame(4, 0, &[])].concat());
         assert_eq!(told.0.load(Ordering::Relaxed), NOTHING);
         inbound.look(&[0, 0, 8, PING, 0]);
         assert_ne!(told.0.load(Ordering::Relaxed), NOTHING);
+    }
+
+    #[test]
+    fn resets_are_counted_for_whole_header_sections_however_the_bytes_are_split() {
+        let on = |stream: u8, kind, flags, payload: &[u8]| {
+            [&[0, 0, payload.len() as u8, kind, flags, 0, 0, 0, stream], payload].concat()
+        };
+        let code = [0, 0, 0, 8];
+        let bytes = [
+            // Opened and reset; in two frames; with trailers.
+            on(1, HEADERS, END_HEADERS, b"head"),
+            on(1, kind::RST_STREAM, 0, &code),
+            on(3, HEADERS, 0, b"head"),
+            on(3, CONTINUATION, END_HEADERS, b"more"),
+            on(3, HEADERS, END_HEADERS | 1, b"trailers"),
+            on(3, kind::RST_STREAM, 0, &code),
+            // Not a client's stream, one that is older than the last, one that was never opened.
+            on(4, HEADERS, END_HEADERS, b"head"),
+            on(4, kind::RST_STREAM, 0, &code),
+            on(1, HEADERS, END_HEADERS, b"head"),
+            on(1, kind::RST_STREAM, 0, &code),
+            on(9, kind::RST_STREAM, 0, &code),
+            // Left open; and never whole.
+            on(11, HEADERS, END_HEADERS | 1, b"head"),
+            on(13, HEADERS, 0, b"head"),
+        ]
+        .concat();
+        for step in 1..=bytes.len() {
+            let streams = StreamTable::default();
+            let mut inbound = Inbound::new(Begun::default(), streams.clone(), 0);
+            let gone: usize = bytes.chunks(step).map(|piece| inbound.look(piece)).sum();
+            assert_eq!((gone, streams.connection_ended()), (2, 1), "{step}");
+        }
     }
 }

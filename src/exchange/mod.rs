@@ -1,7 +1,7 @@
 //! The request path: from a client's first byte to the last byte of its answer.
 //!
 //! Read [`exchange`] first: a request as a straight line. Around it: [`connection`], [`handshake`] and [`connection_h2`]
-//! (what comes before a request), [`open`] (how many connections there are), [`downstream`] with [`client_h1`] and [`client_h2`] (the
+//! (what comes before a request), [`stream_table`] (which streams an HTTP/2 client has opened), [`open`] (how many connections there are), [`downstream`] with [`client_h1`] and [`client_h2`] (the
 //! client), [`peer`] with [`peer_h1`] and [`peer_h2`] (the upstream), [`queue`] (wait for a turn), [`attempt`], [`retry`] and [`upload`] (forward),
 //! [`judge`] (pass or replace), [`relay`] and [`door`] (the two places that write to clients), [`tunnel`] (after a 101), [`limits`] (how much is
 //! left to whom), [`wait`] (whose time passes), [`replies`], [`sharing`], [`dress`] and [`record`] (what is said and told). The room speaks pingora's
@@ -42,6 +42,7 @@ mod request;
 mod request_h2;
 mod retry;
 mod sharing;
+mod stream_table;
 mod tunnel;
 mod upload;
 mod wait;
