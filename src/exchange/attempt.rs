@@ -148,7 +148,9 @@ async fn try_once(
         return Err(Missed { stop: Stop::Fault(fault), answered: false, passed_over });
     }
     flow.upload.begin(&mut peer, may_retry);
-    flow.story.sent = flow.story.sent.max(RequestSent::Partial);
+    // The response may be there before the upload is looked at for the first time.
+    let sent = if peer.has_sent_request() { RequestSent::Full } else { RequestSent::Partial };
+    flow.story.sent = flow.story.sent.max(sent);
     let sent_at = Instant::now();
     match final_head(flow, &mut peer).await {
         Ok((head, came_at)) => {

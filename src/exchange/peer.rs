@@ -126,6 +126,15 @@ impl Peer {
         }
     }
 
+    /// Nothing of the request is left to be written: HTTP/2 writes the header section behind our back.
+    pub(super) fn has_sent_request(&self) -> bool {
+        match self {
+            // What is queued is written by `poll_flush`, and not before.
+            Peer::H1(_) => false,
+            Peer::H2(h2) => h2.has_sent_request(),
+        }
+    }
+
     /// Queues a piece of the request body.
     pub(super) fn queue_body(&mut self, data: &[u8]) {
         match self {

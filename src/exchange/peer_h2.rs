@@ -115,6 +115,11 @@ impl H2Peer {
         self.write_failed
     }
 
+    /// The whole request was handed to the connection, whose task may have written it already.
+    pub(super) fn has_sent_request(&self) -> bool {
+        self.send.is_some() && self.request_whole && self.unsent() == 0 && !self.write_failed
+    }
+
     pub(super) fn queue_body(&mut self, data: &[u8]) {
         self.output.extend_from_slice(data);
     }
@@ -348,4 +353,66 @@ fn accuses(reason: Reason) -> bool {
             | Reason::CONNECT_ERROR
             | Reason::ENHANCE_YOUR_CALM
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+    use std::time::Duration;
+
+    use http::HeaderValue;
+
+    use super::*;
+    use crate::protocol::request_head;
+    use crate::upstream::Candidate;
+    use crate::upstream::http2::{Http2, Speak};
+
+    /// A request with this header section on a stream of its own, and what the task of its connection has written by then.
+    async fn queued(head: &'static str) -> H2Peer {
+        let (ours, theirs) = tokio::io::duplex(1 << 16);
+        tokio::spawn(async move {
+            let mut connection = h2::server::handshake(theirs).await.unwrap();
+            let mut open = Vec::new();
+            while let Some(Ok(request)) = connection.accept().await {
+                open.push(request);
+            }
+        });
+        let http2 = Http2::new(Speak::Always, 1, Duration::from_secs(60));
+        let address = SocketAddr::from(([127, 0, 0, 1], 1));
+        let candidate = Candidate { server: "test".into(), address, name: None };
+        let slot = http2.begin(&candidate, ours).await.unwrap();
+        let head = Bytes::from_static(head.as_bytes());
+        let facts = request_head::parse(&head).unwrap();
+        let request = Request::from_h1(head, &facts);
+        let told = Told {
+            forwarded_for: &HeaderValue::from_static("192.0.2.7"),
+            proto: "http",
+            request_id: &HeaderValue::from_static("0190aaaa-bbbb-7ccc-8ddd-eeeeeeeeeeee"),
+            server: "127.0.0.1:3000",
+            upstream_tls: false,
+            offer: None,
+            via: b"1.1 statusquo-1",
+        };
+        let mut peer = H2Peer::new(slot, request.framing);
+        assert!(!peer.has_sent_request());
+        peer.queue_head(&request, &told).unwrap();
+        peer
+    }
+
+    /// Its upstream may answer, or end the connection, before anybody looks at the upload for the first time.
+    #[tokio::test]
+    async fn request_without_a_body_is_sent_with_its_header_section() {
+        assert!(queued("GET / HTTP/1.1\r\nhost: test\r\n\r\n").await.has_sent_request());
+    }
+
+    #[tokio::test]
+    async fn request_with_a_body_is_sent_when_all_of_it_was_handed_over() {
+        let mut peer = queued("POST / HTTP/1.1\r\nhost: test\r\ncontent-length: 4\r\n\r\n").await;
+        assert!(!peer.has_sent_request());
+        peer.queue_body(b"body");
+        peer.queue_end();
+        assert!(!peer.has_sent_request());
+        std::future::poll_fn(|cx| peer.poll_flush(cx)).await;
+        assert!(peer.has_sent_request());
+    }
 }
