@@ -316,6 +316,12 @@ impl Setting {
         }
     }
 
+    /// How long a client waits between two things that it does: less than any limit, and longer where limits are long. What
+    /// was sent is read by then, and who sends piece after piece does not become a flood before a limit strikes.
+    pub(super) fn pause(&self) -> Duration {
+        Duration::from_millis(150).max(self.write_timeout.saturating_mul(3) / 20)
+    }
+
     /// A plain request, to see that a connection is still whole.
     pub fn follow_up(&self) -> Bytes {
         spell(&Bytes::from_static(b"<get> HTTP/1.1\r\nhost: <host>\r\n\r\n"), self, "follow-up")
@@ -341,7 +347,7 @@ pub fn client_faults_by_sort(setting: &Setting) -> Vec<(&'static str, Vec<Client
         ("Too much, too slow, or under conditions", {
             [conduct::sizes(setting), conduct::expectations(setting), conduct::slow()].concat()
         }),
-        ("Leaving, and not reading", [endings::leaving(), endings::reading(setting)].concat()),
+        ("Leaving, and not reading", [endings::leaving(setting), endings::reading(setting)].concat()),
         ("Several requests, and HTTP/1.0", [pipelines::old_versions(), pipelines::pipelines()].concat()),
     ];
     let spelled = |rows: Vec<ClientFault>| rows.into_iter().map(|row| row.spelled(setting)).collect();

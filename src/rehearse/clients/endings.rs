@@ -17,7 +17,7 @@ const PIECE: usize = 64 * 1024;
 const GONE: &str = "client_gone";
 
 /// Clients that leave.
-pub(super) fn leaving() -> Vec<ClientFault> {
+pub(super) fn leaving(setting: &Setting) -> Vec<ClientFault> {
     let half = |name, meaning, bytes: &str, expected| {
         acted(
             name,
@@ -75,14 +75,14 @@ pub(super) fn leaving() -> Vec<ClientFault> {
         left(
             "reset-in-head",
             "resets inside its head",
-            vec![send("<get> HTTP/1.1\r\nhost"), Act::Pause(A_MOMENT), Act::Reset],
+            vec![send("<get> HTTP/1.1\r\nhost"), Act::Pause(setting.pause()), Act::Reset],
             GONE,
         ),
         left("reset-in-body", "resets inside its body", vec![send(short), Act::Arrived, Act::Reset], GONE),
         left(
             "connect-and-reset",
             "connects and resets",
-            vec![Act::Pause(A_MOMENT), Act::Reset],
+            vec![Act::Pause(setting.pause()), Act::Reset],
             "connect_and_close",
         ),
         left("connect-and-close", "connects and closes, as probes do", vec![Act::Close], "connect_and_close"),
@@ -109,9 +109,6 @@ pub(super) fn leaving() -> Vec<ClientFault> {
         ),
     ]
 }
-
-/// Time for the bytes before it to arrive first: what is tested is what comes after them.
-const A_MOMENT: Duration = Duration::from_millis(50);
 
 /// Clients that read late, slowly, or never, and those whose answer is known before they have sent all.
 pub(super) fn reading(setting: &Setting) -> Vec<ClientFault> {

@@ -3,8 +3,6 @@
 //! They are a table of their own, played before another listener than the rest. What goes wrong inside is HTTP's, and
 //! stands in the other tables.
 
-use std::time::Duration;
-
 use bytes::Bytes;
 
 use super::super::frames::{PREFACE, settings};
@@ -22,8 +20,6 @@ const GONE: &str = "client_gone";
 const PROBE: &str = "connect_and_close";
 const IDLE: &str = "idle_timeout";
 
-/// Less than any limit.
-const A_MOMENT: Duration = Duration::from_millis(150);
 const REQUEST: &str = "<get> HTTP/1.1\r\nhost: <host>\r\n\r\n";
 
 /// Asks for HTTP/1.1 by a name that nobody has, and takes any certificate.
@@ -47,9 +43,9 @@ pub fn client_faults_tls(setting: &Setting) -> Vec<ClientFault> {
 pub fn client_faults_tls_by_sort(setting: &Setting) -> Vec<(&'static str, Vec<ClientFault>)> {
     let sorts = [
         ("What is no handshake", strangers()),
-        ("Handshakes that come to nothing", [hellos(), stalled(), refusals()].concat()),
+        ("Handshakes that come to nothing", [hellos(), stalled(setting), refusals()].concat()),
         ("Handshakes that are unusual and yet right", unusual()),
-        ("Behind the handshake", [ends(), inside(), beneath()].concat()),
+        ("Behind the handshake", [ends(setting), inside(), beneath()].concat()),
     ];
     let spelled = |rows: Vec<ClientFault>| rows.into_iter().map(|row| row.spelled(setting)).collect();
     sorts.into_iter().map(|(title, rows)| (title, spelled(rows))).collect()
@@ -156,7 +152,7 @@ fn hellos() -> Vec<ClientFault> {
 }
 
 /// Handshakes that end in the middle, or do not end.
-fn stalled() -> Vec<ClientFault> {
+fn stalled(setting: &Setting) -> Vec<ClientFault> {
     let whole = whole_hello();
     let (half, _) = whole.split_at_checked(100).unwrap_or_default();
     let half = || send(half.to_vec());
@@ -165,7 +161,7 @@ fn stalled() -> Vec<ClientFault> {
         left(
             "tls-hello-reset",
             "resets inside its ClientHello",
-            vec![half(), Act::Pause(A_MOMENT), Act::Reset],
+            vec![half(), Act::Pause(setting.pause()), Act::Reset],
             FAILED,
         ),
         silent(
@@ -181,7 +177,7 @@ fn stalled() -> Vec<ClientFault> {
             "a ClientHello that never ends, octet by octet",
             vec![
                 send(b"\x16\x03\x01\x3f\xff\x01\x00\x3f\xfb".as_slice()),
-                Act::Drip(Bytes::from_static(&[3]), A_MOMENT),
+                Act::Drip(Bytes::from_static(&[3]), setting.pause()),
             ],
             TIMEOUT,
         ),
@@ -243,7 +239,7 @@ fn unusual() -> Vec<ClientFault> {
 }
 
 /// Connections that end before a request has come, or inside one.
-fn ends() -> Vec<ClientFault> {
+fn ends(setting: &Setting) -> Vec<ClientFault> {
     let half = "<get> HTTP/1.1\r\nhost: <h";
     let short = "<post> HTTP/1.1\r\nhost: <host>\r\ncontent-length: 10\r\n\r\nabc";
     let endless = format!("<get> HTTP/1.1\r\nhost: <host>\r\n{PLAY}: endless\r\n\r\n");
@@ -258,7 +254,7 @@ fn ends() -> Vec<ClientFault> {
         left(
             "tls-closed-in-head",
             "closes inside a head without goodbye",
-            encrypted([send(half), Act::Pause(A_MOMENT), Act::Close]),
+            encrypted([send(half), Act::Pause(setting.pause()), Act::Close]),
             GONE,
         ),
         left(

@@ -1,7 +1,5 @@
 //! Rows whose body is not what its head says, does not end as it should, or does not come.
 
-use std::time::Duration;
-
 use crate::contract::Cause;
 
 use super::super::clients::{Expected, Reaches, Setting};
@@ -178,7 +176,7 @@ pub(super) fn slow(at: &Setting) -> Vec<FrameFault> {
     };
     let deeds = vec![
         head(STREAM, &at.post("h2-body-of-nothing"), false),
-        Deed::Drip(data(STREAM, "", false).into(), A_MOMENT),
+        Deed::Drip(data(STREAM, "", false).into(), at.pause()),
     ];
     vec![
         stalled("h2-body-never-comes", "a head, and no body behind it", Vec::new()),
@@ -193,6 +191,3 @@ pub(super) fn slow(at: &Setting) -> Vec<FrameFault> {
         .reaching(Reaches::NeverWhole),
     ]
 }
-
-/// Less than any limit.
-const A_MOMENT: Duration = Duration::from_millis(150);

@@ -1,7 +1,5 @@
 //! Rows that break the connection: frames that may not come, streams that may not be, and connections that say nothing.
 
-use std::time::Duration;
-
 use super::super::clients::{Expected, PLAY, Reaches, Setting};
 use super::super::frames::{self, END_HEADERS, END_STREAM, PADDED, PREFACE, frame, kind, setting, settings};
 use super::{
@@ -172,7 +170,7 @@ pub(super) fn slow(at: &Setting) -> Vec<FrameFault> {
         silent(
             "h2-pings-alone",
             "PING, again and again, and no request",
-            vec![Deed::Drip(ping.clone().into(), A_MOMENT)],
+            vec![Deed::Drip(ping.clone().into(), at.pause())],
         ),
         silent(
             "h2-half-a-head",
@@ -184,7 +182,7 @@ pub(super) fn slow(at: &Setting) -> Vec<FrameFault> {
             "a header block that does not come to its end, one empty frame after the other",
             vec![
                 send(half),
-                Deed::Drip(frame(kind::CONTINUATION, 0, STREAM, []).into(), A_MOMENT),
+                Deed::Drip(frame(kind::CONTINUATION, 0, STREAM, []).into(), at.pause()),
                 Deed::Mute,
             ],
         ),
@@ -205,6 +203,3 @@ pub(super) fn slow(at: &Setting) -> Vec<FrameFault> {
 fn but_for_one(frame: &[u8]) -> Vec<u8> {
     frame.split_last().map_or_else(Vec::new, |(_, rest)| rest.to_vec())
 }
-
-/// Less than any limit.
-const A_MOMENT: Duration = Duration::from_millis(150);
