@@ -17,6 +17,9 @@
 mod chromium;
 #[path = "browser/gateway.rs"]
 mod gateway;
+#[path = "it/load.rs"]
+#[allow(dead_code)] // each test program needs another part of it
+mod load;
 #[path = "browser/page.rs"]
 mod page;
 

@@ -26,6 +26,9 @@ mod gateway;
 
 #[path = "deploy/image.rs"]
 mod image;
+#[path = "it/load.rs"]
+#[allow(dead_code)] // each test program needs another part of it
+mod load;
 #[path = "deploy/program.rs"]
 mod program;
 #[path = "deploy/prometheus.rs"]

@@ -21,6 +21,9 @@ mod folder;
 mod gateway;
 #[path = "real_traffic/h2load.rs"]
 mod h2load;
+#[path = "it/load.rs"]
+#[allow(dead_code)] // each test program needs another part of it
+mod load;
 #[path = "real_traffic/nghttp.rs"]
 mod nghttp;
 #[path = "real_traffic/nginx.rs"]

@@ -29,6 +29,9 @@ mod folder;
 mod gateway;
 #[path = "sdks/grpc.rs"]
 mod grpc;
+#[path = "it/load.rs"]
+#[allow(dead_code)] // each test program needs another part of it
+mod load;
 #[path = "browser/page.rs"]
 mod page;
 #[path = "deploy/program.rs"]

@@ -9,6 +9,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
+use crate::load::scaled;
+
 /// Starting takes two seconds on an idle machine.
 const LIMIT: Duration = Duration::from_secs(90);
 
@@ -55,7 +57,7 @@ pub fn document(url: &str) -> String {
         let _ = err.read_to_end(&mut text);
         String::from_utf8_lossy(&text).into_owned()
     });
-    let document = printed.recv_timeout(LIMIT);
+    let document = printed.recv_timeout(scaled(LIMIT));
     if document.is_err() {
         let _ = browser.kill();
     }

@@ -7,7 +7,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+
+use crate::load::limit;
 
 /// A running gateway.
 pub struct Gateway {
@@ -48,7 +49,7 @@ impl Gateway {
                 heard.push('\n');
             }
         });
-        let address = addresses.recv_timeout(Duration::from_secs(30));
+        let address = addresses.recv_timeout(limit());
         let Ok(Ok(address)) = address else {
             let _ = child.kill();
             panic!("the gateway did not say where it listens; it said:\n{}", said.lock().unwrap());

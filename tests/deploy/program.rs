@@ -7,6 +7,8 @@ use std::process::{Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
+use crate::load::scaled;
+
 /// What a program said and how it ended.
 #[derive(Debug)]
 pub struct Finished {
@@ -18,7 +20,7 @@ pub struct Finished {
 /// Runs it; kills it and panics when it takes longer than `limit`.
 #[track_caller]
 pub fn run(command: &mut Command, limit: Duration) -> Finished {
-    let deadline = Instant::now() + limit;
+    let deadline = Instant::now() + scaled(limit);
     let spawned = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
     let mut child = spawned.unwrap_or_else(|e| panic!("{command:?} cannot be run ({e}); see `make setup`"));
     let (out, err) = (read(child.stdout.take().unwrap()), read(child.stderr.take().unwrap()));

@@ -12,6 +12,7 @@ use serde_json::Value;
 use crate::curl::Curl;
 use crate::file;
 use crate::folder::Folder;
+use crate::load::scaled;
 
 /// A running Prometheus. Dropping it ends it.
 pub struct Prometheus {
@@ -47,12 +48,12 @@ impl Prometheus {
         // A test that hangs loses its Prometheus, and fails.
         let watched = Arc::downgrade(&child);
         std::thread::spawn(move || {
-            std::thread::sleep(LIFE);
+            std::thread::sleep(scaled(LIFE));
             if let Some(child) = watched.upgrade() {
                 let _ = child.lock().unwrap().kill();
             }
         });
-        let deadline = Instant::now() + Duration::from_secs(60);
+        let deadline = Instant::now() + scaled(Duration::from_secs(60));
         let address = loop {
             let left = deadline.saturating_duration_since(Instant::now());
             let Ok(line) = lines.recv_timeout(left) else {
@@ -80,7 +81,7 @@ impl Prometheus {
     /// Asks again and again until `found` accepts what the path answers; fails with the last answer after a while.
     #[track_caller]
     pub fn wait<T>(&self, path: &str, found: impl Fn(&Value) -> Option<T>) -> T {
-        let deadline = Instant::now() + Duration::from_secs(60);
+        let deadline = Instant::now() + scaled(Duration::from_secs(60));
         loop {
             let data = self.api(path);
             if let Some(found) = data.as_ref().and_then(&found) {

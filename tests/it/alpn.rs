@@ -18,6 +18,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::certificates::{Authority, Issued, self_signed};
 use super::gateway::{Folder, Gateway, Setup};
+use super::load::millis;
 use super::reader::Ended;
 
 /// A server that speaks TLS, and then what was agreed to. Connections are counted from 0.
@@ -128,7 +129,7 @@ async fn serve(
                 send.send_data(Bytes::from_static(b"begun"), false).unwrap();
                 // Its frames leave, and then nothing more comes: no GOAWAY, no goodbye of TLS.
                 let frames = std::future::poll_fn(|cx| connection.poll_closed(cx));
-                let _ = tokio::time::timeout(Duration::from_millis(200), frames).await;
+                let _ = tokio::time::timeout(millis(200), frames).await;
                 return;
             }
             send.send_data(Bytes::from_static(b"two"), true).unwrap();
@@ -211,7 +212,7 @@ fn requests_that_come_together_share_the_first_connection_once_it_speaks_http_2(
 #[test]
 fn who_waits_for_a_connection_that_another_makes_has_the_time_of_all_its_steps() {
     let (authority, folder) = (Authority::new(), Folder::new());
-    let pause = Duration::from_millis(900);
+    let pause = millis(900);
     let server = Server::slow(&authority.issue(&["127.0.0.1"]), pause);
     // Each step within its limit, and both together beyond either.
     let gateway = before(&[&server], "auto", &authority, &folder)

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use statusquo::rehearse::{Gate, Step, reply, say};
 
-use super::client::LIMIT;
 use super::gateway::Gateway;
+use super::load::{limit, millis};
 use super::reader::{Asked, Unanswered};
 use super::upstreams::{ok, script};
 
@@ -30,7 +30,7 @@ fn narrow(address: SocketAddr) -> TcpStream {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
     socket.set_recv_buffer_size(4096).unwrap();
     socket.connect(&address.into()).unwrap();
-    socket.set_read_timeout(Some(LIMIT)).unwrap();
+    socket.set_read_timeout(Some(limit())).unwrap();
     TcpStream::from(socket)
 }
 
@@ -41,8 +41,8 @@ fn a_client_that_takes_nothing_is_cut_after_one_write_timeout_and_not_after_two(
     let begun = Instant::now();
     let mut client = narrow(gateway.address());
     client.write_all(b"GET / HTTP/1.1\r\nhost: test\r\n\r\n").unwrap();
-    // Twice the time would be more than the watchdog allows.
-    gateway.wait_for_metric(LIMIT, "aborted_total", &[("cause", "client_too_slow")], 1.0);
+    // Twice the time would be more than is waited for here.
+    gateway.wait_for_metric(millis(11_000), "aborted_total", &[("cause", "client_too_slow")], 1.0);
     let taken = begun.elapsed();
     assert!(taken >= Duration::from_millis(5950), "{taken:?}");
 }
@@ -56,7 +56,7 @@ fn a_client_that_reads_slowly_is_not_one_that_takes_nothing() {
     client.write_all(b"GET / HTTP/1.1\r\nhost: test\r\n\r\n").unwrap();
     let begun = Instant::now();
     let mut buffer = vec![0; 32 * 1024];
-    while begun.elapsed() < Duration::from_secs(3) {
+    while begun.elapsed() < millis(2000) {
         std::thread::sleep(Duration::from_millis(100)); // the slow client is what is tested
         client.read_exact(&mut buffer).unwrap();
     }
@@ -140,7 +140,7 @@ fn an_empty_line_alone_is_no_request() {
     let mut client = gateway.client();
     client.send("POST / HTTP/1.1\r\nhost: test\r\ncontent-length: 3\r\n\r\nabc\r\n");
     client.read(Asked::Http11("POST")).is(200, "fine");
-    std::thread::sleep(Duration::from_millis(500)); // longer than a head may take
+    std::thread::sleep(millis(500)); // longer than a head may take
     client.get("/").is(200, "fine");
     client.send("\r\n");
     client.expect_close();
@@ -170,7 +170,7 @@ fn an_idle_kept_connection_that_a_drain_closes_is_counted() {
     kept.get("/").is(200, "quick");
     let mut busy = gateway.client();
     busy.send("GET /slow HTTP/1.1\r\nhost: test\r\n\r\n");
-    assert!(upstream.sees_within(LIMIT, |seen| seen.requests_for("/slow") == 1));
+    assert!(upstream.sees_within(limit(), |seen| seen.requests_for("/slow") == 1));
     gateway.terminate();
     kept.expect_close();
     gateway.expect_metric("closed_without_response_total", &[("cause", "drain")], 1.0);
@@ -187,7 +187,7 @@ fn a_request_that_crosses_the_beginning_of_a_drain_is_answered() {
     client.get("/").is(200, "fine");
     gateway.terminate();
     // Draining has begun when nobody is let in any more.
-    let deadline = Instant::now() + LIMIT;
+    let deadline = Instant::now() + limit();
     while TcpStream::connect(gateway.address()).is_ok() {
         assert!(Instant::now() < deadline, "the listener stays open");
     }
@@ -195,7 +195,7 @@ fn a_request_that_crosses_the_beginning_of_a_drain_is_answered() {
     answer.is(200, "fine");
     assert!(answer.says_close());
     client.expect_close();
-    assert_eq!(gateway.wait(LIMIT).code(), Some(0));
+    assert_eq!(gateway.wait(limit()).code(), Some(0));
 }
 
 /// The first timer of the process was one of no time at all, which the timer cannot count.
@@ -204,7 +204,7 @@ fn a_gateway_that_was_never_asked_ends_in_order() {
     let upstream = ok("");
     let gateway = Gateway::in_front_of(&upstream).start();
     gateway.terminate();
-    assert_eq!(gateway.wait(LIMIT).code(), Some(0));
+    assert_eq!(gateway.wait(limit()).code(), Some(0));
 }
 
 #[test]
@@ -255,7 +255,7 @@ fn an_http_2_client_that_answers_nothing_does_not_hold_its_connection() {
         .h2c()
         .start();
     let mut client = TcpStream::connect(gateway.h2_address()).unwrap();
-    client.set_read_timeout(Some(LIMIT)).unwrap();
+    client.set_read_timeout(Some(limit())).unwrap();
     client.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").unwrap();
     let mut bytes = Vec::new();
     client.read_to_end(&mut bytes).unwrap();

@@ -11,10 +11,10 @@ use statusquo::rehearse::frames::{
 };
 use statusquo::rehearse::hpack::List;
 
-use super::client::LIMIT;
 use super::gateway::Gateway;
 use super::h2_upstream::Raw;
 use super::http2_upstream::before;
+use super::load::limit;
 use super::upstreams::ok;
 
 const CANCEL: u32 = 8;
@@ -28,7 +28,7 @@ struct Talker {
 impl Talker {
     fn saying(address: SocketAddr, frames: &[Vec<u8>]) -> Talker {
         let mut stream = TcpStream::connect(address).unwrap();
-        stream.set_read_timeout(Some(LIMIT)).unwrap();
+        stream.set_read_timeout(Some(limit())).unwrap();
         stream.write_all(&[PREFACE, &settings(&[]), &frames.concat()].concat()).unwrap();
         Talker { stream, come: Vec::new() }
     }
@@ -39,7 +39,7 @@ impl Talker {
                 return frame;
             }
             let mut piece = [0; 4096];
-            let read = self.stream.read(&mut piece).expect("a frame within ten seconds");
+            let read = self.stream.read(&mut piece).expect("a frame in time");
             assert!(read > 0, "the connection has ended");
             self.come.extend_from_slice(&piece[..read]);
         }
@@ -104,7 +104,7 @@ fn a_malformed_stream_that_needs_no_upstream_is_no_answer_and_no_client_that_lef
     }
     drop(client);
     let address = gateway.h2_address().to_string();
-    gateway.wait_for_metric(LIMIT, "connections", &[("listener", &address)], 0.0);
+    gateway.wait_for_metric(limit(), "connections", &[("listener", &address)], 0.0);
     gateway.expect_metric("closed_without_response_total", &[("cause", "http2_stream_error")], 20.0);
     gateway.expect_metric("closed_without_response_total", &[], 20.0);
     gateway.expect_metric("aborted_total", &[], 0.0);

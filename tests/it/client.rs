@@ -1,6 +1,6 @@
 //! A client that writes raw bytes and reads strictly.
 //!
-//! Every wait ends at a deadline ten seconds after connecting, so that no test can hang. Each error answer is held to the
+//! Every wait ends at a deadline behind the connecting, so that no test can hang. Each error answer is held to the
 //! promise as it is read, whatever the test looks at, and each status is counted for the accounting tests.
 
 use std::collections::BTreeMap;
@@ -9,13 +9,12 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use super::load::limit;
 use super::promise::{check_contract, check_made, text_of};
 use super::reader::{Answer, Asked, Ended, Reader, Unanswered};
 
 /// Statuses that clients saw.
 pub type Tally = Arc<Mutex<BTreeMap<u16, u64>>>;
-
-pub const LIMIT: Duration = Duration::from_secs(10);
 
 /// One connection.
 pub struct Client {
@@ -26,9 +25,9 @@ pub struct Client {
 
 impl Client {
     pub fn connect(address: SocketAddr, tally: Tally) -> Client {
-        let stream = TcpStream::connect_timeout(&address, LIMIT).expect("the gateway accepts connections");
+        let stream = TcpStream::connect_timeout(&address, limit()).expect("the gateway accepts connections");
         stream.set_nodelay(true).unwrap();
-        Client { reader: Reader::new(stream), deadline: Instant::now() + LIMIT, tally }
+        Client { reader: Reader::new(stream), deadline: Instant::now() + limit(), tally }
     }
 
     /// Writes all of it; panics when the gateway does not take it.

@@ -16,6 +16,7 @@ use statusquo::rehearse::{
 use tokio::sync::Semaphore;
 
 use super::gateway::{Gateway, Setup};
+use super::load::millis;
 use super::promise::{check_contract, text_of};
 use super::reader::{self, Reader};
 use super::upstreams::by_request;
@@ -27,7 +28,7 @@ const AT_ONCE: usize = 48;
 fn every_client_fault_has_exactly_the_outcome_that_stands_there() {
     let upstream = by_request(upstream_script);
     let gateway = impatient(&upstream).set("errors.include", "[request_sent]").start();
-    let setting = Setting::any();
+    let setting = setting();
     let rows = client_faults(&setting);
     let played = play_all(gateway.address(), &upstream, &setting, &rows, play);
     expect_kept(rows.iter().map(|row| row.name), &played);
@@ -62,6 +63,11 @@ pub fn impatient(upstream: &Upstream) -> Setup {
         .limit(Duration::from_secs(40))
 }
 
+/// What [`impatient`] offers to the rows.
+pub fn setting() -> Setting {
+    Setting { write_timeout: millis(1000), ..Setting::any() }
+}
+
 /// Plays rows of either table at this listener.
 pub fn play_all<R>(
     gateway: SocketAddr,
@@ -75,7 +81,7 @@ pub fn play_all<R>(
         connect: Connect { gateway, from: None, relay: None },
         setting,
         upstream,
-        limit: Duration::from_secs(10),
+        limit: millis(10_000),
         judge: &judge,
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

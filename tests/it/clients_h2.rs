@@ -15,7 +15,7 @@ use super::upstreams::by_request;
 fn every_http_2_client_fault_has_exactly_the_outcome_that_stands_there() {
     let upstream = by_request(upstream_script);
     let gateway = in_front_of(&upstream);
-    let setting = Setting::any();
+    let setting = clients::setting();
     let rows: Vec<_> = client_faults_h2(&setting).into_iter().filter(|row| !row.loose).collect();
     let played = play_all(&gateway, &upstream, &setting, &rows);
     expect_kept(rows.iter().map(|row| row.name), &played);
@@ -33,7 +33,7 @@ fn in_front_of(upstream: &Upstream) -> Gateway {
 fn a_flood_of_streams_ends_its_own_connection_and_no_other() {
     let upstream = by_request(upstream_script);
     let gateway = in_front_of(&upstream);
-    let setting = Setting::any();
+    let setting = clients::setting();
     let mut neighbour = gateway.h2_client();
     neighbour.get("/").is(200, "served\n");
     for row in client_faults_h2(&setting).iter().filter(|row| row.loose) {
@@ -96,7 +96,7 @@ fn expect_accounts(gateway: &Gateway, rows: &[FrameFault]) {
 fn a_row_can_be_played_twice_before_the_same_upstream() {
     let upstream = by_request(upstream_script);
     let gateway = in_front_of(&upstream);
-    let setting = Setting::any();
+    let setting = clients::setting();
     let rows = client_faults_h2(&setting);
     let named = |name: &str| rows.iter().find(|row| row.name == name).cloned().unwrap();
     for name in ["h2-host-alone", "h2-longer-body", "h2-reset-while-waiting"] {

@@ -1,9 +1,9 @@
 //! The table of client faults before a listener with TLS, row by row, against the executable.
 
 use statusquo::rehearse::talk::upstream_script;
-use statusquo::rehearse::{Setting, client_faults_tls, play};
+use statusquo::rehearse::{client_faults_tls, play};
 
-use super::clients::{expect_accounts, expect_kept, impatient, play_all};
+use super::clients::{self, expect_accounts, expect_kept, impatient, play_all};
 use super::tls_listener::house;
 use super::upstreams::by_request;
 
@@ -11,7 +11,7 @@ use super::upstreams::by_request;
 fn every_fault_of_a_tls_client_has_exactly_the_outcome_that_stands_there() {
     let upstream = by_request(upstream_script);
     let (gateway, _) = house(impatient(&upstream));
-    let setting = Setting::any();
+    let setting = clients::setting();
     let rows = client_faults_tls(&setting);
     let played = play_all(gateway.address(), &upstream, &setting, &rows, play);
     expect_kept(rows.iter().map(|row| row.name), &played);

@@ -1,9 +1,7 @@
 //! `explain` against the wire where there is too much of something: requests at an upstream, requests in line, descriptors,
 //! bytes that an upstream does not take. The rest of the causes is in [`super::commands_explain`].
 
-use std::time::Duration;
-
-use statusquo::rehearse::{Step, Upstream, reply};
+use statusquo::rehearse::{Gate, Step, Upstream, reply};
 
 use super::client::Client;
 use super::commands_explain::{agrees, explained};
@@ -62,11 +60,17 @@ fn explain_equals_the_wire_for_an_upstream_that_takes_nothing() {
 
 #[test]
 fn explain_equals_the_wire_where_descriptors_are_used_up() {
-    let upstream =
-        by_request(|_| vec![Step::Pause(Duration::from_millis(300)), Step::Write(reply("200 OK", ""))]);
+    let gate = Gate::new();
+    let opened = gate.clone();
+    let upstream = by_request(move |_| vec![Step::Wait(opened.clone()), Step::Write(reply("200 OK", ""))]);
     let gateway =
         Gateway::in_front_of(&upstream).descriptors(128).set("errors.include", MEMBERS).h2c().start();
-    let answers = gateway.h2_client().get_all(&["/"; 120]);
+    let answers = std::thread::scope(|scope| {
+        let asking = scope.spawn(|| gateway.h2_client().get_all(&["/"; 120]));
+        gateway.expect_metric_of_at_least("errors_total", &[("cause", "resource_exhausted")], 1.0);
+        gate.open();
+        asking.join().unwrap()
+    });
     let mut answer = answers.into_iter().find(|answer| answer.status == 503).unwrap();
     // The names of its fields are in small letters, and HTTP/2 has no reason phrase.
     let made = explained(&gateway, "--cause resource_exhausted");

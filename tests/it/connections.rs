@@ -2,8 +2,8 @@
 
 use statusquo::rehearse::{Gate, Left, Step, reply, say};
 
-use super::client::LIMIT;
 use super::gateway::{Gateway, Setup};
+use super::load::{limit, millis};
 use super::reader::{Asked, Framing, Unanswered};
 use super::upstreams::{answering, by_request, html, ok, refusing, script};
 
@@ -149,15 +149,12 @@ fn a_client_that_leaves_while_it_waits_frees_the_upstream_and_is_counted() {
         let gateway = Gateway::in_front_of(&upstream).start();
         let mut client = gateway.client();
         client.send("GET / HTTP/1.1\r\nhost: test\r\n\r\n");
-        assert!(upstream.sees_within(LIMIT, |seen| seen.requests().count() == 1));
+        assert!(upstream.sees_within(limit(), |seen| seen.requests().count() == 1));
         leave(client);
-        let freed = std::time::Duration::from_secs(1);
-        assert!(
-            upstream.sees_within(freed, |seen| matches!(
-                seen.connections[0].left,
-                Some(Left::Closed | Left::Reset)
-            ))
-        );
+        assert!(upstream.sees_within(limit(), |seen| matches!(
+            seen.connections[0].left,
+            Some(Left::Closed | Left::Reset)
+        )));
         gateway.expect_metric("client_disconnects_total", &[("route", "all")], 1.0);
         gateway.expect_metric("closed_without_response_total", &[("cause", "client_gone")], 1.0);
         gateway.expect_metric("responses_total", &[], 0.0);
@@ -170,7 +167,7 @@ fn a_client_that_ends_its_sending_side_while_it_waits_is_closed_and_counted() {
     let gateway = Gateway::in_front_of(&upstream).start();
     let mut client = gateway.client();
     client.send("GET / HTTP/1.1\r\nhost: test\r\n\r\n");
-    assert!(upstream.sees_within(LIMIT, |seen| seen.requests().count() == 1));
+    assert!(upstream.sees_within(limit(), |seen| seen.requests().count() == 1));
     client.finish_sending();
     assert_eq!(client.end(), Unanswered::Closed);
     gateway.expect_metric("closed_without_response_total", &[("cause", "client_gone")], 1.0);
@@ -228,7 +225,7 @@ fn a_request_behind_an_answer_that_was_under_way_when_the_client_stopped_sending
     client.send("GET / HTTP/1.1\r\nhost: test\r\n\r\nGET / HTTP/1.1\r\nhost: a b\r\n\r\n");
     client.wait_for("fir");
     client.finish_sending();
-    std::thread::sleep(std::time::Duration::from_millis(100)); // until the gateway has seen that
+    std::thread::sleep(millis(100)); // until the gateway has seen that
     gate.open();
     let answer = client.read(Asked::Http11("GET"));
     assert_eq!((answer.text().as_str(), answer.connection_usable), ("first, ", true));

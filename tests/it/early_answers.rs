@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::client::LIMIT;
 use super::gateway::{Gateway, Setup};
 use super::h2_upstream::{RST_STREAM, Raw, RawConnection};
 use super::http2_upstream::before;
+use super::load::limit;
 use super::reader::{Asked, Ended, Reader};
 
 /// How a server ends what it need not hear any more of.
@@ -115,7 +115,7 @@ fn a_whole_early_answer_arrives_whole_at_a_client_that_reads_slowly() {
         socket.set_recv_buffer_size(4096).unwrap();
         socket.connect(&gateway.address().into()).unwrap();
         let mut client = TcpStream::from(socket);
-        client.set_read_timeout(Some(LIMIT)).unwrap();
+        client.set_read_timeout(Some(limit())).unwrap();
         client.write_all(b"POST / HTTP/1.1\r\nhost: test\r\ncontent-length: 9\r\n\r\n").unwrap();
         let mut slow = Slowly(client);
         let answer = Reader::new(&mut slow).read(Asked::Http11("POST")).unwrap();

@@ -1,24 +1,26 @@
 //! The real executable before scripted upstreams: written configuration, port 0, its own process.
 //!
 //! It knows the command line, the two kinds of lines that say where it listens, and nothing else of the inside. Dropping a
-//! [`Gateway`] kills its process; a watchdog does so after ten seconds, so that a test which hangs fails instead.
+//! [`Gateway`] kills its process; a watchdog does so after a while, so that a test which hangs fails instead.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::io::{BufRead, BufReader, Read};
+use std::io::Read;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Sender};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use statusquo::rehearse::Upstream;
 
-use super::client::{Client, LIMIT, Tally};
+use super::client::{Client, Tally};
 use super::h2_client::H2Client;
+use super::load::{self, limit, scaled};
+use super::log::Log;
 use super::telemetry::{Series, parse_metrics};
 
 /// What a gateway is started with.
@@ -48,7 +50,7 @@ impl Setup {
             second: None,
             tls: None,
             may_panic: false,
-            limit: LIMIT,
+            limit: load::WATCHDOG,
             descriptors: None,
             held: Vec::new(),
         }
@@ -132,7 +134,7 @@ impl Setup {
         self
     }
 
-    /// The configuration.
+    /// The configuration, its limits scaled by the [`load`].
     pub fn text(&self) -> String {
         let mut text = String::from("version: 1\nlisten:\n  - address: 127.0.0.1:0\n");
         if let Some(tls) = &self.tls {
@@ -167,7 +169,7 @@ impl Setup {
         for route in if self.routes.is_empty() { &all[..] } else { &self.routes } {
             writeln!(text, "  - {{ {route} }}").unwrap();
         }
-        text
+        load::configuration(&text)
     }
 
     /// Starts it and waits until it listens.
@@ -181,7 +183,7 @@ impl Setup {
     pub fn start_hanging_up(self) -> Gateway {
         self.launch(|gateway| {
             let status = format!("/proc/{}/status", gateway.child.lock().unwrap().id());
-            let deadline = Instant::now() + LIMIT;
+            let deadline = Instant::now() + limit();
             // SIGHUP is the first signal, and so the last bit.
             let holds = |line: &str| line.starts_with("SigBlk:") && line.ends_with(['1', '3', '5', '7', '9']);
             while !std::fs::read_to_string(&status).unwrap().lines().any(holds) {
@@ -199,7 +201,7 @@ impl Setup {
         if let Some(number) = self.descriptors {
             command = with_descriptors(number, &command);
         }
-        let mut gateway = Gateway::launch(command, self.limit, folder);
+        let mut gateway = Gateway::launch(command, scaled(self.limit), folder);
         gateway.may_panic = self.may_panic;
         gateway._held = std::mem::take(&mut self.held);
         meanwhile(&gateway);
@@ -226,7 +228,7 @@ impl Gateway {
     /// By a command of its own that serves one listener and keeps away from fixed ports.
     #[track_caller]
     pub fn by_command(arguments: &[&str]) -> Gateway {
-        let mut gateway = Gateway::launch(command(arguments, &[]), LIMIT, Folder::new());
+        let mut gateway = Gateway::launch(command(arguments, &[]), limit(), Folder::new());
         gateway.wait_until_it_listens(1, &arguments.join(" "));
         gateway
     }
@@ -252,7 +254,7 @@ impl Gateway {
 
     #[track_caller]
     fn wait_until_it_listens(&mut self, listeners: usize, told: &str) {
-        let listening = self.log.wait(LIMIT, |lines| {
+        let listening = self.log.wait(limit(), |lines| {
             let (addresses, telemetry) = listening(lines);
             (addresses.len() >= listeners && telemetry.is_some()).then_some((addresses, telemetry))
         });
@@ -320,7 +322,7 @@ impl Gateway {
     /// Waits until the sum is this; what is counted after an answer has left may come a moment later.
     #[track_caller]
     pub fn expect_metric(&self, name: &str, labels: &[(&str, &str)], wanted: f64) {
-        self.wait_for_metric(LIMIT / 2, name, labels, wanted);
+        self.wait_for_metric(limit(), name, labels, wanted);
     }
 
     /// The same with a limit of the test's own.
@@ -344,6 +346,16 @@ impl Gateway {
         }
     }
 
+    /// Waits until the sum is this or more.
+    #[track_caller]
+    pub fn expect_metric_of_at_least(&self, name: &str, labels: &[(&str, &str)], wanted: f64) {
+        let deadline = Instant::now() + limit();
+        while self.metric(name, labels) < wanted {
+            assert!(Instant::now() < deadline, "{name} {labels:?} does not become {wanted}");
+            std::thread::yield_now();
+        }
+    }
+
     /// For every code, `responses_total` is what clients saw.
     #[track_caller]
     pub fn expect_accounts_to_agree(&self) {
@@ -361,7 +373,7 @@ impl Gateway {
     /// Waits for a JSON log line of which this is true.
     #[track_caller]
     pub fn log_line(&self, wanted: impl Fn(&Value) -> bool) -> Value {
-        let found = self.log.wait(Duration::from_secs(5), |lines| {
+        let found = self.log.wait(limit(), |lines| {
             lines.iter().filter_map(|line| serde_json::from_str(line).ok()).find(|line| wanted(line))
         });
         found.unwrap_or_else(|| panic!("no such line in the log:\n{}", self.log.text()))
@@ -385,7 +397,7 @@ impl Gateway {
         let before = (count("applied"), count("refused"));
         std::fs::write(&self.configuration, text).unwrap();
         self.hang_up();
-        let deadline = Instant::now() + LIMIT;
+        let deadline = Instant::now() + limit();
         loop {
             let (applied, refused) = (count("applied") - before.0, count("refused") - before.1);
             match (applied == 1.0, refused == 1.0) {
@@ -452,7 +464,7 @@ pub fn run(arguments: &[&str], environment: &[(String, String)]) -> (Option<i32>
         command(arguments, environment).stdout(Stdio::piped()).spawn().expect("the executable starts");
     let (mut out, mut err) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
     let child = Arc::new(Mutex::new(child));
-    let dog = watch(Arc::clone(&child), LIMIT);
+    let dog = watch(Arc::clone(&child), limit());
     let errors = std::thread::spawn(move || {
         let mut text = String::new();
         err.read_to_string(&mut text).unwrap();
@@ -493,52 +505,6 @@ impl Folder {
 impl Drop for Folder {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
-/// The lines of standard error, as they come.
-#[derive(Clone, Default)]
-struct Log(Arc<(Mutex<Lines>, Condvar)>);
-
-#[derive(Default)]
-struct Lines {
-    lines: Vec<String>,
-    /// The process has closed its standard error: no more will come.
-    ended: bool,
-}
-
-impl Log {
-    fn of(stream: impl Read + Send + 'static) -> Log {
-        let log = Log::default();
-        let written = log.clone();
-        std::thread::spawn(move || {
-            for line in BufReader::new(stream).split(b'\n').map_while(Result::ok) {
-                written.0.0.lock().unwrap().lines.push(String::from_utf8_lossy(&line).into_owned());
-                written.0.1.notify_all();
-            }
-            written.0.0.lock().unwrap().ended = true;
-            written.0.1.notify_all();
-        });
-        log
-    }
-
-    fn text(&self) -> String {
-        self.0.0.lock().unwrap().lines.iter().map(|line| format!("{line}\n")).collect()
-    }
-
-    fn wait<T>(&self, limit: Duration, mut find: impl FnMut(&[String]) -> Option<T>) -> Option<T> {
-        let deadline = Instant::now() + limit;
-        let mut lines = self.0.0.lock().unwrap();
-        loop {
-            if let Some(found) = find(&lines.lines) {
-                return Some(found);
-            }
-            if lines.ended {
-                return None;
-            }
-            let left = deadline.checked_duration_since(Instant::now())?;
-            lines = self.0.1.wait_timeout(lines, left).unwrap().0;
-        }
     }
 }
 

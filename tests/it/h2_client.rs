@@ -4,7 +4,6 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use h2::client::SendRequest;
@@ -15,7 +14,8 @@ use tokio::net::TcpStream;
 use tokio::runtime::Runtime;
 use tokio_rustls::TlsConnector;
 
-use super::client::{LIMIT, Tally};
+use super::client::Tally;
+use super::load::limit;
 use super::promise::check_contract;
 use super::reader::{Answer, Asked, Ended, Framing};
 
@@ -88,7 +88,7 @@ impl H2Client {
         let send = self.send.clone();
         let answer = self.runtime.block_on(async {
             let exchange = exchange(send, request, body);
-            tokio::time::timeout(LIMIT, exchange).await.expect("an HTTP/2 answer within ten seconds")
+            tokio::time::timeout(limit(), exchange).await.expect("an HTTP/2 answer within ten seconds")
         })?;
         check_contract(&answer, Asked::Http11(method));
         *self.tally.lock().unwrap().entry(answer.status).or_default() += 1;
@@ -109,7 +109,7 @@ impl H2Client {
         futures
             .into_iter()
             .map(|task| {
-                let answer = self.runtime.block_on(async { tokio::time::timeout(LIMIT, task).await });
+                let answer = self.runtime.block_on(async { tokio::time::timeout(limit(), task).await });
                 let answer = answer.expect("an HTTP/2 answer within ten seconds").unwrap().unwrap();
                 check_contract(&answer, Asked::Http11("GET"));
                 *tally.lock().unwrap().entry(answer.status).or_default() += 1;
@@ -134,7 +134,7 @@ async fn exchange(send: SendRequest<Bytes>, request: Request<()>, body: Bytes) -
     let (head, mut incoming) = response.await?.into_parts();
     let mut body = Vec::new();
     let ended = loop {
-        match tokio::time::timeout(Duration::from_secs(5), incoming.data()).await {
+        match tokio::time::timeout(limit() / 2, incoming.data()).await {
             Err(_) => break Ended::Silent { after: body.len() },
             Ok(None) => break Ended::Complete,
             Ok(Some(Err(_))) => break Ended::Reset { after: body.len() },

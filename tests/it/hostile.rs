@@ -14,11 +14,11 @@ use statusquo::rehearse::hpack::List;
 use statusquo::rehearse::talk::upstream_script;
 use statusquo::rehearse::{Setting, client_faults_h2};
 
-use super::client::LIMIT;
 use super::clients_h2::play_all;
 use super::gateway::{Gateway, Setup};
 use super::h2_upstream::Serving;
 use super::http2_upstream::serving;
+use super::load::limit;
 use super::upstreams::by_request;
 
 /// The most that all of it may take.
@@ -47,7 +47,7 @@ fn request(stream: u32, method: &str, play: &str, ends: bool) -> Vec<u8> {
 /// A connection that has said hello with this window for each stream.
 fn hello(gateway: SocketAddr, stream_window: u32) -> TcpStream {
     let mut client = TcpStream::connect(gateway).unwrap();
-    client.set_read_timeout(Some(LIMIT)).unwrap();
+    client.set_read_timeout(Some(limit())).unwrap();
     let told = settings(&[(setting::INITIAL_WINDOW_SIZE, stream_window)]);
     client.write_all(&[PREFACE, &told].concat()).unwrap();
     client
@@ -154,11 +154,11 @@ fn the_large_heads_of_a_connection_share_a_megabyte_and_a_small_one_always_has_r
     let gateway = Gateway::in_front_of(&upstream).h2c().start();
     let mut client = bomber(gateway.h2_address());
     let full = [("code", "503"), ("cause", "resource_exhausted")];
-    gateway.wait_for_metric(LIMIT, "errors_total", &full, f64::from(STREAMS - 18));
-    gateway.wait_for_metric(LIMIT, "requests_in_flight", &[], 18.0);
+    gateway.wait_for_metric(limit(), "errors_total", &full, f64::from(STREAMS - 18));
+    gateway.wait_for_metric(limit(), "requests_in_flight", &[], 18.0);
     let small = 2 * STREAMS + 1;
     client.write_all(&request(small, "GET", "served", true)).unwrap();
-    client.set_read_timeout(Some(LIMIT)).unwrap();
+    client.set_read_timeout(Some(limit())).unwrap();
     let mut come = Vec::new();
     let answer = loop {
         if let Some(frame) = frames::take(&mut come) {
@@ -174,10 +174,10 @@ fn the_large_heads_of_a_connection_share_a_megabyte_and_a_small_one_always_has_r
     };
     assert_eq!(answer.payload, b"served\n");
     drop(client);
-    gateway.wait_for_metric(LIMIT, "requests_in_flight", &[], 0.0);
+    gateway.wait_for_metric(limit(), "requests_in_flight", &[], 0.0);
     // There is room again.
     let _client = bomber(gateway.h2_address());
-    gateway.wait_for_metric(LIMIT, "requests_in_flight", &[], 18.0);
+    gateway.wait_for_metric(limit(), "requests_in_flight", &[], 18.0);
 }
 
 /// Every stream says a head of 240,000 bytes in as many, and takes nothing of its answer.
@@ -212,7 +212,7 @@ fn a_head_that_is_refused_is_not_kept_while_its_answer_waits() {
     let idle = memory(&gateway);
     let clients = [loudmouth(gateway.h2_address()), loudmouth(gateway.h2_address())];
     let refused = [("code", "400"), ("cause", "header_too_large")];
-    gateway.wait_for_metric(LIMIT, "errors_total", &refused, f64::from(2 * STREAMS));
+    gateway.wait_for_metric(limit(), "errors_total", &refused, f64::from(2 * STREAMS));
     let held = memory(&gateway) - idle;
     // The heads alone are 61 MB.
     assert!(held < MOST / 2.0, "{held} bytes over idle");
@@ -239,7 +239,7 @@ fn what_an_http_2_upstream_sends_for_clients_that_take_nothing_is_bounded() {
     let idle = memory(&gateway);
     let clients = [hoarder(gateway.h2_address()), hoarder(gateway.h2_address())];
     let all = f64::from(2 * STREAMS);
-    gateway.wait_for_metric(LIMIT, "requests_in_flight", &[], all);
+    gateway.wait_for_metric(limit(), "requests_in_flight", &[], all);
     // The windows are full long before.
     let (mut held, begun) = (0_f64, Instant::now());
     while begun.elapsed() < Duration::from_secs(3) {
@@ -303,8 +303,8 @@ fn crowd(gateway: &Gateway, play: impl Fn() + Send, idle: f64) -> f64 {
     // Others are served meanwhile, and afterwards nothing of the crowd is left.
     gateway.h2_client().get("/rehearsal").is(200, "served\n");
     drop(crowd);
-    gateway.wait_for_metric(LIMIT, "requests_in_flight", &[], 0.0);
-    gateway.wait_for_metric(LIMIT, "connections", &[("listener", &address.to_string())], 0.0);
+    gateway.wait_for_metric(limit(), "requests_in_flight", &[], 0.0);
+    gateway.wait_for_metric(limit(), "connections", &[("listener", &address.to_string())], 0.0);
     // An idle gateway gives back what nobody uses, every two seconds: what it has not given back after five is kept.
     let (mut rest, begun) = (memory(gateway), Instant::now());
     while begun.elapsed() < Duration::from_secs(5) {

@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use statusquo::rehearse::{Gate, Step, reply, say};
 
-use super::client::{Client, LIMIT};
+use super::client::Client;
 use super::gateway::{Gateway, Setup};
+use super::load::limit;
 use super::promise::check_made;
 use super::reader::{Asked, Ended};
 use super::upstreams::{by_request, html, ok, refusing, script};
@@ -201,13 +202,13 @@ fn an_idle_http_2_connection_that_a_drain_closes_is_counted() {
     kept.get("/").is(200, "quick");
     let mut busy = gateway.client();
     busy.send("GET /slow HTTP/1.1\r\nhost: test\r\n\r\n");
-    assert!(upstream.sees_within(LIMIT, |seen| seen.requests_for("/slow") == 1));
+    assert!(upstream.sees_within(limit(), |seen| seen.requests_for("/slow") == 1));
     gateway.terminate();
     gateway.expect_metric("closed_without_response_total", &[("cause", "drain")], 1.0);
     assert!(kept.try_ask("GET", "/", &[], Bytes::new()).is_err());
     gate.open();
     busy.read(Asked::Http11("GET")).is(200, "slow");
-    assert_eq!(gateway.wait(LIMIT).code(), Some(0));
+    assert_eq!(gateway.wait(limit()).code(), Some(0));
 }
 
 #[test]

@@ -16,10 +16,10 @@ use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use super::client::LIMIT;
 use super::gateway::Gateway;
 use super::h2_upstream::Serving;
 use super::http2_upstream::{echo, serving};
+use super::load::limit;
 use super::tls_listener::house_speaking;
 
 /// What a stream of this client may have under way towards it.
@@ -42,7 +42,7 @@ fn run(upstream: &Serving, what: impl AsyncFnOnce(SendRequest<Bytes>)) -> Gatewa
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
         let all = async { what(connect(gateway.address(), config).await).await };
-        tokio::time::timeout(LIMIT, all).await.expect("it comes to its end");
+        tokio::time::timeout(limit(), all).await.expect("it comes to its end");
     });
     gateway
 }

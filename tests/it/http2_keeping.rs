@@ -4,9 +4,9 @@
 
 use std::time::{Duration, Instant};
 
-use super::client::LIMIT;
 use super::h2_upstream::{DATA, END_HEADERS, END_STREAM, HEADERS, PING, RST_STREAM, Raw, STATUS_200};
 use super::http2_upstream::before;
+use super::load::limit;
 use super::reader::{Asked, Ended};
 
 const GET: Asked = Asked::Http11("GET");
@@ -60,7 +60,7 @@ fn an_answer_to_an_old_ping_does_not_stand_for_a_new_one() {
     second.read(GET).is_made(504);
     long.wait_for("answered,");
     // While in doubt it gets no request.
-    let deadline = Instant::now() + LIMIT;
+    let deadline = Instant::now() + limit();
     while gateway.client().get("/hang").status != 504 {
         assert!(Instant::now() < deadline, "a connection that is alive is never used again");
     }

@@ -4,16 +4,65 @@
 //! are stand in the table of HTTP/2 clients.
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{Shutdown, SocketAddr, TcpStream};
 
-use statusquo::rehearse::FullBacklog;
 use statusquo::rehearse::frames::{
     ACK, END_HEADERS, END_STREAM, PREFACE, frame, kind, reset, settings, take,
 };
 use statusquo::rehearse::hpack::List;
+use statusquo::rehearse::{FullBacklog, Step};
 
-use super::client::LIMIT;
-use super::gateway::Setup;
+use super::gateway::{Gateway, Setup};
+use super::load::limit;
+use super::upstreams::script;
+
+/// A connection that sends all of this at once and closes its side; returns when the gateway has closed the other.
+fn send_and_leave(address: SocketAddr, frames: &[u8]) {
+    let mut client = TcpStream::connect(address).unwrap();
+    client.set_nodelay(true).unwrap();
+    client.set_read_timeout(Some(limit())).unwrap();
+    client.write_all(&[PREFACE, &settings(&[]), frames].concat()).unwrap();
+    client.shutdown(Shutdown::Write).unwrap();
+    let _ = client.read_to_end(&mut Vec::new());
+}
+
+fn get() -> Vec<u8> {
+    let list = List::default().with(":method", "GET").with(":scheme", "http").with(":path", "/");
+    list.with(":authority", "test").block()
+}
+
+/// The library hands out none of the streams that it has read when it reads the end of their connection.
+#[test]
+fn streams_of_a_connection_that_closes_at_once_are_each_counted() {
+    const STREAMS: u32 = 100;
+    let upstream = script([Step::ReadHead, Step::Hang]);
+    let gateway = Gateway::in_front_of(&upstream).h2c().start();
+    let heads =
+        (0..STREAMS).flat_map(|number| frame(kind::HEADERS, END_HEADERS | END_STREAM, 1 + 2 * number, get()));
+    send_and_leave(gateway.h2_address(), &heads.collect::<Vec<u8>>());
+    let gone = [("cause", "client_gone")];
+    gateway.expect_metric("closed_without_response_total", &gone, f64::from(STREAMS));
+    gateway.expect_metric("requests_in_flight", &[], 0.0);
+    gateway.expect_metric("closed_without_response_total", &[], f64::from(STREAMS));
+    gateway.expect_metric("aborted_total", &[], 0.0);
+}
+
+/// Whether such a stream becomes a request is a matter of luck; what is counted is not.
+#[test]
+fn streams_that_are_reset_as_soon_as_they_are_opened_are_each_counted() {
+    const STREAMS: u32 = 100;
+    let upstream = script([Step::ReadHead, Step::Hang]);
+    let gateway = Gateway::in_front_of(&upstream).h2c().start();
+    let both = (0..STREAMS).map(|number| 1 + 2 * number).flat_map(|stream| {
+        [frame(kind::HEADERS, END_HEADERS | END_STREAM, stream, get()), reset(stream, 8)].concat()
+    });
+    send_and_leave(gateway.h2_address(), &both.collect::<Vec<u8>>());
+    let gone = [("cause", "client_gone")];
+    gateway.expect_metric("closed_without_response_total", &gone, f64::from(STREAMS));
+    gateway.expect_metric("requests_in_flight", &[], 0.0);
+    gateway.expect_metric("closed_without_response_total", &[], f64::from(STREAMS));
+    gateway.expect_metric("aborted_total", &[], 0.0);
+}
 
 #[test]
 fn requests_that_are_reset_while_they_wait_for_a_connection_leave_none_behind() {
@@ -27,10 +76,9 @@ fn requests_that_are_reset_while_they_wait_for_a_connection_leave_none_behind() 
         .start();
     let mut client = TcpStream::connect(gateway.h2_address()).unwrap();
     client.set_nodelay(true).unwrap();
-    client.set_read_timeout(Some(LIMIT)).unwrap();
+    client.set_read_timeout(Some(limit())).unwrap();
     client.write_all(&[PREFACE, &settings(&[])].concat()).unwrap();
-    let list = List::default().with(":method", "GET").with(":scheme", "http").with(":path", "/");
-    let block = list.with(":authority", "test").block();
+    let block = get();
     let ping = frame(kind::PING, 0, 0, [9; 8]);
     let mut come = Vec::new();
     // An answer to a PING means that all before it was read.

@@ -13,8 +13,8 @@ use statusquo::rehearse::frames::{
 use statusquo::rehearse::hpack::List;
 use statusquo::rehearse::{Gate, Step, reply};
 
-use super::client::LIMIT;
 use super::gateway::{Gateway, Setup};
+use super::load::{limit, millis, scaled};
 use super::upstreams::{ok, script};
 
 /// `client.header_timeout`.
@@ -40,7 +40,7 @@ impl Raw {
     fn connect(address: SocketAddr) -> Raw {
         let stream = TcpStream::connect(address).unwrap();
         stream.set_nodelay(true).unwrap();
-        stream.set_read_timeout(Some(LIMIT)).unwrap();
+        stream.set_read_timeout(Some(limit())).unwrap();
         let mut raw = Raw { stream, come: Vec::new() };
         raw.send(&[PREFACE, &settings(&[])].concat());
         raw
@@ -141,9 +141,11 @@ fn a_head_that_is_dripped_has_the_same_limit() {
     raw.send(&frame(kind::HEADERS, END_STREAM, 1, []));
     let mut dripping = raw.stream.try_clone().unwrap();
     let drip = frame(kind::CONTINUATION, 0, 1, []);
+    // So many of them at once would be a flood.
+    let pause = millis(200);
     let dripper = std::thread::spawn(move || {
         while dripping.write_all(&drip).is_ok() {
-            std::thread::sleep(Duration::from_millis(200)); // the slow client is what is tested
+            std::thread::sleep(pause); // the slow client is what is tested
         }
     });
     raw.ends();
@@ -162,7 +164,7 @@ fn data_that_comes_slowly_is_a_body_and_no_head() {
         let mut raw = Raw::connect(gateway.h2_address());
         raw.send(&frame(kind::HEADERS, END_HEADERS, 1, block("POST")));
         raw.send(&data[..cut]);
-        std::thread::sleep(PATIENCE * 2); // the slow client is what is tested
+        std::thread::sleep(scaled(PATIENCE * 2)); // the slow client is what is tested
         raw.send(&data[cut..]);
         let head = raw.until(kind::HEADERS);
         assert_eq!(head.stream, 1);
@@ -193,7 +195,7 @@ fn who_has_asked_is_answered_before_a_connection_ends_for_half_a_head() {
 fn a_connection_that_there_is_no_place_for_ends_however_often_it_asks() {
     let upstream = ok("fine");
     let gateway =
-        Gateway::in_front_of(&upstream).set("client.max_connections", "1").h2c().limit(LIMIT * 3).start();
+        Gateway::in_front_of(&upstream).set("client.max_connections", "1").h2c().limit(limit() * 3).start();
     let mut placed = gateway.h2_client();
     placed.get("/").is(200, "fine");
     let mut raw = Raw::connect(gateway.h2_address());
@@ -212,7 +214,7 @@ fn a_connection_that_there_is_no_place_for_ends_however_often_it_asks() {
     assert_eq!(number(&raw.until(kind::GOAWAY).payload[4..]), 0);
     let told = Instant::now();
     while raw.next().is_some() {
-        assert!(told.elapsed() < LIMIT, "it stays for ever");
+        assert!(told.elapsed() < limit(), "it stays for ever");
     }
     asker.join().unwrap();
     placed.get("/").is(200, "fine");

@@ -8,12 +8,12 @@ use bytes::Bytes;
 use http::{Request, Response};
 use tokio::sync::Barrier;
 
-use super::client::LIMIT;
 use super::gateway::Setup;
 use super::h2_upstream::{
     DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, PING, RST_STREAM, Raw, RawConnection, STATUS_200,
     Serving, frame,
 };
+use super::load::limit;
 use super::reader::Ended;
 
 pub fn before(raw: &Raw) -> Setup {
@@ -428,7 +428,7 @@ fn a_connection_that_takes_nothing_more_gets_no_further_request() {
     upload().is(200, "fine");
     upload().is_made(504);
     gateway.expect_metric("errors_total", &[("cause", "connection_write_timeout")], 1.0);
-    let deadline = Instant::now() + LIMIT;
+    let deadline = Instant::now() + limit();
     while upstream.requests() < 2 {
         assert!(Instant::now() < deadline, "nothing becomes of the connection");
         std::thread::yield_now();
@@ -477,7 +477,7 @@ fn after_a_timeout_only_a_connection_that_answers_a_ping_serves_on() {
         gateway.client().get("/").is_made(504);
         assert!(began.elapsed() >= Duration::from_millis(300));
         gateway.expect_metric("errors_total", &[("cause", "http_response_timeout")], 1.0);
-        let deadline = Instant::now() + LIMIT;
+        let deadline = Instant::now() + limit();
         if answers {
             while gateway.client().get("/").text() != "first" {
                 assert!(Instant::now() < deadline, "a connection that is alive is never used again");
@@ -566,7 +566,7 @@ fn an_idle_connection_is_closed_in_time_and_a_limit_of_none_keeps_none() {
     });
     let gateway = before(&idle).set("upstream.keepalive", "{ idle: 200ms }").start();
     gateway.client().get("/").is(200, "fine");
-    let deadline = Instant::now() + LIMIT;
+    let deadline = Instant::now() + limit();
     while idle.requests() < 2 {
         assert!(Instant::now() < deadline, "the idle connection is never closed");
         std::thread::yield_now();

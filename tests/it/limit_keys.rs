@@ -11,6 +11,7 @@ use statusquo::rehearse::{Step, reply};
 
 use super::gateway::{Gateway, Setup};
 use super::limits::window_around_now;
+use super::load::millis;
 use super::reader::Asked;
 use super::upstreams::{answering, by_request, ok, script, scripts};
 
@@ -186,7 +187,7 @@ fn a_client_that_does_not_send_its_body_is_slow_before_admission_as_after_it() {
     let mut client = gateway.client();
     client.send(format!("POST / HTTP/1.1\r\nhost: test\r\n{JSON}content-length: 13\r\n\r\n"));
     for octet in r#"{"email":"a"}"#.split_inclusive('"') {
-        thread::sleep(Duration::from_millis(150)); // slower than the total, which stands still meanwhile
+        thread::sleep(millis(150)); // slower than the total, which stands still meanwhile
         client.send(octet);
     }
     client.read(Asked::Http11("POST")).is(200, "must not be asked");

@@ -8,8 +8,9 @@ use std::time::Instant;
 
 use statusquo::rehearse::{Gate, Step, reply};
 
-use super::client::{Client, LIMIT, Tally};
+use super::client::{Client, Tally};
 use super::gateway::{Folder, Gateway, Setup};
+use super::load::limit;
 use super::reader::Asked;
 use super::telemetry::parse_metrics;
 use super::upstreams::{ok, script};
@@ -52,7 +53,7 @@ impl Unheard {
     /// The listener for clients, and the one for telemetry.
     #[track_caller]
     fn addresses(&self) -> (SocketAddr, SocketAddr) {
-        let deadline = Instant::now() + LIMIT;
+        let deadline = Instant::now() + limit();
         loop {
             if let [one, other] = self.listening()[..] {
                 let page = Client::connect(one, Tally::default()).get("/metrics").text();
@@ -88,7 +89,7 @@ fn log_lines_that_standard_error_does_not_take_are_counted() {
     for _ in 0..3 {
         client.get("/").is(200, "fine");
     }
-    let deadline = Instant::now() + LIMIT;
+    let deadline = Instant::now() + limit();
     while lost("write_failed") < before + 3.0 {
         assert!(Instant::now() < deadline, "{} lines, {before} before", lost("write_failed"));
         std::thread::yield_now();
@@ -114,7 +115,7 @@ fn upstream_dropped_by_a_reload_with_idle_connections_is_no_error() {
         for client in &mut clients {
             client.send("GET / HTTP/1.1\r\nhost: test\r\n\r\n");
         }
-        assert!(upstream.sees_within(LIMIT, |seen| seen.requests().count() == CONNECTIONS));
+        assert!(upstream.sees_within(limit(), |seen| seen.requests().count() == CONNECTIONS));
         gate.open();
         for client in &mut clients {
             client.read(Asked::Http11("GET")).is(200, "fine");

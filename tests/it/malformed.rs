@@ -4,6 +4,7 @@
 use std::time::{Duration, Instant};
 
 use super::gateway::Gateway;
+use super::load::limit;
 use super::reader::{Asked, Unanswered};
 use super::upstreams::ok;
 
@@ -185,7 +186,7 @@ fn a_head_that_does_not_end_is_answered_at_the_deadline_however_its_bytes_drip()
     let mut writer = client.writer();
     let dripping = std::thread::spawn(move || {
         use std::io::Write;
-        while writer.write_all(b"a: b\r\n").is_ok() && begun.elapsed() < Duration::from_secs(8) {
+        while writer.write_all(b"a: b\r\n").is_ok() && begun.elapsed() < limit() {
             std::thread::sleep(Duration::from_millis(30));
         }
     });

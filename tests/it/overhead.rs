@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use statusquo::rehearse::{Gate, Step, Upstream, reply, say};
 
-use super::client::LIMIT;
 use super::gateway::{Gateway, Setup};
 use super::h2_upstream::Serving;
+use super::load::limit;
 use super::reader::Asked;
 use super::upstreams::{by_request, html, ok, refusing, script};
 
@@ -29,7 +29,7 @@ fn alone(setup: Setup) -> Setup {
 }
 
 fn received(upstream: &Upstream, requests: usize) {
-    assert!(upstream.sees_within(LIMIT, |seen| seen.requests().count() == requests));
+    assert!(upstream.sees_within(limit(), |seen| seen.requests().count() == requests));
 }
 
 /// Time passes while a request waits. How much of it is certainly waiting, in seconds.
@@ -217,7 +217,7 @@ fn overhead_leaves_out_the_wait_for_an_http2_upstream_of_an_http2_client() {
         async move {
             seen.open();
             // The only worker of this upstream may block: there is nothing else for it to do.
-            assert!(opened.opens_within(LIMIT));
+            assert!(opened.opens_within(limit()));
             respond.send_response(http::Response::new(()), true).unwrap();
         }
     });
@@ -225,7 +225,7 @@ fn overhead_leaves_out_the_wait_for_an_http2_upstream_of_an_http2_client() {
     let gateway = setup.start();
     let held = std::thread::scope(|scope| {
         let asking = scope.spawn(|| gateway.h2_client().get("/up/").status);
-        assert!(arrived.opens_within(LIMIT));
+        assert!(arrived.opens_within(limit()));
         let held = pass_time(&gateway);
         gate.open();
         assert_eq!(asking.join().unwrap(), 200);

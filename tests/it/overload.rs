@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 
 use statusquo::rehearse::{Gate, Script, Step, Upstream, reply, say};
 
-use super::client::{Client, LIMIT};
+use super::client::Client;
 use super::gateway::{Gateway, Setup};
+use super::load::limit;
 use super::reader::{Answer, Asked, Ended};
 use super::upstreams::{by_request, ok};
 
@@ -51,7 +52,7 @@ fn one_more_than_there_is_room_for_is_a_503_and_the_upstream_sees_nothing_of_it(
     let upstream = held(&gate);
     let gateway = limited(&upstream, "max: 1, queue: 0").set("errors.retry_after", "7s").start();
     let mut first = begin(&gateway, "/held");
-    assert!(upstream.sees_within(LIMIT, |seen| seen.requests().count() == 1));
+    assert!(upstream.sees_within(limit(), |seen| seen.requests().count() == 1));
     let mut second = gateway.client();
     for _ in 0..2 {
         let answer = second.get("/");
@@ -225,14 +226,17 @@ fn the_advice_is_made_of_the_line_and_of_how_long_requests_take() {
         }
     });
     let gateway = limited(&upstream, "max: 1, queue: 1, queue_timeout: 9s").start();
+    let begun = Instant::now();
     gateway.client().get("/slow").is(200, "/slow");
+    let took = begun.elapsed();
     let mut first = begin(&gateway, "/held");
     gateway.expect_metric("requests_in_flight", &[], 1.0);
     let mut second = line_up(&gateway, "/second", 1);
     let refused = gateway.client().get("/third");
     refused.is_made(503);
-    // One waits, one turn more, and a turn takes 1.2 s: three seconds, or four on a machine that is slow.
-    assert!(["3", "4"].contains(&refused.field("retry-after").unwrap()), "{refused:#?}");
+    // One waits, one turn more, and a turn takes 1.2 s, or as long as this client has seen.
+    let advice: u64 = refused.field("retry-after").unwrap().parse().unwrap();
+    assert!((3..=(took * 2).as_secs() + 1).contains(&advice), "{took:?} {refused:#?}");
     gate.open();
     read(&mut first).is(200, "/held");
     read(&mut second).is(200, "/second");
@@ -264,10 +268,15 @@ fn an_upload_that_waited_arrives_whole() {
 
 #[test]
 fn streams_of_http_2_are_held_to_the_same_limit() {
-    let upstream =
-        by_request(|_| vec![Step::Pause(Duration::from_millis(300)), Step::Write(reply("200 OK", ""))]);
+    let gate = Gate::new();
+    let upstream = held(&gate);
     let gateway = limited(&upstream, "max: 2, queue: 1, queue_timeout: 9s").h2c().start();
-    let answers = gateway.h2_client().get_all(&["/"; 5]);
+    let answers = std::thread::scope(|scope| {
+        let asking = scope.spawn(|| gateway.h2_client().get_all(&["/held"; 5]));
+        gateway.expect_metric("shed_total", &[("cause", "queue_full")], 2.0);
+        gate.open();
+        asking.join().unwrap()
+    });
     let with = |status| answers.iter().filter(|answer| answer.status == status).count();
     assert_eq!((with(200), with(503)), (3, 2));
     assert_eq!(upstream.requests(), 3);
@@ -295,7 +304,7 @@ fn refused_connections_take_no_place_and_a_place_that_is_left_is_free_again() {
     let answer = gateway.h2_client().get("/");
     answer.is_made(503);
     drop(second);
-    let deadline = Instant::now() + LIMIT;
+    let deadline = Instant::now() + limit();
     let mut third = gateway.client();
     while third.get("/").status != 200 {
         assert!(Instant::now() < deadline, "a place that was left is not free");
@@ -355,17 +364,21 @@ fn silent_connections_beyond_the_limit_do_not_keep_others_from_their_answer() {
 
 #[test]
 fn streams_beyond_the_descriptors_are_503_and_the_listeners_go_on() {
-    let upstream =
-        by_request(|_| vec![Step::Pause(Duration::from_millis(500)), Step::Write(reply("200 OK", ""))]);
+    let gate = Gate::new();
+    let upstream = held(&gate);
     let gateway = Gateway::in_front_of(&upstream).descriptors(128).h2c().start();
-    let mut client = gateway.h2_client();
-    let answers = client.get_all(&["/"; 120]);
+    let answers = std::thread::scope(|scope| {
+        let asking = scope.spawn(|| gateway.h2_client().get_all(&["/held"; 120]));
+        gateway.expect_metric_of_at_least("errors_total", &[("cause", "resource_exhausted")], 18.0);
+        gate.open();
+        asking.join().unwrap()
+    });
     let with = |status| answers.iter().filter(|answer| answer.status == status).count();
     assert_eq!(with(200) + with(503), 120);
     assert!(with(200) >= 18 && with(503) >= 18, "{} and {}", with(200), with(503));
     assert!(upstream.connections() <= 18, "{}", upstream.connections());
     gateway.expect_metric("errors_total", &[("cause", "resource_exhausted")], with(503) as f64);
-    gateway.client().get("/").is(200, "");
+    gateway.client().get("/held").is(200, "/held");
     gateway.expect_accounts_to_agree();
     assert!(!gateway.log_text().contains("could not accept"));
 }

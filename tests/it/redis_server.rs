@@ -8,6 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use super::gateway::Folder;
+use super::load::{limit, millis};
 
 /// A running server, or one that was killed and can be started again.
 pub struct Redis {
@@ -19,8 +20,6 @@ pub struct Redis {
     /// How tests reach it, whatever clients need.
     own_url: String,
 }
-
-const LIMIT: Duration = Duration::from_secs(20);
 
 impl Redis {
     /// A server that keeps nothing on disk.
@@ -66,7 +65,7 @@ impl Redis {
         command.arg("--dir").arg(self.folder.path("."));
         let missing = format!("{} is missing; `make setup` installs it", self.program);
         self.child = Some(command.spawn().unwrap_or_else(|error| panic!("{missing}: {error}")));
-        let deadline = Instant::now() + LIMIT;
+        let deadline = Instant::now() + limit();
         // Its own answer, and not that of another server which had the port first.
         let own = format!("process_id:{}", self.child.as_ref().unwrap().id());
         while !self.try_ask(&["INFO", "server"]).is_some_and(|info| info.lines().any(|line| line == own)) {
@@ -93,8 +92,8 @@ impl Redis {
 
     fn try_ask(&self, words: &[&str]) -> Option<String> {
         let client = redis::Client::open(self.own_url.as_str()).unwrap();
-        let mut connection = client.get_connection_with_timeout(Duration::from_millis(500)).ok()?;
-        connection.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        let mut connection = client.get_connection_with_timeout(millis(500)).ok()?;
+        connection.set_read_timeout(Some(limit())).unwrap();
         let mut command = redis::cmd(words[0]);
         for word in &words[1..] {
             command.arg(word);
@@ -160,7 +159,7 @@ pub fn cluster() -> Vec<Redis> {
 /// Waits until all nodes of a cluster know that it is whole.
 #[track_caller]
 pub fn until_agreed(nodes: &[Redis]) {
-    let deadline = Instant::now() + LIMIT;
+    let deadline = Instant::now() + limit();
     while !nodes.iter().all(|node| {
         let info = node.ask(&["CLUSTER", "INFO"]);
         info.contains("cluster_state:ok") && info.contains("cluster_known_nodes:3")

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use statusquo::rehearse::{Gate, Step, Upstream, reply};
 
-use super::client::LIMIT;
 use super::gateway::{Gateway, Setup};
+use super::load::limit;
 use super::reader::Asked;
 use super::upstreams::{by_request, html, ok, script};
 
@@ -52,7 +52,7 @@ fn a_request_under_way_ends_by_the_rules_that_it_began_with() {
     let gateway = old("Old.").start();
     let mut busy = gateway.client();
     busy.send("GET / HTTP/1.1\r\nhost: test\r\n\r\n");
-    assert!(upstream.sees_within(LIMIT, |seen| seen.requests().count() == 1));
+    assert!(upstream.sees_within(limit(), |seen| seen.requests().count() == 1));
     assert_eq!(gateway.reload(Gateway::in_front_of(&other)), "applied");
     gateway.client().get("/").is(200, "other");
     gate.open();
@@ -256,12 +256,12 @@ fn which_requests_and_lines_are_logged_may_change() {
 #[test]
 fn a_hangup_while_draining_is_ignored_and_said_so() {
     let upstream = ok("fine");
-    let gateway = Gateway::in_front_of(&upstream).set("drain_delay", "1s").start();
+    let gateway = Gateway::in_front_of(&upstream).set("drain_delay", "2s").start();
     gateway.terminate();
     gateway.log_line(|line| line["message"] == "draining");
     gateway.hang_up();
     gateway.log_line(|line| line["message"] == "ignored SIGHUP: shutting down");
-    assert_eq!(gateway.wait(LIMIT).code(), Some(0));
+    assert_eq!(gateway.wait(limit()).code(), Some(0));
 }
 
 #[test]
@@ -269,13 +269,13 @@ fn the_drain_times_are_those_of_the_last_reload() {
     let upstream = script([Step::ReadHead, Step::Hang]);
     let setup =
         || Gateway::in_front_of(&upstream).set("timeouts.response_head", "60s").set("timeouts.total", "60s");
-    let gateway = setup().set("drain", "60s").set("drain_delay", "60s").start();
+    let gateway = setup().set("drain", "10m").set("drain_delay", "10m").start();
     let mut client = gateway.client();
     client.send("GET / HTTP/1.1\r\nhost: test\r\n\r\n");
     gateway.expect_metric("requests_in_flight", &[], 1.0);
     assert_eq!(gateway.reload(setup().set("drain", "100ms").set("drain_delay", "100ms")), "applied");
     gateway.terminate();
-    assert_eq!(gateway.wait(Duration::from_secs(5)).code(), Some(0));
+    assert_eq!(gateway.wait(limit()).code(), Some(0));
 }
 
 #[test]
@@ -378,7 +378,8 @@ fn connections_to_an_upstream_that_is_gone_are_closed_at_once() {
     assert!(first.seen().connections.iter().all(|connection| connection.left.is_none()));
     assert_eq!(gateway.reload(kept(&second)), "applied");
     assert!(
-        first.sees_within(LIMIT, |seen| seen.connections.iter().all(|connection| connection.left.is_some()))
+        first
+            .sees_within(limit(), |seen| seen.connections.iter().all(|connection| connection.left.is_some()))
     );
     gateway.client().get("/").is(200, "second");
 }

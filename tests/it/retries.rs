@@ -3,6 +3,7 @@
 use statusquo::rehearse::{Step, Upstream, reply};
 
 use super::gateway::{Gateway, Setup};
+use super::load::limit;
 use super::upstreams::{ok, refusing, script, scripts};
 
 /// One good answer on a kept connection, then this in the next turn, then good answers.
@@ -76,7 +77,7 @@ fn a_connection_that_was_closed_while_idle_is_not_used_even_for_a_post() {
     client.get("/1").is(200, "good");
     // The upstream's FIN is under way; once the gateway has closed its side too, the connection is out of the pool.
     let gone = |seen: &statusquo::rehearse::Seen| seen.connections[0].left.is_some();
-    upstream.sees_within(std::time::Duration::from_millis(500), gone);
+    assert!(upstream.sees_within(limit(), gone));
     client.ask("POST", "/2", "", "once").is(200, "good");
     assert_eq!(upstream.seen().requests_for("/2"), 1);
 }

@@ -12,6 +12,7 @@ use statusquo::rehearse::Upstream;
 use super::certificates::Authority;
 use super::gateway::{Folder, Gateway, Setup, run};
 use super::limits::window_around_now;
+use super::load::limit;
 use super::redis_server::{self, Redis, free_port};
 use super::upstreams::{by_request, ok};
 
@@ -254,7 +255,7 @@ fn sentinels_know_where_the_master_is_and_where_it_went() {
         &format!("redis://127.0.0.1:{port}"),
         folder,
     );
-    let deadline = std::time::Instant::now() + Duration::from_secs(20);
+    let deadline = std::time::Instant::now() + limit();
     while !_sentinel.ask(&["SENTINEL", "REPLICAS", "ours"]).contains(&replica.port().to_string()) {
         assert!(std::time::Instant::now() < deadline, "the sentinel does not see the replica");
         thread::sleep(POLL);
@@ -267,7 +268,7 @@ fn sentinels_know_where_the_master_is_and_where_it_went() {
     gateway.expect_metric("rate_limit_store_errors_total", &[], 0.0);
     master.kill();
     // Every request is answered meanwhile, and then the replica, which has become the master, is asked.
-    let deadline = std::time::Instant::now() + Duration::from_secs(60);
+    let deadline = std::time::Instant::now() + 2 * limit();
     let asked = || gateway.metric("rate_limit_store_duration_seconds_count", &[]);
     let errors = || gateway.metric("rate_limit_store_errors_total", &[]);
     assert_eq!(statuses(&gateway, 5), [200; 5]);
@@ -364,7 +365,7 @@ fn a_reload_keeps_a_store_that_stays_and_swaps_one_that_changed() {
     assert_eq!(statuses(&gateway, 3), [200, 200, 429]);
     gateway.expect_metric("rate_limit_store_errors_total", &[], 0.0);
     let connected = |redis: &Redis| redis.ask(&["CLIENT", "LIST"]).lines().count();
-    let deadline = std::time::Instant::now() + Duration::from_secs(10);
+    let deadline = std::time::Instant::now() + limit();
     while connected(&other) + connected(&redis) > 2 {
         assert!(std::time::Instant::now() < deadline, "{}", other.ask(&["CLIENT", "LIST"]));
         thread::sleep(POLL);

@@ -13,12 +13,12 @@ use statusquo::rehearse::Upstream;
 
 use super::commands_explain::{expected, explained, told};
 use super::gateway::{Gateway, Setup};
+use super::load::{limit, millis};
 use super::redis_relay::{Conduct, Relay};
 use super::redis_server::{self, Redis};
 use super::upstreams::ok;
 
 const SECRET: &str = "secret: sixteen-or-more-letters";
-const LIMIT: Duration = Duration::from_secs(20);
 
 fn counting(upstream: &Upstream, url: &str, more: &str, rule: &str) -> Setup {
     Gateway::in_front_of(upstream)
@@ -36,7 +36,7 @@ fn statuses(gateway: &Gateway, number: usize) -> Vec<u16> {
 /// Waits until a question to the store has had its answer again.
 #[track_caller]
 fn until_it_answers(gateway: &Gateway, path: &str) {
-    let deadline = Instant::now() + LIMIT;
+    let deadline = Instant::now() + limit();
     let figures = || {
         let asked = gateway.metric("rate_limit_store_duration_seconds_count", &[]);
         (asked, gateway.metric("rate_limit_store_errors_total", &[]))
@@ -130,17 +130,18 @@ fn whom_redis_refused_is_refused_until_the_wait_ends_even_while_it_is_gone() {
     assert_eq!([ask("b"), ask("a"), ask("b"), ask("a"), ask("a")], [200, 429, 200, 429, 429]);
     // And a short wait does end.
     let mut redis = Redis::start();
-    let gateway =
-        counting(&upstream, &redis.url(), "timeout: 1s, on_failure: allow", "allow: 1 per 2s").start();
+    let period = millis(2000);
+    let rule = format!("allow: 1 per {}ms", period.as_millis());
+    let gateway = counting(&upstream, &redis.url(), "timeout: 1s, on_failure: allow", &rule).start();
     let mut client = gateway.client();
+    let began = Instant::now();
     assert_eq!([client.get("/").status, client.get("/").status], [200, 429]);
     redis.kill();
-    let began = Instant::now();
     while client.get("/").status == 429 {
-        assert!(began.elapsed() < Duration::from_secs(9));
+        assert!(began.elapsed() < limit());
         thread::sleep(Duration::from_millis(5));
     }
-    assert!(began.elapsed() >= Duration::from_millis(900));
+    assert!(began.elapsed() >= period / 2);
 }
 
 #[test]
@@ -191,7 +192,7 @@ fn a_lost_node_of_a_cluster_costs_no_request_and_is_found_again() {
     assert!(gateway.metric("rate_limit_store_errors_total", &[]) > 0.0);
     nodes[2].start_again();
     redis_server::until_agreed(&nodes);
-    let deadline = Instant::now() + LIMIT;
+    let deadline = Instant::now() + limit();
     let errors = || gateway.metric("rate_limit_store_errors_total", &[]);
     for number in 0.. {
         let before = errors();

@@ -2,8 +2,8 @@
 
 use statusquo::rehearse::{Gate, Misbehaving, Place, Step, reply, say};
 
-use super::client::LIMIT;
 use super::gateway::{Gateway, Setup};
+use super::load::limit;
 use super::reader::Asked;
 use super::upstreams::script;
 
@@ -155,5 +155,5 @@ fn a_client_that_waits_for_100_gets_an_error_instead_and_never_sends_its_body() 
     answer.is_made(401);
     assert!(answer.says_close(), "the body may or may not follow: {answer:#?}");
     client.expect_close();
-    assert!(upstream.sees_within(LIMIT, |seen| seen.connections[0].left.is_some()));
+    assert!(upstream.sees_within(limit(), |seen| seen.connections[0].left.is_some()));
 }

@@ -6,6 +6,7 @@ use statusquo::rehearse::{FullBacklog, Step, reply, say};
 
 use super::client::Client;
 use super::gateway::{Gateway, Setup};
+use super::load::millis;
 use super::reader::Answer;
 use super::upstreams::{ok, script, scripts};
 
@@ -57,13 +58,15 @@ fn interim_responses_do_not_renew_the_limit_of_the_head() {
         Step::ReadHead,
         Step::Repeat {
             bytes: "HTTP/1.1 103 Early Hints\r\nlink: <a>\r\n\r\n".into(),
-            times: 10,
-            every: Duration::from_millis(100),
+            // A limit that each of them renewed would never strike: there are more than a gateway passes on.
+            times: 20,
+            every: millis(100),
         },
         Step::Hang,
     ]);
     let gateway = Gateway::in_front_of(&upstream).set("timeouts.response_head", "400ms").start();
     within(&mut gateway.client(), LIMIT).is_made(504);
+    gateway.expect_metric("errors_total", &[("cause", "http_response_timeout")], 1.0);
 }
 
 #[test]
@@ -132,7 +135,7 @@ fn a_long_download_is_not_bound_by_the_total_limit() {
     let upstream = script([
         Step::ReadHead,
         say("HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n"),
-        Step::Drip { bytes: "0123456789".into(), every: Duration::from_millis(80) },
+        Step::Drip { bytes: "0123456789".into(), every: millis(80) },
     ]);
     let gateway = total_of_400ms(Gateway::in_front_of(&upstream)).start();
     gateway.client().get("/").is(200, "0123456789");
@@ -145,7 +148,7 @@ fn the_total_limit_stands_still_while_the_client_sends() {
     let mut client = gateway.client();
     client.send("POST / HTTP/1.1\r\nhost: test\r\ncontent-length: 6\r\n\r\n");
     for _ in 0..6 {
-        std::thread::sleep(Duration::from_millis(120)); // the slow client is what is tested
+        std::thread::sleep(millis(120)); // the slow client is what is tested
         client.send("x");
     }
     client.read(super::reader::Asked::Http11("POST")).is(200, "thanks");
@@ -174,8 +177,7 @@ fn an_upstream_that_takes_nothing_of_a_request_is_answered_for_after_its_silence
 
 #[test]
 fn an_upstream_that_takes_a_request_slowly_is_not_one_that_takes_nothing() {
-    let reads = (1..=12)
-        .flat_map(|part| [Step::ReadBytes(part * 1_000_000), Step::Pause(Duration::from_millis(100))]);
+    let reads = (1..=12).flat_map(|part| [Step::ReadBytes(part * 1_000_000), Step::Pause(millis(100))]);
     let steps = std::iter::once(Step::ReadHead).chain(reads);
     let upstream = script(steps.chain([Step::ReadBody, Step::Write(reply("200 OK", "thanks"))]));
     let gateway = Gateway::in_front_of(&upstream)

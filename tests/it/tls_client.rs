@@ -7,7 +7,7 @@ use std::sync::Arc;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
 
-use super::client::LIMIT;
+use super::load::limit;
 use super::promise::check_contract;
 use super::reader::{Answer, Asked, Reader, Unanswered};
 
@@ -21,10 +21,10 @@ pub struct TlsClient {
 impl TlsClient {
     /// Asks for the server by this name.
     pub fn try_connect(address: SocketAddr, name: &str, config: &Arc<ClientConfig>) -> io::Result<TlsClient> {
-        let stream = TcpStream::connect_timeout(&address, LIMIT)?;
+        let stream = TcpStream::connect_timeout(&address, limit())?;
         stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(LIMIT))?;
-        stream.set_write_timeout(Some(LIMIT))?;
+        stream.set_read_timeout(Some(limit()))?;
+        stream.set_write_timeout(Some(limit()))?;
         let name = ServerName::try_from(name.to_owned()).unwrap();
         let connection = ClientConnection::new(Arc::clone(config), name).unwrap();
         let mut stream = StreamOwned::new(connection, stream);

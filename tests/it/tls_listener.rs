@@ -9,9 +9,9 @@ use rustls::ClientConfig;
 use statusquo::rehearse::{Step, reply, say};
 
 use super::certificates::{Authority, EXPIRED, Issued};
-use super::client::LIMIT;
 use super::gateway::{Folder, Gateway, Setup};
 use super::h2_client::H2Client;
+use super::load::limit;
 use super::reader::{Ended, Unanswered};
 use super::tls_client::TlsClient;
 use super::upstreams::{answering, by_request, html, ok, refusing};
@@ -171,7 +171,7 @@ fn what_is_no_handshake_is_counted_by_what_it_is_and_answered_nothing() {
     let (gateway, trusting) = house(Gateway::in_front_of(&upstream));
     let raw = |bytes: &[u8]| -> Vec<u8> {
         let mut stream = TcpStream::connect(gateway.address()).unwrap();
-        stream.set_read_timeout(Some(LIMIT)).unwrap();
+        stream.set_read_timeout(Some(limit())).unwrap();
         stream.write_all(bytes).unwrap();
         let mut answer = Vec::new();
         let _ = stream.read_to_end(&mut answer);
@@ -201,7 +201,7 @@ fn what_is_no_handshake_is_counted_by_what_it_is_and_answered_nothing() {
 #[test]
 fn two_hundred_stalled_handshakes_and_heads_are_cut_at_their_limit_while_others_are_served() {
     const EACH: usize = 200;
-    let limit = Duration::from_millis(1500);
+    let timeout = Duration::from_millis(1500);
     let upstream = ok("fine");
     let setup = Gateway::in_front_of(&upstream).set("client.header_timeout", "1500ms");
     let (gateway, trusting) = house(setup.limit(Duration::from_secs(60)));
@@ -226,19 +226,19 @@ fn two_hundred_stalled_handshakes_and_heads_are_cut_at_their_limit_while_others_
     TlsClient::connect(address, "test", &trusting).get("/").is(200, "fine");
     for (client, begun) in &mut heads {
         client.read().is_made_saying(400, "The request was not received in time.");
-        assert!(begun.elapsed() >= limit, "{:?}", begun.elapsed());
+        assert!(begun.elapsed() >= timeout, "{:?}", begun.elapsed());
     }
     for (mut stream, begun) in handshakes {
-        stream.set_read_timeout(Some(LIMIT)).unwrap();
+        stream.set_read_timeout(Some(limit())).unwrap();
         let mut rest = Vec::new();
         let _ = stream.read_to_end(&mut rest);
-        assert!(begun.elapsed() >= limit, "{:?}", begun.elapsed());
+        assert!(begun.elapsed() >= timeout, "{:?}", begun.elapsed());
         assert_eq!(rest, b"");
     }
     count(&gateway, "tls_handshake_timeout", EACH as u32);
     gateway.expect_metric("errors_total", &[("cause", "client_too_slow")], EACH as f64);
     drop(heads);
-    gateway.wait_for_metric(LIMIT, "connections", &[("listener", &address.to_string())], 0.0);
+    gateway.wait_for_metric(limit(), "connections", &[("listener", &address.to_string())], 0.0);
     TlsClient::connect(address, "test", &trusting).get("/").is(200, "fine");
 }
 

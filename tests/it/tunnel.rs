@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 use statusquo::rehearse::{Gate, Left, Step, Upstream, reply, say};
 
 use super::certificates::Authority;
-use super::client::LIMIT;
 use super::gateway::{Folder, Gateway, Setup};
 use super::h2_upstream::Serving;
+use super::load::{limit, millis};
 use super::reader::{Asked, Unanswered};
 use super::tls_client::TlsClient;
 use super::tls_server::TlsServer;
@@ -51,8 +51,8 @@ impl Tunnel {
     #[track_caller]
     fn through(stream: TcpStream, early: &str) -> Tunnel {
         stream.set_nodelay(true).unwrap();
-        stream.set_read_timeout(Some(LIMIT)).unwrap();
-        stream.set_write_timeout(Some(LIMIT)).unwrap();
+        stream.set_read_timeout(Some(limit())).unwrap();
+        stream.set_write_timeout(Some(limit())).unwrap();
         let mut tunnel = Tunnel(stream);
         tunnel.say(format!("{}{early}", handshake()));
         let head = tunnel.head();
@@ -105,7 +105,7 @@ impl Tunnel {
 /// The upstream has received this, and nothing behind it.
 #[track_caller]
 fn received(upstream: &Upstream, end: &str) {
-    let there = upstream.sees_within(LIMIT, |seen| {
+    let there = upstream.sees_within(limit(), |seen| {
         seen.connections.iter().any(|connection| connection.raw.ends_with(end.as_bytes()))
     });
     assert!(there, "{:?}", upstream.seen());
@@ -113,7 +113,7 @@ fn received(upstream: &Upstream, end: &str) {
 
 #[track_caller]
 fn left(upstream: &Upstream, how: Left) {
-    upstream.sees_within(LIMIT, |seen| seen.connections[0].left.is_some());
+    upstream.sees_within(limit(), |seen| seen.connections[0].left.is_some());
     assert_eq!(upstream.seen().connections[0].left, Some(how));
 }
 
@@ -144,7 +144,7 @@ fn both_sides_agree_and_speak_freely_afterwards() {
     assert_eq!((head.field("sec-websocket-key"), head.target.as_str()), (Some(KEY), "/chat?room=1"));
     gateway.expect_metric("requests_in_flight", &[], 1.0);
     client.finish_sending();
-    assert!(upstream.sees_within(LIMIT, |seen| seen.connections[0].left.is_some()));
+    assert!(upstream.sees_within(limit(), |seen| seen.connections[0].left.is_some()));
     let line = gateway.log_line(|line| line["request_id"] == id.as_str());
     assert_eq!(
         (&line["code"], &line["outcome"], &line["bytes"]),
@@ -171,7 +171,7 @@ fn early_bytes_arrive_in_both_directions_and_not_before_both_sides_agree() {
     let gateway = Gateway::in_front_of(&upstream).start();
     let stream = TcpStream::connect(gateway.address()).unwrap();
     let opened = std::thread::spawn(move || Tunnel::through(stream, "early from the client"));
-    assert!(upstream.sees_within(LIMIT, |seen| seen.requests().count() == 1));
+    assert!(upstream.sees_within(limit(), |seen| seen.requests().count() == 1));
     assert!(upstream.seen().connections[0].raw.ends_with(b"\r\n\r\n"), "nothing follows the head");
     gate.open();
     let mut tunnel = opened.join().unwrap();
@@ -272,7 +272,7 @@ fn a_tunnel_in_which_nothing_moves_is_reset_at_its_limit_and_counted_by_name() {
 
 #[test]
 fn every_byte_in_either_direction_renews_the_limit_and_no_other_limit_holds() {
-    let drip = |bytes: &str| Step::Drip { bytes: bytes.to_owned().into(), every: Duration::from_millis(100) };
+    let drip = |bytes: &str| Step::Drip { bytes: bytes.to_owned().into(), every: millis(100) };
     let upstream = switching([drip("0123456789"), Step::Mirror, Step::Close]);
     let gateway = Gateway::in_front_of(&upstream)
         .set("timeouts.tunnel_idle", "600ms")
@@ -287,7 +287,7 @@ fn every_byte_in_either_direction_renews_the_limit_and_no_other_limit_holds() {
     tunnel.hears("0123456789");
     assert!(begun.elapsed() >= Duration::from_millis(700));
     for _ in 0..8 {
-        std::thread::sleep(Duration::from_millis(100)); // the slow client is what is tested
+        std::thread::sleep(millis(100)); // the slow client is what is tested
         tunnel.say("x");
     }
     tunnel.hears("xxxxxxxx");
@@ -347,13 +347,13 @@ fn tunnels_are_waited_for_in_a_drain_and_closed_at_its_end() {
     let begun = Instant::now();
     gateway.terminate();
     while TcpStream::connect(gateway.address()).is_ok() {
-        assert!(begun.elapsed() < LIMIT, "the listener stays open");
+        assert!(begun.elapsed() < limit(), "the listener stays open");
     }
     tunnel.say("still served");
     tunnel.hears("still served");
     assert!(matches!(tunnel.0.read(&mut [0; 16]), Ok(0) | Err(_)));
     assert!(begun.elapsed() >= Duration::from_millis(700));
-    assert_eq!(gateway.wait(LIMIT).code(), Some(0));
+    assert_eq!(gateway.wait(limit()).code(), Some(0));
 }
 
 #[test]
@@ -366,7 +366,7 @@ fn a_tunnel_that_ends_in_time_ends_the_drain() {
     tunnel.finish_sending();
     tunnel.hears("bye");
     tunnel.hears_the_end();
-    assert_eq!(gateway.wait(LIMIT).code(), Some(0));
+    assert_eq!(gateway.wait(limit()).code(), Some(0));
 }
 
 #[test]

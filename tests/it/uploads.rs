@@ -7,6 +7,7 @@ use std::time::Duration;
 use statusquo::rehearse::{Step, reply};
 
 use super::gateway::{Gateway, Setup};
+use super::load::{limit, millis};
 use super::reader::Asked;
 use super::upstreams::{ok, refusing, script};
 
@@ -117,13 +118,9 @@ fn a_client_that_leaves_inside_its_body_is_counted_and_the_upstream_never_sees_a
     let gateway = Gateway::in_front_of(&upstream).start();
     let mut client = gateway.client();
     client.send("POST / HTTP/1.1\r\nhost: test\r\ncontent-length: 10\r\n\r\nabc");
-    assert!(
-        upstream.sees_within(Duration::from_secs(5), |seen| seen
-            .requests()
-            .any(|request| request.body == b"abc"))
-    );
+    assert!(upstream.sees_within(limit(), |seen| seen.requests().any(|request| request.body == b"abc")));
     client.reset();
-    assert!(upstream.sees_within(Duration::from_secs(5), |seen| seen.connections[0].left.is_some()));
+    assert!(upstream.sees_within(limit(), |seen| seen.connections[0].left.is_some()));
     gateway.expect_metric("client_disconnects_total", &[], 1.0);
     assert!(upstream.seen().requests().all(|request| !request.whole));
 }
@@ -145,7 +142,7 @@ fn what_is_left_of_an_upload_after_a_complete_early_answer_is_not_a_request() {
 fn a_client_is_not_slow_while_the_upstream_holds_its_body_back() {
     let upstream = script([
         Step::ReadHead,
-        Step::Pause(Duration::from_millis(900)),
+        Step::Pause(millis(900)),
         Step::ReadBody,
         Step::Write(reply("200 OK", "all of it")),
     ]);

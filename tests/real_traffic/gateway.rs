@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::curl::Curl;
 use crate::folder::Folder;
+use crate::load::limit;
 
 /// A running gateway.
 pub struct Gateway {
@@ -102,7 +103,7 @@ impl Gateway {
 
     /// Waits until `read` gives `expected`: a response is counted when it is handed over, maybe just after it was read.
     pub fn settles(&self, expected: &BTreeMap<u16, u64>, read: fn(&Gateway) -> BTreeMap<u16, u64>) {
-        let deadline = Instant::now() + Duration::from_secs(5);
+        let deadline = Instant::now() + limit();
         loop {
             let found = read(self);
             if found == *expected || Instant::now() > deadline {
@@ -143,7 +144,7 @@ fn follow(child: &mut Child, said: Arc<Mutex<String>>) -> Receiver<String> {
 /// The addresses of so many listeners, in the order of the file, and of the telemetry.
 fn addresses(lines: &Receiver<String>, number: usize) -> (Vec<SocketAddr>, Option<SocketAddr>) {
     let (mut listeners, mut telemetry) = (Vec::new(), None);
-    let deadline = Instant::now() + Duration::from_secs(30);
+    let deadline = Instant::now() + limit();
     while listeners.len() < number || telemetry.is_none() {
         let line = match lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
             Ok(line) => line,

@@ -9,6 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::folder::Folder;
+use crate::load::limit;
 
 /// How it answers. Absolute redirects would name nginx' own port, so they are off.
 const SITE: &str = r#"
@@ -140,7 +141,7 @@ fn run(folder: &Path, address: SocketAddr, encrypted: Option<SocketAddr>) -> Opt
         .stderr(Stdio::null())
         .spawn()
         .unwrap_or_else(|e| panic!("nginx cannot be run ({e}); `make setup` installs it"));
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + limit();
     while Instant::now() < deadline {
         if child.try_wait().unwrap().is_some() {
             return None;

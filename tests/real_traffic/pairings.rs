@@ -13,6 +13,7 @@ use crate::curl::Curl;
 use crate::folder::{Folder, checksum, write_noise};
 use crate::gateway::Gateway;
 use crate::h2load::{Speaks, Sums, load};
+use crate::load::limit;
 use crate::nginx::{Nginx, Shown};
 use crate::{LARGE, assert_documented, comparable, nghttp};
 
@@ -134,7 +135,7 @@ fn no_pairing_of_protocols_ends_a_cut_response_cleanly() {
 
 /// Until the first bytes of a download have come.
 fn wait_for_bytes(body: &Path) {
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + limit();
     while std::fs::metadata(body).map_or(0, |body| body.len()) == 0 {
         assert!(Instant::now() < deadline, "nothing comes");
         std::thread::sleep(Duration::from_millis(5));

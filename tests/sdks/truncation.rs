@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use statusquo::rehearse::{Step, Upstream, say};
 
 use crate::gateway::Gateway;
+use crate::load::{millis, scaled};
 use crate::page::{Ask, Page};
 use crate::program::{install_packages, run, succeed};
 
@@ -50,7 +51,7 @@ fn upstream() -> Upstream {
             None if name == "inside-the-head" => ("HTTP/1.1 200 OK\r\nconte".to_owned(), Step::Close),
             None => return vec![Step::ReadHead, say(format!("{CHUNKED}5\r\nwhole\r\n0\r\n\r\n"))],
         };
-        vec![Step::ReadHead, say(bytes), Step::Pause(Duration::from_millis(30)), last]
+        vec![Step::ReadHead, say(bytes), Step::Pause(millis(100)), last]
     })
     .unwrap()
 }
@@ -155,7 +156,7 @@ fn a_client_in_rust_fails_wherever_a_response_is_cut() {
     let agent: ureq::Agent = ureq::Agent::config_builder()
         .http_status_as_error(false)
         .proxy(None)
-        .timeout_global(Some(LIMIT))
+        .timeout_global(Some(scaled(LIMIT)))
         .build()
         .into();
     let ask = |url: String| {

@@ -7,7 +7,7 @@ use std::io::Write;
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use super::super::client::LIMIT;
+use super::super::load::limit;
 use super::super::reader::{Answer, Asked, Ended, Reader, Unanswered};
 use super::generate::{self, Piece};
 use super::ledger::{Ledger, Sums};
@@ -87,9 +87,9 @@ impl Side for ClientSide<'_> {
 }
 
 pub fn connect(gateway: SocketAddr) -> std::io::Result<TcpStream> {
-    let stream = TcpStream::connect_timeout(&gateway, LIMIT)?;
+    let stream = TcpStream::connect_timeout(&gateway, limit())?;
     stream.set_nodelay(true)?;
-    stream.set_read_timeout(Some(LIMIT))?;
+    stream.set_read_timeout(Some(limit()))?;
     Ok(stream)
 }
 

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use super::super::gateway::Gateway;
+use super::super::load::limit;
 use super::super::reader::{Answer, Ended};
 use super::super::telemetry::Series;
 
@@ -51,7 +52,7 @@ impl Ledger {
 
     /// Waits until the gateway is at rest and says what it counted otherwise than the clients; nothing when all agrees.
     pub fn differences(&self, gateway: &Gateway) -> Vec<String> {
-        let deadline = Instant::now() + Duration::from_secs(15);
+        let deadline = Instant::now() + limit();
         loop {
             let differences = self.compare(&gateway.metrics(), &gateway.address().to_string());
             if differences.is_empty() || Instant::now() > deadline {

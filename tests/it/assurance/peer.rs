@@ -16,6 +16,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, Runtime};
 
+use super::super::load::{limit, millis};
 use super::lenient::{self, Takes};
 use super::request_reader::{From, Head, Read, read};
 
@@ -167,10 +168,10 @@ async fn perform(stream: &mut TcpStream, play: &Play) -> io::Result<()> {
         Then::Reset => socket2::SockRef::from(&*stream).set_linger(Some(Duration::ZERO))?,
         Then::Close => {
             stream.shutdown().await?;
-            let _ = tokio::time::timeout(Duration::from_secs(1), read_to_end(stream)).await;
+            let _ = tokio::time::timeout(millis(1000), read_to_end(stream)).await;
         }
         Then::Hang => {
-            let _ = tokio::time::timeout(Duration::from_secs(20), read_to_end(stream)).await;
+            let _ = tokio::time::timeout(limit(), read_to_end(stream)).await;
         }
     }
     Ok(())

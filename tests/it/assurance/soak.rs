@@ -14,8 +14,8 @@ use rustls::ClientConfig;
 use statusquo::rehearse::{Misbehaving, upstream_faults};
 
 use super::super::certificates::{Authority, Issued};
-use super::super::client::LIMIT;
 use super::super::gateway::{Folder, Gateway, Setup};
+use super::super::load::limit;
 use super::super::reader::{Asked, Reader};
 use super::client_side::{ClientSide, connect};
 use super::ledger::Ledger;
@@ -180,7 +180,7 @@ fn median(mut values: Vec<f64>) -> f64 {
 /// What is held when nobody asks for anything: idle connections to upstreams are given up after a second. Under load
 /// memory follows the connections of the moment, by a fifth and more; at rest nothing but a leak is left of them.
 fn at_rest(gateway: &Gateway, start: Held) -> Held {
-    let deadline = Instant::now() + LIMIT;
+    let deadline = Instant::now() + limit();
     loop {
         let held = held(gateway);
         if held.descriptors <= start.descriptors || Instant::now() > deadline {
@@ -298,7 +298,7 @@ fn minutes_of_faults_at_full_load_leave_nothing_behind() {
 fn a_million_cases_lead_out_of_the_contract_nowhere() {
     let cases: u64 = number("SOAK_CASES").unwrap_or(2_000);
     let plan = Plan { cases: cases / 2, ..Plan::of_environment(0) };
-    let limit = LIMIT.max(Duration::from_millis(10 * cases));
+    let limit = limit().max(Duration::from_millis(10 * cases));
     let (peer, ledger) = (Peer::start(), Ledger::default());
     let gateway = impatient(&peer).limit(limit).start();
     let side = ClientSide { gateway: gateway.address(), ledger: &ledger };

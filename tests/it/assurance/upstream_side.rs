@@ -7,7 +7,7 @@ use std::io::{Cursor, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use super::super::client::LIMIT;
+use super::super::load::limit;
 use super::super::promise;
 use super::super::reader::{Answer, Asked, Ended, Framing, Reader, Unanswered};
 use super::generate::{self, Piece};
@@ -105,10 +105,10 @@ impl Side for UpstreamSide<'_> {
 impl UpstreamSide<'_> {
     fn ask(&self, target: &str, case: &Case, said: &[u8]) -> Result<(), String> {
         let (asked, method, version, rest) = ASKS[case.asks];
-        let mut stream = TcpStream::connect_timeout(&self.gateway, LIMIT).map_err(|e| e.to_string())?;
+        let mut stream = TcpStream::connect_timeout(&self.gateway, limit()).map_err(|e| e.to_string())?;
         stream
             .set_nodelay(true)
-            .and_then(|()| stream.set_read_timeout(Some(LIMIT)))
+            .and_then(|()| stream.set_read_timeout(Some(limit())))
             .map_err(|e| e.to_string())?;
         let begun = Instant::now();
         let request = format!("{method} {target} HTTP/{version}\r\n{rest}");

@@ -1,0 +1,161 @@
+//! How busy the machine is, and what follows for the times in a test.
+//!
+//! The factor is measured when the first test of a process begins, and once more by each test: what the load is then holds
+//! for all of that test. Limits under test, pauses that are to be longer or shorter than a limit, and watchdogs are multiplied
+//! by it; nothing else in a test may depend on how fast the machine is. `LOAD_FACTOR` in the environment overrides the
+//! measurement.
+
+use std::cell::OnceCell;
+use std::hint::black_box;
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+/// A wait that takes longer on an idle machine has failed: long, because it costs nothing where nothing fails.
+pub const WATCHDOG: Duration = Duration::from_secs(30);
+/// Beyond this a machine is not busy but broken.
+pub(crate) const MOST: u32 = 8;
+/// A configured time above this stands for "never" in a test, and is left as it is.
+const NEVER: Duration = Duration::from_secs(9);
+/// A configured time becomes no longer than this, so that it stays below those that stand for "never".
+const LONGEST: Duration = Duration::from_secs(45);
+/// Times of a configuration that are limits. Those of rate limits, and what a client is told to wait, are not.
+const LIMITS: [&str; 16] = [
+    "connect",
+    "tls",
+    "response_head",
+    "total",
+    "between_bytes",
+    "whole",
+    "stream_idle",
+    "tunnel_idle",
+    "header_timeout",
+    "body_timeout",
+    "write_timeout",
+    "idle_timeout",
+    "queue_timeout",
+    "timeout",
+    "drain",
+    "drain_delay",
+];
+
+/// How many times longer than on an idle machine everything may take in this test: 1 to 8.
+pub fn factor() -> u32 {
+    thread_local! {
+        static OF_THIS_TEST: OnceCell<u32> = const { OnceCell::new() };
+    }
+    static AT_START: OnceLock<u32> = OnceLock::new();
+    OF_THIS_TEST.with(|factor| *factor.get_or_init(|| (*AT_START.get_or_init(measure)).max(queued())))
+}
+
+/// This time on a machine that is as busy as this one.
+pub fn scaled(time: Duration) -> Duration {
+    time * factor()
+}
+
+/// The usual watchdog of a wait.
+pub fn limit() -> Duration {
+    scaled(WATCHDOG)
+}
+
+/// So many milliseconds, scaled.
+pub fn millis(number: u64) -> Duration {
+    scaled(Duration::from_millis(number))
+}
+
+/// The same text with every limit in it scaled.
+pub fn configuration(text: &str) -> String {
+    scale(text, factor())
+}
+
+pub(crate) fn scale(text: &str, factor: u32) -> String {
+    let mut scaled = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(colon) = rest.find(": ") {
+        let (before, value) = rest.split_at(colon + 2);
+        let name =
+            before[..colon].rsplit(|c: char| c != '_' && !c.is_ascii_lowercase()).next().unwrap_or_default();
+        let length = value.find(|c: char| !c.is_ascii_alphanumeric()).unwrap_or(value.len());
+        let (word, behind) = value.split_at(length);
+        scaled.push_str(before);
+        match milliseconds(word).filter(|time| LIMITS.contains(&name) && *time <= NEVER) {
+            // A backend of rate limits may take five seconds at most.
+            Some(time) if name == "timeout" => push(&mut scaled, time, factor, Duration::from_secs(5)),
+            Some(time) => push(&mut scaled, time, factor, LONGEST),
+            None => scaled.push_str(word),
+        }
+        rest = behind;
+    }
+    scaled.push_str(rest);
+    scaled
+}
+
+fn push(text: &mut String, time: Duration, factor: u32, most: Duration) {
+    let scaled = (time * factor).min(most.max(time));
+    text.push_str(&format!("{}ms", scaled.as_millis()));
+}
+
+fn milliseconds(word: &str) -> Option<Duration> {
+    let digits = word.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let number: u64 = digits.parse().ok().filter(|number| *number > 0)?;
+    match &word[digits.len()..] {
+        "ms" => Some(Duration::from_millis(number)),
+        "s" => Some(Duration::from_secs(number)),
+        _ => None,
+    }
+}
+
+/// The worst of what can be seen: how long work takes that has to share the processors, how late a sleeper wakes, and how
+/// many want to run.
+fn measure() -> u32 {
+    if let Some(given) = std::env::var("LOAD_FACTOR").ok().and_then(|text| text.parse().ok()) {
+        return u32::clamp(given, 1, MOST);
+    }
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let shared = std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..processors).map(|_| scope.spawn(slowdown)).collect();
+        workers.into_iter().map(|worker| worker.join().unwrap_or(1)).max().unwrap_or(1)
+    });
+    let factor = shared.max(lateness()).max(queued()).clamp(1, MOST);
+    eprintln!("the machine is busy: every limit is {factor} times as long");
+    factor
+}
+
+/// The same work again and again: how much longer it takes together than the fastest of it would.
+fn slowdown() -> u32 {
+    const PIECES: u32 = 60;
+    let begun = Instant::now();
+    let fastest = (0..PIECES)
+        .map(|_| {
+            let begun = Instant::now();
+            black_box((0..100_000_u64).fold(1_u64, |sum, number| black_box(sum.wrapping_mul(31) ^ number)));
+            begun.elapsed()
+        })
+        .min()
+        .unwrap_or_default();
+    // Half a share more or less is noise.
+    (begun.elapsed().as_secs_f64() / (fastest * PIECES).as_secs_f64().max(1e-6)).round() as u32
+}
+
+/// How much too late a thread is that sleeps for 5 ms, in its worst try.
+fn lateness() -> u32 {
+    let sleep = Duration::from_millis(5);
+    let worst = (0..5)
+        .map(|_| {
+            let begun = Instant::now();
+            std::thread::sleep(sleep);
+            begun.elapsed()
+        })
+        .max()
+        .unwrap_or_default();
+    (worst.as_secs_f64() / sleep.as_secs_f64()).round() as u32
+}
+
+/// How many tasks there are for each processor, now or in the last minute; this one is no load.
+fn queued() -> u32 {
+    let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let mut words = text.split_ascii_whitespace();
+    let minute: f64 = words.next().and_then(|word| word.parse().ok()).unwrap_or(0.0);
+    let running: f64 = words.nth(2).and_then(|word| word.split('/').next()?.parse().ok()).unwrap_or(1.0);
+    let processors = std::thread::available_parallelism().map_or(1, usize::from) as f64;
+    (((running - 1.0).max(minute) / processors).round() as u32).clamp(1, MOST)
+}

@@ -1,0 +1,26 @@
+//! The load factor and what it is applied to.
+
+use std::time::Duration;
+
+use super::load::{MOST, factor, millis, scale, scaled};
+
+#[test]
+fn limits_of_a_configuration_are_scaled_and_nothing_else_is() {
+    let text = "timeouts: { connect: 400ms, total: 8s, whole: 60s, stream_idle: 1h }\n\
+                drain_delay: 0s\nclient: { idle_timeout: 2s }\nerrors: { retry_after: 9s }\n\
+                stores: { a: { timeout: 2s } }\nroute: { queue_timeout: 300ms, allow: 3 per 5s }\n";
+    let expected = "timeouts: { connect: 1200ms, total: 24000ms, whole: 60s, stream_idle: 1h }\n\
+                    drain_delay: 0s\nclient: { idle_timeout: 6000ms }\nerrors: { retry_after: 9s }\n\
+                    stores: { a: { timeout: 5000ms } }\nroute: { queue_timeout: 900ms, allow: 3 per 5s }\n";
+    assert_eq!(scale(text, 3), expected);
+    // What the longest limit is scaled to stays below what stands for "never".
+    assert_eq!(scale("total: 9s\n", 8), "total: 45000ms\n");
+}
+
+#[test]
+fn factor_is_the_same_for_all_of_a_test_and_within_its_bounds() {
+    let first = factor();
+    assert!((1..=MOST).contains(&first), "{first}");
+    assert_eq!(scaled(Duration::from_secs(1)), Duration::from_secs(first.into()));
+    assert_eq!((millis(2), factor()), (Duration::from_millis(2) * first, first));
+}
