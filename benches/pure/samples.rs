@@ -11,8 +11,9 @@ use http::{HeaderName, HeaderValue, Method};
 
 use statusquo::config;
 use statusquo::contract::{
-    Case, Cause, Conformance, Contract, ErrorBody, Extract, Include, LocalReply, Origin, Overrides,
-    ReplyFacts, RequestSent, Ruling, Situation, UpstreamMessages, compose, conform, decide, extract,
+    Cause, Conformance, Contract, Decision, ErrorBody, ErrorOrigin, ExtractedError, Include, LocalReply,
+    Overrides, PolicyInput, ReplyContext, RequestSent, Trigger, UpstreamMessages, compose, conform, decide,
+    extract,
 };
 use statusquo::limit::gcra::{self, FullAt};
 use statusquo::limit::{
@@ -82,25 +83,25 @@ impl Samples {
     }
 
     /// Policy: a refused upstream.
-    pub fn decide_fault(&self) -> Ruling {
-        self.decide(Case::Fault(Cause::ConnectionRefused))
+    pub fn decide_fault(&self) -> Decision {
+        self.decide(Trigger::Fault(Cause::ConnectionRefused))
     }
 
     /// Policy: a status that is not documented.
-    pub fn decide_status(&self) -> Ruling {
-        self.decide(Case::UpstreamStatus(502))
+    pub fn decide_status(&self) -> Decision {
+        self.decide(Trigger::UpstreamStatus(502))
     }
 
-    fn decide(&self, case: Case) -> Ruling {
-        let situation = Situation { case, upstream: Some("orders"), method: &Method::GET };
+    fn decide(&self, case: Trigger) -> Decision {
+        let situation = PolicyInput { trigger: case, upstream: Some("orders"), method: &Method::GET };
         decide(&self.contract, &situation, &Overrides::default())
     }
 
     /// The reply of a ruling.
-    pub fn compose(&self, ruling: &Ruling) -> LocalReply {
-        let facts = ReplyFacts {
-            origin: Origin::Proxy,
-            head_request: false,
+    pub fn compose(&self, ruling: &Decision) -> LocalReply {
+        let facts = ReplyContext {
+            origin: ErrorOrigin::Proxy,
+            is_head_request: false,
             grpc: false,
             message: None,
             kind: None,
@@ -109,7 +110,7 @@ impl Samples {
             retryable: true,
             request_sent: RequestSent::None,
             retry_after: 5,
-            fields: Vec::new(),
+            headers: Vec::new(),
         };
         compose(&self.contract, ruling, facts)
     }
@@ -117,11 +118,11 @@ impl Samples {
     /// Does an error body keep the contract?
     pub fn examine(&self, status: u16, body: &[u8]) -> Conformance {
         let error = ErrorBody { status, media_type: Some(b"application/json"), body };
-        conform::examine(&self.contract, &error, UpstreamMessages::ClientErrors)
+        conform::check_conformance(&self.contract, &error, UpstreamMessages::ClientErrors)
     }
 
     /// The message and the type that may be kept of one that does not.
-    pub fn extract(&self, body: &[u8]) -> Extract {
+    pub fn extract(&self, body: &[u8]) -> ExtractedError {
         extract::extract(&self.contract, body)
     }
 

@@ -5,7 +5,7 @@
 
 use http::Method;
 
-use super::Page;
+use super::PageResponse;
 use crate::contract::{Cause, Evidence, Fault, Phase};
 use crate::observe::Metrics;
 use crate::observe::metrics::CONTENT_TYPE;
@@ -34,34 +34,35 @@ pub struct TelemetryState<'a> {
 ///
 /// # Errors
 /// A fault, to be answered by the contract: no such page, a method that does not read, not ready.
-pub fn answer(method: &Method, path: &str, state: &TelemetryState<'_>) -> Result<Page, Fault> {
-    let page: fn(&TelemetryState<'_>) -> Result<Page, Fault> = match path {
+pub fn answer(method: &Method, path: &str, state: &TelemetryState<'_>) -> Result<PageResponse, Fault> {
+    let page: fn(&TelemetryState<'_>) -> Result<PageResponse, Fault> = match path {
         "/metrics" => metrics,
         "/livez" => alive,
         "/readyz" => ready,
         _ => return Err(Fault::new(Cause::DestinationNotFound, Phase::Route)),
     };
     if method != Method::GET && method != Method::HEAD {
-        let evidence = Evidence::fixed("the telemetry endpoints are read with GET or HEAD");
-        return Err(Fault::new(Cause::UnsupportedMethod, Phase::Route).with(evidence));
+        let evidence = Evidence::from_static("the telemetry endpoints are read with GET or HEAD");
+        return Err(Fault::new(Cause::UnsupportedMethod, Phase::Route).with_evidence(evidence));
     }
     page(state)
 }
 
-fn metrics(state: &TelemetryState<'_>) -> Result<Page, Fault> {
-    Ok(Page::now(CONTENT_TYPE, state.metrics.render()))
+fn metrics(state: &TelemetryState<'_>) -> Result<PageResponse, Fault> {
+    Ok(PageResponse::uncached(CONTENT_TYPE, state.metrics.render()))
 }
 
-fn alive(_: &TelemetryState<'_>) -> Result<Page, Fault> {
-    Ok(Page::now(PLAIN, "ok\n"))
+fn alive(_: &TelemetryState<'_>) -> Result<PageResponse, Fault> {
+    Ok(PageResponse::uncached(PLAIN, "ok\n"))
 }
 
-fn ready(state: &TelemetryState<'_>) -> Result<Page, Fault> {
+fn ready(state: &TelemetryState<'_>) -> Result<PageResponse, Fault> {
     // Both are one cause to a prober: up, but do not send requests here. The evidence tells them apart.
-    let not_ready = |why| Err(Fault::new(Cause::Draining, Phase::Admit).with(Evidence::fixed(why)));
+    let not_ready =
+        |why| Err(Fault::new(Cause::Draining, Phase::Admit).with_evidence(Evidence::from_static(why)));
     match state.ready {
         Readiness::Starting => not_ready("still starting"),
-        Readiness::Serving => Ok(Page::now(PLAIN, "ready\n")),
+        Readiness::Serving => Ok(PageResponse::uncached(PLAIN, "ready\n")),
         Readiness::Draining => not_ready("draining"),
     }
 }
@@ -73,7 +74,7 @@ const PLAIN: &str = "text/plain; charset=utf-8";
 mod tests {
     use super::*;
 
-    fn ask(method: Method, path: &str, ready: Readiness) -> Result<Page, Cause> {
+    fn ask(method: Method, path: &str, ready: Readiness) -> Result<PageResponse, Cause> {
         let metrics = Metrics::new();
         answer(&method, path, &TelemetryState { ready, metrics: &metrics }).map_err(|fault| fault.cause())
     }
@@ -82,7 +83,7 @@ mod tests {
     fn metrics_are_a_page_in_prometheus_text_format_that_no_cache_keeps() {
         let page = ask(Method::GET, "/metrics", Readiness::Starting).unwrap();
         assert_eq!((page.status, page.content_type), (200, "text/plain; version=0.0.4; charset=utf-8"));
-        assert_eq!(page.fields, [(http::header::CACHE_CONTROL, http::HeaderValue::from_static("no-store"))]);
+        assert_eq!(page.headers, [(http::header::CACHE_CONTROL, http::HeaderValue::from_static("no-store"))]);
         assert!(page.body.starts_with(b"# HELP "));
     }
 

@@ -15,7 +15,7 @@ use serde::Serialize;
 use super::load;
 use crate::contract::builtin;
 use crate::contract::policy::decide;
-use crate::contract::{Case, Cause, Contract, Overrides, Situation};
+use crate::contract::{Cause, Contract, Overrides, PolicyInput, Trigger};
 use crate::observe::status::LABELLED;
 
 /// The form of the page.
@@ -35,7 +35,7 @@ pub enum Format {
 /// Prints the contract of `file`, or the built-in one: 0, or 78 when the file is refused.
 pub fn run(file: Option<&Path>, format: Format) -> ExitCode {
     let contract = match file {
-        None => Contract::builtin(builtin::DEFAULT).map(Arc::new),
+        None => Contract::builtin(builtin::DEFAULT_CONTRACT).map(Arc::new),
         Some(file) => match load(file) {
             Ok(config) => Some(config.contract),
             Err(refused) => return refused,
@@ -118,7 +118,7 @@ impl<'a> Page<'a> {
             kind: entry.kind(),
         };
         let cause = |&cause: &Cause| {
-            let code = ruled(contract, Case::Fault(cause));
+            let code = ruled(contract, Trigger::Fault(cause));
             let documented = contract.code(code);
             CauseRow {
                 cause: cause.name(),
@@ -264,15 +264,15 @@ impl StatusRow {
 }
 
 /// What the policy decides where no override speaks.
-fn ruled(contract: &Contract, case: Case) -> u16 {
-    let situation = Situation { case, upstream: None, method: &Method::GET };
+fn ruled(contract: &Contract, case: Trigger) -> u16 {
+    let situation = PolicyInput { trigger: case, upstream: None, method: &Method::GET };
     decide(contract, &situation, &Overrides::default()).code().status()
 }
 
 /// The answers of an upstream that leave as `code`; `None` when there are none.
 fn answered_with(contract: &Contract, code: u16) -> Option<StatusRow> {
     let named = |status: &u16| LABELLED.contains(status) || contract.code(*status).is_some();
-    let leads_here = |status: u16| ruled(contract, Case::UpstreamStatus(status)) == code;
+    let leads_here = |status: u16| ruled(contract, Trigger::UpstreamStatus(status)) == code;
     let mut upstream_status: Vec<Answered> =
         (400..600).filter(|status| named(status) && leads_here(*status)).map(Answered::Status).collect();
     for (words, mut class) in [("any other 4xx", 400..500), ("any other 5xx", 500..600)] {

@@ -21,7 +21,7 @@ use super::run::say;
 use super::{File, load};
 use crate::config::{self, Config, checker, read};
 use crate::contract::policy::UPSTREAM_RESPONSE;
-use crate::contract::{Case, Cause, Phase, RequestSent};
+use crate::contract::{Cause, Phase, RequestSent, Trigger};
 use crate::protocol::cors;
 
 use limits::{Limited, Which};
@@ -112,7 +112,7 @@ pub fn run(options: &Options) -> ExitCode {
 /// What is to be explained, with nothing left open.
 #[derive(Debug)]
 struct Question<'a> {
-    case: Case,
+    case: Trigger,
     /// Number in the file, and the route; `None` where no route is known when the cause is raised.
     route: Option<(usize, &'a config::Route)>,
     upstream: Option<&'a str>,
@@ -136,9 +136,9 @@ fn ask<'a>(options: &'a Options, config: &'a Config) -> Result<Question<'a>, Str
     let refused = options.cause == Some(Cause::RateLimited);
     let chosen = choose_route(options, config, refused)?;
     let (case, usual) = match (options.cause, options.upstream_status) {
-        (Some(cause), _) => (Case::Fault(cause), Usual::of(cause, options.route.is_some())),
+        (Some(cause), _) => (Trigger::Fault(cause), Usual::of(cause, options.route.is_some())),
         // clap lets nobody by without one of the two.
-        (None, status) => (Case::UpstreamStatus(status.unwrap_or(500)), Usual::OF_A_RESPONSE),
+        (None, status) => (Trigger::UpstreamStatus(status.unwrap_or(500)), Usual::OF_A_RESPONSE),
     };
     let mut notes = Vec::new();
     if let Some(note) = usual.note {
@@ -165,8 +165,8 @@ fn ask<'a>(options: &'a Options, config: &'a Config) -> Result<Question<'a>, Str
     // The answer to a panic knows what is in memory; a store that does not answer says nothing.
     let which = match case {
         _ if refused => Which::TooMany,
-        Case::Fault(Cause::LimiterUnavailable | Cause::ProxyInternalError) => Which::WithoutStores,
-        Case::Fault(_) | Case::UpstreamStatus(_) => Which::First,
+        Trigger::Fault(Cause::LimiterUnavailable | Cause::ProxyInternalError) => Which::WithoutStores,
+        Trigger::Fault(_) | Trigger::UpstreamStatus(_) => Which::First,
     };
     Ok(Question {
         case,

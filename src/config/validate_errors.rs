@@ -21,8 +21,8 @@ use super::units::is_digits;
 use super::{ErrorMode, ErrorRules};
 use crate::contract::policy::UPSTREAM_RESPONSE;
 use crate::contract::{
-    Cause, CodeDeclaration, Contract, ContractProblem, Declaration, DocumentedCode, Include, Override,
-    UpstreamMessages, When, builtin, conform, fields, text,
+    Cause, CodeDeclaration, Contract, ContractProblem, Declaration, DocumentedCode, Include, Matcher,
+    Override, UpstreamMessages, builtin, conform, fields, text,
 };
 use crate::protocol::hop;
 
@@ -81,7 +81,7 @@ pub fn contract(checker: &mut Checker<'_>, form: Option<&ContractForm>) -> Optio
             let contract = Contract::builtin(name);
             if contract.is_none() {
                 let what = format!("there is no built-in contract {}", quoted(name));
-                checker.refuse(&at, Refusal::new(what, suggestion(name, builtin::NAMES)));
+                checker.refuse(&at, Refusal::new(what, suggestion(name, builtin::CONTRACT_NAMES)));
             }
             contract
         }
@@ -175,7 +175,8 @@ fn place_contract_problem(
             refuse(row(*status, &|row| row.text.is_some()), "text", refusal)
         }
         ContractProblem::BadMessage { status, .. } => {
-            let bad = |row: &CodeFile| row.message.as_deref().is_some_and(|message| !text::passes(message));
+            let bad =
+                |row: &CodeFile| row.message.as_deref().is_some_and(|message| !text::is_allowed(message));
             refuse(row(*status, &bad), "message", refusal);
         }
         ContractProblem::BadType { status, kind } => {
@@ -265,11 +266,11 @@ fn keep_fields(checker: &mut Checker<'_>, at: &Place<'_>, file: &ErrorsFile) -> 
 
 /// Asks the contract itself, in the situation that keeps most.
 fn keepable(name: &HeaderName) -> bool {
-    let context = fields::KeepContext {
-        sent: 400,
+    let context = fields::HeaderFilterContext {
+        status_sent: 400,
         upstream_status: 416,
-        cors_owned: false,
-        extra: std::slice::from_ref(name),
+        gateway_cors: false,
+        extra_kept: std::slice::from_ref(name),
         now: SystemTime::UNIX_EPOCH,
     };
     fields::keep_on_replaced(name, &HeaderValue::from_static("1"), context)
@@ -298,7 +299,7 @@ fn one_override(
 ) -> Override {
     let message = file.message.as_deref().filter(|text| checker.message(&at.key("message"), text));
     let made = Override {
-        when: when(checker, &at.key("when"), file.when.as_ref(), upstreams),
+        matcher: when(checker, &at.key("when"), file.when.as_ref(), upstreams),
         code: target(checker, &at.key("code"), file.code, contract),
         message: message.map(Arc::from),
         retry_after: checker.seconds(&at.key("retry_after"), file.retry_after.as_ref()),
@@ -327,10 +328,10 @@ fn target(
     documented
 }
 
-fn when(checker: &mut Checker<'_>, at: &Place<'_>, file: Option<&WhenFile>, upstreams: &[&str]) -> When {
+fn when(checker: &mut Checker<'_>, at: &Place<'_>, file: Option<&WhenFile>, upstreams: &[&str]) -> Matcher {
     let Some(file) = file else {
         checker.missing(at, "say when it applies, for example when: { cause: connection_refused }");
-        return When::default();
+        return Matcher::default();
     };
     let given = ["cause", "upstream_status", "upstream", "method"];
     if !given.iter().any(|key| checker.tree.is_written(&at.key(key))) && !checker.tree.any_refused(at) {
@@ -366,7 +367,7 @@ fn when(checker: &mut Checker<'_>, at: &Place<'_>, file: Option<&WhenFile>, upst
         }
     }
     let methods = checker.list(&at.key("method"), words(&file.method).as_ref(), method);
-    When {
+    Matcher {
         causes,
         upstream_response,
         upstream_status,

@@ -394,7 +394,7 @@ fn route_errors(
 ) -> super::ErrorRules {
     let settings = validate_errors::settings(checker, at, file.errors.as_ref(), scope.contract, scope.names);
     for (index, made) in settings.overrides.iter().enumerate() {
-        if let (Some(named), Some(own)) = (&made.when.upstream, &file.upstream)
+        if let (Some(named), Some(own)) = (&made.matcher.upstream, &file.upstream)
             && **named != **own
             && scope.names.contains(&&**named)
         {

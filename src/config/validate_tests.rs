@@ -199,7 +199,7 @@ routes:
     assert_eq!(timeouts, (seconds(5), seconds(1), seconds(1), None));
     assert_eq!((route.errors.retry_after, config.errors.retry_after), (9, 7));
     assert!(route.errors.include.request_id);
-    assert!(route.errors.overrides[0].when.upstream_response);
+    assert!(route.errors.overrides[0].matcher.upstream_response);
     assert_eq!(
         (route.errors.overrides.len(), config.overrides.len(), config.errors.overrides.len()),
         (1, 1, 0)

@@ -1,7 +1,7 @@
 //! How an error body is written: the members, their order, their escaping.
 //!
 //! It writes what it is given, straight into a buffer; which code and which text is decided before (see
-//! [`super::policy`], [`super::reply`]). A further format is another writer of the same [`Members`].
+//! [`super::policy`], [`super::reply`]). A further format is another writer of the same [`ErrorBodyMembers`].
 
 use bytes::{BufMut, BytesMut};
 use http::Method;
@@ -24,7 +24,7 @@ pub struct Include {
 
 /// The members of one body. `None` is left out.
 #[derive(Clone, Copy, Debug)]
-pub struct Members<'a> {
+pub struct ErrorBodyMembers<'a> {
     /// `code`, the status on the wire.
     pub code: DocumentedCode,
     /// `message`.
@@ -40,10 +40,10 @@ pub struct Members<'a> {
 }
 
 /// The media type of [`write_json`].
-pub const JSON: &str = "application/json";
+pub const JSON_MEDIA_TYPE: &str = "application/json";
 
 /// Writes `{"message":"...","code":N}`, then `type`, `request_id`, `retryable`, `request_sent` as far as given.
-pub fn write_json(members: &Members<'_>, out: &mut BytesMut) {
+pub fn write_json(members: &ErrorBodyMembers<'_>, out: &mut BytesMut) {
     out.reserve(members.message.len() + members.kind.map_or(0, str::len) + 160);
     out.put_slice(b"{\"message\":");
     write_string(members.message, out);
@@ -139,21 +139,21 @@ mod tests {
     use super::*;
     use crate::contract::Contract;
 
-    fn written(members: &Members<'_>) -> String {
+    fn rendered(members: &ErrorBodyMembers<'_>) -> String {
         let mut out = BytesMut::new();
         write_json(members, &mut out);
         String::from_utf8(out.to_vec()).unwrap()
     }
 
-    fn members(message: &str) -> Members<'_> {
+    fn members(message: &str) -> ErrorBodyMembers<'_> {
         let code = Contract::builtin("appwrite").unwrap().code(404).unwrap();
-        Members { code, message, kind: None, request_id: None, retryable: None, request_sent: None }
+        ErrorBodyMembers { code, message, kind: None, request_id: None, retryable: None, request_sent: None }
     }
 
     #[test]
-    fn message_and_code_come_first_and_the_rest_only_when_given() {
-        assert_eq!(written(&members("No such user.")), r#"{"message":"No such user.","code":404}"#);
-        let all = Members {
+    fn json_body_starts_with_message_and_code() {
+        assert_eq!(rendered(&members("No such user.")), r#"{"message":"No such user.","code":404}"#);
+        let all = ErrorBodyMembers {
             kind: Some("user_not_found"),
             request_id: Some("0190-a"),
             retryable: Some(false),
@@ -161,21 +161,21 @@ mod tests {
             ..members("x")
         };
         assert_eq!(
-            written(&all),
+            rendered(&all),
             r#"{"message":"x","code":404,"type":"user_not_found","request_id":"0190-a","retryable":false,"request_sent":"partial"}"#
         );
     }
 
     #[test]
-    fn quotes_backslashes_and_control_bytes_are_escaped_and_nothing_else_is() {
+    fn json_string_escapes_only_what_json_requires() {
         assert_eq!(
-            written(&members("\"\\\n\r\t\u{0}\u{1f}/é\u{2028}\u{7f}")),
+            rendered(&members("\"\\\n\r\t\u{0}\u{1f}/é\u{2028}\u{7f}")),
             "{\"message\":\"\\\"\\\\\\n\\r\\t\\u0000\\u001f/é\u{2028}\u{7f}\",\"code\":404}"
         );
     }
 
     #[test]
-    fn only_an_answer_that_says_later_to_a_request_that_may_be_repeated_is_retryable() {
+    fn retryable_depends_on_status_request_sent_and_method() {
         let cases = [
             (429, RequestSent::Full, Method::POST, true),
             (503, RequestSent::None, Method::POST, true),
@@ -195,9 +195,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_text_survives_the_way_through_json(message in any::<String>(), id in any::<String>()) {
-            let all = Members { request_id: Some(&id), ..members(&message) };
-            let parsed: serde_json::Value = serde_json::from_str(&written(&all)).unwrap();
+        fn json_body_round_trips_any_text(message in any::<String>(), id in any::<String>()) {
+            let all = ErrorBodyMembers { request_id: Some(&id), ..members(&message) };
+            let parsed: serde_json::Value = serde_json::from_str(&rendered(&all)).unwrap();
             prop_assert_eq!(&parsed["message"], &serde_json::json!(message));
             prop_assert_eq!(&parsed["request_id"], &serde_json::json!(id));
             prop_assert_eq!(&parsed["code"], &serde_json::json!(404));

@@ -7,34 +7,34 @@ use super::code::{CodeDeclaration, Declaration};
 use super::fault::Cause;
 
 /// The names that [`Contract::builtin`](super::code::Contract::builtin) knows, the default first.
-pub const NAMES: &[&str] = &["appwrite", "appwrite-current"];
+pub const CONTRACT_NAMES: &[&str] = &["appwrite", "appwrite-current"];
 
 /// The contract of a configuration that names none.
-pub const DEFAULT: &str = "appwrite";
+pub const DEFAULT_CONTRACT: &str = "appwrite";
 
-/// The declaration of a built-in contract, or `None` for a name that is not in [`NAMES`].
+/// The declaration of a built-in contract, or `None` for a name that is not in [`CONTRACT_NAMES`].
 pub fn declaration(name: &str) -> Option<Declaration> {
-    let rows: Vec<&Row> = match name {
-        "appwrite" => PAGE.iter().collect(),
-        "appwrite-current" => PAGE.iter().chain(ADDED_SINCE).collect(),
+    let rows: Vec<&BuiltinCode> = match name {
+        "appwrite" => DOCUMENTED_CODES.iter().collect(),
+        "appwrite-current" => DOCUMENTED_CODES.iter().chain(CODES_ADDED_LATER).collect(),
         _ => return None,
     };
     Some(Declaration {
         name: name.to_owned(),
-        codes: rows.into_iter().map(Row::declaration).collect(),
-        causes: CAUSE_TEXTS.iter().map(|&(cause, text)| (cause, text.to_owned())).collect(),
+        codes: rows.into_iter().map(BuiltinCode::declaration).collect(),
+        causes: CAUSE_MESSAGES.iter().map(|&(cause, text)| (cause, text.to_owned())).collect(),
         types: None,
     })
 }
 
-struct Row {
+struct BuiltinCode {
     status: u16,
     reason: &'static str,
     message: &'static str,
     kind: &'static str,
 }
 
-impl Row {
+impl BuiltinCode {
     fn declaration(&self) -> CodeDeclaration {
         CodeDeclaration {
             status: self.status,
@@ -45,41 +45,56 @@ impl Row {
     }
 }
 
-const fn row(status: u16, reason: &'static str, message: &'static str, kind: &'static str) -> Row {
-    Row { status, reason, message, kind }
+const fn builtin_code(
+    status: u16,
+    reason: &'static str,
+    message: &'static str,
+    kind: &'static str,
+) -> BuiltinCode {
+    BuiltinCode { status, reason, message, kind }
 }
 
 /// The codes of the page that the product makes true.
-const PAGE: &[Row] = &[
-    row(
+const DOCUMENTED_CODES: &[BuiltinCode] = &[
+    builtin_code(
         400,
         "Bad Request",
         "The request was invalid or cannot be otherwise served.",
         "general_argument_invalid",
     ),
-    row(401, "Unauthorized", "Missing or incorrect authentication credentials.", "general_unauthorized"),
-    row(
+    builtin_code(
+        401,
+        "Unauthorized",
+        "Missing or incorrect authentication credentials.",
+        "general_unauthorized",
+    ),
+    builtin_code(
         403,
         "Forbidden",
         "The request is understood, but it has been refused, or access is not allowed.",
         "general_access_forbidden",
     ),
-    row(
+    builtin_code(
         404,
         "Not Found",
         "The URI requested is invalid or the resource requested does not exist.",
         "general_route_not_found",
     ),
-    row(409, "Conflict", "The request conflicts with the current state of the server.", "general_conflict"),
-    row(429, "Too Many Requests", "Too many requests", "general_rate_limit_exceeded"),
-    row(500, "Internal Server Error", "Something is broken.", "general_unknown"),
-    row(
+    builtin_code(
+        409,
+        "Conflict",
+        "The request conflicts with the current state of the server.",
+        "general_conflict",
+    ),
+    builtin_code(429, "Too Many Requests", "Too many requests", "general_rate_limit_exceeded"),
+    builtin_code(500, "Internal Server Error", "Something is broken.", "general_unknown"),
+    builtin_code(
         503,
         "Service Unavailable",
         "The servers are up but overloaded with requests. Try again later.",
         "general_service_overloaded",
     ),
-    row(
+    builtin_code(
         504,
         "Gateway Timeout",
         "The servers are up, but the request could not be serviced due to some failure within the stack. Try again later.",
@@ -88,24 +103,29 @@ const PAGE: &[Row] = &[
 ];
 
 /// The errors that today's page adds. They are only reached by an upstream that answers them, or by an override.
-const ADDED_SINCE: &[Row] = &[
-    row(
+const CODES_ADDED_LATER: &[BuiltinCode] = &[
+    builtin_code(
         413,
         "Content Too Large",
         "The content of the request is larger than the server accepts.",
         "general_content_too_large",
     ),
-    row(
+    builtin_code(
         416,
         "Range Not Satisfiable",
         "The range requested lies outside of the resource.",
         "general_range_not_satisfiable",
     ),
-    row(501, "Not Implemented", "The server does not support this feature.", "general_feature_unsupported"),
+    builtin_code(
+        501,
+        "Not Implemented",
+        "The server does not support this feature.",
+        "general_feature_unsupported",
+    ),
 ];
 
 /// "An accompanying error message will explain further": what each cause answered with 400 tells the client.
-const CAUSE_TEXTS: &[(Cause, &str)] = &[
+const CAUSE_MESSAGES: &[(Cause, &str)] = &[
     (Cause::HttpRequestError, "The request is not a valid HTTP request."),
     (Cause::MalformedRequestLine, "The request line is malformed."),
     (Cause::MalformedHeader, "A header field of the request is malformed."),
@@ -129,8 +149,8 @@ mod tests {
     use crate::contract::{Contract, policy};
 
     #[test]
-    fn every_built_in_name_gives_a_valid_contract_of_that_name() {
-        for name in NAMES {
+    fn builtin_contracts_are_valid_and_keep_their_name() {
+        for name in CONTRACT_NAMES {
             assert_eq!(Contract::builtin(name).unwrap().name(), *name);
         }
         assert!(Contract::builtin("Appwrite").is_none());
@@ -138,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn the_two_pages_have_these_codes_and_no_other() {
+    fn builtin_contracts_have_the_documented_codes() {
         let codes = |name| -> Vec<u16> {
             Contract::builtin(name).unwrap().codes().iter().map(|entry| entry.code().status()).collect()
         };
@@ -147,18 +167,18 @@ mod tests {
     }
 
     #[test]
-    fn every_cause_answered_with_400_has_a_text_of_its_own_and_no_other_cause_has() {
+    fn only_causes_mapped_to_400_have_their_own_message() {
         let contract = Contract::builtin("appwrite").unwrap();
-        let general = contract.code(400).unwrap();
+        let bad_request = contract.code(400).unwrap();
         let mut seen = std::collections::HashSet::new();
         for &cause in Cause::ALL {
             let code = contract.code(policy::default_status(cause)).unwrap();
-            let own = contract.message_for(code, Some(cause));
-            if code == general {
-                assert_ne!(own, contract.entry(general).message(), "{cause}");
-                assert!(seen.insert(own), "{cause} repeats a text");
+            let cause_message = contract.message_for(code, Some(cause));
+            if code == bad_request {
+                assert_ne!(cause_message, contract.entry(bad_request).message(), "{cause}");
+                assert!(seen.insert(cause_message), "{cause} repeats a text");
             } else {
-                assert_eq!(own, contract.entry(code).message(), "{cause}");
+                assert_eq!(cause_message, contract.entry(code).message(), "{cause}");
             }
         }
     }

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use super::builtin;
-use super::declaration::{self, type_fits};
+use super::declaration::{self, is_valid_type};
 use super::fault::Cause;
 use super::policy::default_status;
 
@@ -75,14 +75,14 @@ pub struct Contract {
     entries: Vec<CodeEntry>,
     /// Slot by status - 400; [`NO_SLOT`] where the status is not documented.
     slots: [u8; 200],
-    cause_texts: Vec<Option<Box<str>>>,
+    cause_messages: Vec<Option<Box<str>>>,
     types: Option<Vec<String>>,
     /// The code of a bug of ours: the answer where a handle of another contract is shown.
-    last_resort: CodeEntry,
+    fallback: CodeEntry,
 }
 
 impl Contract {
-    /// The built-in contract of this name ([`builtin::NAMES`]).
+    /// The built-in contract of this name ([`builtin::CONTRACT_NAMES`]).
     pub fn builtin(name: &str) -> Option<Contract> {
         // The shipped tables are valid: a test declares each of them.
         Contract::declare(builtin::declaration(name)?).ok()
@@ -108,14 +108,14 @@ impl Contract {
 
     /// Lays the tables out; `None` only without the code of our own bugs, which the checks have refused before.
     fn build(declaration: Declaration) -> Option<Contract> {
-        let mut declared = declaration.codes;
-        declared.sort_by_key(|code| code.status);
+        let mut codes = declaration.codes;
+        codes.sort_by_key(|code| code.status);
         let mut slots = [NO_SLOT; 200];
-        let mut entries = Vec::with_capacity(declared.len());
+        let mut entries = Vec::with_capacity(codes.len());
         // Fewer than 200 codes exist, so every slot fits.
-        for (code, slot) in declared.into_iter().zip(0u8..NO_SLOT) {
-            if let Some(place) = slot_index(code.status).and_then(|index| slots.get_mut(index)) {
-                *place = slot;
+        for (code, slot) in codes.into_iter().zip(0u8..NO_SLOT) {
+            if let Some(slot_entry) = slot_index(code.status).and_then(|index| slots.get_mut(index)) {
+                *slot_entry = slot;
             }
             entries.push(CodeEntry {
                 code: DocumentedCode { status: code.status, slot },
@@ -124,21 +124,21 @@ impl Contract {
                 kind: code.kind.map(Into::into),
             });
         }
-        let mut cause_texts = vec![None; Cause::ALL.len()];
+        let mut cause_messages = vec![None; Cause::ALL.len()];
         for (cause, text) in declaration.causes {
-            if let Some(place) = cause_texts.get_mut(cause.index()) {
-                *place = Some(text.into_boxed_str());
+            if let Some(message_entry) = cause_messages.get_mut(cause.index()) {
+                *message_entry = Some(text.into_boxed_str());
             }
         }
-        let last_resort = default_status(Cause::ProxyInternalError);
-        let last_resort = entries.iter().find(|entry| entry.code.status == last_resort)?.clone();
+        let fallback_status = default_status(Cause::ProxyInternalError);
+        let fallback = entries.iter().find(|entry| entry.code.status == fallback_status)?.clone();
         Some(Contract {
             name: declaration.name,
             entries,
             slots,
-            cause_texts,
+            cause_messages,
             types: declaration.types,
-            last_resort,
+            fallback,
         })
     }
 
@@ -165,8 +165,8 @@ impl Contract {
             Some(entry) if entry.code == code => entry,
             _ => self
                 .code(code.status)
-                .and_then(|own| self.entries.get(own.slot()))
-                .unwrap_or(&self.last_resort),
+                .and_then(|local_code| self.entries.get(local_code.slot()))
+                .unwrap_or(&self.fallback),
         }
     }
 
@@ -175,13 +175,14 @@ impl Contract {
     pub fn message_for(&self, code: DocumentedCode, cause: Option<Cause>) -> &str {
         cause
             .filter(|&cause| default_status(cause) == code.status)
-            .and_then(|cause| self.cause_texts.get(cause.index())?.as_deref())
+            .and_then(|cause| self.cause_messages.get(cause.index())?.as_deref())
             .unwrap_or_else(|| self.entry(code).message())
     }
 
     /// Whether a value of `type` may leave: it fits the pattern and, where the contract closes the list, is on it.
     pub fn allows_type(&self, kind: &str) -> bool {
-        type_fits(kind) && self.types.as_ref().is_none_or(|listed| listed.iter().any(|known| known == kind))
+        is_valid_type(kind)
+            && self.types.as_ref().is_none_or(|listed| listed.iter().any(|known| known == kind))
     }
 
     /// The closed list of `type` values, if the contract has one.
@@ -190,8 +191,8 @@ impl Contract {
     }
 
     /// The code of a status that the policy chose by default. It is documented: declaring checked every row.
-    pub(super) fn default_target(&self, status: u16) -> DocumentedCode {
-        self.code(status).unwrap_or(self.last_resort.code)
+    pub(super) fn default_code(&self, status: u16) -> DocumentedCode {
+        self.code(status).unwrap_or(self.fallback.code)
     }
 }
 

@@ -6,7 +6,7 @@ use super::*;
 use crate::contract::text::TextProblem;
 
 /// A small contract of one's own: only the codes that the default tables need.
-fn own() -> Declaration {
+fn small_declaration() -> Declaration {
     let code = |status: u16| CodeDeclaration {
         status,
         reason: "Some Reason".to_owned(),
@@ -22,14 +22,14 @@ fn own() -> Declaration {
 }
 
 fn problems(change: impl FnOnce(&mut Declaration)) -> Vec<ContractProblem> {
-    let mut declaration = own();
+    let mut declaration = small_declaration();
     change(&mut declaration);
     Contract::declare(declaration).err().unwrap_or_default()
 }
 
 #[test]
-fn a_contract_of_ones_own_lists_its_codes_by_rising_status_in_dense_slots() {
-    let contract = Contract::declare(own()).unwrap();
+fn declared_contract_lists_codes_in_ascending_order() {
+    let contract = Contract::declare(small_declaration()).unwrap();
     let statuses: Vec<u16> = contract.codes().iter().map(|entry| entry.code().status()).collect();
     assert_eq!(statuses, [400, 403, 404, 409, 429, 500, 503, 504]);
     for (slot, entry) in contract.codes().iter().enumerate() {
@@ -43,13 +43,13 @@ fn a_contract_of_ones_own_lists_its_codes_by_rising_status_in_dense_slots() {
 #[test]
 fn only_declared_statuses_have_a_code() {
     let contract = Contract::builtin("appwrite").unwrap();
-    let known: Vec<u16> = (0..=u16::MAX).filter(|&status| contract.code(status).is_some()).collect();
-    assert_eq!(known, [400, 401, 403, 404, 409, 429, 500, 503, 504]);
+    let documented: Vec<u16> = (0..=u16::MAX).filter(|&status| contract.code(status).is_some()).collect();
+    assert_eq!(documented, [400, 401, 403, 404, 409, 429, 500, 503, 504]);
 }
 
 #[test]
-fn a_code_of_another_contract_is_answered_by_a_row_of_this_one() {
-    let contract = Contract::declare(own()).unwrap();
+fn entry_maps_codes_of_another_contract_to_this_one() {
+    let contract = Contract::declare(small_declaration()).unwrap();
     let other = Contract::builtin("appwrite-current").unwrap();
     let same_status = contract.entry(other.code(504).unwrap());
     assert_eq!(same_status.message(), "It is a 504.");
@@ -58,8 +58,8 @@ fn a_code_of_another_contract_is_answered_by_a_row_of_this_one() {
 }
 
 #[test]
-fn a_full_contract_of_199_codes_has_a_slot_for_each() {
-    let mut declaration = own();
+fn contract_holds_all_199_error_codes() {
+    let mut declaration = small_declaration();
     declaration.codes = (400..=599)
         .filter(|&status| status != 408)
         .map(|status| CodeDeclaration {
@@ -75,84 +75,88 @@ fn a_full_contract_of_199_codes_has_a_slot_for_each() {
 }
 
 #[test]
-fn codes_outside_400_to_599_and_408_are_refused() {
+fn codes_outside_400_to_599_and_408_are_rejected() {
     for status in [0, 200, 399, 408, 600, u16::MAX] {
-        let found = problems(|own| own.codes.push(CodeDeclaration { status, ..own.codes[0].clone() }));
+        let found = problems(|declaration| {
+            declaration.codes.push(CodeDeclaration { status, ..declaration.codes[0].clone() })
+        });
         assert_eq!(found, [ContractProblem::NotAnErrorCode { status }]);
     }
 }
 
 #[test]
-fn what_is_declared_twice_is_refused() {
+fn duplicate_codes_and_causes_are_rejected() {
     assert_eq!(
-        problems(|own| own.codes.push(own.codes[1].clone())),
+        problems(|declaration| declaration.codes.push(declaration.codes[1].clone())),
         [ContractProblem::DuplicateCode { status: 400 }]
     );
     assert_eq!(
-        problems(|own| own.causes.push((Cause::DnsError, "Again.".to_owned()))),
+        problems(|declaration| declaration.causes.push((Cause::DnsError, "Again.".to_owned()))),
         [ContractProblem::DuplicateCause { cause: Cause::DnsError }]
     );
 }
 
 #[test]
-fn texts_that_may_not_leave_are_refused() {
+fn invalid_messages_and_reasons_are_rejected() {
     for (text, problem) in [
         (String::new(), TextProblem::Empty),
         ("x".repeat(1001), TextProblem::TooLong),
         ("one\ntwo".to_owned(), TextProblem::ControlCharacter),
-        ("<b>no</b>".to_owned(), TextProblem::Internals),
+        ("<b>no</b>".to_owned(), TextProblem::MarkupOrStackTrace),
     ] {
         assert_eq!(
-            problems(|own| own.codes[0].message = text.clone()),
+            problems(|declaration| declaration.codes[0].message = text.clone()),
             [ContractProblem::BadMessage { status: 504, problem }]
         );
         assert_eq!(
-            problems(|own| own.causes[0].1 = text.clone()),
+            problems(|declaration| declaration.causes[0].1 = text.clone()),
             [ContractProblem::BadCauseMessage { cause: Cause::DnsError, problem }]
         );
     }
     for reason in ["", "a\r\nX: y", "naïve", &"x".repeat(65)] {
         assert_eq!(
-            problems(|own| own.codes[0].reason = reason.to_owned()),
+            problems(|declaration| declaration.codes[0].reason = reason.to_owned()),
             [ContractProblem::BadReason { status: 504 }]
         );
     }
 }
 
 #[test]
-fn types_must_fit_the_pattern_and_the_closed_list() {
+fn types_must_match_the_pattern_and_the_closed_list() {
     for kind in ["", "Bad", "1a", "_a", "a-b", "ä", &"a".repeat(65)] {
         let kind = kind.to_owned();
         assert_eq!(
-            problems(|own| own.codes[0].kind = Some(kind.clone())),
+            problems(|declaration| declaration.codes[0].kind = Some(kind.clone())),
             [ContractProblem::BadType { status: 504, kind: kind.clone() }]
         );
         assert_eq!(
-            problems(|own| own.types = Some(vec![kind.clone()])),
+            problems(|declaration| declaration.types = Some(vec![kind.clone()])),
             [ContractProblem::BadListedType { kind: kind.clone() }]
         );
     }
-    let unlisted = problems(|own| {
-        own.types = Some(vec!["known".to_owned()]);
-        own.codes[0].kind = Some("other".to_owned());
+    let unlisted_type = problems(|declaration| {
+        declaration.types = Some(vec!["known".to_owned()]);
+        declaration.codes[0].kind = Some("other".to_owned());
     });
-    assert_eq!(unlisted, [ContractProblem::UnlistedType { status: 504, kind: "other".to_owned() }]);
+    assert_eq!(unlisted_type, [ContractProblem::UnlistedType { status: 504, kind: "other".to_owned() }]);
 }
 
 #[test]
-fn only_fitting_and_listed_types_may_leave() {
-    let open = Contract::declare(own()).unwrap();
+fn allows_type_accepts_only_valid_and_listed_types() {
+    let open = Contract::declare(small_declaration()).unwrap();
     assert!(
         open.allows_type("a") && open.allows_type(&"a".repeat(64)) && open.allows_type("user_not_found2")
     );
     assert!(!open.allows_type("") && !open.allows_type(&"a".repeat(65)) && !open.allows_type("User"));
-    let closed = Contract::declare(Declaration { types: Some(vec!["known".to_owned()]), ..own() }).unwrap();
+    let closed =
+        Contract::declare(Declaration { types: Some(vec!["known".to_owned()]), ..small_declaration() })
+            .unwrap();
     assert!(closed.allows_type("known") && !closed.allows_type("other"));
 }
 
 #[test]
-fn an_absent_target_is_named_with_every_row_that_needs_it() {
-    let found = problems(|own| own.codes.retain(|code| code.status != 503));
+fn missing_target_error_names_every_cause_and_status() {
+    let found = problems(|declaration| declaration.codes.retain(|code| code.status != 503));
     assert_eq!(
         found.iter().map(ToString::to_string).collect::<Vec<_>>(),
         [
@@ -161,7 +165,7 @@ fn an_absent_target_is_named_with_every_row_that_needs_it() {
           507, 509, 529"
         ]
     );
-    let found = problems(|own| own.codes.retain(|code| code.status != 409));
+    let found = problems(|declaration| declaration.codes.retain(|code| code.status != 409));
     assert_eq!(
         found.iter().map(ToString::to_string).collect::<Vec<_>>(),
         ["code 409 is missing, so these have nowhere to go: upstream statuses 412, 423"]
@@ -169,19 +173,19 @@ fn an_absent_target_is_named_with_every_row_that_needs_it() {
 }
 
 #[test]
-fn a_target_that_no_row_needs_may_be_absent() {
-    let found = problems(|own| {
-        own.codes.retain(|code| code.status != 409);
+fn unneeded_target_may_be_missing() {
+    let found = problems(|declaration| {
+        declaration.codes.retain(|code| code.status != 409);
         for status in [412, 423] {
-            own.codes.push(CodeDeclaration { status, ..own.codes[0].clone() });
+            declaration.codes.push(CodeDeclaration { status, ..declaration.codes[0].clone() });
         }
     });
     assert_eq!(found, []);
 }
 
 #[test]
-fn an_empty_contract_lacks_every_target_at_once() {
-    let found = problems(|own| own.codes.clear());
+fn empty_contract_reports_every_missing_target() {
+    let found = problems(|declaration| declaration.codes.clear());
     let missing: Vec<u16> = found
         .iter()
         .map(|problem| match problem {
@@ -193,12 +197,12 @@ fn an_empty_contract_lacks_every_target_at_once() {
 }
 
 #[test]
-fn every_problem_is_reported_at_once_and_reads_as_a_sentence() {
-    let found = problems(|own| {
-        own.codes[0].message.clear();
-        own.codes[1].reason.clear();
-        own.codes[2].status = 408;
-        own.causes.push((Cause::Draining, "<p>".to_owned()));
+fn all_problems_are_reported_together() {
+    let found = problems(|declaration| {
+        declaration.codes[0].message.clear();
+        declaration.codes[1].reason.clear();
+        declaration.codes[2].status = 408;
+        declaration.causes.push((Cause::Draining, "<p>".to_owned()));
     });
     assert_eq!(
         found.iter().map(ToString::to_string).collect::<Vec<_>>(),
@@ -213,8 +217,8 @@ fn every_problem_is_reported_at_once_and_reads_as_a_sentence() {
 }
 
 #[test]
-fn neighbouring_statuses_are_named_as_a_range() {
-    let found = problems(|own| own.codes.retain(|code| code.status != 504));
+fn adjacent_statuses_are_printed_as_a_range() {
+    let found = problems(|declaration| declaration.codes.retain(|code| code.status != 504));
     assert_eq!(found.len(), 1);
     let sentence = found[0].to_string();
     assert!(sentence.ends_with("; upstream statuses 408, 499, 502, 520-527, 530, 598-599"), "{sentence}");

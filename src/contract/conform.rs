@@ -1,4 +1,4 @@
-//! Does an upstream's error body keep the contract ([`examine`])?
+//! Does an upstream's error body keep the contract ([`check_conformance`])?
 //!
 //! It reads the bytes strictly: what two JSON readers could understand differently is no JSON here. It never changes a
 //! body and never chooses a code (see [`super::policy`]); decoding comes before (see [`super::decode`]), and what may be
@@ -15,7 +15,7 @@ use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess,
 use super::code::Contract;
 use super::text;
 
-pub use super::extract::{Extract, extract};
+pub use super::extract::{ExtractedError, extract};
 
 /// The largest error body that is read, in bytes after decoding.
 pub const BODY_LIMIT: usize = 64 * 1024;
@@ -34,7 +34,7 @@ pub enum UpstreamMessages {
 
 impl UpstreamMessages {
     /// Whether an upstream's message may leave under this status.
-    pub const fn may_leave(self, status_sent: u16) -> bool {
+    pub const fn allowed_with(self, status_sent: u16) -> bool {
         match self {
             UpstreamMessages::ClientErrors => status_sent < 500,
             UpstreamMessages::All => true,
@@ -96,7 +96,11 @@ pub struct ErrorBody<'a> {
 }
 
 /// Judges a whole error body.
-pub fn examine(contract: &Contract, error: &ErrorBody<'_>, messages: UpstreamMessages) -> Conformance {
+pub fn check_conformance(
+    contract: &Contract,
+    error: &ErrorBody<'_>,
+    messages: UpstreamMessages,
+) -> Conformance {
     if contract.code(error.status).is_none() {
         return Conformance::Undocumented;
     }
@@ -107,21 +111,21 @@ pub fn examine(contract: &Contract, error: &ErrorBody<'_>, messages: UpstreamMes
         return Conformance::NotJson;
     }
     let Ok(text) = std::str::from_utf8(error.body) else { return Conformance::NotJson };
-    let shape = BodyShape { contract, status: error.status };
-    match read_json(text, |reader| reader.deserialize_any(shape)) {
+    let visitor = ErrorBodyVisitor { contract, status: error.status };
+    match parse_json(text, |reader| reader.deserialize_any(visitor)) {
         None => Conformance::NotJson,
-        Some(true) if messages.may_leave(error.status) => Conformance::Conforms,
+        Some(true) if messages.allowed_with(error.status) => Conformance::Conforms,
         Some(_) => Conformance::WrongShape,
     }
 }
 
 /// Whether the answer to a HEAD request conforms, given that its status is documented: there is no body to judge.
-pub fn head_conforms(media_type: Option<&[u8]>) -> bool {
+pub fn head_response_conforms(media_type: Option<&[u8]>) -> bool {
     media_type.is_none_or(is_json)
 }
 
 /// Runs a reader over a text that must be one JSON value and nothing behind it. A byte order mark is no JSON either.
-pub(super) fn read_json<'de, T>(
+pub(super) fn parse_json<'de, T>(
     text: &'de str,
     read: impl FnOnce(&mut serde_json::Deserializer<serde_json::de::StrRead<'de>>) -> serde_json::Result<T>,
 ) -> Option<T> {
@@ -149,14 +153,14 @@ fn is_json(value: &[u8]) -> bool {
 
 /// Reads a whole body and says whether it is the documented object. Only broken JSON is an error to it: a wrong shape is
 /// read to its end, so that the two can be told apart.
-struct BodyShape<'c> {
+struct ErrorBodyVisitor<'c> {
     contract: &'c Contract,
     status: u16,
 }
 
 /// The members a conforming body may have.
 #[derive(Clone, Copy)]
-enum Member {
+enum BodyMember {
     Message,
     Code,
     Type,
@@ -164,19 +168,19 @@ enum Member {
     Undocumented,
 }
 
-impl Member {
-    fn named(name: &str) -> Member {
+impl BodyMember {
+    fn from_name(name: &str) -> BodyMember {
         match name {
-            "message" => Member::Message,
-            "code" => Member::Code,
-            "type" => Member::Type,
-            "version" => Member::Version,
-            _ => Member::Undocumented,
+            "message" => BodyMember::Message,
+            "code" => BodyMember::Code,
+            "type" => BodyMember::Type,
+            "version" => BodyMember::Version,
+            _ => BodyMember::Undocumented,
         }
     }
 }
 
-impl<'de> Visitor<'de> for BodyShape<'_> {
+impl<'de> Visitor<'de> for ErrorBodyVisitor<'_> {
     type Value = bool;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -185,33 +189,37 @@ impl<'de> Visitor<'de> for BodyShape<'_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<bool, A::Error> {
         let (mut message, mut code, mut kind, mut version) = (false, false, false, false);
-        let mut fits = true;
+        let mut valid = true;
         while let Some(Scalar::Text(name)) = map.next_key_seed(ScalarSeed)? {
             let value = map.next_value_seed(ScalarSeed)?;
-            fits &= match (Member::named(&name), &value) {
-                (Member::Message, Scalar::Text(value)) => {
-                    !mem::replace(&mut message, true) && text::passes(value)
+            valid &= match (BodyMember::from_name(&name), &value) {
+                (BodyMember::Message, Scalar::Text(value)) => {
+                    !mem::replace(&mut message, true) && text::is_allowed(value)
                 }
-                (Member::Code, Scalar::Integer(value)) => {
+                (BodyMember::Code, Scalar::Integer(value)) => {
                     !mem::replace(&mut code, true) && *value == u64::from(self.status)
                 }
-                (Member::Type, Scalar::Text(value)) => {
+                (BodyMember::Type, Scalar::Text(value)) => {
                     !mem::replace(&mut kind, true) && self.contract.allows_type(value)
                 }
-                (Member::Version, Scalar::Text(value)) => {
-                    !mem::replace(&mut version, true) && version_fits(value)
+                (BodyMember::Version, Scalar::Text(value)) => {
+                    !mem::replace(&mut version, true) && is_valid_version(value)
                 }
                 (
-                    Member::Message | Member::Code | Member::Type | Member::Version | Member::Undocumented,
+                    BodyMember::Message
+                    | BodyMember::Code
+                    | BodyMember::Type
+                    | BodyMember::Version
+                    | BodyMember::Undocumented,
                     Scalar::Text(_) | Scalar::Integer(_) | Scalar::Other,
                 ) => false,
             };
         }
-        Ok(fits && message && code)
+        Ok(valid && message && code)
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<bool, A::Error> {
-        drain_seq(seq).map(|()| false)
+        skip_elements(seq).map(|()| false)
     }
 
     fn visit_bool<E>(self, _: bool) -> Result<bool, E> {
@@ -240,7 +248,7 @@ impl<'de> Visitor<'de> for BodyShape<'_> {
 }
 
 /// The pattern of `version`: `[0-9A-Za-z.+-]{1,32}`.
-fn version_fits(version: &str) -> bool {
+fn is_valid_version(version: &str) -> bool {
     (1..=32).contains(&version.len())
         && version.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'+' | b'-'))
 }
@@ -298,7 +306,7 @@ impl<'de> Visitor<'de> for ScalarSeed {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<Scalar<'de>, A::Error> {
-        drain_seq(seq).map(|()| Scalar::Other)
+        skip_elements(seq).map(|()| Scalar::Other)
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Scalar<'de>, A::Error> {
@@ -308,7 +316,7 @@ impl<'de> Visitor<'de> for ScalarSeed {
 }
 
 /// Skips the elements. [`IgnoredAny`] is read without recursion.
-fn drain_seq<'de, A: SeqAccess<'de>>(mut seq: A) -> Result<(), A::Error> {
+fn skip_elements<'de, A: SeqAccess<'de>>(mut seq: A) -> Result<(), A::Error> {
     while seq.next_element::<IgnoredAny>()?.is_some() {}
     Ok(())
 }

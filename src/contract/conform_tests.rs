@@ -10,13 +10,13 @@ fn contract() -> Contract {
     Contract::builtin("appwrite").unwrap()
 }
 
-fn judged(status: u16, body: impl AsRef<[u8]>) -> Conformance {
+fn conformance_of(status: u16, body: impl AsRef<[u8]>) -> Conformance {
     let error = ErrorBody { status, media_type: Some(b"application/json"), body: body.as_ref() };
-    examine(&contract(), &error, UpstreamMessages::ClientErrors)
+    check_conformance(&contract(), &error, UpstreamMessages::ClientErrors)
 }
 
 #[test]
-fn the_documented_object_conforms_in_every_spelling_that_json_allows() {
+fn documented_object_conforms_in_any_json_spelling() {
     for body in [
         r#"{"message":"No such user.","code":404}"#,
         r#"{"code":404,"message":"No such user."}"#,
@@ -24,12 +24,12 @@ fn the_documented_object_conforms_in_every_spelling_that_json_allows() {
         r#"{"message":"x","code":404,"type":"user_not_found","version":"1.8.0-rc.1+7"}"#,
         r#"{"m\u0065ssage":"größer \u00e9 \ud83d\ude00","code":404}"#,
     ] {
-        assert_eq!(judged(404, body), Conformance::Conforms, "{body}");
+        assert_eq!(conformance_of(404, body), Conformance::Conforms, "{body}");
     }
 }
 
 #[test]
-fn json_of_another_shape_does_not_conform() {
+fn other_json_shapes_do_not_conform() {
     for body in [
         r#"{}"#,
         r#"[]"#,
@@ -73,12 +73,12 @@ fn json_of_another_shape_does_not_conform() {
         r#"{"message":"x","code":404,"version":1}"#,
         r#"{"message":"x","code":404,"version":"123456789012345678901234567890123"}"#,
     ] {
-        assert_eq!(judged(404, body), Conformance::WrongShape, "{body}");
+        assert_eq!(conformance_of(404, body), Conformance::WrongShape, "{body}");
     }
 }
 
 #[test]
-fn what_is_not_strictly_one_json_text_does_not_conform() {
+fn invalid_json_does_not_conform() {
     let good = r#"{"message":"x","code":404}"#;
     for body in [
         String::new(),
@@ -102,70 +102,72 @@ fn what_is_not_strictly_one_json_text_does_not_conform() {
         r#"{"message":"x","code":404} // no"#.to_owned(),
         r#"{"message":"x","code":NaN}"#.to_owned(),
     ] {
-        assert_eq!(judged(404, &body), Conformance::NotJson, "{body}");
+        assert_eq!(conformance_of(404, &body), Conformance::NotJson, "{body}");
     }
-    assert_eq!(judged(404, b"{\"message\":\"\xff\",\"code\":404}"), Conformance::NotJson);
-    assert_eq!(judged(404, b"{\"message\":\"\xc0\xaf\",\"code\":404}"), Conformance::NotJson);
-    assert_eq!(judged(404, b"\xff\xfe{\0}\0"), Conformance::NotJson);
+    assert_eq!(conformance_of(404, b"{\"message\":\"\xff\",\"code\":404}"), Conformance::NotJson);
+    assert_eq!(conformance_of(404, b"{\"message\":\"\xc0\xaf\",\"code\":404}"), Conformance::NotJson);
+    assert_eq!(conformance_of(404, b"\xff\xfe{\0}\0"), Conformance::NotJson);
 }
 
 #[test]
-fn a_hundred_thousand_levels_of_nesting_do_not_overflow_the_stack() {
+fn deep_nesting_does_not_overflow_the_stack() {
     let levels = 100_000;
     let arrays = |before: &str, after: &str| {
         // Past the limit of 64 KiB as a body, so the reader itself is shown the bytes.
         let text = format!("{before}{}{}{after}", "[".repeat(levels), "]".repeat(levels));
         let contract = contract();
-        read_json(&text, |reader| reader.deserialize_any(BodyShape { contract: &contract, status: 404 }))
+        parse_json(&text, |reader| {
+            reader.deserialize_any(ErrorBodyVisitor { contract: &contract, status: 404 })
+        })
     };
     assert_eq!(arrays("", ""), Some(false));
     assert_eq!(arrays(r#"{"message":"x","code":404,"deep":"#, "}"), Some(false));
     assert_eq!(arrays(r#"{"message":"#, r#","code":404}"#), Some(false));
     assert_eq!(arrays("", "x"), None);
-    assert_eq!(judged(404, "[".repeat(60_000)), Conformance::NotJson);
+    assert_eq!(conformance_of(404, "[".repeat(60_000)), Conformance::NotJson);
     let objects = format!(
         r#"{{"message":"x","code":404,"deep":{}1{}}}"#,
         r#"{"a":"#.repeat(11_000),
         "}".repeat(11_000)
     );
-    assert_eq!(judged(404, objects), Conformance::TooLarge);
+    assert_eq!(conformance_of(404, objects), Conformance::TooLarge);
     let objects =
         format!(r#"{{"message":"x","code":404,"deep":{}1{}}}"#, r#"{"a":"#.repeat(9_000), "}".repeat(9_000));
-    assert_eq!(judged(404, objects), Conformance::WrongShape);
+    assert_eq!(conformance_of(404, objects), Conformance::WrongShape);
 }
 
 #[test]
-fn an_undocumented_status_and_a_large_body_are_called_so_before_all_else() {
-    assert_eq!(judged(418, r#"{"message":"x","code":418}"#), Conformance::Undocumented);
+fn undocumented_status_and_large_body_are_checked_first() {
+    assert_eq!(conformance_of(418, r#"{"message":"x","code":418}"#), Conformance::Undocumented);
     let large = |message: usize| format!(r#"{{"message":"x","code":404{}}}"#, " ".repeat(message - 26));
-    assert_eq!(judged(404, large(BODY_LIMIT)), Conformance::Conforms);
-    assert_eq!(judged(404, large(BODY_LIMIT + 1)), Conformance::TooLarge);
+    assert_eq!(conformance_of(404, large(BODY_LIMIT)), Conformance::Conforms);
+    assert_eq!(conformance_of(404, large(BODY_LIMIT + 1)), Conformance::TooLarge);
 }
 
 #[test]
-fn the_message_has_at_most_1000_characters() {
+fn message_is_limited_to_1000_characters() {
     let body = |chars: usize| format!(r#"{{"message":"{}","code":404}}"#, "é".repeat(chars));
-    assert_eq!(judged(404, body(1000)), Conformance::Conforms);
-    assert_eq!(judged(404, body(1001)), Conformance::WrongShape);
+    assert_eq!(conformance_of(404, body(1000)), Conformance::Conforms);
+    assert_eq!(conformance_of(404, body(1001)), Conformance::WrongShape);
 }
 
 #[test]
-fn a_closed_list_of_types_holds_for_upstreams_too() {
+fn closed_type_list_applies_to_upstream_bodies() {
     let declaration = crate::contract::builtin::declaration("appwrite").unwrap();
     let codes: Vec<_> = declaration.codes.iter().filter_map(|code| code.kind.clone()).collect();
     let closed =
         Contract::declare(crate::contract::Declaration { types: Some(codes), ..declaration }).unwrap();
-    let judged = |kind: &str| {
+    let conformance_of_type = |kind: &str| {
         let body = format!(r#"{{"message":"x","code":404,"type":"{kind}"}}"#);
         let error = ErrorBody { status: 404, media_type: Some(b"application/json"), body: body.as_bytes() };
-        examine(&closed, &error, UpstreamMessages::ClientErrors)
+        check_conformance(&closed, &error, UpstreamMessages::ClientErrors)
     };
-    assert_eq!(judged("general_route_not_found"), Conformance::Conforms);
-    assert_eq!(judged("user_not_found"), Conformance::WrongShape);
+    assert_eq!(conformance_of_type("general_route_not_found"), Conformance::Conforms);
+    assert_eq!(conformance_of_type("user_not_found"), Conformance::WrongShape);
 }
 
 #[test]
-fn a_body_whose_message_may_not_leave_does_not_conform() {
+fn body_with_disallowed_message_does_not_conform() {
     for (status, messages, passes) in [
         (404, UpstreamMessages::ClientErrors, true),
         (500, UpstreamMessages::ClientErrors, false),
@@ -177,12 +179,12 @@ fn a_body_whose_message_may_not_leave_does_not_conform() {
         let body = format!(r#"{{"message":"x","code":{status}}}"#);
         let error = ErrorBody { status, media_type: Some(b"application/json"), body: body.as_bytes() };
         let expected = if passes { Conformance::Conforms } else { Conformance::WrongShape };
-        assert_eq!(examine(&contract(), &error, messages), expected, "{status} {messages:?}");
+        assert_eq!(check_conformance(&contract(), &error, messages), expected, "{status} {messages:?}");
     }
 }
 
 #[test]
-fn the_media_type_is_json_in_any_case_with_no_charset_or_utf_8() {
+fn media_type_must_be_json_with_utf8_or_no_charset() {
     for good in [
         "application/json",
         "Application/JSON",
@@ -191,7 +193,7 @@ fn the_media_type_is_json_in_any_case_with_no_charset_or_utf_8() {
         "application/json; Charset=\"UTF-8\"",
         "application/json ; profile=x ; charset=utf-8;",
     ] {
-        assert!(head_conforms(Some(good.as_bytes())), "{good}");
+        assert!(head_response_conforms(Some(good.as_bytes())), "{good}");
     }
     for bad in [
         "",
@@ -207,17 +209,21 @@ fn the_media_type_is_json_in_any_case_with_no_charset_or_utf_8() {
         "application/json; charset",
         "application/json; charset=utf-8; charset=latin1",
     ] {
-        assert!(!head_conforms(Some(bad.as_bytes())), "{bad}");
+        assert!(!head_response_conforms(Some(bad.as_bytes())), "{bad}");
         let error = ErrorBody {
             status: 404,
             media_type: Some(bad.as_bytes()),
             body: br#"{"message":"x","code":404}"#,
         };
-        assert_eq!(examine(&contract(), &error, UpstreamMessages::All), Conformance::NotJson, "{bad}");
+        assert_eq!(
+            check_conformance(&contract(), &error, UpstreamMessages::All),
+            Conformance::NotJson,
+            "{bad}"
+        );
     }
-    assert!(head_conforms(None));
+    assert!(head_response_conforms(None));
     let error = ErrorBody { status: 404, media_type: None, body: br#"{"message":"x","code":404}"# };
-    assert_eq!(examine(&contract(), &error, UpstreamMessages::All), Conformance::NotJson);
+    assert_eq!(check_conformance(&contract(), &error, UpstreamMessages::All), Conformance::NotJson);
 }
 
 #[test]
@@ -228,28 +234,28 @@ fn labels_are_distinct() {
 
 proptest! {
     #[test]
-    fn only_bodies_that_every_reader_understands_alike_conform(
+    fn only_unambiguous_bodies_conform(
         message in ".{0,30}",
         code in prop_oneof![Just("404".to_owned()), "[0-9.e]{1,6}"],
         extra in prop_oneof![Just(String::new()), ",\"(type|version|trace|code)\":(\"[a-z]{0,3}\"|404|null)"],
     ) {
         let body = format!("{{\"message\":{},\"code\":{code}{extra}}}", serde_json::json!(message));
-        if judged(404, &body) == Conformance::Conforms {
+        if conformance_of(404, &body) == Conformance::Conforms {
             let value: serde_json::Value = serde_json::from_str(&body).unwrap();
             let object = value.as_object().unwrap();
             prop_assert!(object.keys().all(|name| ["message", "code", "type", "version"].contains(&name.as_str())));
             prop_assert_eq!(value.get("code").and_then(serde_json::Value::as_u64), Some(404));
             prop_assert!(code.bytes().all(|b| b.is_ascii_digit()));
-            prop_assert!(text::passes(&message));
+            prop_assert!(text::is_allowed(&message));
             prop_assert!(!extra.contains("trace") && !extra.contains("code"));
         }
     }
 
     #[test]
-    fn arbitrary_bytes_are_judged_without_a_panic(body in proptest::collection::vec(any::<u8>(), 0..200), media in proptest::collection::vec(any::<u8>(), 0..40)) {
+    fn arbitrary_bytes_do_not_panic(body in proptest::collection::vec(any::<u8>(), 0..200), media in proptest::collection::vec(any::<u8>(), 0..40)) {
         let error = ErrorBody { status: 404, media_type: Some(&media), body: &body };
-        examine(&contract(), &error, UpstreamMessages::All);
-        judged(404, &body);
+        check_conformance(&contract(), &error, UpstreamMessages::All);
+        conformance_of(404, &body);
         extract(&contract(), &body);
     }
 }

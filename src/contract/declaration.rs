@@ -121,13 +121,13 @@ impl fmt::Display for ContractProblem {
                 write!(f, "the message of code {status} {problem}")
             }
             ContractProblem::BadType { status, kind } => {
-                write!(f, "the type {kind:?} of code {status} does not fit; expected {TYPE_HINT}")
+                write!(f, "the type {kind:?} of code {status} does not fit; expected {TYPE_PATTERN_HELP}")
             }
             ContractProblem::UnlistedType { status, kind } => {
                 write!(f, "the type {kind:?} of code {status} is not in the contract's list of types")
             }
             ContractProblem::BadListedType { kind } => {
-                write!(f, "{kind:?} in the list of types does not fit; expected {TYPE_HINT}")
+                write!(f, "{kind:?} in the list of types does not fit; expected {TYPE_PATTERN_HELP}")
             }
             ContractProblem::DuplicateCause { cause } => write!(f, "cause {cause} is given two messages"),
             ContractProblem::BadCauseMessage { cause, problem } => {
@@ -146,14 +146,14 @@ impl fmt::Display for ContractProblem {
 
 impl std::error::Error for ContractProblem {}
 
-const TYPE_HINT: &str = "a lower-case letter, then up to 63 of a-z, 0-9 and _";
+const TYPE_PATTERN_HELP: &str = "a lower-case letter, then up to 63 of a-z, 0-9 and _";
 
 /// `upstream statuses 402, 405-407`: rising statuses with neighbours joined.
-fn write_ranges(f: &mut fmt::Formatter<'_>, statuses: &[u16], before: &str) -> fmt::Result {
-    let joined = statuses.chunk_by(|a, b| a + 1 == *b);
-    for (index, range) in joined.enumerate() {
+fn write_ranges(f: &mut fmt::Formatter<'_>, statuses: &[u16], prefix: &str) -> fmt::Result {
+    let ranges = statuses.chunk_by(|a, b| a + 1 == *b);
+    for (index, range) in ranges.enumerate() {
         if index == 0 {
-            write!(f, "{before}upstream statuses ")?;
+            write!(f, "{prefix}upstream statuses ")?;
         } else {
             f.write_str(", ")?;
         }
@@ -180,7 +180,7 @@ fn check_types(declaration: &Declaration, problems: &mut Vec<ContractProblem>) {
     let listed = declaration.types.iter().flatten();
     problems.extend(
         listed
-            .filter(|kind| !type_fits(kind))
+            .filter(|kind| !is_valid_type(kind))
             .map(|kind| ContractProblem::BadListedType { kind: kind.clone() }),
     );
 }
@@ -188,20 +188,20 @@ fn check_types(declaration: &Declaration, problems: &mut Vec<ContractProblem>) {
 fn check_codes(declaration: &Declaration, problems: &mut Vec<ContractProblem>) {
     for (index, code) in declaration.codes.iter().enumerate() {
         let status = code.status;
-        if !may_be_documented(status) {
+        if !is_allowed_code(status) {
             problems.push(ContractProblem::NotAnErrorCode { status });
         }
         if declaration.codes.iter().take(index).any(|earlier| earlier.status == status) {
             problems.push(ContractProblem::DuplicateCode { status });
         }
-        if !reason_fits(&code.reason) {
+        if !is_valid_reason(&code.reason) {
             problems.push(ContractProblem::BadReason { status });
         }
         if let Some(problem) = text::problem(&code.message) {
             problems.push(ContractProblem::BadMessage { status, problem });
         }
         let Some(kind) = &code.kind else { continue };
-        if !type_fits(kind) {
+        if !is_valid_type(kind) {
             problems.push(ContractProblem::BadType { status, kind: kind.clone() });
         } else if declaration.types.as_ref().is_some_and(|listed| !listed.contains(kind)) {
             problems.push(ContractProblem::UnlistedType { status, kind: kind.clone() });
@@ -242,16 +242,16 @@ fn check_targets(declaration: &Declaration, problems: &mut Vec<ContractProblem>)
 }
 
 /// 408 is never sent: clients repeat such a request by themselves, POST included.
-fn may_be_documented(status: u16) -> bool {
+fn is_allowed_code(status: u16) -> bool {
     (400..=599).contains(&status) && status != 408
 }
 
-fn reason_fits(reason: &str) -> bool {
+fn is_valid_reason(reason: &str) -> bool {
     (1..=64).contains(&reason.len()) && reason.bytes().all(|b| (0x20..0x7f).contains(&b))
 }
 
 /// The pattern of `type`: `[a-z][a-z0-9_]{0,63}`.
-pub(super) fn type_fits(kind: &str) -> bool {
+pub(super) fn is_valid_type(kind: &str) -> bool {
     let bytes = kind.as_bytes();
     bytes.len() <= 64
         && bytes.first().is_some_and(u8::is_ascii_lowercase)

@@ -12,13 +12,13 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
 use super::code::Contract;
-use super::conform::{BODY_LIMIT, read_json};
+use super::conform::{BODY_LIMIT, parse_json};
 use super::text;
 
 /// What may be kept of an upstream's error body that does not pass as it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Extract {
-    /// A message, cleaned: it [passes](super::text::passes).
+pub struct ExtractedError {
+    /// A message, cleaned: it [is_allowed](super::text::passes).
     pub message: Option<String>,
     /// A `type` that the contract allows.
     pub kind: Option<String>,
@@ -26,19 +26,26 @@ pub struct Extract {
 
 /// Finds the message and the `type` in an error body, whatever its media type says. Strict JSON only: a member twice in
 /// any object, and nothing is kept. A message that may not leave is passed over for the next candidate.
-pub fn extract(contract: &Contract, body: &[u8]) -> Extract {
+pub fn extract(contract: &Contract, body: &[u8]) -> ExtractedError {
     if body.len() > BODY_LIMIT {
-        return Extract::default();
+        return ExtractedError::default();
     }
-    let Ok(text) = std::str::from_utf8(body) else { return Extract::default() };
-    let mut found = Found::default();
-    let walk = Walk { spot: Spot::Top, found: &mut found };
-    if read_json(text, |reader| walk.deserialize(reader)).is_none() {
-        return Extract::default();
+    let Ok(text) = std::str::from_utf8(body) else { return ExtractedError::default() };
+    let mut collected = Collected::default();
+    let visitor = ExtractVisitor { position: JsonPosition::Root, collected: &mut collected };
+    if parse_json(text, |reader| visitor.deserialize(reader)).is_none() {
+        return ExtractedError::default();
     }
-    let message =
-        found.candidates.iter().flatten().find_map(|candidate| text::clean(candidate)).map(Cow::into_owned);
-    Extract { message, kind: found.kind.filter(|kind| contract.allows_type(kind)).map(Cow::into_owned) }
+    let message = collected
+        .candidates
+        .iter()
+        .flatten()
+        .find_map(|candidate| text::sanitize(candidate))
+        .map(Cow::into_owned);
+    ExtractedError {
+        message,
+        kind: collected.kind.filter(|kind| contract.allows_type(kind)).map(Cow::into_owned),
+    }
 }
 
 /// Where messages are looked for, the best first.
@@ -56,34 +63,36 @@ enum Candidate {
 
 /// What the walk has found so far, not yet cleaned.
 #[derive(Default)]
-struct Found<'de> {
+struct Collected<'de> {
     /// By [`Candidate`].
     candidates: [Option<Cow<'de, str>>; 8],
     kind: Option<Cow<'de, str>>,
 }
 
-impl<'de> Found<'de> {
-    fn keep(&mut self, spot: Spot, text: Cow<'de, str>) {
-        let candidate = match spot {
-            Spot::Text(candidate) => candidate,
-            Spot::Error => Candidate::Error,
-            Spot::Kind => {
+impl<'de> Collected<'de> {
+    fn record(&mut self, position: JsonPosition, text: Cow<'de, str>) {
+        let candidate = match position {
+            JsonPosition::Text(candidate) => candidate,
+            JsonPosition::Error => Candidate::Error,
+            JsonPosition::Type => {
                 self.kind = Some(text);
                 return;
             }
-            Spot::Top | Spot::Errors | Spot::FirstError | Spot::Elsewhere => return,
+            JsonPosition::Root | JsonPosition::Errors | JsonPosition::FirstError | JsonPosition::Other => {
+                return;
+            }
         };
-        if let Some(place) = self.candidates.get_mut(candidate as usize) {
-            *place = Some(text);
+        if let Some(candidate_text) = self.candidates.get_mut(candidate as usize) {
+            *candidate_text = Some(text);
         }
     }
 }
 
 /// Where in the body a value stands.
 #[derive(Clone, Copy)]
-enum Spot {
+enum JsonPosition {
     /// The body itself.
-    Top,
+    Root,
     /// `error`: a text, or an object with a message.
     Error,
     /// `errors`.
@@ -93,58 +102,60 @@ enum Spot {
     /// A member that is a candidate.
     Text(Candidate),
     /// The top `type`.
-    Kind,
+    Type,
     /// Anything else: read only to find members that stand twice.
-    Elsewhere,
+    Other,
 }
 
-impl Spot {
-    fn member(self, name: &str) -> Spot {
+impl JsonPosition {
+    fn member(self, name: &str) -> JsonPosition {
         match self {
-            Spot::Top => match name {
-                "message" => Spot::Text(Candidate::Message),
-                "error" => Spot::Error,
-                "detail" => Spot::Text(Candidate::Detail),
-                "error_description" => Spot::Text(Candidate::ErrorDescription),
-                "title" => Spot::Text(Candidate::Title),
-                "errors" => Spot::Errors,
-                "type" => Spot::Kind,
-                _ => Spot::Elsewhere,
+            JsonPosition::Root => match name {
+                "message" => JsonPosition::Text(Candidate::Message),
+                "error" => JsonPosition::Error,
+                "detail" => JsonPosition::Text(Candidate::Detail),
+                "error_description" => JsonPosition::Text(Candidate::ErrorDescription),
+                "title" => JsonPosition::Text(Candidate::Title),
+                "errors" => JsonPosition::Errors,
+                "type" => JsonPosition::Type,
+                _ => JsonPosition::Other,
             },
-            Spot::Error => match name {
-                "message" => Spot::Text(Candidate::ErrorMessage),
-                _ => Spot::Elsewhere,
+            JsonPosition::Error => match name {
+                "message" => JsonPosition::Text(Candidate::ErrorMessage),
+                _ => JsonPosition::Other,
             },
-            Spot::FirstError => match name {
-                "message" => Spot::Text(Candidate::FirstErrorMessage),
-                "detail" => Spot::Text(Candidate::FirstErrorDetail),
-                _ => Spot::Elsewhere,
+            JsonPosition::FirstError => match name {
+                "message" => JsonPosition::Text(Candidate::FirstErrorMessage),
+                "detail" => JsonPosition::Text(Candidate::FirstErrorDetail),
+                _ => JsonPosition::Other,
             },
-            Spot::Errors | Spot::Text(_) | Spot::Kind | Spot::Elsewhere => Spot::Elsewhere,
+            JsonPosition::Errors | JsonPosition::Text(_) | JsonPosition::Type | JsonPosition::Other => {
+                JsonPosition::Other
+            }
         }
     }
 
-    fn element(self, first: bool) -> Spot {
+    fn element(self, first: bool) -> JsonPosition {
         match self {
-            Spot::Errors if first => Spot::FirstError,
-            Spot::Top
-            | Spot::Error
-            | Spot::Errors
-            | Spot::FirstError
-            | Spot::Text(_)
-            | Spot::Kind
-            | Spot::Elsewhere => Spot::Elsewhere,
+            JsonPosition::Errors if first => JsonPosition::FirstError,
+            JsonPosition::Root
+            | JsonPosition::Error
+            | JsonPosition::Errors
+            | JsonPosition::FirstError
+            | JsonPosition::Text(_)
+            | JsonPosition::Type
+            | JsonPosition::Other => JsonPosition::Other,
         }
     }
 }
 
 /// Reads one value at a spot.
-struct Walk<'f, 'de> {
-    spot: Spot,
-    found: &'f mut Found<'de>,
+struct ExtractVisitor<'f, 'de> {
+    position: JsonPosition,
+    collected: &'f mut Collected<'de>,
 }
 
-impl<'de> DeserializeSeed<'de> for Walk<'_, 'de> {
+impl<'de> DeserializeSeed<'de> for ExtractVisitor<'_, 'de> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, reader: D) -> Result<(), D::Error> {
@@ -152,7 +163,7 @@ impl<'de> DeserializeSeed<'de> for Walk<'_, 'de> {
     }
 }
 
-impl<'de> Visitor<'de> for Walk<'_, 'de> {
+impl<'de> Visitor<'de> for ExtractVisitor<'_, 'de> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -160,19 +171,22 @@ impl<'de> Visitor<'de> for Walk<'_, 'de> {
     }
 
     fn visit_borrowed_str<E>(self, text: &'de str) -> Result<(), E> {
-        self.found.keep(self.spot, Cow::Borrowed(text));
+        self.collected.record(self.position, Cow::Borrowed(text));
         Ok(())
     }
 
     fn visit_str<E>(self, text: &str) -> Result<(), E> {
-        self.found.keep(self.spot, Cow::Owned(text.to_owned()));
+        self.collected.record(self.position, Cow::Owned(text.to_owned()));
         Ok(())
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         let mut names = BTreeSet::new();
-        while let Some(name) = map.next_key_seed(Name)? {
-            map.next_value_seed(Walk { spot: self.spot.member(&name), found: self.found })?;
+        while let Some(name) = map.next_key_seed(MemberName)? {
+            map.next_value_seed(ExtractVisitor {
+                position: self.position.member(&name),
+                collected: self.collected,
+            })?;
             if !names.insert(name) {
                 return Err(A::Error::custom("a member stands twice"));
             }
@@ -182,7 +196,13 @@ impl<'de> Visitor<'de> for Walk<'_, 'de> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
         let mut first = true;
-        while seq.next_element_seed(Walk { spot: self.spot.element(first), found: self.found })?.is_some() {
+        while seq
+            .next_element_seed(ExtractVisitor {
+                position: self.position.element(first),
+                collected: self.collected,
+            })?
+            .is_some()
+        {
             first = false;
         }
         Ok(())
@@ -210,9 +230,9 @@ impl<'de> Visitor<'de> for Walk<'_, 'de> {
 }
 
 /// Reads a member's name.
-struct Name;
+struct MemberName;
 
-impl<'de> DeserializeSeed<'de> for Name {
+impl<'de> DeserializeSeed<'de> for MemberName {
     type Value = Cow<'de, str>;
 
     fn deserialize<D: Deserializer<'de>>(self, reader: D) -> Result<Cow<'de, str>, D::Error> {
@@ -220,7 +240,7 @@ impl<'de> DeserializeSeed<'de> for Name {
     }
 }
 
-impl<'de> Visitor<'de> for Name {
+impl<'de> Visitor<'de> for MemberName {
     type Value = Cow<'de, str>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -6,17 +6,17 @@ use proptest::prelude::*;
 
 use super::*;
 
-fn found(body: impl AsRef<[u8]>) -> (Option<String>, Option<String>) {
-    let Extract { message, kind } = extract(&Contract::builtin("appwrite").unwrap(), body.as_ref());
+fn extract_body(body: impl AsRef<[u8]>) -> (Option<String>, Option<String>) {
+    let ExtractedError { message, kind } = extract(&Contract::builtin("appwrite").unwrap(), body.as_ref());
     (message, kind)
 }
 
 fn message(body: impl AsRef<[u8]>) -> Option<String> {
-    found(body).0
+    extract_body(body).0
 }
 
 #[test]
-fn the_message_is_the_first_candidate_of_the_list() {
+fn message_candidates_are_tried_in_order() {
     // Each body lacks the best candidate of the one before.
     let members = [
         (r#""message":"1""#, "1"),
@@ -28,23 +28,23 @@ fn the_message_is_the_first_candidate_of_the_list() {
         (r#""errors":[{"detail":"8","message":"7"}]"#, "7"),
         (r#""errors":[{"detail":"8"},{"message":"no"}]"#, "8"),
     ];
-    for (best, (_, expected)) in members.iter().enumerate() {
+    for (first_candidate, (_, expected)) in members.iter().enumerate() {
         let mut names = std::collections::HashSet::new();
         // `error` and `errors` are in the list twice; the better form stands for both.
-        let rest: Vec<&str> = members
+        let remaining: Vec<&str> = members
             .iter()
-            .skip(best)
+            .skip(first_candidate)
             .map(|(member, _)| *member)
             .filter(|member| names.insert(member.split(':').next()))
             .collect();
-        for body in [rest.join(","), rest.iter().rev().copied().collect::<Vec<_>>().join(",")] {
+        for body in [remaining.join(","), remaining.iter().rev().copied().collect::<Vec<_>>().join(",")] {
             assert_eq!(message(format!("{{{body}}}")).as_deref(), Some(*expected), "{body}");
         }
     }
 }
 
 #[test]
-fn a_message_elsewhere_is_no_candidate() {
+fn messages_in_other_members_are_ignored() {
     for body in [
         r#"{"data":{"message":"x"}}"#,
         r#"{"error":{"detail":"x"}}"#,
@@ -65,7 +65,7 @@ fn a_message_elsewhere_is_no_candidate() {
 }
 
 #[test]
-fn a_candidate_that_may_not_leave_is_passed_over_for_the_next() {
+fn invalid_candidate_is_skipped() {
     for bad in ["", "<p>x</p>", "x at app.js:3", "Traceback", "\\u0000"] {
         let body = format!(r#"{{"message":"{bad}","error":{{"message":"{bad}"}},"detail":"Not here."}}"#);
         assert_eq!(message(&body).as_deref(), Some("Not here."), "{body}");
@@ -74,72 +74,78 @@ fn a_candidate_that_may_not_leave_is_passed_over_for_the_next() {
 }
 
 #[test]
-fn a_message_is_cleaned_and_cut() {
+fn message_is_cleaned_and_truncated() {
     assert_eq!(message(r#"{"message":"two\r\n lines\u0007"}"#).as_deref(), Some("two lines"));
     let long = "é".repeat(1500);
     assert_eq!(message(format!(r#"{{"message":"{long}"}}"#)), Some("é".repeat(1000)));
 }
 
 #[test]
-fn a_member_that_stands_twice_anywhere_makes_it_no_json() {
+fn duplicate_member_discards_the_body() {
     for body in [
         r#"{"message":"x","message":"x"}"#,
         r#"{"message":"x","m\u0065ssage":"y"}"#,
         r#"{"message":"x","a":{"b":1,"b":1}}"#,
         r#"{"message":"x","a":[[{"b":1,"b":1}]]}"#,
     ] {
-        assert_eq!(found(body), (None, None), "{body}");
+        assert_eq!(extract_body(body), (None, None), "{body}");
     }
     assert_eq!(message(r#"{"message":"x","a":{"b":1},"c":{"b":1}}"#).as_deref(), Some("x"));
 }
 
 #[test]
-fn what_is_not_strictly_json_keeps_nothing() {
+fn invalid_json_yields_nothing() {
     let good = r#"{"message":"x","type":"a"}"#;
     for body in
         [format!("\u{feff}{good}"), format!("{good}."), format!("{good}{good}"), good.replace('"', "'")]
     {
-        assert_eq!(found(&body), (None, None), "{body}");
+        assert_eq!(extract_body(&body), (None, None), "{body}");
     }
-    assert_eq!(found(b"{\"message\":\"\xff\"}"), (None, None));
-    assert_eq!(found(format!(r#"{{"message":"x","pad":"{}"}}"#, "x".repeat(BODY_LIMIT))), (None, None));
+    assert_eq!(extract_body(b"{\"message\":\"\xff\"}"), (None, None));
+    assert_eq!(
+        extract_body(format!(r#"{{"message":"x","pad":"{}"}}"#, "x".repeat(BODY_LIMIT))),
+        (None, None)
+    );
 }
 
 #[test]
-fn deep_nesting_keeps_nothing_and_does_not_overflow_the_stack() {
+fn deep_nesting_yields_nothing_without_overflow() {
     let levels = 30_000;
     let body = format!(r#"{{"message":"x","a":{}{}}}"#, "[".repeat(levels), "]".repeat(levels));
-    assert_eq!(found(body), (None, None));
+    assert_eq!(extract_body(body), (None, None));
     let levels = 100;
     let body = format!(r#"{{"message":"x","a":{}{}}}"#, "[".repeat(levels), "]".repeat(levels));
     assert_eq!(message(body).as_deref(), Some("x"));
 }
 
 #[test]
-fn a_type_is_kept_when_the_contract_allows_it_whether_or_not_a_message_is() {
-    assert_eq!(found(r#"{"type":"user_not_found"}"#), (None, Some("user_not_found".to_owned())));
-    assert_eq!(found(r#"{"type":"https://example.com/probs/1","title":"T"}"#), (Some("T".to_owned()), None));
-    assert_eq!(found(r#"{"type":7}"#), (None, None));
-    assert_eq!(found(r#"{"error":{"type":"inner"}}"#), (None, None));
+fn allowed_type_is_kept_with_or_without_a_message() {
+    assert_eq!(extract_body(r#"{"type":"user_not_found"}"#), (None, Some("user_not_found".to_owned())));
+    assert_eq!(
+        extract_body(r#"{"type":"https://example.com/probs/1","title":"T"}"#),
+        (Some("T".to_owned()), None)
+    );
+    assert_eq!(extract_body(r#"{"type":7}"#), (None, None));
+    assert_eq!(extract_body(r#"{"error":{"type":"inner"}}"#), (None, None));
 }
 
 proptest! {
     #[test]
-    fn the_text_rule_holds_for_whatever_is_extracted(
+    fn extracted_text_passes_the_text_rule(
         texts in proptest::collection::vec("(<|>|a|at |b:|1|\n|Traceback|\u{0}|\u{85}| |é){0,30}", 5),
     ) {
         let body = serde_json::json!({
             "message": texts[0], "error": {"message": texts[1]}, "detail": texts[2], "title": texts[3],
             "errors": [{"message": texts[4]}], "type": texts[0],
         });
-        let (message, kind) = found(body.to_string());
+        let (message, kind) = extract_body(body.to_string());
         if let Some(message) = message {
-            prop_assert!(text::passes(&message), "{message:?}");
+            prop_assert!(text::is_allowed(&message), "{message:?}");
         }
-        let fits = |kind: &str| {
+        let valid = |kind: &str| {
             kind.starts_with(|c: char| c.is_ascii_lowercase())
                 && kind.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'_'))
         };
-        prop_assert!(kind.as_deref().is_none_or(fits), "{kind:?}");
+        prop_assert!(kind.as_deref().is_none_or(valid), "{kind:?}");
     }
 }

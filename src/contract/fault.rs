@@ -13,11 +13,11 @@ use std::time::Duration;
 /// Declares the causes once: variant, stable name, one sentence for the documentation, and `reserved` where no request is
 /// answered with it yet.
 macro_rules! causes {
-    ($($variant:ident $name:literal $meaning:literal $($reserved:ident)?;)+) => {
+    ($($variant:ident $name:literal $description:literal $($reserved:ident)?;)+) => {
         /// Why a request could not be answered by the upstream's own response. The names are stable API.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
         #[repr(u8)]
-        pub enum Cause { $(#[doc = $meaning] $variant,)+ }
+        pub enum Cause { $(#[doc = $description] $variant,)+ }
 
         impl Cause {
             /// Every cause, in the order of the specification.
@@ -29,8 +29,8 @@ macro_rules! causes {
             }
 
             /// One sentence for the operator: when it is raised.
-            pub const fn meaning(self) -> &'static str {
-                match self { $(Cause::$variant => $meaning,)+ }
+            pub const fn description(self) -> &'static str {
+                match self { $(Cause::$variant => $description,)+ }
             }
 
             /// Whether the name is only kept for later: no request to the gateway is answered with it.
@@ -112,7 +112,7 @@ impl fmt::Display for Cause {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Phase {
     /// Reading the request head.
-    ReadHead,
+    RequestHeaders,
     /// Choosing the route.
     Route,
     /// Admission: limits, concurrency, breaker.
@@ -122,7 +122,7 @@ pub enum Phase {
     /// Sending the request.
     Send,
     /// Waiting for the response head.
-    ResponseHead,
+    ResponseHeaders,
     /// Reading an error body that is held back.
     ResponseBody,
     /// Relaying after the head has left.
@@ -135,12 +135,12 @@ impl Phase {
     /// The name in the log.
     pub const fn name(self) -> &'static str {
         match self {
-            Phase::ReadHead => "read_head",
+            Phase::RequestHeaders => "request_headers",
             Phase::Route => "route",
             Phase::Admit => "admit",
             Phase::Connect => "connect",
             Phase::Send => "send",
-            Phase::ResponseHead => "response_head",
+            Phase::ResponseHeaders => "response_headers",
             Phase::ResponseBody => "response_body",
             Phase::Relay => "relay",
             Phase::Internal => "internal",
@@ -149,7 +149,7 @@ impl Phase {
 }
 
 /// So many bytes of what an upstream said are kept for the log: enough to see what answered, too few to fill a disk.
-pub const QUOTED: usize = 256;
+pub const EXCERPT_LIMIT: usize = 256;
 
 /// What we know beyond the cause: an error's text, a byte that was wrong. For the log only.
 ///
@@ -170,26 +170,26 @@ impl Evidence {
     }
 
     /// A fixed sentence: costs nothing.
-    pub const fn fixed(text: &'static str) -> Self {
+    pub const fn from_static(text: &'static str) -> Self {
         Evidence(Some(EvidenceText::Fixed(text)))
     }
 
     /// A text made at run time.
-    pub fn text(text: impl Into<Box<str>>) -> Self {
+    pub fn owned(text: impl Into<Box<str>>) -> Self {
         Evidence(Some(EvidenceText::Owned(text.into())))
     }
 
-    /// A sentence and the beginning of what the upstream said in the place of a response: at most [`QUOTED`] bytes of it.
-    pub fn quoting(sentence: &str, said: &[u8]) -> Self {
-        let (said, dots) = match said.split_at_checked(QUOTED) {
+    /// A sentence and the beginning of what the upstream said in the place of a response: at most [`EXCERPT_LIMIT`] bytes of it.
+    pub fn with_excerpt(sentence: &str, excerpt: &[u8]) -> Self {
+        let (excerpt, ellipsis) = match excerpt.split_at_checked(EXCERPT_LIMIT) {
             Some((beginning, [_, ..])) => (beginning, "..."),
-            Some((_, [])) | None => (said, ""),
+            Some((_, [])) | None => (excerpt, ""),
         };
-        match (sentence, said) {
+        match (sentence, excerpt) {
             ("", []) => Evidence::none(),
-            (_, []) => Evidence::text(sentence),
-            ("", _) => Evidence::text(format!("{}{dots}", String::from_utf8_lossy(said))),
-            (_, _) => Evidence::text(format!("{sentence}: {}{dots}", String::from_utf8_lossy(said))),
+            (_, []) => Evidence::owned(sentence),
+            ("", _) => Evidence::owned(format!("{}{ellipsis}", String::from_utf8_lossy(excerpt))),
+            (_, _) => Evidence::owned(format!("{sentence}: {}{ellipsis}", String::from_utf8_lossy(excerpt))),
         }
     }
 
@@ -226,14 +226,14 @@ impl Fault {
 
     /// The same fault with evidence for the log.
     #[must_use]
-    pub fn with(mut self, evidence: Evidence) -> Self {
+    pub fn with_evidence(mut self, evidence: Evidence) -> Self {
         self.evidence = evidence;
         self
     }
 
     /// The same fault with the time after which the request may come again: rounded up to seconds, at least 1.
     #[must_use]
-    pub const fn again_after(mut self, wait: Duration) -> Self {
+    pub const fn with_retry_after(mut self, wait: Duration) -> Self {
         let seconds = wait.as_secs().saturating_add((wait.subsec_nanos() > 0) as u64);
         self.retry_after = Some(if seconds == 0 { 1 } else { seconds });
         self
@@ -288,26 +288,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_an_upstream_said_is_quoted_up_to_a_bound() {
-        let text = |sentence, said: &[u8]| Evidence::quoting(sentence, said).for_log().to_owned();
+    fn upstream_excerpt_is_bounded() {
+        let text = |sentence, said: &[u8]| Evidence::with_excerpt(sentence, said).for_log().to_owned();
         assert_eq!(text("no head", b"220 mail\r\n"), "no head: 220 mail\r\n");
         assert_eq!(
             (text("", b"x"), text("no head", b""), text("", b"")),
             ("x".into(), "no head".into(), "".into())
         );
-        assert_eq!(text("", &[b'x'; QUOTED]), "x".repeat(QUOTED));
-        assert_eq!(text("", &[b'x'; QUOTED + 1]), format!("{}...", "x".repeat(QUOTED)));
+        assert_eq!(text("", &[b'x'; EXCERPT_LIMIT]), "x".repeat(EXCERPT_LIMIT));
+        assert_eq!(text("", &[b'x'; EXCERPT_LIMIT + 1]), format!("{}...", "x".repeat(EXCERPT_LIMIT)));
         assert_eq!(text("", b"\xff"), "\u{fffd}");
     }
 
     #[test]
-    fn a_wait_is_told_in_whole_seconds_never_too_early_and_never_as_none() {
+    fn retry_after_rounds_up_to_at_least_one_second() {
         let fault = || Fault::new(Cause::RateLimited, Phase::Admit);
         assert_eq!(fault().retry_after(), None);
         for (milliseconds, seconds) in [(0, 1), (1, 1), (1_000, 1), (1_001, 2), (59_999, 60)] {
             let wait = Duration::from_millis(milliseconds);
-            assert_eq!(fault().again_after(wait).retry_after(), Some(seconds), "{milliseconds}");
+            assert_eq!(fault().with_retry_after(wait).retry_after(), Some(seconds), "{milliseconds}");
         }
-        assert_eq!(fault().again_after(Duration::MAX).retry_after(), Some(u64::MAX));
+        assert_eq!(fault().with_retry_after(Duration::MAX).retry_after(), Some(u64::MAX));
     }
 }

@@ -10,42 +10,45 @@ use http::{HeaderName, HeaderValue};
 
 /// What the rules depend on.
 #[derive(Clone, Copy, Debug)]
-pub struct KeepContext<'a> {
+pub struct HeaderFilterContext<'a> {
     /// The status that is sent.
-    pub sent: u16,
+    pub status_sent: u16,
     /// The status that the upstream answered.
     pub upstream_status: u16,
     /// The route has `cors`: `Access-Control-*` are ours.
-    pub cors_owned: bool,
+    pub gateway_cors: bool,
     /// Further names that the operator keeps.
-    pub extra: &'a [HeaderName],
+    pub extra_kept: &'a [HeaderName],
     /// For a `Retry-After` that is a date.
     pub now: SystemTime,
 }
 
 /// Whether a field of the upstream stays on a response whose body is replaced.
-pub fn keep_on_replaced(name: &HeaderName, value: &HeaderValue, context: KeepContext<'_>) -> bool {
+pub fn keep_on_replaced(name: &HeaderName, value: &HeaderValue, context: HeaderFilterContext<'_>) -> bool {
     match name.as_str() {
-        "retry-after" => retry_after_valid(value, context.now),
+        "retry-after" => is_valid_retry_after(value, context.now),
         "content-range" => context.upstream_status == 416,
-        "set-cookie" => (400..=499).contains(&context.sent),
-        listed if listed.starts_with("access-control-") => !context.cors_owned,
-        listed if KEPT.contains(&listed) || KEPT_PREFIXES.iter().any(|prefix| listed.starts_with(prefix)) => {
+        "set-cookie" => (400..=499).contains(&context.status_sent),
+        listed if listed.starts_with("access-control-") => !context.gateway_cors,
+        listed
+            if KEPT_HEADERS.contains(&listed)
+                || KEPT_HEADER_PREFIXES.iter().any(|prefix| listed.starts_with(prefix)) =>
+        {
             true
         }
-        other => !OURS.contains(&other) && context.extra.contains(name),
+        other => !NEVER_KEPT.contains(&other) && context.extra_kept.contains(name),
     }
 }
 
 /// Whether a `Retry-After` is usable: 1 to 86400 seconds, or a date at most that far ahead.
-pub fn retry_after_valid(value: &HeaderValue, now: SystemTime) -> bool {
+pub fn is_valid_retry_after(value: &HeaderValue, now: SystemTime) -> bool {
     let Ok(text) = value.to_str() else { return false };
     let text = text.trim_ascii();
     if text.bytes().all(|b| b.is_ascii_digit()) {
-        return text.parse::<u64>().is_ok_and(|seconds| (1..=LONGEST_WAIT.as_secs()).contains(&seconds));
+        return text.parse::<u64>().is_ok_and(|seconds| (1..=MAX_RETRY_AFTER.as_secs()).contains(&seconds));
     }
     let Ok(date) = httpdate::parse_http_date(text) else { return false };
-    date.duration_since(now).is_ok_and(|wait| !wait.is_zero() && wait <= LONGEST_WAIT)
+    date.duration_since(now).is_ok_and(|wait| !wait.is_zero() && wait <= MAX_RETRY_AFTER)
 }
 
 /// Whether a conforming error loses this field: what only tells about the machinery behind it.
@@ -55,7 +58,7 @@ pub fn drop_on_conforming(name: &HeaderName) -> bool {
 }
 
 /// Kept whatever their value.
-const KEPT: &[&str] = &[
+const KEPT_HEADERS: &[&str] = &[
     "allow",
     "date",
     "dpop-nonce",
@@ -67,10 +70,10 @@ const KEPT: &[&str] = &[
     "www-authenticate",
 ];
 
-const KEPT_PREFIXES: &[&str] = &["x-ratelimit-", "x-appwrite-"];
+const KEPT_HEADER_PREFIXES: &[&str] = &["x-ratelimit-", "x-appwrite-"];
 
 /// What tells about the body, the connection or the reply itself is ours alone: no operator's list can bring it back.
-const OURS: &[&str] = &[
+const NEVER_KEPT: &[&str] = &[
     "accept-ranges",
     "cache-control",
     "connection",
@@ -92,14 +95,14 @@ const OURS: &[&str] = &[
 ];
 
 /// One day.
-const LONGEST_WAIT: Duration = Duration::from_secs(86_400);
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(86_400);
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
-    fn kept(name: &str, value: &str, context: KeepContext<'_>) -> bool {
+    fn is_kept(name: &str, value: &str, context: HeaderFilterContext<'_>) -> bool {
         keep_on_replaced(
             &HeaderName::from_bytes(name.as_bytes()).unwrap(),
             &HeaderValue::from_str(value).unwrap(),
@@ -107,8 +110,14 @@ mod tests {
         )
     }
 
-    fn context<'a>() -> KeepContext<'a> {
-        KeepContext { sent: 404, upstream_status: 404, cors_owned: false, extra: &[], now: now() }
+    fn context<'a>() -> HeaderFilterContext<'a> {
+        HeaderFilterContext {
+            status_sent: 404,
+            upstream_status: 404,
+            gateway_cors: false,
+            extra_kept: &[],
+            now: now(),
+        }
     }
 
     /// Sat, 01 Jan 2000 00:00:00 GMT.
@@ -117,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_listed_fields_survive_a_replacement() {
+    fn replaced_response_keeps_only_listed_headers() {
         for name in [
             "WWW-Authenticate",
             "DPoP-Nonce",
@@ -134,7 +143,7 @@ mod tests {
             "Access-Control-Allow-Origin",
             "Set-Cookie",
         ] {
-            assert!(kept(name, "x", context()), "{name}");
+            assert!(is_kept(name, "x", context()), "{name}");
         }
         for name in [
             "Server",
@@ -153,52 +162,53 @@ mod tests {
             "X-Internal-Host",
             "Location",
         ] {
-            assert!(!kept(name, "x", context()), "{name}");
+            assert!(!is_kept(name, "x", context()), "{name}");
         }
     }
 
     #[test]
-    fn cookies_leave_with_a_4xx_only_and_a_range_with_an_upstream_416_only() {
-        assert!(!kept("set-cookie", "a=b", KeepContext { sent: 503, ..context() }));
-        assert!(kept("set-cookie", "a=b", KeepContext { upstream_status: 502, ..context() }));
-        assert!(kept(
+    fn set_cookie_needs_4xx_and_content_range_needs_416() {
+        assert!(!is_kept("set-cookie", "a=b", HeaderFilterContext { status_sent: 503, ..context() }));
+        assert!(is_kept("set-cookie", "a=b", HeaderFilterContext { upstream_status: 502, ..context() }));
+        assert!(is_kept(
             "content-range",
             "bytes */9",
-            KeepContext { sent: 400, upstream_status: 416, ..context() }
+            HeaderFilterContext { status_sent: 400, upstream_status: 416, ..context() }
         ));
-        assert!(!kept(
+        assert!(!is_kept(
             "content-range",
             "bytes */9",
-            KeepContext { sent: 416, upstream_status: 400, ..context() }
+            HeaderFilterContext { status_sent: 416, upstream_status: 400, ..context() }
         ));
     }
 
     #[test]
-    fn where_the_route_owns_cors_the_upstreams_goes_even_if_listed() {
+    fn gateway_cors_drops_upstream_cors_headers() {
         let extra = [HeaderName::from_static("access-control-allow-origin")];
-        let owned = KeepContext { cors_owned: true, extra: &extra, ..context() };
-        assert!(!kept("access-control-allow-origin", "*", owned));
+        let gateway_cors_context =
+            HeaderFilterContext { gateway_cors: true, extra_kept: &extra, ..context() };
+        assert!(!is_kept("access-control-allow-origin", "*", gateway_cors_context));
     }
 
     #[test]
-    fn an_operator_can_keep_more_but_never_what_describes_the_old_body() {
+    fn extra_headers_are_kept_except_body_headers() {
         let extra = [
             HeaderName::from_static("x-shop-hint"),
             http::header::CONTENT_TYPE,
             http::header::CONTENT_LENGTH,
         ];
-        let context = KeepContext { extra: &extra, ..context() };
-        assert!(kept("X-Shop-Hint", "x", context));
-        assert!(!kept("content-type", "text/html", context));
-        assert!(!kept("content-length", "7", context));
+        let context = HeaderFilterContext { extra_kept: &extra, ..context() };
+        assert!(is_kept("X-Shop-Hint", "x", context));
+        assert!(!is_kept("content-type", "text/html", context));
+        assert!(!is_kept("content-length", "7", context));
     }
 
     #[test]
-    fn a_wait_is_one_second_to_one_day_as_a_number_or_as_a_date() {
-        let valid = |text: &str| retry_after_valid(&HeaderValue::from_str(text).unwrap(), now());
+    fn retry_after_must_be_one_second_to_one_day() {
+        let valid = |text: &str| is_valid_retry_after(&HeaderValue::from_str(text).unwrap(), now());
         for good in ["1", "86400", "05", "Sat, 01 Jan 2000 00:00:01 GMT", "Sun, 02 Jan 2000 00:00:00 GMT"] {
             assert!(valid(good), "{good}");
-            assert!(kept("retry-after", good, context()), "{good}");
+            assert!(is_kept("retry-after", good, context()), "{good}");
         }
         for bad in [
             "",
@@ -215,13 +225,13 @@ mod tests {
             "Sun, 02 Jan 2000 00:00:01 GMT",
         ] {
             assert!(!valid(bad), "{bad}");
-            assert!(!kept("retry-after", bad, context()), "{bad}");
+            assert!(!is_kept("retry-after", bad, context()), "{bad}");
         }
-        assert!(!retry_after_valid(&HeaderValue::from_bytes(b"\xff").unwrap(), now()));
+        assert!(!is_valid_retry_after(&HeaderValue::from_bytes(b"\xff").unwrap(), now()));
     }
 
     #[test]
-    fn a_conforming_error_loses_what_names_the_machinery() {
+    fn conforming_error_drops_server_headers() {
         for (name, dropped) in [
             ("server", true),
             ("x-powered-by", true),

@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 
 use http::Method;
 
-use super::{Case, Cause, Contract, Overrides, Situation, builtin, decide};
+use super::{Cause, Contract, Overrides, PolicyInput, Trigger, builtin, decide};
 
 #[test]
 fn golden_decisions_of_the_built_in_contracts_are_unchanged() {
@@ -25,19 +25,19 @@ fn golden_decisions_of_the_built_in_contracts_are_unchanged() {
 /// One line a decision: what happened, the status and the text that a client gets.
 fn decisions() -> String {
     let mut text = String::new();
-    for name in builtin::NAMES {
+    for name in builtin::CONTRACT_NAMES {
         let contract = Contract::builtin(name).unwrap();
-        let mut line = |label: &str, case: Case| {
-            let situation = Situation { case, upstream: None, method: &Method::GET };
+        let mut line = |label: &str, case: Trigger| {
+            let situation = PolicyInput { trigger: case, upstream: None, method: &Method::GET };
             let decided = decide(&contract, &situation, &Overrides::default());
             let status = decided.code().status();
             writeln!(text, "{name} {label} -> {status} {}", decided.message(&contract)).unwrap();
         };
         for cause in Cause::ALL {
-            line(cause.name(), Case::Fault(*cause));
+            line(cause.name(), Trigger::Fault(*cause));
         }
         for status in 400..=999 {
-            line(&status.to_string(), Case::UpstreamStatus(status));
+            line(&status.to_string(), Trigger::UpstreamStatus(status));
         }
     }
     text

@@ -4,12 +4,12 @@
 //! error has is decided as ever (see [`super::policy`]); here they are only said in another language.
 
 use super::fault::Cause;
-use super::policy::Case;
+use super::policy::Trigger;
 
 /// The number of a status of gRPC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub enum Status {
+pub enum GrpcStatus {
     /// Something that has no better name.
     Unknown = 2,
     /// The request is wrong, whenever it is sent.
@@ -32,42 +32,42 @@ pub enum Status {
     Unauthenticated = 16,
 }
 
-impl Status {
+impl GrpcStatus {
     /// The value of `grpc-status`.
     pub const fn number(self) -> &'static str {
         match self {
-            Status::Unknown => "2",
-            Status::InvalidArgument => "3",
-            Status::DeadlineExceeded => "4",
-            Status::PermissionDenied => "7",
-            Status::ResourceExhausted => "8",
-            Status::Aborted => "10",
-            Status::Unimplemented => "12",
-            Status::Internal => "13",
-            Status::Unavailable => "14",
-            Status::Unauthenticated => "16",
+            GrpcStatus::Unknown => "2",
+            GrpcStatus::InvalidArgument => "3",
+            GrpcStatus::DeadlineExceeded => "4",
+            GrpcStatus::PermissionDenied => "7",
+            GrpcStatus::ResourceExhausted => "8",
+            GrpcStatus::Aborted => "10",
+            GrpcStatus::Unimplemented => "12",
+            GrpcStatus::Internal => "13",
+            GrpcStatus::Unavailable => "14",
+            GrpcStatus::Unauthenticated => "16",
         }
     }
 
     /// The status of an error: by its cause, or by the code that answers an error of the upstream (there as gRPC's own
     /// clients would read it, but that their caller is told of a 409).
-    pub const fn of(case: Case, code: u16) -> Status {
+    pub const fn for_error(case: Trigger, code: u16) -> GrpcStatus {
         match case {
-            Case::Fault(cause) => of_cause(cause),
-            Case::UpstreamStatus(_) => match code {
-                401 => Status::Unauthenticated,
-                403 => Status::PermissionDenied,
-                404 => Status::Unimplemented,
-                409 => Status::Aborted,
-                429 | 502..=504 => Status::Unavailable,
-                400 | 500 => Status::Internal,
-                _ => Status::Unknown,
+            Trigger::Fault(cause) => for_cause(cause),
+            Trigger::UpstreamStatus(_) => match code {
+                401 => GrpcStatus::Unauthenticated,
+                403 => GrpcStatus::PermissionDenied,
+                404 => GrpcStatus::Unimplemented,
+                409 => GrpcStatus::Aborted,
+                429 | 502..=504 => GrpcStatus::Unavailable,
+                400 | 500 => GrpcStatus::Internal,
+                _ => GrpcStatus::Unknown,
             },
         }
     }
 }
 
-const fn of_cause(cause: Cause) -> Status {
+const fn for_cause(cause: Cause) -> GrpcStatus {
     match cause {
         Cause::HttpRequestError
         | Cause::MalformedRequestLine
@@ -78,18 +78,18 @@ const fn of_cause(cause: Cause) -> Status {
         | Cause::UnsupportedVersion
         | Cause::UnsupportedMethod
         | Cause::UnsupportedExpectation
-        | Cause::MalformedBody => Status::InvalidArgument,
+        | Cause::MalformedBody => GrpcStatus::InvalidArgument,
         Cause::HeaderTooLarge | Cause::UriTooLong | Cause::BodyTooLarge | Cause::RateLimited => {
-            Status::ResourceExhausted
+            GrpcStatus::ResourceExhausted
         }
-        Cause::DestinationNotFound => Status::Unimplemented,
-        Cause::HttpRequestDenied => Status::PermissionDenied,
+        Cause::DestinationNotFound => GrpcStatus::Unimplemented,
+        Cause::HttpRequestDenied => GrpcStatus::PermissionDenied,
         Cause::ProxyInternalError
         | Cause::ProxyConfigurationError
         | Cause::ProxyLoopDetected
         | Cause::HttpProtocolError
         | Cause::HttpResponseHeaderSectionSize
-        | Cause::HttpUpgradeFailed => Status::Internal,
+        | Cause::HttpUpgradeFailed => GrpcStatus::Internal,
         // Nothing of it was carried out, or another attempt may find a server that is well.
         Cause::ConnectionLimitReached
         | Cause::QueueFull
@@ -109,17 +109,17 @@ const fn of_cause(cause: Cause) -> Status {
         | Cause::TlsCertificateError
         | Cause::HttpResponseIncomplete
         | Cause::ConnectionTimeout
-        | Cause::TlsTimeout => Status::Unavailable,
+        | Cause::TlsTimeout => GrpcStatus::Unavailable,
         Cause::ClientTooSlow
         | Cause::HttpResponseTimeout
         | Cause::DeadlineExceeded
         | Cause::ConnectionReadTimeout
-        | Cause::ConnectionWriteTimeout => Status::DeadlineExceeded,
+        | Cause::ConnectionWriteTimeout => GrpcStatus::DeadlineExceeded,
     }
 }
 
 /// A message as `grpc-message` says it: percent-encoded UTF-8, visible ASCII as it is.
-pub fn message(text: &str) -> String {
+pub fn encode_message(text: &str) -> String {
     const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
     let digit = |nibble: u8| DIGITS.get(usize::from(nibble)).map_or('0', |digit| char::from(*digit));
     let mut out = String::with_capacity(text.len());
@@ -138,20 +138,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_number_of_a_status_is_what_is_said() {
+    fn number_matches_the_discriminant() {
         for cause in Cause::ALL {
-            let status = Status::of(Case::Fault(*cause), 504);
+            let status = GrpcStatus::for_error(Trigger::Fault(*cause), 504);
             assert_eq!(status.number(), (status as u8).to_string(), "{cause}");
         }
         for code in 400..600 {
-            let status = Status::of(Case::UpstreamStatus(code), code);
+            let status = GrpcStatus::for_error(Trigger::UpstreamStatus(code), code);
             assert_eq!(status.number(), (status as u8).to_string(), "{code}");
         }
     }
 
     #[test]
-    fn messages_are_visible_ascii_whatever_they_say() {
-        assert_eq!(message("Try again later."), "Try again later.");
-        assert_eq!(message("100 % \u{e9}\n"), "100 %25 %C3%A9%0A");
+    fn encoded_message_is_visible_ascii() {
+        assert_eq!(encode_message("Try again later."), "Try again later.");
+        assert_eq!(encode_message("100 % \u{e9}\n"), "100 %25 %C3%A9%0A");
     }
 }

@@ -23,13 +23,13 @@ pub mod text;
 
 pub use body::{Include, retryable};
 pub use code::{CodeDeclaration, CodeEntry, Contract, ContractProblem, Declaration, DocumentedCode};
-pub use conform::{Conformance, ErrorBody, Extract, UpstreamMessages};
-pub use decode::{Coding, DecodeFailure};
-pub use fault::{Cause, Evidence, Fault, Phase, QUOTED, RequestSent};
-pub use fields::KeepContext;
-pub use page::Page;
-pub use policy::{Case, Override, Overrides, Rule, Ruling, Situation, When, decide};
-pub use reply::{LocalReply, Origin, ReplyFacts, compose};
+pub use conform::{Conformance, ErrorBody, ExtractedError, UpstreamMessages};
+pub use decode::{ContentCoding, DecodeError};
+pub use fault::{Cause, EXCERPT_LIMIT, Evidence, Fault, Phase, RequestSent};
+pub use fields::HeaderFilterContext;
+pub use page::PageResponse;
+pub use policy::{Decision, Matcher, Override, Overrides, PolicyInput, PolicyRule, Trigger, decide};
+pub use reply::{ErrorOrigin, LocalReply, ReplyContext, compose};
 
 #[cfg(test)]
 mod golden_tests;

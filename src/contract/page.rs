@@ -4,7 +4,7 @@ use http::{HeaderName, HeaderValue};
 
 /// A finished answer below 400. A HEAD gets its fields without the body.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Page {
+pub struct PageResponse {
     /// Below 400.
     pub status: u16,
     /// `Content-Type`.
@@ -12,17 +12,17 @@ pub struct Page {
     /// All of it; its length is the `Content-Length`.
     pub body: Vec<u8>,
     /// Further fields.
-    pub fields: Vec<(HeaderName, HeaderValue)>,
+    pub headers: Vec<(HeaderName, HeaderValue)>,
 }
 
-impl Page {
+impl PageResponse {
     /// A page that no cache keeps: all of ours are about this moment.
-    pub fn now(content_type: &'static str, body: impl Into<Vec<u8>>) -> Self {
-        Page {
+    pub fn uncached(content_type: &'static str, body: impl Into<Vec<u8>>) -> Self {
+        PageResponse {
             status: 200,
             content_type,
             body: body.into(),
-            fields: vec![(http::header::CACHE_CONTROL, HeaderValue::from_static("no-store"))],
+            headers: vec![(http::header::CACHE_CONTROL, HeaderValue::from_static("no-store"))],
         }
     }
 }

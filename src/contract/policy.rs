@@ -1,4 +1,4 @@
-//! Which code answers what: the one decision, [`decide`], from a cause or an upstream status to a [`Ruling`].
+//! Which code answers what: the one decision, [`decide`], from a cause or an upstream status to a [`Decision`].
 //!
 //! Pure and total: every cause and every status has an answer, because a contract cannot be declared without the targets
 //! of the two default tables below. It does not know how the answer looks (see [`super::reply`]) nor whether an upstream's
@@ -17,28 +17,28 @@ pub const UPSTREAM_RESPONSE: &str = "upstream_response";
 
 /// What is to be answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Case {
+pub enum Trigger {
     /// Something went wrong: no usable response.
     Fault(Cause),
     /// The upstream answered this status itself.
     UpstreamStatus(u16),
 }
 
-impl Case {
+impl Trigger {
     /// The cause's name, or [`UPSTREAM_RESPONSE`].
     pub const fn name(self) -> &'static str {
         match self {
-            Case::Fault(cause) => cause.name(),
-            Case::UpstreamStatus(_) => UPSTREAM_RESPONSE,
+            Trigger::Fault(cause) => cause.name(),
+            Trigger::UpstreamStatus(_) => UPSTREAM_RESPONSE,
         }
     }
 }
 
 /// Everything that a decision may depend on.
 #[derive(Clone, Copy, Debug)]
-pub struct Situation<'a> {
+pub struct PolicyInput<'a> {
     /// What happened.
-    pub case: Case,
+    pub trigger: Trigger,
     /// The upstream's name in the configuration; `None` where no route was found.
     pub upstream: Option<&'a str>,
     /// The method of the request.
@@ -47,7 +47,7 @@ pub struct Situation<'a> {
 
 /// When an override applies. What is empty does not restrict; what is given must all hold.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct When {
+pub struct Matcher {
     /// One of these causes. With causes alone, an answer of the upstream never matches.
     pub causes: Vec<Cause>,
     /// Like a further cause: the upstream answered an error itself (`cause: upstream_response`).
@@ -60,21 +60,22 @@ pub struct When {
     pub methods: Vec<Method>,
 }
 
-impl When {
+impl Matcher {
     /// Whether this override applies.
-    pub fn matches(&self, situation: &Situation<'_>) -> bool {
-        let any_cause = self.causes.is_empty() && !self.upstream_response;
-        let case = match situation.case {
-            Case::Fault(cause) => {
-                self.upstream_status.is_empty() && (any_cause || self.causes.contains(&cause))
+    pub fn matches(&self, input: &PolicyInput<'_>) -> bool {
+        let matches_any_cause = self.causes.is_empty() && !self.upstream_response;
+        let trigger_matches = match input.trigger {
+            Trigger::Fault(cause) => {
+                self.upstream_status.is_empty() && (matches_any_cause || self.causes.contains(&cause))
             }
-            Case::UpstreamStatus(status) => {
-                (any_cause || self.upstream_response)
+            Trigger::UpstreamStatus(status) => {
+                (matches_any_cause || self.upstream_response)
                     && (self.upstream_status.is_empty() || self.upstream_status.contains(&status))
             }
         };
-        case && self.upstream.as_deref().is_none_or(|name| situation.upstream == Some(name))
-            && (self.methods.is_empty() || self.methods.contains(situation.method))
+        trigger_matches
+            && self.upstream.as_deref().is_none_or(|name| input.upstream == Some(name))
+            && (self.methods.is_empty() || self.methods.contains(input.method))
     }
 }
 
@@ -82,10 +83,10 @@ impl When {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Override {
     /// When it applies.
-    pub when: When,
+    pub matcher: Matcher,
     /// Another code.
     pub code: Option<DocumentedCode>,
-    /// Another text; it must pass [`super::text::passes`].
+    /// Another text; it must pass [`super::text::is_allowed`].
     pub message: Option<Arc<str>>,
     /// `Retry-After`, in seconds.
     pub retry_after: Option<u64>,
@@ -102,7 +103,7 @@ pub struct Overrides<'a> {
 
 /// Which rule decided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Rule {
+pub enum PolicyRule {
     /// The upstream's status is in the contract and stays.
     Documented,
     /// A row of the default tables.
@@ -113,48 +114,48 @@ pub enum Rule {
     GlobalOverride(usize),
 }
 
-impl fmt::Display for Rule {
+impl fmt::Display for PolicyRule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Rule::Documented => f.write_str("documented"),
-            Rule::Default => f.write_str("default"),
-            Rule::RouteOverride(index) => write!(f, "route override {index}"),
-            Rule::GlobalOverride(index) => write!(f, "global override {index}"),
+            PolicyRule::Documented => f.write_str("documented"),
+            PolicyRule::Default => f.write_str("default"),
+            PolicyRule::RouteOverride(index) => write!(f, "route override {index}"),
+            PolicyRule::GlobalOverride(index) => write!(f, "global override {index}"),
         }
     }
 }
 
 /// The decision: a documented code, its text, its advice, and the rule that decided.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ruling {
+pub struct Decision {
     code: DocumentedCode,
-    rule: Rule,
-    case: Case,
+    rule: PolicyRule,
+    trigger: Trigger,
     message: Option<Arc<str>>,
     retry_after: Option<u64>,
 }
 
-impl Ruling {
+impl Decision {
     /// The code that is sent.
     pub const fn code(&self) -> DocumentedCode {
         self.code
     }
 
     /// The rule that decided.
-    pub const fn rule(&self) -> Rule {
+    pub const fn rule(&self) -> PolicyRule {
         self.rule
     }
 
     /// What was decided about.
-    pub const fn case(&self) -> Case {
-        self.case
+    pub const fn trigger(&self) -> Trigger {
+        self.trigger
     }
 
     /// The cause; `None` when the upstream answered itself.
     pub const fn cause(&self) -> Option<Cause> {
-        match self.case {
-            Case::Fault(cause) => Some(cause),
-            Case::UpstreamStatus(_) => None,
+        match self.trigger {
+            Trigger::Fault(cause) => Some(cause),
+            Trigger::UpstreamStatus(_) => None,
         }
     }
 
@@ -164,7 +165,7 @@ impl Ruling {
     }
 
     /// The text an override gives; it precedes a message of the upstream.
-    pub fn own_message(&self) -> Option<&str> {
+    pub fn override_message(&self) -> Option<&str> {
         self.message.as_deref()
     }
 
@@ -178,41 +179,41 @@ impl Ruling {
 
     /// Whether the upstream's own body may pass if it conforms: the upstream answered, its status stays, and no override
     /// gives another text.
-    pub fn upstream_body_may_pass(&self) -> bool {
-        match self.case {
-            Case::Fault(_) => false,
-            Case::UpstreamStatus(status) => status == self.code.status() && self.message.is_none(),
+    pub fn allows_upstream_body(&self) -> bool {
+        match self.trigger {
+            Trigger::Fault(_) => false,
+            Trigger::UpstreamStatus(status) => status == self.code.status() && self.message.is_none(),
         }
     }
 }
 
 /// Decides what is answered. Total, without side effects and without an allocation.
-pub fn decide(contract: &Contract, situation: &Situation<'_>, overrides: &Overrides<'_>) -> Ruling {
-    let (code, rule) = match situation.case {
-        Case::Fault(cause) => (contract.default_target(default_status(cause)), Rule::Default),
-        Case::UpstreamStatus(status) => match contract.code(status) {
-            Some(code) => (code, Rule::Documented),
-            None => (contract.default_target(default_status_for_upstream(status)), Rule::Default),
+pub fn decide(contract: &Contract, input: &PolicyInput<'_>, overrides: &Overrides<'_>) -> Decision {
+    let (code, rule) = match input.trigger {
+        Trigger::Fault(cause) => (contract.default_code(default_status(cause)), PolicyRule::Default),
+        Trigger::UpstreamStatus(status) => match contract.code(status) {
+            Some(code) => (code, PolicyRule::Documented),
+            None => (contract.default_code(default_status_for_upstream(status)), PolicyRule::Default),
         },
     };
-    let mut ruling = Ruling { code, rule, case: situation.case, message: None, retry_after: None };
+    let mut decision = Decision { code, rule, trigger: input.trigger, message: None, retry_after: None };
 
     let route =
-        first_match(overrides.route, situation).map(|(index, found)| (Rule::RouteOverride(index), found));
-    let found = route.or_else(|| {
-        first_match(overrides.global, situation).map(|(index, found)| (Rule::GlobalOverride(index), found))
+        first_match(overrides.route, input).map(|(index, found)| (PolicyRule::RouteOverride(index), found));
+    let matched = route.or_else(|| {
+        first_match(overrides.global, input).map(|(index, found)| (PolicyRule::GlobalOverride(index), found))
     });
-    if let Some((rule, found)) = found {
-        ruling.rule = rule;
-        ruling.code = found.code.unwrap_or(code);
-        ruling.message = found.message.clone();
-        ruling.retry_after = found.retry_after;
+    if let Some((rule, matched)) = matched {
+        decision.rule = rule;
+        decision.code = matched.code.unwrap_or(code);
+        decision.message = matched.message.clone();
+        decision.retry_after = matched.retry_after;
     }
-    ruling
+    decision
 }
 
-fn first_match<'a>(overrides: &'a [Override], situation: &Situation<'_>) -> Option<(usize, &'a Override)> {
-    overrides.iter().enumerate().find(|(_, candidate)| candidate.when.matches(situation))
+fn first_match<'a>(overrides: &'a [Override], input: &PolicyInput<'_>) -> Option<(usize, &'a Override)> {
+    overrides.iter().enumerate().find(|(_, candidate)| candidate.matcher.matches(input))
 }
 
 /// The default table of causes: what was the client's doing is 4xx, what is ours is 500, what is overload is 503, and

@@ -10,15 +10,15 @@ fn contract() -> Contract {
     Contract::builtin("appwrite").unwrap()
 }
 
-fn situation(case: Case) -> Situation<'static> {
-    Situation { case, upstream: Some("shop"), method: &Method::GET }
+fn input(trigger: Trigger) -> PolicyInput<'static> {
+    PolicyInput { trigger, upstream: Some("shop"), method: &Method::GET }
 }
 
-fn ruling(case: Case, route: &[Override], global: &[Override]) -> Ruling {
-    decide(&contract(), &situation(case), &Overrides { route, global })
+fn decide_with(trigger: Trigger, route: &[Override], global: &[Override]) -> Decision {
+    decide(&contract(), &input(trigger), &Overrides { route, global })
 }
 
-const CAUSES: &[(u16, &str)] = &[
+const EXPECTED_CAUSE_STATUSES: &[(u16, &str)] = &[
     (
         400,
         "http_request_error malformed_request_line malformed_header ambiguous_framing invalid_host ambiguous_path \
@@ -44,16 +44,16 @@ const CAUSES: &[(u16, &str)] = &[
 ];
 
 #[test]
-fn every_cause_is_answered_with_the_code_of_the_specified_table() {
+fn every_cause_maps_to_its_specified_code() {
     let mut rows = 0;
-    for (status, names) in CAUSES {
+    for (status, names) in EXPECTED_CAUSE_STATUSES {
         for name in names.split_whitespace() {
             let cause = Cause::from_name(name).unwrap_or_else(|| panic!("{name} is no cause"));
-            let ruling = ruling(Case::Fault(cause), &[], &[]);
-            assert_eq!(ruling.code().status(), *status, "{name}");
-            assert_eq!(ruling.rule(), Rule::Default, "{name}");
-            assert_eq!(ruling.cause(), Some(cause));
-            assert!(!ruling.upstream_body_may_pass());
+            let decision = decide_with(Trigger::Fault(cause), &[], &[]);
+            assert_eq!(decision.code().status(), *status, "{name}");
+            assert_eq!(decision.rule(), PolicyRule::Default, "{name}");
+            assert_eq!(decision.cause(), Some(cause));
+            assert!(!decision.allows_upstream_body());
             rows += 1;
         }
     }
@@ -61,9 +61,9 @@ fn every_cause_is_answered_with_the_code_of_the_specified_table() {
 }
 
 /// The second table, for the nine codes of the documented page.
-fn specified(status: u16) -> (u16, Rule) {
-    let itself = [400, 401, 403, 404, 409, 429, 500, 503, 504];
-    let named: &[(&[u16], u16)] = &[
+fn expected_status(status: u16) -> (u16, PolicyRule) {
+    let documented = [400, 401, 403, 404, 409, 429, 500, 503, 504];
+    let mapped: &[(&[u16], u16)] = &[
         (&[402, 451], 403),
         (&[410], 404),
         (&[412, 423], 409),
@@ -73,119 +73,135 @@ fn specified(status: u16) -> (u16, Rule) {
         (&[502, 520, 521, 522, 523, 524, 525, 526, 527, 530, 598, 599], 504),
         (&[408, 499], 504),
     ];
-    if itself.contains(&status) {
-        return (status, Rule::Documented);
+    if documented.contains(&status) {
+        return (status, PolicyRule::Documented);
     }
-    let row = named.iter().find(|(statuses, _)| statuses.contains(&status)).map(|row| row.1);
-    (row.unwrap_or(if status < 500 { 400 } else { 500 }), Rule::Default)
+    let row = mapped.iter().find(|(statuses, _)| statuses.contains(&status)).map(|row| row.1);
+    (row.unwrap_or(if status < 500 { 400 } else { 500 }), PolicyRule::Default)
 }
 
 #[test]
-fn every_upstream_error_is_answered_with_the_code_of_the_specified_table() {
+fn every_upstream_status_maps_to_its_specified_code() {
     for status in 400..=599 {
-        let ruling = ruling(Case::UpstreamStatus(status), &[], &[]);
-        assert_eq!((ruling.code().status(), ruling.rule()), specified(status), "{status}");
-        assert_eq!(ruling.upstream_body_may_pass(), specified(status).1 == Rule::Documented, "{status}");
-        assert_eq!(ruling.cause(), None);
+        let decision = decide_with(Trigger::UpstreamStatus(status), &[], &[]);
+        assert_eq!((decision.code().status(), decision.rule()), expected_status(status), "{status}");
+        assert_eq!(
+            decision.allows_upstream_body(),
+            expected_status(status).1 == PolicyRule::Documented,
+            "{status}"
+        );
+        assert_eq!(decision.cause(), None);
     }
 }
 
 #[test]
-fn a_number_that_is_no_error_status_is_answered_like_a_protocol_error() {
+fn non_error_status_maps_to_504() {
     for status in (0..400).chain(600..=999).chain([u16::MAX]) {
-        let ruling = ruling(Case::UpstreamStatus(status), &[], &[]);
-        assert_eq!((ruling.code().status(), ruling.rule()), (504, Rule::Default), "{status}");
+        let decision = decide_with(Trigger::UpstreamStatus(status), &[], &[]);
+        assert_eq!((decision.code().status(), decision.rule()), (504, PolicyRule::Default), "{status}");
     }
 }
 
 #[test]
-fn a_code_that_todays_page_adds_stays_under_the_current_contract_only() {
+fn added_codes_stay_only_in_the_current_contract() {
     let current = Contract::builtin("appwrite-current").unwrap();
     for (status, old) in [(413, 400), (416, 400), (501, 500)] {
-        let case = situation(Case::UpstreamStatus(status));
-        assert_eq!(decide(&current, &case, &Overrides::default()).code().status(), status);
-        assert_eq!(decide(&contract(), &case, &Overrides::default()).code().status(), old);
+        let input = input(Trigger::UpstreamStatus(status));
+        assert_eq!(decide(&current, &input, &Overrides::default()).code().status(), status);
+        assert_eq!(decide(&contract(), &input, &Overrides::default()).code().status(), old);
     }
-    let ours = situation(Case::Fault(Cause::BodyTooLarge));
-    assert_eq!(decide(&current, &ours, &Overrides::default()).code().status(), 400);
+    let body_too_large = input(Trigger::Fault(Cause::BodyTooLarge));
+    assert_eq!(decide(&current, &body_too_large, &Overrides::default()).code().status(), 400);
 }
 
-fn to(status: u16, when: When) -> Override {
-    Override { when, code: Some(contract().code(status).unwrap()), ..Override::default() }
-}
-
-#[test]
-fn a_routes_override_precedes_the_global_ones_and_the_first_match_wins() {
-    let refused = Case::Fault(Cause::ConnectionRefused);
-    let other = When { causes: vec![Cause::DnsError], ..When::default() };
-    let route = [to(400, other.clone()), to(503, When::default()), to(409, When::default())];
-    let global = [to(500, When::default())];
-    let decided = ruling(refused, &route, &global);
-    assert_eq!((decided.code().status(), decided.rule()), (503, Rule::RouteOverride(1)));
-    let decided = ruling(refused, &route[..1], &global);
-    assert_eq!((decided.code().status(), decided.rule()), (500, Rule::GlobalOverride(0)));
-    let decided = ruling(refused, &route[..1], &[]);
-    assert_eq!((decided.code().status(), decided.rule()), (504, Rule::Default));
+fn override_to(status: u16, when: Matcher) -> Override {
+    Override { matcher: when, code: Some(contract().code(status).unwrap()), ..Override::default() }
 }
 
 #[test]
-fn what_an_override_gives_must_all_hold() {
-    let refused = situation(Case::Fault(Cause::ConnectionRefused));
-    let answered = situation(Case::UpstreamStatus(405));
-    let causes = When { causes: vec![Cause::ConnectionRefused, Cause::DnsError], ..When::default() };
+fn route_overrides_precede_global_ones() {
+    let refused = Trigger::Fault(Cause::ConnectionRefused);
+    let other = Matcher { causes: vec![Cause::DnsError], ..Matcher::default() };
+    let route = [
+        override_to(400, other.clone()),
+        override_to(503, Matcher::default()),
+        override_to(409, Matcher::default()),
+    ];
+    let global = [override_to(500, Matcher::default())];
+    let decision = decide_with(refused, &route, &global);
+    assert_eq!((decision.code().status(), decision.rule()), (503, PolicyRule::RouteOverride(1)));
+    let decision = decide_with(refused, &route[..1], &global);
+    assert_eq!((decision.code().status(), decision.rule()), (500, PolicyRule::GlobalOverride(0)));
+    let decision = decide_with(refused, &route[..1], &[]);
+    assert_eq!((decision.code().status(), decision.rule()), (504, PolicyRule::Default));
+}
+
+#[test]
+fn override_matches_when_every_condition_holds() {
+    let refused = input(Trigger::Fault(Cause::ConnectionRefused));
+    let upstream_response = input(Trigger::UpstreamStatus(405));
+    let causes = Matcher { causes: vec![Cause::ConnectionRefused, Cause::DnsError], ..Matcher::default() };
     assert!(causes.matches(&refused));
-    assert!(!causes.matches(&answered), "causes alone never match an answer of the upstream");
-    assert!(!causes.matches(&situation(Case::Fault(Cause::Draining))));
+    assert!(!causes.matches(&upstream_response), "causes alone never match an answer of the upstream");
+    assert!(!causes.matches(&input(Trigger::Fault(Cause::Draining))));
 
-    let statuses = When { upstream_status: vec![405, 406], ..When::default() };
-    assert!(statuses.matches(&answered));
+    let statuses = Matcher { upstream_status: vec![405, 406], ..Matcher::default() };
+    assert!(statuses.matches(&upstream_response));
     assert!(!statuses.matches(&refused), "a fault has no upstream status");
-    assert!(!statuses.matches(&situation(Case::UpstreamStatus(404))));
+    assert!(!statuses.matches(&input(Trigger::UpstreamStatus(404))));
 
-    let any_answer = When { upstream_response: true, ..When::default() };
-    assert!(any_answer.matches(&answered));
-    assert!(!any_answer.matches(&refused));
-    let either = When { upstream_response: true, causes: vec![Cause::ConnectionRefused], ..When::default() };
-    assert!(either.matches(&answered) && either.matches(&refused));
-    let both = When { upstream_response: true, upstream_status: vec![404], ..When::default() };
-    assert!(!both.matches(&answered));
+    let any_upstream_response = Matcher { upstream_response: true, ..Matcher::default() };
+    assert!(any_upstream_response.matches(&upstream_response));
+    assert!(!any_upstream_response.matches(&refused));
+    let either =
+        Matcher { upstream_response: true, causes: vec![Cause::ConnectionRefused], ..Matcher::default() };
+    assert!(either.matches(&upstream_response) && either.matches(&refused));
+    let both = Matcher { upstream_response: true, upstream_status: vec![404], ..Matcher::default() };
+    assert!(!both.matches(&upstream_response));
 
-    let narrow = When { upstream: Some("shop".into()), methods: vec![Method::GET], ..causes };
-    assert!(narrow.matches(&refused));
-    assert!(!narrow.matches(&Situation { upstream: Some("auth"), ..refused }));
-    assert!(!narrow.matches(&Situation { upstream: None, ..refused }));
-    assert!(!narrow.matches(&Situation { method: &Method::POST, ..refused }));
+    let specific = Matcher { upstream: Some("shop".into()), methods: vec![Method::GET], ..causes };
+    assert!(specific.matches(&refused));
+    assert!(!specific.matches(&PolicyInput { upstream: Some("auth"), ..refused }));
+    assert!(!specific.matches(&PolicyInput { upstream: None, ..refused }));
+    assert!(!specific.matches(&PolicyInput { method: &Method::POST, ..refused }));
 }
 
 #[test]
-fn an_override_changes_only_what_it_sets() {
+fn override_changes_only_the_values_set() {
     let contract = contract();
     let text: Arc<str> = "The shop is restarting.".into();
-    let wording = Override { message: Some(text.clone()), retry_after: Some(7), ..Override::default() };
-    let decided = ruling(Case::UpstreamStatus(404), &[wording], &[]);
-    assert_eq!((decided.code().status(), decided.retry_after()), (404, Some(7)));
-    assert_eq!(decided.message(&contract), &*text);
-    assert!(!decided.upstream_body_may_pass(), "an override's text needs a new body");
+    let message_override =
+        Override { message: Some(text.clone()), retry_after: Some(7), ..Override::default() };
+    let decision = decide_with(Trigger::UpstreamStatus(404), &[message_override], &[]);
+    assert_eq!((decision.code().status(), decision.retry_after()), (404, Some(7)));
+    assert_eq!(decision.message(&contract), &*text);
+    assert!(!decision.allows_upstream_body(), "an override's text needs a new body");
 
-    let waiting = Override { retry_after: Some(7), ..Override::default() };
-    assert!(ruling(Case::UpstreamStatus(404), &[waiting], &[]).upstream_body_may_pass());
-    assert!(!ruling(Case::UpstreamStatus(404), &[to(403, When::default())], &[]).upstream_body_may_pass());
-    assert!(ruling(Case::UpstreamStatus(404), &[to(404, When::default())], &[]).upstream_body_may_pass());
+    let retry_after_override = Override { retry_after: Some(7), ..Override::default() };
+    assert!(decide_with(Trigger::UpstreamStatus(404), &[retry_after_override], &[]).allows_upstream_body());
+    assert!(
+        !decide_with(Trigger::UpstreamStatus(404), &[override_to(403, Matcher::default())], &[])
+            .allows_upstream_body()
+    );
+    assert!(
+        decide_with(Trigger::UpstreamStatus(404), &[override_to(404, Matcher::default())], &[])
+            .allows_upstream_body()
+    );
 }
 
 #[test]
-fn a_cause_keeps_its_own_text_only_under_its_default_code() {
+fn cause_message_applies_only_to_its_default_code() {
     let contract = contract();
-    let too_large = Case::Fault(Cause::BodyTooLarge);
-    assert_eq!(ruling(too_large, &[], &[]).message(&contract), "The request body is too large.");
-    let moved = ruling(too_large, &[to(503, When::default())], &[]);
+    let too_large = Trigger::Fault(Cause::BodyTooLarge);
+    assert_eq!(decide_with(too_large, &[], &[]).message(&contract), "The request body is too large.");
+    let moved = decide_with(too_large, &[override_to(503, Matcher::default())], &[]);
     assert_eq!(moved.message(&contract), contract.entry(moved.code()).message());
 }
 
-fn any_case() -> impl Strategy<Value = Case> {
+fn any_trigger() -> impl Strategy<Value = Trigger> {
     prop_oneof![
-        (0..Cause::ALL.len()).prop_map(|index| Case::Fault(Cause::ALL[index])),
-        (0u16..=999).prop_map(Case::UpstreamStatus),
+        (0..Cause::ALL.len()).prop_map(|index| Trigger::Fault(Cause::ALL[index])),
+        (0u16..=999).prop_map(Trigger::UpstreamStatus),
     ]
 }
 
@@ -200,7 +216,13 @@ fn any_override() -> impl Strategy<Value = Override> {
         |(when, code, retry_after)| {
             let (causes, upstream_response, upstream_status, upstream) = when;
             Override {
-                when: When { causes, upstream_response, upstream_status, upstream, methods: Vec::new() },
+                matcher: Matcher {
+                    causes,
+                    upstream_response,
+                    upstream_status,
+                    upstream,
+                    methods: Vec::new(),
+                },
                 code: code.map(|slot| contract().codes()[slot].code()),
                 message: None,
                 retry_after,
@@ -211,19 +233,19 @@ fn any_override() -> impl Strategy<Value = Override> {
 
 proptest! {
     #[test]
-    fn whatever_happens_and_whatever_is_overridden_the_code_is_documented(
-        case in any_case(),
+    fn decided_code_is_always_documented(
+        case in any_trigger(),
         route in proptest::collection::vec(any_override(), 0..4),
         global in proptest::collection::vec(any_override(), 0..4),
     ) {
         let contract = contract();
-        let decided = ruling(case, &route, &global);
-        prop_assert_eq!(contract.code(decided.code().status()), Some(decided.code()));
-        prop_assert!(crate::contract::text::passes(decided.message(&contract)));
-        let first = route.iter().chain(&global).find(|one| one.when.matches(&situation(case)));
-        prop_assert_eq!(decided.retry_after(), first.and_then(|one| one.retry_after));
+        let decision = decide_with(case, &route, &global);
+        prop_assert_eq!(contract.code(decision.code().status()), Some(decision.code()));
+        prop_assert!(crate::contract::text::is_allowed(decision.message(&contract)));
+        let first = route.iter().chain(&global).find(|one| one.matcher.matches(&input(case)));
+        prop_assert_eq!(decision.retry_after(), first.and_then(|one| one.retry_after));
         if let Some(code) = first.and_then(|one| one.code) {
-            prop_assert_eq!(decided.code(), code);
+            prop_assert_eq!(decision.code(), code);
         }
     }
 }

@@ -10,16 +10,16 @@ use bytes::{Bytes, BytesMut};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderName, HeaderValue};
 
-use super::body::{self, Include, Members};
+use super::body::{self, ErrorBodyMembers, Include};
 use super::code::{CodeEntry, Contract, DocumentedCode};
 use super::fault::RequestSent;
 use super::grpc;
-use super::policy::Ruling;
+use super::policy::Decision;
 use super::text;
 
 /// Who made the error that is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Origin {
+pub enum ErrorOrigin {
     /// We did: a fault.
     Proxy,
     /// The upstream did: its answer is replaced.
@@ -28,11 +28,11 @@ pub enum Origin {
 
 /// What is known when a reply is made. Finished values only.
 #[derive(Clone, Debug)]
-pub struct ReplyFacts<'a> {
+pub struct ReplyContext<'a> {
     /// Who made the error.
-    pub origin: Origin,
+    pub origin: ErrorOrigin,
     /// The request is a HEAD: no body.
-    pub head_request: bool,
+    pub is_head_request: bool,
     /// The request is a call of gRPC: the error is said in fields, beside HTTP 200.
     pub grpc: bool,
     /// The upstream's message, cleaned, where it may leave under this code. Used before the ruling's text, but never
@@ -52,7 +52,7 @@ pub struct ReplyFacts<'a> {
     pub retry_after: u64,
     /// Kept fields of the upstream, and finished fields of others (limits, CORS). The first `Retry-After` among them
     /// precedes the fallback.
-    pub fields: Vec<(HeaderName, HeaderValue)>,
+    pub headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 /// A whole answer made here. Only [`compose`] makes one that is an error, so its code is documented and its body says so;
@@ -63,20 +63,20 @@ pub struct LocalReply {
     code: Option<DocumentedCode>,
     status: u16,
     reason: Arc<str>,
-    fields: Vec<(HeaderName, HeaderValue)>,
+    headers: Vec<(HeaderName, HeaderValue)>,
     body: Bytes,
     content_length: Option<u64>,
 }
 
 impl LocalReply {
     /// The answer to a preflight that is allowed: 204 with these fields.
-    pub fn preflight(mut fields: Vec<(HeaderName, HeaderValue)>, request_id: &HeaderValue) -> LocalReply {
-        fields.push((REQUEST_ID, request_id.clone()));
+    pub fn preflight(mut headers: Vec<(HeaderName, HeaderValue)>, request_id: &HeaderValue) -> LocalReply {
+        headers.push((REQUEST_ID, request_id.clone()));
         LocalReply {
             code: None,
             status: 204,
             reason: Arc::from("No Content"),
-            fields,
+            headers,
             body: Bytes::new(),
             content_length: None,
         }
@@ -98,8 +98,8 @@ impl LocalReply {
     }
 
     /// Every field but Content-Length, Connection and Date. (A Date is among them where the upstream's was kept.)
-    pub fn fields(&self) -> &[(HeaderName, HeaderValue)] {
-        &self.fields
+    pub fn headers(&self) -> &[(HeaderName, HeaderValue)] {
+        &self.headers
     }
 
     /// The body; empty on a HEAD request.
@@ -115,69 +115,84 @@ impl LocalReply {
 }
 
 /// Makes the reply of a ruling.
-pub fn compose(contract: &Contract, ruling: &Ruling, facts: ReplyFacts<'_>) -> LocalReply {
-    let entry = contract.entry(ruling.code());
-    if facts.grpc {
-        return in_grpc(contract, ruling, entry, facts);
+pub fn compose(contract: &Contract, decision: &Decision, context: ReplyContext<'_>) -> LocalReply {
+    let entry = contract.entry(decision.code());
+    if context.grpc {
+        return compose_grpc(contract, decision, entry, context);
     }
-    let text = write_body(contract, ruling, entry, &facts);
+    let text = write_body(contract, decision, entry, &context);
 
     // As long as GET's would be. A replaced answer's GET might have passed as it was.
-    let content_length = match facts.origin {
-        Origin::Replaced if facts.head_request => None,
-        Origin::Proxy | Origin::Replaced => Some(text.len() as u64),
+    let content_length = match context.origin {
+        ErrorOrigin::Replaced if context.is_head_request => None,
+        ErrorOrigin::Proxy | ErrorOrigin::Replaced => Some(text.len() as u64),
     };
-    let body = if facts.head_request { Bytes::new() } else { text };
+    let body = if context.is_head_request { Bytes::new() } else { text };
 
-    let fields = all_fields(ruling, entry, facts);
+    let headers = reply_headers(decision, entry, context);
     LocalReply {
         code: Some(entry.code()),
         status: entry.code().status(),
         reason: entry.shared_reason(),
-        fields,
+        headers,
         body,
         content_length,
     }
 }
 
 /// The same error to a caller of gRPC: two fields say it, and nothing follows the head ("Trailers-Only").
-fn in_grpc(contract: &Contract, ruling: &Ruling, entry: &CodeEntry, facts: ReplyFacts<'_>) -> LocalReply {
-    let status = grpc::Status::of(ruling.case(), entry.code().status());
-    let said = facts.message.filter(|_| ruling.own_message().is_none()).filter(|text| text::passes(text));
-    let message = grpc::message(said.unwrap_or_else(|| ruling.message(contract)));
-    let mut fields = all_fields(ruling, entry, facts);
-    for (name, value) in &mut fields {
+fn compose_grpc(
+    contract: &Contract,
+    decision: &Decision,
+    entry: &CodeEntry,
+    context: ReplyContext<'_>,
+) -> LocalReply {
+    let status = grpc::GrpcStatus::for_error(decision.trigger(), entry.code().status());
+    let upstream_message = context
+        .message
+        .filter(|_| decision.override_message().is_none())
+        .filter(|text| text::is_allowed(text));
+    let message = grpc::encode_message(upstream_message.unwrap_or_else(|| decision.message(contract)));
+    let mut headers = reply_headers(decision, entry, context);
+    for (name, value) in &mut headers {
         if *name == CONTENT_TYPE {
             *value = HeaderValue::from_static("application/grpc");
         }
     }
-    fields.push((GRPC_STATUS, HeaderValue::from_static(status.number())));
+    headers.push((GRPC_STATUS, HeaderValue::from_static(status.number())));
     // Percent-encoded, so it is always a field value.
     if let Ok(message) = HeaderValue::from_str(&message) {
-        fields.push((GRPC_MESSAGE, message));
+        headers.push((GRPC_MESSAGE, message));
     }
     LocalReply {
         code: Some(entry.code()),
         status: 200,
         reason: Arc::from("OK"),
-        fields,
+        headers,
         body: Bytes::new(),
         content_length: None,
     }
 }
 
-fn write_body(contract: &Contract, ruling: &Ruling, entry: &CodeEntry, facts: &ReplyFacts<'_>) -> Bytes {
-    let upstream_message =
-        facts.message.filter(|_| ruling.own_message().is_none()).filter(|text| text::passes(text));
-    let upstream_kind = facts.kind.filter(|kind| contract.allows_type(kind));
-    let include = facts.include;
-    let members = Members {
+fn write_body(
+    contract: &Contract,
+    decision: &Decision,
+    entry: &CodeEntry,
+    context: &ReplyContext<'_>,
+) -> Bytes {
+    let upstream_message = context
+        .message
+        .filter(|_| decision.override_message().is_none())
+        .filter(|text| text::is_allowed(text));
+    let upstream_kind = context.kind.filter(|kind| contract.allows_type(kind));
+    let include = context.include;
+    let members = ErrorBodyMembers {
         code: entry.code(),
-        message: upstream_message.unwrap_or_else(|| ruling.message(contract)),
+        message: upstream_message.unwrap_or_else(|| decision.message(contract)),
         kind: upstream_kind.or_else(|| entry.kind().filter(|_| include.kind)),
-        request_id: facts.request_id.filter(|_| include.request_id).and_then(|id| id.to_str().ok()),
-        retryable: include.retryable.then_some(facts.retryable),
-        request_sent: include.request_sent.then_some(facts.request_sent),
+        request_id: context.request_id.filter(|_| include.request_id).and_then(|id| id.to_str().ok()),
+        retryable: include.retryable.then_some(context.retryable),
+        request_sent: include.request_sent.then_some(context.request_sent),
     };
     let mut out = BytesMut::new();
     body::write_json(&members, &mut out);
@@ -185,35 +200,39 @@ fn write_body(contract: &Contract, ruling: &Ruling, entry: &CodeEntry, facts: &R
 }
 
 /// The fields given, then ours, in a fixed order.
-fn all_fields(ruling: &Ruling, entry: &CodeEntry, facts: ReplyFacts<'_>) -> Vec<(HeaderName, HeaderValue)> {
-    let mut fields = facts.fields;
-    let mut waits = 0;
-    fields.retain(|(name, _)| {
+fn reply_headers(
+    decision: &Decision,
+    entry: &CodeEntry,
+    context: ReplyContext<'_>,
+) -> Vec<(HeaderName, HeaderValue)> {
+    let mut headers = context.headers;
+    let mut retry_after_count = 0;
+    headers.retain(|(name, _)| {
         if *name != RETRY_AFTER {
             return true;
         }
         // An override's wait replaces every other; of several, the first counts.
-        waits += 1;
-        waits == 1 && ruling.retry_after().is_none()
+        retry_after_count += 1;
+        retry_after_count == 1 && decision.retry_after().is_none()
     });
-    let says_later = matches!(entry.code().status(), 429 | 503);
-    let wait = match ruling.retry_after() {
+    let needs_retry_after = matches!(entry.code().status(), 429 | 503);
+    let retry_after = match decision.retry_after() {
         Some(seconds) => Some(seconds),
-        None if says_later && waits == 0 => Some(facts.retry_after),
+        None if needs_retry_after && retry_after_count == 0 => Some(context.retry_after),
         None => None,
     };
 
-    fields.reserve(5);
-    fields.push((CONTENT_TYPE, HeaderValue::from_static(body::JSON)));
-    fields.push((CACHE_CONTROL, HeaderValue::from_static("no-store")));
-    fields.push((X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")));
-    if let Some(id) = facts.request_id {
-        fields.push((REQUEST_ID, id.clone()));
+    headers.reserve(5);
+    headers.push((CONTENT_TYPE, HeaderValue::from_static(body::JSON_MEDIA_TYPE)));
+    headers.push((CACHE_CONTROL, HeaderValue::from_static("no-store")));
+    headers.push((X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")));
+    if let Some(id) = context.request_id {
+        headers.push((REQUEST_ID, id.clone()));
     }
-    if let Some(seconds) = wait {
-        fields.push((RETRY_AFTER, HeaderValue::from(seconds.max(1))));
+    if let Some(seconds) = retry_after {
+        headers.push((RETRY_AFTER, HeaderValue::from(seconds.max(1))));
     }
-    fields
+    headers
 }
 
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");

@@ -1,6 +1,6 @@
 //! Which texts may leave: a message is one plain sentence, not a page of markup and not a stack trace.
 //!
-//! [`passes`] judges a text as it is (bodies that conform, texts of an operator); [`clean`] makes an upstream's message
+//! [`is_allowed`] judges a text as it is (bodies that conform, texts of an operator); [`sanitize`] makes an upstream's message
 //! fit to send, or refuses it. Which upstream messages are wanted at all is [`super::conform`]'s question.
 
 use std::borrow::Cow;
@@ -22,7 +22,7 @@ pub enum TextProblem {
     /// A control character (Unicode category Cc: C0, DEL, C1).
     ControlCharacter,
     /// It looks like markup or like a stack trace.
-    Internals,
+    MarkupOrStackTrace,
 }
 
 impl fmt::Display for TextProblem {
@@ -33,7 +33,7 @@ impl fmt::Display for TextProblem {
             TextProblem::ControlCharacter => {
                 f.write_str("holds a control character; expected one line of plain text")
             }
-            TextProblem::Internals => {
+            TextProblem::MarkupOrStackTrace => {
                 f.write_str("looks like markup or a stack trace; expected one plain sentence")
             }
         }
@@ -52,25 +52,25 @@ pub fn problem(text: &str) -> Option<TextProblem> {
     if text.contains(char::is_control) {
         return Some(TextProblem::ControlCharacter);
     }
-    shows_internals(text).then_some(TextProblem::Internals)
+    has_markup_or_stack_trace(text).then_some(TextProblem::MarkupOrStackTrace)
 }
 
 /// Whether a text may leave as it is.
-pub fn passes(text: &str) -> bool {
+pub fn is_allowed(text: &str) -> bool {
     problem(text).is_none()
 }
 
 /// An upstream's text made fit to leave: control characters removed, cut at [`MAX_CHARS`] characters. `None` when nothing
-/// is left, or when it looks like markup or a stack trace. What it returns always [`passes`].
-pub fn clean(text: &str) -> Option<Cow<'_, str>> {
+/// is left, or when it looks like markup or a stack trace. What it returns always [`is_allowed`].
+pub fn sanitize(text: &str) -> Option<Cow<'_, str>> {
     // Judged before and after the removal: a line break can stand between a word and a stack frame, and a NUL inside a tag.
     // The whole text is judged, not only what the cut leaves: a sentence in front of a trace is no better.
-    if shows_internals(text) {
+    if has_markup_or_stack_trace(text) {
         return None;
     }
     let plain = if text.contains(char::is_control) {
         let plain: String = text.chars().filter(|c| !c.is_control()).collect();
-        if shows_internals(&plain) {
+        if has_markup_or_stack_trace(&plain) {
             return None;
         }
         Cow::Owned(plain)
@@ -86,13 +86,13 @@ pub fn clean(text: &str) -> Option<Cow<'_, str>> {
     }
 }
 
-fn shows_internals(text: &str) -> bool {
-    INTERNALS.as_ref().is_none_or(|rule| rule.is_match(text))
+fn has_markup_or_stack_trace(text: &str) -> bool {
+    FORBIDDEN_TEXT.as_ref().is_none_or(|rule| rule.is_match(text))
 }
 
 /// A tag, a comment or a doctype; a stack frame of JavaScript or Java; Python's first line. No pattern of it looks ahead,
 /// so what a text does not match, no beginning of it matches. `None` (refuse all) cannot happen: a test compiles it.
-static INTERNALS: LazyLock<Option<Regex>> =
+static FORBIDDEN_TEXT: LazyLock<Option<Regex>> =
     LazyLock::new(|| Regex::new(r"<[a-zA-Z/!]|\bat \S+:\d+|Traceback").ok());
 
 #[cfg(test)]
@@ -103,8 +103,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn plain_sentences_pass_as_they_are() {
-        assert!(INTERNALS.is_some());
+    fn plain_sentences_are_unchanged() {
+        assert!(FORBIDDEN_TEXT.is_some());
         for text in [
             "x",
             "Invalid id: Parameter must be a valid number",
@@ -113,13 +113,13 @@ mod tests {
             "größer als 5 €",
             "look at me",
         ] {
-            assert!(passes(text), "{text}");
-            assert!(matches!(clean(text), Some(Cow::Borrowed(kept)) if kept == text), "{text}");
+            assert!(is_allowed(text), "{text}");
+            assert!(matches!(sanitize(text), Some(Cow::Borrowed(kept)) if kept == text), "{text}");
         }
     }
 
     #[test]
-    fn markup_and_stack_traces_are_refused() {
+    fn markup_and_stack_traces_are_rejected() {
         for text in [
             "<html><body>502",
             "oops</p>",
@@ -130,38 +130,38 @@ mod tests {
             "Traceback (most recent call last)",
             "é at /srv/app.py:9",
         ] {
-            assert_eq!(problem(text), Some(TextProblem::Internals), "{text}");
-            assert_eq!(clean(text), None, "{text}");
+            assert_eq!(problem(text), Some(TextProblem::MarkupOrStackTrace), "{text}");
+            assert_eq!(sanitize(text), None, "{text}");
         }
     }
 
     #[test]
-    fn control_characters_cannot_hide_what_is_refused() {
-        assert_eq!(clean("Error\nat app.js:12"), None);
-        assert_eq!(clean("<\u{0}script>"), None);
-        assert_eq!(clean("Trace\u{7}back"), None);
-        assert_eq!(clean(&format!("{}<b>", "x".repeat(2000))), None);
+    fn control_characters_cannot_hide_markup() {
+        assert_eq!(sanitize("Error\nat app.js:12"), None);
+        assert_eq!(sanitize("<\u{0}script>"), None);
+        assert_eq!(sanitize("Trace\u{7}back"), None);
+        assert_eq!(sanitize(&format!("{}<b>", "x".repeat(2000))), None);
     }
 
     #[test]
-    fn control_characters_are_removed_and_long_texts_cut_at_a_character() {
-        assert_eq!(clean("a\r\nb\u{7f}c\u{85}d\u{0}").as_deref(), Some("abcd"));
-        assert_eq!(clean("\u{0}\n"), None);
-        assert_eq!(clean(""), None);
+    fn control_characters_are_removed_and_long_text_truncated() {
+        assert_eq!(sanitize("a\r\nb\u{7f}c\u{85}d\u{0}").as_deref(), Some("abcd"));
+        assert_eq!(sanitize("\u{0}\n"), None);
+        assert_eq!(sanitize(""), None);
         let long = "é".repeat(1001);
-        assert_eq!(clean(&long).unwrap(), "é".repeat(1000));
+        assert_eq!(sanitize(&long).unwrap(), "é".repeat(1000));
         assert_eq!(problem(&long), Some(TextProblem::TooLong));
-        assert!(passes(&"é".repeat(1000)));
+        assert!(is_allowed(&"é".repeat(1000)));
         assert_eq!(problem("a\nb"), Some(TextProblem::ControlCharacter));
         assert_eq!(problem(""), Some(TextProblem::Empty));
     }
 
     proptest! {
         #[test]
-        fn what_clean_returns_always_passes(text in any::<String>(), part in "(<|a|at |[a-z]:|1|\n|Traceback|\u{0}|\u{85}| ){0,40}") {
+        fn sanitized_text_is_always_allowed(text in any::<String>(), part in "(<|a|at |[a-z]:|1|\n|Traceback|\u{0}|\u{85}| ){0,40}") {
             for candidate in [&text, &part, &format!("{part}{text}")] {
-                if let Some(kept) = clean(candidate) {
-                    prop_assert!(passes(&kept), "{candidate:?} -> {kept:?}");
+                if let Some(kept) = sanitize(candidate) {
+                    prop_assert!(is_allowed(&kept), "{candidate:?} -> {kept:?}");
                 }
             }
         }

@@ -245,12 +245,12 @@ async fn settle(
         flow.story.waited += greeted.elapsed();
         return match slot? {
             Some(slot) => Ok(Peer::h2(slot?, framing)),
-            None => Err(limit.fault().with(Evidence::fixed("no SETTINGS came")).into()),
+            None => Err(limit.fault().with_evidence(Evidence::from_static("no SETTINGS came")).into()),
         };
     }
     if http2.speak() == Speak::Always {
-        let evidence = Evidence::fixed("the server agreed to no HTTP/2 (ALPN)");
-        return Err(Fault::new(Cause::TlsProtocolError, Phase::Connect).with(evidence).into());
+        let evidence = Evidence::from_static("the server agreed to no HTTP/2 (ALPN)");
+        return Err(Fault::new(Cause::TlsProtocolError, Phase::Connect).with_evidence(evidence).into());
     }
     Ok(Peer::h1(stream, candidate.clone(), framing))
 }
@@ -261,8 +261,8 @@ async fn fresh(flow: &mut Flow<'_>, candidate: &Candidate) -> Result<(Stream, bo
     // A request has one connection to an upstream at a time. More than there are descriptors for would keep the
     // listeners from accepting, and then nobody is answered.
     if flow.snapshot.in_flight() > flow.gateway.upstream_connections() {
-        let evidence = Evidence::fixed("the descriptors for connections to upstreams are used up");
-        return Err(Fault::new(Cause::ResourceExhausted, Phase::Connect).with(evidence).into());
+        let evidence = Evidence::from_static("the descriptors for connections to upstreams are used up");
+        return Err(Fault::new(Cause::ResourceExhausted, Phase::Connect).with_evidence(evidence).into());
     }
     let started = Instant::now();
     let attempt =
@@ -359,9 +359,9 @@ async fn final_head(flow: &mut Flow<'_>, peer: &mut Peer) -> Result<(UpstreamHea
             Some(Step::Head(Ok(head))) if head.is_interim() => {
                 interim += 1;
                 if interim > MAX_INTERIM {
-                    let evidence = Evidence::fixed("more than 16 interim responses");
+                    let evidence = Evidence::from_static("more than 16 interim responses");
                     return Err(Stop::Fault(
-                        Fault::new(Cause::HttpProtocolError, Phase::ResponseHead).with(evidence),
+                        Fault::new(Cause::HttpProtocolError, Phase::ResponseHeaders).with_evidence(evidence),
                     ));
                 }
                 // The 100 that the client waited for has been ours.
@@ -394,10 +394,10 @@ fn head_limit(flow: &Flow<'_>, waiting: Waiting, sent_at: Option<Instant>, now: 
             .limit(flow.clock.total(Phase::Send), Phase::Send)
             .or(Some(flow.upload.stuck_limit(flow.route.timeouts().between_bytes))),
         Waiting::Nothing => {
-            let total = flow.limit(flow.clock.total(Phase::ResponseHead), Phase::ResponseHead);
+            let total = flow.limit(flow.clock.total(Phase::ResponseHeaders), Phase::ResponseHeaders);
             total.or(sent_at.map(|sent| {
                 let at = sent + flow.route.timeouts().response_head;
-                Limit::new(at, Cause::HttpResponseTimeout, Phase::ResponseHead)
+                Limit::new(at, Cause::HttpResponseTimeout, Phase::ResponseHeaders)
             }))
         }
     }
@@ -406,6 +406,7 @@ fn head_limit(flow: &Flow<'_>, waiting: Waiting, sent_at: Option<Instant>, now: 
 fn no_address(flow: &Flow<'_>) -> Stop {
     flow.route.upstream_metrics.attempt(Err(Cause::DnsError));
     Stop::Fault(
-        Fault::new(Cause::DnsError, Phase::Connect).with(Evidence::fixed("no server has an address yet")),
+        Fault::new(Cause::DnsError, Phase::Connect)
+            .with_evidence(Evidence::from_static("no server has an address yet")),
     )
 }

@@ -84,7 +84,7 @@ mod tests {
             whole: Some(second * 9),
         };
         let mut clock = Clock::start(now, &timeouts);
-        let head = Limit::new(now + second * 4, Cause::HttpResponseTimeout, Phase::ResponseHead);
+        let head = Limit::new(now + second * 4, Cause::HttpResponseTimeout, Phase::ResponseHeaders);
         assert_eq!(head.or(Some(clock.total(Phase::Send))).fault().cause(), Cause::DeadlineExceeded);
         clock.pause(second * 2);
         assert_eq!(head.or(Some(clock.total(Phase::Send))).fault().cause(), Cause::HttpResponseTimeout);

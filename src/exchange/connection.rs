@@ -333,9 +333,10 @@ impl Connection<'_> {
                         continue;
                     }
                     connection_h2::Preface::Other => {
-                        let evidence = Evidence::fixed("not HTTP/2, on a listener for HTTP/2 alone");
+                        let evidence = Evidence::from_static("not HTTP/2, on a listener for HTTP/2 alone");
                         return Next::Refused(
-                            Fault::new(Cause::UnsupportedVersion, Phase::ReadHead).with(evidence),
+                            Fault::new(Cause::UnsupportedVersion, Phase::RequestHeaders)
+                                .with_evidence(evidence),
                         );
                     }
                 }
@@ -358,12 +359,12 @@ impl Connection<'_> {
             Some(Ok(1..)) => None,
             // The client may still read: it gets an answer to its half of a request.
             Some(Ok(0)) => Some(Next::Refused(
-                Fault::new(Cause::HttpRequestError, Phase::ReadHead)
-                    .with(Evidence::fixed("the head ends early")),
+                Fault::new(Cause::HttpRequestError, Phase::RequestHeaders)
+                    .with_evidence(Evidence::from_static("the head ends early")),
             )),
             Some(Err(error)) if is_broken(&error) => Some(Next::Silent(Some(Silence::TlsConnectionError))),
             Some(Err(_)) => Some(Next::Silent(Some(Silence::ClientGone))),
-            None => Some(Next::Refused(Fault::new(Cause::ClientTooSlow, Phase::ReadHead))),
+            None => Some(Next::Refused(Fault::new(Cause::ClientTooSlow, Phase::RequestHeaders))),
         }
     }
 }

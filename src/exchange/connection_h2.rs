@@ -271,8 +271,8 @@ fn tls_broke(error: &h2::Error) -> bool {
 
 /// The requests of this connection that are being served have heads as large as all may be together.
 fn heads_too_large() -> Fault {
-    let evidence = Evidence::fixed("the heads of the connection's requests are too large together");
-    Fault::new(Cause::ResourceExhausted, Phase::Admit).with(evidence)
+    let evidence = Evidence::from_static("the heads of the connection's requests are too large together");
+    Fault::new(Cause::ResourceExhausted, Phase::Admit).with_evidence(evidence)
 }
 
 type Accepting = Option<Result<(http::Request<RecvStream>, SendResponse<Bytes>), h2::Error>>;

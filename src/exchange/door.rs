@@ -1,6 +1,6 @@
 //! THE DOOR: the only way by which an answer of our own reaches a client.
 //!
-//! It takes a [`LocalReply`], which only a documented code can make, or a [`Page`] below 400, and uses up the right to
+//! It takes a [`LocalReply`], which only a documented code can make, or a [`PageResponse`] below 400, and uses up the right to
 //! answer. It adds framing, Connection and Date and nothing else, and it sees to it that the client can read the answer
 //! although its request may still be on the way.
 #![expect(clippy::disallowed_methods, reason = "this is one of the two places that write to clients")]
@@ -17,7 +17,7 @@ use super::downstream::{Downstream, FieldSink, Unanswered};
 use super::fields;
 use super::head::{BodyLength, HeadParts};
 use super::wait::waited;
-use crate::contract::{LocalReply, Page};
+use crate::contract::{LocalReply, PageResponse};
 use crate::protocol::request_head::Version;
 
 /// An unread rest of a request body up to this size is read so that the connection can be kept: reading 64 KiB costs
@@ -79,7 +79,7 @@ fn parts(reply: &LocalReply, h2: bool) -> HeadParts<'_> {
 
 fn put_fields(sink: &mut FieldSink<'_>, reply: &LocalReply, now: SystemTime) {
     let mut dated = false;
-    for (name, value) in reply.fields() {
+    for (name, value) in reply.headers() {
         dated |= *name == DATE;
         sink.put_own(name, value);
     }
@@ -91,7 +91,7 @@ fn put_fields(sink: &mut FieldSink<'_>, reply: &LocalReply, now: SystemTime) {
 /// Writes a page of the telemetry or admin endpoints: always below 400.
 pub(super) async fn page(
     unanswered: Unanswered<'_>,
-    page: &Page,
+    page: &PageResponse,
     head: bool,
     write_timeout: Duration,
 ) -> Written {
@@ -99,7 +99,7 @@ pub(super) async fn page(
     let parts = HeadParts { status: page.status, reason: None, length: BodyLength::Exactly(length) };
     let fill = |sink: &mut FieldSink<'_>| {
         sink.put(b"Content-Type", page.content_type.as_bytes());
-        for (name, value) in &page.fields {
+        for (name, value) in &page.headers {
             sink.put_own(name, value);
         }
         sink.put_own(&DATE, &fields::date(SystemTime::now()));

@@ -25,7 +25,7 @@ use super::replies;
 use super::request::Request;
 use super::sharing;
 use super::upload::Upload;
-use crate::contract::{Case, Cause, Evidence, Fault, LocalReply, Phase};
+use crate::contract::{Cause, Evidence, Fault, LocalReply, Phase, Trigger};
 use crate::observe::Origin;
 use crate::protocol::cors::Field;
 use crate::protocol::upgrade::Offer;
@@ -221,8 +221,8 @@ fn route<'a>(snapshot: &'a Snapshot, request: &Request, method: &Method) -> Resu
     let found = snapshot.router.find(&host, &path, method);
     let route = found.and_then(|index| snapshot.routes.get(index));
     if request.dot_segments && !route.is_some_and(|route| route.config.lenient_paths) {
-        let evidence = Evidence::fixed("the path has dot segments");
-        return Err(Fault::new(Cause::AmbiguousPath, Phase::Route).with(evidence));
+        let evidence = Evidence::from_static("the path has dot segments");
+        return Err(Fault::new(Cause::AmbiguousPath, Phase::Route).with_evidence(evidence));
     }
     route.ok_or_else(|| Fault::new(Cause::DestinationNotFound, Phase::Route))
 }
@@ -243,7 +243,8 @@ pub(super) fn dress(gateway: &Gateway, peer: IpAddr, request: &Request) -> Dress
 /// What the route refuses before anything is sent.
 fn admit(gateway: &Gateway, route: &Route, request: &Request, story: &Story) -> Result<(), Fault> {
     let rules = &route.config;
-    let fault = |cause, evidence| Fault::new(cause, Phase::Admit).with(Evidence::fixed(evidence));
+    let fault =
+        |cause, evidence| Fault::new(cause, Phase::Admit).with_evidence(Evidence::from_static(evidence));
     if let Some(path) = gateway.panic_path {
         #[expect(
             clippy::panic,
@@ -289,7 +290,7 @@ fn forwarded_for(
 /// Whether an HTTP/1 connection ends with the answer to this fault: where its request ends can no longer be told, or it
 /// has no place here. (It ends too where a large rest of a request body is not worth reading: [`door`].)
 pub const fn ends_connection(cause: Cause, phase: Phase) -> bool {
-    matches!(phase, Phase::ReadHead)
+    matches!(phase, Phase::RequestHeaders)
         || matches!(cause, Cause::ClientTooSlow | Cause::MalformedBody | Cause::ConnectionLimitReached)
 }
 
@@ -301,8 +302,8 @@ async fn answer_fault(scope: &Scope<'_>, client: &mut Downstream, fault: Fault, 
     let (_, reply) = replies::for_fault(scope, &fault, story);
     let Some(unanswered) = client.unanswered() else { return Ended::ClientGone };
     let status = reply.status();
-    record::grpc(scope, Case::Fault(fault.cause()), &reply);
-    record::count(scope, status, Origin::Proxy, Some(Case::Fault(fault.cause())), story);
+    record::grpc(scope, Trigger::Fault(fault.cause()), &reply);
+    record::count(scope, status, Origin::Proxy, Some(Trigger::Fault(fault.cause())), story);
     story.bytes = reply.body().len() as u64;
     match door::answer(unanswered, &reply, scope.snapshot.client.write_timeout).await {
         Written::Whole => Ended::Replied { status, fault },
@@ -318,8 +319,8 @@ async fn answer_preflight(
     story: &mut Story,
 ) -> Ended {
     let Some(fields) = fields else {
-        let evidence = Evidence::fixed("a preflight from an origin that is not in allow_origins");
-        let fault = Fault::new(Cause::HttpRequestDenied, Phase::Admit).with(evidence);
+        let evidence = Evidence::from_static("a preflight from an origin that is not in allow_origins");
+        let fault = Fault::new(Cause::HttpRequestDenied, Phase::Admit).with_evidence(evidence);
         return answer_fault(scope, client, fault, story).await;
     };
     let reply = LocalReply::preflight(fields, &story.request_id);
@@ -342,8 +343,8 @@ async fn replace(
     let reply = replies::for_response(scope, flow, head, &replacement);
     let Some(unanswered) = flow.client.unanswered() else { return Ended::ClientGone };
     let status = reply.status();
-    record::grpc(scope, replacement.ruling.case(), &reply);
-    record::count(scope, status, Origin::Replaced, Some(replacement.ruling.case()), flow.story);
+    record::grpc(scope, replacement.ruling.trigger(), &reply);
+    record::count(scope, status, Origin::Replaced, Some(replacement.ruling.trigger()), flow.story);
     flow.story.bytes = reply.body().len() as u64;
     flow.story.said = replacement.said;
     match door::answer(unanswered, &reply, flow.snapshot.client.write_timeout).await {

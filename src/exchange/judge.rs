@@ -17,9 +17,9 @@ use super::head::Fields;
 use super::peer::Peer;
 use super::wait::waited;
 use crate::config::ErrorMode;
-use crate::contract::conform::{self, Conformance, ErrorBody, Extract};
-use crate::contract::decode::{self, Coding, DecodeFailure};
-use crate::contract::{Case, Cause, Contract, Evidence, Phase, QUOTED, Ruling};
+use crate::contract::conform::{self, Conformance, ErrorBody, ExtractedError};
+use crate::contract::decode::{self, ContentCoding, DecodeError};
+use crate::contract::{Cause, Contract, Decision, EXCERPT_LIMIT, Evidence, Phase, Trigger};
 use crate::snapshot::grounds::Grounds;
 
 /// An error's body is read in pieces of this size: most are smaller, and a thousand of them may be held at once.
@@ -50,8 +50,8 @@ pub(super) struct ErrorBytes {
 /// Why and by what a response is replaced.
 #[derive(Debug)]
 pub(super) struct Replacement {
-    pub(super) ruling: Ruling,
-    pub(super) extract: Extract,
+    pub(super) ruling: Decision,
+    pub(super) extract: ExtractedError,
     /// What the upstream said, for the log: its reason and the beginning of its body.
     pub(super) said: Evidence,
 }
@@ -59,7 +59,7 @@ pub(super) struct Replacement {
 /// What a response turned out to be.
 struct Found {
     conformance: Conformance,
-    extract: Extract,
+    extract: ExtractedError,
     /// As a conforming body is sent, if not as it was received.
     sent: Option<ErrorBytes>,
     /// The body, readable where it could be decoded.
@@ -68,7 +68,7 @@ struct Found {
 
 impl Found {
     fn bare(conformance: Conformance, said: &Bytes) -> Found {
-        Found { conformance, extract: Extract::default(), sent: None, said: said.clone() }
+        Found { conformance, extract: ExtractedError::default(), sent: None, said: said.clone() }
     }
 }
 
@@ -93,7 +93,7 @@ pub(super) async fn judge(flow: &mut Flow<'_>, answered: &mut Answered) -> Verdi
     let ruling = rule(flow, status);
     let documented = flow.snapshot.contract.code(status).is_some();
     if flow.request.method == Method::HEAD {
-        let good = documented && conform::head_conforms(media_type(&answered.head.fields));
+        let good = documented && conform::head_response_conforms(media_type(&answered.head.fields));
         let conformance = match (documented, good) {
             (false, _) => Conformance::Undocumented,
             (true, true) => Conformance::Conforms,
@@ -133,7 +133,7 @@ pub(super) async fn judge(flow: &mut Flow<'_>, answered: &mut Answered) -> Verdi
 }
 
 /// What the contract says about this status of this upstream.
-fn rule(flow: &Flow<'_>, status: u16) -> Ruling {
+fn rule(flow: &Flow<'_>, status: u16) -> Decision {
     let grounds = Grounds {
         contract: &flow.snapshot.contract,
         overrides: &flow.snapshot.overrides,
@@ -142,27 +142,27 @@ fn rule(flow: &Flow<'_>, status: u16) -> Ruling {
         method: &flow.request.method,
         grpc: flow.request.is_grpc(),
     };
-    grounds.rule(Case::UpstreamStatus(status))
+    grounds.rule(Trigger::UpstreamStatus(status))
 }
 
 /// Counts what was found and turns it into the verdict. `body`: what was read of it; `None` on HEAD.
 fn conclude(
     flow: &Flow<'_>,
     answered: &Answered,
-    ruling: Ruling,
+    ruling: Decision,
     found: Found,
     body: Option<Bytes>,
 ) -> Verdict {
     flow.route.upstream_metrics.conformance(found.conformance);
     // A caller of gRPC reads no bodies: its error is said in fields, whatever the upstream's looks like.
     let passes = found.conformance == Conformance::Conforms
-        && ruling.upstream_body_may_pass()
+        && ruling.allows_upstream_body()
         && !flow.request.is_grpc();
     let as_it_is = |body: Option<Bytes>| body.map_or(Verdict::Pass, Verdict::PassBegun);
     match flow.route.config.errors.mode {
         ErrorMode::Pass => as_it_is(body),
         ErrorMode::Observe => {
-            if let (false, Case::UpstreamStatus(from)) = (passes, ruling.case()) {
+            if let (false, Trigger::UpstreamStatus(from)) = (passes, ruling.trigger()) {
                 flow.route.metrics.would_replace(from, ruling.code().status());
             }
             as_it_is(body)
@@ -174,10 +174,10 @@ fn conclude(
     }
 }
 
-fn replace(flow: &Flow<'_>, answered: &Answered, ruling: Ruling, found: Found) -> Verdict {
+fn replace(flow: &Flow<'_>, answered: &Answered, ruling: Decision, found: Found) -> Verdict {
     let said = if flow.snapshot.access.wants(true) {
-        let reason = answered.head.reason.get(..QUOTED).unwrap_or(&answered.head.reason);
-        Evidence::quoting(&String::from_utf8_lossy(reason), &found.said)
+        let reason = answered.head.reason.get(..EXCERPT_LIMIT).unwrap_or(&answered.head.reason);
+        Evidence::with_excerpt(&String::from_utf8_lossy(reason), &found.said)
     } else {
         Evidence::none()
     };
@@ -211,17 +211,17 @@ fn examine(flow: &Flow<'_>, answered: &Answered, documented: bool, body: &Bytes)
         .values("content-encoding")
         .filter_map(|value| HeaderValue::from_bytes(value).ok())
         .collect();
-    let Some(coding) = Coding::parse(&codings) else {
+    let Some(coding) = ContentCoding::parse(&codings) else {
         let conformance = if documented { Conformance::NotJson } else { Conformance::Undocumented };
         return Found::bare(conformance, body);
     };
     let decoded: Cow<'_, [u8]> = match coding {
-        Coding::Identity => Cow::Borrowed(body),
-        Coding::Gzip | Coding::Deflate | Coding::Br | Coding::Zstd => {
+        ContentCoding::Identity => Cow::Borrowed(body),
+        ContentCoding::Gzip | ContentCoding::Deflate | ContentCoding::Br | ContentCoding::Zstd => {
             match decode::decode(coding, body, rules.upstream_body_limit) {
                 Ok(decoded) => Cow::Owned(decoded),
-                Err(DecodeFailure::TooLarge) => return Found::bare(Conformance::TooLarge, body),
-                Err(DecodeFailure::Broken) => return Found::bare(Conformance::NotJson, body),
+                Err(DecodeError::TooLarge) => return Found::bare(Conformance::TooLarge, body),
+                Err(DecodeError::Malformed) => return Found::bare(Conformance::NotJson, body),
             }
         }
     };
@@ -231,12 +231,12 @@ fn examine(flow: &Flow<'_>, answered: &Answered, documented: bool, body: &Bytes)
             media_type: media_type(&answered.head.fields),
             body: &decoded,
         };
-        conform::examine(contract, &error, rules.upstream_messages)
+        conform::check_conformance(contract, &error, rules.upstream_messages)
     } else {
         Conformance::Undocumented
     };
     if conformance == Conformance::Conforms && !flow.request.is_grpc() {
-        let takes = coding == Coding::Identity || accepts(flow, coding);
+        let takes = coding == ContentCoding::Identity || accepts(flow, coding);
         let sent = if takes { body.clone() } else { Bytes::from(decoded.into_owned()) };
         let sent = ErrorBytes { body: Some(sent), decoded: !takes };
         return Found { sent: Some(sent), ..Found::bare(conformance, body) };
@@ -249,20 +249,20 @@ fn examine(flow: &Flow<'_>, answered: &Answered, documented: bool, body: &Bytes)
     Found { conformance, extract, sent: None, said }
 }
 
-fn extract(contract: &Contract, body: &[u8]) -> Extract {
+fn extract(contract: &Contract, body: &[u8]) -> ExtractedError {
     // Most replaced bodies are pages: a look at the first byte spares the parser.
     let starts_json =
         body.iter().find(|octet| !octet.is_ascii_whitespace()).is_some_and(|octet| *octet == b'{');
-    if starts_json { conform::extract(contract, body) } else { Extract::default() }
+    if starts_json { conform::extract(contract, body) } else { ExtractedError::default() }
 }
 
-fn accepts(flow: &Flow<'_>, coding: Coding) -> bool {
+fn accepts(flow: &Flow<'_>, coding: ContentCoding) -> bool {
     let name = match coding {
-        Coding::Identity => return true,
-        Coding::Gzip => "gzip",
-        Coding::Deflate => "deflate",
-        Coding::Br => "br",
-        Coding::Zstd => "zstd",
+        ContentCoding::Identity => return true,
+        ContentCoding::Gzip => "gzip",
+        ContentCoding::Deflate => "deflate",
+        ContentCoding::Br => "br",
+        ContentCoding::Zstd => "zstd",
     };
     crate::protocol::accept::accepts(flow.request.fields.values("accept-encoding"), name)
 }

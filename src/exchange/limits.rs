@@ -194,5 +194,6 @@ fn refusal(asked: &AskedRules<'_>, story: &mut Story) -> Fault {
         }
     }
     let most = story.rule.as_ref().map_or(0, |rule| rule.limiter.settings().jitter);
-    Fault::new(Cause::RateLimited, Phase::Admit).again_after(longest + told::jitter(&story.request_id, most))
+    Fault::new(Cause::RateLimited, Phase::Admit)
+        .with_retry_after(longest + told::jitter(&story.request_id, most))
 }

@@ -13,7 +13,7 @@ use super::gateway::Gateway;
 use super::record::Scope;
 use super::replies;
 use super::request::Request;
-use crate::contract::{Evidence, Fault, Page, Phase};
+use crate::contract::{Evidence, Fault, PageResponse, Phase};
 
 /// What answers on a listener that is not the gateway's.
 pub trait Pages: Send + Sync + fmt::Debug {
@@ -21,7 +21,7 @@ pub trait Pages: Send + Sync + fmt::Debug {
     ///
     /// # Errors
     /// A fault, to be answered by the contract.
-    fn answer(&self, method: &Method, path: &str) -> Result<Page, Fault>;
+    fn answer(&self, method: &Method, path: &str) -> Result<PageResponse, Fault>;
 }
 
 /// Answers one request.
@@ -29,7 +29,7 @@ pub(super) async fn serve(gateway: &Gateway, pages: &dyn Pages, client: &mut Dow
     let page = match std::str::from_utf8(request.path()) {
         Ok(path) => pages.answer(&request.method, path),
         Err(_) => Err(Fault::new(crate::contract::Cause::DestinationNotFound, Phase::Route)
-            .with(Evidence::fixed("the path is not UTF-8"))),
+            .with_evidence(Evidence::from_static("the path is not UTF-8"))),
     };
     let write_timeout = gateway.snapshot.load().client.write_timeout;
     match page {

@@ -67,10 +67,10 @@ impl UpstreamHead {
         };
         agreed.map_err(|sentence| {
             let said = match &self.fields {
-                Fields::Raw(head) => Evidence::quoting(sentence, head),
-                Fields::Map(_) => Evidence::fixed(sentence),
+                Fields::Raw(head) => Evidence::with_excerpt(sentence, head),
+                Fields::Map(_) => Evidence::from_static(sentence),
             };
-            Fault::new(Cause::HttpUpgradeFailed, Phase::ResponseHead).with(said)
+            Fault::new(Cause::HttpUpgradeFailed, Phase::ResponseHeaders).with_evidence(said)
         })
     }
 }

@@ -120,7 +120,8 @@ impl H1Peer {
         method: &Method,
     ) -> Poll<Result<UpstreamHead, Fault>> {
         let protocol_error = |sentence, said: &[u8]| {
-            Fault::new(Cause::HttpProtocolError, Phase::ResponseHead).with(Evidence::quoting(sentence, said))
+            Fault::new(Cause::HttpProtocolError, Phase::ResponseHeaders)
+                .with_evidence(Evidence::with_excerpt(sentence, said))
         };
         loop {
             let scanned =
@@ -151,7 +152,7 @@ impl H1Peer {
                     return Poll::Ready(Err(protocol_error(sentence, &self.wire.input)));
                 }
                 Scan::TooLarge => {
-                    let fault = Fault::new(Cause::HttpResponseHeaderSectionSize, Phase::ResponseHead);
+                    let fault = Fault::new(Cause::HttpResponseHeaderSectionSize, Phase::ResponseHeaders);
                     return Poll::Ready(Err(self.begun(fault)));
                 }
             }
@@ -159,18 +160,18 @@ impl H1Peer {
                 Ok(0) => {
                     let sentence =
                         if self.answered { "closed inside the head" } else { "closed before the head" };
-                    let fault = Fault::new(Cause::ConnectionTerminated, Phase::ResponseHead);
-                    let evidence = Evidence::quoting(sentence, &self.wire.input);
-                    return Poll::Ready(Err(fault.with(evidence)));
+                    let fault = Fault::new(Cause::ConnectionTerminated, Phase::ResponseHeaders);
+                    let evidence = Evidence::with_excerpt(sentence, &self.wire.input);
+                    return Poll::Ready(Err(fault.with_evidence(evidence)));
                 }
                 Ok(_) => self.answered = true,
                 Err(error) => {
                     // Some servers refuse a handshake only after it: for want of a client's certificate, say.
                     let broken = trust::is_broken(&error);
                     let cause = if broken { Cause::TlsProtocolError } else { Cause::ConnectionTerminated };
-                    let fault = Fault::new(cause, Phase::ResponseHead);
-                    let evidence = Evidence::quoting(&error.to_string(), &self.wire.input);
-                    return Poll::Ready(Err(fault.with(evidence)));
+                    let fault = Fault::new(cause, Phase::ResponseHeaders);
+                    let evidence = Evidence::with_excerpt(&error.to_string(), &self.wire.input);
+                    return Poll::Ready(Err(fault.with_evidence(evidence)));
                 }
             }
         }
@@ -178,7 +179,7 @@ impl H1Peer {
 
     /// The same fault with what has come of a head as its evidence.
     pub(super) fn begun(&self, fault: Fault) -> Fault {
-        fault.with(Evidence::quoting("", &self.wire.input))
+        fault.with_evidence(Evidence::with_excerpt("", &self.wire.input))
     }
 
     /// So many bytes of the response body stand at the front of `wire.input`; the caller takes them with
@@ -196,7 +197,7 @@ impl H1Peer {
                 Err(evidence) => {
                     self.keep_alive = false;
                     let fault = Fault::new(Cause::HttpProtocolError, Phase::ResponseBody);
-                    return Poll::Ready(Err(fault.with(Evidence::fixed(evidence))));
+                    return Poll::Ready(Err(fault.with_evidence(Evidence::from_static(evidence))));
                 }
             }
             match ready!(self.wire.poll_fill(cx, room.clamp(HEAD_ROOM, BODY_ROOM))) {
@@ -206,13 +207,15 @@ impl H1Peer {
                         return Poll::Ready(Ok(None));
                     }
                     let fault = Fault::new(Cause::HttpResponseIncomplete, Phase::ResponseBody);
-                    return Poll::Ready(Err(fault.with(Evidence::fixed("closed inside the body"))));
+                    return Poll::Ready(Err(
+                        fault.with_evidence(Evidence::from_static("closed inside the body"))
+                    ));
                 }
                 Ok(_) => {}
                 Err(error) => {
                     self.keep_alive = false;
                     let fault = Fault::new(Cause::HttpResponseIncomplete, Phase::ResponseBody);
-                    return Poll::Ready(Err(fault.with(Evidence::text(error.to_string()))));
+                    return Poll::Ready(Err(fault.with_evidence(Evidence::owned(error.to_string()))));
                 }
             }
         }

@@ -93,9 +93,10 @@ impl H2Peer {
         let (response, send) = self.slot.open(head, self.request_whole).map_err(|error| {
             // The connection has ended since its place was taken.
             self.passed_over = true;
-            let evidence = error
-                .map_or(Evidence::fixed("the connection ended"), |error| Evidence::text(error.to_string()));
-            Fault::new(Cause::ConnectionTerminated, Phase::Connect).with(evidence)
+            let evidence = error.map_or(Evidence::from_static("the connection ended"), |error| {
+                Evidence::owned(error.to_string())
+            });
+            Fault::new(Cause::ConnectionTerminated, Phase::Connect).with_evidence(evidence)
         })?;
         self.stream = response.stream_id().as_u32();
         self.response = Some(response);
@@ -185,8 +186,10 @@ impl H2Peer {
         method: &Method,
     ) -> Poll<Result<UpstreamHead, Fault>> {
         let Some(response) = &mut self.response else {
-            let evidence = Evidence::fixed("a second response was waited for");
-            return Poll::Ready(Err(Fault::new(Cause::ProxyInternalError, Phase::Internal).with(evidence)));
+            let evidence = Evidence::from_static("a second response was waited for");
+            return Poll::Ready(Err(
+                Fault::new(Cause::ProxyInternalError, Phase::Internal).with_evidence(evidence)
+            ));
         };
         let (head, ended) = match response.poll_informational(cx) {
             Poll::Ready(Some(Ok(head))) => (head, false),
@@ -209,7 +212,9 @@ impl H2Peer {
     }
 
     fn head(&mut self, head: Response<()>, ended: bool, method: &Method) -> Result<UpstreamHead, Fault> {
-        let fault = |cause, evidence| Fault::new(cause, Phase::ResponseHead).with(Evidence::fixed(evidence));
+        let fault = |cause, evidence| {
+            Fault::new(cause, Phase::ResponseHeaders).with_evidence(Evidence::from_static(evidence))
+        };
         let (parts, ()) = head.into_parts();
         let status = parts.status.as_u16();
         if status == 101 || !(100..=599).contains(&status) {
@@ -329,7 +334,7 @@ impl H2Peer {
             () if reason.is_some_and(accuses) => Cause::HttpProtocolError,
             () => Cause::ConnectionTerminated,
         };
-        let phase = if before_head { Phase::ResponseHead } else { Phase::ResponseBody };
+        let phase = if before_head { Phase::ResponseHeaders } else { Phase::ResponseBody };
         let what = match () {
             () if fell_silent => "the connection gave no sign of life",
             () if error.is_reset() && error.is_remote() => "RST_STREAM",
@@ -337,7 +342,7 @@ impl H2Peer {
             () if error.is_library() => "the upstream broke HTTP/2",
             () => "the connection ended",
         };
-        Fault::new(cause, phase).with(Evidence::text(format!("{what}: {error}")))
+        Fault::new(cause, phase).with_evidence(Evidence::owned(format!("{what}: {error}")))
     }
 }
 

@@ -36,7 +36,7 @@ pub(super) async fn turn<'a>(
         Err(Stop::Fault(fault)) => {
             route.upstream_metrics.shed(fault.cause());
             Err(Stop::Fault(match concurrency.next_turn(Instant::now()) {
-                Some(wait) => fault.again_after(wait),
+                Some(wait) => fault.with_retry_after(wait),
                 None => fault,
             }))
         }

@@ -11,8 +11,8 @@ use super::flow::Story;
 use super::gateway::Gateway;
 use super::request::Request;
 use crate::config::ErrorRules;
-use crate::contract::grpc::Status;
-use crate::contract::{Case, Cause, Fault, LocalReply};
+use crate::contract::grpc::GrpcStatus;
+use crate::contract::{Cause, Fault, LocalReply, Trigger};
 use crate::observe::{Origin, Outcome, Record, RouteMetrics, Silence};
 use crate::snapshot::grounds::Grounds;
 use crate::snapshot::{Route, Snapshot};
@@ -101,20 +101,20 @@ impl Scope<'_> {
 /// Counts a final head, before it is handed to the transport: whoever has read it finds it counted.
 ///
 /// `case` is `None` when the upstream's own status passes.
-pub(super) fn count(scope: &Scope<'_>, status: u16, origin: Origin, case: Option<Case>, story: &Story) {
+pub(super) fn count(scope: &Scope<'_>, status: u16, origin: Origin, case: Option<Trigger>, story: &Story) {
     let metrics = scope.metrics();
     metrics.response(status, origin);
     if status >= 400 {
-        metrics.error(status, case.unwrap_or(Case::UpstreamStatus(status)), story.upstream_status);
+        metrics.error(status, case.unwrap_or(Trigger::UpstreamStatus(status)), story.upstream_status);
     }
 }
 
 /// Counts an error that is said in the words of gRPC: on the wire it is a 200.
-pub(super) fn grpc(scope: &Scope<'_>, case: Case, reply: &LocalReply) {
+pub(super) fn grpc(scope: &Scope<'_>, case: Trigger, reply: &LocalReply) {
     if reply.status() == 200
         && let Some(code) = reply.code()
     {
-        scope.metrics().grpc_error(case, Status::of(case, code.status()));
+        scope.metrics().grpc_error(case, GrpcStatus::for_error(case, code.status()));
     }
 }
 

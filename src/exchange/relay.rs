@@ -178,7 +178,7 @@ pub(super) async fn pass_error(
     let began = unanswered.begin(&HeadParts { status, reason: None, length }, |sink| {
         let mut waits = head.fields.values("retry-after");
         let usable = |value: &&[u8]| {
-            HeaderValue::from_bytes(value).is_ok_and(|value| fields::retry_after_valid(&value, now))
+            HeaderValue::from_bytes(value).is_ok_and(|value| fields::is_valid_retry_after(&value, now))
         };
         let first = waits.next().filter(usable).map(Cow::Borrowed);
         // Of several, clients read one or none: the first stands, as in an error that is replaced.

@@ -13,14 +13,14 @@ use super::judge::Replacement;
 use super::peer::UpstreamHead;
 use super::record::Scope;
 use crate::config::ErrorRules;
-use crate::contract::fields::{self, KeepContext};
-use crate::contract::{Case, Fault, LocalReply, Ruling};
+use crate::contract::fields::{self, HeaderFilterContext};
+use crate::contract::{Decision, Fault, LocalReply, Trigger};
 use crate::snapshot::grounds::Known;
 
 /// The ruling on a fault, and its reply.
-pub(super) fn for_fault(scope: &Scope<'_>, fault: &Fault, story: &Story) -> (Ruling, LocalReply) {
+pub(super) fn for_fault(scope: &Scope<'_>, fault: &Fault, story: &Story) -> (Decision, LocalReply) {
     let grounds = scope.grounds();
-    let ruling = grounds.rule(Case::Fault(fault.cause()));
+    let ruling = grounds.rule(Trigger::Fault(fault.cause()));
     let known = Known { request_id: &story.request_id, sent: story.sent, retry_after: fault.retry_after() };
     let fields = dressed(Vec::with_capacity(6), story, None);
     let reply = grounds.answer(&ruling, &known, fields);
@@ -58,11 +58,11 @@ fn kept_fields(
     sent: u16,
     story: &Story,
 ) -> Vec<(HeaderName, HeaderValue)> {
-    let context = KeepContext {
-        sent,
+    let context = HeaderFilterContext {
+        status_sent: sent,
         upstream_status: head.facts.status,
-        cors_owned: story.dress.owns_cors(),
-        extra: &rules.keep_fields,
+        gateway_cors: story.dress.owns_cors(),
+        extra_kept: &rules.keep_fields,
         now: SystemTime::now(),
     };
     let mut kept = Vec::with_capacity(8);

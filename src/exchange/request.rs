@@ -59,7 +59,7 @@ pub(super) struct Told<'a> {
 
 /// A refusal of the head as a fault.
 pub(super) fn refused(refusal: Refusal) -> Fault {
-    Fault::new(refusal.cause, Phase::ReadHead).with(Evidence::fixed(refusal.evidence))
+    Fault::new(refusal.cause, Phase::RequestHeaders).with_evidence(Evidence::from_static(refusal.evidence))
 }
 
 impl Request {

@@ -110,7 +110,7 @@ mod tests {
     fn failed(cause: Cause, method: &Method) -> Failed<'_> {
         Failed {
             cause,
-            phase: Phase::ResponseHead,
+            phase: Phase::ResponseHeaders,
             method,
             answered: false,
             passed_over: false,

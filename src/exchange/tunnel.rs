@@ -82,8 +82,8 @@ impl Tunnel {
 
 /// The upstream broke off.
 fn cut(error: &io::Error) -> Relayed {
-    let evidence = Evidence::text(error.to_string());
-    Relayed::Cut(Fault::new(Cause::HttpResponseIncomplete, Phase::Relay).with(evidence))
+    let evidence = Evidence::owned(error.to_string());
+    Relayed::Cut(Fault::new(Cause::HttpResponseIncomplete, Phase::Relay).with_evidence(evidence))
 }
 
 /// One direction.

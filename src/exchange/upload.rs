@@ -343,7 +343,9 @@ fn gone(poll: Poll<()>) -> Poll<UploadEvent> {
 
 fn body_event(fault: BodyFault) -> UploadEvent {
     let malformed = |evidence| {
-        UploadEvent::Failed(Fault::new(Cause::MalformedBody, Phase::Send).with(Evidence::fixed(evidence)))
+        UploadEvent::Failed(
+            Fault::new(Cause::MalformedBody, Phase::Send).with_evidence(Evidence::from_static(evidence)),
+        )
     };
     match fault {
         BodyFault::Malformed(evidence) => malformed(evidence),

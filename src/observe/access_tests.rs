@@ -62,7 +62,7 @@ fn failed<'a>(evidence: &'a Evidence) -> Record<'a> {
 
 #[test]
 fn a_failed_request_is_one_line_with_every_field_that_is_known() {
-    let evidence = Evidence::fixed("connect: refused");
+    let evidence = Evidence::from_static("connect: refused");
     let line = emitted(Level::INFO, &failed(&evidence));
     let (time, rest) = line.split_once(',').unwrap();
     assert!(time.starts_with("{\"time\":\""));

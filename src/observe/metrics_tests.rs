@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
-use crate::contract::Case;
+use crate::contract::Trigger;
 use crate::contract::conform::Conformance;
 use crate::observe::{LimitDecision, LimitFigures, Origin};
 
@@ -131,7 +131,7 @@ fn the_page_of_a_small_gateway_reads_exactly_so() {
     let shop = route_of(&metrics, "shop", Some("backend"));
     shop.response(200, Origin::Upstream);
     shop.response(503, Origin::Proxy);
-    shop.error(503, Case::Fault(Cause::BreakerOpen), None);
+    shop.error(503, Trigger::Fault(Cause::BreakerOpen), None);
     shop.duration(200, Duration::from_millis(3));
     let page = String::from_utf8(metrics.render()).unwrap();
     // What changes from run to run, or repeats a list, is left out.
@@ -259,10 +259,11 @@ fn every_row_of_the_table_appears_under_its_name_and_type_with_its_labels() {
     let metrics = metrics();
     let route = route_of(&metrics, "shop", Some("backend"));
     route.response(200, Origin::Upstream);
-    route.error(504, Case::Fault(Cause::DnsError), None);
+    route.error(504, Trigger::Fault(Cause::DnsError), None);
     route.client_disconnected();
     route.would_replace(502, 504);
-    route.grpc_error(Case::Fault(Cause::RateLimited), crate::contract::grpc::Status::ResourceExhausted);
+    route
+        .grpc_error(Trigger::Fault(Cause::RateLimited), crate::contract::grpc::GrpcStatus::ResourceExhausted);
     route.duration(200, Duration::ZERO);
     let upstream = metrics.upstream("backend");
     upstream.attempt(Ok(()));
@@ -301,15 +302,15 @@ fn every_row_of_the_table_appears_under_its_name_and_type_with_its_labels() {
 fn an_error_is_counted_under_its_cause_and_under_what_the_upstream_answered() {
     let metrics = metrics();
     let route = route_of(&metrics, "shop", Some("backend"));
-    route.error(504, Case::Fault(Cause::ConnectionRefused), None);
-    route.error(504, Case::Fault(Cause::ConnectionRefused), None);
-    route.error(504, Case::Fault(Cause::HttpResponseIncomplete), Some(500));
-    route.error(504, Case::UpstreamStatus(502), Some(502));
-    route.error(404, Case::UpstreamStatus(404), None);
-    route.error(400, Case::UpstreamStatus(418), None);
+    route.error(504, Trigger::Fault(Cause::ConnectionRefused), None);
+    route.error(504, Trigger::Fault(Cause::ConnectionRefused), None);
+    route.error(504, Trigger::Fault(Cause::HttpResponseIncomplete), Some(500));
+    route.error(504, Trigger::UpstreamStatus(502), Some(502));
+    route.error(404, Trigger::UpstreamStatus(404), None);
+    route.error(400, Trigger::UpstreamStatus(418), None);
     // An override may send one cause to different codes.
-    route.error(503, Case::Fault(Cause::ConnectionRefused), None);
-    route_of(&metrics, "none", None).error(404, Case::Fault(Cause::DestinationNotFound), None);
+    route.error(503, Trigger::Fault(Cause::ConnectionRefused), None);
+    route_of(&metrics, "none", None).error(404, Trigger::Fault(Cause::DestinationNotFound), None);
 
     let page = Page::of(&metrics);
     let mut found: Vec<_> = page
@@ -348,10 +349,10 @@ fn whatever_is_answered_the_sums_over_routes_are_what_was_counted() {
             for code in [400, 404, 500, 503, 504] {
                 if (index + turn) % 2 == 0 {
                     route.response(code, Origin::Proxy);
-                    route.error(code, Case::Fault(cause), None);
+                    route.error(code, Trigger::Fault(cause), None);
                 } else {
                     route.response(code, Origin::Replaced);
-                    route.error(code, Case::UpstreamStatus(400 + index as u16), None);
+                    route.error(code, Trigger::UpstreamStatus(400 + index as u16), None);
                 }
                 *sent.entry(code).or_default() += 1.0;
             }

@@ -10,8 +10,8 @@ use prometheus::{Histogram, IntCounter};
 use super::cells::{Dense, Sparse};
 use super::metrics::{Promised, Vectors};
 use super::names::NONE;
-use crate::contract::grpc::Status;
-use crate::contract::{Case, Cause};
+use crate::contract::grpc::GrpcStatus;
+use crate::contract::{Cause, Trigger};
 
 /// Who made a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -87,10 +87,10 @@ impl RouteMetrics {
 
     /// A response of 400 or above was sent: `code` on the wire, the case that decided it, and what the upstream had
     /// answered if it answered. Call it once beside every [`RouteMetrics::response`] of 400 or above.
-    pub fn error(&self, code: u16, case: Case, upstream_status: Option<u16>) {
+    pub fn error(&self, code: u16, case: Trigger, upstream_status: Option<u16>) {
         let (cause, answered) = match case {
-            Case::Fault(cause) => (cause.index(), upstream_status),
-            Case::UpstreamStatus(status) => (Cause::ALL.len(), upstream_status.or(Some(status))),
+            Trigger::Fault(cause) => (cause.index(), upstream_status),
+            Trigger::UpstreamStatus(status) => (Cause::ALL.len(), upstream_status.or(Some(status))),
         };
         let statuses = &self.promised.statuses;
         // The label of "no upstream status" is not a status: its key is past all of them.
@@ -141,10 +141,10 @@ impl RouteMetrics {
     }
 
     /// An error was said to a caller of gRPC, beside HTTP 200.
-    pub fn grpc_error(&self, case: Case, status: Status) {
+    pub fn grpc_error(&self, case: Trigger, status: GrpcStatus) {
         let cause = match case {
-            Case::Fault(cause) => cause.index(),
-            Case::UpstreamStatus(_) => Cause::ALL.len(),
+            Trigger::Fault(cause) => cause.index(),
+            Trigger::UpstreamStatus(_) => Cause::ALL.len(),
         };
         self.grpc_errors.with(
             key(0, cause, status as usize),

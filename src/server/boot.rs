@@ -17,7 +17,7 @@ use super::reload::{self, Load, Reload};
 use super::tasks::{self, Lookups};
 use crate::admin::telemetry::{self, TelemetryState};
 use crate::config::Config;
-use crate::contract::{Fault, Page};
+use crate::contract::{Fault, PageResponse};
 use crate::exchange::{Connections, Gateway, Open, Pages, Role};
 use crate::observe::Metrics;
 use crate::observe::log::Verbosity;
@@ -183,7 +183,7 @@ struct TelemetryPages {
 }
 
 impl Pages for TelemetryPages {
-    fn answer(&self, method: &http::Method, path: &str) -> Result<Page, Fault> {
+    fn answer(&self, method: &http::Method, path: &str) -> Result<PageResponse, Fault> {
         telemetry::answer(
             method,
             path,

@@ -7,10 +7,10 @@
 use http::{HeaderName, HeaderValue, Method};
 
 use crate::config::ErrorRules;
-use crate::contract::reply::Origin;
+use crate::contract::reply::ErrorOrigin;
 use crate::contract::{
-    Case, Contract, Extract, LocalReply, Override, Overrides, ReplyFacts, RequestSent, Ruling, Situation,
-    body, compose, policy,
+    Contract, Decision, ExtractedError, LocalReply, Override, Overrides, PolicyInput, ReplyContext,
+    RequestSent, Trigger, body, compose, policy,
 };
 
 /// What holds for one request: borrowed from the snapshot that it has pinned.
@@ -43,8 +43,8 @@ pub struct Known<'a> {
 
 impl Grounds<'_> {
     /// What the contract says about this case.
-    pub fn rule(&self, case: Case) -> Ruling {
-        let situation = Situation { case, upstream: self.upstream, method: self.method };
+    pub fn rule(&self, case: Trigger) -> Decision {
+        let situation = PolicyInput { trigger: case, upstream: self.upstream, method: self.method };
         let overrides = Overrides { route: &self.rules.overrides, global: self.overrides };
         policy::decide(self.contract, &situation, &overrides)
     }
@@ -52,48 +52,48 @@ impl Grounds<'_> {
     /// The reply to a fault. `fields` are the finished ones of other steps.
     pub fn answer(
         &self,
-        ruling: &Ruling,
+        ruling: &Decision,
         known: &Known<'_>,
         fields: Vec<(HeaderName, HeaderValue)>,
     ) -> LocalReply {
-        self.reply(ruling, Origin::Proxy, &Extract::default(), known, fields)
+        self.reply(ruling, ErrorOrigin::Proxy, &ExtractedError::default(), known, fields)
     }
 
     /// The reply in the place of an upstream's error. `found` is what may be kept of its body, `fields` what is kept of
     /// its head and the finished ones of other steps.
     pub fn replace(
         &self,
-        ruling: &Ruling,
-        found: &Extract,
+        ruling: &Decision,
+        found: &ExtractedError,
         request_id: &HeaderValue,
         fields: Vec<(HeaderName, HeaderValue)>,
     ) -> LocalReply {
         // It has answered, so it has the request.
         let known = Known { request_id, sent: RequestSent::Full, retry_after: None };
-        self.reply(ruling, Origin::Replaced, found, &known, fields)
+        self.reply(ruling, ErrorOrigin::Replaced, found, &known, fields)
     }
 
     fn reply(
         &self,
-        ruling: &Ruling,
-        origin: Origin,
-        found: &Extract,
+        ruling: &Decision,
+        origin: ErrorOrigin,
+        found: &ExtractedError,
         known: &Known<'_>,
         fields: Vec<(HeaderName, HeaderValue)>,
     ) -> LocalReply {
         let status = ruling.code().status();
-        let facts = ReplyFacts {
+        let facts = ReplyContext {
             origin,
-            head_request: *self.method == Method::HEAD,
+            is_head_request: *self.method == Method::HEAD,
             grpc: self.grpc,
-            message: found.message.as_deref().filter(|_| self.rules.upstream_messages.may_leave(status)),
+            message: found.message.as_deref().filter(|_| self.rules.upstream_messages.allowed_with(status)),
             kind: found.kind.as_deref(),
             include: self.rules.include,
             request_id: Some(known.request_id),
             retryable: body::retryable(status, known.sent, self.method),
             request_sent: known.sent,
             retry_after: known.retry_after.unwrap_or(self.rules.retry_after),
-            fields,
+            headers: fields,
         };
         compose(self.contract, ruling, facts)
     }

@@ -153,22 +153,25 @@ pub fn server_name(text: &str) -> Result<ServerName<'static>, Unusable> {
 pub fn failed_handshake(error: &io::Error) -> (Cause, Evidence) {
     let Some(reason) = reason(error) else {
         let evidence = if error.kind() == io::ErrorKind::UnexpectedEof {
-            Evidence::fixed("the server closed the connection inside the TLS handshake")
+            Evidence::from_static("the server closed the connection inside the TLS handshake")
         } else {
-            Evidence::text(format!("inside the TLS handshake: {error}"))
+            Evidence::owned(format!("inside the TLS handshake: {error}"))
         };
         return (Cause::TlsProtocolError, evidence);
     };
     match reason {
         Error::InvalidCertificate(CertificateError::UnknownIssuer) => (
             Cause::TlsCertificateError,
-            Evidence::fixed("the certificate is signed by nobody who is trusted here (upstreams.*.tls.ca)"),
+            Evidence::from_static(
+                "the certificate is signed by nobody who is trusted here (upstreams.*.tls.ca)",
+            ),
         ),
-        Error::InvalidCertificate(_) => (Cause::TlsCertificateError, Evidence::text(reason.to_string())),
-        Error::InvalidMessage(InvalidMessage::InvalidContentType) => {
-            (Cause::TlsProtocolError, Evidence::fixed("the server does not answer in TLS: a plain port?"))
-        }
-        _ => (Cause::TlsProtocolError, Evidence::text(reason.to_string())),
+        Error::InvalidCertificate(_) => (Cause::TlsCertificateError, Evidence::owned(reason.to_string())),
+        Error::InvalidMessage(InvalidMessage::InvalidContentType) => (
+            Cause::TlsProtocolError,
+            Evidence::from_static("the server does not answer in TLS: a plain port?"),
+        ),
+        _ => (Cause::TlsProtocolError, Evidence::owned(reason.to_string())),
     }
 }
 

@@ -86,8 +86,8 @@ impl Transport {
     ) -> Result<(Stream, bool), Fault> {
         let Some(trust) = &self.trust else {
             // Settings with a name have a trust. Nothing is ever sent in the clear to a server with a name.
-            let evidence = Evidence::fixed("nobody to trust in a TLS handshake");
-            return Err(Fault::new(Cause::ProxyConfigurationError, Phase::Connect).with(evidence));
+            let evidence = Evidence::from_static("nobody to trust in a TLS handshake");
+            return Err(Fault::new(Cause::ProxyConfigurationError, Phase::Connect).with_evidence(evidence));
         };
         let offers = if only_http1 { Offers::Http1 } else { self.offers() };
         // Boxed: it is large, and most attempts make none.
@@ -99,7 +99,7 @@ impl Transport {
             }
             Some(Err(error)) => {
                 let (cause, evidence) = failed_handshake(&error);
-                Err(Fault::new(cause, Phase::Connect).with(evidence))
+                Err(Fault::new(cause, Phase::Connect).with_evidence(evidence))
             }
             None => Err(Fault::new(Cause::TlsTimeout, Phase::Connect)),
         }
@@ -148,7 +148,7 @@ fn named(error: &Error) -> Fault {
         Some(error) => error.to_string(),
         None => error.etype().as_str().to_owned(),
     };
-    Fault::new(cause, Phase::Connect).with(Evidence::text(said))
+    Fault::new(cause, Phase::Connect).with_evidence(Evidence::owned(said))
 }
 
 /// Each upstream has a pool of its own, and with it one trust: address and name tell its connections apart. Two names may

@@ -52,7 +52,7 @@ pub(super) fn ask<'a>(config: &'a Config, route: &Route, which: Which) -> Limite
             decision = ask(capacity - capacity % settings.cost.max(1));
             limited.rule = Some(&limit.name);
             limited.retry_after = decision.retry_after().and_then(|wait| {
-                Fault::new(Cause::RateLimited, Phase::Admit).again_after(wait).retry_after()
+                Fault::new(Cause::RateLimited, Phase::Admit).with_retry_after(wait).retry_after()
             });
         }
         limited.told.push(Told { name: &limit.name, settings, decision });

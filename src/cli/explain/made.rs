@@ -10,7 +10,7 @@ use tracing::Level;
 
 use super::Question;
 use crate::config::{Config, ErrorMode};
-use crate::contract::{Case, Evidence, Extract, Rule, Ruling};
+use crate::contract::{Decision, Evidence, ExtractedError, PolicyRule, Trigger};
 use crate::exchange::{ends_connection, wire_form, worn};
 use crate::observe::line::Form;
 use crate::observe::{Access, Metrics, Origin, Outcome, Promised, Record, Requests, log};
@@ -25,7 +25,7 @@ pub(super) const SOME_DAY: Duration = Duration::from_secs(784_111_777);
 /// What happens, and who decided it.
 #[derive(Debug)]
 pub(super) struct Explanation {
-    pub(super) ruling: Ruling,
+    pub(super) ruling: Decision,
     /// The rule in the words of the file.
     pub(super) rule: String,
     pub(super) answer: Answer,
@@ -86,13 +86,13 @@ enum Happened {
     Cut,
 }
 
-fn happened(question: &Question<'_>, mode: ErrorMode, ruling: &Ruling) -> Happened {
-    match (ruling.case(), mode) {
-        (Case::Fault(_), _) if question.usual.after_the_head() => Happened::Cut,
-        (Case::Fault(_), _) => Happened::Replied,
-        (Case::UpstreamStatus(_), ErrorMode::Enforce) => Happened::Replaced,
-        (Case::UpstreamStatus(_), ErrorMode::Observe) => Happened::Passed { observed: true },
-        (Case::UpstreamStatus(_), ErrorMode::Pass) => Happened::Passed { observed: false },
+fn happened(question: &Question<'_>, mode: ErrorMode, ruling: &Decision) -> Happened {
+    match (ruling.trigger(), mode) {
+        (Trigger::Fault(_), _) if question.usual.after_the_head() => Happened::Cut,
+        (Trigger::Fault(_), _) => Happened::Replied,
+        (Trigger::UpstreamStatus(_), ErrorMode::Enforce) => Happened::Replaced,
+        (Trigger::UpstreamStatus(_), ErrorMode::Observe) => Happened::Passed { observed: true },
+        (Trigger::UpstreamStatus(_), ErrorMode::Pass) => Happened::Passed { observed: false },
     }
 }
 
@@ -100,7 +100,7 @@ fn happened(question: &Question<'_>, mode: ErrorMode, ruling: &Ruling) -> Happen
 fn answer(
     question: &Question<'_>,
     grounds: &Grounds<'_>,
-    ruling: &Ruling,
+    ruling: &Decision,
     happened: Happened,
 ) -> (Answer, u64) {
     let id = HeaderValue::from_static(REQUEST_ID);
@@ -111,7 +111,7 @@ fn answer(
     let fields = worn(question.sharing, origin, (question.limit_headers, &limited.told), now);
     let reply = match happened {
         Happened::Replied => grounds.answer(ruling, &known, fields),
-        Happened::Replaced => grounds.replace(ruling, &Extract::default(), &id, fields),
+        Happened::Replaced => grounds.replace(ruling, &ExtractedError::default(), &id, fields),
         Happened::Passed { .. } => return (Answer::Passed, 0),
         Happened::Cut => return (Answer::Cut, 0),
     };
@@ -120,36 +120,36 @@ fn answer(
     (Answer::Made(bytes.to_vec()), reply.body().len() as u64)
 }
 
-fn rule_in_words(question: &Question<'_>, ruling: &Ruling) -> String {
+fn rule_in_words(question: &Question<'_>, ruling: &Decision) -> String {
     match (ruling.rule(), question.route) {
-        (Rule::Documented, _) => "the contract documents this status".to_owned(),
-        (Rule::Default, _) => "the contract's default table".to_owned(),
-        (Rule::GlobalOverride(index), _) => format!("errors.overrides[{index}]"),
-        (Rule::RouteOverride(index), Some((number, _))) => {
+        (PolicyRule::Documented, _) => "the contract documents this status".to_owned(),
+        (PolicyRule::Default, _) => "the contract's default table".to_owned(),
+        (PolicyRule::GlobalOverride(index), _) => format!("errors.overrides[{index}]"),
+        (PolicyRule::RouteOverride(index), Some((number, _))) => {
             format!("routes[{number}].errors.overrides[{index}]")
         }
-        (Rule::RouteOverride(index), None) => format!("overrides[{index}] of the route"),
+        (PolicyRule::RouteOverride(index), None) => format!("overrides[{index}] of the route"),
     }
 }
 
 /// The status on the wire, where we know it.
-fn status(ruling: &Ruling, happened: Happened) -> Option<u16> {
-    match (happened, ruling.case()) {
+fn status(ruling: &Decision, happened: Happened) -> Option<u16> {
+    match (happened, ruling.trigger()) {
         (Happened::Replied | Happened::Replaced, _) => Some(ruling.code().status()),
-        (Happened::Passed { .. }, Case::UpstreamStatus(status)) => Some(status),
-        (Happened::Passed { .. }, Case::Fault(_)) | (Happened::Cut, _) => None,
+        (Happened::Passed { .. }, Trigger::UpstreamStatus(status)) => Some(status),
+        (Happened::Passed { .. }, Trigger::Fault(_)) | (Happened::Cut, _) => None,
     }
 }
 
-fn upstream_status(case: Case) -> Option<u16> {
+fn upstream_status(case: Trigger) -> Option<u16> {
     match case {
-        Case::UpstreamStatus(status) => Some(status),
-        Case::Fault(_) => None,
+        Trigger::UpstreamStatus(status) => Some(status),
+        Trigger::Fault(_) => None,
     }
 }
 
 /// Counts into a registry of its own and reads what was counted.
-fn counted(config: &Config, question: &Question<'_>, ruling: &Ruling, happened: Happened) -> Vec<String> {
+fn counted(config: &Config, question: &Question<'_>, ruling: &Decision, happened: Happened) -> Vec<String> {
     let metrics = Metrics::new();
     let promised = Promised::by(&config.contract);
     let route = metrics.route(
@@ -187,7 +187,7 @@ fn counted(config: &Config, question: &Question<'_>, ruling: &Ruling, happened: 
 const PREFIX: &str = "statusquo_";
 
 /// Writes the line into memory and reads it back.
-fn logged(question: &Question<'_>, ruling: &Ruling, happened: Happened, bytes: u64) -> Map<String, Value> {
+fn logged(question: &Question<'_>, ruling: &Decision, happened: Happened, bytes: u64) -> Map<String, Value> {
     let status = status(ruling, happened);
     let outcome = match happened {
         Happened::Replied => ruling.cause().map_or(Outcome::Replaced, |cause| {
@@ -259,12 +259,12 @@ impl Write for Lines {
     }
 }
 
-fn notes(question: &Question<'_>, happened: Happened, ruling: &Ruling) -> Vec<&'static str> {
+fn notes(question: &Question<'_>, happened: Happened, ruling: &Decision) -> Vec<&'static str> {
     let mut notes = Vec::new();
     match happened {
         Happened::Replied => {}
         Happened::Replaced => {
-            if ruling.upstream_body_may_pass() {
+            if ruling.allows_upstream_body() {
                 notes.push("A body that keeps the contract passes as it is: this is the answer to any other.");
             }
             notes.push(

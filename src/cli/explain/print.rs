@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::Question;
 use super::made::{Answer, Explanation};
-use crate::contract::{Case, Rule};
+use crate::contract::{PolicyRule, Trigger};
 
 /// For a terminal: the situation, the bytes, and what is counted and logged.
 pub(super) fn text(question: &Question<'_>, made: &Explanation) -> String {
@@ -47,8 +47,8 @@ pub(super) fn text(question: &Question<'_>, made: &Explanation) -> String {
 /// For programs: one object.
 pub(super) fn json(question: &Question<'_>, made: &Explanation) -> String {
     let upstream_status = match question.case {
-        Case::UpstreamStatus(status) => Some(status),
-        Case::Fault(_) => None,
+        Trigger::UpstreamStatus(status) => Some(status),
+        Trigger::Fault(_) => None,
     };
     let value = json!({
         "cause": question.case.name(),
@@ -71,8 +71,8 @@ fn notes<'a>(question: &'a Question<'_>, made: &'a Explanation) -> Vec<&'a str> 
 
 fn situation(question: &Question<'_>) -> String {
     match question.case {
-        Case::Fault(cause) => cause.name().to_owned(),
-        Case::UpstreamStatus(status) => format!("{} {status}", question.case.name()),
+        Trigger::Fault(cause) => cause.name().to_owned(),
+        Trigger::UpstreamStatus(status) => format!("{} {status}", question.case.name()),
     }
 }
 
@@ -84,12 +84,12 @@ fn place(question: &Question<'_>) -> String {
     }
 }
 
-const fn kind(rule: Rule) -> &'static str {
+const fn kind(rule: PolicyRule) -> &'static str {
     match rule {
-        Rule::Documented => "documented",
-        Rule::Default => "default",
-        Rule::RouteOverride(_) => "route_override",
-        Rule::GlobalOverride(_) => "global_override",
+        PolicyRule::Documented => "documented",
+        PolicyRule::Default => "default",
+        PolicyRule::RouteOverride(_) => "route_override",
+        PolicyRule::GlobalOverride(_) => "global_override",
     }
 }
 

@@ -23,7 +23,7 @@ pub(super) struct Usual {
 impl Usual {
     /// Of an error that the upstream answered itself.
     pub(super) const OF_A_RESPONSE: Usual = Usual {
-        phase: Phase::ResponseHead,
+        phase: Phase::ResponseHeaders,
         has_request: true,
         has_route: true,
         sent: RequestSent::Full,
@@ -33,7 +33,7 @@ impl Usual {
     /// Of this cause. `routed` decides where it is raised with a route and without.
     pub(super) const fn of(cause: Cause, routed: bool) -> Usual {
         let phase = phase(cause, routed);
-        let request_known = !matches!(phase, Phase::ReadHead | Phase::Internal)
+        let request_known = !matches!(phase, Phase::RequestHeaders | Phase::Internal)
             && !matches!(cause, Cause::ConnectionLimitReached | Cause::Draining);
         Usual {
             phase,
@@ -63,7 +63,7 @@ const fn phase(cause: Cause, routed: bool) -> Phase {
         | Cause::UnsupportedExpectation
         | Cause::HeaderTooLarge
         | Cause::UriTooLong
-        | Cause::ClientTooSlow => Phase::ReadHead,
+        | Cause::ClientTooSlow => Phase::RequestHeaders,
 
         Cause::AmbiguousPath | Cause::DestinationNotFound => Phase::Route,
 
@@ -98,7 +98,7 @@ const fn phase(cause: Cause, routed: bool) -> Phase {
         | Cause::HttpResponseHeaderSectionSize
         | Cause::HttpUpgradeFailed
         | Cause::HttpResponseTimeout
-        | Cause::DeadlineExceeded => Phase::ResponseHead,
+        | Cause::DeadlineExceeded => Phase::ResponseHeaders,
 
         Cause::HttpResponseIncomplete | Cause::ConnectionReadTimeout => Phase::Relay,
     }
@@ -106,9 +106,11 @@ const fn phase(cause: Cause, routed: bool) -> Phase {
 
 const fn sent(phase: Phase) -> RequestSent {
     match phase {
-        Phase::ReadHead | Phase::Route | Phase::Admit | Phase::Connect | Phase::Internal => RequestSent::None,
+        Phase::RequestHeaders | Phase::Route | Phase::Admit | Phase::Connect | Phase::Internal => {
+            RequestSent::None
+        }
         Phase::Send => RequestSent::Partial,
-        Phase::ResponseHead | Phase::ResponseBody | Phase::Relay => RequestSent::Full,
+        Phase::ResponseHeaders | Phase::ResponseBody | Phase::Relay => RequestSent::Full,
     }
 }
 

@@ -10,7 +10,7 @@ use super::ledger::Ledger;
 use crate::config::{Config, ErrorMode, ErrorRules, Route};
 use crate::contract::conform::{self, Conformance, ErrorBody};
 use crate::contract::policy::UPSTREAM_RESPONSE;
-use crate::contract::{Case, Cause, Contract, Extract, LocalReply, RequestSent, Ruling};
+use crate::contract::{Cause, Contract, Decision, ExtractedError, LocalReply, RequestSent, Trigger};
 use crate::rehearse::answers::{Answer, Ended};
 use crate::rehearse::faults::{Message, Outcome, UpstreamFault, Why};
 use crate::rehearse::{Asked, Step, promise};
@@ -74,13 +74,13 @@ impl Rules<'_> {
     /// What a fault is answered with.
     pub(super) fn of_fault(&self, cause: Cause, sent_at_least: RequestSent) -> Wanted {
         let grounds = self.grounds();
-        let ruling = grounds.rule(Case::Fault(cause));
+        let ruling = grounds.rule(Trigger::Fault(cause));
         let known = Known { request_id: &ANY_ID, sent: sent_at_least, retry_after: None };
         let reply = grounds.answer(&ruling, &known, Vec::new());
         made(&ruling, &reply, cause.name(), sent_at_least)
     }
 
-    fn replaced(&self, ruling: &Ruling, found: &Extract) -> Wanted {
+    fn replaced(&self, ruling: &Decision, found: &ExtractedError) -> Wanted {
         let reply = self.grounds().replace(ruling, found, &ANY_ID, Vec::new());
         made(ruling, &reply, UPSTREAM_RESPONSE, RequestSent::Full)
     }
@@ -121,29 +121,29 @@ impl Rules<'_> {
             return Wanted::Passed { status, body, or_made: None };
         }
         let passed = Wanted::Passed { status, body: Some(fault.body.to_vec()), or_made: None };
-        let ruling = self.grounds().rule(Case::UpstreamStatus(status));
+        let ruling = self.grounds().rule(Trigger::UpstreamStatus(status));
         let media_type = Some(&b"application/json"[..]);
         let body = ErrorBody { status, media_type, body: &fault.body };
         let messages = self.errors().upstream_messages;
         let contract = &self.config.contract;
         let conforms = fault.body.is_empty()
-            || (coded && messages.may_leave(status))
-            || conform::examine(contract, &body, messages) == Conformance::Conforms;
-        if contract.code(status).is_some() && conforms && ruling.upstream_body_may_pass() {
+            || (coded && messages.allowed_with(status))
+            || conform::check_conformance(contract, &body, messages) == Conformance::Conforms;
+        if contract.code(status).is_some() && conforms && ruling.allows_upstream_body() {
             return passed;
         }
         self.replaced(&ruling, &crate::contract::extract::extract(contract, &fault.body))
     }
 
     fn of_status(&self, status: u16, fault: &UpstreamFault) -> Wanted {
-        let ruling = self.grounds().rule(Case::UpstreamStatus(status));
+        let ruling = self.grounds().rule(Trigger::UpstreamStatus(status));
         match self.errors().mode {
             ErrorMode::Enforce => {
                 let message = match fault.message {
                     Message::OfTheCode => None,
                     Message::Kept(text) => Some(text.to_owned()),
                 };
-                self.replaced(&ruling, &Extract { message, kind: None })
+                self.replaced(&ruling, &ExtractedError { message, kind: None })
             }
             ErrorMode::Observe => {
                 Wanted::Passed { status, body: None, or_made: Some(ruling.code().status()) }
@@ -164,7 +164,7 @@ fn is_coded(fault: &UpstreamFault) -> bool {
 /// Stands for the id of a request.
 static ANY_ID: HeaderValue = HeaderValue::from_static("00000000-0000-7000-8000-000000000000");
 
-fn made(ruling: &Ruling, reply: &LocalReply, cause: &'static str, sent_at_least: RequestSent) -> Wanted {
+fn made(ruling: &Decision, reply: &LocalReply, cause: &'static str, sent_at_least: RequestSent) -> Wanted {
     let body: Value = serde_json::from_slice(reply.body()).unwrap_or_default();
     let text = |name: &str| body.get(name).and_then(Value::as_str).map(str::to_owned);
     Wanted::Made {

@@ -40,8 +40,8 @@ pub async fn admit_with_stores(
         Ok(true) => {}
         Ok(false) => return Err(refusal(&asked, story)),
         Err(Unavailable) => {
-            let evidence = Evidence::fixed("the store of a rate limit does not answer");
-            return Err(Fault::new(Cause::LimiterUnavailable, Phase::Admit).with(evidence));
+            let evidence = Evidence::from_static("the store of a rate limit does not answer");
+            return Err(Fault::new(Cause::LimiterUnavailable, Phase::Admit).with_evidence(evidence));
         }
     }
     remember(&asked, story);

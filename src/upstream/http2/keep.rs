@@ -59,8 +59,9 @@ where
     })
     .await?;
     if send.current_max_send_streams() == 0 {
-        let evidence = Evidence::fixed("the server allows no stream (SETTINGS_MAX_CONCURRENT_STREAMS: 0)");
-        return Err(Fault::new(Cause::HttpProtocolError, Phase::Connect).with(evidence));
+        let evidence =
+            Evidence::from_static("the server allows no stream (SETTINGS_MAX_CONCURRENT_STREAMS: 0)");
+        return Err(Fault::new(Cause::HttpProtocolError, Phase::Connect).with_evidence(evidence));
     }
     let state = State { open: 1, resting_since: Instant::now(), doubted: false, silent: false, over: false };
     let connection = Arc::new(Connection {
@@ -75,19 +76,19 @@ where
 }
 
 fn closed() -> Fault {
-    let evidence = Evidence::fixed("closed before its SETTINGS");
-    Fault::new(Cause::ConnectionTerminated, Phase::Connect).with(evidence)
+    let evidence = Evidence::from_static("closed before its SETTINGS");
+    Fault::new(Cause::ConnectionTerminated, Phase::Connect).with_evidence(evidence)
 }
 
 /// Names what came in place of a greeting.
 fn refused(seen: &Seen, error: &h2::Error) -> Fault {
     let instead = seen.instead();
     if !instead.is_empty() {
-        let evidence = Evidence::quoting("the server does not speak HTTP/2", &instead);
-        return Fault::new(Cause::HttpProtocolError, Phase::Connect).with(evidence);
+        let evidence = Evidence::with_excerpt("the server does not speak HTTP/2", &instead);
+        return Fault::new(Cause::HttpProtocolError, Phase::Connect).with_evidence(evidence);
     }
     let cause = if error.is_io() { Cause::ConnectionTerminated } else { Cause::HttpProtocolError };
-    Fault::new(cause, Phase::Connect).with(Evidence::text(error.to_string()))
+    Fault::new(cause, Phase::Connect).with_evidence(Evidence::owned(error.to_string()))
 }
 
 struct Keeper {
