@@ -26,10 +26,10 @@ use std::time::Duration;
 
 use statusquo::contract::Conformance;
 use statusquo::limit::{Algorithm, Decision};
-use statusquo::protocol::framing::Framing;
+use statusquo::protocol::framing::RequestFraming;
 use statusquo::protocol::raw_head::Progress;
 use statusquo::protocol::response_head::ResponseFraming;
-use statusquo::protocol::response_scan::Scan;
+use statusquo::protocol::response_scan::FramerProgress;
 
 use peers::Scale;
 use peers::baseline::{self, Cost};
@@ -85,8 +85,8 @@ fn decisions_in_memory_and_in_redis_are_made_and_none_fails() {
 fn the_sample_heads_are_whole_and_clear() {
     assert_eq!(samples::scan_request(REQUEST), Progress::Complete { length: REQUEST.len(), skip: 0 });
     let facts = samples::parse_request(REQUEST);
-    assert_eq!((facts.fields, facts.framing, facts.keep_alive), (9, Framing::None, true));
-    assert_eq!(samples::scan_response(RESPONSE), Scan::Whole(RESPONSE.len()));
+    assert_eq!((facts.field_count, facts.framing, facts.keep_alive), (9, RequestFraming::None, true));
+    assert_eq!(samples::scan_response(RESPONSE), FramerProgress::Complete(RESPONSE.len()));
     let facts = samples::check_response(RESPONSE);
     assert_eq!((facts.status, facts.framing), (200, ResponseFraming::Length(1024)));
 }

@@ -29,12 +29,12 @@ use http::Method;
 use serde_json::Value;
 use statusquo::config;
 use statusquo::contract::{Conformance, Contract, ErrorBody, UpstreamMessages, conform, extract, text};
-use statusquo::protocol::body::{BodyDecoder, Step};
-use statusquo::protocol::framing::Framing;
-use statusquo::protocol::raw_head::{HeadScanner, Progress};
+use statusquo::protocol::body::{BodyDecoder, DecodeStep};
+use statusquo::protocol::framing::RequestFraming;
+use statusquo::protocol::raw_head::{Progress, RequestScanner};
 use statusquo::protocol::request_head::{self, Version};
 use statusquo::protocol::response_head::{self, ResponseFraming};
-use statusquo::protocol::response_scan::{ResponseScan, Scan};
+use statusquo::protocol::response_scan::{FramerProgress, ResponseFramer};
 
 use request_reader::{From, Read};
 
@@ -93,8 +93,8 @@ fn request_heads() {
 }
 
 fn request_head(bytes: &[u8], split: usize) {
-    let whole = HeadScanner::new(4096).advance(bytes);
-    let mut scanner = HeadScanner::new(4096);
+    let whole = RequestScanner::new(4096).advance(bytes);
+    let mut scanner = RequestScanner::new(4096);
     let first = scanner.advance(&bytes[..split.min(bytes.len())]);
     assert!(first == Progress::NeedMore || first == whole, "{first:?}, then {whole:?}");
     assert!(first != Progress::NeedMore || scanner.advance(bytes) == whole, "a split changes {whole:?}");
@@ -106,12 +106,12 @@ fn request_head(bytes: &[u8], split: usize) {
     };
     assert_eq!((head.method.as_str(), head.old), (facts.method.as_str(), facts.version == Version::Http10));
     let framing = match head.framing {
-        request_reader::Framing::None => Framing::None,
-        request_reader::Framing::Length(length) => Framing::Length(length as u64),
-        request_reader::Framing::Chunked => Framing::Chunked,
+        request_reader::Framing::None => RequestFraming::None,
+        request_reader::Framing::Length(length) => RequestFraming::Length(length as u64),
+        request_reader::Framing::Chunked => RequestFraming::Chunked,
     };
     assert_eq!(framing, facts.framing);
-    assert_eq!(head.fields.len(), facts.fields);
+    assert_eq!(head.fields.len(), facts.field_count);
 }
 
 #[test]
@@ -126,14 +126,14 @@ fn response_heads() {
 }
 
 fn response(bytes: &[u8], split: usize) {
-    let whole = ResponseScan::default().advance(bytes);
-    let mut scan = ResponseScan::default();
+    let whole = ResponseFramer::default().advance(bytes);
+    let mut scan = ResponseFramer::default();
     let first = scan.advance(&bytes[..split.min(bytes.len())]);
-    assert!(first == Scan::NeedMore || first == whole, "{first:?}, then {whole:?}");
-    assert!(first != Scan::NeedMore || scan.advance(bytes) == whole, "a split changes {whole:?}");
-    let Scan::Whole(length) = whole else { return };
+    assert!(first == FramerProgress::NeedMore || first == whole, "{first:?}, then {whole:?}");
+    assert!(first != FramerProgress::NeedMore || scan.advance(bytes) == whole, "a split changes {whole:?}");
+    let FramerProgress::Complete(length) = whole else { return };
     for method in [Method::GET, Method::HEAD] {
-        let Ok(facts) = response_head::check(&bytes[..length], &method) else { continue };
+        let Ok(facts) = response_head::parse(&bytes[..length], &method) else { continue };
         let mut fields = [httparse::EMPTY_HEADER; 512];
         let mut other = httparse::Response::new(&mut fields);
         match other.parse(&bytes[..length]) {
@@ -164,9 +164,9 @@ fn decode(pieces: &[&[u8]], mut decoder: BodyDecoder) -> (Vec<u8>, Result<bool, 
         buffer.extend_from_slice(piece);
         loop {
             match decoder.decode(&mut buffer) {
-                Ok(Step::Data(length)) => body.extend_from_slice(&buffer.split_to(length)),
-                Ok(Step::NeedMore) => break,
-                Ok(Step::End) => return (body, Ok(true)),
+                Ok(DecodeStep::Data(length)) => body.extend_from_slice(&buffer.split_to(length)),
+                Ok(DecodeStep::NeedMore) => break,
+                Ok(DecodeStep::End) => return (body, Ok(true)),
                 Err(sentence) => return (body, Err(sentence)),
             }
         }

@@ -19,10 +19,10 @@ use statusquo::limit::gcra::{self, FullAt};
 use statusquo::limit::{
     Algorithm, Decision, KeyPart, Limiter, Mode, Moment, Quota, Secret, Settings, Subject,
 };
-use statusquo::protocol::raw_head::{HeadScanner, Progress};
-use statusquo::protocol::request_head::{self, RequestFacts};
-use statusquo::protocol::response_head::{self, ResponseFacts};
-use statusquo::protocol::response_scan::{ResponseScan, Scan};
+use statusquo::protocol::raw_head::{Progress, RequestScanner};
+use statusquo::protocol::request_head::{self, RequestHead};
+use statusquo::protocol::response_head::{self, ResponseHead};
+use statusquo::protocol::response_scan::{FramerProgress, ResponseFramer};
 use statusquo::snapshot::router::Router;
 
 /// A browser's request of nine fields.
@@ -216,22 +216,22 @@ impl Subject for Visitor {
 
 /// The strict scan of a request head that came in one read.
 pub fn scan_request(head: &[u8]) -> Progress {
-    HeadScanner::new(32 * 1024).advance(head)
+    RequestScanner::new(32 * 1024).advance(head)
 }
 
 /// What a whole request head says.
-pub fn parse_request(head: &[u8]) -> RequestFacts {
+pub fn parse_request(head: &[u8]) -> RequestHead {
     request_head::parse(head).unwrap_or_else(|refusal| panic!("the sample request is refused: {refusal:?}"))
 }
 
 /// The end of a response head, found.
-pub fn scan_response(head: &[u8]) -> Scan {
-    ResponseScan::default().advance(head)
+pub fn scan_response(head: &[u8]) -> FramerProgress {
+    ResponseFramer::default().advance(head)
 }
 
 /// What a whole response head says.
-pub fn check_response(head: &[u8]) -> ResponseFacts {
-    response_head::check(head, &Method::GET)
+pub fn check_response(head: &[u8]) -> ResponseHead {
+    response_head::parse(head, &Method::GET)
         .unwrap_or_else(|evidence| panic!("the sample response: {evidence}"))
 }
 

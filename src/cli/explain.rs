@@ -122,7 +122,7 @@ struct Question<'a> {
     usual: Usual,
     sent: RequestSent,
     /// The rules of cross-origin sharing that hold, and for whom.
-    sharing: Option<&'a Arc<cors::Policy>>,
+    sharing: Option<&'a Arc<cors::CorsPolicy>>,
     origin: Option<&'a str>,
     /// What the rate limits of the route say.
     limited: Limited<'a>,

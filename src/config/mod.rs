@@ -76,7 +76,7 @@ pub struct Config {
     /// Error rules for requests that reach no route.
     pub errors: ErrorRules,
     /// Whose pages may read the answers to requests that reach no route.
-    pub cors: Option<Arc<cors::Policy>>,
+    pub cors: Option<Arc<cors::CorsPolicy>>,
     /// In the order of the file; routes refer to them by index.
     pub upstreams: Vec<Upstream>,
     /// In the order of the file; routes refer to them by index.
@@ -281,7 +281,7 @@ pub struct Route {
     /// Merged error rules.
     pub errors: ErrorRules,
     /// Whose pages may read its responses; `None` leaves that to the upstream.
-    pub cors: Option<Arc<cors::Policy>>,
+    pub cors: Option<Arc<cors::CorsPolicy>>,
     /// Resolved time limits.
     pub timeouts: Timeouts,
     /// Largest request body; the route's or the client's.

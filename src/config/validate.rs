@@ -24,7 +24,7 @@ use super::{
     Client, Config, Listener, Log, RateLimit, Telemetry, units, validate_cors, validate_errors,
     validate_limits, validate_routing, validate_stores, validate_tls,
 };
-use crate::protocol::cors::Policy;
+use crate::protocol::cors::CorsPolicy;
 
 /// Loads a configuration from a file. `parallelism` is what `workers: auto` means, at least 1.
 ///
@@ -172,7 +172,7 @@ fn config(checker: &mut Checker<'_>, file: &ConfigFile, parallelism: usize) -> O
         contract: Arc::new(contract?),
         errors: global.rules(Vec::new()),
         overrides: global.overrides,
-        cors: cors.map(|rules| Arc::new(Policy::new(rules))),
+        cors: cors.map(|rules| Arc::new(CorsPolicy::new(rules))),
         upstreams: upstreams.into_iter().map(|upstream| upstream.checked).collect(),
         // All of them, or there is a problem on record.
         rate_limits: limits

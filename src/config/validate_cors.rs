@@ -13,11 +13,11 @@ use super::error::{Refusal, quoted};
 use super::file::cors::{CorsFile, CorsForm, CorsWord};
 use super::file::forms::DurationText;
 use super::tree::Place;
-use crate::protocol::cors::{Origins, Policy, Rules};
-use crate::protocol::origin::{BadPattern, OriginPattern};
+use crate::protocol::cors::{AllowedOrigins, CorsPolicy, CorsRules};
+use crate::protocol::origin::{InvalidOriginPattern, OriginPattern};
 
 /// The top-level rules, if there are any.
-pub fn top(checker: &mut Checker<'_>, file: Option<&CorsFile>) -> Option<Rules> {
+pub fn top(checker: &mut Checker<'_>, file: Option<&CorsFile>) -> Option<CorsRules> {
     let root = Place::Root;
     file.map(|file| rules(checker, &root.key("cors"), file))
 }
@@ -27,9 +27,9 @@ pub fn route(
     checker: &mut Checker<'_>,
     at: &Place<'_>,
     form: Option<&CorsForm>,
-    top: Option<&Rules>,
+    top: Option<&CorsRules>,
     methods: &[Method],
-) -> Option<Arc<Policy>> {
+) -> Option<Arc<CorsPolicy>> {
     let mut rules = match form? {
         CorsForm::Long(file) => rules(checker, at, file),
         CorsForm::Short(CorsWord::Default) => {
@@ -47,16 +47,16 @@ pub fn route(
     if rules.methods.is_empty() {
         rules.methods = methods.to_vec();
     }
-    Some(Arc::new(Policy::new(rules)))
+    Some(Arc::new(CorsPolicy::new(rules)))
 }
 
-fn rules(checker: &mut Checker<'_>, at: &Place<'_>, file: &CorsFile) -> Rules {
+fn rules(checker: &mut Checker<'_>, at: &Place<'_>, file: &CorsFile) -> CorsRules {
     let credentials = file.allow_credentials.unwrap_or(false);
     let methods_at = at.key("allow_methods");
     if file.allow_methods.as_ref().is_some_and(Vec::is_empty) && !checker.tree.any_refused(&methods_at) {
         checker.refuse(&methods_at, Refusal::new("no method is listed", "remove it to allow the route's"));
     }
-    Rules {
+    CorsRules {
         origins: origins(checker, &at.key("allow_origins"), file, credentials),
         credentials,
         methods: checker.list(&methods_at, file.allow_methods.as_ref(), allowed_method),
@@ -71,7 +71,7 @@ fn rules(checker: &mut Checker<'_>, at: &Place<'_>, file: &CorsFile) -> Rules {
     }
 }
 
-fn origins(checker: &mut Checker<'_>, at: &Place<'_>, file: &CorsFile, credentials: bool) -> Origins {
+fn origins(checker: &mut Checker<'_>, at: &Place<'_>, file: &CorsFile, credentials: bool) -> AllowedOrigins {
     const REMEDY: &str = "list at least one, for example allow_origins: [\"https://app.example.com\"]";
     match &file.allow_origins {
         None => checker.missing(at, REMEDY),
@@ -104,34 +104,34 @@ fn origins(checker: &mut Checker<'_>, at: &Place<'_>, file: &CorsFile, credentia
         }
         patterns.push(pattern);
     }
-    if any { Origins::Any } else { Origins::Listed(patterns) }
+    if any { AllowedOrigins::Any } else { AllowedOrigins::Listed(patterns) }
 }
 
 fn pattern(text: &str) -> Result<OriginPattern, Refusal> {
     OriginPattern::parse(text).map_err(|bad| {
         let not = |remedy: String| Refusal::new(format!("{} is not an origin", quoted(text)), remedy);
         match bad {
-            BadPattern::Null => Refusal::new(
+            InvalidOriginPattern::Null => Refusal::new(
                 "\"null\" is what every sandboxed page calls itself, so it is never allowed",
                 "serve the page from an origin, and list that",
             ),
-            BadPattern::NoScheme => {
+            InvalidOriginPattern::MissingScheme => {
                 not(format!("begin with the scheme, for example {}", quoted(&with_scheme(text))))
             }
-            BadPattern::NotOnlyAnOrigin(only) => {
+            InvalidOriginPattern::HasPath(only) => {
                 not(format!("browsers send no path: write {}", quoted(only)))
             }
-            BadPattern::MisplacedStar => {
+            InvalidOriginPattern::MisplacedWildcard => {
                 not("a star stands for whole labels in front of a name: \"https://*.example.com\"".to_owned())
             }
-            BadPattern::BadHost if !text.is_ascii() => {
+            InvalidOriginPattern::InvalidHost if !text.is_ascii() => {
                 not("write the host as browsers send it, in its xn-- form".to_owned())
             }
-            BadPattern::BadHost => {
+            InvalidOriginPattern::InvalidHost => {
                 not("expected scheme://host or scheme://host:port, for example \"https://app.example.com\""
                     .to_owned())
             }
-            BadPattern::BadPort => not("the port is a number from 1 to 65535".to_owned()),
+            InvalidOriginPattern::InvalidPort => not("the port is a number from 1 to 65535".to_owned()),
         }
     })
 }

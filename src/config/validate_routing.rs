@@ -20,7 +20,7 @@ use super::validate_limits::{self, CheckedLimit};
 use super::validate_tls;
 use super::{Route, Server, Timeouts, Upstream, units};
 use crate::contract::Contract;
-use crate::protocol::cors::Rules;
+use crate::protocol::cors::CorsRules;
 use crate::protocol::upgrade;
 use crate::upstream::concurrency;
 use crate::upstream::http2::Speak;
@@ -39,7 +39,7 @@ pub struct Scope<'a> {
     /// The top-level `errors`.
     pub errors: &'a Settings,
     /// The top-level `cors`.
-    pub cors: Option<&'a Rules>,
+    pub cors: Option<&'a CorsRules>,
     /// The contract, if it is good.
     pub contract: Option<&'a Contract>,
     /// The names under `upstreams`, those with problems included.
@@ -350,7 +350,7 @@ fn upgrades(checker: &mut Checker<'_>, at: &Place<'_>, file: &RouteFile) -> Vec<
     let mut upgrades = Vec::new();
     for (index, name) in names.iter().enumerate() {
         let lower = name.to_ascii_lowercase();
-        let wrong = match upgrade::untunnelled(&lower) {
+        let wrong = match upgrade::forbidden_reason(&lower) {
             Some(why) => Some((format!("{} cannot be tunnelled: {why}", quoted(name)), "remove it")),
             None if upgrades.contains(&lower) => {
                 Some((format!("{} is listed twice", quoted(name)), "keep one"))

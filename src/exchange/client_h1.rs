@@ -12,9 +12,9 @@ use pingora::server::ShutdownWatch;
 use super::fields;
 use super::head::{BodyLength, Ends, HeadParts};
 use super::wire::{BODY_ROOM, HEAD_ROOM, Wire};
-use crate::protocol::body::{BodyDecoder, Step};
-use crate::protocol::framing::Framing;
-use crate::protocol::request_head::{RequestFacts, Version};
+use crate::protocol::body::{BodyDecoder, DecodeStep};
+use crate::protocol::framing::RequestFraming;
+use crate::protocol::request_head::{RequestHead, Version};
 
 /// Most bytes of pipelined requests that are read while an earlier one is served.
 const MAX_READ_AHEAD: usize = 64 * 1024;
@@ -117,7 +117,7 @@ impl H1Client {
     pub(super) fn new(wire: Wire, shutdown: ShutdownWatch) -> Self {
         H1Client {
             wire,
-            body: BodyDecoder::request(Framing::None),
+            body: BodyDecoder::request(RequestFraming::None),
             version: Version::Http11,
             head_request: false,
             client_keeps: false,
@@ -130,7 +130,7 @@ impl H1Client {
     }
 
     /// The head was read and is one clear request.
-    pub(super) fn begin(&mut self, facts: &RequestFacts) {
+    pub(super) fn begin(&mut self, facts: &RequestHead) {
         self.body = BodyDecoder::request(facts.framing);
         self.version = facts.version;
         self.head_request = facts.method == http::Method::HEAD;
@@ -143,7 +143,7 @@ impl H1Client {
     /// The head is not a request: whatever is answered, nothing after it can be trusted. `head_request`: it began as one
     /// with the method HEAD.
     pub(super) fn begin_refused(&mut self, head_request: bool) {
-        self.body = BodyDecoder::request(Framing::None);
+        self.body = BodyDecoder::request(RequestFraming::None);
         self.version = Version::Http11;
         self.head_request = head_request;
         self.client_keeps = false;
@@ -173,12 +173,12 @@ impl H1Client {
     pub(super) fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, BodyFault>> {
         loop {
             match self.body.decode(&mut self.wire.input).map_err(BodyFault::Malformed)? {
-                Step::Data(length) => {
+                DecodeStep::Data(length) => {
                     self.awaits_continue = false;
                     return Poll::Ready(Ok(Some(self.wire.input.split_to(length).freeze())));
                 }
-                Step::End => return Poll::Ready(Ok(None)),
-                Step::NeedMore => match ready!(self.wire.poll_fill(cx, BODY_ROOM)) {
+                DecodeStep::End => return Poll::Ready(Ok(None)),
+                DecodeStep::NeedMore => match ready!(self.wire.poll_fill(cx, BODY_ROOM)) {
                     Ok(0) => {
                         self.half_closed = true;
                         return Poll::Ready(Err(BodyFault::Short));

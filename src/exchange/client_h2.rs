@@ -17,7 +17,7 @@ use super::client_h1::BodyFault;
 use super::head::{BodyLength, HeadParts, unindexed};
 use super::stream_table::StreamTable;
 use super::wire::HEAD_ROOM;
-use crate::protocol::body::MAX_TRAILERS;
+use crate::protocol::body::MAX_TRAILER_BYTES;
 
 /// What all streams of a connection may hold together, beside the little that each needs.
 const MOST_HELD: usize = 512 * 1024;
@@ -128,7 +128,7 @@ impl H2Client {
                 self.body_done = true;
                 let length =
                     |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len() + 32;
-                if trailers.iter().flatten().map(length).sum::<usize>() > MAX_TRAILERS {
+                if trailers.iter().flatten().map(length).sum::<usize>() > MAX_TRAILER_BYTES {
                     return Poll::Ready(Err(BodyFault::Malformed("the trailers are too long")));
                 }
                 self.said_behind = trailers;

@@ -33,7 +33,7 @@ use super::wire::{BODY_ROOM, HEAD_ROOM, Wire};
 use crate::config::Client;
 use crate::contract::{Cause, Evidence, Fault, Phase};
 use crate::observe::{Gauge, Silence};
-use crate::protocol::raw_head::{HeadScanner, Progress};
+use crate::protocol::raw_head::{Progress, RequestScanner};
 use crate::protocol::{request_head, torn_head};
 use crate::tls::trust::is_broken;
 use crate::upstream::timer::within;
@@ -273,7 +273,7 @@ impl Connection<'_> {
         Refused {
             fault,
             line: first_line(read),
-            dress: self.app.unrouted_dress(torn_head::only(read, "origin")),
+            dress: self.app.unrouted_dress(torn_head::single_field(read, "origin")),
             grpc: torn_head::is_grpc(read),
         }
     }
@@ -321,7 +321,7 @@ impl Connection<'_> {
         }
         drop(snapshot);
         let deadline = Instant::now() + self.patience(self.rules.header_timeout);
-        let mut scanner = HeadScanner::new(self.rules.max_header_bytes);
+        let mut scanner = RequestScanner::new(self.rules.max_header_bytes);
         loop {
             if first && self.app.h2c {
                 match connection_h2::preface(&wire.input) {
@@ -343,7 +343,7 @@ impl Connection<'_> {
             }
             match scanner.advance(&wire.input) {
                 Progress::Complete { length, skip } => return Next::Head { length, skip },
-                Progress::Refused(refusal) => return Next::Refused(refused(refusal)),
+                Progress::Rejected(refusal) => return Next::Refused(refused(refusal)),
                 Progress::NeedMore => {
                     if let Some(next) = self.more(wire, deadline).await {
                         return next;

@@ -29,7 +29,7 @@ use super::request::{Request, list_size, refused};
 use super::stream_table::StreamTable;
 use crate::contract::{Cause, Evidence, Fault, Phase};
 use crate::observe::{Metrics, Silence};
-use crate::protocol::framing::Framing;
+use crate::protocol::framing::RequestFraming;
 use crate::upstream::timer::{sleep, within};
 
 /// RFC 9113 3.4.
@@ -231,8 +231,8 @@ async fn one(
     let expects = parts.headers.contains_key(http::header::EXPECT);
     let request = Request::from_h2(&mut parts, body.is_end_stream());
     let length = match request.as_ref().map(|request| request.framing) {
-        Ok(Framing::Length(length)) => Some(length),
-        Ok(Framing::None | Framing::Chunked) | Err(_) => None,
+        Ok(RequestFraming::Length(length)) => Some(length),
+        Ok(RequestFraming::None | RequestFraming::Chunked) | Err(_) => None,
     };
     let h2 = H2Client::new(body, respond, head, expects, length, share).counted_in(table.clone());
     let mut client = Downstream::h2(h2, app.scheme());

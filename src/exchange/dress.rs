@@ -9,7 +9,7 @@ use http::header::{ACCESS_CONTROL_EXPOSE_HEADERS, VARY};
 use http::{HeaderName, HeaderValue};
 
 use super::head::Fields;
-use crate::protocol::cors::{self, Policy};
+use crate::protocol::cors::{self, CorsPolicy};
 
 /// The fields and what they replace.
 #[derive(Debug, Default)]
@@ -23,7 +23,7 @@ pub(super) struct Dress {
 /// Cross-origin sharing is ours on this request.
 #[derive(Debug)]
 struct Shared {
-    policy: Arc<Policy>,
+    policy: Arc<CorsPolicy>,
     /// Our part of `Vary`.
     vary: HeaderValue,
     /// The page may read the response.
@@ -32,8 +32,8 @@ struct Shared {
 
 impl Dress {
     /// Takes cross-origin sharing over: what a page of this origin is told, and our part of `Vary`.
-    pub(super) fn share(&mut self, policy: &Arc<Policy>, origin: Option<&[u8]>, vary: HeaderValue) {
-        let fields = origin.and_then(|origin| policy.actual(origin));
+    pub(super) fn share(&mut self, policy: &Arc<CorsPolicy>, origin: Option<&[u8]>, vary: HeaderValue) {
+        let fields = origin.and_then(|origin| policy.response_headers(origin));
         let readable = fields.is_some();
         self.fields.extend(fields.into_iter().flatten());
         self.shared = Some(Shared { policy: Arc::clone(policy), vary, readable });
@@ -69,10 +69,10 @@ impl Dress {
     pub(super) fn merged(&self, theirs: Option<&Fields>) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
         let merged = self.shared.as_ref().map(|shared| {
             let values = |name| theirs.into_iter().flat_map(move |fields| fields.values(name));
-            let vary = (VARY, cors::vary(&shared.vary, values("vary")));
+            let vary = (VARY, cors::merge_vary(&shared.vary, values("vary")));
             let expose = shared.readable.then(|| {
                 let lists = values("access-control-expose-headers");
-                (ACCESS_CONTROL_EXPOSE_HEADERS, shared.policy.expose(lists))
+                (ACCESS_CONTROL_EXPOSE_HEADERS, shared.policy.exposed_headers(lists))
             });
             [Some(vary), expose]
         });

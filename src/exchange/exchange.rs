@@ -27,8 +27,8 @@ use super::sharing;
 use super::upload::Upload;
 use crate::contract::{Cause, Evidence, Fault, LocalReply, Phase, Trigger};
 use crate::observe::Origin;
-use crate::protocol::cors::Field;
-use crate::protocol::upgrade::Offer;
+use crate::protocol::cors::HeaderField;
+use crate::protocol::upgrade::UpgradeOffer;
 use crate::protocol::{authority, forwarded, path};
 use crate::snapshot::{Route, Snapshot};
 use crate::upstream::concurrency::Permit;
@@ -199,7 +199,7 @@ async fn through(
 }
 
 /// The change of protocol that the upstream is offered; one that speaks HTTP/2 alone has no word for it.
-fn offer<'a>(route: &Route, request: &'a Request) -> Option<Offer<'a>> {
+fn offer<'a>(route: &Route, request: &'a Request) -> Option<UpgradeOffer<'a>> {
     let http2_alone = route.upstream.transport().http2().speak() == Speak::Always;
     if http2_alone { None } else { request.offer(&route.config.upgrades) }
 }
@@ -266,7 +266,7 @@ fn admit(gateway: &Gateway, route: &Route, request: &Request, story: &Story) -> 
         return Err(fault(Cause::HttpRequestDenied, "the client is not in allow_from"));
     }
     match request.framing {
-        crate::protocol::framing::Framing::Length(length) if length > rules.max_body => {
+        crate::protocol::framing::RequestFraming::Length(length) if length > rules.max_body => {
             Err(fault(Cause::BodyTooLarge, "Content-Length is above max_body"))
         }
         _ => Ok(()),
@@ -281,10 +281,10 @@ fn forwarded_for(
     client: IpAddr,
 ) -> HeaderValue {
     if !route.config.forwarded_append {
-        return forwarded::client_value(client);
+        return forwarded::forwarded_for_client(client);
     }
     let values: Vec<&[u8]> = request.fields.values(snapshot.client.ip_header.as_str()).collect();
-    forwarded::chain_value(peer, values.into_iter(), &snapshot.client.trusted_proxies)
+    forwarded::forwarded_for_chain(peer, values.into_iter(), &snapshot.client.trusted_proxies)
 }
 
 /// Whether an HTTP/1 connection ends with the answer to this fault: where its request ends can no longer be told, or it
@@ -315,7 +315,7 @@ async fn answer_fault(scope: &Scope<'_>, client: &mut Downstream, fault: Fault, 
 async fn answer_preflight(
     scope: &Scope<'_>,
     client: &mut Downstream,
-    fields: Option<Vec<Field>>,
+    fields: Option<Vec<HeaderField>>,
     story: &mut Story,
 ) -> Ended {
     let Some(fields) = fields else {

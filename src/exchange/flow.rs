@@ -15,7 +15,7 @@ use super::request::Request;
 use super::upload::Upload;
 use crate::contract::{Evidence, Fault, Phase, RequestSent};
 use crate::limit::Key;
-use crate::protocol::upgrade::Offer;
+use crate::protocol::upgrade::UpgradeOffer;
 use crate::snapshot::limits::Rule;
 use crate::snapshot::{Route, Snapshot};
 
@@ -32,7 +32,7 @@ pub(super) struct Flow<'a> {
     pub(super) clock: Clock,
     pub(super) forwarded_for: HeaderValue,
     /// The change of protocol that the upstream is offered.
-    pub(super) offer: Option<Offer<'a>>,
+    pub(super) offer: Option<UpgradeOffer<'a>>,
 }
 
 /// Why a step did not come to its end.

@@ -4,7 +4,7 @@
 //! above its own bound with an empty 431. Which streams are still open is in the [`StreamTable`]. It changes no byte.
 
 use super::stream_table::StreamTable;
-use crate::protocol::frame::{self, FrameHead, Piece, flag, kind};
+use crate::protocol::frame::{self, FrameEvent, FrameHeader, flag, frame_type};
 
 /// What the library did in the frames that were looked at.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -19,7 +19,7 @@ pub(super) struct Deeds {
 #[derive(Debug, Default)]
 pub(super) struct Frames {
     streams: StreamTable,
-    frames: frame::Frames,
+    frames: frame::FrameParser,
     /// The frame whose payload begins with a number that counts.
     number: Option<Number>,
 }
@@ -43,15 +43,15 @@ impl Frames {
         let mut deeds = Deeds::default();
         while let Some(piece) = self.frames.next(&mut written) {
             match piece {
-                Piece::Head(head) => self.begin(head, &mut deeds),
-                Piece::Payload(octets) => self.payload(octets, &mut deeds),
+                FrameEvent::Header(head) => self.begin(head, &mut deeds),
+                FrameEvent::Payload(octets) => self.payload(octets, &mut deeds),
             }
         }
         deeds
     }
 
-    fn begin(&mut self, FrameHead { kind, flags, stream }: FrameHead, deeds: &mut Deeds) {
-        self.number = matches!(kind, kind::RST_STREAM | kind::GOAWAY).then_some(Number {
+    fn begin(&mut self, FrameHeader { kind, flags, stream }: FrameHeader, deeds: &mut Deeds) {
+        self.number = matches!(kind, frame_type::RST_STREAM | frame_type::GOAWAY).then_some(Number {
             kind,
             stream,
             value: 0,
@@ -59,10 +59,10 @@ impl Frames {
         });
         let end_stream = flags & flag::END_STREAM != 0;
         match kind {
-            kind::HEADERS => {
+            frame_type::HEADERS => {
                 deeds.answers += usize::from(self.streams.headers_written(stream, end_stream));
             }
-            kind::DATA if end_stream => self.streams.end_written(stream),
+            frame_type::DATA if end_stream => self.streams.end_written(stream),
             _ => {}
         }
     }
@@ -78,7 +78,7 @@ impl Frames {
         }
         let Number { kind, stream, value, .. } = *number;
         self.number = None;
-        if kind == kind::GOAWAY {
+        if kind == frame_type::GOAWAY {
             // The highest bit is reserved.
             self.streams.goaway_written(value & 0x7fff_ffff);
         } else {

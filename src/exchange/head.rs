@@ -6,7 +6,7 @@
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::protocol::octets::{field_line, trim};
+use crate::protocol::octets::{field_line_lengths, trim_ows};
 
 /// How long a body is, as far as the sender of the head knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,10 +122,10 @@ impl<'a> Iterator for RawFields<'a> {
     type Item = (&'a [u8], &'a [u8]);
 
     fn next(&mut self) -> Option<Self::Item> {
-        let (name_len, text_len) = field_line(self.rest)?;
+        let (name_len, text_len) = field_line_lengths(self.rest)?;
         let (name, after) = self.rest.split_at_checked(name_len)?;
         self.rest = after.get(text_len + 3..).unwrap_or_default();
-        Some((name, trim(after.get(1..=text_len).unwrap_or_default())))
+        Some((name, trim_ows(after.get(1..=text_len).unwrap_or_default())))
     }
 }
 

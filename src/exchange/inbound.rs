@@ -13,7 +13,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 
 use super::stream_table::StreamTable;
-use crate::protocol::frame::{FrameHead, Frames, Piece, flag, kind};
+use crate::protocol::frame::{FrameEvent, FrameHeader, FrameParser, flag, frame_type};
 use crate::upstream::timer::sleep;
 
 /// Nothing is begun.
@@ -35,7 +35,7 @@ pub(super) struct Inbound {
     says: u32,
     /// A number for what is begun: even, and never 0.
     number: u32,
-    frames: Frames,
+    frames: FrameParser,
     kind: u8,
     /// HEADERS came, and its END_HEADERS did not.
     in_block: bool,
@@ -61,8 +61,8 @@ impl Inbound {
             says: NOTHING,
             number: NEXT,
             // The preface is waited for elsewhere.
-            frames: Frames::behind(preface),
-            kind: kind::DATA,
+            frames: FrameParser::after_preface(preface),
+            kind: frame_type::DATA,
             in_block: false,
             streams,
             highest: 0,
@@ -74,10 +74,10 @@ impl Inbound {
     pub(super) fn look(&mut self, mut read: &[u8]) -> usize {
         let mut gone = 0;
         while let Some(piece) = self.frames.next(&mut read) {
-            if let Piece::Head(head) = piece {
+            if let FrameEvent::Header(head) = piece {
                 self.begin(head);
             }
-            if self.frames.left() == 0 && !self.in_block {
+            if self.frames.remaining() == 0 && !self.in_block {
                 self.number = self.number.wrapping_add(NEXT).max(NEXT);
                 match self.effect.take() {
                     Some(Effect::Opens(stream)) => self.streams.opened(stream),
@@ -96,30 +96,30 @@ impl Inbound {
         gone
     }
 
-    fn begin(&mut self, FrameHead { kind, flags, stream }: FrameHead) {
+    fn begin(&mut self, FrameHeader { kind, flags, stream }: FrameHeader) {
         self.kind = kind;
-        if matches!(kind, kind::HEADERS | kind::CONTINUATION) {
+        if matches!(kind, frame_type::HEADERS | frame_type::CONTINUATION) {
             self.in_block = flags & flag::END_HEADERS == 0;
         }
         match kind {
             // A client's streams have odd numbers that grow (RFC 9113 5.1.1).
-            kind::HEADERS if stream > self.highest && stream % 2 == 1 => {
+            frame_type::HEADERS if stream > self.highest && stream % 2 == 1 => {
                 self.highest = stream;
                 self.effect = Some(Effect::Opens(stream));
             }
-            kind::RST_STREAM => self.effect = Some(Effect::Resets(stream)),
+            frame_type::RST_STREAM => self.effect = Some(Effect::Resets(stream)),
             _ => {}
         }
     }
 
     fn begun(&self) -> u32 {
-        if self.in_block || self.frames.left() > 0 && self.kind != kind::DATA {
+        if self.in_block || self.frames.remaining() > 0 && self.kind != frame_type::DATA {
             return self.number;
         }
-        match self.frames.head() {
+        match self.frames.partial_header() {
             [] => NOTHING,
             // Length, then type.
-            [_, _, _, other, ..] if *other != kind::DATA => self.number,
+            [_, _, _, other, ..] if *other != frame_type::DATA => self.number,
             _ => self.number | PERHAPS_DATA,
         }
     }
@@ -166,7 +166,7 @@ impl Patience {
 mod tests {
     use super::*;
     use crate::protocol::frame::flag::END_HEADERS;
-    use crate::protocol::frame::kind::{CONTINUATION, DATA, HEADERS};
+    use crate::protocol::frame::frame_type::{CONTINUATION, DATA, HEADERS};
 
     const PING: u8 = 6;
 
@@ -257,17 +257,17 @@ mod tests {
         let bytes = [
             // Opened and reset; in two frames; with trailers.
             on(1, HEADERS, END_HEADERS, b"head"),
-            on(1, kind::RST_STREAM, 0, &code),
+            on(1, frame_type::RST_STREAM, 0, &code),
             on(3, HEADERS, 0, b"head"),
             on(3, CONTINUATION, END_HEADERS, b"more"),
             on(3, HEADERS, END_HEADERS | 1, b"trailers"),
-            on(3, kind::RST_STREAM, 0, &code),
+            on(3, frame_type::RST_STREAM, 0, &code),
             // Not a client's stream, one that is older than the last, one that was never opened.
             on(4, HEADERS, END_HEADERS, b"head"),
-            on(4, kind::RST_STREAM, 0, &code),
+            on(4, frame_type::RST_STREAM, 0, &code),
             on(1, HEADERS, END_HEADERS, b"head"),
-            on(1, kind::RST_STREAM, 0, &code),
-            on(9, kind::RST_STREAM, 0, &code),
+            on(1, frame_type::RST_STREAM, 0, &code),
+            on(9, frame_type::RST_STREAM, 0, &code),
             // Left open; and never whole.
             on(11, HEADERS, END_HEADERS | 1, b"head"),
             on(13, HEADERS, 0, b"head"),

@@ -264,7 +264,7 @@ fn accepts(flow: &Flow<'_>, coding: ContentCoding) -> bool {
         ContentCoding::Br => "br",
         ContentCoding::Zstd => "zstd",
     };
-    crate::protocol::accept::accepts(flow.request.fields.values("accept-encoding"), name)
+    crate::protocol::accept::accepts_coding(flow.request.fields.values("accept-encoding"), name)
 }
 
 /// The one Content-Type. Of several, clients read one or another: that is no type at all.

@@ -14,18 +14,18 @@ use super::peer_h1::H1Peer;
 use super::peer_h2::H2Peer;
 use super::request::{Request, Told};
 use crate::contract::{Cause, Evidence, Fault, Phase};
-use crate::protocol::framing::Framing;
-use crate::protocol::hop::Nominated;
+use crate::protocol::framing::RequestFraming;
+use crate::protocol::hop::ConnectionOptions;
 use crate::protocol::request_head::Version;
-use crate::protocol::response_head::ResponseFacts;
-use crate::protocol::upgrade::Offer;
+use crate::protocol::response_head::ResponseHead;
+use crate::protocol::upgrade::UpgradeOffer;
 use crate::upstream::http2::Slot;
 use crate::upstream::{Candidate, Runtime};
 
 /// A response head that was read and found good.
 #[derive(Debug)]
 pub(super) struct UpstreamHead {
-    pub(super) facts: ResponseFacts,
+    pub(super) facts: ResponseHead,
     pub(super) fields: Fields,
     /// The bytes of the reason phrase.
     pub(super) reason: Bytes,
@@ -45,25 +45,25 @@ impl UpstreamHead {
     }
 
     /// The fields that its `Connection` names. More than any real server names: then none, and only the fixed ones stay back.
-    pub(super) fn nominated(&self) -> Nominated<'_> {
-        if !self.facts.nominates {
-            return Nominated::default();
+    pub(super) fn nominated(&self) -> ConnectionOptions<'_> {
+        if !self.facts.names_connection_fields {
+            return ConnectionOptions::default();
         }
-        Nominated::from_values(self.fields.values("connection")).unwrap_or_default()
+        ConnectionOptions::from_values(self.fields.values("connection")).unwrap_or_default()
     }
 
     /// The protocol that both sides have agreed on, of a head that switches.
     ///
     /// # Errors
     /// `http_upgrade_failed`: they have not.
-    pub(super) fn agreed(&self, offer: &Offer<'_>) -> Result<&[u8], Fault> {
+    pub(super) fn agreed(&self, offer: &UpgradeOffer<'_>) -> Result<&[u8], Fault> {
         let values = |name| self.fields.values(name);
         let framed = self.facts.content_length.is_some_and(|length| length > 0)
             || values("transfer-encoding").next().is_some();
         let agreed = if framed || self.facts.version != Version::Http11 {
             Err("a 101 with a body, or on HTTP/1.0")
         } else {
-            offer.taken_up(values("connection"), values("upgrade"), values("sec-websocket-accept"))
+            offer.verify_switch(values("connection"), values("upgrade"), values("sec-websocket-accept"))
         };
         agreed.map_err(|sentence| {
             let said = match &self.fields {
@@ -84,11 +84,11 @@ pub(super) enum Peer {
 }
 
 impl Peer {
-    pub(super) fn h1(stream: Stream, candidate: Candidate, framing: Framing) -> Self {
+    pub(super) fn h1(stream: Stream, candidate: Candidate, framing: RequestFraming) -> Self {
         Peer::H1(H1Peer::new(stream, candidate, framing))
     }
 
-    pub(super) fn h2(slot: Slot, framing: Framing) -> Self {
+    pub(super) fn h2(slot: Slot, framing: RequestFraming) -> Self {
         Peer::H2(Box::new(H2Peer::new(slot, framing)))
     }
 

@@ -15,10 +15,10 @@ use super::peer::UpstreamHead;
 use super::request::{Request, Told, refused};
 use super::wire::{BODY_ROOM, HEAD_ROOM, Wire};
 use crate::contract::{Cause, Evidence, Fault, Phase};
-use crate::protocol::body::{BodyDecoder, Step};
-use crate::protocol::framing::Framing;
+use crate::protocol::body::{BodyDecoder, DecodeStep};
+use crate::protocol::framing::RequestFraming;
 use crate::protocol::response_head::{self, ResponseFraming};
-use crate::protocol::response_scan::{ResponseScan, Scan};
+use crate::protocol::response_scan::{FramerProgress, ResponseFramer};
 use crate::tls::trust;
 use crate::upstream::{Candidate, Runtime};
 
@@ -27,7 +27,7 @@ use crate::upstream::{Candidate, Runtime};
 pub(super) struct H1Peer {
     pub(super) wire: Wire,
     candidate: Candidate,
-    scan: ResponseScan,
+    scan: ResponseFramer,
     body: BodyDecoder,
     keep_alive: bool,
     /// The request is written as chunks.
@@ -45,14 +45,14 @@ pub(super) struct H1Peer {
 }
 
 impl H1Peer {
-    pub(super) fn new(stream: Stream, candidate: Candidate, framing: Framing) -> Self {
+    pub(super) fn new(stream: Stream, candidate: Candidate, framing: RequestFraming) -> Self {
         H1Peer {
             wire: Wire::new(stream),
             candidate,
-            scan: ResponseScan::default(),
+            scan: ResponseFramer::default(),
             body: BodyDecoder::response(ResponseFraming::NoBody),
             keep_alive: false,
-            chunked: framing == Framing::Chunked,
+            chunked: framing == RequestFraming::Chunked,
             write_failed: false,
             request_whole: !framing.has_body(),
             answered: false,
@@ -124,13 +124,16 @@ impl H1Peer {
                 .with_evidence(Evidence::with_excerpt(sentence, said))
         };
         loop {
-            let scanned =
-                if self.wire.input.is_empty() { Scan::NeedMore } else { self.scan.advance(&self.wire.input) };
+            let scanned = if self.wire.input.is_empty() {
+                FramerProgress::NeedMore
+            } else {
+                self.scan.advance(&self.wire.input)
+            };
             match scanned {
-                Scan::Whole(length) => {
+                FramerProgress::Complete(length) => {
                     let head = self.wire.input.split_to(length).freeze();
-                    self.scan = ResponseScan::default();
-                    let facts = response_head::check(&head, method)
+                    self.scan = ResponseFramer::default();
+                    let facts = response_head::parse(&head, method)
                         .map_err(|sentence| protocol_error(sentence, &head))?;
                     if facts.status == 101 && !self.offered {
                         let sentence = "101 although no upgrade was asked for";
@@ -147,11 +150,11 @@ impl H1Peer {
                         ends: false,
                     }));
                 }
-                Scan::NeedMore => {}
-                Scan::Broken(sentence) => {
+                FramerProgress::NeedMore => {}
+                FramerProgress::Malformed(sentence) => {
                     return Poll::Ready(Err(protocol_error(sentence, &self.wire.input)));
                 }
-                Scan::TooLarge => {
+                FramerProgress::TooLarge => {
                     let fault = Fault::new(Cause::HttpResponseHeaderSectionSize, Phase::ResponseHeaders);
                     return Poll::Ready(Err(self.begun(fault)));
                 }
@@ -191,9 +194,9 @@ impl H1Peer {
     ) -> Poll<Result<Option<usize>, Fault>> {
         loop {
             match self.body.decode(&mut self.wire.input) {
-                Ok(Step::Data(length)) => return Poll::Ready(Ok(Some(length))),
-                Ok(Step::End) => return Poll::Ready(Ok(None)),
-                Ok(Step::NeedMore) => {}
+                Ok(DecodeStep::Data(length)) => return Poll::Ready(Ok(Some(length))),
+                Ok(DecodeStep::End) => return Poll::Ready(Ok(None)),
+                Ok(DecodeStep::NeedMore) => {}
                 Err(evidence) => {
                     self.keep_alive = false;
                     let fault = Fault::new(Cause::HttpProtocolError, Phase::ResponseBody);
@@ -203,7 +206,7 @@ impl H1Peer {
             match ready!(self.wire.poll_fill(cx, room.clamp(HEAD_ROOM, BODY_ROOM))) {
                 Ok(0) => {
                     self.keep_alive = false;
-                    if self.body.end_of_connection() {
+                    if self.body.finish_on_close() {
                         return Poll::Ready(Ok(None));
                     }
                     let fault = Fault::new(Cause::HttpResponseIncomplete, Phase::ResponseBody);

@@ -19,9 +19,9 @@ use super::peer::UpstreamHead;
 use super::request::{Request, Told, list_size, refused};
 use super::request_h2;
 use crate::contract::{Cause, Evidence, Fault, Phase};
-use crate::protocol::framing::{self, Framing};
+use crate::protocol::framing::{self, RequestFraming};
 use crate::protocol::media;
-use crate::protocol::response_head::{ResponseFacts, ResponseFraming, Version};
+use crate::protocol::response_head::{ResponseFraming, ResponseHead, Version};
 use crate::upstream::http2::Slot;
 
 /// Largest list of fields of a response, counted as RFC 9113 6.5.2 does.
@@ -67,7 +67,7 @@ impl fmt::Debug for H2Peer {
 }
 
 impl H2Peer {
-    pub(super) fn new(slot: Slot, framing: Framing) -> Self {
+    pub(super) fn new(slot: Slot, framing: RequestFraming) -> Self {
         H2Peer {
             response: None,
             send: None,
@@ -241,15 +241,15 @@ impl H2Peer {
         self.body_done = status >= 200 && (bodiless || content_length == Some(0));
         let ends = ended && !bodiless && content_length.is_none();
         let media_type = parts.headers.get(http::header::CONTENT_TYPE);
-        let facts = ResponseFacts {
+        let facts = ResponseHead {
             version: Version::Http11,
             status,
             framing,
             content_length,
             keep_alive: true,
             // The library takes no head with such a field (RFC 9113 8.2.2).
-            nominates: false,
-            streams: media_type.is_some_and(|value| media::is_stream(value.as_bytes())),
+            names_connection_fields: false,
+            is_streaming: media_type.is_some_and(|value| media::is_streaming(value.as_bytes())),
         };
         Ok(UpstreamHead { facts, fields: Fields::Map(parts.headers), reason: Bytes::new(), ends })
     }

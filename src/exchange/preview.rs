@@ -9,20 +9,20 @@ use super::dress::Dress;
 use super::limits::told;
 use crate::config::LimitHeaders;
 use crate::limit::Moment;
-use crate::protocol::cors::{self, Policy};
+use crate::protocol::cors::{self, CorsPolicy};
 
 pub use super::limits::told::Told;
 
 /// The fields of an answer of ours: to a page of this origin, by these rules of sharing, after these rules were asked.
 pub fn worn(
-    policy: Option<&Arc<Policy>>,
+    policy: Option<&Arc<CorsPolicy>>,
     origin: Option<&[u8]>,
     (headers, told): (LimitHeaders, &[Told<'_>]),
     now: SystemTime,
-) -> Vec<cors::Field> {
+) -> Vec<cors::HeaderField> {
     let mut dress = Dress::default();
     if let Some(policy) = policy {
-        dress.share(policy, origin, cors::VARY);
+        dress.share(policy, origin, cors::VARY_ORIGIN);
     }
     let moment = Moment::after_origin(now.duration_since(UNIX_EPOCH).unwrap_or_default());
     told::tell(&mut dress, headers, told.iter().copied(), moment, now);

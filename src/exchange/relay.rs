@@ -92,7 +92,7 @@ pub(super) async fn pass(flow: &mut Flow<'_>, answered: &mut Answered, begun: &[
     let bounded = head.facts.framing != ResponseFraming::UntilClose;
     flow.client.send_data(begun);
     flow.story.bytes += begun.len() as u64;
-    let ended = body(flow, answered, Silence { streams: head.facts.streams, bounded }).await;
+    let ended = body(flow, answered, Silence { streams: head.facts.is_streaming, bounded }).await;
     match &ended {
         Relayed::Whole => {}
         Relayed::Cut(fault) => {
@@ -227,7 +227,7 @@ fn wear(sink: &mut FieldSink<'_>, story: &Story, theirs: &Fields) {
 fn pass_fields(sink: &mut FieldSink<'_>, head: &UpstreamHead, keeps: impl Fn(&[u8]) -> bool) {
     let nominated = head.nominated();
     for (name, value) in head.fields.iter() {
-        if !nominated.drops_name(name) && !hop::is_framing_name(name) && keeps(name) {
+        if !nominated.removes_name(name) && !hop::is_framing_name(name) && keeps(name) {
             sink.put(name, value);
         }
     }
@@ -293,7 +293,8 @@ async fn body(flow: &mut Flow<'_>, answered: &mut Answered, silence: Silence) ->
                         Poll::Ready(Ok(None)) => {
                             ended = true;
                             if let Some(trailers) = peer.take_trailers() {
-                                flow.client.send_trailers(head::trailers(trailers, hop::may_trail));
+                                flow.client
+                                    .send_trailers(head::trailers(trailers, hop::is_allowed_in_trailers));
                             }
                             if !flow.client.send_end() {
                                 return Poll::Ready(Step::Fault(Fault::new(

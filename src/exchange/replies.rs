@@ -70,7 +70,7 @@ fn kept_fields(
     // What Connection names is the upstream's connection's, on an error as on any response.
     let nominated = head.nominated();
     for (name, value) in theirs.iter() {
-        if nominated.drops_name(name) || story.dress.replaces(name) {
+        if nominated.removes_name(name) || story.dress.replaces(name) {
             continue;
         }
         let Ok(name) = HeaderName::from_bytes(name) else { continue };

@@ -11,10 +11,10 @@ use http::{HeaderMap, HeaderValue, Method};
 use super::fields;
 use super::head::Fields;
 use crate::contract::{Cause, Evidence, Fault, Phase};
-use crate::protocol::framing::{self, Framing};
-use crate::protocol::request_head::{self, RequestFacts, Version};
-use crate::protocol::upgrade::Offer;
-use crate::protocol::{Refusal, authentication, authority, forwarded, hop, media, target};
+use crate::protocol::framing::{self, RequestFraming};
+use crate::protocol::request_head::{self, RequestHead, Version};
+use crate::protocol::upgrade::UpgradeOffer;
+use crate::protocol::{Rejection, authentication, authority, forwarded, hop, media, target};
 
 /// Largest list of fields on HTTP/2, counted as RFC 9113 6.5.2 does. The library's own bound is four times as large, so
 /// that ours answers.
@@ -30,7 +30,7 @@ pub(super) struct Request {
     path_len: usize,
     /// Host, or the authority of the target; empty on an HTTP/1.0 request without.
     pub(super) authority: Bytes,
-    pub(super) framing: Framing,
+    pub(super) framing: RequestFraming,
     pub(super) expect_continue: bool,
     pub(super) dot_segments: bool,
     asks_upgrade: bool,
@@ -54,17 +54,17 @@ pub(super) struct Told<'a> {
     /// It is asked over TLS.
     pub(super) upstream_tls: bool,
     /// The protocols it may change to.
-    pub(super) offer: Option<&'a Offer<'a>>,
+    pub(super) offer: Option<&'a UpgradeOffer<'a>>,
 }
 
 /// A refusal of the head as a fault.
-pub(super) fn refused(refusal: Refusal) -> Fault {
+pub(super) fn refused(refusal: Rejection) -> Fault {
     Fault::new(refusal.cause, Phase::RequestHeaders).with_evidence(Evidence::from_static(refusal.evidence))
 }
 
 impl Request {
     /// From a complete HTTP/1 head that [`request_head::parse`] took.
-    pub(super) fn from_h1(head: Bytes, facts: &RequestFacts) -> Self {
+    pub(super) fn from_h1(head: Bytes, facts: &RequestHead) -> Self {
         // As it stands, except where an absolute form leaves a path unsaid.
         let target = match head.get(facts.target.clone()) {
             Some([b'/' | b'*', ..]) => head.slice(facts.target.clone()),
@@ -78,8 +78,8 @@ impl Request {
             framing: facts.framing,
             expect_continue: facts.expect_continue && facts.version == Version::Http11,
             dot_segments: facts.dot_segments,
-            asks_upgrade: facts.asks_upgrade,
-            nominates: facts.nominates,
+            asks_upgrade: facts.upgrade_requested,
+            nominates: facts.names_connection_fields,
             has_via: facts.has_via,
             binds_connection: facts.binds_connection,
             fields: Fields::Raw(head),
@@ -90,22 +90,22 @@ impl Request {
     ///
     /// # Errors
     /// The request is not one that HTTP/1.1 could have said; nothing is taken.
-    pub(super) fn from_h2(parts: &mut http::request::Parts, ends: bool) -> Result<Self, Refusal> {
+    pub(super) fn from_h2(parts: &mut http::request::Parts, ends: bool) -> Result<Self, Rejection> {
         let method = request_head::check_method(parts.method.as_str().as_bytes())?;
         if list_size(&parts.headers) > MAX_H2_FIELDS || parts.headers.len() > crate::protocol::MAX_FIELDS {
-            return Err(Refusal::new(Cause::HeaderTooLarge, "the header list is too large"));
+            return Err(Rejection::new(Cause::HeaderTooLarge, "the header list is too large"));
         }
         let raw = parts.uri.path_and_query().map_or("/", |target| target.as_str());
         let target = Bytes::copy_from_slice(raw.as_bytes());
         let path = if target.as_ref() == b"*" && method == Method::OPTIONS {
-            target::PathFacts { path_len: 1, dot_segments: false }
+            target::PathInfo { path_len: 1, dot_segments: false }
         } else {
             target::check_path(&target)?
         };
         let authority = h2_authority(parts)?;
-        if parts.headers.keys().any(|name| framing::is_disguised(name.as_str().as_bytes())) {
+        if parts.headers.keys().any(|name| framing::is_underscore_variant(name.as_str().as_bytes())) {
             let evidence = "a framing field spelled with an underscore";
-            return Err(Refusal::new(Cause::AmbiguousFraming, evidence));
+            return Err(Rejection::new(Cause::AmbiguousFraming, evidence));
         }
         let mut expect_continue = false;
         for value in parts.headers.get_all(http::header::EXPECT) {
@@ -113,9 +113,9 @@ impl Request {
             expect_continue = true;
         }
         let framing = match (h2_length(&parts.headers)?, ends) {
-            (Some(length), _) => Framing::Length(length),
-            (None, true) => Framing::None,
-            (None, false) => Framing::Chunked,
+            (Some(length), _) => RequestFraming::Length(length),
+            (None, true) => RequestFraming::None,
+            (None, false) => RequestFraming::Chunked,
         };
         Ok(Request {
             method,
@@ -193,28 +193,30 @@ impl Request {
     }
 
     /// What is offered to the upstream when the route takes these protocols.
-    pub(super) fn offer(&self, taken: &[String]) -> Option<Offer<'_>> {
+    pub(super) fn offer(&self, taken: &[String]) -> Option<UpgradeOffer<'_>> {
         let values = |name| self.fields.values(name);
-        self.asks_upgrade.then(|| Offer::of(values("upgrade"), values("sec-websocket-key"), taken)).flatten()
+        self.asks_upgrade
+            .then(|| UpgradeOffer::from_request(values("upgrade"), values("sec-websocket-key"), taken))
+            .flatten()
     }
 
     /// The fields that its `Connection` names.
     ///
     /// # Errors
     /// More than any real message names.
-    pub(super) fn nominated(&self) -> Result<hop::Nominated<'_>, Refusal> {
+    pub(super) fn nominated(&self) -> Result<hop::ConnectionOptions<'_>, Rejection> {
         if !self.nominates {
-            return Ok(hop::Nominated::default());
+            return Ok(hop::ConnectionOptions::default());
         }
-        hop::Nominated::from_values(self.fields.values("connection"))
-            .map_err(|evidence| Refusal::new(Cause::MalformedHeader, evidence))
+        hop::ConnectionOptions::from_values(self.fields.values("connection"))
+            .map_err(|evidence| Rejection::new(Cause::MalformedHeader, evidence))
     }
 
     /// Writes the head that the upstream receives, in one pass over the fields.
     ///
     /// # Errors
     /// `Connection` names more fields than any real message does.
-    pub(super) fn write_head(&self, out: &mut BytesMut, told: &Told<'_>) -> Result<(), Refusal> {
+    pub(super) fn write_head(&self, out: &mut BytesMut, told: &Told<'_>) -> Result<(), Rejection> {
         let nominated = self.nominated()?;
         out.reserve(1024);
         out.extend_from_slice(self.method.as_str().as_bytes());
@@ -231,7 +233,7 @@ impl Request {
         let mut traced = false;
         let joins_cookies = matches!(self.fields, Fields::Map(_));
         for (name, value) in self.fields.iter() {
-            if nominated.drops_name(name) || said_anew(name) {
+            if nominated.removes_name(name) || said_anew(name) {
                 continue;
             }
             if joins_cookies && name == b"cookie" {
@@ -260,9 +262,9 @@ impl Request {
             out.extend_from_slice(b"Expect: 100-continue\r\n");
         }
         match self.framing {
-            Framing::None => {}
-            Framing::Length(length) => fields::number(out, b"Content-Length: ", length),
-            Framing::Chunked => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
+            RequestFraming::None => {}
+            RequestFraming::Length(length) => fields::number(out, b"Content-Length: ", length),
+            RequestFraming::Chunked => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
         }
         if let Some(offer) = told.offer {
             out.extend_from_slice(b"Connection: Upgrade\r\n");
@@ -346,8 +348,8 @@ pub(super) fn list_size(fields: &HeaderMap) -> usize {
 }
 
 /// `:authority`, or Host where that is missing; when both are there they must agree (RFC 9113 8.3.1).
-fn h2_authority(parts: &http::request::Parts) -> Result<Bytes, Refusal> {
-    let invalid = |evidence| Refusal::new(Cause::InvalidHost, evidence);
+fn h2_authority(parts: &http::request::Parts) -> Result<Bytes, Rejection> {
+    let invalid = |evidence| Rejection::new(Cause::InvalidHost, evidence);
     let mut hosts = parts.headers.get_all(http::header::HOST).iter();
     let host = hosts.next().map(|value| value.as_bytes());
     if hosts.next().is_some() {
@@ -357,20 +359,20 @@ fn h2_authority(parts: &http::request::Parts) -> Result<Bytes, Refusal> {
     let used = named.or(host).ok_or(invalid("neither :authority nor Host"))?;
     authority::check_authority(used)?;
     if let (Some(named), Some(host)) = (named, host)
-        && !authority::equal(named, host)
+        && !authority::authorities_equal(named, host)
     {
         return Err(invalid(":authority and Host differ"));
     }
     Ok(Bytes::copy_from_slice(used))
 }
 
-fn h2_length(headers: &HeaderMap) -> Result<Option<u64>, Refusal> {
+fn h2_length(headers: &HeaderMap) -> Result<Option<u64>, Rejection> {
     let mut values = headers.get_all(http::header::CONTENT_LENGTH).iter();
     let Some(value) = values.next() else { return Ok(None) };
     let length = framing::content_length(value.as_bytes().trim_ascii());
     match (length, values.next()) {
         (Some(length), None) => Ok(Some(length)),
-        _ => Err(Refusal::new(Cause::AmbiguousFraming, "Content-Length is not one number")),
+        _ => Err(Rejection::new(Cause::AmbiguousFraming, "Content-Length is not one number")),
     }
 }
 

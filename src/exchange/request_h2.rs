@@ -10,14 +10,14 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use super::head::{Fields, unindexed};
 use super::request::{Request, Told, said_anew, trace};
 use crate::contract::Cause;
-use crate::protocol::framing::Framing;
-use crate::protocol::{Refusal, hop};
+use crate::protocol::framing::RequestFraming;
+use crate::protocol::{Rejection, hop};
 
 /// The head for this request.
 ///
 /// # Errors
 /// It says what HTTP/2 cannot.
-pub(super) fn head(request: &Request, told: &Told<'_>) -> Result<http::Request<()>, Refusal> {
+pub(super) fn head(request: &Request, told: &Told<'_>) -> Result<http::Request<()>, Rejection> {
     let mut head = http::Request::new(());
     *head.method_mut() = request.method.clone();
     *head.version_mut() = http::Version::HTTP_2;
@@ -26,11 +26,11 @@ pub(super) fn head(request: &Request, told: &Told<'_>) -> Result<http::Request<(
     Ok(head)
 }
 
-fn uri(request: &Request, told: &Told<'_>) -> Result<Uri, Refusal> {
+fn uri(request: &Request, told: &Told<'_>) -> Result<Uri, Rejection> {
     let host = if request.authority.is_empty() { told.server.as_bytes() } else { &request.authority };
     let authority = Authority::try_from(host)
-        .map_err(|_| Refusal::new(Cause::InvalidHost, "HTTP/2 cannot say this authority"))?;
-    let unsayable = || Refusal::new(Cause::MalformedRequestLine, "HTTP/2 cannot say this target");
+        .map_err(|_| Rejection::new(Cause::InvalidHost, "HTTP/2 cannot say this authority"))?;
+    let unsayable = || Rejection::new(Cause::MalformedRequestLine, "HTTP/2 cannot say this target");
     let target = PathAndQuery::try_from(&request.target[..]).map_err(|_| unsayable())?;
     if target.as_str().as_bytes() != request.target {
         return Err(unsayable());
@@ -42,14 +42,14 @@ fn uri(request: &Request, told: &Told<'_>) -> Result<Uri, Refusal> {
     Uri::from_parts(parts).map_err(|_| unsayable())
 }
 
-fn fields(request: &Request, told: &Told<'_>) -> Result<HeaderMap, Refusal> {
-    let nominated = hop::Nominated::from_values(request.fields.values("connection"))
-        .map_err(|evidence| Refusal::new(Cause::MalformedHeader, evidence))?;
-    let unsayable = || Refusal::new(Cause::MalformedHeader, "HTTP/2 cannot say this field");
+fn fields(request: &Request, told: &Told<'_>) -> Result<HeaderMap, Rejection> {
+    let nominated = hop::ConnectionOptions::from_values(request.fields.values("connection"))
+        .map_err(|evidence| Rejection::new(Cause::MalformedHeader, evidence))?;
+    let unsayable = || Rejection::new(Cause::MalformedHeader, "HTTP/2 cannot say this field");
     let value = |bytes: &[u8]| HeaderValue::from_bytes(bytes).map_err(|_| unsayable());
     let mut map = HeaderMap::with_capacity(24);
     for (name, text) in request.fields.iter() {
-        if nominated.drops_name(name) || said_anew(name) || name.eq_ignore_ascii_case(b"cookie") {
+        if nominated.removes_name(name) || said_anew(name) || name.eq_ignore_ascii_case(b"cookie") {
             continue;
         }
         map.append(HeaderName::from_bytes(name).map_err(|_| unsayable())?, value(text)?);
@@ -80,10 +80,10 @@ fn fields(request: &Request, told: &Told<'_>) -> Result<HeaderMap, Refusal> {
         map.insert(EXPECT, HeaderValue::from_static("100-continue"));
     }
     match request.framing {
-        Framing::Length(length) => {
+        RequestFraming::Length(length) => {
             map.insert(CONTENT_LENGTH, HeaderValue::from(length));
         }
-        Framing::None | Framing::Chunked => {}
+        RequestFraming::None | RequestFraming::Chunked => {}
     }
     // Said by the authority.
     map.remove(HOST);

@@ -11,12 +11,12 @@ use http::header::ACCESS_CONTROL_REQUEST_METHOD;
 use super::dress::Dress;
 use super::gateway::Gateway;
 use super::request::Request;
-use crate::protocol::cors::{self, Policy, Preflight, Question};
+use crate::protocol::cors::{self, CorsPolicy, PreflightRequest, PreflightResult};
 use crate::protocol::request_head;
 use crate::snapshot::{Route, Snapshot};
 
 /// The rules that hold, if any do: the route's, or those of requests that reach none.
-pub(super) fn policy<'a>(snapshot: &'a Snapshot, route: Option<&'a Route>) -> Option<&'a Arc<Policy>> {
+pub(super) fn policy<'a>(snapshot: &'a Snapshot, route: Option<&'a Route>) -> Option<&'a Arc<CorsPolicy>> {
     match route {
         Some(route) => route.config.cors.as_ref(),
         None => snapshot.unrouted.cors.as_ref(),
@@ -26,7 +26,7 @@ pub(super) fn policy<'a>(snapshot: &'a Snapshot, route: Option<&'a Route>) -> Op
 /// Dresses the answers of a request.
 pub(super) fn dress(dress: &mut Dress, snapshot: &Snapshot, route: Option<&Route>, request: &Request) {
     if let Some(policy) = policy(snapshot, route) {
-        dress.share(policy, origin(request), cors::VARY);
+        dress.share(policy, origin(request), cors::VARY_ORIGIN);
     }
 }
 
@@ -34,7 +34,7 @@ pub(super) fn dress(dress: &mut Dress, snapshot: &Snapshot, route: Option<&Route
 pub(super) fn unrouted(gateway: &Gateway, origin: Option<&[u8]>) -> Dress {
     let mut dress = Dress::default();
     if let Some(policy) = &gateway.snapshot.load().unrouted.cors {
-        dress.share(policy, origin, cors::VARY);
+        dress.share(policy, origin, cors::VARY_ORIGIN);
     }
     dress
 }
@@ -52,16 +52,16 @@ pub(super) fn asked_method(request: &Request) -> Option<Method> {
 /// Answers a preflight; `None` when the page is foreign, and then the dress is that of its refusal.
 pub(super) fn preflight(
     dress: &mut Dress,
-    policy: &Arc<Policy>,
+    policy: &Arc<CorsPolicy>,
     request: &Request,
     method: &Method,
-) -> Option<Vec<cors::Field>> {
-    let question = Question { origin: origin(request).unwrap_or_default(), method };
+) -> Option<Vec<cors::HeaderField>> {
+    let question = PreflightRequest { origin: origin(request).unwrap_or_default(), method };
     let headers = request.fields.values("access-control-request-headers");
     match policy.preflight(&question, headers) {
-        Preflight::Allowed(fields) => Some(fields),
-        Preflight::Foreign => {
-            dress.share(policy, None, cors::PREFLIGHT_VARY);
+        PreflightResult::Allowed(fields) => Some(fields),
+        PreflightResult::OriginNotAllowed => {
+            dress.share(policy, None, cors::VARY_PREFLIGHT);
             None
         }
     }

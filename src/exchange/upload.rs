@@ -307,7 +307,7 @@ impl Upload {
     /// The client's body has come to its end.
     fn end(&mut self, client: &mut Downstream) {
         self.ended = true;
-        let passes = |name: &[u8]| hop::may_trail_request(name) && !said_anew(name);
+        let passes = |name: &[u8]| hop::is_allowed_in_request_trailers(name) && !said_anew(name);
         self.trailers = client.take_trailers().map(|trailers| Box::new(head::trailers(trailers, passes)));
     }
 

@@ -1,27 +1,27 @@
 //! Does a client take a content coding? `Accept-Encoding` by RFC 9110 12.5.3.
 
-use super::octets::list;
+use super::octets::list_elements;
 
 /// Whether `coding` (lower case, not `identity`) is acceptable by these values of Accept-Encoding.
 ///
 /// Without the field a server may choose anything; a gateway that has the decoded bytes at hand does not gamble, so
 /// that counts as no.
-pub fn accepts<'a>(values: impl IntoIterator<Item = &'a [u8]>, coding: &str) -> bool {
-    let mut star = false;
-    for element in values.into_iter().flat_map(list) {
+pub fn accepts_coding<'a>(values: impl IntoIterator<Item = &'a [u8]>, coding: &str) -> bool {
+    let mut wildcard = false;
+    for element in values.into_iter().flat_map(list_elements) {
         let mut parts = element.split(|octet| *octet == b';').map(<[u8]>::trim_ascii);
         let name = parts.next().unwrap_or_default();
-        let wanted = !parts.any(is_zero_weight);
+        let accepted = !parts.any(is_zero_weight);
         if name.eq_ignore_ascii_case(coding.as_bytes())
             || (coding == "gzip" && name.eq_ignore_ascii_case(b"x-gzip"))
         {
-            return wanted;
+            return accepted;
         }
         if name == b"*" {
-            star = wanted;
+            wildcard = accepted;
         }
     }
-    star
+    wildcard
 }
 
 /// `q=0`, `q=0.0`, `q=0.000`.
@@ -36,7 +36,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_coding_is_accepted_when_it_is_named_with_weight_or_covered_by_a_star() {
+    fn coding_is_accepted_if_listed_or_covered_by_wildcard() {
         let cases: [(&str, &str, bool); 10] = [
             ("gzip, deflate, br", "br", true),
             ("gzip, deflate", "br", false),
@@ -50,8 +50,8 @@ mod tests {
             ("identity", "gzip", false),
         ];
         for (value, coding, expected) in cases {
-            assert_eq!(accepts([value.as_bytes()], coding), expected, "{value} {coding}");
+            assert_eq!(accepts_coding([value.as_bytes()], coding), expected, "{value} {coding}");
         }
-        assert!(!accepts([], "gzip"));
+        assert!(!accepts_coding([], "gzip"));
     }
 }

@@ -9,37 +9,37 @@
 use std::borrow::Cow;
 use std::net::Ipv6Addr;
 
-use super::Refusal;
-use super::octets::{NOT_HOST, class};
+use super::Rejection;
+use super::octets::{NOT_HOST, class_bits};
 use crate::contract::Cause;
 
 /// Longest host: a DNS name has at most 253 characters and a final dot.
-const MAX_HOST: usize = 255;
+const MAX_HOST_LEN: usize = 255;
 
 /// Judges `host[:port]`.
 ///
 /// # Errors
 /// `invalid_host` with what is wrong.
-pub fn check_authority(authority: &[u8]) -> Result<(), Refusal> {
-    let Some((host, port)) = split(authority) else {
-        return Err(invalid("the authority is not host[:port]"));
+pub fn check_authority(authority: &[u8]) -> Result<(), Rejection> {
+    let Some((host, port)) = split_host_port(authority) else {
+        return Err(invalid_host("the authority is not host[:port]"));
     };
     if !port.is_none_or(is_port) {
-        return Err(invalid("the port is not a number up to 65535"));
+        return Err(invalid_host("the port is not a number up to 65535"));
     }
     match host {
-        [] => Err(invalid("the host is empty")),
+        [] => Err(invalid_host("the host is empty")),
         [b'[', inner @ .., b']'] => match ipv6(inner) {
             Some(_) => Ok(()),
-            None => Err(invalid("the bracketed host is not an IPv6 address")),
+            None => Err(invalid_host("the bracketed host is not an IPv6 address")),
         },
-        name if name.len() > MAX_HOST => Err(invalid("the host is longer than 255 bytes")),
-        name => check_name(name),
+        name if name.len() > MAX_HOST_LEN => Err(invalid_host("the host is longer than 255 bytes")),
+        name => check_host_name(name),
     }
 }
 
 /// Host and port of an authority; `None` when the colons and brackets make no sense. An empty port is a port.
-pub fn split(authority: &[u8]) -> Option<(&[u8], Option<&[u8]>)> {
+pub fn split_host_port(authority: &[u8]) -> Option<(&[u8], Option<&[u8]>)> {
     let host_len = if authority.first() == Some(&b'[') {
         authority.iter().position(|octet| *octet == b']')? + 1
     } else {
@@ -53,7 +53,7 @@ pub fn split(authority: &[u8]) -> Option<(&[u8], Option<&[u8]>)> {
 }
 
 /// Whether a target's authority and Host say the same; letters in any case.
-pub fn equal(one: &[u8], other: &[u8]) -> bool {
+pub fn authorities_equal(one: &[u8], other: &[u8]) -> bool {
     one.eq_ignore_ascii_case(other)
 }
 
@@ -62,7 +62,7 @@ pub fn equal(one: &[u8], other: &[u8]) -> bool {
 /// Borrowed when the authority has it like that. Meant for what [`check_authority`] let through and for the patterns
 /// of a configuration, so that both are brought into one form.
 pub fn routing_host(authority: &[u8]) -> Cow<'_, str> {
-    let host = split(authority).map_or(authority, |(host, _)| host);
+    let host = split_host_port(authority).map_or(authority, |(host, _)| host);
     if let [b'[', inner @ .., b']'] = host
         && let Some(address) = ipv6(inner)
     {
@@ -85,19 +85,19 @@ pub fn matches_pattern(pattern: &str, host: &str) -> bool {
     }
 }
 
-fn check_name(name: &[u8]) -> Result<(), Refusal> {
-    let mut seen = 0;
+fn check_host_name(name: &[u8]) -> Result<(), Rejection> {
+    let mut classes = 0;
     let mut previous = b'.';
     for octet in name {
         if *octet == b'.' && previous == b'.' {
-            return Err(invalid("the host has an empty label"));
+            return Err(invalid_host("the host has an empty label"));
         }
-        seen |= class(*octet);
+        classes |= class_bits(*octet);
         previous = *octet;
     }
-    if seen & NOT_HOST != 0 {
+    if classes & NOT_HOST != 0 {
         let user = name.contains(&b'@');
-        return Err(invalid(if user { "user information" } else { "a byte that no host name has" }));
+        return Err(invalid_host(if user { "user information" } else { "a byte that no host name has" }));
     }
     Ok(())
 }
@@ -112,8 +112,8 @@ fn ipv6(inner: &[u8]) -> Option<Ipv6Addr> {
     std::str::from_utf8(inner).ok()?.parse().ok()
 }
 
-const fn invalid(evidence: &'static str) -> Refusal {
-    Refusal::new(Cause::InvalidHost, evidence)
+const fn invalid_host(evidence: &'static str) -> Rejection {
+    Rejection::new(Cause::InvalidHost, evidence)
 }
 
 #[cfg(test)]

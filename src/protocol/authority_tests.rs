@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn hosts_with_one_reading_pass() {
+fn unambiguous_hosts_are_accepted() {
     for authority in [
         "example.com",
         "EXAMPLE.com:8080",
@@ -23,7 +23,7 @@ fn hosts_with_one_reading_pass() {
 }
 
 #[test]
-fn hosts_with_none_or_two_readings_are_refused() {
+fn invalid_or_ambiguous_hosts_are_rejected() {
     let long = "a".repeat(256);
     for authority in [
         "",
@@ -74,14 +74,14 @@ fn hosts_with_none_or_two_readings_are_refused() {
         "http://a",
         &long,
     ] {
-        let refusal = check_authority(authority.as_bytes()).unwrap_err();
-        assert_eq!(refusal.cause, Cause::InvalidHost, "{authority}");
+        let rejection = check_authority(authority.as_bytes()).unwrap_err();
+        assert_eq!(rejection.cause, Cause::InvalidHost, "{authority}");
     }
     assert!(check_authority(b"a\xff").is_err());
 }
 
 #[test]
-fn routes_see_a_host_in_one_spelling() {
+fn routing_host_is_normalised() {
     for (authority, host) in [
         ("example.com", "example.com"),
         ("Example.COM:8080", "example.com"),
@@ -99,7 +99,7 @@ fn routes_see_a_host_in_one_spelling() {
 }
 
 #[test]
-fn a_wildcard_stands_for_one_or_more_whole_labels() {
+fn wildcard_matches_one_or_more_labels() {
     for (pattern, host, matches) in [
         ("*.example.com", "a.example.com", true),
         ("*.example.com", "a.b.example.com", true),
@@ -116,7 +116,7 @@ fn a_wildcard_stands_for_one_or_more_whole_labels() {
 }
 
 #[test]
-fn host_and_target_are_compared_without_case() {
-    assert!(equal(b"Example.com:80", b"example.COM:80"));
-    assert!(!equal(b"example.com", b"example.com:80"));
+fn authorities_compare_case_insensitively() {
+    assert!(authorities_equal(b"Example.com:80", b"example.COM:80"));
+    assert!(!authorities_equal(b"example.com", b"example.com:80"));
 }

@@ -6,18 +6,18 @@
 
 use bytes::{Buf, BytesMut};
 
-use super::framing::Framing;
+use super::framing::RequestFraming;
 use super::octets::{is_field_text, is_token};
 use super::response_head::ResponseFraming;
 
 /// Longest chunk-size line, extensions included. Real ones are a few bytes.
-const MAX_SIZE_LINE: usize = 1024;
+const MAX_CHUNK_LINE: usize = 1024;
 /// Longest trailer section.
-pub const MAX_TRAILERS: usize = 16 * 1024;
+pub const MAX_TRAILER_BYTES: usize = 16 * 1024;
 
 /// What stands at the front of the buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
+pub enum DecodeStep {
     /// So many bytes of body, at least 1. The caller takes them all before it asks again.
     Data(usize),
     /// Nothing that can be told apart yet.
@@ -27,11 +27,11 @@ pub enum Step {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+enum DecoderState {
     Length(u64),
-    Size,
-    Data(u64),
-    DataEnd,
+    ChunkSize,
+    ChunkData(u64),
+    ChunkEnd,
     Trailers(usize),
     UntilClose,
     Done,
@@ -40,46 +40,46 @@ enum State {
 /// Finds the end of one body.
 #[derive(Clone, Copy, Debug)]
 pub struct BodyDecoder {
-    state: State,
-    padding: bool,
+    state: DecoderState,
+    allow_padding: bool,
 }
 
 impl BodyDecoder {
     /// For a request.
-    pub const fn request(framing: Framing) -> Self {
+    pub const fn request(framing: RequestFraming) -> Self {
         let state = match framing {
-            Framing::None | Framing::Length(0) => State::Done,
-            Framing::Length(length) => State::Length(length),
-            Framing::Chunked => State::Size,
+            RequestFraming::None | RequestFraming::Length(0) => DecoderState::Done,
+            RequestFraming::Length(length) => DecoderState::Length(length),
+            RequestFraming::Chunked => DecoderState::ChunkSize,
         };
-        BodyDecoder { state, padding: false }
+        BodyDecoder { state, allow_padding: false }
     }
 
     /// For a response.
     pub const fn response(framing: ResponseFraming) -> Self {
         let state = match framing {
-            ResponseFraming::NoBody | ResponseFraming::Length(0) => State::Done,
-            ResponseFraming::Length(length) => State::Length(length),
-            ResponseFraming::Chunked => State::Size,
-            ResponseFraming::UntilClose => State::UntilClose,
+            ResponseFraming::NoBody | ResponseFraming::Length(0) => DecoderState::Done,
+            ResponseFraming::Length(length) => DecoderState::Length(length),
+            ResponseFraming::Chunked => DecoderState::ChunkSize,
+            ResponseFraming::UntilClose => DecoderState::UntilClose,
         };
-        BodyDecoder { state, padding: true }
+        BodyDecoder { state, allow_padding: true }
     }
 
     /// Whether the body has ended.
     pub const fn is_done(&self) -> bool {
-        matches!(self.state, State::Done)
+        matches!(self.state, DecoderState::Done)
     }
 
     /// Whether the end of the connection is the end of the body.
-    pub const fn ends_with_connection(&self) -> bool {
-        matches!(self.state, State::UntilClose)
+    pub const fn is_close_delimited(&self) -> bool {
+        matches!(self.state, DecoderState::UntilClose)
     }
 
     /// The connection has ended: is the body whole?
-    pub fn end_of_connection(&mut self) -> bool {
-        if self.ends_with_connection() {
-            self.state = State::Done;
+    pub fn finish_on_close(&mut self) -> bool {
+        if self.is_close_delimited() {
+            self.state = DecoderState::Done;
         }
         self.is_done()
     }
@@ -87,9 +87,13 @@ impl BodyDecoder {
     /// How many body bytes are still to come, where that was said.
     pub const fn remaining(&self) -> Option<u64> {
         match self.state {
-            State::Length(left) => Some(left),
-            State::Done => Some(0),
-            State::Size | State::Data(_) | State::DataEnd | State::Trailers(_) | State::UntilClose => None,
+            DecoderState::Length(left) => Some(left),
+            DecoderState::Done => Some(0),
+            DecoderState::ChunkSize
+            | DecoderState::ChunkData(_)
+            | DecoderState::ChunkEnd
+            | DecoderState::Trailers(_)
+            | DecoderState::UntilClose => None,
         }
     }
 
@@ -97,50 +101,59 @@ impl BodyDecoder {
     ///
     /// # Errors
     /// A sentence for the log: the framing is broken, and nothing after it can be trusted.
-    pub fn decode(&mut self, buffer: &mut BytesMut) -> Result<Step, &'static str> {
+    pub fn decode(&mut self, buffer: &mut BytesMut) -> Result<DecodeStep, &'static str> {
         loop {
             match self.state {
-                State::Done => return Ok(Step::End),
-                State::UntilClose => {
-                    return Ok(if buffer.is_empty() { Step::NeedMore } else { Step::Data(buffer.len()) });
+                DecoderState::Done => return Ok(DecodeStep::End),
+                DecoderState::UntilClose => {
+                    return Ok(if buffer.is_empty() {
+                        DecodeStep::NeedMore
+                    } else {
+                        DecodeStep::Data(buffer.len())
+                    });
                 }
-                State::Length(left) => {
-                    let (taken, left) = take(buffer.len(), left);
+                DecoderState::Length(left) => {
+                    let (taken, left) = consume(buffer.len(), left);
                     if taken > 0 {
-                        self.state = if left == 0 { State::Done } else { State::Length(left) };
+                        self.state = if left == 0 { DecoderState::Done } else { DecoderState::Length(left) };
                     }
-                    return Ok(if taken == 0 { Step::NeedMore } else { Step::Data(taken) });
+                    return Ok(if taken == 0 { DecodeStep::NeedMore } else { DecodeStep::Data(taken) });
                 }
-                State::Data(left) => {
-                    let (taken, left) = take(buffer.len(), left);
+                DecoderState::ChunkData(left) => {
+                    let (taken, left) = consume(buffer.len(), left);
                     if taken > 0 {
-                        self.state = if left == 0 { State::DataEnd } else { State::Data(left) };
+                        self.state =
+                            if left == 0 { DecoderState::ChunkEnd } else { DecoderState::ChunkData(left) };
                     }
-                    return Ok(if taken == 0 { Step::NeedMore } else { Step::Data(taken) });
+                    return Ok(if taken == 0 { DecodeStep::NeedMore } else { DecodeStep::Data(taken) });
                 }
-                State::DataEnd => match (buffer.first(), buffer.get(1)) {
+                DecoderState::ChunkEnd => match (buffer.first(), buffer.get(1)) {
                     (Some(b'\r'), Some(b'\n')) => {
                         buffer.advance(2);
-                        self.state = State::Size;
+                        self.state = DecoderState::ChunkSize;
                     }
-                    (None, _) | (Some(b'\r'), None) => return Ok(Step::NeedMore),
+                    (None, _) | (Some(b'\r'), None) => return Ok(DecodeStep::NeedMore),
                     (Some(_), _) => return Err("a chunk is longer than its size"),
                 },
-                State::Size => {
-                    let Some(line) = line(buffer, MAX_SIZE_LINE)? else { return Ok(Step::NeedMore) };
-                    let size = chunk_size(buffer.get(..line).unwrap_or_default(), self.padding)?;
+                DecoderState::ChunkSize => {
+                    let Some(line) = find_line(buffer, MAX_CHUNK_LINE)? else {
+                        return Ok(DecodeStep::NeedMore);
+                    };
+                    let size = chunk_size(buffer.get(..line).unwrap_or_default(), self.allow_padding)?;
                     buffer.advance(line + 2);
-                    self.state = if size == 0 { State::Trailers(0) } else { State::Data(size) };
+                    self.state =
+                        if size == 0 { DecoderState::Trailers(0) } else { DecoderState::ChunkData(size) };
                 }
-                State::Trailers(seen) => {
-                    let Some(line) = line(buffer, MAX_TRAILERS.saturating_sub(seen))? else {
-                        return Ok(Step::NeedMore);
+                DecoderState::Trailers(seen) => {
+                    let Some(line) = find_line(buffer, MAX_TRAILER_BYTES.saturating_sub(seen))? else {
+                        return Ok(DecodeStep::NeedMore);
                     };
                     if line > 0 && !is_trailer(buffer.get(..line).unwrap_or_default()) {
                         return Err("a trailer is not a field");
                     }
                     buffer.advance(line + 2);
-                    self.state = if line == 0 { State::Done } else { State::Trailers(seen + line + 2) };
+                    self.state =
+                        if line == 0 { DecoderState::Done } else { DecoderState::Trailers(seen + line + 2) };
                 }
             }
         }
@@ -148,13 +161,13 @@ impl BodyDecoder {
 }
 
 /// How many of the buffered bytes belong to what is left, and how many are left then.
-fn take(buffered: usize, left: u64) -> (usize, u64) {
+fn consume(buffered: usize, left: u64) -> (usize, u64) {
     let taken = usize::try_from(left).unwrap_or(usize::MAX).min(buffered);
     (taken, left - taken as u64)
 }
 
 /// The length of the line at the front, without its CRLF; `None` while it is not whole.
-fn line(buffer: &[u8], most: usize) -> Result<Option<usize>, &'static str> {
+fn find_line(buffer: &[u8], max_len: usize) -> Result<Option<usize>, &'static str> {
     for (at, octet) in buffer.iter().enumerate() {
         match octet {
             b'\r' => {
@@ -165,7 +178,7 @@ fn line(buffer: &[u8], most: usize) -> Result<Option<usize>, &'static str> {
                 };
             }
             b'\n' => return Err("a bare LF in the chunk framing"),
-            _ if at >= most => return Err("a line of the chunk framing is too long"),
+            _ if at >= max_len => return Err("a line of the chunk framing is too long"),
             _ => {}
         }
     }
@@ -173,13 +186,13 @@ fn line(buffer: &[u8], most: usize) -> Result<Option<usize>, &'static str> {
 }
 
 /// `1*HEXDIG [ ";" extension ]`: at most 15 digits, so that the sum of two sizes cannot overflow.
-fn chunk_size(line: &[u8], padding: bool) -> Result<u64, &'static str> {
+fn chunk_size(line: &[u8], allow_padding: bool) -> Result<u64, &'static str> {
     let digits = line.iter().take_while(|octet| octet.is_ascii_hexdigit()).count();
     let (size, mut rest) = line.split_at_checked(digits).unwrap_or_default();
     if size.is_empty() || size.len() > 15 {
         return Err("a chunk size is not a plain hexadecimal number");
     }
-    if padding {
+    if allow_padding {
         rest = rest.trim_ascii();
     }
     match rest.first() {

@@ -4,7 +4,7 @@
 use super::*;
 
 /// Feeds `bytes` in pieces of `step`; the body and what was left behind its end, or the refusal.
-fn read(
+fn decode_split(
     mut decoder: BodyDecoder,
     bytes: &[u8],
     step: usize,
@@ -14,29 +14,29 @@ fn read(
     let mut pieces = bytes.chunks(step);
     loop {
         match decoder.decode(&mut buffer)? {
-            Step::Data(length) => body.extend_from_slice(&buffer.split_to(length)),
-            Step::End => {
+            DecodeStep::Data(length) => body.extend_from_slice(&buffer.split_to(length)),
+            DecodeStep::End => {
                 let rest = buffer.iter().copied().chain(pieces.flatten().copied()).collect();
                 return Ok((body, rest, true));
             }
-            Step::NeedMore => match pieces.next() {
+            DecodeStep::NeedMore => match pieces.next() {
                 Some(piece) => buffer.extend_from_slice(piece),
-                None => return Ok((body, Vec::new(), decoder.end_of_connection())),
+                None => return Ok((body, Vec::new(), decoder.finish_on_close())),
             },
         }
     }
 }
 
 fn chunked() -> BodyDecoder {
-    BodyDecoder::request(Framing::Chunked)
+    BodyDecoder::request(RequestFraming::Chunked)
 }
 
 #[test]
-fn a_body_is_the_same_in_pieces_of_every_size() {
-    type Case = (BodyDecoder, &'static [u8], &'static [u8], &'static [u8]);
-    let cases: [Case; 6] = [
-        (BodyDecoder::request(Framing::Length(5)), b"helloGET", b"hello", b"GET"),
-        (BodyDecoder::request(Framing::None), b"GET", b"", b"GET"),
+fn body_decodes_equally_at_every_split() {
+    type BodyCase = (BodyDecoder, &'static [u8], &'static [u8], &'static [u8]);
+    let cases: [BodyCase; 6] = [
+        (BodyDecoder::request(RequestFraming::Length(5)), b"helloGET", b"hello", b"GET"),
+        (BodyDecoder::request(RequestFraming::None), b"GET", b"", b"GET"),
         (chunked(), b"5\r\nhello\r\n0\r\n\r\nGET", b"hello", b"GET"),
         (chunked(), b"2;a=b\r\nhe\r\n03\r\nllo\r\n0\r\nX: y\r\n\r\nGET", b"hello", b"GET"),
         (chunked(), b"A\r\n0123456789\r\n0;last\r\n\r\n", b"0123456789", b""),
@@ -44,14 +44,14 @@ fn a_body_is_the_same_in_pieces_of_every_size() {
     ];
     for (decoder, bytes, body, rest) in cases {
         for step in 1..=bytes.len() {
-            let read = read(decoder, bytes, step).unwrap();
+            let read = decode_split(decoder, bytes, step).unwrap();
             assert_eq!(read, (body.to_vec(), rest.to_vec(), true), "{step}");
         }
     }
 }
 
 #[test]
-fn a_body_that_ends_early_is_not_whole() {
+fn truncated_body_is_incomplete() {
     for bytes in [
         &b"5\r\nhel"[..],
         b"5\r\nhello\r\n",
@@ -60,14 +60,14 @@ fn a_body_that_ends_early_is_not_whole() {
         b"5",
         b"5\r\nhello\r\n0\r\nX: y\r\n",
     ] {
-        assert!(!read(chunked(), bytes, 64).unwrap().2, "{bytes:?}");
+        assert!(!decode_split(chunked(), bytes, 64).unwrap().2, "{bytes:?}");
     }
-    assert!(!read(BodyDecoder::request(Framing::Length(5)), b"hell", 64).unwrap().2);
-    assert!(read(BodyDecoder::response(ResponseFraming::UntilClose), b"hell", 64).unwrap().2);
+    assert!(!decode_split(BodyDecoder::request(RequestFraming::Length(5)), b"hell", 64).unwrap().2);
+    assert!(decode_split(BodyDecoder::response(ResponseFraming::UntilClose), b"hell", 64).unwrap().2);
 }
 
 #[test]
-fn broken_chunk_framing_is_refused_in_pieces_of_every_size() {
+fn invalid_chunk_framing_is_rejected_at_every_split() {
     let huge = [b"5;".to_vec(), vec![b'x'; 2000], b"\r\n".to_vec()].concat();
     let long_trailer = [b"0\r\nX: ".to_vec(), vec![b'x'; 17_000]].concat();
     let cases: [&[u8]; 22] = [
@@ -96,14 +96,14 @@ fn broken_chunk_framing_is_refused_in_pieces_of_every_size() {
     ];
     for bytes in cases {
         for step in [1, 2, 3, 7, bytes.len()] {
-            assert!(read(chunked(), bytes, step).is_err(), "{:?}", String::from_utf8_lossy(bytes));
+            assert!(decode_split(chunked(), bytes, step).is_err(), "{:?}", String::from_utf8_lossy(bytes));
         }
     }
 }
 
 #[test]
-fn what_remains_is_known_only_where_it_was_said() {
-    assert_eq!(BodyDecoder::request(Framing::Length(9)).remaining(), Some(9));
-    assert_eq!(BodyDecoder::request(Framing::None).remaining(), Some(0));
+fn remaining_is_known_only_with_content_length() {
+    assert_eq!(BodyDecoder::request(RequestFraming::Length(9)).remaining(), Some(9));
+    assert_eq!(BodyDecoder::request(RequestFraming::None).remaining(), Some(0));
     assert_eq!(chunked().remaining(), None);
 }

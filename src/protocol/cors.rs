@@ -1,8 +1,8 @@
 //! Cross-origin sharing (the WHATWG's Fetch standard, 3.3) as pure rules: which origin may read, and what a browser is told.
 //!
-//! A [`Policy`] is compiled once from the configuration and asked per request: [`Policy::actual`] for a response,
-//! [`Policy::preflight`] for the question before a request. What depends on the upstream's own lists is merged by
-//! [`Policy::expose`] and [`vary`]. It knows no routes and writes to nobody.
+//! A [`CorsPolicy`] is compiled once from the configuration and asked per request: [`CorsPolicy::response_headers`] for a response,
+//! [`CorsPolicy::preflight`] for the question before a request. What depends on the upstream's own lists is merged by
+//! [`CorsPolicy::exposed_headers`] and [`merge_vary`]. It knows no routes and writes to nobody.
 
 use std::time::Duration;
 
@@ -16,10 +16,10 @@ use super::octets;
 use super::origin::{Origin, OriginPattern};
 
 /// A field of a response.
-pub type Field = (HeaderName, HeaderValue);
+pub type HeaderField = (HeaderName, HeaderValue);
 
 /// Fields that tell a client why it failed and when to come back: whoever may read the response may read them.
-pub const EXPOSED: [&str; 7] = [
+pub const DEFAULT_EXPOSED: [&str; 7] = [
     "X-RateLimit-Limit",
     "X-RateLimit-Remaining",
     "X-RateLimit-Reset",
@@ -30,15 +30,15 @@ pub const EXPOSED: [&str; 7] = [
 ];
 
 /// What an answer depends on, for caches.
-pub const VARY: HeaderValue = HeaderValue::from_static("Origin");
+pub const VARY_ORIGIN: HeaderValue = HeaderValue::from_static("Origin");
 
 /// The same for an answer to a preflight.
-pub const PREFLIGHT_VARY: HeaderValue =
+pub const VARY_PREFLIGHT: HeaderValue =
     HeaderValue::from_static("Origin, Access-Control-Request-Method, Access-Control-Request-Headers");
 
 /// Whose pages may read.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Origins {
+pub enum AllowedOrigins {
     /// Everybody's. Never together with credentials.
     Any,
     /// Those that match.
@@ -47,16 +47,16 @@ pub enum Origins {
 
 /// What an operator says.
 #[derive(Clone, Debug)]
-pub struct Rules {
+pub struct CorsRules {
     /// Whose pages may read.
-    pub origins: Origins,
+    pub origins: AllowedOrigins,
     /// Whether they may send cookies and other credentials along. Only with listed origins.
     pub credentials: bool,
     /// Methods that may be used; without any, the one asked for.
     pub methods: Vec<Method>,
     /// Request fields that may be sent; `None` for those asked for.
     pub headers: Option<Vec<HeaderName>>,
-    /// Response fields that may be read, beside [`EXPOSED`].
+    /// Response fields that may be read, beside [`DEFAULT_EXPOSED`].
     pub expose: Vec<HeaderName>,
     /// For how long a browser may remember the answer to a preflight; whole seconds.
     pub max_age: Option<Duration>,
@@ -64,24 +64,24 @@ pub struct Rules {
 
 /// The rules, with every list written out.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Policy {
-    origins: Origins,
+pub struct CorsPolicy {
+    origins: AllowedOrigins,
     credentials: bool,
     methods: Option<HeaderValue>,
-    headers: Headers,
+    headers: AllowedHeaders,
     expose: HeaderValue,
     max_age: Option<HeaderValue>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Headers {
-    AsAsked,
-    Only(Option<HeaderValue>),
+enum AllowedHeaders {
+    Requested,
+    Listed(Option<HeaderValue>),
 }
 
 /// What a preflight asks.
 #[derive(Clone, Copy, Debug)]
-pub struct Question<'a> {
+pub struct PreflightRequest<'a> {
     /// `Origin`.
     pub origin: &'a [u8],
     /// `Access-Control-Request-Method`.
@@ -90,36 +90,38 @@ pub struct Question<'a> {
 
 /// The answer to a preflight.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Preflight {
+pub enum PreflightResult {
     /// With these fields.
-    Allowed(Vec<Field>),
+    Allowed(Vec<HeaderField>),
     /// The page is nobody's that we know.
-    Foreign,
+    OriginNotAllowed,
 }
 
-impl Policy {
+impl CorsPolicy {
     /// Writes the lists out.
-    pub fn new(rules: Rules) -> Policy {
-        let any = rules.origins == Origins::Any;
+    pub fn new(rules: CorsRules) -> CorsPolicy {
+        let any = rules.origins == AllowedOrigins::Any;
         let expose = rules.expose.iter().map(HeaderName::as_str);
-        let expose = expose.filter(|name| !EXPOSED.iter().any(|ours| ours.eq_ignore_ascii_case(name)));
-        Policy {
+        let expose =
+            expose.filter(|name| !DEFAULT_EXPOSED.iter().any(|listed| listed.eq_ignore_ascii_case(name)));
+        CorsPolicy {
             credentials: rules.credentials && !any,
             origins: rules.origins,
-            methods: list(rules.methods.iter().map(Method::as_str)),
+            methods: join_names(rules.methods.iter().map(Method::as_str)),
             headers: match rules.headers {
-                None => Headers::AsAsked,
-                Some(names) => Headers::Only(list(names.iter().map(HeaderName::as_str))),
+                None => AllowedHeaders::Requested,
+                Some(names) => AllowedHeaders::Listed(join_names(names.iter().map(HeaderName::as_str))),
             },
-            expose: list(expose.chain(EXPOSED)).unwrap_or(HeaderValue::from_static("Retry-After")),
+            expose: join_names(expose.chain(DEFAULT_EXPOSED))
+                .unwrap_or(HeaderValue::from_static("Retry-After")),
             max_age: rules.max_age.map(|age| HeaderValue::from(age.as_secs())),
         }
     }
 
     /// What lets a page of this origin read a response; `None` for a foreign one. Not among the fields: what depends on
-    /// the upstream ([`Policy::expose`], [`vary`]).
-    pub fn actual(&self, origin: &[u8]) -> Option<impl Iterator<Item = Field> + use<>> {
-        let allowed = self.allowed(origin)?;
+    /// the upstream ([`CorsPolicy::exposed_headers`], [`merge_vary`]).
+    pub fn response_headers(&self, origin: &[u8]) -> Option<impl Iterator<Item = HeaderField> + use<>> {
+        let allowed = self.allow_origin(origin)?;
         let credentials =
             self.credentials.then_some((ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true")));
         Some(std::iter::once((ACCESS_CONTROL_ALLOW_ORIGIN, allowed)).chain(credentials))
@@ -128,76 +130,90 @@ impl Policy {
     /// The answer to a preflight. `headers`: the values of `Access-Control-Request-Headers`.
     pub fn preflight<'a>(
         &self,
-        question: &Question<'_>,
+        request: &PreflightRequest<'_>,
         headers: impl Iterator<Item = &'a [u8]>,
-    ) -> Preflight {
-        let Some(fields) = self.actual(question.origin) else { return Preflight::Foreign };
-        let mut fields: Vec<Field> = fields.collect();
+    ) -> PreflightResult {
+        let Some(fields) = self.response_headers(request.origin) else {
+            return PreflightResult::OriginNotAllowed;
+        };
+        let mut response_fields: Vec<HeaderField> = fields.collect();
         let methods = match &self.methods {
             Some(methods) => Some(methods.clone()),
-            None => list(std::iter::once(question.method.as_str())),
+            None => join_names(std::iter::once(request.method.as_str())),
         };
         let headers = match &self.headers {
-            Headers::Only(names) => names.clone(),
-            Headers::AsAsked => {
-                let asked = headers.flat_map(octets::list).filter(|name| octets::is_token(name));
-                list(asked.filter_map(|name| std::str::from_utf8(name).ok()))
+            AllowedHeaders::Listed(names) => names.clone(),
+            AllowedHeaders::Requested => {
+                let requested = headers.flat_map(octets::list_elements).filter(|name| octets::is_token(name));
+                join_names(requested.filter_map(|name| std::str::from_utf8(name).ok()))
             }
         };
-        fields.extend(methods.map(|methods| (ACCESS_CONTROL_ALLOW_METHODS, methods)));
-        fields.extend(headers.map(|headers| (ACCESS_CONTROL_ALLOW_HEADERS, headers)));
-        fields.extend(self.max_age.clone().map(|age| (ACCESS_CONTROL_MAX_AGE, age)));
-        fields.push((http::header::VARY, PREFLIGHT_VARY));
-        Preflight::Allowed(fields)
+        response_fields.extend(methods.map(|methods| (ACCESS_CONTROL_ALLOW_METHODS, methods)));
+        response_fields.extend(headers.map(|headers| (ACCESS_CONTROL_ALLOW_HEADERS, headers)));
+        response_fields.extend(self.max_age.clone().map(|age| (ACCESS_CONTROL_MAX_AGE, age)));
+        response_fields.push((http::header::VARY, VARY_PREFLIGHT));
+        PreflightResult::Allowed(response_fields)
     }
 
     /// `Access-Control-Expose-Headers`: ours, and what the upstream's own list has beside them.
-    pub fn expose<'a>(&self, theirs: impl Iterator<Item = &'a [u8]>) -> HeaderValue {
-        merged(&self.expose, theirs.flat_map(octets::list))
+    pub fn exposed_headers<'a>(&self, upstream_values: impl Iterator<Item = &'a [u8]>) -> HeaderValue {
+        merge_lists(&self.expose, upstream_values.flat_map(octets::list_elements))
     }
 
-    fn allowed(&self, text: &[u8]) -> Option<HeaderValue> {
+    fn allow_origin(&self, text: &[u8]) -> Option<HeaderValue> {
         let origin = Origin::parse(text)?;
         match &self.origins {
-            Origins::Any => Some(HeaderValue::from_static("*")),
-            Origins::Listed(patterns) if patterns.iter().any(|pattern| pattern.matches(&origin)) => {
+            AllowedOrigins::Any => Some(HeaderValue::from_static("*")),
+            AllowedOrigins::Listed(patterns) if patterns.iter().any(|pattern| pattern.matches(&origin)) => {
                 HeaderValue::from_bytes(text).ok()
             }
-            Origins::Listed(_) => None,
+            AllowedOrigins::Listed(_) => None,
         }
     }
 }
 
 /// `Vary`: ours, and what the upstream's own has beside it. A star says everything.
-pub fn vary<'a>(ours: &HeaderValue, theirs: impl Iterator<Item = &'a [u8]>) -> HeaderValue {
-    let mut star = false;
-    let theirs = theirs.flat_map(octets::list).inspect(|name| star |= *name == b"*");
-    let merged = merged(ours, theirs);
-    if star { HeaderValue::from_static("*") } else { merged }
+pub fn merge_vary<'a>(
+    gateway_value: &HeaderValue,
+    upstream_values: impl Iterator<Item = &'a [u8]>,
+) -> HeaderValue {
+    let mut has_wildcard = false;
+    let upstream_names =
+        upstream_values.flat_map(octets::list_elements).inspect(|name| has_wildcard |= *name == b"*");
+    let value = merge_lists(gateway_value, upstream_names);
+    if has_wildcard { HeaderValue::from_static("*") } else { value }
 }
 
 /// `a, b, c`; `None` for no names.
-fn list<'a>(names: impl Iterator<Item = &'a str>) -> Option<HeaderValue> {
+fn join_names<'a>(names: impl Iterator<Item = &'a str>) -> Option<HeaderValue> {
     let names: Vec<&str> = names.collect();
     if names.is_empty() { None } else { HeaderValue::try_from(names.join(", ")).ok() }
 }
 
 /// Ours, then those of theirs that are not among ours.
-fn merged<'a>(ours: &HeaderValue, theirs: impl Iterator<Item = &'a [u8]>) -> HeaderValue {
+fn merge_lists<'a>(
+    gateway_value: &HeaderValue,
+    upstream_names: impl Iterator<Item = &'a [u8]>,
+) -> HeaderValue {
     let mut out = Vec::new();
-    for name in theirs {
-        let known = || octets::list(ours.as_bytes()).any(|our| our.eq_ignore_ascii_case(name));
-        if !octets::is_token(name) || known() {
+    for name in upstream_names {
+        let is_present =
+            || octets::list_elements(gateway_value.as_bytes()).any(|our| our.eq_ignore_ascii_case(name));
+        if !octets::is_token(name) || is_present() {
             continue;
         }
         if out.is_empty() {
-            out.extend_from_slice(ours.as_bytes());
+            out.extend_from_slice(gateway_value.as_bytes());
         }
         out.extend_from_slice(b", ");
         out.extend_from_slice(name);
     }
     // Tokens, commas and blanks are always a value.
-    if out.is_empty() { ours.clone() } else { HeaderValue::try_from(out).unwrap_or_else(|_| ours.clone()) }
+    if out.is_empty() {
+        gateway_value.clone()
+    } else {
+        HeaderValue::try_from(out).unwrap_or_else(|_| gateway_value.clone())
+    }
 }
 
 #[cfg(test)]

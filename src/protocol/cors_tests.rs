@@ -2,12 +2,12 @@
 
 use super::*;
 
-const OURS: &str = "X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset, RateLimit, RateLimit-Policy, Retry-After, X-Request-Id";
+const DEFAULT_NAMES: &str = "X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset, RateLimit, RateLimit-Policy, Retry-After, X-Request-Id";
 
-fn rules() -> Rules {
+fn cors_rules() -> CorsRules {
     let patterns = ["https://app.example.com", "https://*.example.org"];
-    Rules {
-        origins: Origins::Listed(patterns.map(|text| OriginPattern::parse(text).unwrap()).to_vec()),
+    CorsRules {
+        origins: AllowedOrigins::Listed(patterns.map(|text| OriginPattern::parse(text).unwrap()).to_vec()),
         credentials: false,
         methods: Vec::new(),
         headers: None,
@@ -16,52 +16,52 @@ fn rules() -> Rules {
     }
 }
 
-fn told(fields: impl IntoIterator<Item = Field>) -> Vec<String> {
+fn header_lines(fields: impl IntoIterator<Item = HeaderField>) -> Vec<String> {
     fields.into_iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect()
 }
 
-fn asked(policy: &Policy, origin: &str, method: &Method, headers: &[&str]) -> Option<Vec<String>> {
-    let question = Question { origin: origin.as_bytes(), method };
-    match policy.preflight(&question, headers.iter().map(|value| value.as_bytes())) {
-        Preflight::Allowed(fields) => Some(told(fields)),
-        Preflight::Foreign => None,
+fn preflight(policy: &CorsPolicy, origin: &str, method: &Method, headers: &[&str]) -> Option<Vec<String>> {
+    let request = PreflightRequest { origin: origin.as_bytes(), method };
+    match policy.preflight(&request, headers.iter().map(|value| value.as_bytes())) {
+        PreflightResult::Allowed(fields) => Some(header_lines(fields)),
+        PreflightResult::OriginNotAllowed => None,
     }
 }
 
 #[test]
-fn an_allowed_origin_is_echoed_and_a_foreign_one_is_told_nothing() {
-    let policy = Policy::new(rules());
-    let actual = |origin: &str| policy.actual(origin.as_bytes()).map(told);
+fn allowed_origin_is_echoed_others_get_no_headers() {
+    let policy = CorsPolicy::new(cors_rules());
+    let headers_for = |origin: &str| policy.response_headers(origin.as_bytes()).map(header_lines);
     assert_eq!(
-        actual("https://app.example.com"),
+        headers_for("https://app.example.com"),
         Some(vec!["access-control-allow-origin: https://app.example.com".to_owned()])
     );
     assert_eq!(
-        actual("https://A.b.example.org"),
+        headers_for("https://A.b.example.org"),
         Some(vec!["access-control-allow-origin: https://A.b.example.org".to_owned()])
     );
-    for foreign in
+    for origin in
         ["https://example.org", "https://evil.example", "null", "*", "", "https://app.example.com, x"]
     {
-        assert_eq!(actual(foreign), None, "{foreign}");
+        assert_eq!(headers_for(origin), None, "{origin}");
     }
 }
 
 #[test]
-fn a_star_is_told_as_a_star_and_never_with_credentials_nor_to_null() {
-    let any = Policy::new(Rules { origins: Origins::Any, credentials: true, ..rules() });
+fn wildcard_is_never_sent_with_credentials_or_to_null() {
+    let any = CorsPolicy::new(CorsRules { origins: AllowedOrigins::Any, credentials: true, ..cors_rules() });
     assert_eq!(
-        any.actual(b"https://x.example").map(told),
+        any.response_headers(b"https://x.example").map(header_lines),
         Some(vec!["access-control-allow-origin: *".to_owned()])
     );
-    assert!(any.actual(b"null").is_none());
+    assert!(any.response_headers(b"null").is_none());
 }
 
 #[test]
-fn with_credentials_the_origin_is_echoed_and_the_permission_said() {
-    let policy = Policy::new(Rules { credentials: true, ..rules() });
+fn credentials_echo_the_origin() {
+    let policy = CorsPolicy::new(CorsRules { credentials: true, ..cors_rules() });
     assert_eq!(
-        policy.actual(b"https://app.example.com").map(told),
+        policy.response_headers(b"https://app.example.com").map(header_lines),
         Some(vec![
             "access-control-allow-origin: https://app.example.com".to_owned(),
             "access-control-allow-credentials: true".to_owned()
@@ -70,13 +70,13 @@ fn with_credentials_the_origin_is_echoed_and_the_permission_said() {
 }
 
 #[test]
-fn a_preflight_is_told_what_was_configured() {
-    let policy = Policy::new(Rules {
+fn preflight_returns_the_configured_lists() {
+    let policy = CorsPolicy::new(CorsRules {
         credentials: true,
         methods: vec![Method::GET, Method::PATCH],
         headers: Some(vec![HeaderName::from_static("content-type"), HeaderName::from_static("x-key")]),
         max_age: Some(Duration::from_secs(600)),
-        ..rules()
+        ..cors_rules()
     });
     let expected = [
         "access-control-allow-origin: https://app.example.com",
@@ -86,14 +86,14 @@ fn a_preflight_is_told_what_was_configured() {
         "access-control-max-age: 600",
         "vary: Origin, Access-Control-Request-Method, Access-Control-Request-Headers",
     ];
-    let told = asked(&policy, "https://app.example.com", &Method::DELETE, &["x-other"]);
-    assert_eq!(told.unwrap(), expected);
-    assert_eq!(asked(&policy, "https://evil.example", &Method::GET, &[]), None);
+    let lines = preflight(&policy, "https://app.example.com", &Method::DELETE, &["x-other"]);
+    assert_eq!(lines.unwrap(), expected);
+    assert_eq!(preflight(&policy, "https://evil.example", &Method::GET, &[]), None);
 }
 
 #[test]
-fn where_nothing_is_configured_a_preflight_is_told_what_it_asked_for() {
-    let policy = Policy::new(rules());
+fn preflight_echoes_the_request_by_default() {
+    let policy = CorsPolicy::new(cors_rules());
     let expected = [
         "access-control-allow-origin: https://app.example.com",
         "access-control-allow-methods: DELETE",
@@ -101,39 +101,39 @@ fn where_nothing_is_configured_a_preflight_is_told_what_it_asked_for() {
         "vary: Origin, Access-Control-Request-Method, Access-Control-Request-Headers",
     ];
     let headers = ["x-a,, X-B", "content-type, not a token, \u{e9}"];
-    assert_eq!(asked(&policy, "https://app.example.com", &Method::DELETE, &headers).unwrap(), expected);
-    let without = asked(&policy, "https://app.example.com", &Method::DELETE, &[]).unwrap();
+    assert_eq!(preflight(&policy, "https://app.example.com", &Method::DELETE, &headers).unwrap(), expected);
+    let without = preflight(&policy, "https://app.example.com", &Method::DELETE, &[]).unwrap();
     assert!(!without.iter().any(|field| field.starts_with("access-control-allow-headers")), "{without:?}");
 }
 
 #[test]
-fn an_empty_list_of_headers_allows_none() {
-    let policy = Policy::new(Rules { headers: Some(Vec::new()), ..rules() });
-    let told = asked(&policy, "https://app.example.com", &Method::GET, &["x-a"]).unwrap();
-    assert!(!told.iter().any(|field| field.starts_with("access-control-allow-headers")), "{told:?}");
+fn empty_header_list_allows_none() {
+    let policy = CorsPolicy::new(CorsRules { headers: Some(Vec::new()), ..cors_rules() });
+    let lines = preflight(&policy, "https://app.example.com", &Method::GET, &["x-a"]).unwrap();
+    assert!(!lines.iter().any(|field| field.starts_with("access-control-allow-headers")), "{lines:?}");
 }
 
 #[test]
-fn lists_are_merged_without_repeating_a_name() {
-    let policy = Policy::new(Rules {
+fn merged_lists_have_no_duplicates() {
+    let policy = CorsPolicy::new(CorsRules {
         expose: vec![HeaderName::from_static("x-total"), HeaderName::from_static("retry-after")],
-        ..rules()
+        ..cors_rules()
     });
-    let expose = |theirs: &[&str]| {
-        policy.expose(theirs.iter().map(|value| value.as_bytes())).to_str().unwrap().to_owned()
+    let exposed = |upstream: &[&str]| {
+        policy.exposed_headers(upstream.iter().map(|value| value.as_bytes())).to_str().unwrap().to_owned()
     };
-    assert_eq!(expose(&[]), format!("x-total, {OURS}"));
+    assert_eq!(exposed(&[]), format!("x-total, {DEFAULT_NAMES}"));
     assert_eq!(
-        expose(&["ETag, X-TOTAL", "x-request-id", "Link", "no token"]),
-        format!("x-total, {OURS}, ETag, Link")
+        exposed(&["ETag, X-TOTAL", "x-request-id", "Link", "no token"]),
+        format!("x-total, {DEFAULT_NAMES}, ETag, Link")
     );
-    assert_eq!(expose(&["*"]), format!("x-total, {OURS}, *"));
+    assert_eq!(exposed(&["*"]), format!("x-total, {DEFAULT_NAMES}, *"));
 
-    let varies = |theirs: &[&str]| {
-        vary(&VARY, theirs.iter().map(|value| value.as_bytes())).to_str().unwrap().to_owned()
+    let vary = |upstream: &[&str]| {
+        merge_vary(&VARY_ORIGIN, upstream.iter().map(|value| value.as_bytes())).to_str().unwrap().to_owned()
     };
-    assert_eq!(varies(&[]), "Origin");
-    assert_eq!(varies(&["origin"]), "Origin");
-    assert_eq!(varies(&["Accept-Encoding", "ORIGIN, Cookie"]), "Origin, Accept-Encoding, Cookie");
-    assert_eq!(varies(&["Accept-Encoding, *"]), "*");
+    assert_eq!(vary(&[]), "Origin");
+    assert_eq!(vary(&["origin"]), "Origin");
+    assert_eq!(vary(&["Accept-Encoding", "ORIGIN, Cookie"]), "Origin, Accept-Encoding, Cookie");
+    assert_eq!(vary(&["Accept-Encoding, *"]), "*");
 }

@@ -10,7 +10,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use http::{HeaderName, HeaderValue};
 use ipnet::IpNet;
 
-use super::octets::list;
+use super::octets::list_elements;
 
 /// The client's address.
 ///
@@ -25,19 +25,19 @@ pub fn client_ip<'a>(
 }
 
 /// `X-Forwarded-For` with the client alone.
-pub fn client_value(client: IpAddr) -> HeaderValue {
-    write_value(&[client])
+pub fn forwarded_for_client(client: IpAddr) -> HeaderValue {
+    format_addresses(&[client])
 }
 
 /// `X-Forwarded-For` with the client and the trusted hops between it and us (`forwarded: append`).
-pub fn chain_value<'a>(
+pub fn forwarded_for_chain<'a>(
     peer: IpAddr,
     values: impl DoubleEndedIterator<Item = &'a [u8]>,
     trusted: &[IpNet],
 ) -> HeaderValue {
     let mut chain: Vec<IpAddr> = hops(peer, values, trusted).collect();
     chain.reverse();
-    write_value(&chain)
+    format_addresses(&chain)
 }
 
 /// Whether a client must not say this itself: it is dropped, and what we know is said instead.
@@ -51,8 +51,8 @@ pub fn is_forwarded_field(name: &HeaderName) -> bool {
 pub fn is_forwarded_name(name: &[u8]) -> bool {
     match name {
         [b'x' | b'X', b'-' | b'_', rest @ ..] => {
-            let fold = |octet: &u8| if *octet == b'_' { b'-' } else { octet.to_ascii_lowercase() };
-            let is = |text: &[u8], lower: &[u8]| text.iter().map(fold).eq(lower.iter().copied());
+            let normalise_byte = |octet: &u8| if *octet == b'_' { b'-' } else { octet.to_ascii_lowercase() };
+            let is = |text: &[u8], lower: &[u8]| text.iter().map(normalise_byte).eq(lower.iter().copied());
             is(rest, b"real-ip") || rest.get(..10).is_some_and(|start| is(start, b"forwarded-"))
         }
         [b'f' | b'F', ..] => name.eq_ignore_ascii_case(b"forwarded"),
@@ -67,17 +67,17 @@ fn hops<'a>(
     trusted: &[IpNet],
 ) -> impl Iterator<Item = IpAddr> {
     let is_trusted = move |ip: IpAddr| trusted.iter().any(|network| network.contains(&ip));
-    let named = values.rev().flat_map(|value| list(value).rev()).map_while(address);
-    let mut believed = true;
+    let named = values.rev().flat_map(|value| list_elements(value).rev()).map_while(parse_address);
+    let mut all_trusted = true;
     std::iter::once(peer.to_canonical()).chain(named).take_while(move |ip| {
-        let take = believed;
-        believed = believed && is_trusted(*ip);
+        let take = all_trusted;
+        all_trusted = all_trusted && is_trusted(*ip);
         take
     })
 }
 
 /// An address, with or without port, IPv6 with or without brackets; IPv4 inside IPv6 is taken out.
-fn address(hop: &[u8]) -> Option<IpAddr> {
+fn parse_address(hop: &[u8]) -> Option<IpAddr> {
     let text = std::str::from_utf8(hop).ok()?;
     let bracketed = || text.strip_prefix('[')?.strip_suffix(']')?.parse().ok().map(IpAddr::V6);
     let with_port = || text.parse().ok().map(|address: SocketAddr| address.ip());
@@ -85,7 +85,7 @@ fn address(hop: &[u8]) -> Option<IpAddr> {
     Some(ip.to_canonical())
 }
 
-fn write_value(chain: &[IpAddr]) -> HeaderValue {
+fn format_addresses(chain: &[IpAddr]) -> HeaderValue {
     let mut text = String::with_capacity(chain.len() * 17);
     for (at, ip) in chain.iter().enumerate() {
         text.push_str(if at == 0 { "" } else { ", " });

@@ -5,7 +5,7 @@
 
 /// How the end of a request body is found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Framing {
+pub enum RequestFraming {
     /// There is no body.
     None,
     /// So many bytes; 0 was said explicitly.
@@ -14,21 +14,21 @@ pub enum Framing {
     Chunked,
 }
 
-impl Framing {
+impl RequestFraming {
     /// Whether any body byte may follow the head.
     pub const fn has_body(self) -> bool {
         match self {
-            Framing::None | Framing::Length(0) => false,
-            Framing::Length(_) | Framing::Chunked => true,
+            RequestFraming::None | RequestFraming::Length(0) => false,
+            RequestFraming::Length(_) | RequestFraming::Chunked => true,
         }
     }
 }
 
 /// Whether this is the name of a framing field with underscores for hyphens: gateways of the CGI kind cannot tell the
 /// two apart.
-pub fn is_disguised(name: &[u8]) -> bool {
-    let fold = |octet: &u8| if *octet == b'_' { b'-' } else { octet.to_ascii_lowercase() };
-    let is = |lower: &[u8]| name.iter().map(fold).eq(lower.iter().copied());
+pub fn is_underscore_variant(name: &[u8]) -> bool {
+    let normalise_byte = |octet: &u8| if *octet == b'_' { b'-' } else { octet.to_ascii_lowercase() };
+    let is = |lower: &[u8]| name.iter().map(normalise_byte).eq(lower.iter().copied());
     match name.len() {
         14 => name.contains(&b'_') && is(b"content-length"),
         17 => name.contains(&b'_') && is(b"transfer-encoding"),
@@ -62,17 +62,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_framing_field_with_an_underscore_is_disguised() {
+    fn framing_header_with_underscore_is_recognised() {
         for name in [&b"Content_Length"[..], b"transfer_encoding", b"Transfer_Encoding"] {
-            assert!(is_disguised(name));
+            assert!(is_underscore_variant(name));
         }
         for name in [&b"Content-Length"[..], b"transfer-encoding", b"content_lengths", b"content_type_x"] {
-            assert!(!is_disguised(name));
+            assert!(!is_underscore_variant(name));
         }
     }
 
     #[test]
-    fn only_digits_up_to_i64_max_are_a_length() {
+    fn content_length_accepts_digits_up_to_i64_max() {
         assert_eq!(content_length(b"0"), Some(0));
         assert_eq!(content_length(b"007"), Some(7));
         assert_eq!(content_length(b"9223372036854775807"), Some(9_223_372_036_854_775_807));

@@ -5,10 +5,10 @@
 
 use http::HeaderName;
 
-use super::octets::{is_token, list};
+use super::octets::{is_token, list_elements};
 
 /// Most options that `Connection` may have; real clients send up to three.
-pub const MAX_OPTIONS: usize = 16;
+pub const MAX_CONNECTION_OPTIONS: usize = 16;
 
 /// Whether the field belongs to one connection and is never relayed.
 ///
@@ -33,14 +33,14 @@ pub fn is_framing_name(name: &[u8]) -> bool {
 
 /// Whether the field may stand behind a body: one that frames a message or belongs to one connection may not (RFC 9110
 /// 6.5.1).
-pub fn may_trail(name: &[u8]) -> bool {
+pub fn is_allowed_in_trailers(name: &[u8]) -> bool {
     !is_hop_by_hop_name(name) && !is_framing_name(name)
 }
 
 /// The same in a request, where fields that say who the client is, what it may do and whom it asks have no place there
 /// either: a reader that merges trailers into the head would believe them.
-pub fn may_trail_request(name: &[u8]) -> bool {
-    may_trail(name) && !is_protected(name)
+pub fn is_allowed_in_request_trailers(name: &[u8]) -> bool {
+    is_allowed_in_trailers(name) && !is_protected(name)
 }
 
 /// The same as [`is_hop_by_hop`] on bytes in any case. By length first: most names end there.
@@ -69,17 +69,17 @@ pub fn is_protected(name: &[u8]) -> bool {
         4 => is(b"host"),
         6 => is(b"cookie") || is(b"expect") || is(b"origin"),
         9 => is(b"forwarded") || is(b"x-real-ip"),
-        12 => is(b"content-type") || is(b"x-request-id") || starts_forwarded(name),
+        12 => is(b"content-type") || is(b"x-request-id") || is_x_forwarded(name),
         11 => is(b"traceparent"),
         13 => is(b"authorization"),
-        14 => is(b"content-length") || starts_forwarded(name),
-        16 => is(b"content-encoding") || starts_forwarded(name),
-        17 => is(b"transfer-encoding") || starts_forwarded(name),
-        _ => starts_forwarded(name),
+        14 => is(b"content-length") || is_x_forwarded(name),
+        16 => is(b"content-encoding") || is_x_forwarded(name),
+        17 => is(b"transfer-encoding") || is_x_forwarded(name),
+        _ => is_x_forwarded(name),
     }
 }
 
-fn starts_forwarded(name: &[u8]) -> bool {
+fn is_x_forwarded(name: &[u8]) -> bool {
     name.get(..12).is_some_and(|start| start.eq_ignore_ascii_case(b"x-forwarded-"))
 }
 
@@ -91,14 +91,14 @@ pub enum ConnectionOption {
     /// `keep-alive`.
     KeepAlive,
     /// Another name: a field to be dropped, if there is one.
-    Name,
+    FieldName,
     /// A field that must not be dropped.
     Protected,
 }
 
 impl ConnectionOption {
     /// Reads one option (trimmed, not empty); `None` when it is not a token.
-    pub fn of(option: &[u8]) -> Option<Self> {
+    pub fn parse(option: &[u8]) -> Option<Self> {
         if option.eq_ignore_ascii_case(b"close") {
             Some(ConnectionOption::Close)
         } else if option.eq_ignore_ascii_case(b"keep-alive") {
@@ -108,19 +108,19 @@ impl ConnectionOption {
         } else if is_protected(option) {
             Some(ConnectionOption::Protected)
         } else {
-            Some(ConnectionOption::Name)
+            Some(ConnectionOption::FieldName)
         }
     }
 }
 
 /// The further fields that one message's `Connection` names; empty for almost every message, and without allocation.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Nominated<'a> {
-    names: [&'a [u8]; MAX_OPTIONS],
+pub struct ConnectionOptions<'a> {
+    names: [&'a [u8]; MAX_CONNECTION_OPTIONS],
     count: usize,
 }
 
-impl<'a> Nominated<'a> {
+impl<'a> ConnectionOptions<'a> {
     /// Reads the values of every `Connection` field of a message.
     ///
     /// What is dropped anyway is not kept, nor what must stay: in a request that was refused before, and an upstream
@@ -129,32 +129,32 @@ impl<'a> Nominated<'a> {
     /// # Errors
     /// A sentence for the log when more fields are named than any real message does.
     pub fn from_values(values: impl IntoIterator<Item = &'a [u8]>) -> Result<Self, &'static str> {
-        let mut nominated = Nominated::default();
-        for option in values.into_iter().flat_map(list) {
-            let kept = ConnectionOption::of(option) == Some(ConnectionOption::Name);
-            if !kept || is_hop_by_hop_name(option) {
+        let mut options = ConnectionOptions::default();
+        for option in values.into_iter().flat_map(list_elements) {
+            let is_field_name = ConnectionOption::parse(option) == Some(ConnectionOption::FieldName);
+            if !is_field_name || is_hop_by_hop_name(option) {
                 continue;
             }
-            let Some(slot) = nominated.names.get_mut(nominated.count) else {
+            let Some(slot) = options.names.get_mut(options.count) else {
                 return Err("Connection names more than 16 fields");
             };
             *slot = option;
-            nominated.count += 1;
+            options.count += 1;
         }
-        Ok(nominated)
+        Ok(options)
     }
 
     /// The one question to ask of each field while fields are copied: is it dropped?
-    pub fn drops(&self, name: &HeaderName) -> bool {
-        is_hop_by_hop(name) || (self.count > 0 && self.names(name.as_str().as_bytes()))
+    pub fn removes(&self, name: &HeaderName) -> bool {
+        is_hop_by_hop(name) || (self.count > 0 && self.contains(name.as_str().as_bytes()))
     }
 
-    /// The same as [`Nominated::drops`] on bytes in any case.
-    pub fn drops_name(&self, name: &[u8]) -> bool {
-        is_hop_by_hop_name(name) || (self.count > 0 && self.names(name))
+    /// The same as [`ConnectionOptions::removes`] on bytes in any case.
+    pub fn removes_name(&self, name: &[u8]) -> bool {
+        is_hop_by_hop_name(name) || (self.count > 0 && self.contains(name))
     }
 
-    fn names(&self, name: &[u8]) -> bool {
+    fn contains(&self, name: &[u8]) -> bool {
         self.names.iter().take(self.count).any(|named| named.eq_ignore_ascii_case(name))
     }
 }

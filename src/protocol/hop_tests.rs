@@ -7,7 +7,7 @@ fn name(text: &str) -> HeaderName {
 }
 
 #[test]
-fn fields_of_one_connection_are_dropped_and_no_others() {
+fn only_hop_by_hop_headers_are_removed() {
     for text in [
         "connection",
         "keep-alive",
@@ -40,22 +40,23 @@ fn fields_of_one_connection_are_dropped_and_no_others() {
 }
 
 #[test]
-fn what_connection_names_is_dropped_in_any_case_and_only_that() {
-    let nominated = Nominated::from_values([&b"Close, X-Foo"[..], b", x-bar ,keep-alive,"]).unwrap();
+fn connection_options_are_removed_in_any_case() {
+    let options = ConnectionOptions::from_values([&b"Close, X-Foo"[..], b", x-bar ,keep-alive,"]).unwrap();
     for text in ["x-foo", "x-bar", "connection"] {
-        assert!(nominated.drops(&name(text)), "{text}");
+        assert!(options.removes(&name(text)), "{text}");
     }
     for text in ["x-fo", "close", "content-type", "x-foo-bar"] {
-        assert!(!nominated.drops(&name(text)), "{text}");
+        assert!(!options.removes(&name(text)), "{text}");
     }
 }
 
 #[test]
-fn protected_fields_stay_whatever_connection_says() {
-    let nominated =
-        Nominated::from_values([&b"host, content-length, authorization, x-forwarded-for"[..]]).unwrap();
+fn protected_headers_cannot_be_removed() {
+    let options =
+        ConnectionOptions::from_values([&b"host, content-length, authorization, x-forwarded-for"[..]])
+            .unwrap();
     for text in ["host", "content-length", "authorization", "x-forwarded-for"] {
-        assert!(!nominated.drops(&name(text)), "{text}");
+        assert!(!options.removes(&name(text)), "{text}");
     }
     for text in [
         "Via",
@@ -79,17 +80,17 @@ fn protected_fields_stay_whatever_connection_says() {
 }
 
 #[test]
-fn more_names_than_any_message_has_are_an_error() {
+fn too_many_connection_options_are_an_error() {
     let names = |count: usize| (0..count).map(|number| format!("x-{number}")).collect::<Vec<_>>().join(",");
-    assert!(Nominated::from_values([names(16).as_bytes()]).is_ok());
-    assert!(Nominated::from_values([names(17).as_bytes()]).is_err());
+    assert!(ConnectionOptions::from_values([names(16).as_bytes()]).is_ok());
+    assert!(ConnectionOptions::from_values([names(17).as_bytes()]).is_err());
 }
 
 #[test]
-fn an_option_is_a_token() {
-    assert_eq!(ConnectionOption::of(b"CLOSE"), Some(ConnectionOption::Close));
-    assert_eq!(ConnectionOption::of(b"Keep-Alive"), Some(ConnectionOption::KeepAlive));
-    assert_eq!(ConnectionOption::of(b"te"), Some(ConnectionOption::Name));
-    assert_eq!(ConnectionOption::of(b"a b"), None);
-    assert_eq!(ConnectionOption::of(b"\"close\""), None);
+fn connection_option_must_be_a_token() {
+    assert_eq!(ConnectionOption::parse(b"CLOSE"), Some(ConnectionOption::Close));
+    assert_eq!(ConnectionOption::parse(b"Keep-Alive"), Some(ConnectionOption::KeepAlive));
+    assert_eq!(ConnectionOption::parse(b"te"), Some(ConnectionOption::FieldName));
+    assert_eq!(ConnectionOption::parse(b"a b"), None);
+    assert_eq!(ConnectionOption::parse(b"\"close\""), None);
 }

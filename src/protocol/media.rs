@@ -3,30 +3,30 @@
 //!
 //! Given is the value of Content-Type. Whether an error body conforms is asked in the contract, not here.
 
-use super::octets::trim;
+use super::octets::trim_ows;
 
 /// `text/event-stream`, with or without parameters.
 pub fn is_event_stream(content_type: &[u8]) -> bool {
     let end = content_type.iter().position(|octet| *octet == b';').unwrap_or(content_type.len());
-    trim(content_type.get(..end).unwrap_or_default()).eq_ignore_ascii_case(b"text/event-stream")
+    trim_ows(content_type.get(..end).unwrap_or_default()).eq_ignore_ascii_case(b"text/event-stream")
 }
 
 /// `application/grpc` and whatever begins so: `application/grpc+proto`, `application/grpc-web`.
 pub fn is_grpc(content_type: &[u8]) -> bool {
     const NAME: &[u8] = b"application/grpc";
-    let start = trim(content_type).get(..NAME.len());
+    let start = trim_ows(content_type).get(..NAME.len());
     start.is_some_and(|start| start.eq_ignore_ascii_case(NAME))
 }
 
 /// One whose messages come when they come: a silence in it is nothing to wonder at.
-pub fn is_stream(content_type: &[u8]) -> bool {
+pub fn is_streaming(content_type: &[u8]) -> bool {
     is_event_stream(content_type) || is_grpc(content_type)
 }
 
 /// `application/json` and whatever ends in `+json`.
 pub fn is_json(content_type: &[u8]) -> bool {
     let end = content_type.iter().position(|octet| *octet == b';').unwrap_or(content_type.len());
-    let name = trim(content_type.get(..end).unwrap_or_default()).to_ascii_lowercase();
+    let name = trim_ows(content_type.get(..end).unwrap_or_default()).to_ascii_lowercase();
     name == b"application/json" || name.ends_with(b"+json")
 }
 
@@ -35,7 +35,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_event_stream_is_known_by_its_type_alone() {
+    fn event_stream_is_recognised_by_its_type() {
         for yes in [&b"text/event-stream"[..], b"Text/Event-Stream ; charset=utf-8", b" text/event-stream"] {
             assert!(is_event_stream(yes), "{yes:?}");
         }
@@ -45,7 +45,7 @@ mod tests {
     }
 
     #[test]
-    fn json_is_known_by_its_type_or_its_suffix() {
+    fn json_is_recognised_by_type_or_suffix() {
         for yes in [&b"application/json"[..], b"Application/JSON; charset=utf-8", b"application/vnd.api+json"]
         {
             assert!(is_json(yes), "{yes:?}");
@@ -56,7 +56,7 @@ mod tests {
     }
 
     #[test]
-    fn grpc_is_known_by_how_its_type_begins() {
+    fn grpc_is_recognised_by_its_prefix() {
         for yes in [&b"application/grpc"[..], b"Application/gRPC+proto", b"application/grpc-web; x=y"] {
             assert!(is_grpc(yes), "{yes:?}");
         }

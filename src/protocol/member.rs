@@ -10,15 +10,15 @@ use std::fmt;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 
 /// The value of `{name}` or `{*name}` in a route's `pattern`, for a path in its normal spelling.
-pub fn of_path<'a>(pattern: &str, path: &'a str, name: &str) -> Option<Cow<'a, [u8]>> {
+pub fn path_parameter<'a>(pattern: &str, path: &'a str, name: &str) -> Option<Cow<'a, [u8]>> {
     let mut segments = path.split('/');
     for part in pattern.split('/') {
-        let inside = part.split_once('{').zip(part.rsplit_once('}'));
-        let Some(((before, _), (_, behind))) = inside else {
+        let parameter_parts = part.split_once('{').zip(part.rsplit_once('}'));
+        let Some(((prefix, _), (_, suffix))) = parameter_parts else {
             segments.next()?;
             continue;
         };
-        let parameter = part.get(before.len() + 1..part.len() - behind.len() - 1)?;
+        let parameter = part.get(prefix.len() + 1..part.len() - suffix.len() - 1)?;
         if parameter.strip_prefix('*').unwrap_or(parameter) != name {
             segments.next()?;
             continue;
@@ -31,28 +31,28 @@ pub fn of_path<'a>(pattern: &str, path: &'a str, name: &str) -> Option<Cow<'a, [
         } else {
             segments.next()?
         };
-        return decoded(value.strip_prefix(before)?.strip_suffix(behind)?.as_bytes(), false);
+        return percent_decode(value.strip_prefix(prefix)?.strip_suffix(suffix)?.as_bytes(), false);
     }
     None
 }
 
 /// The only value of a parameter of a query.
-pub fn of_query<'a>(query: &'a [u8], name: &str) -> Option<Cow<'a, [u8]>> {
+pub fn query_parameter<'a>(query: &'a [u8], name: &str) -> Option<Cow<'a, [u8]>> {
     let mut found = None;
     for pair in query.split(|octet| *octet == b'&') {
         let (key, value) = split_at_equals(pair);
-        if decoded(key, true)?.as_ref() == name.as_bytes() {
+        if percent_decode(key, true)?.as_ref() == name.as_bytes() {
             if found.is_some() {
                 return None;
             }
             found = Some(value);
         }
     }
-    decoded(found?, true)
+    percent_decode(found?, true)
 }
 
 /// The only value of a cookie, over all `Cookie` fields of a request.
-pub fn of_cookies<'a>(fields: impl Iterator<Item = &'a [u8]>, name: &str) -> Option<&'a [u8]> {
+pub fn cookie_value<'a>(fields: impl Iterator<Item = &'a [u8]>, name: &str) -> Option<&'a [u8]> {
     let mut found = None;
     for pair in fields.flat_map(|field| field.split(|octet| *octet == b';')) {
         let (key, value) = split_at_equals(pair);
@@ -67,19 +67,19 @@ pub fn of_cookies<'a>(fields: impl Iterator<Item = &'a [u8]>, name: &str) -> Opt
 }
 
 /// The only value of a member of a JSON object, with its case folded: a text, a number, `true` or `false`.
-pub fn of_json(body: &[u8], name: &str) -> Option<String> {
+pub fn json_member(body: &[u8], name: &str) -> Option<String> {
     let mut reader = serde_json::Deserializer::from_slice(body);
-    let found = reader.deserialize_map(Member { name }).ok()?;
+    let found = reader.deserialize_map(MemberVisitor { name }).ok()?;
     reader.end().ok()?;
     found
 }
 
 /// Finds one member, and reads the others without keeping them.
-struct Member<'a> {
+struct MemberVisitor<'a> {
     name: &'a str,
 }
 
-impl<'de> Visitor<'de> for Member<'_> {
+impl<'de> Visitor<'de> for MemberVisitor<'_> {
     type Value = Option<String>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -96,7 +96,7 @@ impl<'de> Visitor<'de> for Member<'_> {
             let value = match map.next_value::<serde_json::Value>()? {
                 serde_json::Value::String(text) => Some(text.to_lowercase()),
                 serde_json::Value::Number(number) => Some(number.to_string()),
-                serde_json::Value::Bool(truth) => Some(truth.to_string()),
+                serde_json::Value::Bool(boolean) => Some(boolean.to_string()),
                 serde_json::Value::Null | serde_json::Value::Array(_) | serde_json::Value::Object(_) => None,
             };
             found = Some(if found.is_some() { None } else { value });
@@ -112,9 +112,9 @@ fn split_at_equals(pair: &[u8]) -> (&[u8], &[u8]) {
     }
 }
 
-/// Without percent-encoding; `plus` says that a plus sign is a space. `None` where a `%` encodes nothing.
-fn decoded(text: &[u8], plus: bool) -> Option<Cow<'_, [u8]>> {
-    if !text.iter().any(|octet| *octet == b'%' || (plus && *octet == b'+')) {
+/// Without percent-encoding; `plus_is_space` says that a plus sign is a space. `None` where a `%` encodes nothing.
+fn percent_decode(text: &[u8], plus_is_space: bool) -> Option<Cow<'_, [u8]>> {
+    if !text.iter().any(|octet| *octet == b'%' || (plus_is_space && *octet == b'+')) {
         return Some(Cow::Borrowed(text));
     }
     let mut out = Vec::with_capacity(text.len());
@@ -127,7 +127,7 @@ fn decoded(text: &[u8], plus: bool) -> Option<Cow<'_, [u8]>> {
                 // Two hexadecimal digits are an octet.
                 (high << 4 | low) as u8
             }
-            b'+' if plus => b' ',
+            b'+' if plus_is_space => b' ',
             octet => octet,
         });
     }
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn a_parameter_of_the_path_is_found_by_its_place() {
+    fn path_parameter_is_found_by_position() {
         for (pattern, path, name, expected) in [
             ("/v1/teams/{team}/memberships", "/v1/teams/blue/memberships", "team", Some("blue")),
             ("/v1/teams/{team}/memberships", "/v1/teams/a%20b%2Fc/memberships", "team", Some("a b/c")),
@@ -154,12 +154,16 @@ mod tests {
             ("/img-{id}.png", "/img-7.png", "id", Some("7")),
             ("/{*rest}", "/a%2", "rest", None),
         ] {
-            assert_eq!(text(of_path(pattern, path, name)).as_deref(), expected, "{pattern} {path} {name}");
+            assert_eq!(
+                text(path_parameter(pattern, path, name)).as_deref(),
+                expected,
+                "{pattern} {path} {name}"
+            );
         }
     }
 
     #[test]
-    fn a_parameter_of_the_query_is_its_only_value_decoded() {
+    fn query_parameter_must_be_unique_and_is_decoded() {
         for (query, expected) in [
             ("email=a", Some("a")),
             ("x=1&email=a%40b&y", Some("a@b")),
@@ -171,25 +175,25 @@ mod tests {
             ("email=%4", None),
             ("", None),
         ] {
-            assert_eq!(text(of_query(query.as_bytes(), "email")).as_deref(), expected, "{query}");
+            assert_eq!(text(query_parameter(query.as_bytes(), "email")).as_deref(), expected, "{query}");
         }
     }
 
     #[test]
-    fn a_cookie_is_its_only_value_over_all_fields() {
-        let find = |fields: &[&'static str]| {
-            let value = of_cookies(fields.iter().map(|field| field.as_bytes()), "sid");
+    fn cookie_must_be_unique_across_headers() {
+        let cookie = |fields: &[&'static str]| {
+            let value = cookie_value(fields.iter().map(|field| field.as_bytes()), "sid");
             value.map(|value| String::from_utf8_lossy(value).into_owned())
         };
-        assert_eq!(find(&["a=1; sid=x=y; b"]).as_deref(), Some("x=y"));
-        assert_eq!(find(&["a=1", "sid=2"]).as_deref(), Some("2"));
-        assert_eq!(find(&["sid=1; sid=2"]), None);
-        assert_eq!(find(&["sid=1", "sid=1"]), None);
-        assert_eq!(find(&["xsid=1"]), None);
+        assert_eq!(cookie(&["a=1; sid=x=y; b"]).as_deref(), Some("x=y"));
+        assert_eq!(cookie(&["a=1", "sid=2"]).as_deref(), Some("2"));
+        assert_eq!(cookie(&["sid=1; sid=2"]), None);
+        assert_eq!(cookie(&["sid=1", "sid=1"]), None);
+        assert_eq!(cookie(&["xsid=1"]), None);
     }
 
     #[test]
-    fn a_member_of_a_body_is_its_only_value_in_lower_case() {
+    fn json_member_must_be_unique_and_is_lowercased() {
         for (body, expected) in [
             (r#"{"email":"Bob@Example.COM"}"#, Some("bob@example.com")),
             (r#" {"a":[1,{"email":"x"}],"e\u006dail":"\u0041"} "#, Some("a")),
@@ -205,7 +209,7 @@ mod tests {
             ("email=a", None),
             ("", None),
         ] {
-            assert_eq!(of_json(body.as_bytes(), "email").as_deref(), expected, "{body}");
+            assert_eq!(json_member(body.as_bytes(), "email").as_deref(), expected, "{body}");
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The rules of HTTP that we hold both sides to, as pure functions on the bytes of heads.
 //!
 //! This room knows no socket, clock, runtime or configuration, and chooses no status: it says *what is wrong* with a
-//! head as a [`Refusal`], and what a good one means as facts. Everything here runs before the codec parses anything,
+//! head as a [`Rejection`], and what a good one means as facts. Everything here runs before the codec parses anything,
 //! and is stricter than it: whatever passes here is read in one way only, by us, by the codec and by the upstream.
 //!
 //! In the order of a request: [`raw_head`] (is it whole? can it still become a head?), [`request_head`] (what does it
@@ -45,16 +45,16 @@ pub const MAX_FIELDS: usize = 256;
 
 /// Why a client's head is not served: the cause that is answered, and a fixed sentence for the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Refusal {
+pub struct Rejection {
     /// What the client is told, through the contract.
     pub cause: Cause,
     /// What the log is told. Never a byte of the request.
     pub evidence: &'static str,
 }
 
-impl Refusal {
+impl Rejection {
     /// A refusal of this cause.
     pub const fn new(cause: Cause, evidence: &'static str) -> Self {
-        Refusal { cause, evidence }
+        Rejection { cause, evidence }
     }
 }

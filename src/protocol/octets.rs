@@ -22,20 +22,20 @@ pub(crate) const UNRESERVED: u16 = 1 << 7;
 /// May not stand in the name of a host (see [`super::authority`] for what is left out).
 pub(crate) const NOT_HOST: u16 = 1 << 8;
 
-static CLASSES: [u16; 256] = classes();
+static CLASS_TABLE: [u16; 256] = build_class_table();
 
 #[expect(clippy::indexing_slicing, reason = "evaluated when compiling: a wrong index would not build")]
-const fn classes() -> [u16; 256] {
+const fn build_class_table() -> [u16; 256] {
     let mut table = [0; 256];
     let mut octet = 0;
     while octet < 256 {
-        table[octet] = class_of(octet as u8);
+        table[octet] = compute_class(octet as u8);
         octet += 1;
     }
     table
 }
 
-const fn class_of(octet: u8) -> u16 {
+const fn compute_class(octet: u8) -> u16 {
     let mut class = 0;
     // A browser encodes the backtick in a path but not in a query; the codec's URI type refuses it in a path.
     if matches!(octet, 0..=b' ' | 0x7f | b'"' | b'#' | b'<' | b'>' | b'`' | b'?') {
@@ -66,23 +66,25 @@ const fn class_of(octet: u8) -> u16 {
 }
 
 /// The classes of one octet.
-pub(crate) fn class(octet: u8) -> u16 {
+pub(crate) fn class_bits(octet: u8) -> u16 {
     // Never out of range, and the compiler knows it.
-    CLASSES.get(usize::from(octet)).copied().unwrap_or(0)
+    CLASS_TABLE.get(usize::from(octet)).copied().unwrap_or(0)
 }
 
 /// Every class that occurs in these octets.
-pub(crate) fn classes_in(octets: &[u8]) -> u16 {
-    octets.iter().fold(0, |seen, octet| seen | class(*octet))
+pub(crate) fn class_bits_in(octets: &[u8]) -> u16 {
+    octets.iter().fold(0, |seen, octet| seen | class_bits(*octet))
 }
 
 /// How many octets at the start are token characters; four at a time, since this looks at every field name.
 pub(crate) fn token_len(octets: &[u8]) -> usize {
-    let (fours, _) = octets.as_chunks::<4>();
-    let all_token = |[a, b, c, d]: &[u8; 4]| class(*a) & class(*b) & class(*c) & class(*d) & TOKEN != 0;
-    let passed = 4 * fours.iter().take_while(|four| all_token(four)).count();
+    let (groups, _) = octets.as_chunks::<4>();
+    let all_token = |[a, b, c, d]: &[u8; 4]| {
+        class_bits(*a) & class_bits(*b) & class_bits(*c) & class_bits(*d) & TOKEN != 0
+    };
+    let passed = 4 * groups.iter().take_while(|four| all_token(four)).count();
     let rest = octets.get(passed..).unwrap_or_default();
-    passed + rest.iter().position(|octet| class(*octet) & TOKEN == 0).unwrap_or(rest.len())
+    passed + rest.iter().position(|octet| class_bits(*octet) & TOKEN == 0).unwrap_or(rest.len())
 }
 
 /// At least one octet, token characters only.
@@ -91,17 +93,17 @@ pub fn is_token(octets: &[u8]) -> bool {
 }
 
 /// HTAB, space, visible ASCII, and 0x80 to 0xFF.
-const fn is_text(octet: u8) -> bool {
+const fn is_field_byte(octet: u8) -> bool {
     octet == b'\t' || (octet >= b' ' && octet != 0x7f)
 }
 
 /// Whether a field value may consist of these octets.
 pub fn is_field_text(octets: &[u8]) -> bool {
-    text_len(octets) == octets.len()
+    field_text_len(octets) == octets.len()
 }
 
 /// How many octets at the start are field text; eight at a time, since this looks at every octet of every head.
-pub(crate) fn text_len(octets: &[u8]) -> usize {
+pub(crate) fn field_text_len(octets: &[u8]) -> usize {
     const LOW: u64 = 0x0101_0101_0101_0101;
     const TOP: u64 = 0x8080_8080_8080_8080;
     let (words, tail) = octets.as_chunks::<8>();
@@ -114,28 +116,28 @@ pub(crate) fn text_len(octets: &[u8]) -> usize {
         let mut hits = (control | delete) & TOP;
         while hits != 0 {
             let at = hits.trailing_zeros() as usize / 8;
-            if !word.get(at).is_some_and(|octet| is_text(*octet)) {
+            if !word.get(at).is_some_and(|octet| is_field_byte(*octet)) {
                 return passed + at;
             }
             hits &= hits - 1;
         }
         passed += 8;
     }
-    tail.iter().position(|octet| !is_text(*octet)).map_or(octets.len(), |at| passed + at)
+    tail.iter().position(|octet| !is_field_byte(*octet)).map_or(octets.len(), |at| passed + at)
 }
 
 /// A whole, well-formed field line at the start of `octets`, as the lengths of its name and of its untrimmed value;
 /// `None` for anything else, also for a line that is not whole yet. The line is that and three octets more.
-pub(crate) fn field_line(octets: &[u8]) -> Option<(usize, usize)> {
+pub(crate) fn field_line_lengths(octets: &[u8]) -> Option<(usize, usize)> {
     let name_len = token_len(octets);
     let [b':', text @ ..] = octets.get(name_len..)? else { return None };
-    let text_len = text_len(text);
+    let text_len = field_text_len(text);
     let ends = text.get(text_len..)?.starts_with(b"\r\n");
     (ends && name_len > 0).then_some((name_len, text_len))
 }
 
 /// Without the spaces and tabs at both ends (OWS, RFC 9110 5.6.3).
-pub fn trim(octets: &[u8]) -> &[u8] {
+pub fn trim_ows(octets: &[u8]) -> &[u8] {
     let mut rest = octets;
     while let [b' ' | b'\t', inner @ ..] | [inner @ .., b' ' | b'\t'] = rest {
         rest = inner;
@@ -144,16 +146,16 @@ pub fn trim(octets: &[u8]) -> &[u8] {
 }
 
 /// The non-empty elements of a comma-separated list.
-pub fn list(value: &[u8]) -> impl DoubleEndedIterator<Item = &[u8]> {
-    value.split(|octet| *octet == b',').map(trim).filter(|element| !element.is_empty())
+pub fn list_elements(value: &[u8]) -> impl DoubleEndedIterator<Item = &[u8]> {
+    value.split(|octet| *octet == b',').map(trim_ows).filter(|element| !element.is_empty())
 }
 
 /// The octet that `%` and these two digits stand for.
-pub(crate) fn unhex(high: u8, low: u8) -> Option<u8> {
-    Some(digit(high)? << 4 | digit(low)?)
+pub(crate) fn decode_hex_pair(high: u8, low: u8) -> Option<u8> {
+    Some(hex_value(high)? << 4 | hex_value(low)?)
 }
 
-fn digit(octet: u8) -> Option<u8> {
+fn hex_value(octet: u8) -> Option<u8> {
     match octet {
         b'0'..=b'9' => Some(octet - b'0'),
         b'a'..=b'f' => Some(octet - b'a' + 10),
@@ -168,21 +170,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn text_ends_at_the_first_control_octet_wherever_it_stands() {
+    fn field_text_ends_at_the_first_control_byte() {
         for octet in 0..=255_u8 {
             for at in 0..40 {
                 for filler in [b'a', b'\t', 0xff, b' '] {
                     let mut bytes = [filler; 40];
                     bytes[at] = octet;
-                    let expected = if is_text(octet) { 40 } else { at };
-                    assert_eq!(text_len(&bytes), expected, "{octet:#x} at {at} among {filler:#x}");
+                    let expected = if is_field_byte(octet) { 40 } else { at };
+                    assert_eq!(field_text_len(&bytes), expected, "{octet:#x} at {at} among {filler:#x}");
                 }
             }
         }
     }
 
     #[test]
-    fn tokens_are_those_of_rfc_9110() {
+    fn token_characters_match_rfc_9110() {
         for octet in 0..=255_u8 {
             let delimiter = b"\"(),/:;<=>?@[\\]{}".contains(&octet);
             assert_eq!(is_token(&[octet]), octet.is_ascii_graphic() && !delimiter, "{octet:#x}");
@@ -191,15 +193,15 @@ mod tests {
     }
 
     #[test]
-    fn a_list_skips_empty_elements_and_the_space_around_others() {
-        assert_eq!(list(b" a ,,\tb\t, ").collect::<Vec<_>>(), [b"a", b"b"]);
-        assert_eq!(list(b"").count(), 0);
+    fn list_skips_empty_elements_and_whitespace() {
+        assert_eq!(list_elements(b" a ,,\tb\t, ").collect::<Vec<_>>(), [b"a", b"b"]);
+        assert_eq!(list_elements(b"").count(), 0);
     }
 
     #[test]
-    fn trimming_takes_spaces_and_tabs_only() {
-        assert_eq!(trim(b" \t a b\t "), b"a b");
-        assert_eq!(trim(b"\x0b"), b"\x0b");
-        assert_eq!(trim(b"  "), b"");
+    fn trim_removes_only_spaces_and_tabs() {
+        assert_eq!(trim_ows(b" \t a b\t "), b"a b");
+        assert_eq!(trim_ows(b"\x0b"), b"\x0b");
+        assert_eq!(trim_ows(b"  "), b"");
     }
 }

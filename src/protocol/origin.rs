@@ -20,16 +20,16 @@ impl<'a> Origin<'a> {
     pub fn parse(text: &'a [u8]) -> Option<Origin<'a>> {
         let colon = text.iter().position(|octet| *octet == b':')?;
         let (scheme, rest) = text.split_at_checked(colon)?;
-        let place = rest.strip_prefix(b"://")?;
+        let host_port = rest.strip_prefix(b"://")?;
         if !is_scheme(scheme) {
             return None;
         }
-        authority::check_authority(place).ok()?;
-        let (host, port) = authority::split(place)?;
+        authority::check_authority(host_port).ok()?;
+        let (host, port) = authority::split_host_port(host_port)?;
         let port = match port {
             None => default_port(scheme),
             // `check_authority` lets an empty one pass, which nobody sends.
-            Some(digits) => Some(number(digits)?),
+            Some(digits) => Some(parse_port(digits)?),
         };
         Some(Origin { scheme, host, port })
     }
@@ -45,26 +45,26 @@ pub struct OriginPattern {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum HostPattern {
-    Exactly(String),
+    Exact(String),
     /// `.example.com`, with one or more labels in front.
-    Below(String),
+    Subdomains(String),
 }
 
 /// Why a text is no pattern of origins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BadPattern<'a> {
+pub enum InvalidOriginPattern<'a> {
     /// `null` is what any sandboxed page and any local file calls itself.
     Null,
     /// `scheme://` is missing.
-    NoScheme,
+    MissingScheme,
     /// There is more than an origin; this would be it.
-    NotOnlyAnOrigin(&'a str),
+    HasPath(&'a str),
     /// A star that is not the first label.
-    MisplacedStar,
+    MisplacedWildcard,
     /// The host is not one.
-    BadHost,
+    InvalidHost,
     /// The port is not a number up to 65535.
-    BadPort,
+    InvalidPort,
 }
 
 impl OriginPattern {
@@ -72,41 +72,47 @@ impl OriginPattern {
     ///
     /// # Errors
     /// What is wrong with it.
-    pub fn parse(text: &str) -> Result<OriginPattern, BadPattern<'_>> {
+    pub fn parse(text: &str) -> Result<OriginPattern, InvalidOriginPattern<'_>> {
         if text.eq_ignore_ascii_case("null") {
-            return Err(BadPattern::Null);
+            return Err(InvalidOriginPattern::Null);
         }
-        let Some((scheme, place)) = text.split_once("://") else { return Err(BadPattern::NoScheme) };
+        let Some((scheme, host_port)) = text.split_once("://") else {
+            return Err(InvalidOriginPattern::MissingScheme);
+        };
         if !is_scheme(scheme.as_bytes()) {
-            return Err(BadPattern::NoScheme);
+            return Err(InvalidOriginPattern::MissingScheme);
         }
-        if let Some(end) = place.find(['/', '?', '#']) {
-            let only = text.get(..scheme.len() + 3 + end).unwrap_or_default();
-            return Err(BadPattern::NotOnlyAnOrigin(only));
+        if let Some(end) = host_port.find(['/', '?', '#']) {
+            let origin = text.get(..scheme.len() + 3 + end).unwrap_or_default();
+            return Err(InvalidOriginPattern::HasPath(origin));
         }
-        let (below, place) = place.strip_prefix("*.").map_or((false, place), |rest| (true, rest));
-        if place.contains('*') {
-            return Err(BadPattern::MisplacedStar);
+        let (is_wildcard, host_port) =
+            host_port.strip_prefix("*.").map_or((false, host_port), |rest| (true, rest));
+        if host_port.contains('*') {
+            return Err(InvalidOriginPattern::MisplacedWildcard);
         }
-        let (host, port) = authority::split(place.as_bytes()).ok_or(BadPattern::BadHost)?;
+        let (host, port) =
+            authority::split_host_port(host_port.as_bytes()).ok_or(InvalidOriginPattern::InvalidHost)?;
         let port = match port {
             None => default_port(scheme.as_bytes()),
-            Some(digits) => Some(number(digits).ok_or(BadPattern::BadPort)?),
+            Some(digits) => Some(parse_port(digits).ok_or(InvalidOriginPattern::InvalidPort)?),
         };
-        authority::check_authority(host).map_err(|_| BadPattern::BadHost)?;
-        let host = String::from_utf8(host.to_ascii_lowercase()).map_err(|_| BadPattern::BadHost)?;
-        if below && host.starts_with('[') {
-            return Err(BadPattern::MisplacedStar);
+        authority::check_authority(host).map_err(|_| InvalidOriginPattern::InvalidHost)?;
+        let host =
+            String::from_utf8(host.to_ascii_lowercase()).map_err(|_| InvalidOriginPattern::InvalidHost)?;
+        if is_wildcard && host.starts_with('[') {
+            return Err(InvalidOriginPattern::MisplacedWildcard);
         }
-        let host = if below { HostPattern::Below(format!(".{host}")) } else { HostPattern::Exactly(host) };
+        let host =
+            if is_wildcard { HostPattern::Subdomains(format!(".{host}")) } else { HostPattern::Exact(host) };
         Ok(OriginPattern { scheme: scheme.to_ascii_lowercase(), host, port })
     }
 
     /// Whether it names this origin. Letters of scheme and host in any case.
     pub fn matches(&self, origin: &Origin<'_>) -> bool {
         let host = match &self.host {
-            HostPattern::Exactly(host) => origin.host.eq_ignore_ascii_case(host.as_bytes()),
-            HostPattern::Below(suffix) => {
+            HostPattern::Exact(host) => origin.host.eq_ignore_ascii_case(host.as_bytes()),
+            HostPattern::Subdomains(suffix) => {
                 let labels = origin.host.len().checked_sub(suffix.len()).filter(|labels| *labels > 0);
                 let end = labels.and_then(|labels| origin.host.get(labels..));
                 end.is_some_and(|end| end.eq_ignore_ascii_case(suffix.as_bytes()))
@@ -133,7 +139,7 @@ fn default_port(scheme: &[u8]) -> Option<u16> {
     }
 }
 
-fn number(digits: &[u8]) -> Option<u16> {
+fn parse_port(digits: &[u8]) -> Option<u16> {
     let all_digits = digits.iter().all(u8::is_ascii_digit);
     std::str::from_utf8(digits).ok().filter(|_| all_digits)?.parse().ok()
 }
@@ -144,7 +150,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pattern_names_origins_of_its_scheme_host_and_port_and_no_other() {
+    fn pattern_matches_scheme_host_and_port() {
         // (pattern, origins that match, origins that do not)
         let table: &[(&str, &[&str], &[&str])] = &[
             (
@@ -212,30 +218,30 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_pattern_is_told_why() {
+    fn invalid_pattern_is_explained() {
         let table = [
-            ("null", BadPattern::Null),
-            ("app.example.com", BadPattern::NoScheme),
-            ("://app.example.com", BadPattern::NoScheme),
-            ("*", BadPattern::NoScheme),
-            ("https://app.example.com/", BadPattern::NotOnlyAnOrigin("https://app.example.com")),
-            ("https://app.example.com:8/x?y", BadPattern::NotOnlyAnOrigin("https://app.example.com:8")),
-            ("https://*", BadPattern::MisplacedStar),
-            ("https://app.*.com", BadPattern::MisplacedStar),
-            ("https://*.*.com", BadPattern::MisplacedStar),
-            ("https://*app.com", BadPattern::MisplacedStar),
-            ("https://*.[::1]", BadPattern::MisplacedStar),
-            ("https://", BadPattern::BadHost),
-            ("https://*.", BadPattern::BadHost),
-            ("https://user@app.example.com", BadPattern::BadHost),
-            ("https://bücher.example", BadPattern::BadHost),
-            ("https://a..b", BadPattern::BadHost),
-            ("https://a:", BadPattern::BadPort),
-            ("https://a:+1", BadPattern::BadPort),
-            ("https://a:65536", BadPattern::BadPort),
+            ("null", InvalidOriginPattern::Null),
+            ("app.example.com", InvalidOriginPattern::MissingScheme),
+            ("://app.example.com", InvalidOriginPattern::MissingScheme),
+            ("*", InvalidOriginPattern::MissingScheme),
+            ("https://app.example.com/", InvalidOriginPattern::HasPath("https://app.example.com")),
+            ("https://app.example.com:8/x?y", InvalidOriginPattern::HasPath("https://app.example.com:8")),
+            ("https://*", InvalidOriginPattern::MisplacedWildcard),
+            ("https://app.*.com", InvalidOriginPattern::MisplacedWildcard),
+            ("https://*.*.com", InvalidOriginPattern::MisplacedWildcard),
+            ("https://*app.com", InvalidOriginPattern::MisplacedWildcard),
+            ("https://*.[::1]", InvalidOriginPattern::MisplacedWildcard),
+            ("https://", InvalidOriginPattern::InvalidHost),
+            ("https://*.", InvalidOriginPattern::InvalidHost),
+            ("https://user@app.example.com", InvalidOriginPattern::InvalidHost),
+            ("https://bücher.example", InvalidOriginPattern::InvalidHost),
+            ("https://a..b", InvalidOriginPattern::InvalidHost),
+            ("https://a:", InvalidOriginPattern::InvalidPort),
+            ("https://a:+1", InvalidOriginPattern::InvalidPort),
+            ("https://a:65536", InvalidOriginPattern::InvalidPort),
         ];
-        for (text, bad) in table {
-            assert_eq!(OriginPattern::parse(text), Err(bad), "{text}");
+        for (text, expected) in table {
+            assert_eq!(OriginPattern::parse(text), Err(expected), "{text}");
         }
     }
 }

@@ -6,7 +6,7 @@
 
 use std::borrow::Cow;
 
-use super::octets::{HIGH, PERCENT, UNRESERVED, class, classes_in, unhex};
+use super::octets::{HIGH, PERCENT, UNRESERVED, class_bits, class_bits_in, decode_hex_pair};
 
 /// The path in its one spelling, always ASCII: unreserved octets decoded, other percent-encodings with upper-case
 /// digits, raw octets above 0x7F percent-encoded, runs of slashes as one. An encoded slash stays `%2F`.
@@ -14,41 +14,41 @@ use super::octets::{HIGH, PERCENT, UNRESERVED, class, classes_in, unhex};
 /// Borrowed when the path is spelled like that already, which is nearly always. A `%` that encodes nothing (such a path
 /// was refused before) becomes `%25`, so that the result of normalising is always normal.
 pub fn normalise(path: &[u8]) -> Cow<'_, str> {
-    let plain = classes_in(path) & (PERCENT | HIGH) == 0 && !path.windows(2).any(|pair| pair == b"//");
-    let kept = if plain { path.len() } else { path.len() - after_normal(path).len() };
-    if kept == path.len()
+    let plain = class_bits_in(path) & (PERCENT | HIGH) == 0 && !path.windows(2).any(|pair| pair == b"//");
+    let normal_len = if plain { path.len() } else { path.len() - skip_normalised(path).len() };
+    if normal_len == path.len()
         && let Ok(text) = std::str::from_utf8(path)
     {
         return Cow::Borrowed(text);
     }
-    let (normal, rest) = path.split_at_checked(kept).unwrap_or((b"", path));
+    let (normal, rest) = path.split_at_checked(normal_len).unwrap_or((b"", path));
     let mut text = String::with_capacity(path.len() + 16);
     normal.iter().for_each(|octet| text.push(char::from(*octet)));
-    spell(rest, &mut text);
+    write_normalised(rest, &mut text);
     Cow::Owned(text)
 }
 
 /// What remains after the longest start that is normal already.
-fn after_normal(path: &[u8]) -> &[u8] {
+fn skip_normalised(path: &[u8]) -> &[u8] {
     let mut rest = path;
     let mut after_slash = false;
     loop {
         (rest, after_slash) = match rest {
             [b'/', after @ ..] if !after_slash => (after, true),
-            [b'%', high, low, after @ ..] if is_normal(*high, *low) => (after, false),
+            [b'%', high, low, after @ ..] if is_normalised_escape(*high, *low) => (after, false),
             [b'%' | b'/', ..] | [] => return rest,
-            [octet, ..] if class(*octet) & HIGH != 0 => return rest,
+            [octet, ..] if class_bits(*octet) & HIGH != 0 => return rest,
             [_, after @ ..] => (after, false),
         };
     }
 }
 
-fn is_normal(high: u8, low: u8) -> bool {
+fn is_normalised_escape(high: u8, low: u8) -> bool {
     let upper = !high.is_ascii_lowercase() && !low.is_ascii_lowercase();
-    upper && unhex(high, low).is_some_and(|octet| class(octet) & UNRESERVED == 0)
+    upper && decode_hex_pair(high, low).is_some_and(|octet| class_bits(octet) & UNRESERVED == 0)
 }
 
-fn spell(path: &[u8], text: &mut String) {
+fn write_normalised(path: &[u8], text: &mut String) {
     let mut rest = path;
     loop {
         rest = match rest {
@@ -59,18 +59,18 @@ fn spell(path: &[u8], text: &mut String) {
                 }
                 after
             }
-            [b'%', high, low, after @ ..] if unhex(*high, *low).is_some() => {
-                let octet = unhex(*high, *low).unwrap_or_default();
-                if class(octet) & UNRESERVED != 0 {
+            [b'%', high, low, after @ ..] if decode_hex_pair(*high, *low).is_some() => {
+                let octet = decode_hex_pair(*high, *low).unwrap_or_default();
+                if class_bits(octet) & UNRESERVED != 0 {
                     text.push(char::from(octet));
                 } else {
-                    encode(octet, text);
+                    percent_encode(octet, text);
                 }
                 after
             }
             [octet, after @ ..] => {
-                if *octet == b'%' || class(*octet) & HIGH != 0 {
-                    encode(*octet, text);
+                if *octet == b'%' || class_bits(*octet) & HIGH != 0 {
+                    percent_encode(*octet, text);
                 } else {
                     text.push(char::from(*octet));
                 }
@@ -80,7 +80,7 @@ fn spell(path: &[u8], text: &mut String) {
     }
 }
 
-fn encode(octet: u8, text: &mut String) {
+fn percent_encode(octet: u8, text: &mut String) {
     let digit = |value: u8| char::from_digit(u32::from(value), 16).unwrap_or('0').to_ascii_uppercase();
     text.extend(['%', digit(octet >> 4), digit(octet & 0xf)]);
 }

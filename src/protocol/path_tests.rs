@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 
 #[test]
-fn a_path_gets_one_spelling() {
+fn paths_are_normalised() {
     for (path, normal) in [
         ("/", "/"),
         ("//", "/"),
@@ -30,7 +30,7 @@ fn a_path_gets_one_spelling() {
 }
 
 #[test]
-fn a_normal_path_costs_nothing() {
+fn normalised_path_is_borrowed() {
     for path in ["/", "/v1/account/sessions/email", "/a%2Fb/%C3%A9", "/a b", "/x/../y"] {
         assert!(matches!(normalise(path.as_bytes()), Cow::Borrowed(_)), "{path}");
     }
@@ -38,14 +38,14 @@ fn a_normal_path_costs_nothing() {
 
 proptest! {
     #[test]
-    fn normalising_twice_changes_nothing_more(path in "[/%a-fA-F0-9.;\u{e9}]{0,24}") {
+    fn normalisation_is_idempotent(path in "[/%a-fA-F0-9.;\u{e9}]{0,24}") {
         let once = normalise(path.as_bytes()).into_owned();
         prop_assert!(once.is_ascii());
         prop_assert!(matches!(normalise(once.as_bytes()), Cow::Borrowed(same) if same == once));
     }
 
     #[test]
-    fn encoding_an_unreserved_octet_changes_nothing(path in "/[a-z/.~]{0,16}", at in any::<prop::sample::Index>()) {
+    fn encoded_unreserved_bytes_normalise_equally(path in "/[a-z/.~]{0,16}", at in any::<prop::sample::Index>()) {
         let at = at.index(path.len());
         let octet = path.as_bytes()[at];
         prop_assume!(octet != b'/');
@@ -54,7 +54,7 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_have_a_normal_form(path in prop::collection::vec(any::<u8>(), 0..32)) {
+    fn arbitrary_bytes_have_a_normal_form(path in prop::collection::vec(any::<u8>(), 0..32)) {
         let once = normalise(&path).into_owned();
         prop_assert!(matches!(normalise(once.as_bytes()), Cow::Borrowed(_)));
     }

@@ -6,11 +6,11 @@
 use http::Method;
 use proptest::prelude::*;
 
-use super::raw_head::{HeadScanner, Progress};
-use super::request_head::{self, RequestFacts, Version};
+use super::raw_head::{Progress, RequestScanner};
+use super::request_head::{self, RequestHead, Version};
 use super::{MAX_FIELDS, response_head};
 
-const LINES: &[&str] = &[
+const REQUEST_LINES: &[&str] = &[
     "GET / HTTP/1.1",
     "POST /a/../b?c HTTP/1.1",
     "GET http://a/b HTTP/1.1",
@@ -32,7 +32,7 @@ const LINES: &[&str] = &[
     "\nGET / HTTP/1.1",
 ];
 
-const FIELDS: &[&str] = &[
+const FIELD_LINES: &[&str] = &[
     "Host: a",
     "host:\ta ",
     "Host: b",
@@ -62,16 +62,16 @@ const FIELDS: &[&str] = &[
     "Cookie: a=b; c=d",
 ];
 
-const ENDS: &[&str] =
+const LINE_ENDS: &[&str] =
     &["\r\n", "\r\n", "\r\n", "\r\n", "\r\n", "\r\n", "\r\n", "\r\n", "\n", "\r", "\r\r\n", ""];
 
 /// Heads that are right or nearly right, and whatever follows them.
-fn heads() -> impl Strategy<Value = Vec<u8>> {
-    let field = (prop::sample::select(FIELDS), prop::sample::select(ENDS));
+fn generated_requests() -> impl Strategy<Value = Vec<u8>> {
+    let field = (prop::sample::select(FIELD_LINES), prop::sample::select(LINE_ENDS));
     let body = prop::sample::select(&["", "GET / HTTP/1.1\r\n\r\n", "\n", "5\r\nhello\r\n0\r\n\r\n"][..]);
     (
-        prop::sample::select(LINES),
-        prop::sample::select(ENDS),
+        prop::sample::select(REQUEST_LINES),
+        prop::sample::select(LINE_ENDS),
         prop::collection::vec(field, 0..6),
         any::<bool>(),
         body,
@@ -92,7 +92,7 @@ fn heads() -> impl Strategy<Value = Vec<u8>> {
 }
 
 /// A good head with some bytes replaced.
-fn damaged() -> impl Strategy<Value = Vec<u8>> {
+fn mutated_request() -> impl Strategy<Value = Vec<u8>> {
     let change =
         (any::<prop::sample::Index>(), prop_oneof![any::<u8>(), prop::sample::select(&b"\r\n\t :%./"[..])]);
     prop::collection::vec(change, 0..4).prop_map(|changes| {
@@ -107,18 +107,18 @@ fn damaged() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
-fn anything() -> impl Strategy<Value = Vec<u8>> {
-    prop_oneof![4 => heads(), 4 => damaged(), 1 => prop::collection::vec(any::<u8>(), 0..64)]
+fn any_request() -> impl Strategy<Value = Vec<u8>> {
+    prop_oneof![4 => generated_requests(), 4 => mutated_request(), 1 => prop::collection::vec(any::<u8>(), 0..64)]
 }
 
 /// What the scanner lets through and the strict reading accepts.
-fn accepted(bytes: &[u8]) -> Option<(&[u8], RequestFacts)> {
-    match HeadScanner::new(4096).advance(bytes) {
+fn accept(bytes: &[u8]) -> Option<(&[u8], RequestHead)> {
+    match RequestScanner::new(4096).advance(bytes) {
         Progress::Complete { length, skip } => {
             let head = &bytes[skip..length];
             request_head::parse(head).ok().map(|facts| (head, facts))
         }
-        Progress::NeedMore | Progress::Refused(_) => None,
+        Progress::NeedMore | Progress::Rejected(_) => None,
     }
 }
 
@@ -127,28 +127,28 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(ProptestConfig::default().cases.saturating_mul(16)))]
 
     #[test]
-    fn a_verdict_does_not_depend_on_how_the_bytes_were_split(
-        bytes in anything(),
+    fn scanner_result_is_independent_of_splits(
+        bytes in any_request(),
         cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..8),
         max in prop_oneof![Just(4096_usize), 0_usize..120],
     ) {
-        let whole = HeadScanner::new(max).advance(&bytes);
+        let at_once = RequestScanner::new(max).advance(&bytes);
         let mut ends: Vec<usize> = cuts.iter().map(|cut| cut.index(bytes.len() + 1)).collect();
         ends.sort_unstable();
         ends.push(bytes.len());
-        let mut scanner = HeadScanner::new(max);
+        let mut scanner = RequestScanner::new(max);
         let mut last = Progress::NeedMore;
         for end in ends {
             let next = scanner.advance(&bytes[..end]);
             prop_assert!(last == Progress::NeedMore || last == next, "{last:?} became {next:?}");
             last = next;
         }
-        prop_assert_eq!(last, whole);
+        prop_assert_eq!(last, at_once);
     }
 
     #[test]
-    fn what_is_accepted_is_read_alike_by_the_codec(bytes in anything()) {
-        let Some((head, facts)) = accepted(&bytes) else { return Ok(()) };
+    fn accepted_requests_parse_equally_in_httparse(bytes in any_request()) {
+        let Some((head, facts)) = accept(&bytes) else { return Ok(()) };
         let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
         let mut request = httparse::Request::new(&mut fields);
         let parsed = request.parse(head);
@@ -156,7 +156,7 @@ proptest! {
         prop_assert_eq!(request.method, Some(facts.method.as_str()));
         prop_assert_eq!(request.path.map(str::as_bytes), head.get(facts.raw_target.clone()));
         prop_assert_eq!(request.version, Some(u8::from(facts.version == Version::Http11)));
-        prop_assert_eq!(request.headers.len(), facts.fields);
+        prop_assert_eq!(request.headers.len(), facts.field_count);
         if !facts.absolute_form {
             let host = request.headers.iter().find(|field| field.name.eq_ignore_ascii_case("host"));
             prop_assert_eq!(host.map(|field| field.value).unwrap_or_default(), facts.authority(head));
@@ -166,18 +166,18 @@ proptest! {
     }
 
     #[test]
-    fn what_the_strict_reading_accepts_the_scanner_lets_through(bytes in anything()) {
+    fn scanner_accepts_what_the_parser_accepts(bytes in any_request()) {
         if request_head::parse(&bytes).is_ok() {
-            let whole = Progress::Complete { length: bytes.len(), skip: 0 };
-            prop_assert_eq!(HeadScanner::new(4096).advance(&bytes), whole);
+            let complete = Progress::Complete { length: bytes.len(), skip: 0 };
+            prop_assert_eq!(RequestScanner::new(4096).advance(&bytes), complete);
         }
     }
 
     #[test]
-    fn an_accepted_response_head_is_read_alike_by_the_codec(
-        bytes in heads().prop_map(|head| [b"HTTP/1.1 200 OK\r\n", &head[head.iter().position(|b| *b == b'\n').map_or(0, |at| at + 1)..]].concat()),
+    fn accepted_responses_parse_equally_in_httparse(
+        bytes in generated_requests().prop_map(|head| [b"HTTP/1.1 200 OK\r\n", &head[head.iter().position(|b| *b == b'\n').map_or(0, |at| at + 1)..]].concat()),
     ) {
-        let Ok(facts) = response_head::check(&bytes, &Method::GET) else { return Ok(()) };
+        let Ok(facts) = response_head::parse(&bytes, &Method::GET) else { return Ok(()) };
         let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
         let mut response = httparse::Response::new(&mut fields);
         prop_assert_eq!(response.parse(&bytes), Ok(httparse::Status::Complete(bytes.len())));
@@ -185,26 +185,26 @@ proptest! {
     }
 
     #[test]
-    fn no_bytes_make_anything_panic(bytes in prop::collection::vec(any::<u8>(), 0..96)) {
+    fn arbitrary_bytes_do_not_panic(bytes in prop::collection::vec(any::<u8>(), 0..96)) {
         let _ = request_head::parse(&bytes);
-        let _ = response_head::check(&bytes, &Method::GET);
+        let _ = response_head::parse(&bytes, &Method::GET);
         let _ = super::target::check_path(&bytes);
         let _ = super::authority::check_authority(&bytes);
         let _ = super::authority::routing_host(&bytes);
-        let _ = super::hop::Nominated::from_values([&bytes[..]]);
+        let _ = super::hop::ConnectionOptions::from_values([&bytes[..]]);
         let _ = super::media::is_grpc(&bytes) || super::media::is_event_stream(&bytes);
     }
 }
 
 #[test]
-fn the_generated_heads_are_neither_all_good_nor_all_bad() {
+fn generated_requests_mix_valid_and_invalid() {
     use proptest::strategy::ValueTree;
     use proptest::test_runner::TestRunner;
     let mut runner = TestRunner::deterministic();
-    let mut good = 0;
+    let mut accepted = 0;
     for _ in 0..1000 {
-        let bytes = anything().new_tree(&mut runner).unwrap().current();
-        good += usize::from(accepted(&bytes).is_some());
+        let bytes = any_request().new_tree(&mut runner).unwrap().current();
+        accepted += usize::from(accept(&bytes).is_some());
     }
-    assert!((50..950).contains(&good), "{good} of 1000 are accepted");
+    assert!((50..950).contains(&accepted), "{accepted} of 1000 are accepted");
 }

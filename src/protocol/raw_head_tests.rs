@@ -5,30 +5,30 @@ use super::*;
 const HEAD: &[u8] = b"GET /a?b=c HTTP/1.1\r\nHost: example.com\r\nX: \ty\xff\r\nEmpty:\r\n\r\n";
 
 fn scan(bytes: &[u8], max: usize) -> Progress {
-    HeadScanner::new(max).advance(bytes)
+    RequestScanner::new(max).advance(bytes)
 }
 
-fn refused(bytes: &[u8]) -> (Cause, &'static str) {
+fn rejected_with(bytes: &[u8]) -> (Cause, &'static str) {
     match scan(bytes, 4096) {
-        Progress::Refused(refusal) => (refusal.cause, refusal.evidence),
+        Progress::Rejected(refusal) => (refusal.cause, refusal.evidence),
         other => panic!("{other:?} for {:?}", bytes.escape_ascii().to_string()),
     }
 }
 
 #[test]
-fn a_head_ends_with_its_empty_line_and_not_before() {
+fn request_completes_at_the_empty_line() {
     for end in 0..HEAD.len() {
         assert_eq!(scan(&HEAD[..end], 4096), Progress::NeedMore, "{end}");
     }
-    let whole = Progress::Complete { length: HEAD.len(), skip: 0 };
-    assert_eq!(scan(HEAD, 4096), whole);
-    assert_eq!(scan(&[HEAD, b"body \x00\n"].concat(), 4096), whole);
+    let complete = Progress::Complete { length: HEAD.len(), skip: 0 };
+    assert_eq!(scan(HEAD, 4096), complete);
+    assert_eq!(scan(&[HEAD, b"body \x00\n"].concat(), 4096), complete);
 }
 
 #[test]
-fn a_dripped_head_gets_the_same_verdict_and_keeps_it() {
+fn byte_by_byte_scan_gives_the_same_result() {
     let bytes = [b"\r\n", HEAD, b"POST"].concat();
-    let mut scanner = HeadScanner::new(4096);
+    let mut scanner = RequestScanner::new(4096);
     for end in 0..bytes.len() {
         let expected = match end < HEAD.len() + 2 {
             true => Progress::NeedMore,
@@ -39,24 +39,24 @@ fn a_dripped_head_gets_the_same_verdict_and_keeps_it() {
 }
 
 #[test]
-fn a_refusal_is_final() {
-    let mut scanner = HeadScanner::new(4096);
+fn rejection_is_final() {
+    let mut scanner = RequestScanner::new(4096);
     let first = scanner.advance(b"GET / HTTP/1.1\n");
-    assert!(matches!(first, Progress::Refused(_)));
+    assert!(matches!(first, Progress::Rejected(_)));
     assert_eq!(scanner.advance(b"GET / HTTP/1.1\nHost: a\r\n\r\n"), first);
 }
 
 #[test]
-fn one_empty_line_before_the_request_is_dropped_and_a_second_refused() {
+fn second_leading_empty_line_is_rejected() {
     assert_eq!(scan(b"\r\nGET / HTTP/1.0\r\n\r\n", 99), Progress::Complete { length: 20, skip: 2 });
     let second = (Cause::MalformedRequestLine, "more than one empty line before the request line");
-    assert_eq!(refused(b"\r\n\r"), second);
-    assert_eq!(refused(b"\rG"), (Cause::MalformedRequestLine, "bare CR"));
-    assert_eq!(refused(b"\n"), (Cause::MalformedRequestLine, "bare LF before the request line"));
+    assert_eq!(rejected_with(b"\r\n\r"), second);
+    assert_eq!(rejected_with(b"\rG"), (Cause::MalformedRequestLine, "bare CR"));
+    assert_eq!(rejected_with(b"\n"), (Cause::MalformedRequestLine, "bare LF before the request line"));
 }
 
 #[test]
-fn the_first_impossible_byte_is_refused_at_once() {
+fn first_invalid_byte_is_rejected_immediately() {
     use Cause::{MalformedHeader, MalformedRequestLine, UnsupportedMethod};
     let start = b"GET / HTTP/1.1\r\nHost: a\r\n";
     let table: &[(&[u8], bool, Cause, &str)] = &[
@@ -100,45 +100,45 @@ fn the_first_impossible_byte_is_refused_at_once() {
     ];
     for (bytes, in_fields, cause, evidence) in table {
         let bytes = if *in_fields { [start, *bytes].concat() } else { bytes.to_vec() };
-        let (found, why) = refused(&bytes);
+        let (found, why) = rejected_with(&bytes);
         assert_eq!(found, *cause, "{}", bytes.escape_ascii());
         assert!(why.contains(evidence), "{} for {}", why, bytes.escape_ascii());
     }
 }
 
 #[test]
-fn a_head_of_exactly_the_limit_passes_and_one_byte_more_does_not() {
+fn request_of_exactly_the_limit_is_accepted() {
     assert_eq!(scan(HEAD, HEAD.len()), Progress::Complete { length: HEAD.len(), skip: 0 });
-    let Progress::Refused(refusal) = scan(HEAD, HEAD.len() - 1) else { panic!("accepted") };
+    let Progress::Rejected(refusal) = scan(HEAD, HEAD.len() - 1) else { panic!("accepted") };
     assert_eq!(refusal.cause, Cause::HeaderTooLarge);
 }
 
 #[test]
-fn a_request_line_without_end_is_a_long_uri_and_fields_without_end_a_large_head() {
+fn oversized_line_is_uri_too_long_oversized_fields_header_too_large() {
     let line_end = HEAD.iter().position(|byte| *byte == b'\n').unwrap();
     for max in 1..HEAD.len() {
         let expected = if max <= line_end { Cause::UriTooLong } else { Cause::HeaderTooLarge };
-        for shown in [&HEAD[..max], HEAD] {
-            let Progress::Refused(refusal) = scan(shown, max) else { panic!("accepted at {max}") };
+        for input in [&HEAD[..max], HEAD] {
+            let Progress::Rejected(refusal) = scan(input, max) else { panic!("accepted at {max}") };
             assert_eq!(refusal.cause, expected, "{max}");
         }
     }
 }
 
 #[test]
-fn the_257th_field_is_one_too_many() {
+fn request_with_257_fields_is_rejected() {
     let head = |fields: usize| [b"GET / HTTP/1.1\r\n".to_vec(), b"A: b\r\n".repeat(fields), b"\r\n".to_vec()];
     assert!(matches!(scan(&head(256).concat(), 9999), Progress::Complete { .. }));
-    let Progress::Refused(refusal) = scan(&head(257).concat(), 9999) else { panic!("accepted") };
+    let Progress::Rejected(refusal) = scan(&head(257).concat(), 9999) else { panic!("accepted") };
     assert_eq!(refusal.cause, Cause::HeaderTooLarge);
 }
 
 #[test]
-fn a_connection_that_said_nothing_is_told_from_one_that_began_a_request() {
-    let mut scanner = HeadScanner::new(99);
-    assert!(scanner.is_untouched());
+fn scanner_is_idle_until_the_first_request_byte() {
+    let mut scanner = RequestScanner::new(99);
+    assert!(scanner.is_idle());
     scanner.advance(b"\r\n");
-    assert!(scanner.is_untouched());
+    assert!(scanner.is_idle());
     scanner.advance(b"\r\nG");
-    assert!(!scanner.is_untouched());
+    assert!(!scanner.is_idle());
 }

@@ -11,11 +11,11 @@ use std::ops::Range;
 
 use http::Method;
 
-pub use super::framing::Framing;
-use super::octets::text_len;
-use super::raw_head::MAX_METHOD;
-use super::request_fields::Fields;
-use super::{Refusal, target};
+pub use super::framing::RequestFraming;
+use super::octets::field_text_len;
+use super::raw_head::MAX_METHOD_LEN;
+use super::request_fields::RequestFields;
+use super::{Rejection, target};
 use crate::contract::Cause;
 
 /// The version of the request line.
@@ -29,7 +29,7 @@ pub enum Version {
 
 /// What a request head says. Ranges are offsets into the head that was parsed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RequestFacts {
+pub struct RequestHead {
     /// HTTP/1.0 or HTTP/1.1.
     pub version: Version,
     /// Never CONNECT or TRACE.
@@ -45,16 +45,16 @@ pub struct RequestFacts {
     /// The authority of the target, else Host. Always there on HTTP/1.1.
     pub authority: Option<Range<usize>>,
     /// How long the body is.
-    pub framing: Framing,
+    pub framing: RequestFraming,
     /// The client wants to keep the connection.
     pub keep_alive: bool,
     /// The client waits for a 100 before it sends its body.
     pub expect_continue: bool,
     /// GET on HTTP/1.1 without a body, whose `Connection` names `Upgrade`: the only kind that may change protocols. What
     /// follows another head is a body or a request, and never the beginning of something else.
-    pub asks_upgrade: bool,
-    /// `Connection` names fields: see [`super::hop::Nominated`].
-    pub nominates: bool,
+    pub upgrade_requested: bool,
+    /// `Connection` names fields: see [`super::hop::ConnectionOptions`].
+    pub names_connection_fields: bool,
     /// There is a `Via`: the request came through another gateway.
     pub has_via: bool,
     /// `Authorization` names a scheme that authenticates the connection: see [`super::authentication`].
@@ -62,10 +62,10 @@ pub struct RequestFacts {
     /// The path has dot segments: refuse with `ambiguous_path` unless the route is lenient.
     pub dot_segments: bool,
     /// How many fields there are; at most [`super::MAX_FIELDS`].
-    pub fields: usize,
+    pub field_count: usize,
 }
 
-impl RequestFacts {
+impl RequestHead {
     /// The target in origin form, as the upstream gets it; `head` is the head that was parsed.
     pub fn origin_form<'a>(&self, head: &'a [u8]) -> Cow<'a, [u8]> {
         match head.get(self.target.clone()).unwrap_or_default() {
@@ -95,22 +95,22 @@ impl RequestFacts {
 ///
 /// # Errors
 /// The first rule that the head breaks, in the order of its bytes; rules about several fields come last.
-pub fn parse(head: &[u8]) -> Result<RequestFacts, Refusal> {
-    let line_len = text_len(head);
+pub fn parse(head: &[u8]) -> Result<RequestHead, Rejection> {
+    let line_len = field_text_len(head);
     let line = head.get(..line_len).unwrap_or_default();
     if !head.get(line_len..).unwrap_or_default().starts_with(b"\r\n") {
-        return Err(malformed_line("the request line does not end with CRLF"));
+        return Err(malformed_request_line("the request line does not end with CRLF"));
     }
     let line = RequestLine::parse(line)?;
     let parts = target::check_target(&line.method, line.target)?;
-    let fields = Fields::parse(head, line_len + 2)?;
+    let fields = RequestFields::parse(head, line_len + 2)?;
 
-    let at = |offset: usize| line.target_at + offset;
+    let at = |offset: usize| line.target_offset + offset;
     let target_authority = parts.authority.map(|range| at(range.start)..at(range.end));
     let absolute_form = target_authority.is_some();
     let authority = fields.authority(head, line.version, target_authority)?;
     let framing = fields.framing(line.version)?;
-    Ok(RequestFacts {
+    Ok(RequestHead {
         version: line.version,
         raw_target: at(0)..at(line.target.len()),
         target: at(parts.start)..at(line.target.len()),
@@ -121,15 +121,15 @@ pub fn parse(head: &[u8]) -> Result<RequestFacts, Refusal> {
         keep_alive: fields.keep_alive(line.version),
         // RFC 9110 10.1.1: ignored on HTTP/1.0, and without content there is nothing to wait for.
         expect_continue: fields.expect && line.version == Version::Http11 && framing.has_body(),
-        asks_upgrade: fields.upgrade
+        upgrade_requested: fields.upgrade
             && line.version == Version::Http11
             && line.method == Method::GET
             && !framing.has_body(),
-        nominates: fields.nominates,
+        names_connection_fields: fields.names_fields,
         has_via: fields.via,
         binds_connection: fields.binds_connection,
         dot_segments: parts.path.dot_segments,
-        fields: fields.count,
+        field_count: fields.count,
         method: line.method,
     })
 }
@@ -139,36 +139,36 @@ pub fn parse(head: &[u8]) -> Result<RequestFacts, Refusal> {
 /// # Errors
 /// `malformed_request_line` when it is not a token; `unsupported_method` for CONNECT, TRACE (in any case, because some
 /// servers fold it) and names that are longer than any method.
-pub fn check_method(name: &[u8]) -> Result<Method, Refusal> {
-    if name.len() > MAX_METHOD {
-        return Err(Refusal::new(Cause::UnsupportedMethod, "the method is longer than any method"));
+pub fn check_method(name: &[u8]) -> Result<Method, Rejection> {
+    if name.len() > MAX_METHOD_LEN {
+        return Err(Rejection::new(Cause::UnsupportedMethod, "the method is longer than any method"));
     }
     if name.eq_ignore_ascii_case(b"CONNECT") || name.eq_ignore_ascii_case(b"TRACE") {
-        return Err(Refusal::new(Cause::UnsupportedMethod, "CONNECT and TRACE are not served"));
+        return Err(Rejection::new(Cause::UnsupportedMethod, "CONNECT and TRACE are not served"));
     }
-    Method::from_bytes(name).map_err(|_| malformed_line("the method is not a token"))
+    Method::from_bytes(name).map_err(|_| malformed_request_line("the method is not a token"))
 }
 
 /// Judges the value of Expect. `Ok` means 100-continue.
 ///
 /// # Errors
 /// `unsupported_expectation` for anything else.
-pub fn check_expect(value: &[u8]) -> Result<(), Refusal> {
+pub fn check_expect(value: &[u8]) -> Result<(), Rejection> {
     if value.eq_ignore_ascii_case(b"100-continue") {
         return Ok(());
     }
-    Err(Refusal::new(Cause::UnsupportedExpectation, "Expect asks for something other than 100-continue"))
+    Err(Rejection::new(Cause::UnsupportedExpectation, "Expect asks for something other than 100-continue"))
 }
 
 struct RequestLine<'a> {
     version: Version,
     method: Method,
     target: &'a [u8],
-    target_at: usize,
+    target_offset: usize,
 }
 
 impl<'a> RequestLine<'a> {
-    fn parse(line: &'a [u8]) -> Result<Self, Refusal> {
+    fn parse(line: &'a [u8]) -> Result<Self, Rejection> {
         let name_len = line.iter().position(|octet| *octet == b' ').unwrap_or(line.len());
         let (name, rest) = line.split_at_checked(name_len).unwrap_or((line, b""));
         let (target, version) = match rest {
@@ -178,39 +178,39 @@ impl<'a> RequestLine<'a> {
             [b' ', target @ .., b' ', b'H', b'T', b'T', b'P', b'/', b'1', b'.', b'0'] => {
                 (target, Version::Http10)
             }
-            _ => return Err(bad_line(rest)),
+            _ => return Err(request_line_error(rest)),
         };
         if name.is_empty() || target.is_empty() || target.contains(&b' ') {
-            return Err(malformed_line("the request line is not three words with single spaces"));
+            return Err(malformed_request_line("the request line is not three words with single spaces"));
         }
         let method = check_method(name)?;
-        Ok(RequestLine { version, method, target, target_at: name.len() + 1 })
+        Ok(RequestLine { version, method, target, target_offset: name.len() + 1 })
     }
 }
 
 /// What is wrong with a line that does not end with one of our versions; `rest` is what follows its first word.
-fn bad_line(rest: &[u8]) -> Refusal {
+fn request_line_error(rest: &[u8]) -> Rejection {
     match rest.split(|octet| *octet == b' ').collect::<Vec<_>>()[..] {
-        [b"", target, version] if !target.is_empty() => bad_version(version),
-        _ => malformed_line("the request line is not three words with single spaces"),
+        [b"", target, version] if !target.is_empty() => version_error(version),
+        _ => malformed_request_line("the request line is not three words with single spaces"),
     }
 }
 
-fn bad_version(version: &[u8]) -> Refusal {
+fn version_error(version: &[u8]) -> Rejection {
     let numbers = match version.get(..5) {
         Some(name) if name.eq_ignore_ascii_case(b"HTTP/") => version.get(5..).unwrap_or_default(),
         Some(_) | None => b"",
     };
     match numbers {
         [b'0'..=b'9'] | [b'0'..=b'9', b'.', b'0'..=b'9'] => {
-            Refusal::new(Cause::UnsupportedVersion, "the version is not HTTP/1.0 or HTTP/1.1")
+            Rejection::new(Cause::UnsupportedVersion, "the version is not HTTP/1.0 or HTTP/1.1")
         }
-        _ => malformed_line("the request line does not end with a version"),
+        _ => malformed_request_line("the request line does not end with a version"),
     }
 }
 
-const fn malformed_line(evidence: &'static str) -> Refusal {
-    Refusal::new(Cause::MalformedRequestLine, evidence)
+const fn malformed_request_line(evidence: &'static str) -> Rejection {
+    Rejection::new(Cause::MalformedRequestLine, evidence)
 }
 
 #[cfg(test)]

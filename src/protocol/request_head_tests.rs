@@ -1,27 +1,27 @@
 //! Whole request heads and the one cause that each of them is refused with; first of all the smuggling table.
 
-use super::super::raw_head::{HeadScanner, Progress};
+use super::super::raw_head::{Progress, RequestScanner};
 use super::*;
 
 /// What a head is expected to come to.
-type Expected = Result<Framing, Cause>;
+type FramingResult = Result<RequestFraming, Cause>;
 
 /// What the scanner and then the strict reading say. The reading alone must not be laxer.
-fn framing_of(version: &str, fields: &str) -> Expected {
+fn framing_of(version: &str, fields: &str) -> FramingResult {
     let head = format!("POST / {version}\r\nHost: a\r\n{fields}\r\n");
-    let read = parse(head.as_bytes());
-    let verdict = match HeadScanner::new(4096).advance(head.as_bytes()) {
-        Progress::Refused(refusal) => Err(refusal.cause),
+    let parsed = parse(head.as_bytes());
+    let result = match RequestScanner::new(4096).advance(head.as_bytes()) {
+        Progress::Rejected(refusal) => Err(refusal.cause),
         Progress::Complete { length, .. } => {
             parse(&head.as_bytes()[..length]).map(|facts| facts.framing).map_err(|refusal| refusal.cause)
         }
         Progress::NeedMore => panic!("{fields:?} is not whole"),
     };
-    assert_eq!(read.is_err(), verdict.is_err(), "{fields:?}");
-    verdict
+    assert_eq!(parsed.is_err(), result.is_err(), "{fields:?}");
+    result
 }
 
-fn cause(head: &[u8]) -> Cause {
+fn rejection_cause(head: &[u8]) -> Cause {
     match parse(head) {
         Ok(facts) => panic!("{} was accepted: {facts:?}", head.escape_ascii()),
         Err(refusal) => refusal.cause,
@@ -29,29 +29,29 @@ fn cause(head: &[u8]) -> Cause {
 }
 
 fn line_cause(line: &str) -> Cause {
-    cause(format!("{line}\r\nHost: a\r\n\r\n").as_bytes())
+    rejection_cause(format!("{line}\r\nHost: a\r\n\r\n").as_bytes())
 }
 
 fn fields_cause(fields: &str) -> Cause {
-    cause(format!("GET / HTTP/1.1\r\n{fields}\r\n").as_bytes())
+    rejection_cause(format!("GET / HTTP/1.1\r\n{fields}\r\n").as_bytes())
 }
 
 #[test]
-fn a_body_has_one_length_or_the_request_is_refused() {
-    const AMBIGUOUS: Expected = Err(Cause::AmbiguousFraming);
-    const MALFORMED: Expected = Err(Cause::MalformedHeader);
-    let table: &[(&str, Expected)] = &[
+fn ambiguous_body_length_is_rejected() {
+    const AMBIGUOUS: FramingResult = Err(Cause::AmbiguousFraming);
+    const MALFORMED: FramingResult = Err(Cause::MalformedHeader);
+    let table: &[(&str, FramingResult)] = &[
         // One clear length.
-        ("", Ok(Framing::None)),
-        ("Content-Length: 0\r\n", Ok(Framing::Length(0))),
-        ("content-LENGTH:5\r\n", Ok(Framing::Length(5))),
-        ("Content-Length: \t 5 \t\r\n", Ok(Framing::Length(5))),
-        ("Content-Length: 0005\r\n", Ok(Framing::Length(5))),
-        ("Content-Length: 9223372036854775807\r\n", Ok(Framing::Length(9_223_372_036_854_775_807))),
-        ("Transfer-Encoding: chunked\r\n", Ok(Framing::Chunked)),
-        ("transfer-encoding:CHUNKED\r\n", Ok(Framing::Chunked)),
-        ("Transfer-Encoding: \tchunked \t\r\n", Ok(Framing::Chunked)),
-        ("X-Transfer-Encoding: gzip\r\nX-Content-Length: x\r\n", Ok(Framing::None)),
+        ("", Ok(RequestFraming::None)),
+        ("Content-Length: 0\r\n", Ok(RequestFraming::Length(0))),
+        ("content-LENGTH:5\r\n", Ok(RequestFraming::Length(5))),
+        ("Content-Length: \t 5 \t\r\n", Ok(RequestFraming::Length(5))),
+        ("Content-Length: 0005\r\n", Ok(RequestFraming::Length(5))),
+        ("Content-Length: 9223372036854775807\r\n", Ok(RequestFraming::Length(9_223_372_036_854_775_807))),
+        ("Transfer-Encoding: chunked\r\n", Ok(RequestFraming::Chunked)),
+        ("transfer-encoding:CHUNKED\r\n", Ok(RequestFraming::Chunked)),
+        ("Transfer-Encoding: \tchunked \t\r\n", Ok(RequestFraming::Chunked)),
+        ("X-Transfer-Encoding: gzip\r\nX-Content-Length: x\r\n", Ok(RequestFraming::None)),
         // Both.
         ("Content-Length: 5\r\nTransfer-Encoding: chunked\r\n", AMBIGUOUS),
         ("Transfer-Encoding: chunked\r\nContent-Length: 5\r\n", AMBIGUOUS),
@@ -168,14 +168,14 @@ fn a_body_has_one_length_or_the_request_is_refused() {
 }
 
 #[test]
-fn http_1_0_has_no_chunks() {
+fn http_1_0_rejects_chunked() {
     let chunked = "Transfer-Encoding: chunked\r\n";
     assert_eq!(framing_of("HTTP/1.0", chunked), Err(Cause::AmbiguousFraming));
-    assert_eq!(framing_of("HTTP/1.0", "Content-Length: 5\r\n"), Ok(Framing::Length(5)));
+    assert_eq!(framing_of("HTTP/1.0", "Content-Length: 5\r\n"), Ok(RequestFraming::Length(5)));
 }
 
 #[test]
-fn a_request_line_is_three_words_with_single_spaces() {
+fn request_line_needs_three_parts_and_single_spaces() {
     for line in [
         "",
         "GET",
@@ -215,17 +215,17 @@ fn a_request_line_is_three_words_with_single_spaces() {
 }
 
 #[test]
-fn versions_other_than_1_0_and_1_1_are_named_as_such() {
+fn other_versions_are_unsupported() {
     for version in
         ["HTTP/0.9", "HTTP/1.2", "HTTP/2.0", "HTTP/2", "HTTP/3", "HTTP/9.9", "http/1.1", "Http/1.0"]
     {
         assert_eq!(line_cause(&format!("GET / {version}")), Cause::UnsupportedVersion, "{version}");
     }
-    assert_eq!(cause(b"PRI * HTTP/2.0\r\n\r\n"), Cause::UnsupportedVersion);
+    assert_eq!(rejection_cause(b"PRI * HTTP/2.0\r\n\r\n"), Cause::UnsupportedVersion);
 }
 
 #[test]
-fn connect_and_trace_are_not_served_and_other_methods_are() {
+fn connect_and_trace_are_unsupported_methods() {
     for method in ["CONNECT", "TRACE", "connect", "Trace", "ABCDEFGHIJKLMNOPQRSTUVWXYZABCDEFG"] {
         assert_eq!(line_cause(&format!("{method} / HTTP/1.1")), Cause::UnsupportedMethod, "{method}");
     }
@@ -237,7 +237,7 @@ fn connect_and_trace_are_not_served_and_other_methods_are() {
 }
 
 #[test]
-fn a_target_has_one_of_three_forms() {
+fn target_must_have_one_of_three_forms() {
     for (line, expected) in [
         ("GET example.com:80 HTTP/1.1", Cause::MalformedRequestLine),
         ("GET * HTTP/1.1", Cause::MalformedRequestLine),
@@ -271,7 +271,7 @@ fn a_target_has_one_of_three_forms() {
 }
 
 #[test]
-fn the_parts_of_every_target_form_are_found() {
+fn target_parts_are_found_in_every_form() {
     for (line, target, path, origin, authority) in [
         ("GET /a/b?c=d", "/a/b?c=d", "/a/b", "/a/b?c=d", "a"),
         ("GET //x", "//x", "//x", "//x", "a"),
@@ -290,19 +290,19 @@ fn the_parts_of_every_target_form_are_found() {
         assert_eq!(&*facts.origin_form(head), origin.as_bytes(), "{line}");
         assert_eq!(facts.authority(head), authority.as_bytes(), "{line}");
         assert_eq!(facts.absolute_form, line.to_ascii_lowercase().contains("http"), "{line}");
-        assert_eq!(facts.fields, 2);
+        assert_eq!(facts.field_count, 2);
     }
 }
 
 #[test]
-fn dot_segments_are_reported_and_left_to_the_route() {
+fn dot_segments_are_reported_not_rejected() {
     let head = b"GET /a/..;/b HTTP/1.1\r\nHost: a\r\n\r\n";
     assert!(parse(head).unwrap().dot_segments);
     assert!(!parse(b"GET /a?/../b HTTP/1.1\r\nHost: a\r\n\r\n").unwrap().dot_segments);
 }
 
 #[test]
-fn host_is_there_once_and_is_a_host() {
+fn host_must_be_present_once_and_valid() {
     for fields in [
         "",
         "Host:\r\n",
@@ -322,13 +322,13 @@ fn host_is_there_once_and_is_a_host() {
         assert_eq!(fields_cause(fields), Cause::InvalidHost, "{fields:?}");
     }
     assert_eq!(fields_cause("Host : a\r\n"), Cause::MalformedHeader);
-    assert_eq!(cause(b"GET http://a/ HTTP/1.1\r\n\r\n"), Cause::InvalidHost);
-    assert_eq!(cause(b"GET / HTTP/1.0\r\nHost: a\r\nHost: a\r\n\r\n"), Cause::InvalidHost);
-    assert_eq!(cause(b"GET / HTTP/1.0\r\nHost:\r\n\r\n"), Cause::InvalidHost);
+    assert_eq!(rejection_cause(b"GET http://a/ HTTP/1.1\r\n\r\n"), Cause::InvalidHost);
+    assert_eq!(rejection_cause(b"GET / HTTP/1.0\r\nHost: a\r\nHost: a\r\n\r\n"), Cause::InvalidHost);
+    assert_eq!(rejection_cause(b"GET / HTTP/1.0\r\nHost:\r\n\r\n"), Cause::InvalidHost);
 }
 
 #[test]
-fn http_1_0_may_leave_host_out() {
+fn http_1_0_may_omit_host() {
     let head = b"GET / HTTP/1.0\r\n\r\n";
     let facts = parse(head).unwrap();
     assert_eq!((facts.version, facts.authority.clone()), (Version::Http10, None));
@@ -338,7 +338,7 @@ fn http_1_0_may_leave_host_out() {
 }
 
 #[test]
-fn only_100_continue_may_be_expected() {
+fn expect_accepts_only_100_continue() {
     for fields in
         ["Expect: x\r\n", "Expect:\r\n", "Expect: 100-continue, x\r\n", "Expect: 100-continue;a\r\n"]
     {
@@ -352,20 +352,20 @@ fn only_100_continue_may_be_expected() {
         fields_cause("Host: a\r\nExpect: 100-continue\r\nExpect: 100-continue\r\n"),
         Cause::UnsupportedExpectation
     );
-    let waits = |version: &str, fields: &str| {
+    let expects_continue = |version: &str, fields: &str| {
         let head = format!("PUT / {version}\r\nHost: a\r\nexpect: 100-Continue\r\n{fields}\r\n");
         parse(head.as_bytes()).unwrap().expect_continue
     };
-    assert!(waits("HTTP/1.1", "Content-Length: 5\r\n"));
-    assert!(waits("HTTP/1.1", "Transfer-Encoding: chunked\r\n"));
-    assert!(!waits("HTTP/1.1", ""));
-    assert!(!waits("HTTP/1.1", "Content-Length: 0\r\n"));
-    assert!(!waits("HTTP/1.0", "Content-Length: 5\r\n"));
+    assert!(expects_continue("HTTP/1.1", "Content-Length: 5\r\n"));
+    assert!(expects_continue("HTTP/1.1", "Transfer-Encoding: chunked\r\n"));
+    assert!(!expects_continue("HTTP/1.1", ""));
+    assert!(!expects_continue("HTTP/1.1", "Content-Length: 0\r\n"));
+    assert!(!expects_continue("HTTP/1.0", "Content-Length: 5\r\n"));
 }
 
 #[test]
-fn connection_says_whether_the_client_stays() {
-    for (version, fields, stays) in [
+fn connection_header_decides_keep_alive() {
+    for (version, fields, keep_alive) in [
         ("HTTP/1.1", "", true),
         ("HTTP/1.1", "Connection: close\r\n", false),
         ("HTTP/1.1", "Connection: keep-alive\r\n", true),
@@ -377,12 +377,12 @@ fn connection_says_whether_the_client_stays() {
         ("HTTP/1.0", "Connection: keep-alive, close\r\n", false),
     ] {
         let head = format!("GET / {version}\r\nHost: a\r\n{fields}\r\n");
-        assert_eq!(parse(head.as_bytes()).unwrap().keep_alive, stays, "{version} {fields:?}");
+        assert_eq!(parse(head.as_bytes()).unwrap().keep_alive, keep_alive, "{version} {fields:?}");
     }
 }
 
 #[test]
-fn connection_may_not_name_what_the_upstream_must_see() {
+fn connection_cannot_name_protected_headers() {
     let many = ["x"; 17].join(",");
     for value in [
         "Host",
@@ -410,20 +410,20 @@ fn connection_may_not_name_what_the_upstream_must_see() {
 }
 
 #[test]
-fn a_head_is_whole_and_nothing_more() {
+fn request_head_must_be_complete_and_exact() {
     let head = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
     assert!(parse(head).is_ok());
     for end in 0..head.len() {
         let expected = if end < 16 { Cause::MalformedRequestLine } else { Cause::MalformedHeader };
-        assert_eq!(cause(&head[..end]), expected, "{end}");
+        assert_eq!(rejection_cause(&head[..end]), expected, "{end}");
     }
-    assert_eq!(cause(b"GET / HTTP/1.1\r\nHost: a\r\n\r\nX"), Cause::MalformedHeader);
-    assert_eq!(cause(b"\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n"), Cause::MalformedRequestLine);
+    assert_eq!(rejection_cause(b"GET / HTTP/1.1\r\nHost: a\r\n\r\nX"), Cause::MalformedHeader);
+    assert_eq!(rejection_cause(b"\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n"), Cause::MalformedRequestLine);
 }
 
 #[test]
-fn two_hundred_and_fifty_six_fields_pass_and_one_more_does_not() {
+fn field_count_is_limited_to_256() {
     let head = |more: usize| format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "A: b\r\n".repeat(more));
-    assert_eq!(parse(head(255).as_bytes()).unwrap().fields, 256);
-    assert_eq!(cause(head(256).as_bytes()), Cause::HeaderTooLarge);
+    assert_eq!(parse(head(255).as_bytes()).unwrap().field_count, 256);
+    assert_eq!(rejection_cause(head(256).as_bytes()), Cause::HeaderTooLarge);
 }

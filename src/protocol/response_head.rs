@@ -9,8 +9,8 @@ use http::Method;
 use super::framing::{content_length, is_chunked};
 use super::hop::ConnectionOption;
 use super::media;
-use super::octets::{field_line, list, text_len, trim};
-use super::raw_head::field_line_fault;
+use super::octets::{field_line_lengths, field_text_len, list_elements, trim_ows};
+use super::raw_head::field_line_error;
 pub use super::request_head::Version;
 
 /// How the end of a response body is found.
@@ -28,7 +28,7 @@ pub enum ResponseFraming {
 
 /// What a response head says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ResponseFacts {
+pub struct ResponseHead {
     /// HTTP/1.0 or HTTP/1.1.
     pub version: Version,
     /// 100 to 599.
@@ -39,44 +39,44 @@ pub struct ResponseFacts {
     pub content_length: Option<u64>,
     /// The connection may serve another request once the body has ended.
     pub keep_alive: bool,
-    /// `Connection` names fields: see [`super::hop::Nominated`].
-    pub nominates: bool,
+    /// `Connection` names fields: see [`super::hop::ConnectionOptions`].
+    pub names_connection_fields: bool,
     /// The media type is that of a stream: of events, or of gRPC's messages.
-    pub streams: bool,
+    pub is_streaming: bool,
 }
 
 /// Reads a whole response head: from the status line up to and including the empty line.
 ///
 /// # Errors
 /// A fixed sentence for the log; the cause is always `http_protocol_error`.
-pub fn check(head: &[u8], method: &Method) -> Result<ResponseFacts, &'static str> {
-    let line_len = text_len(head);
+pub fn parse(head: &[u8], method: &Method) -> Result<ResponseHead, &'static str> {
+    let line_len = field_text_len(head);
     let (line, rest) = head.split_at_checked(line_len).unwrap_or((head, b""));
     let [b'\r', b'\n', rest @ ..] = rest else {
         return Err("the status line does not end with CRLF");
     };
-    let (version, status) = status_line(line)?;
-    let fields = Fields::parse(rest)?;
+    let (version, status) = parse_status_line(line)?;
+    let fields = ResponseFields::parse(rest)?;
     let framing = fields.framing(version, status, method)?;
-    let bodiless = status < 200 || status == 204;
+    let bodyless = status < 200 || status == 204;
     // Such a status has no body, but a server that frames one will send it: into the next response.
-    let stray_body = bodiless && (fields.chunked || fields.length.is_some_and(|length| length > 0));
+    let stray_body = bodyless && (fields.chunked || fields.content_length.is_some_and(|length| length > 0));
     let persistent = match version {
         Version::Http11 => !fields.close,
-        Version::Http10 => fields.stay && !fields.close,
+        Version::Http10 => fields.keep_alive && !fields.close,
     };
-    Ok(ResponseFacts {
+    Ok(ResponseHead {
         version,
         status,
         framing,
-        content_length: fields.length,
+        content_length: fields.content_length,
         keep_alive: persistent && !stray_body && framing != ResponseFraming::UntilClose,
-        nominates: fields.nominates,
-        streams: fields.streams == Some(true),
+        names_connection_fields: fields.names_fields,
+        is_streaming: fields.is_streaming == Some(true),
     })
 }
 
-fn status_line(line: &[u8]) -> Result<(Version, u16), &'static str> {
+fn parse_status_line(line: &[u8]) -> Result<(Version, u16), &'static str> {
     let (version, rest) = line.split_at_checked(8).ok_or("the status line is too short")?;
     let version = match version {
         b"HTTP/1.1" => Version::Http11,
@@ -99,65 +99,67 @@ fn status_line(line: &[u8]) -> Result<(Version, u16), &'static str> {
 
 /// What is kept of the fields while the head is read.
 #[derive(Default)]
-struct Fields {
-    length: Option<u64>,
+struct ResponseFields {
+    content_length: Option<u64>,
     chunked: bool,
     close: bool,
-    stay: bool,
-    nominates: bool,
+    keep_alive: bool,
+    names_fields: bool,
     /// What the first Content-Type says.
-    streams: Option<bool>,
+    is_streaming: Option<bool>,
 }
 
-impl Fields {
+impl ResponseFields {
     fn parse(lines: &[u8]) -> Result<Self, &'static str> {
-        let mut fields = Fields::default();
+        let mut fields = ResponseFields::default();
         let mut rest = lines;
-        while let Some((name_len, text_len)) = field_line(rest) {
+        while let Some((name_len, text_len)) = field_line_lengths(rest) {
             let (name, after) = rest.split_at_checked(name_len).unwrap_or((rest, b""));
-            fields.read(name, after.get(1..=text_len).unwrap_or_default())?;
+            fields.read_field(name, after.get(1..=text_len).unwrap_or_default())?;
             rest = after.get(text_len + 3..).unwrap_or_default();
         }
-        if rest == b"\r\n" { Ok(fields) } else { Err(field_line_fault(rest)) }
+        if rest == b"\r\n" { Ok(fields) } else { Err(field_line_error(rest)) }
     }
 
-    fn read(&mut self, name: &[u8], text: &[u8]) -> Result<(), &'static str> {
+    fn read_field(&mut self, name: &[u8], text: &[u8]) -> Result<(), &'static str> {
         match name.len() {
             12 if name.eq_ignore_ascii_case(b"content-type") => {
-                self.streams.get_or_insert_with(|| media::is_stream(trim(text)));
+                self.is_streaming.get_or_insert_with(|| media::is_streaming(trim_ows(text)));
             }
             10 if name.eq_ignore_ascii_case(b"connection") => self.read_connection(text),
-            14 if name.eq_ignore_ascii_case(b"content-length") => self.read_length(text)?,
-            17 if name.eq_ignore_ascii_case(b"transfer-encoding") => self.read_coding(trim(text))?,
+            14 if name.eq_ignore_ascii_case(b"content-length") => self.read_content_length(text)?,
+            17 if name.eq_ignore_ascii_case(b"transfer-encoding") => {
+                self.read_transfer_encoding(trim_ows(text))?
+            }
             _ => {}
         }
         Ok(())
     }
 
     fn read_connection(&mut self, text: &[u8]) {
-        for option in list(text) {
-            match ConnectionOption::of(option) {
+        for option in list_elements(text) {
+            match ConnectionOption::parse(option) {
                 Some(ConnectionOption::Close) => self.close = true,
-                Some(ConnectionOption::KeepAlive) => self.stay = true,
-                Some(ConnectionOption::Name) => self.nominates = true,
+                Some(ConnectionOption::KeepAlive) => self.keep_alive = true,
+                Some(ConnectionOption::FieldName) => self.names_fields = true,
                 Some(ConnectionOption::Protected) | None => {}
             }
         }
     }
 
     /// RFC 9110 8.6: the same number said several times, in one field or in many, is one number.
-    fn read_length(&mut self, text: &[u8]) -> Result<(), &'static str> {
-        for value in text.split(|octet| *octet == b',').map(trim) {
+    fn read_content_length(&mut self, text: &[u8]) -> Result<(), &'static str> {
+        for value in text.split(|octet| *octet == b',').map(trim_ows) {
             let length = content_length(value).ok_or("Content-Length is not a number")?;
-            if self.length.is_some_and(|known| known != length) {
+            if self.content_length.is_some_and(|known| known != length) {
                 return Err("differing values of Content-Length");
             }
-            self.length = Some(length);
+            self.content_length = Some(length);
         }
         Ok(())
     }
 
-    fn read_coding(&mut self, value: &[u8]) -> Result<(), &'static str> {
+    fn read_transfer_encoding(&mut self, value: &[u8]) -> Result<(), &'static str> {
         if self.chunked {
             return Err("more than one Transfer-Encoding");
         }
@@ -174,7 +176,7 @@ impl Fields {
         status: u16,
         method: &Method,
     ) -> Result<ResponseFraming, &'static str> {
-        if self.chunked && self.length.is_some() {
+        if self.chunked && self.content_length.is_some() {
             return Err("both Content-Length and Transfer-Encoding");
         }
         if self.chunked && version == Version::Http10 {
@@ -183,7 +185,7 @@ impl Fields {
         if *method == Method::HEAD || status < 200 || status == 204 || status == 304 {
             return Ok(ResponseFraming::NoBody);
         }
-        Ok(match (self.chunked, self.length) {
+        Ok(match (self.chunked, self.content_length) {
             (true, _) => ResponseFraming::Chunked,
             (false, Some(length)) => ResponseFraming::Length(length),
             (false, None) => ResponseFraming::UntilClose,

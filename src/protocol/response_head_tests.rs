@@ -2,16 +2,16 @@
 
 use super::*;
 
-fn facts(head: &str) -> Result<ResponseFacts, &'static str> {
-    check(head.as_bytes(), &Method::GET)
+fn parse_get(head: &str) -> Result<ResponseHead, &'static str> {
+    parse(head.as_bytes(), &Method::GET)
 }
 
 fn framing(fields: &str) -> Result<ResponseFraming, &'static str> {
-    facts(&format!("HTTP/1.1 200 OK\r\n{fields}\r\n")).map(|facts| facts.framing)
+    parse_get(&format!("HTTP/1.1 200 OK\r\n{fields}\r\n")).map(|facts| facts.framing)
 }
 
 #[test]
-fn a_body_ends_where_the_head_says() {
+fn framing_follows_the_header_fields() {
     for (fields, expected) in [
         ("", ResponseFraming::UntilClose),
         ("Content-Length: 5\r\n", ResponseFraming::Length(5)),
@@ -26,7 +26,7 @@ fn a_body_ends_where_the_head_says() {
 }
 
 #[test]
-fn a_head_with_two_readings_is_an_error() {
+fn ambiguous_response_heads_are_rejected() {
     for fields in [
         "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n",
         "Transfer-Encoding: chunked\r\nContent-Length: 5\r\n",
@@ -68,7 +68,7 @@ fn a_head_with_two_readings_is_an_error() {
 }
 
 #[test]
-fn a_status_line_is_read_to_the_letter() {
+fn status_line_is_parsed_strictly() {
     for (line, status) in [
         ("HTTP/1.1 200 OK", 200),
         ("HTTP/1.1 200 ", 200),
@@ -78,7 +78,7 @@ fn a_status_line_is_read_to_the_letter() {
         ("HTTP/1.1 100 Continue", 100),
         ("HTTP/1.1 101 Switching", 101),
     ] {
-        assert_eq!(facts(&format!("{line}\r\n\r\n")).map(|facts| facts.status), Ok(status), "{line}");
+        assert_eq!(parse_get(&format!("{line}\r\n\r\n")).map(|facts| facts.status), Ok(status), "{line}");
     }
     for line in [
         "",
@@ -106,40 +106,40 @@ fn a_status_line_is_read_to_the_letter() {
         "HTTP/1.1 200 OK\u{7f}",
         "\r\nHTTP/1.1 200",
     ] {
-        assert!(facts(&format!("{line}\r\n\r\n")).is_err(), "{line:?}");
+        assert!(parse_get(&format!("{line}\r\n\r\n")).is_err(), "{line:?}");
     }
-    assert!(facts("HTTP/1.1 200 OK\n\n").is_err());
-    assert!(facts("HTTP/1.1 200 OK\r\r\n\r\n").is_err());
+    assert!(parse_get("HTTP/1.1 200 OK\n\n").is_err());
+    assert!(parse_get("HTTP/1.1 200 OK\r\r\n\r\n").is_err());
 }
 
 #[test]
-fn a_head_is_whole_and_nothing_more() {
+fn response_head_must_be_complete_and_exact() {
     let head = "HTTP/1.1 200 OK\r\nA: b\r\n\r\n";
-    assert!(facts(head).is_ok());
+    assert!(parse_get(head).is_ok());
     for end in 0..head.len() {
-        assert!(facts(&head[..end]).is_err(), "{end}");
+        assert!(parse_get(&head[..end]).is_err(), "{end}");
     }
-    assert!(facts(&format!("{head}x")).is_err());
+    assert!(parse_get(&format!("{head}x")).is_err());
 }
 
 #[test]
-fn some_answers_have_no_body_but_keep_their_length() {
+fn bodyless_responses_keep_content_length() {
     let head = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n";
-    let facts = check(head, &Method::HEAD).unwrap();
+    let facts = parse(head, &Method::HEAD).unwrap();
     assert_eq!((facts.framing, facts.content_length), (ResponseFraming::NoBody, Some(5)));
     assert!(facts.keep_alive);
     for status in [100, 103, 204, 304] {
         let head = format!("HTTP/1.1 {status} X\r\n\r\n");
-        let facts = check(head.as_bytes(), &Method::GET).unwrap();
+        let facts = parse(head.as_bytes(), &Method::GET).unwrap();
         assert_eq!((facts.framing, facts.keep_alive), (ResponseFraming::NoBody, true), "{status}");
     }
-    let chunked = check(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", &Method::HEAD).unwrap();
+    let chunked = parse(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", &Method::HEAD).unwrap();
     assert_eq!((chunked.framing, chunked.keep_alive), (ResponseFraming::NoBody, true));
 }
 
 #[test]
-fn a_connection_is_kept_only_when_the_next_response_must_start_where_this_one_ends() {
-    for (head, kept) in [
+fn keep_alive_requires_an_unambiguous_response_end() {
+    for (head, keep_alive) in [
         ("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n", true),
         ("HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: x, Close\r\n\r\n", false),
         ("HTTP/1.1 200 OK\r\n\r\n", false),
@@ -151,7 +151,7 @@ fn a_connection_is_kept_only_when_the_next_response_must_start_where_this_one_en
         ("HTTP/1.1 204 No Content\r\nContent-Length: 0\r\n\r\n", true),
         ("HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n", true),
     ] {
-        assert_eq!(facts(head).unwrap().keep_alive, kept, "{head:?}");
+        assert_eq!(parse_get(head).unwrap().keep_alive, keep_alive, "{head:?}");
     }
-    assert!(facts("HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n").is_err());
+    assert!(parse_get("HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n").is_err());
 }

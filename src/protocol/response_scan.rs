@@ -3,61 +3,63 @@
 //! The rules of a whole head are in [`super::response_head`]; this finds its end, without reading a byte twice.
 
 /// Largest response head, in bytes. Servers send a few hundred; Envoy's own bound is 60 KiB.
-pub const MAX_HEAD: usize = 64 * 1024;
+pub const MAX_RESPONSE_HEAD: usize = 64 * 1024;
 
-const START: &[u8] = b"HTTP/1.";
+const STATUS_LINE_START: &[u8] = b"HTTP/1.";
 
 /// What the bytes so far are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Scan {
+pub enum FramerProgress {
     /// The beginning of a head.
     NeedMore,
     /// A head of so many bytes, blank line included.
-    Whole(usize),
+    Complete(usize),
     /// No head. The sentence is for the log.
-    Broken(&'static str),
-    /// More than [`MAX_HEAD`] bytes.
+    Malformed(&'static str),
+    /// More than [`MAX_RESPONSE_HEAD`] bytes.
     TooLarge,
 }
 
 /// The state of one scan.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct ResponseScan {
+pub struct ResponseFramer {
     scanned: usize,
     /// Where the line began that is being scanned.
-    line: usize,
+    line_start: usize,
 }
 
-impl ResponseScan {
+impl ResponseFramer {
     /// Looks at what has come since the last call; `buffer` holds everything so far.
-    pub fn advance(&mut self, buffer: &[u8]) -> Scan {
-        let start = buffer.get(..START.len().min(buffer.len())).unwrap_or_default();
-        if !START.starts_with(start) {
+    pub fn advance(&mut self, buffer: &[u8]) -> FramerProgress {
+        let start = buffer.get(..STATUS_LINE_START.len().min(buffer.len())).unwrap_or_default();
+        if !STATUS_LINE_START.starts_with(start) {
             // RFC 8446 5.1: a record with an alert, and the version's first octet.
             if buffer.starts_with(&[0x15, 0x03]) {
-                return Scan::Broken("the answer is a TLS alert: this port speaks TLS, write https://");
+                return FramerProgress::Malformed(
+                    "the answer is a TLS alert: this port speaks TLS, write https://",
+                );
             }
-            return Scan::Broken("the answer does not begin with HTTP/1.");
+            return FramerProgress::Malformed("the answer does not begin with HTTP/1.");
         }
         while let Some(rest) = buffer.get(self.scanned..) {
             let Some(found) = memchr::memchr(b'\n', rest) else {
                 self.scanned = buffer.len();
                 break;
             };
-            let feed = self.scanned + found;
-            if feed == 0 || buffer.get(feed - 1) != Some(&b'\r') {
-                return Scan::Broken("a bare LF in the response head");
+            let lf = self.scanned + found;
+            if lf == 0 || buffer.get(lf - 1) != Some(&b'\r') {
+                return FramerProgress::Malformed("a bare LF in the response head");
             }
-            self.scanned = feed + 1;
-            if self.scanned > MAX_HEAD {
-                return Scan::TooLarge;
+            self.scanned = lf + 1;
+            if self.scanned > MAX_RESPONSE_HEAD {
+                return FramerProgress::TooLarge;
             }
-            if feed - self.line == 1 {
-                return Scan::Whole(self.scanned);
+            if lf - self.line_start == 1 {
+                return FramerProgress::Complete(self.scanned);
             }
-            self.line = self.scanned;
+            self.line_start = self.scanned;
         }
-        if buffer.len() > MAX_HEAD { Scan::TooLarge } else { Scan::NeedMore }
+        if buffer.len() > MAX_RESPONSE_HEAD { FramerProgress::TooLarge } else { FramerProgress::NeedMore }
     }
 }
 
@@ -65,52 +67,55 @@ impl ResponseScan {
 mod tests {
     use super::*;
 
-    fn scan(bytes: &[u8], step: usize) -> Scan {
-        let mut scan = ResponseScan::default();
+    fn frame_split(bytes: &[u8], step: usize) -> FramerProgress {
+        let mut framer = ResponseFramer::default();
         for end in (step..bytes.len()).step_by(step) {
-            match scan.advance(bytes.get(..end).unwrap_or_default()) {
-                Scan::NeedMore => {}
+            match framer.advance(bytes.get(..end).unwrap_or_default()) {
+                FramerProgress::NeedMore => {}
                 other => return other,
             }
         }
-        scan.advance(bytes)
+        framer.advance(bytes)
     }
 
     #[test]
-    fn the_end_is_found_however_the_bytes_arrive() {
+    fn end_is_found_at_every_split() {
         let head = b"HTTP/1.1 200 OK\r\nA: b\r\n\r\n";
         let bytes = [&head[..], b"body\n"].concat();
         for step in 1..=bytes.len() {
-            assert_eq!(scan(&bytes, step), Scan::Whole(head.len()), "{step}");
+            assert_eq!(frame_split(&bytes, step), FramerProgress::Complete(head.len()), "{step}");
         }
-        assert_eq!(scan(b"HTTP/1.1 200 OK\r\n", 1), Scan::NeedMore);
-        assert_eq!(scan(b"", 1), Scan::NeedMore);
+        assert_eq!(frame_split(b"HTTP/1.1 200 OK\r\n", 1), FramerProgress::NeedMore);
+        assert_eq!(frame_split(b"", 1), FramerProgress::NeedMore);
     }
 
     #[test]
-    fn what_cannot_become_a_head_is_refused_at_once() {
+    fn invalid_bytes_are_rejected_immediately() {
         for bytes in
             [&b"<html>"[..], b"HTTQ", b"ICY 200 OK", b"HTTP/2 200\r\n", b"\r\nHTTP/1.1 200 OK\r\n\r\n"]
         {
-            assert_eq!(scan(bytes, 1), Scan::Broken("the answer does not begin with HTTP/1."));
+            assert_eq!(
+                frame_split(bytes, 1),
+                FramerProgress::Malformed("the answer does not begin with HTTP/1.")
+            );
         }
         for bytes in
             [&b"HTTP/1.1 200 OK\n"[..], b"HTTP/1.1 200 OK\r\nA: b\n\r\n", b"HTTP/1.1 200 OK\r\nA: b\r\n\n"]
         {
-            assert_eq!(scan(bytes, 1), Scan::Broken("a bare LF in the response head"));
+            assert_eq!(frame_split(bytes, 1), FramerProgress::Malformed("a bare LF in the response head"));
         }
     }
 
     #[test]
-    fn a_head_of_the_limit_passes_and_one_byte_more_does_not() {
+    fn response_head_of_the_limit_is_accepted() {
         let head = |size: usize| {
             let mut head = b"HTTP/1.1 200 OK\r\nA: ".to_vec();
             head.resize(size - 4, b'x');
             head.extend_from_slice(b"\r\n\r\n");
             head
         };
-        assert_eq!(scan(&head(MAX_HEAD), 1000), Scan::Whole(MAX_HEAD));
-        assert_eq!(scan(&head(MAX_HEAD + 1), 1000), Scan::TooLarge);
-        assert_eq!(scan(&head(MAX_HEAD * 20), MAX_HEAD), Scan::TooLarge);
+        assert_eq!(frame_split(&head(MAX_RESPONSE_HEAD), 1000), FramerProgress::Complete(MAX_RESPONSE_HEAD));
+        assert_eq!(frame_split(&head(MAX_RESPONSE_HEAD + 1), 1000), FramerProgress::TooLarge);
+        assert_eq!(frame_split(&head(MAX_RESPONSE_HEAD * 20), MAX_RESPONSE_HEAD), FramerProgress::TooLarge);
     }
 }

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn ordinary_paths_pass_and_tell_where_the_query_starts() {
+fn valid_paths_report_their_length() {
     for (target, path_len) in [
         ("/", 1),
         ("//admin", 7),
@@ -22,12 +22,12 @@ fn ordinary_paths_pass_and_tell_where_the_query_starts() {
         ("/group%2Fproject", 16),
     ] {
         let facts = check_path(target.as_bytes());
-        assert_eq!(facts, Ok(PathFacts { path_len, dot_segments: false }), "{target}");
+        assert_eq!(facts, Ok(PathInfo { path_len, dot_segments: false }), "{target}");
     }
 }
 
 #[test]
-fn dot_segments_are_seen_in_every_spelling() {
+fn dot_segments_are_detected_in_every_spelling() {
     for target in [
         "/.",
         "/..",
@@ -55,24 +55,24 @@ fn dot_segments_are_seen_in_every_spelling() {
 }
 
 #[test]
-fn an_ambiguous_path_is_refused() {
+fn ambiguous_paths_are_rejected() {
     for target in [
         "/a\\b", "/\\", "/..\\a", "/a%5cb", "/a%5Cb", "/%00", "/%0a", "/%0D", "/%1f", "/%7F", "/%", "/%2",
         "/%zz", "/%2g", "/a%", "/%%41", "/%u0041", "/%-1", "/a%0", "/%?a",
     ] {
-        let refusal = check_path(target.as_bytes()).unwrap_err();
-        assert_eq!(refusal.cause, Cause::AmbiguousPath, "{target}");
+        let rejection = check_path(target.as_bytes()).unwrap_err();
+        assert_eq!(rejection.cause, Cause::AmbiguousPath, "{target}");
     }
 }
 
 #[test]
-fn bytes_that_no_target_has_are_refused_in_path_and_query() {
+fn invalid_bytes_are_rejected_in_path_and_query() {
     for octet in 0..=255_u8 {
-        let raw_is_fine = octet.is_ascii_graphic() && !b"\"<>#".contains(&octet);
+        let allowed = octet.is_ascii_graphic() && !b"\"<>#".contains(&octet);
         let in_query = check_path(&[b"/?a", &[octet][..], b"b"].concat());
-        assert_eq!(in_query.is_ok(), raw_is_fine, "{octet:#x}");
+        assert_eq!(in_query.is_ok(), allowed, "{octet:#x}");
         let in_path = check_path(&[b"/a", &[octet][..], b"41"].concat());
-        assert_eq!(in_path.is_ok(), raw_is_fine && octet != b'`' && octet != b'\\', "{octet:#x}");
+        assert_eq!(in_path.is_ok(), allowed && octet != b'`' && octet != b'\\', "{octet:#x}");
     }
     for not_utf8 in [&b"/\xff"[..], b"/?\xc3", b"/\xc0\xae\xc0\xae/"] {
         assert_eq!(check_path(not_utf8).unwrap_err().cause, Cause::MalformedRequestLine);
@@ -80,15 +80,15 @@ fn bytes_that_no_target_has_are_refused_in_path_and_query() {
 }
 
 #[test]
-fn only_origin_form_is_a_path() {
+fn check_path_requires_origin_form() {
     for target in ["", "*", "a", "?a", "http://a/", "example.com:80"] {
         assert_eq!(check_path(target.as_bytes()).unwrap_err().cause, Cause::MalformedRequestLine, "{target}");
     }
 }
 
 #[test]
-fn a_target_that_the_codec_cannot_hold_is_too_long() {
-    let longest = format!("/{}", "a".repeat(MAX_TARGET - 1));
+fn overlong_target_is_rejected() {
+    let longest = format!("/{}", "a".repeat(MAX_TARGET_LEN - 1));
     assert!(check_path(longest.as_bytes()).is_ok());
     assert_eq!(check_path(format!("{longest}a").as_bytes()).unwrap_err().cause, Cause::UriTooLong);
     let absolute = format!("http://a{longest}");

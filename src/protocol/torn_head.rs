@@ -8,12 +8,12 @@ use super::octets::is_field_text;
 
 /// The value of the only field of this name, as far as fields can be told; the name in any case. One with a control
 /// character has no value that two readers agree on.
-pub fn only<'a>(head: &'a [u8], name: &str) -> Option<&'a [u8]> {
+pub fn single_field<'a>(head: &'a [u8], name: &str) -> Option<&'a [u8]> {
     let lines = head.split(|octet| *octet == b'\n').skip(1);
     let mut values = lines.take_while(|line| !line.trim_ascii().is_empty()).filter_map(|line| {
         let colon = line.iter().position(|octet| *octet == b':')?;
-        let (found, value) = line.split_at_checked(colon)?;
-        found.eq_ignore_ascii_case(name.as_bytes()).then(|| value.get(1..).unwrap_or_default())
+        let (field_name, value) = line.split_at_checked(colon)?;
+        field_name.eq_ignore_ascii_case(name.as_bytes()).then(|| value.get(1..).unwrap_or_default())
     });
     let value = values.next()?.trim_ascii();
     (values.next().is_none() && is_field_text(value)).then_some(value)
@@ -21,7 +21,7 @@ pub fn only<'a>(head: &'a [u8], name: &str) -> Option<&'a [u8]> {
 
 /// It says that it is a call of gRPC, or of gRPC-Web.
 pub fn is_grpc(head: &[u8]) -> bool {
-    head.starts_with(b"POST ") && only(head, "content-type").is_some_and(media::is_grpc)
+    head.starts_with(b"POST ") && single_field(head, "content-type").is_some_and(media::is_grpc)
 }
 
 #[cfg(test)]
@@ -29,9 +29,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_only_field_of_a_name_is_read_and_no_other() {
+    fn single_field_returns_the_only_value() {
         let origin = |head: &str| {
-            only(head.as_bytes(), "origin").map(|value| String::from_utf8_lossy(value).into_owned())
+            single_field(head.as_bytes(), "origin").map(|value| String::from_utf8_lossy(value).into_owned())
         };
         let good = Some("https://a.example".to_owned());
         assert_eq!(origin("GET / HTTP/1.1\r\nHost: x\r\nORIGIN:\thttps://a.example \r\n\r\n"), good);
@@ -51,7 +51,7 @@ mod tests {
     }
 
     #[test]
-    fn a_call_of_grpc_is_known_in_a_head_that_is_none() {
+    fn grpc_is_detected_in_a_malformed_request() {
         let type_ = "content-type: application/grpc-web\r\n\r\n";
         assert!(is_grpc(format!("POST /../x HTTP/1.1\r\n{type_}").as_bytes()));
         assert!(!is_grpc(format!("GET /../x HTTP/1.1\r\n{type_}").as_bytes()));

@@ -8,7 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use ring::digest;
 
-use super::octets::{is_token, list};
+use super::octets::{is_token, list_elements};
 
 /// The protocol of RFC 6455, as `Upgrade` names it.
 pub const WEBSOCKET: &str = "websocket";
@@ -17,12 +17,12 @@ pub const WEBSOCKET: &str = "websocket";
 const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
 /// Most protocols that one request may name and that are looked at.
-const MOST: usize = 16;
+const MAX_PROTOCOLS: usize = 16;
 
 /// Why this protocol cannot be tunnelled, if it cannot. `name` is lower case.
 ///
 /// HTTP in another version, or under TLS, would carry requests past every rule.
-pub fn untunnelled(name: &str) -> Option<&'static str> {
+pub fn forbidden_reason(name: &str) -> Option<&'static str> {
     if !is_protocol(name.as_bytes()) {
         return Some("it is not the name of a protocol");
     }
@@ -39,25 +39,27 @@ fn is_protocol(name: &[u8]) -> bool {
 
 /// What is offered to an upstream: those of the protocols a client asked for that its route takes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Offer<'a> {
+pub struct UpgradeOffer<'a> {
     protocols: Vec<&'a [u8]>,
     /// The value of `Sec-WebSocket-Key`, if there is exactly one.
     key: Option<&'a [u8]>,
 }
 
-impl<'a> Offer<'a> {
+impl<'a> UpgradeOffer<'a> {
     /// Reads the values of `Upgrade` and `Sec-WebSocket-Key` of a request whose `Connection` names `Upgrade`. `None` when
-    /// it asks for nothing that is in `taken` (lower case).
-    pub fn of(
+    /// it asks for nothing that is in `allowed` (lower case).
+    pub fn from_request(
         upgrade: impl Iterator<Item = &'a [u8]>,
         mut keys: impl Iterator<Item = &'a [u8]>,
-        taken: &[String],
+        allowed: &[String],
     ) -> Option<Self> {
-        let is_taken = |name: &&[u8]| taken.iter().any(|taken| name.eq_ignore_ascii_case(taken.as_bytes()));
-        let protocols: Vec<_> = upgrade.flat_map(list).filter(is_taken).take(MOST).collect();
+        let is_allowed =
+            |name: &&[u8]| allowed.iter().any(|taken| name.eq_ignore_ascii_case(taken.as_bytes()));
+        let protocols: Vec<_> =
+            upgrade.flat_map(list_elements).filter(is_allowed).take(MAX_PROTOCOLS).collect();
         let key = keys.next();
         let key = if keys.next().is_none() { key } else { None };
-        (!protocols.is_empty()).then_some(Offer { protocols, key })
+        (!protocols.is_empty()).then_some(UpgradeOffer { protocols, key })
     }
 
     /// The value of `Upgrade` for the upstream.
@@ -69,7 +71,7 @@ impl<'a> Offer<'a> {
     ///
     /// # Errors
     /// A sentence for the log.
-    pub fn taken_up<'b>(
+    pub fn verify_switch<'b>(
         &self,
         connection: impl Iterator<Item = &'b [u8]>,
         upgrade: impl Iterator<Item = &'b [u8]>,
@@ -78,9 +80,9 @@ impl<'a> Offer<'a> {
         if !names_upgrade(connection) {
             return Err("a 101 whose Connection does not name Upgrade");
         }
-        let mut named = upgrade.flat_map(list);
-        let Some(protocol) = named.next() else { return Err("a 101 without Upgrade") };
-        if named.next().is_some() {
+        let mut switched_to = upgrade.flat_map(list_elements);
+        let Some(protocol) = switched_to.next() else { return Err("a 101 without Upgrade") };
+        if switched_to.next().is_some() {
             return Err("a 101 to several protocols");
         }
         if !self.protocols.iter().any(|offered| offered.eq_ignore_ascii_case(protocol)) {
@@ -88,9 +90,9 @@ impl<'a> Offer<'a> {
         }
         if protocol.eq_ignore_ascii_case(WEBSOCKET.as_bytes()) {
             let key = self.key.ok_or("a 101 to WebSocket for a request without one Sec-WebSocket-Key")?;
-            let right = accept(key);
-            let (accepted, another) = (accepts.next(), accepts.next());
-            if accepted != Some(right.as_bytes()) || another.is_some() {
+            let expected = websocket_accept(key);
+            let (accepted, extra) = (accepts.next(), accepts.next());
+            if accepted != Some(expected.as_bytes()) || extra.is_some() {
                 return Err("a 101 whose Sec-WebSocket-Accept is not the answer to the key");
             }
         }
@@ -100,15 +102,15 @@ impl<'a> Offer<'a> {
 
 /// Whether one of the options of `Connection` is `upgrade`.
 fn names_upgrade<'a>(connection: impl Iterator<Item = &'a [u8]>) -> bool {
-    connection.flat_map(list).any(|option| option.eq_ignore_ascii_case(b"upgrade"))
+    connection.flat_map(list_elements).any(|option| option.eq_ignore_ascii_case(b"upgrade"))
 }
 
 /// The answer to a key: whoever gives it has read the handshake as one of WebSocket (RFC 6455 4.2.2).
-fn accept(key: &[u8]) -> String {
-    let mut both = digest::Context::new(&digest::SHA1_FOR_LEGACY_USE_ONLY);
-    both.update(key);
-    both.update(GUID);
-    STANDARD.encode(both.finish())
+fn websocket_accept(key: &[u8]) -> String {
+    let mut context = digest::Context::new(&digest::SHA1_FOR_LEGACY_USE_ONLY);
+    context.update(key);
+    context.update(GUID);
+    STANDARD.encode(context.finish())
 }
 
 #[cfg(test)]
@@ -118,31 +120,31 @@ mod tests {
     const KEY: &[u8] = b"dGhlIHNhbXBsZSBub25jZQ==";
     const ACCEPT: &[u8] = b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 
-    fn one(value: &'static str) -> impl Iterator<Item = &'static [u8]> {
+    fn single_value(value: &'static str) -> impl Iterator<Item = &'static [u8]> {
         std::iter::once(value.as_bytes())
     }
 
-    fn offer(upgrade: &'static str, taken: &[&str]) -> Option<Offer<'static>> {
-        let taken: Vec<_> = taken.iter().map(|name| (*name).to_owned()).collect();
-        Offer::of(one(upgrade), std::iter::once(KEY), &taken)
+    fn offer(upgrade: &'static str, allowed: &[&str]) -> Option<UpgradeOffer<'static>> {
+        let taken: Vec<_> = allowed.iter().map(|name| (*name).to_owned()).collect();
+        UpgradeOffer::from_request(single_value(upgrade), std::iter::once(KEY), &taken)
     }
 
-    fn taken_up(
+    fn verify(
         connection: &'static str,
         upgrade: &'static str,
         accept: &'static [u8],
     ) -> Result<&'static [u8], &'static str> {
         let offer = offer("websocket, example/1", &["websocket", "example/1"]).ok_or("no offer")?;
-        offer.taken_up(one(connection), one(upgrade), std::iter::once(accept))
+        offer.verify_switch(single_value(connection), single_value(upgrade), std::iter::once(accept))
     }
 
     #[test]
-    fn the_answer_to_the_key_of_the_rfc_is_that_of_the_rfc() {
-        assert_eq!(accept(KEY).as_bytes(), ACCEPT);
+    fn websocket_accept_matches_the_rfc_example() {
+        assert_eq!(websocket_accept(KEY).as_bytes(), ACCEPT);
     }
 
     #[test]
-    fn only_what_the_route_takes_is_offered() {
+    fn only_allowed_protocols_are_offered() {
         let value = |asked, taken: &[&str]| offer(asked, taken).map(|offer| offer.value());
         assert_eq!(value("WebSocket", &["websocket"]), Some(b"WebSocket".to_vec()));
         assert_eq!(value("h2c, websocket ,, example/1", &["websocket"]), Some(b"websocket".to_vec()));
@@ -157,9 +159,9 @@ mod tests {
     }
 
     #[test]
-    fn a_101_takes_an_offer_up_only_in_so_many_words() {
-        assert_eq!(taken_up("Upgrade", "WebSocket", ACCEPT), Ok(&b"WebSocket"[..]));
-        assert_eq!(taken_up("keep-alive, upgrade", "example/1", b"any"), Ok(&b"example/1"[..]));
+    fn switching_protocols_must_match_the_offer() {
+        assert_eq!(verify("Upgrade", "WebSocket", ACCEPT), Ok(&b"WebSocket"[..]));
+        assert_eq!(verify("keep-alive, upgrade", "example/1", b"any"), Ok(&b"example/1"[..]));
         for (connection, upgrade, accept) in [
             ("close", "websocket", ACCEPT),
             ("", "websocket", ACCEPT),
@@ -169,29 +171,35 @@ mod tests {
             ("upgrade", "websocket", KEY),
             ("upgrade", "websocket", b""),
         ] {
-            assert!(taken_up(connection, upgrade, accept).is_err(), "{connection} {upgrade} {accept:?}");
+            assert!(verify(connection, upgrade, accept).is_err(), "{connection} {upgrade} {accept:?}");
         }
     }
 
     #[test]
-    fn a_handshake_without_exactly_one_key_cannot_be_answered() {
+    fn handshake_needs_exactly_one_key() {
         let taken = ["websocket".to_owned()];
         for keys in [vec![], vec![KEY, KEY]] {
-            let offer = Offer::of(one("websocket"), keys.into_iter(), &taken);
-            let answer = offer.map(|offer| {
-                offer.taken_up(one("upgrade"), one("websocket"), std::iter::once(ACCEPT)).is_err()
+            let offer = UpgradeOffer::from_request(single_value("websocket"), keys.into_iter(), &taken);
+            let rejected = offer.map(|offer| {
+                offer
+                    .verify_switch(
+                        single_value("upgrade"),
+                        single_value("websocket"),
+                        std::iter::once(ACCEPT),
+                    )
+                    .is_err()
             });
-            assert_eq!(answer, Some(true));
+            assert_eq!(rejected, Some(true));
         }
     }
 
     #[test]
-    fn http_itself_is_no_protocol_to_change_to() {
+    fn http_cannot_be_tunnelled() {
         for name in ["h2c", "h2", "http/2.0", "tls/1.0", "tls", "h3", "", "a b", "a/b/c", "/1"] {
-            assert!(untunnelled(name).is_some(), "{name}");
+            assert!(forbidden_reason(name).is_some(), "{name}");
         }
         for name in ["websocket", "example/1", "irc/6.9"] {
-            assert_eq!(untunnelled(name), None, "{name}");
+            assert_eq!(forbidden_reason(name), None, "{name}");
         }
     }
 }

@@ -93,7 +93,7 @@ pub struct Unrouted {
     /// How its errors are made.
     pub errors: ErrorRules,
     /// Whose pages may read its answers.
-    pub cors: Option<Arc<cors::Policy>>,
+    pub cors: Option<Arc<cors::CorsPolicy>>,
     /// Its counters: `route="none"`.
     pub metrics: Arc<RouteMetrics>,
 }

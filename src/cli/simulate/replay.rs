@@ -194,7 +194,7 @@ impl Subject for OfLog<'_> {
 
     fn path(&self, name: &str) -> Option<Cow<'_, [u8]>> {
         let normal = path::normalise(split(&self.request.target).0.as_bytes());
-        member::of_path(&self.route.path, &normal, name).map(|value| Cow::Owned(value.into_owned()))
+        member::path_parameter(&self.route.path, &normal, name).map(|value| Cow::Owned(value.into_owned()))
     }
 
     fn cookie(&self, _: &str) -> Option<&[u8]> {
@@ -202,7 +202,7 @@ impl Subject for OfLog<'_> {
     }
 
     fn query(&self, name: &str) -> Option<Cow<'_, [u8]>> {
-        member::of_query(split(&self.request.target).1.as_bytes(), name)
+        member::query_parameter(split(&self.request.target).1.as_bytes(), name)
     }
 
     fn body(&self, _: &str) -> Option<String> {

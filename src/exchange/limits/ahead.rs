@@ -14,7 +14,7 @@ use super::super::relay;
 use super::super::request::Request;
 use super::super::upload::{Ahead, Upload};
 use crate::contract::Phase;
-use crate::protocol::framing::Framing;
+use crate::protocol::framing::RequestFraming;
 use crate::protocol::media;
 use crate::snapshot::{Route, Snapshot};
 use crate::upstream::timer::within;
@@ -79,9 +79,9 @@ pub async fn read(
 
 fn can_be_read(request: &Request) -> bool {
     let short = match request.framing {
-        Framing::None => false,
-        Framing::Length(length) => length <= LONGEST,
-        Framing::Chunked => true,
+        RequestFraming::None => false,
+        RequestFraming::Length(length) => length <= LONGEST,
+        RequestFraming::Chunked => true,
     };
     let coded = request.fields.value("content-encoding").is_some();
     short && !coded && request.fields.value("content-type").is_some_and(media::is_json)

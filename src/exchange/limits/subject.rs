@@ -53,20 +53,20 @@ impl Subject for OfRequest<'_> {
 
     fn path(&self, name: &str) -> Option<Cow<'_, [u8]>> {
         let normal = path::normalise(self.request.path());
-        let value = member::of_path(&self.route.config.path, &normal, name)?;
+        let value = member::path_parameter(&self.route.config.path, &normal, name)?;
         // The path may have been spelled anew for this.
         Some(Cow::Owned(value.into_owned()))
     }
 
     fn cookie(&self, name: &str) -> Option<&[u8]> {
-        member::of_cookies(self.request.fields.values("cookie"), name)
+        member::cookie_value(self.request.fields.values("cookie"), name)
     }
 
     fn query(&self, name: &str) -> Option<Cow<'_, [u8]>> {
-        member::of_query(self.request.query(), name)
+        member::query_parameter(self.request.query(), name)
     }
 
     fn body(&self, name: &str) -> Option<String> {
-        member::of_json(self.body?, name)
+        member::json_member(self.body?, name)
     }
 }

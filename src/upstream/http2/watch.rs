@@ -16,7 +16,7 @@ use std::task::{Context, Poll};
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::protocol::frame::{self, FrameHead, Piece, flag, kind};
+use crate::protocol::frame::{self, FrameEvent, FrameHeader, flag, frame_type};
 
 /// Streams whose end is remembered: the last one of each slot. More than are open at once.
 const ENDS: usize = 128;
@@ -106,7 +106,7 @@ impl<S> Watched<S> {
 /// Where in the frames we are.
 #[derive(Debug, Default)]
 struct Frames {
-    frames: frame::Frames,
+    frames: frame::FrameParser,
     /// The number that a GOAWAY is saying, as far as it has come, and which of its bytes come next.
     last: Option<(u8, u32)>,
     begun: bool,
@@ -130,11 +130,11 @@ impl Frames {
     fn look(&mut self, mut read: &[u8], seen: &Seen) -> bool {
         while let Some(piece) = self.frames.next(&mut read) {
             match piece {
-                Piece::Head(head) if !self.begun && !greets(head) => return false,
-                Piece::Head(head) => self.begin(head),
-                Piece::Payload(octets) => self.go_away(octets, seen),
+                FrameEvent::Header(head) if !self.begun && !greets(head) => return false,
+                FrameEvent::Header(head) => self.begin(head),
+                FrameEvent::Payload(octets) => self.go_away(octets, seen),
             }
-            if self.frames.left() == 0 {
+            if self.frames.remaining() == 0 {
                 self.ended.extend(self.ends.take());
                 if !seen.greeted() {
                     seen.greeted.store(true, Ordering::Relaxed);
@@ -144,12 +144,12 @@ impl Frames {
         true
     }
 
-    fn begin(&mut self, FrameHead { kind, flags, stream, .. }: FrameHead) {
+    fn begin(&mut self, FrameHeader { kind, flags, stream, .. }: FrameHeader) {
         self.begun = true;
-        self.last = (kind == kind::GOAWAY).then_some((0, 0));
+        self.last = (kind == frame_type::GOAWAY).then_some((0, 0));
         let ends = match kind {
-            kind::DATA => flags & flag::END_STREAM != 0,
-            kind::HEADERS => flags & flag::END_STREAM != 0 && flags & flag::END_HEADERS != 0,
+            frame_type::DATA => flags & flag::END_STREAM != 0,
+            frame_type::HEADERS => flags & flag::END_STREAM != 0 && flags & flag::END_HEADERS != 0,
             _ => false,
         };
         self.ends = ends.then_some(stream);
@@ -178,8 +178,8 @@ impl Frames {
 }
 
 /// A server speaks SETTINGS first (RFC 9113 3.4).
-const fn greets(head: FrameHead) -> bool {
-    head.kind == kind::SETTINGS && head.flags & flag::ACK == 0 && head.stream == 0
+const fn greets(head: FrameHeader) -> bool {
+    head.kind == frame_type::SETTINGS && head.flags & flag::ACK == 0 && head.stream == 0
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
@@ -263,7 +263,7 @@ impl<S> Watched<S> {
 mod tests {
     use super::*;
     use crate::protocol::frame::flag::{ACK, END_HEADERS, END_STREAM};
-    use crate::protocol::frame::kind::{DATA, GOAWAY, HEADERS, SETTINGS};
+    use crate::protocol::frame::frame_type::{DATA, GOAWAY, HEADERS, SETTINGS};
 
     fn frame(kind: u8, flags: u8, payload: &[u8]) -> Vec<u8> {
         [&[0, 0, payload.len() as u8, kind, flags, 0, 0, 0, 0], payload].concat()
