@@ -25,7 +25,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use statusquo::contract::Conformance;
-use statusquo::limit::{Algorithm, Decision};
+use statusquo::limit::{Algorithm, QuotaDecision};
 use statusquo::protocol::framing::RequestFraming;
 use statusquo::protocol::raw_head::Progress;
 use statusquo::protocol::response_head::ResponseFraming;
@@ -59,13 +59,13 @@ fn the_hundred_routes_are_told_apart() {
 #[test]
 fn each_limit_admits_what_it_allows_at_once_and_refuses_the_next() {
     let samples = Samples::new();
-    assert!(matches!(samples.gcra(), Decision::Allow(_)));
+    assert!(matches!(samples.gcra(), QuotaDecision::Allow(_)));
     let now = Duration::from_secs(1);
     for (algorithm, expected) in
         [(Algorithm::Gcra, 20), (Algorithm::FixedWindow, 100), (Algorithm::SlidingWindow, 100)]
     {
         let admitted =
-            (0..200).filter(|_| matches!(samples.limit(algorithm, now), Decision::Allow(_))).count();
+            (0..200).filter(|_| matches!(samples.limit(algorithm, now), QuotaDecision::Allow(_))).count();
         assert_eq!(admitted, expected, "{algorithm:?}");
     }
 }

@@ -6,7 +6,9 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
-use statusquo::limit::{Algorithm, Decision, KeyPart, Limiter, Mode, Moment, Quota, Secret, Settings};
+use statusquo::limit::{
+    Algorithm, KeyPart, Limiter, LimiterMode, LimiterSettings, Quota, QuotaDecision, Secret, Timestamp,
+};
 
 use crate::samples::Visitor;
 
@@ -32,24 +34,24 @@ pub fn check() {
         ("sliding_window", Algorithm::SlidingWindow),
     ] {
         let before = resident();
-        let settings = Settings {
+        let settings = LimiterSettings {
             quota: Quota::new(100, Duration::from_secs(3_600), 100).expect("100 an hour can be decided with"),
             algorithm,
             cost: 1,
             key: vec![KeyPart::ClientIp],
-            mode: Mode::Enforce,
+            mode: LimiterMode::Enforce,
             exempt: Vec::new(),
             credentials: Vec::new(),
             reset_on: Vec::new(),
-            jitter: 0,
+            retry_after_jitter: 0,
             store: None,
             max_keys: MAX_KEYS,
         };
         let limiter = Limiter::new("bounded", settings, Secret::new([7, 11]));
-        let now = Moment::after_origin(Duration::from_secs(60));
+        let now = Timestamp::after_origin(Duration::from_secs(60));
         let take = |number: u32| {
             let client = Visitor(IpAddr::V4(Ipv4Addr::from_bits(number)));
-            matches!(limiter.take(limiter.key(&client), now), Decision::Allow(_))
+            matches!(limiter.take(limiter.key(&client), now), QuotaDecision::Allow(_))
         };
         for offender in 0..OFFENDERS {
             assert_eq!((0..200).filter(|_| take(offender)).count(), 100, "{name}: {offender}");
@@ -59,7 +61,7 @@ pub fn check() {
         }
         let limited = (0..OFFENDERS).filter(|offender| !take(*offender)).count();
         let grown = resident().saturating_sub(before);
-        let kept = limiter.figures(now).keys;
+        let kept = limiter.stats(now).keys;
         println!("| {name} | {CLIENTS} | {kept} | {} KiB | {limited} of {OFFENDERS} |", grown);
         assert!(grown < MOST_GROWTH && kept <= MAX_KEYS as u64, "{name}: a bound is not kept");
         assert!(limited == OFFENDERS as usize, "{name}: offenders start afresh");

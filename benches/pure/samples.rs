@@ -15,9 +15,10 @@ use statusquo::contract::{
     Overrides, PolicyInput, ReplyContext, RequestSent, Trigger, UpstreamMessages, compose, conform, decide,
     extract,
 };
-use statusquo::limit::gcra::{self, FullAt};
+use statusquo::limit::gcra::{self, GcraState};
 use statusquo::limit::{
-    Algorithm, Decision, KeyPart, Limiter, Mode, Moment, Quota, Secret, Settings, Subject,
+    Algorithm, KeyPart, KeySource, Limiter, LimiterMode, LimiterSettings, Quota, QuotaDecision, Secret,
+    Timestamp,
 };
 use statusquo::protocol::raw_head::{Progress, RequestScanner};
 use statusquo::protocol::request_head::{self, RequestHead};
@@ -132,35 +133,35 @@ impl Samples {
     }
 
     /// GCRA alone: the second request of a client, a second after its first.
-    pub fn gcra(&self) -> Decision {
+    pub fn gcra(&self) -> QuotaDecision {
         let quota = &self.by_bucket.settings().quota;
-        let (_, state) = gcra::decide(quota, FullAt::default(), Moment::default(), 1);
-        gcra::decide(quota, state, Moment::after_origin(Duration::from_secs(1)), 1).0
+        let (_, state) = gcra::decide(quota, GcraState::default(), Timestamp::default(), 1);
+        gcra::decide(quota, state, Timestamp::after_origin(Duration::from_secs(1)), 1).0
     }
 
     /// A whole rule, as the request path asks it: the key of the client, and its state in the table.
-    pub fn limit(&self, algorithm: Algorithm, now: Duration) -> Decision {
+    pub fn limit(&self, algorithm: Algorithm, now: Duration) -> QuotaDecision {
         let limiter = match algorithm {
             Algorithm::Gcra => &self.by_bucket,
             Algorithm::FixedWindow => &self.by_window,
             Algorithm::SlidingWindow => &self.by_sliding_window,
         };
-        limiter.take(limiter.key(&VISITOR), Moment::after_origin(now))
+        limiter.take(limiter.key(&VISITOR), Timestamp::after_origin(now))
     }
 }
 
 /// 100 a minute, by address; in a bucket 20 of them at once.
 pub fn limiter(algorithm: Algorithm) -> Limiter {
-    let settings = Settings {
+    let settings = LimiterSettings {
         quota: Quota::new(100, Duration::from_secs(60), 20).expect("100 a minute can be decided with"),
         algorithm,
         cost: 1,
         key: vec![KeyPart::ClientIp],
-        mode: Mode::Enforce,
+        mode: LimiterMode::Enforce,
         exempt: Vec::new(),
         credentials: Vec::new(),
         reset_on: Vec::new(),
-        jitter: 0,
+        retry_after_jitter: 0,
         store: None,
         max_keys: 200_000,
     };
@@ -172,7 +173,7 @@ pub struct Visitor(pub IpAddr);
 
 const VISITOR: Visitor = Visitor(IpAddr::V4(Ipv4Addr::new(203, 0, 113, 7)));
 
-impl Subject for Visitor {
+impl KeySource for Visitor {
     fn client_ip(&self) -> IpAddr {
         self.0
     }

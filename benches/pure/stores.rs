@@ -8,7 +8,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use statusquo::limit::{Algorithm, Ask, Failure, Key, Limiter, Moment, OnFailure, Quota, Secret, Store};
+use statusquo::limit::{
+    Algorithm, Backend, BackendError, Key, Limiter, OnFailure, Quota, Secret, TakeRequest, Timestamp,
+};
 use statusquo::store::{Address, Settings, Shared, Watch};
 
 use crate::samples;
@@ -70,7 +72,7 @@ struct Failures(Arc<AtomicU64>);
 impl Watch for Failures {
     fn answered(&self, _: Duration) {}
 
-    fn failed(&self, _: Failure, _: Duration) {
+    fn failed(&self, _: BackendError, _: Duration) {
         self.0.fetch_add(1, Ordering::Relaxed);
     }
 }
@@ -87,7 +89,7 @@ pub fn in_redis(server: &Server, algorithm: Algorithm, at_once: usize, lasts: Du
             prefix: "bench:".to_owned(),
             secret: Secret::new([7, 11]),
             timeout: Duration::from_secs(1),
-            on_failure: OnFailure::Refuse,
+            on_failure: OnFailure::Deny,
         };
         let store = Arc::new(Shared::new(settings, Box::new(Failures(Arc::clone(&failures)))));
         store.keep();
@@ -121,9 +123,9 @@ async fn ask_until(store: &Shared, algorithm: Algorithm, asker: u64, until: Inst
     let (mut times, mut key) = (Vec::new(), asker);
     while Instant::now() < until {
         key = key.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
-        let ask = Ask {
+        let ask = TakeRequest {
             rule: "bench",
-            key: Key::of_bits(u128::from(key >> 33) % 10_000),
+            key: Key::from_bits(u128::from(key >> 33) % 10_000),
             quota,
             algorithm,
             cost: 1,
@@ -150,7 +152,7 @@ pub fn in_memory(threads: u32, lasts: Duration) -> Rate {
                         let client = samples::Visitor(std::net::Ipv4Addr::from_bits(number).into());
                         std::hint::black_box(limiter.take(
                             limiter.key(&client),
-                            Moment::after_origin(Duration::from_secs(decisions)),
+                            Timestamp::after_origin(Duration::from_secs(decisions)),
                         ));
                         decisions += 1;
                     }

@@ -36,7 +36,7 @@ use ipnet::IpNet;
 use rustls::pki_types::ServerName;
 
 use crate::contract::{Contract, Override};
-use crate::limit::Settings;
+use crate::limit::LimiterSettings;
 use crate::protocol::cors;
 use crate::store;
 use crate::tls::served;
@@ -262,7 +262,7 @@ pub struct RateLimit {
     /// The name in the file: label.
     pub name: String,
     /// What it allows, and to whom.
-    pub settings: Settings,
+    pub settings: LimiterSettings,
 }
 
 /// Which requests go to which upstream, and by which rules.

@@ -13,14 +13,14 @@ use super::file::limits::{self, AllowForm, ExemptForm, LimitMode, RateLimitFile}
 use super::tree::Place;
 use super::units;
 use super::validate_stores::{self, CheckedStore};
-use crate::limit::{Algorithm, Credential, KeyPart, Mode, Quota, Settings, Unusable, memory};
+use crate::limit::{Algorithm, Credential, KeyPart, LimiterMode, LimiterSettings, Quota, QuotaError, memory};
 
 /// A rule of the file. One with a problem keeps its name, so that routes are not told that it does not exist.
 pub struct CheckedLimit {
     /// What routes call it.
     pub name: String,
     /// What it allows, if that is good.
-    pub settings: Option<Settings>,
+    pub settings: Option<LimiterSettings>,
 }
 
 /// Most rules of one route: each is a step of every request.
@@ -67,22 +67,22 @@ pub fn rate_limits(
             .store
             .as_ref()
             .and_then(|name| validate_stores::named(checker, &at.key("store"), name, stores));
-        let fewest = memory::FEWEST_KEYS as u64;
+        let fewest = memory::MIN_KEYS as u64;
         let max_keys = checker.number(&at.key("max_keys"), file.max_keys, fewest..=MOST_KEYS);
         if mode_refuses(file)
             && !key.contains(&KeyPart::ClientIp)
-            && key.iter().any(KeyPart::is_callers_choice)
+            && key.iter().any(KeyPart::is_client_controlled)
         {
             let what = "anybody can send another's value and use up what is allowed to them";
             let remedy = "add client_ip to the key, and a rule by client_ip alone beside it";
             checker.warn(&at.key("key"), Refusal::new(what, remedy));
         }
         let mode = match file.mode.unwrap_or_default() {
-            LimitMode::Enforce => Mode::Enforce,
-            LimitMode::Shadow => Mode::Shadow,
+            LimitMode::Enforce => LimiterMode::Enforce,
+            LimitMode::Shadow => LimiterMode::Shadow,
         };
         let max_keys = max_keys.and_then(|keys| usize::try_from(keys).ok()).unwrap_or(DEFAULT_KEYS);
-        let settings = quota.map(|quota| Settings {
+        let settings = quota.map(|quota| LimiterSettings {
             quota,
             algorithm,
             cost,
@@ -91,7 +91,7 @@ pub fn rate_limits(
             exempt,
             credentials,
             reset_on,
-            jitter,
+            retry_after_jitter: jitter,
             store,
             max_keys,
         });
@@ -138,22 +138,22 @@ fn quota(
     let burst = written.and_then(|burst| u32::try_from(burst).ok()).unwrap_or(allowed);
     let (at, what, remedy) = match Quota::new(allowed, period, burst) {
         Ok(quota) => return Some(quota),
-        Err(Unusable::Nothing) => (
+        Err(QuotaError::Zero) => (
             allow,
             format!("{} would let nothing through", quoted(text)),
             "write a count and a time above zero",
         ),
-        Err(Unusable::TooFast) => (
+        Err(QuotaError::TooFast) => (
             allow,
             format!("{} is more than a million per second", quoted(text)),
             "remove the rule, or allow less",
         ),
-        Err(Unusable::TooSlow) if written.is_some_and(|burst| burst > u64::from(allowed)) => (
+        Err(QuotaError::TooSlow) if written.is_some_and(|burst| burst > u64::from(allowed)) => (
             burst_at,
             format!("a bucket of {burst} would take longer than a year to fill"),
             "write a smaller number, or allow more",
         ),
-        Err(Unusable::TooSlow) => {
+        Err(QuotaError::TooSlow) => {
             (allow, format!("{} is spread over more than a year", quoted(text)), "write at most 365d")
         }
     };

@@ -85,9 +85,9 @@ fn store(checker: &mut Checker<'_>, at: &Place<'_>, name: &str, file: &StoreFile
         secret,
         timeout: timeout.unwrap_or(TIMEOUT),
         on_failure: match file.on_failure.unwrap_or_default() {
-            limits::OnFailure::UseMemory => OnFailure::UseMemory,
+            limits::OnFailure::UseMemory => OnFailure::Local,
             limits::OnFailure::Allow => OnFailure::Allow,
-            limits::OnFailure::Refuse => OnFailure::Refuse,
+            limits::OnFailure::Refuse => OnFailure::Deny,
         },
     })
 }

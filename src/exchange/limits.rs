@@ -19,7 +19,7 @@ use super::flow::Story;
 use super::request::Request;
 use crate::config::validate_limits::MOST_RULES;
 use crate::contract::{Cause, Fault, Phase};
-use crate::limit::{Decision, Key, Mode, Moment};
+use crate::limit::{Key, LimiterMode, QuotaDecision, Timestamp};
 use crate::observe::LimitDecision;
 use crate::snapshot::limits::{Rule, moment};
 use crate::snapshot::{Route, Snapshot};
@@ -71,7 +71,7 @@ pub(super) fn dress_as_they_stand(
     let mut asked = ask(route, &subject(snapshot, route, request, client_ip, None));
     for asked in asked.iter_mut().flatten().filter(|asked| asked.is_enforced() && asked.rule.store.is_none())
     {
-        asked.decision = Some(asked.rule.limiter.stand(asked.key, now));
+        asked.decision = Some(asked.rule.limiter.current_state(asked.key, now));
     }
     let told = asked.iter().flatten().filter_map(Asked::told);
     told::tell(dress, snapshot.limit_headers, told, now, SystemTime::now());
@@ -92,12 +92,12 @@ struct Asked<'a> {
     rule: &'a Arc<Rule>,
     key: Key,
     /// Of a rule that is enforced: its last word.
-    decision: Option<Decision>,
+    decision: Option<QuotaDecision>,
 }
 
 impl Asked<'_> {
     fn is_enforced(&self) -> bool {
-        self.rule.limiter.settings().mode == Mode::Enforce
+        self.rule.limiter.settings().mode == LimiterMode::Enforce
     }
 
     fn told(&self) -> Option<Told<'_>> {
@@ -106,7 +106,7 @@ impl Asked<'_> {
     }
 
     /// The request passes. Rules that only watch are asked now, for they see what passes.
-    fn count_admitted(&self, now: Moment) {
+    fn count_admitted(&self, now: Timestamp) {
         let decided = if self.is_enforced() {
             LimitDecision::Allowed
         } else {
@@ -117,10 +117,10 @@ impl Asked<'_> {
 }
 
 /// What a rule that only watches has seen.
-const fn watched(decision: &Decision) -> LimitDecision {
+const fn watched(decision: &QuotaDecision) -> LimitDecision {
     match decision {
-        Decision::Allow(_) => LimitDecision::Allowed,
-        Decision::Deny { .. } => LimitDecision::WouldRefuse,
+        QuotaDecision::Allow(_) => LimitDecision::Allowed,
+        QuotaDecision::Deny { .. } => LimitDecision::WouldRefuse,
     }
 }
 
@@ -136,7 +136,7 @@ fn ask<'a>(route: &'a Route, subject: &OfRequest<'_>) -> AskedRules<'a> {
 }
 
 /// Takes from every rule that is enforced, or from none.
-fn take_all(asked: &mut AskedRules<'_>, now: Moment) -> bool {
+fn take_all(asked: &mut AskedRules<'_>, now: Timestamp) -> bool {
     let enforced = asked.iter().flatten().filter(|asked| asked.is_enforced()).count();
     if enforced > 1 && !look_at_all(asked, now) {
         return false;
@@ -152,17 +152,17 @@ fn take_all(asked: &mut AskedRules<'_>, now: Moment) -> bool {
     if refused {
         // Another request has come between looking and taking.
         for asked in asked.iter().flatten().filter(|asked| asked.is_enforced()).take(taken) {
-            asked.rule.limiter.give_back(asked.key, now);
+            asked.rule.limiter.refund(asked.key, now);
         }
     }
     !refused
 }
 
 /// Whether every rule that is enforced would admit the request. All are asked, so that the longest wait is known.
-fn look_at_all(asked: &mut AskedRules<'_>, now: Moment) -> bool {
+fn look_at_all(asked: &mut AskedRules<'_>, now: Timestamp) -> bool {
     let mut admitted = true;
     for asked in asked.iter_mut().flatten().filter(|asked| asked.is_enforced()) {
-        let decision = asked.rule.limiter.look(asked.key, now);
+        let decision = asked.rule.limiter.peek(asked.key, now);
         admitted &= decision.retry_after().is_none();
         asked.decision = Some(decision);
     }
@@ -170,7 +170,7 @@ fn look_at_all(asked: &mut AskedRules<'_>, now: Moment) -> bool {
 }
 
 /// Every rule has spoken: the response wears it.
-fn conclude(snapshot: &Snapshot, asked: &AskedRules<'_>, now: Moment, story: &mut Story) {
+fn conclude(snapshot: &Snapshot, asked: &AskedRules<'_>, now: Timestamp, story: &mut Story) {
     let told = asked.iter().flatten().filter_map(Asked::told);
     told::tell(&mut story.dress, snapshot.limit_headers, told, now, SystemTime::now());
 }
@@ -193,7 +193,7 @@ fn refusal(asked: &AskedRules<'_>, story: &mut Story) -> Fault {
             story.rule = Some(Arc::clone(asked.rule));
         }
     }
-    let most = story.rule.as_ref().map_or(0, |rule| rule.limiter.settings().jitter);
+    let most = story.rule.as_ref().map_or(0, |rule| rule.limiter.settings().retry_after_jitter);
     Fault::new(Cause::RateLimited, Phase::Admit)
         .with_retry_after(longest + told::jitter(&story.request_id, most))
 }

@@ -8,7 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use super::dress::Dress;
 use super::limits::told;
 use crate::config::LimitHeaders;
-use crate::limit::Moment;
+use crate::limit::Timestamp;
 use crate::protocol::cors::{self, CorsPolicy};
 
 pub use super::limits::told::Told;
@@ -24,7 +24,7 @@ pub fn worn(
     if let Some(policy) = policy {
         dress.share(policy, origin, cors::VARY_ORIGIN);
     }
-    let moment = Moment::after_origin(now.duration_since(UNIX_EPOCH).unwrap_or_default());
+    let moment = Timestamp::after_origin(now.duration_since(UNIX_EPOCH).unwrap_or_default());
     told::tell(&mut dress, headers, told.iter().copied(), moment, now);
     dress.fields().iter().cloned().chain(dress.merged(None)).collect()
 }

@@ -7,7 +7,7 @@ use http::HeaderName;
 use ring::digest::{SHA256, digest};
 
 /// Longer values are no credentials, and are not worth the time of a digest. Bytes.
-const LONGEST: usize = 4096;
+const MAX_VALUE_LEN: usize = 4096;
 
 /// The right value of a field, as its SHA-256.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,8 +20,8 @@ pub struct Credential {
 
 impl Credential {
     /// Whether this is the right value.
-    pub fn is(&self, value: &[u8]) -> bool {
-        if value.is_empty() || value.len() > LONGEST {
+    pub fn matches(&self, value: &[u8]) -> bool {
+        if value.is_empty() || value.len() > MAX_VALUE_LEN {
             return false;
         }
         let digest = digest(&SHA256, value);
@@ -37,16 +37,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_right_value_is_right() {
+    fn credential_matches_only_its_value() {
         // printf %s correct-horse | sha256sum
         let credential = Credential {
             header: HeaderName::from_static("x-api-key"),
             sha256: digest(&SHA256, b"correct-horse").as_ref().try_into().unwrap(),
         };
-        assert!(credential.is(b"correct-horse"));
-        for wrong in [&b""[..], b"correct-hors", b"correct-horse ", b"Correct-horse", &[b'a'; LONGEST + 1]] {
-            assert!(!credential.is(wrong), "{wrong:?}");
+        assert!(credential.matches(b"correct-horse"));
+        for wrong in
+            [&b""[..], b"correct-hors", b"correct-horse ", b"Correct-horse", &[b'a'; MAX_VALUE_LEN + 1]]
+        {
+            assert!(!credential.matches(wrong), "{wrong:?}");
         }
-        assert!(!credential.is(&credential.sha256), "the digest opens nothing");
+        assert!(!credential.matches(&credential.sha256), "the digest opens nothing");
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 /// Where a key stands after a decision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Standing {
+pub struct QuotaState {
     /// How many requests are admitted at once from idle.
     pub limit: u32,
     /// How many more would be admitted now.
@@ -17,31 +17,31 @@ pub struct Standing {
 
 /// The answer to "may this request pass?".
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Decision {
+pub enum QuotaDecision {
     /// It may, and has been counted.
-    Allow(Standing),
+    Allow(QuotaState),
     /// It may not, and nothing was counted.
     Deny {
         /// As it was before.
-        standing: Standing,
+        quota_state: QuotaState,
         /// The same request would be admitted after this, if no other came. Never zero.
         retry_after: Duration,
     },
 }
 
-impl Decision {
+impl QuotaDecision {
     /// Where the key stands now.
-    pub const fn standing(&self) -> &Standing {
+    pub const fn quota_state(&self) -> &QuotaState {
         match self {
-            Decision::Allow(standing) | Decision::Deny { standing, .. } => standing,
+            QuotaDecision::Allow(standing) | QuotaDecision::Deny { quota_state: standing, .. } => standing,
         }
     }
 
     /// How long to wait; `None` when the request may pass.
     pub const fn retry_after(&self) -> Option<Duration> {
         match self {
-            Decision::Allow(_) => None,
-            Decision::Deny { retry_after, .. } => Some(*retry_after),
+            QuotaDecision::Allow(_) => None,
+            QuotaDecision::Deny { retry_after, .. } => Some(*retry_after),
         }
     }
 }

@@ -5,19 +5,19 @@
 
 use std::time::Duration;
 
-use super::decision::{Decision, Standing};
-use super::moment::Moment;
+use super::decision::{QuotaDecision, QuotaState};
+use super::moment::Timestamp;
 use super::quota::Quota;
-use super::state::{SKEW, State};
+use super::state::{LimitState, MAX_CLOCK_SKEW};
 
 /// When the bucket is full again. The past, and so the origin of all moments, is a full bucket.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct FullAt(u64);
+pub struct GcraState(u64);
 
-impl FullAt {
+impl GcraState {
     #[cfg(test)]
-    pub(super) const fn of_nanos(nanos: u64) -> Self {
-        FullAt(nanos)
+    pub(super) const fn from_nanos(nanos: u64) -> Self {
+        GcraState(nanos)
     }
 
     #[cfg(test)]
@@ -26,40 +26,40 @@ impl FullAt {
     }
 }
 
-impl State for FullAt {
-    type Rank = u64;
+impl LimitState for GcraState {
+    type EvictionRank = u64;
 
-    fn decide(self, quota: &Quota, now: Moment, cost: u32) -> (Decision, Self) {
+    fn decide(self, quota: &Quota, now: Timestamp, cost: u32) -> (QuotaDecision, Self) {
         decide(quota, self, now, cost)
     }
 
-    fn give_back(self, quota: &Quota, cost: u32, taken: Moment, latest: Moment) -> Self {
-        give_back(quota, self, cost, taken, latest)
+    fn refund(self, quota: &Quota, cost: u32, taken: Timestamp, latest: Timestamp) -> Self {
+        refund(quota, self, cost, taken, latest)
     }
 
-    fn is_settled(self, _: &Quota, now: Moment) -> bool {
+    fn is_idle(self, _: &Quota, now: Timestamp) -> bool {
         self.0 <= now.nanos()
     }
 
-    fn rank(self, _: &Quota, _: Moment) -> u64 {
+    fn eviction_rank(self, _: &Quota, _: Timestamp) -> u64 {
         self.0
     }
 
-    fn is_worth_a_note(self, quota: &Quota, now: Moment) -> bool {
-        self.0.saturating_sub(now.nanos()) >= quota.full() / 2
+    fn should_record(self, quota: &Quota, now: Timestamp) -> bool {
+        self.0.saturating_sub(now.nanos()) >= quota.fill_nanos() / 2
     }
 
-    fn or_more(self, other: Self) -> Self {
+    fn upper_bound(self, other: Self) -> Self {
         self.max(other)
     }
 
-    fn or_less(self, other: Self) -> Self {
+    fn lower_bound(self, other: Self) -> Self {
         self.min(other)
     }
 
-    fn leaving_room(self, quota: &Quota, now: Moment, cost: u32) -> Self {
-        let price = quota.interval().saturating_mul(u64::from(cost));
-        FullAt(self.0.min(now.nanos().saturating_add(quota.full().saturating_sub(price))))
+    fn with_room_for(self, quota: &Quota, now: Timestamp, cost: u32) -> Self {
+        let cost_nanos = quota.interval_nanos().saturating_mul(u64::from(cost));
+        GcraState(self.0.min(now.nanos().saturating_add(quota.fill_nanos().saturating_sub(cost_nanos))))
     }
 }
 
@@ -67,43 +67,49 @@ impl State for FullAt {
 ///
 /// A refusal leaves the state as it was. (Unless the clock has gone back: then it owes a full bucket and no more, so that
 /// nobody is locked out for longer than that.)
-pub fn decide(quota: &Quota, state: FullAt, now: Moment, cost: u32) -> (Decision, FullAt) {
+pub fn decide(quota: &Quota, state: GcraState, now: Timestamp, cost: u32) -> (QuotaDecision, GcraState) {
     let now = now.nanos();
-    let owed = state.0.saturating_sub(now);
-    let (owed, state) = if owed > quota.full().saturating_add(SKEW) {
-        (quota.full(), FullAt(now.saturating_add(quota.full())))
+    let used_nanos = state.0.saturating_sub(now);
+    let (used_nanos, state) = if used_nanos > quota.fill_nanos().saturating_add(MAX_CLOCK_SKEW) {
+        (quota.fill_nanos(), GcraState(now.saturating_add(quota.fill_nanos())))
     } else {
-        (owed, state)
+        (used_nanos, state)
     };
-    let price = quota.interval().saturating_mul(u64::from(cost));
-    let after = owed.saturating_add(price);
-    match after.checked_sub(quota.full()).filter(|missing| *missing > 0) {
-        None => (Decision::Allow(standing(quota, after)), FullAt(now.saturating_add(after))),
-        Some(missing) => {
-            let retry_after = Duration::from_nanos(missing);
-            (Decision::Deny { standing: standing(quota, owed), retry_after }, state)
+    let cost_nanos = quota.interval_nanos().saturating_mul(u64::from(cost));
+    let after = used_nanos.saturating_add(cost_nanos);
+    match after.checked_sub(quota.fill_nanos()).filter(|missing| *missing > 0) {
+        None => (QuotaDecision::Allow(quota_state(quota, after)), GcraState(now.saturating_add(after))),
+        Some(excess) => {
+            let retry_after = Duration::from_nanos(excess);
+            (QuotaDecision::Deny { quota_state: quota_state(quota, used_nanos), retry_after }, state)
         }
     }
 }
 
-/// Undoes an admission of this cost at the moment `taken`. `latest` is the last moment at which this state, or any beside
+/// Undoes an admission of this cost at the moment `taken_at`. `latest` is the last moment at which this state, or any beside
 /// it, was decided about.
 ///
 /// What flowed back meanwhile may have flowed back because of the admission; it is not given back, so that undoing never
 /// admits more than not having taken.
-pub fn give_back(quota: &Quota, state: FullAt, cost: u32, taken: Moment, latest: Moment) -> FullAt {
-    let price = quota.interval().saturating_mul(u64::from(cost));
-    let flowed = latest.nanos().saturating_sub(taken.nanos());
-    FullAt(state.0.saturating_sub(price.saturating_sub(flowed)))
+pub fn refund(
+    quota: &Quota,
+    state: GcraState,
+    cost: u32,
+    taken_at: Timestamp,
+    latest: Timestamp,
+) -> GcraState {
+    let cost_nanos = quota.interval_nanos().saturating_mul(u64::from(cost));
+    let refilled = latest.nanos().saturating_sub(taken_at.nanos());
+    GcraState(state.0.saturating_sub(cost_nanos.saturating_sub(refilled)))
 }
 
-fn standing(quota: &Quota, owed: u64) -> Standing {
-    let free = quota.full().saturating_sub(owed) / quota.interval();
-    Standing {
+fn quota_state(quota: &Quota, used_nanos: u64) -> QuotaState {
+    let free = quota.fill_nanos().saturating_sub(used_nanos) / quota.interval_nanos();
+    QuotaState {
         limit: quota.burst(),
         // At most the burst, which is 32 bits.
         remaining: u32::try_from(free).unwrap_or(u32::MAX),
-        reset: Duration::from_nanos(owed),
+        reset: Duration::from_nanos(used_nanos),
     }
 }
 

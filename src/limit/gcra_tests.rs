@@ -1,29 +1,29 @@
 //! The decision against another implementation of the same algorithm, and its promises in plain sentences.
 
 use governor::clock::{Clock as _, FakeRelativeClock};
-use governor::{Quota as Theirs, RateLimiter};
+use governor::{Quota as GovernorQuota, RateLimiter};
 use proptest::prelude::*;
 
 use super::*;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-fn at(since: Duration) -> Moment {
-    Moment::after_origin(since)
+fn at(since: Duration) -> Timestamp {
+    Timestamp::after_origin(since)
 }
 
 /// One bucket, and what it says.
 struct Bucket {
     quota: Quota,
-    state: FullAt,
+    state: GcraState,
 }
 
 impl Bucket {
-    fn of(allowed: u32, period: Duration, burst: u32) -> Self {
-        Bucket { quota: Quota::new(allowed, period, burst).unwrap(), state: FullAt::default() }
+    fn new(allowed: u32, period: Duration, burst: u32) -> Self {
+        Bucket { quota: Quota::new(allowed, period, burst).unwrap(), state: GcraState::default() }
     }
 
-    fn ask(&mut self, now: Duration, cost: u32) -> Decision {
+    fn take(&mut self, now: Duration, cost: u32) -> QuotaDecision {
         let (decision, state) = decide(&self.quota, self.state, at(now), cost);
         self.state = state;
         decision
@@ -31,58 +31,61 @@ impl Bucket {
 }
 
 #[test]
-fn one_more_than_the_burst_is_denied_and_told_when_to_return() {
-    let mut bucket = Bucket::of(100, 60 * SECOND, 20);
+fn request_above_the_burst_is_denied_with_retry_after() {
+    let mut bucket = Bucket::new(100, 60 * SECOND, 20);
     let now = 5 * SECOND;
     for remaining in (0..20).rev() {
         let reset = Duration::from_millis(600) * (20 - remaining);
-        assert_eq!(bucket.ask(now, 1), Decision::Allow(Standing { limit: 20, remaining, reset }));
+        assert_eq!(bucket.take(now, 1), QuotaDecision::Allow(QuotaState { limit: 20, remaining, reset }));
     }
-    let standing = Standing { limit: 20, remaining: 0, reset: 12 * SECOND };
+    let standing = QuotaState { limit: 20, remaining: 0, reset: 12 * SECOND };
     let retry_after = Duration::from_millis(600);
     for _ in 0..3 {
-        assert_eq!(bucket.ask(now, 1), Decision::Deny { standing, retry_after });
+        assert_eq!(bucket.take(now, 1), QuotaDecision::Deny { quota_state: standing, retry_after });
     }
     let early = now + retry_after - Duration::from_nanos(1);
-    assert!(matches!(bucket.ask(early, 1), Decision::Deny { .. }));
-    assert!(matches!(bucket.ask(now + retry_after, 1), Decision::Allow(_)));
+    assert!(matches!(bucket.take(early, 1), QuotaDecision::Deny { .. }));
+    assert!(matches!(bucket.take(now + retry_after, 1), QuotaDecision::Allow(_)));
 }
 
 #[test]
-fn a_bucket_that_was_left_alone_for_its_reset_is_as_new() {
-    let mut bucket = Bucket::of(10, SECOND, 5);
-    let reset = (0..5).map(|_| bucket.ask(SECOND, 1).standing().reset).max().unwrap();
-    let mut fresh = Bucket::of(10, SECOND, 5);
+fn bucket_is_full_again_after_its_reset() {
+    let mut bucket = Bucket::new(10, SECOND, 5);
+    let reset = (0..5).map(|_| bucket.take(SECOND, 1).quota_state().reset).max().unwrap();
+    let mut fresh = Bucket::new(10, SECOND, 5);
     for _ in 0..6 {
-        assert_eq!(bucket.ask(SECOND + reset, 1), fresh.ask(SECOND + reset, 1));
+        assert_eq!(bucket.take(SECOND + reset, 1), fresh.take(SECOND + reset, 1));
     }
 }
 
 #[test]
-fn a_cost_above_the_capacity_is_denied_with_a_wait_and_takes_nothing() {
-    let mut bucket = Bucket::of(10, SECOND, 5);
-    let told = bucket.ask(SECOND, 6);
-    let standing = Standing { limit: 5, remaining: 5, reset: Duration::ZERO };
-    assert_eq!(told, Decision::Deny { standing, retry_after: Duration::from_millis(100) });
-    assert!(bucket.ask(SECOND, u32::MAX).retry_after().is_some());
-    assert!(bucket.ask(SECOND, 5).retry_after().is_none());
+fn cost_above_capacity_is_denied_and_takes_nothing() {
+    let mut bucket = Bucket::new(10, SECOND, 5);
+    let decision = bucket.take(SECOND, 6);
+    let standing = QuotaState { limit: 5, remaining: 5, reset: Duration::ZERO };
+    assert_eq!(
+        decision,
+        QuotaDecision::Deny { quota_state: standing, retry_after: Duration::from_millis(100) }
+    );
+    assert!(bucket.take(SECOND, u32::MAX).retry_after().is_some());
+    assert!(bucket.take(SECOND, 5).retry_after().is_none());
 }
 
 #[test]
-fn a_clock_that_goes_back_locks_nobody_out_for_longer_than_a_bucket_takes_to_fill() {
-    let mut bucket = Bucket::of(10, SECOND, 5);
+fn backward_clock_locks_out_at_most_one_fill_time() {
+    let mut bucket = Bucket::new(10, SECOND, 5);
     for _ in 0..5 {
-        bucket.ask(3_600 * SECOND, 1);
+        bucket.take(3_600 * SECOND, 1);
     }
-    assert_eq!(bucket.ask(SECOND, 1).retry_after(), Some(Duration::from_millis(100)));
-    assert!(bucket.ask(SECOND + Duration::from_millis(100), 1).retry_after().is_none());
+    assert_eq!(bucket.take(SECOND, 1).retry_after(), Some(Duration::from_millis(100)));
+    assert!(bucket.take(SECOND + Duration::from_millis(100), 1).retry_after().is_none());
     // A thread that read its clock a moment earlier has no say in it.
-    let mut bucket = Bucket::of(10, SECOND, 5);
+    let mut bucket = Bucket::new(10, SECOND, 5);
     for _ in 0..5 {
-        bucket.ask(SECOND, 1);
+        bucket.take(SECOND, 1);
     }
     let before = bucket.state;
-    assert!(bucket.ask(SECOND - Duration::from_micros(9), 1).retry_after().is_some());
+    assert!(bucket.take(SECOND - Duration::from_micros(9), 1).retry_after().is_some());
     assert_eq!(bucket.state, before);
 }
 
@@ -94,42 +97,42 @@ fn quotas() -> impl Strategy<Value = Quota> {
 
 proptest! {
     #[test]
-    fn decisions_and_waits_are_those_of_another_implementation(
+    fn decisions_match_the_governor_crate(
         quota in quotas(),
         steps in prop::collection::vec((0_u64..3_000, 1_u32..40), 1..60),
     ) {
         let clock = FakeRelativeClock::default();
-        let theirs = Theirs::with_period(Duration::from_nanos(quota.interval())).unwrap();
-        let theirs = theirs.allow_burst(quota.burst().try_into().unwrap());
-        let theirs = RateLimiter::direct_with_clock(theirs, clock.clone());
-        let mut state = FullAt::default();
+        let governor_quota = GovernorQuota::with_period(Duration::from_nanos(quota.interval_nanos())).unwrap();
+        let governor_quota = governor_quota.allow_burst(quota.burst().try_into().unwrap());
+        let governor = RateLimiter::direct_with_clock(governor_quota, clock.clone());
+        let mut state = GcraState::default();
         let mut since = Duration::ZERO;
         for (thousandths, requests) in steps {
             // Around the interval, where decisions change.
-            let step = Duration::from_nanos(quota.interval() / 1_000 * thousandths + thousandths % 3);
+            let step = Duration::from_nanos(quota.interval_nanos() / 1_000 * thousandths + thousandths % 3);
             since += step;
             clock.advance(step);
             for _ in 0..requests {
-                let (ours, after) = decide(&quota, state, at(since), 1);
+                let (decision, after) = decide(&quota, state, at(since), 1);
                 state = after;
-                let wait = theirs.check().err().map(|until| until.wait_time_from(clock.now()));
-                prop_assert_eq!(ours.retry_after(), wait);
+                let wait = governor.check().err().map(|until| until.wait_time_from(clock.now()));
+                prop_assert_eq!(decision.retry_after(), wait);
             }
         }
     }
 
     #[test]
-    fn what_is_told_is_what_happens(quota in quotas(), costs in prop::collection::vec(1_u32..9, 1..40), gap in 0_u64..2_000) {
-        let mut state = FullAt::default();
+    fn reported_state_predicts_later_decisions(quota in quotas(), costs in prop::collection::vec(1_u32..9, 1..40), gap in 0_u64..2_000) {
+        let mut state = GcraState::default();
         let mut now = SECOND;
         for cost in costs {
             let before = decide(&quota, state, at(now), 0).0;
             let (decision, after) = decide(&quota, state, at(now), cost);
-            let standing = decision.standing();
+            let standing = decision.quota_state();
             match decision {
-                Decision::Allow(_) => prop_assert_eq!(standing.remaining + cost, before.standing().remaining),
-                Decision::Deny { retry_after, .. } => {
-                    prop_assert_eq!((after, standing), (state, before.standing()), "a refusal takes nothing");
+                QuotaDecision::Allow(_) => prop_assert_eq!(standing.remaining + cost, before.quota_state().remaining),
+                QuotaDecision::Deny { retry_after, .. } => {
+                    prop_assert_eq!((after, standing), (state, before.quota_state()), "a refusal takes nothing");
                     prop_assert!(!retry_after.is_zero());
                     let moment_before = at(now + retry_after - Duration::from_nanos(1));
                     prop_assert!(decide(&quota, state, moment_before, cost).0.retry_after().is_some());
@@ -139,23 +142,23 @@ proptest! {
                 }
             }
             let full = decide(&quota, after, at(now + standing.reset), 0).0;
-            prop_assert_eq!(full.standing().remaining, quota.burst());
+            prop_assert_eq!(full.quota_state().remaining, quota.burst());
             state = after;
-            now += Duration::from_nanos(quota.interval() / 1_000 * gap);
+            now += Duration::from_nanos(quota.interval_nanos() / 1_000 * gap);
         }
     }
 
     #[test]
-    fn what_is_given_back_was_never_taken_and_never_comes_back_as_more(
+    fn refund_never_admits_more_than_without_the_request(
         quota in quotas(),
         gaps in prop::collection::vec(0_u64..2_500, 1..20),
     ) {
         // Two buckets see the same requests, and one of them another one at the start, which is undone at the end.
         let taken = at(SECOND);
-        let (mut with, mut without) = (decide(&quota, FullAt::default(), taken, 1).1, FullAt::default());
+        let (mut with, mut without) = (decide(&quota, GcraState::default(), taken, 1).1, GcraState::default());
         let mut now = SECOND;
         for gap in gaps {
-            now += Duration::from_nanos(quota.interval() / 1_000 * gap);
+            now += Duration::from_nanos(quota.interval_nanos() / 1_000 * gap);
             let (decision, after) = decide(&quota, with, at(now), 1);
             with = after;
             if decision.retry_after().is_none() {
@@ -163,9 +166,9 @@ proptest! {
             }
         }
         let latest = at(now);
-        let owes = |state: FullAt| state.nanos().saturating_sub(latest.nanos());
-        let undone = give_back(&quota, with, 1, taken, latest);
-        prop_assert!(owes(undone) >= owes(without));
-        prop_assert!(owes(undone) <= owes(without) + (latest.nanos() - taken.nanos()));
+        let used = |state: GcraState| state.nanos().saturating_sub(latest.nanos());
+        let refunded = refund(&quota, with, 1, taken, latest);
+        prop_assert!(used(refunded) >= used(without));
+        prop_assert!(used(refunded) <= used(without) + (latest.nanos() - taken.nanos()));
     }
 }

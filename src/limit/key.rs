@@ -2,7 +2,7 @@
 //!
 //! Nothing of a request is kept in clear, and without the secret nobody can make two keys meet. Parts are fed with their
 //! kind and length, so that no two different lists of parts are the same bytes. Where the parts come from is the caller's
-//! business ([`Subject`]).
+//! business ([`KeySource`]).
 
 use std::borrow::Cow;
 use std::hash::Hasher;
@@ -36,7 +36,7 @@ pub enum KeyPart {
 
 impl KeyPart {
     /// Whether it is a value that the caller writes, and so can be another's.
-    pub const fn is_callers_choice(&self) -> bool {
+    pub const fn is_client_controlled(&self) -> bool {
         match self {
             KeyPart::Header(_)
             | KeyPart::Path(_)
@@ -49,7 +49,7 @@ impl KeyPart {
 }
 
 /// What a key is made of. A part that is missing, or cannot be read as one value, is `None`, and counts as the client.
-pub trait Subject {
+pub trait KeySource {
     /// The client's address.
     fn client_ip(&self) -> IpAddr;
     /// By how many leading bits IPv6 clients are told apart.
@@ -93,7 +93,7 @@ impl std::fmt::Debug for Secret {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Key {
     /// Spreads keys over a table.
-    pub(super) place: u64,
+    pub(super) shard_hash: u64,
     /// Tells the keys of one place apart.
     pub(super) tag: u64,
 }
@@ -101,47 +101,65 @@ pub struct Key {
 impl Key {
     /// All 128 bits, for a store that keeps keys.
     pub fn bits(self) -> u128 {
-        u128::from(self.place) << 64 | u128::from(self.tag)
+        u128::from(self.shard_hash) << 64 | u128::from(self.tag)
     }
 
     /// The key with these bits.
-    pub const fn of_bits(bits: u128) -> Self {
-        Key { place: (bits >> 64) as u64, tag: bits as u64 }
+    pub const fn from_bits(bits: u128) -> Self {
+        Key { shard_hash: (bits >> 64) as u64, tag: bits as u64 }
     }
 }
 
 /// Hashes what the rule counts by. Allocates nothing, except for a value that has to be decoded
 /// and a host that is not in lower case.
-pub fn key(secret: Secret, parts: &[KeyPart], subject: &impl Subject) -> Key {
+pub fn derive_key(secret: Secret, parts: &[KeyPart], source: &impl KeySource) -> Key {
     let Secret([first, second]) = secret;
     let mut hasher = SipHasher13::new_with_keys(first, second);
     for part in parts {
         match part {
-            KeyPart::ClientIp => client_ip(&mut hasher, subject),
-            KeyPart::Header(name) => one(&mut hasher, subject, Kind::Header, subject.header(name)),
-            KeyPart::Host => {
-                let host = subject.host();
-                one(&mut hasher, subject, Kind::Host, host.as_ref().map(|host| host.as_bytes()));
+            KeyPart::ClientIp => hash_client_ip(&mut hasher, source),
+            KeyPart::Header(name) => {
+                hash_value_or_client(&mut hasher, source, PartKind::Header, source.header(name))
             }
-            KeyPart::Method => feed(&mut hasher, Kind::Method, subject.method().as_bytes()),
-            KeyPart::Route => feed(&mut hasher, Kind::Route, subject.route().as_bytes()),
-            KeyPart::Path(name) => one(&mut hasher, subject, Kind::Path, subject.path(name).as_deref()),
-            KeyPart::Cookie(name) => one(&mut hasher, subject, Kind::Cookie, subject.cookie(name)),
-            KeyPart::Query(name) => one(&mut hasher, subject, Kind::Query, subject.query(name).as_deref()),
+            KeyPart::Host => {
+                let host = source.host();
+                hash_value_or_client(
+                    &mut hasher,
+                    source,
+                    PartKind::Host,
+                    host.as_ref().map(|host| host.as_bytes()),
+                );
+            }
+            KeyPart::Method => hash_part(&mut hasher, PartKind::Method, source.method().as_bytes()),
+            KeyPart::Route => hash_part(&mut hasher, PartKind::Route, source.route().as_bytes()),
+            KeyPart::Path(name) => {
+                hash_value_or_client(&mut hasher, source, PartKind::Path, source.path(name).as_deref())
+            }
+            KeyPart::Cookie(name) => {
+                hash_value_or_client(&mut hasher, source, PartKind::Cookie, source.cookie(name))
+            }
+            KeyPart::Query(name) => {
+                hash_value_or_client(&mut hasher, source, PartKind::Query, source.query(name).as_deref())
+            }
             KeyPart::Body(name) => {
-                let value = subject.body(name);
-                one(&mut hasher, subject, Kind::Body, value.as_ref().map(|value| value.as_bytes()));
+                let value = source.body(name);
+                hash_value_or_client(
+                    &mut hasher,
+                    source,
+                    PartKind::Body,
+                    value.as_ref().map(|value| value.as_bytes()),
+                );
             }
         }
     }
     let hash = u128::from(hasher.finish128());
-    Key { place: (hash >> 64) as u64, tag: hash as u64 }
+    Key { shard_hash: (hash >> 64) as u64, tag: hash as u64 }
 }
 
 /// The first octet of every part.
 #[derive(Clone, Copy)]
 #[repr(u8)]
-enum Kind {
+enum PartKind {
     Ipv4 = 4,
     Ipv6 = 6,
     Header = 16,
@@ -155,25 +173,30 @@ enum Kind {
 }
 
 /// A value, or the client where there is none.
-fn one(hasher: &mut SipHasher13, subject: &impl Subject, kind: Kind, value: Option<&[u8]>) {
+fn hash_value_or_client(
+    hasher: &mut SipHasher13,
+    source: &impl KeySource,
+    kind: PartKind,
+    value: Option<&[u8]>,
+) {
     match value.filter(|value| !value.is_empty()) {
-        Some(value) => feed(hasher, kind, value),
-        None => client_ip(hasher, subject),
+        Some(value) => hash_part(hasher, kind, value),
+        None => hash_client_ip(hasher, source),
     }
 }
 
-fn feed(hasher: &mut SipHasher13, kind: Kind, bytes: &[u8]) {
+fn hash_part(hasher: &mut SipHasher13, kind: PartKind, bytes: &[u8]) {
     hasher.write_u64(((bytes.len() as u64) << 8) | kind as u64);
     hasher.write(bytes);
 }
 
-fn client_ip(hasher: &mut SipHasher13, subject: &impl Subject) {
-    match subject.client_ip().to_canonical() {
-        IpAddr::V4(address) => feed(hasher, Kind::Ipv4, &address.octets()),
+fn hash_client_ip(hasher: &mut SipHasher13, source: &impl KeySource) {
+    match source.client_ip().to_canonical() {
+        IpAddr::V4(address) => hash_part(hasher, PartKind::Ipv4, &address.octets()),
         IpAddr::V6(address) => {
-            let kept = u32::from(subject.ipv6_prefix()).min(128);
-            let mask = u128::MAX.checked_shl(128 - kept).unwrap_or(0);
-            feed(hasher, Kind::Ipv6, &(u128::from(address) & mask).to_be_bytes());
+            let prefix_len = u32::from(source.ipv6_prefix()).min(128);
+            let mask = u128::MAX.checked_shl(128 - prefix_len).unwrap_or(0);
+            hash_part(hasher, PartKind::Ipv6, &(u128::from(address) & mask).to_be_bytes());
         }
     }
 }

@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use super::*;
 
 #[derive(Clone)]
-struct Asked {
+struct TestRequest {
     client: IpAddr,
     header: Option<&'static [u8]>,
     host: Option<&'static str>,
@@ -18,7 +18,7 @@ struct Asked {
     body: Option<&'static str>,
 }
 
-impl Subject for Asked {
+impl KeySource for TestRequest {
     fn client_ip(&self) -> IpAddr {
         self.client
     }
@@ -60,7 +60,7 @@ impl Subject for Asked {
     }
 }
 
-const ASKED: Asked = Asked {
+const REQUEST: TestRequest = TestRequest {
     client: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7)),
     header: Some(b"blue"),
     host: Some("api.example.com"),
@@ -81,36 +81,37 @@ fn parts() -> [KeyPart; 9] {
     [KeyPart::ClientIp, header, KeyPart::Host, KeyPart::Method, KeyPart::Route, path, cookie, query, body]
 }
 
-fn of(parts: &[KeyPart], asked: &Asked) -> Key {
-    key(SECRET, parts, asked)
+fn key_of(parts: &[KeyPart], request: &TestRequest) -> Key {
+    derive_key(SECRET, parts, request)
 }
 
 #[test]
-fn every_part_tells_requests_apart_and_no_other_part_does() {
+fn each_part_distinguishes_requests() {
     let others = [
-        Asked { client: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 8)), ..ASKED },
-        Asked { header: Some(b"red"), ..ASKED },
-        Asked { host: Some("www.example.com"), ..ASKED },
-        Asked { method: "POST", ..ASKED },
-        Asked { route: "login", ..ASKED },
-        Asked { path: Some("x"), ..ASKED },
-        Asked { cookie: Some("x"), ..ASKED },
-        Asked { query: Some("x"), ..ASKED },
-        Asked { body: Some("x"), ..ASKED },
+        TestRequest { client: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 8)), ..REQUEST },
+        TestRequest { header: Some(b"red"), ..REQUEST },
+        TestRequest { host: Some("www.example.com"), ..REQUEST },
+        TestRequest { method: "POST", ..REQUEST },
+        TestRequest { route: "login", ..REQUEST },
+        TestRequest { path: Some("x"), ..REQUEST },
+        TestRequest { cookie: Some("x"), ..REQUEST },
+        TestRequest { query: Some("x"), ..REQUEST },
+        TestRequest { body: Some("x"), ..REQUEST },
     ];
     for (number, part) in parts().into_iter().enumerate() {
         for (other_number, other) in others.iter().enumerate() {
-            let same = of(std::slice::from_ref(&part), &ASKED) == of(std::slice::from_ref(&part), other);
+            let same =
+                key_of(std::slice::from_ref(&part), &REQUEST) == key_of(std::slice::from_ref(&part), other);
             assert_eq!(same, number != other_number, "{part:?}, {other_number}");
         }
     }
 }
 
 #[test]
-fn no_two_lists_of_parts_meet_whatever_the_values_are() {
+fn different_part_lists_never_collide() {
     let x = Some("x");
-    let asked = Asked {
-        client: ASKED.client,
+    let request = TestRequest {
+        client: REQUEST.client,
         header: Some(b"x"),
         host: x,
         method: "x",
@@ -122,49 +123,51 @@ fn no_two_lists_of_parts_meet_whatever_the_values_are() {
     };
     let mut keys = HashSet::new();
     for one in parts() {
-        assert!(keys.insert(of(std::slice::from_ref(&one), &asked)));
+        assert!(keys.insert(key_of(std::slice::from_ref(&one), &request)));
         for other in parts() {
-            assert!(keys.insert(of(&[one.clone(), other], &asked)));
+            assert!(keys.insert(key_of(&[one.clone(), other], &request)));
         }
     }
     let [_, header, _, method, ..] = parts();
-    let left = Asked { header: Some(b"ab"), method: "c", ..ASKED };
-    let right = Asked { header: Some(b"a"), method: "bc", ..ASKED };
-    assert_ne!(of(&[header.clone(), method.clone()], &left), of(&[header, method], &right));
+    let left = TestRequest { header: Some(b"ab"), method: "c", ..REQUEST };
+    let right = TestRequest { header: Some(b"a"), method: "bc", ..REQUEST };
+    assert_ne!(key_of(&[header.clone(), method.clone()], &left), key_of(&[header, method], &right));
 }
 
 #[test]
-fn a_part_that_is_missing_or_empty_counts_as_the_client_and_as_no_value_that_a_client_could_send() {
+fn missing_part_counts_as_the_client_ip() {
     let [client, header, host, _, _, path, cookie, query, body] = parts();
-    let lacking = |header, value| Asked {
+    let without = |header, value| TestRequest {
         header,
         host: value,
         path: value,
         cookie: value,
         query: value,
         body: value,
-        ..ASKED
+        ..REQUEST
     };
-    for lacking in [lacking(None, None), lacking(Some(b""), Some(""))] {
-        let by_client = of(std::slice::from_ref(&client), &lacking);
+    for request in [without(None, None), without(Some(b""), Some(""))] {
+        let by_client = key_of(std::slice::from_ref(&client), &request);
         for part in [&header, &host, &path, &cookie, &query, &body] {
-            assert_eq!(of(std::slice::from_ref(part), &lacking), by_client, "{part:?}");
+            assert_eq!(key_of(std::slice::from_ref(part), &request), by_client, "{part:?}");
         }
     }
-    let pretending =
-        Asked { header: Some(&[192, 0, 2, 7]), client: IpAddr::V4(Ipv4Addr::LOCALHOST), ..ASKED };
-    assert_ne!(of(std::slice::from_ref(&header), &pretending), of(&[client], &ASKED));
+    let spoofed =
+        TestRequest { header: Some(&[192, 0, 2, 7]), client: IpAddr::V4(Ipv4Addr::LOCALHOST), ..REQUEST };
+    assert_ne!(key_of(std::slice::from_ref(&header), &spoofed), key_of(&[client], &REQUEST));
 }
 
 #[test]
-fn ipv6_clients_are_one_by_network_and_mapped_ipv4_clients_are_what_they_are() {
-    let by = |address: &str| of(&[KeyPart::ClientIp], &Asked { client: address.parse().unwrap(), ..ASKED });
-    assert_eq!(by("2001:db8:1:2::1"), by("2001:db8:1:2:ffff::9"));
-    assert_ne!(by("2001:db8:1:2::1"), by("2001:db8:1:3::1"));
-    assert_eq!(by("::ffff:192.0.2.7"), by("192.0.2.7"));
-    assert_ne!(by("::ffff:192.0.2.7"), by("::ffff:192.0.2.8"));
-    struct By(u8);
-    impl Subject for By {
+fn ipv6_clients_group_by_prefix_and_mapped_ipv4_is_unmapped() {
+    let key_for = |address: &str| {
+        key_of(&[KeyPart::ClientIp], &TestRequest { client: address.parse().unwrap(), ..REQUEST })
+    };
+    assert_eq!(key_for("2001:db8:1:2::1"), key_for("2001:db8:1:2:ffff::9"));
+    assert_ne!(key_for("2001:db8:1:2::1"), key_for("2001:db8:1:3::1"));
+    assert_eq!(key_for("::ffff:192.0.2.7"), key_for("192.0.2.7"));
+    assert_ne!(key_for("::ffff:192.0.2.7"), key_for("::ffff:192.0.2.8"));
+    struct PrefixedClient(u8);
+    impl KeySource for PrefixedClient {
         fn client_ip(&self) -> IpAddr {
             IpAddr::V6(Ipv6Addr::LOCALHOST)
         }
@@ -197,12 +200,12 @@ fn ipv6_clients_are_one_by_network_and_mapped_ipv4_clients_are_what_they_are() {
         }
     }
     let keys: HashSet<Key> =
-        [0, 127, 128, 255].map(|bits| key(SECRET, &[KeyPart::ClientIp], &By(bits))).into();
+        [0, 127, 128, 255].map(|bits| derive_key(SECRET, &[KeyPart::ClientIp], &PrefixedClient(bits))).into();
     assert_eq!(keys.len(), 2, "only all 128 bits tell ::1 from ::");
 }
 
 #[test]
-fn without_the_secret_a_key_says_nothing_and_the_secret_is_not_shown() {
-    assert_ne!(key(SECRET, &parts(), &ASKED), key(Secret::new([3, 5]), &parts(), &ASKED));
+fn key_depends_on_the_secret_which_debug_hides() {
+    assert_ne!(derive_key(SECRET, &parts(), &REQUEST), derive_key(Secret::new([3, 5]), &parts(), &REQUEST));
     assert_eq!(format!("{SECRET:?}"), "Secret(..)");
 }

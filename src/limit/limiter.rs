@@ -8,17 +8,17 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::credential::Credential;
-use super::decision::Decision;
-use super::key::{self, Key, KeyPart, Secret, Subject};
-use super::memory::Figures;
-use super::moment::Moment;
+use super::decision::QuotaDecision;
+use super::key::{self, Key, KeyPart, KeySource, Secret};
+use super::memory::TableStats;
+use super::moment::Timestamp;
 use super::quota::Quota;
-use super::store::Ask;
-use super::table::{Algorithm, Table};
+use super::store::TakeRequest;
+use super::table::{Algorithm, LimitTable};
 
 /// What becomes of a refusal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
+pub enum LimiterMode {
     /// The request is refused.
     Enforce,
     /// It is only counted.
@@ -27,7 +27,7 @@ pub enum Mode {
 
 /// What the operator said about a rule. Two rules with equal settings may share their states.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Settings {
+pub struct LimiterSettings {
     /// What is allowed.
     pub quota: Quota,
     /// How requests are counted.
@@ -37,7 +37,7 @@ pub struct Settings {
     /// What requests are counted by; at least one part.
     pub key: Vec<KeyPart>,
     /// Refuse, or only count.
-    pub mode: Mode,
+    pub mode: LimiterMode,
     /// Clients that the rule does not concern.
     pub exempt: Vec<IpNet>,
     /// Values of request fields whose bearers the rule does not concern.
@@ -45,7 +45,7 @@ pub struct Settings {
     /// Upstream statuses after which the key has taken nothing.
     pub reset_on: Vec<u16>,
     /// Up to so many whole seconds are added to the wait that a refusal tells.
-    pub jitter: u32,
+    pub retry_after_jitter: u32,
     /// The name of the store that counts; the process's own memory where there is none.
     pub store: Option<String>,
     /// Keys that are kept at once.
@@ -56,15 +56,15 @@ pub struct Settings {
 #[derive(Debug)]
 pub struct Limiter {
     name: String,
-    settings: Settings,
+    settings: LimiterSettings,
     secret: Secret,
-    table: Table,
+    table: LimitTable,
 }
 
 impl Limiter {
     /// Nobody has been counted yet.
-    pub fn new(name: &str, settings: Settings, secret: Secret) -> Self {
-        let table = Table::new(settings.algorithm, settings.max_keys);
+    pub fn new(name: &str, settings: LimiterSettings, secret: Secret) -> Self {
+        let table = LimitTable::new(settings.algorithm, settings.max_keys);
         Limiter { name: name.to_owned(), table, settings, secret }
     }
 
@@ -74,53 +74,53 @@ impl Limiter {
     }
 
     /// What the operator said. The limiter can stay in use while this is equal.
-    pub const fn settings(&self) -> &Settings {
+    pub const fn settings(&self) -> &LimiterSettings {
         &self.settings
     }
 
     /// Whether the rule does not concern this request: by who sends it, or by what its sender knows.
-    pub fn exempts(&self, subject: &impl Subject) -> bool {
-        let client: IpAddr = subject.client_ip();
+    pub fn exempts(&self, source: &impl KeySource) -> bool {
+        let client: IpAddr = source.client_ip();
         self.settings.exempt.iter().any(|network| network.contains(&client))
             || self.settings.credentials.iter().any(|credential| {
-                subject.header(&credential.header).is_some_and(|value| credential.is(value))
+                source.header(&credential.header).is_some_and(|value| credential.matches(value))
             })
     }
 
     /// Whether it counts by a member of the body.
-    pub fn reads_body(&self) -> bool {
+    pub fn needs_body(&self) -> bool {
         self.settings.key.iter().any(|part| matches!(part, KeyPart::Body(_)))
     }
 
     /// What the request is counted by.
-    pub fn key(&self, subject: &impl Subject) -> Key {
-        key::key(self.secret, &self.settings.key, subject)
+    pub fn key(&self, source: &impl KeySource) -> Key {
+        key::derive_key(self.secret, &self.settings.key, source)
     }
 
     /// Takes the cost of a request, or refuses and takes nothing.
-    pub fn take(&self, key: Key, now: Moment) -> Decision {
+    pub fn take(&self, key: Key, now: Timestamp) -> QuotaDecision {
         self.table.take(key, &self.settings.quota, now, self.settings.cost)
     }
 
     /// What [`Limiter::take`] would answer; takes nothing.
-    pub fn look(&self, key: Key, now: Moment) -> Decision {
-        self.table.look(key, &self.settings.quota, now, self.settings.cost)
+    pub fn peek(&self, key: Key, now: Timestamp) -> QuotaDecision {
+        self.table.peek(key, &self.settings.quota, now, self.settings.cost)
     }
 
     /// How the key stands; takes nothing.
-    pub fn stand(&self, key: Key, now: Moment) -> Decision {
-        self.table.look(key, &self.settings.quota, now, 0)
+    pub fn current_state(&self, key: Key, now: Timestamp) -> QuotaDecision {
+        self.table.peek(key, &self.settings.quota, now, 0)
     }
 
     /// The same question for a store.
-    pub fn ask(&self, key: Key) -> Ask<'_> {
-        let Settings { quota, algorithm, cost, .. } = self.settings;
-        Ask { rule: &self.name, key, quota, algorithm, cost }
+    pub fn take_request(&self, key: Key) -> TakeRequest<'_> {
+        let LimiterSettings { quota, algorithm, cost, .. } = self.settings;
+        TakeRequest { rule: &self.name, key, quota, algorithm, cost }
     }
 
     /// Undoes a [`Limiter::take`] that was allowed at this moment.
-    pub fn give_back(&self, key: Key, taken: Moment) {
-        self.table.give_back(key, &self.settings.quota, taken, self.settings.cost);
+    pub fn refund(&self, key: Key, taken_at: Timestamp) {
+        self.table.refund(key, &self.settings.quota, taken_at, self.settings.cost);
     }
 
     /// The key has taken nothing.
@@ -129,7 +129,7 @@ impl Limiter {
     }
 
     /// What is kept and was let go. For a scrape, not for a request.
-    pub fn figures(&self, now: Moment) -> Figures {
-        self.table.figures(&self.settings.quota, now)
+    pub fn stats(&self, now: Timestamp) -> TableStats {
+        self.table.stats(&self.settings.quota, now)
     }
 }

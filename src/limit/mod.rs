@@ -1,4 +1,4 @@
-//! How much is allowed: rate limits, from what an operator allowed to a [`Decision`] about one request.
+//! How much is allowed: rate limits, from what an operator allowed to a [`QuotaDecision`] about one request.
 //!
 //! This room is pure: the moment of a decision is passed in, and so are the secrets that hide keys. It knows no request,
 //! no status and no metric. Start with [`quota`] (what is allowed), then [`gcra`] and [`window`] (the decision on a
@@ -21,11 +21,11 @@ pub mod table;
 pub mod window;
 
 pub use credential::Credential;
-pub use decision::{Decision, Standing};
-pub use key::{Key, KeyPart, Secret, Subject};
-pub use limiter::{Limiter, Mode, Settings};
-pub use memory::Figures;
-pub use moment::Moment;
-pub use quota::{Quota, Unusable};
-pub use store::{Ask, Failure, OnFailure, Pending, Store, Taken};
-pub use table::{Algorithm, Table};
+pub use decision::{QuotaDecision, QuotaState};
+pub use key::{Key, KeyPart, KeySource, Secret};
+pub use limiter::{Limiter, LimiterMode, LimiterSettings};
+pub use memory::TableStats;
+pub use moment::Timestamp;
+pub use quota::{Quota, QuotaError};
+pub use store::{Backend, BackendError, BackendFuture, OnFailure, TakeReply, TakeRequest};
+pub use table::{Algorithm, LimitTable};

@@ -7,12 +7,12 @@ use std::time::Duration;
 
 /// Nanoseconds since the origin. 64 bits last for 584 years.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Moment(u64);
+pub struct Timestamp(u64);
 
-impl Moment {
+impl Timestamp {
     /// The moment this long after the origin; further than 584 years is the last moment.
     pub fn after_origin(since: Duration) -> Self {
-        Moment(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
+        Timestamp(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
     }
 
     /// How long after the origin.

@@ -11,49 +11,57 @@ pub struct Quota {
     allowed: u32,
     period: Duration,
     burst: u32,
-    interval: u64,
-    full: u64,
+    interval_nanos: u64,
+    fill_nanos: u64,
 }
 
 /// Why there is no such quota.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unusable {
+pub enum QuotaError {
     /// It would admit nothing: a count or the period is zero.
-    Nothing,
+    Zero,
     /// More than a million per second: the steps of the clock would show.
     TooFast,
-    /// An empty bucket would take longer than [`LONGEST`] to fill.
+    /// An empty bucket would take longer than [`MAX_FILL_TIME`] to fill.
     TooSlow,
 }
 
 /// An empty bucket is full again after this at the latest: beyond it a limit is a mistake.
-pub const LONGEST: Duration = Duration::from_secs(365 * 86_400);
+pub const MAX_FILL_TIME: Duration = Duration::from_secs(365 * 86_400);
 
 /// Between two requests at the allowed rate there is at least this, in nanoseconds.
-const LEAST_INTERVAL: u64 = 1_000;
+const MIN_INTERVAL_NANOS: u64 = 1_000;
 
 impl Quota {
     /// `allowed` requests per `period`, `burst` of them at once from idle.
     ///
     /// # Errors
-    /// When it admits nothing, or is out of the bounds of [`Unusable`].
-    pub fn new(allowed: u32, period: Duration, burst: u32) -> Result<Self, Unusable> {
+    /// When it admits nothing, or is out of the bounds of [`QuotaError`].
+    pub fn new(allowed: u32, period: Duration, burst: u32) -> Result<Self, QuotaError> {
         if allowed == 0 || burst == 0 || period.is_zero() {
-            return Err(Unusable::Nothing);
+            return Err(QuotaError::Zero);
         }
-        let longest = LONGEST.as_nanos() as u64;
+        let max_nanos = MAX_FILL_TIME.as_nanos() as u64;
         let period_nanos = u64::try_from(period.as_nanos())
             .ok()
-            .filter(|nanos| *nanos <= longest)
-            .ok_or(Unusable::TooSlow)?;
+            .filter(|nanos| *nanos <= max_nanos)
+            .ok_or(QuotaError::TooSlow)?;
         // Rounded up: never more than what is allowed.
-        let interval = period_nanos.div_ceil(u64::from(allowed));
-        if period_nanos / u64::from(allowed) < LEAST_INTERVAL {
-            return Err(Unusable::TooFast);
+        let interval_nanos = period_nanos.div_ceil(u64::from(allowed));
+        if period_nanos / u64::from(allowed) < MIN_INTERVAL_NANOS {
+            return Err(QuotaError::TooFast);
         }
         // An interval is rounded by less than a nanosecond; the tolerance keeps "as many as are allowed" within bounds.
-        let full = interval.checked_mul(u64::from(burst)).filter(|full| *full <= longest + longest / 1_000);
-        Ok(Quota { allowed, period, burst, interval, full: full.ok_or(Unusable::TooSlow)? })
+        let fill_nanos = interval_nanos
+            .checked_mul(u64::from(burst))
+            .filter(|full| *full <= max_nanos + max_nanos / 1_000);
+        Ok(Quota {
+            allowed,
+            period,
+            burst,
+            interval_nanos,
+            fill_nanos: fill_nanos.ok_or(QuotaError::TooSlow)?,
+        })
     }
 
     /// How many requests per [`Quota::period`].
@@ -78,18 +86,18 @@ impl Quota {
     }
 
     /// Nanoseconds in which one request flows back.
-    pub(super) const fn interval(&self) -> u64 {
-        self.interval
+    pub(super) const fn interval_nanos(&self) -> u64 {
+        self.interval_nanos
     }
 
     /// The time in which an empty bucket fills.
-    pub const fn time_to_fill(&self) -> Duration {
-        Duration::from_nanos(self.full)
+    pub const fn fill_time(&self) -> Duration {
+        Duration::from_nanos(self.fill_nanos)
     }
 
     /// Nanoseconds in which an empty bucket fills.
-    pub(super) const fn full(&self) -> u64 {
-        self.full
+    pub(super) const fn fill_nanos(&self) -> u64 {
+        self.fill_nanos
     }
 }
 
@@ -100,17 +108,17 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     #[test]
-    fn a_quota_that_admits_nothing_or_cannot_be_kept_does_not_exist() {
+    fn invalid_quotas_are_rejected() {
         for (allowed, period, burst, expected) in [
-            (0, SECOND, 1, Unusable::Nothing),
-            (1, Duration::ZERO, 1, Unusable::Nothing),
-            (1, SECOND, 0, Unusable::Nothing),
-            (1_000_001, SECOND, 1, Unusable::TooFast),
-            (u32::MAX, SECOND, u32::MAX, Unusable::TooFast),
-            (1, LONGEST + SECOND, 1, Unusable::TooSlow),
-            (1, Duration::MAX, 1, Unusable::TooSlow),
-            (1, LONGEST, 2, Unusable::TooSlow),
-            (1, LONGEST, u32::MAX, Unusable::TooSlow),
+            (0, SECOND, 1, QuotaError::Zero),
+            (1, Duration::ZERO, 1, QuotaError::Zero),
+            (1, SECOND, 0, QuotaError::Zero),
+            (1_000_001, SECOND, 1, QuotaError::TooFast),
+            (u32::MAX, SECOND, u32::MAX, QuotaError::TooFast),
+            (1, MAX_FILL_TIME + SECOND, 1, QuotaError::TooSlow),
+            (1, Duration::MAX, 1, QuotaError::TooSlow),
+            (1, MAX_FILL_TIME, 2, QuotaError::TooSlow),
+            (1, MAX_FILL_TIME, u32::MAX, QuotaError::TooSlow),
         ] {
             assert_eq!(
                 Quota::new(allowed, period, burst),
@@ -121,16 +129,19 @@ mod tests {
     }
 
     #[test]
-    fn the_largest_and_the_smallest_quota_exist_and_never_admit_more_than_is_allowed() {
+    fn extreme_quotas_never_exceed_the_allowed_rate() {
         for (allowed, period, burst) in [
             (1_000_000, SECOND, 1_000_000),
-            (1, LONGEST, 1),
-            (7, LONGEST, 7),
-            (u32::MAX, LONGEST, u32::MAX),
+            (1, MAX_FILL_TIME, 1),
+            (7, MAX_FILL_TIME, 7),
+            (u32::MAX, MAX_FILL_TIME, u32::MAX),
             (3, SECOND, 1),
         ] {
             let quota = Quota::new(allowed, period, burst).unwrap();
-            assert!(u128::from(quota.interval()) * u128::from(allowed) >= period.as_nanos(), "{quota:?}");
+            assert!(
+                u128::from(quota.interval_nanos()) * u128::from(allowed) >= period.as_nanos(),
+                "{quota:?}"
+            );
         }
     }
 }

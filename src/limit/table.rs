@@ -3,14 +3,14 @@
 //! Here the choice of the operator becomes code; what the algorithms say is in [`super::gcra`] and [`super::window`], how
 //! states are kept in [`super::memory`].
 
-use super::decision::Decision;
-use super::gcra::FullAt;
+use super::decision::QuotaDecision;
+use super::gcra::GcraState;
 use super::key::Key;
-use super::memory::{Figures, Memory};
-use super::moment::Moment;
+use super::memory::{StateTable, TableStats};
+use super::moment::Timestamp;
 use super::quota::Quota;
-use super::state::State;
-use super::window::{Fixed, Sliding};
+use super::state::LimitState;
+use super::window::{FixedWindow, SlidingWindow};
 
 /// How requests are counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,71 +35,77 @@ impl Algorithm {
 
 /// The states of every key, in memory.
 #[derive(Debug)]
-pub enum Table {
+pub enum LimitTable {
     /// Each when its bucket is full.
-    Gcra(Memory<FullAt>),
+    Gcra(StateTable<GcraState>),
     /// Each what it has used of its window.
-    FixedWindow(Memory<Fixed>),
+    FixedWindow(StateTable<FixedWindow>),
     /// And of the one before.
-    SlidingWindow(Memory<Sliding>),
+    SlidingWindow(StateTable<SlidingWindow>),
 }
 
 /// The same question to whichever memory it is.
-macro_rules! each {
+macro_rules! for_each_table {
     ($table:expr, $memory:ident => $then:expr) => {
         match $table {
-            Table::Gcra($memory) => $then,
-            Table::FixedWindow($memory) => $then,
-            Table::SlidingWindow($memory) => $then,
+            LimitTable::Gcra($memory) => $then,
+            LimitTable::FixedWindow($memory) => $then,
+            LimitTable::SlidingWindow($memory) => $then,
         }
     };
 }
 
-impl Table {
-    /// A table for at most this many keys, at least [`super::memory::FEWEST_KEYS`].
+impl LimitTable {
+    /// A table for at most this many keys, at least [`super::memory::MIN_KEYS`].
     pub fn new(algorithm: Algorithm, max_keys: usize) -> Self {
         match algorithm {
-            Algorithm::Gcra => Table::Gcra(Memory::new(max_keys)),
-            Algorithm::FixedWindow => Table::FixedWindow(Memory::new(max_keys)),
-            Algorithm::SlidingWindow => Table::SlidingWindow(Memory::new(max_keys)),
+            Algorithm::Gcra => LimitTable::Gcra(StateTable::new(max_keys)),
+            Algorithm::FixedWindow => LimitTable::FixedWindow(StateTable::new(max_keys)),
+            Algorithm::SlidingWindow => LimitTable::SlidingWindow(StateTable::new(max_keys)),
         }
     }
 
     /// Takes `cost` from the key, or refuses and takes nothing.
-    pub fn take(&self, key: Key, quota: &Quota, now: Moment, cost: u32) -> Decision {
-        each!(self, memory => memory.take(key, quota, now, cost))
+    pub fn take(&self, key: Key, quota: &Quota, now: Timestamp, cost: u32) -> QuotaDecision {
+        for_each_table!(self, memory => memory.take(key, quota, now, cost))
     }
 
-    /// What [`Table::take`] would answer; takes nothing.
-    pub fn look(&self, key: Key, quota: &Quota, now: Moment, cost: u32) -> Decision {
-        each!(self, memory => memory.look(key, quota, now, cost))
+    /// What [`LimitTable::take`] would answer; takes nothing.
+    pub fn peek(&self, key: Key, quota: &Quota, now: Timestamp, cost: u32) -> QuotaDecision {
+        for_each_table!(self, memory => memory.peek(key, quota, now, cost))
     }
 
-    /// Undoes a [`Table::take`] of this cost that was allowed at this moment.
-    pub fn give_back(&self, key: Key, quota: &Quota, taken: Moment, cost: u32) {
-        each!(self, memory => memory.give_back(key, quota, taken, cost));
+    /// Undoes a [`LimitTable::take`] of this cost that was allowed at this moment.
+    pub fn refund(&self, key: Key, quota: &Quota, taken: Timestamp, cost: u32) {
+        for_each_table!(self, memory => memory.refund(key, quota, taken, cost));
     }
 
     /// The key owes nothing any more.
     pub fn reset(&self, key: Key) {
-        each!(self, memory => memory.reset(key));
+        for_each_table!(self, memory => memory.reset(key));
     }
 
     /// Counts what is there. For a scrape, not for a request.
-    pub fn figures(&self, quota: &Quota, now: Moment) -> Figures {
-        each!(self, memory => memory.figures(quota, now))
+    pub fn stats(&self, quota: &Quota, now: Timestamp) -> TableStats {
+        for_each_table!(self, memory => memory.stats(quota, now))
     }
 }
 
-/// What a key would be told that nobody has heard of, and so would one that had just taken `taken`, if that is possible.
+/// What a key would be told that nobody has heard of, and so would one that had just taken `already_taken`, if that is possible.
 /// For those who explain a rule without a table.
-pub fn fresh(algorithm: Algorithm, quota: &Quota, now: Moment, taken: u32, cost: u32) -> Decision {
-    fn ask<S: State>(quota: &Quota, now: Moment, taken: u32, cost: u32) -> Decision {
-        S::default().decide(quota, now, taken).1.decide(quota, now, cost).0
+pub fn preview(
+    algorithm: Algorithm,
+    quota: &Quota,
+    now: Timestamp,
+    already_taken: u32,
+    cost: u32,
+) -> QuotaDecision {
+    fn decide<S: LimitState>(quota: &Quota, now: Timestamp, already_taken: u32, cost: u32) -> QuotaDecision {
+        S::default().decide(quota, now, already_taken).1.decide(quota, now, cost).0
     }
     match algorithm {
-        Algorithm::Gcra => ask::<FullAt>(quota, now, taken, cost),
-        Algorithm::FixedWindow => ask::<Fixed>(quota, now, taken, cost),
-        Algorithm::SlidingWindow => ask::<Sliding>(quota, now, taken, cost),
+        Algorithm::Gcra => decide::<GcraState>(quota, now, already_taken, cost),
+        Algorithm::FixedWindow => decide::<FixedWindow>(quota, now, already_taken, cost),
+        Algorithm::SlidingWindow => decide::<SlidingWindow>(quota, now, already_taken, cost),
     }
 }

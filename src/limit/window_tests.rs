@@ -6,8 +6,8 @@ use super::*;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-fn at(since: Duration) -> Moment {
-    Moment::after_origin(since)
+fn at(since: Duration) -> Timestamp {
+    Timestamp::after_origin(since)
 }
 
 fn quota(allowed: u32, period: Duration) -> Quota {
@@ -15,17 +15,17 @@ fn quota(allowed: u32, period: Duration) -> Quota {
 }
 
 /// One key of an algorithm, and what it says.
-struct Key<S> {
+struct KeyState<S> {
     quota: Quota,
     state: S,
 }
 
-impl<S: State> Key<S> {
-    fn of(quota: Quota) -> Self {
-        Key { quota, state: S::default() }
+impl<S: LimitState> KeyState<S> {
+    fn new(quota: Quota) -> Self {
+        KeyState { quota, state: S::default() }
     }
 
-    fn ask(&mut self, now: Duration, cost: u32) -> Decision {
+    fn take(&mut self, now: Duration, cost: u32) -> QuotaDecision {
         let (decision, state) = self.state.decide(&self.quota, at(now), cost);
         self.state = state;
         decision
@@ -33,79 +33,81 @@ impl<S: State> Key<S> {
 }
 
 #[test]
-fn a_fixed_window_counts_down_from_the_limit_and_does_not_count_what_it_refuses() {
-    let mut key: Key<Fixed> = Key::of(quota(10, 3_600 * SECOND));
+fn fixed_window_counts_admitted_requests_only() {
+    let mut key: KeyState<FixedWindow> = KeyState::new(quota(10, 3_600 * SECOND));
     // A quarter into the hour that began at the origin's tenth.
     let now = (10 * 3_600 + 900) * SECOND;
     let reset = 2_700 * SECOND;
     for remaining in (0..10).rev() {
-        assert_eq!(key.ask(now, 1), Decision::Allow(Standing { limit: 10, remaining, reset }));
+        assert_eq!(key.take(now, 1), QuotaDecision::Allow(QuotaState { limit: 10, remaining, reset }));
     }
-    let standing = Standing { limit: 10, remaining: 0, reset };
+    let standing = QuotaState { limit: 10, remaining: 0, reset };
     for _ in 0..5 {
-        assert_eq!(key.ask(now, 1), Decision::Deny { standing, retry_after: reset });
+        assert_eq!(key.take(now, 1), QuotaDecision::Deny { quota_state: standing, retry_after: reset });
     }
     let moment_before = now + reset - Duration::from_nanos(1);
-    assert!(key.ask(moment_before, 1).retry_after().is_some());
-    let standing = Standing { limit: 10, remaining: 9, reset: 3_600 * SECOND };
-    assert_eq!(key.ask(now + reset, 1), Decision::Allow(standing));
+    assert!(key.take(moment_before, 1).retry_after().is_some());
+    let standing = QuotaState { limit: 10, remaining: 9, reset: 3_600 * SECOND };
+    assert_eq!(key.take(now + reset, 1), QuotaDecision::Allow(standing));
 }
 
 #[test]
-fn a_sliding_window_lets_back_in_what_the_previous_one_no_longer_counts() {
-    let mut key: Key<Sliding> = Key::of(quota(10, 100 * SECOND));
+fn sliding_window_releases_the_previous_window_gradually() {
+    let mut key: KeyState<SlidingWindow> = KeyState::new(quota(10, 100 * SECOND));
     for _ in 0..10 {
-        assert!(key.ask(1_050 * SECOND, 1).retry_after().is_none());
+        assert!(key.take(1_050 * SECOND, 1).retry_after().is_none());
     }
     // The next window begins with all ten, and loses one of them every ten seconds.
-    let told = key.ask(1_060 * SECOND, 1);
+    let decision = key.take(1_060 * SECOND, 1);
     assert_eq!(
-        (told.retry_after(), told.standing().reset, told.standing().remaining),
+        (decision.retry_after(), decision.quota_state().reset, decision.quota_state().remaining),
         (Some(50 * SECOND), 40 * SECOND, 0)
     );
-    assert_eq!(key.ask(1_100 * SECOND, 1).retry_after(), Some(10 * SECOND));
-    let standing = Standing { limit: 10, remaining: 4, reset: 50 * SECOND };
-    assert_eq!(key.ask(1_150 * SECOND, 1), Decision::Allow(standing));
-    let standing = Standing { limit: 10, remaining: 8, reset: SECOND };
-    assert_eq!(key.ask(1_199 * SECOND, 0), Decision::Allow(standing));
+    assert_eq!(key.take(1_100 * SECOND, 1).retry_after(), Some(10 * SECOND));
+    let standing = QuotaState { limit: 10, remaining: 4, reset: 50 * SECOND };
+    assert_eq!(key.take(1_150 * SECOND, 1), QuotaDecision::Allow(standing));
+    let standing = QuotaState { limit: 10, remaining: 8, reset: SECOND };
+    assert_eq!(key.take(1_199 * SECOND, 0), QuotaDecision::Allow(standing));
 }
 
 #[test]
-fn around_the_turn_a_fixed_window_admits_twice_as_many_and_a_sliding_one_does_not() {
-    let admitted = |ask: &mut dyn FnMut(Duration) -> Decision| {
-        let turn = 5_000 * SECOND;
-        let around = [turn - Duration::from_nanos(1), turn];
-        around
+fn fixed_window_admits_twice_the_limit_at_the_boundary() {
+    let admitted = |ask: &mut dyn FnMut(Duration) -> QuotaDecision| {
+        let boundary = 5_000 * SECOND;
+        let moments = [boundary - Duration::from_nanos(1), boundary];
+        moments
             .into_iter()
             .map(|now| (0..50).filter(|_| ask(now).retry_after().is_none()).count())
             .sum::<usize>()
     };
     let quota = quota(10, 100 * SECOND);
-    let (mut fixed, mut sliding) = (Key::<Fixed>::of(quota), Key::<Sliding>::of(quota));
-    assert_eq!(admitted(&mut |now| fixed.ask(now, 1)), 20);
-    assert_eq!(admitted(&mut |now| sliding.ask(now, 1)), 10);
+    let (mut fixed, mut sliding) =
+        (KeyState::<FixedWindow>::new(quota), KeyState::<SlidingWindow>::new(quota));
+    assert_eq!(admitted(&mut |now| fixed.take(now, 1)), 20);
+    assert_eq!(admitted(&mut |now| sliding.take(now, 1)), 10);
 }
 
-fn a_clock_that_goes_back_locks_nobody_out_for_long<S: State>(longest: Duration) {
-    let mut key: Key<S> = Key::of(quota(5, 10 * SECOND));
-    let spend = |key: &mut Key<S>, now| (0..9).filter(|_| key.ask(now, 1).retry_after().is_none()).count();
-    assert_eq!(spend(&mut key, 1_000_003 * SECOND), 5);
-    assert_eq!(spend(&mut key, 503 * SECOND), 0, "the gate is not opened");
-    assert!(key.ask(503 * SECOND + longest, 1).retry_after().is_none());
+fn check_backward_clock<S: LimitState>(longest: Duration) {
+    let mut key: KeyState<S> = KeyState::new(quota(5, 10 * SECOND));
+    let spend_all =
+        |key: &mut KeyState<S>, now| (0..9).filter(|_| key.take(now, 1).retry_after().is_none()).count();
+    assert_eq!(spend_all(&mut key, 1_000_003 * SECOND), 5);
+    assert_eq!(spend_all(&mut key, 503 * SECOND), 0, "the gate is not opened");
+    assert!(key.take(503 * SECOND + longest, 1).retry_after().is_none());
     // A thread that read its clock a moment earlier, in the window before, has no say in it.
-    let mut key: Key<S> = Key::of(quota(5, 10 * SECOND));
-    assert_eq!(spend(&mut key, 1_000 * SECOND), 5);
+    let mut key: KeyState<S> = KeyState::new(quota(5, 10 * SECOND));
+    assert_eq!(spend_all(&mut key, 1_000 * SECOND), 5);
     let before = key.state;
-    assert!(key.ask(1_000 * SECOND - Duration::from_micros(9), 1).retry_after().is_some());
+    assert!(key.take(1_000 * SECOND - Duration::from_micros(9), 1).retry_after().is_some());
     assert_eq!(key.state, before);
     // One that leaps forward forgets what lies behind, as time does.
-    assert_eq!(spend(&mut key, 4_000_000_000 * SECOND), 5);
+    assert_eq!(spend_all(&mut key, 4_000_000_000 * SECOND), 5);
 }
 
 #[test]
-fn a_clock_that_goes_back_locks_nobody_out_for_longer_than_the_windows_that_count() {
-    a_clock_that_goes_back_locks_nobody_out_for_long::<Fixed>(10 * SECOND);
-    a_clock_that_goes_back_locks_nobody_out_for_long::<Sliding>(20 * SECOND);
+fn backward_clock_locks_out_at_most_the_counted_windows() {
+    check_backward_clock::<FixedWindow>(10 * SECOND);
+    check_backward_clock::<SlidingWindow>(20 * SECOND);
 }
 
 /// Remembers when everything was admitted and at what cost.
@@ -120,18 +122,18 @@ impl Model {
     }
 
     /// What is left of `limit * length`, in requests times nanoseconds.
-    fn left(&self, slides: bool, quota: &Quota, now: u128) -> u128 {
+    fn remaining(&self, sliding: bool, quota: &Quota, now: u128) -> u128 {
         let length = quota.period().as_nanos();
         let start = now - now % length;
         let used = self.sum(start, start + length) * length;
         let before = self.sum(start.saturating_sub(length), start) * (start + length - now);
         let most = u128::from(quota.allowed()) * length;
-        most.saturating_sub(used + if slides { before } else { 0 })
+        most.saturating_sub(used + if sliding { before } else { 0 })
     }
 
-    fn ask(&mut self, slides: bool, quota: &Quota, now: Duration, cost: u32) -> (bool, u32) {
+    fn decide(&mut self, sliding: bool, quota: &Quota, now: Duration, cost: u32) -> (bool, u32) {
         let (now, length, cost) = (now.as_nanos(), quota.period().as_nanos(), u128::from(cost));
-        let left = self.left(slides, quota, now);
+        let left = self.remaining(sliding, quota, now);
         let admitted = left >= cost * length;
         if admitted {
             self.admitted.push((now, cost));
@@ -141,22 +143,22 @@ impl Model {
     }
 }
 
-fn as_the_model<S: State>(
+fn check_against_model<S: LimitState>(
     slides: bool,
     quota: Quota,
     steps: &[(u64, u32, u32)],
 ) -> Result<(), TestCaseError> {
     let mut model = Model::default();
-    let mut key: Key<S> = Key::of(quota);
+    let mut key: KeyState<S> = KeyState::new(quota);
     let mut now = 7 * quota.period();
     for (thousandths, times, cost) in steps {
         now += quota.period() / 1_000 * u32::try_from(*thousandths).unwrap()
             + Duration::from_nanos(thousandths % 3);
         for _ in 0..*times {
-            let (admitted, remaining) = model.ask(slides, &quota, now, *cost);
+            let (admitted, remaining) = model.decide(slides, &quota, now, *cost);
             let before = key.state;
-            let decision = key.ask(now, *cost);
-            let standing = decision.standing();
+            let decision = key.take(now, *cost);
+            let standing = decision.quota_state();
             prop_assert_eq!((decision.retry_after().is_none(), standing.remaining), (admitted, remaining));
             prop_assert_eq!(standing.limit, quota.allowed());
             let windows_end = (now.as_nanos() / quota.period().as_nanos() + 1) * quota.period().as_nanos();
@@ -184,27 +186,27 @@ fn quotas() -> impl Strategy<Value = Quota> {
 
 proptest! {
     #[test]
-    fn a_fixed_window_decides_as_one_who_remembers_everything(
+    fn fixed_window_matches_the_model(
         quota in quotas(),
         steps in prop::collection::vec((0_u64..900, 1_u32..20, 1_u32..9), 1..40),
     ) {
-        as_the_model::<Fixed>(false, quota, &steps)?;
+        check_against_model::<FixedWindow>(false, quota, &steps)?;
     }
 
     #[test]
-    fn a_sliding_window_decides_as_one_who_remembers_everything(
+    fn sliding_window_matches_the_model(
         quota in quotas(),
         steps in prop::collection::vec((0_u64..900, 1_u32..20, 1_u32..9), 1..40),
     ) {
-        as_the_model::<Sliding>(true, quota, &steps)?;
+        check_against_model::<SlidingWindow>(true, quota, &steps)?;
     }
 
     #[test]
-    fn what_is_given_back_never_comes_back_as_more(
+    fn refund_never_admits_more(
         quota in quotas(),
         gaps in prop::collection::vec(0_u64..700, 1..12),
     ) {
-        fn undone<S: State>(quota: &Quota, gaps: &[u64]) -> Result<(), TestCaseError> {
+        fn check_refund<S: LimitState>(quota: &Quota, gaps: &[u64]) -> Result<(), TestCaseError> {
             // Two keys see the same requests, and one of them another one at the start, which is undone at the end.
             let mut now = 3 * quota.period();
             let taken = at(now);
@@ -217,40 +219,40 @@ proptest! {
                     without = without.decide(quota, at(now), 1).1;
                 }
             }
-            let undone = with.give_back(quota, 1, taken, at(now));
-            prop_assert_eq!(undone.decide(quota, at(now), 0).0, without.decide(quota, at(now), 0).0);
+            let refunded = with.refund(quota, 1, taken, at(now));
+            prop_assert_eq!(refunded.decide(quota, at(now), 0).0, without.decide(quota, at(now), 0).0);
             Ok(())
         }
-        undone::<Fixed>(&quota, &gaps)?;
-        undone::<Sliding>(&quota, &gaps)?;
+        check_refund::<FixedWindow>(&quota, &gaps)?;
+        check_refund::<SlidingWindow>(&quota, &gaps)?;
     }
 
     #[test]
-    fn notes_never_make_a_debt_smaller_and_always_leave_room_for_a_newcomer(
+    fn merged_states_bound_each_state_and_leave_room(
         quota in quotas(),
         costs in prop::collection::vec((0_u64..2_500, 1_u32..200), 2..8),
         cost in 1_u32..9,
     ) {
-        fn noted<S: State>(quota: &Quota, costs: &[(u64, u32)], cost: u32) -> Result<(), TestCaseError> {
+        fn check_bounds<S: LimitState>(quota: &Quota, costs: &[(u64, u32)], cost: u32) -> Result<(), TestCaseError> {
             let now = 9 * quota.period();
             let states: Vec<S> = costs.iter().map(|(ago, cost)| {
                 let then = now - quota.period() / 1_000 * u32::try_from(*ago).unwrap();
                 S::default().decide(quota, at(then), (*cost).min(quota.allowed())).1
             }).collect();
-            let free = |state: S| state.decide(quota, at(now), 0).0.standing().remaining;
-            let all = states.iter().fold(S::default(), |all, state| all.or_more(*state));
+            let free = |state: S| state.decide(quota, at(now), 0).0.quota_state().remaining;
+            let all = states.iter().fold(S::default(), |all, state| all.upper_bound(*state));
             for state in &states {
                 prop_assert!(free(all) <= free(*state));
-                prop_assert!(free(all.or_less(*state)) <= free(*state));
-                prop_assert!(free(all.or_less(*state)) >= free(all));
-                let room = state.leaving_room(quota, at(now), cost);
+                prop_assert!(free(all.lower_bound(*state)) <= free(*state));
+                prop_assert!(free(all.lower_bound(*state)) >= free(all));
+                let room = state.with_room_for(quota, at(now), cost);
                 prop_assert!(free(room) >= free(*state));
                 prop_assert_eq!(room.decide(quota, at(now), cost).0.retry_after().is_none(), cost <= quota.allowed());
             }
             Ok(())
         }
-        noted::<Fixed>(&quota, &costs, cost)?;
-        noted::<Sliding>(&quota, &costs, cost)?;
-        noted::<crate::limit::gcra::FullAt>(&quota, &costs, cost)?;
+        check_bounds::<FixedWindow>(&quota, &costs, cost)?;
+        check_bounds::<SlidingWindow>(&quota, &costs, cost)?;
+        check_bounds::<crate::limit::gcra::GcraState>(&quota, &costs, cost)?;
     }
 }

@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::config::RateLimit;
-use crate::limit::{Limiter, Moment, Secret, Store};
+use crate::limit::{Backend, Limiter, Secret, Timestamp};
 use crate::observe::{LimitFigures, LimitMetrics, Metrics};
 use crate::store::Shared;
 
@@ -16,7 +16,7 @@ pub struct Rule {
     /// Who has taken how much; of a rule that counts in a store, while that does not answer.
     pub limiter: Limiter,
     /// Where it counts, if not in memory.
-    pub store: Option<Arc<dyn Store>>,
+    pub store: Option<Arc<dyn Backend>>,
     /// What was decided.
     pub metrics: LimitMetrics,
 }
@@ -24,13 +24,13 @@ pub struct Rule {
 /// The moment of this instant, since the epoch as the system's clock told it when the process began, and on a clock that
 /// nobody sets ever since: windows are aligned to the epoch, and setting the system's time moves none. The same for the
 /// whole process: limiters outlive snapshots.
-pub fn moment(at: Instant) -> Moment {
+pub fn moment(at: Instant) -> Timestamp {
     static ORIGIN: OnceLock<(Instant, Duration)> = OnceLock::new();
     let (began, epoch) = *ORIGIN.get_or_init(|| {
         let now = Instant::now();
         (now, SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
     });
-    Moment::after_origin(epoch.saturating_add(at.saturating_duration_since(began)))
+    Timestamp::after_origin(epoch.saturating_add(at.saturating_duration_since(began)))
 }
 
 /// A rule for each of the configuration's, in their order; those of `previous` that have not changed, where there are. Each
@@ -45,7 +45,7 @@ pub(super) fn rules(
     let rule = |limit: &RateLimit| {
         let name = limit.settings.store.as_deref();
         let store = name.and_then(|name| stores.iter().find(|store| store.name() == name));
-        let store = store.map(|store| Arc::clone(store) as Arc<dyn Store>);
+        let store = store.map(|store| Arc::clone(store) as Arc<dyn Backend>);
         let same = |rule: &&Arc<Rule>| {
             let same_store = match (&rule.store, &store) {
                 (Some(one), Some(other)) => Arc::ptr_eq(one, other),
@@ -59,7 +59,7 @@ pub(super) fn rules(
     limits.iter().map(rule).collect()
 }
 
-fn fresh(limit: &RateLimit, store: Option<&Arc<dyn Store>>, metrics: &Metrics) -> Arc<Rule> {
+fn fresh(limit: &RateLimit, store: Option<&Arc<dyn Backend>>, metrics: &Metrics) -> Arc<Rule> {
     let secret = store.map_or_else(
         || {
             let (one, two) = uuid::Uuid::new_v4().as_u64_pair();
@@ -73,11 +73,11 @@ fn fresh(limit: &RateLimit, store: Option<&Arc<dyn Store>>, metrics: &Metrics) -
     let rule = Arc::new(Rule { limiter, store: store.cloned(), metrics: metrics_of_rule });
     let watched = Arc::downgrade(&rule);
     metrics.watch_limit(&limit.name, move || {
-        let figures = watched.upgrade()?.limiter.figures(moment(Instant::now()));
+        let figures = watched.upgrade()?.limiter.stats(moment(Instant::now()));
         Some(LimitFigures {
             keys: figures.keys,
-            evicted_full: figures.evicted_full,
-            evicted_in_debt: figures.evicted_in_debt,
+            evicted_full: figures.evicted_idle,
+            evicted_in_debt: figures.evicted_active,
         })
     });
     rule

@@ -133,7 +133,7 @@ impl Snapshot {
             let rules = config.upstreams.get(route.upstream).ok_or_else(missing)?;
             let rules_of_route: Vec<Arc<Rule>> =
                 route.rate_limits.iter().filter_map(|rule| limits.get(*rule)).cloned().collect();
-            let reads_body = rules_of_route.iter().any(|rule| rule.limiter.reads_body());
+            let reads_body = rules_of_route.iter().any(|rule| rule.limiter.needs_body());
             routes.push(Route {
                 config: route.clone(),
                 upstream: Arc::clone(&upstream.runtime),

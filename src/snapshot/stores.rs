@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::limit::Failure;
+use crate::limit::BackendError;
 use crate::observe::{Metrics, StoreMetrics};
 use crate::store::{Settings, Shared, Watch};
 
@@ -12,7 +12,7 @@ pub(super) fn stores(settings: &[Settings], previous: &[Arc<Shared>], metrics: &
     let store = |settings: &Settings| {
         let same = previous.iter().find(|store| store.settings() == settings);
         same.cloned().unwrap_or_else(|| {
-            let kinds = Failure::ALL.iter().map(|failure| failure.name());
+            let kinds = BackendError::ALL.iter().map(|failure| failure.name());
             let counted = Counted(metrics.store(&settings.name, kinds));
             Arc::new(Shared::new(settings.clone(), Box::new(counted)))
         })
@@ -28,13 +28,14 @@ impl Watch for Counted {
         self.0.took(after);
     }
 
-    fn failed(&self, how: Failure, after: Duration) {
+    fn failed(&self, how: BackendError, after: Duration) {
         self.0.failed(how.name());
         match how {
-            Failure::Resting => {}
-            Failure::Timeout | Failure::Unreachable | Failure::Garbage | Failure::Refused => {
-                self.0.took(after)
-            }
+            BackendError::CircuitOpen => {}
+            BackendError::Timeout
+            | BackendError::Unreachable
+            | BackendError::InvalidReply
+            | BackendError::ErrorReply => self.0.took(after),
         }
     }
 }

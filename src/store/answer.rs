@@ -4,26 +4,27 @@ use std::time::Duration;
 
 use redis::Value;
 
-use crate::limit::quota::LONGEST;
-use crate::limit::{Ask, Decision, Failure, Moment, Standing, Taken};
+use crate::limit::quota::MAX_FILL_TIME;
+use crate::limit::{BackendError, QuotaDecision, QuotaState, TakeReply, TakeRequest, Timestamp};
 
 /// Reads the answer to a [`super::script::Step::Take`].
 ///
 /// # Errors
-/// [`Failure::Garbage`].
-pub fn read(asks: &[Ask<'_>], value: &Value) -> Result<Taken, Failure> {
-    let Value::Array(values) = value else { return Err(Failure::Garbage) };
-    let numbers: Vec<u64> = values.iter().map(number).collect::<Option<_>>().ok_or(Failure::Garbage)?;
+/// [`BackendError::InvalidReply`].
+pub fn read(asks: &[TakeRequest<'_>], value: &Value) -> Result<TakeReply, BackendError> {
+    let Value::Array(values) = value else { return Err(BackendError::InvalidReply) };
+    let numbers: Vec<u64> =
+        values.iter().map(number).collect::<Option<_>>().ok_or(BackendError::InvalidReply)?;
     let Some((&[seconds, nanos], rest)) = numbers.split_first_chunk::<2>() else {
-        return Err(Failure::Garbage);
+        return Err(BackendError::InvalidReply);
     };
     if rest.len() != 4 * asks.len() || nanos >= 1_000_000_000 || seconds > u64::from(u32::MAX) {
-        return Err(Failure::Garbage);
+        return Err(BackendError::InvalidReply);
     }
     let decisions = asks.iter().zip(rest.chunks_exact(4)).map(|(ask, numbers)| decision(ask, numbers));
-    Ok(Taken {
-        decisions: decisions.collect::<Option<_>>().ok_or(Failure::Garbage)?,
-        at: Moment::after_origin(Duration::from_secs(seconds) + Duration::from_nanos(nanos)),
+    Ok(TakeReply {
+        decisions: decisions.collect::<Option<_>>().ok_or(BackendError::InvalidReply)?,
+        taken_at: Timestamp::after_origin(Duration::from_secs(seconds) + Duration::from_nanos(nanos)),
     })
 }
 
@@ -34,15 +35,15 @@ fn number(value: &Value) -> Option<u64> {
     }
 }
 
-fn decision(ask: &Ask<'_>, numbers: &[u64]) -> Option<Decision> {
+fn decision(ask: &TakeRequest<'_>, numbers: &[u64]) -> Option<QuotaDecision> {
     let &[admitted, remaining, reset, wait] = numbers else { return None };
     let limit = ask.algorithm.capacity(&ask.quota);
     let remaining = u32::try_from(remaining).ok().filter(|remaining| *remaining <= limit)?;
-    let time = |nanos| Some(Duration::from_nanos(nanos)).filter(|time| *time <= 3 * LONGEST);
-    let standing = Standing { limit, remaining, reset: time(reset)? };
+    let time = |nanos| Some(Duration::from_nanos(nanos)).filter(|time| *time <= 3 * MAX_FILL_TIME);
+    let standing = QuotaState { limit, remaining, reset: time(reset)? };
     match admitted {
-        1 if wait == 0 => Some(Decision::Allow(standing)),
-        0 if wait > 0 => Some(Decision::Deny { standing, retry_after: time(wait)? }),
+        1 if wait == 0 => Some(QuotaDecision::Allow(standing)),
+        0 if wait > 0 => Some(QuotaDecision::Deny { quota_state: standing, retry_after: time(wait)? }),
         _ => None,
     }
 }
@@ -53,20 +54,24 @@ mod tests {
     use super::*;
     use crate::limit::{Algorithm, Key, Quota};
 
-    fn told(numbers: &[i64]) -> Result<Taken, Failure> {
+    fn told(numbers: &[i64]) -> Result<TakeReply, BackendError> {
         let quota = Quota::new(5, Duration::from_secs(60), 5).unwrap();
-        let ask = Ask { rule: "r", key: Key::of_bits(1), quota, algorithm: Algorithm::Gcra, cost: 1 };
+        let ask =
+            TakeRequest { rule: "r", key: Key::from_bits(1), quota, algorithm: Algorithm::Gcra, cost: 1 };
         read(&[ask], &Value::Array(numbers.iter().map(|number| Value::Int(*number)).collect()))
     }
 
     #[test]
     fn what_the_script_says_is_read() {
-        let standing = Standing { limit: 5, remaining: 4, reset: Duration::from_secs(12) };
+        let standing = QuotaState { limit: 5, remaining: 4, reset: Duration::from_secs(12) };
         let taken = told(&[100, 5, 1, 4, 12_000_000_000, 0]).unwrap();
-        assert_eq!(taken.decisions, [Decision::Allow(standing)]);
-        assert_eq!(taken.at.since_origin(), Duration::new(100, 5));
+        assert_eq!(taken.decisions, [QuotaDecision::Allow(standing)]);
+        assert_eq!(taken.taken_at.since_origin(), Duration::new(100, 5));
         let taken = told(&[100, 5, 0, 4, 12_000_000_000, 7]).unwrap();
-        assert_eq!(taken.decisions, [Decision::Deny { standing, retry_after: Duration::from_nanos(7) }]);
+        assert_eq!(
+            taken.decisions,
+            [QuotaDecision::Deny { quota_state: standing, retry_after: Duration::from_nanos(7) }]
+        );
     }
 
     #[test]
@@ -86,10 +91,10 @@ mod tests {
             &[100, 1_000_000_000, 1, 4, 12, 0],
             &[i64::MAX, 5, 1, 4, 12, 0],
         ] {
-            assert_eq!(told(numbers), Err(Failure::Garbage), "{numbers:?}");
+            assert_eq!(told(numbers), Err(BackendError::InvalidReply), "{numbers:?}");
         }
         for value in [Value::Nil, Value::Okay, Value::Int(1), Value::Array(vec![Value::Nil; 6])] {
-            assert_eq!(read(&[], &value), Err(Failure::Garbage), "{value:?}");
+            assert_eq!(read(&[], &value), Err(BackendError::InvalidReply), "{value:?}");
         }
     }
 }

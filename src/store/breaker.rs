@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use crate::limit::Failure;
+use crate::limit::BackendError;
 
 /// So many failures in a row are no accident.
 const FAILURES: u32 = 5;
@@ -59,7 +59,7 @@ impl Breaker {
     }
 
     /// An answer by this connection has failed; says whether that opens the breaker.
-    pub fn failed(&mut self, by: u64, how: Failure) -> bool {
+    pub fn failed(&mut self, by: u64, how: BackendError) -> bool {
         let Breaker::Closed { connection, failures } = self else { return false };
         if *connection != by {
             // What was asked of an earlier connection says nothing of this one.
@@ -67,10 +67,11 @@ impl Breaker {
         }
         *failures += 1;
         let opens = match how {
-            Failure::Unreachable => true,
-            Failure::Timeout | Failure::Garbage | Failure::Refused | Failure::Resting => {
-                *failures >= FAILURES
-            }
+            BackendError::Unreachable => true,
+            BackendError::Timeout
+            | BackendError::InvalidReply
+            | BackendError::ErrorReply
+            | BackendError::CircuitOpen => *failures >= FAILURES,
         };
         if opens {
             *self = Breaker::Open { connections: *connection, trials: 0 };
@@ -113,33 +114,33 @@ mod tests {
         assert_eq!(breaker.connection(), Some(one));
         for _ in 0..3 {
             for _ in 0..4 {
-                assert!(!breaker.failed(one, Failure::Timeout));
+                assert!(!breaker.failed(one, BackendError::Timeout));
             }
             breaker.answered(one);
         }
         for _ in 0..4 {
-            assert!(!breaker.failed(one, Failure::Garbage));
+            assert!(!breaker.failed(one, BackendError::InvalidReply));
         }
-        assert!(breaker.failed(one, Failure::Refused));
+        assert!(breaker.failed(one, BackendError::ErrorReply));
         assert_eq!(breaker.connection(), None);
-        assert!(!breaker.failed(one, Failure::Timeout), "once is enough");
+        assert!(!breaker.failed(one, BackendError::Timeout), "once is enough");
         let two = breaker.closes();
         assert_ne!(one, two);
-        assert!(breaker.failed(two, Failure::Unreachable));
+        assert!(breaker.failed(two, BackendError::Unreachable));
     }
 
     #[test]
     fn what_was_asked_of_an_earlier_connection_says_nothing_of_this_one() {
         let mut breaker = Breaker::default();
         let one = breaker.closes();
-        assert!(breaker.failed(one, Failure::Unreachable));
+        assert!(breaker.failed(one, BackendError::Unreachable));
         let two = breaker.closes();
-        assert!(!breaker.failed(one, Failure::Unreachable));
+        assert!(!breaker.failed(one, BackendError::Unreachable));
         for _ in 0..4 {
-            assert!(!breaker.failed(two, Failure::Timeout));
+            assert!(!breaker.failed(two, BackendError::Timeout));
         }
         breaker.answered(one);
-        assert!(breaker.failed(two, Failure::Timeout));
+        assert!(breaker.failed(two, BackendError::Timeout));
     }
 
     #[test]
@@ -151,7 +152,7 @@ mod tests {
             assert_eq!(breaker.pause(), LONGEST);
         }
         let one = breaker.closes();
-        assert!(breaker.failed(one, Failure::Unreachable));
+        assert!(breaker.failed(one, BackendError::Unreachable));
         assert_eq!(breaker.pause(), FIRST);
     }
 }

@@ -17,7 +17,7 @@ use redis::{
 
 use super::address::{Address, Place};
 use super::script::{self, Step};
-use crate::limit::{Ask, Failure};
+use crate::limit::{BackendError, TakeRequest};
 
 /// Questions that wait to be written at once.
 const QUEUE: usize = 1024;
@@ -113,7 +113,13 @@ impl Link {
     ///
     /// # Errors
     /// There is no answer, or it is an error.
-    pub async fn run(&self, digest: &str, prefix: &str, step: Step, asks: &[Ask<'_>]) -> RedisResult<Value> {
+    pub async fn run(
+        &self,
+        digest: &str,
+        prefix: &str,
+        step: Step,
+        asks: &[TakeRequest<'_>],
+    ) -> RedisResult<Value> {
         let command = |name, script| {
             let mut command = redis::cmd(name);
             command.arg(script).arg(asks.len());
@@ -140,7 +146,7 @@ impl Link {
     ///
     /// # Errors
     /// There is no answer, or it is an error.
-    pub async fn remove(&self, prefix: &str, asks: &[Ask<'_>]) -> RedisResult<()> {
+    pub async fn remove(&self, prefix: &str, asks: &[TakeRequest<'_>]) -> RedisResult<()> {
         for ask in asks {
             let mut command = redis::cmd("DEL");
             command.arg(script::name(prefix, ask));
@@ -160,13 +166,17 @@ impl Link {
 }
 
 /// What this error says about the store.
-pub fn failure(error: &RedisError) -> Failure {
+pub fn failure(error: &RedisError) -> BackendError {
     match error.kind() {
-        ErrorKind::Server(ServerErrorKind::ReadOnly | ServerErrorKind::MasterDown) => Failure::Unreachable,
-        ErrorKind::Server(_) | ErrorKind::Extension | ErrorKind::AuthenticationFailed => Failure::Refused,
-        ErrorKind::Parse | ErrorKind::UnexpectedReturnType => Failure::Garbage,
-        _ if error.is_timeout() => Failure::Timeout,
-        _ => Failure::Unreachable,
+        ErrorKind::Server(ServerErrorKind::ReadOnly | ServerErrorKind::MasterDown) => {
+            BackendError::Unreachable
+        }
+        ErrorKind::Server(_) | ErrorKind::Extension | ErrorKind::AuthenticationFailed => {
+            BackendError::ErrorReply
+        }
+        ErrorKind::Parse | ErrorKind::UnexpectedReturnType => BackendError::InvalidReply,
+        _ if error.is_timeout() => BackendError::Timeout,
+        _ => BackendError::Unreachable,
     }
 }
 

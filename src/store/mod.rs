@@ -1,7 +1,7 @@
 //! Where counts are shared: a Redis or Valkey that several gateways ask, behind the seam of [`crate::limit::store`].
 //!
 //! What is decided is decided in one script on the server ([`script`], `decide.lua`), by the server's clock; here it is asked,
-//! read ([`answer`]) and not trusted: a server that is gone, slow or talks nonsense is a [`crate::limit::Failure`] within the
+//! read ([`answer`]) and not trusted: a server that is gone, slow or talks nonsense is a [`crate::limit::BackendError`] within the
 //! time limit, and is left alone for a while ([`breaker`]). Whom it has refused is refused here until the wait ends
 //! ([`refused`]). [`address`] is what an operator may write, [`link`] the connections, [`shared`] the store itself. What a
 //! failure means for a request is for others to say.

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use super::script;
-use crate::limit::{Ask, Decision, Standing};
+use crate::limit::{QuotaDecision, QuotaState, TakeRequest};
 
 /// So many keys are remembered; of one, 100 bytes.
 const MOST: usize = 16_384;
@@ -25,7 +25,7 @@ type Id = (u64, u128);
 #[derive(Clone, Copy, Debug)]
 struct Entry {
     /// What the store said.
-    decision: Decision,
+    decision: QuotaDecision,
     /// And when.
     at: Instant,
     /// When somebody last asked about it.
@@ -46,7 +46,7 @@ impl Default for Refused {
 
 impl Refused {
     /// What the store would say about all of these keys, if it has refused one of them and need not be asked again yet.
-    pub fn told(&self, asks: &[Ask<'_>], now: Instant) -> Option<Vec<Decision>> {
+    pub fn told(&self, asks: &[TakeRequest<'_>], now: Instant) -> Option<Vec<QuotaDecision>> {
         let ids: Vec<Id> = asks.iter().map(id).collect();
         // Most requests are not refused: one look is enough for them.
         let entries: Vec<Entry> = ids.iter().map(|id| self.find(id, now)).collect::<Option<_>>()?;
@@ -66,14 +66,14 @@ impl Refused {
     }
 
     /// The same from a store that does not answer.
-    pub fn still(&self, asks: &[Ask<'_>], now: Instant) -> Option<Vec<Decision>> {
+    pub fn still(&self, asks: &[TakeRequest<'_>], now: Instant) -> Option<Vec<QuotaDecision>> {
         let entries: Vec<Entry> = asks.iter().map(|ask| self.find(&id(ask), now)).collect::<Option<_>>()?;
         refusal(&entries, now)
     }
 
     /// The store has decided about these keys.
-    pub fn heard(&self, asks: &[Ask<'_>], decisions: &[Decision], now: Instant) {
-        let wait = decisions.iter().filter_map(Decision::retry_after).max();
+    pub fn heard(&self, asks: &[TakeRequest<'_>], decisions: &[QuotaDecision], now: Instant) {
+        let wait = decisions.iter().filter_map(QuotaDecision::retry_after).max();
         for (ask, decision) in asks.iter().zip(decisions) {
             let id = id(ask);
             self.on(&id, |entries| match wait {
@@ -97,7 +97,7 @@ impl Refused {
     }
 
     /// These keys may have something again.
-    pub fn forget(&self, asks: &[Ask<'_>]) {
+    pub fn forget(&self, asks: &[TakeRequest<'_>]) {
         for id in asks.iter().map(id) {
             self.on(&id, |entries| entries.remove(&id));
         }
@@ -113,24 +113,24 @@ impl Refused {
     }
 }
 
-fn id(ask: &Ask<'_>) -> Id {
+fn id(ask: &TakeRequest<'_>) -> Id {
     (script::kind(ask), ask.key.bits())
 }
 
 /// The decisions as they are now, if one of them still refuses.
-fn refusal(entries: &[Entry], now: Instant) -> Option<Vec<Decision>> {
+fn refusal(entries: &[Entry], now: Instant) -> Option<Vec<QuotaDecision>> {
     let aged = entries.iter().map(|entry| aged(entry.decision, now.saturating_duration_since(entry.at)));
-    let aged: Vec<Decision> = aged.collect();
+    let aged: Vec<QuotaDecision> = aged.collect();
     aged.iter().any(|decision| decision.retry_after().is_some()).then_some(aged)
 }
 
-fn aged(decision: Decision, by: Duration) -> Decision {
-    let later = |standing: Standing| Standing { reset: standing.reset.saturating_sub(by), ..standing };
+fn aged(decision: QuotaDecision, by: Duration) -> QuotaDecision {
+    let later = |standing: QuotaState| QuotaState { reset: standing.reset.saturating_sub(by), ..standing };
     match decision {
-        Decision::Allow(standing) => Decision::Allow(later(standing)),
-        Decision::Deny { standing, retry_after } => {
+        QuotaDecision::Allow(standing) => QuotaDecision::Allow(later(standing)),
+        QuotaDecision::Deny { quota_state: standing, retry_after } => {
             let retry_after = retry_after.saturating_sub(by).max(Duration::from_nanos(1));
-            Decision::Deny { standing: later(standing), retry_after }
+            QuotaDecision::Deny { quota_state: later(standing), retry_after }
         }
     }
 }
@@ -143,17 +143,17 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    fn ask(rule: &str, key: u128) -> Ask<'_> {
+    fn ask(rule: &str, key: u128) -> TakeRequest<'_> {
         let quota = Quota::new(10, 60 * SECOND, 10).unwrap();
-        Ask { rule, key: Key::of_bits(key), quota, algorithm: Algorithm::Gcra, cost: 1 }
+        TakeRequest { rule, key: Key::from_bits(key), quota, algorithm: Algorithm::Gcra, cost: 1 }
     }
 
-    fn standing(seconds: u32) -> Standing {
-        Standing { limit: 10, remaining: 0, reset: seconds * SECOND }
+    fn standing(seconds: u32) -> QuotaState {
+        QuotaState { limit: 10, remaining: 0, reset: seconds * SECOND }
     }
 
-    fn deny(seconds: u32) -> Decision {
-        Decision::Deny { standing: standing(60), retry_after: seconds * SECOND }
+    fn deny(seconds: u32) -> QuotaDecision {
+        QuotaDecision::Deny { quota_state: standing(60), retry_after: seconds * SECOND }
     }
 
     #[test]
@@ -163,8 +163,8 @@ mod tests {
         assert_eq!(refused.told(&asks, now), None);
         refused.heard(&asks, &[deny(3)], now);
         let half = SECOND / 2;
-        let later = Decision::Deny {
-            standing: Standing { reset: 60 * SECOND - half, ..standing(0) },
+        let later = QuotaDecision::Deny {
+            quota_state: QuotaState { reset: 60 * SECOND - half, ..standing(0) },
             retry_after: 3 * SECOND - half,
         };
         assert_eq!(refused.told(&asks, now + half), Some(vec![later]));
@@ -181,14 +181,14 @@ mod tests {
     fn an_admission_a_reset_and_a_key_that_is_not_known_end_it() {
         let (refused, now) = (Refused::default(), Instant::now());
         let both = [ask("a", 1), ask("b", 1)];
-        refused.heard(&both, &[deny(9), Decision::Allow(standing(5))], now);
-        assert_eq!(refused.told(&both, now).unwrap(), [deny(9), Decision::Allow(standing(5))]);
+        refused.heard(&both, &[deny(9), QuotaDecision::Allow(standing(5))], now);
+        assert_eq!(refused.told(&both, now).unwrap(), [deny(9), QuotaDecision::Allow(standing(5))]);
         assert_eq!(refused.told(&both[1..], now), None, "who is not refused");
         assert_eq!(refused.told(&[both[0], ask("c", 1)], now), None, "nothing is known of one");
         refused.forget(&both[..1]);
         assert_eq!(refused.still(&both, now), None);
         refused.heard(&both[..1], &[deny(9)], now);
-        refused.heard(&both[..1], &[Decision::Allow(standing(5))], now);
+        refused.heard(&both[..1], &[QuotaDecision::Allow(standing(5))], now);
         assert_eq!(refused.still(&both[..1], now), None);
     }
 

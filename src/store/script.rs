@@ -8,7 +8,7 @@ use std::hash::Hasher;
 
 use siphasher::sip::SipHasher13;
 
-use crate::limit::{Algorithm, Ask, Moment};
+use crate::limit::{Algorithm, TakeRequest, Timestamp};
 
 /// One atomic step: takes from all keys or from none, or gives back.
 pub const TEXT: &str = include_str!("decide.lua");
@@ -28,11 +28,11 @@ pub enum Step {
     /// Take from all or from none.
     Take,
     /// Undo what was taken at this moment of the store's clock.
-    GiveBack(Moment),
+    GiveBack(Timestamp),
 }
 
 /// Tells apart what is counted apart: rule, algorithm and quota.
-pub fn kind(ask: &Ask<'_>) -> u64 {
+pub fn kind(ask: &TakeRequest<'_>) -> u64 {
     let mut hasher = SipHasher13::new();
     hasher.write(ask.rule.as_bytes());
     hasher.write_u8(0xff);
@@ -44,14 +44,14 @@ pub fn kind(ask: &Ask<'_>) -> u64 {
 }
 
 /// The name of a key.
-pub fn name(prefix: &str, ask: &Ask<'_>) -> String {
+pub fn name(prefix: &str, ask: &TakeRequest<'_>) -> String {
     format!("{prefix}{}:{:08x}:{{{:032x}}}", ask.rule, kind(ask) as u32, ask.key.bits())
 }
 
 /// What stands before the numbers of the keys.
 pub fn step(step: Step) -> [String; 3] {
     let (word, at) = match step {
-        Step::Take => ("take", Moment::default()),
+        Step::Take => ("take", Timestamp::default()),
         Step::GiveBack(at) => ("give back", at),
     };
     let at = at.since_origin();
@@ -59,11 +59,11 @@ pub fn step(step: Step) -> [String; 3] {
 }
 
 /// The numbers of one key: algorithm, cost, and what is allowed.
-pub fn numbers(ask: &Ask<'_>) -> [String; 5] {
+pub fn numbers(ask: &TakeRequest<'_>) -> [String; 5] {
     let quota = &ask.quota;
     let (letter, [one, two, three]) = match ask.algorithm {
         Algorithm::Gcra => {
-            let full = u64::try_from(quota.time_to_fill().as_nanos()).unwrap_or(u64::MAX);
+            let full = u64::try_from(quota.fill_time().as_nanos()).unwrap_or(u64::MAX);
             // The script's numbers are whole up to 2^53 ns, 104 days; above that a few of them are lost, and may not cost
             // the last request of a burst.
             let slack = if full > EXACT { 64 } else { 0 };
@@ -78,7 +78,7 @@ pub fn numbers(ask: &Ask<'_>) -> [String; 5] {
 
 /// The count, and the length in seconds and nanoseconds. One that is no whole number of seconds and longer than the script
 /// can divide by becomes one: of 52 days, less than a second.
-fn window(ask: &Ask<'_>) -> [u64; 3] {
+fn window(ask: &TakeRequest<'_>) -> [u64; 3] {
     let period = ask.quota.period();
     let (seconds, nanos) = (period.as_secs(), u64::from(period.subsec_nanos()));
     let (seconds, nanos) = if nanos > 0 && period.as_nanos() >= u128::from(EXACT / 2) {
@@ -99,9 +99,9 @@ mod tests {
     use super::*;
     use crate::limit::{Key, Quota};
 
-    fn ask(rule: &str, allowed: u32, period: Duration, algorithm: Algorithm) -> Ask<'_> {
+    fn ask(rule: &str, allowed: u32, period: Duration, algorithm: Algorithm) -> TakeRequest<'_> {
         let quota = Quota::new(allowed, period, allowed).unwrap();
-        Ask { rule, key: Key::of_bits(0xabc), quota, algorithm, cost: 2 }
+        TakeRequest { rule, key: Key::from_bits(0xabc), quota, algorithm, cost: 2 }
     }
 
     #[test]
@@ -120,7 +120,7 @@ mod tests {
 
     #[test]
     fn numbers_are_those_of_the_quota() {
-        let of = |ask: &Ask<'_>| numbers(ask).join(" ");
+        let of = |ask: &TakeRequest<'_>| numbers(ask).join(" ");
         assert_eq!(of(&ask("r", 3, Duration::from_secs(1), Algorithm::Gcra)), "g 2 333333334 1000000002 3");
         assert_eq!(
             of(&ask("r", 9, Duration::from_millis(1500), Algorithm::FixedWindow)),
@@ -130,7 +130,7 @@ mod tests {
         let odd = Duration::new(100 * 86_400, 1);
         assert_eq!(of(&ask("r", 9, odd, Algorithm::SlidingWindow)), "s 2 9 8640001 0");
         assert_eq!(step(Step::Take).join(" "), "take 0 0");
-        let at = Moment::after_origin(Duration::new(5, 7));
+        let at = Timestamp::after_origin(Duration::new(5, 7));
         assert_eq!(step(Step::GiveBack(at)).join(" "), "give back 5 7");
     }
 

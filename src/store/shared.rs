@@ -20,7 +20,9 @@ use super::breaker::Breaker;
 use super::link::{self, Link};
 use super::refused::Refused;
 use super::script::{self, Step};
-use crate::limit::{Ask, Decision, Failure, Moment, OnFailure, Pending, Secret, Store, Taken};
+use crate::limit::{
+    Backend, BackendError, BackendFuture, OnFailure, QuotaDecision, Secret, TakeReply, TakeRequest, Timestamp,
+};
 
 /// What the operator said about a store. It can stay in use while this is equal.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,7 +48,7 @@ pub trait Watch: std::fmt::Debug + Send + Sync {
     /// An answer came after this time.
     fn answered(&self, after: Duration);
     /// None came that is of use.
-    fn failed(&self, how: Failure, after: Duration);
+    fn failed(&self, how: BackendError, after: Duration);
 }
 
 /// The store.
@@ -123,7 +125,7 @@ impl Drop for Shared {
     }
 }
 
-impl Store for Shared {
+impl Backend for Shared {
     fn name(&self) -> &str {
         &self.inner.settings.name
     }
@@ -132,7 +134,7 @@ impl Store for Shared {
         self.inner.settings.secret
     }
 
-    fn patience(&self) -> Duration {
+    fn timeout(&self) -> Duration {
         self.inner.settings.timeout
     }
 
@@ -140,11 +142,11 @@ impl Store for Shared {
         self.inner.settings.on_failure
     }
 
-    fn take<'a>(&'a self, asks: &'a [Ask<'a>]) -> Pending<'a, Taken> {
+    fn take<'a>(&'a self, asks: &'a [TakeRequest<'a>]) -> BackendFuture<'a, TakeReply> {
         Box::pin(async move {
             let refused = &self.inner.refused;
             let now = Instant::now();
-            let known = |decisions| Taken { decisions, at: Moment::default() };
+            let known = |decisions| TakeReply { decisions, taken_at: Timestamp::default() };
             if let Some(decisions) = refused.told(asks, now) {
                 return Ok(known(decisions));
             }
@@ -159,7 +161,7 @@ impl Store for Shared {
         })
     }
 
-    fn give_back<'a>(&'a self, asks: &'a [Ask<'a>], at: Moment) -> Pending<'a, ()> {
+    fn refund<'a>(&'a self, asks: &'a [TakeRequest<'a>], at: Timestamp) -> BackendFuture<'a, ()> {
         Box::pin(async move {
             let step = Step::GiveBack(at);
             let inner = &self.inner;
@@ -167,7 +169,7 @@ impl Store for Shared {
         })
     }
 
-    fn reset<'a>(&'a self, asks: &'a [Ask<'a>]) -> Pending<'a, ()> {
+    fn reset<'a>(&'a self, asks: &'a [TakeRequest<'a>]) -> BackendFuture<'a, ()> {
         self.inner.refused.forget(asks);
         Box::pin(async move {
             let prefix = &self.inner.settings.prefix;
@@ -180,7 +182,7 @@ impl Store for Shared {
 }
 
 impl Inner {
-    async fn take(&self, asks: &[Ask<'_>]) -> Result<Taken, Failure> {
+    async fn take(&self, asks: &[TakeRequest<'_>]) -> Result<TakeReply, BackendError> {
         self.asked(|link| async move {
             if !link.is_split() {
                 return self.take_one(&link, asks).await;
@@ -196,11 +198,12 @@ impl Inner {
     async fn together(
         &self,
         link: &Link,
-        asks: &[Ask<'_>],
-        groups: &[Vec<Ask<'_>>],
-        answers: Vec<Result<Taken, Failure>>,
-    ) -> Result<Taken, Failure> {
-        let admits = |taken: &Taken| taken.decisions.iter().all(|decision| decision.retry_after().is_none());
+        asks: &[TakeRequest<'_>],
+        groups: &[Vec<TakeRequest<'_>>],
+        answers: Vec<Result<TakeReply, BackendError>>,
+    ) -> Result<TakeReply, BackendError> {
+        let admits =
+            |taken: &TakeReply| taken.decisions.iter().all(|decision| decision.retry_after().is_none());
         let all = answers.iter().all(|answer| answer.as_ref().is_ok_and(admits));
         if !all {
             for (group, answer) in groups.iter().zip(&answers) {
@@ -208,30 +211,31 @@ impl Inner {
                     && admits(taken)
                 {
                     // Without an answer it stays taken, which is the safe side.
-                    let _ = self.run_one(link, Step::GiveBack(taken.at), group).await;
+                    let _ = self.run_one(link, Step::GiveBack(taken.taken_at), group).await;
                 }
             }
         }
-        let mut decided: Vec<Decision> = Vec::with_capacity(asks.len());
-        let mut at: Option<Moment> = None;
+        let mut decided: Vec<QuotaDecision> = Vec::with_capacity(asks.len());
+        let mut at: Option<Timestamp> = None;
         let mut found = Vec::new();
         for (group, answer) in groups.iter().zip(answers) {
             let taken = answer?;
-            at = Some(at.map_or(taken.at, |at| at.min(taken.at)));
+            at = Some(at.map_or(taken.taken_at, |at| at.min(taken.taken_at)));
             found.extend(group.iter().map(|ask| (ask.rule, ask.key)).zip(taken.decisions));
         }
         for ask in asks {
-            let its = found.iter().find(|(id, _)| *id == (ask.rule, ask.key)).ok_or(Failure::Garbage)?;
+            let its =
+                found.iter().find(|(id, _)| *id == (ask.rule, ask.key)).ok_or(BackendError::InvalidReply)?;
             decided.push(its.1);
         }
-        Ok(Taken { decisions: decided, at: at.unwrap_or_default() })
+        Ok(TakeReply { decisions: decided, taken_at: at.unwrap_or_default() })
     }
 
-    async fn take_one(&self, link: &Link, asks: &[Ask<'_>]) -> Result<Taken, Failure> {
+    async fn take_one(&self, link: &Link, asks: &[TakeRequest<'_>]) -> Result<TakeReply, BackendError> {
         answer::read(asks, &self.run_one(link, Step::Take, asks).await?)
     }
 
-    async fn run(&self, link: &Link, step: Step, asks: &[Ask<'_>]) -> Result<(), Failure> {
+    async fn run(&self, link: &Link, step: Step, asks: &[TakeRequest<'_>]) -> Result<(), BackendError> {
         if !link.is_split() {
             return self.run_one(link, step, asks).await.map(drop);
         }
@@ -241,25 +245,31 @@ impl Inner {
         Ok(())
     }
 
-    async fn run_one(&self, link: &Link, step: Step, asks: &[Ask<'_>]) -> Result<Value, Failure> {
+    async fn run_one(
+        &self,
+        link: &Link,
+        step: Step,
+        asks: &[TakeRequest<'_>],
+    ) -> Result<Value, BackendError> {
         let answer = link.run(&self.digest, &self.settings.prefix, step, asks).await;
         answer.map_err(|error| link::failure(&error))
     }
 
     /// Asks within the time limit, if the store is asked at all, and tells of it.
-    async fn asked<'a, T, F>(&'a self, ask: impl FnOnce(Link) -> F) -> Result<T, Failure>
+    async fn asked<'a, T, F>(&'a self, ask: impl FnOnce(Link) -> F) -> Result<T, BackendError>
     where
-        F: Future<Output = Result<T, Failure>> + 'a,
+        F: Future<Output = Result<T, BackendError>> + 'a,
     {
         let current = self.link.load_full();
         let wanted = self.breaker.lock().connection();
         let Some((connection, link)) = current.as_deref().filter(|(number, _)| Some(*number) == wanted)
         else {
-            self.watch.failed(Failure::Resting, Duration::ZERO);
-            return Err(Failure::Resting);
+            self.watch.failed(BackendError::CircuitOpen, Duration::ZERO);
+            return Err(BackendError::CircuitOpen);
         };
         let began = Instant::now();
-        let answer = in_time(self.settings.timeout, ask(link.clone())).await.unwrap_or(Err(Failure::Timeout));
+        let answer =
+            in_time(self.settings.timeout, ask(link.clone())).await.unwrap_or(Err(BackendError::Timeout));
         let took = began.elapsed();
         match &answer {
             Ok(_) => {
@@ -331,8 +341,8 @@ async fn keep(inner: Arc<Inner>) {
 }
 
 /// The questions of each hash tag, which one script can have.
-fn by_tag<'a>(asks: &[Ask<'a>]) -> Vec<Vec<Ask<'a>>> {
-    let mut groups: Vec<Vec<Ask<'a>>> = Vec::new();
+fn by_tag<'a>(asks: &[TakeRequest<'a>]) -> Vec<Vec<TakeRequest<'a>>> {
+    let mut groups: Vec<Vec<TakeRequest<'a>>> = Vec::new();
     for ask in asks {
         match groups.iter_mut().find(|group| group.first().is_some_and(|first| first.key == ask.key)) {
             Some(group) => group.push(*ask),

@@ -6,7 +6,7 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use redis::Value;
-use statusquo::limit::{Algorithm, Ask, Decision, Key, Moment, Quota, Table, Taken};
+use statusquo::limit::{Algorithm, Key, LimitTable, Quota, QuotaDecision, TakeReply, TakeRequest, Timestamp};
 use statusquo::store::link::Link;
 use statusquo::store::script::{self, Step};
 use statusquo::store::{Address, answer};
@@ -30,7 +30,7 @@ struct Rule {
     quota: Quota,
     algorithm: Algorithm,
     cost: u32,
-    table: Table,
+    table: LimitTable,
 }
 
 impl Rule {
@@ -45,20 +45,32 @@ impl Rule {
         let burst = if algorithm == Algorithm::Gcra { burst } else { allowed };
         let quota = Quota::new(allowed, period, burst).unwrap();
         let cost = cost.clamp(1, algorithm.capacity(&quota));
-        Rule { name: format!("rule{number}"), quota, algorithm, cost, table: Table::new(algorithm, 1_000) }
+        Rule {
+            name: format!("rule{number}"),
+            quota,
+            algorithm,
+            cost,
+            table: LimitTable::new(algorithm, 1_000),
+        }
     }
 
-    fn ask(&self, key: u128) -> Ask<'_> {
+    fn ask(&self, key: u128) -> TakeRequest<'_> {
         let Rule { name, quota, algorithm, cost, .. } = self;
-        Ask { rule: name, key: Key::of_bits(key), quota: *quota, algorithm: *algorithm, cost: *cost }
+        TakeRequest {
+            rule: name,
+            key: Key::from_bits(key),
+            quota: *quota,
+            algorithm: *algorithm,
+            cost: *cost,
+        }
     }
 }
 
 /// What memory says of all of these: taken from each or from none.
-fn of_memory(rules: &[&Rule], key: u128, now: Moment) -> Vec<Decision> {
-    let key = Key::of_bits(key);
-    let looked: Vec<Decision> =
-        rules.iter().map(|rule| rule.table.look(key, &rule.quota, now, rule.cost)).collect();
+fn of_memory(rules: &[&Rule], key: u128, now: Timestamp) -> Vec<QuotaDecision> {
+    let key = Key::from_bits(key);
+    let looked: Vec<QuotaDecision> =
+        rules.iter().map(|rule| rule.table.peek(key, &rule.quota, now, rule.cost)).collect();
     if looked.iter().any(|decision| decision.retry_after().is_some()) && rules.len() > 1 {
         return looked;
     }
@@ -102,13 +114,13 @@ fn memory_and_redis_agree_step_by_step_in_real_time() {
             let together = random.below(4) == 0 && one != other;
             let chosen: Vec<&Rule> =
                 if together { vec![&rules[one], &rules[other]] } else { vec![&rules[one]] };
-            let asks: Vec<Ask<'_>> = chosen.iter().map(|rule| rule.ask(key)).collect();
+            let asks: Vec<TakeRequest<'_>> = chosen.iter().map(|rule| rule.ask(key)).collect();
             if random.below(50) == 0 {
                 link.remove("agree:", &asks).await.unwrap();
-                chosen.iter().for_each(|rule| rule.table.reset(Key::of_bits(key)));
+                chosen.iter().for_each(|rule| rule.table.reset(Key::from_bits(key)));
             }
             let value = link.run(&digest, "agree:", Step::Take, &asks).await.unwrap();
-            let Taken { decisions, at } = answer::read(&asks, &value).unwrap();
+            let TakeReply { decisions, taken_at: at } = answer::read(&asks, &value).unwrap();
             assert_eq!(decisions, of_memory(&chosen, key, at), "step {step}: {asks:?} at {at:?}");
             let passed = decisions.iter().all(|decision| decision.retry_after().is_none());
             if passed {
@@ -120,7 +132,7 @@ fn memory_and_redis_agree_step_by_step_in_real_time() {
             if passed && random.below(5) == 0 && chosen.iter().all(|rule| rule.algorithm != Algorithm::Gcra) {
                 link.run(&digest, "agree:", Step::GiveBack(at), &asks).await.unwrap();
                 for rule in &chosen {
-                    rule.table.give_back(Key::of_bits(key), &rule.quota, at, rule.cost);
+                    rule.table.refund(Key::from_bits(key), &rule.quota, at, rule.cost);
                 }
             }
             if random.below(8) == 0 {
@@ -181,9 +193,9 @@ fn memory_and_redis_agree_step_by_step_over_months_and_when_clocks_are_set() {
             }
             let value: Value =
                 command.arg(micro.as_secs()).arg(micro.subsec_micros()).query(&mut connection).unwrap();
-            let at = Moment::after_origin(micro);
+            let at = Timestamp::after_origin(micro);
             let taken = answer::read(&[ask], &value).unwrap_or_else(|_| panic!("{value:?} to {ask:?}"));
-            assert_eq!(taken.at, at);
+            assert_eq!(taken.taken_at, at);
             let expected = of_memory(&[&rule], 1, at);
             assert_eq!(taken.decisions, expected, "trace {trace}, step {step}: {ask:?} at {at:?}");
             if taken.decisions[0].retry_after().is_some() {
@@ -221,14 +233,14 @@ fn what_is_given_back_to_a_bucket_is_never_more_than_was_taken() {
         };
         let first = take().await;
         let second = take().await;
-        link.run(&digest, "back:", Step::GiveBack(second.at), &asks).await.unwrap();
+        link.run(&digest, "back:", Step::GiveBack(second.taken_at), &asks).await.unwrap();
         let third = take().await;
-        let owed = |taken: &Taken| taken.decisions[0].standing().reset;
-        let again = owed(&third) + (third.at.since_origin() - second.at.since_origin());
+        let owed = |taken: &TakeReply| taken.decisions[0].quota_state().reset;
+        let again = owed(&third) + (third.taken_at.since_origin() - second.taken_at.since_origin());
         assert!(again >= owed(&second), "{first:?} {second:?} {third:?}");
         assert!(owed(&third) < owed(&second) + Duration::from_secs(20), "{second:?} {third:?}");
         // Of what is long gone nothing is given back.
-        link.run(&digest, "back:", Step::GiveBack(Moment::default()), &asks).await.unwrap();
+        link.run(&digest, "back:", Step::GiveBack(Timestamp::default()), &asks).await.unwrap();
         assert!(owed(&take().await) > owed(&third));
     });
 }

@@ -5,7 +5,7 @@
 use crate::config::{Config, Route};
 use crate::contract::{Cause, Fault, Phase};
 use crate::exchange::Told;
-use crate::limit::{Mode, Moment, table};
+use crate::limit::{LimiterMode, Timestamp, table};
 
 /// What the rules say.
 #[derive(Debug, Default)]
@@ -36,7 +36,7 @@ pub(super) enum Which {
 
 /// Asks the rules of a route.
 pub(super) fn ask<'a>(config: &'a Config, route: &Route, which: Which) -> Limited<'a> {
-    let now = Moment::after_origin(super::made::SOME_DAY);
+    let now = Timestamp::after_origin(super::made::SOME_DAY);
     let refused = which == Which::TooMany;
     let mut limited = Limited::default();
     for limit in enforced(config, route) {
@@ -44,7 +44,7 @@ pub(super) fn ask<'a>(config: &'a Config, route: &Route, which: Which) -> Limite
             continue;
         }
         let settings = &limit.settings;
-        let ask = |taken| table::fresh(settings.algorithm, &settings.quota, now, taken, settings.cost);
+        let ask = |taken| table::preview(settings.algorithm, &settings.quota, now, taken, settings.cost);
         let mut decision = ask(0);
         if refused && limited.rule.is_none() {
             // All has been taken that requests of this cost could take, and then one more comes.
@@ -62,5 +62,5 @@ pub(super) fn ask<'a>(config: &'a Config, route: &Route, which: Which) -> Limite
 
 fn enforced<'a>(config: &'a Config, route: &Route) -> impl Iterator<Item = &'a crate::config::RateLimit> {
     let rules = route.rate_limits.iter().filter_map(|index| config.rate_limits.get(*index));
-    rules.filter(|limit| limit.settings.mode == Mode::Enforce)
+    rules.filter(|limit| limit.settings.mode == LimiterMode::Enforce)
 }

@@ -14,7 +14,7 @@ use super::wanted::{Rules, told};
 use super::{Row, Side, Verdict, again};
 use crate::config::Route;
 use crate::contract::{Cause, RequestSent};
-use crate::limit::Mode;
+use crate::limit::LimiterMode;
 use crate::rehearse::answers::{Answer, Reader};
 use crate::rehearse::{Asked, Connect};
 
@@ -63,8 +63,8 @@ pub(super) async fn play_all(stage: &Stage) -> Vec<Row> {
 /// Whether a rule of the route can refuse; `None` where it has none.
 fn enforced(stage: &Stage, route: &Route) -> Option<bool> {
     let rules = route.rate_limits.iter().filter_map(|index| stage.config.rate_limits.get(*index));
-    let modes: Vec<Mode> = rules.map(|limit| limit.settings.mode).collect();
-    (!modes.is_empty()).then(|| modes.contains(&Mode::Enforce))
+    let modes: Vec<LimiterMode> = rules.map(|limit| limit.settings.mode).collect();
+    (!modes.is_empty()).then(|| modes.contains(&LimiterMode::Enforce))
 }
 
 /// Answered before rules of routes are asked.

@@ -17,7 +17,7 @@ use super::load_factor::LoadFactor;
 use super::visits::Map;
 use crate::config::{Config, Server, Timeouts, Upstream as Servers};
 use crate::contract::Contract;
-use crate::limit::{Quota, Settings};
+use crate::limit::{LimiterSettings, Quota};
 use crate::observe::line::Form;
 use crate::observe::{Metrics, log};
 use crate::rehearse::clients::PLAY;
@@ -361,7 +361,7 @@ fn scarce(config: &Config, original: &Config) -> Config {
     config
 }
 
-fn set_quota(settings: &mut Settings, (allowed, period, burst): (u32, Duration, u32)) {
+fn set_quota(settings: &mut LimiterSettings, (allowed, period, burst): (u32, Duration, u32)) {
     if let Ok(quota) = Quota::new(allowed, period, burst) {
         settings.quota = quota;
     }

@@ -12,7 +12,7 @@ use http::{HeaderName, Method};
 
 use super::lines::Logged;
 use crate::config::{Config, Route};
-use crate::limit::{Decision, Key, Limiter, Mode, Moment, Secret, Subject};
+use crate::limit::{Key, KeySource, Limiter, LimiterMode, QuotaDecision, Secret, Timestamp};
 use crate::protocol::{member, path, target};
 use crate::snapshot::router::Router;
 
@@ -92,11 +92,11 @@ fn ask<'a>(
     route: &'a str,
     rules: &[Asked<'_, 'a>],
 ) -> Vec<(usize, Key)> {
-    let now = Moment::after_origin(request.started);
-    let enforced = |(_, _, limiter, _): &&Asked<'_, 'a>| limiter.settings().mode == Mode::Enforce;
+    let now = Timestamp::after_origin(request.started);
+    let enforced = |(_, _, limiter, _): &&Asked<'_, 'a>| limiter.settings().mode == LimiterMode::Enforce;
     let mut longest: Option<(Duration, &'a str)> = None;
     for (_, name, limiter, key) in rules.iter().filter(enforced) {
-        if let Some(wait) = limiter.look(*key, now).retry_after() {
+        if let Some(wait) = limiter.peek(*key, now).retry_after() {
             replayed.rules.entry(name).or_default().1 += 1;
             longest = longest.filter(|(other, _)| *other >= wait).or(Some((wait, name)));
         }
@@ -109,8 +109,8 @@ fn ask<'a>(
     for (_, name, limiter, key) in rules {
         let counts = replayed.rules.entry(name).or_default();
         match limiter.take(*key, now) {
-            Decision::Allow(_) => counts.0 += 1,
-            Decision::Deny { retry_after, .. } => {
+            QuotaDecision::Allow(_) => counts.0 += 1,
+            QuotaDecision::Deny { retry_after, .. } => {
                 counts.1 += 1;
                 let retry_after = whole_seconds(retry_after);
                 replayed.refused.push(Refused { request, route, rule: name, shadow: true, retry_after });
@@ -162,7 +162,7 @@ struct OfLog<'a> {
     ipv6_prefix: u8,
 }
 
-impl Subject for OfLog<'_> {
+impl KeySource for OfLog<'_> {
     fn client_ip(&self) -> IpAddr {
         self.request.client_ip
     }

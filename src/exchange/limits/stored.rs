@@ -10,7 +10,7 @@ use super::super::flow::Story;
 use super::super::request::Request;
 use super::{Asked, AskedRules, ask, conclude, refusal, remember, subject, watched};
 use crate::contract::{Cause, Evidence, Fault, Phase};
-use crate::limit::{Ask, Failure, Moment, OnFailure, Store, Taken};
+use crate::limit::{Backend, BackendError, OnFailure, TakeReply, TakeRequest, Timestamp};
 use crate::observe::LimitDecision;
 use crate::snapshot::limits::moment;
 use crate::snapshot::{Route, Snapshot};
@@ -65,7 +65,7 @@ pub async fn reset(story: &mut Story, status: u16) {
         rule.limiter.reset(key);
         if let Some(store) = &rule.store {
             // Without an answer the count stays, which is the safe side.
-            let _ = patiently(store.as_ref(), store.reset(&[rule.limiter.ask(key)])).await;
+            let _ = patiently(store.as_ref(), store.reset(&[rule.limiter.take_request(key)])).await;
         }
     }
 }
@@ -81,7 +81,7 @@ struct Unavailable;
 #[derive(Default)]
 struct Counted {
     /// With the moment of the store's clock.
-    in_store: Vec<(usize, Moment)>,
+    in_store: Vec<(usize, Timestamp)>,
     in_memory: Vec<usize>,
     nowhere: Vec<usize>,
     /// To be counted in memory, because their store does not answer.
@@ -89,11 +89,11 @@ struct Counted {
 }
 
 impl Counted {
-    async fn take_all(&mut self, asked: &mut AskedRules<'_>, now: Moment) -> Result<bool, Unavailable> {
+    async fn take_all(&mut self, asked: &mut AskedRules<'_>, now: Timestamp) -> Result<bool, Unavailable> {
         if !look(asked, now, |asked| asked.rule.store.is_none()) {
             return Ok(false);
         }
-        let mut stores: Vec<Arc<dyn Store>> = Vec::new();
+        let mut stores: Vec<Arc<dyn Backend>> = Vec::new();
         for asked in asked.iter().flatten().filter(|asked| asked.is_enforced()) {
             if let Some(store) = &asked.rule.store
                 && !stores.iter().any(|known| Arc::ptr_eq(known, store))
@@ -126,9 +126,9 @@ impl Counted {
     /// Asks one store about all of its rules at once.
     async fn take_from(
         &mut self,
-        store: &Arc<dyn Store>,
+        store: &Arc<dyn Backend>,
         asked: &mut AskedRules<'_>,
-        now: Moment,
+        now: Timestamp,
     ) -> Result<bool, Unavailable> {
         let numbers: Vec<usize> = asked
             .iter()
@@ -140,10 +140,10 @@ impl Counted {
         let questions = questions(asked, &numbers);
         let answer = patiently(store.as_ref(), store.take(&questions)).await;
         let answer = answer.and_then(|taken| {
-            if taken.decisions.len() == questions.len() { Ok(taken) } else { Err(Failure::Garbage) }
+            if taken.decisions.len() == questions.len() { Ok(taken) } else { Err(BackendError::InvalidReply) }
         });
         match (answer, store.on_failure()) {
-            (Ok(Taken { decisions, at }), _) => {
+            (Ok(TakeReply { decisions, taken_at: at }), _) => {
                 let admitted = decisions.iter().all(|decision| decision.retry_after().is_none());
                 for (number, decision) in numbers.iter().zip(decisions) {
                     if let Some(Some(asked)) = asked.get_mut(*number) {
@@ -155,7 +155,7 @@ impl Counted {
                 }
                 Ok(admitted)
             }
-            (Err(_), OnFailure::UseMemory) => {
+            (Err(_), OnFailure::Local) => {
                 let admitted = look(asked, now, |asked| is_of(asked, store));
                 self.instead.extend(numbers);
                 Ok(admitted)
@@ -164,7 +164,7 @@ impl Counted {
                 self.nowhere.extend(numbers);
                 Ok(true)
             }
-            (Err(_), OnFailure::Refuse) => {
+            (Err(_), OnFailure::Deny) => {
                 for asked in asked.iter().flatten().filter(|asked| is_of(asked, store)) {
                     asked.rule.metrics.decided(LimitDecision::FailedClosed);
                 }
@@ -174,10 +174,10 @@ impl Counted {
     }
 
     /// Undoes what was taken before the request was refused.
-    async fn give_back(&self, asked: &AskedRules<'_>, now: Moment) {
+    async fn give_back(&self, asked: &AskedRules<'_>, now: Timestamp) {
         for number in &self.in_memory {
             if let Some(Some(asked)) = asked.get(*number) {
-                asked.rule.limiter.give_back(asked.key, now);
+                asked.rule.limiter.refund(asked.key, now);
             }
         }
         let mut left = self.in_store.clone();
@@ -190,7 +190,7 @@ impl Counted {
             let these: Vec<usize> = these.into_iter().map(|(number, _)| number).collect();
             let questions = questions(asked, &these);
             // Without an answer it stays taken, which is the safe side.
-            let _ = patiently(store.as_ref(), store.give_back(&questions, at)).await;
+            let _ = patiently(store.as_ref(), store.refund(&questions, at)).await;
             left = others;
         }
     }
@@ -202,20 +202,20 @@ impl Counted {
 }
 
 /// Whether the rule counts in this store.
-fn is_of(asked: &Asked<'_>, store: &Arc<dyn Store>) -> bool {
+fn is_of(asked: &Asked<'_>, store: &Arc<dyn Backend>) -> bool {
     asked.rule.store.as_ref().is_some_and(|its| Arc::ptr_eq(its, store))
 }
 
-fn questions<'a>(asked: &AskedRules<'a>, numbers: &[usize]) -> Vec<Ask<'a>> {
+fn questions<'a>(asked: &AskedRules<'a>, numbers: &[usize]) -> Vec<TakeRequest<'a>> {
     let these = numbers.iter().filter_map(|number| asked.get(*number)?.as_ref());
-    these.map(|asked| asked.rule.limiter.ask(asked.key)).collect()
+    these.map(|asked| asked.rule.limiter.take_request(asked.key)).collect()
 }
 
 /// Whether the enforced rules among these would admit the request by what memory says. All of them are asked.
-fn look(asked: &mut AskedRules<'_>, now: Moment, these: impl Fn(&Asked<'_>) -> bool) -> bool {
+fn look(asked: &mut AskedRules<'_>, now: Timestamp, these: impl Fn(&Asked<'_>) -> bool) -> bool {
     let mut admitted = true;
     for asked in asked.iter_mut().flatten().filter(|asked| asked.is_enforced() && these(asked)) {
-        let decision = asked.rule.limiter.look(asked.key, now);
+        let decision = asked.rule.limiter.peek(asked.key, now);
         admitted &= decision.retry_after().is_none();
         asked.decision = Some(decision);
     }
@@ -223,22 +223,25 @@ fn look(asked: &mut AskedRules<'_>, now: Moment, these: impl Fn(&Asked<'_>) -> b
 }
 
 /// A rule that only watches is told of a request that passes.
-async fn watch(asked: &Asked<'_>, store: &dyn Store, now: Moment) {
-    let question = [asked.rule.limiter.ask(asked.key)];
+async fn watch(asked: &Asked<'_>, store: &dyn Backend, now: Timestamp) {
+    let question = [asked.rule.limiter.take_request(asked.key)];
     let decided =
         match patiently(store, store.take(&question)).await.as_ref().map(|taken| &taken.decisions[..]) {
             Ok([decision]) => watched(decision),
             Ok(_) | Err(_) => match store.on_failure() {
-                OnFailure::UseMemory => watched(&asked.rule.limiter.take(asked.key, now)),
-                OnFailure::Allow | OnFailure::Refuse => LimitDecision::FailedOpen,
+                OnFailure::Local => watched(&asked.rule.limiter.take(asked.key, now)),
+                OnFailure::Allow | OnFailure::Deny => LimitDecision::FailedOpen,
             },
         };
     asked.rule.metrics.decided(decided);
 }
 
 /// An answer of the store, if it comes in time. A store keeps its time by itself; this holds where it does not.
-async fn patiently<T>(store: &dyn Store, answer: crate::limit::Pending<'_, T>) -> Result<T, Failure> {
-    within(Instant::now() + store.patience() + MARGIN, answer).await.unwrap_or(Err(Failure::Timeout))
+async fn patiently<T>(
+    store: &dyn Backend,
+    answer: crate::limit::BackendFuture<'_, T>,
+) -> Result<T, BackendError> {
+    within(Instant::now() + store.timeout() + MARGIN, answer).await.unwrap_or(Err(BackendError::Timeout))
 }
 
 #[cfg(test)]

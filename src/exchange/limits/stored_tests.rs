@@ -8,7 +8,10 @@ use http::HeaderValue;
 
 use super::*;
 use crate::config;
-use crate::limit::{Algorithm, Decision, KeyPart, Limiter, Mode, Pending, Quota, Secret, Settings, table};
+use crate::limit::{
+    Algorithm, BackendFuture, KeyPart, Limiter, LimiterMode, LimiterSettings, Quota, QuotaDecision, Secret,
+    table,
+};
 use crate::observe::Metrics;
 use crate::snapshot::limits::Rule;
 
@@ -16,7 +19,7 @@ use crate::snapshot::limits::Rule;
 #[derive(Debug)]
 struct Fake {
     states: Mutex<HashMap<(String, u128), u32>>,
-    fails: Mutex<Option<Failure>>,
+    fails: Mutex<Option<BackendError>>,
     hangs: bool,
     on_failure: OnFailure,
     asked: Mutex<Vec<String>>,
@@ -35,11 +38,11 @@ impl Fake {
 
     fn failing(on_failure: OnFailure) -> Arc<Fake> {
         let fake = Fake::new(on_failure);
-        *fake.fails.lock().unwrap() = Some(Failure::Unreachable);
+        *fake.fails.lock().unwrap() = Some(BackendError::Unreachable);
         fake
     }
 
-    fn note(&self, what: &str, asks: &[Ask<'_>]) {
+    fn note(&self, what: &str, asks: &[TakeRequest<'_>]) {
         let rules: Vec<&str> = asks.iter().map(|ask| ask.rule).collect();
         self.asked.lock().unwrap().push(format!("{what} {}", rules.join("+")));
     }
@@ -49,7 +52,7 @@ impl Fake {
     }
 }
 
-impl Store for Fake {
+impl Backend for Fake {
     fn name(&self) -> &str {
         "fake"
     }
@@ -58,7 +61,7 @@ impl Store for Fake {
         Secret::new([1, 2])
     }
 
-    fn patience(&self) -> Duration {
+    fn timeout(&self) -> Duration {
         Duration::from_millis(20)
     }
 
@@ -66,7 +69,7 @@ impl Store for Fake {
         self.on_failure
     }
 
-    fn take<'a>(&'a self, asks: &'a [Ask<'a>]) -> Pending<'a, Taken> {
+    fn take<'a>(&'a self, asks: &'a [TakeRequest<'a>]) -> BackendFuture<'a, TakeReply> {
         self.note("take", asks);
         Box::pin(async move {
             if self.hangs {
@@ -76,23 +79,24 @@ impl Store for Fake {
                 return Err(failure);
             }
             let mut states = self.states.lock().unwrap();
-            let decide = |ask: &Ask<'_>, taken: u32| {
-                table::fresh(ask.algorithm, &ask.quota, Moment::default(), taken, ask.cost)
+            let decide = |ask: &TakeRequest<'_>, taken: u32| {
+                table::preview(ask.algorithm, &ask.quota, Timestamp::default(), taken, ask.cost)
             };
-            let taken = |states: &HashMap<_, u32>, ask: &Ask<'_>| {
+            let taken = |states: &HashMap<_, u32>, ask: &TakeRequest<'_>| {
                 states.get(&(ask.rule.to_owned(), ask.key.bits())).copied().unwrap_or(0)
             };
-            let decisions: Vec<Decision> = asks.iter().map(|ask| decide(ask, taken(&states, ask))).collect();
+            let decisions: Vec<QuotaDecision> =
+                asks.iter().map(|ask| decide(ask, taken(&states, ask))).collect();
             if decisions.iter().all(|decision| decision.retry_after().is_none()) {
                 for ask in asks {
                     *states.entry((ask.rule.to_owned(), ask.key.bits())).or_default() += ask.cost;
                 }
             }
-            Ok(Taken { decisions, at: Moment::default() })
+            Ok(TakeReply { decisions, taken_at: Timestamp::default() })
         })
     }
 
-    fn give_back<'a>(&'a self, asks: &'a [Ask<'a>], _: Moment) -> Pending<'a, ()> {
+    fn refund<'a>(&'a self, asks: &'a [TakeRequest<'a>], _: Timestamp) -> BackendFuture<'a, ()> {
         self.note("give back", asks);
         let mut states = self.states.lock().unwrap();
         for ask in asks {
@@ -101,7 +105,7 @@ impl Store for Fake {
         Box::pin(std::future::ready(Ok(())))
     }
 
-    fn reset<'a>(&'a self, asks: &'a [Ask<'a>]) -> Pending<'a, ()> {
+    fn reset<'a>(&'a self, asks: &'a [TakeRequest<'a>]) -> BackendFuture<'a, ()> {
         self.note("reset", asks);
         for ask in asks {
             self.states.lock().unwrap().remove(&(ask.rule.to_owned(), ask.key.bits()));
@@ -110,8 +114,8 @@ impl Store for Fake {
     }
 }
 
-fn rule(name: &str, allowed: u32, store: Option<&Arc<Fake>>, mode: Mode) -> Arc<Rule> {
-    let settings = Settings {
+fn rule(name: &str, allowed: u32, store: Option<&Arc<Fake>>, mode: LimiterMode) -> Arc<Rule> {
+    let settings = LimiterSettings {
         quota: Quota::new(allowed, Duration::from_secs(3_600), allowed).unwrap(),
         algorithm: Algorithm::Gcra,
         cost: 1,
@@ -120,13 +124,13 @@ fn rule(name: &str, allowed: u32, store: Option<&Arc<Fake>>, mode: Mode) -> Arc<
         exempt: Vec::new(),
         credentials: Vec::new(),
         reset_on: vec![201],
-        jitter: 0,
+        retry_after_jitter: 0,
         store: store.map(|store| store.name().to_owned()),
         max_keys: 1_000,
     };
     Arc::new(Rule {
         limiter: Limiter::new(name, settings, Secret::new([1, 2])),
-        store: store.map(|store| Arc::clone(store) as Arc<dyn Store>),
+        store: store.map(|store| Arc::clone(store) as Arc<dyn Backend>),
         metrics: Metrics::new().limit(name, store.map(|store| store.name())),
     })
 }
@@ -159,11 +163,11 @@ async fn ask_once(snapshot: &Snapshot) -> Option<Cause> {
 
 #[tokio::test]
 async fn all_rules_are_debited_or_none_wherever_they_count() {
-    let store = Fake::new(OnFailure::UseMemory);
+    let store = Fake::new(OnFailure::Local);
     let rules = vec![
-        rule("far", 2, Some(&store), Mode::Enforce),
-        rule("near", 3, None, Mode::Enforce),
-        rule("farther", 5, Some(&store), Mode::Enforce),
+        rule("far", 2, Some(&store), LimiterMode::Enforce),
+        rule("near", 3, None, LimiterMode::Enforce),
+        rule("farther", 5, Some(&store), LimiterMode::Enforce),
     ];
     let snapshot = snapshot(rules);
     assert_eq!(ask_once(&snapshot).await, None);
@@ -184,14 +188,16 @@ async fn all_rules_are_debited_or_none_wherever_they_count() {
         &subject(&snapshot, &snapshot.routes[0], &request(), story().client_ip, None),
     );
     let now = moment(Instant::now());
-    assert_eq!(near.limiter.stand(asked[1].as_ref().unwrap().key, now).standing().remaining, 1);
+    assert_eq!(near.limiter.current_state(asked[1].as_ref().unwrap().key, now).quota_state().remaining, 1);
 }
 
 #[tokio::test]
 async fn whom_memory_refuses_costs_no_store_anything() {
-    let store = Fake::new(OnFailure::UseMemory);
-    let snapshot =
-        snapshot(vec![rule("near", 1, None, Mode::Enforce), rule("far", 9, Some(&store), Mode::Enforce)]);
+    let store = Fake::new(OnFailure::Local);
+    let snapshot = snapshot(vec![
+        rule("near", 1, None, LimiterMode::Enforce),
+        rule("far", 9, Some(&store), LimiterMode::Enforce),
+    ]);
     assert_eq!(ask_once(&snapshot).await, None);
     assert_eq!(ask_once(&snapshot).await, Some(Cause::RateLimited));
     assert_eq!(store.notes(), ["take far"]);
@@ -199,14 +205,16 @@ async fn whom_memory_refuses_costs_no_store_anything() {
 
 #[tokio::test]
 async fn what_one_store_took_is_given_back_when_another_refuses() {
-    let (one, other) = (Fake::new(OnFailure::UseMemory), Fake::new(OnFailure::Refuse));
-    let rules =
-        vec![rule("first", 9, Some(&one), Mode::Enforce), rule("second", 1, Some(&other), Mode::Enforce)];
+    let (one, other) = (Fake::new(OnFailure::Local), Fake::new(OnFailure::Deny));
+    let rules = vec![
+        rule("first", 9, Some(&one), LimiterMode::Enforce),
+        rule("second", 1, Some(&other), LimiterMode::Enforce),
+    ];
     let snapshot = snapshot(rules);
     assert_eq!(ask_once(&snapshot).await, None);
     assert_eq!(ask_once(&snapshot).await, Some(Cause::RateLimited));
     assert_eq!(one.notes(), ["take first", "take first", "give back first"]);
-    *other.fails.lock().unwrap() = Some(Failure::Garbage);
+    *other.fails.lock().unwrap() = Some(BackendError::InvalidReply);
     assert_eq!(ask_once(&snapshot).await, Some(Cause::LimiterUnavailable));
     assert_eq!(one.notes(), ["take first", "give back first"]);
     assert_eq!(one.states.lock().unwrap().values().sum::<u32>(), 1);
@@ -214,16 +222,16 @@ async fn what_one_store_took_is_given_back_when_another_refuses() {
 
 #[tokio::test]
 async fn a_store_that_fails_leaves_what_the_operator_chose() {
-    let memory = Fake::failing(OnFailure::UseMemory);
-    let by_memory = snapshot(vec![rule("a", 2, Some(&memory), Mode::Enforce)]);
+    let memory = Fake::failing(OnFailure::Local);
+    let by_memory = snapshot(vec![rule("a", 2, Some(&memory), LimiterMode::Enforce)]);
     let mut causes = Vec::new();
     for _ in 0..3 {
         causes.push(ask_once(&by_memory).await);
     }
     assert_eq!(causes, [None, None, Some(Cause::RateLimited)]);
 
-    let open = snapshot(vec![rule("a", 1, Some(&Fake::failing(OnFailure::Allow)), Mode::Enforce)]);
-    let closed = snapshot(vec![rule("a", 1, Some(&Fake::failing(OnFailure::Refuse)), Mode::Enforce)]);
+    let open = snapshot(vec![rule("a", 1, Some(&Fake::failing(OnFailure::Allow)), LimiterMode::Enforce)]);
+    let closed = snapshot(vec![rule("a", 1, Some(&Fake::failing(OnFailure::Deny)), LimiterMode::Enforce)]);
     for _ in 0..3 {
         assert_eq!(ask_once(&open).await, None);
         assert_eq!(ask_once(&closed).await, Some(Cause::LimiterUnavailable));
@@ -232,35 +240,37 @@ async fn a_store_that_fails_leaves_what_the_operator_chose() {
 
 #[tokio::test]
 async fn a_store_that_hangs_is_waited_for_no_longer_than_it_may_take() {
-    let mut store = Fake::new(OnFailure::Refuse);
+    let mut store = Fake::new(OnFailure::Deny);
     Arc::get_mut(&mut store).unwrap().hangs = true;
-    let snapshot = snapshot(vec![rule("a", 1, Some(&store), Mode::Enforce)]);
+    let snapshot = snapshot(vec![rule("a", 1, Some(&store), LimiterMode::Enforce)]);
     let began = Instant::now();
     let told = within(began + Duration::from_secs(20), ask_once(&snapshot)).await.unwrap();
     assert_eq!(told, Some(Cause::LimiterUnavailable));
-    assert!(began.elapsed() >= store.patience());
+    assert!(began.elapsed() >= store.timeout());
 }
 
 #[tokio::test]
 async fn a_rule_that_only_watches_is_asked_about_what_passes_and_refuses_nothing() {
-    let store = Fake::new(OnFailure::Refuse);
-    let snapshot =
-        snapshot(vec![rule("near", 2, None, Mode::Enforce), rule("trial", 1, Some(&store), Mode::Shadow)]);
+    let store = Fake::new(OnFailure::Deny);
+    let snapshot = snapshot(vec![
+        rule("near", 2, None, LimiterMode::Enforce),
+        rule("trial", 1, Some(&store), LimiterMode::Shadow),
+    ]);
     let mut causes = Vec::new();
     for _ in 0..3 {
         causes.push(ask_once(&snapshot).await);
     }
     assert_eq!(causes, [None, None, Some(Cause::RateLimited)]);
     assert_eq!(store.notes(), ["take trial"; 2]);
-    *store.fails.lock().unwrap() = Some(Failure::Resting);
-    let snapshot = self::snapshot(vec![rule("trial", 1, Some(&store), Mode::Shadow)]);
+    *store.fails.lock().unwrap() = Some(BackendError::CircuitOpen);
+    let snapshot = self::snapshot(vec![rule("trial", 1, Some(&store), LimiterMode::Shadow)]);
     assert_eq!(ask_once(&snapshot).await, None, "whatever happens to it");
 }
 
 #[tokio::test]
 async fn a_reset_reaches_the_store_and_only_for_the_statuses_that_say_so() {
-    let store = Fake::new(OnFailure::UseMemory);
-    let snapshot = snapshot(vec![rule("far", 1, Some(&store), Mode::Enforce)]);
+    let store = Fake::new(OnFailure::Local);
+    let snapshot = snapshot(vec![rule("far", 1, Some(&store), LimiterMode::Enforce)]);
     let route = &snapshot.routes[0];
     for (status, expected) in [(401, Some(Cause::RateLimited)), (201, None)] {
         store.states.lock().unwrap().clear();

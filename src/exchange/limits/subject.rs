@@ -1,4 +1,4 @@
-//! What rules count by, read from a request: [`Subject`] of the room that hashes it.
+//! What rules count by, read from a request: [`KeySource`] of the room that hashes it.
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use http::HeaderName;
 
 use super::super::request::Request;
-use crate::limit::Subject;
+use crate::limit::KeySource;
 use crate::protocol::{authority, member, path};
 use crate::snapshot::Route;
 
@@ -21,7 +21,7 @@ pub struct OfRequest<'a> {
     pub body: Option<&'a [u8]>,
 }
 
-impl Subject for OfRequest<'_> {
+impl KeySource for OfRequest<'_> {
     fn client_ip(&self) -> IpAddr {
         self.client_ip
     }

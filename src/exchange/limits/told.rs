@@ -12,7 +12,7 @@ use http::HeaderValue;
 
 use super::super::dress::Dress;
 use crate::config::LimitHeaders;
-use crate::limit::{Algorithm, Decision, Moment, Settings, Standing};
+use crate::limit::{Algorithm, LimiterSettings, QuotaDecision, QuotaState, Timestamp};
 
 /// What an enforced rule has said.
 #[derive(Clone, Copy, Debug)]
@@ -20,9 +20,9 @@ pub struct Told<'a> {
     /// The rule.
     pub name: &'a str,
     /// What it allows.
-    pub settings: &'a Settings,
+    pub settings: &'a LimiterSettings,
     /// Its last word on this request.
-    pub decision: Decision,
+    pub decision: QuotaDecision,
 }
 
 /// Dresses the response with what the rules left at `now`, which the system's clock calls `wall`.
@@ -30,18 +30,18 @@ pub fn tell<'a>(
     dress: &mut Dress,
     headers: LimitHeaders,
     told: impl Iterator<Item = Told<'a>> + Clone,
-    now: Moment,
+    now: Timestamp,
     wall: SystemTime,
 ) {
     let Some(tightest) = told.clone().min_by_key(|told| tightness(&told.decision)) else { return };
     if headers.has_x() {
-        let Standing { limit, remaining, reset } = *tightest.decision.standing();
+        let QuotaState { limit, remaining, reset } = *tightest.decision.quota_state();
         dress.limit(limit, remaining, full_at(now, reset, wall));
     }
     if headers.has_standard() {
         let (mut policies, mut states) = (String::new(), String::new());
         for Told { name, settings, decision } in told {
-            let Standing { limit, remaining, reset } = *decision.standing();
+            let QuotaState { limit, remaining, reset } = *decision.quota_state();
             let comma = if policies.is_empty() { "" } else { ", " };
             // Names are letters, digits, _, . and -: nothing has to be escaped.
             let _ = write!(policies, "{comma}\"{name}\";q={limit};w={}", whole_seconds(window(settings)));
@@ -54,9 +54,9 @@ pub fn tell<'a>(
 }
 
 /// In which time all of what is admitted at once comes back.
-fn window(settings: &Settings) -> Duration {
+fn window(settings: &LimiterSettings) -> Duration {
     match settings.algorithm {
-        Algorithm::Gcra => settings.quota.time_to_fill(),
+        Algorithm::Gcra => settings.quota.fill_time(),
         Algorithm::FixedWindow | Algorithm::SlidingWindow => settings.quota.period(),
     }
 }
@@ -75,8 +75,8 @@ pub fn jitter(request_id: &HeaderValue, most: u32) -> Duration {
 }
 
 /// The least is the tightest: what leaves least, then what lasts longest.
-fn tightness(decision: &Decision) -> (u32, Reverse<Option<Duration>>, Reverse<Duration>) {
-    let standing = decision.standing();
+fn tightness(decision: &QuotaDecision) -> (u32, Reverse<Option<Duration>>, Reverse<Duration>) {
+    let standing = decision.quota_state();
     (standing.remaining, Reverse(decision.retry_after()), Reverse(standing.reset))
 }
 
@@ -84,7 +84,7 @@ fn tightness(decision: &Decision) -> (u32, Reverse<Option<Duration>>, Reverse<Du
 ///
 /// Moments began with it, so the two differ only after somebody has set the clock, and then by so many whole seconds: the
 /// end of an hour stays a whole second.
-fn full_at(now: Moment, reset: Duration, wall: SystemTime) -> u64 {
+fn full_at(now: Timestamp, reset: Duration, wall: SystemTime) -> u64 {
     const SECOND: i64 = 1_000_000_000;
     let nanos = |since: Duration| i64::try_from(since.as_nanos()).unwrap_or(i64::MAX);
     let wall = wall.duration_since(UNIX_EPOCH).map_or(0, nanos);
@@ -101,7 +101,7 @@ mod tests {
 
     #[test]
     fn the_reset_is_never_told_too_early_and_a_windows_end_is_its_second() {
-        let now = Moment::after_origin(Duration::from_millis(1_700_000_000_250));
+        let now = Timestamp::after_origin(Duration::from_millis(1_700_000_000_250));
         let wall = |milliseconds| UNIX_EPOCH + Duration::from_millis(milliseconds);
         for (milliseconds, second) in [(0, 1), (750, 1), (751, 2), (60_000, 61)] {
             // What is asked of the clock comes a little later.
@@ -120,9 +120,9 @@ mod tests {
     #[test]
     fn the_tightest_rule_leaves_least_and_of_two_the_one_that_lasts_longer() {
         let second = Duration::from_secs(1);
-        let allow = |remaining, reset| Decision::Allow(Standing { limit: 9, remaining, reset });
-        let deny = |reset, retry_after| Decision::Deny {
-            standing: Standing { limit: 9, remaining: 0, reset },
+        let allow = |remaining, reset| QuotaDecision::Allow(QuotaState { limit: 9, remaining, reset });
+        let deny = |reset, retry_after| QuotaDecision::Deny {
+            quota_state: QuotaState { limit: 9, remaining: 0, reset },
             retry_after,
         };
         let order = [
