@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use statusquo::limit::{
     Algorithm, Backend, BackendError, Key, Limiter, OnFailure, Quota, Secret, TakeRequest, Timestamp,
 };
-use statusquo::store::{Address, Settings, Shared, Watch};
+use statusquo::store::{Address, BackendObserver, RedisBackend, StoreSettings};
 
 use crate::samples;
 
@@ -69,10 +69,10 @@ impl Drop for Server {
 #[derive(Debug, Default)]
 struct Failures(Arc<AtomicU64>);
 
-impl Watch for Failures {
-    fn answered(&self, _: Duration) {}
+impl BackendObserver for Failures {
+    fn on_success(&self, _: Duration) {}
 
-    fn failed(&self, _: BackendError, _: Duration) {
+    fn on_error(&self, _: BackendError, _: Duration) {
         self.0.fetch_add(1, Ordering::Relaxed);
     }
 }
@@ -82,19 +82,19 @@ pub fn in_redis(server: &Server, algorithm: Algorithm, at_once: usize, lasts: Du
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     runtime.expect("threads").block_on(async {
         let failures = Arc::new(AtomicU64::new(0));
-        let settings = Settings {
+        let settings = StoreSettings {
             name: "bench".to_owned(),
             address: Address::parse(&server.url).expect("an address"),
-            authorities: None,
+            ca_pem: None,
             prefix: "bench:".to_owned(),
             secret: Secret::new([7, 11]),
             timeout: Duration::from_secs(1),
             on_failure: OnFailure::Deny,
         };
-        let store = Arc::new(Shared::new(settings, Box::new(Failures(Arc::clone(&failures)))));
-        store.keep();
+        let store = Arc::new(RedisBackend::new(settings, Box::new(Failures(Arc::clone(&failures)))));
+        store.start_reconnecting();
         let patience = Instant::now() + Duration::from_secs(10);
-        while !store.is_asked() {
+        while !store.is_available() {
             assert!(Instant::now() < patience, "redis-server does not answer");
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
@@ -118,7 +118,7 @@ pub fn in_redis(server: &Server, algorithm: Algorithm, at_once: usize, lasts: Du
     })
 }
 
-async fn ask_until(store: &Shared, algorithm: Algorithm, asker: u64, until: Instant) -> Vec<Duration> {
+async fn ask_until(store: &RedisBackend, algorithm: Algorithm, asker: u64, until: Instant) -> Vec<Duration> {
     let quota = Quota::new(1_000_000, Duration::from_secs(3_600), 1_000_000).expect("it can be decided with");
     let (mut times, mut key) = (Vec::new(), asker);
     while Instant::now() < until {

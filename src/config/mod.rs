@@ -82,7 +82,7 @@ pub struct Config {
     /// In the order of the file; routes refer to them by index.
     pub rate_limits: Vec<RateLimit>,
     /// Where several gateways count together, in the order of the file; rules refer to them by name.
-    pub stores: Vec<store::Settings>,
+    pub stores: Vec<store::StoreSettings>,
     /// In which fields clients are told of rate limits.
     pub limit_headers: LimitHeaders,
     /// In the order of the file.

@@ -13,14 +13,14 @@ use super::file::limits::{self, StoreFile};
 use super::tree::Place;
 use super::validate_tls;
 use crate::limit::{OnFailure, Secret};
-use crate::store::{Address, Settings, Wrong};
+use crate::store::{Address, AddressError, StoreSettings};
 
 /// A store of the file. One with a problem keeps its name, so that rules are not told that it does not exist.
 pub struct CheckedStore {
     /// What rules call it.
     pub name: String,
     /// Where and how, if that is good.
-    pub settings: Option<Settings>,
+    pub settings: Option<StoreSettings>,
 }
 
 /// The label of rules that count in the process.
@@ -50,12 +50,12 @@ pub fn stores(checker: &mut Checker<'_>, files: Option<&Named<StoreFile>>) -> Ve
     stores
 }
 
-fn store(checker: &mut Checker<'_>, at: &Place<'_>, name: &str, file: &StoreFile) -> Option<Settings> {
+fn store(checker: &mut Checker<'_>, at: &Place<'_>, name: &str, file: &StoreFile) -> Option<StoreSettings> {
     let redis_at = at.key("redis");
     if file.redis.is_none() {
         checker.missing(&redis_at, "say where it is, for example redis: redis://127.0.0.1:6379");
     }
-    let wrong = |Wrong(what, remedy)| Refusal::new(what, remedy);
+    let wrong = |AddressError(what, remedy)| Refusal::new(what, remedy);
     let address =
         file.redis.as_ref().and_then(|text| checker.accept(&redis_at, Address::parse(text).map_err(wrong)));
     let tls_at = at.key("tls");
@@ -77,10 +77,10 @@ fn store(checker: &mut Checker<'_>, at: &Place<'_>, name: &str, file: &StoreFile
         let what = format!("{} is no time for a decision", quoted(written));
         checker.refuse(&timeout_at, Refusal::new(what, "expected 1ms to 5s"));
     }
-    Some(Settings {
+    Some(StoreSettings {
         name: name.to_owned(),
         address: address?,
-        authorities,
+        ca_pem: authorities,
         prefix,
         secret,
         timeout: timeout.unwrap_or(TIMEOUT),

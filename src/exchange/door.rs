@@ -53,7 +53,7 @@ pub(super) async fn answer(
 }
 
 /// The bytes of a reply on HTTP/1.1, as [`answer`] writes them: for those who want to see them without a client.
-/// `closes` says that the connection ends with it.
+/// `close` says that the connection ends with it.
 pub fn wire_form(reply: &LocalReply, head_request: bool, closes: bool, now: SystemTime) -> Bytes {
     let mut out = BytesMut::new();
     let parts = parts(reply, false);

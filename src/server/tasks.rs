@@ -9,7 +9,7 @@ use futures_util::future::join_all;
 use tokio::task::AbortHandle;
 use tracing::{info, warn};
 
-use crate::store::Shared;
+use crate::store::RedisBackend;
 use crate::upstream::timer::{sleep, within};
 use crate::upstream::{Runtime, names::Addresses};
 
@@ -56,11 +56,12 @@ fn has_names(upstream: &Runtime) -> bool {
 
 /// Begins to keep the connections of these stores, and waits until each has been tried once, so that the first request
 /// counts where it should; not for long, for requests can be served without.
-pub async fn connect(stores: &[Arc<Shared>]) {
+pub async fn connect(stores: &[Arc<RedisBackend>]) {
     for store in stores {
-        store.keep();
+        store.start_reconnecting();
     }
-    within(Instant::now() + CONNECT, join_all(stores.iter().map(|store| store.tried()))).await;
+    within(Instant::now() + CONNECT, join_all(stores.iter().map(|store| store.wait_for_first_attempt())))
+        .await;
 }
 
 /// Looks up the names of an upstream's servers once, all at the same time; says whether all have an address now.

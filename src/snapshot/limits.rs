@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use crate::config::RateLimit;
 use crate::limit::{Backend, Limiter, Secret, Timestamp};
 use crate::observe::{LimitFigures, LimitMetrics, Metrics};
-use crate::store::Shared;
+use crate::store::RedisBackend;
 
 /// A rule with its counters.
 #[derive(Debug)]
@@ -37,7 +37,7 @@ pub fn moment(at: Instant) -> Timestamp {
 /// counts in the store that it names.
 pub(super) fn rules(
     limits: &[RateLimit],
-    stores: &[Arc<Shared>],
+    stores: &[Arc<RedisBackend>],
     previous: &[Arc<Rule>],
     metrics: &Metrics,
 ) -> Vec<Arc<Rule>> {

@@ -16,7 +16,7 @@ use crate::config::{self, Client, Config, ErrorRules, Timeouts};
 use crate::contract::{Contract, Override};
 use crate::observe::{Access, Metrics, Promised, RouteMetrics, UpstreamMetrics, names};
 use crate::protocol::cors;
-use crate::store::Shared;
+use crate::store::RedisBackend;
 use crate::upstream::concurrency::{Concurrency, Limits};
 use crate::upstream::runtime::{Runtime, ServerSpec, Settings};
 
@@ -45,7 +45,7 @@ pub struct Snapshot {
     /// The rate limits, in the order of the file.
     pub limits: Vec<Arc<Rule>>,
     /// Where some of them count, in the order of the file.
-    pub stores: Vec<Arc<Shared>>,
+    pub stores: Vec<Arc<RedisBackend>>,
     /// In which fields clients are told of them.
     pub limit_headers: config::LimitHeaders,
 }

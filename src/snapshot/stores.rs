@@ -5,16 +5,20 @@ use std::time::Duration;
 
 use crate::limit::BackendError;
 use crate::observe::{Metrics, StoreMetrics};
-use crate::store::{Settings, Shared, Watch};
+use crate::store::{BackendObserver, RedisBackend, StoreSettings};
 
 /// A store for each of the configuration's, in their order; those of `previous` that have not changed, where there are.
-pub(super) fn stores(settings: &[Settings], previous: &[Arc<Shared>], metrics: &Metrics) -> Vec<Arc<Shared>> {
-    let store = |settings: &Settings| {
+pub(super) fn stores(
+    settings: &[StoreSettings],
+    previous: &[Arc<RedisBackend>],
+    metrics: &Metrics,
+) -> Vec<Arc<RedisBackend>> {
+    let store = |settings: &StoreSettings| {
         let same = previous.iter().find(|store| store.settings() == settings);
         same.cloned().unwrap_or_else(|| {
             let kinds = BackendError::ALL.iter().map(|failure| failure.name());
             let counted = Counted(metrics.store(&settings.name, kinds));
-            Arc::new(Shared::new(settings.clone(), Box::new(counted)))
+            Arc::new(RedisBackend::new(settings.clone(), Box::new(counted)))
         })
     };
     settings.iter().map(store).collect()
@@ -23,12 +27,12 @@ pub(super) fn stores(settings: &[Settings], previous: &[Arc<Shared>], metrics: &
 #[derive(Debug)]
 struct Counted(StoreMetrics);
 
-impl Watch for Counted {
-    fn answered(&self, after: Duration) {
+impl BackendObserver for Counted {
+    fn on_success(&self, after: Duration) {
         self.0.took(after);
     }
 
-    fn failed(&self, how: BackendError, after: Duration) {
+    fn on_error(&self, how: BackendError, after: Duration) {
         self.0.failed(how.name());
         match how {
             BackendError::CircuitOpen => {}

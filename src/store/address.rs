@@ -10,7 +10,7 @@ use std::fmt;
 #[derive(Clone, PartialEq, Eq)]
 pub struct Address {
     /// What answers there.
-    pub place: Place,
+    pub topology: Topology,
     /// Hosts with their ports; at least one.
     pub hosts: Vec<(String, u16)>,
     /// Whether TLS is spoken.
@@ -25,7 +25,7 @@ pub struct Address {
 
 /// What answers at an address.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum Topology {
     /// One server.
     Server,
     /// Nodes of a cluster.
@@ -36,7 +36,7 @@ pub enum Place {
 
 /// Why it is no address: what is wrong and what would be right.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Wrong(pub &'static str, pub &'static str);
+pub struct AddressError(pub &'static str, pub &'static str);
 
 const SERVER_PORT: u16 = 6379;
 const SENTINEL_PORT: u16 = 26_379;
@@ -53,8 +53,9 @@ impl Address {
     ///
     /// # Errors
     /// It is no address; without a word of what was written.
-    pub fn parse(text: &str) -> Result<Address, Wrong> {
-        let (scheme, rest) = text.split_once("://").ok_or(Wrong("this is no address of a Redis", EXAMPLE))?;
+    pub fn parse(text: &str) -> Result<Address, AddressError> {
+        let (scheme, rest) =
+            text.split_once("://").ok_or(AddressError("this is no address of a Redis", EXAMPLE))?;
         let (tls, kind) = match scheme {
             "redis" => (false, ""),
             "rediss" => (true, ""),
@@ -65,7 +66,7 @@ impl Address {
             _ => {
                 let schemes =
                     "write redis://, redis+cluster:// or redis+sentinel://, or rediss for the same with TLS";
-                return Err(Wrong("the address begins with what is not known here", schemes));
+                return Err(AddressError("the address begins with what is not known here", schemes));
             }
         };
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
@@ -73,44 +74,48 @@ impl Address {
             Some((credentials, hosts)) => (Some(credentials), hosts),
             None => (None, authority),
         };
-        let (user, password) = credentials.map_or(Ok((None, None)), read_credentials)?;
+        let (user, password) = credentials.map_or(Ok((None, None)), parse_credentials)?;
         let port = if kind == "sentinel" { SENTINEL_PORT } else { SERVER_PORT };
         let hosts: Vec<(String, u16)> =
-            hosts.split(',').map(|host| read_host(host, port)).collect::<Result<_, _>>()?;
+            hosts.split(',').map(|host| parse_host(host, port)).collect::<Result<_, _>>()?;
         let (place, database) = match kind {
-            "cluster" if path.is_empty() => (Place::Cluster, ""),
+            "cluster" if path.is_empty() => (Topology::Cluster, ""),
             "cluster" => {
-                return Err(Wrong("a cluster has one database", "remove what stands behind the hosts"));
+                return Err(AddressError(
+                    "a cluster has one database",
+                    "remove what stands behind the hosts",
+                ));
             }
             "sentinel" => {
                 let (master, database) = path.split_once('/').unwrap_or((path, ""));
                 if master.is_empty() {
-                    let remedy = "write it behind them, for example redis+sentinel://10.0.0.1:26379/mymaster";
-                    return Err(Wrong("the sentinels are not told whose master is meant", remedy));
+                    let help = "write it behind them, for example redis+sentinel://10.0.0.1:26379/mymaster";
+                    return Err(AddressError("the sentinels are not told whose master is meant", help));
                 }
-                (Place::Sentinel(master.to_owned()), database)
+                (Topology::Sentinel(master.to_owned()), database)
             }
             _ if hosts.len() > 1 => {
-                return Err(Wrong(
+                return Err(AddressError(
                     "several hosts are a cluster or sentinels",
                     "write redis+cluster:// or redis+sentinel:// before them, or keep one",
                 ));
             }
-            _ => (Place::Server, path),
+            _ => (Topology::Server, path),
         };
         let database = if database.is_empty() { Ok(0) } else { database.parse() };
-        let database = database
-            .map_err(|_| Wrong("the database is no number", "write one, for example /0, or nothing"))?;
-        Ok(Address { place, hosts, tls, user, password, database })
+        let database = database.map_err(|_| {
+            AddressError("the database is no number", "write one, for example /0, or nothing")
+        })?;
+        Ok(Address { topology: place, hosts, tls, user, password, database })
     }
 
     /// Where it is, without user and password: for people and logs.
     pub fn label(&self) -> String {
         let tls = if self.tls { "s" } else { "" };
-        let (kind, master) = match &self.place {
-            Place::Server => ("", String::new()),
-            Place::Cluster => ("+cluster", String::new()),
-            Place::Sentinel(master) => ("+sentinel", format!("/{master}")),
+        let (kind, master) = match &self.topology {
+            Topology::Server => ("", String::new()),
+            Topology::Cluster => ("+cluster", String::new()),
+            Topology::Sentinel(master) => ("+sentinel", format!("/{master}")),
         };
         let host = |(host, port): &(String, u16)| {
             if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
@@ -122,51 +127,54 @@ impl Address {
 
 type Credentials = (Option<String>, Option<String>);
 
-fn read_credentials(text: &str) -> Result<Credentials, Wrong> {
+fn parse_credentials(text: &str) -> Result<Credentials, AddressError> {
     let (user, password) = text.split_once(':').unwrap_or((text, ""));
-    let wrong = Wrong(
+    let error = AddressError(
         "user and password cannot be read",
         "write USER:PASSWORD@ or :PASSWORD@ before the host, with %40 for @, %3A for : and %2F for /",
     );
-    let read = |text: &str| match text {
+    let field = |text: &str| match text {
         "" => Ok(None),
-        text => unescape(text).map(Some).ok_or(wrong),
+        text => percent_decode(text).map(Some).ok_or(error),
     };
-    match (read(user)?, read(password)?) {
+    match (field(user)?, field(password)?) {
         (Some(_), None) => {
-            Err(Wrong("there is a user and no password", "write USER:PASSWORD@ before the host"))
+            Err(AddressError("there is a user and no password", "write USER:PASSWORD@ before the host"))
         }
         read => Ok(read),
     }
 }
 
-fn read_host(text: &str, port: u16) -> Result<(String, u16), Wrong> {
-    let wrong = Wrong("a host of the address cannot be read", EXAMPLE);
+fn parse_host(text: &str, port: u16) -> Result<(String, u16), AddressError> {
+    let error = AddressError("a host of the address cannot be read", EXAMPLE);
     let (host, port) = match text.strip_prefix('[') {
         Some(rest) => {
-            let (host, rest) = rest.split_once(']').ok_or(wrong)?;
-            host.parse::<std::net::Ipv6Addr>().map_err(|_| wrong)?;
-            let port = if rest.is_empty() { Some(port) } else { rest.strip_prefix(':').and_then(read_port) };
+            let (host, rest) = rest.split_once(']').ok_or(error)?;
+            host.parse::<std::net::Ipv6Addr>().map_err(|_| error)?;
+            let port = if rest.is_empty() { Some(port) } else { rest.strip_prefix(':').and_then(parse_port) };
             (host, port)
         }
         None => match text.split_once(':') {
-            Some((host, port)) => (host, read_port(port)),
+            Some((host, port)) => (host, parse_port(port)),
             None => (text, Some(port)),
         },
     };
     let plain = |octet: u8| octet.is_ascii_alphanumeric() || b".-_:".contains(&octet);
     if host.is_empty() || !host.bytes().all(plain) {
-        return Err(wrong);
+        return Err(error);
     }
-    Ok((host.to_owned(), port.ok_or(Wrong("a port of the address cannot be read", "expected 1 to 65535"))?))
+    Ok((
+        host.to_owned(),
+        port.ok_or(AddressError("a port of the address cannot be read", "expected 1 to 65535"))?,
+    ))
 }
 
-fn read_port(text: &str) -> Option<u16> {
+fn parse_port(text: &str) -> Option<u16> {
     text.bytes().all(|octet| octet.is_ascii_digit()).then(|| text.parse().ok())?.filter(|port| *port > 0)
 }
 
 /// `%40` is `@`.
-fn unescape(text: &str) -> Option<String> {
+fn percent_decode(text: &str) -> Option<String> {
     let mut octets = Vec::with_capacity(text.len());
     let mut rest = text.bytes();
     while let Some(octet) = rest.next() {
@@ -186,32 +194,33 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_form_of_an_address_is_read() {
-        let read = |text| {
-            let Address { place, hosts, tls, user, password, database } = Address::parse(text).unwrap();
+    fn every_address_form_is_parsed() {
+        let parse = |text| {
+            let Address { topology: place, hosts, tls, user, password, database } =
+                Address::parse(text).unwrap();
             let hosts: Vec<String> = hosts.iter().map(|(host, port)| format!("{host} {port}")).collect();
             (place, hosts.join(","), tls, user, password, database)
         };
         let some = |text: &str| Some(text.to_owned());
         let host = |text: &str| text.to_owned();
-        assert_eq!(read("redis://cache"), (Place::Server, host("cache 6379"), false, None, None, 0));
-        assert_eq!(read("redis://[::1]:7/3"), (Place::Server, host("::1 7"), false, None, None, 3));
+        assert_eq!(parse("redis://cache"), (Topology::Server, host("cache 6379"), false, None, None, 0));
+        assert_eq!(parse("redis://[::1]:7/3"), (Topology::Server, host("::1 7"), false, None, None, 3));
         assert_eq!(
-            read("rediss://me:p%40ss:w@10.0.0.1:6380/"),
-            (Place::Server, host("10.0.0.1 6380"), true, some("me"), some("p@ss:w"), 0)
+            parse("rediss://me:p%40ss:w@10.0.0.1:6380/"),
+            (Topology::Server, host("10.0.0.1 6380"), true, some("me"), some("p@ss:w"), 0)
         );
         assert_eq!(
-            read("redis+cluster://:secret@a:1,b,c:3"),
-            (Place::Cluster, host("a 1,b 6379,c 3"), false, None, some("secret"), 0)
+            parse("redis+cluster://:secret@a:1,b,c:3"),
+            (Topology::Cluster, host("a 1,b 6379,c 3"), false, None, some("secret"), 0)
         );
         assert_eq!(
-            read("rediss+sentinel://a,b:2/mymaster/4"),
-            (Place::Sentinel("mymaster".into()), host("a 26379,b 2"), true, None, None, 4)
+            parse("rediss+sentinel://a,b:2/mymaster/4"),
+            (Topology::Sentinel("mymaster".into()), host("a 26379,b 2"), true, None, None, 4)
         );
     }
 
     #[test]
-    fn what_is_no_address_is_refused_and_not_repeated() {
+    fn invalid_address_error_hides_the_input() {
         for text in [
             "",
             "secret",
@@ -233,13 +242,13 @@ mod tests {
             "redis://:secret@",
             "redis://a:+1",
         ] {
-            let Wrong(what, remedy) = Address::parse(text).unwrap_err();
-            assert!(!what.contains("secret") && !remedy.contains("secret"), "{text}");
+            let AddressError(message, help) = Address::parse(text).unwrap_err();
+            assert!(!message.contains("secret") && !help.contains("secret"), "{text}");
         }
     }
 
     #[test]
-    fn an_address_is_shown_without_its_password() {
+    fn label_hides_credentials() {
         for (text, shown) in [
             ("redis://u:secret@a/1", "redis://a:6379"),
             ("rediss+cluster://:secret@[::1],b", "rediss+cluster://[::1]:6379,b:6379"),

@@ -11,33 +11,34 @@ use crate::limit::{BackendError, QuotaDecision, QuotaState, TakeReply, TakeReque
 ///
 /// # Errors
 /// [`BackendError::InvalidReply`].
-pub fn read(asks: &[TakeRequest<'_>], value: &Value) -> Result<TakeReply, BackendError> {
+pub fn parse(requests: &[TakeRequest<'_>], value: &Value) -> Result<TakeReply, BackendError> {
     let Value::Array(values) = value else { return Err(BackendError::InvalidReply) };
     let numbers: Vec<u64> =
-        values.iter().map(number).collect::<Option<_>>().ok_or(BackendError::InvalidReply)?;
+        values.iter().map(as_u64).collect::<Option<_>>().ok_or(BackendError::InvalidReply)?;
     let Some((&[seconds, nanos], rest)) = numbers.split_first_chunk::<2>() else {
         return Err(BackendError::InvalidReply);
     };
-    if rest.len() != 4 * asks.len() || nanos >= 1_000_000_000 || seconds > u64::from(u32::MAX) {
+    if rest.len() != 4 * requests.len() || nanos >= 1_000_000_000 || seconds > u64::from(u32::MAX) {
         return Err(BackendError::InvalidReply);
     }
-    let decisions = asks.iter().zip(rest.chunks_exact(4)).map(|(ask, numbers)| decision(ask, numbers));
+    let decisions =
+        requests.iter().zip(rest.chunks_exact(4)).map(|(ask, numbers)| parse_decision(ask, numbers));
     Ok(TakeReply {
         decisions: decisions.collect::<Option<_>>().ok_or(BackendError::InvalidReply)?,
         taken_at: Timestamp::after_origin(Duration::from_secs(seconds) + Duration::from_nanos(nanos)),
     })
 }
 
-fn number(value: &Value) -> Option<u64> {
+fn as_u64(value: &Value) -> Option<u64> {
     match value {
         Value::Int(number) => u64::try_from(*number).ok(),
         _ => None,
     }
 }
 
-fn decision(ask: &TakeRequest<'_>, numbers: &[u64]) -> Option<QuotaDecision> {
+fn parse_decision(request: &TakeRequest<'_>, numbers: &[u64]) -> Option<QuotaDecision> {
     let &[admitted, remaining, reset, wait] = numbers else { return None };
-    let limit = ask.algorithm.capacity(&ask.quota);
+    let limit = request.algorithm.capacity(&request.quota);
     let remaining = u32::try_from(remaining).ok().filter(|remaining| *remaining <= limit)?;
     let time = |nanos| Some(Duration::from_nanos(nanos)).filter(|time| *time <= 3 * MAX_FILL_TIME);
     let standing = QuotaState { limit, remaining, reset: time(reset)? };
@@ -54,20 +55,20 @@ mod tests {
     use super::*;
     use crate::limit::{Algorithm, Key, Quota};
 
-    fn told(numbers: &[i64]) -> Result<TakeReply, BackendError> {
+    fn parse_numbers(numbers: &[i64]) -> Result<TakeReply, BackendError> {
         let quota = Quota::new(5, Duration::from_secs(60), 5).unwrap();
         let ask =
             TakeRequest { rule: "r", key: Key::from_bits(1), quota, algorithm: Algorithm::Gcra, cost: 1 };
-        read(&[ask], &Value::Array(numbers.iter().map(|number| Value::Int(*number)).collect()))
+        parse(&[ask], &Value::Array(numbers.iter().map(|number| Value::Int(*number)).collect()))
     }
 
     #[test]
-    fn what_the_script_says_is_read() {
+    fn valid_script_reply_is_parsed() {
         let standing = QuotaState { limit: 5, remaining: 4, reset: Duration::from_secs(12) };
-        let taken = told(&[100, 5, 1, 4, 12_000_000_000, 0]).unwrap();
+        let taken = parse_numbers(&[100, 5, 1, 4, 12_000_000_000, 0]).unwrap();
         assert_eq!(taken.decisions, [QuotaDecision::Allow(standing)]);
         assert_eq!(taken.taken_at.since_origin(), Duration::new(100, 5));
-        let taken = told(&[100, 5, 0, 4, 12_000_000_000, 7]).unwrap();
+        let taken = parse_numbers(&[100, 5, 0, 4, 12_000_000_000, 7]).unwrap();
         assert_eq!(
             taken.decisions,
             [QuotaDecision::Deny { quota_state: standing, retry_after: Duration::from_nanos(7) }]
@@ -75,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_script_cannot_have_said_is_garbage() {
+    fn invalid_script_reply_is_rejected() {
         for numbers in [
             &[][..],
             &[1],
@@ -91,10 +92,10 @@ mod tests {
             &[100, 1_000_000_000, 1, 4, 12, 0],
             &[i64::MAX, 5, 1, 4, 12, 0],
         ] {
-            assert_eq!(told(numbers), Err(BackendError::InvalidReply), "{numbers:?}");
+            assert_eq!(parse_numbers(numbers), Err(BackendError::InvalidReply), "{numbers:?}");
         }
         for value in [Value::Nil, Value::Okay, Value::Int(1), Value::Array(vec![Value::Nil; 6])] {
-            assert_eq!(read(&[], &value), Err(BackendError::InvalidReply), "{value:?}");
+            assert_eq!(parse(&[], &value), Err(BackendError::InvalidReply), "{value:?}");
         }
     }
 }

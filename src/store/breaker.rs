@@ -8,11 +8,11 @@ use std::time::Duration;
 use crate::limit::BackendError;
 
 /// So many failures in a row are no accident.
-const FAILURES: u32 = 5;
+const FAILURE_THRESHOLD: u32 = 5;
 /// From the opening to the first trial, and then twice as long each time.
-const FIRST: Duration = Duration::from_millis(100);
+const INITIAL_BACKOFF: Duration = Duration::from_millis(100);
 /// But no longer than this.
-const LONGEST: Duration = Duration::from_secs(1);
+const MAX_BACKOFF: Duration = Duration::from_secs(1);
 
 /// Whether the store is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,14 +29,14 @@ pub enum Breaker {
         /// Connections so far.
         connections: u64,
         /// Trials that failed since it opened.
-        trials: u32,
+        probes: u32,
     },
 }
 
 /// Nothing has been tried yet.
 impl Default for Breaker {
     fn default() -> Self {
-        Breaker::Open { connections: 0, trials: 0 }
+        Breaker::Open { connections: 0, probes: 0 }
     }
 }
 
@@ -50,49 +50,49 @@ impl Breaker {
     }
 
     /// An answer has come by this connection.
-    pub fn answered(&mut self, by: u64) {
+    pub fn record_success(&mut self, connection_id: u64) {
         if let Breaker::Closed { connection, failures } = self
-            && *connection == by
+            && *connection == connection_id
         {
             *failures = 0;
         }
     }
 
     /// An answer by this connection has failed; says whether that opens the breaker.
-    pub fn failed(&mut self, by: u64, how: BackendError) -> bool {
+    pub fn record_failure(&mut self, connection_id: u64, error: BackendError) -> bool {
         let Breaker::Closed { connection, failures } = self else { return false };
-        if *connection != by {
+        if *connection != connection_id {
             // What was asked of an earlier connection says nothing of this one.
             return false;
         }
         *failures += 1;
-        let opens = match how {
+        let opens = match error {
             BackendError::Unreachable => true,
             BackendError::Timeout
             | BackendError::InvalidReply
             | BackendError::ErrorReply
-            | BackendError::CircuitOpen => *failures >= FAILURES,
+            | BackendError::CircuitOpen => *failures >= FAILURE_THRESHOLD,
         };
         if opens {
-            *self = Breaker::Open { connections: *connection, trials: 0 };
+            *self = Breaker::Open { connections: *connection, probes: 0 };
         }
         opens
     }
 
     /// A trial has failed, or the breaker has just opened: so long until the next.
-    pub fn pause(&mut self) -> Duration {
+    pub fn next_backoff(&mut self) -> Duration {
         match self {
-            Breaker::Closed { .. } => FIRST,
-            Breaker::Open { trials, .. } => {
-                let pause = FIRST.saturating_mul(1 << (*trials).min(16)).min(LONGEST);
+            Breaker::Closed { .. } => INITIAL_BACKOFF,
+            Breaker::Open { probes: trials, .. } => {
+                let backoff = INITIAL_BACKOFF.saturating_mul(1 << (*trials).min(16)).min(MAX_BACKOFF);
                 *trials = trials.saturating_add(1);
-                pause
+                backoff
             }
         }
     }
 
     /// A trial has succeeded: the number of its connection.
-    pub fn closes(&mut self) -> u64 {
+    pub fn close(&mut self) -> u64 {
         let connection = match self {
             Breaker::Closed { connection, .. } => *connection + 1,
             Breaker::Open { connections, .. } => *connections + 1,
@@ -107,52 +107,52 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_opens_at_a_lost_connection_and_after_five_failures_in_a_row() {
+    fn opens_on_connection_loss_or_five_failures() {
         let mut breaker = Breaker::default();
         assert_eq!(breaker.connection(), None);
-        let one = breaker.closes();
+        let one = breaker.close();
         assert_eq!(breaker.connection(), Some(one));
         for _ in 0..3 {
             for _ in 0..4 {
-                assert!(!breaker.failed(one, BackendError::Timeout));
+                assert!(!breaker.record_failure(one, BackendError::Timeout));
             }
-            breaker.answered(one);
+            breaker.record_success(one);
         }
         for _ in 0..4 {
-            assert!(!breaker.failed(one, BackendError::InvalidReply));
+            assert!(!breaker.record_failure(one, BackendError::InvalidReply));
         }
-        assert!(breaker.failed(one, BackendError::ErrorReply));
+        assert!(breaker.record_failure(one, BackendError::ErrorReply));
         assert_eq!(breaker.connection(), None);
-        assert!(!breaker.failed(one, BackendError::Timeout), "once is enough");
-        let two = breaker.closes();
+        assert!(!breaker.record_failure(one, BackendError::Timeout), "once is enough");
+        let two = breaker.close();
         assert_ne!(one, two);
-        assert!(breaker.failed(two, BackendError::Unreachable));
+        assert!(breaker.record_failure(two, BackendError::Unreachable));
     }
 
     #[test]
-    fn what_was_asked_of_an_earlier_connection_says_nothing_of_this_one() {
+    fn results_of_an_old_connection_are_ignored() {
         let mut breaker = Breaker::default();
-        let one = breaker.closes();
-        assert!(breaker.failed(one, BackendError::Unreachable));
-        let two = breaker.closes();
-        assert!(!breaker.failed(one, BackendError::Unreachable));
+        let one = breaker.close();
+        assert!(breaker.record_failure(one, BackendError::Unreachable));
+        let two = breaker.close();
+        assert!(!breaker.record_failure(one, BackendError::Unreachable));
         for _ in 0..4 {
-            assert!(!breaker.failed(two, BackendError::Timeout));
+            assert!(!breaker.record_failure(two, BackendError::Timeout));
         }
-        breaker.answered(one);
-        assert!(breaker.failed(two, BackendError::Timeout));
+        breaker.record_success(one);
+        assert!(breaker.record_failure(two, BackendError::Timeout));
     }
 
     #[test]
-    fn trials_become_seldom_and_never_cease() {
+    fn backoff_grows_to_the_maximum() {
         let mut breaker = Breaker::default();
-        let pauses: Vec<u128> = (0..6).map(|_| breaker.pause().as_millis()).collect();
-        assert_eq!(pauses, [100, 200, 400, 800, 1000, 1000]);
+        let backoffs: Vec<u128> = (0..6).map(|_| breaker.next_backoff().as_millis()).collect();
+        assert_eq!(backoffs, [100, 200, 400, 800, 1000, 1000]);
         for _ in 0..100 {
-            assert_eq!(breaker.pause(), LONGEST);
+            assert_eq!(breaker.next_backoff(), MAX_BACKOFF);
         }
-        let one = breaker.closes();
-        assert!(breaker.failed(one, BackendError::Unreachable));
-        assert_eq!(breaker.pause(), FIRST);
+        let one = breaker.close();
+        assert!(breaker.record_failure(one, BackendError::Unreachable));
+        assert_eq!(breaker.next_backoff(), INITIAL_BACKOFF);
     }
 }

@@ -15,73 +15,74 @@ use redis::{
     RedisError, RedisResult, ServerErrorKind, TlsCertificates, TlsMode, Value,
 };
 
-use super::address::{Address, Place};
-use super::script::{self, Step};
+use super::address::{Address, Topology};
+use super::script::{self, ScriptOperation};
 use crate::limit::{BackendError, TakeRequest};
 
 /// Questions that wait to be written at once.
-const QUEUE: usize = 1024;
+const PIPELINE_BUFFER: usize = 1024;
 /// One node of a cluster, one handshake.
-const CONNECT: Duration = Duration::from_secs(1);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A connection that is there.
 #[derive(Clone)]
-pub enum Link {
+pub enum RedisConnection {
     /// To a server.
     Server(MultiplexedConnection),
     /// To the nodes of a cluster.
     Cluster(ClusterConnection),
 }
 
-impl std::fmt::Debug for Link {
+impl std::fmt::Debug for RedisConnection {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
-            Link::Server(_) => "Server(..)",
-            Link::Cluster(_) => "Cluster(..)",
+            RedisConnection::Server(_) => "Server(..)",
+            RedisConnection::Cluster(_) => "Cluster(..)",
         })
     }
 }
 
-impl Link {
+impl RedisConnection {
     /// Connects, logs in and chooses the database.
     ///
     /// # Errors
     /// Whatever stands in the way; its text has no password.
-    pub async fn connect(address: &Address, authorities: Option<&[u8]>) -> RedisResult<Link> {
-        let certificates = TlsCertificates { client_tls: None, root_cert: authorities.map(<[u8]>::to_vec) };
-        match &address.place {
-            Place::Server => {
-                let infos = infos(address)?;
-                let info = infos.into_iter().next().ok_or_else(nowhere)?;
+    pub async fn connect(address: &Address, ca_pem: Option<&[u8]>) -> RedisResult<RedisConnection> {
+        let certificates = TlsCertificates { client_tls: None, root_cert: ca_pem.map(<[u8]>::to_vec) };
+        match &address.topology {
+            Topology::Server => {
+                let infos = connection_infos(address)?;
+                let info = infos.into_iter().next().ok_or_else(no_host_error)?;
                 let client = if address.tls {
                     Client::build_with_tls(info, certificates)?
                 } else {
                     Client::open(info)?
                 };
-                let connection = client.get_multiplexed_async_connection_with_config(&settings()).await?;
-                Ok(Link::Server(connection))
+                let connection =
+                    client.get_multiplexed_async_connection_with_config(&connection_config()).await?;
+                Ok(RedisConnection::Server(connection))
             }
-            Place::Cluster => {
+            Topology::Cluster => {
                 // No time limit and no second try here: both are the store's own.
-                let mut builder = ClusterClientBuilder::new(infos(address)?)
-                    .connection_timeout(CONNECT)
-                    .response_timeout(CONNECT)
-                    .overall_response_timeout(Some(CONNECT))
-                    .tcp_settings(at_once())
+                let mut builder = ClusterClientBuilder::new(connection_infos(address)?)
+                    .connection_timeout(CONNECT_TIMEOUT)
+                    .response_timeout(CONNECT_TIMEOUT)
+                    .overall_response_timeout(Some(CONNECT_TIMEOUT))
+                    .tcp_settings(nodelay_settings())
                     .retries(1)
                     .min_retry_wait(1)
                     .max_retry_wait(2);
                 if address.tls {
                     builder = builder.tls(TlsMode::Secure).certs(certificates);
                 }
-                Ok(Link::Cluster(builder.build()?.get_async_connection().await?))
+                Ok(RedisConnection::Cluster(builder.build()?.get_async_connection().await?))
             }
-            Place::Sentinel(master) => {
-                let sentinels = address.hosts.iter().map(|host| to(host, address.tls));
+            Topology::Sentinel(master) => {
+                let sentinels = address.hosts.iter().map(|host| connection_addr(host, address.tls));
                 let mut builder = SentinelClientBuilder::new(sentinels, master, SentinelServerType::Master)?;
                 builder = builder
                     .set_client_to_redis_db(i64::from(address.database))
-                    .set_client_to_redis_tcp_settings(at_once());
+                    .set_client_to_redis_tcp_settings(nodelay_settings());
                 if let Some(user) = &address.user {
                     builder = builder.set_client_to_redis_username(user);
                 }
@@ -96,16 +97,18 @@ impl Link {
                         .set_client_to_sentinel_certificates(certificates);
                 }
                 let mut client = builder.build()?;
-                Ok(Link::Server(client.get_async_connection_with_config(&settings()).await?))
+                Ok(RedisConnection::Server(
+                    client.get_async_connection_with_config(&connection_config()).await?,
+                ))
             }
         }
     }
 
     /// Whether keys of different tags may be on different nodes, so that no script can have both.
-    pub const fn is_split(&self) -> bool {
+    pub const fn is_cluster(&self) -> bool {
         match self {
-            Link::Server(_) => false,
-            Link::Cluster(_) => true,
+            RedisConnection::Server(_) => false,
+            RedisConnection::Cluster(_) => true,
         }
     }
 
@@ -113,30 +116,30 @@ impl Link {
     ///
     /// # Errors
     /// There is no answer, or it is an error.
-    pub async fn run(
+    pub async fn run_script(
         &self,
         digest: &str,
         prefix: &str,
-        step: Step,
-        asks: &[TakeRequest<'_>],
+        operation: ScriptOperation,
+        requests: &[TakeRequest<'_>],
     ) -> RedisResult<Value> {
         let command = |name, script| {
             let mut command = redis::cmd(name);
-            command.arg(script).arg(asks.len());
-            for ask in asks {
-                command.arg(script::name(prefix, ask));
+            command.arg(script).arg(requests.len());
+            for ask in requests {
+                command.arg(script::key_name(prefix, ask));
             }
-            for word in script::step(step)
+            for arg in script::operation_args(operation)
                 .iter()
-                .chain(asks.iter().flat_map(script::numbers).collect::<Vec<_>>().iter())
+                .chain(requests.iter().flat_map(script::key_args).collect::<Vec<_>>().iter())
             {
-                command.arg(word);
+                command.arg(arg);
             }
             command
         };
-        match self.ask(&command("EVALSHA", digest)).await {
+        match self.send(&command("EVALSHA", digest)).await {
             Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
-                self.ask(&command("EVAL", script::TEXT)).await
+                self.send(&command("EVAL", script::SOURCE)).await
             }
             other => other,
         }
@@ -146,27 +149,27 @@ impl Link {
     ///
     /// # Errors
     /// There is no answer, or it is an error.
-    pub async fn remove(&self, prefix: &str, asks: &[TakeRequest<'_>]) -> RedisResult<()> {
-        for ask in asks {
+    pub async fn delete(&self, prefix: &str, requests: &[TakeRequest<'_>]) -> RedisResult<()> {
+        for ask in requests {
             let mut command = redis::cmd("DEL");
-            command.arg(script::name(prefix, ask));
-            self.ask(&command).await?;
+            command.arg(script::key_name(prefix, ask));
+            self.send(&command).await?;
         }
         Ok(())
     }
 
-    async fn ask(&self, command: &Cmd) -> RedisResult<Value> {
+    async fn send(&self, command: &Cmd) -> RedisResult<Value> {
         // Both are handles to a task that writes and reads.
         match self {
-            Link::Server(connection) => connection.clone().req_packed_command(command).await,
-            Link::Cluster(connection) => connection.clone().req_packed_command(command).await,
+            RedisConnection::Server(connection) => connection.clone().req_packed_command(command).await,
+            RedisConnection::Cluster(connection) => connection.clone().req_packed_command(command).await,
         }
         .and_then(Value::extract_error)
     }
 }
 
 /// What this error says about the store.
-pub fn failure(error: &RedisError) -> BackendError {
+pub fn classify_error(error: &RedisError) -> BackendError {
     match error.kind() {
         ErrorKind::Server(ServerErrorKind::ReadOnly | ServerErrorKind::MasterDown) => {
             BackendError::Unreachable
@@ -180,23 +183,23 @@ pub fn failure(error: &RedisError) -> BackendError {
     }
 }
 
-fn settings() -> AsyncConnectionConfig {
+fn connection_config() -> AsyncConnectionConfig {
     AsyncConnectionConfig::new()
-        .set_connection_timeout(Some(CONNECT))
+        .set_connection_timeout(Some(CONNECT_TIMEOUT))
         .set_response_timeout(None)
-        .set_pipeline_buffer_size(QUEUE)
+        .set_pipeline_buffer_size(PIPELINE_BUFFER)
 }
 
 /// A question is sent when it is asked.
-fn at_once() -> TcpSettings {
+fn nodelay_settings() -> TcpSettings {
     TcpSettings::default().set_nodelay(true)
 }
 
-fn nowhere() -> RedisError {
+fn no_host_error() -> RedisError {
     RedisError::from((ErrorKind::InvalidClientConfig, "there is no host"))
 }
 
-fn to((host, port): &(String, u16), tls: bool) -> ConnectionAddr {
+fn connection_addr((host, port): &(String, u16), tls: bool) -> ConnectionAddr {
     if tls {
         ConnectionAddr::TcpTls { host: host.clone(), port: *port, insecure: false, tls_params: None }
     } else {
@@ -204,7 +207,7 @@ fn to((host, port): &(String, u16), tls: bool) -> ConnectionAddr {
     }
 }
 
-fn infos(address: &Address) -> RedisResult<Vec<redis::ConnectionInfo>> {
+fn connection_infos(address: &Address) -> RedisResult<Vec<redis::ConnectionInfo>> {
     let mut login =
         RedisConnectionInfo::default().set_db(i64::from(address.database)).set_skip_set_lib_name();
     if let Some(user) = &address.user {
@@ -214,8 +217,8 @@ fn infos(address: &Address) -> RedisResult<Vec<redis::ConnectionInfo>> {
         login = login.set_password(password);
     }
     let info = |host| {
-        let info = to(host, address.tls).into_connection_info()?;
-        Ok(info.set_redis_settings(login.clone()).set_tcp_settings(at_once()))
+        let info = connection_addr(host, address.tls).into_connection_info()?;
+        Ok(info.set_redis_settings(login.clone()).set_tcp_settings(nodelay_settings()))
     };
     address.hosts.iter().map(info).collect()
 }

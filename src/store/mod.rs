@@ -14,5 +14,5 @@ pub mod refused;
 pub mod script;
 pub mod shared;
 
-pub use address::{Address, Place, Wrong};
-pub use shared::{Settings, Shared, Watch};
+pub use address::{Address, AddressError, Topology};
+pub use shared::{BackendObserver, RedisBackend, StoreSettings};

@@ -11,10 +11,10 @@ use siphasher::sip::SipHasher13;
 use crate::limit::{Algorithm, TakeRequest, Timestamp};
 
 /// One atomic step: takes from all keys or from none, or gives back.
-pub const TEXT: &str = include_str!("decide.lua");
+pub const SOURCE: &str = include_str!("decide.lua");
 
 /// The name that the server gives to the script: its SHA-1 in hexadecimal digits.
-pub fn digest(text: &str) -> String {
+pub fn sha1_digest(text: &str) -> String {
     let digest = ring::digest::digest(&ring::digest::SHA1_FOR_LEGACY_USE_ONLY, text.as_bytes());
     digest.as_ref().iter().fold(String::with_capacity(40), |mut name, octet| {
         let _ = write!(name, "{octet:02x}");
@@ -24,72 +24,72 @@ pub fn digest(text: &str) -> String {
 
 /// What is done with the keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
+pub enum ScriptOperation {
     /// Take from all or from none.
     Take,
     /// Undo what was taken at this moment of the store's clock.
-    GiveBack(Timestamp),
+    Refund(Timestamp),
 }
 
 /// Tells apart what is counted apart: rule, algorithm and quota.
-pub fn kind(ask: &TakeRequest<'_>) -> u64 {
+pub fn rule_hash(request: &TakeRequest<'_>) -> u64 {
     let mut hasher = SipHasher13::new();
-    hasher.write(ask.rule.as_bytes());
+    hasher.write(request.rule.as_bytes());
     hasher.write_u8(0xff);
-    hasher.write_u8(ask.algorithm as u8);
-    hasher.write_u32(ask.quota.allowed());
-    hasher.write_u32(ask.quota.burst());
-    hasher.write_u128(ask.quota.period().as_nanos());
+    hasher.write_u8(request.algorithm as u8);
+    hasher.write_u32(request.quota.allowed());
+    hasher.write_u32(request.quota.burst());
+    hasher.write_u128(request.quota.period().as_nanos());
     hasher.finish()
 }
 
 /// The name of a key.
-pub fn name(prefix: &str, ask: &TakeRequest<'_>) -> String {
-    format!("{prefix}{}:{:08x}:{{{:032x}}}", ask.rule, kind(ask) as u32, ask.key.bits())
+pub fn key_name(prefix: &str, request: &TakeRequest<'_>) -> String {
+    format!("{prefix}{}:{:08x}:{{{:032x}}}", request.rule, rule_hash(request) as u32, request.key.bits())
 }
 
 /// What stands before the numbers of the keys.
-pub fn step(step: Step) -> [String; 3] {
-    let (word, at) = match step {
-        Step::Take => ("take", Timestamp::default()),
-        Step::GiveBack(at) => ("give back", at),
+pub fn operation_args(step: ScriptOperation) -> [String; 3] {
+    let (operation, at) = match step {
+        ScriptOperation::Take => ("take", Timestamp::default()),
+        ScriptOperation::Refund(at) => ("give back", at),
     };
     let at = at.since_origin();
-    [word.to_owned(), at.as_secs().to_string(), at.subsec_nanos().to_string()]
+    [operation.to_owned(), at.as_secs().to_string(), at.subsec_nanos().to_string()]
 }
 
 /// The numbers of one key: algorithm, cost, and what is allowed.
-pub fn numbers(ask: &TakeRequest<'_>) -> [String; 5] {
-    let quota = &ask.quota;
-    let (letter, [one, two, three]) = match ask.algorithm {
+pub fn key_args(request: &TakeRequest<'_>) -> [String; 5] {
+    let quota = &request.quota;
+    let (algorithm_code, [one, two, three]) = match request.algorithm {
         Algorithm::Gcra => {
             let full = u64::try_from(quota.fill_time().as_nanos()).unwrap_or(u64::MAX);
             // The script's numbers are whole up to 2^53 ns, 104 days; above that a few of them are lost, and may not cost
             // the last request of a burst.
-            let slack = if full > EXACT { 64 } else { 0 };
+            let slack = if full > MAX_EXACT_INTEGER { 64 } else { 0 };
             let interval = full / u64::from(quota.burst());
             ("g", [interval, full.saturating_add(slack), u64::from(quota.burst())])
         }
-        Algorithm::FixedWindow => ("f", window(ask)),
-        Algorithm::SlidingWindow => ("s", window(ask)),
+        Algorithm::FixedWindow => ("f", window_args(request)),
+        Algorithm::SlidingWindow => ("s", window_args(request)),
     };
-    [letter.to_owned(), ask.cost.to_string(), one.to_string(), two.to_string(), three.to_string()]
+    [algorithm_code.to_owned(), request.cost.to_string(), one.to_string(), two.to_string(), three.to_string()]
 }
 
 /// The count, and the length in seconds and nanoseconds. One that is no whole number of seconds and longer than the script
 /// can divide by becomes one: of 52 days, less than a second.
-fn window(ask: &TakeRequest<'_>) -> [u64; 3] {
-    let period = ask.quota.period();
+fn window_args(request: &TakeRequest<'_>) -> [u64; 3] {
+    let period = request.quota.period();
     let (seconds, nanos) = (period.as_secs(), u64::from(period.subsec_nanos()));
-    let (seconds, nanos) = if nanos > 0 && period.as_nanos() >= u128::from(EXACT / 2) {
+    let (seconds, nanos) = if nanos > 0 && period.as_nanos() >= u128::from(MAX_EXACT_INTEGER / 2) {
         (seconds + 1, 0)
     } else {
         (seconds, nanos)
     };
-    [u64::from(ask.quota.allowed()), seconds, nanos]
+    [u64::from(request.quota.allowed()), seconds, nanos]
 }
 
-const EXACT: u64 = 1 << 53;
+const MAX_EXACT_INTEGER: u64 = 1 << 53;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
@@ -105,9 +105,9 @@ mod tests {
     }
 
     #[test]
-    fn a_name_has_the_rule_what_it_allows_and_a_tag_and_nothing_that_a_client_sent() {
+    fn key_name_contains_rule_quota_hash_and_tag() {
         let hour = Duration::from_secs(3_600);
-        let name_of = |allowed, algorithm| name("p:", &ask("login", allowed, hour, algorithm));
+        let name_of = |allowed, algorithm| key_name("p:", &ask("login", allowed, hour, algorithm));
         let login = name_of(10, Algorithm::Gcra);
         assert!(
             login.starts_with("p:login:") && login.ends_with(":{00000000000000000000000000000abc}"),
@@ -119,8 +119,8 @@ mod tests {
     }
 
     #[test]
-    fn numbers_are_those_of_the_quota() {
-        let of = |ask: &TakeRequest<'_>| numbers(ask).join(" ");
+    fn key_args_follow_the_quota() {
+        let of = |ask: &TakeRequest<'_>| key_args(ask).join(" ");
         assert_eq!(of(&ask("r", 3, Duration::from_secs(1), Algorithm::Gcra)), "g 2 333333334 1000000002 3");
         assert_eq!(
             of(&ask("r", 9, Duration::from_millis(1500), Algorithm::FixedWindow)),
@@ -129,13 +129,13 @@ mod tests {
         assert_eq!(of(&ask("r", 9, Duration::from_secs(7), Algorithm::SlidingWindow)), "s 2 9 7 0");
         let odd = Duration::new(100 * 86_400, 1);
         assert_eq!(of(&ask("r", 9, odd, Algorithm::SlidingWindow)), "s 2 9 8640001 0");
-        assert_eq!(step(Step::Take).join(" "), "take 0 0");
+        assert_eq!(operation_args(ScriptOperation::Take).join(" "), "take 0 0");
         let at = Timestamp::after_origin(Duration::new(5, 7));
-        assert_eq!(step(Step::GiveBack(at)).join(" "), "give back 5 7");
+        assert_eq!(operation_args(ScriptOperation::Refund(at)).join(" "), "give back 5 7");
     }
 
     #[test]
-    fn the_digest_is_what_a_server_calls_the_script() {
-        assert_eq!(digest("return 1"), "e0e1f9fabfc9d4800c877a703b823ac0578ff8db");
+    fn digest_matches_the_redis_script_digest() {
+        assert_eq!(sha1_digest("return 1"), "e0e1f9fabfc9d4800c877a703b823ac0578ff8db");
     }
 }

@@ -7,8 +7,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use redis::Value;
 use statusquo::limit::{Algorithm, Key, LimitTable, Quota, QuotaDecision, TakeReply, TakeRequest, Timestamp};
-use statusquo::store::link::Link;
-use statusquo::store::script::{self, Step};
+use statusquo::store::link::RedisConnection;
+use statusquo::store::script::{self, ScriptOperation};
 use statusquo::store::{Address, answer};
 
 use super::assurance::random::Random;
@@ -83,8 +83,8 @@ fn memory_and_redis_agree_step_by_step_in_real_time() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let address = Address::parse(&server.url()).unwrap();
-        let link = Link::connect(&address, None).await.unwrap();
-        let digest = script::digest(script::TEXT);
+        let link = RedisConnection::connect(&address, None).await.unwrap();
+        let digest = script::sha1_digest(script::SOURCE);
         let mut random = Numbers(Random::of(7, 0));
         let mut rules = Vec::new();
         for algorithm in ALGORITHMS {
@@ -116,11 +116,11 @@ fn memory_and_redis_agree_step_by_step_in_real_time() {
                 if together { vec![&rules[one], &rules[other]] } else { vec![&rules[one]] };
             let asks: Vec<TakeRequest<'_>> = chosen.iter().map(|rule| rule.ask(key)).collect();
             if random.below(50) == 0 {
-                link.remove("agree:", &asks).await.unwrap();
+                link.delete("agree:", &asks).await.unwrap();
                 chosen.iter().for_each(|rule| rule.table.reset(Key::from_bits(key)));
             }
-            let value = link.run(&digest, "agree:", Step::Take, &asks).await.unwrap();
-            let TakeReply { decisions, taken_at: at } = answer::read(&asks, &value).unwrap();
+            let value = link.run_script(&digest, "agree:", ScriptOperation::Take, &asks).await.unwrap();
+            let TakeReply { decisions, taken_at: at } = answer::parse(&asks, &value).unwrap();
             assert_eq!(decisions, of_memory(&chosen, key, at), "step {step}: {asks:?} at {at:?}");
             let passed = decisions.iter().all(|decision| decision.retry_after().is_none());
             if passed {
@@ -130,7 +130,7 @@ fn memory_and_redis_agree_step_by_step_in_real_time() {
             }
             // A bucket that is given back to keeps what flowed meanwhile: not compared, but see below.
             if passed && random.below(5) == 0 && chosen.iter().all(|rule| rule.algorithm != Algorithm::Gcra) {
-                link.run(&digest, "agree:", Step::GiveBack(at), &asks).await.unwrap();
+                link.run_script(&digest, "agree:", ScriptOperation::Refund(at), &asks).await.unwrap();
                 for rule in &chosen {
                     rule.table.refund(Key::from_bits(key), &rule.quota, at, rule.cost);
                 }
@@ -152,8 +152,8 @@ fn memory_and_redis_agree_step_by_step_in_real_time() {
 fn script_of_another_time() -> String {
     let clock = "redis.call('TIME')";
     let lasting = ", 'PX', milliseconds)";
-    assert!(script::TEXT.contains(clock) && script::TEXT.contains(lasting));
-    script::TEXT.replace(clock, "{ ARGV[#ARGV - 1], ARGV[#ARGV] }").replace(lasting, ")")
+    assert!(script::SOURCE.contains(clock) && script::SOURCE.contains(lasting));
+    script::SOURCE.replace(clock, "{ ARGV[#ARGV - 1], ARGV[#ARGV] }").replace(lasting, ")")
 }
 
 #[test]
@@ -186,15 +186,17 @@ fn memory_and_redis_agree_step_by_step_over_months_and_when_clocks_are_set() {
         for step in 0..60 {
             let ask = rule.ask(1);
             let mut command = redis::cmd("EVAL");
-            command.arg(&text).arg(1).arg(script::name("months:", &ask));
+            command.arg(&text).arg(1).arg(script::key_name("months:", &ask));
             let micro = Duration::from_micros(now.as_micros() as u64);
-            for word in script::step(Step::Take).iter().chain(script::numbers(&ask).iter()) {
+            for word in
+                script::operation_args(ScriptOperation::Take).iter().chain(script::key_args(&ask).iter())
+            {
                 command.arg(word);
             }
             let value: Value =
                 command.arg(micro.as_secs()).arg(micro.subsec_micros()).query(&mut connection).unwrap();
             let at = Timestamp::after_origin(micro);
-            let taken = answer::read(&[ask], &value).unwrap_or_else(|_| panic!("{value:?} to {ask:?}"));
+            let taken = answer::parse(&[ask], &value).unwrap_or_else(|_| panic!("{value:?} to {ask:?}"));
             assert_eq!(taken.taken_at, at);
             let expected = of_memory(&[&rule], 1, at);
             assert_eq!(taken.decisions, expected, "trace {trace}, step {step}: {ask:?} at {at:?}");
@@ -224,23 +226,29 @@ fn what_is_given_back_to_a_bucket_is_never_more_than_was_taken() {
     let server = Redis::start();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        let link = Link::connect(&Address::parse(&server.url()).unwrap(), None).await.unwrap();
-        let digest = script::digest(script::TEXT);
+        let link = RedisConnection::connect(&Address::parse(&server.url()).unwrap(), None).await.unwrap();
+        let digest = script::sha1_digest(script::SOURCE);
         let rule = Rule::new(0, Algorithm::Gcra, 10, Duration::from_secs(3_600), 10, 3);
         let asks = [rule.ask(1)];
         let take = async || {
-            answer::read(&asks, &link.run(&digest, "back:", Step::Take, &asks).await.unwrap()).unwrap()
+            answer::parse(
+                &asks,
+                &link.run_script(&digest, "back:", ScriptOperation::Take, &asks).await.unwrap(),
+            )
+            .unwrap()
         };
         let first = take().await;
         let second = take().await;
-        link.run(&digest, "back:", Step::GiveBack(second.taken_at), &asks).await.unwrap();
+        link.run_script(&digest, "back:", ScriptOperation::Refund(second.taken_at), &asks).await.unwrap();
         let third = take().await;
         let owed = |taken: &TakeReply| taken.decisions[0].quota_state().reset;
         let again = owed(&third) + (third.taken_at.since_origin() - second.taken_at.since_origin());
         assert!(again >= owed(&second), "{first:?} {second:?} {third:?}");
         assert!(owed(&third) < owed(&second) + Duration::from_secs(20), "{second:?} {third:?}");
         // Of what is long gone nothing is given back.
-        link.run(&digest, "back:", Step::GiveBack(Timestamp::default()), &asks).await.unwrap();
+        link.run_script(&digest, "back:", ScriptOperation::Refund(Timestamp::default()), &asks)
+            .await
+            .unwrap();
         assert!(owed(&take().await) > owed(&third));
     });
 }
