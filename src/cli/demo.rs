@@ -14,7 +14,7 @@ use crate::config::{self, Config};
 use crate::rehearse::faults::{Kind, Place, UpstreamFault, upstream_faults};
 use crate::rehearse::{Misbehaving, good_paths, tls};
 use crate::server::boot::Listening;
-use crate::tls::trust::Trust;
+use crate::tls::trust::CertVerification;
 
 /// The demo's port when it is free: the one that people try first.
 const PORT: u16 = 8080;
@@ -50,10 +50,10 @@ pub fn run(options: &Options) -> ExitCode {
     }
     match config::load_str("demo.yaml", &text, &|_| None, 1) {
         Ok(mut config) => {
-            match Trust::in_file(neighbourhood.authority().as_bytes()) {
+            match CertVerification::from_pem(neighbourhood.authority().as_bytes()) {
                 Ok(trust) => trust_in(&mut config, &Arc::new(trust)),
                 Err(unusable) => {
-                    say(&format!("the certificate of our own authority: {}", unusable.what));
+                    say(&format!("the certificate of our own authority: {}", unusable.message));
                     return ExitCode::FAILURE;
                 }
             }
@@ -68,7 +68,7 @@ pub fn run(options: &Options) -> ExitCode {
 }
 
 /// Servers that speak TLS have to be certified by it.
-fn trust_in(config: &mut Config, trust: &Arc<Trust>) {
+fn trust_in(config: &mut Config, trust: &Arc<CertVerification>) {
     for upstream in config.upstreams.iter_mut().filter(|upstream| upstream.trust.is_some()) {
         upstream.trust = Some(Arc::clone(trust));
     }

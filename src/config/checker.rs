@@ -19,7 +19,7 @@ use super::tree::{Place, Tree};
 use super::units;
 use crate::contract::text;
 use crate::protocol::request_head::check_method;
-use crate::tls::trust::Trust;
+use crate::tls::trust::CertVerification;
 
 /// The tree, and what was found wrong with it.
 pub struct Checker<'t> {
@@ -34,7 +34,7 @@ pub struct Checker<'t> {
     /// What can be served and is probably not meant.
     pub warnings: Vec<Problem>,
     /// The system's list of trusted authorities, once somebody has asked for it.
-    pub system: Option<Arc<Trust>>,
+    pub system: Option<Arc<CertVerification>>,
 }
 
 impl Checker<'_> {

@@ -40,7 +40,7 @@ use crate::limit::LimiterSettings;
 use crate::protocol::cors;
 use crate::store;
 use crate::tls::served;
-use crate::tls::trust::Trust;
+use crate::tls::trust::CertVerification;
 use crate::tls::validity::Validity;
 use crate::upstream::concurrency;
 use crate::upstream::http2::Speak;
@@ -106,7 +106,7 @@ pub struct Listener {
 #[derive(Clone, Debug)]
 pub struct ListenerTls {
     /// For its handshakes.
-    pub settings: served::Settings,
+    pub settings: served::ServerTlsConfig,
     /// What is shown to clients, in the order of the file.
     pub certificates: Vec<Certificate>,
 }
@@ -227,7 +227,7 @@ pub struct Upstream {
     /// How many requests at once; any number when `None`.
     pub concurrency: Option<concurrency::Limits>,
     /// Whom the servers must be certified by; `Some` exactly when they speak TLS.
-    pub trust: Option<Arc<Trust>>,
+    pub trust: Option<Arc<CertVerification>>,
     /// Whether HTTP/2 is spoken to its servers.
     pub http2: Speak,
 }

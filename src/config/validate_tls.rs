@@ -13,9 +13,9 @@ use super::file::forms::OneOrMore;
 use super::file::routing::UpstreamTlsFile;
 use super::tree::Place;
 use super::{Certificate, ListenerTls, Server};
-use crate::tls::identity::{Identity, Wrong};
-use crate::tls::trust::{Trust, server_name};
-use crate::tls::{Unusable, served};
+use crate::tls::identity::{Identity, IdentityError};
+use crate::tls::trust::{CertVerification, server_name};
+use crate::tls::{TlsConfigError, served};
 
 const REMEDY: &str = "name a certificate and its key: tls: { cert: gateway.crt, key: gateway.key }";
 
@@ -49,7 +49,7 @@ pub fn listener(
     if identities.is_empty() {
         return None;
     }
-    let settings = served::settings(&identities);
+    let settings = served::build(&identities);
     let settings = checker.accept(at, settings.map_err(|error| Refusal::new(error, "please report it")))?;
     Some(ListenerTls { settings, certificates })
 }
@@ -72,17 +72,17 @@ fn certificate(
     match Identity::new(&cert, &key) {
         Ok(identity) => {
             let validity = identity.validity();
-            if let Some(fault) = checker.now.and_then(|now| validity.fault(now)) {
+            if let Some(fault) = checker.now.and_then(|now| validity.problem(now)) {
                 let what = format!("the certificate of {cert_path} {fault}");
                 checker.refuse(&cert_at, Refusal::new(what, "have it renewed; until then clients refuse it"));
             }
             Some((Certificate { file: cert_path.clone(), validity }, identity))
         }
-        Err(Wrong::Certificate(wrong)) => {
+        Err(IdentityError::Certificate(wrong)) => {
             checker.refuse(&cert_at, told(cert_path, wrong));
             None
         }
-        Err(Wrong::Key(wrong)) => {
+        Err(IdentityError::Key(wrong)) => {
             checker.refuse(&key_at, told(key_path, wrong));
             None
         }
@@ -96,7 +96,7 @@ pub fn upstream(
     at: &Place<'_>,
     file: Option<&UpstreamTlsFile>,
     servers: &mut [(Server, usize)],
-) -> Option<Arc<Trust>> {
+) -> Option<Arc<CertVerification>> {
     let tls_at = at.key("tls");
     let encrypted = servers.iter().filter(|(server, _)| server.name.is_some()).count();
     if encrypted == 0 {
@@ -124,17 +124,17 @@ pub fn upstream(
             let what = "nothing is verified (verify: false), so no authority is asked";
             checker.refuse(&ca_at, Refusal::new(what, "remove verify: false, or ca"));
         }
-        return checker.accept(&tls_at, Trust::blind().map_err(refusal)).map(Arc::new);
+        return checker.accept(&tls_at, CertVerification::disabled().map_err(refusal)).map(Arc::new);
     }
     match ca {
         Some(path) => {
             let contents = checker.contents(&ca_at, path)?;
-            let trust = Trust::in_file(&contents).map_err(|wrong| told(path, wrong));
+            let trust = CertVerification::from_pem(&contents).map_err(|wrong| told(path, wrong));
             checker.accept(&ca_at, trust).map(Arc::new)
         }
         None => {
             if checker.system.is_none() {
-                let trust = Trust::in_system().map_err(refusal);
+                let trust = CertVerification::system_roots().map_err(refusal);
                 checker.system = checker.accept(&at.key("servers"), trust).map(Arc::new);
             }
             checker.system.clone()
@@ -145,7 +145,7 @@ pub fn upstream(
 /// The authorities of a PEM file, as they stand in it, if they can be used.
 pub fn authorities(checker: &mut Checker<'_>, at: &Place<'_>, path: &str) -> Option<Vec<u8>> {
     let contents = checker.contents(at, path)?;
-    let trust = Trust::in_file(&contents).map_err(|wrong| told(path, wrong));
+    let trust = CertVerification::from_pem(&contents).map_err(|wrong| told(path, wrong));
     checker.accept(at, trust).map(|_| contents)
 }
 
@@ -154,13 +154,14 @@ pub fn authorities(checker: &mut Checker<'_>, at: &Place<'_>, path: &str) -> Opt
 /// # Errors
 /// No certificate can be for it.
 pub fn name(text: &str) -> Result<ServerName<'static>, Refusal> {
-    server_name(text).map_err(|wrong| Refusal::new(format!("{}: {}", quoted(text), wrong.what), wrong.remedy))
+    server_name(text)
+        .map_err(|wrong| Refusal::new(format!("{}: {}", quoted(text), wrong.message), wrong.help))
 }
 
-fn refusal(wrong: Unusable) -> Refusal {
-    Refusal::new(wrong.what, wrong.remedy)
+fn refusal(wrong: TlsConfigError) -> Refusal {
+    Refusal::new(wrong.message, wrong.help)
 }
 
-fn told(path: &str, wrong: Unusable) -> Refusal {
-    Refusal::new(format!("{path} cannot be used: {}", wrong.what), wrong.remedy)
+fn told(path: &str, wrong: TlsConfigError) -> Refusal {
+    Refusal::new(format!("{path} cannot be used: {}", wrong.message), wrong.help)
 }

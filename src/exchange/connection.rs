@@ -35,7 +35,7 @@ use crate::contract::{Cause, Evidence, Fault, Phase};
 use crate::observe::{Gauge, Silence};
 use crate::protocol::raw_head::{Progress, RequestScanner};
 use crate::protocol::{request_head, torn_head};
-use crate::tls::trust::is_broken;
+use crate::tls::trust::is_tls_error;
 use crate::upstream::timer::within;
 
 /// After an answer that closes, so much of what the client still sends is read, so that the answer is not lost to a
@@ -304,7 +304,7 @@ impl Connection<'_> {
             };
             match waited {
                 Some(Ok(1..)) => {}
-                Some(Err(error)) if is_broken(&error) => {
+                Some(Err(error)) if is_tls_error(&error) => {
                     return Next::Silent(Some(Silence::TlsConnectionError));
                 }
                 Some(Ok(0) | Err(_)) if first => return Next::Silent(Some(Silence::ConnectAndClose)),
@@ -362,7 +362,7 @@ impl Connection<'_> {
                 Fault::new(Cause::HttpRequestError, Phase::RequestHeaders)
                     .with_evidence(Evidence::from_static("the head ends early")),
             )),
-            Some(Err(error)) if is_broken(&error) => Some(Next::Silent(Some(Silence::TlsConnectionError))),
+            Some(Err(error)) if is_tls_error(&error) => Some(Next::Silent(Some(Silence::TlsConnectionError))),
             Some(Err(_)) => Some(Next::Silent(Some(Silence::ClientGone))),
             None => Some(Next::Refused(Fault::new(Cause::ClientTooSlow, Phase::RequestHeaders))),
         }
@@ -494,20 +494,20 @@ mod tests {
     use super::*;
     use crate::tls::identity::Identity;
     use crate::tls::served;
-    use crate::tls::stream::Encrypted;
-    use crate::tls::trust::{Offers, Trust};
+    use crate::tls::stream::TlsConnection;
+    use crate::tls::trust::{Alpn, CertVerification};
 
     /// A connection in TLS whose client reads nothing more, and which takes nothing more.
-    async fn stuck() -> (Encrypted, Encrypted) {
+    async fn stuck() -> (TlsConnection, TlsConnection) {
         let key = KeyPair::generate().unwrap();
         let certificate = CertificateParams::new(["test".to_owned()]).unwrap().self_signed(&key).unwrap();
         let identity = Identity::new(certificate.pem().as_bytes(), key.serialize_pem().as_bytes()).unwrap();
         let (ours, theirs) = tokio::io::duplex(1024);
-        let trust = Trust::in_file(certificate.pem().as_bytes()).unwrap();
+        let trust = CertVerification::from_pem(certificate.pem().as_bytes()).unwrap();
         let name = ServerName::try_from("test").unwrap();
         let (server, client) = tokio::join!(
-            Encrypted::accept(Box::new(ours), served::settings(&[identity]).unwrap()),
-            Encrypted::connect(Box::new(theirs), &trust, name, Offers::Http1),
+            TlsConnection::accept(Box::new(ours), served::build(&[identity]).unwrap()),
+            TlsConnection::connect(Box::new(theirs), &trust, name, Alpn::Http1),
         );
         let (mut server, client) = (server.unwrap(), client.unwrap());
         let full = async {

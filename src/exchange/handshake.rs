@@ -11,8 +11,8 @@ use pingora::protocols::Stream;
 use tracing::debug;
 
 use crate::observe::Silence;
-use crate::tls::served::Settings;
-use crate::tls::stream::{Encrypted, Failed};
+use crate::tls::served::ServerTlsConfig;
+use crate::tls::stream::{AcceptError, TlsConnection};
 use crate::upstream::timer::within;
 
 /// What both sides have agreed on.
@@ -29,18 +29,18 @@ pub(super) enum Agreed {
 /// The client gets nothing but an alert, where TLS has one for it.
 pub(super) async fn shake_hands(
     stream: Stream,
-    settings: &Settings,
+    settings: &ServerTlsConfig,
     limit: Duration,
     peer: IpAddr,
 ) -> Result<Agreed, Silence> {
-    let shaking = Encrypted::accept(stream, Arc::clone(settings));
+    let shaking = TlsConnection::accept(stream, Arc::clone(settings));
     // Boxed: it is large, and a connection lives on without it.
     match within(Instant::now() + limit, Box::pin(shaking)).await {
-        Some(Ok(encrypted)) if encrypted.speaks_http2() => Ok(Agreed::Http2(Box::new(encrypted))),
+        Some(Ok(encrypted)) if encrypted.negotiated_http2() => Ok(Agreed::Http2(Box::new(encrypted))),
         Some(Ok(encrypted)) => Ok(Agreed::Http1(Box::new(encrypted))),
-        Some(Err(Failed::Nothing)) => Err(Silence::ConnectAndClose),
-        Some(Err(Failed::NotTls)) => Err(Silence::TlsNotSpoken),
-        Some(Err(Failed::Handshake(error))) => {
+        Some(Err(AcceptError::ClosedEarly)) => Err(Silence::ConnectAndClose),
+        Some(Err(AcceptError::NotTls)) => Err(Silence::TlsNotSpoken),
+        Some(Err(AcceptError::Handshake(error))) => {
             // One line a connection that never made a request: only for who looks for it.
             debug!(client_ip = %peer, evidence = %error, "a TLS handshake failed");
             Err(Silence::TlsHandshakeFailed)

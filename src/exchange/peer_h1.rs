@@ -170,7 +170,7 @@ impl H1Peer {
                 Ok(_) => self.answered = true,
                 Err(error) => {
                     // Some servers refuse a handshake only after it: for want of a client's certificate, say.
-                    let broken = trust::is_broken(&error);
+                    let broken = trust::is_tls_error(&error);
                     let cause = if broken { Cause::TlsProtocolError } else { Cause::ConnectionTerminated };
                     let fault = Fault::new(cause, Phase::ResponseHeaders);
                     let evidence = Evidence::with_excerpt(&error.to_string(), &self.wire.input);

@@ -14,14 +14,14 @@ use crate::config::Config;
 pub fn tell(config: &Config, now: SystemTime) {
     for listener in &config.listen {
         for certificate in listener.tls.iter().flat_map(|tls| &tls.certificates) {
-            if let Some(fault) = certificate.validity.fault(now) {
+            if let Some(fault) = certificate.validity.problem(now) {
                 let (address, file) = (listener.address, &certificate.file);
                 error!(%address, file, "serving a certificate that {fault}: clients refuse it");
             }
         }
     }
     for upstream in &config.upstreams {
-        if upstream.trust.as_ref().is_some_and(|trust| !trust.verifies()) {
+        if upstream.trust.as_ref().is_some_and(|trust| !trust.is_enabled()) {
             error!(
                 upstream = upstream.name,
                 "NOT verifying the certificates of this upstream's servers (tls.verify: false): whoever stands in between \

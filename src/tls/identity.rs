@@ -11,7 +11,7 @@ use rustls::sign::CertifiedKey;
 use rustls::{Error, InconsistentKeys};
 
 use super::validity::Validity;
-use super::{Unusable, pem, provider};
+use super::{TlsConfigError, pem, provider};
 
 /// A certificate with its key.
 pub struct Identity {
@@ -28,11 +28,11 @@ impl fmt::Debug for Identity {
 
 /// Which of the two files is at fault.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Wrong {
+pub enum IdentityError {
     /// The one with the certificate.
-    Certificate(Unusable),
+    Certificate(TlsConfigError),
     /// The one with the key.
-    Key(Unusable),
+    Key(TlsConfigError),
 }
 
 impl Identity {
@@ -40,17 +40,20 @@ impl Identity {
     ///
     /// # Errors
     /// One of them cannot be used, or they do not belong together.
-    pub fn new(certificate: &[u8], key: &[u8]) -> Result<Identity, Wrong> {
-        let chain = pem::certificates(certificate).map_err(Wrong::Certificate)?;
-        let (names, validity) = chain.first().and_then(facts).ok_or_else(|| Wrong::Certificate(broken()))?;
-        let key = pem::private_key(key).map_err(Wrong::Key)?;
+    pub fn new(certificate: &[u8], key: &[u8]) -> Result<Identity, IdentityError> {
+        let chain = pem::certificates(certificate).map_err(IdentityError::Certificate)?;
+        let (names, validity) = chain
+            .first()
+            .and_then(names_and_validity)
+            .ok_or_else(|| IdentityError::Certificate(damaged_certificate()))?;
+        let key = pem::private_key(key).map_err(IdentityError::Key)?;
         let key = CertifiedKey::from_der(chain, key, &provider()).map_err(|error| match error {
-            Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => Wrong::Key(Unusable::new(
+            Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => IdentityError::Key(TlsConfigError::new(
                 "the key does not belong to the certificate",
                 "use the key that the certificate was issued for; the server's own certificate stands first in its file",
             )),
-            Error::InvalidCertificate(_) => Wrong::Certificate(broken()),
-            error => Wrong::Key(Unusable::new(
+            Error::InvalidCertificate(_) => IdentityError::Certificate(damaged_certificate()),
+            error => IdentityError::Key(TlsConfigError::new(
                 format!("the key cannot be used: {error}"),
                 "use an RSA key of 2048 bits or more, or ECDSA P-256 or P-384, or Ed25519",
             )),
@@ -74,14 +77,17 @@ impl Identity {
     }
 }
 
-fn facts(certificate: &CertificateDer<'_>) -> Option<(Vec<String>, Validity)> {
+fn names_and_validity(certificate: &CertificateDer<'_>) -> Option<(Vec<String>, Validity)> {
     let parsed = webpki::EndEntityCert::try_from(certificate).ok()?;
     let names = parsed.valid_dns_names().map(str::to_ascii_lowercase).collect();
-    Some((names, Validity::of(certificate)?))
+    Some((names, Validity::parse(certificate)?))
 }
 
-fn broken() -> Unusable {
-    Unusable::new("the first certificate of the file is damaged", "copy it anew from where it was issued")
+fn damaged_certificate() -> TlsConfigError {
+    TlsConfigError::new(
+        "the first certificate of the file is damaged",
+        "copy it anew from where it was issued",
+    )
 }
 
 #[cfg(test)]
@@ -98,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pair_of_files_that_belong_together_is_an_identity() {
+    fn matching_certificate_and_key_form_an_identity() {
         let (certificate, key) = pair("*.Shop.test");
         let identity = Identity::new(certificate.as_bytes(), key.as_bytes()).unwrap();
         assert_eq!(identity.names(), ["*.shop.test"]);
@@ -108,13 +114,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_told_of_the_file_that_is_wrong() {
+    fn error_names_the_faulty_file() {
         let (certificate, key) = pair("a.test");
-        let (_, other) = pair("a.test");
-        let cut = certificate.trim_end().strip_suffix("-----END CERTIFICATE-----").unwrap();
-        let spoiled = certificate.replacen("MII", "!!!", 1);
-        let nonsense = "-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n";
-        let locked = key
+        let (_, other_key) = pair("a.test");
+        let truncated = certificate.trim_end().strip_suffix("-----END CERTIFICATE-----").unwrap();
+        let damaged = certificate.replacen("MII", "!!!", 1);
+        let not_a_certificate = "-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n";
+        let encrypted = key
             .replace("BEGIN PRIVATE", "BEGIN ENCRYPTED PRIVATE")
             .replace("END PRIVATE", "END ENCRYPTED PRIVATE");
         let cases: &[(&str, &str, &str, &str)] = &[
@@ -122,22 +128,22 @@ mod tests {
             ("hello", &key, "cert", "the file is not PEM"),
             ("\u{30}\u{2}", &key, "cert", "the file is not PEM"),
             (&key, &certificate, "cert", "the file holds a private key and no certificate"),
-            (cut, &key, "cert", "the file ends inside a part: its -----END line is missing"),
-            (&spoiled, &key, "cert", "the file is damaged: a part is not base64"),
-            (nonsense, &key, "cert", "the first certificate of the file is damaged"),
+            (truncated, &key, "cert", "the file ends inside a part: its -----END line is missing"),
+            (&damaged, &key, "cert", "the file is damaged: a part is not base64"),
+            (not_a_certificate, &key, "cert", "the first certificate of the file is damaged"),
             (&certificate, "", "key", "the file is not PEM"),
             (&certificate, &certificate, "key", "the file holds a certificate and no private key"),
-            (&certificate, &other, "key", "the key does not belong to the certificate"),
-            (&certificate, &locked, "key", "the private key is locked with a password"),
+            (&certificate, &other_key, "key", "the key does not belong to the certificate"),
+            (&certificate, &encrypted, "key", "the private key is locked with a password"),
         ];
-        for (certificate, key, file, what) in cases {
-            let wrong = Identity::new(certificate.as_bytes(), key.as_bytes()).unwrap_err();
-            let (told, unusable) = match &wrong {
-                Wrong::Certificate(unusable) => ("cert", unusable),
-                Wrong::Key(unusable) => ("key", unusable),
+        for (certificate, key, file, message) in cases {
+            let error = Identity::new(certificate.as_bytes(), key.as_bytes()).unwrap_err();
+            let (field, reason) = match &error {
+                IdentityError::Certificate(reason) => ("cert", reason),
+                IdentityError::Key(reason) => ("key", reason),
             };
-            assert_eq!((told, unusable.what.as_str()), (*file, *what));
-            assert!(!unusable.remedy.is_empty());
+            assert_eq!((field, reason.message.as_str()), (*file, *message));
+            assert!(!reason.help.is_empty());
         }
     }
 }

@@ -18,16 +18,16 @@ use rustls::crypto::CryptoProvider;
 
 /// Why a file cannot be used: what is wrong with it, and what would be right.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Unusable {
+pub struct TlsConfigError {
     /// What is wrong.
-    pub what: String,
+    pub message: String,
     /// What would be right.
-    pub remedy: String,
+    pub help: String,
 }
 
-impl Unusable {
-    fn new(what: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Unusable { what: what.into(), remedy: remedy.into() }
+impl TlsConfigError {
+    fn new(message: impl Into<String>, help: impl Into<String>) -> Self {
+        TlsConfigError { message: message.into(), help: help.into() }
     }
 }
 

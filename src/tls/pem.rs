@@ -5,17 +5,17 @@
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-use super::Unusable;
+use super::TlsConfigError;
 
 /// Every certificate of a file, in its order; at least one.
 ///
 /// # Errors
 /// The file is no PEM, is damaged, or holds something else.
-pub fn certificates(file: &[u8]) -> Result<Vec<CertificateDer<'static>>, Unusable> {
-    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(file).collect();
-    match found {
-        Ok(found) if found.is_empty() => Err(no_certificate(file)),
-        Ok(found) => Ok(found),
+pub fn certificates(file: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsConfigError> {
+    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(file).collect();
+    match certificates {
+        Ok(certificates) if certificates.is_empty() => Err(no_certificate(file)),
+        Ok(certificates) => Ok(certificates),
         Err(error) => Err(damaged(&error)),
     }
 }
@@ -24,23 +24,23 @@ pub fn certificates(file: &[u8]) -> Result<Vec<CertificateDer<'static>>, Unusabl
 ///
 /// # Errors
 /// The file is no PEM, is damaged, holds something else, or a key that is locked with a password.
-pub fn private_key(file: &[u8]) -> Result<PrivateKeyDer<'static>, Unusable> {
+pub fn private_key(file: &[u8]) -> Result<PrivateKeyDer<'static>, TlsConfigError> {
     match PrivateKeyDer::from_pem_slice(file) {
-        Ok(key) if is_locked(file) => {
+        Ok(key) if is_encrypted(file) => {
             // The traditional form: the same label, and a line that says so.
             drop(key);
-            Err(locked())
+            Err(encrypted_key())
         }
         Ok(key) => Ok(key),
         Err(pem::Error::NoItemsFound) => Err(no_key(file)),
-        Err(_) if is_locked(file) => Err(locked()),
+        Err(_) if is_encrypted(file) => Err(encrypted_key()),
         Err(error) => Err(damaged(&error)),
     }
 }
 
-fn no_certificate(file: &[u8]) -> Unusable {
-    if holds(file, "PRIVATE KEY-----") {
-        return Unusable::new(
+fn no_certificate(file: &[u8]) -> TlsConfigError {
+    if contains(file, "PRIVATE KEY-----") {
+        return TlsConfigError::new(
             "the file holds a private key and no certificate",
             "cert and key may be swapped",
         );
@@ -48,12 +48,12 @@ fn no_certificate(file: &[u8]) -> Unusable {
     not_pem(file, "certificate")
 }
 
-fn no_key(file: &[u8]) -> Unusable {
-    if is_locked(file) {
-        return locked();
+fn no_key(file: &[u8]) -> TlsConfigError {
+    if is_encrypted(file) {
+        return encrypted_key();
     }
-    if holds(file, "BEGIN CERTIFICATE-----") {
-        return Unusable::new(
+    if contains(file, "BEGIN CERTIFICATE-----") {
+        return TlsConfigError::new(
             "the file holds a certificate and no private key",
             "cert and key may be swapped",
         );
@@ -61,31 +61,34 @@ fn no_key(file: &[u8]) -> Unusable {
     not_pem(file, "private key")
 }
 
-fn not_pem(file: &[u8], wanted: &str) -> Unusable {
-    if holds(file, "-----BEGIN ") {
-        let remedy = "expected a PEM file that has one";
-        return Unusable::new(format!("the file holds no {wanted}"), remedy);
+fn not_pem(file: &[u8], wanted: &str) -> TlsConfigError {
+    if contains(file, "-----BEGIN ") {
+        let help = "expected a PEM file that has one";
+        return TlsConfigError::new(format!("the file holds no {wanted}"), help);
     }
     // DER begins with a SEQUENCE of two length octets.
     if file.starts_with(&[0x30, 0x82]) {
-        let remedy = "convert it: openssl x509 -inform der -in FILE (or openssl pkey -inform der)";
-        return Unusable::new("the file is DER, not PEM", remedy);
+        let help = "convert it: openssl x509 -inform der -in FILE (or openssl pkey -inform der)";
+        return TlsConfigError::new("the file is DER, not PEM", help);
     }
-    let remedy = "expected text with a part that begins with -----BEGIN";
-    Unusable::new("the file is not PEM", remedy)
+    let help = "expected text with a part that begins with -----BEGIN";
+    TlsConfigError::new("the file is not PEM", help)
 }
 
-fn locked() -> Unusable {
-    let what = "the private key is locked with a password";
-    Unusable::new(what, "store it unlocked, readable by the gateway alone: openssl pkey -in FILE -out KEY")
+fn encrypted_key() -> TlsConfigError {
+    let message = "the private key is locked with a password";
+    TlsConfigError::new(
+        message,
+        "store it unlocked, readable by the gateway alone: openssl pkey -in FILE -out KEY",
+    )
 }
 
-fn is_locked(file: &[u8]) -> bool {
-    holds(file, "BEGIN ENCRYPTED PRIVATE KEY-----") || holds(file, "Proc-Type: 4,ENCRYPTED")
+fn is_encrypted(file: &[u8]) -> bool {
+    contains(file, "BEGIN ENCRYPTED PRIVATE KEY-----") || contains(file, "Proc-Type: 4,ENCRYPTED")
 }
 
-fn damaged(error: &pem::Error) -> Unusable {
-    let what = match error {
+fn damaged(error: &pem::Error) -> TlsConfigError {
+    let message = match error {
         pem::Error::MissingSectionEnd { .. } => "the file ends inside a part: its -----END line is missing",
         pem::Error::IllegalSectionStart { .. } => "a -----BEGIN line of the file is damaged",
         pem::Error::Base64Decode(_) => "the file is damaged: a part is not base64",
@@ -93,9 +96,9 @@ fn damaged(error: &pem::Error) -> Unusable {
         // The library's enum may grow.
         _ => "the file cannot be read as PEM",
     };
-    Unusable::new(what, "copy it anew from where it was issued")
+    TlsConfigError::new(message, "copy it anew from where it was issued")
 }
 
-fn holds(file: &[u8], text: &str) -> bool {
+fn contains(file: &[u8], text: &str) -> bool {
     memchr::memmem::find(file, text.as_bytes()).is_some()
 }

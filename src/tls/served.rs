@@ -12,44 +12,44 @@ use super::identity::Identity;
 use super::{VERSIONS, provider};
 
 /// What a listener's handshakes go by.
-pub type Settings = Arc<ServerConfig>;
+pub type ServerTlsConfig = Arc<ServerConfig>;
 
 /// HTTP/2, by ALPN.
-pub const H2: &[u8] = b"h2";
+pub const ALPN_H2: &[u8] = b"h2";
 /// HTTP/1.1, by ALPN.
-pub const HTTP11: &[u8] = b"http/1.1";
+pub const ALPN_HTTP11: &[u8] = b"http/1.1";
 
 /// The settings of a listener's handshakes. The first identity is for clients that ask for a name nobody has, or for
 /// none.
 ///
 /// # Errors
 /// The cryptography does not work; never seen.
-pub fn settings(identities: &[Identity]) -> Result<Settings, String> {
+pub fn build(identities: &[Identity]) -> Result<ServerTlsConfig, String> {
     let builder = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(VERSIONS)
         .map_err(|error| error.to_string())?;
-    let mut settings = builder.with_no_client_auth().with_cert_resolver(Arc::new(ByName::new(identities)));
-    settings.alpn_protocols = vec![H2.to_vec(), HTTP11.to_vec()];
+    let mut config = builder.with_no_client_auth().with_cert_resolver(Arc::new(SniResolver::new(identities)));
+    config.alpn_protocols = vec![ALPN_H2.to_vec(), ALPN_HTTP11.to_vec()];
     // A client that returns shows a ticket that only we can read: resuming costs no memory here.
-    settings.session_storage = Arc::new(NoServerSessionStorage {});
-    settings.ticketer = rustls::crypto::ring::Ticketer::new().map_err(|error| error.to_string())?;
-    Ok(Arc::new(settings))
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.ticketer = rustls::crypto::ring::Ticketer::new().map_err(|error| error.to_string())?;
+    Ok(Arc::new(config))
 }
 
 /// Chooses the certificate by the name that the client asks for (SNI).
-struct ByName {
+struct SniResolver {
     identities: Vec<Arc<CertifiedKey>>,
     /// Names and `*.` names in lower case; those with several certificates (RSA beside ECDSA) in the order of the file.
     names: HashMap<String, Vec<usize>>,
 }
 
-impl fmt::Debug for ByName {
+impl fmt::Debug for SniResolver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ByName").field("names", &self.names).finish_non_exhaustive()
     }
 }
 
-impl ByName {
+impl SniResolver {
     fn new(identities: &[Identity]) -> Self {
         let mut names: HashMap<String, Vec<usize>> = HashMap::new();
         for (index, identity) in identities.iter().enumerate() {
@@ -57,24 +57,27 @@ impl ByName {
                 names.entry(name.clone()).or_default().push(index);
             }
         }
-        ByName { identities: identities.iter().map(|identity| Arc::clone(identity.key())).collect(), names }
+        SniResolver {
+            identities: identities.iter().map(|identity| Arc::clone(identity.key())).collect(),
+            names,
+        }
     }
 
     /// The certificates for a name, the best first.
-    fn named(&self, name: &str) -> Vec<&Arc<CertifiedKey>> {
+    fn certificates_for(&self, name: &str) -> Vec<&Arc<CertifiedKey>> {
         let name = name.to_ascii_lowercase();
         // RFC 6125 6.4.3: a wildcard stands for one label, the first.
         let wildcard = name.split_once('.').map(|(_, parent)| format!("*.{parent}"));
-        let found = self.names.get(&name).or_else(|| self.names.get(&wildcard?));
-        found.into_iter().flatten().filter_map(|index| self.identities.get(*index)).collect()
+        let indices = self.names.get(&name).or_else(|| self.names.get(&wildcard?));
+        indices.into_iter().flatten().filter_map(|index| self.identities.get(*index)).collect()
     }
 }
 
-impl ResolvesServerCert for ByName {
+impl ResolvesServerCert for SniResolver {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let named = hello.server_name().map(|name| self.named(name)).unwrap_or_default();
+        let matching = hello.server_name().map(|name| self.certificates_for(name)).unwrap_or_default();
         let usable = |key: &&Arc<CertifiedKey>| key.key.choose_scheme(hello.signature_schemes()).is_some();
-        let chosen = named.iter().copied().find(usable).or_else(|| named.first().copied());
+        let chosen = matching.iter().copied().find(usable).or_else(|| matching.first().copied());
         // Nobody has the name: the first that the client can verify, or the first of all.
         let chosen = chosen.or_else(|| self.identities.iter().find(usable));
         chosen.or_else(|| self.identities.first()).cloned()
@@ -96,14 +99,14 @@ mod tests {
     }
 
     #[test]
-    fn the_exact_name_comes_before_a_wildcard_and_a_wildcard_stands_for_one_label() {
+    fn exact_name_precedes_wildcard_and_wildcard_matches_one_label() {
         let identities = [identity(&["a.test"]), identity(&["*.b.test"]), identity(&["x.b.test", "b.test"])];
-        let by_name = ByName::new(&identities);
+        let resolver = SniResolver::new(&identities);
         let index = |name: &str| -> Vec<usize> {
             let position = |key: &&Arc<CertifiedKey>| {
-                by_name.identities.iter().position(|known| Arc::ptr_eq(known, key))
+                resolver.identities.iter().position(|known| Arc::ptr_eq(known, key))
             };
-            by_name.named(name).iter().filter_map(position).collect()
+            resolver.certificates_for(name).iter().filter_map(position).collect()
         };
         assert_eq!(index("A.test"), [0]);
         assert_eq!(index("x.b.test"), [2]);

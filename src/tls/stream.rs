@@ -20,17 +20,17 @@ use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 
-use super::served::H2;
-use super::trust::{Offers, Trust};
+use super::served::ALPN_H2;
+use super::trust::{Alpn, CertVerification};
 
 /// The first octet of a TLS record that carries a handshake (RFC 8446 5.1).
-const HANDSHAKE: u8 = 0x16;
+const HANDSHAKE_RECORD: u8 = 0x16;
 
 /// Why a client's handshake came to nothing.
 #[derive(Debug)]
-pub enum Failed {
+pub enum AcceptError {
     /// It closed without a byte.
-    Nothing,
+    ClosedEarly,
     /// Its first byte begins no handshake: most often plain HTTP.
     NotTls,
     /// Anything else: no protocol, suite or certificate that both take, garbage, a client that left.
@@ -38,27 +38,27 @@ pub enum Failed {
 }
 
 /// An encrypted connection.
-pub struct Encrypted(TlsStream<Beneath>);
+pub struct TlsConnection(TlsStream<PlainStream>);
 
-impl fmt::Debug for Encrypted {
+impl fmt::Debug for TlsConnection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Encrypted").field("id", &self.id()).finish_non_exhaustive()
     }
 }
 
-impl Encrypted {
+impl TlsConnection {
     /// A client's handshake. The caller limits its time.
     ///
     /// # Errors
     /// It came to nothing; the client has been told where TLS has a way to.
-    pub async fn accept(stream: Stream, settings: Arc<ServerConfig>) -> Result<Encrypted, Failed> {
-        let beneath = Beneath { stream, first: First::Awaited };
-        match TlsAcceptor::from(settings).accept(beneath).into_fallible().await {
-            Ok(stream) => Ok(Encrypted(TlsStream::Server(stream))),
-            Err((error, beneath)) => Err(match beneath.first {
-                First::Awaited => Failed::Nothing,
-                First::NotTls => Failed::NotTls,
-                First::Seen => Failed::Handshake(error),
+    pub async fn accept(stream: Stream, config: Arc<ServerConfig>) -> Result<TlsConnection, AcceptError> {
+        let plain = PlainStream { stream, first_byte: FirstByte::Awaited };
+        match TlsAcceptor::from(config).accept(plain).into_fallible().await {
+            Ok(stream) => Ok(TlsConnection(TlsStream::Server(stream))),
+            Err((error, plain)) => Err(match plain.first_byte {
+                FirstByte::Awaited => AcceptError::ClosedEarly,
+                FirstByte::NotTls => AcceptError::NotTls,
+                FirstByte::Checked => AcceptError::Handshake(error),
             }),
         }
     }
@@ -66,43 +66,43 @@ impl Encrypted {
     /// A handshake with a server that must be certified for this name. The caller limits its time.
     ///
     /// # Errors
-    /// It came to nothing; see [`super::trust::failed_handshake`].
+    /// It came to nothing; see [`super::trust::handshake_fault`].
     pub async fn connect(
         stream: Stream,
-        trust: &Trust,
+        verification: &CertVerification,
         name: ServerName<'static>,
-        offers: Offers,
-    ) -> io::Result<Encrypted> {
-        let beneath = Beneath { stream, first: First::Seen };
-        let connector = TlsConnector::from(Arc::clone(trust.settings(offers)));
-        Ok(Encrypted(TlsStream::Client(connector.connect(name, beneath).await?)))
+        alpn: Alpn,
+    ) -> io::Result<TlsConnection> {
+        let plain = PlainStream { stream, first_byte: FirstByte::Checked };
+        let connector = TlsConnector::from(Arc::clone(verification.client_config(alpn)));
+        Ok(TlsConnection(TlsStream::Client(connector.connect(name, plain).await?)))
     }
 
     /// Whether both sides have agreed on HTTP/2.
-    pub fn speaks_http2(&self) -> bool {
-        self.0.get_ref().1.alpn_protocol() == Some(H2)
+    pub fn negotiated_http2(&self) -> bool {
+        self.0.get_ref().1.alpn_protocol() == Some(ALPN_H2)
     }
 }
 
 /// The plain connection under an encrypted one.
-struct Beneath {
+struct PlainStream {
     stream: Stream,
-    first: First,
+    first_byte: FirstByte,
 }
 
 /// What is known of the first byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum First {
+enum FirstByte {
     /// It is to come.
     Awaited,
     /// It begins no handshake. No byte of it reaches the TLS library, so that nothing is answered in a language that
     /// the client does not speak.
     NotTls,
     /// It was as it should be, or does not matter.
-    Seen,
+    Checked,
 }
 
-impl AsyncRead for Beneath {
+impl AsyncRead for PlainStream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -110,21 +110,21 @@ impl AsyncRead for Beneath {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let polled = Pin::new(&mut self.stream).poll_read(cx, buffer);
-        if self.first == First::Awaited
+        if self.first_byte == FirstByte::Awaited
             && let Some(first) = buffer.filled().get(before)
         {
-            if *first != HANDSHAKE {
-                self.first = First::NotTls;
+            if *first != HANDSHAKE_RECORD {
+                self.first_byte = FirstByte::NotTls;
                 buffer.set_filled(before);
                 return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
             }
-            self.first = First::Seen;
+            self.first_byte = FirstByte::Checked;
         }
         polled
     }
 }
 
-impl AsyncWrite for Beneath {
+impl AsyncWrite for PlainStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(cx, bytes)
     }
@@ -150,7 +150,7 @@ impl AsyncWrite for Beneath {
     }
 }
 
-impl AsyncRead for Encrypted {
+impl AsyncRead for TlsConnection {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -160,7 +160,7 @@ impl AsyncRead for Encrypted {
     }
 }
 
-impl AsyncWrite for Encrypted {
+impl AsyncWrite for TlsConnection {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.0).poll_write(cx, bytes)
     }
@@ -188,13 +188,13 @@ impl AsyncWrite for Encrypted {
 
 // What pingora wants to know of a stream; what it does not use here has no answer.
 
-impl UniqueID for Encrypted {
+impl UniqueID for TlsConnection {
     fn id(&self) -> UniqueIDType {
         self.0.get_ref().0.stream.id()
     }
 }
 
-impl Shutdown for Encrypted {
+impl Shutdown for TlsConnection {
     fn shutdown<'life0, 'async_trait>(
         &'life0 mut self,
     ) -> Pin<Box<dyn Future<Output = ()> + Send + 'async_trait>>
@@ -209,23 +209,23 @@ impl Shutdown for Encrypted {
     }
 }
 
-impl Ssl for Encrypted {}
+impl Ssl for TlsConnection {}
 
-impl Peek for Encrypted {}
+impl Peek for TlsConnection {}
 
-impl GetTimingDigest for Encrypted {
+impl GetTimingDigest for TlsConnection {
     fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
         Vec::new()
     }
 }
 
-impl GetProxyDigest for Encrypted {
+impl GetProxyDigest for TlsConnection {
     fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
         None
     }
 }
 
-impl GetSocketDigest for Encrypted {
+impl GetSocketDigest for TlsConnection {
     fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
         None
     }

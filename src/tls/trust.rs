@@ -15,30 +15,30 @@ use rustls::{
     SignatureScheme,
 };
 
-use super::served::{H2, HTTP11};
-use super::{Unusable, VERSIONS, pem, provider};
+use super::served::{ALPN_H2, ALPN_HTTP11};
+use super::{TlsConfigError, VERSIONS, pem, provider};
 use crate::contract::{Cause, Evidence};
 
 /// Whom an upstream's servers must be certified by.
-pub struct Trust {
+pub struct CertVerification {
     /// `None`: nobody asks.
     authorities: Option<Vec<CertificateDer<'static>>>,
-    /// One for each of [`Offers`].
-    settings: [Arc<ClientConfig>; 3],
+    /// One for each of [`Alpn`].
+    client_configs: [Arc<ClientConfig>; 3],
 }
 
 /// Which protocols a server is offered (ALPN, RFC 7301).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Offers {
+pub enum Alpn {
     /// HTTP/1.1 alone.
     Http1,
     /// HTTP/2, or else HTTP/1.1.
-    Both,
+    Http2OrHttp1,
     /// HTTP/2 alone.
     Http2,
 }
 
-impl fmt::Debug for Trust {
+impl fmt::Debug for CertVerification {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let authorities = self.authorities.as_ref().map(Vec::len);
         f.debug_struct("Trust").field("authorities", &authorities).finish_non_exhaustive()
@@ -46,94 +46,98 @@ impl fmt::Debug for Trust {
 }
 
 /// The same demand; handshakes may then go on as they did.
-impl PartialEq for Trust {
+impl PartialEq for CertVerification {
     fn eq(&self, other: &Self) -> bool {
         self.authorities == other.authorities
     }
 }
 
-impl Eq for Trust {}
+impl Eq for CertVerification {}
 
-impl Trust {
+impl CertVerification {
     /// In the authorities that this system trusts. What can be read of its list is taken.
     ///
     /// # Errors
     /// There are none.
-    pub fn in_system() -> Result<Trust, Unusable> {
-        let found = rustls_native_certs::load_native_certs().certs;
+    pub fn system_roots() -> Result<CertVerification, TlsConfigError> {
+        let certificates = rustls_native_certs::load_native_certs().certs;
         let mut roots = RootCertStore::empty();
-        let (good, _) = roots.add_parsable_certificates(found.iter().cloned());
-        if good == 0 {
-            return Err(Unusable::new(
+        let (accepted, _) = roots.add_parsable_certificates(certificates.iter().cloned());
+        if accepted == 0 {
+            return Err(TlsConfigError::new(
                 "this system has no list of trusted authorities",
                 "install ca-certificates, or name the authority's certificate: tls: { ca: FILE }",
             ));
         }
-        Trust::new(Some(found), roots)
+        CertVerification::new(Some(certificates), roots)
     }
 
     /// In the authorities of a PEM file and in nobody else.
     ///
     /// # Errors
     /// The file cannot be used.
-    pub fn in_file(file: &[u8]) -> Result<Trust, Unusable> {
-        let found = pem::certificates(file)?;
+    pub fn from_pem(file: &[u8]) -> Result<CertVerification, TlsConfigError> {
+        let certificates = pem::certificates(file)?;
         let mut roots = RootCertStore::empty();
-        for (index, certificate) in found.iter().enumerate() {
-            let broken = |_| {
-                let what = format!("certificate {} of the file is damaged", index + 1);
-                Unusable::new(what, "copy it anew from where it was issued")
+        for (index, certificate) in certificates.iter().enumerate() {
+            let damaged = |_| {
+                let message = format!("certificate {} of the file is damaged", index + 1);
+                TlsConfigError::new(message, "copy it anew from where it was issued")
             };
-            roots.add(certificate.clone()).map_err(broken)?;
+            roots.add(certificate.clone()).map_err(damaged)?;
         }
-        Trust::new(Some(found), roots)
+        CertVerification::new(Some(certificates), roots)
     }
 
     /// In anybody at all.
     ///
     /// # Errors
     /// The cryptography does not work; never seen.
-    pub fn blind() -> Result<Trust, Unusable> {
-        Trust::new(None, RootCertStore::empty())
+    pub fn disabled() -> Result<CertVerification, TlsConfigError> {
+        CertVerification::new(None, RootCertStore::empty())
     }
 
     fn new(
         authorities: Option<Vec<CertificateDer<'static>>>,
         roots: RootCertStore,
-    ) -> Result<Trust, Unusable> {
-        let unusable = |error: Error| Unusable::new(error.to_string(), "please report it");
+    ) -> Result<CertVerification, TlsConfigError> {
+        let config_error = |error: Error| TlsConfigError::new(error.to_string(), "please report it");
         let builder = ClientConfig::builder_with_provider(provider())
             .with_protocol_versions(VERSIONS)
-            .map_err(unusable)?;
-        let settings = match &authorities {
+            .map_err(config_error)?;
+        let config = match &authorities {
             Some(_) => builder.with_root_certificates(roots).with_no_client_auth(),
             None => {
-                let anybody = Anybody(provider().signature_verification_algorithms);
-                let builder = builder.dangerous().with_custom_certificate_verifier(Arc::new(anybody));
+                let no_verifier = NoVerifier(provider().signature_verification_algorithms);
+                let builder = builder.dangerous().with_custom_certificate_verifier(Arc::new(no_verifier));
                 builder.with_no_client_auth()
             }
         };
-        let [http1, both, http2] =
-            [vec![HTTP11.to_vec()], vec![H2.to_vec(), HTTP11.to_vec()], vec![H2.to_vec()]].map(|protocols| {
-                let mut settings = settings.clone();
-                settings.alpn_protocols = protocols;
-                Arc::new(settings)
-            });
-        Ok(Trust { authorities, settings: [http1, both, http2] })
+        let [http1, both, http2] = [
+            vec![ALPN_HTTP11.to_vec()],
+            vec![ALPN_H2.to_vec(), ALPN_HTTP11.to_vec()],
+            vec![ALPN_H2.to_vec()],
+        ]
+        .map(|protocols| {
+            let mut config = config.clone();
+            config.alpn_protocols = protocols;
+            Arc::new(config)
+        });
+        Ok(CertVerification { authorities, client_configs: [http1, both, http2] })
     }
 
     /// Whether certificates are looked at.
-    pub fn verifies(&self) -> bool {
+    pub fn is_enabled(&self) -> bool {
         self.authorities.is_some()
     }
 
     /// For handshakes.
-    pub(super) fn settings(&self, offers: Offers) -> &Arc<ClientConfig> {
-        let [http1, both, http2] = &self.settings;
-        match offers {
-            Offers::Http1 => http1,
-            Offers::Both => both,
-            Offers::Http2 => http2,
+    pub(super) fn client_config(&self, alpn: Alpn) -> &Arc<ClientConfig> {
+        let [http1, both, http2] = &self.client_configs;
+        match alpn {
+            Alpn::Http1 => http1,
+            Alpn::Http2OrHttp1 => both,
+            Alpn::Http2 => http2,
         }
     }
 }
@@ -142,16 +146,16 @@ impl Trust {
 ///
 /// # Errors
 /// It is neither a host name nor an address.
-pub fn server_name(text: &str) -> Result<ServerName<'static>, Unusable> {
+pub fn server_name(text: &str) -> Result<ServerName<'static>, TlsConfigError> {
     ServerName::try_from(text.to_owned()).map_err(|_| {
-        let remedy = "expected a host name, for example api.internal, or an address";
-        Unusable::new("no certificate can be for this name", remedy)
+        let help = "expected a host name, for example api.internal, or an address";
+        TlsConfigError::new("no certificate can be for this name", help)
     })
 }
 
 /// What a handshake that failed is called, and what the log may say of it.
-pub fn failed_handshake(error: &io::Error) -> (Cause, Evidence) {
-    let Some(reason) = reason(error) else {
+pub fn handshake_fault(error: &io::Error) -> (Cause, Evidence) {
+    let Some(tls_error) = tls_error(error) else {
         let evidence = if error.kind() == io::ErrorKind::UnexpectedEof {
             Evidence::from_static("the server closed the connection inside the TLS handshake")
         } else {
@@ -159,36 +163,36 @@ pub fn failed_handshake(error: &io::Error) -> (Cause, Evidence) {
         };
         return (Cause::TlsProtocolError, evidence);
     };
-    match reason {
+    match tls_error {
         Error::InvalidCertificate(CertificateError::UnknownIssuer) => (
             Cause::TlsCertificateError,
             Evidence::from_static(
                 "the certificate is signed by nobody who is trusted here (upstreams.*.tls.ca)",
             ),
         ),
-        Error::InvalidCertificate(_) => (Cause::TlsCertificateError, Evidence::owned(reason.to_string())),
+        Error::InvalidCertificate(_) => (Cause::TlsCertificateError, Evidence::owned(tls_error.to_string())),
         Error::InvalidMessage(InvalidMessage::InvalidContentType) => (
             Cause::TlsProtocolError,
             Evidence::from_static("the server does not answer in TLS: a plain port?"),
         ),
-        _ => (Cause::TlsProtocolError, Evidence::owned(reason.to_string())),
+        _ => (Cause::TlsProtocolError, Evidence::owned(tls_error.to_string())),
     }
 }
 
 /// Whether TLS is what broke, on a connection whose handshake was over.
-pub fn is_broken(error: &io::Error) -> bool {
-    reason(error).is_some()
+pub fn is_tls_error(error: &io::Error) -> bool {
+    tls_error(error).is_some()
 }
 
-fn reason(error: &io::Error) -> Option<&Error> {
+fn tls_error(error: &io::Error) -> Option<&Error> {
     error.get_ref()?.downcast_ref()
 }
 
 /// Takes any certificate, but still wants proof that the server has its key.
 #[derive(Debug)]
-struct Anybody(WebPkiSupportedAlgorithms);
+struct NoVerifier(WebPkiSupportedAlgorithms);
 
-impl ServerCertVerifier for Anybody {
+impl ServerCertVerifier for NoVerifier {
     fn verify_server_cert(
         &self,
         _: &CertificateDer<'_>,

@@ -9,39 +9,39 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Validity {
     /// Not valid before.
-    pub from: u64,
+    pub not_before: u64,
     /// Not valid after.
-    pub until: u64,
+    pub not_after: u64,
 }
 
 impl Validity {
     /// What is wrong with it at `now`: a part of a sentence about the certificate.
-    pub fn fault(self, now: SystemTime) -> Option<String> {
+    pub fn problem(self, now: SystemTime) -> Option<String> {
         let now = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        if now > self.until {
-            Some(format!("expired on {}", date(self.until)))
-        } else if now < self.from {
-            Some(format!("is not valid before {}", date(self.from)))
+        if now > self.not_after {
+            Some(format!("expired on {}", format_date(self.not_after)))
+        } else if now < self.not_before {
+            Some(format!("is not valid before {}", format_date(self.not_before)))
         } else {
             None
         }
     }
 
     /// Reads a certificate (RFC 5280 4.1). `None`: it is none.
-    pub fn of(certificate: &[u8]) -> Option<Validity> {
-        let (signed, _) = expect(certificate, SEQUENCE)?;
-        let (mut fields, _) = expect(signed, SEQUENCE)?;
+    pub fn parse(certificate: &[u8]) -> Option<Validity> {
+        let (signed, _) = read_tagged(certificate, SEQUENCE)?;
+        let (mut fields, _) = read_tagged(signed, SEQUENCE)?;
         // Version (may be left out), serial number, algorithm, issuer.
-        if let Some((_, rest)) = expect(fields, VERSION) {
+        if let Some((_, rest)) = read_tagged(fields, VERSION) {
             fields = rest;
         }
         for tag in [INTEGER, SEQUENCE, SEQUENCE] {
-            fields = expect(fields, tag)?.1;
+            fields = read_tagged(fields, tag)?.1;
         }
-        let (dates, _) = expect(fields, SEQUENCE)?;
-        let (from, rest) = moment(dates)?;
-        let (until, _) = moment(rest)?;
-        Some(Validity { from, until })
+        let (dates, _) = read_tagged(fields, SEQUENCE)?;
+        let (not_before, rest) = read_time(dates)?;
+        let (not_after, _) = read_time(rest)?;
+        Some(Validity { not_before, not_after })
     }
 }
 
@@ -51,20 +51,20 @@ const VERSION: u8 = 0xa0;
 const UTC_TIME: u8 = 0x17;
 const GENERALIZED_TIME: u8 = 0x18;
 
-fn date(seconds: u64) -> String {
+fn format_date(seconds: u64) -> String {
     // The last date that the formatter knows; certificates without an end have 9999-12-31.
     const LAST: u64 = 253_402_300_799;
-    let moment = UNIX_EPOCH + Duration::from_secs(seconds.min(LAST));
-    humantime::format_rfc3339_seconds(moment).to_string()
+    let time = UNIX_EPOCH + Duration::from_secs(seconds.min(LAST));
+    humantime::format_rfc3339_seconds(time).to_string()
 }
 
 /// The content of the element that `input` begins with, if it has this tag, and what follows it.
-fn expect(input: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
-    let (found, content, rest) = element(input)?;
-    (found == tag).then_some((content, rest))
+fn read_tagged(input: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
+    let (actual_tag, content, rest) = read_element(input)?;
+    (actual_tag == tag).then_some((content, rest))
 }
 
-fn element(input: &[u8]) -> Option<(u8, &[u8], &[u8])> {
+fn read_element(input: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     let (&tag, rest) = input.split_first()?;
     let (&first, rest) = rest.split_first()?;
     let (length, rest) = if first < 0x80 {
@@ -81,8 +81,8 @@ fn element(input: &[u8]) -> Option<(u8, &[u8], &[u8])> {
 }
 
 /// A time that the input begins with, and what follows it.
-fn moment(input: &[u8]) -> Option<(u64, &[u8])> {
-    let (tag, text, rest) = element(input)?;
+fn read_time(input: &[u8]) -> Option<(u64, &[u8])> {
+    let (tag, text, rest) = read_element(input)?;
     let text = std::str::from_utf8(text).ok()?.strip_suffix('Z')?;
     let (year, text) = match tag {
         UTC_TIME => {
@@ -97,13 +97,13 @@ fn moment(input: &[u8]) -> Option<(u64, &[u8])> {
         _ => return None,
     };
     let mut rest_of_text = text;
-    let mut two = || -> Option<i64> {
+    let mut two_digits = || -> Option<i64> {
         let (digits, rest) = rest_of_text.split_at_checked(2)?;
         rest_of_text = rest;
         digits.parse().ok()
     };
-    let (month, day) = (two()?, two()?);
-    let (hour, minute, second) = (two()?, two()?, two()?);
+    let (month, day) = (two_digits()?, two_digits()?);
+    let (hour, minute, second) = (two_digits()?, two_digits()?, two_digits()?);
     let seconds = days_since_1970(year, month, day) * 86_400 + hour * 3600 + minute * 60 + second;
     Some((u64::try_from(seconds).unwrap_or(0), rest))
 }
@@ -123,44 +123,47 @@ fn days_since_1970(year: i64, month: i64, day: i64) -> i64 {
 mod tests {
     use super::*;
 
-    fn certificate(from: (i32, u8, u8), until: (i32, u8, u8)) -> Vec<u8> {
+    fn certificate(not_before: (i32, u8, u8), not_after: (i32, u8, u8)) -> Vec<u8> {
         let mut parameters = rcgen::CertificateParams::new(vec!["a.test".to_owned()]).unwrap();
-        parameters.not_before = rcgen::date_time_ymd(from.0, from.1, from.2);
-        parameters.not_after = rcgen::date_time_ymd(until.0, until.1, until.2);
+        parameters.not_before = rcgen::date_time_ymd(not_before.0, not_before.1, not_before.2);
+        parameters.not_after = rcgen::date_time_ymd(not_after.0, not_after.1, not_after.2);
         let key = rcgen::KeyPair::generate().unwrap();
         parameters.self_signed(&key).unwrap().der().to_vec()
     }
 
     #[test]
-    fn the_dates_of_a_certificate_are_read_in_both_forms_of_time() {
-        let read = |from, until| Validity::of(&certificate(from, until)).unwrap();
+    fn certificate_dates_are_read_from_both_time_formats() {
+        let parse = |not_before, not_after| Validity::parse(&certificate(not_before, not_after)).unwrap();
         // `date -u -d 2024-02-29 +%s` and so on.
         assert_eq!(
-            read((2024, 2, 29), (2049, 12, 31)),
-            Validity { from: 1_709_164_800, until: 2_524_521_600 }
+            parse((2024, 2, 29), (2049, 12, 31)),
+            Validity { not_before: 1_709_164_800, not_after: 2_524_521_600 }
         );
-        assert_eq!(read((1999, 1, 1), (2100, 3, 1)), Validity { from: 915_148_800, until: 4_107_542_400 });
+        assert_eq!(
+            parse((1999, 1, 1), (2100, 3, 1)),
+            Validity { not_before: 915_148_800, not_after: 4_107_542_400 }
+        );
     }
 
     #[test]
-    fn a_date_out_of_the_range_is_told_and_one_within_is_not() {
-        let validity = Validity { from: 1_709_164_800, until: 1_711_929_600 };
-        let at = |seconds| validity.fault(UNIX_EPOCH + Duration::from_secs(seconds));
+    fn dates_outside_the_validity_are_reported() {
+        let validity = Validity { not_before: 1_709_164_800, not_after: 1_711_929_600 };
+        let at = |seconds| validity.problem(UNIX_EPOCH + Duration::from_secs(seconds));
         assert_eq!(at(1_709_164_799).unwrap(), "is not valid before 2024-02-29T00:00:00Z");
         assert_eq!(at(1_709_164_800), None);
         assert_eq!(at(1_711_929_600), None);
         assert_eq!(at(1_711_929_601).unwrap(), "expired on 2024-04-01T00:00:00Z");
-        let endless = Validity { from: 0, until: u64::MAX };
-        assert_eq!(endless.fault(SystemTime::now()), None);
+        let unlimited = Validity { not_before: 0, not_after: u64::MAX };
+        assert_eq!(unlimited.problem(SystemTime::now()), None);
     }
 
     #[test]
-    fn what_is_no_certificate_has_no_dates_and_no_prefix_of_one_panics() {
-        let whole = certificate((2024, 1, 1), (2025, 1, 1));
-        for length in 0..whole.len().min(200) {
-            assert_eq!(Validity::of(&whole[..length]), None, "{length}");
+    fn invalid_or_truncated_certificates_have_no_validity() {
+        let complete = certificate((2024, 1, 1), (2025, 1, 1));
+        for length in 0..complete.len().min(200) {
+            assert_eq!(Validity::parse(&complete[..length]), None, "{length}");
         }
-        assert_eq!(Validity::of(&[0x30, 0x84, 0xff, 0xff, 0xff, 0xff]), None);
-        assert_eq!(Validity::of(b"-----BEGIN"), None);
+        assert_eq!(Validity::parse(&[0x30, 0x84, 0xff, 0xff, 0xff, 0xff]), None);
+        assert_eq!(Validity::parse(b"-----BEGIN"), None);
     }
 }

@@ -14,7 +14,7 @@ use super::balance::RoundRobin;
 use super::http2::Speak;
 use super::names::Addresses;
 use super::transport::Transport;
-use crate::tls::trust::Trust;
+use crate::tls::trust::CertVerification;
 
 /// One server with what is known about it.
 #[derive(Debug)]
@@ -64,7 +64,7 @@ pub struct Settings {
     /// How often names are looked up again.
     pub dns_refresh: Duration,
     /// Whom its servers must be certified by, where they speak TLS.
-    pub trust: Option<Arc<Trust>>,
+    pub trust: Option<Arc<CertVerification>>,
     /// Whether HTTP/2 is spoken to them.
     pub http2: Speak,
 }

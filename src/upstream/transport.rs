@@ -21,15 +21,15 @@ use super::http2::{Http2, Speak};
 use super::runtime::Candidate;
 use super::timer::within;
 use crate::contract::{Cause, Evidence, Fault, Phase};
-use crate::tls::stream::Encrypted;
-use crate::tls::trust::{Offers, Trust, failed_handshake};
+use crate::tls::stream::TlsConnection;
+use crate::tls::trust::{Alpn, CertVerification, handshake_fault};
 
 /// The connections of one upstream.
 pub struct Transport {
     connector: TransportConnector,
     idle: Duration,
     keeps: AtomicBool,
-    trust: Option<Arc<Trust>>,
+    trust: Option<Arc<CertVerification>>,
     http2: Http2,
 }
 
@@ -41,7 +41,7 @@ impl fmt::Debug for Transport {
 
 impl Transport {
     /// Keeps at most `max` idle connections, each for `idle`. With `trust`, its servers speak TLS.
-    pub fn new(max: usize, idle: Duration, trust: Option<Arc<Trust>>, speak: Speak) -> Self {
+    pub fn new(max: usize, idle: Duration, trust: Option<Arc<CertVerification>>, speak: Speak) -> Self {
         // Pingora's pool cannot be empty: what is not to be kept is never given to it.
         let connector = TransportConnector::new(Some(ConnectorOptions::new(max.max(1))));
         let http2 = Http2::new(speak, max, idle);
@@ -89,27 +89,27 @@ impl Transport {
             let evidence = Evidence::from_static("nobody to trust in a TLS handshake");
             return Err(Fault::new(Cause::ProxyConfigurationError, Phase::Connect).with_evidence(evidence));
         };
-        let offers = if only_http1 { Offers::Http1 } else { self.offers() };
+        let offers = if only_http1 { Alpn::Http1 } else { self.offers() };
         // Boxed: it is large, and most attempts make none.
-        let shaking = Box::pin(Encrypted::connect(stream, trust, name.clone(), offers));
+        let shaking = Box::pin(TlsConnection::connect(stream, trust, name.clone(), offers));
         match within(Instant::now() + limit, shaking).await {
             Some(Ok(stream)) => {
-                let http2 = stream.speaks_http2();
+                let http2 = stream.negotiated_http2();
                 Ok((Box::new(stream), http2))
             }
             Some(Err(error)) => {
-                let (cause, evidence) = failed_handshake(&error);
+                let (cause, evidence) = handshake_fault(&error);
                 Err(Fault::new(cause, Phase::Connect).with_evidence(evidence))
             }
             None => Err(Fault::new(Cause::TlsTimeout, Phase::Connect)),
         }
     }
 
-    const fn offers(&self) -> Offers {
+    const fn offers(&self) -> Alpn {
         match self.http2.speak() {
-            Speak::Never => Offers::Http1,
-            Speak::WhereOffered => Offers::Both,
-            Speak::Always => Offers::Http2,
+            Speak::Never => Alpn::Http1,
+            Speak::WhereOffered => Alpn::Http2OrHttp1,
+            Speak::Always => Alpn::Http2,
         }
     }
 

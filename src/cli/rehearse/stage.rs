@@ -25,8 +25,8 @@ use crate::rehearse::talk::upstream_script;
 use crate::rehearse::tls;
 use crate::rehearse::{Connect, Misbehaving, Place, Request, Upstream, upstream_faults};
 use crate::server::boot;
-use crate::tls::Unusable;
-use crate::tls::trust::{Trust, server_name};
+use crate::tls::TlsConfigError;
+use crate::tls::trust::{CertVerification, server_name};
 use crate::upstream::http2::Speak;
 
 /// Everything that is set up for a rehearsal.
@@ -371,7 +371,7 @@ fn set_quota(settings: &mut LimiterSettings, (allowed, period, burst): (u32, Dur
 pub(super) fn speaks(upstream: &Servers, place: Place) -> bool {
     let trust = upstream.trust.as_ref();
     if place.is_about_certificates() {
-        trust.is_some_and(|trust| trust.verifies())
+        trust.is_some_and(|trust| trust.is_enabled())
     } else if place.wants_tls() {
         trust.is_some()
     } else if place.wants_http2() {
@@ -383,9 +383,10 @@ pub(super) fn speaks(upstream: &Servers, place: Place) -> bool {
 
 /// The same where every server has to be certified by this authority.
 fn in_tls(config: &Config, authority: &str) -> Result<Config, String> {
-    let unusable =
-        |unusable: Unusable| format!("the certificate of the rehearsal's own authority: {}", unusable.what);
-    let trust = Arc::new(Trust::in_file(authority.as_bytes()).map_err(unusable)?);
+    let unusable = |unusable: TlsConfigError| {
+        format!("the certificate of the rehearsal's own authority: {}", unusable.message)
+    };
+    let trust = Arc::new(CertVerification::from_pem(authority.as_bytes()).map_err(unusable)?);
     let mut config = config.clone();
     for upstream in &mut config.upstreams {
         upstream.trust = Some(Arc::clone(&trust));
