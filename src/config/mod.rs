@@ -43,7 +43,7 @@ use crate::tls::served;
 use crate::tls::trust::CertVerification;
 use crate::tls::validity::Validity;
 use crate::upstream::concurrency;
-use crate::upstream::http2::Speak;
+use crate::upstream::http2::HttpVersionPolicy;
 
 pub use crate::contract::{Include, UpstreamMessages};
 pub use error::{Problem, Problems};
@@ -225,11 +225,11 @@ pub struct Upstream {
     /// Upstream statuses that may be retried; usually empty.
     pub retry_on_status: Vec<u16>,
     /// How many requests at once; any number when `None`.
-    pub concurrency: Option<concurrency::Limits>,
+    pub concurrency: Option<concurrency::ConcurrencyLimits>,
     /// Whom the servers must be certified by; `Some` exactly when they speak TLS.
     pub trust: Option<Arc<CertVerification>>,
     /// Whether HTTP/2 is spoken to its servers.
-    pub http2: Speak,
+    pub http2: HttpVersionPolicy,
 }
 
 /// One server of an upstream.

@@ -23,7 +23,7 @@ use crate::contract::Contract;
 use crate::protocol::cors::CorsRules;
 use crate::protocol::upgrade;
 use crate::upstream::concurrency;
-use crate::upstream::http2::Speak;
+use crate::upstream::http2::HttpVersionPolicy;
 
 /// An upstream and the time limits that its routes inherit.
 pub struct CheckedUpstream {
@@ -181,9 +181,9 @@ fn upstream(checker: &mut Checker<'_>, at: &Place<'_>, name: &str, file: &Upstre
         retry_on_status,
         concurrency: file.concurrency.as_ref().and_then(|file| concurrency(checker, at, file)),
         http2: match file.http2.unwrap_or_default() {
-            Http2::Off => Speak::Never,
-            Http2::Auto => Speak::WhereOffered,
-            Http2::Always => Speak::Always,
+            Http2::Off => HttpVersionPolicy::Http1,
+            Http2::Auto => HttpVersionPolicy::Auto,
+            Http2::Always => HttpVersionPolicy::Http2,
         },
     }
 }
@@ -192,7 +192,7 @@ fn concurrency(
     checker: &mut Checker<'_>,
     upstream: &Place<'_>,
     file: &ConcurrencyFile,
-) -> Option<concurrency::Limits> {
+) -> Option<concurrency::ConcurrencyLimits> {
     const MOST: u64 = 1_000_000;
     let at = upstream.key("concurrency");
     if file.max.is_none() && !checker.tree.any_refused(&at) {
@@ -201,7 +201,7 @@ fn concurrency(
     let max = checker.number(&at.key("max"), file.max, 1..=MOST);
     let queue = checker.number(&at.key("queue"), file.queue, 0..=MOST);
     let queue_timeout = checker.time(&at.key("queue_timeout"), file.queue_timeout.as_ref());
-    Some(concurrency::Limits {
+    Some(concurrency::ConcurrencyLimits {
         max: u32::try_from(max?).ok()?,
         queue: queue.and_then(|queue| u32::try_from(queue).ok()).unwrap_or(64),
         queue_timeout: queue_timeout.unwrap_or(Duration::from_millis(100)),

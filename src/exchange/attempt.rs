@@ -21,8 +21,8 @@ use super::upload::{UploadEvent, Waiting};
 use super::wait::Wait;
 use crate::contract::{Cause, Evidence, Fault, Phase, RequestSent};
 use crate::upstream::Candidate;
-use crate::upstream::http2::Speak;
-use crate::upstream::timer::within;
+use crate::upstream::http2::HttpVersionPolicy;
+use crate::upstream::timer::timeout_at;
 
 /// Most interim responses that are passed on for one request.
 const MAX_INTERIM: u32 = 16;
@@ -141,7 +141,7 @@ async fn try_once(
         via: &flow.gateway.via,
         server: &candidate.server,
         offer: flow.offer.as_ref(),
-        upstream_tls: candidate.name.is_some(),
+        upstream_tls: candidate.tls_name.is_some(),
     };
     if let Err(fault) = peer.queue_head(flow.request, &told) {
         let passed_over = peer.was_passed_over();
@@ -197,19 +197,19 @@ async fn share(flow: &mut Flow<'_>, candidate: &Candidate, reuse: bool) -> Resul
         flow.route.upstream_metrics.connection(true);
         Ok(Peer::h2(slot, framing))
     };
-    if let Some(slot) = http2.take(candidate) {
+    if let Some(slot) = http2.acquire_stream(candidate) {
         return taken(slot);
     }
     // Whoever makes one now has a limit for each step: connecting, TLS, SETTINGS. Waiting for it has all of them.
     let timeouts = flow.route.timeouts();
-    let tls = if candidate.name.is_some() { timeouts.tls } else { Duration::ZERO };
+    let tls = if candidate.tls_name.is_some() { timeouts.tls } else { Duration::ZERO };
     let at = Instant::now() + timeouts.connect + tls + timeouts.connect;
     let limit = flow.limit(Limit::new(at, Cause::ConnectionTimeout, Phase::Connect), Phase::Connect);
     let begun = Instant::now();
-    let making = unless_reset(flow.client, within(limit.at, http2.making(candidate))).await;
+    let making = unless_reset(flow.client, timeout_at(limit.at, http2.lock_connect(candidate))).await;
     flow.story.waited += begun.elapsed();
     let Some(making) = making? else { return Err(limit.fault().into()) };
-    if let Some(slot) = http2.take(candidate) {
+    if let Some(slot) = http2.acquire_stream(candidate) {
         return taken(slot);
     }
     if !http2.may_serve(candidate) {
@@ -233,22 +233,23 @@ async fn settle(
 ) -> Result<Peer, Stop> {
     let http2 = flow.route.upstream.transport().http2();
     let framing = flow.request.framing;
-    if candidate.name.is_some() {
-        http2.agreed(candidate, agreed);
+    if candidate.tls_name.is_some() {
+        http2.set_negotiated(candidate, agreed);
     }
-    if candidate.name.is_none() || agreed {
+    if candidate.tls_name.is_none() || agreed {
         let greeted = Instant::now();
         let attempt =
             Limit::new(greeted + flow.route.timeouts().connect, Cause::ConnectionTimeout, Phase::Connect);
         let limit = flow.limit(attempt, Phase::Connect);
-        let slot = unless_reset(flow.client, within(limit.at, http2.begin(candidate, stream))).await;
+        let slot =
+            unless_reset(flow.client, timeout_at(limit.at, http2.start_connection(candidate, stream))).await;
         flow.story.waited += greeted.elapsed();
         return match slot? {
             Some(slot) => Ok(Peer::h2(slot?, framing)),
             None => Err(limit.fault().with_evidence(Evidence::from_static("no SETTINGS came")).into()),
         };
     }
-    if http2.speak() == Speak::Always {
+    if http2.version_policy() == HttpVersionPolicy::Http2 {
         let evidence = Evidence::from_static("the server agreed to no HTTP/2 (ALPN)");
         return Err(Fault::new(Cause::TlsProtocolError, Phase::Connect).with_evidence(evidence).into());
     }
@@ -287,7 +288,7 @@ async fn fresh(flow: &mut Flow<'_>, candidate: &Candidate) -> Result<(Stream, bo
 
 /// The handshake, where the server speaks TLS; and whether HTTP/2 was agreed to in it.
 async fn encrypt(flow: &mut Flow<'_>, candidate: &Candidate, stream: Stream) -> Result<(Stream, bool), Stop> {
-    let Some(name) = &candidate.name else { return Ok((stream, false)) };
+    let Some(name) = &candidate.tls_name else { return Ok((stream, false)) };
     let started = Instant::now();
     let attempt = Limit::new(started + flow.route.timeouts().tls, Cause::TlsTimeout, Phase::Connect);
     let limit = flow.limit(attempt, Phase::Connect);
@@ -324,7 +325,7 @@ async fn final_head(flow: &mut Flow<'_>, peer: &mut Peer) -> Result<(UpstreamHea
         }
         let limit = head_limit(flow, waiting, sent_at, now);
         let mut wait = Wait::begin(now);
-        let step = within(
+        let step = timeout_at(
             limit.at,
             poll_fn(|cx| {
                 wait.polled();

@@ -36,7 +36,7 @@ use crate::observe::{Gauge, Silence};
 use crate::protocol::raw_head::{Progress, RequestScanner};
 use crate::protocol::{request_head, torn_head};
 use crate::tls::trust::is_tls_error;
-use crate::upstream::timer::within;
+use crate::upstream::timer::timeout_at;
 
 /// After an answer that closes, so much of what the client still sends is read, so that the answer is not lost to a
 /// reset (RFC 9112 9.6).
@@ -186,7 +186,7 @@ impl Connection<'_> {
                     }
                     if matches!(silence, Some(Silence::IdleTimeout | Silence::Drain)) {
                         // TLS has a word for it, without which the end looks like a cut.
-                        let _ = within(Instant::now() + GOODBYE_TIME, h1.wire.finish_writing()).await;
+                        let _ = timeout_at(Instant::now() + GOODBYE_TIME, h1.wire.finish_writing()).await;
                     }
                     return;
                 }
@@ -295,7 +295,7 @@ impl Connection<'_> {
         while matches!(wire.input.as_ref(), b"" | b"\r" | b"\r\n") {
             let waited = tokio::select! {
                 biased;
-                read = within(until, wire.fill(HEAD_ROOM)) => read,
+                read = timeout_at(until, wire.fill(HEAD_ROOM)) => read,
                 _ = self.shutdown.wait_for(|ends| *ends), if !last_call => {
                     last_call = true;
                     until = until.min(Instant::now() + LAST_CALL);
@@ -355,7 +355,7 @@ impl Connection<'_> {
 
     /// Reads on inside a head; `Some` when no more will come.
     async fn more(&mut self, wire: &mut Wire, deadline: Instant) -> Option<Next> {
-        match within(deadline, wire.fill(HEAD_ROOM)).await {
+        match timeout_at(deadline, wire.fill(HEAD_ROOM)).await {
             Some(Ok(1..)) => None,
             // The client may still read: it gets an answer to its half of a request.
             Some(Ok(0)) => Some(Next::Refused(
@@ -465,7 +465,7 @@ async fn guarded(app: &Connections, peer: IpAddr, client: &mut Downstream, attem
 async fn close(client: Downstream, served: bool) {
     let Some(mut h1) = client.into_h1() else { return };
     // In TLS even this has to be written, and a client that does not read has no room for it.
-    if !matches!(within(Instant::now() + LINGER_SILENCE, h1.wire.finish_writing()).await, Some(Ok(()))) {
+    if !matches!(timeout_at(Instant::now() + LINGER_SILENCE, h1.wire.finish_writing()).await, Some(Ok(()))) {
         return;
     }
     let end = Instant::now() + if served { LINGER_TIME } else { CROWD_TIME };
@@ -473,7 +473,7 @@ async fn close(client: Downstream, served: bool) {
     while read < LINGER_BYTES {
         h1.wire.input.clear();
         let at = end.min(Instant::now() + LINGER_SILENCE);
-        match within(at, h1.wire.fill(BODY_ROOM)).await {
+        match timeout_at(at, h1.wire.fill(BODY_ROOM)).await {
             Some(Ok(more @ 1..)) => read += more,
             Some(Ok(0) | Err(_)) | None => return,
         }
@@ -515,7 +515,7 @@ mod tests {
             server.flush().await.unwrap();
             pending::<()>().await;
         };
-        assert_eq!(within(Instant::now() + Duration::from_millis(50), full).await, None);
+        assert_eq!(timeout_at(Instant::now() + Duration::from_millis(50), full).await, None);
         (server, client)
     }
 
@@ -526,7 +526,7 @@ mod tests {
         let h1 = H1Client::new(Wire::new(Box::new(server)), watched);
         let begun = Instant::now();
         let closed = close(Downstream::h1(h1, "https"), true);
-        assert_eq!(within(begun + Duration::from_secs(10), closed).await, Some(()));
+        assert_eq!(timeout_at(begun + Duration::from_secs(10), closed).await, Some(()));
         assert!(begun.elapsed() >= LINGER_SILENCE);
     }
 }

@@ -30,7 +30,7 @@ use super::stream_table::StreamTable;
 use crate::contract::{Cause, Evidence, Fault, Phase};
 use crate::observe::{Metrics, Silence};
 use crate::protocol::framing::RequestFraming;
-use crate::upstream::timer::{sleep, within};
+use crate::upstream::timer::{sleep, timeout_at};
 
 /// RFC 9113 3.4.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -100,7 +100,7 @@ pub(super) async fn serve(connection: &mut Connection<'_>, stream: Stream, read:
     let unfinished = Begun::default();
     let stream = Rewound::new(read, stream, table.clone(), unfinished.clone(), metrics);
     let begun = options.handshake::<_, Bytes>(stream);
-    let mut h2 = match within(Instant::now() + header_timeout, begun).await {
+    let mut h2 = match timeout_at(Instant::now() + header_timeout, begun).await {
         Some(Ok(h2)) => h2,
         Some(Err(error)) if tls_broke(&error) => {
             return metrics.closed_without_response(Silence::TlsConnectionError);

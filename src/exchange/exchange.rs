@@ -32,7 +32,7 @@ use crate::protocol::upgrade::UpgradeOffer;
 use crate::protocol::{authority, forwarded, path};
 use crate::snapshot::{Route, Snapshot};
 use crate::upstream::concurrency::Permit;
-use crate::upstream::http2::Speak;
+use crate::upstream::http2::HttpVersionPolicy;
 
 /// Serves one request that was understood, to its end.
 pub(super) async fn serve(gateway: &Gateway, peer: IpAddr, client: &mut Downstream, request: &Request) {
@@ -131,7 +131,7 @@ async fn through(
         Err(Stop::ClientGone) => return Ended::ClientGone,
     };
     // The time in line was not the client's silence.
-    let begun = permit.as_ref().map_or(story.started, Permit::since);
+    let begun = permit.as_ref().map_or(story.started, Permit::acquired_at);
     // Given back in this order, and after the connection: the next one's turn comes with a connection to use.
     let at_upstream = (permit, route.upstream_metrics.in_flight());
     let mut upload = ahead.unwrap_or_else(|| Upload::new(client, route.config.max_body, begun));
@@ -200,7 +200,7 @@ async fn through(
 
 /// The change of protocol that the upstream is offered; one that speaks HTTP/2 alone has no word for it.
 fn offer<'a>(route: &Route, request: &'a Request) -> Option<UpgradeOffer<'a>> {
-    let http2_alone = route.upstream.transport().http2().speak() == Speak::Always;
+    let http2_alone = route.upstream.transport().http2().version_policy() == HttpVersionPolicy::Http2;
     if http2_alone { None } else { request.offer(&route.config.upgrades) }
 }
 

@@ -13,7 +13,7 @@ use tracing::debug;
 use crate::observe::Silence;
 use crate::tls::served::ServerTlsConfig;
 use crate::tls::stream::{AcceptError, TlsConnection};
-use crate::upstream::timer::within;
+use crate::upstream::timer::timeout_at;
 
 /// What both sides have agreed on.
 pub(super) enum Agreed {
@@ -35,7 +35,7 @@ pub(super) async fn shake_hands(
 ) -> Result<Agreed, Silence> {
     let shaking = TlsConnection::accept(stream, Arc::clone(settings));
     // Boxed: it is large, and a connection lives on without it.
-    match within(Instant::now() + limit, Box::pin(shaking)).await {
+    match timeout_at(Instant::now() + limit, Box::pin(shaking)).await {
         Some(Ok(encrypted)) if encrypted.negotiated_http2() => Ok(Agreed::Http2(Box::new(encrypted))),
         Some(Ok(encrypted)) => Ok(Agreed::Http1(Box::new(encrypted))),
         Some(Err(AcceptError::ClosedEarly)) => Err(Silence::ConnectAndClose),

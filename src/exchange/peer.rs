@@ -19,8 +19,8 @@ use crate::protocol::hop::ConnectionOptions;
 use crate::protocol::request_head::Version;
 use crate::protocol::response_head::ResponseHead;
 use crate::protocol::upgrade::UpgradeOffer;
-use crate::upstream::http2::Slot;
-use crate::upstream::{Candidate, Runtime};
+use crate::upstream::http2::StreamSlot;
+use crate::upstream::{Candidate, UpstreamRuntime};
 
 /// A response head that was read and found good.
 #[derive(Debug)]
@@ -88,7 +88,7 @@ impl Peer {
         Peer::H1(H1Peer::new(stream, candidate, framing))
     }
 
-    pub(super) fn h2(slot: Slot, framing: RequestFraming) -> Self {
+    pub(super) fn h2(slot: StreamSlot, framing: RequestFraming) -> Self {
         Peer::H2(Box::new(H2Peer::new(slot, framing)))
     }
 
@@ -260,7 +260,7 @@ impl Peer {
     }
 
     /// Gives the connection back, as far as it can serve again. A stream that is not over is reset.
-    pub(super) fn release(self, upstream: &Runtime) {
+    pub(super) fn release(self, upstream: &UpstreamRuntime) {
         match self {
             Peer::H1(h1) => h1.release(upstream),
             Peer::H2(h2) => drop(h2),

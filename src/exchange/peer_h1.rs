@@ -20,7 +20,7 @@ use crate::protocol::framing::RequestFraming;
 use crate::protocol::response_head::{self, ResponseFraming};
 use crate::protocol::response_scan::{FramerProgress, ResponseFramer};
 use crate::tls::trust;
-use crate::upstream::{Candidate, Runtime};
+use crate::upstream::{Candidate, UpstreamRuntime};
 
 /// One attempt's connection.
 #[derive(Debug)]
@@ -238,7 +238,7 @@ impl H1Peer {
     ///
     /// Bytes after the response are another response that nobody asked for: such a connection is never used again. Nor is
     /// one that a request has authenticated: the next client would be served as that user.
-    pub(super) fn release(self, upstream: &Runtime) {
+    pub(super) fn release(self, upstream: &UpstreamRuntime) {
         let whole = self.request_whole && !self.write_failed && self.body.is_done() && self.keep_alive;
         if !whole || self.binds_connection {
             return;

@@ -22,7 +22,7 @@ use crate::contract::{Cause, Evidence, Fault, Phase};
 use crate::protocol::framing::{self, RequestFraming};
 use crate::protocol::media;
 use crate::protocol::response_head::{ResponseFraming, ResponseHead, Version};
-use crate::upstream::http2::Slot;
+use crate::upstream::http2::StreamSlot;
 
 /// Largest list of fields of a response, counted as RFC 9113 6.5.2 does.
 const MAX_FIELDS: usize = 64 * 1024;
@@ -57,7 +57,7 @@ pub(super) struct H2Peer {
     answered: bool,
     passed_over: bool,
     /// Last, so that the stream is gone when its place is given back.
-    slot: Slot,
+    slot: StreamSlot,
 }
 
 impl fmt::Debug for H2Peer {
@@ -67,7 +67,7 @@ impl fmt::Debug for H2Peer {
 }
 
 impl H2Peer {
-    pub(super) fn new(slot: Slot, framing: RequestFraming) -> Self {
+    pub(super) fn new(slot: StreamSlot, framing: RequestFraming) -> Self {
         H2Peer {
             response: None,
             send: None,
@@ -303,28 +303,28 @@ impl H2Peer {
     /// for it gets none: nobody can tell whether its window is shut for this stream alone, and a PING passes by windows.
     pub(super) fn doubt(&self) {
         if self.unsent() > 0 {
-            self.slot.retire();
+            self.slot.close_gracefully();
         } else {
-            self.slot.doubt();
+            self.slot.probe();
         }
     }
 
     /// The server had said all that it had to say before this happened. An error that the library found is another matter:
     /// what it did not understand is not whole.
     fn came_whole(&self, error: &h2::Error) -> bool {
-        !error.is_library() && !self.slot.fell_silent() && self.slot.ended(self.stream)
+        !error.is_library() && !self.slot.ping_timed_out() && self.slot.ended(self.stream)
     }
 
     /// Names what ended the stream.
     fn fault(&mut self, error: &h2::Error) -> Fault {
         let before_head = self.body.is_none();
-        let fell_silent = self.slot.fell_silent();
-        let left_for = Some(self.slot.leaves_for()).filter(|code| *code > 0 && !error.is_reset());
+        let fell_silent = self.slot.ping_timed_out();
+        let left_for = Some(self.slot.goaway_code()).filter(|code| *code > 0 && !error.is_reset());
         let reason = error.reason().or(left_for.map(Reason::from));
         self.passed_over = before_head
             && !self.answered
             && !fell_silent
-            && (self.slot.passed_over(self.stream)
+            && (self.slot.is_unprocessed(self.stream)
                 || (error.is_reset() && error.is_remote() && reason == Some(Reason::REFUSED_STREAM)));
         let cause = match () {
             () if fell_silent && before_head => Cause::HttpResponseTimeout,
@@ -370,7 +370,7 @@ mod tests {
     use super::*;
     use crate::protocol::request_head;
     use crate::upstream::Candidate;
-    use crate::upstream::http2::{Http2, Speak};
+    use crate::upstream::http2::{Http2Pool, HttpVersionPolicy};
 
     /// A request with this header section on a stream of its own, and what the task of its connection has written by then.
     async fn queued(head: &'static str) -> H2Peer {
@@ -382,10 +382,10 @@ mod tests {
                 open.push(request);
             }
         });
-        let http2 = Http2::new(Speak::Always, 1, Duration::from_secs(60));
+        let http2 = Http2Pool::new(HttpVersionPolicy::Http2, 1, Duration::from_secs(60));
         let address = SocketAddr::from(([127, 0, 0, 1], 1));
-        let candidate = Candidate { server: "test".into(), address, name: None };
-        let slot = http2.begin(&candidate, ours).await.unwrap();
+        let candidate = Candidate { server: "test".into(), address, tls_name: None };
+        let slot = http2.start_connection(&candidate, ours).await.unwrap();
         let head = Bytes::from_static(head.as_bytes());
         let facts = request_head::parse(&head).unwrap();
         let request = Request::from_h1(head, &facts);

@@ -12,8 +12,8 @@ use super::downstream::Downstream;
 use super::flow::{Stop, Story};
 use crate::contract::{Cause, Fault, Phase};
 use crate::snapshot::Route;
-use crate::upstream::concurrency::{Concurrency, Entry, Permit, Place};
-use crate::upstream::timer::within;
+use crate::upstream::concurrency::{Admission, Concurrency, Permit, Ticket};
+use crate::upstream::timer::timeout_at;
 
 /// A permit for the request, or why it gets none; the upstream has seen nothing of it then. `None` where nothing is
 /// limited.
@@ -24,10 +24,10 @@ pub(super) async fn turn<'a>(
     story: &mut Story,
 ) -> Result<Option<Permit<'a>>, Stop> {
     let Some(concurrency) = &route.concurrency else { return Ok(None) };
-    let outcome = match concurrency.enter(story.started) {
-        Entry::Permit(permit) => return Ok(Some(permit)),
-        Entry::Full => Err(Stop::Fault(Fault::new(Cause::QueueFull, Phase::Admit))),
-        Entry::Place(place) => {
+    let outcome = match concurrency.try_acquire(story.started) {
+        Admission::Permit(permit) => return Ok(Some(permit)),
+        Admission::QueueFull => Err(Stop::Fault(Fault::new(Cause::QueueFull, Phase::Admit))),
+        Admission::Ticket(place) => {
             let _waiting = route.upstream_metrics.waiting();
             wait(place, concurrency, clock, client, story).await
         }
@@ -35,7 +35,7 @@ pub(super) async fn turn<'a>(
     match outcome {
         Err(Stop::Fault(fault)) => {
             route.upstream_metrics.shed(fault.cause());
-            Err(Stop::Fault(match concurrency.next_turn(Instant::now()) {
+            Err(Stop::Fault(match concurrency.estimated_wait(Instant::now()) {
                 Some(wait) => fault.with_retry_after(wait),
                 None => fault,
             }))
@@ -45,7 +45,7 @@ pub(super) async fn turn<'a>(
 }
 
 async fn wait<'a>(
-    mut place: Place<'a>,
+    mut place: Ticket<'a>,
     concurrency: &Concurrency,
     clock: &Clock,
     client: &mut Downstream,
@@ -54,11 +54,11 @@ async fn wait<'a>(
     let begun = Instant::now();
     let queue = Limit::new(begun + concurrency.limits().queue_timeout, Cause::QueueTimeout, Phase::Admit);
     let limit = queue.or(Some(clock.total(Phase::Admit))).or(clock.whole(Phase::Admit));
-    let turn = poll_fn(|cx| match place.poll_turn(cx) {
+    let turn = poll_fn(|cx| match place.poll_permit(cx) {
         Poll::Ready(permit) => Poll::Ready(Ok(permit)),
         Poll::Pending => client.poll_gone(cx).map(|()| Err(Stop::ClientGone)),
     });
-    let outcome = within(limit.at, turn).await;
+    let outcome = timeout_at(limit.at, turn).await;
     // The upstream is what has no room.
     story.waited += begun.elapsed();
     outcome.unwrap_or_else(|| Err(Stop::Fault(limit.fault())))

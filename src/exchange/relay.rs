@@ -26,7 +26,7 @@ use super::wait::Wait;
 use crate::contract::{Cause, Fault, Phase, RequestSent, fields};
 use crate::protocol::hop;
 use crate::protocol::response_head::ResponseFraming;
-use crate::upstream::timer::within;
+use crate::upstream::timer::timeout_at;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -267,7 +267,7 @@ async fn body(flow: &mut Flow<'_>, answered: &mut Answered, silence: Silence) ->
         let unsent = flow.client.unsent();
         let limit = relay_limit(flow, silence, uploads, (unsent > 0).then_some(written_at), read_at);
         let mut wait = Wait::begin(now);
-        let step = within(
+        let step = timeout_at(
             limit.at,
             poll_fn(|cx| {
                 wait.polled();

@@ -16,7 +16,7 @@ use super::clock::Limit;
 use super::relay::Relayed;
 use super::wire::{BODY_ROOM, HEAD_ROOM, Wire};
 use crate::contract::{Cause, Evidence, Fault, Phase};
-use crate::upstream::timer::within;
+use crate::upstream::timer::timeout_at;
 
 /// The limits that hold in a tunnel.
 #[derive(Clone, Copy, Debug)]
@@ -37,7 +37,7 @@ pub(super) async fn run(client: &mut Wire, upstream: &mut Wire, times: Times) ->
     loop {
         let idle_at = tunnel.moved_at + times.idle;
         let at = times.whole.map_or(idle_at, |whole| whole.at.min(idle_at));
-        let ended = within(at, poll_fn(|cx| tunnel.poll(cx, client, upstream))).await;
+        let ended = timeout_at(at, poll_fn(|cx| tunnel.poll(cx, client, upstream))).await;
         let now = Instant::now();
         // The timer is coarse, and bytes have moved since it was set.
         let ended = ended.or_else(|| match times.whole {

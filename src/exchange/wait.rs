@@ -8,7 +8,7 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use crate::upstream::timer::within;
+use crate::upstream::timer::timeout_at;
 
 /// One wait, from an instant that is known already.
 #[derive(Debug)]
@@ -64,7 +64,7 @@ pub(super) async fn waited<T>(
         let poll = future.as_mut().poll(cx);
         wait.result(poll)
     });
-    let outcome = within(now + limit, polling).await;
+    let outcome = timeout_at(now + limit, polling).await;
     // The timer may end it without another poll.
     wait.polled();
     (outcome, wait.total())

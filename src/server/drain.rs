@@ -18,7 +18,7 @@ use tracing::{info, warn};
 use crate::admin::telemetry::Readiness;
 use crate::config::Config;
 use crate::exchange::Open;
-use crate::upstream::timer::{sleep, within};
+use crate::upstream::timer::{sleep, timeout_at};
 
 /// How far the process is, for `/readyz`.
 #[derive(Debug, Default)]
@@ -124,7 +124,7 @@ pub async fn until_drained(
             join_all(accepting).await;
             open.none_left().await;
         };
-        let left = within(Instant::now() + limit, ended).await;
+        let left = timeout_at(Instant::now() + limit, ended).await;
         if left.is_none() {
             warn!(open = open.count(), "ended with connections still open: the drain time is over");
         }

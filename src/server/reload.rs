@@ -22,7 +22,7 @@ use crate::config::{Config, LogFormat, Problem, Problems};
 use crate::exchange::Gateway;
 use crate::observe::log::Verbosity;
 use crate::snapshot::{Snapshot, logging};
-use crate::upstream::Runtime;
+use crate::upstream::UpstreamRuntime;
 
 /// Reads the configuration from where it came from.
 pub type Load = Arc<dyn Fn() -> Result<Config, Problems> + Send + Sync>;
@@ -103,7 +103,7 @@ impl Reload {
         // Whoever is there ends as begun; what waits there for a next request would wait in vain.
         for gone in runtimes(&older) {
             if !upstreams.iter().any(|upstream| Arc::ptr_eq(upstream, &gone)) {
-                gone.retire().await;
+                gone.close_gracefully().await;
             }
         }
     }
@@ -147,7 +147,7 @@ impl Reload {
 }
 
 /// The upstreams of a snapshot.
-pub(super) fn runtimes(snapshot: &Snapshot) -> Vec<Arc<Runtime>> {
+pub(super) fn runtimes(snapshot: &Snapshot) -> Vec<Arc<UpstreamRuntime>> {
     snapshot.upstreams.iter().map(|upstream| Arc::clone(&upstream.runtime)).collect()
 }
 

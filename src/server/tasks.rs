@@ -10,8 +10,8 @@ use tokio::task::AbortHandle;
 use tracing::{info, warn};
 
 use crate::store::RedisBackend;
-use crate::upstream::timer::{sleep, within};
-use crate::upstream::{Runtime, names::Addresses};
+use crate::upstream::timer::{sleep, timeout_at};
+use crate::upstream::{UpstreamRuntime, names::Addresses};
 
 /// A name without an address is tried again so soon.
 const RETRY: Duration = Duration::from_secs(1);
@@ -24,11 +24,11 @@ const CONNECT: Duration = Duration::from_secs(1);
 
 /// The lookups that run: one task for each upstream that has names.
 #[derive(Debug, Default)]
-pub struct Lookups(Vec<(Arc<Runtime>, AbortHandle)>);
+pub struct Lookups(Vec<(Arc<UpstreamRuntime>, AbortHandle)>);
 
 impl Lookups {
     /// From now on for these upstreams: new ones begin, gone ones end, the others go on.
-    pub fn follow(&mut self, upstreams: &[Arc<Runtime>]) {
+    pub fn follow(&mut self, upstreams: &[Arc<UpstreamRuntime>]) {
         self.0.retain(|(running, task)| {
             let stays = upstreams.iter().any(|upstream| Arc::ptr_eq(upstream, running));
             if !stays {
@@ -45,12 +45,12 @@ impl Lookups {
     }
 
     /// Whether the names of this upstream are looked up.
-    pub fn has(&self, upstream: &Arc<Runtime>) -> bool {
+    pub fn has(&self, upstream: &Arc<UpstreamRuntime>) -> bool {
         self.0.iter().any(|(running, _)| Arc::ptr_eq(upstream, running))
     }
 }
 
-fn has_names(upstream: &Runtime) -> bool {
+fn has_names(upstream: &UpstreamRuntime) -> bool {
     upstream.servers().iter().any(|server| server.addresses.is_name())
 }
 
@@ -60,19 +60,19 @@ pub async fn connect(stores: &[Arc<RedisBackend>]) {
     for store in stores {
         store.start_reconnecting();
     }
-    within(Instant::now() + CONNECT, join_all(stores.iter().map(|store| store.wait_for_first_attempt())))
+    timeout_at(Instant::now() + CONNECT, join_all(stores.iter().map(|store| store.wait_for_first_attempt())))
         .await;
 }
 
 /// Looks up the names of an upstream's servers once, all at the same time; says whether all have an address now.
-pub async fn look_up_all(upstream: &Runtime) -> bool {
+pub async fn look_up_all(upstream: &UpstreamRuntime) -> bool {
     let names = upstream.servers().iter().filter(|server| server.addresses.is_name());
     let found = join_all(names.map(|server| look_up(upstream.name(), &server.addresses))).await;
     found.into_iter().all(|found| found)
 }
 
 /// Looks up the names of an upstream's servers, again and again, until the task is dropped.
-async fn resolve(upstream: Arc<Runtime>) {
+async fn resolve(upstream: Arc<UpstreamRuntime>) {
     loop {
         let missing = !look_up_all(&upstream).await;
         let pause = if missing { RETRY.min(upstream.dns_refresh()) } else { upstream.dns_refresh() };
@@ -96,7 +96,7 @@ pub async fn give_back_memory() {
 async fn look_up(upstream: &str, addresses: &Addresses) -> bool {
     let (host, port) = addresses.host_and_port();
     let had = !addresses.current().is_empty();
-    let found = within(Instant::now() + LOOKUP, tokio::net::lookup_host((host, port))).await;
+    let found = timeout_at(Instant::now() + LOOKUP, tokio::net::lookup_host((host, port))).await;
     let found: Vec<SocketAddr> = match found {
         Some(Ok(found)) => found.collect(),
         Some(Err(error)) => {
@@ -108,7 +108,7 @@ async fn look_up(upstream: &str, addresses: &Addresses) -> bool {
         None => Vec::new(),
     };
     let any = !found.is_empty();
-    addresses.found(found);
+    addresses.update(found);
     if any && !had {
         info!(upstream, host, "found the address of a server");
     }
@@ -118,19 +118,19 @@ async fn look_up(upstream: &str, addresses: &Addresses) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::upstream::http2::Speak;
-    use crate::upstream::runtime::{ServerSpec, Settings};
+    use crate::upstream::http2::HttpVersionPolicy;
+    use crate::upstream::runtime::{ServerSpec, UpstreamSettings};
 
-    fn upstream(host: &str) -> Arc<Runtime> {
-        let server = ServerSpec { host: host.into(), port: 1, weight: 1, label: host.into(), name: None };
-        Arc::new(Runtime::new(Settings {
+    fn upstream(host: &str) -> Arc<UpstreamRuntime> {
+        let server = ServerSpec { host: host.into(), port: 1, weight: 1, label: host.into(), tls_name: None };
+        Arc::new(UpstreamRuntime::new(UpstreamSettings {
             name: "shop".into(),
             servers: vec![server],
             keepalive_max: 1,
             keepalive_idle: RETRY,
             dns_refresh: RETRY,
             trust: None,
-            http2: Speak::Never,
+            http2: HttpVersionPolicy::Http1,
         }))
     }
 

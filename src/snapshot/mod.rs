@@ -17,8 +17,8 @@ use crate::contract::{Contract, Override};
 use crate::observe::{Access, Metrics, Promised, RouteMetrics, UpstreamMetrics, names};
 use crate::protocol::cors;
 use crate::store::RedisBackend;
-use crate::upstream::concurrency::{Concurrency, Limits};
-use crate::upstream::runtime::{Runtime, ServerSpec, Settings};
+use crate::upstream::concurrency::{Concurrency, ConcurrencyLimits};
+use crate::upstream::runtime::{ServerSpec, UpstreamRuntime, UpstreamSettings};
 
 use limits::Rule;
 use router::Router;
@@ -54,12 +54,12 @@ pub struct Snapshot {
 #[derive(Clone, Debug)]
 pub struct Upstream {
     /// Its servers and connections.
-    pub runtime: Arc<Runtime>,
+    pub runtime: Arc<UpstreamRuntime>,
     /// Its counters.
     pub metrics: Arc<UpstreamMetrics>,
     /// How many requests it may have at once, where that is limited.
     pub concurrency: Option<Arc<Concurrency>>,
-    limits: Option<Limits>,
+    limits: Option<ConcurrencyLimits>,
 }
 
 /// A route with all that it refers to.
@@ -68,7 +68,7 @@ pub struct Route {
     /// As configured.
     pub config: config::Route,
     /// Who answers.
-    pub upstream: Arc<Runtime>,
+    pub upstream: Arc<UpstreamRuntime>,
     /// How many requests may be there at once, where that is limited.
     pub concurrency: Option<Arc<Concurrency>>,
     /// Attempts per request, the first included.
@@ -170,7 +170,7 @@ impl Snapshot {
     pub fn take_over(&self, metrics: &Metrics) {
         for upstream in &self.upstreams {
             if let Some(concurrency) = &upstream.concurrency {
-                concurrency.set_limits(upstream.limits.unwrap_or(Limits::NONE));
+                concurrency.set_limits(upstream.limits.unwrap_or(ConcurrencyLimits::UNLIMITED));
             }
         }
         let limited = self.upstreams.iter().filter_map(|upstream| Some((upstream, upstream.limits?)));
@@ -193,8 +193,8 @@ impl Upstream {
         let older = known.map(|known| &known.runtime);
         let runtime = match older {
             Some(runtime) if *runtime.settings() == settings => Arc::clone(runtime),
-            Some(older) => Arc::new(Runtime::new(settings).knowing(older)),
-            None => Arc::new(Runtime::new(settings)),
+            Some(older) => Arc::new(UpstreamRuntime::new(settings).with_known_addresses(older)),
+            None => Arc::new(UpstreamRuntime::new(settings)),
         };
         // Who is at the upstream counts under its name, whatever its servers are now. Counting goes on without a limit: there
         // may be one again, and who waits for one that is gone is let in.
@@ -210,15 +210,15 @@ impl Upstream {
     }
 }
 
-fn settings(upstream: &config::Upstream) -> Settings {
+fn settings(upstream: &config::Upstream) -> UpstreamSettings {
     let server = |server: &config::Server| ServerSpec {
         host: server.host.clone(),
         port: server.port,
         weight: server.weight,
         label: server.label(),
-        name: server.name.clone(),
+        tls_name: server.name.clone(),
     };
-    Settings {
+    UpstreamSettings {
         name: upstream.name.clone(),
         servers: upstream.servers.iter().map(server).collect(),
         keepalive_max: upstream.keepalive_max,

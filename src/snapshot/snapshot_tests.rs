@@ -5,7 +5,7 @@
 use std::time::Instant;
 
 use super::*;
-use crate::upstream::concurrency::{Entry, Load};
+use crate::upstream::concurrency::{Admission, Occupancy};
 
 const SHOP: &str = "shop: { servers: [127.0.0.1:1], concurrency: { max: 1, queue: 0 } }";
 
@@ -54,13 +54,15 @@ fn requests_at_an_upstream_count_against_the_limit_of_the_next_snapshot_too() {
     let metrics = Metrics::new();
     let first = build(&[SHOP], &metrics, None);
     let concurrency = first.routes[0].concurrency.as_deref().unwrap();
-    let Entry::Permit(_held) = concurrency.enter(Instant::now()) else { panic!("no room") };
+    let Admission::Permit(_held) = concurrency.try_acquire(Instant::now()) else { panic!("no room") };
     let moved = SHOP.replace("127.0.0.1:1", "127.0.0.1:9").replace("max: 1", "max: 2");
     let second = build(&[&moved], &metrics, Some(&first));
     let concurrency = second.routes[0].concurrency.as_deref().unwrap();
-    assert_eq!(concurrency.load(), Load { in_flight: 1, waiting: 0 });
-    let Entry::Permit(_second) = concurrency.enter(Instant::now()) else { panic!("the new limit is 2") };
-    assert!(matches!(concurrency.enter(Instant::now()), Entry::Full));
+    assert_eq!(concurrency.occupancy(), Occupancy { in_flight: 1, waiting: 0 });
+    let Admission::Permit(_second) = concurrency.try_acquire(Instant::now()) else {
+        panic!("the new limit is 2")
+    };
+    assert!(matches!(concurrency.try_acquire(Instant::now()), Admission::QueueFull));
     assert_eq!(limit(&metrics), "statusquo_concurrency_limit{upstream=\"shop\"} 2");
 }
 
@@ -71,7 +73,7 @@ fn a_limit_that_is_gone_is_shown_no_more_and_holds_nobody_back() {
     let second = build(&["shop: { servers: [127.0.0.1:1] }"], &metrics, Some(&first));
     assert_eq!(
         second.routes[0].concurrency.as_ref().unwrap().limits(),
-        crate::upstream::concurrency::Limits::NONE
+        crate::upstream::concurrency::ConcurrencyLimits::UNLIMITED
     );
     assert!(Arc::ptr_eq(&first.routes[0].upstream, &second.routes[0].upstream));
     assert_eq!(limit(&metrics), "");

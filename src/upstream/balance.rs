@@ -14,7 +14,7 @@ const MAX_SEQUENCE: u64 = 4096;
 impl RoundRobin {
     /// From the weights of the servers, in their order. A weight of 0 counts as 1.
     pub fn new(weights: &[u32]) -> Self {
-        let weights: Vec<u64> = scaled(weights);
+        let weights: Vec<u64> = scaled_weights(weights);
         let total: u64 = weights.iter().sum();
         let total_signed = i64::try_from(total).unwrap_or(i64::MAX);
         // The smooth sequence known from nginx: everyone gains their weight, the richest goes and pays the total.
@@ -24,7 +24,7 @@ impl RoundRobin {
             let mut best: Option<(usize, i64)> = None;
             for (index, (credit, weight)) in credit.iter_mut().zip(&weights).enumerate() {
                 *credit = credit.saturating_add(i64::try_from(*weight).unwrap_or(i64::MAX));
-                if best.is_none_or(|(_, most)| *credit > most) {
+                if best.is_none_or(|(_, max_credit)| *credit > max_credit) {
                     best = Some((index, *credit));
                 }
             }
@@ -44,7 +44,7 @@ impl RoundRobin {
     }
 }
 
-fn scaled(weights: &[u32]) -> Vec<u64> {
+fn scaled_weights(weights: &[u32]) -> Vec<u64> {
     let weights: Vec<u64> = weights.iter().map(|weight| u64::from(*weight).max(1)).collect();
     let divisor = weights.iter().copied().reduce(gcd).unwrap_or(1).max(1);
     let total: u64 = weights.iter().map(|weight| weight / divisor).sum();
@@ -52,8 +52,8 @@ fn scaled(weights: &[u32]) -> Vec<u64> {
     weights.iter().map(|weight| (weight / divisor / shrink).max(1)).collect()
 }
 
-fn gcd(one: u64, other: u64) -> u64 {
-    if other == 0 { one } else { gcd(other, one % other) }
+fn gcd(left: u64, right: u64) -> u64 {
+    if right == 0 { left } else { gcd(right, left % right) }
 }
 
 #[cfg(test)]
@@ -66,19 +66,19 @@ mod tests {
     }
 
     #[test]
-    fn equal_servers_take_turns() {
+    fn equal_servers_alternate() {
         assert_eq!(round(&[1, 1, 1], 7), [0, 1, 2, 0, 1, 2, 0]);
         assert_eq!(round(&[5, 5], 3), [0, 1, 0]);
     }
 
     #[test]
-    fn a_heavier_server_goes_more_often_and_not_in_a_row() {
+    fn heavier_server_is_chosen_more_often_but_interleaved() {
         assert_eq!(round(&[5, 1, 1], 7), [0, 0, 1, 0, 2, 0, 0]);
         assert_eq!(round(&[1, 2], 6), [1, 0, 1, 1, 0, 1]);
     }
 
     #[test]
-    fn enormous_weights_keep_the_sequence_short() {
+    fn huge_weights_keep_the_sequence_short() {
         let order = RoundRobin::new(&[u32::MAX, 1, 0]);
         assert!(order.sequence.len() <= 4098);
         assert!(order.sequence.contains(&1) && order.sequence.contains(&2));

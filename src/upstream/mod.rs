@@ -13,4 +13,4 @@ pub mod runtime;
 pub mod timer;
 pub mod transport;
 
-pub use runtime::{Candidate, Runtime};
+pub use runtime::{Candidate, UpstreamRuntime};

@@ -13,25 +13,25 @@ use arc_swap::ArcSwap;
 pub struct Addresses {
     host: String,
     port: u16,
-    fixed: bool,
+    is_literal: bool,
     current: ArcSwap<Vec<SocketAddr>>,
 }
 
 impl Addresses {
     /// For `host:port`; `host` is an address or a name.
     pub fn new(host: &str, port: u16) -> Self {
-        let fixed = host.parse::<IpAddr>().ok().map(|ip| SocketAddr::new(ip, port));
+        let literal = host.parse::<IpAddr>().ok().map(|ip| SocketAddr::new(ip, port));
         Addresses {
             host: host.to_owned(),
             port,
-            fixed: fixed.is_some(),
-            current: ArcSwap::from_pointee(fixed.into_iter().collect()),
+            is_literal: literal.is_some(),
+            current: ArcSwap::from_pointee(literal.into_iter().collect()),
         }
     }
 
     /// Whether there is a name to look up.
     pub fn is_name(&self) -> bool {
-        !self.fixed
+        !self.is_literal
     }
 
     /// What to look up.
@@ -45,7 +45,7 @@ impl Addresses {
     }
 
     /// A lookup found these. An empty answer keeps what is known.
-    pub fn found(&self, mut addresses: Vec<SocketAddr>) {
+    pub fn update(&self, mut addresses: Vec<SocketAddr>) {
         if addresses.is_empty() {
             return;
         }
@@ -62,16 +62,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_needs_no_lookup_and_a_name_has_none_until_it_is_found() {
-        let fixed = Addresses::new("::1", 80);
-        assert!(!fixed.is_name());
-        assert_eq!(**fixed.current(), vec!["[::1]:80".parse::<SocketAddr>().unwrap()]);
+    fn literal_needs_no_lookup_and_name_is_empty_until_resolved() {
+        let literal = Addresses::new("::1", 80);
+        assert!(!literal.is_name());
+        assert_eq!(**literal.current(), vec!["[::1]:80".parse::<SocketAddr>().unwrap()]);
         let name = Addresses::new("api.internal", 80);
         assert!(name.is_name() && name.current().is_empty());
-        let (one, two) = ("10.0.0.1:80".parse().unwrap(), "10.0.0.2:80".parse().unwrap());
-        name.found(vec![two, one, two]);
-        assert_eq!(**name.current(), vec![one, two]);
-        name.found(Vec::new());
-        assert_eq!(**name.current(), vec![one, two], "an empty answer keeps what worked");
+        let (first, second) = ("10.0.0.1:80".parse().unwrap(), "10.0.0.2:80".parse().unwrap());
+        name.update(vec![second, first, second]);
+        assert_eq!(**name.current(), vec![first, second]);
+        name.update(Vec::new());
+        assert_eq!(**name.current(), vec![first, second], "an empty answer keeps what worked");
     }
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use rustls::pki_types::ServerName;
 
 use super::balance::RoundRobin;
-use super::http2::Speak;
+use super::http2::HttpVersionPolicy;
 use super::names::Addresses;
 use super::transport::Transport;
 use crate::tls::trust::CertVerification;
@@ -24,9 +24,9 @@ pub struct ServerState {
     /// Where it is.
     pub addresses: Addresses,
     /// Whose turn it is among its addresses.
-    turn: AtomicUsize,
+    next_address: AtomicUsize,
     /// The name that it must be certified for, where it speaks TLS.
-    name: Option<Arc<ServerName<'static>>>,
+    tls_name: Option<Arc<ServerName<'static>>>,
 }
 
 /// A server and one of its addresses, to be tried.
@@ -37,22 +37,22 @@ pub struct Candidate {
     /// Where to connect.
     pub address: SocketAddr,
     /// The name that it must be certified for, where it speaks TLS.
-    pub name: Option<Arc<ServerName<'static>>>,
+    pub tls_name: Option<Arc<ServerName<'static>>>,
 }
 
 /// An upstream at run time.
 #[derive(Debug)]
-pub struct Runtime {
-    settings: Settings,
+pub struct UpstreamRuntime {
+    settings: UpstreamSettings,
     servers: Vec<ServerState>,
-    order: RoundRobin,
-    turn: AtomicUsize,
+    rotation: RoundRobin,
+    next_server: AtomicUsize,
     transport: Transport,
 }
 
 /// What an upstream is made of. While it stays equal, the upstream lives on through reloads.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Settings {
+pub struct UpstreamSettings {
     /// The name in the configuration.
     pub name: String,
     /// In the order of the file.
@@ -66,7 +66,7 @@ pub struct Settings {
     /// Whom its servers must be certified by, where they speak TLS.
     pub trust: Option<Arc<CertVerification>>,
     /// Whether HTTP/2 is spoken to them.
-    pub http2: Speak,
+    pub http2: HttpVersionPolicy,
 }
 
 /// One server of it.
@@ -81,23 +81,23 @@ pub struct ServerSpec {
     /// The label in metrics and logs.
     pub label: String,
     /// The name that it must be certified for, where it speaks TLS.
-    pub name: Option<ServerName<'static>>,
+    pub tls_name: Option<ServerName<'static>>,
 }
 
-impl Runtime {
+impl UpstreamRuntime {
     /// Builds the upstream. Connections are made when requests come.
-    pub fn new(settings: Settings) -> Self {
+    pub fn new(settings: UpstreamSettings) -> Self {
         let weights: Vec<u32> = settings.servers.iter().map(|server| server.weight).collect();
         let servers = settings.servers.iter().map(|server| ServerState {
             label: Arc::from(server.label.as_str()),
             addresses: Addresses::new(&server.host, server.port),
-            turn: AtomicUsize::new(0),
-            name: server.name.clone().map(Arc::new),
+            next_address: AtomicUsize::new(0),
+            tls_name: server.tls_name.clone().map(Arc::new),
         });
-        Runtime {
+        UpstreamRuntime {
             servers: servers.collect(),
-            order: RoundRobin::new(&weights),
-            turn: AtomicUsize::new(0),
+            rotation: RoundRobin::new(&weights),
+            next_server: AtomicUsize::new(0),
             transport: Transport::new(
                 settings.keepalive_max,
                 settings.keepalive_idle,
@@ -109,7 +109,7 @@ impl Runtime {
     }
 
     /// What it was made of.
-    pub fn settings(&self) -> &Settings {
+    pub fn settings(&self) -> &UpstreamSettings {
         &self.settings
     }
 
@@ -138,38 +138,39 @@ impl Runtime {
     /// A first call moves the turn by one; calls with something tried look on from there.
     pub fn next_candidate(&self, tried: &[Candidate]) -> Option<Candidate> {
         let start = if tried.is_empty() {
-            self.turn.fetch_add(1, Ordering::Relaxed)
+            self.next_server.fetch_add(1, Ordering::Relaxed)
         } else {
             // Looking on is not a turn of its own, or every failure would shift the round.
-            self.turn.load(Ordering::Relaxed)
+            self.next_server.load(Ordering::Relaxed)
         };
-        (0..self.servers.len().max(1)).find_map(|ahead| {
+        (0..self.servers.len().max(1)).find_map(|offset| {
             // A whole round of the sequence may be longer than the list of servers: look at each server once after
             // the one whose turn it is.
-            let index = self.order.server(start)?;
-            let index = (index + ahead) % self.servers.len();
+            let index = self.rotation.server(start)?;
+            let index = (index + offset) % self.servers.len();
             self.servers.get(index)?.candidate(tried)
         })
     }
 
     /// Closes the connections that wait for requests, and keeps no more: the upstream is not in the configuration any more.
-    pub async fn retire(&self) {
+    pub async fn close_gracefully(&self) {
         let candidates = self.servers.iter().flat_map(|server| {
             let addresses = Arc::clone(&server.addresses.current());
-            (0..addresses.len()).filter_map(move |at| Some(server.at(*addresses.get(at)?)))
+            (0..addresses.len()).filter_map(move |at| Some(server.candidate_at(*addresses.get(at)?)))
         });
-        self.transport.retire(candidates).await;
+        self.transport.close_gracefully(candidates).await;
     }
 
-    /// What is known of the addresses of the servers that `older` has as well, so that a change of something else does not
+    /// What is known of the addresses of the servers that `previous` has as well, so that a change of something else does not
     /// need their names to be found again.
     #[must_use]
-    pub fn knowing(self, older: &Runtime) -> Self {
+    pub fn with_known_addresses(self, previous: &UpstreamRuntime) -> Self {
         for server in &self.servers {
-            let same =
-                |known: &&ServerState| known.addresses.host_and_port() == server.addresses.host_and_port();
-            if let Some(known) = older.servers.iter().find(same) {
-                server.addresses.found(known.addresses.current().to_vec());
+            let same_server = |candidate: &&ServerState| {
+                candidate.addresses.host_and_port() == server.addresses.host_and_port()
+            };
+            if let Some(previous_server) = previous.servers.iter().find(same_server) {
+                server.addresses.update(previous_server.addresses.current().to_vec());
             }
         }
         self
@@ -184,16 +185,17 @@ impl Runtime {
 impl ServerState {
     fn candidate(&self, tried: &[Candidate]) -> Option<Candidate> {
         let addresses = self.addresses.current();
-        let turn = if addresses.len() > 1 { self.turn.fetch_add(1, Ordering::Relaxed) } else { 0 };
-        (0..addresses.len()).find_map(|ahead| {
-            let address = *addresses.get(turn.wrapping_add(ahead) % addresses.len())?;
-            let known = tried.iter().any(|tried| tried.address == address && tried.server == self.label);
-            (!known).then(|| self.at(address))
+        let start = if addresses.len() > 1 { self.next_address.fetch_add(1, Ordering::Relaxed) } else { 0 };
+        (0..addresses.len()).find_map(|offset| {
+            let address = *addresses.get(start.wrapping_add(offset) % addresses.len())?;
+            let already_tried =
+                tried.iter().any(|tried| tried.address == address && tried.server == self.label);
+            (!already_tried).then(|| self.candidate_at(address))
         })
     }
 
-    fn at(&self, address: SocketAddr) -> Candidate {
-        Candidate { server: Arc::clone(&self.label), address, name: self.name.clone() }
+    fn candidate_at(&self, address: SocketAddr) -> Candidate {
+        Candidate { server: Arc::clone(&self.label), address, tls_name: self.tls_name.clone() }
     }
 }
 
@@ -201,7 +203,7 @@ impl ServerState {
 mod tests {
     use super::*;
 
-    fn upstream(servers: &[(&str, u16)]) -> Runtime {
+    fn upstream(servers: &[(&str, u16)]) -> UpstreamRuntime {
         let servers: Vec<ServerSpec> = servers
             .iter()
             .map(|(host, port)| ServerSpec {
@@ -209,22 +211,22 @@ mod tests {
                 port: *port,
                 weight: 1,
                 label: format!("{host}:{port}"),
-                name: None,
+                tls_name: None,
             })
             .collect();
-        Runtime::new(Settings {
+        UpstreamRuntime::new(UpstreamSettings {
             name: "shop".into(),
             servers,
             keepalive_max: 8,
             keepalive_idle: Duration::from_secs(4),
             dns_refresh: Duration::from_secs(30),
             trust: None,
-            http2: Speak::Never,
+            http2: HttpVersionPolicy::Http1,
         })
     }
 
     #[test]
-    fn candidates_take_turns_and_skip_what_was_tried() {
+    fn candidates_rotate_and_skip_tried_servers() {
         let shop = upstream(&[("127.0.0.1", 1), ("127.0.0.1", 2)]);
         let first = shop.next_candidate(&[]).unwrap();
         let second = shop.next_candidate(&[]).unwrap();
@@ -235,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_without_an_address_is_passed_over() {
+    fn server_without_an_address_is_skipped() {
         let shop = upstream(&[("shop.internal", 1), ("127.0.0.1", 2)]);
         for _ in 0..4 {
             assert_eq!(shop.next_candidate(&[]).unwrap().address.port(), 2);

@@ -7,19 +7,19 @@ use std::time::{Duration, Instant};
 
 /// Pingora drops what a deadline has beyond whole milliseconds, and fires for the rest: one wait in 700 ended up to a
 /// millisecond before its time.
-const DROPPED: Duration = Duration::from_millis(1);
+const ROUNDING_ERROR: Duration = Duration::from_millis(1);
 
 /// Ready after `duration`.
 #[expect(clippy::disallowed_methods, reason = "this is its place")]
 pub async fn sleep(duration: Duration) {
-    pingora::time::sleep(duration.saturating_add(DROPPED)).await;
+    pingora::time::sleep(duration.saturating_add(ROUNDING_ERROR)).await;
 }
 
-/// Waits until `at` at the latest; `None` when the time came first.
+/// Waits until `deadline` at the latest; `None` when the time came first.
 #[expect(clippy::disallowed_methods, reason = "this is its place")]
-pub async fn within<T>(at: Instant, future: impl Future<Output = T>) -> Option<T> {
-    let left = at.saturating_duration_since(Instant::now());
-    pingora::time::timeout(left.saturating_add(DROPPED), future).await.ok()
+pub async fn timeout_at<T>(deadline: Instant, future: impl Future<Output = T>) -> Option<T> {
+    let remaining = deadline.saturating_duration_since(Instant::now());
+    pingora::time::timeout(remaining.saturating_add(ROUNDING_ERROR), future).await.ok()
 }
 
 #[cfg(test)]
@@ -29,25 +29,25 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn no_wait_ends_before_its_time() {
+    async fn sleep_and_timeout_never_fire_early() {
         // Waits of all lengths: without the correction some of them end early.
         let waits = (0..60).map(|wait| async move {
-            for turn in 0..80 {
-                let limit = Duration::from_micros(10_000 + (wait * 80 + turn) * 7_830 % 10_000);
-                let begun = Instant::now();
-                if turn % 2 == 0 {
+            for round in 0..80 {
+                let limit = Duration::from_micros(10_000 + (wait * 80 + round) * 7_830 % 10_000);
+                let started = Instant::now();
+                if round % 2 == 0 {
                     sleep(limit).await;
                 } else {
-                    assert_eq!(within(begun + limit, pending::<()>()).await, None);
+                    assert_eq!(timeout_at(started + limit, pending::<()>()).await, None);
                 }
-                assert!(begun.elapsed() >= limit, "{:?} instead of {limit:?}", begun.elapsed());
+                assert!(started.elapsed() >= limit, "{:?} instead of {limit:?}", started.elapsed());
             }
         });
         futures_util::future::join_all(waits).await;
     }
 
     #[tokio::test]
-    async fn what_is_ready_in_time_is_what_comes() {
-        assert_eq!(within(Instant::now() + Duration::from_secs(60), async { 7 }).await, Some(7));
+    async fn timeout_returns_a_value_that_is_ready_in_time() {
+        assert_eq!(timeout_at(Instant::now() + Duration::from_secs(60), async { 7 }).await, Some(7));
     }
 }

@@ -17,9 +17,9 @@ use pingora::upstreams::peer::Peer;
 use pingora::{Error, ErrorType};
 use rustls::pki_types::ServerName;
 
-use super::http2::{Http2, Speak};
+use super::http2::{Http2Pool, HttpVersionPolicy};
 use super::runtime::Candidate;
-use super::timer::within;
+use super::timer::timeout_at;
 use crate::contract::{Cause, Evidence, Fault, Phase};
 use crate::tls::stream::TlsConnection;
 use crate::tls::trust::{Alpn, CertVerification, handshake_fault};
@@ -27,29 +27,34 @@ use crate::tls::trust::{Alpn, CertVerification, handshake_fault};
 /// The connections of one upstream.
 pub struct Transport {
     connector: TransportConnector,
-    idle: Duration,
-    keeps: AtomicBool,
-    trust: Option<Arc<CertVerification>>,
-    http2: Http2,
+    idle_timeout: Duration,
+    keeps_idle: AtomicBool,
+    verification: Option<Arc<CertVerification>>,
+    http2: Http2Pool,
 }
 
 impl fmt::Debug for Transport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Transport").field("idle", &self.idle).finish_non_exhaustive()
+        f.debug_struct("Transport").field("idle", &self.idle_timeout).finish_non_exhaustive()
     }
 }
 
 impl Transport {
-    /// Keeps at most `max` idle connections, each for `idle`. With `trust`, its servers speak TLS.
-    pub fn new(max: usize, idle: Duration, trust: Option<Arc<CertVerification>>, speak: Speak) -> Self {
+    /// Keeps at most `max_idle` idle connections, each for `idle_timeout`. With `verification`, its servers speak TLS.
+    pub fn new(
+        max_idle: usize,
+        idle_timeout: Duration,
+        verification: Option<Arc<CertVerification>>,
+        version_policy: HttpVersionPolicy,
+    ) -> Self {
         // Pingora's pool cannot be empty: what is not to be kept is never given to it.
-        let connector = TransportConnector::new(Some(ConnectorOptions::new(max.max(1))));
-        let http2 = Http2::new(speak, max, idle);
-        Transport { connector, idle, keeps: AtomicBool::new(max > 0), trust, http2 }
+        let connector = TransportConnector::new(Some(ConnectorOptions::new(max_idle.max(1))));
+        let http2 = Http2Pool::new(version_policy, max_idle, idle_timeout);
+        Transport { connector, idle_timeout, keeps_idle: AtomicBool::new(max_idle > 0), verification, http2 }
     }
 
     /// The connections that speak HTTP/2.
-    pub fn http2(&self) -> &Http2 {
+    pub fn http2(&self) -> &Http2Pool {
         &self.http2
     }
 
@@ -58,21 +63,21 @@ impl Transport {
         self.connector.reused_stream(&PlainPeer::new(candidate)).await
     }
 
-    /// A connection of its own, within `limit`; not encrypted yet.
+    /// A connection of its own, within `timeout`; not encrypted yet.
     ///
     /// # Errors
     /// The fault that kept it from being made.
-    pub async fn connect(&self, candidate: &Candidate, limit: Duration) -> Result<Stream, Fault> {
+    pub async fn connect(&self, candidate: &Candidate, timeout: Duration) -> Result<Stream, Fault> {
         let peer = PlainPeer::new(candidate);
         let connecting = self.connector.new_stream(&peer);
-        match within(Instant::now() + limit, connecting).await {
+        match timeout_at(Instant::now() + timeout, connecting).await {
             Some(Ok(stream)) => Ok(stream),
-            Some(Err(error)) => Err(named(&error)),
+            Some(Err(error)) => Err(connect_fault(&error)),
             None => Err(Fault::new(Cause::ConnectionTimeout, Phase::Connect)),
         }
     }
 
-    /// The same connection, encrypted, within `limit`, and whether the server agreed to HTTP/2. `only_http1`: it is not
+    /// The same connection, encrypted, within `timeout`, and whether the server agreed to HTTP/2. `http1_only`: it is not
     /// asked to.
     ///
     /// # Errors
@@ -81,18 +86,18 @@ impl Transport {
         &self,
         stream: Stream,
         name: &ServerName<'static>,
-        limit: Duration,
-        only_http1: bool,
+        timeout: Duration,
+        http1_only: bool,
     ) -> Result<(Stream, bool), Fault> {
-        let Some(trust) = &self.trust else {
+        let Some(verification) = &self.verification else {
             // Settings with a name have a trust. Nothing is ever sent in the clear to a server with a name.
             let evidence = Evidence::from_static("nobody to trust in a TLS handshake");
             return Err(Fault::new(Cause::ProxyConfigurationError, Phase::Connect).with_evidence(evidence));
         };
-        let offers = if only_http1 { Alpn::Http1 } else { self.offers() };
+        let alpn = if http1_only { Alpn::Http1 } else { self.alpn() };
         // Boxed: it is large, and most attempts make none.
-        let shaking = Box::pin(TlsConnection::connect(stream, trust, name.clone(), offers));
-        match within(Instant::now() + limit, shaking).await {
+        let handshake = Box::pin(TlsConnection::connect(stream, verification, name.clone(), alpn));
+        match timeout_at(Instant::now() + timeout, handshake).await {
             Some(Ok(stream)) => {
                 let http2 = stream.negotiated_http2();
                 Ok((Box::new(stream), http2))
@@ -105,19 +110,19 @@ impl Transport {
         }
     }
 
-    const fn offers(&self) -> Alpn {
-        match self.http2.speak() {
-            Speak::Never => Alpn::Http1,
-            Speak::WhereOffered => Alpn::Http2OrHttp1,
-            Speak::Always => Alpn::Http2,
+    const fn alpn(&self) -> Alpn {
+        match self.http2.version_policy() {
+            HttpVersionPolicy::Http1 => Alpn::Http1,
+            HttpVersionPolicy::Auto => Alpn::Http2OrHttp1,
+            HttpVersionPolicy::Http2 => Alpn::Http2,
         }
     }
 
     /// From now on no connection is kept, and those that are kept to these candidates are closed. A request that is at one
     /// of them ends as it would have.
-    pub async fn retire(&self, candidates: impl Iterator<Item = Candidate>) {
-        self.keeps.store(false, Ordering::Release);
-        self.http2.retire();
+    pub async fn close_gracefully(&self, candidates: impl Iterator<Item = Candidate>) {
+        self.keeps_idle.store(false, Ordering::Release);
+        self.http2.close_gracefully();
         for candidate in candidates {
             // The pool closes nothing before its time, not even when it is dropped.
             while self.reuse(&candidate).await.is_some() {}
@@ -126,14 +131,14 @@ impl Transport {
 
     /// Gives a connection back for the next request; both directions must be at rest.
     pub fn release(&self, stream: Stream, candidate: &Candidate) {
-        if self.keeps.load(Ordering::Acquire) {
-            self.connector.release_stream(stream, pool_key(candidate), Some(self.idle));
+        if self.keeps_idle.load(Ordering::Acquire) {
+            self.connector.release_stream(stream, pool_key(candidate), Some(self.idle_timeout));
         }
     }
 }
 
 /// Names a connect error of pingora.
-fn named(error: &Error) -> Fault {
+fn connect_fault(error: &Error) -> Fault {
     let cause = match error.etype() {
         ErrorType::ConnectRefused => Cause::ConnectionRefused,
         ErrorType::ConnectTimedout => Cause::ConnectionTimeout,
@@ -144,17 +149,17 @@ fn named(error: &Error) -> Fault {
         _ => Cause::ConnectionTerminated,
     };
     // What the system said; pingora's own sentence says who, twice, and quotes that.
-    let said = match error.root_cause().downcast_ref::<std::io::Error>() {
+    let message = match error.root_cause().downcast_ref::<std::io::Error>() {
         Some(error) => error.to_string(),
         None => error.etype().as_str().to_owned(),
     };
-    Fault::new(cause, Phase::Connect).with_evidence(Evidence::owned(said))
+    Fault::new(cause, Phase::Connect).with_evidence(Evidence::owned(message))
 }
 
 /// Each upstream has a pool of its own, and with it one trust: address and name tell its connections apart. Two names may
 /// have one address, and who was certified for one of them was not for the other.
 fn pool_key(candidate: &Candidate) -> u64 {
-    match (candidate.address, &candidate.name) {
+    match (candidate.address, &candidate.tls_name) {
         (SocketAddr::V4(v4), None) => (u64::from(u32::from(*v4.ip())) << 16) | u64::from(v4.port()),
         // They do not fit: a hash.
         (address, name) => {
@@ -214,7 +219,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn different_addresses_and_names_never_share_a_pool_key() {
+    fn pool_keys_differ_by_address_and_name() {
         let addresses = [
             "127.0.0.1:80",
             "127.0.0.1:81",
@@ -232,7 +237,7 @@ mod tests {
             for name in names {
                 let name = name.map(|name| Arc::new(ServerName::try_from(name).unwrap()));
                 let address = address.parse().unwrap();
-                keys.push(pool_key(&Candidate { server: Arc::from(""), address, name }));
+                keys.push(pool_key(&Candidate { server: Arc::from(""), address, tls_name: name }));
             }
         }
         keys.sort_unstable();
@@ -242,7 +247,7 @@ mod tests {
 
     #[tokio::test]
     async fn server_with_a_name_and_no_trust_is_a_configuration_error_and_gets_no_byte() {
-        let transport = Transport::new(1, Duration::from_secs(1), None, Speak::Never);
+        let transport = Transport::new(1, Duration::from_secs(1), None, HttpVersionPolicy::Http1);
         let (ours, mut theirs) = tokio::io::duplex(1024);
         let name = ServerName::try_from("test").unwrap();
         let encrypting = transport.encrypt(Box::new(ours), &name, Duration::from_secs(1), true);
@@ -253,17 +258,20 @@ mod tests {
     }
 
     #[test]
-    fn the_evidence_of_a_connect_error_is_what_the_system_said() {
+    fn connect_error_evidence_is_the_system_message() {
         let refused = std::io::Error::from_raw_os_error(111);
         let inner = Error::because(ErrorType::ConnectRefused, "Fail to connect to 127.0.0.1:1", refused);
         let error = Error::because(ErrorType::ConnectRefused, "Fail to connect to 127.0.0.1:1", inner);
-        assert_eq!(named(&error).evidence().for_log(), "Connection refused (os error 111)");
-        assert_eq!(named(&Error::new(ErrorType::ConnectNoRoute)).evidence().for_log(), "ConnectNoRoute");
+        assert_eq!(connect_fault(&error).evidence().for_log(), "Connection refused (os error 111)");
+        assert_eq!(
+            connect_fault(&Error::new(ErrorType::ConnectNoRoute)).evidence().for_log(),
+            "ConnectNoRoute"
+        );
     }
 
     #[test]
-    fn connect_errors_are_named_by_their_type() {
-        let name = |etype: ErrorType| named(&Error::new(etype)).cause();
+    fn connect_errors_map_to_causes_by_type() {
+        let name = |etype: ErrorType| connect_fault(&Error::new(etype)).cause();
         assert_eq!(name(ErrorType::ConnectRefused), Cause::ConnectionRefused);
         assert_eq!(name(ErrorType::ConnectTimedout), Cause::ConnectionTimeout);
         assert_eq!(name(ErrorType::ConnectNoRoute), Cause::DestinationIpUnroutable);

@@ -27,7 +27,7 @@ use crate::rehearse::{Connect, Misbehaving, Place, Request, Upstream, upstream_f
 use crate::server::boot;
 use crate::tls::TlsConfigError;
 use crate::tls::trust::{CertVerification, server_name};
-use crate::upstream::http2::Speak;
+use crate::upstream::http2::HttpVersionPolicy;
 
 /// Everything that is set up for a rehearsal.
 pub(super) struct Stage {
@@ -292,8 +292,8 @@ fn staged(original: &Config, changes: &mut Changes) -> Config {
             let what = "that of the rehearsal for the faults of TLS, off for the others";
             changes.say(format!("upstreams.*.tls: {what}"));
         }
-        if upstream.http2 != Speak::Never {
-            upstream.http2 = Speak::Never;
+        if upstream.http2 != HttpVersionPolicy::Http1 {
+            upstream.http2 = HttpVersionPolicy::Http1;
         }
         if let Some(limits) = &mut upstream.concurrency {
             changes.say("upstreams.*.concurrency: out of the way".to_owned());
@@ -396,9 +396,9 @@ fn in_tls(config: &Config, authority: &str) -> Result<Config, String> {
 
 fn speaks_http2(upstream: &Servers) -> bool {
     match upstream.http2 {
-        Speak::Never => false,
-        Speak::WhereOffered => upstream.trust.is_some(),
-        Speak::Always => true,
+        HttpVersionPolicy::Http1 => false,
+        HttpVersionPolicy::Auto => upstream.trust.is_some(),
+        HttpVersionPolicy::Http2 => true,
     }
 }
 
@@ -407,7 +407,7 @@ fn in_frames(config: &Config, original: &Config, changes: &mut Changes) -> Confi
     let mut config = config.clone();
     for (upstream, written) in config.upstreams.iter_mut().zip(&original.upstreams) {
         if speaks_http2(written) {
-            upstream.http2 = Speak::Always;
+            upstream.http2 = HttpVersionPolicy::Http2;
             let what = "always for the faults of HTTP/2, off for those of HTTP/1.1";
             changes.say(format!("upstreams.*.http2: {what}"));
         }

@@ -17,7 +17,7 @@ use crate::contract::Phase;
 use crate::protocol::framing::RequestFraming;
 use crate::protocol::media;
 use crate::snapshot::{Route, Snapshot};
-use crate::upstream::timer::within;
+use crate::upstream::timer::timeout_at;
 
 /// Longest body that is read. Bytes.
 const LONGEST: u64 = 64 * 1024;
@@ -45,7 +45,7 @@ pub async fn read(
     loop {
         let now = Instant::now();
         let limit = upload.client_limit(&snapshot.client, now).or(clock.whole(Phase::Admit));
-        let step = within(
+        let step = timeout_at(
             limit.at,
             poll_fn(|cx| {
                 if client.unsent() > 0 {

@@ -14,7 +14,7 @@ use crate::limit::{Backend, BackendError, OnFailure, TakeReply, TakeRequest, Tim
 use crate::observe::LimitDecision;
 use crate::snapshot::limits::moment;
 use crate::snapshot::{Route, Snapshot};
-use crate::upstream::timer::within;
+use crate::upstream::timer::timeout_at;
 
 /// Asks the route's rules, wherever they count, and dresses the response with what they leave.
 ///
@@ -241,7 +241,7 @@ async fn patiently<T>(
     store: &dyn Backend,
     answer: crate::limit::BackendFuture<'_, T>,
 ) -> Result<T, BackendError> {
-    within(Instant::now() + store.timeout() + MARGIN, answer).await.unwrap_or(Err(BackendError::Timeout))
+    timeout_at(Instant::now() + store.timeout() + MARGIN, answer).await.unwrap_or(Err(BackendError::Timeout))
 }
 
 #[cfg(test)]

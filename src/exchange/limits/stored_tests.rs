@@ -244,7 +244,7 @@ async fn a_store_that_hangs_is_waited_for_no_longer_than_it_may_take() {
     Arc::get_mut(&mut store).unwrap().hangs = true;
     let snapshot = snapshot(vec![rule("a", 1, Some(&store), LimiterMode::Enforce)]);
     let began = Instant::now();
-    let told = within(began + Duration::from_secs(20), ask_once(&snapshot)).await.unwrap();
+    let told = timeout_at(began + Duration::from_secs(20), ask_once(&snapshot)).await.unwrap();
     assert_eq!(told, Some(Cause::LimiterUnavailable));
     assert!(began.elapsed() >= store.timeout());
 }

@@ -19,35 +19,35 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use crate::protocol::frame::{self, FrameEvent, FrameHeader, flag, frame_type};
 
 /// Streams whose end is remembered: the last one of each slot. More than are open at once.
-const ENDS: usize = 128;
+const MAX_ENDED_STREAMS: usize = 128;
 /// So much of a greeting in another language is kept for the log.
-const QUOTED: usize = 64;
+const MAX_UNEXPECTED_BYTES: usize = 64;
 
 /// What was seen on one connection.
 #[derive(Debug)]
-pub(super) struct Seen {
+pub(super) struct ObservedState {
     /// The greeting has come, whole.
-    greeted: AtomicBool,
+    settings_received: AtomicBool,
     /// What came in its place.
-    instead: Mutex<Vec<u8>>,
+    unexpected_bytes: Mutex<Vec<u8>>,
     /// The last stream that the server will look at.
     last_stream: AtomicU32,
     /// Why it takes leave, where it is not in peace.
-    leaves_for: AtomicU32,
+    goaway_code: AtomicU32,
     /// How often anything was read.
-    reads: AtomicU64,
+    read_count: AtomicU64,
     /// Streams that the server has ended.
-    ends: [AtomicU32; ENDS],
+    ended_streams: [AtomicU32; MAX_ENDED_STREAMS],
 }
 
-impl Seen {
-    pub(super) fn greeted(&self) -> bool {
-        self.greeted.load(Ordering::Relaxed)
+impl ObservedState {
+    pub(super) fn settings_received(&self) -> bool {
+        self.settings_received.load(Ordering::Relaxed)
     }
 
     /// What came in place of a greeting; nothing where nothing came, or HTTP/2.
-    pub(super) fn instead(&self) -> Vec<u8> {
-        self.instead.lock().clone()
+    pub(super) fn unexpected_bytes(&self) -> Vec<u8> {
+        self.unexpected_bytes.lock().clone()
     }
 
     pub(super) fn last_stream(&self) -> u32 {
@@ -55,134 +55,134 @@ impl Seen {
     }
 
     /// The code of a GOAWAY; 0 where there was none.
-    pub(super) fn leaves_for(&self) -> u32 {
-        self.leaves_for.load(Ordering::Relaxed)
+    pub(super) fn goaway_code(&self) -> u32 {
+        self.goaway_code.load(Ordering::Relaxed)
     }
 
     /// The server has ended this stream, and all before the end was handed on. Late streams may have taken its slot: then
     /// nobody knows, and the answer is no.
     pub(super) fn ended(&self, stream: u32) -> bool {
-        self.end_of(stream).is_some_and(|slot| slot.load(Ordering::Acquire) == stream)
+        self.ended_slot(stream).is_some_and(|slot| slot.load(Ordering::Acquire) == stream)
     }
 
-    fn end_of(&self, stream: u32) -> Option<&AtomicU32> {
+    fn ended_slot(&self, stream: u32) -> Option<&AtomicU32> {
         // Streams of a client have odd numbers.
-        self.ends.get(stream as usize / 2 % ENDS)
+        self.ended_streams.get(stream as usize / 2 % MAX_ENDED_STREAMS)
     }
 
-    pub(super) fn reads(&self) -> u64 {
-        self.reads.load(Ordering::Relaxed)
+    pub(super) fn read_count(&self) -> u64 {
+        self.read_count.load(Ordering::Relaxed)
     }
 }
 
-impl Default for Seen {
+impl Default for ObservedState {
     fn default() -> Self {
-        Seen {
-            greeted: AtomicBool::new(false),
-            instead: Mutex::default(),
+        ObservedState {
+            settings_received: AtomicBool::new(false),
+            unexpected_bytes: Mutex::default(),
             last_stream: AtomicU32::new(u32::MAX),
-            leaves_for: AtomicU32::new(0),
-            reads: AtomicU64::new(0),
-            ends: [const { AtomicU32::new(0) }; ENDS],
+            goaway_code: AtomicU32::new(0),
+            read_count: AtomicU64::new(0),
+            ended_streams: [const { AtomicU32::new(0) }; MAX_ENDED_STREAMS],
         }
     }
 }
 
 /// A connection whose frames are looked at as they come in.
-pub(super) struct Watched<S> {
+pub(super) struct GoAwayObserver<S> {
     stream: S,
-    frames: Frames,
-    seen: std::sync::Arc<Seen>,
+    frames: FrameObserver,
+    observed: std::sync::Arc<ObservedState>,
     /// Nothing that is written arrives any more.
-    deaf: bool,
+    write_closed: bool,
 }
 
-impl<S> Watched<S> {
-    pub(super) fn new(stream: S, seen: std::sync::Arc<Seen>) -> Self {
-        Watched { stream, frames: Frames::default(), seen, deaf: false }
+impl<S> GoAwayObserver<S> {
+    pub(super) fn new(stream: S, observed: std::sync::Arc<ObservedState>) -> Self {
+        GoAwayObserver { stream, frames: FrameObserver::default(), observed, write_closed: false }
     }
 }
 
 /// Where in the frames we are.
 #[derive(Debug, Default)]
-struct Frames {
-    frames: frame::FrameParser,
+struct FrameObserver {
+    parser: frame::FrameParser,
     /// The number that a GOAWAY is saying, as far as it has come, and which of its bytes come next.
-    last: Option<(u8, u32)>,
-    begun: bool,
+    goaway_field: Option<(u8, u32)>,
+    started: bool,
     /// The stream that ends with this frame.
-    ends: Option<u32>,
+    end_stream: Option<u32>,
     /// Streams that have ended in what was read last: it is handed on before more is read.
-    ended: Vec<u32>,
+    pending_ends: Vec<u32>,
 }
 
-impl Frames {
+impl FrameObserver {
     /// What was looked at until now was handed on.
-    fn handed_on(&mut self, seen: &Seen) {
-        for stream in self.ended.drain(..) {
-            if let Some(slot) = seen.end_of(stream) {
+    fn commit_ended(&mut self, observed: &ObservedState) {
+        for stream in self.pending_ends.drain(..) {
+            if let Some(slot) = observed.ended_slot(stream) {
                 slot.store(stream, Ordering::Release);
             }
         }
     }
 
     /// Looks at what was read next. Says whether it can be HTTP/2.
-    fn look(&mut self, mut read: &[u8], seen: &Seen) -> bool {
-        while let Some(piece) = self.frames.next(&mut read) {
+    fn observe(&mut self, mut read: &[u8], observed: &ObservedState) -> bool {
+        while let Some(piece) = self.parser.next(&mut read) {
             match piece {
-                FrameEvent::Header(head) if !self.begun && !greets(head) => return false,
-                FrameEvent::Header(head) => self.begin(head),
-                FrameEvent::Payload(octets) => self.go_away(octets, seen),
+                FrameEvent::Header(head) if !self.started && !is_settings(head) => return false,
+                FrameEvent::Header(head) => self.begin_frame(head),
+                FrameEvent::Payload(octets) => self.read_goaway(octets, observed),
             }
-            if self.frames.remaining() == 0 {
-                self.ended.extend(self.ends.take());
-                if !seen.greeted() {
-                    seen.greeted.store(true, Ordering::Relaxed);
+            if self.parser.remaining() == 0 {
+                self.pending_ends.extend(self.end_stream.take());
+                if !observed.settings_received() {
+                    observed.settings_received.store(true, Ordering::Relaxed);
                 }
             }
         }
         true
     }
 
-    fn begin(&mut self, FrameHeader { kind, flags, stream, .. }: FrameHeader) {
-        self.begun = true;
-        self.last = (kind == frame_type::GOAWAY).then_some((0, 0));
-        let ends = match kind {
+    fn begin_frame(&mut self, FrameHeader { kind, flags, stream, .. }: FrameHeader) {
+        self.started = true;
+        self.goaway_field = (kind == frame_type::GOAWAY).then_some((0, 0));
+        let end_stream = match kind {
             frame_type::DATA => flags & flag::END_STREAM != 0,
             frame_type::HEADERS => flags & flag::END_STREAM != 0 && flags & flag::END_HEADERS != 0,
             _ => false,
         };
-        self.ends = ends.then_some(stream);
+        self.end_stream = end_stream.then_some(stream);
     }
 
-    fn go_away(&mut self, payload: &[u8], seen: &Seen) {
-        let Some((mut count, mut number)) = self.last else { return };
+    fn read_goaway(&mut self, payload: &[u8], observed: &ObservedState) {
+        let Some((mut count, mut number)) = self.goaway_field else { return };
         for octet in payload {
             number = number << 8 | u32::from(*octet);
             count += 1;
             match count {
                 4 => {
-                    seen.last_stream.fetch_min(number & 0x7fff_ffff, Ordering::Release);
+                    observed.last_stream.fetch_min(number & 0x7fff_ffff, Ordering::Release);
                     number = 0;
                 }
                 8 => {
-                    seen.leaves_for.fetch_max(number, Ordering::Relaxed);
-                    self.last = None;
+                    observed.goaway_code.fetch_max(number, Ordering::Relaxed);
+                    self.goaway_field = None;
                     return;
                 }
                 _ => {}
             }
         }
-        self.last = Some((count, number));
+        self.goaway_field = Some((count, number));
     }
 }
 
 /// A server speaks SETTINGS first (RFC 9113 3.4).
-const fn greets(head: FrameHeader) -> bool {
+const fn is_settings(head: FrameHeader) -> bool {
     head.kind == frame_type::SETTINGS && head.flags & flag::ACK == 0 && head.stream == 0
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for GoAwayObserver<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -190,14 +190,15 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let polled = Pin::new(&mut self.stream).poll_read(cx, buffer);
-        let me = &mut *self;
-        me.frames.handed_on(&me.seen);
+        let this = &mut *self;
+        this.frames.commit_ended(&this.observed);
         let read = buffer.filled().get(before..).unwrap_or_default();
         if !read.is_empty() {
-            let me = &mut *self;
-            me.seen.reads.fetch_add(1, Ordering::Relaxed);
-            if !me.frames.look(read, &me.seen) {
-                *me.seen.instead.lock() = read.get(..QUOTED).unwrap_or(read).to_vec();
+            let this = &mut *self;
+            this.observed.read_count.fetch_add(1, Ordering::Relaxed);
+            if !this.frames.observe(read, &this.observed) {
+                *this.observed.unexpected_bytes.lock() =
+                    read.get(..MAX_UNEXPECTED_BYTES).unwrap_or(read).to_vec();
                 buffer.set_filled(before);
                 return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
             }
@@ -206,21 +207,21 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for GoAwayObserver<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        if self.deaf {
+        if self.write_closed {
             return Poll::Ready(Ok(bytes.len()));
         }
         let polled = Pin::new(&mut self.stream).poll_write(cx, bytes);
-        self.unless_it_failed(polled, bytes.len())
+        self.ignore_write_error(polled, bytes.len())
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.deaf {
+        if self.write_closed {
             return Poll::Ready(Ok(()));
         }
         let polled = Pin::new(&mut self.stream).poll_flush(cx);
-        self.unless_it_failed(polled, ())
+        self.ignore_write_error(polled, ())
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -232,13 +233,13 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         cx: &mut Context<'_>,
         buffers: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let all = || buffers.iter().map(|buffer| buffer.len()).sum();
-        if self.deaf {
-            return Poll::Ready(Ok(all()));
+        let total = || buffers.iter().map(|buffer| buffer.len()).sum();
+        if self.write_closed {
+            return Poll::Ready(Ok(total()));
         }
         let polled = Pin::new(&mut self.stream).poll_write_vectored(cx, buffers);
-        let all = all();
-        self.unless_it_failed(polled, all)
+        let total = total();
+        self.ignore_write_error(polled, total)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -246,13 +247,13 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     }
 }
 
-impl<S> Watched<S> {
+impl<S> GoAwayObserver<S> {
     /// A write that fails is said to have gone well: why it failed is heard by reading to the end.
-    fn unless_it_failed<T>(&mut self, polled: Poll<io::Result<T>>, well: T) -> Poll<io::Result<T>> {
+    fn ignore_write_error<T>(&mut self, polled: Poll<io::Result<T>>, success: T) -> Poll<io::Result<T>> {
         match polled {
             Poll::Ready(Err(_)) => {
-                self.deaf = true;
-                Poll::Ready(Ok(well))
+                self.write_closed = true;
+                Poll::Ready(Ok(success))
             }
             other => other,
         }
@@ -270,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn the_greeting_and_the_last_stream_are_found_however_the_bytes_are_split() {
+    fn settings_and_goaway_are_read_for_any_split() {
         let bytes = [
             frame(SETTINGS, 0, &[0; 6]),
             frame(SETTINGS, ACK, &[]),
@@ -280,53 +281,53 @@ mod tests {
         ]
         .concat();
         for step in 1..=bytes.len() {
-            let (mut frames, seen) = (Frames::default(), Seen::default());
+            let (mut observer, observed) = (FrameObserver::default(), ObservedState::default());
             let mut so_far = 0;
             for piece in bytes.chunks(step) {
-                assert!(frames.look(piece, &seen));
+                assert!(observer.observe(piece, &observed));
                 so_far += piece.len();
-                assert_eq!(seen.greeted(), so_far >= 15, "{so_far}");
+                assert_eq!(observed.settings_received(), so_far >= 15, "{so_far}");
             }
-            assert_eq!((seen.last_stream(), seen.leaves_for()), (5, 11));
+            assert_eq!((observed.last_stream(), observed.goaway_code()), (5, 11));
         }
     }
 
     #[test]
-    fn an_end_is_known_once_all_before_it_was_handed_on() {
-        let on = |stream: u8, mut frame: Vec<u8>| {
-            if let Some(place) = frame.get_mut(8) {
-                *place = stream;
+    fn end_stream_is_reported_after_the_preceding_bytes() {
+        let on_stream = |stream: u8, mut frame: Vec<u8>| {
+            if let Some(octet) = frame.get_mut(8) {
+                *octet = stream;
             }
             frame
         };
         let bytes = [
             frame(SETTINGS, 0, &[]),
-            on(1, frame(HEADERS, END_STREAM | END_HEADERS, b"head")),
-            on(3, frame(HEADERS, END_STREAM, b"half a head")),
-            on(5, frame(DATA, 0, b"x")),
-            on(7, frame(DATA, END_STREAM, b"")),
-            on(9, frame(DATA, END_STREAM, b"xyz")),
+            on_stream(1, frame(HEADERS, END_STREAM | END_HEADERS, b"head")),
+            on_stream(3, frame(HEADERS, END_STREAM, b"half a head")),
+            on_stream(5, frame(DATA, 0, b"x")),
+            on_stream(7, frame(DATA, END_STREAM, b"")),
+            on_stream(9, frame(DATA, END_STREAM, b"xyz")),
         ]
         .concat();
-        let (whole, last) = bytes.split_at(bytes.len() - 1);
-        let (mut frames, seen) = (Frames::default(), Seen::default());
-        assert!(frames.look(whole, &seen));
-        assert!(!seen.ended(1));
-        frames.handed_on(&seen);
-        let ended: Vec<u32> = (1..300).filter(|stream| seen.ended(*stream)).collect();
+        let (all_but_last, last) = bytes.split_at(bytes.len() - 1);
+        let (mut observer, observed) = (FrameObserver::default(), ObservedState::default());
+        assert!(observer.observe(all_but_last, &observed));
+        assert!(!observed.ended(1));
+        observer.commit_ended(&observed);
+        let ended: Vec<u32> = (1..300).filter(|stream| observed.ended(*stream)).collect();
         assert_eq!(ended, [1, 7]);
-        assert!(frames.look(last, &seen));
-        frames.handed_on(&seen);
-        assert!(seen.ended(9) && !seen.ended(9 + 256));
+        assert!(observer.observe(last, &observed));
+        observer.commit_ended(&observed);
+        assert!(observed.ended(9) && !observed.ended(9 + 256));
     }
 
     #[test]
-    fn another_language_is_known_by_its_first_nine_bytes() {
-        for other in [&b"HTTP/1.1 400 Bad Request"[..], &frame(SETTINGS, ACK, &[]), &frame(1, 0, b"x")] {
-            let (mut frames, seen) = (Frames::default(), Seen::default());
-            assert!(frames.look(&other[..8], &seen));
-            assert!(!frames.look(&other[8..], &seen));
-            assert!(!seen.greeted());
+    fn other_protocols_are_detected_by_the_first_nine_bytes() {
+        for unexpected in [&b"HTTP/1.1 400 Bad Request"[..], &frame(SETTINGS, ACK, &[]), &frame(1, 0, b"x")] {
+            let (mut observer, observed) = (FrameObserver::default(), ObservedState::default());
+            assert!(observer.observe(&unexpected[..8], &observed));
+            assert!(!observer.observe(&unexpected[8..], &observed));
+            assert!(!observed.settings_received());
         }
     }
 }
