@@ -244,15 +244,15 @@ fn configuration() {
         for bytes in readings(input, words::CONFIGURATIONS, &seeds) {
             let text = String::from_utf8_lossy(&bytes);
             match config::load_str("fuzz.yaml", &text, &environment, 2) {
-                Ok(config) => assert!(!config.listen.is_empty() && config.workers > 0),
+                Ok(config) => assert!(!config.listeners.is_empty() && config.workers > 0),
                 Err(problems) => {
                     assert!(!problems.is_empty(), "refused without a reason");
                     // A line of YAML ends with CR too.
                     let lines = text.split(['\n', '\r']).count();
                     for problem in problems.iter() {
-                        assert!(!problem.what.is_empty(), "{problem:?}");
+                        assert!(!problem.message.is_empty(), "{problem:?}");
                         assert!(
-                            problem.spot.is_none_or(|spot| (1..=lines + 1).contains(&spot.line)),
+                            problem.location.is_none_or(|spot| (1..=lines + 1).contains(&spot.line)),
                             "{problem:?}"
                         );
                     }

@@ -50,7 +50,7 @@ fn report(
     match (format, loaded) {
         (Format::Text, Ok(config)) => {
             if !config.warnings.is_empty() {
-                write!(err, "probably not meant:\n{}", config.warnings.listed())?;
+                write!(err, "probably not meant:\n{}", config.warnings.render_list())?;
             }
             writeln!(out, "{name} is good: {}", summary(config))
         }
@@ -76,7 +76,7 @@ fn summary(config: &Config) -> String {
     let count = |number: usize, noun: &str| format!("{number} {noun}{}", if number == 1 { "" } else { "s" });
     format!(
         "{}, {}, {}, contract {}",
-        count(config.listen.len(), "listener"),
+        count(config.listeners.len(), "listener"),
         count(config.upstreams.len(), "upstream"),
         count(config.routes.len(), "route"),
         config.contract.name(),

@@ -69,8 +69,8 @@ pub fn run(options: &Options) -> ExitCode {
 
 /// Servers that speak TLS have to be certified by it.
 fn trust_in(config: &mut Config, trust: &Arc<CertVerification>) {
-    for upstream in config.upstreams.iter_mut().filter(|upstream| upstream.trust.is_some()) {
-        upstream.trust = Some(Arc::clone(trust));
+    for upstream in config.upstreams.iter_mut().filter(|upstream| upstream.cert_verification.is_some()) {
+        upstream.cert_verification = Some(Arc::clone(trust));
     }
 }
 

@@ -114,7 +114,7 @@ pub fn run(options: &Options) -> ExitCode {
 struct Question<'a> {
     case: Trigger,
     /// Number in the file, and the route; `None` where no route is known when the cause is raised.
-    route: Option<(usize, &'a config::Route)>,
+    route: Option<(usize, &'a config::RouteConfig)>,
     upstream: Option<&'a str>,
     /// GET where the request is not known.
     method: &'a Method,
@@ -186,7 +186,7 @@ fn ask<'a>(options: &'a Options, config: &'a Config) -> Result<Question<'a>, Str
         limited: chosen
             .filter(|_| usual.has_route || usual.phase == Phase::Internal)
             .map_or_else(Limited::default, |(_, route)| limits::ask(config, route, which)),
-        limit_headers: config.limit_headers,
+        limit_headers: config.rate_limit_headers,
         sent: options.request_sent.map_or(usual.sent, RequestSent::from),
         usual,
         notes,
@@ -201,12 +201,12 @@ fn choose_route<'a>(
     options: &Options,
     config: &'a Config,
     limited: bool,
-) -> Result<Option<(usize, &'a config::Route)>, String> {
+) -> Result<Option<(usize, &'a config::RouteConfig)>, String> {
     let upstream = match &options.upstream {
         None => None,
         Some(name) => Some(config.upstreams.iter().position(|it| it.name == *name).ok_or_else(|| {
             let names: Vec<&str> = config.upstreams.iter().map(|it| it.name.as_str()).collect();
-            format!("there is no upstream \"{name}\"; {}", read::suggestion(name, &names))
+            format!("there is no upstream \"{name}\"; {}", read::did_you_mean(name, &names))
         })?),
     };
     let mut leading = config
@@ -219,7 +219,7 @@ fn choose_route<'a>(
             let found = config.routes.iter().enumerate().find(|(_, it)| it.name == *name);
             let (number, route) = found.ok_or_else(|| {
                 let names: Vec<&str> = config.routes.iter().map(|it| it.name.as_str()).collect();
-                format!("there is no route \"{name}\"; {}", read::suggestion(name, &names))
+                format!("there is no route \"{name}\"; {}", read::did_you_mean(name, &names))
             })?;
             if upstream.is_some_and(|number| number != route.upstream) {
                 let own = config.upstreams.get(route.upstream).map_or("", |it| it.name.as_str());
@@ -245,7 +245,7 @@ fn cause(name: &str) -> Result<Cause, String> {
             return "the upstream's own errors differ by status: use --upstream-status".to_owned();
         }
         let names: Vec<&str> = Cause::ALL.iter().map(|cause| cause.name()).collect();
-        match config::error::nearest(name, names.iter().copied()) {
+        match config::error::closest_match(name, names.iter().copied()) {
             Some(near) => format!("there is no such cause; did you mean {near}?"),
             None => "there is no such cause; `statusquo codes` lists them".to_owned(),
         }
@@ -253,5 +253,5 @@ fn cause(name: &str) -> Result<Cause, String> {
 }
 
 fn method(text: &str) -> Result<Method, String> {
-    checker::method(text).map_err(|refusal| format!("{}; {}", refusal.what, refusal.remedy))
+    checker::method(text).map_err(|refusal| format!("{}; {}", refusal.message, refusal.help))
 }

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use super::check::REFUSED;
 use super::parallelism;
 use super::run::{announce, say, serve};
-use crate::config::{self, error::Refusal, units};
+use crate::config::{self, error::Diagnostic, units};
 
 /// What to serve.
 #[derive(Debug, clap::Args)]
@@ -102,9 +102,9 @@ fn allowance(text: &str) -> Result<String, String> {
     accepted(text, units::allowance(text))
 }
 
-fn accepted<T>(text: &str, parsed: Result<T, Refusal>) -> Result<String, String> {
+fn accepted<T>(text: &str, parsed: Result<T, Diagnostic>) -> Result<String, String> {
     match parsed {
         Ok(_) => Ok(text.to_owned()),
-        Err(refusal) => Err(format!("{}; {}", refusal.what, refusal.remedy)),
+        Err(refusal) => Err(format!("{}; {}", refusal.message, refusal.help)),
     }
 }

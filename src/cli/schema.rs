@@ -7,7 +7,7 @@ use crate::config::schema;
 
 /// Prints it: 0, or 1 when nobody takes it.
 pub fn run() -> ExitCode {
-    match std::io::stdout().lock().write_all(schema::document().as_bytes()) {
+    match std::io::stdout().lock().write_all(schema::schema_document().as_bytes()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,
     }

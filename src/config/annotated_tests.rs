@@ -4,7 +4,7 @@
 //! other the file says what happens without it: on the line, or in the comment directly above.
 
 use super::super::super::parse::parse;
-use super::super::super::tree::{Kind, Node};
+use super::super::super::tree::{Node, NodeKind};
 use super::{ANNOTATED, load};
 
 /// What the file says of a value that is not the default.
@@ -20,16 +20,16 @@ struct Key {
 fn keys(node: &Node, way: &[usize], path: &str, found: &mut Vec<Key>) {
     let deeper = |index| [way, &[index]].concat();
     match &node.kind {
-        Kind::Scalar { .. } | Kind::Refused => {}
-        Kind::Sequence(items) => {
+        NodeKind::Scalar { .. } | NodeKind::Invalid => {}
+        NodeKind::Sequence(items) => {
             for (index, item) in items.iter().enumerate() {
                 keys(item, &deeper(index), &format!("{path}[{index}]"), found);
             }
         }
-        Kind::Mapping(entries) => {
+        NodeKind::Mapping(entries) => {
             for (index, entry) in entries.iter().enumerate() {
                 let path = format!("{path}.{}", entry.key);
-                found.push(Key { way: deeper(index), path: path.clone(), line: entry.spot.line });
+                found.push(Key { way: deeper(index), path: path.clone(), line: entry.location.line });
                 keys(&entry.value, &deeper(index), &path, found);
             }
         }
@@ -42,13 +42,13 @@ fn text(node: &Node, without: Option<&[usize]>) -> String {
     let kept = |index| below(index).is_none_or(|(_, rest)| !rest.is_empty());
     let inner = |index, value| text(value, below(index).map(|(_, rest)| rest));
     match &node.kind {
-        Kind::Scalar { .. } if node.is_null() => "null".to_owned(),
-        Kind::Scalar { text, .. } => serde_json::to_string(text).unwrap(),
-        Kind::Sequence(items) => {
+        NodeKind::Scalar { .. } if node.is_null() => "null".to_owned(),
+        NodeKind::Scalar { text, .. } => serde_json::to_string(text).unwrap(),
+        NodeKind::Sequence(items) => {
             let items: Vec<_> = items.iter().enumerate().map(|(index, item)| inner(index, item)).collect();
             format!("[{}]", items.join(", "))
         }
-        Kind::Mapping(entries) => {
+        NodeKind::Mapping(entries) => {
             let entries = entries.iter().enumerate().filter(|(index, _)| kept(*index));
             let entries: Vec<_> = entries
                 .map(|(index, entry)| {
@@ -59,7 +59,7 @@ fn text(node: &Node, without: Option<&[usize]>) -> String {
             format!("{{{}}}", entries.join(", "))
         }
         // The file loads: there is none.
-        Kind::Refused => String::new(),
+        NodeKind::Invalid => String::new(),
     }
 }
 

@@ -7,7 +7,7 @@ const APPWRITE: &str = include_str!("../../config/appwrite.yaml");
 
 /// Method, path, requests, seconds, and what they are counted by, `reset` where a 201 begins the count anew: the rows of
 /// the API's own table. Users are their address and their session.
-const LIMITED: &[(&str, &str, u32, u64, &[&str])] = &[
+const EXPECTED_LIMITS: &[(&str, &str, u32, u64, &[&str])] = &[
     ("POST", "/v1/account", 10, 3600, &["client_ip", "host", "route"]),
     ("POST", "/v1/account/sessions/email", 10, 3600, &["email", "host", "route", "reset"]),
     ("POST", "/v1/account/sessions/anonymous", 50, 3600, &["client_ip"]),
@@ -168,7 +168,7 @@ const LIMITED: &[(&str, &str, u32, u64, &[&str])] = &[
     ("POST", "/v1/functions", 50, 86_400, &["x-appwrite-project", "host", "route"]),
 ];
 
-fn word(part: &KeyPart) -> &str {
+fn key_name(part: &KeyPart) -> &str {
     match part {
         KeyPart::ClientIp => "client_ip",
         KeyPart::Header(name) => name.as_str(),
@@ -180,13 +180,13 @@ fn word(part: &KeyPart) -> &str {
 }
 
 #[test]
-fn the_file_for_the_documented_api_has_its_table_of_limits() {
+fn appwrite_file_has_the_documented_limits() {
     let config = load(APPWRITE).unwrap();
     let mut found = Vec::new();
     for route in &config.routes {
         for index in &route.rate_limits {
             let settings = &config.rate_limits[*index].settings;
-            let (quota, mut key) = (settings.quota, settings.key.iter().map(word).collect::<Vec<_>>());
+            let (quota, mut key) = (settings.quota, settings.key.iter().map(key_name).collect::<Vec<_>>());
             assert_eq!(settings.algorithm, crate::limit::Algorithm::FixedWindow, "{}", route.name);
             assert!(settings.reset_on.is_empty() || settings.reset_on == [201]);
             key.extend(settings.reset_on.iter().map(|_| "reset"));
@@ -196,36 +196,39 @@ fn the_file_for_the_documented_api_has_its_table_of_limits() {
             }
         }
     }
-    let mut wanted: Vec<_> = LIMITED
+    let mut expected: Vec<_> = EXPECTED_LIMITS
         .iter()
         .map(|(method, path, allowed, seconds, key)| (*method, *path, *allowed, *seconds, key.to_vec()))
         .collect();
     found.sort_unstable();
-    wanted.sort_unstable();
-    assert_eq!(found, wanted);
+    expected.sort_unstable();
+    assert_eq!(found, expected);
 }
 
 #[test]
-fn the_file_for_the_documented_api_answers_before_the_sdks_give_up() {
+fn appwrite_file_deadlines_are_below_sdk_timeouts() {
     let config = load(APPWRITE).unwrap();
-    let mut longer = Vec::new();
+    let mut longer_deadlines = Vec::new();
     for route in &config.routes {
         // Go, Rust and the libraries under Kotlin wait ten seconds.
-        if route.timeouts.total != Duration::from_secs(9) {
-            longer.push((route.name.as_str(), route.timeouts.total.as_secs()));
+        if route.timeouts.deadline != Duration::from_secs(9) {
+            longer_deadlines.push((route.name.as_str(), route.timeouts.deadline.as_secs()));
         }
-        assert!(route.timeouts.response_head < route.timeouts.total || route.timeouts.total.as_secs() == 600);
+        assert!(
+            route.timeouts.response_headers < route.timeouts.deadline
+                || route.timeouts.deadline.as_secs() == 600
+        );
         // Pages that people read in a browser are their authors'; everything else is the contract's, and readable for
         // the web SDK, which needs two fields beside the limits.
-        let for_people = ["sessions-oauth2", "console"].contains(&route.name.as_str());
-        let mode = if for_people { ErrorMode::Pass } else { ErrorMode::Enforce };
+        let is_browser_page = ["sessions-oauth2", "console"].contains(&route.name.as_str());
+        let mode = if is_browser_page { ErrorMode::Pass } else { ErrorMode::Enforce };
         assert_eq!(route.errors.mode, mode, "{}", route.name);
         assert_eq!(route.cors.is_some(), route.name != "console", "{}", route.name);
     }
-    longer.sort_unstable();
+    longer_deadlines.sort_unstable();
     // The API itself waits 30 s for an execution; what was uploaded is stored before it answers.
     assert_eq!(
-        longer,
+        longer_deadlines,
         [
             ("console", 35),
             ("deployments", 600),

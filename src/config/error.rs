@@ -14,16 +14,16 @@ pub struct Problem {
     /// The key it is about, for example `routes[1].upstream`; empty when it is about the file as a whole.
     pub path: String,
     /// Where in the file; `None` when the file could not be read at all.
-    pub spot: Option<Spot>,
+    pub location: Option<Location>,
     /// What is wrong.
-    pub what: String,
+    pub message: String,
     /// What would be right; may be empty when the sentence says it already.
-    pub remedy: String,
+    pub help: String,
 }
 
 /// A position in the file, counted from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Spot {
+pub struct Location {
     /// Line, from 1.
     pub line: usize,
     /// Column in characters, from 1.
@@ -32,29 +32,29 @@ pub struct Spot {
 
 /// What is wrong with a value, before it is known where the value stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
+pub struct Diagnostic {
     /// What is wrong.
-    pub what: String,
+    pub message: String,
     /// What would be right.
-    pub remedy: String,
+    pub help: String,
 }
 
-impl Refusal {
+impl Diagnostic {
     /// A refusal with its remedy.
-    pub fn new(what: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Refusal { what: what.into(), remedy: remedy.into() }
+    pub fn new(message: impl Into<String>, help: impl Into<String>) -> Self {
+        Diagnostic { message: message.into(), help: help.into() }
     }
 }
 
 impl Problem {
     /// A problem that has no place in a file.
-    pub fn of_file(what: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Problem { path: String::new(), spot: None, what: what.into(), remedy: remedy.into() }
+    pub fn for_file(message: impl Into<String>, help: impl Into<String>) -> Self {
+        Problem { path: String::new(), location: None, message: message.into(), help: help.into() }
     }
 
     /// `what; remedy`.
-    pub fn sentence(&self) -> String {
-        if self.remedy.is_empty() { self.what.clone() } else { format!("{}; {}", self.what, self.remedy) }
+    pub fn message_and_help(&self) -> String {
+        if self.help.is_empty() { self.message.clone() } else { format!("{}; {}", self.message, self.help) }
     }
 }
 
@@ -65,26 +65,31 @@ pub struct Problems {
     lines: Vec<String>,
     list: Vec<Problem>,
     /// How many there are; the list may be cut.
-    total: usize,
+    total_count: usize,
 }
 
 impl Problems {
     /// The problems of the file `file` with this text, sorted by place. More than 100 are cut, and said to be cut.
     pub fn new(file: &str, text: &str, mut list: Vec<Problem>) -> Self {
-        list.sort_by_key(|problem| problem.spot);
+        list.sort_by_key(|problem| problem.location);
         list.dedup();
-        let total = list.len();
-        let beyond = list.len().saturating_sub(MOST);
-        list.truncate(MOST);
-        if beyond > 0 {
-            list.push(Problem::of_file(format!("and at least {beyond} more"), "mend the ones above first"));
+        let total_count = list.len();
+        let omitted = list.len().saturating_sub(MAX_PROBLEMS);
+        list.truncate(MAX_PROBLEMS);
+        if omitted > 0 {
+            list.push(Problem::for_file(format!("and at least {omitted} more"), "mend the ones above first"));
         }
-        Problems { file: file.to_owned(), lines: text.lines().map(str::to_owned).collect(), list, total }
+        Problems {
+            file: file.to_owned(),
+            lines: text.lines().map(str::to_owned).collect(),
+            list,
+            total_count,
+        }
     }
 
     /// One problem about a file that could not be read.
-    pub fn of_file(file: &str, problem: Problem) -> Self {
-        Problems { file: file.to_owned(), lines: Vec::new(), list: vec![problem], total: 1 }
+    pub fn for_file(file: &str, problem: Problem) -> Self {
+        Problems { file: file.to_owned(), lines: Vec::new(), list: vec![problem], total_count: 1 }
     }
 
     /// The problems, in the order of the file.
@@ -102,7 +107,7 @@ impl Problems {
         self.list.is_empty()
     }
 
-    /// The same for machines: `[{"path","line","column","what","remedy"}]`; `line` and `column` are null without a place.
+    /// The same for machines: `[{"path","line","column","message","help"}]`; `line` and `column` are null without a place.
     pub fn to_json(&self) -> Value {
         Value::Array(
             self.list
@@ -110,10 +115,10 @@ impl Problems {
                 .map(|problem| {
                     json!({
                         "path": problem.path,
-                        "line": problem.spot.map(|spot| spot.line),
-                        "column": problem.spot.map(|spot| spot.column),
-                        "what": problem.what,
-                        "remedy": problem.remedy,
+                        "line": problem.location.map(|spot| spot.line),
+                        "column": problem.location.map(|spot| spot.column),
+                        "message": problem.message,
+                        "help": problem.help,
                     })
                 })
                 .collect(),
@@ -121,18 +126,18 @@ impl Problems {
     }
 
     /// The source line with a caret under the place.
-    fn snippet(&self, spot: Spot) -> Option<String> {
-        let line = self.lines.get(spot.line.checked_sub(1)?)?;
+    fn snippet(&self, location: Location) -> Option<String> {
+        let line = self.lines.get(location.line.checked_sub(1)?)?;
         let shown: Vec<char> =
             line.trim_end().chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-        let shown = without_secrets(shown);
-        let column = spot.column.saturating_sub(1).min(shown.len());
+        let shown = mask_secrets(shown);
+        let column = location.column.saturating_sub(1).min(shown.len());
         // A long line (a route in one line) is shown around the place only.
-        let start = if shown.len() > WIDTH { column.saturating_sub(WIDTH / 2) } else { 0 };
-        let window: String = shown.iter().skip(start).take(WIDTH).collect();
+        let start = if shown.len() > SNIPPET_WIDTH { column.saturating_sub(SNIPPET_WIDTH / 2) } else { 0 };
+        let window: String = shown.iter().skip(start).take(SNIPPET_WIDTH).collect();
         let before = if start > 0 { "…" } else { "" };
-        let after = if shown.len() > start + WIDTH { "…" } else { "" };
-        let number = spot.line.to_string();
+        let after = if shown.len() > start + SNIPPET_WIDTH { "…" } else { "" };
+        let number = location.line.to_string();
         let indent = " ".repeat(column - start + before.chars().count());
         Some(format!("  {number} | {before}{window}{after}\n  {} | {indent}^\n", " ".repeat(number.len())))
     }
@@ -140,23 +145,23 @@ impl Problems {
 
 impl Problems {
     /// Each with its place in the file, without their sum.
-    pub fn listed(&self) -> String {
+    pub fn render_list(&self) -> String {
         let mut text = String::new();
         // Writing to a string does not fail.
-        let _ = self.list(&mut text);
+        let _ = self.write_list(&mut text);
         text
     }
 
-    fn list(&self, f: &mut dyn fmt::Write) -> fmt::Result {
+    fn write_list(&self, f: &mut dyn fmt::Write) -> fmt::Result {
         for problem in &self.list {
-            if let Some(spot) = problem.spot {
+            if let Some(spot) = problem.location {
                 write!(f, "{}:{}:{}: ", self.file, spot.line, spot.column)?;
             }
             if !problem.path.is_empty() {
                 write!(f, "{}: ", problem.path)?;
             }
-            writeln!(f, "{}", problem.sentence())?;
-            if let Some(snippet) = problem.spot.and_then(|spot| self.snippet(spot)) {
+            writeln!(f, "{}", problem.message_and_help())?;
+            if let Some(snippet) = problem.location.and_then(|spot| self.snippet(spot)) {
                 f.write_str(&snippet)?;
             }
         }
@@ -166,13 +171,13 @@ impl Problems {
 
 impl fmt::Display for Problems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.list(f)?;
+        self.write_list(f)?;
         // A file that cannot be read is one sentence and needs no sum.
         match self.list.as_slice() {
-            [only] if only.spot.is_none() => Ok(()),
+            [only] if only.location.is_none() => Ok(()),
             [_] => writeln!(f, "1 problem"),
-            _ if self.total > MOST => writeln!(f, "more than {MOST} problems"),
-            _ => writeln!(f, "{} problems", self.total),
+            _ if self.total_count > MAX_PROBLEMS => writeln!(f, "more than {MAX_PROBLEMS} problems"),
+            _ => writeln!(f, "{} problems", self.total_count),
         }
     }
 }
@@ -180,40 +185,40 @@ impl fmt::Display for Problems {
 impl std::error::Error for Problems {}
 
 /// What logs in to a store, and what its keys are hashed with, becomes stars; a line that is shown may be read by others.
-fn without_secrets(mut line: Vec<char>) -> Vec<char> {
+fn mask_secrets(mut line: Vec<char>) -> Vec<char> {
     let text: String = line.iter().collect();
     let before = |at: usize| text.get(..at).map_or(0, |before| before.chars().count());
-    let mut hide = |from: usize, to: usize| {
+    let mut mask = |from: usize, to: usize| {
         for c in line.iter_mut().take(before(to)).skip(before(from)) {
             *c = '*';
         }
     };
-    let ends = |rest: &str, at: &[char]| rest.find(at).unwrap_or(rest.len());
+    let end_of = |rest: &str, at: &[char]| rest.find(at).unwrap_or(rest.len());
     for (at, scheme) in text.match_indices("://") {
         let from = at + scheme.len();
         let rest = text.get(from..).unwrap_or_default();
-        let url = rest.get(..ends(rest, &[' ', '"', '\'', '}'])).unwrap_or_default();
+        let url = rest.get(..end_of(rest, &[' ', '"', '\'', '}'])).unwrap_or_default();
         if let Some(to) = url.rfind('@') {
-            hide(from, from + to);
+            mask(from, from + to);
         }
     }
     for (at, key) in text.match_indices("secret:") {
         let from = at + key.len();
         let rest = text.get(from..).unwrap_or_default();
-        hide(from + 1, from + ends(rest, &[',', '}', '#']));
+        mask(from + 1, from + end_of(rest, &[',', '}', '#']));
     }
     line
 }
 
 /// A value of the file inside a sentence: quoted, control characters escaped, long ones cut.
 pub fn quoted(text: &str) -> String {
-    let cut: String = text.chars().take(LONGEST_QUOTE).collect();
+    let cut: String = text.chars().take(MAX_QUOTE).collect();
     let more = if cut.len() < text.len() { "…" } else { "" };
     format!("\"{}{more}\"", cut.escape_debug().to_string().replace("\\'", "'"))
 }
 
 /// `a`, `a or b`, `a, b or c`.
-pub fn either<T: AsRef<str>>(words: &[T]) -> String {
+pub fn join_or<T: AsRef<str>>(words: &[T]) -> String {
     match words {
         [] => String::new(),
         [only] => only.as_ref().to_owned(),
@@ -225,11 +230,11 @@ pub fn either<T: AsRef<str>>(words: &[T]) -> String {
 }
 
 /// The known word that was probably meant: at most a third of its letters (and at least one) wrong.
-pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let word: Vec<char> = word.chars().take(LONGEST_QUOTE).flat_map(char::to_lowercase).collect();
+pub fn closest_match<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let word: Vec<char> = word.chars().take(MAX_QUOTE).flat_map(char::to_lowercase).collect();
     known
         .into_iter()
-        .map(|candidate| (distance(&word, &candidate.chars().collect::<Vec<_>>()), candidate))
+        .map(|candidate| (edit_distance(&word, &candidate.chars().collect::<Vec<_>>()), candidate))
         .filter(|(distance, candidate)| {
             *distance <= (candidate.chars().count() / 3).max(1) && *distance < word.len()
         })
@@ -238,7 +243,7 @@ pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Opti
 }
 
 /// Edit distance with neighbouring letters swapped counted once (optimal string alignment).
-fn distance(a: &[char], b: &[char]) -> usize {
+fn edit_distance(a: &[char], b: &[char]) -> usize {
     let mut before: Vec<usize> = Vec::new();
     let mut last: Vec<usize> = (0..=b.len()).collect();
     let mut previous_a = None;
@@ -262,9 +267,9 @@ fn distance(a: &[char], b: &[char]) -> usize {
     last.last().copied().unwrap_or(0)
 }
 
-const MOST: usize = 100;
-const WIDTH: usize = 110;
-const LONGEST_QUOTE: usize = 80;
+const MAX_PROBLEMS: usize = 100;
+const SNIPPET_WIDTH: usize = 110;
+const MAX_QUOTE: usize = 80;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::indexing_slicing)]
@@ -272,24 +277,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_swapped_a_missing_and_a_wrong_letter_are_recognised_and_a_different_word_is_not() {
-        let known = ["response_head", "connect", "total"];
-        assert_eq!(nearest("respnose_head", known), Some("response_head"));
-        assert_eq!(nearest("conect", known), Some("connect"));
-        assert_eq!(nearest("totel", known), Some("total"));
-        assert_eq!(nearest("Total", known), Some("total"));
-        assert_eq!(nearest("colour", known), None);
-        assert_eq!(nearest("", known), None);
+    fn closest_match_tolerates_small_typos_only() {
+        let known = ["response_headers", "connect", "deadline"];
+        assert_eq!(closest_match("respnose_headers", known), Some("response_headers"));
+        assert_eq!(closest_match("conect", known), Some("connect"));
+        assert_eq!(closest_match("deadlne", known), Some("deadline"));
+        assert_eq!(closest_match("Deadline", known), Some("deadline"));
+        assert_eq!(closest_match("colour", known), None);
+        assert_eq!(closest_match("", known), None);
     }
 
     #[test]
-    fn a_long_line_is_shown_around_the_place_and_the_caret_still_points_at_it() {
+    fn long_line_is_clipped_around_the_caret() {
         let text = format!("{}x{}", "a".repeat(200), "b".repeat(200));
-        let spot = Some(Spot { line: 1, column: 201 });
+        let location = Some(Location { line: 1, column: 201 });
         let problems = Problems::new(
             "f",
             &text,
-            vec![Problem { path: String::new(), spot, what: "w".into(), remedy: String::new() }],
+            vec![Problem { path: String::new(), location, message: "w".into(), help: String::new() }],
         );
         let shown = problems.to_string();
         let lines: Vec<&str> = shown.lines().collect();
@@ -299,10 +304,10 @@ mod tests {
     }
 
     #[test]
-    fn no_password_is_shown_with_the_line_that_it_stands_in() {
+    fn snippet_masks_passwords() {
         let line = "stores: { a: { redis: \"redis://me:pass@word@host:1\", secret: hidden, timeot: 1s } } # a://b @c";
-        let spot = Some(Spot { line: 1, column: 74 });
-        let problem = Problem { path: String::new(), spot, what: "w".into(), remedy: String::new() };
+        let location = Some(Location { line: 1, column: 74 });
+        let problem = Problem { path: String::new(), location, message: "w".into(), help: String::new() };
         let shown = Problems::new("f", line, vec![problem]).to_string();
         assert!(!shown.contains("pass") && !shown.contains("word") && !shown.contains("hidden"), "{shown}");
         assert!(shown.contains("@host:1\", secret: ******, timeot: 1s } }"), "{shown}");
@@ -310,10 +315,10 @@ mod tests {
     }
 
     #[test]
-    fn control_characters_of_the_file_never_reach_the_terminal() {
+    fn control_characters_are_escaped() {
         assert_eq!(quoted("a\u{1b}[31m'b'"), "\"a\\u{1b}[31m'b'\"");
-        let spot = Some(Spot { line: 1, column: 2 });
-        let problem = Problem { path: String::new(), spot, what: "w".into(), remedy: String::new() };
+        let location = Some(Location { line: 1, column: 2 });
+        let problem = Problem { path: String::new(), location, message: "w".into(), help: String::new() };
         assert!(!Problems::new("f", "a\u{1b}b", vec![problem]).to_string().contains('\u{1b}'));
     }
 }

@@ -15,7 +15,7 @@ pub mod routing;
 
 use cors::CorsFile;
 use errors::{ContractForm, ErrorsForm};
-use forms::{DurationText, Named, OneOrMore, SizeText};
+use forms::{DurationText, Named, OneOrMany, SizeText};
 use limits::{LimitHeaders, RateLimitFile, StoreFile};
 use routing::{RouteFile, TimeoutsFile, UpstreamFile};
 
@@ -132,7 +132,7 @@ pub struct ListenFile {
     /// TLS 1.2 and 1.3; HTTP/2 where the client asks for it (ALPN), else HTTP/1.1. With a list of such sections each
     /// client gets the certificate for the name that it asks for (SNI), or the first where nobody has that name.
     /// A handshake has `client.header_timeout`. Reload: the contents of the files, yes; turning TLS on or off, no.
-    pub tls: Option<OneOrMore<CertificateFile>>,
+    pub tls: Option<OneOrMany<CertificateFile>>,
 }
 
 /// A certificate with its key.

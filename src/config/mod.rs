@@ -62,13 +62,13 @@ pub struct Config {
     /// Then: how long open connections get to finish.
     pub drain: Duration,
     /// Where clients connect; at least one.
-    pub listen: Vec<Listener>,
+    pub listeners: Vec<Listener>,
     /// `/metrics`, `/livez`, `/readyz`.
-    pub telemetry: Telemetry,
+    pub telemetry: TelemetryConfig,
     /// How the log is written.
-    pub log: Log,
+    pub log: LogConfig,
     /// What clients may do.
-    pub client: Client,
+    pub client: ClientLimits,
     /// What is promised.
     pub contract: Arc<Contract>,
     /// Overrides of every route (`errors.overrides`), after a route's own.
@@ -78,15 +78,15 @@ pub struct Config {
     /// Whose pages may read the answers to requests that reach no route.
     pub cors: Option<Arc<cors::CorsPolicy>>,
     /// In the order of the file; routes refer to them by index.
-    pub upstreams: Vec<Upstream>,
+    pub upstreams: Vec<UpstreamConfig>,
     /// In the order of the file; routes refer to them by index.
     pub rate_limits: Vec<RateLimit>,
     /// Where several gateways count together, in the order of the file; rules refer to them by name.
     pub stores: Vec<store::StoreSettings>,
     /// In which fields clients are told of rate limits.
-    pub limit_headers: LimitHeaders,
+    pub rate_limit_headers: LimitHeaders,
     /// In the order of the file.
-    pub routes: Vec<Route>,
+    pub routes: Vec<RouteConfig>,
     /// What is probably not meant, for `check`.
     pub warnings: Problems,
 }
@@ -122,14 +122,14 @@ pub struct Certificate {
 
 /// The read-only endpoint for Prometheus and probes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Telemetry {
+pub struct TelemetryConfig {
     /// Address and port.
     pub address: SocketAddr,
 }
 
 /// How the log is written.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Log {
+pub struct LogConfig {
     /// Text or JSON lines.
     pub format: LogFormat,
     /// `error`, `warn`, `info`, `debug`, `trace`.
@@ -140,7 +140,7 @@ pub struct Log {
 
 /// Limits towards clients. Times are silences or totals as named; sizes are bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Client {
+pub struct ClientLimits {
     /// Peers that may name the client in `ip_header`.
     pub trusted_proxies: Vec<IpNet>,
     /// The field they name it in; lower case.
@@ -183,7 +183,7 @@ pub struct ErrorRules {
     /// The route's own overrides; they precede the global ones.
     pub overrides: Vec<Override>,
     /// Further upstream fields kept on replaced errors, beside the built-in allow-list.
-    pub keep_fields: Vec<http::HeaderName>,
+    pub keep_headers: Vec<http::HeaderName>,
 }
 
 /// Time limits, resolved for one route: defaults, then top level, then upstream, then route.
@@ -194,26 +194,26 @@ pub struct Timeouts {
     /// One TLS handshake.
     pub tls: Duration,
     /// One attempt: from the request being sent until the whole response head is there.
-    pub response_head: Duration,
+    pub response_headers: Duration,
     /// From the parsed request head until the response head has been judged; paused while we wait for the client.
-    pub total: Duration,
+    pub deadline: Duration,
     /// Silence of the upstream inside a body.
-    pub between_bytes: Duration,
+    pub body_idle: Duration,
     /// The same for `text/event-stream` and gRPC.
     pub stream_idle: Duration,
     /// A tunnel in which nothing moves, either way.
     pub tunnel_idle: Duration,
     /// Everything, body included; off when `None`.
-    pub whole: Option<Duration>,
+    pub max_duration: Option<Duration>,
 }
 
 /// A group of servers that can answer the same requests.
 #[derive(Clone, Debug)]
-pub struct Upstream {
+pub struct UpstreamConfig {
     /// The name in the file: label, override key.
     pub name: String,
     /// At least one.
-    pub servers: Vec<Server>,
+    pub servers: Vec<UpstreamServer>,
     /// How often names are resolved again.
     pub dns_refresh: Duration,
     /// Idle connections kept at most.
@@ -227,14 +227,14 @@ pub struct Upstream {
     /// How many requests at once; any number when `None`.
     pub concurrency: Option<concurrency::ConcurrencyLimits>,
     /// Whom the servers must be certified by; `Some` exactly when they speak TLS.
-    pub trust: Option<Arc<CertVerification>>,
+    pub cert_verification: Option<Arc<CertVerification>>,
     /// Whether HTTP/2 is spoken to its servers.
     pub http2: HttpVersionPolicy,
 }
 
 /// One server of an upstream.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Server {
+pub struct UpstreamServer {
     /// A name or an address, without brackets.
     pub host: String,
     /// The port.
@@ -242,10 +242,10 @@ pub struct Server {
     /// Share of the requests; at least 1.
     pub weight: u32,
     /// The name that it must be certified for; `Some` exactly when it speaks TLS.
-    pub name: Option<ServerName<'static>>,
+    pub tls_name: Option<ServerName<'static>>,
 }
 
-impl Server {
+impl UpstreamServer {
     /// `host:port`, for labels and logs; IPv6 addresses in brackets.
     pub fn label(&self) -> String {
         if self.host.contains(':') {
@@ -267,7 +267,7 @@ pub struct RateLimit {
 
 /// Which requests go to which upstream, and by which rules.
 #[derive(Clone, Debug)]
-pub struct Route {
+pub struct RouteConfig {
     /// The name in the file: label.
     pub name: String,
     /// Host pattern: exact, `*.example.com`, or any (`None`). Lower case.
@@ -297,5 +297,5 @@ pub struct Route {
     /// Protocols that a client may change to (`upgrades`); lower case.
     pub upgrades: Vec<String>,
     /// Keep the chain of trusted peers in X-Forwarded-For (`forwarded: append`).
-    pub forwarded_append: bool,
+    pub append_forwarded: bool,
 }

@@ -3,23 +3,23 @@
 //! When one is built, its row goes from here and its field comes into [`super::file`].
 
 /// What is said of all of them.
-pub const WHAT: &str = "not supported yet";
+pub const MESSAGE: &str = "not supported yet";
 
 /// The remedy for the key at this path, if it is a known one.
-pub fn key(path: &str) -> Option<&'static str> {
-    KEYS.iter().find(|(pattern, _)| fits(pattern, path)).map(|(_, remedy)| *remedy)
+pub fn help_for_key(path: &str) -> Option<&'static str> {
+    KEYS.iter().find(|(pattern, _)| pattern_matches(pattern, path)).map(|(_, remedy)| *remedy)
 }
 
 /// The remedy for this value at this path, if it is a known one.
-pub fn value(path: &str, value: &str) -> Option<&'static str> {
+pub fn help_for_value(path: &str, value: &str) -> Option<&'static str> {
     VALUES
         .iter()
-        .find(|(pattern, known, _)| *known == value && fits(pattern, path))
+        .find(|(pattern, known, _)| *known == value && pattern_matches(pattern, path))
         .map(|(_, _, remedy)| *remedy)
 }
 
 /// `*` stands for one name, `[]` for a number in brackets.
-fn fits(pattern: &str, path: &str) -> bool {
+fn pattern_matches(pattern: &str, path: &str) -> bool {
     let (mut patterns, mut parts) = (pattern.split('.'), path.split('.'));
     loop {
         match (patterns.next(), parts.next()) {
@@ -56,10 +56,10 @@ pub const KEYS: &[(&str, &str)] = &[
 
 /// Path patterns with a value, each with what to do today.
 pub const VALUES: &[(&str, &str, &str)] = &[
-    ("errors.format", "problem", "use \"json\""),
-    ("errors.format", "negotiate", "use \"json\""),
-    ("routes[].errors.format", "problem", "use \"json\""),
-    ("routes[].errors.format", "negotiate", "use \"json\""),
+    ("errors.format", "problem", "use \"contract\""),
+    ("errors.format", "negotiate", "use \"contract\""),
+    ("routes[].errors.format", "problem", "use \"contract\""),
+    ("routes[].errors.format", "negotiate", "use \"contract\""),
     ("upstreams.*.balance", "random", "use \"round_robin\""),
     ("upstreams.*.balance", "least_busy", "use \"round_robin\""),
     ("upstreams.*.balance", "hash", "use \"round_robin\""),
@@ -70,14 +70,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn patterns_fit_whole_paths_with_any_name_and_any_number() {
-        assert!(key("upstreams.shop.breaker").is_some());
-        assert!(key("routes[12].errors.proxy_status").is_some());
-        assert!(key("admin").is_some());
-        assert!(key("routes.errors.proxy_status").is_none());
-        assert!(key("upstreams.shop.breaker.window").is_none());
-        assert!(key("client.admin").is_none());
-        assert!(value("upstreams.a.balance", "random").is_some());
-        assert!(value("upstreams.a.balance", "magic").is_none());
+    fn patterns_match_complete_paths() {
+        assert!(help_for_key("upstreams.shop.breaker").is_some());
+        assert!(help_for_key("routes[12].errors.proxy_status").is_some());
+        assert!(help_for_key("admin").is_some());
+        assert!(help_for_key("routes.errors.proxy_status").is_none());
+        assert!(help_for_key("upstreams.shop.breaker.window").is_none());
+        assert!(help_for_key("client.admin").is_none());
+        assert!(help_for_value("upstreams.a.balance", "random").is_some());
+        assert!(help_for_value("upstreams.a.balance", "magic").is_none());
     }
 }

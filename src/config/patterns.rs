@@ -9,7 +9,7 @@ use std::net::Ipv6Addr;
 use http::Method;
 use matchit::{InsertError, Router};
 
-use super::error::{Refusal, quoted};
+use super::error::{Diagnostic, quoted};
 use super::units::host_name;
 use crate::protocol;
 
@@ -17,7 +17,7 @@ use crate::protocol;
 ///
 /// # Errors
 /// With a port, a path, a scheme, or a star elsewhere.
-pub fn host(text: &str) -> Result<Option<String>, Refusal> {
+pub fn host(text: &str) -> Result<Option<String>, Diagnostic> {
     if text == "*" {
         return Ok(None);
     }
@@ -25,21 +25,21 @@ pub fn host(text: &str) -> Result<Option<String>, Refusal> {
     if let Some(address) = in_brackets.and_then(|address| address.parse::<Ipv6Addr>().ok()) {
         return Ok(Some(address.to_string()));
     }
-    let (star, name) = match text.strip_prefix("*.") {
+    let (wildcard, name) = match text.strip_prefix("*.") {
         Some(name) => ("*.", name),
         None => ("", text),
     };
     if let Some(name) = host_name(name) {
-        return Ok(Some(format!("{star}{name}")));
+        return Ok(Some(format!("{wildcard}{name}")));
     }
-    let what = format!("{} is not a host", quoted(text));
+    let message = format!("{} is not a host", quoted(text));
     match text.rsplit_once(':') {
-        Some((name, port)) if !name.is_empty() && super::units::is_digits(port) => Err(Refusal::new(
-            what,
+        Some((name, port)) if !name.is_empty() && super::units::is_digits(port) => Err(Diagnostic::new(
+            message,
             format!("write {} alone: the port of a request does not matter", quoted(name)),
         )),
         Some(_) | None => {
-            Err(Refusal::new(what, "expected a name such as api.example.com, or \"*.example.com\""))
+            Err(Diagnostic::new(message, "expected a name such as api.example.com, or \"*.example.com\""))
         }
     }
 }
@@ -48,53 +48,53 @@ pub fn host(text: &str) -> Result<Option<String>, Refusal> {
 ///
 /// # Errors
 /// When no request could match it, or the router cannot take it. `lenient` routes may name dot segments.
-pub fn path_shape(text: &str, lenient: bool) -> Result<String, Refusal> {
+pub fn path_shape(text: &str, lenient: bool) -> Result<String, Diagnostic> {
     if !text.starts_with('/') {
-        let remedy = format!("write {}", quoted(&format!("/{text}")));
-        return Err(Refusal::new(format!("{} does not begin with /", quoted(text)), remedy));
+        let help = format!("write {}", quoted(&format!("/{text}")));
+        return Err(Diagnostic::new(format!("{} does not begin with /", quoted(text)), help));
     }
     if let Some((path, _)) = text.split_once(['?', '#']) {
-        let remedy = format!("write {}: routes look at the path alone", quoted(path));
-        return Err(Refusal::new(format!("{} is more than a path", quoted(text)), remedy));
+        let help = format!("write {}: routes look at the path alone", quoted(path));
+        return Err(Diagnostic::new(format!("{} is more than a path", quoted(text)), help));
     }
-    Router::new().insert(text, ()).map_err(|error| unroutable(text, &error))?;
-    let normal = protocol::path::normalise(text.as_bytes());
-    if normal != text {
-        let what =
+    Router::new().insert(text, ()).map_err(|error| pattern_error(text, &error))?;
+    let normalised = protocol::path::normalise(text.as_bytes());
+    if normalised != text {
+        let message =
             format!("{} would never match: requests are compared in their normal spelling", quoted(text));
-        return Err(Refusal::new(what, format!("write {}", quoted(&normal))));
+        return Err(Diagnostic::new(message, format!("write {}", quoted(&normalised))));
     }
-    let (shape, example) = without_names(text);
+    let (shape, example) = anonymise_parameters(text);
     match protocol::target::check_path(example.as_bytes()) {
-        Err(refusal) => Err(Refusal::new(
+        Err(refusal) => Err(Diagnostic::new(
             format!("{} would never match: {}", quoted(text), refusal.evidence),
             "write another path",
         )),
         Ok(facts) if facts.dot_segments && !lenient => {
-            let what = format!("{} would never match: paths with dot segments are refused", quoted(text));
-            Err(Refusal::new(what, "resolve the dots, or set paths: lenient"))
+            let message = format!("{} would never match: paths with dot segments are refused", quoted(text));
+            Err(Diagnostic::new(message, "resolve the dots, or set paths: lenient"))
         }
         Ok(_) => Ok(shape),
     }
 }
 
-fn unroutable(text: &str, error: &InsertError) -> Refusal {
-    let what = format!("{} is not a path pattern", quoted(text));
+fn pattern_error(text: &str, error: &InsertError) -> Diagnostic {
+    let message = format!("{} is not a path pattern", quoted(text));
     match error {
         InsertError::InvalidParamSegment => {
-            Refusal::new(what, "use one {parameter} between two slashes at most")
+            Diagnostic::new(message, "use one {parameter} between two slashes at most")
         }
-        InsertError::InvalidCatchAll => Refusal::new(what, "{*rest} must be the last segment"),
-        InsertError::Conflict { .. } | InsertError::InvalidParam => Refusal::new(
-            what,
+        InsertError::InvalidCatchAll => Diagnostic::new(message, "{*rest} must be the last segment"),
+        InsertError::Conflict { .. } | InsertError::InvalidParam => Diagnostic::new(
+            message,
             "give each brace its partner and a name: {id}, {*rest}; write {{ for a brace itself",
         ),
-        _ => Refusal::new(what, "expected static text, {parameter} or {*rest} between slashes"),
+        _ => Diagnostic::new(message, "expected static text, {parameter} or {*rest} between slashes"),
     }
 }
 
 /// The pattern with its parameters named alike, and a path that it matches.
-fn without_names(pattern: &str) -> (String, String) {
+fn anonymise_parameters(pattern: &str) -> (String, String) {
     let (mut shape, mut example) = (String::new(), String::new());
     let mut letters = pattern.chars().peekable();
     while let Some(letter) = letters.next() {
@@ -120,26 +120,26 @@ fn without_names(pattern: &str) -> (String, String) {
 
 /// The routes accepted so far, to hold a new one against.
 #[derive(Default)]
-pub struct Table {
-    hosts: Vec<(Option<String>, Host)>,
+pub struct RouteTable {
+    hosts: Vec<(Option<String>, HostRoutes)>,
 }
 
 /// The routes of one host pattern, and the trees that requests are looked up in: one for each method that a route names
 /// and one (`None`) for all others. A route that names a method goes before one that takes all.
 #[derive(Default)]
-struct Host {
-    routes: Vec<Row>,
+struct HostRoutes {
+    routes: Vec<RoutePattern>,
     trees: Vec<(Option<Method>, Router<()>)>,
 }
 
-struct Row {
+struct RoutePattern {
     shape: String,
     /// Every method it takes, HEAD with GET; empty is all.
     methods: Vec<Method>,
     name: String,
 }
 
-impl Table {
+impl RouteTable {
     /// Adds a route.
     ///
     /// # Errors
@@ -150,27 +150,31 @@ impl Table {
         shape: &str,
         methods: &[Method],
         name: &str,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), Diagnostic> {
         let index = match self.hosts.iter().position(|(known, _)| known == host) {
             Some(index) => index,
             None => {
-                let all = Host { routes: Vec::new(), trees: vec![(None, Router::new())] };
+                let all = HostRoutes { routes: Vec::new(), trees: vec![(None, Router::new())] };
                 self.hosts.push((host.clone(), all));
                 self.hosts.len() - 1
             }
         };
         let Some((_, table)) = self.hosts.get_mut(index) else { return Ok(()) };
-        table.add(Row { shape: shape.to_owned(), methods: with_head(methods), name: name.to_owned() })
+        table.add(RoutePattern {
+            shape: shape.to_owned(),
+            methods: with_head(methods),
+            name: name.to_owned(),
+        })
     }
 }
 
-impl Host {
-    fn add(&mut self, row: Row) -> Result<(), Refusal> {
-        if let Some(same) =
-            self.routes.iter().find(|other| other.shape == row.shape && same_methods(other, &row))
+impl HostRoutes {
+    fn add(&mut self, row: RoutePattern) -> Result<(), Diagnostic> {
+        if let Some(duplicate) =
+            self.routes.iter().find(|other| other.shape == row.shape && methods_overlap(other, &row))
         {
-            let what = format!("it could not be told apart from the route {}", quoted(&same.name));
-            return Err(Refusal::new(what, "give one of them another host, path or methods"));
+            let message = format!("it could not be told apart from the route {}", quoted(&duplicate.name));
+            return Err(Diagnostic::new(message, "give one of them another host, path or methods"));
         }
         for method in &row.methods {
             if !self.trees.iter().any(|(known, _)| known.as_ref() == Some(method)) {
@@ -183,9 +187,9 @@ impl Host {
             }
         }
         for (method, tree) in &mut self.trees {
-            let takes =
+            let applies =
                 row.methods.is_empty() || method.as_ref().is_some_and(|method| row.methods.contains(method));
-            if !takes {
+            if !applies {
                 continue;
             }
             match tree.insert(row.shape.clone(), ()) {
@@ -193,10 +197,10 @@ impl Host {
                 Err(InsertError::Conflict { with }) if with != row.shape => {
                     let other = self.routes.iter().find(|route| route.shape == with);
                     let other = other.map_or(with.as_str(), |route| &route.name);
-                    let what =
+                    let message =
                         format!("its path and that of the route {} cannot stand side by side", quoted(other));
-                    let remedy = "between the same slashes, use either {parameter} or {*rest} in both";
-                    return Err(Refusal::new(what, remedy));
+                    let help = "between the same slashes, use either {parameter} or {*rest} in both";
+                    return Err(Diagnostic::new(message, help));
                 }
                 Ok(()) | Err(_) => {}
             }
@@ -207,7 +211,7 @@ impl Host {
 }
 
 /// Whether a method belongs to both in the same way: named by both, or taken by both with all others.
-fn same_methods(a: &Row, b: &Row) -> bool {
+fn methods_overlap(a: &RoutePattern, b: &RoutePattern) -> bool {
     let shared = a.methods.iter().any(|method| b.methods.contains(method));
     shared || (a.methods.is_empty() && b.methods.is_empty())
 }
@@ -227,7 +231,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hosts_are_brought_into_the_form_that_routing_compares() {
+    fn host_patterns_are_normalised() {
         assert_eq!(host("API.example.com."), Ok(Some("api.example.com".to_owned())));
         assert_eq!(host("*.Example.com"), Ok(Some("*.example.com".to_owned())));
         assert_eq!(host("*"), Ok(None));
@@ -235,11 +239,11 @@ mod tests {
         for text in ["", "api.example.com:80", "http://x", "a*.b", "*.*.b", "a/b", "*."] {
             assert!(host(text).is_err(), "{text}");
         }
-        assert!(host("a.b:80").unwrap_err().remedy.contains("\"a.b\" alone"));
+        assert!(host("a.b:80").unwrap_err().help.contains("\"a.b\" alone"));
     }
 
     #[test]
-    fn a_pattern_that_no_request_could_match_is_refused_with_the_right_spelling() {
+    fn unmatchable_pattern_is_rejected_with_the_right_spelling() {
         for (text, remedy) in [
             ("users", "write \"/users\""),
             ("/a?b=c", "write \"/a\": routes look at the path alone"),
@@ -252,7 +256,7 @@ mod tests {
             ("/a/../b", "resolve the dots, or set paths: lenient"),
             ("/a b", "write another path"),
         ] {
-            assert_eq!(path_shape(text, false).unwrap_err().remedy, remedy, "{text}");
+            assert_eq!(path_shape(text, false).unwrap_err().help, remedy, "{text}");
         }
         for text in ["/{", "/{}", "/}", "/{a/b"] {
             assert!(path_shape(text, false).is_err(), "{text}");
@@ -265,31 +269,31 @@ mod tests {
     }
 
     #[test]
-    fn two_routes_are_the_same_when_only_their_parameters_are_named_differently() {
-        let mut table = Table::default();
+    fn routes_differing_only_in_parameter_names_conflict() {
+        let mut table = RouteTable::default();
         let host = Some("a.b".to_owned());
         let shape = |path: &str| path_shape(path, false).unwrap();
         let mut add = |host: &Option<String>, path: &str, methods: &[Method], name: &str| {
-            table.add(host, &shape(path), methods, name).map_err(|refusal| refusal.what)
+            table.add(host, &shape(path), methods, name).map_err(|refusal| refusal.message)
         };
-        let same = |name: &str| Err(format!("it could not be told apart from the route \"{name}\""));
+        let duplicate_of = |name: &str| Err(format!("it could not be told apart from the route \"{name}\""));
         assert_eq!(add(&None, "/u/{id}", &[Method::GET], "one"), Ok(()));
         assert_eq!(add(&None, "/u/{name}", &[Method::POST], "two"), Ok(()));
         assert_eq!(add(&host, "/u/{id}", &[Method::GET], "three"), Ok(()));
         assert_eq!(add(&None, "/u/me", &[], "four"), Ok(()));
-        assert_eq!(add(&None, "/u/{x}", &[Method::PUT, Method::POST], "five"), same("two"));
-        assert_eq!(add(&None, "/u/{x}", &[Method::HEAD], "six"), same("one"));
+        assert_eq!(add(&None, "/u/{x}", &[Method::PUT, Method::POST], "five"), duplicate_of("two"));
+        assert_eq!(add(&None, "/u/{x}", &[Method::HEAD], "six"), duplicate_of("one"));
         assert_eq!(add(&None, "/u/{x}", &[], "all"), Ok(()));
-        assert_eq!(add(&None, "/u/{y}", &[], "seven"), same("all"));
+        assert_eq!(add(&None, "/u/{y}", &[], "seven"), duplicate_of("all"));
     }
 
     #[test]
-    fn a_parameter_and_the_rest_cannot_stand_side_by_side_for_one_method() {
-        let mut table = Table::default();
+    fn parameter_and_catch_all_conflict_for_one_method() {
+        let mut table = RouteTable::default();
         let shape = |path: &str| path_shape(path, false).unwrap();
         assert!(table.add(&None, &shape("/u/{id}"), &[Method::GET], "one").is_ok());
         assert!(table.add(&None, &shape("/u/{*rest}"), &[Method::POST], "two").is_ok());
-        let refusal = table.add(&None, &shape("/u/{*rest}"), &[], "three").unwrap_err();
-        assert_eq!(refusal.what, "its path and that of the route \"one\" cannot stand side by side");
+        let diagnostic = table.add(&None, &shape("/u/{*rest}"), &[], "three").unwrap_err();
+        assert_eq!(diagnostic.message, "its path and that of the route \"one\" cannot stand side by side");
     }
 }

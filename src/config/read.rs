@@ -11,21 +11,21 @@ use serde::de::{
 };
 use serde::forward_to_deserialize_any;
 
-use super::error::{Problem, either, nearest, quoted};
+use super::error::{Problem, closest_match, join_or, quoted};
 use super::not_yet;
-use super::tree::{Entry, Kind, Node, Tree};
+use super::tree::{Entry, Node, NodeKind, Tree};
 
 /// Reads the tree as a `T`. Misfits go to `problems`, and what misfits is absent in the result.
-pub fn read<T: DeserializeOwned + Default>(tree: &mut Tree, problems: &mut Vec<Problem>) -> T {
+pub fn deserialize<T: DeserializeOwned + Default>(tree: &mut Tree, problems: &mut Vec<Problem>) -> T {
     // The bound is for hostile files only: a person has given up long before.
-    for _ in 0..MOST_MISFITS {
-        let misfit = match T::deserialize(Reader { node: &tree.root }) {
+    for _ in 0..MAX_TYPE_ERRORS {
+        let error = match T::deserialize(NodeDeserializer { node: &tree.root }) {
             Ok(value) => return value,
-            Err(misfit) => misfit,
+            Err(error) => error,
         };
-        let address: Vec<usize> = misfit.address.iter().rev().copied().collect();
-        problems.push(misfit.problem(tree, &address));
-        if !tree.refuse(&address) || address.is_empty() {
+        let child_indices: Vec<usize> = error.child_indices.iter().rev().copied().collect();
+        problems.push(error.problem(tree, &child_indices));
+        if !tree.mark_invalid(&child_indices) || child_indices.is_empty() {
             break;
         }
     }
@@ -34,73 +34,77 @@ pub fn read<T: DeserializeOwned + Default>(tree: &mut Tree, problems: &mut Vec<P
 
 /// Why the reading stopped, and at which value.
 #[derive(Debug)]
-pub struct Misfit {
-    kind: MisfitKind,
+pub struct TypeError {
+    kind: TypeErrorKind,
     /// Numbers of children from the value up to the root.
-    address: Vec<usize>,
-    on_key: bool,
+    child_indices: Vec<usize>,
+    at_key: bool,
 }
 
 #[derive(Debug)]
-enum MisfitKind {
+enum TypeErrorKind {
     /// The sentence, and what would be right.
-    Form(String, String),
+    Mismatch(String, String),
     UnknownKey(String, &'static [&'static str]),
     UnknownValue(String, &'static [&'static str]),
 }
 
-impl Misfit {
-    fn form(what: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Misfit { kind: MisfitKind::Form(what.into(), remedy.into()), address: Vec::new(), on_key: false }
+impl TypeError {
+    fn mismatch(message: impl Into<String>, help: impl Into<String>) -> Self {
+        TypeError {
+            kind: TypeErrorKind::Mismatch(message.into(), help.into()),
+            child_indices: Vec::new(),
+            at_key: false,
+        }
     }
 
-    fn inside(mut self, child: usize) -> Self {
-        self.address.push(child);
+    fn in_child(mut self, child: usize) -> Self {
+        self.child_indices.push(child);
         self
     }
 
     fn problem(self, tree: &Tree, address: &[usize]) -> Problem {
-        let (path, spot) = tree.describe(address, self.on_key);
-        let (what, remedy) = match self.kind {
-            MisfitKind::Form(what, remedy) => (what, remedy),
-            MisfitKind::UnknownKey(key, known) => match not_yet::key(&path) {
-                Some(remedy) => (not_yet::WHAT.to_owned(), remedy.to_owned()),
+        let (path, location) = tree.path_and_location(address, self.at_key);
+        let (message, help) = match self.kind {
+            TypeErrorKind::Mismatch(what, remedy) => (what, remedy),
+            TypeErrorKind::UnknownKey(key, known) => match not_yet::help_for_key(&path) {
+                Some(remedy) => (not_yet::MESSAGE.to_owned(), remedy.to_owned()),
                 None if key == "<<" => {
                     ("merge keys are not supported".to_owned(), "write the keys out".to_owned())
                 }
-                None => ("there is no such key".to_owned(), suggestion(&key, known)),
+                None => ("there is no such key".to_owned(), did_you_mean(&key, known)),
             },
-            MisfitKind::UnknownValue(value, known) => match not_yet::value(&path, &value) {
-                Some(remedy) => (format!("{} is {}", quoted(&value), not_yet::WHAT), remedy.to_owned()),
-                None => (format!("{} is not known here", quoted(&value)), suggestion(&value, known)),
+            TypeErrorKind::UnknownValue(value, known) => match not_yet::help_for_value(&path, &value) {
+                Some(remedy) => (format!("{} is {}", quoted(&value), not_yet::MESSAGE), remedy.to_owned()),
+                None => (format!("{} is not known here", quoted(&value)), did_you_mean(&value, known)),
             },
         };
-        Problem { path, spot: Some(spot), what, remedy }
+        Problem { path, location: Some(location), message, help }
     }
 }
 
 /// "did you mean", or else what there is.
-pub fn suggestion(word: &str, known: &[&str]) -> String {
-    match nearest(word, known.iter().copied()) {
+pub fn did_you_mean(word: &str, known: &[&str]) -> String {
+    match closest_match(word, known.iter().copied()) {
         Some(near) => format!("did you mean {}?", quoted(near)),
-        None => format!("expected {}", either(known)),
+        None => format!("expected {}", join_or(known)),
     }
 }
 
-impl fmt::Display for Misfit {
+impl fmt::Display for TypeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.kind {
-            MisfitKind::Form(what, remedy) => write!(f, "{what}; {remedy}"),
-            MisfitKind::UnknownKey(word, _) | MisfitKind::UnknownValue(word, _) => f.write_str(word),
+            TypeErrorKind::Mismatch(what, remedy) => write!(f, "{what}; {remedy}"),
+            TypeErrorKind::UnknownKey(word, _) | TypeErrorKind::UnknownValue(word, _) => f.write_str(word),
         }
     }
 }
 
-impl std::error::Error for Misfit {}
+impl std::error::Error for TypeError {}
 
-impl de::Error for Misfit {
+impl de::Error for TypeError {
     fn custom<T: fmt::Display>(message: T) -> Self {
-        Misfit::form(message.to_string(), "")
+        TypeError::mismatch(message.to_string(), "")
     }
 
     fn invalid_type(unexpected: Unexpected<'_>, expected: &dyn de::Expected) -> Self {
@@ -111,96 +115,100 @@ impl de::Error for Misfit {
             Unexpected::Str(text) => quoted(text),
             other => other.to_string(),
         };
-        Misfit::form(format!("found {found}"), format!("expected {expected}"))
+        TypeError::mismatch(format!("found {found}"), format!("expected {expected}"))
     }
 
     fn unknown_field(field: &str, expected: &'static [&'static str]) -> Self {
-        Misfit { kind: MisfitKind::UnknownKey(field.to_owned(), expected), address: Vec::new(), on_key: true }
+        TypeError {
+            kind: TypeErrorKind::UnknownKey(field.to_owned(), expected),
+            child_indices: Vec::new(),
+            at_key: true,
+        }
     }
 
     fn unknown_variant(variant: &str, expected: &'static [&'static str]) -> Self {
-        Misfit {
-            kind: MisfitKind::UnknownValue(variant.to_owned(), expected),
-            address: Vec::new(),
-            on_key: false,
+        TypeError {
+            kind: TypeErrorKind::UnknownValue(variant.to_owned(), expected),
+            child_indices: Vec::new(),
+            at_key: false,
         }
     }
 }
 
 /// Hands one value of the tree to serde.
-struct Reader<'t> {
+struct NodeDeserializer<'t> {
     node: &'t Node,
 }
 
-impl<'t> Reader<'t> {
-    fn text(&self, wanted: &str) -> Result<&'t str, Misfit> {
+impl<'t> NodeDeserializer<'t> {
+    fn text(&self, expected: &str) -> Result<&'t str, TypeError> {
         match &self.node.kind {
-            Kind::Scalar { text, .. } if !self.node.is_null() => Ok(text),
-            Kind::Scalar { .. } | Kind::Sequence(_) | Kind::Mapping(_) | Kind::Refused => {
-                Err(self.misfit(wanted))
+            NodeKind::Scalar { text, .. } if !self.node.is_null() => Ok(text),
+            NodeKind::Scalar { .. } | NodeKind::Sequence(_) | NodeKind::Mapping(_) | NodeKind::Invalid => {
+                Err(self.type_error(expected))
             }
         }
     }
 
-    fn number(&self) -> Result<u64, Misfit> {
+    fn number(&self) -> Result<u64, TypeError> {
         let text = self.text("a whole number")?;
         let digits = super::units::is_digits(text);
         text.parse().ok().filter(|_| digits).ok_or_else(|| {
-            let what = format!("{} is not a whole number", quoted(text));
-            Misfit::form(
-                what,
+            let message = format!("{} is not a whole number", quoted(text));
+            TypeError::mismatch(
+                message,
                 if digits { "write a smaller one" } else { "write digits only, for example 64" },
             )
         })
     }
 
-    fn misfit(&self, wanted: &str) -> Misfit {
+    fn type_error(&self, expected: &str) -> TypeError {
         let found = match &self.node.kind {
-            Kind::Scalar { text, .. } if !self.node.is_null() => quoted(text),
-            Kind::Scalar { .. } | Kind::Sequence(_) | Kind::Mapping(_) | Kind::Refused => {
-                self.node.noun().to_owned()
+            NodeKind::Scalar { text, .. } if !self.node.is_null() => quoted(text),
+            NodeKind::Scalar { .. } | NodeKind::Sequence(_) | NodeKind::Mapping(_) | NodeKind::Invalid => {
+                self.node.type_name().to_owned()
             }
         };
-        Misfit::form(format!("found {found}"), format!("expected {wanted}"))
+        TypeError::mismatch(format!("found {found}"), format!("expected {expected}"))
     }
 }
 
-impl<'de> Deserializer<'de> for Reader<'_> {
-    type Error = Misfit;
+impl<'de> Deserializer<'de> for NodeDeserializer<'_> {
+    type Error = TypeError;
 
-    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Misfit> {
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, TypeError> {
         match &self.node.kind {
-            Kind::Scalar { .. } if self.node.is_null() => visitor.visit_unit(),
-            Kind::Scalar { text, .. } => visitor.visit_str(text),
-            Kind::Sequence(items) => visitor.visit_seq(Items { items: items.iter().enumerate() }),
-            Kind::Mapping(entries) => {
-                visitor.visit_map(Entries { entries: entries.iter().enumerate(), value: None })
+            NodeKind::Scalar { .. } if self.node.is_null() => visitor.visit_unit(),
+            NodeKind::Scalar { text, .. } => visitor.visit_str(text),
+            NodeKind::Sequence(items) => visitor.visit_seq(ItemAccess { items: items.iter().enumerate() }),
+            NodeKind::Mapping(entries) => {
+                visitor.visit_map(EntryAccess { entries: entries.iter().enumerate(), value: None })
             }
-            Kind::Refused => visitor.visit_unit(),
+            NodeKind::Invalid => visitor.visit_unit(),
         }
     }
 
-    fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Misfit> {
+    fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, TypeError> {
         match self.text("true or false")? {
             "true" => visitor.visit_bool(true),
             "false" => visitor.visit_bool(false),
-            _ => Err(self.misfit("true or false")),
+            _ => Err(self.type_error("true or false")),
         }
     }
 
-    fn deserialize_u64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Misfit> {
+    fn deserialize_u64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, TypeError> {
         visitor.visit_u64(self.number()?)
     }
 
-    fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Misfit> {
+    fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, TypeError> {
         visitor.visit_str(self.text("text")?)
     }
 
-    fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Misfit> {
+    fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, TypeError> {
         self.deserialize_str(visitor)
     }
 
-    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Misfit> {
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, TypeError> {
         if self.node.is_null() { visitor.visit_none() } else { visitor.visit_some(self) }
     }
 
@@ -208,31 +216,33 @@ impl<'de> Deserializer<'de> for Reader<'_> {
         self,
         _: &'static str,
         visitor: V,
-    ) -> Result<V::Value, Misfit> {
+    ) -> Result<V::Value, TypeError> {
         visitor.visit_newtype_struct(self)
     }
 
-    fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Misfit> {
+    fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, TypeError> {
         match &self.node.kind {
-            Kind::Sequence(_) => self.deserialize_any(visitor),
-            Kind::Scalar { text, .. } if !self.node.is_null() => {
-                let remedy = format!("expected a list, for example [{text}]");
-                Err(Misfit::form(format!("found {}", quoted(text)), remedy))
+            NodeKind::Sequence(_) => self.deserialize_any(visitor),
+            NodeKind::Scalar { text, .. } if !self.node.is_null() => {
+                let help = format!("expected a list, for example [{text}]");
+                Err(TypeError::mismatch(format!("found {}", quoted(text)), help))
             }
-            Kind::Scalar { .. } | Kind::Mapping(_) | Kind::Refused => {
-                Err(self.misfit("a list (each item after \"- \")"))
+            NodeKind::Scalar { .. } | NodeKind::Mapping(_) | NodeKind::Invalid => {
+                Err(self.type_error("a list (each item after \"- \")"))
             }
         }
     }
 
-    fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Misfit> {
+    fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, TypeError> {
         match &self.node.kind {
-            Kind::Mapping(_) => self.deserialize_any(visitor),
+            NodeKind::Mapping(_) => self.deserialize_any(visitor),
             // `shop:` with nothing below is a mapping without keys.
-            Kind::Scalar { .. } if self.node.is_null() => {
-                visitor.visit_map(Entries { entries: [].iter().enumerate(), value: None })
+            NodeKind::Scalar { .. } if self.node.is_null() => {
+                visitor.visit_map(EntryAccess { entries: [].iter().enumerate(), value: None })
             }
-            Kind::Scalar { .. } | Kind::Sequence(_) | Kind::Refused => Err(self.misfit("keys with values")),
+            NodeKind::Scalar { .. } | NodeKind::Sequence(_) | NodeKind::Invalid => {
+                Err(self.type_error("keys with values"))
+            }
         }
     }
 
@@ -241,14 +251,14 @@ impl<'de> Deserializer<'de> for Reader<'_> {
         _: &'static str,
         fields: &'static [&'static str],
         visitor: V,
-    ) -> Result<V::Value, Misfit> {
+    ) -> Result<V::Value, TypeError> {
         match &self.node.kind {
-            Kind::Mapping(_) => self.deserialize_map(visitor),
-            Kind::Scalar { .. } if self.node.is_null() => self.deserialize_map(visitor),
-            Kind::Scalar { .. } | Kind::Sequence(_) | Kind::Refused => {
-                let some: Vec<&str> = fields.iter().copied().take(4).collect();
-                let more = if fields.len() > some.len() { ", ..." } else { "" };
-                Err(self.misfit(&format!("keys with values ({}{more})", some.join(", "))))
+            NodeKind::Mapping(_) => self.deserialize_map(visitor),
+            NodeKind::Scalar { .. } if self.node.is_null() => self.deserialize_map(visitor),
+            NodeKind::Scalar { .. } | NodeKind::Sequence(_) | NodeKind::Invalid => {
+                let shown: Vec<&str> = fields.iter().copied().take(4).collect();
+                let more = if fields.len() > shown.len() { ", ..." } else { "" };
+                Err(self.type_error(&format!("keys with values ({}{more})", shown.join(", "))))
             }
         }
     }
@@ -258,15 +268,15 @@ impl<'de> Deserializer<'de> for Reader<'_> {
         _: &'static str,
         variants: &'static [&'static str],
         visitor: V,
-    ) -> Result<V::Value, Misfit> {
+    ) -> Result<V::Value, TypeError> {
         match &self.node.kind {
             // `{ hash: client_ip }`: the key is the choice; that it is not one of ours is all that can be said.
-            Kind::Mapping(entries) => match entries.first() {
+            NodeKind::Mapping(entries) => match entries.first() {
                 Some(entry) => Err(de::Error::unknown_variant(&entry.key, variants)),
-                None => Err(self.misfit(&either(variants))),
+                None => Err(self.type_error(&join_or(variants))),
             },
-            Kind::Scalar { .. } | Kind::Sequence(_) | Kind::Refused => {
-                visitor.visit_enum(self.text(&either(variants))?.into_deserializer())
+            NodeKind::Scalar { .. } | NodeKind::Sequence(_) | NodeKind::Invalid => {
+                visitor.visit_enum(self.text(&join_or(variants))?.into_deserializer())
             }
         }
     }
@@ -277,48 +287,50 @@ impl<'de> Deserializer<'de> for Reader<'_> {
     }
 }
 
-struct Items<'t> {
+struct ItemAccess<'t> {
     items: std::iter::Enumerate<std::slice::Iter<'t, Node>>,
 }
 
-impl<'de> de::SeqAccess<'de> for Items<'_> {
-    type Error = Misfit;
+impl<'de> de::SeqAccess<'de> for ItemAccess<'_> {
+    type Error = TypeError;
 
-    fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, Misfit> {
-        match self.items.by_ref().find(|(_, item)| item.kind != Kind::Refused) {
+    fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, TypeError> {
+        match self.items.by_ref().find(|(_, item)| item.kind != NodeKind::Invalid) {
             Some((index, node)) => {
-                seed.deserialize(Reader { node }).map(Some).map_err(|misfit| misfit.inside(index))
+                seed.deserialize(NodeDeserializer { node }).map(Some).map_err(|misfit| misfit.in_child(index))
             }
             None => Ok(None),
         }
     }
 }
 
-struct Entries<'t> {
+struct EntryAccess<'t> {
     entries: std::iter::Enumerate<std::slice::Iter<'t, Entry>>,
     value: Option<(usize, &'t Node)>,
 }
 
-impl<'de> de::MapAccess<'de> for Entries<'_> {
-    type Error = Misfit;
+impl<'de> de::MapAccess<'de> for EntryAccess<'_> {
+    type Error = TypeError;
 
-    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Misfit> {
-        match self.entries.by_ref().find(|(_, entry)| entry.value.kind != Kind::Refused) {
+    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, TypeError> {
+        match self.entries.by_ref().find(|(_, entry)| entry.value.kind != NodeKind::Invalid) {
             Some((index, entry)) => {
                 self.value = Some((index, &entry.value));
-                let key: de::value::StrDeserializer<'_, Misfit> = entry.key.as_str().into_deserializer();
-                seed.deserialize(key).map(Some).map_err(|misfit| misfit.inside(index))
+                let key: de::value::StrDeserializer<'_, TypeError> = entry.key.as_str().into_deserializer();
+                seed.deserialize(key).map(Some).map_err(|misfit| misfit.in_child(index))
             }
             None => Ok(None),
         }
     }
 
-    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Misfit> {
+    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, TypeError> {
         match self.value.take() {
-            Some((index, node)) => seed.deserialize(Reader { node }).map_err(|misfit| misfit.inside(index)),
-            None => Err(Misfit::form("a value was asked for before its key", "")),
+            Some((index, node)) => {
+                seed.deserialize(NodeDeserializer { node }).map_err(|misfit| misfit.in_child(index))
+            }
+            None => Err(TypeError::mismatch("a value was asked for before its key", "")),
         }
     }
 }
 
-const MOST_MISFITS: usize = 300;
+const MAX_TYPE_ERRORS: usize = 300;

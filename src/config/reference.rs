@@ -19,20 +19,20 @@ pub(super) const SOURCES: [&str; 5] = [
 
 /// A struct or an enum of the sources.
 #[derive(Default)]
-struct Item {
-    members: Vec<Member>,
+struct DocItem {
+    members: Vec<DocMember>,
     is_enum: bool,
 }
 
 /// A field or a variant.
-struct Member {
+struct DocMember {
     key: String,
     kind: String,
     docs: Vec<String>,
 }
 
-fn items() -> HashMap<String, Item> {
-    let mut items: HashMap<String, Item> = HashMap::new();
+fn items() -> HashMap<String, DocItem> {
+    let mut items: HashMap<String, DocItem> = HashMap::new();
     for source in SOURCES {
         let mut docs: Vec<String> = Vec::new();
         let mut rename = None;
@@ -47,13 +47,14 @@ fn items() -> HashMap<String, Item> {
             } else if let Some(rest) = line.strip_prefix("pub type ") {
                 // `pub type Form = Either<Word, File>;`: the long form is what has keys.
                 let (name, target) = rest.split_once(" = ").unwrap();
-                items.insert(name.to_owned(), Item { members: vec![alias(target)], is_enum: false });
+                items
+                    .insert(name.to_owned(), DocItem { members: vec![alias_member(target)], is_enum: false });
                 docs.clear();
             } else if let Some(rest) =
                 line.strip_prefix("pub struct ").or_else(|| line.strip_prefix("pub enum "))
             {
                 let name = rest.split([' ', '(', '<']).next().unwrap().to_owned();
-                items.insert(name.clone(), Item { is_enum: line.contains("enum"), ..Item::default() });
+                items.insert(name.clone(), DocItem { is_enum: line.contains("enum"), ..DocItem::default() });
                 current = Some(name);
                 docs.clear();
             } else if line == "}" {
@@ -62,9 +63,10 @@ fn items() -> HashMap<String, Item> {
                 let item = items.get_mut(name).unwrap();
                 let member = trimmed.trim_start_matches("pub ").trim_end_matches(',');
                 let (key, kind) = member.split_once(": ").unwrap_or((member, ""));
-                let key =
-                    rename.take().unwrap_or_else(|| if item.is_enum { snake(key) } else { key.to_owned() });
-                item.members.push(Member { key, kind: kind.to_owned(), docs: std::mem::take(&mut docs) });
+                let key = rename
+                    .take()
+                    .unwrap_or_else(|| if item.is_enum { snake_case(key) } else { key.to_owned() });
+                item.members.push(DocMember { key, kind: kind.to_owned(), docs: std::mem::take(&mut docs) });
             } else {
                 docs.clear();
             }
@@ -73,11 +75,11 @@ fn items() -> HashMap<String, Item> {
     items
 }
 
-fn alias(target: &str) -> Member {
-    Member { key: String::new(), kind: target.trim_end_matches(';').to_owned(), docs: Vec::new() }
+fn alias_member(target: &str) -> DocMember {
+    DocMember { key: String::new(), kind: target.trim_end_matches(';').to_owned(), docs: Vec::new() }
 }
 
-fn snake(name: &str) -> String {
+fn snake_case(name: &str) -> String {
     let mut out = String::new();
     for letter in name.chars() {
         if letter.is_uppercase() && !out.is_empty() {
@@ -89,13 +91,13 @@ fn snake(name: &str) -> String {
 }
 
 /// What a type leads to: the names inside it that the sources define, aliases followed.
-fn target<'a>(kind: &str, items: &'a HashMap<String, Item>) -> Option<(&'a str, &'a Item)> {
+fn resolve_type<'a>(kind: &str, items: &'a HashMap<String, DocItem>) -> Option<(&'a str, &'a DocItem)> {
     let words = kind.split(|letter: char| !letter.is_alphanumeric()).filter(|word| !word.is_empty());
-    let mut found: Vec<(&str, &Item)> = Vec::new();
+    let mut found: Vec<(&str, &DocItem)> = Vec::new();
     for word in words {
         if let Some((name, item)) = items.get_key_value(word) {
             match item.members.as_slice() {
-                [only] if only.key.is_empty() => found.extend(target(&only.kind, items)),
+                [only] if only.key.is_empty() => found.extend(resolve_type(&only.kind, items)),
                 _ => found.push((name, item)),
             }
         }
@@ -106,10 +108,10 @@ fn target<'a>(kind: &str, items: &'a HashMap<String, Item>) -> Option<(&'a str, 
 
 fn page() -> String {
     let items = items();
-    let mut out = String::from(HEAD);
+    let mut out = String::from(PAGE_HEADER);
     let mut seen = HashMap::new();
     section(&mut out, "", &items["ConfigFile"], &items, &mut seen);
-    out.push_str(NOT_YET);
+    out.push_str(UNSUPPORTED_SECTION);
     for (pattern, remedy) in not_yet::KEYS {
         writeln!(out, "| `{}` | {remedy} |", pattern.replace("[]", "[...]").replace('*', "NAME")).unwrap();
     }
@@ -123,8 +125,8 @@ fn page() -> String {
 fn section(
     out: &mut String,
     path: &str,
-    item: &Item,
-    items: &HashMap<String, Item>,
+    item: &DocItem,
+    items: &HashMap<String, DocItem>,
     seen: &mut HashMap<String, String>,
 ) {
     for member in &item.members {
@@ -132,7 +134,7 @@ fn section(
         let level = if path.contains('.') { "###" } else { "##" };
         writeln!(out, "{level} `{path}`\n").unwrap();
         paragraphs(out, &member.docs);
-        let Some((name, inner)) = target(&member.kind, items) else { continue };
+        let Some((name, inner)) = resolve_type(&member.kind, items) else { continue };
         if inner.is_enum {
             for variant in &inner.members {
                 writeln!(out, "- `{}`: {}", variant.key, variant.docs.join(" ")).unwrap();
@@ -144,13 +146,13 @@ fn section(
             writeln!(out, "The keys are those of [`{first}`](#{}).\n", anchor(first)).unwrap();
             continue;
         }
-        let below = match &member.kind {
+        let child_path = match &member.kind {
             kind if kind.contains("Named<") => format!("{path}.NAME"),
             kind if kind.contains("Vec<") => format!("{path}[]"),
             _ => path.clone(),
         };
         seen.insert(name.to_owned(), path);
-        section(out, &below, inner, items, seen);
+        section(out, &child_path, inner, items, seen);
     }
 }
 
@@ -158,10 +160,10 @@ fn section(
 fn paragraphs(out: &mut String, docs: &[String]) {
     for paragraph in docs.split(|line| line.is_empty()) {
         let text = paragraph.join(" ");
-        let facts =
+        let metadata_start =
             ["Required.", "Unit:", "Default:", "Reload:"].iter().filter_map(|word| text.find(word)).min();
-        let (text, facts) = text.split_at(facts.unwrap_or(text.len()));
-        for part in [text, facts].iter().map(|part| part.trim()).filter(|part| !part.is_empty()) {
+        let (text, metadata) = text.split_at(metadata_start.unwrap_or(text.len()));
+        for part in [text, metadata].iter().map(|part| part.trim()).filter(|part| !part.is_empty()) {
             writeln!(out, "{part}\n").unwrap();
         }
     }
@@ -175,7 +177,7 @@ fn anchor(path: &str) -> String {
         .to_lowercase()
 }
 
-const HEAD: &str = "<!-- Generated from src/config/file.rs; write it again with: UPDATE_DOCS=1 cargo test configuration_page -->
+const PAGE_HEADER: &str = "<!-- Generated from src/config/file.rs; write it again with: UPDATE_DOCS=1 cargo test configuration_page -->
 
 # The configuration file
 
@@ -196,7 +198,7 @@ column and what would be right, and exits with 78; `run` refuses to start in the
 
 ";
 
-const NOT_YET: &str = "## Not supported yet
+const UNSUPPORTED_SECTION: &str = "## Not supported yet
 
 These belong to the product and are refused by name until they are built.
 
@@ -210,21 +212,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn configuration_page_is_made_of_the_comments() {
+    fn configuration_page_matches_the_comments() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/configuration.md");
-        let made = page();
+        let generated = page();
         if std::env::var_os("UPDATE_DOCS").is_some() {
-            std::fs::write(path, &made).unwrap();
+            std::fs::write(path, &generated).unwrap();
         }
-        let committed = std::fs::read_to_string(path).unwrap_or_default();
+        let current = std::fs::read_to_string(path).unwrap_or_default();
         assert!(
-            committed == made,
+            current == generated,
             "docs/configuration.md is out of date; run: UPDATE_DOCS=1 cargo test configuration_page"
         );
     }
 
     #[test]
-    fn every_key_says_what_it_limits_in_one_sentence_first() {
+    fn every_key_starts_with_one_sentence() {
         for (name, item) in items() {
             for member in item.members.iter().filter(|member| !member.key.is_empty()) {
                 let first = member.docs.first().map(String::as_str).unwrap_or_default();
@@ -234,11 +236,11 @@ mod tests {
     }
 
     #[test]
-    fn every_leaf_says_its_default_or_that_it_is_required_and_whether_it_reloads() {
+    fn every_leaf_documents_default_and_reload() {
         let items = items();
         for (name, item) in items.iter().filter(|(_, item)| !item.is_enum) {
             for member in item.members.iter().filter(|member| !member.key.is_empty()) {
-                let leaf = target(&member.kind, &items).is_none_or(|(_, inner)| inner.is_enum);
+                let leaf = resolve_type(&member.kind, &items).is_none_or(|(_, inner)| inner.is_enum);
                 let text = member.docs.join(" ");
                 let complete = text.contains("Reload:")
                     && (text.contains("Default:") || text.contains("Required") || name == "WhenFile");

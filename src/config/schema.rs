@@ -13,37 +13,37 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::{Value, json};
 
 use super::file::ConfigFile;
-use super::file::forms::{DurationText, Either, Named, OneOrMore, SizeText, Words};
+use super::file::forms::{DurationText, Either, Named, OneOrMany, SizeText, StringOrList};
 
 /// The whole schema, indented, with a final newline.
-pub fn document() -> String {
+pub fn schema_document() -> String {
     let mut schema = SchemaSettings::draft2020_12().into_generator().into_root_schema_for::<ConfigFile>();
     schema.insert("title".to_owned(), json!("Configuration of statusquo"));
-    AsTheLoader.transform(&mut schema);
+    MatchLoader.transform(&mut schema);
     format!("{:#}\n", schema.as_value())
 }
 
 /// Where a variable stands: its value is not known here.
-const VARIABLE: &str = r"\$\{";
+const VARIABLE_PATTERN: &str = r"\$\{";
 
 /// What the structs do not say and the loader does.
-struct AsTheLoader;
+struct MatchLoader;
 
-impl Transform for AsTheLoader {
+impl Transform for MatchLoader {
     fn transform(&mut self, schema: &mut Schema) {
         transform_subschemas(self, schema);
-        require_what_is_required(schema);
+        add_required(schema);
         let Some(object) = schema.as_object_mut() else { return };
         // Widths of our integers mean nothing to who writes the file.
         object.remove("format");
-        take_variables(object);
+        allow_variables(object);
     }
 }
 
 /// A key is required when its comment says so.
-fn require_what_is_required(schema: &mut Schema) {
+fn add_required(schema: &mut Schema) {
     let Some(Value::Object(properties)) = schema.get("properties") else { return };
-    let says = |key: &Value| {
+    let is_required = |key: &Value| {
         key.get("description").and_then(Value::as_str).is_some_and(|text| {
             text.split("\n\n").any(|part| part.starts_with("Required.") || part.starts_with("Required,"))
                 || text.contains(" Required.")
@@ -51,15 +51,15 @@ fn require_what_is_required(schema: &mut Schema) {
         })
     };
     let required: Vec<Value> =
-        properties.iter().filter(|(_, key)| says(key)).map(|(name, _)| json!(name)).collect();
+        properties.iter().filter(|(_, key)| is_required(key)).map(|(name, _)| json!(name)).collect();
     if !required.is_empty() {
         schema.insert("required".to_owned(), Value::Array(required));
     }
 }
 
 /// Numbers, truth values and words may come from a variable; texts may contain one.
-fn take_variables(object: &mut serde_json::Map<String, Value>) {
-    let variable = json!({ "type": "string", "pattern": VARIABLE });
+fn allow_variables(object: &mut serde_json::Map<String, Value>) {
+    let variable = json!({ "type": "string", "pattern": VARIABLE_PATTERN });
     let types = match object.get("type") {
         Some(Value::String(name)) => vec![json!(name)],
         Some(Value::Array(names)) => names.clone(),
@@ -69,14 +69,14 @@ fn take_variables(object: &mut serde_json::Map<String, Value>) {
     if (is("integer") || is("boolean")) && !is("string") {
         let types: Vec<Value> = [json!("string")].into_iter().chain(types).collect();
         object.insert("type".to_owned(), Value::Array(types));
-        object.insert("pattern".to_owned(), json!(VARIABLE));
+        object.insert("pattern".to_owned(), json!(VARIABLE_PATTERN));
         return;
     }
     if let Some(Value::String(pattern)) = object.get_mut("pattern")
-        && pattern != VARIABLE
+        && pattern != VARIABLE_PATTERN
     {
         pattern.push('|');
-        pattern.push_str(VARIABLE);
+        pattern.push_str(VARIABLE_PATTERN);
     }
     if let Some(Value::Array(words)) = object.get_mut("oneOf")
         && words.iter().any(|word| word.get("const").is_some())
@@ -86,7 +86,7 @@ fn take_variables(object: &mut serde_json::Map<String, Value>) {
 }
 
 /// A text of this pattern, anchored at both ends.
-fn text(pattern: &str, example: &str) -> Schema {
+fn text_schema(pattern: &str, example: &str) -> Schema {
     json_schema!({ "type": "string", "pattern": format!("^({pattern})$"), "examples": [example] })
 }
 
@@ -101,7 +101,7 @@ impl JsonSchema for DurationText {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        text(DURATION, "5s")
+        text_schema(DURATION, "5s")
     }
 }
 
@@ -111,13 +111,13 @@ impl JsonSchema for SizeText {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        text(SIZE, "10MiB")
+        text_schema(SIZE, "10MiB")
     }
 }
 
 /// A text of this pattern, or `off`, which readers of YAML 1.1 hand on as `false`.
-fn text_or_off(pattern: &str, example: &str) -> Schema {
-    json_schema!({ "anyOf": [text(&format!("off|{pattern}"), example), { "const": false }] })
+fn text_or_off_schema(pattern: &str, example: &str) -> Schema {
+    json_schema!({ "anyOf": [text_schema(&format!("off|{pattern}"), example), { "const": false }] })
 }
 
 /// A limit that may also be `off`. For the schema alone: the file's structs keep the text.
@@ -129,7 +129,7 @@ impl JsonSchema for OrOff<DurationText> {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        text_or_off(DURATION, "1h")
+        text_or_off_schema(DURATION, "1h")
     }
 }
 
@@ -139,7 +139,7 @@ impl JsonSchema for OrOff<SizeText> {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        text_or_off(SIZE, "512B")
+        text_or_off_schema(SIZE, "512B")
     }
 }
 
@@ -152,7 +152,7 @@ impl JsonSchema for ListenText {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        text(&format!("({IP}|localhost)?:{PORT}"), "0.0.0.0:8080")
+        text_schema(&format!("({IP}|localhost)?:{PORT}"), "0.0.0.0:8080")
     }
 }
 
@@ -166,7 +166,7 @@ impl JsonSchema for ServerText {
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         let host = format!(r"({IP}|[A-Za-z0-9._-]+)");
-        text(&format!("{host}:{PORT}|https?://{host}(:{PORT})?/?"), "10.0.1.10:8000")
+        text_schema(&format!("{host}:{PORT}|https?://{host}(:{PORT})?/?"), "10.0.1.10:8000")
     }
 }
 
@@ -179,7 +179,7 @@ impl JsonSchema for AllowText {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        text(&format!("[0-9]+ +per +{DURATION}"), "100 per 1m")
+        text_schema(&format!("[0-9]+ +per +{DURATION}"), "100 per 1m")
     }
 }
 
@@ -196,9 +196,9 @@ impl JsonSchema for WorkersText {
     }
 }
 
-impl JsonSchema for Words {
+impl JsonSchema for StringOrList {
     fn schema_name() -> Cow<'static, str> {
-        "Words".into()
+        "StringOrList".into()
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
@@ -217,18 +217,18 @@ impl<T: JsonSchema> JsonSchema for Named<T> {
     }
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        let below = generator.subschema_for::<T>();
-        json_schema!({ "type": "object", "additionalProperties": below })
+        let item_schema = generator.subschema_for::<T>();
+        json_schema!({ "type": "object", "additionalProperties": item_schema })
     }
 }
 
-impl<T: JsonSchema> JsonSchema for OneOrMore<T> {
+impl<T: JsonSchema> JsonSchema for OneOrMany<T> {
     fn inline_schema() -> bool {
         true
     }
 
     fn schema_name() -> Cow<'static, str> {
-        format!("{}OrMore", T::schema_name()).into()
+        format!("{}OrMany", T::schema_name()).into()
     }
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
@@ -259,21 +259,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn config_schema_is_made_of_the_structs() {
+    fn config_schema_matches_the_structs() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/config.schema.json");
-        let made = document();
+        let generated = schema_document();
         if std::env::var_os("UPDATE_DOCS").is_some() {
-            std::fs::write(path, &made).unwrap();
+            std::fs::write(path, &generated).unwrap();
         }
-        let committed = std::fs::read_to_string(path).unwrap_or_default();
+        let current = std::fs::read_to_string(path).unwrap_or_default();
         assert!(
-            committed == made,
+            current == generated,
             "docs/config.schema.json is out of date; run: UPDATE_DOCS=1 cargo test config_schema"
         );
     }
 
     #[test]
-    fn every_mapping_with_keys_of_its_own_refuses_others() {
+    fn every_mapping_rejects_unknown_keys() {
         fn walk(value: &Value, path: &str) {
             if value.get("properties").is_some() {
                 assert_eq!(value["additionalProperties"], false, "{path}");
@@ -286,12 +286,12 @@ mod tests {
                 Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
             }
         }
-        walk(&serde_json::from_str(&document()).unwrap(), "");
+        walk(&serde_json::from_str(&schema_document()).unwrap(), "");
     }
 
     #[test]
-    fn a_key_that_is_not_built_yet_is_not_in_it() {
-        let schema: Value = serde_json::from_str(&document()).unwrap();
+    fn unsupported_keys_are_not_in_the_schema() {
+        let schema: Value = serde_json::from_str(&schema_document()).unwrap();
         for (pattern, _) in not_yet::KEYS.iter().filter(|(pattern, _)| !pattern.contains('.')) {
             assert!(schema["properties"].get(pattern).is_none(), "{pattern}");
         }

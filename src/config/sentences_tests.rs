@@ -1,12 +1,12 @@
 //! What operators read when a file is wrong, word for word.
 
-use super::{refused, sentences, with};
+use super::{config_with, load_error, sentences};
 
 #[test]
-fn one_wrong_name_is_told_with_its_line_a_caret_and_the_name_that_was_meant() {
+fn unknown_name_error_shows_line_caret_and_suggestion() {
     let text = "listen:\n  - address: \":8080\"\nupstreams:\n  shop: { servers: [\"10.0.1.10:8000\"] }\nroutes:\n  - name: shop\n    upstream: shpo\n";
     assert_eq!(
-        refused(text),
+        load_error(text),
         "statusquo.yaml:7:15: routes[0].upstream: there is no upstream \"shpo\"; did you mean \"shop\"?
   7 |     upstream: shpo
     |               ^
@@ -16,7 +16,7 @@ fn one_wrong_name_is_told_with_its_line_a_caret_and_the_name_that_was_meant() {
 }
 
 #[test]
-fn eight_different_problems_are_all_told_in_one_go_in_the_order_of_the_file() {
+fn all_problems_are_reported_in_file_order() {
     let text = r#"version: 2
 listen:
   - address: ":8080"
@@ -86,11 +86,11 @@ statusquo.yaml:24:5: routes[1].colour: there is no such key; expected name, matc
      |     ^
 14 problems
 "#;
-    assert_eq!(refused(text), expected);
+    assert_eq!(load_error(text), expected);
 }
 
 /// A section put into a good file, and every sentence about it.
-const TABLE: &[(&str, &[&str])] = &[
+const EXPECTED_MESSAGES: &[(&str, &[&str])] = &[
     ("workers: 0", &["workers: 0 is out of range; expected 1 to 1024"]),
     ("workers: many", &["workers: \"many\" is not a number of threads; expected auto, or 1 to 1024"]),
     ("drain: off", &["drain: this limit cannot be off; write a time, for example 1h"]),
@@ -169,7 +169,7 @@ const TABLE: &[(&str, &[&str])] = &[
     ),
     ("errors: enforced", &["errors: \"enforced\" is not known here; did you mean \"enforce\"?"]),
     ("errors: [pass]", &["errors: found a list; expected one word or keys with values"]),
-    ("errors: { format: problem }", &["errors.format: \"problem\" is not supported yet; use \"json\""]),
+    ("errors: { format: problem }", &["errors.format: \"problem\" is not supported yet; use \"contract\""]),
     (
         "errors: { include: [id] }",
         &[
@@ -224,9 +224,9 @@ const TABLE: &[(&str, &[&str])] = &[
         ],
     ),
     (
-        "timeouts: { connect: 40s, total: 30s }",
+        "timeouts: { connect: 40s, deadline: 30s }",
         &[
-            "timeouts.connect: 40s is longer than total (30s), so it would never pass; shorten connect or lengthen total",
+            "timeouts.connect: 40s is longer than deadline (30s), so it would never pass; shorten connect or lengthen deadline",
         ],
     ),
     (
@@ -236,8 +236,8 @@ const TABLE: &[(&str, &[&str])] = &[
         ],
     ),
     (
-        "timeouts: { whole: 0s }",
-        &["timeouts.whole: 0 would let nothing through; write a time above zero, for example 1s"],
+        "timeouts: { max_duration: 0s }",
+        &["timeouts.max_duration: 0 would let nothing through; write a time above zero, for example 1s"],
     ),
     (
         "cors: {}",
@@ -346,23 +346,23 @@ const TABLE: &[(&str, &[&str])] = &[
         ],
     ),
     (
-        "response_head: 5s",
+        "response_headers: 5s",
         &[
-            "response_head: there is no such key; expected version, workers, drain_delay, drain, listen, telemetry, log, client, contract, errors, timeouts, upstreams, cors, rate_limits, stores, rate_limit_headers or routes",
+            "response_headers: there is no such key; expected version, workers, drain_delay, drain, listen, telemetry, log, client, contract, errors, timeouts, upstreams, cors, rate_limits, stores, rate_limit_headers or routes",
         ],
     ),
-    ("timeouts:\n  <<: { total: 5s }", &["timeouts.<<: merge keys are not supported; write the keys out"]),
+    ("timeouts:\n  <<: { deadline: 5s }", &["timeouts.<<: merge keys are not supported; write the keys out"]),
 ];
 
 #[test]
-fn every_sentence_says_what_is_wrong_and_what_would_be_right() {
-    for (section, expected) in TABLE {
-        assert_eq!(sentences(&with(section)), *expected, "{section}");
+fn every_problem_has_a_message_and_help() {
+    for (section, expected) in EXPECTED_MESSAGES {
+        assert_eq!(messages(&config_with(section)), *expected, "{section}");
     }
 }
 
 #[test]
-fn every_sentence_about_upstreams_and_routes_says_what_would_be_right() {
+fn every_upstream_and_route_problem_has_help() {
     let table: &[(&str, &[&str])] = &[
         (
             "upstreams: { shop: { servers: [] } }\nroutes: [{ name: r, upstream: shop }]",
@@ -460,24 +460,24 @@ fn every_sentence_about_upstreams_and_routes_says_what_would_be_right() {
     ];
     for (section, expected) in table {
         let text = format!("listen: [{{ address: \":8080\" }}]\n{section}\n");
-        assert_eq!(sentences(&text), *expected, "{section}");
+        assert_eq!(messages(&text), *expected, "{section}");
     }
 }
 
 #[test]
-fn a_syntax_error_is_told_with_its_place() {
+fn syntax_error_shows_its_location() {
     assert_eq!(
-        refused("listen:\n\t- address: x\n"),
+        load_error("listen:\n\t- address: x\n"),
         "statusquo.yaml:2:2: a tab is used as indentation; indent with spaces\n  2 |  - address: x\n    |  ^\n1 problem\n"
     );
     assert_eq!(
-        refused("listen: [{ address: ${PORT} }]"),
+        load_error("listen: [{ address: ${PORT} }]"),
         "statusquo.yaml:1:22: a comma or a closing bracket is missing; add it, or quote the text: inside brackets, text with \
          { } [ ] or , needs quotes\n  1 | listen: [{ address: ${PORT} }]\n    |                      ^\n1 problem\n"
     );
-    assert_eq!(refused(""), "the file is empty; start from `config/minimal.yaml`\n");
+    assert_eq!(load_error(""), "the file is empty; start from `config/minimal.yaml`\n");
     assert_eq!(
-        refused("just text"),
+        load_error("just text"),
         "statusquo.yaml:1:1: found \"just text\"; expected keys with values (version, workers, drain_delay, drain, ...)\n  \
          1 | just text\n    | ^\n1 problem\n"
     );

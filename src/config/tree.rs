@@ -1,23 +1,23 @@
 //! The file as a tree in which every value still knows its line and column.
 //!
 //! It knows nothing of YAML's syntax (see [`super::parse`]) nor of what a key means (see [`super::file`]). A value that
-//! was found wrong is marked [`Kind::Refused`] and stays in its place, so that the positions and numbers of its
+//! was found wrong is marked [`NodeKind::Invalid`] and stays in its place, so that the positions and numbers of its
 //! neighbours remain true and nobody complains that it is missing.
 
-use super::error::{Problem, Refusal, Spot};
+use super::error::{Diagnostic, Location, Problem};
 
 /// A value and where it stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Node {
     /// Where it begins.
-    pub spot: Spot,
+    pub location: Location,
     /// What it is.
-    pub kind: Kind,
+    pub kind: NodeKind,
 }
 
 /// The form of a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum NodeKind {
     /// Text; numbers and truth values are still text here.
     Scalar {
         /// Its characters, variables already put in.
@@ -30,7 +30,7 @@ pub enum Kind {
     /// Keys and values in the order of the file; no key twice.
     Mapping(Vec<Entry>),
     /// Already complained about.
-    Refused,
+    Invalid,
 }
 
 /// One key of a mapping with its value.
@@ -39,7 +39,7 @@ pub struct Entry {
     /// The key.
     pub key: String,
     /// Where the key begins.
-    pub spot: Spot,
+    pub location: Location,
     /// Its value.
     pub value: Node,
 }
@@ -48,74 +48,74 @@ impl Node {
     /// Nothing was written, or `null` or `~`.
     pub fn is_null(&self) -> bool {
         match &self.kind {
-            Kind::Scalar { text, plain } => {
+            NodeKind::Scalar { text, plain } => {
                 *plain && matches!(text.as_str(), "" | "~" | "null" | "Null" | "NULL")
             }
-            Kind::Sequence(_) | Kind::Mapping(_) | Kind::Refused => false,
+            NodeKind::Sequence(_) | NodeKind::Mapping(_) | NodeKind::Invalid => false,
         }
     }
 
     /// What it is, for a sentence: `a list`.
-    pub fn noun(&self) -> &'static str {
+    pub fn type_name(&self) -> &'static str {
         match &self.kind {
-            Kind::Scalar { .. } if self.is_null() => "nothing",
-            Kind::Scalar { .. } => "text",
-            Kind::Sequence(_) => "a list",
-            Kind::Mapping(_) => "a mapping",
-            Kind::Refused => "a refused value",
+            NodeKind::Scalar { .. } if self.is_null() => "nothing",
+            NodeKind::Scalar { .. } => "text",
+            NodeKind::Sequence(_) => "a list",
+            NodeKind::Mapping(_) => "a mapping",
+            NodeKind::Invalid => "a refused value",
         }
     }
 
     /// How many values it holds, itself included, and how deep they are nested. For limits on aliases.
-    pub fn size(&self) -> (usize, usize) {
+    pub fn count_and_depth(&self) -> (usize, usize) {
         let children: Box<dyn Iterator<Item = &Node>> = match &self.kind {
-            Kind::Scalar { .. } | Kind::Refused => Box::new(std::iter::empty()),
-            Kind::Sequence(items) => Box::new(items.iter()),
-            Kind::Mapping(entries) => Box::new(entries.iter().map(|entry| &entry.value)),
+            NodeKind::Scalar { .. } | NodeKind::Invalid => Box::new(std::iter::empty()),
+            NodeKind::Sequence(items) => Box::new(items.iter()),
+            NodeKind::Mapping(entries) => Box::new(entries.iter().map(|entry| &entry.value)),
         };
         children
-            .map(Node::size)
-            .fold((1, 1), |(count, depth), (inner, deep)| (count + inner, depth.max(deep + 1)))
+            .map(Node::count_and_depth)
+            .fold((1, 1), |(count, depth), (inner, inner_depth)| (count + inner, depth.max(inner_depth + 1)))
     }
 
-    fn holds_refused(&self) -> bool {
+    fn has_invalid(&self) -> bool {
         match &self.kind {
-            Kind::Refused => true,
-            Kind::Scalar { .. } => false,
-            Kind::Sequence(items) => items.iter().any(Node::holds_refused),
-            Kind::Mapping(entries) => entries.iter().any(|entry| entry.value.holds_refused()),
+            NodeKind::Invalid => true,
+            NodeKind::Scalar { .. } => false,
+            NodeKind::Sequence(items) => items.iter().any(Node::has_invalid),
+            NodeKind::Mapping(entries) => entries.iter().any(|entry| entry.value.has_invalid()),
         }
     }
 
     fn child_mut(&mut self, index: usize) -> Option<&mut Node> {
         match &mut self.kind {
-            Kind::Sequence(items) => items.get_mut(index),
-            Kind::Mapping(entries) => entries.get_mut(index).map(|entry| &mut entry.value),
-            Kind::Scalar { .. } | Kind::Refused => None,
+            NodeKind::Sequence(items) => items.get_mut(index),
+            NodeKind::Mapping(entries) => entries.get_mut(index).map(|entry| &mut entry.value),
+            NodeKind::Scalar { .. } | NodeKind::Invalid => None,
         }
     }
 }
 
 /// The address of a value as validation walks: keys by name, list items by their number *among those not refused*.
 #[derive(Clone, Copy, Debug)]
-pub enum Place<'a> {
+pub enum KeyPath<'a> {
     /// The file.
     Root,
     /// A key of the mapping at the place before.
-    Key(&'a Place<'a>, &'a str),
+    Key(&'a KeyPath<'a>, &'a str),
     /// An item of the list at the place before.
-    Item(&'a Place<'a>, usize),
+    Item(&'a KeyPath<'a>, usize),
 }
 
-impl<'a> Place<'a> {
+impl<'a> KeyPath<'a> {
     /// The value of `name` in this mapping.
-    pub fn key(&'a self, name: &'a str) -> Place<'a> {
-        Place::Key(self, name)
+    pub fn key(&'a self, name: &'a str) -> KeyPath<'a> {
+        KeyPath::Key(self, name)
     }
 
     /// The item `index` of this list.
-    pub fn item(&'a self, index: usize) -> Place<'a> {
-        Place::Item(self, index)
+    pub fn item(&'a self, index: usize) -> KeyPath<'a> {
+        KeyPath::Item(self, index)
     }
 }
 
@@ -126,130 +126,147 @@ pub struct Tree {
     pub root: Node,
 }
 
-/// What [`Tree::find`] knows of a place.
-struct Found<'t> {
+/// What [`Tree::locate`] knows of a place.
+struct FoundNode<'t> {
     /// As it is written for people, with the numbers that the file has.
     path: String,
     /// Where to point: the value if it is text, else its key; the nearest enclosing thing if it was not written at all.
-    spot: Spot,
+    location: Location,
     /// The value, if it was written.
     node: Option<&'t Node>,
 }
 
 impl Tree {
-    /// A problem with the value at `place`.
-    pub fn problem(&self, place: &Place<'_>, refusal: Refusal) -> Problem {
-        let found = self.find(place);
-        Problem { path: found.path, spot: Some(found.spot), what: refusal.what, remedy: refusal.remedy }
-    }
-
-    /// Whether something is written at `place`, be it refused or not: then nobody may say that it is missing.
-    pub fn is_written(&self, place: &Place<'_>) -> bool {
-        self.find(place).node.is_some_and(|node| !node.is_null())
-    }
-
-    /// Where `place` stands.
-    pub fn spot(&self, place: &Place<'_>) -> Spot {
-        self.find(place).spot
-    }
-
-    /// The keys of the mapping at `place`, those with refused values included.
-    pub fn keys(&self, place: &Place<'_>) -> Vec<&str> {
-        match self.find(place).node.map(|node| &node.kind) {
-            Some(Kind::Mapping(entries)) => entries.iter().map(|entry| entry.key.as_str()).collect(),
-            Some(Kind::Scalar { .. } | Kind::Sequence(_) | Kind::Refused) | None => Vec::new(),
+    /// A problem with the value at `path`.
+    pub fn problem(&self, path: &KeyPath<'_>, diagnostic: Diagnostic) -> Problem {
+        let found = self.locate(path);
+        Problem {
+            path: found.path,
+            location: Some(found.location),
+            message: diagnostic.message,
+            help: diagnostic.help,
         }
     }
 
-    /// Whether something at or below `place` has been refused: then its absence proves nothing.
-    pub fn any_refused(&self, place: &Place<'_>) -> bool {
-        self.find(place).node.is_some_and(Node::holds_refused)
+    /// Whether something is written at `path`, be it refused or not: then nobody may say that it is missing.
+    pub fn is_written(&self, path: &KeyPath<'_>) -> bool {
+        self.locate(path).node.is_some_and(|node| !node.is_null())
     }
 
-    fn find(&self, place: &Place<'_>) -> Found<'_> {
-        match *place {
-            Place::Root => Found { path: String::new(), spot: self.root.spot, node: Some(&self.root) },
-            Place::Key(parent, name) => {
-                let parent = self.find(parent);
+    /// Where `path` stands.
+    pub fn location(&self, path: &KeyPath<'_>) -> Location {
+        self.locate(path).location
+    }
+
+    /// The keys of the mapping at `path`, those with refused values included.
+    pub fn keys(&self, path: &KeyPath<'_>) -> Vec<&str> {
+        match self.locate(path).node.map(|node| &node.kind) {
+            Some(NodeKind::Mapping(entries)) => entries.iter().map(|entry| entry.key.as_str()).collect(),
+            Some(NodeKind::Scalar { .. } | NodeKind::Sequence(_) | NodeKind::Invalid) | None => Vec::new(),
+        }
+    }
+
+    /// Whether something at or below `path` has been refused: then its absence proves nothing.
+    pub fn any_invalid(&self, path: &KeyPath<'_>) -> bool {
+        self.locate(path).node.is_some_and(Node::has_invalid)
+    }
+
+    fn locate(&self, path: &KeyPath<'_>) -> FoundNode<'_> {
+        match *path {
+            KeyPath::Root => {
+                FoundNode { path: String::new(), location: self.root.location, node: Some(&self.root) }
+            }
+            KeyPath::Key(parent, name) => {
+                let parent = self.locate(parent);
                 let path = child_path(&parent.path, name);
                 match parent.node.map(|node| &node.kind) {
-                    Some(Kind::Mapping(entries)) => match entries.iter().find(|entry| entry.key == name) {
-                        Some(entry) => Found { path, spot: entry.pointer(), node: Some(&entry.value) },
-                        None => Found { path, spot: parent.spot, node: None },
-                    },
+                    Some(NodeKind::Mapping(entries)) => {
+                        match entries.iter().find(|entry| entry.key == name) {
+                            Some(entry) => FoundNode {
+                                path,
+                                location: entry.display_location(),
+                                node: Some(&entry.value),
+                            },
+                            None => FoundNode { path, location: parent.location, node: None },
+                        }
+                    }
                     // What became of a refused mapping's keys is unknown: they count as written.
-                    Some(Kind::Refused) => Found { path, spot: parent.spot, node: parent.node },
-                    Some(Kind::Scalar { .. } | Kind::Sequence(_)) | None => {
-                        Found { path, spot: parent.spot, node: None }
+                    Some(NodeKind::Invalid) => {
+                        FoundNode { path, location: parent.location, node: parent.node }
+                    }
+                    Some(NodeKind::Scalar { .. } | NodeKind::Sequence(_)) | None => {
+                        FoundNode { path, location: parent.location, node: None }
                     }
                 }
             }
-            Place::Item(parent, index) => {
-                let parent = self.find(parent);
+            KeyPath::Item(parent, index) => {
+                let parent = self.locate(parent);
                 let item = match parent.node.map(|node| &node.kind) {
-                    Some(Kind::Sequence(items)) => {
-                        items.iter().enumerate().filter(|(_, item)| item.kind != Kind::Refused).nth(index)
+                    Some(NodeKind::Sequence(items)) => {
+                        items.iter().enumerate().filter(|(_, item)| item.kind != NodeKind::Invalid).nth(index)
                     }
-                    Some(Kind::Scalar { .. } | Kind::Mapping(_) | Kind::Refused) | None => None,
+                    Some(NodeKind::Scalar { .. } | NodeKind::Mapping(_) | NodeKind::Invalid) | None => None,
                 };
                 match item {
-                    Some((number, item)) => Found {
+                    Some((number, item)) => FoundNode {
                         path: format!("{}[{number}]", parent.path),
-                        spot: item.spot,
+                        location: item.location,
                         node: Some(item),
                     },
                     // One word where a list may stand: the word is its only item.
-                    None => Found { path: parent.path, spot: parent.spot, node: parent.node },
+                    None => FoundNode { path: parent.path, location: parent.location, node: parent.node },
                 }
             }
         }
     }
 
     /// Path and position of the value at a raw address (numbers of children), and whether its key is meant.
-    pub fn describe(&self, address: &[usize], on_key: bool) -> (String, Spot) {
+    pub fn path_and_location(&self, child_indices: &[usize], at_key: bool) -> (String, Location) {
         let mut node = &self.root;
         let mut path = String::new();
-        let mut spot = node.spot;
-        for (depth, &index) in address.iter().enumerate() {
+        let mut location = node.location;
+        for (depth, &index) in child_indices.iter().enumerate() {
             match &node.kind {
-                Kind::Sequence(items) => {
+                NodeKind::Sequence(items) => {
                     let Some(item) = items.get(index) else { break };
                     path = format!("{path}[{index}]");
-                    spot = item.spot;
+                    location = item.location;
                     node = item;
                 }
-                Kind::Mapping(entries) => {
+                NodeKind::Mapping(entries) => {
                     let Some(entry) = entries.get(index) else { break };
                     path = child_path(&path, &entry.key);
-                    let last = depth + 1 == address.len();
-                    spot = if last && on_key { entry.spot } else { entry.pointer() };
+                    let last = depth + 1 == child_indices.len();
+                    location = if last && at_key { entry.location } else { entry.display_location() };
                     node = &entry.value;
                 }
-                Kind::Scalar { .. } | Kind::Refused => break,
+                NodeKind::Scalar { .. } | NodeKind::Invalid => break,
             }
         }
-        (path, spot)
+        (path, location)
     }
 
     /// Marks the value at a raw address as refused. False when there is none or it was refused before.
-    pub fn refuse(&mut self, address: &[usize]) -> bool {
+    pub fn mark_invalid(&mut self, child_indices: &[usize]) -> bool {
         let mut node = &mut self.root;
-        for &index in address {
+        for &index in child_indices {
             match node.child_mut(index) {
                 Some(child) => node = child,
                 None => return false,
             }
         }
-        std::mem::replace(&mut node.kind, Kind::Refused) != Kind::Refused
+        std::mem::replace(&mut node.kind, NodeKind::Invalid) != NodeKind::Invalid
     }
 }
 
 impl Entry {
     /// Text is pointed at itself, larger things at their key.
-    fn pointer(&self) -> Spot {
+    fn display_location(&self) -> Location {
         match &self.value.kind {
-            Kind::Scalar { .. } if !self.value.is_null() => self.value.spot,
-            Kind::Scalar { .. } | Kind::Sequence(_) | Kind::Mapping(_) | Kind::Refused => self.spot,
+            NodeKind::Scalar { .. } if !self.value.is_null() => self.value.location,
+            NodeKind::Scalar { .. } | NodeKind::Sequence(_) | NodeKind::Mapping(_) | NodeKind::Invalid => {
+                self.location
+            }
         }
     }
 }

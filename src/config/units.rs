@@ -8,45 +8,45 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::error::{Refusal, quoted};
+use super::error::{Diagnostic, quoted};
 
 /// `800ms`, `5s`, `1m30s`, `1h`, `7d`; at most a year.
 ///
 /// # Errors
 /// Without a unit, with an unknown one, with a fraction.
-pub fn duration(text: &str) -> Result<Duration, Refusal> {
-    let wrong = || {
-        Refusal::new(
+pub fn duration(text: &str) -> Result<Duration, Diagnostic> {
+    let error = || {
+        Diagnostic::new(
             format!("{} is not a time", quoted(text)),
             "write a whole number with ms, s, m, h or d, for example 800ms, 5s or 1h",
         )
     };
     if is_digits(text) {
-        return Err(Refusal::new(format!("{} has no unit", quoted(text)), format!("write {text}s")));
+        return Err(Diagnostic::new(format!("{} has no unit", quoted(text)), format!("write {text}s")));
     }
     let mut total = Duration::ZERO;
     let mut rest = text;
     while !rest.is_empty() {
-        let (digits, behind) = split_while(rest, |letter| letter.is_ascii_digit());
-        let (unit, behind) = split_while(behind, |letter| letter.is_ascii_alphabetic());
-        let number: u64 = digits.parse().map_err(|_| wrong())?;
+        let (digits, rest_text) = split_while(rest, |letter| letter.is_ascii_digit());
+        let (unit, rest_text) = split_while(rest_text, |letter| letter.is_ascii_alphabetic());
+        let number: u64 = digits.parse().map_err(|_| error())?;
         let milliseconds: u64 = match unit {
             "ms" => 1,
             "s" => 1_000,
             "m" => 60_000,
             "h" => 3_600_000,
             "d" => 86_400_000,
-            _ => return Err(wrong()),
+            _ => return Err(error()),
         };
         let part = number.checked_mul(milliseconds).map(Duration::from_millis);
         total = part.and_then(|part| total.checked_add(part)).unwrap_or(Duration::MAX);
-        rest = behind;
+        rest = rest_text;
     }
     if text.is_empty() {
-        return Err(wrong());
+        return Err(error());
     }
-    if total > LONGEST {
-        return Err(Refusal::new(format!("{} is too long", quoted(text)), "write at most 365d"));
+    if total > MAX_DURATION {
+        return Err(Diagnostic::new(format!("{} is too long", quoted(text)), "write at most 365d"));
     }
     Ok(total)
 }
@@ -55,32 +55,32 @@ pub fn duration(text: &str) -> Result<Duration, Refusal> {
 ///
 /// # Errors
 /// When it is not a count, `per` and a time. Zero is a count and a time.
-pub fn allowance(text: &str) -> Result<(u32, Duration), Refusal> {
-    let wrong = || {
-        let what = format!("{} is not a count per time", quoted(text));
-        Refusal::new(what, "write a whole number, per, and a time, for example 100 per 1m")
+pub fn allowance(text: &str) -> Result<(u32, Duration), Diagnostic> {
+    let error = || {
+        let message = format!("{} is not a count per time", quoted(text));
+        Diagnostic::new(message, "write a whole number, per, and a time, for example 100 per 1m")
     };
     let mut words = text.split_ascii_whitespace();
     let (Some(count), Some("per"), Some(time), None) =
         (words.next(), words.next(), words.next(), words.next())
     else {
-        return Err(wrong());
+        return Err(error());
     };
     if !is_digits(count) {
-        return Err(wrong());
+        return Err(error());
     }
     let count = count.parse().map_err(|_| {
-        Refusal::new(format!("{} is too many", quoted(count)), format!("write at most {}", u32::MAX))
+        Diagnostic::new(format!("{} is too many", quoted(count)), format!("write at most {}", u32::MAX))
     })?;
     match duration(time) {
         Ok(time) => Ok((count, time)),
         // People say "per minute".
         Err(_) => match time.trim_end_matches('s') {
-            "second" | "sec" => Err(Refusal::new(wrong().what, format!("write {count} per 1s"))),
-            "minute" | "min" => Err(Refusal::new(wrong().what, format!("write {count} per 1m"))),
-            "hour" => Err(Refusal::new(wrong().what, format!("write {count} per 1h"))),
-            "day" => Err(Refusal::new(wrong().what, format!("write {count} per 1d"))),
-            _ => Err(wrong()),
+            "second" | "sec" => Err(Diagnostic::new(error().message, format!("write {count} per 1s"))),
+            "minute" | "min" => Err(Diagnostic::new(error().message, format!("write {count} per 1m"))),
+            "hour" => Err(Diagnostic::new(error().message, format!("write {count} per 1h"))),
+            "day" => Err(Diagnostic::new(error().message, format!("write {count} per 1d"))),
+            _ => Err(error()),
         },
     }
 }
@@ -89,10 +89,10 @@ pub fn allowance(text: &str) -> Result<(u32, Duration), Refusal> {
 ///
 /// # Errors
 /// Without a unit, with an unknown one, with a fraction.
-pub fn size(text: &str) -> Result<u64, Refusal> {
+pub fn size(text: &str) -> Result<u64, Diagnostic> {
     let (digits, unit) = split_while(text, |letter| letter.is_ascii_digit());
     if is_digits(text) {
-        return Err(Refusal::new(
+        return Err(Diagnostic::new(
             format!("{} has no unit", quoted(text)),
             format!("write {text}B, or KiB, MiB"),
         ));
@@ -110,7 +110,7 @@ pub fn size(text: &str) -> Result<u64, Refusal> {
     let number: Option<u64> = digits.parse().ok();
     match number.zip(factor).and_then(|(number, factor)| number.checked_mul(factor)) {
         Some(bytes) => Ok(bytes),
-        None => Err(Refusal::new(
+        None => Err(Diagnostic::new(
             format!("{} is not a size", quoted(text)),
             "write a whole number with B, KiB, MiB or GiB, for example 512B or 10MiB",
         )),
@@ -121,9 +121,12 @@ pub fn size(text: &str) -> Result<u64, Refusal> {
 ///
 /// # Errors
 /// Names other than localhost, and anything without a port.
-pub fn listen_address(text: &str) -> Result<SocketAddr, Refusal> {
+pub fn listen_address(text: &str) -> Result<SocketAddr, Diagnostic> {
     if is_digits(text) {
-        return Err(Refusal::new(format!("{} is only a port", quoted(text)), format!("write \":{text}\"")));
+        return Err(Diagnostic::new(
+            format!("{} is only a port", quoted(text)),
+            format!("write \":{text}\""),
+        ));
     }
     if let Ok(address) = text.parse() {
         return Ok(address);
@@ -135,7 +138,7 @@ pub fn listen_address(text: &str) -> Result<SocketAddr, Refusal> {
     if let Some(port) = port("localhost") {
         return Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
     }
-    Err(Refusal::new(
+    Err(Diagnostic::new(
         format!("{} is not an address to listen on", quoted(text)),
         "expected ADDRESS:PORT, for example 0.0.0.0:8080, \"[::]:8080\" or \":8080\"",
     ))
@@ -156,56 +159,59 @@ pub struct ServerAddress {
 ///
 /// # Errors
 /// Without a port, with a path, or port 443 without https.
-pub fn server(text: &str) -> Result<ServerAddress, Refusal> {
-    let wrong = || {
-        Refusal::new(
+pub fn server(text: &str) -> Result<ServerAddress, Diagnostic> {
+    let error = || {
+        Diagnostic::new(
             format!("{} is not an address", quoted(text)),
             "expected host:port, for example \"api.internal:80\"",
         )
     };
     let schemes = [("http://", 80, false), ("https://", 443, true)];
-    let written =
+    let explicit_scheme =
         schemes.iter().find_map(|(scheme, port, tls)| Some((text.strip_prefix(scheme)?, *port, *tls)));
-    let (authority, default_port, tls) = match written {
+    let (authority, default_port, tls) = match explicit_scheme {
         Some((rest, port, tls)) => (rest.strip_suffix('/').unwrap_or(rest), Some(port), tls),
         None if text.contains("://") => {
-            let remedy = "use http://, https:// or host:port";
-            return Err(Refusal::new(format!("{} is neither http nor https", quoted(text)), remedy));
+            let help = "use http://, https:// or host:port";
+            return Err(Diagnostic::new(format!("{} is neither http nor https", quoted(text)), help));
         }
         None => (text, None, false),
     };
     let (host, port) = match authority.strip_prefix('[') {
         Some(rest) => {
-            let (inside, behind) = rest.split_once(']').ok_or_else(wrong)?;
-            let address: Ipv6Addr = inside.parse().map_err(|_| wrong())?;
+            let (inside, after_bracket) = rest.split_once(']').ok_or_else(error)?;
+            let address: Ipv6Addr = inside.parse().map_err(|_| error())?;
             (
                 address.to_string(),
-                behind.strip_prefix(':').or(behind.is_empty().then_some("")).ok_or_else(wrong)?,
+                after_bracket
+                    .strip_prefix(':')
+                    .or(after_bracket.is_empty().then_some(""))
+                    .ok_or_else(error)?,
             )
         }
         None if authority.parse::<Ipv6Addr>().is_ok() => {
-            let remedy = format!("put brackets around it: \"[{authority}]:8000\"");
-            return Err(Refusal::new(format!("{} has no port", quoted(text)), remedy));
+            let help = format!("put brackets around it: \"[{authority}]:8000\"");
+            return Err(Diagnostic::new(format!("{} has no port", quoted(text)), help));
         }
         None => {
             let (host, port) = authority.split_once(':').unwrap_or((authority, ""));
-            (host_name(host).ok_or_else(wrong)?, port)
+            (host_name(host).ok_or_else(error)?, port)
         }
     };
     let port = match (port, default_port) {
         ("", Some(port)) => port,
-        ("", None) if authority.ends_with(':') => return Err(wrong()),
+        ("", None) if authority.ends_with(':') => return Err(error()),
         ("", None) => {
-            return Err(Refusal::new(
+            return Err(Diagnostic::new(
                 format!("{} has no port", quoted(text)),
                 format!("write \"{authority}:8000\""),
             ));
         }
-        (digits, _) => digits.parse().ok().filter(|port| *port != 0).ok_or_else(wrong)?,
+        (digits, _) => digits.parse().ok().filter(|port| *port != 0).ok_or_else(error)?,
     };
     if port == 443 && !tls {
         let authority = authority.strip_suffix(":443").unwrap_or(authority);
-        return Err(Refusal::new("port 443 speaks TLS", format!("write \"https://{authority}\"")));
+        return Err(Diagnostic::new("port 443 speaks TLS", format!("write \"https://{authority}\"")));
     }
     Ok(ServerAddress { host, port, tls })
 }
@@ -214,20 +220,20 @@ pub fn server(text: &str) -> Result<ServerAddress, Refusal> {
 ///
 /// # Errors
 /// When it is neither, or has bits behind its prefix.
-pub fn network(text: &str) -> Result<IpNet, Refusal> {
+pub fn network(text: &str) -> Result<IpNet, Diagnostic> {
     if let Ok(address) = text.parse::<IpAddr>() {
         return Ok(IpNet::from(address));
     }
     let Ok(network) = text.parse::<IpNet>() else {
-        return Err(Refusal::new(
+        return Err(Diagnostic::new(
             format!("{} is not a network", quoted(text)),
             "expected an address with a prefix, for example 10.0.0.0/8 or \"fd00::/8\"",
         ));
     };
     if network.trunc() != network {
-        let what = format!("{} has bits behind its prefix", quoted(text));
-        return Err(Refusal::new(
-            what,
+        let message = format!("{} has bits behind its prefix", quoted(text));
+        return Err(Diagnostic::new(
+            message,
             format!("write {}, or the address without /{}", network.trunc(), network.prefix_len()),
         ));
     }
@@ -257,7 +263,7 @@ fn split_while(text: &str, keep: impl Fn(char) -> bool) -> (&str, &str) {
 }
 
 /// Beyond a year a limit is a mistake, and instants cannot overflow below it.
-const LONGEST: Duration = Duration::from_secs(365 * 86_400);
+const MAX_DURATION: Duration = Duration::from_secs(365 * 86_400);
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
@@ -265,35 +271,35 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_are_whole_numbers_with_units() {
+    fn durations_are_integers_with_units() {
         for (text, milliseconds) in
             [("800ms", 800), ("5s", 5_000), ("1m30s", 90_000), ("1h", 3_600_000), ("0s", 0)]
         {
             assert_eq!(duration(text), Ok(Duration::from_millis(milliseconds)), "{text}");
         }
-        assert_eq!(duration("5").unwrap_err().remedy, "write 5s");
+        assert_eq!(duration("5").unwrap_err().help, "write 5s");
         for text in ["", "s", "5 s", "1.5s", "5M", "-5s", "5sec", "five", "99999999999999999999s"] {
-            assert!(duration(text).unwrap_err().what.ends_with("is not a time"), "{text}");
+            assert!(duration(text).unwrap_err().message.ends_with("is not a time"), "{text}");
         }
-        assert!(duration("366d").unwrap_err().what.ends_with("is too long"));
-        assert!(duration("9999999999999999999d").unwrap_err().what.ends_with("is too long"));
+        assert!(duration("366d").unwrap_err().message.ends_with("is too long"));
+        assert!(duration("9999999999999999999d").unwrap_err().message.ends_with("is too long"));
     }
 
     #[test]
-    fn sizes_are_whole_numbers_with_units() {
+    fn sizes_are_integers_with_units() {
         for (text, bytes) in
             [("512B", 512), ("32KiB", 32_768), ("10MiB", 10_485_760), ("1KB", 1_000), ("2GB", 2_000_000_000)]
         {
             assert_eq!(size(text), Ok(bytes), "{text}");
         }
-        assert_eq!(size("512").unwrap_err().remedy, "write 512B, or KiB, MiB");
+        assert_eq!(size("512").unwrap_err().help, "write 512B, or KiB, MiB");
         for text in ["", "KiB", "1.5MiB", "1kb", "1 MiB", "-1B", "99999999999GiB"] {
-            assert!(size(text).unwrap_err().what.ends_with("is not a size"), "{text}");
+            assert!(size(text).unwrap_err().message.ends_with("is not a size"), "{text}");
         }
     }
 
     #[test]
-    fn an_allowance_is_a_count_per_time() {
+    fn allowance_is_a_count_per_duration() {
         let minute = Duration::from_secs(60);
         for text in ["100 per 1m", " 100  per 60s "] {
             assert_eq!(allowance(text), Ok((100, minute)), "{text}");
@@ -304,17 +310,17 @@ mod tests {
             ("5 per seconds", "write 5 per 1s"),
             ("9999999999 per 1m", "write at most 4294967295"),
         ] {
-            assert_eq!(allowance(text).unwrap_err().remedy, remedy, "{text}");
+            assert_eq!(allowance(text).unwrap_err().help, remedy, "{text}");
         }
         for text in
             ["", "100", "100/1m", "100per1m", "100 per 60", "-1 per 1m", "100 per 1m 2", "per per per"]
         {
-            assert!(allowance(text).unwrap_err().what.ends_with("is not a count per time"), "{text}");
+            assert!(allowance(text).unwrap_err().message.ends_with("is not a count per time"), "{text}");
         }
     }
 
     #[test]
-    fn an_address_to_listen_on_may_be_short_but_never_a_name() {
+    fn listen_address_may_be_short_but_not_a_name() {
         for (text, address) in [
             (":8080", "0.0.0.0:8080"),
             ("localhost:0", "127.0.0.1:0"),
@@ -323,14 +329,14 @@ mod tests {
         ] {
             assert_eq!(listen_address(text), Ok(address.parse().unwrap()), "{text}");
         }
-        assert_eq!(listen_address("8080").unwrap_err().remedy, "write \":8080\"");
+        assert_eq!(listen_address("8080").unwrap_err().help, "write \":8080\"");
         for text in ["", ":", ":99999", "example.com:80", "127.0.0.1", "http://:80", "localhost"] {
             assert!(listen_address(text).is_err(), "{text}");
         }
     }
 
     #[test]
-    fn a_server_is_a_host_and_a_port_and_nothing_more() {
+    fn server_is_host_and_port_only() {
         for (text, host, port, tls) in [
             ("10.0.1.10:8000", "10.0.1.10", 8000, false),
             ("http://Api.Internal", "api.internal", 80, false),
@@ -356,16 +362,16 @@ mod tests {
             ("api:443", "port 443 speaks TLS"),
             ("http://[::1]:443", "port 443 speaks TLS"),
         ] {
-            assert_eq!(server(text).unwrap_err().what, what, "{text}");
+            assert_eq!(server(text).unwrap_err().message, what, "{text}");
         }
     }
 
     #[test]
-    fn a_network_has_no_bits_behind_its_prefix_and_an_address_is_a_network_of_one() {
+    fn network_has_no_host_bits_and_an_address_is_a_network() {
         assert_eq!(network("10.0.0.0/8"), Ok("10.0.0.0/8".parse().unwrap()));
         assert_eq!(network("10.0.0.1"), Ok("10.0.0.1/32".parse().unwrap()));
         assert_eq!(network("::1"), Ok("::1/128".parse().unwrap()));
-        assert_eq!(network("10.0.0.1/8").unwrap_err().remedy, "write 10.0.0.0/8, or the address without /8");
+        assert_eq!(network("10.0.0.1/8").unwrap_err().help, "write 10.0.0.0/8, or the address without /8");
         assert!(network("10.0.0.0/33").is_err());
         assert!(network("office").is_err());
     }

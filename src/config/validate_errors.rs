@@ -1,22 +1,22 @@
 //! Checks the sections `contract` and `errors`: the table of codes, the exceptions from it, how bodies are made.
 //!
 //! Whether a table of codes is whole is judged by [`Contract::declare`]; here its verdicts get their place in the file.
-//! What an absent key means is decided once, in [`Settings::rules`].
+//! What an absent key means is decided once, in [`ErrorSettings::rules`].
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use http::{HeaderName, HeaderValue, StatusCode};
 
-use super::checker::{Checker, field_name, method};
-use super::error::{Refusal, nearest, quoted};
+use super::checker::{Validator, header_name, method};
+use super::error::{Diagnostic, closest_match, quoted};
 use super::file::errors::{
     CodeFile, ContractFile, ContractForm, ErrorsFile, ErrorsForm, IncludeWord, OverrideFile,
     UpstreamMessagesWord, WhenFile,
 };
-use super::file::forms::{Either, Words};
-use super::read::suggestion;
-use super::tree::Place;
+use super::file::forms::{Either, StringOrList};
+use super::read::did_you_mean;
+use super::tree::KeyPath;
 use super::units::is_digits;
 use super::{ErrorMode, ErrorRules};
 use crate::contract::policy::UPSTREAM_RESPONSE;
@@ -28,29 +28,29 @@ use crate::protocol::hop;
 
 /// What one `errors` section says; what it does not say is `None`.
 #[derive(Clone, Debug, Default)]
-pub struct Settings {
+pub struct ErrorSettings {
     mode: Option<ErrorMode>,
     upstream_messages: Option<UpstreamMessages>,
     include: Option<Include>,
     body_limit: Option<usize>,
     body_timeout: Option<Duration>,
     retry_after: Option<u64>,
-    keep_fields: Option<Vec<HeaderName>>,
+    keep_headers: Option<Vec<HeaderName>>,
     /// Its exceptions, in order.
     pub overrides: Vec<Override>,
 }
 
-impl Settings {
+impl ErrorSettings {
     /// These settings, and for what they do not say those of `global`. The exceptions stay the section's own.
-    pub fn over(self, global: &Settings) -> Settings {
-        Settings {
+    pub fn or_else(self, global: &ErrorSettings) -> ErrorSettings {
+        ErrorSettings {
             mode: self.mode.or(global.mode),
             upstream_messages: self.upstream_messages.or(global.upstream_messages),
             include: self.include.or(global.include),
             body_limit: self.body_limit.or(global.body_limit),
             body_timeout: self.body_timeout.or(global.body_timeout),
             retry_after: self.retry_after.or(global.retry_after),
-            keep_fields: self.keep_fields.or_else(|| global.keep_fields.clone()),
+            keep_headers: self.keep_headers.or_else(|| global.keep_headers.clone()),
             overrides: self.overrides,
         }
     }
@@ -65,78 +65,83 @@ impl Settings {
             upstream_body_timeout: self.body_timeout.unwrap_or(Duration::from_millis(500)),
             retry_after: self.retry_after.unwrap_or(5),
             overrides,
-            keep_fields: self.keep_fields.clone().unwrap_or_default(),
+            keep_headers: self.keep_headers.clone().unwrap_or_default(),
         }
     }
 }
 
 /// The contract, or `None` with its problems on record.
-pub fn contract(checker: &mut Checker<'_>, form: Option<&ContractForm>) -> Option<Contract> {
-    let root = Place::Root;
+pub fn contract(validator: &mut Validator<'_>, form: Option<&ContractForm>) -> Option<Contract> {
+    let root = KeyPath::Root;
     let at = root.key("contract");
     match form {
-        None if checker.tree.any_refused(&at) => None,
+        None if validator.tree.any_invalid(&at) => None,
         None => Contract::builtin("appwrite"),
         Some(Either::Short(name)) => {
             let contract = Contract::builtin(name);
             if contract.is_none() {
-                let what = format!("there is no built-in contract {}", quoted(name));
-                checker.refuse(&at, Refusal::new(what, suggestion(name, builtin::CONTRACT_NAMES)));
+                let message = format!("there is no built-in contract {}", quoted(name));
+                validator.report(&at, Diagnostic::new(message, did_you_mean(name, builtin::CONTRACT_NAMES)));
             }
             contract
         }
-        Some(Either::Long(file)) => declared(checker, &at, file),
+        Some(Either::Long(file)) => declare_contract(validator, &at, file),
     }
 }
 
-fn declared(checker: &mut Checker<'_>, at: &Place<'_>, file: &ContractFile) -> Option<Contract> {
-    let before = checker.problems.len();
+fn declare_contract(
+    validator: &mut Validator<'_>,
+    at: &KeyPath<'_>,
+    file: &ContractFile,
+) -> Option<Contract> {
+    let problem_count = validator.problems.len();
     let list = at.key("codes");
     let mut codes = Vec::new();
     for (index, file) in file.codes.iter().flatten().enumerate() {
         let item = list.item(index);
-        let status =
-            checker.number(&item.key("code"), file.code, 400..=599).and_then(|code| u16::try_from(code).ok());
+        let status = validator
+            .number(&item.key("code"), file.code, 400..=599)
+            .and_then(|code| u16::try_from(code).ok());
         if file.code.is_none() {
-            checker.missing(&item.key("code"), "write the status, for example code: 404");
+            validator.missing(&item.key("code"), "write the status, for example code: 404");
         }
         if file.message.is_none() {
-            checker.missing(&item.key("message"), "write the text that clients read");
+            validator.missing(&item.key("message"), "write the text that clients read");
         }
         let registered = status.and_then(|status| StatusCode::from_u16(status).ok()?.canonical_reason());
         let reason = file.text.as_deref().or(registered);
         if let (Some(status), None) = (status, reason) {
-            checker.missing(&item.key("text"), format!("{status} has no registered phrase; write one"));
+            validator.missing(&item.key("text"), format!("{status} has no registered phrase; write one"));
         }
         let (Some(status), Some(reason), Some(message)) = (status, reason, &file.message) else { continue };
         let (reason, message) = (reason.to_owned(), message.clone());
         codes.push(CodeDeclaration { status, reason, message, kind: file.kind.clone() });
     }
-    if file.codes.as_ref().is_none_or(Vec::is_empty) && !checker.tree.any_refused(&list) {
-        checker.refuse(&list, Refusal::new("no code is declared", "list the codes that may be sent"));
+    if file.codes.as_ref().is_none_or(Vec::is_empty) && !validator.tree.any_invalid(&list) {
+        validator.report(&list, Diagnostic::new("no code is declared", "list the codes that may be sent"));
     }
-    let causes = causes(checker, &at.key("causes"), file);
+    let causes = causes(validator, &at.key("causes"), file);
     // A table with holes would be blamed for what is missing because of them.
-    if checker.problems.len() > before || checker.tree.any_refused(at) {
+    if validator.problems.len() > problem_count || validator.tree.any_invalid(at) {
         return None;
     }
     let declaration = Declaration { name: "custom".to_owned(), codes, causes, types: file.types.clone() };
     match Contract::declare(declaration) {
         Ok(contract) => Some(contract),
         Err(problems) => {
-            problems.iter().for_each(|problem| place_contract_problem(checker, at, file, problem));
+            problems.iter().for_each(|problem| report_contract_problem(validator, at, file, problem));
             None
         }
     }
 }
 
-fn causes(checker: &mut Checker<'_>, at: &Place<'_>, file: &ContractFile) -> Vec<(Cause, String)> {
+fn causes(validator: &mut Validator<'_>, at: &KeyPath<'_>, file: &ContractFile) -> Vec<(Cause, String)> {
     let mut causes = Vec::new();
     for (name, file) in file.causes.iter().flat_map(|named| &named.0) {
         let at = at.key(name);
-        let cause = checker.accept(&at, cause(name));
+        let cause = validator.check(&at, parse_cause(name));
         if file.message.is_none() {
-            checker.missing(&at.key("message"), "write the text that clients read");
+            validator.missing(&at.key("message"), "write the text that clients read");
         }
         causes.extend(cause.zip(file.message.clone()));
     }
@@ -144,83 +149,83 @@ fn causes(checker: &mut Checker<'_>, at: &Place<'_>, file: &ContractFile) -> Vec
 }
 
 /// The contract's verdict, at the value that it is about.
-fn place_contract_problem(
-    checker: &mut Checker<'_>,
-    at: &Place<'_>,
+fn report_contract_problem(
+    validator: &mut Validator<'_>,
+    at: &KeyPath<'_>,
     file: &ContractFile,
     problem: &ContractProblem,
 ) {
     let sentence = problem.to_string();
-    let (what, remedy) = sentence.split_once("; ").unwrap_or((&sentence, ""));
-    let refusal = Refusal::new(what, remedy);
+    let (message, help) = sentence.split_once("; ").unwrap_or((&sentence, ""));
+    let diagnostic = Diagnostic::new(message, help);
     let list = at.key("codes");
     // With a code declared twice, the row that the verdict is about is the one that deserves it.
-    let row = |status: u16, deserves: &dyn Fn(&CodeFile) -> bool| {
+    let row = |status: u16, matches: &dyn Fn(&CodeFile) -> bool| {
         let mut rows = file.codes.iter().flatten().enumerate();
-        rows.find(|(_, row)| row.code == Some(u64::from(status)) && deserves(row))
+        rows.find(|(_, row)| row.code == Some(u64::from(status)) && matches(row))
             .map_or(0, |(index, _)| index)
     };
-    let mut refuse = |index: usize, key: &str, refusal: Refusal| {
-        checker.refuse(&list.item(index).key(key), refusal);
+    let mut report_row = |index: usize, key: &str, refusal: Diagnostic| {
+        validator.report(&list.item(index).key(key), refusal);
     };
     match problem {
-        ContractProblem::NotAnErrorCode { status } => refuse(row(*status, &|_| true), "code", refusal),
+        ContractProblem::NotAnErrorCode { status } => report_row(row(*status, &|_| true), "code", diagnostic),
         ContractProblem::DuplicateCode { status } => {
             let rows = file.codes.iter().flatten().enumerate();
             let last = rows.filter(|(_, row)| row.code == Some(u64::from(*status))).last();
             let last = last.map_or(0, |(index, _)| index);
-            refuse(last, "code", Refusal::new(what, "keep one of the two"));
+            report_row(last, "code", Diagnostic::new(message, "keep one of the two"));
         }
         ContractProblem::BadReason { status } => {
-            refuse(row(*status, &|row| row.text.is_some()), "text", refusal)
+            report_row(row(*status, &|row| row.text.is_some()), "text", diagnostic)
         }
         ContractProblem::BadMessage { status, .. } => {
             let bad =
                 |row: &CodeFile| row.message.as_deref().is_some_and(|message| !text::is_allowed(message));
-            refuse(row(*status, &bad), "message", refusal);
+            report_row(row(*status, &bad), "message", diagnostic);
         }
         ContractProblem::BadType { status, kind } => {
-            refuse(row(*status, &|row| row.kind.as_ref() == Some(kind)), "type", refusal);
+            report_row(row(*status, &|row| row.kind.as_ref() == Some(kind)), "type", diagnostic);
         }
         ContractProblem::UnlistedType { status, kind } => {
-            let refusal = Refusal::new(what, "add it to contract.types");
-            refuse(row(*status, &|row| row.kind.as_ref() == Some(kind)), "type", refusal);
+            let diagnostic = Diagnostic::new(message, "add it to contract.types");
+            report_row(row(*status, &|row| row.kind.as_ref() == Some(kind)), "type", diagnostic);
         }
         ContractProblem::BadListedType { kind } => {
             let index = file.types.iter().flatten().position(|listed| listed == kind).unwrap_or(0);
-            checker.refuse(&at.key("types").item(index), refusal);
+            validator.report(&at.key("types").item(index), diagnostic);
         }
         ContractProblem::DuplicateCause { cause } | ContractProblem::BadCauseMessage { cause, .. } => {
-            checker.refuse(&at.key("causes").key(cause.name()).key("message"), refusal);
+            validator.report(&at.key("causes").key(cause.name()).key("message"), diagnostic);
         }
         ContractProblem::MissingTarget { status, .. } => {
-            checker.refuse(&list, Refusal::new(sentence.clone(), format!("declare the code {status}")));
+            validator.report(&list, Diagnostic::new(sentence.clone(), format!("declare the code {status}")));
         }
     }
 }
 
 /// One `errors` section, the top-level one or a route's. `upstreams` are the names that exceptions may refer to.
 pub fn settings(
-    checker: &mut Checker<'_>,
-    at: &Place<'_>,
+    validator: &mut Validator<'_>,
+    at: &KeyPath<'_>,
     form: Option<&ErrorsForm>,
     contract: Option<&Contract>,
     upstreams: &[&str],
-) -> Settings {
+) -> ErrorSettings {
     let file = match form {
-        None => return Settings::default(),
-        Some(Either::Short(mode)) => return Settings { mode: Some(*mode), ..Settings::default() },
+        None => return ErrorSettings::default(),
+        Some(Either::Short(mode)) => return ErrorSettings { mode: Some(*mode), ..ErrorSettings::default() },
         Some(Either::Long(file)) => file,
     };
     let body_at = at.key("upstream_body");
     let body = file.upstream_body.as_ref();
-    let limit = checker.size(
+    let limit = validator.size(
         &body_at.key("limit"),
         body.and_then(|body| body.limit.as_ref()),
         1..=conform::BODY_LIMIT as u64,
         "write 1B to 64KiB: a larger error body never conforms",
     );
-    Settings {
+    ErrorSettings {
         mode: file.mode,
         upstream_messages: file.upstream_messages.map(|word| match word {
             UpstreamMessagesWord::ClientErrors => UpstreamMessages::ClientErrors,
@@ -229,10 +234,11 @@ pub fn settings(
         }),
         include: file.include.as_deref().map(include),
         body_limit: limit.and_then(|limit| usize::try_from(limit).ok()),
-        body_timeout: checker.time(&body_at.key("timeout"), body.and_then(|body| body.timeout.as_ref())),
-        retry_after: checker.seconds(&at.key("retry_after"), file.retry_after.as_ref()),
-        keep_fields: keep_fields(checker, &at.key("keep_headers"), file),
-        overrides: overrides(checker, &at.key("overrides"), file, contract, upstreams),
+        body_timeout: validator
+            .duration(&body_at.key("timeout"), body.and_then(|body| body.timeout.as_ref())),
+        retry_after: validator.retry_after_seconds(&at.key("retry_after"), file.retry_after.as_ref()),
+        keep_headers: keep_headers(validator, &at.key("keep_headers"), file),
+        overrides: overrides(validator, &at.key("overrides"), file, contract, upstreams),
     }
 }
 
@@ -249,23 +255,27 @@ fn include(words: &[IncludeWord]) -> Include {
     include
 }
 
-fn keep_fields(checker: &mut Checker<'_>, at: &Place<'_>, file: &ErrorsFile) -> Option<Vec<HeaderName>> {
+fn keep_headers(
+    validator: &mut Validator<'_>,
+    at: &KeyPath<'_>,
+    file: &ErrorsFile,
+) -> Option<Vec<HeaderName>> {
     let parse = |text: &str| {
-        let name = field_name(text)?;
-        if hop::is_hop_by_hop(&name) || !keepable(&name) {
-            let what = format!(
+        let name = header_name(text)?;
+        if hop::is_hop_by_hop(&name) || !is_keepable(&name) {
+            let message = format!(
                 "{} cannot be kept: it describes the body, the connection or our own reply",
                 quoted(text)
             );
-            return Err(Refusal::new(what, "remove it"));
+            return Err(Diagnostic::new(message, "remove it"));
         }
         Ok(name)
     };
-    file.keep_headers.as_ref().map(|_| checker.list(at, file.keep_headers.as_ref(), parse))
+    file.keep_headers.as_ref().map(|_| validator.list(at, file.keep_headers.as_ref(), parse))
 }
 
 /// Asks the contract itself, in the situation that keeps most.
-fn keepable(name: &HeaderName) -> bool {
+fn is_keepable(name: &HeaderName) -> bool {
     let context = fields::HeaderFilterContext {
         status_sent: 400,
         upstream_status: 416,
@@ -277,43 +287,44 @@ fn keepable(name: &HeaderName) -> bool {
 }
 
 fn overrides(
-    checker: &mut Checker<'_>,
-    at: &Place<'_>,
+    validator: &mut Validator<'_>,
+    at: &KeyPath<'_>,
     file: &ErrorsFile,
     contract: Option<&Contract>,
     upstreams: &[&str],
 ) -> Vec<Override> {
     let mut overrides = Vec::new();
     for (index, file) in file.overrides.iter().flatten().enumerate() {
-        overrides.push(one_override(checker, &at.item(index), file, contract, upstreams));
+        overrides.push(build_override(validator, &at.item(index), file, contract, upstreams));
     }
     overrides
 }
 
-fn one_override(
-    checker: &mut Checker<'_>,
-    at: &Place<'_>,
+fn build_override(
+    validator: &mut Validator<'_>,
+    at: &KeyPath<'_>,
     file: &OverrideFile,
     contract: Option<&Contract>,
     upstreams: &[&str],
 ) -> Override {
-    let message = file.message.as_deref().filter(|text| checker.message(&at.key("message"), text));
-    let made = Override {
-        matcher: when(checker, &at.key("when"), file.when.as_ref(), upstreams),
-        code: target(checker, &at.key("code"), file.code, contract),
+    let message = file.message.as_deref().filter(|text| validator.message(&at.key("message"), text));
+    let result = Override {
+        matcher: build_matcher(validator, &at.key("when"), file.when.as_ref(), upstreams),
+        code: override_code(validator, &at.key("code"), file.code, contract),
         message: message.map(Arc::from),
-        retry_after: checker.seconds(&at.key("retry_after"), file.retry_after.as_ref()),
+        retry_after: validator.retry_after_seconds(&at.key("retry_after"), file.retry_after.as_ref()),
     };
-    let changes = ["code", "message", "retry_after"].iter().any(|key| checker.tree.is_written(&at.key(key)));
-    if !changes {
-        checker.refuse(at, Refusal::new("it changes nothing", "add code, message or retry_after"));
+    let has_change =
+        ["code", "message", "retry_after"].iter().any(|key| validator.tree.is_written(&at.key(key)));
+    if !has_change {
+        validator.report(at, Diagnostic::new("it changes nothing", "add code, message or retry_after"));
     }
-    made
+    result
 }
 
-fn target(
-    checker: &mut Checker<'_>,
-    at: &Place<'_>,
+fn override_code(
+    validator: &mut Validator<'_>,
+    at: &KeyPath<'_>,
     code: Option<u64>,
     contract: Option<&Contract>,
 ) -> Option<DocumentedCode> {
@@ -322,51 +333,61 @@ fn target(
     if documented.is_none() {
         let codes: Vec<String> =
             contract.codes().iter().map(|entry| entry.code().status().to_string()).collect();
-        let what = format!("{code} is not in the contract {}", quoted(contract.name()));
-        checker.refuse(at, Refusal::new(what, format!("expected {}", super::error::either(&codes))));
+        let message = format!("{code} is not in the contract {}", quoted(contract.name()));
+        validator.report(at, Diagnostic::new(message, format!("expected {}", super::error::join_or(&codes))));
     }
     documented
 }
 
-fn when(checker: &mut Checker<'_>, at: &Place<'_>, file: Option<&WhenFile>, upstreams: &[&str]) -> Matcher {
+fn build_matcher(
+    validator: &mut Validator<'_>,
+    at: &KeyPath<'_>,
+    file: Option<&WhenFile>,
+    upstreams: &[&str],
+) -> Matcher {
     let Some(file) = file else {
-        checker.missing(at, "say when it applies, for example when: { cause: connection_refused }");
+        validator.missing(at, "say when it applies, for example when: { cause: connection_refused }");
         return Matcher::default();
     };
-    let given = ["cause", "upstream_status", "upstream", "method"];
-    if !given.iter().any(|key| checker.tree.is_written(&at.key(key))) && !checker.tree.any_refused(at) {
-        checker.refuse(
+    let condition_keys = ["cause", "upstream_status", "upstream", "method"];
+    if !condition_keys.iter().any(|key| validator.tree.is_written(&at.key(key)))
+        && !validator.tree.any_invalid(at)
+    {
+        validator.report(
             at,
-            Refusal::new("it would apply to everything", "add cause, upstream_status, upstream or method"),
+            Diagnostic::new("it would apply to everything", "add cause, upstream_status, upstream or method"),
         );
     }
-    let words = |words: &Option<Words>| words.as_ref().map(|words| words.0.clone());
+    let words = |words: &Option<StringOrList>| words.as_ref().map(|words| words.0.clone());
     let mut causes = Vec::new();
     let mut upstream_response = false;
     for (index, name) in words(&file.cause).into_iter().flatten().enumerate() {
         if name == UPSTREAM_RESPONSE {
             upstream_response = true;
         } else {
-            causes.extend(checker.accept(&at.key("cause").item(index), cause(&name)));
+            causes.extend(validator.check(&at.key("cause").item(index), parse_cause(&name)));
         }
     }
     let upstream_status =
-        checker.list(&at.key("upstream_status"), words(&file.upstream_status).as_ref(), status);
+        validator.list(&at.key("upstream_status"), words(&file.upstream_status).as_ref(), parse_status);
     if !causes.is_empty() && !upstream_response && !upstream_status.is_empty() {
-        let what = "it would never apply: a fault has no upstream status";
-        checker.refuse(
+        let message = "it would never apply: a fault has no upstream status";
+        validator.report(
             at,
-            Refusal::new(what, "keep either cause or upstream_status, or write cause: upstream_response"),
+            Diagnostic::new(
+                message,
+                "keep either cause or upstream_status, or write cause: upstream_response",
+            ),
         );
     }
     if let Some(name) = &file.upstream {
-        let root = Place::Root;
+        let root = KeyPath::Root;
         let section = root.key("upstreams");
-        if !checker.tree.is_written(&section.key(name)) {
-            checker.refuse(&at.key("upstream"), no_upstream(name, upstreams));
+        if !validator.tree.is_written(&section.key(name)) {
+            validator.report(&at.key("upstream"), unknown_upstream(name, upstreams));
         }
     }
-    let methods = checker.list(&at.key("method"), words(&file.method).as_ref(), method);
+    let methods = validator.list(&at.key("method"), words(&file.method).as_ref(), method);
     Matcher {
         causes,
         upstream_response,
@@ -377,31 +398,31 @@ fn when(checker: &mut Checker<'_>, at: &Place<'_>, file: Option<&WhenFile>, upst
 }
 
 /// The sentence for a name that is not among the upstreams.
-pub fn no_upstream(name: &str, upstreams: &[&str]) -> Refusal {
-    let what = format!("there is no upstream {}", quoted(name));
-    match nearest(name, upstreams.iter().copied()) {
-        Some(near) => Refusal::new(what, format!("did you mean {}?", quoted(near))),
+pub fn unknown_upstream(name: &str, upstreams: &[&str]) -> Diagnostic {
+    let message = format!("there is no upstream {}", quoted(name));
+    match closest_match(name, upstreams.iter().copied()) {
+        Some(near) => Diagnostic::new(message, format!("did you mean {}?", quoted(near))),
         None if upstreams.is_empty() => {
-            Refusal::new(what, format!("add it: upstreams: {{ {name}: {{ servers: [...] }} }}"))
+            Diagnostic::new(message, format!("add it: upstreams: {{ {name}: {{ servers: [...] }} }}"))
         }
-        None => Refusal::new(what, format!("expected {}", super::error::either(upstreams))),
+        None => Diagnostic::new(message, format!("expected {}", super::error::join_or(upstreams))),
     }
 }
 
-fn cause(name: &str) -> Result<Cause, Refusal> {
+fn parse_cause(name: &str) -> Result<Cause, Diagnostic> {
     Cause::from_name(name).ok_or_else(|| {
         let known = Cause::ALL.iter().map(|cause| cause.name()).chain([UPSTREAM_RESPONSE]);
-        let remedy = match nearest(name, known) {
+        let help = match closest_match(name, known) {
             Some(near) => format!("did you mean {}?", quoted(near)),
             None => "expected the name of a cause, for example connection_refused".to_owned(),
         };
-        Refusal::new(format!("there is no cause {}", quoted(name)), remedy)
+        Diagnostic::new(format!("there is no cause {}", quoted(name)), help)
     })
 }
 
-fn status(text: &str) -> Result<u16, Refusal> {
+fn parse_status(text: &str) -> Result<u16, Diagnostic> {
     let number = if is_digits(text) { text.parse().ok() } else { None };
     number.filter(|status| (400..=599).contains(status)).ok_or_else(|| {
-        Refusal::new(format!("{} is not an error status", quoted(text)), "expected 400 to 599")
+        Diagnostic::new(format!("{} is not an error status", quoted(text)), "expected 400 to 599")
     })
 }

@@ -5,20 +5,20 @@
 
 use std::time::Duration;
 
-use super::checker::{Checker, label};
-use super::error::{Refusal, quoted};
+use super::checker::{Validator, metric_name};
+use super::error::{Diagnostic, quoted};
 use super::file::forms::{DurationText, Either, Named};
 use super::file::routing::{
     ConcurrencyFile, ForwardedWord, Http2, MatchFile, PathsWord, RouteFile, ServerFile, TimeoutsFile,
     UpstreamFile,
 };
-use super::patterns::{self, Table};
-use super::tree::Place;
+use super::patterns::{self, RouteTable};
+use super::tree::KeyPath;
 use super::validate_cors;
-use super::validate_errors::{self, Settings, no_upstream};
-use super::validate_limits::{self, CheckedLimit};
+use super::validate_errors::{self, ErrorSettings, unknown_upstream};
+use super::validate_limits::{self, ValidatedLimit};
 use super::validate_tls;
-use super::{Route, Server, Timeouts, Upstream, units};
+use super::{RouteConfig, Timeouts, UpstreamConfig, UpstreamServer, units};
 use crate::contract::Contract;
 use crate::protocol::cors::CorsRules;
 use crate::protocol::upgrade;
@@ -26,160 +26,181 @@ use crate::upstream::concurrency;
 use crate::upstream::http2::HttpVersionPolicy;
 
 /// An upstream and the time limits that its routes inherit.
-pub struct CheckedUpstream {
+pub struct ValidatedUpstream {
     /// The upstream.
-    pub checked: Upstream,
-    limits: Limits,
+    pub upstream: UpstreamConfig,
+    timeouts: TimeoutSettings,
 }
 
 /// What routes are checked against.
-pub struct Scope<'a> {
+pub struct RouteContext<'a> {
     /// In the order of the file.
-    pub upstreams: &'a [CheckedUpstream],
+    pub upstreams: &'a [ValidatedUpstream],
     /// The top-level `errors`.
-    pub errors: &'a Settings,
+    pub errors: &'a ErrorSettings,
     /// The top-level `cors`.
     pub cors: Option<&'a CorsRules>,
     /// The contract, if it is good.
     pub contract: Option<&'a Contract>,
     /// The names under `upstreams`, those with problems included.
-    pub names: &'a [&'a str],
+    pub upstream_names: &'a [&'a str],
     /// The rules under `rate_limits`, those with problems included.
-    pub limits: &'a [CheckedLimit],
+    pub limits: &'a [ValidatedLimit],
     /// The client's limit, bytes.
     pub max_body: u64,
 }
 
 /// What one `timeouts` section says.
 #[derive(Clone, Debug, Default)]
-struct Limits {
+struct TimeoutSettings {
     connect: Option<Duration>,
     tls: Option<Duration>,
-    response_head: Option<Duration>,
-    total: Option<Duration>,
-    between_bytes: Option<Duration>,
+    response_headers: Option<Duration>,
+    deadline: Option<Duration>,
+    body_idle: Option<Duration>,
     stream_idle: Option<Duration>,
     tunnel_idle: Option<Duration>,
     /// `Some(None)` is off.
-    whole: Option<Option<Duration>>,
+    max_duration: Option<Option<Duration>>,
 }
 
-impl Limits {
-    fn over(self, below: &Limits) -> Limits {
-        Limits {
-            connect: self.connect.or(below.connect),
-            tls: self.tls.or(below.tls),
-            response_head: self.response_head.or(below.response_head),
-            total: self.total.or(below.total),
-            between_bytes: self.between_bytes.or(below.between_bytes),
-            stream_idle: self.stream_idle.or(below.stream_idle),
-            tunnel_idle: self.tunnel_idle.or(below.tunnel_idle),
-            whole: self.whole.or(below.whole),
+impl TimeoutSettings {
+    fn or_else(self, fallback: &TimeoutSettings) -> TimeoutSettings {
+        TimeoutSettings {
+            connect: self.connect.or(fallback.connect),
+            tls: self.tls.or(fallback.tls),
+            response_headers: self.response_headers.or(fallback.response_headers),
+            deadline: self.deadline.or(fallback.deadline),
+            body_idle: self.body_idle.or(fallback.body_idle),
+            stream_idle: self.stream_idle.or(fallback.stream_idle),
+            tunnel_idle: self.tunnel_idle.or(fallback.tunnel_idle),
+            max_duration: self.max_duration.or(fallback.max_duration),
         }
     }
 
-    fn resolved(&self) -> Timeouts {
+    fn with_defaults(&self) -> Timeouts {
         let seconds = Duration::from_secs;
         Timeouts {
             connect: self.connect.unwrap_or(seconds(2)),
             tls: self.tls.unwrap_or(seconds(3)),
-            response_head: self.response_head.unwrap_or(seconds(15)),
-            total: self.total.unwrap_or(seconds(30)),
-            between_bytes: self.between_bytes.unwrap_or(seconds(60)),
+            response_headers: self.response_headers.unwrap_or(seconds(15)),
+            deadline: self.deadline.unwrap_or(seconds(30)),
+            body_idle: self.body_idle.unwrap_or(seconds(60)),
             stream_idle: self.stream_idle.unwrap_or(seconds(300)),
             tunnel_idle: self.tunnel_idle.unwrap_or(seconds(3600)),
-            whole: self.whole.flatten(),
+            max_duration: self.max_duration.flatten(),
         }
     }
 }
 
-fn limits(checker: &mut Checker<'_>, at: &Place<'_>, file: Option<&TimeoutsFile>) -> Limits {
-    let Some(file) = file else { return Limits::default() };
-    let limits = Limits {
-        connect: checker.time(&at.key("connect"), file.connect.as_ref()),
-        tls: checker.time(&at.key("tls"), file.tls.as_ref()),
-        response_head: checker.time(&at.key("response_head"), file.response_head.as_ref()),
-        total: checker.time(&at.key("total"), file.total.as_ref()),
-        between_bytes: checker.time(&at.key("between_bytes"), file.between_bytes.as_ref()),
-        stream_idle: checker.time(&at.key("stream_idle"), file.stream_idle.as_ref()),
-        tunnel_idle: checker.time(&at.key("tunnel_idle"), file.tunnel_idle.as_ref()),
-        whole: checker.time_or_off(&at.key("whole"), file.whole.as_ref()),
+fn read_timeouts(
+    validator: &mut Validator<'_>,
+    at: &KeyPath<'_>,
+    file: Option<&TimeoutsFile>,
+) -> TimeoutSettings {
+    let Some(file) = file else { return TimeoutSettings::default() };
+    let timeouts = TimeoutSettings {
+        connect: validator.duration(&at.key("connect"), file.connect.as_ref()),
+        tls: validator.duration(&at.key("tls"), file.tls.as_ref()),
+        response_headers: validator.duration(&at.key("response_headers"), file.response_headers.as_ref()),
+        deadline: validator.duration(&at.key("deadline"), file.deadline.as_ref()),
+        body_idle: validator.duration(&at.key("body_idle"), file.body_idle.as_ref()),
+        stream_idle: validator.duration(&at.key("stream_idle"), file.stream_idle.as_ref()),
+        tunnel_idle: validator.duration(&at.key("tunnel_idle"), file.tunnel_idle.as_ref()),
+        max_duration: validator.duration_or_off(&at.key("max_duration"), file.max_duration.as_ref()),
     };
-    // Only limits written side by side: a route may shorten `total` and leave the rest to the levels below.
-    let whole = limits.whole.flatten();
+    // Only limits written side by side: a route may shorten `deadline` and leave the rest to the levels below.
+    let max_duration = timeouts.max_duration.flatten();
     let pairs = [
-        ("connect", limits.connect, &file.connect, "total", limits.total, &file.total),
-        ("tls", limits.tls, &file.tls, "total", limits.total, &file.total),
-        ("response_head", limits.response_head, &file.response_head, "total", limits.total, &file.total),
-        ("total", limits.total, &file.total, "whole", whole, &file.whole),
+        ("connect", timeouts.connect, &file.connect, "deadline", timeouts.deadline, &file.deadline),
+        ("tls", timeouts.tls, &file.tls, "deadline", timeouts.deadline, &file.deadline),
+        (
+            "response_headers",
+            timeouts.response_headers,
+            &file.response_headers,
+            "deadline",
+            timeouts.deadline,
+            &file.deadline,
+        ),
+        ("deadline", timeouts.deadline, &file.deadline, "max_duration", max_duration, &file.max_duration),
     ];
-    for (inner, short, short_text, outer, long, long_text) in pairs {
-        if short.zip(long).is_some_and(|(short, long)| short > long) {
+    for (inner, inner_value, short_text, outer, outer_value, long_text) in pairs {
+        if inner_value.zip(outer_value).is_some_and(|(short, long)| short > long) {
             let text =
                 |text: &Option<DurationText>| text.as_ref().map_or(String::new(), |text| text.0.clone());
-            let what = format!(
+            let message = format!(
                 "{} is longer than {outer} ({}), so it would never pass",
                 text(short_text),
                 text(long_text)
             );
-            checker
-                .refuse(&at.key(inner), Refusal::new(what, format!("shorten {inner} or lengthen {outer}")));
+            validator.report(
+                &at.key(inner),
+                Diagnostic::new(message, format!("shorten {inner} or lengthen {outer}")),
+            );
         }
     }
-    limits
+    timeouts
 }
 
 /// Every upstream, in the order of the file.
 pub fn upstreams(
-    checker: &mut Checker<'_>,
+    validator: &mut Validator<'_>,
     files: Option<&Named<UpstreamFile>>,
     timeouts: Option<&TimeoutsFile>,
-) -> Vec<CheckedUpstream> {
-    let root = Place::Root;
-    let top = limits(checker, &root.key("timeouts"), timeouts);
+) -> Vec<ValidatedUpstream> {
+    let root = KeyPath::Root;
+    let top_level = read_timeouts(validator, &root.key("timeouts"), timeouts);
     let section = root.key("upstreams");
     let mut upstreams = Vec::new();
     for (name, file) in files.into_iter().flat_map(|files| &files.0) {
         let at = section.key(name);
-        let checked_name = label(name);
-        checker.accept(&at, checked_name);
-        let own = limits(checker, &at.key("timeouts"), file.timeouts.as_ref());
-        upstreams
-            .push(CheckedUpstream { checked: upstream(checker, &at, name, file), limits: own.over(&top) });
+        let name_check = metric_name(name);
+        validator.check(&at, name_check);
+        let own_timeouts = read_timeouts(validator, &at.key("timeouts"), file.timeouts.as_ref());
+        upstreams.push(ValidatedUpstream {
+            upstream: upstream(validator, &at, name, file),
+            timeouts: own_timeouts.or_else(&top_level),
+        });
     }
     upstreams
 }
 
-fn upstream(checker: &mut Checker<'_>, at: &Place<'_>, name: &str, file: &UpstreamFile) -> Upstream {
+fn upstream(
+    validator: &mut Validator<'_>,
+    at: &KeyPath<'_>,
+    name: &str,
+    file: &UpstreamFile,
+) -> UpstreamConfig {
     let keepalive_at = at.key("keepalive");
     let keepalive = file.keepalive.as_ref();
     let max =
-        checker.number(&keepalive_at.key("max"), keepalive.and_then(|keepalive| keepalive.max), 0..=65_536);
-    let idle =
-        checker.time(&keepalive_at.key("idle"), keepalive.and_then(|keepalive| keepalive.idle.as_ref()));
+        validator.number(&keepalive_at.key("max"), keepalive.and_then(|keepalive| keepalive.max), 0..=65_536);
+    let idle = validator
+        .duration(&keepalive_at.key("idle"), keepalive.and_then(|keepalive| keepalive.idle.as_ref()));
     let retry_at = at.key("retry");
     let retry = file.retry.as_ref();
-    let attempts = checker.number(&retry_at.key("attempts"), retry.and_then(|retry| retry.attempts), 1..=10);
+    let attempts =
+        validator.number(&retry_at.key("attempts"), retry.and_then(|retry| retry.attempts), 1..=10);
     let mut retry_on_status = Vec::new();
     for (index, status) in retry.and_then(|retry| retry.on_status.as_ref()).into_iter().flatten().enumerate()
     {
-        let status = checker.number(&retry_at.key("on_status").item(index), Some(*status), 400..=599);
+        let status = validator.number(&retry_at.key("on_status").item(index), Some(*status), 400..=599);
         retry_on_status.extend(status.and_then(|status| u16::try_from(status).ok()));
     }
-    let mut servers = servers(checker, &at.key("servers"), file);
-    let trust = validate_tls::upstream(checker, at, file.tls.as_ref(), &mut servers);
-    Upstream {
+    let mut servers = servers(validator, &at.key("servers"), file);
+    let trust = validate_tls::upstream(validator, at, file.tls.as_ref(), &mut servers);
+    UpstreamConfig {
         name: name.to_owned(),
         servers: servers.into_iter().map(|(server, _)| server).collect(),
-        trust,
-        dns_refresh: checker
-            .time(&at.key("dns_refresh"), file.dns_refresh.as_ref())
+        cert_verification: trust,
+        dns_refresh: validator
+            .duration(&at.key("dns_refresh"), file.dns_refresh.as_ref())
             .unwrap_or(Duration::from_secs(30)),
         keepalive_max: max.and_then(|max| usize::try_from(max).ok()).unwrap_or(128),
         keepalive_idle: idle.unwrap_or(Duration::from_secs(4)),
         attempts: attempts.and_then(|attempts| u32::try_from(attempts).ok()).unwrap_or(2),
         retry_on_status,
-        concurrency: file.concurrency.as_ref().and_then(|file| concurrency(checker, at, file)),
+        concurrency: file.concurrency.as_ref().and_then(|file| concurrency(validator, at, file)),
         http2: match file.http2.unwrap_or_default() {
             Http2::Off => HttpVersionPolicy::Http1,
             Http2::Auto => HttpVersionPolicy::Auto,
@@ -189,18 +210,18 @@ fn upstream(checker: &mut Checker<'_>, at: &Place<'_>, name: &str, file: &Upstre
 }
 
 fn concurrency(
-    checker: &mut Checker<'_>,
-    upstream: &Place<'_>,
+    validator: &mut Validator<'_>,
+    upstream: &KeyPath<'_>,
     file: &ConcurrencyFile,
 ) -> Option<concurrency::ConcurrencyLimits> {
-    const MOST: u64 = 1_000_000;
+    const MAX_CONCURRENCY: u64 = 1_000_000;
     let at = upstream.key("concurrency");
-    if file.max.is_none() && !checker.tree.any_refused(&at) {
-        checker.missing(&at.key("max"), "say how many requests at once, for example max: 512");
+    if file.max.is_none() && !validator.tree.any_invalid(&at) {
+        validator.missing(&at.key("max"), "say how many requests at once, for example max: 512");
     }
-    let max = checker.number(&at.key("max"), file.max, 1..=MOST);
-    let queue = checker.number(&at.key("queue"), file.queue, 0..=MOST);
-    let queue_timeout = checker.time(&at.key("queue_timeout"), file.queue_timeout.as_ref());
+    let max = validator.number(&at.key("max"), file.max, 1..=MAX_CONCURRENCY);
+    let queue = validator.number(&at.key("queue"), file.queue, 0..=MAX_CONCURRENCY);
+    let queue_timeout = validator.duration(&at.key("queue_timeout"), file.queue_timeout.as_ref());
     Some(concurrency::ConcurrencyLimits {
         max: u32::try_from(max?).ok()?,
         queue: queue.and_then(|queue| u32::try_from(queue).ok()).unwrap_or(64),
@@ -209,25 +230,29 @@ fn concurrency(
 }
 
 /// Every good server, and its index in the file.
-fn servers(checker: &mut Checker<'_>, at: &Place<'_>, file: &UpstreamFile) -> Vec<(Server, usize)> {
+fn servers(
+    validator: &mut Validator<'_>,
+    at: &KeyPath<'_>,
+    file: &UpstreamFile,
+) -> Vec<(UpstreamServer, usize)> {
     const REMEDY: &str = "list at least one, for example servers: [\"127.0.0.1:8000\"]";
     match &file.servers {
-        None => checker.missing(at, REMEDY),
-        Some(servers) if servers.is_empty() && !checker.tree.any_refused(at) => {
-            checker.refuse(at, Refusal::new("no server is listed", REMEDY));
+        None => validator.missing(at, REMEDY),
+        Some(servers) if servers.is_empty() && !validator.tree.any_invalid(at) => {
+            validator.report(at, Diagnostic::new("no server is listed", REMEDY));
         }
         Some(_) => {}
     }
     let sni = file.tls.as_ref().and_then(|tls| tls.sni.as_deref());
-    let mut servers: Vec<(Server, usize)> = Vec::new();
+    let mut servers: Vec<(UpstreamServer, usize)> = Vec::new();
     for (index, form) in file.servers.iter().flatten().enumerate() {
         let item = at.item(index);
-        let Some(server) = server(checker, &item, form, sni) else { continue };
+        let Some(server) = server(validator, &item, form, sni) else { continue };
         if servers.iter().any(|(other, _)| other.host == server.host && other.port == server.port) {
-            let what = format!("{} is listed twice", server.label());
-            checker.refuse(
+            let message = format!("{} is listed twice", server.label());
+            validator.report(
                 &item,
-                Refusal::new(what, "keep one, and give it a weight: { address: ..., weight: 2 }"),
+                Diagnostic::new(message, "keep one, and give it a weight: { address: ..., weight: 2 }"),
             );
         }
         servers.push((server, index));
@@ -236,90 +261,101 @@ fn servers(checker: &mut Checker<'_>, at: &Place<'_>, file: &UpstreamFile) -> Ve
 }
 
 fn server(
-    checker: &mut Checker<'_>,
-    item: &Place<'_>,
+    validator: &mut Validator<'_>,
+    item: &KeyPath<'_>,
     form: &Either<String, ServerFile>,
     sni: Option<&str>,
-) -> Option<Server> {
+) -> Option<UpstreamServer> {
     let (address, weight) = match form {
-        Either::Short(text) => (checker.accept(item, units::server(text))?, None),
+        Either::Short(text) => (validator.check(item, units::server(text))?, None),
         Either::Long(file) => {
-            let weight = checker.number(&item.key("weight"), file.weight, 1..=1000);
+            let weight = validator.number(&item.key("weight"), file.weight, 1..=1000);
             let at = item.key("address");
             let Some(text) = &file.address else {
-                checker.missing(&at, "write host:port, for example \"api.internal:80\"");
+                validator.missing(&at, "write host:port, for example \"api.internal:80\"");
                 return None;
             };
-            (checker.accept(&at, units::server(text))?, weight)
+            (validator.check(&at, units::server(text))?, weight)
         }
     };
     // What a server is called does not matter where it is asked by another name.
-    let named = sni.and_then(|sni| validate_tls::name(sni).ok());
-    let name = match (address.tls, named) {
+    let sni_name = sni.and_then(|sni| validate_tls::certificate_name(sni).ok());
+    let name = match (address.tls, sni_name) {
         (false, _) => None,
         (true, Some(name)) => Some(name),
-        (true, None) => Some(checker.accept(item, validate_tls::name(&address.host))?),
+        (true, None) => Some(validator.check(item, validate_tls::certificate_name(&address.host))?),
     };
     let weight = weight.and_then(|weight| u32::try_from(weight).ok()).unwrap_or(1);
-    Some(Server { host: address.host, port: address.port, weight, name })
+    Some(UpstreamServer { host: address.host, port: address.port, weight, tls_name: name })
 }
 
 /// Every route, in the order of the file.
-pub fn routes(checker: &mut Checker<'_>, files: Option<&Vec<RouteFile>>, scope: &Scope<'_>) -> Vec<Route> {
+pub fn routes(
+    validator: &mut Validator<'_>,
+    files: Option<&Vec<RouteFile>>,
+    context: &RouteContext<'_>,
+) -> Vec<RouteConfig> {
     const REMEDY: &str = "say where requests go, for example routes: [{ name: all, upstream: shop }]";
-    let root = Place::Root;
+    let root = KeyPath::Root;
     let list = root.key("routes");
     match files {
-        None => checker.missing(&list, REMEDY),
-        Some(files) if files.is_empty() && !checker.tree.any_refused(&list) => {
-            checker.refuse(
+        None => validator.missing(&list, REMEDY),
+        Some(files) if files.is_empty() && !validator.tree.any_invalid(&list) => {
+            validator.report(
                 &list,
-                Refusal::new("the list is empty, so every request would be answered 404", REMEDY),
+                Diagnostic::new("the list is empty, so every request would be answered 404", REMEDY),
             );
         }
         Some(_) => {}
     }
-    let mut table = Table::default();
-    let mut routes: Vec<Route> = Vec::new();
+    let mut table = RouteTable::default();
+    let mut routes: Vec<RouteConfig> = Vec::new();
     for (index, file) in files.into_iter().flatten().enumerate() {
         let at = list.item(index);
-        let name = route_name(checker, &at.key("name"), file, &routes);
-        routes.push(route(checker, &at, name, file, scope, &mut table));
+        let name = route_name(validator, &at.key("name"), file, &routes);
+        routes.push(route(validator, &at, name, file, context, &mut table));
     }
     routes
 }
 
-fn route_name(checker: &mut Checker<'_>, at: &Place<'_>, file: &RouteFile, earlier: &[Route]) -> String {
+fn route_name(
+    validator: &mut Validator<'_>,
+    at: &KeyPath<'_>,
+    file: &RouteFile,
+    earlier: &[RouteConfig],
+) -> String {
     let Some(name) = &file.name else {
-        checker.missing(at, "give the route a name: metrics and the log call it by that");
+        validator.missing(at, "give the route a name: metrics and the log call it by that");
         return String::new();
     };
-    if checker.accept(at, label(name)).is_some() && earlier.iter().any(|route| route.name == *name) {
-        let what = format!("another route is called {} already", quoted(name));
-        checker.refuse(at, Refusal::new(what, "choose another name"));
+    if validator.check(at, metric_name(name)).is_some() && earlier.iter().any(|route| route.name == *name) {
+        let message = format!("another route is called {} already", quoted(name));
+        validator.report(at, Diagnostic::new(message, "choose another name"));
     }
     name.clone()
 }
 
 fn route(
-    checker: &mut Checker<'_>,
-    at: &Place<'_>,
+    validator: &mut Validator<'_>,
+    at: &KeyPath<'_>,
     name: String,
     file: &RouteFile,
-    scope: &Scope<'_>,
-    table: &mut Table,
-) -> Route {
-    let upstream = route_upstream(checker, &at.key("upstream"), file, scope);
-    let own = limits(checker, &at.key("timeouts"), file.timeouts.as_ref());
-    let below = upstream.and_then(|index| scope.upstreams.get(index)).map(|upstream| &upstream.limits);
-    let errors = route_errors(checker, &at.key("errors"), file, scope);
+    context: &RouteContext<'_>,
+    table: &mut RouteTable,
+) -> RouteConfig {
+    let upstream = route_upstream(validator, &at.key("upstream"), file, context);
+    let own_timeouts = read_timeouts(validator, &at.key("timeouts"), file.timeouts.as_ref());
+    let inherited =
+        upstream.and_then(|index| context.upstreams.get(index)).map(|upstream| &upstream.timeouts);
+    let errors = route_errors(validator, &at.key("errors"), file, context);
     let lenient_paths = matches!(file.paths, Some(PathsWord::Lenient));
-    let called = if name.is_empty() { "without a name" } else { &name };
-    let (host, path, methods) = matching(checker, at, called, file.matches.as_ref(), lenient_paths, table);
-    let max_body = checker.size(&at.key("max_body"), file.max_body.as_ref(), 0..=u64::MAX, "");
-    let cors = validate_cors::route(checker, &at.key("cors"), file.cors.as_ref(), scope.cors, &methods);
+    let display_name = if name.is_empty() { "without a name" } else { &name };
+    let (host, path, methods) =
+        route_match(validator, at, display_name, file.matches.as_ref(), lenient_paths, table);
+    let max_body = validator.size(&at.key("max_body"), file.max_body.as_ref(), 0..=u64::MAX, "");
+    let cors = validate_cors::route(validator, &at.key("cors"), file.cors.as_ref(), context.cors, &methods);
     let deny = file.deny.as_ref();
-    Route {
+    RouteConfig {
         name,
         host,
         path,
@@ -327,38 +363,38 @@ fn route(
         upstream: upstream.unwrap_or(0),
         errors,
         cors,
-        timeouts: own.over(below.unwrap_or(&Limits::default())).resolved(),
-        max_body: max_body.unwrap_or(scope.max_body),
-        rate_limits: validate_limits::of_route(
-            checker,
+        timeouts: own_timeouts.or_else(inherited.unwrap_or(&TimeoutSettings::default())).with_defaults(),
+        max_body: max_body.unwrap_or(context.max_body),
+        rate_limits: validate_limits::route_rules(
+            validator,
             &at.key("rate_limits"),
             file.rate_limits.as_ref(),
-            scope.limits,
+            context.limits,
         ),
-        deny_methods: checker
+        deny_methods: validator
             .methods(&at.key("deny").key("methods"), deny.and_then(|deny| deny.methods.as_ref())),
-        allow_from: allow_from(checker, &at.key("allow_from"), file),
+        allow_from: allow_from(validator, &at.key("allow_from"), file),
         lenient_paths,
-        upgrades: upgrades(checker, &at.key("upgrades"), file),
-        forwarded_append: matches!(file.forwarded, Some(ForwardedWord::Append)),
+        upgrades: upgrades(validator, &at.key("upgrades"), file),
+        append_forwarded: matches!(file.forwarded, Some(ForwardedWord::Append)),
     }
 }
 
 /// The protocols a client may change to, in lower case.
-fn upgrades(checker: &mut Checker<'_>, at: &Place<'_>, file: &RouteFile) -> Vec<String> {
+fn upgrades(validator: &mut Validator<'_>, at: &KeyPath<'_>, file: &RouteFile) -> Vec<String> {
     let Some(names) = &file.upgrades else { return vec![upgrade::WEBSOCKET.to_owned()] };
     let mut upgrades = Vec::new();
     for (index, name) in names.iter().enumerate() {
         let lower = name.to_ascii_lowercase();
-        let wrong = match upgrade::forbidden_reason(&lower) {
-            Some(why) => Some((format!("{} cannot be tunnelled: {why}", quoted(name)), "remove it")),
+        let problem = match upgrade::forbidden_reason(&lower) {
+            Some(reason) => Some((format!("{} cannot be tunnelled: {reason}", quoted(name)), "remove it")),
             None if upgrades.contains(&lower) => {
                 Some((format!("{} is listed twice", quoted(name)), "keep one"))
             }
             None => None,
         };
-        match wrong {
-            Some((what, remedy)) => checker.refuse(&at.item(index), Refusal::new(what, remedy)),
+        match problem {
+            Some((message, help)) => validator.report(&at.item(index), Diagnostic::new(message, help)),
             None => upgrades.push(lower),
         }
     }
@@ -366,94 +402,102 @@ fn upgrades(checker: &mut Checker<'_>, at: &Place<'_>, file: &RouteFile) -> Vec<
 }
 
 fn route_upstream(
-    checker: &mut Checker<'_>,
-    at: &Place<'_>,
+    validator: &mut Validator<'_>,
+    at: &KeyPath<'_>,
     file: &RouteFile,
-    scope: &Scope<'_>,
+    context: &RouteContext<'_>,
 ) -> Option<usize> {
     let Some(name) = &file.upstream else {
-        checker.missing(at, "say who answers: a name of upstreams");
+        validator.missing(at, "say who answers: a name of upstreams");
         return None;
     };
-    let index = scope.upstreams.iter().position(|upstream| upstream.checked.name == *name);
-    let root = Place::Root;
+    let index = context.upstreams.iter().position(|upstream| upstream.upstream.name == *name);
+    let root = KeyPath::Root;
     if index.is_none()
-        && !checker.tree.is_written(&root.key("upstreams").key(name))
-        && !scope.names.contains(&name.as_str())
+        && !validator.tree.is_written(&root.key("upstreams").key(name))
+        && !context.upstream_names.contains(&name.as_str())
     {
-        checker.refuse(at, no_upstream(name, scope.names));
+        validator.report(at, unknown_upstream(name, context.upstream_names));
     }
     index
 }
 
 fn route_errors(
-    checker: &mut Checker<'_>,
-    at: &Place<'_>,
+    validator: &mut Validator<'_>,
+    at: &KeyPath<'_>,
     file: &RouteFile,
-    scope: &Scope<'_>,
+    context: &RouteContext<'_>,
 ) -> super::ErrorRules {
-    let settings = validate_errors::settings(checker, at, file.errors.as_ref(), scope.contract, scope.names);
-    for (index, made) in settings.overrides.iter().enumerate() {
-        if let (Some(named), Some(own)) = (&made.matcher.upstream, &file.upstream)
-            && **named != **own
-            && scope.names.contains(&&**named)
+    let settings = validate_errors::settings(
+        validator,
+        at,
+        file.errors.as_ref(),
+        context.contract,
+        context.upstream_names,
+    );
+    for (index, route_override) in settings.overrides.iter().enumerate() {
+        if let (Some(override_upstream), Some(route_upstream_name)) =
+            (&route_override.matcher.upstream, &file.upstream)
+            && **override_upstream != **route_upstream_name
+            && context.upstream_names.contains(&&**override_upstream)
         {
             let list = at.key("overrides");
             let item = list.item(index);
-            let what = format!("it would never apply: this route goes to {}", quoted(own));
-            checker.refuse(&item.key("when").key("upstream"), Refusal::new(what, "remove upstream here"));
+            let message = format!("it would never apply: this route goes to {}", quoted(route_upstream_name));
+            validator
+                .report(&item.key("when").key("upstream"), Diagnostic::new(message, "remove upstream here"));
         }
     }
-    let mut settings = settings.over(scope.errors);
+    let mut settings = settings.or_else(context.errors);
     let overrides = std::mem::take(&mut settings.overrides);
     settings.rules(overrides)
 }
 
 /// Host, path and methods, and whether the route can be told apart from those before.
-fn matching(
-    checker: &mut Checker<'_>,
-    at: &Place<'_>,
+fn route_match(
+    validator: &mut Validator<'_>,
+    at: &KeyPath<'_>,
     name: &str,
     file: Option<&MatchFile>,
     lenient: bool,
-    table: &mut Table,
+    table: &mut RouteTable,
 ) -> (Option<String>, String, Vec<http::Method>) {
-    const EVERYTHING: &str = "/{*rest}";
+    const CATCH_ALL: &str = "/{*rest}";
     let section = at.key("match");
     let host = file.and_then(|file| file.host.as_deref());
-    let host = host.map(|text| checker.accept(&section.key("host"), patterns::host(text)));
-    let path = file.and_then(|file| file.path.as_deref()).unwrap_or(EVERYTHING);
-    let shape = checker.accept(&section.key("path"), patterns::path_shape(path, lenient));
+    let host = host.map(|text| validator.check(&section.key("host"), patterns::host(text)));
+    let path = file.and_then(|file| file.path.as_deref()).unwrap_or(CATCH_ALL);
+    let shape = validator.check(&section.key("path"), patterns::path_shape(path, lenient));
     let methods = match file.and_then(|file| file.methods.as_ref()) {
-        Some(list) if list.is_empty() && !checker.tree.any_refused(&section.key("methods")) => {
-            let refusal = Refusal::new(
+        Some(list) if list.is_empty() && !validator.tree.any_invalid(&section.key("methods")) => {
+            let diagnostic = Diagnostic::new(
                 "no method is listed, so the route would take nothing",
                 "remove it to take all methods",
             );
-            checker.refuse(&section.key("methods"), refusal);
+            validator.report(&section.key("methods"), diagnostic);
             Vec::new()
         }
-        list => checker.methods(&section.key("methods"), list),
+        list => validator.methods(&section.key("methods"), list),
     };
     // A route whose `match` is in doubt is not held against the others.
-    let sound = !matches!(host, Some(None)) && !checker.tree.any_refused(&section);
+    let valid = !matches!(host, Some(None)) && !validator.tree.any_invalid(&section);
     let host = host.flatten().flatten();
-    if let (true, Some(shape)) = (sound, shape)
+    if let (true, Some(shape)) = (valid, shape)
         && let Err(refusal) = table.add(&host, &shape, &methods, name)
     {
-        checker.refuse(&section, refusal);
+        validator.report(&section, refusal);
     }
     (host, path.to_owned(), methods)
 }
 
-fn allow_from(checker: &mut Checker<'_>, at: &Place<'_>, file: &RouteFile) -> Vec<ipnet::IpNet> {
+fn allow_from(validator: &mut Validator<'_>, at: &KeyPath<'_>, file: &RouteFile) -> Vec<ipnet::IpNet> {
     // An empty list must not turn "nobody" into "everyone".
-    if file.allow_from.as_ref().is_some_and(Vec::is_empty) && !checker.tree.any_refused(at) {
-        let refusal = Refusal::new(
+    if file.allow_from.as_ref().is_some_and(Vec::is_empty) && !validator.tree.any_invalid(at) {
+        let diagnostic = Diagnostic::new(
             "the list is empty, so nobody could use the route",
             "list networks, or remove the key",
         );
-        checker.refuse(at, refusal);
+        validator.report(at, diagnostic);
     }
-    checker.networks(at, file.allow_from.as_ref())
+    validator.networks(at, file.allow_from.as_ref())
 }

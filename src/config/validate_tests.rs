@@ -11,14 +11,14 @@ fn load(text: &str) -> Result<Config, Problems> {
     load_str("statusquo.yaml", text, &|name| (name == "PORT").then(|| "8081".to_owned()), 4)
 }
 
-fn refused(text: &str) -> String {
+fn load_error(text: &str) -> String {
     load(text).unwrap_err().to_string()
 }
 
 /// Every problem as `path: sentence`, without its place.
-fn sentences(text: &str) -> Vec<String> {
+fn messages(text: &str) -> Vec<String> {
     let problems = load(text).unwrap_err();
-    problems.iter().map(|problem| format!("{}: {}", problem.path, problem.sentence())).collect()
+    problems.iter().map(|problem| format!("{}: {}", problem.path, problem.message_and_help())).collect()
 }
 
 #[path = "annotated_tests.rs"]
@@ -32,28 +32,28 @@ const MINIMAL: &str = include_str!("../../config/minimal.yaml");
 const ANNOTATED: &str = include_str!("../../config/annotated.yaml");
 
 /// A good file to spoil: its routes stand last.
-fn with(section: &str) -> String {
+fn config_with(section: &str) -> String {
     format!(
         "listen: [{{ address: \":8080\" }}]\n{section}\nupstreams: {{ shop: {{ servers: [\"a:80\"] }} }}\nroutes: [{{ name: r, upstream: shop }}]\n"
     )
 }
 
 #[test]
-fn the_least_file_loads_with_the_documented_defaults() {
+fn minimal_file_loads_with_the_documented_defaults() {
     let config = load(MINIMAL).unwrap();
     let seconds = Duration::from_secs;
     assert_eq!((config.workers, config.drain_delay, config.drain), (4, seconds(5), seconds(30)));
-    let listener = &config.listen[0];
+    let listener = &config.listeners[0];
     assert_eq!(
-        (config.listen.len(), listener.address, listener.h2c, listener.tls.is_some()),
+        (config.listeners.len(), listener.address, listener.h2c, listener.tls.is_some()),
         (1, "0.0.0.0:8080".parse().unwrap(), false, false)
     );
     assert_eq!(config.telemetry.address, "127.0.0.1:9464".parse().unwrap());
-    let log = Log { format: LogFormat::Auto, level: LogLevel::Info, requests: LogRequests::Errors };
+    let log = LogConfig { format: LogFormat::Auto, level: LogLevel::Info, requests: LogRequests::Errors };
     assert_eq!(config.log, log);
     assert_eq!(
         config.client,
-        Client {
+        ClientLimits {
             trusted_proxies: Vec::new(),
             ip_header: HeaderName::from_static("x-forwarded-for"),
             ipv6_prefix: 64,
@@ -79,12 +79,12 @@ fn the_least_file_loads_with_the_documented_defaults() {
         Timeouts {
             connect: seconds(2),
             tls: seconds(3),
-            response_head: seconds(15),
-            total: seconds(30),
-            between_bytes: seconds(60),
+            response_headers: seconds(15),
+            deadline: seconds(30),
+            body_idle: seconds(60),
             stream_idle: seconds(300),
             tunnel_idle: seconds(3600),
-            whole: None,
+            max_duration: None,
         }
     );
     let errors = &route.errors;
@@ -96,17 +96,17 @@ fn the_least_file_loads_with_the_documented_defaults() {
 }
 
 #[test]
-fn the_annotated_file_says_the_defaults_and_loads() {
+fn annotated_file_states_the_defaults() {
     let (minimal, annotated) = (load(MINIMAL).unwrap(), load(ANNOTATED).unwrap());
     assert_eq!(annotated.client, minimal.client);
     assert_eq!((&annotated.log, &annotated.telemetry), (&minimal.log, &minimal.telemetry));
-    assert_eq!(annotated.listen[0].address.port(), 8081);
+    assert_eq!(annotated.listeners[0].address.port(), 8081);
     let uploads = &annotated.routes[0];
     assert_eq!(
-        (uploads.timeouts.connect, uploads.timeouts.total),
+        (uploads.timeouts.connect, uploads.timeouts.deadline),
         (Duration::from_secs(1), Duration::from_secs(120))
     );
-    assert_eq!(uploads.timeouts.whole, Some(Duration::from_secs(3600)));
+    assert_eq!(uploads.timeouts.max_duration, Some(Duration::from_secs(3600)));
     assert_eq!(annotated.routes[1].errors.mode, ErrorMode::Pass);
     assert_eq!(annotated.overrides.len(), 2);
     assert!(annotated.cors.is_some() && annotated.cors == annotated.routes[2].cors);
@@ -115,7 +115,7 @@ fn the_annotated_file_says_the_defaults_and_loads() {
 }
 
 #[test]
-fn the_annotated_file_has_every_key() {
+fn annotated_file_has_every_key() {
     let mut missing = Vec::new();
     for source in super::super::reference::SOURCES {
         for line in source.lines() {
@@ -133,7 +133,7 @@ fn the_annotated_file_has_every_key() {
 }
 
 #[test]
-fn listeners_that_the_system_would_refuse_are_refused_here() {
+fn conflicting_listeners_are_rejected() {
     let listen = |one: &str, other: &str| {
         load(&MINIMAL.replace("- address: \":8080\"", &format!("- address: {one}\n  - address: {other}")))
             .is_ok()
@@ -147,19 +147,19 @@ fn listeners_that_the_system_would_refuse_are_refused_here() {
 }
 
 #[test]
-fn an_operators_own_contract_is_checked_as_a_whole_with_places() {
+fn custom_contract_is_validated_with_locations() {
     let rows = |skip: u16| {
         let codes = [400, 403, 404, 409, 429, 500, 503, 504];
         let rows = codes.iter().filter(|code| **code != skip);
         rows.map(|code| format!("    - {{ code: {code}, message: \"Text {code}.\" }}\n")).collect::<String>()
     };
-    let file = |skip: u16, more: &str| with(&format!("contract:\n  codes:\n{}{more}", rows(skip)));
+    let file = |skip: u16, more: &str| config_with(&format!("contract:\n  codes:\n{}{more}", rows(skip)));
     let good = load(&file(0, "  causes: { body_too_large: { message: \"Too large.\" } }\n  types: [a_b]\n"))
         .unwrap();
     assert_eq!((good.contract.name(), good.contract.codes().len()), ("custom", 8));
     assert_eq!(good.contract.codes()[0].reason(), "Bad Request");
 
-    let missing = sentences(&file(503, ""));
+    let missing = messages(&file(503, ""));
     assert_eq!(missing.len(), 1);
     assert!(
         missing[0].starts_with("contract.codes: code 503 is missing, so these have nowhere to go: causes "),
@@ -167,7 +167,7 @@ fn an_operators_own_contract_is_checked_as_a_whole_with_places() {
     );
     assert!(missing[0].ends_with("; declare the code 503"), "{missing:?}");
     assert_eq!(
-        sentences(&file(
+        messages(&file(
             0,
             "    - { code: 408, message: x }\n    - { code: 404, message: \"<p>\", type: A }\n  types: [B]\n"
         )),
@@ -182,20 +182,24 @@ fn an_operators_own_contract_is_checked_as_a_whole_with_places() {
 }
 
 #[test]
-fn a_route_overrides_its_upstream_which_overrides_the_top_level() {
+fn route_overrides_upstream_overrides_top_level() {
     let text = r#"
 listen: [{ address: ":8080" }]
 errors: { retry_after: 7s, include: [request_id], overrides: [{ when: { cause: draining }, message: "Soon." }] }
-timeouts: { total: 10s, connect: 1s, whole: 5m }
-upstreams: { shop: { servers: ["a:80"], timeouts: { total: 20s, between_bytes: 1s } } }
+timeouts: { deadline: 10s, connect: 1s, max_duration: 5m }
+upstreams: { shop: { servers: ["a:80"], timeouts: { deadline: 20s, body_idle: 1s } } }
 routes:
-  - { name: r, upstream: shop, timeouts: { total: 5s, whole: off }, errors: { retry_after: 9s, overrides: [{ when: { cause: upstream_response }, code: 500 }] } }
+  - { name: r, upstream: shop, timeouts: { deadline: 5s, max_duration: off }, errors: { retry_after: 9s, overrides: [{ when: { cause: upstream_response }, code: 500 }] } }
 "#;
     let config = load(text).unwrap();
     let route = &config.routes[0];
     let seconds = Duration::from_secs;
-    let timeouts =
-        (route.timeouts.total, route.timeouts.between_bytes, route.timeouts.connect, route.timeouts.whole);
+    let timeouts = (
+        route.timeouts.deadline,
+        route.timeouts.body_idle,
+        route.timeouts.connect,
+        route.timeouts.max_duration,
+    );
     assert_eq!(timeouts, (seconds(5), seconds(1), seconds(1), None));
     assert_eq!((route.errors.retry_after, config.errors.retry_after), (9, 7));
     assert!(route.errors.include.request_id);
@@ -207,11 +211,11 @@ routes:
 }
 
 /// The product's whole example: what is built loads, and everything else is refused by name.
-const EVERYTHING: &str = include_str!("product_example.yaml");
+const PRODUCT_EXAMPLE: &str = include_str!("product_example.yaml");
 
 #[test]
-fn every_key_of_the_product_is_built_or_refused_as_not_supported_yet_and_none_is_ignored() {
-    let told = sentences(EVERYTHING);
+fn every_product_key_is_supported_or_rejected() {
+    let messages = messages(PRODUCT_EXAMPLE);
     let expected = [
         "listen[1].tls.cert: cannot read tls/gateway.crt: no such file; ",
         "listen[1].tls.key: cannot read tls/gateway.key: no such file; ",
@@ -221,14 +225,14 @@ fn every_key_of_the_product_is_built_or_refused_as_not_supported_yet_and_none_is
         "upstreams.shop.breaker: not supported yet; ",
         "upstreams.auth.tls.ca: cannot read tls/internal-ca.pem: no such file; ",
     ];
-    for (told, expected) in told.iter().zip(expected) {
+    for (told, expected) in messages.iter().zip(expected) {
         assert!(told.starts_with(expected), "{told}\nis not {expected}");
     }
-    assert_eq!(told.len(), expected.len());
+    assert_eq!(messages.len(), expected.len());
 }
 
 #[test]
-fn no_key_is_in_the_manual_and_refused_as_not_supported_yet_at_once() {
+fn documented_keys_are_not_unsupported() {
     let known = format!("{:?}", ConfigFile::default());
     for (pattern, _) in super::super::not_yet::KEYS.iter().filter(|(pattern, _)| !pattern.contains('.')) {
         assert!(!known.contains(&format!(" {pattern}:")), "{pattern}");
@@ -236,22 +240,22 @@ fn no_key_is_in_the_manual_and_refused_as_not_supported_yet_at_once() {
 }
 
 #[test]
-fn a_file_that_cannot_be_read_is_one_sentence() {
-    let told = |path: &Path| load_file(path, &|_| None, 1).unwrap_err().to_string();
-    let folder = std::env::temp_dir();
+fn unreadable_file_is_one_problem() {
+    let error_text = |path: &Path| load_file(path, &|_| None, 1).unwrap_err().to_string();
+    let temp_dir = std::env::temp_dir();
     let expected =
-        format!("cannot read {}: it is a directory; pass the path of the file in it\n", folder.display());
-    assert_eq!(told(&folder), expected);
-    let path = folder.join(format!("statusquo-not-utf8-{}.yaml", std::process::id()));
+        format!("cannot read {}: it is a directory; pass the path of the file in it\n", temp_dir.display());
+    assert_eq!(error_text(&temp_dir), expected);
+    let path = temp_dir.join(format!("statusquo-not-utf8-{}.yaml", std::process::id()));
     std::fs::write(&path, b"a: 1\nb: \xff\n").unwrap();
     let expected = format!("cannot read {}: line 2 is not UTF-8; save it as UTF-8\n", path.display());
-    assert_eq!(told(&path), expected);
+    assert_eq!(error_text(&path), expected);
     std::fs::remove_file(&path).unwrap();
 }
 
 /// Nobody issues a certificate for a name that ends in a number; for brackets and underscores somebody may.
 #[test]
-fn a_server_whose_own_name_no_certificate_can_bear_is_taken_with_a_name_to_ask_for() {
+fn sni_allows_server_names_without_certificates() {
     let file = |tls: &str| {
         let servers = "[\"https://task.1:8443\", \"https://[2001:db8::1]\", \"https://a_b\"]";
         format!(
@@ -263,11 +267,11 @@ fn a_server_whose_own_name_no_certificate_can_bear_is_taken_with_a_name_to_ask_f
     let names: Vec<_> = config.upstreams[0]
         .servers
         .iter()
-        .map(|server| server.name.as_ref().map(|name| name.to_str().into_owned()))
+        .map(|server| server.tls_name.as_ref().map(|name| name.to_str().into_owned()))
         .collect();
     assert_eq!(names, vec![Some("api.internal".to_owned()); 3]);
     assert_eq!(
-        sentences(&file("tls: { verify: false }")),
+        messages(&file("tls: { verify: false }")),
         [
             "upstreams.shop.servers[0]: \"task.1\": no certificate can be for this name; expected a host name, for \
              example api.internal, or an address"
@@ -276,24 +280,24 @@ fn a_server_whose_own_name_no_certificate_can_bear_is_taken_with_a_name_to_ask_f
 }
 
 #[test]
-fn a_hundred_problems_are_enough() {
+fn at_most_100_problems_are_shown() {
     let keys: String = (0..250).map(|number| format!("key{number}: 1\n")).collect();
-    let told = refused(&with(&keys));
+    let error_text = load_error(&config_with(&keys));
     assert!(
-        told.ends_with("and at least 150 more; mend the ones above first\nmore than 100 problems\n"),
-        "{told}"
+        error_text.ends_with("and at least 150 more; mend the ones above first\nmore than 100 problems\n"),
+        "{error_text}"
     );
 }
 
 /// Pieces that YAML and the readers treat specially.
-const PIECES: &str = "(listen|routes|upstreams|errors|contract|codes|overrides|when|match|path|servers|timeouts|- |: |:|\n|  |    |\\[|\\]|\\{|\\}|,|&a |\\*a|!t |#|\"|'|\\||>|\\$\\{|\\}|:-|---|\t|404|5s|off|~|null|/\\{x\\}|é|\u{1b}|<<){0,60}";
+const YAML_FRAGMENTS: &str = "(listen|routes|upstreams|errors|contract|codes|overrides|when|match|path|servers|timeouts|- |: |:|\n|  |    |\\[|\\]|\\{|\\}|,|&a |\\*a|!t |#|\"|'|\\||>|\\$\\{|\\}|:-|---|\t|404|5s|off|~|null|/\\{x\\}|é|\u{1b}|<<){0,60}";
 
 /// What begins a terminal's control sequence.
 const ESCAPE: char = '\u{1b}';
 
 proptest! {
     #[test]
-    fn no_text_makes_the_loading_panic(text in any::<String>(), pieces in PIECES, cut in 0..ANNOTATED.len(), put in 0..ANNOTATED.len()) {
+    fn arbitrary_text_does_not_panic(text in any::<String>(), pieces in YAML_FRAGMENTS, cut in 0..ANNOTATED.len(), put in 0..ANNOTATED.len()) {
         let spoilt: String = ANNOTATED.char_indices().filter(|(at, _)| *at < cut || *at > put).map(|(_, c)| c).collect();
         let patched = format!("{}{pieces}{}", spoilt.get(..cut.min(put)).unwrap_or(""), spoilt.get(cut.min(put)..).unwrap_or(""));
         for text in [&text, &pieces, &spoilt, &patched] {

@@ -393,11 +393,11 @@ fn head_limit(flow: &Flow<'_>, waiting: Waiting, sent_at: Option<Instant>, now: 
         }
         Waiting::Upstream => flow
             .limit(flow.clock.total(Phase::Send), Phase::Send)
-            .or(Some(flow.upload.stuck_limit(flow.route.timeouts().between_bytes))),
+            .or(Some(flow.upload.stuck_limit(flow.route.timeouts().body_idle))),
         Waiting::Nothing => {
             let total = flow.limit(flow.clock.total(Phase::ResponseHeaders), Phase::ResponseHeaders);
             total.or(sent_at.map(|sent| {
-                let at = sent + flow.route.timeouts().response_head;
+                let at = sent + flow.route.timeouts().response_headers;
                 Limit::new(at, Cause::HttpResponseTimeout, Phase::ResponseHeaders)
             }))
         }

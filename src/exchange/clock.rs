@@ -46,7 +46,7 @@ pub(super) struct Clock {
 
 impl Clock {
     pub(super) const fn start(started: Instant, timeouts: &Timeouts) -> Self {
-        Clock { started, paused: Duration::ZERO, total: timeouts.total, whole: timeouts.whole }
+        Clock { started, paused: Duration::ZERO, total: timeouts.deadline, whole: timeouts.max_duration }
     }
 
     /// So long we waited for the client: that time is not the upstream's.
@@ -76,12 +76,12 @@ mod tests {
         let timeouts = Timeouts {
             connect: second,
             tls: second,
-            response_head: second,
-            total: second * 3,
-            between_bytes: second,
+            response_headers: second,
+            deadline: second * 3,
+            body_idle: second,
             stream_idle: second,
             tunnel_idle: second,
-            whole: Some(second * 9),
+            max_duration: Some(second * 9),
         };
         let mut clock = Clock::start(now, &timeouts);
         let head = Limit::new(now + second * 4, Cause::HttpResponseTimeout, Phase::ResponseHeaders);

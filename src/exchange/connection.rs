@@ -30,7 +30,7 @@ use super::record::{self, Refused};
 use super::request::{Request, refused};
 use super::sharing;
 use super::wire::{BODY_ROOM, HEAD_ROOM, Wire};
-use crate::config::Client;
+use crate::config::ClientLimits;
 use crate::contract::{Cause, Evidence, Fault, Phase};
 use crate::observe::{Gauge, Silence};
 use crate::protocol::raw_head::{Progress, RequestScanner};
@@ -143,7 +143,7 @@ impl Connections {
     }
 
     /// So many connections are served at once.
-    fn most(&self, rules: &Client) -> usize {
+    fn most(&self, rules: &ClientLimits) -> usize {
         match self.role {
             Role::Gateway => rules.max_connections,
             Role::Pages(_, most) => most,
@@ -155,7 +155,7 @@ impl Connections {
 pub(super) struct Connection<'a> {
     pub(super) app: &'a Arc<Connections>,
     pub(super) peer: IpAddr,
-    pub(super) rules: Arc<Client>,
+    pub(super) rules: Arc<ClientLimits>,
     /// `None`: there are too many, and this one is let in to be told so.
     place: Option<Served>,
     pub(super) shutdown: ShutdownWatch,

@@ -280,7 +280,7 @@ fn forwarded_for(
     peer: IpAddr,
     client: IpAddr,
 ) -> HeaderValue {
-    if !route.config.forwarded_append {
+    if !route.config.append_forwarded {
         return forwarded::forwarded_for_client(client);
     }
     let values: Vec<&[u8]> = request.fields.values(snapshot.client.ip_header.as_str()).collect();

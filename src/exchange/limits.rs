@@ -17,7 +17,7 @@ use std::time::{Duration, Instant, SystemTime};
 use super::dress::Dress;
 use super::flow::Story;
 use super::request::Request;
-use crate::config::validate_limits::MOST_RULES;
+use crate::config::validate_limits::MAX_RULES_PER_ROUTE;
 use crate::contract::{Cause, Fault, Phase};
 use crate::limit::{Key, LimiterMode, QuotaDecision, Timestamp};
 use crate::observe::LimitDecision;
@@ -124,10 +124,10 @@ const fn watched(decision: &QuotaDecision) -> LimitDecision {
     }
 }
 
-type AskedRules<'a> = [Option<Asked<'a>>; MOST_RULES];
+type AskedRules<'a> = [Option<Asked<'a>>; MAX_RULES_PER_ROUTE];
 
 fn ask<'a>(route: &'a Route, subject: &OfRequest<'_>) -> AskedRules<'a> {
-    let mut asked = [const { None }; MOST_RULES];
+    let mut asked = [const { None }; MAX_RULES_PER_ROUTE];
     let concerned = route.limits.iter().filter(|rule| !rule.limiter.exempts(subject));
     for (slot, rule) in asked.iter_mut().zip(concerned) {
         *slot = Some(Asked { rule, key: rule.limiter.key(subject), decision: None });

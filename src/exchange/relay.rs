@@ -380,7 +380,7 @@ fn relay_limit(
             Limit::new(since + flow.snapshot.client.write_timeout, Cause::ClientTooSlow, Phase::Relay)
         }
         None => {
-            let idle = if silence.streams { timeouts.stream_idle } else { timeouts.between_bytes };
+            let idle = if silence.streams { timeouts.stream_idle } else { timeouts.body_idle };
             // An upstream that still takes an upload may be quiet meanwhile.
             let moved_at = if uploads { read_at.max(flow.upload.quiet_since()) } else { read_at };
             Limit::new(moved_at + idle, Cause::ConnectionReadTimeout, Phase::Relay)

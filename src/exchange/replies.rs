@@ -62,7 +62,7 @@ fn kept_fields(
         status_sent: sent,
         upstream_status: head.facts.status,
         gateway_cors: story.dress.owns_cors(),
-        extra_kept: &rules.keep_fields,
+        extra_kept: &rules.keep_headers,
         now: SystemTime::now(),
     };
     let mut kept = Vec::with_capacity(8);

@@ -155,7 +155,7 @@ impl Request {
     }
 
     /// The address the client is known by.
-    pub(super) fn client_ip(&self, peer: IpAddr, rules: &crate::config::Client) -> IpAddr {
+    pub(super) fn client_ip(&self, peer: IpAddr, rules: &crate::config::ClientLimits) -> IpAddr {
         if rules.trusted_proxies.is_empty() {
             return peer.to_canonical();
         }

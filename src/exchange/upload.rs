@@ -204,7 +204,7 @@ impl Upload {
     }
 
     /// The limits on the client while we wait for its bytes (`client.body_timeout`, `client.min_body_rate`).
-    pub(super) fn client_limit(&self, rules: &config::Client, now: Instant) -> Limit {
+    pub(super) fn client_limit(&self, rules: &config::ClientLimits, now: Instant) -> Limit {
         if let Some(silence) = self.patience {
             return Limit::new(self.quiet_since + silence, Cause::ClientTooSlow, Phase::Send);
         }
@@ -218,7 +218,7 @@ impl Upload {
     }
 
     /// The limit on the client's silence alone: all that holds once the response head has left.
-    pub(super) fn silence_limit(&self, rules: &config::Client) -> Limit {
+    pub(super) fn silence_limit(&self, rules: &config::ClientLimits) -> Limit {
         Limit::new(self.quiet_since + rules.body_timeout, Cause::ClientTooSlow, Phase::Send)
     }
 

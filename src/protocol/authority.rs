@@ -1,4 +1,4 @@
-//! Whom a request is for: `Host`, `:authority`, the authority of an absolute-form target.
+//! Whom a request is for: `HostRoutes`, `:authority`, the authority of an absolute-form target.
 //!
 //! [`check_authority`] decides what may stand there; the rest reads what it let through, as routes see it. It knows no
 //! routes and resolves no names.

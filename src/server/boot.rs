@@ -54,7 +54,7 @@ pub fn serve(mut config: Config, options: Options) -> Result<(), String> {
     let descriptors = limits::raise_descriptors();
     let share = limits::fit(&mut config, descriptors);
     let bound: Vec<Bound> = config
-        .listen
+        .listeners
         .iter()
         .map(|listener| listen::bind(listener.address).map_err(|error| error.to_string()))
         .collect::<Result<_, _>>()?;
@@ -91,7 +91,7 @@ pub fn serve(mut config: Config, options: Options) -> Result<(), String> {
         tasks::connect(&stores).await;
         drop(stores);
         let tls: Vec<Option<Arc<ArcSwap<_>>>> = config
-            .listen
+            .listeners
             .iter()
             .map(|listener| Some(Arc::new(ArcSwap::new(Arc::clone(&listener.tls.as_ref()?.settings)))))
             .collect();
@@ -110,7 +110,7 @@ pub fn serve(mut config: Config, options: Options) -> Result<(), String> {
         options.metrics.loaded(reload.since);
         tokio::spawn(reload.at(hangup));
         let mut accepting = Vec::new();
-        for ((listener, tls), bound) in config.listen.iter().zip(tls).zip(bound) {
+        for ((listener, tls), bound) in config.listeners.iter().zip(tls).zip(bound) {
             let connections = Connections {
                 gateway: Arc::clone(&gateway),
                 role: Role::Gateway,

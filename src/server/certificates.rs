@@ -12,7 +12,7 @@ use crate::config::Config;
 
 /// Logs every certificate that is not valid `now`, and every upstream that is believed without one.
 pub fn tell(config: &Config, now: SystemTime) {
-    for listener in &config.listen {
+    for listener in &config.listeners {
         for certificate in listener.tls.iter().flat_map(|tls| &tls.certificates) {
             if let Some(fault) = certificate.validity.problem(now) {
                 let (address, file) = (listener.address, &certificate.file);
@@ -21,7 +21,7 @@ pub fn tell(config: &Config, now: SystemTime) {
         }
     }
     for upstream in &config.upstreams {
-        if upstream.trust.as_ref().is_some_and(|trust| !trust.is_enabled()) {
+        if upstream.cert_verification.as_ref().is_some_and(|trust| !trust.is_enabled()) {
             error!(
                 upstream = upstream.name,
                 "NOT verifying the certificates of this upstream's servers (tls.verify: false): whoever stands in between \

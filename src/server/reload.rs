@@ -64,7 +64,7 @@ impl Reload {
         let loaded = match tokio::task::spawn_blocking(move || load()).await {
             Ok(Ok(config)) => self.prepare(config),
             Ok(Err(problems)) => Err(problems.iter().cloned().collect()),
-            Err(panic) => Err(vec![Problem::of_file(panic.to_string(), "please report it")]),
+            Err(panic) => Err(vec![Problem::for_file(panic.to_string(), "please report it")]),
         };
         let (config, share, snapshot) = match loaded {
             Ok(prepared) => prepared,
@@ -82,7 +82,7 @@ impl Reload {
         snapshot.take_over(&self.gateway.metrics);
         self.gateway.limit_upstream_connections(share.upstream);
         let older = self.gateway.snapshot.swap(Arc::new(snapshot));
-        for (listener, current) in config.listen.iter().zip(&self.tls) {
+        for (listener, current) in config.listeners.iter().zip(&self.tls) {
             if let (Some(tls), Some(current)) = (&listener.tls, current) {
                 current.store(Arc::clone(&tls.settings));
             }
@@ -118,7 +118,7 @@ impl Reload {
         let current = self.gateway.snapshot.load_full();
         match Snapshot::build(&config, &self.gateway.metrics, Some(&current)) {
             Ok(snapshot) => Ok((config, share, snapshot)),
-            Err(sentence) => Err(vec![Problem::of_file(sentence, "please report it")]),
+            Err(sentence) => Err(vec![Problem::for_file(sentence, "please report it")]),
         }
     }
 
@@ -133,10 +133,10 @@ impl Reload {
         for problem in problems {
             error!(
                 key = (!problem.path.is_empty()).then_some(&*problem.path),
-                line = problem.spot.map(|spot| spot.line),
-                column = problem.spot.map(|spot| spot.column),
+                line = problem.location.map(|spot| spot.line),
+                column = problem.location.map(|spot| spot.column),
                 "{}",
-                problem.sentence()
+                problem.message_and_help()
             );
         }
     }
@@ -158,9 +158,9 @@ fn needs_restart(running: &Config, wanted: &Config) -> Vec<Problem> {
         if is != becomes {
             problems.push(Problem {
                 path: key,
-                spot: None,
-                what: format!("{is} cannot become {becomes} by a reload"),
-                remedy: "restart the process, or take this change back".to_owned(),
+                location: None,
+                message: format!("{is} cannot become {becomes} by a reload"),
+                help: "restart the process, or take this change back".to_owned(),
             });
         }
     };
@@ -171,8 +171,8 @@ fn needs_restart(running: &Config, wanted: &Config) -> Vec<Problem> {
         wanted.telemetry.address.to_string(),
     );
     hold("log.format".to_owned(), word(running.log.format), word(wanted.log.format));
-    if running.listen.len() == wanted.listen.len() {
-        for (index, (is, becomes)) in running.listen.iter().zip(&wanted.listen).enumerate() {
+    if running.listeners.len() == wanted.listeners.len() {
+        for (index, (is, becomes)) in running.listeners.iter().zip(&wanted.listeners).enumerate() {
             let key = |name| format!("listen[{index}].{name}");
             hold(key("address"), is.address.to_string(), becomes.address.to_string());
             hold(key("h2c"), is.h2c.to_string(), becomes.h2c.to_string());
@@ -181,7 +181,7 @@ fn needs_restart(running: &Config, wanted: &Config) -> Vec<Problem> {
         }
     } else {
         let addresses = |number: usize| format!("{number} addresses");
-        hold("listen".to_owned(), addresses(running.listen.len()), addresses(wanted.listen.len()));
+        hold("listen".to_owned(), addresses(running.listeners.len()), addresses(wanted.listeners.len()));
     }
     problems
 }
@@ -222,7 +222,7 @@ mod tests {
         let running = config("listen: [{ address: 127.0.0.1:1 }, { address: 127.0.0.1:2, h2c: true }]");
         let told = |top: &str| -> Vec<String> {
             let problems = needs_restart(&running, &config(top));
-            problems.iter().map(|problem| format!("{}: {}", problem.path, problem.what)).collect()
+            problems.iter().map(|problem| format!("{}: {}", problem.path, problem.message)).collect()
         };
         let same = "listen: [{ address: 127.0.0.1:1 }, { address: 127.0.0.1:2, h2c: true }]";
         let changes = "client: { max_body: 1KiB }\ndrain: 1s\nlog: { level: debug, requests: all }";

@@ -12,7 +12,7 @@ mod stores;
 
 use std::sync::Arc;
 
-use crate::config::{self, Client, Config, ErrorRules, Timeouts};
+use crate::config::{self, ClientLimits, Config, ErrorRules, Timeouts};
 use crate::contract::{Contract, Override};
 use crate::observe::{Access, Metrics, Promised, RouteMetrics, UpstreamMetrics, names};
 use crate::protocol::cors;
@@ -31,7 +31,7 @@ pub struct Snapshot {
     /// Overrides of every route.
     pub overrides: Vec<Override>,
     /// Limits towards clients. A connection holds on to them from one request to the next.
-    pub client: Arc<Client>,
+    pub client: Arc<ClientLimits>,
     /// Which requests are logged.
     pub access: Access,
     /// Host, path and method to a route.
@@ -66,7 +66,7 @@ pub struct Upstream {
 #[derive(Debug)]
 pub struct Route {
     /// As configured.
-    pub config: config::Route,
+    pub config: config::RouteConfig,
     /// Who answers.
     pub upstream: Arc<UpstreamRuntime>,
     /// How many requests may be there at once, where that is limited.
@@ -162,7 +162,7 @@ impl Snapshot {
             upstreams,
             limits,
             stores,
-            limit_headers: config.limit_headers,
+            limit_headers: config.rate_limit_headers,
         })
     }
 
@@ -184,7 +184,7 @@ impl Snapshot {
 }
 
 impl Upstream {
-    fn build(config: &config::Upstream, metrics: &Metrics, previous: Option<&Snapshot>) -> Upstream {
+    fn build(config: &config::UpstreamConfig, metrics: &Metrics, previous: Option<&Snapshot>) -> Upstream {
         let settings = settings(config);
         let known = previous
             .into_iter()
@@ -210,13 +210,13 @@ impl Upstream {
     }
 }
 
-fn settings(upstream: &config::Upstream) -> UpstreamSettings {
-    let server = |server: &config::Server| ServerSpec {
+fn settings(upstream: &config::UpstreamConfig) -> UpstreamSettings {
+    let server = |server: &config::UpstreamServer| ServerSpec {
         host: server.host.clone(),
         port: server.port,
         weight: server.weight,
         label: server.label(),
-        tls_name: server.name.clone(),
+        tls_name: server.tls_name.clone(),
     };
     UpstreamSettings {
         name: upstream.name.clone(),
@@ -224,7 +224,7 @@ fn settings(upstream: &config::Upstream) -> UpstreamSettings {
         keepalive_max: upstream.keepalive_max,
         keepalive_idle: upstream.keepalive_idle,
         dns_refresh: upstream.dns_refresh,
-        trust: upstream.trust.clone(),
+        trust: upstream.cert_verification.clone(),
         http2: upstream.http2,
     }
 }

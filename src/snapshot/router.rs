@@ -34,7 +34,7 @@ impl Router {
     ///
     /// # Errors
     /// A sentence that names the route whose pattern is not taken.
-    pub fn build(routes: &[config::Route]) -> Result<Router, String> {
+    pub fn build(routes: &[config::RouteConfig]) -> Result<Router, String> {
         let mut exact: HashMap<String, Vec<usize>> = HashMap::new();
         let mut wildcard: HashMap<String, Vec<usize>> = HashMap::new();
         let mut any: Vec<usize> = Vec::new();
@@ -70,8 +70,8 @@ impl Router {
 }
 
 impl Host {
-    fn build(routes: &[config::Route], indices: &[usize]) -> Result<Host, String> {
-        let here: Vec<(usize, &config::Route)> =
+    fn build(routes: &[config::RouteConfig], indices: &[usize]) -> Result<Host, String> {
+        let here: Vec<(usize, &config::RouteConfig)> =
             indices.iter().filter_map(|index| routes.get(*index).map(|route| (*index, route))).collect();
         let mut methods: Vec<Method> =
             here.iter().flat_map(|(_, route)| route.methods.iter().cloned()).collect();
@@ -97,7 +97,7 @@ impl Host {
 }
 
 /// HEAD is served where GET is.
-fn takes(route: &config::Route, method: &Method) -> bool {
+fn takes(route: &config::RouteConfig, method: &Method) -> bool {
     route.methods.is_empty()
         || route.methods.contains(method)
         || (*method == Method::HEAD && route.methods.contains(&Method::GET))
@@ -106,7 +106,7 @@ fn takes(route: &config::Route, method: &Method) -> bool {
 /// Explicit patterns go in first: a catch-all adds the path it hangs on only where no route has it, and a route that
 /// names the method goes before one that takes all.
 fn tree<'a>(
-    routes: impl Iterator<Item = &'a (usize, &'a config::Route)>,
+    routes: impl Iterator<Item = &'a (usize, &'a config::RouteConfig)>,
 ) -> Result<matchit::Router<usize>, String> {
     let mut routes: Vec<_> = routes.collect();
     routes.sort_by_key(|(_, route)| route.methods.is_empty());

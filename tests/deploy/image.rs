@@ -123,7 +123,7 @@ fn compose_reads_the_file_and_what_it_mounts_is_there() {
     assert!(Duration::from_secs(grace) > config.drain_delay + config.drain, "{grace}");
     let descriptors = gateway["ulimits"]["nofile"].as_u64().unwrap();
     assert!(descriptors as usize >= 2 * config.client.max_connections + 64, "{descriptors}");
-    assert_eq!(config.listen[0].address.port(), 8080, "the port that is published");
+    assert_eq!(config.listeners[0].address.port(), 8080, "the port that is published");
     let server = config.upstreams[0].servers[0].label();
     assert!(services.contains_key(server.split(':').next().unwrap()), "{server}");
 }

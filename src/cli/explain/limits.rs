@@ -2,7 +2,7 @@
 //!
 //! The decisions are those of [`crate::limit`], on states that nobody has touched. Real clients stand somewhere between.
 
-use crate::config::{Config, Route};
+use crate::config::{Config, RouteConfig};
 use crate::contract::{Cause, Fault, Phase};
 use crate::exchange::Told;
 use crate::limit::{LimiterMode, Timestamp, table};
@@ -19,7 +19,7 @@ pub(super) struct Limited<'a> {
 }
 
 /// Whether any rule of this route can refuse.
-pub(super) fn is_limited(config: &Config, route: &Route) -> bool {
+pub(super) fn is_limited(config: &Config, route: &RouteConfig) -> bool {
     enforced(config, route).next().is_some()
 }
 
@@ -35,7 +35,7 @@ pub(super) enum Which {
 }
 
 /// Asks the rules of a route.
-pub(super) fn ask<'a>(config: &'a Config, route: &Route, which: Which) -> Limited<'a> {
+pub(super) fn ask<'a>(config: &'a Config, route: &RouteConfig, which: Which) -> Limited<'a> {
     let now = Timestamp::after_origin(super::made::SOME_DAY);
     let refused = which == Which::TooMany;
     let mut limited = Limited::default();
@@ -60,7 +60,10 @@ pub(super) fn ask<'a>(config: &'a Config, route: &Route, which: Which) -> Limite
     limited
 }
 
-fn enforced<'a>(config: &'a Config, route: &Route) -> impl Iterator<Item = &'a crate::config::RateLimit> {
+fn enforced<'a>(
+    config: &'a Config,
+    route: &RouteConfig,
+) -> impl Iterator<Item = &'a crate::config::RateLimit> {
     let rules = route.rate_limits.iter().filter_map(|index| config.rate_limits.get(*index));
     rules.filter(|limit| limit.settings.mode == LimiterMode::Enforce)
 }

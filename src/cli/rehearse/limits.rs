@@ -12,7 +12,7 @@ use super::stage::{STRANGER, Stage, Started, contains};
 use super::visits::Visit;
 use super::wanted::{Rules, told};
 use super::{Row, Side, Verdict, again};
-use crate::config::Route;
+use crate::config::RouteConfig;
 use crate::contract::{Cause, RequestSent};
 use crate::limit::LimiterMode;
 use crate::rehearse::answers::{Answer, Reader};
@@ -61,7 +61,7 @@ pub(super) async fn play_all(stage: &Stage) -> Vec<Row> {
 }
 
 /// Whether a rule of the route can refuse; `None` where it has none.
-fn enforced(stage: &Stage, route: &Route) -> Option<bool> {
+fn enforced(stage: &Stage, route: &RouteConfig) -> Option<bool> {
     let rules = route.rate_limits.iter().filter_map(|index| stage.config.rate_limits.get(*index));
     let modes: Vec<LimiterMode> = rules.map(|limit| limit.settings.mode).collect();
     (!modes.is_empty()).then(|| modes.contains(&LimiterMode::Enforce))
@@ -72,7 +72,7 @@ fn is_unserved(method: &Method) -> bool {
     *method == Method::CONNECT || *method == Method::TRACE
 }
 
-async fn limited(stage: &Stage, route: &Route, visit: &Visit) -> Row {
+async fn limited(stage: &Stage, route: &RouteConfig, visit: &Visit) -> Row {
     let mut asked = 0;
     let outcome = loop {
         asked += 1;
@@ -92,7 +92,7 @@ async fn limited(stage: &Stage, route: &Route, visit: &Visit) -> Row {
 
 async fn refused(
     stage: &Stage,
-    route: &Route,
+    route: &RouteConfig,
     visit: &Visit,
     fault: (&'static str, &'static str),
     (method, from): (&Method, Option<Ipv4Addr>),
@@ -104,7 +104,7 @@ async fn refused(
 
 fn judged(
     stage: &Stage,
-    route: &Route,
+    route: &RouteConfig,
     fault: (&'static str, &'static str),
     method: &Method,
     cause: Cause,

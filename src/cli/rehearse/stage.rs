@@ -15,7 +15,7 @@ use tracing::Level;
 use super::ledger::Ledger;
 use super::load_factor::LoadFactor;
 use super::visits::Map;
-use crate::config::{Config, Server, Timeouts, Upstream as Servers};
+use crate::config::{Config, Timeouts, UpstreamConfig as Servers, UpstreamServer};
 use crate::contract::Contract;
 use crate::limit::{LimiterSettings, Quota};
 use crate::observe::line::Form;
@@ -252,14 +252,14 @@ const AT_ONCE: u32 = 4096;
 fn staged(original: &Config, changes: &mut Changes) -> Config {
     let mut config = original.clone();
     let anywhere = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
-    let encrypted = original.listen.iter().any(|listener| listener.tls.is_some());
+    let encrypted = original.listeners.iter().any(|listener| listener.tls.is_some());
     let tls = if encrypted { ", one for TLS with the certificates of the file" } else { "" };
     changes.say(format!(
         "listen, telemetry: free ports of 127.0.0.1; one listener for HTTP/1, one for HTTP/2{tls}"
     ));
     changes.say("upstreams: every server is one on 127.0.0.1 that misbehaves".to_owned());
-    config.listen.truncate(1);
-    for listener in &mut config.listen {
+    config.listeners.truncate(1);
+    for listener in &mut config.listeners {
         listener.address = anywhere;
         listener.h2c = false;
         listener.tls = None;
@@ -288,7 +288,7 @@ fn staged(original: &Config, changes: &mut Changes) -> Config {
         set_quota(&mut limit.settings, (1_000_000, Duration::from_secs(1), 1_000_000));
     }
     for upstream in &mut config.upstreams {
-        if upstream.trust.take().is_some() {
+        if upstream.cert_verification.take().is_some() {
             let what = "that of the rehearsal for the faults of TLS, off for the others";
             changes.say(format!("upstreams.*.tls: {what}"));
         }
@@ -318,23 +318,23 @@ fn staged(original: &Config, changes: &mut Changes) -> Config {
 
 fn shorten(timeouts: &mut Timeouts, changes: &mut Changes) {
     // Which of the two ends a wait stays as it is.
-    let total_first = timeouts.total <= timeouts.response_head;
+    let total_first = timeouts.deadline <= timeouts.response_headers;
     changes.shorten("timeouts.connect", &mut timeouts.connect, CONNECT);
     changes.shorten("timeouts.tls", &mut timeouts.tls, TLS);
-    changes.shorten("timeouts.response_head", &mut timeouts.response_head, RESPONSE_HEAD);
-    changes.shorten("timeouts.between_bytes", &mut timeouts.between_bytes, SILENCE);
+    changes.shorten("timeouts.response_head", &mut timeouts.response_headers, RESPONSE_HEAD);
+    changes.shorten("timeouts.between_bytes", &mut timeouts.body_idle, SILENCE);
     changes.shorten("timeouts.stream_idle", &mut timeouts.stream_idle, SILENCE);
     changes.shorten("timeouts.tunnel_idle", &mut timeouts.tunnel_idle, SILENCE);
     let most = if total_first { TOTAL_FIRST } else { TOTAL };
-    changes.shorten("timeouts.total", &mut timeouts.total, most);
+    changes.shorten("timeouts.total", &mut timeouts.deadline, most);
 }
 
 /// The same with a second listener, for HTTP/2 with prior knowledge.
 fn with_h2c(config: &Config) -> Config {
     let mut config = config.clone();
-    if let Some(mut listener) = config.listen.first().cloned() {
+    if let Some(mut listener) = config.listeners.first().cloned() {
         listener.h2c = true;
-        config.listen.push(listener);
+        config.listeners.push(listener);
     }
     config
 }
@@ -342,10 +342,10 @@ fn with_h2c(config: &Config) -> Config {
 /// The same with a second listener, which shows the certificates of the first one in the file that has some.
 fn with_tls(config: &Config, original: &Config) -> Config {
     let mut config = config.clone();
-    let tls = original.listen.iter().find_map(|listener| listener.tls.clone());
-    if let (Some(mut listener), Some(tls)) = (config.listen.first().cloned(), tls) {
+    let tls = original.listeners.iter().find_map(|listener| listener.tls.clone());
+    if let (Some(mut listener), Some(tls)) = (config.listeners.first().cloned(), tls) {
         listener.tls = Some(tls);
-        config.listen.push(listener);
+        config.listeners.push(listener);
     }
     config
 }
@@ -369,7 +369,7 @@ fn set_quota(settings: &mut LimiterSettings, (allowed, period, burst): (u32, Dur
 
 /// Whether servers of that kind can stand behind this upstream, as the file has it.
 pub(super) fn speaks(upstream: &Servers, place: Place) -> bool {
-    let trust = upstream.trust.as_ref();
+    let trust = upstream.cert_verification.as_ref();
     if place.is_about_certificates() {
         trust.is_some_and(|trust| trust.is_enabled())
     } else if place.wants_tls() {
@@ -389,7 +389,7 @@ fn in_tls(config: &Config, authority: &str) -> Result<Config, String> {
     let trust = Arc::new(CertVerification::from_pem(authority.as_bytes()).map_err(unusable)?);
     let mut config = config.clone();
     for upstream in &mut config.upstreams {
-        upstream.trust = Some(Arc::clone(&trust));
+        upstream.cert_verification = Some(Arc::clone(&trust));
     }
     Ok(config)
 }
@@ -397,7 +397,7 @@ fn in_tls(config: &Config, authority: &str) -> Result<Config, String> {
 fn speaks_http2(upstream: &Servers) -> bool {
     match upstream.http2 {
         HttpVersionPolicy::Http1 => false,
-        HttpVersionPolicy::Auto => upstream.trust.is_some(),
+        HttpVersionPolicy::Auto => upstream.cert_verification.is_some(),
         HttpVersionPolicy::Http2 => true,
     }
 }
@@ -420,8 +420,8 @@ fn before(config: &Config, server: SocketAddr) -> Config {
     let mut config = config.clone();
     for upstream in &mut config.upstreams {
         let host = server.ip().to_string();
-        let name = upstream.trust.as_ref().and_then(|_| server_name(tls::NAME).ok());
-        upstream.servers = vec![Server { host, port: server.port(), weight: 1, name }];
+        let name = upstream.cert_verification.as_ref().and_then(|_| server_name(tls::NAME).ok());
+        upstream.servers = vec![UpstreamServer { host, port: server.port(), weight: 1, tls_name: name }];
     }
     config
 }

@@ -131,7 +131,7 @@ fn obstacle(stage: &Stage, visit: &Visit, fault: &UpstreamFault) -> Option<Strin
     }
     let written = stage.original.upstreams.get(route.upstream);
     if !written.is_some_and(|written| stage::speaks(written, fault.place)) {
-        let in_tls = written.is_some_and(|written| written.trust.is_some());
+        let in_tls = written.is_some_and(|written| written.cert_verification.is_some());
         let why = if fault.place.wants_http2() {
             "its upstream is not spoken to in HTTP/2"
         } else if fault.place.is_about_certificates() && in_tls {
@@ -276,7 +276,7 @@ fn as_in_the_table(
     stage: &Stage,
     fault: &UpstreamFault,
     wanted: &Wanted,
-    route: Option<&crate::config::Route>,
+    route: Option<&crate::config::RouteConfig>,
 ) -> Result<(), String> {
     let enforces = |rules: &ErrorRules| rules.mode == ErrorMode::Enforce && rules.overrides.is_empty();
     let decides_nothing = stage.builtin && stage.config.overrides.is_empty();
@@ -298,7 +298,7 @@ fn fields(
     fault: &UpstreamFault,
     wanted: &Wanted,
     answer: &Answer,
-    route: Option<&crate::config::Route>,
+    route: Option<&crate::config::RouteConfig>,
 ) -> Result<(), String> {
     let Wanted::Made { status, .. } = wanted else { return Ok(()) };
     // The row tells of another answer than this configuration gives.
@@ -310,7 +310,7 @@ fn fields(
     let ours = |name: &str| {
         (limited && name.starts_with("x-ratelimit"))
             || (shared && (name.starts_with("access-control-") || name == "vary"))
-            || route.is_some_and(|route| route.errors.keep_fields.iter().any(|kept| kept == name))
+            || route.is_some_and(|route| route.errors.keep_headers.iter().any(|kept| kept == name))
     };
     let has = |name: &str, value: &str| answer.fields.iter().any(|(it, found)| it == name && found == value);
     for (name, value) in fault.keeps.iter().filter(|(name, _)| !ours(name)) {

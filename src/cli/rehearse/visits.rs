@@ -4,7 +4,7 @@
 
 use http::Method;
 
-use crate::config::{Config, Route};
+use crate::config::{Config, RouteConfig};
 use crate::protocol::{authority, path};
 use crate::snapshot::router::Router;
 
@@ -50,7 +50,7 @@ impl Map {
 /// Words for parameters, tried one after the other: another route may have taken the first as its own.
 const WORDS: [&str; 3] = ["rehearsal", "rehearsal-7f3a", "7"];
 
-fn visit(router: &Router, index: usize, route: &Route) -> Result<Visit, String> {
+fn visit(router: &Router, index: usize, route: &RouteConfig) -> Result<Visit, String> {
     let allowed: Vec<Method> = methods(route).filter(|method| !route.deny_methods.contains(method)).collect();
     if allowed.is_empty() {
         return Err("the route denies every method that it takes".to_owned());
@@ -69,7 +69,7 @@ fn visit(router: &Router, index: usize, route: &Route) -> Result<Visit, String> 
     Err("other routes take every request of it that was tried".to_owned())
 }
 
-fn methods(route: &Route) -> impl Iterator<Item = Method> {
+fn methods(route: &RouteConfig) -> impl Iterator<Item = Method> {
     let usual = [Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::OPTIONS];
     let named = route.methods.clone();
     let all = named.is_empty();
@@ -78,7 +78,7 @@ fn methods(route: &Route) -> impl Iterator<Item = Method> {
     first.chain(route.methods.clone())
 }
 
-fn hosts(route: &Route, word: &str) -> Vec<String> {
+fn hosts(route: &RouteConfig, word: &str) -> Vec<String> {
     match route.host.as_deref() {
         None => vec![format!("{word}.invalid"), format!("{word}.example"), "127.0.0.1".to_owned()],
         Some(pattern) => match pattern.strip_prefix('*') {

@@ -7,7 +7,7 @@ use http::{HeaderValue, Method};
 use serde_json::Value;
 
 use super::ledger::Ledger;
-use crate::config::{Config, ErrorMode, ErrorRules, Route};
+use crate::config::{Config, ErrorMode, ErrorRules, RouteConfig};
 use crate::contract::conform::{self, Conformance, ErrorBody};
 use crate::contract::policy::UPSTREAM_RESPONSE;
 use crate::contract::{Cause, Contract, Decision, ExtractedError, LocalReply, RequestSent, Trigger};
@@ -50,7 +50,7 @@ pub(super) enum Wanted {
 pub(super) struct Rules<'a> {
     pub(super) config: &'a Config,
     /// `None` for what reaches no route.
-    pub(super) route: Option<&'a Route>,
+    pub(super) route: Option<&'a RouteConfig>,
     pub(super) method: &'a Method,
 }
 
@@ -106,7 +106,7 @@ impl Rules<'_> {
     fn first_limit(&self, cause: Cause) -> Cause {
         match self.route {
             Some(route) if cause == Cause::HttpResponseTimeout => {
-                let total_first = route.timeouts.total <= route.timeouts.response_head;
+                let total_first = route.timeouts.deadline <= route.timeouts.response_headers;
                 if total_first { Cause::DeadlineExceeded } else { cause }
             }
             Some(_) | None => cause,

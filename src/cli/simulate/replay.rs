@@ -11,7 +11,7 @@ use std::time::Duration;
 use http::{HeaderName, Method};
 
 use super::lines::Logged;
-use crate::config::{Config, Route};
+use crate::config::{Config, RouteConfig};
 use crate::limit::{Key, KeySource, Limiter, LimiterMode, QuotaDecision, Secret, Timestamp};
 use crate::protocol::{member, path, target};
 use crate::snapshot::router::Router;
@@ -132,7 +132,7 @@ fn in_order(requests: &[Logged]) -> Vec<(usize, bool)> {
 }
 
 /// The route that the line names, or the one that the request would take; `None` for one that takes none.
-fn route<'a>(config: &'a Config, router: &Router, host: &str, request: &Logged) -> Option<&'a Route> {
+fn route<'a>(config: &'a Config, router: &Router, host: &str, request: &Logged) -> Option<&'a RouteConfig> {
     if let Some(name) = &request.route {
         let named = config.routes.iter().find(|route| route.name == *name);
         if named.is_some() || name.is_empty() {
@@ -158,7 +158,7 @@ fn whole_seconds(wait: Duration) -> u64 {
 struct OfLog<'a> {
     request: &'a Logged,
     host: &'a str,
-    route: &'a Route,
+    route: &'a RouteConfig,
     ipv6_prefix: u8,
 }
 

@@ -5,7 +5,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::forms::{DurationText, Either, Named, SizeText, Words};
+use super::forms::{DurationText, Either, Named, SizeText, StringOrList};
 
 /// The name of a built-in contract, or a table.
 pub type ContractForm = Either<String, ContractFile>;
@@ -82,7 +82,7 @@ pub struct ErrorsFile {
 
     /// The form of error bodies.
     ///
-    /// Default: `json`. Reload: yes.
+    /// Default: `contract`. Reload: yes.
     pub format: Option<ErrorFormat>,
 
     /// From which replaced errors the upstream's own message may be kept.
@@ -134,7 +134,7 @@ pub enum ErrorMode {
 pub enum ErrorFormat {
     /// `{"message":"...","code":...}`, whatever `Accept` says.
     #[default]
-    Json,
+    Contract,
 }
 
 /// From which errors the upstream's own message may be kept.
@@ -211,12 +211,12 @@ pub struct WhenFile {
     /// The cause, or one of several. `upstream_response` is the upstream's own error.
     ///
     /// The names are those of the metrics and of the log. Unit: name or list of names. Reload: yes.
-    pub cause: Option<Words>,
+    pub cause: Option<StringOrList>,
 
     /// The status that the upstream answered, or one of several.
     ///
     /// Unit: 400 to 599, or a list. Reload: yes.
-    pub upstream_status: Option<Words>,
+    pub upstream_status: Option<StringOrList>,
 
     /// The upstream of this name.
     ///
@@ -226,5 +226,5 @@ pub struct WhenFile {
     /// The method of the request, or one of several.
     ///
     /// Unit: method or list of methods. Reload: yes.
-    pub method: Option<Words>,
+    pub method: Option<StringOrList>,
 }

@@ -24,8 +24,8 @@ pub struct Named<T>(pub Vec<(String, T)>);
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Named<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Sections<T>(PhantomData<T>);
-        impl<'de, T: Deserialize<'de>> Visitor<'de> for Sections<T> {
+        struct NamedVisitor<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for NamedVisitor<T> {
             type Value = Named<T>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -40,68 +40,68 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Named<T> {
                 Ok(Named(sections))
             }
         }
-        deserializer.deserialize_map(Sections(PhantomData))
+        deserializer.deserialize_map(NamedVisitor(PhantomData))
     }
 }
 
 /// One word, or a list of words.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Words(pub Vec<String>);
+pub struct StringOrList(pub Vec<String>);
 
-impl<'de> Deserialize<'de> for Words {
+impl<'de> Deserialize<'de> for StringOrList {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct OneOrMany;
-        impl<'de> Visitor<'de> for OneOrMany {
-            type Value = Words;
+        struct StringOrListVisitor;
+        impl<'de> Visitor<'de> for StringOrListVisitor {
+            type Value = StringOrList;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("one value or a list of values")
             }
 
-            fn visit_str<E>(self, text: &str) -> Result<Words, E> {
-                Ok(Words(vec![text.to_owned()]))
+            fn visit_str<E>(self, text: &str) -> Result<StringOrList, E> {
+                Ok(StringOrList(vec![text.to_owned()]))
             }
 
-            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Words, A::Error> {
+            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<StringOrList, A::Error> {
                 let mut words = Vec::new();
                 while let Some(word) = items.next_element()? {
                     words.push(word);
                 }
-                Ok(Words(words))
+                Ok(StringOrList(words))
             }
         }
-        deserializer.deserialize_any(OneOrMany)
+        deserializer.deserialize_any(StringOrListVisitor)
     }
 }
 
 /// One mapping, or a list of them.
 #[derive(Debug)]
-pub enum OneOrMore<T> {
+pub enum OneOrMany<T> {
     /// The mapping itself.
     One(T),
     /// In the order of the file.
-    More(Vec<T>),
+    Many(Vec<T>),
 }
 
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for OneOrMore<T> {
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for OneOrMany<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct MapOrList<T>(PhantomData<T>);
-        impl<'de, T: Deserialize<'de>> Visitor<'de> for MapOrList<T> {
-            type Value = OneOrMore<T>;
+        struct OneOrManyVisitor<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for OneOrManyVisitor<T> {
+            type Value = OneOrMany<T>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("keys with values, or a list of such")
             }
 
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
-                T::deserialize(value::MapAccessDeserializer::new(map)).map(OneOrMore::One)
+                T::deserialize(value::MapAccessDeserializer::new(map)).map(OneOrMany::One)
             }
 
             fn visit_seq<A: SeqAccess<'de>>(self, items: A) -> Result<Self::Value, A::Error> {
-                Vec::deserialize(value::SeqAccessDeserializer::new(items)).map(OneOrMore::More)
+                Vec::deserialize(value::SeqAccessDeserializer::new(items)).map(OneOrMany::Many)
             }
         }
-        deserializer.deserialize_any(MapOrList(PhantomData))
+        deserializer.deserialize_any(OneOrManyVisitor(PhantomData))
     }
 }
 
@@ -116,8 +116,8 @@ pub enum Either<S, L> {
 
 impl<'de, S: Deserialize<'de>, L: Deserialize<'de>> Deserialize<'de> for Either<S, L> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct ShortOrLong<S, L>(PhantomData<(S, L)>);
-        impl<'de, S: Deserialize<'de>, L: Deserialize<'de>> Visitor<'de> for ShortOrLong<S, L> {
+        struct EitherVisitor<S, L>(PhantomData<(S, L)>);
+        impl<'de, S: Deserialize<'de>, L: Deserialize<'de>> Visitor<'de> for EitherVisitor<S, L> {
             type Value = Either<S, L>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -133,6 +133,6 @@ impl<'de, S: Deserialize<'de>, L: Deserialize<'de>> Deserialize<'de> for Either<
                 L::deserialize(value::MapAccessDeserializer::new(map)).map(Either::Long)
             }
         }
-        deserializer.deserialize_any(ShortOrLong(PhantomData))
+        deserializer.deserialize_any(EitherVisitor(PhantomData))
     }
 }

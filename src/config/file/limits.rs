@@ -43,7 +43,7 @@ pub struct StoreFile {
 
     /// What becomes of requests while the store does not answer.
     ///
-    /// Default: `use_memory`. Reload: yes.
+    /// Default: `local`. Reload: yes.
     pub on_failure: Option<OnFailure>,
 }
 
@@ -64,11 +64,11 @@ pub struct StoreTlsFile {
 pub enum OnFailure {
     /// Each gateway counts by itself, in its own memory.
     #[default]
-    UseMemory,
+    Local,
     /// They pass uncounted.
     Allow,
     /// They are answered 503 (cause `limiter_unavailable`).
-    Refuse,
+    Deny,
 }
 
 /// One rule: how much is allowed to whom.
@@ -222,6 +222,6 @@ pub enum LimitMode {
     /// It is refused.
     #[default]
     Enforce,
-    /// It passes and is counted as `would_refuse`; clients see nothing of the rule.
+    /// It passes and is counted as `shadow_denied`; clients see nothing of the rule.
     Shadow,
 }

@@ -30,20 +30,20 @@ pub struct TimeoutsFile {
     ///
     /// From the request having been sent. When it passes, the client is answered 504 (cause `http_response_timeout`) and
     /// the request is not repeated. Unit: duration. Default: `15s`. Reload: yes.
-    pub response_head: Option<DurationText>,
+    pub response_headers: Option<DurationText>,
 
     /// How long a request may take from its parsed head until the response head has been judged.
     ///
     /// Connecting, retries and back-off included; the clock stands while the client's own bytes are awaited. When it
     /// passes, the client is answered 504 (cause `deadline_exceeded`). Unit: duration. Default: `30s`. Reload: yes.
-    pub total: Option<DurationText>,
+    pub deadline: Option<DurationText>,
 
     /// How long an upstream may be silent inside a response body, or take nothing of a request body.
     ///
     /// Silence in a response: it has begun, so it is aborted; the client sees a cut message, never a false end. A request
-    /// body that is not taken is 504 (`connection_write_timeout`), unless `total` strikes first. Unit: duration.
+    /// body that is not taken is 504 (`connection_write_timeout`), unless `deadline` strikes first. Unit: duration.
     /// Default: `60s`. Reload: yes.
-    pub between_bytes: Option<DurationText>,
+    pub body_idle: Option<DurationText>,
 
     /// The same silence for `text/event-stream` and gRPC, where waiting is normal.
     ///
@@ -53,7 +53,7 @@ pub struct TimeoutsFile {
     /// How long a tunnel may stay open in which no byte moves, in either direction.
     ///
     /// A tunnel is what is left of a request after a 101. When the time passes, both of its connections are reset; that is
-    /// counted in `aborted_total` under the cause `tunnel_idle`. Of the other times only `whole` holds in a tunnel.
+    /// counted in `aborted_total` under the cause `tunnel_idle`. Of the other times only `max_duration` holds in a tunnel.
     /// Unit: duration. Default: `1h`. Reload: yes.
     pub tunnel_idle: Option<DurationText>,
 
@@ -61,7 +61,7 @@ pub struct TimeoutsFile {
     ///
     /// A response that has begun is aborted. Unit: duration, or `off`. Default: `off`. Reload: yes.
     #[schemars(with = "Option<OrOff<DurationText>>")]
-    pub whole: Option<DurationText>,
+    pub max_duration: Option<DurationText>,
 }
 
 /// A group of servers that can answer the same requests.
@@ -228,7 +228,7 @@ pub struct ConcurrencyFile {
 
     /// How long a request may wait for its turn.
     ///
-    /// When it passes, the client is answered 503 (cause `queue_timeout`). Waiting is part of `timeouts.total`.
+    /// When it passes, the client is answered 503 (cause `queue_timeout`). Waiting is part of `timeouts.deadline`.
     /// Unit: duration. Default: `100ms`. Reload: yes.
     pub queue_timeout: Option<DurationText>,
 }
