@@ -16,7 +16,7 @@ use super::load;
 use crate::contract::builtin;
 use crate::contract::policy::decide;
 use crate::contract::{Cause, Contract, Overrides, PolicyInput, Trigger};
-use crate::observe::status::LABELLED;
+use crate::observe::status::LABELLED_STATUSES;
 
 /// The form of the page.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -271,7 +271,7 @@ fn ruled(contract: &Contract, case: Trigger) -> u16 {
 
 /// The answers of an upstream that leave as `code`; `None` when there are none.
 fn answered_with(contract: &Contract, code: u16) -> Option<StatusRow> {
-    let named = |status: &u16| LABELLED.contains(status) || contract.code(*status).is_some();
+    let named = |status: &u16| LABELLED_STATUSES.contains(status) || contract.code(*status).is_some();
     let leads_here = |status: u16| ruled(contract, Trigger::UpstreamStatus(status)) == code;
     let mut upstream_status: Vec<Answered> =
         (400..600).filter(|status| named(status) && leads_here(*status)).map(Answered::Status).collect();

@@ -38,11 +38,11 @@ pub(super) fn serve(
             return ExitCode::FAILURE;
         }
     };
-    metrics.watch_log(log.dropped);
+    metrics.register_log(log.dropped);
     let options = boot::Options {
         metrics,
         load,
-        verbosity: log.verbosity,
+        verbosity: log.level_handle,
         panic_path: panic_path(),
         listening: Box::new(listening),
     };
@@ -83,10 +83,10 @@ fn colours() -> bool {
     std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
-fn format(format: LogFormat) -> log::Format {
+fn format(format: LogFormat) -> log::OutputFormat {
     match format {
-        LogFormat::Auto => log::Format::Auto,
-        LogFormat::Text => log::Format::Text,
-        LogFormat::Json => log::Format::Json,
+        LogFormat::Auto => log::OutputFormat::Auto,
+        LogFormat::Text => log::OutputFormat::Text,
+        LogFormat::Json => log::OutputFormat::Json,
     }
 }

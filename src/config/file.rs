@@ -83,7 +83,7 @@ pub struct ConfigFile {
     /// Whose pages may read responses in a browser, for requests that reach no route.
     ///
     /// A route takes it over with `cors: default`, or has its own. Where there is `cors`, the upstream's
-    /// `Access-Control-*` fields are removed, on errors and on everything else the right ones are set, and preflights are
+    /// `AccessLog-Control-*` fields are removed, on errors and on everything else the right ones are set, and preflights are
     /// answered by the gateway: never forwarded, never limited.
     pub cors: Option<CorsFile>,
 

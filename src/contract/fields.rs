@@ -15,7 +15,7 @@ pub struct HeaderFilterContext<'a> {
     pub status_sent: u16,
     /// The status that the upstream answered.
     pub upstream_status: u16,
-    /// The route has `cors`: `Access-Control-*` are ours.
+    /// The route has `cors`: `AccessLog-Control-*` are ours.
     pub gateway_cors: bool,
     /// Further names that the operator keeps.
     pub extra_kept: &'a [HeaderName],

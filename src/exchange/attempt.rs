@@ -155,7 +155,7 @@ async fn try_once(
     match final_head(flow, &mut peer).await {
         Ok((head, came_at)) => {
             let waited = came_at.saturating_duration_since(sent_at);
-            flow.route.upstream_metrics.head_time(waited);
+            flow.route.upstream_metrics.response_headers_time(waited);
             flow.story.response_head = Some(waited);
             flow.story.upstream_status = Some(head.facts.status);
             Ok(Answered { peer, head })

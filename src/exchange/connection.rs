@@ -32,7 +32,7 @@ use super::sharing;
 use super::wire::{BODY_ROOM, HEAD_ROOM, Wire};
 use crate::config::ClientLimits;
 use crate::contract::{Cause, Evidence, Fault, Phase};
-use crate::observe::{Gauge, Silence};
+use crate::observe::{CloseReason, Gauge};
 use crate::protocol::raw_head::{Progress, RequestScanner};
 use crate::protocol::{request_head, torn_head};
 use crate::tls::trust::is_tls_error;
@@ -118,7 +118,7 @@ impl Connections {
         shutdown: ShutdownWatch,
     ) {
         let _entered = entered;
-        let _held = self.gauge.hold();
+        let _held = self.gauge.guard();
         let rules = Arc::clone(&self.gateway.snapshot.load().client);
         let place = self.open.place(self.most(&rules));
         let mut connection = Connection { app: &self, peer, rules, place, shutdown };
@@ -170,7 +170,7 @@ enum Next {
     /// What is not a request.
     Refused(Fault),
     /// Nothing: the connection ends in silence.
-    Silent(Option<Silence>),
+    Silent(Option<CloseReason>),
 }
 
 impl Connection<'_> {
@@ -184,7 +184,7 @@ impl Connection<'_> {
                     if let Some(silence) = silence {
                         self.app.gateway.metrics.closed_without_response(silence);
                     }
-                    if matches!(silence, Some(Silence::IdleTimeout | Silence::Drain)) {
+                    if matches!(silence, Some(CloseReason::IdleTimeout | CloseReason::Drain)) {
                         // TLS has a word for it, without which the end looks like a cut.
                         let _ = timeout_at(Instant::now() + GOODBYE_TIME, h1.wire.finish_writing()).await;
                     }
@@ -305,13 +305,13 @@ impl Connection<'_> {
             match waited {
                 Some(Ok(1..)) => {}
                 Some(Err(error)) if is_tls_error(&error) => {
-                    return Next::Silent(Some(Silence::TlsConnectionError));
+                    return Next::Silent(Some(CloseReason::TlsConnectionError));
                 }
-                Some(Ok(0) | Err(_)) if first => return Next::Silent(Some(Silence::ConnectAndClose)),
+                Some(Ok(0) | Err(_)) if first => return Next::Silent(Some(CloseReason::NoRequest)),
                 // A client may close a kept connection whenever it likes.
                 Some(Ok(0) | Err(_)) => return Next::Silent(None),
-                None if last_call => return Next::Silent(Some(Silence::Drain)),
-                None => return Next::Silent(Some(Silence::IdleTimeout)),
+                None if last_call => return Next::Silent(Some(CloseReason::Drain)),
+                None => return Next::Silent(Some(CloseReason::IdleTimeout)),
             }
         }
         // The limits of now, not those of when the connection was made: a reload may have changed them.
@@ -362,8 +362,10 @@ impl Connection<'_> {
                 Fault::new(Cause::HttpRequestError, Phase::RequestHeaders)
                     .with_evidence(Evidence::from_static("the head ends early")),
             )),
-            Some(Err(error)) if is_tls_error(&error) => Some(Next::Silent(Some(Silence::TlsConnectionError))),
-            Some(Err(_)) => Some(Next::Silent(Some(Silence::ClientGone))),
+            Some(Err(error)) if is_tls_error(&error) => {
+                Some(Next::Silent(Some(CloseReason::TlsConnectionError)))
+            }
+            Some(Err(_)) => Some(Next::Silent(Some(CloseReason::ClientGone))),
             None => Some(Next::Refused(Fault::new(Cause::ClientTooSlow, Phase::RequestHeaders))),
         }
     }

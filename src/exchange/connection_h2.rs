@@ -28,7 +28,7 @@ use super::record::{self, Refused};
 use super::request::{Request, list_size, refused};
 use super::stream_table::StreamTable;
 use crate::contract::{Cause, Evidence, Fault, Phase};
-use crate::observe::{Metrics, Silence};
+use crate::observe::{CloseReason, Metrics};
 use crate::protocol::framing::RequestFraming;
 use crate::upstream::timer::{sleep, timeout_at};
 
@@ -103,9 +103,9 @@ pub(super) async fn serve(connection: &mut Connection<'_>, stream: Stream, read:
     let mut h2 = match timeout_at(Instant::now() + header_timeout, begun).await {
         Some(Ok(h2)) => h2,
         Some(Err(error)) if tls_broke(&error) => {
-            return metrics.closed_without_response(Silence::TlsConnectionError);
+            return metrics.closed_without_response(CloseReason::TlsConnectionError);
         }
-        Some(Err(_)) | None => return metrics.closed_without_response(Silence::Http2ConnectionError),
+        Some(Err(_)) | None => return metrics.closed_without_response(CloseReason::Http2ConnectionError),
     };
     let share = Share::default();
     let streams = TaskTracker::new();
@@ -140,7 +140,7 @@ pub(super) async fn serve(connection: &mut Connection<'_>, stream: Stream, read:
                 None => {
                     // GOAWAY, and whoever has asked is still answered.
                     (stalled, draining) = (true, true);
-                    leaving = Some(Silence::IdleTimeout);
+                    leaving = Some(CloseReason::IdleTimeout);
                     if idle {
                         h2.abrupt_shutdown(Reason::NO_ERROR);
                     } else {
@@ -157,14 +157,14 @@ pub(super) async fn serve(connection: &mut Connection<'_>, stream: Stream, read:
                 }
                 // GOAWAY, and whatever is on its way is still answered.
                 draining = true;
-                leaving = Some(Silence::IdleTimeout);
+                leaving = Some(CloseReason::IdleTimeout);
                 h2.graceful_shutdown();
                 continue;
             }
             () = sleep(told.unwrap_or(silence)), if told.is_some() => continue,
             _ = &mut shutdown, if !draining => {
                 draining = true;
-                leaving = streams.is_empty().then_some(Silence::Drain);
+                leaving = streams.is_empty().then_some(CloseReason::Drain);
                 h2.graceful_shutdown();
                 continue;
             }
@@ -196,11 +196,11 @@ pub(super) async fn serve(connection: &mut Connection<'_>, stream: Stream, read:
             }
             Some(Err(error)) => {
                 if tls_broke(&error) {
-                    leaving = Some(Silence::TlsConnectionError);
+                    leaving = Some(CloseReason::TlsConnectionError);
                 }
                 // A client that goes away is not an error of the protocol.
                 if !error.is_io() && !error.is_go_away() || error.is_library() {
-                    leaving = Some(Silence::Http2ConnectionError);
+                    leaving = Some(CloseReason::Http2ConnectionError);
                 }
                 break;
             }
@@ -330,17 +330,17 @@ impl Rewound {
 
     fn clients_gone(&self, count: usize) {
         for _ in 0..count {
-            self.metrics.closed_without_response(Silence::ClientGone);
+            self.metrics.closed_without_response(CloseReason::ClientGone);
         }
     }
 
     fn written(&mut self, bytes: &[u8]) {
         let deeds = self.frames.look(bytes);
         for _ in 0..deeds.resets {
-            self.metrics.closed_without_response(Silence::Http2StreamError);
+            self.metrics.closed_without_response(CloseReason::Http2StreamError);
         }
         for _ in 0..deeds.answers {
-            self.metrics.closed_without_response(Silence::Http2HeaderList);
+            self.metrics.closed_without_response(CloseReason::Http2HeaderList);
         }
     }
 }

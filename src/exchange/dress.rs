@@ -39,7 +39,7 @@ impl Dress {
         self.shared = Some(Shared { policy: Arc::clone(policy), vary, readable });
     }
 
-    /// Whether `Access-Control-*` are ours.
+    /// Whether `AccessLog-Control-*` are ours.
     pub(super) const fn owns_cors(&self) -> bool {
         self.shared.is_some()
     }

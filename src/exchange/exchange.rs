@@ -26,7 +26,7 @@ use super::request::Request;
 use super::sharing;
 use super::upload::Upload;
 use crate::contract::{Cause, Evidence, Fault, LocalReply, Phase, Trigger};
-use crate::observe::Origin;
+use crate::observe::ResponseOrigin;
 use crate::protocol::cors::HeaderField;
 use crate::protocol::upgrade::UpgradeOffer;
 use crate::protocol::{authority, forwarded, path};
@@ -185,7 +185,7 @@ async fn through(
         Verdict::PassError(error) => {
             let Answered { peer, head } = answered;
             leave(peer);
-            record::count(&scope, head.facts.status, Origin::Upstream, None, flow.story);
+            record::count(&scope, head.facts.status, ResponseOrigin::Upstream, None, flow.story);
             let retry_after = route.config.errors.retry_after;
             let relayed = relay::pass_error(&mut flow, &head, &error, retry_after).await;
             passed(head.facts.status, relayed)
@@ -303,7 +303,7 @@ async fn answer_fault(scope: &Scope<'_>, client: &mut Downstream, fault: Fault, 
     let Some(unanswered) = client.unanswered() else { return Ended::ClientGone };
     let status = reply.status();
     record::grpc(scope, Trigger::Fault(fault.cause()), &reply);
-    record::count(scope, status, Origin::Proxy, Some(Trigger::Fault(fault.cause())), story);
+    record::count(scope, status, ResponseOrigin::Proxy, Some(Trigger::Fault(fault.cause())), story);
     story.bytes = reply.body().len() as u64;
     match door::answer(unanswered, &reply, scope.snapshot.client.write_timeout).await {
         Written::Whole => Ended::Replied { status, fault },
@@ -326,7 +326,7 @@ async fn answer_preflight(
     let reply = LocalReply::preflight(fields, &story.request_id);
     let status = reply.status();
     let Some(unanswered) = client.unanswered() else { return Ended::ClientGone };
-    record::count(scope, status, Origin::Proxy, None, story);
+    record::count(scope, status, ResponseOrigin::Proxy, None, story);
     match door::answer(unanswered, &reply, scope.snapshot.client.write_timeout).await {
         Written::Whole => Ended::Preflight { status },
         Written::Lost | Written::Stuck => Ended::ClientGone,
@@ -344,7 +344,7 @@ async fn replace(
     let Some(unanswered) = flow.client.unanswered() else { return Ended::ClientGone };
     let status = reply.status();
     record::grpc(scope, replacement.ruling.trigger(), &reply);
-    record::count(scope, status, Origin::Replaced, Some(replacement.ruling.trigger()), flow.story);
+    record::count(scope, status, ResponseOrigin::Replaced, Some(replacement.ruling.trigger()), flow.story);
     flow.story.bytes = reply.body().len() as u64;
     flow.story.said = replacement.said;
     match door::answer(unanswered, &reply, flow.snapshot.client.write_timeout).await {
@@ -362,7 +362,7 @@ async fn pass(
     leave: impl FnOnce(Peer),
 ) -> Ended {
     let status = answered.head.facts.status;
-    record::count(scope, status, Origin::Upstream, None, flow.story);
+    record::count(scope, status, ResponseOrigin::Upstream, None, flow.story);
     let relayed = relay::pass(flow, &mut answered, begun).await;
     leave(answered.peer);
     if matches!(relayed, Relayed::Whole) {
@@ -374,7 +374,7 @@ async fn pass(
 /// Lets a 101 pass, and what both sides say to each other from then on.
 async fn switch(scope: &Scope<'_>, flow: &mut Flow<'_>, answered: Answered) -> Ended {
     let status = answered.head.facts.status;
-    record::count(scope, status, Origin::Upstream, None, flow.story);
+    record::count(scope, status, ResponseOrigin::Upstream, None, flow.story);
     passed(status, relay::switch(flow, answered).await)
 }
 

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use pingora::protocols::Stream;
 use tracing::debug;
 
-use crate::observe::Silence;
+use crate::observe::CloseReason;
 use crate::tls::served::ServerTlsConfig;
 use crate::tls::stream::{AcceptError, TlsConnection};
 use crate::upstream::timer::timeout_at;
@@ -32,19 +32,19 @@ pub(super) async fn shake_hands(
     settings: &ServerTlsConfig,
     limit: Duration,
     peer: IpAddr,
-) -> Result<Agreed, Silence> {
+) -> Result<Agreed, CloseReason> {
     let shaking = TlsConnection::accept(stream, Arc::clone(settings));
     // Boxed: it is large, and a connection lives on without it.
     match timeout_at(Instant::now() + limit, Box::pin(shaking)).await {
         Some(Ok(encrypted)) if encrypted.negotiated_http2() => Ok(Agreed::Http2(Box::new(encrypted))),
         Some(Ok(encrypted)) => Ok(Agreed::Http1(Box::new(encrypted))),
-        Some(Err(AcceptError::ClosedEarly)) => Err(Silence::ConnectAndClose),
-        Some(Err(AcceptError::NotTls)) => Err(Silence::TlsNotSpoken),
+        Some(Err(AcceptError::ClosedEarly)) => Err(CloseReason::NoRequest),
+        Some(Err(AcceptError::NotTls)) => Err(CloseReason::PlaintextOnTls),
         Some(Err(AcceptError::Handshake(error))) => {
             // One line a connection that never made a request: only for who looks for it.
             debug!(client_ip = %peer, evidence = %error, "a TLS handshake failed");
-            Err(Silence::TlsHandshakeFailed)
+            Err(CloseReason::TlsHandshakeFailed)
         }
-        None => Err(Silence::TlsHandshakeTimeout),
+        None => Err(CloseReason::TlsHandshakeTimeout),
     }
 }

@@ -175,7 +175,7 @@ fn conclude(
 }
 
 fn replace(flow: &Flow<'_>, answered: &Answered, ruling: Decision, found: Found) -> Verdict {
-    let said = if flow.snapshot.access.wants(true) {
+    let said = if flow.snapshot.access.is_enabled(true) {
         let reason = answered.head.reason.get(..EXCERPT_LIMIT).unwrap_or(&answered.head.reason);
         Evidence::with_excerpt(&String::from_utf8_lossy(reason), &found.said)
     } else {

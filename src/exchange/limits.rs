@@ -112,7 +112,7 @@ impl Asked<'_> {
         } else {
             watched(&self.rule.limiter.take(self.key, now))
         };
-        self.rule.metrics.decided(decided);
+        self.rule.metrics.record(decided);
     }
 }
 
@@ -120,7 +120,7 @@ impl Asked<'_> {
 const fn watched(decision: &QuotaDecision) -> LimitDecision {
     match decision {
         QuotaDecision::Allow(_) => LimitDecision::Allowed,
-        QuotaDecision::Deny { .. } => LimitDecision::WouldRefuse,
+        QuotaDecision::Deny { .. } => LimitDecision::ShadowDenied,
     }
 }
 
@@ -187,7 +187,7 @@ fn refusal(asked: &AskedRules<'_>, story: &mut Story) -> Fault {
     let mut longest = Duration::ZERO;
     for asked in asked.iter().flatten() {
         let Some(wait) = asked.decision.and_then(|decision| decision.retry_after()) else { continue };
-        asked.rule.metrics.decided(LimitDecision::Refused);
+        asked.rule.metrics.record(LimitDecision::Denied);
         if wait > longest {
             longest = wait;
             story.rule = Some(Arc::clone(asked.rule));

@@ -28,7 +28,7 @@ pub(super) async fn turn<'a>(
         Admission::Permit(permit) => return Ok(Some(permit)),
         Admission::QueueFull => Err(Stop::Fault(Fault::new(Cause::QueueFull, Phase::Admit))),
         Admission::Ticket(place) => {
-            let _waiting = route.upstream_metrics.waiting();
+            let _waiting = route.upstream_metrics.queued();
             wait(place, concurrency, clock, client, story).await
         }
     };

@@ -13,7 +13,7 @@ use super::request::Request;
 use crate::config::ErrorRules;
 use crate::contract::grpc::GrpcStatus;
 use crate::contract::{Cause, Fault, LocalReply, Trigger};
-use crate::observe::{Origin, Outcome, Record, RouteMetrics, Silence};
+use crate::observe::{AccessRecord, CloseReason, Outcome, ResponseOrigin, RouteMetrics};
 use crate::snapshot::grounds::Grounds;
 use crate::snapshot::{Route, Snapshot};
 
@@ -101,7 +101,13 @@ impl Scope<'_> {
 /// Counts a final head, before it is handed to the transport: whoever has read it finds it counted.
 ///
 /// `case` is `None` when the upstream's own status passes.
-pub(super) fn count(scope: &Scope<'_>, status: u16, origin: Origin, case: Option<Trigger>, story: &Story) {
+pub(super) fn count(
+    scope: &Scope<'_>,
+    status: u16,
+    origin: ResponseOrigin,
+    case: Option<Trigger>,
+    story: &Story,
+) {
     let metrics = scope.metrics();
     metrics.response(status, origin);
     if status >= 400 {
@@ -125,10 +131,10 @@ pub(super) fn record(scope: &Scope<'_>, story: &Story, client: &Downstream, ende
     // Whatever became of it: what the gateway does for a client that leaves is its own work too.
     scope.gateway.metrics.overhead(elapsed.saturating_sub(story.waited).saturating_sub(client.waited()));
     let (status, fault, outcome) = match ended {
-        Ended::Passed { status } => (Some(*status), None, Outcome::Passed),
+        Ended::Passed { status } => (Some(*status), None, Outcome::Forwarded),
         Ended::Replaced { status } => (Some(*status), None, Outcome::Replaced),
         Ended::Replied { status, fault } => {
-            (Some(*status), Some(fault), Outcome::of_reply(*status, fault.cause()))
+            (Some(*status), Some(fault), Outcome::for_reply(*status, fault.cause()))
         }
         Ended::Preflight { status } => (Some(*status), None, Outcome::Preflight),
         Ended::Cut { status, fault } => {
@@ -141,7 +147,7 @@ pub(super) fn record(scope: &Scope<'_>, story: &Story, client: &Downstream, ende
         }
         Ended::ClientGone => {
             metrics.client_disconnected();
-            (None, None, Outcome::ClientLeft)
+            (None, None, Outcome::ClientDisconnected)
         }
     };
     if let Some(status) = status {
@@ -149,10 +155,10 @@ pub(super) fn record(scope: &Scope<'_>, story: &Story, client: &Downstream, ende
     }
     let is_error = !matches!(ended, Ended::Passed { status } | Ended::Preflight { status } if *status < 400);
     let access = scope.snapshot.access;
-    if !access.wants(is_error) {
+    if !access.is_enabled(is_error) {
         return;
     }
-    access.emit(&Record {
+    access.emit(&AccessRecord {
         request_id: story.request_id.to_str().unwrap_or_default(),
         route: scope.route.map_or("", |route| &route.config.name),
         method: scope.request.map_or("", |request| request.method.as_str()),
@@ -168,7 +174,7 @@ pub(super) fn record(scope: &Scope<'_>, story: &Story, client: &Downstream, ende
         attempts: story.attempts,
         elapsed,
         connect: story.connect,
-        response_head: story.response_head,
+        response_headers: story.response_head,
         request_sent: story.sent,
         rule: story.rule.as_ref().map_or("", |rule| rule.limiter.name()),
         evidence: fault.map_or(&story.said, Fault::evidence),
@@ -185,7 +191,7 @@ fn path_of_line(line: &[u8]) -> &[u8] {
 /// Counts a client that left: as a silence when nothing had been answered, as an abort when an answer had begun.
 pub(super) fn client_left(gateway: &Gateway, stage: Stage) {
     match stage {
-        Stage::Unanswered => gateway.metrics.closed_without_response(Silence::ClientGone),
+        Stage::Unanswered => gateway.metrics.closed_without_response(CloseReason::ClientGone),
         Stage::HeadSent | Stage::Lost => gateway.metrics.aborted_client_gone(),
         Stage::Stuck => gateway.metrics.aborted(Cause::ClientTooSlow),
         Stage::Finished | Stage::Cut(_) => {}

@@ -13,7 +13,7 @@ use crate::contract::{Cause, Evidence, Phase, RequestSent};
 
 /// Which requests get a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Requests {
+pub enum LoggedRequests {
     /// Those that ended in an error, an abort or a close.
     Errors,
     /// All.
@@ -26,13 +26,13 @@ pub enum Requests {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// The upstream's response passed.
-    Passed,
+    Forwarded,
     /// The upstream answered; we sent something else.
     Replaced,
     /// The upstream failed to answer; we did.
-    Answered,
+    UpstreamFailed,
     /// We did not ask the upstream: malformed, no route, denied, no capacity.
-    Refused,
+    Rejected,
     /// We answered a browser's question before its request.
     Preflight,
     /// It broke off after the response head had left.
@@ -40,14 +40,14 @@ pub enum Outcome {
     /// A tunnel was closed because nothing moved in it for `timeouts.tunnel_idle`.
     TunnelIdle,
     /// The client left before its response was complete.
-    ClientLeft,
+    ClientDisconnected,
 }
 
 impl Outcome {
     /// Of a fault that was answered with this code: whether we stood in for the upstream or refused the client. Where
     /// there was no room, the upstream was not even asked.
-    pub const fn of_reply(code: u16, cause: Cause) -> Self {
-        let no_room = matches!(
+    pub const fn for_reply(code: u16, cause: Cause) -> Self {
+        let overloaded = matches!(
             cause,
             Cause::ConnectionLimitReached
                 | Cause::QueueFull
@@ -57,53 +57,53 @@ impl Outcome {
                 | Cause::ResourceExhausted
                 | Cause::Draining
         );
-        if code >= 500 && !no_room { Outcome::Answered } else { Outcome::Refused }
+        if code >= 500 && !overloaded { Outcome::UpstreamFailed } else { Outcome::Rejected }
     }
 
     /// The value of the field `outcome`.
     pub const fn name(self) -> &'static str {
         match self {
-            Outcome::Passed => "passed",
+            Outcome::Forwarded => "forwarded",
             Outcome::Replaced => "replaced",
-            Outcome::Answered => "answered",
-            Outcome::Refused => "refused",
+            Outcome::UpstreamFailed => "upstream_failed",
+            Outcome::Rejected => "rejected",
             Outcome::Preflight => "preflight",
             Outcome::Aborted => "aborted",
             Outcome::TunnelIdle => "tunnel_idle",
-            Outcome::ClientLeft => "client_left",
+            Outcome::ClientDisconnected => "client_disconnected",
         }
     }
 
     /// The message of the line.
     pub const fn message(self) -> &'static str {
         match self {
-            Outcome::Passed => "passed response",
+            Outcome::Forwarded => "forwarded response",
             Outcome::Replaced => "replaced upstream response",
-            Outcome::Answered => "answered for the upstream",
-            Outcome::Refused => "refused request",
+            Outcome::UpstreamFailed => "upstream failed",
+            Outcome::Rejected => "rejected request",
             Outcome::Preflight => "answered preflight",
             Outcome::Aborted => "aborted response",
-            Outcome::TunnelIdle => "closed an idle tunnel",
-            Outcome::ClientLeft => "client left",
+            Outcome::TunnelIdle => "closed idle tunnel",
+            Outcome::ClientDisconnected => "client disconnected",
         }
     }
 
     /// `warn` where the upstream let the client down, `info` where the client got what it asked for or asked wrongly.
     pub const fn level(self) -> Level {
         match self {
-            Outcome::Replaced | Outcome::Answered | Outcome::Aborted => Level::WARN,
-            Outcome::Passed
-            | Outcome::Refused
+            Outcome::Replaced | Outcome::UpstreamFailed | Outcome::Aborted => Level::WARN,
+            Outcome::Forwarded
+            | Outcome::Rejected
             | Outcome::Preflight
             | Outcome::TunnelIdle
-            | Outcome::ClientLeft => Level::INFO,
+            | Outcome::ClientDisconnected => Level::INFO,
         }
     }
 }
 
-/// What one line says. Borrowed; made only after [`Access::wants`] said so. A field that is `None` or empty is left out.
+/// What one line says. Borrowed; made only after [`AccessLog::is_enabled`] said so. A field that is `None` or empty is left out.
 #[derive(Clone, Debug)]
-pub struct Record<'a> {
+pub struct AccessRecord<'a> {
     /// The request's id.
     pub request_id: &'a str,
     /// Name of the route; empty when none matched.
@@ -135,7 +135,7 @@ pub struct Record<'a> {
     /// The last attempt's connect; `None` on a reused connection.
     pub connect: Option<Duration>,
     /// The last attempt's wait for the response head.
-    pub response_head: Option<Duration>,
+    pub response_headers: Option<Duration>,
     /// How much of the request the upstream was given.
     pub request_sent: RequestSent,
     /// The rate limit that refused it; empty when none did.
@@ -146,53 +146,53 @@ pub struct Record<'a> {
     pub outcome: Outcome,
 }
 
-/// Decides which requests are worth a [`Record`], and writes them.
+/// Decides which requests are worth a [`AccessRecord`], and writes them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Access {
+pub struct AccessLog {
     errors: bool,
-    others: bool,
+    successes: bool,
 }
 
-impl Access {
+impl AccessLog {
     /// From the operator's choice, and the level below which lines are not written anyway.
-    pub fn new(requests: Requests, level: Level) -> Self {
+    pub fn new(requests: LoggedRequests, level: Level) -> Self {
         let (errors, others) = match requests {
-            Requests::Off => (false, false),
-            Requests::Errors => (true, false),
-            Requests::All => (true, true),
+            LoggedRequests::Off => (false, false),
+            LoggedRequests::Errors => (true, false),
+            LoggedRequests::All => (true, true),
         };
         // In tracing's order a more verbose level is greater. An error's line is `warn` or `info`, any other's `info`.
-        Access { errors: errors && level >= Level::WARN, others: others && level >= Level::INFO }
+        AccessLog { errors: errors && level >= Level::WARN, successes: others && level >= Level::INFO }
     }
 
     /// Whether a request that ended so would be written. Ask before making the record: it costs two loads.
-    pub const fn wants(&self, is_error: bool) -> bool {
-        if is_error { self.errors } else { self.others }
+    pub const fn is_enabled(&self, is_error: bool) -> bool {
+        if is_error { self.errors } else { self.successes }
     }
 
     /// Writes the line.
-    pub fn emit(&self, record: &Record<'_>) {
+    pub fn emit(&self, record: &AccessRecord<'_>) {
         match record.outcome.level() {
-            Level::WARN => write_at!(Level::WARN, record),
+            Level::WARN => emit_at!(Level::WARN, record),
             // No outcome has another level.
-            Level::INFO | Level::ERROR | Level::DEBUG | Level::TRACE => write_at!(Level::INFO, record),
+            Level::INFO | Level::ERROR | Level::DEBUG | Level::TRACE => emit_at!(Level::INFO, record),
         }
     }
 }
 
 /// tracing wants the level in the callsite; the fields are the same.
-macro_rules! write_at {
+macro_rules! emit_at {
     ($level:expr, $record:ident) => {
         tracing::event!(
             target: TARGET,
             $level,
-            request_id = present($record.request_id),
-            route = present($record.route),
-            method = present($record.method),
+            request_id = non_empty($record.request_id),
+            route = non_empty($record.route),
+            method = non_empty($record.method),
             path = &*String::from_utf8_lossy($record.path),
             client_ip = $record.client_ip.map(tracing::field::display),
-            upstream = present($record.upstream),
-            server = present($record.server),
+            upstream = non_empty($record.upstream),
+            server = non_empty($record.server),
             cause = $record.cause.map(Cause::name),
             phase = $record.phase.map(Phase::name),
             code = $record.code,
@@ -201,21 +201,21 @@ macro_rules! write_at {
             attempts = $record.attempts,
             elapsed_ms = milliseconds($record.elapsed),
             connect_ms = $record.connect.map(milliseconds),
-            response_head_ms = $record.response_head.map(milliseconds),
+            response_headers_ms = $record.response_headers.map(milliseconds),
             request_sent = $record.request_sent.name(),
-            rule = present($record.rule),
-            evidence = present($record.evidence.for_log()),
+            rule = non_empty($record.rule),
+            evidence = non_empty($record.evidence.for_log()),
             outcome = $record.outcome.name(),
             message = $record.outcome.message(),
         )
     };
 }
-use write_at;
+use emit_at;
 
 /// Beneath the crate's own target, so that the level of the log applies.
 const TARGET: &str = concat!(env!("CARGO_PKG_NAME"), "::access");
 
-fn present(text: &str) -> Option<&str> {
+fn non_empty(text: &str) -> Option<&str> {
     (!text.is_empty()).then_some(text)
 }
 

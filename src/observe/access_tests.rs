@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use tracing::subscriber::with_default;
 
 use super::*;
-use crate::observe::line::Form;
+use crate::observe::line::LineFormat;
 use crate::observe::log;
 
 #[derive(Clone, Default)]
@@ -25,18 +25,18 @@ impl io::Write for Sink {
     }
 }
 
-fn emitted(level: Level, record: &Record<'_>) -> String {
+fn emitted_line(level: Level, record: &AccessRecord<'_>) -> String {
     let sink = Sink::default();
     let writer = sink.clone();
-    with_default(log::subscriber(Form::Json, level, move || writer.clone()).0, || {
-        Access::new(Requests::All, level).emit(record);
+    with_default(log::subscriber(LineFormat::Json, level, move || writer.clone()).0, || {
+        AccessLog::new(LoggedRequests::All, level).emit(record);
     });
     let bytes = sink.0.lock().unwrap().clone();
     String::from_utf8(bytes).unwrap()
 }
 
-fn failed<'a>(evidence: &'a Evidence) -> Record<'a> {
-    Record {
+fn failed_record<'a>(evidence: &'a Evidence) -> AccessRecord<'a> {
+    AccessRecord {
         request_id: "0192",
         route: "shop",
         method: "GET",
@@ -52,51 +52,51 @@ fn failed<'a>(evidence: &'a Evidence) -> Record<'a> {
         attempts: 2,
         elapsed: Duration::from_micros(3_250),
         connect: Some(Duration::from_micros(750)),
-        response_head: None,
+        response_headers: None,
         request_sent: RequestSent::None,
         rule: "",
         evidence,
-        outcome: Outcome::Answered,
+        outcome: Outcome::UpstreamFailed,
     }
 }
 
 #[test]
-fn a_failed_request_is_one_line_with_every_field_that_is_known() {
+fn failed_request_is_one_line_with_all_known_fields() {
     let evidence = Evidence::from_static("connect: refused");
-    let line = emitted(Level::INFO, &failed(&evidence));
+    let line = emitted_line(Level::INFO, &failed_record(&evidence));
     let (time, rest) = line.split_once(',').unwrap();
     assert!(time.starts_with("{\"time\":\""));
     assert_eq!(
         rest,
-        "\"level\":\"warn\",\"message\":\"answered for the upstream\",\"request_id\":\"0192\",\"route\":\"shop\",\
+        "\"level\":\"warn\",\"message\":\"upstream failed\",\"request_id\":\"0192\",\"route\":\"shop\",\
          \"method\":\"GET\",\"path\":\"/orders/7\",\"client_ip\":\"10.0.0.9\",\"upstream\":\"backend\",\
          \"server\":\"10.0.1.10:8000\",\"cause\":\"connection_refused\",\"phase\":\"connect\",\"code\":504,\
          \"bytes\":140,\"attempts\":2,\"elapsed_ms\":3.25,\"connect_ms\":0.75,\"request_sent\":\"none\",\
-         \"evidence\":\"connect: refused\",\"outcome\":\"answered\"}\n"
+         \"evidence\":\"connect: refused\",\"outcome\":\"upstream_failed\"}\n"
     );
 }
 
 #[test]
-fn a_path_of_any_bytes_is_decoded_lossily_and_escaped() {
+fn path_bytes_are_decoded_lossily_and_escaped() {
     let evidence = Evidence::none();
-    let record = Record { path: b"/\xff\x1b[2J\"\n", ..failed(&evidence) };
-    let line = emitted(Level::INFO, &record);
+    let record = AccessRecord { path: b"/\xff\x1b[2J\"\n", ..failed_record(&evidence) };
+    let line = emitted_line(Level::INFO, &record);
     assert!(line.contains(r#""path":"/�\u001b[2J\"\n""#), "{line}");
 }
 
 #[test]
-fn what_we_answered_for_the_upstream_is_a_warning_and_what_the_client_did_is_not() {
+fn upstream_failures_are_warnings_client_errors_are_not() {
     let evidence = Evidence::none();
     for (outcome, level, message) in [
-        (Outcome::Passed, "info", "passed response"),
+        (Outcome::Forwarded, "info", "forwarded response"),
         (Outcome::Replaced, "warn", "replaced upstream response"),
-        (Outcome::Answered, "warn", "answered for the upstream"),
-        (Outcome::Refused, "info", "refused request"),
+        (Outcome::UpstreamFailed, "warn", "upstream failed"),
+        (Outcome::Rejected, "info", "rejected request"),
         (Outcome::Preflight, "info", "answered preflight"),
         (Outcome::Aborted, "warn", "aborted response"),
-        (Outcome::ClientLeft, "info", "client left"),
+        (Outcome::ClientDisconnected, "info", "client disconnected"),
     ] {
-        let line = emitted(Level::INFO, &Record { outcome, ..failed(&evidence) });
+        let line = emitted_line(Level::INFO, &AccessRecord { outcome, ..failed_record(&evidence) });
         let line: serde_json::Value = serde_json::from_str(&line).unwrap();
         assert_eq!((line["level"].as_str(), line["message"].as_str()), (Some(level), Some(message)));
         assert_eq!(line["outcome"], outcome.name());
@@ -104,22 +104,25 @@ fn what_we_answered_for_the_upstream_is_a_warning_and_what_the_client_did_is_not
 }
 
 #[test]
-fn a_level_of_warn_hides_the_lines_of_info() {
+fn warn_level_hides_info_lines() {
     let evidence = Evidence::none();
-    assert_eq!(emitted(Level::WARN, &Record { outcome: Outcome::Refused, ..failed(&evidence) }), "");
-    assert_ne!(emitted(Level::WARN, &failed(&evidence)), "");
+    assert_eq!(
+        emitted_line(Level::WARN, &AccessRecord { outcome: Outcome::Rejected, ..failed_record(&evidence) }),
+        ""
+    );
+    assert_ne!(emitted_line(Level::WARN, &failed_record(&evidence)), "");
 }
 
 #[test]
-fn a_record_is_wanted_only_when_its_line_would_be_written() {
-    let wants = |requests, level| {
-        let access = Access::new(requests, level);
-        (access.wants(true), access.wants(false))
+fn record_is_enabled_only_if_its_line_is_written() {
+    let enabled = |requests, level| {
+        let access = AccessLog::new(requests, level);
+        (access.is_enabled(true), access.is_enabled(false))
     };
-    assert_eq!(wants(Requests::Off, Level::TRACE), (false, false));
-    assert_eq!(wants(Requests::Errors, Level::INFO), (true, false));
-    assert_eq!(wants(Requests::Errors, Level::ERROR), (false, false));
-    assert_eq!(wants(Requests::All, Level::INFO), (true, true));
-    assert_eq!(wants(Requests::All, Level::WARN), (true, false));
-    assert_eq!(wants(Requests::All, Level::ERROR), (false, false));
+    assert_eq!(enabled(LoggedRequests::Off, Level::TRACE), (false, false));
+    assert_eq!(enabled(LoggedRequests::Errors, Level::INFO), (true, false));
+    assert_eq!(enabled(LoggedRequests::Errors, Level::ERROR), (false, false));
+    assert_eq!(enabled(LoggedRequests::All, Level::INFO), (true, true));
+    assert_eq!(enabled(LoggedRequests::All, Level::WARN), (true, false));
+    assert_eq!(enabled(LoggedRequests::All, Level::ERROR), (false, false));
 }

@@ -8,11 +8,11 @@ use std::sync::OnceLock;
 
 /// Handles for a small dense index.
 #[derive(Debug)]
-pub(crate) struct Dense<T>(Box<[OnceLock<T>]>);
+pub(crate) struct DenseHandles<T>(Box<[OnceLock<T>]>);
 
-impl<T> Dense<T> {
+impl<T> DenseHandles<T> {
     pub(crate) fn new(len: usize) -> Self {
-        Dense((0..len).map(|_| OnceLock::new()).collect())
+        DenseHandles((0..len).map(|_| OnceLock::new()).collect())
     }
 
     /// Uses the handle at `index`; `make` is called the first time, and always for an index past the end.
@@ -26,22 +26,22 @@ impl<T> Dense<T> {
 
 /// Handles for a large key space of which few keys are ever used: a fixed table, filled once, never moved.
 #[derive(Debug)]
-pub(crate) struct Sparse<T>(Box<[OnceLock<(u32, T)>]>);
+pub(crate) struct SparseHandles<T>(Box<[OnceLock<(u32, T)>]>);
 
-impl<T> Sparse<T> {
+impl<T> SparseHandles<T> {
     pub(crate) fn new() -> Self {
-        Sparse((0..PLACES).map(|_| OnceLock::new()).collect())
+        SparseHandles((0..SLOTS).map(|_| OnceLock::new()).collect())
     }
 
     /// Uses the handle of `key`. `make` is called when it is not kept: the first time, and always once the places where
     /// the key could be are taken by others.
     pub(crate) fn with<R>(&self, key: u32, make: impl Fn() -> T, then: impl FnOnce(&T) -> R) -> R {
         // Fibonacci hashing: the high bits of the product spread neighbouring keys.
-        let start = (key.wrapping_mul(0x9E37_79B1) >> (32 - PLACES.ilog2())) as usize;
-        for step in 0..PROBES {
-            let Some(place) = self.0.get((start + step) % PLACES) else { break };
-            let (kept, handle) = place.get_or_init(|| (key, make()));
-            if *kept == key {
+        let start = (key.wrapping_mul(0x9E37_79B1) >> (32 - SLOTS.ilog2())) as usize;
+        for step in 0..MAX_PROBES {
+            let Some(slot) = self.0.get((start + step) % SLOTS) else { break };
+            let (cached_key, handle) = slot.get_or_init(|| (key, make()));
+            if *cached_key == key {
                 return then(handle);
             }
         }
@@ -50,9 +50,9 @@ impl<T> Sparse<T> {
 }
 
 /// 64 combinations of cause, code and upstream status are far more than one route shows; 64 places are about 2 KiB.
-const PLACES: usize = 64;
+const SLOTS: usize = 64;
 /// Within two cache lines or three.
-const PROBES: usize = 8;
+const MAX_PROBES: usize = 8;
 
 #[cfg(test)]
 mod tests {
@@ -61,8 +61,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_sparse_handle_is_made_once_per_key() {
-        let table = Sparse::new();
+    fn sparse_handle_is_created_once_per_key() {
+        let table = SparseHandles::new();
         let made = Cell::new(0);
         let make = || made.replace(made.get() + 1);
         for _ in 0..3 {
@@ -74,8 +74,8 @@ mod tests {
     }
 
     #[test]
-    fn a_full_sparse_table_still_gives_every_key_its_own_handle() {
-        let table = Sparse::new();
+    fn full_sparse_table_serves_every_key() {
+        let table = SparseHandles::new();
         for _ in 0..2 {
             for key in 0..10_000u32 {
                 assert_eq!(table.with(key, || key, |kept| *kept), key);
@@ -84,8 +84,8 @@ mod tests {
     }
 
     #[test]
-    fn a_dense_handle_is_made_once_and_an_index_past_the_end_is_served_unkept() {
-        let table = Dense::new(1);
+    fn dense_handle_is_created_once_and_overflow_is_not_cached() {
+        let table = DenseHandles::new(1);
         assert_eq!(table.with(0, || 7, |kept| *kept), 7);
         assert_eq!(table.with(0, || 8, |kept| *kept), 7);
         assert_eq!(table.with(5, || 9, |kept| *kept), 9);

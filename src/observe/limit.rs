@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use prometheus::{Histogram, IntCounter};
 
-use super::cells::Dense;
+use super::cells::DenseHandles;
 use super::metrics::{Metrics, Vectors};
 
 /// The label of rules that count in the process's own memory.
@@ -21,9 +21,9 @@ pub enum LimitDecision {
     /// The request was admitted and counted.
     Allowed,
     /// It was refused.
-    Refused,
+    Denied,
     /// It was admitted although it was one too many, because the rule only watches.
-    WouldRefuse,
+    ShadowDenied,
     /// It was admitted uncounted, because the store did not answer.
     FailedOpen,
     /// It was refused, because the store did not answer.
@@ -37,8 +37,8 @@ impl LimitDecision {
     pub const fn name(self) -> &'static str {
         match self {
             LimitDecision::Allowed => "allowed",
-            LimitDecision::Refused => "refused",
-            LimitDecision::WouldRefuse => "would_refuse",
+            LimitDecision::Denied => "denied",
+            LimitDecision::ShadowDenied => "shadow_denied",
             LimitDecision::FailedOpen => "failed_open",
             LimitDecision::FailedClosed => "failed_closed",
         }
@@ -51,17 +51,17 @@ pub struct LimitMetrics {
     vectors: Arc<Vectors>,
     rule: Box<str>,
     store: Box<str>,
-    decisions: Dense<IntCounter>,
+    decisions: DenseHandles<IntCounter>,
 }
 
 impl LimitMetrics {
     pub(crate) fn new(vectors: Arc<Vectors>, rule: &str, store: Option<&str>) -> Self {
         let store = store.unwrap_or(MEMORY).into();
-        LimitMetrics { vectors, rule: rule.into(), store, decisions: Dense::new(LimitDecision::COUNT) }
+        LimitMetrics { vectors, rule: rule.into(), store, decisions: DenseHandles::new(LimitDecision::COUNT) }
     }
 
     /// The rule has decided about a request.
-    pub fn decided(&self, decision: LimitDecision) {
+    pub fn record(&self, decision: LimitDecision) {
         self.decisions.with(
             decision as usize,
             || self.vectors.limit_decisions.with_label_values(&[&*self.rule, &*self.store, decision.name()]),
@@ -79,12 +79,12 @@ pub struct StoreMetrics {
 
 impl StoreMetrics {
     /// A question took so long.
-    pub fn took(&self, time: Duration) {
+    pub fn record_duration(&self, time: Duration) {
         self.duration.observe(time.as_secs_f64());
     }
 
     /// And had no answer of use, for a reason of this kind.
-    pub fn failed(&self, kind: &'static str) {
+    pub fn record_error(&self, kind: &'static str) {
         if let Some((_, errors)) = self.errors.iter().find(|(known, _)| *known == kind) {
             errors.inc();
         }
@@ -93,27 +93,27 @@ impl StoreMetrics {
 
 /// What a limiter holds, and how many keys it has let go since it began.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct LimitFigures {
+pub struct LimitStats {
     /// Keys that are being limited now.
     pub keys: u64,
     /// Keys that made room when they owed nothing any more.
-    pub evicted_full: u64,
+    pub evicted_idle: u64,
     /// Keys that made room although they still owed something.
-    pub evicted_in_debt: u64,
+    pub evicted_active: u64,
 }
 
 /// A limiter that is asked at every scrape, until it answers `None`: then it is gone.
-pub(crate) struct Watched {
+pub(crate) struct LimitSource {
     rule: String,
-    read: Box<dyn Fn() -> Option<LimitFigures> + Send + Sync>,
-    counted: LimitFigures,
+    read: Box<dyn Fn() -> Option<LimitStats> + Send + Sync>,
+    reported: LimitStats,
 }
 
-impl fmt::Debug for Watched {
+impl fmt::Debug for LimitSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Watched")
             .field("rule", &self.rule)
-            .field("counted", &self.counted)
+            .field("counted", &self.reported)
             .finish_non_exhaustive()
     }
 }
@@ -135,29 +135,29 @@ impl Metrics {
 
     /// From now on, `read` is asked at every scrape, until it answers `None`. Several limiters of one rule, while a
     /// reload is under way, are summed up.
-    pub fn watch_limit(&self, rule: &str, read: impl Fn() -> Option<LimitFigures> + Send + Sync + 'static) {
-        let watched =
-            Watched { rule: rule.to_owned(), read: Box::new(read), counted: LimitFigures::default() };
-        self.limits.lock().unwrap_or_else(PoisonError::into_inner).push(watched);
+    pub fn register_limit(&self, rule: &str, read: impl Fn() -> Option<LimitStats> + Send + Sync + 'static) {
+        let source =
+            LimitSource { rule: rule.to_owned(), read: Box::new(read), reported: LimitStats::default() };
+        self.limits.lock().unwrap_or_else(PoisonError::into_inner).push(source);
     }
 
     /// Brings gauges and counters of the limiters up to date.
-    pub(super) fn read_limits(&self) {
+    pub(super) fn collect_limits(&self) {
         let mut limits = self.limits.lock().unwrap_or_else(PoisonError::into_inner);
         let mut keys: BTreeMap<String, Option<u64>> = BTreeMap::new();
-        limits.retain_mut(|watched| {
-            let sum = keys.entry(watched.rule.clone()).or_default();
-            let Some(figures) = (watched.read)() else { return false };
-            *sum = Some(sum.unwrap_or_default() + figures.keys);
+        limits.retain_mut(|source| {
+            let sum = keys.entry(source.rule.clone()).or_default();
+            let Some(stats) = (source.read)() else { return false };
+            *sum = Some(sum.unwrap_or_default() + stats.keys);
             let evicted = |kind, now: u64, before: u64| {
                 if now > before {
-                    let labels = [watched.rule.as_str(), kind];
+                    let labels = [source.rule.as_str(), kind];
                     self.vectors.limit_evictions.with_label_values(&labels).inc_by(now - before);
                 }
             };
-            evicted("full", figures.evicted_full, watched.counted.evicted_full);
-            evicted("in_debt", figures.evicted_in_debt, watched.counted.evicted_in_debt);
-            watched.counted = figures;
+            evicted("idle", stats.evicted_idle, source.reported.evicted_idle);
+            evicted("active", stats.evicted_active, source.reported.evicted_active);
+            source.reported = stats;
             true
         });
         for (rule, keys) in keys {
@@ -192,64 +192,64 @@ mod tests {
     }
 
     #[test]
-    fn decisions_are_counted_by_rule_and_what_limiters_hold_is_read_when_scraped() {
+    fn decisions_are_counted_and_stats_are_read_at_scrape() {
         let metrics = Metrics::new();
         let limit = metrics.limit("per_ip", None);
-        limit.decided(LimitDecision::Allowed);
-        limit.decided(LimitDecision::Allowed);
-        limit.decided(LimitDecision::WouldRefuse);
-        let held = Arc::new(Mutex::new(Some(LimitFigures { keys: 7, evicted_full: 2, evicted_in_debt: 0 })));
-        let read = Arc::clone(&held);
-        metrics.watch_limit("per_ip", move || *read.lock().unwrap());
-        metrics.watch_limit("per_ip", || Some(LimitFigures { keys: 1, ..LimitFigures::default() }));
+        limit.record(LimitDecision::Allowed);
+        limit.record(LimitDecision::Allowed);
+        limit.record(LimitDecision::ShadowDenied);
+        let current = Arc::new(Mutex::new(Some(LimitStats { keys: 7, evicted_idle: 2, evicted_active: 0 })));
+        let read = Arc::clone(&current);
+        metrics.register_limit("per_ip", move || *read.lock().unwrap());
+        metrics.register_limit("per_ip", || Some(LimitStats { keys: 1, ..LimitStats::default() }));
         for _ in 0..2 {
             let expected = [
                 "decisions_total{decision=\"allowed\",rule=\"per_ip\",store=\"memory\"} 2",
-                "decisions_total{decision=\"would_refuse\",rule=\"per_ip\",store=\"memory\"} 1",
-                "evictions_total{kind=\"full\",rule=\"per_ip\"} 2",
+                "decisions_total{decision=\"shadow_denied\",rule=\"per_ip\",store=\"memory\"} 1",
+                "evictions_total{kind=\"idle\",rule=\"per_ip\"} 2",
                 "keys{rule=\"per_ip\"} 8",
             ];
             assert_eq!(lines(&metrics), expected);
         }
-        *held.lock().unwrap() = Some(LimitFigures { keys: 3, evicted_full: 5, evicted_in_debt: 1 });
+        *current.lock().unwrap() = Some(LimitStats { keys: 3, evicted_idle: 5, evicted_active: 1 });
         assert_eq!(
             lines(&metrics).get(2..).unwrap(),
             [
-                "evictions_total{kind=\"full\",rule=\"per_ip\"} 5",
-                "evictions_total{kind=\"in_debt\",rule=\"per_ip\"} 1",
+                "evictions_total{kind=\"active\",rule=\"per_ip\"} 1",
+                "evictions_total{kind=\"idle\",rule=\"per_ip\"} 5",
                 "keys{rule=\"per_ip\"} 4"
             ]
         );
     }
 
     #[test]
-    fn a_store_is_counted_from_the_start_by_how_it_fails() {
+    fn store_errors_start_at_zero_by_kind() {
         let metrics = Metrics::new();
-        let store = metrics.store("shared", ["timeout", "garbage"].into_iter());
-        store.took(Duration::from_millis(3));
-        store.failed("garbage");
+        let store = metrics.store("shared", ["timeout", "invalid_reply"].into_iter());
+        store.record_duration(Duration::from_millis(3));
+        store.record_error("invalid_reply");
         let lines = lines(&metrics);
         for line in [
             "store_duration_seconds_bucket{store=\"shared\",le=\"0.0025\"} 0",
             "store_duration_seconds_bucket{store=\"shared\",le=\"0.005\"} 1",
-            "store_errors_total{kind=\"garbage\",store=\"shared\"} 1",
+            "store_errors_total{kind=\"invalid_reply\",store=\"shared\"} 1",
             "store_errors_total{kind=\"timeout\",store=\"shared\"} 0",
         ] {
-            assert!(lines.iter().any(|there| there == line), "{line}: {lines:#?}");
+            assert!(lines.iter().any(|actual| actual == line), "{line}: {lines:#?}");
         }
     }
 
     #[test]
-    fn a_limiter_that_is_gone_is_no_longer_shown_and_one_that_replaced_it_is() {
+    fn dropped_limiter_disappears_its_replacement_stays() {
         let metrics = Metrics::new();
-        let held = Arc::new(());
+        let limiter = Arc::new(());
         for rule in ["kept", "gone"] {
-            let held = Arc::downgrade(&held);
-            metrics.watch_limit(rule, move || held.upgrade().map(|_| LimitFigures::default()));
+            let limiter = Arc::downgrade(&limiter);
+            metrics.register_limit(rule, move || limiter.upgrade().map(|_| LimitStats::default()));
         }
-        metrics.watch_limit("kept", || Some(LimitFigures::default()));
+        metrics.register_limit("kept", || Some(LimitStats::default()));
         assert_eq!(lines(&metrics), ["keys{rule=\"gone\"} 0", "keys{rule=\"kept\"} 0"]);
-        drop(held);
+        drop(limiter);
         assert_eq!(lines(&metrics), ["keys{rule=\"kept\"} 0"]);
     }
 }

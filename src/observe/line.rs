@@ -12,7 +12,7 @@ use tracing::{Event, Level};
 
 /// The form of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Form {
+pub enum LineFormat {
     /// `{"time":…,"level":…,"message":…,…}`, every field at the top level.
     Json,
     /// `time LEVEL message field=value …`; the level in colour or not.
@@ -23,46 +23,46 @@ pub enum Form {
 }
 
 /// Appends the line of `event`, newline included.
-pub(crate) fn write(form: Form, event: &Event<'_>, now: SystemTime, line: &mut String) {
-    let mut fields = Fields {
-        form,
+pub(crate) fn format_event(format: LineFormat, event: &Event<'_>, now: SystemTime, line: &mut String) {
+    let mut fields = EventFields {
+        format,
         message: String::new(),
         fields: String::with_capacity(512),
         target: None,
         scratch: String::new(),
     };
     event.record(&mut fields);
-    let Fields { message, fields, target, .. } = fields;
+    let EventFields { message, fields, target, .. } = fields;
 
     let metadata = event.metadata();
     // Records of the `log` crate arrive through one callsite; their own target is a field.
     let target = target.as_deref().unwrap_or_else(|| metadata.target());
     // Ours are told apart by their message; for the libraries' lines the target says who speaks.
-    let foreign = (!target.starts_with(env!("CARGO_PKG_NAME"))).then_some(target);
+    let library_target = (!target.starts_with(env!("CARGO_PKG_NAME"))).then_some(target);
     let time = humantime::format_rfc3339_millis(now);
     let level = *metadata.level();
 
-    match form {
-        Form::Json => {
+    match format {
+        LineFormat::Json => {
             let _ = write!(line, r#"{{"time":"{time}","level":"{}","message":""#, level_name(level));
             line.push_str(&message);
             line.push('"');
-            if let Some(target) = foreign {
+            if let Some(target) = library_target {
                 line.push_str(r#","target":""#);
-                json_text(target, line);
+                write_json_text(target, line);
                 line.push('"');
             }
             line.push_str(&fields);
             line.push_str("}\n");
         }
-        Form::Text { colour } => {
+        LineFormat::Text { colour } => {
             let _ = write!(line, "{time} ");
             let (on, off) = if colour { (colour_of(level), "\x1b[0m") } else { ("", "") };
             let _ = write!(line, "{on}{level:>5}{off} ");
             line.push_str(&message);
-            if let Some(target) = foreign {
+            if let Some(target) = library_target {
                 line.push_str(" target=");
-                text_value(target, line);
+                write_text_value(target, line);
             }
             line.push_str(&fields);
             line.push('\n');
@@ -71,43 +71,43 @@ pub(crate) fn write(form: Form, event: &Event<'_>, now: SystemTime, line: &mut S
 }
 
 /// Collects an event's fields, already in the line's form.
-struct Fields {
-    form: Form,
+struct EventFields {
+    format: LineFormat,
     message: String,
     fields: String,
     target: Option<Box<str>>,
     scratch: String,
 }
 
-impl Fields {
-    fn text(&mut self, field: &Field, value: &str) {
-        match (field.name(), self.form) {
-            ("message", Form::Json) => json_text(value, &mut self.message),
-            ("message", Form::Text { .. }) => plain_text(value, &mut self.message),
+impl EventFields {
+    fn text_field(&mut self, field: &Field, value: &str) {
+        match (field.name(), self.format) {
+            ("message", LineFormat::Json) => write_json_text(value, &mut self.message),
+            ("message", LineFormat::Text { .. }) => write_plain_text(value, &mut self.message),
             ("log.target", _) => self.target = Some(value.into()),
             (name, _) if name.starts_with("log.") => {}
-            (name, Form::Json) => {
+            (name, LineFormat::Json) => {
                 self.json_key(name);
                 self.fields.push('"');
-                json_text(value, &mut self.fields);
+                write_json_text(value, &mut self.fields);
                 self.fields.push('"');
             }
-            (name, Form::Text { .. }) => {
+            (name, LineFormat::Text { .. }) => {
                 let _ = write!(self.fields, " {name}=");
-                text_value(value, &mut self.fields);
+                write_text_value(value, &mut self.fields);
             }
         }
     }
 
     /// A value that is the same in both forms and cannot need an escape.
-    fn bare(&mut self, field: &Field, value: impl fmt::Display) {
-        match (field.name(), self.form) {
+    fn plain_field(&mut self, field: &Field, value: impl fmt::Display) {
+        match (field.name(), self.format) {
             (name, _) if name.starts_with("log.") => {}
-            (name, Form::Json) => {
+            (name, LineFormat::Json) => {
                 self.json_key(name);
                 let _ = write!(self.fields, "{value}");
             }
-            (name, Form::Text { .. }) => {
+            (name, LineFormat::Text { .. }) => {
                 let _ = write!(self.fields, " {name}={value}");
             }
         }
@@ -115,45 +115,45 @@ impl Fields {
 
     fn json_key(&mut self, name: &str) {
         self.fields.push_str(",\"");
-        json_text(name, &mut self.fields);
+        write_json_text(name, &mut self.fields);
         self.fields.push_str("\":");
     }
 }
 
-impl Visit for Fields {
+impl Visit for EventFields {
     fn record_str(&mut self, field: &Field, value: &str) {
-        self.text(field, value);
+        self.text_field(field, value);
     }
 
     fn record_u64(&mut self, field: &Field, value: u64) {
-        self.bare(field, value);
+        self.plain_field(field, value);
     }
 
     fn record_i64(&mut self, field: &Field, value: i64) {
-        self.bare(field, value);
+        self.plain_field(field, value);
     }
 
     fn record_bool(&mut self, field: &Field, value: bool) {
-        self.bare(field, value);
+        self.plain_field(field, value);
     }
 
     fn record_f64(&mut self, field: &Field, value: f64) {
         // JSON has no NaN and no infinity.
-        if value.is_finite() { self.bare(field, value) } else { self.record_debug(field, &value) }
+        if value.is_finite() { self.plain_field(field, value) } else { self.record_debug(field, &value) }
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         let mut scratch = std::mem::take(&mut self.scratch);
         scratch.clear();
         let _ = write!(scratch, "{value:?}");
-        self.text(field, &scratch);
+        self.text_field(field, &scratch);
         self.scratch = scratch;
     }
 }
 
 /// The inside of a JSON string.
-fn json_text(value: &str, out: &mut String) {
-    escaped(value, out, |char, out| match char {
+fn write_json_text(value: &str, out: &mut String) {
+    write_escaped(value, out, |char, out| match char {
         '"' => out.push_str("\\\""),
         '\\' => out.push_str("\\\\"),
         '\n' => out.push_str("\\n"),
@@ -168,18 +168,18 @@ fn json_text(value: &str, out: &mut String) {
 }
 
 /// A value in a text line: bare where that is unambiguous, else in quotes.
-fn text_value(value: &str, out: &mut String) {
+fn write_text_value(value: &str, out: &mut String) {
     if value.is_empty() || value.contains([' ', '"', '=']) {
         out.push('"');
-        plain_text(value, out);
+        write_plain_text(value, out);
         out.push('"');
     } else {
-        plain_text(value, out);
+        write_plain_text(value, out);
     }
 }
 
-fn plain_text(value: &str, out: &mut String) {
-    escaped(value, out, |char, out| match char {
+fn write_plain_text(value: &str, out: &mut String) {
+    write_escaped(value, out, |char, out| match char {
         // A message stays readable; in a value, quotes and backslashes are doubled up so that it can be read back.
         '"' => out.push_str("\\\""),
         '\\' => out.push_str("\\\\"),
@@ -188,14 +188,17 @@ fn plain_text(value: &str, out: &mut String) {
 }
 
 /// Copies runs of harmless characters at once and gives the others to `escape`.
-fn escaped(value: &str, out: &mut String, mut escape: impl FnMut(char, &mut String)) {
-    let cut = value.len() > VALUE_LIMIT;
-    let value =
-        if cut { value.get(..value.floor_char_boundary(VALUE_LIMIT)).unwrap_or_default() } else { value };
+fn write_escaped(value: &str, out: &mut String, mut escape: impl FnMut(char, &mut String)) {
+    let truncated = value.len() > MAX_VALUE_BYTES;
+    let value = if truncated {
+        value.get(..value.floor_char_boundary(MAX_VALUE_BYTES)).unwrap_or_default()
+    } else {
+        value
+    };
     let mut rest = value;
-    while let Some(at) = first_escape(rest) {
-        let (harmless, from) = rest.split_at(at);
-        out.push_str(harmless);
+    while let Some(at) = find_escape(rest) {
+        let (plain, from) = rest.split_at(at);
+        out.push_str(plain);
         let mut chars = from.chars();
         if let Some(char) = chars.next() {
             escape(char, out);
@@ -203,15 +206,15 @@ fn escaped(value: &str, out: &mut String, mut escape: impl FnMut(char, &mut Stri
         rest = chars.as_str();
     }
     out.push_str(rest);
-    if cut {
+    if truncated {
         out.push('…');
     }
 }
 
 /// Where the first character is that cannot stay as it is. Most values are short and plain ASCII, so bytes are looked at
 /// first: decoding every character was two fifths of a line's cost.
-fn first_escape(text: &str) -> Option<usize> {
-    let plain = |byte: &u8| PLAIN.get(usize::from(*byte)).copied().unwrap_or(false);
+fn find_escape(text: &str) -> Option<usize> {
+    let plain = |byte: &u8| PLAIN_BYTES.get(usize::from(*byte)).copied().unwrap_or(false);
     let start = text.as_bytes().iter().position(|byte| !plain(byte))?;
     // All bytes before are ASCII, so a character begins here.
     text.get(start..)?.find(needs_escape).map(|at| start + at)
@@ -222,7 +225,7 @@ fn first_escape(text: &str) -> Option<usize> {
     clippy::indexing_slicing,
     reason = "evaluated by the compiler; an index past the end would not build"
 )]
-static PLAIN: [bool; 256] = {
+static PLAIN_BYTES: [bool; 256] = {
     let mut table = [false; 256];
     let mut byte = b' ';
     while byte <= b'~' {
@@ -240,7 +243,7 @@ fn needs_escape(char: char) -> bool {
 }
 
 /// Bytes of one value that are written. A path can be as long as a whole head; a line need not.
-const VALUE_LIMIT: usize = 2048;
+const MAX_VALUE_BYTES: usize = 2048;
 
 const fn level_name(level: Level) -> &'static str {
     match level {

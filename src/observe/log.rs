@@ -16,12 +16,12 @@ use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 use tracing_subscriber::{Registry, reload};
 
-use super::line::{self, Form};
+use super::line::{self, LineFormat};
 use super::sink::{Failed, Sink};
 
 /// What the operator chose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
+pub enum OutputFormat {
     /// Text on a terminal, JSON lines otherwise.
     Auto,
     /// Always text.
@@ -32,12 +32,12 @@ pub enum Format {
 
 /// Lines that are lost.
 #[derive(Clone, Debug)]
-pub struct Dropped {
+pub struct DroppedLines {
     queue: ErrorCounter,
     writer: Failed,
 }
 
-impl Dropped {
+impl DroppedLines {
     /// How many did not fit into the queue so far.
     pub fn queue_full(&self) -> u64 {
         self.queue.dropped_lines() as u64
@@ -51,9 +51,9 @@ impl Dropped {
 
 /// The least severe lines that are written; may change while the process runs.
 #[derive(Clone, Debug)]
-pub struct Verbosity(reload::Handle<Targets, Registry>);
+pub struct LevelHandle(reload::Handle<Targets, Registry>);
 
-impl Verbosity {
+impl LevelHandle {
     /// From now on, lines of this level and above are written.
     pub fn set(&self, level: Level) {
         // Fails only when the log has ended; then nothing is written anyway.
@@ -63,31 +63,35 @@ impl Verbosity {
 
 /// A log that was started.
 #[derive(Debug)]
-pub struct Started {
+pub struct LogHandle {
     /// Writes what is queued when it is dropped: keep it until the very end.
     pub guard: WorkerGuard,
     /// Lines that are lost.
-    pub dropped: Dropped,
+    pub dropped: DroppedLines,
     /// What is written.
-    pub verbosity: Verbosity,
+    pub level_handle: LevelHandle,
 }
 
 /// Starts the log of the process and writes to standard error. Fails when a log has been started before.
-pub fn start(format: Format, level: Level, colours: bool) -> Result<Started, TryInitError> {
+pub fn start(format: OutputFormat, level: Level, colours: bool) -> Result<LogHandle, TryInitError> {
     // The queue flushes whenever it runs empty: a line by itself leaves at once, lines in a rush share a system call.
-    let (writer, guard, dropped) = queue(io::stderr());
-    let (subscriber, verbosity) = subscriber(form(format, colours), level, writer);
+    let (writer, guard, dropped) = bounded_writer(io::stderr());
+    let (subscriber, level_handle) = subscriber(line_format(format, colours), level, writer);
     subscriber.try_init()?;
-    Ok(Started { guard, dropped, verbosity })
+    Ok(LogHandle { guard, dropped, level_handle })
 }
 
 /// What [`start`] installs; for tests that look at the lines.
-pub(crate) fn subscriber<W>(form: Form, level: Level, writer: W) -> (impl Subscriber + Send + Sync, Verbosity)
+pub(crate) fn subscriber<W>(
+    line_format: LineFormat,
+    level: Level,
+    writer: W,
+) -> (impl Subscriber + Send + Sync, LevelHandle)
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
     let (filter, handle) = reload::Layer::new(filter(level));
-    (tracing_subscriber::registry().with(filter).with(Lines { form, writer }), Verbosity(handle))
+    (tracing_subscriber::registry().with(filter).with(LineLayer { line_format, writer }), LevelHandle(handle))
 }
 
 fn filter(level: Level) -> Targets {
@@ -100,41 +104,41 @@ fn filter(level: Level) -> Targets {
         .with_target("pingora_core::connectors", LevelFilter::OFF)
 }
 
-fn queue<W: Write + Send + 'static>(to: W) -> (NonBlocking, WorkerGuard, Dropped) {
-    let sink = Sink::new(to);
+fn bounded_writer<W: Write + Send + 'static>(output: W) -> (NonBlocking, WorkerGuard, DroppedLines) {
+    let sink = Sink::new(output);
     let failed = sink.failed();
     let (writer, guard) = NonBlockingBuilder::default()
         .buffered_lines_limit(QUEUED_LINES)
         .lossy(true)
         .thread_name("log-writer")
         .finish(sink);
-    let dropped = Dropped { queue: writer.error_counter(), writer: failed };
+    let dropped = DroppedLines { queue: writer.error_counter(), writer: failed };
     (writer, guard, dropped)
 }
 
-fn form(format: Format, colours: bool) -> Form {
+fn line_format(format: OutputFormat, colours: bool) -> LineFormat {
     let terminal = io::stderr().is_terminal();
     match format {
-        Format::Json => Form::Json,
-        Format::Auto if !terminal => Form::Json,
-        Format::Auto | Format::Text => Form::Text { colour: terminal && colours },
+        OutputFormat::Json => LineFormat::Json,
+        OutputFormat::Auto if !terminal => LineFormat::Json,
+        OutputFormat::Auto | OutputFormat::Text => LineFormat::Text { colour: terminal && colours },
     }
 }
 
 /// Writes each event as one line, in one call, so that lines never mix.
-struct Lines<W> {
-    form: Form,
+struct LineLayer<W> {
+    line_format: LineFormat,
     writer: W,
 }
 
-impl<S, W> Layer<S> for Lines<W>
+impl<S, W> Layer<S> for LineLayer<W>
 where
     S: Subscriber,
     W: for<'w> MakeWriter<'w> + 'static,
 {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
-        let mut line = String::with_capacity(LINE_SIZE);
-        line::write(self.form, event, SystemTime::now(), &mut line);
+        let mut line = String::with_capacity(LINE_CAPACITY);
+        line::format_event(self.line_format, event, SystemTime::now(), &mut line);
         // Nobody is left to tell when the log itself cannot be written.
         let _ = self.writer.make_writer().write_all(line.as_bytes());
     }
@@ -142,7 +146,7 @@ where
 
 /// About 8 MiB of lines at worst; a second of failures at 16,000 requests a second.
 const QUEUED_LINES: usize = 16_384;
-const LINE_SIZE: usize = 768;
+const LINE_CAPACITY: usize = 768;
 
 #[cfg(test)]
 #[path = "log_tests.rs"]

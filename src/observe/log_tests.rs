@@ -30,10 +30,10 @@ impl Sink {
     }
 }
 
-fn said(level: Level) -> Vec<String> {
+fn logged(level: Level) -> Vec<String> {
     let sink = Sink::default();
     let writer = sink.clone();
-    with_default(subscriber(Form::Text { colour: false }, level, move || writer.clone()).0, || {
+    with_default(subscriber(LineFormat::Text { colour: false }, level, move || writer.clone()).0, || {
         tracing::error!(target: "statusquo::server", "ours error");
         tracing::info!(target: "statusquo::server", "ours info");
         tracing::debug!(target: "statusquo::server", "ours debug");
@@ -48,20 +48,20 @@ fn said(level: Level) -> Vec<String> {
 }
 
 #[test]
-fn the_level_is_ours_and_libraries_speak_from_warn_on_pingora_from_error_on() {
-    assert_eq!(said(Level::INFO), ["ours error", "ours info", "pingora error", "library warn"]);
+fn libraries_log_from_warn_and_pingora_from_error() {
+    assert_eq!(logged(Level::INFO), ["ours error", "ours info", "pingora error", "library warn"]);
     assert_eq!(
-        said(Level::DEBUG),
+        logged(Level::DEBUG),
         ["ours error", "ours info", "ours debug", "pingora error", "library warn"]
     );
-    assert_eq!(said(Level::ERROR), ["ours error", "pingora error"]);
+    assert_eq!(logged(Level::ERROR), ["ours error", "pingora error"]);
 }
 
 /// A sink that takes nothing until it is opened.
 #[derive(Clone, Default)]
-struct Stuck(Arc<(Mutex<bool>, Condvar)>);
+struct BlockedWriter(Arc<(Mutex<bool>, Condvar)>);
 
-impl Write for Stuck {
+impl Write for BlockedWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let opened = self.0.1.wait_while(self.0.0.lock().unwrap(), |opened| !*opened).unwrap();
         drop(opened);
@@ -74,12 +74,12 @@ impl Write for Stuck {
 }
 
 #[test]
-fn a_stuck_writer_never_blocks_the_speaker_and_the_lines_lost_are_counted_in_the_metrics() {
-    let stuck = Stuck::default();
-    let (writer, guard, dropped) = queue(stuck.clone());
+fn blocked_writer_drops_and_counts_lines() {
+    let blocked = BlockedWriter::default();
+    let (writer, guard, dropped) = bounded_writer(blocked.clone());
     // No line is shorter than 64 bytes.
     let (gathered, lost) = (GATHERED / 64, 100);
-    with_default(subscriber(Form::Json, Level::INFO, writer).0, || {
+    with_default(subscriber(LineFormat::Json, Level::INFO, writer).0, || {
         // The queue, what the writer has gathered, and what is too much.
         for _ in 0..QUEUED_LINES + gathered + lost {
             tracing::info!(target: "statusquo", "said so");
@@ -89,24 +89,24 @@ fn a_stuck_writer_never_blocks_the_speaker_and_the_lines_lost_are_counted_in_the
     assert!((lost as u64..=(gathered + lost) as u64).contains(&counted), "{counted}");
 
     let metrics = crate::observe::Metrics::new();
-    metrics.watch_log(dropped);
+    metrics.register_log(dropped);
     for _ in 0..2 {
         let page = String::from_utf8(metrics.render()).unwrap();
         let line = format!("\nstatusquo_log_lines_dropped_total{{reason=\"queue_full\"}} {counted}\n");
         assert!(page.contains(&line), "{page}");
     }
 
-    *stuck.0.0.lock().unwrap() = true;
-    stuck.0.1.notify_all();
+    *blocked.0.0.lock().unwrap() = true;
+    blocked.0.1.notify_all();
     drop(guard);
 }
 
 #[test]
-fn the_guard_writes_what_is_queued() {
+fn guard_flushes_queued_lines() {
     let sink = Sink::default();
-    let (writer, guard, _) = queue(sink.clone());
+    let (writer, guard, _) = bounded_writer(sink.clone());
     with_default(
-        subscriber(Form::Json, Level::INFO, writer).0,
+        subscriber(LineFormat::Json, Level::INFO, writer).0,
         || tracing::info!(target: "statusquo", "last words"),
     );
     drop(guard);
@@ -114,14 +114,14 @@ fn the_guard_writes_what_is_queued() {
 }
 
 #[test]
-fn the_level_may_change_while_lines_are_written() {
+fn level_can_change_at_runtime() {
     let sink = Sink::default();
     let writer = sink.clone();
-    let (subscriber, verbosity) = subscriber(Form::Json, Level::INFO, move || writer.clone());
+    let (subscriber, level_handle) = subscriber(LineFormat::Json, Level::INFO, move || writer.clone());
     with_default(subscriber, || {
-        for (level, words) in [(Level::WARN, "unsaid"), (Level::DEBUG, "said"), (Level::ERROR, "unheard")] {
-            verbosity.set(level);
-            tracing::info!(target: "statusquo", "{words}");
+        for (level, message) in [(Level::WARN, "unsaid"), (Level::DEBUG, "said"), (Level::ERROR, "unheard")] {
+            level_handle.set(level);
+            tracing::info!(target: "statusquo", "{message}");
         }
     });
     let lines = sink.text();

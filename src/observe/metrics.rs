@@ -13,11 +13,11 @@ use prometheus::{
     TextEncoder,
 };
 
-use super::limit::Watched;
-use super::log::Dropped;
-use super::names::{self, Kind, Row};
+use super::limit::LimitSource;
+use super::log::DroppedLines;
+use super::names::{self, MetricDefinition, MetricKind};
 use super::route::RouteMetrics;
-use super::silence::{CLIENT_GONE, Silence, TUNNEL_IDLE};
+use super::silence::{CLIENT_GONE, CloseReason, TUNNEL_IDLE};
 use super::status::StatusLabels;
 use super::upstream::UpstreamMetrics;
 use crate::contract::{Cause, Contract};
@@ -33,7 +33,7 @@ pub struct Metrics {
     aborted: Vec<IntCounter>,
     aborted_client_gone: IntCounter,
     aborted_tunnel_idle: IntCounter,
-    silences: Vec<IntCounter>,
+    closes: Vec<IntCounter>,
     overhead: Histogram,
     connections: IntGaugeVec,
     concurrency_limits: IntGaugeVec,
@@ -41,8 +41,8 @@ pub struct Metrics {
     reload_successful: IntGauge,
     reload_time: IntGauge,
     log_dropped: [IntCounter; 2],
-    log: Mutex<Option<Dropped>>,
-    pub(super) limits: Mutex<Vec<Watched>>,
+    dropped_log_lines: Mutex<Option<DroppedLines>>,
+    pub(super) limits: Mutex<Vec<LimitSource>>,
     /// Panics that the guard caught.
     pub panics: IntCounter,
 }
@@ -58,7 +58,7 @@ pub(crate) struct Vectors {
     pub(crate) duration: HistogramVec,
     pub(crate) conformance: IntCounterVec,
     pub(crate) in_flight: IntGaugeVec,
-    pub(crate) waiting: IntGaugeVec,
+    pub(crate) queued: IntGaugeVec,
     pub(crate) attempts: IntCounterVec,
     pub(crate) retries: IntCounterVec,
     pub(crate) phases: HistogramVec,
@@ -74,16 +74,16 @@ pub(crate) struct Vectors {
 /// What a contract means for labels: which codes are there from the start, and which statuses are spelled out. A reload
 /// may bring another contract; what was counted under the old one stays.
 #[derive(Debug)]
-pub struct Promised {
+pub struct CodeLabels {
     pub(crate) documented: Vec<u16>,
     pub(crate) statuses: StatusLabels,
 }
 
-impl Promised {
+impl CodeLabels {
     /// Of this contract.
-    pub fn by(contract: &Contract) -> Arc<Self> {
+    pub fn for_contract(contract: &Contract) -> Arc<Self> {
         let documented: Vec<u16> = contract.codes().iter().map(|entry| entry.code().status()).collect();
-        Arc::new(Promised { statuses: StatusLabels::new(documented.iter().copied()), documented })
+        Arc::new(CodeLabels { statuses: StatusLabels::new(documented.iter().copied()), documented })
     }
 }
 
@@ -106,7 +106,7 @@ impl Metrics {
             duration: histograms(&registry, &names::DURATION),
             conformance: counters(&registry, &names::CONFORMANCE),
             in_flight: gauges(&registry, &names::IN_FLIGHT),
-            waiting: gauges(&registry, &names::WAITING),
+            queued: gauges(&registry, &names::QUEUED),
             attempts: counters(&registry, &names::ATTEMPTS),
             retries: counters(&registry, &names::RETRIES),
             phases: histograms(&registry, &names::PHASES),
@@ -119,18 +119,18 @@ impl Metrics {
             store_errors: counters(&registry, &names::STORE_ERRORS),
         });
         let aborted = counters(&registry, &names::ABORTED);
-        let silences = counters(&registry, &names::CLOSED);
+        let closes = counters(&registry, &names::CLOSED_WITHOUT_RESPONSE);
         let reloads = counters(&registry, &names::RELOADS);
         let log_dropped = counters(&registry, &names::LOG_DROPPED);
         let version = [env!("CARGO_PKG_VERSION"), option_env!("STATUSQUO_REVISION").unwrap_or("unknown")];
         gauges(&registry, &names::BUILD_INFO).with_label_values(&version).set(1);
-        add_process(&registry);
+        register_process_metrics(&registry);
         Metrics {
             vectors,
             aborted: Cause::ALL.iter().map(|cause| aborted.with_label_values(&[cause.name()])).collect(),
             aborted_client_gone: aborted.with_label_values(&[CLIENT_GONE]),
             aborted_tunnel_idle: aborted.with_label_values(&[TUNNEL_IDLE]),
-            silences: Silence::ALL.iter().map(|it| silences.with_label_values(&[it.name()])).collect(),
+            closes: CloseReason::ALL.iter().map(|it| closes.with_label_values(&[it.name()])).collect(),
             overhead: histograms(&registry, &names::OVERHEAD).with_label_values::<&str>(&[]),
             connections: gauges(&registry, &names::CONNECTIONS),
             concurrency_limits: gauges(&registry, &names::CONCURRENCY_LIMIT),
@@ -139,7 +139,7 @@ impl Metrics {
             reload_time: gauges(&registry, &names::RELOAD_TIME).with_label_values::<&str>(&[]),
             log_dropped: ["queue_full", "write_failed"]
                 .map(|reason| log_dropped.with_label_values(&[reason])),
-            log: Mutex::new(None),
+            dropped_log_lines: Mutex::new(None),
             limits: Mutex::default(),
             panics: counters(&registry, &names::PANICS).with_label_values::<&str>(&[]),
             registry,
@@ -147,8 +147,8 @@ impl Metrics {
     }
 
     /// The handles of one route; `none` is the name for requests that reached none. Resolve once per snapshot.
-    pub fn route(&self, promised: &Arc<Promised>, name: &str, upstream: Option<&str>) -> Arc<RouteMetrics> {
-        Arc::new(RouteMetrics::new(Arc::clone(&self.vectors), Arc::clone(promised), name, upstream))
+    pub fn route(&self, labels: &Arc<CodeLabels>, name: &str, upstream: Option<&str>) -> Arc<RouteMetrics> {
+        Arc::new(RouteMetrics::new(Arc::clone(&self.vectors), Arc::clone(labels), name, upstream))
     }
 
     /// The handles of one upstream. Resolve once per snapshot.
@@ -156,7 +156,7 @@ impl Metrics {
         Arc::new(UpstreamMetrics::new(Arc::clone(&self.vectors), name))
     }
 
-    /// The gauge of one listener's open connections. Resolve once per listener, then [`Gauge::hold`] per connection.
+    /// The gauge of one listener's open connections. Resolve once per listener, then [`Gauge::guard`] per connection.
     pub fn connections(&self, listener: &str) -> Gauge {
         Gauge(self.connections.with_label_values(&[listener]))
     }
@@ -170,7 +170,7 @@ impl Metrics {
     }
 
     /// The configuration that is served was loaded at this time, at the start.
-    pub fn loaded(&self, at: SystemTime) {
+    pub fn config_loaded(&self, at: SystemTime) {
         let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
         self.reload_time.set(i64::try_from(since.as_secs()).unwrap_or(i64::MAX));
         self.reload_successful.set(1);
@@ -178,16 +178,16 @@ impl Metrics {
 
     /// A reload brought the configuration that is served from now on.
     pub fn reload_applied(&self, at: SystemTime) {
-        self.loaded(at);
+        self.config_loaded(at);
         let [applied, _] = &self.reloads;
         applied.inc();
     }
 
     /// A reload was refused; what was served before is served on.
-    pub fn reload_refused(&self) {
+    pub fn reload_rejected(&self) {
         self.reload_successful.set(0);
-        let [_, refused] = &self.reloads;
-        refused.inc();
+        let [_, rejected] = &self.reloads;
+        rejected.inc();
     }
 
     /// A response broke off after its head had left, because of this fault.
@@ -208,8 +208,8 @@ impl Metrics {
     }
 
     /// A connection or stream ended without a response.
-    pub fn closed_without_response(&self, silence: Silence) {
-        if let Some(counter) = self.silences.get(silence.index()) {
+    pub fn closed_without_response(&self, reason: CloseReason) {
+        if let Some(counter) = self.closes.get(reason.index()) {
             counter.inc();
         }
     }
@@ -220,23 +220,23 @@ impl Metrics {
     }
 
     /// From now on, count the lines that this log had to drop.
-    pub fn watch_log(&self, dropped: Dropped) {
-        *self.log.lock().unwrap_or_else(PoisonError::into_inner) = Some(dropped);
+    pub fn register_log(&self, dropped: DroppedLines) {
+        *self.dropped_log_lines.lock().unwrap_or_else(PoisonError::into_inner) = Some(dropped);
     }
 
     /// The page of metrics, in the text format that [`CONTENT_TYPE`] names. Reads `/proc`; not for the request path.
     pub fn render(&self) -> Vec<u8> {
-        self.count_dropped_lines();
-        self.read_limits();
-        let mut page = String::with_capacity(PAGE_SIZE);
+        self.update_dropped_lines();
+        self.collect_limits();
+        let mut page = String::with_capacity(PAGE_CAPACITY);
         // Writing to a String fails only for a family without metrics or name; the registry returns none.
         let _ = TextEncoder::new().encode_utf8(&self.registry.gather(), &mut page);
         page.into_bytes()
     }
 
     /// The log counts by itself; the counters follow it. Under the lock, so that two scrapes do not add twice.
-    fn count_dropped_lines(&self) {
-        let log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+    fn update_dropped_lines(&self) {
+        let log = self.dropped_log_lines.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(dropped) = log.as_ref() {
             for (counter, lines) in
                 self.log_dropped.iter().zip([dropped.queue_full(), dropped.write_failed()])
@@ -258,9 +258,9 @@ impl Gauge {
 
     /// Counts one more until the returned guard is dropped.
     #[must_use = "it counts only while it is held"]
-    pub fn hold(&self) -> Held {
+    pub fn guard(&self) -> GaugeGuard {
         self.0.inc();
-        Held(self.0.clone())
+        GaugeGuard(self.0.clone())
     }
 
     /// How many are held now.
@@ -271,31 +271,31 @@ impl Gauge {
 
 /// One thing counted by a [`Gauge`]; dropping it counts it out, in a panic too.
 #[derive(Debug)]
-pub struct Held(IntGauge);
+pub struct GaugeGuard(IntGauge);
 
-impl Drop for Held {
+impl Drop for GaugeGuard {
     fn drop(&mut self) {
         self.0.dec();
     }
 }
 
 /// A few routes and upstreams; larger pages grow.
-const PAGE_SIZE: usize = 64 * 1024;
+const PAGE_CAPACITY: usize = 64 * 1024;
 
-fn counters(registry: &Registry, row: &Row) -> IntCounterVec {
-    registered(registry, IntCounterVec::new(Opts::new(row.full_name(), row.help), row.labels))
+fn counters(registry: &Registry, row: &MetricDefinition) -> IntCounterVec {
+    register(registry, IntCounterVec::new(Opts::new(row.full_name(), row.help), row.labels))
 }
 
-fn gauges(registry: &Registry, row: &Row) -> IntGaugeVec {
-    registered(registry, IntGaugeVec::new(Opts::new(row.full_name(), row.help), row.labels))
+fn gauges(registry: &Registry, row: &MetricDefinition) -> IntGaugeVec {
+    register(registry, IntGaugeVec::new(Opts::new(row.full_name(), row.help), row.labels))
 }
 
-fn histograms(registry: &Registry, row: &Row) -> HistogramVec {
+fn histograms(registry: &Registry, row: &MetricDefinition) -> HistogramVec {
     let buckets = match row.kind {
-        Kind::Histogram(buckets) => buckets.to_vec(),
-        Kind::Counter | Kind::Gauge => Vec::new(),
+        MetricKind::Histogram(buckets) => buckets.to_vec(),
+        MetricKind::Counter | MetricKind::Gauge => Vec::new(),
     };
-    registered(
+    register(
         registry,
         HistogramVec::new(HistogramOpts::new(row.full_name(), row.help).buckets(buckets), row.labels),
     )
@@ -306,20 +306,20 @@ fn histograms(registry: &Registry, row: &Row) -> HistogramVec {
     clippy::expect_used,
     reason = "depends on constants alone; a wrong one fails every test, never a user"
 )]
-fn registered<C: Collector + Clone + 'static>(registry: &Registry, made: prometheus::Result<C>) -> C {
-    let collector = made.expect("a well-formed row of the table of metrics");
+fn register<C: Collector + Clone + 'static>(registry: &Registry, metric: prometheus::Result<C>) -> C {
+    let collector = metric.expect("a well-formed row of the table of metrics");
     registry.register(Box::new(collector.clone())).expect("a name that no other row has");
     collector
 }
 
 #[cfg(target_os = "linux")]
-fn add_process(registry: &Registry) {
+fn register_process_metrics(registry: &Registry) {
     // Without /proc these are missing; nothing else depends on them.
     let _ = registry.register(Box::new(ProcessCollector::for_self()));
 }
 
 #[cfg(not(target_os = "linux"))]
-fn add_process(_registry: &Registry) {}
+fn register_process_metrics(_registry: &Registry) {}
 
 #[cfg(test)]
 #[path = "metrics_tests.rs"]

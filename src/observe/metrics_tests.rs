@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::*;
 use crate::contract::Trigger;
 use crate::contract::conform::Conformance;
-use crate::observe::{LimitDecision, LimitFigures, Origin};
+use crate::observe::{LimitDecision, LimitStats, ResponseOrigin};
 
 type Labels = BTreeMap<String, String>;
 
@@ -25,17 +25,17 @@ fn parse(page: &str) -> (BTreeMap<String, String>, Vec<Sample>) {
     let mut types = BTreeMap::new();
     let mut samples: Vec<Sample> = Vec::new();
     let mut seen = BTreeSet::new();
-    let mut help_of = None;
+    let mut pending_help = None;
     let mut family = String::new();
     assert!(page.ends_with('\n'));
     for line in page.lines() {
         if let Some(rest) = line.strip_prefix("# HELP ") {
             let (name, help) = rest.split_once(' ').unwrap();
             assert!(!help.is_empty());
-            help_of = Some(name.to_owned());
+            pending_help = Some(name.to_owned());
         } else if let Some(rest) = line.strip_prefix("# TYPE ") {
             let (name, kind) = rest.split_once(' ').unwrap();
-            assert_eq!(help_of.take().as_deref(), Some(name), "type without help");
+            assert_eq!(pending_help.take().as_deref(), Some(name), "type without help");
             assert!(["counter", "gauge", "histogram"].contains(&kind), "{line}");
             assert!(types.insert(name.to_owned(), kind.to_owned()).is_none(), "{name} announced twice");
             family = name.to_owned();
@@ -57,14 +57,17 @@ fn parse(page: &str) -> (BTreeMap<String, String>, Vec<Sample>) {
 fn sample(line: &str) -> Sample {
     let end = line.find(['{', ' ']).unwrap();
     let name = line[..end].to_owned();
-    let name_fits = |char: char| char.is_ascii_alphanumeric() || char == '_';
-    assert!(name.chars().all(name_fits) && !name.starts_with(|char: char| char.is_ascii_digit()), "{line}");
+    let is_name_char = |char: char| char.is_ascii_alphanumeric() || char == '_';
+    assert!(
+        name.chars().all(is_name_char) && !name.starts_with(|char: char| char.is_ascii_digit()),
+        "{line}"
+    );
     let mut labels = Labels::new();
     let mut rest = &line[end..];
     if let Some(mut inner) = rest.strip_prefix('{') {
         loop {
             let (label, after) = inner.split_once("=\"").unwrap();
-            assert!(!label.is_empty() && label.chars().all(name_fits), "{line}");
+            assert!(!label.is_empty() && label.chars().all(is_name_char), "{line}");
             let (value, after) = quoted(after);
             assert!(labels.insert(label.to_owned(), value).is_none(), "{line} repeats a label");
             if let Some(after) = after.strip_prefix('}') {
@@ -95,15 +98,15 @@ fn quoted(text: &str) -> (String, &str) {
     }
 }
 
-struct Page {
+struct MetricsPage {
     types: BTreeMap<String, String>,
     samples: Vec<Sample>,
 }
 
-impl Page {
+impl MetricsPage {
     fn of(metrics: &Metrics) -> Self {
         let (types, samples) = parse(std::str::from_utf8(&metrics.render()).unwrap());
-        Page { types, samples }
+        MetricsPage { types, samples }
     }
 
     /// The sum of the series that have all these labels; `None` when there is none.
@@ -117,25 +120,25 @@ impl Page {
     }
 }
 
-fn metrics() -> Metrics {
+fn new_metrics() -> Metrics {
     Metrics::new()
 }
 
 fn route_of(metrics: &Metrics, name: &str, upstream: Option<&str>) -> Arc<RouteMetrics> {
-    metrics.route(&Promised::by(&Contract::builtin("appwrite").unwrap()), name, upstream)
+    metrics.route(&CodeLabels::for_contract(&Contract::builtin("appwrite").unwrap()), name, upstream)
 }
 
 #[test]
-fn the_page_of_a_small_gateway_reads_exactly_so() {
-    let metrics = metrics();
+fn metrics_page_of_a_small_gateway_is_exact() {
+    let metrics = new_metrics();
     let shop = route_of(&metrics, "shop", Some("backend"));
-    shop.response(200, Origin::Upstream);
-    shop.response(503, Origin::Proxy);
+    shop.response(200, ResponseOrigin::Upstream);
+    shop.response(503, ResponseOrigin::Proxy);
     shop.error(503, Trigger::Fault(Cause::BreakerOpen), None);
     shop.duration(200, Duration::from_millis(3));
     let page = String::from_utf8(metrics.render()).unwrap();
     // What changes from run to run, or repeats a list, is left out.
-    let steady = page.lines().filter(|line| {
+    let stable_lines = page.lines().filter(|line| {
         !["process_", "_aborted_total{", "_closed_without_", "build_info{", "overhead_"]
             .iter()
             .any(|part| line.contains(part))
@@ -206,16 +209,16 @@ statusquo_responses_total{code="503",origin="replaced",route="shop"} 0
 statusquo_responses_total{code="504",origin="proxy",route="shop"} 0
 statusquo_responses_total{code="504",origin="replaced",route="shop"} 0
 "#;
-    assert_eq!(steady.map(|line| format!("{line}\n")).collect::<String>(), expected);
+    assert_eq!(stable_lines.map(|line| format!("{line}\n")).collect::<String>(), expected);
 }
 
 #[test]
-fn the_series_that_are_promised_from_the_start_are_there_at_0() {
-    let metrics = metrics();
+fn documented_series_start_at_zero() {
+    let metrics = new_metrics();
     for route in ["shop", "none"] {
         route_of(&metrics, route, None);
     }
-    let page = Page::of(&metrics);
+    let page = MetricsPage::of(&metrics);
     for route in ["shop", "none"] {
         for code in ["400", "401", "403", "404", "409", "429", "500", "503", "504"] {
             for origin in ["replaced", "proxy"] {
@@ -227,11 +230,11 @@ fn the_series_that_are_promised_from_the_start_are_there_at_0() {
     for cause in Cause::ALL.iter().map(|cause| cause.name()).chain(["client_gone"]) {
         assert_eq!(page.sum("aborted_total", &[("cause", cause)]), Some(0.0), "{cause}");
     }
-    for silence in Silence::ALL {
+    for reason in CloseReason::ALL {
         assert_eq!(
-            page.sum("closed_without_response_total", &[("cause", silence.name())]),
+            page.sum("closed_without_response_total", &[("cause", reason.name())]),
             Some(0.0),
-            "{silence:?}"
+            "{reason:?}"
         );
     }
     for result in ["applied", "refused"] {
@@ -245,20 +248,20 @@ fn the_series_that_are_promised_from_the_start_are_there_at_0() {
     }
     assert_eq!(page.sum("build_info", &[("version", env!("CARGO_PKG_VERSION"))]), Some(1.0));
     // And nothing else counts before something happens.
-    let moved: Vec<_> = page
+    let nonzero: Vec<_> = page
         .samples
         .iter()
         .filter(|sample| sample.name.starts_with(names::PREFIX) && sample.value != 0.0)
         .map(|sample| sample.name.as_str())
         .collect();
-    assert_eq!(moved, ["statusquo_build_info"]);
+    assert_eq!(nonzero, ["statusquo_build_info"]);
 }
 
 #[test]
-fn every_row_of_the_table_appears_under_its_name_and_type_with_its_labels() {
-    let metrics = metrics();
+fn every_metric_has_its_documented_name_type_and_labels() {
+    let metrics = new_metrics();
     let route = route_of(&metrics, "shop", Some("backend"));
-    route.response(200, Origin::Upstream);
+    route.response(200, ResponseOrigin::Upstream);
     route.error(504, Trigger::Fault(Cause::DnsError), None);
     route.client_disconnected();
     route.would_replace(502, 504);
@@ -271,17 +274,17 @@ fn every_row_of_the_table_appears_under_its_name_and_type_with_its_labels() {
     upstream.connect_time(Duration::ZERO);
     upstream.connection(false);
     upstream.shed(Cause::QueueFull);
-    drop(upstream.waiting());
+    drop(upstream.queued());
     metrics.concurrency_limits([("backend", 512)].into_iter());
     upstream.conformance(Conformance::Conforms);
-    let _open = metrics.connections("127.0.0.1:80").hold();
-    metrics.limit("per_ip", None).decided(LimitDecision::Allowed);
+    let _open = metrics.connections("127.0.0.1:80").guard();
+    metrics.limit("per_ip", None).record(LimitDecision::Allowed);
     let store = metrics.store("shared", ["timeout"].into_iter());
-    store.took(std::time::Duration::from_millis(1));
-    metrics.watch_limit("per_ip", || Some(LimitFigures { evicted_full: 1, ..LimitFigures::default() }));
+    store.record_duration(std::time::Duration::from_millis(1));
+    metrics.register_limit("per_ip", || Some(LimitStats { evicted_idle: 1, ..LimitStats::default() }));
 
-    let page = Page::of(&metrics);
-    for row in names::TABLE {
+    let page = MetricsPage::of(&metrics);
+    for row in names::ALL {
         assert_eq!(
             page.types.get(&row.full_name()).map(String::as_str),
             Some(row.kind.name()),
@@ -293,14 +296,14 @@ fn every_row_of_the_table_appears_under_its_name_and_type_with_its_labels() {
         let labels: BTreeSet<&str> = sample.labels.keys().map(String::as_str).collect();
         assert_eq!(labels, row.labels.iter().copied().collect(), "{}", row.name);
     }
-    let ours = page.types.keys().filter(|name| !name.starts_with("process_")).count();
-    assert_eq!(ours, names::TABLE.len(), "a metric that the table does not know");
+    let own_families = page.types.keys().filter(|name| !name.starts_with("process_")).count();
+    assert_eq!(own_families, names::ALL.len(), "a metric that the table does not know");
     assert!(!cfg!(target_os = "linux") || page.types.contains_key("process_open_fds"));
 }
 
 #[test]
-fn an_error_is_counted_under_its_cause_and_under_what_the_upstream_answered() {
-    let metrics = metrics();
+fn errors_are_counted_by_cause_and_upstream_status() {
+    let metrics = new_metrics();
     let route = route_of(&metrics, "shop", Some("backend"));
     route.error(504, Trigger::Fault(Cause::ConnectionRefused), None);
     route.error(504, Trigger::Fault(Cause::ConnectionRefused), None);
@@ -312,8 +315,8 @@ fn an_error_is_counted_under_its_cause_and_under_what_the_upstream_answered() {
     route.error(503, Trigger::Fault(Cause::ConnectionRefused), None);
     route_of(&metrics, "none", None).error(404, Trigger::Fault(Cause::DestinationNotFound), None);
 
-    let page = Page::of(&metrics);
-    let mut found: Vec<_> = page
+    let page = MetricsPage::of(&metrics);
+    let mut rows: Vec<_> = page
         .samples
         .iter()
         .filter(|sample| sample.name == "statusquo_errors_total")
@@ -323,9 +326,9 @@ fn an_error_is_counted_under_its_cause_and_under_what_the_upstream_answered() {
             format!("{words} {}", it.value)
         })
         .collect();
-    found.sort();
+    rows.sort();
     assert_eq!(
-        found,
+        rows,
         [
             "none none 404 destination_not_found none 1",
             "shop backend 400 upstream_response other_4xx 1",
@@ -339,26 +342,26 @@ fn an_error_is_counted_under_its_cause_and_under_what_the_upstream_answered() {
 }
 
 #[test]
-fn whatever_is_answered_the_sums_over_routes_are_what_was_counted() {
-    let metrics = metrics();
+fn sums_over_routes_match_the_responses_sent() {
+    let metrics = new_metrics();
     let routes = ["a", "b", "none"].map(|name| route_of(&metrics, name, None));
     let mut sent: BTreeMap<u16, f64> = BTreeMap::new();
     // More combinations than the tables of handles have places: the last ones go the long way and count the same.
-    for (turn, route) in routes.iter().enumerate() {
+    for (offset, route) in routes.iter().enumerate() {
         for (index, &cause) in Cause::ALL.iter().enumerate() {
             for code in [400, 404, 500, 503, 504] {
-                if (index + turn) % 2 == 0 {
-                    route.response(code, Origin::Proxy);
+                if (index + offset) % 2 == 0 {
+                    route.response(code, ResponseOrigin::Proxy);
                     route.error(code, Trigger::Fault(cause), None);
                 } else {
-                    route.response(code, Origin::Replaced);
+                    route.response(code, ResponseOrigin::Replaced);
                     route.error(code, Trigger::UpstreamStatus(400 + index as u16), None);
                 }
                 *sent.entry(code).or_default() += 1.0;
             }
         }
     }
-    let page = Page::of(&metrics);
+    let page = MetricsPage::of(&metrics);
     for (code, count) in sent {
         let label = code.to_string();
         assert_eq!(page.sum("responses_total", &[("code", &label)]), Some(count), "responses of {code}");
@@ -367,17 +370,17 @@ fn whatever_is_answered_the_sums_over_routes_are_what_was_counted() {
 }
 
 #[test]
-fn counters_outlive_the_handles_of_a_snapshot() {
-    let metrics = metrics();
-    route_of(&metrics, "shop", None).response(503, Origin::Proxy);
-    route_of(&metrics, "shop", None).response(503, Origin::Proxy);
+fn counters_survive_a_new_snapshot() {
+    let metrics = new_metrics();
+    route_of(&metrics, "shop", None).response(503, ResponseOrigin::Proxy);
+    route_of(&metrics, "shop", None).response(503, ResponseOrigin::Proxy);
     let labels = [("route", "shop"), ("code", "503"), ("origin", "proxy")];
-    assert_eq!(Page::of(&metrics).sum("responses_total", &labels), Some(2.0));
+    assert_eq!(MetricsPage::of(&metrics).sum("responses_total", &labels), Some(2.0));
 }
 
 #[test]
-fn what_happens_to_an_upstream_is_counted_by_result() {
-    let metrics = metrics();
+fn upstream_events_are_counted_by_result() {
+    let metrics = new_metrics();
     let upstream = metrics.upstream("backend");
     upstream.attempt(Err(Cause::ConnectionRefused));
     upstream.attempt(Ok(()));
@@ -386,18 +389,18 @@ fn what_happens_to_an_upstream_is_counted_by_result() {
     upstream.connection(true);
     upstream.connection(true);
     upstream.connect_time(Duration::from_millis(2));
-    upstream.head_time(Duration::from_millis(40));
+    upstream.response_headers_time(Duration::from_millis(40));
     for &result in Conformance::ALL {
         upstream.conformance(result);
     }
-    let page = Page::of(&metrics);
+    let page = MetricsPage::of(&metrics);
     assert_eq!(page.sum("upstream_attempts_total", &[("result", "connection_refused")]), Some(1.0));
     assert_eq!(page.sum("upstream_attempts_total", &[("result", "ok")]), Some(1.0));
     assert_eq!(page.sum("upstream_retries_total", &[]), Some(1.0));
     assert_eq!(page.sum("upstream_connections_total", &[("reused", "false")]), Some(1.0));
     assert_eq!(page.sum("upstream_connections_total", &[("reused", "true")]), Some(2.0));
     assert_eq!(page.sum("upstream_phase_duration_seconds_sum", &[("phase", "connect")]), Some(0.002));
-    assert_eq!(page.sum("upstream_phase_duration_seconds_sum", &[("phase", "response_head")]), Some(0.04));
+    assert_eq!(page.sum("upstream_phase_duration_seconds_sum", &[("phase", "response_headers")]), Some(0.04));
     for result in Conformance::ALL {
         assert_eq!(
             page.sum("conformance_total", &[("upstream", "backend"), ("result", result.label())]),
@@ -407,71 +410,77 @@ fn what_happens_to_an_upstream_is_counted_by_result() {
 }
 
 #[test]
-fn gauges_count_while_the_guard_is_held_and_survive_a_panic() {
-    let metrics = metrics();
+fn gauge_guard_decrements_on_drop_and_on_panic() {
+    let metrics = new_metrics();
     let upstream = metrics.upstream("backend");
-    let one = upstream.in_flight();
-    let two = upstream.in_flight();
-    assert_eq!(upstream.in_flight_now(), 2);
-    drop(one);
-    assert_eq!(Page::of(&metrics).sum("requests_in_flight", &[("upstream", "backend")]), Some(1.0));
+    let first_guard = upstream.in_flight();
+    let second_guard = upstream.in_flight();
+    assert_eq!(upstream.in_flight_count(), 2);
+    drop(first_guard);
+    assert_eq!(MetricsPage::of(&metrics).sum("requests_in_flight", &[("upstream", "backend")]), Some(1.0));
     let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        let _held = two;
+        let _held = second_guard;
         panic!("on purpose");
     }));
     assert!(panicked.is_err());
-    assert_eq!(upstream.in_flight_now(), 0);
+    assert_eq!(upstream.in_flight_count(), 0);
 
     let listener = metrics.connections("0.0.0.0:80");
-    let _open = listener.hold();
-    assert_eq!(Page::of(&metrics).sum("connections", &[("listener", "0.0.0.0:80")]), Some(1.0));
+    let _open = listener.guard();
+    assert_eq!(MetricsPage::of(&metrics).sum("connections", &[("listener", "0.0.0.0:80")]), Some(1.0));
 }
 
 #[test]
-fn durations_go_to_the_class_of_the_status_and_a_tunnel_to_none() {
-    let metrics = metrics();
+fn durations_are_counted_by_status_class() {
+    let metrics = new_metrics();
     let route = route_of(&metrics, "shop", None);
     for status in [200, 204, 302, 404, 599, 101, 99, 600, 0] {
         route.duration(status, Duration::from_secs(1));
     }
-    let page = Page::of(&metrics);
+    let page = MetricsPage::of(&metrics);
     let count = |class| page.sum("request_duration_seconds_count", &[("class", class)]);
     assert_eq!(["2xx", "3xx", "4xx", "5xx"].map(count), [Some(2.0), Some(1.0), Some(1.0), Some(1.0)]);
     assert_eq!(page.sum("request_duration_seconds_count", &[]), Some(5.0));
 }
 
 #[test]
-fn aborts_and_silences_are_counted_by_cause() {
-    let metrics = metrics();
+fn aborts_and_closes_are_counted_by_cause() {
+    let metrics = new_metrics();
     metrics.aborted(Cause::HttpResponseIncomplete);
     metrics.aborted_client_gone();
-    metrics.closed_without_response(Silence::ConnectAndClose);
+    metrics.closed_without_response(CloseReason::NoRequest);
     metrics.panics.inc();
     metrics.overhead(Duration::from_micros(30));
-    let page = Page::of(&metrics);
+    let page = MetricsPage::of(&metrics);
     assert_eq!(page.sum("aborted_total", &[("cause", "http_response_incomplete")]), Some(1.0));
     assert_eq!(page.sum("aborted_total", &[("cause", "client_gone")]), Some(1.0));
     assert_eq!(page.sum("aborted_total", &[]), Some(2.0));
-    assert_eq!(page.sum("closed_without_response_total", &[("cause", "connect_and_close")]), Some(1.0));
+    assert_eq!(page.sum("closed_without_response_total", &[("cause", "no_request")]), Some(1.0));
     assert_eq!(page.sum("panics_total", &[]), Some(1.0));
     assert_eq!(page.sum("overhead_seconds_bucket", &[("le", "0.00005")]), Some(1.0));
     assert_eq!(page.sum("overhead_seconds_bucket", &[("le", "0.000025")]), Some(0.0));
 }
 
 #[test]
-fn names_of_the_configuration_are_escaped_as_label_values() {
-    let metrics = metrics();
+fn configured_names_are_escaped_in_labels() {
+    let metrics = new_metrics();
     route_of(&metrics, "a\"b\\c\nd", None).client_disconnected();
-    assert_eq!(Page::of(&metrics).sum("client_disconnects_total", &[("route", "a\"b\\c\nd")]), Some(1.0));
+    assert_eq!(
+        MetricsPage::of(&metrics).sum("client_disconnects_total", &[("route", "a\"b\\c\nd")]),
+        Some(1.0)
+    );
 }
 
 #[test]
-fn docs_metrics_page_is_what_the_table_says() {
+fn metrics_page_matches_the_definitions() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/metrics.md");
-    let made = names::document();
+    let generated = names::markdown_page();
     if std::env::var_os("UPDATE_DOCS").is_some() {
-        std::fs::write(path, &made).unwrap();
+        std::fs::write(path, &generated).unwrap();
     }
-    let committed = std::fs::read_to_string(path).unwrap_or_default();
-    assert!(committed == made, "docs/metrics.md is out of date; run: UPDATE_DOCS=1 cargo test metrics_page");
+    let current = std::fs::read_to_string(path).unwrap_or_default();
+    assert!(
+        current == generated,
+        "docs/metrics.md is out of date; run: UPDATE_DOCS=1 cargo test metrics_page"
+    );
 }

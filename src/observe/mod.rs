@@ -18,9 +18,9 @@ mod sink;
 pub mod status;
 pub mod upstream;
 
-pub use access::{Access, Outcome, Record, Requests};
-pub use limit::{LimitDecision, LimitFigures, LimitMetrics, StoreMetrics};
-pub use metrics::{Gauge, Held, Metrics, Promised};
-pub use route::{Origin, RouteMetrics};
-pub use silence::Silence;
+pub use access::{AccessLog, AccessRecord, LoggedRequests, Outcome};
+pub use limit::{LimitDecision, LimitMetrics, LimitStats, StoreMetrics};
+pub use metrics::{CodeLabels, Gauge, GaugeGuard, Metrics};
+pub use route::{ResponseOrigin, RouteMetrics};
+pub use silence::CloseReason;
 pub use upstream::UpstreamMetrics;

@@ -7,15 +7,15 @@ use std::time::Duration;
 
 use prometheus::{Histogram, IntCounter};
 
-use super::cells::{Dense, Sparse};
-use super::metrics::{Promised, Vectors};
+use super::cells::{DenseHandles, SparseHandles};
+use super::metrics::{CodeLabels, Vectors};
 use super::names::NONE;
 use crate::contract::grpc::GrpcStatus;
 use crate::contract::{Cause, Trigger};
 
 /// Who made a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Origin {
+pub enum ResponseOrigin {
     /// The upstream: it passed.
     Upstream,
     /// We, in place of what the upstream answered.
@@ -24,16 +24,17 @@ pub enum Origin {
     Proxy,
 }
 
-impl Origin {
+impl ResponseOrigin {
     /// Every origin.
-    pub const ALL: &'static [Origin] = &[Origin::Upstream, Origin::Replaced, Origin::Proxy];
+    pub const ALL: &'static [ResponseOrigin] =
+        &[ResponseOrigin::Upstream, ResponseOrigin::Replaced, ResponseOrigin::Proxy];
 
     /// The value of the label.
     pub const fn name(self) -> &'static str {
         match self {
-            Origin::Upstream => "upstream",
-            Origin::Replaced => "replaced",
-            Origin::Proxy => "proxy",
+            ResponseOrigin::Upstream => "upstream",
+            ResponseOrigin::Replaced => "replaced",
+            ResponseOrigin::Proxy => "proxy",
         }
     }
 }
@@ -42,38 +43,38 @@ impl Origin {
 #[derive(Debug)]
 pub struct RouteMetrics {
     vectors: Arc<Vectors>,
-    promised: Arc<Promised>,
+    labels: Arc<CodeLabels>,
     route: Box<str>,
     upstream: Box<str>,
-    responses: Dense<IntCounter>,
-    errors: Sparse<IntCounter>,
-    would_replace: Sparse<IntCounter>,
-    grpc_errors: Sparse<IntCounter>,
-    durations: Dense<Histogram>,
-    disconnects: Dense<IntCounter>,
+    responses: DenseHandles<IntCounter>,
+    errors: SparseHandles<IntCounter>,
+    would_replace: SparseHandles<IntCounter>,
+    grpc_errors: SparseHandles<IntCounter>,
+    durations: DenseHandles<Histogram>,
+    disconnects: DenseHandles<IntCounter>,
 }
 
 impl RouteMetrics {
     pub(crate) fn new(
         vectors: Arc<Vectors>,
-        promised: Arc<Promised>,
+        labels: Arc<CodeLabels>,
         route: &str,
         upstream: Option<&str>,
     ) -> Self {
         let metrics = RouteMetrics {
             route: route.into(),
             upstream: upstream.unwrap_or(NONE).into(),
-            responses: Dense::new(promised.statuses.len() * Origin::ALL.len()),
-            errors: Sparse::new(),
-            would_replace: Sparse::new(),
-            grpc_errors: Sparse::new(),
-            durations: Dense::new(CLASSES.len()),
-            disconnects: Dense::new(1),
+            responses: DenseHandles::new(labels.statuses.len() * ResponseOrigin::ALL.len()),
+            errors: SparseHandles::new(),
+            would_replace: SparseHandles::new(),
+            grpc_errors: SparseHandles::new(),
+            durations: DenseHandles::new(CLASSES.len()),
+            disconnects: DenseHandles::new(1),
             vectors,
-            promised,
+            labels,
         };
-        for &code in &metrics.promised.documented {
-            for origin in [Origin::Replaced, Origin::Proxy] {
+        for &code in &metrics.labels.documented {
+            for origin in [ResponseOrigin::Replaced, ResponseOrigin::Proxy] {
                 metrics.count_response(code, origin, 0);
             }
         }
@@ -81,25 +82,26 @@ impl RouteMetrics {
     }
 
     /// A final response head was handed to the transport (101 counts, other 1xx do not).
-    pub fn response(&self, status: u16, origin: Origin) {
+    pub fn response(&self, status: u16, origin: ResponseOrigin) {
         self.count_response(status, origin, 1);
     }
 
     /// A response of 400 or above was sent: `code` on the wire, the case that decided it, and what the upstream had
     /// answered if it answered. Call it once beside every [`RouteMetrics::response`] of 400 or above.
-    pub fn error(&self, code: u16, case: Trigger, upstream_status: Option<u16>) {
-        let (cause, answered) = match case {
+    pub fn error(&self, code: u16, trigger: Trigger, upstream_status: Option<u16>) {
+        let (cause, upstream_status_given) = match trigger {
             Trigger::Fault(cause) => (cause.index(), upstream_status),
             Trigger::UpstreamStatus(status) => (Cause::ALL.len(), upstream_status.or(Some(status))),
         };
-        let statuses = &self.promised.statuses;
+        let statuses = &self.labels.statuses;
         // The label of "no upstream status" is not a status: its key is past all of them.
-        let answered_key = answered.map_or(statuses.len(), |status| statuses.place(status));
+        let upstream_status_index =
+            upstream_status_given.map_or(statuses.len(), |status| statuses.index(status));
         self.errors.with(
-            key(cause, statuses.place(code), answered_key),
+            pack_key(cause, statuses.index(code), upstream_status_index),
             || {
-                let answered = answered.map_or(NONE, |status| statuses.label(status));
-                let labels = [&*self.route, &*self.upstream, statuses.label(code), case.name(), answered];
+                let answered = upstream_status_given.map_or(NONE, |status| statuses.label(status));
+                let labels = [&*self.route, &*self.upstream, statuses.label(code), trigger.name(), answered];
                 self.vectors.errors.with_label_values(&labels)
             },
             IntCounter::inc,
@@ -129,9 +131,9 @@ impl RouteMetrics {
 
     /// In mode `observe`, a response passed that `enforce` would have replaced: from the upstream's status, to the code.
     pub fn would_replace(&self, from: u16, to: u16) {
-        let statuses = &self.promised.statuses;
+        let statuses = &self.labels.statuses;
         self.would_replace.with(
-            key(0, statuses.place(from), statuses.place(to)),
+            pack_key(0, statuses.index(from), statuses.index(to)),
             || {
                 let labels = [&*self.route, statuses.label(from), statuses.label(to)];
                 self.vectors.would_replace.with_label_values(&labels)
@@ -141,25 +143,25 @@ impl RouteMetrics {
     }
 
     /// An error was said to a caller of gRPC, beside HTTP 200.
-    pub fn grpc_error(&self, case: Trigger, status: GrpcStatus) {
-        let cause = match case {
+    pub fn grpc_error(&self, trigger: Trigger, status: GrpcStatus) {
+        let cause = match trigger {
             Trigger::Fault(cause) => cause.index(),
             Trigger::UpstreamStatus(_) => Cause::ALL.len(),
         };
         self.grpc_errors.with(
-            key(0, cause, status as usize),
+            pack_key(0, cause, status as usize),
             || {
-                let labels = [&*self.route, case.name(), status.number()];
+                let labels = [&*self.route, trigger.name(), status.number()];
                 self.vectors.grpc_errors.with_label_values(&labels)
             },
             IntCounter::inc,
         );
     }
 
-    fn count_response(&self, status: u16, origin: Origin, by: u64) {
-        let statuses = &self.promised.statuses;
+    fn count_response(&self, status: u16, origin: ResponseOrigin, by: u64) {
+        let statuses = &self.labels.statuses;
         self.responses.with(
-            statuses.place(status) * Origin::ALL.len() + origin as usize,
+            statuses.index(status) * ResponseOrigin::ALL.len() + origin as usize,
             || {
                 self.vectors.responses.with_label_values(&[
                     &*self.route,
@@ -175,6 +177,6 @@ impl RouteMetrics {
 const CLASSES: [&str; 4] = ["2xx", "3xx", "4xx", "5xx"];
 
 /// Three small numbers (causes, and twice the places of statuses, all below 1,000) in one.
-const fn key(a: usize, b: usize, c: usize) -> u32 {
+const fn pack_key(a: usize, b: usize, c: usize) -> u32 {
     ((a as u32) << 20) | ((b as u32) << 10) | c as u32
 }

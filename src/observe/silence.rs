@@ -5,13 +5,13 @@
 
 /// Why a connection was closed although nothing was answered. The names are label values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Silence {
+pub enum CloseReason {
     /// The client closed or reset its side while it was being served.
     ClientGone,
     /// A kept-alive connection saw no further request in time.
     IdleTimeout,
     /// The client connected and closed without sending a byte.
-    ConnectAndClose,
+    NoRequest,
     /// The connection was idle when draining closed it.
     Drain,
     /// HTTP/2 between the client and us broke; the answer is a GOAWAY.
@@ -25,45 +25,45 @@ pub enum Silence {
     /// A TLS handshake was not over in time.
     TlsHandshakeTimeout,
     /// What a client sent to a TLS listener begins no handshake, as plain HTTP does not.
-    TlsNotSpoken,
+    PlaintextOnTls,
     /// TLS with a client broke behind the handshake: a record that cannot be read, or an alert of the client's.
     TlsConnectionError,
 }
 
-impl Silence {
+impl CloseReason {
     /// Every silence.
-    pub const ALL: &'static [Silence] = &[
-        Silence::ClientGone,
-        Silence::IdleTimeout,
-        Silence::ConnectAndClose,
-        Silence::Drain,
-        Silence::Http2ConnectionError,
-        Silence::Http2StreamError,
-        Silence::Http2HeaderList,
-        Silence::TlsHandshakeFailed,
-        Silence::TlsHandshakeTimeout,
-        Silence::TlsNotSpoken,
-        Silence::TlsConnectionError,
+    pub const ALL: &'static [CloseReason] = &[
+        CloseReason::ClientGone,
+        CloseReason::IdleTimeout,
+        CloseReason::NoRequest,
+        CloseReason::Drain,
+        CloseReason::Http2ConnectionError,
+        CloseReason::Http2StreamError,
+        CloseReason::Http2HeaderList,
+        CloseReason::TlsHandshakeFailed,
+        CloseReason::TlsHandshakeTimeout,
+        CloseReason::PlaintextOnTls,
+        CloseReason::TlsConnectionError,
     ];
 
     /// The value of the `cause` label.
     pub const fn name(self) -> &'static str {
         match self {
-            Silence::ClientGone => CLIENT_GONE,
-            Silence::IdleTimeout => "idle_timeout",
-            Silence::ConnectAndClose => "connect_and_close",
-            Silence::Drain => "drain",
-            Silence::Http2ConnectionError => "http2_connection_error",
-            Silence::Http2StreamError => "http2_stream_error",
-            Silence::Http2HeaderList => "http2_header_list",
-            Silence::TlsHandshakeFailed => "tls_handshake_failed",
-            Silence::TlsHandshakeTimeout => "tls_handshake_timeout",
-            Silence::TlsNotSpoken => "tls_not_spoken",
-            Silence::TlsConnectionError => "tls_connection_error",
+            CloseReason::ClientGone => CLIENT_GONE,
+            CloseReason::IdleTimeout => "idle_timeout",
+            CloseReason::NoRequest => "no_request",
+            CloseReason::Drain => "drain",
+            CloseReason::Http2ConnectionError => "http2_connection_error",
+            CloseReason::Http2StreamError => "http2_stream_error",
+            CloseReason::Http2HeaderList => "http2_header_list",
+            CloseReason::TlsHandshakeFailed => "tls_handshake_failed",
+            CloseReason::TlsHandshakeTimeout => "tls_handshake_timeout",
+            CloseReason::PlaintextOnTls => "plaintext_on_tls",
+            CloseReason::TlsConnectionError => "tls_connection_error",
         }
     }
 
-    /// Dense index, in the order of [`Silence::ALL`].
+    /// Dense index, in the order of [`CloseReason::ALL`].
     pub const fn index(self) -> usize {
         self as usize
     }

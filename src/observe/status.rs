@@ -5,7 +5,7 @@
 
 /// Statuses labelled as they are: IANA's registry of HTTP status codes, then those that policy maps by number
 /// although nobody registered them.
-pub const LABELLED: &[u16] = &[
+pub const LABELLED_STATUSES: &[u16] = &[
     100, 101, 102, 103, 104, 200, 201, 202, 203, 204, 205, 206, 207, 208, 226, 300, 301, 302, 303, 304, 305,
     307, 308, 400, 401, 402, 403, 404, 405, 406, 407, 408, 409, 410, 411, 412, 413, 414, 415, 416, 417, 421,
     422, 423, 424, 425, 426, 428, 429, 431, 451, 499, 500, 501, 502, 503, 504, 505, 506, 507, 508, 509, 510,
@@ -23,57 +23,61 @@ pub const OTHER: &str = "other";
 #[derive(Debug)]
 pub(crate) struct StatusLabels {
     names: Vec<Box<str>>,
-    places: Box<[u8]>,
+    indices: Box<[u8]>,
 }
 
 impl StatusLabels {
     /// The labels of a contract with these documented error codes.
     pub(crate) fn new(documented: impl Iterator<Item = u16>) -> Self {
-        let mut spelled: Vec<u16> =
-            LABELLED.iter().copied().chain(documented).filter(|&status| status < END).collect();
-        spelled.sort_unstable();
-        spelled.dedup();
+        let mut labelled: Vec<u16> = LABELLED_STATUSES
+            .iter()
+            .copied()
+            .chain(documented)
+            .filter(|&status| status < FIRST_INVALID_STATUS)
+            .collect();
+        labelled.sort_unstable();
+        labelled.dedup();
 
         let mut names: Vec<Box<str>> = [OTHER, OTHER_4XX, OTHER_5XX].map(Box::from).to_vec();
-        let mut places: Box<[u8]> = (0..END).map(unlisted).collect();
-        for status in spelled {
+        let mut indices: Box<[u8]> = (0..FIRST_INVALID_STATUS).map(group_index).collect();
+        for status in labelled {
             // Fits: 3 groups, about 25 registered statuses below 400, and at most 200 from 400 to 599.
-            let place = u8::try_from(names.len()).unwrap_or(0);
-            if let Some(entry) = places.get_mut(usize::from(status)) {
-                *entry = place;
+            let index = u8::try_from(names.len()).unwrap_or(0);
+            if let Some(entry) = indices.get_mut(usize::from(status)) {
+                *entry = index;
                 names.push(status.to_string().into());
             }
         }
-        StatusLabels { names, places }
+        StatusLabels { names, indices }
     }
 
-    /// How many label values there are; every [`StatusLabels::place`] is below it.
+    /// How many label values there are; every [`StatusLabels::index`] is below it.
     pub(crate) fn len(&self) -> usize {
         self.names.len()
     }
 
     /// The dense number of the label of this status.
-    pub(crate) fn place(&self, status: u16) -> usize {
-        usize::from(self.places.get(usize::from(status)).copied().unwrap_or(PLACE_OTHER))
+    pub(crate) fn index(&self, status: u16) -> usize {
+        usize::from(self.indices.get(usize::from(status)).copied().unwrap_or(INDEX_OTHER))
     }
 
     /// The label of this status.
     pub(crate) fn label(&self, status: u16) -> &str {
-        self.names.get(self.place(status)).map_or(OTHER, |name| name)
+        self.names.get(self.index(status)).map_or(OTHER, |name| name)
     }
 }
 
 /// First number that is no HTTP status.
-const END: u16 = 600;
-const PLACE_OTHER: u8 = 0;
-const PLACE_OTHER_4XX: u8 = 1;
-const PLACE_OTHER_5XX: u8 = 2;
+const FIRST_INVALID_STATUS: u16 = 600;
+const INDEX_OTHER: u8 = 0;
+const INDEX_OTHER_4XX: u8 = 1;
+const INDEX_OTHER_5XX: u8 = 2;
 
-const fn unlisted(status: u16) -> u8 {
+const fn group_index(status: u16) -> u8 {
     match status {
-        400..=499 => PLACE_OTHER_4XX,
-        500..=599 => PLACE_OTHER_5XX,
-        _ => PLACE_OTHER,
+        400..=499 => INDEX_OTHER_4XX,
+        500..=599 => INDEX_OTHER_5XX,
+        _ => INDEX_OTHER,
     }
 }
 
@@ -82,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn listed_statuses_are_spelled_out_and_the_rest_fall_into_three_groups() {
+    fn listed_statuses_have_labels_others_are_grouped() {
         let labels = StatusLabels::new([400, 404].into_iter());
         for (status, label) in [
             (101, "101"),
@@ -102,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn a_code_of_the_contract_that_nobody_registered_is_spelled_out_too() {
+    fn unregistered_contract_codes_have_labels() {
         let labels = StatusLabels::new([444, 555].into_iter());
         assert_eq!(labels.label(444), "444");
         assert_eq!(labels.label(555), "555");
@@ -110,16 +114,16 @@ mod tests {
     }
 
     #[test]
-    fn a_contract_of_all_codes_still_fits() {
+    fn contract_with_all_codes_fits() {
         let labels = StatusLabels::new(400..600);
         for status in 400..600 {
             assert_eq!(labels.label(status), status.to_string());
-            assert!(labels.place(status) < labels.len());
+            assert!(labels.index(status) < labels.len());
         }
     }
 
     #[test]
-    fn the_list_is_sorted_and_has_no_duplicates() {
-        assert!(LABELLED.is_sorted_by(|a, b| a < b));
+    fn labelled_statuses_are_sorted_and_unique() {
+        assert!(LABELLED_STATUSES.is_sorted_by(|a, b| a < b));
     }
 }

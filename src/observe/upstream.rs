@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use prometheus::{Histogram, IntCounter, IntCounterVec};
 
-use super::cells::Dense;
-use super::metrics::{Gauge, Held, Vectors};
+use super::cells::DenseHandles;
+use super::metrics::{Gauge, GaugeGuard, Vectors};
 use crate::contract::Cause;
 use crate::contract::conform::Conformance;
 
@@ -18,13 +18,13 @@ pub struct UpstreamMetrics {
     vectors: Arc<Vectors>,
     upstream: Box<str>,
     in_flight: Gauge,
-    waiting: Dense<Gauge>,
-    attempts: Dense<IntCounter>,
-    retries: Dense<IntCounter>,
-    phases: Dense<Histogram>,
-    connections: Dense<IntCounter>,
-    conformance: Dense<IntCounter>,
-    shed: Dense<IntCounter>,
+    queued: DenseHandles<Gauge>,
+    attempts: DenseHandles<IntCounter>,
+    retries: DenseHandles<IntCounter>,
+    phases: DenseHandles<Histogram>,
+    connections: DenseHandles<IntCounter>,
+    conformance: DenseHandles<IntCounter>,
+    shed: DenseHandles<IntCounter>,
 }
 
 impl UpstreamMetrics {
@@ -34,13 +34,13 @@ impl UpstreamMetrics {
         UpstreamMetrics {
             upstream: upstream.into(),
             in_flight: Gauge::new(vectors.in_flight.with_label_values(&[upstream])),
-            waiting: Dense::new(1),
-            attempts: Dense::new(results),
-            retries: Dense::new(results),
-            phases: Dense::new(3),
-            connections: Dense::new(2),
-            conformance: Dense::new(Conformance::ALL.len()),
-            shed: Dense::new(Cause::ALL.len()),
+            queued: DenseHandles::new(1),
+            attempts: DenseHandles::new(results),
+            retries: DenseHandles::new(results),
+            phases: DenseHandles::new(3),
+            connections: DenseHandles::new(2),
+            conformance: DenseHandles::new(Conformance::ALL.len()),
+            shed: DenseHandles::new(Cause::ALL.len()),
             vectors,
         }
     }
@@ -66,8 +66,8 @@ impl UpstreamMetrics {
     }
 
     /// From the request being sent until the whole response head was there.
-    pub fn head_time(&self, elapsed: Duration) {
-        self.observe_phase(1, "response_head", elapsed);
+    pub fn response_headers_time(&self, elapsed: Duration) {
+        self.observe_phase(1, "response_headers", elapsed);
     }
 
     /// An attempt got a connection: from the pool, or a new one.
@@ -97,28 +97,33 @@ impl UpstreamMetrics {
 
     /// Counts one request that the upstream is working on, until the guard is dropped.
     #[must_use = "it counts only while it is held"]
-    pub fn in_flight(&self) -> Held {
-        self.in_flight.hold()
+    pub fn in_flight(&self) -> GaugeGuard {
+        self.in_flight.guard()
     }
 
     /// Counts one request that waits for its turn, until the guard is dropped.
     #[must_use = "it counts only while it is held"]
-    pub fn waiting(&self) -> Held {
-        let make = || Gauge::new(self.vectors.waiting.with_label_values(&[&*self.upstream]));
-        self.waiting.with(0, make, Gauge::hold)
+    pub fn queued(&self) -> GaugeGuard {
+        let make = || Gauge::new(self.vectors.queued.with_label_values(&[&*self.upstream]));
+        self.queued.with(0, make, Gauge::guard)
     }
 
     /// How many requests the upstream is working on now.
-    pub fn in_flight_now(&self) -> i64 {
+    pub fn in_flight_count(&self) -> i64 {
         self.in_flight.get()
     }
 
-    fn count_result(&self, kept: &Dense<IntCounter>, vector: &IntCounterVec, result: Result<(), Cause>) {
+    fn count_result(
+        &self,
+        handles: &DenseHandles<IntCounter>,
+        vector: &IntCounterVec,
+        result: Result<(), Cause>,
+    ) {
         let (index, label) = match result {
             Ok(()) => (Cause::ALL.len(), "ok"),
             Err(cause) => (cause.index(), cause.name()),
         };
-        kept.with(index, || vector.with_label_values(&[&*self.upstream, label]), IntCounter::inc);
+        handles.with(index, || vector.with_label_values(&[&*self.upstream, label]), IntCounter::inc);
     }
 
     fn observe_phase(&self, index: usize, phase: &str, elapsed: Duration) {

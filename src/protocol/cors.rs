@@ -84,7 +84,7 @@ enum AllowedHeaders {
 pub struct PreflightRequest<'a> {
     /// `Origin`.
     pub origin: &'a [u8],
-    /// `Access-Control-Request-Method`.
+    /// `AccessLog-Control-Request-Method`.
     pub method: &'a Method,
 }
 
@@ -127,7 +127,7 @@ impl CorsPolicy {
         Some(std::iter::once((ACCESS_CONTROL_ALLOW_ORIGIN, allowed)).chain(credentials))
     }
 
-    /// The answer to a preflight. `headers`: the values of `Access-Control-Request-Headers`.
+    /// The answer to a preflight. `headers`: the values of `AccessLog-Control-Request-Headers`.
     pub fn preflight<'a>(
         &self,
         request: &PreflightRequest<'_>,
@@ -155,7 +155,7 @@ impl CorsPolicy {
         PreflightResult::Allowed(response_fields)
     }
 
-    /// `Access-Control-Expose-Headers`: ours, and what the upstream's own list has beside them.
+    /// `AccessLog-Control-Expose-Headers`: ours, and what the upstream's own list has beside them.
     pub fn exposed_headers<'a>(&self, upstream_values: impl Iterator<Item = &'a [u8]>) -> HeaderValue {
         merge_lists(&self.expose, upstream_values.flat_map(octets::list_elements))
     }

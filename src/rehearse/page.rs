@@ -264,7 +264,7 @@ every client that leaves. All are counted as `client_gone`.
 mod tests {
     use super::*;
     use crate::contract::Cause;
-    use crate::observe::Silence;
+    use crate::observe::CloseReason;
 
     #[test]
     fn faults_page_is_the_table() {
@@ -286,13 +286,13 @@ mod tests {
         let named = |metric: &str| {
             LIMITS.iter().filter(|limit| limit.1 == metric).map(|limit| limit.2).collect::<Vec<_>>()
         };
-        let mut silences: Vec<_> = Silence::ALL.iter().map(|silence| silence.name()).collect();
+        let mut silences: Vec<_> = CloseReason::ALL.iter().map(|silence| silence.name()).collect();
         let mut limits = named("closed_without_response_total");
         silences.sort_unstable();
         limits.sort_unstable();
         assert_eq!(limits, silences);
         for cause in named("aborted_total") {
-            let known = [Silence::ClientGone.name(), "tunnel_idle"].contains(&cause);
+            let known = [CloseReason::ClientGone.name(), "tunnel_idle"].contains(&cause);
             assert!(known || Cause::from_name(cause).is_some(), "{cause}");
         }
     }

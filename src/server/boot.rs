@@ -20,7 +20,7 @@ use crate::config::Config;
 use crate::contract::{Fault, PageResponse};
 use crate::exchange::{Connections, Gateway, Open, Pages, Role};
 use crate::observe::Metrics;
-use crate::observe::log::Verbosity;
+use crate::observe::log::LevelHandle;
 use crate::snapshot::Snapshot;
 
 /// What the process is told beside its configuration.
@@ -30,7 +30,7 @@ pub struct Options {
     /// Where the configuration can be read again, if anywhere.
     pub load: Option<Load>,
     /// The log, whose level a reload may change.
-    pub verbosity: Verbosity,
+    pub verbosity: LevelHandle,
     /// A path that panics, in debug builds: see [`Gateway::panic_at`].
     pub panic_path: Option<&'static str>,
     /// Told of every address that is listened on, once all are.
@@ -107,7 +107,7 @@ pub fn serve(mut config: Config, options: Options) -> Result<(), String> {
             descriptors,
         };
         certificates::tell(&config, reload.since);
-        options.metrics.loaded(reload.since);
+        options.metrics.config_loaded(reload.since);
         tokio::spawn(reload.at(hangup));
         let mut accepting = Vec::new();
         for ((listener, tls), bound) in config.listeners.iter().zip(tls).zip(bound) {

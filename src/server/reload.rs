@@ -20,7 +20,7 @@ use super::tasks::{self, Lookups};
 use crate::admin::telemetry::Readiness;
 use crate::config::{Config, LogFormat, Problem, Problems};
 use crate::exchange::Gateway;
-use crate::observe::log::Verbosity;
+use crate::observe::log::LevelHandle;
 use crate::snapshot::{Snapshot, logging};
 use crate::upstream::UpstreamRuntime;
 
@@ -38,7 +38,7 @@ pub(super) struct Reload {
     pub(super) since: SystemTime,
     pub(super) stage: Arc<Stage>,
     pub(super) lookups: Lookups,
-    pub(super) verbosity: Verbosity,
+    pub(super) verbosity: LevelHandle,
     /// The limit on open descriptors.
     pub(super) descriptors: u64,
     /// What each listener's handshakes go by, in the order of the file.
@@ -123,7 +123,7 @@ impl Reload {
     }
 
     fn refuse(&self, problems: &[Problem]) {
-        self.gateway.metrics.reload_refused();
+        self.gateway.metrics.reload_rejected();
         let noun = if problems.len() == 1 { "problem" } else { "problems" };
         let (number, since) = (problems.len(), time_of_day(self.since));
         error!(

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::config::RateLimit;
 use crate::limit::{Backend, Limiter, Secret, Timestamp};
-use crate::observe::{LimitFigures, LimitMetrics, Metrics};
+use crate::observe::{LimitMetrics, LimitStats, Metrics};
 use crate::store::RedisBackend;
 
 /// A rule with its counters.
@@ -72,12 +72,12 @@ fn fresh(limit: &RateLimit, store: Option<&Arc<dyn Backend>>, metrics: &Metrics)
     let metrics_of_rule = metrics.limit(&limit.name, store.map(|store| store.name()));
     let rule = Arc::new(Rule { limiter, store: store.cloned(), metrics: metrics_of_rule });
     let watched = Arc::downgrade(&rule);
-    metrics.watch_limit(&limit.name, move || {
+    metrics.register_limit(&limit.name, move || {
         let figures = watched.upgrade()?.limiter.stats(moment(Instant::now()));
-        Some(LimitFigures {
+        Some(LimitStats {
             keys: figures.keys,
-            evicted_full: figures.evicted_idle,
-            evicted_in_debt: figures.evicted_active,
+            evicted_idle: figures.evicted_idle,
+            evicted_active: figures.evicted_active,
         })
     });
     rule

@@ -3,7 +3,7 @@
 use tracing::Level;
 
 use crate::config::{LogLevel, LogRequests};
-use crate::observe::Requests;
+use crate::observe::LoggedRequests;
 
 /// The least severe lines that are written.
 pub const fn level(level: LogLevel) -> Level {
@@ -17,10 +17,10 @@ pub const fn level(level: LogLevel) -> Level {
 }
 
 /// Which requests get a line.
-pub const fn requests(requests: LogRequests) -> Requests {
+pub const fn requests(requests: LogRequests) -> LoggedRequests {
     match requests {
-        LogRequests::Errors => Requests::Errors,
-        LogRequests::All => Requests::All,
-        LogRequests::Off => Requests::Off,
+        LogRequests::Errors => LoggedRequests::Errors,
+        LogRequests::All => LoggedRequests::All,
+        LogRequests::Off => LoggedRequests::Off,
     }
 }

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use crate::config::{self, ClientLimits, Config, ErrorRules, Timeouts};
 use crate::contract::{Contract, Override};
-use crate::observe::{Access, Metrics, Promised, RouteMetrics, UpstreamMetrics, names};
+use crate::observe::{AccessLog, CodeLabels, Metrics, RouteMetrics, UpstreamMetrics, names};
 use crate::protocol::cors;
 use crate::store::RedisBackend;
 use crate::upstream::concurrency::{Concurrency, ConcurrencyLimits};
@@ -33,7 +33,7 @@ pub struct Snapshot {
     /// Limits towards clients. A connection holds on to them from one request to the next.
     pub client: Arc<ClientLimits>,
     /// Which requests are logged.
-    pub access: Access,
+    pub access: AccessLog,
     /// Host, path and method to a route.
     pub router: Router,
     /// The routes, in the order of the file.
@@ -119,7 +119,7 @@ impl Snapshot {
         metrics: &Metrics,
         previous: Option<&Snapshot>,
     ) -> Result<Snapshot, String> {
-        let promised = Promised::by(&config.contract);
+        let promised = CodeLabels::for_contract(&config.contract);
         let upstreams: Vec<Upstream> =
             config.upstreams.iter().map(|upstream| Upstream::build(upstream, metrics, previous)).collect();
         let known = previous.map_or(&[][..], |previous| &previous.limits);
@@ -151,7 +151,7 @@ impl Snapshot {
             contract: Arc::clone(&config.contract),
             overrides: config.overrides.clone(),
             client: Arc::new(config.client.clone()),
-            access: Access::new(logging::requests(config.log.requests), logging::level(config.log.level)),
+            access: AccessLog::new(logging::requests(config.log.requests), logging::level(config.log.level)),
             router: Router::build(&config.routes)?,
             routes,
             unrouted: Unrouted {
@@ -179,7 +179,7 @@ impl Snapshot {
 
     /// Requests that are at upstreams now.
     pub fn in_flight(&self) -> i64 {
-        self.upstreams.iter().map(|upstream| upstream.metrics.in_flight_now()).sum()
+        self.upstreams.iter().map(|upstream| upstream.metrics.in_flight_count()).sum()
     }
 }
 

@@ -83,15 +83,15 @@ fn a_limit_that_is_gone_is_shown_no_more_and_holds_nobody_back() {
 fn another_contract_has_labels_of_its_own_and_the_counters_live_on() {
     let metrics = Metrics::new();
     let first = build(&[SHOP], &metrics, None);
-    first.routes[0].metrics.response(504, crate::observe::Origin::Proxy);
+    first.routes[0].metrics.response(504, crate::observe::ResponseOrigin::Proxy);
     let codes: Vec<String> = [400, 401, 403, 404, 409, 429, 455, 500, 503, 504]
         .iter()
         .map(|code| format!("{{ code: {code}, text: No, message: \"No.\" }}"))
         .collect();
     let shop = format!("{SHOP}\ncontract: {{ codes: [{}] }}", codes.join(", "));
     let second = build(&[&shop], &metrics, Some(&first));
-    second.routes[0].metrics.response(455, crate::observe::Origin::Proxy);
-    second.routes[0].metrics.response(504, crate::observe::Origin::Proxy);
+    second.routes[0].metrics.response(455, crate::observe::ResponseOrigin::Proxy);
+    second.routes[0].metrics.response(504, crate::observe::ResponseOrigin::Proxy);
     let page = String::from_utf8(metrics.render()).unwrap();
     let has = |code, count| {
         format!("\nstatusquo_responses_total{{code=\"{code}\",origin=\"proxy\",route=\"r\"}} {count}\n")

@@ -29,17 +29,17 @@ struct Counted(StoreMetrics);
 
 impl BackendObserver for Counted {
     fn on_success(&self, after: Duration) {
-        self.0.took(after);
+        self.0.record_duration(after);
     }
 
     fn on_error(&self, how: BackendError, after: Duration) {
-        self.0.failed(how.name());
+        self.0.record_error(how.name());
         match how {
             BackendError::CircuitOpen => {}
             BackendError::Timeout
             | BackendError::Unreachable
             | BackendError::InvalidReply
-            | BackendError::ErrorReply => self.0.took(after),
+            | BackendError::ErrorReply => self.0.record_duration(after),
         }
     }
 }

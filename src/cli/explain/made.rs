@@ -12,8 +12,10 @@ use super::Question;
 use crate::config::{Config, ErrorMode};
 use crate::contract::{Decision, Evidence, ExtractedError, PolicyRule, Trigger};
 use crate::exchange::{ends_connection, wire_form, worn};
-use crate::observe::line::Form;
-use crate::observe::{Access, Metrics, Origin, Outcome, Promised, Record, Requests, log};
+use crate::observe::line::LineFormat;
+use crate::observe::{
+    AccessLog, AccessRecord, CodeLabels, LoggedRequests, Metrics, Outcome, ResponseOrigin, log,
+};
 use crate::snapshot::grounds::{Grounds, Known};
 
 /// Stands for the id of a request; each has one of its own.
@@ -151,7 +153,7 @@ fn upstream_status(case: Trigger) -> Option<u16> {
 /// Counts into a registry of its own and reads what was counted.
 fn counted(config: &Config, question: &Question<'_>, ruling: &Decision, happened: Happened) -> Vec<String> {
     let metrics = Metrics::new();
-    let promised = Promised::by(&config.contract);
+    let promised = CodeLabels::for_contract(&config.contract);
     let route = metrics.route(
         &promised,
         question.route.map_or("none", |(_, route)| route.name.as_str()),
@@ -159,9 +161,9 @@ fn counted(config: &Config, question: &Question<'_>, ruling: &Decision, happened
     );
     if let Some(status) = status(ruling, happened) {
         let origin = match happened {
-            Happened::Replied | Happened::Cut => Origin::Proxy,
-            Happened::Replaced => Origin::Replaced,
-            Happened::Passed { .. } => Origin::Upstream,
+            Happened::Replied | Happened::Cut => ResponseOrigin::Proxy,
+            Happened::Replaced => ResponseOrigin::Replaced,
+            Happened::Passed { .. } => ResponseOrigin::Upstream,
         };
         route.response(status, origin);
         route.error(status, question.case, upstream_status(question.case));
@@ -192,14 +194,14 @@ fn logged(question: &Question<'_>, ruling: &Decision, happened: Happened, bytes:
     let outcome = match happened {
         Happened::Replied => ruling.cause().map_or(Outcome::Replaced, |cause| {
             // What is answered without an upstream has a cause.
-            Outcome::of_reply(ruling.code().status(), cause)
+            Outcome::for_reply(ruling.code().status(), cause)
         }),
         Happened::Replaced => Outcome::Replaced,
-        Happened::Passed { .. } => Outcome::Passed,
+        Happened::Passed { .. } => Outcome::Forwarded,
         Happened::Cut => Outcome::Aborted,
     };
     let none = Evidence::none();
-    let record = Record {
+    let record = AccessRecord {
         request_id: "",
         route: question.route.map_or("", |(_, route)| route.name.as_str()),
         method: if question.usual.has_request { question.method.as_str() } else { "" },
@@ -215,7 +217,7 @@ fn logged(question: &Question<'_>, ruling: &Decision, happened: Happened, bytes:
         attempts: 0,
         elapsed: Duration::ZERO,
         connect: None,
-        response_head: None,
+        response_headers: None,
         request_sent: question.sent,
         evidence: &none,
         rule: question.limited.rule.unwrap_or_default(),
@@ -224,8 +226,8 @@ fn logged(question: &Question<'_>, ruling: &Decision, happened: Happened, bytes:
     let lines = Lines::default();
     let writer = lines.clone();
     tracing::subscriber::with_default(
-        log::subscriber(Form::Json, Level::INFO, move || writer.clone()).0,
-        || Access::new(Requests::All, Level::INFO).emit(&record),
+        log::subscriber(LineFormat::Json, Level::INFO, move || writer.clone()).0,
+        || AccessLog::new(LoggedRequests::All, Level::INFO).emit(&record),
     );
     let mut fields: Map<String, Value> = serde_json::from_slice(&lines.bytes()).unwrap_or_default();
     // These belong to one request.

@@ -16,7 +16,7 @@ use super::visits::Visit;
 use super::wanted::{Rules, told};
 use super::{Row, Side, again};
 use crate::contract::{Cause, RequestSent};
-use crate::observe::{Silence, silence::CLIENT_GONE};
+use crate::observe::{CloseReason, silence::CLIENT_GONE};
 use crate::protocol::target::check_path;
 use crate::rehearse::answers::Answer;
 use crate::rehearse::clients::{
@@ -123,7 +123,7 @@ fn note(ledger: &Ledger, row: &ClientFault, played: &Played) {
     }
     match row.ending {
         Ending::Silence(name) | Ending::Left(name) => ledger.silent(name),
-        Ending::Idle => ledger.silent(Silence::IdleTimeout.name()),
+        Ending::Idle => ledger.silent(CloseReason::IdleTimeout.name()),
         Ending::LeftInside => ledger.cut(CLIENT_GONE),
         Ending::Stays | Ending::Closes | Ending::Unsaid | Ending::Cut => {}
     }

@@ -18,7 +18,7 @@ use super::visits::Map;
 use crate::config::{Config, Timeouts, UpstreamConfig as Servers, UpstreamServer};
 use crate::contract::Contract;
 use crate::limit::{LimiterSettings, Quota};
-use crate::observe::line::Form;
+use crate::observe::line::LineFormat;
 use crate::observe::{Metrics, log};
 use crate::rehearse::clients::PLAY;
 use crate::rehearse::talk::upstream_script;
@@ -177,7 +177,7 @@ fn start(config: Config, ended: &Arc<Notify>) -> Result<Started, String> {
     let failed = listening.clone();
     let serve = move || {
         // Nobody listens to this log: what is to be said is in the table.
-        let verbosity = log::subscriber(Form::Json, Level::ERROR, std::io::sink).1;
+        let verbosity = log::subscriber(LineFormat::Json, Level::ERROR, std::io::sink).1;
         let options = boot::Options {
             metrics: counted,
             load: None,

@@ -49,7 +49,7 @@ pub async fn admit_with_stores(
         let Some(asked) = asked else { continue };
         match &asked.rule.store {
             None => asked.count_admitted(now),
-            Some(_) if asked.is_enforced() => asked.rule.metrics.decided(counted.how(number)),
+            Some(_) if asked.is_enforced() => asked.rule.metrics.record(counted.how(number)),
             Some(store) => watch(asked, store.as_ref(), now).await,
         }
     }
@@ -166,7 +166,7 @@ impl Counted {
             }
             (Err(_), OnFailure::Deny) => {
                 for asked in asked.iter().flatten().filter(|asked| is_of(asked, store)) {
-                    asked.rule.metrics.decided(LimitDecision::FailedClosed);
+                    asked.rule.metrics.record(LimitDecision::FailedClosed);
                 }
                 Err(Unavailable)
             }
@@ -233,7 +233,7 @@ async fn watch(asked: &Asked<'_>, store: &dyn Backend, now: Timestamp) {
                 OnFailure::Allow | OnFailure::Deny => LimitDecision::FailedOpen,
             },
         };
-    asked.rule.metrics.decided(decided);
+    asked.rule.metrics.record(decided);
 }
 
 /// An answer of the store, if it comes in time. A store keeps its time by itself; this holds where it does not.
