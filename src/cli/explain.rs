@@ -1,7 +1,7 @@
 //! `explain`: the exact answer that a client would get for a cause or an upstream's status, and which rule decided.
 //!
 //! Nothing is served and nothing is guessed: the ruling and the reply come from the functions that the request path
-//! calls (`Grounds`), the bytes from the door's own writer, the labels from a real registry and the log line from the
+//! calls (`ErrorContext`), the bytes from the door's own writer, the labels from a real registry and the log line from the
 //! real log. What a lone cause leaves open (in which phase it is raised, whether a route is known by then) is filled in by
 //! [`usual`]; [`made`] asks, [`print`](mod@print) shows.
 

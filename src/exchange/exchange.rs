@@ -53,7 +53,7 @@ pub(super) async fn serve(gateway: &Gateway, peer: IpAddr, client: &mut Downstre
     sharing::dress(&mut story.dress, &snapshot, scope.route, request);
     let admitted = match route {
         Err(fault) => Err(Stop::Fault(fault)),
-        Ok(route) if route.limits_take_time => {
+        Ok(route) if route.limits_need_io => {
             Box::pin(admit_in_time(gateway, &snapshot, route, client, request, &mut story)).await
         }
         Ok(route) => limits::admit(&snapshot, route, request, None, &mut story)
@@ -94,13 +94,13 @@ async fn admit_in_time<'a>(
 ) -> Result<(&'a Route, Option<Upload>), Stop> {
     let denied = admit(gateway, route, request, story);
     // Nobody is invited to send a body that is refused anyway.
-    let ahead = if route.reads_body && denied.is_ok() {
+    let ahead = if route.limits_read_body && denied.is_ok() {
         limits::ahead::read(snapshot, route, client, request, story).await?
     } else {
         None
     };
     let body = ahead.as_ref().and_then(Upload::whole);
-    if route.limits.iter().any(|rule| rule.store.is_some()) {
+    if route.rate_limits.iter().any(|rule| rule.store.is_some()) {
         limits::admit_with_stores(snapshot, route, request, body, story).await
     } else {
         limits::admit(snapshot, route, request, body, story)

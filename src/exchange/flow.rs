@@ -16,7 +16,7 @@ use super::upload::Upload;
 use crate::contract::{Evidence, Fault, Phase, RequestSent};
 use crate::limit::Key;
 use crate::protocol::upgrade::UpgradeOffer;
-use crate::snapshot::limits::Rule;
+use crate::snapshot::limits::RateLimitRule;
 use crate::snapshot::{Route, Snapshot};
 
 /// A request on its way through a route.
@@ -83,9 +83,9 @@ pub(super) struct Story {
     /// What the upstream said that was replaced.
     pub(super) said: Evidence,
     /// The rate limit that refused it.
-    pub(super) rule: Option<Arc<Rule>>,
+    pub(super) rule: Option<Arc<RateLimitRule>>,
     /// The rate limits that counted it and whose counts its answer may undo.
-    pub(super) counted: Vec<(Arc<Rule>, Key)>,
+    pub(super) counted: Vec<(Arc<RateLimitRule>, Key)>,
     /// So long the client sent before the request was admitted: no time of the upstream's.
     pub(super) sending: Duration,
     /// Time spent waiting for the upstream or the client; what [`Downstream`] counts by itself is added at the end.

@@ -20,7 +20,7 @@ use crate::config::ErrorMode;
 use crate::contract::conform::{self, Conformance, ErrorBody, ExtractedError};
 use crate::contract::decode::{self, ContentCoding, DecodeError};
 use crate::contract::{Cause, Contract, Decision, EXCERPT_LIMIT, Evidence, Phase, Trigger};
-use crate::snapshot::grounds::Grounds;
+use crate::snapshot::grounds::ErrorContext;
 
 /// An error's body is read in pieces of this size: most are smaller, and a thousand of them may be held at once.
 const ERROR_ROOM: usize = 8 * 1024;
@@ -134,15 +134,15 @@ pub(super) async fn judge(flow: &mut Flow<'_>, answered: &mut Answered) -> Verdi
 
 /// What the contract says about this status of this upstream.
 fn rule(flow: &Flow<'_>, status: u16) -> Decision {
-    let grounds = Grounds {
+    let grounds = ErrorContext {
         contract: &flow.snapshot.contract,
         overrides: &flow.snapshot.overrides,
-        rules: &flow.route.config.errors,
+        error_config: &flow.route.config.errors,
         upstream: Some(flow.route.upstream.name()),
         method: &flow.request.method,
         grpc: flow.request.is_grpc(),
     };
-    grounds.rule(Trigger::UpstreamStatus(status))
+    grounds.decide(Trigger::UpstreamStatus(status))
 }
 
 /// Counts what was found and turns it into the verdict. `body`: what was read of it; `None` on HEAD.

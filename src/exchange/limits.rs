@@ -21,7 +21,7 @@ use crate::config::validate_limits::MAX_RULES_PER_ROUTE;
 use crate::contract::{Cause, Fault, Phase};
 use crate::limit::{Key, LimiterMode, QuotaDecision, Timestamp};
 use crate::observe::LimitDecision;
-use crate::snapshot::limits::{Rule, moment};
+use crate::snapshot::limits::{RateLimitRule, timestamp};
 use crate::snapshot::{Route, Snapshot};
 
 pub(super) use stored::{admit_with_stores, reset};
@@ -39,11 +39,11 @@ pub(super) fn admit(
     body: Option<&[u8]>,
     story: &mut Story,
 ) -> Result<(), Fault> {
-    if route.limits.is_empty() {
+    if route.rate_limits.is_empty() {
         return Ok(());
     }
     // A body that was read ahead took its time.
-    let now = moment(if body.is_some() { Instant::now() } else { story.started });
+    let now = timestamp(if body.is_some() { Instant::now() } else { story.started });
     let subject = subject(snapshot, route, request, story.client_ip, body);
     let mut asked = ask(route, &subject);
     let admitted = take_all(&mut asked, now);
@@ -67,7 +67,7 @@ pub(super) fn dress_as_they_stand(
     request: &Request,
     client_ip: IpAddr,
 ) {
-    let now = moment(Instant::now());
+    let now = timestamp(Instant::now());
     let mut asked = ask(route, &subject(snapshot, route, request, client_ip, None));
     for asked in asked.iter_mut().flatten().filter(|asked| asked.is_enforced() && asked.rule.store.is_none())
     {
@@ -89,7 +89,7 @@ fn subject<'a>(
 
 /// A rule that concerns the request.
 struct Asked<'a> {
-    rule: &'a Arc<Rule>,
+    rule: &'a Arc<RateLimitRule>,
     key: Key,
     /// Of a rule that is enforced: its last word.
     decision: Option<QuotaDecision>,
@@ -128,7 +128,7 @@ type AskedRules<'a> = [Option<Asked<'a>>; MAX_RULES_PER_ROUTE];
 
 fn ask<'a>(route: &'a Route, subject: &OfRequest<'_>) -> AskedRules<'a> {
     let mut asked = [const { None }; MAX_RULES_PER_ROUTE];
-    let concerned = route.limits.iter().filter(|rule| !rule.limiter.exempts(subject));
+    let concerned = route.rate_limits.iter().filter(|rule| !rule.limiter.exempts(subject));
     for (slot, rule) in asked.iter_mut().zip(concerned) {
         *slot = Some(Asked { rule, key: rule.limiter.key(subject), decision: None });
     }

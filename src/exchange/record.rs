@@ -14,7 +14,7 @@ use crate::config::ErrorRules;
 use crate::contract::grpc::GrpcStatus;
 use crate::contract::{Cause, Fault, LocalReply, Trigger};
 use crate::observe::{AccessRecord, CloseReason, Outcome, ResponseOrigin, RouteMetrics};
-use crate::snapshot::grounds::Grounds;
+use crate::snapshot::grounds::ErrorContext;
 use crate::snapshot::{Route, Snapshot};
 
 /// The method of what is no request.
@@ -82,11 +82,11 @@ impl Scope<'_> {
     }
 
     /// What its error answers rest on.
-    pub(super) fn grounds(&self) -> Grounds<'_> {
-        Grounds {
+    pub(super) fn grounds(&self) -> ErrorContext<'_> {
+        ErrorContext {
             contract: &self.snapshot.contract,
             overrides: &self.snapshot.overrides,
-            rules: self.rules(),
+            error_config: self.rules(),
             upstream: self.route.map(|route| route.upstream.name()),
             method: self.request.map_or(&GET, |request| &request.method),
             grpc: self.request.map_or(self.refused_grpc, Request::is_grpc),

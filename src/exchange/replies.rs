@@ -15,15 +15,19 @@ use super::record::Scope;
 use crate::config::ErrorRules;
 use crate::contract::fields::{self, HeaderFilterContext};
 use crate::contract::{Decision, Fault, LocalReply, Trigger};
-use crate::snapshot::grounds::Known;
+use crate::snapshot::grounds::RequestState;
 
 /// The ruling on a fault, and its reply.
 pub(super) fn for_fault(scope: &Scope<'_>, fault: &Fault, story: &Story) -> (Decision, LocalReply) {
     let grounds = scope.grounds();
-    let ruling = grounds.rule(Trigger::Fault(fault.cause()));
-    let known = Known { request_id: &story.request_id, sent: story.sent, retry_after: fault.retry_after() };
+    let ruling = grounds.decide(Trigger::Fault(fault.cause()));
+    let known = RequestState {
+        request_id: &story.request_id,
+        request_sent: story.sent,
+        retry_after: fault.retry_after(),
+    };
     let fields = dressed(Vec::with_capacity(6), story, None);
-    let reply = grounds.answer(&ruling, &known, fields);
+    let reply = grounds.local_reply(&ruling, &known, fields);
     (ruling, reply)
 }
 
@@ -37,7 +41,7 @@ pub(super) fn for_response(
     let Replacement { ruling, extract, said: _ } = replacement;
     let kept = kept_fields(scope.rules(), head, ruling.code().status(), flow.story);
     let fields = dressed(kept, flow.story, Some(&head.fields));
-    scope.grounds().replace(ruling, extract, &flow.story.request_id, fields)
+    scope.grounds().replacement_reply(ruling, extract, &flow.story.request_id, fields)
 }
 
 /// Adds what every response of this request wears.

@@ -62,7 +62,7 @@ pub fn serve(mut config: Config, options: Options) -> Result<(), String> {
 
     let runtime = runtime(config.workers)?;
     let snapshot = Snapshot::build(&config, &options.metrics, None)?;
-    snapshot.take_over(&options.metrics);
+    snapshot.apply(&options.metrics);
     let upstreams = reload::runtimes(&snapshot);
     let stores = snapshot.stores.clone();
     let mut gateway = Gateway::new(snapshot, Arc::clone(&options.metrics), &pseudonym(), share.upstream);

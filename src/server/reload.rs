@@ -79,7 +79,7 @@ impl Reload {
             return info!("ignored SIGHUP: shutting down");
         }
 
-        snapshot.take_over(&self.gateway.metrics);
+        snapshot.apply(&self.gateway.metrics);
         self.gateway.limit_upstream_connections(share.upstream);
         let older = self.gateway.snapshot.swap(Arc::new(snapshot));
         for (listener, current) in config.listeners.iter().zip(&self.tls) {

@@ -15,13 +15,13 @@ use crate::contract::{
 
 /// What holds for one request: borrowed from the snapshot that it has pinned.
 #[derive(Clone, Copy, Debug)]
-pub struct Grounds<'a> {
+pub struct ErrorContext<'a> {
     /// What is promised.
     pub contract: &'a Contract,
     /// Overrides of every route; the rules' own precede them.
     pub overrides: &'a [Override],
     /// The error rules of the route, or those of requests that reach none.
-    pub rules: &'a ErrorRules,
+    pub error_config: &'a ErrorRules,
     /// The upstream's name; `None` where no route was found.
     pub upstream: Option<&'a str>,
     /// The method of the request; GET where there was no request.
@@ -32,69 +32,72 @@ pub struct Grounds<'a> {
 
 /// What is known of the request when it is answered.
 #[derive(Clone, Copy, Debug)]
-pub struct Known<'a> {
+pub struct RequestState<'a> {
     /// Its id.
     pub request_id: &'a HeaderValue,
     /// How much of it had reached the upstream.
-    pub sent: RequestSent,
+    pub request_sent: RequestSent,
     /// When it may come again, in seconds, where a step before knows it.
     pub retry_after: Option<u64>,
 }
 
-impl Grounds<'_> {
+impl ErrorContext<'_> {
     /// What the contract says about this case.
-    pub fn rule(&self, case: Trigger) -> Decision {
-        let situation = PolicyInput { trigger: case, upstream: self.upstream, method: self.method };
-        let overrides = Overrides { route: &self.rules.overrides, global: self.overrides };
-        policy::decide(self.contract, &situation, &overrides)
+    pub fn decide(&self, trigger: Trigger) -> Decision {
+        let input = PolicyInput { trigger, upstream: self.upstream, method: self.method };
+        let overrides = Overrides { route: &self.error_config.overrides, global: self.overrides };
+        policy::decide(self.contract, &input, &overrides)
     }
 
     /// The reply to a fault. `fields` are the finished ones of other steps.
-    pub fn answer(
+    pub fn local_reply(
         &self,
-        ruling: &Decision,
-        known: &Known<'_>,
+        decision: &Decision,
+        request_state: &RequestState<'_>,
         fields: Vec<(HeaderName, HeaderValue)>,
     ) -> LocalReply {
-        self.reply(ruling, ErrorOrigin::Proxy, &ExtractedError::default(), known, fields)
+        self.build_reply(decision, ErrorOrigin::Proxy, &ExtractedError::default(), request_state, fields)
     }
 
-    /// The reply in the place of an upstream's error. `found` is what may be kept of its body, `fields` what is kept of
+    /// The reply in the place of an upstream's error. `extract` is what may be kept of its body, `fields` what is kept of
     /// its head and the finished ones of other steps.
-    pub fn replace(
+    pub fn replacement_reply(
         &self,
-        ruling: &Decision,
-        found: &ExtractedError,
+        decision: &Decision,
+        extract: &ExtractedError,
         request_id: &HeaderValue,
         fields: Vec<(HeaderName, HeaderValue)>,
     ) -> LocalReply {
         // It has answered, so it has the request.
-        let known = Known { request_id, sent: RequestSent::Full, retry_after: None };
-        self.reply(ruling, ErrorOrigin::Replaced, found, &known, fields)
+        let request_state = RequestState { request_id, request_sent: RequestSent::Full, retry_after: None };
+        self.build_reply(decision, ErrorOrigin::Replaced, extract, &request_state, fields)
     }
 
-    fn reply(
+    fn build_reply(
         &self,
-        ruling: &Decision,
+        decision: &Decision,
         origin: ErrorOrigin,
-        found: &ExtractedError,
-        known: &Known<'_>,
+        extract: &ExtractedError,
+        request_state: &RequestState<'_>,
         fields: Vec<(HeaderName, HeaderValue)>,
     ) -> LocalReply {
-        let status = ruling.code().status();
+        let status = decision.code().status();
         let facts = ReplyContext {
             origin,
             is_head_request: *self.method == Method::HEAD,
             grpc: self.grpc,
-            message: found.message.as_deref().filter(|_| self.rules.upstream_messages.allowed_with(status)),
-            kind: found.kind.as_deref(),
-            include: self.rules.include,
-            request_id: Some(known.request_id),
-            retryable: body::retryable(status, known.sent, self.method),
-            request_sent: known.sent,
-            retry_after: known.retry_after.unwrap_or(self.rules.retry_after),
+            message: extract
+                .message
+                .as_deref()
+                .filter(|_| self.error_config.upstream_messages.allowed_with(status)),
+            kind: extract.kind.as_deref(),
+            include: self.error_config.include,
+            request_id: Some(request_state.request_id),
+            retryable: body::retryable(status, request_state.request_sent, self.method),
+            request_sent: request_state.request_sent,
+            retry_after: request_state.retry_after.unwrap_or(self.error_config.retry_after),
             headers: fields,
         };
-        compose(self.contract, ruling, facts)
+        compose(self.contract, decision, facts)
     }
 }

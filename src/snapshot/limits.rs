@@ -12,7 +12,7 @@ use crate::store::RedisBackend;
 
 /// A rule with its counters.
 #[derive(Debug)]
-pub struct Rule {
+pub struct RateLimitRule {
     /// Who has taken how much; of a rule that counts in a store, while that does not answer.
     pub limiter: Limiter,
     /// Where it counts, if not in memory.
@@ -24,13 +24,13 @@ pub struct Rule {
 /// The moment of this instant, since the epoch as the system's clock told it when the process began, and on a clock that
 /// nobody sets ever since: windows are aligned to the epoch, and setting the system's time moves none. The same for the
 /// whole process: limiters outlive snapshots.
-pub fn moment(at: Instant) -> Timestamp {
+pub fn timestamp(at: Instant) -> Timestamp {
     static ORIGIN: OnceLock<(Instant, Duration)> = OnceLock::new();
-    let (began, epoch) = *ORIGIN.get_or_init(|| {
+    let (process_start, epoch) = *ORIGIN.get_or_init(|| {
         let now = Instant::now();
         (now, SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
     });
-    Timestamp::after_origin(epoch.saturating_add(at.saturating_duration_since(began)))
+    Timestamp::after_origin(epoch.saturating_add(at.saturating_duration_since(process_start)))
 }
 
 /// A rule for each of the configuration's, in their order; those of `previous` that have not changed, where there are. Each
@@ -38,28 +38,28 @@ pub fn moment(at: Instant) -> Timestamp {
 pub(super) fn rules(
     limits: &[RateLimit],
     stores: &[Arc<RedisBackend>],
-    previous: &[Arc<Rule>],
+    previous: &[Arc<RateLimitRule>],
     metrics: &Metrics,
-) -> Vec<Arc<Rule>> {
-    moment(Instant::now());
+) -> Vec<Arc<RateLimitRule>> {
+    timestamp(Instant::now());
     let rule = |limit: &RateLimit| {
         let name = limit.settings.store.as_deref();
         let store = name.and_then(|name| stores.iter().find(|store| store.name() == name));
         let store = store.map(|store| Arc::clone(store) as Arc<dyn Backend>);
-        let same = |rule: &&Arc<Rule>| {
+        let unchanged = |rule: &&Arc<RateLimitRule>| {
             let same_store = match (&rule.store, &store) {
-                (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+                (Some(left), Some(right)) => Arc::ptr_eq(left, right),
                 (None, None) => true,
                 (Some(_), None) | (None, Some(_)) => false,
             };
             rule.limiter.name() == limit.name && *rule.limiter.settings() == limit.settings && same_store
         };
-        previous.iter().find(same).cloned().unwrap_or_else(|| fresh(limit, store.as_ref(), metrics))
+        previous.iter().find(unchanged).cloned().unwrap_or_else(|| new_rule(limit, store.as_ref(), metrics))
     };
     limits.iter().map(rule).collect()
 }
 
-fn fresh(limit: &RateLimit, store: Option<&Arc<dyn Backend>>, metrics: &Metrics) -> Arc<Rule> {
+fn new_rule(limit: &RateLimit, store: Option<&Arc<dyn Backend>>, metrics: &Metrics) -> Arc<RateLimitRule> {
     let secret = store.map_or_else(
         || {
             let (one, two) = uuid::Uuid::new_v4().as_u64_pair();
@@ -69,15 +69,15 @@ fn fresh(limit: &RateLimit, store: Option<&Arc<dyn Backend>>, metrics: &Metrics)
         |store| store.secret(),
     );
     let limiter = Limiter::new(&limit.name, limit.settings.clone(), secret);
-    let metrics_of_rule = metrics.limit(&limit.name, store.map(|store| store.name()));
-    let rule = Arc::new(Rule { limiter, store: store.cloned(), metrics: metrics_of_rule });
-    let watched = Arc::downgrade(&rule);
+    let rule_metrics = metrics.limit(&limit.name, store.map(|store| store.name()));
+    let rule = Arc::new(RateLimitRule { limiter, store: store.cloned(), metrics: rule_metrics });
+    let weak_rule = Arc::downgrade(&rule);
     metrics.register_limit(&limit.name, move || {
-        let figures = watched.upgrade()?.limiter.stats(moment(Instant::now()));
+        let stats = weak_rule.upgrade()?.limiter.stats(timestamp(Instant::now()));
         Some(LimitStats {
-            keys: figures.keys,
-            evicted_idle: figures.evicted_idle,
-            evicted_active: figures.evicted_active,
+            keys: stats.keys,
+            evicted_idle: stats.evicted_idle,
+            evicted_active: stats.evicted_active,
         })
     });
     rule
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rule_keeps_its_counts_while_its_name_and_settings_stay() {
+    fn rule_keeps_its_counts_while_name_and_settings_are_equal() {
         let metrics = Metrics::new();
         let before = rules(
             &limits("a: { allow: 1 per 1s }, b: { allow: 1 per 1s }, c: { allow: 1 per 1s }"),

@@ -20,7 +20,7 @@ use crate::store::RedisBackend;
 use crate::upstream::concurrency::{Concurrency, ConcurrencyLimits};
 use crate::upstream::runtime::{ServerSpec, UpstreamRuntime, UpstreamSettings};
 
-use limits::Rule;
+use limits::RateLimitRule;
 use router::Router;
 
 /// Everything a request needs, under one pointer.
@@ -41,9 +41,9 @@ pub struct Snapshot {
     /// What holds for requests that reach no route.
     pub unrouted: Unrouted,
     /// The upstreams, in the order of the file.
-    pub upstreams: Vec<Upstream>,
+    pub upstreams: Vec<UpstreamHandle>,
     /// The rate limits, in the order of the file.
-    pub limits: Vec<Arc<Rule>>,
+    pub rate_limits: Vec<Arc<RateLimitRule>>,
     /// Where some of them count, in the order of the file.
     pub stores: Vec<Arc<RedisBackend>>,
     /// In which fields clients are told of them.
@@ -52,14 +52,14 @@ pub struct Snapshot {
 
 /// An upstream: what outlives a snapshot, and what this one says of it.
 #[derive(Clone, Debug)]
-pub struct Upstream {
+pub struct UpstreamHandle {
     /// Its servers and connections.
     pub runtime: Arc<UpstreamRuntime>,
     /// Its counters.
     pub metrics: Arc<UpstreamMetrics>,
     /// How many requests it may have at once, where that is limited.
     pub concurrency: Option<Arc<Concurrency>>,
-    limits: Option<ConcurrencyLimits>,
+    concurrency_limits: Option<ConcurrencyLimits>,
 }
 
 /// A route with all that it refers to.
@@ -76,11 +76,11 @@ pub struct Route {
     /// Upstream statuses that may be tried again.
     pub retry_on_status: Vec<u16>,
     /// The rate limits that hold here.
-    pub limits: Vec<Arc<Rule>>,
+    pub rate_limits: Vec<Arc<RateLimitRule>>,
     /// One of them counts by a member of the body.
-    pub reads_body: bool,
+    pub limits_read_body: bool,
     /// One of them cannot decide at once.
-    pub limits_take_time: bool,
+    pub limits_need_io: bool,
     /// Its counters.
     pub metrics: Arc<RouteMetrics>,
     /// Its upstream's counters.
@@ -109,7 +109,7 @@ impl Snapshot {
     /// Compiles a checked configuration. What the `previous` snapshot has of the same making lives on in this one:
     /// upstreams with their connections and addresses, who is at them or waits for them, stores, and what rate limits have
     /// counted.
-    /// Nothing of it is changed before [`Snapshot::take_over`].
+    /// Nothing of it is changed before [`Snapshot::apply`].
     ///
     /// # Errors
     /// A path pattern that the router does not take; [`crate::config`] has refused it before, so this is a bug of ours
@@ -119,31 +119,34 @@ impl Snapshot {
         metrics: &Metrics,
         previous: Option<&Snapshot>,
     ) -> Result<Snapshot, String> {
-        let promised = CodeLabels::for_contract(&config.contract);
-        let upstreams: Vec<Upstream> =
-            config.upstreams.iter().map(|upstream| Upstream::build(upstream, metrics, previous)).collect();
-        let known = previous.map_or(&[][..], |previous| &previous.limits);
-        let known_stores = previous.map_or(&[][..], |previous| &previous.stores);
-        let stores = stores::stores(&config.stores, known_stores, metrics);
-        let limits = limits::rules(&config.rate_limits, &stores, known, metrics);
+        let code_labels = CodeLabels::for_contract(&config.contract);
+        let upstreams: Vec<UpstreamHandle> = config
+            .upstreams
+            .iter()
+            .map(|upstream| UpstreamHandle::build(upstream, metrics, previous))
+            .collect();
+        let previous_rules = previous.map_or(&[][..], |previous| &previous.rate_limits);
+        let previous_stores = previous.map_or(&[][..], |previous| &previous.stores);
+        let stores = stores::carry_over(&config.stores, previous_stores, metrics);
+        let rate_limits = limits::rules(&config.rate_limits, &stores, previous_rules, metrics);
         let mut routes = Vec::with_capacity(config.routes.len());
         for route in &config.routes {
-            let missing = || format!("route {} names an upstream that is not there", route.name);
-            let upstream = upstreams.get(route.upstream).ok_or_else(missing)?;
-            let rules = config.upstreams.get(route.upstream).ok_or_else(missing)?;
-            let rules_of_route: Vec<Arc<Rule>> =
-                route.rate_limits.iter().filter_map(|rule| limits.get(*rule)).cloned().collect();
-            let reads_body = rules_of_route.iter().any(|rule| rule.limiter.needs_body());
+            let missing_upstream = || format!("route {} names an upstream that is not there", route.name);
+            let upstream = upstreams.get(route.upstream).ok_or_else(missing_upstream)?;
+            let upstream_config = config.upstreams.get(route.upstream).ok_or_else(missing_upstream)?;
+            let route_rules: Vec<Arc<RateLimitRule>> =
+                route.rate_limits.iter().filter_map(|rule| rate_limits.get(*rule)).cloned().collect();
+            let limits_read_body = route_rules.iter().any(|rule| rule.limiter.needs_body());
             routes.push(Route {
                 config: route.clone(),
                 upstream: Arc::clone(&upstream.runtime),
                 concurrency: upstream.concurrency.clone(),
-                attempts: rules.attempts.max(1),
-                retry_on_status: rules.retry_on_status.clone(),
-                reads_body,
-                limits_take_time: reads_body || rules_of_route.iter().any(|rule| rule.store.is_some()),
-                limits: rules_of_route,
-                metrics: metrics.route(&promised, &route.name, Some(upstream.runtime.name())),
+                attempts: upstream_config.attempts.max(1),
+                retry_on_status: upstream_config.retry_on_status.clone(),
+                limits_read_body,
+                limits_need_io: limits_read_body || route_rules.iter().any(|rule| rule.store.is_some()),
+                rate_limits: route_rules,
+                metrics: metrics.route(&code_labels, &route.name, Some(upstream.runtime.name())),
                 upstream_metrics: Arc::clone(&upstream.metrics),
             });
         }
@@ -157,23 +160,24 @@ impl Snapshot {
             unrouted: Unrouted {
                 errors: config.errors.clone(),
                 cors: config.cors.clone(),
-                metrics: metrics.route(&promised, names::NONE, None),
+                metrics: metrics.route(&code_labels, names::NONE, None),
             },
             upstreams,
-            limits,
+            rate_limits,
             stores,
             limit_headers: config.rate_limit_headers,
         })
     }
 
     /// This snapshot becomes the current one: what it shares with the one before follows its settings from now on.
-    pub fn take_over(&self, metrics: &Metrics) {
+    pub fn apply(&self, metrics: &Metrics) {
         for upstream in &self.upstreams {
             if let Some(concurrency) = &upstream.concurrency {
-                concurrency.set_limits(upstream.limits.unwrap_or(ConcurrencyLimits::UNLIMITED));
+                concurrency.set_limits(upstream.concurrency_limits.unwrap_or(ConcurrencyLimits::UNLIMITED));
             }
         }
-        let limited = self.upstreams.iter().filter_map(|upstream| Some((upstream, upstream.limits?)));
+        let limited =
+            self.upstreams.iter().filter_map(|upstream| Some((upstream, upstream.concurrency_limits?)));
         metrics.concurrency_limits(limited.map(|(upstream, limits)| (upstream.runtime.name(), limits.max)));
     }
 
@@ -183,34 +187,40 @@ impl Snapshot {
     }
 }
 
-impl Upstream {
-    fn build(config: &config::UpstreamConfig, metrics: &Metrics, previous: Option<&Snapshot>) -> Upstream {
-        let settings = settings(config);
-        let known = previous
+impl UpstreamHandle {
+    fn build(
+        config: &config::UpstreamConfig,
+        metrics: &Metrics,
+        previous: Option<&Snapshot>,
+    ) -> UpstreamHandle {
+        let settings = upstream_settings(config);
+        let previous_upstream = previous
             .into_iter()
             .flat_map(|previous| &previous.upstreams)
-            .find(|known| known.runtime.name() == settings.name);
-        let older = known.map(|known| &known.runtime);
-        let runtime = match older {
+            .find(|candidate| candidate.runtime.name() == settings.name);
+        let previous_runtime = previous_upstream.map(|known| &known.runtime);
+        let runtime = match previous_runtime {
             Some(runtime) if *runtime.settings() == settings => Arc::clone(runtime),
-            Some(older) => Arc::new(UpstreamRuntime::new(settings).with_known_addresses(older)),
+            Some(previous_runtime) => {
+                Arc::new(UpstreamRuntime::new(settings).with_known_addresses(previous_runtime))
+            }
             None => Arc::new(UpstreamRuntime::new(settings)),
         };
         // Who is at the upstream counts under its name, whatever its servers are now. Counting goes on without a limit: there
         // may be one again, and who waits for one that is gone is let in.
-        let counting = known.and_then(|known| known.concurrency.clone());
+        let carried_over = previous_upstream.and_then(|known| known.concurrency.clone());
         let concurrency =
-            counting.or_else(|| config.concurrency.map(|limits| Arc::new(Concurrency::new(limits))));
-        Upstream {
+            carried_over.or_else(|| config.concurrency.map(|limits| Arc::new(Concurrency::new(limits))));
+        UpstreamHandle {
             metrics: metrics.upstream(runtime.name()),
             runtime,
             concurrency,
-            limits: config.concurrency,
+            concurrency_limits: config.concurrency,
         }
     }
 }
 
-fn settings(upstream: &config::UpstreamConfig) -> UpstreamSettings {
+fn upstream_settings(upstream: &config::UpstreamConfig) -> UpstreamSettings {
     let server = |server: &config::UpstreamServer| ServerSpec {
         host: server.host.clone(),
         port: server.port,

@@ -14,19 +14,19 @@ use crate::protocol::authority;
 /// The compiled routes.
 #[derive(Debug)]
 pub struct Router {
-    exact: HashMap<String, Host>,
+    exact: HashMap<String, HostRoutes>,
     /// Longest pattern first.
-    wildcard: Vec<(String, Host)>,
-    any: Host,
+    wildcard: Vec<(String, HostRoutes)>,
+    any: HostRoutes,
 }
 
 /// The routes of one host pattern.
 #[derive(Debug, Default)]
-struct Host {
+struct HostRoutes {
     /// One tree for each method that any of its routes names.
-    named: Vec<(Method, matchit::Router<usize>)>,
+    by_method: Vec<(Method, matchit::Router<usize>)>,
     /// For every other method: the routes that take all.
-    other: matchit::Router<usize>,
+    any_method: matchit::Router<usize>,
 }
 
 impl Router {
@@ -45,16 +45,16 @@ impl Router {
                 Some(host) => exact.entry(host.clone()).or_default().push(index),
             }
         }
-        let mut wildcard: Vec<(String, Host)> = wildcard
+        let mut wildcard: Vec<(String, HostRoutes)> = wildcard
             .into_iter()
-            .map(|(pattern, indices)| Ok((pattern, Host::build(routes, &indices)?)))
+            .map(|(pattern, indices)| Ok((pattern, HostRoutes::build(routes, &indices)?)))
             .collect::<Result<_, String>>()?;
-        wildcard.sort_by(|(one, _), (other, _)| other.len().cmp(&one.len()).then_with(|| one.cmp(other)));
+        wildcard.sort_by(|(left, _), (right, _)| right.len().cmp(&left.len()).then_with(|| left.cmp(right)));
         let exact = exact
             .into_iter()
-            .map(|(host, indices)| Ok((host, Host::build(routes, &indices)?)))
+            .map(|(host, indices)| Ok((host, HostRoutes::build(routes, &indices)?)))
             .collect::<Result<_, String>>()?;
-        Ok(Router { exact, wildcard, any: Host::build(routes, &any)? })
+        Ok(Router { exact, wildcard, any: HostRoutes::build(routes, &any)? })
     }
 
     /// The route's index; `host` as [`authority::routing_host`] gives it, `path` normalised.
@@ -69,35 +69,43 @@ impl Router {
     }
 }
 
-impl Host {
-    fn build(routes: &[config::RouteConfig], indices: &[usize]) -> Result<Host, String> {
-        let here: Vec<(usize, &config::RouteConfig)> =
+impl HostRoutes {
+    fn build(routes: &[config::RouteConfig], indices: &[usize]) -> Result<HostRoutes, String> {
+        let host_routes: Vec<(usize, &config::RouteConfig)> =
             indices.iter().filter_map(|index| routes.get(*index).map(|route| (*index, route))).collect();
         let mut methods: Vec<Method> =
-            here.iter().flat_map(|(_, route)| route.methods.iter().cloned()).collect();
+            host_routes.iter().flat_map(|(_, route)| route.methods.iter().cloned()).collect();
         if methods.contains(&Method::GET) {
             methods.push(Method::HEAD);
         }
-        methods.sort_by(|one, other| one.as_str().cmp(other.as_str()));
+        methods.sort_by(|left, right| left.as_str().cmp(right.as_str()));
         methods.dedup();
-        let named = methods
+        let by_method = methods
             .into_iter()
             .map(|method| {
-                let tree = tree(here.iter().filter(|(_, route)| takes(route, &method)))?;
+                let tree =
+                    build_tree(host_routes.iter().filter(|(_, route)| accepts_method(route, &method)))?;
                 Ok((method, tree))
             })
             .collect::<Result<_, String>>()?;
-        Ok(Host { named, other: tree(here.iter().filter(|(_, route)| route.methods.is_empty()))? })
+        Ok(HostRoutes {
+            by_method,
+            any_method: build_tree(host_routes.iter().filter(|(_, route)| route.methods.is_empty()))?,
+        })
     }
 
     fn find(&self, path: &str, method: &Method) -> Option<usize> {
-        let tree = self.named.iter().find(|(named, _)| named == method).map_or(&self.other, |(_, tree)| tree);
-        tree.at(path).ok().map(|found| *found.value)
+        let tree = self
+            .by_method
+            .iter()
+            .find(|(candidate, _)| candidate == method)
+            .map_or(&self.any_method, |(_, tree)| tree);
+        tree.at(path).ok().map(|matched| *matched.value)
     }
 }
 
 /// HEAD is served where GET is.
-fn takes(route: &config::RouteConfig, method: &Method) -> bool {
+fn accepts_method(route: &config::RouteConfig, method: &Method) -> bool {
     route.methods.is_empty()
         || route.methods.contains(method)
         || (*method == Method::HEAD && route.methods.contains(&Method::GET))
@@ -105,28 +113,28 @@ fn takes(route: &config::RouteConfig, method: &Method) -> bool {
 
 /// Explicit patterns go in first: a catch-all adds the path it hangs on only where no route has it, and a route that
 /// names the method goes before one that takes all.
-fn tree<'a>(
+fn build_tree<'a>(
     routes: impl Iterator<Item = &'a (usize, &'a config::RouteConfig)>,
 ) -> Result<matchit::Router<usize>, String> {
     let mut routes: Vec<_> = routes.collect();
     routes.sort_by_key(|(_, route)| route.methods.is_empty());
     let mut tree = matchit::Router::new();
-    let mut taken: Vec<String> = Vec::new();
+    let mut inserted: Vec<String> = Vec::new();
     for (index, route) in &routes {
-        let pattern = anonymous(&route.path);
-        if taken.contains(&pattern) {
+        let pattern = with_positional_names(&route.path);
+        if inserted.contains(&pattern) {
             continue;
         }
         tree.insert(pattern.clone(), *index).map_err(|error| {
             format!("the path pattern {} of route {} is not taken: {error}", route.path, route.name)
         })?;
-        taken.push(pattern);
+        inserted.push(pattern);
     }
     for (index, route) in &routes {
         if let Some(base) = catch_all_base(&route.path) {
-            let base = anonymous(base);
-            if !taken.contains(&base) && tree.insert(base.clone(), *index).is_ok() {
-                taken.push(base);
+            let base = with_positional_names(base);
+            if !inserted.contains(&base) && tree.insert(base.clone(), *index).is_ok() {
+                inserted.push(base);
             }
         }
     }
@@ -141,7 +149,7 @@ fn catch_all_base(path: &str) -> Option<&str> {
 }
 
 /// The pattern with its parameters named by position: `/{a}/x` and `/{b}/y` are then one tree, not a conflict.
-fn anonymous(path: &str) -> String {
+fn with_positional_names(path: &str) -> String {
     let mut out = String::with_capacity(path.len());
     let mut parameters = 0_u32;
     let mut rest = path;
@@ -154,8 +162,8 @@ fn anonymous(path: &str) -> String {
             continue;
         }
         let close = from.find('}').unwrap_or(from.len());
-        let star = if from.starts_with("{*") { "*" } else { "" };
-        out.push_str(&format!("{{{star}p{parameters}}}"));
+        let catch_all = if from.starts_with("{*") { "*" } else { "" };
+        out.push_str(&format!("{{{catch_all}p{parameters}}}"));
         parameters += 1;
         rest = from.get(close + 1..).unwrap_or_default();
     }
@@ -191,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn the_most_precise_host_wins_and_a_miss_falls_through() {
+    fn most_specific_host_wins_and_a_miss_falls_through() {
         let find = finder(&[
             ("any", None, "/{*rest}", &[]),
             ("wide", Some("*.example.com"), "/{*rest}", &[]),
@@ -205,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn a_route_whose_methods_do_not_match_is_skipped() {
+    fn route_is_skipped_when_its_methods_do_not_match() {
         let find = finder(&[
             ("login", None, "/v1/login", &[Method::POST]),
             ("read", None, "/v1/{x}", &[Method::GET]),
@@ -219,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn a_catch_all_includes_its_slash_and_nothing_above_it() {
+    fn catch_all_matches_its_slash_but_not_the_parent_path() {
         let find = finder(&[("x", None, "/x/{*rest}", &[])]);
         assert_eq!(find("a", "/x/", Method::GET), Some("x"));
         assert_eq!(find("a", "/x/y/z", Method::GET), Some("x"));
@@ -228,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn parameters_of_different_names_share_a_tree() {
+    fn parameters_with_different_names_share_a_tree() {
         let find = finder(&[
             ("one", None, "/{a}/x", &[]),
             ("two", None, "/{b}/y", &[]),

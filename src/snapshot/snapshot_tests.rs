@@ -17,17 +17,17 @@ fn build(upstreams: &[&str], metrics: &Metrics, previous: Option<&Snapshot>) -> 
     let config =
         config::load_str("test.yaml", &text, &|_| None, 1).unwrap_or_else(|problems| panic!("{problems}"));
     let snapshot = Snapshot::build(&config, metrics, previous).unwrap();
-    snapshot.take_over(metrics);
+    snapshot.apply(metrics);
     snapshot
 }
 
-fn limit(metrics: &Metrics) -> String {
+fn concurrency_limit_metric(metrics: &Metrics) -> String {
     let page = String::from_utf8(metrics.render()).unwrap();
     page.lines().filter(|line| line.starts_with("statusquo_concurrency_limit{")).collect()
 }
 
 #[test]
-fn an_upstream_of_the_same_making_lives_on_and_any_other_is_new() {
+fn upstream_is_kept_while_its_settings_are_equal() {
     let metrics = Metrics::new();
     let first = build(&[SHOP, "other: { servers: [127.0.0.1:2] }"], &metrics, None);
     let second = build(
@@ -44,30 +44,30 @@ fn an_upstream_of_the_same_making_lives_on_and_any_other_is_new() {
         SHOP.replace("shop:", "shop2:") + "\n  shop: { servers: [127.0.0.1:1], keepalive: { idle: 1s } }",
     ] {
         let third = build(&[&changed], &metrics, Some(&second));
-        let kept = |upstream: &Upstream| Arc::ptr_eq(&upstream.runtime, &second.upstreams[1].runtime);
+        let kept = |upstream: &UpstreamHandle| Arc::ptr_eq(&upstream.runtime, &second.upstreams[1].runtime);
         assert!(!third.upstreams.iter().any(kept), "{changed}");
     }
 }
 
 #[test]
-fn requests_at_an_upstream_count_against_the_limit_of_the_next_snapshot_too() {
+fn in_flight_requests_count_against_the_next_snapshots_limit() {
     let metrics = Metrics::new();
     let first = build(&[SHOP], &metrics, None);
     let concurrency = first.routes[0].concurrency.as_deref().unwrap();
     let Admission::Permit(_held) = concurrency.try_acquire(Instant::now()) else { panic!("no room") };
-    let moved = SHOP.replace("127.0.0.1:1", "127.0.0.1:9").replace("max: 1", "max: 2");
-    let second = build(&[&moved], &metrics, Some(&first));
+    let changed = SHOP.replace("127.0.0.1:1", "127.0.0.1:9").replace("max: 1", "max: 2");
+    let second = build(&[&changed], &metrics, Some(&first));
     let concurrency = second.routes[0].concurrency.as_deref().unwrap();
     assert_eq!(concurrency.occupancy(), Occupancy { in_flight: 1, waiting: 0 });
     let Admission::Permit(_second) = concurrency.try_acquire(Instant::now()) else {
         panic!("the new limit is 2")
     };
     assert!(matches!(concurrency.try_acquire(Instant::now()), Admission::QueueFull));
-    assert_eq!(limit(&metrics), "statusquo_concurrency_limit{upstream=\"shop\"} 2");
+    assert_eq!(concurrency_limit_metric(&metrics), "statusquo_concurrency_limit{upstream=\"shop\"} 2");
 }
 
 #[test]
-fn a_limit_that_is_gone_is_shown_no_more_and_holds_nobody_back() {
+fn removed_limit_disappears_from_metrics_and_admits_everyone() {
     let metrics = Metrics::new();
     let first = build(&[SHOP], &metrics, None);
     let second = build(&["shop: { servers: [127.0.0.1:1] }"], &metrics, Some(&first));
@@ -76,11 +76,11 @@ fn a_limit_that_is_gone_is_shown_no_more_and_holds_nobody_back() {
         crate::upstream::concurrency::ConcurrencyLimits::UNLIMITED
     );
     assert!(Arc::ptr_eq(&first.routes[0].upstream, &second.routes[0].upstream));
-    assert_eq!(limit(&metrics), "");
+    assert_eq!(concurrency_limit_metric(&metrics), "");
 }
 
 #[test]
-fn another_contract_has_labels_of_its_own_and_the_counters_live_on() {
+fn new_contract_adds_labels_and_keeps_counters() {
     let metrics = Metrics::new();
     let first = build(&[SHOP], &metrics, None);
     first.routes[0].metrics.response(504, crate::observe::ResponseOrigin::Proxy);

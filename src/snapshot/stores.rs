@@ -8,38 +8,38 @@ use crate::observe::{Metrics, StoreMetrics};
 use crate::store::{BackendObserver, RedisBackend, StoreSettings};
 
 /// A store for each of the configuration's, in their order; those of `previous` that have not changed, where there are.
-pub(super) fn stores(
+pub(super) fn carry_over(
     settings: &[StoreSettings],
     previous: &[Arc<RedisBackend>],
     metrics: &Metrics,
 ) -> Vec<Arc<RedisBackend>> {
     let store = |settings: &StoreSettings| {
-        let same = previous.iter().find(|store| store.settings() == settings);
-        same.cloned().unwrap_or_else(|| {
-            let kinds = BackendError::ALL.iter().map(|failure| failure.name());
-            let counted = Counted(metrics.store(&settings.name, kinds));
-            Arc::new(RedisBackend::new(settings.clone(), Box::new(counted)))
+        let unchanged = previous.iter().find(|store| store.settings() == settings);
+        unchanged.cloned().unwrap_or_else(|| {
+            let failure_names = BackendError::ALL.iter().map(|failure| failure.name());
+            let observer = StoreObserver(metrics.store(&settings.name, failure_names));
+            Arc::new(RedisBackend::new(settings.clone(), Box::new(observer)))
         })
     };
     settings.iter().map(store).collect()
 }
 
 #[derive(Debug)]
-struct Counted(StoreMetrics);
+struct StoreObserver(StoreMetrics);
 
-impl BackendObserver for Counted {
-    fn on_success(&self, after: Duration) {
-        self.0.record_duration(after);
+impl BackendObserver for StoreObserver {
+    fn on_success(&self, elapsed: Duration) {
+        self.0.record_duration(elapsed);
     }
 
-    fn on_error(&self, how: BackendError, after: Duration) {
-        self.0.record_error(how.name());
-        match how {
+    fn on_error(&self, failure: BackendError, elapsed: Duration) {
+        self.0.record_error(failure.name());
+        match failure {
             BackendError::CircuitOpen => {}
             BackendError::Timeout
             | BackendError::Unreachable
             | BackendError::InvalidReply
-            | BackendError::ErrorReply => self.0.record_duration(after),
+            | BackendError::ErrorReply => self.0.record_duration(elapsed),
         }
     }
 }

@@ -16,7 +16,7 @@ use crate::observe::line::LineFormat;
 use crate::observe::{
     AccessLog, AccessRecord, CodeLabels, LoggedRequests, Metrics, Outcome, ResponseOrigin, log,
 };
-use crate::snapshot::grounds::{Grounds, Known};
+use crate::snapshot::grounds::{ErrorContext, RequestState};
 
 /// Stands for the id of a request; each has one of its own.
 pub(super) const REQUEST_ID: &str = "00000000-0000-7000-8000-000000000000";
@@ -54,15 +54,15 @@ impl Explanation {
     pub(super) fn of(config: &Config, question: &Question<'_>) -> Explanation {
         let route = question.route.map(|(_, route)| route);
         let rules = route.map_or(&config.errors, |route| &route.errors);
-        let grounds = Grounds {
+        let grounds = ErrorContext {
             contract: &config.contract,
             overrides: &config.overrides,
-            rules,
+            error_config: rules,
             upstream: question.upstream,
             method: question.method,
             grpc: false,
         };
-        let ruling = grounds.rule(question.case);
+        let ruling = grounds.decide(question.case);
         let happened = happened(question, rules.mode, &ruling);
         let (answer, bytes) = answer(question, &grounds, &ruling, happened);
         Explanation {
@@ -101,19 +101,20 @@ fn happened(question: &Question<'_>, mode: ErrorMode, ruling: &Decision) -> Happ
 /// The answer, and how long its body is.
 fn answer(
     question: &Question<'_>,
-    grounds: &Grounds<'_>,
+    grounds: &ErrorContext<'_>,
     ruling: &Decision,
     happened: Happened,
 ) -> (Answer, u64) {
     let id = HeaderValue::from_static(REQUEST_ID);
     let limited = &question.limited;
-    let known = Known { request_id: &id, sent: question.sent, retry_after: limited.retry_after };
+    let known =
+        RequestState { request_id: &id, request_sent: question.sent, retry_after: limited.retry_after };
     let now = SystemTime::UNIX_EPOCH + SOME_DAY;
     let origin = question.origin.map(str::as_bytes);
     let fields = worn(question.sharing, origin, (question.limit_headers, &limited.told), now);
     let reply = match happened {
-        Happened::Replied => grounds.answer(ruling, &known, fields),
-        Happened::Replaced => grounds.replace(ruling, &ExtractedError::default(), &id, fields),
+        Happened::Replied => grounds.local_reply(ruling, &known, fields),
+        Happened::Replaced => grounds.replacement_reply(ruling, &ExtractedError::default(), &id, fields),
         Happened::Passed { .. } => return (Answer::Passed, 0),
         Happened::Cut => return (Answer::Cut, 0),
     };

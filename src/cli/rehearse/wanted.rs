@@ -14,7 +14,7 @@ use crate::contract::{Cause, Contract, Decision, ExtractedError, LocalReply, Req
 use crate::rehearse::answers::{Answer, Ended};
 use crate::rehearse::faults::{Message, Outcome, UpstreamFault, Why};
 use crate::rehearse::{Asked, Step, promise};
-use crate::snapshot::grounds::{Grounds, Known};
+use crate::snapshot::grounds::{ErrorContext, RequestState};
 
 /// What a client should get.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,12 +55,12 @@ pub(super) struct Rules<'a> {
 }
 
 impl Rules<'_> {
-    fn grounds(&self) -> Grounds<'_> {
+    fn grounds(&self) -> ErrorContext<'_> {
         let upstream = self.route.and_then(|route| self.config.upstreams.get(route.upstream));
-        Grounds {
+        ErrorContext {
             contract: &self.config.contract,
             overrides: &self.config.overrides,
-            rules: self.errors(),
+            error_config: self.errors(),
             upstream: upstream.map(|upstream| upstream.name.as_str()),
             method: self.method,
             grpc: false,
@@ -74,14 +74,14 @@ impl Rules<'_> {
     /// What a fault is answered with.
     pub(super) fn of_fault(&self, cause: Cause, sent_at_least: RequestSent) -> Wanted {
         let grounds = self.grounds();
-        let ruling = grounds.rule(Trigger::Fault(cause));
-        let known = Known { request_id: &ANY_ID, sent: sent_at_least, retry_after: None };
-        let reply = grounds.answer(&ruling, &known, Vec::new());
+        let ruling = grounds.decide(Trigger::Fault(cause));
+        let known = RequestState { request_id: &ANY_ID, request_sent: sent_at_least, retry_after: None };
+        let reply = grounds.local_reply(&ruling, &known, Vec::new());
         made(&ruling, &reply, cause.name(), sent_at_least)
     }
 
     fn replaced(&self, ruling: &Decision, found: &ExtractedError) -> Wanted {
-        let reply = self.grounds().replace(ruling, found, &ANY_ID, Vec::new());
+        let reply = self.grounds().replacement_reply(ruling, found, &ANY_ID, Vec::new());
         made(ruling, &reply, UPSTREAM_RESPONSE, RequestSent::Full)
     }
 
@@ -121,7 +121,7 @@ impl Rules<'_> {
             return Wanted::Passed { status, body, or_made: None };
         }
         let passed = Wanted::Passed { status, body: Some(fault.body.to_vec()), or_made: None };
-        let ruling = self.grounds().rule(Trigger::UpstreamStatus(status));
+        let ruling = self.grounds().decide(Trigger::UpstreamStatus(status));
         let media_type = Some(&b"application/json"[..]);
         let body = ErrorBody { status, media_type, body: &fault.body };
         let messages = self.errors().upstream_messages;
@@ -136,7 +136,7 @@ impl Rules<'_> {
     }
 
     fn of_status(&self, status: u16, fault: &UpstreamFault) -> Wanted {
-        let ruling = self.grounds().rule(Trigger::UpstreamStatus(status));
+        let ruling = self.grounds().decide(Trigger::UpstreamStatus(status));
         match self.errors().mode {
             ErrorMode::Enforce => {
                 let message = match fault.message {

@@ -12,7 +12,7 @@ use super::{Asked, AskedRules, ask, conclude, refusal, remember, subject, watche
 use crate::contract::{Cause, Evidence, Fault, Phase};
 use crate::limit::{Backend, BackendError, OnFailure, TakeReply, TakeRequest, Timestamp};
 use crate::observe::LimitDecision;
-use crate::snapshot::limits::moment;
+use crate::snapshot::limits::timestamp;
 use crate::snapshot::{Route, Snapshot};
 use crate::upstream::timer::timeout_at;
 
@@ -28,7 +28,7 @@ pub async fn admit_with_stores(
     body: Option<&[u8]>,
     story: &mut Story,
 ) -> Result<(), Fault> {
-    let now = moment(Instant::now());
+    let now = timestamp(Instant::now());
     let mut asked = ask(route, &subject(snapshot, route, request, story.client_ip, body));
     let mut counted = Counted::default();
     let admitted = counted.take_all(&mut asked, now).await;

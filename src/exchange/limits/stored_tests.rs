@@ -13,7 +13,7 @@ use crate::limit::{
     table,
 };
 use crate::observe::Metrics;
-use crate::snapshot::limits::Rule;
+use crate::snapshot::limits::RateLimitRule;
 
 /// A store in this process: it counts by the same tables, and can be told to fail or to hang.
 #[derive(Debug)]
@@ -114,7 +114,7 @@ impl Backend for Fake {
     }
 }
 
-fn rule(name: &str, allowed: u32, store: Option<&Arc<Fake>>, mode: LimiterMode) -> Arc<Rule> {
+fn rule(name: &str, allowed: u32, store: Option<&Arc<Fake>>, mode: LimiterMode) -> Arc<RateLimitRule> {
     let settings = LimiterSettings {
         quota: Quota::new(allowed, Duration::from_secs(3_600), allowed).unwrap(),
         algorithm: Algorithm::Gcra,
@@ -128,7 +128,7 @@ fn rule(name: &str, allowed: u32, store: Option<&Arc<Fake>>, mode: LimiterMode) 
         store: store.map(|store| store.name().to_owned()),
         max_keys: 1_000,
     };
-    Arc::new(Rule {
+    Arc::new(RateLimitRule {
         limiter: Limiter::new(name, settings, Secret::new([1, 2])),
         store: store.map(|store| Arc::clone(store) as Arc<dyn Backend>),
         metrics: Metrics::new().limit(name, store.map(|store| store.name())),
@@ -136,12 +136,12 @@ fn rule(name: &str, allowed: u32, store: Option<&Arc<Fake>>, mode: LimiterMode) 
 }
 
 /// A snapshot whose only route has these rules.
-fn snapshot(rules: Vec<Arc<Rule>>) -> Snapshot {
+fn snapshot(rules: Vec<Arc<RateLimitRule>>) -> Snapshot {
     let text = "version: 1\nlisten: [{ address: 127.0.0.1:0 }]\nupstreams: { u: { servers: [127.0.0.1:1] } }\n\
                 routes: [{ name: r, upstream: u }]\n";
     let config = config::load_str("test.yaml", text, &|_| None, 1).unwrap();
     let mut snapshot = Snapshot::build(&config, &Metrics::new(), None).unwrap();
-    snapshot.routes[0].limits = rules;
+    snapshot.routes[0].rate_limits = rules;
     snapshot
 }
 
@@ -182,12 +182,12 @@ async fn all_rules_are_debited_or_none_wherever_they_count() {
         taken
     };
     assert_eq!(taken, [2, 2]);
-    let near = &snapshot.routes[0].limits[1];
+    let near = &snapshot.routes[0].rate_limits[1];
     let asked = ask(
         &snapshot.routes[0],
         &subject(&snapshot, &snapshot.routes[0], &request(), story().client_ip, None),
     );
-    let now = moment(Instant::now());
+    let now = timestamp(Instant::now());
     assert_eq!(near.limiter.current_state(asked[1].as_ref().unwrap().key, now).quota_state().remaining, 1);
 }
 
