@@ -132,7 +132,7 @@ pub struct TelemetryConfig {
 pub struct LogConfig {
     /// Text or JSON lines.
     pub format: LogFormat,
-    /// `error`, `warn`, `info`, `debug`, `trace`.
+    /// `error`, `warn`, `info`, `debug`, `write_trace_value`.
     pub level: LogLevel,
     /// Which requests are logged.
     pub requests: LogRequests,

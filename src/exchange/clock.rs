@@ -9,20 +9,20 @@ use crate::contract::{Cause, Fault, Phase};
 
 /// A limit that may strike: when, and what it means then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Limit {
+pub(super) struct TimeLimit {
     pub(super) at: Instant,
     cause: Cause,
     phase: Phase,
 }
 
-impl Limit {
+impl TimeLimit {
     pub(super) const fn new(at: Instant, cause: Cause, phase: Phase) -> Self {
-        Limit { at, cause, phase }
+        TimeLimit { at, cause, phase }
     }
 
     /// The earlier of two.
     #[must_use]
-    pub(super) fn or(self, other: Option<Limit>) -> Limit {
+    pub(super) fn earlier(self, other: Option<TimeLimit>) -> TimeLimit {
         match other {
             Some(other) if other.at < self.at => other,
             Some(_) | None => self,
@@ -37,16 +37,21 @@ impl Limit {
 
 /// The clock of one request.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Clock {
+pub(super) struct RequestClock {
     started: Instant,
     paused: Duration,
-    total: Duration,
-    whole: Option<Duration>,
+    deadline: Duration,
+    max_duration: Option<Duration>,
 }
 
-impl Clock {
+impl RequestClock {
     pub(super) const fn start(started: Instant, timeouts: &Timeouts) -> Self {
-        Clock { started, paused: Duration::ZERO, total: timeouts.deadline, whole: timeouts.max_duration }
+        RequestClock {
+            started,
+            paused: Duration::ZERO,
+            deadline: timeouts.deadline,
+            max_duration: timeouts.max_duration,
+        }
     }
 
     /// So long we waited for the client: that time is not the upstream's.
@@ -55,13 +60,14 @@ impl Clock {
     }
 
     /// When the response head must have been judged.
-    pub(super) fn total(&self, phase: Phase) -> Limit {
-        Limit::new(self.started + self.total + self.paused, Cause::DeadlineExceeded, phase)
+    pub(super) fn deadline(&self, phase: Phase) -> TimeLimit {
+        TimeLimit::new(self.started + self.deadline + self.paused, Cause::DeadlineExceeded, phase)
     }
 
     /// When everything must be over, where that is limited.
-    pub(super) fn whole(&self, phase: Phase) -> Option<Limit> {
-        self.whole.map(|whole| Limit::new(self.started + whole, Cause::DeadlineExceeded, phase))
+    pub(super) fn max_duration(&self, phase: Phase) -> Option<TimeLimit> {
+        self.max_duration
+            .map(|max_duration| TimeLimit::new(self.started + max_duration, Cause::DeadlineExceeded, phase))
     }
 }
 
@@ -70,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_earliest_limit_strikes_and_waiting_for_the_client_moves_the_total() {
+    fn clock_returns_the_earliest_limit_and_pauses_the_deadline() {
         let now = Instant::now();
         let second = Duration::from_secs(1);
         let timeouts = Timeouts {
@@ -83,11 +89,18 @@ mod tests {
             tunnel_idle: second,
             max_duration: Some(second * 9),
         };
-        let mut clock = Clock::start(now, &timeouts);
-        let head = Limit::new(now + second * 4, Cause::HttpResponseTimeout, Phase::ResponseHeaders);
-        assert_eq!(head.or(Some(clock.total(Phase::Send))).fault().cause(), Cause::DeadlineExceeded);
+        let mut clock = RequestClock::start(now, &timeouts);
+        let response_headers =
+            TimeLimit::new(now + second * 4, Cause::HttpResponseTimeout, Phase::ResponseHeaders);
+        assert_eq!(
+            response_headers.earlier(Some(clock.deadline(Phase::Send))).fault().cause(),
+            Cause::DeadlineExceeded
+        );
         clock.pause(second * 2);
-        assert_eq!(head.or(Some(clock.total(Phase::Send))).fault().cause(), Cause::HttpResponseTimeout);
-        assert_eq!(clock.whole(Phase::Relay).map(|limit| limit.at), Some(now + second * 9));
+        assert_eq!(
+            response_headers.earlier(Some(clock.deadline(Phase::Send))).fault().cause(),
+            Cause::HttpResponseTimeout
+        );
+        assert_eq!(clock.max_duration(Phase::Relay).map(|limit| limit.at), Some(now + second * 9));
     }
 }

@@ -1,7 +1,7 @@
 //! The client of one request, on HTTP/1 or HTTP/2 alike, and how far its answer has got.
 //!
-//! [`Unanswered`] is the only way to begin an answer, and beginning one uses it up: nobody can answer twice, and after
-//! the head has left only [`Downstream::cut`] remains. The `send_*` functions are called by [`super::door`] and
+//! [`ResponseSender`] is the only way to begin an answer, and beginning one uses it up: nobody can answer twice, and after
+//! the head has left only [`Downstream::abort`] remains. The `send_*` functions are called by [`super::door`] and
 //! [`super::relay`] alone.
 #![expect(clippy::disallowed_methods, reason = "hands on what the door and the relay send")]
 
@@ -12,34 +12,34 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::client_h1::{BodyFault, H1Client};
-use super::client_h2::{self, H2Client};
+use super::client_h1::{BodyError, DownstreamH1};
+use super::client_h2::{self, DownstreamH2};
 use super::fields;
-use super::head::{Ends, HeadParts};
+use super::head::{CloseMode, ResponseHeadParts};
 use crate::protocol::request_head::Version;
 
 /// How far the answer has got.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Stage {
+pub(super) enum ResponseState {
     /// Nothing of a final response has been queued.
-    Unanswered,
+    NotStarted,
     /// The final head is on its way; the body may follow.
-    HeadSent,
+    HeadersSent,
     /// The response is complete.
-    Finished,
+    Complete,
     /// The response was cut; the connection or stream is lost.
-    Cut(Ends),
+    Aborted(CloseMode),
     /// The client was lost with its answer under way.
-    Lost,
+    Disconnected,
     /// It is there, and takes nothing of its answer.
-    Stuck,
+    WriteTimeout,
 }
 
 /// The client of one request.
 #[derive(Debug)]
 pub(super) struct Downstream {
-    kind: Kind,
-    stage: Stage,
+    protocol: DownstreamProtocol,
+    state: ResponseState,
     scheme: &'static str,
     /// Time spent waiting for it to take its response or to send the rest of its request.
     waited: Duration,
@@ -47,18 +47,18 @@ pub(super) struct Downstream {
 
 // The HTTP/1 client is the larger one and the common one: a box would cost an allocation a connection.
 #[derive(Debug)]
-enum Kind {
-    H1(H1Client),
-    H2(H2Client),
+enum DownstreamProtocol {
+    H1(DownstreamH1),
+    H2(DownstreamH2),
 }
 
 /// An answer that has not begun.
 #[derive(Debug)]
-pub(super) struct Unanswered<'a> {
+pub(super) struct ResponseSender<'a> {
     client: &'a mut Downstream,
 }
 
-impl<'a> Unanswered<'a> {
+impl<'a> ResponseSender<'a> {
     /// Whether it speaks HTTP/2.
     pub(super) const fn is_h2(&self) -> bool {
         self.client.is_h2()
@@ -73,18 +73,20 @@ impl<'a> Unanswered<'a> {
     ///
     /// # Errors
     /// The stream is gone.
-    pub(super) fn begin(
+    pub(super) fn send_response_head(
         self,
-        parts: &HeadParts<'_>,
-        fill: impl FnOnce(&mut FieldSink<'_>),
+        parts: &ResponseHeadParts<'_>,
+        write_fields: impl FnOnce(&mut FieldWriter<'_>),
     ) -> io::Result<&'a mut Downstream> {
-        self.client.stage = Stage::HeadSent;
-        match &mut self.client.kind {
-            Kind::H1(h1) => h1.send_head(parts, |out| fill(&mut FieldSink::Raw(out))),
-            Kind::H2(h2) => {
+        self.client.state = ResponseState::HeadersSent;
+        match &mut self.client.protocol {
+            DownstreamProtocol::H1(h1) => {
+                h1.send_response_head(parts, |out| write_fields(&mut FieldWriter::Raw(out)))
+            }
+            DownstreamProtocol::H2(h2) => {
                 let mut map = HeaderMap::with_capacity(16);
-                fill(&mut FieldSink::Map(&mut map));
-                h2.send_head(parts, map)?;
+                write_fields(&mut FieldWriter::Map(&mut map));
+                h2.send_response_head(parts, map)?;
             }
         }
         Ok(self.client)
@@ -93,41 +95,51 @@ impl<'a> Unanswered<'a> {
 
 /// Where the fields of a head are written.
 #[derive(Debug)]
-pub(super) enum FieldSink<'a> {
+pub(super) enum FieldWriter<'a> {
     /// The bytes of an HTTP/1 head.
     Raw(&'a mut BytesMut),
     /// The fields of an HTTP/2 head.
     Map(&'a mut HeaderMap),
 }
 
-impl FieldSink<'_> {
+impl FieldWriter<'_> {
     /// Adds a field after those that are there.
-    pub(super) fn put(&mut self, name: &[u8], value: &[u8]) {
+    pub(super) fn append(&mut self, name: &[u8], value: &[u8]) {
         match self {
-            FieldSink::Raw(out) => fields::field(out, name, value),
-            FieldSink::Map(map) => client_h2::append(map, name, value),
+            FieldWriter::Raw(out) => fields::write_field(out, name, value),
+            FieldWriter::Map(map) => client_h2::append_bytes(map, name, value),
         }
     }
 
     /// Adds a field of our own, spelled as such fields are.
-    pub(super) fn put_own(&mut self, name: &HeaderName, value: &HeaderValue) {
+    pub(super) fn append_generated(&mut self, name: &HeaderName, value: &HeaderValue) {
         match self {
-            FieldSink::Raw(out) => {
-                fields::field(out, fields::titled(name.as_str()).as_bytes(), value.as_bytes());
+            FieldWriter::Raw(out) => {
+                fields::write_field(out, fields::canonical_name(name.as_str()).as_bytes(), value.as_bytes());
             }
-            FieldSink::Map(map) => client_h2::put(map, name.clone(), value.clone()),
+            FieldWriter::Map(map) => client_h2::append_value(map, name.clone(), value.clone()),
         }
     }
 }
 
 impl Downstream {
     /// `scheme`: how it reached us, `http` or `https`.
-    pub(super) fn h1(client: H1Client, scheme: &'static str) -> Self {
-        Downstream { kind: Kind::H1(client), stage: Stage::Finished, scheme, waited: Duration::ZERO }
+    pub(super) fn h1(client: DownstreamH1, scheme: &'static str) -> Self {
+        Downstream {
+            protocol: DownstreamProtocol::H1(client),
+            state: ResponseState::Complete,
+            scheme,
+            waited: Duration::ZERO,
+        }
     }
 
-    pub(super) fn h2(client: H2Client, scheme: &'static str) -> Self {
-        Downstream { kind: Kind::H2(client), stage: Stage::Unanswered, scheme, waited: Duration::ZERO }
+    pub(super) fn h2(client: DownstreamH2, scheme: &'static str) -> Self {
+        Downstream {
+            protocol: DownstreamProtocol::H2(client),
+            state: ResponseState::NotStarted,
+            scheme,
+            waited: Duration::ZERO,
+        }
     }
 
     /// How it reached us: `http` or `https`.
@@ -136,29 +148,29 @@ impl Downstream {
     }
 
     /// The HTTP/1 connection, for the loop that reads the next request.
-    pub(super) fn as_h1(&mut self) -> Option<&mut H1Client> {
-        match &mut self.kind {
-            Kind::H1(h1) => Some(h1),
-            Kind::H2(_) => None,
+    pub(super) fn as_h1(&mut self) -> Option<&mut DownstreamH1> {
+        match &mut self.protocol {
+            DownstreamProtocol::H1(h1) => Some(h1),
+            DownstreamProtocol::H2(_) => None,
         }
     }
 
     /// The HTTP/1 connection, for good.
-    pub(super) fn into_h1(self) -> Option<H1Client> {
-        match self.kind {
-            Kind::H1(h1) => Some(h1),
-            Kind::H2(_) => None,
+    pub(super) fn into_h1(self) -> Option<DownstreamH1> {
+        match self.protocol {
+            DownstreamProtocol::H1(h1) => Some(h1),
+            DownstreamProtocol::H2(_) => None,
         }
     }
 
     /// A new request has been read on this connection.
-    pub(super) fn expect_answer(&mut self) {
-        self.stage = Stage::Unanswered;
+    pub(super) fn expect_response(&mut self) {
+        self.state = ResponseState::NotStarted;
         self.waited = Duration::ZERO;
     }
 
-    pub(super) const fn stage(&self) -> Stage {
-        self.stage
+    pub(super) const fn state(&self) -> ResponseState {
+        self.state
     }
 
     /// It was waited for so long.
@@ -173,96 +185,98 @@ impl Downstream {
 
     /// The right to answer, while there is one. Nobody answers a stream that has been reset: it would be counted, and the
     /// library would throw it away.
-    pub(super) fn unanswered(&mut self) -> Option<Unanswered<'_>> {
-        let reset = match &mut self.kind {
-            Kind::H1(_) => false,
-            Kind::H2(h2) => h2.is_gone(),
+    pub(super) fn response_sender(&mut self) -> Option<ResponseSender<'_>> {
+        let reset = match &mut self.protocol {
+            DownstreamProtocol::H1(_) => false,
+            DownstreamProtocol::H2(h2) => h2.is_disconnected(),
         };
-        (self.stage == Stage::Unanswered && !reset).then_some(Unanswered { client: self })
+        (self.state == ResponseState::NotStarted && !reset).then_some(ResponseSender { client: self })
     }
 
     /// Whether interim responses may be sent at all.
-    pub(super) const fn takes_interim(&self) -> bool {
-        match &self.kind {
-            Kind::H1(h1) => matches!(h1.version(), Version::Http11),
-            Kind::H2(_) => true,
+    pub(super) const fn supports_interim(&self) -> bool {
+        match &self.protocol {
+            DownstreamProtocol::H1(h1) => matches!(h1.version(), Version::Http11),
+            DownstreamProtocol::H2(_) => true,
         }
     }
 
     pub(super) const fn is_h2(&self) -> bool {
-        matches!(self.kind, Kind::H2(_))
+        matches!(self.protocol, DownstreamProtocol::H2(_))
     }
 
     /// The HTTP/2 library has reset the stream, because it is malformed, and counted that.
-    pub(super) const fn was_malformed(&self) -> bool {
-        match &self.kind {
-            Kind::H1(_) => false,
-            Kind::H2(h2) => h2.was_malformed(),
+    pub(super) const fn is_malformed(&self) -> bool {
+        match &self.protocol {
+            DownstreamProtocol::H1(_) => false,
+            DownstreamProtocol::H2(h2) => h2.is_malformed(),
         }
     }
 
     /// The client waits for a 100 before it sends its body.
     pub(super) const fn awaits_continue(&self) -> bool {
-        match &self.kind {
-            Kind::H1(h1) => h1.awaits_continue(),
-            Kind::H2(h2) => h2.awaits_continue(),
+        match &self.protocol {
+            DownstreamProtocol::H1(h1) => h1.awaits_continue(),
+            DownstreamProtocol::H2(h2) => h2.awaits_continue(),
         }
     }
 
     pub(super) const fn body_is_done(&self) -> bool {
-        match &self.kind {
-            Kind::H1(h1) => h1.body_is_done(),
-            Kind::H2(h2) => h2.body_is_done(),
+        match &self.protocol {
+            DownstreamProtocol::H1(h1) => h1.body_is_done(),
+            DownstreamProtocol::H2(h2) => h2.body_is_done(),
         }
     }
 
     /// How much of the request body is still to come, where the client said it.
     pub(super) const fn body_remaining(&self) -> Option<u64> {
-        match &self.kind {
-            Kind::H1(h1) => h1.body_remaining(),
-            Kind::H2(h2) => h2.body_remaining(),
+        match &self.protocol {
+            DownstreamProtocol::H1(h1) => h1.body_remaining(),
+            DownstreamProtocol::H2(h2) => h2.body_remaining(),
         }
     }
 
     /// The next piece of the request body; `None` at its end.
-    pub(super) fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, BodyFault>> {
-        match &mut self.kind {
-            Kind::H1(h1) => h1.poll_body(cx),
-            Kind::H2(h2) => h2.poll_body(cx),
+    pub(super) fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, BodyError>> {
+        match &mut self.protocol {
+            DownstreamProtocol::H1(h1) => h1.poll_body(cx),
+            DownstreamProtocol::H2(h2) => h2.poll_body(cx),
         }
     }
 
     /// The fields behind the request body, once it has ended. HTTP/1's are read and dropped.
     pub(super) fn take_trailers(&mut self) -> Option<HeaderMap> {
-        match &mut self.kind {
-            Kind::H1(_) => None,
-            Kind::H2(h2) => h2.take_trailers(),
+        match &mut self.protocol {
+            DownstreamProtocol::H1(_) => None,
+            DownstreamProtocol::H2(h2) => h2.take_trailers(),
         }
     }
 
     /// Ready when the client has left.
-    pub(super) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        match &mut self.kind {
-            Kind::H1(h1) => h1.poll_gone(cx),
-            Kind::H2(h2) => h2.poll_gone(cx),
+    pub(super) fn poll_disconnect(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match &mut self.protocol {
+            DownstreamProtocol::H1(h1) => h1.poll_disconnect(cx),
+            DownstreamProtocol::H2(h2) => h2.poll_disconnect(cx),
         }
     }
 
     /// After this response the connection ends. HTTP/2 connections outlive their streams.
-    pub(super) fn close_after(&mut self) {
-        match &mut self.kind {
-            Kind::H1(h1) => h1.close_after(),
-            Kind::H2(_) => {}
+    pub(super) fn close_after_response(&mut self) {
+        match &mut self.protocol {
+            DownstreamProtocol::H1(h1) => h1.close_after_response(),
+            DownstreamProtocol::H2(_) => {}
         }
     }
 
     /// Queues an interim response (1xx but 101).
-    pub(super) fn send_interim(&mut self, status: u16, fill: impl FnOnce(&mut FieldSink<'_>)) {
-        match &mut self.kind {
-            Kind::H1(h1) => h1.send_interim(status, |out| fill(&mut FieldSink::Raw(out))),
-            Kind::H2(h2) => {
+    pub(super) fn send_interim(&mut self, status: u16, write_fields: impl FnOnce(&mut FieldWriter<'_>)) {
+        match &mut self.protocol {
+            DownstreamProtocol::H1(h1) => {
+                h1.send_interim(status, |out| write_fields(&mut FieldWriter::Raw(out)))
+            }
+            DownstreamProtocol::H2(h2) => {
                 let mut map = HeaderMap::new();
-                fill(&mut FieldSink::Map(&mut map));
+                write_fields(&mut FieldWriter::Map(&mut map));
                 h2.send_interim(status, map);
             }
         }
@@ -270,85 +284,85 @@ impl Downstream {
 
     /// Queues body bytes. Says whether the head's promise allows them.
     pub(super) fn send_data(&mut self, data: &[u8]) -> bool {
-        match &mut self.kind {
-            Kind::H1(h1) => h1.send_data(data),
-            Kind::H2(h2) => h2.send_data(data),
+        match &mut self.protocol {
+            DownstreamProtocol::H1(h1) => h1.send_data(data),
+            DownstreamProtocol::H2(h2) => h2.send_data(data),
         }
     }
 
     /// Queues the fields behind the body, where the client's protocol has them; to be told before the end.
     pub(super) fn send_trailers(&mut self, trailers: HeaderMap) {
-        match &mut self.kind {
+        match &mut self.protocol {
             // Nobody is promised any (Trailer, TE).
-            Kind::H1(_) => {}
-            Kind::H2(h2) => h2.send_trailers(trailers),
+            DownstreamProtocol::H1(_) => {}
+            DownstreamProtocol::H2(h2) => h2.send_trailers(trailers),
         }
     }
 
     /// Queues the end of the body. Says whether the body is as long as the head promised.
     pub(super) fn send_end(&mut self) -> bool {
-        let whole = match &mut self.kind {
-            Kind::H1(h1) => h1.send_end(),
-            Kind::H2(h2) => h2.send_end(),
+        let complete = match &mut self.protocol {
+            DownstreamProtocol::H1(h1) => h1.send_end(),
+            DownstreamProtocol::H2(h2) => h2.send_end(),
         };
-        if whole {
-            self.stage = Stage::Finished;
+        if complete {
+            self.state = ResponseState::Complete;
         }
-        whole
+        complete
     }
 
     /// Ends the response so that the client sees that it is not whole.
-    pub(super) fn cut(&mut self) {
-        let ends = match &mut self.kind {
-            Kind::H1(h1) => h1.cut(),
-            Kind::H2(h2) => {
-                h2.cut();
-                Ends::Reset
+    pub(super) fn abort(&mut self) {
+        let close_mode = match &mut self.protocol {
+            DownstreamProtocol::H1(h1) => h1.abort(),
+            DownstreamProtocol::H2(h2) => {
+                h2.abort();
+                CloseMode::Reset
             }
         };
-        self.stage = Stage::Cut(ends);
+        self.state = ResponseState::Aborted(close_mode);
     }
 
     /// The client takes nothing more, although its answer had begun.
-    pub(super) fn lost(&mut self) {
-        self.stage = Stage::Lost;
+    pub(super) fn set_disconnected(&mut self) {
+        self.state = ResponseState::Disconnected;
     }
 
     /// The client is there and takes nothing of the answer that had begun.
-    pub(super) fn stuck(&mut self) {
-        self.stage = Stage::Stuck;
+    pub(super) fn set_write_timeout(&mut self) {
+        self.state = ResponseState::WriteTimeout;
     }
 
     /// Bytes that are queued and not written.
     pub(super) fn unsent(&self) -> usize {
-        match &self.kind {
-            Kind::H1(h1) => h1.unsent(),
-            Kind::H2(h2) => h2.unsent(),
+        match &self.protocol {
+            DownstreamProtocol::H1(h1) => h1.unsent(),
+            DownstreamProtocol::H2(h2) => h2.unsent(),
         }
     }
 
-    /// How much more may be queued where each response may have `most` under way; streams share what their connection
+    /// How much more may be queued where each response may have `max` under way; streams share what their connection
     /// may have.
-    pub(super) fn room(&self, most: usize) -> usize {
-        match &self.kind {
-            Kind::H1(h1) => most.saturating_sub(h1.unsent()),
-            Kind::H2(h2) => h2.room(most),
+    pub(super) fn send_capacity(&self, max: usize) -> usize {
+        match &self.protocol {
+            DownstreamProtocol::H1(h1) => max.saturating_sub(h1.unsent()),
+            DownstreamProtocol::H2(h2) => h2.send_capacity(max),
         }
     }
 
-    /// How much of a request body may be kept where each request may have `most` of its own; streams share it likewise.
-    pub(super) fn may_keep(&self, most: usize) -> usize {
-        match &self.kind {
-            Kind::H1(_) => most,
-            Kind::H2(h2) => h2.may_keep(most),
+    /// How much of a request body may be kept where each request may have `max` of its own; streams share it likewise.
+    pub(super) fn replay_capacity(&self, max: usize) -> usize {
+        match &self.protocol {
+            DownstreamProtocol::H1(_) => max,
+            DownstreamProtocol::H2(h2) => h2.replay_capacity(max),
         }
     }
 
     /// Writes what is queued.
     pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.kind {
-            Kind::H1(h1) => h1.poll_flush(cx),
-            Kind::H2(h2) => h2.poll_flush(cx),
+        match &mut self.protocol {
+            DownstreamProtocol::H1(h1) => h1.poll_flush(cx),
+            DownstreamProtocol::H2(h2) => h2.poll_flush(cx),
         }
     }
 }

@@ -8,21 +8,21 @@ use std::sync::Arc;
 use http::header::{ACCESS_CONTROL_EXPOSE_HEADERS, VARY};
 use http::{HeaderName, HeaderValue};
 
-use super::head::Fields;
+use super::head::HeaderFields;
 use crate::protocol::cors::{self, CorsPolicy};
 
 /// The fields and what they replace.
 #[derive(Debug, Default)]
-pub(super) struct Dress {
+pub(super) struct ResponseHeaderMutations {
     fields: Vec<(HeaderName, HeaderValue)>,
     /// Lower-case beginnings of the names that are ours on this request.
-    owned: Vec<&'static str>,
-    shared: Option<Shared>,
+    owned_prefixes: Vec<&'static str>,
+    cors: Option<CorsState>,
 }
 
 /// Cross-origin sharing is ours on this request.
 #[derive(Debug)]
-struct Shared {
+struct CorsState {
     policy: Arc<CorsPolicy>,
     /// Our part of `Vary`.
     vary: HeaderValue,
@@ -30,34 +30,34 @@ struct Shared {
     readable: bool,
 }
 
-impl Dress {
+impl ResponseHeaderMutations {
     /// Takes cross-origin sharing over: what a page of this origin is told, and our part of `Vary`.
-    pub(super) fn share(&mut self, policy: &Arc<CorsPolicy>, origin: Option<&[u8]>, vary: HeaderValue) {
+    pub(super) fn apply_cors(&mut self, policy: &Arc<CorsPolicy>, origin: Option<&[u8]>, vary: HeaderValue) {
         let fields = origin.and_then(|origin| policy.response_headers(origin));
         let readable = fields.is_some();
         self.fields.extend(fields.into_iter().flatten());
-        self.shared = Some(Shared { policy: Arc::clone(policy), vary, readable });
+        self.cors = Some(CorsState { policy: Arc::clone(policy), vary, readable });
     }
 
     /// Whether `AccessLog-Control-*` are ours.
-    pub(super) const fn owns_cors(&self) -> bool {
-        self.shared.is_some()
+    pub(super) const fn overrides_cors(&self) -> bool {
+        self.cors.is_some()
     }
 
     /// Where the client stands: how many at once, how many now, and the second of the epoch when all are there again.
-    pub(super) fn limit(&mut self, limit: u32, remaining: u32, reset: u64) {
-        self.owned.push("x-ratelimit-");
+    pub(super) fn set_rate_limit(&mut self, limit: u32, remaining: u32, reset: u64) {
+        self.owned_prefixes.push("x-ratelimit-");
         self.fields.extend([
-            (LIMIT, HeaderValue::from(limit)),
-            (REMAINING, HeaderValue::from(remaining)),
-            (RESET, HeaderValue::from(reset)),
+            (X_RATELIMIT_LIMIT, HeaderValue::from(limit)),
+            (X_RATELIMIT_REMAINING, HeaderValue::from(remaining)),
+            (X_RATELIMIT_RESET, HeaderValue::from(reset)),
         ]);
     }
 
     /// The same in structured fields: `RateLimit` and `RateLimit-Policy`.
-    pub(super) fn standard_limits(&mut self, states: HeaderValue, policies: HeaderValue) {
-        self.owned.push("ratelimit");
-        self.fields.extend([(POLICY, policies), (STATE, states)]);
+    pub(super) fn set_standard_rate_limit(&mut self, states: HeaderValue, policies: HeaderValue) {
+        self.owned_prefixes.push("ratelimit");
+        self.fields.extend([(RATELIMIT_POLICY, policies), (RATELIMIT, states)]);
     }
 
     /// The fields, in the order in which they were added.
@@ -65,14 +65,17 @@ impl Dress {
         &self.fields
     }
 
-    /// Fields that stand for ours and the upstream's at once. `theirs`: its response head, if there is one.
-    pub(super) fn merged(&self, theirs: Option<&Fields>) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
-        let merged = self.shared.as_ref().map(|shared| {
-            let values = |name| theirs.into_iter().flat_map(move |fields| fields.values(name));
-            let vary = (VARY, cors::merge_vary(&shared.vary, values("vary")));
-            let expose = shared.readable.then(|| {
+    /// Fields that stand for ours and the upstream's at once. `upstream_fields`: its response head, if there is one.
+    pub(super) fn merged_fields(
+        &self,
+        upstream_fields: Option<&HeaderFields>,
+    ) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
+        let merged = self.cors.as_ref().map(|cors| {
+            let values = |name| upstream_fields.into_iter().flat_map(move |fields| fields.values(name));
+            let vary = (VARY, cors::merge_vary(&cors.vary, values("vary")));
+            let expose = cors.readable.then(|| {
                 let lists = values("access-control-expose-headers");
-                (ACCESS_CONTROL_EXPOSE_HEADERS, shared.policy.exposed_headers(lists))
+                (ACCESS_CONTROL_EXPOSE_HEADERS, cors.policy.exposed_headers(lists))
             });
             [Some(vary), expose]
         });
@@ -80,31 +83,35 @@ impl Dress {
     }
 
     /// Whether a field of the upstream is dropped because ours stands for it.
-    pub(super) fn replaces(&self, name: &[u8]) -> bool {
-        let begins = |start: &str| {
-            name.get(..start.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(start.as_bytes()))
+    pub(super) fn overrides(&self, name: &[u8]) -> bool {
+        let has_prefix = |prefix: &str| {
+            name.get(..prefix.len()).is_some_and(|leading| leading.eq_ignore_ascii_case(prefix.as_bytes()))
         };
-        self.owned.iter().any(|start| begins(start))
-            || (self.owns_cors() && (begins("access-control-") || name.eq_ignore_ascii_case(b"vary")))
+        self.owned_prefixes.iter().any(|prefix| has_prefix(prefix))
+            || (self.overrides_cors()
+                && (has_prefix("access-control-") || name.eq_ignore_ascii_case(b"vary")))
     }
 }
 
-const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
-const STATE: HeaderName = HeaderName::from_static("ratelimit");
-const LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");
-const REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
-const RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
+const RATELIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+const RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
+const X_RATELIMIT_LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");
+const X_RATELIMIT_REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
+const X_RATELIMIT_RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn only_names_that_begin_as_ours_are_replaced() {
-        let dress = Dress { owned: vec!["x-ratelimit-"], ..Dress::default() };
-        assert!(dress.replaces(b"X-RateLimit-Limit"));
-        assert!(!dress.replaces(b"X-Rate"));
-        assert!(!dress.replaces(b"Vary"));
-        assert!(!Dress::default().replaces(b"X-RateLimit-Limit"));
+    fn only_owned_prefixes_are_overridden() {
+        let mutations = ResponseHeaderMutations {
+            owned_prefixes: vec!["x-ratelimit-"],
+            ..ResponseHeaderMutations::default()
+        };
+        assert!(mutations.overrides(b"X-RateLimit-Limit"));
+        assert!(!mutations.overrides(b"X-Rate"));
+        assert!(!mutations.overrides(b"Vary"));
+        assert!(!ResponseHeaderMutations::default().overrides(b"X-RateLimit-Limit"));
     }
 }

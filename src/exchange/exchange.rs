@@ -8,19 +8,19 @@ use std::sync::Arc;
 
 use http::{HeaderValue, Method};
 
-use super::attempt::{self, Answered};
-use super::clock::Clock;
-use super::door::{self, Written};
+use super::attempt::{self, UpstreamResponse};
+use super::clock::RequestClock;
+use super::door::{self, SendResult};
 use super::downstream::Downstream;
-use super::dress::Dress;
-use super::flow::{Flow, Stop, Story};
+use super::dress::ResponseHeaderMutations;
+use super::flow::{Interrupt, RequestContext, RequestLog};
 use super::gateway::Gateway;
 use super::judge::{self, Replacement, Verdict};
 use super::limits;
-use super::peer::{Peer, UpstreamHead};
+use super::peer::{UpstreamConn, UpstreamResponseHead};
 use super::queue;
-use super::record::{self, Ended, Refused, Scope};
-use super::relay::{self, Relayed};
+use super::record::{self, RejectedRequest, RequestEnd, RequestScope};
+use super::relay::{self, RelayOutcome};
 use super::replies;
 use super::request::Request;
 use super::sharing;
@@ -35,191 +35,205 @@ use crate::upstream::concurrency::Permit;
 use crate::upstream::http2::HttpVersionPolicy;
 
 /// Serves one request that was understood, to its end.
-pub(super) async fn serve(gateway: &Gateway, peer: IpAddr, client: &mut Downstream, request: &Request) {
+pub(super) async fn serve(gateway: &Gateway, peer_ip: IpAddr, client: &mut Downstream, request: &Request) {
     let snapshot = gateway.snapshot.load_full();
-    let mut story = begin(&snapshot, peer, request);
+    let mut log = begin_log(&snapshot, peer_ip, request);
 
-    if let Some(method) = sharing::asked_method(request) {
-        let route = route(&snapshot, request, &method).ok();
+    if let Some(method) = sharing::preflight_method(request) {
+        let route = find_route(&snapshot, request, &method).ok();
         if let Some(policy) = sharing::policy(&snapshot, route) {
-            let scope = Scope::of(gateway, &snapshot, route, request);
-            let fields = sharing::preflight(&mut story.dress, policy, request, &method);
-            let ended = answer_preflight(&scope, client, fields, &mut story).await;
-            return record::record(&scope, &story, client, &ended);
+            let scope = RequestScope::for_request(gateway, &snapshot, route, request);
+            let preflight_headers = sharing::preflight(&mut log.response_headers, policy, request, &method);
+            let end = reply_to_preflight(&scope, client, preflight_headers, &mut log).await;
+            return record::record(&scope, &log, client, &end);
         }
     }
-    let route = route(&snapshot, request, &request.method);
-    let scope = Scope::of(gateway, &snapshot, route.as_ref().ok().copied(), request);
-    sharing::dress(&mut story.dress, &snapshot, scope.route, request);
+    let route = find_route(&snapshot, request, &request.method);
+    let scope = RequestScope::for_request(gateway, &snapshot, route.as_ref().ok().copied(), request);
+    sharing::apply(&mut log.response_headers, &snapshot, scope.route, request);
     let admitted = match route {
-        Err(fault) => Err(Stop::Fault(fault)),
+        Err(fault) => Err(Interrupt::Fault(fault)),
         Ok(route) if route.limits_need_io => {
-            Box::pin(admit_in_time(gateway, &snapshot, route, client, request, &mut story)).await
+            Box::pin(admit_with_io(gateway, &snapshot, route, client, request, &mut log)).await
         }
-        Ok(route) => limits::admit(&snapshot, route, request, None, &mut story)
-            .and_then(|()| admit(gateway, route, request, &story))
+        Ok(route) => limits::admit(&snapshot, route, request, None, &mut log)
+            .and_then(|()| check_request(gateway, route, request, &log))
             .map(|()| (route, None))
-            .map_err(Stop::Fault),
+            .map_err(Interrupt::Fault),
     };
-    let ended = match admitted {
-        Ok((route, ahead)) => {
-            through(gateway, &snapshot, route, peer, client, request, ahead, &mut story).await
+    let end = match admitted {
+        Ok((route, buffered_body)) => {
+            forward_and_respond(gateway, &snapshot, route, peer_ip, client, request, buffered_body, &mut log)
+                .await
         }
-        Err(Stop::Fault(fault)) => answer_fault(&scope, client, fault, &mut story).await,
-        Err(Stop::ClientGone) => Ended::ClientGone,
+        Err(Interrupt::Fault(fault)) => reply_to_fault(&scope, client, fault, &mut log).await,
+        Err(Interrupt::ClientDisconnected) => RequestEnd::ClientDisconnected,
     };
-    record::record(&scope, &story, client, &ended);
+    record::record(&scope, &log, client, &end);
 }
 
 /// Answers a head that is not a request, or a connection that has no place.
-pub(super) async fn refuse(gateway: &Gateway, peer: IpAddr, client: &mut Downstream, refused: Refused) {
+pub(super) async fn reject(
+    gateway: &Gateway,
+    peer_ip: IpAddr,
+    client: &mut Downstream,
+    rejected: RejectedRequest,
+) {
     let snapshot = gateway.snapshot.load_full();
-    let mut story = Story::begin(replies::new_request_id(), peer.to_canonical());
-    story.line = refused.line;
-    story.dress = refused.dress;
-    let refused_grpc = refused.grpc;
-    let scope = Scope { gateway, snapshot: &snapshot, route: None, request: None, refused_grpc };
-    let ended = answer_fault(&scope, client, refused.fault, &mut story).await;
-    record::record(&scope, &story, client, &ended);
+    let mut log = RequestLog::begin(replies::new_request_id(), peer_ip.to_canonical());
+    log.request_line = rejected.request_line;
+    log.response_headers = rejected.response_headers;
+    let rejected_grpc = rejected.is_grpc;
+    let scope = RequestScope { gateway, snapshot: &snapshot, route: None, request: None, rejected_grpc };
+    let end = reply_to_fault(&scope, client, rejected.fault, &mut log).await;
+    record::record(&scope, &log, client, &end);
 }
 
 /// Admits a request whose rate limits take time: they count in a store, or by what the client has yet to send.
-async fn admit_in_time<'a>(
+async fn admit_with_io<'a>(
     gateway: &Gateway,
     snapshot: &Snapshot,
     route: &'a Route,
     client: &mut Downstream,
     request: &Request,
-    story: &mut Story,
-) -> Result<(&'a Route, Option<Upload>), Stop> {
-    let denied = admit(gateway, route, request, story);
+    log: &mut RequestLog,
+) -> Result<(&'a Route, Option<Upload>), Interrupt> {
+    let checked = check_request(gateway, route, request, log);
     // Nobody is invited to send a body that is refused anyway.
-    let ahead = if route.limits_read_body && denied.is_ok() {
-        limits::ahead::read(snapshot, route, client, request, story).await?
+    let buffered_body = if route.limits_read_body && checked.is_ok() {
+        limits::ahead::buffer_body(snapshot, route, client, request, log).await?
     } else {
         None
     };
-    let body = ahead.as_ref().and_then(Upload::whole);
+    let body = buffered_body.as_ref().and_then(Upload::buffered_body);
     if route.rate_limits.iter().any(|rule| rule.store.is_some()) {
-        limits::admit_with_stores(snapshot, route, request, body, story).await
+        limits::admit_with_stores(snapshot, route, request, body, log).await
     } else {
-        limits::admit(snapshot, route, request, body, story)
+        limits::admit(snapshot, route, request, body, log)
     }
-    .and(denied)
-    .map(|()| (route, ahead))
-    .map_err(Stop::Fault)
+    .and(checked)
+    .map(|()| (route, buffered_body))
+    .map_err(Interrupt::Fault)
 }
 
-/// A request that reached a route: wait for a turn, forward, judge, answer. `ahead` is its body, where that was read before.
+/// A request that reached a route: wait for a turn, forward, judge, answer. `buffered_body` is its body, where that was read before.
 #[expect(clippy::too_many_arguments, reason = "the parts of a flow, before there is one")]
-async fn through(
+async fn forward_and_respond(
     gateway: &Gateway,
     snapshot: &Arc<Snapshot>,
     route: &Route,
-    peer: IpAddr,
+    peer_ip: IpAddr,
     client: &mut Downstream,
     request: &Request,
-    ahead: Option<Upload>,
-    story: &mut Story,
-) -> Ended {
-    let scope = Scope::of(gateway, snapshot, Some(route), request);
-    let mut clock = Clock::start(story.started, route.timeouts());
-    clock.pause(story.sending);
-    let permit = match queue::turn(route, &clock, client, story).await {
+    buffered_body: Option<Upload>,
+    log: &mut RequestLog,
+) -> RequestEnd {
+    let scope = RequestScope::for_request(gateway, snapshot, Some(route), request);
+    let mut clock = RequestClock::start(log.started, route.timeouts());
+    clock.pause(log.body_read_time);
+    let permit = match queue::acquire(route, &clock, client, log).await {
         Ok(permit) => permit,
-        Err(Stop::Fault(fault)) => return answer_fault(&scope, client, fault, story).await,
-        Err(Stop::ClientGone) => return Ended::ClientGone,
+        Err(Interrupt::Fault(fault)) => return reply_to_fault(&scope, client, fault, log).await,
+        Err(Interrupt::ClientDisconnected) => return RequestEnd::ClientDisconnected,
     };
     // The time in line was not the client's silence.
-    let begun = permit.as_ref().map_or(story.started, Permit::acquired_at);
+    let admitted_at = permit.as_ref().map_or(log.started, Permit::acquired_at);
     // Given back in this order, and after the connection: the next one's turn comes with a connection to use.
-    let at_upstream = (permit, route.upstream_metrics.in_flight());
-    let mut upload = ahead.unwrap_or_else(|| Upload::new(client, route.config.max_body, begun));
-    upload.resume(begun);
+    let upstream_guards = (permit, route.upstream_metrics.in_flight());
+    let mut upload = buffered_body.unwrap_or_else(|| Upload::new(client, route.config.max_body, admitted_at));
+    upload.reset_idle_timers(admitted_at);
     if client.is_h2() && request.is_grpc() {
-        upload.be_patient(route.timeouts().stream_idle);
+        upload.set_idle_timeout(route.timeouts().stream_idle);
     }
-    let mut flow = Flow {
+    let mut context = RequestContext {
         gateway,
         snapshot,
         route,
         request,
         upload,
         clock,
-        forwarded_for: forwarded_for(snapshot, route, request, peer, story.client_ip),
-        offer: offer(route, request),
+        forwarded_for: forwarded_for(snapshot, route, request, peer_ip, log.client_ip),
+        offer: upgrade_offer(route, request),
         client,
-        story,
+        log,
     };
-    let mut answered = match attempt::forward(&mut flow).await {
-        Ok(answered) => answered,
-        Err(Stop::Fault(fault)) => {
+    let mut response = match attempt::forward(&mut context).await {
+        Ok(response) => response,
+        Err(Interrupt::Fault(fault)) => {
             // The upstream has no part in what follows: the next one's turn.
-            drop(at_upstream);
-            return answer_fault(&scope, flow.client, fault, flow.story).await;
+            drop(upstream_guards);
+            return reply_to_fault(&scope, context.client, fault, context.log).await;
         }
-        Err(Stop::ClientGone) => return Ended::ClientGone,
+        Err(Interrupt::ClientDisconnected) => return RequestEnd::ClientDisconnected,
     };
-    if !flow.story.counted.is_empty() {
-        limits::reset(flow.story, answered.head.facts.status).await;
+    if !context.log.reset_candidates.is_empty() {
+        limits::reset(context.log, response.response_head.facts.status).await;
     }
-    if answered.head.switches() {
+    if response.response_head.is_switching_protocols() {
         // The tunnel is the request: it keeps its place until it ends.
-        let _at_upstream = at_upstream;
-        return Box::pin(switch(&scope, &mut flow, answered)).await;
+        let _upstream_guards = upstream_guards;
+        return Box::pin(forward_upgrade(&scope, &mut context, response)).await;
     }
-    let verdict = judge::judge(&mut flow, &mut answered).await;
+    let verdict = judge::classify(&mut context, &mut response).await;
     // What is left to do when the upstream's part is over may take the client's time, and is not the next one's to wait for.
-    let leave = |peer: Peer| {
-        peer.release(&route.upstream);
-        drop(at_upstream);
+    let release_upstream = |conn: UpstreamConn| {
+        conn.release(&route.upstream);
+        drop(upstream_guards);
     };
-    if flow.client.unanswered().is_none() {
+    if context.client.response_sender().is_none() {
         // It has left while its answer came. What is not sent is not counted as sent.
-        leave(answered.peer);
-        return Ended::ClientGone;
+        release_upstream(response.conn);
+        return RequestEnd::ClientDisconnected;
     }
     match verdict {
-        Verdict::Pass => pass(&scope, &mut flow, answered, &[], leave).await,
-        Verdict::PassBegun(begun) => pass(&scope, &mut flow, answered, &begun, leave).await,
-        Verdict::PassError(error) => {
-            let Answered { peer, head } = answered;
-            leave(peer);
-            record::count(&scope, head.facts.status, ResponseOrigin::Upstream, None, flow.story);
+        Verdict::Pass => forward_response(&scope, &mut context, response, &[], release_upstream).await,
+        Verdict::PassBuffered(buffered) => {
+            forward_response(&scope, &mut context, response, &buffered, release_upstream).await
+        }
+        Verdict::PassConforming(error) => {
+            let UpstreamResponse { conn, response_head } = response;
+            release_upstream(conn);
+            record::count_response(
+                &scope,
+                response_head.facts.status,
+                ResponseOrigin::Upstream,
+                None,
+                context.log,
+            );
             let retry_after = route.config.errors.retry_after;
-            let relayed = relay::pass_error(&mut flow, &head, &error, retry_after).await;
-            passed(head.facts.status, relayed)
+            let relayed = relay::forward_error(&mut context, &response_head, &error, retry_after).await;
+            relay_end(response_head.facts.status, relayed)
         }
         Verdict::Replace(replacement) => {
-            let Answered { peer, head } = answered;
-            leave(peer);
-            replace(&scope, &mut flow, &head, replacement).await
+            let UpstreamResponse { conn, response_head } = response;
+            release_upstream(conn);
+            send_replacement(&scope, &mut context, &response_head, replacement).await
         }
     }
 }
 
 /// The change of protocol that the upstream is offered; one that speaks HTTP/2 alone has no word for it.
-fn offer<'a>(route: &Route, request: &'a Request) -> Option<UpgradeOffer<'a>> {
-    let http2_alone = route.upstream.transport().http2().version_policy() == HttpVersionPolicy::Http2;
-    if http2_alone { None } else { request.offer(&route.config.upgrades) }
+fn upgrade_offer<'a>(route: &Route, request: &'a Request) -> Option<UpgradeOffer<'a>> {
+    let http2_only = route.upstream.transport().http2().version_policy() == HttpVersionPolicy::Http2;
+    if http2_only { None } else { request.upgrade_offer(&route.config.upgrades) }
 }
 
 /// Who is asking, under which id, since when.
-fn begin(snapshot: &Snapshot, peer: IpAddr, request: &Request) -> Story {
-    let rules = &snapshot.client;
-    let trusted = !rules.trusted_proxies.is_empty()
-        && rules.trusted_proxies.iter().any(|network| network.contains(&peer.to_canonical()));
-    let own = if trusted { request.own_id() } else { None };
-    let id: HeaderValue = own.unwrap_or_else(replies::new_request_id);
-    Story::begin(id, request.client_ip(peer, rules))
+fn begin_log(snapshot: &Snapshot, peer_ip: IpAddr, request: &Request) -> RequestLog {
+    let client_config = &snapshot.client;
+    let trusted = !client_config.trusted_proxies.is_empty()
+        && client_config.trusted_proxies.iter().any(|network| network.contains(&peer_ip.to_canonical()));
+    let trusted_id = if trusted { request.trusted_id() } else { None };
+    let id: HeaderValue = trusted_id.unwrap_or_else(replies::new_request_id);
+    RequestLog::begin(id, request.client_ip(peer_ip, client_config))
 }
 
 /// The route of a request; a preflight is routed by the `method` it asks for.
-fn route<'a>(snapshot: &'a Snapshot, request: &Request, method: &Method) -> Result<&'a Route, Fault> {
+fn find_route<'a>(snapshot: &'a Snapshot, request: &Request, method: &Method) -> Result<&'a Route, Fault> {
     let host = authority::routing_host(&request.authority);
     let path = path::normalise(request.path());
-    let found = snapshot.router.find(&host, &path, method);
-    let route = found.and_then(|index| snapshot.routes.get(index));
+    let route_index = snapshot.router.find(&host, &path, method);
+    let route = route_index.and_then(|index| snapshot.routes.get(index));
     if request.dot_segments && !route.is_some_and(|route| route.config.lenient_paths) {
         let evidence = Evidence::from_static("the path has dot segments");
         return Err(Fault::new(Cause::AmbiguousPath, Phase::Route).with_evidence(evidence));
@@ -228,21 +242,25 @@ fn route<'a>(snapshot: &'a Snapshot, request: &Request, method: &Method) -> Resu
 }
 
 /// What the answer to a request wears; for a panic, after which nothing else is known any more.
-pub(super) fn dress(gateway: &Gateway, peer: IpAddr, request: &Request) -> Dress {
+pub(super) fn panic_response_headers(
+    gateway: &Gateway,
+    peer_ip: IpAddr,
+    request: &Request,
+) -> ResponseHeaderMutations {
     let snapshot = gateway.snapshot.load();
-    let route = route(&snapshot, request, &request.method).ok();
-    let mut dress = Dress::default();
-    sharing::dress(&mut dress, &snapshot, route, request);
+    let route = find_route(&snapshot, request, &request.method).ok();
+    let mut response_headers = ResponseHeaderMutations::default();
+    sharing::apply(&mut response_headers, &snapshot, route, request);
     if let Some(route) = route {
-        let client_ip = request.client_ip(peer, &snapshot.client);
-        limits::dress_as_they_stand(&mut dress, &snapshot, route, request, client_ip);
+        let client_ip = request.client_ip(peer_ip, &snapshot.client);
+        limits::add_current_state(&mut response_headers, &snapshot, route, request, client_ip);
     }
-    dress
+    response_headers
 }
 
 /// What the route refuses before anything is sent.
-fn admit(gateway: &Gateway, route: &Route, request: &Request, story: &Story) -> Result<(), Fault> {
-    let rules = &route.config;
+fn check_request(gateway: &Gateway, route: &Route, request: &Request, log: &RequestLog) -> Result<(), Fault> {
+    let route_config = &route.config;
     let fault =
         |cause, evidence| Fault::new(cause, Phase::Admit).with_evidence(Evidence::from_static(evidence));
     if let Some(path) = gateway.panic_path {
@@ -254,19 +272,19 @@ fn admit(gateway: &Gateway, route: &Route, request: &Request, story: &Story) -> 
             panic!("asked for by a test");
         }
     }
-    if request.came_through(gateway.pseudonym()) {
+    if request.passed_through(gateway.pseudonym()) {
         return Err(fault(Cause::ProxyLoopDetected, "our own Via was seen"));
     }
-    if rules.deny_methods.contains(&request.method) {
+    if route_config.deny_methods.contains(&request.method) {
         return Err(fault(Cause::HttpRequestDenied, "the route denies the method"));
     }
-    if !rules.allow_from.is_empty()
-        && !rules.allow_from.iter().any(|network| network.contains(&story.client_ip))
+    if !route_config.allow_from.is_empty()
+        && !route_config.allow_from.iter().any(|network| network.contains(&log.client_ip))
     {
         return Err(fault(Cause::HttpRequestDenied, "the client is not in allow_from"));
     }
     match request.framing {
-        crate::protocol::framing::RequestFraming::Length(length) if length > rules.max_body => {
+        crate::protocol::framing::RequestFraming::Length(length) if length > route_config.max_body => {
             Err(fault(Cause::BodyTooLarge, "Content-Length is above max_body"))
         }
         _ => Ok(()),
@@ -277,112 +295,127 @@ fn forwarded_for(
     snapshot: &Snapshot,
     route: &Route,
     request: &Request,
-    peer: IpAddr,
-    client: IpAddr,
+    peer_ip: IpAddr,
+    client_ip: IpAddr,
 ) -> HeaderValue {
     if !route.config.append_forwarded {
-        return forwarded::forwarded_for_client(client);
+        return forwarded::forwarded_for_client(client_ip);
     }
     let values: Vec<&[u8]> = request.fields.values(snapshot.client.ip_header.as_str()).collect();
-    forwarded::forwarded_for_chain(peer, values.into_iter(), &snapshot.client.trusted_proxies)
+    forwarded::forwarded_for_chain(peer_ip, values.into_iter(), &snapshot.client.trusted_proxies)
 }
 
 /// Whether an HTTP/1 connection ends with the answer to this fault: where its request ends can no longer be told, or it
 /// has no place here. (It ends too where a large rest of a request body is not worth reading: [`door`].)
-pub const fn ends_connection(cause: Cause, phase: Phase) -> bool {
+pub const fn closes_connection(cause: Cause, phase: Phase) -> bool {
     matches!(phase, Phase::RequestHeaders)
         || matches!(cause, Cause::ClientTooSlow | Cause::MalformedBody | Cause::ConnectionLimitReached)
 }
 
 /// Answers a fault by the contract.
-async fn answer_fault(scope: &Scope<'_>, client: &mut Downstream, fault: Fault, story: &mut Story) -> Ended {
-    if ends_connection(fault.cause(), fault.phase()) {
-        client.close_after();
+async fn reply_to_fault(
+    scope: &RequestScope<'_>,
+    client: &mut Downstream,
+    fault: Fault,
+    log: &mut RequestLog,
+) -> RequestEnd {
+    if closes_connection(fault.cause(), fault.phase()) {
+        client.close_after_response();
     }
-    let (_, reply) = replies::for_fault(scope, &fault, story);
-    let Some(unanswered) = client.unanswered() else { return Ended::ClientGone };
+    let (_, reply) = replies::for_fault(scope, &fault, log);
+    let Some(sender) = client.response_sender() else { return RequestEnd::ClientDisconnected };
     let status = reply.status();
-    record::grpc(scope, Trigger::Fault(fault.cause()), &reply);
-    record::count(scope, status, ResponseOrigin::Proxy, Some(Trigger::Fault(fault.cause())), story);
-    story.bytes = reply.body().len() as u64;
-    match door::answer(unanswered, &reply, scope.snapshot.client.write_timeout).await {
-        Written::Whole => Ended::Replied { status, fault },
-        Written::Lost | Written::Stuck => Ended::ClientGone,
+    record::count_grpc_error(scope, Trigger::Fault(fault.cause()), &reply);
+    record::count_response(scope, status, ResponseOrigin::Proxy, Some(Trigger::Fault(fault.cause())), log);
+    log.response_bytes = reply.body().len() as u64;
+    match door::send(sender, &reply, scope.snapshot.client.write_timeout).await {
+        SendResult::Complete => RequestEnd::Replied { status, fault },
+        SendResult::Disconnected | SendResult::WriteTimeout => RequestEnd::ClientDisconnected,
     }
 }
 
 /// Answers a preflight: with these fields, or as one from a foreign page.
-async fn answer_preflight(
-    scope: &Scope<'_>,
+async fn reply_to_preflight(
+    scope: &RequestScope<'_>,
     client: &mut Downstream,
-    fields: Option<Vec<HeaderField>>,
-    story: &mut Story,
-) -> Ended {
-    let Some(fields) = fields else {
+    preflight_headers: Option<Vec<HeaderField>>,
+    log: &mut RequestLog,
+) -> RequestEnd {
+    let Some(preflight_headers) = preflight_headers else {
         let evidence = Evidence::from_static("a preflight from an origin that is not in allow_origins");
         let fault = Fault::new(Cause::HttpRequestDenied, Phase::Admit).with_evidence(evidence);
-        return answer_fault(scope, client, fault, story).await;
+        return reply_to_fault(scope, client, fault, log).await;
     };
-    let reply = LocalReply::preflight(fields, &story.request_id);
+    let reply = LocalReply::preflight(preflight_headers, &log.request_id);
     let status = reply.status();
-    let Some(unanswered) = client.unanswered() else { return Ended::ClientGone };
-    record::count(scope, status, ResponseOrigin::Proxy, None, story);
-    match door::answer(unanswered, &reply, scope.snapshot.client.write_timeout).await {
-        Written::Whole => Ended::Preflight { status },
-        Written::Lost | Written::Stuck => Ended::ClientGone,
+    let Some(sender) = client.response_sender() else { return RequestEnd::ClientDisconnected };
+    record::count_response(scope, status, ResponseOrigin::Proxy, None, log);
+    match door::send(sender, &reply, scope.snapshot.client.write_timeout).await {
+        SendResult::Complete => RequestEnd::Preflight { status },
+        SendResult::Disconnected | SendResult::WriteTimeout => RequestEnd::ClientDisconnected,
     }
 }
 
 /// Answers in the upstream's place.
-async fn replace(
-    scope: &Scope<'_>,
-    flow: &mut Flow<'_>,
-    head: &UpstreamHead,
+async fn send_replacement(
+    scope: &RequestScope<'_>,
+    context: &mut RequestContext<'_>,
+    response_head: &UpstreamResponseHead,
     replacement: Replacement,
-) -> Ended {
-    let reply = replies::for_response(scope, flow, head, &replacement);
-    let Some(unanswered) = flow.client.unanswered() else { return Ended::ClientGone };
+) -> RequestEnd {
+    let reply = replies::for_replacement(scope, context, response_head, &replacement);
+    let Some(sender) = context.client.response_sender() else { return RequestEnd::ClientDisconnected };
     let status = reply.status();
-    record::grpc(scope, replacement.ruling.trigger(), &reply);
-    record::count(scope, status, ResponseOrigin::Replaced, Some(replacement.ruling.trigger()), flow.story);
-    flow.story.bytes = reply.body().len() as u64;
-    flow.story.said = replacement.said;
-    match door::answer(unanswered, &reply, flow.snapshot.client.write_timeout).await {
-        Written::Whole => Ended::Replaced { status },
-        Written::Lost | Written::Stuck => Ended::ClientGone,
+    record::count_grpc_error(scope, replacement.decision.trigger(), &reply);
+    record::count_response(
+        scope,
+        status,
+        ResponseOrigin::Replaced,
+        Some(replacement.decision.trigger()),
+        context.log,
+    );
+    context.log.response_bytes = reply.body().len() as u64;
+    context.log.upstream_evidence = replacement.evidence;
+    match door::send(sender, &reply, context.snapshot.client.write_timeout).await {
+        SendResult::Complete => RequestEnd::Replaced { status },
+        SendResult::Disconnected | SendResult::WriteTimeout => RequestEnd::ClientDisconnected,
     }
 }
 
 /// Lets the response pass.
-async fn pass(
-    scope: &Scope<'_>,
-    flow: &mut Flow<'_>,
-    mut answered: Answered,
-    begun: &[u8],
-    leave: impl FnOnce(Peer),
-) -> Ended {
-    let status = answered.head.facts.status;
-    record::count(scope, status, ResponseOrigin::Upstream, None, flow.story);
-    let relayed = relay::pass(flow, &mut answered, begun).await;
-    leave(answered.peer);
-    if matches!(relayed, Relayed::Whole) {
-        door::finish_request(flow.client).await;
+async fn forward_response(
+    scope: &RequestScope<'_>,
+    context: &mut RequestContext<'_>,
+    mut response: UpstreamResponse,
+    buffered: &[u8],
+    release_upstream: impl FnOnce(UpstreamConn),
+) -> RequestEnd {
+    let status = response.response_head.facts.status;
+    record::count_response(scope, status, ResponseOrigin::Upstream, None, context.log);
+    let relayed = relay::forward(context, &mut response, buffered).await;
+    release_upstream(response.conn);
+    if matches!(relayed, RelayOutcome::Complete) {
+        door::drain_after_response(context.client).await;
     }
-    passed(status, relayed)
+    relay_end(status, relayed)
 }
 
 /// Lets a 101 pass, and what both sides say to each other from then on.
-async fn switch(scope: &Scope<'_>, flow: &mut Flow<'_>, answered: Answered) -> Ended {
-    let status = answered.head.facts.status;
-    record::count(scope, status, ResponseOrigin::Upstream, None, flow.story);
-    passed(status, relay::switch(flow, answered).await)
+async fn forward_upgrade(
+    scope: &RequestScope<'_>,
+    context: &mut RequestContext<'_>,
+    response: UpstreamResponse,
+) -> RequestEnd {
+    let status = response.response_head.facts.status;
+    record::count_response(scope, status, ResponseOrigin::Upstream, None, context.log);
+    relay_end(status, relay::forward_upgrade(context, response).await)
 }
 
-fn passed(status: u16, relayed: Relayed) -> Ended {
+fn relay_end(status: u16, relayed: RelayOutcome) -> RequestEnd {
     match relayed {
-        Relayed::Idle => Ended::TunnelIdle { status },
-        Relayed::Whole => Ended::Passed { status },
-        Relayed::Cut(fault) => Ended::Cut { status, fault },
-        Relayed::ClientGone => Ended::ClientGone,
+        RelayOutcome::TunnelIdle => RequestEnd::TunnelIdle { status },
+        RelayOutcome::Complete => RequestEnd::Forwarded { status },
+        RelayOutcome::Aborted(fault) => RequestEnd::Aborted { status, fault },
+        RelayOutcome::ClientDisconnected => RequestEnd::ClientDisconnected,
     }
 }

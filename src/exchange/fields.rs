@@ -9,9 +9,9 @@ use bytes::{BufMut, BytesMut};
 use http::{HeaderValue, StatusCode};
 
 /// `HTTP/1.1 200 OK` and CRLF; without `reason` the registered phrase, or nothing.
-pub(super) fn status_line(out: &mut BytesMut, status: u16, reason: Option<&[u8]>) {
+pub(super) fn write_status_line(out: &mut BytesMut, status: u16, reason: Option<&[u8]>) {
     out.extend_from_slice(b"HTTP/1.1 ");
-    decimal(out, u64::from(status));
+    write_decimal(out, u64::from(status));
     out.put_u8(b' ');
     let phrase = reason.unwrap_or_else(|| {
         let registered = StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason());
@@ -22,7 +22,7 @@ pub(super) fn status_line(out: &mut BytesMut, status: u16, reason: Option<&[u8]>
 }
 
 /// One field line.
-pub(super) fn field(out: &mut BytesMut, name: &[u8], value: &[u8]) {
+pub(super) fn write_field(out: &mut BytesMut, name: &[u8], value: &[u8]) {
     out.reserve(name.len() + value.len() + 4);
     out.extend_from_slice(name);
     out.extend_from_slice(b": ");
@@ -30,47 +30,47 @@ pub(super) fn field(out: &mut BytesMut, name: &[u8], value: &[u8]) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// A field line whose value is a number; `start` is the name with its colon and blank.
-pub(super) fn number(out: &mut BytesMut, start: &[u8], value: u64) {
-    out.extend_from_slice(start);
-    decimal(out, value);
+/// A field line whose value is a number; `prefix` is the name with its colon and blank.
+pub(super) fn write_number_field(out: &mut BytesMut, prefix: &[u8], value: u64) {
+    out.extend_from_slice(prefix);
+    write_decimal(out, value);
     out.extend_from_slice(b"\r\n");
 }
 
 /// Digits without a leading zero.
-pub(super) fn decimal(out: &mut BytesMut, mut value: u64) {
+pub(super) fn write_decimal(out: &mut BytesMut, mut value: u64) {
     let mut digits = [0_u8; 20];
-    let mut used = 0;
+    let mut count = 0;
     for slot in digits.iter_mut().rev() {
         *slot = b'0' + (value % 10) as u8;
         value /= 10;
-        used += 1;
+        count += 1;
         if value == 0 {
             break;
         }
     }
-    out.extend_from_slice(digits.get(digits.len() - used..).unwrap_or_default());
+    out.extend_from_slice(digits.get(digits.len() - count..).unwrap_or_default());
 }
 
 /// Lower-case hexadecimal digits without a leading zero: a chunk size.
-pub(super) fn hexadecimal(out: &mut BytesMut, mut value: usize) {
+pub(super) fn write_hex(out: &mut BytesMut, mut value: usize) {
     let mut digits = [0_u8; 16];
-    let mut used = 0;
+    let mut count = 0;
     for slot in digits.iter_mut().rev() {
         let digit = (value % 16) as u8;
         *slot = if digit < 10 { b'0' + digit } else { b'a' + digit - 10 };
         value /= 16;
-        used += 1;
+        count += 1;
         if value == 0 {
             break;
         }
     }
-    out.extend_from_slice(digits.get(digits.len() - used..).unwrap_or_default());
+    out.extend_from_slice(digits.get(digits.len() - count..).unwrap_or_default());
 }
 
 /// The customary spelling of a field name that our own answers bear. Names have no case (RFC 9110 5.1); people who read
 /// an answer have habits.
-pub(super) fn titled(name: &str) -> &str {
+pub(super) fn canonical_name(name: &str) -> &str {
     match name {
         "access-control-allow-credentials" => "Access-Control-Allow-Credentials",
         "access-control-allow-headers" => "Access-Control-Allow-Headers",
@@ -103,13 +103,13 @@ thread_local! {
 }
 
 /// The value of `Date` (RFC 9110 6.6.1), made once a second on each thread.
-pub(super) fn date(now: SystemTime) -> HeaderValue {
+pub(super) fn http_date(now: SystemTime) -> HeaderValue {
     let second = now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    DATE.with_borrow_mut(|(made, value)| {
-        if *made != second
-            && let Ok(fresh) = HeaderValue::try_from(httpdate::fmt_http_date(now))
+    DATE.with_borrow_mut(|(cached_second, value)| {
+        if *cached_second != second
+            && let Ok(formatted) = HeaderValue::try_from(httpdate::fmt_http_date(now))
         {
-            (*made, *value) = (second, fresh);
+            (*cached_second, *value) = (second, formatted);
         }
         value.clone()
     })
@@ -120,30 +120,30 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_are_written_as_rust_writes_them() {
+    fn numbers_match_the_standard_formatter() {
         for value in [0_usize, 1, 9, 10, 15, 16, 255, 65_535, 65_536, usize::MAX] {
             let mut out = BytesMut::new();
-            decimal(&mut out, value as u64);
+            write_decimal(&mut out, value as u64);
             out.put_u8(b' ');
-            hexadecimal(&mut out, value);
+            write_hex(&mut out, value);
             assert_eq!(out, format!("{value} {value:x}"));
         }
     }
 
     #[test]
-    fn a_titled_name_is_the_same_name() {
+    fn canonical_name_changes_only_case() {
         for name in ["content-type", "www-authenticate", "x-ratelimit-reset", "x-own"] {
-            assert!(titled(name).eq_ignore_ascii_case(name));
+            assert!(canonical_name(name).eq_ignore_ascii_case(name));
         }
-        assert_eq!(titled("retry-after"), "Retry-After");
+        assert_eq!(canonical_name("retry-after"), "Retry-After");
     }
 
     #[test]
-    fn a_status_without_a_phrase_keeps_its_blank() {
+    fn unknown_status_keeps_the_space_before_the_empty_phrase() {
         let mut out = BytesMut::new();
-        status_line(&mut out, 200, None);
-        status_line(&mut out, 299, None);
-        status_line(&mut out, 200, Some(b"Fine"));
+        write_status_line(&mut out, 200, None);
+        write_status_line(&mut out, 299, None);
+        write_status_line(&mut out, 200, Some(b"Fine"));
         assert_eq!(out, "HTTP/1.1 200 OK\r\nHTTP/1.1 299 \r\nHTTP/1.1 200 Fine\r\n");
     }
 }

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::HeaderValue;
 
-use super::clock::{Clock, Limit};
+use super::clock::{RequestClock, TimeLimit};
 use super::downstream::Downstream;
-use super::dress::Dress;
+use super::dress::ResponseHeaderMutations;
 use super::gateway::Gateway;
 use super::request::Request;
 use super::upload::Upload;
@@ -21,15 +21,15 @@ use crate::snapshot::{Route, Snapshot};
 
 /// A request on its way through a route.
 #[derive(Debug)]
-pub(super) struct Flow<'a> {
+pub(super) struct RequestContext<'a> {
     pub(super) gateway: &'a Gateway,
     pub(super) snapshot: &'a Snapshot,
     pub(super) route: &'a Route,
     pub(super) request: &'a Request,
     pub(super) client: &'a mut Downstream,
-    pub(super) story: &'a mut Story,
+    pub(super) log: &'a mut RequestLog,
     pub(super) upload: Upload,
-    pub(super) clock: Clock,
+    pub(super) clock: RequestClock,
     pub(super) forwarded_for: HeaderValue,
     /// The change of protocol that the upstream is offered.
     pub(super) offer: Option<UpgradeOffer<'a>>,
@@ -37,23 +37,23 @@ pub(super) struct Flow<'a> {
 
 /// Why a step did not come to its end.
 #[derive(Debug)]
-pub(super) enum Stop {
+pub(super) enum Interrupt {
     /// There is something to answer.
     Fault(Fault),
     /// There is nobody to answer.
-    ClientGone,
+    ClientDisconnected,
 }
 
-impl From<Fault> for Stop {
+impl From<Fault> for Interrupt {
     fn from(fault: Fault) -> Self {
-        Stop::Fault(fault)
+        Interrupt::Fault(fault)
     }
 }
 
-impl Flow<'_> {
+impl RequestContext<'_> {
     /// The earlier of a limit, the total deadline and the limit on everything.
-    pub(super) fn limit(&self, limit: Limit, phase: Phase) -> Limit {
-        limit.or(Some(self.clock.total(phase))).or(self.clock.whole(phase))
+    pub(super) fn with_deadlines(&self, limit: TimeLimit, phase: Phase) -> TimeLimit {
+        limit.earlier(Some(self.clock.deadline(phase))).earlier(self.clock.max_duration(phase))
     }
 
     /// Whether the request must have an upstream connection of its own while it lasts.
@@ -62,60 +62,60 @@ impl Flow<'_> {
     }
 
     /// Whether sending the request once more is harmless and possible.
-    pub(super) fn may_repeat(&self) -> bool {
+    pub(super) fn can_repeat_safely(&self) -> bool {
         self.upload.can_replay() && self.upload.has_ended() && self.request.method.is_idempotent()
     }
 }
 
 /// What happened, for the log.
 #[derive(Debug)]
-pub(super) struct Story {
+pub(super) struct RequestLog {
     pub(super) started: Instant,
     pub(super) request_id: HeaderValue,
     pub(super) client_ip: IpAddr,
     pub(super) attempts: u32,
     pub(super) server: Option<Arc<str>>,
-    pub(super) connect: Option<Duration>,
-    pub(super) response_head: Option<Duration>,
+    pub(super) connect_time: Option<Duration>,
+    pub(super) response_headers_time: Option<Duration>,
     pub(super) upstream_status: Option<u16>,
-    pub(super) bytes: u64,
-    pub(super) sent: RequestSent,
+    pub(super) response_bytes: u64,
+    pub(super) request_sent: RequestSent,
     /// What the upstream said that was replaced.
-    pub(super) said: Evidence,
+    pub(super) upstream_evidence: Evidence,
     /// The rate limit that refused it.
-    pub(super) rule: Option<Arc<RateLimitRule>>,
+    pub(super) denied_by: Option<Arc<RateLimitRule>>,
     /// The rate limits that counted it and whose counts its answer may undo.
-    pub(super) counted: Vec<(Arc<RateLimitRule>, Key)>,
+    pub(super) reset_candidates: Vec<(Arc<RateLimitRule>, Key)>,
     /// So long the client sent before the request was admitted: no time of the upstream's.
-    pub(super) sending: Duration,
+    pub(super) body_read_time: Duration,
     /// Time spent waiting for the upstream or the client; what [`Downstream`] counts by itself is added at the end.
     pub(super) waited: Duration,
     /// What every response of this request wears.
-    pub(super) dress: Dress,
+    pub(super) response_headers: ResponseHeaderMutations,
     /// What stood in place of a request line, where there was no request.
-    pub(super) line: Bytes,
+    pub(super) request_line: Bytes,
 }
 
-impl Story {
+impl RequestLog {
     pub(super) fn begin(request_id: HeaderValue, client_ip: IpAddr) -> Self {
-        Story {
+        RequestLog {
             started: Instant::now(),
             request_id,
             client_ip,
             attempts: 0,
             server: None,
-            connect: None,
-            response_head: None,
+            connect_time: None,
+            response_headers_time: None,
             upstream_status: None,
-            bytes: 0,
-            sent: RequestSent::None,
-            said: Evidence::none(),
-            rule: None,
-            counted: Vec::new(),
-            sending: Duration::ZERO,
+            response_bytes: 0,
+            request_sent: RequestSent::None,
+            upstream_evidence: Evidence::none(),
+            denied_by: None,
+            reset_candidates: Vec::new(),
+            body_read_time: Duration::ZERO,
             waited: Duration::ZERO,
-            dress: Dress::default(),
-            line: Bytes::new(),
+            response_headers: ResponseHeaderMutations::default(),
+            request_line: Bytes::new(),
         }
     }
 }

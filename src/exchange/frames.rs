@@ -8,18 +8,18 @@ use crate::protocol::frame::{self, FrameEvent, FrameHeader, flag, frame_type};
 
 /// What the library did in the frames that were looked at.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Deeds {
+pub(super) struct LibraryActions {
     /// Streams that it reset because they were malformed.
     pub(super) resets: usize,
     /// Streams that it answered by itself.
-    pub(super) answers: usize,
+    pub(super) responses: usize,
 }
 
 /// Follows the frames of one connection.
 #[derive(Debug, Default)]
-pub(super) struct Frames {
+pub(super) struct ResetCounter {
     streams: StreamTable,
-    frames: frame::FrameParser,
+    parser: frame::FrameParser,
     /// The frame whose payload begins with a number that counts.
     number: Option<Number>,
 }
@@ -33,24 +33,24 @@ struct Number {
     octets: u8,
 }
 
-impl Frames {
+impl ResetCounter {
     pub(super) fn new(streams: StreamTable) -> Self {
-        Frames { streams, ..Frames::default() }
+        ResetCounter { streams, ..ResetCounter::default() }
     }
 
     /// Looks at what was written next.
-    pub(super) fn look(&mut self, mut written: &[u8]) -> Deeds {
-        let mut deeds = Deeds::default();
-        while let Some(piece) = self.frames.next(&mut written) {
+    pub(super) fn observe(&mut self, mut written: &[u8]) -> LibraryActions {
+        let mut actions = LibraryActions::default();
+        while let Some(piece) = self.parser.next(&mut written) {
             match piece {
-                FrameEvent::Header(head) => self.begin(head, &mut deeds),
-                FrameEvent::Payload(octets) => self.payload(octets, &mut deeds),
+                FrameEvent::Header(head) => self.begin_frame(head, &mut actions),
+                FrameEvent::Payload(octets) => self.payload(octets, &mut actions),
             }
         }
-        deeds
+        actions
     }
 
-    fn begin(&mut self, FrameHeader { kind, flags, stream }: FrameHeader, deeds: &mut Deeds) {
+    fn begin_frame(&mut self, FrameHeader { kind, flags, stream }: FrameHeader, deeds: &mut LibraryActions) {
         self.number = matches!(kind, frame_type::RST_STREAM | frame_type::GOAWAY).then_some(Number {
             kind,
             stream,
@@ -60,14 +60,14 @@ impl Frames {
         let end_stream = flags & flag::END_STREAM != 0;
         match kind {
             frame_type::HEADERS => {
-                deeds.answers += usize::from(self.streams.headers_written(stream, end_stream));
+                deeds.responses += usize::from(self.streams.headers_written(stream, end_stream));
             }
             frame_type::DATA if end_stream => self.streams.end_written(stream),
             _ => {}
         }
     }
 
-    fn payload(&mut self, octets: &[u8], deeds: &mut Deeds) {
+    fn payload(&mut self, octets: &[u8], deeds: &mut LibraryActions) {
         let Some(number) = &mut self.number else { return };
         for octet in octets.iter().take(usize::from(4 - number.octets)) {
             number.value = number.value << 8 | u32::from(*octet);
@@ -97,24 +97,24 @@ mod tests {
     }
 
     /// However the bytes are split.
-    fn deeds(accepted: &[u32], bytes: &[u8]) -> Deeds {
-        let looks = (1..=bytes.len()).map(|step| {
+    fn observed_actions(accepted: &[u32], bytes: &[u8]) -> LibraryActions {
+        let results = (1..=bytes.len()).map(|step| {
             let streams = StreamTable::default();
             (1..=9).step_by(2).for_each(|stream| streams.opened(stream));
             accepted.iter().for_each(|stream| streams.accept(*stream));
-            let mut frames = Frames::new(streams);
-            bytes.chunks(step).fold(Deeds::default(), |sum, piece| {
-                let Deeds { resets, answers } = frames.look(piece);
-                Deeds { resets: sum.resets + resets, answers: sum.answers + answers }
+            let mut counter = ResetCounter::new(streams);
+            bytes.chunks(step).fold(LibraryActions::default(), |sum, piece| {
+                let LibraryActions { resets, responses } = counter.observe(piece);
+                LibraryActions { resets: sum.resets + resets, responses: sum.responses + responses }
             })
         });
-        let all: Vec<Deeds> = looks.collect();
+        let all: Vec<LibraryActions> = results.collect();
         assert!(all.windows(2).all(|pair| pair.first() == pair.last()), "{all:?}");
         all.first().copied().unwrap_or_default()
     }
 
     #[test]
-    fn resets_of_malformed_streams_are_found_however_the_bytes_are_split() {
+    fn library_resets_are_counted_for_any_split() {
         let bytes = [
             frame(4, 0, 0, &[]),
             frame(3, 0, 1, &[0, 0, 0, 1]),
@@ -127,11 +127,11 @@ mod tests {
             frame(3, 0, 3, &[0, 0, 0, 5]),
         ]
         .concat();
-        assert_eq!(deeds(&[3], &bytes), Deeds { resets: 2, answers: 0 });
+        assert_eq!(observed_actions(&[3], &bytes), LibraryActions { resets: 2, responses: 0 });
     }
 
     #[test]
-    fn answers_to_streams_that_never_came_to_us_are_the_librarys_and_trailers_of_ours_are_not() {
+    fn only_responses_to_unaccepted_streams_count_as_library_responses() {
         let bytes = [
             frame(1, 4, 1, b"head"),
             frame(0, 0, 1, b"body"),
@@ -142,6 +142,6 @@ mod tests {
             frame(1, 5, 7, b"431"),
         ]
         .concat();
-        assert_eq!(deeds(&[1, 5], &bytes), Deeds { resets: 0, answers: 2 });
+        assert_eq!(observed_actions(&[1, 5], &bytes), LibraryActions { resets: 0, responses: 2 });
     }
 }

@@ -16,7 +16,7 @@ pub struct Gateway {
     /// The counters of the process.
     pub metrics: Arc<Metrics>,
     /// So many connections to upstreams may be in use at once before no further one is made.
-    upstream_connections: AtomicI64,
+    max_upstream_connections: AtomicI64,
     /// `1.1 PSEUDONYM`, as it is written.
     pub(super) via: Vec<u8>,
     /// A path that panics, for the tests of the guard; never set in a release build.
@@ -26,34 +26,36 @@ pub struct Gateway {
 impl Gateway {
     /// `pseudonym` is our name in Via (RFC 9110 7.6.3): a token, the same for the life of the process, different for
     /// each instance.
-    /// `upstream_connections` is what the descriptor limit leaves for connections to upstreams in use.
+    /// `max_upstream_connections` is what the descriptor limit leaves for connections to upstreams in use.
     pub fn new(
         snapshot: Snapshot,
         metrics: Arc<Metrics>,
         pseudonym: &str,
-        upstream_connections: usize,
+        max_upstream_connections: usize,
     ) -> Self {
         Gateway {
             snapshot: ArcSwap::from_pointee(snapshot),
             metrics,
-            upstream_connections: AtomicI64::new(i64::try_from(upstream_connections).unwrap_or(i64::MAX)),
+            max_upstream_connections: AtomicI64::new(
+                i64::try_from(max_upstream_connections).unwrap_or(i64::MAX),
+            ),
             via: format!("1.1 {pseudonym}").into_bytes(),
             panic_path: None,
         }
     }
 
     /// So many connections to upstreams may be in use from now on.
-    pub fn limit_upstream_connections(&self, limit: usize) {
-        self.upstream_connections.store(i64::try_from(limit).unwrap_or(i64::MAX), Ordering::Relaxed);
+    pub fn set_max_upstream_connections(&self, limit: usize) {
+        self.max_upstream_connections.store(i64::try_from(limit).unwrap_or(i64::MAX), Ordering::Relaxed);
     }
 
     /// So many connections to upstreams may be in use.
-    pub(super) fn upstream_connections(&self) -> i64 {
-        self.upstream_connections.load(Ordering::Relaxed)
+    pub(super) fn max_upstream_connections(&self) -> i64 {
+        self.max_upstream_connections.load(Ordering::Relaxed)
     }
 
     /// Makes one path panic. Debug builds only: a release build ignores it.
-    pub fn panic_at(&mut self, path: &'static str) {
+    pub fn set_panic_path(&mut self, path: &'static str) {
         if cfg!(debug_assertions) {
             self.panic_path = Some(path);
         }

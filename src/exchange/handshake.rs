@@ -16,7 +16,7 @@ use crate::tls::stream::{AcceptError, TlsConnection};
 use crate::upstream::timer::timeout_at;
 
 /// What both sides have agreed on.
-pub(super) enum Agreed {
+pub(super) enum NegotiatedStream {
     /// HTTP/1, which is also for those who said nothing.
     Http1(Stream),
     /// HTTP/2.
@@ -27,22 +27,24 @@ pub(super) enum Agreed {
 ///
 /// # Errors
 /// The client gets nothing but an alert, where TLS has one for it.
-pub(super) async fn shake_hands(
+pub(super) async fn accept_tls(
     stream: Stream,
-    settings: &ServerTlsConfig,
-    limit: Duration,
-    peer: IpAddr,
-) -> Result<Agreed, CloseReason> {
-    let shaking = TlsConnection::accept(stream, Arc::clone(settings));
+    tls_config: &ServerTlsConfig,
+    timeout: Duration,
+    peer_ip: IpAddr,
+) -> Result<NegotiatedStream, CloseReason> {
+    let tls_accept = TlsConnection::accept(stream, Arc::clone(tls_config));
     // Boxed: it is large, and a connection lives on without it.
-    match timeout_at(Instant::now() + limit, Box::pin(shaking)).await {
-        Some(Ok(encrypted)) if encrypted.negotiated_http2() => Ok(Agreed::Http2(Box::new(encrypted))),
-        Some(Ok(encrypted)) => Ok(Agreed::Http1(Box::new(encrypted))),
+    match timeout_at(Instant::now() + timeout, Box::pin(tls_accept)).await {
+        Some(Ok(tls_stream)) if tls_stream.negotiated_http2() => {
+            Ok(NegotiatedStream::Http2(Box::new(tls_stream)))
+        }
+        Some(Ok(tls_stream)) => Ok(NegotiatedStream::Http1(Box::new(tls_stream))),
         Some(Err(AcceptError::ClosedEarly)) => Err(CloseReason::NoRequest),
         Some(Err(AcceptError::NotTls)) => Err(CloseReason::PlaintextOnTls),
         Some(Err(AcceptError::Handshake(error))) => {
             // One line a connection that never made a request: only for who looks for it.
-            debug!(client_ip = %peer, evidence = %error, "a TLS handshake failed");
+            debug!(client_ip = %peer_ip, evidence = %error, "TLS handshake failed");
             Err(CloseReason::TlsHandshakeFailed)
         }
         None => Err(CloseReason::TlsHandshakeTimeout),

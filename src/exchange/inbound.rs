@@ -17,28 +17,28 @@ use crate::protocol::frame::{FrameEvent, FrameHeader, FrameParser, flag, frame_t
 use crate::upstream::timer::sleep;
 
 /// Nothing is begun.
-const NOTHING: u32 = 0;
+const NONE_PENDING: u32 = 0;
 /// What is begun may be DATA: the bytes so far do not tell.
-const PERHAPS_DATA: u32 = 1;
+const MAYBE_DATA: u32 = 1;
 /// Added for each thing that is begun, so that one is told from the next.
-const NEXT: u32 = 2;
+const SEQUENCE_STEP: u32 = 2;
 
 /// What is begun at this moment, for who waits for its end.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Begun(Arc<AtomicU32>);
+pub(super) struct FrameProgress(Arc<AtomicU32>);
 
 /// Follows the frames that come in on one connection.
 #[derive(Debug)]
-pub(super) struct Inbound {
-    told: Begun,
-    /// What [`Begun`] says.
-    says: u32,
+pub(super) struct FrameProgressObserver {
+    progress: FrameProgress,
+    /// What [`FrameProgress`] says.
+    published: u32,
     /// A number for what is begun: even, and never 0.
-    number: u32,
+    sequence: u32,
     frames: FrameParser,
     kind: u8,
     /// HEADERS came, and its END_HEADERS did not.
-    in_block: bool,
+    in_header_block: bool,
     streams: StreamTable,
     /// The highest stream that was opened: HEADERS for another one are trailers, or malformed.
     highest: u32,
@@ -53,17 +53,17 @@ enum Effect {
     Resets(u32),
 }
 
-impl Inbound {
+impl FrameProgressObserver {
     /// Of a connection whose first bytes are the preface of so many octets.
-    pub(super) const fn new(told: Begun, streams: StreamTable, preface: usize) -> Self {
-        Inbound {
-            told,
-            says: NOTHING,
-            number: NEXT,
+    pub(super) const fn new(told: FrameProgress, streams: StreamTable, preface: usize) -> Self {
+        FrameProgressObserver {
+            progress: told,
+            published: NONE_PENDING,
+            sequence: SEQUENCE_STEP,
             // The preface is waited for elsewhere.
             frames: FrameParser::after_preface(preface),
             kind: frame_type::DATA,
-            in_block: false,
+            in_header_block: false,
             streams,
             highest: 0,
             effect: None,
@@ -71,14 +71,14 @@ impl Inbound {
     }
 
     /// Looks at what was read next. Says how many streams the client has reset before their response headers.
-    pub(super) fn look(&mut self, mut read: &[u8]) -> usize {
+    pub(super) fn observe(&mut self, mut read: &[u8]) -> usize {
         let mut gone = 0;
         while let Some(piece) = self.frames.next(&mut read) {
             if let FrameEvent::Header(head) = piece {
                 self.begin(head);
             }
-            if self.frames.remaining() == 0 && !self.in_block {
-                self.number = self.number.wrapping_add(NEXT).max(NEXT);
+            if self.frames.remaining() == 0 && !self.in_header_block {
+                self.sequence = self.sequence.wrapping_add(SEQUENCE_STEP).max(SEQUENCE_STEP);
                 match self.effect.take() {
                     Some(Effect::Opens(stream)) => self.streams.opened(stream),
                     Some(Effect::Resets(stream)) => {
@@ -88,10 +88,10 @@ impl Inbound {
                 }
             }
         }
-        let says = self.begun();
-        if says != self.says {
-            self.says = says;
-            self.told.0.store(says, Ordering::Relaxed);
+        let pending = self.pending_state();
+        if pending != self.published {
+            self.published = pending;
+            self.progress.0.store(pending, Ordering::Relaxed);
         }
         gone
     }
@@ -99,7 +99,7 @@ impl Inbound {
     fn begin(&mut self, FrameHeader { kind, flags, stream }: FrameHeader) {
         self.kind = kind;
         if matches!(kind, frame_type::HEADERS | frame_type::CONTINUATION) {
-            self.in_block = flags & flag::END_HEADERS == 0;
+            self.in_header_block = flags & flag::END_HEADERS == 0;
         }
         match kind {
             // A client's streams have odd numbers that grow (RFC 9113 5.1.1).
@@ -112,51 +112,51 @@ impl Inbound {
         }
     }
 
-    fn begun(&self) -> u32 {
-        if self.in_block || self.frames.remaining() > 0 && self.kind != frame_type::DATA {
-            return self.number;
+    fn pending_state(&self) -> u32 {
+        if self.in_header_block || self.frames.remaining() > 0 && self.kind != frame_type::DATA {
+            return self.sequence;
         }
         match self.frames.partial_header() {
-            [] => NOTHING,
+            [] => NONE_PENDING,
             // Length, then type.
-            [_, _, _, other, ..] if *other != frame_type::DATA => self.number,
-            _ => self.number | PERHAPS_DATA,
+            [_, _, _, other, ..] if *other != frame_type::DATA => self.sequence,
+            _ => self.sequence | MAYBE_DATA,
         }
     }
 }
 
 /// Waits for the end of what a client has begun.
-pub(super) struct Patience {
-    begun: Begun,
-    limit: Duration,
-    waits_for: u32,
-    over: Option<BoxFuture<'static, ()>>,
+pub(super) struct FrameReadTimeout {
+    progress: FrameProgress,
+    timeout: Duration,
+    watched: u32,
+    timer: Option<BoxFuture<'static, ()>>,
 }
 
-impl Patience {
-    pub(super) fn new(begun: Begun, limit: Duration) -> Self {
-        Patience { begun, limit, waits_for: NOTHING, over: None }
+impl FrameReadTimeout {
+    pub(super) fn new(progress: FrameProgress, timeout: Duration) -> Self {
+        FrameReadTimeout { progress, timeout, watched: NONE_PENDING, timer: None }
     }
 
     /// Ready when something was begun a limit ago and has not ended; to be asked after each read. What may be DATA has no
-    /// limit here unless the connection is `idle`.
-    pub(super) fn poll_over(&mut self, cx: &mut Context<'_>, idle: bool) -> Poll<()> {
-        let begun = self.begun.0.load(Ordering::Relaxed);
-        if begun == NOTHING || begun & PERHAPS_DATA != 0 && !idle {
-            self.waits_for = NOTHING;
-            self.over = None;
+    /// limit here unless the connection is `connection_idle`.
+    pub(super) fn poll_timeout(&mut self, cx: &mut Context<'_>, connection_idle: bool) -> Poll<()> {
+        let pending = self.progress.0.load(Ordering::Relaxed);
+        if pending == NONE_PENDING || pending & MAYBE_DATA != 0 && !connection_idle {
+            self.watched = NONE_PENDING;
+            self.timer = None;
             return Poll::Pending;
         }
-        let number = begun & !PERHAPS_DATA;
-        if number != self.waits_for {
-            self.waits_for = number;
-            self.over = Some(Box::pin(sleep(self.limit)));
+        let sequence = pending & !MAYBE_DATA;
+        if sequence != self.watched {
+            self.watched = sequence;
+            self.timer = Some(Box::pin(sleep(self.timeout)));
         }
-        let Some(over) = &mut self.over else { return Poll::Pending };
-        let polled = over.as_mut().poll(cx);
+        let Some(timer) = &mut self.timer else { return Poll::Pending };
+        let polled = timer.as_mut().poll(cx);
         if polled.is_ready() {
             // Once for each thing that is begun.
-            self.over = None;
+            self.timer = None;
         }
         polled
     }
@@ -175,20 +175,20 @@ mod tests {
     }
 
     /// What is begun after each octet.
-    fn begun(bytes: &[u8]) -> Vec<u32> {
-        let told = Begun::default();
-        let mut inbound = Inbound::new(told.clone(), StreamTable::default(), 0);
+    fn pending_after_each_octet(bytes: &[u8]) -> Vec<u32> {
+        let progress = FrameProgress::default();
+        let mut inbound = FrameProgressObserver::new(progress.clone(), StreamTable::default(), 0);
         bytes
             .iter()
             .map(|octet| {
-                inbound.look(&[*octet]);
-                told.0.load(Ordering::Relaxed)
+                inbound.observe(&[*octet]);
+                progress.0.load(Ordering::Relaxed)
             })
             .collect()
     }
 
     #[test]
-    fn frames_that_are_whole_leave_nothing_begun_however_they_come() {
+    fn complete_frames_leave_nothing_pending_for_any_split() {
         let bytes = [
             frame(4, 0, &[]),
             frame(HEADERS, END_HEADERS, b"head"),
@@ -197,55 +197,55 @@ mod tests {
         ];
         let bytes = bytes.concat();
         for step in 1..=bytes.len() {
-            let told = Begun::default();
-            let mut inbound = Inbound::new(told.clone(), StreamTable::default(), 0);
+            let progress = FrameProgress::default();
+            let mut inbound = FrameProgressObserver::new(progress.clone(), StreamTable::default(), 0);
             for piece in bytes.chunks(step) {
-                let _ = inbound.look(piece);
+                let _ = inbound.observe(piece);
             }
-            assert_eq!(told.0.load(Ordering::Relaxed), NOTHING, "{step}");
+            assert_eq!(progress.0.load(Ordering::Relaxed), NONE_PENDING, "{step}");
         }
     }
 
     #[test]
-    fn a_frame_is_begun_from_its_first_octet_to_its_last_but_for_data() {
-        let ping = begun(&frame(PING, 0, &[0; 2]));
-        let begun_as = |octets: &[u32]| octets.iter().map(|says| says & PERHAPS_DATA).collect::<Vec<_>>();
-        assert!(ping.iter().take(10).all(|says| *says != NOTHING), "{ping:?}");
-        assert_eq!(begun_as(&ping), [1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0]);
-        assert_eq!(ping.last(), Some(&NOTHING));
-        let data = begun(&frame(DATA, 0, &[0; 2]));
-        assert_eq!(begun_as(&data), [1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0]);
-        assert_eq!(data.get(8..), Some(&[NOTHING; 3][..]));
+    fn frame_is_pending_from_first_to_last_octet_except_data() {
+        let ping = pending_after_each_octet(&frame(PING, 0, &[0; 2]));
+        let maybe_data = |octets: &[u32]| octets.iter().map(|state| state & MAYBE_DATA).collect::<Vec<_>>();
+        assert!(ping.iter().take(10).all(|says| *says != NONE_PENDING), "{ping:?}");
+        assert_eq!(maybe_data(&ping), [1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(ping.last(), Some(&NONE_PENDING));
+        let data = pending_after_each_octet(&frame(DATA, 0, &[0; 2]));
+        assert_eq!(maybe_data(&data), [1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0]);
+        assert_eq!(data.get(8..), Some(&[NONE_PENDING; 3][..]));
     }
 
     #[test]
-    fn a_header_block_is_one_thing_until_its_last_frame_has_come() {
+    fn header_block_is_one_pending_item_until_end_headers() {
         let first =
             [frame(HEADERS, 0, b"a"), frame(CONTINUATION, 0, b"b"), frame(CONTINUATION, 0, b"c")].concat();
-        let said = begun(&first);
-        let surely: Vec<u32> = said.iter().map(|says| says & !PERHAPS_DATA).collect();
-        assert!(surely.windows(2).all(|pair| pair.first() == pair.last()), "{said:?}");
-        assert_ne!(surely.first(), Some(&NOTHING));
-        let whole = [first, frame(CONTINUATION, END_HEADERS, b"d")].concat();
-        assert_eq!(begun(&whole).last(), Some(&NOTHING));
+        let pending = pending_after_each_octet(&first);
+        let sequences: Vec<u32> = pending.iter().map(|state| state & !MAYBE_DATA).collect();
+        assert!(sequences.windows(2).all(|pair| pair.first() == pair.last()), "{pending:?}");
+        assert_ne!(sequences.first(), Some(&NONE_PENDING));
+        let complete = [first, frame(CONTINUATION, END_HEADERS, b"d")].concat();
+        assert_eq!(pending_after_each_octet(&complete).last(), Some(&NONE_PENDING));
     }
 
     #[test]
-    fn what_is_begun_next_is_another_thing() {
+    fn next_frame_gets_a_new_sequence_number() {
         let two = [frame(PING, 0, &[0; 8]), frame(PING, 0, &[0; 8])].concat();
-        let said = begun(&two);
-        assert_ne!(said.get(12), said.get(12 + 17));
+        let pending = pending_after_each_octet(&two);
+        assert_ne!(pending.get(12), pending.get(12 + 17));
     }
 
     #[test]
-    fn the_preface_is_nobodys_frame() {
-        let told = Begun::default();
-        let mut inbound = Inbound::new(told.clone(), StreamTable::default(), 5);
-        inbound.look(b"PRI");
-        inbound.look(&[&b"M\n"[..], &frame(4, 0, &[])].concat());
-        assert_eq!(told.0.load(Ordering::Relaxed), NOTHING);
-        inbound.look(&[0, 0, 8, PING, 0]);
-        assert_ne!(told.0.load(Ordering::Relaxed), NOTHING);
+    fn preface_is_not_counted_as_a_frame() {
+        let progress = FrameProgress::default();
+        let mut inbound = FrameProgressObserver::new(progress.clone(), StreamTable::default(), 5);
+        inbound.observe(b"PRI");
+        inbound.observe(&[&b"M\n"[..], &frame(4, 0, &[])].concat());
+        assert_eq!(progress.0.load(Ordering::Relaxed), NONE_PENDING);
+        inbound.observe(&[0, 0, 8, PING, 0]);
+        assert_ne!(progress.0.load(Ordering::Relaxed), NONE_PENDING);
     }
 
     #[test]
@@ -275,8 +275,8 @@ mod tests {
         .concat();
         for step in 1..=bytes.len() {
             let streams = StreamTable::default();
-            let mut inbound = Inbound::new(Begun::default(), streams.clone(), 0);
-            let gone: usize = bytes.chunks(step).map(|piece| inbound.look(piece)).sum();
+            let mut inbound = FrameProgressObserver::new(FrameProgress::default(), streams.clone(), 0);
+            let gone: usize = bytes.chunks(step).map(|piece| inbound.observe(piece)).sum();
             assert_eq!((gone, streams.connection_ended()), (2, 1), "{step}");
         }
     }

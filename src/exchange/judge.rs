@@ -10,11 +10,11 @@ use std::time::Instant;
 use bytes::{Bytes, BytesMut};
 use http::{HeaderValue, Method};
 
-use super::attempt::Answered;
-use super::clock::Limit;
-use super::flow::Flow;
-use super::head::Fields;
-use super::peer::Peer;
+use super::attempt::UpstreamResponse;
+use super::clock::TimeLimit;
+use super::flow::RequestContext;
+use super::head::HeaderFields;
+use super::peer::UpstreamConn;
 use super::wait::waited;
 use crate::config::ErrorMode;
 use crate::contract::conform::{self, Conformance, ErrorBody, ExtractedError};
@@ -23,7 +23,7 @@ use crate::contract::{Cause, Contract, Decision, EXCERPT_LIMIT, Evidence, Phase,
 use crate::snapshot::grounds::ErrorContext;
 
 /// An error's body is read in pieces of this size: most are smaller, and a thousand of them may be held at once.
-const ERROR_ROOM: usize = 8 * 1024;
+const ERROR_BUFFER_SIZE: usize = 8 * 1024;
 
 /// What becomes of a response.
 #[derive(Debug)]
@@ -31,16 +31,16 @@ pub(super) enum Verdict {
     /// It passes as it comes.
     Pass,
     /// An error that nobody replaces passes: what was read of its body, and then the rest.
-    PassBegun(Bytes),
+    PassBuffered(Bytes),
     /// An error in the contract passes, whole.
-    PassError(ErrorBytes),
+    PassConforming(ConformingBody),
     /// It is replaced.
     Replace(Replacement),
 }
 
 /// The body of a conforming error.
 #[derive(Debug)]
-pub(super) struct ErrorBytes {
+pub(super) struct ConformingBody {
     /// As it will be sent; `None` on HEAD.
     pub(super) body: Option<Bytes>,
     /// The content coding was taken off, because the client does not accept it.
@@ -50,203 +50,233 @@ pub(super) struct ErrorBytes {
 /// Why and by what a response is replaced.
 #[derive(Debug)]
 pub(super) struct Replacement {
-    pub(super) ruling: Decision,
+    pub(super) decision: Decision,
     pub(super) extract: ExtractedError,
     /// What the upstream said, for the log: its reason and the beginning of its body.
-    pub(super) said: Evidence,
+    pub(super) evidence: Evidence,
 }
 
 /// What a response turned out to be.
-struct Found {
+struct Examination {
     conformance: Conformance,
     extract: ExtractedError,
     /// As a conforming body is sent, if not as it was received.
-    sent: Option<ErrorBytes>,
+    conforming_body: Option<ConformingBody>,
     /// The body, readable where it could be decoded.
-    said: Bytes,
+    readable_body: Bytes,
 }
 
-impl Found {
-    fn bare(conformance: Conformance, said: &Bytes) -> Found {
-        Found { conformance, extract: ExtractedError::default(), sent: None, said: said.clone() }
+impl Examination {
+    fn without_extract(conformance: Conformance, readable_body: &Bytes) -> Examination {
+        Examination {
+            conformance,
+            extract: ExtractedError::default(),
+            conforming_body: None,
+            readable_body: readable_body.clone(),
+        }
     }
 }
 
 /// How the held body ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Held {
-    Whole,
+enum BufferOutcome {
+    Complete,
     TooLarge,
     /// The connection ended or the framing broke.
-    Cut,
+    Incomplete,
     /// The time is up.
-    Stalled,
+    TimedOut,
 }
 
 /// Judges the response that has begun.
-pub(super) async fn judge(flow: &mut Flow<'_>, answered: &mut Answered) -> Verdict {
-    let status = answered.head.facts.status;
-    let mode = flow.route.config.errors.mode;
+pub(super) async fn classify(context: &mut RequestContext<'_>, response: &mut UpstreamResponse) -> Verdict {
+    let status = response.response_head.facts.status;
+    let mode = context.route.config.errors.mode;
     if status < 400 || mode == ErrorMode::Pass {
         return Verdict::Pass;
     }
-    let ruling = rule(flow, status);
-    let documented = flow.snapshot.contract.code(status).is_some();
-    if flow.request.method == Method::HEAD {
-        let good = documented && conform::head_response_conforms(media_type(&answered.head.fields));
-        let conformance = match (documented, good) {
+    let decision = decide(context, status);
+    let documented = context.snapshot.contract.code(status).is_some();
+    if context.request.method == Method::HEAD {
+        let head_conforms =
+            documented && conform::head_response_conforms(media_type(&response.response_head.fields));
+        let conformance = match (documented, head_conforms) {
             (false, _) => Conformance::Undocumented,
             (true, true) => Conformance::Conforms,
             (true, false) => Conformance::WrongShape,
         };
-        let found = Found {
-            sent: Some(ErrorBytes { body: None, decoded: false }),
-            ..Found::bare(conformance, &Bytes::new())
+        let examination = Examination {
+            conforming_body: Some(ConformingBody { body: None, decoded: false }),
+            ..Examination::without_extract(conformance, &Bytes::new())
         };
-        return conclude(flow, answered, ruling, found, None);
+        return verdict(context, response, decision, examination, None);
     }
-    let rules = &flow.route.config.errors;
+    let error_config = &context.route.config.errors;
     let now = Instant::now();
-    let at = now + rules.upstream_body_timeout;
-    let limit =
-        flow.limit(Limit::new(at, Cause::ConnectionReadTimeout, Phase::ResponseBody), Phase::ResponseBody);
+    let at = now + error_config.upstream_body_timeout;
+    let limit = context.with_deadlines(
+        TimeLimit::new(at, Cause::ConnectionReadTimeout, Phase::ResponseBody),
+        Phase::ResponseBody,
+    );
     let mut body = BytesMut::new();
     let left = limit.at.saturating_duration_since(now);
-    let holding = hold(&mut answered.peer, &mut body, rules.upstream_body_limit);
+    let holding = buffer_body(&mut response.conn, &mut body, error_config.upstream_body_limit);
     let (held, waited) = waited(now, left, holding).await;
-    flow.story.waited += waited;
-    let held = held.unwrap_or(Held::Stalled);
+    context.log.waited += waited;
+    let outcome = held.unwrap_or(BufferOutcome::TimedOut);
     let body = body.freeze();
-    let found = match held {
-        _ if !documented && held != Held::Whole => Found::bare(Conformance::Undocumented, &body),
-        Held::TooLarge => Found::bare(Conformance::TooLarge, &body),
-        Held::Cut | Held::Stalled => Found::bare(Conformance::Incomplete, &body),
-        Held::Whole => examine(flow, answered, documented, &body),
+    let examination = match outcome {
+        _ if !documented && outcome != BufferOutcome::Complete => {
+            Examination::without_extract(Conformance::Undocumented, &body)
+        }
+        BufferOutcome::TooLarge => Examination::without_extract(Conformance::TooLarge, &body),
+        BufferOutcome::Incomplete | BufferOutcome::TimedOut => {
+            Examination::without_extract(Conformance::Incomplete, &body)
+        }
+        BufferOutcome::Complete => examine(context, response, documented, &body),
     };
     // A cut response is a fault, and faults are answered in every mode. One that is only large or slow is not: where
     // nothing is replaced, its rest follows.
-    if mode == ErrorMode::Observe && held == Held::Cut {
-        flow.route.upstream_metrics.conformance(found.conformance);
-        return replace(flow, answered, ruling, found);
+    if mode == ErrorMode::Observe && outcome == BufferOutcome::Incomplete {
+        context.route.upstream_metrics.conformance(examination.conformance);
+        return replacement(context, response, decision, examination);
     }
-    conclude(flow, answered, ruling, found, Some(body))
+    verdict(context, response, decision, examination, Some(body))
 }
 
 /// What the contract says about this status of this upstream.
-fn rule(flow: &Flow<'_>, status: u16) -> Decision {
-    let grounds = ErrorContext {
-        contract: &flow.snapshot.contract,
-        overrides: &flow.snapshot.overrides,
-        error_config: &flow.route.config.errors,
-        upstream: Some(flow.route.upstream.name()),
-        method: &flow.request.method,
-        grpc: flow.request.is_grpc(),
+fn decide(context: &RequestContext<'_>, status: u16) -> Decision {
+    let error_context = ErrorContext {
+        contract: &context.snapshot.contract,
+        overrides: &context.snapshot.overrides,
+        error_config: &context.route.config.errors,
+        upstream: Some(context.route.upstream.name()),
+        method: &context.request.method,
+        grpc: context.request.is_grpc(),
     };
-    grounds.decide(Trigger::UpstreamStatus(status))
+    error_context.decide(Trigger::UpstreamStatus(status))
 }
 
 /// Counts what was found and turns it into the verdict. `body`: what was read of it; `None` on HEAD.
-fn conclude(
-    flow: &Flow<'_>,
-    answered: &Answered,
-    ruling: Decision,
-    found: Found,
+fn verdict(
+    context: &RequestContext<'_>,
+    response: &UpstreamResponse,
+    decision: Decision,
+    examination: Examination,
     body: Option<Bytes>,
 ) -> Verdict {
-    flow.route.upstream_metrics.conformance(found.conformance);
+    context.route.upstream_metrics.conformance(examination.conformance);
     // A caller of gRPC reads no bodies: its error is said in fields, whatever the upstream's looks like.
-    let passes = found.conformance == Conformance::Conforms
-        && ruling.allows_upstream_body()
-        && !flow.request.is_grpc();
-    let as_it_is = |body: Option<Bytes>| body.map_or(Verdict::Pass, Verdict::PassBegun);
-    match flow.route.config.errors.mode {
-        ErrorMode::Pass => as_it_is(body),
+    let may_pass = examination.conformance == Conformance::Conforms
+        && decision.allows_upstream_body()
+        && !context.request.is_grpc();
+    let unchanged = |body: Option<Bytes>| body.map_or(Verdict::Pass, Verdict::PassBuffered);
+    match context.route.config.errors.mode {
+        ErrorMode::Pass => unchanged(body),
         ErrorMode::Observe => {
-            if let (false, Trigger::UpstreamStatus(from)) = (passes, ruling.trigger()) {
-                flow.route.metrics.would_replace(from, ruling.code().status());
+            if let (false, Trigger::UpstreamStatus(from)) = (may_pass, decision.trigger()) {
+                context.route.metrics.would_replace(from, decision.code().status());
             }
-            as_it_is(body)
+            unchanged(body)
         }
-        ErrorMode::Enforce if passes => {
-            Verdict::PassError(found.sent.unwrap_or(ErrorBytes { body, decoded: false }))
-        }
-        ErrorMode::Enforce => replace(flow, answered, ruling, found),
+        ErrorMode::Enforce if may_pass => Verdict::PassConforming(
+            examination.conforming_body.unwrap_or(ConformingBody { body, decoded: false }),
+        ),
+        ErrorMode::Enforce => replacement(context, response, decision, examination),
     }
 }
 
-fn replace(flow: &Flow<'_>, answered: &Answered, ruling: Decision, found: Found) -> Verdict {
-    let said = if flow.snapshot.access.is_enabled(true) {
-        let reason = answered.head.reason.get(..EXCERPT_LIMIT).unwrap_or(&answered.head.reason);
-        Evidence::with_excerpt(&String::from_utf8_lossy(reason), &found.said)
+fn replacement(
+    context: &RequestContext<'_>,
+    response: &UpstreamResponse,
+    decision: Decision,
+    examination: Examination,
+) -> Verdict {
+    let evidence = if context.snapshot.access.is_enabled(true) {
+        let reason =
+            response.response_head.reason.get(..EXCERPT_LIMIT).unwrap_or(&response.response_head.reason);
+        Evidence::with_excerpt(&String::from_utf8_lossy(reason), &examination.readable_body)
     } else {
         Evidence::none()
     };
-    Verdict::Replace(Replacement { ruling, extract: found.extract, said })
+    Verdict::Replace(Replacement { decision, extract: examination.extract, evidence })
 }
 
 /// Reads the body until its end, the limit or the first fault.
-async fn hold(peer: &mut Peer, body: &mut BytesMut, most: usize) -> Held {
+async fn buffer_body(conn: &mut UpstreamConn, body: &mut BytesMut, limit: usize) -> BufferOutcome {
     loop {
-        match poll_fn(|cx| peer.poll_body(cx, ERROR_ROOM)).await {
+        match poll_fn(|cx| conn.poll_body(cx, ERROR_BUFFER_SIZE)).await {
             Ok(Some(length)) => {
-                body.extend_from_slice(peer.body_bytes(length));
-                peer.take(length);
-                if body.len() > most {
-                    return Held::TooLarge;
+                body.extend_from_slice(conn.body_bytes(length));
+                conn.consume(length);
+                if body.len() > limit {
+                    return BufferOutcome::TooLarge;
                 }
             }
-            Ok(None) => return Held::Whole,
-            Err(_) => return Held::Cut,
+            Ok(None) => return BufferOutcome::Complete,
+            Err(_) => return BufferOutcome::Incomplete,
         }
     }
 }
 
 /// Holds a whole body against the contract.
-fn examine(flow: &Flow<'_>, answered: &Answered, documented: bool, body: &Bytes) -> Found {
-    let contract = &flow.snapshot.contract;
-    let rules = &flow.route.config.errors;
-    let codings: Vec<HeaderValue> = answered
-        .head
+fn examine(
+    context: &RequestContext<'_>,
+    response: &UpstreamResponse,
+    documented: bool,
+    body: &Bytes,
+) -> Examination {
+    let contract = &context.snapshot.contract;
+    let error_config = &context.route.config.errors;
+    let codings: Vec<HeaderValue> = response
+        .response_head
         .fields
         .values("content-encoding")
         .filter_map(|value| HeaderValue::from_bytes(value).ok())
         .collect();
     let Some(coding) = ContentCoding::parse(&codings) else {
         let conformance = if documented { Conformance::NotJson } else { Conformance::Undocumented };
-        return Found::bare(conformance, body);
+        return Examination::without_extract(conformance, body);
     };
     let decoded: Cow<'_, [u8]> = match coding {
         ContentCoding::Identity => Cow::Borrowed(body),
         ContentCoding::Gzip | ContentCoding::Deflate | ContentCoding::Br | ContentCoding::Zstd => {
-            match decode::decode(coding, body, rules.upstream_body_limit) {
+            match decode::decode(coding, body, error_config.upstream_body_limit) {
                 Ok(decoded) => Cow::Owned(decoded),
-                Err(DecodeError::TooLarge) => return Found::bare(Conformance::TooLarge, body),
-                Err(DecodeError::Malformed) => return Found::bare(Conformance::NotJson, body),
+                Err(DecodeError::TooLarge) => {
+                    return Examination::without_extract(Conformance::TooLarge, body);
+                }
+                Err(DecodeError::Malformed) => {
+                    return Examination::without_extract(Conformance::NotJson, body);
+                }
             }
         }
     };
     let conformance = if documented {
         let error = ErrorBody {
-            status: answered.head.facts.status,
-            media_type: media_type(&answered.head.fields),
+            status: response.response_head.facts.status,
+            media_type: media_type(&response.response_head.fields),
             body: &decoded,
         };
-        conform::check_conformance(contract, &error, rules.upstream_messages)
+        conform::check_conformance(contract, &error, error_config.upstream_messages)
     } else {
         Conformance::Undocumented
     };
-    if conformance == Conformance::Conforms && !flow.request.is_grpc() {
-        let takes = coding == ContentCoding::Identity || accepts(flow, coding);
-        let sent = if takes { body.clone() } else { Bytes::from(decoded.into_owned()) };
-        let sent = ErrorBytes { body: Some(sent), decoded: !takes };
-        return Found { sent: Some(sent), ..Found::bare(conformance, body) };
+    if conformance == Conformance::Conforms && !context.request.is_grpc() {
+        let client_accepts = coding == ContentCoding::Identity || accepts(context, coding);
+        let conforming_body = if client_accepts { body.clone() } else { Bytes::from(decoded.into_owned()) };
+        let conforming_body = ConformingBody { body: Some(conforming_body), decoded: !client_accepts };
+        return Examination {
+            conforming_body: Some(conforming_body),
+            ..Examination::without_extract(conformance, body)
+        };
     }
     let extract = extract(contract, &decoded);
-    let said = match decoded {
+    let readable_body = match decoded {
         Cow::Borrowed(_) => body.clone(),
         Cow::Owned(decoded) => Bytes::from(decoded),
     };
-    Found { conformance, extract, sent: None, said }
+    Examination { conformance, extract, conforming_body: None, readable_body }
 }
 
 fn extract(contract: &Contract, body: &[u8]) -> ExtractedError {
@@ -256,7 +286,7 @@ fn extract(contract: &Contract, body: &[u8]) -> ExtractedError {
     if starts_json { conform::extract(contract, body) } else { ExtractedError::default() }
 }
 
-fn accepts(flow: &Flow<'_>, coding: ContentCoding) -> bool {
+fn accepts(context: &RequestContext<'_>, coding: ContentCoding) -> bool {
     let name = match coding {
         ContentCoding::Identity => return true,
         ContentCoding::Gzip => "gzip",
@@ -264,11 +294,11 @@ fn accepts(flow: &Flow<'_>, coding: ContentCoding) -> bool {
         ContentCoding::Br => "br",
         ContentCoding::Zstd => "zstd",
     };
-    crate::protocol::accept::accepts_coding(flow.request.fields.values("accept-encoding"), name)
+    crate::protocol::accept::accepts_coding(context.request.fields.values("accept-encoding"), name)
 }
 
 /// The one Content-Type. Of several, clients read one or another: that is no type at all.
-fn media_type(fields: &Fields) -> Option<&[u8]> {
+fn media_type(fields: &HeaderFields) -> Option<&[u8]> {
     let mut types = fields.values("content-type");
     let first = types.next()?;
     Some(if types.next().is_none() { first } else { b"" })

@@ -14,8 +14,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use super::dress::Dress;
-use super::flow::Story;
+use super::dress::ResponseHeaderMutations;
+use super::flow::RequestLog;
 use super::request::Request;
 use crate::config::validate_limits::MAX_RULES_PER_ROUTE;
 use crate::contract::{Cause, Fault, Phase};
@@ -25,8 +25,8 @@ use crate::snapshot::limits::{RateLimitRule, timestamp};
 use crate::snapshot::{Route, Snapshot};
 
 pub(super) use stored::{admit_with_stores, reset};
-use subject::OfRequest;
-use told::Told;
+use subject::RequestSubject;
+use told::RuleResult;
 
 /// Asks the route's rules, which all count in memory, and dresses the response with what they leave.
 ///
@@ -37,44 +37,44 @@ pub(super) fn admit(
     route: &Route,
     request: &Request,
     body: Option<&[u8]>,
-    story: &mut Story,
+    log: &mut RequestLog,
 ) -> Result<(), Fault> {
     if route.rate_limits.is_empty() {
         return Ok(());
     }
     // A body that was read ahead took its time.
-    let now = timestamp(if body.is_some() { Instant::now() } else { story.started });
-    let subject = subject(snapshot, route, request, story.client_ip, body);
-    let mut asked = ask(route, &subject);
-    let admitted = take_all(&mut asked, now);
-    conclude(snapshot, &asked, now, story);
+    let now = timestamp(if body.is_some() { Instant::now() } else { log.started });
+    let subject = subject(snapshot, route, request, log.client_ip, body);
+    let mut checks = applicable_rules(route, &subject);
+    let admitted = take_all(&mut checks, now);
+    write_headers(snapshot, &checks, now, log);
     if !admitted {
-        return Err(refusal(&asked, story));
+        return Err(denied_fault(&checks, log));
     }
-    remember(&asked, story);
-    for asked in asked.iter().flatten() {
-        asked.count_admitted(now);
+    keep_for_reset(&checks, log);
+    for check in checks.iter().flatten() {
+        check.count_admitted(now);
     }
     Ok(())
 }
 
 /// How the request's keys stand, for an answer to a request of which nothing else is known any more: what rules in memory
 /// would say. Takes nothing.
-pub(super) fn dress_as_they_stand(
-    dress: &mut Dress,
+pub(super) fn add_current_state(
+    response_headers: &mut ResponseHeaderMutations,
     snapshot: &Snapshot,
     route: &Route,
     request: &Request,
     client_ip: IpAddr,
 ) {
     let now = timestamp(Instant::now());
-    let mut asked = ask(route, &subject(snapshot, route, request, client_ip, None));
-    for asked in asked.iter_mut().flatten().filter(|asked| asked.is_enforced() && asked.rule.store.is_none())
+    let mut checks = applicable_rules(route, &subject(snapshot, route, request, client_ip, None));
+    for check in checks.iter_mut().flatten().filter(|check| check.is_enforced() && check.rule.store.is_none())
     {
-        asked.decision = Some(asked.rule.limiter.current_state(asked.key, now));
+        check.decision = Some(check.rule.limiter.current_state(check.key, now));
     }
-    let told = asked.iter().flatten().filter_map(Asked::told);
-    told::tell(dress, snapshot.limit_headers, told, now, SystemTime::now());
+    let results = checks.iter().flatten().filter_map(RuleCheck::result);
+    told::write(response_headers, snapshot.limit_headers, results, now, SystemTime::now());
 }
 
 fn subject<'a>(
@@ -83,117 +83,121 @@ fn subject<'a>(
     request: &'a Request,
     client_ip: IpAddr,
     body: Option<&'a [u8]>,
-) -> OfRequest<'a> {
-    OfRequest { request, client_ip, ipv6_prefix: snapshot.client.ipv6_prefix, route, body }
+) -> RequestSubject<'a> {
+    RequestSubject { request, client_ip, ipv6_prefix: snapshot.client.ipv6_prefix, route, body }
 }
 
 /// A rule that concerns the request.
-struct Asked<'a> {
+struct RuleCheck<'a> {
     rule: &'a Arc<RateLimitRule>,
     key: Key,
     /// Of a rule that is enforced: its last word.
     decision: Option<QuotaDecision>,
 }
 
-impl Asked<'_> {
+impl RuleCheck<'_> {
     fn is_enforced(&self) -> bool {
         self.rule.limiter.settings().mode == LimiterMode::Enforce
     }
 
-    fn told(&self) -> Option<Told<'_>> {
+    fn result(&self) -> Option<RuleResult<'_>> {
         let limiter = &self.rule.limiter;
-        self.decision.map(|decision| Told { name: limiter.name(), settings: limiter.settings(), decision })
+        self.decision.map(|decision| RuleResult {
+            name: limiter.name(),
+            settings: limiter.settings(),
+            decision,
+        })
     }
 
     /// The request passes. Rules that only watch are asked now, for they see what passes.
     fn count_admitted(&self, now: Timestamp) {
-        let decided = if self.is_enforced() {
+        let decision = if self.is_enforced() {
             LimitDecision::Allowed
         } else {
-            watched(&self.rule.limiter.take(self.key, now))
+            shadow_decision(&self.rule.limiter.take(self.key, now))
         };
-        self.rule.metrics.record(decided);
+        self.rule.metrics.record(decision);
     }
 }
 
 /// What a rule that only watches has seen.
-const fn watched(decision: &QuotaDecision) -> LimitDecision {
+const fn shadow_decision(decision: &QuotaDecision) -> LimitDecision {
     match decision {
         QuotaDecision::Allow(_) => LimitDecision::Allowed,
         QuotaDecision::Deny { .. } => LimitDecision::ShadowDenied,
     }
 }
 
-type AskedRules<'a> = [Option<Asked<'a>>; MAX_RULES_PER_ROUTE];
+type RuleChecks<'a> = [Option<RuleCheck<'a>>; MAX_RULES_PER_ROUTE];
 
-fn ask<'a>(route: &'a Route, subject: &OfRequest<'_>) -> AskedRules<'a> {
-    let mut asked = [const { None }; MAX_RULES_PER_ROUTE];
-    let concerned = route.rate_limits.iter().filter(|rule| !rule.limiter.exempts(subject));
-    for (slot, rule) in asked.iter_mut().zip(concerned) {
-        *slot = Some(Asked { rule, key: rule.limiter.key(subject), decision: None });
+fn applicable_rules<'a>(route: &'a Route, subject: &RequestSubject<'_>) -> RuleChecks<'a> {
+    let mut checks = [const { None }; MAX_RULES_PER_ROUTE];
+    let applicable = route.rate_limits.iter().filter(|rule| !rule.limiter.exempts(subject));
+    for (slot, rule) in checks.iter_mut().zip(applicable) {
+        *slot = Some(RuleCheck { rule, key: rule.limiter.key(subject), decision: None });
     }
-    asked
+    checks
 }
 
 /// Takes from every rule that is enforced, or from none.
-fn take_all(asked: &mut AskedRules<'_>, now: Timestamp) -> bool {
-    let enforced = asked.iter().flatten().filter(|asked| asked.is_enforced()).count();
-    if enforced > 1 && !look_at_all(asked, now) {
+fn take_all(checks: &mut RuleChecks<'_>, now: Timestamp) -> bool {
+    let enforced = checks.iter().flatten().filter(|check| check.is_enforced()).count();
+    if enforced > 1 && !peek_all(checks, now) {
         return false;
     }
-    let mut taken = 0;
-    let refused = asked.iter_mut().flatten().filter(|asked| asked.is_enforced()).any(|asked| {
-        let decision = asked.rule.limiter.take(asked.key, now);
-        asked.decision = Some(decision);
-        let refused = decision.retry_after().is_some();
-        taken += usize::from(!refused);
-        refused
+    let mut taken_count = 0;
+    let denied = checks.iter_mut().flatten().filter(|check| check.is_enforced()).any(|check| {
+        let decision = check.rule.limiter.take(check.key, now);
+        check.decision = Some(decision);
+        let denied = decision.retry_after().is_some();
+        taken_count += usize::from(!denied);
+        denied
     });
-    if refused {
+    if denied {
         // Another request has come between looking and taking.
-        for asked in asked.iter().flatten().filter(|asked| asked.is_enforced()).take(taken) {
-            asked.rule.limiter.refund(asked.key, now);
+        for check in checks.iter().flatten().filter(|check| check.is_enforced()).take(taken_count) {
+            check.rule.limiter.refund(check.key, now);
         }
     }
-    !refused
+    !denied
 }
 
 /// Whether every rule that is enforced would admit the request. All are asked, so that the longest wait is known.
-fn look_at_all(asked: &mut AskedRules<'_>, now: Timestamp) -> bool {
+fn peek_all(checks: &mut RuleChecks<'_>, now: Timestamp) -> bool {
     let mut admitted = true;
-    for asked in asked.iter_mut().flatten().filter(|asked| asked.is_enforced()) {
-        let decision = asked.rule.limiter.peek(asked.key, now);
+    for check in checks.iter_mut().flatten().filter(|check| check.is_enforced()) {
+        let decision = check.rule.limiter.peek(check.key, now);
         admitted &= decision.retry_after().is_none();
-        asked.decision = Some(decision);
+        check.decision = Some(decision);
     }
     admitted
 }
 
 /// Every rule has spoken: the response wears it.
-fn conclude(snapshot: &Snapshot, asked: &AskedRules<'_>, now: Timestamp, story: &mut Story) {
-    let told = asked.iter().flatten().filter_map(Asked::told);
-    told::tell(&mut story.dress, snapshot.limit_headers, told, now, SystemTime::now());
+fn write_headers(snapshot: &Snapshot, checks: &RuleChecks<'_>, now: Timestamp, log: &mut RequestLog) {
+    let results = checks.iter().flatten().filter_map(RuleCheck::result);
+    told::write(&mut log.response_headers, snapshot.limit_headers, results, now, SystemTime::now());
 }
 
 /// The request passes: what its answer may undo is kept.
-fn remember(asked: &AskedRules<'_>, story: &mut Story) {
-    for asked in asked.iter().flatten().filter(|asked| !asked.rule.limiter.settings().reset_on.is_empty()) {
-        story.counted.push((Arc::clone(asked.rule), asked.key));
+fn keep_for_reset(checks: &RuleChecks<'_>, log: &mut RequestLog) {
+    for check in checks.iter().flatten().filter(|check| !check.rule.limiter.settings().reset_on.is_empty()) {
+        log.reset_candidates.push((Arc::clone(check.rule), check.key));
     }
 }
 
 /// The fault of a refusal: the longest wait over the rules that refuse, and the rule that asks for it.
-fn refusal(asked: &AskedRules<'_>, story: &mut Story) -> Fault {
+fn denied_fault(checks: &RuleChecks<'_>, log: &mut RequestLog) -> Fault {
     let mut longest = Duration::ZERO;
-    for asked in asked.iter().flatten() {
-        let Some(wait) = asked.decision.and_then(|decision| decision.retry_after()) else { continue };
-        asked.rule.metrics.record(LimitDecision::Denied);
-        if wait > longest {
-            longest = wait;
-            story.rule = Some(Arc::clone(asked.rule));
+    for check in checks.iter().flatten() {
+        let Some(retry_after) = check.decision.and_then(|decision| decision.retry_after()) else { continue };
+        check.rule.metrics.record(LimitDecision::Denied);
+        if retry_after > longest {
+            longest = retry_after;
+            log.denied_by = Some(Arc::clone(check.rule));
         }
     }
-    let most = story.rule.as_ref().map_or(0, |rule| rule.limiter.settings().retry_after_jitter);
+    let max_jitter = log.denied_by.as_ref().map_or(0, |rule| rule.limiter.settings().retry_after_jitter);
     Fault::new(Cause::RateLimited, Phase::Admit)
-        .with_retry_after(longest + told::jitter(&story.request_id, most))
+        .with_retry_after(longest + told::jitter(&log.request_id, max_jitter))
 }

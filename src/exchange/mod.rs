@@ -48,10 +48,10 @@ mod upload;
 mod wait;
 mod wire;
 
-pub use connection::{Connections, Role};
-pub use door::wire_form;
-pub use exchange::ends_connection;
+pub use connection::{ListenerRole, ListenerService};
+pub use door::render_h1;
+pub use exchange::closes_connection;
 pub use gateway::Gateway;
-pub use open::Open;
-pub use pages::Pages;
-pub use preview::{Told, worn};
+pub use open::ConnectionTracker;
+pub use pages::PageHandler;
+pub use preview::{RuleResult, preview_response_headers};

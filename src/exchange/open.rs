@@ -1,7 +1,7 @@
 //! The connections that are open, over all listeners that share them: how many are served, how many more are let in to be
 //! told that they are not, and the event that the last has ended.
 //!
-//! It only counts. Whoever holds an [`Entered`] or a [`Served`] is counted, and nobody else: a count cannot leak.
+//! It only counts. Whoever holds an [`ConnectionGuard`] or a [`ConnectionPermit`] is counted, and nobody else: a count cannot leak.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,86 +10,86 @@ use tokio::sync::Notify;
 
 /// The open connections.
 #[derive(Debug)]
-pub struct Open {
-    now: AtomicUsize,
-    served: AtomicUsize,
-    crowd: usize,
-    left: Notify,
+pub struct ConnectionTracker {
+    open: AtomicUsize,
+    permits: AtomicUsize,
+    max_overflow: usize,
+    closed: Notify,
 }
 
-impl Open {
-    /// `crowd`: so many connections beyond the limit are let in at once to be answered; further ones wait to be accepted.
-    pub fn new(crowd: usize) -> Arc<Self> {
-        Arc::new(Open {
-            now: AtomicUsize::new(0),
-            served: AtomicUsize::new(0),
-            crowd: crowd.max(1),
-            left: Notify::new(),
+impl ConnectionTracker {
+    /// `max_overflow`: so many connections beyond the limit are let in at once to be answered; further ones wait to be accepted.
+    pub fn new(max_overflow: usize) -> Arc<Self> {
+        Arc::new(ConnectionTracker {
+            open: AtomicUsize::new(0),
+            permits: AtomicUsize::new(0),
+            max_overflow: max_overflow.max(1),
+            closed: Notify::new(),
         })
     }
 
     /// How many there are.
     pub fn count(&self) -> usize {
-        self.now.load(Ordering::Acquire)
+        self.open.load(Ordering::Acquire)
     }
 
     /// Returns when there are none.
-    pub async fn none_left(&self) {
-        self.until(|| self.count() == 0).await;
+    pub async fn drained(&self) {
+        self.wait_until(|| self.count() == 0).await;
     }
 
-    /// Returns when one more may be let in, where `most` may be served. There may be more than that, from before the limit
+    /// Returns when one more may be let in, where `max_permits` may be served. There may be more than that, from before the limit
     /// was lowered: the crowd is who is not served.
-    pub async fn room(&self, most: usize) {
-        self.until(|| {
-            let served = self.served.load(Ordering::Acquire);
-            self.count() < most.max(served).saturating_add(self.crowd)
+    pub async fn wait_for_capacity(&self, max_permits: usize) {
+        self.wait_until(|| {
+            let permits = self.permits.load(Ordering::Acquire);
+            self.count() < max_permits.max(permits).saturating_add(self.max_overflow)
         })
         .await;
     }
 
-    async fn until(&self, holds: impl Fn() -> bool) {
+    async fn wait_until(&self, condition: impl Fn() -> bool) {
         loop {
-            let left = self.left.notified();
-            if holds() {
+            let closed = self.closed.notified();
+            if condition() {
                 return;
             }
-            left.await;
+            closed.await;
         }
     }
 
     /// A connection was accepted.
-    pub fn enter(self: &Arc<Self>) -> Entered {
-        self.now.fetch_add(1, Ordering::AcqRel);
-        Entered(Arc::clone(self))
+    pub fn register(self: &Arc<Self>) -> ConnectionGuard {
+        self.open.fetch_add(1, Ordering::AcqRel);
+        ConnectionGuard(Arc::clone(self))
     }
 
-    /// A place among those that are served; `None` when there are `most` already.
-    pub(super) fn place(self: &Arc<Self>, most: usize) -> Option<Served> {
-        let one_more = |served| (served < most).then_some(served + 1);
-        let placed = self.served.fetch_update(Ordering::AcqRel, Ordering::Acquire, one_more);
-        placed.is_ok().then(|| Served(Arc::clone(self)))
+    /// A place among those that are served; `None` when there are `max_permits` already.
+    pub(super) fn try_acquire_permit(self: &Arc<Self>, max_permits: usize) -> Option<ConnectionPermit> {
+        let increment = |current| (current < max_permits).then_some(current + 1);
+        let updated = self.permits.fetch_update(Ordering::AcqRel, Ordering::Acquire, increment);
+        updated.is_ok().then(|| ConnectionPermit(Arc::clone(self)))
     }
 }
 
 /// One open connection.
 #[derive(Debug)]
-pub struct Entered(Arc<Open>);
+pub struct ConnectionGuard(Arc<ConnectionTracker>);
 
-impl Drop for Entered {
+impl Drop for ConnectionGuard {
     fn drop(&mut self) {
-        self.0.now.fetch_sub(1, Ordering::AcqRel);
-        self.0.left.notify_waiters();
+        self.0.open.fetch_sub(1, Ordering::AcqRel);
+        self.0.closed.notify_waiters();
     }
 }
 
 /// One connection that is served.
 #[derive(Debug)]
-pub(super) struct Served(Arc<Open>);
+pub(super) struct ConnectionPermit(Arc<ConnectionTracker>);
 
-impl Drop for Served {
+impl Drop for ConnectionPermit {
     fn drop(&mut self) {
-        self.0.served.fetch_sub(1, Ordering::AcqRel);
+        self.0.permits.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
@@ -100,20 +100,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_is_refused_takes_no_place_and_who_leaves_gives_one_back() {
-        let open = Open::new(1);
-        let (first, second) = (open.enter(), open.enter());
-        let served = open.place(1);
-        assert!(served.is_some() && open.place(1).is_none());
-        assert!(open.room(1).now_or_never().is_none(), "one is served, one is being refused");
+    fn rejected_connections_take_no_permit_and_closed_ones_return_theirs() {
+        let tracker = ConnectionTracker::new(1);
+        let (first, second) = (tracker.register(), tracker.register());
+        let permit = tracker.try_acquire_permit(1);
+        assert!(permit.is_some() && tracker.try_acquire_permit(1).is_none());
+        assert!(tracker.wait_for_capacity(1).now_or_never().is_none(), "one is served, one is being refused");
         drop(second);
-        assert!(open.room(1).now_or_never().is_some());
-        drop((first, served));
-        let (_one, _two) = (open.enter(), open.enter());
-        let _served = (open.place(2), open.place(2));
-        assert!(open.room(1).now_or_never().is_some(), "a lowered limit lets the crowd in to be told of it");
+        assert!(tracker.wait_for_capacity(1).now_or_never().is_some());
+        drop((first, permit));
+        let (_one, _two) = (tracker.register(), tracker.register());
+        let _served = (tracker.try_acquire_permit(2), tracker.try_acquire_permit(2));
+        assert!(
+            tracker.wait_for_capacity(1).now_or_never().is_some(),
+            "a lowered limit lets the crowd in to be told of it"
+        );
         drop((_one, _two, _served));
-        assert!(open.place(1).is_some());
-        assert!(open.none_left().now_or_never().is_some());
+        assert!(tracker.try_acquire_permit(1).is_some());
+        assert!(tracker.drained().now_or_never().is_some());
     }
 }

@@ -9,10 +9,10 @@ use bytes::Bytes;
 use http::{HeaderMap, Method};
 use pingora::protocols::Stream;
 
-use super::head::Fields;
-use super::peer_h1::H1Peer;
-use super::peer_h2::H2Peer;
-use super::request::{Request, Told};
+use super::head::HeaderFields;
+use super::peer_h1::UpstreamH1;
+use super::peer_h2::UpstreamH2;
+use super::request::{ForwardingInfo, Request};
 use crate::contract::{Cause, Evidence, Fault, Phase};
 use crate::protocol::framing::RequestFraming;
 use crate::protocol::hop::ConnectionOptions;
@@ -24,28 +24,28 @@ use crate::upstream::{Candidate, UpstreamRuntime};
 
 /// A response head that was read and found good.
 #[derive(Debug)]
-pub(super) struct UpstreamHead {
+pub(super) struct UpstreamResponseHead {
     pub(super) facts: ResponseHead,
-    pub(super) fields: Fields,
+    pub(super) fields: HeaderFields,
     /// The bytes of the reason phrase.
     pub(super) reason: Bytes,
     /// The head is all there is: nothing follows, and no length was said.
-    pub(super) ends: bool,
+    pub(super) headers_only: bool,
 }
 
-impl UpstreamHead {
+impl UpstreamResponseHead {
     /// 1xx but 101: more heads follow.
     pub(super) const fn is_interim(&self) -> bool {
-        matches!(self.facts.status, 100..=199) && !self.switches()
+        matches!(self.facts.status, 100..=199) && !self.is_switching_protocols()
     }
 
     /// 101: no head follows any more.
-    pub(super) const fn switches(&self) -> bool {
+    pub(super) const fn is_switching_protocols(&self) -> bool {
         self.facts.status == 101
     }
 
     /// The fields that its `Connection` names. More than any real server names: then none, and only the fixed ones stay back.
-    pub(super) fn nominated(&self) -> ConnectionOptions<'_> {
+    pub(super) fn connection_options(&self) -> ConnectionOptions<'_> {
         if !self.facts.names_connection_fields {
             return ConnectionOptions::default();
         }
@@ -56,21 +56,21 @@ impl UpstreamHead {
     ///
     /// # Errors
     /// `http_upgrade_failed`: they have not.
-    pub(super) fn agreed(&self, offer: &UpgradeOffer<'_>) -> Result<&[u8], Fault> {
+    pub(super) fn negotiated_protocol(&self, offer: &UpgradeOffer<'_>) -> Result<&[u8], Fault> {
         let values = |name| self.fields.values(name);
-        let framed = self.facts.content_length.is_some_and(|length| length > 0)
+        let has_body = self.facts.content_length.is_some_and(|length| length > 0)
             || values("transfer-encoding").next().is_some();
-        let agreed = if framed || self.facts.version != Version::Http11 {
+        let protocol = if has_body || self.facts.version != Version::Http11 {
             Err("a 101 with a body, or on HTTP/1.0")
         } else {
             offer.verify_switch(values("connection"), values("upgrade"), values("sec-websocket-accept"))
         };
-        agreed.map_err(|sentence| {
-            let said = match &self.fields {
-                Fields::Raw(head) => Evidence::with_excerpt(sentence, head),
-                Fields::Map(_) => Evidence::from_static(sentence),
+        protocol.map_err(|message| {
+            let evidence = match &self.fields {
+                HeaderFields::Raw(head) => Evidence::with_excerpt(message, head),
+                HeaderFields::Map(_) => Evidence::from_static(message),
             };
-            Fault::new(Cause::HttpUpgradeFailed, Phase::ResponseHeaders).with_evidence(said)
+            Fault::new(Cause::HttpUpgradeFailed, Phase::ResponseHeaders).with_evidence(evidence)
         })
     }
 }
@@ -78,51 +78,55 @@ impl UpstreamHead {
 /// One attempt's connection, or its stream on one.
 // The HTTP/1 peer is the larger one and the common one: a box would cost an allocation a request.
 #[derive(Debug)]
-pub(super) enum Peer {
-    H1(H1Peer),
-    H2(Box<H2Peer>),
+pub(super) enum UpstreamConn {
+    H1(UpstreamH1),
+    H2(Box<UpstreamH2>),
 }
 
-impl Peer {
+impl UpstreamConn {
     pub(super) fn h1(stream: Stream, candidate: Candidate, framing: RequestFraming) -> Self {
-        Peer::H1(H1Peer::new(stream, candidate, framing))
+        UpstreamConn::H1(UpstreamH1::new(stream, candidate, framing))
     }
 
     pub(super) fn h2(slot: StreamSlot, framing: RequestFraming) -> Self {
-        Peer::H2(Box::new(H2Peer::new(slot, framing)))
+        UpstreamConn::H2(Box::new(UpstreamH2::new(slot, framing)))
     }
 
     /// Queues the request's head.
     ///
     /// # Errors
     /// It cannot be said, or the connection takes no request any more.
-    pub(super) fn queue_head(&mut self, request: &Request, told: &Told<'_>) -> Result<(), Fault> {
+    pub(super) fn queue_request_head(
+        &mut self,
+        request: &Request,
+        forwarding_info: &ForwardingInfo<'_>,
+    ) -> Result<(), Fault> {
         match self {
-            Peer::H1(h1) => h1.queue_head(request, told),
-            Peer::H2(h2) => h2.queue_head(request, told),
+            UpstreamConn::H1(h1) => h1.queue_request_head(request, forwarding_info),
+            UpstreamConn::H2(h2) => h2.queue_request_head(request, forwarding_info),
         }
     }
 
     /// Whether anything of a response has come.
-    pub(super) const fn has_answered(&self) -> bool {
+    pub(super) const fn response_started(&self) -> bool {
         match self {
-            Peer::H1(h1) => h1.has_answered(),
-            Peer::H2(h2) => h2.has_answered(),
+            UpstreamConn::H1(h1) => h1.response_started(),
+            UpstreamConn::H2(h2) => h2.response_started(),
         }
     }
 
     /// The upstream has said that it did not look at the request and never will.
-    pub(super) const fn was_passed_over(&self) -> bool {
+    pub(super) const fn is_unprocessed(&self) -> bool {
         match self {
-            Peer::H1(_) => false,
-            Peer::H2(h2) => h2.was_passed_over(),
+            UpstreamConn::H1(_) => false,
+            UpstreamConn::H2(h2) => h2.is_unprocessed(),
         }
     }
 
-    pub(super) const fn write_has_failed(&self) -> bool {
+    pub(super) const fn write_failed(&self) -> bool {
         match self {
-            Peer::H1(h1) => h1.write_has_failed(),
-            Peer::H2(h2) => h2.write_has_failed(),
+            UpstreamConn::H1(h1) => h1.write_failed(),
+            UpstreamConn::H2(h2) => h2.write_failed(),
         }
     }
 
@@ -130,16 +134,16 @@ impl Peer {
     pub(super) fn has_sent_request(&self) -> bool {
         match self {
             // What is queued is written by `poll_flush`, and not before.
-            Peer::H1(_) => false,
-            Peer::H2(h2) => h2.has_sent_request(),
+            UpstreamConn::H1(_) => false,
+            UpstreamConn::H2(h2) => h2.has_sent_request(),
         }
     }
 
     /// Queues a piece of the request body.
     pub(super) fn queue_body(&mut self, data: &[u8]) {
         match self {
-            Peer::H1(h1) => h1.queue_body(data),
-            Peer::H2(h2) => h2.queue_body(data),
+            UpstreamConn::H1(h1) => h1.queue_body(data),
+            UpstreamConn::H2(h2) => h2.queue_body(data),
         }
     }
 
@@ -147,123 +151,123 @@ impl Peer {
     pub(super) fn queue_trailers(&mut self, trailers: HeaderMap) {
         match self {
             // It was promised none (Trailer).
-            Peer::H1(_) => {}
-            Peer::H2(h2) => h2.queue_trailers(trailers),
+            UpstreamConn::H1(_) => {}
+            UpstreamConn::H2(h2) => h2.queue_trailers(trailers),
         }
     }
 
     /// Queues the end of the request body.
     pub(super) fn queue_end(&mut self) {
         match self {
-            Peer::H1(h1) => h1.queue_end(),
-            Peer::H2(h2) => h2.queue_end(),
+            UpstreamConn::H1(h1) => h1.queue_end(),
+            UpstreamConn::H2(h2) => h2.queue_end(),
         }
     }
 
     /// Bytes that are queued and not written.
     pub(super) fn unsent(&self) -> usize {
         match self {
-            Peer::H1(h1) => h1.unsent(),
-            Peer::H2(h2) => h2.unsent(),
+            UpstreamConn::H1(h1) => h1.unsent(),
+            UpstreamConn::H2(h2) => h2.unsent(),
         }
     }
 
     /// Writes what is queued. After a failure nothing more is written, but an answer may still be read.
     pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         match self {
-            Peer::H1(h1) => h1.poll_flush(cx),
-            Peer::H2(h2) => h2.poll_flush(cx),
+            UpstreamConn::H1(h1) => h1.poll_flush(cx),
+            UpstreamConn::H2(h2) => h2.poll_flush(cx),
         }
     }
 
     /// There is nothing more to send for now: what was sent takes no memory any more.
-    pub(super) fn rest(&mut self) {
+    pub(super) fn free_output(&mut self) {
         match self {
-            Peer::H1(h1) => h1.wire.forget_written(),
-            Peer::H2(h2) => h2.forget_written(),
+            UpstreamConn::H1(h1) => h1.io.free_output(),
+            UpstreamConn::H2(h2) => h2.free_output(),
         }
     }
 
     /// The next head: interim or final.
-    pub(super) fn poll_head(
+    pub(super) fn poll_response_head(
         &mut self,
         cx: &mut Context<'_>,
         method: &Method,
-    ) -> Poll<Result<UpstreamHead, Fault>> {
+    ) -> Poll<Result<UpstreamResponseHead, Fault>> {
         match self {
-            Peer::H1(h1) => h1.poll_head(cx, method),
-            Peer::H2(h2) => h2.poll_head(cx, method),
+            UpstreamConn::H1(h1) => h1.poll_response_head(cx, method),
+            UpstreamConn::H2(h2) => h2.poll_response_head(cx, method),
         }
     }
 
     /// The same fault with what has come of a head as its evidence.
-    pub(super) fn begun(&self, fault: Fault) -> Fault {
+    pub(super) fn with_partial_head(&self, fault: Fault) -> Fault {
         match self {
-            Peer::H1(h1) => h1.begun(fault),
-            Peer::H2(_) => fault,
+            UpstreamConn::H1(h1) => h1.with_partial_head(fault),
+            UpstreamConn::H2(_) => fault,
         }
     }
 
     /// A limit of time has struck. A client's own slowness tells nothing of the upstream.
-    pub(super) fn doubt(&self, fault: &Fault) {
+    pub(super) fn probe(&self, fault: &Fault) {
         match self {
             // Its connection is not used again anyway.
-            Peer::H1(_) => {}
-            Peer::H2(_) if fault.cause() == Cause::ClientTooSlow => {}
-            Peer::H2(h2) => h2.doubt(),
+            UpstreamConn::H1(_) => {}
+            UpstreamConn::H2(_) if fault.cause() == Cause::ClientTooSlow => {}
+            UpstreamConn::H2(h2) => h2.probe(),
         }
     }
 
-    /// So many bytes of the response body are there; see [`Peer::body_bytes`], and take them with [`Peer::take`].
-    /// `None` at the end of the body. `room` is what the client has place for; HTTP/2 is held back by its windows.
+    /// So many bytes of the response body are there; see [`UpstreamConn::body_bytes`], and take them with [`UpstreamConn::consume`].
+    /// `None` at the end of the body. `capacity` is what the client has place for; HTTP/2 is held back by its windows.
     pub(super) fn poll_body(
         &mut self,
         cx: &mut Context<'_>,
-        room: usize,
+        capacity: usize,
     ) -> Poll<Result<Option<usize>, Fault>> {
         match self {
-            Peer::H1(h1) => h1.poll_body(cx, room),
-            Peer::H2(h2) => h2.poll_body(cx),
+            UpstreamConn::H1(h1) => h1.poll_body(cx, capacity),
+            UpstreamConn::H2(h2) => h2.poll_body(cx),
         }
     }
 
-    /// The bytes that [`Peer::poll_body`] spoke of.
+    /// The bytes that [`UpstreamConn::poll_body`] spoke of.
     pub(super) fn body_bytes(&self, length: usize) -> &[u8] {
         match self {
-            Peer::H1(h1) => h1.body_bytes(length),
-            Peer::H2(h2) => h2.body_bytes(length),
+            UpstreamConn::H1(h1) => h1.body_bytes(length),
+            UpstreamConn::H2(h2) => h2.body_bytes(length),
         }
     }
 
     /// Takes them out.
-    pub(super) fn take(&mut self, length: usize) {
+    pub(super) fn consume(&mut self, length: usize) {
         match self {
-            Peer::H1(h1) => h1.take(length),
-            Peer::H2(h2) => h2.take(length),
+            UpstreamConn::H1(h1) => h1.consume(length),
+            UpstreamConn::H2(h2) => h2.consume(length),
         }
     }
 
     /// The fields behind the body, once it has ended. HTTP/1 has none here: nobody asked for them (TE).
     pub(super) fn take_trailers(&mut self) -> Option<HeaderMap> {
         match self {
-            Peer::H1(_) => None,
-            Peer::H2(h2) => h2.take_trailers(),
+            UpstreamConn::H1(_) => None,
+            UpstreamConn::H2(h2) => h2.take_trailers(),
         }
     }
 
     /// The connection, after a 101. An HTTP/2 stream never switches.
-    pub(super) fn into_h1(self) -> Option<H1Peer> {
+    pub(super) fn into_h1(self) -> Option<UpstreamH1> {
         match self {
-            Peer::H1(h1) => Some(h1),
-            Peer::H2(_) => None,
+            UpstreamConn::H1(h1) => Some(h1),
+            UpstreamConn::H2(_) => None,
         }
     }
 
     /// Gives the connection back, as far as it can serve again. A stream that is not over is reset.
     pub(super) fn release(self, upstream: &UpstreamRuntime) {
         match self {
-            Peer::H1(h1) => h1.release(upstream),
-            Peer::H2(h2) => drop(h2),
+            UpstreamConn::H1(h1) => h1.release(upstream),
+            UpstreamConn::H2(h2) => drop(h2),
         }
     }
 }

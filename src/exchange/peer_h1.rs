@@ -10,10 +10,10 @@ use http::Method;
 use pingora::protocols::Stream;
 
 use super::fields;
-use super::head::Fields;
-use super::peer::UpstreamHead;
-use super::request::{Request, Told, refused};
-use super::wire::{BODY_ROOM, HEAD_ROOM, Wire};
+use super::head::HeaderFields;
+use super::peer::UpstreamResponseHead;
+use super::request::{ForwardingInfo, Request, to_fault};
+use super::wire::{BODY_BUFFER_SIZE, BufferedStream, HEADER_BUFFER_SIZE};
 use crate::contract::{Cause, Evidence, Fault, Phase};
 use crate::protocol::body::{BodyDecoder, DecodeStep};
 use crate::protocol::framing::RequestFraming;
@@ -24,55 +24,59 @@ use crate::upstream::{Candidate, UpstreamRuntime};
 
 /// One attempt's connection.
 #[derive(Debug)]
-pub(super) struct H1Peer {
-    pub(super) wire: Wire,
+pub(super) struct UpstreamH1 {
+    pub(super) io: BufferedStream,
     candidate: Candidate,
-    scan: ResponseFramer,
+    framer: ResponseFramer,
     body: BodyDecoder,
     keep_alive: bool,
     /// The request is written as chunks.
-    chunked: bool,
+    request_chunked: bool,
     /// Nothing more of the request can be written.
     write_failed: bool,
-    /// The whole request is in `wire.output` or beyond it.
-    request_whole: bool,
+    /// The whole request is in `io.output` or beyond it.
+    request_complete: bool,
     /// Bytes of a response have come.
-    answered: bool,
+    response_started: bool,
     /// A change of protocol was offered with the request: a 101 may be the answer.
-    offered: bool,
+    upgrade_offered: bool,
     /// The request authenticates this connection (NTLM, Negotiate): it is closed after the response.
     binds_connection: bool,
 }
 
-impl H1Peer {
+impl UpstreamH1 {
     pub(super) fn new(stream: Stream, candidate: Candidate, framing: RequestFraming) -> Self {
-        H1Peer {
-            wire: Wire::new(stream),
+        UpstreamH1 {
+            io: BufferedStream::new(stream),
             candidate,
-            scan: ResponseFramer::default(),
+            framer: ResponseFramer::default(),
             body: BodyDecoder::response(ResponseFraming::NoBody),
             keep_alive: false,
-            chunked: framing == RequestFraming::Chunked,
+            request_chunked: framing == RequestFraming::Chunked,
             write_failed: false,
-            request_whole: !framing.has_body(),
-            answered: false,
-            offered: false,
+            request_complete: !framing.has_body(),
+            response_started: false,
+            upgrade_offered: false,
             binds_connection: false,
         }
     }
 
-    pub(super) fn queue_head(&mut self, request: &Request, told: &Told<'_>) -> Result<(), Fault> {
-        self.offered = told.offer.is_some();
+    pub(super) fn queue_request_head(
+        &mut self,
+        request: &Request,
+        forwarding_info: &ForwardingInfo<'_>,
+    ) -> Result<(), Fault> {
+        self.upgrade_offered = forwarding_info.offer.is_some();
         self.binds_connection = request.binds_connection;
-        request.write_head(&mut self.wire.output, told).map_err(refused)
+        request.write_request_head(&mut self.io.output, forwarding_info).map_err(to_fault)
     }
 
     /// Whether any byte of a response has come.
-    pub(super) const fn has_answered(&self) -> bool {
-        self.answered
+    pub(super) const fn response_started(&self) -> bool {
+        self.response_started
     }
 
-    pub(super) const fn write_has_failed(&self) -> bool {
+    pub(super) const fn write_failed(&self) -> bool {
         self.write_failed
     }
 
@@ -81,9 +85,9 @@ impl H1Peer {
         if data.is_empty() {
             return;
         }
-        let out = &mut self.wire.output;
-        if self.chunked {
-            fields::hexadecimal(out, data.len());
+        let out = &mut self.io.output;
+        if self.request_chunked {
+            fields::write_hex(out, data.len());
             out.extend_from_slice(b"\r\n");
             out.extend_from_slice(data);
             out.extend_from_slice(b"\r\n");
@@ -94,86 +98,90 @@ impl H1Peer {
 
     /// Queues the end of the request body.
     pub(super) fn queue_end(&mut self) {
-        if self.chunked && !self.request_whole {
-            self.wire.output.extend_from_slice(b"0\r\n\r\n");
+        if self.request_chunked && !self.request_complete {
+            self.io.output.extend_from_slice(b"0\r\n\r\n");
         }
-        self.request_whole = true;
+        self.request_complete = true;
     }
 
     /// Bytes that are queued and not written.
     pub(super) fn unsent(&self) -> usize {
-        self.wire.unsent()
+        self.io.unsent()
     }
 
     /// Writes what is queued. After a failure nothing more is written, but an answer may still be read.
     pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if !self.write_failed {
-            self.write_failed = ready!(self.wire.poll_flush(cx)).is_err();
+            self.write_failed = ready!(self.io.poll_flush(cx)).is_err();
         }
         Poll::Ready(())
     }
 
     /// The next head: interim or final.
-    pub(super) fn poll_head(
+    pub(super) fn poll_response_head(
         &mut self,
         cx: &mut Context<'_>,
         method: &Method,
-    ) -> Poll<Result<UpstreamHead, Fault>> {
-        let protocol_error = |sentence, said: &[u8]| {
+    ) -> Poll<Result<UpstreamResponseHead, Fault>> {
+        let protocol_error = |message, bytes: &[u8]| {
             Fault::new(Cause::HttpProtocolError, Phase::ResponseHeaders)
-                .with_evidence(Evidence::with_excerpt(sentence, said))
+                .with_evidence(Evidence::with_excerpt(message, bytes))
         };
         loop {
-            let scanned = if self.wire.input.is_empty() {
+            let framed = if self.io.input.is_empty() {
                 FramerProgress::NeedMore
             } else {
-                self.scan.advance(&self.wire.input)
+                self.framer.advance(&self.io.input)
             };
-            match scanned {
+            match framed {
                 FramerProgress::Complete(length) => {
-                    let head = self.wire.input.split_to(length).freeze();
-                    self.scan = ResponseFramer::default();
-                    let facts = response_head::parse(&head, method)
-                        .map_err(|sentence| protocol_error(sentence, &head))?;
-                    if facts.status == 101 && !self.offered {
-                        let sentence = "101 although no upgrade was asked for";
-                        return Poll::Ready(Err(protocol_error(sentence, &head)));
+                    let response_head = self.io.input.split_to(length).freeze();
+                    self.framer = ResponseFramer::default();
+                    let facts = response_head::parse(&response_head, method)
+                        .map_err(|message| protocol_error(message, &response_head))?;
+                    if facts.status == 101 && !self.upgrade_offered {
+                        let message = "101 although no upgrade was asked for";
+                        return Poll::Ready(Err(protocol_error(message, &response_head)));
                     }
                     // After a 101 the connection speaks another language.
                     self.keep_alive = facts.keep_alive && facts.status != 101;
                     self.body = BodyDecoder::response(facts.framing);
-                    let reason = reason(&head);
-                    return Poll::Ready(Ok(UpstreamHead {
+                    let reason = reason_phrase(&response_head);
+                    return Poll::Ready(Ok(UpstreamResponseHead {
                         facts,
-                        fields: Fields::Raw(head),
+                        fields: HeaderFields::Raw(response_head),
                         reason,
-                        ends: false,
+                        headers_only: false,
                     }));
                 }
                 FramerProgress::NeedMore => {}
-                FramerProgress::Malformed(sentence) => {
-                    return Poll::Ready(Err(protocol_error(sentence, &self.wire.input)));
+                FramerProgress::Malformed(message) => {
+                    return Poll::Ready(Err(protocol_error(message, &self.io.input)));
                 }
                 FramerProgress::TooLarge => {
                     let fault = Fault::new(Cause::HttpResponseHeaderSectionSize, Phase::ResponseHeaders);
-                    return Poll::Ready(Err(self.begun(fault)));
+                    return Poll::Ready(Err(self.with_partial_head(fault)));
                 }
             }
-            match ready!(self.wire.poll_fill(cx, HEAD_ROOM)) {
+            match ready!(self.io.poll_fill(cx, HEADER_BUFFER_SIZE)) {
                 Ok(0) => {
-                    let sentence =
-                        if self.answered { "closed inside the head" } else { "closed before the head" };
+                    let message = if self.response_started {
+                        "closed inside the head"
+                    } else {
+                        "closed before the head"
+                    };
                     let fault = Fault::new(Cause::ConnectionTerminated, Phase::ResponseHeaders);
-                    let evidence = Evidence::with_excerpt(sentence, &self.wire.input);
+                    let evidence = Evidence::with_excerpt(message, &self.io.input);
                     return Poll::Ready(Err(fault.with_evidence(evidence)));
                 }
-                Ok(_) => self.answered = true,
+                Ok(_) => self.response_started = true,
                 Err(error) => {
                     // Some servers refuse a handshake only after it: for want of a client's certificate, say.
-                    let broken = trust::is_tls_error(&error);
-                    let cause = if broken { Cause::TlsProtocolError } else { Cause::ConnectionTerminated };
+                    let is_tls_error = trust::is_tls_error(&error);
+                    let cause =
+                        if is_tls_error { Cause::TlsProtocolError } else { Cause::ConnectionTerminated };
                     let fault = Fault::new(cause, Phase::ResponseHeaders);
-                    let evidence = Evidence::with_excerpt(&error.to_string(), &self.wire.input);
+                    let evidence = Evidence::with_excerpt(&error.to_string(), &self.io.input);
                     return Poll::Ready(Err(fault.with_evidence(evidence)));
                 }
             }
@@ -181,19 +189,19 @@ impl H1Peer {
     }
 
     /// The same fault with what has come of a head as its evidence.
-    pub(super) fn begun(&self, fault: Fault) -> Fault {
-        fault.with_evidence(Evidence::with_excerpt("", &self.wire.input))
+    pub(super) fn with_partial_head(&self, fault: Fault) -> Fault {
+        fault.with_evidence(Evidence::with_excerpt("", &self.io.input))
     }
 
-    /// So many bytes of the response body stand at the front of `wire.input`; the caller takes them with
-    /// [`H1Peer::take`]. `None` at the end of the body. Not much more than `room` is read ahead.
+    /// So many bytes of the response body stand at the front of `io.input`; the caller takes them with
+    /// [`UpstreamH1::consume`]. `None` at the end of the body. Not much more than `capacity` is read ahead.
     pub(super) fn poll_body(
         &mut self,
         cx: &mut Context<'_>,
-        room: usize,
+        capacity: usize,
     ) -> Poll<Result<Option<usize>, Fault>> {
         loop {
-            match self.body.decode(&mut self.wire.input) {
+            match self.body.decode(&mut self.io.input) {
                 Ok(DecodeStep::Data(length)) => return Poll::Ready(Ok(Some(length))),
                 Ok(DecodeStep::End) => return Poll::Ready(Ok(None)),
                 Ok(DecodeStep::NeedMore) => {}
@@ -203,7 +211,7 @@ impl H1Peer {
                     return Poll::Ready(Err(fault.with_evidence(Evidence::from_static(evidence))));
                 }
             }
-            match ready!(self.wire.poll_fill(cx, room.clamp(HEAD_ROOM, BODY_ROOM))) {
+            match ready!(self.io.poll_fill(cx, capacity.clamp(HEADER_BUFFER_SIZE, BODY_BUFFER_SIZE))) {
                 Ok(0) => {
                     self.keep_alive = false;
                     if self.body.finish_on_close() {
@@ -224,14 +232,14 @@ impl H1Peer {
         }
     }
 
-    /// The bytes that [`H1Peer::poll_body`] spoke of.
+    /// The bytes that [`UpstreamH1::poll_body`] spoke of.
     pub(super) fn body_bytes(&self, length: usize) -> &[u8] {
-        self.wire.input.get(..length).unwrap_or_default()
+        self.io.input.get(..length).unwrap_or_default()
     }
 
     /// Takes them out.
-    pub(super) fn take(&mut self, length: usize) {
-        self.wire.input.advance(length.min(self.wire.input.len()));
+    pub(super) fn consume(&mut self, length: usize) {
+        self.io.input.advance(length.min(self.io.input.len()));
     }
 
     /// Back to the pool when both directions are whole and nothing is left over; else the connection is closed.
@@ -239,18 +247,18 @@ impl H1Peer {
     /// Bytes after the response are another response that nobody asked for: such a connection is never used again. Nor is
     /// one that a request has authenticated: the next client would be served as that user.
     pub(super) fn release(self, upstream: &UpstreamRuntime) {
-        let whole = self.request_whole && !self.write_failed && self.body.is_done() && self.keep_alive;
-        if !whole || self.binds_connection {
+        let reusable = self.request_complete && !self.write_failed && self.body.is_done() && self.keep_alive;
+        if !reusable || self.binds_connection {
             return;
         }
-        if let Some(stream) = self.wire.into_stream() {
+        if let Some(stream) = self.io.into_idle_stream() {
             upstream.transport().release(stream, &self.candidate);
         }
     }
 }
 
 /// The reason phrase of a head that passed the check: what follows the second blank of the status line.
-fn reason(head: &Bytes) -> Bytes {
-    let end = head.iter().position(|octet| *octet == b'\r').unwrap_or(0);
-    if end > 13 { head.slice(13..end) } else { Bytes::new() }
+fn reason_phrase(response_head: &Bytes) -> Bytes {
+    let end = response_head.iter().position(|octet| *octet == b'\r').unwrap_or(0);
+    if end > 13 { response_head.slice(13..end) } else { Bytes::new() }
 }

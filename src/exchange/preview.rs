@@ -5,26 +5,26 @@
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::dress::Dress;
+use super::dress::ResponseHeaderMutations;
 use super::limits::told;
 use crate::config::LimitHeaders;
 use crate::limit::Timestamp;
 use crate::protocol::cors::{self, CorsPolicy};
 
-pub use super::limits::told::Told;
+pub use super::limits::told::RuleResult;
 
 /// The fields of an answer of ours: to a page of this origin, by these rules of sharing, after these rules were asked.
-pub fn worn(
+pub fn preview_response_headers(
     policy: Option<&Arc<CorsPolicy>>,
     origin: Option<&[u8]>,
-    (headers, told): (LimitHeaders, &[Told<'_>]),
+    (headers, results): (LimitHeaders, &[RuleResult<'_>]),
     now: SystemTime,
 ) -> Vec<cors::HeaderField> {
-    let mut dress = Dress::default();
+    let mut response_headers = ResponseHeaderMutations::default();
     if let Some(policy) = policy {
-        dress.share(policy, origin, cors::VARY_ORIGIN);
+        response_headers.apply_cors(policy, origin, cors::VARY_ORIGIN);
     }
-    let moment = Timestamp::after_origin(now.duration_since(UNIX_EPOCH).unwrap_or_default());
-    told::tell(&mut dress, headers, told.iter().copied(), moment, now);
-    dress.fields().iter().cloned().chain(dress.merged(None)).collect()
+    let timestamp = Timestamp::after_origin(now.duration_since(UNIX_EPOCH).unwrap_or_default());
+    told::write(&mut response_headers, headers, results.iter().copied(), timestamp, now);
+    response_headers.fields().iter().cloned().chain(response_headers.merged_fields(None)).collect()
 }

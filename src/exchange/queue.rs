@@ -7,9 +7,9 @@ use std::future::poll_fn;
 use std::task::Poll;
 use std::time::Instant;
 
-use super::clock::{Clock, Limit};
+use super::clock::{RequestClock, TimeLimit};
 use super::downstream::Downstream;
-use super::flow::{Stop, Story};
+use super::flow::{Interrupt, RequestLog};
 use crate::contract::{Cause, Fault, Phase};
 use crate::snapshot::Route;
 use crate::upstream::concurrency::{Admission, Concurrency, Permit, Ticket};
@@ -17,26 +17,26 @@ use crate::upstream::timer::timeout_at;
 
 /// A permit for the request, or why it gets none; the upstream has seen nothing of it then. `None` where nothing is
 /// limited.
-pub(super) async fn turn<'a>(
+pub(super) async fn acquire<'a>(
     route: &'a Route,
-    clock: &Clock,
+    clock: &RequestClock,
     client: &mut Downstream,
-    story: &mut Story,
-) -> Result<Option<Permit<'a>>, Stop> {
+    story: &mut RequestLog,
+) -> Result<Option<Permit<'a>>, Interrupt> {
     let Some(concurrency) = &route.concurrency else { return Ok(None) };
     let outcome = match concurrency.try_acquire(story.started) {
         Admission::Permit(permit) => return Ok(Some(permit)),
-        Admission::QueueFull => Err(Stop::Fault(Fault::new(Cause::QueueFull, Phase::Admit))),
-        Admission::Ticket(place) => {
+        Admission::QueueFull => Err(Interrupt::Fault(Fault::new(Cause::QueueFull, Phase::Admit))),
+        Admission::Ticket(ticket) => {
             let _waiting = route.upstream_metrics.queued();
-            wait(place, concurrency, clock, client, story).await
+            wait_for_permit(ticket, concurrency, clock, client, story).await
         }
     };
     match outcome {
-        Err(Stop::Fault(fault)) => {
+        Err(Interrupt::Fault(fault)) => {
             route.upstream_metrics.shed(fault.cause());
-            Err(Stop::Fault(match concurrency.estimated_wait(Instant::now()) {
-                Some(wait) => fault.with_retry_after(wait),
+            Err(Interrupt::Fault(match concurrency.estimated_wait(Instant::now()) {
+                Some(retry_after) => fault.with_retry_after(retry_after),
                 None => fault,
             }))
         }
@@ -44,22 +44,24 @@ pub(super) async fn turn<'a>(
     }
 }
 
-async fn wait<'a>(
-    mut place: Ticket<'a>,
+async fn wait_for_permit<'a>(
+    mut ticket: Ticket<'a>,
     concurrency: &Concurrency,
-    clock: &Clock,
+    clock: &RequestClock,
     client: &mut Downstream,
-    story: &mut Story,
-) -> Result<Permit<'a>, Stop> {
+    story: &mut RequestLog,
+) -> Result<Permit<'a>, Interrupt> {
     let begun = Instant::now();
-    let queue = Limit::new(begun + concurrency.limits().queue_timeout, Cause::QueueTimeout, Phase::Admit);
-    let limit = queue.or(Some(clock.total(Phase::Admit))).or(clock.whole(Phase::Admit));
-    let turn = poll_fn(|cx| match place.poll_permit(cx) {
+    let queue_limit =
+        TimeLimit::new(begun + concurrency.limits().queue_timeout, Cause::QueueTimeout, Phase::Admit);
+    let limit =
+        queue_limit.earlier(Some(clock.deadline(Phase::Admit))).earlier(clock.max_duration(Phase::Admit));
+    let permit_future = poll_fn(|cx| match ticket.poll_permit(cx) {
         Poll::Ready(permit) => Poll::Ready(Ok(permit)),
-        Poll::Pending => client.poll_gone(cx).map(|()| Err(Stop::ClientGone)),
+        Poll::Pending => client.poll_disconnect(cx).map(|()| Err(Interrupt::ClientDisconnected)),
     });
-    let outcome = timeout_at(limit.at, turn).await;
+    let outcome = timeout_at(limit.at, permit_future).await;
     // The upstream is what has no room.
     story.waited += begun.elapsed();
-    outcome.unwrap_or_else(|| Err(Stop::Fault(limit.fault())))
+    outcome.unwrap_or_else(|| Err(Interrupt::Fault(limit.fault())))
 }

@@ -11,17 +11,17 @@ use std::time::Instant;
 
 use http::{HeaderName, HeaderValue};
 
-use super::attempt::Answered;
-use super::clock::Limit;
-use super::door::{self, Written};
-use super::downstream::{Downstream, FieldSink};
-use super::flow::{Flow, Story};
-use super::head::{self, BodyLength, Fields, HeadParts};
-use super::judge::ErrorBytes;
-use super::peer::UpstreamHead;
-use super::peer_h1::H1Peer;
-use super::tunnel::{self, Times};
-use super::upload::{UploadEvent, Waiting};
+use super::attempt::UpstreamResponse;
+use super::clock::TimeLimit;
+use super::door::{self, SendResult};
+use super::downstream::{Downstream, FieldWriter};
+use super::flow::{RequestContext, RequestLog};
+use super::head::{self, BodyLength, HeaderFields, ResponseHeadParts};
+use super::judge::ConformingBody;
+use super::peer::UpstreamResponseHead;
+use super::peer_h1::UpstreamH1;
+use super::tunnel::{self, TunnelTimeouts};
+use super::upload::{UploadEvent, WaitingFor};
 use super::wait::Wait;
 use crate::contract::{Cause, Fault, Phase, RequestSent, fields};
 use crate::protocol::hop;
@@ -35,37 +35,41 @@ const MAX_UNSENT: usize = 64 * 1024;
 
 /// How a relay ended.
 #[derive(Debug)]
-pub(super) enum Relayed {
+pub(super) enum RelayOutcome {
     /// The client has the whole response, as far as we can know.
-    Whole,
+    Complete,
     /// The response was cut by this fault.
-    Cut(Fault),
+    Aborted(Fault),
     /// A tunnel was closed because nothing moved in it.
-    Idle,
+    TunnelIdle,
     /// The client left.
-    ClientGone,
+    ClientDisconnected,
 }
 
 /// Tells a client that waits for it to send its body.
-pub(super) fn invite(client: &mut Downstream) {
+pub(super) fn send_continue(client: &mut Downstream) {
     client.send_interim(100, |_| {});
 }
 
 /// Passes an interim response on, to whom understands it (RFC 9110 15.2).
-pub(super) fn interim(client: &mut Downstream, head: &UpstreamHead) {
-    if !client.takes_interim() {
+pub(super) fn forward_interim(client: &mut Downstream, response_head: &UpstreamResponseHead) {
+    if !client.supports_interim() {
         return;
     }
-    client.send_interim(head.facts.status, |sink| pass_fields(sink, head, |_| true));
+    client.send_interim(response_head.facts.status, |writer| forward_fields(writer, response_head, |_| true));
 }
 
-/// Passes a response of any length. `begun` holds what was already read of its body.
-pub(super) async fn pass(flow: &mut Flow<'_>, answered: &mut Answered, begun: &[u8]) -> Relayed {
-    let head = &answered.head;
-    let status = head.facts.status;
-    let length = match (head.facts.framing, head.facts.content_length) {
+/// Passes a response of any length. `buffered` holds what was already read of its body.
+pub(super) async fn forward(
+    context: &mut RequestContext<'_>,
+    response: &mut UpstreamResponse,
+    buffered: &[u8],
+) -> RelayOutcome {
+    let response_head = &response.response_head;
+    let status = response_head.facts.status;
+    let length = match (response_head.facts.framing, response_head.facts.content_length) {
         // As it was said: gRPC's answers without a message, for one.
-        _ if head.ends && flow.client.is_h2() => BodyLength::Absent,
+        _ if response_head.headers_only && context.client.is_h2() => BodyLength::Absent,
         (ResponseFraming::Length(length), _) | (ResponseFraming::NoBody, Some(length)) => {
             BodyLength::Exactly(length)
         }
@@ -73,293 +77,322 @@ pub(super) async fn pass(flow: &mut Flow<'_>, answered: &mut Answered, begun: &[
         (ResponseFraming::Chunked | ResponseFraming::UntilClose, _) => BodyLength::Unknown,
     };
     // The phrase of an error is the upstream's text, and text of errors is ours to choose.
-    let reason = (status < 400 && !head.reason.is_empty()).then_some(&head.reason[..]);
-    if flow.client.awaits_continue() {
+    let reason = (status < 400 && !response_head.reason.is_empty()).then_some(&response_head.reason[..]);
+    if context.client.awaits_continue() {
         // It may send its body now or not: what comes next could not be told apart from a request.
-        flow.client.close_after();
+        context.client.close_after_response();
     }
-    let story = &*flow.story;
-    let Some(unanswered) = flow.client.unanswered() else { return Relayed::ClientGone };
-    let began = unanswered.begin(&HeadParts { status, reason, length }, |sink| {
-        pass_fields(sink, head, |name| {
-            !name.eq_ignore_ascii_case(b"x-request-id") && !story.dress.replaces(name)
+    let log = &*context.log;
+    let Some(sender) = context.client.response_sender() else { return RelayOutcome::ClientDisconnected };
+    let sent = sender.send_response_head(&ResponseHeadParts { status, reason, length }, |writer| {
+        forward_fields(writer, response_head, |name| {
+            !name.eq_ignore_ascii_case(b"x-request-id") && !log.response_headers.overrides(name)
         });
-        wear(sink, story, &head.fields);
+        write_response_headers(writer, log, &response_head.fields);
     });
-    if began.is_err() {
-        return Relayed::ClientGone;
+    if sent.is_err() {
+        return RelayOutcome::ClientDisconnected;
     }
-    let bounded = head.facts.framing != ResponseFraming::UntilClose;
-    flow.client.send_data(begun);
-    flow.story.bytes += begun.len() as u64;
-    let ended = body(flow, answered, Silence { streams: head.facts.is_streaming, bounded }).await;
-    match &ended {
-        Relayed::Whole => {}
-        Relayed::Cut(fault) => {
+    let delimited = response_head.facts.framing != ResponseFraming::UntilClose;
+    context.client.send_data(buffered);
+    context.log.response_bytes += buffered.len() as u64;
+    let outcome =
+        relay_body(context, response, IdlePolicy { streaming: response_head.facts.is_streaming, delimited })
+            .await;
+    match &outcome {
+        RelayOutcome::Complete => {}
+        RelayOutcome::Aborted(fault) => {
             // What came before the cut is the client's, unless its time is up or its own slowness is the fault.
             if !matches!(fault.cause(), Cause::ClientTooSlow | Cause::DeadlineExceeded) {
-                let _ = door::flush(flow.client, flow.snapshot.client.write_timeout).await;
+                let _ = door::flush(context.client, context.snapshot.client.write_timeout).await;
             }
-            flow.client.cut();
+            context.client.abort();
         }
-        Relayed::ClientGone => flow.client.lost(),
-        Relayed::Idle => flow.client.cut(),
+        RelayOutcome::ClientDisconnected => context.client.set_disconnected(),
+        RelayOutcome::TunnelIdle => context.client.abort(),
     }
-    ended
+    outcome
 }
 
 /// Passes a 101 that both sides have agreed on, and then every byte of either until both have ended.
 ///
 /// What follows is no message of HTTP: [`tunnel`] moves it, and how it ends is told here.
-pub(super) async fn switch(flow: &mut Flow<'_>, answered: Answered) -> Relayed {
-    let Answered { peer, head } = answered;
-    let Some(H1Peer { wire: mut upstream, .. }) = peer.into_h1() else { return Relayed::ClientGone };
-    let protocol = flow.offer.as_ref().and_then(|offer| head.agreed(offer).ok()).unwrap_or_default();
-    let reason = (!head.reason.is_empty()).then_some(&head.reason[..]);
-    let story = &*flow.story;
-    let Some(unanswered) = flow.client.unanswered() else { return Relayed::ClientGone };
-    let parts = HeadParts { status: head.facts.status, reason, length: BodyLength::Absent };
-    let began = unanswered.begin(&parts, |sink| {
-        pass_fields(sink, &head, |name| {
-            !name.eq_ignore_ascii_case(b"x-request-id") && !story.dress.replaces(name)
+pub(super) async fn forward_upgrade(
+    context: &mut RequestContext<'_>,
+    response: UpstreamResponse,
+) -> RelayOutcome {
+    let UpstreamResponse { conn, response_head } = response;
+    let Some(UpstreamH1 { io: mut upstream, .. }) = conn.into_h1() else {
+        return RelayOutcome::ClientDisconnected;
+    };
+    let protocol = context
+        .offer
+        .as_ref()
+        .and_then(|offer| response_head.negotiated_protocol(offer).ok())
+        .unwrap_or_default();
+    let reason = (!response_head.reason.is_empty()).then_some(&response_head.reason[..]);
+    let log = &*context.log;
+    let Some(sender) = context.client.response_sender() else { return RelayOutcome::ClientDisconnected };
+    let parts = ResponseHeadParts { status: response_head.facts.status, reason, length: BodyLength::Absent };
+    let sent = sender.send_response_head(&parts, |writer| {
+        forward_fields(writer, &response_head, |name| {
+            !name.eq_ignore_ascii_case(b"x-request-id") && !log.response_headers.overrides(name)
         });
-        wear(sink, story, &head.fields);
-        sink.put(b"Upgrade", protocol);
+        write_response_headers(writer, log, &response_head.fields);
+        writer.append(b"Upgrade", protocol);
     });
-    if began.is_err() {
-        return Relayed::ClientGone;
+    if sent.is_err() {
+        return RelayOutcome::ClientDisconnected;
     }
-    let times = Times { idle: flow.route.timeouts().tunnel_idle, whole: flow.clock.whole(Phase::Relay) };
-    let Some(client) = flow.client.as_h1() else { return Relayed::ClientGone };
+    let timeouts = TunnelTimeouts {
+        idle: context.route.timeouts().tunnel_idle,
+        max_duration: context.clock.max_duration(Phase::Relay),
+    };
+    let Some(client) = context.client.as_h1() else { return RelayOutcome::ClientDisconnected };
     let begun = Instant::now();
-    let (ended, bytes) = tunnel::run(&mut client.wire, &mut upstream, times).await;
+    let (outcome, bytes) = tunnel::run(&mut client.io, &mut upstream, timeouts).await;
     // Whatever passes in a tunnel is between its two ends.
-    flow.story.waited += begun.elapsed();
-    flow.story.bytes += bytes;
-    match &ended {
-        Relayed::Whole => {
-            flow.client.send_end();
+    context.log.waited += begun.elapsed();
+    context.log.response_bytes += bytes;
+    match &outcome {
+        RelayOutcome::Complete => {
+            context.client.send_end();
         }
         // Whoever is left sees a reset: the bytes of a tunnel have no other end that is not a clean one.
-        Relayed::Cut(_) => {
-            let _ = door::flush(flow.client, flow.snapshot.client.write_timeout).await;
-            flow.client.cut();
+        RelayOutcome::Aborted(_) => {
+            let _ = door::flush(context.client, context.snapshot.client.write_timeout).await;
+            context.client.abort();
             upstream.reset();
         }
-        Relayed::Idle => {
-            flow.client.cut();
+        RelayOutcome::TunnelIdle => {
+            context.client.abort();
             upstream.reset();
         }
-        Relayed::ClientGone => {
-            flow.client.lost();
+        RelayOutcome::ClientDisconnected => {
+            context.client.set_disconnected();
             upstream.reset();
         }
     }
-    ended
+    outcome
 }
 
 /// Passes a conforming error: whole, unstorable, without the fields that tell about the server.
-pub(super) async fn pass_error(
-    flow: &mut Flow<'_>,
-    head: &UpstreamHead,
-    error: &ErrorBytes,
-    retry_after: u64,
-) -> Relayed {
-    let status = head.facts.status;
-    let length = match (&error.body, head.facts.content_length) {
+pub(super) async fn forward_error(
+    context: &mut RequestContext<'_>,
+    response_head: &UpstreamResponseHead,
+    error: &ConformingBody,
+    default_retry_after: u64,
+) -> RelayOutcome {
+    let status = response_head.facts.status;
+    let length = match (&error.body, response_head.facts.content_length) {
         (Some(body), _) => BodyLength::Exactly(body.len() as u64),
         (None, Some(length)) => BodyLength::Exactly(length),
         (None, None) => BodyLength::Absent,
     };
-    let story = &*flow.story;
-    let drain = door::prepare(flow.client);
+    let log = &*context.log;
+    let drain = door::plan_drain(context.client);
     let now = std::time::SystemTime::now();
-    let Some(unanswered) = flow.client.unanswered() else { return Relayed::ClientGone };
-    let began = unanswered.begin(&HeadParts { status, reason: None, length }, |sink| {
-        let mut waits = head.fields.values("retry-after");
+    let Some(sender) = context.client.response_sender() else { return RelayOutcome::ClientDisconnected };
+    let sent = sender.send_response_head(&ResponseHeadParts { status, reason: None, length }, |writer| {
+        let mut retry_afters = response_head.fields.values("retry-after");
         let usable = |value: &&[u8]| {
             HeaderValue::from_bytes(value).is_ok_and(|value| fields::is_valid_retry_after(&value, now))
         };
-        let first = waits.next().filter(usable).map(Cow::Borrowed);
+        let first = retry_afters.next().filter(usable).map(Cow::Borrowed);
         // Of several, clients read one or none: the first stands, as in an error that is replaced.
-        let (several, says_later) = (waits.next().is_some(), matches!(status, 429 | 503));
-        let adds_wait = several || (says_later && first.is_none());
-        let own = || says_later.then(|| Cow::Owned(retry_after.max(1).to_string().into_bytes()));
-        let wait = adds_wait.then(|| first.or_else(own)).flatten();
-        pass_fields(sink, head, |name| {
+        let (several, wants_retry_after) = (retry_afters.next().is_some(), matches!(status, 429 | 503));
+        let sets_retry_after = several || (wants_retry_after && first.is_none());
+        let default_value =
+            || wants_retry_after.then(|| Cow::Owned(default_retry_after.max(1).to_string().into_bytes()));
+        let retry_after_value = sets_retry_after.then(|| first.or_else(default_value)).flatten();
+        forward_fields(writer, response_head, |name| {
             let is = |lower: &[u8]| name.eq_ignore_ascii_case(lower);
             let replaced = is(b"x-request-id")
-                || story.dress.replaces(name)
+                || log.response_headers.overrides(name)
                 || is(b"cache-control")
-                || (adds_wait && is(b"retry-after"))
+                || (sets_retry_after && is(b"retry-after"))
                 || (error.decoded && is(b"content-encoding"));
             !replaced && HeaderName::from_bytes(name).is_ok_and(|name| !fields::drop_on_conforming(&name))
         });
-        sink.put(b"Cache-Control", b"no-store");
-        wear(sink, story, &head.fields);
-        if let Some(wait) = wait {
-            sink.put(b"Retry-After", &wait);
+        writer.append(b"Cache-Control", b"no-store");
+        write_response_headers(writer, log, &response_head.fields);
+        if let Some(retry_after_value) = retry_after_value {
+            writer.append(b"Retry-After", &retry_after_value);
         }
     });
-    let Ok(client) = began else { return Relayed::ClientGone };
-    let bytes = error.body.as_ref().map_or(&[][..], |body| &body[..]);
-    client.send_data(bytes);
+    let Ok(client) = sent else { return RelayOutcome::ClientDisconnected };
+    let body_bytes = error.body.as_ref().map_or(&[][..], |body| &body[..]);
+    client.send_data(body_bytes);
     client.send_end();
-    flow.story.bytes += bytes.len() as u64;
-    match door::finish(client, drain, flow.snapshot.client.write_timeout).await {
-        Written::Whole => Relayed::Whole,
-        Written::Lost | Written::Stuck => Relayed::ClientGone,
+    context.log.response_bytes += body_bytes.len() as u64;
+    match door::finish_response(client, drain, context.snapshot.client.write_timeout).await {
+        SendResult::Complete => RelayOutcome::Complete,
+        SendResult::Disconnected | SendResult::WriteTimeout => RelayOutcome::ClientDisconnected,
     }
 }
 
 /// The fields that are added to whatever passes.
-fn wear(sink: &mut FieldSink<'_>, story: &Story, theirs: &Fields) {
-    sink.put_own(&REQUEST_ID, &story.request_id);
-    for (name, value) in story.dress.fields() {
-        sink.put_own(name, value);
+fn write_response_headers(writer: &mut FieldWriter<'_>, log: &RequestLog, upstream_fields: &HeaderFields) {
+    writer.append_generated(&REQUEST_ID, &log.request_id);
+    for (name, value) in log.response_headers.fields() {
+        writer.append_generated(name, value);
     }
-    for (name, value) in story.dress.merged(Some(theirs)) {
-        sink.put_own(&name, &value);
+    for (name, value) in log.response_headers.merged_fields(Some(upstream_fields)) {
+        writer.append_generated(&name, &value);
     }
 }
 
-/// Every end-to-end field that `keeps` does not take out, as it came.
-fn pass_fields(sink: &mut FieldSink<'_>, head: &UpstreamHead, keeps: impl Fn(&[u8]) -> bool) {
-    let nominated = head.nominated();
-    for (name, value) in head.fields.iter() {
-        if !nominated.removes_name(name) && !hop::is_framing_name(name) && keeps(name) {
-            sink.put(name, value);
+/// Every end-to-end field that `keep` does not take out, as it came.
+fn forward_fields(
+    writer: &mut FieldWriter<'_>,
+    response_head: &UpstreamResponseHead,
+    keep: impl Fn(&[u8]) -> bool,
+) {
+    let connection_options = response_head.connection_options();
+    for (name, value) in response_head.fields.iter() {
+        if !connection_options.removes_name(name) && !hop::is_framing_name(name) && keep(name) {
+            writer.append(name, value);
         }
     }
 }
 
 /// Which silences of the upstream are allowed.
 #[derive(Clone, Copy, Debug)]
-struct Silence {
+struct IdlePolicy {
     /// An event stream or gRPC: quiet by nature.
-    streams: bool,
+    streaming: bool,
     /// The end is not the connection's end.
-    bounded: bool,
+    delimited: bool,
 }
 
 /// What one step of the relay brought.
-enum Step {
+enum RelayStep {
     /// Bytes moved; limits begin anew.
-    Moved,
+    Progress,
     /// Everything is written.
     Done,
     /// The upstream's message broke.
     Fault(Fault),
     /// The client takes nothing more.
-    ClientGone,
+    ClientDisconnected,
     Upload(UploadEvent),
 }
 
 /// Moves the body, and the rest of the request, until the response is whole.
-async fn body(flow: &mut Flow<'_>, answered: &mut Answered, silence: Silence) -> Relayed {
-    let peer = &mut answered.peer;
-    let mut ended = false;
-    let mut uploads = true;
-    let mut read_at = Instant::now();
-    let mut written_at = read_at;
-    let mut now = read_at;
+async fn relay_body(
+    context: &mut RequestContext<'_>,
+    response: &mut UpstreamResponse,
+    idle_policy: IdlePolicy,
+) -> RelayOutcome {
+    let conn = &mut response.conn;
+    let mut response_ended = false;
+    let mut upload_active = true;
+    let mut last_read = Instant::now();
+    let mut last_write = last_read;
+    let mut now = last_read;
     loop {
-        let unsent = flow.client.unsent();
-        let limit = relay_limit(flow, silence, uploads, (unsent > 0).then_some(written_at), read_at);
+        let unsent = context.client.unsent();
+        let limit =
+            relay_limit(context, idle_policy, upload_active, (unsent > 0).then_some(last_write), last_read);
         let mut wait = Wait::begin(now);
         let step = timeout_at(
             limit.at,
             poll_fn(|cx| {
                 wait.polled();
                 // Reading goes first, so that what came with the head leaves with it, in one write.
-                let mut moved = false;
-                while !ended {
-                    let room = flow.client.room(MAX_UNSENT);
-                    if room == 0 {
+                let mut progressed = false;
+                while !response_ended {
+                    let capacity = context.client.send_capacity(MAX_UNSENT);
+                    if capacity == 0 {
                         break;
                     }
-                    match peer.poll_body(cx, room) {
+                    match conn.poll_body(cx, capacity) {
                         Poll::Ready(Ok(Some(length))) => {
-                            if !flow.client.send_data(peer.body_bytes(length)) {
-                                return Poll::Ready(Step::Fault(Fault::new(
+                            if !context.client.send_data(conn.body_bytes(length)) {
+                                return Poll::Ready(RelayStep::Fault(Fault::new(
                                     Cause::HttpProtocolError,
                                     Phase::Relay,
                                 )));
                             }
-                            peer.take(length);
-                            flow.story.bytes += length as u64;
-                            moved = true;
+                            conn.consume(length);
+                            context.log.response_bytes += length as u64;
+                            progressed = true;
                         }
                         Poll::Ready(Ok(None)) => {
-                            ended = true;
-                            if let Some(trailers) = peer.take_trailers() {
-                                flow.client
-                                    .send_trailers(head::trailers(trailers, hop::is_allowed_in_trailers));
+                            response_ended = true;
+                            if let Some(trailers) = conn.take_trailers() {
+                                context.client.send_trailers(head::filter_trailers(
+                                    trailers,
+                                    hop::is_allowed_in_trailers,
+                                ));
                             }
-                            if !flow.client.send_end() {
-                                return Poll::Ready(Step::Fault(Fault::new(
+                            if !context.client.send_end() {
+                                return Poll::Ready(RelayStep::Fault(Fault::new(
                                     Cause::HttpResponseIncomplete,
                                     Phase::Relay,
                                 )));
                             }
-                            moved = true;
+                            progressed = true;
                         }
-                        Poll::Ready(Err(fault)) => return Poll::Ready(Step::Fault(fault)),
+                        Poll::Ready(Err(fault)) => return Poll::Ready(RelayStep::Fault(fault)),
                         Poll::Pending => break,
                     }
                 }
-                if flow.client.unsent() > 0 {
-                    match flow.client.poll_flush(cx) {
-                        Poll::Ready(Ok(())) => moved = true,
-                        Poll::Ready(Err(_)) => return Poll::Ready(Step::ClientGone),
+                if context.client.unsent() > 0 {
+                    match context.client.poll_flush(cx) {
+                        Poll::Ready(Ok(())) => progressed = true,
+                        Poll::Ready(Err(_)) => return Poll::Ready(RelayStep::ClientDisconnected),
                         Poll::Pending => {}
                     }
                 }
-                if ended && flow.client.unsent() == 0 {
-                    return Poll::Ready(Step::Done);
+                if response_ended && context.client.unsent() == 0 {
+                    return Poll::Ready(RelayStep::Done);
                 }
-                if moved {
-                    return Poll::Ready(Step::Moved);
+                if progressed {
+                    return Poll::Ready(RelayStep::Progress);
                 }
-                wait.result(if uploads {
-                    flow.upload.poll(cx, flow.client, peer).map(Step::Upload)
+                wait.result(if upload_active {
+                    context.upload.poll(cx, context.client, conn).map(RelayStep::Upload)
                 } else {
                     Poll::Pending
                 })
             }),
         )
         .await;
-        flow.story.waited += wait.total();
+        context.log.waited += wait.total();
         now = Instant::now();
-        if flow.client.unsent() != unsent {
-            written_at = now;
+        if context.client.unsent() != unsent {
+            last_write = now;
         }
-        if flow.upload.has_ended() && flow.upload.waiting() == Waiting::Nothing && !peer.write_has_failed() {
-            flow.story.sent = RequestSent::Full;
+        if context.upload.has_ended()
+            && context.upload.waiting() == WaitingFor::Nothing
+            && !conn.write_failed()
+        {
+            context.log.request_sent = RequestSent::Full;
         }
         match step {
             None => {
-                let waits = (flow.client.unsent() > 0).then_some(written_at);
-                let limit = relay_limit(flow, silence, uploads, waits, read_at);
+                let writing_since = (context.client.unsent() > 0).then_some(last_write);
+                let limit = relay_limit(context, idle_policy, upload_active, writing_since, last_read);
                 if now >= limit.at {
                     let fault = limit.fault();
-                    peer.doubt(&fault);
-                    return Relayed::Cut(fault);
+                    conn.probe(&fault);
+                    return RelayOutcome::Aborted(fault);
                 }
             }
-            Some(Step::Done) => return Relayed::Whole,
-            Some(Step::Moved) => read_at = now,
-            Some(Step::Fault(fault)) => return Relayed::Cut(fault),
-            Some(Step::ClientGone) => return Relayed::ClientGone,
-            Some(Step::Upload(UploadEvent::Changed)) => {}
-            Some(Step::Upload(UploadEvent::Failed(fault))) => return Relayed::Cut(fault),
+            Some(RelayStep::Done) => return RelayOutcome::Complete,
+            Some(RelayStep::Progress) => last_read = now,
+            Some(RelayStep::Fault(fault)) => return RelayOutcome::Aborted(fault),
+            Some(RelayStep::ClientDisconnected) => return RelayOutcome::ClientDisconnected,
+            Some(RelayStep::Upload(UploadEvent::WaitChanged)) => {}
+            Some(RelayStep::Upload(UploadEvent::Failed(fault))) => return RelayOutcome::Aborted(fault),
             // A client that half-closes still reads a response that has an end of its own; one that left is noticed
             // when we write to it. A quiet stream would never notice.
-            Some(Step::Upload(UploadEvent::ClientGone)) => {
-                if flow.client.is_h2() || silence.streams || !silence.bounded {
-                    return Relayed::ClientGone;
+            Some(RelayStep::Upload(UploadEvent::ClientDisconnected)) => {
+                if context.client.is_h2() || idle_policy.streaming || !idle_policy.delimited {
+                    return RelayOutcome::ClientDisconnected;
                 }
-                uploads = false;
+                upload_active = false;
             }
         }
     }
@@ -367,26 +400,27 @@ async fn body(flow: &mut Flow<'_>, answered: &mut Answered, silence: Silence) ->
 
 /// The limit that strikes first while a response passes.
 fn relay_limit(
-    flow: &Flow<'_>,
-    silence: Silence,
-    uploads: bool,
+    context: &RequestContext<'_>,
+    idle_policy: IdlePolicy,
+    upload_active: bool,
     writing_since: Option<Instant>,
-    read_at: Instant,
-) -> Limit {
-    let timeouts = flow.route.timeouts();
+    last_read: Instant,
+) -> TimeLimit {
+    let timeouts = context.route.timeouts();
     let first = match writing_since {
         // The client takes nothing; the upstream may be as quiet as it likes.
         Some(since) => {
-            Limit::new(since + flow.snapshot.client.write_timeout, Cause::ClientTooSlow, Phase::Relay)
+            TimeLimit::new(since + context.snapshot.client.write_timeout, Cause::ClientTooSlow, Phase::Relay)
         }
         None => {
-            let idle = if silence.streams { timeouts.stream_idle } else { timeouts.body_idle };
+            let idle = if idle_policy.streaming { timeouts.stream_idle } else { timeouts.body_idle };
             // An upstream that still takes an upload may be quiet meanwhile.
-            let moved_at = if uploads { read_at.max(flow.upload.quiet_since()) } else { read_at };
-            Limit::new(moved_at + idle, Cause::ConnectionReadTimeout, Phase::Relay)
+            let last_activity =
+                if upload_active { last_read.max(context.upload.idle_since()) } else { last_read };
+            TimeLimit::new(last_activity + idle, Cause::ConnectionReadTimeout, Phase::Relay)
         }
     };
-    let upload = (uploads && flow.upload.waiting() == Waiting::Client && !silence.streams)
-        .then(|| flow.upload.silence_limit(&flow.snapshot.client));
-    first.or(upload).or(flow.clock.whole(Phase::Relay))
+    let upload = (upload_active && context.upload.waiting() == WaitingFor::Client && !idle_policy.streaming)
+        .then(|| context.upload.idle_limit(&context.snapshot.client));
+    first.earlier(upload).earlier(context.clock.max_duration(Phase::Relay))
 }

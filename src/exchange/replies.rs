@@ -7,74 +7,74 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use http::{HeaderName, HeaderValue};
 
-use super::flow::{Flow, Story};
-use super::head::Fields;
+use super::flow::{RequestContext, RequestLog};
+use super::head::HeaderFields;
 use super::judge::Replacement;
-use super::peer::UpstreamHead;
-use super::record::Scope;
+use super::peer::UpstreamResponseHead;
+use super::record::RequestScope;
 use crate::config::ErrorRules;
 use crate::contract::fields::{self, HeaderFilterContext};
 use crate::contract::{Decision, Fault, LocalReply, Trigger};
 use crate::snapshot::grounds::RequestState;
 
 /// The ruling on a fault, and its reply.
-pub(super) fn for_fault(scope: &Scope<'_>, fault: &Fault, story: &Story) -> (Decision, LocalReply) {
-    let grounds = scope.grounds();
-    let ruling = grounds.decide(Trigger::Fault(fault.cause()));
-    let known = RequestState {
-        request_id: &story.request_id,
-        request_sent: story.sent,
+pub(super) fn for_fault(scope: &RequestScope<'_>, fault: &Fault, log: &RequestLog) -> (Decision, LocalReply) {
+    let error_context = scope.error_context();
+    let decision = error_context.decide(Trigger::Fault(fault.cause()));
+    let request_state = RequestState {
+        request_id: &log.request_id,
+        request_sent: log.request_sent,
         retry_after: fault.retry_after(),
     };
-    let fields = dressed(Vec::with_capacity(6), story, None);
-    let reply = grounds.local_reply(&ruling, &known, fields);
-    (ruling, reply)
+    let fields = with_response_headers(Vec::with_capacity(6), log, None);
+    let reply = error_context.local_reply(&decision, &request_state, fields);
+    (decision, reply)
 }
 
 /// The reply that takes the place of an upstream's error.
-pub(super) fn for_response(
-    scope: &Scope<'_>,
-    flow: &Flow<'_>,
-    head: &UpstreamHead,
+pub(super) fn for_replacement(
+    scope: &RequestScope<'_>,
+    context: &RequestContext<'_>,
+    response_head: &UpstreamResponseHead,
     replacement: &Replacement,
 ) -> LocalReply {
-    let Replacement { ruling, extract, said: _ } = replacement;
-    let kept = kept_fields(scope.rules(), head, ruling.code().status(), flow.story);
-    let fields = dressed(kept, flow.story, Some(&head.fields));
-    scope.grounds().replacement_reply(ruling, extract, &flow.story.request_id, fields)
+    let Replacement { decision, extract, evidence: _ } = replacement;
+    let kept = kept_fields(scope.error_config(), response_head, decision.code().status(), context.log);
+    let fields = with_response_headers(kept, context.log, Some(&response_head.fields));
+    scope.error_context().replacement_reply(decision, extract, &context.log.request_id, fields)
 }
 
 /// Adds what every response of this request wears.
-fn dressed(
+fn with_response_headers(
     mut fields: Vec<(HeaderName, HeaderValue)>,
-    story: &Story,
-    theirs: Option<&Fields>,
+    log: &RequestLog,
+    upstream_fields: Option<&HeaderFields>,
 ) -> Vec<(HeaderName, HeaderValue)> {
-    fields.extend(story.dress.fields().iter().cloned());
-    fields.extend(story.dress.merged(theirs));
+    fields.extend(log.response_headers.fields().iter().cloned());
+    fields.extend(log.response_headers.merged_fields(upstream_fields));
     fields
 }
 
 /// The upstream's fields that stay on a replaced error.
 fn kept_fields(
-    rules: &ErrorRules,
-    head: &UpstreamHead,
-    sent: u16,
-    story: &Story,
+    error_config: &ErrorRules,
+    response_head: &UpstreamResponseHead,
+    status: u16,
+    log: &RequestLog,
 ) -> Vec<(HeaderName, HeaderValue)> {
     let context = HeaderFilterContext {
-        status_sent: sent,
-        upstream_status: head.facts.status,
-        gateway_cors: story.dress.owns_cors(),
-        extra_kept: &rules.keep_headers,
+        status_sent: status,
+        upstream_status: response_head.facts.status,
+        gateway_cors: log.response_headers.overrides_cors(),
+        extra_kept: &error_config.keep_headers,
         now: SystemTime::now(),
     };
     let mut kept = Vec::with_capacity(8);
-    let theirs = &head.fields;
+    let upstream_fields = &response_head.fields;
     // What Connection names is the upstream's connection's, on an error as on any response.
-    let nominated = head.nominated();
-    for (name, value) in theirs.iter() {
-        if nominated.removes_name(name) || story.dress.replaces(name) {
+    let connection_options = response_head.connection_options();
+    for (name, value) in upstream_fields.iter() {
+        if connection_options.removes_name(name) || log.response_headers.overrides(name) {
             continue;
         }
         let Ok(name) = HeaderName::from_bytes(name) else { continue };
@@ -98,7 +98,7 @@ thread_local! {
 /// A fresh request id: a UUID of version 7 (RFC 9562 5.7), so that ids sort by time.
 pub(super) fn new_request_id() -> HeaderValue {
     let millis = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
-    let random = RANDOM.with_borrow_mut(|state| [step(state), step(state)]);
+    let random = RANDOM.with_borrow_mut(|state| [next_random(state), next_random(state)]);
     let mut bytes = [0_u8; 10];
     for (slot, byte) in bytes.iter_mut().zip(random.iter().flat_map(|word| word.to_le_bytes())) {
         *slot = byte;
@@ -111,11 +111,11 @@ pub(super) fn new_request_id() -> HeaderValue {
 }
 
 /// xoroshiro128+ (Blackman and Vigna): a few instructions for well spread bits.
-fn step(state: &mut [u64; 2]) -> u64 {
-    let [one, mut two] = *state;
-    let result = one.wrapping_add(two);
-    two ^= one;
-    *state = [one.rotate_left(24) ^ two ^ (two << 16), two.rotate_left(37)];
+fn next_random(state: &mut [u64; 2]) -> u64 {
+    let [first, mut second] = *state;
+    let result = first.wrapping_add(second);
+    second ^= first;
+    *state = [first.rotate_left(24) ^ second ^ (second << 16), second.rotate_left(37)];
     result
 }
 
@@ -124,7 +124,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn request_ids_are_different_uuids_of_version_7() {
+    fn request_ids_are_unique_version_7_uuids() {
         let ids: std::collections::HashSet<String> =
             (0..10_000).map(|_| new_request_id().to_str().unwrap().to_owned()).collect();
         assert_eq!(ids.len(), 10_000);

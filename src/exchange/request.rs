@@ -9,7 +9,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Method};
 
 use super::fields;
-use super::head::Fields;
+use super::head::HeaderFields;
 use crate::contract::{Cause, Evidence, Fault, Phase};
 use crate::protocol::framing::{self, RequestFraming};
 use crate::protocol::request_head::{self, RequestHead, Version};
@@ -18,13 +18,13 @@ use crate::protocol::{Rejection, authentication, authority, forwarded, hop, medi
 
 /// Largest list of fields on HTTP/2, counted as RFC 9113 6.5.2 does. The library's own bound is four times as large, so
 /// that ours answers.
-pub(super) const MAX_H2_FIELDS: usize = 64 * 1024;
+pub(super) const MAX_H2_HEADER_LIST: usize = 64 * 1024;
 
 /// A request, whatever the protocol version.
 #[derive(Debug)]
 pub(super) struct Request {
     pub(super) method: Method,
-    pub(super) fields: Fields,
+    pub(super) fields: HeaderFields,
     /// Origin form, as received.
     pub(super) target: Bytes,
     path_len: usize,
@@ -33,8 +33,8 @@ pub(super) struct Request {
     pub(super) framing: RequestFraming,
     pub(super) expect_continue: bool,
     pub(super) dot_segments: bool,
-    asks_upgrade: bool,
-    nominates: bool,
+    wants_upgrade: bool,
+    has_connection_options: bool,
     /// There is a `Via`.
     has_via: bool,
     /// It authenticates the upstream connection, not itself: no other client may use that connection afterwards.
@@ -43,7 +43,7 @@ pub(super) struct Request {
 
 /// What is told to the upstream about the client and the request, beside the request itself.
 #[derive(Debug)]
-pub(super) struct Told<'a> {
+pub(super) struct ForwardingInfo<'a> {
     pub(super) forwarded_for: &'a HeaderValue,
     pub(super) proto: &'static str,
     pub(super) request_id: &'a HeaderValue,
@@ -58,41 +58,43 @@ pub(super) struct Told<'a> {
 }
 
 /// A refusal of the head as a fault.
-pub(super) fn refused(refusal: Rejection) -> Fault {
-    Fault::new(refusal.cause, Phase::RequestHeaders).with_evidence(Evidence::from_static(refusal.evidence))
+pub(super) fn to_fault(error: Rejection) -> Fault {
+    Fault::new(error.cause, Phase::RequestHeaders).with_evidence(Evidence::from_static(error.evidence))
 }
 
 impl Request {
     /// From a complete HTTP/1 head that [`request_head::parse`] took.
-    pub(super) fn from_h1(head: Bytes, facts: &RequestHead) -> Self {
+    pub(super) fn from_h1(request_head: Bytes, facts: &RequestHead) -> Self {
         // As it stands, except where an absolute form leaves a path unsaid.
-        let target = match head.get(facts.target.clone()) {
-            Some([b'/' | b'*', ..]) => head.slice(facts.target.clone()),
-            _ => Bytes::from(facts.origin_form(&head).into_owned()),
+        let target = match request_head.get(facts.target.clone()) {
+            Some([b'/' | b'*', ..]) => request_head.slice(facts.target.clone()),
+            _ => Bytes::from(facts.origin_form(&request_head).into_owned()),
         };
         Request {
             method: facts.method.clone(),
-            path_len: facts.path(&head).len(),
-            authority: facts.authority.clone().map_or_else(Bytes::new, |range| head.slice(range)),
+            path_len: facts.path(&request_head).len(),
+            authority: facts.authority.clone().map_or_else(Bytes::new, |range| request_head.slice(range)),
             target,
             framing: facts.framing,
             expect_continue: facts.expect_continue && facts.version == Version::Http11,
             dot_segments: facts.dot_segments,
-            asks_upgrade: facts.upgrade_requested,
-            nominates: facts.names_connection_fields,
+            wants_upgrade: facts.upgrade_requested,
+            has_connection_options: facts.names_connection_fields,
             has_via: facts.has_via,
             binds_connection: facts.binds_connection,
-            fields: Fields::Raw(head),
+            fields: HeaderFields::Raw(request_head),
         }
     }
 
-    /// From an HTTP/2 head, whose fields are taken. `ends` says that no body follows.
+    /// From an HTTP/2 head, whose fields are taken. `end_stream` says that no body follows.
     ///
     /// # Errors
     /// The request is not one that HTTP/1.1 could have said; nothing is taken.
-    pub(super) fn from_h2(parts: &mut http::request::Parts, ends: bool) -> Result<Self, Rejection> {
+    pub(super) fn from_h2(parts: &mut http::request::Parts, end_stream: bool) -> Result<Self, Rejection> {
         let method = request_head::check_method(parts.method.as_str().as_bytes())?;
-        if list_size(&parts.headers) > MAX_H2_FIELDS || parts.headers.len() > crate::protocol::MAX_FIELDS {
+        if header_list_size(&parts.headers) > MAX_H2_HEADER_LIST
+            || parts.headers.len() > crate::protocol::MAX_FIELDS
+        {
             return Err(Rejection::new(Cause::HeaderTooLarge, "the header list is too large"));
         }
         let raw = parts.uri.path_and_query().map_or("/", |target| target.as_str());
@@ -112,7 +114,7 @@ impl Request {
             request_head::check_expect(value.as_bytes())?;
             expect_continue = true;
         }
-        let framing = match (h2_length(&parts.headers)?, ends) {
+        let framing = match (h2_content_length(&parts.headers)?, end_stream) {
             (Some(length), _) => RequestFraming::Length(length),
             (None, true) => RequestFraming::None,
             (None, false) => RequestFraming::Chunked,
@@ -126,16 +128,16 @@ impl Request {
             expect_continue,
             dot_segments: path.dot_segments,
             // HTTP/2 has neither Upgrade nor 101 (RFC 9113 8.6).
-            asks_upgrade: false,
+            wants_upgrade: false,
             // Nor `Connection`: the library takes no head with one (RFC 9113 8.2.2).
-            nominates: false,
+            has_connection_options: false,
             has_via: parts.headers.contains_key(http::header::VIA),
             binds_connection: parts
                 .headers
                 .get_all(http::header::AUTHORIZATION)
                 .iter()
                 .any(|value| authentication::binds_connection(value.as_bytes())),
-            fields: Fields::Map(std::mem::take(&mut parts.headers)),
+            fields: HeaderFields::Map(std::mem::take(&mut parts.headers)),
         })
     }
 
@@ -155,12 +157,12 @@ impl Request {
     }
 
     /// The address the client is known by.
-    pub(super) fn client_ip(&self, peer: IpAddr, rules: &crate::config::ClientLimits) -> IpAddr {
-        if rules.trusted_proxies.is_empty() {
-            return peer.to_canonical();
+    pub(super) fn client_ip(&self, peer_ip: IpAddr, client_config: &crate::config::ClientLimits) -> IpAddr {
+        if client_config.trusted_proxies.is_empty() {
+            return peer_ip.to_canonical();
         }
-        let values: Vec<&[u8]> = self.fields.values(rules.ip_header.as_str()).collect();
-        forwarded::client_ip(peer, values.into_iter(), &rules.trusted_proxies)
+        let values: Vec<&[u8]> = self.fields.values(client_config.ip_header.as_str()).collect();
+        forwarded::client_ip(peer_ip, values.into_iter(), &client_config.trusted_proxies)
     }
 
     /// A call of gRPC, or of gRPC-Web, whose clients speak HTTP/1 too and read the same fields. Looked up when it is asked
@@ -170,13 +172,13 @@ impl Request {
     }
 
     /// The same of an HTTP/2 head that may not become a request.
-    pub(super) fn says_grpc(parts: &http::request::Parts) -> bool {
+    pub(super) fn is_h2_grpc(parts: &http::request::Parts) -> bool {
         let content_type = || parts.headers.get(http::header::CONTENT_TYPE);
         parts.method == Method::POST && content_type().is_some_and(|value| media::is_grpc(value.as_bytes()))
     }
 
     /// Whether this gateway has seen the request before.
-    pub(super) fn came_through(&self, pseudonym: &[u8]) -> bool {
+    pub(super) fn passed_through(&self, pseudonym: &[u8]) -> bool {
         self.has_via
             && self.fields.values("via").any(|value| {
                 value.split(|octet| *octet == b',').any(|hop| {
@@ -186,17 +188,19 @@ impl Request {
     }
 
     /// The id a trusted peer gave: 1 to 128 visible octets.
-    pub(super) fn own_id(&self) -> Option<HeaderValue> {
+    pub(super) fn trusted_id(&self) -> Option<HeaderValue> {
         let value = self.fields.value("x-request-id")?;
-        let good = (1..=128).contains(&value.len()) && value.iter().all(u8::is_ascii_graphic);
-        good.then(|| HeaderValue::from_bytes(value).ok()).flatten()
+        let is_valid = (1..=128).contains(&value.len()) && value.iter().all(u8::is_ascii_graphic);
+        is_valid.then(|| HeaderValue::from_bytes(value).ok()).flatten()
     }
 
     /// What is offered to the upstream when the route takes these protocols.
-    pub(super) fn offer(&self, taken: &[String]) -> Option<UpgradeOffer<'_>> {
+    pub(super) fn upgrade_offer(&self, allowed_protocols: &[String]) -> Option<UpgradeOffer<'_>> {
         let values = |name| self.fields.values(name);
-        self.asks_upgrade
-            .then(|| UpgradeOffer::from_request(values("upgrade"), values("sec-websocket-key"), taken))
+        self.wants_upgrade
+            .then(|| {
+                UpgradeOffer::from_request(values("upgrade"), values("sec-websocket-key"), allowed_protocols)
+            })
             .flatten()
     }
 
@@ -204,8 +208,8 @@ impl Request {
     ///
     /// # Errors
     /// More than any real message names.
-    pub(super) fn nominated(&self) -> Result<hop::ConnectionOptions<'_>, Rejection> {
-        if !self.nominates {
+    pub(super) fn connection_options(&self) -> Result<hop::ConnectionOptions<'_>, Rejection> {
+        if !self.has_connection_options {
             return Ok(hop::ConnectionOptions::default());
         }
         hop::ConnectionOptions::from_values(self.fields.values("connection"))
@@ -216,8 +220,12 @@ impl Request {
     ///
     /// # Errors
     /// `Connection` names more fields than any real message does.
-    pub(super) fn write_head(&self, out: &mut BytesMut, told: &Told<'_>) -> Result<(), Rejection> {
-        let nominated = self.nominated()?;
+    pub(super) fn write_request_head(
+        &self,
+        out: &mut BytesMut,
+        forwarding_info: &ForwardingInfo<'_>,
+    ) -> Result<(), Rejection> {
+        let connection_options = self.connection_options()?;
         out.reserve(1024);
         out.extend_from_slice(self.method.as_str().as_bytes());
         out.put_u8(b' ');
@@ -225,50 +233,50 @@ impl Request {
         out.extend_from_slice(b" HTTP/1.1\r\n");
         if self.authority.is_empty() {
             // HTTP/1.0 may leave it out, HTTP/1.1 may not: then the server is called by the name it has here.
-            fields::field(out, b"Host", told.server.as_bytes());
+            fields::write_field(out, b"Host", forwarding_info.server.as_bytes());
         } else {
-            fields::field(out, b"Host", &self.authority);
+            fields::write_field(out, b"Host", &self.authority);
         }
-        let mut cookies = 0_u32;
-        let mut traced = false;
-        let joins_cookies = matches!(self.fields, Fields::Map(_));
+        let mut cookie_count = 0_u32;
+        let mut has_traceparent = false;
+        let joins_cookies = matches!(self.fields, HeaderFields::Map(_));
         for (name, value) in self.fields.iter() {
-            if nominated.removes_name(name) || said_anew(name) {
+            if connection_options.removes_name(name) || is_overridden(name) {
                 continue;
             }
             if joins_cookies && name == b"cookie" {
-                cookies += 1;
+                cookie_count += 1;
                 continue;
             }
-            traced |= name.eq_ignore_ascii_case(b"traceparent");
-            fields::field(out, name, value);
+            has_traceparent |= name.eq_ignore_ascii_case(b"traceparent");
+            fields::write_field(out, name, value);
         }
-        if cookies > 0 {
+        if cookie_count > 0 {
             // RFC 9113 8.2.3: HTTP/2 may split the field into crumbs, HTTP/1 may not.
             let crumbs: Vec<&[u8]> = self.fields.values("cookie").collect();
-            fields::field(out, b"cookie", &crumbs.join(&b"; "[..]));
+            fields::write_field(out, b"cookie", &crumbs.join(&b"; "[..]));
         }
-        fields::field(out, b"X-Forwarded-For", told.forwarded_for.as_bytes());
-        fields::field(out, b"X-Forwarded-Proto", told.proto.as_bytes());
+        fields::write_field(out, b"X-Forwarded-For", forwarding_info.forwarded_for.as_bytes());
+        fields::write_field(out, b"X-Forwarded-Proto", forwarding_info.proto.as_bytes());
         if !self.authority.is_empty() {
-            fields::field(out, b"X-Forwarded-Host", &self.authority);
+            fields::write_field(out, b"X-Forwarded-Host", &self.authority);
         }
-        fields::field(out, b"X-Request-Id", told.request_id.as_bytes());
-        if !traced {
-            traceparent(out, told.request_id.as_bytes());
+        fields::write_field(out, b"X-Request-Id", forwarding_info.request_id.as_bytes());
+        if !has_traceparent {
+            write_traceparent(out, forwarding_info.request_id.as_bytes());
         }
-        fields::field(out, b"Via", told.via);
+        fields::write_field(out, b"Via", forwarding_info.via);
         if self.expect_continue && self.framing.has_body() {
             out.extend_from_slice(b"Expect: 100-continue\r\n");
         }
         match self.framing {
             RequestFraming::None => {}
-            RequestFraming::Length(length) => fields::number(out, b"Content-Length: ", length),
+            RequestFraming::Length(length) => fields::write_number_field(out, b"Content-Length: ", length),
             RequestFraming::Chunked => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
         }
-        if let Some(offer) = told.offer {
+        if let Some(offer) = forwarding_info.offer {
             out.extend_from_slice(b"Connection: Upgrade\r\n");
-            fields::field(out, b"Upgrade", &offer.value());
+            fields::write_field(out, b"Upgrade", &offer.value());
         }
         out.extend_from_slice(b"\r\n");
         Ok(())
@@ -276,7 +284,7 @@ impl Request {
 }
 
 /// Fields that are dropped from the client's and said by us.
-pub(super) fn said_anew(name: &[u8]) -> bool {
+pub(super) fn is_overridden(name: &[u8]) -> bool {
     let is = |lower: &[u8]| name.eq_ignore_ascii_case(lower);
     let fold = |octet: &u8| if *octet == b'_' { b'-' } else { octet.to_ascii_lowercase() };
     match name.len() {
@@ -291,19 +299,19 @@ pub(super) fn said_anew(name: &[u8]) -> bool {
 
 /// A W3C trace context that begins here: the trace id is the request id without hyphens where that is a UUID, the
 /// parent id its random half. Not sampled: whoever samples decides for itself.
-fn traceparent(out: &mut BytesMut, request_id: &[u8]) {
-    let begun = out.len();
+fn write_traceparent(out: &mut BytesMut, request_id: &[u8]) {
+    let start = out.len();
     out.extend_from_slice(b"traceparent: ");
-    if trace(out, request_id) {
+    if write_trace_value(out, request_id) {
         out.extend_from_slice(b"\r\n");
     } else {
-        out.truncate(begun);
+        out.truncate(start);
     }
 }
 
 /// The value alone; nothing, and false, where the id is too long for one.
-pub(super) fn trace(out: &mut BytesMut, request_id: &[u8]) -> bool {
-    let digits = uuid_digits(request_id).or_else(|| all_digits(request_id));
+pub(super) fn write_trace_value(out: &mut BytesMut, request_id: &[u8]) -> bool {
+    let digits = uuid_digits(request_id).or_else(|| hex_digits(request_id));
     let Some(digits) = digits else { return false };
     out.extend_from_slice(b"00-");
     out.extend_from_slice(&digits);
@@ -328,12 +336,12 @@ fn uuid_digits(id: &[u8]) -> Option<[u8; 32]> {
     }
     digits.make_ascii_lowercase();
     // All are looked at, without a branch at each.
-    let good = digits.iter().fold(true, |good, digit| good & digit.is_ascii_hexdigit());
-    good.then_some(digits)
+    let is_valid = digits.iter().fold(true, |is_valid, digit| is_valid & digit.is_ascii_hexdigit());
+    is_valid.then_some(digits)
 }
 
 /// The 32 digits that stand anywhere in an id.
-fn all_digits(id: &[u8]) -> Option<[u8; 32]> {
+fn hex_digits(id: &[u8]) -> Option<[u8; 32]> {
     let mut digits = [b'0'; 32];
     let mut slots = digits.iter_mut();
     for octet in id.iter().filter(|octet| octet.is_ascii_hexdigit()) {
@@ -343,7 +351,7 @@ fn all_digits(id: &[u8]) -> Option<[u8; 32]> {
 }
 
 /// The size of a list of fields on HTTP/2, in bytes (RFC 9113 6.5.2).
-pub(super) fn list_size(fields: &HeaderMap) -> usize {
+pub(super) fn header_list_size(fields: &HeaderMap) -> usize {
     fields.iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum()
 }
 
@@ -355,18 +363,18 @@ fn h2_authority(parts: &http::request::Parts) -> Result<Bytes, Rejection> {
     if hosts.next().is_some() {
         return Err(invalid("Host is repeated"));
     }
-    let named = parts.uri.authority().map(|authority| authority.as_str().as_bytes());
-    let used = named.or(host).ok_or(invalid("neither :authority nor Host"))?;
-    authority::check_authority(used)?;
-    if let (Some(named), Some(host)) = (named, host)
-        && !authority::authorities_equal(named, host)
+    let uri_authority = parts.uri.authority().map(|authority| authority.as_str().as_bytes());
+    let authority = uri_authority.or(host).ok_or(invalid("neither :authority nor Host"))?;
+    authority::check_authority(authority)?;
+    if let (Some(uri_authority), Some(host)) = (uri_authority, host)
+        && !authority::authorities_equal(uri_authority, host)
     {
         return Err(invalid(":authority and Host differ"));
     }
-    Ok(Bytes::copy_from_slice(used))
+    Ok(Bytes::copy_from_slice(authority))
 }
 
-fn h2_length(headers: &HeaderMap) -> Result<Option<u64>, Rejection> {
+fn h2_content_length(headers: &HeaderMap) -> Result<Option<u64>, Rejection> {
     let mut values = headers.get_all(http::header::CONTENT_LENGTH).iter();
     let Some(value) = values.next() else { return Ok(None) };
     let length = framing::content_length(value.as_bytes().trim_ascii());

@@ -8,15 +8,15 @@ use crate::contract::{Cause, Phase};
 
 /// What is known of the attempt that failed.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Failed<'a> {
+pub(super) struct FailedAttempt<'a> {
     pub(super) cause: Cause,
     pub(super) phase: Phase,
     pub(super) method: &'a Method,
     /// A byte of a response came.
-    pub(super) answered: bool,
+    pub(super) response_started: bool,
     /// The upstream has said that it did not look at the request and never will: REFUSED_STREAM, or a GOAWAY that passes
     /// it over.
-    pub(super) passed_over: bool,
+    pub(super) unprocessed: bool,
     /// The same bytes can be sent again.
     pub(super) can_replay: bool,
 }
@@ -25,37 +25,37 @@ pub(super) struct Failed<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Retry {
     /// The fault stands.
-    No,
+    Never,
     /// To another server or address; without one the fault stands.
-    Elsewhere,
+    OtherServer,
     /// To another server if there is one, else to the same on a new connection.
-    Anywhere,
+    AnyServer,
 }
 
 /// The rule.
-pub(super) fn decide(failed: Failed<'_>) -> Retry {
-    if !failed.can_replay {
-        return Retry::No;
+pub(super) fn decide(attempt: FailedAttempt<'_>) -> Retry {
+    if !attempt.can_replay {
+        return Retry::Never;
     }
-    if failed.passed_over {
-        return Retry::Anywhere;
+    if attempt.unprocessed {
+        return Retry::AnyServer;
     }
-    match failed.cause {
+    match attempt.cause {
         // Nothing was sent: any method.
         Cause::DnsError
         | Cause::DestinationIpUnroutable
         | Cause::ConnectionRefused
-        | Cause::TlsCertificateError => Retry::Elsewhere,
-        Cause::ConnectionTerminated | Cause::TlsProtocolError if failed.phase == Phase::Connect => {
-            Retry::Elsewhere
+        | Cause::TlsCertificateError => Retry::OtherServer,
+        Cause::ConnectionTerminated | Cause::TlsProtocolError if attempt.phase == Phase::Connect => {
+            Retry::OtherServer
         }
         // Closed before any byte of a response: a server that closes idle connections, or one that crashed half-way.
         Cause::ConnectionTerminated | Cause::ConnectionWriteError | Cause::TlsProtocolError
-            if !failed.answered && failed.method.is_idempotent() =>
+            if !attempt.response_started && attempt.method.is_idempotent() =>
         {
-            Retry::Anywhere
+            Retry::AnyServer
         }
-        Cause::ConnectionTerminated | Cause::ConnectionWriteError | Cause::TlsProtocolError => Retry::No,
+        Cause::ConnectionTerminated | Cause::ConnectionWriteError | Cause::TlsProtocolError => Retry::Never,
         // Never after a timeout: the time is the client's, and the upstream may still be at work.
         Cause::DnsTimeout
         | Cause::ConnectionTimeout
@@ -63,14 +63,14 @@ pub(super) fn decide(failed: Failed<'_>) -> Retry {
         | Cause::HttpResponseTimeout
         | Cause::DeadlineExceeded
         | Cause::ConnectionReadTimeout
-        | Cause::ConnectionWriteTimeout => Retry::No,
+        | Cause::ConnectionWriteTimeout => Retry::Never,
         // A server that speaks another protocol: nothing was sent.
-        Cause::HttpProtocolError if failed.phase == Phase::Connect => Retry::Elsewhere,
+        Cause::HttpProtocolError if attempt.phase == Phase::Connect => Retry::OtherServer,
         // The upstream answered, however badly.
         Cause::HttpProtocolError
         | Cause::HttpResponseHeaderSectionSize
         | Cause::HttpUpgradeFailed
-        | Cause::HttpResponseIncomplete => Retry::No,
+        | Cause::HttpResponseIncomplete => Retry::Never,
         // The client's doing, or ours: another server changes nothing.
         Cause::HttpRequestError
         | Cause::MalformedRequestLine
@@ -99,7 +99,7 @@ pub(super) fn decide(failed: Failed<'_>) -> Retry {
         | Cause::DestinationUnavailable
         | Cause::LimiterUnavailable
         | Cause::ResourceExhausted
-        | Cause::Draining => Retry::No,
+        | Cause::Draining => Retry::Never,
     }
 }
 
@@ -107,55 +107,57 @@ pub(super) fn decide(failed: Failed<'_>) -> Retry {
 mod tests {
     use super::*;
 
-    fn failed(cause: Cause, method: &Method) -> Failed<'_> {
-        Failed {
+    fn failed(cause: Cause, method: &Method) -> FailedAttempt<'_> {
+        FailedAttempt {
             cause,
             phase: Phase::ResponseHeaders,
             method,
-            answered: false,
-            passed_over: false,
+            response_started: false,
+            unprocessed: false,
             can_replay: true,
         }
     }
 
     #[test]
-    fn a_refused_connection_is_tried_elsewhere_with_any_method() {
-        assert_eq!(decide(failed(Cause::ConnectionRefused, &Method::POST)), Retry::Elsewhere);
+    fn refused_connection_is_retried_on_another_server_for_any_method() {
+        assert_eq!(decide(failed(Cause::ConnectionRefused, &Method::POST)), Retry::OtherServer);
     }
 
     #[test]
-    fn a_close_before_any_byte_repeats_only_idempotent_methods() {
-        assert_eq!(decide(failed(Cause::ConnectionTerminated, &Method::PUT)), Retry::Anywhere);
-        assert_eq!(decide(failed(Cause::ConnectionTerminated, &Method::POST)), Retry::No);
-        let answered = Failed { answered: true, ..failed(Cause::ConnectionTerminated, &Method::GET) };
-        assert_eq!(decide(answered), Retry::No);
+    fn close_before_any_byte_retries_idempotent_methods_only() {
+        assert_eq!(decide(failed(Cause::ConnectionTerminated, &Method::PUT)), Retry::AnyServer);
+        assert_eq!(decide(failed(Cause::ConnectionTerminated, &Method::POST)), Retry::Never);
+        let started =
+            FailedAttempt { response_started: true, ..failed(Cause::ConnectionTerminated, &Method::GET) };
+        assert_eq!(decide(started), Retry::Never);
     }
 
     #[test]
-    fn what_the_upstream_passed_over_is_sent_again_with_any_method() {
-        let passed_over = Failed { passed_over: true, ..failed(Cause::ConnectionTerminated, &Method::POST) };
-        assert_eq!(decide(passed_over), Retry::Anywhere);
-        assert_eq!(decide(Failed { can_replay: false, ..passed_over }), Retry::No);
+    fn unprocessed_request_is_retried_for_any_method() {
+        let unprocessed =
+            FailedAttempt { unprocessed: true, ..failed(Cause::ConnectionTerminated, &Method::POST) };
+        assert_eq!(decide(unprocessed), Retry::AnyServer);
+        assert_eq!(decide(FailedAttempt { can_replay: false, ..unprocessed }), Retry::Never);
     }
 
     #[test]
-    fn a_server_of_another_protocol_is_left_for_another_one() {
+    fn protocol_error_while_connecting_is_retried_on_another_server() {
         let fault = failed(Cause::HttpProtocolError, &Method::POST);
-        assert_eq!(decide(Failed { phase: Phase::Connect, ..fault }), Retry::Elsewhere);
-        assert_eq!(decide(fault), Retry::No);
+        assert_eq!(decide(FailedAttempt { phase: Phase::Connect, ..fault }), Retry::OtherServer);
+        assert_eq!(decide(fault), Retry::Never);
     }
 
     #[test]
-    fn nothing_is_repeated_after_a_timeout_or_without_the_whole_body() {
+    fn timeouts_and_requests_without_replay_are_never_retried() {
         for cause in Cause::ALL
             .iter()
             .filter(|cause| cause.name().contains("timeout") || **cause == Cause::DeadlineExceeded)
         {
-            assert_eq!(decide(failed(*cause, &Method::GET)), Retry::No, "{cause}");
+            assert_eq!(decide(failed(*cause, &Method::GET)), Retry::Never, "{cause}");
         }
         for cause in Cause::ALL {
-            let gone = Failed { can_replay: false, ..failed(*cause, &Method::GET) };
-            assert_eq!(decide(gone), Retry::No, "{cause}");
+            let without_replay = FailedAttempt { can_replay: false, ..failed(*cause, &Method::GET) };
+            assert_eq!(decide(without_replay), Retry::Never, "{cause}");
         }
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use http::Method;
 use http::header::ACCESS_CONTROL_REQUEST_METHOD;
 
-use super::dress::Dress;
+use super::dress::ResponseHeaderMutations;
 use super::gateway::Gateway;
 use super::request::Request;
 use crate::protocol::cors::{self, CorsPolicy, PreflightRequest, PreflightResult};
@@ -24,24 +24,29 @@ pub(super) fn policy<'a>(snapshot: &'a Snapshot, route: Option<&'a Route>) -> Op
 }
 
 /// Dresses the answers of a request.
-pub(super) fn dress(dress: &mut Dress, snapshot: &Snapshot, route: Option<&Route>, request: &Request) {
+pub(super) fn apply(
+    response_headers: &mut ResponseHeaderMutations,
+    snapshot: &Snapshot,
+    route: Option<&Route>,
+    request: &Request,
+) {
     if let Some(policy) = policy(snapshot, route) {
-        dress.share(policy, origin(request), cors::VARY_ORIGIN);
+        response_headers.apply_cors(policy, single_origin(request), cors::VARY_ORIGIN);
     }
 }
 
-/// What the answer to a head that is no request wears. `origin`: what it says of one, as far as it can be read.
-pub(super) fn unrouted(gateway: &Gateway, origin: Option<&[u8]>) -> Dress {
-    let mut dress = Dress::default();
+/// What the answer to a head that is no request wears. `single_origin`: what it says of one, as far as it can be read.
+pub(super) fn unrouted_response_headers(gateway: &Gateway, origin: Option<&[u8]>) -> ResponseHeaderMutations {
+    let mut response_headers = ResponseHeaderMutations::default();
     if let Some(policy) = &gateway.snapshot.load().unrouted.cors {
-        dress.share(policy, origin, cors::VARY_ORIGIN);
+        response_headers.apply_cors(policy, origin, cors::VARY_ORIGIN);
     }
-    dress
+    response_headers
 }
 
 /// The method that a preflight asks for; `None` where the request is no preflight.
-pub(super) fn asked_method(request: &Request) -> Option<Method> {
-    if request.method != Method::OPTIONS || origin(request).is_none() {
+pub(super) fn preflight_method(request: &Request) -> Option<Method> {
+    if request.method != Method::OPTIONS || single_origin(request).is_none() {
         return None;
     }
     let method = request.fields.value(ACCESS_CONTROL_REQUEST_METHOD.as_str())?;
@@ -51,24 +56,24 @@ pub(super) fn asked_method(request: &Request) -> Option<Method> {
 
 /// Answers a preflight; `None` when the page is foreign, and then the dress is that of its refusal.
 pub(super) fn preflight(
-    dress: &mut Dress,
+    response_headers: &mut ResponseHeaderMutations,
     policy: &Arc<CorsPolicy>,
     request: &Request,
     method: &Method,
 ) -> Option<Vec<cors::HeaderField>> {
-    let question = PreflightRequest { origin: origin(request).unwrap_or_default(), method };
+    let preflight_request = PreflightRequest { origin: single_origin(request).unwrap_or_default(), method };
     let headers = request.fields.values("access-control-request-headers");
-    match policy.preflight(&question, headers) {
+    match policy.preflight(&preflight_request, headers) {
         PreflightResult::Allowed(fields) => Some(fields),
         PreflightResult::OriginNotAllowed => {
-            dress.share(policy, None, cors::VARY_PREFLIGHT);
+            response_headers.apply_cors(policy, None, cors::VARY_PREFLIGHT);
             None
         }
     }
 }
 
 /// The only `Origin` of the request. Two of them are none.
-fn origin(request: &Request) -> Option<&[u8]> {
+fn single_origin(request: &Request) -> Option<&[u8]> {
     let mut values = request.fields.values("origin");
     let origin = values.next()?;
     values.next().is_none().then_some(origin)

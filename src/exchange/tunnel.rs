@@ -12,40 +12,44 @@ use std::io;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use super::clock::Limit;
-use super::relay::Relayed;
-use super::wire::{BODY_ROOM, HEAD_ROOM, Wire};
+use super::clock::TimeLimit;
+use super::relay::RelayOutcome;
+use super::wire::{BODY_BUFFER_SIZE, BufferedStream, HEADER_BUFFER_SIZE};
 use crate::contract::{Cause, Evidence, Fault, Phase};
 use crate::upstream::timer::timeout_at;
 
 /// The limits that hold in a tunnel.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Times {
+pub(super) struct TunnelTimeouts {
     /// Nothing moves, either way.
     pub(super) idle: Duration,
     /// On everything.
-    pub(super) whole: Option<Limit>,
+    pub(super) max_duration: Option<TimeLimit>,
 }
 
 /// Moves bytes until the tunnel is over. How it ended, and how many bytes came from the upstream.
 ///
 /// What has been read behind the heads goes first; the head that waits in the client's buffer leaves with it.
-pub(super) async fn run(client: &mut Wire, upstream: &mut Wire, times: Times) -> (Relayed, u64) {
-    let mut tunnel = Tunnel { up: Lane::new(), down: Lane::new(), moved_at: Instant::now() };
+pub(super) async fn run(
+    client: &mut BufferedStream,
+    upstream: &mut BufferedStream,
+    timeouts: TunnelTimeouts,
+) -> (RelayOutcome, u64) {
+    let mut tunnel = Tunnel { up: Direction::new(), down: Direction::new(), last_activity: Instant::now() };
     tunnel.down.bytes = upstream.input.len() as u64;
-    upstream.pass_to(client);
+    upstream.splice_to(client);
     loop {
-        let idle_at = tunnel.moved_at + times.idle;
-        let at = times.whole.map_or(idle_at, |whole| whole.at.min(idle_at));
-        let ended = timeout_at(at, poll_fn(|cx| tunnel.poll(cx, client, upstream))).await;
+        let idle_at = tunnel.last_activity + timeouts.idle;
+        let at = timeouts.max_duration.map_or(idle_at, |max_duration| max_duration.at.min(idle_at));
+        let outcome = timeout_at(at, poll_fn(|cx| tunnel.poll(cx, client, upstream))).await;
         let now = Instant::now();
         // The timer is coarse, and bytes have moved since it was set.
-        let ended = ended.or_else(|| match times.whole {
-            Some(whole) if now >= whole.at => Some(Relayed::Cut(whole.fault())),
-            _ => (now >= tunnel.moved_at + times.idle).then_some(Relayed::Idle),
+        let outcome = outcome.or_else(|| match timeouts.max_duration {
+            Some(max_duration) if now >= max_duration.at => Some(RelayOutcome::Aborted(max_duration.fault())),
+            _ => (now >= tunnel.last_activity + timeouts.idle).then_some(RelayOutcome::TunnelIdle),
         });
-        if let Some(ended) = ended {
-            return (ended, tunnel.down.bytes);
+        if let Some(outcome) = outcome {
+            return (outcome, tunnel.down.bytes);
         }
     }
 }
@@ -53,102 +57,115 @@ pub(super) async fn run(client: &mut Wire, upstream: &mut Wire, times: Times) ->
 /// Both directions.
 struct Tunnel {
     /// From the client to the upstream.
-    up: Lane,
-    down: Lane,
+    up: Direction,
+    down: Direction,
     /// When the last byte moved.
-    moved_at: Instant,
+    last_activity: Instant,
 }
 
 impl Tunnel {
     /// Moves bytes as far as both sides allow; ready when nothing will move any more.
-    fn poll(&mut self, cx: &mut Context<'_>, client: &mut Wire, upstream: &mut Wire) -> Poll<Relayed> {
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        client: &mut BufferedStream,
+        upstream: &mut BufferedStream,
+    ) -> Poll<RelayOutcome> {
         let before = (client.unsent(), upstream.unsent(), self.up.bytes, self.down.bytes);
         let up = self.up.poll(cx, client, upstream);
         let down = self.down.poll(cx, upstream, client);
         if before != (client.unsent(), upstream.unsent(), self.up.bytes, self.down.bytes) {
-            self.moved_at = Instant::now();
+            self.last_activity = Instant::now();
         }
         match (up, down) {
             // Whoever cannot be read from any more is gone, and with it both directions.
-            (Poll::Ready(Err(Broken::Reading(_))), _) => Poll::Ready(Relayed::ClientGone),
-            (_, Poll::Ready(Err(Broken::Reading(error)))) => Poll::Ready(cut(&error)),
+            (Poll::Ready(Err(DirectionError::Read(_))), _) => Poll::Ready(RelayOutcome::ClientDisconnected),
+            (_, Poll::Ready(Err(DirectionError::Read(error)))) => Poll::Ready(upstream_error(&error)),
             // Whoever takes nothing any more may have said its last before: that is passed on first.
-            (Poll::Ready(_), Poll::Ready(Err(Broken::Writing))) => Poll::Ready(Relayed::ClientGone),
-            (Poll::Ready(_), Poll::Ready(Ok(()))) => Poll::Ready(Relayed::Whole),
+            (Poll::Ready(_), Poll::Ready(Err(DirectionError::Write))) => {
+                Poll::Ready(RelayOutcome::ClientDisconnected)
+            }
+            (Poll::Ready(_), Poll::Ready(Ok(()))) => Poll::Ready(RelayOutcome::Complete),
             (Poll::Pending, _) | (_, Poll::Pending) => Poll::Pending,
         }
     }
 }
 
 /// The upstream broke off.
-fn cut(error: &io::Error) -> Relayed {
+fn upstream_error(error: &io::Error) -> RelayOutcome {
     let evidence = Evidence::owned(error.to_string());
-    Relayed::Cut(Fault::new(Cause::HttpResponseIncomplete, Phase::Relay).with_evidence(evidence))
+    RelayOutcome::Aborted(Fault::new(Cause::HttpResponseIncomplete, Phase::Relay).with_evidence(evidence))
 }
 
 /// One direction.
-struct Lane {
-    state: State,
+struct Direction {
+    state: DirectionState,
     /// How much is read at once: little where little comes, so that a quiet tunnel costs little.
-    room: usize,
+    buffer_size: usize,
     /// So many have been read.
     bytes: u64,
 }
 
-enum State {
+enum DirectionState {
     Open,
     /// The sender has ended; its end is to be passed on.
-    Ending,
+    Closing,
     /// That is done.
-    Ended,
+    Closed,
     /// The receiver takes nothing more.
-    Refused,
+    WriteFailed,
 }
 
 /// Why a direction cannot go on.
-enum Broken {
-    Reading(io::Error),
-    Writing,
+enum DirectionError {
+    Read(io::Error),
+    Write,
 }
 
-impl Lane {
+impl Direction {
     const fn new() -> Self {
-        Lane { state: State::Open, room: HEAD_ROOM, bytes: 0 }
+        Direction { state: DirectionState::Open, buffer_size: HEADER_BUFFER_SIZE, bytes: 0 }
     }
 
     /// Ready when the sender's end has been passed on, or something is broken; may be asked again.
-    fn poll(&mut self, cx: &mut Context<'_>, from: &mut Wire, to: &mut Wire) -> Poll<Result<(), Broken>> {
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut BufferedStream,
+        to: &mut BufferedStream,
+    ) -> Poll<Result<(), DirectionError>> {
         loop {
             match self.state {
-                State::Ended => return Poll::Ready(Ok(())),
-                State::Refused => return Poll::Ready(Err(Broken::Writing)),
-                State::Open | State::Ending => {}
+                DirectionState::Closed => return Poll::Ready(Ok(())),
+                DirectionState::WriteFailed => return Poll::Ready(Err(DirectionError::Write)),
+                DirectionState::Open | DirectionState::Closing => {}
             }
             if ready!(to.poll_flush(cx)).is_err() {
-                self.state = State::Refused;
+                self.state = DirectionState::WriteFailed;
                 continue;
             }
             if !from.input.is_empty() {
-                from.pass_to(to);
+                from.splice_to(to);
                 continue;
             }
-            if matches!(self.state, State::Ending) {
-                self.state = match ready!(to.poll_finish(cx)) {
-                    Ok(()) => State::Ended,
-                    Err(_) => State::Refused,
+            if matches!(self.state, DirectionState::Closing) {
+                self.state = match ready!(to.poll_shutdown_write(cx)) {
+                    Ok(()) => DirectionState::Closed,
+                    Err(_) => DirectionState::WriteFailed,
                 };
                 continue;
             }
-            match from.poll_fill(cx, self.room) {
-                Poll::Ready(Ok(0)) => self.state = State::Ending,
+            match from.poll_fill(cx, self.buffer_size) {
+                Poll::Ready(Ok(0)) => self.state = DirectionState::Closing,
                 Poll::Ready(Ok(read)) => {
                     self.bytes += read as u64;
-                    self.room = if read < self.room { HEAD_ROOM } else { BODY_ROOM };
+                    self.buffer_size =
+                        if read < self.buffer_size { HEADER_BUFFER_SIZE } else { BODY_BUFFER_SIZE };
                 }
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(Broken::Reading(error))),
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(DirectionError::Read(error))),
                 Poll::Pending => {
-                    if self.room > HEAD_ROOM {
-                        self.room = HEAD_ROOM;
+                    if self.buffer_size > HEADER_BUFFER_SIZE {
+                        self.buffer_size = HEADER_BUFFER_SIZE;
                         from.input = bytes::BytesMut::new();
                     }
                     to.output = bytes::BytesMut::new();

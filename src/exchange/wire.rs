@@ -13,13 +13,13 @@ use tokio::io::AsyncWrite;
 use tokio_util::io::poll_read_buf;
 
 /// Room for a head: real ones fit, and an idle connection holds no more.
-pub(super) const HEAD_ROOM: usize = 4 * 1024;
+pub(super) const HEADER_BUFFER_SIZE: usize = 4 * 1024;
 /// Room for a body: the system call is paid once for so many bytes.
-pub(super) const BODY_ROOM: usize = 64 * 1024;
+pub(super) const BODY_BUFFER_SIZE: usize = 64 * 1024;
 
 /// A connection with its buffers.
 #[derive(Debug)]
-pub(super) struct Wire {
+pub(super) struct BufferedStream {
     stream: Stream,
     /// Read and not used yet.
     pub(super) input: BytesMut,
@@ -29,14 +29,14 @@ pub(super) struct Wire {
     unflushed: bool,
 }
 
-impl Wire {
+impl BufferedStream {
     pub(super) fn new(stream: Stream) -> Self {
-        Wire { stream, input: BytesMut::new(), output: BytesMut::new(), unflushed: false }
+        BufferedStream { stream, input: BytesMut::new(), output: BytesMut::new(), unflushed: false }
     }
 
-    /// Reads once into `input`, with room for `room` bytes; 0 is the end of the stream.
-    pub(super) fn poll_fill(&mut self, cx: &mut Context<'_>, room: usize) -> Poll<io::Result<usize>> {
-        self.input.reserve(room);
+    /// Reads once into `input`, with room for `reserve` bytes; 0 is the end of the stream.
+    pub(super) fn poll_fill(&mut self, cx: &mut Context<'_>, reserve: usize) -> Poll<io::Result<usize>> {
+        self.input.reserve(reserve);
         poll_read_buf(Pin::new(&mut self.stream), cx, &mut self.input)
     }
 
@@ -67,7 +67,7 @@ impl Wire {
     }
 
     /// Hands everything read on to be written to `to`: bytes of a tunnel, which are nobody's answer.
-    pub(super) fn pass_to(&mut self, to: &mut Wire) {
+    pub(super) fn splice_to(&mut self, to: &mut BufferedStream) {
         if to.output.is_empty() {
             std::mem::swap(&mut self.input, &mut to.output);
         } else {
@@ -76,30 +76,30 @@ impl Wire {
         self.input.clear();
     }
 
-    /// Says that nothing more will be written, as [`Wire::finish_writing`] does.
-    pub(super) fn poll_finish(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    /// Says that nothing more will be written, as [`BufferedStream::shutdown_write`] does.
+    pub(super) fn poll_shutdown_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 
-    /// Reads once; see [`Wire::poll_fill`].
-    pub(super) async fn fill(&mut self, room: usize) -> io::Result<usize> {
-        std::future::poll_fn(|cx| self.poll_fill(cx, room)).await
+    /// Reads once; see [`BufferedStream::poll_fill`].
+    pub(super) async fn fill(&mut self, reserve: usize) -> io::Result<usize> {
+        std::future::poll_fn(|cx| self.poll_fill(cx, reserve)).await
     }
 
     /// Says that nothing more will be written (FIN). The peer may go on sending.
-    pub(super) async fn finish_writing(&mut self) -> io::Result<()> {
-        std::future::poll_fn(|cx| self.poll_finish(cx)).await
+    pub(super) async fn shutdown_write(&mut self) -> io::Result<()> {
+        std::future::poll_fn(|cx| self.poll_shutdown_write(cx)).await
     }
 
     /// Gives back the memory of what was written: the wait for an answer should not cost as much as the request.
-    pub(super) fn forget_written(&mut self) {
+    pub(super) fn free_output(&mut self) {
         if self.output.is_empty() {
             self.output = BytesMut::new();
         }
     }
 
     /// Gives back the memory of empty buffers: an idle connection should cost little.
-    pub(super) fn rest(&mut self) {
+    pub(super) fn free_buffers(&mut self) {
         if self.input.is_empty() {
             self.input = BytesMut::new();
         }
@@ -114,7 +114,7 @@ impl Wire {
     }
 
     /// The connection for the pool; only when nothing is buffered either way.
-    pub(super) fn into_stream(self) -> Option<Stream> {
+    pub(super) fn into_idle_stream(self) -> Option<Stream> {
         (self.input.is_empty() && self.unsent() == 0).then_some(self.stream)
     }
 

@@ -4,7 +4,7 @@
 //! or what should come of it: see [`super::upstream`] for who plays it and [`super::faults`] for what is expected.
 //!
 //! A script that ends without closing leaves the connection open: the rest of the request is read and the next request
-//! is served. So `[ReadHead, say("HTTP/1.1 204 No Content\r\n\r\n")]` is a whole keep-alive server.
+//! is served. So `[ReadHead, say("HTTP/1.1 204 Never Content\r\n\r\n")]` is a whole keep-alive server.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use tracing::{error, info};
 
 use super::listen::Bound;
-use crate::exchange::Connections;
+use crate::exchange::ListenerService;
 use crate::upstream::timer::sleep;
 
 /// After a failure that is ours, so long nothing is accepted.
@@ -26,7 +26,7 @@ const LAST: usize = 4096;
 
 /// Accepts until it is told to stop. Who had connected by then is served: the connections are told by the same watch, and
 /// then the socket is closed.
-pub async fn accept(bound: Bound, connections: Connections, mut stopped: watch::Receiver<bool>) {
+pub async fn accept(bound: Bound, connections: ListenerService, mut stopped: watch::Receiver<bool>) {
     let address = bound.address;
     let listener = match TcpListener::from_std(bound.socket) {
         Ok(listener) => listener,
@@ -37,7 +37,7 @@ pub async fn accept(bound: Bound, connections: Connections, mut stopped: watch::
     let mut failing = false;
     loop {
         let next = async {
-            connections.room().await;
+            connections.wait_for_capacity().await;
             listener.accept().await
         };
         let accepted = tokio::select! {
@@ -73,7 +73,7 @@ pub async fn accept(bound: Bound, connections: Connections, mut stopped: watch::
 }
 
 fn take(
-    connections: &Arc<Connections>,
+    connections: &Arc<ListenerService>,
     socket: TcpStream,
     from: SocketAddr,
     stopped: &watch::Receiver<bool>,
@@ -82,7 +82,7 @@ fn take(
     // next finds and counts that.
     let _ = socket.set_nodelay(true);
     // Counted before it has a task of its own, or a burst would get past the limit.
-    let entered = connections.open.enter();
+    let entered = connections.tracker.register();
     // Both sides of the exchange have buffers of their own; a stream made so has none.
     let stream = Box::new(l4::stream::Stream::from(socket));
     tokio::spawn(Arc::clone(connections).serve(stream, from.ip(), entered, stopped.clone()));

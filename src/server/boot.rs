@@ -18,7 +18,7 @@ use super::tasks::{self, Lookups};
 use crate::admin::telemetry::{self, TelemetryState};
 use crate::config::Config;
 use crate::contract::{Fault, PageResponse};
-use crate::exchange::{Connections, Gateway, Open, Pages, Role};
+use crate::exchange::{ConnectionTracker, Gateway, ListenerRole, ListenerService, PageHandler};
 use crate::observe::Metrics;
 use crate::observe::log::LevelHandle;
 use crate::snapshot::Snapshot;
@@ -31,7 +31,7 @@ pub struct Options {
     pub load: Option<Load>,
     /// The log, whose level a reload may change.
     pub verbosity: LevelHandle,
-    /// A path that panics, in debug builds: see [`Gateway::panic_at`].
+    /// A path that panics, in debug builds: see [`Gateway::set_panic_path`].
     pub panic_path: Option<&'static str>,
     /// Told of every address that is listened on, once all are.
     pub listening: Box<dyn FnOnce(&Listening)>,
@@ -67,13 +67,13 @@ pub fn serve(mut config: Config, options: Options) -> Result<(), String> {
     let stores = snapshot.stores.clone();
     let mut gateway = Gateway::new(snapshot, Arc::clone(&options.metrics), &pseudonym(), share.upstream);
     if let Some(path) = options.panic_path {
-        gateway.panic_at(path);
+        gateway.set_panic_path(path);
     }
     let gateway = Arc::new(gateway);
     log_panics();
 
     let stage = Arc::new(Stage::default());
-    let open = Open::new(share.crowd);
+    let open = ConnectionTracker::new(share.crowd);
     let (stop_gateway, stopped_gateway) = watch::channel(false);
     let (stop_telemetry, stopped_telemetry) = watch::channel(false);
     let listening = Listening {
@@ -111,23 +111,23 @@ pub fn serve(mut config: Config, options: Options) -> Result<(), String> {
         tokio::spawn(reload.at(hangup));
         let mut accepting = Vec::new();
         for ((listener, tls), bound) in config.listeners.iter().zip(tls).zip(bound) {
-            let connections = Connections {
+            let connections = ListenerService {
                 gateway: Arc::clone(&gateway),
-                role: Role::Gateway,
+                role: ListenerRole::Gateway,
                 h2c: listener.h2c,
                 tls: tls.clone(),
-                open: Arc::clone(&open),
+                tracker: Arc::clone(&open),
                 gauge: options.metrics.connections(&bound.address.to_string()),
             };
             accepting.push(tokio::spawn(accept(bound, connections, stopped_gateway.clone())));
         }
         let pages = TelemetryPages { stage: Arc::clone(&stage), metrics: Arc::clone(&options.metrics) };
-        let connections = Connections {
+        let connections = ListenerService {
             gateway: Arc::clone(&gateway),
-            role: Role::Pages(Arc::new(pages), share.readers),
+            role: ListenerRole::Pages(Arc::new(pages), share.readers),
             h2c: false,
             tls: None,
-            open: Open::new(1),
+            tracker: ConnectionTracker::new(1),
             gauge: options.metrics.connections(&telemetry.address.to_string()),
         };
         tokio::spawn(accept(telemetry, connections, stopped_telemetry));
@@ -182,8 +182,8 @@ struct TelemetryPages {
     metrics: Arc<Metrics>,
 }
 
-impl Pages for TelemetryPages {
-    fn answer(&self, method: &http::Method, path: &str) -> Result<PageResponse, Fault> {
+impl PageHandler for TelemetryPages {
+    fn respond(&self, method: &http::Method, path: &str) -> Result<PageResponse, Fault> {
         telemetry::answer(
             method,
             path,

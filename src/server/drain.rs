@@ -17,7 +17,7 @@ use tracing::{info, warn};
 
 use crate::admin::telemetry::Readiness;
 use crate::config::Config;
-use crate::exchange::Open;
+use crate::exchange::ConnectionTracker;
 use crate::upstream::timer::{sleep, timeout_at};
 
 /// How far the process is, for `/readyz`.
@@ -103,7 +103,7 @@ pub async fn until_drained(
     stage: Arc<Stage>,
     listeners: watch::Sender<bool>,
     accepting: Vec<JoinHandle<()>>,
-    open: Arc<Open>,
+    open: Arc<ConnectionTracker>,
     running: &ArcSwap<Config>,
 ) {
     let first = signals.next().await;
@@ -122,7 +122,7 @@ pub async fn until_drained(
         let ended = async {
             // Who is in a backlog still comes in.
             join_all(accepting).await;
-            open.none_left().await;
+            open.drained().await;
         };
         let left = timeout_at(Instant::now() + limit, ended).await;
         if left.is_none() {

@@ -80,7 +80,7 @@ impl Reload {
         }
 
         snapshot.apply(&self.gateway.metrics);
-        self.gateway.limit_upstream_connections(share.upstream);
+        self.gateway.set_max_upstream_connections(share.upstream);
         let older = self.gateway.snapshot.swap(Arc::new(snapshot));
         for (listener, current) in config.listeners.iter().zip(&self.tls) {
             if let (Some(tls), Some(current)) = (&listener.tls, current) {

@@ -4,14 +4,14 @@
 
 use crate::config::{Config, RouteConfig};
 use crate::contract::{Cause, Fault, Phase};
-use crate::exchange::Told;
+use crate::exchange::RuleResult;
 use crate::limit::{LimiterMode, Timestamp, table};
 
 /// What the rules say.
 #[derive(Debug, Default)]
 pub(super) struct Limited<'a> {
     /// Of every rule that is enforced.
-    pub(super) told: Vec<Told<'a>>,
+    pub(super) told: Vec<RuleResult<'a>>,
     /// The rule that refuses.
     pub(super) rule: Option<&'a str>,
     /// And for how long, in seconds.
@@ -55,7 +55,7 @@ pub(super) fn ask<'a>(config: &'a Config, route: &RouteConfig, which: Which) -> 
                 Fault::new(Cause::RateLimited, Phase::Admit).with_retry_after(wait).retry_after()
             });
         }
-        limited.told.push(Told { name: &limit.name, settings, decision });
+        limited.told.push(RuleResult { name: &limit.name, settings, decision });
     }
     limited
 }

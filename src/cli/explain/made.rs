@@ -11,7 +11,7 @@ use tracing::Level;
 use super::Question;
 use crate::config::{Config, ErrorMode};
 use crate::contract::{Decision, Evidence, ExtractedError, PolicyRule, Trigger};
-use crate::exchange::{ends_connection, wire_form, worn};
+use crate::exchange::{closes_connection, preview_response_headers, render_h1};
 use crate::observe::line::LineFormat;
 use crate::observe::{
     AccessLog, AccessRecord, CodeLabels, LoggedRequests, Metrics, Outcome, ResponseOrigin, log,
@@ -111,15 +111,16 @@ fn answer(
         RequestState { request_id: &id, request_sent: question.sent, retry_after: limited.retry_after };
     let now = SystemTime::UNIX_EPOCH + SOME_DAY;
     let origin = question.origin.map(str::as_bytes);
-    let fields = worn(question.sharing, origin, (question.limit_headers, &limited.told), now);
+    let fields =
+        preview_response_headers(question.sharing, origin, (question.limit_headers, &limited.told), now);
     let reply = match happened {
         Happened::Replied => grounds.local_reply(ruling, &known, fields),
         Happened::Replaced => grounds.replacement_reply(ruling, &ExtractedError::default(), &id, fields),
         Happened::Passed { .. } => return (Answer::Passed, 0),
         Happened::Cut => return (Answer::Cut, 0),
     };
-    let closes = ruling.cause().is_some_and(|cause| ends_connection(cause, question.usual.phase));
-    let bytes = wire_form(&reply, question.is_head, closes, now);
+    let closes = ruling.cause().is_some_and(|cause| closes_connection(cause, question.usual.phase));
+    let bytes = render_h1(&reply, question.is_head, closes, now);
     (Answer::Made(bytes.to_vec()), reply.body().len() as u64)
 }
 

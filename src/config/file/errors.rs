@@ -200,7 +200,7 @@ pub struct OverrideFile {
 
     /// The `Retry-After` to answer with.
     ///
-    /// Default: what is known, else `errors.retry_after`. Unit: duration in whole seconds, 1s to 1d. Reload: yes.
+    /// Default: what is known, else `errors.default_retry_after`. Unit: duration in whole seconds, 1s to 1d. Reload: yes.
     pub retry_after: Option<DurationText>,
 }
 

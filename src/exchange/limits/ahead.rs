@@ -7,12 +7,12 @@
 use std::future::poll_fn;
 use std::time::Instant;
 
-use super::super::clock::Clock;
+use super::super::clock::RequestClock;
 use super::super::downstream::Downstream;
-use super::super::flow::{Stop, Story};
+use super::super::flow::{Interrupt, RequestLog};
 use super::super::relay;
 use super::super::request::Request;
-use super::super::upload::{Ahead, Upload};
+use super::super::upload::{BufferProgress, Upload};
 use crate::contract::Phase;
 use crate::protocol::framing::RequestFraming;
 use crate::protocol::media;
@@ -20,31 +20,31 @@ use crate::snapshot::{Route, Snapshot};
 use crate::upstream::timer::timeout_at;
 
 /// Longest body that is read. Bytes.
-const LONGEST: u64 = 64 * 1024;
+const MAX_BUFFERED_BODY: u64 = 64 * 1024;
 
 /// Reads the body where that is worth it; `None` where it is not. The upload then holds it, and says whether it is whole.
 ///
 /// # Errors
 /// What a client does wrong while it sends a body, as later.
-pub async fn read(
+pub async fn buffer_body(
     snapshot: &Snapshot,
     route: &Route,
     client: &mut Downstream,
     request: &Request,
-    story: &mut Story,
-) -> Result<Option<Upload>, Stop> {
-    if !can_be_read(request) || client.body_is_done() {
+    log: &mut RequestLog,
+) -> Result<Option<Upload>, Interrupt> {
+    if !is_bufferable(request) || client.body_is_done() {
         return Ok(None);
     }
     let mut upload = Upload::new(client, route.config.max_body, Instant::now());
     if client.awaits_continue() {
-        relay::invite(client);
-        upload.was_invited();
+        relay::send_continue(client);
+        upload.set_continue_sent();
     }
-    let clock = Clock::start(story.started, route.timeouts());
+    let clock = RequestClock::start(log.started, route.timeouts());
     loop {
         let now = Instant::now();
-        let limit = upload.client_limit(&snapshot.client, now).or(clock.whole(Phase::Admit));
+        let limit = upload.client_limit(&snapshot.client, now).earlier(clock.max_duration(Phase::Admit));
         let step = timeout_at(
             limit.at,
             poll_fn(|cx| {
@@ -52,37 +52,38 @@ pub async fn read(
                     // A failure shows as a client that left.
                     let _ = client.poll_flush(cx);
                 }
-                upload.poll_ahead(cx, client, LONGEST as usize)
+                upload.poll_buffer(cx, client, MAX_BUFFERED_BODY as usize)
             }),
         )
         .await;
         let waited = now.elapsed();
-        upload.add_wait(waited);
-        story.sending += waited;
-        story.waited += waited;
+        upload.add_client_wait(waited);
+        log.body_read_time += waited;
+        log.waited += waited;
         match step {
-            Some(Ahead::More) => {}
-            Some(Ahead::Whole | Ahead::TooLong) => return Ok(Some(upload)),
-            Some(Ahead::Failed(fault)) => return Err(Stop::Fault(fault)),
-            Some(Ahead::ClientGone) => return Err(Stop::ClientGone),
+            Some(BufferProgress::More) => {}
+            Some(BufferProgress::Complete | BufferProgress::TooLarge) => return Ok(Some(upload)),
+            Some(BufferProgress::Failed(fault)) => return Err(Interrupt::Fault(fault)),
+            Some(BufferProgress::ClientDisconnected) => return Err(Interrupt::ClientDisconnected),
             // The timer is coarse and limits move while bytes come: only a limit that has passed strikes.
             None => {
                 let now = Instant::now();
-                let limit = upload.client_limit(&snapshot.client, now).or(clock.whole(Phase::Admit));
+                let limit =
+                    upload.client_limit(&snapshot.client, now).earlier(clock.max_duration(Phase::Admit));
                 if now >= limit.at {
-                    return Err(Stop::Fault(limit.fault()));
+                    return Err(Interrupt::Fault(limit.fault()));
                 }
             }
         }
     }
 }
 
-fn can_be_read(request: &Request) -> bool {
-    let short = match request.framing {
+fn is_bufferable(request: &Request) -> bool {
+    let fits = match request.framing {
         RequestFraming::None => false,
-        RequestFraming::Length(length) => length <= LONGEST,
+        RequestFraming::Length(length) => length <= MAX_BUFFERED_BODY,
         RequestFraming::Chunked => true,
     };
-    let coded = request.fields.value("content-encoding").is_some();
-    short && !coded && request.fields.value("content-type").is_some_and(media::is_json)
+    let is_encoded = request.fields.value("content-encoding").is_some();
+    fits && !is_encoded && request.fields.value("content-type").is_some_and(media::is_json)
 }

@@ -12,7 +12,7 @@ use crate::snapshot::Route;
 
 /// What rules count by, read from a request.
 #[derive(Clone, Copy)]
-pub struct OfRequest<'a> {
+pub struct RequestSubject<'a> {
     pub request: &'a Request,
     pub client_ip: IpAddr,
     pub ipv6_prefix: u8,
@@ -21,7 +21,7 @@ pub struct OfRequest<'a> {
     pub body: Option<&'a [u8]>,
 }
 
-impl KeySource for OfRequest<'_> {
+impl KeySource for RequestSubject<'_> {
     fn client_ip(&self) -> IpAddr {
         self.client_ip
     }
@@ -32,7 +32,8 @@ impl KeySource for OfRequest<'_> {
 
     fn header(&self, name: &HeaderName) -> Option<&[u8]> {
         let name = name.as_str().as_bytes();
-        let mut values = self.request.fields.iter().filter(|(found, _)| found.eq_ignore_ascii_case(name));
+        let mut values =
+            self.request.fields.iter().filter(|(field_name, _)| field_name.eq_ignore_ascii_case(name));
         let (_, value) = values.next()?;
         // Which of two values the upstream reads is not known here.
         values.next().is_none().then_some(value)
@@ -52,8 +53,8 @@ impl KeySource for OfRequest<'_> {
     }
 
     fn path(&self, name: &str) -> Option<Cow<'_, [u8]>> {
-        let normal = path::normalise(self.request.path());
-        let value = member::path_parameter(&self.route.config.path, &normal, name)?;
+        let normalised = path::normalise(self.request.path());
+        let value = member::path_parameter(&self.route.config.path, &normalised, name)?;
         // The path may have been spelled anew for this.
         Some(Cow::Owned(value.into_owned()))
     }
