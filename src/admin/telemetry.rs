@@ -25,7 +25,7 @@ pub enum Readiness {
 #[derive(Clone, Copy, Debug)]
 pub struct TelemetryState<'a> {
     /// How far the process is.
-    pub ready: Readiness,
+    pub readiness: Readiness,
     /// What `/metrics` prints.
     pub metrics: &'a Metrics,
 }
@@ -34,11 +34,11 @@ pub struct TelemetryState<'a> {
 ///
 /// # Errors
 /// A fault, to be answered by the contract: no such page, a method that does not read, not ready.
-pub fn answer(method: &Method, path: &str, state: &TelemetryState<'_>) -> Result<PageResponse, Fault> {
+pub fn respond(method: &Method, path: &str, state: &TelemetryState<'_>) -> Result<PageResponse, Fault> {
     let page: fn(&TelemetryState<'_>) -> Result<PageResponse, Fault> = match path {
         "/metrics" => metrics,
-        "/livez" => alive,
-        "/readyz" => ready,
+        "/livez" => livez,
+        "/readyz" => readyz,
         _ => return Err(Fault::new(Cause::DestinationNotFound, Phase::Route)),
     };
     if method != Method::GET && method != Method::HEAD {
@@ -52,15 +52,15 @@ fn metrics(state: &TelemetryState<'_>) -> Result<PageResponse, Fault> {
     Ok(PageResponse::uncached(CONTENT_TYPE, state.metrics.render()))
 }
 
-fn alive(_: &TelemetryState<'_>) -> Result<PageResponse, Fault> {
+fn livez(_: &TelemetryState<'_>) -> Result<PageResponse, Fault> {
     Ok(PageResponse::uncached(PLAIN, "ok\n"))
 }
 
-fn ready(state: &TelemetryState<'_>) -> Result<PageResponse, Fault> {
+fn readyz(state: &TelemetryState<'_>) -> Result<PageResponse, Fault> {
     // Both are one cause to a prober: up, but do not send requests here. The evidence tells them apart.
     let not_ready =
-        |why| Err(Fault::new(Cause::Draining, Phase::Admit).with_evidence(Evidence::from_static(why)));
-    match state.ready {
+        |reason| Err(Fault::new(Cause::Draining, Phase::Admit).with_evidence(Evidence::from_static(reason)));
+    match state.readiness {
         Readiness::Starting => not_ready("still starting"),
         Readiness::Serving => Ok(PageResponse::uncached(PLAIN, "ready\n")),
         Readiness::Draining => not_ready("draining"),
@@ -74,43 +74,48 @@ const PLAIN: &str = "text/plain; charset=utf-8";
 mod tests {
     use super::*;
 
-    fn ask(method: Method, path: &str, ready: Readiness) -> Result<PageResponse, Cause> {
+    fn get_page(method: Method, path: &str, readiness: Readiness) -> Result<PageResponse, Cause> {
         let metrics = Metrics::new();
-        answer(&method, path, &TelemetryState { ready, metrics: &metrics }).map_err(|fault| fault.cause())
+        respond(&method, path, &TelemetryState { readiness, metrics: &metrics })
+            .map_err(|fault| fault.cause())
     }
 
     #[test]
-    fn metrics_are_a_page_in_prometheus_text_format_that_no_cache_keeps() {
-        let page = ask(Method::GET, "/metrics", Readiness::Starting).unwrap();
+    fn metrics_page_is_prometheus_text_and_not_cacheable() {
+        let page = get_page(Method::GET, "/metrics", Readiness::Starting).unwrap();
         assert_eq!((page.status, page.content_type), (200, "text/plain; version=0.0.4; charset=utf-8"));
         assert_eq!(page.headers, [(http::header::CACHE_CONTROL, http::HeaderValue::from_static("no-store"))]);
         assert!(page.body.starts_with(b"# HELP "));
     }
 
     #[test]
-    fn the_process_is_alive_at_every_stage_and_ready_only_while_serving() {
+    fn livez_always_succeeds_and_readyz_only_while_serving() {
         for stage in [Readiness::Starting, Readiness::Serving, Readiness::Draining] {
-            assert_eq!(ask(Method::GET, "/livez", stage).unwrap().body, b"ok\n");
+            assert_eq!(get_page(Method::GET, "/livez", stage).unwrap().body, b"ok\n");
         }
-        assert_eq!(ask(Method::GET, "/readyz", Readiness::Serving).unwrap().body, b"ready\n");
-        assert_eq!(ask(Method::GET, "/readyz", Readiness::Starting), Err(Cause::Draining));
-        assert_eq!(ask(Method::GET, "/readyz", Readiness::Draining), Err(Cause::Draining));
+        assert_eq!(get_page(Method::GET, "/readyz", Readiness::Serving).unwrap().body, b"ready\n");
+        assert_eq!(get_page(Method::GET, "/readyz", Readiness::Starting), Err(Cause::Draining));
+        assert_eq!(get_page(Method::GET, "/readyz", Readiness::Draining), Err(Cause::Draining));
     }
 
     #[test]
-    fn head_gets_the_page_of_get() {
-        let get = ask(Method::GET, "/livez", Readiness::Serving);
-        assert_eq!(ask(Method::HEAD, "/livez", Readiness::Serving), get);
+    fn head_returns_the_get_page() {
+        let get = get_page(Method::GET, "/livez", Readiness::Serving);
+        assert_eq!(get_page(Method::HEAD, "/livez", Readiness::Serving), get);
     }
 
     #[test]
-    fn other_methods_and_other_paths_are_faults() {
+    fn unsupported_methods_and_unknown_paths_are_faults() {
         for method in [Method::POST, Method::PUT, Method::DELETE, Method::OPTIONS] {
-            assert_eq!(ask(method, "/metrics", Readiness::Serving), Err(Cause::UnsupportedMethod));
+            assert_eq!(get_page(method, "/metrics", Readiness::Serving), Err(Cause::UnsupportedMethod));
         }
         for path in ["/", "", "/metrics/", "/Metrics", "//metrics", "*", "/readyz/x"] {
-            assert_eq!(ask(Method::GET, path, Readiness::Serving), Err(Cause::DestinationNotFound), "{path}");
+            assert_eq!(
+                get_page(Method::GET, path, Readiness::Serving),
+                Err(Cause::DestinationNotFound),
+                "{path}"
+            );
         }
-        assert_eq!(ask(Method::POST, "/nothing", Readiness::Serving), Err(Cause::DestinationNotFound));
+        assert_eq!(get_page(Method::POST, "/nothing", Readiness::Serving), Err(Cause::DestinationNotFound));
     }
 }

@@ -184,10 +184,10 @@ struct TelemetryPages {
 
 impl PageHandler for TelemetryPages {
     fn respond(&self, method: &http::Method, path: &str) -> Result<PageResponse, Fault> {
-        telemetry::answer(
+        telemetry::respond(
             method,
             path,
-            &TelemetryState { ready: self.stage.readiness(), metrics: &self.metrics },
+            &TelemetryState { readiness: self.stage.readiness(), metrics: &self.metrics },
         )
     }
 }
