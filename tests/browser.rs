@@ -26,34 +26,36 @@ mod page;
 use gateway::Gateway;
 use page::{Ask, Page};
 use serde_json::{Value, json};
-use statusquo::rehearse::{Refusing, Request, Script, Step, Upstream, reply};
+use statusquo::rehearse::{
+    RecordedHead, RefusingPort, Script, ScriptedUpstream, UpstreamStep, http_response,
+};
 
 /// The texts of the codes.
 const OVERLOADED: &str = "The servers are up but overloaded with requests. Try again later.";
 const FAILED: &str = "The servers are up, but the request could not be serviced due to some failure within the stack. Try again later.";
 
 /// An upstream of many moods, each at a path of its own.
-fn moody() -> Upstream {
-    fn play(request: &Request) -> Script {
+fn moody() -> ScriptedUpstream {
+    fn play(request: &RecordedHead) -> Script {
         let answer = match request.path() {
-            "/late" => return vec![Step::ReadHead, Step::Hang],
-            "/broken" => reply(
+            "/late" => return vec![UpstreamStep::ReadRequestHead, UpstreamStep::ReadUntilClose],
+            "/broken" => http_response(
                 "502 Bad Gateway\ncontent-type: text/html\nx-ratelimit-limit: 60\nx-ratelimit-remaining: 0\nx-ratelimit-reset: 1893456000\nx-secret: 1",
                 "<h1>It broke</h1>",
             ),
-            "/taken" => reply(
+            "/taken" => http_response(
                 "409 Conflict\ncontent-type: application/json\nx-total: 3\naccess-control-expose-headers: x-total\naccess-control-allow-origin: https://elsewhere.example",
                 r#"{"message":"Already paid.","code":409,"type":"order_paid"}"#,
             ),
-            _ => reply("200 OK\ncontent-type: text/plain\naccess-control-allow-origin: *", "fine"),
+            _ => http_response("200 OK\ncontent-type: text/plain\naccess-control-allow-origin: *", "fine"),
         };
-        vec![Step::ReadHead, Step::ReadBody, Step::Write(answer)]
+        vec![UpstreamStep::ReadRequestHead, UpstreamStep::ReadBody, UpstreamStep::Write(answer)]
     }
-    Upstream::by_request(play).unwrap()
+    ScriptedUpstream::by_request(play).unwrap()
 }
 
 /// A gateway before `upstream` that pages of `page` may ask, with cookies.
-fn before(upstream: &Upstream, refusing: &Refusing, page: &Page) -> Gateway {
+fn before(upstream: &ScriptedUpstream, refusing: &RefusingPort, page: &Page) -> Gateway {
     Gateway::start(&format!(
         r#"
 errors: {{ overrides: [{{ when: {{ upstream: down }}, code: 503, retry_after: 17s }}] }}
@@ -109,7 +111,7 @@ fn made(code: u16, message: &str) -> String {
 
 #[test]
 fn a_page_of_an_allowed_origin_reads_status_body_and_advice_of_every_error() {
-    let (upstream, refusing) = (moody(), Refusing::start().unwrap());
+    let (upstream, refusing) = (moody(), RefusingPort::start().unwrap());
     let page = Page::serve();
     let gateway = before(&upstream, &refusing, &page);
     let found = page.open(&asks(&gateway));
@@ -133,14 +135,14 @@ fn a_page_of_an_allowed_origin_reads_status_body_and_advice_of_every_error() {
     let fields = [("content-type", "application/json"), ("cache-control", "no-store")];
     assert_read(&found["DELETE /nowhere"], 404, &made(404, text), &fields);
     let methods: Vec<String> =
-        upstream.seen().requests().map(|request| request.head.method.clone()).collect();
+        upstream.recording().requests().map(|request| request.head.method.clone()).collect();
     assert!(!methods.contains(&"OPTIONS".to_owned()), "a preflight was forwarded: {methods:?}");
 }
 
 #[test]
 #[ignore = "make proof: a browser"]
 fn a_page_reads_how_much_is_left_and_when_to_return_and_its_preflights_cost_nothing() {
-    let (upstream, refusing) = (moody(), Refusing::start().unwrap());
+    let (upstream, refusing) = (moody(), RefusingPort::start().unwrap());
     let page = Page::serve();
     let gateway = before(&upstream, &refusing, &page);
     let asks = [("first", careful()), ("second", careful()), ("third", json!({}))]
@@ -167,13 +169,13 @@ fn a_page_reads_how_much_is_left_and_when_to_return_and_its_preflights_cost_noth
         let body = made(429, "Too many requests");
         assert_read(&found[ask], 429, &body, &[&told[..], &limits[..]].concat());
     }
-    assert_eq!(upstream.requests(), 2);
+    assert_eq!(upstream.request_count(), 2);
 }
 
 #[test]
 #[ignore = "make proof: a browser"]
 fn a_page_of_a_foreign_origin_reads_nothing() {
-    let (upstream, refusing) = (moody(), Refusing::start().unwrap());
+    let (upstream, refusing) = (moody(), RefusingPort::start().unwrap());
     let (allowed, foreign) = (Page::serve(), Page::serve());
     let gateway = before(&upstream, &refusing, &allowed);
     let found = foreign.open(&asks(&gateway));
@@ -182,7 +184,7 @@ fn a_page_of_a_foreign_origin_reads_nothing() {
     }
     assert_eq!(found.as_object().unwrap().len(), 11);
     // What needs no preflight is sent; that is how browsers are.
-    assert!(upstream.seen().requests().all(|request| request.head.method == "GET"));
+    assert!(upstream.recording().requests().all(|request| request.head.method == "GET"));
 }
 
 /// The page read exactly this, and an id to ask about.

@@ -48,7 +48,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use statusquo::rehearse::{Refusing, Step, Upstream, reply, say};
+use statusquo::rehearse::{RefusingPort, ScriptedUpstream, UpstreamStep, http_response, write_bytes};
 
 use gateway::Gateway;
 use program::{install_packages, succeed};
@@ -60,23 +60,28 @@ const LOCALE: &str = r#"{"ip":"127.0.0.1","countryCode":"AT","country":"Austria"
 const OWN: &str = r#"{"message":"User (role: guests) missing scopes ([\"locale.read\"])","code":401,"type":"general_unauthorized_scope","version":"1.9.5"}"#;
 
 /// The first segment of the path says how it goes wrong.
-fn upstream() -> Upstream {
-    Upstream::by_request(|request| match request.path().split('/').nth(1).unwrap_or_default() {
-        "hanging" => vec![Step::Hang],
-        "resetting" => vec![Step::Reset],
-        "html" => vec![say(reply(
+fn upstream() -> ScriptedUpstream {
+    ScriptedUpstream::by_request(|request| match request.path().split('/').nth(1).unwrap_or_default() {
+        "hanging" => vec![UpstreamStep::ReadUntilClose],
+        "resetting" => vec![UpstreamStep::Reset],
+        "html" => vec![write_bytes(http_response(
             "502 Bad Gateway\ncontent-type: text/html",
             "<html><head><title>502 Bad Gateway</title></head><body>nginx</body></html>",
         ))],
         // As the engine of the API answers when it has no worker: a status line, no field, the end.
-        "empty" => vec![say("HTTP/1.1 503 Service Unavailable\r\n\r\n"), Step::Close],
-        "own" => vec![say(reply("401 Unauthorized\ncontent-type: application/json; charset=UTF-8", OWN))],
-        _ => vec![say(reply("200 OK\ncontent-type: application/json; charset=UTF-8", LOCALE))],
+        "empty" => vec![write_bytes("HTTP/1.1 503 Service Unavailable\r\n\r\n"), UpstreamStep::Close],
+        "own" => vec![write_bytes(http_response(
+            "401 Unauthorized\ncontent-type: application/json; charset=UTF-8",
+            OWN,
+        ))],
+        _ => {
+            vec![write_bytes(http_response("200 OK\ncontent-type: application/json; charset=UTF-8", LOCALE))]
+        }
     })
     .unwrap()
 }
 
-fn gateway(upstream: &Upstream, dead: &Refusing) -> Gateway {
+fn gateway(upstream: &ScriptedUpstream, dead: &RefusingPort) -> Gateway {
     Gateway::with(&format!(
         "errors: {{ include: [type] }}\n\
          timeouts: {{ connect: 1s, response_head: 500ms, total: 2s }}\n\
@@ -133,7 +138,7 @@ fn expected() -> Vec<(&'static str, Value)> {
 /// Lets an SDK ask everything; `command` prints one JSON value for each endpoint that it is given.
 #[track_caller]
 fn every_failure_is_the_sdks_own_exception(mut command: Command) {
-    let (upstream, dead) = (upstream(), Refusing::start().unwrap());
+    let (upstream, dead) = (upstream(), RefusingPort::start().unwrap());
     let gateway = gateway(&upstream, &dead);
     let expected = expected();
     let endpoints = expected.iter().map(|(endpoint, _)| format!("http://{}/{endpoint}/v1", gateway.http1));

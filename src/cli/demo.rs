@@ -11,8 +11,8 @@ use std::sync::Arc;
 
 use super::run::{say, serve};
 use crate::config::{self, Config};
-use crate::rehearse::faults::{Kind, Place, UpstreamFault, upstream_faults};
-use crate::rehearse::{Misbehaving, good_paths, tls};
+use crate::rehearse::faults::{FaultCategory, ServerKind, UpstreamFault, upstream_faults};
+use crate::rehearse::{FaultyUpstream, success_routes, tls};
 use crate::server::boot::Listening;
 use crate::tls::trust::CertVerification;
 
@@ -35,7 +35,7 @@ pub struct Options {
 
 /// Serves until a signal ends it.
 pub fn run(options: &Options) -> ExitCode {
-    let neighbourhood = match Misbehaving::start() {
+    let neighbourhood = match FaultyUpstream::start() {
         Ok(neighbourhood) => neighbourhood,
         Err(error) => {
             say(&format!("cannot start the misbehaving upstream on loopback: {error}"));
@@ -50,7 +50,7 @@ pub fn run(options: &Options) -> ExitCode {
     }
     match config::load_str("demo.yaml", &text, &|_| None, 1) {
         Ok(mut config) => {
-            match CertVerification::from_pem(neighbourhood.authority().as_bytes()) {
+            match CertVerification::from_pem(neighbourhood.ca_pem().as_bytes()) {
                 Ok(trust) => trust_in(&mut config, &Arc::new(trust)),
                 Err(unusable) => {
                     say(&format!("the certificate of our own authority: {}", unusable.message));
@@ -80,7 +80,7 @@ fn free_port() -> u16 {
 }
 
 /// Short limits, so that nobody waits long for a 504.
-fn configuration(neighbourhood: &Misbehaving, faults: &[UpstreamFault], port: u16) -> String {
+fn configuration(neighbourhood: &FaultyUpstream, faults: &[UpstreamFault], port: u16) -> String {
     let mut text = format!(
         "version: 1\nworkers: 1\ndrain_delay: 0s\ndrain: 2s\nlisten: [{{ address: \"127.0.0.1:{port}\" }}]\n\
          telemetry: {{ address: \"127.0.0.1:0\" }}\nclient: {{ header_timeout: 3s }}\n\
@@ -92,7 +92,7 @@ fn configuration(neighbourhood: &Misbehaving, faults: &[UpstreamFault], port: u1
             ", http2: always".to_owned()
         } else if place.wants_tls() {
             // Once it is read, the authority of these servers is set in the place of that: it is in no file.
-            format!(", tls: {{ verify: false, sni: {} }}", tls::NAME)
+            format!(", tls: {{ verify: false, sni: {} }}", tls::SERVER_NAME)
         } else {
             String::new()
         };
@@ -100,14 +100,14 @@ fn configuration(neighbourhood: &Misbehaving, faults: &[UpstreamFault], port: u1
         let _ = writeln!(text, "  {}: {{ servers: [\"{scheme}{address}\"]{more} }}", place.name());
     }
     text.push_str("routes:\n");
-    for fault in faults.iter().filter(|fault| fault.place != Place::Scripted) {
-        let (name, place) = (fault.name, fault.place.name());
+    for fault in faults.iter().filter(|fault| fault.server_kind != ServerKind::Scripted) {
+        let (name, place) = (fault.name, fault.server_kind.upstream_name());
         let _ = writeln!(text, "  - {{ name: {name}, match: {{ path: \"/{name}\" }}, upstream: {place} }}");
     }
     let _ = writeln!(
         text,
         "  - {{ name: misbehaving, match: {{ path: \"/{{*rest}}\" }}, upstream: {} }}",
-        Place::Scripted.name()
+        ServerKind::Scripted.upstream_name()
     );
     text
 }
@@ -119,14 +119,14 @@ fn print(listening: &Listening, faults: &[UpstreamFault]) {
          It behaves here:\n",
         faults.len()
     );
-    for good in good_paths() {
-        line(&mut text, *gateway, good.path, good.meaning, good.code);
+    for good in success_routes() {
+        line(&mut text, *gateway, good.path, good.description, good.status);
     }
     text.push_str("\nAnd breaks here (docs/faults.md lists all the ways, each under its name):\n");
-    for kind in Kind::ALL {
-        let shown = faults.iter().filter(|fault| fault.kind == kind && fault.ask.is_plain());
+    for kind in FaultCategory::ALL {
+        let shown = faults.iter().filter(|fault| fault.category == kind && fault.request.is_plain_get());
         for fault in shown.take(SHOWN_OF_A_KIND) {
-            line(&mut text, *gateway, &fault.path(), fault.meaning, fault.outcome.code());
+            line(&mut text, *gateway, &fault.path(), fault.description, fault.outcome.status());
         }
     }
     let _ = write!(

@@ -1,4 +1,4 @@
-//! Wait for a turn at an upstream whose number of requests is limited (`upstreams.NAME.concurrency`).
+//! Wait for a turn at an upstream whose number of requests is limited (`upstreams.SERVER_NAME.concurrency`).
 //!
 //! Who is in line and whose turn it is is decided in [`crate::upstream::concurrency`]; here the wait gets its ends: the
 //! turn, the time limits, the client that leaves. While there is room nothing here waits or sets a timer.

@@ -11,16 +11,16 @@ use socket2::{Domain, SockAddr, Socket, Type};
 
 /// A port that is taken but not listened on: every connection is refused.
 #[derive(Debug)]
-pub struct Refusing {
+pub struct RefusingPort {
     address: SocketAddr,
     _socket: Socket,
 }
 
-impl Refusing {
+impl RefusingPort {
     /// Takes a port. Fails when the system gives none.
-    pub fn start() -> io::Result<Refusing> {
-        let (socket, address) = bound()?;
-        Ok(Refusing { address, _socket: socket })
+    pub fn start() -> io::Result<RefusingPort> {
+        let (socket, address) = bind_loopback()?;
+        Ok(RefusingPort { address, _socket: socket })
     }
 
     /// Where connections are refused.
@@ -40,14 +40,14 @@ pub struct FullBacklog {
 impl FullBacklog {
     /// Takes a port and fills its queue. Fails when the system gives no port, or takes connections without end.
     pub fn start() -> io::Result<FullBacklog> {
-        let (listener, address) = bound()?;
+        let (listener, address) = bind_loopback()?;
         // The kernel makes this a queue of one.
         listener.listen(0)?;
         let target = SockAddr::from(address);
         let mut waiting = Vec::new();
-        for _ in 0..MOST_WAITING {
+        for _ in 0..MAX_PENDING {
             let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
-            let connected = socket.connect_timeout(&target, UNANSWERED);
+            let connected = socket.connect_timeout(&target, CONNECT_TIMEOUT);
             // Kept even when it got no answer: its own repeated attempts keep the queue full.
             waiting.push(socket);
             if connected.is_err() {
@@ -63,7 +63,7 @@ impl FullBacklog {
     }
 }
 
-fn bound() -> io::Result<(Socket, SocketAddr)> {
+fn bind_loopback() -> io::Result<(Socket, SocketAddr)> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
     socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())?;
     let address =
@@ -72,10 +72,10 @@ fn bound() -> io::Result<(Socket, SocketAddr)> {
 }
 
 /// On loopback an answer takes microseconds; this long without one means that the queue is full.
-const UNANSWERED: Duration = Duration::from_millis(150);
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(150);
 
 /// More than a queue of one can take.
-const MOST_WAITING: usize = 16;
+const MAX_PENDING: usize = 16;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
@@ -85,14 +85,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_refusing_address_refuses() {
-        let refusing = Refusing::start().unwrap();
+    fn refusing_port_refuses_connections() {
+        let refusing = RefusingPort::start().unwrap();
         let error = TcpStream::connect(refusing.address()).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
     }
 
     #[test]
-    fn a_full_backlog_never_answers_a_connection() {
+    fn full_backlog_never_accepts_a_connection() {
         let full = FullBacklog::start().unwrap();
         let error = TcpStream::connect_timeout(&full.address(), Duration::from_millis(300)).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);

@@ -1,7 +1,7 @@
 //! The table of client faults: what a client sends, byte for byte, and exactly what should come of it.
 //!
 //! One row per fault, told once for tests and `rehearse`. Rows are written for any gateway: where a
-//! request is to be understood, it asks for what the [`Setting`] says is there. Expectations come from the contract
+//! request is to be understood, it asks for what the [`GatewayProfile`] says is there. Expectations come from the contract
 //! (`docs/codes.md`), not from what a gateway happens to do. A row does not know how it is played ([`super::talk`]).
 
 use std::time::Duration;
@@ -20,7 +20,7 @@ mod pipelines;
 mod targets;
 mod tls;
 
-pub use tls::{client_faults_tls, client_faults_tls_by_sort};
+pub use tls::{client_faults_tls, client_faults_tls_by_section};
 
 /// One way in which a client breaks, or comes close to it.
 #[derive(Clone, Debug)]
@@ -28,185 +28,185 @@ pub struct ClientFault {
     /// Stable name.
     pub name: &'static str,
     /// What the client does, in one line.
-    pub meaning: &'static str,
+    pub description: &'static str,
     /// What it does, step by step.
-    pub acts: Vec<Act>,
-    /// What it gets, answer by answer: as many as there are [`Act::Answer`]s.
-    pub answers: Vec<Expected>,
+    pub steps: Vec<ClientStep>,
+    /// What it gets, answer by answer: as many as there are [`ClientStep::ReadResponse`]s.
+    pub expected_responses: Vec<ExpectedResponse>,
     /// What becomes of the connection.
-    pub ending: Ending,
+    pub connection_outcome: ConnectionOutcome,
     /// What the upstream receives.
-    pub reaches: Reaches,
+    pub upstream_saw: UpstreamSaw,
     /// The request line that must reach the setting's route, where it is another than the setting's own.
-    pub asks: Option<Target>,
+    pub routed_request: Option<RoutedRequest>,
     /// The receive buffer of its socket is as small as it gets.
-    pub narrow: bool,
+    pub small_rcvbuf: bool,
 }
 
 /// What is asked for in a request line.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Target {
+pub struct RoutedRequest {
     /// The method.
     pub method: String,
     /// The path, as sent.
     pub path: String,
     /// Without Host: only a route for any host takes it.
-    pub no_host: bool,
+    pub without_host: bool,
 }
 
 /// One thing a client does.
 #[derive(Clone, Debug)]
-pub enum Act {
+pub enum ClientStep {
     /// Sends these bytes.
     Send(Bytes),
     /// Sends the same bytes so many times; ends early when they are not taken any more.
-    Repeat(Bytes, u64),
+    SendRepeated(Bytes, u64),
     /// Sends the same bytes again and again with a pause after each, until something comes back.
-    Drip(Bytes, Duration),
+    SendSlowly(Bytes, Duration),
     /// Reads one interim response, which must have this status.
-    Interim(u16),
+    ReadInterim(u16),
     /// Reads one final response, as an answer to this.
-    Answer(Asked),
+    ReadResponse(RequestKind),
     /// Reads one final response so many bytes at a time, with a pause before each.
-    AnswerSlowly(Asked, usize, Duration),
+    ReadResponseSlowly(RequestKind, usize, Duration),
     /// Waits until the upstream has received a request of this row.
-    Arrived,
+    WaitForUpstreamRequest,
     /// Waits until something has come back, and leaves it unread.
-    Answered,
+    WaitForData,
     /// Neither sends nor reads for so long.
     Pause(Duration),
     /// Shuts down the sending side.
-    HalfClose,
+    ShutdownWrite,
     /// Closes the connection.
     Close,
     /// Resets the connection.
     Reset,
     /// Begins TLS; everything behind it is encrypted.
-    Handshake(Hello),
+    TlsHandshake(TlsClientHello),
     /// Sends these bytes past TLS.
-    Beneath(Bytes),
+    SendBelowTls(Bytes),
     /// Waits for the alert with which the gateway gives TLS up.
-    Alert(Alert),
+    ExpectTlsAlert(TlsAlert),
     /// Reads whatever comes until the connection ends, and forgets it.
-    Forget,
+    DiscardUntilClose,
 }
 
 /// How a client begins TLS, and what comes of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Hello {
+pub struct TlsClientHello {
     /// The server that it asks for (SNI).
-    pub name: Option<&'static str>,
+    pub server_name: Option<&'static str>,
     /// The protocols that it offers (ALPN).
-    pub offers: &'static [&'static str],
+    pub alpn_protocols: &'static [&'static str],
     /// It takes any certificate, or none.
-    pub trusts: bool,
+    pub accepts_any_certificate: bool,
     /// It knows nothing newer than TLS 1.2.
-    pub old: bool,
+    pub tls12_only: bool,
     /// What comes of it.
-    pub gets: Shaken,
+    pub expected: HandshakeOutcome,
 }
 
 /// What comes of a handshake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Shaken {
+pub enum HandshakeOutcome {
     /// It goes well, with this protocol.
-    Agrees(Option<&'static str>),
+    Completed(Option<&'static str>),
     /// The gateway refuses it.
-    Alert(Alert),
+    Alert(TlsAlert),
     /// The client refuses it, for the certificate.
-    Distrusts,
+    CertificateRejected,
 }
 
 /// An alert of TLS that ends the connection (RFC 8446 6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Alert {
+pub struct TlsAlert {
     /// Its number.
     pub code: u8,
     /// Its name.
     pub name: &'static str,
 }
 
-impl Alert {
+impl TlsAlert {
     /// A message that may not come here.
-    pub const UNEXPECTED_MESSAGE: Alert = Alert { code: 10, name: "unexpected_message" };
+    pub const UNEXPECTED_MESSAGE: TlsAlert = TlsAlert { code: 10, name: "unexpected_message" };
     /// A record that cannot be decrypted.
-    pub const BAD_RECORD_MAC: Alert = Alert { code: 20, name: "bad_record_mac" };
+    pub const BAD_RECORD_MAC: TlsAlert = TlsAlert { code: 20, name: "bad_record_mac" };
     /// Nothing that both sides know.
-    pub const HANDSHAKE_FAILURE: Alert = Alert { code: 40, name: "handshake_failure" };
+    pub const HANDSHAKE_FAILURE: TlsAlert = TlsAlert { code: 40, name: "handshake_failure" };
     /// What cannot be read.
-    pub const DECODE_ERROR: Alert = Alert { code: 50, name: "decode_error" };
+    pub const DECODE_ERROR: TlsAlert = TlsAlert { code: 50, name: "decode_error" };
     /// No version that both sides know.
-    pub const PROTOCOL_VERSION: Alert = Alert { code: 70, name: "protocol_version" };
+    pub const PROTOCOL_VERSION: TlsAlert = TlsAlert { code: 70, name: "protocol_version" };
     /// No protocol that both sides know.
-    pub const NO_APPLICATION_PROTOCOL: Alert = Alert { code: 120, name: "no_application_protocol" };
+    pub const NO_APPLICATION_PROTOCOL: TlsAlert = TlsAlert { code: 120, name: "no_application_protocol" };
 }
 
 /// What is asked: how a response is to be read depends on it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Asked {
+pub struct RequestKind {
     /// By HEAD.
     pub head: bool,
     /// By HTTP/1.0.
-    pub old: bool,
+    pub http10: bool,
 }
 
 /// What a client gets for one request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Expected {
+pub enum ExpectedResponse {
     /// A documented error for what is no request, or reaches no route.
-    Refused(Cause),
+    Rejected(Cause),
     /// A documented error for a request that reached its route.
-    RefusedOnRoute(Cause),
-    /// The upstream's answer: 200 with [`SERVED`].
+    RejectedOnRoute(Cause),
+    /// The upstream's answer: 200 with [`SERVED_BODY`].
     Served,
     /// The upstream's long answer: 200 with so many bytes.
     ServedBytes(u64),
     /// The upstream's endless answer, visibly cut for this cause.
-    Cut(Cause),
+    Truncated(Cause),
     /// The beginning of the upstream's endless answer: more of it is not read.
-    Begun,
+    Prefix,
 }
 
 /// What becomes of a connection after the last answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ending {
+pub enum ConnectionOutcome {
     /// It serves another request.
-    Stays,
+    KeptOpen,
     /// The last answer has said that it closes, and it does.
-    Closes,
+    AnnouncedClose,
     /// It closes after the upstream's answer, which could not say so: it left while the upload might still have come to
     /// its end.
-    Unsaid,
+    UnannouncedClose,
     /// It has ended with the message that was cut.
-    Cut,
+    Truncated,
     /// It closes without an answer, which is counted in `closed_without_response_total` under this name.
-    Silence(&'static str),
+    ClosedWithoutResponse(&'static str),
     /// It is closed in silence after an answer, as any kept connection is in the end; that is counted too.
-    Idle,
+    IdleTimeout,
     /// The client has left; what is counted is a silence of this name.
-    Left(&'static str),
+    ClientClosed(&'static str),
     /// The client has left inside an answer, which is counted as cut because of it.
-    LeftInside,
+    ClientClosedDuringResponse,
 }
 
 /// What an upstream receives of a row's requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reaches {
+pub enum UpstreamSaw {
     /// So many whole requests, and no other.
-    Whole(usize),
+    Complete(usize),
     /// At most an unfinished request.
-    NeverWhole,
+    AtMostPartial,
     /// Whatever it is: the client has left, or would not read.
-    Anything,
+    Any,
 }
 
 /// What a gateway has to offer to the rows.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Setting {
+pub struct GatewayProfile {
     /// A method that reaches the route without a body.
-    pub read: String,
+    pub read_method: String,
     /// A method that reaches it with one.
-    pub write: String,
+    pub write_method: String,
     /// The path that both ask for.
     pub path: String,
     /// The host that both name.
@@ -220,94 +220,111 @@ pub struct Setting {
 }
 
 /// The body of what the upstream serves.
-pub const SERVED: &str = "served\n";
+pub const SERVED_BODY: &str = "served\n";
 
 /// The field by which a request tells the rehearsal's upstream what to play.
-pub const PLAY: &str = "x-rehearsal";
+pub const FAULT_HEADER: &str = "x-test-case";
 
-impl Asked {
+impl RequestKind {
     /// By any method but HEAD, over HTTP/1.1.
-    pub const USUAL: Asked = Asked { head: false, old: false };
+    pub const DEFAULT: RequestKind = RequestKind { head: false, http10: false };
     /// By HEAD, over HTTP/1.1.
-    pub const HEAD: Asked = Asked { head: true, old: false };
+    pub const HEAD: RequestKind = RequestKind { head: true, http10: false };
     /// By any method but HEAD, over HTTP/1.0.
-    pub const OLD: Asked = Asked { head: false, old: true };
+    pub const HTTP10: RequestKind = RequestKind { head: false, http10: true };
 }
 
-impl Expected {
+impl ExpectedResponse {
     /// The cause of the error, or of the cut.
     pub const fn cause(self) -> Option<Cause> {
         match self {
-            Expected::Refused(cause) | Expected::RefusedOnRoute(cause) | Expected::Cut(cause) => Some(cause),
-            Expected::Served | Expected::ServedBytes(_) | Expected::Begun => None,
+            ExpectedResponse::Rejected(cause)
+            | ExpectedResponse::RejectedOnRoute(cause)
+            | ExpectedResponse::Truncated(cause) => Some(cause),
+            ExpectedResponse::Served | ExpectedResponse::ServedBytes(_) | ExpectedResponse::Prefix => None,
         }
     }
 }
 
 impl ClientFault {
     /// The mark in the query of each of its requests, by which they are found in what an upstream received.
-    pub fn mark(&self) -> String {
+    pub fn marker(&self) -> String {
         format!("row={}", self.name)
     }
 
     /// How the last answer is read.
-    pub fn last_asked(&self) -> Asked {
-        let asked = self.acts.iter().rev().find_map(|act| match act {
-            Act::Answer(asked) | Act::AnswerSlowly(asked, ..) => Some(*asked),
-            Act::Send(_)
-            | Act::Repeat(..)
-            | Act::Drip(..)
-            | Act::Interim(_)
-            | Act::Arrived
-            | Act::Answered => None,
-            Act::Pause(_) | Act::HalfClose | Act::Close | Act::Reset => None,
-            Act::Handshake(_) | Act::Beneath(_) | Act::Alert(_) | Act::Forget => None,
+    pub fn last_request_kind(&self) -> RequestKind {
+        let request_kind = self.steps.iter().rev().find_map(|step| match step {
+            ClientStep::ReadResponse(request_kind) | ClientStep::ReadResponseSlowly(request_kind, ..) => {
+                Some(*request_kind)
+            }
+            ClientStep::Send(_)
+            | ClientStep::SendRepeated(..)
+            | ClientStep::SendSlowly(..)
+            | ClientStep::ReadInterim(_)
+            | ClientStep::WaitForUpstreamRequest
+            | ClientStep::WaitForData => None,
+            ClientStep::Pause(_) | ClientStep::ShutdownWrite | ClientStep::Close | ClientStep::Reset => None,
+            ClientStep::TlsHandshake(_)
+            | ClientStep::SendBelowTls(_)
+            | ClientStep::ExpectTlsAlert(_)
+            | ClientStep::DiscardUntilClose => None,
         });
-        asked.unwrap_or_default()
+        request_kind.unwrap_or_default()
     }
 
-    fn reaching(mut self, reaches: Reaches) -> Self {
-        self.reaches = reaches;
+    fn with_upstream_saw(mut self, upstream_saw: UpstreamSaw) -> Self {
+        self.upstream_saw = upstream_saw;
         self
     }
 
-    fn ending(mut self, ending: Ending) -> Self {
-        self.ending = ending;
+    fn ending(mut self, connection_outcome: ConnectionOutcome) -> Self {
+        self.connection_outcome = connection_outcome;
         self
     }
 
     fn asking(mut self, method: &str, path: &str) -> Self {
-        self.asks = Some(Target { method: method.to_owned(), path: path.to_owned(), no_host: false });
+        self.routed_request =
+            Some(RoutedRequest { method: method.to_owned(), path: path.to_owned(), without_host: false });
         self
     }
 
     /// Puts the setting's words in the place of `<get>` and the like.
-    fn spelled(mut self, setting: &Setting) -> Self {
+    fn substituted(mut self, profile: &GatewayProfile) -> Self {
         let name = self.name;
-        let spell = |bytes: &Bytes| spell(bytes, setting, name);
-        for act in &mut self.acts {
-            match act {
-                Act::Send(bytes) | Act::Repeat(bytes, _) | Act::Drip(bytes, _) => *bytes = spell(bytes),
-                Act::Interim(_) | Act::Answer(_) | Act::AnswerSlowly(..) | Act::Arrived | Act::Answered => {}
-                Act::Pause(_) | Act::HalfClose | Act::Close | Act::Reset => {}
-                Act::Handshake(_) | Act::Beneath(_) | Act::Alert(_) | Act::Forget => {}
+        let substitute = |bytes: &Bytes| substitute_placeholders(bytes, profile, name);
+        for step in &mut self.steps {
+            match step {
+                ClientStep::Send(bytes)
+                | ClientStep::SendRepeated(bytes, _)
+                | ClientStep::SendSlowly(bytes, _) => *bytes = substitute(bytes),
+                ClientStep::ReadInterim(_)
+                | ClientStep::ReadResponse(_)
+                | ClientStep::ReadResponseSlowly(..)
+                | ClientStep::WaitForUpstreamRequest
+                | ClientStep::WaitForData => {}
+                ClientStep::Pause(_) | ClientStep::ShutdownWrite | ClientStep::Close | ClientStep::Reset => {}
+                ClientStep::TlsHandshake(_)
+                | ClientStep::SendBelowTls(_)
+                | ClientStep::ExpectTlsAlert(_)
+                | ClientStep::DiscardUntilClose => {}
             }
         }
-        if let Some(target) = &mut self.asks {
+        if let Some(target) = &mut self.routed_request {
             for text in [&mut target.method, &mut target.path] {
-                *text = String::from_utf8_lossy(&spell(&Bytes::from(text.clone()))).into_owned();
+                *text = String::from_utf8_lossy(&substitute(&Bytes::from(text.clone()))).into_owned();
             }
         }
         self
     }
 }
 
-impl Setting {
+impl GatewayProfile {
     /// For whoever only wants to know which rows there are.
-    pub fn any() -> Setting {
-        Setting {
-            read: "GET".to_owned(),
-            write: "POST".to_owned(),
+    pub fn example() -> GatewayProfile {
+        GatewayProfile {
+            read_method: "GET".to_owned(),
+            write_method: "POST".to_owned(),
             path: "/rehearsal".to_owned(),
             host: "rehearsal.example".to_owned(),
             max_header_bytes: 32 * 1024,
@@ -323,117 +340,144 @@ impl Setting {
     }
 
     /// A plain request, to see that a connection is still whole.
-    pub fn follow_up(&self) -> Bytes {
-        spell(&Bytes::from_static(b"<get> HTTP/1.1\r\nhost: <host>\r\n\r\n"), self, "follow-up")
+    pub fn follow_up_request(&self) -> Bytes {
+        substitute_placeholders(
+            &Bytes::from_static(b"<get> HTTP/1.1\r\nhost: <host>\r\n\r\n"),
+            self,
+            "follow-up",
+        )
     }
 }
 
 /// The whole table for this setting, in the order in which it is shown: from the first byte to the last.
-pub fn client_faults(setting: &Setting) -> Vec<ClientFault> {
-    client_faults_by_sort(setting).into_iter().flat_map(|(_, rows)| rows).collect()
+pub fn client_faults(profile: &GatewayProfile) -> Vec<ClientFault> {
+    client_faults_by_section(profile).into_iter().flat_map(|(_, rows)| rows).collect()
 }
 
 /// The same, under the headings of the page.
-pub fn client_faults_by_sort(setting: &Setting) -> Vec<(&'static str, Vec<ClientFault>)> {
-    let sorts = [
+pub fn client_faults_by_section(profile: &GatewayProfile) -> Vec<(&'static str, Vec<ClientFault>)> {
+    let sections = [
         (
             "The first line",
-            [lines::strangers(), lines::request_lines(), lines::versions(), lines::methods()].concat(),
+            [lines::other_protocols(), lines::request_lines(), lines::versions(), lines::methods()].concat(),
         ),
         ("What is asked for", [targets::paths(), targets::forms()].concat()),
         ("Fields", [fields::syntax(), fields::connection(), fields::hosts()].concat()),
-        ("How long the body is", [framing::lengths(), framing::codings(), framing::both()].concat()),
+        ("How long the body is", [framing::lengths(), framing::codings(), framing::conflicting()].concat()),
         ("Chunks", [chunks::sizes(), chunks::ends()].concat()),
         ("Too much, too slow, or under conditions", {
-            [conduct::sizes(setting), conduct::expectations(setting), conduct::slow()].concat()
+            [conduct::sizes(profile), conduct::expectations(profile), conduct::slow()].concat()
         }),
-        ("Leaving, and not reading", [endings::leaving(setting), endings::reading(setting)].concat()),
-        ("Several requests, and HTTP/1.0", [pipelines::old_versions(), pipelines::pipelines()].concat()),
+        (
+            "Leaving, and not reading",
+            [endings::disconnects(profile), endings::slow_readers(profile)].concat(),
+        ),
+        ("Several requests, and HTTP/1.0", [pipelines::http10(), pipelines::pipelines()].concat()),
     ];
-    let spelled = |rows: Vec<ClientFault>| rows.into_iter().map(|row| row.spelled(setting)).collect();
-    sorts.into_iter().map(|(title, rows)| (title, spelled(rows))).collect()
+    let substituted = |rows: Vec<ClientFault>| rows.into_iter().map(|row| row.substituted(profile)).collect();
+    sections.into_iter().map(|(title, rows)| (title, substituted(rows))).collect()
 }
 
 /// Replaces `<GET>` and `<POST>` (methods), `<path>`, `<row>` (the mark), `<host>`, and `<get>`, `<post>`, `<head>`
 /// (method and target).
-fn spell(bytes: &Bytes, setting: &Setting, name: &str) -> Bytes {
+fn substitute_placeholders(bytes: &Bytes, profile: &GatewayProfile, name: &str) -> Bytes {
     if !bytes.contains(&b'<') {
         return bytes.clone();
     }
-    let line = |method: &str| format!("{method} {}?row={name}", setting.path);
-    let words = [
-        ("<get>", line(&setting.read)),
-        ("<post>", line(&setting.write)),
+    let line = |method: &str| format!("{method} {}?row={name}", profile.path);
+    let placeholders = [
+        ("<get>", line(&profile.read_method)),
+        ("<post>", line(&profile.write_method)),
         ("<head>", line("HEAD")),
-        ("<GET>", setting.read.clone()),
-        ("<POST>", setting.write.clone()),
-        ("<path>", setting.path.clone()),
+        ("<GET>", profile.read_method.clone()),
+        ("<POST>", profile.write_method.clone()),
+        ("<path>", profile.path.clone()),
         ("<row>", format!("row={name}")),
-        ("<host>", setting.host.clone()),
+        ("<host>", profile.host.clone()),
     ];
-    let mut spelled = Vec::with_capacity(bytes.len() + 64);
+    let mut substituted = Vec::with_capacity(bytes.len() + 64);
     let mut rest = bytes.as_ref();
     while let Some(at) = memchr::memchr(b'<', rest) {
-        let (plain, from) = rest.split_at_checked(at).unwrap_or((rest, b""));
-        spelled.extend_from_slice(plain);
-        let word = words.iter().find(|(word, _)| from.starts_with(word.as_bytes()));
-        let (text, length) = word.map_or((&b"<"[..], 1), |(word, text)| (text.as_bytes(), word.len()));
-        spelled.extend_from_slice(text);
-        rest = from.get(length..).unwrap_or_default();
+        let (plain, tail) = rest.split_at_checked(at).unwrap_or((rest, b""));
+        substituted.extend_from_slice(plain);
+        let placeholder =
+            placeholders.iter().find(|(placeholder, _)| tail.starts_with(placeholder.as_bytes()));
+        let (text, length) =
+            placeholder.map_or((&b"<"[..], 1), |(placeholder, text)| (text.as_bytes(), placeholder.len()));
+        substituted.extend_from_slice(text);
+        rest = tail.get(length..).unwrap_or_default();
     }
-    spelled.extend_from_slice(rest);
-    spelled.into()
+    substituted.extend_from_slice(rest);
+    substituted.into()
 }
 
 /// A row that sends these bytes and reads one answer.
 fn row(
     name: &'static str,
-    meaning: &'static str,
+    description: &'static str,
     bytes: impl Into<Bytes>,
-    expected: Expected,
+    expected: ExpectedResponse,
 ) -> ClientFault {
-    let ending = if matches!(expected, Expected::Refused(_)) { Ending::Closes } else { Ending::Stays };
-    let reaches = match expected {
-        Expected::Refused(_) | Expected::RefusedOnRoute(_) => Reaches::Whole(0),
-        Expected::Served | Expected::ServedBytes(_) => Reaches::Whole(1),
-        Expected::Cut(_) | Expected::Begun => Reaches::Anything,
+    let connection_outcome = if matches!(expected, ExpectedResponse::Rejected(_)) {
+        ConnectionOutcome::AnnouncedClose
+    } else {
+        ConnectionOutcome::KeptOpen
+    };
+    let upstream_saw = match expected {
+        ExpectedResponse::Rejected(_) | ExpectedResponse::RejectedOnRoute(_) => UpstreamSaw::Complete(0),
+        ExpectedResponse::Served | ExpectedResponse::ServedBytes(_) => UpstreamSaw::Complete(1),
+        ExpectedResponse::Truncated(_) | ExpectedResponse::Prefix => UpstreamSaw::Any,
     };
     ClientFault {
         name,
-        meaning,
-        acts: vec![Act::Send(bytes.into()), Act::Answer(Asked::USUAL)],
-        answers: vec![expected],
-        ending,
-        reaches,
-        asks: None,
-        narrow: false,
+        description,
+        steps: vec![ClientStep::Send(bytes.into()), ClientStep::ReadResponse(RequestKind::DEFAULT)],
+        expected_responses: vec![expected],
+        connection_outcome,
+        upstream_saw,
+        routed_request: None,
+        small_rcvbuf: false,
     }
 }
 
 /// What is no request: 400 for this cause, and the connection closes.
-fn refused(name: &'static str, meaning: &'static str, cause: Cause, bytes: impl Into<Bytes>) -> ClientFault {
-    row(name, meaning, bytes, Expected::Refused(cause))
+fn rejected(
+    name: &'static str,
+    description: &'static str,
+    cause: Cause,
+    bytes: impl Into<Bytes>,
+) -> ClientFault {
+    row(name, description, bytes, ExpectedResponse::Rejected(cause))
 }
 
 /// What is unusual and yet right.
-fn served(name: &'static str, meaning: &'static str, bytes: impl Into<Bytes>) -> ClientFault {
-    row(name, meaning, bytes, Expected::Served)
+fn served(name: &'static str, description: &'static str, bytes: impl Into<Bytes>) -> ClientFault {
+    row(name, description, bytes, ExpectedResponse::Served)
 }
 
 /// A row of these steps.
-fn acted(
+fn steps_row(
     name: &'static str,
-    meaning: &'static str,
-    acts: Vec<Act>,
-    answers: Vec<Expected>,
-    ending: Ending,
-    reaches: Reaches,
+    description: &'static str,
+    steps: Vec<ClientStep>,
+    expected_responses: Vec<ExpectedResponse>,
+    connection_outcome: ConnectionOutcome,
+    upstream_saw: UpstreamSaw,
 ) -> ClientFault {
-    ClientFault { name, meaning, acts, answers, ending, reaches, asks: None, narrow: false }
+    ClientFault {
+        name,
+        description,
+        steps,
+        expected_responses,
+        connection_outcome,
+        upstream_saw,
+        routed_request: None,
+        small_rcvbuf: false,
+    }
 }
 
-fn send(bytes: impl Into<Bytes>) -> Act {
-    Act::Send(bytes.into())
+fn send(bytes: impl Into<Bytes>) -> ClientStep {
+    ClientStep::Send(bytes.into())
 }
 
 #[cfg(test)]

@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::clients::{Expected, PLAY, Reaches, Setting};
-use super::frames::{END_HEADERS, END_STREAM, frame, kind};
-use super::hpack::List;
+use super::clients::{ExpectedResponse, FAULT_HEADER, GatewayProfile, UpstreamSaw};
+use super::frames::{END_HEADERS, END_STREAM, encode_frame, frame_type};
+use super::hpack::HeaderList;
 use crate::contract::Cause;
 
 mod bodies;
@@ -24,108 +24,108 @@ mod windows;
 
 /// One way in which an HTTP/2 client breaks, or comes close to it.
 #[derive(Clone, Debug)]
-pub struct FrameFault {
+pub struct H2ClientFault {
     /// Stable name.
     pub name: &'static str,
     /// What the client does, in one line.
-    pub meaning: &'static str,
+    pub description: &'static str,
     /// The settings that it begins with; `None`: it sends the preface and nothing else.
     pub settings: Option<Vec<(u16, u32)>>,
     /// What it does, step by step.
-    pub deeds: Vec<Deed>,
+    pub steps: Vec<FrameStep>,
     /// What becomes of its streams.
-    pub fates: Vec<(u32, Fate)>,
+    pub stream_outcomes: Vec<(u32, StreamOutcome)>,
     /// What becomes of the connection.
-    pub ending: LastWord,
+    pub close_outcome: CloseOutcome,
     /// What the upstream receives.
-    pub reaches: Reaches,
+    pub upstream_saw: UpstreamSaw,
     /// Another stream of the connection uploads meanwhile, and is served.
-    pub neighbour: bool,
+    pub background_stream: bool,
     /// What is counted in `closed_without_response_total`, once each.
-    pub silences: Vec<&'static str>,
+    pub close_reasons: Vec<&'static str>,
     /// The path that must lead to no route but one that refuses dot segments.
-    pub dotted: Option<&'static str>,
+    pub dot_segment_path: Option<&'static str>,
     /// More may be counted: how many of its streams become requests depends on how its bytes arrive.
-    pub loose: bool,
+    pub nondeterministic: bool,
 }
 
 /// One thing a client does.
 #[derive(Clone, Debug)]
-pub enum Deed {
+pub enum FrameStep {
     /// Sends these frames.
     Send(Bytes),
     /// Sends the same frames so many times; ends early when they are not taken any more.
-    Repeat(Bytes, u32),
+    SendRepeated(Bytes, u32),
     /// Sends the same frames again and again with a pause after each, until the other side ends the connection.
-    Drip(Bytes, Duration),
+    SendSlowly(Bytes, Duration),
     /// Waits until the upstream has received a request of this row.
-    Arrived,
+    WaitForUpstreamRequest,
     /// Waits until the stream has got its answer.
-    Answered(u32),
+    WaitForStreamEnd(u32),
     /// From now on it acknowledges nothing, not even a PING.
-    Mute,
+    SuppressAcks,
     /// Closes the connection.
     Close,
 }
 
 /// What becomes of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fate {
+pub enum StreamOutcome {
     /// It is answered, and ends.
-    Answer(Expected),
+    Response(ExpectedResponse),
     /// It is reset without a response.
     Reset,
     /// It gets an empty 431, which the HTTP/2 library makes by itself.
     Empty431,
     /// It gets the head of a documented error, and is reset for its cause: the client takes no body.
-    HeadOnly(Cause),
+    HeadersOnly(Cause),
     /// Nothing more comes on it, because the client has ended it or the connection ends.
-    Silence,
+    NoResponse,
 }
 
 /// What becomes of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LastWord {
+pub enum CloseOutcome {
     /// It serves another request.
-    Stays,
+    KeptOpen,
     /// GOAWAY with a code, and the end.
-    Error,
+    ErrorGoaway,
     /// GOAWAY without one, and the end.
-    Farewell,
+    GracefulGoaway,
     /// The client has left.
-    Left,
+    ClientClosed,
 }
 
 /// What the silence of a reset stream is called.
 pub const STREAM_ERROR: &str = "http2_stream_error";
 /// What the silence of a connection that ends with an error is called.
 pub const CONNECTION_ERROR: &str = "http2_connection_error";
-const IDLE: &str = "idle_timeout";
-const GONE: &str = "client_gone";
+const IDLE_TIMEOUT: &str = "idle_timeout";
+const CLIENT_GONE: &str = "client_gone";
 
-impl FrameFault {
+impl H2ClientFault {
     /// The mark in the query of each of its requests, by which they are found in what an upstream received.
-    pub fn mark(&self) -> String {
+    pub fn marker(&self) -> String {
         format!("row={}", self.name)
     }
 
-    fn alone(mut self) -> Self {
-        self.neighbour = false;
+    fn without_background_stream(mut self) -> Self {
+        self.background_stream = false;
         self
     }
 
-    fn dotted(mut self, path: &'static str) -> Self {
-        self.dotted = Some(path);
+    fn with_dot_segment_path(mut self, path: &'static str) -> Self {
+        self.dot_segment_path = Some(path);
         self
     }
 
-    fn loose(mut self) -> Self {
-        self.loose = true;
+    fn nondeterministic(mut self) -> Self {
+        self.nondeterministic = true;
         self
     }
 
-    fn reaching(mut self, reaches: Reaches) -> Self {
-        self.reaches = reaches;
+    fn with_upstream_saw(mut self, upstream_saw: UpstreamSaw) -> Self {
+        self.upstream_saw = upstream_saw;
         self
     }
 
@@ -134,163 +134,197 @@ impl FrameFault {
         self
     }
 
-    fn counted(mut self, silences: &[&'static str]) -> Self {
-        self.silences = silences.to_vec();
+    fn with_close_reasons(mut self, close_reasons: &[&'static str]) -> Self {
+        self.close_reasons = close_reasons.to_vec();
         self
     }
 }
 
 /// The whole table for this setting, in the order in which it is shown.
-pub fn client_faults_h2(setting: &Setting) -> Vec<FrameFault> {
-    client_faults_h2_by_sort(setting).into_iter().flat_map(|(_, rows)| rows).collect()
+pub fn client_faults_h2(profile: &GatewayProfile) -> Vec<H2ClientFault> {
+    client_faults_h2_by_section(profile).into_iter().flat_map(|(_, rows)| rows).collect()
 }
 
 /// The same, sort by sort, each with its title.
-pub fn client_faults_h2_by_sort(setting: &Setting) -> Vec<(&'static str, Vec<FrameFault>)> {
+pub fn client_faults_h2_by_section(profile: &GatewayProfile) -> Vec<(&'static str, Vec<H2ClientFault>)> {
     vec![
-        ("Who is asked", pseudo::authorities(setting)),
-        ("What is asked for", pseudo::targets(setting)),
-        ("Methods, schemes, and other fields with a colon", pseudo::others(setting)),
-        ("Fields", heads::fields(setting)),
-        ("Header lists", heads::sizes(setting)),
-        ("The length of a body", bodies::lengths(setting)),
-        ("The end of a body", bodies::ends(setting)),
-        ("Bodies that do not come", bodies::slow(setting)),
-        ("Flow control", windows::windows(setting)),
-        ("Frames", connections::frames(setting)),
-        ("Streams", connections::streams(setting)),
-        ("Connections that say nothing", connections::slow(setting)),
-        ("Floods", floods::floods(setting)),
+        ("Who is asked", pseudo::authorities(profile)),
+        ("What is asked for", pseudo::targets(profile)),
+        ("Methods, schemes, and other fields with a colon", pseudo::other_pseudo_headers(profile)),
+        ("Fields", heads::fields(profile)),
+        ("Header lists", heads::header_list_sizes(profile)),
+        ("The length of a body", bodies::lengths(profile)),
+        ("The end of a body", bodies::ends(profile)),
+        ("Bodies that do not come", bodies::slow(profile)),
+        ("Flow control", windows::flow_control(profile)),
+        ("Frames", connections::frames(profile)),
+        ("Streams", connections::streams(profile)),
+        ("Connections that say nothing", connections::slow(profile)),
+        ("Floods", floods::floods(profile)),
     ]
 }
 
 /// The stream that most rows need; 1 is the neighbour's.
-const STREAM: u32 = 3;
+const FAULT_STREAM: u32 = 3;
 
-impl Setting {
+impl GatewayProfile {
     /// The fields of an ordinary request of this row, by this method.
-    fn list(&self, method: &str, name: &str) -> List {
-        List::default()
+    fn header_list(&self, method: &str, name: &str) -> HeaderList {
+        HeaderList::default()
             .with(":method", method)
             .with(":scheme", "http")
             .with(":path", format!("{}?row={name}", self.path))
             .with(":authority", &self.host)
     }
 
-    fn get(&self, name: &str) -> List {
-        self.list(&self.read, name)
+    fn get_headers(&self, name: &str) -> HeaderList {
+        self.header_list(&self.read_method, name)
     }
 
-    fn post(&self, name: &str) -> List {
-        self.list(&self.write, name)
+    fn post_headers(&self, name: &str) -> HeaderList {
+        self.header_list(&self.write_method, name)
     }
 
     /// The upload that goes on beside most rows.
-    pub fn neighbour(&self) -> List {
-        self.post("neighbour")
+    pub fn background_upload(&self) -> HeaderList {
+        self.post_headers("neighbour")
     }
 
     /// What is asked at the end, to see that the connection is still whole.
-    pub fn another(&self) -> List {
-        self.get("follow-up")
+    pub fn follow_up_headers(&self) -> HeaderList {
+        self.get_headers("follow-up")
     }
 }
 
-fn fault(
+fn fault_row(
     name: &'static str,
-    meaning: &'static str,
-    deeds: Vec<Deed>,
-    fates: Vec<(u32, Fate)>,
-    ending: LastWord,
-) -> FrameFault {
-    let resets = fates.iter().filter(|(_, fate)| *fate == Fate::Reset).map(|_| STREAM_ERROR);
-    let too_large = fates.iter().filter(|(_, fate)| *fate == Fate::Empty431).map(|_| "http2_header_list");
-    let ends = (ending == LastWord::Error).then_some(CONNECTION_ERROR);
-    let served = fates.iter().filter(|(_, fate)| *fate == Fate::Answer(Expected::Served)).count();
-    FrameFault {
+    description: &'static str,
+    steps: Vec<FrameStep>,
+    stream_outcomes: Vec<(u32, StreamOutcome)>,
+    close_outcome: CloseOutcome,
+) -> H2ClientFault {
+    let stream_errors = stream_outcomes
+        .iter()
+        .filter(|(_, stream_outcome)| *stream_outcome == StreamOutcome::Reset)
+        .map(|_| STREAM_ERROR);
+    let header_list_errors = stream_outcomes
+        .iter()
+        .filter(|(_, stream_outcome)| *stream_outcome == StreamOutcome::Empty431)
+        .map(|_| "http2_header_list");
+    let end_stream = (close_outcome == CloseOutcome::ErrorGoaway).then_some(CONNECTION_ERROR);
+    let served_streams = stream_outcomes
+        .iter()
+        .filter(|(_, stream_outcome)| *stream_outcome == StreamOutcome::Response(ExpectedResponse::Served))
+        .count();
+    H2ClientFault {
         name,
-        meaning,
+        description,
         settings: Some(Vec::new()),
-        deeds,
-        ending,
-        reaches: Reaches::Whole(served),
-        neighbour: ending == LastWord::Stays,
-        silences: resets.chain(too_large).chain(ends).collect(),
-        fates,
-        dotted: None,
-        loose: false,
+        steps,
+        close_outcome,
+        upstream_saw: UpstreamSaw::Complete(served_streams),
+        background_stream: close_outcome == CloseOutcome::KeptOpen,
+        close_reasons: stream_errors.chain(header_list_errors).chain(end_stream).collect(),
+        stream_outcomes,
+        dot_segment_path: None,
+        nondeterministic: false,
     }
 }
 
 /// A request without a body, and what becomes of it.
-fn asked(name: &'static str, meaning: &'static str, list: &List, fate: Fate) -> FrameFault {
-    fault(name, meaning, vec![head(STREAM, list, true)], vec![(STREAM, fate)], LastWord::Stays)
+fn single_request(
+    name: &'static str,
+    description: &'static str,
+    header_list: &HeaderList,
+    stream_outcome: StreamOutcome,
+) -> H2ClientFault {
+    fault_row(
+        name,
+        description,
+        vec![send_headers(FAULT_STREAM, header_list, true)],
+        vec![(FAULT_STREAM, stream_outcome)],
+        CloseOutcome::KeptOpen,
+    )
 }
 
-fn refused(name: &'static str, meaning: &'static str, cause: Cause, list: &List) -> FrameFault {
-    asked(name, meaning, list, Fate::Answer(Expected::Refused(cause)))
+fn rejected(
+    name: &'static str,
+    description: &'static str,
+    cause: Cause,
+    header_list: &HeaderList,
+) -> H2ClientFault {
+    single_request(name, description, header_list, StreamOutcome::Response(ExpectedResponse::Rejected(cause)))
 }
 
-fn served(name: &'static str, meaning: &'static str, list: &List) -> FrameFault {
-    asked(name, meaning, list, Fate::Answer(Expected::Served))
+fn served(name: &'static str, description: &'static str, header_list: &HeaderList) -> H2ClientFault {
+    single_request(name, description, header_list, StreamOutcome::Response(ExpectedResponse::Served))
 }
 
-fn reset(name: &'static str, meaning: &'static str, list: &List) -> FrameFault {
-    asked(name, meaning, list, Fate::Reset)
+fn stream_reset(name: &'static str, description: &'static str, header_list: &HeaderList) -> H2ClientFault {
+    single_request(name, description, header_list, StreamOutcome::Reset)
 }
 
 /// What makes the library end the connection.
-fn broken(name: &'static str, meaning: &'static str, frames: impl Into<Bytes>) -> FrameFault {
-    fault(name, meaning, vec![Deed::Send(frames.into())], Vec::new(), LastWord::Error)
+fn connection_error(
+    name: &'static str,
+    description: &'static str,
+    frames: impl Into<Bytes>,
+) -> H2ClientFault {
+    fault_row(name, description, vec![FrameStep::Send(frames.into())], Vec::new(), CloseOutcome::ErrorGoaway)
 }
 
 /// A request that its upstream does not answer, and what it says then: so that the answer does not come first.
-fn waiting(
+fn while_pending(
     name: &'static str,
-    meaning: &'static str,
-    setting: &Setting,
-    then: impl Into<Bytes>,
-    fate: Fate,
-    ending: LastWord,
-) -> FrameFault {
-    let hangs = setting.get(name).with(PLAY, "hang");
-    let deeds = vec![head(STREAM, &hangs, true), Deed::Arrived, Deed::Send(then.into())];
-    fault(name, meaning, deeds, vec![(STREAM, fate)], ending).reaching(Reaches::Anything)
+    description: &'static str,
+    profile: &GatewayProfile,
+    frames_then: impl Into<Bytes>,
+    stream_outcome: StreamOutcome,
+    close_outcome: CloseOutcome,
+) -> H2ClientFault {
+    let hanging_request = profile.get_headers(name).with(FAULT_HEADER, "hang");
+    let steps = vec![
+        send_headers(FAULT_STREAM, &hanging_request, true),
+        FrameStep::WaitForUpstreamRequest,
+        FrameStep::Send(frames_then.into()),
+    ];
+    fault_row(name, description, steps, vec![(FAULT_STREAM, stream_outcome)], close_outcome)
+        .with_upstream_saw(UpstreamSaw::Any)
 }
 
 /// HEADERS with this list.
-fn head(stream: u32, list: &List, ends: bool) -> Deed {
-    Deed::Send(headers(stream, list, ends).into())
+fn send_headers(stream: u32, header_list: &HeaderList, end_stream: bool) -> FrameStep {
+    FrameStep::Send(headers_frames(stream, header_list, end_stream).into())
 }
 
-fn headers(stream: u32, list: &List, ends: bool) -> Vec<u8> {
-    let end = if ends { END_STREAM } else { 0 };
-    block(stream, &list.block(), end)
+fn headers_frames(stream: u32, header_list: &HeaderList, end_stream: bool) -> Vec<u8> {
+    let end = if end_stream { END_STREAM } else { 0 };
+    header_block_frames(stream, &header_list.encode(), end)
 }
 
 /// A header block in as many frames as it needs.
-fn block(stream: u32, octets: &[u8], flags: u8) -> Vec<u8> {
-    let mut pieces = octets.chunks(MOST).peekable();
-    let (mut bytes, mut kind) = (Vec::new(), kind::HEADERS);
-    while let Some(piece) = pieces.next() {
-        let last = if pieces.peek().is_none() { END_HEADERS } else { 0 };
-        let flags = if kind == kind::HEADERS { flags } else { 0 };
-        bytes.extend(frame(kind, flags | last, stream, piece));
-        kind = kind::CONTINUATION;
+fn header_block_frames(stream: u32, octets: &[u8], flags: u8) -> Vec<u8> {
+    let mut fragments = octets.chunks(MAX_FRAME_PAYLOAD).peekable();
+    let (mut bytes, mut kind) = (Vec::new(), frame_type::HEADERS);
+    while let Some(fragment) = fragments.next() {
+        let last = if fragments.peek().is_none() { END_HEADERS } else { 0 };
+        let flags = if kind == frame_type::HEADERS { flags } else { 0 };
+        bytes.extend(encode_frame(kind, flags | last, stream, fragment));
+        kind = frame_type::CONTINUATION;
     }
     bytes
 }
 
-fn data(stream: u32, octets: impl AsRef<[u8]>, ends: bool) -> Vec<u8> {
-    frame(kind::DATA, u8::from(ends), stream, octets)
+fn data_frame(stream: u32, octets: impl AsRef<[u8]>, end_stream: bool) -> Vec<u8> {
+    encode_frame(frame_type::DATA, u8::from(end_stream), stream, octets)
 }
 
-fn send(bytes: impl Into<Bytes>) -> Deed {
-    Deed::Send(bytes.into())
+fn send(bytes: impl Into<Bytes>) -> FrameStep {
+    FrameStep::Send(bytes.into())
 }
 
 /// The largest frame that anybody has to take.
-const MOST: usize = 16 * 1024;
+const MAX_FRAME_PAYLOAD: usize = 16 * 1024;
 
 #[cfg(test)]
 #[path = "clients_h2_tests.rs"]

@@ -5,8 +5,9 @@ use std::collections::BTreeSet;
 use super::*;
 
 #[test]
-fn every_row_has_its_own_name_and_an_answer_for_each_that_it_reads() {
-    let (plain, encrypted) = (client_faults(&Setting::any()), client_faults_tls(&Setting::any()));
+fn rows_have_unique_names_and_one_expectation_per_response() {
+    let (plain, encrypted) =
+        (client_faults(&GatewayProfile::example()), client_faults_tls(&GatewayProfile::example()));
     assert!(plain.len() >= 110 && encrypted.len() >= 40, "{} {}", plain.len(), encrypted.len());
     let rows = [plain, encrypted].concat();
     let names: BTreeSet<_> = rows.iter().map(|row| row.name).collect();
@@ -14,44 +15,66 @@ fn every_row_has_its_own_name_and_an_answer_for_each_that_it_reads() {
     for row in &rows {
         let kebab = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-.".contains(&byte);
         assert!(row.name.bytes().all(kebab), "{}", row.name);
-        let read = row.acts.iter().filter(|act| matches!(act, Act::Answer(_) | Act::AnswerSlowly(..)));
-        assert_eq!(read.count(), row.answers.len(), "{}", row.name);
+        let read = row
+            .steps
+            .iter()
+            .filter(|step| matches!(step, ClientStep::ReadResponse(_) | ClientStep::ReadResponseSlowly(..)));
+        assert_eq!(read.count(), row.expected_responses.len(), "{}", row.name);
         // What breaks TLS comes behind an answer.
-        let breaks = row.acts.iter().any(|act| matches!(act, Act::Beneath(_)));
-        let silent = matches!(row.ending, Ending::Silence(_) | Ending::Left(_));
-        assert!(if breaks { silent } else { silent == row.answers.is_empty() }, "{}", row.name);
+        let breaks_tls = row.steps.iter().any(|step| matches!(step, ClientStep::SendBelowTls(_)));
+        let without_response = matches!(
+            row.connection_outcome,
+            ConnectionOutcome::ClosedWithoutResponse(_) | ConnectionOutcome::ClientClosed(_)
+        );
+        assert!(
+            if breaks_tls { without_response } else { without_response == row.expected_responses.is_empty() },
+            "{}",
+            row.name
+        );
     }
 }
 
 #[test]
-fn at_least_sixty_rows_are_attempts_to_smuggle() {
-    let rows = client_faults(&Setting::any());
-    let smuggles = |row: &&ClientFault| {
-        row.acts.iter().any(
-            |act| matches!(act, Act::Send(bytes) if bytes.windows(9).any(|window| window == b"/smuggled")),
+fn table_has_at_least_60_request_smuggling_rows() {
+    let rows = client_faults(&GatewayProfile::example());
+    let is_smuggling = |row: &&ClientFault| {
+        row.steps.iter().any(
+            |step| matches!(step, ClientStep::Send(bytes) if bytes.windows(9).any(|window| window == b"/smuggled")),
         )
     };
-    assert!(rows.iter().filter(smuggles).count() >= 60);
+    assert!(rows.iter().filter(is_smuggling).count() >= 60);
 }
 
 #[test]
-fn no_word_of_the_setting_is_left_unsaid() {
-    for row in client_faults(&Setting::any()) {
-        for act in &row.acts {
-            let (Act::Send(bytes) | Act::Repeat(bytes, _) | Act::Drip(bytes, _)) = act else { continue };
+fn placeholders_are_all_substituted() {
+    for row in client_faults(&GatewayProfile::example()) {
+        for step in &row.steps {
+            let (ClientStep::Send(bytes)
+            | ClientStep::SendRepeated(bytes, _)
+            | ClientStep::SendSlowly(bytes, _)) = step
+            else {
+                continue;
+            };
             let text = String::from_utf8_lossy(bytes);
-            for word in ["<get>", "<post>", "<head>", "<GET>", "<POST>", "<path>", "<row>", "<host>"] {
-                assert!(!text.contains(word), "{}: {text}", row.name);
+            for placeholder in ["<get>", "<post>", "<head>", "<GET>", "<POST>", "<path>", "<row>", "<host>"] {
+                assert!(!text.contains(placeholder), "{}: {text}", row.name);
             }
         }
     }
 }
 
 #[test]
-fn the_setting_is_spelled_in_every_request() {
-    let other = Setting { read: "PUT".to_owned(), path: "/v1/x".to_owned(), ..Setting::any() };
-    assert_eq!(other.follow_up(), "PUT /v1/x?row=follow-up HTTP/1.1\r\nhost: rehearsal.example\r\n\r\n");
-    let rows = client_faults(&other);
+fn gateway_profile_is_substituted_in_every_request() {
+    let profile = GatewayProfile {
+        read_method: "PUT".to_owned(),
+        path: "/v1/x".to_owned(),
+        ..GatewayProfile::example()
+    };
+    assert_eq!(
+        profile.follow_up_request(),
+        "PUT /v1/x?row=follow-up HTTP/1.1\r\nhost: rehearsal.example\r\n\r\n"
+    );
+    let rows = client_faults(&profile);
     let row = rows.iter().find(|row| row.name == "encoded-slash").unwrap();
-    assert_eq!(row.asks.as_ref().map(|asks| asks.path.as_str()), Some("/v1/x/a%2Fb"));
+    assert_eq!(row.routed_request.as_ref().map(|asks| asks.path.as_str()), Some("/v1/x/a%2Fb"));
 }

@@ -23,7 +23,7 @@ use bytes::Bytes;
 
 use crate::contract::{Cause, RequestSent};
 
-use super::script::{Script, Step};
+use super::script::{Script, UpstreamStep};
 
 /// One way in which an upstream breaks.
 #[derive(Clone, Debug)]
@@ -31,66 +31,66 @@ pub struct UpstreamFault {
     /// Stable name; `/NAME` is the path under which the misbehaving upstream plays it.
     pub name: &'static str,
     /// What happens, in one line.
-    pub meaning: &'static str,
+    pub description: &'static str,
     /// Which sort of fault it is.
-    pub kind: Kind,
+    pub category: FaultCategory,
     /// What a client asks to see it.
-    pub ask: Ask,
+    pub request: FaultRequest,
     /// Which kind of address it happens at.
-    pub place: Place,
+    pub server_kind: ServerKind,
     /// What a scripted address plays; empty elsewhere.
     pub script: Script,
     /// What the client gets.
-    pub outcome: Outcome,
+    pub outcome: FaultOutcome,
     /// Which message is in a replaced body.
-    pub message: Message,
+    pub expected_message: ExpectedMessage,
     /// Fields of the upstream that must reach the client.
-    pub keeps: &'static [(&'static str, &'static str)],
+    pub kept_headers: &'static [(&'static str, &'static str)],
     /// Fields of the upstream that must not reach the client.
-    pub lacks: &'static [&'static str],
+    pub removed_headers: &'static [&'static str],
     /// The interim responses before the answer.
-    pub interim: &'static [u16],
+    pub interim_statuses: &'static [u16],
     /// The body of a response that passes, or the whole of which an aborted one is the beginning.
     pub body: Bytes,
     /// The least that may be said about the request having reached the upstream; saying more is true as well.
-    pub sent_at_least: RequestSent,
+    pub min_request_sent: RequestSent,
 }
 
 /// What a client asks.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ask {
+pub struct FaultRequest {
     /// The method.
     pub method: &'static str,
     /// Further fields, each line with its CRLF.
-    pub fields: &'static str,
+    pub header_lines: &'static str,
     /// The body; empty for none.
     pub body: Bytes,
     /// How often, one after the other; the last answer is the one that the row tells of. The others are 200.
-    pub times: u32,
+    pub count: u32,
 }
 
-impl Ask {
-    const fn once(method: &'static str) -> Ask {
-        Ask { method, fields: "", body: Bytes::new(), times: 1 }
+impl FaultRequest {
+    const fn single(method: &'static str) -> FaultRequest {
+        FaultRequest { method, header_lines: "", body: Bytes::new(), count: 1 }
     }
 
     /// One GET without a body or fields: what `curl URL` asks.
-    pub fn is_plain(&self) -> bool {
-        *self == Ask::once("GET")
+    pub fn is_plain_get(&self) -> bool {
+        *self == FaultRequest::single("GET")
     }
 }
 
 /// The sorts of faults, in the order in which they are told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Kind {
+pub enum FaultCategory {
     /// There is no connection, or one that is of no use.
-    Connecting,
+    Connect,
     /// TLS with the server comes to nothing.
     Tls,
     /// The response head does not come, or not whole.
-    NoHead,
+    MissingHeaders,
     /// What comes is no response head.
-    BadHead,
+    MalformedHeaders,
     /// The end of the body is not told clearly.
     Framing,
     /// 1xx responses, and statuses without a body.
@@ -98,71 +98,71 @@ pub enum Kind {
     /// The request asks to change to WebSocket.
     Upgrade,
     /// A kept connection that fails under a request, or carries too much.
-    Pooled,
+    PooledConnection,
     /// An error status.
     Status,
     /// The body of an error.
     ErrorBody,
     /// The content coding of an error.
-    Coding,
+    ContentCoding,
     /// The fields of an error.
-    Fields,
+    HeaderFields,
     /// The body breaks after the head has left.
-    CutBody,
+    TruncatedBody,
     /// The server speaks HTTP/2, and breaks it or breaks off.
     Http2,
 }
 
-impl Kind {
+impl FaultCategory {
     /// Every kind, in order.
-    pub const ALL: [Kind; 14] = [
-        Kind::Connecting,
-        Kind::Tls,
-        Kind::NoHead,
-        Kind::BadHead,
-        Kind::Framing,
-        Kind::Interim,
-        Kind::Upgrade,
-        Kind::Pooled,
-        Kind::Status,
-        Kind::ErrorBody,
-        Kind::Coding,
-        Kind::Fields,
-        Kind::CutBody,
-        Kind::Http2,
+    pub const ALL: [FaultCategory; 14] = [
+        FaultCategory::Connect,
+        FaultCategory::Tls,
+        FaultCategory::MissingHeaders,
+        FaultCategory::MalformedHeaders,
+        FaultCategory::Framing,
+        FaultCategory::Interim,
+        FaultCategory::Upgrade,
+        FaultCategory::PooledConnection,
+        FaultCategory::Status,
+        FaultCategory::ErrorBody,
+        FaultCategory::ContentCoding,
+        FaultCategory::HeaderFields,
+        FaultCategory::TruncatedBody,
+        FaultCategory::Http2,
     ];
 
     /// What the upstream does, for a heading.
     pub const fn title(self) -> &'static str {
         match self {
-            Kind::Connecting => "No connection, or one that is of no use",
-            Kind::Tls => "TLS that comes to nothing",
-            Kind::NoHead => "The response head does not come, or not whole",
-            Kind::BadHead => "What comes is no HTTP response",
-            Kind::Framing => "The end of the body is not told clearly",
-            Kind::Interim => "Interim responses, and responses without a body",
-            Kind::Upgrade => "A request to change to WebSocket that comes to nothing",
-            Kind::Pooled => "Kept connections that fail, or carry too much",
-            Kind::Status => "An error status with an HTML page",
-            Kind::ErrorBody => "Errors with a body of another shape",
-            Kind::Coding => "Errors with a coded body",
-            Kind::Fields => "Fields on errors",
-            Kind::CutBody => "A body that breaks after the head has left",
-            Kind::Http2 => "HTTP/2 that breaks, or breaks off",
+            FaultCategory::Connect => "No connection, or one that is of no use",
+            FaultCategory::Tls => "TLS that comes to nothing",
+            FaultCategory::MissingHeaders => "The response head does not come, or not whole",
+            FaultCategory::MalformedHeaders => "What comes is no HTTP response",
+            FaultCategory::Framing => "The end of the body is not told clearly",
+            FaultCategory::Interim => "Interim responses, and responses without a body",
+            FaultCategory::Upgrade => "A request to change to WebSocket that comes to nothing",
+            FaultCategory::PooledConnection => "Kept connections that fail, or carry too much",
+            FaultCategory::Status => "An error status with an HTML page",
+            FaultCategory::ErrorBody => "Errors with a body of another shape",
+            FaultCategory::ContentCoding => "Errors with a coded body",
+            FaultCategory::HeaderFields => "Fields on errors",
+            FaultCategory::TruncatedBody => "A body that breaks after the head has left",
+            FaultCategory::Http2 => "HTTP/2 that breaks, or breaks off",
         }
     }
 }
 
 /// What an upstream must not let anybody know: the name of a machine. It stands wherever the rows have room for it (in
 /// reasons, fields and bodies), and never in a message that is kept, so that no error may ever hold it.
-pub const SECRET: &str = "db-7.internal";
+pub const INTERNAL_HOSTNAME: &str = "db-7.internal";
 
-/// What [`Place::Pooled`] answers to the first request of a connection.
-pub(super) const GOOD_OF_POOLED: &str = "good";
+/// What [`ServerKind::Pooled`] answers to the first request of a connection.
+pub(super) const POOLED_BODY: &str = "good";
 
 /// Which kind of server plays a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum ServerKind {
     /// One that reads the request and plays the script.
     Scripted,
     /// One that answers the first request of each connection well, and plays the script for all others on it. A row
@@ -175,128 +175,142 @@ pub enum Place {
     /// A port whose backlog is full.
     FullBacklog,
     /// One that speaks HTTP/2 without TLS, reads the request and plays the script.
-    Frames,
+    Http2Scripted,
     /// One that should speak HTTP/2, accepts and says nothing.
-    Ungreeting,
+    Http2Silent,
     /// One that should, accepts and closes.
-    ClosingOnFrames,
+    Http2Closing,
     /// One that should, and speaks HTTP/1.1.
-    OtherLanguage,
+    Http1InsteadOfHttp2,
     /// One that speaks TLS with a good certificate, and should not.
-    TlsPort,
+    UnexpectedTls,
     /// One whose certificate is over.
-    Expired,
+    ExpiredCertificate,
     /// One whose certificate is not valid yet.
-    NotYetValid,
+    NotYetValidCertificate,
     /// One whose certificate is for another name.
-    WrongName,
+    WrongNameCertificate,
     /// One whose certificate is signed by itself.
-    SelfSigned,
+    SelfSignedCertificate,
     /// One whose certificate is signed by a stranger.
-    Stranger,
+    UnknownIssuer,
     /// One that should speak TLS, and speaks plain HTTP.
-    PlainPort,
+    PlaintextInsteadOfTls,
     /// One that answers a handshake with an alert.
     TlsAlert,
     /// One that closes inside a handshake.
-    TlsCut,
+    TlsClosed,
     /// One that resets inside a handshake.
     TlsReset,
     /// One that falls silent inside a handshake.
-    TlsStall,
+    TlsStalled,
 }
 
-impl Place {
+impl ServerKind {
     /// Every place.
-    pub const ALL: [Place; 20] = [
-        Place::Scripted,
-        Place::Pooled,
-        Place::Closing,
-        Place::Refusing,
-        Place::FullBacklog,
-        Place::Frames,
-        Place::Ungreeting,
-        Place::ClosingOnFrames,
-        Place::OtherLanguage,
-        Place::TlsPort,
-        Place::Expired,
-        Place::NotYetValid,
-        Place::WrongName,
-        Place::SelfSigned,
-        Place::Stranger,
-        Place::PlainPort,
-        Place::TlsAlert,
-        Place::TlsCut,
-        Place::TlsReset,
-        Place::TlsStall,
+    pub const ALL: [ServerKind; 20] = [
+        ServerKind::Scripted,
+        ServerKind::Pooled,
+        ServerKind::Closing,
+        ServerKind::Refusing,
+        ServerKind::FullBacklog,
+        ServerKind::Http2Scripted,
+        ServerKind::Http2Silent,
+        ServerKind::Http2Closing,
+        ServerKind::Http1InsteadOfHttp2,
+        ServerKind::UnexpectedTls,
+        ServerKind::ExpiredCertificate,
+        ServerKind::NotYetValidCertificate,
+        ServerKind::WrongNameCertificate,
+        ServerKind::SelfSignedCertificate,
+        ServerKind::UnknownIssuer,
+        ServerKind::PlaintextInsteadOfTls,
+        ServerKind::TlsAlert,
+        ServerKind::TlsClosed,
+        ServerKind::TlsReset,
+        ServerKind::TlsStalled,
     ];
 
     /// Whether it plays scripts.
-    pub const fn plays(self) -> bool {
-        matches!(self, Place::Scripted | Place::Pooled | Place::Frames)
+    pub const fn runs_scripts(self) -> bool {
+        matches!(self, ServerKind::Scripted | ServerKind::Pooled | ServerKind::Http2Scripted)
     }
 
     /// Whether it has to be spoken to in HTTP/2, without being asked (`http2: always`).
-    pub const fn wants_http2(self) -> bool {
-        matches!(self, Place::Frames | Place::Ungreeting | Place::ClosingOnFrames | Place::OtherLanguage)
+    pub const fn requires_http2(self) -> bool {
+        matches!(
+            self,
+            ServerKind::Http2Scripted
+                | ServerKind::Http2Silent
+                | ServerKind::Http2Closing
+                | ServerKind::Http1InsteadOfHttp2
+        )
     }
 
     /// Whether it has to be spoken to in TLS (`https://`).
-    pub const fn wants_tls(self) -> bool {
-        self.is_about_certificates()
+    pub const fn requires_tls(self) -> bool {
+        self.has_invalid_certificate()
             || matches!(
                 self,
-                Place::PlainPort | Place::TlsAlert | Place::TlsCut | Place::TlsReset | Place::TlsStall
+                ServerKind::PlaintextInsteadOfTls
+                    | ServerKind::TlsAlert
+                    | ServerKind::TlsClosed
+                    | ServerKind::TlsReset
+                    | ServerKind::TlsStalled
             )
     }
 
     /// Whether it is its certificate that is not good.
-    pub const fn is_about_certificates(self) -> bool {
+    pub const fn has_invalid_certificate(self) -> bool {
         matches!(
             self,
-            Place::Expired | Place::NotYetValid | Place::WrongName | Place::SelfSigned | Place::Stranger
+            ServerKind::ExpiredCertificate
+                | ServerKind::NotYetValidCertificate
+                | ServerKind::WrongNameCertificate
+                | ServerKind::SelfSignedCertificate
+                | ServerKind::UnknownIssuer
         )
     }
 
     /// The name of its upstream in a configuration.
-    pub const fn name(self) -> &'static str {
+    pub const fn upstream_name(self) -> &'static str {
         match self {
-            Place::Scripted => "misbehaving",
-            Place::Pooled => "pooled",
-            Place::Closing => "closing",
-            Place::Refusing => "refusing",
-            Place::FullBacklog => "full",
-            Place::Frames => "frames",
-            Place::Ungreeting => "ungreeting",
-            Place::ClosingOnFrames => "closing-on-frames",
-            Place::OtherLanguage => "other-language",
-            Place::TlsPort => "with-tls",
-            Place::Expired => "expired",
-            Place::NotYetValid => "not-yet-valid",
-            Place::WrongName => "wrong-name",
-            Place::SelfSigned => "self-signed",
-            Place::Stranger => "stranger",
-            Place::PlainPort => "plain",
-            Place::TlsAlert => "alert",
-            Place::TlsCut => "cut",
-            Place::TlsReset => "reset",
-            Place::TlsStall => "stall",
+            ServerKind::Scripted => "scripted",
+            ServerKind::Pooled => "pooled",
+            ServerKind::Closing => "closing",
+            ServerKind::Refusing => "refusing",
+            ServerKind::FullBacklog => "full-backlog",
+            ServerKind::Http2Scripted => "h2-scripted",
+            ServerKind::Http2Silent => "h2-silent",
+            ServerKind::Http2Closing => "h2-closing",
+            ServerKind::Http1InsteadOfHttp2 => "h1-instead-of-h2",
+            ServerKind::UnexpectedTls => "unexpected-tls",
+            ServerKind::ExpiredCertificate => "expired",
+            ServerKind::NotYetValidCertificate => "not-yet-valid",
+            ServerKind::WrongNameCertificate => "wrong-name",
+            ServerKind::SelfSignedCertificate => "self-signed",
+            ServerKind::UnknownIssuer => "unknown-issuer",
+            ServerKind::PlaintextInsteadOfTls => "plaintext",
+            ServerKind::TlsAlert => "tls-alert",
+            ServerKind::TlsClosed => "tls-closed",
+            ServerKind::TlsReset => "tls-reset",
+            ServerKind::TlsStalled => "tls-stalled",
         }
     }
 }
 
 /// What the client gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum FaultOutcome {
     /// A new body under this code.
-    Answered {
+    LocalReply {
         /// The status.
         code: u16,
         /// The reason that is counted and logged.
-        why: Why,
+        reason: ReplyReason,
     },
     /// The upstream's own response as received.
-    Passed {
+    Forwarded {
         /// The status.
         code: u16,
     },
@@ -309,26 +323,30 @@ pub enum Outcome {
     },
 }
 
-impl Outcome {
+impl FaultOutcome {
     /// The status that the client sees.
-    pub const fn code(self) -> u16 {
+    pub const fn status(self) -> u16 {
         match self {
-            Outcome::Answered { code, .. } | Outcome::Passed { code } | Outcome::Aborted { code, .. } => code,
+            FaultOutcome::LocalReply { code, .. }
+            | FaultOutcome::Forwarded { code }
+            | FaultOutcome::Aborted { code, .. } => code,
         }
     }
 
     /// The value of the label `cause`.
     pub const fn cause_name(self) -> &'static str {
         match self {
-            Outcome::Answered { why: Why::Fault(cause), .. } | Outcome::Aborted { cause, .. } => cause.name(),
-            Outcome::Answered { why: Why::Status(_), .. } | Outcome::Passed { .. } => "upstream_response",
+            FaultOutcome::LocalReply { reason: ReplyReason::Fault(cause), .. }
+            | FaultOutcome::Aborted { cause, .. } => cause.name(),
+            FaultOutcome::LocalReply { reason: ReplyReason::Status(_), .. }
+            | FaultOutcome::Forwarded { .. } => "upstream_response",
         }
     }
 }
 
 /// Why an answer was made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Why {
+pub enum ReplyReason {
     /// Nothing usable came.
     Fault(Cause),
     /// The upstream answered this status.
@@ -337,11 +355,11 @@ pub enum Why {
 
 /// Which message stands in a replaced body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Message {
+pub enum ExpectedMessage {
     /// The contract's text of the code.
-    OfTheCode,
+    ContractDefault,
     /// The upstream's own.
-    Kept(&'static str),
+    FromUpstream(&'static str),
 }
 
 impl UpstreamFault {
@@ -351,17 +369,17 @@ impl UpstreamFault {
     }
 
     /// The client's connection serves further requests afterwards.
-    pub const fn keeps_connection(&self) -> bool {
-        !matches!(self.outcome, Outcome::Aborted { .. })
+    pub const fn keeps_client_connection(&self) -> bool {
+        !matches!(self.outcome, FaultOutcome::Aborted { .. })
     }
 
-    fn keeping(mut self, message: &'static str) -> Self {
-        self.message = Message::Kept(message);
+    fn with_upstream_message(mut self, message: &'static str) -> Self {
+        self.expected_message = ExpectedMessage::FromUpstream(message);
         self
     }
 
-    fn with_fields(mut self, keeps: &'static [(&'static str, &'static str)]) -> Self {
-        self.keeps = keeps;
+    fn with_kept_headers(mut self, kept_headers: &'static [(&'static str, &'static str)]) -> Self {
+        self.kept_headers = kept_headers;
         self
     }
 }
@@ -374,74 +392,77 @@ pub fn upstream_faults() -> Vec<UpstreamFault> {
 /// Made once: some of its bodies are large.
 static TABLE: LazyLock<Vec<UpstreamFault>> = LazyLock::new(|| {
     [
-        of(Kind::Connecting, connection::connecting()),
-        of(Kind::Tls, tls::rows()),
-        of(Kind::NoHead, connection::response_heads()),
-        of(Kind::BadHead, heads::rows()),
-        of(Kind::Framing, framing::rows()),
-        of(Kind::Interim, interim::rows()),
-        of(Kind::Upgrade, upgrade::rows()),
-        of(Kind::Pooled, pooled::rows()),
-        of(Kind::Status, statuses::rows()),
-        of(Kind::ErrorBody, bodies::rows()),
-        of(Kind::Coding, coded::rows()),
-        of(Kind::Fields, fields::rows()),
-        of(Kind::CutBody, connection::bodies_cut()),
-        of(Kind::Http2, http2::rows()),
+        with_category(FaultCategory::Connect, connection::connect_failures()),
+        with_category(FaultCategory::Tls, tls::rows()),
+        with_category(FaultCategory::MissingHeaders, connection::response_heads()),
+        with_category(FaultCategory::MalformedHeaders, heads::rows()),
+        with_category(FaultCategory::Framing, framing::rows()),
+        with_category(FaultCategory::Interim, interim::rows()),
+        with_category(FaultCategory::Upgrade, upgrade::rows()),
+        with_category(FaultCategory::PooledConnection, pooled::rows()),
+        with_category(FaultCategory::Status, statuses::rows()),
+        with_category(FaultCategory::ErrorBody, bodies::rows()),
+        with_category(FaultCategory::ContentCoding, coded::rows()),
+        with_category(FaultCategory::HeaderFields, fields::rows()),
+        with_category(FaultCategory::TruncatedBody, connection::truncated_bodies()),
+        with_category(FaultCategory::Http2, http2::rows()),
     ]
     .concat()
 });
 
-fn of(kind: Kind, rows: Vec<UpstreamFault>) -> Vec<UpstreamFault> {
-    rows.into_iter().map(|row| UpstreamFault { kind, ..row }).collect()
+fn with_category(category: FaultCategory, rows: Vec<UpstreamFault>) -> Vec<UpstreamFault> {
+    rows.into_iter().map(|row| UpstreamFault { category, ..row }).collect()
 }
 
 /// A row with the usual rest: played by the scripted upstream, which reads the whole request.
-fn row(name: &'static str, meaning: &'static str, outcome: Outcome) -> UpstreamFault {
+fn fault_row(name: &'static str, description: &'static str, outcome: FaultOutcome) -> UpstreamFault {
     UpstreamFault {
         name,
-        meaning,
-        kind: Kind::Connecting,
-        ask: Ask::once("GET"),
-        place: Place::Scripted,
+        description,
+        category: FaultCategory::Connect,
+        request: FaultRequest::single("GET"),
+        server_kind: ServerKind::Scripted,
         script: Script::new(),
         outcome,
-        message: Message::OfTheCode,
-        keeps: &[],
-        lacks: &[],
-        interim: &[],
+        expected_message: ExpectedMessage::ContractDefault,
+        kept_headers: &[],
+        removed_headers: &[],
+        interim_statuses: &[],
         body: Bytes::new(),
-        sent_at_least: RequestSent::Full,
+        min_request_sent: RequestSent::Full,
     }
 }
 
-fn answered(
+fn replaced_row(
     name: &'static str,
-    meaning: &'static str,
+    description: &'static str,
     status: u16,
     code: u16,
-    steps: Vec<Step>,
+    steps: Vec<UpstreamStep>,
 ) -> UpstreamFault {
-    let outcome = Outcome::Answered { code, why: Why::Status(status) };
-    UpstreamFault { script: after_the_head(steps), ..row(name, meaning, outcome) }
+    let outcome = FaultOutcome::LocalReply { code, reason: ReplyReason::Status(status) };
+    UpstreamFault { script: after_request(steps), ..fault_row(name, description, outcome) }
 }
 
-fn after_the_head(steps: Vec<Step>) -> Script {
-    std::iter::once(Step::ReadHead).chain(std::iter::once(Step::ReadBody)).chain(steps).collect()
+fn after_request(steps: Vec<UpstreamStep>) -> Script {
+    std::iter::once(UpstreamStep::ReadRequestHead)
+        .chain(std::iter::once(UpstreamStep::ReadBody))
+        .chain(steps)
+        .collect()
 }
 
 /// A response that passes with this body.
-fn passed(
+fn forwarded_row(
     name: &'static str,
-    meaning: &'static str,
+    description: &'static str,
     code: u16,
     body: &'static str,
-    steps: Vec<Step>,
+    steps: Vec<UpstreamStep>,
 ) -> UpstreamFault {
     UpstreamFault {
-        script: after_the_head(steps),
+        script: after_request(steps),
         body: body.into(),
-        ..row(name, meaning, Outcome::Passed { code })
+        ..fault_row(name, description, FaultOutcome::Forwarded { code })
     }
 }
 
@@ -452,21 +473,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_fault_has_its_own_name_and_something_to_play() {
+    fn faults_have_unique_names_and_a_script_where_one_is_run() {
         let faults = upstream_faults();
         let names: BTreeSet<_> = faults.iter().map(|fault| fault.name).collect();
         assert_eq!(names.len(), faults.len());
         for fault in &faults {
-            assert_eq!(fault.script.is_empty(), !fault.place.plays(), "{}", fault.name);
+            assert_eq!(fault.script.is_empty(), !fault.server_kind.runs_scripts(), "{}", fault.name);
         }
     }
 
     #[test]
-    fn every_expected_code_of_an_error_is_one_of_the_documented_page() {
+    fn expected_error_codes_are_all_documented() {
         for fault in upstream_faults() {
-            if fault.outcome.code() >= 400 {
+            if fault.outcome.status() >= 400 {
                 assert!(
-                    [400, 401, 403, 404, 409, 429, 500, 503, 504].contains(&fault.outcome.code()),
+                    [400, 401, 403, 404, 409, 429, 500, 503, 504].contains(&fault.outcome.status()),
                     "{}",
                     fault.name
                 );

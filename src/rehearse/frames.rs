@@ -6,7 +6,7 @@
 pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// What a frame is.
-pub mod kind {
+pub mod frame_type {
     /// Bytes of a body.
     pub const DATA: u8 = 0;
     /// A header block.
@@ -39,7 +39,7 @@ pub const END_HEADERS: u8 = 4;
 pub const PADDED: u8 = 8;
 
 /// Names of SETTINGS.
-pub mod setting {
+pub mod setting_id {
     /// Octets that a dynamic table may hold.
     pub const HEADER_TABLE_SIZE: u16 = 1;
     /// Streams at once.
@@ -53,8 +53,8 @@ pub mod setting {
 /// A frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Frame {
-    /// One of [`kind`], or anything else.
-    pub kind: u8,
+    /// One of [`frame_type`], or anything else.
+    pub frame_type: u8,
     /// What is said of it.
     pub flags: u8,
     /// 0: the connection.
@@ -64,46 +64,46 @@ pub struct Frame {
 }
 
 /// The bytes of a frame.
-pub fn frame(kind: u8, flags: u8, stream: u32, payload: impl AsRef<[u8]>) -> Vec<u8> {
+pub fn encode_frame(frame_type: u8, flags: u8, stream: u32, payload: impl AsRef<[u8]>) -> Vec<u8> {
     let payload = payload.as_ref();
     let length = u32::try_from(payload.len()).unwrap_or(u32::MAX).to_be_bytes();
     let mut bytes = length.get(1..).unwrap_or_default().to_vec();
-    bytes.extend_from_slice(&[kind, flags]);
+    bytes.extend_from_slice(&[frame_type, flags]);
     bytes.extend_from_slice(&stream.to_be_bytes());
     bytes.extend_from_slice(payload);
     bytes
 }
 
 /// A SETTINGS frame with these values.
-pub fn settings(values: &[(u16, u32)]) -> Vec<u8> {
+pub fn settings_frame(values: &[(u16, u32)]) -> Vec<u8> {
     let pairs = values.iter().flat_map(|(name, value)| {
         name.to_be_bytes().into_iter().chain(value.to_be_bytes()).collect::<Vec<u8>>()
     });
-    frame(kind::SETTINGS, 0, 0, pairs.collect::<Vec<u8>>())
+    encode_frame(frame_type::SETTINGS, 0, 0, pairs.collect::<Vec<u8>>())
 }
 
 /// So many more bytes may come on this stream.
-pub fn window(stream: u32, more: u32) -> Vec<u8> {
-    frame(kind::WINDOW_UPDATE, 0, stream, more.to_be_bytes())
+pub fn window_update_frame(stream: u32, increment: u32) -> Vec<u8> {
+    encode_frame(frame_type::WINDOW_UPDATE, 0, stream, increment.to_be_bytes())
 }
 
 /// The end of a stream with this code.
-pub fn reset(stream: u32, code: u32) -> Vec<u8> {
-    frame(kind::RST_STREAM, 0, stream, code.to_be_bytes())
+pub fn rst_stream_frame(stream: u32, code: u32) -> Vec<u8> {
+    encode_frame(frame_type::RST_STREAM, 0, stream, code.to_be_bytes())
 }
 
 /// Takes the first frame off the bytes, once it is there as a whole.
-pub fn take(bytes: &mut Vec<u8>) -> Option<Frame> {
-    let [a, b, c, kind, flags, w, x, y, z] = *bytes.first_chunk::<9>()?;
+pub fn take_frame(bytes: &mut Vec<u8>) -> Option<Frame> {
+    let [a, b, c, frame_type, flags, w, x, y, z] = *bytes.first_chunk::<9>()?;
     let length = usize::try_from(u32::from_be_bytes([0, a, b, c])).ok()?;
     let payload = bytes.get(9..9 + length)?.to_vec();
     bytes.drain(..9 + length);
     let stream = u32::from_be_bytes([w, x, y, z]) & 0x7fff_ffff;
-    Some(Frame { kind, flags, stream, payload })
+    Some(Frame { frame_type, flags, stream, payload })
 }
 
 /// The number in the first four octets; 0 where there are none.
-pub fn number(payload: &[u8]) -> u32 {
+pub fn leading_u32(payload: &[u8]) -> u32 {
     payload.first_chunk::<4>().map_or(0, |octets| u32::from_be_bytes(*octets))
 }
 
@@ -112,22 +112,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_written_can_be_read_however_it_comes() {
+    fn frames_round_trip_when_fed_octet_by_octet() {
         let written = [
-            settings(&[(setting::INITIAL_WINDOW_SIZE, 7)]),
-            frame(kind::DATA, END_STREAM, 3, vec![b'x'; 70_000]),
-            reset(5, 8),
+            settings_frame(&[(setting_id::INITIAL_WINDOW_SIZE, 7)]),
+            encode_frame(frame_type::DATA, END_STREAM, 3, vec![b'x'; 70_000]),
+            rst_stream_frame(5, 8),
         ]
         .concat();
-        let (mut come, mut frames) = (Vec::new(), Vec::new());
+        let (mut received, mut frames) = (Vec::new(), Vec::new());
         for octet in written {
-            come.push(octet);
-            frames.extend(take(&mut come));
+            received.push(octet);
+            frames.extend(take_frame(&mut received));
         }
-        let told: Vec<_> =
-            frames.iter().map(|frame| (frame.kind, frame.stream, frame.payload.len())).collect();
-        assert_eq!(told, [(kind::SETTINGS, 0, 6), (kind::DATA, 3, 70_000), (kind::RST_STREAM, 5, 4)]);
-        assert_eq!(frames.last().map(|frame| number(&frame.payload)), Some(8));
-        assert_eq!(come, b"");
+        let decoded: Vec<_> =
+            frames.iter().map(|frame| (frame.frame_type, frame.stream, frame.payload.len())).collect();
+        assert_eq!(
+            decoded,
+            [(frame_type::SETTINGS, 0, 6), (frame_type::DATA, 3, 70_000), (frame_type::RST_STREAM, 5, 4)]
+        );
+        assert_eq!(frames.last().map(|frame| leading_u32(&frame.payload)), Some(8));
+        assert_eq!(received, b"");
     }
 }

@@ -6,23 +6,23 @@
 
 /// A header list that is being made.
 #[derive(Clone, Debug, Default)]
-pub struct List(Vec<(Vec<u8>, Vec<u8>)>);
+pub struct HeaderList(Vec<(Vec<u8>, Vec<u8>)>);
 
-impl List {
+impl HeaderList {
     /// With one more field at its end.
-    pub fn with(mut self, name: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> List {
+    pub fn with(mut self, name: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> HeaderList {
         self.0.push((name.as_ref().to_vec(), value.as_ref().to_vec()));
         self
     }
 
     /// With one more field at its beginning.
-    pub fn first(mut self, name: &str, value: impl AsRef<[u8]>) -> List {
+    pub fn prepend(mut self, name: &str, value: impl AsRef<[u8]>) -> HeaderList {
         self.0.insert(0, (name.as_bytes().to_vec(), value.as_ref().to_vec()));
         self
     }
 
     /// With this value in the place of the one that the name has.
-    pub fn but(mut self, name: &str, value: impl AsRef<[u8]>) -> List {
+    pub fn replace(mut self, name: &str, value: impl AsRef<[u8]>) -> HeaderList {
         for (found, old) in &mut self.0 {
             if found == name.as_bytes() {
                 *old = value.as_ref().to_vec();
@@ -32,39 +32,39 @@ impl List {
     }
 
     /// Without the fields of this name.
-    pub fn without(mut self, name: &str) -> List {
+    pub fn without(mut self, name: &str) -> HeaderList {
         self.0.retain(|(found, _)| found != name.as_bytes());
         self
     }
 
     /// The bytes of it.
-    pub fn block(&self) -> Vec<u8> {
+    pub fn encode(&self) -> Vec<u8> {
         let mut block = Vec::new();
         for (name, value) in &self.0 {
             // A literal without indexing, its name a literal too (RFC 7541 6.2.2).
             block.push(0);
-            text(&mut block, name);
-            text(&mut block, value);
+            encode_string(&mut block, name);
+            encode_string(&mut block, value);
         }
         block
     }
 }
 
 /// A string as its octets (RFC 7541 5.2).
-pub fn text(block: &mut Vec<u8>, octets: &[u8]) {
-    integer(block, 0, 7, octets.len());
+pub fn encode_string(block: &mut Vec<u8>, octets: &[u8]) {
+    encode_integer(block, 0, 7, octets.len());
     block.extend_from_slice(octets);
 }
 
 /// A number behind the pattern of its first octet, of which it has `bits` (RFC 7541 5.1).
-pub fn integer(block: &mut Vec<u8>, pattern: u8, bits: u32, mut number: usize) {
-    let most = (1_usize << bits) - 1;
-    if number < most {
+pub fn encode_integer(block: &mut Vec<u8>, pattern: u8, bits: u32, mut number: usize) {
+    let max_prefix = (1_usize << bits) - 1;
+    if number < max_prefix {
         block.push(pattern | number.to_le_bytes().first().copied().unwrap_or_default());
         return;
     }
-    block.push(pattern | most.to_le_bytes().first().copied().unwrap_or_default());
-    number -= most;
+    block.push(pattern | max_prefix.to_le_bytes().first().copied().unwrap_or_default());
+    number -= max_prefix;
     while number >= 0x80 {
         block.push((number % 0x80).to_le_bytes().first().copied().unwrap_or_default() | 0x80);
         number /= 0x80;
@@ -73,17 +73,17 @@ pub fn integer(block: &mut Vec<u8>, pattern: u8, bits: u32, mut number: usize) {
 }
 
 /// Fields in their order, names and values as text.
-pub type Fields = Vec<(String, String)>;
+pub type DecodedHeaders = Vec<(String, String)>;
 
 /// Reads a header block.
 ///
 /// # Errors
 /// It breaks a rule, or uses the dynamic table.
-pub fn read(mut block: &[u8]) -> Result<Fields, &'static str> {
-    let mut fields = Fields::new();
+pub fn decode(mut block: &[u8]) -> Result<DecodedHeaders, &'static str> {
+    let mut fields = DecodedHeaders::new();
     while let Some(first) = block.first().copied() {
         let (name, value) = match first {
-            0x80.. => entry(take_integer(&mut block, 7)?)?,
+            0x80.. => static_entry(take_integer(&mut block, 7)?)?,
             0x20..0x40 => {
                 if take_integer(&mut block, 5)? != 0 || !fields.is_empty() {
                     return Err("a dynamic table that nobody allowed");
@@ -93,8 +93,8 @@ pub fn read(mut block: &[u8]) -> Result<Fields, &'static str> {
             _ => {
                 let bits = if first >= 0x40 { 6 } else { 4 };
                 let index = take_integer(&mut block, bits)?;
-                let name = if index == 0 { take_text(&mut block)? } else { entry(index)?.0 };
-                (name, take_text(&mut block)?)
+                let name = if index == 0 { take_string(&mut block)? } else { static_entry(index)?.0 };
+                (name, take_string(&mut block)?)
             }
         };
         fields.push((name, value));
@@ -102,26 +102,26 @@ pub fn read(mut block: &[u8]) -> Result<Fields, &'static str> {
     Ok(fields)
 }
 
-fn entry(index: usize) -> Result<(String, String), &'static str> {
-    let entry = index.checked_sub(1).and_then(|index| STATIC.get(index));
+fn static_entry(index: usize) -> Result<(String, String), &'static str> {
+    let entry = index.checked_sub(1).and_then(|index| STATIC_TABLE.get(index));
     let (name, value) = entry.ok_or("an index beyond the static table")?;
     Ok(((*name).to_owned(), (*value).to_owned()))
 }
 
-fn take(block: &mut &[u8]) -> Result<u8, &'static str> {
+fn take_octet(block: &mut &[u8]) -> Result<u8, &'static str> {
     let (first, rest) = block.split_first().ok_or("a header block that ends early")?;
     *block = rest;
     Ok(*first)
 }
 
 fn take_integer(block: &mut &[u8], bits: u32) -> Result<usize, &'static str> {
-    let most = (1_usize << bits) - 1;
-    let mut number = usize::from(take(block)?) & most;
-    if number < most {
+    let max_prefix = (1_usize << bits) - 1;
+    let mut number = usize::from(take_octet(block)?) & max_prefix;
+    if number < max_prefix {
         return Ok(number);
     }
     for shift in [0, 7, 14] {
-        let octet = take(block)?;
+        let octet = take_octet(block)?;
         number += usize::from(octet & 0x7f) << shift;
         if octet & 0x80 == 0 {
             return Ok(number);
@@ -130,18 +130,18 @@ fn take_integer(block: &mut &[u8], bits: u32) -> Result<usize, &'static str> {
     Err("a number that is far too large")
 }
 
-fn take_text(block: &mut &[u8]) -> Result<String, &'static str> {
+fn take_string(block: &mut &[u8]) -> Result<String, &'static str> {
     let coded = block.first().is_some_and(|first| first & 0x80 != 0);
     let length = take_integer(block, 7)?;
     let (octets, rest) = block.split_at_checked(length).ok_or("a header block that ends early")?;
     *block = rest;
-    let octets = if coded { decode(octets)? } else { octets.to_vec() };
+    let octets = if coded { huffman_decode(octets)? } else { octets.to_vec() };
     String::from_utf8(octets).map_err(|_| "a field that is not UTF-8")
 }
 
 /// Huffman's code is a canonical one: the codes follow from their lengths.
-fn decode(coded: &[u8]) -> Result<Vec<u8>, &'static str> {
-    let mut order: Vec<(u8, u8)> = LENGTHS.iter().copied().zip(0..=u8::MAX).collect();
+fn huffman_decode(coded: &[u8]) -> Result<Vec<u8>, &'static str> {
+    let mut order: Vec<(u8, u8)> = HUFFMAN_CODE_LENGTHS.iter().copied().zip(0..=u8::MAX).collect();
     order.sort_unstable();
     let mut text = Vec::new();
     let (mut code, mut length) = (0_u32, 0_u8);
@@ -150,7 +150,7 @@ fn decode(coded: &[u8]) -> Result<Vec<u8>, &'static str> {
         if length > 30 {
             return Err("a code that is none");
         }
-        if let Some(octet) = symbol(&order, code, length) {
+        if let Some(octet) = huffman_symbol(&order, code, length) {
             text.push(octet);
             (code, length) = (0, 0);
         }
@@ -159,15 +159,15 @@ fn decode(coded: &[u8]) -> Result<Vec<u8>, &'static str> {
     padding.then_some(text).ok_or("a code that is cut")
 }
 
-fn symbol(order: &[(u8, u8)], wanted: u32, length: u8) -> Option<u8> {
-    let (mut code, mut before) = (0_u32, order.first()?.0);
-    for (its, octet) in order {
-        if *its > length {
+fn huffman_symbol(order: &[(u8, u8)], code_wanted: u32, length: u8) -> Option<u8> {
+    let (mut code, mut previous_length) = (0_u32, order.first()?.0);
+    for (code_length, octet) in order {
+        if *code_length > length {
             return None;
         }
-        code <<= its - before;
-        before = *its;
-        if *its == length && code == wanted {
+        code <<= code_length - previous_length;
+        previous_length = *code_length;
+        if *code_length == length && code == code_wanted {
             return Some(*octet);
         }
         code += 1;
@@ -177,7 +177,7 @@ fn symbol(order: &[(u8, u8)], wanted: u32, length: u8) -> Option<u8> {
 
 /// How many bits the code of each octet has (RFC 7541, appendix B).
 #[rustfmt::skip]
-const LENGTHS: [u8; 256] = [
+const HUFFMAN_CODE_LENGTHS: [u8; 256] = [
     13, 23, 28, 28, 28, 28, 28, 28, 28, 24, 30, 28, 28, 30, 28, 28, 28, 28, 28, 28, 28, 28, 30, 28, 28, 28, 28, 28, 28, 28, 28, 28,
     6, 10, 10, 12, 13, 6, 8, 11, 10, 10, 8, 11, 8, 6, 6, 6, 5, 5, 5, 6, 6, 6, 6, 6, 6, 6, 7, 8, 15, 6, 12, 10,
     13, 6, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 8, 7, 8, 13, 19, 13, 14, 6,
@@ -190,7 +190,7 @@ const LENGTHS: [u8; 256] = [
 
 /// RFC 7541, appendix A.
 #[rustfmt::skip]
-const STATIC: [(&str, &str); 61] = [
+const STATIC_TABLE: [(&str, &str); 61] = [
     (":authority", ""), (":method", "GET"), (":method", "POST"), (":path", "/"), (":path", "/index.html"),
     (":scheme", "http"), (":scheme", "https"), (":status", "200"), (":status", "204"), (":status", "206"),
     (":status", "304"), (":status", "400"), (":status", "404"), (":status", "500"), ("accept-charset", ""),
@@ -217,13 +217,13 @@ mod tests {
         digits.chunks(2).map(|pair| pair.iter().fold(0, |octet, digit| octet << 4 | digit)).collect()
     }
 
-    fn fields(told: &[(&str, &str)]) -> Fields {
-        told.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    fn fields(expected: &[(&str, &str)]) -> DecodedHeaders {
+        expected.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
     }
 
     /// RFC 7541, appendix C.6.1, with what would be remembered as what is not.
     #[test]
-    fn the_example_of_the_standard_is_read() {
+    fn decoder_reads_the_example_of_rfc_7541() {
         let block = octets(
             "4882 6402 5885 aec3 771a 4b61 96d0 7abe 9410 54d4 44a8 2005 9504 0b81 66e0 82a6 2d1b ff6e 919d 29ad 1718 63c7 8f0b 97c8 e9ae 82ae 43d3",
         );
@@ -233,21 +233,22 @@ mod tests {
             ("date", "Mon, 21 Oct 2013 20:13:21 GMT"),
             ("location", "https://www.example.com"),
         ]);
-        assert_eq!(read(&block), Ok(expected));
+        assert_eq!(decode(&block), Ok(expected));
     }
 
     #[test]
-    fn what_is_written_can_be_read() {
+    fn header_list_round_trips() {
         let long = "x".repeat(70_000);
-        let list = List::default().with("a", "1").with("b", &long).first(":path", "/").but("a", "2");
+        let list =
+            HeaderList::default().with("a", "1").with("b", &long).prepend(":path", "/").replace("a", "2");
         let expected = fields(&[(":path", "/"), ("a", "2"), ("b", &long)]);
-        assert_eq!(read(&list.block()), Ok(expected));
-        assert_eq!(read(&list.without("b").without("a").block()), Ok(fields(&[(":path", "/")])));
+        assert_eq!(decode(&list.encode()), Ok(expected));
+        assert_eq!(decode(&list.without("b").without("a").encode()), Ok(fields(&[(":path", "/")])));
     }
 
     #[test]
-    fn what_breaks_a_rule_is_told() {
-        for (block, told) in [
+    fn decoder_reports_malformed_header_blocks() {
+        for (block, expected) in [
             ("be", "an index beyond the static table"),
             ("80", "an index beyond the static table"),
             ("3fe11f", "a dynamic table that nobody allowed"),
@@ -256,9 +257,9 @@ mod tests {
             ("0081ff00", "a code that is cut"),
             ("0001ff00", "a field that is not UTF-8"),
         ] {
-            let found = read(&octets(block));
+            let found = decode(&octets(block));
             // Eight ones are more than padding.
-            assert_eq!(found, Err(told), "{block}");
+            assert_eq!(found, Err(expected), "{block}");
         }
     }
 }

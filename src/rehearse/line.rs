@@ -19,46 +19,46 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::clients::Hello;
+use super::clients::TlsClientHello;
 
 /// A connection to a gateway.
 #[derive(Debug)]
-pub enum Line {
+pub enum GatewayStream {
     /// As it is.
     Plain(TcpStream),
     /// In TLS.
-    Encrypted(Box<TlsStream<TcpStream>>),
+    Tls(Box<TlsStream<TcpStream>>),
 }
 
-impl From<TcpStream> for Line {
-    fn from(stream: TcpStream) -> Line {
-        Line::Plain(stream)
+impl From<TcpStream> for GatewayStream {
+    fn from(stream: TcpStream) -> GatewayStream {
+        GatewayStream::Plain(stream)
     }
 }
 
-impl Line {
+impl GatewayStream {
     /// A client's handshake.
     ///
     /// # Errors
-    /// It came to nothing; see [`alert()`] and [`is_refusal`].
-    pub async fn shake_hands(stream: TcpStream, hello: &Hello) -> io::Result<Line> {
-        let connector = TlsConnector::from(settings(hello)?);
-        Ok(Line::Encrypted(Box::new(connector.connect(name(hello)?, stream).await?)))
+    /// It came to nothing; see [`received_alert()`] and [`is_certificate_rejection`].
+    pub async fn tls_handshake(stream: TcpStream, hello: &TlsClientHello) -> io::Result<GatewayStream> {
+        let connector = TlsConnector::from(client_config(hello)?);
+        Ok(GatewayStream::Tls(Box::new(connector.connect(server_name(hello)?, stream).await?)))
     }
 
     /// The protocol that both sides have agreed on.
-    pub fn protocol(&self) -> Option<&[u8]> {
+    pub fn alpn_protocol(&self) -> Option<&[u8]> {
         match self {
-            Line::Plain(_) => None,
-            Line::Encrypted(stream) => stream.get_ref().1.alpn_protocol(),
+            GatewayStream::Plain(_) => None,
+            GatewayStream::Tls(stream) => stream.get_ref().1.alpn_protocol(),
         }
     }
 
     /// What carries it: whatever is written there is in the clear.
-    pub fn beneath(&mut self) -> &mut TcpStream {
+    pub fn tcp_stream(&mut self) -> &mut TcpStream {
         match self {
-            Line::Plain(stream) => stream,
-            Line::Encrypted(stream) => stream.get_mut().0,
+            GatewayStream::Plain(stream) => stream,
+            GatewayStream::Tls(stream) => stream.get_mut().0,
         }
     }
 
@@ -67,31 +67,31 @@ impl Line {
     ///
     /// # Errors
     /// Something else came, or nothing.
-    pub async fn alert(&mut self) -> io::Result<u8> {
+    pub async fn read_fatal_alert(&mut self) -> io::Result<u8> {
         let mut octets = [0; 7];
         match self {
-            Line::Plain(stream) => {
+            GatewayStream::Plain(stream) => {
                 stream.read_exact(&mut octets).await?;
                 match octets {
-                    [ALERT, 3, 1..=3, 0, 2, FATAL, code] => Ok(code),
+                    [ALERT_RECORD, 3, 1..=3, 0, 2, FATAL_LEVEL, code] => Ok(code),
                     _ => Err(io::Error::other(format!("{octets:02x?} is no fatal alert"))),
                 }
             }
-            Line::Encrypted(stream) => match stream.read(&mut octets).await {
+            GatewayStream::Tls(stream) => match stream.read(&mut octets).await {
                 Ok(0) => Err(io::Error::other("a goodbye")),
                 Ok(_) => Err(io::Error::other("data")),
-                Err(error) => alert(&error).ok_or(error),
+                Err(error) => received_alert(&error).ok_or(error),
             },
         }
     }
 }
 
 /// A record with an alert in it (RFC 8446 5.1), and one that ends the connection (6).
-const ALERT: u8 = 21;
-const FATAL: u8 = 2;
+const ALERT_RECORD: u8 = 21;
+const FATAL_LEVEL: u8 = 2;
 
 /// The alert that the other side sent, if that is why TLS broke.
-pub fn alert(error: &io::Error) -> Option<u8> {
+pub fn received_alert(error: &io::Error) -> Option<u8> {
     match error.get_ref()?.downcast_ref()? {
         Error::AlertReceived(alert) => Some(u8::from(*alert)),
         _ => None,
@@ -99,7 +99,7 @@ pub fn alert(error: &io::Error) -> Option<u8> {
 }
 
 /// Whether TLS broke because this client refused the certificate.
-pub fn is_refusal(error: &io::Error) -> bool {
+pub fn is_certificate_rejection(error: &io::Error) -> bool {
     let reason = error.get_ref().and_then(|inner| inner.downcast_ref());
     matches!(reason, Some(Error::InvalidCertificate(_)))
 }
@@ -108,38 +108,42 @@ pub fn is_refusal(error: &io::Error) -> bool {
 ///
 /// # Errors
 /// The system gives no random bits.
-pub fn client_hello(hello: &Hello) -> io::Result<Vec<u8>> {
-    let mut connection = ClientConnection::new(settings(hello)?, name(hello)?).map_err(io::Error::other)?;
+pub fn client_hello_bytes(hello: &TlsClientHello) -> io::Result<Vec<u8>> {
+    let mut connection =
+        ClientConnection::new(client_config(hello)?, server_name(hello)?).map_err(io::Error::other)?;
     let mut bytes = Vec::new();
     connection.write_tls(&mut bytes)?;
     Ok(bytes)
 }
 
-fn settings(hello: &Hello) -> io::Result<Arc<ClientConfig>> {
+fn client_config(hello: &TlsClientHello) -> io::Result<Arc<ClientConfig>> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let verifier = Anybody { trusts: hello.trusts, algorithms: provider.signature_verification_algorithms };
-    let versions = if hello.old { [&rustls::version::TLS12] } else { [&rustls::version::TLS13] };
+    let verifier = TestCertVerifier {
+        accept: hello.accepts_any_certificate,
+        algorithms: provider.signature_verification_algorithms,
+    };
+    let versions = if hello.tls12_only { [&rustls::version::TLS12] } else { [&rustls::version::TLS13] };
     let builder = ClientConfig::builder_with_provider(provider);
     let builder = builder.with_protocol_versions(&versions).map_err(io::Error::other)?;
     let builder = builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier));
-    let mut settings = builder.with_no_client_auth();
-    settings.alpn_protocols = hello.offers.iter().map(|name| name.as_bytes().to_vec()).collect();
-    settings.enable_sni = hello.name.is_some();
-    Ok(Arc::new(settings))
+    let mut config = builder.with_no_client_auth();
+    config.alpn_protocols = hello.alpn_protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
+    config.enable_sni = hello.server_name.is_some();
+    Ok(Arc::new(config))
 }
 
-fn name(hello: &Hello) -> io::Result<ServerName<'static>> {
-    ServerName::try_from(hello.name.unwrap_or("nobody.invalid")).map_err(io::Error::other)
+fn server_name(hello: &TlsClientHello) -> io::Result<ServerName<'static>> {
+    ServerName::try_from(hello.server_name.unwrap_or("nobody.invalid")).map_err(io::Error::other)
 }
 
 /// Takes any certificate, or none, but wants proof that the server has its key.
 #[derive(Debug)]
-struct Anybody {
-    trusts: bool,
+struct TestCertVerifier {
+    accept: bool,
     algorithms: WebPkiSupportedAlgorithms,
 }
 
-impl ServerCertVerifier for Anybody {
+impl ServerCertVerifier for TestCertVerifier {
     fn verify_server_cert(
         &self,
         _: &CertificateDer<'_>,
@@ -148,8 +152,8 @@ impl ServerCertVerifier for Anybody {
         _: &[u8],
         _: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let refused = Error::InvalidCertificate(CertificateError::UnknownIssuer);
-        self.trusts.then(ServerCertVerified::assertion).ok_or(refused)
+        let rejection = Error::InvalidCertificate(CertificateError::UnknownIssuer);
+        self.accept.then(ServerCertVerified::assertion).ok_or(rejection)
     }
 
     fn verify_tls12_signature(
@@ -175,38 +179,38 @@ impl ServerCertVerifier for Anybody {
     }
 }
 
-impl AsyncRead for Line {
+impl AsyncRead for GatewayStream {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         match self.get_mut() {
-            Line::Plain(stream) => Pin::new(stream).poll_read(cx, buffer),
-            Line::Encrypted(stream) => Pin::new(stream).poll_read(cx, buffer),
+            GatewayStream::Plain(stream) => Pin::new(stream).poll_read(cx, buffer),
+            GatewayStream::Tls(stream) => Pin::new(stream).poll_read(cx, buffer),
         }
     }
 }
 
-impl AsyncWrite for Line {
+impl AsyncWrite for GatewayStream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self.get_mut() {
-            Line::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
-            Line::Encrypted(stream) => Pin::new(stream).poll_write(cx, bytes),
+            GatewayStream::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
+            GatewayStream::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
         }
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
-            Line::Plain(stream) => Pin::new(stream).poll_flush(cx),
-            Line::Encrypted(stream) => Pin::new(stream).poll_flush(cx),
+            GatewayStream::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            GatewayStream::Tls(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
-            Line::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
-            Line::Encrypted(stream) => Pin::new(stream).poll_shutdown(cx),
+            GatewayStream::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            GatewayStream::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 }

@@ -2,174 +2,188 @@
 //!
 //! One scripted upstream plays faults by path and serves the good paths; a second one only on connections that it has
 //! answered before, a third one in HTTP/2; further addresses accept and close, refuse, never accept, and say nothing. Which
-//! paths a gateway sends where is for its configuration: see [`Misbehaving::addresses`] and [`UpstreamFault::place`].
+//! paths a gateway sends where is for its configuration: see [`FaultyUpstream::addresses`] and [`UpstreamFault::server_kind`].
 
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::addresses::{FullBacklog, Refusing};
-use super::faults::{GOOD_OF_POOLED, Place, UpstreamFault, upstream_faults};
-use super::frames::kind::{DATA, HEADERS};
-use super::frames::{END_HEADERS, END_STREAM, frame};
-use super::good::good_script;
-use super::record::Request;
-use super::script::{Script, Step, reply, say};
-use super::tls::{Flaw, TlsServers};
-use super::upstream::Upstream;
-use super::upstream_h2::THIS;
+use super::addresses::{FullBacklog, RefusingPort};
+use super::faults::{POOLED_BODY, ServerKind, UpstreamFault, upstream_faults};
+use super::frames::frame_type::{DATA, HEADERS};
+use super::frames::{END_HEADERS, END_STREAM, encode_frame};
+use super::good::success_script;
+use super::record::RecordedHead;
+use super::script::{Script, UpstreamStep, http_response, write_bytes};
+use super::tls::{CertificateFlaw, TlsServers};
+use super::upstream::ScriptedUpstream;
+use super::upstream_h2::STREAM_PLACEHOLDER;
 
 /// The whole misbehaving neighbourhood on loopback. Dropping it closes all of it.
-pub struct Misbehaving {
-    scripted: Upstream,
-    pooled: Upstream,
-    closing: Upstream,
-    refusing: Refusing,
-    full: FullBacklog,
-    frames: Upstream,
-    ungreeting: Upstream,
-    certificates: TlsServers,
-    plain: Upstream,
-    alert: Upstream,
-    resetting: Upstream,
+pub struct FaultyUpstream {
+    scripted: ScriptedUpstream,
+    pooled: ScriptedUpstream,
+    closing: ScriptedUpstream,
+    refusing: RefusingPort,
+    full_backlog: FullBacklog,
+    http2_scripted: ScriptedUpstream,
+    silent: ScriptedUpstream,
+    tls_servers: TlsServers,
+    plaintext: ScriptedUpstream,
+    tls_alert: ScriptedUpstream,
+    resetting: ScriptedUpstream,
 }
 
-impl Misbehaving {
+impl FaultyUpstream {
     /// Starts all of it. Fails when the system gives no ports.
-    pub fn start() -> io::Result<Misbehaving> {
-        Misbehaving::playing(upstream_faults())
+    pub fn start() -> io::Result<FaultyUpstream> {
+        FaultyUpstream::with_faults(upstream_faults())
     }
 
     /// The same with these faults.
-    pub fn playing(faults: Vec<UpstreamFault>) -> io::Result<Misbehaving> {
-        Misbehaving::chosen_by(faults, name)
+    pub fn with_faults(faults: Vec<UpstreamFault>) -> io::Result<FaultyUpstream> {
+        FaultyUpstream::with_fault_selector(faults, fault_name)
     }
 
-    /// The same, where `name` finds the fault's name in a request: for gateways whose paths are not ours to choose.
-    pub fn chosen_by(
+    /// The same, where `fault_name` finds the fault's name in a request: for gateways whose paths are not ours to choose.
+    pub fn with_fault_selector(
         faults: Vec<UpstreamFault>,
-        name: impl Fn(&Request) -> &str + Clone + Send + Sync + 'static,
-    ) -> io::Result<Misbehaving> {
+        name: impl Fn(&RecordedHead) -> &str + Clone + Send + Sync + 'static,
+    ) -> io::Result<FaultyUpstream> {
         let name_of = name.clone();
-        let by_place = |place| -> HashMap<&'static str, Script> {
-            let played = faults.iter().filter(|fault| fault.place == place);
-            played.map(|fault| (fault.name, fault.script.clone())).collect()
+        let scripts_of = |server_kind| -> HashMap<&'static str, Script> {
+            let selected = faults.iter().filter(|fault| fault.server_kind == server_kind);
+            selected.map(|fault| (fault.name, fault.script.clone())).collect()
         };
-        let (anywhere, reused) = (by_place(Place::Scripted), by_place(Place::Pooled));
-        let (in_frames, name_in_frames) = (by_place(Place::Frames), name.clone());
-        let scripted = Upstream::by_request(move |request| {
-            anywhere.get(name_of(request)).cloned().unwrap_or_else(|| good_script(request))
+        let (scripted_faults, pooled_faults) =
+            (scripts_of(ServerKind::Scripted), scripts_of(ServerKind::Pooled));
+        let (http2_faults, http2_name_of) = (scripts_of(ServerKind::Http2Scripted), name.clone());
+        let scripted = ScriptedUpstream::by_request(move |request| {
+            scripted_faults.get(name_of(request)).cloned().unwrap_or_else(|| success_script(request))
         })?;
-        let pooled = Upstream::by_request(move |request| match reused.get(name(request)) {
+        let pooled = ScriptedUpstream::by_request(move |request| match pooled_faults.get(name(request)) {
             Some(script) if request.number > 1 => script.clone(),
-            Some(_) => kept(),
-            None if name(request) == KEPT => kept(),
+            Some(_) => kept_open_response(),
+            None if name(request) == KEPT_OPEN => kept_open_response(),
             // Not to be kept: the first request of a row must be the first of its connection.
             None => vec![
-                Step::ReadHead,
-                Step::ReadBody,
-                Step::Write(reply("200 OK\nconnection: close", GOOD_OF_POOLED)),
-                Step::Close,
+                UpstreamStep::ReadRequestHead,
+                UpstreamStep::ReadBody,
+                UpstreamStep::Write(http_response("200 OK\nconnection: close", POOLED_BODY)),
+                UpstreamStep::Close,
             ],
         })?;
-        let closing = Upstream::script([Step::Close])?;
-        let frames = Upstream::in_frames(move |request| {
-            in_frames.get(name_in_frames(request)).cloned().unwrap_or_else(good_frames)
+        let closing = ScriptedUpstream::script([UpstreamStep::Close])?;
+        let http2_scripted = ScriptedUpstream::by_h2_request(move |request| {
+            http2_faults.get(http2_name_of(request)).cloned().unwrap_or_else(success_frames)
         })?;
-        let ungreeting = Upstream::script([Step::Hang])?;
-        Ok(Misbehaving {
+        let silent = ScriptedUpstream::script([UpstreamStep::ReadUntilClose])?;
+        Ok(FaultyUpstream {
             scripted,
             pooled,
             closing,
-            refusing: Refusing::start()?,
-            full: FullBacklog::start()?,
-            frames,
-            ungreeting,
-            certificates: TlsServers::start()?,
-            plain: Upstream::script([
-                Step::Write(reply("400 Bad Request\nconnection: close", "this is no TLS")),
-                Step::Close,
+            refusing: RefusingPort::start()?,
+            full_backlog: FullBacklog::start()?,
+            http2_scripted,
+            silent,
+            tls_servers: TlsServers::start()?,
+            plaintext: ScriptedUpstream::script([
+                UpstreamStep::Write(http_response("400 Bad Request\nconnection: close", "this is no TLS")),
+                UpstreamStep::Close,
             ])?,
             // handshake_failure, as a server says that has no suite in common with the other side.
-            alert: Upstream::script([say(&b"\x15\x03\x03\x00\x02\x02\x28"[..]), Step::Close])?,
+            tls_alert: ScriptedUpstream::script([
+                write_bytes(&b"\x15\x03\x03\x00\x02\x02\x28"[..]),
+                UpstreamStep::Close,
+            ])?,
             // Not before the connection is there for good: then it would be a matter of connecting.
-            resetting: Upstream::script([Step::Pause(Duration::from_millis(50)), Step::Reset])?,
+            resetting: ScriptedUpstream::script([
+                UpstreamStep::Pause(Duration::from_millis(50)),
+                UpstreamStep::Reset,
+            ])?,
         })
     }
 
     /// Where this kind of server is.
-    pub fn address(&self, place: Place) -> SocketAddr {
-        match place {
-            Place::Scripted => self.scripted.address(),
-            Place::Pooled => self.pooled.address(),
-            Place::Closing => self.closing.address(),
-            Place::Refusing => self.refusing.address(),
-            Place::FullBacklog => self.full.address(),
-            Place::Frames => self.frames.address(),
-            Place::Ungreeting => self.ungreeting.address(),
-            Place::ClosingOnFrames => self.closing.address(),
-            Place::OtherLanguage => self.scripted.address(),
-            Place::TlsPort => self.certificates.address(Flaw::None),
-            Place::Expired => self.certificates.address(Flaw::Expired),
-            Place::NotYetValid => self.certificates.address(Flaw::NotYetValid),
-            Place::WrongName => self.certificates.address(Flaw::WrongName),
-            Place::SelfSigned => self.certificates.address(Flaw::SelfSigned),
-            Place::Stranger => self.certificates.address(Flaw::Stranger),
-            Place::PlainPort => self.plain.address(),
-            Place::TlsAlert => self.alert.address(),
-            Place::TlsCut => self.closing.address(),
-            Place::TlsReset => self.resetting.address(),
-            Place::TlsStall => self.ungreeting.address(),
+    pub fn address(&self, server_kind: ServerKind) -> SocketAddr {
+        match server_kind {
+            ServerKind::Scripted => self.scripted.address(),
+            ServerKind::Pooled => self.pooled.address(),
+            ServerKind::Closing => self.closing.address(),
+            ServerKind::Refusing => self.refusing.address(),
+            ServerKind::FullBacklog => self.full_backlog.address(),
+            ServerKind::Http2Scripted => self.http2_scripted.address(),
+            ServerKind::Http2Silent => self.silent.address(),
+            ServerKind::Http2Closing => self.closing.address(),
+            ServerKind::Http1InsteadOfHttp2 => self.scripted.address(),
+            ServerKind::UnexpectedTls => self.tls_servers.address(CertificateFlaw::None),
+            ServerKind::ExpiredCertificate => self.tls_servers.address(CertificateFlaw::Expired),
+            ServerKind::NotYetValidCertificate => self.tls_servers.address(CertificateFlaw::NotYetValid),
+            ServerKind::WrongNameCertificate => self.tls_servers.address(CertificateFlaw::WrongName),
+            ServerKind::SelfSignedCertificate => self.tls_servers.address(CertificateFlaw::SelfSigned),
+            ServerKind::UnknownIssuer => self.tls_servers.address(CertificateFlaw::UnknownIssuer),
+            ServerKind::PlaintextInsteadOfTls => self.plaintext.address(),
+            ServerKind::TlsAlert => self.tls_alert.address(),
+            ServerKind::TlsClosed => self.closing.address(),
+            ServerKind::TlsReset => self.resetting.address(),
+            ServerKind::TlsStalled => self.silent.address(),
         }
     }
 
     /// Every upstream, and where it is.
-    pub fn addresses(&self) -> [(Place, SocketAddr); Place::ALL.len()] {
-        Place::ALL.map(|place| (place, self.address(place)))
+    pub fn addresses(&self) -> [(ServerKind, SocketAddr); ServerKind::ALL.len()] {
+        ServerKind::ALL.map(|server_kind| (server_kind, self.address(server_kind)))
     }
 
-    /// The certificate of the authority that is to be trusted, under [`super::tls::NAME`].
-    pub fn authority(&self) -> &str {
-        self.certificates.authority()
+    /// The certificate of the authority that is to be trusted, under [`super::tls::SERVER_NAME`].
+    pub fn ca_pem(&self) -> &str {
+        self.tls_servers.ca_pem()
     }
 
-    /// Forgets the requests so far: see [`Upstream::forget`].
-    pub fn forget(&self) {
-        self.scripted.forget();
-        self.pooled.forget();
-        self.closing.forget();
-        self.frames.forget();
-        self.ungreeting.forget();
-        self.plain.forget();
-        self.alert.forget();
-        self.resetting.forget();
+    /// Forgets the requests so far: see [`Upstream::clear_recording`].
+    pub fn clear_recording(&self) {
+        self.scripted.clear_recording();
+        self.pooled.clear_recording();
+        self.closing.clear_recording();
+        self.http2_scripted.clear_recording();
+        self.silent.clear_recording();
+        self.plaintext.clear_recording();
+        self.tls_alert.clear_recording();
+        self.resetting.clear_recording();
     }
 
     /// The scripted upstream: what it received.
-    pub const fn scripted(&self) -> &Upstream {
+    pub const fn scripted(&self) -> &ScriptedUpstream {
         &self.scripted
     }
 
     /// Every upstream that records what it received.
-    pub const fn recording(&self) -> [&Upstream; 5] {
-        [&self.scripted, &self.pooled, &self.closing, &self.frames, &self.ungreeting]
+    pub const fn recording_upstreams(&self) -> [&ScriptedUpstream; 5] {
+        [&self.scripted, &self.pooled, &self.closing, &self.http2_scripted, &self.silent]
     }
 }
 
 /// The name under which the upstream of kept connections serves well and keeps the connection, however old it is.
-pub const KEPT: &str = "kept";
+pub const KEPT_OPEN: &str = "kept";
 
-fn kept() -> Script {
-    vec![Step::ReadHead, Step::ReadBody, Step::Write(reply("200 OK", GOOD_OF_POOLED))]
+fn kept_open_response() -> Script {
+    vec![
+        UpstreamStep::ReadRequestHead,
+        UpstreamStep::ReadBody,
+        UpstreamStep::Write(http_response("200 OK", POOLED_BODY)),
+    ]
 }
 
 /// What is no fault, in HTTP/2.
-fn good_frames() -> Script {
-    let head = frame(HEADERS, END_HEADERS, THIS, [0x88]);
-    vec![Step::ReadBody, say([head, frame(DATA, END_STREAM, THIS, b"fine")].concat())]
+fn success_frames() -> Script {
+    let head = encode_frame(HEADERS, END_HEADERS, STREAM_PLACEHOLDER, [0x88]);
+    vec![
+        UpstreamStep::ReadBody,
+        write_bytes([head, encode_frame(DATA, END_STREAM, STREAM_PLACEHOLDER, b"fine")].concat()),
+    ]
 }
 
-fn name(request: &Request) -> &str {
+fn fault_name(request: &RecordedHead) -> &str {
     request.path().trim_start_matches('/')
 }

@@ -36,16 +36,20 @@ mod page_clients_h2;
 mod play;
 mod wire;
 
-pub use addresses::{FullBacklog, Refusing};
-pub use answers::{Answer, Ended, Unanswered};
+pub use addresses::{FullBacklog, RefusingPort};
+pub use answers::{BodyEnd, ReadError, ReceivedResponse};
 pub use clients::{
-    Act, Asked, ClientFault, Ending, Expected, Reaches, Setting, client_faults, client_faults_tls,
+    ClientFault, ClientStep, ConnectionOutcome, ExpectedResponse, GatewayProfile, RequestKind, UpstreamSaw,
+    client_faults, client_faults_tls,
 };
-pub use clients_h2::{FrameFault, client_faults_h2};
-pub use faults::{Ask, Kind, Message, Outcome, Place, SECRET, UpstreamFault, Why, upstream_faults};
-pub use good::{GoodPath, good_paths};
-pub use misbehaving::Misbehaving;
-pub use record::{Left, Request, Seen, SeenConnection, SeenRequest};
-pub use script::{Gate, Script, Step, reply, say};
-pub use talk::{Connect, Played, Scene, play};
-pub use upstream::{Plan, Upstream};
+pub use clients_h2::{H2ClientFault, client_faults_h2};
+pub use faults::{
+    ExpectedMessage, FaultCategory, FaultOutcome, FaultRequest, INTERNAL_HOSTNAME, ReplyReason, ServerKind,
+    UpstreamFault, upstream_faults,
+};
+pub use good::{SuccessRoute, success_routes};
+pub use misbehaving::FaultyUpstream;
+pub use record::{PeerClose, RecordedConnection, RecordedHead, RecordedRequest, Recording};
+pub use script::{Gate, Script, UpstreamStep, http_response, write_bytes};
+pub use talk::{GatewayConnector, RunResult, TestContext, run_client_fault};
+pub use upstream::{ScriptSource, ScriptedUpstream};

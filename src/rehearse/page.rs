@@ -6,11 +6,13 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use super::faults::{Kind, Message, Outcome, UpstreamFault, Why, upstream_faults};
+use super::faults::{
+    ExpectedMessage, FaultCategory, FaultOutcome, ReplyReason, UpstreamFault, upstream_faults,
+};
 use super::{page_clients, page_clients_h2};
 
 /// What the promise cannot cover, and where each is counted: metric and label.
-pub const LIMITS: &[(&str, &str, &str)] = &[
+pub const KNOWN_LIMITS: &[(&str, &str, &str)] = &[
     (
         "The client left, or shut down its sending side, while it waited",
         "closed_without_response_total",
@@ -20,7 +22,7 @@ pub const LIMITS: &[(&str, &str, &str)] = &[
     (
         "A connection was made and closed without a byte, as probes do",
         "closed_without_response_total",
-        "connect_and_close",
+        "no_request",
     ),
     ("A connection that draining closed", "closed_without_response_total", "drain"),
     (
@@ -43,7 +45,7 @@ pub const LIMITS: &[(&str, &str, &str)] = &[
     (
         "Something other than TLS was spoken on a listener with TLS",
         "closed_without_response_total",
-        "tls_not_spoken",
+        "plaintext_on_tls",
     ),
     (
         "TLS itself broke behind the handshake, outside of a request or inside its head: the client reads an alert",
@@ -58,28 +60,28 @@ pub const LIMITS: &[(&str, &str, &str)] = &[
 ];
 
 /// The content of `docs/faults.md`.
-pub fn document() -> String {
+pub fn render() -> String {
     let faults = upstream_faults();
-    let mut page = HEAD.replace("{count}", &faults.len().to_string());
+    let mut page = PAGE_HEADER.replace("{count}", &faults.len().to_string());
     page.push('\n');
     page.push_str(&summary());
-    for kind in Kind::ALL {
-        let rows: Vec<&UpstreamFault> = faults.iter().filter(|fault| fault.kind == kind).collect();
+    for category in FaultCategory::ALL {
+        let rows: Vec<&UpstreamFault> = faults.iter().filter(|fault| fault.category == category).collect();
         // Writing to a String cannot fail.
-        let _ = write!(page, "\n## {}\n\n{COLUMNS}", kind.title());
-        for fault in rows.iter().filter(|fault| !is_numbered(fault)) {
-            line(&mut page, fault);
+        let _ = write!(page, "\n## {}\n\n{TABLE_HEADER}", category.title());
+        for fault in rows.iter().filter(|fault| !is_status_row(fault)) {
+            fault_row(&mut page, fault);
         }
-        numbered(&mut page, &rows);
+        status_rows(&mut page, &rows);
     }
-    page.push_str(&page_clients::document());
-    page.push_str(&page_clients_h2::document());
-    page.push_str(&page_clients::document_tls());
-    page.push_str(LIMITS_HEAD);
-    for (what, metric, cause) in LIMITS {
-        let _ = writeln!(page, "| {what} | `statusquo_{metric}{{cause=\"{cause}\"}}` |");
+    page.push_str(&page_clients::render());
+    page.push_str(&page_clients_h2::render());
+    page.push_str(&page_clients::render_tls());
+    page.push_str(LIMITS_HEADER);
+    for (outcome, metric, cause) in KNOWN_LIMITS {
+        let _ = writeln!(page, "| {outcome} | `statusquo_{metric}{{cause=\"{cause}\"}}` |");
     }
-    page.push_str(LIMITS_TAIL);
+    page.push_str(LIMITS_FOOTER);
     page
 }
 
@@ -87,9 +89,9 @@ pub fn document() -> String {
 fn summary() -> String {
     let faults = upstream_faults();
     let mut table = String::from("| what the upstream does | ways | what clients get |\n|---|---|---|\n");
-    for kind in Kind::ALL {
-        let rows: Vec<&UpstreamFault> = faults.iter().filter(|fault| fault.kind == kind).collect();
-        let _ = writeln!(table, "| {} | {} | {} |", kind.title(), rows.len(), outcomes(&rows));
+    for category in FaultCategory::ALL {
+        let rows: Vec<&UpstreamFault> = faults.iter().filter(|fault| fault.category == category).collect();
+        let _ = writeln!(table, "| {} | {} | {} |", category.title(), rows.len(), outcomes(&rows));
     }
     table
 }
@@ -97,13 +99,13 @@ fn summary() -> String {
 /// Which outcomes a sort has, the usual one first.
 fn outcomes(rows: &[&UpstreamFault]) -> String {
     let mut codes: BTreeMap<u16, usize> = BTreeMap::new();
-    let (mut passed, mut passed_errors, mut cut) = (0, 0, 0);
+    let (mut forwarded, mut forwarded_errors, mut truncated) = (0, 0, 0);
     for fault in rows {
         match fault.outcome {
-            Outcome::Answered { code, .. } => *codes.entry(code).or_default() += 1,
-            Outcome::Passed { code } if code >= 400 => passed_errors += 1,
-            Outcome::Passed { .. } => passed += 1,
-            Outcome::Aborted { .. } => cut += 1,
+            FaultOutcome::LocalReply { code, .. } => *codes.entry(code).or_default() += 1,
+            FaultOutcome::Forwarded { code } if code >= 400 => forwarded_errors += 1,
+            FaultOutcome::Forwarded { .. } => forwarded += 1,
+            FaultOutcome::Aborted { .. } => truncated += 1,
         }
     }
     let mut parts = Vec::new();
@@ -111,27 +113,27 @@ fn outcomes(rows: &[&UpstreamFault]) -> String {
         let codes: Vec<String> = codes.keys().map(u16::to_string).collect();
         parts.push(format!("{} with the documented body", codes.join(", ")));
     }
-    if cut > 0 {
+    if truncated > 0 {
         parts.push("the beginning, visibly cut, where it had left".to_owned());
     }
-    if passed_errors > 0 {
+    if forwarded_errors > 0 {
         parts.push("the upstream's own error where it is a documented one".to_owned());
     }
-    if passed > 0 {
+    if forwarded > 0 {
         parts.push("the upstream's response where it is no fault".to_owned());
     }
     parts.join("; ")
 }
 
 /// One of the rows for every status from 400 to 599.
-fn is_numbered(fault: &UpstreamFault) -> bool {
-    fault.kind == Kind::Status && fault.name.starts_with("status-")
+fn is_status_row(fault: &UpstreamFault) -> bool {
+    fault.category == FaultCategory::Status && fault.name.starts_with("status-")
 }
 
-fn numbered(page: &mut String, rows: &[&UpstreamFault]) {
+fn status_rows(page: &mut String, rows: &[&UpstreamFault]) {
     let mut by_code: BTreeMap<u16, Vec<u16>> = BTreeMap::new();
-    for fault in rows.iter().filter(|fault| is_numbered(fault)) {
-        if let Outcome::Answered { code, why: Why::Status(status) } = fault.outcome {
+    for fault in rows.iter().filter(|fault| is_status_row(fault)) {
+        if let FaultOutcome::LocalReply { code, reason: ReplyReason::Status(status) } = fault.outcome {
             by_code.entry(code).or_default().push(status);
         }
     }
@@ -159,65 +161,67 @@ fn ranges(statuses: &[u16]) -> String {
     ranges.iter().map(text).collect::<Vec<_>>().join(", ")
 }
 
-fn line(page: &mut String, fault: &UpstreamFault) {
+fn fault_row(page: &mut String, fault: &UpstreamFault) {
     let _ = writeln!(
         page,
         "| `{}` | {}{} | {} | {} | `{}` |",
         fault.name,
-        cell(fault.meaning),
-        asked(fault),
-        gets(fault),
-        fields(fault),
-        fault.sent_at_least.name()
+        escape_cell(fault.description),
+        describe_request(fault),
+        describe_outcome(fault),
+        describe_headers(fault),
+        fault.min_request_sent.name()
     );
 }
 
-fn asked(fault: &UpstreamFault) -> String {
-    let mut asked = Vec::new();
-    if fault.ask.method != "GET" {
-        asked.push(fault.ask.method.to_owned());
+fn describe_request(fault: &UpstreamFault) -> String {
+    let mut details = Vec::new();
+    if fault.request.method != "GET" {
+        details.push(fault.request.method.to_owned());
     }
-    if fault.ask.times > 1 {
-        asked.push(format!("the answer to request {} of a connection", fault.ask.times));
+    if fault.request.count > 1 {
+        details.push(format!("the answer to request {} of a connection", fault.request.count));
     }
     // That they ask for WebSocket stands in the heading of those rows.
-    if !fault.ask.fields.is_empty() && fault.kind != Kind::Upgrade {
-        asked.push(format!("`{}`", fault.ask.fields.trim()));
+    if !fault.request.header_lines.is_empty() && fault.category != FaultCategory::Upgrade {
+        details.push(format!("`{}`", fault.request.header_lines.trim()));
     }
-    if asked.is_empty() { String::new() } else { format!(" ({})", asked.join(", ")) }
+    if details.is_empty() { String::new() } else { format!(" ({})", details.join(", ")) }
 }
 
-fn gets(fault: &UpstreamFault) -> String {
-    let interim = match fault.interim {
+fn describe_outcome(fault: &UpstreamFault) -> String {
+    let interim = match fault.interim_statuses {
         [] => String::new(),
         [one] => format!("{one}, then "),
         [one, rest @ ..] => format!("{one} ({} times), then ", rest.len() + 1),
     };
     let cause = fault.outcome.cause_name();
-    let what = match (fault.outcome, fault.message) {
-        (Outcome::Answered { code, .. }, Message::OfTheCode) => format!("{code}, `{cause}`"),
-        (Outcome::Answered { code, .. }, Message::Kept(message)) => {
-            let short: String = message.chars().take(40).collect();
-            format!("{code}, `{cause}`, \"{}\"", cell(&short))
+    let outcome = match (fault.outcome, fault.expected_message) {
+        (FaultOutcome::LocalReply { code, .. }, ExpectedMessage::ContractDefault) => {
+            format!("{code}, `{cause}`")
         }
-        (Outcome::Passed { code }, _) => format!("{code} as it is"),
-        (Outcome::Aborted { code, .. }, _) => format!("{code}, cut, `{cause}`"),
+        (FaultOutcome::LocalReply { code, .. }, ExpectedMessage::FromUpstream(message)) => {
+            let short: String = message.chars().take(40).collect();
+            format!("{code}, `{cause}`, \"{}\"", escape_cell(&short))
+        }
+        (FaultOutcome::Forwarded { code }, _) => format!("{code} as it is"),
+        (FaultOutcome::Aborted { code, .. }, _) => format!("{code}, cut, `{cause}`"),
     };
-    format!("{interim}{what}")
+    format!("{interim}{outcome}")
 }
 
-fn fields(fault: &UpstreamFault) -> String {
-    let with = fault.keeps.iter().map(|(name, value)| format!("`{name}: {}`", cell(value)));
-    let without = fault.lacks.iter().map(|name| format!("no `{name}`"));
+fn describe_headers(fault: &UpstreamFault) -> String {
+    let with = fault.kept_headers.iter().map(|(name, value)| format!("`{name}: {}`", escape_cell(value)));
+    let without = fault.removed_headers.iter().map(|name| format!("no `{name}`"));
     with.chain(without).collect::<Vec<_>>().join(", ")
 }
 
 /// Text in a Markdown table.
-pub(super) fn cell(text: &str) -> String {
+pub(super) fn escape_cell(text: &str) -> String {
     text.replace('\\', "\\\\").replace('|', "\\|").replace('<', "&lt;")
 }
 
-const HEAD: &str = "\
+const PAGE_HEADER: &str = "\
 <!-- Generated from src/rehearse/faults; write it again with: UPDATE_DOCS=1 cargo test faults_page -->
 # What upstreams and clients do wrong, and what clients get
 
@@ -231,12 +235,12 @@ requests after everything but a cut. A response that passes \"as it is\" has the
 the connection, and its body, without a content coding that the client has not asked for. The last column is the least that `request_sent` says.
 ";
 
-const COLUMNS: &str = "\
+const TABLE_HEADER: &str = "\
 | name | what the upstream does | the client gets | fields | sent |
 |---|---|---|---|---|
 ";
 
-const LIMITS_HEAD: &str = "
+const LIMITS_HEADER: &str = "
 ## Known limits
 
 Where no documented answer is possible, the end is counted by its cause; any other silence is a defect.
@@ -245,7 +249,7 @@ Where no documented answer is possible, the end is counted by its cause; any oth
 |---|---|
 ";
 
-const LIMITS_TAIL: &str = "
+const LIMITS_FOOTER: &str = "
 Every other cause that can cut a response that had
 begun is a label of `statusquo_aborted_total` too.
 
@@ -267,30 +271,30 @@ mod tests {
     use crate::observe::CloseReason;
 
     #[test]
-    fn faults_page_is_the_table() {
+    fn faults_page_matches_the_tables() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/faults.md");
         let committed = std::fs::read_to_string(path).unwrap_or_default();
-        let made = document();
+        let render = render();
         if std::env::var_os("UPDATE_DOCS").is_some() {
-            std::fs::write(path, made).unwrap();
+            std::fs::write(path, render).unwrap();
         } else {
             assert!(
-                committed == made,
+                committed == render,
                 "docs/faults.md is out of date; run: UPDATE_DOCS=1 cargo test faults_page"
             );
         }
     }
 
     #[test]
-    fn every_silence_is_a_known_limit_and_every_limit_has_a_counter() {
+    fn close_reasons_are_known_limits_and_every_limit_has_a_counter() {
         let named = |metric: &str| {
-            LIMITS.iter().filter(|limit| limit.1 == metric).map(|limit| limit.2).collect::<Vec<_>>()
+            KNOWN_LIMITS.iter().filter(|limit| limit.1 == metric).map(|limit| limit.2).collect::<Vec<_>>()
         };
-        let mut silences: Vec<_> = CloseReason::ALL.iter().map(|silence| silence.name()).collect();
+        let mut reasons: Vec<_> = CloseReason::ALL.iter().map(|reason| reason.name()).collect();
         let mut limits = named("closed_without_response_total");
-        silences.sort_unstable();
+        reasons.sort_unstable();
         limits.sort_unstable();
-        assert_eq!(limits, silences);
+        assert_eq!(limits, reasons);
         for cause in named("aborted_total") {
             let known = [CloseReason::ClientGone.name(), "tunnel_idle"].contains(&cause);
             assert!(known || Cause::from_name(cause).is_some(), "{cause}");
@@ -298,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn neighbours_become_ranges() {
+    fn adjacent_statuses_become_ranges() {
         assert_eq!(ranges(&[400, 405, 406, 407, 410]), "400, 405-407, 410");
         assert_eq!(ranges(&[]), "");
     }

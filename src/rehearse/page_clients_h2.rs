@@ -4,78 +4,81 @@
 
 use std::fmt::Write as _;
 
-use super::clients::Setting;
-use super::clients_h2::{Fate, FrameFault, LastWord, client_faults_h2_by_sort};
-use super::page::cell;
-use super::page_clients::{one, reaches};
+use super::clients::GatewayProfile;
+use super::clients_h2::{CloseOutcome, H2ClientFault, StreamOutcome, client_faults_h2_by_section};
+use super::page::escape_cell;
+use super::page_clients::{describe_response, describe_upstream_saw};
 use crate::contract::policy::default_status;
 
 /// The part of the page.
-pub(super) fn document() -> String {
-    let sorts = client_faults_h2_by_sort(&Setting::any());
-    let count: usize = sorts.iter().map(|(_, rows)| rows.len()).sum();
-    let mut page = HEAD.replace("{count}", &count.to_string());
-    for (title, rows) in sorts {
+pub(super) fn render() -> String {
+    let sections = client_faults_h2_by_section(&GatewayProfile::example());
+    let count: usize = sections.iter().map(|(_, rows)| rows.len()).sum();
+    let mut page = SECTION_HEADER.replace("{count}", &count.to_string());
+    for (title, rows) in sections {
         // Writing to a String cannot fail.
-        let _ = write!(page, "\n### {title}\n\n{COLUMNS}");
+        let _ = write!(page, "\n### {title}\n\n{TABLE_HEADER}");
         for row in rows {
             let _ = writeln!(
                 page,
                 "| `{}` | {} | {} | {} | {} | {} |",
                 row.name,
-                cell(row.meaning),
-                gets(&row),
-                connection(row.ending),
-                counted(&row),
-                reaches(row.reaches)
+                escape_cell(row.description),
+                expected_outcomes(&row),
+                describe_close(row.close_outcome),
+                describe_close_reasons(&row),
+                describe_upstream_saw(row.upstream_saw)
             );
         }
     }
     page
 }
 
-fn gets(row: &FrameFault) -> String {
-    let mut told: Vec<String> = row.fates.iter().map(|(_, fate)| fate_of(*fate)).collect();
-    told.dedup();
-    if told.is_empty() { "nothing".to_owned() } else { told.join(", ") }
+fn expected_outcomes(row: &H2ClientFault) -> String {
+    let mut descriptions: Vec<String> =
+        row.stream_outcomes.iter().map(|(_, outcome)| describe_outcome(*outcome)).collect();
+    descriptions.dedup();
+    if descriptions.is_empty() { "nothing".to_owned() } else { descriptions.join(", ") }
 }
 
-fn fate_of(fate: Fate) -> String {
-    match fate {
-        Fate::Answer(expected) => one(expected),
-        Fate::Reset => "RST_STREAM".to_owned(),
-        Fate::Empty431 => "an empty 431".to_owned(),
-        Fate::HeadOnly(cause) => format!("{}, `{}`, its head alone", default_status(cause), cause.name()),
-        Fate::Silence => "nothing".to_owned(),
+fn describe_outcome(outcome: StreamOutcome) -> String {
+    match outcome {
+        StreamOutcome::Response(expected) => describe_response(expected),
+        StreamOutcome::Reset => "RST_STREAM".to_owned(),
+        StreamOutcome::Empty431 => "an empty 431".to_owned(),
+        StreamOutcome::HeadersOnly(cause) => {
+            format!("{}, `{}`, its head alone", default_status(cause), cause.name())
+        }
+        StreamOutcome::NoResponse => "nothing".to_owned(),
     }
 }
 
-const fn connection(ending: LastWord) -> &'static str {
-    match ending {
-        LastWord::Stays => "serves on",
-        LastWord::Error => "GOAWAY with an error",
-        LastWord::Farewell => "GOAWAY",
-        LastWord::Left => "left by the client",
+const fn describe_close(close: CloseOutcome) -> &'static str {
+    match close {
+        CloseOutcome::KeptOpen => "serves on",
+        CloseOutcome::ErrorGoaway => "GOAWAY with an error",
+        CloseOutcome::GracefulGoaway => "GOAWAY",
+        CloseOutcome::ClientClosed => "left by the client",
     }
 }
 
 /// Each silence once, with its number.
-fn counted(row: &FrameFault) -> String {
+fn describe_close_reasons(row: &H2ClientFault) -> String {
     let mut names: Vec<(&str, usize)> = Vec::new();
-    for silence in &row.silences {
-        match names.iter_mut().find(|(name, _)| name == silence) {
+    for reason in &row.close_reasons {
+        match names.iter_mut().find(|(name, _)| name == reason) {
             Some((_, times)) => *times += 1,
-            None => names.push((silence, 1)),
+            None => names.push((reason, 1)),
         }
     }
-    let told = names.iter().map(|(name, times)| match times {
+    let descriptions = names.iter().map(|(name, times)| match times {
         1 => format!("`{name}`"),
         _ => format!("`{name}` ({times} times)"),
     });
-    told.collect::<Vec<_>>().join(", ")
+    descriptions.collect::<Vec<_>>().join(", ")
 }
 
-const HEAD: &str = "
+const SECTION_HEADER: &str = "
 ## What HTTP/2 clients do wrong, and what they get
 
 {count} ways, played frame by frame. What is malformed by the rules of HTTP/2 itself is answered by the protocol's library:
@@ -84,7 +87,7 @@ its stream is reset, or its connection ended; those are known limits (see below)
 that goes on beside it is served, and so is the next request.
 ";
 
-const COLUMNS: &str = "\
+const TABLE_HEADER: &str = "\
 | name | what the client does | it gets | the connection | counted as | the upstream receives |
 |---|---|---|---|---|---|
 ";

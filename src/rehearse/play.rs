@@ -8,112 +8,123 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::script::Step;
-use super::wire::Wire;
+use super::script::UpstreamStep;
+use super::wire::AcceptedConnection;
 
 /// What becomes of the connection after a script.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum After {
+pub(super) enum ScriptEnd {
     /// It serves the next request.
     Open,
     /// It is over.
-    Over,
+    Closed,
 }
 
 /// Plays the whole script.
-pub(super) async fn play(script: &[Step], wire: &mut Wire) -> After {
+pub(super) async fn run_script(script: &[UpstreamStep], connection: &mut AcceptedConnection) -> ScriptEnd {
     for step in script {
-        match take(step, wire).await {
-            Ok(After::Open) => {}
-            Ok(After::Over) | Err(_) => return After::Over,
+        match run_step(step, connection).await {
+            Ok(ScriptEnd::Open) => {}
+            Ok(ScriptEnd::Closed) | Err(_) => return ScriptEnd::Closed,
         }
     }
-    match wire.finish_request().await {
-        Ok(()) => After::Open,
-        Err(_) => After::Over,
+    match connection.finish_request().await {
+        Ok(()) => ScriptEnd::Open,
+        Err(_) => ScriptEnd::Closed,
     }
 }
 
-async fn take(step: &Step, wire: &mut Wire) -> io::Result<After> {
+async fn run_step(step: &UpstreamStep, connection: &mut AcceptedConnection) -> io::Result<ScriptEnd> {
     match step {
-        Step::ReadHead => wire.take_head().await?,
-        Step::ReadBody => while wire.next_piece().await?.is_some() {},
-        Step::ReadBytes(wanted) => read_bytes(wire, *wanted).await?,
-        Step::Continue => wire.say_continue().await?,
-        Step::Write(bytes) => wire.write(bytes).await?,
-        Step::Drip { bytes, every } => drip(wire, bytes, *every).await?,
-        Step::Repeat { bytes, times, every } => repeat(wire, bytes, *times, *every).await?,
-        Step::Echo => echo(wire).await?,
-        Step::Mirror => wire.mirror().await?,
-        Step::Pause(time) => tokio::time::sleep(*time).await,
-        Step::Wait(gate) => gate.opened().await,
-        Step::Open(gate) => gate.open(),
-        Step::Mute => {}
-        Step::HalfClose => wire.half_close().await?,
-        Step::Freeze => std::future::pending().await,
-        Step::Hang => {
-            wire.read_to_end().await;
-            return Ok(After::Over);
+        UpstreamStep::ReadRequestHead => connection.take_request_head().await?,
+        UpstreamStep::ReadBody => while connection.next_body_chunk().await?.is_some() {},
+        UpstreamStep::ReadBodyBytes(minimum) => read_bytes(connection, *minimum).await?,
+        UpstreamStep::SendContinue => connection.send_continue().await?,
+        UpstreamStep::Write(bytes) => connection.write(bytes).await?,
+        UpstreamStep::WriteSlowly { bytes, interval } => write_slowly(connection, bytes, *interval).await?,
+        UpstreamStep::WriteRepeated { bytes, count, interval } => {
+            write_repeated(connection, bytes, *count, *interval).await?
         }
-        Step::Close => {
-            wire.close().await;
-            return Ok(After::Over);
+        UpstreamStep::EchoBody => echo(connection).await?,
+        UpstreamStep::EchoRaw => connection.echo_raw().await?,
+        UpstreamStep::Pause(time) => tokio::time::sleep(*time).await,
+        UpstreamStep::WaitForGate(gate) => gate.wait().await,
+        UpstreamStep::OpenGate(gate) => gate.open(),
+        UpstreamStep::SuppressAcks => {}
+        UpstreamStep::ShutdownWrite => connection.shutdown_write().await?,
+        UpstreamStep::Stall => std::future::pending().await,
+        UpstreamStep::ReadUntilClose => {
+            connection.read_to_end().await;
+            return Ok(ScriptEnd::Closed);
         }
-        Step::Abandon => return Ok(After::Over),
-        Step::Reset => {
-            wire.reset_on_close();
-            return Ok(After::Over);
+        UpstreamStep::Close => {
+            connection.close().await;
+            return Ok(ScriptEnd::Closed);
+        }
+        UpstreamStep::CloseAbruptly => return Ok(ScriptEnd::Closed),
+        UpstreamStep::Reset => {
+            connection.reset_on_close();
+            return Ok(ScriptEnd::Closed);
         }
     }
-    Ok(After::Open)
+    Ok(ScriptEnd::Open)
 }
 
-async fn read_bytes(wire: &mut Wire, wanted: u64) -> io::Result<()> {
+async fn read_bytes(connection: &mut AcceptedConnection, minimum: u64) -> io::Result<()> {
     let mut read = 0;
-    while read < wanted {
-        match wire.next_piece().await? {
-            Some(piece) => read += piece.len() as u64,
+    while read < minimum {
+        match connection.next_body_chunk().await? {
+            Some(body_chunk) => read += body_chunk.len() as u64,
             None => break,
         }
     }
     Ok(())
 }
 
-async fn drip(wire: &mut Wire, bytes: &Bytes, every: Duration) -> io::Result<()> {
+async fn write_slowly(
+    connection: &mut AcceptedConnection,
+    bytes: &Bytes,
+    interval: Duration,
+) -> io::Result<()> {
     for byte in bytes {
-        wire.write(&[*byte]).await?;
-        tokio::time::sleep(every).await;
+        connection.write(&[*byte]).await?;
+        tokio::time::sleep(interval).await;
     }
     Ok(())
 }
 
-async fn repeat(wire: &mut Wire, bytes: &Bytes, times: u64, every: Duration) -> io::Result<()> {
-    for _ in 0..times {
-        wire.write(bytes).await?;
-        if every.is_zero() {
+async fn write_repeated(
+    connection: &mut AcceptedConnection,
+    bytes: &Bytes,
+    count: u64,
+    interval: Duration,
+) -> io::Result<()> {
+    for _ in 0..count {
+        connection.write(bytes).await?;
+        if interval.is_zero() {
             // An endless writer must leave the runtime's only thread to the other connections.
             tokio::task::yield_now().await;
         } else {
-            tokio::time::sleep(every).await;
+            tokio::time::sleep(interval).await;
         }
     }
     Ok(())
 }
 
-async fn echo(wire: &mut Wire) -> io::Result<()> {
-    wire.say_continue().await?;
-    wire.write(
+async fn echo(connection: &mut AcceptedConnection) -> io::Result<()> {
+    connection.send_continue().await?;
+    connection.write(
         b"HTTP/1.1 200 OK\r\ncontent-type: application/octet-stream\r\ntransfer-encoding: chunked\r\n\r\n",
     )
     .await?;
-    while let Some(piece) = wire.next_piece().await? {
-        if piece.is_empty() {
+    while let Some(body_chunk) = connection.next_body_chunk().await? {
+        if body_chunk.is_empty() {
             continue;
         }
-        let mut chunk = format!("{:x}\r\n", piece.len()).into_bytes();
-        chunk.extend_from_slice(&piece);
+        let mut chunk = format!("{:x}\r\n", body_chunk.len()).into_bytes();
+        chunk.extend_from_slice(&body_chunk);
         chunk.extend_from_slice(b"\r\n");
-        wire.write(&chunk).await?;
+        connection.write(&chunk).await?;
     }
-    wire.write(b"0\r\n\r\n").await
+    connection.write(b"0\r\n\r\n").await
 }

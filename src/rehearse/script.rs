@@ -4,7 +4,7 @@
 //! or what should come of it: see [`super::upstream`] for who plays it and [`super::faults`] for what is expected.
 //!
 //! A script that ends without closing leaves the connection open: the rest of the request is read and the next request
-//! is served. So `[ReadHead, say("HTTP/1.1 204 Never Content\r\n\r\n")]` is a whole keep-alive server.
+//! is served. So `[ReadRequestHead, write_bytes("HTTP/1.1 204 Never Content\r\n\r\n")]` is a whole keep-alive server.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,72 +15,72 @@ use tokio::sync::Notify;
 
 /// One thing a peer does.
 #[derive(Clone, Debug)]
-pub enum Step {
+pub enum UpstreamStep {
     /// Reads one request head, to its blank line. Does nothing when the head has been read to choose this script.
-    ReadHead,
+    ReadRequestHead,
     /// Reads the rest of the request body by its framing.
     ReadBody,
     /// Reads at least this many bytes of the request body, or all of it when it is shorter.
-    ReadBytes(u64),
+    ReadBodyBytes(u64),
     /// Writes `100 Continue` when the request asks for it.
-    Continue,
+    SendContinue,
     /// Writes these bytes at once.
     Write(Bytes),
     /// Writes these bytes one at a time with a pause after each.
-    Drip {
+    WriteSlowly {
         /// What is written.
         bytes: Bytes,
         /// The pause after each byte.
-        every: Duration,
+        interval: Duration,
     },
     /// Writes the same bytes again and again.
-    Repeat {
+    WriteRepeated {
         /// What is written each time.
         bytes: Bytes,
         /// How often; `u64::MAX` is endless.
-        times: u64,
+        count: u64,
         /// The pause after each time; zero for as fast as the other side takes it.
-        every: Duration,
+        interval: Duration,
     },
     /// Answers 200 and sends the request body back while it arrives, one chunk per piece.
-    Echo,
+    EchoBody,
     /// Sends every byte back as it comes, whatever it is, until the other side ends its sending side: the far end of a
     /// tunnel.
-    Mirror,
+    EchoRaw,
     /// Waits this long.
     Pause(Duration),
     /// Waits until the gate is open.
-    Wait(Gate),
+    WaitForGate(Gate),
     /// Opens the gate: tells a test that the script has come this far.
-    Open(Gate),
+    OpenGate(Gate),
     /// Takes whatever comes and says nothing until the other side leaves.
-    Hang,
+    ReadUntilClose,
     /// Neither reads nor writes, for as long as the upstream lives.
-    Freeze,
+    Stall,
     /// On HTTP/2: says nothing more by itself, no acknowledgement, no answer to a PING and no window. Nothing on HTTP/1.
-    Mute,
+    SuppressAcks,
     /// Shuts down the sending side and goes on with the script.
-    HalfClose,
+    ShutdownWrite,
     /// Ends the connection politely: FIN, then the other side's bytes are read until it leaves (one second at most),
     /// so that no unread byte turns the FIN into a reset.
     Close,
     /// Ends the connection as a crashed process does: closed at once, unread bytes or not.
-    Abandon,
+    CloseAbruptly,
     /// Ends the connection with a TCP reset.
     Reset,
 }
 
 /// What happens, in order.
-pub type Script = Vec<Step>;
+pub type Script = Vec<UpstreamStep>;
 
-/// Writes these bytes at once; shorter to read in a script than [`Step::Write`].
-pub fn say(bytes: impl Into<Bytes>) -> Step {
-    Step::Write(bytes.into())
+/// Writes these bytes at once; shorter to read in a script than [`UpstreamStep::Write`].
+pub fn write_bytes(bytes: impl Into<Bytes>) -> UpstreamStep {
+    UpstreamStep::Write(bytes.into())
 }
 
 /// A whole HTTP/1.1 response with an exact Content-Length. `head` is the status and the fields after it, one per line:
 /// `"404 Not Found\ncontent-type: text/html"`.
-pub fn reply(head: &str, body: impl AsRef<[u8]>) -> Bytes {
+pub fn http_response(head: &str, body: impl AsRef<[u8]>) -> Bytes {
     let body = body.as_ref();
     let mut message = format!("HTTP/1.1 {}\r\n", head.trim().replace('\n', "\r\n")).into_bytes();
     message.extend_from_slice(format!("content-length: {}\r\n\r\n", body.len()).as_bytes());
@@ -118,7 +118,7 @@ impl Gate {
     }
 
     /// Blocks the thread until the gate is open, at most this long. `false`: it is still closed.
-    pub fn opens_within(&self, limit: Duration) -> bool {
+    pub fn wait_timeout(&self, limit: Duration) -> bool {
         let deadline = Instant::now() + limit;
         let mut open = self.0.open.lock();
         while !*open {
@@ -130,7 +130,7 @@ impl Gate {
     }
 
     /// Waits, as a task, until the gate is open.
-    pub async fn opened(&self) {
+    pub async fn wait(&self) {
         loop {
             // Registered before the look at the flag: an opening in between is not missed.
             let notified = self.0.tasks.notified();
@@ -153,8 +153,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_reply_has_crlf_lines_and_an_exact_length() {
-        let bytes = reply("404 Not Found\ncontent-type: text/html", "<h1>");
+    fn http_response_has_crlf_lines_and_exact_content_length() {
+        let bytes = http_response("404 Not Found\ncontent-type: text/html", "<h1>");
         assert_eq!(
             bytes,
             "HTTP/1.1 404 Not Found\r\ncontent-type: text/html\r\ncontent-length: 4\r\n\r\n<h1>".as_bytes()
@@ -162,12 +162,12 @@ mod tests {
     }
 
     #[test]
-    fn a_gate_stays_closed_until_it_is_opened_and_open_afterwards() {
+    fn gate_stays_open_once_opened() {
         let gate = Gate::new();
-        assert!(!gate.opens_within(Duration::from_millis(5)));
+        assert!(!gate.wait_timeout(Duration::from_millis(5)));
         let other = gate.clone();
         let opener = std::thread::spawn(move || other.open());
-        assert!(gate.opens_within(Duration::from_secs(5)));
+        assert!(gate.wait_timeout(Duration::from_secs(5)));
         assert!(opener.join().is_ok() && gate.is_open());
     }
 }

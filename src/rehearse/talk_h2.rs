@@ -12,216 +12,233 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
-use super::answers::{Answer, Ended, Framing, keep};
-use super::clients::{Asked, Expected};
-use super::clients_h2::{Deed, Fate, FrameFault, LastWord};
-use super::frames::{self, ACK, END_HEADERS, END_STREAM, Frame, PREFACE, kind, setting};
+use super::answers::{BodyEnd, ReceivedResponse, ResponseBodyFraming, append_capped};
+use super::clients::{ExpectedResponse, RequestKind};
+use super::clients_h2::{CloseOutcome, FrameStep, H2ClientFault, StreamOutcome};
+use super::frames::{self, ACK, END_HEADERS, END_STREAM, Frame, PREFACE, frame_type, setting_id};
 use super::hpack;
-use super::talk::{Played, Received, Scene};
+use super::talk::{RunResult, TestContext, UpstreamRequestCount};
 
 /// The stream of the upload that goes on beside a row.
-const NEIGHBOUR: u32 = 1;
+const BACKGROUND_STREAM: u32 = 1;
 /// The stream of the request that follows.
-const FOLLOWING: u32 = 0x0100_0001;
+const FOLLOW_UP_STREAM: u32 = 0x0100_0001;
 /// So often the neighbour sends a piece: more often than the limit on bodies.
-const PIECE_EVERY: Duration = Duration::from_millis(200);
+const UPLOAD_INTERVAL: Duration = Duration::from_millis(200);
 /// Half of what a window can be: what comes is counted, never held back.
-const LARGE_WINDOW: u32 = 0x4000_0000;
+const LARGE_WINDOW_SIZE: u32 = 0x4000_0000;
 
 /// Plays a row to its end.
-pub async fn play(row: &FrameFault, scene: &Scene<'_>) -> Played {
-    let stream = match scene.connect.open(false).await {
+pub async fn run_h2_client_fault(row: &H2ClientFault, context: &TestContext<'_>) -> RunResult {
+    let stream = match context.connector.connect(false).await {
         Ok(stream) => stream,
         Err(error) => {
-            let breach = Some(format!("no connection to the gateway: {error}"));
-            return Played { answers: Vec::new(), raw: Vec::new(), breach };
+            let violation = Some(format!("no connection to the gateway: {error}"));
+            return RunResult { responses: Vec::new(), raw: Vec::new(), violation };
         }
     };
-    let mut talk = Talk::new(row, scene, stream);
-    let outcome = talk.play().await;
-    let breach = match outcome {
-        Ok(()) => Received::of(&row.mark(), scene.upstream).judge(talk.before, row.reaches).err(),
-        Err(breach) => Some(breach),
+    let mut runner = Http2Runner::new(row, context, stream);
+    let result = runner.run().await;
+    let violation = match result {
+        Ok(()) => UpstreamRequestCount::count(&row.marker(), context.upstream)
+            .check(runner.earlier, row.upstream_saw)
+            .err(),
+        Err(violation) => Some(violation),
     };
-    Played { answers: talk.judged, raw: Vec::new(), breach }
+    RunResult { responses: runner.responses, raw: Vec::new(), violation }
 }
 
 /// A row that is being played.
-struct Talk<'a> {
-    row: &'a FrameFault,
-    scene: &'a Scene<'a>,
-    before: Received,
-    reading: OwnedReadHalf,
-    writing: OwnedWriteHalf,
+struct Http2Runner<'a> {
+    row: &'a H2ClientFault,
+    context: &'a TestContext<'a>,
+    earlier: UpstreamRequestCount,
+    read_half: OwnedReadHalf,
+    write_half: OwnedWriteHalf,
     /// What came and is no whole frame yet.
-    come: Vec<u8>,
+    received: Vec<u8>,
     /// What is to be written next.
     output: Bytes,
     /// Acknowledgements, to be written between two deeds.
-    replies: VecDeque<Vec<u8>>,
-    streams: BTreeMap<u32, Heard>,
+    acks: VecDeque<Vec<u8>>,
+    streams: BTreeMap<u32, ReceivedStream>,
     /// The answers that the row and what goes on beside it wait for.
-    judged: Vec<Answer>,
+    responses: Vec<ReceivedResponse>,
     /// The other side's SETTINGS came.
-    greeted: bool,
+    settings_received: bool,
     /// The code of its GOAWAY.
-    goaway: Option<u32>,
-    ended: bool,
-    left: bool,
-    mute: bool,
+    goaway_code: Option<u32>,
+    connection_closed: bool,
+    client_closed: bool,
+    acks_suppressed: bool,
     deadline: Instant,
     /// When the neighbour sends its next piece; `None` before its head and once it ends.
-    next_piece: Option<Instant>,
+    next_upload_at: Option<Instant>,
 }
 
 /// What came on one stream.
 #[derive(Debug, Default)]
-struct Heard {
-    answer: Option<Answer>,
+struct ReceivedStream {
+    response: Option<ReceivedResponse>,
     interim: Vec<u16>,
-    whole: bool,
-    reset: Option<u32>,
+    complete: bool,
+    reset_code: Option<u32>,
 }
 
-impl Heard {
-    fn is_over(&self) -> bool {
-        self.whole || self.reset.is_some()
+impl ReceivedStream {
+    fn is_ended(&self) -> bool {
+        self.complete || self.reset_code.is_some()
     }
 }
 
-impl<'a> Talk<'a> {
-    fn new(row: &'a FrameFault, scene: &'a Scene<'a>, stream: TcpStream) -> Self {
+impl<'a> Http2Runner<'a> {
+    fn new(row: &'a H2ClientFault, context: &'a TestContext<'a>, stream: TcpStream) -> Self {
         let (reading, writing) = stream.into_split();
-        Talk {
+        Http2Runner {
             row,
-            scene,
-            before: Received::of(&row.mark(), scene.upstream),
-            reading,
-            writing,
-            come: Vec::new(),
+            context,
+            earlier: UpstreamRequestCount::count(&row.marker(), context.upstream),
+            read_half: reading,
+            write_half: writing,
+            received: Vec::new(),
             output: Bytes::new(),
-            replies: VecDeque::new(),
+            acks: VecDeque::new(),
             streams: BTreeMap::new(),
-            judged: Vec::new(),
-            greeted: false,
-            goaway: None,
-            ended: false,
-            left: false,
-            mute: false,
-            deadline: Instant::now() + scene.limit,
-            next_piece: None,
+            responses: Vec::new(),
+            settings_received: false,
+            goaway_code: None,
+            connection_closed: false,
+            client_closed: false,
+            acks_suppressed: false,
+            deadline: Instant::now() + context.limit,
+            next_upload_at: None,
         }
     }
 
-    async fn play(&mut self) -> Result<(), String> {
+    async fn run(&mut self) -> Result<(), String> {
         if let Some(settings) = &self.row.settings {
             // Nothing is to be remembered of the answers' fields, and nothing to be held back but what the row says.
-            let own = [(setting::HEADER_TABLE_SIZE, 0), (setting::INITIAL_WINDOW_SIZE, LARGE_WINDOW)];
-            let told: Vec<_> = own.into_iter().chain(settings.iter().copied()).collect();
-            let more = frames::window(0, LARGE_WINDOW - 0xffff);
-            self.write([PREFACE, &frames::settings(&told), &more].concat()).await?;
+            let base_settings =
+                [(setting_id::HEADER_TABLE_SIZE, 0), (setting_id::INITIAL_WINDOW_SIZE, LARGE_WINDOW_SIZE)];
+            let description: Vec<_> = base_settings.into_iter().chain(settings.iter().copied()).collect();
+            let window_update = frames::window_update_frame(0, LARGE_WINDOW_SIZE - 0xffff);
+            self.write([PREFACE, &frames::settings_frame(&description), &window_update].concat()).await?;
             // Acknowledged, too: what follows may be half of something.
-            self.until("its SETTINGS", |talk| {
-                talk.greeted && talk.replies.is_empty() && talk.output.is_empty()
+            self.wait_until("its SETTINGS", |runner| {
+                runner.settings_received && runner.acks.is_empty() && runner.output.is_empty()
             })
             .await?;
         }
-        if self.row.neighbour {
-            let head = self.scene.setting.neighbour().block();
-            self.write(frames::frame(kind::HEADERS, END_HEADERS, NEIGHBOUR, head)).await?;
+        if self.row.background_stream {
+            let head = self.context.profile.background_upload().encode();
+            self.write(frames::encode_frame(frame_type::HEADERS, END_HEADERS, BACKGROUND_STREAM, head))
+                .await?;
             // Not before: DATA of a stream that nobody has opened ends the connection.
-            self.next_piece = Some(Instant::now() + PIECE_EVERY);
+            self.next_upload_at = Some(Instant::now() + UPLOAD_INTERVAL);
         }
-        for deed in &self.row.deeds {
-            if self.left {
+        for step in &self.row.steps {
+            if self.client_closed {
                 break;
             }
-            self.deed(deed).await?;
+            self.run_step(step).await?;
         }
-        self.end().await
+        self.check_outcome().await
     }
 
-    async fn deed(&mut self, deed: &Deed) -> Result<(), String> {
-        self.deadline = Instant::now() + self.scene.limit;
-        match deed {
-            Deed::Send(bytes) => self.write(bytes.clone()).await,
-            Deed::Repeat(bytes, times) => {
+    async fn run_step(&mut self, step: &FrameStep) -> Result<(), String> {
+        self.deadline = Instant::now() + self.context.limit;
+        match step {
+            FrameStep::Send(bytes) => self.write(bytes.clone()).await,
+            FrameStep::SendRepeated(bytes, times) => {
                 for _ in 0..*times {
-                    if self.ended {
+                    if self.connection_closed {
                         break;
                     }
                     self.write(bytes.clone()).await?;
                 }
                 Ok(())
             }
-            Deed::Drip(bytes, every) => {
-                let (limit, streams) = (self.deadline, self.row.fates.clone());
-                let over = |talk: &Self| {
-                    talk.ended
-                        || !streams.is_empty() && streams.iter().all(|(number, _)| talk.is_over(*number))
+            FrameStep::SendSlowly(bytes, every) => {
+                let (limit, streams) = (self.deadline, self.row.stream_outcomes.clone());
+                let is_done = |runner: &Self| {
+                    runner.connection_closed
+                        || !streams.is_empty()
+                            && streams.iter().all(|(number, _)| runner.is_stream_ended(*number))
                 };
-                while !over(self) && Instant::now() < limit {
+                while !is_done(self) && Instant::now() < limit {
                     self.deadline = limit;
                     self.write(bytes.clone()).await?;
                     self.deadline = limit.min(Instant::now() + *every);
                     // That nothing has come by then is no breach.
-                    let _ = self.until("", over).await;
+                    let _ = self.wait_until("", is_done).await;
                 }
                 self.deadline = limit;
                 Ok(())
             }
-            Deed::Arrived => {
-                let (mark, before) = (self.row.mark(), self.before);
-                let upstream = self.scene.upstream;
-                self.until("that its request reaches the upstream", |_| {
-                    Received::of(&mark, upstream).is_more_than(before)
+            FrameStep::WaitForUpstreamRequest => {
+                let (marker, earlier) = (self.row.marker(), self.earlier);
+                let upstream = self.context.upstream;
+                self.wait_until("that its request reaches the upstream", |_| {
+                    UpstreamRequestCount::count(&marker, upstream).exceeds(earlier)
                 })
                 .await
             }
-            Deed::Answered(number) => self.until("an answer", |talk| talk.is_over(*number)).await,
-            Deed::Mute => {
-                self.mute = true;
+            FrameStep::WaitForStreamEnd(number) => {
+                self.wait_until("an answer", |runner| runner.is_stream_ended(*number)).await
+            }
+            FrameStep::SuppressAcks => {
+                self.acks_suppressed = true;
                 Ok(())
             }
-            Deed::Close => {
-                self.left = true;
+            FrameStep::Close => {
+                self.client_closed = true;
                 // What is unread turns the end into a reset: to who waits it is all the same.
-                self.writing.shutdown().await.map_err(|error| format!("cannot close: {error}"))
+                self.write_half.shutdown().await.map_err(|error| format!("cannot close: {error}"))
             }
         }
     }
 
-    async fn end(&mut self) -> Result<(), String> {
-        self.deadline = Instant::now() + self.scene.limit;
-        if self.left {
+    async fn check_outcome(&mut self) -> Result<(), String> {
+        self.deadline = Instant::now() + self.context.limit;
+        if self.client_closed {
             // Gone at once, whatever still comes.
             return Ok(());
         }
         let row = self.row;
-        let answered: Vec<u32> =
-            row.fates.iter().filter(|(_, fate)| *fate != Fate::Silence).map(|(number, _)| *number).collect();
-        for number in answered {
-            self.until(&format!("an answer on stream {number}"), |talk| talk.is_over(number) || talk.ended)
-                .await?;
+        let streams: Vec<u32> = row
+            .stream_outcomes
+            .iter()
+            .filter(|(_, outcome)| *outcome != StreamOutcome::NoResponse)
+            .map(|(number, _)| *number)
+            .collect();
+        for number in streams {
+            self.wait_until(&format!("an answer on stream {number}"), |runner| {
+                runner.is_stream_ended(number) || runner.connection_closed
+            })
+            .await?;
         }
-        for (number, fate) in &row.fates {
-            self.settle(*number, *fate).map_err(|breach| format!("stream {number}: {breach}"))?;
+        for (number, outcome) in &row.stream_outcomes {
+            self.check_stream(*number, *outcome)
+                .map_err(|violation| format!("stream {number}: {violation}"))?;
         }
-        match row.ending {
-            LastWord::Left => Ok(()),
-            LastWord::Stays => self.follow_up().await,
-            LastWord::Error | LastWord::Farewell => {
-                self.until("the end of the connection", |talk| talk.ended).await?;
-                match (row.ending, self.goaway) {
-                    (LastWord::Error, Some(0)) => Err("a GOAWAY that names no error".to_owned()),
-                    (LastWord::Farewell, Some(code)) if code != 0 => {
+        match row.close_outcome {
+            CloseOutcome::ClientClosed => Ok(()),
+            CloseOutcome::KeptOpen => self.follow_up().await,
+            CloseOutcome::ErrorGoaway | CloseOutcome::GracefulGoaway => {
+                self.wait_until("the end of the connection", |runner| runner.connection_closed).await?;
+                match (row.close_outcome, self.goaway_code) {
+                    (CloseOutcome::ErrorGoaway, Some(0)) => Err("a GOAWAY that names no error".to_owned()),
+                    (CloseOutcome::GracefulGoaway, Some(code)) if code != 0 => {
                         Err(format!("a GOAWAY for the error {code}"))
                     }
-                    (LastWord::Error | LastWord::Farewell, None) => {
+                    (CloseOutcome::ErrorGoaway | CloseOutcome::GracefulGoaway, None) => {
                         Err("the connection ends without a GOAWAY".to_owned())
                     }
                     (
-                        LastWord::Left | LastWord::Stays | LastWord::Error | LastWord::Farewell,
+                        CloseOutcome::ClientClosed
+                        | CloseOutcome::KeptOpen
+                        | CloseOutcome::ErrorGoaway
+                        | CloseOutcome::GracefulGoaway,
                         Some(_) | None,
                     ) => Ok(()),
                 }
@@ -230,43 +247,51 @@ impl<'a> Talk<'a> {
     }
 
     /// Judges what became of a stream.
-    fn settle(&mut self, number: u32, fate: Fate) -> Result<(), String> {
-        let heard = self.streams.remove(&number).unwrap_or_default();
-        let told = format!("{}{}", told(&heard), self.how_it_ended());
-        match fate {
-            Fate::Silence if heard.answer.is_none() => Ok(()),
-            Fate::Reset if heard.answer.is_none() && heard.reset.is_some_and(|code| code != 0) => Ok(()),
-            Fate::Empty431 => match heard.answer {
-                Some(answer) if answer.status == 431 && answer.length == 0 => Ok(()),
-                Some(_) | None => Err(format!("{told} in the place of an empty 431")),
+    fn check_stream(&mut self, number: u32, outcome: StreamOutcome) -> Result<(), String> {
+        let stream = self.streams.remove(&number).unwrap_or_default();
+        let description = format!("{}{}", describe_stream(&stream), self.describe_end());
+        match outcome {
+            StreamOutcome::NoResponse if stream.response.is_none() => Ok(()),
+            StreamOutcome::Reset
+                if stream.response.is_none() && stream.reset_code.is_some_and(|code| code != 0) =>
+            {
+                Ok(())
+            }
+            StreamOutcome::Empty431 => match stream.response {
+                Some(response) if response.status == 431 && response.body_length == 0 => Ok(()),
+                Some(_) | None => Err(format!("{description} in the place of an empty 431")),
             },
-            Fate::HeadOnly(cause) => match heard.answer {
-                Some(answer) if answer.length == 0 && answer.ended == Ended::Cut => {
+            StreamOutcome::HeadersOnly(cause) => match stream.response {
+                Some(response) if response.body_length == 0 && response.end == BodyEnd::Truncated => {
                     // The body is what HEAD would not get: everything but that is judged.
-                    let head = Answer { ended: Ended::Whole, ..answer };
-                    let verdict = (self.scene.judge)(Expected::Refused(cause), Asked::HEAD, &head);
-                    self.judged.push(head);
+                    let head = ReceivedResponse { end: BodyEnd::Complete, ..response };
+                    let verdict = (self.context.check_response)(
+                        ExpectedResponse::Rejected(cause),
+                        RequestKind::HEAD,
+                        &head,
+                    );
+                    self.responses.push(head);
                     verdict
                 }
-                Some(_) | None => Err(format!("{told} in the place of a head alone")),
+                Some(_) | None => Err(format!("{description} in the place of a head alone")),
             },
-            Fate::Answer(expected) => {
-                let Some(answer) = heard.answer else {
-                    return Err(format!("{told} in the place of an answer"));
+            StreamOutcome::Response(expected) => {
+                let Some(response) = stream.response else {
+                    return Err(format!("{description} in the place of an answer"));
                 };
-                let verdict =
-                    check(&answer).and_then(|()| (self.scene.judge)(expected, Asked::USUAL, &answer));
-                self.judged.push(answer);
+                let verdict = check_content_length(&response)
+                    .and_then(|()| (self.context.check_response)(expected, RequestKind::DEFAULT, &response));
+                self.responses.push(response);
                 verdict
             }
-            Fate::Reset => Err(format!("{told} in the place of a reset")),
-            Fate::Silence => Err(format!("{told} in the place of nothing")),
+            StreamOutcome::Reset => Err(format!("{description} in the place of a reset")),
+            StreamOutcome::NoResponse => Err(format!("{description} in the place of nothing")),
         }
     }
 
     /// For who wonders why nothing came.
-    fn how_it_ended(&self) -> String {
-        match (self.ended, self.goaway) {
+    fn describe_end(&self) -> String {
+        match (self.connection_closed, self.goaway_code) {
             (false, None) => String::new(),
             (false, Some(code)) => format!(" behind a GOAWAY for {code}"),
             (true, None) => " before the connection ends".to_owned(),
@@ -276,75 +301,93 @@ impl<'a> Talk<'a> {
 
     /// The connection is whole only if what went on beside the row comes to its end, and the next request is served.
     async fn follow_up(&mut self) -> Result<(), String> {
-        let mut expected = vec![(FOLLOWING, "the next request on the connection")];
-        if self.row.neighbour {
+        let mut expected = vec![(FOLLOW_UP_STREAM, "the next request on the connection")];
+        if self.row.background_stream {
             // Not a piece behind the end.
-            self.next_piece = None;
-            self.until("that its frames are taken", |talk| talk.replies.is_empty() && talk.output.is_empty())
-                .await?;
-            self.write(frames::frame(kind::DATA, END_STREAM, NEIGHBOUR, "end")).await?;
-            expected.insert(0, (NEIGHBOUR, "another stream of the connection"));
+            self.next_upload_at = None;
+            self.wait_until("that its frames are taken", |runner| {
+                runner.acks.is_empty() && runner.output.is_empty()
+            })
+            .await?;
+            self.write(frames::encode_frame(frame_type::DATA, END_STREAM, BACKGROUND_STREAM, "end")).await?;
+            expected.insert(0, (BACKGROUND_STREAM, "another stream of the connection"));
         }
-        let head = self.scene.setting.another().block();
-        self.write(frames::frame(kind::HEADERS, END_HEADERS | END_STREAM, FOLLOWING, head)).await?;
+        let head = self.context.profile.follow_up_headers().encode();
+        self.write(frames::encode_frame(
+            frame_type::HEADERS,
+            END_HEADERS | END_STREAM,
+            FOLLOW_UP_STREAM,
+            head,
+        ))
+        .await?;
         if self.row.settings.as_ref().is_some_and(|settings| !settings.is_empty()) {
             // The row has closed the windows of all streams.
             for (number, _) in &expected {
-                self.write(frames::window(*number, 0xffff)).await?;
+                self.write(frames::window_update_frame(*number, 0xffff)).await?;
             }
         }
-        for (number, what) in expected {
-            self.until(&format!("an answer to {what}"), |talk| talk.is_over(number) || talk.ended).await?;
-            self.settle(number, Fate::Answer(Expected::Served))
-                .map_err(|breach| format!("{what}: {breach}"))?;
+        for (number, waited_for) in expected {
+            self.wait_until(&format!("an answer to {waited_for}"), |runner| {
+                runner.is_stream_ended(number) || runner.connection_closed
+            })
+            .await?;
+            self.check_stream(number, StreamOutcome::Response(ExpectedResponse::Served))
+                .map_err(|violation| format!("{waited_for}: {violation}"))?;
         }
         Ok(())
     }
 
-    fn is_over(&self, number: u32) -> bool {
-        self.streams.get(&number).is_some_and(Heard::is_over)
+    fn is_stream_ended(&self, number: u32) -> bool {
+        self.streams.get(&number).is_some_and(ReceivedStream::is_ended)
     }
 
     /// Writes all of it, and reads meanwhile.
     async fn write(&mut self, bytes: impl Into<Bytes>) -> Result<(), String> {
         self.output = bytes.into();
         // What is not taken any more has been answered: reading decides.
-        self.until("that its frames are taken", |talk| talk.output.is_empty() || talk.ended).await
+        self.wait_until("that its frames are taken", |runner| {
+            runner.output.is_empty() || runner.connection_closed
+        })
+        .await
     }
 
     /// Reads, and writes what is to be written, until this is so.
-    async fn until(&mut self, what: &str, so: impl Fn(&Self) -> bool) -> Result<(), String> {
-        let mut piece = vec![0; 64 * 1024];
-        let mut tick = tokio::time::interval(PIECE_EVERY.min(Duration::from_millis(20)));
+    async fn wait_until(
+        &mut self,
+        waited_for: &str,
+        condition: impl Fn(&Self) -> bool,
+    ) -> Result<(), String> {
+        let mut buffer = vec![0; 64 * 1024];
+        let mut tick = tokio::time::interval(UPLOAD_INTERVAL.min(Duration::from_millis(20)));
         loop {
-            if so(self) {
+            if condition(self) {
                 return Ok(());
             }
-            if self.ended {
-                return Err(format!("expected {what}, and the connection ends"));
+            if self.connection_closed {
+                return Err(format!("expected {waited_for}, and the connection ends"));
             }
             if self.output.is_empty() {
-                self.output = self.replies.pop_front().unwrap_or_default().into();
+                self.output = self.acks.pop_front().unwrap_or_default().into();
             }
             tokio::select! {
-                            read = self.reading.read(&mut piece) => match read {
-                                Ok(size @ 1..) => self.receive(piece.get(..size).unwrap_or_default())?,
-                                Ok(0) | Err(_) => self.ended = true,
+                            read = self.read_half.read(&mut buffer) => match read {
+                                Ok(size @ 1..) => self.receive(buffer.get(..size).unwrap_or_default())?,
+                                Ok(0) | Err(_) => self.connection_closed = true,
                             },
-                            wrote = self.writing.write(&self.output), if !self.output.is_empty() => match wrote {
+                            wrote = self.write_half.write(&self.output), if !self.output.is_empty() => match wrote {
                                 Ok(size) => drop(self.output.split_to(size)),
                                 // What is already here may still be read.
                                 Err(_) => self.output.clear(),
                             },
                             // What is awaited may happen elsewhere.
                             _ = tick.tick() => {
-            if self.next_piece.is_some_and(|at| Instant::now() > at) && !self.is_over(NEIGHBOUR) {
-                                    self.next_piece = Some(Instant::now() + PIECE_EVERY);
-                                    self.reply(frames::frame(kind::DATA, 0, NEIGHBOUR, "piece"));
+            if self.next_upload_at.is_some_and(|at| Instant::now() > at) && !self.is_stream_ended(BACKGROUND_STREAM) {
+                                    self.next_upload_at = Some(Instant::now() + UPLOAD_INTERVAL);
+                                    self.queue_ack(frames::encode_frame(frame_type::DATA, 0, BACKGROUND_STREAM, "piece"));
                                 }
                             }
                             () = tokio::time::sleep_until(self.deadline.into()) => {
-                                return Err(format!("expected {what}, and nothing comes"));
+                                return Err(format!("expected {waited_for}, and nothing comes"));
                             }
                         }
             // Floods are sent beside other rows: they must not be late for it.
@@ -352,53 +395,54 @@ impl<'a> Talk<'a> {
         }
     }
 
-    fn reply(&mut self, frame: Vec<u8>) {
-        if !self.mute {
-            self.replies.push_back(frame);
+    fn queue_ack(&mut self, frame: Vec<u8>) {
+        if !self.acks_suppressed {
+            self.acks.push_back(frame);
         }
     }
 
-    fn receive(&mut self, piece: &[u8]) -> Result<(), String> {
-        self.come.extend_from_slice(piece);
-        while let Some(frame) = frames::take(&mut self.come) {
-            self.take(&frame).map_err(|what| format!("what comes is malformed: {what}"))?;
+    fn receive(&mut self, buffer: &[u8]) -> Result<(), String> {
+        self.received.extend_from_slice(buffer);
+        while let Some(frame) = frames::take_frame(&mut self.received) {
+            self.handle_frame(&frame)
+                .map_err(|waited_for| format!("what comes is malformed: {waited_for}"))?;
         }
         Ok(())
     }
 
-    fn take(&mut self, frame: &Frame) -> Result<(), &'static str> {
-        match frame.kind {
-            kind::SETTINGS if frame.flags & ACK == 0 => {
-                self.greeted = true;
-                self.reply(frames::frame(kind::SETTINGS, ACK, 0, []));
+    fn handle_frame(&mut self, frame: &Frame) -> Result<(), &'static str> {
+        match frame.frame_type {
+            frame_type::SETTINGS if frame.flags & ACK == 0 => {
+                self.settings_received = true;
+                self.queue_ack(frames::encode_frame(frame_type::SETTINGS, ACK, 0, []));
             }
-            kind::PING if frame.flags & ACK == 0 => {
-                self.reply(frames::frame(kind::PING, ACK, 0, &frame.payload));
+            frame_type::PING if frame.flags & ACK == 0 => {
+                self.queue_ack(frames::encode_frame(frame_type::PING, ACK, 0, &frame.payload));
             }
-            kind::GOAWAY => {
-                let code = frames::number(frame.payload.get(4..).unwrap_or_default());
+            frame_type::GOAWAY => {
+                let code = frames::leading_u32(frame.payload.get(4..).unwrap_or_default());
                 // A farewell may come in two steps; an error is the last word.
-                self.goaway = Some(code);
+                self.goaway_code = Some(code);
             }
-            kind::HEADERS => {
+            frame_type::HEADERS => {
                 if frame.flags & END_HEADERS == 0 {
                     return Err("a head in several frames");
                 }
-                let fields = hpack::read(&frame.payload)?;
-                let heard = self.streams.entry(frame.stream).or_default();
-                heard.head(fields)?;
-                heard.end(frame.flags & END_STREAM != 0);
+                let fields = hpack::decode(&frame.payload)?;
+                let stream = self.streams.entry(frame.stream).or_default();
+                stream.receive_headers(fields)?;
+                stream.set_ended(frame.flags & END_STREAM != 0);
             }
-            kind::DATA => {
-                let heard = self.streams.entry(frame.stream).or_default();
-                let answer = heard.answer.as_mut().ok_or("DATA before a head")?;
-                keep(&mut answer.body, &frame.payload);
-                answer.length += frame.payload.len() as u64;
-                heard.end(frame.flags & END_STREAM != 0);
+            frame_type::DATA => {
+                let stream = self.streams.entry(frame.stream).or_default();
+                let response = stream.response.as_mut().ok_or("DATA before a head")?;
+                append_capped(&mut response.body, &frame.payload);
+                response.body_length += frame.payload.len() as u64;
+                stream.set_ended(frame.flags & END_STREAM != 0);
             }
-            kind::RST_STREAM => {
-                let heard = self.streams.entry(frame.stream).or_default();
-                heard.reset = Some(frames::number(&frame.payload));
+            frame_type::RST_STREAM => {
+                let stream = self.streams.entry(frame.stream).or_default();
+                stream.reset_code = Some(frames::leading_u32(&frame.payload));
             }
             // PING and SETTINGS that answer ours, windows, and what nobody asked for.
             _ => {}
@@ -407,10 +451,10 @@ impl<'a> Talk<'a> {
     }
 }
 
-impl Heard {
-    fn head(&mut self, mut fields: hpack::Fields) -> Result<(), &'static str> {
+impl ReceivedStream {
+    fn receive_headers(&mut self, mut fields: hpack::DecodedHeaders) -> Result<(), &'static str> {
         let pseudo = fields.iter().take_while(|(name, _)| name.starts_with(':')).count();
-        if self.answer.is_some() {
+        if self.response.is_some() {
             return if pseudo == 0 { Ok(()) } else { Err("a second head") };
         }
         let status =
@@ -420,7 +464,7 @@ impl Heard {
         {
             return Err("a name in upper case, or with a colon");
         }
-        if fields.iter().any(|(name, _)| FORBIDDEN.contains(&name.as_str())) {
+        if fields.iter().any(|(name, _)| CONNECTION_SPECIFIC.contains(&name.as_str())) {
             return Err("a field that belongs to HTTP/1");
         }
         if (100..200).contains(&status) {
@@ -430,41 +474,47 @@ impl Heard {
         fields.remove(0);
         let length = fields.iter().find(|(name, _)| name == "content-length");
         let length = length.and_then(|(_, length)| length.parse().ok());
-        self.answer = Some(Answer {
+        self.response = Some(ReceivedResponse {
             status,
-            fields,
+            headers: fields,
             body: Vec::new(),
-            length: 0,
-            framing: length.map_or(Framing::Close, Framing::Length),
-            ended: Ended::Cut,
+            body_length: 0,
+            framing: length.map_or(ResponseBodyFraming::CloseDelimited, ResponseBodyFraming::Length),
+            end: BodyEnd::Truncated,
             interim: std::mem::take(&mut self.interim),
         });
         Ok(())
     }
 
-    fn end(&mut self, ends: bool) {
-        let Some(answer) = self.answer.as_mut().filter(|_| ends) else { return };
-        self.whole = true;
-        answer.ended = Ended::Whole;
+    fn set_ended(&mut self, ends: bool) {
+        let Some(response) = self.response.as_mut().filter(|_| ends) else { return };
+        self.complete = true;
+        response.end = BodyEnd::Complete;
     }
 }
 
 /// Fields of one connection of HTTP/1 (RFC 9113 8.2.2).
-const FORBIDDEN: [&str; 5] = ["connection", "transfer-encoding", "keep-alive", "upgrade", "proxy-connection"];
+const CONNECTION_SPECIFIC: [&str; 5] =
+    ["connection", "transfer-encoding", "keep-alive", "upgrade", "proxy-connection"];
 
 /// What it says of its length is true.
-fn check(answer: &Answer) -> Result<(), String> {
-    match answer.framing {
-        Framing::Length(length) if answer.ended == Ended::Whole && length != answer.length => {
-            Err(format!("{} bytes for a Content-Length of {length}", answer.length))
+fn check_content_length(response: &ReceivedResponse) -> Result<(), String> {
+    match response.framing {
+        ResponseBodyFraming::Length(length)
+            if response.end == BodyEnd::Complete && length != response.body_length =>
+        {
+            Err(format!("{} bytes for a Content-Length of {length}", response.body_length))
         }
-        Framing::Length(_) | Framing::Bodiless | Framing::Chunked | Framing::Close => Ok(()),
+        ResponseBodyFraming::Length(_)
+        | ResponseBodyFraming::Bodiless
+        | ResponseBodyFraming::Chunked
+        | ResponseBodyFraming::CloseDelimited => Ok(()),
     }
 }
 
-fn told(heard: &Heard) -> String {
-    match (&heard.answer, heard.reset) {
-        (Some(answer), _) => format!("{} with {} bytes", answer.status, answer.length),
+fn describe_stream(stream: &ReceivedStream) -> String {
+    match (&stream.response, stream.reset_code) {
+        (Some(response), _) => format!("{} with {} bytes", response.status, response.body_length),
         (None, Some(code)) => format!("a reset for the error {code}"),
         (None, None) => "nothing".to_owned(),
     }

@@ -1,7 +1,7 @@
 //! Servers that speak TLS and show a certificate that is not good, each in another way.
 //!
 //! Certificates are made when the servers start and are gone with them. Whom to trust so that exactly the flaw is left is
-//! told by [`TlsServers::authority`], under which name by [`NAME`]. Nobody is served: who comes through a handshake after
+//! told by [`TlsServers::ca_pem`], under which name by [`SERVER_NAME`]. Nobody is served: who comes through a handshake after
 //! all gets no answer. What goes wrong before or instead of a handshake is a matter for scripts ([`super::script`]).
 
 use std::io;
@@ -19,11 +19,11 @@ use tokio::sync::oneshot;
 use tokio_rustls::TlsAcceptor;
 
 /// The name that these servers should be certified for.
-pub const NAME: &str = "upstream.test";
+pub const SERVER_NAME: &str = "upstream.test";
 
 /// What is wrong with a certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Flaw {
+pub enum CertificateFlaw {
     /// Nothing.
     None,
     /// Its time is over.
@@ -35,19 +35,25 @@ pub enum Flaw {
     /// It is signed by its own key.
     SelfSigned,
     /// It is signed by an authority that nobody knows.
-    Stranger,
+    UnknownIssuer,
 }
 
-impl Flaw {
+impl CertificateFlaw {
     /// Every one, in the order of the servers.
-    pub const ALL: [Flaw; 6] =
-        [Flaw::None, Flaw::Expired, Flaw::NotYetValid, Flaw::WrongName, Flaw::SelfSigned, Flaw::Stranger];
+    pub const ALL: [CertificateFlaw; 6] = [
+        CertificateFlaw::None,
+        CertificateFlaw::Expired,
+        CertificateFlaw::NotYetValid,
+        CertificateFlaw::WrongName,
+        CertificateFlaw::SelfSigned,
+        CertificateFlaw::UnknownIssuer,
+    ];
 }
 
 /// A server for each flaw. Dropping it closes their ports and every connection.
 pub struct TlsServers {
-    authority: String,
-    addresses: [SocketAddr; Flaw::ALL.len()],
+    ca_pem: String,
+    addresses: [SocketAddr; CertificateFlaw::ALL.len()],
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -55,15 +61,15 @@ pub struct TlsServers {
 impl TlsServers {
     /// Starts them. Fails when the system gives no ports or no random bits.
     pub fn start() -> io::Result<TlsServers> {
-        let (known, unknown) = (authority("rehearsal")?, authority("nobody")?);
+        let (trusted, untrusted) = (certificate_issuer("rehearsal")?, certificate_issuer("nobody")?);
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let mut listeners = Vec::new();
-        let mut addresses = [SocketAddr::from(([127, 0, 0, 1], 0)); Flaw::ALL.len()];
-        for (flaw, address) in Flaw::ALL.into_iter().zip(&mut addresses) {
+        let mut addresses = [SocketAddr::from(([127, 0, 0, 1], 0)); CertificateFlaw::ALL.len()];
+        for (flaw, address) in CertificateFlaw::ALL.into_iter().zip(&mut addresses) {
             let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
             listener.set_nonblocking(true)?;
             *address = listener.local_addr()?;
-            listeners.push((listener, TlsAcceptor::from(settings(flaw, &known, &unknown)?)));
+            listeners.push((listener, TlsAcceptor::from(server_config(flaw, &trusted, &untrusted)?)));
         }
         let (stop, stopped) = oneshot::channel::<()>();
         let serve = move || {
@@ -76,17 +82,17 @@ impl TlsServers {
             });
         };
         let thread = std::thread::Builder::new().name("tls-servers".to_owned()).spawn(serve)?;
-        Ok(TlsServers { authority: known.pem(), addresses, stop: Some(stop), thread: Some(thread) })
+        Ok(TlsServers { ca_pem: trusted.pem(), addresses, stop: Some(stop), thread: Some(thread) })
     }
 
     /// The certificate of the authority to trust, as a PEM file holds it.
-    pub fn authority(&self) -> &str {
-        &self.authority
+    pub fn ca_pem(&self) -> &str {
+        &self.ca_pem
     }
 
     /// Where the server with this flaw is.
-    pub fn address(&self, flaw: Flaw) -> SocketAddr {
-        let found = Flaw::ALL.iter().zip(self.addresses).find(|(known, _)| **known == flaw);
+    pub fn address(&self, flaw: CertificateFlaw) -> SocketAddr {
+        let found = CertificateFlaw::ALL.iter().zip(self.addresses).find(|(trusted, _)| **trusted == flaw);
         found.map_or(SocketAddr::from(([127, 0, 0, 1], 0)), |(_, address)| address)
     }
 }
@@ -103,29 +109,29 @@ impl Drop for TlsServers {
 async fn accept(listener: TcpListener, acceptor: TlsAcceptor) {
     loop {
         if let Ok((stream, _)) = listener.accept().await {
-            tokio::spawn(shake_hands(stream, acceptor.clone()));
+            tokio::spawn(handshake(stream, acceptor.clone()));
         }
     }
 }
 
-async fn shake_hands(stream: TcpStream, acceptor: TlsAcceptor) {
+async fn handshake(stream: TcpStream, acceptor: TlsAcceptor) {
     match acceptor.accept(stream).into_fallible().await {
         Ok(mut stream) => {
-            let mut ignored = [0; 1024];
-            while let Ok(1..) = stream.read(&mut ignored).await {}
+            let mut discarded = [0; 1024];
+            while let Ok(1..) = stream.read(&mut discarded).await {}
         }
         // The alert that says why has left; what comes behind it is read, so that it is not overtaken by a reset.
         Err((_, mut stream)) => {
             let _ = stream.shutdown().await;
-            let mut ignored = [0; 1024];
-            while let Ok(1..) = stream.read(&mut ignored).await {}
+            let mut discarded = [0; 1024];
+            while let Ok(1..) = stream.read(&mut discarded).await {}
         }
     }
 }
 
-type Authority = CertifiedIssuer<'static, KeyPair>;
+type CertificateIssuer = CertifiedIssuer<'static, KeyPair>;
 
-fn authority(name: &str) -> io::Result<Authority> {
+fn certificate_issuer(name: &str) -> io::Result<CertificateIssuer> {
     let mut parameters = CertificateParams::default();
     parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     parameters.distinguished_name.push(rcgen::DnType::CommonName, name);
@@ -133,21 +139,31 @@ fn authority(name: &str) -> io::Result<Authority> {
     CertifiedIssuer::self_signed(parameters, key).map_err(io::Error::other)
 }
 
-fn settings(flaw: Flaw, known: &Authority, unknown: &Authority) -> io::Result<Arc<ServerConfig>> {
-    let name = if flaw == Flaw::WrongName { "elsewhere.test" } else { NAME };
+fn server_config(
+    flaw: CertificateFlaw,
+    trusted: &CertificateIssuer,
+    untrusted: &CertificateIssuer,
+) -> io::Result<Arc<ServerConfig>> {
+    let name = if flaw == CertificateFlaw::WrongName { "elsewhere.test" } else { SERVER_NAME };
     let (from, until) = match flaw {
-        Flaw::Expired => (2020, 2021),
-        Flaw::NotYetValid => (2090, 2091),
-        Flaw::None | Flaw::WrongName | Flaw::SelfSigned | Flaw::Stranger => (2020, 2090),
+        CertificateFlaw::Expired => (2020, 2021),
+        CertificateFlaw::NotYetValid => (2090, 2091),
+        CertificateFlaw::None
+        | CertificateFlaw::WrongName
+        | CertificateFlaw::SelfSigned
+        | CertificateFlaw::UnknownIssuer => (2020, 2090),
     };
     let mut parameters = CertificateParams::new(vec![name.to_owned()]).map_err(io::Error::other)?;
     parameters.not_before = date_time_ymd(from, 1, 1);
     parameters.not_after = date_time_ymd(until, 1, 1);
     let key = KeyPair::generate().map_err(io::Error::other)?;
     let certificate = match flaw {
-        Flaw::SelfSigned => parameters.self_signed(&key),
-        Flaw::Stranger => parameters.signed_by(&key, unknown),
-        Flaw::None | Flaw::Expired | Flaw::NotYetValid | Flaw::WrongName => parameters.signed_by(&key, known),
+        CertificateFlaw::SelfSigned => parameters.self_signed(&key),
+        CertificateFlaw::UnknownIssuer => parameters.signed_by(&key, untrusted),
+        CertificateFlaw::None
+        | CertificateFlaw::Expired
+        | CertificateFlaw::NotYetValid
+        | CertificateFlaw::WrongName => parameters.signed_by(&key, trusted),
     }
     .map_err(io::Error::other)?;
     let chain = vec![CertificateDer::from(certificate.der().to_vec())];
@@ -155,6 +171,6 @@ fn settings(flaw: Flaw, known: &Authority, unknown: &Authority) -> io::Result<Ar
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ServerConfig::builder_with_provider(provider);
     let builder = builder.with_safe_default_protocol_versions().map_err(io::Error::other)?;
-    let settings = builder.with_no_client_auth().with_single_cert(chain, key).map_err(io::Error::other)?;
-    Ok(Arc::new(settings))
+    let config = builder.with_no_client_auth().with_single_cert(chain, key).map_err(io::Error::other)?;
+    Ok(Arc::new(config))
 }

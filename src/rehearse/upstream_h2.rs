@@ -20,54 +20,55 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinSet;
 
-use super::frames::{kind, setting, settings};
-use super::record::{Left, Record, Request, SeenRequest, keep};
-use super::script::{Script, Step};
+use super::frames::{frame_type, setting_id, settings_frame};
+use super::record::{PeerClose, RecordedHead, RecordedRequest, Recorder, append_capped};
+use super::script::{Script, UpstreamStep};
 
 /// Stands in a script for the stream of the request, in a frame's head or in what it holds.
-pub const THIS: u32 = 0x7fff_fffd;
+pub const STREAM_PLACEHOLDER: u32 = 0x7fff_fffd;
 
 /// Chooses what is played.
-pub(super) type Choose = dyn Fn(&Request) -> Script + Send + Sync;
+pub(super) type ScriptChooser = dyn Fn(&RecordedHead) -> Script + Send + Sync;
 
 /// Serves one connection to its end.
-pub(super) async fn connection(stream: TcpStream, choose: &Choose, record: Arc<Record>) {
+pub(super) async fn serve_connection(stream: TcpStream, choose: &ScriptChooser, recorder: Arc<Recorder>) {
     let _ = stream.set_nodelay(true);
-    let number = record.open();
-    let (library, pipe) = tokio::io::duplex(PIPE);
-    let (said, shown) = tokio::io::split(pipe);
+    let connection_index = recorder.add_connection();
+    let (library, pipe) = tokio::io::duplex(PIPE_CAPACITY);
+    let (library_output, library_input) = tokio::io::split(pipe);
     let (incoming, outgoing) = stream.into_split();
-    let out = Arc::new(Out { stream: Mutex::new(outgoing), muted: AtomicBool::new(false) });
+    let writer =
+        Arc::new(SharedWriter { stream: Mutex::new(outgoing), acks_suppressed: AtomicBool::new(false) });
     let mut tasks = JoinSet::new();
-    tasks.spawn(take_in(incoming, shown, Arc::clone(&record), number));
-    tasks.spawn(let_out(said, Arc::clone(&out)));
+    tasks.spawn(forward_input(incoming, library_input, Arc::clone(&recorder), connection_index));
+    tasks.spawn(forward_output(library_output, Arc::clone(&writer)));
     let Ok(mut frames) = h2::server::handshake(library).await else { return };
-    let (over, mut ended) = mpsc::channel(1);
+    let (finished, mut closed) = mpsc::channel(1);
     let mut requests = 0;
     loop {
         let next = tokio::select! {
             next = frames.accept() => next,
-            _ = ended.recv() => return,
+            _ = closed.recv() => return,
         };
         let Some(Ok((request, respond))) = next else { return };
         requests += 1;
         let (parts, body) = request.into_parts();
-        let head = Request::parse(text_of(&parts).into(), requests);
-        let whole = body.is_end_stream();
-        let seen = SeenRequest { head: head.clone(), body: Vec::new(), body_length: 0, whole };
-        record.note(number, |entry| entry.requests.push(seen));
-        let mut player = Player {
+        let head = RecordedHead::parse(http1_head(&parts).into(), requests);
+        let complete = body.is_end_stream();
+        let seen = RecordedRequest { head: head.clone(), body: Vec::new(), body_length: 0, complete };
+        recorder.update(connection_index, |entry| entry.requests.push(seen));
+        let mut player = StreamPlayer {
             stream: respond.stream_id().as_u32(),
             body,
-            out: Arc::clone(&out),
-            record: Arc::clone(&record),
-            number,
+            writer: Arc::clone(&writer),
+            recorder: Arc::clone(&recorder),
+            connection_index,
         };
-        let (script, over) = (choose(&head), over.clone());
+        let (script, finished) = (choose(&head), finished.clone());
         tasks.spawn(async move {
             // A step that is impossible ends the connection, as it does in HTTP/1.
-            if !matches!(player.play(&script).await, Ok(true)) {
-                let _ = over.send(()).await;
+            if !matches!(player.run(&script).await, Ok(true)) {
+                let _ = finished.send(()).await;
             }
             // Gone only now: for the library its stream is open for as long.
             drop(respond);
@@ -76,37 +77,37 @@ pub(super) async fn connection(stream: TcpStream, choose: &Choose, record: Arc<R
 }
 
 /// Larger than any window, so that nobody waits for the pipe.
-const PIPE: usize = 1024 * 1024;
+const PIPE_CAPACITY: usize = 1024 * 1024;
 
 /// The way out.
-struct Out {
+struct SharedWriter {
     stream: Mutex<OwnedWriteHalf>,
     /// Of the library nothing goes out any more.
-    muted: AtomicBool,
+    acks_suppressed: AtomicBool,
 }
 
-async fn take_in(
+async fn forward_input(
     mut incoming: OwnedReadHalf,
-    mut shown: WriteHalf<DuplexStream>,
-    record: Arc<Record>,
-    number: usize,
+    mut library_input: WriteHalf<DuplexStream>,
+    recorder: Arc<Recorder>,
+    connection_index: usize,
 ) {
     let mut buffer = BytesMut::with_capacity(16 * 1024);
     loop {
         let outcome = incoming.read_buf(&mut buffer).await;
-        let left = match &outcome {
-            Ok(0) => Some(Left::Closed),
+        let peer_close = match &outcome {
+            Ok(0) => Some(PeerClose::Fin),
             Ok(_) => None,
-            Err(_) => Some(Left::Reset),
+            Err(_) => Some(PeerClose::Reset),
         };
-        record.note(number, |entry| {
+        recorder.update(connection_index, |entry| {
             entry.received += buffer.len() as u64;
-            keep(&mut entry.raw, &buffer);
-            entry.left = entry.left.or(left);
+            append_capped(&mut entry.raw, &buffer);
+            entry.peer_close = entry.peer_close.or(peer_close);
         });
-        if left.is_some() || shown.write_all(&buffer).await.is_err() {
+        if peer_close.is_some() || library_input.write_all(&buffer).await.is_err() {
             // The library sees the end too.
-            let _ = shown.shutdown().await;
+            let _ = library_input.shutdown().await;
             return;
         }
         buffer.clear();
@@ -114,37 +115,38 @@ async fn take_in(
 }
 
 /// Lets out what the library says about the connection, frame by frame, with a greeting of ours.
-async fn let_out(mut said: ReadHalf<DuplexStream>, out: Arc<Out>) {
+async fn forward_output(mut library_output: ReadHalf<DuplexStream>, writer: Arc<SharedWriter>) {
     let mut greeted = false;
     loop {
         let mut head = [0; 9];
-        if said.read_exact(&mut head).await.is_err() {
+        if library_output.read_exact(&mut head).await.is_err() {
             return;
         }
-        let [a, b, c, sort, ..] = head;
-        let mut whole = head.to_vec();
-        whole.resize(9 + u32::from_be_bytes([0, a, b, c]) as usize, 0);
-        let Some(payload) = whole.get_mut(9..) else { return };
-        if said.read_exact(payload).await.is_err() {
+        let [a, b, c, frame_type, ..] = head;
+        let mut complete = head.to_vec();
+        complete.resize(9 + u32::from_be_bytes([0, a, b, c]) as usize, 0);
+        let Some(payload) = complete.get_mut(9..) else { return };
+        if library_output.read_exact(payload).await.is_err() {
             return;
         }
-        if sort == kind::SETTINGS && !std::mem::replace(&mut greeted, true) {
-            whole = settings(&[(setting::MAX_CONCURRENT_STREAMS, 1)]);
+        if frame_type == frame_type::SETTINGS && !std::mem::replace(&mut greeted, true) {
+            complete = settings_frame(&[(setting_id::MAX_CONCURRENT_STREAMS, 1)]);
         }
-        let passes = matches!(sort, kind::SETTINGS | kind::PING | kind::WINDOW_UPDATE)
-            && !out.muted.load(Ordering::Acquire);
-        if passes && out.stream.lock().await.write_all(&whole).await.is_err() {
+        let passes =
+            matches!(frame_type, frame_type::SETTINGS | frame_type::PING | frame_type::WINDOW_UPDATE)
+                && !writer.acks_suppressed.load(Ordering::Acquire);
+        if passes && writer.stream.lock().await.write_all(&complete).await.is_err() {
             return;
         }
     }
 }
 
 /// A head in the form of HTTP/1, for the record.
-fn text_of(parts: &http::request::Parts) -> Vec<u8> {
+fn http1_head(parts: &http::request::Parts) -> Vec<u8> {
     let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
     let mut text = format!("{} {target} HTTP/2\r\n", parts.method).into_bytes();
-    for (name, value) in &parts.headers {
-        text.extend_from_slice(name.as_str().as_bytes());
+    for (stream_id, value) in &parts.headers {
+        text.extend_from_slice(stream_id.as_str().as_bytes());
         text.extend_from_slice(b": ");
         text.extend_from_slice(value.as_bytes());
         text.extend_from_slice(b"\r\n");
@@ -154,65 +156,68 @@ fn text_of(parts: &http::request::Parts) -> Vec<u8> {
 }
 
 /// Plays for one stream.
-struct Player {
+struct StreamPlayer {
     stream: u32,
     body: RecvStream,
-    out: Arc<Out>,
-    record: Arc<Record>,
-    number: usize,
+    writer: Arc<SharedWriter>,
+    recorder: Arc<Recorder>,
+    connection_index: usize,
 }
 
-impl Player {
+impl StreamPlayer {
     /// Says whether the connection serves on.
-    async fn play(&mut self, script: &[Step]) -> io::Result<bool> {
+    async fn run(&mut self, script: &[UpstreamStep]) -> io::Result<bool> {
         for step in script {
             match step {
                 // The library has read it, and knows no other way to answer 100 than as part of a script.
-                Step::ReadHead | Step::Continue | Step::Echo | Step::Mirror => {}
-                Step::ReadBody => while self.next_piece().await?.is_some() {},
-                Step::ReadBytes(wanted) => {
+                UpstreamStep::ReadRequestHead
+                | UpstreamStep::SendContinue
+                | UpstreamStep::EchoBody
+                | UpstreamStep::EchoRaw => {}
+                UpstreamStep::ReadBody => while self.next_body_chunk().await?.is_some() {},
+                UpstreamStep::ReadBodyBytes(minimum) => {
                     let mut read = 0;
-                    while read < *wanted
-                        && let Some(length) = self.next_piece().await?
+                    while read < *minimum
+                        && let Some(length) = self.next_body_chunk().await?
                     {
                         read += length as u64;
                     }
                 }
-                Step::Write(bytes) => self.write(bytes).await?,
-                Step::Drip { bytes, every } => {
-                    let bytes = self.named(bytes);
+                UpstreamStep::Write(bytes) => self.write(bytes).await?,
+                UpstreamStep::WriteSlowly { bytes, interval } => {
+                    let bytes = self.with_stream_id(bytes);
                     for at in 0..bytes.len() {
                         self.write(&bytes.slice(at..=at)).await?;
-                        tokio::time::sleep(*every).await;
+                        tokio::time::sleep(*interval).await;
                     }
                 }
-                Step::Repeat { bytes, times, every } => {
-                    for _ in 0..*times {
+                UpstreamStep::WriteRepeated { bytes, count, interval } => {
+                    for _ in 0..*count {
                         self.write(bytes).await?;
-                        tokio::time::sleep(*every).await;
+                        tokio::time::sleep(*interval).await;
                     }
                 }
-                Step::Pause(time) => tokio::time::sleep(*time).await,
-                Step::Wait(gate) => gate.opened().await,
-                Step::Open(gate) => gate.open(),
-                Step::Mute => self.out.muted.store(true, Ordering::Release),
-                Step::HalfClose => self.out.stream.lock().await.shutdown().await?,
+                UpstreamStep::Pause(time) => tokio::time::sleep(*time).await,
+                UpstreamStep::WaitForGate(gate) => gate.wait().await,
+                UpstreamStep::OpenGate(gate) => gate.open(),
+                UpstreamStep::SuppressAcks => self.writer.acks_suppressed.store(true, Ordering::Release),
+                UpstreamStep::ShutdownWrite => self.writer.stream.lock().await.shutdown().await?,
                 // Others of its connection are served meanwhile; it ends with them.
-                Step::Hang | Step::Freeze => std::future::pending().await,
-                Step::Close => {
-                    self.out.stream.lock().await.shutdown().await?;
+                UpstreamStep::ReadUntilClose | UpstreamStep::Stall => std::future::pending().await,
+                UpstreamStep::Close => {
+                    self.writer.stream.lock().await.shutdown().await?;
                     // Until the other side has left, so that no unread byte turns the FIN into a reset.
-                    let left = || self.record.left(self.number);
-                    let mut patience = 100;
-                    while !left() && patience > 0 {
+                    let peer_close = || self.recorder.peer_has_closed(self.connection_index);
+                    let mut attempts = 100;
+                    while !peer_close() && attempts > 0 {
                         tokio::time::sleep(Duration::from_millis(10)).await;
-                        patience -= 1;
+                        attempts -= 1;
                     }
                     return Ok(false);
                 }
-                Step::Abandon => return Ok(false),
-                Step::Reset => {
-                    let stream = self.out.stream.lock().await;
+                UpstreamStep::CloseAbruptly => return Ok(false),
+                UpstreamStep::Reset => {
+                    let stream = self.writer.stream.lock().await;
                     let _ = SockRef::from(stream.as_ref()).set_linger(Some(Duration::ZERO));
                     return Ok(false);
                 }
@@ -222,45 +227,45 @@ impl Player {
     }
 
     /// The length of the next piece of the request body; its window is opened again.
-    async fn next_piece(&mut self) -> io::Result<Option<usize>> {
-        let piece = match self.body.data().await {
-            Some(piece) => Some(piece.map_err(io::Error::other)?),
+    async fn next_body_chunk(&mut self) -> io::Result<Option<usize>> {
+        let chunk = match self.body.data().await {
+            Some(chunk) => Some(chunk.map_err(io::Error::other)?),
             None => None,
         };
-        self.record.note(self.number, |entry| {
+        self.recorder.update(self.connection_index, |entry| {
             if let Some(request) = entry.requests.last_mut() {
-                request.whole |= piece.is_none();
-                let piece = piece.as_deref().unwrap_or_default();
-                request.body_length += piece.len() as u64;
-                keep(&mut request.body, piece);
+                request.complete |= chunk.is_none();
+                let chunk = chunk.as_deref().unwrap_or_default();
+                request.body_length += chunk.len() as u64;
+                append_capped(&mut request.body, chunk);
             }
         });
-        let length = piece.map(|piece| piece.len());
+        let length = chunk.map(|chunk| chunk.len());
         let _ = self.body.flow_control().release_capacity(length.unwrap_or_default());
         Ok(length)
     }
 
     async fn write(&self, bytes: &Bytes) -> io::Result<()> {
-        self.out.stream.lock().await.write_all(&self.named(bytes)).await
+        self.writer.stream.lock().await.write_all(&self.with_stream_id(bytes)).await
     }
 
-    /// With this stream in every place of [`THIS`].
-    fn named(&self, bytes: &Bytes) -> Bytes {
-        let (mark, name) = (THIS.to_be_bytes(), self.stream.to_be_bytes());
-        let mut named = Vec::with_capacity(bytes.len());
+    /// With this stream in every place of [`STREAM_PLACEHOLDER`].
+    fn with_stream_id(&self, bytes: &Bytes) -> Bytes {
+        let (placeholder, stream_id) = (STREAM_PLACEHOLDER.to_be_bytes(), self.stream.to_be_bytes());
+        let mut replaced = Vec::with_capacity(bytes.len());
         let mut rest: &[u8] = bytes;
-        while let Some((first, others)) = rest.split_first() {
-            match rest.strip_prefix(&mark) {
-                Some(behind) => {
-                    named.extend_from_slice(&name);
-                    rest = behind;
+        while let Some((first, tail)) = rest.split_first() {
+            match rest.strip_prefix(&placeholder) {
+                Some(tail) => {
+                    replaced.extend_from_slice(&stream_id);
+                    rest = tail;
                 }
                 None => {
-                    named.push(*first);
-                    rest = others;
+                    replaced.push(*first);
+                    rest = tail;
                 }
             }
         }
-        named.into()
+        replaced.into()
     }
 }

@@ -12,19 +12,19 @@ use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::record::{Left, Record, Request, SeenRequest, keep};
+use super::record::{PeerClose, RecordedHead, RecordedRequest, Recorder, append_capped};
 
 /// What is left of the current request's body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Rest {
+enum BodyState {
     /// Nothing.
     Done,
     /// So many bytes.
-    Length(u64),
+    Remaining(u64),
     /// A chunk size line comes next.
     ChunkSize,
     /// So many bytes of a chunk.
-    Chunk(u64),
+    ChunkRemaining(u64),
     /// The line end after a chunk.
     ChunkEnd,
     /// Trailer lines and the blank one.
@@ -32,111 +32,117 @@ enum Rest {
 }
 
 /// A connection with a client.
-pub(super) struct Wire {
+pub(super) struct AcceptedConnection {
     stream: TcpStream,
     buffer: BytesMut,
-    record: Arc<Record>,
+    recorder: Arc<Recorder>,
     number: usize,
     /// Request heads read so far.
-    heads: usize,
-    rest: Rest,
+    request_count: usize,
+    body_state: BodyState,
     /// A head was read to choose the script and no step has asked for it yet.
-    fresh_head: bool,
-    wants_continue: bool,
+    unread_head: bool,
+    expects_continue: bool,
 }
 
-impl Wire {
-    pub(super) fn new(stream: TcpStream, record: Arc<Record>) -> Wire {
+impl AcceptedConnection {
+    pub(super) fn new(stream: TcpStream, recorder: Arc<Recorder>) -> AcceptedConnection {
         // Each write is to leave as its own segment: a script means its pauses.
         let _ = stream.set_nodelay(true);
-        let number = record.open();
+        let number = recorder.add_connection();
         let buffer = BytesMut::with_capacity(16 * 1024);
-        Wire {
+        AcceptedConnection {
             stream,
             buffer,
-            record,
+            recorder,
             number,
-            heads: 0,
-            rest: Rest::Done,
-            fresh_head: false,
-            wants_continue: false,
+            request_count: 0,
+            body_state: BodyState::Done,
+            unread_head: false,
+            expects_continue: false,
         }
     }
 
     /// Waits until there is a byte to read.
-    pub(super) async fn first_byte(&mut self) -> io::Result<()> {
+    pub(super) async fn wait_for_data(&mut self) -> io::Result<()> {
         if self.buffer.is_empty() { self.fill().await } else { Ok(()) }
     }
 
-    /// Reads one head and leaves it for the script's own [`Wire::take_head`].
-    pub(super) async fn read_head(&mut self) -> io::Result<Request> {
+    /// Reads one head and leaves it for the script's own [`AcceptedConnection::take_request_head`].
+    pub(super) async fn read_request_head(&mut self) -> io::Result<RecordedHead> {
         let end = loop {
             if let Some(at) = self.buffer.windows(4).position(|window| window == b"\r\n\r\n") {
                 break at + 4;
             }
             self.fill().await?;
         };
-        self.heads += 1;
-        let request = Request::parse(self.buffer.split_to(end).freeze(), self.heads);
-        self.rest = rest_of(&request);
-        self.wants_continue =
-            request.field("expect").is_some_and(|value| value.eq_ignore_ascii_case("100-continue"));
-        self.fresh_head = true;
-        let whole = self.rest == Rest::Done;
-        let seen = SeenRequest { head: request.clone(), body: Vec::new(), body_length: 0, whole };
-        self.record.note(self.number, |entry| entry.requests.push(seen));
+        self.request_count += 1;
+        let request = RecordedHead::parse(self.buffer.split_to(end).freeze(), self.request_count);
+        self.body_state = initial_body_state(&request);
+        self.expects_continue =
+            request.header("expect").is_some_and(|value| value.eq_ignore_ascii_case("100-continue"));
+        self.unread_head = true;
+        let complete = self.body_state == BodyState::Done;
+        let seen = RecordedRequest { head: request.clone(), body: Vec::new(), body_length: 0, complete };
+        self.recorder.update(self.number, |entry| entry.requests.push(seen));
         Ok(request)
     }
 
     /// The script's wish to read a head: reads one unless that was done to choose the script.
-    pub(super) async fn take_head(&mut self) -> io::Result<()> {
-        if !self.fresh_head {
-            self.read_head().await?;
+    pub(super) async fn take_request_head(&mut self) -> io::Result<()> {
+        if !self.unread_head {
+            self.read_request_head().await?;
         }
-        self.fresh_head = false;
+        self.unread_head = false;
         Ok(())
     }
 
     /// The script is over: what it did not ask for is forgotten, the rest of the body is read.
     pub(super) async fn finish_request(&mut self) -> io::Result<()> {
-        self.fresh_head = false;
-        while self.next_piece().await?.is_some() {}
+        self.unread_head = false;
+        while self.next_body_chunk().await?.is_some() {}
         Ok(())
     }
 
     /// The next piece of the body without its framing; `None` at its end.
-    pub(super) async fn next_piece(&mut self) -> io::Result<Option<Bytes>> {
+    pub(super) async fn next_body_chunk(&mut self) -> io::Result<Option<Bytes>> {
         loop {
-            match self.rest {
-                Rest::Done => return Ok(None),
-                Rest::Length(left) => {
-                    let piece = self.take(left).await?;
-                    let left = left.saturating_sub(piece.len() as u64);
-                    self.rest = if left == 0 { Rest::Done } else { Rest::Length(left) };
-                    self.note_body(&piece);
-                    return Ok(Some(piece));
+            match self.body_state {
+                BodyState::Done => return Ok(None),
+                BodyState::Remaining(remaining) => {
+                    let chunk = self.take(remaining).await?;
+                    let remaining = remaining.saturating_sub(chunk.len() as u64);
+                    self.body_state =
+                        if remaining == 0 { BodyState::Done } else { BodyState::Remaining(remaining) };
+                    self.record_body(&chunk);
+                    return Ok(Some(chunk));
                 }
-                Rest::ChunkSize => {
-                    let line = self.line().await?;
+                BodyState::ChunkSize => {
+                    let line = self.read_line().await?;
                     let digits = line.split(';').next().unwrap_or_default().trim();
                     let size = u64::from_str_radix(digits, 16).map_err(io::Error::other)?;
-                    self.rest = if size == 0 { Rest::Trailers } else { Rest::Chunk(size) };
+                    self.body_state =
+                        if size == 0 { BodyState::Trailers } else { BodyState::ChunkRemaining(size) };
                 }
-                Rest::Chunk(left) => {
-                    let piece = self.take(left).await?;
-                    let left = left.saturating_sub(piece.len() as u64);
-                    self.rest = if left == 0 { Rest::ChunkEnd } else { Rest::Chunk(left) };
-                    self.note_body(&piece);
-                    return Ok(Some(piece));
+                BodyState::ChunkRemaining(remaining) => {
+                    let chunk = self.take(remaining).await?;
+                    let remaining = remaining.saturating_sub(chunk.len() as u64);
+                    self.body_state = if remaining == 0 {
+                        BodyState::ChunkEnd
+                    } else {
+                        BodyState::ChunkRemaining(remaining)
+                    };
+                    self.record_body(&chunk);
+                    return Ok(Some(chunk));
                 }
-                Rest::ChunkEnd => {
-                    self.line().await?;
-                    self.rest = Rest::ChunkSize;
+                BodyState::ChunkEnd => {
+                    self.read_line().await?;
+                    self.body_state = BodyState::ChunkSize;
                 }
-                Rest::Trailers => {
-                    if self.line().await?.is_empty() {
-                        self.rest = Rest::Done;
-                        self.note_body(&Bytes::new());
+                BodyState::Trailers => {
+                    if self.read_line().await?.is_empty() {
+                        self.body_state = BodyState::Done;
+                        self.record_body(&Bytes::new());
                     }
                 }
             }
@@ -151,7 +157,7 @@ impl Wire {
     }
 
     /// Sends back what comes, until the other side ends its sending side.
-    pub(super) async fn mirror(&mut self) -> io::Result<()> {
+    pub(super) async fn echo_raw(&mut self) -> io::Result<()> {
         loop {
             let bytes = self.buffer.split();
             self.write(&bytes).await?;
@@ -168,20 +174,20 @@ impl Wire {
     }
 
     /// `100 Continue`, once, if the client waits for it.
-    pub(super) async fn say_continue(&mut self) -> io::Result<()> {
-        if !std::mem::take(&mut self.wants_continue) {
+    pub(super) async fn send_continue(&mut self) -> io::Result<()> {
+        if !std::mem::take(&mut self.expects_continue) {
             return Ok(());
         }
         self.write(b"HTTP/1.1 100 Continue\r\n\r\n").await
     }
 
-    pub(super) async fn half_close(&mut self) -> io::Result<()> {
+    pub(super) async fn shutdown_write(&mut self) -> io::Result<()> {
         self.stream.shutdown().await
     }
 
     /// FIN, then reads on for a second at most: closing with unread bytes would reset the connection.
     pub(super) async fn close(&mut self) {
-        if self.half_close().await.is_ok() {
+        if self.shutdown_write().await.is_ok() {
             #[expect(clippy::disallowed_methods, reason = "not the request path")]
             let _ = tokio::time::timeout(Duration::from_secs(1), self.read_to_end()).await;
         }
@@ -193,12 +199,12 @@ impl Wire {
     }
 
     async fn take(&mut self, at_most: u64) -> io::Result<Bytes> {
-        self.first_byte().await?;
+        self.wait_for_data().await?;
         let size = usize::try_from(at_most).unwrap_or(usize::MAX).min(self.buffer.len());
         Ok(self.buffer.split_to(size).freeze())
     }
 
-    async fn line(&mut self) -> io::Result<String> {
+    async fn read_line(&mut self) -> io::Result<String> {
         let end = loop {
             if let Some(at) = self.buffer.iter().position(|byte| *byte == b'\n') {
                 break at;
@@ -213,16 +219,16 @@ impl Wire {
     async fn fill(&mut self) -> io::Result<()> {
         let before = self.buffer.len();
         let outcome = self.stream.read_buf(&mut self.buffer).await;
-        let (size, left) = match &outcome {
-            Ok(0) => (0, Some(Left::Closed)),
+        let (size, remaining) = match &outcome {
+            Ok(0) => (0, Some(PeerClose::Fin)),
             Ok(size) => (*size, None),
-            Err(_) => (0, Some(Left::Reset)),
+            Err(_) => (0, Some(PeerClose::Reset)),
         };
         let bytes = self.buffer.get(before..).unwrap_or_default();
-        self.record.note(self.number, |entry| {
+        self.recorder.update(self.number, |entry| {
             entry.received += size as u64;
-            keep(&mut entry.raw, bytes);
-            entry.left = entry.left.or(left);
+            append_capped(&mut entry.raw, bytes);
+            entry.peer_close = entry.peer_close.or(remaining);
         });
         match outcome {
             Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
@@ -231,26 +237,28 @@ impl Wire {
         }
     }
 
-    fn note_body(&self, piece: &[u8]) {
-        let whole = self.rest == Rest::Done;
-        self.record.note(self.number, |entry| {
+    fn record_body(&self, chunk: &[u8]) {
+        let complete = self.body_state == BodyState::Done;
+        self.recorder.update(self.number, |entry| {
             if let Some(request) = entry.requests.last_mut() {
-                request.body_length += piece.len() as u64;
-                keep(&mut request.body, piece);
-                request.whole |= whole;
+                request.body_length += chunk.len() as u64;
+                append_capped(&mut request.body, chunk);
+                request.complete |= complete;
             }
         });
     }
 }
 
 /// Where a request's body ends, by the plainest reading of its head.
-fn rest_of(request: &Request) -> Rest {
-    if request.field("transfer-encoding").is_some_and(|value| value.to_ascii_lowercase().ends_with("chunked"))
+fn initial_body_state(request: &RecordedHead) -> BodyState {
+    if request
+        .header("transfer-encoding")
+        .is_some_and(|value| value.to_ascii_lowercase().ends_with("chunked"))
     {
-        return Rest::ChunkSize;
+        return BodyState::ChunkSize;
     }
-    match request.field("content-length").and_then(|value| value.parse().ok()) {
-        None | Some(0) => Rest::Done,
-        Some(length) => Rest::Length(length),
+    match request.header("content-length").and_then(|value| value.parse().ok()) {
+        None | Some(0) => BodyState::Done,
+        Some(length) => BodyState::Remaining(length),
     }
 }

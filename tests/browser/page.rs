@@ -1,7 +1,7 @@
 //! A page on an origin of its own, whose script asks for addresses and writes down what it could read.
 
 use serde_json::{Value, json};
-use statusquo::rehearse::{Step, Upstream, reply};
+use statusquo::rehearse::{ScriptedUpstream, UpstreamStep, http_response};
 
 use crate::chromium;
 
@@ -16,18 +16,18 @@ pub struct Ask {
 
 /// A server for one page. Its origin is known before the page is: a gateway can be told of it.
 pub struct Page {
-    server: Upstream,
+    server: ScriptedUpstream,
 }
 
 impl Page {
     /// Serves it on a port of its own.
     pub fn serve() -> Page {
-        let server = Upstream::by_request(|request| {
+        let server = ScriptedUpstream::by_request(|request| {
             let answer = match request.path() {
-                "/page" => reply("200 OK\ncontent-type: text/html; charset=utf-8", SCRIPT),
-                _ => reply("404 Not Found", ""),
+                "/page" => http_response("200 OK\ncontent-type: text/html; charset=utf-8", SCRIPT),
+                _ => http_response("404 Not Found", ""),
             };
-            vec![Step::ReadHead, Step::Write(answer)]
+            vec![UpstreamStep::ReadRequestHead, UpstreamStep::Write(answer)]
         });
         Page { server: server.unwrap() }
     }

@@ -67,7 +67,7 @@ impl Prometheus {
         Prometheus { child, said, address, _folder: folder }
     }
 
-    /// The member `data` of what this path of the API answers; `None` while it is not ready.
+    /// The member `data_frame` of what this path of the API answers; `None` while it is not ready.
     pub fn api(&self, path: &str) -> Option<Value> {
         let answer = Curl::http1().get(self.address, path);
         if answer.status == 503 {

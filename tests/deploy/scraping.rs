@@ -4,22 +4,25 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use serde_json::Value;
-use statusquo::rehearse::{Refusing, Step, Upstream, reply, say};
+use statusquo::rehearse::{RefusingPort, ScriptedUpstream, UpstreamStep, http_response, write_bytes};
 
 use crate::curl::Curl;
 use crate::gateway::Gateway;
 use crate::prometheus::Prometheus;
 
 /// Answers by path: fine, HTML in place of an error, a documented error, nothing.
-fn upstream() -> Upstream {
-    Upstream::by_request(|request| match request.path() {
-        "/page" => vec![say(reply("502 Bad Gateway\ncontent-type: text/html", "<h1>Bad Gateway</h1>"))],
-        "/missing" => vec![say(reply(
+fn upstream() -> ScriptedUpstream {
+    ScriptedUpstream::by_request(|request| match request.path() {
+        "/page" => vec![write_bytes(http_response(
+            "502 Bad Gateway\ncontent-type: text/html",
+            "<h1>Bad Gateway</h1>",
+        ))],
+        "/missing" => vec![write_bytes(http_response(
             "404 Not Found\ncontent-type: application/json",
             r#"{"message":"There is no such order.","code":404}"#,
         ))],
-        "/cut" => vec![Step::Reset],
-        _ => vec![say(reply("200 OK\ncontent-type: text/plain", "fine"))],
+        "/cut" => vec![UpstreamStep::Reset],
+        _ => vec![write_bytes(http_response("200 OK\ncontent-type: text/plain", "fine"))],
     })
     .unwrap()
 }
@@ -45,7 +48,7 @@ fn by_code(data: &Value) -> BTreeMap<u16, u64> {
 #[test]
 #[ignore = "make proof: a Prometheus that scrapes"]
 fn the_sums_that_prometheus_has_by_code_are_what_clients_saw() {
-    let (upstream, refusing) = (upstream(), Refusing::start().unwrap());
+    let (upstream, refusing) = (upstream(), RefusingPort::start().unwrap());
     let gateway = Gateway::with(&format!(
         "upstreams: {{ app: {{ servers: [\"{}\"] }}, dead: {{ servers: [\"{}\"] }} }}\n\
          routes:\n\

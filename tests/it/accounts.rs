@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use statusquo::rehearse::{Misbehaving, Place, Step, reply, say, upstream_faults};
+use statusquo::rehearse::{
+    FaultyUpstream, ServerKind, UpstreamStep, http_response, upstream_faults, write_bytes,
+};
 
 use super::gateway::{Gateway, Setup};
 use super::reader::Asked;
@@ -10,14 +12,17 @@ use super::upstreams::{answering, html, ok, refusing, script};
 
 #[test]
 fn for_every_code_the_counters_equal_what_clients_saw_while_many_ask_at_once() {
-    let misbehaving = Misbehaving::start().unwrap();
-    let gateway =
-        Setup::of_servers(&[misbehaving.address(Place::Scripted)]).limit(Duration::from_secs(20)).start();
+    let misbehaving = FaultyUpstream::start().unwrap();
+    let gateway = Setup::of_servers(&[misbehaving.address(ServerKind::Scripted)])
+        .limit(Duration::from_secs(20))
+        .start();
     let quick = |name: &str| !["hang", "drip", "stalled"].iter().any(|slow| name.contains(slow));
     let faults = upstream_faults();
     let paths: Vec<String> = faults
         .iter()
-        .filter(|fault| fault.place == Place::Scripted && fault.ask.is_plain() && quick(fault.name))
+        .filter(|fault| {
+            fault.server_kind == ServerKind::Scripted && fault.request.is_plain_get() && quick(fault.name)
+        })
         .map(|fault| fault.path())
         .chain(
             ["/ok", "/created", "/no-content", "/not-modified", "/hints", "/a/../b", "/bytes/5000"]
@@ -143,7 +148,8 @@ fn nothing_that_an_upstream_says_in_a_fault_or_a_5xx_reaches_a_client() {
         format!("HTTP/1.1 200 OK\r\ncontent-length: {CANARY}\r\n\r\n"),
     ];
     for bytes in canaries {
-        let upstream = script([Step::ReadHead, say(bytes.clone()), Step::Close]);
+        let upstream =
+            script([UpstreamStep::ReadRequestHead, write_bytes(bytes.clone()), UpstreamStep::Close]);
         let gateway = Gateway::in_front_of(&upstream).start();
         let answer = gateway.client().get("/");
         assert!(answer.status >= 500, "{bytes:?}: {answer:#?}");
@@ -171,9 +177,9 @@ fn members_are_added_to_a_body_only_where_they_are_asked_for() {
 #[test]
 fn request_sent_is_never_falsely_none() {
     for (steps, least) in [
-        (vec![Step::ReadHead, Step::Close], "full"),
-        (vec![Step::ReadHead, Step::Hang], "full"),
-        (vec![Step::ReadHead, say("HTTP/1.1 2"), Step::Reset], "full"),
+        (vec![UpstreamStep::ReadRequestHead, UpstreamStep::Close], "full"),
+        (vec![UpstreamStep::ReadRequestHead, UpstreamStep::ReadUntilClose], "full"),
+        (vec![UpstreamStep::ReadRequestHead, write_bytes("HTTP/1.1 2"), UpstreamStep::Reset], "full"),
     ] {
         let upstream = script(steps);
         let gateway = Gateway::in_front_of(&upstream)
@@ -183,13 +189,13 @@ fn request_sent_is_never_falsely_none() {
         let answer = gateway.client().ask("POST", "/", "", "body");
         let body: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
         assert_eq!(body["request_sent"], least);
-        assert_eq!(upstream.requests(), 1);
+        assert_eq!(upstream.request_count(), 1);
     }
 }
 
 #[test]
 fn overrides_decide_code_and_text_and_the_first_match_wins() {
-    let (refusing, upstream) = (refusing(), answering(reply("405 No", "<p>")));
+    let (refusing, upstream) = (refusing(), answering(http_response("405 No", "<p>")));
     let gateway = Gateway::in_front_of(&upstream)
         .upstream("shop", &[refusing.address()])
         .set(

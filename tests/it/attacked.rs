@@ -8,7 +8,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use statusquo::rehearse::{Gate, Step, reply, say};
+use statusquo::rehearse::{Gate, UpstreamStep, http_response, write_bytes};
 
 use super::gateway::Gateway;
 use super::load::{limit, millis};
@@ -16,12 +16,12 @@ use super::reader::{Asked, Unanswered};
 use super::upstreams::{ok, script};
 
 /// More than the kernel's buffers on both sides hold.
-fn endless() -> Vec<Step> {
+fn endless() -> Vec<UpstreamStep> {
     let chunk = format!("8000\r\n{}\r\n", "x".repeat(0x8000));
     vec![
-        Step::ReadHead,
-        say("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"),
-        Step::Repeat { bytes: chunk.into(), times: u64::MAX, every: Duration::ZERO },
+        UpstreamStep::ReadRequestHead,
+        write_bytes("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"),
+        UpstreamStep::WriteRepeated { bytes: chunk.into(), count: u64::MAX, interval: Duration::ZERO },
     ]
 }
 
@@ -65,7 +65,11 @@ fn a_client_that_reads_slowly_is_not_one_that_takes_nothing() {
 
 #[test]
 fn a_small_rest_of_an_upload_that_was_answered_early_does_not_cost_the_connection() {
-    let early = vec![Step::ReadHead, Step::Write(reply("200 OK", "early")), Step::Hang];
+    let early = vec![
+        UpstreamStep::ReadRequestHead,
+        UpstreamStep::Write(http_response("200 OK", "early")),
+        UpstreamStep::ReadUntilClose,
+    ];
     for chunked in [false, true] {
         let upstream = super::upstreams::scripts([early.clone(), endless_ok()]);
         let gateway = Gateway::in_front_of(&upstream).start();
@@ -82,8 +86,12 @@ fn a_small_rest_of_an_upload_that_was_answered_early_does_not_cost_the_connectio
     }
 }
 
-fn endless_ok() -> Vec<Step> {
-    vec![Step::ReadHead, Step::ReadBody, Step::Write(reply("200 OK", "next"))]
+fn endless_ok() -> Vec<UpstreamStep> {
+    vec![
+        UpstreamStep::ReadRequestHead,
+        UpstreamStep::ReadBody,
+        UpstreamStep::Write(http_response("200 OK", "next")),
+    ]
 }
 
 #[test]
@@ -104,10 +112,10 @@ fn a_request_without_a_host_is_clear_to_the_upstream() {
     let upstream = ok("old");
     let gateway = Gateway::in_front_of(&upstream).start();
     gateway.client().exchange(Asked::Http10("GET"), "GET / HTTP/1.0\r\n\r\n").is(200, "old");
-    let seen = upstream.seen();
+    let seen = upstream.recording();
     let head = &seen.requests().next().unwrap().head;
-    assert_eq!(head.field("host"), Some(upstream.address().to_string().as_str()));
-    assert_eq!(head.field("x-forwarded-host"), None);
+    assert_eq!(head.header("host"), Some(upstream.address().to_string().as_str()));
+    assert_eq!(head.header("x-forwarded-host"), None);
 }
 
 #[test]
@@ -160,9 +168,13 @@ fn an_idle_kept_connection_that_a_drain_closes_is_counted() {
         let gate = gate.clone();
         move |request| match request.path() {
             "/slow" => {
-                vec![Step::ReadHead, Step::Wait(gate.clone()), Step::Write(reply("200 OK", "slow"))]
+                vec![
+                    UpstreamStep::ReadRequestHead,
+                    UpstreamStep::WaitForGate(gate.clone()),
+                    UpstreamStep::Write(http_response("200 OK", "slow")),
+                ]
             }
-            _ => vec![Step::ReadHead, Step::Write(reply("200 OK", "quick"))],
+            _ => vec![UpstreamStep::ReadRequestHead, UpstreamStep::Write(http_response("200 OK", "quick"))],
         }
     });
     let gateway = Gateway::in_front_of(&upstream).start();
@@ -170,7 +182,7 @@ fn an_idle_kept_connection_that_a_drain_closes_is_counted() {
     kept.get("/").is(200, "quick");
     let mut busy = gateway.client();
     busy.send("GET /slow HTTP/1.1\r\nhost: test\r\n\r\n");
-    assert!(upstream.sees_within(limit(), |seen| seen.requests_for("/slow") == 1));
+    assert!(upstream.wait_until(limit(), |seen| seen.requests_for("/slow") == 1));
     gateway.terminate();
     kept.expect_close();
     gateway.expect_metric("closed_without_response_total", &[("cause", "drain")], 1.0);
@@ -229,7 +241,7 @@ fn an_http_2_connection_beyond_the_limit_is_answered_503() {
     first.get("/").is(200, "fine");
     gateway.h2_client().get("/").is_made(503);
     gateway.expect_metric("errors_total", &[("cause", "connection_limit_reached")], 1.0);
-    assert_eq!(upstream.requests(), 1);
+    assert_eq!(upstream.request_count(), 1);
 }
 
 #[test]
@@ -322,5 +334,5 @@ fn a_header_list_is_answered_up_to_the_librarys_bound_and_counted_above_it() {
     gateway.expect_metric("closed_without_response_total", &[("cause", "http2_header_list")], 1.0);
     gateway.expect_metric("closed_without_response_total", &[], 1.0);
     gateway.expect_metric("responses_total", &[], 1.0);
-    assert_eq!(upstream.requests(), 0);
+    assert_eq!(upstream.request_count(), 0);
 }

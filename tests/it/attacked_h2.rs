@@ -7,9 +7,10 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
 use statusquo::rehearse::frames::{
-    self, END_HEADERS, END_STREAM, Frame, PREFACE, frame, kind, reset, setting, settings, window,
+    self, END_HEADERS, END_STREAM, Frame, PREFACE, encode_frame, frame_type, rst_stream_frame, setting_id,
+    settings_frame, window_update_frame,
 };
-use statusquo::rehearse::hpack::List;
+use statusquo::rehearse::hpack::HeaderList;
 
 use super::gateway::Gateway;
 use super::h2_upstream::Raw;
@@ -29,13 +30,13 @@ impl Talker {
     fn saying(address: SocketAddr, frames: &[Vec<u8>]) -> Talker {
         let mut stream = TcpStream::connect(address).unwrap();
         stream.set_read_timeout(Some(limit())).unwrap();
-        stream.write_all(&[PREFACE, &settings(&[]), &frames.concat()].concat()).unwrap();
+        stream.write_all(&[PREFACE, &settings_frame(&[]), &frames.concat()].concat()).unwrap();
         Talker { stream, come: Vec::new() }
     }
 
     fn next(&mut self) -> Frame {
         loop {
-            if let Some(frame) = frames::take(&mut self.come) {
+            if let Some(frame) = frames::take_frame(&mut self.come) {
                 return frame;
             }
             let mut piece = [0; 4096];
@@ -47,7 +48,7 @@ impl Talker {
 }
 
 fn head(stream: u32, method: &str, path: &str, length: Option<&str>) -> Vec<u8> {
-    let list = List::default()
+    let list = HeaderList::default()
         .with(":method", method)
         .with(":scheme", "http")
         .with(":path", path)
@@ -56,7 +57,7 @@ fn head(stream: u32, method: &str, path: &str, length: Option<&str>) -> Vec<u8> 
         Some(length) => (list.with("content-length", length), 0),
         None => (list, END_STREAM),
     };
-    frame(kind::HEADERS, END_HEADERS | ends, stream, list.block())
+    encode_frame(frame_type::HEADERS, END_HEADERS | ends, stream, list.encode())
 }
 
 #[test]
@@ -65,14 +66,14 @@ fn a_client_may_cancel_everything_at_once_and_go_on() {
     let gateway = Gateway::in_front_of(&upstream).h2c().start();
     let mut said: Vec<Vec<u8>> = Vec::new();
     for stream in (1..201).step_by(2) {
-        said.extend([head(stream, "GET", "/", None), reset(stream, CANCEL)]);
+        said.extend([head(stream, "GET", "/", None), rst_stream_frame(stream, CANCEL)]);
     }
     said.push(head(201, "GET", "/", None));
     let mut client = Talker::saying(gateway.h2_address(), &said);
     loop {
         let frame = client.next();
-        assert_ne!(frame.kind, kind::GOAWAY, "{frame:?}");
-        if (frame.kind, frame.stream) == (kind::DATA, 201) {
+        assert_ne!(frame.frame_type, frame_type::GOAWAY, "{frame:?}");
+        if (frame.frame_type, frame.stream) == (frame_type::DATA, 201) {
             assert_eq!(frame.payload, b"fine");
             break;
         }
@@ -92,15 +93,15 @@ fn a_malformed_stream_that_needs_no_upstream_is_no_answer_and_no_client_that_lef
     for stream in (1..41).step_by(2) {
         said.extend([
             head(stream, "POST", "/nowhere", Some("5")),
-            frame(kind::DATA, END_STREAM, stream, b"four"),
+            encode_frame(frame_type::DATA, END_STREAM, stream, b"four"),
         ]);
     }
     let mut client = Talker::saying(gateway.h2_address(), &said);
     let mut resets = 0;
     while resets < 20 {
         let frame = client.next();
-        assert_ne!(frame.kind, kind::HEADERS, "{frame:?}");
-        resets += usize::from(frame.kind == kind::RST_STREAM);
+        assert_ne!(frame.frame_type, frame_type::HEADERS, "{frame:?}");
+        resets += usize::from(frame.frame_type == frame_type::RST_STREAM);
     }
     drop(client);
     let address = gateway.h2_address().to_string();
@@ -116,36 +117,36 @@ fn a_malformed_stream_that_needs_no_upstream_is_no_answer_and_no_client_that_lef
 fn a_client_may_send_small_messages_while_the_upstream_takes_none() {
     let upstream = Raw::playing(|connection| {
         connection.preface()?;
-        connection.greet(&[(setting::INITIAL_WINDOW_SIZE, 0)])?;
+        connection.greet(&[(setting_id::INITIAL_WINDOW_SIZE, 0)])?;
         // In either order.
         let (mut upload, mut beside) = (0, 0);
         while upload == 0 || beside == 0 {
             match connection.next()? {
-                (kind::HEADERS, flags, stream) if flags & END_STREAM == 0 => upload = stream,
-                (kind::HEADERS, _, stream) => beside = stream,
+                (frame_type::HEADERS, flags, stream) if flags & END_STREAM == 0 => upload = stream,
+                (frame_type::HEADERS, _, stream) => beside = stream,
                 _ => {}
             }
         }
         connection.fine(beside)?;
-        connection.say(&window(upload, 1 << 20))?;
-        while connection.next()? != (kind::DATA, END_STREAM, upload) {}
+        connection.say(&window_update_frame(upload, 1 << 20))?;
+        while connection.next()? != (frame_type::DATA, END_STREAM, upload) {}
         connection.fine(upload)?;
         connection.until_closed()
     });
     let gateway = before(&upstream).h2c().start();
-    let message = frame(kind::DATA, 0, 1, [b'm'; 10]);
+    let message = encode_frame(frame_type::DATA, 0, 1, [b'm'; 10]);
     let said = [
         head(1, "POST", "/", Some("50000")),
         message.repeat(4999),
-        frame(kind::DATA, END_STREAM, 1, [b'm'; 10]),
+        encode_frame(frame_type::DATA, END_STREAM, 1, [b'm'; 10]),
         head(3, "GET", "/", None),
     ];
     let mut client = Talker::saying(gateway.h2_address(), &said);
     for stream in [3, 1] {
         loop {
             let frame = client.next();
-            assert_ne!(frame.kind, kind::GOAWAY, "{frame:?}");
-            if (frame.kind, frame.stream) == (kind::DATA, stream) {
+            assert_ne!(frame.frame_type, frame_type::GOAWAY, "{frame:?}");
+            if (frame.frame_type, frame.stream) == (frame_type::DATA, stream) {
                 assert_eq!(frame.payload, b"fine");
                 break;
             }

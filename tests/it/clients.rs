@@ -8,10 +8,11 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use statusquo::contract::{Cause, Contract, RequestSent};
-use statusquo::rehearse::talk::{judge_served, upstream_script};
+use statusquo::rehearse::talk::{check_served, upstream_script};
 use statusquo::rehearse::{
-    Act, Answer, Asked, ClientFault, Connect, Ending, Expected, Played, Scene, Setting, Upstream,
-    client_faults, play, promise,
+    ClientFault, ClientStep, ConnectionOutcome, ExpectedResponse, GatewayConnector, GatewayProfile,
+    ReceivedResponse, RequestKind, RunResult, ScriptedUpstream, TestContext, client_faults, promise,
+    run_client_fault,
 };
 use tokio::sync::Semaphore;
 
@@ -30,28 +31,28 @@ fn every_client_fault_has_exactly_the_outcome_that_stands_there() {
     let gateway = impatient(&upstream).set("errors.include", "[request_sent]").start();
     let setting = setting();
     let rows = client_faults(&setting);
-    let played = play_all(gateway.address(), &upstream, &setting, &rows, play);
+    let played = play_all(gateway.address(), &upstream, &setting, &rows, run_client_fault);
     expect_kept(rows.iter().map(|row| row.name), &played);
     for (row, played) in rows.iter().zip(&played) {
         read_again(row, played);
     }
     expect_accounts(&gateway, &rows, &played);
     expect_truth_about_what_was_sent(&upstream, &rows, &played);
-    assert_eq!(upstream.seen().requests_for("/smuggled"), 0);
+    assert_eq!(upstream.recording().requests_for("/smuggled"), 0);
 }
 
 /// Every row has the outcome that stands in its table.
 #[track_caller]
-pub fn expect_kept<'a>(names: impl Iterator<Item = &'a str>, played: &[Played]) {
+pub fn expect_kept<'a>(names: impl Iterator<Item = &'a str>, played: &[RunResult]) {
     let broken: Vec<String> = names
         .zip(played)
-        .filter_map(|(name, played)| Some(format!("{name}: {}", played.breach.as_ref()?)))
+        .filter_map(|(name, played)| Some(format!("{name}: {}", played.violation.as_ref()?)))
         .collect();
     assert!(broken.is_empty(), "{} rows are broken:\n{}", broken.len(), broken.join("\n"));
 }
 
 /// Limits so short that waiting rows end soon.
-pub fn impatient(upstream: &Upstream) -> Setup {
+pub fn impatient(upstream: &ScriptedUpstream) -> Setup {
     Setup::of_servers(&[upstream.address()])
         .set("client.header_timeout", "1s")
         .set("client.body_timeout", "1s")
@@ -64,25 +65,25 @@ pub fn impatient(upstream: &Upstream) -> Setup {
 }
 
 /// What [`impatient`] offers to the rows.
-pub fn setting() -> Setting {
-    Setting { write_timeout: millis(1000), ..Setting::any() }
+pub fn setting() -> GatewayProfile {
+    GatewayProfile { write_timeout: millis(1000), ..GatewayProfile::example() }
 }
 
 /// Plays rows of either table at this listener.
 pub fn play_all<R>(
     gateway: SocketAddr,
-    upstream: &Upstream,
-    setting: &Setting,
+    upstream: &ScriptedUpstream,
+    setting: &GatewayProfile,
     rows: &[R],
-    play: impl AsyncFn(&R, &Scene<'_>) -> Played,
-) -> Vec<Played> {
+    play: impl AsyncFn(&R, &TestContext<'_>) -> RunResult,
+) -> Vec<RunResult> {
     let judge = judged_by_the_page();
-    let scene = Scene {
-        connect: Connect { gateway, from: None, relay: None },
-        setting,
+    let scene = TestContext {
+        connector: GatewayConnector { gateway, source_address: None, relay: None },
+        profile: setting,
         upstream,
         limit: millis(10_000),
-        judge: &judge,
+        check_response: &judge,
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let places = Semaphore::new(AT_ONCE);
@@ -93,21 +94,27 @@ pub fn play_all<R>(
 }
 
 /// Judges answers by the built-in contract.
-fn judged_by_the_page() -> impl Fn(Expected, Asked, &Answer) -> Result<(), String> + Sync {
+fn judged_by_the_page()
+-> impl Fn(ExpectedResponse, RequestKind, &ReceivedResponse) -> Result<(), String> + Sync {
     let contract = Contract::builtin("appwrite").unwrap();
     move |expected, asked, answer| judge(expected, asked, answer, &contract)
 }
 
-fn judge(expected: Expected, asked: Asked, answer: &Answer, contract: &Contract) -> Result<(), String> {
-    let (Expected::Refused(cause) | Expected::RefusedOnRoute(cause)) = expected else {
-        return judge_served(expected, answer);
+fn judge(
+    expected: ExpectedResponse,
+    asked: RequestKind,
+    answer: &ReceivedResponse,
+    contract: &Contract,
+) -> Result<(), String> {
+    let (ExpectedResponse::Rejected(cause) | ExpectedResponse::RejectedOnRoute(cause)) = expected else {
+        return check_served(expected, answer);
     };
     let (code, message) = documented(cause);
     if answer.status != code {
         return Err(format!("{} {:?} in the place of {code} for {cause}", answer.status, answer.text()));
     }
-    promise::judge(answer, asked, contract)?;
-    match promise::body_of(answer) {
+    promise::check_error_response(answer, asked, contract)?;
+    match promise::parse_error_body(answer) {
         _ if asked.head => Ok(()),
         Ok(body) if body.message == message => Ok(()),
         other => Err(format!("{other:?} in the place of {message:?}")),
@@ -138,27 +145,30 @@ fn documented(cause: Cause) -> (u16, &'static str) {
 }
 
 /// Reads what came a second time.
-fn read_again(row: &ClientFault, played: &Played) {
-    let long = |expected: &Expected| {
-        matches!(expected, Expected::ServedBytes(_) | Expected::Cut(_) | Expected::Begun)
+fn read_again(row: &ClientFault, played: &RunResult) {
+    let long = |expected: &ExpectedResponse| {
+        matches!(
+            expected,
+            ExpectedResponse::ServedBytes(_) | ExpectedResponse::Truncated(_) | ExpectedResponse::Prefix
+        )
     };
-    if row.answers.iter().any(long) {
+    if row.expected_responses.iter().any(long) {
         return;
     }
     let mut reader = Reader::new(played.raw.as_slice());
-    let asked = row.acts.iter().filter_map(|act| match act {
-        Act::Answer(asked) => Some(*asked),
+    let asked = row.steps.iter().filter_map(|act| match act {
+        ClientStep::ReadResponse(asked) => Some(*asked),
         _ => None,
     });
-    let followed = (row.ending == Ending::Stays).then_some(Asked::USUAL);
-    for (asked, first) in asked.chain(followed).zip(&played.answers) {
+    let followed = (row.connection_outcome == ConnectionOutcome::KeptOpen).then_some(RequestKind::DEFAULT);
+    for (asked, first) in asked.chain(followed).zip(&played.responses) {
         let method = if asked.head { "HEAD" } else { "GET" };
-        let asked = if asked.old { reader::Asked::Http10(method) } else { reader::Asked::Http11(method) };
+        let asked = if asked.http10 { reader::Asked::Http10(method) } else { reader::Asked::Http11(method) };
         let answer = reader.read(asked).unwrap_or_else(|none| panic!("{}: {none:?}", row.name));
         check_contract(&answer, asked);
         assert_eq!(
             (answer.status, &answer.fields, &answer.body),
-            (first.status, &first.fields, &first.body),
+            (first.status, &first.headers, &first.body),
             "{}",
             row.name
         );
@@ -167,16 +177,17 @@ fn read_again(row: &ClientFault, played: &Played) {
 }
 
 /// No error says that nothing was sent of a request of which the upstream has received a byte.
-fn expect_truth_about_what_was_sent(upstream: &Upstream, rows: &[ClientFault], played: &[Played]) {
-    let seen = upstream.seen();
+fn expect_truth_about_what_was_sent(upstream: &ScriptedUpstream, rows: &[ClientFault], played: &[RunResult]) {
+    let seen = upstream.recording();
     let received: Vec<u8> = seen.connections.iter().flat_map(|connection| connection.raw.clone()).collect();
     let (mut unsent, mut begun) = (0, 0);
     for (row, played) in rows.iter().zip(played) {
-        for answer in played.answers.iter().filter(|answer| answer.status >= 400) {
-            let Ok(body) = promise::body_of(answer) else { continue };
-            let said =
-                body.sent.unwrap_or_else(|| panic!("{}: no request_sent: {}", row.name, answer.text()));
-            let id = answer.field("x-request-id").unwrap();
+        for answer in played.responses.iter().filter(|answer| answer.status >= 400) {
+            let Ok(body) = promise::parse_error_body(answer) else { continue };
+            let said = body
+                .request_sent
+                .unwrap_or_else(|| panic!("{}: no request_sent: {}", row.name, answer.text()));
+            let id = answer.header("x-request-id").unwrap();
             let arrived = memchr::memmem::find(&received, id.as_bytes()).is_some();
             assert!(
                 !arrived || said > RequestSent::None,
@@ -192,29 +203,34 @@ fn expect_truth_about_what_was_sent(upstream: &Upstream, rows: &[ClientFault], p
 }
 
 /// For every code, every cause and every silence: what was counted is what was seen here.
-pub fn expect_accounts(gateway: &Gateway, rows: &[ClientFault], played: &[Played]) {
+pub fn expect_accounts(gateway: &Gateway, rows: &[ClientFault], played: &[RunResult]) {
     let mut codes = BTreeMap::<u16, f64>::new();
-    for answer in played.iter().flat_map(|played| &played.answers) {
+    for answer in played.iter().flat_map(|played| &played.responses) {
         *codes.entry(answer.status).or_default() += 1.0;
     }
     let mut causes = BTreeMap::<&str, f64>::new();
     let mut cuts = BTreeMap::<&str, f64>::new();
-    for expected in rows.iter().flat_map(|row| &row.answers) {
+    for expected in rows.iter().flat_map(|row| &row.expected_responses) {
         match expected {
-            Expected::Refused(cause) | Expected::RefusedOnRoute(cause) => {
+            ExpectedResponse::Rejected(cause) | ExpectedResponse::RejectedOnRoute(cause) => {
                 *causes.entry(cause.name()).or_default() += 1.0;
             }
-            Expected::Cut(cause) => *cuts.entry(cause.name()).or_default() += 1.0,
-            Expected::Served | Expected::ServedBytes(_) | Expected::Begun => {}
+            ExpectedResponse::Truncated(cause) => *cuts.entry(cause.name()).or_default() += 1.0,
+            ExpectedResponse::Served | ExpectedResponse::ServedBytes(_) | ExpectedResponse::Prefix => {}
         }
     }
     let mut silences = BTreeMap::<&str, f64>::new();
     for row in rows {
-        match row.ending {
-            Ending::Silence(name) | Ending::Left(name) => *silences.entry(name).or_default() += 1.0,
-            Ending::Idle => *silences.entry("idle_timeout").or_default() += 1.0,
-            Ending::LeftInside => *cuts.entry("client_gone").or_default() += 1.0,
-            Ending::Stays | Ending::Closes | Ending::Unsaid | Ending::Cut => {}
+        match row.connection_outcome {
+            ConnectionOutcome::ClosedWithoutResponse(name) | ConnectionOutcome::ClientClosed(name) => {
+                *silences.entry(name).or_default() += 1.0
+            }
+            ConnectionOutcome::IdleTimeout => *silences.entry("idle_timeout").or_default() += 1.0,
+            ConnectionOutcome::ClientClosedDuringResponse => *cuts.entry("client_gone").or_default() += 1.0,
+            ConnectionOutcome::KeptOpen
+            | ConnectionOutcome::AnnouncedClose
+            | ConnectionOutcome::UnannouncedClose
+            | ConnectionOutcome::Truncated => {}
         }
     }
     for (code, count) in &codes {

@@ -3,9 +3,11 @@
 
 use std::collections::BTreeMap;
 
-use statusquo::rehearse::clients_h2::{Fate, LastWord};
+use statusquo::rehearse::clients_h2::{CloseOutcome, StreamOutcome};
 use statusquo::rehearse::talk::upstream_script;
-use statusquo::rehearse::{Expected, FrameFault, Played, Setting, Upstream, client_faults_h2, talk_h2};
+use statusquo::rehearse::{
+    ExpectedResponse, GatewayProfile, H2ClientFault, RunResult, ScriptedUpstream, client_faults_h2, talk_h2,
+};
 
 use super::clients::{self, expect_kept, impatient};
 use super::gateway::Gateway;
@@ -16,15 +18,15 @@ fn every_http_2_client_fault_has_exactly_the_outcome_that_stands_there() {
     let upstream = by_request(upstream_script);
     let gateway = in_front_of(&upstream);
     let setting = clients::setting();
-    let rows: Vec<_> = client_faults_h2(&setting).into_iter().filter(|row| !row.loose).collect();
+    let rows: Vec<_> = client_faults_h2(&setting).into_iter().filter(|row| !row.nondeterministic).collect();
     let played = play_all(&gateway, &upstream, &setting, &rows);
     expect_kept(rows.iter().map(|row| row.name), &played);
     expect_accounts(&gateway, &rows);
-    assert_eq!(upstream.seen().requests_for("/smuggled"), 0);
+    assert_eq!(upstream.recording().requests_for("/smuggled"), 0);
 }
 
 /// A connection may be idle for longer than the other limits: a busy machine takes its time between two requests of a row.
-fn in_front_of(upstream: &Upstream) -> Gateway {
+fn in_front_of(upstream: &ScriptedUpstream) -> Gateway {
     impatient(upstream).set("client.idle_timeout", "5s").h2c().start()
 }
 
@@ -36,9 +38,9 @@ fn a_flood_of_streams_ends_its_own_connection_and_no_other() {
     let setting = clients::setting();
     let mut neighbour = gateway.h2_client();
     neighbour.get("/").is(200, "served\n");
-    for row in client_faults_h2(&setting).iter().filter(|row| row.loose) {
+    for row in client_faults_h2(&setting).iter().filter(|row| row.nondeterministic) {
         let played = play_all(&gateway, &upstream, &setting, std::slice::from_ref(row));
-        assert_eq!(played[0].breach, None, "{}", row.name);
+        assert_eq!(played[0].violation, None, "{}", row.name);
         neighbour.get("/").is(200, "served\n");
     }
     let ends = [("cause", "http2_connection_error")];
@@ -48,33 +50,40 @@ fn a_flood_of_streams_ends_its_own_connection_and_no_other() {
 
 pub fn play_all(
     gateway: &Gateway,
-    upstream: &Upstream,
-    setting: &Setting,
-    rows: &[FrameFault],
-) -> Vec<Played> {
-    clients::play_all(gateway.h2_address(), upstream, setting, rows, talk_h2::play)
+    upstream: &ScriptedUpstream,
+    setting: &GatewayProfile,
+    rows: &[H2ClientFault],
+) -> Vec<RunResult> {
+    clients::play_all(gateway.h2_address(), upstream, setting, rows, talk_h2::run_h2_client_fault)
 }
 
 /// For every cause and every silence: what was counted is what stands in the table.
-fn expect_accounts(gateway: &Gateway, rows: &[FrameFault]) {
+fn expect_accounts(gateway: &Gateway, rows: &[H2ClientFault]) {
     let mut causes = BTreeMap::<&str, f64>::new();
     let mut cuts = BTreeMap::<&str, f64>::new();
     let mut silences = BTreeMap::<&str, f64>::new();
-    for (_, fate) in rows.iter().flat_map(|row| &row.fates) {
+    for (_, fate) in rows.iter().flat_map(|row| &row.stream_outcomes) {
         match fate {
-            Fate::Answer(Expected::Refused(cause) | Expected::RefusedOnRoute(cause)) => {
+            StreamOutcome::Response(
+                ExpectedResponse::Rejected(cause) | ExpectedResponse::RejectedOnRoute(cause),
+            ) => {
                 *causes.entry(cause.name()).or_default() += 1.0;
             }
-            Fate::Answer(Expected::Cut(cause)) => *cuts.entry(cause.name()).or_default() += 1.0,
-            Fate::HeadOnly(cause) => {
+            StreamOutcome::Response(ExpectedResponse::Truncated(cause)) => {
+                *cuts.entry(cause.name()).or_default() += 1.0
+            }
+            StreamOutcome::HeadersOnly(cause) => {
                 *causes.entry(cause.name()).or_default() += 1.0;
                 *cuts.entry("client_too_slow").or_default() += 1.0;
             }
-            Fate::Answer(_) | Fate::Reset | Fate::Empty431 | Fate::Silence => {}
+            StreamOutcome::Response(_)
+            | StreamOutcome::Reset
+            | StreamOutcome::Empty431
+            | StreamOutcome::NoResponse => {}
         }
     }
     for row in rows {
-        for silence in &row.silences {
+        for silence in &row.close_reasons {
             *silences.entry(silence).or_default() += 1.0;
         }
     }
@@ -88,7 +97,7 @@ fn expect_accounts(gateway: &Gateway, rows: &[FrameFault]) {
     }
     gateway.expect_metric("requests_in_flight", &[], 0.0);
     gateway.expect_metric("panics_total", &[], 0.0);
-    assert!(rows.iter().any(|row| row.ending == LastWord::Stays && row.neighbour));
+    assert!(rows.iter().any(|row| row.close_outcome == CloseOutcome::KeptOpen && row.background_stream));
 }
 
 /// What is not kept on a busy machine is tried again, by the same name.
@@ -102,7 +111,7 @@ fn a_row_can_be_played_twice_before_the_same_upstream() {
     for name in ["h2-host-alone", "h2-longer-body", "h2-reset-while-waiting"] {
         let row = [named(name)];
         for _ in 0..2 {
-            assert_eq!(play_all(&gateway, &upstream, &setting, &row)[0].breach, None, "{name}");
+            assert_eq!(play_all(&gateway, &upstream, &setting, &row)[0].violation, None, "{name}");
         }
     }
 }

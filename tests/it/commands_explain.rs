@@ -7,7 +7,8 @@ use std::time::Duration;
 use serde_json::Value;
 use statusquo::contract::Cause;
 use statusquo::rehearse::{
-    Kind, Misbehaving, Outcome, Place, Step, Upstream, UpstreamFault, Why, say, upstream_faults,
+    FaultCategory, FaultOutcome, FaultyUpstream, ReplyReason, ScriptedUpstream, ServerKind, UpstreamFault,
+    UpstreamStep, upstream_faults, write_bytes,
 };
 
 use super::gateway::{Folder, Gateway, Setup, run};
@@ -88,8 +89,8 @@ fn is_logged(gateway: &Gateway, explained: &Value) {
 
 #[test]
 fn explain_equals_the_wire_for_every_error_status_of_an_upstream() {
-    let misbehaving = Misbehaving::start().unwrap();
-    let gateway = Setup::of_servers(&[misbehaving.address(Place::Scripted)])
+    let misbehaving = FaultyUpstream::start().unwrap();
+    let gateway = Setup::of_servers(&[misbehaving.address(ServerKind::Scripted)])
         .set("errors.include", ALL_MEMBERS)
         .set("errors.retry_after", "11s")
         .limit(LONG)
@@ -116,12 +117,12 @@ fn explain_equals_the_wire_for_every_error_status_of_an_upstream() {
 
 #[test]
 fn explain_equals_the_wire_for_other_methods() {
-    let misbehaving = Misbehaving::start().unwrap();
+    let misbehaving = FaultyUpstream::start().unwrap();
     let html = script([
-        Step::ReadHead,
-        say("HTTP/1.1 502 Bad\r\ncontent-type: text/html\r\ncontent-length: 7\r\n\r\n"),
+        UpstreamStep::ReadRequestHead,
+        write_bytes("HTTP/1.1 502 Bad\r\ncontent-type: text/html\r\ncontent-length: 7\r\n\r\n"),
     ]);
-    let gateway = Setup::of_servers(&[misbehaving.address(Place::Refusing)])
+    let gateway = Setup::of_servers(&[misbehaving.address(ServerKind::Refusing)])
         .upstream("html", &[html.address()])
         .route("name: refused, match: { path: /refused }, upstream: main")
         .route("name: html, match: { path: /html }, upstream: html")
@@ -144,8 +145,8 @@ fn explain_equals_the_wire_for_other_methods() {
 }
 
 /// Everything that can go wrong on one gateway: a route for each.
-fn prone(misbehaving: &Misbehaving, hanging: &Upstream, overrides: &str) -> Setup {
-    let mut setup = Setup::of_servers(&[misbehaving.address(Place::Scripted)])
+fn prone(misbehaving: &FaultyUpstream, hanging: &ScriptedUpstream, overrides: &str) -> Setup {
+    let mut setup = Setup::of_servers(&[misbehaving.address(ServerKind::Scripted)])
         .upstream("hanging", &[hanging.address()])
         .named_upstream("nowhere", &["nowhere.invalid:80"])
         // No connection can be made to everybody.
@@ -169,7 +170,11 @@ fn prone(misbehaving: &Misbehaving, hanging: &Upstream, overrides: &str) -> Setu
         .route("name: ok, match: { path: /ok }, upstream: main");
     setup = with_places(setup.set("timeouts.tls", "1s"), misbehaving, "127.0.0.1");
     for fault in one_for_each_cause() {
-        let upstream = if fault.place == Place::Scripted { "main" } else { fault.place.name() };
+        let upstream = if fault.server_kind == ServerKind::Scripted {
+            "main"
+        } else {
+            fault.server_kind.upstream_name()
+        };
         let (name, path) = (fault.name, fault.path());
         setup = setup.route(&format!("name: {name}, match: {{ path: {path} }}, upstream: {upstream}"));
     }
@@ -217,7 +222,7 @@ fn provocations(via: &str) -> Vec<Provoked> {
     ];
     for fault in one_for_each_cause() {
         let told = format!("--route {}", fault.name);
-        all.push(by_bytes(fault.outcome.cause_name(), &told, get(&fault.path(), fault.ask.fields)));
+        all.push(by_bytes(fault.outcome.cause_name(), &told, get(&fault.path(), fault.request.header_lines)));
     }
     all
 }
@@ -228,19 +233,21 @@ fn one_for_each_cause() -> Vec<UpstreamFault> {
     let mut faults = upstream_faults();
     faults.retain(|fault| match fault.outcome {
         // One that accepts and closes may be noticed while writing or while reading.
-        Outcome::Answered { why: Why::Fault(cause), .. } => {
-            let asked_so = fault.ask.is_plain() || fault.kind == Kind::Upgrade;
-            fault.place != Place::Closing && asked_so && seen.insert(cause)
+        FaultOutcome::LocalReply { reason: ReplyReason::Fault(cause), .. } => {
+            let asked_so = fault.request.is_plain_get() || fault.category == FaultCategory::Upgrade;
+            fault.server_kind != ServerKind::Closing && asked_so && seen.insert(cause)
         }
-        Outcome::Answered { .. } | Outcome::Passed { .. } | Outcome::Aborted { .. } => false,
+        FaultOutcome::LocalReply { .. } | FaultOutcome::Forwarded { .. } | FaultOutcome::Aborted { .. } => {
+            false
+        }
     });
     faults
 }
 
 /// The pseudonym of this gateway.
-fn via(gateway: &Gateway, misbehaving: &Misbehaving) -> String {
+fn via(gateway: &Gateway, misbehaving: &FaultyUpstream) -> String {
     gateway.client().get("/ok").is(200, r#"{"ok":true}"#);
-    misbehaving.scripted().seen().requests().next().unwrap().head.field("via").unwrap().to_owned()
+    misbehaving.scripted().recording().requests().next().unwrap().head.header("via").unwrap().to_owned()
 }
 
 #[track_caller]
@@ -259,8 +266,8 @@ fn check(gateway: &Gateway, provoked: &Provoked) {
 
 #[track_caller]
 fn check_all(overrides: &str) {
-    let misbehaving = Misbehaving::start().unwrap();
-    let hanging = script([Step::ReadHead, Step::Hang]);
+    let misbehaving = FaultyUpstream::start().unwrap();
+    let hanging = script([UpstreamStep::ReadRequestHead, UpstreamStep::ReadUntilClose]);
     let gateway = prone(&misbehaving, &hanging, overrides).start();
     let provocations = provocations(&via(&gateway, &misbehaving));
     let broken: Vec<&str> = std::thread::scope(|scope| {
@@ -304,8 +311,8 @@ fn explain_equals_the_wire_for_a_connection_too_many() {
 
 #[test]
 fn a_route_s_override_precedes_a_global_one_and_explain_names_it_by_its_place_in_the_file() {
-    let misbehaving = Misbehaving::start().unwrap();
-    let gateway = Setup::of_servers(&[misbehaving.address(Place::Scripted)])
+    let misbehaving = FaultyUpstream::start().unwrap();
+    let gateway = Setup::of_servers(&[misbehaving.address(ServerKind::Scripted)])
         .set(
             "errors.overrides",
             "[{ when: { cause: connection_refused }, code: 500 }, { when: { upstream_status: [405, 410] }, code: 400, \
@@ -334,11 +341,11 @@ fn a_route_s_override_precedes_a_global_one_and_explain_names_it_by_its_place_in
 
 #[test]
 fn explain_equals_the_wire_for_pages_of_other_origins() {
-    let misbehaving = Misbehaving::start().unwrap();
+    let misbehaving = FaultyUpstream::start().unwrap();
     let shared = "cors: { allow_origins: [\"https://app.example.com\"], allow_credentials: true }";
-    let gateway = Setup::of_servers(&[misbehaving.address(Place::Scripted)])
+    let gateway = Setup::of_servers(&[misbehaving.address(ServerKind::Scripted)])
         .set("cors.allow_origins", "[\"*\"]")
-        .upstream("refusing", &[misbehaving.address(Place::Refusing)])
+        .upstream("refusing", &[misbehaving.address(ServerKind::Refusing)])
         .route(&format!("name: status, match: {{ path: \"/status/{{code}}\" }}, upstream: main, {shared}"))
         .route(&format!("name: refused, match: {{ path: /refused }}, upstream: refusing, {shared}"))
         .start();
@@ -361,11 +368,11 @@ fn explain_equals_the_wire_for_pages_of_other_origins() {
 
 #[test]
 fn explain_equals_the_wire_on_a_limited_route_for_the_first_request_and_the_one_too_many() {
-    let misbehaving = Misbehaving::start().unwrap();
+    let misbehaving = FaultyUpstream::start().unwrap();
     let shared = "cors: { allow_origins: [\"https://app.example.com\"] }";
-    let gateway = Setup::of_servers(&[misbehaving.address(Place::Scripted)])
+    let gateway = Setup::of_servers(&[misbehaving.address(ServerKind::Scripted)])
         .set("rate_limits", "{ by_route: { key: [route, client_ip], allow: 3 per 1h }, wide: { allow: 900 per 1h } }")
-        .upstream("refusing", &[misbehaving.address(Place::Refusing)])
+        .upstream("refusing", &[misbehaving.address(ServerKind::Refusing)])
         .route("name: free, match: { path: /free }, upstream: main")
         .route(&format!(
             "name: status, match: {{ path: \"/status/{{code}}\" }}, upstream: main, rate_limits: [by_route], {shared}"
@@ -389,8 +396,8 @@ fn explain_equals_the_wire_on_a_limited_route_for_the_first_request_and_the_one_
 
 #[test]
 fn where_the_upstreams_error_passes_or_the_response_is_cut_explain_says_so() {
-    let misbehaving = Misbehaving::start().unwrap();
-    let gateway = Setup::of_servers(&[misbehaving.address(Place::Scripted)])
+    let misbehaving = FaultyUpstream::start().unwrap();
+    let gateway = Setup::of_servers(&[misbehaving.address(ServerKind::Scripted)])
         .set("timeouts.between_bytes", "400ms")
         .set("log.requests", "all")
         .route("name: observed, match: { path: /status/410 }, upstream: main, errors: observe")
@@ -465,8 +472,8 @@ fn every_cause_has_an_explanation_without_being_told_more() {
 
 #[test]
 fn the_text_form_holds_the_bytes_of_the_answer_as_they_are() {
-    let misbehaving = Misbehaving::start().unwrap();
-    let gateway = Setup::of_servers(&[misbehaving.address(Place::Refusing)]).start();
+    let misbehaving = FaultyUpstream::start().unwrap();
+    let gateway = Setup::of_servers(&[misbehaving.address(ServerKind::Refusing)]).start();
     let file = gateway.configuration();
     let (_, out, _) = run(&["explain", "--cause", "connection_refused", file.to_str().unwrap()], &[]);
     let (_, rest) = out.split_once("\n\n").unwrap();

@@ -1,7 +1,7 @@
 //! `explain` against the wire where there is too much of something: requests at an upstream, requests in line, descriptors,
 //! bytes that an upstream does not take. The rest of the causes is in [`super::commands_explain`].
 
-use statusquo::rehearse::{Gate, Step, Upstream, reply};
+use statusquo::rehearse::{Gate, ScriptedUpstream, UpstreamStep, http_response};
 
 use super::client::Client;
 use super::commands_explain::{agrees, explained};
@@ -12,7 +12,7 @@ use super::upstreams::{by_request, script};
 const MEMBERS: &str = "[type, request_id, retryable, request_sent]";
 
 /// One request is at the upstream and stays there.
-fn full(upstream: &Upstream, concurrency: &str) -> (Gateway, Client) {
+fn full(upstream: &ScriptedUpstream, concurrency: &str) -> (Gateway, Client) {
     let gateway = Gateway::in_front_of(upstream)
         .set("upstream.concurrency", concurrency)
         .set("errors.include", MEMBERS)
@@ -25,7 +25,7 @@ fn full(upstream: &Upstream, concurrency: &str) -> (Gateway, Client) {
 
 #[test]
 fn explain_equals_the_wire_for_a_full_queue_and_for_a_wait_in_vain() {
-    let upstream = script([Step::ReadHead, Step::Hang]);
+    let upstream = script([UpstreamStep::ReadRequestHead, UpstreamStep::ReadUntilClose]);
     for (concurrency, cause) in [
         ("{ max: 1, queue: 0 }", "queue_full"),
         ("{ max: 1, queue: 1, queue_timeout: 300ms }", "queue_timeout"),
@@ -39,7 +39,7 @@ fn explain_equals_the_wire_for_a_full_queue_and_for_a_wait_in_vain() {
 
 #[test]
 fn explain_equals_the_wire_for_an_upstream_that_takes_nothing() {
-    let upstream = script([Step::ReadHead, Step::Freeze]);
+    let upstream = script([UpstreamStep::ReadRequestHead, UpstreamStep::Stall]);
     let gateway = Setup::of_servers(&[upstream.address()])
         .set("timeouts.between_bytes", "300ms")
         .set("client.max_body", "100MB")
@@ -62,7 +62,9 @@ fn explain_equals_the_wire_for_an_upstream_that_takes_nothing() {
 fn explain_equals_the_wire_where_descriptors_are_used_up() {
     let gate = Gate::new();
     let opened = gate.clone();
-    let upstream = by_request(move |_| vec![Step::Wait(opened.clone()), Step::Write(reply("200 OK", ""))]);
+    let upstream = by_request(move |_| {
+        vec![UpstreamStep::WaitForGate(opened.clone()), UpstreamStep::Write(http_response("200 OK", ""))]
+    });
     let gateway =
         Gateway::in_front_of(&upstream).descriptors(128).set("errors.include", MEMBERS).h2c().start();
     let answers = std::thread::scope(|scope| {

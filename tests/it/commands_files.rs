@@ -58,7 +58,7 @@ fn proxy_limits_each_client_to_what_it_is_told() {
     let answer = client.get("/");
     answer.is_made(429);
     assert_eq!((answer.field("x-ratelimit-limit"), answer.field("retry-after")), (Some("2"), Some("1800")));
-    assert_eq!(upstream.requests(), 2);
+    assert_eq!(upstream.request_count(), 2);
 }
 
 #[test]

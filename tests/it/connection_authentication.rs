@@ -34,11 +34,11 @@ fn connection_that_carried_ntlm_or_negotiate_serves_no_later_request() {
         let mut h2 = gateway.h2_client();
         h2.ask("POST", "/h2", &[("authorization", value)], Bytes::from_static(b"x")).is(200, "served");
         h2.get("/after-h2").is(200, "served");
-        for connection in &upstream.seen().connections {
+        for connection in &upstream.recording().connections {
             let requests: Vec<_> = connection.requests.iter().map(|request| &request.head).collect();
             for (index, request) in requests.iter().enumerate() {
                 let last = index + 1 == requests.len();
-                assert!(request.field("authorization").is_none() || last, "{value}: {requests:#?}");
+                assert!(request.header("authorization").is_none() || last, "{value}: {requests:#?}");
             }
         }
     }
@@ -52,7 +52,7 @@ fn connection_that_carried_other_credentials_is_reused() {
         let mut client = gateway.client();
         client.ask("GET", "/1", &format!("authorization: {value}\r\n"), "").is(200, "served");
         client.get("/2").is(200, "served");
-        assert_eq!(upstream.connections(), 1, "{value}");
+        assert_eq!(upstream.connection_count(), 1, "{value}");
     }
 }
 

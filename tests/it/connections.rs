@@ -1,6 +1,6 @@
 //! Connections of clients: kept, closed and announced as what they are, in HTTP/1.1 and HTTP/1.0, one request or many at once.
 
-use statusquo::rehearse::{Gate, Left, Step, reply, say};
+use statusquo::rehearse::{Gate, PeerClose, UpstreamStep, http_response, write_bytes};
 
 use super::gateway::{Gateway, Setup};
 use super::load::{limit, millis};
@@ -35,8 +35,11 @@ fn a_request_without_a_route_is_404_and_the_connection_stays() {
 #[test]
 fn five_requests_in_one_write_are_answered_in_order_with_errors_between() {
     let upstream = by_request(|request| match request.path() {
-        "/bad" => vec![Step::ReadHead, Step::Write(reply("502 Bad Gateway\ncontent-type: text/html", "<p>"))],
-        path => vec![Step::ReadHead, Step::Write(reply("200 OK", path))],
+        "/bad" => vec![
+            UpstreamStep::ReadRequestHead,
+            UpstreamStep::Write(http_response("502 Bad Gateway\ncontent-type: text/html", "<p>")),
+        ],
+        path => vec![UpstreamStep::ReadRequestHead, UpstreamStep::Write(http_response("200 OK", path))],
     });
     let gateway = Gateway::in_front_of(&upstream).start();
     let mut client = gateway.client();
@@ -59,8 +62,10 @@ fn five_requests_in_one_write_are_answered_in_order_with_errors_between() {
 #[test]
 fn a_client_that_asks_for_a_close_gets_one_after_a_good_answer_and_after_an_error() {
     let upstream = by_request(|request| match request.path() {
-        "/bad" => vec![Step::ReadHead, Step::Write(reply("502 Bad Gateway", "<p>"))],
-        _ => vec![Step::ReadHead, Step::Write(reply("200 OK", "fine"))],
+        "/bad" => {
+            vec![UpstreamStep::ReadRequestHead, UpstreamStep::Write(http_response("502 Bad Gateway", "<p>"))]
+        }
+        _ => vec![UpstreamStep::ReadRequestHead, UpstreamStep::Write(http_response("200 OK", "fine"))],
     });
     let gateway = Gateway::in_front_of(&upstream).start();
     for (path, status) in [("/", 200), ("/bad", 504), ("/a/../b", 400)] {
@@ -131,7 +136,7 @@ fn bodyless_statuses_stay_bodyless() {
             let answer = client.get("/");
             assert_eq!((answer.status, answer.framing), (status, Framing::Bodyless));
         }
-        assert_eq!(upstream.connections(), 1);
+        assert_eq!(upstream.connection_count(), 1);
     }
 }
 
@@ -145,15 +150,15 @@ fn a_204_keeps_its_content_type() {
 #[test]
 fn a_client_that_leaves_while_it_waits_frees_the_upstream_and_is_counted() {
     for leave in [super::client::Client::reset as fn(super::client::Client), drop] {
-        let upstream = script([Step::ReadHead, Step::Hang]);
+        let upstream = script([UpstreamStep::ReadRequestHead, UpstreamStep::ReadUntilClose]);
         let gateway = Gateway::in_front_of(&upstream).start();
         let mut client = gateway.client();
         client.send("GET / HTTP/1.1\r\nhost: test\r\n\r\n");
-        assert!(upstream.sees_within(limit(), |seen| seen.requests().count() == 1));
+        assert!(upstream.wait_until(limit(), |seen| seen.requests().count() == 1));
         leave(client);
-        assert!(upstream.sees_within(limit(), |seen| matches!(
-            seen.connections[0].left,
-            Some(Left::Closed | Left::Reset)
+        assert!(upstream.wait_until(limit(), |seen| matches!(
+            seen.connections[0].peer_close,
+            Some(PeerClose::Fin | PeerClose::Reset)
         )));
         gateway.expect_metric("client_disconnects_total", &[("route", "all")], 1.0);
         gateway.expect_metric("closed_without_response_total", &[("cause", "client_gone")], 1.0);
@@ -163,11 +168,11 @@ fn a_client_that_leaves_while_it_waits_frees_the_upstream_and_is_counted() {
 
 #[test]
 fn a_client_that_ends_its_sending_side_while_it_waits_is_closed_and_counted() {
-    let upstream = script([Step::ReadHead, Step::Hang]);
+    let upstream = script([UpstreamStep::ReadRequestHead, UpstreamStep::ReadUntilClose]);
     let gateway = Gateway::in_front_of(&upstream).start();
     let mut client = gateway.client();
     client.send("GET / HTTP/1.1\r\nhost: test\r\n\r\n");
-    assert!(upstream.sees_within(limit(), |seen| seen.requests().count() == 1));
+    assert!(upstream.wait_until(limit(), |seen| seen.requests().count() == 1));
     client.finish_sending();
     assert_eq!(client.end(), Unanswered::Closed);
     gateway.expect_metric("closed_without_response_total", &[("cause", "client_gone")], 1.0);
@@ -214,12 +219,13 @@ fn without_the_tests_trigger_the_panic_path_is_an_ordinary_one() {
 fn a_request_behind_an_answer_that_was_under_way_when_the_client_stopped_sending_is_not_forgotten() {
     let gate = Gate::new();
     let first = vec![
-        Step::ReadHead,
-        say("HTTP/1.1 200 OK\r\ncontent-length: 7\r\n\r\nfir"),
-        Step::Wait(gate.clone()),
-        say("st, "),
+        UpstreamStep::ReadRequestHead,
+        write_bytes("HTTP/1.1 200 OK\r\ncontent-length: 7\r\n\r\nfir"),
+        UpstreamStep::WaitForGate(gate.clone()),
+        write_bytes("st, "),
     ];
-    let upstream = super::upstreams::scripts([first, vec![Step::ReadHead, Step::Close]]);
+    let upstream =
+        super::upstreams::scripts([first, vec![UpstreamStep::ReadRequestHead, UpstreamStep::Close]]);
     let gateway = Gateway::in_front_of(&upstream).start();
     let mut client = gateway.client();
     client.send("GET / HTTP/1.1\r\nhost: test\r\n\r\nGET / HTTP/1.1\r\nhost: a b\r\n\r\n");
@@ -242,5 +248,5 @@ fn where_no_idle_connection_is_kept_every_request_has_one_of_its_own() {
     for _ in 0..3 {
         client.get("/").is(200, "fine");
     }
-    assert_eq!((upstream.requests(), upstream.connections()), (3, 3));
+    assert_eq!((upstream.request_count(), upstream.connection_count()), (3, 3));
 }

@@ -3,7 +3,7 @@
 //! What a real browser makes of it is shown in `tests/browser.rs`.
 
 use bytes::Bytes;
-use statusquo::rehearse::{Step, Upstream, reply};
+use statusquo::rehearse::{ScriptedUpstream, UpstreamStep, http_response};
 
 use super::gateway::{Gateway, Setup};
 use super::promise::check_made;
@@ -17,19 +17,19 @@ const PREFLIGHT_VARY: &str = "vary: Origin, Access-Control-Request-Method, Acces
 const LISTED: &str = "[\"https://app.example.com\", \"https://*.example.org\"]";
 
 /// An upstream that has its own, wrong, opinion about sharing, on good answers and on errors.
-fn opinionated() -> Upstream {
+fn opinionated() -> ScriptedUpstream {
     by_request(|request| {
         let own = "vary: Accept-Encoding\naccess-control-allow-origin: *\naccess-control-allow-credentials: true\naccess-control-allow-methods: *\naccess-control-expose-headers: ETag";
         let answer = match request.path() {
-            "/missing" => reply(
+            "/missing" => http_response(
                 &format!("404 Not Found\ncontent-type: application/json\n{own}"),
                 r#"{"message":"No such thing.","code":404}"#,
             ),
-            "/broken" => reply(&format!("502 Bad Gateway\ncontent-type: text/html\n{own}"), "<p>"),
-            "/late" => return vec![Step::ReadHead, Step::Hang],
-            _ => reply(&format!("200 OK\n{own}"), "fine"),
+            "/broken" => http_response(&format!("502 Bad Gateway\ncontent-type: text/html\n{own}"), "<p>"),
+            "/late" => return vec![UpstreamStep::ReadRequestHead, UpstreamStep::ReadUntilClose],
+            _ => http_response(&format!("200 OK\n{own}"), "fine"),
         };
-        vec![Step::ReadHead, Step::Write(answer)]
+        vec![UpstreamStep::ReadRequestHead, UpstreamStep::Write(answer)]
     })
 }
 
@@ -85,13 +85,13 @@ fn every_kind_of_answer_of_a_route_can_be_read_by_an_allowed_page_and_by_no_othe
             assert_eq!((answer.status, sharing(&answer)), (status, vec![vary.clone()]), "{path} {foreign}");
         }
     }
-    assert!(upstream.seen().requests().all(|request| request.head.method == "GET"));
+    assert!(upstream.recording().requests().all(|request| request.head.method == "GET"));
     gateway.expect_accounts_to_agree();
 }
 
 #[test]
 fn an_upstream_that_varies_by_everything_still_says_so() {
-    let upstream = super::upstreams::answering(reply("200 OK\nvary: *", "fine"));
+    let upstream = super::upstreams::answering(http_response("200 OK\nvary: *", "fine"));
     let gateway = shared(Gateway::in_front_of(&upstream)).start();
     assert_eq!(sharing(&gateway.client().get("/")), ["vary: *"]);
 }
@@ -115,7 +115,7 @@ fn where_a_route_has_no_cors_the_upstreams_fields_pass_and_so_do_preflights() {
         assert_eq!(sharing(&client.ask("GET", path, &from(APP), "")), own, "{path}");
     }
     client.ask("OPTIONS", "/fine", &preflight(APP, "POST"), "").is(200, "fine");
-    assert_eq!(upstream.seen().requests().last().unwrap().head.method, "OPTIONS");
+    assert_eq!(upstream.recording().requests().last().unwrap().head.method, "OPTIONS");
 }
 
 #[test]
@@ -225,7 +225,7 @@ fn a_preflight_is_answered_here_by_the_rules_of_the_route_that_takes_the_method(
     let exposed = EXPOSED.replace(": ", ": x-total, ");
     assert_eq!(sharing(&answer), ["access-control-allow-origin: *", &exposed, VARY]);
 
-    assert_eq!(upstream.requests(), 1, "no preflight is forwarded");
+    assert_eq!(upstream.request_count(), 1, "no preflight is forwarded");
     gateway.expect_metric(
         "responses_total",
         &[("route", "write"), ("code", "204"), ("origin", "proxy")],
@@ -247,7 +247,7 @@ fn a_preflight_from_a_foreign_page_is_403_and_never_forwarded() {
     let fields = [("origin", "https://evil.example"), ("access-control-request-method", "POST")];
     let answer = gateway.h2_client().ask("OPTIONS", "/", &fields, Bytes::new());
     check_made(&answer, Asked::Http11("OPTIONS"), 403, super::promise::text_of(403));
-    assert_eq!(upstream.requests(), 0);
+    assert_eq!(upstream.request_count(), 0);
     gateway.expect_metric("errors_total", &[("route", "all"), ("cause", "http_request_denied")], 5.0);
     gateway.expect_accounts_to_agree();
 }
@@ -266,7 +266,7 @@ fn options_without_the_fields_of_a_preflight_is_an_ordinary_request() {
     ] {
         client.ask("OPTIONS", "/", fields, "").is(200, "fine");
     }
-    assert_eq!(upstream.requests(), 5);
+    assert_eq!(upstream.request_count(), 5);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //!
 //! The plain rows are in [`super::matrix`]; here are the byte-exact and the connection-wise ones.
 
-use statusquo::rehearse::{Step, reply, say};
+use statusquo::rehearse::{UpstreamStep, http_response, write_bytes};
 
 use super::gateway::Gateway;
 use super::reader::Asked;
@@ -13,7 +13,7 @@ fn a_conforming_error_passes_byte_for_byte_without_the_names_of_servers() {
     let body = "{ \"code\": 409,\n  \"message\": \"Already paid.\", \"type\": \"order_paid\" }";
     let fields =
         "409 Conflict\ncontent-type: application/json; charset=UTF-8\nserver: x\nx-powered-by: y\nx-order: 7";
-    let upstream = answering(reply(fields, body));
+    let upstream = answering(http_response(fields, body));
     let gateway = Gateway::in_front_of(&upstream).start();
     let answer = gateway.client().get("/");
     answer.is(409, body);
@@ -25,7 +25,7 @@ fn a_conforming_error_passes_byte_for_byte_without_the_names_of_servers() {
 
 #[test]
 fn a_conforming_503_without_retry_after_gets_one() {
-    let upstream = answering(reply(
+    let upstream = answering(http_response(
         "503 Service Unavailable\ncontent-type: application/json",
         r#"{"message":"Full.","code":503}"#,
     ));
@@ -36,7 +36,7 @@ fn a_conforming_503_without_retry_after_gets_one() {
 
 #[test]
 fn a_message_of_a_5xx_never_leaves() {
-    let upstream = answering(reply(
+    let upstream = answering(http_response(
         "500 Internal Server Error\ncontent-type: application/json",
         r#"{"message":"db-7 is down"}"#,
     ));
@@ -47,7 +47,8 @@ fn a_message_of_a_5xx_never_leaves() {
 #[test]
 fn a_message_of_a_4xx_stays_unless_messages_are_turned_off() {
     let body = r#"{"errors":[{"detail":"The size must be a number."}]}"#;
-    let upstream = answering(reply("422 Unprocessable Content\ncontent-type: application/json", body));
+    let upstream =
+        answering(http_response("422 Unprocessable Content\ncontent-type: application/json", body));
     let kept = Gateway::in_front_of(&upstream).start();
     kept.client().get("/").is_made_saying(400, "The size must be a number.");
     let off = Gateway::in_front_of(&upstream).set("errors.upstream_messages", "none").start();
@@ -56,8 +57,10 @@ fn a_message_of_a_4xx_stays_unless_messages_are_turned_off() {
 
 #[test]
 fn markup_in_a_message_is_refused() {
-    let upstream =
-        answering(reply("400 Bad Request\ncontent-type: application/json", r#"{"message":"<b>no</b>"}"#));
+    let upstream = answering(http_response(
+        "400 Bad Request\ncontent-type: application/json",
+        r#"{"message":"<b>no</b>"}"#,
+    ));
     let gateway = Gateway::in_front_of(&upstream).start();
     gateway.client().get("/").is_made(400);
 }
@@ -66,7 +69,7 @@ fn markup_in_a_message_is_refused() {
 fn replaced_errors_keep_the_listed_fields_and_lose_all_others() {
     let head = "403 Forbidden\ncontent-type: text/html\nwww-authenticate: Basic\nset-cookie: a=b\nset-cookie: c=d\n\
                 x-ratelimit-remaining: 3\nlocation: /login\netag: \"1\"\nx-internal: db-7\nallow: GET";
-    let upstream = answering(reply(head, "<p>no</p>"));
+    let upstream = answering(http_response(head, "<p>no</p>"));
     let gateway = Gateway::in_front_of(&upstream).start();
     let answer = gateway.client().get("/");
     answer.is_made(403);
@@ -87,7 +90,7 @@ fn both_connections_survive_a_replacement() {
         answer.is_made(504);
         assert!(answer.connection_usable);
     }
-    assert_eq!((upstream.connections(), upstream.requests()), (1, 5));
+    assert_eq!((upstream.connection_count(), upstream.request_count()), (1, 5));
     gateway.expect_metric("responses_total", &[("code", "504"), ("origin", "replaced")], 5.0);
 }
 
@@ -95,25 +98,29 @@ fn both_connections_survive_a_replacement() {
 fn an_endless_error_body_costs_the_upstream_its_connection_and_the_client_nothing() {
     let upstream = by_request(|request| match request.path() {
         "/endless" => vec![
-            Step::ReadHead,
-            say("HTTP/1.1 404 Not Found\r\ntransfer-encoding: chunked\r\n\r\n"),
-            Step::Repeat { bytes: "4\r\nabcd\r\n".into(), times: u64::MAX, every: std::time::Duration::ZERO },
+            UpstreamStep::ReadRequestHead,
+            write_bytes("HTTP/1.1 404 Not Found\r\ntransfer-encoding: chunked\r\n\r\n"),
+            UpstreamStep::WriteRepeated {
+                bytes: "4\r\nabcd\r\n".into(),
+                count: u64::MAX,
+                interval: std::time::Duration::ZERO,
+            },
         ],
-        _ => vec![Step::ReadHead, Step::Write(reply("200 OK", "fine"))],
+        _ => vec![UpstreamStep::ReadRequestHead, UpstreamStep::Write(http_response("200 OK", "fine"))],
     });
     let gateway = Gateway::in_front_of(&upstream).start();
     let mut client = gateway.client();
     client.get("/endless").is_made(404);
     client.get("/").is(200, "fine");
-    assert_eq!(upstream.connections(), 2);
+    assert_eq!(upstream.connection_count(), 2);
     gateway.expect_metric("conformance_total", &[("result", "too_large")], 1.0);
 }
 
 #[test]
 fn a_replaced_head_has_no_body_and_no_length() {
     let upstream = script([
-        Step::ReadHead,
-        say("HTTP/1.1 500 Oh\r\ncontent-type: text/html\r\ncontent-length: 900\r\n\r\n"),
+        UpstreamStep::ReadRequestHead,
+        write_bytes("HTTP/1.1 500 Oh\r\ncontent-type: text/html\r\ncontent-length: 900\r\n\r\n"),
     ]);
     let gateway = Gateway::in_front_of(&upstream).start();
     let mut client = gateway.client();
@@ -121,13 +128,13 @@ fn a_replaced_head_has_no_body_and_no_length() {
     super::promise::check_made(&answer, Asked::Http11("HEAD"), 500, "");
     assert_eq!(answer.field("content-length"), None);
     assert_eq!(client.ask("HEAD", "/", "", "").status, 500);
-    assert_eq!(upstream.connections(), 1);
+    assert_eq!(upstream.connection_count(), 1);
 }
 
 #[test]
 fn a_head_error_that_names_json_passes() {
     let head = "HTTP/1.1 404 Not Found\r\ncontent-type: application/json\r\ncontent-length: 44\r\n\r\n";
-    let upstream = script([Step::ReadHead, say(head)]);
+    let upstream = script([UpstreamStep::ReadRequestHead, write_bytes(head)]);
     let gateway = Gateway::in_front_of(&upstream).start();
     assert_eq!(gateway.client().ask("HEAD", "/", "", "").status, 404);
     gateway.expect_metric("responses_total", &[("code", "404"), ("origin", "upstream")], 1.0);
@@ -135,8 +142,12 @@ fn a_head_error_that_names_json_passes() {
 
 #[test]
 fn mode_observe_passes_the_page_and_counts_what_it_would_have_sent() {
-    let upstream =
-        by_request(|_| vec![Step::ReadHead, Step::Write(reply("405 Nope\ncontent-type: text/html", "<p>"))]);
+    let upstream = by_request(|_| {
+        vec![
+            UpstreamStep::ReadRequestHead,
+            UpstreamStep::Write(http_response("405 Nope\ncontent-type: text/html", "<p>")),
+        ]
+    });
     let gateway = Gateway::in_front_of(&upstream)
         .route("name: seen, match: { path: \"/{*rest}\" }, upstream: main, errors: { mode: observe }")
         .start();

@@ -9,8 +9,10 @@ use std::path::{Path, PathBuf};
 
 use statusquo::contract::Cause;
 use statusquo::observe::names;
-use statusquo::rehearse::clients_h2::Fate;
-use statusquo::rehearse::{Expected, Setting, client_faults, client_faults_h2, upstream_faults};
+use statusquo::rehearse::clients_h2::StreamOutcome;
+use statusquo::rehearse::{
+    ExpectedResponse, GatewayProfile, client_faults, client_faults_h2, upstream_faults,
+};
 
 /// For every metric family, the test that moves it.
 const METRICS: &[(&str, &str)] = &[
@@ -136,7 +138,7 @@ fn of_row(row: &str) -> Result<String, String> {
     function(&source, name).map(str::to_owned).ok_or_else(|| format!("{path} has no test {name}"))
 }
 
-/// What is wrong with the rows of a table: one for each of `all`, each with a function that speaks of it.
+/// What is wrong with the rows of a table: one for each of `total`, each with a function that speaks of it.
 fn wrong(all: &BTreeSet<String>, rows: &[(&str, &str)], speaks: fn(&str, &str) -> bool) -> Vec<String> {
     let named: BTreeSet<String> = rows.iter().map(|(name, _)| (*name).to_owned()).collect();
     let missing = all.difference(&named).map(|name| format!("{name}: no test shows it"));
@@ -178,22 +180,22 @@ fn a_missing_row_and_a_row_without_a_test_are_found() {
 fn raised_by_rows() -> BTreeSet<String> {
     let mut raised: BTreeSet<String> =
         upstream_faults().iter().map(|fault| fault.outcome.cause_name().to_owned()).collect();
-    let expected = |expected: &Expected| match expected {
-        Expected::Refused(cause) | Expected::RefusedOnRoute(cause) | Expected::Cut(cause) => {
-            Some(cause.name().to_owned())
-        }
-        Expected::Served | Expected::ServedBytes(_) | Expected::Begun => None,
+    let expected = |expected: &ExpectedResponse| match expected {
+        ExpectedResponse::Rejected(cause)
+        | ExpectedResponse::RejectedOnRoute(cause)
+        | ExpectedResponse::Truncated(cause) => Some(cause.name().to_owned()),
+        ExpectedResponse::Served | ExpectedResponse::ServedBytes(_) | ExpectedResponse::Prefix => None,
     };
-    let setting = Setting::any();
+    let setting = GatewayProfile::example();
     for fault in client_faults_h2(&setting) {
-        raised.extend(fault.fates.iter().filter_map(|(_, fate)| match fate {
-            Fate::Answer(answer) => expected(answer),
-            Fate::HeadOnly(cause) => Some(cause.name().to_owned()),
-            Fate::Reset | Fate::Empty431 | Fate::Silence => None,
+        raised.extend(fault.stream_outcomes.iter().filter_map(|(_, fate)| match fate {
+            StreamOutcome::Response(answer) => expected(answer),
+            StreamOutcome::HeadersOnly(cause) => Some(cause.name().to_owned()),
+            StreamOutcome::Reset | StreamOutcome::Empty431 | StreamOutcome::NoResponse => None,
         }));
     }
     let faults = client_faults(&setting);
-    raised.extend(faults.iter().flat_map(|fault| fault.answers.iter().filter_map(expected)));
+    raised.extend(faults.iter().flat_map(|fault| fault.expected_responses.iter().filter_map(expected)));
     raised
 }
 

@@ -1,6 +1,6 @@
 //! Which requests go where, and what the upstream receives of them.
 
-use statusquo::rehearse::Request;
+use statusquo::rehearse::RecordedHead;
 
 use super::gateway::Gateway;
 use super::reader::Asked;
@@ -8,11 +8,11 @@ use super::upstreams::ok;
 
 /// What the upstream received of this request.
 #[track_caller]
-fn received(request: &str) -> Request {
+fn received(request: &str) -> RecordedHead {
     let upstream = ok("");
     let gateway = Gateway::in_front_of(&upstream).start();
     assert_eq!(gateway.client().exchange(Asked::Http11("GET"), request).status, 200);
-    let seen = upstream.seen();
+    let seen = upstream.recording();
     seen.requests().next().unwrap().head.clone()
 }
 
@@ -21,14 +21,14 @@ fn the_target_and_the_host_arrive_byte_for_byte() {
     for target in ["/", "/a?b=c&d", "//a//b", "/%61%2Fb", "/a;b=c/~d", "/a?x=/../y"] {
         let head = received(&format!("GET {target} HTTP/1.1\r\nHost: Shop.Example:8080\r\n\r\n"));
         assert_eq!((head.target.as_str(), head.version.as_str()), (target, "HTTP/1.1"));
-        assert_eq!(head.field("host"), Some("Shop.Example:8080"));
+        assert_eq!(head.header("host"), Some("Shop.Example:8080"));
     }
 }
 
 #[test]
 fn an_absolute_target_becomes_a_path() {
     let head = received("GET http://shop.example/a?b HTTP/1.1\r\nhost: shop.example\r\n\r\n");
-    assert_eq!((head.target.as_str(), head.field("host")), ("/a?b", Some("shop.example")));
+    assert_eq!((head.target.as_str(), head.header("host")), ("/a?b", Some("shop.example")));
 }
 
 #[test]
@@ -40,9 +40,9 @@ fn fields_of_this_connection_end_here() {
     for gone in
         ["x-mine", "keep-alive", "te", "upgrade", "http2-settings", "proxy-connection", "transfer-encoding"]
     {
-        assert_eq!(head.field(gone), None, "{gone}");
+        assert_eq!(head.header(gone), None, "{gone}");
     }
-    assert_eq!(head.field("x-other"), Some("2"));
+    assert_eq!(head.header("x-other"), Some("2"));
 }
 
 #[test]
@@ -51,11 +51,11 @@ fn what_a_stranger_says_about_itself_is_replaced() {
         "GET / HTTP/1.1\r\nhost: test\r\nx-forwarded-for: 1.2.3.4\r\nx-forwarded-proto: https\r\nx-forwarded-host: evil\r\n\
          forwarded: for=1.2.3.4\r\nx-real-ip: 1.2.3.4\r\nx-request-id: mine\r\n\r\n",
     );
-    assert_eq!(head.field("x-forwarded-for"), Some("127.0.0.1"));
-    assert_eq!(head.field("x-forwarded-proto"), Some("http"));
-    assert_eq!(head.field("x-forwarded-host"), Some("test"));
-    assert!(head.field("x-request-id").is_some_and(|id| id.len() == 36));
-    assert!(head.field("via").is_some_and(|via| via.starts_with("1.1 ")));
+    assert_eq!(head.header("x-forwarded-for"), Some("127.0.0.1"));
+    assert_eq!(head.header("x-forwarded-proto"), Some("http"));
+    assert_eq!(head.header("x-forwarded-host"), Some("test"));
+    assert!(head.header("x-request-id").is_some_and(|id| id.len() == 36));
+    assert!(head.header("via").is_some_and(|via| via.starts_with("1.1 ")));
     let text = String::from_utf8_lossy(&head.raw).into_owned();
     assert!(!text.contains("1.2.3.4") && !text.contains("evil"), "{text}");
 }
@@ -66,7 +66,7 @@ fn the_request_id_is_the_same_on_both_sides_and_in_the_log() {
     let gateway = Gateway::in_front_of(&upstream).start();
     let answer = gateway.client().get("/");
     let id = answer.field("x-request-id").unwrap();
-    assert_eq!(upstream.seen().requests().next().unwrap().head.field("x-request-id"), Some(id));
+    assert_eq!(upstream.recording().requests().next().unwrap().head.header("x-request-id"), Some(id));
     gateway.log_line(|line| line["request_id"] == id);
 }
 
@@ -75,7 +75,7 @@ fn a_request_that_has_passed_here_before_is_a_loop() {
     let upstream = ok("");
     let gateway = Gateway::in_front_of(&upstream).start();
     gateway.client().get("/").is(200, "");
-    let via = upstream.seen().requests().next().unwrap().head.field("via").unwrap().to_owned();
+    let via = upstream.recording().requests().next().unwrap().head.header("via").unwrap().to_owned();
     let answer = gateway.client().ask("GET", "/", &format!("via: {via}\r\n"), "");
     answer.is_made(500);
     gateway.expect_metric("errors_total", &[("cause", "proxy_loop_detected")], 1.0);
@@ -87,10 +87,10 @@ fn the_framing_of_a_body_is_made_anew() {
     let gateway = Gateway::in_front_of(&upstream).start();
     let chunked = "POST / HTTP/1.1\r\nhost: test\r\ntransfer-encoding: Chunked\r\n\r\n3;a=b\r\nabc\r\n0\r\nx: y\r\n\r\n";
     gateway.client().exchange(Asked::Http11("POST"), chunked).is(200, "");
-    let seen = upstream.seen();
+    let seen = upstream.recording();
     let request = seen.requests().next().unwrap();
     assert_eq!(
-        (request.body.as_slice(), request.head.field("transfer-encoding")),
+        (request.body.as_slice(), request.head.header("transfer-encoding")),
         (&b"abc"[..], Some("chunked"))
     );
     let raw = String::from_utf8_lossy(&seen.connections[0].raw).into_owned();
@@ -149,7 +149,7 @@ fn a_denied_method_and_a_foreign_client_are_403() {
     client.ask("DELETE", "/x", "", "").is_made(403);
     client.get("/x").is(200, "fine");
     gateway.expect_metric("errors_total", &[("cause", "http_request_denied")], 2.0);
-    assert_eq!(upstream.requests(), 1);
+    assert_eq!(upstream.request_count(), 1);
 }
 
 /// Servers that pass fields on as CGI variables take `_` and `-` for the same.
@@ -159,9 +159,9 @@ fn a_request_id_that_is_spelled_with_underscores_does_not_reach_the_upstream_bes
     let gateway = Gateway::in_front_of(&upstream).start();
     let fields = "X_Request_Id: theirs-1\r\nx-request_id: theirs-2\r\nX-Request-Id: theirs-3\r\n";
     let answer = gateway.client().ask("GET", "/", fields, "");
-    let seen = upstream.seen();
+    let seen = upstream.recording();
     let raw = String::from_utf8_lossy(&seen.connections[0].raw).into_owned();
     assert!(!raw.contains("theirs"), "{raw}");
-    let ours = seen.requests().next().unwrap().head.field("x-request-id").unwrap().to_owned();
+    let ours = seen.requests().next().unwrap().head.header("x-request-id").unwrap().to_owned();
     assert_eq!(answer.field("x-request-id"), Some(ours.as_str()));
 }

@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use statusquo::rehearse::Upstream;
+use statusquo::rehearse::ScriptedUpstream;
 
 use super::client::{Client, Tally};
 use super::h2_client::H2Client;
@@ -39,7 +39,7 @@ pub struct Setup {
 }
 
 impl Setup {
-    /// One upstream `main` of these servers, and one route `all` to it, until [`Setup::route`] names others.
+    /// One upstream `main` of these servers, and one route `total` to it, until [`Setup::route`] names others.
     pub fn of_servers(servers: &[SocketAddr]) -> Setup {
         let settings = DEFAULTS.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
         Setup {
@@ -87,7 +87,7 @@ impl Setup {
         self
     }
 
-    /// A route, as a line of YAML without its braces. The first one replaces the route `all`.
+    /// A route, as a line of YAML without its braces. The first one replaces the route `total`.
     pub fn route(mut self, inside: &str) -> Setup {
         self.routes.push(inside.to_owned());
         self
@@ -265,7 +265,7 @@ impl Gateway {
     }
 
     /// Before one upstream.
-    pub fn in_front_of(upstream: &Upstream) -> Setup {
+    pub fn in_front_of(upstream: &ScriptedUpstream) -> Setup {
         Setup::of_servers(&[upstream.address()])
     }
 

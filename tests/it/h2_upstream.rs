@@ -13,7 +13,7 @@ use bytes::Bytes;
 use h2::RecvStream;
 use h2::server::SendResponse;
 use http::Request;
-use statusquo::rehearse::frames::number;
+use statusquo::rehearse::frames::leading_u32;
 use tokio::runtime::Runtime;
 
 pub const DATA: u8 = 0;
@@ -197,10 +197,10 @@ impl RawConnection {
         match (kind, flags & 1) {
             (SETTINGS, 0) => {
                 let told = payload.chunks(6).find(|told| told[..2] == [0, 4]);
-                self.first_window = told.map_or(self.first_window, |told| number(&told[2..]) as usize);
+                self.first_window = told.map_or(self.first_window, |told| leading_u32(&told[2..]) as usize);
                 self.frame(SETTINGS, 1, 0, &[])?;
             }
-            (WINDOW_UPDATE, _) => *self.windows.entry(stream).or_default() += number(&payload) as usize,
+            (WINDOW_UPDATE, _) => *self.windows.entry(stream).or_default() += leading_u32(&payload) as usize,
             (PING, 0) => {
                 self.ping = payload;
                 if self.answers_pings {

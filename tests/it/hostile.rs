@@ -6,13 +6,14 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use statusquo::rehearse::clients::PLAY;
+use statusquo::rehearse::clients::FAULT_HEADER;
 use statusquo::rehearse::frames::{
-    self, END_HEADERS, END_STREAM, PREFACE, frame, kind, setting, settings, window,
+    self, END_HEADERS, END_STREAM, PREFACE, encode_frame, frame_type, setting_id, settings_frame,
+    window_update_frame,
 };
-use statusquo::rehearse::hpack::List;
+use statusquo::rehearse::hpack::HeaderList;
 use statusquo::rehearse::talk::upstream_script;
-use statusquo::rehearse::{Setting, client_faults_h2};
+use statusquo::rehearse::{GatewayProfile, client_faults_h2};
 
 use super::clients_h2::play_all;
 use super::gateway::{Gateway, Setup};
@@ -34,21 +35,21 @@ fn memory(gateway: &Gateway) -> f64 {
 }
 
 fn request(stream: u32, method: &str, play: &str, ends: bool) -> Vec<u8> {
-    let list = List::default()
+    let list = HeaderList::default()
         .with(":method", method)
         .with(":scheme", "http")
         .with(":path", "/rehearsal")
         .with(":authority", "rehearsal.example")
-        .with(PLAY, play);
+        .with(FAULT_HEADER, play);
     let flags = END_HEADERS | if ends { END_STREAM } else { 0 };
-    frame(kind::HEADERS, flags, stream, list.block())
+    encode_frame(frame_type::HEADERS, flags, stream, list.encode())
 }
 
 /// A connection that has said hello with this window for each stream.
 fn hello(gateway: SocketAddr, stream_window: u32) -> TcpStream {
     let mut client = TcpStream::connect(gateway).unwrap();
     client.set_read_timeout(Some(limit())).unwrap();
-    let told = settings(&[(setting::INITIAL_WINDOW_SIZE, stream_window)]);
+    let told = settings_frame(&[(setting_id::INITIAL_WINDOW_SIZE, stream_window)]);
     client.write_all(&[PREFACE, &told].concat()).unwrap();
     client
 }
@@ -64,7 +65,7 @@ fn hoarder(gateway: SocketAddr) -> TcpStream {
 /// Every stream has an open window, the connection has too, and nobody reads the socket.
 fn deaf(gateway: SocketAddr) -> TcpStream {
     let mut client = hello(gateway, 0x7fff_ffff);
-    client.write_all(&window(0, 0x7fff_0000)).unwrap();
+    client.write_all(&window_update_frame(0, 0x7fff_0000)).unwrap();
     let all: Vec<u8> = (0..STREAMS).flat_map(|n| request(2 * n + 1, "GET", "endless", true)).collect();
     client.write_all(&all).unwrap();
     client
@@ -73,7 +74,7 @@ fn deaf(gateway: SocketAddr) -> TcpStream {
 /// Every stream uploads as much as its window allows to an upstream that does not answer.
 fn pusher(gateway: SocketAddr) -> TcpStream {
     let mut client = hello(gateway, 0xffff);
-    let body = frame(kind::DATA, 0, 0, [b'x'; 8 * 1024]);
+    let body = encode_frame(frame_type::DATA, 0, 0, [b'x'; 8 * 1024]);
     let all: Vec<u8> = (0..STREAMS)
         .flat_map(|n| {
             let mut data = body.clone();
@@ -98,14 +99,14 @@ fn uploader(gateway: SocketAddr) -> TcpStream {
                 let read = client.read(&mut piece).unwrap();
                 assert!(read > 0, "it may go on");
                 come.extend_from_slice(&piece[..read]);
-                while let Some(frame) = frames::take(&mut come) {
-                    if (frame.kind, frame.stream) == (kind::WINDOW_UPDATE, 0) {
-                        room += frames::number(&frame.payload) as usize;
+                while let Some(frame) = frames::take_frame(&mut come) {
+                    if (frame.frame_type, frame.stream) == (frame_type::WINDOW_UPDATE, 0) {
+                        room += frames::leading_u32(&frame.payload) as usize;
                     }
                 }
             }
             room -= 4096;
-            client.write_all(&frame(kind::DATA, 0, 2 * n + 1, [b'x'; 4096])).unwrap();
+            client.write_all(&encode_frame(frame_type::DATA, 0, 2 * n + 1, [b'x'; 4096])).unwrap();
         }
     }
     client
@@ -114,20 +115,20 @@ fn uploader(gateway: SocketAddr) -> TcpStream {
 /// Every stream says a head of 60 KiB in a few bytes, and waits.
 fn bomber(gateway: SocketAddr) -> TcpStream {
     let mut client = hello(gateway, 0xffff);
-    let list = List::default()
+    let list = HeaderList::default()
         .with(":method", "GET")
         .with(":scheme", "http")
         .with(":path", "/rehearsal")
         .with(":authority", "rehearsal.example")
-        .with(PLAY, "hang");
+        .with(FAULT_HEADER, "hang");
     // A field that is to be remembered, and then its number again and again (RFC 7541 6.1, 6.2.1).
-    let mut first = list.block();
+    let mut first = list.encode();
     first.extend([0x40, 1, b'x', 0x7f, 0xbd, 0x1d]);
     first.resize(first.len() + 3900, b'y');
-    let again = [list.block(), vec![0xbe; 15]].concat();
-    let mut all = frame(kind::HEADERS, END_HEADERS | END_STREAM, 1, first);
+    let again = [list.encode(), vec![0xbe; 15]].concat();
+    let mut all = encode_frame(frame_type::HEADERS, END_HEADERS | END_STREAM, 1, first);
     for n in 1..STREAMS {
-        all.extend(frame(kind::HEADERS, END_HEADERS | END_STREAM, 2 * n + 1, &again));
+        all.extend(encode_frame(frame_type::HEADERS, END_HEADERS | END_STREAM, 2 * n + 1, &again));
     }
     client.write_all(&all).unwrap();
     client
@@ -138,9 +139,9 @@ fn half_a_head(gateway: SocketAddr) -> TcpStream {
     let mut client = hello(gateway, 0xffff);
     let mut first = vec![0, 1, b'x', 0x7f, 0xf0, 0xff, 0x3e];
     first.resize(16 * 1024, b'y');
-    let mut all = frame(kind::HEADERS, 0, 1, first);
+    let mut all = encode_frame(frame_type::HEADERS, 0, 1, first);
     for _ in 0..14 {
-        all.extend(frame(kind::CONTINUATION, 0, 1, [b'y'; 16 * 1024]));
+        all.extend(encode_frame(frame_type::CONTINUATION, 0, 1, [b'y'; 16 * 1024]));
     }
     // It may be ended for it before all of it is out.
     let _ = client.write_all(&all);
@@ -161,8 +162,8 @@ fn the_large_heads_of_a_connection_share_a_megabyte_and_a_small_one_always_has_r
     client.set_read_timeout(Some(limit())).unwrap();
     let mut come = Vec::new();
     let answer = loop {
-        if let Some(frame) = frames::take(&mut come) {
-            if (frame.kind, frame.stream) == (kind::DATA, small) {
+        if let Some(frame) = frames::take_frame(&mut come) {
+            if (frame.frame_type, frame.stream) == (frame_type::DATA, small) {
                 break frame;
             }
             continue;
@@ -183,7 +184,7 @@ fn the_large_heads_of_a_connection_share_a_megabyte_and_a_small_one_always_has_r
 /// Every stream says a head of 240,000 bytes in as many, and takes nothing of its answer.
 fn loudmouth(gateway: SocketAddr) -> TcpStream {
     let mut client = hello(gateway, 0);
-    let mut list = List::default()
+    let mut list = HeaderList::default()
         .with(":method", "GET")
         .with(":scheme", "http")
         .with(":path", "/rehearsal")
@@ -191,14 +192,14 @@ fn loudmouth(gateway: SocketAddr) -> TcpStream {
     for _ in 0..60 {
         list = list.with("x", "y".repeat(4000));
     }
-    let block = list.block();
+    let block = list.encode();
     for n in 0..STREAMS {
         let mut pieces = block.chunks(16 * 1024).peekable();
-        let (mut kind, mut begins) = (kind::HEADERS, END_STREAM);
+        let (mut kind, mut begins) = (frame_type::HEADERS, END_STREAM);
         while let Some(piece) = pieces.next() {
             let ends = if pieces.peek().is_none() { END_HEADERS } else { 0 };
-            client.write_all(&frame(kind, begins | ends, 2 * n + 1, piece)).unwrap();
-            (kind, begins) = (kind::CONTINUATION, 0);
+            client.write_all(&encode_frame(kind, begins | ends, 2 * n + 1, piece)).unwrap();
+            (kind, begins) = (frame_type::CONTINUATION, 0);
         }
     }
     client
@@ -264,7 +265,7 @@ fn a_hostile_crowd_costs_less_than_64_mib_and_further_ones_no_more() {
         .h2c()
         .limit(Duration::from_secs(120))
         .start();
-    let setting = Setting::any();
+    let setting = GatewayProfile::example();
     // Whatever is made once and kept is made now.
     let few: Vec<_> = client_faults_h2(&setting).into_iter().take(20).collect();
     play_all(&gateway, &upstream, &setting, &few);

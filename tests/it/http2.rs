@@ -4,7 +4,7 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use statusquo::rehearse::{Gate, Step, reply, say};
+use statusquo::rehearse::{Gate, UpstreamStep, http_response, write_bytes};
 
 use super::client::Client;
 use super::gateway::{Gateway, Setup};
@@ -21,10 +21,10 @@ fn a_good_answer_passes() {
     for _ in 0..2 {
         client.get("/a?b=c").is(200, "fine");
     }
-    let seen = upstream.seen();
+    let seen = upstream.recording();
     let head = &seen.requests().next().unwrap().head;
     assert_eq!(
-        (head.target.as_str(), head.field("host"), head.version.as_str()),
+        (head.target.as_str(), head.header("host"), head.version.as_str()),
         ("/a?b=c", Some("test"), "HTTP/1.1")
     );
     gateway.expect_accounts_to_agree();
@@ -53,8 +53,8 @@ fn errors_are_replaced_refused_and_made_as_in_http_1() {
 #[test]
 fn a_head_error_of_the_upstream_has_no_body() {
     let upstream = script([
-        Step::ReadHead,
-        say("HTTP/1.1 500 Oh\r\ncontent-type: text/html\r\ncontent-length: 900\r\n\r\n"),
+        UpstreamStep::ReadRequestHead,
+        write_bytes("HTTP/1.1 500 Oh\r\ncontent-type: text/html\r\ncontent-length: 900\r\n\r\n"),
     ]);
     let gateway = Gateway::in_front_of(&upstream).h2c().start();
     let answer = gateway.h2_client().ask("HEAD", "/", &[], Bytes::new());
@@ -64,8 +64,8 @@ fn a_head_error_of_the_upstream_has_no_body() {
 #[test]
 fn many_streams_at_once_get_their_own_answers() {
     let upstream = by_request(|request| match request.path() {
-        "/bad" => vec![Step::ReadHead, Step::Write(reply("503 Busy", "<p>"))],
-        path => vec![Step::ReadHead, Step::Write(reply("200 OK", path))],
+        "/bad" => vec![UpstreamStep::ReadRequestHead, UpstreamStep::Write(http_response("503 Busy", "<p>"))],
+        path => vec![UpstreamStep::ReadRequestHead, UpstreamStep::Write(http_response("200 OK", path))],
     });
     let gateway = Gateway::in_front_of(&upstream).h2c().start();
     let paths = ["/1", "/bad", "/3", "/4", "/bad", "/6", "/7", "/8"];
@@ -81,7 +81,7 @@ fn many_streams_at_once_get_their_own_answers() {
 
 #[test]
 fn a_large_upload_arrives_and_a_large_answer_returns() {
-    let upstream = script([Step::ReadHead, Step::Echo]);
+    let upstream = script([UpstreamStep::ReadRequestHead, UpstreamStep::EchoBody]);
     let gateway = Gateway::in_front_of(&upstream).h2c().start();
     let body = Bytes::from("0123456789abcdef".repeat(200_000));
     let answer = gateway.h2_client().ask("POST", "/", &[], body.clone());
@@ -90,7 +90,11 @@ fn a_large_upload_arrives_and_a_large_answer_returns() {
 
 #[test]
 fn an_early_error_under_an_upload_is_read() {
-    let upstream = script([Step::ReadHead, Step::Write(reply("413 Too Large", "<p>")), Step::Freeze]);
+    let upstream = script([
+        UpstreamStep::ReadRequestHead,
+        UpstreamStep::Write(http_response("413 Too Large", "<p>")),
+        UpstreamStep::Stall,
+    ]);
     let gateway = Gateway::in_front_of(&upstream).h2c().start();
     let mut client = gateway.h2_client();
     client.ask("POST", "/", &[], Bytes::from(vec![b'x'; 2_000_000])).is_made(400);
@@ -103,16 +107,20 @@ fn a_body_beyond_the_limit_is_refused() {
     let gateway = Gateway::in_front_of(&upstream).set("client.max_body", "1KiB").h2c().start();
     let answer = gateway.h2_client().ask("POST", "/", &[], Bytes::from(vec![b'x'; 5000]));
     answer.is_made_saying(400, "The request body is too large.");
-    assert!(upstream.seen().requests().all(|request| !request.whole));
+    assert!(upstream.recording().requests().all(|request| !request.complete));
 }
 
 #[test]
 fn a_body_that_breaks_off_is_a_reset_of_its_stream_and_of_nothing_else() {
     let upstream = by_request(|request| match request.path() {
         "/cut" => {
-            vec![Step::ReadHead, say("HTTP/1.1 200 OK\r\ncontent-length: 20\r\n\r\nnine byte"), Step::Close]
+            vec![
+                UpstreamStep::ReadRequestHead,
+                write_bytes("HTTP/1.1 200 OK\r\ncontent-length: 20\r\n\r\nnine byte"),
+                UpstreamStep::Close,
+            ]
         }
-        _ => vec![Step::ReadHead, Step::Write(reply("200 OK", "fine"))],
+        _ => vec![UpstreamStep::ReadRequestHead, UpstreamStep::Write(http_response("200 OK", "fine"))],
     });
     let gateway = Gateway::in_front_of(&upstream).h2c().start();
     let mut client = gateway.h2_client();
@@ -127,8 +135,8 @@ fn several_cookie_fields_become_one() {
     let upstream = ok("");
     let gateway = Gateway::in_front_of(&upstream).h2c().start();
     gateway.h2_client().ask("GET", "/", &[("cookie", "a=1"), ("cookie", "b=2")], Bytes::new()).is(200, "");
-    let seen = upstream.seen();
-    assert_eq!(seen.requests().next().unwrap().head.field("cookie"), Some("a=1; b=2"));
+    let seen = upstream.recording();
+    assert_eq!(seen.requests().next().unwrap().head.header("cookie"), Some("a=1; b=2"));
 }
 
 #[test]
@@ -186,7 +194,7 @@ fn the_http_2_listener_hangs_no_client_that_speaks_something_else() {
     client.finish_sending();
     client.read(Asked::Http11("GET")).is_made_saying(400, "The request is not a valid HTTP request.");
     gateway.h2_client().get("/").is(200, "must not be asked");
-    assert_eq!(upstream.requests(), 1);
+    assert_eq!(upstream.request_count(), 1);
 }
 
 #[test]
@@ -194,15 +202,19 @@ fn an_idle_http_2_connection_that_a_drain_closes_is_counted() {
     let gate = Gate::new();
     let waits = gate.clone();
     let upstream = by_request(move |request| match request.path() {
-        "/slow" => vec![Step::ReadHead, Step::Wait(waits.clone()), Step::Write(reply("200 OK", "slow"))],
-        _ => vec![Step::ReadHead, Step::Write(reply("200 OK", "quick"))],
+        "/slow" => vec![
+            UpstreamStep::ReadRequestHead,
+            UpstreamStep::WaitForGate(waits.clone()),
+            UpstreamStep::Write(http_response("200 OK", "slow")),
+        ],
+        _ => vec![UpstreamStep::ReadRequestHead, UpstreamStep::Write(http_response("200 OK", "quick"))],
     });
     let gateway = Gateway::in_front_of(&upstream).h2c().start();
     let mut kept = gateway.h2_client();
     kept.get("/").is(200, "quick");
     let mut busy = gateway.client();
     busy.send("GET /slow HTTP/1.1\r\nhost: test\r\n\r\n");
-    assert!(upstream.sees_within(limit(), |seen| seen.requests_for("/slow") == 1));
+    assert!(upstream.wait_until(limit(), |seen| seen.requests_for("/slow") == 1));
     gateway.terminate();
     gateway.expect_metric("closed_without_response_total", &[("cause", "drain")], 1.0);
     assert!(kept.try_ask("GET", "/", &[], Bytes::new()).is_err());
@@ -214,10 +226,10 @@ fn an_idle_http_2_connection_that_a_drain_closes_is_counted() {
 #[test]
 fn interim_responses_come_before_the_answer() {
     let upstream = script([
-        Step::ReadHead,
-        say("HTTP/1.1 103 Early Hints\r\nlink: </a.css>; rel=preload\r\n\r\n"),
-        say("HTTP/1.1 102 Processing\r\n\r\n"),
-        Step::Write(reply("200 OK", "fine")),
+        UpstreamStep::ReadRequestHead,
+        write_bytes("HTTP/1.1 103 Early Hints\r\nlink: </a.css>; rel=preload\r\n\r\n"),
+        write_bytes("HTTP/1.1 102 Processing\r\n\r\n"),
+        UpstreamStep::Write(http_response("200 OK", "fine")),
     ]);
     let gateway = Gateway::in_front_of(&upstream).h2c().start();
     let answer = gateway.h2_client().get("/");

@@ -3,7 +3,7 @@
 //!
 //! The rows themselves are in the table, and asked over HTTP/1 in `matrix.rs`.
 
-use statusquo::rehearse::{Misbehaving, Outcome, Place, UpstreamFault, upstream_faults};
+use statusquo::rehearse::{FaultOutcome, FaultyUpstream, ServerKind, UpstreamFault, upstream_faults};
 
 use super::h2_upstream::{DATA, END_HEADERS, END_STREAM, HEADERS, RST_STREAM, Raw, RawConnection};
 use super::http2_upstream::before;
@@ -14,25 +14,28 @@ use super::reader::{Answer, Ended};
 fn an_upstream_that_breaks_off_never_ends_a_stream_of_a_client_cleanly() {
     let faults: Vec<UpstreamFault> = upstream_faults()
         .into_iter()
-        .filter(|fault| fault.place == Place::Frames || matches!(fault.outcome, Outcome::Aborted { .. }))
-        .filter(|fault| fault.ask.times == 1)
+        .filter(|fault| {
+            fault.server_kind == ServerKind::Http2Scripted
+                || matches!(fault.outcome, FaultOutcome::Aborted { .. })
+        })
+        .filter(|fault| fault.request.count == 1)
         .collect();
-    let misbehaving = Misbehaving::start().unwrap();
+    let misbehaving = FaultyUpstream::start().unwrap();
     let gateway = in_front_of(&misbehaving, &faults, "127.0.0.1").h2c().start();
     for_each_at_once(&faults, |fault| {
         let mut client = gateway.h2_client();
         let name = fault.name;
-        let answer = client.ask(fault.ask.method, &fault.path(), &[], fault.ask.body.clone());
-        assert_eq!(answer.status, fault.outcome.code(), "{name}");
+        let answer = client.ask(fault.request.method, &fault.path(), &[], fault.request.body.clone());
+        assert_eq!(answer.status, fault.outcome.status(), "{name}");
         match fault.outcome {
-            Outcome::Aborted { .. } => {
+            FaultOutcome::Aborted { .. } => {
                 assert!(matches!(answer.ended, Ended::Reset { .. }), "{name}: {answer:#?}");
                 assert!(fault.body.starts_with(&answer.body), "{name}: {:?}", answer.text());
             }
-            Outcome::Passed { .. } => {
+            FaultOutcome::Forwarded { .. } => {
                 assert!(answer.ended == Ended::Complete && answer.body == fault.body, "{name}: {answer:#?}");
             }
-            Outcome::Answered { code, .. } => answer.is_made(code),
+            FaultOutcome::LocalReply { code, .. } => answer.is_made(code),
         }
         // The client's connection is unharmed by all of it.
         client.get("/no-such-route").is_made(404);

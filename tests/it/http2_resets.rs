@@ -7,10 +7,11 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 
 use statusquo::rehearse::frames::{
-    ACK, END_HEADERS, END_STREAM, PREFACE, frame, kind, reset, settings, take,
+    ACK, END_HEADERS, END_STREAM, PREFACE, encode_frame, frame_type, rst_stream_frame, settings_frame,
+    take_frame,
 };
-use statusquo::rehearse::hpack::List;
-use statusquo::rehearse::{FullBacklog, Step};
+use statusquo::rehearse::hpack::HeaderList;
+use statusquo::rehearse::{FullBacklog, UpstreamStep};
 
 use super::gateway::{Gateway, Setup};
 use super::load::limit;
@@ -21,24 +22,25 @@ fn send_and_leave(address: SocketAddr, frames: &[u8]) {
     let mut client = TcpStream::connect(address).unwrap();
     client.set_nodelay(true).unwrap();
     client.set_read_timeout(Some(limit())).unwrap();
-    client.write_all(&[PREFACE, &settings(&[]), frames].concat()).unwrap();
+    client.write_all(&[PREFACE, &settings_frame(&[]), frames].concat()).unwrap();
     client.shutdown(Shutdown::Write).unwrap();
     let _ = client.read_to_end(&mut Vec::new());
 }
 
 fn get() -> Vec<u8> {
-    let list = List::default().with(":method", "GET").with(":scheme", "http").with(":path", "/");
-    list.with(":authority", "test").block()
+    let list = HeaderList::default().with(":method", "GET").with(":scheme", "http").with(":path", "/");
+    list.with(":authority", "test").encode()
 }
 
 /// The library hands out none of the streams that it has read when it reads the end of their connection.
 #[test]
 fn streams_of_a_connection_that_closes_at_once_are_each_counted() {
     const STREAMS: u32 = 100;
-    let upstream = script([Step::ReadHead, Step::Hang]);
+    let upstream = script([UpstreamStep::ReadRequestHead, UpstreamStep::ReadUntilClose]);
     let gateway = Gateway::in_front_of(&upstream).h2c().start();
-    let heads =
-        (0..STREAMS).flat_map(|number| frame(kind::HEADERS, END_HEADERS | END_STREAM, 1 + 2 * number, get()));
+    let heads = (0..STREAMS).flat_map(|number| {
+        encode_frame(frame_type::HEADERS, END_HEADERS | END_STREAM, 1 + 2 * number, get())
+    });
     send_and_leave(gateway.h2_address(), &heads.collect::<Vec<u8>>());
     let gone = [("cause", "client_gone")];
     gateway.expect_metric("closed_without_response_total", &gone, f64::from(STREAMS));
@@ -51,10 +53,14 @@ fn streams_of_a_connection_that_closes_at_once_are_each_counted() {
 #[test]
 fn streams_that_are_reset_as_soon_as_they_are_opened_are_each_counted() {
     const STREAMS: u32 = 100;
-    let upstream = script([Step::ReadHead, Step::Hang]);
+    let upstream = script([UpstreamStep::ReadRequestHead, UpstreamStep::ReadUntilClose]);
     let gateway = Gateway::in_front_of(&upstream).h2c().start();
     let both = (0..STREAMS).map(|number| 1 + 2 * number).flat_map(|stream| {
-        [frame(kind::HEADERS, END_HEADERS | END_STREAM, stream, get()), reset(stream, 8)].concat()
+        [
+            encode_frame(frame_type::HEADERS, END_HEADERS | END_STREAM, stream, get()),
+            rst_stream_frame(stream, 8),
+        ]
+        .concat()
     });
     send_and_leave(gateway.h2_address(), &both.collect::<Vec<u8>>());
     let gone = [("cause", "client_gone")];
@@ -77,17 +83,17 @@ fn requests_that_are_reset_while_they_wait_for_a_connection_leave_none_behind() 
     let mut client = TcpStream::connect(gateway.h2_address()).unwrap();
     client.set_nodelay(true).unwrap();
     client.set_read_timeout(Some(limit())).unwrap();
-    client.write_all(&[PREFACE, &settings(&[])].concat()).unwrap();
+    client.write_all(&[PREFACE, &settings_frame(&[])].concat()).unwrap();
     let block = get();
-    let ping = frame(kind::PING, 0, 0, [9; 8]);
+    let ping = encode_frame(frame_type::PING, 0, 0, [9; 8]);
     let mut come = Vec::new();
     // An answer to a PING means that all before it was read.
     let mut pong = |client: &mut TcpStream| {
         client.write_all(&ping).unwrap();
         loop {
-            while let Some(frame) = take(&mut come) {
-                assert_ne!(frame.kind, kind::GOAWAY, "{frame:?}");
-                if frame.kind == kind::PING && frame.flags & ACK != 0 {
+            while let Some(frame) = take_frame(&mut come) {
+                assert_ne!(frame.frame_type, frame_type::GOAWAY, "{frame:?}");
+                if frame.frame_type == frame_type::PING && frame.flags & ACK != 0 {
                     return;
                 }
             }
@@ -99,11 +105,13 @@ fn requests_that_are_reset_while_they_wait_for_a_connection_leave_none_behind() 
     };
     for batch in 0..BATCHES {
         let streams = || (0..EACH).map(|number| 1 + 2 * (batch * EACH + number));
-        let heads =
-            streams().flat_map(|stream| frame(kind::HEADERS, END_HEADERS | END_STREAM, stream, &block));
+        let heads = streams()
+            .flat_map(|stream| encode_frame(frame_type::HEADERS, END_HEADERS | END_STREAM, stream, &block));
         client.write_all(&heads.collect::<Vec<u8>>()).unwrap();
         pong(&mut client);
-        client.write_all(&streams().flat_map(|stream| reset(stream, 8)).collect::<Vec<u8>>()).unwrap();
+        client
+            .write_all(&streams().flat_map(|stream| rst_stream_frame(stream, 8)).collect::<Vec<u8>>())
+            .unwrap();
         pong(&mut client);
     }
     // Long before the first of them could have waited for its whole limit.

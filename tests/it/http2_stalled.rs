@@ -8,10 +8,11 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use statusquo::rehearse::frames::{
-    END_HEADERS, END_STREAM, Frame, PREFACE, frame, kind, number, settings, take,
+    END_HEADERS, END_STREAM, Frame, PREFACE, encode_frame, frame_type, leading_u32, settings_frame,
+    take_frame,
 };
-use statusquo::rehearse::hpack::List;
-use statusquo::rehearse::{Gate, Step, reply};
+use statusquo::rehearse::hpack::HeaderList;
+use statusquo::rehearse::{Gate, UpstreamStep, http_response};
 
 use super::gateway::{Gateway, Setup};
 use super::load::{limit, millis, scaled};
@@ -42,7 +43,7 @@ impl Raw {
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(limit())).unwrap();
         let mut raw = Raw { stream, come: Vec::new() };
-        raw.send(&[PREFACE, &settings(&[])].concat());
+        raw.send(&[PREFACE, &settings_frame(&[])].concat());
         raw
     }
 
@@ -53,7 +54,7 @@ impl Raw {
     /// The next frame; `None` at the end.
     fn next(&mut self) -> Option<Frame> {
         loop {
-            if let Some(frame) = take(&mut self.come) {
+            if let Some(frame) = take_frame(&mut self.come) {
                 return Some(frame);
             }
             let mut piece = [0; 4096];
@@ -69,7 +70,7 @@ impl Raw {
     fn until(&mut self, kind: u8) -> Frame {
         loop {
             let frame = self.next().expect("the connection is there");
-            if frame.kind == kind {
+            if frame.frame_type == kind {
                 return frame;
             }
         }
@@ -77,15 +78,15 @@ impl Raw {
 
     /// GOAWAY without an error, and the end.
     fn ends(&mut self) {
-        let goaway = self.until(kind::GOAWAY);
-        assert_eq!(number(&goaway.payload[4..]), 0);
+        let goaway = self.until(frame_type::GOAWAY);
+        assert_eq!(leading_u32(&goaway.payload[4..]), 0);
         while self.next().is_some() {}
     }
 }
 
 fn block(method: &str) -> Vec<u8> {
-    let list = List::default().with(":method", method).with(":scheme", "http").with(":path", "/");
-    list.with(":authority", "test").block()
+    let list = HeaderList::default().with(":method", method).with(":scheme", "http").with(":path", "/");
+    list.with(":authority", "test").encode()
 }
 
 /// So many connections ended because their time was up, and none for another reason of HTTP/2.
@@ -106,11 +107,14 @@ fn two_hundred_stalled_heads_are_cut_at_their_limit_while_others_are_served() {
     let gateway = patient_but_for_heads(Gateway::in_front_of(&upstream));
     let whole = block("GET");
     let halves = [
-        frame(kind::HEADERS, END_STREAM, 1, &whole[..7]),
-        [frame(kind::HEADERS, END_STREAM, 1, &whole[..7]), frame(kind::CONTINUATION, 0, 1, &whole[7..12])]
-            .concat(),
-        frame(kind::HEADERS, END_STREAM | END_HEADERS, 1, &whole)[..12].to_vec(),
-        frame(kind::PING, 0, 0, [1; 8])[..4].to_vec(),
+        encode_frame(frame_type::HEADERS, END_STREAM, 1, &whole[..7]),
+        [
+            encode_frame(frame_type::HEADERS, END_STREAM, 1, &whole[..7]),
+            encode_frame(frame_type::CONTINUATION, 0, 1, &whole[7..12]),
+        ]
+        .concat(),
+        encode_frame(frame_type::HEADERS, END_STREAM | END_HEADERS, 1, &whole)[..12].to_vec(),
+        encode_frame(frame_type::PING, 0, 0, [1; 8])[..4].to_vec(),
         vec![0],
     ];
     let mut stalled: Vec<(Raw, Instant)> = (0..EACH)
@@ -136,11 +140,11 @@ fn a_head_that_is_dripped_has_the_same_limit() {
     let upstream = ok("fine");
     let gateway = patient_but_for_heads(Gateway::in_front_of(&upstream));
     let mut raw = Raw::connect(gateway.h2_address());
-    raw.until(kind::SETTINGS);
+    raw.until(frame_type::SETTINGS);
     let begun = Instant::now();
-    raw.send(&frame(kind::HEADERS, END_STREAM, 1, []));
+    raw.send(&encode_frame(frame_type::HEADERS, END_STREAM, 1, []));
     let mut dripping = raw.stream.try_clone().unwrap();
-    let drip = frame(kind::CONTINUATION, 0, 1, []);
+    let drip = encode_frame(frame_type::CONTINUATION, 0, 1, []);
     // So many of them at once would be a flood.
     let pause = millis(200);
     let dripper = std::thread::spawn(move || {
@@ -158,17 +162,17 @@ fn a_head_that_is_dripped_has_the_same_limit() {
 fn data_that_comes_slowly_is_a_body_and_no_head() {
     let upstream = ok("fine");
     let gateway = patient_but_for_heads(Gateway::in_front_of(&upstream));
-    let data = frame(kind::DATA, END_STREAM, 1, [b'x'; 64]);
+    let data = encode_frame(frame_type::DATA, END_STREAM, 1, [b'x'; 64]);
     // Inside the payload, and inside the frame's head.
     for cut in [40, 2] {
         let mut raw = Raw::connect(gateway.h2_address());
-        raw.send(&frame(kind::HEADERS, END_HEADERS, 1, block("POST")));
+        raw.send(&encode_frame(frame_type::HEADERS, END_HEADERS, 1, block("POST")));
         raw.send(&data[..cut]);
         std::thread::sleep(scaled(PATIENCE * 2)); // the slow client is what is tested
         raw.send(&data[cut..]);
-        let head = raw.until(kind::HEADERS);
+        let head = raw.until(frame_type::HEADERS);
         assert_eq!(head.stream, 1);
-        assert_eq!(raw.until(kind::DATA).payload, b"fine");
+        assert_eq!(raw.until(frame_type::DATA).payload, b"fine");
     }
     silences(&gateway, 0);
 }
@@ -176,17 +180,21 @@ fn data_that_comes_slowly_is_a_body_and_no_head() {
 #[test]
 fn who_has_asked_is_answered_before_a_connection_ends_for_half_a_head() {
     let gate = Gate::default();
-    let upstream = script([Step::ReadHead, Step::Wait(gate.clone()), Step::Write(reply("200 OK", "fine"))]);
+    let upstream = script([
+        UpstreamStep::ReadRequestHead,
+        UpstreamStep::WaitForGate(gate.clone()),
+        UpstreamStep::Write(http_response("200 OK", "fine")),
+    ]);
     let gateway = patient_but_for_heads(Gateway::in_front_of(&upstream));
     let mut raw = Raw::connect(gateway.h2_address());
     let begun = Instant::now();
-    raw.send(&frame(kind::HEADERS, END_HEADERS | END_STREAM, 1, block("GET")));
-    raw.send(&frame(kind::HEADERS, END_STREAM, 3, []));
-    raw.until(kind::GOAWAY);
+    raw.send(&encode_frame(frame_type::HEADERS, END_HEADERS | END_STREAM, 1, block("GET")));
+    raw.send(&encode_frame(frame_type::HEADERS, END_STREAM, 3, []));
+    raw.until(frame_type::GOAWAY);
     assert!(begun.elapsed() >= PATIENCE, "{:?}", begun.elapsed());
     gate.open();
-    assert_eq!(raw.until(kind::HEADERS).stream, 1);
-    assert_eq!(raw.until(kind::DATA).payload, b"fine");
+    assert_eq!(raw.until(frame_type::HEADERS).stream, 1);
+    assert_eq!(raw.until(frame_type::DATA).payload, b"fine");
     while raw.next().is_some() {}
     silences(&gateway, 1);
 }
@@ -202,7 +210,7 @@ fn a_connection_that_there_is_no_place_for_ends_however_often_it_asks() {
     let mut asking = raw.stream.try_clone().unwrap();
     let asker = std::thread::spawn(move || {
         let whole = block("GET");
-        let ask = |stream| frame(kind::HEADERS, END_STREAM | END_HEADERS, stream, &whole);
+        let ask = |stream| encode_frame(frame_type::HEADERS, END_STREAM | END_HEADERS, stream, &whole);
         for stream in (1..).step_by(2) {
             if asking.write_all(&ask(stream)).is_err() {
                 return;
@@ -211,7 +219,7 @@ fn a_connection_that_there_is_no_place_for_ends_however_often_it_asks() {
         }
     });
     // It never answers the PING that goes with GOAWAY.
-    assert_eq!(number(&raw.until(kind::GOAWAY).payload[4..]), 0);
+    assert_eq!(leading_u32(&raw.until(frame_type::GOAWAY).payload[4..]), 0);
     let told = Instant::now();
     while raw.next().is_some() {
         assert!(told.elapsed() < limit(), "it stays for ever");

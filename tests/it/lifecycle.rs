@@ -3,7 +3,7 @@
 use std::net::TcpStream;
 use std::time::Instant;
 
-use statusquo::rehearse::{Gate, Step, reply, say};
+use statusquo::rehearse::{Gate, UpstreamStep, http_response, write_bytes};
 
 use super::gateway::Gateway;
 use super::load::limit;
@@ -33,10 +33,10 @@ fn the_telemetry_listener_holds_the_promise_too() {
 fn sigterm_finishes_what_is_under_way_and_exits_0() {
     let gate = Gate::new();
     let upstream = script([
-        Step::ReadHead,
-        say("HTTP/1.1 200 OK\r\ncontent-length: 8\r\n\r\nhalf"),
-        Step::Wait(gate.clone()),
-        say("half"),
+        UpstreamStep::ReadRequestHead,
+        write_bytes("HTTP/1.1 200 OK\r\ncontent-length: 8\r\n\r\nhalf"),
+        UpstreamStep::WaitForGate(gate.clone()),
+        write_bytes("half"),
     ]);
     let gateway = Gateway::in_front_of(&upstream).start();
     let mut idle = gateway.client();
@@ -55,11 +55,15 @@ fn sigterm_finishes_what_is_under_way_and_exits_0() {
 #[test]
 fn an_answer_made_while_draining_says_that_the_connection_closes() {
     let gate = Gate::new();
-    let upstream = script([Step::ReadHead, Step::Wait(gate.clone()), Step::Write(reply("502 Bad", "<p>"))]);
+    let upstream = script([
+        UpstreamStep::ReadRequestHead,
+        UpstreamStep::WaitForGate(gate.clone()),
+        UpstreamStep::Write(http_response("502 Bad", "<p>")),
+    ]);
     let gateway = Gateway::in_front_of(&upstream).start();
     let mut client = gateway.client();
     client.send("GET / HTTP/1.1\r\nhost: test\r\n\r\n");
-    assert!(upstream.sees_within(limit(), |seen| seen.requests().count() == 1));
+    assert!(upstream.wait_until(limit(), |seen| seen.requests().count() == 1));
     gateway.terminate();
     // Draining has begun when nobody is let in any more.
     let deadline = Instant::now() + limit();
@@ -90,8 +94,11 @@ fn before_the_drain_the_gateway_is_not_ready_and_still_serves() {
 
 #[test]
 fn a_request_that_does_not_end_is_not_waited_for_beyond_the_drain_time() {
-    let upstream =
-        script([Step::ReadHead, say("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhalf"), Step::Hang]);
+    let upstream = script([
+        UpstreamStep::ReadRequestHead,
+        write_bytes("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhalf"),
+        UpstreamStep::ReadUntilClose,
+    ]);
     let gateway =
         Gateway::in_front_of(&upstream).set("drain", "500ms").set("timeouts.between_bytes", "60s").start();
     let mut client = gateway.client();

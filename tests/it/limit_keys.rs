@@ -7,7 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use bytes::Bytes;
-use statusquo::rehearse::{Step, reply};
+use statusquo::rehearse::{UpstreamStep, http_response};
 
 use super::gateway::{Gateway, Setup};
 use super::limits::window_around_now;
@@ -72,7 +72,7 @@ fn a_member_of_the_body_tells_clients_apart_and_the_body_arrives_whole() {
     ] {
         assert_eq!(client.ask("POST", "/", fields, body).status, status, "{body:.40}");
     }
-    let bodies: Vec<Vec<u8>> = upstream.seen().requests().map(|request| request.body.to_vec()).collect();
+    let bodies: Vec<Vec<u8>> = upstream.recording().requests().map(|request| request.body.to_vec()).collect();
     assert_eq!(bodies.len(), 3);
     assert_eq!(bodies[0], br#"{"email":"Bob@Example.com"}"#);
     // In pieces, chunked, and on HTTP/2.
@@ -99,22 +99,26 @@ fn a_body_of_http2_is_read_ahead_too() {
     post(r#"{"email":"a"}"#).is(200, "fine");
     post(r#"{"email":"A"}"#).is_made(429);
     post(r#"{"email":"b"}"#).is(200, "fine");
-    assert_eq!(upstream.seen().requests().last().unwrap().body, br#"{"email":"b"}"#);
+    assert_eq!(upstream.recording().requests().last().unwrap().body, br#"{"email":"b"}"#);
 }
 
 #[test]
 fn a_long_body_streams_on_and_is_sent_again_as_ever() {
     // The first connection is closed before any answer; POST with an id is not repeated, PUT is.
     let upstream = scripts([
-        vec![Step::ReadHead, Step::ReadBody, Step::Close],
-        vec![Step::ReadHead, Step::ReadBody, Step::Write(reply("200 OK", "stored"))],
+        vec![UpstreamStep::ReadRequestHead, UpstreamStep::ReadBody, UpstreamStep::Close],
+        vec![
+            UpstreamStep::ReadRequestHead,
+            UpstreamStep::ReadBody,
+            UpstreamStep::Write(http_response("200 OK", "stored")),
+        ],
     ]);
     let gateway = limited(Gateway::in_front_of(&upstream), "key: [\"body:email\"], allow: 9 per 1h").start();
     gateway.client().ask("PUT", "/", JSON, r#"{"email":"a"}"#).is(200, "stored");
-    let bodies: Vec<Vec<u8>> = upstream.seen().requests().map(|request| request.body.to_vec()).collect();
+    let bodies: Vec<Vec<u8>> = upstream.recording().requests().map(|request| request.body.to_vec()).collect();
     assert_eq!(bodies, [br#"{"email":"a"}"#.to_vec(), br#"{"email":"a"}"#.to_vec()]);
 
-    let upstream = script([Step::ReadHead, Step::Echo]);
+    let upstream = script([UpstreamStep::ReadRequestHead, UpstreamStep::EchoBody]);
     let gateway = limited(Gateway::in_front_of(&upstream), "key: [\"body:email\"], allow: 9 per 1h").start();
     let body = format!(r#"{{"email":"a","pad":"{}"}}"#, "p".repeat(200_000));
     let mut client = gateway.client();
@@ -136,8 +140,12 @@ fn a_long_body_streams_on_and_is_sent_again_as_ever() {
 
 #[test]
 fn whoever_waits_to_be_told_to_send_is_told_once_and_a_refusal_needs_no_body() {
-    let upstream =
-        script([Step::ReadHead, Step::Continue, Step::ReadBody, Step::Write(reply("200 OK", "fine"))]);
+    let upstream = script([
+        UpstreamStep::ReadRequestHead,
+        UpstreamStep::SendContinue,
+        UpstreamStep::ReadBody,
+        UpstreamStep::Write(http_response("200 OK", "fine")),
+    ]);
     let gateway = limited(
         Gateway::in_front_of(&upstream),
         "key: [\"body:email\"], allow: 1 per 1h",
@@ -177,7 +185,7 @@ fn a_client_that_does_not_send_its_body_is_slow_before_admission_as_after_it() {
     assert_eq!(answer.status, 400);
     assert!(answer.text().contains(r#""request_sent":"none""#), "{answer:#?}");
     assert!(began.elapsed() >= Duration::from_millis(300));
-    assert_eq!(upstream.requests(), 0);
+    assert_eq!(upstream.request_count(), 0);
     // The time that it takes to send is not the upstream's.
     let gateway = limited(Gateway::in_front_of(&upstream), "key: [\"body:email\"], allow: 9 per 1h")
         .set("timeouts.total", "400ms")
@@ -197,13 +205,13 @@ fn a_client_that_does_not_send_its_body_is_slow_before_admission_as_after_it() {
 fn a_success_begins_the_count_anew_and_failures_do_not() {
     let upstream = by_request(|request| {
         let answer = match request.path() {
-            "/good" => reply("201 Created", "in"),
-            _ => reply(
+            "/good" => http_response("201 Created", "in"),
+            _ => http_response(
                 "401 Unauthorized\ncontent-type: application/json",
                 r#"{"message":"Wrong.","code":401}"#,
             ),
         };
-        vec![Step::ReadHead, Step::Write(answer)]
+        vec![UpstreamStep::ReadRequestHead, UpstreamStep::Write(answer)]
     });
     let (period, _) = window_around_now();
     for algorithm in ["gcra", "fixed_window", "sliding_window"] {
@@ -249,8 +257,10 @@ fn who_knows_the_value_is_exempt_and_who_only_has_the_field_is_not() {
 
 #[test]
 fn the_standard_fields_tell_of_every_rule_and_replace_the_upstreams() {
-    let upstream =
-        answering(reply("200 OK\nratelimit: 9\nRateLimit-Policy: 10;w=1\nx-ratelimit-limit: 7", "fine"));
+    let upstream = answering(http_response(
+        "200 OK\nratelimit: 9\nRateLimit-Policy: 10;w=1\nx-ratelimit-limit: 7",
+        "fine",
+    ));
     let start = |headers: &str| {
         Gateway::in_front_of(&upstream)
             .set(
@@ -304,7 +314,7 @@ fn an_answer_to_a_panic_still_says_where_the_client_stands() {
 fn a_simulation_of_a_log_refuses_whom_the_live_run_refused() {
     let upstream = by_request(|request| {
         let status = if request.path() == "/v1/good/x" { "201 Created" } else { "200 OK" };
-        vec![Step::ReadHead, Step::Write(reply(status, "fine"))]
+        vec![UpstreamStep::ReadRequestHead, UpstreamStep::Write(http_response(status, "fine"))]
     });
     let (period, _) = window_around_now();
     let rules = format!(

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use statusquo::rehearse::{Step, reply};
+use statusquo::rehearse::{UpstreamStep, http_response};
 
 use super::gateway::{Gateway, Setup};
 use super::load::millis;
@@ -16,7 +16,7 @@ use super::upstreams::{answering, by_request, ok, refusing};
 
 const ALL: &str = "name: all, upstream: main, rate_limits: ";
 
-/// One route `all` with these rules.
+/// One route `total` with these rules.
 fn limited(setup: Setup, rules: &str, names: &str) -> Setup {
     setup.set("rate_limits", rules).route(&format!("{ALL}{names}"))
 }
@@ -106,7 +106,7 @@ fn one_more_than_the_burst_is_refused_and_this_is_all_that_is_said() {
     let head = client.ask("HEAD", "/", "", "");
     check_made(&head, Asked::Http11("HEAD"), 429, "");
     assert_eq!(head.field("content-length"), Some("42"));
-    assert_eq!(upstream.requests(), 3, "a refusal does not touch the upstream");
+    assert_eq!(upstream.request_count(), 3, "a refusal does not touch the upstream");
     let line = gateway.log_line(|line| line["cause"] == "rate_limited");
     assert_eq!(
         (&line["code"], &line["rule"], &line["route"]),
@@ -130,7 +130,10 @@ fn every_response_of_a_limited_route_has_the_fields_and_the_upstreams_are_replac
             "/own" => ("429 Slow", "application/json", r#"{"message":"Slow down.","code":429}"#),
             _ => ("502 Bad Gateway", "text/html", "<p>"),
         };
-        vec![Step::ReadHead, Step::Write(reply(&format!("{status}\ncontent-type: {kind}\n{theirs}"), body))]
+        vec![
+            UpstreamStep::ReadRequestHead,
+            UpstreamStep::Write(http_response(&format!("{status}\ncontent-type: {kind}\n{theirs}"), body)),
+        ]
     });
     let gateway = Gateway::in_front_of(&upstream)
         .upstream("dead", &[refusing.address()])
@@ -211,7 +214,7 @@ fn of_several_rules_the_tightest_is_told_and_a_refusal_takes_nothing_from_any() 
 
 #[test]
 fn a_shadow_rule_counts_and_is_never_seen() {
-    let upstream = answering(reply("200 OK\nx-ratelimit-limit: 5", "fine"));
+    let upstream = answering(http_response("200 OK\nx-ratelimit-limit: 5", "fine"));
     let rules = "{ trial: { allow: 2 per 1h, mode: shadow } }";
     let gateway = limited(Gateway::in_front_of(&upstream), rules, "[trial]").start();
     let mut client = gateway.client();
@@ -357,7 +360,7 @@ fn sixteen_clients_at_once_are_admitted_exactly_as_often_as_is_allowed_and_the_c
         }
     });
     assert_eq!((admitted.into_inner(), refused.into_inner()), (100, 220));
-    assert_eq!(upstream.requests(), 100);
+    assert_eq!(upstream.request_count(), 100);
     gateway.expect_accounts_to_agree();
     for (rule, decision, count) in [
         ("per_ip", "allowed", 100.0),
@@ -418,7 +421,7 @@ fn http_2_is_limited_alike_and_the_connection_goes_on() {
         stands(&refused, 2, 0, 1800);
         waits(&refused, 900);
     }
-    assert_eq!(upstream.requests(), 2);
+    assert_eq!(upstream.request_count(), 2);
     gateway.expect_accounts_to_agree();
 }
 

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
-use statusquo::rehearse::{Gate, Step, reply};
+use statusquo::rehearse::{Gate, UpstreamStep, http_response};
 
 use super::client::{Client, Tally};
 use super::gateway::{Folder, Gateway, Setup};
@@ -104,7 +104,11 @@ fn upstream_dropped_by_a_reload_with_idle_connections_is_no_error() {
     let gateway = Gateway::in_front_of(&other).start();
     for round in 0..5 {
         let gate = Gate::new();
-        let steps = [Step::ReadHead, Step::Wait(gate.clone()), Step::Write(reply("200 OK", "fine"))];
+        let steps = [
+            UpstreamStep::ReadRequestHead,
+            UpstreamStep::WaitForGate(gate.clone()),
+            UpstreamStep::Write(http_response("200 OK", "fine")),
+        ];
         let upstream = script(steps);
         let dropped = Setup::of_servers(&[other.address()])
             .upstream("dropped", &[upstream.address()])
@@ -115,7 +119,7 @@ fn upstream_dropped_by_a_reload_with_idle_connections_is_no_error() {
         for client in &mut clients {
             client.send("GET / HTTP/1.1\r\nhost: test\r\n\r\n");
         }
-        assert!(upstream.sees_within(limit(), |seen| seen.requests().count() == CONNECTIONS));
+        assert!(upstream.wait_until(limit(), |seen| seen.requests().count() == CONNECTIONS));
         gate.open();
         for client in &mut clients {
             client.read(Asked::Http11("GET")).is(200, "fine");

@@ -23,7 +23,7 @@ fn refused(cause: &str, requests: &[&str]) {
     }
     gateway.expect_metric("errors_total", &[("code", "400"), ("cause", cause)], requests.len() as f64);
     gateway.expect_metric("responses_total", &[("code", "400"), ("origin", "proxy")], requests.len() as f64);
-    assert_eq!(upstream.requests(), 0);
+    assert_eq!(upstream.request_count(), 0);
 }
 
 #[test]
@@ -173,7 +173,7 @@ fn a_head_beyond_its_limit_is_refused_by_the_part_that_is_too_large() {
     client.read(Asked::Http11("GET")).is_made_saying(400, "The URI of the request is too long.");
     gateway.expect_metric("errors_total", &[("cause", "header_too_large")], 3.0);
     gateway.expect_metric("errors_total", &[("cause", "uri_too_long")], 1.0);
-    assert_eq!(upstream.requests(), 0);
+    assert_eq!(upstream.request_count(), 0);
 }
 
 #[test]
@@ -224,7 +224,7 @@ fn a_client_that_leaves_inside_its_head_is_counted_or_answered() {
             gateway.expect_metric("closed_without_response_total", &[("cause", "client_gone")], 1.0);
         }
     }
-    assert_eq!(upstream.requests(), 0);
+    assert_eq!(upstream.request_count(), 0);
 }
 
 #[test]
@@ -240,7 +240,7 @@ fn a_body_that_breaks_its_framing_is_answered() {
         client.expect_close();
     }
     gateway.expect_metric("errors_total", &[("cause", "malformed_body")], 4.0);
-    assert!(upstream.seen().requests().all(|request| !request.whole));
+    assert!(upstream.recording().requests().all(|request| !request.complete));
 }
 
 #[test]
@@ -255,5 +255,5 @@ fn a_body_that_does_not_come_is_answered_at_its_time_limit() {
     assert!(begun.elapsed() >= Duration::from_millis(280));
     client.expect_close();
     gateway.expect_metric("errors_total", &[("cause", "client_too_slow")], 1.0);
-    assert!(upstream.seen().requests().all(|request| !request.whole));
+    assert!(upstream.recording().requests().all(|request| !request.complete));
 }

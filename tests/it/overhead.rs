@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use statusquo::rehearse::{Gate, Step, Upstream, reply, say};
+use statusquo::rehearse::{Gate, ScriptedUpstream, UpstreamStep, http_response, write_bytes};
 
 use super::gateway::{Gateway, Setup};
 use super::h2_upstream::Serving;
@@ -28,8 +28,8 @@ fn alone(setup: Setup) -> Setup {
         .limit(Duration::from_secs(60))
 }
 
-fn received(upstream: &Upstream, requests: usize) {
-    assert!(upstream.sees_within(limit(), |seen| seen.requests().count() == requests));
+fn received(upstream: &ScriptedUpstream, requests: usize) {
+    assert!(upstream.wait_until(limit(), |seen| seen.requests().count() == requests));
 }
 
 /// Time passes while a request waits. How much of it is certainly waiting, in seconds.
@@ -101,7 +101,11 @@ fn overhead_counts_every_response_whoever_made_it_and_on_both_protocols() {
 #[test]
 fn overhead_counts_a_request_whose_client_leaves_before_the_response() {
     let gate = Gate::new();
-    let upstream = script([Step::ReadHead, Step::Wait(gate.clone()), Step::Write(reply("200 OK", "late"))]);
+    let upstream = script([
+        UpstreamStep::ReadRequestHead,
+        UpstreamStep::WaitForGate(gate.clone()),
+        UpstreamStep::Write(http_response("200 OK", "late")),
+    ]);
     let gateway = Gateway::in_front_of(&upstream).start();
     let mut client = gateway.client();
     client.send("GET / HTTP/1.1\r\nhost: test\r\n\r\n");
@@ -115,7 +119,11 @@ fn overhead_counts_a_request_whose_client_leaves_before_the_response() {
 #[test]
 fn overhead_leaves_out_the_wait_for_a_response_header_section() {
     let gate = Gate::new();
-    let upstream = script([Step::ReadHead, Step::Wait(gate.clone()), Step::Write(reply("200 OK", "late"))]);
+    let upstream = script([
+        UpstreamStep::ReadRequestHead,
+        UpstreamStep::WaitForGate(gate.clone()),
+        UpstreamStep::Write(http_response("200 OK", "late")),
+    ]);
     let gateway = alone(Gateway::in_front_of(&upstream)).start();
     let mut client = gateway.client();
     client.send(GET);
@@ -130,7 +138,12 @@ fn overhead_leaves_out_the_wait_for_a_response_header_section() {
 fn overhead_leaves_out_the_wait_for_the_rest_of_a_response_body() {
     let gate = Gate::new();
     let head = "HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nsoon";
-    let upstream = script([Step::ReadHead, say(head), Step::Wait(gate.clone()), say("later")]);
+    let upstream = script([
+        UpstreamStep::ReadRequestHead,
+        write_bytes(head),
+        UpstreamStep::WaitForGate(gate.clone()),
+        write_bytes("later"),
+    ]);
     let gateway = alone(Gateway::in_front_of(&upstream)).start();
     let mut client = gateway.client();
     client.send(GET);
@@ -145,7 +158,12 @@ fn overhead_leaves_out_the_wait_for_the_rest_of_a_response_body() {
 fn overhead_leaves_out_the_wait_for_an_error_body_that_is_replaced() {
     let gate = Gate::new();
     let head = "HTTP/1.1 500 No\r\ncontent-length: 7\r\n\r\n<h1>";
-    let upstream = script([Step::ReadHead, say(head), Step::Wait(gate.clone()), say("No.")]);
+    let upstream = script([
+        UpstreamStep::ReadRequestHead,
+        write_bytes(head),
+        UpstreamStep::WaitForGate(gate.clone()),
+        write_bytes("No."),
+    ]);
     let setup = alone(Gateway::in_front_of(&upstream));
     let gateway = setup.set("errors.upstream_body", "{ limit: 64KiB, timeout: 30s }").start();
     let mut client = gateway.client();
@@ -191,7 +209,11 @@ fn overhead_leaves_out_the_wait_for_the_rest_of_a_request_that_was_denied() {
 #[test]
 fn overhead_leaves_out_the_wait_for_a_turn_at_the_upstream() {
     let gate = Gate::new();
-    let upstream = script([Step::ReadHead, Step::Wait(gate.clone()), Step::Write(reply("200 OK", "late"))]);
+    let upstream = script([
+        UpstreamStep::ReadRequestHead,
+        UpstreamStep::WaitForGate(gate.clone()),
+        UpstreamStep::Write(http_response("200 OK", "late")),
+    ]);
     let limits = "{ max: 1, queue: 1, queue_timeout: 9s }";
     let gateway = alone(Gateway::in_front_of(&upstream)).set("upstream.concurrency", limits).start();
     let (mut first, mut second) = (gateway.client(), gateway.client());
@@ -217,7 +239,7 @@ fn overhead_leaves_out_the_wait_for_an_http2_upstream_of_an_http2_client() {
         async move {
             seen.open();
             // The only worker of this upstream may block: there is nothing else for it to do.
-            assert!(opened.opens_within(limit()));
+            assert!(opened.wait_timeout(limit()));
             respond.send_response(http::Response::new(()), true).unwrap();
         }
     });
@@ -225,7 +247,7 @@ fn overhead_leaves_out_the_wait_for_an_http2_upstream_of_an_http2_client() {
     let gateway = setup.start();
     let held = std::thread::scope(|scope| {
         let asking = scope.spawn(|| gateway.h2_client().get("/up/").status);
-        assert!(arrived.opens_within(limit()));
+        assert!(arrived.wait_timeout(limit()));
         let held = pass_time(&gateway);
         gate.open();
         assert_eq!(asking.join().unwrap(), 200);
@@ -240,7 +262,9 @@ fn overhead_counts_a_tunnel_once_when_it_has_ended() {
         sec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
     let gate = Gate::new();
     let opened = gate.clone();
-    let upstream = by_request(move |_| vec![say(switching), Step::Wait(opened.clone()), Step::Close]);
+    let upstream = by_request(move |_| {
+        vec![write_bytes(switching), UpstreamStep::WaitForGate(opened.clone()), UpstreamStep::Close]
+    });
     let gateway = Gateway::in_front_of(&upstream)
         .route("name: up, match: { path: \"/up/{*rest}\" }, upstream: main, upgrades: [websocket]")
         .start();

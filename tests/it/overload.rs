@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use statusquo::rehearse::{Gate, Script, Step, Upstream, reply, say};
+use statusquo::rehearse::{Gate, Script, ScriptedUpstream, UpstreamStep, http_response, write_bytes};
 
 use super::client::Client;
 use super::gateway::{Gateway, Setup};
@@ -12,19 +12,19 @@ use super::reader::{Answer, Asked, Ended};
 use super::upstreams::{by_request, ok};
 
 /// Waits for the gate under `/held`, answers everything else at once with its path.
-fn held(gate: &Gate) -> Upstream {
+fn held(gate: &Gate) -> ScriptedUpstream {
     let gate = gate.clone();
     by_request(move |request| {
-        let answer = Step::Write(reply("200 OK", request.path()));
+        let answer = UpstreamStep::Write(http_response("200 OK", request.path()));
         if request.path().starts_with("/held") {
-            vec![Step::ReadBody, Step::Wait(gate.clone()), answer]
+            vec![UpstreamStep::ReadBody, UpstreamStep::WaitForGate(gate.clone()), answer]
         } else {
-            vec![Step::ReadBody, answer]
+            vec![UpstreamStep::ReadBody, answer]
         }
     })
 }
 
-fn limited(upstream: &Upstream, concurrency: &str) -> Setup {
+fn limited(upstream: &ScriptedUpstream, concurrency: &str) -> Setup {
     Gateway::in_front_of(upstream).set("upstream.concurrency", &format!("{{ {concurrency} }}"))
 }
 
@@ -52,7 +52,7 @@ fn one_more_than_there_is_room_for_is_a_503_and_the_upstream_sees_nothing_of_it(
     let upstream = held(&gate);
     let gateway = limited(&upstream, "max: 1, queue: 0").set("errors.retry_after", "7s").start();
     let mut first = begin(&gateway, "/held");
-    assert!(upstream.sees_within(limit(), |seen| seen.requests().count() == 1));
+    assert!(upstream.wait_until(limit(), |seen| seen.requests().count() == 1));
     let mut second = gateway.client();
     for _ in 0..2 {
         let answer = second.get("/");
@@ -60,7 +60,7 @@ fn one_more_than_there_is_room_for_is_a_503_and_the_upstream_sees_nothing_of_it(
         assert_eq!(answer.field("retry-after"), Some("7"), "nothing better is known yet: {answer:#?}");
         assert!(answer.connection_usable);
     }
-    assert_eq!(upstream.requests(), 1);
+    assert_eq!(upstream.request_count(), 1);
     let labels = [("upstream", "main")];
     gateway.expect_metric("concurrency_limit", &labels, 1.0);
     gateway.expect_metric("requests_in_flight", &labels, 1.0);
@@ -88,7 +88,7 @@ fn who_waits_longer_than_the_limit_is_a_503_in_time() {
     gateway.expect_metric("errors_total", &[("cause", "queue_timeout"), ("code", "503")], 1.0);
     gateway.expect_metric("shed_total", &[("cause", "queue_timeout")], 1.0);
     gateway.expect_metric("requests_waiting", &[], 0.0);
-    assert_eq!(upstream.requests(), 1);
+    assert_eq!(upstream.request_count(), 1);
 }
 
 #[test]
@@ -106,7 +106,7 @@ fn waiting_is_part_of_the_total_time() {
     gateway.expect_metric("requests_in_flight", &[], 1.0);
     gateway.client().get("/").is_made(504);
     gateway.expect_metric("shed_total", &[("cause", "deadline_exceeded")], 1.0);
-    assert_eq!(upstream.requests(), 1);
+    assert_eq!(upstream.request_count(), 1);
 }
 
 #[test]
@@ -124,7 +124,7 @@ fn who_came_first_goes_first() {
     for (client, place) in waiting.iter_mut().zip(1..) {
         read(client).is(200, &format!("/{place}"));
     }
-    let seen = upstream.seen();
+    let seen = upstream.recording();
     let targets: Vec<_> = seen.requests().map(|request| request.head.target.as_str()).collect();
     assert_eq!(targets, ["/held", "/1", "/2", "/3"]);
 }
@@ -144,7 +144,7 @@ fn who_leaves_the_line_gives_his_place_to_the_next() {
     gate.open();
     read(&mut first).is(200, "/held");
     read(&mut third).is(200, "/stayed");
-    assert_eq!(upstream.seen().requests_for("/left"), 0);
+    assert_eq!(upstream.recording().requests_for("/left"), 0);
     gateway.expect_metric("client_disconnects_total", &[], 2.0);
     gateway.expect_metric("closed_without_response_total", &[("cause", "client_gone")], 2.0);
     gateway.expect_metric("shed_total", &[], 0.0);
@@ -152,20 +152,22 @@ fn who_leaves_the_line_gives_his_place_to_the_next() {
 
 #[test]
 fn a_permit_comes_back_whatever_the_end_of_the_request() {
-    let chosen = |request: &statusquo::rehearse::Request| -> Script {
-        let half = say("HTTP/1.1 200 OK\r\ncontent-length: 8\r\n\r\nhalf");
+    let chosen = |request: &statusquo::rehearse::RecordedHead| -> Script {
+        let half = write_bytes("HTTP/1.1 200 OK\r\ncontent-length: 8\r\n\r\nhalf");
         match request.path() {
-            "/html" => vec![Step::Write(reply("502 Bad Gateway\ncontent-type: text/html", "<p>"))],
-            "/json" => vec![Step::Write(reply(
+            "/html" => {
+                vec![UpstreamStep::Write(http_response("502 Bad Gateway\ncontent-type: text/html", "<p>"))]
+            }
+            "/json" => vec![UpstreamStep::Write(http_response(
                 "404 No\ncontent-type: application/json",
                 r#"{"message":"No.","code":404}"#,
             ))],
-            "/close" => vec![Step::Close],
-            "/garbage" => vec![say("what?\r\n\r\n"), Step::Close],
-            "/hang" => vec![Step::Hang],
-            "/cut" => vec![half, Step::Abandon],
-            "/half" => vec![half, Step::Hang],
-            path => vec![Step::Write(reply("200 OK", path))],
+            "/close" => vec![UpstreamStep::Close],
+            "/garbage" => vec![write_bytes("what?\r\n\r\n"), UpstreamStep::Close],
+            "/hang" => vec![UpstreamStep::ReadUntilClose],
+            "/cut" => vec![half, UpstreamStep::CloseAbruptly],
+            "/half" => vec![half, UpstreamStep::ReadUntilClose],
+            path => vec![UpstreamStep::Write(http_response("200 OK", path))],
         }
     };
     let upstream = by_request(chosen);
@@ -218,10 +220,10 @@ fn the_advice_is_made_of_the_line_and_of_how_long_requests_take() {
     let gate = Gate::new();
     let opened = gate.clone();
     let upstream = by_request(move |request| {
-        let answer = Step::Write(reply("200 OK", request.path()));
+        let answer = UpstreamStep::Write(http_response("200 OK", request.path()));
         match request.path() {
-            "/slow" => vec![Step::Pause(Duration::from_millis(1200)), answer],
-            "/held" => vec![Step::Wait(opened.clone()), answer],
+            "/slow" => vec![UpstreamStep::Pause(Duration::from_millis(1200)), answer],
+            "/held" => vec![UpstreamStep::WaitForGate(opened.clone()), answer],
             _ => vec![answer],
         }
     });
@@ -261,9 +263,9 @@ fn an_upload_that_waited_arrives_whole() {
         read(&mut first).is(200, "/held");
         second.read(Asked::Http11("POST")).is(200, "/up");
     });
-    let seen = upstream.seen();
+    let seen = upstream.recording();
     let upload = seen.requests().find(|request| request.head.target == "/up").unwrap();
-    assert!(upload.whole && upload.body == body.as_bytes());
+    assert!(upload.complete && upload.body == body.as_bytes());
 }
 
 #[test]
@@ -279,7 +281,7 @@ fn streams_of_http_2_are_held_to_the_same_limit() {
     });
     let with = |status| answers.iter().filter(|answer| answer.status == status).count();
     assert_eq!((with(200), with(503)), (3, 2));
-    assert_eq!(upstream.requests(), 3);
+    assert_eq!(upstream.request_count(), 3);
     gateway.expect_metric("shed_total", &[("cause", "queue_full")], 2.0);
     gateway.expect_accounts_to_agree();
 }
@@ -376,7 +378,7 @@ fn streams_beyond_the_descriptors_are_503_and_the_listeners_go_on() {
     let with = |status| answers.iter().filter(|answer| answer.status == status).count();
     assert_eq!(with(200) + with(503), 120);
     assert!(with(200) >= 18 && with(503) >= 18, "{} and {}", with(200), with(503));
-    assert!(upstream.connections() <= 18, "{}", upstream.connections());
+    assert!(upstream.connection_count() <= 18, "{}", upstream.connection_count());
     gateway.expect_metric("errors_total", &[("cause", "resource_exhausted")], with(503) as f64);
     gateway.client().get("/held").is(200, "/held");
     gateway.expect_accounts_to_agree();
@@ -387,7 +389,7 @@ fn streams_beyond_the_descriptors_are_503_and_the_listeners_go_on() {
 fn the_next_turn_does_not_wait_for_the_rest_of_an_upload_that_was_answered() {
     for answer in ["500 Oh", "200 OK", "404 Not Found\ncontent-type: application/json"] {
         let body = if answer.starts_with("404") { r#"{"message":"No.","code":404}"# } else { "done" };
-        let early = Step::Write(reply(answer, body));
+        let early = UpstreamStep::Write(http_response(answer, body));
         let upstream = by_request(move |_| vec![early.clone()]);
         let gateway = limited(&upstream, "max: 1, queue: 1, queue_timeout: 1s").start();
         let mut first = gateway.client();

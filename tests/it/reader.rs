@@ -149,7 +149,7 @@ impl<S: Read> Reader<S> {
         }
     }
 
-    /// Waits for the end of the connection: `Closed`, `Reset` or `Silent`; `Malformed` when bytes come instead.
+    /// Waits for the end of the connection: `Fin`, `Reset` or `Silent`; `Malformed` when bytes come instead.
     pub fn read_end(&mut self) -> Unanswered {
         if self.buffer.is_empty() {
             match self.fill() {

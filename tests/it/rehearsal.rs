@@ -12,7 +12,7 @@ use std::thread;
 use std::time::Duration;
 
 use serde_json::Value;
-use statusquo::rehearse::{Setting, client_faults_tls};
+use statusquo::rehearse::{GatewayProfile, client_faults_tls};
 
 use super::certificates::Authority;
 use super::gateway::Folder;
@@ -104,7 +104,7 @@ fn a_configuration_with_choices_of_its_own_is_rehearsed_by_them() {
     let (status, report) = rehearse(file.to_str().unwrap(), None, &[]);
     assert_no_failures(&report, "own.yaml");
     let passed_rows = rows(&report, "passed");
-    for row in client_faults_tls(&Setting::any()) {
+    for row in client_faults_tls(&GatewayProfile::example()) {
         assert!(passed_rows.iter().any(|(fault, _)| *fault == row.name), "{}", row.name);
     }
     assert_eq!(status, Some(0));

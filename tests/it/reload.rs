@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use statusquo::rehearse::{Gate, Step, Upstream, reply};
+use statusquo::rehearse::{Gate, ScriptedUpstream, UpstreamStep, http_response};
 
 use super::gateway::{Gateway, Setup};
 use super::load::limit;
@@ -11,7 +11,7 @@ use super::reader::Asked;
 use super::upstreams::{by_request, html, ok, script};
 
 /// One route to the upstream.
-fn routed(upstream: &Upstream, name: &str, path: &str) -> Setup {
+fn routed(upstream: &ScriptedUpstream, name: &str, path: &str) -> Setup {
     Gateway::in_front_of(upstream).route(&format!("name: {name}, match: {{ path: {path} }}, upstream: main"))
 }
 
@@ -29,7 +29,7 @@ fn routes_change_under_a_connection_and_the_upstreams_connection_stays() {
     assert_eq!(gateway.reload(routed(&upstream, "new", "/new")), "applied");
     client.get("/new").is(200, "here");
     client.get("/old").is_made(404);
-    assert_eq!(upstream.connections(), 1);
+    assert_eq!(upstream.connection_count(), 1);
     gateway.expect_metric("config_reloads_total", &labels, 1.0);
     assert!(gateway.metric("config_last_reload_timestamp_seconds", &[]) >= started);
     for route in ["old", "new"] {
@@ -42,7 +42,11 @@ fn routes_change_under_a_connection_and_the_upstreams_connection_stays() {
 #[test]
 fn a_request_under_way_ends_by_the_rules_that_it_began_with() {
     let gate = Gate::new();
-    let upstream = script([Step::ReadHead, Step::Wait(gate.clone()), Step::Write(reply("405 No", "<p>"))]);
+    let upstream = script([
+        UpstreamStep::ReadRequestHead,
+        UpstreamStep::WaitForGate(gate.clone()),
+        UpstreamStep::Write(http_response("405 No", "<p>")),
+    ]);
     let other = ok("other");
     let old = |message: &str| {
         let overrides =
@@ -52,7 +56,7 @@ fn a_request_under_way_ends_by_the_rules_that_it_began_with() {
     let gateway = old("Old.").start();
     let mut busy = gateway.client();
     busy.send("GET / HTTP/1.1\r\nhost: test\r\n\r\n");
-    assert!(upstream.sees_within(limit(), |seen| seen.requests().count() == 1));
+    assert!(upstream.wait_until(limit(), |seen| seen.requests().count() == 1));
     assert_eq!(gateway.reload(Gateway::in_front_of(&other)), "applied");
     gateway.client().get("/").is(200, "other");
     gate.open();
@@ -90,7 +94,7 @@ fn a_bad_file_is_refused_whole_with_its_problems_and_the_old_one_serves_on() {
     assert_eq!(gateway.reload(Gateway::in_front_of(&upstream)), "applied");
     gateway.expect_metric("config_last_reload_successful", &[], 1.0);
     gateway.expect_metric("config_reloads_total", &[("result", "refused")], 4.0);
-    assert_eq!(upstream.connections(), 1);
+    assert_eq!(upstream.connection_count(), 1);
 }
 
 #[test]
@@ -187,8 +191,9 @@ fn moved_text(setup: Setup) -> String {
 fn who_is_at_an_upstream_counts_against_its_limit_after_a_reload_too() {
     let gate = Gate::new();
     let opened = gate.clone();
-    let upstream =
-        by_request(move |_| vec![Step::Wait(opened.clone()), Step::Write(reply("200 OK", "fine"))]);
+    let upstream = by_request(move |_| {
+        vec![UpstreamStep::WaitForGate(opened.clone()), UpstreamStep::Write(http_response("200 OK", "fine"))]
+    });
     let limited = |max: u32| {
         let limits = format!("{{ max: {max}, queue: 0 }}");
         Gateway::in_front_of(&upstream).set("upstream.concurrency", &limits)
@@ -266,7 +271,7 @@ fn a_hangup_while_draining_is_ignored_and_said_so() {
 
 #[test]
 fn the_drain_times_are_those_of_the_last_reload() {
-    let upstream = script([Step::ReadHead, Step::Hang]);
+    let upstream = script([UpstreamStep::ReadRequestHead, UpstreamStep::ReadUntilClose]);
     let setup =
         || Gateway::in_front_of(&upstream).set("timeouts.response_head", "60s").set("timeouts.total", "60s");
     let gateway = setup().set("drain", "10m").set("drain_delay", "10m").start();
@@ -340,8 +345,12 @@ fn who_waits_for_a_limit_that_is_gone_is_let_in_and_who_is_there_counts_when_it_
     let gate = Gate::new();
     let held = gate.clone();
     let upstream = by_request(move |request| {
-        let answer = Step::Write(reply("200 OK", request.path()));
-        if request.path() == "/held" { vec![Step::Wait(held.clone()), answer] } else { vec![answer] }
+        let answer = UpstreamStep::Write(http_response("200 OK", request.path()));
+        if request.path() == "/held" {
+            vec![UpstreamStep::WaitForGate(held.clone()), answer]
+        } else {
+            vec![answer]
+        }
     });
     let limited = |limit: Option<&str>| {
         let setup = Gateway::in_front_of(&upstream);
@@ -370,16 +379,15 @@ fn who_waits_for_a_limit_that_is_gone_is_let_in_and_who_is_there_counts_when_it_
 #[test]
 fn connections_to_an_upstream_that_is_gone_are_closed_at_once() {
     let (first, second) = (ok("first"), ok("second"));
-    let kept = |upstream: &Upstream| {
+    let kept = |upstream: &ScriptedUpstream| {
         Gateway::in_front_of(upstream).set("upstream.keepalive", "{ max: 8, idle: 10m }")
     };
     let gateway = kept(&first).start();
     gateway.client().get("/").is(200, "first");
-    assert!(first.seen().connections.iter().all(|connection| connection.left.is_none()));
+    assert!(first.recording().connections.iter().all(|connection| connection.peer_close.is_none()));
     assert_eq!(gateway.reload(kept(&second)), "applied");
-    assert!(
-        first
-            .sees_within(limit(), |seen| seen.connections.iter().all(|connection| connection.left.is_some()))
-    );
+    assert!(first.wait_until(limit(), |seen| {
+        seen.connections.iter().all(|connection| connection.peer_close.is_some())
+    }));
     gateway.client().get("/").is(200, "second");
 }

@@ -9,7 +9,9 @@ use std::sync::Mutex;
 
 use bytes::Bytes;
 use serde_json::Value;
-use statusquo::rehearse::{Misbehaving, Outcome, SECRET, Step, UpstreamFault, upstream_faults};
+use statusquo::rehearse::{
+    FaultOutcome, FaultyUpstream, INTERNAL_HOSTNAME, UpstreamFault, UpstreamStep, upstream_faults,
+};
 
 use super::gateway::Gateway;
 use super::matrix::{ask, for_each_at_once, in_front_of, until_names_are_known};
@@ -34,7 +36,7 @@ impl Words {
     }
 
     fn are_in(&self, text: &str) -> bool {
-        text.contains(&self.secret) || text.contains(&self.host) || text.contains(SECRET)
+        text.contains(&self.secret) || text.contains(&self.host) || text.contains(INTERNAL_HOSTNAME)
     }
 }
 
@@ -42,14 +44,14 @@ impl Words {
 fn no_error_of_ours_tells_what_an_upstream_let_slip_and_the_log_does() {
     let words = Words::draw();
     let faults = in_other_words(&words);
-    let misbehaving = Misbehaving::playing(faults.clone()).unwrap();
+    let misbehaving = FaultyUpstream::with_faults(faults.clone()).unwrap();
     let gateway = in_front_of(&misbehaving, &faults, &words.host).start();
     until_names_are_known(&gateway, &faults);
     let ids: Mutex<HashMap<&str, String>> = Mutex::default();
     for_each_at_once(&faults, |fault| {
         let answer = ask(&mut gateway.client(), fault);
-        assert_eq!(answer.status, fault.outcome.code(), "{}", fault.name);
-        if let Outcome::Answered { .. } = fault.outcome {
+        assert_eq!(answer.status, fault.outcome.status(), "{}", fault.name);
+        if let FaultOutcome::LocalReply { .. } = fault.outcome {
             assert!(!words.are_in(&all_of(&answer)), "{}: {answer:#?}", fault.name);
             let id = answer.field("x-request-id").unwrap().to_owned();
             ids.lock().unwrap().insert(fault.name, id);
@@ -70,17 +72,17 @@ fn no_error_of_ours_tells_what_an_upstream_let_slip_and_the_log_does() {
 fn without_messages_of_the_upstream_no_error_at_all_tells_anything() {
     let words = Words::draw();
     let faults = in_other_words(&words);
-    let misbehaving = Misbehaving::playing(faults.clone()).unwrap();
+    let misbehaving = FaultyUpstream::with_faults(faults.clone()).unwrap();
     let gateway =
         in_front_of(&misbehaving, &faults, &words.host).set("errors.upstream_messages", "none").start();
     until_names_are_known(&gateway, &faults);
     for_each_at_once(&faults, |fault| {
         let answer = ask(&mut gateway.client(), fault);
-        let code = fault.outcome.code();
+        let code = fault.outcome.status();
         assert_eq!(answer.status, code, "{}", fault.name);
         if code >= 400 {
             assert!(!words.are_in(&all_of(&answer)), "{}: {answer:#?}", fault.name);
-            if fault.ask.method != "HEAD" {
+            if fault.request.method != "HEAD" {
                 let body: Value = serde_json::from_slice(&answer.body).unwrap();
                 assert_eq!(body["message"], text_of(code), "{}", fault.name);
             }
@@ -90,11 +92,14 @@ fn without_messages_of_the_upstream_no_error_at_all_tells_anything() {
 
 /// The table with the words of this run in its scripts.
 fn in_other_words(words: &Words) -> Vec<UpstreamFault> {
-    assert_eq!(words.secret.len(), SECRET.len(), "lengths and chunks stay right");
+    assert_eq!(words.secret.len(), INTERNAL_HOSTNAME.len(), "lengths and chunks stay right");
     let mut faults = upstream_faults();
     for step in faults.iter_mut().flat_map(|fault| fault.script.iter_mut()) {
-        if let Step::Write(bytes) | Step::Drip { bytes, .. } | Step::Repeat { bytes, .. } = step {
-            *bytes = replaced(bytes, SECRET.as_bytes(), words.secret.as_bytes());
+        if let UpstreamStep::Write(bytes)
+        | UpstreamStep::WriteSlowly { bytes, .. }
+        | UpstreamStep::WriteRepeated { bytes, .. } = step
+        {
+            *bytes = replaced(bytes, INTERNAL_HOSTNAME.as_bytes(), words.secret.as_bytes());
         }
     }
     faults
@@ -117,10 +122,11 @@ fn all_of(answer: &Answer) -> String {
 /// Which server it was stands in each line; what it said, where it said anything.
 fn is_told(fault: &UpstreamFault, line: &str, words: &Words) -> bool {
     let says = fault.script.iter().any(|step| match step {
-        Step::Write(bytes) => memchr::memmem::find(bytes, words.secret.as_bytes()).is_some(),
+        UpstreamStep::Write(bytes) => memchr::memmem::find(bytes, words.secret.as_bytes()).is_some(),
         _ => false,
     });
-    (line.contains(&words.host) || fault.place.wants_tls()) && (!says || line.contains(&words.secret))
+    (line.contains(&words.host) || fault.server_kind.requires_tls())
+        && (!says || line.contains(&words.secret))
 }
 
 /// By request.

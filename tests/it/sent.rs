@@ -8,7 +8,7 @@ use std::sync::Mutex;
 
 use bytes::Bytes;
 use serde_json::Value;
-use statusquo::rehearse::{Ask, Misbehaving, UpstreamFault, upstream_faults};
+use statusquo::rehearse::{FaultRequest, FaultyUpstream, UpstreamFault, upstream_faults};
 
 use super::gateway::Gateway;
 use super::matrix::{ask, for_each_at_once, in_front_of};
@@ -26,7 +26,7 @@ struct Told {
 
 #[test]
 fn no_request_is_falsely_told_to_be_unsent_and_no_post_or_patch_reaches_an_upstream_twice() {
-    let misbehaving = Misbehaving::start().unwrap();
+    let misbehaving = FaultyUpstream::start().unwrap();
     let faults: Vec<UpstreamFault> = upstream_faults()
         .into_iter()
         .flat_map(|fault| [by("POST", &fault), by("PATCH", &fault), Some(fault)])
@@ -39,7 +39,7 @@ fn no_request_is_falsely_told_to_be_unsent_and_no_post_or_patch_reaches_an_upstr
     let told: Mutex<HashMap<String, Told>> = Mutex::default();
     for_each_at_once(&faults, |fault| {
         let answer = ask(&mut gateway.client(), fault);
-        let (fault, method) = (fault.name, fault.ask.method);
+        let (fault, method) = (fault.name, fault.request.method);
         let at_least = least(&faults, fault);
         let entry = Told { fault, method, sent: sent_in(&answer), at_least };
         told.lock().unwrap().insert(answer.field("x-request-id").unwrap().to_owned(), entry);
@@ -74,12 +74,12 @@ const PASSED_OVER: [&str; 2] = ["h2-reset-refused-stream", "h2-goaway-passing-ov
 /// The same row asked by this method, which must not be repeated; `None` where the method is the point.
 fn by(method: &'static str, fault: &UpstreamFault) -> Option<UpstreamFault> {
     let body = Bytes::from("order 7, paid once");
-    let ask = Ask { method, body, ..fault.ask.clone() };
-    (fault.ask.method == "GET").then(|| UpstreamFault { ask, ..fault.clone() })
+    let ask = FaultRequest { method, body, ..fault.request.clone() };
+    (fault.request.method == "GET").then(|| UpstreamFault { request: ask, ..fault.clone() })
 }
 
 fn least(faults: &[UpstreamFault], name: &str) -> &'static str {
-    faults.iter().find(|fault| fault.name == name).unwrap().sent_at_least.name()
+    faults.iter().find(|fault| fault.name == name).unwrap().min_request_sent.name()
 }
 
 fn rank(sent: &str) -> usize {
@@ -112,11 +112,11 @@ struct Received {
 }
 
 impl Received {
-    fn by(misbehaving: &Misbehaving) -> Received {
+    fn by(misbehaving: &FaultyUpstream) -> Received {
         let mut received = Received { heads: HashMap::new(), raw: Vec::new() };
-        for upstream in misbehaving.recording() {
-            let seen = upstream.seen();
-            for id in seen.requests().filter_map(|request| request.head.field("x-request-id")) {
+        for upstream in misbehaving.recording_upstreams() {
+            let seen = upstream.recording();
+            for id in seen.requests().filter_map(|request| request.head.header("x-request-id")) {
                 *received.heads.entry(id.to_owned()).or_default() += 1;
             }
             received.raw.extend(seen.connections.iter().flat_map(|connection| connection.raw.iter()));

@@ -7,7 +7,7 @@ use std::sync::Barrier;
 use std::thread;
 use std::time::Duration;
 
-use statusquo::rehearse::Upstream;
+use statusquo::rehearse::ScriptedUpstream;
 
 use super::certificates::Authority;
 use super::gateway::{Folder, Gateway, Setup, run};
@@ -23,7 +23,7 @@ const POLL: Duration = Duration::from_millis(20);
 const SECRET: &str = "secret: sixteen-or-more-letters";
 
 /// A gateway whose rule `a` counts in the store `shared`.
-fn counting(upstream: &Upstream, url: &str, more: &str, rule: &str) -> Setup {
+fn counting(upstream: &ScriptedUpstream, url: &str, more: &str, rule: &str) -> Setup {
     Gateway::in_front_of(upstream)
         .set("stores", &format!("{{ shared: {{ redis: \"{url}\", {SECRET}, {more} }} }}"))
         .set("rate_limits", &format!("{{ a: {{ store: shared, {rule} }} }}"))
@@ -168,8 +168,8 @@ fn a_status_that_resets_the_count_resets_it_for_every_gateway() {
         let status = if request.path() == "/right" { "201 Created" } else { "401 Unauthorized" };
         let body = r#"{"message":"Who?","code":401}"#;
         vec![
-            statusquo::rehearse::Step::ReadHead,
-            statusquo::rehearse::Step::Write(statusquo::rehearse::reply(
+            statusquo::rehearse::UpstreamStep::ReadRequestHead,
+            statusquo::rehearse::UpstreamStep::Write(statusquo::rehearse::http_response(
                 &format!("{status}\ncontent-type: application/json"),
                 body,
             )),

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use statusquo::rehearse::Upstream;
+use statusquo::rehearse::ScriptedUpstream;
 
 use super::commands_explain::{expected, explained, told};
 use super::gateway::{Gateway, Setup};
@@ -20,7 +20,7 @@ use super::upstreams::ok;
 
 const SECRET: &str = "secret: sixteen-or-more-letters";
 
-fn counting(upstream: &Upstream, url: &str, more: &str, rule: &str) -> Setup {
+fn counting(upstream: &ScriptedUpstream, url: &str, more: &str, rule: &str) -> Setup {
     Gateway::in_front_of(upstream)
         .limit(Duration::from_secs(60))
         .set("stores", &format!("{{ shared: {{ redis: \"{url}\", {SECRET}, {more} }} }}"))
@@ -93,7 +93,7 @@ fn what_a_lost_redis_means_for_requests_is_the_operators_choice() {
     closed.expect_metric("rate_limit_decisions_total", &decided("failed_closed"), 3.0);
     closed.expect_metric("errors_total", &[("cause", "limiter_unavailable"), ("code", "503")], 3.0);
     closed.expect_accounts_to_agree();
-    assert_eq!(upstream.requests(), 3);
+    assert_eq!(upstream.request_count(), 3);
 }
 
 #[test]

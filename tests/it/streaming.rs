@@ -1,6 +1,6 @@
 //! Bodies and interim responses on their way: nothing is held back that need not be, in either direction.
 
-use statusquo::rehearse::{Gate, Misbehaving, Place, Step, reply, say};
+use statusquo::rehearse::{FaultyUpstream, Gate, ServerKind, UpstreamStep, http_response, write_bytes};
 
 use super::gateway::{Gateway, Setup};
 use super::load::limit;
@@ -9,7 +9,7 @@ use super::upstreams::script;
 
 #[test]
 fn bytes_go_both_ways_at_once() {
-    let upstream = script([Step::ReadHead, Step::Echo]);
+    let upstream = script([UpstreamStep::ReadRequestHead, UpstreamStep::EchoBody]);
     let gateway = Gateway::in_front_of(&upstream).start();
     let mut client = gateway.client();
     client.send("POST / HTTP/1.1\r\nhost: test\r\ntransfer-encoding: chunked\r\n\r\n");
@@ -19,19 +19,19 @@ fn bytes_go_both_ways_at_once() {
     }
     client.send("0\r\n\r\n");
     client.read(Asked::Http11("POST")).is(200, "onetwothree");
-    assert_eq!(upstream.seen().requests().next().unwrap().body, b"onetwothree");
+    assert_eq!(upstream.recording().requests().next().unwrap().body, b"onetwothree");
 }
 
 #[test]
 fn the_first_bytes_of_an_answer_do_not_wait_for_the_last() {
     let gate = Gate::new();
     let upstream = script([
-        Step::ReadHead,
-        say(
+        UpstreamStep::ReadRequestHead,
+        write_bytes(
             "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n8\r\ndata: 1\n\r\n",
         ),
-        Step::Wait(gate.clone()),
-        say("8\r\ndata: 2\n\r\n0\r\n\r\n"),
+        UpstreamStep::WaitForGate(gate.clone()),
+        write_bytes("8\r\ndata: 2\n\r\n0\r\n\r\n"),
     ]);
     let gateway = Gateway::in_front_of(&upstream).start();
     let mut client = gateway.client();
@@ -45,10 +45,10 @@ fn the_first_bytes_of_an_answer_do_not_wait_for_the_last() {
 fn the_head_does_not_wait_for_the_body() {
     let gate = Gate::new();
     let upstream = script([
-        Step::ReadHead,
-        say("HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\n"),
-        Step::Wait(gate.clone()),
-        say("body"),
+        UpstreamStep::ReadRequestHead,
+        write_bytes("HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\n"),
+        UpstreamStep::WaitForGate(gate.clone()),
+        write_bytes("body"),
     ]);
     let gateway = Gateway::in_front_of(&upstream).start();
     let mut client = gateway.client();
@@ -60,8 +60,8 @@ fn the_head_does_not_wait_for_the_body() {
 
 #[test]
 fn a_million_bytes_arrive_as_they_were_sent() {
-    let misbehaving = Misbehaving::start().unwrap();
-    let gateway = Setup::of_servers(&[misbehaving.address(Place::Scripted)]).start();
+    let misbehaving = FaultyUpstream::start().unwrap();
+    let gateway = Setup::of_servers(&[misbehaving.address(ServerKind::Scripted)]).start();
     let answer = gateway.client().get("/bytes/1000001");
     let pattern = statusquo::rehearse::good::PATTERN;
     let expected: Vec<u8> = pattern.bytes().cycle().take(1_000_001).collect();
@@ -70,21 +70,28 @@ fn a_million_bytes_arrive_as_they_were_sent() {
 
 #[test]
 fn an_upload_of_megabytes_arrives_as_it_was_sent() {
-    let upstream = script([Step::ReadHead, Step::ReadBody, Step::Write(reply("200 OK", "stored"))]);
+    let upstream = script([
+        UpstreamStep::ReadRequestHead,
+        UpstreamStep::ReadBody,
+        UpstreamStep::Write(http_response("200 OK", "stored")),
+    ]);
     let gateway = Gateway::in_front_of(&upstream).start();
     let body = "0123456789abcdef".repeat(50_000);
     gateway.client().ask("PUT", "/", "", &body).is(200, "stored");
-    assert_eq!(String::from_utf8(upstream.seen().requests().next().unwrap().body.clone()).unwrap(), body);
+    assert_eq!(
+        String::from_utf8(upstream.recording().requests().next().unwrap().body.clone()).unwrap(),
+        body
+    );
 }
 
 #[test]
 fn early_hints_are_forwarded_before_the_answer() {
     let gate = Gate::new();
     let upstream = script([
-        Step::ReadHead,
-        say("HTTP/1.1 103 Early Hints\r\nlink: </a.css>; rel=preload\r\n\r\n"),
-        Step::Wait(gate.clone()),
-        Step::Write(reply("200 OK", "page")),
+        UpstreamStep::ReadRequestHead,
+        write_bytes("HTTP/1.1 103 Early Hints\r\nlink: </a.css>; rel=preload\r\n\r\n"),
+        UpstreamStep::WaitForGate(gate.clone()),
+        UpstreamStep::Write(http_response("200 OK", "page")),
     ]);
     let gateway = Gateway::in_front_of(&upstream).start();
     let mut client = gateway.client();
@@ -100,8 +107,11 @@ fn early_hints_are_forwarded_before_the_answer() {
 
 #[test]
 fn early_hints_before_an_error_leave_the_error_documented() {
-    let upstream =
-        script([Step::ReadHead, say("HTTP/1.1 103 Early Hints\r\nlink: <a>\r\n\r\n"), Step::Close]);
+    let upstream = script([
+        UpstreamStep::ReadRequestHead,
+        write_bytes("HTTP/1.1 103 Early Hints\r\nlink: <a>\r\n\r\n"),
+        UpstreamStep::Close,
+    ]);
     let gateway = Gateway::in_front_of(&upstream).start();
     let answer = gateway.client().get("/");
     answer.is_made(504);
@@ -111,9 +121,9 @@ fn early_hints_before_an_error_leave_the_error_documented() {
 #[test]
 fn http_1_0_gets_no_interim_responses() {
     let upstream = script([
-        Step::ReadHead,
-        say("HTTP/1.1 103 Early Hints\r\nlink: <a>\r\n\r\n"),
-        Step::Write(reply("200 OK", "page")),
+        UpstreamStep::ReadRequestHead,
+        write_bytes("HTTP/1.1 103 Early Hints\r\nlink: <a>\r\n\r\n"),
+        UpstreamStep::Write(http_response("200 OK", "page")),
     ]);
     let gateway = Gateway::in_front_of(&upstream).start();
     gateway.client().exchange(Asked::Http10("GET"), "GET / HTTP/1.0\r\nhost: test\r\n\r\n").is(200, "page");
@@ -122,7 +132,11 @@ fn http_1_0_gets_no_interim_responses() {
 #[test]
 fn at_most_sixteen_interim_responses_are_forwarded() {
     let hints = "HTTP/1.1 103 Early Hints\r\nlink: <a>\r\n\r\n".repeat(40);
-    let upstream = script([Step::ReadHead, say(hints), Step::Write(reply("200 OK", "page"))]);
+    let upstream = script([
+        UpstreamStep::ReadRequestHead,
+        write_bytes(hints),
+        UpstreamStep::Write(http_response("200 OK", "page")),
+    ]);
     let gateway = Gateway::in_front_of(&upstream).start();
     let answer = gateway.client().get("/");
     assert!(answer.interim.len() <= 16, "{}", answer.interim.len());
@@ -131,8 +145,12 @@ fn at_most_sixteen_interim_responses_are_forwarded() {
 
 #[test]
 fn a_client_that_waits_for_100_gets_it_from_the_upstream_and_sends_its_body_then() {
-    let upstream =
-        script([Step::ReadHead, Step::Continue, Step::ReadBody, Step::Write(reply("201 Created", "stored"))]);
+    let upstream = script([
+        UpstreamStep::ReadRequestHead,
+        UpstreamStep::SendContinue,
+        UpstreamStep::ReadBody,
+        UpstreamStep::Write(http_response("201 Created", "stored")),
+    ]);
     let gateway = Gateway::in_front_of(&upstream).start();
     let mut client = gateway.client();
     client.send("PUT / HTTP/1.1\r\nhost: test\r\ncontent-length: 4\r\nexpect: 100-continue\r\n\r\n");
@@ -141,13 +159,16 @@ fn a_client_that_waits_for_100_gets_it_from_the_upstream_and_sends_its_body_then
     let answer = client.read(Asked::Http11("PUT"));
     answer.is(201, "stored");
     assert_eq!(answer.interim.len(), 1);
-    assert_eq!(upstream.seen().requests().next().unwrap().body, b"body");
+    assert_eq!(upstream.recording().requests().next().unwrap().body, b"body");
 }
 
 #[test]
 fn a_client_that_waits_for_100_gets_an_error_instead_and_never_sends_its_body() {
-    let upstream =
-        script([Step::ReadHead, Step::Write(reply("401 No\ncontent-type: text/html", "<p>")), Step::Hang]);
+    let upstream = script([
+        UpstreamStep::ReadRequestHead,
+        UpstreamStep::Write(http_response("401 No\ncontent-type: text/html", "<p>")),
+        UpstreamStep::ReadUntilClose,
+    ]);
     let gateway = Gateway::in_front_of(&upstream).start();
     let mut client = gateway.client();
     client.send("PUT / HTTP/1.1\r\nhost: test\r\ncontent-length: 4\r\nexpect: 100-continue\r\n\r\n");
@@ -155,5 +176,5 @@ fn a_client_that_waits_for_100_gets_an_error_instead_and_never_sends_its_body() 
     answer.is_made(401);
     assert!(answer.says_close(), "the body may or may not follow: {answer:#?}");
     client.expect_close();
-    assert!(upstream.sees_within(limit(), |seen| seen.connections[0].left.is_some()));
+    assert!(upstream.wait_until(limit(), |seen| seen.connections[0].peer_close.is_some()));
 }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use statusquo::rehearse::{FullBacklog, Step, reply, say};
+use statusquo::rehearse::{FullBacklog, UpstreamStep, http_response, write_bytes};
 
 use super::client::Client;
 use super::gateway::{Gateway, Setup};
@@ -32,21 +32,23 @@ const LIMIT: Duration = Duration::from_millis(400);
 
 #[test]
 fn an_upstream_that_never_answers_is_answered_for_at_its_limit_and_asked_once() {
-    let upstream = script([Step::ReadHead, Step::Hang]);
+    let upstream = script([UpstreamStep::ReadRequestHead, UpstreamStep::ReadUntilClose]);
     let gateway = Gateway::in_front_of(&upstream).set("timeouts.response_head", "400ms").start();
     let mut client = gateway.client();
     let answer = within(&mut client, LIMIT);
     answer.is_made(504);
     assert!(answer.connection_usable);
-    assert_eq!(upstream.requests(), 1);
+    assert_eq!(upstream.request_count(), 1);
     gateway.expect_metric("errors_total", &[("cause", "http_response_timeout")], 1.0);
 }
 
 #[test]
 fn a_dripped_head_does_not_renew_its_limit() {
     let head = format!("HTTP/1.1 200 OK\r\n{}\r\n", "x-padding: 0123456789\r\n".repeat(100));
-    let upstream =
-        script([Step::ReadHead, Step::Drip { bytes: head.into(), every: Duration::from_millis(20) }]);
+    let upstream = script([
+        UpstreamStep::ReadRequestHead,
+        UpstreamStep::WriteSlowly { bytes: head.into(), interval: Duration::from_millis(20) },
+    ]);
     let gateway = Gateway::in_front_of(&upstream).set("timeouts.response_head", "400ms").start();
     within(&mut gateway.client(), LIMIT).is_made(504);
     gateway.expect_metric("errors_total", &[("cause", "http_response_timeout")], 1.0);
@@ -55,14 +57,14 @@ fn a_dripped_head_does_not_renew_its_limit() {
 #[test]
 fn interim_responses_do_not_renew_the_limit_of_the_head() {
     let upstream = script([
-        Step::ReadHead,
-        Step::Repeat {
+        UpstreamStep::ReadRequestHead,
+        UpstreamStep::WriteRepeated {
             bytes: "HTTP/1.1 103 Early Hints\r\nlink: <a>\r\n\r\n".into(),
             // A limit that each of them renewed would never strike: there are more than a gateway passes on.
-            times: 20,
-            every: millis(100),
+            count: 20,
+            interval: millis(100),
         },
-        Step::Hang,
+        UpstreamStep::ReadUntilClose,
     ]);
     let gateway = Gateway::in_front_of(&upstream).set("timeouts.response_head", "400ms").start();
     within(&mut gateway.client(), LIMIT).is_made(504);
@@ -71,11 +73,15 @@ fn interim_responses_do_not_renew_the_limit_of_the_head() {
 
 #[test]
 fn the_total_limit_is_exact_whatever_the_attempts_would_still_have() {
-    let closing = vec![Step::ReadHead, Step::Pause(Duration::from_millis(200)), Step::Close];
-    let upstream = scripts([closing, vec![Step::ReadHead, Step::Hang]]);
+    let closing = vec![
+        UpstreamStep::ReadRequestHead,
+        UpstreamStep::Pause(Duration::from_millis(200)),
+        UpstreamStep::Close,
+    ];
+    let upstream = scripts([closing, vec![UpstreamStep::ReadRequestHead, UpstreamStep::ReadUntilClose]]);
     let gateway = total_of_400ms(Gateway::in_front_of(&upstream)).start();
     within(&mut gateway.client(), LIMIT).is_made(504);
-    assert_eq!(upstream.requests(), 2);
+    assert_eq!(upstream.request_count(), 2);
     gateway.expect_metric("errors_total", &[("cause", "deadline_exceeded")], 1.0);
 }
 
@@ -101,7 +107,7 @@ fn connection_timeout_is_not_retried_although_another_server_is_there() {
     // In turn: one of two requests is the full server's.
     let mut statuses = [client.get("/").status, client.get("/").status];
     statuses.sort_unstable();
-    assert_eq!((statuses, good.requests()), ([200, 504], 1));
+    assert_eq!((statuses, good.request_count()), ([200, 504], 1));
     gateway.expect_metric("errors_total", &[("cause", "connection_timeout")], 1.0);
     gateway.expect_metric("upstream_attempts_total", &[], 2.0);
     gateway.expect_metric("upstream_retries_total", &[], 0.0);
@@ -110,9 +116,9 @@ fn connection_timeout_is_not_retried_although_another_server_is_there() {
 #[test]
 fn an_error_body_is_waited_for_only_so_long() {
     let upstream = script([
-        Step::ReadHead,
-        say("HTTP/1.1 404 Not Found\r\ncontent-length: 50\r\n\r\n{\"mess"),
-        Step::Hang,
+        UpstreamStep::ReadRequestHead,
+        write_bytes("HTTP/1.1 404 Not Found\r\ncontent-length: 50\r\n\r\n{\"mess"),
+        UpstreamStep::ReadUntilClose,
     ]);
     let gateway = Gateway::in_front_of(&upstream)
         .set("errors.upstream_body", "{ limit: 64KiB, timeout: 400ms }")
@@ -123,7 +129,7 @@ fn an_error_body_is_waited_for_only_so_long() {
 
 #[test]
 fn a_route_may_have_its_own_limits() {
-    let upstream = script([Step::ReadHead, Step::Hang]);
+    let upstream = script([UpstreamStep::ReadRequestHead, UpstreamStep::ReadUntilClose]);
     let gateway = Gateway::in_front_of(&upstream)
         .route("name: fast, match: { path: / }, upstream: main, timeouts: { response_head: 400ms }")
         .start();
@@ -133,9 +139,9 @@ fn a_route_may_have_its_own_limits() {
 #[test]
 fn a_long_download_is_not_bound_by_the_total_limit() {
     let upstream = script([
-        Step::ReadHead,
-        say("HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n"),
-        Step::Drip { bytes: "0123456789".into(), every: millis(80) },
+        UpstreamStep::ReadRequestHead,
+        write_bytes("HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n"),
+        UpstreamStep::WriteSlowly { bytes: "0123456789".into(), interval: millis(80) },
     ]);
     let gateway = total_of_400ms(Gateway::in_front_of(&upstream)).start();
     gateway.client().get("/").is(200, "0123456789");
@@ -143,7 +149,11 @@ fn a_long_download_is_not_bound_by_the_total_limit() {
 
 #[test]
 fn the_total_limit_stands_still_while_the_client_sends() {
-    let upstream = script([Step::ReadHead, Step::ReadBody, Step::Write(reply("200 OK", "thanks"))]);
+    let upstream = script([
+        UpstreamStep::ReadRequestHead,
+        UpstreamStep::ReadBody,
+        UpstreamStep::Write(http_response("200 OK", "thanks")),
+    ]);
     let gateway = total_of_400ms(Gateway::in_front_of(&upstream)).start();
     let mut client = gateway.client();
     client.send("POST / HTTP/1.1\r\nhost: test\r\ncontent-length: 6\r\n\r\n");
@@ -156,7 +166,7 @@ fn the_total_limit_stands_still_while_the_client_sends() {
 
 #[test]
 fn an_upstream_that_takes_nothing_of_a_request_is_answered_for_after_its_silence() {
-    let upstream = script([Step::ReadHead, Step::Freeze]);
+    let upstream = script([UpstreamStep::ReadRequestHead, UpstreamStep::Stall]);
     let gateway = Gateway::in_front_of(&upstream)
         .set("timeouts.between_bytes", "400ms")
         .set("client.max_body", "100MB")
@@ -177,9 +187,11 @@ fn an_upstream_that_takes_nothing_of_a_request_is_answered_for_after_its_silence
 
 #[test]
 fn an_upstream_that_takes_a_request_slowly_is_not_one_that_takes_nothing() {
-    let reads = (1..=12).flat_map(|part| [Step::ReadBytes(part * 1_000_000), Step::Pause(millis(100))]);
-    let steps = std::iter::once(Step::ReadHead).chain(reads);
-    let upstream = script(steps.chain([Step::ReadBody, Step::Write(reply("200 OK", "thanks"))]));
+    let reads = (1..=12)
+        .flat_map(|part| [UpstreamStep::ReadBodyBytes(part * 1_000_000), UpstreamStep::Pause(millis(100))]);
+    let steps = std::iter::once(UpstreamStep::ReadRequestHead).chain(reads);
+    let upstream =
+        script(steps.chain([UpstreamStep::ReadBody, UpstreamStep::Write(http_response("200 OK", "thanks"))]));
     let gateway = Gateway::in_front_of(&upstream)
         .set("timeouts.between_bytes", "600ms")
         .set("client.max_body", "100MB")

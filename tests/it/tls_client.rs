@@ -77,7 +77,7 @@ impl TlsClient {
         self.reader.take(bytes.len());
     }
 
-    /// How the connection ends: `Closed` is an orderly end, with TLS's own goodbye.
+    /// How the connection ends: `Fin` is an orderly end, with TLS's own goodbye.
     pub fn end(&mut self) -> Unanswered {
         self.reader.read_end()
     }

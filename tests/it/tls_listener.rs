@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustls::ClientConfig;
-use statusquo::rehearse::{Step, reply, say};
+use statusquo::rehearse::{UpstreamStep, http_response, write_bytes};
 
 use super::certificates::{Authority, EXPIRED, Issued};
 use super::gateway::{Folder, Gateway, Setup};
@@ -68,8 +68,8 @@ fn requests_are_answered_over_tls_and_the_upstream_is_told_so() {
         client.get("/").is(200, "fine");
     }
     client.get("/../x").is_made_saying(400, "The path of the request is malformed or ambiguous.");
-    let seen = upstream.seen();
-    let told: Vec<_> = seen.requests().map(|request| request.head.field("x-forwarded-proto")).collect();
+    let seen = upstream.recording();
+    let told: Vec<_> = seen.requests().map(|request| request.head.header("x-forwarded-proto")).collect();
     assert_eq!(told, [Some("https"); 3]);
     count(&gateway, "tls_handshake_failed", 0);
 }
@@ -79,9 +79,16 @@ fn errors_and_bodies_come_through_tls_as_without_it() {
     let body = "0123456789abcdef".repeat(256 * 1024);
     let sent = body.clone();
     let upstream = by_request(move |request| match request.path() {
-        "/large" => vec![Step::ReadBody, Step::Write(reply("200 OK", &sent))],
-        "/cut" => vec![Step::ReadBody, say("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nab"), Step::Close],
-        _ => vec![Step::ReadBody, Step::Write(reply("502 Bad Gateway\ncontent-type: text/html", "<h1>"))],
+        "/large" => vec![UpstreamStep::ReadBody, UpstreamStep::Write(http_response("200 OK", &sent))],
+        "/cut" => vec![
+            UpstreamStep::ReadBody,
+            write_bytes("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nab"),
+            UpstreamStep::Close,
+        ],
+        _ => vec![
+            UpstreamStep::ReadBody,
+            UpstreamStep::Write(http_response("502 Bad Gateway\ncontent-type: text/html", "<h1>")),
+        ],
     });
     let (gateway, trusting) = house(Gateway::in_front_of(&upstream));
     let mut client = TlsClient::connect(gateway.address(), "test", &trusting);
@@ -133,8 +140,8 @@ fn http2_is_spoken_where_the_client_asks_for_it() {
     for answer in client.get_all(&["/a", "/b", "/c"]) {
         answer.is_made(500);
     }
-    let seen = upstream.seen();
-    assert!(seen.requests().all(|request| request.head.field("x-forwarded-proto") == Some("https")));
+    let seen = upstream.recording();
+    assert!(seen.requests().all(|request| request.head.header("x-forwarded-proto") == Some("https")));
     // Who speaks nothing that we do is told so in TLS.
     let other = authority.trusted_by_client(&["spdy/3"]);
     assert!(TlsClient::try_connect(gateway.address(), "test", &other).is_err());
@@ -306,7 +313,7 @@ fn an_expired_certificate_is_served_and_told_as_an_error() {
 
 #[test]
 fn a_client_that_takes_nothing_of_a_large_answer_is_cut_at_its_limit() {
-    let upstream = answering(reply("200 OK", "x".repeat(32 << 20)));
+    let upstream = answering(http_response("200 OK", "x".repeat(32 << 20)));
     let (gateway, trusting) = house(Gateway::in_front_of(&upstream).set("client.write_timeout", "400ms"));
     let mut client = TlsClient::connect(gateway.address(), "test", &trusting);
     client.send("GET / HTTP/1.1\r\nhost: test\r\n\r\n");

@@ -40,7 +40,7 @@ fn suites(protocol: &str) -> Vec<String> {
 }
 
 /// A gateway with a certificate for `test`.
-fn house() -> (Gateway, statusquo::rehearse::Upstream) {
+fn house() -> (Gateway, statusquo::rehearse::ScriptedUpstream) {
     let (authority, folder) = (Authority::new(), Folder::new());
     let issued = authority.issue(&["test"]);
     let (cert, key) = (folder.write("test.crt", &issued.cert), folder.write("test.key", &issued.key));

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use statusquo::rehearse::{Step, Upstream, reply, say};
+use statusquo::rehearse::{ScriptedUpstream, UpstreamStep, http_response, write_bytes};
 
 use super::certificates::{Authority, EXPIRED, Issued, self_signed};
 use super::gateway::{Folder, Gateway, Setup, run};
@@ -10,7 +10,7 @@ use super::tls_server::TlsServer;
 use super::upstreams::{ok, script};
 
 fn fine() -> bytes::Bytes {
-    reply("200 OK\ncontent-type: text/plain", "fine")
+    http_response("200 OK\ncontent-type: text/plain", "fine")
 }
 
 /// Before this port of the loopback over TLS, with what else `upstreams.main.tls` says.
@@ -118,14 +118,20 @@ fn certificates_that_are_not_good_are_refused_and_the_client_learns_nothing_of_i
 
 #[test]
 fn a_port_without_tls_and_a_handshake_that_is_cut_are_protocol_errors() {
-    let cases: [(Upstream, &str); 3] = [
+    let cases: [(ScriptedUpstream, &str); 3] = [
         (
-            script([say("HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n"), Step::Close]),
+            script([
+                write_bytes("HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n"),
+                UpstreamStep::Close,
+            ]),
             "a plain port?",
         ),
-        (script([Step::Close]), "closed the connection inside the TLS handshake"),
+        (script([UpstreamStep::Close]), "closed the connection inside the TLS handshake"),
         // Not before the connection is one: that would be another fault.
-        (script([Step::Pause(Duration::from_millis(300)), Step::Reset]), "inside the TLS handshake"),
+        (
+            script([UpstreamStep::Pause(Duration::from_millis(300)), UpstreamStep::Reset]),
+            "inside the TLS handshake",
+        ),
     ];
     for (upstream, evidence) in cases {
         let gateway = before(upstream.address().port(), "verify: false").start();
@@ -136,14 +142,14 @@ fn a_port_without_tls_and_a_handshake_that_is_cut_are_protocol_errors() {
 #[test]
 fn an_alert_of_the_server_is_told_by_its_name() {
     // handshake_failure (40), as a server says that has no suite in common with us.
-    let upstream = script([say(&b"\x15\x03\x03\x00\x02\x02\x28"[..]), Step::Close]);
+    let upstream = script([write_bytes(&b"\x15\x03\x03\x00\x02\x02\x28"[..]), UpstreamStep::Close]);
     let gateway = before(upstream.address().port(), "verify: false").start();
     is_refused(&gateway, "tls_protocol_error", "HandshakeFailure");
 }
 
 #[test]
 fn a_handshake_that_stalls_ends_at_its_limit_and_is_not_tried_again() {
-    let upstream = script([Step::Hang]);
+    let upstream = script([UpstreamStep::ReadUntilClose]);
     let setup = before(upstream.address().port(), "verify: false").set("timeouts.tls", "400ms");
     let gateway = setup.start();
     let begun = Instant::now();
@@ -155,7 +161,7 @@ fn a_handshake_that_stalls_ends_at_its_limit_and_is_not_tried_again() {
 
 #[test]
 fn the_total_limit_holds_inside_a_handshake_too() {
-    let upstream = script([Step::Hang]);
+    let upstream = script([UpstreamStep::ReadUntilClose]);
     let setup = before(upstream.address().port(), "verify: false").set("timeouts.total", "400ms");
     let setup = setup.set("timeouts.response_head", "400ms").set("timeouts.connect", "400ms");
     is_refused(&setup.start(), "deadline_exceeded", "");

@@ -1,6 +1,6 @@
 //! Faults after the response head has left: the message is cut where the client can see it, and never gets JSON appended.
 
-use statusquo::rehearse::{Gate, Step, say};
+use statusquo::rehearse::{Gate, UpstreamStep, write_bytes};
 
 use super::gateway::Gateway;
 use super::reader::{Asked, Ended, Framing};
@@ -11,10 +11,15 @@ const CHUNKED: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ntransfer-e
 
 #[test]
 fn a_body_short_of_its_length_is_cut_where_the_upstream_cut_it() {
-    for last in [Step::Close, Step::Reset] {
+    for last in [UpstreamStep::Close, UpstreamStep::Reset] {
         let gate = Gate::new();
-        let upstream =
-            script([Step::ReadHead, say(LENGTH), say("nine byte"), Step::Wait(gate.clone()), last]);
+        let upstream = script([
+            UpstreamStep::ReadRequestHead,
+            write_bytes(LENGTH),
+            write_bytes("nine byte"),
+            UpstreamStep::WaitForGate(gate.clone()),
+            last,
+        ]);
         let gateway = Gateway::in_front_of(&upstream).start();
         let mut client = gateway.client();
         client.send("GET / HTTP/1.1\r\nhost: test\r\n\r\n");
@@ -30,8 +35,13 @@ fn a_body_short_of_its_length_is_cut_where_the_upstream_cut_it() {
 #[test]
 fn a_chunked_body_without_its_last_chunk_is_not_given_one() {
     for cut in ["", "5\r\n", "5\r\nabc", "5\r\nabcde", "0\r\n", "0\r\nx: y"] {
-        let upstream =
-            script([Step::ReadHead, say(CHUNKED), say("9\r\nnine byte\r\n"), say(cut), Step::Close]);
+        let upstream = script([
+            UpstreamStep::ReadRequestHead,
+            write_bytes(CHUNKED),
+            write_bytes("9\r\nnine byte\r\n"),
+            write_bytes(cut),
+            UpstreamStep::Close,
+        ]);
         let gateway = Gateway::in_front_of(&upstream).start();
         let answer = gateway.client().ask("GET", "/", "", "");
         assert!(matches!(answer.ended, Ended::Cut { .. }), "cut after {cut:?}: {answer:#?}");
@@ -43,8 +53,13 @@ fn a_chunked_body_without_its_last_chunk_is_not_given_one() {
 
 #[test]
 fn a_broken_chunk_cuts_the_message() {
-    let upstream =
-        script([Step::ReadHead, say(CHUNKED), say("9\r\nnine byte\r\n"), say("zz\r\nabc"), Step::Close]);
+    let upstream = script([
+        UpstreamStep::ReadRequestHead,
+        write_bytes(CHUNKED),
+        write_bytes("9\r\nnine byte\r\n"),
+        write_bytes("zz\r\nabc"),
+        UpstreamStep::Close,
+    ]);
     let gateway = Gateway::in_front_of(&upstream).start();
     let answer = gateway.client().ask("GET", "/", "", "");
     assert!(matches!(answer.ended, Ended::Cut { .. }), "{answer:#?}");
@@ -55,11 +70,11 @@ fn a_broken_chunk_cuts_the_message() {
 fn a_body_that_only_a_close_would_end_is_reset_towards_http_1_0() {
     let gate = Gate::new();
     let upstream = script([
-        Step::ReadHead,
-        say(CHUNKED),
-        say("9\r\nnine byte\r\n"),
-        Step::Wait(gate.clone()),
-        Step::Close,
+        UpstreamStep::ReadRequestHead,
+        write_bytes(CHUNKED),
+        write_bytes("9\r\nnine byte\r\n"),
+        UpstreamStep::WaitForGate(gate.clone()),
+        UpstreamStep::Close,
     ]);
     let gateway = Gateway::in_front_of(&upstream).start();
     let mut client = gateway.client();
@@ -73,9 +88,9 @@ fn a_body_that_only_a_close_would_end_is_reset_towards_http_1_0() {
 #[test]
 fn a_body_that_the_upstream_ends_by_closing_is_whole() {
     let upstream = script([
-        Step::ReadHead,
-        say("HTTP/1.1 200 OK\r\nconnection: close\r\n\r\nall there is"),
-        Step::Close,
+        UpstreamStep::ReadRequestHead,
+        write_bytes("HTTP/1.1 200 OK\r\nconnection: close\r\n\r\nall there is"),
+        UpstreamStep::Close,
     ]);
     let gateway = Gateway::in_front_of(&upstream).start();
     let answer = gateway.client().get("/");
@@ -85,7 +100,12 @@ fn a_body_that_the_upstream_ends_by_closing_is_whole() {
 
 #[test]
 fn a_silence_inside_a_body_is_cut_after_between_bytes() {
-    let upstream = script([Step::ReadHead, say(LENGTH), say("nine byte"), Step::Hang]);
+    let upstream = script([
+        UpstreamStep::ReadRequestHead,
+        write_bytes(LENGTH),
+        write_bytes("nine byte"),
+        UpstreamStep::ReadUntilClose,
+    ]);
     let gateway = Gateway::in_front_of(&upstream).set("timeouts.between_bytes", "300ms").start();
     let answer = gateway.client().ask("GET", "/", "", "");
     assert_eq!(answer.ended, Ended::Cut { after: 9 });
@@ -95,8 +115,8 @@ fn a_silence_inside_a_body_is_cut_after_between_bytes() {
 #[test]
 fn bytes_after_a_complete_response_never_reach_a_client() {
     let upstream = script([
-        Step::ReadHead,
-        say(
+        UpstreamStep::ReadRequestHead,
+        write_bytes(
             "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nokHTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nforged",
         ),
     ]);
@@ -104,7 +124,7 @@ fn bytes_after_a_complete_response_never_reach_a_client() {
     let mut client = gateway.client();
     client.get("/").is(200, "ok");
     client.get("/").is(200, "ok");
-    assert_eq!(upstream.connections(), 2);
+    assert_eq!(upstream.connection_count(), 2);
 }
 
 /// As `nc` does, and old clients: the sending side is shut down once the request is out.
@@ -112,11 +132,11 @@ fn bytes_after_a_complete_response_never_reach_a_client() {
 fn a_body_without_a_length_that_is_given_up_for_a_half_closed_client_is_reset() {
     let gate = Gate::new();
     let upstream = script([
-        Step::ReadHead,
-        say("HTTP/1.1 200 OK\r\n\r\nnine byte"),
-        Step::Wait(gate.clone()),
-        say("s more"),
-        Step::Close,
+        UpstreamStep::ReadRequestHead,
+        write_bytes("HTTP/1.1 200 OK\r\n\r\nnine byte"),
+        UpstreamStep::WaitForGate(gate.clone()),
+        write_bytes("s more"),
+        UpstreamStep::Close,
     ]);
     let gateway = Gateway::in_front_of(&upstream).start();
     let mut client = gateway.client();

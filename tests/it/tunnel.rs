@@ -8,7 +8,7 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::time::{Duration, Instant};
 
-use statusquo::rehearse::{Gate, Left, Step, Upstream, reply, say};
+use statusquo::rehearse::{Gate, PeerClose, ScriptedUpstream, UpstreamStep, http_response, write_bytes};
 
 use super::certificates::Authority;
 use super::gateway::{Folder, Gateway, Setup};
@@ -34,8 +34,8 @@ fn handshake() -> String {
 }
 
 /// A server that switches and then does this.
-fn switching(steps: impl IntoIterator<Item = Step>) -> Upstream {
-    script([Step::ReadHead, say(SWITCHING)].into_iter().chain(steps))
+fn switching(steps: impl IntoIterator<Item = UpstreamStep>) -> ScriptedUpstream {
+    script([UpstreamStep::ReadRequestHead, write_bytes(SWITCHING)].into_iter().chain(steps))
 }
 
 /// The client's end of a tunnel, its 101 read.
@@ -104,22 +104,22 @@ impl Tunnel {
 
 /// The upstream has received this, and nothing behind it.
 #[track_caller]
-fn received(upstream: &Upstream, end: &str) {
-    let there = upstream.sees_within(limit(), |seen| {
+fn received(upstream: &ScriptedUpstream, end: &str) {
+    let there = upstream.wait_until(limit(), |seen| {
         seen.connections.iter().any(|connection| connection.raw.ends_with(end.as_bytes()))
     });
-    assert!(there, "{:?}", upstream.seen());
+    assert!(there, "{:?}", upstream.recording());
 }
 
 #[track_caller]
-fn left(upstream: &Upstream, how: Left) {
-    upstream.sees_within(limit(), |seen| seen.connections[0].left.is_some());
-    assert_eq!(upstream.seen().connections[0].left, Some(how));
+fn left(upstream: &ScriptedUpstream, how: PeerClose) {
+    upstream.wait_until(limit(), |seen| seen.connections[0].peer_close.is_some());
+    assert_eq!(upstream.recording().connections[0].peer_close, Some(how));
 }
 
 #[test]
 fn both_sides_agree_and_speak_freely_afterwards() {
-    let upstream = switching([Step::Mirror, Step::Close]);
+    let upstream = switching([UpstreamStep::EchoRaw, UpstreamStep::Close]);
     let gateway = Gateway::in_front_of(&upstream).set("log.requests", "all").start();
     let mut client = gateway.client();
     client.send(handshake());
@@ -139,12 +139,12 @@ fn both_sides_agree_and_speak_freely_afterwards() {
         client.send(part);
         client.wait_for(part);
     }
-    let head = upstream.seen().requests().next().unwrap().head.clone();
-    assert_eq!((head.field("connection"), head.field("upgrade")), (Some("Upgrade"), Some("websocket")));
-    assert_eq!((head.field("sec-websocket-key"), head.target.as_str()), (Some(KEY), "/chat?room=1"));
+    let head = upstream.recording().requests().next().unwrap().head.clone();
+    assert_eq!((head.header("connection"), head.header("upgrade")), (Some("Upgrade"), Some("websocket")));
+    assert_eq!((head.header("sec-websocket-key"), head.target.as_str()), (Some(KEY), "/chat?room=1"));
     gateway.expect_metric("requests_in_flight", &[], 1.0);
     client.finish_sending();
-    assert!(upstream.sees_within(limit(), |seen| seen.connections[0].left.is_some()));
+    assert!(upstream.wait_until(limit(), |seen| seen.connections[0].peer_close.is_some()));
     let line = gateway.log_line(|line| line["request_id"] == id.as_str());
     assert_eq!(
         (&line["code"], &line["outcome"], &line["bytes"]),
@@ -155,24 +155,24 @@ fn both_sides_agree_and_speak_freely_afterwards() {
     gateway.expect_metric("aborted_total", &[], 0.0);
     gateway.expect_metric("client_disconnects_total", &[], 0.0);
     gateway.expect_accounts_to_agree();
-    assert_eq!(upstream.requests(), 1, "what goes through a tunnel is no request");
+    assert_eq!(upstream.request_count(), 1, "what goes through a tunnel is no request");
 }
 
 #[test]
 fn early_bytes_arrive_in_both_directions_and_not_before_both_sides_agree() {
     let gate = Gate::new();
     let upstream = script([
-        Step::ReadHead,
-        Step::Wait(gate.clone()),
-        say(format!("{SWITCHING}early from the server")),
-        Step::Mirror,
-        Step::Close,
+        UpstreamStep::ReadRequestHead,
+        UpstreamStep::WaitForGate(gate.clone()),
+        write_bytes(format!("{SWITCHING}early from the server")),
+        UpstreamStep::EchoRaw,
+        UpstreamStep::Close,
     ]);
     let gateway = Gateway::in_front_of(&upstream).start();
     let stream = TcpStream::connect(gateway.address()).unwrap();
     let opened = std::thread::spawn(move || Tunnel::through(stream, "early from the client"));
-    assert!(upstream.sees_within(limit(), |seen| seen.requests().count() == 1));
-    assert!(upstream.seen().connections[0].raw.ends_with(b"\r\n\r\n"), "nothing follows the head");
+    assert!(upstream.wait_until(limit(), |seen| seen.requests().count() == 1));
+    assert!(upstream.recording().connections[0].raw.ends_with(b"\r\n\r\n"), "nothing follows the head");
     gate.open();
     let mut tunnel = opened.join().unwrap();
     tunnel.hears("early from the server");
@@ -182,7 +182,10 @@ fn early_bytes_arrive_in_both_directions_and_not_before_both_sides_agree() {
 
 #[test]
 fn bytes_behind_an_upgrade_that_is_refused_are_the_next_request() {
-    let upstream = script([Step::ReadHead, Step::Write(reply("403 No\ncontent-type: text/html", "<p>"))]);
+    let upstream = script([
+        UpstreamStep::ReadRequestHead,
+        UpstreamStep::Write(http_response("403 No\ncontent-type: text/html", "<p>")),
+    ]);
     let gateway = Gateway::in_front_of(&upstream).start();
     let mut client = gateway.client();
     client.send(format!("{}GET /a/../b HTTP/1.1\r\nhost: test\r\n\r\nbinary\x01\r\n\r\n", handshake()));
@@ -192,19 +195,24 @@ fn bytes_behind_an_upgrade_that_is_refused_are_the_next_request() {
         .is_made_saying(400, "The path of the request is malformed or ambiguous.");
     assert_eq!(client.read(Asked::Http11("GET")).status, 400);
     client.expect_close();
-    assert_eq!(upstream.requests(), 1);
+    assert_eq!(upstream.request_count(), 1);
 }
 
 #[test]
 fn the_end_of_one_direction_is_not_the_end_of_the_other() {
     let gate = Gate::new();
-    let upstream =
-        switching([Step::Mirror, Step::Wait(gate.clone()), say("and one more"), Step::HalfClose, Step::Hang]);
+    let upstream = switching([
+        UpstreamStep::EchoRaw,
+        UpstreamStep::WaitForGate(gate.clone()),
+        write_bytes("and one more"),
+        UpstreamStep::ShutdownWrite,
+        UpstreamStep::ReadUntilClose,
+    ]);
     let gateway = Gateway::in_front_of(&upstream).start();
     let mut tunnel = Tunnel::open(&gateway, "");
     tunnel.say("last words");
     tunnel.finish_sending();
-    left(&upstream, Left::Closed);
+    left(&upstream, PeerClose::Fin);
     gate.open();
     tunnel.hears("last wordsand one more");
     tunnel.hears_the_end();
@@ -214,7 +222,7 @@ fn the_end_of_one_direction_is_not_the_end_of_the_other() {
 
 #[test]
 fn a_server_that_has_ended_still_hears_the_client() {
-    let upstream = switching([say("bye"), Step::HalfClose, Step::Hang]);
+    let upstream = switching([write_bytes("bye"), UpstreamStep::ShutdownWrite, UpstreamStep::ReadUntilClose]);
     let gateway = Gateway::in_front_of(&upstream).start();
     let mut tunnel = Tunnel::open(&gateway, "");
     tunnel.hears("bye");
@@ -222,14 +230,15 @@ fn a_server_that_has_ended_still_hears_the_client() {
     tunnel.say("still here");
     received(&upstream, "still here");
     tunnel.finish_sending();
-    left(&upstream, Left::Closed);
+    left(&upstream, PeerClose::Fin);
     gateway.expect_metric("aborted_total", &[], 0.0);
 }
 
 #[test]
 fn a_reset_of_the_server_is_one_for_the_client_and_counted() {
     let gate = Gate::new();
-    let upstream = switching([say("half"), Step::Wait(gate.clone()), Step::Reset]);
+    let upstream =
+        switching([write_bytes("half"), UpstreamStep::WaitForGate(gate.clone()), UpstreamStep::Reset]);
     let gateway = Gateway::in_front_of(&upstream).start();
     let mut tunnel = Tunnel::open(&gateway, "");
     tunnel.hears("half");
@@ -242,13 +251,13 @@ fn a_reset_of_the_server_is_one_for_the_client_and_counted() {
 
 #[test]
 fn a_reset_of_the_client_is_one_for_the_server_and_counted() {
-    let upstream = switching([Step::Hang]);
+    let upstream = switching([UpstreamStep::ReadUntilClose]);
     let gateway = Gateway::in_front_of(&upstream).start();
     let mut tunnel = Tunnel::open(&gateway, "");
     tunnel.say("half");
     received(&upstream, "half");
     tunnel.reset();
-    left(&upstream, Left::Reset);
+    left(&upstream, PeerClose::Reset);
     gateway.expect_metric("aborted_total", &[("cause", "client_gone")], 1.0);
     gateway.expect_metric("client_disconnects_total", &[], 1.0);
     gateway.expect_metric("requests_in_flight", &[], 0.0);
@@ -256,13 +265,13 @@ fn a_reset_of_the_client_is_one_for_the_server_and_counted() {
 
 #[test]
 fn a_tunnel_in_which_nothing_moves_is_reset_at_its_limit_and_counted_by_name() {
-    let upstream = switching([Step::Hang]);
+    let upstream = switching([UpstreamStep::ReadUntilClose]);
     let gateway = Gateway::in_front_of(&upstream).set("timeouts.tunnel_idle", "400ms").start();
     let begun = Instant::now();
     let mut tunnel = Tunnel::open(&gateway, "");
     tunnel.is_reset();
     assert!(begun.elapsed() >= QUICK);
-    left(&upstream, Left::Reset);
+    left(&upstream, PeerClose::Reset);
     gateway.expect_metric("aborted_total", &[("cause", "tunnel_idle")], 1.0);
     gateway.expect_metric("aborted_total", &[], 1.0);
     let line = gateway.log_line(|line| line["code"] == 101);
@@ -272,8 +281,9 @@ fn a_tunnel_in_which_nothing_moves_is_reset_at_its_limit_and_counted_by_name() {
 
 #[test]
 fn every_byte_in_either_direction_renews_the_limit_and_no_other_limit_holds() {
-    let drip = |bytes: &str| Step::Drip { bytes: bytes.to_owned().into(), every: millis(100) };
-    let upstream = switching([drip("0123456789"), Step::Mirror, Step::Close]);
+    let drip =
+        |bytes: &str| UpstreamStep::WriteSlowly { bytes: bytes.to_owned().into(), interval: millis(100) };
+    let upstream = switching([drip("0123456789"), UpstreamStep::EchoRaw, UpstreamStep::Close]);
     let gateway = Gateway::in_front_of(&upstream)
         .set("timeouts.tunnel_idle", "600ms")
         .set("timeouts.total", "500ms")
@@ -295,7 +305,11 @@ fn every_byte_in_either_direction_renews_the_limit_and_no_other_limit_holds() {
 
 #[test]
 fn the_limit_on_everything_holds_in_a_tunnel_too() {
-    let drip = Step::Repeat { bytes: "x".into(), times: u64::MAX, every: Duration::from_millis(20) };
+    let drip = UpstreamStep::WriteRepeated {
+        bytes: "x".into(),
+        count: u64::MAX,
+        interval: Duration::from_millis(20),
+    };
     let upstream = switching([drip]);
     let gateway = Gateway::in_front_of(&upstream)
         .set("timeouts.whole", "400ms")
@@ -315,7 +329,7 @@ fn the_limit_on_everything_holds_in_a_tunnel_too() {
 #[test]
 fn a_side_that_takes_nothing_stops_the_other_and_everything_arrives_in_the_end() {
     const SIZE: usize = 32 * 1024 * 1024;
-    let upstream = switching([Step::Mirror, Step::Close]);
+    let upstream = switching([UpstreamStep::EchoRaw, UpstreamStep::Close]);
     let gateway = Gateway::in_front_of(&upstream).limit(Duration::from_secs(30)).start();
     let mut tunnel = Tunnel::open(&gateway, "");
     let piece: Vec<u8> = (0..1024 * 1024).map(|at| (at % 251) as u8).collect();
@@ -341,7 +355,7 @@ fn a_side_that_takes_nothing_stops_the_other_and_everything_arrives_in_the_end()
 
 #[test]
 fn tunnels_are_waited_for_in_a_drain_and_closed_at_its_end() {
-    let upstream = switching([Step::Mirror]);
+    let upstream = switching([UpstreamStep::EchoRaw]);
     let gateway = Gateway::in_front_of(&upstream).set("drain", "700ms").start();
     let mut tunnel = Tunnel::open(&gateway, "");
     let begun = Instant::now();
@@ -358,7 +372,7 @@ fn tunnels_are_waited_for_in_a_drain_and_closed_at_its_end() {
 
 #[test]
 fn a_tunnel_that_ends_in_time_ends_the_drain() {
-    let upstream = switching([Step::Mirror, Step::Close]);
+    let upstream = switching([UpstreamStep::EchoRaw, UpstreamStep::Close]);
     let gateway = Gateway::in_front_of(&upstream).set("drain", "60s").start();
     let mut tunnel = Tunnel::open(&gateway, "");
     gateway.terminate();
@@ -371,7 +385,7 @@ fn a_tunnel_that_ends_in_time_ends_the_drain() {
 
 #[test]
 fn a_tunnel_keeps_its_place_at_the_upstream_and_among_the_connections() {
-    let upstream = switching([Step::Mirror, Step::Close]);
+    let upstream = switching([UpstreamStep::EchoRaw, UpstreamStep::Close]);
     let gateway = Gateway::in_front_of(&upstream)
         .set("upstream.concurrency", "{ max: 1, queue: 0 }")
         .set("client.max_connections", "2")
@@ -416,28 +430,28 @@ fn what_is_no_upgrade_that_the_route_takes_is_served_as_if_it_had_not_asked() {
             _ => Asked::Http11("GET"),
         };
         assert_eq!(gateway.client().exchange(asked, request).status, 200, "{name}");
-        let head = upstream.seen().requests().next().unwrap().head.clone();
+        let head = upstream.recording().requests().next().unwrap().head.clone();
         for gone in ["upgrade", "http2-settings", "connection"] {
-            assert_eq!(head.field(gone), None, "{name}");
+            assert_eq!(head.header(gone), None, "{name}");
         }
     }
 }
 
 #[test]
 fn of_several_protocols_only_the_one_that_the_route_takes_is_forwarded() {
-    let upstream = switching([Step::Mirror, Step::Close]);
+    let upstream = switching([UpstreamStep::EchoRaw, UpstreamStep::Close]);
     let gateway = Gateway::in_front_of(&upstream).start();
     let mut client = gateway.client();
     client.send(handshake().replace("upgrade: websocket", "upgrade: h2c, websocket\r\nupgrade: tls/1.0"));
     assert_eq!(client.read(Asked::Http11("GET")).status, 101);
-    let head = upstream.seen().requests().next().unwrap().head.clone();
-    let upgrades: Vec<_> = head.fields.iter().filter(|(name, _)| name == "upgrade").collect();
+    let head = upstream.recording().requests().next().unwrap().head.clone();
+    let upgrades: Vec<_> = head.headers.iter().filter(|(name, _)| name == "upgrade").collect();
     assert_eq!(upgrades, [&("upgrade".to_owned(), "websocket".to_owned())]);
 }
 
 #[test]
 fn a_route_may_take_no_upgrade_and_then_a_101_is_a_fault() {
-    let upstream = switching([Step::Hang]);
+    let upstream = switching([UpstreamStep::ReadUntilClose]);
     let gateway = Gateway::in_front_of(&upstream)
         .route("name: plain, match: { path: \"/{*rest}\" }, upstream: main, upgrades: []")
         .start();
@@ -445,13 +459,18 @@ fn a_route_may_take_no_upgrade_and_then_a_101_is_a_fault() {
     client.send(handshake());
     client.read(Asked::Http11("GET")).is_made(504);
     gateway.expect_metric("errors_total", &[("cause", "http_protocol_error")], 1.0);
-    assert_eq!(upstream.seen().requests().next().unwrap().head.field("upgrade"), None);
+    assert_eq!(upstream.recording().requests().next().unwrap().head.header("upgrade"), None);
 }
 
 #[test]
 fn a_route_may_take_another_protocol() {
     let head = "HTTP/1.1 101 Switching\r\nupgrade: Rehearsal/1\r\nconnection: upgrade\r\n\r\n";
-    let upstream = script([Step::ReadHead, say(head), Step::Mirror, Step::Close]);
+    let upstream = script([
+        UpstreamStep::ReadRequestHead,
+        write_bytes(head),
+        UpstreamStep::EchoRaw,
+        UpstreamStep::Close,
+    ]);
     let gateway = Gateway::in_front_of(&upstream)
         .route("name: own, match: { path: \"/{*rest}\" }, upstream: main, upgrades: [rehearsal/1]")
         .start();
@@ -466,10 +485,10 @@ fn a_route_may_take_another_protocol() {
 #[test]
 fn interim_responses_may_come_before_a_101() {
     let upstream = script([
-        Step::ReadHead,
-        say(format!("HTTP/1.1 103 Early Hints\r\nlink: <a>\r\n\r\n{SWITCHING}")),
-        Step::Mirror,
-        Step::Close,
+        UpstreamStep::ReadRequestHead,
+        write_bytes(format!("HTTP/1.1 103 Early Hints\r\nlink: <a>\r\n\r\n{SWITCHING}")),
+        UpstreamStep::EchoRaw,
+        UpstreamStep::Close,
     ]);
     let gateway = Gateway::in_front_of(&upstream).start();
     let mut client = gateway.client();
@@ -482,14 +501,14 @@ fn interim_responses_may_come_before_a_101() {
 
 #[test]
 fn a_connection_that_has_switched_is_never_used_again() {
-    let upstream = switching([Step::HalfClose, Step::Hang]);
+    let upstream = switching([UpstreamStep::ShutdownWrite, UpstreamStep::ReadUntilClose]);
     let gateway = Gateway::in_front_of(&upstream).start();
     for round in 1..=2 {
         let mut tunnel = Tunnel::open(&gateway, "");
         tunnel.hears_the_end();
         tunnel.finish_sending();
         gateway.expect_metric("requests_in_flight", &[], 0.0);
-        assert_eq!(upstream.connections(), round);
+        assert_eq!(upstream.connection_count(), round);
     }
 }
 
@@ -530,7 +549,7 @@ fn a_client_has_its_tunnel_over_tls_and_its_end_is_an_orderly_one() {
     let issued = authority.issue(&["test"]);
     let path = |name, text: &str| folder.write(name, text).display().to_string();
     let tls = format!("{{ cert: \"{}\", key: \"{}\" }}", path("crt", &issued.cert), path("key", &issued.key));
-    let upstream = switching([say("bye"), Step::HalfClose, Step::Hang]);
+    let upstream = switching([write_bytes("bye"), UpstreamStep::ShutdownWrite, UpstreamStep::ReadUntilClose]);
     let gateway = Gateway::in_front_of(&upstream).tls(&tls).start();
     let trusting = authority.trusted_by_client(&["http/1.1"]);
     let mut client = TlsClient::connect(gateway.address(), "test", &trusting);

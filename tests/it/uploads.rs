@@ -4,7 +4,7 @@ use std::io::Write;
 use std::thread;
 use std::time::Duration;
 
-use statusquo::rehearse::{Step, reply};
+use statusquo::rehearse::{UpstreamStep, http_response};
 
 use super::gateway::{Gateway, Setup};
 use super::load::{limit, millis};
@@ -21,7 +21,7 @@ fn a_length_beyond_the_limit_is_refused_before_a_byte_of_it_is_sent() {
     client.send("POST / HTTP/1.1\r\nhost: test\r\ncontent-length: 1025\r\n\r\n");
     client.read(Asked::Http11("POST")).is_made_saying(400, TOO_LARGE);
     gateway.expect_metric("errors_total", &[("cause", "body_too_large")], 1.0);
-    assert_eq!(upstream.requests(), 0);
+    assert_eq!(upstream.request_count(), 0);
 }
 
 #[test]
@@ -40,7 +40,7 @@ fn chunks_beyond_the_limit_are_refused_and_the_upstream_never_sees_an_end() {
     client.send(format!("400\r\n{}\r\n1\r\nx\r\n0\r\n\r\n", "x".repeat(1024)));
     client.read(Asked::Http11("POST")).is_made_saying(400, TOO_LARGE);
     gateway.expect_metric("errors_total", &[("cause", "body_too_large")], 1.0);
-    assert!(upstream.seen().requests().all(|request| !request.whole));
+    assert!(upstream.recording().requests().all(|request| !request.complete));
 }
 
 #[test]
@@ -59,7 +59,11 @@ fn a_route_may_take_larger_bodies_than_the_others() {
 
 #[test]
 fn an_early_error_is_read_by_a_client_that_sends_everything_first() {
-    let upstream = script([Step::ReadHead, Step::Write(reply("413 Too Large", "<p>")), Step::Freeze]);
+    let upstream = script([
+        UpstreamStep::ReadRequestHead,
+        UpstreamStep::Write(http_response("413 Too Large", "<p>")),
+        UpstreamStep::Stall,
+    ]);
     let gateway = Gateway::in_front_of(&upstream).start();
     let mut client = gateway.client();
     client.send(format!("POST / HTTP/1.1\r\nhost: test\r\ncontent-length: {}\r\n\r\n", 300_000));
@@ -70,8 +74,12 @@ fn an_early_error_is_read_by_a_client_that_sends_everything_first() {
 
 #[test]
 fn an_early_error_reaches_a_client_that_is_still_sending() {
-    let upstream =
-        script([Step::ReadHead, Step::ReadBytes(100_000), Step::Write(reply("409 No", "<p>")), Step::Freeze]);
+    let upstream = script([
+        UpstreamStep::ReadRequestHead,
+        UpstreamStep::ReadBodyBytes(100_000),
+        UpstreamStep::Write(http_response("409 No", "<p>")),
+        UpstreamStep::Stall,
+    ]);
     let gateway = Gateway::in_front_of(&upstream).start();
     let mut client = gateway.client();
     client.send("POST / HTTP/1.1\r\nhost: test\r\ncontent-length: 8000000\r\n\r\n");
@@ -86,11 +94,11 @@ fn an_early_error_reaches_a_client_that_is_still_sending() {
 #[test]
 fn an_upstream_that_stops_reading_and_answers_is_heard() {
     let upstream = script([
-        Step::ReadHead,
-        Step::ReadBytes(1000),
-        Step::Pause(Duration::from_millis(300)),
-        Step::Write(reply("200 OK", "enough")),
-        Step::Freeze,
+        UpstreamStep::ReadRequestHead,
+        UpstreamStep::ReadBodyBytes(1000),
+        UpstreamStep::Pause(Duration::from_millis(300)),
+        UpstreamStep::Write(http_response("200 OK", "enough")),
+        UpstreamStep::Stall,
     ]);
     let gateway = Gateway::in_front_of(&upstream).start();
     let mut client = gateway.client();
@@ -114,37 +122,45 @@ fn a_refused_upload_is_answered_readably() {
 
 #[test]
 fn a_client_that_leaves_inside_its_body_is_counted_and_the_upstream_never_sees_an_end() {
-    let upstream = script([Step::ReadHead, Step::ReadBody, Step::Write(reply("200 OK", "stored"))]);
+    let upstream = script([
+        UpstreamStep::ReadRequestHead,
+        UpstreamStep::ReadBody,
+        UpstreamStep::Write(http_response("200 OK", "stored")),
+    ]);
     let gateway = Gateway::in_front_of(&upstream).start();
     let mut client = gateway.client();
     client.send("POST / HTTP/1.1\r\nhost: test\r\ncontent-length: 10\r\n\r\nabc");
-    assert!(upstream.sees_within(limit(), |seen| seen.requests().any(|request| request.body == b"abc")));
+    assert!(upstream.wait_until(limit(), |seen| seen.requests().any(|request| request.body == b"abc")));
     client.reset();
-    assert!(upstream.sees_within(limit(), |seen| seen.connections[0].left.is_some()));
+    assert!(upstream.wait_until(limit(), |seen| seen.connections[0].peer_close.is_some()));
     gateway.expect_metric("client_disconnects_total", &[], 1.0);
-    assert!(upstream.seen().requests().all(|request| !request.whole));
+    assert!(upstream.recording().requests().all(|request| !request.complete));
 }
 
 /// The rest of an upload must never be read as the next request: that would be smuggling by our own hand.
 #[test]
 fn what_is_left_of_an_upload_after_a_complete_early_answer_is_not_a_request() {
-    let upstream = script([Step::ReadHead, Step::Write(reply("200 OK", "early")), Step::Hang]);
+    let upstream = script([
+        UpstreamStep::ReadRequestHead,
+        UpstreamStep::Write(http_response("200 OK", "early")),
+        UpstreamStep::ReadUntilClose,
+    ]);
     let gateway = Gateway::in_front_of(&upstream).start();
     let mut client = gateway.client();
     client.send("POST /up HTTP/1.1\r\nhost: test\r\ncontent-length: 60\r\n\r\n");
     client.read(Asked::Http11("POST")).is(200, "early");
     client.send("GET /smuggled HTTP/1.1\r\nhost: test\r\n\r\n");
     client.expect_close();
-    assert_eq!(upstream.requests(), 1);
+    assert_eq!(upstream.request_count(), 1);
 }
 
 #[test]
 fn a_client_is_not_slow_while_the_upstream_holds_its_body_back() {
     let upstream = script([
-        Step::ReadHead,
-        Step::Pause(millis(900)),
-        Step::ReadBody,
-        Step::Write(reply("200 OK", "all of it")),
+        UpstreamStep::ReadRequestHead,
+        UpstreamStep::Pause(millis(900)),
+        UpstreamStep::ReadBody,
+        UpstreamStep::Write(http_response("200 OK", "all of it")),
     ]);
     let gateway = Gateway::in_front_of(&upstream)
         .set("client.body_timeout", "300ms")
@@ -156,7 +172,8 @@ fn a_client_is_not_slow_while_the_upstream_holds_its_body_back() {
 
 #[test]
 fn a_client_that_gets_its_answer_in_the_place_of_100_is_told_that_the_connection_closes() {
-    let upstream = script([Step::ReadHead, Step::Write(reply("200 OK", "early"))]);
+    let upstream =
+        script([UpstreamStep::ReadRequestHead, UpstreamStep::Write(http_response("200 OK", "early"))]);
     let gateway = Gateway::in_front_of(&upstream).start();
     let mut client = gateway.client();
     client.send("POST / HTTP/1.1\r\nhost: test\r\nexpect: 100-continue\r\ncontent-length: 3\r\n\r\n");

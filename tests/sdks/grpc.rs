@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use serde_json::{Value, json};
-use statusquo::rehearse::Refusing;
+use statusquo::rehearse::RefusingPort;
 
 use crate::folder::Folder;
 use crate::gateway::Gateway;
@@ -72,7 +72,7 @@ fn calls_pass(
     (scheme, more): (&str, &str),
     asked: impl FnOnce(&Gateway) -> Vec<String>,
 ) {
-    let dead = Refusing::start().unwrap();
+    let dead = RefusingPort::start().unwrap();
     let sections = format!(
         // Shorter than the silences of these calls.
         "client: {{ body_timeout: 400ms }}\n\

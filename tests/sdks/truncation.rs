@@ -8,7 +8,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use statusquo::rehearse::{Step, Upstream, say};
+use statusquo::rehearse::{ScriptedUpstream, UpstreamStep, write_bytes};
 
 use crate::gateway::Gateway;
 use crate::load::{millis, scaled};
@@ -21,8 +21,8 @@ const CLOSE: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\nconnection: 
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// A name, what the upstream sends, and how it ends.
-fn cuts() -> Vec<(&'static str, String, Step)> {
-    let cut = |name, head: &str, body: &str| (name, format!("{head}{body}"), Step::Close);
+fn cuts() -> Vec<(&'static str, String, UpstreamStep)> {
+    let cut = |name, head: &str, body: &str| (name, format!("{head}{body}"), UpstreamStep::Close);
     vec![
         cut("length-behind-the-head", LENGTH, ""),
         cut("length-first-byte", LENGTH, "a"),
@@ -35,28 +35,33 @@ fn cuts() -> Vec<(&'static str, String, Step)> {
         cut("chunked-border", CHUNKED, "9\r\nnine byte\r\n"),
         cut("chunked-inside-the-last", CHUNKED, "9\r\nnine byte\r\n0\r\n"),
         // Its end is the connection's end: only a reset tells that it came early.
-        ("close-behind-the-head", CLOSE.to_owned(), Step::Reset),
-        ("close-middle", format!("{CLOSE}nine byte"), Step::Reset),
+        ("close-behind-the-head", CLOSE.to_owned(), UpstreamStep::Reset),
+        ("close-middle", format!("{CLOSE}nine byte"), UpstreamStep::Reset),
     ]
 }
 
 /// Cuts, whole answers, and a head that is no head.
-fn upstream() -> Upstream {
+fn upstream() -> ScriptedUpstream {
     let cuts = cuts();
-    Upstream::by_request(move |request| {
+    ScriptedUpstream::by_request(move |request| {
         let name = request.path().trim_start_matches('/');
         let (bytes, last) = match cuts.iter().find(|(known, ..)| *known == name) {
             // What was sent is to arrive before the end does.
             Some((_, bytes, last)) => (bytes.clone(), last.clone()),
-            None if name == "inside-the-head" => ("HTTP/1.1 200 OK\r\nconte".to_owned(), Step::Close),
-            None => return vec![Step::ReadHead, say(format!("{CHUNKED}5\r\nwhole\r\n0\r\n\r\n"))],
+            None if name == "inside-the-head" => ("HTTP/1.1 200 OK\r\nconte".to_owned(), UpstreamStep::Close),
+            None => {
+                return vec![
+                    UpstreamStep::ReadRequestHead,
+                    write_bytes(format!("{CHUNKED}5\r\nwhole\r\n0\r\n\r\n")),
+                ];
+            }
         };
-        vec![Step::ReadHead, say(bytes), Step::Pause(millis(100)), last]
+        vec![UpstreamStep::ReadRequestHead, write_bytes(bytes), UpstreamStep::Pause(millis(100)), last]
     })
     .unwrap()
 }
 
-fn before(upstream: &Upstream, origin: &str) -> Gateway {
+fn before(upstream: &ScriptedUpstream, origin: &str) -> Gateway {
     Gateway::with(&format!(
         "upstreams: {{ cutting: {{ servers: [\"{}\"], retry: {{ attempts: 1 }} }} }}\n\
          cors: {{ allow_origins: [\"{origin}\"] }}\n\

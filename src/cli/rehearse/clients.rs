@@ -18,12 +18,13 @@ use super::{Row, Side, again};
 use crate::contract::{Cause, RequestSent};
 use crate::observe::{CloseReason, silence::CLIENT_GONE};
 use crate::protocol::target::check_path;
-use crate::rehearse::answers::Answer;
+use crate::rehearse::answers::ReceivedResponse;
 use crate::rehearse::clients::{
-    Act, ClientFault, Ending, Expected, Setting, Target, client_faults, client_faults_tls,
+    ClientFault, ClientStep, ConnectionOutcome, ExpectedResponse, GatewayProfile, RoutedRequest,
+    client_faults, client_faults_tls,
 };
-use crate::rehearse::talk::judge_served;
-use crate::rehearse::{Asked, Connect, Played, Scene, play};
+use crate::rehearse::talk::check_served;
+use crate::rehearse::{GatewayConnector, RequestKind, RunResult, TestContext, run_client_fault};
 
 pub(super) const AT_ONCE: usize = 48;
 /// And in a second try.
@@ -32,18 +33,18 @@ pub(super) const AGAIN_AT_ONCE: usize = 4;
 pub(super) const LIMIT: Duration = Duration::from_secs(12);
 
 /// Plays those of HTTP/1.
-pub(super) async fn play_all(stage: &Stage, place: Option<(Visit, Setting)>) -> Vec<Row> {
+pub(super) async fn play_all(stage: &Stage, place: Option<(Visit, GatewayProfile)>) -> Vec<Row> {
     let Some((visit, setting)) = place else {
-        return skip_all(client_faults(&Setting::any()), "no route can be reached");
+        return skip_all(client_faults(&GatewayProfile::example()), "no route can be reached");
     };
     let rows = client_faults(&setting);
     play_rows(stage, stage.way(&stage.clients), &visit, &setting, rows).await
 }
 
 /// Plays those of TLS.
-pub(super) async fn play_tls(stage: &Stage, place: Option<(Visit, Setting)>) -> Vec<Row> {
+pub(super) async fn play_tls(stage: &Stage, place: Option<(Visit, GatewayProfile)>) -> Vec<Row> {
     let Some((visit, setting)) = place else {
-        return skip_all(client_faults_tls(&Setting::any()), "no route can be reached");
+        return skip_all(client_faults_tls(&GatewayProfile::example()), "no route can be reached");
     };
     let rows = client_faults_tls(&setting);
     match stage.way_tls(&stage.clients) {
@@ -53,21 +54,29 @@ pub(super) async fn play_tls(stage: &Stage, place: Option<(Visit, Setting)>) -> 
 }
 
 fn skip_all(rows: Vec<ClientFault>, why: &str) -> Vec<Row> {
-    let skip = |row: ClientFault| Row::skipped(Side::Client, (row.name, row.meaning), None, why.to_owned());
+    let skip =
+        |row: ClientFault| Row::skipped(Side::Client, (row.name, row.description), None, why.to_owned());
     rows.into_iter().map(skip).collect()
 }
 
 async fn play_rows(
     stage: &Stage,
-    connect: Connect,
+    connect: GatewayConnector,
     visit: &Visit,
-    setting: &Setting,
+    setting: &GatewayProfile,
     rows: Vec<ClientFault>,
 ) -> Vec<Row> {
-    let get = method(&setting.read);
-    let judge = |expected, asked, answer: &Answer| judge(stage, visit, &get, expected, asked, answer);
+    let get = method(&setting.read_method);
+    let judge =
+        |expected, asked, answer: &ReceivedResponse| judge(stage, visit, &get, expected, asked, answer);
     let limit = stage.load.scale(LIMIT);
-    let scene = Scene { connect, setting, upstream: &stage.serving, limit, judge: &judge };
+    let scene = TestContext {
+        connector: connect,
+        profile: setting,
+        upstream: &stage.serving,
+        limit,
+        check_response: &judge,
+    };
     let rows = unhurried(rows, setting, stage.load);
     let places = Semaphore::new(AT_ONCE);
     let on_stage = |index: usize| {
@@ -77,17 +86,18 @@ async fn play_rows(
                 return Row::skipped(Side::Client, ("", ""), None, "there is no such row".to_owned());
             };
             if let Some(why) = obstacle(stage, visit, setting, row) {
-                return Row::skipped(Side::Client, (row.name, row.meaning), None, why);
+                return Row::skipped(Side::Client, (row.name, row.description), None, why);
             }
             let _place = places.acquire().await;
-            let played = play(row, scene).await;
+            let played = run_client_fault(row, scene).await;
             note(&stage.clients.ledger, row, &played);
-            let answers: Vec<String> = played.answers.iter().take(row.answers.len()).map(told).collect();
+            let answers: Vec<String> =
+                played.responses.iter().take(row.expected_responses.len()).map(told).collect();
             Row::of_client(
-                (row.name, row.meaning),
+                (row.name, row.description),
                 expectation(stage, visit, get, row),
                 &answers,
-                played.breach,
+                played.violation,
             )
         }
     };
@@ -97,12 +107,12 @@ async fn play_rows(
 }
 
 /// Pauses are as much longer as the timeouts are: bytes get time to arrive, and what drips until a timeout drips no oftener.
-fn unhurried(mut rows: Vec<ClientFault>, setting: &Setting, load: LoadFactor) -> Vec<ClientFault> {
-    for act in rows.iter_mut().flat_map(|row| &mut row.acts) {
+fn unhurried(mut rows: Vec<ClientFault>, setting: &GatewayProfile, load: LoadFactor) -> Vec<ClientFault> {
+    for act in rows.iter_mut().flat_map(|row| &mut row.steps) {
         match act {
-            Act::Drip(_, every) => *every = load.scale(*every),
+            ClientStep::SendSlowly(_, every) => *every = load.scale(*every),
             // A longer one outlasts a timeout of the setting, which is scaled already.
-            Act::Pause(time) if *time < setting.write_timeout => *time = load.scale(*time),
+            ClientStep::Pause(time) if *time < setting.write_timeout => *time = load.scale(*time),
             _ => {}
         }
     }
@@ -110,28 +120,33 @@ fn unhurried(mut rows: Vec<ClientFault>, setting: &Setting, load: LoadFactor) ->
 }
 
 /// Writes down what a row got. Where it came out otherwise, not everything of it is known.
-fn note(ledger: &Ledger, row: &ClientFault, played: &Played) {
-    if played.breach.is_some() {
-        return ledger.lost(row.answers.len() + 2);
+fn note(ledger: &Ledger, row: &ClientFault, played: &RunResult) {
+    if played.violation.is_some() {
+        return ledger.lost(row.expected_responses.len() + 2);
     }
-    for (index, answer) in played.answers.iter().enumerate() {
-        let expected = row.answers.get(index);
+    for (index, answer) in played.responses.iter().enumerate() {
+        let expected = row.expected_responses.get(index);
         ledger.answer(answer.status, expected.and_then(|expected| expected.cause()).map(Cause::name));
-        if let Some(Expected::Cut(cause)) = expected {
+        if let Some(ExpectedResponse::Truncated(cause)) = expected {
             ledger.cut(cause.name());
         }
     }
-    match row.ending {
-        Ending::Silence(name) | Ending::Left(name) => ledger.silent(name),
-        Ending::Idle => ledger.silent(CloseReason::IdleTimeout.name()),
-        Ending::LeftInside => ledger.cut(CLIENT_GONE),
-        Ending::Stays | Ending::Closes | Ending::Unsaid | Ending::Cut => {}
+    match row.connection_outcome {
+        ConnectionOutcome::ClosedWithoutResponse(name) | ConnectionOutcome::ClientClosed(name) => {
+            ledger.silent(name)
+        }
+        ConnectionOutcome::IdleTimeout => ledger.silent(CloseReason::IdleTimeout.name()),
+        ConnectionOutcome::ClientClosedDuringResponse => ledger.cut(CLIENT_GONE),
+        ConnectionOutcome::KeptOpen
+        | ConnectionOutcome::AnnouncedClose
+        | ConnectionOutcome::UnannouncedClose
+        | ConnectionOutcome::Truncated => {}
     }
 }
 
 /// The route that takes the rows, and what it offers: of those that take GET and POST at the same place, the one that most
 /// rows apply to. Not quick: to be found before anybody waits.
-pub(super) fn setting(stage: &Stage) -> Option<(Visit, Setting)> {
+pub(super) fn setting(stage: &Stage) -> Option<(Visit, GatewayProfile)> {
     let visits = || stage.map.visits.iter().flatten();
     let fits = |visit: &&Visit| {
         let allowed = |method: &Method| {
@@ -155,12 +170,12 @@ pub(super) fn setting(stage: &Stage) -> Option<(Visit, Setting)> {
     })
 }
 
-fn setting_of(stage: &Stage, visit: &Visit, write: &Method) -> Setting {
+fn setting_of(stage: &Stage, visit: &Visit, write: &Method) -> GatewayProfile {
     let client = &stage.config.client;
     let route = stage.config.routes.get(visit.route);
-    Setting {
-        read: visit.method.to_string(),
-        write: write.to_string(),
+    GatewayProfile {
+        read_method: visit.method.to_string(),
+        write_method: write.to_string(),
         path: visit.path.clone(),
         host: visit.host.clone(),
         max_header_bytes: client.max_header_bytes,
@@ -174,16 +189,16 @@ pub(super) fn method(name: &str) -> Method {
 }
 
 /// Why a row does not apply.
-fn obstacle(stage: &Stage, visit: &Visit, setting: &Setting, row: &ClientFault) -> Option<String> {
-    obstacle_to(stage, visit, setting, row.asks.as_ref()?)
+fn obstacle(stage: &Stage, visit: &Visit, setting: &GatewayProfile, row: &ClientFault) -> Option<String> {
+    obstacle_to(stage, visit, setting, row.routed_request.as_ref()?)
 }
 
 /// Why a request for this does not end as its row says.
 pub(super) fn obstacle_to(
     stage: &Stage,
     visit: &Visit,
-    setting: &Setting,
-    Target { method: name, path, no_host }: &Target,
+    setting: &GatewayProfile,
+    RoutedRequest { method: name, path, without_host: no_host }: &RoutedRequest,
 ) -> Option<String> {
     let route = stage.config.routes.get(visit.route)?;
     let asked = method(name);
@@ -209,11 +224,11 @@ pub(super) fn judge(
     stage: &Stage,
     visit: &Visit,
     get: &Method,
-    expected: Expected,
-    asked: Asked,
-    answer: &Answer,
+    expected: ExpectedResponse,
+    asked: RequestKind,
+    answer: &ReceivedResponse,
 ) -> Result<(), String> {
-    let Some((cause, routed)) = refusal(expected) else { return judge_served(expected, answer) };
+    let Some((cause, routed)) = refusal(expected) else { return check_served(expected, answer) };
     let wanted = rules(stage, visit, get, routed).of_fault(cause, RequestSent::None);
     wanted.judge(answer, asked, &stage.config.contract)
 }
@@ -223,37 +238,47 @@ fn rules<'a>(stage: &'a Stage, visit: &Visit, get: &'a Method, routed: bool) -> 
     Rules { config: &stage.config, route, method: get }
 }
 
-const fn refusal(expected: Expected) -> Option<(Cause, bool)> {
+const fn refusal(expected: ExpectedResponse) -> Option<(Cause, bool)> {
     match expected {
-        Expected::Refused(cause) => Some((cause, false)),
-        Expected::RefusedOnRoute(cause) => Some((cause, true)),
-        Expected::Served | Expected::ServedBytes(_) | Expected::Cut(_) | Expected::Begun => None,
+        ExpectedResponse::Rejected(cause) => Some((cause, false)),
+        ExpectedResponse::RejectedOnRoute(cause) => Some((cause, true)),
+        ExpectedResponse::Served
+        | ExpectedResponse::ServedBytes(_)
+        | ExpectedResponse::Truncated(_)
+        | ExpectedResponse::Prefix => None,
     }
 }
 
 /// The row's expectation in a few words.
 fn expectation(stage: &Stage, visit: &Visit, get: &Method, row: &ClientFault) -> String {
-    let told = |expected: &Expected| expectation_of(stage, visit, get, *expected);
-    let answers: Vec<String> = row.answers.iter().map(told).collect();
-    let ending = match row.ending {
-        Ending::Stays => "stays open".to_owned(),
-        Ending::Closes | Ending::Unsaid => "closes".to_owned(),
-        Ending::Cut => String::new(),
-        Ending::Idle => "closed when idle".to_owned(),
-        Ending::LeftInside => "the client leaves".to_owned(),
-        Ending::Silence(name) | Ending::Left(name) => format!("no answer, counted as {name}"),
+    let told = |expected: &ExpectedResponse| expectation_of(stage, visit, get, *expected);
+    let answers: Vec<String> = row.expected_responses.iter().map(told).collect();
+    let ending = match row.connection_outcome {
+        ConnectionOutcome::KeptOpen => "stays open".to_owned(),
+        ConnectionOutcome::AnnouncedClose | ConnectionOutcome::UnannouncedClose => "closes".to_owned(),
+        ConnectionOutcome::Truncated => String::new(),
+        ConnectionOutcome::IdleTimeout => "closed when idle".to_owned(),
+        ConnectionOutcome::ClientClosedDuringResponse => "the client leaves".to_owned(),
+        ConnectionOutcome::ClosedWithoutResponse(name) | ConnectionOutcome::ClientClosed(name) => {
+            format!("no answer, counted as {name}")
+        }
     };
     let parts = [shortened(&answers), ending];
     parts.iter().filter(|part| !part.is_empty()).cloned().collect::<Vec<_>>().join("; ")
 }
 
 /// What one answer should be, in a few words.
-pub(super) fn expectation_of(stage: &Stage, visit: &Visit, get: &Method, expected: Expected) -> String {
+pub(super) fn expectation_of(
+    stage: &Stage,
+    visit: &Visit,
+    get: &Method,
+    expected: ExpectedResponse,
+) -> String {
     match (refusal(expected), expected) {
         (Some((cause, routed)), _) => {
             rules(stage, visit, get, routed).of_fault(cause, RequestSent::None).told()
         }
-        (None, Expected::Cut(cause)) => format!("200, cut: {cause}"),
+        (None, ExpectedResponse::Truncated(cause)) => format!("200, cut: {cause}"),
         (None, _) => "200 of the upstream".to_owned(),
     }
 }

@@ -15,8 +15,8 @@ use super::{Row, Side, Verdict, again};
 use crate::config::RouteConfig;
 use crate::contract::{Cause, RequestSent};
 use crate::limit::LimiterMode;
-use crate::rehearse::answers::{Answer, Reader};
-use crate::rehearse::{Asked, Connect};
+use crate::rehearse::answers::{ReceivedResponse, ResponseReader};
+use crate::rehearse::{GatewayConnector, RequestKind};
 
 const LIMITED: (&str, &str) = ("rate-limited", "asks more often than the route's rate limits allow");
 const DENIED: (&str, &str) = ("denied-method", "asks by a method that the route denies");
@@ -83,7 +83,7 @@ async fn limited(stage: &Stage, route: &RouteConfig, visit: &Visit) -> Row {
     };
     judged(stage, route, LIMITED, &visit.method, Cause::RateLimited, outcome, |answer| {
         let told = ["x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset"];
-        match told.iter().find(|name| answer.field(name).is_none()) {
+        match told.iter().find(|name| answer.header(name).is_none()) {
             Some(name) => Err(format!("a refusal without {name}")),
             None => Ok(()),
         }
@@ -108,12 +108,12 @@ fn judged(
     fault: (&'static str, &'static str),
     method: &Method,
     cause: Cause,
-    outcome: Result<Answer, String>,
-    more: impl Fn(&Answer) -> Result<(), String>,
+    outcome: Result<ReceivedResponse, String>,
+    more: impl Fn(&ReceivedResponse) -> Result<(), String>,
 ) -> Row {
     let rules = Rules { config: &stage.config, route: Some(route), method };
     let wanted = rules.of_fault(cause, RequestSent::None);
-    let asked = Asked { head: *method == Method::HEAD, old: false };
+    let asked = RequestKind { head: *method == Method::HEAD, http10: false };
     let (got, verdict) = match outcome {
         Err(none) => (none.clone(), Verdict::Failed(none)),
         Ok(answer) => {
@@ -142,14 +142,15 @@ async fn ask(
     from: Option<Ipv4Addr>,
     (visit, method): (&Visit, &Method),
     cause: Cause,
-) -> Result<Answer, String> {
-    let way = Connect { from, ..stage.way(gateway) };
-    let stream = way.open(false).await.map_err(|error| format!("no connection to the gateway: {error}"))?;
-    let mut reader = Reader::new(stream, stage.load.scale(LIMIT));
+) -> Result<ReceivedResponse, String> {
+    let way = GatewayConnector { source_address: from, ..stage.way(gateway) };
+    let stream =
+        way.connect(false).await.map_err(|error| format!("no connection to the gateway: {error}"))?;
+    let mut reader = ResponseReader::new(stream, stage.load.scale(LIMIT));
     let request = format!("{method} {} HTTP/1.1\r\nhost: {}\r\n\r\n", visit.path, visit.host);
     let _ = reader.stream.write_all(request.as_bytes()).await;
-    let asked = Asked { head: *method == Method::HEAD, old: false };
-    match reader.answer(asked).await {
+    let asked = RequestKind { head: *method == Method::HEAD, http10: false };
+    match reader.read_response(asked).await {
         Ok(answer) => {
             gateway.ledger.answer(answer.status, Some(cause.name()));
             Ok(answer)

@@ -20,10 +20,12 @@ use crate::contract::Contract;
 use crate::limit::{LimiterSettings, Quota};
 use crate::observe::line::LineFormat;
 use crate::observe::{Metrics, log};
-use crate::rehearse::clients::PLAY;
+use crate::rehearse::clients::FAULT_HEADER;
 use crate::rehearse::talk::upstream_script;
 use crate::rehearse::tls;
-use crate::rehearse::{Connect, Misbehaving, Place, Request, Upstream, upstream_faults};
+use crate::rehearse::{
+    FaultyUpstream, GatewayConnector, RecordedHead, ScriptedUpstream, ServerKind, upstream_faults,
+};
 use crate::server::boot;
 use crate::tls::TlsConfigError;
 use crate::tls::trust::{CertVerification, server_name};
@@ -38,9 +40,9 @@ pub(super) struct Stage {
     /// The contract is a built-in one, and so is its table of codes.
     pub(super) builtin: bool,
     pub(super) map: Map,
-    _misbehaving: Misbehaving,
+    _misbehaving: FaultyUpstream,
     /// What stands behind the gateways of client faults and limits.
-    pub(super) serving: Upstream,
+    pub(super) serving: ScriptedUpstream,
     /// In the order of [`Place::ALL`]; none where no upstream is spoken to in that way.
     places: Vec<Option<Started>>,
     pub(super) clients: Started,
@@ -80,29 +82,30 @@ impl Stage {
         load: LoadFactor,
     ) -> Result<Stage, String> {
         let no_upstream = |error| format!("cannot start the misbehaving upstream on loopback: {error}");
-        let misbehaving = Misbehaving::chosen_by(upstream_faults(), played).map_err(no_upstream)?;
-        let serving = Upstream::by_request(upstream_script).map_err(no_upstream)?;
+        let misbehaving =
+            FaultyUpstream::with_fault_selector(upstream_faults(), played).map_err(no_upstream)?;
+        let serving = ScriptedUpstream::by_request(upstream_script).map_err(no_upstream)?;
         let map = Map::of(&original)?;
         let mut changes = Changes { lines: Vec::new(), load };
         let config = staged(&original, &mut changes);
         let ended = Arc::new(Notify::new());
         let start = |config: &Config, server: SocketAddr| start(before(config, server), &ended);
         let in_frames = in_frames(&config, &original, &mut changes);
-        let in_tls = in_tls(&config, misbehaving.authority())?;
-        let at = |place: &Place| {
+        let in_tls = in_tls(&config, misbehaving.ca_pem())?;
+        let at = |place: &ServerKind| {
             if !original.upstreams.iter().any(|written| speaks(written, *place)) {
                 return Ok(None);
             }
-            let config = if place.wants_http2() {
+            let config = if place.requires_http2() {
                 &in_frames
-            } else if place.wants_tls() {
+            } else if place.requires_tls() {
                 &in_tls
             } else {
                 &config
             };
             start(config, misbehaving.address(*place)).map(Some)
         };
-        let places = Place::ALL.iter().map(at).collect::<Result<_, _>>()?;
+        let places = ServerKind::ALL.iter().map(at).collect::<Result<_, _>>()?;
         let clients = start(&with_tls(&config, &original), serving.address())?;
         let clients_h2 = start(&with_h2c(&config), serving.address())?;
         let floods = start(&with_h2c(&config), serving.address())?;
@@ -129,30 +132,30 @@ impl Stage {
     }
 
     /// The gateway whose servers are all of this kind.
-    pub(super) fn at(&self, place: Place) -> Option<&Started> {
-        Place::ALL.iter().position(|it| *it == place).and_then(|index| self.places.get(index)?.as_ref())
+    pub(super) fn at(&self, place: ServerKind) -> Option<&Started> {
+        ServerKind::ALL.iter().position(|it| *it == place).and_then(|index| self.places.get(index)?.as_ref())
     }
 
     /// The way to a gateway. From [`ASKING`] by itself: to bind tens of thousands of sockets takes half a minute (the
     /// kernel looks for a free port each time).
-    pub(super) fn way(&self, gateway: &Started) -> Connect {
-        Connect { gateway: gateway.address, from: None, relay: self.relay }
+    pub(super) fn way(&self, gateway: &Started) -> GatewayConnector {
+        GatewayConnector { gateway: gateway.address, source_address: None, relay: self.relay }
     }
 
     /// The way to its listener for HTTP/2.
-    pub(super) fn way_h2(&self, gateway: &Started) -> Option<Connect> {
-        gateway.beside.map(|address| Connect { gateway: address, ..self.way(gateway) })
+    pub(super) fn way_h2(&self, gateway: &Started) -> Option<GatewayConnector> {
+        gateway.beside.map(|address| GatewayConnector { gateway: address, ..self.way(gateway) })
     }
 
     /// The way to its listener for TLS.
-    pub(super) fn way_tls(&self, gateway: &Started) -> Option<Connect> {
-        gateway.beside.map(|address| Connect { gateway: address, ..self.way(gateway) })
+    pub(super) fn way_tls(&self, gateway: &Started) -> Option<GatewayConnector> {
+        gateway.beside.map(|address| GatewayConnector { gateway: address, ..self.way(gateway) })
     }
 
     /// Every gateway, by what is rehearsed with it.
     pub(super) fn gateways(&self) -> impl Iterator<Item = (&'static str, &Started)> {
-        let places = Place::ALL.iter().zip(&self.places);
-        let places = places.filter_map(|(place, started)| Some((place.name(), started.as_ref()?)));
+        let places = ServerKind::ALL.iter().zip(&self.places);
+        let places = places.filter_map(|(place, started)| Some((place.upstream_name(), started.as_ref()?)));
         let clients = [("clients", &self.clients), ("HTTP/2 clients", &self.clients_h2)];
         places.chain(clients).chain([("floods", &self.floods), ("limits", &self.scarce)])
     }
@@ -165,8 +168,8 @@ impl Stage {
 }
 
 /// Which fault a request asks for.
-fn played(request: &Request) -> &str {
-    request.field(PLAY).unwrap_or_default()
+fn played(request: &RecordedHead) -> &str {
+    request.header(FAULT_HEADER).unwrap_or_default()
 }
 
 fn start(config: Config, ended: &Arc<Notify>) -> Result<Started, String> {
@@ -368,16 +371,16 @@ fn set_quota(settings: &mut LimiterSettings, (allowed, period, burst): (u32, Dur
 }
 
 /// Whether servers of that kind can stand behind this upstream, as the file has it.
-pub(super) fn speaks(upstream: &Servers, place: Place) -> bool {
+pub(super) fn speaks(upstream: &Servers, place: ServerKind) -> bool {
     let trust = upstream.cert_verification.as_ref();
-    if place.is_about_certificates() {
+    if place.has_invalid_certificate() {
         trust.is_some_and(|trust| trust.is_enabled())
-    } else if place.wants_tls() {
+    } else if place.requires_tls() {
         trust.is_some()
-    } else if place.wants_http2() {
+    } else if place.requires_http2() {
         speaks_http2(upstream)
     } else {
-        place != Place::TlsPort || trust.is_none()
+        place != ServerKind::UnexpectedTls || trust.is_none()
     }
 }
 
@@ -420,7 +423,7 @@ fn before(config: &Config, server: SocketAddr) -> Config {
     let mut config = config.clone();
     for upstream in &mut config.upstreams {
         let host = server.ip().to_string();
-        let name = upstream.cert_verification.as_ref().and_then(|_| server_name(tls::NAME).ok());
+        let name = upstream.cert_verification.as_ref().and_then(|_| server_name(tls::SERVER_NAME).ok());
         upstream.servers = vec![UpstreamServer { host, port: server.port(), weight: 1, tls_name: name }];
     }
     config

@@ -18,11 +18,11 @@ use super::wanted::{self, Rules, Wanted};
 use super::{Row, Side, Verdict, again};
 use crate::config::{ErrorMode, ErrorRules};
 use crate::protocol::upgrade::WEBSOCKET;
-use crate::rehearse::answers::{Answer, Reader, Unanswered};
-use crate::rehearse::clients::PLAY;
-use crate::rehearse::faults::{Kind, Outcome, Place, UpstreamFault, upstream_faults};
-use crate::rehearse::misbehaving::KEPT;
-use crate::rehearse::{Asked, Connect};
+use crate::rehearse::answers::{ReadError, ReceivedResponse, ResponseReader};
+use crate::rehearse::clients::FAULT_HEADER;
+use crate::rehearse::faults::{FaultCategory, FaultOutcome, ServerKind, UpstreamFault, upstream_faults};
+use crate::rehearse::misbehaving::KEPT_OPEN;
+use crate::rehearse::{GatewayConnector, RequestKind};
 
 /// Rows that are played at once.
 const AT_ONCE: usize = 96;
@@ -71,7 +71,7 @@ pub(super) async fn play_all(stage: &Stage) -> Vec<Row> {
     for (index, visit) in stage.map.visits.iter().enumerate() {
         let Some(route) = stage.config.routes.get(index) else { continue };
         let skipped = |fault: &UpstreamFault, why: String| {
-            Row::skipped(Side::Upstream, (fault.name, fault.meaning), Some(&route.name), why)
+            Row::skipped(Side::Upstream, (fault.name, fault.description), Some(&route.name), why)
         };
         let visit = match visit {
             Ok(visit) => visit,
@@ -87,7 +87,7 @@ pub(super) async fn play_all(stage: &Stage) -> Vec<Row> {
                     let why = "rehearsed on another route of the same upstream";
                     rows.push(skipped(fault, why.to_owned()));
                 }
-                None if fault.place == Place::Pooled => {
+                None if fault.server_kind == ServerKind::Pooled => {
                     pooled.push((route.upstream, fault.name));
                     in_turn.push(Play { fault, visit });
                 }
@@ -126,15 +126,15 @@ async fn play_at(stage: &Stage, plays: &[Play<'_>], index: usize) -> Row {
 fn obstacle(stage: &Stage, visit: &Visit, fault: &UpstreamFault) -> Option<String> {
     let method = method_of(visit, fault);
     let route = stage.config.routes.get(visit.route)?;
-    if fault.kind == Kind::Upgrade && !route.upgrades.iter().any(|name| name == WEBSOCKET) {
+    if fault.category == FaultCategory::Upgrade && !route.upgrades.iter().any(|name| name == WEBSOCKET) {
         return Some("the route does not take an upgrade to websocket".to_owned());
     }
     let written = stage.original.upstreams.get(route.upstream);
-    if !written.is_some_and(|written| stage::speaks(written, fault.place)) {
+    if !written.is_some_and(|written| stage::speaks(written, fault.server_kind)) {
         let in_tls = written.is_some_and(|written| written.cert_verification.is_some());
-        let why = if fault.place.wants_http2() {
+        let why = if fault.server_kind.requires_http2() {
             "its upstream is not spoken to in HTTP/2"
-        } else if fault.place.is_about_certificates() && in_tls {
+        } else if fault.server_kind.has_invalid_certificate() && in_tls {
             "the certificates of its upstream are not looked at"
         } else if in_tls {
             "its upstream is spoken to in TLS"
@@ -145,12 +145,12 @@ fn obstacle(stage: &Stage, visit: &Visit, fault: &UpstreamFault) -> Option<Strin
     }
     if needs_its_method(fault) {
         // What comes of these depends on the method.
-        let asked = Method::from_bytes(fault.ask.method.as_bytes()).unwrap_or_default();
+        let asked = Method::from_bytes(fault.request.method.as_bytes()).unwrap_or_default();
         if !stage.map.takes(visit, &asked) || route.deny_methods.contains(&asked) {
             return Some(format!("the route does not take {asked}"));
         }
     }
-    if fault.ask.body.len() as u64 > route.max_body {
+    if fault.request.body.len() as u64 > route.max_body {
         return Some("the route does not take a body of that size".to_owned());
     }
     let method = Method::from_bytes(method.as_bytes()).unwrap_or_default();
@@ -159,12 +159,14 @@ fn obstacle(stage: &Stage, visit: &Visit, fault: &UpstreamFault) -> Option<Strin
 
 /// The row's method where it matters, else the route's.
 fn method_of<'a>(visit: &'a Visit, fault: &UpstreamFault) -> &'a str {
-    if needs_its_method(fault) { fault.ask.method } else { visit.method.as_str() }
+    if needs_its_method(fault) { fault.request.method } else { visit.method.as_str() }
 }
 
 /// What comes of the row depends on the method.
 fn needs_its_method(fault: &UpstreamFault) -> bool {
-    fault.ask.method != "GET" || fault.place == Place::Pooled || fault.kind == Kind::Upgrade
+    fault.request.method != "GET"
+        || fault.server_kind == ServerKind::Pooled
+        || fault.category == FaultCategory::Upgrade
 }
 
 async fn play(stage: &Stage, it: &Play<'_>) -> Row {
@@ -173,11 +175,11 @@ async fn play(stage: &Stage, it: &Play<'_>) -> Row {
     let method = Method::from_bytes(name.as_bytes()).unwrap_or_default();
     let route = stage.config.routes.get(visit.route);
     let wanted = Rules { config: &stage.config, route, method: &method }.of_row(fault);
-    let asked = Asked { head: method == Method::HEAD, old: false };
+    let asked = RequestKind { head: method == Method::HEAD, http10: false };
     let passes = route.is_some_and(|route| route.errors.mode != ErrorMode::Enforce);
-    let Some(gateway) = stage.at(fault.place) else {
+    let Some(gateway) = stage.at(fault.server_kind) else {
         let why = "there is no gateway for it".to_owned();
-        return Row::skipped(Side::Upstream, (fault.name, fault.meaning), None, why);
+        return Row::skipped(Side::Upstream, (fault.name, fault.description), None, why);
     };
     let limits = ReadLimits::of(stage.load, passes);
     let outcome = ask(stage.way(gateway), &gateway.ledger, it, (name, asked), limits).await;
@@ -195,7 +197,7 @@ async fn play(stage: &Stage, it: &Play<'_>) -> Row {
     Row {
         side: Side::Upstream,
         fault: fault.name,
-        meaning: fault.meaning,
+        meaning: fault.description,
         route: route.map(|route| route.name.clone()),
         expected: wanted.told(),
         got,
@@ -206,33 +208,36 @@ async fn play(stage: &Stage, it: &Play<'_>) -> Row {
 
 /// Asks as often as the row says, and gives the last answer. What came before it is noted.
 async fn ask(
-    way: Connect,
+    way: GatewayConnector,
     ledger: &Ledger,
     it: &Play<'_>,
-    (method, asked): (&str, Asked),
+    (method, asked): (&str, RequestKind),
     limits: ReadLimits,
-) -> Result<Answer, String> {
+) -> Result<ReceivedResponse, String> {
     let Play { fault, visit } = it;
     let no_connection = |error| format!("no connection to the gateway: {error}");
-    let stream = way.open(false).await.map_err(no_connection)?;
+    let stream = way.connect(false).await.map_err(no_connection)?;
     // Left by a reset: each of tens of thousands of orderly ends would keep a port of this machine for a minute.
     stream.set_zero_linger().map_err(no_connection)?;
-    let mut reader = Reader::new(stream, limits.time);
-    reader.most = limits.most;
-    let length = match fault.ask.body.len() {
+    let mut reader = ResponseReader::new(stream, limits.time);
+    reader.max_body = limits.most;
+    let length = match fault.request.body.len() {
         0 => String::new(),
         length => format!("content-length: {length}\r\n"),
     };
     let (path, host, name) = (&visit.path, &visit.host, fault.name);
-    let fields = fault.ask.fields;
+    let fields = fault.request.header_lines;
     let head = format!("{method} {path} HTTP/1.1\r\nhost: {host}\r\n{fields}{length}");
-    let play_of = |name: &str| [format!("{head}{PLAY}: {name}\r\n\r\n").as_bytes(), &fault.ask.body].concat();
+    let play_of = |name: &str| {
+        [format!("{head}{FAULT_HEADER}: {name}\r\n\r\n").as_bytes(), &fault.request.body].concat()
+    };
     let named = play_of(name);
     let (mut before, mut tries) = (1, 0);
-    while before < fault.ask.times {
+    while before < fault.request.count {
         tries += 1;
         // The upstream of kept connections is asked to serve well, whatever the rows before have left of them.
-        let before_it = if fault.place == Place::Pooled { play_of(KEPT) } else { named.clone() };
+        let before_it =
+            if fault.server_kind == ServerKind::Pooled { play_of(KEPT_OPEN) } else { named.clone() };
         let answer = once(&mut reader, ledger, &before_it, asked, limits.time).await?;
         ledger.answer(answer.status, None);
         if answer.status == 200 {
@@ -245,28 +250,28 @@ async fn ask(
 }
 
 async fn once(
-    reader: &mut Reader,
+    reader: &mut ResponseReader,
     ledger: &Ledger,
     request: &[u8],
-    asked: Asked,
+    asked: RequestKind,
     limit: Duration,
-) -> Result<Answer, String> {
+) -> Result<ReceivedResponse, String> {
     reader.deadline = Instant::now() + limit;
     // What is not taken any more has been answered.
     let _ = reader.stream.write_all(request).await;
-    let answer = reader.answer(asked).await;
+    let answer = reader.read_response(asked).await;
     answer.map_err(|none| {
         ledger.lost(1);
         missing(&none, limit)
     })
 }
 
-fn missing(none: &Unanswered, limit: Duration) -> String {
+fn missing(none: &ReadError, limit: Duration) -> String {
     match none {
-        Unanswered::Closed => "closed without an answer".to_owned(),
-        Unanswered::Reset => "reset without an answer".to_owned(),
-        Unanswered::Silent => format!("no answer within {} s", limit.as_secs()),
-        Unanswered::Malformed(what) => format!("malformed: {what}"),
+        ReadError::Closed => "closed without an answer".to_owned(),
+        ReadError::Reset => "reset without an answer".to_owned(),
+        ReadError::TimedOut => format!("no answer within {} s", limit.as_secs()),
+        ReadError::Malformed(what) => format!("malformed: {what}"),
     }
 }
 
@@ -283,13 +288,13 @@ fn as_in_the_table(
     if !decides_nothing || !route.is_some_and(|route| enforces(&route.errors)) {
         return Ok(());
     }
-    let (status, documented) = (wanted.status(), fault.outcome.code());
+    let (status, documented) = (wanted.status(), fault.outcome.status());
     if status == documented { Ok(()) } else { Err(format!("{status}, where {documented} is documented")) }
 }
 
 /// The row's interim responses, and no other.
-fn interim(fault: &UpstreamFault, answer: &Answer) -> Result<(), String> {
-    let same = answer.interim == fault.interim;
+fn interim(fault: &UpstreamFault, answer: &ReceivedResponse) -> Result<(), String> {
+    let same = answer.interim == fault.interim_statuses;
     if same { Ok(()) } else { Err(format!("the interim responses {:?}", answer.interim)) }
 }
 
@@ -297,12 +302,12 @@ fn interim(fault: &UpstreamFault, answer: &Answer) -> Result<(), String> {
 fn fields(
     fault: &UpstreamFault,
     wanted: &Wanted,
-    answer: &Answer,
+    answer: &ReceivedResponse,
     route: Option<&crate::config::RouteConfig>,
 ) -> Result<(), String> {
     let Wanted::Made { status, .. } = wanted else { return Ok(()) };
     // The row tells of another answer than this configuration gives.
-    if *status != fault.outcome.code() || matches!(fault.outcome, Outcome::Passed { .. }) {
+    if *status != fault.outcome.status() || matches!(fault.outcome, FaultOutcome::Forwarded { .. }) {
         return Ok(());
     }
     let limited = route.is_some_and(|route| !route.rate_limits.is_empty());
@@ -312,13 +317,13 @@ fn fields(
             || (shared && (name.starts_with("access-control-") || name == "vary"))
             || route.is_some_and(|route| route.errors.keep_headers.iter().any(|kept| kept == name))
     };
-    let has = |name: &str, value: &str| answer.fields.iter().any(|(it, found)| it == name && found == value);
-    for (name, value) in fault.keeps.iter().filter(|(name, _)| !ours(name)) {
+    let has = |name: &str, value: &str| answer.headers.iter().any(|(it, found)| it == name && found == value);
+    for (name, value) in fault.kept_headers.iter().filter(|(name, _)| !ours(name)) {
         if !has(name, value) {
             return Err(format!("{name}: {value} of the upstream is lost"));
         }
     }
-    match fault.lacks.iter().find(|name| !ours(name) && answer.field(name).is_some()) {
+    match fault.removed_headers.iter().find(|name| !ours(name) && answer.header(name).is_some()) {
         Some(name) => Err(format!("the upstream's {name} has passed")),
         None => Ok(()),
     }

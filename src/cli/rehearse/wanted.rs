@@ -11,9 +11,9 @@ use crate::config::{Config, ErrorMode, ErrorRules, RouteConfig};
 use crate::contract::conform::{self, Conformance, ErrorBody};
 use crate::contract::policy::UPSTREAM_RESPONSE;
 use crate::contract::{Cause, Contract, Decision, ExtractedError, LocalReply, RequestSent, Trigger};
-use crate::rehearse::answers::{Answer, Ended};
-use crate::rehearse::faults::{Message, Outcome, UpstreamFault, Why};
-use crate::rehearse::{Asked, Step, promise};
+use crate::rehearse::answers::{BodyEnd, ReceivedResponse};
+use crate::rehearse::faults::{ExpectedMessage, FaultOutcome, ReplyReason, UpstreamFault};
+use crate::rehearse::{RequestKind, UpstreamStep, promise};
 use crate::snapshot::grounds::{ErrorContext, RequestState};
 
 /// What a client should get.
@@ -88,17 +88,19 @@ impl Rules<'_> {
     /// What should come of a row of the table.
     pub(super) fn of_row(&self, fault: &UpstreamFault) -> Wanted {
         match fault.outcome {
-            Outcome::Aborted { code, cause } => {
+            FaultOutcome::Aborted { code, cause } => {
                 Wanted::Cut { status: code, cause, body: fault.body.to_vec() }
             }
-            Outcome::Passed { code } if code < 400 => {
+            FaultOutcome::Forwarded { code } if code < 400 => {
                 Wanted::Passed { status: code, body: Some(fault.body.to_vec()), or_made: None }
             }
-            Outcome::Passed { code } => self.of_conforming(code, fault),
-            Outcome::Answered { why: Why::Fault(cause), .. } => {
-                self.of_fault(self.first_limit(cause), fault.sent_at_least)
+            FaultOutcome::Forwarded { code } => self.of_conforming(code, fault),
+            FaultOutcome::LocalReply { reason: ReplyReason::Fault(cause), .. } => {
+                self.of_fault(self.first_limit(cause), fault.min_request_sent)
             }
-            Outcome::Answered { why: Why::Status(status), .. } => self.of_status(status, fault),
+            FaultOutcome::LocalReply { reason: ReplyReason::Status(status), .. } => {
+                self.of_status(status, fault)
+            }
         }
     }
 
@@ -139,9 +141,9 @@ impl Rules<'_> {
         let ruling = self.grounds().decide(Trigger::UpstreamStatus(status));
         match self.errors().mode {
             ErrorMode::Enforce => {
-                let message = match fault.message {
-                    Message::OfTheCode => None,
-                    Message::Kept(text) => Some(text.to_owned()),
+                let message = match fault.expected_message {
+                    ExpectedMessage::ContractDefault => None,
+                    ExpectedMessage::FromUpstream(text) => Some(text.to_owned()),
                 };
                 self.replaced(&ruling, &ExtractedError { message, kind: None })
             }
@@ -157,7 +159,7 @@ impl Rules<'_> {
 fn is_coded(fault: &UpstreamFault) -> bool {
     let name = b"content-encoding";
     fault.script.iter().any(
-        |step| matches!(step, Step::Write(bytes) if bytes.windows(name.len()).any(|window| window == name)),
+        |step| matches!(step, UpstreamStep::Write(bytes) if bytes.windows(name.len()).any(|window| window == name)),
     )
 }
 
@@ -198,11 +200,16 @@ impl Wanted {
     ///
     /// # Errors
     /// What is different.
-    pub(super) fn judge(&self, answer: &Answer, asked: Asked, contract: &Contract) -> Result<(), String> {
+    pub(super) fn judge(
+        &self,
+        answer: &ReceivedResponse,
+        asked: RequestKind,
+        contract: &Contract,
+    ) -> Result<(), String> {
         match self {
             Wanted::Made { status, message, kind, sent_at_least, .. } => {
                 if answer.status >= 400 {
-                    promise::judge(answer, asked, contract)?;
+                    promise::check_error_response(answer, asked, contract)?;
                 }
                 if answer.status != *status {
                     return Err(format!("{} in the place of {status}", answer.status));
@@ -210,14 +217,14 @@ impl Wanted {
                 if asked.head {
                     return Ok(());
                 }
-                let body = promise::body_of(answer)?;
+                let body = promise::parse_error_body(answer)?;
                 if body.message != *message {
                     return Err(format!("the message {:?} in the place of {message:?}", body.message));
                 }
-                if kind.is_some() && body.kind.is_none() {
+                if kind.is_some() && body.error_type.is_none() {
                     return Err("a body without the type that errors.include asks for".to_owned());
                 }
-                if body.sent.is_some_and(|sent| sent < *sent_at_least) {
+                if body.request_sent.is_some_and(|sent| sent < *sent_at_least) {
                     return Err("a request_sent that says less than was sent".to_owned());
                 }
                 Ok(())
@@ -225,12 +232,14 @@ impl Wanted {
             Wanted::Passed { status, body, or_made } => {
                 if answer.status != *status {
                     return match or_made {
-                        Some(made) if answer.status == *made => promise::judge(answer, asked, contract),
+                        Some(made) if answer.status == *made => {
+                            promise::check_error_response(answer, asked, contract)
+                        }
                         Some(_) | None => Err(format!("{} in the place of {status}", answer.status)),
                     };
                 }
                 match body {
-                    Some(body) if answer.ended != Ended::Whole || answer.body != *body => {
+                    Some(body) if answer.end != BodyEnd::Complete || answer.body != *body => {
                         Err("a body that is not the upstream's".to_owned())
                     }
                     Some(_) | None => Ok(()),
@@ -240,7 +249,7 @@ impl Wanted {
                 if answer.status != *status {
                     return Err(format!("{} in the place of {status}", answer.status));
                 }
-                if answer.ended != Ended::Cut {
+                if answer.end != BodyEnd::Truncated {
                     return Err("a broken response that is not visibly cut".to_owned());
                 }
                 if !body.starts_with(&answer.body) {
@@ -252,7 +261,7 @@ impl Wanted {
     }
 
     /// Writes down what came. Of a row that came out otherwise, only that there was an answer.
-    pub(super) fn note(&self, ledger: &Ledger, answer: &Answer, kept: bool) {
+    pub(super) fn note(&self, ledger: &Ledger, answer: &ReceivedResponse, kept: bool) {
         let (cause, cut) = match self {
             Wanted::Made { cause, .. } => (Some(*cause), None),
             Wanted::Passed { status, .. } if answer.status == *status => (Some(UPSTREAM_RESPONSE), None),
@@ -263,20 +272,20 @@ impl Wanted {
         ledger.answer(answer.status, cause.filter(|_| kept));
         match cut.filter(|_| kept) {
             Some(cause) => ledger.cut(cause.name()),
-            None if answer.ended != Ended::Whole => ledger.left(),
+            None if answer.end != BodyEnd::Complete => ledger.left(),
             None => {}
         }
     }
 }
 
 /// An answer in a few words, for the table.
-pub(super) fn told(answer: &Answer) -> String {
-    let how = match answer.ended {
-        Ended::Whole => "",
-        Ended::Cut => ", cut",
-        Ended::Silent => ", and then silence",
-        Ended::Long => ", long",
+pub(super) fn told(answer: &ReceivedResponse) -> String {
+    let how = match answer.end {
+        BodyEnd::Complete => "",
+        BodyEnd::Truncated => ", cut",
+        BodyEnd::TimedOut => ", and then silence",
+        BodyEnd::LimitReached => ", long",
     };
-    let media_type = answer.field("content-type").unwrap_or("no body");
+    let media_type = answer.header("content-type").unwrap_or("no body");
     format!("{} {media_type}{how}", answer.status)
 }

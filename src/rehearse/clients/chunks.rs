@@ -5,24 +5,29 @@
 
 use crate::contract::Cause;
 
-use super::framing::SMUGGLED;
-use super::{Act, Asked, ClientFault, Ending, Expected, Reaches, row, send, served};
+use super::framing::SMUGGLED_REQUEST;
+use super::{
+    ClientFault, ClientStep, ConnectionOutcome, ExpectedResponse, RequestKind, UpstreamSaw, row, send, served,
+};
 
 /// A chunked request with this body.
 fn chunked(body: &str) -> String {
     format!("<post> HTTP/1.1\r\nhost: <host>\r\ntransfer-encoding: chunked\r\n\r\n{body}")
 }
 
-fn broken(name: &'static str, meaning: &'static str, body: &str) -> ClientFault {
-    let expected = Expected::RefusedOnRoute(Cause::MalformedBody);
-    row(name, meaning, chunked(body), expected).ending(Ending::Closes).reaching(Reaches::NeverWhole)
+fn malformed_chunk(name: &'static str, description: &'static str, body: &str) -> ClientFault {
+    let expected = ExpectedResponse::RejectedOnRoute(Cause::MalformedBody);
+    row(name, description, chunked(body), expected)
+        .ending(ConnectionOutcome::AnnouncedClose)
+        .with_upstream_saw(UpstreamSaw::AtMostPartial)
 }
 
 /// Size lines and the data after them.
 pub(super) fn sizes() -> Vec<ClientFault> {
-    let size =
-        |name, meaning, line: &str| broken(name, meaning, &format!("{line}\r\nabc\r\n0\r\n\r\n{SMUGGLED}"));
-    let fine = |name, meaning, body: &str| served(name, meaning, chunked(body));
+    let size = |name, description, line: &str| {
+        malformed_chunk(name, description, &format!("{line}\r\nabc\r\n0\r\n\r\n{SMUGGLED_REQUEST}"))
+    };
+    let fine = |name, description, body: &str| served(name, description, chunked(body));
     vec![
         size("chunk-letters", "a size that is no number", "zz"),
         size("chunk-empty-size", "an empty size line", ""),
@@ -44,21 +49,41 @@ pub(super) fn sizes() -> Vec<ClientFault> {
         size("chunk-extension-control", "a control byte in an extension", "3;a=\x07"),
         size("chunk-extension-carriage-return", "a bare CR in an extension", "3;a\rb"),
         size("chunk-extension-long", "an extension of 2,000 bytes", &format!("3;{}", "x".repeat(2000))),
-        broken("chunk-line-feed", "LF alone after the size", &format!("3\nabc\r\n0\r\n\r\n{SMUGGLED}")),
-        broken(
+        malformed_chunk(
+            "chunk-line-feed",
+            "LF alone after the size",
+            &format!("3\nabc\r\n0\r\n\r\n{SMUGGLED_REQUEST}"),
+        ),
+        malformed_chunk(
             "chunk-extension-line-feed",
             "LF alone after an extension",
-            &format!("3;a\nabc\r\n0\r\n\r\n{SMUGGLED}"),
+            &format!("3;a\nabc\r\n0\r\n\r\n{SMUGGLED_REQUEST}"),
         ),
-        broken("chunk-data-line-feed", "LF alone after the data", &format!("3\r\nabc\n0\r\n\r\n{SMUGGLED}")),
-        broken(
+        malformed_chunk(
+            "chunk-data-line-feed",
+            "LF alone after the data",
+            &format!("3\r\nabc\n0\r\n\r\n{SMUGGLED_REQUEST}"),
+        ),
+        malformed_chunk(
             "chunk-data-carriage-return",
             "CR alone after the data",
-            &format!("3\r\nabc\r0\r\n\r\n{SMUGGLED}"),
+            &format!("3\r\nabc\r0\r\n\r\n{SMUGGLED_REQUEST}"),
         ),
-        broken("chunk-too-long", "data longer than its size", &format!("3\r\nabcdef\r\n0\r\n\r\n{SMUGGLED}")),
-        broken("chunk-too-short", "data shorter than its size", &format!("5\r\nabc\r\n0\r\n\r\n{SMUGGLED}")),
-        broken("chunk-no-line-end", "no line end after the data", &format!("3\r\nabc0\r\n\r\n{SMUGGLED}")),
+        malformed_chunk(
+            "chunk-too-long",
+            "data longer than its size",
+            &format!("3\r\nabcdef\r\n0\r\n\r\n{SMUGGLED_REQUEST}"),
+        ),
+        malformed_chunk(
+            "chunk-too-short",
+            "data shorter than its size",
+            &format!("5\r\nabc\r\n0\r\n\r\n{SMUGGLED_REQUEST}"),
+        ),
+        malformed_chunk(
+            "chunk-no-line-end",
+            "no line end after the data",
+            &format!("3\r\nabc0\r\n\r\n{SMUGGLED_REQUEST}"),
+        ),
         fine("chunk-capitals", "a size in capitals", "A\r\n0123456789\r\n0\r\n\r\n"),
         fine("chunk-leading-zeros", "zeros before a size", "0003\r\nabc\r\n000\r\n\r\n"),
         fine("chunk-extension", "an extension, which is dropped", "3;a=b;c=\"d\"\r\nabc\r\n0;e\r\n\r\n"),
@@ -72,15 +97,19 @@ pub(super) fn sizes() -> Vec<ClientFault> {
 
 /// The last chunk and what follows it.
 pub(super) fn ends() -> Vec<ClientFault> {
-    let trailer = |name, meaning, lines: &str| {
-        broken(name, meaning, &format!("3\r\nabc\r\n0\r\n{lines}\r\n\r\n{SMUGGLED}"))
+    let trailer = |name, description, lines: &str| {
+        malformed_chunk(name, description, &format!("3\r\nabc\r\n0\r\n{lines}\r\n\r\n{SMUGGLED_REQUEST}"))
     };
-    let short = |name, meaning, body: &str| ClientFault {
-        acts: vec![send(chunked(body)), Act::HalfClose, Act::Answer(Asked::USUAL)],
-        ..broken(name, meaning, body)
+    let short = |name, description, body: &str| ClientFault {
+        steps: vec![
+            send(chunked(body)),
+            ClientStep::ShutdownWrite,
+            ClientStep::ReadResponse(RequestKind::DEFAULT),
+        ],
+        ..malformed_chunk(name, description, body)
     };
-    let fine = |name, meaning, lines: &str| {
-        served(name, meaning, chunked(&format!("3\r\nabc\r\n0\r\n{lines}\r\n\r\n")))
+    let fine = |name, description, lines: &str| {
+        served(name, description, chunked(&format!("3\r\nabc\r\n0\r\n{lines}\r\n\r\n")))
     };
     vec![
         trailer("trailer-no-colon", "a trailer without a colon", "x-note"),
@@ -89,10 +118,10 @@ pub(super) fn ends() -> Vec<ClientFault> {
         trailer("trailer-line-feed", "LF alone after a trailer", "x-note: a\nx-other: b"),
         trailer("trailer-nul", "a zero byte in a trailer", "x-note: a\0"),
         trailer("trailers-too-long", "20 KiB of trailers", &["x-note: 0123456789abcdef"; 900].join("\r\n")),
-        broken(
+        malformed_chunk(
             "request-for-a-trailer",
             "the next request in the place of trailers",
-            &format!("0\r\n{SMUGGLED}"),
+            &format!("0\r\n{SMUGGLED_REQUEST}"),
         ),
         short("no-last-chunk", "the sending side shut down before the last chunk", "3\r\nabc\r\n"),
         short("half-a-chunk", "the sending side shut down inside a chunk", "30\r\nabc"),

@@ -9,55 +9,66 @@ use bytes::Bytes;
 use crate::contract::Cause;
 
 use super::{
-    Act, Asked, ClientFault, Ending, Expected, PLAY, Reaches, Setting, acted, refused, row, send, served,
+    ClientFault, ClientStep, ConnectionOutcome, ExpectedResponse, FAULT_HEADER, GatewayProfile, RequestKind,
+    UpstreamSaw, rejected, row, send, served, steps_row,
 };
 
 /// What is larger than the limits.
-pub(super) fn sizes(setting: &Setting) -> Vec<ClientFault> {
-    let most = setting.max_header_bytes;
-    let more = setting.max_body.saturating_add(1);
-    let too_large = Expected::RefusedOnRoute(Cause::BodyTooLarge);
-    let declared = |name, meaning, acts: Vec<Act>| {
-        acted(name, meaning, acts, vec![too_large], Ending::Closes, Reaches::Whole(0))
+pub(super) fn sizes(profile: &GatewayProfile) -> Vec<ClientFault> {
+    let max_header_bytes = profile.max_header_bytes;
+    let extra = profile.max_body.saturating_add(1);
+    let too_large = ExpectedResponse::RejectedOnRoute(Cause::BodyTooLarge);
+    let declared = |name, meaning, steps: Vec<ClientStep>| {
+        steps_row(
+            name,
+            meaning,
+            steps,
+            vec![too_large],
+            ConnectionOutcome::AnnouncedClose,
+            UpstreamSaw::Complete(0),
+        )
     };
-    let head = format!("<post> HTTP/1.1\r\nhost: <host>\r\ncontent-length: {more}\r\n\r\n");
-    let piece = Bytes::from(vec![b'x'; PIECE]);
-    let pieces = setting.max_body / PIECE as u64 + 1;
-    let mut chunk = format!("{PIECE:x}\r\n").into_bytes();
-    chunk.extend_from_slice(&piece);
+    let head = format!("<post> HTTP/1.1\r\nhost: <host>\r\ncontent-length: {extra}\r\n\r\n");
+    let data_chunk = Bytes::from(vec![b'x'; CHUNK_SIZE]);
+    let pieces = profile.max_body / CHUNK_SIZE as u64 + 1;
+    let mut chunk = format!("{CHUNK_SIZE:x}\r\n").into_bytes();
+    chunk.extend_from_slice(&data_chunk);
     chunk.extend_from_slice(b"\r\n");
     vec![
-        refused(
+        rejected(
             "uri-too-long",
             "a target larger than client.max_header_bytes",
             Cause::UriTooLong,
-            format!("<get>&a={} HTTP/1.1\r\nhost: <host>\r\n\r\n", "x".repeat(most)),
+            format!("<get>&a={} HTTP/1.1\r\nhost: <host>\r\n\r\n", "x".repeat(max_header_bytes)),
         ),
-        refused(
+        rejected(
             "uri-without-end",
             "a target that does not end",
             Cause::UriTooLong,
-            format!("<get>&a={}", "x".repeat(most)),
+            format!("<get>&a={}", "x".repeat(max_header_bytes)),
         ),
-        refused(
+        rejected(
             "field-too-large",
             "one field larger than client.max_header_bytes",
             Cause::HeaderTooLarge,
-            format!("<get> HTTP/1.1\r\nhost: <host>\r\ncookie: {}\r\n\r\n", "x".repeat(most)),
+            format!("<get> HTTP/1.1\r\nhost: <host>\r\ncookie: {}\r\n\r\n", "x".repeat(max_header_bytes)),
         ),
-        refused(
+        rejected(
             "field-name-too-large",
             "one name larger than client.max_header_bytes",
             Cause::HeaderTooLarge,
-            format!("<get> HTTP/1.1\r\nhost: <host>\r\n{}: a\r\n\r\n", "x".repeat(most)),
+            format!("<get> HTTP/1.1\r\nhost: <host>\r\n{}: a\r\n\r\n", "x".repeat(max_header_bytes)),
         ),
-        refused(
+        rejected(
             "head-too-large",
             "many fields, together larger than client.max_header_bytes",
             Cause::HeaderTooLarge,
-            format!("<get> HTTP/1.1\r\nhost: <host>\r\n{}\r\n", long_field().repeat(most / 500 + 1)),
+            format!(
+                "<get> HTTP/1.1\r\nhost: <host>\r\n{}\r\n",
+                long_header_field().repeat(max_header_bytes / 500 + 1)
+            ),
         ),
-        refused(
+        rejected(
             "too-many-fields",
             "257 fields",
             Cause::HeaderTooLarge,
@@ -66,74 +77,78 @@ pub(super) fn sizes(setting: &Setting) -> Vec<ClientFault> {
         declared(
             "body-too-large",
             "a Content-Length above max_body, and none of it sent",
-            vec![send(head.clone()), Act::Answer(Asked::USUAL)],
+            vec![send(head.clone()), ClientStep::ReadResponse(RequestKind::DEFAULT)],
         ),
         declared(
             "body-too-large-sent",
             "a Content-Length above max_body; the client sends all of it before it reads",
-            vec![send(head), Act::Repeat(piece.clone(), pieces), Act::Answer(Asked::USUAL)],
+            vec![
+                send(head),
+                ClientStep::SendRepeated(data_chunk.clone(), pieces),
+                ClientStep::ReadResponse(RequestKind::DEFAULT),
+            ],
         ),
-        acted(
+        steps_row(
             "chunks-too-large",
             "chunks that together are larger than max_body; the client sends all of them before it reads",
             vec![
                 send("<post> HTTP/1.1\r\nhost: <host>\r\ntransfer-encoding: chunked\r\n\r\n"),
-                Act::Repeat(chunk.into(), pieces),
-                Act::Answer(Asked::USUAL),
+                ClientStep::SendRepeated(chunk.into(), pieces),
+                ClientStep::ReadResponse(RequestKind::DEFAULT),
             ],
             vec![too_large],
-            Ending::Closes,
-            Reaches::NeverWhole,
+            ConnectionOutcome::AnnouncedClose,
+            UpstreamSaw::AtMostPartial,
         ),
         row(
             "huge-chunk-announced",
             "a chunk of a petabyte is announced, and a little of it sent",
             "<post> HTTP/1.1\r\nhost: <host>\r\ntransfer-encoding: chunked\r\n\r\n4000000000000\r\nabc",
-            Expected::RefusedOnRoute(Cause::ClientTooSlow),
+            ExpectedResponse::RejectedOnRoute(Cause::ClientTooSlow),
         )
-        .ending(Ending::Closes)
-        .reaching(Reaches::NeverWhole),
+        .ending(ConnectionOutcome::AnnouncedClose)
+        .with_upstream_saw(UpstreamSaw::AtMostPartial),
     ]
 }
 
 /// So much of a large body is sent at once.
-const PIECE: usize = 64 * 1024;
+const CHUNK_SIZE: usize = 64 * 1024;
 
-fn long_field() -> String {
+fn long_header_field() -> String {
     format!("x-note: {}\r\n", "x".repeat(490))
 }
 
 /// Expect, in every variant.
-pub(super) fn expectations(setting: &Setting) -> Vec<ClientFault> {
+pub(super) fn expectations(profile: &GatewayProfile) -> Vec<ClientFault> {
     let tail = "expect: 100-continue\r\ncontent-length: 3\r\n\r\n";
     let post = format!("<post> HTTP/1.1\r\nhost: <host>\r\n{tail}");
     let other = |name, meaning, value: &str| {
         let bytes =
             format!("<post> HTTP/1.1\r\nhost: <host>\r\nexpect: {value}\r\ncontent-length: 3\r\n\r\nabc");
-        refused(name, meaning, Cause::UnsupportedExpectation, bytes)
+        rejected(name, meaning, Cause::UnsupportedExpectation, bytes)
     };
-    let too_large = setting.max_body.saturating_add(1);
+    let too_large = profile.max_body.saturating_add(1);
     vec![
-        acted(
+        steps_row(
             "expect-continue",
             "waits for 100 Continue before it sends its body",
-            vec![send(post.clone()), Act::Interim(100), send("abc"), Act::Answer(Asked::USUAL)],
-            vec![Expected::Served],
-            Ending::Stays,
-            Reaches::Whole(1),
+            vec![send(post.clone()), ClientStep::ReadInterim(100), send("abc"), ClientStep::ReadResponse(RequestKind::DEFAULT)],
+            vec![ExpectedResponse::Served],
+            ConnectionOutcome::KeptOpen,
+            UpstreamSaw::Complete(1),
         ),
-        acted(
+        steps_row(
             "expect-in-capitals",
             "the same in other letters",
             vec![
                 send("<post> HTTP/1.1\r\nhost: <host>\r\nEXPECT: 100-Continue\r\ncontent-length: 3\r\n\r\n"),
-                Act::Interim(100),
+                ClientStep::ReadInterim(100),
                 send("abc"),
-                Act::Answer(Asked::USUAL),
+                ClientStep::ReadResponse(RequestKind::DEFAULT),
             ],
-            vec![Expected::Served],
-            Ending::Stays,
-            Reaches::Whole(1),
+            vec![ExpectedResponse::Served],
+            ConnectionOutcome::KeptOpen,
+            UpstreamSaw::Complete(1),
         ),
         served("expect-and-send", "expects 100 and does not wait for it", format!("{post}abc")),
         served(
@@ -148,12 +163,12 @@ pub(super) fn expectations(setting: &Setting) -> Vec<ClientFault> {
         other("expect-number", "expects 200", "200"),
         other("expect-twice", "Expect twice", "100-continue\r\nexpect: 100-continue"),
         ClientFault {
-            acts: vec![
+            steps: vec![
                 send(format!("<post> HTTP/1.0\r\nhost: <host>\r\n{tail}abc")),
-                Act::Answer(Asked::OLD),
+                ClientStep::ReadResponse(RequestKind::HTTP10),
             ],
             ..served("expect-on-1.0", "expects 100 over HTTP/1.0, where it means nothing", "")
-                .ending(Ending::Closes)
+                .ending(ConnectionOutcome::AnnouncedClose)
         },
         row(
             "expect-too-large",
@@ -161,29 +176,29 @@ pub(super) fn expectations(setting: &Setting) -> Vec<ClientFault> {
             format!(
                 "<post> HTTP/1.1\r\nhost: <host>\r\nexpect: 100-continue\r\ncontent-length: {too_large}\r\n\r\n"
             ),
-            Expected::RefusedOnRoute(Cause::BodyTooLarge),
+            ExpectedResponse::RejectedOnRoute(Cause::BodyTooLarge),
         )
-        .ending(Ending::Closes),
-        acted(
+        .ending(ConnectionOutcome::AnnouncedClose),
+        steps_row(
             "expect-and-nothing",
             "gets its 100 and then sends nothing",
-            vec![send(post), Act::Interim(100), Act::Answer(Asked::USUAL)],
-            vec![Expected::RefusedOnRoute(Cause::ClientTooSlow)],
-            Ending::Closes,
-            Reaches::NeverWhole,
+            vec![send(post), ClientStep::ReadInterim(100), ClientStep::ReadResponse(RequestKind::DEFAULT)],
+            vec![ExpectedResponse::RejectedOnRoute(Cause::ClientTooSlow)],
+            ConnectionOutcome::AnnouncedClose,
+            UpstreamSaw::AtMostPartial,
         ),
-        acted(
+        steps_row(
             "expect-answered-at-once",
             "expects 100 and gets the final answer instead",
             vec![
                 send(format!(
-                    "<post> HTTP/1.1\r\nhost: <host>\r\n{PLAY}: early\r\nexpect: 100-continue\r\ncontent-length: 3\r\n\r\n"
+                    "<post> HTTP/1.1\r\nhost: <host>\r\n{FAULT_HEADER}: early\r\nexpect: 100-continue\r\ncontent-length: 3\r\n\r\n"
                 )),
-                Act::Answer(Asked::USUAL),
+                ClientStep::ReadResponse(RequestKind::DEFAULT),
             ],
-            vec![Expected::Served],
-            Ending::Closes,
-            Reaches::NeverWhole,
+            vec![ExpectedResponse::Served],
+            ConnectionOutcome::AnnouncedClose,
+            UpstreamSaw::AtMostPartial,
         ),
     ]
 }
@@ -191,20 +206,20 @@ pub(super) fn expectations(setting: &Setting) -> Vec<ClientFault> {
 /// Clients that let the gateway wait.
 pub(super) fn slow() -> Vec<ClientFault> {
     let too_slow = Cause::ClientTooSlow;
-    let waits = |name, meaning, bytes: &str| refused(name, meaning, too_slow, bytes.to_owned());
+    let waits = |name, meaning, bytes: &str| rejected(name, meaning, too_slow, bytes.to_owned());
     let drips = |name, meaning, first: &str, drop: &'static str| ClientFault {
-        acts: vec![
+        steps: vec![
             send(first.to_owned()),
-            Act::Drip(drop.into(), Duration::from_millis(40)),
-            Act::Answer(Asked::USUAL),
+            ClientStep::SendSlowly(drop.into(), Duration::from_millis(40)),
+            ClientStep::ReadResponse(RequestKind::DEFAULT),
         ],
-        ..refused(name, meaning, too_slow, "")
+        ..rejected(name, meaning, too_slow, "")
     };
     let body = |name, meaning, lines: &str, body: &str| {
         let bytes = format!("<post> HTTP/1.1\r\nhost: <host>\r\n{lines}\r\n\r\n{body}");
-        row(name, meaning, bytes, Expected::RefusedOnRoute(too_slow))
-            .ending(Ending::Closes)
-            .reaching(Reaches::NeverWhole)
+        row(name, meaning, bytes, ExpectedResponse::RejectedOnRoute(too_slow))
+            .ending(ConnectionOutcome::AnnouncedClose)
+            .with_upstream_saw(UpstreamSaw::AtMostPartial)
     };
     vec![
         waits("slow-line", "falls silent inside its request line", "<GET> <pa"),

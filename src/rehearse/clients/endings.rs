@@ -8,35 +8,56 @@ use bytes::Bytes;
 
 use crate::contract::Cause;
 
-use super::{Act, Asked, ClientFault, Ending, Expected, PLAY, Reaches, Setting, acted, send};
+use super::{
+    ClientFault, ClientStep, ConnectionOutcome, ExpectedResponse, FAULT_HEADER, GatewayProfile, RequestKind,
+    UpstreamSaw, send, steps_row,
+};
 
 /// How much the upstream serves to those who read slowly, and how much is uploaded to an upstream that has answered.
-const LARGE: u64 = 8 * 1024 * 1024;
-const PIECE: usize = 64 * 1024;
+const LARGE_BODY: u64 = 8 * 1024 * 1024;
+const CHUNK_SIZE: usize = 64 * 1024;
 
-const GONE: &str = "client_gone";
+const CLIENT_GONE: &str = "client_gone";
 
 /// Clients that leave.
-pub(super) fn leaving(setting: &Setting) -> Vec<ClientFault> {
+pub(super) fn disconnects(setting: &GatewayProfile) -> Vec<ClientFault> {
     let half = |name, meaning, bytes: &str, expected| {
-        acted(
+        steps_row(
             name,
             meaning,
-            vec![send(bytes.to_owned()), Act::HalfClose, Act::Answer(Asked::USUAL)],
+            vec![
+                send(bytes.to_owned()),
+                ClientStep::ShutdownWrite,
+                ClientStep::ReadResponse(RequestKind::DEFAULT),
+            ],
             vec![expected],
-            Ending::Closes,
-            Reaches::NeverWhole,
+            ConnectionOutcome::AnnouncedClose,
+            UpstreamSaw::AtMostPartial,
         )
     };
-    let left = |name, meaning, acts: Vec<Act>, silence| {
-        acted(name, meaning, acts, Vec::new(), Ending::Left(silence), Reaches::Anything)
+    let client_closed = |name, meaning, steps: Vec<ClientStep>, close_reason| {
+        steps_row(
+            name,
+            meaning,
+            steps,
+            Vec::new(),
+            ConnectionOutcome::ClientClosed(close_reason),
+            UpstreamSaw::Any,
+        )
     };
-    let silent = |name, meaning, acts: Vec<Act>, silence| {
-        acted(name, meaning, acts, Vec::new(), Ending::Silence(silence), Reaches::Whole(0))
+    let silent = |name, meaning, steps: Vec<ClientStep>, close_reason| {
+        steps_row(
+            name,
+            meaning,
+            steps,
+            Vec::new(),
+            ConnectionOutcome::ClosedWithoutResponse(close_reason),
+            UpstreamSaw::Complete(0),
+        )
     };
-    let hang = format!("<get> HTTP/1.1\r\nhost: <host>\r\n{PLAY}: hang\r\n\r\n");
-    let no_request = Expected::Refused(Cause::HttpRequestError);
-    let no_body = Expected::RefusedOnRoute(Cause::MalformedBody);
+    let hang = format!("<get> HTTP/1.1\r\nhost: <host>\r\n{FAULT_HEADER}: hang\r\n\r\n");
+    let no_request = ExpectedResponse::Rejected(Cause::HttpRequestError);
+    let no_body = ExpectedResponse::RejectedOnRoute(Cause::MalformedBody);
     let short = "<post> HTTP/1.1\r\nhost: <host>\r\ncontent-length: 10\r\n\r\nabc";
     vec![
         half(
@@ -52,45 +73,55 @@ pub(super) fn leaving(setting: &Setting) -> Vec<ClientFault> {
             no_request,
         ),
         half("short-body", "shuts down its sending side before its Content-Length", short, no_body),
-        acted(
+        steps_row(
             "half-close-while-waiting",
             "shuts down its sending side while it waits for the answer",
-            vec![send(hang.clone()), Act::Arrived, Act::HalfClose],
+            vec![send(hang.clone()), ClientStep::WaitForUpstreamRequest, ClientStep::ShutdownWrite],
             Vec::new(),
-            Ending::Silence(GONE),
-            Reaches::Anything,
+            ConnectionOutcome::ClosedWithoutResponse(CLIENT_GONE),
+            UpstreamSaw::Any,
         ),
-        left(
+        client_closed(
             "reset-while-waiting",
             "resets while it waits for the answer",
-            vec![send(hang.clone()), Act::Arrived, Act::Reset],
-            GONE,
+            vec![send(hang.clone()), ClientStep::WaitForUpstreamRequest, ClientStep::Reset],
+            CLIENT_GONE,
         ),
-        left(
+        client_closed(
             "close-while-waiting",
             "closes while it waits for the answer",
-            vec![send(hang), Act::Arrived, Act::Close],
-            GONE,
+            vec![send(hang), ClientStep::WaitForUpstreamRequest, ClientStep::Close],
+            CLIENT_GONE,
         ),
-        left(
+        client_closed(
             "reset-in-head",
             "resets inside its head",
-            vec![send("<get> HTTP/1.1\r\nhost"), Act::Pause(setting.pause()), Act::Reset],
-            GONE,
+            vec![send("<get> HTTP/1.1\r\nhost"), ClientStep::Pause(setting.pause()), ClientStep::Reset],
+            CLIENT_GONE,
         ),
-        left("reset-in-body", "resets inside its body", vec![send(short), Act::Arrived, Act::Reset], GONE),
-        left(
+        client_closed(
+            "reset-in-body",
+            "resets inside its body",
+            vec![send(short), ClientStep::WaitForUpstreamRequest, ClientStep::Reset],
+            CLIENT_GONE,
+        ),
+        client_closed(
             "connect-and-reset",
             "connects and resets",
-            vec![Act::Pause(setting.pause()), Act::Reset],
-            "connect_and_close",
+            vec![ClientStep::Pause(setting.pause()), ClientStep::Reset],
+            "no_request",
         ),
-        left("connect-and-close", "connects and closes, as probes do", vec![Act::Close], "connect_and_close"),
+        client_closed(
+            "connect-and-close",
+            "connects and closes, as probes do",
+            vec![ClientStep::Close],
+            "no_request",
+        ),
         silent(
             "half-close-at-once",
             "shuts down its sending side at once",
-            vec![Act::HalfClose],
-            "connect_and_close",
+            vec![ClientStep::ShutdownWrite],
+            "no_request",
         ),
         silent("idle", "connects and says nothing", Vec::new(), "idle_timeout"),
         silent(
@@ -99,80 +130,93 @@ pub(super) fn leaving(setting: &Setting) -> Vec<ClientFault> {
             vec![send("\r\n")],
             "idle_timeout",
         ),
-        acted(
+        steps_row(
             "idle-after-answer",
             "asks once and then says nothing more",
-            vec![send("<get> HTTP/1.1\r\nhost: <host>\r\n\r\n"), Act::Answer(Asked::USUAL)],
-            vec![Expected::Served],
-            Ending::Idle,
-            Reaches::Whole(1),
+            vec![
+                send("<get> HTTP/1.1\r\nhost: <host>\r\n\r\n"),
+                ClientStep::ReadResponse(RequestKind::DEFAULT),
+            ],
+            vec![ExpectedResponse::Served],
+            ConnectionOutcome::IdleTimeout,
+            UpstreamSaw::Complete(1),
         ),
     ]
 }
 
 /// Clients that read late, slowly, or never, and those whose answer is known before they have sent all.
-pub(super) fn reading(setting: &Setting) -> Vec<ClientFault> {
-    let get = |play: &str| send(format!("<get> HTTP/1.1\r\nhost: <host>\r\n{PLAY}: {play}\r\n\r\n"));
+pub(super) fn slow_readers(profile: &GatewayProfile) -> Vec<ClientFault> {
+    let get = |play: &str| send(format!("<get> HTTP/1.1\r\nhost: <host>\r\n{FAULT_HEADER}: {play}\r\n\r\n"));
     let post = |play: &str, length: u64| {
-        send(format!("<post> HTTP/1.1\r\nhost: <host>\r\n{PLAY}: {play}\r\ncontent-length: {length}\r\n\r\n"))
+        send(format!(
+            "<post> HTTP/1.1\r\nhost: <host>\r\n{FAULT_HEADER}: {play}\r\ncontent-length: {length}\r\n\r\n"
+        ))
     };
-    let piece = Bytes::from(vec![b'x'; PIECE]);
+    let chunk = Bytes::from(vec![b'x'; CHUNK_SIZE]);
     // Within what the route takes, and more than is read for the sake of the connection.
-    let pieces = (LARGE.min(setting.max_body) / PIECE as u64).max(2);
-    let upload = pieces * PIECE as u64;
+    let pieces = (LARGE_BODY.min(profile.max_body) / CHUNK_SIZE as u64).max(2);
+    let upload = pieces * CHUNK_SIZE as u64;
     vec![
         ClientFault {
-            narrow: true,
-            ..acted(
+            small_rcvbuf: true,
+            ..steps_row(
                 "never-reads",
                 "asks for an endless answer and reads nothing",
                 vec![
                     get("endless"),
-                    Act::Pause(setting.write_timeout.saturating_mul(2)),
-                    Act::Answer(Asked::USUAL),
+                    ClientStep::Pause(profile.write_timeout.saturating_mul(2)),
+                    ClientStep::ReadResponse(RequestKind::DEFAULT),
                 ],
-                vec![Expected::Cut(Cause::ClientTooSlow)],
-                Ending::Cut,
-                Reaches::Anything,
+                vec![ExpectedResponse::Truncated(Cause::ClientTooSlow)],
+                ConnectionOutcome::Truncated,
+                UpstreamSaw::Any,
             )
         },
         ClientFault {
-            narrow: true,
-            ..acted(
+            small_rcvbuf: true,
+            ..steps_row(
                 "reads-slowly",
                 "reads a megabyte, slowly",
-                vec![get("megabyte"), Act::AnswerSlowly(Asked::USUAL, 32 * 1024, Duration::from_millis(3))],
-                vec![Expected::ServedBytes(MEGABYTE)],
-                Ending::Stays,
-                Reaches::Whole(1),
+                vec![
+                    get("megabyte"),
+                    ClientStep::ReadResponseSlowly(RequestKind::DEFAULT, 32 * 1024, Duration::from_millis(3)),
+                ],
+                vec![ExpectedResponse::ServedBytes(MEGABYTE)],
+                ConnectionOutcome::KeptOpen,
+                UpstreamSaw::Complete(1),
             )
         },
-        acted(
+        steps_row(
             "close-inside-answer",
             "closes inside an endless answer",
-            vec![get("endless"), Act::Answer(Asked::USUAL), Act::Close],
-            vec![Expected::Begun],
-            Ending::LeftInside,
-            Reaches::Anything,
+            vec![get("endless"), ClientStep::ReadResponse(RequestKind::DEFAULT), ClientStep::Close],
+            vec![ExpectedResponse::Prefix],
+            ConnectionOutcome::ClientClosedDuringResponse,
+            UpstreamSaw::Any,
         ),
-        acted(
+        steps_row(
             "answer-before-upload",
             "sends eight megabytes although the answer is known after the head, and reads then",
-            vec![post("early", upload), Act::Answered, Act::Repeat(piece, pieces), Act::Answer(Asked::USUAL)],
-            vec![Expected::Served],
-            Ending::Unsaid,
-            Reaches::Anything,
+            vec![
+                post("early", upload),
+                ClientStep::WaitForData,
+                ClientStep::SendRepeated(chunk, pieces),
+                ClientStep::ReadResponse(RequestKind::DEFAULT),
+            ],
+            vec![ExpectedResponse::Served],
+            ConnectionOutcome::UnannouncedClose,
+            UpstreamSaw::Any,
         ),
-        acted(
+        steps_row(
             "small-rest-of-upload",
             "sends the little rest of its body after the answer",
-            vec![post("early", 3), Act::Answer(Asked::USUAL), send("abc")],
-            vec![Expected::Served],
-            Ending::Stays,
-            Reaches::Anything,
+            vec![post("early", 3), ClientStep::ReadResponse(RequestKind::DEFAULT), send("abc")],
+            vec![ExpectedResponse::Served],
+            ConnectionOutcome::KeptOpen,
+            UpstreamSaw::Any,
         ),
     ]
 }
 
-/// What [`reading`] asks for in one piece.
+/// What [`slow_readers`] asks for in one piece.
 pub const MEGABYTE: u64 = 1024 * 1024;

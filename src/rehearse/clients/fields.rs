@@ -4,18 +4,18 @@
 
 use crate::contract::Cause;
 
-use super::{ClientFault, refused, served};
+use super::{ClientFault, rejected, served};
 
-const HEADER: Cause = Cause::MalformedHeader;
+const MALFORMED_HEADER: Cause = Cause::MalformedHeader;
 
 /// A request with these lines after Host.
-fn with(lines: &str) -> String {
+fn request_with(lines: &str) -> String {
     format!("<get> HTTP/1.1\r\nhost: <host>\r\n{lines}\r\n\r\n")
 }
 
 /// Lines that are not `name: value`.
 pub(super) fn syntax() -> Vec<ClientFault> {
-    let bad = |name, meaning, lines: &str| refused(name, meaning, HEADER, with(lines));
+    let bad = |name, meaning, lines: &str| rejected(name, meaning, MALFORMED_HEADER, request_with(lines));
     vec![
         bad("space-before-colon", "a space between name and colon", "x-note : a"),
         bad("tab-before-colon", "a tab between name and colon", "x-note\t: a"),
@@ -24,10 +24,10 @@ pub(super) fn syntax() -> Vec<ClientFault> {
         bad("space-in-name", "a space inside a name", "x note: a"),
         bad("folded-with-space", "a value folded over two lines", "x-note: a\r\n b"),
         bad("folded-with-tab", "a value folded with a tab", "x-note: a\r\n\tb"),
-        refused(
+        rejected(
             "folded-first",
             "a first field that begins with a space",
-            HEADER,
+            MALFORMED_HEADER,
             "<get> HTTP/1.1\r\n host: <host>\r\n\r\n",
         ),
         bad("line-feed-in-fields", "fields parted by LF alone", "x-note: a\nx-other: b"),
@@ -41,20 +41,20 @@ pub(super) fn syntax() -> Vec<ClientFault> {
         bad("slash-in-name", "a slash in a name", "x/note: a"),
         bad("unicode-name", "a name beyond ASCII", "x-n\u{f8}te: a"),
         bad("end-with-line-feed", "a head that ends with LF LF", "x-note: a\n\n"),
-        served("empty-value", "an empty value", with("x-note:")),
-        served("latin-1-value", "a value beyond ASCII", with("x-note: caf\u{e9}")),
-        served("tab-in-value", "a tab inside a value", with("x-note: a\tb")),
+        served("empty-value", "an empty value", request_with("x-note:")),
+        served("latin-1-value", "a value beyond ASCII", request_with("x-note: caf\u{e9}")),
+        served("tab-in-value", "a tab inside a value", request_with("x-note: a\tb")),
         served(
             "many-equal-names",
             "the same unknown field fifty times",
-            with(["x-note: a"; 50].join("\r\n").as_str()),
+            request_with(["x-note: a"; 50].join("\r\n").as_str()),
         ),
     ]
 }
 
 /// What Connection and its kin say.
 pub(super) fn connection() -> Vec<ClientFault> {
-    let bad = |name, meaning, lines: &str| refused(name, meaning, HEADER, with(lines));
+    let bad = |name, meaning, lines: &str| rejected(name, meaning, MALFORMED_HEADER, request_with(lines));
     vec![
         bad("connection-names-host", "Connection names Host", "connection: host"),
         bad(
@@ -73,17 +73,19 @@ pub(super) fn connection() -> Vec<ClientFault> {
         served(
             "connection-names-another",
             "Connection names a field of the client's own",
-            with("connection: x-note\r\nx-note: a"),
+            request_with("connection: x-note\r\nx-note: a"),
         ),
         served(
             "upgrade-h2c",
             "asks for HTTP/2 by Upgrade",
-            with("connection: upgrade, http2-settings\r\nupgrade: h2c\r\nhttp2-settings: AAMAAABkAAQAAP__"),
+            request_with(
+                "connection: upgrade, http2-settings\r\nupgrade: h2c\r\nhttp2-settings: AAMAAABkAAQAAP__",
+            ),
         ),
         served(
             "upgrade-unknown",
             "asks to switch to a protocol of its own",
-            with("connection: upgrade\r\nupgrade: rehearsal/1"),
+            request_with("connection: upgrade\r\nupgrade: rehearsal/1"),
         ),
         served(
             "upgrade-by-post",
@@ -99,23 +101,24 @@ pub(super) fn connection() -> Vec<ClientFault> {
         served(
             "upgrade-unconnected",
             "names websocket in Upgrade and not in Connection",
-            with("upgrade: websocket"),
+            request_with("upgrade: websocket"),
         ),
-        served("te-trailers", "would take trailers", with("te: trailers\r\nconnection: te")),
-        served("connection-close", "asks to close", with("connection: close")).ending(super::Ending::Closes),
+        served("te-trailers", "would take trailers", request_with("te: trailers\r\nconnection: te")),
+        served("connection-close", "asks to close", request_with("connection: close"))
+            .ending(super::ConnectionOutcome::AnnouncedClose),
         served(
             "connection-close-and-keep",
             "asks to close and to keep alive",
-            with("connection: keep-alive, close"),
+            request_with("connection: keep-alive, close"),
         )
-        .ending(super::Ending::Closes),
+        .ending(super::ConnectionOutcome::AnnouncedClose),
     ]
 }
 
 /// Whom a request is for.
 pub(super) fn hosts() -> Vec<ClientFault> {
     let host = |name, meaning, lines: &str| {
-        refused(name, meaning, Cause::InvalidHost, format!("<get> HTTP/1.1\r\n{lines}\r\n"))
+        rejected(name, meaning, Cause::InvalidHost, format!("<get> HTTP/1.1\r\n{lines}\r\n"))
     };
     let named = |name, meaning, value: &str| host(name, meaning, &format!("host: {value}\r\n"));
     vec![

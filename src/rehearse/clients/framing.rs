@@ -5,12 +5,12 @@
 
 use crate::contract::Cause;
 
-use super::{ClientFault, refused, served};
+use super::{ClientFault, rejected, served};
 
-const FRAMING: Cause = Cause::AmbiguousFraming;
+const AMBIGUOUS_FRAMING: Cause = Cause::AmbiguousFraming;
 
 /// What a reader in the other way would take for the next request.
-pub(super) const SMUGGLED: &str = "GET /smuggled?<row> HTTP/1.1\r\nhost: <host>\r\n\r\n";
+pub(super) const SMUGGLED_REQUEST: &str = "GET /smuggled?<row> HTTP/1.1\r\nhost: <host>\r\n\r\n";
 
 /// A request with a body, these lines after Host, and this after its head.
 fn post(lines: &str, body: &str) -> String {
@@ -20,28 +20,33 @@ fn post(lines: &str, body: &str) -> String {
 /// Content-Length alone.
 pub(super) fn lengths() -> Vec<ClientFault> {
     let bad = |name, meaning, value: &str| {
-        refused(name, meaning, FRAMING, post(&format!("content-length: {value}"), &format!("abc{SMUGGLED}")))
+        rejected(
+            name,
+            meaning,
+            AMBIGUOUS_FRAMING,
+            post(&format!("content-length: {value}"), &format!("abc{SMUGGLED_REQUEST}")),
+        )
     };
     let lines = |name, meaning, cause, lines: &str| {
-        refused(name, meaning, cause, post(lines, &format!("abc{SMUGGLED}")))
+        rejected(name, meaning, cause, post(lines, &format!("abc{SMUGGLED_REQUEST}")))
     };
     vec![
         lines(
             "length-twice",
             "Content-Length twice, the same",
-            FRAMING,
+            AMBIGUOUS_FRAMING,
             "content-length: 3\r\ncontent-length: 3",
         ),
         lines(
             "length-differs",
             "two different Content-Lengths",
-            FRAMING,
+            AMBIGUOUS_FRAMING,
             "content-length: 3\r\ncontent-length: 60",
         ),
         lines(
             "length-differs-zero",
             "Content-Length 0 and another",
-            FRAMING,
+            AMBIGUOUS_FRAMING,
             "content-length: 0\r\ncontent-length: 3",
         ),
         bad("length-list", "Content-Length: 3, 3", "3, 3"),
@@ -65,7 +70,7 @@ pub(super) fn lengths() -> Vec<ClientFault> {
         lines(
             "length-underscore",
             "content_length, which CGI cannot tell apart",
-            FRAMING,
+            AMBIGUOUS_FRAMING,
             "content_length: 3",
         ),
         lines("length-space-colon", "a space before the colon", Cause::MalformedHeader, "content-length : 3"),
@@ -104,10 +109,10 @@ pub(super) fn lengths() -> Vec<ClientFault> {
 
 /// Transfer-Encoding alone.
 pub(super) fn codings() -> Vec<ClientFault> {
-    let body = format!("0\r\n\r\n{SMUGGLED}");
-    let lines = |name, meaning, cause, lines: &str| refused(name, meaning, cause, post(lines, &body));
+    let body = format!("0\r\n\r\n{SMUGGLED_REQUEST}");
+    let lines = |name, meaning, cause, lines: &str| rejected(name, meaning, cause, post(lines, &body));
     let bad = |name, meaning, value: &str| {
-        refused(name, meaning, FRAMING, post(&format!("transfer-encoding: {value}"), &body))
+        rejected(name, meaning, AMBIGUOUS_FRAMING, post(&format!("transfer-encoding: {value}"), &body))
     };
     let good = |name, meaning, lines: &str| served(name, meaning, post(lines, "3\r\nabc\r\n0\r\n\r\n"));
     vec![
@@ -128,25 +133,25 @@ pub(super) fn codings() -> Vec<ClientFault> {
         lines(
             "coding-in-two-fields",
             "chunked in two fields",
-            FRAMING,
+            AMBIGUOUS_FRAMING,
             "transfer-encoding: chunked\r\ntransfer-encoding: chunked",
         ),
         lines(
             "coding-then-identity",
             "chunked in one field, identity in another",
-            FRAMING,
+            AMBIGUOUS_FRAMING,
             "transfer-encoding: chunked\r\ntransfer-encoding: identity",
         ),
         lines(
             "identity-then-coding",
             "identity in one field, chunked in another",
-            FRAMING,
+            AMBIGUOUS_FRAMING,
             "transfer-encoding: identity\r\ntransfer-encoding: chunked",
         ),
         lines(
             "coding-underscore",
             "transfer_encoding, which CGI cannot tell apart",
-            FRAMING,
+            AMBIGUOUS_FRAMING,
             "transfer_encoding: chunked",
         ),
         lines(
@@ -192,10 +197,10 @@ pub(super) fn codings() -> Vec<ClientFault> {
             Cause::MalformedHeader,
             "transfer-encoding\0: chunked",
         ),
-        refused(
+        rejected(
             "coding-on-1.0",
             "chunked over HTTP/1.0",
-            FRAMING,
+            AMBIGUOUS_FRAMING,
             format!(
                 "<post> HTTP/1.0\r\nhost: <host>\r\nconnection: keep-alive\r\ntransfer-encoding: chunked\r\n\r\n{body}"
             ),
@@ -206,10 +211,12 @@ pub(super) fn codings() -> Vec<ClientFault> {
 }
 
 /// Both at once.
-pub(super) fn both() -> Vec<ClientFault> {
-    let bad = |name, meaning, lines: &str, body: &str| refused(name, meaning, FRAMING, post(lines, body));
-    let first_chunked = format!("0\r\n\r\n{SMUGGLED}");
-    let first_length = format!("3\r\nabc\r\n0\r\n\r\n{SMUGGLED}");
+pub(super) fn conflicting() -> Vec<ClientFault> {
+    let bad = |name, meaning, lines: &str, body: &str| {
+        rejected(name, meaning, AMBIGUOUS_FRAMING, post(lines, body))
+    };
+    let first_chunked = format!("0\r\n\r\n{SMUGGLED_REQUEST}");
+    let first_length = format!("3\r\nabc\r\n0\r\n\r\n{SMUGGLED_REQUEST}");
     vec![
         bad(
             "length-and-coding",
@@ -247,18 +254,18 @@ pub(super) fn both() -> Vec<ClientFault> {
             "content-length: 3\r\ntransfer-encoding: chunked\r\ntransfer-encoding: x",
             &first_chunked,
         ),
-        refused(
+        rejected(
             "both-on-1.0",
             "both over HTTP/1.0",
-            FRAMING,
+            AMBIGUOUS_FRAMING,
             format!(
                 "<post> HTTP/1.0\r\nhost: <host>\r\ncontent-length: 60\r\ntransfer-encoding: chunked\r\n\r\n{first_chunked}"
             ),
         ),
-        refused(
+        rejected(
             "both-on-get",
             "both on a request that usually has no body",
-            FRAMING,
+            AMBIGUOUS_FRAMING,
             format!(
                 "<get> HTTP/1.1\r\nhost: <host>\r\ncontent-length: 60\r\ntransfer-encoding: chunked\r\n\r\n{first_chunked}"
             ),

@@ -4,17 +4,20 @@
 
 use crate::contract::Cause;
 
-use super::{Act, Asked, ClientFault, Ending, Expected, acted, refused, send, served};
+use super::{
+    ClientFault, ClientStep, ConnectionOutcome, ExpectedResponse, RequestKind, rejected, send, served,
+    steps_row,
+};
 
-const LINE: Cause = Cause::MalformedRequestLine;
+const MALFORMED_LINE: Cause = Cause::MalformedRequestLine;
 
 /// Who does not speak HTTP/1 at all.
-pub(super) fn strangers() -> Vec<ClientFault> {
+pub(super) fn other_protocols() -> Vec<ClientFault> {
     let tls: &[u8] = b"\x16\x03\x01\x00\xa5\x01\x00\x00\xa1\x03\x03 0123456789abcdef0123456789abcdef";
-    let other = |name, meaning, bytes: &'static [u8]| refused(name, meaning, LINE, bytes);
+    let other = |name, meaning, bytes: &'static [u8]| rejected(name, meaning, MALFORMED_LINE, bytes);
     let mut rows = vec![
         other("tls-hello", "begins a TLS handshake on a plain port", tls),
-        refused(
+        rejected(
             "http2-preface",
             "begins HTTP/2 with prior knowledge on a port for HTTP/1",
             Cause::UnsupportedVersion,
@@ -37,17 +40,20 @@ pub(super) fn strangers() -> Vec<ClientFault> {
         ),
     ];
     rows.extend(
-        RANDOM.iter().zip(1_u64..).map(|(name, seed)| refused(name, "sends random bytes", LINE, noise(seed))),
+        RANDOM_NAMES
+            .iter()
+            .zip(1_u64..)
+            .map(|(name, seed)| rejected(name, "sends random bytes", MALFORMED_LINE, random_bytes(seed))),
     );
     rows
 }
 
-const RANDOM: [&str; 8] =
+const RANDOM_NAMES: [&str; 8] =
     ["noise-1", "noise-2", "noise-3", "noise-4", "noise-5", "noise-6", "noise-7", "noise-8"];
 
 /// 96 bytes that are the same for the same seed, and a blank line, so that nobody waits for more. None of them is text:
 /// the first is no character of a method.
-fn noise(seed: u64) -> Vec<u8> {
+fn random_bytes(seed: u64) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut next = || {
         // xorshift64 (Marsaglia).
@@ -64,7 +70,7 @@ fn noise(seed: u64) -> Vec<u8> {
 
 /// Lines that are not `method SP target SP version CRLF`.
 pub(super) fn request_lines() -> Vec<ClientFault> {
-    let line = |name, meaning, bytes: &'static str| refused(name, meaning, LINE, bytes);
+    let line = |name, meaning, bytes: &'static str| rejected(name, meaning, MALFORMED_LINE, bytes);
     vec![
         line(
             "two-spaces",
@@ -116,17 +122,17 @@ pub(super) fn request_lines() -> Vec<ClientFault> {
             "one empty line before the request, as old clients send",
             "\r\n<get> HTTP/1.1\r\nhost: <host>\r\n\r\n",
         ),
-        acted(
+        steps_row(
             "head-in-single-bytes",
             "a whole request, each byte in a packet of its own",
             "<get> HTTP/1.1\r\nhost: <host>\r\n\r\n"
                 .split_inclusive(['>', ' ', '\r', '\n'])
                 .map(send)
-                .chain([Act::Answer(Asked::USUAL)])
+                .chain([ClientStep::ReadResponse(RequestKind::DEFAULT)])
                 .collect(),
-            vec![Expected::Served],
-            Ending::Stays,
-            super::Reaches::Whole(1),
+            vec![ExpectedResponse::Served],
+            ConnectionOutcome::KeptOpen,
+            super::UpstreamSaw::Complete(1),
         ),
     ]
 }
@@ -135,10 +141,10 @@ pub(super) fn request_lines() -> Vec<ClientFault> {
 pub(super) fn versions() -> Vec<ClientFault> {
     let version = |name, meaning, word: &str| {
         let cause = Cause::UnsupportedVersion;
-        refused(name, meaning, cause, format!("<get> {word}\r\nhost: <host>\r\n\r\n"))
+        rejected(name, meaning, cause, format!("<get> {word}\r\nhost: <host>\r\n\r\n"))
     };
     let no_version = |name, meaning, word: &str| {
-        refused(name, meaning, LINE, format!("<get> {word}\r\nhost: <host>\r\n\r\n"))
+        rejected(name, meaning, MALFORMED_LINE, format!("<get> {word}\r\nhost: <host>\r\n\r\n"))
     };
     vec![
         version("version-0.9", "HTTP/0.9 in words", "HTTP/0.9"),
@@ -158,7 +164,7 @@ pub(super) fn versions() -> Vec<ClientFault> {
 /// Methods that are not served, are none, or that nobody knows.
 pub(super) fn methods() -> Vec<ClientFault> {
     let unsupported =
-        |name, meaning, bytes: &str| refused(name, meaning, Cause::UnsupportedMethod, bytes.to_owned());
+        |name, meaning, bytes: &str| rejected(name, meaning, Cause::UnsupportedMethod, bytes.to_owned());
     let tail = "HTTP/1.1\r\nhost: <host>\r\n\r\n";
     vec![
         unsupported(
@@ -178,8 +184,18 @@ pub(super) fn methods() -> Vec<ClientFault> {
             "a method of 40 letters",
             &format!("{} <path>?<row> {tail}", "M".repeat(40)),
         ),
-        refused("method-no-token", "a method that is no token", LINE, format!("G@T <path>?<row> {tail}")),
-        refused("method-in-quotes", "a method in quotes", LINE, format!("\"GET\" <path>?<row> {tail}")),
+        rejected(
+            "method-no-token",
+            "a method that is no token",
+            MALFORMED_LINE,
+            format!("G@T <path>?<row> {tail}"),
+        ),
+        rejected(
+            "method-in-quotes",
+            "a method in quotes",
+            MALFORMED_LINE,
+            format!("\"GET\" <path>?<row> {tail}"),
+        ),
         served("unknown-method", "a method that nobody registered", format!("BREW <path>?<row> {tail}"))
             .asking("BREW", "<path>"),
         served("method-in-lower-case", "get, which is not GET", format!("get <path>?<row> {tail}"))

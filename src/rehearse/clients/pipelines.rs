@@ -4,81 +4,84 @@
 
 use crate::contract::Cause;
 
-use super::{Act, Asked, ClientFault, Ending, Expected, Reaches, acted, send, served};
+use super::{
+    ClientFault, ClientStep, ConnectionOutcome, ExpectedResponse, RequestKind, UpstreamSaw, send, served,
+    steps_row,
+};
 
-const GET: &str = "<get> HTTP/1.1\r\nhost: <host>\r\n\r\n";
+const GET_REQUEST: &str = "<get> HTTP/1.1\r\nhost: <host>\r\n\r\n";
 
 /// HTTP/1.0, which is still spoken by probes.
-pub(super) fn old_versions() -> Vec<ClientFault> {
-    let old = |name, meaning, bytes: &str, asked, expected, ending| {
-        let reaches = Reaches::Whole(usize::from(expected == Expected::Served));
-        acted(
+pub(super) fn http10() -> Vec<ClientFault> {
+    let old = |name, meaning, bytes: &str, request_kind, expected, ending| {
+        let reaches = UpstreamSaw::Complete(usize::from(expected == ExpectedResponse::Served));
+        steps_row(
             name,
             meaning,
-            vec![send(bytes.to_owned()), Act::Answer(asked)],
+            vec![send(bytes.to_owned()), ClientStep::ReadResponse(request_kind)],
             vec![expected],
             ending,
             reaches,
         )
     };
-    let both = Asked { head: true, old: true };
-    let dots = Expected::Refused(Cause::AmbiguousPath);
+    let both = RequestKind { head: true, http10: true };
+    let dots = ExpectedResponse::Rejected(Cause::AmbiguousPath);
     vec![
         old(
             "old",
             "HTTP/1.0",
             "<get> HTTP/1.0\r\nhost: <host>\r\n\r\n",
-            Asked::OLD,
-            Expected::Served,
-            Ending::Closes,
+            RequestKind::HTTP10,
+            ExpectedResponse::Served,
+            ConnectionOutcome::AnnouncedClose,
         ),
         old(
             "old-kept",
             "HTTP/1.0 that asks to keep the connection",
             "<get> HTTP/1.0\r\nhost: <host>\r\nconnection: keep-alive\r\n\r\n",
-            Asked::OLD,
-            Expected::Served,
-            Ending::Stays,
+            RequestKind::HTTP10,
+            ExpectedResponse::Served,
+            ConnectionOutcome::KeptOpen,
         ),
         ClientFault {
-            asks: Some(super::Target {
+            routed_request: Some(super::RoutedRequest {
                 method: "<GET>".to_owned(),
                 path: "<path>".to_owned(),
-                no_host: true,
+                without_host: true,
             }),
             ..old(
                 "old-without-host",
                 "HTTP/1.0 without Host",
                 "<get> HTTP/1.0\r\n\r\n",
-                Asked::OLD,
-                Expected::Served,
-                Ending::Closes,
+                RequestKind::HTTP10,
+                ExpectedResponse::Served,
+                ConnectionOutcome::AnnouncedClose,
             )
         },
         old(
             "old-post",
             "HTTP/1.0 with a body",
             "<post> HTTP/1.0\r\nhost: <host>\r\ncontent-length: 3\r\n\r\nabc",
-            Asked::OLD,
-            Expected::Served,
-            Ending::Closes,
+            RequestKind::HTTP10,
+            ExpectedResponse::Served,
+            ConnectionOutcome::AnnouncedClose,
         ),
         old(
             "old-refused",
             "HTTP/1.0 with dot segments",
             "<GET> <path>/../b?<row> HTTP/1.0\r\nhost: <host>\r\n\r\n",
-            Asked::OLD,
+            RequestKind::HTTP10,
             dots,
-            Ending::Closes,
+            ConnectionOutcome::AnnouncedClose,
         )
         .asking("<GET>", "<path>/../b"),
         old(
             "old-refused-kept",
             "HTTP/1.0 with dot segments that asks to keep the connection",
             "<GET> <path>/../b?<row> HTTP/1.0\r\nhost: <host>\r\nconnection: keep-alive\r\n\r\n",
-            Asked::OLD,
+            RequestKind::HTTP10,
             dots,
-            Ending::Stays,
+            ConnectionOutcome::KeptOpen,
         )
         .asking("<GET>", "<path>/../b"),
         old(
@@ -87,7 +90,7 @@ pub(super) fn old_versions() -> Vec<ClientFault> {
             "HEAD <path>/../b?<row> HTTP/1.0\r\nhost: <host>\r\n\r\n",
             both,
             dots,
-            Ending::Closes,
+            ConnectionOutcome::AnnouncedClose,
         )
         .asking("HEAD", "<path>/../b"),
     ]
@@ -95,76 +98,90 @@ pub(super) fn old_versions() -> Vec<ClientFault> {
 
 /// Request after request without waiting.
 pub(super) fn pipelines() -> Vec<ClientFault> {
-    let refused = |cause| Expected::Refused(cause);
+    let refused = |cause| ExpectedResponse::Rejected(cause);
     let dots = "<GET> <path>/../b?<row> HTTP/1.1\r\nhost: <host>\r\n\r\n";
     let post = "<post> HTTP/1.1\r\nhost: <host>\r\ncontent-length: 3\r\n\r\nabc";
-    let line = |name, meaning, requests: &[&str], answers: Vec<Expected>, ending| {
-        let reads = answers.iter().map(|_| Act::Answer(Asked::USUAL));
-        let whole = answers.iter().filter(|answer| **answer == Expected::Served).count();
-        let acts = std::iter::once(send(requests.concat())).chain(reads).collect();
-        acted(name, meaning, acts, answers, ending, Reaches::Whole(whole))
+    let line = |name, meaning, requests: &[&str], responses: Vec<ExpectedResponse>, ending| {
+        let reads = responses.iter().map(|_| ClientStep::ReadResponse(RequestKind::DEFAULT));
+        let served = responses.iter().filter(|response| **response == ExpectedResponse::Served).count();
+        let steps = std::iter::once(send(requests.concat())).chain(reads).collect();
+        steps_row(name, meaning, steps, responses, ending, UpstreamSaw::Complete(served))
     };
     let head = |name, meaning, bytes: &str, cause| {
-        let acts = vec![send(bytes.to_owned()), Act::Answer(Asked::HEAD)];
-        acted(name, meaning, acts, vec![refused(cause)], Ending::Closes, Reaches::Whole(0))
+        let steps = vec![send(bytes.to_owned()), ClientStep::ReadResponse(RequestKind::HEAD)];
+        steps_row(
+            name,
+            meaning,
+            steps,
+            vec![refused(cause)],
+            ConnectionOutcome::AnnouncedClose,
+            UpstreamSaw::Complete(0),
+        )
     };
-    let served_times = |times| vec![Expected::Served; times];
+    let served_times = |times| vec![ExpectedResponse::Served; times];
     vec![
-        line("pipeline", "20 requests at once", &[GET; 20], served_times(20), Ending::Stays),
+        line(
+            "pipeline",
+            "20 requests at once",
+            &[GET_REQUEST; 20],
+            served_times(20),
+            ConnectionOutcome::KeptOpen,
+        ),
         line(
             "pipeline-with-bodies",
             "20 requests at once, every second with a body",
-            &[[GET, post]; 10].concat(),
+            &[[GET_REQUEST, post]; 10].concat(),
             served_times(20),
-            Ending::Stays,
+            ConnectionOutcome::KeptOpen,
         ),
         line(
             "pipeline-with-refused",
             "20 requests at once, every second with dot segments",
-            &[[GET, dots]; 10].concat(),
-            [Expected::Served, refused(Cause::AmbiguousPath)].repeat(10),
-            Ending::Stays,
+            &[[GET_REQUEST, dots]; 10].concat(),
+            [ExpectedResponse::Served, refused(Cause::AmbiguousPath)].repeat(10),
+            ConnectionOutcome::KeptOpen,
         )
         .asking("<GET>", "<path>/../b"),
         line(
             "pipeline-with-malformed",
             "20 requests at once, the eighth malformed: nothing after it is served",
-            &[&[GET; 7][..], &["<get> HTTP/1.1\r\nhost : <host>\r\n\r\n"], &[GET; 12]].concat(),
+            &[&[GET_REQUEST; 7][..], &["<get> HTTP/1.1\r\nhost : <host>\r\n\r\n"], &[GET_REQUEST; 12]]
+                .concat(),
             [served_times(7), vec![refused(Cause::MalformedHeader)]].concat(),
-            Ending::Closes,
+            ConnectionOutcome::AnnouncedClose,
         ),
         line(
             "pipeline-with-ambiguous",
             "20 requests at once, the eighth with two lengths",
             &[
-                &[GET; 7][..],
+                &[GET_REQUEST; 7][..],
                 &["<post> HTTP/1.1\r\nhost: <host>\r\ncontent-length: 3\r\ncontent-length: 4\r\n\r\nabc"],
-                &[GET; 12],
+                &[GET_REQUEST; 12],
             ]
             .concat(),
             [served_times(7), vec![refused(Cause::AmbiguousFraming)]].concat(),
-            Ending::Closes,
+            ConnectionOutcome::AnnouncedClose,
         ),
         line(
             "pipeline-with-garbage",
             "a body that is longer than its length, and the rest of it taken for a request",
-            &["<post> HTTP/1.1\r\nhost: <host>\r\ncontent-length: 3\r\n\r\nabcdef\r\n\r\n", GET],
-            vec![Expected::Served, refused(Cause::MalformedRequestLine)],
-            Ending::Closes,
+            &["<post> HTTP/1.1\r\nhost: <host>\r\ncontent-length: 3\r\n\r\nabcdef\r\n\r\n", GET_REQUEST],
+            vec![ExpectedResponse::Served, refused(Cause::MalformedRequestLine)],
+            ConnectionOutcome::AnnouncedClose,
         ),
         line(
             "pipeline-after-close",
             "a request after one that asked to close",
-            &["<get> HTTP/1.1\r\nhost: <host>\r\nconnection: close\r\n\r\n", GET],
+            &["<get> HTTP/1.1\r\nhost: <host>\r\nconnection: close\r\n\r\n", GET_REQUEST],
             served_times(1),
-            Ending::Closes,
+            ConnectionOutcome::AnnouncedClose,
         ),
         line(
             "pipeline-empty-line-between",
             "an empty line after a body, as old clients send",
-            &[post, "\r\n", GET],
+            &[post, "\r\n", GET_REQUEST],
             served_times(2),
-            Ending::Stays,
+            ConnectionOutcome::KeptOpen,
         ),
         head(
             "head-malformed",
@@ -185,12 +202,12 @@ pub(super) fn pipelines() -> Vec<ClientFault> {
             Cause::ClientTooSlow,
         ),
         ClientFault {
-            acts: vec![
+            steps: vec![
                 send("HEAD <path>/../b?<row> HTTP/1.1\r\nhost: <host>\r\n\r\n"),
-                Act::Answer(Asked::HEAD),
+                ClientStep::ReadResponse(RequestKind::HEAD),
             ],
-            answers: vec![refused(Cause::AmbiguousPath)],
-            reaches: Reaches::Whole(0),
+            expected_responses: vec![refused(Cause::AmbiguousPath)],
+            upstream_saw: UpstreamSaw::Complete(0),
             ..served("head-refused", "HEAD with dot segments: no body, and the connection stays", "")
                 .asking("HEAD", "<path>/../b")
         },

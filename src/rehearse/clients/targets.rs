@@ -4,25 +4,34 @@
 
 use crate::contract::Cause;
 
-use super::{Act, Asked, ClientFault, Ending, Expected, refused, row, send, served};
+use super::{
+    ClientFault, ClientStep, ConnectionOutcome, ExpectedResponse, RequestKind, rejected, row, send, served,
+};
 
-const TAIL: &str = "HTTP/1.1\r\nhost: <host>\r\n\r\n";
+const REST_OF_REQUEST: &str = "HTTP/1.1\r\nhost: <host>\r\n\r\n";
 
 /// Paths.
 pub(super) fn paths() -> Vec<ClientFault> {
     // Refused while the head is read, so the connection closes; dot segments only when the route is known.
     let ambiguous = |name, meaning, suffix: &str| {
-        let bytes = format!("<GET> <path>{suffix}?<row> {TAIL}");
-        refused(name, meaning, Cause::AmbiguousPath, bytes)
+        let bytes = format!("<GET> <path>{suffix}?<row> {REST_OF_REQUEST}");
+        rejected(name, meaning, Cause::AmbiguousPath, bytes)
     };
     let dots = |name, meaning, suffix: &str| {
-        ambiguous(name, meaning, suffix).ending(Ending::Stays).asking("<GET>", &format!("<path>{suffix}"))
+        ambiguous(name, meaning, suffix)
+            .ending(ConnectionOutcome::KeptOpen)
+            .asking("<GET>", &format!("<path>{suffix}"))
     };
     let illegal = |name, meaning, suffix: &str| {
-        refused(name, meaning, Cause::MalformedRequestLine, format!("<GET> <path>{suffix} {TAIL}"))
+        rejected(
+            name,
+            meaning,
+            Cause::MalformedRequestLine,
+            format!("<GET> <path>{suffix} {REST_OF_REQUEST}"),
+        )
     };
     let fine = |name, meaning, suffix: &str| {
-        served(name, meaning, format!("<GET> <path>{suffix}?<row> {TAIL}"))
+        served(name, meaning, format!("<GET> <path>{suffix}?<row> {REST_OF_REQUEST}"))
             .asking("<GET>", &format!("<path>{suffix}"))
     };
     vec![
@@ -56,27 +65,31 @@ pub(super) fn paths() -> Vec<ClientFault> {
         row(
             "raw-latin-1",
             "a raw byte that is not UTF-8",
-            [b"<GET> <path>/caf\xe9?<row> ", TAIL.as_bytes()].concat(),
-            Expected::Refused(Cause::MalformedRequestLine),
+            [b"<GET> <path>/caf\xe9?<row> ", REST_OF_REQUEST.as_bytes()].concat(),
+            ExpectedResponse::Rejected(Cause::MalformedRequestLine),
         ),
-        served("dots-in-query", "dot segments in the query", format!("<get>&a=/../b {TAIL}")),
-        served("encoded-nul-in-query", "an encoded zero byte in the query", format!("<get>&a=%00 {TAIL}")),
+        served("dots-in-query", "dot segments in the query", format!("<get>&a=/../b {REST_OF_REQUEST}")),
+        served(
+            "encoded-nul-in-query",
+            "an encoded zero byte in the query",
+            format!("<get>&a=%00 {REST_OF_REQUEST}"),
+        ),
     ]
 }
 
 /// Absolute, authority and asterisk form.
 pub(super) fn forms() -> Vec<ClientFault> {
     let line = |name, meaning, target: &str| {
-        refused(name, meaning, Cause::MalformedRequestLine, format!("<GET> {target} {TAIL}"))
+        rejected(name, meaning, Cause::MalformedRequestLine, format!("<GET> {target} {REST_OF_REQUEST}"))
     };
     let host = |name, meaning, target: &str| {
-        refused(name, meaning, Cause::InvalidHost, format!("<GET> {target} {TAIL}"))
+        rejected(name, meaning, Cause::InvalidHost, format!("<GET> {target} {REST_OF_REQUEST}"))
     };
     vec![
         served(
             "absolute-form",
             "the whole URI of this host",
-            format!("<GET> http://<host><path>?<row> {TAIL}"),
+            format!("<GET> http://<host><path>?<row> {REST_OF_REQUEST}"),
         ),
         host(
             "absolute-other-host",
@@ -97,9 +110,12 @@ pub(super) fn forms() -> Vec<ClientFault> {
         line("authority-form", "a host and port in the place of a path", "<host>:80"),
         line("asterisk-get", "an asterisk by a method other than OPTIONS", "*"),
         ClientFault {
-            acts: vec![send(format!("OPTIONS * {TAIL}")), Act::Answer(Asked::USUAL)],
-            ending: Ending::Stays,
-            ..refused(
+            steps: vec![
+                send(format!("OPTIONS * {REST_OF_REQUEST}")),
+                ClientStep::ReadResponse(RequestKind::DEFAULT),
+            ],
+            connection_outcome: ConnectionOutcome::KeptOpen,
+            ..rejected(
                 "asterisk-options",
                 "OPTIONS for the server as a whole, which is no route",
                 Cause::DestinationNotFound,

@@ -5,75 +5,108 @@
 
 use bytes::Bytes;
 
-use super::super::frames::{PREFACE, settings};
-use super::super::line::client_hello;
+use super::super::frames::{PREFACE, settings_frame};
+use super::super::line::client_hello_bytes;
 use super::{
-    Act, Alert, Asked, ClientFault, Ending, Expected, Hello, PLAY, Reaches, Setting, Shaken, acted, send,
+    ClientFault, ClientStep, ConnectionOutcome, ExpectedResponse, FAULT_HEADER, GatewayProfile,
+    HandshakeOutcome, RequestKind, TlsAlert, TlsClientHello, UpstreamSaw, send, steps_row,
 };
 use crate::contract::Cause;
 
-const FAILED: &str = "tls_handshake_failed";
-const TIMEOUT: &str = "tls_handshake_timeout";
-const OTHER: &str = "tls_not_spoken";
-const BROKEN: &str = "tls_connection_error";
-const GONE: &str = "client_gone";
-const PROBE: &str = "connect_and_close";
-const IDLE: &str = "idle_timeout";
+const HANDSHAKE_FAILED: &str = "tls_handshake_failed";
+const HANDSHAKE_TIMEOUT: &str = "tls_handshake_timeout";
+const PLAINTEXT_ON_TLS: &str = "plaintext_on_tls";
+const CONNECTION_ERROR: &str = "tls_connection_error";
+const CLIENT_GONE: &str = "client_gone";
+const NO_REQUEST: &str = "no_request";
+const IDLE_TIMEOUT: &str = "idle_timeout";
 
 const REQUEST: &str = "<get> HTTP/1.1\r\nhost: <host>\r\n\r\n";
 
 /// Asks for HTTP/1.1 by a name that nobody has, and takes any certificate.
-const USUAL: Hello = Hello {
-    name: Some("rehearsal.invalid"),
-    offers: &["http/1.1"],
-    trusts: true,
-    old: false,
-    gets: Shaken::Agrees(Some("http/1.1")),
+const DEFAULT_HELLO: TlsClientHello = TlsClientHello {
+    server_name: Some("rehearsal.invalid"),
+    alpn_protocols: &["http/1.1"],
+    accepts_any_certificate: true,
+    tls12_only: false,
+    expected: HandshakeOutcome::Completed(Some("http/1.1")),
 };
 
 /// The same for HTTP/2.
-const HTTP2: Hello = Hello { offers: &["h2"], gets: Shaken::Agrees(Some("h2")), ..USUAL };
+const HTTP2_HELLO: TlsClientHello = TlsClientHello {
+    alpn_protocols: &["h2"],
+    expected: HandshakeOutcome::Completed(Some("h2")),
+    ..DEFAULT_HELLO
+};
 
 /// The whole table for this setting, in the order in which it is shown.
-pub fn client_faults_tls(setting: &Setting) -> Vec<ClientFault> {
-    client_faults_tls_by_sort(setting).into_iter().flat_map(|(_, rows)| rows).collect()
+pub fn client_faults_tls(profile: &GatewayProfile) -> Vec<ClientFault> {
+    client_faults_tls_by_section(profile).into_iter().flat_map(|(_, rows)| rows).collect()
 }
 
 /// The same, sort by sort, each with its title.
-pub fn client_faults_tls_by_sort(setting: &Setting) -> Vec<(&'static str, Vec<ClientFault>)> {
+pub fn client_faults_tls_by_section(profile: &GatewayProfile) -> Vec<(&'static str, Vec<ClientFault>)> {
     let sorts = [
-        ("What is no handshake", strangers()),
-        ("Handshakes that come to nothing", [hellos(), stalled(setting), refusals()].concat()),
-        ("Handshakes that are unusual and yet right", unusual()),
-        ("Behind the handshake", [ends(setting), inside(), beneath()].concat()),
+        ("What is no handshake", other_protocols()),
+        (
+            "Handshakes that come to nothing",
+            [client_hellos(), stalled(profile), rejected_handshakes()].concat(),
+        ),
+        ("Handshakes that are unusual and yet right", unusual_handshakes()),
+        (
+            "Behind the handshake",
+            [connection_ends(profile), requests_inside_tls(), bytes_below_tls()].concat(),
+        ),
     ];
-    let spelled = |rows: Vec<ClientFault>| rows.into_iter().map(|row| row.spelled(setting)).collect();
+    let spelled = |rows: Vec<ClientFault>| rows.into_iter().map(|row| row.substituted(profile)).collect();
     sorts.into_iter().map(|(title, rows)| (title, spelled(rows))).collect()
 }
 
 /// Nothing is answered, and the connection ends so.
-fn ended(name: &'static str, meaning: &'static str, acts: Vec<Act>, ending: Ending) -> ClientFault {
-    acted(name, meaning, acts, Vec::new(), ending, Reaches::Whole(0))
+fn steps_only(
+    name: &'static str,
+    description: &'static str,
+    steps: Vec<ClientStep>,
+    connection_outcome: ConnectionOutcome,
+) -> ClientFault {
+    steps_row(name, description, steps, Vec::new(), connection_outcome, UpstreamSaw::Complete(0))
 }
 
-fn silent(name: &'static str, meaning: &'static str, acts: Vec<Act>, silence: &'static str) -> ClientFault {
-    ended(name, meaning, acts, Ending::Silence(silence))
+fn closed_without_response(
+    name: &'static str,
+    description: &'static str,
+    steps: Vec<ClientStep>,
+    close_reason: &'static str,
+) -> ClientFault {
+    steps_only(name, description, steps, ConnectionOutcome::ClosedWithoutResponse(close_reason))
 }
 
-fn left(name: &'static str, meaning: &'static str, acts: Vec<Act>, silence: &'static str) -> ClientFault {
-    ended(name, meaning, acts, Ending::Left(silence))
+fn client_closed(
+    name: &'static str,
+    description: &'static str,
+    steps: Vec<ClientStep>,
+    close_reason: &'static str,
+) -> ClientFault {
+    steps_only(name, description, steps, ConnectionOutcome::ClientClosed(close_reason))
 }
 
 /// Behind a handshake that went well.
-fn encrypted(acts: impl IntoIterator<Item = Act>) -> Vec<Act> {
-    [Act::Handshake(USUAL)].into_iter().chain(acts).collect()
+fn inside_tls(steps: impl IntoIterator<Item = ClientStep>) -> Vec<ClientStep> {
+    [ClientStep::TlsHandshake(DEFAULT_HELLO)].into_iter().chain(steps).collect()
 }
 
 /// Who does not speak TLS.
-fn strangers() -> Vec<ClientFault> {
-    let other = |name, meaning, bytes: &'static [u8]| silent(name, meaning, vec![send(bytes)], OTHER);
+fn other_protocols() -> Vec<ClientFault> {
+    let other = |name, description, bytes: &'static [u8]| {
+        closed_without_response(name, description, vec![send(bytes)], PLAINTEXT_ON_TLS)
+    };
     vec![
-        silent("tls-plain-http", "asks in plain HTTP/1.1", vec![send(REQUEST)], OTHER),
+        closed_without_response(
+            "tls-plain-http",
+            "asks in plain HTTP/1.1",
+            vec![send(REQUEST)],
+            PLAINTEXT_ON_TLS,
+        ),
         other(
             "tls-plain-http2",
             "begins HTTP/2 in the clear",
@@ -93,206 +126,299 @@ fn strangers() -> Vec<ClientFault> {
         ),
         other("tls-alert-first", "begins with an alert", b"\x15\x03\x01\0\x02\x02\x28"),
         other("tls-data-first", "begins with a record of data", b"\x17\x03\x03\0\x04test"),
-        left("tls-connect-and-close", "connects and closes, as probes do", vec![Act::Close], PROBE),
+        client_closed(
+            "tls-connect-and-close",
+            "connects and closes, as probes do",
+            vec![ClientStep::Close],
+            NO_REQUEST,
+        ),
     ]
 }
 
 /// First messages that are no ClientHello, or one that nobody can agree to.
-fn hellos() -> Vec<ClientFault> {
-    let alerted = |name, meaning, bytes: Vec<u8>, alert| {
-        silent(name, meaning, vec![send(bytes), Act::Alert(alert)], FAILED)
+fn client_hellos() -> Vec<ClientFault> {
+    let alerted = |name, description, bytes: Vec<u8>, alert| {
+        closed_without_response(
+            name,
+            description,
+            vec![send(bytes), ClientStep::ExpectTlsAlert(alert)],
+            HANDSHAKE_FAILED,
+        )
     };
-    let record = |message: &[u8]| framed(&[0x16, 3, 1], message);
+    let record = |message: &[u8]| tls_record(&[0x16, 3, 1], message);
     vec![
         alerted(
             "tls-1.0",
             "speaks TLS 1.0 and nothing newer",
-            hello([3, 1], 0xc013),
-            Alert::PROTOCOL_VERSION,
+            client_hello_record([3, 1], 0xc013),
+            TlsAlert::PROTOCOL_VERSION,
         ),
         alerted(
             "tls-1.1",
             "speaks TLS 1.1 and nothing newer",
-            hello([3, 2], 0xc013),
-            Alert::PROTOCOL_VERSION,
+            client_hello_record([3, 2], 0xc013),
+            TlsAlert::PROTOCOL_VERSION,
         ),
-        alerted("tls-ssl-3", "speaks SSL 3", hello([3, 0], 0x0005), Alert::PROTOCOL_VERSION),
+        alerted("tls-ssl-3", "speaks SSL 3", client_hello_record([3, 0], 0x0005), TlsAlert::PROTOCOL_VERSION),
         alerted(
             "tls-no-common-suite",
             "knows RC4 alone, which nobody should",
-            hello([3, 3], 0x0005),
-            Alert::HANDSHAKE_FAILURE,
+            client_hello_record([3, 3], 0x0005),
+            TlsAlert::HANDSHAKE_FAILURE,
         ),
         alerted(
             "tls-other-message",
             "begins with a message that is no ClientHello",
             record(&[20, 0, 0, 0]),
-            Alert::UNEXPECTED_MESSAGE,
+            TlsAlert::UNEXPECTED_MESSAGE,
         ),
-        alerted("tls-empty-hello", "a ClientHello of no octets", record(&[1, 0, 0, 0]), Alert::DECODE_ERROR),
-        silent(
+        alerted(
+            "tls-empty-hello",
+            "a ClientHello of no octets",
+            record(&[1, 0, 0, 0]),
+            TlsAlert::DECODE_ERROR,
+        ),
+        closed_without_response(
             "tls-noise-in-record",
             "noise in a record of a handshake, a message of ten megabytes by its length",
             vec![send(record(&[0xa7; 64]))],
-            FAILED,
+            HANDSHAKE_FAILED,
         ),
         alerted(
             "tls-record-too-large",
             "a record of more than 16 KiB",
             vec![0x16, 3, 1, 0xff, 0xff, 1],
-            Alert::DECODE_ERROR,
+            TlsAlert::DECODE_ERROR,
         ),
-        silent(
+        closed_without_response(
             "tls-hello-and-plain",
             "a ClientHello, and plain HTTP behind it",
-            vec![send([whole_hello(), b"GET / HTTP/1.1\r\n\r\n".to_vec()].concat()), Act::Forget],
-            FAILED,
+            vec![
+                send([complete_hello(), b"GET / HTTP/1.1\r\n\r\n".to_vec()].concat()),
+                ClientStep::DiscardUntilClose,
+            ],
+            HANDSHAKE_FAILED,
         ),
     ]
 }
 
 /// Handshakes that end in the middle, or do not end.
-fn stalled(setting: &Setting) -> Vec<ClientFault> {
-    let whole = whole_hello();
-    let (half, _) = whole.split_at_checked(100).unwrap_or_default();
+fn stalled(setting: &GatewayProfile) -> Vec<ClientFault> {
+    let hello_bytes = complete_hello();
+    let (half, _) = hello_bytes.split_at_checked(100).unwrap_or_default();
     let half = || send(half.to_vec());
     vec![
-        left("tls-hello-closed", "closes inside its ClientHello", vec![half(), Act::Close], FAILED),
-        left(
+        client_closed(
+            "tls-hello-closed",
+            "closes inside its ClientHello",
+            vec![half(), ClientStep::Close],
+            HANDSHAKE_FAILED,
+        ),
+        client_closed(
             "tls-hello-reset",
             "resets inside its ClientHello",
-            vec![half(), Act::Pause(setting.pause()), Act::Reset],
-            FAILED,
+            vec![half(), ClientStep::Pause(setting.pause()), ClientStep::Reset],
+            HANDSHAKE_FAILED,
         ),
-        silent(
+        closed_without_response(
             "tls-hello-half-closed",
             "shuts down its sending side inside its ClientHello",
-            vec![half(), Act::HalfClose],
-            FAILED,
+            vec![half(), ClientStep::ShutdownWrite],
+            HANDSHAKE_FAILED,
         ),
-        silent("tls-says-nothing", "connects and says nothing", Vec::new(), TIMEOUT),
-        silent("tls-hello-stalls", "half a ClientHello, and nothing behind it", vec![half()], TIMEOUT),
-        silent(
+        closed_without_response(
+            "tls-says-nothing",
+            "connects and says nothing",
+            Vec::new(),
+            HANDSHAKE_TIMEOUT,
+        ),
+        closed_without_response(
+            "tls-hello-stalls",
+            "half a ClientHello, and nothing behind it",
+            vec![half()],
+            HANDSHAKE_TIMEOUT,
+        ),
+        closed_without_response(
             "tls-hello-drips",
             "a ClientHello that never ends, octet by octet",
             vec![
                 send(b"\x16\x03\x01\x3f\xff\x01\x00\x3f\xfb".as_slice()),
-                Act::Drip(Bytes::from_static(&[3]), setting.pause()),
+                ClientStep::SendSlowly(Bytes::from_static(&[3]), setting.pause()),
             ],
-            TIMEOUT,
+            HANDSHAKE_TIMEOUT,
         ),
-        silent(
+        closed_without_response(
             "tls-stalls-after-hello",
             "a whole ClientHello, and nothing behind it",
-            vec![send(whole.clone()), Act::Forget],
-            TIMEOUT,
+            vec![send(hello_bytes.clone()), ClientStep::DiscardUntilClose],
+            HANDSHAKE_TIMEOUT,
         ),
-        left(
+        client_closed(
             "tls-leaves-after-hello",
             "closes after its ClientHello",
-            vec![send(whole), Act::Answered, Act::Close],
-            FAILED,
+            vec![send(hello_bytes), ClientStep::WaitForData, ClientStep::Close],
+            HANDSHAKE_FAILED,
         ),
     ]
 }
 
 /// Handshakes that one side refuses.
-fn refusals() -> Vec<ClientFault> {
-    let refused = |name, meaning, hello, ending| ended(name, meaning, vec![Act::Handshake(hello)], ending);
-    let none = Hello { offers: &["spdy/3.1"], gets: Shaken::Alert(Alert::NO_APPLICATION_PROTOCOL), ..USUAL };
-    let distrusts = Hello { trusts: false, gets: Shaken::Distrusts, ..USUAL };
+fn rejected_handshakes() -> Vec<ClientFault> {
+    let refused = |name, description, hello, connection_outcome| {
+        steps_only(name, description, vec![ClientStep::TlsHandshake(hello)], connection_outcome)
+    };
+    let none = TlsClientHello {
+        alpn_protocols: &["spdy/3.1"],
+        expected: HandshakeOutcome::Alert(TlsAlert::NO_APPLICATION_PROTOCOL),
+        ..DEFAULT_HELLO
+    };
+    let distrusts = TlsClientHello {
+        accepts_any_certificate: false,
+        expected: HandshakeOutcome::CertificateRejected,
+        ..DEFAULT_HELLO
+    };
     vec![
         refused(
             "tls-no-common-protocol",
             "offers no protocol that is spoken here (ALPN)",
             none,
-            Ending::Silence(FAILED),
+            ConnectionOutcome::ClosedWithoutResponse(HANDSHAKE_FAILED),
         ),
-        refused("tls-distrusts", "refuses the certificate", distrusts, Ending::Left(FAILED)),
+        refused(
+            "tls-distrusts",
+            "refuses the certificate",
+            distrusts,
+            ConnectionOutcome::ClientClosed(HANDSHAKE_FAILED),
+        ),
         refused(
             "tls-distrusts-1.2",
             "refuses the certificate, in TLS 1.2",
-            Hello { old: true, ..distrusts },
-            Ending::Left(FAILED),
+            TlsClientHello { tls12_only: true, ..distrusts },
+            ConnectionOutcome::ClientClosed(HANDSHAKE_FAILED),
         ),
     ]
 }
 
 /// What is served.
-fn unusual() -> Vec<ClientFault> {
-    let served = |name, meaning, hello| {
-        let acts = vec![Act::Handshake(hello), send(REQUEST), Act::Answer(Asked::USUAL)];
-        acted(name, meaning, acts, vec![Expected::Served], Ending::Stays, Reaches::Whole(1))
+fn unusual_handshakes() -> Vec<ClientFault> {
+    let served = |name, description, hello| {
+        let steps = vec![
+            ClientStep::TlsHandshake(hello),
+            send(REQUEST),
+            ClientStep::ReadResponse(RequestKind::DEFAULT),
+        ];
+        steps_row(
+            name,
+            description,
+            steps,
+            vec![ExpectedResponse::Served],
+            ConnectionOutcome::KeptOpen,
+            UpstreamSaw::Complete(1),
+        )
     };
-    let silent_about_protocols = Hello { offers: &[], gets: Shaken::Agrees(None), ..USUAL };
+    let silent_about_protocols =
+        TlsClientHello { alpn_protocols: &[], expected: HandshakeOutcome::Completed(None), ..DEFAULT_HELLO };
     vec![
-        served("tls-unknown-name", "asks for a name that no certificate has", USUAL),
-        served("tls-no-name", "asks for no name", Hello { name: None, ..USUAL }),
+        served("tls-unknown-name", "asks for a name that no certificate has", DEFAULT_HELLO),
+        served("tls-no-name", "asks for no name", TlsClientHello { server_name: None, ..DEFAULT_HELLO }),
         served("tls-no-alpn", "says nothing about protocols", silent_about_protocols),
-        served("tls-1.2", "speaks TLS 1.2", Hello { old: true, ..USUAL }),
+        served("tls-1.2", "speaks TLS 1.2", TlsClientHello { tls12_only: true, ..DEFAULT_HELLO }),
         served(
             "tls-unknown-protocols",
             "offers protocols that nobody knows before one that is spoken",
-            Hello { offers: &["spdy/3.1", "http/1.1"], ..USUAL },
+            TlsClientHello { alpn_protocols: &["spdy/3.1", "http/1.1"], ..DEFAULT_HELLO },
         ),
     ]
 }
 
 /// Connections that end before a request has come, or inside one.
-fn ends(setting: &Setting) -> Vec<ClientFault> {
+fn connection_ends(setting: &GatewayProfile) -> Vec<ClientFault> {
     let half = "<get> HTTP/1.1\r\nhost: <h";
     let short = "<post> HTTP/1.1\r\nhost: <host>\r\ncontent-length: 10\r\n\r\nabc";
-    let endless = format!("<get> HTTP/1.1\r\nhost: <host>\r\n{PLAY}: endless\r\n\r\n");
-    let closes = |name, meaning, bytes: &'static str, expected| {
-        let acts = encrypted([send(bytes), Act::HalfClose, Act::Answer(Asked::USUAL)]);
-        acted(name, meaning, acts, vec![expected], Ending::Closes, Reaches::NeverWhole)
+    let endless = format!("<get> HTTP/1.1\r\nhost: <host>\r\n{FAULT_HEADER}: endless\r\n\r\n");
+    let closes = |name, description, bytes: &'static str, expected| {
+        let steps = inside_tls([
+            send(bytes),
+            ClientStep::ShutdownWrite,
+            ClientStep::ReadResponse(RequestKind::DEFAULT),
+        ]);
+        steps_row(
+            name,
+            description,
+            steps,
+            vec![expected],
+            ConnectionOutcome::AnnouncedClose,
+            UpstreamSaw::AtMostPartial,
+        )
     };
     vec![
-        silent("tls-silence", "a handshake, and nothing behind it", encrypted([]), IDLE),
-        silent("tls-goodbye", "a handshake, and goodbye (close_notify)", encrypted([Act::HalfClose]), PROBE),
-        left("tls-no-goodbye", "a handshake, and closes without goodbye", encrypted([Act::Close]), PROBE),
-        left(
+        closed_without_response(
+            "tls-silence",
+            "a handshake, and nothing behind it",
+            inside_tls([]),
+            IDLE_TIMEOUT,
+        ),
+        closed_without_response(
+            "tls-goodbye",
+            "a handshake, and goodbye (close_notify)",
+            inside_tls([ClientStep::ShutdownWrite]),
+            NO_REQUEST,
+        ),
+        client_closed(
+            "tls-no-goodbye",
+            "a handshake, and closes without goodbye",
+            inside_tls([ClientStep::Close]),
+            NO_REQUEST,
+        ),
+        client_closed(
             "tls-closed-in-head",
             "closes inside a head without goodbye",
-            encrypted([send(half), Act::Pause(setting.pause()), Act::Close]),
-            GONE,
+            inside_tls([send(half), ClientStep::Pause(setting.pause()), ClientStep::Close]),
+            CLIENT_GONE,
         ),
-        left(
+        client_closed(
             "tls-closed-in-body",
             "closes inside a body without goodbye",
-            encrypted([send(short), Act::Arrived, Act::Close]),
-            GONE,
+            inside_tls([send(short), ClientStep::WaitForUpstreamRequest, ClientStep::Close]),
+            CLIENT_GONE,
         )
-        .reaching(Reaches::NeverWhole),
+        .with_upstream_saw(UpstreamSaw::AtMostPartial),
         closes(
             "tls-goodbye-in-head",
             "says goodbye inside a head",
             half,
-            Expected::Refused(Cause::HttpRequestError),
+            ExpectedResponse::Rejected(Cause::HttpRequestError),
         ),
         closes(
             "tls-goodbye-in-body",
             "says goodbye inside a body",
             short,
-            Expected::RefusedOnRoute(Cause::MalformedBody),
+            ExpectedResponse::RejectedOnRoute(Cause::MalformedBody),
         ),
-        acted(
+        steps_row(
             "tls-closed-in-answer",
             "closes inside an endless answer without goodbye",
-            encrypted([send(endless), Act::Answer(Asked::USUAL), Act::Close]),
-            vec![Expected::Begun],
-            Ending::LeftInside,
-            Reaches::Anything,
+            inside_tls([send(endless), ClientStep::ReadResponse(RequestKind::DEFAULT), ClientStep::Close]),
+            vec![ExpectedResponse::Prefix],
+            ConnectionOutcome::ClientClosedDuringResponse,
+            UpstreamSaw::Any,
         ),
     ]
 }
 
 /// What is whole TLS, and not what was agreed on.
-fn inside() -> Vec<ClientFault> {
-    let refused = |name, meaning, cause, bytes: &'static [u8]| {
-        let acts = encrypted([send(bytes), Act::Answer(Asked::USUAL)]);
-        let refused = vec![Expected::Refused(cause)];
-        acted(name, meaning, acts, refused, Ending::Closes, Reaches::Whole(0))
+fn requests_inside_tls() -> Vec<ClientFault> {
+    let refused = |name, description, cause, bytes: &'static [u8]| {
+        let steps = inside_tls([send(bytes), ClientStep::ReadResponse(RequestKind::DEFAULT)]);
+        let refused = vec![ExpectedResponse::Rejected(cause)];
+        steps_row(
+            name,
+            description,
+            steps,
+            refused,
+            ConnectionOutcome::AnnouncedClose,
+            UpstreamSaw::Complete(0),
+        )
     };
     vec![
         refused(
@@ -313,84 +439,91 @@ fn inside() -> Vec<ClientFault> {
             Cause::UnsupportedVersion,
             b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0",
         ),
-        silent(
+        closed_without_response(
             "tls-http1-unagreed",
             "asks in HTTP/1.1 where HTTP/2 was agreed on",
-            vec![Act::Handshake(HTTP2), send(REQUEST), Act::Forget],
+            vec![ClientStep::TlsHandshake(HTTP2_HELLO), send(REQUEST), ClientStep::DiscardUntilClose],
             "http2_connection_error",
         ),
     ]
 }
 
 /// What breaks TLS itself. Each has been answered before: what comes at the heels of a handshake is read as a part of it.
-fn beneath() -> Vec<ClientFault> {
-    let behind = |name, meaning, acts: Vec<Act>, silence| {
-        let served = [send(REQUEST), Act::Answer(Asked::USUAL)];
-        let acts = encrypted(served.into_iter().chain(acts));
-        acted(name, meaning, acts, vec![Expected::Served], Ending::Silence(silence), Reaches::Whole(1))
+fn bytes_below_tls() -> Vec<ClientFault> {
+    let after_handshake = |name, description, steps: Vec<ClientStep>, close_reason| {
+        let served = [send(REQUEST), ClientStep::ReadResponse(RequestKind::DEFAULT)];
+        let steps = inside_tls(served.into_iter().chain(steps));
+        steps_row(
+            name,
+            description,
+            steps,
+            vec![ExpectedResponse::Served],
+            ConnectionOutcome::ClosedWithoutResponse(close_reason),
+            UpstreamSaw::Complete(1),
+        )
     };
-    let spoiled = || Act::Beneath(framed(&[0x17, 3, 3], &[0; 64]).into());
-    let mac = Alert::BAD_RECORD_MAC;
+    let spoiled = || ClientStep::SendBelowTls(tls_record(&[0x17, 3, 3], &[0; 64]).into());
+    let mac = TlsAlert::BAD_RECORD_MAC;
     vec![
-        behind(
+        after_handshake(
             "tls-plain-behind",
             "is served, and asks in plain HTTP/1.1 then",
             vec![
-                Act::Beneath(Bytes::from_static(b"GET / HTTP/1.1\r\n\r\n")),
-                Act::Alert(Alert::DECODE_ERROR),
+                ClientStep::SendBelowTls(Bytes::from_static(b"GET / HTTP/1.1\r\n\r\n")),
+                ClientStep::ExpectTlsAlert(TlsAlert::DECODE_ERROR),
             ],
-            BROKEN,
+            CONNECTION_ERROR,
         ),
-        behind(
+        after_handshake(
             "tls-spoiled-record",
             "is served, and sends a record that was not encrypted with its key",
-            vec![spoiled(), Act::Alert(mac)],
-            BROKEN,
+            vec![spoiled(), ClientStep::ExpectTlsAlert(mac)],
+            CONNECTION_ERROR,
         ),
-        behind(
+        after_handshake(
             "tls-spoiled-in-head",
             "is served, and sends such a record inside the next head",
-            vec![send("<get> HTTP/1.1\r\nhost: <h"), spoiled(), Act::Alert(mac)],
-            BROKEN,
+            vec![send("<get> HTTP/1.1\r\nhost: <h"), spoiled(), ClientStep::ExpectTlsAlert(mac)],
+            CONNECTION_ERROR,
         ),
-        behind(
+        after_handshake(
             "tls-record-too-large-behind",
             "is served, and sends a record of more than 16 KiB",
             vec![
-                Act::Beneath(Bytes::from_static(&[0x17, 3, 3, 0x50, 0, 0])),
-                Act::Alert(Alert::DECODE_ERROR),
+                ClientStep::SendBelowTls(Bytes::from_static(&[0x17, 3, 3, 0x50, 0, 0])),
+                ClientStep::ExpectTlsAlert(TlsAlert::DECODE_ERROR),
             ],
-            BROKEN,
+            CONNECTION_ERROR,
         ),
-        behind(
+        after_handshake(
             "tls-half-a-record",
             "is served, and sends half a record and nothing behind it",
-            vec![Act::Beneath(Bytes::from_static(&[0x17, 3, 3, 0, 64, 0, 0, 0]))],
-            IDLE,
+            vec![ClientStep::SendBelowTls(Bytes::from_static(&[0x17, 3, 3, 0, 64, 0, 0, 0]))],
+            IDLE_TIMEOUT,
         ),
-        silent(
+        closed_without_response(
             "tls-spoiled-in-http2",
             "begins HTTP/2, and sends a record that was not encrypted with its key",
             vec![
-                Act::Handshake(HTTP2),
-                send([PREFACE, &settings(&[])].concat()),
-                Act::Answered,
+                ClientStep::TlsHandshake(HTTP2_HELLO),
+                send([PREFACE, &settings_frame(&[])].concat()),
+                ClientStep::WaitForData,
                 spoiled(),
-                Act::Forget,
+                ClientStep::DiscardUntilClose,
             ],
-            BROKEN,
+            CONNECTION_ERROR,
         ),
     ]
 }
 
 /// Type, version, length and content.
-fn framed(head: &[u8], content: &[u8]) -> Vec<u8> {
+fn tls_record(head: &[u8], content: &[u8]) -> Vec<u8> {
     let length = u16::try_from(content.len()).unwrap_or(u16::MAX);
     [head, &length.to_be_bytes(), content].concat()
 }
 
 /// A ClientHello (RFC 5246 7.4.1.2) of this version that knows one suite.
-fn hello(version: [u8; 2], suite: u16) -> Vec<u8> {
+fn client_hello_record(version: [u8; 2], suite: u16) -> Vec<u8> {
     let extensions = [
         // Groups: secp256r1. Points: uncompressed. Signatures: ECDSA and RSA with SHA-256.
         &[0, 10, 0, 4, 0, 2, 0, 23][..],
@@ -404,11 +537,11 @@ fn hello(version: [u8; 2], suite: u16) -> Vec<u8> {
     body.extend_from_slice(&[0, 0, 2]);
     body.extend_from_slice(&suite.to_be_bytes());
     body.extend_from_slice(&[1, 0]);
-    body.extend_from_slice(&framed(&[], &extensions));
-    framed(&[0x16, 3, 1], &framed(&[1, 0], &body))
+    body.extend_from_slice(&tls_record(&[], &extensions));
+    tls_record(&[0x16, 3, 1], &tls_record(&[1, 0], &body))
 }
 
 /// One that every server takes; nothing where the system has no random bits.
-fn whole_hello() -> Vec<u8> {
-    client_hello(&USUAL).unwrap_or_default()
+fn complete_hello() -> Vec<u8> {
+    client_hello_bytes(&DEFAULT_HELLO).unwrap_or_default()
 }

@@ -9,34 +9,36 @@ use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::{DeflateEncoder, GzEncoder, ZlibEncoder};
 
-use super::super::script::{Step, reply};
-use super::{Ask, Outcome, SECRET, UpstreamFault, answered};
+use super::super::script::{UpstreamStep, http_response};
+use super::{FaultOutcome, FaultRequest, INTERNAL_HOSTNAME, UpstreamFault, replaced_row};
 
 const MESSAGE: &str = "This page is in the archive.";
 const PLAIN: &str = r#"{"message":"Order 7 does not exist.","code":404}"#;
 
 /// All of them.
 pub(super) fn rows() -> Vec<UpstreamFault> {
-    [kept(), conforming(), unreadable(), bombs()].concat()
+    [kept_messages(), conforming(), undecodable(), decompression_bombs()].concat()
 }
 
-fn coded(
+fn coded_row(
     name: &'static str,
-    meaning: &'static str,
+    description: &'static str,
     status: u16,
     coding: &str,
     body: Vec<u8>,
 ) -> UpstreamFault {
     let head = format!(
-        "{status} {SECRET}\ncontent-type: application/json\ncontent-encoding: {coding}\nx-served-by: {SECRET}"
+        "{status} {INTERNAL_HOSTNAME}\ncontent-type: application/json\ncontent-encoding: {coding}\nx-served-by: {INTERNAL_HOSTNAME}"
     );
-    answered(name, meaning, status, status, vec![Step::Write(reply(&head, body))])
+    replaced_row(name, description, status, status, vec![UpstreamStep::Write(http_response(&head, body))])
 }
 
-fn kept() -> Vec<UpstreamFault> {
-    let body = format!(r#"{{"detail":"{MESSAGE}","host":"{SECRET}"}}"#);
+fn kept_messages() -> Vec<UpstreamFault> {
+    let body = format!(r#"{{"detail":"{MESSAGE}","host":"{INTERNAL_HOSTNAME}"}}"#);
     let body = body.as_bytes();
-    let row = |name, meaning, coding: &str, body| coded(name, meaning, 404, coding, body).keeping(MESSAGE);
+    let row = |name, description, coding: &str, body| {
+        coded_row(name, description, 404, coding, body).with_upstream_message(MESSAGE)
+    };
     vec![
         row("gzip-error", "a compressed error of another shape", "gzip", gzip(body)),
         row("x-gzip-error", "the same under the old name of gzip", "x-gzip", gzip(body)),
@@ -49,19 +51,30 @@ fn kept() -> Vec<UpstreamFault> {
 }
 
 fn conforming() -> Vec<UpstreamFault> {
-    let row = |name, meaning, coding: &'static str, body: Vec<u8>| {
+    let row = |name, description, coding: &'static str, body: Vec<u8>| {
         let (sent, steps) = (Bytes::from(body.clone()), body);
         let head = format!("404 No\ncontent-type: application/json\ncontent-encoding: {coding}");
         UpstreamFault {
-            outcome: Outcome::Passed { code: 404 },
+            outcome: FaultOutcome::Forwarded { code: 404 },
             body: sent,
-            ..answered(name, meaning, 404, 404, vec![Step::Write(reply(&head, steps))])
+            ..replaced_row(
+                name,
+                description,
+                404,
+                404,
+                vec![UpstreamStep::Write(http_response(&head, steps))],
+            )
         }
     };
-    let accepting =
-        |fields, row: UpstreamFault| UpstreamFault { ask: Ask { fields, ..Ask::once("GET") }, ..row };
-    let decoded =
-        |row: UpstreamFault| UpstreamFault { body: PLAIN.into(), lacks: &["content-encoding"], ..row };
+    let accepting = |fields, row: UpstreamFault| UpstreamFault {
+        request: FaultRequest { header_lines: fields, ..FaultRequest::single("GET") },
+        ..row
+    };
+    let decoded = |row: UpstreamFault| UpstreamFault {
+        body: PLAIN.into(),
+        removed_headers: &["content-encoding"],
+        ..row
+    };
     let body = PLAIN.as_bytes();
     vec![
         decoded(row(
@@ -96,7 +109,7 @@ fn conforming() -> Vec<UpstreamFault> {
                 "gzip",
                 gzip(body),
             )
-            .with_fields(&[("content-encoding", "gzip")]),
+            .with_kept_headers(&[("content-encoding", "gzip")]),
         ),
         accepting(
             "accept-encoding: br;q=0.5, gzip\r\n",
@@ -106,47 +119,47 @@ fn conforming() -> Vec<UpstreamFault> {
                 "br",
                 brotli(body),
             )
-            .with_fields(&[("content-encoding", "br")]),
+            .with_kept_headers(&[("content-encoding", "br")]),
         ),
     ]
 }
 
-fn unreadable() -> Vec<UpstreamFault> {
-    let message = format!(r#"{{"message":"{SECRET}"}}"#);
+fn undecodable() -> Vec<UpstreamFault> {
+    let message = format!(r#"{{"message":"{INTERNAL_HOSTNAME}"}}"#);
     let body = message.as_bytes();
     let half = |bytes: Vec<u8>| bytes.get(..bytes.len() / 2).unwrap_or_default().to_vec();
     vec![
-        coded("gzip-lie", "says gzip and is plain JSON", 404, "gzip", body.to_vec()),
-        coded("br-lie", "says br and is gzip", 404, "br", gzip(body)),
-        coded("zstd-lie", "says zstd and is plain JSON", 404, "zstd", body.to_vec()),
-        coded("hidden-gzip", "is gzip and does not say so", 404, "identity", gzip(body)),
-        coded("cut-gzip", "half a gzip stream", 404, "gzip", half(gzip(body))),
-        coded("cut-br", "half a brotli stream", 404, "br", half(brotli(body))),
-        coded(
+        coded_row("gzip-lie", "says gzip and is plain JSON", 404, "gzip", body.to_vec()),
+        coded_row("br-lie", "says br and is gzip", 404, "br", gzip(body)),
+        coded_row("zstd-lie", "says zstd and is plain JSON", 404, "zstd", body.to_vec()),
+        coded_row("hidden-gzip", "is gzip and does not say so", 404, "identity", gzip(body)),
+        coded_row("cut-gzip", "half a gzip stream", 404, "gzip", half(gzip(body))),
+        coded_row("cut-br", "half a brotli stream", 404, "br", half(brotli(body))),
+        coded_row(
             "gzip-and-more",
             "bytes behind the gzip stream",
             404,
             "gzip",
             [gzip(body), b"more".to_vec()].concat(),
         ),
-        coded("two-codings", "two codings", 404, "gzip, gzip", gzip(&gzip(body))),
-        coded("mixed-codings", "two different codings", 404, "br, gzip", gzip(&brotli(body))),
-        coded("unknown-coding", "a coding that nobody knows", 404, "shrunk", body.to_vec()),
-        coded("gzip-500", "a compressed error under 500", 500, "gzip", gzip(body)),
-        coded("empty-gzip", "says gzip and has no body", 404, "gzip", Vec::new()),
+        coded_row("two-codings", "two codings", 404, "gzip, gzip", gzip(&gzip(body))),
+        coded_row("mixed-codings", "two different codings", 404, "br, gzip", gzip(&brotli(body))),
+        coded_row("unknown-coding", "a coding that nobody knows", 404, "shrunk", body.to_vec()),
+        coded_row("gzip-500", "a compressed error under 500", 500, "gzip", gzip(body)),
+        coded_row("empty-gzip", "says gzip and has no body", 404, "gzip", Vec::new()),
     ]
 }
 
 /// Ten megabytes in a few kilobytes.
-fn bombs() -> Vec<UpstreamFault> {
+fn decompression_bombs() -> Vec<UpstreamFault> {
     let blanks = " ".repeat(10 * 1024 * 1024);
     let body = format!(r#"{{"message":"No such order.","code":404}}{blanks}"#);
     let body = body.as_bytes();
     vec![
-        coded("gzip-bomb", "ten megabytes in gzip", 404, "gzip", gzip(body)),
-        coded("br-bomb", "ten megabytes in brotli", 404, "br", brotli(body)),
-        coded("zstd-bomb", "ten megabytes in zstd", 404, "zstd", zstd(body)),
-        coded("deflate-bomb", "ten megabytes in deflate", 404, "deflate", zlib(body)),
+        coded_row("gzip-bomb", "ten megabytes in gzip", 404, "gzip", gzip(body)),
+        coded_row("br-bomb", "ten megabytes in brotli", 404, "br", brotli(body)),
+        coded_row("zstd-bomb", "ten megabytes in zstd", 404, "zstd", zstd(body)),
+        coded_row("deflate-bomb", "ten megabytes in deflate", 404, "deflate", zlib(body)),
     ]
 }
 

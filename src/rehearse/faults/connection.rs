@@ -9,32 +9,32 @@ use bytes::Bytes;
 
 use crate::contract::{Cause, RequestSent};
 
-use super::super::script::{Script, Step, say};
-use super::{Outcome, Place, UpstreamFault, Why, after_the_head, passed, row};
+use super::super::script::{Script, UpstreamStep, write_bytes};
+use super::{FaultOutcome, ReplyReason, ServerKind, UpstreamFault, after_request, fault_row, forwarded_row};
 
 /// No connection, or one that is of no use.
-pub(super) fn connecting() -> Vec<UpstreamFault> {
-    let at = |name, meaning, place, cause| {
-        let outcome = Outcome::Answered { code: 504, why: Why::Fault(cause) };
+pub(super) fn connect_failures() -> Vec<UpstreamFault> {
+    let at_server = |name, description, server_kind, cause| {
+        let outcome = FaultOutcome::LocalReply { code: 504, reason: ReplyReason::Fault(cause) };
         UpstreamFault {
-            place,
+            server_kind,
             script: Script::new(),
-            sent_at_least: RequestSent::None,
-            ..row(name, meaning, outcome)
+            min_request_sent: RequestSent::None,
+            ..fault_row(name, description, outcome)
         }
     };
     vec![
-        at("refused", "nothing listens on the port", Place::Refusing, Cause::ConnectionRefused),
-        at(
+        at_server("refused", "nothing listens on the port", ServerKind::Refusing, Cause::ConnectionRefused),
+        at_server(
             "connect-timeout",
             "the connection attempt gets no answer",
-            Place::FullBacklog,
+            ServerKind::FullBacklog,
             Cause::ConnectionTimeout,
         ),
-        at(
+        at_server(
             "accept-close",
             "the connection is accepted and closed",
-            Place::Closing,
+            ServerKind::Closing,
             Cause::ConnectionTerminated,
         ),
     ]
@@ -42,44 +42,56 @@ pub(super) fn connecting() -> Vec<UpstreamFault> {
 
 /// The response head does not come, or is none.
 pub(super) fn response_heads() -> Vec<UpstreamFault> {
-    const HALF_A_HEAD: &str = "HTTP/1.1 200 db-7.internal\r\nx-served-by: db-7.internal\r\ncontent-le";
-    let fault = |name, meaning, cause, steps: Vec<Step>| UpstreamFault {
-        script: after_the_head(steps),
-        ..row(name, meaning, Outcome::Answered { code: 504, why: Why::Fault(cause) })
+    const PARTIAL_HEAD: &str = "HTTP/1.1 200 db-7.internal\r\nx-served-by: db-7.internal\r\ncontent-le";
+    let fault = |name, description, cause, steps: Vec<UpstreamStep>| UpstreamFault {
+        script: after_request(steps),
+        ..fault_row(
+            name,
+            description,
+            FaultOutcome::LocalReply { code: 504, reason: ReplyReason::Fault(cause) },
+        )
     };
-    let drip = |bytes: String| Step::Drip { bytes: bytes.into(), every: Duration::from_millis(40) };
+    let drip = |bytes: String| UpstreamStep::WriteSlowly {
+        bytes: bytes.into(),
+        interval: Duration::from_millis(40),
+    };
     let padding = "x-padding: 0123456789\r\n";
     vec![
         fault(
             "close-before-head",
             "reads the request and closes",
             Cause::ConnectionTerminated,
-            vec![Step::Close],
+            vec![UpstreamStep::Close],
         ),
         fault(
             "reset-before-head",
             "reads the request and resets",
             Cause::ConnectionTerminated,
-            vec![Step::Reset],
+            vec![UpstreamStep::Reset],
         ),
         fault(
             "close-in-head",
             "closes inside its response head",
             Cause::ConnectionTerminated,
-            vec![say(HALF_A_HEAD), Step::Close],
+            vec![write_bytes(PARTIAL_HEAD), UpstreamStep::Close],
         ),
         fault(
             "reset-in-head",
             "resets inside its response head",
             Cause::ConnectionTerminated,
-            vec![say(HALF_A_HEAD), Step::Reset],
+            vec![write_bytes(PARTIAL_HEAD), UpstreamStep::Reset],
         ),
-        fault("hang", "reads the request and never answers", Cause::HttpResponseTimeout, vec![Step::Hang]),
+        fault(
+            "hang",
+            "reads the request and never answers",
+            Cause::HttpResponseTimeout,
+            vec![UpstreamStep::ReadUntilClose],
+        ),
         fault(
             "hang-in-head",
             "falls silent inside its response head",
             Cause::HttpResponseTimeout,
-            vec![say(HALF_A_HEAD), Step::Hang],
+            vec![write_bytes(PARTIAL_HEAD), UpstreamStep::ReadUntilClose],
         ),
         fault(
             "dripped-status-line",
@@ -91,7 +103,7 @@ pub(super) fn response_heads() -> Vec<UpstreamFault> {
             "silent-close",
             "shuts down its sending side and stays",
             Cause::ConnectionTerminated,
-            vec![Step::HalfClose, Step::Hang],
+            vec![UpstreamStep::ShutdownWrite, UpstreamStep::ReadUntilClose],
         ),
         fault(
             "dripped-head",
@@ -103,100 +115,123 @@ pub(super) fn response_heads() -> Vec<UpstreamFault> {
 }
 
 /// The head has left when the body breaks.
-pub(super) fn bodies_cut() -> Vec<UpstreamFault> {
-    const CHUNKED: &str =
+pub(super) fn truncated_bodies() -> Vec<UpstreamFault> {
+    const CHUNKED_HEAD: &str =
         "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ntransfer-encoding: chunked\r\n\r\n9\r\nfirst and\r\n";
-    const LENGTH: &str =
+    const LENGTH_HEAD: &str =
         "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 1000\r\n\r\nfirst and";
-    let cut = |name, meaning, cause, steps: Vec<Step>| {
-        let outcome = Outcome::Aborted { code: 200, cause };
+    let truncated = |name, description, cause, steps: Vec<UpstreamStep>| {
+        let outcome = FaultOutcome::Aborted { code: 200, cause };
         UpstreamFault {
-            script: after_the_head(steps),
+            script: after_request(steps),
             body: "first and".into(),
-            ..row(name, meaning, outcome)
+            ..fault_row(name, description, outcome)
         }
     };
     let incomplete = Cause::HttpResponseIncomplete;
     let old = "HTTP/1.0 200 OK\r\ncontent-type: text/plain\r\n\r\nfirst and";
-    let behind_head = |name, meaning, cause, steps: Vec<Step>| UpstreamFault {
+    let behind_head = |name, description, cause, steps: Vec<UpstreamStep>| UpstreamFault {
         body: Bytes::new(),
-        ..cut(name, meaning, cause, steps)
+        ..truncated(name, description, cause, steps)
     };
     let (length, chunked) =
-        (LENGTH.trim_end_matches("first and"), CHUNKED.trim_end_matches("9\r\nfirst and\r\n"));
+        (LENGTH_HEAD.trim_end_matches("first and"), CHUNKED_HEAD.trim_end_matches("9\r\nfirst and\r\n"));
     vec![
         behind_head(
             "cut-behind-head",
             "closes before the first byte of its body",
             incomplete,
-            vec![say(length), Step::Close],
+            vec![write_bytes(length), UpstreamStep::Close],
         ),
         behind_head(
             "cut-behind-head-of-chunks",
             "closes before its first chunk",
             incomplete,
-            vec![say(chunked), Step::Close],
+            vec![write_bytes(chunked), UpstreamStep::Close],
         ),
         behind_head(
             "reset-behind-head",
             "resets before the first byte of its body",
             incomplete,
-            vec![say(length), Step::Reset],
+            vec![write_bytes(length), UpstreamStep::Reset],
         ),
         behind_head(
             "stalled-behind-head",
             "falls silent before the first byte of its body",
             Cause::ConnectionReadTimeout,
-            vec![say(length), Step::Hang],
+            vec![write_bytes(length), UpstreamStep::ReadUntilClose],
         ),
-        cut("cut-body", "closes before its Content-Length", incomplete, vec![say(LENGTH), Step::Close]),
-        cut("cut-chunked", "closes before its last chunk", incomplete, vec![say(CHUNKED), Step::Close]),
-        cut("reset-in-body", "resets inside its body", incomplete, vec![say(LENGTH), Step::Reset]),
-        cut(
+        truncated(
+            "cut-body",
+            "closes before its Content-Length",
+            incomplete,
+            vec![write_bytes(LENGTH_HEAD), UpstreamStep::Close],
+        ),
+        truncated(
+            "cut-chunked",
+            "closes before its last chunk",
+            incomplete,
+            vec![write_bytes(CHUNKED_HEAD), UpstreamStep::Close],
+        ),
+        truncated(
+            "reset-in-body",
+            "resets inside its body",
+            incomplete,
+            vec![write_bytes(LENGTH_HEAD), UpstreamStep::Reset],
+        ),
+        truncated(
             "stalled-body",
             "falls silent inside its body",
             Cause::ConnectionReadTimeout,
-            vec![say(LENGTH), Step::Hang],
+            vec![write_bytes(LENGTH_HEAD), UpstreamStep::ReadUntilClose],
         ),
-        cut(
+        truncated(
             "cut-in-chunk",
             "closes inside a chunk",
             incomplete,
-            vec![say(CHUNKED), say("64\r\n"), Step::Close],
+            vec![write_bytes(CHUNKED_HEAD), write_bytes("64\r\n"), UpstreamStep::Close],
         ),
-        cut(
+        truncated(
             "cut-in-chunk-size",
             "closes inside a chunk size",
             incomplete,
-            vec![say(CHUNKED), say("6"), Step::Close],
+            vec![write_bytes(CHUNKED_HEAD), write_bytes("6"), UpstreamStep::Close],
         ),
-        cut(
+        truncated(
             "cut-before-last-line",
             "closes before the blank line that ends its chunks",
             incomplete,
-            vec![say(CHUNKED), say("0\r\n"), Step::Close],
+            vec![write_bytes(CHUNKED_HEAD), write_bytes("0\r\n"), UpstreamStep::Close],
         ),
-        cut("reset-in-chunks", "resets between chunks", incomplete, vec![say(CHUNKED), Step::Reset]),
-        cut(
+        truncated(
+            "reset-in-chunks",
+            "resets between chunks",
+            incomplete,
+            vec![write_bytes(CHUNKED_HEAD), UpstreamStep::Reset],
+        ),
+        truncated(
             "reset-unframed",
             "resets a body that a close would have ended",
             incomplete,
-            vec![say(old), Step::Reset],
+            vec![write_bytes(old), UpstreamStep::Reset],
         ),
-        cut(
+        truncated(
             "stalled-chunks",
             "falls silent between chunks",
             Cause::ConnectionReadTimeout,
-            vec![say(CHUNKED), Step::Hang],
+            vec![write_bytes(CHUNKED_HEAD), UpstreamStep::ReadUntilClose],
         ),
-        passed(
+        forwarded_row(
             "dripped-body",
             "sends its body one byte at a time: slow is no fault",
             200,
             "first and hello",
             vec![
-                say("HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 15\r\n\r\n"),
-                Step::Drip { bytes: "first and hello".into(), every: Duration::from_millis(80) },
+                write_bytes("HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 15\r\n\r\n"),
+                UpstreamStep::WriteSlowly {
+                    bytes: "first and hello".into(),
+                    interval: Duration::from_millis(80),
+                },
             ],
         ),
     ]

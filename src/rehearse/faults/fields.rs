@@ -2,74 +2,95 @@
 //!
 //! The bodies are HTML, so each is replaced; what fields do to a conforming error stands at the end.
 
-use super::super::script::{Step, reply};
-use super::{Outcome, SECRET, UpstreamFault, answered};
+use super::super::script::{UpstreamStep, http_response};
+use super::{FaultOutcome, INTERNAL_HOSTNAME, UpstreamFault, replaced_row};
 
 /// All of them.
 pub(super) fn rows() -> Vec<UpstreamFault> {
-    [kept(), dropped(), waits(), conforming()].concat()
+    [kept_headers(), removed_headers(), retry_after_headers(), conforming()].concat()
 }
 
-fn page(name: &'static str, meaning: &'static str, status: u16, code: u16, field: &str) -> UpstreamFault {
-    let head = format!("{status} {SECRET}\ncontent-type: text/html\n{field}");
-    answered(name, meaning, status, code, vec![Step::Write(reply(&head, format!("<h1>{SECRET}</h1>")))])
+fn html_page(
+    name: &'static str,
+    description: &'static str,
+    status: u16,
+    code: u16,
+    field: &str,
+) -> UpstreamFault {
+    let head = format!("{status} {INTERNAL_HOSTNAME}\ncontent-type: text/html\n{field}");
+    replaced_row(
+        name,
+        description,
+        status,
+        code,
+        vec![UpstreamStep::Write(http_response(&head, format!("<h1>{INTERNAL_HOSTNAME}</h1>")))],
+    )
 }
 
-fn kept() -> Vec<UpstreamFault> {
+fn kept_headers() -> Vec<UpstreamFault> {
     vec![
-        page("login-page", "401 with a challenge", 401, 401, "www-authenticate: Bearer realm=\"shop\"")
-            .with_fields(&[("www-authenticate", "Bearer realm=\"shop\"")]),
-        page("dpop-nonce", "401 with a nonce", 401, 401, "dpop-nonce: eyJ7").with_fields(&[("dpop-nonce", "eyJ7")]),
-        page("slow-down", "429 with a Retry-After", 429, 429, "retry-after: 7").with_fields(&[("retry-after", "7")]),
-        page("quota", "429 with its quota", 429, 429, "x-ratelimit-limit: 60\nx-ratelimit-remaining: 0\nratelimit: \"a\";r=0;t=9\nratelimit-policy: \"a\";q=60;w=60")
-            .with_fields(&[("x-ratelimit-limit", "60"), ("x-ratelimit-remaining", "0"), ("ratelimit", "\"a\";r=0;t=9"), ("ratelimit-policy", "\"a\";q=60;w=60")]),
-        page("cookie-on-403", "403 with a cookie", 403, 403, "set-cookie: session=; max-age=0").with_fields(&[("set-cookie", "session=; max-age=0")]),
-        page("allow-on-405", "405 with the methods allowed", 405, 400, "allow: GET, PUT").with_fields(&[("allow", "GET, PUT")]),
-        page("range-on-416", "416 with the range there is", 416, 400, "content-range: bytes */1000").with_fields(&[("content-range", "bytes */1000")]),
-        page("vary-and-link", "404 with Vary, Link and a Date", 404, 404, "vary: accept\nlink: </docs>; rel=help\ndate: Thu, 01 Jan 2026 00:00:00 GMT")
-            .with_fields(&[("vary", "accept"), ("link", "</docs>; rel=help"), ("date", "Thu, 01 Jan 2026 00:00:00 GMT")]),
-        page("transport-security", "500 with its transport security", 500, 500, "strict-transport-security: max-age=60").with_fields(&[("strict-transport-security", "max-age=60")]),
-        page("foreign-cors", "403 with sharing of its own", 403, 403, "access-control-allow-origin: *").with_fields(&[("access-control-allow-origin", "*")]),
+        html_page("login-page", "401 with a challenge", 401, 401, "www-authenticate: Bearer realm=\"shop\"")
+            .with_kept_headers(&[("www-authenticate", "Bearer realm=\"shop\"")]),
+        html_page("dpop-nonce", "401 with a nonce", 401, 401, "dpop-nonce: eyJ7").with_kept_headers(&[("dpop-nonce", "eyJ7")]),
+        html_page("slow-down", "429 with a Retry-After", 429, 429, "retry-after: 7").with_kept_headers(&[("retry-after", "7")]),
+        html_page("quota", "429 with its quota", 429, 429, "x-ratelimit-limit: 60\nx-ratelimit-remaining: 0\nratelimit: \"a\";r=0;t=9\nratelimit-policy: \"a\";q=60;w=60")
+            .with_kept_headers(&[("x-ratelimit-limit", "60"), ("x-ratelimit-remaining", "0"), ("ratelimit", "\"a\";r=0;t=9"), ("ratelimit-policy", "\"a\";q=60;w=60")]),
+        html_page("cookie-on-403", "403 with a cookie", 403, 403, "set-cookie: session=; max-age=0").with_kept_headers(&[("set-cookie", "session=; max-age=0")]),
+        html_page("allow-on-405", "405 with the methods allowed", 405, 400, "allow: GET, PUT").with_kept_headers(&[("allow", "GET, PUT")]),
+        html_page("range-on-416", "416 with the range there is", 416, 400, "content-range: bytes */1000").with_kept_headers(&[("content-range", "bytes */1000")]),
+        html_page("vary-and-link", "404 with Vary, Link and a Date", 404, 404, "vary: accept\nlink: </docs>; rel=help\ndate: Thu, 01 Jan 2026 00:00:00 GMT")
+            .with_kept_headers(&[("vary", "accept"), ("link", "</docs>; rel=help"), ("date", "Thu, 01 Jan 2026 00:00:00 GMT")]),
+        html_page("transport-security", "500 with its transport security", 500, 500, "strict-transport-security: max-age=60").with_kept_headers(&[("strict-transport-security", "max-age=60")]),
+        html_page("foreign-cors", "403 with sharing of its own", 403, 403, "access-control-allow-origin: *").with_kept_headers(&[("access-control-allow-origin", "*")]),
     ]
 }
 
-fn dropped() -> Vec<UpstreamFault> {
-    let without = |row: UpstreamFault, lacks| UpstreamFault { lacks, ..row };
-    let secret = |name: &str| format!("{name}: {SECRET}");
+fn removed_headers() -> Vec<UpstreamFault> {
+    let without = |row: UpstreamFault, lacks| UpstreamFault { removed_headers: lacks, ..row };
+    let secret = |name: &str| format!("{name}: {INTERNAL_HOSTNAME}");
     vec![
         without(
-            page("cookie-on-500", "500 with a cookie", 500, 500, &format!("set-cookie: debug={SECRET}")),
+            html_page(
+                "cookie-on-500",
+                "500 with a cookie",
+                500,
+                500,
+                &format!("set-cookie: debug={INTERNAL_HOSTNAME}"),
+            ),
             &["set-cookie"],
         ),
-        without(page("location-on-404", "404 with a Location", 404, 404, &secret("location")), &["location"]),
         without(
-            page(
+            html_page("location-on-404", "404 with a Location", 404, 404, &secret("location")),
+            &["location"],
+        ),
+        without(
+            html_page(
                 "refresh-on-503",
                 "503 with a Refresh",
                 503,
                 503,
-                &format!("refresh: 1; url=http://{SECRET}/"),
+                &format!("refresh: 1; url=http://{INTERNAL_HOSTNAME}/"),
             ),
             &["refresh"],
         ),
         without(
-            page("range-on-404", "404 with a range", 404, 404, "content-range: bytes */1000"),
+            html_page("range-on-404", "404 with a range", 404, 404, "content-range: bytes */1000"),
             &["content-range"],
         ),
         without(
-            page(
+            html_page(
                 "server-names",
                 "500 with the names of servers",
                 500,
                 500,
                 &format!(
-                    "server: {SECRET}\nx-powered-by: {SECRET}\nvia: 1.1 {SECRET}\nx-backend: {SECRET}\nx-debug-token: {SECRET}"
+                    "server: {INTERNAL_HOSTNAME}\nx-powered-by: {INTERNAL_HOSTNAME}\nvia: 1.1 {INTERNAL_HOSTNAME}\nx-backend: {INTERNAL_HOSTNAME}\nx-debug-token: {INTERNAL_HOSTNAME}"
                 ),
             ),
             &["server", "x-powered-by", "via", "x-backend", "x-debug-token"],
         ),
         without(
-            page(
+            html_page(
                 "stale-fields",
                 "404 with fields of the page that is gone",
                 404,
@@ -79,7 +100,7 @@ fn dropped() -> Vec<UpstreamFault> {
             &["etag", "last-modified", "content-language", "content-disposition", "accept-ranges", "expires"],
         ),
         without(
-            page(
+            html_page(
                 "hop-fields",
                 "502 with fields of its connection",
                 502,
@@ -89,7 +110,7 @@ fn dropped() -> Vec<UpstreamFault> {
             &["keep-alive", "proxy-authenticate", "proxy-connection", "upgrade"],
         ),
         without(
-            page(
+            html_page(
                 "cacheable-error",
                 "404 that may be stored for a day",
                 404,
@@ -98,9 +119,9 @@ fn dropped() -> Vec<UpstreamFault> {
             ),
             &["age"],
         )
-        .with_fields(&[("cache-control", "no-store")]),
+        .with_kept_headers(&[("cache-control", "no-store")]),
         without(
-            page(
+            html_page(
                 "named-by-connection",
                 "429 whose Connection names one of its limit fields",
                 429,
@@ -112,81 +133,94 @@ fn dropped() -> Vec<UpstreamFault> {
     ]
 }
 
-fn waits() -> Vec<UpstreamFault> {
-    const DEFAULT: &[(&str, &str)] = &[("retry-after", "5")];
-    let wait = |name, meaning, field: &str| page(name, meaning, 503, 503, field).with_fields(DEFAULT);
+fn retry_after_headers() -> Vec<UpstreamFault> {
+    const DEFAULT_RETRY_AFTER: &[(&str, &str)] = &[("retry-after", "5")];
+    let wait = |name, description, field: &str| {
+        html_page(name, description, 503, 503, field).with_kept_headers(DEFAULT_RETRY_AFTER)
+    };
     vec![
-        page("wait-a-day", "503 with a Retry-After of a day", 503, 503, "retry-after: 86400")
-            .with_fields(&[("retry-after", "86400")]),
+        html_page("wait-a-day", "503 with a Retry-After of a day", 503, 503, "retry-after: 86400")
+            .with_kept_headers(&[("retry-after", "86400")]),
         wait("maintenance", "503 with a senseless Retry-After", "retry-after: soon"),
         wait("wait-zero", "503 with a Retry-After of 0", "retry-after: 0"),
         wait("wait-negative", "503 with a negative Retry-After", "retry-after: -1"),
         wait("wait-two-days", "503 with a Retry-After of two days", "retry-after: 172800"),
         wait("wait-past", "503 with a Retry-After in the past", "retry-after: Thu, 01 Jan 1970 00:00:00 GMT"),
-        wait("wait-secret", "503 with a name for a Retry-After", &format!("retry-after: {SECRET}")),
-        page("wait-twice", "503 with two Retry-After", 503, 503, "retry-after: 7\nretry-after: 9")
-            .with_fields(&[("retry-after", "7")]),
-        page("no-wait", "429 without a Retry-After", 429, 429, "x-none: 1").with_fields(DEFAULT),
+        wait(
+            "wait-secret",
+            "503 with a name for a Retry-After",
+            &format!("retry-after: {INTERNAL_HOSTNAME}"),
+        ),
+        html_page("wait-twice", "503 with two Retry-After", 503, 503, "retry-after: 7\nretry-after: 9")
+            .with_kept_headers(&[("retry-after", "7")]),
+        html_page("no-wait", "429 without a Retry-After", 429, 429, "x-none: 1")
+            .with_kept_headers(DEFAULT_RETRY_AFTER),
         UpstreamFault {
-            lacks: &["retry-after"],
-            ..page("wait-on-502", "502 with a senseless Retry-After", 502, 504, "retry-after: soon")
+            removed_headers: &["retry-after"],
+            ..html_page("wait-on-502", "502 with a senseless Retry-After", 502, 504, "retry-after: soon")
         },
     ]
 }
 
 fn conforming() -> Vec<UpstreamFault> {
-    let row = |name, meaning, code: u16, fields: &str| {
+    let row = |name, description, code: u16, fields: &str| {
         let body = format!(r#"{{"message":"No such order.","code":{code}}}"#);
-        let head = format!("{code} {SECRET}\ncontent-type: application/json\n{fields}");
+        let head = format!("{code} {INTERNAL_HOSTNAME}\ncontent-type: application/json\n{fields}");
         UpstreamFault {
-            outcome: Outcome::Passed { code },
+            outcome: FaultOutcome::Forwarded { code },
             body: body.clone().into(),
-            ..answered(name, meaning, code, code, vec![Step::Write(reply(&head, body))])
+            ..replaced_row(
+                name,
+                description,
+                code,
+                code,
+                vec![UpstreamStep::Write(http_response(&head, body))],
+            )
         }
     };
     vec![
         UpstreamFault {
-            lacks: &["server", "x-powered-by", "x-debug-token"],
+            removed_headers: &["server", "x-powered-by", "x-debug-token"],
             ..row(
                 "conforming-with-names",
                 "a documented error with the names of servers",
                 404,
-                &format!("server: {SECRET}\nx-powered-by: {SECRET}\nx-debug-token: {SECRET}\nx-order: 7"),
+                &format!("server: {INTERNAL_HOSTNAME}\nx-powered-by: {INTERNAL_HOSTNAME}\nx-debug-token: {INTERNAL_HOSTNAME}\nx-order: 7"),
             )
-            .with_fields(&[("x-order", "7"), ("cache-control", "no-store")])
+            .with_kept_headers(&[("x-order", "7"), ("cache-control", "no-store")])
         },
         row("conforming-429", "a documented 429 without a Retry-After", 429, "x-order: 7")
-            .with_fields(&[("retry-after", "5"), ("x-order", "7")]),
+            .with_kept_headers(&[("retry-after", "5"), ("x-order", "7")]),
         row("conforming-429-wait", "a documented 429 with a Retry-After", 429, "retry-after: 7")
-            .with_fields(&[("retry-after", "7")]),
-        answered(
+            .with_kept_headers(&[("retry-after", "7")]),
+        replaced_row(
             "two-content-types",
             "a documented 404 with two Content-Type",
             404,
             404,
-            vec![Step::Write(reply(
+            vec![UpstreamStep::Write(http_response(
                 "404 No\ncontent-type: application/json\ncontent-type: application/json",
                 r#"{"message":"No such order.","code":404}"#,
             ))],
         )
-        .keeping("No such order."),
+        .with_upstream_message("No such order."),
         row(
             "conforming-429-wait-twice",
             "a documented 429 with two Retry-After",
             429,
             "retry-after: 7\nretry-after: 9",
         )
-        .with_fields(&[("retry-after", "7")]),
+        .with_kept_headers(&[("retry-after", "7")]),
         row(
             "conforming-404-wait-twice",
             "a documented 404 with two Retry-After",
             404,
             "retry-after: 7\nretry-after: 7",
         )
-        .with_fields(&[("retry-after", "7")]),
+        .with_kept_headers(&[("retry-after", "7")]),
         row("conforming-429-soon", "a documented 429 with a senseless Retry-After", 429, "retry-after: soon")
-            .with_fields(&[("retry-after", "5")]),
+            .with_kept_headers(&[("retry-after", "5")]),
         row("conforming-cookie", "a documented error with a cookie", 401, "set-cookie: session=7")
-            .with_fields(&[("set-cookie", "session=7")]),
+            .with_kept_headers(&[("set-cookie", "session=7")]),
     ]
 }

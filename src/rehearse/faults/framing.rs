@@ -5,24 +5,28 @@
 
 use crate::contract::Cause;
 
-use super::super::script::{Script, Step, say};
-use super::{Outcome, SECRET, UpstreamFault, Why, after_the_head, passed, row};
+use super::super::script::{Script, UpstreamStep, write_bytes};
+use super::{
+    FaultOutcome, INTERNAL_HOSTNAME, ReplyReason, UpstreamFault, after_request, fault_row, forwarded_row,
+};
 
 /// All of them.
 pub(super) fn rows() -> Vec<UpstreamFault> {
-    [unclear(), clear(), chunks(), surplus()].concat()
+    [ambiguous(), unambiguous(), chunks(), surplus_bytes()].concat()
 }
 
-fn unclear() -> Vec<UpstreamFault> {
-    let outcome = Outcome::Answered { code: 504, why: Why::Fault(Cause::HttpProtocolError) };
-    let fault = |name, meaning, script: Script| UpstreamFault { script, ..row(name, meaning, outcome) };
+fn ambiguous() -> Vec<UpstreamFault> {
+    let outcome =
+        FaultOutcome::LocalReply { code: 504, reason: ReplyReason::Fault(Cause::HttpProtocolError) };
+    let fault = |name, meaning, script: Script| UpstreamFault { script, ..fault_row(name, meaning, outcome) };
     let with = |name, meaning, fields: &str| {
-        let head = format!("HTTP/1.1 200 OK\r\nx-served-by: {SECRET}\r\n{fields}\r\n\r\nhello, ");
-        fault(name, meaning, after_the_head(vec![say(head), Step::Close]))
+        let head = format!("HTTP/1.1 200 OK\r\nx-served-by: {INTERNAL_HOSTNAME}\r\n{fields}\r\n\r\nhello, ");
+        fault(name, meaning, after_request(vec![write_bytes(head), UpstreamStep::Close]))
     };
     let chunked = |name, meaning, line: &str, fields: &str| {
-        let head = format!("{line}\r\nx-served-by: {SECRET}\r\n{fields}\r\n\r\n5\r\nhello\r\n0\r\n\r\n");
-        fault(name, meaning, after_the_head(vec![say(head), Step::Close]))
+        let head =
+            format!("{line}\r\nx-served-by: {INTERNAL_HOSTNAME}\r\n{fields}\r\n\r\n5\r\nhello\r\n0\r\n\r\n");
+        fault(name, meaning, after_request(vec![write_bytes(head), UpstreamStep::Close]))
     };
     let http = "HTTP/1.1 200 OK";
     vec![
@@ -72,10 +76,10 @@ fn unclear() -> Vec<UpstreamFault> {
     ]
 }
 
-fn clear() -> Vec<UpstreamFault> {
+fn unambiguous() -> Vec<UpstreamFault> {
     let ok = |name, meaning, fields: &str, bytes: &str| {
         let head = format!("HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\n{fields}\r\n\r\n{bytes}");
-        passed(name, meaning, 200, "hello", vec![say(head)])
+        forwarded_row(name, meaning, 200, "hello", vec![write_bytes(head)])
     };
     let chunks = "transfer-encoding: chunked";
     vec![
@@ -102,32 +106,35 @@ fn clear() -> Vec<UpstreamFault> {
             chunks,
             "1\r\nh\r\n1\r\ne\r\n1\r\nl\r\n1\r\nl\r\n1\r\no\r\n0\r\n\r\n",
         ),
-        passed(
+        forwarded_row(
             "ended-by-close",
             "ends its body by closing",
             200,
             "hello",
-            vec![say("HTTP/1.1 200 OK\r\nconnection: close\r\n\r\nhello"), Step::Close],
+            vec![write_bytes("HTTP/1.1 200 OK\r\nconnection: close\r\n\r\nhello"), UpstreamStep::Close],
         ),
-        passed(
+        forwarded_row(
             "http-1.0",
             "answers HTTP/1.0 and closes",
             200,
             "hello",
-            vec![say("HTTP/1.0 200 OK\r\n\r\nhello"), Step::Close],
+            vec![write_bytes("HTTP/1.0 200 OK\r\n\r\nhello"), UpstreamStep::Close],
         ),
     ]
 }
 
 /// The first chunk is good; the head and it may have left when the framing breaks.
 fn chunks() -> Vec<UpstreamFault> {
-    let outcome = Outcome::Aborted { code: 200, cause: Cause::HttpProtocolError };
+    let outcome = FaultOutcome::Aborted { code: 200, cause: Cause::HttpProtocolError };
     let then = |name, meaning, rest: &str| {
         let head = "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ntransfer-encoding: chunked\r\n\r\n";
         UpstreamFault {
-            script: after_the_head(vec![say(format!("{head}9\r\nfirst and\r\n{rest}")), Step::Close]),
+            script: after_request(vec![
+                write_bytes(format!("{head}9\r\nfirst and\r\n{rest}")),
+                UpstreamStep::Close,
+            ]),
             body: "first andhello".into(),
-            ..row(name, meaning, outcome)
+            ..fault_row(name, meaning, outcome)
         }
     };
     vec![
@@ -153,34 +160,37 @@ fn chunks() -> Vec<UpstreamFault> {
 }
 
 /// More bytes than the message has: they are nobody's answer.
-fn surplus() -> Vec<UpstreamFault> {
+fn surplus_bytes() -> Vec<UpstreamFault> {
     let head = "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\n";
-    let forged = format!("HTTP/1.1 200 OK\r\nx-served-by: {SECRET}\r\ncontent-length: 6\r\n\r\nforged");
+    let forged =
+        format!("HTTP/1.1 200 OK\r\nx-served-by: {INTERNAL_HOSTNAME}\r\ncontent-length: 6\r\n\r\nforged");
     let twice = |row: UpstreamFault| {
-        let ask = super::Ask { times: 2, ..row.ask.clone() };
-        UpstreamFault { ask, ..row }
+        let request = super::FaultRequest { count: 2, ..row.request.clone() };
+        UpstreamFault { request, ..row }
     };
     vec![
-        passed(
+        forwarded_row(
             "long-body",
             "sends more than its Content-Length",
             200,
             "hello",
-            vec![say(format!("{head}content-length: 5\r\n\r\nhello, {SECRET}"))],
+            vec![write_bytes(format!("{head}content-length: 5\r\n\r\nhello, {INTERNAL_HOSTNAME}"))],
         ),
-        twice(passed(
+        twice(forwarded_row(
             "second-response",
             "sends a second response behind the first",
             200,
             "hello",
-            vec![say(format!("{head}content-length: 5\r\n\r\nhello{forged}"))],
+            vec![write_bytes(format!("{head}content-length: 5\r\n\r\nhello{forged}"))],
         )),
-        twice(passed(
+        twice(forwarded_row(
             "second-response-after-chunks",
             "sends a second response behind the last chunk",
             200,
             "hello",
-            vec![say(format!("{head}transfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n{forged}"))],
+            vec![write_bytes(format!(
+                "{head}transfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n{forged}"
+            ))],
         )),
     ]
 }

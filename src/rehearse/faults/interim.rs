@@ -6,21 +6,24 @@ use std::time::Duration;
 
 use crate::contract::Cause;
 
-use super::super::script::{Step, reply, say};
-use super::{Ask, Outcome, SECRET, UpstreamFault, Why, after_the_head, answered, passed, row};
+use super::super::script::{UpstreamStep, http_response, write_bytes};
+use super::{
+    FaultOutcome, FaultRequest, INTERNAL_HOSTNAME, ReplyReason, UpstreamFault, after_request, fault_row,
+    forwarded_row, replaced_row,
+};
 
 const HINTS: &str = "HTTP/1.1 103 Early Hints\r\nlink: </style.css>; rel=preload\r\n\r\n";
-const FINAL: &str = "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello";
+const FINAL_RESPONSE: &str = "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello";
 
 /// All of them.
 pub(super) fn rows() -> Vec<UpstreamFault> {
-    [before_an_answer(), before_a_fault(), without_a_body(), heads()].concat()
+    [before_a_response(), before_a_fault(), without_a_body(), head_responses()].concat()
 }
 
-fn before_an_answer() -> Vec<UpstreamFault> {
+fn before_a_response() -> Vec<UpstreamFault> {
     let ok = |name, meaning, before: String, interim| UpstreamFault {
-        interim,
-        ..passed(name, meaning, 200, "hello", vec![say(format!("{before}{FINAL}"))])
+        interim_statuses: interim,
+        ..forwarded_row(name, meaning, 200, "hello", vec![write_bytes(format!("{before}{FINAL_RESPONSE}"))])
     };
     let framed = |field: &str| format!("HTTP/1.1 103 Early Hints\r\n{field}\r\n\r\n");
     vec![
@@ -35,15 +38,18 @@ fn before_an_answer() -> Vec<UpstreamFault> {
         ok("103-with-length", "gives a length on a 103", framed("content-length: 0"), &[103]),
         ok("interim-16", "sends 16 interim responses", HINTS.repeat(16), &[103; 16]),
         UpstreamFault {
-            interim: &[103],
-            ..answered(
+            interim_statuses: &[103],
+            ..replaced_row(
                 "103-then-500",
                 "sends 103, then an error page",
                 500,
                 500,
                 vec![
-                    say(HINTS),
-                    say(reply("500 Oops\ncontent-type: text/html", format!("<h1>{SECRET}</h1>"))),
+                    write_bytes(HINTS),
+                    write_bytes(http_response(
+                        "500 Oops\ncontent-type: text/html",
+                        format!("<h1>{INTERNAL_HOSTNAME}</h1>"),
+                    )),
                 ],
             )
         },
@@ -51,14 +57,14 @@ fn before_an_answer() -> Vec<UpstreamFault> {
 }
 
 fn before_a_fault() -> Vec<UpstreamFault> {
-    let fault = |name, meaning, cause, interim, steps: Vec<Step>| UpstreamFault {
-        script: after_the_head(steps),
-        interim,
-        ..row(name, meaning, Outcome::Answered { code: 504, why: Why::Fault(cause) })
+    let fault = |name, meaning, cause, interim, steps: Vec<UpstreamStep>| UpstreamFault {
+        script: after_request(steps),
+        interim_statuses: interim,
+        ..fault_row(name, meaning, FaultOutcome::LocalReply { code: 504, reason: ReplyReason::Fault(cause) })
     };
     let broken = Cause::HttpProtocolError;
     let switching = format!(
-        "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\nx-served-by: {SECRET}\r\n\r\n"
+        "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\nx-served-by: {INTERNAL_HOSTNAME}\r\n\r\n"
     );
     vec![
         fault(
@@ -66,35 +72,43 @@ fn before_a_fault() -> Vec<UpstreamFault> {
             "sends interim responses without end",
             broken,
             &[103; 16],
-            vec![Step::Repeat { bytes: HINTS.into(), times: u64::MAX, every: Duration::ZERO }],
+            vec![UpstreamStep::WriteRepeated {
+                bytes: HINTS.into(),
+                count: u64::MAX,
+                interval: Duration::ZERO,
+            }],
         ),
         fault(
             "interim-17",
             "sends 17 interim responses",
             broken,
             &[103; 16],
-            vec![say(HINTS.repeat(17)), say(FINAL)],
+            vec![write_bytes(HINTS.repeat(17)), write_bytes(FINAL_RESPONSE)],
         ),
         fault(
             "103-then-close",
             "sends 103 and closes",
             Cause::ConnectionTerminated,
             &[103],
-            vec![say(HINTS), Step::Close],
+            vec![write_bytes(HINTS), UpstreamStep::Close],
         ),
         fault(
             "103-then-hang",
             "sends 103 and falls silent",
             Cause::HttpResponseTimeout,
             &[103],
-            vec![say(HINTS), Step::Hang],
+            vec![write_bytes(HINTS), UpstreamStep::ReadUntilClose],
         ),
         fault(
             "103-with-body",
             "sends a body with a 103",
             broken,
             &[103],
-            vec![say("HTTP/1.1 103 Early Hints\r\ncontent-length: 5\r\n\r\nhello"), say(FINAL), Step::Close],
+            vec![
+                write_bytes("HTTP/1.1 103 Early Hints\r\ncontent-length: 5\r\n\r\nhello"),
+                write_bytes(FINAL_RESPONSE),
+                UpstreamStep::Close,
+            ],
         ),
         fault(
             "103-with-chunks",
@@ -102,17 +116,27 @@ fn before_a_fault() -> Vec<UpstreamFault> {
             broken,
             &[103],
             vec![
-                say("HTTP/1.1 103 Early Hints\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"),
-                say(FINAL),
-                Step::Close,
+                write_bytes(
+                    "HTTP/1.1 103 Early Hints\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+                ),
+                write_bytes(FINAL_RESPONSE),
+                UpstreamStep::Close,
             ],
         ),
-        fault("unsolicited-101", "switches protocols unasked", broken, &[], vec![say(switching), Step::Hang]),
+        fault(
+            "unsolicited-101",
+            "switches protocols unasked",
+            broken,
+            &[],
+            vec![write_bytes(switching), UpstreamStep::ReadUntilClose],
+        ),
     ]
 }
 
 fn without_a_body() -> Vec<UpstreamFault> {
-    let bare = |name, meaning, code, bytes: &'static str| passed(name, meaning, code, "", vec![say(bytes)]);
+    let bare = |name, meaning, code, bytes: &'static str| {
+        forwarded_row(name, meaning, code, "", vec![write_bytes(bytes)])
+    };
     vec![
         bare(
             "204-with-length",
@@ -153,49 +177,67 @@ fn without_a_body() -> Vec<UpstreamFault> {
     ]
 }
 
-fn heads() -> Vec<UpstreamFault> {
-    let asked = |row: UpstreamFault| UpstreamFault { ask: Ask::once("HEAD"), ..row };
+fn head_responses() -> Vec<UpstreamFault> {
+    let request = |row: UpstreamFault| UpstreamFault { request: FaultRequest::single("HEAD"), ..row };
     let json = "HTTP/1.1 404 Not Found\r\ncontent-type: application/json\r\ncontent-length: 44\r\n\r\n";
     let page = format!(
-        "HTTP/1.1 404 {SECRET}\r\ncontent-type: text/html\r\nx-served-by: {SECRET}\r\ncontent-length: 900\r\n\r\n"
+        "HTTP/1.1 404 {INTERNAL_HOSTNAME}\r\ncontent-type: text/html\r\nx-served-by: {INTERNAL_HOSTNAME}\r\ncontent-length: 900\r\n\r\n"
     );
     vec![
-        asked(passed(
+        request(forwarded_row(
             "head-200",
             "answers HEAD",
             200,
             "",
-            vec![say("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n")],
+            vec![write_bytes("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n")],
         )),
-        asked(passed("head-with-body", "sends a body although HEAD was asked", 200, "", vec![say(FINAL)])),
-        asked(passed(
+        request(forwarded_row(
+            "head-with-body",
+            "sends a body although HEAD was asked",
+            200,
+            "",
+            vec![write_bytes(FINAL_RESPONSE)],
+        )),
+        request(forwarded_row(
             "head-with-chunks",
             "sends chunks although HEAD was asked",
             200,
             "",
-            vec![say("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n")],
+            vec![write_bytes("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n")],
         )),
-        asked(passed("head-404-json", "answers HEAD with a 404 that is JSON", 404, "", vec![say(json)])),
-        asked(answered(
+        request(forwarded_row(
+            "head-404-json",
+            "answers HEAD with a 404 that is JSON",
+            404,
+            "",
+            vec![write_bytes(json)],
+        )),
+        request(replaced_row(
             "head-404-html",
             "answers HEAD with a 404 that is a page",
             404,
             404,
-            vec![say(page.clone())],
+            vec![write_bytes(page.clone())],
         )),
-        asked(answered(
+        request(replaced_row(
             "head-500-with-body",
             "answers HEAD with an error page",
             500,
             500,
-            vec![say(format!("{}{SECRET}", page.replace("404", "500").replace("900", "13")))],
+            vec![write_bytes(format!(
+                "{}{INTERNAL_HOSTNAME}",
+                page.replace("404", "500").replace("900", "13")
+            ))],
         )),
-        asked(UpstreamFault {
-            script: after_the_head(vec![Step::Close]),
-            ..row(
+        request(UpstreamFault {
+            script: after_request(vec![UpstreamStep::Close]),
+            ..fault_row(
                 "head-close",
                 "closes before it answers HEAD",
-                Outcome::Answered { code: 504, why: Why::Fault(Cause::ConnectionTerminated) },
+                FaultOutcome::LocalReply {
+                    code: 504,
+                    reason: ReplyReason::Fault(Cause::ConnectionTerminated),
+                },
             )
         }),
     ]

@@ -3,11 +3,11 @@
 //! The codes are written down here, number by number, from the specification: this is the second opinion that the
 //! policy is held against. What is made of an error's body is in [`super::bodies`].
 
-use super::super::script::{Step, reply};
-use super::{SECRET, UpstreamFault, answered};
+use super::super::script::{UpstreamStep, http_response};
+use super::{INTERNAL_HOSTNAME, UpstreamFault, replaced_row};
 
 /// `CODE for STATUS ...;`
-macro_rules! sent {
+macro_rules! expected_codes {
     ($($code:literal for $($status:literal)+;)+) => {
         &[$($((
             concat!("status-", stringify!($status)),
@@ -19,7 +19,7 @@ macro_rules! sent {
 }
 
 /// Name, meaning, status, code sent.
-const TABLE: &[(&str, &str, u16, u16)] = sent! {
+const STATUS_TABLE: &[(&str, &str, u16, u16)] = expected_codes! {
     400 for 400;
     401 for 401;
     403 for 402 403;
@@ -61,32 +61,33 @@ const TABLE: &[(&str, &str, u16, u16)] = sent! {
 
 /// The one for those that are tried first, then all of them.
 pub(super) fn rows() -> Vec<UpstreamFault> {
-    let of =
-        |name, meaning, status, code| answered(name, meaning, status, code, vec![Step::Write(page(status))]);
+    let of = |name, meaning, status, code| {
+        replaced_row(name, meaning, status, code, vec![UpstreamStep::Write(html_page(status))])
+    };
     let first = [
         of("html-502", "an HTML error page, 502", 502, 504),
         of("teapot", "418, which is not documented", 418, 400),
         of("request-timeout", "408, which clients would repeat", 408, 504),
         of("payment-required", "402, which is not documented", 402, 403),
     ];
-    let all = TABLE.iter().map(|(name, meaning, status, code)| of(name, meaning, *status, *code));
+    let all = STATUS_TABLE.iter().map(|(name, meaning, status, code)| of(name, meaning, *status, *code));
     first.into_iter().chain(all).collect()
 }
 
-fn page(status: u16) -> bytes::Bytes {
+fn html_page(status: u16) -> bytes::Bytes {
     let head = format!(
-        "{status} Error on {SECRET}\ncontent-type: text/html\nserver: apache/2.4\nx-powered-by: PHP/8.3\nx-{SECRET}: {SECRET}"
+        "{status} Error on {INTERNAL_HOSTNAME}\ncontent-type: text/html\nserver: apache/2.4\nx-powered-by: PHP/8.3\nx-{INTERNAL_HOSTNAME}: {INTERNAL_HOSTNAME}"
     );
-    reply(&head, format!("<html><body><h1>It broke</h1><hr>{SECRET}</body></html>"))
+    http_response(&head, format!("<html><body><h1>It broke</h1><hr>{INTERNAL_HOSTNAME}</body></html>"))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::TABLE;
+    use super::STATUS_TABLE;
 
     #[test]
-    fn every_status_from_400_to_599_stands_in_the_table_once() {
-        let mut statuses: Vec<u16> = TABLE.iter().map(|(_, _, status, _)| *status).collect();
+    fn table_lists_every_status_from_400_to_599_once() {
+        let mut statuses: Vec<u16> = STATUS_TABLE.iter().map(|(_, _, status, _)| *status).collect();
         statuses.sort_unstable();
         assert_eq!(statuses, (400..=599).collect::<Vec<_>>());
     }

@@ -6,38 +6,67 @@
 
 use crate::contract::{Cause, RequestSent};
 
-use super::{Outcome, Place, UpstreamFault, Why, row};
+use super::{FaultOutcome, ReplyReason, ServerKind, UpstreamFault, fault_row};
 
 /// All of them.
 pub(super) fn rows() -> Vec<UpstreamFault> {
-    let at = |name, meaning, place, cause| UpstreamFault {
-        place,
-        sent_at_least: RequestSent::None,
-        ..row(name, meaning, Outcome::Answered { code: 504, why: Why::Fault(cause) })
+    let at_server = |name, description, server_kind, cause| UpstreamFault {
+        server_kind,
+        min_request_sent: RequestSent::None,
+        ..fault_row(
+            name,
+            description,
+            FaultOutcome::LocalReply { code: 504, reason: ReplyReason::Fault(cause) },
+        )
     };
     let (certificate, protocol) = (Cause::TlsCertificateError, Cause::TlsProtocolError);
     vec![
-        at("tls-expired", "shows a certificate whose time is over", Place::Expired, certificate),
-        at("tls-not-yet-valid", "shows one whose time has not come", Place::NotYetValid, certificate),
-        at("tls-wrong-name", "shows one for another name", Place::WrongName, certificate),
-        at("tls-self-signed", "shows one that is signed by its own key", Place::SelfSigned, certificate),
-        at(
-            "tls-unknown-authority",
-            "shows one that is signed by nobody who is trusted",
-            Place::Stranger,
+        at_server(
+            "tls-expired",
+            "shows a certificate whose time is over",
+            ServerKind::ExpiredCertificate,
             certificate,
         ),
-        at("tls-plain-port", "speaks plain HTTP", Place::PlainPort, protocol),
-        at("tls-refused", "refuses the handshake with an alert", Place::TlsAlert, protocol),
-        at("tls-cut", "closes the connection inside the handshake", Place::TlsCut, protocol),
-        at("tls-reset", "resets the connection inside the handshake", Place::TlsReset, protocol),
-        at("tls-stall", "falls silent inside the handshake", Place::TlsStall, Cause::TlsTimeout),
+        at_server(
+            "tls-not-yet-valid",
+            "shows one whose time has not come",
+            ServerKind::NotYetValidCertificate,
+            certificate,
+        ),
+        at_server(
+            "tls-wrong-name",
+            "shows one for another name",
+            ServerKind::WrongNameCertificate,
+            certificate,
+        ),
+        at_server(
+            "tls-self-signed",
+            "shows one that is signed by its own key",
+            ServerKind::SelfSignedCertificate,
+            certificate,
+        ),
+        at_server(
+            "tls-unknown-authority",
+            "shows one that is signed by nobody who is trusted",
+            ServerKind::UnknownIssuer,
+            certificate,
+        ),
+        at_server("tls-plain-port", "speaks plain HTTP", ServerKind::PlaintextInsteadOfTls, protocol),
+        at_server("tls-refused", "refuses the handshake with an alert", ServerKind::TlsAlert, protocol),
+        at_server("tls-cut", "closes the connection inside the handshake", ServerKind::TlsClosed, protocol),
+        at_server("tls-reset", "resets the connection inside the handshake", ServerKind::TlsReset, protocol),
+        at_server(
+            "tls-stall",
+            "falls silent inside the handshake",
+            ServerKind::TlsStalled,
+            Cause::TlsTimeout,
+        ),
         UpstreamFault {
-            sent_at_least: RequestSent::Partial,
-            ..at(
+            min_request_sent: RequestSent::Partial,
+            ..at_server(
                 "plain-to-tls-port",
                 "speaks TLS, and is spoken to in plain HTTP",
-                Place::TlsPort,
+                ServerKind::UnexpectedTls,
                 Cause::HttpProtocolError,
             )
         },

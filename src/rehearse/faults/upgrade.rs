@@ -5,55 +5,66 @@
 
 use crate::contract::Cause;
 
-use super::super::script::{Step, reply, say};
-use super::{Ask, Outcome, SECRET, UpstreamFault, Why, after_the_head, answered, passed, row};
+use super::super::script::{UpstreamStep, http_response, write_bytes};
+use super::{
+    FaultOutcome, FaultRequest, INTERNAL_HOSTNAME, ReplyReason, UpstreamFault, after_request, fault_row,
+    forwarded_row, replaced_row,
+};
 
 /// The key of the requests, which is that of RFC 6455, and what answers it.
-const FIELDS: &str = "connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n\
+const UPGRADE_FIELDS: &str = "connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n\
     sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
-const ACCEPT: &str = "sec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n";
+const ACCEPT_FIELD: &str = "sec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n";
 
 /// All of them.
 pub(super) fn rows() -> Vec<UpstreamFault> {
-    let rows = [refused(), not_agreed(), unanswered()].concat();
+    let rows = [rejected(), invalid_agreement(), missing_response()].concat();
     rows.into_iter()
-        .map(|row| UpstreamFault { ask: Ask { fields: FIELDS, ..Ask::once("GET") }, ..row })
+        .map(|row| UpstreamFault {
+            request: FaultRequest { header_lines: UPGRADE_FIELDS, ..FaultRequest::single("GET") },
+            ..row
+        })
         .collect()
 }
 
-fn refused() -> Vec<UpstreamFault> {
+fn rejected() -> Vec<UpstreamFault> {
     let page = |status: &str| {
-        let head = format!("{status}\ncontent-type: text/html\nx-served-by: {SECRET}");
-        vec![say(reply(&head, format!("<h1>{SECRET}</h1>")))]
+        let head = format!("{status}\ncontent-type: text/html\nx-served-by: {INTERNAL_HOSTNAME}");
+        vec![write_bytes(http_response(&head, format!("<h1>{INTERNAL_HOSTNAME}</h1>")))]
     };
     vec![
-        answered("upgrade-403", "refuses it with a page and 403", 403, 403, page("403 Forbidden")),
-        answered(
+        replaced_row("upgrade-403", "refuses it with a page and 403", 403, 403, page("403 Forbidden")),
+        replaced_row(
             "upgrade-426",
             "refuses it with a page and 426",
             426,
             400,
             page("426 Upgrade Required\nconnection: upgrade\nupgrade: websocket\nsec-websocket-version: 8"),
         ),
-        answered("upgrade-500", "refuses it with a page and 500", 500, 500, page("500 Oops")),
-        answered("upgrade-502", "refuses it with a page and 502", 502, 504, page("502 Bad Gateway")),
-        passed(
+        replaced_row("upgrade-500", "refuses it with a page and 500", 500, 500, page("500 Oops")),
+        replaced_row("upgrade-502", "refuses it with a page and 502", 502, 504, page("502 Bad Gateway")),
+        forwarded_row(
             "upgrade-200",
             "serves it as any other request",
             200,
             "hello",
-            vec![say(reply("200 OK\ncontent-type: text/plain", "hello"))],
+            vec![write_bytes(http_response("200 OK\ncontent-type: text/plain", "hello"))],
         ),
     ]
 }
 
-fn not_agreed() -> Vec<UpstreamFault> {
-    let switching = |name, meaning, head: &str| {
-        let bytes = format!("{head}x-served-by: {SECRET}\r\n\r\n{SECRET}");
-        fault(name, meaning, Cause::HttpUpgradeFailed, vec![say(bytes), Step::Hang])
+fn invalid_agreement() -> Vec<UpstreamFault> {
+    let switching = |name, description, head: &str| {
+        let bytes = format!("{head}x-served-by: {INTERNAL_HOSTNAME}\r\n\r\n{INTERNAL_HOSTNAME}");
+        upgrade_fault_row(
+            name,
+            description,
+            Cause::HttpUpgradeFailed,
+            vec![write_bytes(bytes), UpstreamStep::ReadUntilClose],
+        )
     };
     let start = "HTTP/1.1 101 Switching Protocols\r\n";
-    let agreed = format!("{start}connection: upgrade\r\nupgrade: websocket\r\n{ACCEPT}");
+    let agreed = format!("{start}connection: upgrade\r\nupgrade: websocket\r\n{ACCEPT_FIELD}");
     vec![
         switching(
             "upgrade-other-protocol",
@@ -63,17 +74,17 @@ fn not_agreed() -> Vec<UpstreamFault> {
         switching(
             "upgrade-two-protocols",
             "switches to two protocols at once",
-            &format!("{start}connection: upgrade\r\nupgrade: websocket, h2c\r\n{ACCEPT}"),
+            &format!("{start}connection: upgrade\r\nupgrade: websocket, h2c\r\n{ACCEPT_FIELD}"),
         ),
         switching(
             "upgrade-unnamed",
             "switches without saying to what",
-            &format!("{start}connection: upgrade\r\n{ACCEPT}"),
+            &format!("{start}connection: upgrade\r\n{ACCEPT_FIELD}"),
         ),
         switching(
             "upgrade-unconnected",
             "switches without naming Upgrade in Connection",
-            &format!("{start}upgrade: websocket\r\n{ACCEPT}"),
+            &format!("{start}upgrade: websocket\r\n{ACCEPT_FIELD}"),
         ),
         switching(
             "upgrade-wrong-accept",
@@ -101,20 +112,35 @@ fn not_agreed() -> Vec<UpstreamFault> {
     ]
 }
 
-fn unanswered() -> Vec<UpstreamFault> {
+fn missing_response() -> Vec<UpstreamFault> {
     vec![
-        fault("upgrade-close", "closes instead of an answer", Cause::ConnectionTerminated, vec![Step::Close]),
-        fault("upgrade-hang", "falls silent", Cause::HttpResponseTimeout, vec![Step::Hang]),
-        fault(
+        upgrade_fault_row(
+            "upgrade-close",
+            "closes instead of an answer",
+            Cause::ConnectionTerminated,
+            vec![UpstreamStep::Close],
+        ),
+        upgrade_fault_row(
+            "upgrade-hang",
+            "falls silent",
+            Cause::HttpResponseTimeout,
+            vec![UpstreamStep::ReadUntilClose],
+        ),
+        upgrade_fault_row(
             "upgrade-torn",
             "closes inside its 101",
             Cause::ConnectionTerminated,
-            vec![say("HTTP/1.1 101 Switching Protocols\r\nconnection: upg"), Step::Close],
+            vec![write_bytes("HTTP/1.1 101 Switching Protocols\r\nconnection: upg"), UpstreamStep::Close],
         ),
     ]
 }
 
-fn fault(name: &'static str, meaning: &'static str, cause: Cause, steps: Vec<Step>) -> UpstreamFault {
-    let outcome = Outcome::Answered { code: 504, why: Why::Fault(cause) };
-    UpstreamFault { script: after_the_head(steps), ..row(name, meaning, outcome) }
+fn upgrade_fault_row(
+    name: &'static str,
+    description: &'static str,
+    cause: Cause,
+    steps: Vec<UpstreamStep>,
+) -> UpstreamFault {
+    let outcome = FaultOutcome::LocalReply { code: 504, reason: ReplyReason::Fault(cause) };
+    UpstreamFault { script: after_request(steps), ..fault_row(name, description, outcome) }
 }

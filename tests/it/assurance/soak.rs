@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use rustls::ClientConfig;
-use statusquo::rehearse::{Misbehaving, upstream_faults};
+use statusquo::rehearse::{FaultyUpstream, upstream_faults};
 
 use super::super::certificates::{Authority, Issued};
 use super::super::gateway::{Folder, Gateway, Setup};
@@ -145,7 +145,13 @@ struct Phase {
 
 impl Load<'_> {
     /// Everything at once, for so long.
-    fn phase(&self, misbehaving: &Misbehaving, good: &[String], faults: &[String], time: Duration) -> Phase {
+    fn phase(
+        &self,
+        misbehaving: &FaultyUpstream,
+        good: &[String],
+        faults: &[String],
+        time: Duration,
+    ) -> Phase {
         let begun = Instant::now();
         let (mut memory, mut descriptors) = (Vec::new(), Vec::new());
         self.over.store(false, Ordering::Relaxed);
@@ -160,7 +166,7 @@ impl Load<'_> {
             clients.extend((0..HOSTILE).map(|kind| scope.spawn(move || self.annoy(kind))));
             while begun.elapsed() < time && clients.iter().all(|client| !client.is_finished()) {
                 std::thread::sleep(Duration::from_millis(200).min(time.saturating_sub(begun.elapsed())));
-                misbehaving.forget();
+                misbehaving.clear_recording();
                 let held = held(self.gateway);
                 memory.push(held.memory);
                 descriptors.push(held.descriptors);
@@ -190,7 +196,7 @@ fn at_rest(gateway: &Gateway, start: Held) -> Held {
     }
 }
 
-fn in_front_of(misbehaving: &Misbehaving, limit: Duration, issued: &Issued) -> Gateway {
+fn in_front_of(misbehaving: &FaultyUpstream, limit: Duration, issued: &Issued) -> Gateway {
     let folder = Folder::new();
     let file = |name: &str, text: &str| folder.write(name, text).display().to_string();
     let (cert, key) = (file("test.crt", &issued.cert), file("test.key", &issued.key));
@@ -217,10 +223,12 @@ fn in_front_of(misbehaving: &Misbehaving, limit: Duration, issued: &Issued) -> G
         if place.wants_http2() {
             setup = setup.set(&format!("upstream {}.http2", place.name()), "always");
         }
-        for fault in upstream_faults().iter().filter(|fault| fault.place == place) {
+        for fault in upstream_faults().iter().filter(|fault| fault.server_kind == place) {
             let (name, path) = (fault.name, fault.path());
-            setup = setup
-                .route(&format!("name: {name}, match: {{ path: {path} }}, upstream: {}", fault.place.name()));
+            setup = setup.route(&format!(
+                "name: {name}, match: {{ path: {path} }}, upstream: {}",
+                fault.server_kind.upstream_name()
+            ));
         }
     }
     setup.route("name: rest, match: { path: \"/{*rest}\" }, upstream: main").start()
@@ -229,7 +237,7 @@ fn in_front_of(misbehaving: &Misbehaving, limit: Duration, issued: &Issued) -> G
 #[test]
 fn minutes_of_faults_at_full_load_leave_nothing_behind() {
     let time = Duration::from_secs(number("SOAK_SECONDS").unwrap_or(4));
-    let misbehaving = Misbehaving::start().unwrap();
+    let misbehaving = FaultyUpstream::start().unwrap();
     let authority = Authority::new();
     let trusting = [authority.trusted_by_client(&["http/1.1"]), authority.trusted_by_client(&["h2"])];
     let issued = authority.issue(&["test"]);
