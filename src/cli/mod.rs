@@ -22,7 +22,7 @@ use std::sync::Arc;
 use clap::{Parser, Subcommand};
 
 use crate::config::{self, Config, Problems};
-use crate::server::reload::Load;
+use crate::server::reload::ConfigLoader;
 
 /// The gateway that keeps an API's error contract: whatever the services behind it do, clients get documented codes.
 #[derive(Debug, Parser)]
@@ -138,7 +138,7 @@ fn load(file: &Path) -> Result<Config, ExitCode> {
 }
 
 /// How the file is read again while it is served.
-fn reload(file: &Path) -> Load {
+fn reload(file: &Path) -> ConfigLoader {
     let file = file.to_owned();
     Arc::new(move || read(&file))
 }

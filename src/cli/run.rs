@@ -9,13 +9,13 @@ use super::{load, reload};
 use crate::config::{Config, LogFormat};
 use crate::observe::{Metrics, log};
 use crate::server::boot::{self, Listening};
-use crate::server::drain::hold_hangups;
-use crate::server::reload::Load;
+use crate::server::drain::block_sighup;
+use crate::server::reload::ConfigLoader;
 use crate::snapshot::logging;
 
 /// Serves `file`: 0 after an orderly end, 78 when it is refused, 1 when it cannot be served.
 pub fn run(file: &Path) -> ExitCode {
-    hold_hangups();
+    block_sighup();
     match load(file) {
         Ok(config) => serve(config, Some(reload(file)), announce),
         Err(refused) => refused,
@@ -26,7 +26,7 @@ pub fn run(file: &Path) -> ExitCode {
 /// bound.
 pub(super) fn serve(
     config: Config,
-    load: Option<Load>,
+    load: Option<ConfigLoader>,
     listening: impl FnOnce(&Listening) + 'static,
 ) -> ExitCode {
     let metrics = Arc::new(Metrics::new());
@@ -39,12 +39,12 @@ pub(super) fn serve(
         }
     };
     metrics.register_log(log.dropped);
-    let options = boot::Options {
+    let options = boot::ServeOptions {
         metrics,
         load,
         verbosity: log.level_handle,
         panic_path: panic_path(),
-        listening: Box::new(listening),
+        on_listening: Box::new(listening),
     };
     let served = boot::serve(config, options);
     // The last lines are written before the verdict.

@@ -10,11 +10,11 @@ use tracing::{error, info};
 
 use super::accept::accept;
 use super::certificates;
-use super::drain::{self, Signals, Stage};
+use super::drain::{self, ProcessState, Signals};
 use super::limits;
-use super::listen::{self, Bound};
-use super::reload::{self, Load, Reload};
-use super::tasks::{self, Lookups};
+use super::listen::{self, BoundListener};
+use super::reload::{self, ConfigLoader, Reload};
+use super::tasks::{self, DnsTasks};
 use crate::admin::telemetry::{self, TelemetryState};
 use crate::config::Config;
 use crate::contract::{Fault, PageResponse};
@@ -24,17 +24,17 @@ use crate::observe::log::LevelHandle;
 use crate::snapshot::Snapshot;
 
 /// What the process is told beside its configuration.
-pub struct Options {
+pub struct ServeOptions {
     /// Already built, because the log reports to them.
     pub metrics: Arc<Metrics>,
     /// Where the configuration can be read again, if anywhere.
-    pub load: Option<Load>,
+    pub load: Option<ConfigLoader>,
     /// The log, whose level a reload may change.
     pub verbosity: LevelHandle,
     /// A path that panics, in debug builds: see [`Gateway::set_panic_path`].
     pub panic_path: Option<&'static str>,
     /// Told of every address that is listened on, once all are.
-    pub listening: Box<dyn FnOnce(&Listening)>,
+    pub on_listening: Box<dyn FnOnce(&Listening)>,
 }
 
 /// Where the process listens.
@@ -50,10 +50,10 @@ pub struct Listening {
 ///
 /// # Errors
 /// A sentence for the operator: a port in use, no threads, no signals.
-pub fn serve(mut config: Config, options: Options) -> Result<(), String> {
-    let descriptors = limits::raise_descriptors();
-    let share = limits::fit(&mut config, descriptors);
-    let bound: Vec<Bound> = config
+pub fn serve(mut config: Config, options: ServeOptions) -> Result<(), String> {
+    let descriptors = limits::raise_fd_limit();
+    let fd_budget = limits::apply_budget(&mut config, descriptors);
+    let bound: Vec<BoundListener> = config
         .listeners
         .iter()
         .map(|listener| listen::bind(listener.address).map_err(|error| error.to_string()))
@@ -63,17 +63,22 @@ pub fn serve(mut config: Config, options: Options) -> Result<(), String> {
     let runtime = runtime(config.workers)?;
     let snapshot = Snapshot::build(&config, &options.metrics, None)?;
     snapshot.apply(&options.metrics);
-    let upstreams = reload::runtimes(&snapshot);
+    let upstreams = reload::upstream_runtimes(&snapshot);
     let stores = snapshot.stores.clone();
-    let mut gateway = Gateway::new(snapshot, Arc::clone(&options.metrics), &pseudonym(), share.upstream);
+    let mut gateway = Gateway::new(
+        snapshot,
+        Arc::clone(&options.metrics),
+        &new_pseudonym(),
+        fd_budget.upstream_connections,
+    );
     if let Some(path) = options.panic_path {
         gateway.set_panic_path(path);
     }
     let gateway = Arc::new(gateway);
     log_panics();
 
-    let stage = Arc::new(Stage::default());
-    let open = ConnectionTracker::new(share.crowd);
+    let state = Arc::new(ProcessState::default());
+    let tracker = ConnectionTracker::new(fd_budget.overflow);
     let (stop_gateway, stopped_gateway) = watch::channel(false);
     let (stop_telemetry, stopped_telemetry) = watch::channel(false);
     let listening = Listening {
@@ -83,12 +88,12 @@ pub fn serve(mut config: Config, options: Options) -> Result<(), String> {
     let running = Arc::new(ArcSwap::from_pointee(config));
     runtime.block_on(async {
         let config = running.load_full();
-        let cannot = |error| format!("cannot take over signals: {error}");
-        let signals = Signals::take().map_err(cannot)?;
-        let hangup = drain::hangups().map_err(cannot)?;
-        let mut lookups = Lookups::default();
-        lookups.follow(&upstreams);
-        tasks::connect(&stores).await;
+        let signal_error = |error| format!("cannot take over signals: {error}");
+        let signals = Signals::install().map_err(signal_error)?;
+        let sighup = drain::sighup().map_err(signal_error)?;
+        let mut dns_tasks = DnsTasks::default();
+        dns_tasks.update(&upstreams);
+        tasks::connect_stores(&stores).await;
         drop(stores);
         let tls: Vec<Option<Arc<ArcSwap<_>>>> = config
             .listeners
@@ -100,40 +105,40 @@ pub fn serve(mut config: Config, options: Options) -> Result<(), String> {
             load: options.load,
             gateway: Arc::clone(&gateway),
             running: Arc::clone(&running),
-            since: SystemTime::now(),
-            stage: Arc::clone(&stage),
-            lookups,
+            loaded_at: SystemTime::now(),
+            state: Arc::clone(&state),
+            dns_tasks,
             verbosity: options.verbosity,
             descriptors,
         };
-        certificates::tell(&config, reload.since);
-        options.metrics.config_loaded(reload.since);
-        tokio::spawn(reload.at(hangup));
-        let mut accepting = Vec::new();
+        certificates::log_problems(&config, reload.loaded_at);
+        options.metrics.config_loaded(reload.loaded_at);
+        tokio::spawn(reload.run(sighup));
+        let mut acceptors = Vec::new();
         for ((listener, tls), bound) in config.listeners.iter().zip(tls).zip(bound) {
             let connections = ListenerService {
                 gateway: Arc::clone(&gateway),
                 role: ListenerRole::Gateway,
                 h2c: listener.h2c,
                 tls: tls.clone(),
-                tracker: Arc::clone(&open),
+                tracker: Arc::clone(&tracker),
                 gauge: options.metrics.connections(&bound.address.to_string()),
             };
-            accepting.push(tokio::spawn(accept(bound, connections, stopped_gateway.clone())));
+            acceptors.push(tokio::spawn(accept(bound, connections, stopped_gateway.clone())));
         }
-        let pages = TelemetryPages { stage: Arc::clone(&stage), metrics: Arc::clone(&options.metrics) };
+        let handler = TelemetryPages { state: Arc::clone(&state), metrics: Arc::clone(&options.metrics) };
         let connections = ListenerService {
             gateway: Arc::clone(&gateway),
-            role: ListenerRole::Pages(Arc::new(pages), share.readers),
+            role: ListenerRole::Pages(Arc::new(handler), fd_budget.telemetry_connections),
             h2c: false,
             tls: None,
             tracker: ConnectionTracker::new(1),
             gauge: options.metrics.connections(&telemetry.address.to_string()),
         };
         tokio::spawn(accept(telemetry, connections, stopped_telemetry));
-        tokio::spawn(tasks::give_back_memory());
-        stage.serving();
-        (options.listening)(&listening);
+        tokio::spawn(tasks::trim_memory());
+        state.set_serving();
+        (options.on_listening)(&listening);
         info!(
             workers = config.workers,
             descriptors,
@@ -141,7 +146,7 @@ pub fn serve(mut config: Config, options: Options) -> Result<(), String> {
             contract = config.contract.name(),
             "serving"
         );
-        drain::until_drained(signals, stage, stop_gateway, accepting, open, &running).await;
+        drain::wait_and_drain(signals, state, stop_gateway, acceptors, tracker, &running).await;
         let _ = stop_telemetry.send(true);
         Ok::<(), String>(())
     })?;
@@ -160,25 +165,25 @@ fn runtime(workers: usize) -> Result<Runtime, String> {
 }
 
 /// Our name in Via: the same for the life of the process, different for each instance.
-fn pseudonym() -> String {
+fn new_pseudonym() -> String {
     format!("statusquo-{:08x}", uuid::Uuid::new_v4().as_u64_pair().0 >> 32)
 }
 
 /// A panic is logged as what it is: somebody has to act. What is answered is the guard's.
 fn log_panics() {
     std::panic::set_hook(Box::new(|panic| {
-        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        let location = panic.location().map(ToString::to_string).unwrap_or_default();
         let payload = panic.payload();
         let text = payload.downcast_ref::<&str>().copied();
         let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or_default();
-        error!(place, evidence = text, "panicked: a bug; please report it");
+        error!(location, evidence = text, "panicked; this is a bug, please report it");
     }));
 }
 
 /// The telemetry endpoints over the process's own state.
 #[derive(Debug)]
 struct TelemetryPages {
-    stage: Arc<Stage>,
+    state: Arc<ProcessState>,
     metrics: Arc<Metrics>,
 }
 
@@ -187,7 +192,7 @@ impl PageHandler for TelemetryPages {
         telemetry::respond(
             method,
             path,
-            &TelemetryState { readiness: self.stage.readiness(), metrics: &self.metrics },
+            &TelemetryState { readiness: self.state.readiness(), metrics: &self.metrics },
         )
     }
 }

@@ -11,12 +11,12 @@ use tracing::error;
 use crate::config::Config;
 
 /// Logs every certificate that is not valid `now`, and every upstream that is believed without one.
-pub fn tell(config: &Config, now: SystemTime) {
+pub fn log_problems(config: &Config, now: SystemTime) {
     for listener in &config.listeners {
         for certificate in listener.tls.iter().flat_map(|tls| &tls.certificates) {
-            if let Some(fault) = certificate.validity.problem(now) {
+            if let Some(problem) = certificate.validity.problem(now) {
                 let (address, file) = (listener.address, &certificate.file);
-                error!(%address, file, "serving a certificate that {fault}: clients refuse it");
+                error!(%address, file, "serving a certificate that {problem}: clients refuse it");
             }
         }
     }

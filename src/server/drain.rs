@@ -22,9 +22,9 @@ use crate::upstream::timer::{sleep, timeout_at};
 
 /// How far the process is, for `/readyz`.
 #[derive(Debug, Default)]
-pub struct Stage(AtomicU8);
+pub struct ProcessState(AtomicU8);
 
-impl Stage {
+impl ProcessState {
     /// How far it is now.
     pub fn readiness(&self) -> Readiness {
         match self.0.load(Ordering::Acquire) {
@@ -35,12 +35,12 @@ impl Stage {
     }
 
     /// All listeners are there.
-    pub fn serving(&self) {
+    pub fn set_serving(&self) {
         self.0.store(1, Ordering::Release);
     }
 
     /// The end has begun.
-    pub fn draining(&self) {
+    pub fn set_draining(&self) {
         self.0.store(2, Ordering::Release);
     }
 }
@@ -54,14 +54,14 @@ pub struct Signals {
 
 /// Which one came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Came {
+enum ShutdownSignal {
     Terminate,
     Interrupt,
 }
 
-/// A SIGHUP that comes from now on waits until [`hangups`] are listened to, instead of ending the process: whoever has
+/// A SIGHUP that comes from now on waits until [`sighup`] are listened to, instead of ending the process: whoever has
 /// just started it may ask for a reload at once. To be called before there are other threads.
-pub fn hold_hangups() {
+pub fn block_sighup() {
     // It cannot fail for a signal that exists.
     let _ = SigSet::from_iter([nix::sys::signal::SIGHUP]).thread_block();
 }
@@ -70,10 +70,10 @@ pub fn hold_hangups() {
 ///
 /// # Errors
 /// The system refuses a handler.
-pub fn hangups() -> std::io::Result<Signal> {
-    let hangups = signal(SignalKind::hangup())?;
+pub fn sighup() -> std::io::Result<Signal> {
+    let signal_stream = signal(SignalKind::hangup())?;
     let _ = SigSet::from_iter([nix::sys::signal::SIGHUP]).thread_unblock();
-    Ok(hangups)
+    Ok(signal_stream)
 }
 
 impl Signals {
@@ -81,57 +81,57 @@ impl Signals {
     ///
     /// # Errors
     /// The system refuses a handler.
-    pub fn take() -> std::io::Result<Signals> {
+    pub fn install() -> std::io::Result<Signals> {
         Ok(Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
         })
     }
 
-    async fn next(&mut self) -> Came {
+    async fn next(&mut self) -> ShutdownSignal {
         tokio::select! {
-            _ = self.terminate.recv() => Came::Terminate,
-            _ = self.interrupt.recv() => Came::Interrupt,
+            _ = self.terminate.recv() => ShutdownSignal::Terminate,
+            _ = self.interrupt.recv() => ShutdownSignal::Interrupt,
         }
     }
 }
 
 /// Waits for a signal and then drains, by the times of the configuration that is `running` then; returns when the
 /// process may end.
-pub async fn until_drained(
+pub async fn wait_and_drain(
     mut signals: Signals,
-    stage: Arc<Stage>,
+    state: Arc<ProcessState>,
     listeners: watch::Sender<bool>,
-    accepting: Vec<JoinHandle<()>>,
-    open: Arc<ConnectionTracker>,
+    acceptors: Vec<JoinHandle<()>>,
+    tracker: Arc<ConnectionTracker>,
     running: &ArcSwap<Config>,
 ) {
     let first = signals.next().await;
-    stage.draining();
+    state.set_draining();
     let (delay, limit) = {
         let config = running.load();
         (config.drain_delay, config.drain)
     };
-    info!(open = open.count(), "draining");
+    info!(open = tracker.count(), "draining");
     let drain = async {
-        if first == Came::Terminate {
+        if first == ShutdownSignal::Terminate {
             sleep(delay).await;
         }
         // Listeners close, idle connections end, the others are told to.
         let _ = listeners.send(true);
         let ended = async {
             // Who is in a backlog still comes in.
-            join_all(accepting).await;
-            open.drained().await;
+            join_all(acceptors).await;
+            tracker.drained().await;
         };
-        let left = timeout_at(Instant::now() + limit, ended).await;
-        if left.is_none() {
-            warn!(open = open.count(), "ended with connections still open: the drain time is over");
+        let finished = timeout_at(Instant::now() + limit, ended).await;
+        if finished.is_none() {
+            warn!(open = tracker.count(), "drain timeout expired; closing open connections");
         }
     };
     tokio::select! {
         () = drain => {}
-        _ = signals.next() => warn!(open = open.count(), "ended at once: a second signal came"),
+        _ = signals.next() => warn!(open = tracker.count(), "second signal received; exiting immediately"),
     }
     info!("stopped");
 }

@@ -13,11 +13,11 @@ const BACKLOG: i32 = 4096;
 /// Bytes that the kernel may hold for a connection beyond what is on the wire. Without a bound it takes megabytes from us
 /// for a client that reads nothing, and it calls the connection writable again only when a third of them have gone, so
 /// that a client that reads slowly would look like one that reads nothing (`client.write_timeout`).
-const UNSENT: u32 = 128 * 1024;
+const NOTSENT_LOWAT: u32 = 128 * 1024;
 
 /// A listener that is bound.
 #[derive(Debug)]
-pub struct Bound {
+pub struct BoundListener {
     /// The socket.
     pub socket: TcpListener,
     /// Where it is: with the port that the system chose, if that was left open.
@@ -26,12 +26,12 @@ pub struct Bound {
 
 /// Why a listener could not be bound: a sentence with what, where, and what would be right.
 #[derive(Debug)]
-pub struct CannotListen {
+pub struct BindError {
     address: SocketAddr,
     error: io::Error,
 }
 
-impl fmt::Display for CannotListen {
+impl fmt::Display for BindError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "cannot listen on {}: ", self.address)?;
         match self.error.kind() {
@@ -51,14 +51,14 @@ impl fmt::Display for CannotListen {
     }
 }
 
-impl std::error::Error for CannotListen {}
+impl std::error::Error for BindError {}
 
 /// Binds one address.
 ///
 /// # Errors
 /// A sentence for the operator.
-pub fn bind(address: SocketAddr) -> Result<Bound, CannotListen> {
-    let attempt = || -> io::Result<Bound> {
+pub fn bind(address: SocketAddr) -> Result<BoundListener, BindError> {
+    let try_bind = || -> io::Result<BoundListener> {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
         // A restart must not wait for the old connections' last packets.
         socket.set_reuse_address(true)?;
@@ -68,13 +68,13 @@ pub fn bind(address: SocketAddr) -> Result<Bound, CannotListen> {
         socket.set_nonblocking(true)?;
         socket.bind(&address.into())?;
         // Accepted connections inherit it.
-        socket.set_tcp_notsent_lowat(UNSENT)?;
+        socket.set_tcp_notsent_lowat(NOTSENT_LOWAT)?;
         socket.listen(BACKLOG)?;
         let socket = TcpListener::from(socket);
         let address = socket.local_addr()?;
-        Ok(Bound { socket, address })
+        Ok(BoundListener { socket, address })
     };
-    attempt().map_err(|error| CannotListen { address, error })
+    try_bind().map_err(|error| BindError { address, error })
 }
 
 #[cfg(test)]
@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_port_in_use_is_one_sentence_with_a_remedy() {
+    fn bind_errors_name_the_address_and_suggest_a_fix() {
         let first = bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let error = bind(first.address).unwrap_err().to_string();
         assert!(

@@ -14,9 +14,9 @@ use tokio::signal::unix::Signal;
 use tracing::{error, info, warn};
 
 use super::certificates;
-use super::drain::Stage;
+use super::drain::ProcessState;
 use super::limits;
-use super::tasks::{self, Lookups};
+use super::tasks::{self, DnsTasks};
 use crate::admin::telemetry::Readiness;
 use crate::config::{Config, LogFormat, Problem, Problems};
 use crate::exchange::Gateway;
@@ -25,19 +25,19 @@ use crate::snapshot::{Snapshot, logging};
 use crate::upstream::UpstreamRuntime;
 
 /// Reads the configuration from where it came from.
-pub type Load = Arc<dyn Fn() -> Result<Config, Problems> + Send + Sync>;
+pub type ConfigLoader = Arc<dyn Fn() -> Result<Config, Problems> + Send + Sync>;
 
 /// Everything that a reload reads and changes.
 pub(super) struct Reload {
     /// `None`: the configuration came from nowhere that could be read again.
-    pub(super) load: Option<Load>,
+    pub(super) load: Option<ConfigLoader>,
     pub(super) gateway: Arc<Gateway>,
     /// The configuration that is served.
     pub(super) running: Arc<ArcSwap<Config>>,
     /// Since when.
-    pub(super) since: SystemTime,
-    pub(super) stage: Arc<Stage>,
-    pub(super) lookups: Lookups,
+    pub(super) loaded_at: SystemTime,
+    pub(super) state: Arc<ProcessState>,
+    pub(super) dns_tasks: DnsTasks,
     pub(super) verbosity: LevelHandle,
     /// The limit on open descriptors.
     pub(super) descriptors: u64,
@@ -47,13 +47,13 @@ pub(super) struct Reload {
 
 impl Reload {
     /// Reloads at every signal, for as long as the process serves.
-    pub(super) async fn at(mut self, mut signal: Signal) {
+    pub(super) async fn run(mut self, mut signal: Signal) {
         while signal.recv().await.is_some() {
-            self.once().await;
+            self.reload().await;
         }
     }
 
-    async fn once(&mut self) {
+    async fn reload(&mut self) {
         if self.is_draining() {
             return info!("ignored SIGHUP: shutting down");
         }
@@ -66,69 +66,69 @@ impl Reload {
             Ok(Err(problems)) => Err(problems.iter().cloned().collect()),
             Err(panic) => Err(vec![Problem::for_file(panic.to_string(), "please report it")]),
         };
-        let (config, share, snapshot) = match loaded {
+        let (config, fd_budget, snapshot) = match loaded {
             Ok(prepared) => prepared,
-            Err(problems) => return self.refuse(&problems),
+            Err(problems) => return self.log_rejection(&problems),
         };
-        let upstreams = runtimes(&snapshot);
+        let upstreams = upstream_runtimes(&snapshot);
         // What is new has its addresses before the first request comes, as far as names can be found.
-        let new = upstreams.iter().filter(|upstream| !self.lookups.has(upstream));
-        join_all(new.map(|upstream| tasks::look_up_all(upstream))).await;
-        tasks::connect(&snapshot.stores).await;
+        let new = upstreams.iter().filter(|upstream| !self.dns_tasks.contains(upstream));
+        join_all(new.map(|upstream| tasks::resolve_all(upstream))).await;
+        tasks::connect_stores(&snapshot.stores).await;
         if self.is_draining() {
             return info!("ignored SIGHUP: shutting down");
         }
 
         snapshot.apply(&self.gateway.metrics);
-        self.gateway.set_max_upstream_connections(share.upstream);
-        let older = self.gateway.snapshot.swap(Arc::new(snapshot));
+        self.gateway.set_max_upstream_connections(fd_budget.upstream_connections);
+        let previous = self.gateway.snapshot.swap(Arc::new(snapshot));
         for (listener, current) in config.listeners.iter().zip(&self.tls) {
             if let (Some(tls), Some(current)) = (&listener.tls, current) {
                 current.store(Arc::clone(&tls.settings));
             }
         }
-        self.lookups.follow(&upstreams);
+        self.dns_tasks.update(&upstreams);
         self.verbosity.set(logging::level(config.log.level));
-        self.since = SystemTime::now();
-        certificates::tell(&config, self.since);
-        self.gateway.metrics.reload_applied(self.since);
+        self.loaded_at = SystemTime::now();
+        certificates::log_problems(&config, self.loaded_at);
+        self.gateway.metrics.reload_applied(self.loaded_at);
         info!(
             routes = config.routes.len(),
             upstreams = config.upstreams.len(),
             max_connections = config.client.max_connections,
             contract = config.contract.name(),
-            "reloaded the configuration"
+            "configuration reloaded"
         );
         self.running.store(Arc::new(config));
         // Whoever is there ends as begun; what waits there for a next request would wait in vain.
-        for gone in runtimes(&older) {
-            if !upstreams.iter().any(|upstream| Arc::ptr_eq(upstream, &gone)) {
-                gone.close_gracefully().await;
+        for removed in upstream_runtimes(&previous) {
+            if !upstreams.iter().any(|upstream| Arc::ptr_eq(upstream, &removed)) {
+                removed.close_gracefully().await;
             }
         }
     }
 
     /// Everything that can fail, before anything changes.
-    fn prepare(&self, mut config: Config) -> Result<(Config, limits::Share, Snapshot), Vec<Problem>> {
-        let fixed = needs_restart(&self.running.load(), &config);
-        if !fixed.is_empty() {
-            return Err(fixed);
+    fn prepare(&self, mut config: Config) -> Result<(Config, limits::FdBudget, Snapshot), Vec<Problem>> {
+        let problems = needs_restart(&self.running.load(), &config);
+        if !problems.is_empty() {
+            return Err(problems);
         }
-        let share = limits::fit(&mut config, self.descriptors);
+        let fd_budget = limits::apply_budget(&mut config, self.descriptors);
         let current = self.gateway.snapshot.load_full();
         match Snapshot::build(&config, &self.gateway.metrics, Some(&current)) {
-            Ok(snapshot) => Ok((config, share, snapshot)),
+            Ok(snapshot) => Ok((config, fd_budget, snapshot)),
             Err(sentence) => Err(vec![Problem::for_file(sentence, "please report it")]),
         }
     }
 
-    fn refuse(&self, problems: &[Problem]) {
+    fn log_rejection(&self, problems: &[Problem]) {
         self.gateway.metrics.reload_rejected();
         let noun = if problems.len() == 1 { "problem" } else { "problems" };
-        let (number, since) = (problems.len(), time_of_day(self.since));
+        let (number, since) = (problems.len(), time_of_day(self.loaded_at));
         error!(
             problems = number,
-            "reload refused, still serving the configuration of {since}: {number} {noun}"
+            "reload rejected, keeping the configuration loaded at {since}: {number} {noun}"
         );
         for problem in problems {
             error!(
@@ -142,52 +142,56 @@ impl Reload {
     }
 
     fn is_draining(&self) -> bool {
-        self.stage.readiness() == Readiness::Draining
+        self.state.readiness() == Readiness::Draining
     }
 }
 
 /// The upstreams of a snapshot.
-pub(super) fn runtimes(snapshot: &Snapshot) -> Vec<Arc<UpstreamRuntime>> {
+pub(super) fn upstream_runtimes(snapshot: &Snapshot) -> Vec<Arc<UpstreamRuntime>> {
     snapshot.upstreams.iter().map(|upstream| Arc::clone(&upstream.runtime)).collect()
 }
 
 /// What is different and cannot become so while the process runs.
-fn needs_restart(running: &Config, wanted: &Config) -> Vec<Problem> {
+fn needs_restart(running: &Config, candidate: &Config) -> Vec<Problem> {
     let mut problems = Vec::new();
-    let mut hold = |key: String, is: String, becomes: String| {
-        if is != becomes {
+    let mut compare = |key: String, current: String, new_value: String| {
+        if current != new_value {
             problems.push(Problem {
                 path: key,
                 location: None,
-                message: format!("{is} cannot become {becomes} by a reload"),
+                message: format!("{current} cannot become {new_value} by a reload"),
                 help: "restart the process, or take this change back".to_owned(),
             });
         }
     };
-    hold("workers".to_owned(), running.workers.to_string(), wanted.workers.to_string());
-    hold(
+    compare("workers".to_owned(), running.workers.to_string(), candidate.workers.to_string());
+    compare(
         "telemetry.address".to_owned(),
         running.telemetry.address.to_string(),
-        wanted.telemetry.address.to_string(),
+        candidate.telemetry.address.to_string(),
     );
-    hold("log.format".to_owned(), word(running.log.format), word(wanted.log.format));
-    if running.listeners.len() == wanted.listeners.len() {
-        for (index, (is, becomes)) in running.listeners.iter().zip(&wanted.listeners).enumerate() {
+    compare("log.format".to_owned(), format_name(running.log.format), format_name(candidate.log.format));
+    if running.listeners.len() == candidate.listeners.len() {
+        for (index, (current, new_value)) in running.listeners.iter().zip(&candidate.listeners).enumerate() {
             let key = |name| format!("listen[{index}].{name}");
-            hold(key("address"), is.address.to_string(), becomes.address.to_string());
-            hold(key("h2c"), is.h2c.to_string(), becomes.h2c.to_string());
-            let tls = |on| if on { "a listener with TLS" } else { "a listener without TLS" }.to_owned();
-            hold(key("tls"), tls(is.tls.is_some()), tls(becomes.tls.is_some()));
+            compare(key("address"), current.address.to_string(), new_value.address.to_string());
+            compare(key("h2c"), current.h2c.to_string(), new_value.h2c.to_string());
+            let tls_state = |on| if on { "a listener with TLS" } else { "a listener without TLS" }.to_owned();
+            compare(key("tls"), tls_state(current.tls.is_some()), tls_state(new_value.tls.is_some()));
         }
     } else {
-        let addresses = |number: usize| format!("{number} addresses");
-        hold("listen".to_owned(), addresses(running.listeners.len()), addresses(wanted.listeners.len()));
+        let count_text = |number: usize| format!("{number} addresses");
+        compare(
+            "listen".to_owned(),
+            count_text(running.listeners.len()),
+            count_text(candidate.listeners.len()),
+        );
     }
     problems
 }
 
 /// As it is written in the file.
-fn word(format: LogFormat) -> String {
+fn format_name(format: LogFormat) -> String {
     match format {
         LogFormat::Auto => "auto",
         LogFormat::Text => "text",
@@ -218,17 +222,17 @@ mod tests {
     }
 
     #[test]
-    fn what_needs_a_restart_is_told_by_its_key() {
+    fn settings_that_need_a_restart_are_named_by_key() {
         let running = config("listen: [{ address: 127.0.0.1:1 }, { address: 127.0.0.1:2, h2c: true }]");
-        let told = |top: &str| -> Vec<String> {
+        let problem_lines = |top: &str| -> Vec<String> {
             let problems = needs_restart(&running, &config(top));
             problems.iter().map(|problem| format!("{}: {}", problem.path, problem.message)).collect()
         };
         let same = "listen: [{ address: 127.0.0.1:1 }, { address: 127.0.0.1:2, h2c: true }]";
         let changes = "client: { max_body: 1KiB }\ndrain: 1s\nlog: { level: debug, requests: all }";
-        assert_eq!(told(&format!("{same}\n{changes}")), [""; 0]);
+        assert_eq!(problem_lines(&format!("{same}\n{changes}")), [""; 0]);
         assert_eq!(
-            told("listen: [{ address: 127.0.0.1:3 }, { address: 127.0.0.1:2 }]\nworkers: 7"),
+            problem_lines("listen: [{ address: 127.0.0.1:3 }, { address: 127.0.0.1:2 }]\nworkers: 7"),
             [
                 "workers: 1 cannot become 7 by a reload",
                 "listen[0].address: 127.0.0.1:1 cannot become 127.0.0.1:3 by a reload",
@@ -236,7 +240,7 @@ mod tests {
             ]
         );
         assert_eq!(
-            told(
+            problem_lines(
                 "listen: [{ address: 127.0.0.1:1 }]\ntelemetry: { address: 127.0.0.1:9 }\nlog: { format: json }"
             ),
             [
@@ -248,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn the_time_of_day_is_told_in_utc() {
+    fn time_of_day_is_utc() {
         assert_eq!(
             time_of_day(UNIX_EPOCH + Duration::from_secs(86_400 + 10 * 3600 + 42 * 60 + 7)),
             "10:42:07"

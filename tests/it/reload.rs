@@ -35,7 +35,7 @@ fn routes_change_under_a_connection_and_the_upstreams_connection_stays() {
     for route in ["old", "new"] {
         gateway.expect_metric("responses_total", &[("route", route), ("code", "200")], 1.0);
     }
-    gateway.log_line(|line| line["message"] == "reloaded the configuration");
+    gateway.log_line(|line| line["message"] == "configuration reloaded");
     gateway.expect_accounts_to_agree();
 }
 

@@ -64,7 +64,7 @@ fn the_name_of_the_server_or_sni_is_what_it_is_asked_by_and_certified_for() {
     let ca = trusting(&folder, &authority);
     let named = Setup::of_named(&[&format!("https://localhost:{}", server.port())]);
     let gateway = named.set("upstream.tls", &format!("{{ {ca} }}")).start();
-    gateway.log_line(|line| line["message"] == "found the address of a server");
+    gateway.log_line(|line| line["message"] == "resolved server address");
     gateway.client().get("/").is(200, "fine");
     let gateway = before(server.port(), &format!("{ca}, sni: api.internal")).start();
     gateway.client().get("/").is(200, "fine");
@@ -193,7 +193,7 @@ fn no_verification_takes_anybody_and_is_shouted_at_every_start_and_reload() {
     let line = gateway.log_line(|line| line["level"] == "error");
     assert_eq!(line["upstream"], "main");
     assert_eq!(gateway.reload(setup()), "applied");
-    gateway.log_line(|line| line["message"] == "reloaded the configuration");
+    gateway.log_line(|line| line["message"] == "configuration reloaded");
     assert_eq!(shouted(), 2);
 }
 

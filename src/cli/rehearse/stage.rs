@@ -181,12 +181,12 @@ fn start(config: Config, ended: &Arc<Notify>) -> Result<Started, String> {
     let serve = move || {
         // Nobody listens to this log: what is to be said is in the table.
         let verbosity = log::subscriber(LineFormat::Json, Level::ERROR, std::io::sink).1;
-        let options = boot::Options {
+        let options = boot::ServeOptions {
             metrics: counted,
             load: None,
             verbosity,
             panic_path: None,
-            listening: Box::new(move |where_| {
+            on_listening: Box::new(move |where_| {
                 let addresses = where_.gateway.to_vec();
                 let _ = listening.send(Ok(addresses));
             }),
