@@ -13,11 +13,11 @@ use serde_json::json;
 use crate::config::{self, Config, Problems};
 
 /// The exit status of a refused configuration (`EX_CONFIG` of sysexits.h).
-pub const REFUSED: u8 = 78;
+pub const INVALID_CONFIG: u8 = 78;
 
 /// How the result is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-pub enum Format {
+pub enum ReportFormat {
     /// For people.
     #[default]
     Text,
@@ -25,8 +25,8 @@ pub enum Format {
     Json,
 }
 
-/// Checks `file`: 0 when it is good, [`REFUSED`] when it is not, 1 when the result could not be written.
-pub fn run(file: &Path, format: Format) -> ExitCode {
+/// Checks `file`: 0 when it is good, [`INVALID_CONFIG`] when it is not, 1 when the result could not be written.
+pub fn run(file: &Path, format: ReportFormat) -> ExitCode {
     let parallelism = std::thread::available_parallelism().map_or(1, usize::from);
     #[expect(clippy::disallowed_methods, reason = "the command line is where the environment is read")]
     let loaded =
@@ -35,35 +35,35 @@ pub fn run(file: &Path, format: Format) -> ExitCode {
     match (written, loaded) {
         (Err(_), _) => ExitCode::FAILURE,
         (Ok(()), Ok(_)) => ExitCode::SUCCESS,
-        (Ok(()), Err(_)) => ExitCode::from(REFUSED),
+        (Ok(()), Err(_)) => ExitCode::from(INVALID_CONFIG),
     }
 }
 
 fn report(
     file: &Path,
-    format: Format,
+    format: ReportFormat,
     loaded: &Result<Config, Problems>,
     out: &mut dyn Write,
     err: &mut dyn Write,
 ) -> io::Result<()> {
     let name = file.display().to_string();
     match (format, loaded) {
-        (Format::Text, Ok(config)) => {
+        (ReportFormat::Text, Ok(config)) => {
             if !config.warnings.is_empty() {
-                write!(err, "probably not meant:\n{}", config.warnings.render_list())?;
+                write!(err, "warnings:\n{}", config.warnings.render_list())?;
             }
-            writeln!(out, "{name} is good: {}", summary(config))
+            writeln!(out, "{name}: configuration is valid: {}", summary(config))
         }
-        (Format::Text, Err(problems)) => {
-            write!(err, "{problems}").and_then(|()| writeln!(out, "{name} is refused"))
+        (ReportFormat::Text, Err(problems)) => {
+            write!(err, "{problems}").and_then(|()| writeln!(out, "{name}: configuration is invalid"))
         }
-        (Format::Json, Ok(config)) => {
+        (ReportFormat::Json, Ok(config)) => {
             let warnings = config.warnings.to_json();
-            write_json(out, &json!({ "file": name, "good": true, "problems": [], "warnings": warnings }))
+            write_json(out, &json!({ "file": name, "valid": true, "problems": [], "warnings": warnings }))
         }
-        (Format::Json, Err(problems)) => {
+        (ReportFormat::Json, Err(problems)) => {
             let problems = problems.to_json();
-            write_json(out, &json!({ "file": name, "good": false, "problems": problems, "warnings": [] }))
+            write_json(out, &json!({ "file": name, "valid": false, "problems": problems, "warnings": [] }))
         }
     }
 }
@@ -88,7 +88,7 @@ fn summary(config: &Config) -> String {
 mod tests {
     use super::*;
 
-    fn reported(text: &str, format: Format) -> (String, String) {
+    fn reported(text: &str, format: ReportFormat) -> (String, String) {
         let loaded = config::load_str("statusquo.yaml", text, &|_| None, 1);
         let (mut out, mut err) = (Vec::new(), Vec::new());
         report(Path::new("statusquo.yaml"), format, &loaded, &mut out, &mut err).unwrap();
@@ -98,37 +98,41 @@ mod tests {
     const GOOD: &str = include_str!("../../config/minimal.yaml");
 
     #[test]
-    fn a_good_file_is_one_line_on_standard_output() {
-        let (out, err) = reported(GOOD, Format::Text);
-        assert_eq!(out, "statusquo.yaml is good: 1 listener, 1 upstream, 1 route, contract appwrite\n");
+    fn check_prints_one_line_on_stdout_for_a_valid_file() {
+        let (out, err) = reported(GOOD, ReportFormat::Text);
+        assert_eq!(
+            out,
+            "statusquo.yaml: configuration is valid: 1 listener, 1 upstream, 1 route, contract appwrite\n"
+        );
         assert_eq!(err, "");
     }
 
     #[test]
-    fn a_limit_that_lets_anybody_lock_others_out_is_good_and_warned_of() {
+    fn rate_limit_key_without_client_ip_is_valid_with_a_lockout_warning() {
         let with = |rules: &str| format!("{GOOD}\nrate_limits: {{ {rules} }}\n");
         let (out, err) =
-            reported(&with("login: { key: [\"body:email\", route], allow: 10 per 1h }"), Format::Text);
-        assert!(out.starts_with("statusquo.yaml is good: "), "{out}");
-        let told = "rate_limits.login.key: anybody can send another's value and use up what is allowed to them; add client_ip \
+            reported(&with("login: { key: [\"body:email\", route], allow: 10 per 1h }"), ReportFormat::Text);
+        assert!(out.starts_with("statusquo.yaml: configuration is valid: "), "{out}");
+        let warning = "rate_limits.login.key: anybody can send another's value and use up what is allowed to them; add client_ip \
                     to the key, and a rule by client_ip alone beside it";
-        assert!(err.starts_with("probably not meant:\n") && err.contains(told), "{err}");
-        let (out, _) = reported(&with("login: { key: [\"body:email\"], allow: 10 per 1h }"), Format::Json);
+        assert!(err.starts_with("warnings:\n") && err.contains(warning), "{err}");
+        let (out, _) =
+            reported(&with("login: { key: [\"body:email\"], allow: 10 per 1h }"), ReportFormat::Json);
         let value: serde_json::Value = serde_json::from_str(&out).unwrap();
         assert_eq!(value["warnings"][0]["path"], "rate_limits.login.key");
-        for fine in [
+        for valid_rule in [
             "a: { key: [client_ip, \"body:email\"], allow: 10 per 1h }",
             "a: { key: [route], allow: 10 per 1h }",
             "a: { key: [\"body:email\"], allow: 10 per 1h, mode: shadow }",
         ] {
-            assert_eq!(reported(&with(fine), Format::Text).1, "", "{fine}");
+            assert_eq!(reported(&with(valid_rule), ReportFormat::Text).1, "", "{valid_rule}");
         }
     }
 
     #[test]
-    fn problems_are_for_people_on_standard_error() {
-        let (out, err) = reported(&GOOD.replace("upstream: app", "upstream: apt"), Format::Text);
-        assert_eq!(out, "statusquo.yaml is refused\n");
+    fn problems_are_printed_on_stderr_in_text_format() {
+        let (out, err) = reported(&GOOD.replace("upstream: app", "upstream: apt"), ReportFormat::Text);
+        assert_eq!(out, "statusquo.yaml: configuration is invalid\n");
         assert!(
             err.contains("routes[0].upstream: there is no upstream \"apt\"; did you mean \"app\"?"),
             "{err}"
@@ -136,18 +140,18 @@ mod tests {
     }
 
     #[test]
-    fn problems_are_for_machines_on_standard_output() {
-        let (out, err) = reported(&GOOD.replace("upstream: app", "upstream: apt"), Format::Json);
+    fn problems_are_printed_on_stdout_in_json_format() {
+        let (out, err) = reported(&GOOD.replace("upstream: app", "upstream: apt"), ReportFormat::Json);
         let value: serde_json::Value = serde_json::from_str(&out).unwrap();
         let expected = json!({
             "file": "statusquo.yaml",
-            "good": false,
+            "valid": false,
             "problems": [{
                 "path": "routes[0].upstream",
                 "line": 14,
                 "column": 15,
-                "what": "there is no upstream \"apt\"",
-                "remedy": "did you mean \"app\"?",
+                "message": "there is no upstream \"apt\"",
+                "help": "did you mean \"app\"?",
             }],
             "warnings": [],
         });
@@ -155,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_not_there_is_told_in_one_sentence() {
+    fn missing_file_is_reported_in_one_sentence() {
         let path = Path::new("no-such-directory/statusquo.yaml");
         let problems = config::load_file(path, &|_| None, 1).unwrap_err();
         assert_eq!(

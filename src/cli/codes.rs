@@ -1,6 +1,6 @@
 //! `codes`: the contract as documentation, for a terminal, a program, a repository or a browser.
 //!
-//! The page is collected once ([`Page`]) by asking the policy what it would decide, so it cannot say something else than
+//! The page is collected once ([`CodesPage`]) by asking the policy what it would decide, so it cannot say something else than
 //! the gateway does; the four forms only lay it out. Overrides are not shown: `explain` answers for one route.
 
 use std::fmt::{self, Write as _};
@@ -12,7 +12,7 @@ use std::sync::Arc;
 use http::Method;
 use serde::Serialize;
 
-use super::load;
+use super::load_or_exit;
 use crate::contract::builtin;
 use crate::contract::policy::decide;
 use crate::contract::{Cause, Contract, Overrides, PolicyInput, Trigger};
@@ -20,7 +20,7 @@ use crate::observe::status::LABELLED_STATUSES;
 
 /// The form of the page.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-pub enum Format {
+pub enum CodesFormat {
     /// Columns for a terminal.
     #[default]
     Table,
@@ -33,12 +33,12 @@ pub enum Format {
 }
 
 /// Prints the contract of `file`, or the built-in one: 0, or 78 when the file is refused.
-pub fn run(file: Option<&Path>, format: Format) -> ExitCode {
+pub fn run(file: Option<&Path>, format: CodesFormat) -> ExitCode {
     let contract = match file {
         None => Contract::builtin(builtin::DEFAULT_CONTRACT).map(Arc::new),
-        Some(file) => match load(file) {
+        Some(file) => match load_or_exit(file) {
             Ok(config) => Some(config.contract),
-            Err(refused) => return refused,
+            Err(exit_code) => return exit_code,
         },
     };
     let text = contract.map(|contract| render(&contract, format)).unwrap_or_default();
@@ -49,19 +49,19 @@ pub fn run(file: Option<&Path>, format: Format) -> ExitCode {
 }
 
 /// The documentation of a contract.
-pub fn render(contract: &Contract, format: Format) -> String {
-    let page = Page::of(contract);
+pub fn render(contract: &Contract, format: CodesFormat) -> String {
+    let page = CodesPage::of(contract);
     match format {
-        Format::Table => page.table(),
-        Format::Json => page.json(),
-        Format::Markdown => page.markdown(),
-        Format::Html => page.html(),
+        CodesFormat::Table => page.table(),
+        CodesFormat::Json => page.json(),
+        CodesFormat::Markdown => page.markdown(),
+        CodesFormat::Html => page.html(),
     }
 }
 
 /// Everything the page says, in the order in which it says it.
 #[derive(Serialize)]
-struct Page<'a> {
+struct CodesPage<'a> {
     contract: &'a str,
     codes: Vec<CodeRow<'a>>,
     causes: Vec<CauseRow<'a>>,
@@ -90,26 +90,26 @@ struct CauseRow<'a> {
 #[derive(Serialize)]
 struct StatusRow {
     code: u16,
-    upstream_status: Vec<Answered>,
+    upstream_status: Vec<StatusLabel>,
 }
 
 #[derive(Clone, Serialize)]
 #[serde(untagged)]
-enum Answered {
+enum StatusLabel {
     Status(u16),
     Other(&'static str),
 }
 
-impl fmt::Display for Answered {
+impl fmt::Display for StatusLabel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Answered::Status(status) => write!(f, "{status}"),
-            Answered::Other(words) => f.write_str(words),
+            StatusLabel::Status(status) => write!(f, "{status}"),
+            StatusLabel::Other(text) => f.write_str(text),
         }
     }
 }
 
-impl<'a> Page<'a> {
+impl<'a> CodesPage<'a> {
     fn of(contract: &'a Contract) -> Self {
         let entry = |entry: &'a crate::contract::CodeEntry| CodeRow {
             code: entry.code().status(),
@@ -118,31 +118,31 @@ impl<'a> Page<'a> {
             kind: entry.kind(),
         };
         let cause = |&cause: &Cause| {
-            let code = ruled(contract, Trigger::Fault(cause));
+            let code = decide_code(contract, Trigger::Fault(cause));
             let documented = contract.code(code);
             CauseRow {
                 cause: cause.name(),
                 code,
                 message: documented.map_or("", |code| contract.message_for(code, Some(cause))),
-                meaning: cause.meaning(),
+                meaning: cause.description(),
                 reserved: cause.is_reserved(),
             }
         };
-        Page {
+        CodesPage {
             contract: contract.name(),
             codes: contract.codes().iter().map(entry).collect(),
             causes: Cause::ALL.iter().map(cause).collect(),
             upstream_statuses: contract
                 .codes()
                 .iter()
-                .filter_map(|it| answered_with(contract, it.code().status()))
+                .filter_map(|code_entry| upstream_statuses_for(contract, code_entry.code().status()))
                 .collect(),
         }
     }
 
     fn table(&self) -> String {
         let mut out = format!("contract: {}\n\n", self.contract);
-        columns(
+        aligned_columns(
             &mut out,
             &["CODE", "TEXT", "TYPE", "MESSAGE"],
             self.codes.iter().map(|row| {
@@ -155,16 +155,16 @@ impl<'a> Page<'a> {
             }),
         );
         out.push('\n');
-        columns(
+        aligned_columns(
             &mut out,
             &["CAUSE", "CODE", "RAISED WHEN"],
             self.causes.iter().map(|row| vec![row.cause.into(), row.code.to_string(), row.raised_when()]),
         );
         out.push('\n');
-        columns(
+        aligned_columns(
             &mut out,
             &["CODE", "UPSTREAM ANSWERED"],
-            self.upstream_statuses.iter().map(|row| vec![row.code.to_string(), row.words()]),
+            self.upstream_statuses.iter().map(|row| vec![row.code.to_string(), row.status_list()]),
         );
         out
     }
@@ -177,14 +177,20 @@ impl<'a> Page<'a> {
     }
 
     fn markdown(&self) -> String {
-        let mut out = format!("# The error codes of the contract `{}`\n\n{PROMISE}\n\n", self.contract);
+        let mut out = format!("# The error codes of the contract `{}`\n\n{INTRODUCTION}\n\n", self.contract);
         let _ = writeln!(out, "```json\n{}\n```\n\n## Codes\n", self.example());
         out.push_str("| code | text | message | type |\n|---|---|---|---|\n");
         for row in &self.codes {
             let kind = row.kind.map(|kind| format!("`{kind}`")).unwrap_or_default();
-            let _ = writeln!(out, "| {} | {} | {} | {kind} |", row.code, cell(row.text), cell(row.message));
+            let _ = writeln!(
+                out,
+                "| {} | {} | {} | {kind} |",
+                row.code,
+                escape_cell(row.text),
+                escape_cell(row.message)
+            );
         }
-        let _ = writeln!(out, "\n## Causes\n\n{CAUSES}\n");
+        let _ = writeln!(out, "\n## Causes\n\n{CAUSES_INTRODUCTION}\n");
         out.push_str("| cause | code | raised when | message |\n|---|---|---|---|\n");
         for row in &self.causes {
             let _ = writeln!(
@@ -192,51 +198,53 @@ impl<'a> Page<'a> {
                 "| `{}` | {} | {} | {} |",
                 row.cause,
                 row.code,
-                cell(&row.raised_when()),
-                cell(row.message)
+                escape_cell(&row.raised_when()),
+                escape_cell(row.message)
             );
         }
-        let _ = writeln!(out, "\n## Errors of the upstream\n\n{UPSTREAM}\n");
+        let _ = writeln!(out, "\n## Errors of the upstream\n\n{UPSTREAM_INTRODUCTION}\n");
         out.push_str("| upstream answered | code sent |\n|---|---|\n");
         for row in &self.upstream_statuses {
-            let _ = writeln!(out, "| {} | {} |", row.words(), row.code);
+            let _ = writeln!(out, "| {} | {} |", row.status_list(), row.code);
         }
         out
     }
 
     fn html(&self) -> String {
-        let name = html(self.contract);
+        let name = escape_html(self.contract);
         let mut out = format!(
             "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n\
              <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-             <title>Error codes: {name}</title>\n<style>{STYLE}</style>\n\
+             <title>Error codes: {name}</title>\n<style>{STYLESHEET}</style>\n\
              <h1>The error codes of the contract <code>{name}</code></h1>\n<p>{}</p>\n<pre>{}</pre>\n\
              <h2>Codes</h2>\n",
-            html(PROMISE),
-            html(&self.example()),
+            escape_html(INTRODUCTION),
+            escape_html(&self.example()),
         );
         html_table(
             &mut out,
             &["code", "text", "message", "type"],
             self.codes.iter().map(|row| {
-                let kind = row.kind.map(|kind| format!("<code>{}</code>", html(kind))).unwrap_or_default();
-                vec![row.code.to_string(), html(row.text), html(row.message), kind]
+                let kind =
+                    row.kind.map(|kind| format!("<code>{}</code>", escape_html(kind))).unwrap_or_default();
+                vec![row.code.to_string(), escape_html(row.text), escape_html(row.message), kind]
             }),
         );
-        let _ = write!(out, "<h2>Causes</h2>\n<p>{}</p>\n", html(CAUSES));
+        let _ = write!(out, "<h2>Causes</h2>\n<p>{}</p>\n", escape_html(CAUSES_INTRODUCTION));
         html_table(
             &mut out,
             &["cause", "code", "raised when", "message"],
             self.causes.iter().map(|row| {
                 let cause = format!("<code>{}</code>", row.cause);
-                vec![cause, row.code.to_string(), html(&row.raised_when()), html(row.message)]
+                vec![cause, row.code.to_string(), escape_html(&row.raised_when()), escape_html(row.message)]
             }),
         );
-        let _ = write!(out, "<h2>Errors of the upstream</h2>\n<p>{}</p>\n", html(UPSTREAM));
+        let _ =
+            write!(out, "<h2>Errors of the upstream</h2>\n<p>{}</p>\n", escape_html(UPSTREAM_INTRODUCTION));
         html_table(
             &mut out,
             &["upstream answered", "code sent"],
-            self.upstream_statuses.iter().map(|row| vec![row.words(), row.code.to_string()]),
+            self.upstream_statuses.iter().map(|row| vec![row.status_list(), row.code.to_string()]),
         );
         out.push_str("</html>\n");
         out
@@ -258,39 +266,40 @@ impl CauseRow<'_> {
 }
 
 impl StatusRow {
-    fn words(&self) -> String {
-        self.upstream_status.iter().map(Answered::to_string).collect::<Vec<_>>().join(", ")
+    fn status_list(&self) -> String {
+        self.upstream_status.iter().map(StatusLabel::to_string).collect::<Vec<_>>().join(", ")
     }
 }
 
 /// What the policy decides where no override speaks.
-fn ruled(contract: &Contract, case: Trigger) -> u16 {
-    let situation = PolicyInput { trigger: case, upstream: None, method: &Method::GET };
-    decide(contract, &situation, &Overrides::default()).code().status()
+fn decide_code(contract: &Contract, case: Trigger) -> u16 {
+    let input = PolicyInput { trigger: case, upstream: None, method: &Method::GET };
+    decide(contract, &input, &Overrides::default()).code().status()
 }
 
 /// The answers of an upstream that leave as `code`; `None` when there are none.
-fn answered_with(contract: &Contract, code: u16) -> Option<StatusRow> {
+fn upstream_statuses_for(contract: &Contract, code: u16) -> Option<StatusRow> {
     let named = |status: &u16| LABELLED_STATUSES.contains(status) || contract.code(*status).is_some();
-    let leads_here = |status: u16| ruled(contract, Trigger::UpstreamStatus(status)) == code;
-    let mut upstream_status: Vec<Answered> =
-        (400..600).filter(|status| named(status) && leads_here(*status)).map(Answered::Status).collect();
-    for (words, mut class) in [("any other 4xx", 400..500), ("any other 5xx", 500..600)] {
+    let maps_to_code = |status: u16| decide_code(contract, Trigger::UpstreamStatus(status)) == code;
+    let mut upstream_status: Vec<StatusLabel> =
+        (400..600).filter(|status| named(status) && maps_to_code(*status)).map(StatusLabel::Status).collect();
+    for (text, mut class) in [("any other 4xx", 400..500), ("any other 5xx", 500..600)] {
         // The unnamed statuses of a class are decided alike; a test holds that.
-        if class.find(|status| !named(status)).is_some_and(leads_here) {
-            upstream_status.push(Answered::Other(words));
+        if class.find(|status| !named(status)).is_some_and(maps_to_code) {
+            upstream_status.push(StatusLabel::Other(text));
         }
     }
     (!upstream_status.is_empty()).then_some(StatusRow { code, upstream_status })
 }
 
 /// Left-aligned columns, the last as wide as it is.
-fn columns(out: &mut String, heads: &[&str], rows: impl Iterator<Item = Vec<String>>) {
+fn aligned_columns(out: &mut String, headers: &[&str], rows: impl Iterator<Item = Vec<String>>) {
     let rows: Vec<Vec<String>> =
-        std::iter::once(heads.iter().map(ToString::to_string).collect()).chain(rows).collect();
-    let width =
-        |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|it| it.chars().count()).max();
-    let widths: Vec<usize> = (0..heads.len()).map(|column| width(column).unwrap_or(0)).collect();
+        std::iter::once(headers.iter().map(ToString::to_string).collect()).chain(rows).collect();
+    let width = |column: usize| {
+        rows.iter().filter_map(|row| row.get(column)).map(|cell_value| cell_value.chars().count()).max()
+    };
+    let widths: Vec<usize> = (0..headers.len()).map(|column| width(column).unwrap_or(0)).collect();
     for row in &rows {
         let padded =
             row.iter().zip(&widths).map(|(text, &width)| format!("{text:<width$}")).collect::<Vec<_>>();
@@ -299,9 +308,9 @@ fn columns(out: &mut String, heads: &[&str], rows: impl Iterator<Item = Vec<Stri
     }
 }
 
-fn html_table(out: &mut String, heads: &[&str], rows: impl Iterator<Item = Vec<String>>) {
-    let heads = heads.iter().map(|head| format!("<th>{head}")).collect::<String>();
-    let _ = write!(out, "<div><table>\n<tr>{heads}\n");
+fn html_table(out: &mut String, headers: &[&str], rows: impl Iterator<Item = Vec<String>>) {
+    let headers = headers.iter().map(|head| format!("<th>{head}")).collect::<String>();
+    let _ = write!(out, "<div><table>\n<tr>{headers}\n");
     for row in rows {
         let cells = row.iter().map(|cell| format!("<td>{cell}")).collect::<String>();
         let _ = writeln!(out, "<tr>{cells}");
@@ -310,7 +319,7 @@ fn html_table(out: &mut String, heads: &[&str], rows: impl Iterator<Item = Vec<S
 }
 
 /// Text as HTML; what stands between backticks becomes `<code>`.
-fn html(text: &str) -> String {
+fn escape_html(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut code = false;
     for char in text.chars() {
@@ -333,17 +342,17 @@ fn html(text: &str) -> String {
 }
 
 /// Text in a Markdown table.
-fn cell(text: &str) -> String {
+fn escape_cell(text: &str) -> String {
     text.replace('\\', "\\\\").replace('|', "\\|").replace('<', "&lt;")
 }
 
-const PROMISE: &str =
+const INTRODUCTION: &str =
     "Every error that leaves the gateway has one of these codes and a JSON body of this form:";
-const CAUSES: &str = "Why the gateway answered by itself, and with which code. The names are those of metrics, of the log and of \
+const CAUSES_INTRODUCTION: &str = "Why the gateway answered by itself, and with which code. The names are those of metrics, of the log and of \
      overrides in the configuration. No request is answered with a reserved one yet.";
-const UPSTREAM: &str = "What the upstream answers and what the client is sent, where no override says otherwise. A code of the \
+const UPSTREAM_INTRODUCTION: &str = "What the upstream answers and what the client is sent, where no override says otherwise. A code of the \
      contract stays what it is.";
-const STYLE: &str = "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color-scheme:light dark}\
+const STYLESHEET: &str = "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color-scheme:light dark}\
      div{overflow-x:auto}table{border-collapse:collapse}th,td{text-align:left;vertical-align:top;padding:.3rem .8rem .3rem 0;\
      border-bottom:1px solid #8885}pre{overflow-x:auto}";
 

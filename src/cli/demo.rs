@@ -9,7 +9,7 @@ use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use super::run::{say, serve};
+use super::run::{print_message, serve};
 use crate::config::{self, Config};
 use crate::rehearse::faults::{FaultCategory, ServerKind, UpstreamFault, upstream_faults};
 use crate::rehearse::{FaultyUpstream, success_routes, tls};
@@ -17,14 +17,14 @@ use crate::server::boot::Listening;
 use crate::tls::trust::CertVerification;
 
 /// The demo's port when it is free: the one that people try first.
-const PORT: u16 = 8080;
+const DEFAULT_PORT: u16 = 8080;
 
 /// So many of each sort fit a screen together.
-const SHOWN_OF_A_KIND: usize = 4;
+const SHOWN_PER_CATEGORY: usize = 4;
 
 /// What the demo can be told.
 #[derive(Debug, clap::Args)]
-pub struct Options {
+pub struct DemoOptions {
     /// Print the configuration and end.
     #[arg(long)]
     print_config: bool,
@@ -34,75 +34,80 @@ pub struct Options {
 }
 
 /// Serves until a signal ends it.
-pub fn run(options: &Options) -> ExitCode {
-    let neighbourhood = match FaultyUpstream::start() {
-        Ok(neighbourhood) => neighbourhood,
+pub fn run(options: &DemoOptions) -> ExitCode {
+    let faulty_upstream = match FaultyUpstream::start() {
+        Ok(faulty_upstream) => faulty_upstream,
         Err(error) => {
-            say(&format!("cannot start the misbehaving upstream on loopback: {error}"));
+            print_message(&format!("cannot start the misbehaving upstream on loopback: {error}"));
             return ExitCode::FAILURE;
         }
     };
     let faults = upstream_faults();
-    let text = configuration(&neighbourhood, &faults, options.port.unwrap_or_else(free_port));
+    let text = build_configuration(&faulty_upstream, &faults, options.port.unwrap_or_else(free_port));
     if options.print_config {
         let printed = std::io::stdout().lock().write_all(text.as_bytes());
         return if printed.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     }
     match config::load_str("demo.yaml", &text, &|_| None, 1) {
         Ok(mut config) => {
-            match CertVerification::from_pem(neighbourhood.ca_pem().as_bytes()) {
-                Ok(trust) => trust_in(&mut config, &Arc::new(trust)),
-                Err(unusable) => {
-                    say(&format!("the certificate of our own authority: {}", unusable.message));
+            match CertVerification::from_pem(faulty_upstream.ca_pem().as_bytes()) {
+                Ok(trust) => set_trust(&mut config, &Arc::new(trust)),
+                Err(tls_error) => {
+                    print_message(&format!("the certificate of our own authority: {}", tls_error.message));
                     return ExitCode::FAILURE;
                 }
             }
-            serve(config, None, move |listening| print(listening, &faults))
+            serve(config, None, move |listening| print_examples(listening, &faults))
         }
         Err(problems) => {
             // Our own text: if it is refused, that is a bug of ours, and it says which.
-            say(&problems.to_string());
+            print_message(&problems.to_string());
             ExitCode::FAILURE
         }
     }
 }
 
 /// Servers that speak TLS have to be certified by it.
-fn trust_in(config: &mut Config, trust: &Arc<CertVerification>) {
+fn set_trust(config: &mut Config, trust: &Arc<CertVerification>) {
     for upstream in config.upstreams.iter_mut().filter(|upstream| upstream.cert_verification.is_some()) {
         upstream.cert_verification = Some(Arc::clone(trust));
     }
 }
 
 fn free_port() -> u16 {
-    let address = SocketAddrV4::new(Ipv4Addr::LOCALHOST, PORT);
-    if TcpListener::bind(address).is_ok() { PORT } else { 0 }
+    let address = SocketAddrV4::new(Ipv4Addr::LOCALHOST, DEFAULT_PORT);
+    if TcpListener::bind(address).is_ok() { DEFAULT_PORT } else { 0 }
 }
 
 /// Short limits, so that nobody waits long for a 504.
-fn configuration(neighbourhood: &FaultyUpstream, faults: &[UpstreamFault], port: u16) -> String {
+fn build_configuration(faulty_upstream: &FaultyUpstream, faults: &[UpstreamFault], port: u16) -> String {
     let mut text = format!(
         "version: 1\nworkers: 1\ndrain_delay: 0s\ndrain: 2s\nlisten: [{{ address: \"127.0.0.1:{port}\" }}]\n\
          telemetry: {{ address: \"127.0.0.1:0\" }}\nclient: {{ header_timeout: 3s }}\n\
-         timeouts: {{ connect: 1s, response_head: 2s, total: 3s, between_bytes: 2s }}\nupstreams:\n"
+         timeouts: {{ connect: 1s, response_headers: 2s, deadline: 3s, body_idle: 2s }}\nupstreams:\n"
     );
-    for (place, address) in neighbourhood.addresses() {
-        let scheme = if place.wants_tls() { "https://" } else { "" };
-        let more = if place.wants_http2() {
+    for (server_kind, address) in faulty_upstream.addresses() {
+        let scheme = if server_kind.requires_tls() { "https://" } else { "" };
+        let options = if server_kind.requires_http2() {
             ", http2: always".to_owned()
-        } else if place.wants_tls() {
+        } else if server_kind.requires_tls() {
             // Once it is read, the authority of these servers is set in the place of that: it is in no file.
             format!(", tls: {{ verify: false, sni: {} }}", tls::SERVER_NAME)
         } else {
             String::new()
         };
         // Writing to a String cannot fail.
-        let _ = writeln!(text, "  {}: {{ servers: [\"{scheme}{address}\"]{more} }}", place.name());
+        let _ = writeln!(
+            text,
+            "  {}: {{ servers: [\"{scheme}{address}\"]{options} }}",
+            server_kind.upstream_name()
+        );
     }
     text.push_str("routes:\n");
     for fault in faults.iter().filter(|fault| fault.server_kind != ServerKind::Scripted) {
-        let (name, place) = (fault.name, fault.server_kind.upstream_name());
-        let _ = writeln!(text, "  - {{ name: {name}, match: {{ path: \"/{name}\" }}, upstream: {place} }}");
+        let (name, server_kind) = (fault.name, fault.server_kind.upstream_name());
+        let _ =
+            writeln!(text, "  - {{ name: {name}, match: {{ path: \"/{name}\" }}, upstream: {server_kind} }}");
     }
     let _ = writeln!(
         text,
@@ -112,7 +117,7 @@ fn configuration(neighbourhood: &FaultyUpstream, faults: &[UpstreamFault], port:
     text
 }
 
-fn print(listening: &Listening, faults: &[UpstreamFault]) {
+fn print_examples(listening: &Listening, faults: &[UpstreamFault]) {
     let Some(gateway) = listening.gateway.first() else { return };
     let mut text = format!(
         "\nstatusquo is in front of an upstream that misbehaves in {} ways. Whatever it does, the answer is documented.\n\n\
@@ -120,13 +125,13 @@ fn print(listening: &Listening, faults: &[UpstreamFault]) {
         faults.len()
     );
     for good in success_routes() {
-        line(&mut text, *gateway, good.path, good.description, good.status);
+        print_line(&mut text, *gateway, good.path, good.description, good.status);
     }
     text.push_str("\nAnd breaks here (docs/faults.md lists all the ways, each under its name):\n");
-    for kind in FaultCategory::ALL {
-        let shown = faults.iter().filter(|fault| fault.category == kind && fault.request.is_plain_get());
-        for fault in shown.take(SHOWN_OF_A_KIND) {
-            line(&mut text, *gateway, &fault.path(), fault.description, fault.outcome.status());
+    for category in FaultCategory::ALL {
+        let shown = faults.iter().filter(|fault| fault.category == category && fault.request.is_plain_get());
+        for fault in shown.take(SHOWN_PER_CATEGORY) {
+            print_line(&mut text, *gateway, &fault.path(), fault.description, fault.outcome.status());
         }
     }
     let _ = write!(
@@ -138,7 +143,7 @@ fn print(listening: &Listening, faults: &[UpstreamFault]) {
     let _ = std::io::stdout().lock().write_all(text.as_bytes());
 }
 
-fn line(text: &mut String, gateway: SocketAddr, path: &str, meaning: &str, code: u16) {
+fn print_line(text: &mut String, gateway: SocketAddr, path: &str, description: &str, code: u16) {
     let url = format!("curl -i http://{gateway}{path}");
-    let _ = writeln!(text, "  {url:<56} # {code}: {meaning}");
+    let _ = writeln!(text, "  {url:<56} # {code}: {description}");
 }

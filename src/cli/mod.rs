@@ -26,13 +26,13 @@ use crate::server::reload::ConfigLoader;
 
 /// The gateway that keeps an API's error contract: whatever the services behind it do, clients get documented codes.
 #[derive(Debug, Parser)]
-#[command(name = "statusquo", version, about, propagate_version = true, after_help = START)]
-pub struct Arguments {
+#[command(name = "statusquo", version, about, propagate_version = true, after_help = FIRST_STEPS)]
+pub struct Cli {
     #[command(subcommand)]
     command: Command,
 }
 
-const START: &str = "\
+const FIRST_STEPS: &str = "\
 First steps:
   statusquo demo                           an upstream that misbehaves, and the curl lines to try
   statusquo proxy --to 127.0.0.1:3000      in front of a service of yours, without a file
@@ -44,38 +44,38 @@ Exit codes: 0 fine, 1 runtime failure, 2 command line, 78 configuration refused.
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Serve a configuration until SIGTERM.
-    Run(File),
+    Run(ConfigArg),
     /// Serve without a file: one address in front of one or more servers.
-    Proxy(proxy::Options),
+    Proxy(proxy::ProxyOptions),
     /// Start the gateway before an embedded misbehaving upstream and print what to try.
-    Demo(demo::Options),
+    Demo(demo::DemoOptions),
     /// Write a commented configuration to start from; `-` prints it.
-    Init(File),
+    Init(ConfigArg),
     /// Validate a configuration; exit 0 or 78.
     Check {
         #[command(flatten)]
-        file: File,
+        file: ConfigArg,
         /// How the result is printed.
         #[arg(long, value_enum, default_value_t)]
-        format: check::Format,
+        format: check::ReportFormat,
     },
     /// Show the exact answer a client would get for a cause or an upstream's status, and which rule decides.
-    Explain(explain::Options),
+    Explain(explain::ExplainOptions),
     /// Provoke every fault against a configuration, with local servers that misbehave; exit 1 when anything leaves the
     /// contract.
-    Rehearse(rehearse::Options),
+    Verify(rehearse::VerifyOptions),
     /// Ask the rate limits without serving.
     Limits {
         #[command(subcommand)]
-        command: Limits,
+        command: LimitsCommand,
     },
     /// Print the contract as documentation.
     Codes {
         #[command(flatten)]
-        file: OptionalFile,
+        file: OptionalConfigArg,
         /// How it is printed.
         #[arg(long, value_enum, default_value_t)]
-        format: codes::Format,
+        format: codes::CodesFormat,
     },
     /// Print the JSON Schema of the configuration, for editors and validators.
     Schema,
@@ -90,14 +90,14 @@ enum Command {
 
 /// What to ask the rate limits.
 #[derive(Debug, Subcommand)]
-enum Limits {
+enum LimitsCommand {
     /// Replay an access log: whom would the rules have refused, when, and which rule?
-    Simulate(simulate::Options),
+    Simulate(simulate::SimulateOptions),
 }
 
 /// The configuration file of a command.
 #[derive(Debug, clap::Args)]
-struct File {
+struct ConfigArg {
     /// The configuration.
     #[arg(value_name = "FILE", env = "STATUSQUO_CONFIG", default_value = "statusquo.yaml")]
     file: PathBuf,
@@ -105,7 +105,7 @@ struct File {
 
 /// The configuration file of a command that can do without.
 #[derive(Debug, clap::Args)]
-struct OptionalFile {
+struct OptionalConfigArg {
     /// The configuration whose contract is printed; without one, the built-in contract.
     #[arg(value_name = "FILE", env = "STATUSQUO_CONFIG")]
     file: Option<PathBuf>,
@@ -113,15 +113,15 @@ struct OptionalFile {
 
 /// Reads the command line and does what it says.
 pub fn main() -> ExitCode {
-    match Arguments::parse().command {
+    match Cli::parse().command {
         Command::Run(file) => run::run(&file.file),
         Command::Proxy(options) => proxy::run(&options),
         Command::Demo(options) => demo::run(&options),
         Command::Init(file) => init::run(&file.file),
         Command::Check { file, format } => check::run(&file.file, format),
         Command::Explain(options) => explain::run(&options),
-        Command::Rehearse(options) => rehearse::run(&options),
-        Command::Limits { command: Limits::Simulate(options) } => simulate::run(&options),
+        Command::Verify(options) => rehearse::run(&options),
+        Command::Limits { command: LimitsCommand::Simulate(options) } => simulate::run(&options),
         Command::Codes { file, format } => codes::run(file.file.as_deref(), format),
         Command::Schema => schema::run(),
         Command::Completions { shell } => packaging::completions(shell),
@@ -130,20 +130,20 @@ pub fn main() -> ExitCode {
 }
 
 /// Loads a configuration with the variables of the environment; says what is wrong with it.
-fn load(file: &Path) -> Result<Config, ExitCode> {
-    read(file).map_err(|problems| {
-        run::say(&problems.to_string());
-        ExitCode::from(check::REFUSED)
+fn load_or_exit(file: &Path) -> Result<Config, ExitCode> {
+    read_config(file).map_err(|problems| {
+        run::print_message(&problems.to_string());
+        ExitCode::from(check::INVALID_CONFIG)
     })
 }
 
 /// How the file is read again while it is served.
-fn reload(file: &Path) -> ConfigLoader {
+fn reloader(file: &Path) -> ConfigLoader {
     let file = file.to_owned();
-    Arc::new(move || read(&file))
+    Arc::new(move || read_config(&file))
 }
 
-fn read(file: &Path) -> Result<Config, Problems> {
+fn read_config(file: &Path) -> Result<Config, Problems> {
     #[expect(clippy::disallowed_methods, reason = "the command line is where the environment is read")]
     config::load_file(file, &|name| std::env::var(name).ok(), parallelism())
 }

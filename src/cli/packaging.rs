@@ -6,18 +6,18 @@ use std::process::ExitCode;
 use clap::CommandFactory;
 use clap_complete::Shell;
 
-use super::Arguments;
+use super::Cli;
 
 /// Prints the completions of one shell.
 pub fn completions(shell: Shell) -> ExitCode {
     let mut text = Vec::new();
-    clap_complete::generate(shell, &mut Arguments::command(), env!("CARGO_PKG_NAME"), &mut text);
-    print(&text)
+    clap_complete::generate(shell, &mut Cli::command(), env!("CARGO_PKG_NAME"), &mut text);
+    print_bytes(&text)
 }
 
 /// Prints the manual page: the program, then every command with its options.
 pub fn man() -> ExitCode {
-    let mut program = Arguments::command();
+    let mut program = Cli::command();
     program.build();
     let mut text = Vec::new();
     // Writing into memory does not fail.
@@ -28,10 +28,10 @@ pub fn man() -> ExitCode {
         let _ = page.render_description_section(&mut text);
         let _ = page.render_options_section(&mut text);
     }
-    print(&text)
+    print_bytes(&text)
 }
 
-fn print(text: &[u8]) -> ExitCode {
+fn print_bytes(text: &[u8]) -> ExitCode {
     match std::io::stdout().lock().write_all(text) {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,

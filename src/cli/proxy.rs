@@ -7,15 +7,15 @@ use std::fmt::Write as _;
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use super::check::REFUSED;
+use super::check::INVALID_CONFIG;
 use super::parallelism;
-use super::run::{announce, say, serve};
+use super::run::{print_addresses, print_message, serve};
 use crate::config::{self, error::Diagnostic, units};
 
 /// What to serve.
 #[derive(Debug, clap::Args)]
-#[command(after_help = EXAMPLES)]
-pub struct Options {
+#[command(after_help = USAGE_EXAMPLES)]
+pub struct ProxyOptions {
     /// Address and port to accept clients on; ":8080" is every IPv4 address.
     #[arg(long, value_name = "ADDRESS", default_value = ":8080", value_parser = listen_address)]
     from: String,
@@ -23,7 +23,7 @@ pub struct Options {
     #[arg(long, value_name = "SERVER", required = true, value_delimiter = ',', value_parser = server)]
     to: Vec<String>,
     /// How many requests a client address may send in which time, such as "100 per 1m"; then it is answered 429.
-    #[arg(long, value_name = "COUNT per TIME", value_parser = allowance)]
+    #[arg(long, value_name = "COUNT per TIME", value_parser = rate_limit)]
     limit: Option<String>,
     /// How long a client waits for a response to begin before it is answered 504 [default: 15s for one attempt, 30s
     /// with retries].
@@ -37,42 +37,42 @@ pub struct Options {
     print_config: bool,
 }
 
-const EXAMPLES: &str = "\
+const USAGE_EXAMPLES: &str = "\
 Examples:
   statusquo proxy --to 127.0.0.1:3000
   statusquo proxy --from :80 --to 10.0.0.5:8000 --to 10.0.0.6:8000 --timeout 10s
   statusquo proxy --to 127.0.0.1:3000 --limit \"100 per 1m\" --print-config > statusquo.yaml";
 
 /// Serves until a signal ends it: as `run` with the printed file.
-pub fn run(options: &Options) -> ExitCode {
-    let text = configuration(options);
+pub fn run(options: &ProxyOptions) -> ExitCode {
+    let text = build_configuration(options);
     match config::load_str("proxy.yaml", &text, &|_| None, parallelism()) {
         Ok(_) if options.print_config => match std::io::stdout().lock().write_all(text.as_bytes()) {
             Ok(()) => ExitCode::SUCCESS,
             Err(_) => ExitCode::FAILURE,
         },
-        Ok(config) => serve(config, None, announce),
+        Ok(config) => serve(config, None, print_addresses),
         Err(problems) => {
-            say(&problems.to_string());
-            ExitCode::from(REFUSED)
+            print_message(&problems.to_string());
+            ExitCode::from(INVALID_CONFIG)
         }
     }
 }
 
-fn configuration(options: &Options) -> String {
-    let mut text = format!("version: 1\n\nlisten:\n  - address: {}\n", quoted(&options.from));
+fn build_configuration(options: &ProxyOptions) -> String {
+    let mut text = format!("version: 1\n\nlisten:\n  - address: {}\n", yaml_string(&options.from));
     // Writing to a String cannot fail.
     if let Some(address) = &options.telemetry {
-        let _ = write!(text, "\ntelemetry:\n  address: {}\n", quoted(address));
+        let _ = write!(text, "\ntelemetry:\n  address: {}\n", yaml_string(address));
     }
     if let Some(time) = &options.timeout {
-        let _ = write!(text, "\ntimeouts:\n  response_head: {time}\n  total: {time}\n");
+        let _ = write!(text, "\ntimeouts:\n  response_headers: {time}\n  deadline: {time}\n");
     }
     if let Some(limit) = &options.limit {
-        let limit = quoted(limit);
+        let limit = yaml_string(limit);
         let _ = write!(text, "\nrate_limits:\n  per_ip: {{ key: [client_ip], allow: {limit} }}\n");
     }
-    let servers: Vec<String> = options.to.iter().map(|server| quoted(server)).collect();
+    let servers: Vec<String> = options.to.iter().map(|server| yaml_string(server)).collect();
     let _ = write!(text, "\nupstreams:\n  main:\n    servers: [{}]\n", servers.join(", "));
     text.push_str("\nroutes:\n  - name: all\n    upstream: main\n");
     if options.limit.is_some() {
@@ -82,29 +82,29 @@ fn configuration(options: &Options) -> String {
 }
 
 /// As a YAML text that stays what it is: a JSON string is one, but for variables.
-fn quoted(text: &str) -> String {
+fn yaml_string(text: &str) -> String {
     serde_json::Value::from(text.replace("${", "$${")).to_string()
 }
 
 fn listen_address(text: &str) -> Result<String, String> {
-    accepted(text, units::listen_address(text))
+    validated(text, units::listen_address(text))
 }
 
 fn server(text: &str) -> Result<String, String> {
-    accepted(text, units::server(text))
+    validated(text, units::server(text))
 }
 
 fn duration(text: &str) -> Result<String, String> {
-    accepted(text, units::duration(text))
+    validated(text, units::duration(text))
 }
 
-fn allowance(text: &str) -> Result<String, String> {
-    accepted(text, units::allowance(text))
+fn rate_limit(text: &str) -> Result<String, String> {
+    validated(text, units::allowance(text))
 }
 
-fn accepted<T>(text: &str, parsed: Result<T, Diagnostic>) -> Result<String, String> {
+fn validated<T>(text: &str, parsed: Result<T, Diagnostic>) -> Result<String, String> {
     match parsed {
         Ok(_) => Ok(text.to_owned()),
-        Err(refusal) => Err(format!("{}; {}", refusal.message, refusal.help)),
+        Err(error) => Err(format!("{}; {}", error.message, error.help)),
     }
 }

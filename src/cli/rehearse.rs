@@ -1,4 +1,4 @@
-//! `rehearse`: the gateway with the operator's own configuration, every server behind it swapped for one that misbehaves,
+//! `verify`: the gateway with the operator's own configuration, every server behind it swapped for one that misbehaves,
 //! and every fault provoked over the wire.
 //!
 //! What is changed for that is in [`stage`], what is asked in [`visits`], what should come of it in [`wanted`]. The rows
@@ -24,20 +24,20 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use super::run::say;
-use super::{File, load};
+use super::run::print_message;
+use super::{ConfigArg, load_or_exit};
 use crate::config::Config;
 use load_factor::LoadFactor;
-use stage::Stage;
+use stage::Harness;
 
 /// What is rehearsed, and how it is told.
 #[derive(Debug, clap::Args)]
-pub struct Options {
+pub struct VerifyOptions {
     #[command(flatten)]
-    file: File,
+    file: ConfigArg,
     /// How the result is printed.
     #[arg(long, value_enum, default_value_t)]
-    format: Format,
+    format: VerifyFormat,
     /// Exit 0 although rows are flaky: they failed, and passed when repeated.
     #[arg(long)]
     allow_flaky: bool,
@@ -48,7 +48,7 @@ pub struct Options {
 
 /// How the result is printed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-enum Format {
+enum VerifyFormat {
     /// A table for people.
     #[default]
     Text,
@@ -58,25 +58,25 @@ enum Format {
 
 /// One fault on one route, or on none.
 #[derive(Clone, Debug)]
-struct Row {
-    side: Side,
+struct ReportRow {
+    section: Section,
     fault: &'static str,
-    meaning: &'static str,
+    description: &'static str,
     route: Option<String>,
     expected: String,
-    got: String,
+    actual: String,
     verdict: Verdict,
     /// It failed at first, and was played a second time.
-    repeated: bool,
+    retried: bool,
 }
 
 /// Who misbehaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Side {
+enum Section {
     Upstream,
     Client,
-    Limits,
-    Accounts,
+    Rejections,
+    Metrics,
 }
 
 /// What came of a row.
@@ -94,19 +94,19 @@ enum Verdict {
 
 /// Everything that came of a rehearsal.
 #[derive(Debug)]
-struct Report {
+struct VerifyReport {
     file: String,
     /// What differed from the file, line by line.
     changes: Vec<String>,
-    rows: Vec<Row>,
+    rows: Vec<ReportRow>,
     /// By which every timeout was multiplied.
     load: LoadFactor,
     /// Flaky rows are no failure.
     allow_flaky: bool,
-    took: Duration,
+    elapsed: Duration,
 }
 
-impl Report {
+impl VerifyReport {
     fn count(&self, which: impl Fn(&Verdict) -> bool) -> usize {
         self.rows.iter().filter(|row| which(&row.verdict)).count()
     }
@@ -124,62 +124,71 @@ impl Report {
     }
 }
 
-impl Row {
+impl ReportRow {
     /// A client's, which belongs to no route.
-    fn of_client(
-        (fault, meaning): (&'static str, &'static str),
+    fn for_client_fault(
+        (fault, description): (&'static str, &'static str),
         expected: String,
-        answers: &[String],
-        breach: Option<String>,
-    ) -> Row {
-        Row {
-            side: Side::Client,
+        responses: &[String],
+        violation: Option<String>,
+    ) -> ReportRow {
+        ReportRow {
+            section: Section::Client,
             fault,
-            meaning,
+            description,
             route: None,
             expected,
-            got: if answers.is_empty() { "no answer".to_owned() } else { clients::shortened(answers) },
-            verdict: breach.map_or(Verdict::Passed, Verdict::Failed),
-            repeated: false,
+            actual: if responses.is_empty() {
+                "no answer".to_owned()
+            } else {
+                clients::collapse_repeats(responses)
+            },
+            verdict: violation.map_or(Verdict::Passed, Verdict::Failed),
+            retried: false,
         }
     }
 
-    fn skipped(side: Side, fault: (&'static str, &'static str), route: Option<&str>, why: String) -> Row {
-        Row {
-            side,
+    fn skipped(
+        side: Section,
+        fault: (&'static str, &'static str),
+        route: Option<&str>,
+        reason: String,
+    ) -> ReportRow {
+        ReportRow {
+            section: side,
             fault: fault.0,
-            meaning: fault.1,
+            description: fault.1,
             route: route.map(str::to_owned),
             expected: String::new(),
-            got: String::new(),
-            verdict: Verdict::NotApplicable(why),
-            repeated: false,
+            actual: String::new(),
+            verdict: Verdict::NotApplicable(reason),
+            retried: false,
         }
     }
 }
 
 /// It usually takes a tenth of that.
-const LONGEST: Duration = Duration::from_secs(300);
+const TIMEOUT: Duration = Duration::from_secs(300);
 /// So often a run is repeated because the load has grown.
 const MAX_RESTARTS: u32 = 2;
 
 /// Rehearses `file`: 0 when the contract was kept, 1 when a row failed or is flaky, or nothing could be rehearsed, 78 when the
 /// file is refused.
-pub fn run(options: &Options) -> ExitCode {
-    let config = match load(&options.file.file) {
+pub fn run(options: &VerifyOptions) -> ExitCode {
+    let config = match load_or_exit(&options.file.file) {
         Ok(config) => config,
-        Err(refused) => return refused,
+        Err(exit_code) => return exit_code,
     };
-    let report = match rehearse(options, &config) {
+    let report = match verify(options, &config) {
         Ok(report) => report,
         Err(sentence) => {
-            say(&sentence);
+            print_message(&sentence);
             return ExitCode::FAILURE;
         }
     };
     let text = match options.format {
-        Format::Text => print::text(&report),
-        Format::Json => print::json(&report),
+        VerifyFormat::Text => print::render_text(&report),
+        VerifyFormat::Json => print::render_json(&report),
     };
     match std::io::stdout().lock().write_all(text.as_bytes()) {
         Ok(()) if report.passed() => ExitCode::SUCCESS,
@@ -187,8 +196,8 @@ pub fn run(options: &Options) -> ExitCode {
     }
 }
 
-fn rehearse(options: &Options, config: &Config) -> Result<Report, String> {
-    let begun = Instant::now();
+fn verify(options: &VerifyOptions, config: &Config) -> Result<VerifyReport, String> {
+    let started = Instant::now();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -198,8 +207,14 @@ fn rehearse(options: &Options, config: &Config) -> Result<Report, String> {
     loop {
         let (changes, rows) = runtime.block_on(play(config, options.through, load))?;
         let file = options.file.file.display().to_string();
-        let report =
-            Report { file, changes, rows, load, allow_flaky: options.allow_flaky, took: begun.elapsed() };
+        let report = VerifyReport {
+            file,
+            changes,
+            rows,
+            load,
+            allow_flaky: options.allow_flaky,
+            elapsed: started.elapsed(),
+        };
         if report.failed() + report.flaky() == 0 || restarts == MAX_RESTARTS {
             return Ok(report);
         }
@@ -218,22 +233,22 @@ async fn play(
     config: &Config,
     relay: Option<SocketAddr>,
     load: LoadFactor,
-) -> Result<(Vec<String>, Vec<Row>), String> {
-    let stage = Stage::set(config.clone(), relay, load)?;
-    let place = clients::setting(&stage);
+) -> Result<(Vec<String>, Vec<ReportRow>), String> {
+    let harness = Harness::set(config.clone(), relay, load)?;
+    let target = clients::choose_target(&harness);
     let mut rows = Vec::new();
-    let played = async {
+    let run_all = async {
         // Clients first, and alone: their rows are about time, and thousands of others would keep them waiting.
-        let clients = clients::play_all(&stage, place.clone()).await;
-        let clients_tls = clients::play_tls(&stage, place.clone()).await;
-        let clients_h2 = clients_h2::play_all(&stage, place).await;
-        let (upstreams, limits) = tokio::join!(upstreams::play_all(&stage), limits::play_all(&stage));
+        let clients = clients::run_all(&harness, target.clone()).await;
+        let clients_tls = clients::run_tls(&harness, target.clone()).await;
+        let clients_h2 = clients_h2::run_all(&harness, target).await;
+        let (upstreams, limits) = tokio::join!(upstreams::run_all(&harness), limits::run_all(&harness));
         [upstreams, clients, clients_h2, clients_tls, limits].concat()
     };
-    let longest = load.scale(LONGEST);
+    let longest = load.scale(TIMEOUT);
     tokio::select! {
-        played = played => rows.extend(played),
-        sentence = stage.ended() => return Err(sentence),
+        run_all = run_all => rows.extend(run_all),
+        sentence = harness.wait_for_shutdown() => return Err(sentence),
         () = tokio::time::sleep(longest) => {
             return Err(format!("timed out after {} min (load factor {load})", longest.as_secs() / 60));
         }
@@ -241,8 +256,8 @@ async fn play(
     if rows.iter().all(|row| matches!(row.verdict, Verdict::NotApplicable(_))) {
         return Err("nothing could be rehearsed: no route takes an ordinary request".to_owned());
     }
-    let compared = accounts::compare(&stage, &rows).await;
-    rows.extend(compared);
-    rows.sort_by_key(|row| row.side);
-    Ok((stage.changes.clone(), rows))
+    let metric_rows = accounts::check_all(&harness, &rows).await;
+    rows.extend(metric_rows);
+    rows.sort_by_key(|row| row.section);
+    Ok((harness.changes.clone(), rows))
 }

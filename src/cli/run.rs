@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use super::{load, reload};
+use super::{load_or_exit, reloader};
 use crate::config::{Config, LogFormat};
 use crate::observe::{Metrics, log};
 use crate::server::boot::{self, Listening};
@@ -16,8 +16,8 @@ use crate::snapshot::logging;
 /// Serves `file`: 0 after an orderly end, 78 when it is refused, 1 when it cannot be served.
 pub fn run(file: &Path) -> ExitCode {
     block_sighup();
-    match load(file) {
-        Ok(config) => serve(config, Some(reload(file)), announce),
+    match load_or_exit(file) {
+        Ok(config) => serve(config, Some(reloader(file)), print_addresses),
         Err(refused) => refused,
     }
 }
@@ -31,10 +31,10 @@ pub(super) fn serve(
 ) -> ExitCode {
     let metrics = Arc::new(Metrics::new());
     let level = logging::level(config.log.level);
-    let log = match log::start(format(config.log.format), level, colours()) {
+    let log = match log::start(log_format(config.log.format), level, use_color()) {
         Ok(started) => started,
         Err(error) => {
-            say(&format!("cannot start the log: {error}"));
+            print_message(&format!("cannot start the log: {error}"));
             return ExitCode::FAILURE;
         }
     };
@@ -52,13 +52,13 @@ pub(super) fn serve(
     match served {
         Ok(()) => ExitCode::SUCCESS,
         Err(sentence) => {
-            say(&sentence);
+            print_message(&sentence);
             ExitCode::FAILURE
         }
     }
 }
 
-pub(super) fn announce(listening: &Listening) {
+pub(super) fn print_addresses(listening: &Listening) {
     let mut text = String::new();
     for address in &listening.gateway {
         text.push_str(&format!("listening on {address}\n"));
@@ -69,7 +69,7 @@ pub(super) fn announce(listening: &Listening) {
 }
 
 /// A line for people.
-pub(super) fn say(text: &str) {
+pub(super) fn print_message(text: &str) {
     let _ = writeln!(std::io::stderr().lock(), "{}", text.trim_end());
 }
 
@@ -79,11 +79,11 @@ fn panic_path() -> Option<&'static str> {
 }
 
 /// The NO_COLOR convention: set and not empty means none.
-fn colours() -> bool {
+fn use_color() -> bool {
     std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
-fn format(format: LogFormat) -> log::OutputFormat {
+fn log_format(format: LogFormat) -> log::OutputFormat {
     match format {
         LogFormat::Auto => log::OutputFormat::Auto,
         LogFormat::Text => log::OutputFormat::Text,

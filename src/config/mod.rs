@@ -288,7 +288,7 @@ pub struct RouteConfig {
     pub max_body: u64,
     /// Indices into [`Config::rate_limits`]; each once.
     pub rate_limits: Vec<usize>,
-    /// Methods refused with 403 (`deny.methods`).
+    /// Methods refused with 403 (`deny.candidate_methods`).
     pub deny_methods: Vec<Method>,
     /// Clients that may use the route; empty means all.
     pub allow_from: Vec<IpNet>,

@@ -7,7 +7,7 @@ use crate::contract::{Cause, Phase, RequestSent};
 
 /// The usual circumstances of a cause.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Usual {
+pub(super) struct CauseDefaults {
     /// Where it is raised.
     pub(super) phase: Phase,
     /// A request had been understood by then: its method is known.
@@ -15,44 +15,44 @@ pub(super) struct Usual {
     /// A route had been found by then.
     pub(super) has_route: bool,
     /// How much of the request had reached the upstream.
-    pub(super) sent: RequestSent,
+    pub(super) request_sent: RequestSent,
     /// What else can be said.
     pub(super) note: Option<&'static str>,
 }
 
-impl Usual {
+impl CauseDefaults {
     /// Of an error that the upstream answered itself.
-    pub(super) const OF_A_RESPONSE: Usual = Usual {
+    pub(super) const FOR_UPSTREAM_RESPONSE: CauseDefaults = CauseDefaults {
         phase: Phase::ResponseHeaders,
         has_request: true,
         has_route: true,
-        sent: RequestSent::Full,
+        request_sent: RequestSent::Full,
         note: None,
     };
 
-    /// Of this cause. `routed` decides where it is raised with a route and without.
-    pub(super) const fn of(cause: Cause, routed: bool) -> Usual {
-        let phase = phase(cause, routed);
+    /// Of this cause. `has_route` decides where it is raised with a route and without.
+    pub(super) const fn for_cause(cause: Cause, has_route: bool) -> CauseDefaults {
+        let phase = phase(cause, has_route);
         let request_known = !matches!(phase, Phase::RequestHeaders | Phase::Internal)
             && !matches!(cause, Cause::ConnectionLimitReached | Cause::Draining);
-        Usual {
+        CauseDefaults {
             phase,
             has_request: request_known,
             has_route: request_known && !matches!(phase, Phase::Route),
-            sent: sent(phase),
-            note: note(cause, routed),
+            request_sent: default_request_sent(phase),
+            note: note(cause, has_route),
         }
     }
 
     /// The response head has left: nothing can be answered any more.
-    pub(super) const fn after_the_head(&self) -> bool {
+    pub(super) const fn after_headers_sent(&self) -> bool {
         matches!(self.phase, Phase::Relay)
     }
 }
 
-const fn phase(cause: Cause, routed: bool) -> Phase {
+const fn phase(cause: Cause, has_route: bool) -> Phase {
     match cause {
-        Cause::ClientTooSlow if routed => Phase::Send,
+        Cause::ClientTooSlow if has_route => Phase::Send,
         Cause::HttpRequestError
         | Cause::MalformedRequestLine
         | Cause::MalformedHeader
@@ -104,7 +104,7 @@ const fn phase(cause: Cause, routed: bool) -> Phase {
     }
 }
 
-const fn sent(phase: Phase) -> RequestSent {
+const fn default_request_sent(phase: Phase) -> RequestSent {
     match phase {
         Phase::RequestHeaders | Phase::Route | Phase::Admit | Phase::Connect | Phase::Internal => {
             RequestSent::None
@@ -114,9 +114,9 @@ const fn sent(phase: Phase) -> RequestSent {
     }
 }
 
-const fn note(cause: Cause, routed: bool) -> Option<&'static str> {
+const fn note(cause: Cause, has_route: bool) -> Option<&'static str> {
     match cause {
-        Cause::ClientTooSlow if !routed => {
+        Cause::ClientTooSlow if !has_route => {
             Some("This is a request head that came too slowly; with --route, a body that did.")
         }
         Cause::AmbiguousPath => {

@@ -5,67 +5,76 @@
 
 use std::time::{Duration, Instant};
 
-use super::ledger::Account;
-use super::stage::{Stage, Started};
-use super::{Row, Side, Verdict};
+use super::ledger::CheckedMetric;
+use super::stage::{Harness, RunningGateway};
+use super::{ReportRow, Section, Verdict};
 
 /// What is counted after an answer has left comes a moment later; on a busy machine, some moments. Scaled by the load factor.
-const LIMIT: Duration = Duration::from_secs(10);
-const PANICS: (&str, &str) = ("panics", "no gateway has panicked");
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(10);
+const PANICS_ROW: (&str, &str) = ("panics", "no gateway has panicked");
 
 /// One row for each account, over all gateways.
-pub(super) async fn compare(stage: &Stage, rows: &[Row]) -> Vec<Row> {
-    let accounts = Account::ALL.map(|account| (account.name(), account.meaning()));
-    let skipped = |why: &str| {
-        let all = accounts.into_iter().chain([PANICS]);
-        all.map(|fault| Row::skipped(Side::Accounts, fault, None, why.to_owned())).collect()
+pub(super) async fn check_all(harness: &Harness, rows: &[ReportRow]) -> Vec<ReportRow> {
+    let metrics = CheckedMetric::ALL.map(|metric| (metric.name(), metric.description()));
+    let skipped = |reason: &str| {
+        let all = metrics.into_iter().chain([PANICS_ROW]);
+        all.map(|fault| ReportRow::skipped(Section::Metrics, fault, None, reason.to_owned())).collect()
     };
     if rows.iter().any(|row| matches!(row.verdict, Verdict::Failed(_))) {
         return skipped("a row above failed");
     }
-    let mut compared: Vec<Row> = Vec::new();
-    for account in Account::ALL {
-        compared.push(one(stage, account).await);
+    let mut results: Vec<ReportRow> = Vec::new();
+    for metric in CheckedMetric::ALL {
+        results.push(check_metric(harness, metric).await);
     }
-    compared.push(panics(stage));
-    compared
+    results.push(check_panics(harness));
+    results
 }
 
-async fn one(stage: &Stage, account: Account) -> Row {
-    let fault = (account.name(), account.meaning());
-    let gateways = || stage.gateways();
-    let deadline = Instant::now() + stage.load.scale(LIMIT);
+async fn check_metric(harness: &Harness, metric: CheckedMetric) -> ReportRow {
+    let fault = (metric.name(), metric.description());
+    let gateways = || harness.gateways();
+    let deadline = Instant::now() + harness.load.scale(SETTLE_TIMEOUT);
     let differences = loop {
-        let of = |(name, gateway): (&str, &Started)| -> Vec<String> {
-            let found = gateway.ledger.differences(account, &gateway.metrics);
+        let differences_of = |(name, gateway): (&str, &RunningGateway)| -> Vec<String> {
+            let found = gateway.observed.differences(metric, &gateway.metrics);
             found.iter().map(|difference| format!("gateway of {name}: {difference}")).collect()
         };
-        let differences: Vec<String> = gateways().flat_map(of).collect();
+        let differences: Vec<String> = gateways().flat_map(differences_of).collect();
         if differences.is_empty() || Instant::now() > deadline {
             break differences;
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     };
-    let seen: u64 = gateways().map(|(_, gateway)| gateway.ledger.total(account)).sum();
-    let got = if differences.is_empty() { seen.to_string() } else { "another sum".to_owned() };
-    row(fault, seen.to_string(), got, differences)
+    let seen: u64 = gateways().map(|(_, gateway)| gateway.observed.total(metric)).sum();
+    let actual = if differences.is_empty() { seen.to_string() } else { "another sum".to_owned() };
+    result_row(fault, seen.to_string(), actual, differences)
 }
 
-fn panics(stage: &Stage) -> Row {
-    let panics: u64 = stage.gateways().map(|(_, gateway)| gateway.metrics.panics.get()).sum();
-    let wrong = if panics == 0 { Vec::new() } else { vec!["panics_total is not 0".to_owned()] };
-    row(PANICS, "0".to_owned(), panics.to_string(), wrong)
+fn check_panics(harness: &Harness) -> ReportRow {
+    let panics: u64 = harness.gateways().map(|(_, gateway)| gateway.metrics.panics.get()).sum();
+    let differences = if panics == 0 { Vec::new() } else { vec!["panics_total is not 0".to_owned()] };
+    result_row(PANICS_ROW, "0".to_owned(), panics.to_string(), differences)
 }
 
-fn row(fault: (&'static str, &'static str), expected: String, got: String, wrong: Vec<String>) -> Row {
-    Row {
-        side: Side::Accounts,
+fn result_row(
+    fault: (&'static str, &'static str),
+    expected: String,
+    actual: String,
+    differences: Vec<String>,
+) -> ReportRow {
+    ReportRow {
+        section: Section::Metrics,
         fault: fault.0,
-        meaning: fault.1,
+        description: fault.1,
         route: None,
         expected,
-        got,
-        verdict: if wrong.is_empty() { Verdict::Passed } else { Verdict::Failed(wrong.join("; ")) },
-        repeated: false,
+        actual,
+        verdict: if differences.is_empty() {
+            Verdict::Passed
+        } else {
+            Verdict::Failed(differences.join("; "))
+        },
+        retried: false,
     }
 }

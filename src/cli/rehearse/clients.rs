@@ -9,12 +9,12 @@ use futures_util::future::join_all;
 use http::Method;
 use tokio::sync::Semaphore;
 
-use super::ledger::Ledger;
+use super::ledger::ObservedCounts;
 use super::load_factor::LoadFactor;
-use super::stage::Stage;
-use super::visits::Visit;
-use super::wanted::{Rules, told};
-use super::{Row, Side, again};
+use super::stage::Harness;
+use super::visits::RouteProbe;
+use super::wanted::{ExpectationContext, describe_response};
+use super::{ReportRow, Section, again};
 use crate::contract::{Cause, RequestSent};
 use crate::observe::{CloseReason, silence::CLIENT_GONE};
 use crate::protocol::target::check_path;
@@ -26,84 +26,97 @@ use crate::rehearse::clients::{
 use crate::rehearse::talk::check_served;
 use crate::rehearse::{GatewayConnector, RequestKind, RunResult, TestContext, run_client_fault};
 
-pub(super) const AT_ONCE: usize = 48;
+pub(super) const CONCURRENCY: usize = 48;
 /// And in a second try.
-pub(super) const AGAIN_AT_ONCE: usize = 4;
+pub(super) const RETRY_CONCURRENCY: usize = 4;
 /// No wait is longer, times the load factor.
-pub(super) const LIMIT: Duration = Duration::from_secs(12);
+pub(super) const RESPONSE_TIMEOUT: Duration = Duration::from_secs(12);
 
 /// Plays those of HTTP/1.
-pub(super) async fn play_all(stage: &Stage, place: Option<(Visit, GatewayProfile)>) -> Vec<Row> {
-    let Some((visit, setting)) = place else {
+pub(super) async fn run_all(
+    harness: &Harness,
+    target: Option<(RouteProbe, GatewayProfile)>,
+) -> Vec<ReportRow> {
+    let Some((probe, profile)) = target else {
         return skip_all(client_faults(&GatewayProfile::example()), "no route can be reached");
     };
-    let rows = client_faults(&setting);
-    play_rows(stage, stage.way(&stage.clients), &visit, &setting, rows).await
+    let rows = client_faults(&profile);
+    run_rows(harness, harness.connect(&harness.client_gateway), &probe, &profile, rows).await
 }
 
 /// Plays those of TLS.
-pub(super) async fn play_tls(stage: &Stage, place: Option<(Visit, GatewayProfile)>) -> Vec<Row> {
-    let Some((visit, setting)) = place else {
+pub(super) async fn run_tls(
+    harness: &Harness,
+    target: Option<(RouteProbe, GatewayProfile)>,
+) -> Vec<ReportRow> {
+    let Some((probe, profile)) = target else {
         return skip_all(client_faults_tls(&GatewayProfile::example()), "no route can be reached");
     };
-    let rows = client_faults_tls(&setting);
-    match stage.way_tls(&stage.clients) {
-        Some(connect) => play_rows(stage, connect, &visit, &setting, rows).await,
+    let rows = client_faults_tls(&profile);
+    match harness.connect_tls(&harness.client_gateway) {
+        Some(connect) => run_rows(harness, connect, &probe, &profile, rows).await,
         None => skip_all(rows, "no listener speaks TLS"),
     }
 }
 
-fn skip_all(rows: Vec<ClientFault>, why: &str) -> Vec<Row> {
-    let skip =
-        |row: ClientFault| Row::skipped(Side::Client, (row.name, row.description), None, why.to_owned());
+fn skip_all(rows: Vec<ClientFault>, reason: &str) -> Vec<ReportRow> {
+    let skip = |row: ClientFault| {
+        ReportRow::skipped(Section::Client, (row.name, row.description), None, reason.to_owned())
+    };
     rows.into_iter().map(skip).collect()
 }
 
-async fn play_rows(
-    stage: &Stage,
+async fn run_rows(
+    harness: &Harness,
     connect: GatewayConnector,
-    visit: &Visit,
-    setting: &GatewayProfile,
+    probe: &RouteProbe,
+    profile: &GatewayProfile,
     rows: Vec<ClientFault>,
-) -> Vec<Row> {
-    let get = method(&setting.read_method);
-    let judge =
-        |expected, asked, answer: &ReceivedResponse| judge(stage, visit, &get, expected, asked, answer);
-    let limit = stage.load.scale(LIMIT);
-    let scene = TestContext {
-        connector: connect,
-        profile: setting,
-        upstream: &stage.serving,
-        limit,
-        check_response: &judge,
+) -> Vec<ReportRow> {
+    let get = parse_method(&profile.read_method);
+    let check = |expected, request_kind, response: &ReceivedResponse| {
+        check_response(harness, probe, &get, expected, request_kind, response)
     };
-    let rows = unhurried(rows, setting, stage.load);
-    let places = Semaphore::new(AT_ONCE);
-    let on_stage = |index: usize| {
-        let (rows, scene, places, get) = (&rows, &scene, &places, &get);
+    let limit = harness.load.scale(RESPONSE_TIMEOUT);
+    let context = TestContext {
+        connector: connect,
+        profile,
+        upstream: &harness.client_upstream,
+        limit,
+        check_response: &check,
+    };
+    let rows = unhurried(rows, profile, harness.load);
+    let permits = Semaphore::new(CONCURRENCY);
+    let run_row = |index: usize| {
+        let (rows, context, permits, get) = (&rows, &context, &permits, &get);
         async move {
             let Some(row) = rows.get(index) else {
-                return Row::skipped(Side::Client, ("", ""), None, "there is no such row".to_owned());
+                return ReportRow::skipped(
+                    Section::Client,
+                    ("", ""),
+                    None,
+                    "there is no such row".to_owned(),
+                );
             };
-            if let Some(why) = obstacle(stage, visit, setting, row) {
-                return Row::skipped(Side::Client, (row.name, row.description), None, why);
+            if let Some(reason) = skip_reason(harness, probe, profile, row) {
+                return ReportRow::skipped(Section::Client, (row.name, row.description), None, reason);
             }
-            let _place = places.acquire().await;
-            let played = run_client_fault(row, scene).await;
-            note(&stage.clients.ledger, row, &played);
-            let answers: Vec<String> =
-                played.responses.iter().take(row.expected_responses.len()).map(told).collect();
-            Row::of_client(
+            let _permit = permits.acquire().await;
+            let result = run_client_fault(row, context).await;
+            record(&harness.client_gateway.observed, row, &result);
+            let responses: Vec<String> =
+                result.responses.iter().take(row.expected_responses.len()).map(describe_response).collect();
+            ReportRow::for_client_fault(
                 (row.name, row.description),
-                expectation(stage, visit, get, row),
-                &answers,
-                played.violation,
+                describe_row(harness, probe, get, row),
+                &responses,
+                result.violation,
             )
         }
     };
-    let mut played = join_all((0..rows.len()).map(on_stage)).await;
-    again::failed_ones(&mut played, AGAIN_AT_ONCE, on_stage).await;
-    played
+    let mut result = join_all((0..rows.len()).map(run_row)).await;
+    again::failed_ones(&mut result, RETRY_CONCURRENCY, run_row).await;
+    result
 }
 
 /// Pauses are as much longer as the timeouts are: bytes get time to arrive, and what drips until a timeout drips no oftener.
@@ -120,23 +133,26 @@ fn unhurried(mut rows: Vec<ClientFault>, setting: &GatewayProfile, load: LoadFac
 }
 
 /// Writes down what a row got. Where it came out otherwise, not everything of it is known.
-fn note(ledger: &Ledger, row: &ClientFault, played: &RunResult) {
-    if played.violation.is_some() {
-        return ledger.lost(row.expected_responses.len() + 2);
+fn record(observed: &ObservedCounts, row: &ClientFault, result: &RunResult) {
+    if result.violation.is_some() {
+        return observed.record_unknown(row.expected_responses.len() + 2);
     }
-    for (index, answer) in played.responses.iter().enumerate() {
+    for (index, response) in result.responses.iter().enumerate() {
         let expected = row.expected_responses.get(index);
-        ledger.answer(answer.status, expected.and_then(|expected| expected.cause()).map(Cause::name));
+        observed.record_response(
+            response.status,
+            expected.and_then(|expected| expected.cause()).map(Cause::name),
+        );
         if let Some(ExpectedResponse::Truncated(cause)) = expected {
-            ledger.cut(cause.name());
+            observed.record_truncated(cause.name());
         }
     }
     match row.connection_outcome {
         ConnectionOutcome::ClosedWithoutResponse(name) | ConnectionOutcome::ClientClosed(name) => {
-            ledger.silent(name)
+            observed.record_close(name)
         }
-        ConnectionOutcome::IdleTimeout => ledger.silent(CloseReason::IdleTimeout.name()),
-        ConnectionOutcome::ClientClosedDuringResponse => ledger.cut(CLIENT_GONE),
+        ConnectionOutcome::IdleTimeout => observed.record_close(CloseReason::IdleTimeout.name()),
+        ConnectionOutcome::ClientClosedDuringResponse => observed.record_truncated(CLIENT_GONE),
         ConnectionOutcome::KeptOpen
         | ConnectionOutcome::AnnouncedClose
         | ConnectionOutcome::UnannouncedClose
@@ -146,99 +162,109 @@ fn note(ledger: &Ledger, row: &ClientFault, played: &RunResult) {
 
 /// The route that takes the rows, and what it offers: of those that take GET and POST at the same place, the one that most
 /// rows apply to. Not quick: to be found before anybody waits.
-pub(super) fn setting(stage: &Stage) -> Option<(Visit, GatewayProfile)> {
-    let visits = || stage.map.visits.iter().flatten();
-    let fits = |visit: &&Visit| {
+pub(super) fn choose_target(harness: &Harness) -> Option<(RouteProbe, GatewayProfile)> {
+    let probes = || harness.probes.probes.iter().flatten();
+    let accepts_both = |probe: &&RouteProbe| {
         let allowed = |method: &Method| {
-            let route = stage.config.routes.get(visit.route);
+            let route = harness.config.routes.get(probe.route_index);
             let denied = route.is_some_and(|route| route.deny_methods.contains(method));
-            stage.map.takes(visit, method) && !denied
+            harness.probes.accepts(probe, method) && !denied
         };
         [Method::GET, Method::POST].iter().all(allowed)
     };
-    let both = visits().filter(fits).map(|visit| {
-        let visit = Visit { method: Method::GET, ..visit.clone() };
-        (visit.clone(), setting_of(stage, &visit, &Method::POST))
+    let candidates = probes().filter(accepts_both).map(|probe| {
+        let probe = RouteProbe { method: Method::GET, ..probe.clone() };
+        (probe.clone(), profile_for(harness, &probe, &Method::POST))
     });
-    let fewest = both.min_by_key(|(visit, setting)| {
-        let rows = client_faults(setting);
-        rows.iter().filter(|row| obstacle(stage, visit, setting, row).is_some()).count()
+    let best = candidates.min_by_key(|(probe, profile)| {
+        let rows = client_faults(profile);
+        rows.iter().filter(|row| skip_reason(harness, probe, profile, row).is_some()).count()
     });
-    fewest.or_else(|| {
-        let visit = visits().next()?;
-        Some((visit.clone(), setting_of(stage, visit, &visit.method)))
+    best.or_else(|| {
+        let probe = probes().next()?;
+        Some((probe.clone(), profile_for(harness, probe, &probe.method)))
     })
 }
 
-fn setting_of(stage: &Stage, visit: &Visit, write: &Method) -> GatewayProfile {
-    let client = &stage.config.client;
-    let route = stage.config.routes.get(visit.route);
+fn profile_for(harness: &Harness, probe: &RouteProbe, write: &Method) -> GatewayProfile {
+    let client = &harness.config.client;
+    let route = harness.config.routes.get(probe.route_index);
     GatewayProfile {
-        read_method: visit.method.to_string(),
+        read_method: probe.method.to_string(),
         write_method: write.to_string(),
-        path: visit.path.clone(),
-        host: visit.host.clone(),
+        path: probe.path.clone(),
+        host: probe.host.clone(),
         max_header_bytes: client.max_header_bytes,
         max_body: route.map_or(client.max_body, |route| route.max_body),
         write_timeout: client.write_timeout,
     }
 }
 
-pub(super) fn method(name: &str) -> Method {
+pub(super) fn parse_method(name: &str) -> Method {
     Method::from_bytes(name.as_bytes()).unwrap_or_default()
 }
 
 /// Why a row does not apply.
-fn obstacle(stage: &Stage, visit: &Visit, setting: &GatewayProfile, row: &ClientFault) -> Option<String> {
-    obstacle_to(stage, visit, setting, row.routed_request.as_ref()?)
+fn skip_reason(
+    harness: &Harness,
+    probe: &RouteProbe,
+    profile: &GatewayProfile,
+    row: &ClientFault,
+) -> Option<String> {
+    skip_reason_for(harness, probe, profile, row.routed_request.as_ref()?)
 }
 
 /// Why a request for this does not end as its row says.
-pub(super) fn obstacle_to(
-    stage: &Stage,
-    visit: &Visit,
-    setting: &GatewayProfile,
+pub(super) fn skip_reason_for(
+    harness: &Harness,
+    probe: &RouteProbe,
+    profile: &GatewayProfile,
     RoutedRequest { method: name, path, without_host: no_host }: &RoutedRequest,
 ) -> Option<String> {
-    let route = stage.config.routes.get(visit.route)?;
-    let asked = method(name);
-    let dots = check_path(path.as_bytes()).is_ok_and(|facts| facts.dot_segments);
-    let found = stage.map.route(if *no_host { "" } else { &setting.host }, path, &asked);
-    if dots {
+    let route = harness.config.routes.get(probe.route_index)?;
+    let request_kind = parse_method(name);
+    let has_dot_segments = check_path(path.as_bytes()).is_ok_and(|facts| facts.dot_segments);
+    let found = harness.probes.route_for(if *no_host { "" } else { &profile.host }, path, &request_kind);
+    if has_dot_segments {
         // Refused wherever it leads, unless a route lets dot segments pass.
-        let lenient = found.and_then(|index| stage.config.routes.get(index));
-        return lenient
+        let lenient_route = found.and_then(|index| harness.config.routes.get(index));
+        return lenient_route
             .filter(|route| route.lenient_paths)
             .map(|route| format!("the route {} lets dot segments pass", route.name));
     }
-    if found != Some(visit.route) {
-        let place = if *no_host { "without a host " } else { "" };
+    if found != Some(probe.route_index) {
+        let target = if *no_host { "without a host " } else { "" };
         return Some(
-            format!("the route {} does not take {name} {path} {place}", route.name).trim_end().to_owned(),
+            format!("the route {} does not take {name} {path} {target}", route.name).trim_end().to_owned(),
         );
     }
-    route.deny_methods.contains(&asked).then(|| format!("the route {} denies {name}", route.name))
+    route.deny_methods.contains(&request_kind).then(|| format!("the route {} denies {name}", route.name))
 }
 
-pub(super) fn judge(
-    stage: &Stage,
-    visit: &Visit,
+pub(super) fn check_response(
+    harness: &Harness,
+    probe: &RouteProbe,
     get: &Method,
     expected: ExpectedResponse,
-    asked: RequestKind,
-    answer: &ReceivedResponse,
+    request_kind: RequestKind,
+    response: &ReceivedResponse,
 ) -> Result<(), String> {
-    let Some((cause, routed)) = refusal(expected) else { return check_served(expected, answer) };
-    let wanted = rules(stage, visit, get, routed).of_fault(cause, RequestSent::None);
-    wanted.judge(answer, asked, &stage.config.contract)
+    let Some((cause, on_route)) = expected_error(expected) else { return check_served(expected, response) };
+    let expectation = expectation_context(harness, probe, get, on_route).for_fault(cause, RequestSent::None);
+    expectation.check(response, request_kind, &harness.config.contract)
 }
 
-fn rules<'a>(stage: &'a Stage, visit: &Visit, get: &'a Method, routed: bool) -> Rules<'a> {
-    let route = stage.config.routes.get(visit.route).filter(|_| routed);
-    Rules { config: &stage.config, route, method: get }
+fn expectation_context<'a>(
+    harness: &'a Harness,
+    probe: &RouteProbe,
+    get: &'a Method,
+    on_route: bool,
+) -> ExpectationContext<'a> {
+    let route = harness.config.routes.get(probe.route_index).filter(|_| on_route);
+    ExpectationContext { config: &harness.config, route, method: get }
 }
 
-const fn refusal(expected: ExpectedResponse) -> Option<(Cause, bool)> {
+const fn expected_error(expected: ExpectedResponse) -> Option<(Cause, bool)> {
     match expected {
         ExpectedResponse::Rejected(cause) => Some((cause, false)),
         ExpectedResponse::RejectedOnRoute(cause) => Some((cause, true)),
@@ -250,9 +276,10 @@ const fn refusal(expected: ExpectedResponse) -> Option<(Cause, bool)> {
 }
 
 /// The row's expectation in a few words.
-fn expectation(stage: &Stage, visit: &Visit, get: &Method, row: &ClientFault) -> String {
-    let told = |expected: &ExpectedResponse| expectation_of(stage, visit, get, *expected);
-    let answers: Vec<String> = row.expected_responses.iter().map(told).collect();
+fn describe_row(harness: &Harness, probe: &RouteProbe, get: &Method, row: &ClientFault) -> String {
+    let descriptions =
+        |expected: &ExpectedResponse| describe_expected_response(harness, probe, get, *expected);
+    let responses: Vec<String> = row.expected_responses.iter().map(descriptions).collect();
     let ending = match row.connection_outcome {
         ConnectionOutcome::KeptOpen => "stays open".to_owned(),
         ConnectionOutcome::AnnouncedClose | ConnectionOutcome::UnannouncedClose => "closes".to_owned(),
@@ -263,20 +290,20 @@ fn expectation(stage: &Stage, visit: &Visit, get: &Method, row: &ClientFault) ->
             format!("no answer, counted as {name}")
         }
     };
-    let parts = [shortened(&answers), ending];
+    let parts = [collapse_repeats(&responses), ending];
     parts.iter().filter(|part| !part.is_empty()).cloned().collect::<Vec<_>>().join("; ")
 }
 
 /// What one answer should be, in a few words.
-pub(super) fn expectation_of(
-    stage: &Stage,
-    visit: &Visit,
+pub(super) fn describe_expected_response(
+    harness: &Harness,
+    probe: &RouteProbe,
     get: &Method,
     expected: ExpectedResponse,
 ) -> String {
-    match (refusal(expected), expected) {
-        (Some((cause, routed)), _) => {
-            rules(stage, visit, get, routed).of_fault(cause, RequestSent::None).told()
+    match (expected_error(expected), expected) {
+        (Some((cause, on_route)), _) => {
+            expectation_context(harness, probe, get, on_route).for_fault(cause, RequestSent::None).describe()
         }
         (None, ExpectedResponse::Truncated(cause)) => format!("200, cut: {cause}"),
         (None, _) => "200 of the upstream".to_owned(),
@@ -284,17 +311,17 @@ pub(super) fn expectation_of(
 }
 
 /// Equal neighbours once, with their number.
-pub(super) fn shortened(answers: &[String]) -> String {
+pub(super) fn collapse_repeats(responses: &[String]) -> String {
     let mut kinds: Vec<(&String, usize)> = Vec::new();
-    for answer in answers {
-        match kinds.iter_mut().find(|(kind, _)| *kind == answer) {
+    for response in responses {
+        match kinds.iter_mut().find(|(kind, _)| *kind == response) {
             Some((_, times)) => *times += 1,
-            None => kinds.push((answer, 1)),
+            None => kinds.push((response, 1)),
         }
     }
-    let told = kinds.iter().map(|(kind, times)| match times {
+    let descriptions = kinds.iter().map(|(kind, times)| match times {
         1 => (*kind).clone(),
         _ => format!("{times} x {kind}"),
     });
-    told.collect::<Vec<_>>().join(", ")
+    descriptions.collect::<Vec<_>>().join(", ")
 }

@@ -6,13 +6,16 @@
 use futures_util::future::join_all;
 use tokio::sync::Semaphore;
 
-use super::clients::{AGAIN_AT_ONCE, AT_ONCE, LIMIT, expectation_of, judge, method, obstacle_to, shortened};
-use super::ledger::Ledger;
+use super::clients::{
+    CONCURRENCY, RESPONSE_TIMEOUT, RETRY_CONCURRENCY, check_response, collapse_repeats,
+    describe_expected_response, parse_method, skip_reason_for,
+};
+use super::ledger::ObservedCounts;
 use super::load_factor::LoadFactor;
-use super::stage::Stage;
-use super::visits::Visit;
-use super::wanted::told;
-use super::{Row, Side, again};
+use super::stage::Harness;
+use super::visits::RouteProbe;
+use super::wanted::describe_response;
+use super::{ReportRow, Section, again};
 use crate::contract::Cause;
 use crate::rehearse::answers::ReceivedResponse;
 use crate::rehearse::clients::{ExpectedResponse, GatewayProfile, RoutedRequest};
@@ -20,77 +23,101 @@ use crate::rehearse::clients_h2::{CloseOutcome, FrameStep, H2ClientFault, Stream
 use crate::rehearse::{RunResult, TestContext, talk_h2};
 
 /// Plays all of it.
-pub(super) async fn play_all(stage: &Stage, place: Option<(Visit, GatewayProfile)>) -> Vec<Row> {
-    let skip = |row: &H2ClientFault, why: &str| {
-        Row::skipped(Side::Client, (row.name, row.description), None, why.to_owned())
+pub(super) async fn run_all(
+    harness: &Harness,
+    target: Option<(RouteProbe, GatewayProfile)>,
+) -> Vec<ReportRow> {
+    let skip = |row: &H2ClientFault, reason: &str| {
+        ReportRow::skipped(Section::Client, (row.name, row.description), None, reason.to_owned())
     };
-    let skip_all =
-        |why: &str| client_faults_h2(&GatewayProfile::example()).iter().map(|row| skip(row, why)).collect();
-    let Some((visit, setting)) = place else { return skip_all("no route can be reached") };
-    let (exact, floods) = (stage.way_h2(&stage.clients_h2), stage.way_h2(&stage.floods));
-    let (Some(exact), Some(floods)) = (exact, floods) else { return skip_all("no listener speaks HTTP/2") };
-    let rows = unhurried(client_faults_h2(&setting), stage.load);
-    let get = method(&setting.read_method);
-    let judge =
-        |expected, asked, answer: &ReceivedResponse| judge(stage, &visit, &get, expected, asked, answer);
-    let limit = stage.load.scale(LIMIT);
-    let scene = |connect| TestContext {
+    let skip_all = |reason: &str| {
+        client_faults_h2(&GatewayProfile::example()).iter().map(|row| skip(row, reason)).collect()
+    };
+    let Some((probe, profile)) = target else { return skip_all("no route can be reached") };
+    let (regular, floods) =
+        (harness.connect_h2(&harness.h2_client_gateway), harness.connect_h2(&harness.flood_gateway));
+    let (Some(regular), Some(floods)) = (regular, floods) else {
+        return skip_all("no listener speaks HTTP/2");
+    };
+    let rows = unhurried(client_faults_h2(&profile), harness.load);
+    let get = parse_method(&profile.read_method);
+    let check = |expected, request_kind, response: &ReceivedResponse| {
+        check_response(harness, &probe, &get, expected, request_kind, response)
+    };
+    let limit = harness.load.scale(RESPONSE_TIMEOUT);
+    let context = |connect| TestContext {
         connector: connect,
-        profile: &setting,
-        upstream: &stage.serving,
+        profile: &profile,
+        upstream: &harness.client_upstream,
         limit,
-        check_response: &judge,
+        check_response: &check,
     };
-    let (exact, floods) = (scene(exact), scene(floods));
-    let places = Semaphore::new(AT_ONCE);
-    let on_stage = |index: usize| {
-        let (rows, exact, floods) = (&rows, &exact, &floods);
-        let (places, visit, setting, get) = (&places, &visit, &setting, &get);
+    let (regular, floods) = (context(regular), context(floods));
+    let permits = Semaphore::new(CONCURRENCY);
+    let run_row = |index: usize| {
+        let (rows, regular, floods) = (&rows, &regular, &floods);
+        let (permits, probe, profile, get) = (&permits, &probe, &profile, &get);
         async move {
             let Some(row) = rows.get(index) else {
-                return Row::skipped(Side::Client, ("", ""), None, "there is no such row".to_owned());
+                return ReportRow::skipped(
+                    Section::Client,
+                    ("", ""),
+                    None,
+                    "there is no such row".to_owned(),
+                );
             };
-            let leads_elsewhere = row.dot_segment_path.and_then(|path| {
-                let (method, path) = (setting.read_method.clone(), path.to_owned());
-                obstacle_to(stage, visit, setting, &RoutedRequest { method, path, without_host: false })
+            let mismatch = row.dot_segment_path.and_then(|path| {
+                let (method, path) = (profile.read_method.clone(), path.to_owned());
+                skip_reason_for(harness, probe, profile, &RoutedRequest { method, path, without_host: false })
             });
-            if let Some(why) = leads_elsewhere {
-                return skip(row, &why);
+            if let Some(reason) = mismatch {
+                return skip(row, &reason);
             }
-            let _place = places.acquire().await;
-            let (scene, gateway) =
-                if row.nondeterministic { (floods, &stage.floods) } else { (exact, &stage.clients_h2) };
-            let played = talk_h2::run_h2_client_fault(row, scene).await;
-            note(&gateway.ledger, row, &played);
+            let _permit = permits.acquire().await;
+            let (context, gateway) = if row.nondeterministic {
+                (floods, &harness.flood_gateway)
+            } else {
+                (regular, &harness.h2_client_gateway)
+            };
+            let result = talk_h2::run_h2_client_fault(row, context).await;
+            record(&gateway.observed, row, &result);
             let expected: Vec<String> = row
                 .stream_outcomes
                 .iter()
-                .filter_map(|(_, fate)| match fate {
-                    StreamOutcome::Response(expected) => Some(expectation_of(stage, visit, get, *expected)),
+                .filter_map(|(_, outcome)| match outcome {
+                    StreamOutcome::Response(expected) => {
+                        Some(describe_expected_response(harness, probe, get, *expected))
+                    }
                     StreamOutcome::HeadersOnly(cause) => Some(
-                        expectation_of(stage, visit, get, ExpectedResponse::Rejected(*cause))
+                        describe_expected_response(harness, probe, get, ExpectedResponse::Rejected(*cause))
                             + ", its head alone",
                     ),
                     StreamOutcome::Reset => Some("a reset".to_owned()),
                     StreamOutcome::Empty431 => Some("an empty 431".to_owned()),
                     StreamOutcome::NoResponse => None,
                 })
-                .chain(ending(row))
+                .chain(describe_close(row))
                 .collect();
-            let answered = row
+            let response_count = row
                 .stream_outcomes
                 .iter()
-                .filter(|(_, fate)| {
-                    matches!(fate, StreamOutcome::Response(_) | StreamOutcome::HeadersOnly(_))
+                .filter(|(_, outcome)| {
+                    matches!(outcome, StreamOutcome::Response(_) | StreamOutcome::HeadersOnly(_))
                 })
                 .count();
-            let answers: Vec<String> = played.responses.iter().take(answered).map(told).collect();
-            Row::of_client((row.name, row.description), shortened(&expected), &answers, played.violation)
+            let responses: Vec<String> =
+                result.responses.iter().take(response_count).map(describe_response).collect();
+            ReportRow::for_client_fault(
+                (row.name, row.description),
+                collapse_repeats(&expected),
+                &responses,
+                result.violation,
+            )
         }
     };
-    let mut played = join_all((0..rows.len()).map(on_stage)).await;
-    again::failed_ones(&mut played, AGAIN_AT_ONCE, on_stage).await;
-    played
+    let mut result = join_all((0..rows.len()).map(run_row)).await;
+    again::failed_ones(&mut result, RETRY_CONCURRENCY, run_row).await;
+    result
 }
 
 /// What drips until a timeout drips no oftener where the timeout is longer: the library counts empty frames.
@@ -104,42 +131,44 @@ fn unhurried(mut rows: Vec<H2ClientFault>, load: LoadFactor) -> Vec<H2ClientFaul
 }
 
 /// Writes down what a row got. Where it came out otherwise, not everything of it is known.
-fn note(ledger: &Ledger, row: &H2ClientFault, played: &RunResult) {
-    if played.violation.is_some() {
-        return ledger.lost(row.stream_outcomes.len() + row.close_reasons.len() + 3);
+fn record(observed: &ObservedCounts, row: &H2ClientFault, result: &RunResult) {
+    if result.violation.is_some() {
+        return observed.record_unknown(row.stream_outcomes.len() + row.close_reasons.len() + 3);
     }
     if row.nondeterministic {
-        ledger.more();
+        observed.allow_extra();
     }
-    for answer in played.responses.iter().filter(|answer| answer.status < 400) {
-        ledger.answer(answer.status, None);
+    for response in result.responses.iter().filter(|response| response.status < 400) {
+        observed.record_response(response.status, None);
     }
     // Errors are those of the row: what goes on beside it is served.
-    let mut causes = row.stream_outcomes.iter().filter_map(|(_, fate)| match fate {
+    let mut causes = row.stream_outcomes.iter().filter_map(|(_, outcome)| match outcome {
         StreamOutcome::Response(expected) => expected.cause(),
         StreamOutcome::HeadersOnly(cause) => Some(*cause),
         StreamOutcome::Reset | StreamOutcome::Empty431 | StreamOutcome::NoResponse => None,
     });
-    for answer in played.responses.iter().filter(|answer| answer.status >= 400) {
-        ledger.answer(answer.status, causes.next().map(Cause::name));
+    for response in result.responses.iter().filter(|response| response.status >= 400) {
+        observed.record_response(response.status, causes.next().map(Cause::name));
     }
-    for (_, fate) in &row.stream_outcomes {
-        match fate {
-            StreamOutcome::Response(ExpectedResponse::Truncated(cause)) => ledger.cut(cause.name()),
-            StreamOutcome::HeadersOnly(_) => ledger.cut(Cause::ClientTooSlow.name()),
+    for (_, outcome) in &row.stream_outcomes {
+        match outcome {
+            StreamOutcome::Response(ExpectedResponse::Truncated(cause)) => {
+                observed.record_truncated(cause.name())
+            }
+            StreamOutcome::HeadersOnly(_) => observed.record_truncated(Cause::ClientTooSlow.name()),
             StreamOutcome::Response(_)
             | StreamOutcome::Reset
             | StreamOutcome::Empty431
             | StreamOutcome::NoResponse => {}
         }
     }
-    for silence in &row.close_reasons {
-        ledger.silent(silence);
+    for close_reason in &row.close_reasons {
+        observed.record_close(close_reason);
     }
 }
 
 /// What becomes of the connection, in a few words.
-fn ending(row: &H2ClientFault) -> Option<String> {
+fn describe_close(row: &H2ClientFault) -> Option<String> {
     match row.close_outcome {
         CloseOutcome::KeptOpen => None,
         CloseOutcome::ErrorGoaway => Some("GOAWAY".to_owned()),

@@ -11,164 +11,177 @@ use crate::observe::Metrics;
 
 /// The sums of one gateway.
 #[derive(Debug, Default)]
-pub(super) struct Ledger(Mutex<Sums>);
+pub(super) struct ObservedCounts(Mutex<Counts>);
 
 #[derive(Clone, Debug, Default)]
-struct Sums {
+struct Counts {
     /// Final responses by status.
-    answers: BTreeMap<u16, u64>,
+    responses: BTreeMap<u16, u64>,
     /// Errors by the cause that their rows expect.
     errors: BTreeMap<&'static str, u64>,
     /// Errors of which no row says the cause: requests before a row's own, and rows that came out otherwise.
-    other_errors: u64,
+    unattributed_errors: u64,
     /// Cut responses, by cause.
-    cut: BTreeMap<&'static str, u64>,
+    truncated: BTreeMap<&'static str, u64>,
     /// Responses that pass whatever they are, and did not come to their end here.
-    left: u64,
+    unfinished: u64,
     /// Connections without an answer, by cause.
-    silent: BTreeMap<&'static str, u64>,
+    closed_without_response: BTreeMap<&'static str, u64>,
     /// Anything may have been counted beside what is known.
-    more: bool,
+    allows_extra: bool,
     /// Of so many events nobody knows what became of them: rows that were played again.
-    lost: u64,
+    unknown: u64,
 }
 
 /// What is compared, one row of the report each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Account {
+pub(super) enum CheckedMetric {
     Responses,
     Errors,
-    Aborts,
-    Silences,
+    Aborted,
+    ClosedWithoutResponse,
 }
 
-impl Account {
-    pub(super) const ALL: [Account; 4] =
-        [Account::Responses, Account::Errors, Account::Aborts, Account::Silences];
+impl CheckedMetric {
+    pub(super) const ALL: [CheckedMetric; 4] = [
+        CheckedMetric::Responses,
+        CheckedMetric::Errors,
+        CheckedMetric::Aborted,
+        CheckedMetric::ClosedWithoutResponse,
+    ];
 
     /// The metric and its label.
-    const fn metric(self) -> (&'static str, &'static str) {
+    const fn family_and_label(self) -> (&'static str, &'static str) {
         match self {
-            Account::Responses => ("statusquo_responses_total", "code"),
-            Account::Errors => ("statusquo_errors_total", "cause"),
-            Account::Aborts => ("statusquo_aborted_total", "cause"),
-            Account::Silences => ("statusquo_closed_without_response_total", "cause"),
+            CheckedMetric::Responses => ("statusquo_responses_total", "code"),
+            CheckedMetric::Errors => ("statusquo_errors_total", "cause"),
+            CheckedMetric::Aborted => ("statusquo_aborted_total", "cause"),
+            CheckedMetric::ClosedWithoutResponse => ("statusquo_closed_without_response_total", "cause"),
         }
     }
 
     pub(super) const fn name(self) -> &'static str {
         match self {
-            Account::Responses => "responses_total",
-            Account::Errors => "errors_total",
-            Account::Aborts => "aborted_total",
-            Account::Silences => "closed_without_response_total",
+            CheckedMetric::Responses => "responses_total",
+            CheckedMetric::Errors => "errors_total",
+            CheckedMetric::Aborted => "aborted_total",
+            CheckedMetric::ClosedWithoutResponse => "closed_without_response_total",
         }
     }
 
-    pub(super) const fn meaning(self) -> &'static str {
+    pub(super) const fn description(self) -> &'static str {
         match self {
-            Account::Responses => "every response is counted under its status",
-            Account::Errors => "every error is counted under its cause",
-            Account::Aborts => "every response that broke off is counted under its cause",
-            Account::Silences => "every connection without an answer is counted under its cause",
+            CheckedMetric::Responses => "every response is counted under its status",
+            CheckedMetric::Errors => "every error is counted under its cause",
+            CheckedMetric::Aborted => "every response that broke off is counted under its cause",
+            CheckedMetric::ClosedWithoutResponse => {
+                "every connection without an answer is counted under its cause"
+            }
         }
     }
 }
 
-impl Ledger {
+impl ObservedCounts {
     /// A final response was read; `cause` is why it is an error, where a row says that.
-    pub(super) fn answer(&self, status: u16, cause: Option<&'static str>) {
-        let mut sums = self.0.lock();
-        *sums.answers.entry(status).or_default() += 1;
+    pub(super) fn record_response(&self, status: u16, cause: Option<&'static str>) {
+        let mut counts = self.0.lock();
+        *counts.responses.entry(status).or_default() += 1;
         if status >= 400 {
             match cause {
-                Some(cause) => *sums.errors.entry(cause).or_default() += 1,
-                None => sums.other_errors += 1,
+                Some(cause) => *counts.errors.entry(cause).or_default() += 1,
+                None => counts.unattributed_errors += 1,
             }
         }
     }
 
     /// And was visibly cut.
-    pub(super) fn cut(&self, cause: &'static str) {
-        *self.0.lock().cut.entry(cause).or_default() += 1;
+    pub(super) fn record_truncated(&self, cause: &'static str) {
+        *self.0.lock().truncated.entry(cause).or_default() += 1;
     }
 
     /// And was not read to its end, or came to an end that is the upstream's own affair.
-    pub(super) fn left(&self) {
-        self.0.lock().left += 1;
+    pub(super) fn record_unfinished(&self) {
+        self.0.lock().unfinished += 1;
     }
 
     /// A connection ended without an answer.
-    pub(super) fn silent(&self, cause: &'static str) {
-        *self.0.lock().silent.entry(cause).or_default() += 1;
+    pub(super) fn record_close(&self, cause: &'static str) {
+        *self.0.lock().closed_without_response.entry(cause).or_default() += 1;
     }
 
     /// More happened than was seen: from now on only less than that is a difference.
-    pub(super) fn more(&self) {
-        self.0.lock().more = true;
+    pub(super) fn allow_extra(&self) {
+        self.0.lock().allows_extra = true;
     }
 
     /// Of a row that came out otherwise, so many events: what the gateway counted for them cannot be said.
-    pub(super) fn lost(&self, events: usize) {
-        self.0.lock().lost += events as u64;
+    pub(super) fn record_unknown(&self, events: usize) {
+        self.0.lock().unknown += events as u64;
     }
 
     /// Everything that is known, in all.
-    pub(super) fn total(&self, account: Account) -> u64 {
-        let sums = self.0.lock();
-        match account {
-            Account::Responses => sums.answers.values().sum(),
-            Account::Errors => sums.answers.range(400..).map(|(_, count)| count).sum(),
-            Account::Aborts => sums.cut.values().sum(),
-            Account::Silences => sums.silent.values().sum(),
+    pub(super) fn total(&self, metric: CheckedMetric) -> u64 {
+        let counts = self.0.lock();
+        match metric {
+            CheckedMetric::Responses => counts.responses.values().sum(),
+            CheckedMetric::Errors => counts.responses.range(400..).map(|(_, count)| count).sum(),
+            CheckedMetric::Aborted => counts.truncated.values().sum(),
+            CheckedMetric::ClosedWithoutResponse => counts.closed_without_response.values().sum(),
         }
     }
 
     /// What the gateway has counted otherwise; nothing when all agrees.
-    pub(super) fn differences(&self, account: Account, metrics: &Metrics) -> Vec<String> {
-        let sums = self.0.lock().clone();
-        let counted = series(metrics, account.metric());
-        let (mut expected, slack): (BTreeMap<String, u64>, u64) = match account {
-            Account::Responses => {
+    pub(super) fn differences(&self, metric: CheckedMetric, metrics: &Metrics) -> Vec<String> {
+        let counts = self.0.lock().clone();
+        let counted = sums_by_label(metrics, metric.family_and_label());
+        let (mut expected, slack): (BTreeMap<String, u64>, u64) = match metric {
+            CheckedMetric::Responses => {
                 // A status without a label of its own stands in the sum of its kind.
                 let mut by_label = BTreeMap::new();
-                for (status, count) in &sums.answers {
-                    let own = status.to_string();
-                    let label = if counted.contains_key(&own) { own } else { kind(*status).to_owned() };
+                for (status, count) in &counts.responses {
+                    let status_label = status.to_string();
+                    let label = if counted.contains_key(&status_label) {
+                        status_label
+                    } else {
+                        status_class_label(*status).to_owned()
+                    };
                     *by_label.entry(label).or_default() += count;
                 }
                 (by_label, 0)
             }
-            Account::Errors => (named(&sums.errors), sums.other_errors),
-            Account::Aborts => (named(&sums.cut), sums.left),
-            Account::Silences => (named(&sums.silent), 0),
+            CheckedMetric::Errors => (with_owned_names(&counts.errors), counts.unattributed_errors),
+            CheckedMetric::Aborted => (with_owned_names(&counts.truncated), counts.unfinished),
+            CheckedMetric::ClosedWithoutResponse => (with_owned_names(&counts.closed_without_response), 0),
         };
         // What was lost may have been counted, under any name.
-        let slack = if sums.more { u64::MAX / 2 } else { slack + sums.lost };
+        let slack = if counts.allows_extra { u64::MAX / 2 } else { slack + counts.unknown };
         for label in counted.keys() {
             expected.entry(label.clone()).or_default();
         }
-        let of = |label: &str| counted.get(label).copied().unwrap_or(0);
-        let differs = |label: &str, least: u64| !(least..=least + slack).contains(&of(label));
-        let wrong = expected.iter().filter(|(label, least)| differs(label, **least));
-        let mut wrong: Vec<String> =
-            wrong.map(|(label, least)| format!("{label}: {} counted, {least} seen", of(label))).collect();
-        let (all, seen) = (counted.values().sum::<u64>(), expected.values().sum::<u64>());
-        let most = seen + slack;
-        let exact = account == Account::Errors && !sums.more && sums.lost == 0;
-        if wrong.is_empty() && (all > most || all < if exact { most } else { seen }) {
-            wrong.push(format!("in all {all} counted, {most} seen"));
+        let count_of = |label: &str| counted.get(label).copied().unwrap_or(0);
+        let differs = |label: &str, minimum: u64| !(minimum..=minimum + slack).contains(&count_of(label));
+        let differences = expected.iter().filter(|(label, minimum)| differs(label, **minimum));
+        let mut differences: Vec<String> = differences
+            .map(|(label, minimum)| format!("{label}: {} counted, {minimum} seen", count_of(label)))
+            .collect();
+        let (counted_total, seen) = (counted.values().sum::<u64>(), expected.values().sum::<u64>());
+        let maximum = seen + slack;
+        let exact = metric == CheckedMetric::Errors && !counts.allows_extra && counts.unknown == 0;
+        if differences.is_empty()
+            && (counted_total > maximum || counted_total < if exact { maximum } else { seen })
+        {
+            differences.push(format!("in all {counted_total} counted, {maximum} seen"));
         }
-        wrong
+        differences
     }
 }
 
-fn named(sums: &BTreeMap<&'static str, u64>) -> BTreeMap<String, u64> {
-    sums.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect()
+fn with_owned_names(counts: &BTreeMap<&'static str, u64>) -> BTreeMap<String, u64> {
+    counts.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect()
 }
 
 /// The label of statuses that have none of their own.
-const fn kind(status: u16) -> &'static str {
+const fn status_class_label(status: u16) -> &'static str {
     match status {
         400..=499 => "other_4xx",
         500..=599 => "other_5xx",
@@ -177,16 +190,16 @@ const fn kind(status: u16) -> &'static str {
 }
 
 /// The sums of a metric over this label.
-fn series(metrics: &Metrics, (name, label): (&str, &str)) -> BTreeMap<String, u64> {
+fn sums_by_label(metrics: &Metrics, (name, label): (&str, &str)) -> BTreeMap<String, u64> {
     let page = String::from_utf8(metrics.render()).unwrap_or_default();
     let key = format!("{label}=\"");
-    let mut sums = BTreeMap::new();
+    let mut counts = BTreeMap::new();
     for line in page.lines().filter(|line| line.split('{').next() == Some(name)) {
         let value = line.rsplit_once(' ').and_then(|(_, value)| value.parse::<f64>().ok());
         let labels = line.split(['{', ',']).filter_map(|part| part.strip_prefix(&*key));
         if let (Some(value), Some(label)) = (value, labels.filter_map(|rest| rest.split('"').next()).next()) {
-            *sums.entry(label.to_owned()).or_default() += value as u64;
+            *counts.entry(label.to_owned()).or_default() += value as u64;
         }
     }
-    sums
+    counts
 }

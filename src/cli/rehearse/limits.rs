@@ -8,51 +8,62 @@ use std::time::Duration;
 use http::Method;
 use tokio::io::AsyncWriteExt;
 
-use super::stage::{STRANGER, Stage, Started, contains};
-use super::visits::Visit;
-use super::wanted::{Rules, told};
-use super::{Row, Side, Verdict, again};
+use super::stage::{Harness, RunningGateway, UNTRUSTED_CLIENT, any_contains};
+use super::visits::RouteProbe;
+use super::wanted::{ExpectationContext, describe_response};
+use super::{ReportRow, Section, Verdict, again};
 use crate::config::RouteConfig;
 use crate::contract::{Cause, RequestSent};
 use crate::limit::LimiterMode;
 use crate::rehearse::answers::{ReceivedResponse, ResponseReader};
 use crate::rehearse::{GatewayConnector, RequestKind};
 
-const LIMITED: (&str, &str) = ("rate-limited", "asks more often than the route's rate limits allow");
-const DENIED: (&str, &str) = ("denied-method", "asks by a method that the route denies");
-const STRANGE: (&str, &str) = ("not-allowed-from", "asks from an address that is not in allow_from");
-const LIMIT: Duration = Duration::from_secs(12);
+const RATE_LIMITED: (&str, &str) = ("rate-limited", "asks more often than the route's rate limits allow");
+const DENIED_METHOD: (&str, &str) = ("denied-method", "asks by a method that the route denies");
+const NOT_ALLOWED_FROM: (&str, &str) = ("not-allowed-from", "asks from an address that is not in allow_from");
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(12);
 /// Two are enough where nobody else counts by the same key.
-const MOST_ASKED: usize = 3;
+const MAX_REQUESTS: usize = 3;
 
 /// Plays all of it.
-pub(super) async fn play_all(stage: &Stage) -> Vec<Row> {
+pub(super) async fn run_all(harness: &Harness) -> Vec<ReportRow> {
     let mut rows = Vec::new();
-    for (route, visit) in stage.config.routes.iter().zip(&stage.map.visits) {
-        let skip = |fault, why: &str| Row::skipped(Side::Limits, fault, Some(&route.name), why.to_owned());
-        let Ok(visit) = visit else { continue };
-        match enforced(stage, route) {
+    for (route, probe) in harness.config.routes.iter().zip(&harness.probes.probes) {
+        let skip = |fault, reason: &str| {
+            ReportRow::skipped(Section::Rejections, fault, Some(&route.name), reason.to_owned())
+        };
+        let Ok(probe) = probe else { continue };
+        match has_enforced_rule(harness, route) {
             None => {}
-            Some(false) => rows.push(skip(LIMITED, "its rate limits only watch")),
-            Some(true) => rows.push(again::at_most_twice(|| limited(stage, route, visit)).await),
+            Some(false) => rows.push(skip(RATE_LIMITED, "its rate limits only watch")),
+            Some(true) => rows.push(again::at_most_twice(|| check_rate_limit(harness, route, probe)).await),
         }
         for method in &route.deny_methods {
-            let there = stage.map.takes(visit, method);
-            if there && !is_unserved(method) {
-                let play = || refused(stage, route, visit, DENIED, (method, None));
+            let reaches_route = harness.probes.accepts(probe, method);
+            if reaches_route && !is_never_routed(method) {
+                let play = || check_rejection(harness, route, probe, DENIED_METHOD, (method, None));
                 rows.push(again::at_most_twice(play).await);
             } else {
-                rows.push(skip(DENIED, &format!("{method} does not reach the route")));
+                rows.push(skip(DENIED_METHOD, &format!("{method} does not reach the route")));
             }
         }
-        let original = stage.original.routes.get(visit.route).map(|route| &route.allow_from[..]);
+        let original =
+            harness.original_config.routes.get(probe.route_index).map(|route| &route.allow_from[..]);
         match original {
             None | Some([]) => {}
-            Some(networks) if contains(networks, STRANGER) => {
-                rows.push(skip(STRANGE, "every address of this machine is allowed"));
+            Some(networks) if any_contains(networks, UNTRUSTED_CLIENT) => {
+                rows.push(skip(NOT_ALLOWED_FROM, "every address of this machine is allowed"));
             }
             Some(_) => {
-                let play = || refused(stage, route, visit, STRANGE, (&visit.method, Some(STRANGER)));
+                let play = || {
+                    check_rejection(
+                        harness,
+                        route,
+                        probe,
+                        NOT_ALLOWED_FROM,
+                        (&probe.method, Some(UNTRUSTED_CLIENT)),
+                    )
+                };
                 rows.push(again::at_most_twice(play).await);
             }
         }
@@ -61,103 +72,113 @@ pub(super) async fn play_all(stage: &Stage) -> Vec<Row> {
 }
 
 /// Whether a rule of the route can refuse; `None` where it has none.
-fn enforced(stage: &Stage, route: &RouteConfig) -> Option<bool> {
-    let rules = route.rate_limits.iter().filter_map(|index| stage.config.rate_limits.get(*index));
+fn has_enforced_rule(harness: &Harness, route: &RouteConfig) -> Option<bool> {
+    let rules = route.rate_limits.iter().filter_map(|index| harness.config.rate_limits.get(*index));
     let modes: Vec<LimiterMode> = rules.map(|limit| limit.settings.mode).collect();
     (!modes.is_empty()).then(|| modes.contains(&LimiterMode::Enforce))
 }
 
 /// Answered before rules of routes are asked.
-fn is_unserved(method: &Method) -> bool {
+fn is_never_routed(method: &Method) -> bool {
     *method == Method::CONNECT || *method == Method::TRACE
 }
 
-async fn limited(stage: &Stage, route: &RouteConfig, visit: &Visit) -> Row {
-    let mut asked = 0;
+async fn check_rate_limit(harness: &Harness, route: &RouteConfig, probe: &RouteProbe) -> ReportRow {
+    let mut requests = 0;
     let outcome = loop {
-        asked += 1;
-        match ask(stage, &stage.scarce, None, (visit, &visit.method), Cause::RateLimited).await {
-            Ok(answer) if answer.status == 200 && asked < MOST_ASKED => {}
+        requests += 1;
+        match send_request(
+            harness,
+            &harness.low_limits_gateway,
+            None,
+            (probe, &probe.method),
+            Cause::RateLimited,
+        )
+        .await
+        {
+            Ok(response) if response.status == 200 && requests < MAX_REQUESTS => {}
             other => break other,
         }
     };
-    judged(stage, route, LIMITED, &visit.method, Cause::RateLimited, outcome, |answer| {
-        let told = ["x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset"];
-        match told.iter().find(|name| answer.header(name).is_none()) {
+    judge_row(harness, route, RATE_LIMITED, &probe.method, Cause::RateLimited, outcome, |response| {
+        let header_names = ["x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset"];
+        match header_names.iter().find(|name| response.header(name).is_none()) {
             Some(name) => Err(format!("a refusal without {name}")),
             None => Ok(()),
         }
     })
 }
 
-async fn refused(
-    stage: &Stage,
+async fn check_rejection(
+    harness: &Harness,
     route: &RouteConfig,
-    visit: &Visit,
+    probe: &RouteProbe,
     fault: (&'static str, &'static str),
     (method, from): (&Method, Option<Ipv4Addr>),
-) -> Row {
+) -> ReportRow {
     let cause = Cause::HttpRequestDenied;
-    let outcome = ask(stage, &stage.clients, from, (visit, method), cause).await;
-    judged(stage, route, fault, method, cause, outcome, |_| Ok(()))
+    let outcome = send_request(harness, &harness.client_gateway, from, (probe, method), cause).await;
+    judge_row(harness, route, fault, method, cause, outcome, |_| Ok(()))
 }
 
-fn judged(
-    stage: &Stage,
+fn judge_row(
+    harness: &Harness,
     route: &RouteConfig,
     fault: (&'static str, &'static str),
     method: &Method,
     cause: Cause,
     outcome: Result<ReceivedResponse, String>,
-    more: impl Fn(&ReceivedResponse) -> Result<(), String>,
-) -> Row {
-    let rules = Rules { config: &stage.config, route: Some(route), method };
-    let wanted = rules.of_fault(cause, RequestSent::None);
-    let asked = RequestKind { head: *method == Method::HEAD, http10: false };
-    let (got, verdict) = match outcome {
+    extra_check: impl Fn(&ReceivedResponse) -> Result<(), String>,
+) -> ReportRow {
+    let rules = ExpectationContext { config: &harness.config, route: Some(route), method };
+    let expectation = rules.for_fault(cause, RequestSent::None);
+    let request_kind = RequestKind { head: *method == Method::HEAD, http10: false };
+    let (actual, verdict) = match outcome {
         Err(none) => (none.clone(), Verdict::Failed(none)),
-        Ok(answer) => {
-            let verdict = wanted.judge(&answer, asked, &stage.config.contract).and_then(|()| more(&answer));
-            (told(&answer), verdict.map_or_else(Verdict::Failed, |()| Verdict::Passed))
+        Ok(response) => {
+            let verdict = expectation
+                .check(&response, request_kind, &harness.config.contract)
+                .and_then(|()| extra_check(&response));
+            (describe_response(&response), verdict.map_or_else(Verdict::Failed, |()| Verdict::Passed))
         }
     };
-    let expected = wanted.told();
+    let expected = expectation.describe();
     let route = Some(route.name.clone());
-    Row {
-        side: Side::Limits,
+    ReportRow {
+        section: Section::Rejections,
         fault: fault.0,
-        meaning: fault.1,
+        description: fault.1,
         route,
         expected,
-        got,
+        actual,
         verdict,
-        repeated: false,
+        retried: false,
     }
 }
 
 /// Asks once; an error is expected to be of this cause.
-async fn ask(
-    stage: &Stage,
-    gateway: &Started,
+async fn send_request(
+    harness: &Harness,
+    gateway: &RunningGateway,
     from: Option<Ipv4Addr>,
-    (visit, method): (&Visit, &Method),
+    (probe, method): (&RouteProbe, &Method),
     cause: Cause,
 ) -> Result<ReceivedResponse, String> {
-    let way = GatewayConnector { source_address: from, ..stage.way(gateway) };
+    let connector = GatewayConnector { source_address: from, ..harness.connect(gateway) };
     let stream =
-        way.connect(false).await.map_err(|error| format!("no connection to the gateway: {error}"))?;
-    let mut reader = ResponseReader::new(stream, stage.load.scale(LIMIT));
-    let request = format!("{method} {} HTTP/1.1\r\nhost: {}\r\n\r\n", visit.path, visit.host);
+        connector.connect(false).await.map_err(|error| format!("no connection to the gateway: {error}"))?;
+    let mut reader = ResponseReader::new(stream, harness.load.scale(RESPONSE_TIMEOUT));
+    let request = format!("{method} {} HTTP/1.1\r\nhost: {}\r\n\r\n", probe.path, probe.host);
     let _ = reader.stream.write_all(request.as_bytes()).await;
-    let asked = RequestKind { head: *method == Method::HEAD, http10: false };
-    match reader.read_response(asked).await {
-        Ok(answer) => {
-            gateway.ledger.answer(answer.status, Some(cause.name()));
-            Ok(answer)
+    let request_kind = RequestKind { head: *method == Method::HEAD, http10: false };
+    match reader.read_response(request_kind).await {
+        Ok(response) => {
+            gateway.observed.record_response(response.status, Some(cause.name()));
+            Ok(response)
         }
-        Err(none) => {
-            gateway.ledger.lost(1);
-            Err(format!("no answer: {none:?}"))
+        Err(read_error) => {
+            gateway.observed.record_unknown(1);
+            Err(format!("no answer: {read_error:?}"))
         }
     }
 }

@@ -7,10 +7,10 @@ use std::fmt::Write as _;
 
 use serde_json::json;
 
-use super::{Report, Row, Side, Verdict};
+use super::{ReportRow, Section, Verdict, VerifyReport};
 
 /// The table.
-pub(super) fn text(report: &Report) -> String {
+pub(super) fn render_text(report: &VerifyReport) -> String {
     let mut text = format!(
         "Load factor {}: timeouts are multiplied by it (1.0 is an idle machine).\n\n\
          What differs from the file while it is rehearsed:\n",
@@ -20,21 +20,22 @@ pub(super) fn text(report: &Report) -> String {
     for change in &report.changes {
         let _ = writeln!(text, "  {change}");
     }
-    for (side, title) in TITLES {
-        let rows = report.rows.iter().filter(|row| row.side == side);
+    for (section, title) in SECTION_TITLES {
+        let rows = report.rows.iter().filter(|row| row.section == section);
         let (skipped, played): (Vec<_>, Vec<_>) =
             rows.partition(|row| matches!(row.verdict, Verdict::NotApplicable(_)));
         if played.is_empty() && skipped.is_empty() {
             continue;
         }
         let _ = writeln!(text, "\n{title}");
-        for group in grouped(&played, |row| (row.fault, &row.expected, &row.got, word(&row.verdict))) {
-            line(&mut text, &group);
+        for group in group_by_key(&played, |row| (row.fault, &row.expected, &row.actual, word(&row.verdict)))
+        {
+            write_group(&mut text, &group);
         }
-        for group in grouped(&skipped, |row| (row.fault, why(row))) {
+        for group in group_by_key(&skipped, |row| (row.fault, reason(row))) {
             let Some(row) = group.first() else { continue };
-            let (word, why) = (word(&row.verdict), why(row));
-            let _ = writeln!(text, "  {:<7} {:<32} {word}: {why}{}", "-", row.fault, routes(&group));
+            let (word, why) = (word(&row.verdict), reason(row));
+            let _ = writeln!(text, "  {:<7} {:<32} {word}: {why}{}", "-", row.fault, describe_routes(&group));
         }
     }
     reasons(&mut text, report, "Failed:", |verdict| matches!(verdict, Verdict::Failed(_)));
@@ -45,31 +46,31 @@ pub(super) fn text(report: &Report) -> String {
 }
 
 /// Rows of this verdict, route by route, each with its reason.
-fn reasons(text: &mut String, report: &Report, title: &str, of: impl Fn(&Verdict) -> bool) {
+fn reasons(text: &mut String, report: &VerifyReport, title: &str, of: impl Fn(&Verdict) -> bool) {
     let mut rows = report.rows.iter().filter(|row| of(&row.verdict)).peekable();
     if rows.peek().is_some() {
         let _ = writeln!(text, "\n{title}");
     }
     for row in rows {
         let route = row.route.as_ref().map(|route| format!(" on the route {route}")).unwrap_or_default();
-        let _ = writeln!(text, "  {}{route} ({}): {}", row.fault, row.meaning, why(row));
+        let _ = writeln!(text, "  {}{route} ({}): {}", row.fault, row.description, reason(row));
     }
 }
 
 /// All of it, for machines.
-pub(super) fn json(report: &Report) -> String {
+pub(super) fn render_json(report: &VerifyReport) -> String {
     let rows: Vec<_> = report
         .rows
         .iter()
         .map(|row| {
             json!({
-                "side": name(row.side), "fault": row.fault, "meaning": row.meaning, "route": row.route,
-                "expected": row.expected, "got": row.got, "verdict": word(&row.verdict),
-                "reason": reason(&row.verdict), "repeated": row.repeated,
+                "side": section_name(row.section), "fault": row.fault, "description": row.description, "route": row.route,
+                "expected": row.expected, "actual": row.actual, "verdict": word(&row.verdict),
+                "reason": reason(&row.verdict), "retried": row.retried,
             })
         })
         .collect();
-    let whole = json!({
+    let document = json!({
         "file": report.file,
         "passed": report.passed(),
         "load_factor": report.load.as_f64(),
@@ -80,25 +81,25 @@ pub(super) fn json(report: &Report) -> String {
             "failed": report.failed(),
             "flaky": report.flaky(),
             "not_applicable": report.count(|verdict| matches!(verdict, Verdict::NotApplicable(_))),
-            "seconds": report.took.as_secs_f64(),
+            "seconds": report.elapsed.as_secs_f64(),
         },
     });
-    format!("{whole:#}\n")
+    format!("{document:#}\n")
 }
 
-const TITLES: [(Side, &str); 4] = [
-    (Side::Upstream, "When an upstream misbehaves:"),
-    (Side::Client, "When a client misbehaves:"),
-    (Side::Limits, "When the configuration itself refuses:"),
-    (Side::Accounts, "Afterwards:"),
+const SECTION_TITLES: [(Section, &str); 4] = [
+    (Section::Upstream, "When an upstream misbehaves:"),
+    (Section::Client, "When a client misbehaves:"),
+    (Section::Rejections, "When the configuration itself refuses:"),
+    (Section::Metrics, "Afterwards:"),
 ];
 
-const fn name(side: Side) -> &'static str {
-    match side {
-        Side::Upstream => "upstream",
-        Side::Client => "client",
-        Side::Limits => "limits",
-        Side::Accounts => "accounts",
+const fn section_name(section: Section) -> &'static str {
+    match section {
+        Section::Upstream => "upstream",
+        Section::Client => "client",
+        Section::Rejections => "rejections",
+        Section::Metrics => "metrics",
     }
 }
 
@@ -119,41 +120,51 @@ fn reason(verdict: &Verdict) -> Option<&str> {
     }
 }
 
-fn why(row: &Row) -> &str {
+fn reason(row: &ReportRow) -> &str {
     reason(&row.verdict).unwrap_or_default()
 }
 
 /// Rows that are equal by this, in the order of the first of each.
-fn grouped<'a, K: PartialEq>(rows: &[&'a Row], key: impl Fn(&'a Row) -> K) -> Vec<Vec<&'a Row>> {
-    let mut groups: Vec<(K, Vec<&Row>)> = Vec::new();
+fn group_by_key<'a, K: PartialEq>(
+    rows: &[&'a ReportRow],
+    key: impl Fn(&'a ReportRow) -> K,
+) -> Vec<Vec<&'a ReportRow>> {
+    let mut groups: Vec<(K, Vec<&ReportRow>)> = Vec::new();
     for row in rows {
-        let of_row = key(row);
-        match groups.iter_mut().find(|(key, _)| *key == of_row) {
+        let row_key = key(row);
+        match groups.iter_mut().find(|(key, _)| *key == row_key) {
             Some((_, group)) => group.push(row),
-            None => groups.push((of_row, vec![row])),
+            None => groups.push((row_key, vec![row])),
         }
     }
     groups.into_iter().map(|(_, group)| group).collect()
 }
 
-fn line(text: &mut String, group: &[&Row]) {
+fn write_group(text: &mut String, group: &[&ReportRow]) {
     let Some(row) = group.first() else { return };
     let word = word(&row.verdict);
-    let _ = writeln!(text, "  {word:<7} {:<32} {:<46} {}{}", row.fault, row.expected, row.got, routes(group));
+    let _ = writeln!(
+        text,
+        "  {word:<7} {:<32} {:<46} {}{}",
+        row.fault,
+        row.expected,
+        row.actual,
+        describe_routes(group)
+    );
 }
 
 /// Which routes agree.
-fn routes(group: &[&Row]) -> String {
+fn describe_routes(group: &[&ReportRow]) -> String {
     match group {
         [row] => row.route.as_ref().map(|route| format!("  ({route})")).unwrap_or_default(),
         more => format!("  ({} routes)", more.len()),
     }
 }
 
-fn summary(report: &Report) -> String {
+fn summary(report: &VerifyReport) -> String {
     let passed = report.count(|verdict| *verdict == Verdict::Passed);
     let skipped = report.count(|verdict| matches!(verdict, Verdict::NotApplicable(_)));
-    let seconds = report.took.as_secs_f64();
+    let seconds = report.elapsed.as_secs_f64();
     format!(
         "{}: {passed} passed, {} failed, {} flaky, {skipped} not applicable; load factor {}; {seconds:.1} s",
         report.file,

@@ -1,7 +1,7 @@
 //! The stage: the operator's configuration with what has to be different for a rehearsal, and a gateway for each kind of
 //! misbehaving server.
 //!
-//! Routes, modes, contract, overrides, CORS and formats stay. Everything that differs is a line of [`Stage::changes`].
+//! Routes, modes, contract, overrides, CORS and formats stay. Everything that differs is a line of [`Harness::changes`].
 //! Gateways run in this process, on threads of their own, and end with it.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -12,9 +12,9 @@ use ipnet::IpNet;
 use tokio::sync::Notify;
 use tracing::Level;
 
-use super::ledger::Ledger;
+use super::ledger::ObservedCounts;
 use super::load_factor::LoadFactor;
-use super::visits::Map;
+use super::visits::RouteProbes;
 use crate::config::{Config, Timeouts, UpstreamConfig as Servers, UpstreamServer};
 use crate::contract::Contract;
 use crate::limit::{LimiterSettings, Quota};
@@ -32,175 +32,188 @@ use crate::tls::trust::{CertVerification, server_name};
 use crate::upstream::http2::HttpVersionPolicy;
 
 /// Everything that is set up for a rehearsal.
-pub(super) struct Stage {
+pub(super) struct Harness {
     /// What is served, but for the servers; the limits are out of the way.
     pub(super) config: Config,
     /// What the file says.
-    pub(super) original: Config,
+    pub(super) original_config: Config,
     /// The contract is a built-in one, and so is its table of codes.
-    pub(super) builtin: bool,
-    pub(super) map: Map,
-    _misbehaving: FaultyUpstream,
+    pub(super) uses_builtin_contract: bool,
+    pub(super) probes: RouteProbes,
+    _faulty_upstream: FaultyUpstream,
     /// What stands behind the gateways of client faults and limits.
-    pub(super) serving: ScriptedUpstream,
+    pub(super) client_upstream: ScriptedUpstream,
     /// In the order of [`Place::ALL`]; none where no upstream is spoken to in that way.
-    places: Vec<Option<Started>>,
-    pub(super) clients: Started,
+    upstream_gateways: Vec<Option<RunningGateway>>,
+    pub(super) client_gateway: RunningGateway,
     /// For HTTP/2.
-    pub(super) clients_h2: Started,
+    pub(super) h2_client_gateway: RunningGateway,
     /// Where nobody knows how much of what is sent becomes a request.
-    pub(super) floods: Started,
+    pub(super) flood_gateway: RunningGateway,
     /// The gateway where every limit is reached at once.
-    pub(super) scarce: Started,
+    pub(super) low_limits_gateway: RunningGateway,
     pub(super) changes: Vec<String>,
     /// Every limit is multiplied by it.
     pub(super) load: LoadFactor,
     relay: Option<SocketAddr>,
-    ended: Arc<Notify>,
+    shutdown: Arc<Notify>,
 }
 
 /// A gateway that runs.
-pub(super) struct Started {
+pub(super) struct RunningGateway {
     address: SocketAddr,
     /// Its second listener, if it has one: for HTTP/2 with prior knowledge, or for TLS.
-    beside: Option<SocketAddr>,
+    second_address: Option<SocketAddr>,
     pub(super) metrics: Arc<Metrics>,
     /// What its clients saw.
-    pub(super) ledger: Ledger,
+    pub(super) observed: ObservedCounts,
 }
 
 /// Who asks: from here everything is allowed.
-const ASKING: Ipv4Addr = Ipv4Addr::LOCALHOST;
+const CLIENT_ADDRESS: Ipv4Addr = Ipv4Addr::LOCALHOST;
 /// And from here nothing, where a route has `allow_from`.
-pub(super) const STRANGER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
+pub(super) const UNTRUSTED_CLIENT: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 
-impl Stage {
+impl Harness {
     /// Starts everything; a sentence when that fails.
     pub(super) fn set(
         original: Config,
         relay: Option<SocketAddr>,
         load: LoadFactor,
-    ) -> Result<Stage, String> {
-        let no_upstream = |error| format!("cannot start the misbehaving upstream on loopback: {error}");
-        let misbehaving =
-            FaultyUpstream::with_fault_selector(upstream_faults(), played).map_err(no_upstream)?;
-        let serving = ScriptedUpstream::by_request(upstream_script).map_err(no_upstream)?;
-        let map = Map::of(&original)?;
+    ) -> Result<Harness, String> {
+        let start_error = |error| format!("cannot start the misbehaving upstream on loopback: {error}");
+        let faulty_upstream =
+            FaultyUpstream::with_fault_selector(upstream_faults(), requested_fault).map_err(start_error)?;
+        let client_upstream = ScriptedUpstream::by_request(upstream_script).map_err(start_error)?;
+        let probes = RouteProbes::build(&original)?;
         let mut changes = Changes { lines: Vec::new(), load };
-        let config = staged(&original, &mut changes);
-        let ended = Arc::new(Notify::new());
-        let start = |config: &Config, server: SocketAddr| start(before(config, server), &ended);
-        let in_frames = in_frames(&config, &original, &mut changes);
-        let in_tls = in_tls(&config, misbehaving.ca_pem())?;
-        let at = |place: &ServerKind| {
-            if !original.upstreams.iter().any(|written| speaks(written, *place)) {
+        let config = adapt_config(&original, &mut changes);
+        let shutdown = Arc::new(Notify::new());
+        let start =
+            |config: &Config, server: SocketAddr| start_gateway(with_server(config, server), &shutdown);
+        let http2_config = with_http2_upstreams(&config, &original, &mut changes);
+        let tls_config = with_tls_upstreams(&config, faulty_upstream.ca_pem())?;
+        let start_for = |server_kind: &ServerKind| {
+            if !original.upstreams.iter().any(|configured| supports(configured, *server_kind)) {
                 return Ok(None);
             }
-            let config = if place.requires_http2() {
-                &in_frames
-            } else if place.requires_tls() {
-                &in_tls
+            let config = if server_kind.requires_http2() {
+                &http2_config
+            } else if server_kind.requires_tls() {
+                &tls_config
             } else {
                 &config
             };
-            start(config, misbehaving.address(*place)).map(Some)
+            start(config, faulty_upstream.address(*server_kind)).map(Some)
         };
-        let places = ServerKind::ALL.iter().map(at).collect::<Result<_, _>>()?;
-        let clients = start(&with_tls(&config, &original), serving.address())?;
-        let clients_h2 = start(&with_h2c(&config), serving.address())?;
-        let floods = start(&with_h2c(&config), serving.address())?;
-        let scarce = start(&scarce(&config, &original), serving.address())?;
+        let upstream_gateways = ServerKind::ALL.iter().map(start_for).collect::<Result<_, _>>()?;
+        let client_gateway = start(&with_tls_listener(&config, &original), client_upstream.address())?;
+        let h2_client_gateway = start(&with_h2c_listener(&config), client_upstream.address())?;
+        let flood_gateway = start(&with_h2c_listener(&config), client_upstream.address())?;
+        let low_limits_gateway = start(&with_low_limits(&config, &original), client_upstream.address())?;
         let changes = changes.lines;
-        let builtin = Contract::builtin(config.contract.name()).is_some_and(|own| own == *config.contract);
-        Ok(Stage {
+        let uses_builtin_contract =
+            Contract::builtin(config.contract.name()).is_some_and(|contract| contract == *config.contract);
+        Ok(Harness {
             config,
-            original,
-            builtin,
-            map,
-            _misbehaving: misbehaving,
-            serving,
-            places,
-            clients,
-            clients_h2,
-            floods,
-            scarce,
+            original_config: original,
+            uses_builtin_contract,
+            probes,
+            _faulty_upstream: faulty_upstream,
+            client_upstream,
+            upstream_gateways,
+            client_gateway,
+            h2_client_gateway,
+            flood_gateway,
+            low_limits_gateway,
             changes,
             load,
             relay,
-            ended,
+            shutdown,
         })
     }
 
     /// The gateway whose servers are all of this kind.
-    pub(super) fn at(&self, place: ServerKind) -> Option<&Started> {
-        ServerKind::ALL.iter().position(|it| *it == place).and_then(|index| self.places.get(index)?.as_ref())
+    pub(super) fn gateway_for(&self, server_kind: ServerKind) -> Option<&RunningGateway> {
+        ServerKind::ALL
+            .iter()
+            .position(|candidate| *candidate == server_kind)
+            .and_then(|index| self.upstream_gateways.get(index)?.as_ref())
     }
 
-    /// The way to a gateway. From [`ASKING`] by itself: to bind tens of thousands of sockets takes half a minute (the
+    /// The way to a gateway. From [`CLIENT_ADDRESS`] by itself: to bind tens of thousands of sockets takes half a minute (the
     /// kernel looks for a free port each time).
-    pub(super) fn way(&self, gateway: &Started) -> GatewayConnector {
+    pub(super) fn connect(&self, gateway: &RunningGateway) -> GatewayConnector {
         GatewayConnector { gateway: gateway.address, source_address: None, relay: self.relay }
     }
 
     /// The way to its listener for HTTP/2.
-    pub(super) fn way_h2(&self, gateway: &Started) -> Option<GatewayConnector> {
-        gateway.beside.map(|address| GatewayConnector { gateway: address, ..self.way(gateway) })
+    pub(super) fn connect_h2(&self, gateway: &RunningGateway) -> Option<GatewayConnector> {
+        gateway.second_address.map(|address| GatewayConnector { gateway: address, ..self.connect(gateway) })
     }
 
     /// The way to its listener for TLS.
-    pub(super) fn way_tls(&self, gateway: &Started) -> Option<GatewayConnector> {
-        gateway.beside.map(|address| GatewayConnector { gateway: address, ..self.way(gateway) })
+    pub(super) fn connect_tls(&self, gateway: &RunningGateway) -> Option<GatewayConnector> {
+        gateway.second_address.map(|address| GatewayConnector { gateway: address, ..self.connect(gateway) })
     }
 
     /// Every gateway, by what is rehearsed with it.
-    pub(super) fn gateways(&self) -> impl Iterator<Item = (&'static str, &Started)> {
-        let places = ServerKind::ALL.iter().zip(&self.places);
-        let places = places.filter_map(|(place, started)| Some((place.upstream_name(), started.as_ref()?)));
-        let clients = [("clients", &self.clients), ("HTTP/2 clients", &self.clients_h2)];
-        places.chain(clients).chain([("floods", &self.floods), ("limits", &self.scarce)])
+    pub(super) fn gateways(&self) -> impl Iterator<Item = (&'static str, &RunningGateway)> {
+        let upstream_gateways = ServerKind::ALL.iter().zip(&self.upstream_gateways);
+        let upstream_gateways = upstream_gateways
+            .filter_map(|(server_kind, started)| Some((server_kind.upstream_name(), started.as_ref()?)));
+        let client_gateway = [("clients", &self.client_gateway), ("HTTP/2 clients", &self.h2_client_gateway)];
+        upstream_gateways
+            .chain(client_gateway)
+            .chain([("floods", &self.flood_gateway), ("limits", &self.low_limits_gateway)])
     }
 
     /// Returns when a gateway has ended, which it does when the process is told to.
-    pub(super) async fn ended(&self) -> String {
-        self.ended.notified().await;
+    pub(super) async fn wait_for_shutdown(&self) -> String {
+        self.shutdown.notified().await;
         "interrupted: nothing can be said about the contract".to_owned()
     }
 }
 
 /// Which fault a request asks for.
-fn played(request: &RecordedHead) -> &str {
+fn requested_fault(request: &RecordedHead) -> &str {
     request.header(FAULT_HEADER).unwrap_or_default()
 }
 
-fn start(config: Config, ended: &Arc<Notify>) -> Result<Started, String> {
+fn start_gateway(config: Config, shutdown: &Arc<Notify>) -> Result<RunningGateway, String> {
     let metrics = Arc::new(Metrics::new());
-    let (listening, told) = mpsc::channel();
-    let counted = Arc::clone(&metrics);
-    let ended = Arc::clone(ended);
-    let failed = listening.clone();
+    let (addresses_tx, addresses_rx) = mpsc::channel();
+    let shared_metrics = Arc::clone(&metrics);
+    let shutdown = Arc::clone(shutdown);
+    let error_tx = addresses_tx.clone();
     let serve = move || {
         // Nobody listens to this log: what is to be said is in the table.
         let verbosity = log::subscriber(LineFormat::Json, Level::ERROR, std::io::sink).1;
         let options = boot::ServeOptions {
-            metrics: counted,
+            metrics: shared_metrics,
             load: None,
             verbosity,
             panic_path: None,
-            on_listening: Box::new(move |where_| {
-                let addresses = where_.gateway.to_vec();
-                let _ = listening.send(Ok(addresses));
+            on_listening: Box::new(move |bound| {
+                let addresses = bound.gateway.to_vec();
+                let _ = addresses_tx.send(Ok(addresses));
             }),
         };
         if let Err(sentence) = boot::serve(config, options) {
-            let _ = failed.send(Err(sentence));
+            let _ = error_tx.send(Err(sentence));
         }
-        ended.notify_waiters();
+        shutdown.notify_waiters();
     };
     let thread = std::thread::Builder::new().name("gateway".to_owned()).spawn(serve);
     thread.map_err(|error| format!("cannot start a thread: {error}"))?;
-    let addresses = told.recv().map_err(|_| "the gateway does not start".to_owned())??;
+    let addresses = addresses_rx.recv().map_err(|_| "the gateway does not start".to_owned())??;
     let address = addresses.first().copied().ok_or("the gateway has no listener")?;
-    Ok(Started { address, beside: addresses.get(1).copied(), metrics, ledger: Ledger::default() })
+    Ok(RunningGateway {
+        address,
+        second_address: addresses.get(1).copied(),
+        metrics,
+        observed: ObservedCounts::default(),
+    })
 }
 
 /// What was changed, and from what to what.
@@ -210,130 +223,137 @@ struct Changes {
 }
 
 impl Changes {
-    fn say(&mut self, line: String) {
+    fn record(&mut self, line: String) {
         if !self.lines.contains(&line) {
             self.lines.push(line);
         }
     }
 
-    /// At most `most`, times the load factor: a timeout of the file that is short already is too short on a busy machine.
-    fn shorten(&mut self, key: &str, value: &mut Duration, most: Duration) {
-        self.set(key, value, most.min(*value));
+    /// At most `maximum`, times the load factor: a timeout of the file that is short already is too short on a busy machine.
+    fn cap(&mut self, key: &str, value: &mut Duration, maximum: Duration) {
+        self.replace(key, value, maximum.min(*value));
     }
 
     /// To so much, times the load factor.
-    fn set(&mut self, key: &str, value: &mut Duration, to: Duration) {
-        let to = self.load.scale(to);
+    fn replace(&mut self, key: &str, value: &mut Duration, new_value: Duration) {
+        let to = self.load.scale(new_value);
         if *value != to {
-            let (was, is) = (humantime::format_duration(*value), humantime::format_duration(to));
-            self.say(format!("{key}: {is} (was {was})"));
+            let (old_text, new_text) = (humantime::format_duration(*value), humantime::format_duration(to));
+            self.record(format!("{key}: {new_text} (was {old_text})"));
             *value = to;
         }
     }
 }
 
 /// Long enough for a debug build, short enough for two minutes; all of them times the load factor.
-const CONNECT: Duration = Duration::from_millis(500);
-const TLS: Duration = Duration::from_millis(700);
-const RESPONSE_HEAD: Duration = Duration::from_secs(1);
-const TOTAL: Duration = Duration::from_secs(6);
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
+const TLS_TIMEOUT: Duration = Duration::from_millis(700);
+const RESPONSE_HEADERS_TIMEOUT: Duration = Duration::from_secs(1);
+const DEADLINE: Duration = Duration::from_secs(6);
 /// Of routes whose total limit comes before that on the response head.
-const TOTAL_FIRST: Duration = Duration::from_millis(900);
-const SILENCE: Duration = Duration::from_millis(800);
-const CLIENT: Duration = Duration::from_secs(2);
-const IDLE: Duration = Duration::from_secs(3);
+const SHORT_DEADLINE: Duration = Duration::from_millis(900);
+const BODY_IDLE_TIMEOUT: Duration = Duration::from_millis(800);
+const CLIENT_TIMEOUT: Duration = Duration::from_secs(2);
+const IDLE_TIMEOUT: Duration = Duration::from_secs(3);
 /// Of a client that reads slowly the kernel takes nothing for some time.
-const WRITE: Duration = Duration::from_secs(2);
+const WRITE_TIMEOUT: Duration = Duration::from_secs(2);
 /// For error bodies that drip and yet come in time: more than half a second.
-const ERROR_BODY: Duration = Duration::from_millis(1500);
+const ERROR_BODY_TIMEOUT: Duration = Duration::from_millis(1500);
 /// Bodies that are too large are sent whole.
 const MAX_BODY: u64 = 10 * 1024 * 1024;
-const CONNECTIONS: usize = 4096;
-const AT_ONCE: u32 = 4096;
+const MIN_CONNECTIONS: usize = 4096;
+const MIN_CONCURRENCY: u32 = 4096;
 
 /// The configuration on loopback, with short times and limits out of the way.
-fn staged(original: &Config, changes: &mut Changes) -> Config {
-    let mut config = original.clone();
-    let anywhere = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
-    let encrypted = original.listeners.iter().any(|listener| listener.tls.is_some());
-    let tls = if encrypted { ", one for TLS with the certificates of the file" } else { "" };
-    changes.say(format!(
+fn adapt_config(original_config: &Config, changes: &mut Changes) -> Config {
+    let mut config = original_config.clone();
+    let any_port = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+    let has_tls = original_config.listeners.iter().any(|listener| listener.tls.is_some());
+    let tls = if has_tls { ", one for TLS with the certificates of the file" } else { "" };
+    changes.record(format!(
         "listen, telemetry: free ports of 127.0.0.1; one listener for HTTP/1, one for HTTP/2{tls}"
     ));
-    changes.say("upstreams: every server is one on 127.0.0.1 that misbehaves".to_owned());
+    changes.record("upstreams: every server is one on 127.0.0.1 that misbehaves".to_owned());
     config.listeners.truncate(1);
     for listener in &mut config.listeners {
-        listener.address = anywhere;
+        listener.address = any_port;
         listener.h2c = false;
         listener.tls = None;
     }
-    config.telemetry.address = anywhere;
+    config.telemetry.address = any_port;
     config.workers = config.workers.min(2);
     config.drain_delay = Duration::ZERO;
     config.drain = Duration::from_secs(1);
 
     let client = &mut config.client;
-    changes.shorten("client.header_timeout", &mut client.header_timeout, CLIENT);
-    changes.shorten("client.body_timeout", &mut client.body_timeout, CLIENT);
-    changes.shorten("client.write_timeout", &mut client.write_timeout, WRITE);
-    changes.shorten("client.idle_timeout", &mut client.idle_timeout, IDLE);
-    if client.max_connections < CONNECTIONS {
-        changes.say(format!("client.max_connections: {CONNECTIONS} (was {})", client.max_connections));
-        client.max_connections = CONNECTIONS;
+    changes.cap("client.header_timeout", &mut client.header_timeout, CLIENT_TIMEOUT);
+    changes.cap("client.body_timeout", &mut client.body_timeout, CLIENT_TIMEOUT);
+    changes.cap("client.write_timeout", &mut client.write_timeout, WRITE_TIMEOUT);
+    changes.cap("client.idle_timeout", &mut client.idle_timeout, IDLE_TIMEOUT);
+    if client.max_connections < MIN_CONNECTIONS {
+        changes.record(format!("client.max_connections: {MIN_CONNECTIONS} (was {})", client.max_connections));
+        client.max_connections = MIN_CONNECTIONS;
     }
     if !config.stores.is_empty() {
-        changes.say("stores: none; everything is counted in memory, and no store is touched".to_owned());
+        changes.record("stores: none; everything is counted in memory, and no store is touched".to_owned());
         config.stores.clear();
     }
     for limit in &mut config.rate_limits {
         limit.settings.store = None;
-        changes.say("rate_limits: out of the way, but for the rows that reach them on purpose".to_owned());
+        changes.record("rate_limits: out of the way, but for the rows that reach them on purpose".to_owned());
         set_quota(&mut limit.settings, (1_000_000, Duration::from_secs(1), 1_000_000));
     }
     for upstream in &mut config.upstreams {
         if upstream.cert_verification.take().is_some() {
-            let what = "that of the rehearsal for the faults of TLS, off for the others";
-            changes.say(format!("upstreams.*.tls: {what}"));
+            let description = "that of the rehearsal for the faults of TLS, off for the others";
+            changes.record(format!("upstreams.*.tls: {description}"));
         }
         if upstream.http2 != HttpVersionPolicy::Http1 {
             upstream.http2 = HttpVersionPolicy::Http1;
         }
         if let Some(limits) = &mut upstream.concurrency {
-            changes.say("upstreams.*.concurrency: out of the way".to_owned());
-            limits.max = limits.max.max(AT_ONCE);
-            limits.queue = limits.queue.max(AT_ONCE);
+            changes.record("upstreams.*.concurrency: out of the way".to_owned());
+            limits.max = limits.max.max(MIN_CONCURRENCY);
+            limits.queue = limits.queue.max(MIN_CONCURRENCY);
         }
     }
     for route in &mut config.routes {
-        shorten(&mut route.timeouts, changes);
-        changes.set("errors.upstream_body.timeout", &mut route.errors.upstream_body_timeout, ERROR_BODY);
+        cap_timeouts(&mut route.timeouts, changes);
+        changes.replace(
+            "errors.upstream_body.timeout",
+            &mut route.errors.upstream_body_timeout,
+            ERROR_BODY_TIMEOUT,
+        );
         if route.max_body > MAX_BODY {
-            changes.say(format!("max_body of the route {}: 10MiB (was more)", route.name));
+            changes.record(format!("max_body of the route {}: 10MiB (was more)", route.name));
             route.max_body = MAX_BODY;
         }
-        if !route.allow_from.is_empty() && !contains(&route.allow_from, ASKING) {
-            changes.say(format!("allow_from of the route {}: {ASKING}, who asks, is added", route.name));
-            route.allow_from.push(IpNet::from(IpAddr::V4(ASKING)));
+        if !route.allow_from.is_empty() && !any_contains(&route.allow_from, CLIENT_ADDRESS) {
+            changes.record(format!(
+                "allow_from of the route {}: {CLIENT_ADDRESS}, who asks, is added",
+                route.name
+            ));
+            route.allow_from.push(IpNet::from(IpAddr::V4(CLIENT_ADDRESS)));
         }
     }
     config
 }
 
-fn shorten(timeouts: &mut Timeouts, changes: &mut Changes) {
+fn cap_timeouts(timeouts: &mut Timeouts, changes: &mut Changes) {
     // Which of the two ends a wait stays as it is.
-    let total_first = timeouts.deadline <= timeouts.response_headers;
-    changes.shorten("timeouts.connect", &mut timeouts.connect, CONNECT);
-    changes.shorten("timeouts.tls", &mut timeouts.tls, TLS);
-    changes.shorten("timeouts.response_head", &mut timeouts.response_headers, RESPONSE_HEAD);
-    changes.shorten("timeouts.between_bytes", &mut timeouts.body_idle, SILENCE);
-    changes.shorten("timeouts.stream_idle", &mut timeouts.stream_idle, SILENCE);
-    changes.shorten("timeouts.tunnel_idle", &mut timeouts.tunnel_idle, SILENCE);
-    let most = if total_first { TOTAL_FIRST } else { TOTAL };
-    changes.shorten("timeouts.total", &mut timeouts.deadline, most);
+    let deadline_first = timeouts.deadline <= timeouts.response_headers;
+    changes.cap("timeouts.connect", &mut timeouts.connect, CONNECT_TIMEOUT);
+    changes.cap("timeouts.tls", &mut timeouts.tls, TLS_TIMEOUT);
+    changes.cap("timeouts.response_headers", &mut timeouts.response_headers, RESPONSE_HEADERS_TIMEOUT);
+    changes.cap("timeouts.body_idle", &mut timeouts.body_idle, BODY_IDLE_TIMEOUT);
+    changes.cap("timeouts.stream_idle", &mut timeouts.stream_idle, BODY_IDLE_TIMEOUT);
+    changes.cap("timeouts.tunnel_idle", &mut timeouts.tunnel_idle, BODY_IDLE_TIMEOUT);
+    let maximum = if deadline_first { SHORT_DEADLINE } else { DEADLINE };
+    changes.cap("timeouts.deadline", &mut timeouts.deadline, maximum);
 }
 
 /// The same with a second listener, for HTTP/2 with prior knowledge.
-fn with_h2c(config: &Config) -> Config {
+fn with_h2c_listener(config: &Config) -> Config {
     let mut config = config.clone();
     if let Some(mut listener) = config.listeners.first().cloned() {
         listener.h2c = true;
@@ -343,9 +363,9 @@ fn with_h2c(config: &Config) -> Config {
 }
 
 /// The same with a second listener, which shows the certificates of the first one in the file that has some.
-fn with_tls(config: &Config, original: &Config) -> Config {
+fn with_tls_listener(config: &Config, original_config: &Config) -> Config {
     let mut config = config.clone();
-    let tls = original.listeners.iter().find_map(|listener| listener.tls.clone());
+    let tls = original_config.listeners.iter().find_map(|listener| listener.tls.clone());
     if let (Some(mut listener), Some(tls)) = (config.listeners.first().cloned(), tls) {
         listener.tls = Some(tls);
         config.listeners.push(listener);
@@ -354,10 +374,10 @@ fn with_tls(config: &Config, original: &Config) -> Config {
 }
 
 /// The same with every rate limit reached at the second request, and with nobody exempt.
-fn scarce(config: &Config, original: &Config) -> Config {
+fn with_low_limits(config: &Config, original_config: &Config) -> Config {
     let mut config = config.clone();
-    for (limit, written) in config.rate_limits.iter_mut().zip(&original.rate_limits) {
-        let period = written.settings.quota.period().max(Duration::from_secs(60));
+    for (limit, configured) in config.rate_limits.iter_mut().zip(&original_config.rate_limits) {
+        let period = configured.settings.quota.period().max(Duration::from_secs(60));
         set_quota(&mut limit.settings, (1, period, 1));
         limit.settings.exempt.clear();
     }
@@ -371,25 +391,25 @@ fn set_quota(settings: &mut LimiterSettings, (allowed, period, burst): (u32, Dur
 }
 
 /// Whether servers of that kind can stand behind this upstream, as the file has it.
-pub(super) fn speaks(upstream: &Servers, place: ServerKind) -> bool {
+pub(super) fn supports(upstream: &Servers, server_kind: ServerKind) -> bool {
     let trust = upstream.cert_verification.as_ref();
-    if place.has_invalid_certificate() {
+    if server_kind.has_invalid_certificate() {
         trust.is_some_and(|trust| trust.is_enabled())
-    } else if place.requires_tls() {
+    } else if server_kind.requires_tls() {
         trust.is_some()
-    } else if place.requires_http2() {
-        speaks_http2(upstream)
+    } else if server_kind.requires_http2() {
+        supports_http2(upstream)
     } else {
-        place != ServerKind::UnexpectedTls || trust.is_none()
+        server_kind != ServerKind::UnexpectedTls || trust.is_none()
     }
 }
 
 /// The same where every server has to be certified by this authority.
-fn in_tls(config: &Config, authority: &str) -> Result<Config, String> {
-    let unusable = |unusable: TlsConfigError| {
-        format!("the certificate of the rehearsal's own authority: {}", unusable.message)
+fn with_tls_upstreams(config: &Config, authority: &str) -> Result<Config, String> {
+    let error = |error: TlsConfigError| {
+        format!("the certificate of the rehearsal's own authority: {}", error.message)
     };
-    let trust = Arc::new(CertVerification::from_pem(authority.as_bytes()).map_err(unusable)?);
+    let trust = Arc::new(CertVerification::from_pem(authority.as_bytes()).map_err(error)?);
     let mut config = config.clone();
     for upstream in &mut config.upstreams {
         upstream.cert_verification = Some(Arc::clone(&trust));
@@ -397,7 +417,7 @@ fn in_tls(config: &Config, authority: &str) -> Result<Config, String> {
     Ok(config)
 }
 
-fn speaks_http2(upstream: &Servers) -> bool {
+fn supports_http2(upstream: &Servers) -> bool {
     match upstream.http2 {
         HttpVersionPolicy::Http1 => false,
         HttpVersionPolicy::Auto => upstream.cert_verification.is_some(),
@@ -406,20 +426,20 @@ fn speaks_http2(upstream: &Servers) -> bool {
 }
 
 /// The same where HTTP/2 is spoken to the servers that are spoken to in it.
-fn in_frames(config: &Config, original: &Config, changes: &mut Changes) -> Config {
+fn with_http2_upstreams(config: &Config, original_config: &Config, changes: &mut Changes) -> Config {
     let mut config = config.clone();
-    for (upstream, written) in config.upstreams.iter_mut().zip(&original.upstreams) {
-        if speaks_http2(written) {
+    for (upstream, configured) in config.upstreams.iter_mut().zip(&original_config.upstreams) {
+        if supports_http2(configured) {
             upstream.http2 = HttpVersionPolicy::Http2;
-            let what = "always for the faults of HTTP/2, off for those of HTTP/1.1";
-            changes.say(format!("upstreams.*.http2: {what}"));
+            let description = "always for the faults of HTTP/2, off for those of HTTP/1.1";
+            changes.record(format!("upstreams.*.http2: {description}"));
         }
     }
     config
 }
 
 /// The same with this server behind every upstream.
-fn before(config: &Config, server: SocketAddr) -> Config {
+fn with_server(config: &Config, server: SocketAddr) -> Config {
     let mut config = config.clone();
     for upstream in &mut config.upstreams {
         let host = server.ip().to_string();
@@ -430,6 +450,6 @@ fn before(config: &Config, server: SocketAddr) -> Config {
 }
 
 /// Whether a client of this address is among them.
-pub(super) fn contains(networks: &[IpNet], address: Ipv4Addr) -> bool {
+pub(super) fn any_contains(networks: &[IpNet], address: Ipv4Addr) -> bool {
     networks.iter().any(|network| network.contains(&IpAddr::V4(address)))
 }

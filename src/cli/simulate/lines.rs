@@ -1,6 +1,6 @@
 //! Lines of access logs: our own JSON lines, and the common and combined forms that other servers write.
 //!
-//! A line becomes a [`Logged`] or nothing. It knows no rule and opens no file.
+//! A line becomes a [`LoggedRequest`] or nothing. It knows no rule and opens no file.
 
 use std::net::IpAddr;
 use std::time::{Duration, UNIX_EPOCH};
@@ -9,7 +9,7 @@ use serde_json::Value;
 
 /// A request, as far as a line tells of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Logged {
+pub struct LoggedRequest {
     /// When its head was there, since the epoch.
     pub started: Duration,
     /// When it was over.
@@ -27,24 +27,24 @@ pub struct Logged {
 }
 
 /// The request of a line; `None` when it is not one that a limit could have met.
-pub fn parse(line: &str) -> Option<Logged> {
+pub fn parse(line: &str) -> Option<LoggedRequest> {
     let line = line.trim();
-    if line.starts_with('{') { ours(line) } else { common(line) }
+    if line.starts_with('{') { parse_json_line(line) } else { parse_common_line(line) }
 }
 
 /// One of our own lines. It is written when a request is over, and says how long that took.
-fn ours(line: &str) -> Option<Logged> {
+fn parse_json_line(line: &str) -> Option<LoggedRequest> {
     let value: Value = serde_json::from_str(line).ok()?;
     let text = |key: &str| value.get(key).and_then(Value::as_str);
     if text("outcome")? == "preflight" {
         return None;
     }
     let ended = humantime::parse_rfc3339(text("time")?).ok()?.duration_since(UNIX_EPOCH).ok()?;
-    let took = value.get("elapsed_ms").and_then(Value::as_f64).unwrap_or_default();
-    let took = Duration::try_from_secs_f64(took / 1000.0).unwrap_or_default();
+    let elapsed = value.get("elapsed_ms").and_then(Value::as_f64).unwrap_or_default();
+    let elapsed = Duration::try_from_secs_f64(elapsed / 1000.0).unwrap_or_default();
     let status = value.get("upstream_status").or(value.get("code")).and_then(Value::as_u64);
-    Some(Logged {
-        started: ended.saturating_sub(took),
+    Some(LoggedRequest {
+        started: ended.saturating_sub(elapsed),
         ended,
         client_ip: text("client_ip")?.parse().ok()?,
         method: text("method")?.to_owned(),
@@ -58,7 +58,7 @@ fn ours(line: &str) -> Option<Logged> {
 }
 
 /// `ADDRESS - USER [10/Oct/2000:13:55:36 -0700] "GET /x HTTP/1.1" 200 2326`, and perhaps `"REFERER" "USER AGENT"`.
-fn common(line: &str) -> Option<Logged> {
+fn parse_common_line(line: &str) -> Option<LoggedRequest> {
     let (client_ip, rest) = line.split_once(' ')?;
     let (_, rest) = rest.split_once('[')?;
     let (time, rest) = rest.split_once("] \"")?;
@@ -68,8 +68,8 @@ fn common(line: &str) -> Option<Logged> {
     let status = rest.split(' ').next()?;
     let mut quoted =
         rest.split('"').skip(1).step_by(2).map(|text| Some(text.to_owned()).filter(|text| text != "-"));
-    let started = common_time(time)?;
-    Some(Logged {
+    let started = parse_common_time(time)?;
+    Some(LoggedRequest {
         started,
         ended: started,
         client_ip: client_ip.parse().ok()?,
@@ -83,7 +83,7 @@ fn common(line: &str) -> Option<Logged> {
 }
 
 /// `10/Oct/2000:13:55:36 -0700`.
-fn common_time(text: &str) -> Option<Duration> {
+fn parse_common_time(text: &str) -> Option<Duration> {
     const MONTHS: [&str; 12] =
         ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
     let (time, zone) = text.split_once(' ')?;
@@ -94,10 +94,10 @@ fn common_time(text: &str) -> Option<Duration> {
     let (year, hour, minute, second) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
     let utc = format!("{year}-{month:02}-{day}T{hour}:{minute}:{second}Z");
     let utc = humantime::parse_rfc3339(&utc).ok()?.duration_since(UNIX_EPOCH).ok()?;
-    let ahead = zone.strip_prefix('+');
-    let (hours, minutes) = ahead.or(zone.strip_prefix('-'))?.split_at_checked(2)?;
-    let away = Duration::from_secs(hours.parse::<u64>().ok()? * 3_600 + minutes.parse::<u64>().ok()? * 60);
-    if ahead.is_some() { utc.checked_sub(away) } else { utc.checked_add(away) }
+    let positive_offset = zone.strip_prefix('+');
+    let (hours, minutes) = positive_offset.or(zone.strip_prefix('-'))?.split_at_checked(2)?;
+    let offset = Duration::from_secs(hours.parse::<u64>().ok()? * 3_600 + minutes.parse::<u64>().ok()? * 60);
+    if positive_offset.is_some() { utc.checked_sub(offset) } else { utc.checked_add(offset) }
 }
 
 #[cfg(test)]
@@ -106,16 +106,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_of_ours_tells_when_a_request_began_and_ended() {
+    fn json_log_line_yields_start_and_end_of_the_request() {
         let line = r#"{"time":"2026-01-01T00:00:02.500Z","level":"warn","message":"x","route":"api","method":"GET","path":"/a","client_ip":"192.0.2.7","code":504,"upstream_status":502,"elapsed_ms":500.0,"outcome":"replaced"}"#;
-        let logged = parse(line).unwrap();
+        let request = parse(line).unwrap();
         let midnight = Duration::from_secs(1_767_225_600);
         assert_eq!(
-            (logged.started, logged.ended),
+            (request.started, request.ended),
             (midnight + Duration::from_secs(2), midnight + Duration::from_millis(2_500))
         );
         assert_eq!(
-            (logged.route.as_deref(), logged.status, logged.target.as_str()),
+            (request.route.as_deref(), request.status, request.target.as_str()),
             (Some("api"), Some(502), "/a")
         );
         assert_eq!(parse(&line.replace("replaced", "preflight")), None);
@@ -123,31 +123,31 @@ mod tests {
     }
 
     #[test]
-    fn a_common_and_a_combined_line_are_read() {
+    fn common_and_combined_log_lines_are_parsed() {
         let line = r#"192.0.2.7 - frank [10/Oct/2000:13:55:36 -0700] "GET /a?b=c HTTP/1.0" 201 2326"#;
-        let logged = parse(line).unwrap();
-        assert_eq!(logged.started, Duration::from_secs(971_211_336));
+        let request = parse(line).unwrap();
+        assert_eq!(request.started, Duration::from_secs(971_211_336));
         assert_eq!(
-            (logged.method.as_str(), logged.target.as_str(), logged.status),
+            (request.method.as_str(), request.target.as_str(), request.status),
             ("GET", "/a?b=c", Some(201))
         );
-        assert_eq!((logged.user_agent, logged.referer), (None, None));
-        let logged = parse(&format!(r#"{line} "-" "curl/8 (x)""#)).unwrap();
-        assert_eq!((logged.referer, logged.user_agent.as_deref()), (None, Some("curl/8 (x)")));
-        let logged = parse(&format!(r#"{line} "http://x/" "curl/8""#)).unwrap();
+        assert_eq!((request.user_agent, request.referer), (None, None));
+        let request = parse(&format!(r#"{line} "-" "curl/8 (x)""#)).unwrap();
+        assert_eq!((request.referer, request.user_agent.as_deref()), (None, Some("curl/8 (x)")));
+        let request = parse(&format!(r#"{line} "http://x/" "curl/8""#)).unwrap();
         assert_eq!(
-            (logged.referer.as_deref(), logged.user_agent.as_deref()),
+            (request.referer.as_deref(), request.user_agent.as_deref()),
             (Some("http://x/"), Some("curl/8"))
         );
-        let ahead = line.replace("-0700", "+0130");
-        assert_eq!(parse(&ahead).unwrap().started, Duration::from_secs(971_186_136 - 5_400));
-        for broken in [
+        let positive_offset = line.replace("-0700", "+0130");
+        assert_eq!(parse(&positive_offset).unwrap().started, Duration::from_secs(971_186_136 - 5_400));
+        for malformed in [
             "",
             "x",
             "host - - [10/Oct/2000:13:55:36 -0700] \"GET / HTTP/1.0\" 200 1",
             "192.0.2.7 - - [x] \"\" 400 0",
         ] {
-            assert_eq!(parse(broken), None, "{broken}");
+            assert_eq!(parse(malformed), None, "{malformed}");
         }
     }
 }

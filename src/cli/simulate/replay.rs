@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use http::{HeaderName, Method};
 
-use super::lines::Logged;
+use super::lines::LoggedRequest;
 use crate::config::{Config, RouteConfig};
 use crate::limit::{Key, KeySource, Limiter, LimiterMode, QuotaDecision, Secret, Timestamp};
 use crate::protocol::{member, path, target};
@@ -18,8 +18,8 @@ use crate::snapshot::router::Router;
 
 /// A request that a rule refused, or would have.
 #[derive(Debug)]
-pub struct Refused<'a> {
-    pub request: &'a Logged,
+pub struct DeniedRequest<'a> {
+    pub request: &'a LoggedRequest,
     pub route: &'a str,
     /// The rule that asks for the longest wait.
     pub rule: &'a str,
@@ -31,8 +31,8 @@ pub struct Refused<'a> {
 
 /// What became of the requests.
 #[derive(Debug, Default)]
-pub struct Replayed<'a> {
-    pub refused: Vec<Refused<'a>>,
+pub struct ReplayResult<'a> {
+    pub denied: Vec<DeniedRequest<'a>>,
     /// By rule: how many it admitted, and how many not.
     pub rules: BTreeMap<&'a str, (u64, u64)>,
     /// Requests that no rule concerned.
@@ -43,18 +43,22 @@ pub struct Replayed<'a> {
 ///
 /// # Errors
 /// The routes of the configuration cannot be compiled: a bug of ours.
-pub fn replay<'a>(config: &'a Config, host: &str, requests: &'a [Logged]) -> Result<Replayed<'a>, String> {
+pub fn replay<'a>(
+    config: &'a Config,
+    host: &str,
+    requests: &'a [LoggedRequest],
+) -> Result<ReplayResult<'a>, String> {
     let router = Router::build(&config.routes)?;
-    let fresh = |(number, limit): (usize, &crate::config::RateLimit)| {
+    let new_limiter = |(number, limit): (usize, &crate::config::RateLimit)| {
         Limiter::new(&limit.name, limit.settings.clone(), Secret::new([number as u64, 1]))
     };
-    let limiters: Vec<Limiter> = config.rate_limits.iter().enumerate().map(fresh).collect();
-    let mut replayed = Replayed::default();
-    let mut counted: Vec<Vec<(usize, Key)>> = vec![Vec::new(); requests.len()];
-    for (number, ends) in in_order(requests) {
+    let limiters: Vec<Limiter> = config.rate_limits.iter().enumerate().map(new_limiter).collect();
+    let mut replayed = ReplayResult::default();
+    let mut charged: Vec<Vec<(usize, Key)>> = vec![Vec::new(); requests.len()];
+    for (number, is_end) in events_by_time(requests) {
         let Some(request) = requests.get(number) else { continue };
-        let Some(slot) = counted.get_mut(number) else { continue };
-        if ends {
+        let Some(slot) = charged.get_mut(number) else { continue };
+        if is_end {
             for (rule, key) in std::mem::take(slot) {
                 let Some(limiter) = limiters.get(rule) else { continue };
                 if request.status.is_some_and(|status| limiter.settings().reset_on.contains(&status)) {
@@ -63,11 +67,11 @@ pub fn replay<'a>(config: &'a Config, host: &str, requests: &'a [Logged]) -> Res
             }
             continue;
         }
-        let Some(route) = route(config, &router, host, request) else {
+        let Some(route) = matched_route(config, &router, host, request) else {
             replayed.unlimited += 1;
             continue;
         };
-        let subject = OfLog { request, host, route, ipv6_prefix: config.client.ipv6_prefix };
+        let subject = LogSubject { request, host, route, ipv6_prefix: config.client.ipv6_prefix };
         let mut rules = Vec::new();
         for index in &route.rate_limits {
             let (Some(limiter), Some(limit)) = (limiters.get(*index), config.rate_limits.get(*index)) else {
@@ -77,23 +81,24 @@ pub fn replay<'a>(config: &'a Config, host: &str, requests: &'a [Logged]) -> Res
                 rules.push((*index, limit.name.as_str(), limiter, limiter.key(&subject)));
             }
         }
-        *slot = ask(&mut replayed, request, &route.name, &rules);
+        *slot = evaluate(&mut replayed, request, &route.name, &rules);
         replayed.unlimited += u64::from(rules.is_empty());
     }
     Ok(replayed)
 }
 
-type Asked<'r, 'a> = (usize, &'a str, &'r Limiter, Key);
+type MatchedRule<'r, 'a> = (usize, &'a str, &'r Limiter, Key);
 
 /// Asks the rules about one request; gives what was counted.
-fn ask<'a>(
-    replayed: &mut Replayed<'a>,
-    request: &'a Logged,
+fn evaluate<'a>(
+    replayed: &mut ReplayResult<'a>,
+    request: &'a LoggedRequest,
     route: &'a str,
-    rules: &[Asked<'_, 'a>],
+    rules: &[MatchedRule<'_, 'a>],
 ) -> Vec<(usize, Key)> {
     let now = Timestamp::after_origin(request.started);
-    let enforced = |(_, _, limiter, _): &&Asked<'_, 'a>| limiter.settings().mode == LimiterMode::Enforce;
+    let enforced =
+        |(_, _, limiter, _): &&MatchedRule<'_, 'a>| limiter.settings().mode == LimiterMode::Enforce;
     let mut longest: Option<(Duration, &'a str)> = None;
     for (_, name, limiter, key) in rules.iter().filter(enforced) {
         if let Some(wait) = limiter.peek(*key, now).retry_after() {
@@ -103,7 +108,7 @@ fn ask<'a>(
     }
     if let Some((wait, rule)) = longest {
         let retry_after = whole_seconds(wait);
-        replayed.refused.push(Refused { request, route, rule, shadow: false, retry_after });
+        replayed.denied.push(DeniedRequest { request, route, rule, shadow: false, retry_after });
         return Vec::new();
     }
     for (_, name, limiter, key) in rules {
@@ -113,7 +118,7 @@ fn ask<'a>(
             QuotaDecision::Deny { retry_after, .. } => {
                 counts.1 += 1;
                 let retry_after = whole_seconds(retry_after);
-                replayed.refused.push(Refused { request, route, rule: name, shadow: true, retry_after });
+                replayed.denied.push(DeniedRequest { request, route, rule: name, shadow: true, retry_after });
             }
         }
     }
@@ -121,32 +126,37 @@ fn ask<'a>(
 }
 
 /// Every request when it begins and, `true`, when it ends, by time; of the same moment in the order of the log.
-fn in_order(requests: &[Logged]) -> Vec<(usize, bool)> {
+fn events_by_time(requests: &[LoggedRequest]) -> Vec<(usize, bool)> {
     let mut moments: Vec<(Duration, usize, bool)> = Vec::with_capacity(2 * requests.len());
     for (number, request) in requests.iter().enumerate() {
         moments.push((request.started, number, false));
         moments.push((request.ended, number, true));
     }
     moments.sort_unstable();
-    moments.into_iter().map(|(_, number, ends)| (number, ends)).collect()
+    moments.into_iter().map(|(_, number, is_end)| (number, is_end)).collect()
 }
 
 /// The route that the line names, or the one that the request would take; `None` for one that takes none.
-fn route<'a>(config: &'a Config, router: &Router, host: &str, request: &Logged) -> Option<&'a RouteConfig> {
+fn matched_route<'a>(
+    config: &'a Config,
+    router: &Router,
+    host: &str,
+    request: &LoggedRequest,
+) -> Option<&'a RouteConfig> {
     if let Some(name) = &request.route {
         let named = config.routes.iter().find(|route| route.name == *name);
         if named.is_some() || name.is_empty() {
             return named;
         }
     }
-    let (raw, _) = split(&request.target);
+    let (raw, _) = split_query(&request.target);
     let facts = target::check_path(raw.as_bytes()).ok()?;
     let method = Method::from_bytes(request.method.as_bytes()).ok()?;
     let index = router.find(host, &path::normalise(raw.as_bytes()), &method)?;
     config.routes.get(index).filter(|route| route.lenient_paths || !facts.dot_segments)
 }
 
-fn split(target: &str) -> (&str, &str) {
+fn split_query(target: &str) -> (&str, &str) {
     target.split_once('?').unwrap_or((target, ""))
 }
 
@@ -155,14 +165,14 @@ fn whole_seconds(wait: Duration) -> u64 {
 }
 
 /// What rules count by, as far as a log tells.
-struct OfLog<'a> {
-    request: &'a Logged,
+struct LogSubject<'a> {
+    request: &'a LoggedRequest,
     host: &'a str,
     route: &'a RouteConfig,
     ipv6_prefix: u8,
 }
 
-impl KeySource for OfLog<'_> {
+impl KeySource for LogSubject<'_> {
     fn client_ip(&self) -> IpAddr {
         self.request.client_ip
     }
@@ -172,12 +182,12 @@ impl KeySource for OfLog<'_> {
     }
 
     fn header(&self, name: &HeaderName) -> Option<&[u8]> {
-        let known = match name.as_str() {
+        let header = match name.as_str() {
             "referer" => &self.request.referer,
             "user-agent" => &self.request.user_agent,
             _ => return None,
         };
-        known.as_ref().map(|value| value.as_bytes())
+        header.as_ref().map(|value| value.as_bytes())
     }
 
     fn host(&self) -> Option<Cow<'_, str>> {
@@ -193,7 +203,7 @@ impl KeySource for OfLog<'_> {
     }
 
     fn path(&self, name: &str) -> Option<Cow<'_, [u8]>> {
-        let normal = path::normalise(split(&self.request.target).0.as_bytes());
+        let normal = path::normalise(split_query(&self.request.target).0.as_bytes());
         member::path_parameter(&self.route.path, &normal, name).map(|value| Cow::Owned(value.into_owned()))
     }
 
@@ -202,7 +212,7 @@ impl KeySource for OfLog<'_> {
     }
 
     fn query(&self, name: &str) -> Option<Cow<'_, [u8]>> {
-        member::query_parameter(split(&self.request.target).1.as_bytes(), name)
+        member::query_parameter(split_query(&self.request.target).1.as_bytes(), name)
     }
 
     fn body(&self, _: &str) -> Option<String> {
