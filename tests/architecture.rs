@@ -29,27 +29,30 @@ use std::process::Command;
 use rules::Offence;
 
 /// A file of the tree: its path from the top and its text.
-struct File {
+struct SourceFile {
     path: String,
     text: String,
 }
 
 /// The top of the repository. Read when it runs: `.ci/check` keeps the executable, and folders are moved and copied.
-fn top() -> PathBuf {
+fn repository_root() -> PathBuf {
     std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| PathBuf::from("."), PathBuf::from)
 }
 
 /// Every Rust file under `folder`.
-fn rust_files(folder: &str) -> Vec<File> {
+fn rust_files(folder: &str) -> Vec<SourceFile> {
     let mut files = Vec::new();
-    let mut open = vec![top().join(folder)];
+    let mut open = vec![repository_root().join(folder)];
     while let Some(next) = open.pop() {
         for entry in std::fs::read_dir(&next).unwrap_or_else(|e| panic!("{}: {e}", next.display())) {
             let path = entry.unwrap().path();
             if path.is_dir() {
                 open.push(path);
             } else if path.extension().is_some_and(|extension| extension == "rs") {
-                files.push(File { path: relative(&path), text: std::fs::read_to_string(&path).unwrap() });
+                files.push(SourceFile {
+                    path: relative(&path),
+                    text: std::fs::read_to_string(&path).unwrap(),
+                });
             }
         }
     }
@@ -59,7 +62,7 @@ fn rust_files(folder: &str) -> Vec<File> {
 }
 
 /// The product's files: those under `src` that do not exist only in tests.
-fn product() -> Vec<File> {
+fn product_files() -> Vec<SourceFile> {
     let all = rust_files("src");
     let mut only_tests = BTreeSet::new();
     for file in &all {
@@ -74,26 +77,26 @@ fn product() -> Vec<File> {
 }
 
 /// What is committed; the tree itself where there is no git.
-fn tracked() -> Vec<PathBuf> {
-    let listed = Command::new("git").args(["ls-files", "-z"]).current_dir(top()).output();
+fn tracked_files() -> Vec<PathBuf> {
+    let listed = Command::new("git").args(["ls-files", "-z"]).current_dir(repository_root()).output();
     let listed = listed.ok().filter(|out| out.status.success() && !out.stdout.is_empty());
     let Some(listed) = listed else {
         return ["src", "tests", "benches"]
             .iter()
             .flat_map(|f| rust_files(f))
-            .map(|file| top().join(file.path))
+            .map(|file| repository_root().join(file.path))
             .collect();
     };
     let names = String::from_utf8(listed.stdout).expect("paths are UTF-8");
-    names.split_terminator('\0').map(|name| top().join(name)).collect()
+    names.split_terminator('\0').map(|name| repository_root().join(name)).collect()
 }
 
 fn relative(path: &Path) -> String {
-    path.strip_prefix(top()).unwrap().to_str().expect("paths are UTF-8").to_owned()
+    path.strip_prefix(repository_root()).unwrap().to_str().expect("paths are UTF-8").to_owned()
 }
 
 /// Applies `rule` to every file and fails with all offending lines.
-fn hold(files: &[File], rule: fn(&str, &str) -> Vec<Offence>) {
+fn assert_no_offences(files: &[SourceFile], rule: fn(&str, &str) -> Vec<Offence>) {
     let offences: Vec<String> = files
         .iter()
         .flat_map(|file| rule(&file.path, &file.text))
@@ -103,70 +106,70 @@ fn hold(files: &[File], rule: fn(&str, &str) -> Vec<Offence>) {
 }
 
 /// Sources, tests and benchmarks together.
-fn all_rust() -> Vec<File> {
+fn all_rust() -> Vec<SourceFile> {
     ["src", "tests", "benches"].into_iter().flat_map(rust_files).collect()
 }
 
 #[test]
-fn every_file_opens_with_what_it_is() {
-    hold(&all_rust(), rules::header);
+fn files_open_with_a_module_header() {
+    assert_no_offences(&all_rust(), rules::module_header);
 }
 
 #[test]
-fn no_file_is_longer_than_600_lines() {
-    hold(&all_rust(), rules::length);
+fn files_have_at_most_600_lines() {
+    assert_no_offences(&all_rust(), rules::file_length);
 }
 
 #[test]
-fn no_file_or_module_is_called_util_helper_manager_or_common() {
-    hold(&all_rust(), rules::name);
+fn file_and_module_names_avoid_util_helper_manager_and_common() {
+    assert_no_offences(&all_rust(), rules::generic_name);
 }
 
 #[test]
-fn nothing_is_left_for_later() {
-    hold(&all_rust(), rules::nothing_left_for_later);
+fn source_contains_no_todo_markers() {
+    assert_no_offences(&all_rust(), rules::no_todo_markers);
 }
 
 #[test]
-fn imports_point_down_the_arrows_and_never_back() {
-    hold(&product(), rules::arrows);
+fn imports_follow_the_declared_layering() {
+    assert_no_offences(&product_files(), rules::import_direction);
 }
 
 #[test]
-fn the_pure_rooms_know_no_runtime_clock_or_system() {
-    hold(&product(), rules::purity);
+fn pure_modules_use_no_runtime_clock_or_system() {
+    assert_no_offences(&product_files(), rules::pure_modules);
 }
 
 #[test]
-fn the_contract_names_every_variant_that_it_decides_about() {
-    hold(&product(), rules::no_catch_all);
+fn contract_matches_every_variant_without_a_catch_all() {
+    assert_no_offences(&product_files(), rules::no_catch_all);
 }
 
 #[test]
-fn pingora_is_named_only_where_it_is_at_home() {
-    hold(&product(), rules::pingora_stays_home);
+fn pingora_is_imported_only_by_allowed_modules() {
+    assert_no_offences(&product_files(), rules::pingora_imports);
 }
 
 #[test]
-fn only_the_door_and_the_relay_write_to_clients() {
-    hold(&product(), rules::one_door);
+fn only_local_reply_and_relay_write_to_clients() {
+    assert_no_offences(&product_files(), rules::client_writes);
 }
 
 #[test]
-fn only_cli_and_main_read_the_environment() {
-    hold(&product(), rules::environment_stays_at_the_edge);
+fn only_cli_and_main_read_environment_variables() {
+    assert_no_offences(&product_files(), rules::environment_reads);
 }
 
 #[test]
-fn the_rooms_of_the_plan_and_the_rooms_of_the_house_are_the_same() {
-    let text = std::fs::read_to_string(top().join("src/lib.rs")).unwrap();
-    let code = tokens::of_product(&text);
+fn declared_and_existing_modules_are_the_same() {
+    let text = std::fs::read_to_string(repository_root().join("src/lib.rs")).unwrap();
+    let code = tokens::product_tokens(&text);
     let declared: BTreeSet<_> =
         code.windows(2).filter(|p| p[0].text == "mod").map(|p| p[1].text.as_str()).collect();
-    let planned: BTreeSet<_> = rules::ARROWS.iter().map(|(room, _)| *room).collect();
+    let planned: BTreeSet<_> = rules::ALLOWED_IMPORTS.iter().map(|(room, _)| *room).collect();
     let unplanned: Vec<_> = declared.difference(&planned).collect();
     assert!(unplanned.is_empty(), "src/lib.rs declares rooms without arrows: {unplanned:?}");
-    let targets = rules::ARROWS.iter().flat_map(|(_, to)| to.iter().copied());
+    let targets = rules::ALLOWED_IMPORTS.iter().flat_map(|(_, to)| to.iter().copied());
     assert!(
         targets.clone().all(|room| planned.contains(room)),
         "an arrow leads to a room that is not in the plan"
@@ -174,13 +177,13 @@ fn the_rooms_of_the_plan_and_the_rooms_of_the_house_are_the_same() {
 }
 
 #[test]
-fn nothing_committed_names_a_place_of_one_machine() {
+fn committed_files_contain_no_machine_specific_path() {
     let mut files = Vec::new();
-    for path in tracked() {
+    for path in tracked_files() {
         // Pictures and the like are not text; a file deleted but not yet committed is not there.
         if let Ok(text) = std::fs::read_to_string(&path) {
-            files.push(File { path: relative(&path), text });
+            files.push(SourceFile { path: relative(&path), text });
         }
     }
-    hold(&files, rules::no_path_of_this_machine);
+    assert_no_offences(&files, rules::machine_paths);
 }

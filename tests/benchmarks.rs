@@ -36,7 +36,7 @@ use peers::baseline::{self, Cost};
 use samples::{CONFORMING, FOREIGN, REQUEST, RESPONSE, Samples};
 
 #[test]
-fn the_steps_of_the_contract_find_what_they_should() {
+fn contract_steps_return_the_expected_results() {
     let samples = Samples::new();
     assert_eq!(samples.decide_fault().code().status(), 504);
     assert_eq!(samples.decide_status().code().status(), 504);
@@ -48,7 +48,7 @@ fn the_steps_of_the_contract_find_what_they_should() {
 }
 
 #[test]
-fn the_hundred_routes_are_told_apart() {
+fn router_distinguishes_all_100_routes() {
     let samples = Samples::new();
     let path = "/v1/databases/main/collections/orders";
     assert_eq!(samples.route("api7.example.com", path), Some(7 * 9 + 3));
@@ -57,7 +57,7 @@ fn the_hundred_routes_are_told_apart() {
 }
 
 #[test]
-fn each_limit_admits_what_it_allows_at_once_and_refuses_the_next() {
+fn limiters_allow_the_burst_and_deny_the_next_request() {
     let samples = Samples::new();
     assert!(matches!(samples.gcra(), QuotaDecision::Allow(_)));
     let now = Duration::from_secs(1);
@@ -71,7 +71,7 @@ fn each_limit_admits_what_it_allows_at_once_and_refuses_the_next() {
 }
 
 #[test]
-fn decisions_in_memory_and_in_redis_are_made_and_none_fails() {
+fn memory_and_redis_decisions_all_succeed() {
     let short = Duration::from_millis(100);
     assert!(stores::in_memory(2, short).decisions >= 2_000);
     let server = stores::Server::start();
@@ -82,7 +82,7 @@ fn decisions_in_memory_and_in_redis_are_made_and_none_fails() {
 }
 
 #[test]
-fn the_sample_heads_are_whole_and_clear() {
+fn sample_header_sections_are_complete_and_valid() {
     assert_eq!(samples::scan_request(REQUEST), Progress::Complete { length: REQUEST.len(), skip: 0 });
     let facts = samples::parse_request(REQUEST);
     assert_eq!((facts.field_count, facts.framing, facts.keep_alive), (9, RequestFraming::None, true));
@@ -92,13 +92,13 @@ fn the_sample_heads_are_whole_and_clear() {
 }
 
 #[test]
-fn the_peer_run_works_on_a_small_scale_and_every_answer_is_the_expected_one() {
+fn peer_benchmark_returns_expected_responses_at_small_scale() {
     let text = peers::measure(Path::new(env!("CARGO_BIN_EXE_statusquo")), Scale::SMOKE, None)
         .unwrap_or_else(|sentence| panic!("{sentence}"));
-    for (job, answers) in [("W1", "passes"), ("W2", "JSON 504"), ("W4", "JSON 504")] {
+    for (job, responses) in [("W1", "passes"), ("W2", "JSON 504"), ("W4", "JSON 504")] {
         let row =
             text.lines().find(|line| line.starts_with(&format!("| {job} ")) && line.contains("statusquo"));
-        assert!(row.is_some_and(|row| row.contains(answers)), "{text}");
+        assert!(row.is_some_and(|row| row.contains(responses)), "{text}");
     }
     assert!(text.contains("with 20 idle connections"), "{text}");
 }

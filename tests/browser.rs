@@ -23,21 +23,21 @@ mod load;
 #[path = "browser/page.rs"]
 mod page;
 
-use gateway::Gateway;
-use page::{Ask, Page};
+use gateway::BrowserGateway;
+use page::{PageFetch, TestPage};
 use serde_json::{Value, json};
 use statusquo::rehearse::{
     RecordedHead, RefusingPort, Script, ScriptedUpstream, UpstreamStep, http_response,
 };
 
 /// The texts of the codes.
-const OVERLOADED: &str = "The servers are up but overloaded with requests. Try again later.";
-const FAILED: &str = "The servers are up, but the request could not be serviced due to some failure within the stack. Try again later.";
+const OVERLOADED_MESSAGE: &str = "The servers are up but overloaded with requests. Try again later.";
+const FAILED_MESSAGE: &str = "The servers are up, but the request could not be serviced due to some failure within the stack. Try again later.";
 
 /// An upstream of many moods, each at a path of its own.
-fn moody() -> ScriptedUpstream {
+fn scripted_by_path() -> ScriptedUpstream {
     fn play(request: &RecordedHead) -> Script {
-        let answer = match request.path() {
+        let response = match request.path() {
             "/late" => return vec![UpstreamStep::ReadRequestHead, UpstreamStep::ReadUntilClose],
             "/broken" => http_response(
                 "502 Bad Gateway\ncontent-type: text/html\nx-ratelimit-limit: 60\nx-ratelimit-remaining: 0\nx-ratelimit-reset: 1893456000\nx-secret: 1",
@@ -49,17 +49,17 @@ fn moody() -> ScriptedUpstream {
             ),
             _ => http_response("200 OK\ncontent-type: text/plain\naccess-control-allow-origin: *", "fine"),
         };
-        vec![UpstreamStep::ReadRequestHead, UpstreamStep::ReadBody, UpstreamStep::Write(answer)]
+        vec![UpstreamStep::ReadRequestHead, UpstreamStep::ReadBody, UpstreamStep::Write(response)]
     }
     ScriptedUpstream::by_request(play).unwrap()
 }
 
 /// A gateway before `upstream` that pages of `page` may ask, with cookies.
-fn before(upstream: &ScriptedUpstream, refusing: &RefusingPort, page: &Page) -> Gateway {
-    Gateway::start(&format!(
+fn gateway_for(upstream: &ScriptedUpstream, refusing: &RefusingPort, page: &TestPage) -> BrowserGateway {
+    BrowserGateway::start(&format!(
         r#"
 errors: {{ overrides: [{{ when: {{ upstream: down }}, code: 503, retry_after: 17s }}] }}
-timeouts: {{ response_head: 300ms }}
+timeouts: {{ response_headers: 300ms }}
 upstreams:
   moody: {{ servers: ["{}"] }}
   down: {{ servers: ["{}"] }}
@@ -77,18 +77,18 @@ routes:
 }
 
 /// Asks that a browser sends as they are, and asks before which it sends a preflight.
-fn asks(gateway: &Gateway) -> Vec<Ask> {
+fn fetches(gateway: &BrowserGateway) -> Vec<PageFetch> {
     ["/good", "/down", "/late", "/broken", "/taken"]
         .into_iter()
         .flat_map(|path| {
             let url = gateway.url(path);
             [
-                Ask { name: format!("GET {path}"), url: url.clone(), options: json!({}) },
-                Ask { name: format!("PUT {path}"), url, options: careful() },
+                PageFetch { name: format!("GET {path}"), url: url.clone(), options: json!({}) },
+                PageFetch { name: format!("PUT {path}"), url, options: credentialed_options() },
             ]
         })
         // No route takes this method: its 404 has the top level's rules.
-        .chain([Ask {
+        .chain([PageFetch {
             name: "DELETE /nowhere".to_owned(),
             url: gateway.url("/nowhere"),
             options: json!({ "method": "DELETE" }),
@@ -97,7 +97,7 @@ fn asks(gateway: &Gateway) -> Vec<Ask> {
 }
 
 /// Needs a preflight for its method and for two of its fields, and sends cookies.
-fn careful() -> Value {
+fn credentialed_options() -> Value {
     json!({
         "method": "PUT", "credentials": "include", "body": "{}",
         "headers": { "content-type": "application/json", "x-project": "7" },
@@ -105,35 +105,45 @@ fn careful() -> Value {
 }
 
 /// The body of an error, as the contract has it.
-fn made(code: u16, message: &str) -> String {
+fn local_reply_body(code: u16, message: &str) -> String {
     format!(r#"{{"message":"{message}","code":{code}}}"#)
 }
 
 #[test]
-fn a_page_of_an_allowed_origin_reads_status_body_and_advice_of_every_error() {
-    let (upstream, refusing) = (moody(), RefusingPort::start().unwrap());
-    let page = Page::serve();
-    let gateway = before(&upstream, &refusing, &page);
-    let found = page.open(&asks(&gateway));
+fn allowed_origin_reads_status_body_and_retry_after_of_errors() {
+    let (upstream, refusing) = (scripted_by_path(), RefusingPort::start().unwrap());
+    let page = TestPage::serve();
+    let gateway = gateway_for(&upstream, &refusing, &page);
+    let found = page.open(&fetches(&gateway));
     for method in ["GET", "PUT"] {
         let read = |path: &str| &found[format!("{method} {path}").as_str()];
         assert_read(read("/good"), 200, "fine", &[("content-type", "text/plain")]);
         let json = ("content-type", "application/json");
         let no_store = ("cache-control", "no-store");
-        assert_read(read("/down"), 503, &made(503, OVERLOADED), &[json, no_store, ("retry-after", "17")]);
-        assert_read(read("/late"), 504, &made(504, FAILED), &[json, no_store]);
+        assert_read(
+            read("/down"),
+            503,
+            &local_reply_body(503, OVERLOADED_MESSAGE),
+            &[json, no_store, ("retry-after", "17")],
+        );
+        assert_read(read("/late"), 504, &local_reply_body(504, FAILED_MESSAGE), &[json, no_store]);
         let limits = [
             ("x-ratelimit-limit", "60"),
             ("x-ratelimit-remaining", "0"),
             ("x-ratelimit-reset", "1893456000"),
         ];
-        assert_read(read("/broken"), 504, &made(504, FAILED), &[&[json, no_store][..], &limits[..]].concat());
-        let own = r#"{"message":"Already paid.","code":409,"type":"order_paid"}"#;
-        assert_read(read("/taken"), 409, own, &[json, no_store, ("x-total", "3")]);
+        assert_read(
+            read("/broken"),
+            504,
+            &local_reply_body(504, FAILED_MESSAGE),
+            &[&[json, no_store][..], &limits[..]].concat(),
+        );
+        let own_body = r#"{"message":"Already paid.","code":409,"type":"order_paid"}"#;
+        assert_read(read("/taken"), 409, own_body, &[json, no_store, ("x-total", "3")]);
     }
     let text = "The URI requested is invalid or the resource requested does not exist.";
     let fields = [("content-type", "application/json"), ("cache-control", "no-store")];
-    assert_read(&found["DELETE /nowhere"], 404, &made(404, text), &fields);
+    assert_read(&found["DELETE /nowhere"], 404, &local_reply_body(404, text), &fields);
     let methods: Vec<String> =
         upstream.recording().requests().map(|request| request.head.method.clone()).collect();
     assert!(!methods.contains(&"OPTIONS".to_owned()), "a preflight was forwarded: {methods:?}");
@@ -141,12 +151,12 @@ fn a_page_of_an_allowed_origin_reads_status_body_and_advice_of_every_error() {
 
 #[test]
 #[ignore = "make proof: a browser"]
-fn a_page_reads_how_much_is_left_and_when_to_return_and_its_preflights_cost_nothing() {
-    let (upstream, refusing) = (moody(), RefusingPort::start().unwrap());
-    let page = Page::serve();
-    let gateway = before(&upstream, &refusing, &page);
-    let asks = [("first", careful()), ("second", careful()), ("third", json!({}))]
-        .map(|(name, options)| Ask { name: name.to_owned(), url: gateway.url("/few"), options });
+fn allowed_origin_reads_rate_limit_headers_and_preflights_are_free() {
+    let (upstream, refusing) = (scripted_by_path(), RefusingPort::start().unwrap());
+    let page = TestPage::serve();
+    let gateway = gateway_for(&upstream, &refusing, &page);
+    let asks = [("first", credentialed_options()), ("second", credentialed_options()), ("third", json!({}))]
+        .map(|(name, options)| PageFetch { name: name.to_owned(), url: gateway.url("/few"), options });
     let found = page.open(&asks);
     let number = |ask: &str, field: &str| {
         let text = found[ask]["fields"][field].as_str().unwrap_or_default();
@@ -164,21 +174,21 @@ fn a_page_reads_how_much_is_left_and_when_to_return_and_its_preflights_cost_noth
         let wait = number(ask, "retry-after");
         assert!((1..=1800).contains(&wait), "{wait}");
         let wait = wait.to_string();
-        let told =
+        let expected_headers =
             [("content-type", "application/json"), ("cache-control", "no-store"), ("retry-after", &*wait)];
-        let body = made(429, "Too many requests");
-        assert_read(&found[ask], 429, &body, &[&told[..], &limits[..]].concat());
+        let body = local_reply_body(429, "Too many requests");
+        assert_read(&found[ask], 429, &body, &[&expected_headers[..], &limits[..]].concat());
     }
     assert_eq!(upstream.request_count(), 2);
 }
 
 #[test]
 #[ignore = "make proof: a browser"]
-fn a_page_of_a_foreign_origin_reads_nothing() {
-    let (upstream, refusing) = (moody(), RefusingPort::start().unwrap());
-    let (allowed, foreign) = (Page::serve(), Page::serve());
-    let gateway = before(&upstream, &refusing, &allowed);
-    let found = foreign.open(&asks(&gateway));
+fn disallowed_origin_reads_nothing() {
+    let (upstream, refusing) = (scripted_by_path(), RefusingPort::start().unwrap());
+    let (allowed, foreign) = (TestPage::serve(), TestPage::serve());
+    let gateway = gateway_for(&upstream, &refusing, &allowed);
+    let found = foreign.open(&fetches(&gateway));
     for (name, read) in found.as_object().unwrap() {
         assert_eq!(*read, json!({ "failed": "TypeError" }), "{name}");
     }

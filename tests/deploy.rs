@@ -44,18 +44,18 @@ use std::path::Path;
 use std::time::Duration;
 
 /// Long enough for a program that checks a file, on a busy machine.
-const SOON: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A file of the repository, as text.
 #[track_caller]
-fn file(path: &str) -> String {
+fn read_file(path: &str) -> String {
     std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path))
         .unwrap_or_else(|e| panic!("{path}: {e}"))
 }
 
 /// What a file means to the gateway, checked.
 #[track_caller]
-fn config(path: &str) -> statusquo::config::Config {
+fn load_config(path: &str) -> statusquo::config::Config {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
     statusquo::config::load_file(&path, &|_| None, 2).unwrap_or_else(|problems| panic!("{problems}"))
 }

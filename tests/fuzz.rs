@@ -36,7 +36,7 @@ use statusquo::protocol::request_head::{self, Version};
 use statusquo::protocol::response_head::{self, ResponseFraming};
 use statusquo::protocol::response_scan::{FramerProgress, ResponseFramer};
 
-use request_reader::{From, Read};
+use request_reader::{MessageSource, ReadResult};
 
 /// A short run ends after so many inputs, or after so long. `BOLERO_RANDOM_ITERATIONS` and `BOLERO_RANDOM_TEST_TIME_MS`
 /// say otherwise.
@@ -56,14 +56,14 @@ fn seeds(target: &str) -> Vec<Vec<u8>> {
 }
 
 /// The three ways to take an input.
-fn readings(input: &[u8], words: &[&str], seeds: &[Vec<u8>]) -> [Vec<u8>; 3] {
+fn inputs_from(input: &[u8], words: &[&str], seeds: &[Vec<u8>]) -> [Vec<u8>; 3] {
     let spelled =
         input.iter().take(64).flat_map(|byte| words[usize::from(*byte) % words.len()].bytes()).collect();
-    [input.to_vec(), spelled, changed(input, words, seeds)]
+    [input.to_vec(), spelled, mutated(input, words, seeds)]
 }
 
 /// A seed with changes: the first byte chooses it, each four more change it in one place.
-fn changed(input: &[u8], words: &[&str], seeds: &[Vec<u8>]) -> Vec<u8> {
+fn mutated(input: &[u8], words: &[&str], seeds: &[Vec<u8>]) -> Vec<u8> {
     let Some((first, changes)) = input.split_first() else { return seeds[0].clone() };
     let mut bytes = seeds[usize::from(*first) % seeds.len()].clone();
     for change in changes.as_chunks::<4>().0.iter().take(6) {
@@ -86,32 +86,37 @@ fn request_heads() {
     let seeds = seeds("request_heads");
     check!().with_iterations(INPUTS).with_test_time(TIME).with_max_len(LENGTH).for_each(|input: &[u8]| {
         let split = input.first().map_or(0, |byte| usize::from(*byte));
-        for bytes in readings(input, words::REQUESTS, &seeds) {
+        for bytes in inputs_from(input, words::REQUESTS, &seeds) {
             request_head(&bytes, split);
         }
     });
 }
 
 fn request_head(bytes: &[u8], split: usize) {
-    let whole = RequestScanner::new(4096).advance(bytes);
+    let unsplit = RequestScanner::new(4096).advance(bytes);
     let mut scanner = RequestScanner::new(4096);
     let first = scanner.advance(&bytes[..split.min(bytes.len())]);
-    assert!(first == Progress::NeedMore || first == whole, "{first:?}, then {whole:?}");
-    assert!(first != Progress::NeedMore || scanner.advance(bytes) == whole, "a split changes {whole:?}");
-    let Progress::Complete { length, skip } = whole else { return };
+    assert!(first == Progress::NeedMore || first == unsplit, "{first:?}, then {unsplit:?}");
+    assert!(first != Progress::NeedMore || scanner.advance(bytes) == unsplit, "a split changes {unsplit:?}");
+    let Progress::Complete { length, skip } = unsplit else { return };
     let Ok(facts) = request_head::parse(&bytes[skip..length]) else { return };
-    let head = match request_reader::read(&bytes[skip..], From::Client) {
-        Read::Whole(head, ..) | Read::Body(head) | Read::BrokenBody(head, _) => head,
+    let head = match request_reader::read(&bytes[skip..], MessageSource::Client) {
+        ReadResult::Complete(head, ..)
+        | ReadResult::IncompleteBody(head)
+        | ReadResult::MalformedBody(head, _) => head,
         other => panic!("accepted, but {other:?}"),
     };
-    assert_eq!((head.method.as_str(), head.old), (facts.method.as_str(), facts.version == Version::Http10));
+    assert_eq!(
+        (head.method.as_str(), head.http10),
+        (facts.method.as_str(), facts.version == Version::Http10)
+    );
     let framing = match head.framing {
-        request_reader::Framing::None => RequestFraming::None,
-        request_reader::Framing::Length(length) => RequestFraming::Length(length as u64),
-        request_reader::Framing::Chunked => RequestFraming::Chunked,
+        request_reader::ParsedFraming::None => RequestFraming::None,
+        request_reader::ParsedFraming::Length(length) => RequestFraming::Length(length as u64),
+        request_reader::ParsedFraming::Chunked => RequestFraming::Chunked,
     };
     assert_eq!(framing, facts.framing);
-    assert_eq!(head.fields.len(), facts.field_count);
+    assert_eq!(head.headers.len(), facts.field_count);
 }
 
 #[test]
@@ -119,19 +124,22 @@ fn response_heads() {
     let seeds = seeds("response_heads");
     check!().with_iterations(INPUTS).with_test_time(TIME).with_max_len(LENGTH).for_each(|input: &[u8]| {
         let split = input.first().map_or(0, |byte| usize::from(*byte));
-        for bytes in readings(input, words::RESPONSES, &seeds) {
+        for bytes in inputs_from(input, words::RESPONSES, &seeds) {
             response(&bytes, split);
         }
     });
 }
 
 fn response(bytes: &[u8], split: usize) {
-    let whole = ResponseFramer::default().advance(bytes);
+    let unsplit = ResponseFramer::default().advance(bytes);
     let mut scan = ResponseFramer::default();
     let first = scan.advance(&bytes[..split.min(bytes.len())]);
-    assert!(first == FramerProgress::NeedMore || first == whole, "{first:?}, then {whole:?}");
-    assert!(first != FramerProgress::NeedMore || scan.advance(bytes) == whole, "a split changes {whole:?}");
-    let FramerProgress::Complete(length) = whole else { return };
+    assert!(first == FramerProgress::NeedMore || first == unsplit, "{first:?}, then {unsplit:?}");
+    assert!(
+        first != FramerProgress::NeedMore || scan.advance(bytes) == unsplit,
+        "a split changes {unsplit:?}"
+    );
+    let FramerProgress::Complete(length) = unsplit else { return };
     for method in [Method::GET, Method::HEAD] {
         let Ok(facts) = response_head::parse(&bytes[..length], &method) else { continue };
         let mut fields = [httparse::EMPTY_HEADER; 512];
@@ -182,7 +190,7 @@ fn contract() -> Contract {
 fn conformance() {
     let (seeds, contract) = (seeds("conformance"), contract());
     check!().with_iterations(INPUTS).with_test_time(TIME).with_max_len(LENGTH).for_each(|input: &[u8]| {
-        for bytes in readings(input, words::BODIES, &seeds) {
+        for bytes in inputs_from(input, words::BODIES, &seeds) {
             let media_type = Some(&b"application/json"[..]);
             for status in [404, 500] {
                 let error = ErrorBody { status, media_type, body: &bytes };
@@ -217,7 +225,7 @@ fn conforms(bytes: &[u8], status: u16) {
 fn message_extraction() {
     let (seeds, contract) = (seeds("message_extraction"), contract());
     check!().with_iterations(INPUTS).with_test_time(TIME).with_max_len(LENGTH).for_each(|input: &[u8]| {
-        for bytes in readings(input, words::BODIES, &seeds) {
+        for bytes in inputs_from(input, words::BODIES, &seeds) {
             let kept = extract::extract(&contract, &bytes);
             if let Some(message) = kept.message {
                 assert!(text::is_allowed(&message), "{message:?}");
@@ -241,7 +249,7 @@ fn configuration() {
     let seeds = seeds("configuration");
     let environment = |name: &str| (name == "SET").then(|| "value".to_owned());
     check!().with_iterations(INPUTS).with_test_time(TIME).with_max_len(LENGTH).for_each(|input: &[u8]| {
-        for bytes in readings(input, words::CONFIGURATIONS, &seeds) {
+        for bytes in inputs_from(input, words::CONFIGURATIONS, &seeds) {
             let text = String::from_utf8_lossy(&bytes);
             match config::load_str("fuzz.yaml", &text, &environment, 2) {
                 Ok(config) => assert!(!config.listeners.is_empty() && config.workers > 0),

@@ -33,144 +33,152 @@ mod pairings;
 
 use std::collections::BTreeMap;
 
-use curl::{Answer, Curl};
+use curl::{Curl, CurlResponse};
 use folder::{Folder, checksum, write_noise};
-use gateway::Gateway;
-use h2load::{Speaks, Sums, load};
+use gateway::RealGateway;
+use h2load::{H2loadSummary, LoadProtocol, run_h2load};
 use nginx::Nginx;
 
-const LARGE: u64 = 100 * 1024 * 1024;
+const LARGE_FILE: u64 = 100 * 1024 * 1024;
 
 /// nginx with the gateway before it.
-struct House {
-    gateway: Gateway,
+struct TestBed {
+    gateway: RealGateway,
     nginx: Nginx,
 }
 
-impl House {
-    fn start() -> House {
+impl TestBed {
+    fn start() -> TestBed {
         let nginx = Nginx::start();
-        House { gateway: Gateway::before(nginx.address), nginx }
+        TestBed { gateway: RealGateway::with_upstream(nginx.address), nginx }
     }
 
     /// The same request, directly and through the gateway in each protocol; all must agree.
-    fn agrees(&self, path: &str, options: &[&str]) -> Answer {
-        let direct = Curl::http1().and(options).get(self.nginx.address, path);
-        for (version, answer) in self.through(path, options) {
-            assert_eq!(answer.version, version, "{path}");
-            assert_eq!(comparable(&answer), comparable(&direct), "{path} {options:?} over HTTP/{version}");
-            assert_eq!(answer.field("x-request-id").len(), 1, "{path} over HTTP/{version}");
+    fn assert_same(&self, path: &str, options: &[&str]) -> CurlResponse {
+        let direct = Curl::http1().with_options(options).get(self.nginx.address, path);
+        for (version, response) in self.via_all_paths(path, options) {
+            assert_eq!(response.version, version, "{path}");
+            assert_eq!(
+                comparable_parts(&response),
+                comparable_parts(&direct),
+                "{path} {options:?} over HTTP/{version}"
+            );
+            assert_eq!(response.field("x-request-id").len(), 1, "{path} over HTTP/{version}");
         }
         direct
     }
 
     /// Through the gateway in each protocol, with the version that must be answered: HTTP/1.1 to HTTP/1.0 too
     /// (RFC 9110 6.2).
-    fn through(&self, path: &str, options: &[&str]) -> [(&'static str, Answer); 3] {
+    fn via_all_paths(&self, path: &str, options: &[&str]) -> [(&'static str, CurlResponse); 3] {
         [
-            ("1.1", Curl::http10().and(options).get(self.gateway.http1, path)),
-            ("1.1", Curl::http1().and(options).get(self.gateway.http1, path)),
-            ("2", Curl::h2c().and(options).get(self.gateway.h2c, path)),
+            ("1.1", Curl::http10().with_options(options).get(self.gateway.http1, path)),
+            ("1.1", Curl::http1().with_options(options).get(self.gateway.http1, path)),
+            ("2", Curl::h2c().with_options(options).get(self.gateway.h2c, path)),
         ]
     }
 }
 
 /// What must be the same with and without the gateway.
-fn comparable(answer: &Answer) -> (u16, Vec<(String, String)>, Vec<u8>) {
+fn comparable_parts(response: &CurlResponse) -> (u16, Vec<(String, String)>, Vec<u8>) {
     // Framing belongs to one connection; the clock moves on; the request id is ours.
-    let own = ["connection", "keep-alive", "transfer-encoding", "date", "x-request-id"];
-    let mut fields: Vec<_> =
-        answer.fields.iter().filter(|(name, _)| !own.contains(&name.as_str())).cloned().collect();
-    let mut body = answer.bytes();
+    let connection_specific = ["connection", "keep-alive", "transfer-encoding", "date", "x-request-id"];
+    let mut fields: Vec<_> = response
+        .fields
+        .iter()
+        .filter(|(name, _)| !connection_specific.contains(&name.as_str()))
+        .cloned()
+        .collect();
+    let mut body = response.bytes();
     // nginx counts its boundaries up.
     if let Some((_, value)) = fields.iter_mut().find(|(_, value)| value.starts_with("multipart/byteranges")) {
         let boundary = value.split_off(value.rfind('=').unwrap() + 1);
         body = String::from_utf8_lossy(&body).replace(&boundary, "boundary").into_bytes();
     }
     fields.sort();
-    (answer.status, fields, body)
+    (response.status, fields, body)
 }
 
 /// The error is one of the contract, in the documented form, with its own status in it.
-fn assert_documented(answer: &Answer, code: u16, message: &str) {
-    assert_eq!(answer.status, code);
-    assert_eq!(answer.field("content-type"), ["application/json"]);
-    assert_eq!(answer.field("cache-control"), ["no-store"]);
-    assert_eq!(answer.field("server"), [""; 0]);
-    assert_eq!(answer.field("x-request-id").len(), 1);
-    let text = answer.text();
-    assert_eq!(answer.field("content-length"), [text.len().to_string()]);
+fn assert_documented(response: &CurlResponse, code: u16, message: &str) {
+    assert_eq!(response.status, code);
+    assert_eq!(response.field("content-type"), ["application/json"]);
+    assert_eq!(response.field("cache-control"), ["no-store"]);
+    assert_eq!(response.field("server"), [""; 0]);
+    assert_eq!(response.field("x-request-id").len(), 1);
+    let text = response.text();
+    assert_eq!(response.field("content-length"), [text.len().to_string()]);
     let members: BTreeMap<String, serde_json::Value> = serde_json::from_str(&text).expect(&text);
     let expected = BTreeMap::from([("code".to_owned(), code.into()), ("message".to_owned(), message.into())]);
     assert_eq!(members, expected);
     let advice: Vec<u64> =
-        answer.field("retry-after").iter().map(|seconds| seconds.parse().unwrap()).collect();
-    assert_eq!(advice.len(), usize::from([429, 503].contains(&code)), "{:?}", answer.fields);
+        response.field("retry-after").iter().map(|seconds| seconds.parse().unwrap()).collect();
+    assert_eq!(advice.len(), usize::from([429, 503].contains(&code)), "{:?}", response.fields);
     assert!(advice.iter().all(|seconds| *seconds >= 1), "{advice:?}");
 }
 
 #[test]
-fn pages_come_out_as_without_the_gateway() {
-    let house = House::start();
+fn pages_are_identical_with_and_without_the_gateway() {
+    let house = TestBed::start();
     for path in
         ["/page.html", "/records.json", "/small.txt", "/empty.txt", "/noise.bin", "/coloured", "/paced.bin"]
     {
-        assert_eq!(house.agrees(path, &[]).status, 200, "{path}");
+        assert_eq!(house.assert_same(path, &[]).status, 200, "{path}");
     }
-    assert_eq!(house.agrees("/page.html?a=%2F&b=c+d", &[]).status, 200);
+    assert_eq!(house.assert_same("/page.html?a=%2F&b=c+d", &[]).status, 200);
 }
 
 #[test]
-fn head_requests_are_answered_as_without_the_gateway() {
-    let house = House::start();
+fn head_responses_are_identical_with_and_without_the_gateway() {
+    let house = TestBed::start();
     for (path, status) in [("/page.html", 200), ("/empty.txt", 200), ("/nothing", 204), ("/moved", 301)] {
-        assert_eq!(house.agrees(path, &["--head"]).status, status, "{path}");
+        assert_eq!(house.assert_same(path, &["--head"]).status, status, "{path}");
     }
-    let size = house.agrees("/noise.bin", &["--head"]);
+    let size = house.assert_same("/noise.bin", &["--head"]);
     assert_eq!(size.field("content-length"), [(300 * 1024).to_string()]);
 }
 
 #[test]
-fn redirects_pass_and_can_be_followed() {
-    let house = House::start();
-    let moved = house.agrees("/moved", &[]);
+fn redirects_are_forwarded_and_can_be_followed() {
+    let house = TestBed::start();
+    let moved = house.assert_same("/moved", &[]);
     assert_eq!((moved.status, moved.field("location")), (301, vec!["/page.html?from=moved"]));
-    let found = house.agrees("/found", &[]);
+    let found = house.assert_same("/found", &[]);
     assert_eq!(
         (found.status, found.field("location")),
         (302, vec!["https://elsewhere.example/path?x=1&y=%20"])
     );
     for client in [Curl::http10(), Curl::http1()] {
-        let followed = client.and(&["--location"]).get(house.gateway.http1, "/moved");
+        let followed = client.with_options(&["--location"]).get(house.gateway.http1, "/moved");
         assert_eq!((followed.status, followed.redirects), (200, 1), "{client:?}");
         assert_eq!(followed.bytes(), std::fs::read(house.nginx.file("page.html")).unwrap());
     }
 }
 
 #[test]
-fn ranges_pass_as_206_with_the_bytes_asked_for() {
-    let house = House::start();
-    let whole = std::fs::read(house.nginx.file("noise.bin")).unwrap();
-    let first = house.agrees("/noise.bin", &["--range", "10-99"]);
-    assert_eq!((first.status, first.bytes()), (206, whole[10..100].to_vec()));
-    let last = house.agrees("/noise.bin", &["--range", "-50"]);
-    assert_eq!((last.status, last.bytes()), (206, whole[whole.len() - 50..].to_vec()));
-    let several = house.agrees("/page.html", &["--range", "0-9,100-109"]);
+fn range_requests_return_206_with_the_requested_bytes() {
+    let house = TestBed::start();
+    let file_bytes = std::fs::read(house.nginx.file("noise.bin")).unwrap();
+    let first = house.assert_same("/noise.bin", &["--range", "10-99"]);
+    assert_eq!((first.status, first.bytes()), (206, file_bytes[10..100].to_vec()));
+    let last = house.assert_same("/noise.bin", &["--range", "-50"]);
+    assert_eq!((last.status, last.bytes()), (206, file_bytes[file_bytes.len() - 50..].to_vec()));
+    let several = house.assert_same("/page.html", &["--range", "0-9,100-109"]);
     assert_eq!(several.status, 206);
     assert!(several.field("content-type")[0].starts_with("multipart/byteranges"));
 }
 
 #[test]
-fn a_gzip_body_passes_byte_for_byte() {
-    let house = House::start();
+fn gzip_body_is_forwarded_byte_for_byte() {
+    let house = TestBed::start();
     for path in ["/page.html", "/records.json"] {
-        let coded = house.agrees(path, &["--header", "Accept-Encoding: gzip"]);
+        let coded = house.assert_same(path, &["--header", "Accept-Encoding: gzip"]);
         assert_eq!(coded.field("content-encoding"), ["gzip"], "{path}");
         assert!(coded.bytes().starts_with(&[0x1f, 0x8b]), "{path}");
     }
-    for (version, answer) in house.through("/records.json", &["--compressed"]) {
+    for (version, response) in house.via_all_paths("/records.json", &["--compressed"]) {
         assert_eq!(
-            answer.bytes(),
+            response.bytes(),
             std::fs::read(house.nginx.file("records.json")).unwrap(),
             "HTTP/{version}"
         );
@@ -178,22 +186,22 @@ fn a_gzip_body_passes_byte_for_byte() {
 }
 
 #[test]
-fn what_has_not_changed_is_304_and_what_has_no_content_is_204() {
-    let house = House::start();
-    let page = house.agrees("/small.txt", &[]);
+fn not_modified_and_no_content_are_forwarded_as_304_and_204() {
+    let house = TestBed::start();
+    let page = house.assert_same("/small.txt", &[]);
     let by_tag = format!("If-None-Match: {}", page.field("etag")[0]);
     let by_date = format!("If-Modified-Since: {}", page.field("last-modified")[0]);
     for condition in [by_tag, by_date] {
-        let unchanged = house.agrees("/small.txt", &["--header", &condition]);
+        let unchanged = house.assert_same("/small.txt", &["--header", &condition]);
         assert_eq!((unchanged.status, unchanged.bytes().len()), (304, 0), "{condition}");
     }
-    let nothing = house.agrees("/nothing", &[]);
+    let nothing = house.assert_same("/nothing", &[]);
     assert_eq!((nothing.status, nothing.bytes().len()), (204, 0));
 }
 
 #[test]
-fn error_pages_of_nginx_become_documented_errors() {
-    let house = House::start();
+fn nginx_error_pages_become_documented_errors() {
+    let house = TestBed::start();
     let table = [
         ("/missing", 404, "The URI requested is invalid or the resource requested does not exist."),
         ("/forbidden", 403, "The request is understood, but it has been refused, or access is not allowed."),
@@ -210,92 +218,96 @@ fn error_pages_of_nginx_become_documented_errors() {
     for (path, code, message) in table {
         let page = Curl::http1().get(house.nginx.address, path);
         assert_eq!(page.field("content-type"), ["text/html"], "{path}: nginx shows a page to begin with");
-        for (version, answer) in house.through(path, &[]) {
-            println!("{path} over HTTP/{version}: {}", answer.status);
-            assert_documented(&answer, code, message);
+        for (version, response) in house.via_all_paths(path, &[]) {
+            println!("{path} over HTTP/{version}: {}", response.status);
+            assert_documented(&response, code, message);
         }
     }
     // Not satisfiable: 416 is not in this contract.
-    for (_, answer) in house.through("/small.txt", &["--range", "1000-2000"]) {
-        assert_documented(&answer, 400, "The request was invalid or cannot be otherwise served.");
+    for (_, response) in house.via_all_paths("/small.txt", &["--range", "1000-2000"]) {
+        assert_documented(&response, 400, "The request was invalid or cannot be otherwise served.");
     }
 }
 
 #[test]
-fn an_error_that_keeps_the_contract_keeps_its_own_words() {
-    let house = House::start();
-    for (_, answer) in house.through("/kept", &[]) {
-        assert_documented(&answer, 404, "No such order.");
-        assert_eq!(answer.text(), r#"{"message":"No such order.","code":404}"#);
+fn conforming_error_keeps_its_message() {
+    let house = TestBed::start();
+    for (_, response) in house.via_all_paths("/kept", &[]) {
+        assert_documented(&response, 404, "No such order.");
+        assert_eq!(response.text(), r#"{"message":"No such order.","code":404}"#);
     }
 }
 
 #[test]
-fn errors_to_head_requests_are_heads_only() {
-    let house = House::start();
+fn error_responses_to_head_have_no_body() {
+    let house = TestBed::start();
     // A body would be taken for the next head: curl would give the connection up.
-    let client = Curl::http1().and(&["--head"]);
-    let answers = client.get_all(house.gateway.http1, &["/missing", "/bad-gateway", "/kept", "/page.html"]);
-    assert_eq!(answers.iter().map(|answer| answer.status).collect::<Vec<_>>(), [404, 504, 404, 200]);
-    assert_eq!(answers.iter().map(|answer| answer.connects).collect::<Vec<_>>(), [1, 0, 0, 0]);
-    for answer in &answers[..3] {
-        assert_eq!(answer.field("content-type"), ["application/json"]);
+    let client = Curl::http1().with_options(&["--head"]);
+    let responses = client.get_all(house.gateway.http1, &["/missing", "/bad-gateway", "/kept", "/page.html"]);
+    assert_eq!(responses.iter().map(|response| response.status).collect::<Vec<_>>(), [404, 504, 404, 200]);
+    assert_eq!(responses.iter().map(|response| response.connects).collect::<Vec<_>>(), [1, 0, 0, 0]);
+    for response in &responses[..3] {
+        assert_eq!(response.field("content-type"), ["application/json"]);
     }
     // On HTTP/2 a body after the answer to HEAD is a protocol error, and curl says so.
     for (path, code) in [("/missing", 404), ("/bad-gateway", 504), ("/kept", 404)] {
-        let answer = Curl::h2c().and(&["--head"]).get(house.gateway.h2c, path);
-        assert_eq!((answer.status, answer.field("content-type")), (code, vec!["application/json"]), "{path}");
+        let response = Curl::h2c().with_options(&["--head"]).get(house.gateway.h2c, path);
+        assert_eq!(
+            (response.status, response.field("content-type")),
+            (code, vec!["application/json"]),
+            "{path}"
+        );
     }
 }
 
 #[test]
-fn a_connection_outlives_errors_between_pages() {
-    let house = House::start();
+fn client_connection_survives_errors_between_pages() {
+    let house = TestBed::start();
     let paths = ["/small.txt", "/missing", "/bad-gateway", "/kept", "/nothing", "/page.html"];
-    let answers = Curl::http1().get_all(house.gateway.http1, &paths);
+    let responses = Curl::http1().get_all(house.gateway.http1, &paths);
     assert_eq!(
-        answers.iter().map(|answer| answer.status).collect::<Vec<_>>(),
+        responses.iter().map(|response| response.status).collect::<Vec<_>>(),
         [200, 404, 504, 404, 204, 200]
     );
-    assert_eq!(answers.iter().map(|answer| answer.connects).collect::<Vec<_>>(), [1, 0, 0, 0, 0, 0]);
+    assert_eq!(responses.iter().map(|response| response.connects).collect::<Vec<_>>(), [1, 0, 0, 0, 0, 0]);
     let seen = nghttp::get_all(house.gateway.h2c, &paths);
     assert_eq!(seen, BTreeMap::from([(200, 2), (204, 1), (404, 2), (504, 1)]));
 }
 
 #[test]
-fn a_download_of_100_mib_arrives_whole() {
-    let house = House::start();
+fn download_of_100_mib_arrives_complete() {
+    let house = TestBed::start();
     let file = house.nginx.file("large.bin");
-    write_noise(&file, LARGE);
+    write_noise(&file, LARGE_FILE);
     let expected = checksum(&file);
-    assert_eq!(expected.0, LARGE);
-    for (version, answer) in house.through("/large.bin", &[]) {
-        assert_eq!(answer.status, 200, "HTTP/{version}");
-        assert_eq!(checksum(&answer.body), expected, "HTTP/{version}");
+    assert_eq!(expected.0, LARGE_FILE);
+    for (version, response) in house.via_all_paths("/large.bin", &[]) {
+        assert_eq!(response.status, 200, "HTTP/{version}");
+        assert_eq!(checksum(&response.body), expected, "HTTP/{version}");
     }
 }
 
 #[test]
 #[ignore = "make proof: large bodies"]
-fn an_upload_of_100_mib_arrives_whole() {
-    let house = House::start();
+fn upload_of_100_mib_arrives_complete() {
+    let house = TestBed::start();
     let folder = Folder::new("upload");
     let file = folder.path.join("large.bin");
-    write_noise(&file, LARGE);
+    write_noise(&file, LARGE_FILE);
     let expected = checksum(&file);
     let source = file.to_str().unwrap();
     let by_length = ["--upload-file", source];
     // curl sends a body of unknown length in chunks over HTTP/1.1 and without content-length over HTTP/2.
     let by_chunks = ["--upload-file", source, "--header", "Transfer-Encoding: chunked"];
     let uploads = [
-        ("/uploads/length-1.bin", Curl::http1().and(&by_length), house.gateway.http1),
-        ("/uploads/chunks-1.bin", Curl::http1().and(&by_chunks), house.gateway.http1),
-        ("/uploads/length-0.bin", Curl::http10().and(&by_length), house.gateway.http1),
-        ("/uploads/length-2.bin", Curl::h2c().and(&by_length), house.gateway.h2c),
+        ("/uploads/length-1.bin", Curl::http1().with_options(&by_length), house.gateway.http1),
+        ("/uploads/chunks-1.bin", Curl::http1().with_options(&by_chunks), house.gateway.http1),
+        ("/uploads/length-0.bin", Curl::http10().with_options(&by_length), house.gateway.http1),
+        ("/uploads/length-2.bin", Curl::h2c().with_options(&by_length), house.gateway.h2c),
     ];
     for (path, client, server) in uploads {
-        let answer = client.get(server, path);
-        assert_eq!(answer.status, 201, "{path}: {}", answer.text());
+        let response = client.get(server, path);
+        assert_eq!(response.status, 201, "{path}: {}", response.text());
         let stored = house.nginx.file(path.trim_start_matches('/'));
         assert_eq!(checksum(&stored), expected, "{path}");
         std::fs::remove_file(stored).unwrap();
@@ -303,29 +315,41 @@ fn an_upload_of_100_mib_arrives_whole() {
 }
 
 #[test]
-fn a_bounded_load_over_both_protocols_loses_nothing() {
-    let house = House::start();
-    for (speaks, server) in [(Speaks::Http1, house.gateway.http1), (Speaks::H2c, house.gateway.h2c)] {
-        let sums = load(speaks, server, &["/page.html", "/small.txt"], 2000, 10);
-        let expected = Sums { total: 2000, done: 2000, errored: 0, timed_out: 0, classes: [2000, 0, 0, 0] };
+fn bounded_load_over_both_protocols_loses_no_request() {
+    let house = TestBed::start();
+    for (speaks, server) in
+        [(LoadProtocol::Http1, house.gateway.http1), (LoadProtocol::H2c, house.gateway.h2c)]
+    {
+        let sums = run_h2load(speaks, server, &["/page.html", "/small.txt"], 2000, 10);
+        let expected =
+            H2loadSummary { total: 2000, done: 2000, errored: 0, timed_out: 0, classes: [2000, 0, 0, 0] };
         assert_eq!(sums, expected, "{speaks:?}");
     }
-    house.gateway.settles(&BTreeMap::from([(200, 4000)]), Gateway::responses_by_code);
-    house.gateway.settles(&BTreeMap::new(), Gateway::errors_by_code);
+    house.gateway.wait_for_counts(&BTreeMap::from([(200, 4000)]), RealGateway::responses_by_code);
+    house.gateway.wait_for_counts(&BTreeMap::new(), RealGateway::errors_by_code);
 }
 
 #[test]
-fn the_codes_counted_are_the_codes_that_clients_saw() {
-    let house = House::start();
+fn counted_codes_match_client_responses() {
+    let house = TestBed::start();
     // Each of 10 connections goes 40 times through the five paths: 400 of each.
     let paths = ["/small.txt", "/moved", "/missing", "/broken", "/bad-gateway"];
-    for (speaks, server) in [(Speaks::Http1, house.gateway.http1), (Speaks::H2c, house.gateway.h2c)] {
-        let sums = load(speaks, server, &paths, 2000, 10);
-        let expected =
-            Sums { total: 2000, done: 2000, errored: 0, timed_out: 0, classes: [400, 400, 400, 800] };
+    for (speaks, server) in
+        [(LoadProtocol::Http1, house.gateway.http1), (LoadProtocol::H2c, house.gateway.h2c)]
+    {
+        let sums = run_h2load(speaks, server, &paths, 2000, 10);
+        let expected = H2loadSummary {
+            total: 2000,
+            done: 2000,
+            errored: 0,
+            timed_out: 0,
+            classes: [400, 400, 400, 800],
+        };
         assert_eq!(sums, expected, "{speaks:?}");
     }
     let seen = [(200, 800), (301, 800), (404, 800), (500, 800), (504, 800)];
-    house.gateway.settles(&BTreeMap::from(seen), Gateway::responses_by_code);
-    house.gateway.settles(&BTreeMap::from([(404, 800), (500, 800), (504, 800)]), Gateway::errors_by_code);
+    house.gateway.wait_for_counts(&BTreeMap::from(seen), RealGateway::responses_by_code);
+    house
+        .gateway
+        .wait_for_counts(&BTreeMap::from([(404, 800), (500, 800), (504, 800)]), RealGateway::errors_by_code);
 }

@@ -50,14 +50,14 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use statusquo::rehearse::{RefusingPort, ScriptedUpstream, UpstreamStep, http_response, write_bytes};
 
-use gateway::Gateway;
+use gateway::RealGateway;
 use program::{install_packages, succeed};
 
 /// What the API itself answers when all is well.
-const LOCALE: &str = r#"{"ip":"127.0.0.1","countryCode":"AT","country":"Austria","continentCode":"EU","continent":"Europe","eu":true,"currency":"EUR"}"#;
+const LOCALE_BODY: &str = r#"{"ip":"127.0.0.1","countryCode":"AT","country":"Austria","continentCode":"EU","continent":"Europe","eu":true,"currency":"EUR"}"#;
 
 /// An error of the API itself, as it answers them.
-const OWN: &str = r#"{"message":"User (role: guests) missing scopes ([\"locale.read\"])","code":401,"type":"general_unauthorized_scope","version":"1.9.5"}"#;
+const OWN_ERROR: &str = r#"{"message":"User (role: guests) missing scopes ([\"locale.read\"])","code":401,"type":"general_unauthorized_scope","version":"1.9.5"}"#;
 
 /// The first segment of the path says how it goes wrong.
 fn upstream() -> ScriptedUpstream {
@@ -72,19 +72,20 @@ fn upstream() -> ScriptedUpstream {
         "empty" => vec![write_bytes("HTTP/1.1 503 Service Unavailable\r\n\r\n"), UpstreamStep::Close],
         "own" => vec![write_bytes(http_response(
             "401 Unauthorized\ncontent-type: application/json; charset=UTF-8",
-            OWN,
+            OWN_ERROR,
         ))],
-        _ => {
-            vec![write_bytes(http_response("200 OK\ncontent-type: application/json; charset=UTF-8", LOCALE))]
-        }
+        _ => vec![write_bytes(http_response(
+            "200 OK\ncontent-type: application/json; charset=UTF-8",
+            LOCALE_BODY,
+        ))],
     })
     .unwrap()
 }
 
-fn gateway(upstream: &ScriptedUpstream, dead: &RefusingPort) -> Gateway {
-    Gateway::with(&format!(
+fn gateway(upstream: &ScriptedUpstream, dead: &RefusingPort) -> RealGateway {
+    RealGateway::with(&format!(
         "errors: {{ include: [type] }}\n\
-         timeouts: {{ connect: 1s, response_head: 500ms, total: 2s }}\n\
+         timeouts: {{ connect: 1s, response_headers: 500ms, deadline: 2s }}\n\
          upstreams: {{ api: {{ servers: [\"{}\"] }}, dead: {{ servers: [\"{}\"] }} }}\n\
          rate_limits: {{ one: {{ key: [client_ip], allow: 1 per 1h }} }}\n\
          routes:\n\
@@ -113,13 +114,13 @@ fn expected() -> Vec<(&'static str, Value)> {
         "general_service_overloaded",
         "The servers are up but overloaded with requests. Try again later.",
     );
-    let own: Value = serde_json::from_str(OWN).unwrap();
-    let own = json!({
+    let own_error: Value = serde_json::from_str(OWN_ERROR).unwrap();
+    let own_error = json!({
         "raised": "AppwriteException",
         "code": 401,
-        "type": own["type"],
-        "message": own["message"],
-        "response": OWN,
+        "type": own_error["type"],
+        "message": own_error["message"],
+        "response": OWN_ERROR,
     });
     vec![
         ("good", fine.clone()),
@@ -128,7 +129,7 @@ fn expected() -> Vec<(&'static str, Value)> {
         ("resetting", failure.clone()),
         ("html", failure),
         ("empty", overload),
-        ("own", own),
+        ("own", own_error),
         ("limited", fine.clone()),
         ("limited", raised(429, "general_rate_limit_exceeded", "Too many requests")),
         ("good", fine),
@@ -142,8 +143,8 @@ fn every_failure_is_the_sdks_own_exception(mut command: Command) {
     let gateway = gateway(&upstream, &dead);
     let expected = expected();
     let endpoints = expected.iter().map(|(endpoint, _)| format!("http://{}/{endpoint}/v1", gateway.http1));
-    let said = succeed(command.args(endpoints), Duration::from_secs(120));
-    let outcomes: Vec<Value> = said.lines().map(|line| serde_json::from_str(line).expect(line)).collect();
+    let output = succeed(command.args(endpoints), Duration::from_secs(120));
+    let outcomes: Vec<Value> = output.lines().map(|line| serde_json::from_str(line).expect(line)).collect();
     let found: Vec<_> = expected.iter().map(|(endpoint, _)| *endpoint).zip(outcomes).collect();
     assert_eq!(found, expected);
 
@@ -151,35 +152,35 @@ fn every_failure_is_the_sdks_own_exception(mut command: Command) {
     for (_, outcome) in &expected {
         *codes.entry(outcome["code"].as_u64().unwrap_or(200) as u16).or_default() += 1;
     }
-    gateway.settles(&codes, Gateway::responses_by_code);
+    gateway.wait_for_counts(&codes, RealGateway::responses_by_code);
 }
 
 fn node(package: &str) -> Command {
     install_packages();
     let mut command = Command::new("node");
-    command.args(["tests/sdks/ask.mjs", package]);
+    command.args(["tests/sdks/sdk_requests.mjs", package]);
     command.env("NODE_PATH", concat!(env!("CARGO_MANIFEST_DIR"), "/target/packages/node/node_modules"));
     command
 }
 
 #[test]
-fn the_server_sdk_of_npm_raises_its_own_exception_for_every_failure() {
+fn npm_server_sdk_raises_its_own_exception_for_every_failure() {
     every_failure_is_the_sdks_own_exception(node("node-appwrite"));
 }
 
 #[test]
 #[ignore = "make proof: another SDK"]
-fn the_web_sdk_of_npm_raises_its_own_exception_for_every_failure() {
+fn npm_web_sdk_raises_its_own_exception_for_every_failure() {
     every_failure_is_the_sdks_own_exception(node("appwrite"));
 }
 
 #[test]
 #[ignore = "make proof: another SDK"]
-fn the_sdk_of_pypi_raises_its_own_exception_for_every_failure() {
+fn pypi_sdk_raises_its_own_exception_for_every_failure() {
     install_packages();
     let mut command = Command::new(server::PYTHON);
     every_failure_is_the_sdks_own_exception({
-        command.arg("tests/sdks/ask.py");
+        command.arg("tests/sdks/sdk_requests.py");
         command
     });
 }

@@ -29,7 +29,7 @@ pub struct UpstreamMetrics {
 
 impl UpstreamMetrics {
     pub(crate) fn new(vectors: Arc<Vectors>, upstream: &str) -> Self {
-        // One place per cause, and one for `ok`.
+        // One place per cause, and one for `ok_upstream`.
         let results = Cause::ALL.len() + 1;
         UpstreamMetrics {
             upstream: upstream.into(),

@@ -42,7 +42,7 @@ pub fn forwarded_for_chain<'a>(
 
 /// Whether a client must not say this itself: it is dropped, and what we know is said instead.
 ///
-/// `X-Forwarded-*`, `Forwarded`, `X-Real-IP`; also with underscores, which servers of the CGI kind read as hyphens.
+/// `X-Forwarded-*`, `ForwardedRequest`, `X-Real-IP`; also with underscores, which servers of the CGI kind read as hyphens.
 pub fn is_forwarded_field(name: &HeaderName) -> bool {
     is_forwarded_name(name.as_str().as_bytes())
 }

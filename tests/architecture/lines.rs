@@ -35,7 +35,7 @@ fn lines_counts_production_code_public_items_and_long_files() {
     std::fs::write(room.join("properties.rs"), "pub fn not_counted() {}\n").unwrap();
     std::fs::write(room.join("two.rs"), "//\n".repeat(401)).unwrap();
 
-    let printed = Command::new(crate::top().join(".ci/lines")).arg(&top).output().unwrap();
+    let printed = Command::new(crate::repository_root().join(".ci/lines")).arg(&top).output().unwrap();
     std::fs::remove_dir_all(&top).unwrap();
     let printed = String::from_utf8(printed.stdout).unwrap();
     let rows: Vec<Vec<&str>> = printed.lines().map(|line| line.split_whitespace().collect()).collect();

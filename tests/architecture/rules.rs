@@ -25,28 +25,28 @@ impl std::fmt::Display for Offence {
 }
 
 /// The arrows: a room and the rooms right below it. Each may use anything further down, and itself.
-pub const ARROWS: &[(&str, &[&str])] = &[
-    ("cli", &["server", "rehearse"]),
-    ("server", &["exchange", "admin", "snapshot"]),
-    ("exchange", &["snapshot"]),
+pub const ALLOWED_IMPORTS: &[(&str, &[&str])] = &[
+    ("cli", &["server", "conformance"]),
+    ("server", &["proxy", "admin", "snapshot"]),
+    ("proxy", &["snapshot"]),
     ("admin", &["snapshot"]),
-    ("snapshot", &["config", "observe"]),
-    ("config", &["store", "upstream", "protocol", "contract"]),
-    ("observe", &["contract"]),
-    ("rehearse", &["contract"]),
+    ("snapshot", &["config", "telemetry"]),
+    ("config", &["store", "upstream", "http", "contract"]),
+    ("telemetry", &["contract"]),
+    ("conformance", &["contract"]),
     ("store", &["limit"]),
     ("limit", &["contract"]),
-    ("upstream", &["tls", "protocol"]),
+    ("upstream", &["tls", "http"]),
     ("tls", &["contract"]),
-    ("protocol", &["contract"]),
+    ("http", &["contract"]),
     ("contract", &[]),
 ];
 
 /// No file is longer.
-pub const MOST_LINES: usize = 600;
+pub const MAX_LINES: usize = 600;
 
 /// Rooms of pure functions: no runtime, no clock, no system.
-const PURE_ROOMS: &[&str] = &["contract", "limit", "protocol"];
+const PURE_MODULES: &[&str] = &["contract", "limit", "http"];
 
 /// Crates that a pure room does not name.
 const RUNTIME_CRATES: &[&str] =
@@ -59,10 +59,10 @@ const SYSTEM_MODULES: &[&str] = &["env", "fs", "io", "os", "process", "thread"];
 const SOCKETS: &[&str] = &["TcpStream", "TcpListener", "UdpSocket", "UnixStream", "ToSocketAddrs"];
 
 /// Enums of others, which may grow without our asking.
-const FOREIGN_ENUMS: &[&str] = &["Value", "Method", "Ordering", "IpAddr"];
+const EXTERNAL_ENUMS: &[&str] = &["Value", "Method", "Ordering", "IpAddr"];
 
 /// Writers of pingora's own server sessions: the codec is ours, nobody calls them.
-const WRITES_OF_PINGORA: &[&str] = &[
+const PINGORA_WRITES: &[&str] = &[
     "write_response_header",
     "write_response_header_ref",
     "write_continue_response",
@@ -78,7 +78,7 @@ const WRITES_OF_PINGORA: &[&str] = &[
 /// What writes to a client: our own steps of an answer and those of the h2 crate.
 const CLIENT_WRITES: &[&str] = &[
     "send_interim",
-    "send_head",
+    "send_response_head",
     "send_data",
     "send_end",
     "send_response",
@@ -88,14 +88,14 @@ const CLIENT_WRITES: &[&str] = &[
 ];
 
 /// What moves bytes between the two sides unread: no answer, and allowed only after a 101 has left through the relay.
-const TUNNELS: (&str, &str) = ("pass_to", "src/exchange/tunnel.rs");
+const TUNNEL_WRITER: (&str, &str) = ("splice_to", "src/exchange/tunnel.rs");
 
 /// The door, and what passes beside it.
 const WRITERS_TO_CLIENTS: &[&str] = &["src/exchange/door.rs", "src/exchange/relay.rs"];
 
 /// They spell what the writers say in HTTP/1 and HTTP/2, and call each other for it. The last one writes with the h2
 /// crate too: to upstreams.
-const SPELLERS: &[&str] = &[
+const PINGORA_USERS: &[&str] = &[
     "src/exchange/downstream.rs",
     "src/exchange/client_h1.rs",
     "src/exchange/client_h2.rs",
@@ -103,7 +103,7 @@ const SPELLERS: &[&str] = &[
 ];
 
 /// A file says at once what it is.
-pub fn header(path: &str, text: &str) -> Vec<Offence> {
+pub fn module_header(path: &str, text: &str) -> Vec<Offence> {
     if text.starts_with("//!") {
         return Vec::new();
     }
@@ -115,20 +115,20 @@ pub fn header(path: &str, text: &str) -> Vec<Offence> {
 }
 
 /// A file past the limit has a second noun in it.
-pub fn length(path: &str, text: &str) -> Vec<Offence> {
+pub fn file_length(path: &str, text: &str) -> Vec<Offence> {
     let lines = text.lines().count();
-    if lines <= MOST_LINES {
+    if lines <= MAX_LINES {
         return Vec::new();
     }
     vec![offence(
         path,
-        MOST_LINES + 1,
-        format!("{lines} lines; {MOST_LINES} is the limit: look for the second noun"),
+        MAX_LINES + 1,
+        format!("{lines} lines; {MAX_LINES} is the limit: look for the second noun"),
     )]
 }
 
 /// A name that says nothing attracts everything.
-pub fn name(path: &str, text: &str) -> Vec<Offence> {
+pub fn generic_name(path: &str, text: &str) -> Vec<Offence> {
     let empty = |name: &str| {
         let mut words = name.split(['_', '-']);
         words.any(|word| {
@@ -139,28 +139,28 @@ pub fn name(path: &str, text: &str) -> Vec<Offence> {
     if path.trim_end_matches(".rs").split('/').any(empty) {
         offences.push(offence(path, 1, "a file called util, helper, manager or common; name what it holds"));
     }
-    for pair in tokens::of(text).windows(2) {
+    for pair in tokens::tokenize(text).windows(2) {
         if pair[0].text == "mod" && empty(&pair[1].text) {
-            let what = format!("a module called `{}`; name what it holds", pair[1].text);
-            offences.push(offence(path, pair[1].line, what));
+            let message = format!("a module called `{}`; name what it holds", pair[1].text);
+            offences.push(offence(path, pair[1].line, message));
         }
     }
     offences
 }
 
 /// Nothing is left for later.
-pub fn nothing_left_for_later(path: &str, text: &str) -> Vec<Offence> {
+pub fn no_todo_markers(path: &str, text: &str) -> Vec<Offence> {
     let mut offences = Vec::new();
     for (index, line) in text.lines().enumerate() {
         let words: Vec<&str> = line.split(|c: char| !c.is_alphanumeric() && c != '_').collect();
         for marker in [concat!("TO", "DO"), concat!("FIX", "ME"), concat!("XX", "X"), concat!("HA", "CK")] {
             if words.contains(&marker) {
-                let what = format!("`{marker}`: nobody will read it; do it, or file an issue");
-                offences.push(offence(path, index + 1, what));
+                let message = format!("`{marker}`: nobody will read it; do it, or file an issue");
+                offences.push(offence(path, index + 1, message));
             }
         }
     }
-    for pair in tokens::of(text).windows(2) {
+    for pair in tokens::tokenize(text).windows(2) {
         if ["todo", "unimplemented"].contains(&pair[0].text.as_str()) && pair[1].text == "!" {
             offences.push(offence(path, pair[0].line, format!("`{}!` panics on a user", pair[0].text)));
         }
@@ -169,39 +169,48 @@ pub fn nothing_left_for_later(path: &str, text: &str) -> Vec<Offence> {
 }
 
 /// Imports point down.
-pub fn arrows(path: &str, text: &str) -> Vec<Offence> {
-    let code = tokens::of_product(text);
-    let Some(own) = room_of(path) else { return Vec::new() };
-    if own == "lib" {
-        return lib_is_a_map(path, &code);
+pub fn import_direction(path: &str, text: &str) -> Vec<Offence> {
+    let code = tokens::product_tokens(text);
+    let Some(own_module) = module_of(path) else { return Vec::new() };
+    if own_module == "lib" {
+        return lib_contains_only_modules(path, &code);
     }
-    if own == "main" {
+    if own_module == "main" {
         return Vec::new();
     }
-    let Some(allowed) = below(own) else {
-        return vec![offence(path, 1, format!("`{own}` is no room of the house; see ARCHITECTURE.md"))];
+    let Some(allowed) = allowed_imports_of(own_module) else {
+        return vec![offence(
+            path,
+            1,
+            format!("`{own_module}` is no room of the house; see ARCHITECTURE.md"),
+        )];
     };
     let mut offences = Vec::new();
-    for (room, line) in rooms_named(path, &code) {
-        if room == "*" || room == "self" {
+    for (module_name, line) in imported_modules(path, &code) {
+        if module_name == "*" || module_name == "self" {
             offences.push(offence(path, line, "the whole crate is imported; name the room"));
-        } else if room != own && !allowed.contains(room.as_str()) {
+        } else if module_name != own_module && !allowed.contains(module_name.as_str()) {
             let below: Vec<_> = allowed.iter().copied().collect();
-            let what =
-                format!("`{own}` uses `{room}`, against the arrows; below `{own}` are: {}", below.join(", "));
-            offences.push(offence(path, line, what));
+            let message = format!(
+                "`{own_module}` uses `{module_name}`, against the arrows; below `{own_module}` are: {}",
+                below.join(", ")
+            );
+            offences.push(offence(path, line, message));
         }
     }
     offences
 }
 
 /// The contract can be judged without a machine.
-pub fn purity(path: &str, text: &str) -> Vec<Offence> {
-    let Some(room) = room_of(path).filter(|room| PURE_ROOMS.contains(room)) else { return Vec::new() };
-    let code = tokens::of_product(text);
+pub fn pure_modules(path: &str, text: &str) -> Vec<Offence> {
+    let Some(module_name) = module_of(path).filter(|module_name| PURE_MODULES.contains(module_name)) else {
+        return Vec::new();
+    };
+    let code = tokens::product_tokens(text);
     let mut offences = Vec::new();
-    let mut no =
-        |line, what: &str| offences.push(offence(path, line, format!("`{room}` is pure, but names {what}")));
+    let mut no = |line, message: &str| {
+        offences.push(offence(path, line, format!("`{module_name}` is pure, but names {message}")))
+    };
     for (at, token) in code.iter().enumerate() {
         let clock = ["Instant", "SystemTime"].contains(&token.text.as_str());
         if starts_a_path(&code, at) && RUNTIME_CRATES.contains(&token.text.as_str()) {
@@ -214,7 +223,7 @@ pub fn purity(path: &str, text: &str) -> Vec<Offence> {
             no(token.line, "Instant; pass a Duration or a date");
         }
     }
-    for (module, line) in first_names_after(&code, "std") {
+    for (module, line) in first_segments_after(&code, "std") {
         if SYSTEM_MODULES.contains(&module.as_str()) {
             no(line, &format!("std::{module}"));
         }
@@ -224,23 +233,23 @@ pub fn purity(path: &str, text: &str) -> Vec<Offence> {
 
 /// In the contract the compiler is the to-do list: a match over an enum of ours names every variant.
 pub fn no_catch_all(path: &str, text: &str) -> Vec<Offence> {
-    if room_of(path) != Some("contract") {
+    if module_of(path) != Some("contract") {
         return Vec::new();
     }
-    let code = tokens::of_product(text);
+    let code = tokens::product_tokens(text);
     let mut offences = Vec::new();
     for at in (0..code.len()).filter(|at| code[*at].text == "match") {
         let patterns = patterns_of_match(&code, at);
-        let ours = |pattern: &&[Token]| {
+        let is_internal_enum = |pattern: &&[Token]| {
             pattern.windows(2).any(|pair| {
                 let name = &pair[0].text;
                 pair[1].text == "::"
                     && name.starts_with(char::is_uppercase)
-                    && !FOREIGN_ENUMS.contains(&name.as_str())
+                    && !EXTERNAL_ENUMS.contains(&name.as_str())
             })
         };
         let catch_all = patterns.iter().find(|pattern| pattern.len() == 1 && pattern[0].text == "_");
-        if let Some(arm) = catch_all.filter(|_| patterns.iter().any(ours)) {
+        if let Some(arm) = catch_all.filter(|_| patterns.iter().any(is_internal_enum)) {
             offences.push(offence(
                 path,
                 arm[0].line,
@@ -252,71 +261,73 @@ pub fn no_catch_all(path: &str, text: &str) -> Vec<Offence> {
 }
 
 /// pingora is named where it is at home.
-pub fn pingora_stays_home(path: &str, text: &str) -> Vec<Offence> {
+pub fn pingora_imports(path: &str, text: &str) -> Vec<Offence> {
     let at_home = ["src/exchange/", "src/server/"].iter().any(|home| path.starts_with(home));
     if at_home || ["src/upstream/transport.rs", "src/upstream/timer.rs", "src/tls/stream.rs"].contains(&path)
     {
         return Vec::new();
     }
-    let code = tokens::of_product(text);
+    let code = tokens::product_tokens(text);
     let uses = code.iter().filter(|token| token.text.starts_with("pingora"));
-    let what = "pingora is named only in exchange, server, upstream/{transport,timer}.rs and tls/stream.rs";
-    uses.map(|t| offence(path, t.line, what)).collect()
+    let message =
+        "pingora is named only in exchange, server, upstream/{transport,timer}.rs and tls/stream.rs";
+    uses.map(|t| offence(path, t.line, message)).collect()
 }
 
 /// One door: who else writes to a client answers without a contract and without a count.
-pub fn one_door(path: &str, text: &str) -> Vec<Offence> {
+pub fn client_writes(path: &str, text: &str) -> Vec<Offence> {
     // The rehearsal's upstream and client speak on sockets of their own, never to a client of the gateway.
     if path.starts_with("src/rehearse/") {
         return Vec::new();
     }
-    let may_write = WRITERS_TO_CLIENTS.contains(&path) || SPELLERS.contains(&path);
+    let may_write = WRITERS_TO_CLIENTS.contains(&path) || PINGORA_USERS.contains(&path);
     let forbidden =
-        |name: &str| WRITES_OF_PINGORA.contains(&name) || (CLIENT_WRITES.contains(&name) && !may_write);
-    let code = tokens::of_product(text);
+        |name: &str| PINGORA_WRITES.contains(&name) || (CLIENT_WRITES.contains(&name) && !may_write);
+    let code = tokens::product_tokens(text);
     let mut offences = Vec::new();
     for pair in code.windows(2).filter(|pair| [".", "::"].contains(&pair[0].text.as_str())) {
-        let (moves, place) = TUNNELS;
-        if pair[1].text == moves && path != place {
-            let what = format!("`{moves}` moves bytes to a client unread; only {place} may, after a 101");
-            offences.push(offence(path, pair[1].line, what));
+        let (moves, pattern) = TUNNEL_WRITER;
+        if pair[1].text == moves && path != pattern {
+            let message =
+                format!("`{moves}` moves bytes to a client unread; only {pattern} may, after a 101");
+            offences.push(offence(path, pair[1].line, message));
         }
         if forbidden(&pair[1].text) {
-            let what = format!(
+            let message = format!(
                 "`{}` writes to a client; only {} may",
                 pair[1].text,
                 WRITERS_TO_CLIENTS.join(" and ")
             );
-            offences.push(offence(path, pair[1].line, what));
+            offences.push(offence(path, pair[1].line, message));
         }
     }
     offences
 }
 
 /// What the process was told is read at the edge and passed down.
-pub fn environment_stays_at_the_edge(path: &str, text: &str) -> Vec<Offence> {
+pub fn environment_reads(path: &str, text: &str) -> Vec<Offence> {
     if path.starts_with("src/cli/") || path == "src/main.rs" {
         return Vec::new();
     }
-    let code = tokens::of_product(text);
+    let code = tokens::product_tokens(text);
     let readers = ["var", "var_os", "vars", "vars_os", "args", "args_os", "current_dir"];
     let read = |at: &usize| {
         tokens::is_at(&code, *at, &["env", "::"])
             && code.get(at + 2).is_some_and(|t| readers.contains(&t.text.as_str()))
     };
-    let what = "only cli and main read the environment; pass the value down";
-    (0..code.len()).filter(read).map(|at| offence(path, code[at].line, what)).collect()
+    let message = "only cli and main read the environment; pass the value down";
+    (0..code.len()).filter(read).map(|at| offence(path, code[at].line, message)).collect()
 }
 
 /// What is committed works on another machine and says nothing of this one.
-pub fn no_path_of_this_machine(path: &str, text: &str) -> Vec<Offence> {
+pub fn machine_paths(path: &str, text: &str) -> Vec<Offence> {
     let mut offences = Vec::new();
     for (index, line) in text.lines().enumerate() {
-        for place in [concat!("/wo", "rk/"), concat!("/ro", "ot/"), concat!("/tmp/", "dev-")] {
+        for pattern in [concat!("/wo", "rk/"), concat!("/ro", "ot/"), concat!("/tmp/", "dev-")] {
             let alone =
                 |at: usize| !line[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == '.');
-            if line.match_indices(place).any(|(at, _)| alone(at)) {
-                offences.push(offence(path, index + 1, format!("names `{place}`, a place of one machine")));
+            if line.match_indices(pattern).any(|(at, _)| alone(at)) {
+                offences.push(offence(path, index + 1, format!("names `{pattern}`, a place of one machine")));
             }
         }
     }
@@ -324,15 +335,16 @@ pub fn no_path_of_this_machine(path: &str, text: &str) -> Vec<Offence> {
 }
 
 /// The room of a source file: the folder or file right under `src`.
-fn room_of(path: &str) -> Option<&str> {
+fn module_of(path: &str) -> Option<&str> {
     let inside = path.strip_prefix("src/")?;
     Some(inside.split('/').next()?.trim_end_matches(".rs"))
 }
 
-/// The rooms that `room` may use: everything that the arrows lead to.
-fn below(room: &str) -> Option<BTreeSet<&'static str>> {
-    let direct = |room: &str| ARROWS.iter().find(|(from, _)| *from == room).map(|(_, to)| *to);
-    let mut open: Vec<&'static str> = direct(room)?.to_vec();
+/// The rooms that `module_name` may use: everything that the arrows lead to.
+fn allowed_imports_of(module_name: &str) -> Option<BTreeSet<&'static str>> {
+    let direct =
+        |module_name: &str| ALLOWED_IMPORTS.iter().find(|(from, _)| *from == module_name).map(|(_, to)| *to);
+    let mut open: Vec<&'static str> = direct(module_name)?.to_vec();
     let mut found = BTreeSet::new();
     while let Some(next) = open.pop() {
         if found.insert(next) {
@@ -343,7 +355,7 @@ fn below(room: &str) -> Option<BTreeSet<&'static str>> {
 }
 
 /// `lib.rs` declares and re-exports; it does nothing.
-fn lib_is_a_map(path: &str, code: &[Token]) -> Vec<Offence> {
+fn lib_contains_only_modules(path: &str, code: &[Token]) -> Vec<Offence> {
     let work = ["fn", "struct", "enum", "impl", "macro_rules", "static", "const"];
     let found = code.iter().filter(|token| work.contains(&token.text.as_str()));
     found
@@ -352,9 +364,9 @@ fn lib_is_a_map(path: &str, code: &[Token]) -> Vec<Offence> {
 }
 
 /// Every room that the code names through `crate::`, `statusquo::` or a chain of `super::` that ends at the top.
-fn rooms_named(path: &str, code: &[Token]) -> Vec<(String, usize)> {
-    let mut found = first_names_after(code, "crate");
-    found.extend(first_names_after(code, "statusquo"));
+fn imported_modules(path: &str, code: &[Token]) -> Vec<(String, usize)> {
+    let mut found = first_segments_after(code, "crate");
+    found.extend(first_segments_after(code, "statusquo"));
     let file_depth = path.trim_end_matches("/mod.rs").matches('/').count();
     let mut braces: Vec<bool> = Vec::new(); // true: opened by `mod name {`
     for (at, token) in code.iter().enumerate() {
@@ -368,7 +380,7 @@ fn rooms_named(path: &str, code: &[Token]) -> Vec<(String, usize)> {
                 }
                 let climbed = (end - at) / 2;
                 if climbed == file_depth + braces.iter().filter(|module| **module).count() {
-                    found.extend(names_at(code, end));
+                    found.extend(segments_at(code, end));
                 }
             }
             _ => {}
@@ -378,10 +390,10 @@ fn rooms_named(path: &str, code: &[Token]) -> Vec<(String, usize)> {
 }
 
 /// `head::x` gives `x`; `head::{x, y::z}` gives `x` and `y`.
-fn first_names_after(code: &[Token], head: &str) -> Vec<(String, usize)> {
+fn first_segments_after(code: &[Token], head: &str) -> Vec<(String, usize)> {
     let starts =
         (0..code.len()).filter(|at| tokens::is_at(code, *at, &[head, "::"]) && starts_a_path(code, *at));
-    starts.flat_map(|at| names_at(code, at + 2)).collect()
+    starts.flat_map(|at| segments_at(code, at + 2)).collect()
 }
 
 /// Whether a path begins at this token: nothing is left of it that it would belong to.
@@ -392,7 +404,7 @@ fn starts_a_path(code: &[Token], at: usize) -> bool {
 }
 
 /// The name at `at`, or the first name of each branch of the group at `at`.
-fn names_at(code: &[Token], at: usize) -> Vec<(String, usize)> {
+fn segments_at(code: &[Token], at: usize) -> Vec<(String, usize)> {
     let Some(first) = code.get(at) else { return Vec::new() };
     if first.text != "{" {
         return vec![(first.text.clone(), first.line)];
@@ -458,6 +470,6 @@ fn patterns_of_match(code: &[Token], at: usize) -> Vec<&[Token]> {
     patterns
 }
 
-fn offence(path: &str, line: usize, what: impl Into<String>) -> Offence {
-    Offence { path: path.to_owned(), line, what: what.into() }
+fn offence(path: &str, line: usize, message: impl Into<String>) -> Offence {
+    Offence { path: path.to_owned(), line, what: message.into() }
 }

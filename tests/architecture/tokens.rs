@@ -13,8 +13,8 @@ pub struct Token {
 }
 
 /// The tokens of `source` without the items that exist only in tests (`#[cfg(test)]`).
-pub fn of_product(source: &str) -> Vec<Token> {
-    let tokens = of(source);
+pub fn product_tokens(source: &str) -> Vec<Token> {
+    let tokens = tokenize(source);
     if is_at(&tokens, 0, &["#", "!", "[", "cfg", "(", "test", ")", "]"]) {
         return Vec::new();
     }
@@ -33,7 +33,7 @@ pub fn of_product(source: &str) -> Vec<Token> {
 
 /// The modules that a file declares for tests only: the value of `#[path]` where there is one, else `name.rs`.
 pub fn test_modules(source: &str) -> Vec<String> {
-    let tokens = of(source);
+    let tokens = tokenize(source);
     let paths = path_attributes(source);
     let mut found = Vec::new();
     for at in 0..tokens.len() {
@@ -55,8 +55,8 @@ pub fn test_modules(source: &str) -> Vec<String> {
 }
 
 /// All tokens of `source`.
-pub fn of(source: &str) -> Vec<Token> {
-    let mut reader = Reader { rest: source.chars().collect(), at: 0, line: 1 };
+pub fn tokenize(source: &str) -> Vec<Token> {
+    let mut reader = Tokenizer { rest: source.chars().collect(), position: 0, line: 1 };
     let mut tokens = Vec::new();
     while let Some(c) = reader.peek(0) {
         let line = reader.line;
@@ -67,7 +67,7 @@ pub fn of(source: &str) -> Vec<Token> {
     tokens
 }
 
-/// Whether the tokens from `at` on read exactly `texts`.
+/// Whether the tokens from `position` on read exactly `texts`.
 pub fn is_at(tokens: &[Token], at: usize, texts: &[&str]) -> bool {
     tokens.len() >= at + texts.len()
         && texts.iter().zip(&tokens[at..]).all(|(want, token)| token.text == *want)
@@ -78,7 +78,7 @@ pub fn is_name(token: &Token) -> bool {
     token.text.starts_with(|c: char| c.is_alphabetic() || c == '_')
 }
 
-/// The index after the item whose attributes start at `at`.
+/// The index after the item whose attributes start at `position`.
 fn end_of_item(tokens: &[Token], at: usize) -> usize {
     let mut depth = 0usize;
     for (index, token) in tokens.iter().enumerate().skip(at) {
@@ -105,15 +105,15 @@ fn path_attributes(source: &str) -> Vec<(usize, String)> {
 
 const CFG_TEST: &[&str] = &["#", "[", "cfg", "(", "test", ")", "]"];
 
-struct Reader {
+struct Tokenizer {
     rest: Vec<char>,
-    at: usize,
+    position: usize,
     line: usize,
 }
 
-impl Reader {
-    fn peek(&self, ahead: usize) -> Option<char> {
-        self.rest.get(self.at + ahead).copied()
+impl Tokenizer {
+    fn peek(&self, offset: usize) -> Option<char> {
+        self.rest.get(self.position + offset).copied()
     }
 
     fn skip(&mut self, count: usize) {
@@ -121,7 +121,7 @@ impl Reader {
             if self.peek(0) == Some('\n') {
                 self.line += 1;
             }
-            self.at += 1;
+            self.position += 1;
         }
     }
 
@@ -195,7 +195,7 @@ impl Reader {
         self.skip(1);
         while let Some(c) = self.peek(0) {
             self.skip(1);
-            if c == '"' && (0..hashes).all(|ahead| self.peek(ahead) == Some('#')) {
+            if c == '"' && (0..hashes).all(|offset| self.peek(offset) == Some('#')) {
                 self.skip(hashes);
                 break;
             }
@@ -238,9 +238,9 @@ impl Reader {
 }
 
 #[test]
-fn comments_and_literals_hide_what_they_say_but_keep_the_lines() {
+fn tokenizer_skips_comments_and_literals_and_keeps_line_numbers() {
     let source = "// a::b\nlet x = \"c::d \\\" e\"; /* f /* g */\n h */ let y = r#\"i \" j\"#;\nfn k<'l>(c: char) { c == '\\'' || c == '\"' }";
-    let names: Vec<_> = of(source).into_iter().filter(is_name).map(|t| (t.text, t.line)).collect();
+    let names: Vec<_> = tokenize(source).into_iter().filter(is_name).map(|t| (t.text, t.line)).collect();
     let expected =
         [("let", 2), ("x", 2), ("let", 3), ("y", 3), ("fn", 4), ("k", 4), ("l", 4), ("c", 4), ("char", 4)];
     assert_eq!(names[..9].iter().map(|(t, l)| (t.as_str(), *l)).collect::<Vec<_>>(), expected);
@@ -248,15 +248,15 @@ fn comments_and_literals_hide_what_they_say_but_keep_the_lines() {
 }
 
 #[test]
-fn what_exists_only_in_tests_is_left_out_and_nothing_else() {
+fn product_tokens_exclude_test_only_items_and_nothing_else() {
     let source = "fn a() {}\n#[cfg(test)]\n#[allow(dead_code)]\nmod tests { fn b() { if c {} } }\nfn d() {}\n#[cfg(test)]\nuse e::f;\nfn g() {}";
-    let names: Vec<_> = of_product(source).into_iter().filter(is_name).map(|t| t.text).collect();
+    let names: Vec<_> = product_tokens(source).into_iter().filter(is_name).map(|t| t.text).collect();
     assert_eq!(names, ["fn", "a", "fn", "d", "fn", "g"]);
-    assert!(of_product("#![cfg(test)]\nfn a() {}").is_empty());
+    assert!(product_tokens("#![cfg(test)]\nfn a() {}").is_empty());
 }
 
 #[test]
-fn a_test_module_in_a_file_of_its_own_is_found_by_path_or_by_name() {
+fn test_module_file_is_found_by_path_attribute_or_name() {
     let source =
         "#[cfg(test)]\n#[path = \"door_tests.rs\"]\nmod tests;\n#[cfg(test)]\nmod samples;\nmod product;";
     assert_eq!(test_modules(source), ["door_tests.rs", "samples.rs"]);

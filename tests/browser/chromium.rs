@@ -12,7 +12,7 @@ use std::time::Duration;
 use crate::load::scaled;
 
 /// Starting takes two seconds on an idle machine.
-const LIMIT: Duration = Duration::from_secs(90);
+const TIMEOUT: Duration = Duration::from_secs(90);
 
 /// Says nothing to the network by itself, and needs no rights: the only pages it opens are ours.
 const FLAGS: &[&str] = &[
@@ -32,7 +32,7 @@ const FLAGS: &[&str] = &[
 
 /// The document at `url` after its scripts have run.
 pub fn document(url: &str) -> String {
-    let home = Home::new();
+    let home = BrowserProfile::new();
     let mut browser = Command::new("chromium")
         .args(FLAGS)
         .arg(format!("--user-data-dir={}", home.path.join("profile").display()))
@@ -57,7 +57,7 @@ pub fn document(url: &str) -> String {
         let _ = err.read_to_end(&mut text);
         String::from_utf8_lossy(&text).into_owned()
     });
-    let document = printed.recv_timeout(scaled(LIMIT));
+    let document = printed.recv_timeout(scaled(TIMEOUT));
     if document.is_err() {
         let _ = browser.kill();
     }
@@ -66,27 +66,27 @@ pub fn document(url: &str) -> String {
         Ok(document) if status.success() => document,
         Ok(_) | Err(_) => {
             let complaints = complaints.join().unwrap_or_default();
-            panic!("chromium printed no document in {LIMIT:?} ({status}); it said:\n{complaints}");
+            panic!("chromium printed no document in {TIMEOUT:?} ({status}); it said:\n{complaints}");
         }
     }
 }
 
 /// A folder that goes away with its value.
-struct Home {
+struct BrowserProfile {
     path: PathBuf,
 }
 
-impl Home {
-    fn new() -> Home {
+impl BrowserProfile {
+    fn new() -> BrowserProfile {
         static COUNT: AtomicU64 = AtomicU64::new(0);
         let name = format!("browser-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
         std::fs::create_dir_all(&path).unwrap();
-        Home { path }
+        BrowserProfile { path }
     }
 }
 
-impl Drop for Home {
+impl Drop for BrowserProfile {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.path);
     }

@@ -11,16 +11,16 @@ use std::sync::{Arc, Mutex};
 use crate::load::limit;
 
 /// A running gateway.
-pub struct Gateway {
+pub struct BrowserGateway {
     child: Child,
-    said: Arc<Mutex<String>>,
+    log: Arc<Mutex<String>>,
     file: PathBuf,
     address: SocketAddr,
 }
 
-impl Gateway {
+impl BrowserGateway {
     /// Starts it with these sections; where it listens is added.
-    pub fn start(sections: &str) -> Gateway {
+    pub fn start(sections: &str) -> BrowserGateway {
         static COUNT: AtomicU64 = AtomicU64::new(0);
         let name = format!("browser-{}-{}.yaml", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
@@ -35,8 +35,8 @@ impl Gateway {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let said = Arc::new(Mutex::new(String::new()));
-        let heard = Arc::clone(&said);
+        let log = Arc::new(Mutex::new(String::new()));
+        let shared_log = Arc::clone(&log);
         let stderr = child.stderr.take().unwrap();
         let (sender, addresses) = channel();
         std::thread::spawn(move || {
@@ -44,17 +44,17 @@ impl Gateway {
                 if let Some(address) = line.strip_prefix("listening on ") {
                     let _ = sender.send(address.parse::<SocketAddr>());
                 }
-                let mut heard = heard.lock().unwrap();
-                heard.push_str(&line);
-                heard.push('\n');
+                let mut shared_log = shared_log.lock().unwrap();
+                shared_log.push_str(&line);
+                shared_log.push('\n');
             }
         });
         let address = addresses.recv_timeout(limit());
         let Ok(Ok(address)) = address else {
             let _ = child.kill();
-            panic!("the gateway did not say where it listens; it said:\n{}", said.lock().unwrap());
+            panic!("the gateway did not say where it listens; it said:\n{}", log.lock().unwrap());
         };
-        Gateway { child, said, file, address }
+        BrowserGateway { child, log, file, address }
     }
 
     /// An address at it.
@@ -63,10 +63,10 @@ impl Gateway {
     }
 }
 
-impl Drop for Gateway {
+impl Drop for BrowserGateway {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!("-- the gateway wrote:\n{}", self.said.lock().unwrap());
+            eprintln!("-- the gateway wrote:\n{}", self.log.lock().unwrap());
         }
         let _ = self.child.kill();
         let _ = self.child.wait();

@@ -6,7 +6,7 @@ use statusquo::rehearse::{ScriptedUpstream, UpstreamStep, http_response};
 use crate::chromium;
 
 /// One call of the page's `fetch`.
-pub struct Ask {
+pub struct PageFetch {
     /// What it is called in the findings.
     pub name: String,
     pub url: String,
@@ -15,21 +15,21 @@ pub struct Ask {
 }
 
 /// A server for one page. Its origin is known before the page is: a gateway can be told of it.
-pub struct Page {
+pub struct TestPage {
     server: ScriptedUpstream,
 }
 
-impl Page {
+impl TestPage {
     /// Serves it on a port of its own.
-    pub fn serve() -> Page {
+    pub fn serve() -> TestPage {
         let server = ScriptedUpstream::by_request(|request| {
-            let answer = match request.path() {
+            let response = match request.path() {
                 "/page" => http_response("200 OK\ncontent-type: text/html; charset=utf-8", SCRIPT),
                 _ => http_response("404 Not Found", ""),
             };
-            vec![UpstreamStep::ReadRequestHead, UpstreamStep::Write(answer)]
+            vec![UpstreamStep::ReadRequestHead, UpstreamStep::Write(response)]
         });
-        Page { server: server.unwrap() }
+        TestPage { server: server.unwrap() }
     }
 
     /// As the browser sends it.
@@ -39,14 +39,14 @@ impl Page {
 
     /// Opens it and returns its findings, by name: `{"status", "body", "fields"}`, or `{"failed"}` with the error's name
     /// where `fetch` gave nothing.
-    pub fn open(&self, asks: &[Ask]) -> Value {
-        let asks: Vec<_> = asks
+    pub fn open(&self, fetches: &[PageFetch]) -> Value {
+        let fetches: Vec<_> = fetches
             .iter()
             .map(|ask| json!({ "name": ask.name, "url": ask.url, "options": ask.options }))
             .collect();
         // The part after # stays in the browser.
         let document =
-            chromium::document(&format!("{}/page#{}", self.origin(), hex(&Value::from(asks).to_string())));
+            chromium::document(&format!("{}/page#{}", self.origin(), hex(&Value::from(fetches).to_string())));
         let found = document.split_once("<pre>").and_then(|(_, rest)| rest.split_once("</pre>"));
         let Some((found, _)) = found else { panic!("no findings in the document:\n{document}") };
         let found = found.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&");

@@ -7,16 +7,16 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::gateway::Gateway;
+use crate::gateway::RealGateway;
 use crate::program::{install_packages, run, succeed};
-use crate::{SOON, config, file};
+use crate::{TIMEOUT, load_config, read_file};
 
 const DOCKERFILE: &str = "deploy/Dockerfile";
 const CONFIG: &str = "deploy/compose/statusquo.yaml";
 
 /// Instructions with their lines joined, comments dropped.
 fn instructions() -> Vec<String> {
-    let text: String = file(DOCKERFILE)
+    let text: String = read_file(DOCKERFILE)
         .lines()
         .filter(|line| !line.starts_with('#'))
         .map(|line| format!("{line}\n"))
@@ -25,15 +25,15 @@ fn instructions() -> Vec<String> {
 }
 
 #[test]
-fn hadolint_has_nothing_to_say_against_the_image() {
+fn dockerfile_passes_hadolint() {
     install_packages();
-    let said = succeed(Command::new("target/packages/python/bin/hadolint").arg(DOCKERFILE), SOON);
-    assert_eq!(said, "");
+    let output = succeed(Command::new("target/packages/python/bin/hadolint").arg(DOCKERFILE), TIMEOUT);
+    assert_eq!(output, "");
 }
 
 #[test]
-fn the_image_is_built_with_our_rust_and_cmake_and_does_not_run_as_root() {
-    let manifest = file("Cargo.toml");
+fn image_uses_pinned_rust_and_cmake_and_runs_as_non_root() {
+    let manifest = read_file("Cargo.toml");
     let rust = manifest.lines().find_map(|line| line.strip_prefix("rust-version = ")).unwrap();
     let all = instructions();
     let of = |name: &str| -> Vec<&str> {
@@ -50,8 +50,8 @@ fn the_image_is_built_with_our_rust_and_cmake_and_does_not_run_as_root() {
 
 /// The sources that `include_str!` asks for, and what cargo itself reads, must be in what the builder is sent.
 #[test]
-fn everything_that_the_build_reads_is_sent_to_the_builder() {
-    let ignore = file("deploy/Dockerfile.dockerignore");
+fn build_context_contains_every_file_the_build_reads() {
+    let ignore = read_file("deploy/Dockerfile.dockerignore");
     let sent: Vec<&str> = ignore.lines().filter_map(|line| line.strip_prefix('!')).collect();
     assert_eq!(sent, ["Cargo.toml", "Cargo.lock", "src", "config"]);
     let mut open = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("src")];
@@ -63,13 +63,13 @@ fn everything_that_the_build_reads_is_sent_to_the_builder() {
                 continue;
             }
             let text = std::fs::read_to_string(&path).unwrap();
-            for asked in text.split("include_str!(\"").skip(1).filter_map(|rest| rest.split('"').next()) {
-                let found = path.parent().unwrap().join(asked).canonicalize();
-                let found = found.unwrap_or_else(|e| panic!("{}: {asked}: {e}", path.display()));
+            for requested in text.split("include_str!(\"").skip(1).filter_map(|rest| rest.split('"').next()) {
+                let found = path.parent().unwrap().join(requested).canonicalize();
+                let found = found.unwrap_or_else(|e| panic!("{}: {requested}: {e}", path.display()));
                 let inside = found.strip_prefix(env!("CARGO_MANIFEST_DIR")).unwrap();
                 assert!(
                     sent.iter().any(|sent| inside.starts_with(sent)),
-                    "{} asks for {asked}",
+                    "{} asks for {requested}",
                     path.display()
                 );
             }
@@ -78,17 +78,17 @@ fn everything_that_the_build_reads_is_sent_to_the_builder() {
 }
 
 #[test]
-fn the_health_check_of_the_image_tells_a_living_gateway_from_none() {
+fn image_health_check_detects_a_running_and_a_stopped_gateway() {
     let all = instructions();
     let check = all.iter().find(|line| line.starts_with("HEALTHCHECK")).unwrap();
     let words: Vec<String> = serde_json::from_str(check.split_once(" CMD ").unwrap().1).unwrap();
     let healthy = |telemetry: SocketAddr| {
         let port = format!("127.0.0.1/{}", telemetry.port());
-        let asked: Vec<_> = words.iter().map(|word| word.replace("127.0.0.1/9464", &port)).collect();
-        assert_ne!(asked, words, "the port is that of the default");
-        run(Command::new(&asked[0]).args(&asked[1..]), SOON).status.success()
+        let requested: Vec<_> = words.iter().map(|word| word.replace("127.0.0.1/9464", &port)).collect();
+        assert_ne!(requested, words, "the port is that of the default");
+        run(Command::new(&requested[0]).args(&requested[1..]), TIMEOUT).status.success()
     };
-    let gateway = Gateway::before("127.0.0.1:9".parse().unwrap());
+    let gateway = RealGateway::with_upstream("127.0.0.1:9".parse().unwrap());
     assert!(healthy(gateway.telemetry));
     // The gateway's own listener has no such page: it answers, but not with 200.
     assert!(!healthy(gateway.http1));
@@ -98,9 +98,9 @@ fn the_health_check_of_the_image_tells_a_living_gateway_from_none() {
 }
 
 #[test]
-fn compose_reads_the_file_and_what_it_mounts_is_there() {
+fn compose_file_is_valid_and_its_mounts_exist() {
     let resolved =
-        succeed(Command::new("docker-compose").args(["-f", "deploy/compose.yaml", "config"]), SOON);
+        succeed(Command::new("docker-compose").args(["-f", "deploy/compose.yaml", "config"]), TIMEOUT);
     let resolved: Value = serde_saphyr::from_str(&resolved).unwrap();
     let services = resolved["services"].as_object().unwrap();
     assert_eq!(services.keys().collect::<Vec<_>>(), ["app", "gateway", "prometheus"]);
@@ -117,7 +117,7 @@ fn compose_reads_the_file_and_what_it_mounts_is_there() {
     }
     assert_eq!(mounted, [Path::new(CONFIG), Path::new("deploy/prometheus")]);
 
-    let config = config(CONFIG);
+    let config = load_config(CONFIG);
     let gateway = &services["gateway"];
     let grace = gateway["stop_grace_period"].as_str().unwrap().strip_suffix('s').unwrap().parse().unwrap();
     assert!(Duration::from_secs(grace) > config.drain_delay + config.drain, "{grace}");
@@ -129,10 +129,10 @@ fn compose_reads_the_file_and_what_it_mounts_is_there() {
 }
 
 #[test]
-fn prometheus_is_sent_where_the_composed_gateway_has_its_telemetry() {
-    let telemetry = config(CONFIG).telemetry.address;
+fn prometheus_scrapes_the_telemetry_address_of_the_composed_gateway() {
+    let telemetry = load_config(CONFIG).telemetry.address;
     assert!(telemetry.ip().is_unspecified(), "another container must reach it");
-    let prometheus: Value = serde_saphyr::from_str(&file("deploy/prometheus/prometheus.yml")).unwrap();
+    let prometheus: Value = serde_saphyr::from_str(&read_file("deploy/prometheus/prometheus.yml")).unwrap();
     let target = &prometheus["scrape_configs"][0]["static_configs"][0]["targets"][0];
     assert_eq!(target, &format!("gateway:{}", telemetry.port()));
 }

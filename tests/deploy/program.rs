@@ -11,7 +11,7 @@ use crate::load::scaled;
 
 /// What a program said and how it ended.
 #[derive(Debug)]
-pub struct Finished {
+pub struct ProcessOutput {
     pub status: ExitStatus,
     pub out: String,
     pub err: String,
@@ -19,7 +19,7 @@ pub struct Finished {
 
 /// Runs it; kills it and panics when it takes longer than `limit`.
 #[track_caller]
-pub fn run(command: &mut Command, limit: Duration) -> Finished {
+pub fn run(command: &mut Command, limit: Duration) -> ProcessOutput {
     let deadline = Instant::now() + scaled(limit);
     let spawned = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
     let mut child = spawned.unwrap_or_else(|e| panic!("{command:?} cannot be run ({e}); see `make setup`"));
@@ -28,13 +28,13 @@ pub fn run(command: &mut Command, limit: Duration) -> Finished {
         stream.recv_timeout(deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1)))
     };
     // Both streams at their end is the program at its end.
-    let said = text(&out).and_then(|out| Ok((out, text(&err)?)));
-    let Ok((out, err)) = said else {
+    let streams = text(&out).and_then(|out| Ok((out, text(&err)?)));
+    let Ok((out, err)) = streams else {
         let _ = child.kill();
         let _ = child.wait();
         panic!("{command:?} has not ended within {limit:?}");
     };
-    Finished { status: child.wait().unwrap(), out, err }
+    ProcessOutput { status: child.wait().unwrap(), out, err }
 }
 
 /// Runs it and panics unless it succeeds; gives its standard output.

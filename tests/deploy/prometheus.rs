@@ -10,14 +10,14 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::curl::Curl;
-use crate::file;
 use crate::folder::Folder;
 use crate::load::scaled;
+use crate::read_file;
 
 /// A running Prometheus. Dropping it ends it.
 pub struct Prometheus {
     child: Arc<Mutex<Child>>,
-    said: Arc<Mutex<String>>,
+    log: Arc<Mutex<String>>,
     address: SocketAddr,
     _folder: Folder,
 }
@@ -27,12 +27,15 @@ impl Prometheus {
     pub fn scraping(target: SocketAddr) -> Prometheus {
         let folder = Folder::new("prometheus");
         for name in ["rules.yml", "alerts.yml"] {
-            std::fs::write(folder.path.join(name), file(&format!("deploy/prometheus/{name}"))).unwrap();
+            std::fs::write(folder.path.join(name), read_file(&format!("deploy/prometheus/{name}"))).unwrap();
         }
-        let shipped = file("deploy/prometheus/prometheus.yml");
-        let ours = shipped.replace("gateway:9464", &target.to_string()).replace("15s", "250ms");
-        assert!(ours.contains(&target.to_string()) && ours.contains("scrape_interval: 250ms"), "{ours}");
-        std::fs::write(folder.path.join("prometheus.yml"), ours).unwrap();
+        let shipped = read_file("deploy/prometheus/prometheus.yml");
+        let config = shipped.replace("gateway:9464", &target.to_string()).replace("15s", "250ms");
+        assert!(
+            config.contains(&target.to_string()) && config.contains("scrape_interval: 250ms"),
+            "{config}"
+        );
+        std::fs::write(folder.path.join("prometheus.yml"), config).unwrap();
         let mut child = Command::new("prometheus")
             .arg(format!("--config.file={}", folder.path.join("prometheus.yml").display()))
             .arg(format!("--storage.tsdb.path={}", folder.path.join("data").display()))
@@ -42,13 +45,13 @@ impl Prometheus {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap_or_else(|e| panic!("prometheus cannot be run ({e}); `make setup` installs it"));
-        let said = Arc::new(Mutex::new(String::new()));
-        let lines = follow(&mut child, Arc::clone(&said));
+        let log = Arc::new(Mutex::new(String::new()));
+        let lines = read_log_lines(&mut child, Arc::clone(&log));
         let child = Arc::new(Mutex::new(child));
         // A test that hangs loses its Prometheus, and fails.
         let watched = Arc::downgrade(&child);
         std::thread::spawn(move || {
-            std::thread::sleep(scaled(LIFE));
+            std::thread::sleep(scaled(MAX_LIFETIME));
             if let Some(child) = watched.upgrade() {
                 let _ = child.lock().unwrap().kill();
             }
@@ -58,29 +61,29 @@ impl Prometheus {
             let left = deadline.saturating_duration_since(Instant::now());
             let Ok(line) = lines.recv_timeout(left) else {
                 let _ = child.lock().unwrap().kill();
-                panic!("Prometheus does not say where it listens; it said:\n{}", said.lock().unwrap());
+                panic!("Prometheus does not say where it listens; it said:\n{}", log.lock().unwrap());
             };
             if let Some((_, address)) = line.split_once("msg=\"Listening on\" address=") {
                 break address.trim().parse().unwrap();
             }
         };
-        Prometheus { child, said, address, _folder: folder }
+        Prometheus { child, log, address, _folder: folder }
     }
 
     /// The member `data_frame` of what this path of the API answers; `None` while it is not ready.
     pub fn api(&self, path: &str) -> Option<Value> {
-        let answer = Curl::http1().get(self.address, path);
-        if answer.status == 503 {
+        let response = Curl::http1().get(self.address, path);
+        if response.status == 503 {
             return None;
         }
-        let mut body: Value = serde_json::from_str(&answer.text()).unwrap();
-        assert_eq!((answer.status, &body["status"]), (200, &"success".into()), "{path}: {body}");
+        let mut body: Value = serde_json::from_str(&response.text()).unwrap();
+        assert_eq!((response.status, &body["status"]), (200, &"success".into()), "{path}: {body}");
         Some(body["data"].take())
     }
 
     /// Asks again and again until `found` accepts what the path answers; fails with the last answer after a while.
     #[track_caller]
-    pub fn wait<T>(&self, path: &str, found: impl Fn(&Value) -> Option<T>) -> T {
+    pub fn wait_for<T>(&self, path: &str, found: impl Fn(&Value) -> Option<T>) -> T {
         let deadline = Instant::now() + scaled(Duration::from_secs(60));
         loop {
             let data = self.api(path);
@@ -96,7 +99,7 @@ impl Prometheus {
 impl Drop for Prometheus {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!("-- Prometheus wrote:\n{}", self.said.lock().unwrap());
+            eprintln!("-- Prometheus wrote:\n{}", self.log.lock().unwrap());
         }
         let mut child = self.child.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         let _ = child.kill();
@@ -105,17 +108,17 @@ impl Drop for Prometheus {
 }
 
 /// Longer than every wait of a test together.
-const LIFE: Duration = Duration::from_secs(300);
+const MAX_LIFETIME: Duration = Duration::from_secs(300);
 
-fn follow(child: &mut Child, said: Arc<Mutex<String>>) -> Receiver<String> {
+fn read_log_lines(child: &mut Child, log: Arc<Mutex<String>>) -> Receiver<String> {
     let (sender, lines) = channel();
     let stderr = child.stderr.take().unwrap();
     std::thread::spawn(move || {
         for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-            let mut said = said.lock().unwrap();
-            said.push_str(&line);
-            said.push('\n');
-            drop(said);
+            let mut log = log.lock().unwrap();
+            log.push_str(&line);
+            log.push('\n');
+            drop(log);
             let _ = sender.send(line);
         }
     });

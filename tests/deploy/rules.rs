@@ -7,17 +7,17 @@ use std::process::Command;
 use serde_json::Value;
 
 use crate::program::succeed;
-use crate::{SOON, file};
+use crate::{TIMEOUT, read_file};
 
 const FOLDER: &str = "deploy/prometheus";
 
 fn promtool(arguments: &[&str]) -> String {
-    succeed(Command::new("promtool").args(arguments).current_dir(FOLDER), SOON)
+    succeed(Command::new("promtool").args(arguments).current_dir(FOLDER), TIMEOUT)
 }
 
 /// Every rule of the file that has this key (`record` or `alert`), by its value.
 fn named(path: &str, key: &str) -> BTreeSet<String> {
-    let rules: Value = serde_saphyr::from_str(&file(&format!("{FOLDER}/{path}"))).unwrap();
+    let rules: Value = serde_saphyr::from_str(&read_file(&format!("{FOLDER}/{path}"))).unwrap();
     let groups = rules["groups"].as_array().unwrap().iter();
     let rules = groups.flat_map(|group| group["rules"].as_array().unwrap());
     rules.filter_map(|rule| Some(rule[key].as_str()?.to_owned())).collect()
@@ -29,27 +29,29 @@ fn words(text: &str) -> impl Iterator<Item = &str> {
 }
 
 #[test]
-fn promtool_accepts_the_configuration_and_every_rule() {
+fn promtool_accepts_configuration_and_rules() {
     promtool(&["check", "config", "prometheus.yml"]);
     promtool(&["check", "rules", "--lint=all", "--lint-fatal", "rules.yml", "alerts.yml"]);
 }
 
 #[test]
-fn every_rule_says_what_its_tests_expect() {
+fn rules_pass_their_promtool_tests() {
     promtool(&["test", "rules", "rules.test.yml", "alerts.test.yml"]);
 }
 
 #[test]
-fn every_rule_has_a_test() {
-    let tests = file(&format!("{FOLDER}/rules.test.yml"));
-    let asked: BTreeSet<&str> =
+fn rules_all_have_a_test() {
+    let tests = read_file(&format!("{FOLDER}/rules.test.yml"));
+    let queried: BTreeSet<&str> =
         tests.lines().filter(|line| line.contains("- expr: ")).flat_map(words).collect();
-    let untested: Vec<_> =
-        named("rules.yml", "record").into_iter().filter(|record| !asked.contains(record.as_str())).collect();
+    let untested: Vec<_> = named("rules.yml", "record")
+        .into_iter()
+        .filter(|record| !queried.contains(record.as_str()))
+        .collect();
     assert_eq!(untested, [""; 0]);
 
     // Silent once, speaking once.
-    let tests: Value = serde_saphyr::from_str(&file(&format!("{FOLDER}/alerts.test.yml"))).unwrap();
+    let tests: Value = serde_saphyr::from_str(&read_file(&format!("{FOLDER}/alerts.test.yml"))).unwrap();
     let cases: Vec<_> = tests["tests"]
         .as_array()
         .unwrap()
@@ -67,24 +69,24 @@ fn every_rule_has_a_test() {
 }
 
 #[test]
-fn the_manual_says_of_every_alert_where_to_look() {
-    let manual = file("docs/operations.md");
+fn manual_has_a_runbook_for_every_alert() {
+    let manual = read_file("docs/operations.md");
     for alert in named("alerts.yml", "alert") {
         assert!(manual.lines().any(|line| line.starts_with(&format!("| `{alert}` |"))), "{alert}");
     }
 }
 
 #[test]
-fn rules_alerts_and_the_manual_name_only_what_the_gateway_has() {
-    let (metrics, codes) = (file("docs/metrics.md"), file("docs/codes.md"));
+fn rules_alerts_and_manual_name_only_existing_metrics() {
+    let (metrics, codes) = (read_file("docs/metrics.md"), read_file("docs/codes.md"));
     let records = named("rules.yml", "record");
     let known = |word: &str| {
         let of_histogram = ["_bucket", "_sum", "_count"].iter().find_map(|end| word.strip_suffix(end));
         [Some(word), of_histogram].into_iter().flatten().any(|name| metrics.contains(&format!("`{name}`")))
     };
     for path in ["rules.yml", "alerts.yml", "rules.test.yml", "alerts.test.yml", "../../docs/operations.md"] {
-        let text = file(&format!("{FOLDER}/{path}"));
-        let strangers: BTreeSet<&str> = words(&text)
+        let text = read_file(&format!("{FOLDER}/{path}"));
+        let unknown_names: BTreeSet<&str> = words(&text)
             .filter(|word| {
                 let word = word.trim_end_matches(':');
                 if word.contains(":statusquo_") {
@@ -94,7 +96,7 @@ fn rules_alerts_and_the_manual_name_only_what_the_gateway_has() {
                 }
             })
             .collect();
-        assert_eq!(strangers, BTreeSet::new(), "{path}");
+        assert_eq!(unknown_names, BTreeSet::new(), "{path}");
         for causes in text.split("cause=~\"").skip(1).chain(text.split("cause=\"").skip(1)) {
             for cause in causes.split('"').next().unwrap().split('|') {
                 assert!(

@@ -7,7 +7,7 @@ use serde_json::Value;
 use statusquo::rehearse::{RefusingPort, ScriptedUpstream, UpstreamStep, http_response, write_bytes};
 
 use crate::curl::Curl;
-use crate::gateway::Gateway;
+use crate::gateway::RealGateway;
 use crate::prometheus::Prometheus;
 
 /// Answers by path: fine, HTML in place of an error, a documented error, nothing.
@@ -28,9 +28,9 @@ fn upstream() -> ScriptedUpstream {
 }
 
 /// One request after the other; what curl understood, by status.
-fn ask(gateway: SocketAddr, path: &str, times: usize, seen: &mut BTreeMap<u16, u64>) {
-    for answer in Curl::http1().get_all(gateway, &vec![path; times]) {
-        *seen.entry(answer.status).or_default() += 1;
+fn send_requests(gateway: SocketAddr, path: &str, times: usize, counts: &mut BTreeMap<u16, u64>) {
+    for response in Curl::http1().get_all(gateway, &vec![path; times]) {
+        *counts.entry(response.status).or_default() += 1;
     }
 }
 
@@ -47,9 +47,9 @@ fn by_code(data: &Value) -> BTreeMap<u16, u64> {
 
 #[test]
 #[ignore = "make proof: a Prometheus that scrapes"]
-fn the_sums_that_prometheus_has_by_code_are_what_clients_saw() {
+fn prometheus_counts_by_code_match_client_responses() {
     let (upstream, refusing) = (upstream(), RefusingPort::start().unwrap());
-    let gateway = Gateway::with(&format!(
+    let gateway = RealGateway::with(&format!(
         "upstreams: {{ app: {{ servers: [\"{}\"] }}, dead: {{ servers: [\"{}\"] }} }}\n\
          routes:\n\
          - {{ name: dead, match: {{ path: \"/dead/{{*rest}}\" }}, upstream: dead }}\n\
@@ -58,24 +58,24 @@ fn the_sums_that_prometheus_has_by_code_are_what_clients_saw() {
         upstream.address(),
         refusing.address()
     ));
-    let mut seen = BTreeMap::new();
+    let mut counts = BTreeMap::new();
     let traffic = [("/", 7), ("/page", 5), ("/missing", 4), ("/cut", 3), ("/dead/x", 2), ("/closed", 6)];
     for (path, times) in traffic {
-        ask(gateway.http1, path, times, &mut seen);
+        send_requests(gateway.http1, path, times, &mut counts);
     }
-    assert_eq!(seen, BTreeMap::from([(200, 7), (403, 6), (404, 4), (504, 10)]));
+    assert_eq!(counts, BTreeMap::from([(200, 7), (403, 6), (404, 4), (504, 10)]));
 
     let prometheus = Prometheus::scraping(gateway.telemetry);
     let responses = "/api/v1/query?query=sum%20by%20(code)%20(statusquo_responses_total)";
     let errors = "/api/v1/query?query=sum%20by%20(code)%20(statusquo_errors_total)";
-    prometheus.wait(responses, |data| (by_code(data) == seen).then_some(()));
-    prometheus.wait(errors, |data| (by_code(data) == seen.clone().split_off(&400)).then_some(()));
+    prometheus.wait_for(responses, |data| (by_code(data) == counts).then_some(()));
+    prometheus.wait_for(errors, |data| (by_code(data) == counts.clone().split_off(&400)).then_some(()));
 
     // It goes on: what is asked while it scrapes is there as well.
     for (path, times) in traffic {
-        ask(gateway.http1, path, 2 * times, &mut seen);
+        send_requests(gateway.http1, path, 2 * times, &mut counts);
     }
-    prometheus.wait(responses, |data| (by_code(data) == seen).then_some(()));
+    prometheus.wait_for(responses, |data| (by_code(data) == counts).then_some(()));
 
     // The page is what Prometheus takes it for, and our rules can be worked out over it.
     let targets = prometheus.api("/api/v1/targets").unwrap();
@@ -86,7 +86,7 @@ fn the_sums_that_prometheus_has_by_code_are_what_clients_saw() {
         let rules: Vec<_> = groups.flat_map(|group| group["rules"].as_array().unwrap()).cloned().collect();
         rules.iter().all(|rule| rule["health"] != "unknown").then_some(rules)
     };
-    let rules = prometheus.wait("/api/v1/rules", evaluated);
+    let rules = prometheus.wait_for("/api/v1/rules", evaluated);
     let unwell: Vec<_> = rules.iter().filter(|rule| rule["health"] != "ok").collect();
     assert!(rules.len() > 20 && unwell.is_empty(), "{unwell:#?}");
     // The second round of requests is a rise that a rate sees.
@@ -94,9 +94,9 @@ fn the_sums_that_prometheus_has_by_code_are_what_clients_saw() {
     let codes = |data: &Value| {
         let codes = data["result"].as_array().unwrap().iter();
         let codes: Vec<_> = codes.map(|one| one["metric"]["code"].as_str().unwrap().to_owned()).collect();
-        (codes.len() == seen.len()).then_some(codes)
+        (codes.len() == counts.len()).then_some(codes)
     };
-    let mut codes = prometheus.wait(rate, codes);
+    let mut codes = prometheus.wait_for(rate, codes);
     codes.sort();
     assert_eq!(codes, ["200", "403", "404", "504"]);
 }

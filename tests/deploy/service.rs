@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use crate::folder::Folder;
 use crate::program::succeed;
-use crate::{SOON, config, file};
+use crate::{TIMEOUT, load_config, read_file};
 
 const UNIT: &str = "deploy/systemd/statusquo.service";
 
 /// The values of a key, in order.
 fn values(key: &str) -> Vec<String> {
-    let unit = file(UNIT);
+    let unit = read_file(UNIT);
     let assigned = unit.lines().filter_map(|line| line.strip_prefix(key)?.strip_prefix('='));
     assigned.map(str::to_owned).collect()
 }
@@ -25,38 +25,38 @@ fn value(key: &str) -> String {
 }
 
 /// The unit with this build in the place of the installed executable, where systemd can look at it.
-fn placed() -> (Folder, String) {
+fn installed_unit() -> (Folder, String) {
     let folder = Folder::new("unit");
     let path = folder.path.join("statusquo.service");
-    let unit = file(UNIT).replace("/usr/local/bin/statusquo", env!("CARGO_BIN_EXE_statusquo"));
+    let unit = read_file(UNIT).replace("/usr/local/bin/statusquo", env!("CARGO_BIN_EXE_statusquo"));
     std::fs::write(&path, unit).unwrap();
     (folder, path.to_str().unwrap().to_owned())
 }
 
 #[test]
-fn systemd_has_nothing_to_say_against_the_unit() {
-    let (_folder, unit) = placed();
+fn unit_passes_systemd_analyze_verify() {
+    let (_folder, unit) = installed_unit();
     let finished =
-        crate::program::run(Command::new("systemd-analyze").args(["verify", "--man=no", &unit]), SOON);
+        crate::program::run(Command::new("systemd-analyze").args(["verify", "--man=no", &unit]), TIMEOUT);
     // Its warnings do not change its exit status.
     assert_eq!((finished.out.as_str(), finished.err.as_str()), ("", ""));
     assert!(finished.status.success());
 }
 
 #[test]
-fn the_unit_is_exposed_as_little_as_it_says() {
-    let (_folder, unit) = placed();
+fn unit_stays_within_its_exposure_score() {
+    let (_folder, unit) = installed_unit();
     // In tenths. Other versions of systemd weigh a little differently; more than this means that a line was lost.
     succeed(
         Command::new("systemd-analyze")
             .args(["security", "--offline=true", "--no-pager", "--threshold=15"])
             .arg(&unit),
-        SOON,
+        TIMEOUT,
     );
 }
 
 #[test]
-fn the_unit_starts_reloads_and_drains_as_the_gateway_does() {
+fn unit_start_reload_and_stop_match_the_gateway() {
     assert_eq!(value("ExecStart"), "/usr/local/bin/statusquo run /etc/statusquo/statusquo.yaml");
     // `check` refuses an expired certificate, which `run` serves: a restart at night must not end the service.
     assert_eq!(values("ExecStartPre"), [""; 0]);
@@ -68,7 +68,7 @@ fn the_unit_starts_reloads_and_drains_as_the_gateway_does() {
     // A refused configuration ends with 78, a wrong command line with 2: tests/it/commands.rs.
     assert_eq!(value("RestartPreventExitStatus"), "2 78");
 
-    let defaults = config("config/minimal.yaml");
+    let defaults = load_config("config/minimal.yaml");
     let stop: u64 = value("TimeoutStopSec").strip_suffix('s').unwrap().parse().unwrap();
     assert!(Duration::from_secs(stop) > defaults.drain_delay + defaults.drain, "{stop}");
     let descriptors: usize = value("LimitNOFILE").parse().unwrap();

@@ -175,7 +175,7 @@ pub const CONFIGURATIONS: &[&str] = &[
     "upstream: ",
     "a",
     "timeouts: ",
-    "total: ",
+    "deadline: ",
     "5s",
     "1h30m",
     "-1",

@@ -12,11 +12,11 @@ use statusquo::rehearse::{Gate, UpstreamStep, http_response, write_bytes};
 
 use super::gateway::Gateway;
 use super::load::{limit, millis};
-use super::reader::{Asked, Unanswered};
-use super::upstreams::{ok, script};
+use super::reader::{NoResponse, SentRequest};
+use super::upstreams::{ok_upstream, script};
 
 /// More than the kernel's buffers on both sides hold.
-fn endless() -> Vec<UpstreamStep> {
+fn endless_body() -> Vec<UpstreamStep> {
     let chunk = format!("8000\r\n{}\r\n", "x".repeat(0x8000));
     vec![
         UpstreamStep::ReadRequestHead,
@@ -26,7 +26,7 @@ fn endless() -> Vec<UpstreamStep> {
 }
 
 /// A connection whose receive buffer is as small as it gets.
-fn narrow(address: SocketAddr) -> TcpStream {
+fn connect_small_rcvbuf(address: SocketAddr) -> TcpStream {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
     socket.set_recv_buffer_size(4096).unwrap();
     socket.connect(&address.into()).unwrap();
@@ -35,11 +35,11 @@ fn narrow(address: SocketAddr) -> TcpStream {
 }
 
 #[test]
-fn a_client_that_takes_nothing_is_cut_after_one_write_timeout_and_not_after_two() {
-    let upstream = script(endless());
-    let gateway = Gateway::in_front_of(&upstream).set("client.write_timeout", "6s").start();
+fn non_reading_client_is_closed_after_one_write_timeout() {
+    let upstream = script(endless_body());
+    let gateway = Gateway::with_upstream(&upstream).set("client.write_timeout", "6s").start();
     let begun = Instant::now();
-    let mut client = narrow(gateway.address());
+    let mut client = connect_small_rcvbuf(gateway.address());
     client.write_all(b"GET / HTTP/1.1\r\nhost: test\r\n\r\n").unwrap();
     // Twice the time would be more than is waited for here.
     gateway.wait_for_metric(millis(11_000), "aborted_total", &[("cause", "client_too_slow")], 1.0);
@@ -49,10 +49,10 @@ fn a_client_that_takes_nothing_is_cut_after_one_write_timeout_and_not_after_two(
 
 /// The kernel says that a socket takes bytes again only after a third of its buffer is free: megabytes, by default.
 #[test]
-fn a_client_that_reads_slowly_is_not_one_that_takes_nothing() {
-    let upstream = script(endless());
-    let gateway = Gateway::in_front_of(&upstream).set("client.write_timeout", "600ms").start();
-    let mut client = narrow(gateway.address());
+fn slow_reading_client_is_not_treated_as_non_reading() {
+    let upstream = script(endless_body());
+    let gateway = Gateway::with_upstream(&upstream).set("client.write_timeout", "600ms").start();
+    let mut client = connect_small_rcvbuf(gateway.address());
     client.write_all(b"GET / HTTP/1.1\r\nhost: test\r\n\r\n").unwrap();
     let begun = Instant::now();
     let mut buffer = vec![0; 32 * 1024];
@@ -64,7 +64,7 @@ fn a_client_that_reads_slowly_is_not_one_that_takes_nothing() {
 }
 
 #[test]
-fn a_small_rest_of_an_upload_that_was_answered_early_does_not_cost_the_connection() {
+fn connection_is_kept_when_little_of_an_early_answered_upload_remains() {
     let early = vec![
         UpstreamStep::ReadRequestHead,
         UpstreamStep::Write(http_response("200 OK", "early")),
@@ -72,7 +72,7 @@ fn a_small_rest_of_an_upload_that_was_answered_early_does_not_cost_the_connectio
     ];
     for chunked in [false, true] {
         let upstream = super::upstreams::scripts([early.clone(), endless_ok()]);
-        let gateway = Gateway::in_front_of(&upstream).start();
+        let gateway = Gateway::with_upstream(&upstream).start();
         let mut client = gateway.client();
         let (framing, rest) = if chunked {
             ("transfer-encoding: chunked", "3\r\nabc\r\n0\r\n\r\n")
@@ -80,9 +80,9 @@ fn a_small_rest_of_an_upload_that_was_answered_early_does_not_cost_the_connectio
             ("content-length: 3", "abc")
         };
         client.send(format!("POST / HTTP/1.1\r\nhost: test\r\n{framing}\r\n\r\n"));
-        client.read(Asked::Http11("POST")).is(200, "early");
+        client.read(SentRequest::Http11("POST")).assert_response(200, "early");
         client.send(rest);
-        client.get("/").is(200, "next");
+        client.get("/").assert_response(200, "next");
     }
 }
 
@@ -95,23 +95,26 @@ fn endless_ok() -> Vec<UpstreamStep> {
 }
 
 #[test]
-fn an_answer_to_thirty_megabytes_is_readable_for_a_client_that_sends_them_all_first() {
-    let upstream = ok("must not be asked");
-    let gateway = Gateway::in_front_of(&upstream).start();
+fn early_response_is_readable_after_sending_30_mb_first() {
+    let upstream = ok_upstream("must not be asked");
+    let gateway = Gateway::with_upstream(&upstream).start();
     let mut client = gateway.client();
     client.send("POST / HTTP/1.1\r\nhost: test\r\ncontent-length: 30000000\r\n\r\n");
     client.send(vec![b'x'; 30_000_000]);
-    let answer = client.read(Asked::Http11("POST"));
-    answer.is_made_saying(400, "The request body is too large.");
-    assert!(answer.says_close());
+    let response = client.read(SentRequest::Http11("POST"));
+    response.assert_local_reply_message(400, "The request body is too large.");
+    assert!(response.has_connection_close());
     client.expect_close();
 }
 
 #[test]
-fn a_request_without_a_host_is_clear_to_the_upstream() {
-    let upstream = ok("old");
-    let gateway = Gateway::in_front_of(&upstream).start();
-    gateway.client().exchange(Asked::Http10("GET"), "GET / HTTP/1.0\r\n\r\n").is(200, "old");
+fn http10_request_without_host_is_forwarded_with_the_upstream_host() {
+    let upstream = ok_upstream("old");
+    let gateway = Gateway::with_upstream(&upstream).start();
+    gateway
+        .client()
+        .exchange(SentRequest::Http10("GET"), "GET / HTTP/1.0\r\n\r\n")
+        .assert_response(200, "old");
     let seen = upstream.recording();
     let head = &seen.requests().next().unwrap().head;
     assert_eq!(head.header("host"), Some(upstream.address().to_string().as_str()));
@@ -119,9 +122,9 @@ fn a_request_without_a_host_is_clear_to_the_upstream() {
 }
 
 #[test]
-fn a_refused_head_request_gets_no_body() {
-    let upstream = ok("must not be asked");
-    let gateway = Gateway::in_front_of(&upstream).set("client.header_timeout", "300ms").start();
+fn rejected_head_request_gets_no_body() {
+    let upstream = ok_upstream("must not be asked");
+    let gateway = Gateway::with_upstream(&upstream).set("client.header_timeout", "300ms").start();
     for head in [
         "HEAD / HTTP/1.1\r\nhost: a\r\nhost: b\r\n\r\n",
         "HEAD / HTTP/1.1\r\nhost : a\r\n\r\n",
@@ -130,39 +133,39 @@ fn a_refused_head_request_gets_no_body() {
     ] {
         let mut client = gateway.client();
         client.send(head);
-        let answer = client.read(Asked::Http11("HEAD"));
-        assert_eq!(answer.status, 400, "{head:?}");
-        assert!(answer.field("content-length").is_some_and(|length| length != "0"), "{answer:#?}");
+        let response = client.read(SentRequest::Http11("HEAD"));
+        assert_eq!(response.status, 400, "{head:?}");
+        assert!(response.header("content-length").is_some_and(|length| length != "0"), "{response:#?}");
         client.expect_close();
     }
 }
 
 /// RFC 9112 2.2: old clients send one after a body.
 #[test]
-fn an_empty_line_alone_is_no_request() {
-    let upstream = ok("fine");
-    let gateway = Gateway::in_front_of(&upstream)
+fn lone_empty_line_is_not_counted_as_a_request() {
+    let upstream = ok_upstream("fine");
+    let gateway = Gateway::with_upstream(&upstream)
         .set("client.header_timeout", "300ms")
         .set("client.idle_timeout", "900ms")
         .start();
     let mut client = gateway.client();
     client.send("POST / HTTP/1.1\r\nhost: test\r\ncontent-length: 3\r\n\r\nabc\r\n");
-    client.read(Asked::Http11("POST")).is(200, "fine");
+    client.read(SentRequest::Http11("POST")).assert_response(200, "fine");
     std::thread::sleep(millis(500)); // longer than a head may take
-    client.get("/").is(200, "fine");
+    client.get("/").assert_response(200, "fine");
     client.send("\r\n");
     client.expect_close();
     gateway.expect_metric("closed_without_response_total", &[("cause", "idle_timeout")], 1.0);
     let mut early = gateway.client();
     early.send("\r\n");
-    early.finish_sending();
+    early.shutdown_write();
     early.expect_close();
-    gateway.expect_metric("closed_without_response_total", &[("cause", "connect_and_close")], 1.0);
+    gateway.expect_metric("closed_without_response_total", &[("cause", "no_request")], 1.0);
     gateway.expect_metric("responses_total", &[("code", "400")], 0.0);
 }
 
 #[test]
-fn an_idle_kept_connection_that_a_drain_closes_is_counted() {
+fn idle_connection_closed_by_drain_is_counted() {
     let gate = Gate::new();
     let upstream = super::upstreams::by_request({
         let gate = gate.clone();
@@ -177,94 +180,95 @@ fn an_idle_kept_connection_that_a_drain_closes_is_counted() {
             _ => vec![UpstreamStep::ReadRequestHead, UpstreamStep::Write(http_response("200 OK", "quick"))],
         }
     });
-    let gateway = Gateway::in_front_of(&upstream).start();
+    let gateway = Gateway::with_upstream(&upstream).start();
     let mut kept = gateway.client();
-    kept.get("/").is(200, "quick");
+    kept.get("/").assert_response(200, "quick");
     let mut busy = gateway.client();
     busy.send("GET /slow HTTP/1.1\r\nhost: test\r\n\r\n");
     assert!(upstream.wait_until(limit(), |seen| seen.requests_for("/slow") == 1));
-    gateway.terminate();
+    gateway.send_sigterm();
     kept.expect_close();
     gateway.expect_metric("closed_without_response_total", &[("cause", "drain")], 1.0);
     gate.open();
-    busy.read(Asked::Http11("GET")).is(200, "slow");
+    busy.read(SentRequest::Http11("GET")).assert_response(200, "slow");
 }
 
 /// A client cannot know that the connection is about to be closed: its request may be on the way already.
 #[test]
-fn a_request_that_crosses_the_beginning_of_a_drain_is_answered() {
-    let upstream = ok("fine");
-    let gateway = Gateway::in_front_of(&upstream).start();
+fn request_received_as_drain_starts_is_answered() {
+    let upstream = ok_upstream("fine");
+    let gateway = Gateway::with_upstream(&upstream).start();
     let mut client = gateway.client();
-    client.get("/").is(200, "fine");
-    gateway.terminate();
+    client.get("/").assert_response(200, "fine");
+    gateway.send_sigterm();
     // Draining has begun when nobody is let in any more.
     let deadline = Instant::now() + limit();
     while TcpStream::connect(gateway.address()).is_ok() {
         assert!(Instant::now() < deadline, "the listener stays open");
     }
-    let answer = client.get("/");
-    answer.is(200, "fine");
-    assert!(answer.says_close());
+    let response = client.get("/");
+    response.assert_response(200, "fine");
+    assert!(response.has_connection_close());
     client.expect_close();
-    assert_eq!(gateway.wait(limit()).code(), Some(0));
+    assert_eq!(gateway.wait_for_exit(limit()).code(), Some(0));
 }
 
 /// The first timer of the process was one of no time at all, which the timer cannot count.
 #[test]
-fn a_gateway_that_was_never_asked_ends_in_order() {
-    let upstream = ok("");
-    let gateway = Gateway::in_front_of(&upstream).start();
-    gateway.terminate();
-    assert_eq!(gateway.wait(limit()).code(), Some(0));
+fn gateway_without_requests_shuts_down_cleanly() {
+    let upstream = ok_upstream("");
+    let gateway = Gateway::with_upstream(&upstream).start();
+    gateway.send_sigterm();
+    assert_eq!(gateway.wait_for_exit(limit()).code(), Some(0));
 }
 
 #[test]
-fn a_connection_beyond_the_limit_may_not_idle() {
-    let upstream = ok("fine");
-    let gateway = Gateway::in_front_of(&upstream)
+fn connection_over_the_limit_may_not_idle() {
+    let upstream = ok_upstream("fine");
+    let gateway = Gateway::with_upstream(&upstream)
         .set("client.max_connections", "1")
         .set("client.header_timeout", "300ms")
         .start();
     let mut first = gateway.client();
-    first.get("/").is(200, "fine");
+    first.get("/").assert_response(200, "fine");
     let mut second = gateway.client();
-    assert_eq!(second.end(), Unanswered::Closed);
-    first.get("/").is(200, "fine");
+    assert_eq!(second.read_close(), NoResponse::Closed);
+    first.get("/").assert_response(200, "fine");
 }
 
 #[test]
-fn an_http_2_connection_beyond_the_limit_is_answered_503() {
-    let upstream = ok("fine");
-    let gateway = Gateway::in_front_of(&upstream).set("client.max_connections", "1").h2c().start();
+fn http2_connection_over_the_limit_gets_503() {
+    let upstream = ok_upstream("fine");
+    let gateway =
+        Gateway::with_upstream(&upstream).set("client.max_connections", "1").with_h2c_listener().start();
     let mut first = gateway.client();
-    first.get("/").is(200, "fine");
-    gateway.h2_client().get("/").is_made(503);
+    first.get("/").assert_response(200, "fine");
+    gateway.h2_client().get("/").assert_local_reply(503);
     gateway.expect_metric("errors_total", &[("cause", "connection_limit_reached")], 1.0);
     assert_eq!(upstream.request_count(), 1);
 }
 
 #[test]
-fn framing_fields_with_an_underscore_are_refused_on_http_2_too() {
-    let upstream = ok("must not be asked");
-    let gateway = Gateway::in_front_of(&upstream).h2c().start();
+fn framing_fields_with_underscores_are_rejected_on_http2() {
+    let upstream = ok_upstream("must not be asked");
+    let gateway = Gateway::with_upstream(&upstream).with_h2c_listener().start();
     let mut client = gateway.h2_client();
     for field in [("transfer_encoding", "chunked"), ("content_length", "5"), ("content-length_", "5")] {
-        let answer = client.ask("POST", "/", &[field], Bytes::from_static(b"body"));
+        let response = client.request("POST", "/", &[field], Bytes::from_static(b"body"));
         let expected = if field.0.ends_with('_') { 200 } else { 400 };
-        assert_eq!(answer.status, expected, "{field:?}: {answer:#?}");
+        assert_eq!(response.status, expected, "{field:?}: {response:#?}");
     }
     gateway.expect_metric("errors_total", &[("cause", "ambiguous_framing")], 2.0);
 }
 
 /// A preface, an empty SETTINGS frame, and then nothing: not even an answer to the PING that comes with a GOAWAY.
 #[test]
-fn an_http_2_client_that_answers_nothing_does_not_hold_its_connection() {
-    let upstream = ok("");
-    let gateway = Gateway::in_front_of(&upstream)
+fn unresponsive_http2_client_does_not_hold_its_connection() {
+    let upstream = ok_upstream("");
+    let gateway = Gateway::with_upstream(&upstream)
         .set("client.idle_timeout", "300ms")
         .set("client.header_timeout", "400ms")
-        .h2c()
+        .with_h2c_listener()
         .start();
     let mut client = TcpStream::connect(gateway.h2_address()).unwrap();
     client.set_read_timeout(Some(limit())).unwrap();
@@ -276,9 +280,9 @@ fn an_http_2_client_that_answers_nothing_does_not_hold_its_connection() {
 
 /// The library resets such a stream by itself, and no request ever comes of it.
 #[test]
-fn a_malformed_http_2_stream_is_counted_as_what_it_is() {
-    let upstream = ok("must not be asked");
-    let gateway = Gateway::in_front_of(&upstream).h2c().start();
+fn malformed_http2_stream_is_counted_by_its_close_reason() {
+    let upstream = ok_upstream("must not be asked");
+    let gateway = Gateway::with_upstream(&upstream).with_h2c_listener().start();
     let mut client = TcpStream::connect(gateway.h2_address()).unwrap();
     client.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").unwrap();
     // GET / of http://test with `connection: close`, then a body that is longer than its Content-Length of 2.
@@ -297,13 +301,13 @@ fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn a_client_that_takes_nothing_of_answers_of_our_own_is_counted_as_one_that_is_too_slow() {
-    let upstream = ok("must not be asked");
-    let gateway = Gateway::in_front_of(&upstream)
+fn client_not_reading_local_replies_is_counted_as_too_slow() {
+    let upstream = ok_upstream("must not be asked");
+    let gateway = Gateway::with_upstream(&upstream)
         .route("name: one, match: { path: /one }, upstream: main")
         .set("client.write_timeout", "300ms")
         .start();
-    let mut client = narrow(gateway.address());
+    let mut client = connect_small_rcvbuf(gateway.address());
     client.set_write_timeout(Some(Duration::from_millis(500))).unwrap();
     // Every request is answered 404, and none of the answers is read.
     while client.write_all(b"GET /nowhere HTTP/1.1\r\nhost: test\r\n\r\n".repeat(100).as_slice()).is_ok() {}
@@ -314,13 +318,13 @@ fn a_client_that_takes_nothing_of_answers_of_our_own_is_counted_as_one_that_is_t
 
 /// The bound of the library is 256 KiB, and ours a quarter of it.
 #[test]
-fn a_header_list_is_answered_up_to_the_librarys_bound_and_counted_above_it() {
-    let upstream = ok("must not be asked");
-    let gateway = Gateway::in_front_of(&upstream).h2c().start();
+fn header_list_gets_a_response_up_to_the_h2_limit_and_is_counted_above() {
+    let upstream = ok_upstream("must not be asked");
+    let gateway = Gateway::with_upstream(&upstream).with_h2c_listener().start();
     let mut client = gateway.h2_client();
     let padding = "0123456789".repeat(100);
     let refused = vec![("x-padding", padding.as_str()); 70];
-    assert_eq!(client.ask("GET", "/", &refused, Bytes::new()).status, 400);
+    assert_eq!(client.request("GET", "/", &refused, Bytes::new()).status, 400);
     gateway.expect_metric("errors_total", &[("cause", "header_too_large")], 1.0);
 
     let mut raw = TcpStream::connect(gateway.h2_address()).unwrap();

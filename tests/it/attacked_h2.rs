@@ -13,41 +13,41 @@ use statusquo::rehearse::frames::{
 use statusquo::rehearse::hpack::HeaderList;
 
 use super::gateway::Gateway;
-use super::h2_upstream::Raw;
-use super::http2_upstream::before;
+use super::h2_upstream::RawH2Server;
+use super::http2_upstream::raw_server_setup;
 use super::load::limit;
-use super::upstreams::ok;
+use super::upstreams::ok_upstream;
 
 const CANCEL: u32 = 8;
 
 /// A connection that has said all of this in one breath.
-struct Talker {
+struct FrameClient {
     stream: TcpStream,
-    come: Vec<u8>,
+    received: Vec<u8>,
 }
 
-impl Talker {
-    fn saying(address: SocketAddr, frames: &[Vec<u8>]) -> Talker {
+impl FrameClient {
+    fn connect_and_send(address: SocketAddr, frames: &[Vec<u8>]) -> FrameClient {
         let mut stream = TcpStream::connect(address).unwrap();
         stream.set_read_timeout(Some(limit())).unwrap();
         stream.write_all(&[PREFACE, &settings_frame(&[]), &frames.concat()].concat()).unwrap();
-        Talker { stream, come: Vec::new() }
+        FrameClient { stream, received: Vec::new() }
     }
 
-    fn next(&mut self) -> Frame {
+    fn next_frame(&mut self) -> Frame {
         loop {
-            if let Some(frame) = frames::take_frame(&mut self.come) {
+            if let Some(frame) = frames::take_frame(&mut self.received) {
                 return frame;
             }
             let mut piece = [0; 4096];
             let read = self.stream.read(&mut piece).expect("a frame in time");
             assert!(read > 0, "the connection has ended");
-            self.come.extend_from_slice(&piece[..read]);
+            self.received.extend_from_slice(&piece[..read]);
         }
     }
 }
 
-fn head(stream: u32, method: &str, path: &str, length: Option<&str>) -> Vec<u8> {
+fn headers_frame(stream: u32, method: &str, path: &str, length: Option<&str>) -> Vec<u8> {
     let list = HeaderList::default()
         .with(":method", method)
         .with(":scheme", "http")
@@ -61,17 +61,17 @@ fn head(stream: u32, method: &str, path: &str, length: Option<&str>) -> Vec<u8> 
 }
 
 #[test]
-fn a_client_may_cancel_everything_at_once_and_go_on() {
-    let upstream = ok("fine");
-    let gateway = Gateway::in_front_of(&upstream).h2c().start();
-    let mut said: Vec<Vec<u8>> = Vec::new();
+fn client_cancelling_all_streams_at_once_keeps_its_connection() {
+    let upstream = ok_upstream("fine");
+    let gateway = Gateway::with_upstream(&upstream).with_h2c_listener().start();
+    let mut frames: Vec<Vec<u8>> = Vec::new();
     for stream in (1..201).step_by(2) {
-        said.extend([head(stream, "GET", "/", None), rst_stream_frame(stream, CANCEL)]);
+        frames.extend([headers_frame(stream, "GET", "/", None), rst_stream_frame(stream, CANCEL)]);
     }
-    said.push(head(201, "GET", "/", None));
-    let mut client = Talker::saying(gateway.h2_address(), &said);
+    frames.push(headers_frame(201, "GET", "/", None));
+    let mut client = FrameClient::connect_and_send(gateway.h2_address(), &frames);
     loop {
-        let frame = client.next();
+        let frame = client.next_frame();
         assert_ne!(frame.frame_type, frame_type::GOAWAY, "{frame:?}");
         if (frame.frame_type, frame.stream) == (frame_type::DATA, 201) {
             assert_eq!(frame.payload, b"fine");
@@ -83,23 +83,23 @@ fn a_client_may_cancel_everything_at_once_and_go_on() {
 }
 
 #[test]
-fn a_malformed_stream_that_needs_no_upstream_is_no_answer_and_no_client_that_left() {
-    let upstream = ok("fine");
-    let gateway = Gateway::in_front_of(&upstream)
+fn malformed_stream_counts_neither_as_response_nor_as_client_disconnect() {
+    let upstream = ok_upstream("fine");
+    let gateway = Gateway::with_upstream(&upstream)
         .route("name: other, match: { path: /other }, upstream: main")
-        .h2c()
+        .with_h2c_listener()
         .start();
-    let mut said: Vec<Vec<u8>> = Vec::new();
+    let mut frames: Vec<Vec<u8>> = Vec::new();
     for stream in (1..41).step_by(2) {
-        said.extend([
-            head(stream, "POST", "/nowhere", Some("5")),
+        frames.extend([
+            headers_frame(stream, "POST", "/nowhere", Some("5")),
             encode_frame(frame_type::DATA, END_STREAM, stream, b"four"),
         ]);
     }
-    let mut client = Talker::saying(gateway.h2_address(), &said);
+    let mut client = FrameClient::connect_and_send(gateway.h2_address(), &frames);
     let mut resets = 0;
     while resets < 20 {
-        let frame = client.next();
+        let frame = client.next_frame();
         assert_ne!(frame.frame_type, frame_type::HEADERS, "{frame:?}");
         resets += usize::from(frame.frame_type == frame_type::RST_STREAM);
     }
@@ -114,37 +114,37 @@ fn a_malformed_stream_that_needs_no_upstream_is_no_answer_and_no_client_that_lef
 
 /// As programs do that call with a stream of messages (gRPC): each in a frame of its own, as far as the windows go.
 #[test]
-fn a_client_may_send_small_messages_while_the_upstream_takes_none() {
-    let upstream = Raw::playing(|connection| {
-        connection.preface()?;
-        connection.greet(&[(setting_id::INITIAL_WINDOW_SIZE, 0)])?;
+fn small_data_frames_are_accepted_while_the_upstream_does_not_read() {
+    let upstream = RawH2Server::with_script(|connection| {
+        connection.read_preface()?;
+        connection.send_settings(&[(setting_id::INITIAL_WINDOW_SIZE, 0)])?;
         // In either order.
-        let (mut upload, mut beside) = (0, 0);
-        while upload == 0 || beside == 0 {
-            match connection.next()? {
+        let (mut upload, mut other) = (0, 0);
+        while upload == 0 || other == 0 {
+            match connection.next_frame()? {
                 (frame_type::HEADERS, flags, stream) if flags & END_STREAM == 0 => upload = stream,
-                (frame_type::HEADERS, _, stream) => beside = stream,
+                (frame_type::HEADERS, _, stream) => other = stream,
                 _ => {}
             }
         }
-        connection.fine(beside)?;
-        connection.say(&window_update_frame(upload, 1 << 20))?;
-        while connection.next()? != (frame_type::DATA, END_STREAM, upload) {}
-        connection.fine(upload)?;
-        connection.until_closed()
+        connection.send_ok_response(other)?;
+        connection.write(&window_update_frame(upload, 1 << 20))?;
+        while connection.next_frame()? != (frame_type::DATA, END_STREAM, upload) {}
+        connection.send_ok_response(upload)?;
+        connection.read_until_closed()
     });
-    let gateway = before(&upstream).h2c().start();
+    let gateway = raw_server_setup(&upstream).with_h2c_listener().start();
     let message = encode_frame(frame_type::DATA, 0, 1, [b'm'; 10]);
-    let said = [
-        head(1, "POST", "/", Some("50000")),
+    let frames = [
+        headers_frame(1, "POST", "/", Some("50000")),
         message.repeat(4999),
         encode_frame(frame_type::DATA, END_STREAM, 1, [b'm'; 10]),
-        head(3, "GET", "/", None),
+        headers_frame(3, "GET", "/", None),
     ];
-    let mut client = Talker::saying(gateway.h2_address(), &said);
+    let mut client = FrameClient::connect_and_send(gateway.h2_address(), &frames);
     for stream in [3, 1] {
         loop {
-            let frame = client.next();
+            let frame = client.next_frame();
             assert_ne!(frame.frame_type, frame_type::GOAWAY, "{frame:?}");
             if (frame.frame_type, frame.stream) == (frame_type::DATA, stream) {
                 assert_eq!(frame.payload, b"fine");

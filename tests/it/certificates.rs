@@ -23,7 +23,7 @@ pub struct Issued {
 pub type Dates = ((i32, u8, u8), (i32, u8, u8));
 
 /// Longer than any test runs.
-pub const ALWAYS: Dates = ((2020, 1, 1), (2099, 1, 1));
+pub const LONG_VALIDITY: Dates = ((2020, 1, 1), (2099, 1, 1));
 /// Long over.
 pub const EXPIRED: Dates = ((2020, 1, 1), (2021, 1, 1));
 
@@ -45,7 +45,7 @@ impl Authority {
 
     /// For these names and addresses.
     pub fn issue(&self, names: &[&str]) -> Issued {
-        self.issue_for(names, ALWAYS)
+        self.issue_for(names, LONG_VALIDITY)
     }
 
     pub fn issue_for(&self, names: &[&str], dates: Dates) -> Issued {
@@ -55,7 +55,7 @@ impl Authority {
     }
 
     /// A client that trusts nobody else and speaks these protocols.
-    pub fn trusted_by_client(&self, protocols: &[&str]) -> Arc<ClientConfig> {
+    pub fn trusting_client(&self, protocols: &[&str]) -> Arc<ClientConfig> {
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from(self.0.der().to_vec())).unwrap();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -69,7 +69,7 @@ impl Authority {
 /// Signed by its own key.
 pub fn self_signed(names: &[&str]) -> Issued {
     let key = KeyPair::generate().unwrap();
-    let certificate = parameters(names, ALWAYS).self_signed(&key).unwrap();
+    let certificate = parameters(names, LONG_VALIDITY).self_signed(&key).unwrap();
     Issued { cert: certificate.pem(), key: key.serialize_pem() }
 }
 

@@ -10,24 +10,24 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use super::load::limit;
-use super::promise::{check_contract, check_made, text_of};
-use super::reader::{Answer, Asked, Ended, Reader, Unanswered};
+use super::promise::{check_contract, check_local_reply, default_message};
+use super::reader::{HttpResponse, NoResponse, ResponseEnd, SentRequest, StrictReader};
 
 /// Statuses that clients saw.
-pub type Tally = Arc<Mutex<BTreeMap<u16, u64>>>;
+pub type StatusTally = Arc<Mutex<BTreeMap<u16, u64>>>;
 
 /// One connection.
 pub struct Client {
-    reader: Reader<TcpStream>,
+    reader: StrictReader<TcpStream>,
     deadline: Instant,
-    tally: Tally,
+    tally: StatusTally,
 }
 
 impl Client {
-    pub fn connect(address: SocketAddr, tally: Tally) -> Client {
+    pub fn connect(address: SocketAddr, tally: StatusTally) -> Client {
         let stream = TcpStream::connect_timeout(&address, limit()).expect("the gateway accepts connections");
         stream.set_nodelay(true).unwrap();
-        Client { reader: Reader::new(stream), deadline: Instant::now() + limit(), tally }
+        Client { reader: StrictReader::new(stream), deadline: Instant::now() + limit(), tally }
     }
 
     /// Writes all of it; panics when the gateway does not take it.
@@ -37,77 +37,77 @@ impl Client {
     }
 
     pub fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
-        self.limit();
+        self.set_timeouts();
         (&self.reader.stream).write_all(bytes.as_ref())
     }
 
     /// Reads one answer and holds it to the promise.
     #[track_caller]
-    pub fn read(&mut self, asked: Asked) -> Answer {
-        match self.try_read(asked) {
-            Ok(answer) => answer,
-            Err(none) => panic!("expected an answer to {asked:?}, got {none:?}"),
+    pub fn read(&mut self, request: SentRequest) -> HttpResponse {
+        match self.try_read(request) {
+            Ok(response) => response,
+            Err(error) => panic!("expected an answer to {request:?}, got {error:?}"),
         }
     }
 
     #[track_caller]
-    pub fn try_read(&mut self, asked: Asked) -> Result<Answer, Unanswered> {
-        self.limit();
-        let answer = self.reader.read(asked)?;
-        check_contract(&answer, asked);
-        *self.tally.lock().unwrap().entry(answer.status).or_default() += 1;
-        Ok(answer)
+    pub fn try_read(&mut self, request: SentRequest) -> Result<HttpResponse, NoResponse> {
+        self.set_timeouts();
+        let response = self.reader.read(request)?;
+        check_contract(&response, request);
+        *self.tally.lock().unwrap().entry(response.status).or_default() += 1;
+        Ok(response)
     }
 
     /// GET with nothing special; the connection stays as it is.
     #[track_caller]
-    pub fn get(&mut self, target: &str) -> Answer {
-        self.ask("GET", target, "", "")
+    pub fn get(&mut self, target: &str) -> HttpResponse {
+        self.request("GET", target, "", "")
     }
 
     /// A whole request in one write. `fields`: lines that end with CRLF. A Content-Length is added when there is a body.
     #[track_caller]
-    pub fn ask(&mut self, method: &'static str, target: &str, fields: &str, body: &str) -> Answer {
+    pub fn request(&mut self, method: &'static str, target: &str, fields: &str, body: &str) -> HttpResponse {
         let length =
             if body.is_empty() { String::new() } else { format!("content-length: {}\r\n", body.len()) };
         self.exchange(
-            Asked::Http11(method),
+            SentRequest::Http11(method),
             format!("{method} {target} HTTP/1.1\r\nhost: test\r\n{fields}{length}\r\n{body}"),
         )
     }
 
     /// Sends raw bytes, reads one answer and sees that nothing else came with it.
     #[track_caller]
-    pub fn exchange(&mut self, asked: Asked, bytes: impl AsRef<[u8]>) -> Answer {
+    pub fn exchange(&mut self, request: SentRequest, bytes: impl AsRef<[u8]>) -> HttpResponse {
         self.send(bytes);
-        let answer = self.read(asked);
-        let surplus = String::from_utf8_lossy(self.reader.surplus()).into_owned();
-        assert_eq!(surplus, "", "bytes after the answer {answer:#?}");
-        answer
+        let response = self.read(request);
+        let surplus = String::from_utf8_lossy(self.reader.unread()).into_owned();
+        assert_eq!(surplus, "", "bytes after the answer {response:#?}");
+        response
     }
 
     /// The gateway ends the connection, cleanly and without a further byte.
     #[track_caller]
     pub fn expect_close(&mut self) {
-        self.limit();
-        assert_eq!(self.reader.read_end(), Unanswered::Closed);
+        self.set_timeouts();
+        assert_eq!(self.reader.read_end(), NoResponse::Closed);
     }
 
     /// How the connection ends, if it does.
-    pub fn end(&mut self) -> Unanswered {
-        self.limit();
+    pub fn read_close(&mut self) -> NoResponse {
+        self.set_timeouts();
         self.reader.read_end()
     }
 
     /// Reads until these bytes are there, without taking any: to act while an answer is under way.
     #[track_caller]
     pub fn wait_for(&mut self, bytes: &str) {
-        self.limit();
+        self.set_timeouts();
         self.reader.wait_for(bytes.as_bytes());
     }
 
     /// Shuts down the sending side.
-    pub fn finish_sending(&self) {
+    pub fn shutdown_write(&self) {
         self.reader.stream.shutdown(Shutdown::Write).unwrap();
     }
 
@@ -118,36 +118,36 @@ impl Client {
 
     /// A second handle, to write from another thread while this one reads.
     pub fn writer(&self) -> TcpStream {
-        self.limit();
+        self.set_timeouts();
         self.reader.stream.try_clone().unwrap()
     }
 
-    fn limit(&self) {
+    fn set_timeouts(&self) {
         let left = self.deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
         self.reader.stream.set_read_timeout(Some(left)).unwrap();
         self.reader.stream.set_write_timeout(Some(left)).unwrap();
     }
 }
 
-impl Answer {
+impl HttpResponse {
     /// Panics unless the gateway made this error with the text of its code.
     #[track_caller]
-    pub fn is_made(&self, code: u16) {
-        check_made(self, Asked::Http11("GET"), code, text_of(code));
+    pub fn assert_local_reply(&self, code: u16) {
+        check_local_reply(self, SentRequest::Http11("GET"), code, default_message(code));
     }
 
     /// Panics unless the gateway made this error with this message.
     #[track_caller]
-    pub fn is_made_saying(&self, code: u16, message: &str) {
-        check_made(self, Asked::Http11("GET"), code, message);
+    pub fn assert_local_reply_message(&self, code: u16, message: &str) {
+        check_local_reply(self, SentRequest::Http11("GET"), code, message);
     }
 
     /// Panics unless this is a whole answer with this status and body.
     #[track_caller]
-    pub fn is(&self, status: u16, body: &str) {
+    pub fn assert_response(&self, status: u16, body: &str) {
         assert_eq!(
-            (self.status, self.text().as_str(), self.ended),
-            (status, body, Ended::Complete),
+            (self.status, self.text().as_str(), self.end),
+            (status, body, ResponseEnd::Complete),
             "{self:#?}"
         );
     }

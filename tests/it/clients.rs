@@ -16,115 +16,115 @@ use statusquo::rehearse::{
 };
 use tokio::sync::Semaphore;
 
-use super::gateway::{Gateway, Setup};
+use super::gateway::{Gateway, GatewaySetup};
 use super::load::millis;
-use super::promise::{check_contract, text_of};
-use super::reader::{self, Reader};
+use super::promise::{check_contract, default_message};
+use super::reader::{self, StrictReader};
 use super::upstreams::by_request;
 
 /// Rows that are played at once: enough that waiting rows do not add up, few enough that nobody is late.
-const AT_ONCE: usize = 48;
+const CONCURRENCY: usize = 48;
 
 #[test]
-fn every_client_fault_has_exactly_the_outcome_that_stands_there() {
+fn client_faults_all_have_their_expected_outcome() {
     let upstream = by_request(upstream_script);
-    let gateway = impatient(&upstream).set("errors.include", "[request_sent]").start();
-    let setting = setting();
+    let gateway = short_timeouts(&upstream).set("errors.include", "[request_sent]").start();
+    let setting = profile();
     let rows = client_faults(&setting);
-    let played = play_all(gateway.address(), &upstream, &setting, &rows, run_client_fault);
-    expect_kept(rows.iter().map(|row| row.name), &played);
-    for (row, played) in rows.iter().zip(&played) {
-        read_again(row, played);
+    let results = run_all(gateway.address(), &upstream, &setting, &rows, run_client_fault);
+    expect_passed(rows.iter().map(|row| row.name), &results);
+    for (row, results) in rows.iter().zip(&results) {
+        reread_strictly(row, results);
     }
-    expect_accounts(&gateway, &rows, &played);
-    expect_truth_about_what_was_sent(&upstream, &rows, &played);
+    expect_metrics(&gateway, &rows, &results);
+    expect_truthful_request_sent(&upstream, &rows, &results);
     assert_eq!(upstream.recording().requests_for("/smuggled"), 0);
 }
 
 /// Every row has the outcome that stands in its table.
 #[track_caller]
-pub fn expect_kept<'a>(names: impl Iterator<Item = &'a str>, played: &[RunResult]) {
-    let broken: Vec<String> = names
-        .zip(played)
-        .filter_map(|(name, played)| Some(format!("{name}: {}", played.violation.as_ref()?)))
+pub fn expect_passed<'a>(names: impl Iterator<Item = &'a str>, results: &[RunResult]) {
+    let failed: Vec<String> = names
+        .zip(results)
+        .filter_map(|(name, results)| Some(format!("{name}: {}", results.violation.as_ref()?)))
         .collect();
-    assert!(broken.is_empty(), "{} rows are broken:\n{}", broken.len(), broken.join("\n"));
+    assert!(failed.is_empty(), "{} rows are broken:\n{}", failed.len(), failed.join("\n"));
 }
 
 /// Limits so short that waiting rows end soon.
-pub fn impatient(upstream: &ScriptedUpstream) -> Setup {
-    Setup::of_servers(&[upstream.address()])
+pub fn short_timeouts(upstream: &ScriptedUpstream) -> GatewaySetup {
+    GatewaySetup::with_servers(&[upstream.address()])
         .set("client.header_timeout", "1s")
         .set("client.body_timeout", "1s")
         .set("client.write_timeout", "1s")
         .set("client.idle_timeout", "2s")
         .set("client.max_body", "1MiB")
-        .set("timeouts.response_head", "8s")
-        .set("timeouts.total", "8s")
+        .set("timeouts.response_headers", "8s")
+        .set("timeouts.deadline", "8s")
         .limit(Duration::from_secs(40))
 }
 
-/// What [`impatient`] offers to the rows.
-pub fn setting() -> GatewayProfile {
+/// What [`short_timeouts`] offers to the rows.
+pub fn profile() -> GatewayProfile {
     GatewayProfile { write_timeout: millis(1000), ..GatewayProfile::example() }
 }
 
 /// Plays rows of either table at this listener.
-pub fn play_all<R>(
+pub fn run_all<R>(
     gateway: SocketAddr,
     upstream: &ScriptedUpstream,
-    setting: &GatewayProfile,
+    profile: &GatewayProfile,
     rows: &[R],
-    play: impl AsyncFn(&R, &TestContext<'_>) -> RunResult,
+    run_row: impl AsyncFn(&R, &TestContext<'_>) -> RunResult,
 ) -> Vec<RunResult> {
-    let judge = judged_by_the_page();
-    let scene = TestContext {
+    let check = builtin_contract_check();
+    let context = TestContext {
         connector: GatewayConnector { gateway, source_address: None, relay: None },
-        profile: setting,
+        profile,
         upstream,
         limit: millis(10_000),
-        check_response: &judge,
+        check_response: &check,
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let places = Semaphore::new(AT_ONCE);
+    let permits = Semaphore::new(CONCURRENCY);
     runtime.block_on(futures_util::future::join_all(rows.iter().map(|row| async {
-        let _place = places.acquire().await.unwrap();
-        play(row, &scene).await
+        let _permit = permits.acquire().await.unwrap();
+        run_row(row, &context).await
     })))
 }
 
 /// Judges answers by the built-in contract.
-fn judged_by_the_page()
+fn builtin_contract_check()
 -> impl Fn(ExpectedResponse, RequestKind, &ReceivedResponse) -> Result<(), String> + Sync {
     let contract = Contract::builtin("appwrite").unwrap();
-    move |expected, asked, answer| judge(expected, asked, answer, &contract)
+    move |expected, request_kind, response| check_response(expected, request_kind, response, &contract)
 }
 
-fn judge(
+fn check_response(
     expected: ExpectedResponse,
-    asked: RequestKind,
-    answer: &ReceivedResponse,
+    request_kind: RequestKind,
+    response: &ReceivedResponse,
     contract: &Contract,
 ) -> Result<(), String> {
     let (ExpectedResponse::Rejected(cause) | ExpectedResponse::RejectedOnRoute(cause)) = expected else {
-        return check_served(expected, answer);
+        return check_served(expected, response);
     };
-    let (code, message) = documented(cause);
-    if answer.status != code {
-        return Err(format!("{} {:?} in the place of {code} for {cause}", answer.status, answer.text()));
+    let (code, message) = documented_error(cause);
+    if response.status != code {
+        return Err(format!("{} {:?} in the place of {code} for {cause}", response.status, response.text()));
     }
-    promise::check_error_response(answer, asked, contract)?;
-    match promise::parse_error_body(answer) {
-        _ if asked.head => Ok(()),
+    promise::check_error_response(response, request_kind, contract)?;
+    match promise::parse_error_body(response) {
+        _ if request_kind.head => Ok(()),
         Ok(body) if body.message == message => Ok(()),
         other => Err(format!("{other:?} in the place of {message:?}")),
     }
 }
 
 /// What the page says about the causes of the table; the messages of 400 explain further.
-fn documented(cause: Cause) -> (u16, &'static str) {
+fn documented_error(cause: Cause) -> (u16, &'static str) {
     let explained = match cause.name() {
-        "destination_not_found" => return (404, text_of(404)),
+        "destination_not_found" => return (404, default_message(404)),
         "http_request_error" => "The request is not a valid HTTP request.",
         "malformed_request_line" => "The request line is malformed.",
         "malformed_header" => "A header field of the request is malformed.",
@@ -145,7 +145,7 @@ fn documented(cause: Cause) -> (u16, &'static str) {
 }
 
 /// Reads what came a second time.
-fn read_again(row: &ClientFault, played: &RunResult) {
+fn reread_strictly(row: &ClientFault, results: &RunResult) {
     let long = |expected: &ExpectedResponse| {
         matches!(
             expected,
@@ -155,78 +155,85 @@ fn read_again(row: &ClientFault, played: &RunResult) {
     if row.expected_responses.iter().any(long) {
         return;
     }
-    let mut reader = Reader::new(played.raw.as_slice());
-    let asked = row.steps.iter().filter_map(|act| match act {
-        ClientStep::ReadResponse(asked) => Some(*asked),
+    let mut reader = StrictReader::new(results.raw.as_slice());
+    let request_kind = row.steps.iter().filter_map(|step| match step {
+        ClientStep::ReadResponse(request_kind) => Some(*request_kind),
         _ => None,
     });
     let followed = (row.connection_outcome == ConnectionOutcome::KeptOpen).then_some(RequestKind::DEFAULT);
-    for (asked, first) in asked.chain(followed).zip(&played.responses) {
-        let method = if asked.head { "HEAD" } else { "GET" };
-        let asked = if asked.http10 { reader::Asked::Http10(method) } else { reader::Asked::Http11(method) };
-        let answer = reader.read(asked).unwrap_or_else(|none| panic!("{}: {none:?}", row.name));
-        check_contract(&answer, asked);
+    for (request_kind, first) in request_kind.chain(followed).zip(&results.responses) {
+        let method = if request_kind.head { "HEAD" } else { "GET" };
+        let request_kind = if request_kind.http10 {
+            reader::SentRequest::Http10(method)
+        } else {
+            reader::SentRequest::Http11(method)
+        };
+        let response = reader.read(request_kind).unwrap_or_else(|error| panic!("{}: {error:?}", row.name));
+        check_contract(&response, request_kind);
         assert_eq!(
-            (answer.status, &answer.fields, &answer.body),
+            (response.status, &response.headers, &response.body),
             (first.status, &first.headers, &first.body),
             "{}",
             row.name
         );
     }
-    assert_eq!(String::from_utf8_lossy(reader.surplus()), "", "{}", row.name);
+    assert_eq!(String::from_utf8_lossy(reader.unread()), "", "{}", row.name);
 }
 
 /// No error says that nothing was sent of a request of which the upstream has received a byte.
-fn expect_truth_about_what_was_sent(upstream: &ScriptedUpstream, rows: &[ClientFault], played: &[RunResult]) {
-    let seen = upstream.recording();
-    let received: Vec<u8> = seen.connections.iter().flat_map(|connection| connection.raw.clone()).collect();
-    let (mut unsent, mut begun) = (0, 0);
-    for (row, played) in rows.iter().zip(played) {
-        for answer in played.responses.iter().filter(|answer| answer.status >= 400) {
-            let Ok(body) = promise::parse_error_body(answer) else { continue };
-            let said = body
+fn expect_truthful_request_sent(upstream: &ScriptedUpstream, rows: &[ClientFault], results: &[RunResult]) {
+    let recording = upstream.recording();
+    let upstream_bytes: Vec<u8> =
+        recording.connections.iter().flat_map(|connection| connection.raw.clone()).collect();
+    let (mut not_sent, mut reached_upstream) = (0, 0);
+    for (row, results) in rows.iter().zip(results) {
+        for response in results.responses.iter().filter(|response| response.status >= 400) {
+            let Ok(body) = promise::parse_error_body(response) else { continue };
+            let request_sent = body
                 .request_sent
-                .unwrap_or_else(|| panic!("{}: no request_sent: {}", row.name, answer.text()));
-            let id = answer.header("x-request-id").unwrap();
-            let arrived = memchr::memmem::find(&received, id.as_bytes()).is_some();
+                .unwrap_or_else(|| panic!("{}: no request_sent: {}", row.name, response.text()));
+            let id = response.header("x-request-id").unwrap();
+            let arrived = memchr::memmem::find(&upstream_bytes, id.as_bytes()).is_some();
             assert!(
-                !arrived || said > RequestSent::None,
-                "{}: {said:?} is said, and some of it came",
+                !arrived || request_sent > RequestSent::None,
+                "{}: {request_sent:?} is said, and some of it came",
                 row.name
             );
-            unsent += usize::from(said == RequestSent::None);
-            begun += usize::from(arrived);
+            not_sent += usize::from(request_sent == RequestSent::None);
+            reached_upstream += usize::from(arrived);
         }
     }
     // Both are there to be told apart.
-    assert!(unsent > 200 && begun > 5, "{unsent} {begun}");
+    assert!(not_sent > 200 && reached_upstream > 5, "{not_sent} {reached_upstream}");
 }
 
 /// For every code, every cause and every silence: what was counted is what was seen here.
-pub fn expect_accounts(gateway: &Gateway, rows: &[ClientFault], played: &[RunResult]) {
+pub fn expect_metrics(gateway: &Gateway, rows: &[ClientFault], results: &[RunResult]) {
     let mut codes = BTreeMap::<u16, f64>::new();
-    for answer in played.iter().flat_map(|played| &played.responses) {
-        *codes.entry(answer.status).or_default() += 1.0;
+    for response in results.iter().flat_map(|results| &results.responses) {
+        *codes.entry(response.status).or_default() += 1.0;
     }
     let mut causes = BTreeMap::<&str, f64>::new();
-    let mut cuts = BTreeMap::<&str, f64>::new();
+    let mut truncations = BTreeMap::<&str, f64>::new();
     for expected in rows.iter().flat_map(|row| &row.expected_responses) {
         match expected {
             ExpectedResponse::Rejected(cause) | ExpectedResponse::RejectedOnRoute(cause) => {
                 *causes.entry(cause.name()).or_default() += 1.0;
             }
-            ExpectedResponse::Truncated(cause) => *cuts.entry(cause.name()).or_default() += 1.0,
+            ExpectedResponse::Truncated(cause) => *truncations.entry(cause.name()).or_default() += 1.0,
             ExpectedResponse::Served | ExpectedResponse::ServedBytes(_) | ExpectedResponse::Prefix => {}
         }
     }
-    let mut silences = BTreeMap::<&str, f64>::new();
+    let mut close_reasons = BTreeMap::<&str, f64>::new();
     for row in rows {
         match row.connection_outcome {
             ConnectionOutcome::ClosedWithoutResponse(name) | ConnectionOutcome::ClientClosed(name) => {
-                *silences.entry(name).or_default() += 1.0
+                *close_reasons.entry(name).or_default() += 1.0
             }
-            ConnectionOutcome::IdleTimeout => *silences.entry("idle_timeout").or_default() += 1.0,
-            ConnectionOutcome::ClientClosedDuringResponse => *cuts.entry("client_gone").or_default() += 1.0,
+            ConnectionOutcome::IdleTimeout => *close_reasons.entry("idle_timeout").or_default() += 1.0,
+            ConnectionOutcome::ClientClosedDuringResponse => {
+                *truncations.entry("client_gone").or_default() += 1.0
+            }
             ConnectionOutcome::KeptOpen
             | ConnectionOutcome::AnnouncedClose
             | ConnectionOutcome::UnannouncedClose
@@ -238,8 +245,8 @@ pub fn expect_accounts(gateway: &Gateway, rows: &[ClientFault], played: &[RunRes
     }
     for (metric, label, counts) in [
         ("errors_total", "cause", causes),
-        ("aborted_total", "cause", cuts),
-        ("closed_without_response_total", "cause", silences),
+        ("aborted_total", "cause", truncations),
+        ("closed_without_response_total", "cause", close_reasons),
     ] {
         for (name, count) in &counts {
             gateway.expect_metric(metric, &[(label, name)], *count);

@@ -9,61 +9,61 @@ use statusquo::rehearse::{
     ExpectedResponse, GatewayProfile, H2ClientFault, RunResult, ScriptedUpstream, client_faults_h2, talk_h2,
 };
 
-use super::clients::{self, expect_kept, impatient};
+use super::clients::{self, expect_passed, short_timeouts};
 use super::gateway::Gateway;
 use super::upstreams::by_request;
 
 #[test]
-fn every_http_2_client_fault_has_exactly_the_outcome_that_stands_there() {
+fn h2_client_faults_all_have_their_expected_outcome() {
     let upstream = by_request(upstream_script);
-    let gateway = in_front_of(&upstream);
-    let setting = clients::setting();
+    let gateway = gateway_for(&upstream);
+    let setting = clients::profile();
     let rows: Vec<_> = client_faults_h2(&setting).into_iter().filter(|row| !row.nondeterministic).collect();
-    let played = play_all(&gateway, &upstream, &setting, &rows);
-    expect_kept(rows.iter().map(|row| row.name), &played);
-    expect_accounts(&gateway, &rows);
+    let results = run_all(&gateway, &upstream, &setting, &rows);
+    expect_passed(rows.iter().map(|row| row.name), &results);
+    expect_metrics(&gateway, &rows);
     assert_eq!(upstream.recording().requests_for("/smuggled"), 0);
 }
 
 /// A connection may be idle for longer than the other limits: a busy machine takes its time between two requests of a row.
-fn in_front_of(upstream: &ScriptedUpstream) -> Gateway {
-    impatient(upstream).set("client.idle_timeout", "5s").h2c().start()
+fn gateway_for(upstream: &ScriptedUpstream) -> Gateway {
+    short_timeouts(upstream).set("client.idle_timeout", "5s").with_h2c_listener().start()
 }
 
 /// How many of a thousand streams become requests depends on how they arrive: their connection is ended for it anyhow.
 #[test]
-fn a_flood_of_streams_ends_its_own_connection_and_no_other() {
+fn stream_flood_closes_only_its_own_connection() {
     let upstream = by_request(upstream_script);
-    let gateway = in_front_of(&upstream);
-    let setting = clients::setting();
-    let mut neighbour = gateway.h2_client();
-    neighbour.get("/").is(200, "served\n");
+    let gateway = gateway_for(&upstream);
+    let setting = clients::profile();
+    let mut other_client = gateway.h2_client();
+    other_client.get("/").assert_response(200, "served\n");
     for row in client_faults_h2(&setting).iter().filter(|row| row.nondeterministic) {
-        let played = play_all(&gateway, &upstream, &setting, std::slice::from_ref(row));
-        assert_eq!(played[0].violation, None, "{}", row.name);
-        neighbour.get("/").is(200, "served\n");
+        let results = run_all(&gateway, &upstream, &setting, std::slice::from_ref(row));
+        assert_eq!(results[0].violation, None, "{}", row.name);
+        other_client.get("/").assert_response(200, "served\n");
     }
     let ends = [("cause", "http2_connection_error")];
     gateway.expect_metric("closed_without_response_total", &ends, 2.0);
     gateway.expect_metric("requests_in_flight", &[], 0.0);
 }
 
-pub fn play_all(
+pub fn run_all(
     gateway: &Gateway,
     upstream: &ScriptedUpstream,
-    setting: &GatewayProfile,
+    profile: &GatewayProfile,
     rows: &[H2ClientFault],
 ) -> Vec<RunResult> {
-    clients::play_all(gateway.h2_address(), upstream, setting, rows, talk_h2::run_h2_client_fault)
+    clients::run_all(gateway.h2_address(), upstream, profile, rows, talk_h2::run_h2_client_fault)
 }
 
 /// For every cause and every silence: what was counted is what stands in the table.
-fn expect_accounts(gateway: &Gateway, rows: &[H2ClientFault]) {
+fn expect_metrics(gateway: &Gateway, rows: &[H2ClientFault]) {
     let mut causes = BTreeMap::<&str, f64>::new();
     let mut cuts = BTreeMap::<&str, f64>::new();
-    let mut silences = BTreeMap::<&str, f64>::new();
-    for (_, fate) in rows.iter().flat_map(|row| &row.stream_outcomes) {
-        match fate {
+    let mut close_reasons = BTreeMap::<&str, f64>::new();
+    for (_, outcome) in rows.iter().flat_map(|row| &row.stream_outcomes) {
+        match outcome {
             StreamOutcome::Response(
                 ExpectedResponse::Rejected(cause) | ExpectedResponse::RejectedOnRoute(cause),
             ) => {
@@ -83,12 +83,12 @@ fn expect_accounts(gateway: &Gateway, rows: &[H2ClientFault]) {
         }
     }
     for row in rows {
-        for silence in &row.close_reasons {
-            *silences.entry(silence).or_default() += 1.0;
+        for reason in &row.close_reasons {
+            *close_reasons.entry(reason).or_default() += 1.0;
         }
     }
     for (metric, counts) in
-        [("errors_total", causes), ("aborted_total", cuts), ("closed_without_response_total", silences)]
+        [("errors_total", causes), ("aborted_total", cuts), ("closed_without_response_total", close_reasons)]
     {
         for (name, count) in &counts {
             gateway.expect_metric(metric, &[("cause", name)], *count);
@@ -102,16 +102,16 @@ fn expect_accounts(gateway: &Gateway, rows: &[H2ClientFault]) {
 
 /// What is not kept on a busy machine is tried again, by the same name.
 #[test]
-fn a_row_can_be_played_twice_before_the_same_upstream() {
+fn row_can_run_twice_against_the_same_upstream() {
     let upstream = by_request(upstream_script);
-    let gateway = in_front_of(&upstream);
-    let setting = clients::setting();
+    let gateway = gateway_for(&upstream);
+    let setting = clients::profile();
     let rows = client_faults_h2(&setting);
     let named = |name: &str| rows.iter().find(|row| row.name == name).cloned().unwrap();
     for name in ["h2-host-alone", "h2-longer-body", "h2-reset-while-waiting"] {
         let row = [named(name)];
         for _ in 0..2 {
-            assert_eq!(play_all(&gateway, &upstream, &setting, &row)[0].violation, None, "{name}");
+            assert_eq!(run_all(&gateway, &upstream, &setting, &row)[0].violation, None, "{name}");
         }
     }
 }

@@ -5,10 +5,10 @@ use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 
 use super::client::Client;
-use super::gateway::{Folder, run};
-use super::reader::Asked;
+use super::gateway::{TestFolder, run};
+use super::reader::SentRequest;
 
-const GOOD: &str = "\
+const VALID_CONFIG: &str = "\
 version: 1
 listen: [{ address: \"127.0.0.1:0\" }]
 telemetry: { address: \"127.0.0.1:0\" }
@@ -17,77 +17,78 @@ routes: [{ name: all, match: { path: \"/{*rest}\" }, upstream: main }]
 ";
 
 fn run_with(command: &str, text: &str) -> (Option<i32>, String, String) {
-    let folder = Folder::new();
+    let folder = TestFolder::new();
     let file = folder.write("statusquo.yaml", text);
     run(&[command, file.to_str().unwrap()], &[])
 }
 
 #[test]
-fn check_accepts_a_good_file() {
-    let (status, _, _) = run_with("check", GOOD);
+fn check_accepts_a_valid_file() {
+    let (status, _, _) = run_with("check", VALID_CONFIG);
     assert_eq!(status, Some(0));
 }
 
 #[test]
-fn a_bad_file_is_refused_with_78_and_every_problem_with_its_line() {
-    let bad = GOOD
+fn invalid_file_exits_78_and_reports_every_problem_with_its_line() {
+    let bad = VALID_CONFIG
         .replace("version: 1", "version: 1\ntimeout: 3s")
         .replace("upstream: main", "upstream: mian")
         .replace("\"127.0.0.1:9\"", "\"127.0.0.1\"");
     for command in ["check", "run"] {
-        let (status, _, said) = run_with(command, &bad);
-        assert_eq!(status, Some(78), "{said}");
+        let (status, _, output) = run_with(command, &bad);
+        assert_eq!(status, Some(78), "{output}");
         for part in ["statusquo.yaml", "timeout", "timeouts", "mian", "main", "127.0.0.1"] {
-            assert!(said.contains(part), "{command} does not say {part:?}:\n{said}");
+            assert!(output.contains(part), "{command} does not say {part:?}:\n{output}");
         }
     }
 }
 
 #[test]
-fn a_key_that_is_not_built_yet_is_refused_and_said_so() {
-    let (status, _, said) = run_with("run", &format!("{GOOD}admin: {{ address: \"127.0.0.1:1\" }}\n"));
+fn unsupported_key_is_rejected_as_not_supported_yet() {
+    let (status, _, output) =
+        run_with("run", &format!("{VALID_CONFIG}admin: {{ address: \"127.0.0.1:1\" }}\n"));
     assert_eq!(status, Some(78));
-    assert!(said.contains("admin") && said.contains("not supported yet"), "{said}");
+    assert!(output.contains("admin") && output.contains("not supported yet"), "{output}");
 }
 
 #[test]
-fn a_port_in_use_is_one_sentence_and_status_1() {
+fn port_in_use_exits_1_with_one_sentence() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
-    let (status, _, said) = run_with("run", &GOOD.replacen("127.0.0.1:0", &address, 1));
-    assert_eq!(status, Some(1), "{said}");
-    assert!(said.contains(&address), "{said}");
+    let (status, _, output) = run_with("run", &VALID_CONFIG.replacen("127.0.0.1:0", &address, 1));
+    assert_eq!(status, Some(1), "{output}");
+    assert!(output.contains(&address), "{output}");
     let lines: Vec<_> =
-        said.lines().filter(|line| !line.starts_with("listening on") && !line.starts_with('{')).collect();
-    assert_eq!(lines.len(), 1, "{said}");
+        output.lines().filter(|line| !line.starts_with("listening on") && !line.starts_with('{')).collect();
+    assert_eq!(lines.len(), 1, "{output}");
 }
 
 #[test]
-fn a_missing_file_is_one_sentence() {
-    let (status, _, said) = run(&["run", "no-such-file.yaml"], &[]);
-    assert!(matches!(status, Some(1 | 78)), "{status:?}: {said}");
-    assert!(said.contains("no-such-file.yaml") && said.trim().lines().count() == 1, "{said}");
+fn missing_file_prints_one_sentence() {
+    let (status, _, output) = run(&["run", "no-such-file.yaml"], &[]);
+    assert!(matches!(status, Some(1 | 78)), "{status:?}: {output}");
+    assert!(output.contains("no-such-file.yaml") && output.trim().lines().count() == 1, "{output}");
 }
 
 #[test]
-fn an_unknown_command_is_status_2() {
+fn unknown_command_exits_2() {
     assert_eq!(run(&["serve-everything"], &[]).0, Some(2));
 }
 
 #[test]
 fn codes_prints_every_documented_code() {
-    let (status, said, _) = run(&["codes"], &[]);
+    let (status, output, _) = run(&["codes"], &[]);
     assert_eq!(status, Some(0));
-    for (code, text) in super::promise::CODES {
-        assert!(said.contains(&code.to_string()) && said.contains(text), "{code} is missing:\n{said}");
+    for (code, text) in super::promise::DOCUMENTED_CODES {
+        assert!(output.contains(&code.to_string()) && output.contains(text), "{code} is missing:\n{output}");
     }
     let (_, json, _) = run(&["codes", "--format", "json"], &[]);
     assert!(serde_json::from_str::<serde_json::Value>(&json).is_ok(), "{json}");
 }
 
 #[test]
-fn every_line_that_demo_prints_can_be_tried_and_keeps_the_promise() {
-    let mut demo = Demo::start();
+fn demo_commands_all_run_and_match_the_contract() {
+    let mut demo = DemoProcess::start();
     let lines = demo.lines(|line| line.contains("curl"), 10);
     for line in &lines {
         let url =
@@ -96,29 +97,29 @@ fn every_line_that_demo_prints_can_be_tried_and_keeps_the_promise() {
         let mut client = Client::connect(address.parse().unwrap(), Default::default());
         // Reading it strictly and holding it to the promise is the test.
         client.send(format!("GET /{path} HTTP/1.1\r\nhost: {address}\r\n\r\n"));
-        client.read(Asked::Http11("GET"));
+        client.read(SentRequest::Http11("GET"));
     }
     assert!(lines.len() >= 10, "{lines:#?}");
 }
 
 /// A running `demo`, ended when dropped.
-struct Demo(Child);
+struct DemoProcess(Child);
 
-impl Demo {
-    fn start() -> Demo {
+impl DemoProcess {
+    fn start() -> DemoProcess {
         let mut command = Command::new(env!("CARGO_BIN_EXE_statusquo"));
         command.arg("demo").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
-        Demo(command.spawn().unwrap())
+        DemoProcess(command.spawn().unwrap())
     }
 
     /// The first lines of its output that are wanted, waiting for them; fewer when it ends.
-    fn lines(&mut self, wanted: impl Fn(&str) -> bool, count: usize) -> Vec<String> {
+    fn lines(&mut self, matches: impl Fn(&str) -> bool, count: usize) -> Vec<String> {
         let output = BufReader::new(self.0.stdout.take().unwrap());
-        output.lines().map_while(Result::ok).filter(|line| wanted(line)).take(count).collect()
+        output.lines().map_while(Result::ok).filter(|line| matches(line)).take(count).collect()
     }
 }
 
-impl Drop for Demo {
+impl Drop for DemoProcess {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();

@@ -11,18 +11,18 @@ use statusquo::rehearse::{
     UpstreamStep, upstream_faults, write_bytes,
 };
 
-use super::gateway::{Folder, Gateway, Setup, run};
-use super::matrix::with_places;
-use super::reader::{Answer, Asked, Reader};
-use super::upstreams::{ok, script};
+use super::gateway::{Gateway, GatewaySetup, TestFolder, run};
+use super::matrix::with_server_kinds;
+use super::reader::{HttpResponse, SentRequest, StrictReader};
+use super::upstreams::{ok_upstream, script};
 
-const PLACEHOLDER: &str = "00000000-0000-7000-8000-000000000000";
-const LONG: Duration = Duration::from_secs(120);
+const REQUEST_ID_PLACEHOLDER: &str = "00000000-0000-7000-8000-000000000000";
+const LONG_LIMIT: Duration = Duration::from_secs(120);
 const ALL_MEMBERS: &str = "[type, request_id, retryable, request_sent]";
 
 /// What `explain` prints with these arguments for the gateway's own configuration.
 #[track_caller]
-pub(super) fn explained(gateway: &Gateway, arguments: &str) -> Value {
+pub(super) fn explain(gateway: &Gateway, arguments: &str) -> Value {
     let file = gateway.configuration();
     let mut all = vec!["explain", "--format", "json", file.to_str().unwrap()];
     all.extend(arguments.split_whitespace());
@@ -32,48 +32,48 @@ pub(super) fn explained(gateway: &Gateway, arguments: &str) -> Value {
 }
 
 /// An answer as `explain` writes one.
-pub(super) fn told(answer: &Answer) -> Value {
-    let id = answer.field("x-request-id").unwrap_or_default();
+pub(super) fn response_json(response: &HttpResponse) -> Value {
+    let id = response.header("x-request-id").unwrap_or_default();
     let masked = |(name, value): &(String, String)| {
         let value = match name.as_str() {
-            "x-request-id" => PLACEHOLDER,
+            "x-request-id" => REQUEST_ID_PLACEHOLDER,
             "date" | "x-ratelimit-reset" => "(masked)",
             _ => value,
         };
         serde_json::json!([name, value])
     };
     serde_json::json!({
-        "status": answer.status,
-        "reason": answer.reason,
-        "fields": answer.fields.iter().map(masked).collect::<Vec<_>>(),
-        "body": answer.text().replace(id, PLACEHOLDER),
+        "status": response.status,
+        "reason": response.reason,
+        "fields": response.headers.iter().map(masked).collect::<Vec<_>>(),
+        "body": response.text().replace(id, REQUEST_ID_PLACEHOLDER),
     })
 }
 
 /// The explained answer with lower-case names, as the strict reader gives them.
-pub(super) fn expected(explained: &Value) -> Value {
-    let mut answer = explained["answer"].clone();
-    for field in answer["fields"].as_array_mut().unwrap() {
+pub(super) fn explained_response(explained: &Value) -> Value {
+    let mut response = explained["response"].clone();
+    for field in response["fields"].as_array_mut().unwrap() {
         field[0] = field[0].as_str().unwrap().to_ascii_lowercase().into();
         if field[0] == "date" || field[0] == "x-ratelimit-reset" {
             field[1] = "(masked)".into();
         }
     }
-    answer
+    response
 }
 
 /// The answer, its counters and its log line are those that were explained.
 #[track_caller]
-pub(super) fn agrees(gateway: &Gateway, explained: &Value, answer: &Answer) {
-    assert_eq!(expected(explained), told(answer), "{explained:#}");
-    is_counted(gateway, explained);
-    is_logged(gateway, explained);
+pub(super) fn assert_explained(gateway: &Gateway, explained: &Value, response: &HttpResponse) {
+    assert_eq!(explained_response(explained), response_json(response), "{explained:#}");
+    assert_counted(gateway, explained);
+    assert_logged(gateway, explained);
 }
 
 #[track_caller]
-fn is_counted(gateway: &Gateway, explained: &Value) {
-    let page = gateway.probe("/metrics").text();
-    for series in explained["counted"].as_array().unwrap() {
+fn assert_counted(gateway: &Gateway, explained: &Value) {
+    let page = gateway.get_telemetry("/metrics").text();
+    for series in explained["metrics"].as_array().unwrap() {
         let start = format!("{} ", series.as_str().unwrap());
         let counted = page.lines().any(|line| line.starts_with(&start) && !line.ends_with(" 0"));
         assert!(counted, "{series} is not counted:\n{page}");
@@ -81,19 +81,19 @@ fn is_counted(gateway: &Gateway, explained: &Value) {
 }
 
 #[track_caller]
-fn is_logged(gateway: &Gateway, explained: &Value) {
-    let fields = explained["logged"].as_object().unwrap();
+fn assert_logged(gateway: &Gateway, explained: &Value) {
+    let fields = explained["log"].as_object().unwrap();
     assert!(fields.len() >= 5, "{explained:#}");
     gateway.log_line(|line| fields.iter().all(|(name, value)| line.get(name) == Some(value)));
 }
 
 #[test]
-fn explain_equals_the_wire_for_every_error_status_of_an_upstream() {
-    let misbehaving = FaultyUpstream::start().unwrap();
-    let gateway = Setup::of_servers(&[misbehaving.address(ServerKind::Scripted)])
+fn explain_equals_the_wire_for_every_upstream_error_status() {
+    let faulty_upstream = FaultyUpstream::start().unwrap();
+    let gateway = GatewaySetup::with_servers(&[faulty_upstream.address(ServerKind::Scripted)])
         .set("errors.include", ALL_MEMBERS)
         .set("errors.retry_after", "11s")
-        .limit(LONG)
+        .limit(LONG_LIMIT)
         .start();
     let statuses: Vec<u16> = (400..600).collect();
     std::thread::scope(|scope| {
@@ -102,51 +102,59 @@ fn explain_equals_the_wire_for_every_error_status_of_an_upstream() {
             scope.spawn(move || {
                 for status in part {
                     let mut client = gateway.client();
-                    let answer = client.get(&format!("/status/{status}"));
-                    let told_to_be = explained(gateway, &format!("--upstream-status {status}"));
-                    assert_eq!(expected(&told_to_be), told(&answer), "{status}");
-                    is_counted(gateway, &told_to_be);
+                    let response = client.get(&format!("/status/{status}"));
+                    let explanation = explain(gateway, &format!("--upstream-status {status}"));
+                    assert_eq!(explained_response(&explanation), response_json(&response), "{status}");
+                    assert_counted(gateway, &explanation);
                 }
             });
         }
     });
     for status in [404, 418, 502, 503] {
-        is_logged(&gateway, &explained(&gateway, &format!("--upstream-status {status}")));
+        assert_logged(&gateway, &explain(&gateway, &format!("--upstream-status {status}")));
     }
 }
 
 #[test]
 fn explain_equals_the_wire_for_other_methods() {
-    let misbehaving = FaultyUpstream::start().unwrap();
+    let faulty_upstream = FaultyUpstream::start().unwrap();
     let html = script([
         UpstreamStep::ReadRequestHead,
         write_bytes("HTTP/1.1 502 Bad\r\ncontent-type: text/html\r\ncontent-length: 7\r\n\r\n"),
     ]);
-    let gateway = Setup::of_servers(&[misbehaving.address(ServerKind::Refusing)])
+    let gateway = GatewaySetup::with_servers(&[faulty_upstream.address(ServerKind::Refusing)])
         .upstream("html", &[html.address()])
         .route("name: refused, match: { path: /refused }, upstream: main")
         .route("name: html, match: { path: /html }, upstream: html")
         .set("errors.include", ALL_MEMBERS)
         .start();
     for method in ["HEAD", "POST", "DELETE", "OPTIONS"] {
-        let answer = gateway.client().ask(method, "/refused", "", "");
-        agrees(
+        let response = gateway.client().request(method, "/refused", "", "");
+        assert_explained(
             &gateway,
-            &explained(&gateway, &format!("--cause connection_refused --method {method}")),
-            &answer,
+            &explain(&gateway, &format!("--cause connection_refused --method {method}")),
+            &response,
         );
     }
-    let answer = gateway.client().ask("HEAD", "/html", "", "");
-    agrees(&gateway, &explained(&gateway, "--upstream-status 502 --route html --method HEAD"), &answer);
+    let response = gateway.client().request("HEAD", "/html", "", "");
+    assert_explained(
+        &gateway,
+        &explain(&gateway, "--upstream-status 502 --route html --method HEAD"),
+        &response,
+    );
     let mut client = gateway.client();
     client.send("HEAD / HTTP/1.1\r\nhost: test\r\na : b\r\n\r\n");
-    let answer = client.read(Asked::Http11("HEAD"));
-    agrees(&gateway, &explained(&gateway, "--cause malformed_header --method HEAD"), &answer);
+    let response = client.read(SentRequest::Http11("HEAD"));
+    assert_explained(&gateway, &explain(&gateway, "--cause malformed_header --method HEAD"), &response);
 }
 
 /// Everything that can go wrong on one gateway: a route for each.
-fn prone(misbehaving: &FaultyUpstream, hanging: &ScriptedUpstream, overrides: &str) -> Setup {
-    let mut setup = Setup::of_servers(&[misbehaving.address(ServerKind::Scripted)])
+fn provoking_gateway(
+    faulty_upstream: &FaultyUpstream,
+    hanging: &ScriptedUpstream,
+    overrides: &str,
+) -> GatewaySetup {
+    let mut setup = GatewaySetup::with_servers(&[faulty_upstream.address(ServerKind::Scripted)])
         .upstream("hanging", &[hanging.address()])
         .named_upstream("nowhere", &["nowhere.invalid:80"])
         // No connection can be made to everybody.
@@ -156,19 +164,19 @@ fn prone(misbehaving: &FaultyUpstream, hanging: &ScriptedUpstream, overrides: &s
         .set("client.header_timeout", "500ms")
         .set("client.body_timeout", "400ms")
         .set("timeouts.connect", "400ms")
-        .set("timeouts.response_head", "1s")
-        .set("timeouts.between_bytes", "500ms")
+        .set("timeouts.response_headers", "1s")
+        .set("timeouts.body_idle", "500ms")
         .environment("STATUSQUO_TEST_PANIC", "1")
         .may_panic()
-        .limit(LONG)
+        .limit(LONG_LIMIT)
         .route("name: denied, match: { path: /denied }, upstream: main, deny: { methods: [GET] }")
         .route("name: small, match: { path: /small }, upstream: main, max_body: 10B")
-        .route("name: late, match: { path: /late }, upstream: hanging, timeouts: { total: 300ms }")
+        .route("name: late, match: { path: /late }, upstream: hanging, timeouts: { deadline: 300ms }")
         .route("name: nowhere, match: { path: /nowhere }, upstream: nowhere")
         .route("name: everywhere, match: { path: /everywhere }, upstream: everywhere")
         .route("name: panics, match: { path: /__panic }, upstream: main")
         .route("name: ok, match: { path: /ok }, upstream: main");
-    setup = with_places(setup.set("timeouts.tls", "1s"), misbehaving, "127.0.0.1");
+    setup = with_server_kinds(setup.set("timeouts.tls", "1s"), faulty_upstream, "127.0.0.1");
     for fault in one_for_each_cause() {
         let upstream = if fault.server_kind == ServerKind::Scripted {
             "main"
@@ -182,47 +190,60 @@ fn prone(misbehaving: &FaultyUpstream, hanging: &ScriptedUpstream, overrides: &s
 }
 
 /// What a client sends to provoke a cause, and what `explain` is told beside the cause.
-struct Provoked {
+struct Provocation {
     cause: &'static str,
-    told: String,
+    explain_options: String,
     bytes: String,
     /// The client ends its side after these bytes.
-    then_ends: bool,
+    half_closes: bool,
 }
 
-fn by_bytes(cause: &'static str, told: &str, bytes: impl Into<String>) -> Provoked {
-    Provoked { cause, told: told.to_owned(), bytes: bytes.into(), then_ends: false }
+fn provoked_by(cause: &'static str, explain_options: &str, bytes: impl Into<String>) -> Provocation {
+    Provocation {
+        cause,
+        explain_options: explain_options.to_owned(),
+        bytes: bytes.into(),
+        half_closes: false,
+    }
 }
 
-fn provocations(via: &str) -> Vec<Provoked> {
+fn provocations(via: &str) -> Vec<Provocation> {
     let get = |path: &str, fields: &str| format!("GET {path} HTTP/1.1\r\nhost: test\r\n{fields}\r\n");
     let mut all = vec![
-        Provoked { then_ends: true, ..by_bytes("http_request_error", "", "GET / HTTP/1.1\r\nho") },
-        by_bytes("malformed_request_line", "", "GET  / HTTP/1.1\r\nhost: test\r\n\r\n"),
-        by_bytes("malformed_header", "", get("/ok", "a : b\r\n")),
-        by_bytes("ambiguous_framing", "", get("/ok", "content-length: 1\r\ncontent-length: 2\r\n")),
-        by_bytes("invalid_host", "", "GET /ok HTTP/1.1\r\n\r\n"),
-        by_bytes("ambiguous_path", "", get("/a/../b", "")),
-        by_bytes("unsupported_version", "", "GET / HTTP/2.0\r\nhost: test\r\n\r\n"),
-        by_bytes("unsupported_method", "", "TRACE / HTTP/1.1\r\nhost: test\r\n\r\n"),
-        by_bytes("unsupported_expectation", "", get("/ok", "expect: a-miracle\r\n")),
-        by_bytes("header_too_large", "", get("/ok", &format!("a: {}\r\n", "x".repeat(5000)))),
-        by_bytes("uri_too_long", "", get(&format!("/{}", "x".repeat(5000)), "")),
-        by_bytes("client_too_slow", "", "GET / HTTP/1.1\r\nhost: test\r\n"),
-        by_bytes("client_too_slow", "--route ok", get("/ok", "content-length: 10\r\n")),
-        by_bytes("malformed_body", "--route ok", get("/ok", "transfer-encoding: chunked\r\n") + "zz\r\n"),
-        by_bytes("body_too_large", "--route small", get("/small", "content-length: 11\r\n") + "01234567890"),
-        by_bytes("destination_not_found", "", get("/no/such/route", "")),
-        by_bytes("http_request_denied", "--route denied", get("/denied", "")),
-        by_bytes("proxy_loop_detected", "--route ok", get("/ok", &format!("via: {via}\r\n"))),
-        by_bytes("proxy_internal_error", "", get("/__panic", "")),
-        by_bytes("dns_error", "--route nowhere", get("/nowhere", "")),
-        by_bytes("destination_ip_unroutable", "--route everywhere", get("/everywhere", "")),
-        by_bytes("deadline_exceeded", "--route late", get("/late", "")),
+        Provocation { half_closes: true, ..provoked_by("http_request_error", "", "GET / HTTP/1.1\r\nho") },
+        provoked_by("malformed_request_line", "", "GET  / HTTP/1.1\r\nhost: test\r\n\r\n"),
+        provoked_by("malformed_header", "", get("/ok", "a : b\r\n")),
+        provoked_by("ambiguous_framing", "", get("/ok", "content-length: 1\r\ncontent-length: 2\r\n")),
+        provoked_by("invalid_host", "", "GET /ok HTTP/1.1\r\n\r\n"),
+        provoked_by("ambiguous_path", "", get("/a/../b", "")),
+        provoked_by("unsupported_version", "", "GET / HTTP/2.0\r\nhost: test\r\n\r\n"),
+        provoked_by("unsupported_method", "", "TRACE / HTTP/1.1\r\nhost: test\r\n\r\n"),
+        provoked_by("unsupported_expectation", "", get("/ok", "expect: a-miracle\r\n")),
+        provoked_by("header_too_large", "", get("/ok", &format!("a: {}\r\n", "x".repeat(5000)))),
+        provoked_by("uri_too_long", "", get(&format!("/{}", "x".repeat(5000)), "")),
+        provoked_by("client_too_slow", "", "GET / HTTP/1.1\r\nhost: test\r\n"),
+        provoked_by("client_too_slow", "--route ok", get("/ok", "content-length: 10\r\n")),
+        provoked_by("malformed_body", "--route ok", get("/ok", "transfer-encoding: chunked\r\n") + "zz\r\n"),
+        provoked_by(
+            "body_too_large",
+            "--route small",
+            get("/small", "content-length: 11\r\n") + "01234567890",
+        ),
+        provoked_by("destination_not_found", "", get("/no/such/route", "")),
+        provoked_by("http_request_denied", "--route denied", get("/denied", "")),
+        provoked_by("proxy_loop_detected", "--route ok", get("/ok", &format!("via: {via}\r\n"))),
+        provoked_by("proxy_internal_error", "", get("/__panic", "")),
+        provoked_by("dns_error", "--route nowhere", get("/nowhere", "")),
+        provoked_by("destination_ip_unroutable", "--route everywhere", get("/everywhere", "")),
+        provoked_by("deadline_exceeded", "--route late", get("/late", "")),
     ];
     for fault in one_for_each_cause() {
-        let told = format!("--route {}", fault.name);
-        all.push(by_bytes(fault.outcome.cause_name(), &told, get(&fault.path(), fault.request.header_lines)));
+        let explain_options = format!("--route {}", fault.name);
+        all.push(provoked_by(
+            fault.outcome.cause_name(),
+            &explain_options,
+            get(&fault.path(), fault.request.header_lines),
+        ));
     }
     all
 }
@@ -245,37 +266,37 @@ fn one_for_each_cause() -> Vec<UpstreamFault> {
 }
 
 /// The pseudonym of this gateway.
-fn via(gateway: &Gateway, misbehaving: &FaultyUpstream) -> String {
-    gateway.client().get("/ok").is(200, r#"{"ok":true}"#);
-    misbehaving.scripted().recording().requests().next().unwrap().head.header("via").unwrap().to_owned()
+fn via(gateway: &Gateway, faulty_upstream: &FaultyUpstream) -> String {
+    gateway.client().get("/ok").assert_response(200, r#"{"ok":true}"#);
+    faulty_upstream.scripted().recording().requests().next().unwrap().head.header("via").unwrap().to_owned()
 }
 
 #[track_caller]
-fn check(gateway: &Gateway, provoked: &Provoked) {
+fn check_provocation(gateway: &Gateway, provoked: &Provocation) {
     let mut client = gateway.client();
     client.send(&provoked.bytes);
-    if provoked.then_ends {
-        client.finish_sending();
+    if provoked.half_closes {
+        client.shutdown_write();
     }
-    let answer = client.read(Asked::Http11("GET"));
-    let made = explained(gateway, &format!("--cause {} {}", provoked.cause, provoked.told));
-    assert_eq!(expected(&made), told(&answer), "{}: {made:#}", provoked.cause);
-    is_counted(gateway, &made);
-    is_logged(gateway, &made);
+    let response = client.read(SentRequest::Http11("GET"));
+    let made = explain(gateway, &format!("--cause {} {}", provoked.cause, provoked.explain_options));
+    assert_eq!(explained_response(&made), response_json(&response), "{}: {made:#}", provoked.cause);
+    assert_counted(gateway, &made);
+    assert_logged(gateway, &made);
 }
 
 #[track_caller]
 fn check_all(overrides: &str) {
-    let misbehaving = FaultyUpstream::start().unwrap();
+    let faulty_upstream = FaultyUpstream::start().unwrap();
     let hanging = script([UpstreamStep::ReadRequestHead, UpstreamStep::ReadUntilClose]);
-    let gateway = prone(&misbehaving, &hanging, overrides).start();
-    let provocations = provocations(&via(&gateway, &misbehaving));
+    let gateway = provoking_gateway(&faulty_upstream, &hanging, overrides).start();
+    let provocations = provocations(&via(&gateway, &faulty_upstream));
     let broken: Vec<&str> = std::thread::scope(|scope| {
         let rows: Vec<_> = provocations
             .iter()
             .map(|provoked| {
                 let gateway = &gateway;
-                (provoked.cause, scope.spawn(move || check(gateway, provoked)))
+                (provoked.cause, scope.spawn(move || check_provocation(gateway, provoked)))
             })
             .collect();
         rows.into_iter().filter_map(|(cause, row)| row.join().is_err().then_some(cause)).collect()
@@ -284,12 +305,12 @@ fn check_all(overrides: &str) {
 }
 
 #[test]
-fn explain_equals_the_wire_for_every_cause_that_can_be_provoked() {
+fn explain_equals_the_wire_for_every_provokable_cause() {
     check_all("");
 }
 
 #[test]
-fn explain_equals_the_wire_where_overrides_decide() {
+fn explain_equals_the_wire_when_overrides_apply() {
     check_all(
         "[{ when: { cause: [connection_refused, dns_error, malformed_header] }, code: 503, message: \"Later.\", \
          retry_after: 7s }, { when: { cause: [http_request_denied, uri_too_long] }, code: 404 }, \
@@ -298,21 +319,21 @@ fn explain_equals_the_wire_where_overrides_decide() {
 }
 
 #[test]
-fn explain_equals_the_wire_for_a_connection_too_many() {
-    let upstream = ok("fine");
-    let gateway = Gateway::in_front_of(&upstream).set("client.max_connections", "1").start();
+fn explain_equals_the_wire_for_a_connection_over_the_limit() {
+    let upstream = ok_upstream("fine");
+    let gateway = Gateway::with_upstream(&upstream).set("client.max_connections", "1").start();
     let mut first = gateway.client();
-    first.get("/").is(200, "fine");
+    first.get("/").assert_response(200, "fine");
     let mut second = gateway.client();
     second.send("GET / HTTP/1.1\r\nhost: test\r\n\r\n");
-    let answer = second.read(Asked::Http11("GET"));
-    agrees(&gateway, &explained(&gateway, "--cause connection_limit_reached"), &answer);
+    let response = second.read(SentRequest::Http11("GET"));
+    assert_explained(&gateway, &explain(&gateway, "--cause connection_limit_reached"), &response);
 }
 
 #[test]
-fn a_route_s_override_precedes_a_global_one_and_explain_names_it_by_its_place_in_the_file() {
-    let misbehaving = FaultyUpstream::start().unwrap();
-    let gateway = Setup::of_servers(&[misbehaving.address(ServerKind::Scripted)])
+fn route_override_precedes_global_one_and_explain_names_its_index() {
+    let faulty_upstream = FaultyUpstream::start().unwrap();
+    let gateway = GatewaySetup::with_servers(&[faulty_upstream.address(ServerKind::Scripted)])
         .set(
             "errors.overrides",
             "[{ when: { cause: connection_refused }, code: 500 }, { when: { upstream_status: [405, 410] }, code: 400, \
@@ -331,21 +352,21 @@ fn a_route_s_override_precedes_a_global_one_and_explain_names_it_by_its_place_in
         ("POST", 411, "own", "default", "the contract's default table"),
         ("POST", 404, "own", "documented", "the contract documents this status"),
     ] {
-        let answer = gateway.client().ask(method, &format!("/status/{status}"), "", "");
+        let response = gateway.client().request(method, &format!("/status/{status}"), "", "");
         let made =
-            explained(&gateway, &format!("--upstream-status {status} --route {route} --method {method}"));
-        agrees(&gateway, &made, &answer);
+            explain(&gateway, &format!("--upstream-status {status} --route {route} --method {method}"));
+        assert_explained(&gateway, &made, &response);
         assert_eq!(made["rule"], serde_json::json!({ "kind": rule, "where": decided }));
     }
 }
 
 #[test]
-fn explain_equals_the_wire_for_pages_of_other_origins() {
-    let misbehaving = FaultyUpstream::start().unwrap();
+fn explain_equals_the_wire_for_cross_origin_requests() {
+    let faulty_upstream = FaultyUpstream::start().unwrap();
     let shared = "cors: { allow_origins: [\"https://app.example.com\"], allow_credentials: true }";
-    let gateway = Setup::of_servers(&[misbehaving.address(ServerKind::Scripted)])
+    let gateway = GatewaySetup::with_servers(&[faulty_upstream.address(ServerKind::Scripted)])
         .set("cors.allow_origins", "[\"*\"]")
-        .upstream("refusing", &[misbehaving.address(ServerKind::Refusing)])
+        .upstream("refusing", &[faulty_upstream.address(ServerKind::Refusing)])
         .route(&format!("name: status, match: {{ path: \"/status/{{code}}\" }}, upstream: main, {shared}"))
         .route(&format!("name: refused, match: {{ path: /refused }}, upstream: refusing, {shared}"))
         .start();
@@ -358,47 +379,51 @@ fn explain_equals_the_wire_for_pages_of_other_origins() {
         ] {
             let mut client = gateway.client();
             client.send(format!("GET {path} HTTP/1.1\r\nhost: test\r\norigin: {origin}\r\n\r\n"));
-            let answer = client.read(Asked::Http11("GET"));
-            agrees(&gateway, &explained(&gateway, &format!("{told_to} --origin {origin}")), &answer);
+            let response = client.read(SentRequest::Http11("GET"));
+            assert_explained(
+                &gateway,
+                &explain(&gateway, &format!("{told_to} --origin {origin}")),
+                &response,
+            );
         }
     }
-    let answer = gateway.client().get("/refused");
-    agrees(&gateway, &explained(&gateway, "--cause connection_refused --route refused"), &answer);
+    let response = gateway.client().get("/refused");
+    assert_explained(&gateway, &explain(&gateway, "--cause connection_refused --route refused"), &response);
 }
 
 #[test]
-fn explain_equals_the_wire_on_a_limited_route_for_the_first_request_and_the_one_too_many() {
-    let misbehaving = FaultyUpstream::start().unwrap();
+fn explain_equals_the_wire_for_first_and_denied_request_of_a_rate_limit() {
+    let faulty_upstream = FaultyUpstream::start().unwrap();
     let shared = "cors: { allow_origins: [\"https://app.example.com\"] }";
-    let gateway = Setup::of_servers(&[misbehaving.address(ServerKind::Scripted)])
+    let gateway = GatewaySetup::with_servers(&[faulty_upstream.address(ServerKind::Scripted)])
         .set("rate_limits", "{ by_route: { key: [route, client_ip], allow: 3 per 1h }, wide: { allow: 900 per 1h } }")
-        .upstream("refusing", &[misbehaving.address(ServerKind::Refusing)])
+        .upstream("refusing", &[faulty_upstream.address(ServerKind::Refusing)])
         .route("name: free, match: { path: /free }, upstream: main")
         .route(&format!(
             "name: status, match: {{ path: \"/status/{{code}}\" }}, upstream: main, rate_limits: [by_route], {shared}"
         ))
         .route("name: refused, match: { path: /refused }, upstream: refusing, rate_limits: [by_route, wide]")
         .start();
-    let answer = gateway.client().get("/status/502");
-    agrees(&gateway, &explained(&gateway, "--upstream-status 502 --route status"), &answer);
+    let response = gateway.client().get("/status/502");
+    assert_explained(&gateway, &explain(&gateway, "--upstream-status 502 --route status"), &response);
     // At once, for what flows back meanwhile is told in whole seconds.
     let mut client = gateway.client();
     let [first, _, _, fourth] = [(); 4].map(|()| client.get("/refused"));
-    agrees(&gateway, &explained(&gateway, "--cause connection_refused --route refused"), &first);
+    assert_explained(&gateway, &explain(&gateway, "--cause connection_refused --route refused"), &first);
     assert_eq!(fourth.status, 429);
-    agrees(&gateway, &explained(&gateway, "--cause rate_limited --route refused"), &fourth);
+    assert_explained(&gateway, &explain(&gateway, "--cause rate_limited --route refused"), &fourth);
 
-    let made = explained(&gateway, "--cause rate_limited");
+    let made = explain(&gateway, "--cause rate_limited");
     assert_eq!(made["route"], "status", "the first route that has limits");
-    let made = explained(&gateway, "--cause rate_limited --route free");
+    let made = explain(&gateway, "--cause rate_limited --route free");
     assert!(made["notes"].to_string().contains("No rate limit of this route"), "{made:#}");
 }
 
 #[test]
-fn where_the_upstreams_error_passes_or_the_response_is_cut_explain_says_so() {
-    let misbehaving = FaultyUpstream::start().unwrap();
-    let gateway = Setup::of_servers(&[misbehaving.address(ServerKind::Scripted)])
-        .set("timeouts.between_bytes", "400ms")
+fn explain_reports_forwarded_and_truncated_responses() {
+    let faulty_upstream = FaultyUpstream::start().unwrap();
+    let gateway = GatewaySetup::with_servers(&[faulty_upstream.address(ServerKind::Scripted)])
+        .set("timeouts.body_idle", "400ms")
         .set("log.requests", "all")
         .route("name: observed, match: { path: /status/410 }, upstream: main, errors: observe")
         .route("name: passed, match: { path: /status/411 }, upstream: main, errors: pass")
@@ -412,22 +437,22 @@ fn where_the_upstreams_error_passes_or_the_response_is_cut_explain_says_so() {
             format!("GET /status/{status} HTTP/1.1\r\nhost: test\r\n\r\n").as_bytes(),
         )
         .unwrap();
-        let answer = Reader::new(stream).read(Asked::Http11("GET")).unwrap();
-        assert_eq!((answer.status, answer.field("server")), (status, Some("apache/2.4")));
-        let made = explained(&gateway, &format!("--upstream-status {status} --route {route}"));
-        assert_eq!(made["answer"], Value::Null);
-        is_counted(&gateway, &made);
-        is_logged(&gateway, &made);
+        let response = StrictReader::new(stream).read(SentRequest::Http11("GET")).unwrap();
+        assert_eq!((response.status, response.header("server")), (status, Some("apache/2.4")));
+        let made = explain(&gateway, &format!("--upstream-status {status} --route {route}"));
+        assert_eq!(made["response"], Value::Null);
+        assert_counted(&gateway, &made);
+        assert_logged(&gateway, &made);
     }
     for (path, cause) in
         [("/cut-body", "http_response_incomplete"), ("/stalled-body", "connection_read_timeout")]
     {
-        let answer = gateway.client().get(path);
-        assert_eq!(answer.status, 200);
-        let made = explained(&gateway, &format!("--cause {cause} --route cut"));
-        assert_eq!(made["answer"], Value::Null);
+        let response = gateway.client().get(path);
+        assert_eq!(response.status, 200);
+        let made = explain(&gateway, &format!("--cause {cause} --route cut"));
+        assert_eq!(made["response"], Value::Null);
         gateway.expect_metric("aborted_total", &[("cause", cause)], 1.0);
-        is_counted(&gateway, &made);
+        assert_counted(&gateway, &made);
     }
 }
 
@@ -435,7 +460,7 @@ fn where_the_upstreams_error_passes_or_the_response_is_cut_explain_says_so() {
 const NOT_PROVOKED: [&str; 2] = ["proxy_configuration_error", "limiter_unavailable"];
 
 #[test]
-fn every_cause_is_provoked_above_or_named_as_one_that_cannot_be() {
+fn causes_are_all_provoked_or_listed_as_not_provokable() {
     let mut named: BTreeSet<&str> = provocations("").iter().map(|provoked| provoked.cause).collect();
     named.extend([
         "rate_limited",
@@ -460,8 +485,8 @@ fn every_cause_is_provoked_above_or_named_as_one_that_cannot_be() {
 }
 
 #[test]
-fn every_cause_has_an_explanation_without_being_told_more() {
-    let folder = Folder::new();
+fn causes_all_have_an_explanation_without_further_options() {
+    let folder = TestFolder::new();
     let file = folder.write("statusquo.yaml", include_str!("../../config/minimal.yaml"));
     for cause in Cause::ALL {
         let (status, out, err) = run(&["explain", "--cause", cause.name(), file.to_str().unwrap()], &[]);
@@ -471,29 +496,29 @@ fn every_cause_has_an_explanation_without_being_told_more() {
 }
 
 #[test]
-fn the_text_form_holds_the_bytes_of_the_answer_as_they_are() {
-    let misbehaving = FaultyUpstream::start().unwrap();
-    let gateway = Setup::of_servers(&[misbehaving.address(ServerKind::Refusing)]).start();
+fn explain_text_contains_the_exact_response_bytes() {
+    let faulty_upstream = FaultyUpstream::start().unwrap();
+    let gateway = GatewaySetup::with_servers(&[faulty_upstream.address(ServerKind::Refusing)]).start();
     let file = gateway.configuration();
     let (_, out, _) = run(&["explain", "--cause", "connection_refused", file.to_str().unwrap()], &[]);
     let (_, rest) = out.split_once("\n\n").unwrap();
-    let (answer, rest) = rest.split_once("\n\ncounted:\n").unwrap();
+    let (response, rest) = rest.split_once("\n\ncounted:\n").unwrap();
     let mut client = gateway.client();
     let wire = client.get("/");
-    let text = answer.replacen("\n\n", "\r\n\r\n", 1);
+    let text = response.replacen("\n\n", "\r\n\r\n", 1);
     let (head, body) = text.split_once("\r\n\r\n").unwrap();
     let bytes = format!("{}\r\n\r\n{body}", head.replace('\n', "\r\n"));
-    let read = Reader::new(bytes.as_bytes()).read(Asked::Http11("GET")).unwrap();
-    assert_eq!(told(&read), told(&wire));
+    let read = StrictReader::new(bytes.as_bytes()).read(SentRequest::Http11("GET")).unwrap();
+    assert_eq!(response_json(&read), response_json(&wire));
     assert!(rest.contains("logged:") && rest.contains("notes:"), "{out}");
 }
 
 #[test]
-fn a_name_that_is_not_there_is_status_2_and_a_suggestion() {
-    let folder = Folder::new();
+fn unknown_name_exits_2_with_a_suggestion() {
+    let folder = TestFolder::new();
     let file = folder.write("statusquo.yaml", include_str!("../../config/minimal.yaml"));
     let file = file.to_str().unwrap();
-    for (arguments, said) in [
+    for (arguments, expected_text) in [
         (&["--cause", "conection_refused"][..], "did you mean connection_refused?"),
         (&["--cause", "upstream_response"], "use --upstream-status"),
         (&["--upstream-status", "399"], "399"),
@@ -508,6 +533,6 @@ fn a_name_that_is_not_there_is_status_2_and_a_suggestion() {
     ] {
         let (status, out, err) = run(&[&["explain", file], arguments].concat(), &[]);
         assert_eq!((status, out.as_str()), (Some(2), ""), "{arguments:?}: {err}");
-        assert!(err.contains(said), "{arguments:?}: {err}");
+        assert!(err.contains(expected_text), "{arguments:?}: {err}");
     }
 }

@@ -8,12 +8,12 @@ use h2::server::SendResponse;
 use http::Request;
 
 use super::gateway::Gateway;
-use super::gateway::Setup;
-use super::h2_upstream::Serving;
-use super::upstreams::ok;
+use super::gateway::GatewaySetup;
+use super::h2_upstream::H2Server;
+use super::upstreams::ok_upstream;
 
 /// `Authorization` values that bind a connection, in the spellings that servers accept.
-const BINDING: [&str; 6] = [
+const BINDING_CREDENTIALS: [&str; 6] = [
     "NTLM TlRMTVNTUAABAAAAB4IIAAAAAAAAAAAAAAAAAAAAAAA=",
     "Negotiate YIIJvwYGKwYBBQUCoIIJszCCCa",
     "nTlM TlRMTVNTUAAD",
@@ -24,16 +24,20 @@ const BINDING: [&str; 6] = [
 
 #[test]
 fn connection_that_carried_ntlm_or_negotiate_serves_no_later_request() {
-    for value in BINDING {
-        let upstream = ok("served");
-        let gateway = Gateway::in_front_of(&upstream).h2c().start();
+    for value in BINDING_CREDENTIALS {
+        let upstream = ok_upstream("served");
+        let gateway = Gateway::with_upstream(&upstream).with_h2c_listener().start();
         // A pooled connection exists before, so that a reused one is tried too.
-        gateway.client().get("/before").is(200, "served");
-        gateway.client().ask("GET", "/h1", &format!("authorization: {value}\r\n"), "").is(200, "served");
-        gateway.client().get("/after-h1").is(200, "served");
+        gateway.client().get("/before").assert_response(200, "served");
+        gateway
+            .client()
+            .request("GET", "/h1", &format!("authorization: {value}\r\n"), "")
+            .assert_response(200, "served");
+        gateway.client().get("/after-h1").assert_response(200, "served");
         let mut h2 = gateway.h2_client();
-        h2.ask("POST", "/h2", &[("authorization", value)], Bytes::from_static(b"x")).is(200, "served");
-        h2.get("/after-h2").is(200, "served");
+        h2.request("POST", "/h2", &[("authorization", value)], Bytes::from_static(b"x"))
+            .assert_response(200, "served");
+        h2.get("/after-h2").assert_response(200, "served");
         for connection in &upstream.recording().connections {
             let requests: Vec<_> = connection.requests.iter().map(|request| &request.head).collect();
             for (index, request) in requests.iter().enumerate() {
@@ -47,11 +51,13 @@ fn connection_that_carried_ntlm_or_negotiate_serves_no_later_request() {
 #[test]
 fn connection_that_carried_other_credentials_is_reused() {
     for value in ["Basic dTpw", "Bearer NTLM", "NTLMv3 x", "Negotiated x", "X-NTLM x"] {
-        let upstream = ok("served");
-        let gateway = Gateway::in_front_of(&upstream).start();
+        let upstream = ok_upstream("served");
+        let gateway = Gateway::with_upstream(&upstream).start();
         let mut client = gateway.client();
-        client.ask("GET", "/1", &format!("authorization: {value}\r\n"), "").is(200, "served");
-        client.get("/2").is(200, "served");
+        client
+            .request("GET", "/1", &format!("authorization: {value}\r\n"), "")
+            .assert_response(200, "served");
+        client.get("/2").assert_response(200, "served");
         assert_eq!(upstream.connection_count(), 1, "{value}");
     }
 }
@@ -62,10 +68,10 @@ fn request_with_ntlm_is_never_a_stream_of_a_shared_http2_connection() {
         let Ok(mut body) = send.send_response(http::Response::new(()), false) else { return };
         let _ = body.send_data(Bytes::from_static(b"two"), true);
     }
-    let server = Serving::with(8, respond);
-    let gateway = Setup::of_servers(&[server.address()]).set("upstream.http2", "always").start();
-    gateway.client().get("/").is(200, "two");
+    let server = H2Server::with(8, respond);
+    let gateway = GatewaySetup::with_servers(&[server.address()]).set("upstream.http2", "always").start();
+    gateway.client().get("/").assert_response(200, "two");
     // The server speaks nothing but HTTP/2, where an authenticated connection cannot be had for one client alone.
-    gateway.client().ask("GET", "/", "authorization: NTLM TlRM\r\n", "").is_made(504);
-    gateway.client().get("/").is(200, "two");
+    gateway.client().request("GET", "/", "authorization: NTLM TlRM\r\n", "").assert_local_reply(504);
+    gateway.client().get("/").assert_response(200, "two");
 }

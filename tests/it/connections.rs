@@ -2,38 +2,38 @@
 
 use statusquo::rehearse::{Gate, PeerClose, UpstreamStep, http_response, write_bytes};
 
-use super::gateway::{Gateway, Setup};
+use super::gateway::{Gateway, GatewaySetup};
 use super::load::{limit, millis};
-use super::reader::{Asked, Framing, Unanswered};
-use super::upstreams::{answering, by_request, html, ok, refusing, script};
+use super::reader::{MessageFraming, NoResponse, SentRequest};
+use super::upstreams::{by_request, html_upstream, ok_upstream, refusing_port, script, static_response};
 
 #[test]
-fn a_refusal_keeps_the_clients_connection() {
-    let refusing = refusing();
-    let gateway = Setup::of_servers(&[refusing.address()]).start();
+fn refused_upstream_keeps_the_client_connection_open() {
+    let refusing = refusing_port();
+    let gateway = GatewaySetup::with_servers(&[refusing.address()]).start();
     let mut client = gateway.client();
     for _ in 0..3 {
-        let answer = client.get("/");
-        answer.is_made(504);
-        assert!(answer.connection_usable);
+        let response = client.get("/");
+        response.assert_local_reply(504);
+        assert!(response.connection_usable);
     }
     gateway.expect_metric("errors_total", &[("cause", "connection_refused"), ("code", "504")], 3.0);
 }
 
 #[test]
-fn a_request_without_a_route_is_404_and_the_connection_stays() {
-    let upstream = ok("here");
+fn request_without_a_route_gets_404_and_keeps_the_connection() {
+    let upstream = ok_upstream("here");
     let gateway =
-        Gateway::in_front_of(&upstream).route("name: here, match: { path: /here }, upstream: main").start();
+        Gateway::with_upstream(&upstream).route("name: here, match: { path: /here }, upstream: main").start();
     let mut client = gateway.client();
-    client.get("/elsewhere").is_made(404);
-    client.get("/here").is(200, "here");
+    client.get("/elsewhere").assert_local_reply(404);
+    client.get("/here").assert_response(200, "here");
     gateway.expect_metric("errors_total", &[("route", "none"), ("cause", "destination_not_found")], 1.0);
     gateway.expect_metric("responses_total", &[("route", "none"), ("code", "404"), ("origin", "proxy")], 1.0);
 }
 
 #[test]
-fn five_requests_in_one_write_are_answered_in_order_with_errors_between() {
+fn pipelined_requests_are_answered_in_order_with_errors_in_between() {
     let upstream = by_request(|request| match request.path() {
         "/bad" => vec![
             UpstreamStep::ReadRequestHead,
@@ -41,117 +41,121 @@ fn five_requests_in_one_write_are_answered_in_order_with_errors_between() {
         ],
         path => vec![UpstreamStep::ReadRequestHead, UpstreamStep::Write(http_response("200 OK", path))],
     });
-    let gateway = Gateway::in_front_of(&upstream).start();
+    let gateway = Gateway::with_upstream(&upstream).start();
     let mut client = gateway.client();
     let get = |path: &str| format!("GET {path} HTTP/1.1\r\nhost: test\r\n\r\n");
     let post = "POST /3 HTTP/1.1\r\nhost: test\r\ncontent-length: 4\r\n\r\nbody";
     client.send([&get("/1"), &get("/bad"), post, &get("/a/../b"), &get("/5")].map(str::to_owned).concat());
-    client.read(Asked::Http11("GET")).is(200, "/1");
-    client.read(Asked::Http11("GET")).is_made(504);
-    client.read(Asked::Http11("POST")).is(200, "/3");
-    let fourth = client.read(Asked::Http11("GET"));
+    client.read(SentRequest::Http11("GET")).assert_response(200, "/1");
+    client.read(SentRequest::Http11("GET")).assert_local_reply(504);
+    client.read(SentRequest::Http11("POST")).assert_response(200, "/3");
+    let fourth = client.read(SentRequest::Http11("GET"));
     assert_eq!(fourth.status, 400);
     if fourth.connection_usable {
-        client.read(Asked::Http11("GET")).is(200, "/5");
+        client.read(SentRequest::Http11("GET")).assert_response(200, "/5");
     } else {
         client.expect_close();
     }
-    gateway.expect_accounts_to_agree();
+    gateway.expect_metrics_match_responses();
 }
 
 #[test]
-fn a_client_that_asks_for_a_close_gets_one_after_a_good_answer_and_after_an_error() {
+fn connection_close_is_honoured_after_success_and_after_error() {
     let upstream = by_request(|request| match request.path() {
         "/bad" => {
             vec![UpstreamStep::ReadRequestHead, UpstreamStep::Write(http_response("502 Bad Gateway", "<p>"))]
         }
         _ => vec![UpstreamStep::ReadRequestHead, UpstreamStep::Write(http_response("200 OK", "fine"))],
     });
-    let gateway = Gateway::in_front_of(&upstream).start();
+    let gateway = Gateway::with_upstream(&upstream).start();
     for (path, status) in [("/", 200), ("/bad", 504), ("/a/../b", 400)] {
         let mut client = gateway.client();
-        let answer = client.ask("GET", path, "connection: close\r\n", "");
-        assert_eq!(answer.status, status);
-        assert!(answer.says_close(), "{answer:#?}");
+        let response = client.request("GET", path, "connection: close\r\n", "");
+        assert_eq!(response.status, status);
+        assert!(response.has_connection_close(), "{response:#?}");
         client.expect_close();
     }
 }
 
 #[test]
-fn http_1_0_gets_no_chunks_and_a_close() {
-    let upstream = answering("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n");
-    let gateway = Gateway::in_front_of(&upstream).start();
+fn http10_response_is_not_chunked_and_closes() {
+    let upstream =
+        static_response("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n");
+    let gateway = Gateway::with_upstream(&upstream).start();
     let mut client = gateway.client();
-    let answer = client.exchange(Asked::Http10("GET"), "GET / HTTP/1.0\r\nhost: test\r\n\r\n");
-    answer.is(200, "abc");
-    assert_eq!(answer.framing, Framing::Close);
+    let response = client.exchange(SentRequest::Http10("GET"), "GET / HTTP/1.0\r\nhost: test\r\n\r\n");
+    response.assert_response(200, "abc");
+    assert_eq!(response.framing, MessageFraming::CloseDelimited);
 }
 
 #[test]
-fn http_1_0_errors_have_a_length_and_keep_alive_holds_where_it_was_asked_for() {
-    let upstream = html("502 Bad Gateway");
-    let gateway = Gateway::in_front_of(&upstream).start();
+fn http10_error_has_content_length_and_honours_keep_alive() {
+    let upstream = html_upstream("502 Bad Gateway");
+    let gateway = Gateway::with_upstream(&upstream).start();
     let mut closing = gateway.client();
-    let answer = closing.exchange(Asked::Http10("GET"), "GET / HTTP/1.0\r\nhost: test\r\n\r\n");
-    answer.is_made(504);
+    let response = closing.exchange(SentRequest::Http10("GET"), "GET / HTTP/1.0\r\nhost: test\r\n\r\n");
+    response.assert_local_reply(504);
     closing.expect_close();
     let mut kept = gateway.client();
     for _ in 0..2 {
         let request = "GET / HTTP/1.0\r\nhost: test\r\nconnection: keep-alive\r\n\r\n";
-        let answer = kept.exchange(Asked::Http10("GET"), request);
-        answer.is_made(504);
-        assert!(answer.connection_usable, "{answer:#?}");
+        let response = kept.exchange(SentRequest::Http10("GET"), request);
+        response.assert_local_reply(504);
+        assert!(response.connection_usable, "{response:#?}");
     }
 }
 
 #[test]
-fn http_1_0_without_a_host_is_served() {
-    let upstream = ok("old");
-    let gateway = Gateway::in_front_of(&upstream).start();
-    gateway.client().exchange(Asked::Http10("GET"), "GET / HTTP/1.0\r\n\r\n").is(200, "old");
+fn http10_request_without_host_is_served() {
+    let upstream = ok_upstream("old");
+    let gateway = Gateway::with_upstream(&upstream).start();
+    gateway
+        .client()
+        .exchange(SentRequest::Http10("GET"), "GET / HTTP/1.0\r\n\r\n")
+        .assert_response(200, "old");
 }
 
 #[test]
-fn a_head_error_of_our_own_tells_the_length_that_get_would_have() {
-    let refusing = refusing();
-    let gateway = Setup::of_servers(&[refusing.address()]).start();
+fn local_reply_to_head_has_the_content_length_of_get() {
+    let refusing = refusing_port();
+    let gateway = GatewaySetup::with_servers(&[refusing.address()]).start();
     let mut client = gateway.client();
-    let head = client.ask("HEAD", "/", "", "");
+    let head = client.request("HEAD", "/", "", "");
     let get = client.get("/");
     assert_eq!((head.status, get.status), (504, 504));
-    assert_eq!(head.field("content-length"), Some(get.body.len().to_string().as_str()));
-    assert_eq!(head.field("content-type"), Some("application/json"));
+    assert_eq!(head.header("content-length"), Some(get.body.len().to_string().as_str()));
+    assert_eq!(head.header("content-type"), Some("application/json"));
 }
 
 #[test]
-fn bodyless_statuses_stay_bodyless() {
+fn bodiless_statuses_have_no_body() {
     for (head, status) in [
         ("HTTP/1.1 204 No Content\r\ncontent-type: application/json\r\n\r\n", 204),
         ("HTTP/1.1 304 Not Modified\r\netag: \"7\"\r\ncontent-length: 100\r\n\r\n", 304),
     ] {
-        let upstream = answering(head);
-        let gateway = Gateway::in_front_of(&upstream).start();
+        let upstream = static_response(head);
+        let gateway = Gateway::with_upstream(&upstream).start();
         let mut client = gateway.client();
         for _ in 0..2 {
-            let answer = client.get("/");
-            assert_eq!((answer.status, answer.framing), (status, Framing::Bodyless));
+            let response = client.get("/");
+            assert_eq!((response.status, response.framing), (status, MessageFraming::Bodyless));
         }
         assert_eq!(upstream.connection_count(), 1);
     }
 }
 
 #[test]
-fn a_204_keeps_its_content_type() {
-    let upstream = answering("HTTP/1.1 204 No Content\r\ncontent-type: application/json\r\n\r\n");
-    let gateway = Gateway::in_front_of(&upstream).start();
-    assert_eq!(gateway.client().get("/").field("content-type"), Some("application/json"));
+fn no_content_response_keeps_its_content_type() {
+    let upstream = static_response("HTTP/1.1 204 No Content\r\ncontent-type: application/json\r\n\r\n");
+    let gateway = Gateway::with_upstream(&upstream).start();
+    assert_eq!(gateway.client().get("/").header("content-type"), Some("application/json"));
 }
 
 #[test]
-fn a_client_that_leaves_while_it_waits_frees_the_upstream_and_is_counted() {
+fn client_disconnect_while_waiting_frees_the_upstream_and_is_counted() {
     for leave in [super::client::Client::reset as fn(super::client::Client), drop] {
         let upstream = script([UpstreamStep::ReadRequestHead, UpstreamStep::ReadUntilClose]);
-        let gateway = Gateway::in_front_of(&upstream).start();
+        let gateway = Gateway::with_upstream(&upstream).start();
         let mut client = gateway.client();
         client.send("GET / HTTP/1.1\r\nhost: test\r\n\r\n");
         assert!(upstream.wait_until(limit(), |seen| seen.requests().count() == 1));
@@ -167,56 +171,56 @@ fn a_client_that_leaves_while_it_waits_frees_the_upstream_and_is_counted() {
 }
 
 #[test]
-fn a_client_that_ends_its_sending_side_while_it_waits_is_closed_and_counted() {
+fn client_half_close_while_waiting_is_closed_and_counted() {
     let upstream = script([UpstreamStep::ReadRequestHead, UpstreamStep::ReadUntilClose]);
-    let gateway = Gateway::in_front_of(&upstream).start();
+    let gateway = Gateway::with_upstream(&upstream).start();
     let mut client = gateway.client();
     client.send("GET / HTTP/1.1\r\nhost: test\r\n\r\n");
     assert!(upstream.wait_until(limit(), |seen| seen.requests().count() == 1));
-    client.finish_sending();
-    assert_eq!(client.end(), Unanswered::Closed);
+    client.shutdown_write();
+    assert_eq!(client.read_close(), NoResponse::Closed);
     gateway.expect_metric("closed_without_response_total", &[("cause", "client_gone")], 1.0);
 }
 
 #[test]
-fn beyond_the_largest_number_of_connections_one_is_answered_503_and_closed() {
-    let upstream = ok("fine");
-    let gateway = Gateway::in_front_of(&upstream).set("client.max_connections", "1").start();
+fn connection_over_max_connections_gets_503_and_is_closed() {
+    let upstream = ok_upstream("fine");
+    let gateway = Gateway::with_upstream(&upstream).set("client.max_connections", "1").start();
     let mut first = gateway.client();
-    first.get("/").is(200, "fine");
+    first.get("/").assert_response(200, "fine");
     let mut second = gateway.client();
     second.send("GET / HTTP/1.1\r\nhost: test\r\n\r\n");
-    let answer = second.read(Asked::Http11("GET"));
-    answer.is_made(503);
-    assert!(answer.says_close());
+    let response = second.read(SentRequest::Http11("GET"));
+    response.assert_local_reply(503);
+    assert!(response.has_connection_close());
     gateway.expect_metric("errors_total", &[("cause", "connection_limit_reached")], 1.0);
-    first.get("/").is(200, "fine");
+    first.get("/").assert_response(200, "fine");
 }
 
 #[test]
-fn a_panic_of_our_own_is_a_documented_500_and_the_connection_stays() {
-    let upstream = ok("fine");
+fn panic_becomes_a_documented_500_and_keeps_the_connection() {
+    let upstream = ok_upstream("fine");
     let gateway =
-        Gateway::in_front_of(&upstream).environment("STATUSQUO_TEST_PANIC", "1").may_panic().start();
+        Gateway::with_upstream(&upstream).environment("STATUSQUO_TEST_PANIC", "1").may_panic().start();
     let mut client = gateway.client();
-    let answer = client.get("/__panic");
-    answer.is_made(500);
-    assert!(answer.connection_usable);
-    client.get("/").is(200, "fine");
+    let response = client.get("/__panic");
+    response.assert_local_reply(500);
+    assert!(response.connection_usable);
+    client.get("/").assert_response(200, "fine");
     gateway.expect_metric("errors_total", &[("cause", "proxy_internal_error"), ("code", "500")], 1.0);
     gateway.expect_metric("panics_total", &[], 1.0);
 }
 
 #[test]
-fn without_the_tests_trigger_the_panic_path_is_an_ordinary_one() {
-    let upstream = ok("fine");
-    let gateway = Gateway::in_front_of(&upstream).start();
-    gateway.client().get("/__panic").is(200, "fine");
+fn panic_path_is_ordinary_without_the_test_variable() {
+    let upstream = ok_upstream("fine");
+    let gateway = Gateway::with_upstream(&upstream).start();
+    gateway.client().get("/__panic").assert_response(200, "fine");
 }
 
 /// Two requests at once, and no more to send: told that the connection stays, the client waits for its second answer.
 #[test]
-fn a_request_behind_an_answer_that_was_under_way_when_the_client_stopped_sending_is_not_forgotten() {
+fn pipelined_request_is_answered_after_client_half_close() {
     let gate = Gate::new();
     let first = vec![
         UpstreamStep::ReadRequestHead,
@@ -226,27 +230,27 @@ fn a_request_behind_an_answer_that_was_under_way_when_the_client_stopped_sending
     ];
     let upstream =
         super::upstreams::scripts([first, vec![UpstreamStep::ReadRequestHead, UpstreamStep::Close]]);
-    let gateway = Gateway::in_front_of(&upstream).start();
+    let gateway = Gateway::with_upstream(&upstream).start();
     let mut client = gateway.client();
     client.send("GET / HTTP/1.1\r\nhost: test\r\n\r\nGET / HTTP/1.1\r\nhost: a b\r\n\r\n");
     client.wait_for("fir");
-    client.finish_sending();
+    client.shutdown_write();
     std::thread::sleep(millis(100)); // until the gateway has seen that
     gate.open();
-    let answer = client.read(Asked::Http11("GET"));
-    assert_eq!((answer.text().as_str(), answer.connection_usable), ("first, ", true));
-    let next = client.read(Asked::Http11("GET"));
-    next.is_made_saying(400, "The Host of the request is missing, repeated or malformed.");
+    let response = client.read(SentRequest::Http11("GET"));
+    assert_eq!((response.text().as_str(), response.connection_usable), ("first, ", true));
+    let next = client.read(SentRequest::Http11("GET"));
+    next.assert_local_reply_message(400, "The Host of the request is missing, repeated or malformed.");
     client.expect_close();
 }
 
 #[test]
-fn where_no_idle_connection_is_kept_every_request_has_one_of_its_own() {
-    let upstream = ok("fine");
-    let gateway = Gateway::in_front_of(&upstream).set("upstream.keepalive", "{ max: 0 }").start();
+fn every_request_opens_a_connection_when_keepalive_is_zero() {
+    let upstream = ok_upstream("fine");
+    let gateway = Gateway::with_upstream(&upstream).set("upstream.keepalive", "{ max: 0 }").start();
     let mut client = gateway.client();
     for _ in 0..3 {
-        client.get("/").is(200, "fine");
+        client.get("/").assert_response(200, "fine");
     }
     assert_eq!((upstream.request_count(), upstream.connection_count()), (3, 3));
 }

@@ -5,38 +5,40 @@
 use bytes::Bytes;
 use statusquo::rehearse::{ScriptedUpstream, UpstreamStep, http_response};
 
-use super::gateway::{Gateway, Setup};
-use super::promise::check_made;
-use super::reader::{Answer, Asked};
-use super::upstreams::{by_request, ok, refusing};
+use super::gateway::{Gateway, GatewaySetup};
+use super::promise::check_local_reply;
+use super::reader::{HttpResponse, SentRequest};
+use super::upstreams::{by_request, ok_upstream, refusing_port};
 
-const APP: &str = "https://app.example.com";
-const EXPOSED: &str = "access-control-expose-headers: X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset, RateLimit, RateLimit-Policy, Retry-After, X-Request-Id";
+const ALLOWED_ORIGIN: &str = "https://app.example.com";
+const EXPOSED_HEADERS: &str = "access-control-expose-headers: X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset, RateLimit, RateLimit-Policy, Retry-After, X-Request-Id";
 const VARY: &str = "vary: Origin";
 const PREFLIGHT_VARY: &str = "vary: Origin, Access-Control-Request-Method, Access-Control-Request-Headers";
-const LISTED: &str = "[\"https://app.example.com\", \"https://*.example.org\"]";
+const ORIGIN_LIST: &str = "[\"https://app.example.com\", \"https://*.example.org\"]";
 
 /// An upstream that has its own, wrong, opinion about sharing, on good answers and on errors.
-fn opinionated() -> ScriptedUpstream {
+fn upstream_with_cors_headers() -> ScriptedUpstream {
     by_request(|request| {
-        let own = "vary: Accept-Encoding\naccess-control-allow-origin: *\naccess-control-allow-credentials: true\naccess-control-allow-methods: *\naccess-control-expose-headers: ETag";
-        let answer = match request.path() {
+        let upstream_headers = "vary: Accept-Encoding\naccess-control-allow-origin: *\naccess-control-allow-credentials: true\naccess-control-allow-methods: *\naccess-control-expose-headers: ETag";
+        let response = match request.path() {
             "/missing" => http_response(
-                &format!("404 Not Found\ncontent-type: application/json\n{own}"),
+                &format!("404 Not Found\ncontent-type: application/json\n{upstream_headers}"),
                 r#"{"message":"No such thing.","code":404}"#,
             ),
-            "/broken" => http_response(&format!("502 Bad Gateway\ncontent-type: text/html\n{own}"), "<p>"),
+            "/broken" => {
+                http_response(&format!("502 Bad Gateway\ncontent-type: text/html\n{upstream_headers}"), "<p>")
+            }
             "/late" => return vec![UpstreamStep::ReadRequestHead, UpstreamStep::ReadUntilClose],
-            _ => http_response(&format!("200 OK\n{own}"), "fine"),
+            _ => http_response(&format!("200 OK\n{upstream_headers}"), "fine"),
         };
-        vec![UpstreamStep::ReadRequestHead, UpstreamStep::Write(answer)]
+        vec![UpstreamStep::ReadRequestHead, UpstreamStep::Write(response)]
     })
 }
 
 /// What a browser or a cache reads of it, sorted.
-fn sharing(answer: &Answer) -> Vec<String> {
-    let mut fields: Vec<_> = answer
-        .fields
+fn cors_headers(response: &HttpResponse) -> Vec<String> {
+    let mut fields: Vec<_> = response
+        .headers
         .iter()
         .filter(|(name, _)| name.starts_with("access-control-") || name == "vary")
         .map(|(name, value)| format!("{name}: {value}"))
@@ -45,13 +47,13 @@ fn sharing(answer: &Answer) -> Vec<String> {
     fields
 }
 
-fn shared(setup: Setup) -> Setup {
+fn with_cors(setup: GatewaySetup) -> GatewaySetup {
     setup
-        .set("cors.allow_origins", LISTED)
+        .set("cors.allow_origins", ORIGIN_LIST)
         .route("name: all, match: { path: \"/{*rest}\" }, upstream: main, cors: default")
 }
 
-fn from(origin: &str) -> String {
+fn origin_header(origin: &str) -> String {
     format!("origin: {origin}\r\n")
 }
 
@@ -60,11 +62,12 @@ fn preflight(origin: &str, method: &str) -> String {
 }
 
 #[test]
-fn every_kind_of_answer_of_a_route_can_be_read_by_an_allowed_page_and_by_no_other() {
-    let upstream = opinionated();
-    let gateway = shared(Gateway::in_front_of(&upstream)).set("timeouts.response_head", "200ms").start();
+fn route_responses_are_readable_by_allowed_origins_only() {
+    let upstream = upstream_with_cors_headers();
+    let gateway =
+        with_cors(Gateway::with_upstream(&upstream)).set("timeouts.response_headers", "200ms").start();
     let mut client = gateway.client();
-    for (path, status, answered) in [
+    for (path, status, by_upstream) in [
         ("/fine", 200, true),
         ("/missing", 404, true),
         ("/broken", 504, true),
@@ -72,39 +75,48 @@ fn every_kind_of_answer_of_a_route_can_be_read_by_an_allowed_page_and_by_no_othe
         // The dot segments reach no route.
         ("/a/../b", 400, false),
     ] {
-        let (vary, exposed) = match answered {
-            true => ("vary: Origin, Accept-Encoding".to_owned(), format!("{EXPOSED}, ETag")),
-            false => (VARY.to_owned(), EXPOSED.to_owned()),
+        let (vary, exposed) = match by_upstream {
+            true => ("vary: Origin, Accept-Encoding".to_owned(), format!("{EXPOSED_HEADERS}, ETag")),
+            false => (VARY.to_owned(), EXPOSED_HEADERS.to_owned()),
         };
-        let answer = client.ask("GET", path, &from(APP), "");
-        assert_eq!(answer.status, status, "{path}");
-        let allowed = format!("access-control-allow-origin: {APP}");
-        assert_eq!(sharing(&answer), [allowed, exposed, vary.clone()], "{path}");
-        for foreign in [&from("https://evil.example"), &from("null"), &format!("{0}{0}", from(APP)), ""] {
-            let answer = client.ask("GET", path, foreign, "");
-            assert_eq!((answer.status, sharing(&answer)), (status, vec![vary.clone()]), "{path} {foreign}");
+        let response = client.request("GET", path, &origin_header(ALLOWED_ORIGIN), "");
+        assert_eq!(response.status, status, "{path}");
+        let allowed = format!("access-control-allow-origin: {ALLOWED_ORIGIN}");
+        assert_eq!(cors_headers(&response), [allowed, exposed, vary.clone()], "{path}");
+        for foreign in [
+            &origin_header("https://evil.example"),
+            &origin_header("null"),
+            &format!("{0}{0}", origin_header(ALLOWED_ORIGIN)),
+            "",
+        ] {
+            let response = client.request("GET", path, foreign, "");
+            assert_eq!(
+                (response.status, cors_headers(&response)),
+                (status, vec![vary.clone()]),
+                "{path} {foreign}"
+            );
         }
     }
     assert!(upstream.recording().requests().all(|request| request.head.method == "GET"));
-    gateway.expect_accounts_to_agree();
+    gateway.expect_metrics_match_responses();
 }
 
 #[test]
-fn an_upstream_that_varies_by_everything_still_says_so() {
-    let upstream = super::upstreams::answering(http_response("200 OK\nvary: *", "fine"));
-    let gateway = shared(Gateway::in_front_of(&upstream)).start();
-    assert_eq!(sharing(&gateway.client().get("/")), ["vary: *"]);
+fn vary_asterisk_from_the_upstream_is_kept() {
+    let upstream = super::upstreams::static_response(http_response("200 OK\nvary: *", "fine"));
+    let gateway = with_cors(Gateway::with_upstream(&upstream)).start();
+    assert_eq!(cors_headers(&gateway.client().get("/")), ["vary: *"]);
 }
 
 #[test]
-fn where_a_route_has_no_cors_the_upstreams_fields_pass_and_so_do_preflights() {
-    let upstream = opinionated();
-    let gateway = Gateway::in_front_of(&upstream)
-        .set("cors.allow_origins", LISTED)
+fn route_without_cors_forwards_upstream_headers_and_preflights() {
+    let upstream = upstream_with_cors_headers();
+    let gateway = Gateway::with_upstream(&upstream)
+        .set("cors.allow_origins", ORIGIN_LIST)
         .route("name: all, match: { path: \"/{*rest}\" }, upstream: main")
         .start();
     let mut client = gateway.client();
-    let own = [
+    let upstream_headers = [
         "access-control-allow-credentials: true",
         "access-control-allow-methods: *",
         "access-control-allow-origin: *",
@@ -112,118 +124,149 @@ fn where_a_route_has_no_cors_the_upstreams_fields_pass_and_so_do_preflights() {
         "vary: Accept-Encoding",
     ];
     for path in ["/fine", "/missing", "/broken"] {
-        assert_eq!(sharing(&client.ask("GET", path, &from(APP), "")), own, "{path}");
+        assert_eq!(
+            cors_headers(&client.request("GET", path, &origin_header(ALLOWED_ORIGIN), "")),
+            upstream_headers,
+            "{path}"
+        );
     }
-    client.ask("OPTIONS", "/fine", &preflight(APP, "POST"), "").is(200, "fine");
+    client.request("OPTIONS", "/fine", &preflight(ALLOWED_ORIGIN, "POST"), "").assert_response(200, "fine");
     assert_eq!(upstream.recording().requests().last().unwrap().head.method, "OPTIONS");
 }
 
 #[test]
-fn a_request_that_reaches_no_route_has_the_top_levels_rules() {
-    let upstream = ok("here");
-    let gateway = Gateway::in_front_of(&upstream)
-        .set("cors.allow_origins", LISTED)
+fn request_without_a_route_uses_the_top_level_cors_policy() {
+    let upstream = ok_upstream("here");
+    let gateway = Gateway::with_upstream(&upstream)
+        .set("cors.allow_origins", ORIGIN_LIST)
         .set("client.max_header_bytes", "1KiB")
         .route("name: here, match: { path: /here, methods: [GET] }, upstream: main")
-        .h2c()
+        .with_h2c_listener()
         .start();
-    let told = [format!("access-control-allow-origin: {APP}"), EXPOSED.to_owned(), VARY.to_owned()];
-    let nowhere = gateway.client().ask("GET", "/nowhere", &from(APP), "");
-    nowhere.is_made(404);
-    assert_eq!(sharing(&nowhere), told);
-    let long = format!("{}x: {}\r\n", from(APP), "x".repeat(2000));
-    let long = gateway.client().ask("GET", "/here", &long, "");
-    assert_eq!((long.status, sharing(&long)), (400, told.to_vec()));
-    let repeated = gateway.client().ask("GET", "/here", &format!("{}host: b\r\n", from(APP)), "");
-    assert_eq!((repeated.status, sharing(&repeated)), (400, told.to_vec()));
-    let asked = gateway.h2_client().ask("GET", "/here", &[("origin", APP), ("host", "b")], Bytes::new());
-    assert_eq!((asked.status, sharing(&asked)), (400, told.to_vec()));
+    let expected_headers = [
+        format!("access-control-allow-origin: {ALLOWED_ORIGIN}"),
+        EXPOSED_HEADERS.to_owned(),
+        VARY.to_owned(),
+    ];
+    let nowhere = gateway.client().request("GET", "/nowhere", &origin_header(ALLOWED_ORIGIN), "");
+    nowhere.assert_local_reply(404);
+    assert_eq!(cors_headers(&nowhere), expected_headers);
+    let long = format!("{}x: {}\r\n", origin_header(ALLOWED_ORIGIN), "x".repeat(2000));
+    let long = gateway.client().request("GET", "/here", &long, "");
+    assert_eq!((long.status, cors_headers(&long)), (400, expected_headers.to_vec()));
+    let repeated = gateway.client().request(
+        "GET",
+        "/here",
+        &format!("{}host: b\r\n", origin_header(ALLOWED_ORIGIN)),
+        "",
+    );
+    assert_eq!((repeated.status, cors_headers(&repeated)), (400, expected_headers.to_vec()));
+    let reply = gateway.h2_client().request(
+        "GET",
+        "/here",
+        &[("origin", ALLOWED_ORIGIN), ("host", "b")],
+        Bytes::new(),
+    );
+    assert_eq!((reply.status, cors_headers(&reply)), (400, expected_headers.to_vec()));
 
     // Its page may ask for what is not there, and read the 404.
-    let asked = gateway.client().ask("OPTIONS", "/here", &preflight(APP, "DELETE"), "");
-    assert_eq!((asked.status, asked.field("access-control-allow-methods")), (204, Some("DELETE")));
+    let reply = gateway.client().request("OPTIONS", "/here", &preflight(ALLOWED_ORIGIN, "DELETE"), "");
+    assert_eq!((reply.status, reply.header("access-control-allow-methods")), (204, Some("DELETE")));
     // The route that takes GET has no cors: an ordinary OPTIONS, which has no route.
-    gateway.client().ask("OPTIONS", "/here", &preflight(APP, "GET"), "").is_made(404);
+    gateway
+        .client()
+        .request("OPTIONS", "/here", &preflight(ALLOWED_ORIGIN, "GET"), "")
+        .assert_local_reply(404);
     gateway.expect_metric("responses_total", &[("route", "none"), ("code", "204")], 1.0);
 }
 
 #[test]
-fn a_refusal_of_a_rate_limit_can_be_read_and_preflights_are_not_counted() {
-    let upstream = ok("fine");
-    let gateway = Gateway::in_front_of(&upstream)
+fn rate_limit_denial_is_readable_and_preflights_are_not_counted() {
+    let upstream = ok_upstream("fine");
+    let gateway = Gateway::with_upstream(&upstream)
         .set("rate_limits.few", "{ key: [client_ip], allow: 1 per 1h }")
-        .route(&format!("name: few, upstream: main, rate_limits: [few], cors: {{ allow_origins: {LISTED} }}"))
+        .route(&format!(
+            "name: few, upstream: main, rate_limits: [few], cors: {{ allow_origins: {ORIGIN_LIST} }}"
+        ))
         .start();
     let mut client = gateway.client();
     for _ in 0..3 {
-        let asked = client.ask("OPTIONS", "/", &preflight(APP, "PUT"), "");
-        assert_eq!((asked.status, asked.field("x-ratelimit-limit")), (204, None));
-        client.ask("OPTIONS", "/", &preflight("https://evil.example", "PUT"), "").is_made(403);
+        let reply = client.request("OPTIONS", "/", &preflight(ALLOWED_ORIGIN, "PUT"), "");
+        assert_eq!((reply.status, reply.header("x-ratelimit-limit")), (204, None));
+        client.request("OPTIONS", "/", &preflight("https://evil.example", "PUT"), "").assert_local_reply(403);
     }
-    let told = [format!("access-control-allow-origin: {APP}"), EXPOSED.to_owned(), VARY.to_owned()];
-    let first = client.ask("GET", "/", &from(APP), "");
-    assert_eq!((first.status, first.field("x-ratelimit-remaining")), (200, Some("0")));
-    assert_eq!(sharing(&first), told);
-    let second = client.ask("GET", "/", &from(APP), "");
-    second.is_made(429);
-    assert_eq!(sharing(&second), told);
+    let expected_headers = [
+        format!("access-control-allow-origin: {ALLOWED_ORIGIN}"),
+        EXPOSED_HEADERS.to_owned(),
+        VARY.to_owned(),
+    ];
+    let first = client.request("GET", "/", &origin_header(ALLOWED_ORIGIN), "");
+    assert_eq!((first.status, first.header("x-ratelimit-remaining")), (200, Some("0")));
+    assert_eq!(cors_headers(&first), expected_headers);
+    let second = client.request("GET", "/", &origin_header(ALLOWED_ORIGIN), "");
+    second.assert_local_reply(429);
+    assert_eq!(cors_headers(&second), expected_headers);
 }
 
 #[test]
-fn a_full_house_can_be_read_by_a_page() {
-    let upstream = ok("fine");
-    let gateway = shared(Gateway::in_front_of(&upstream)).set("client.max_connections", "1").start();
+fn connection_limit_reply_is_readable_by_an_allowed_origin() {
+    let upstream = ok_upstream("fine");
+    let gateway = with_cors(Gateway::with_upstream(&upstream)).set("client.max_connections", "1").start();
     let mut first = gateway.client();
-    first.get("/").is(200, "fine");
-    let second = gateway.client().ask("GET", "/", &from(APP), "");
-    second.is_made(503);
-    assert_eq!(second.field("access-control-allow-origin"), Some(APP));
+    first.get("/").assert_response(200, "fine");
+    let second = gateway.client().request("GET", "/", &origin_header(ALLOWED_ORIGIN), "");
+    second.assert_local_reply(503);
+    assert_eq!(second.header("access-control-allow-origin"), Some(ALLOWED_ORIGIN));
 }
 
 #[test]
-fn a_preflight_is_answered_here_by_the_rules_of_the_route_that_takes_the_method() {
-    let upstream = ok("fine");
-    let gateway = Gateway::in_front_of(&upstream)
+fn preflight_is_answered_by_the_policy_of_the_route_for_its_method() {
+    let upstream = ok_upstream("fine");
+    let gateway = Gateway::with_upstream(&upstream)
         .route(&format!(
-            "name: write, match: {{ path: \"/x\", methods: [POST, PUT] }}, upstream: main, cors: {{ allow_origins: {LISTED}, allow_credentials: true, max_age: 10m }}"
+            "name: write, match: {{ path: \"/x\", methods: [POST, PUT] }}, upstream: main, cors: {{ allow_origins: {ORIGIN_LIST}, allow_credentials: true, max_age: 10m }}"
         ))
         .route("name: read, match: { path: \"/x\", methods: [GET] }, upstream: main, cors: { allow_origins: [\"*\"], allow_methods: [GET, PATCH], allow_headers: [X-Key], expose_headers: [X-Total] }")
-        .h2c()
+        .with_h2c_listener()
         .start();
     let mut client = gateway.client();
-    let fields = format!("{}access-control-request-headers: content-type, x-a\r\n", preflight(APP, "PUT"));
-    let asked = client.ask("OPTIONS", "/x", &fields, "");
-    assert_eq!((asked.status, asked.field("content-length"), asked.field("content-type")), (204, None, None));
-    assert!(asked.connection_usable && asked.field("x-request-id").is_some(), "{asked:#?}");
-    let told = [
+    let fields =
+        format!("{}access-control-request-headers: content-type, x-a\r\n", preflight(ALLOWED_ORIGIN, "PUT"));
+    let reply = client.request("OPTIONS", "/x", &fields, "");
+    assert_eq!(
+        (reply.status, reply.header("content-length"), reply.header("content-type")),
+        (204, None, None)
+    );
+    assert!(reply.connection_usable && reply.header("x-request-id").is_some(), "{reply:#?}");
+    let expected_headers = [
         "access-control-allow-credentials: true".to_owned(),
         "access-control-allow-headers: content-type, x-a".to_owned(),
         "access-control-allow-methods: POST, PUT".to_owned(),
-        format!("access-control-allow-origin: {APP}"),
+        format!("access-control-allow-origin: {ALLOWED_ORIGIN}"),
         "access-control-max-age: 600".to_owned(),
         PREFLIGHT_VARY.to_owned(),
     ];
-    assert_eq!(sharing(&asked), told);
+    assert_eq!(cors_headers(&reply), expected_headers);
     let fields = [
-        ("origin", APP),
+        ("origin", ALLOWED_ORIGIN),
         ("access-control-request-method", "PUT"),
         ("access-control-request-headers", "content-type, x-a"),
     ];
-    let asked = gateway.h2_client().ask("OPTIONS", "/x", &fields, Bytes::new());
-    assert_eq!((asked.status, sharing(&asked)), (204, told.to_vec()));
+    let reply = gateway.h2_client().request("OPTIONS", "/x", &fields, Bytes::new());
+    assert_eq!((reply.status, cors_headers(&reply)), (204, expected_headers.to_vec()));
 
-    let asked = client.ask("OPTIONS", "/x", &preflight("https://evil.example", "GET"), "");
-    assert_eq!(asked.status, 204);
-    let told = [
+    let reply = client.request("OPTIONS", "/x", &preflight("https://evil.example", "GET"), "");
+    assert_eq!(reply.status, 204);
+    let expected_headers = [
         "access-control-allow-headers: x-key",
         "access-control-allow-methods: GET, PATCH",
         "access-control-allow-origin: *",
         PREFLIGHT_VARY,
     ];
-    assert_eq!(sharing(&asked), told);
-    let answer = client.ask("GET", "/x", &from("https://evil.example"), "");
-    let exposed = EXPOSED.replace(": ", ": x-total, ");
-    assert_eq!(sharing(&answer), ["access-control-allow-origin: *", &exposed, VARY]);
+    assert_eq!(cors_headers(&reply), expected_headers);
+    let response = client.request("GET", "/x", &origin_header("https://evil.example"), "");
+    let exposed = EXPOSED_HEADERS.replace(": ", ": x-total, ");
+    assert_eq!(cors_headers(&response), ["access-control-allow-origin: *", &exposed, VARY]);
 
     assert_eq!(upstream.request_count(), 1, "no preflight is forwarded");
     gateway.expect_metric(
@@ -231,69 +274,73 @@ fn a_preflight_is_answered_here_by_the_rules_of_the_route_that_takes_the_method(
         &[("route", "write"), ("code", "204"), ("origin", "proxy")],
         2.0,
     );
-    gateway.expect_accounts_to_agree();
+    gateway.expect_metrics_match_responses();
 }
 
 #[test]
-fn a_preflight_from_a_foreign_page_is_403_and_never_forwarded() {
-    let upstream = ok("fine");
-    let gateway = shared(Gateway::in_front_of(&upstream)).h2c().start();
+fn preflight_from_a_disallowed_origin_gets_403_and_is_not_forwarded() {
+    let upstream = ok_upstream("fine");
+    let gateway = with_cors(Gateway::with_upstream(&upstream)).with_h2c_listener().start();
     let mut client = gateway.client();
     for origin in ["https://evil.example", "null", "https://example.org", "http://app.example.com"] {
-        let answer = client.ask("OPTIONS", "/", &preflight(origin, "POST"), "");
-        answer.is_made(403);
-        assert_eq!(sharing(&answer), [PREFLIGHT_VARY], "{origin}");
+        let response = client.request("OPTIONS", "/", &preflight(origin, "POST"), "");
+        response.assert_local_reply(403);
+        assert_eq!(cors_headers(&response), [PREFLIGHT_VARY], "{origin}");
     }
     let fields = [("origin", "https://evil.example"), ("access-control-request-method", "POST")];
-    let answer = gateway.h2_client().ask("OPTIONS", "/", &fields, Bytes::new());
-    check_made(&answer, Asked::Http11("OPTIONS"), 403, super::promise::text_of(403));
+    let response = gateway.h2_client().request("OPTIONS", "/", &fields, Bytes::new());
+    check_local_reply(&response, SentRequest::Http11("OPTIONS"), 403, super::promise::default_message(403));
     assert_eq!(upstream.request_count(), 0);
     gateway.expect_metric("errors_total", &[("route", "all"), ("cause", "http_request_denied")], 5.0);
-    gateway.expect_accounts_to_agree();
+    gateway.expect_metrics_match_responses();
 }
 
 #[test]
-fn options_without_the_fields_of_a_preflight_is_an_ordinary_request() {
-    let upstream = ok("fine");
-    let gateway = shared(Gateway::in_front_of(&upstream)).start();
+fn options_without_preflight_headers_is_an_ordinary_request() {
+    let upstream = ok_upstream("fine");
+    let gateway = with_cors(Gateway::with_upstream(&upstream)).start();
     let mut client = gateway.client();
     for fields in [
         "",
         "access-control-request-method: POST\r\n",
-        &from(APP),
-        &preflight(APP, "TRACE"),
-        &preflight(APP, "not a method"),
+        &origin_header(ALLOWED_ORIGIN),
+        &preflight(ALLOWED_ORIGIN, "TRACE"),
+        &preflight(ALLOWED_ORIGIN, "not a method"),
     ] {
-        client.ask("OPTIONS", "/", fields, "").is(200, "fine");
+        client.request("OPTIONS", "/", fields, "").assert_response(200, "fine");
     }
     assert_eq!(upstream.request_count(), 5);
 }
 
 #[test]
-fn a_preflight_is_answered_before_any_rule_of_the_route_refuses_it() {
-    let upstream = ok("fine");
-    let gateway = Gateway::in_front_of(&upstream)
-        .route(&format!("name: all, upstream: main, deny: {{ methods: [OPTIONS, DELETE] }}, allow_from: [203.0.113.7], cors: {{ allow_origins: {LISTED} }}"))
+fn preflight_is_answered_before_route_rules_apply() {
+    let upstream = ok_upstream("fine");
+    let gateway = Gateway::with_upstream(&upstream)
+        .route(&format!("name: all, upstream: main, deny: {{ methods: [OPTIONS, DELETE] }}, allow_from: [203.0.113.7], cors: {{ allow_origins: {ORIGIN_LIST} }}"))
         .start();
     let mut client = gateway.client();
-    assert_eq!(client.ask("OPTIONS", "/", &preflight(APP, "POST"), "").status, 204);
-    let refused = client.ask("POST", "/", &from(APP), "");
-    refused.is_made(403);
-    assert_eq!(refused.field("access-control-allow-origin"), Some(APP));
+    assert_eq!(client.request("OPTIONS", "/", &preflight(ALLOWED_ORIGIN, "POST"), "").status, 204);
+    let refused = client.request("POST", "/", &origin_header(ALLOWED_ORIGIN), "");
+    refused.assert_local_reply(403);
+    assert_eq!(refused.header("access-control-allow-origin"), Some(ALLOWED_ORIGIN));
 }
 
 #[test]
-fn a_panic_of_our_own_can_be_read_by_the_routes_pages() {
-    let refusing = refusing();
-    let gateway = Setup::of_servers(&[refusing.address()])
-        .route(&format!("name: all, upstream: main, cors: {{ allow_origins: {LISTED} }}"))
+fn panic_reply_is_readable_by_an_allowed_origin() {
+    let refusing = refusing_port();
+    let gateway = GatewaySetup::with_servers(&[refusing.address()])
+        .route(&format!("name: all, upstream: main, cors: {{ allow_origins: {ORIGIN_LIST} }}"))
         .environment("STATUSQUO_TEST_PANIC", "1")
         .may_panic()
         .start();
-    let answer = gateway.client().ask("GET", "/__panic", &from(APP), "");
-    answer.is_made(500);
+    let response = gateway.client().request("GET", "/__panic", &origin_header(ALLOWED_ORIGIN), "");
+    response.assert_local_reply(500);
     assert_eq!(
-        sharing(&answer),
-        [format!("access-control-allow-origin: {APP}"), EXPOSED.to_owned(), VARY.to_owned()]
+        cors_headers(&response),
+        [
+            format!("access-control-allow-origin: {ALLOWED_ORIGIN}"),
+            EXPOSED_HEADERS.to_owned(),
+            VARY.to_owned()
+        ]
     );
 }

@@ -9,130 +9,130 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::gateway::{Gateway, Setup};
-use super::h2_upstream::{RST_STREAM, Raw, RawConnection};
-use super::http2_upstream::before;
+use super::gateway::{Gateway, GatewaySetup};
+use super::h2_upstream::{RST_STREAM, RawH2Connection, RawH2Server};
+use super::http2_upstream::raw_server_setup;
 use super::load::limit;
-use super::reader::{Asked, Ended, Reader};
+use super::reader::{ResponseEnd, SentRequest, StrictReader};
 
 /// How a server ends what it need not hear any more of.
 #[derive(Clone, Copy, Debug)]
-enum Behind {
+enum EarlyEnd {
     Reset(u8),
     GoAway(u32),
     GoAwayAndClose(u32),
     Close,
     /// Closes although not all was read, as crashed processes do: what the kernel has not sent by then is lost.
-    Abandon,
+    CloseAbruptly,
 }
 
-const WAYS: [Behind; 10] = [
-    Behind::Reset(0),
-    Behind::Reset(2),
-    Behind::Reset(8),
-    Behind::GoAway(0),
-    Behind::GoAway(2),
-    Behind::GoAwayAndClose(0),
-    Behind::GoAwayAndClose(2),
-    Behind::GoAwayAndClose(11),
-    Behind::Close,
-    Behind::Abandon,
+const EARLY_ENDS: [EarlyEnd; 10] = [
+    EarlyEnd::Reset(0),
+    EarlyEnd::Reset(2),
+    EarlyEnd::Reset(8),
+    EarlyEnd::GoAway(0),
+    EarlyEnd::GoAway(2),
+    EarlyEnd::GoAwayAndClose(0),
+    EarlyEnd::GoAwayAndClose(2),
+    EarlyEnd::GoAwayAndClose(11),
+    EarlyEnd::Close,
+    EarlyEnd::CloseAbruptly,
 ];
 
-impl Behind {
-    fn play(self, connection: &mut RawConnection, stream: u32) -> Option<()> {
+impl EarlyEnd {
+    fn run(self, connection: &mut RawH2Connection, stream: u32) -> Option<()> {
         match self {
-            Behind::Reset(code) => {
-                connection.frame(RST_STREAM, 0, stream, &[0, 0, 0, code])?;
-                connection.until_closed()
+            EarlyEnd::Reset(code) => {
+                connection.send_frame(RST_STREAM, 0, stream, &[0, 0, 0, code])?;
+                connection.read_until_closed()
             }
-            Behind::GoAway(code) => {
-                connection.go_away(stream, code)?;
-                connection.until_closed()
+            EarlyEnd::GoAway(code) => {
+                connection.send_goaway(stream, code)?;
+                connection.read_until_closed()
             }
-            Behind::GoAwayAndClose(code) => {
-                connection.go_away(stream, code)?;
-                connection.finish()
+            EarlyEnd::GoAwayAndClose(code) => {
+                connection.send_goaway(stream, code)?;
+                connection.shutdown_and_drain()
             }
-            Behind::Close => connection.finish(),
-            Behind::Abandon => Some(()),
+            EarlyEnd::Close => connection.shutdown_and_drain(),
+            EarlyEnd::CloseAbruptly => Some(()),
         }
     }
 }
 
 /// Answers each request as soon as its head is there, with so many bytes.
-fn hasty(length: usize, behind: Behind) -> Raw {
-    Raw::playing(move |connection| {
-        connection.preface()?;
-        connection.greet(&[])?;
-        let stream = connection.request()?;
-        connection.ok_head(stream, length == 0)?;
-        connection.body(stream, length)?;
-        behind.play(connection, stream)
+fn early_responder(length: usize, end: EarlyEnd) -> RawH2Server {
+    RawH2Server::with_script(move |connection| {
+        connection.read_preface()?;
+        connection.send_settings(&[])?;
+        let stream = connection.next_request()?;
+        connection.send_ok_headers(stream, length == 0)?;
+        connection.send_body(stream, length)?;
+        end.run(connection, stream)
     })
 }
 
-fn gateway(upstream: &Raw) -> Gateway {
-    let setup: Setup = before(upstream);
-    setup.h2c().start()
+fn start_gateway(upstream: &RawH2Server) -> Gateway {
+    let setup: GatewaySetup = raw_server_setup(upstream);
+    setup.with_h2c_listener().start()
 }
 
 #[test]
-fn a_whole_early_answer_arrives_whole_however_the_server_ends_its_side() {
-    let mut cut = Vec::new();
-    for behind in WAYS {
-        let large = if matches!(behind, Behind::Abandon) { 4000 } else { 200_000 };
+fn early_response_arrives_complete_however_the_server_closes() {
+    let mut failures = Vec::new();
+    for end in EARLY_ENDS {
+        let large = if matches!(end, EarlyEnd::CloseAbruptly) { 4000 } else { 200_000 };
         for length in [0, 4, large] {
-            let upstream = hasty(length, behind);
-            let gateway = gateway(&upstream);
+            let upstream = early_responder(length, end);
+            let gateway = start_gateway(&upstream);
             let upload = Bytes::from(vec![0; 1_000_000]);
             let by_http2 =
-                gateway.h2_client().try_ask("POST", "/", &[], upload).map_err(|error| error.to_string());
-            let upstream = hasty(length, behind);
-            let other = self::gateway(&upstream);
+                gateway.h2_client().try_request("POST", "/", &[], upload).map_err(|error| error.to_string());
+            let upstream = early_responder(length, end);
+            let other = self::start_gateway(&upstream);
             let mut client = other.client();
             client.send("POST / HTTP/1.1\r\nhost: test\r\ncontent-length: 9\r\n\r\n");
-            let by_http1 = client.read(Asked::Http11("POST"));
-            for (version, answer) in [(2, by_http2), (1, Ok(by_http1))] {
-                let told = answer.map(|answer| (answer.status, answer.body.len(), answer.ended));
-                if told != Ok((200, length, Ended::Complete)) {
-                    cut.push(format!("{length} bytes, {behind:?}, client of HTTP/{version}: {told:?}"));
+            let by_http1 = client.read(SentRequest::Http11("POST"));
+            for (version, response) in [(2, by_http2), (1, Ok(by_http1))] {
+                let outcome = response.map(|response| (response.status, response.body.len(), response.end));
+                if outcome != Ok((200, length, ResponseEnd::Complete)) {
+                    failures.push(format!("{length} bytes, {end:?}, client of HTTP/{version}: {outcome:?}"));
                 }
             }
         }
     }
-    assert!(cut.is_empty(), "{} answers are cut:\n{}", cut.len(), cut.join("\n"));
+    assert!(failures.is_empty(), "{} answers are cut:\n{}", failures.len(), failures.join("\n"));
 }
 
 /// What the server has ended lies in the gateway for as long as the client needs.
 #[test]
-fn a_whole_early_answer_arrives_whole_at_a_client_that_reads_slowly() {
-    let mut cut = Vec::new();
-    for behind in WAYS.into_iter().filter(|behind| !matches!(behind, Behind::Abandon)) {
-        let upstream = hasty(200_000, behind);
-        let gateway = gateway(&upstream);
+fn early_response_arrives_complete_at_a_slow_reading_client() {
+    let mut failures = Vec::new();
+    for end in EARLY_ENDS.into_iter().filter(|end| !matches!(end, EarlyEnd::CloseAbruptly)) {
+        let upstream = early_responder(200_000, end);
+        let gateway = start_gateway(&upstream);
         let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
         socket.set_recv_buffer_size(4096).unwrap();
         socket.connect(&gateway.address().into()).unwrap();
         let mut client = TcpStream::from(socket);
         client.set_read_timeout(Some(limit())).unwrap();
         client.write_all(b"POST / HTTP/1.1\r\nhost: test\r\ncontent-length: 9\r\n\r\n").unwrap();
-        let mut slow = Slowly(client);
-        let answer = Reader::new(&mut slow).read(Asked::Http11("POST")).unwrap();
-        let told = (answer.status, answer.body.len(), answer.ended);
-        if told != (200, 200_000, Ended::Complete) {
-            cut.push(format!("{behind:?}: {told:?}"));
+        let mut slow = SlowReader(client);
+        let response = StrictReader::new(&mut slow).read(SentRequest::Http11("POST")).unwrap();
+        let outcome = (response.status, response.body.len(), response.end);
+        if outcome != (200, 200_000, ResponseEnd::Complete) {
+            failures.push(format!("{end:?}: {outcome:?}"));
         }
     }
-    assert!(cut.is_empty(), "{} answers are cut:\n{}", cut.len(), cut.join("\n"));
+    assert!(failures.is_empty(), "{} answers are cut:\n{}", failures.len(), failures.join("\n"));
 }
 
-struct Slowly(TcpStream);
+struct SlowReader(TcpStream);
 
-impl Read for Slowly {
+impl Read for SlowReader {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         std::thread::sleep(Duration::from_millis(2)); // the slow client is what is tested
-        let most = buffer.len().min(2048);
-        self.0.read(&mut buffer[..most])
+        let limit = buffer.len().min(2048);
+        self.0.read(&mut buffer[..limit])
     }
 }

@@ -36,7 +36,7 @@ const METRICS: &[(&str, &str)] = &[
         "requests_in_flight",
         "overload::one_more_than_there_is_room_for_is_a_503_and_the_upstream_sees_nothing_of_it",
     ),
-    ("requests_waiting", "overload::an_upload_that_waited_arrives_whole"),
+    ("requests_queued", "overload::an_upload_that_waited_arrives_whole"),
     (
         "concurrency_limit",
         "overload::one_more_than_there_is_room_for_is_a_503_and_the_upstream_sees_nothing_of_it",

@@ -3,37 +3,37 @@
 use statusquo::rehearse::RecordedHead;
 
 use super::gateway::Gateway;
-use super::reader::Asked;
-use super::upstreams::ok;
+use super::reader::SentRequest;
+use super::upstreams::ok_upstream;
 
 /// What the upstream received of this request.
 #[track_caller]
-fn received(request: &str) -> RecordedHead {
-    let upstream = ok("");
-    let gateway = Gateway::in_front_of(&upstream).start();
-    assert_eq!(gateway.client().exchange(Asked::Http11("GET"), request).status, 200);
-    let seen = upstream.recording();
-    seen.requests().next().unwrap().head.clone()
+fn request_as_received(request: &str) -> RecordedHead {
+    let upstream = ok_upstream("");
+    let gateway = Gateway::with_upstream(&upstream).start();
+    assert_eq!(gateway.client().exchange(SentRequest::Http11("GET"), request).status, 200);
+    let recording = upstream.recording();
+    recording.requests().next().unwrap().head.clone()
 }
 
 #[test]
-fn the_target_and_the_host_arrive_byte_for_byte() {
+fn request_target_and_host_are_forwarded_byte_for_byte() {
     for target in ["/", "/a?b=c&d", "//a//b", "/%61%2Fb", "/a;b=c/~d", "/a?x=/../y"] {
-        let head = received(&format!("GET {target} HTTP/1.1\r\nHost: Shop.Example:8080\r\n\r\n"));
+        let head = request_as_received(&format!("GET {target} HTTP/1.1\r\nHost: Shop.Example:8080\r\n\r\n"));
         assert_eq!((head.target.as_str(), head.version.as_str()), (target, "HTTP/1.1"));
         assert_eq!(head.header("host"), Some("Shop.Example:8080"));
     }
 }
 
 #[test]
-fn an_absolute_target_becomes_a_path() {
-    let head = received("GET http://shop.example/a?b HTTP/1.1\r\nhost: shop.example\r\n\r\n");
+fn absolute_form_target_is_forwarded_in_origin_form() {
+    let head = request_as_received("GET http://shop.example/a?b HTTP/1.1\r\nhost: shop.example\r\n\r\n");
     assert_eq!((head.target.as_str(), head.header("host")), ("/a?b", Some("shop.example")));
 }
 
 #[test]
-fn fields_of_this_connection_end_here() {
-    let head = received(
+fn hop_by_hop_fields_are_not_forwarded() {
+    let head = request_as_received(
         "GET / HTTP/1.1\r\nhost: test\r\nconnection: keep-alive, x-mine\r\nx-mine: 1\r\nkeep-alive: timeout=5\r\n\
          te: trailers\r\nupgrade: h2c\r\nhttp2-settings: AAMAAABkAAQAAP__\r\nproxy-connection: close\r\nx-other: 2\r\n\r\n",
     );
@@ -46,8 +46,8 @@ fn fields_of_this_connection_end_here() {
 }
 
 #[test]
-fn what_a_stranger_says_about_itself_is_replaced() {
-    let head = received(
+fn forwarding_headers_of_an_untrusted_client_are_replaced() {
+    let head = request_as_received(
         "GET / HTTP/1.1\r\nhost: test\r\nx-forwarded-for: 1.2.3.4\r\nx-forwarded-proto: https\r\nx-forwarded-host: evil\r\n\
          forwarded: for=1.2.3.4\r\nx-real-ip: 1.2.3.4\r\nx-request-id: mine\r\n\r\n",
     );
@@ -61,46 +61,52 @@ fn what_a_stranger_says_about_itself_is_replaced() {
 }
 
 #[test]
-fn the_request_id_is_the_same_on_both_sides_and_in_the_log() {
-    let upstream = super::upstreams::html("502 Bad Gateway");
-    let gateway = Gateway::in_front_of(&upstream).start();
-    let answer = gateway.client().get("/");
-    let id = answer.field("x-request-id").unwrap();
+fn request_id_is_equal_upstream_downstream_and_in_the_log() {
+    let upstream = super::upstreams::html_upstream("502 Bad Gateway");
+    let gateway = Gateway::with_upstream(&upstream).start();
+    let response = gateway.client().get("/");
+    let id = response.header("x-request-id").unwrap();
     assert_eq!(upstream.recording().requests().next().unwrap().head.header("x-request-id"), Some(id));
     gateway.log_line(|line| line["request_id"] == id);
 }
 
 #[test]
-fn a_request_that_has_passed_here_before_is_a_loop() {
-    let upstream = ok("");
-    let gateway = Gateway::in_front_of(&upstream).start();
-    gateway.client().get("/").is(200, "");
+fn request_with_our_own_via_is_a_proxy_loop() {
+    let upstream = ok_upstream("");
+    let gateway = Gateway::with_upstream(&upstream).start();
+    gateway.client().get("/").assert_response(200, "");
     let via = upstream.recording().requests().next().unwrap().head.header("via").unwrap().to_owned();
-    let answer = gateway.client().ask("GET", "/", &format!("via: {via}\r\n"), "");
-    answer.is_made(500);
+    let response = gateway.client().request("GET", "/", &format!("via: {via}\r\n"), "");
+    response.assert_local_reply(500);
     gateway.expect_metric("errors_total", &[("cause", "proxy_loop_detected")], 1.0);
 }
 
 #[test]
-fn the_framing_of_a_body_is_made_anew() {
-    let upstream = ok("");
-    let gateway = Gateway::in_front_of(&upstream).start();
+fn body_framing_is_regenerated() {
+    let upstream = ok_upstream("");
+    let gateway = Gateway::with_upstream(&upstream).start();
     let chunked = "POST / HTTP/1.1\r\nhost: test\r\ntransfer-encoding: Chunked\r\n\r\n3;a=b\r\nabc\r\n0\r\nx: y\r\n\r\n";
-    gateway.client().exchange(Asked::Http11("POST"), chunked).is(200, "");
-    let seen = upstream.recording();
-    let request = seen.requests().next().unwrap();
+    gateway.client().exchange(SentRequest::Http11("POST"), chunked).assert_response(200, "");
+    let recording = upstream.recording();
+    let request = recording.requests().next().unwrap();
     assert_eq!(
         (request.body.as_slice(), request.head.header("transfer-encoding")),
         (&b"abc"[..], Some("chunked"))
     );
-    let raw = String::from_utf8_lossy(&seen.connections[0].raw).into_owned();
+    let raw = String::from_utf8_lossy(&recording.connections[0].raw).into_owned();
     assert!(!raw.contains("a=b"), "{raw}");
 }
 
 #[test]
-fn routes_are_told_apart_by_host_then_path_then_method() {
-    let (exact, wild, path, method, rest) = (ok("exact"), ok("wild"), ok("path"), ok("method"), ok("rest"));
-    let gateway = Gateway::in_front_of(&rest)
+fn routes_match_by_host_then_path_then_method() {
+    let (exact, wild, path, method, rest) = (
+        ok_upstream("exact"),
+        ok_upstream("wild"),
+        ok_upstream("path"),
+        ok_upstream("method"),
+        ok_upstream("rest"),
+    );
+    let gateway = Gateway::with_upstream(&rest)
         .upstream("exact", &[exact.address()])
         .upstream("wild", &[wild.address()])
         .upstream("path", &[path.address()])
@@ -122,46 +128,46 @@ fn routes_are_told_apart_by_host_then_path_then_method() {
         ("GET", "/", "other", "rest"),
     ] {
         let request = format!("{method} {target} HTTP/1.1\r\nhost: {host}\r\n\r\n");
-        let answer = client.exchange(Asked::Http11("GET"), request);
-        assert_eq!(answer.text(), expected, "{method} {target} {host}");
+        let response = client.exchange(SentRequest::Http11("GET"), request);
+        assert_eq!(response.text(), expected, "{method} {target} {host}");
     }
 }
 
 #[test]
-fn head_is_served_where_get_is() {
-    let upstream = super::upstreams::answering("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n");
-    let gateway = Gateway::in_front_of(&upstream)
+fn head_matches_get_routes() {
+    let upstream = super::upstreams::static_response("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n");
+    let gateway = Gateway::with_upstream(&upstream)
         .route("name: page, match: { path: /page, methods: [GET] }, upstream: main")
         .start();
-    assert_eq!(gateway.client().ask("HEAD", "/page", "", "").status, 200);
-    assert_eq!(gateway.client().ask("POST", "/page", "", "").status, 404);
+    assert_eq!(gateway.client().request("HEAD", "/page", "", "").status, 200);
+    assert_eq!(gateway.client().request("POST", "/page", "", "").status, 404);
 }
 
 #[test]
-fn a_denied_method_and_a_foreign_client_are_403() {
-    let upstream = ok("fine");
-    let gateway = Gateway::in_front_of(&upstream)
+fn denied_method_and_disallowed_client_get_403() {
+    let upstream = ok_upstream("fine");
+    let gateway = Gateway::with_upstream(&upstream)
         .route("name: inner, match: { path: /inner }, upstream: main, allow_from: [10.0.0.0/8]")
         .route("name: rest, match: { path: \"/{*rest}\" }, upstream: main, deny: { methods: [DELETE] }")
         .start();
     let mut client = gateway.client();
-    client.get("/inner").is_made(403);
-    client.ask("DELETE", "/x", "", "").is_made(403);
-    client.get("/x").is(200, "fine");
+    client.get("/inner").assert_local_reply(403);
+    client.request("DELETE", "/x", "", "").assert_local_reply(403);
+    client.get("/x").assert_response(200, "fine");
     gateway.expect_metric("errors_total", &[("cause", "http_request_denied")], 2.0);
     assert_eq!(upstream.request_count(), 1);
 }
 
 /// Servers that pass fields on as CGI variables take `_` and `-` for the same.
 #[test]
-fn a_request_id_that_is_spelled_with_underscores_does_not_reach_the_upstream_beside_ours() {
-    let upstream = ok("fine");
-    let gateway = Gateway::in_front_of(&upstream).start();
+fn request_id_spelled_with_underscores_is_removed() {
+    let upstream = ok_upstream("fine");
+    let gateway = Gateway::with_upstream(&upstream).start();
     let fields = "X_Request_Id: theirs-1\r\nx-request_id: theirs-2\r\nX-Request-Id: theirs-3\r\n";
-    let answer = gateway.client().ask("GET", "/", fields, "");
-    let seen = upstream.recording();
-    let raw = String::from_utf8_lossy(&seen.connections[0].raw).into_owned();
+    let response = gateway.client().request("GET", "/", fields, "");
+    let recording = upstream.recording();
+    let raw = String::from_utf8_lossy(&recording.connections[0].raw).into_owned();
     assert!(!raw.contains("theirs"), "{raw}");
-    let ours = seen.requests().next().unwrap().head.header("x-request-id").unwrap().to_owned();
-    assert_eq!(answer.field("x-request-id"), Some(ours.as_str()));
+    let request_id = recording.requests().next().unwrap().head.header("x-request-id").unwrap().to_owned();
+    assert_eq!(response.header("x-request-id"), Some(request_id.as_str()));
 }

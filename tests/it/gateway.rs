@@ -17,130 +17,131 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use statusquo::rehearse::ScriptedUpstream;
 
-use super::client::{Client, Tally};
+use super::client::{Client, StatusTally};
 use super::h2_client::H2Client;
 use super::load::{self, limit, scaled};
 use super::log::Log;
 use super::telemetry::{Series, parse_metrics};
 
 /// What a gateway is started with.
-pub struct Setup {
+pub struct GatewaySetup {
     upstreams: Vec<(String, Vec<String>)>,
     settings: BTreeMap<String, String>,
     routes: Vec<String>,
     environment: Vec<(String, String)>,
     /// The second listener, as a line of YAML without its braces.
-    second: Option<String>,
+    second_listener: Option<String>,
     tls: Option<String>,
-    may_panic: bool,
+    allow_panic: bool,
     limit: Duration,
     descriptors: Option<u32>,
-    held: Vec<Folder>,
+    held_folders: Vec<TestFolder>,
 }
 
-impl Setup {
-    /// One upstream `main` of these servers, and one route `total` to it, until [`Setup::route`] names others.
-    pub fn of_servers(servers: &[SocketAddr]) -> Setup {
-        let settings = DEFAULTS.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
-        Setup {
+impl GatewaySetup {
+    /// One upstream `main` of these servers, and one route `total` to it, until [`GatewaySetup::route`] names others.
+    pub fn with_servers(servers: &[SocketAddr]) -> GatewaySetup {
+        let settings =
+            DEFAULT_SETTINGS.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        GatewaySetup {
             upstreams: vec![("main".to_owned(), servers.iter().map(SocketAddr::to_string).collect())],
             settings,
             routes: Vec::new(),
             environment: Vec::new(),
-            second: None,
+            second_listener: None,
             tls: None,
-            may_panic: false,
+            allow_panic: false,
             limit: load::WATCHDOG,
             descriptors: None,
-            held: Vec::new(),
+            held_folders: Vec::new(),
         }
     }
 
     /// A folder whose files are needed for as long as the gateway runs.
-    pub fn holding(mut self, folder: Folder) -> Setup {
-        self.held.push(folder);
+    pub fn keep_folder(mut self, folder: TestFolder) -> GatewaySetup {
+        self.held_folders.push(folder);
         self
     }
 
     /// The same with servers as they would be in the file.
-    pub fn of_named(servers: &[&str]) -> Setup {
-        let mut setup = Setup::of_servers(&[]);
+    pub fn with_named_servers(servers: &[&str]) -> GatewaySetup {
+        let mut setup = GatewaySetup::with_servers(&[]);
         setup.upstreams.clear();
         setup.named_upstream("main", servers)
     }
 
-    /// Sets `section.key`, or a key of the top level. `upstream.KEY` is set for every upstream, `upstream NAME.KEY` for one.
-    pub fn set(mut self, key: &str, value: &str) -> Setup {
+    /// Sets `section.key`, or a key of the top level. `upstream.WEBSOCKET_KEY` is set for every upstream, `upstream NAME.KEY` for one.
+    pub fn set(mut self, key: &str, value: &str) -> GatewaySetup {
         self.settings.insert(key.to_owned(), value.to_owned());
         self
     }
 
     /// A further upstream.
-    pub fn upstream(self, name: &str, servers: &[SocketAddr]) -> Setup {
+    pub fn upstream(self, name: &str, servers: &[SocketAddr]) -> GatewaySetup {
         let servers: Vec<_> = servers.iter().map(SocketAddr::to_string).collect();
         self.named_upstream(name, &servers.iter().map(String::as_str).collect::<Vec<_>>())
     }
 
     /// A further upstream whose servers are written as they would be in the file.
-    pub fn named_upstream(mut self, name: &str, servers: &[&str]) -> Setup {
+    pub fn named_upstream(mut self, name: &str, servers: &[&str]) -> GatewaySetup {
         self.upstreams.push((name.to_owned(), servers.iter().map(|server| (*server).to_owned()).collect()));
         self
     }
 
     /// A route, as a line of YAML without its braces. The first one replaces the route `total`.
-    pub fn route(mut self, inside: &str) -> Setup {
+    pub fn route(mut self, inside: &str) -> GatewaySetup {
         self.routes.push(inside.to_owned());
         self
     }
 
     /// A second listener, for HTTP/2 with prior knowledge.
-    pub fn h2c(mut self) -> Setup {
-        self.second = Some("h2c: true".to_owned());
+    pub fn with_h2c_listener(mut self) -> GatewaySetup {
+        self.second_listener = Some("h2c: true".to_owned());
         self
     }
 
     /// A second listener, that speaks TLS as this says.
-    pub fn tls_beside(mut self, tls: &str) -> Setup {
-        self.second = Some(format!("tls: {tls}"));
+    pub fn with_tls_listener(mut self, tls: &str) -> GatewaySetup {
+        self.second_listener = Some(format!("tls: {tls}"));
         self
     }
 
     /// The first listener speaks TLS, as this says.
-    pub fn tls(mut self, tls: &str) -> Setup {
+    pub fn tls(mut self, tls: &str) -> GatewaySetup {
         self.tls = Some(tls.to_owned());
         self
     }
 
-    pub fn environment(mut self, name: &str, value: &str) -> Setup {
+    pub fn environment(mut self, name: &str, value: &str) -> GatewaySetup {
         self.environment.push((name.to_owned(), value.to_owned()));
         self
     }
 
     /// Panics of the gateway are what this test is about.
-    pub fn may_panic(mut self) -> Setup {
-        self.may_panic = true;
+    pub fn may_panic(mut self) -> GatewaySetup {
+        self.allow_panic = true;
         self
     }
 
     /// The watchdog's time, for tests that do much.
-    pub fn limit(mut self, limit: Duration) -> Setup {
+    pub fn limit(mut self, limit: Duration) -> GatewaySetup {
         self.limit = limit;
         self
     }
 
     /// The system lets the process have so many open descriptors.
-    pub fn descriptors(mut self, number: u32) -> Setup {
+    pub fn descriptors(mut self, number: u32) -> GatewaySetup {
         self.descriptors = Some(number);
         self
     }
 
     /// The configuration, its limits scaled by the [`load`].
-    pub fn text(&self) -> String {
+    pub fn yaml(&self) -> String {
         let mut text = String::from("version: 1\nlisten:\n  - address: 127.0.0.1:0\n");
         if let Some(tls) = &self.tls {
             writeln!(text, "    tls: {tls}").unwrap();
         }
-        if let Some(second) = &self.second {
+        if let Some(second) = &self.second_listener {
             writeln!(text, "  - {{ address: \"127.0.0.1:0\", {second} }}").unwrap();
         }
         text.push_str("telemetry: { address: \"127.0.0.1:0\" }\n");
@@ -158,10 +159,11 @@ impl Setup {
             writeln!(text, "{section}: {{ {} }}", keys.join(", ")).unwrap();
         }
         text.push_str("upstreams:\n");
-        for ((name, servers), own) in self.upstreams.iter().zip(of_one) {
+        for ((name, servers), upstream_keys) in self.upstreams.iter().zip(of_one) {
             let servers: Vec<_> = servers.iter().map(|server| format!("\"{server}\"")).collect();
             let keys =
-                [vec![format!("servers: [{}]", servers.join(", "))], of_upstreams.clone(), own].concat();
+                [vec![format!("servers: [{}]", servers.join(", "))], of_upstreams.clone(), upstream_keys]
+                    .concat();
             writeln!(text, "  {name}: {{ {} }}", keys.join(", ")).unwrap();
         }
         text.push_str("routes:\n");
@@ -180,7 +182,7 @@ impl Setup {
 
     /// The same, asking for a reload as soon as the process has begun to hold such signals.
     #[track_caller]
-    pub fn start_hanging_up(self) -> Gateway {
+    pub fn start_with_sighup(self) -> Gateway {
         self.launch(|gateway| {
             let status = format!("/proc/{}/status", gateway.child.lock().unwrap().id());
             let deadline = Instant::now() + limit();
@@ -189,23 +191,23 @@ impl Setup {
             while !std::fs::read_to_string(&status).unwrap().lines().any(holds) {
                 assert!(Instant::now() < deadline, "it never holds SIGHUP");
             }
-            gateway.hang_up();
+            gateway.send_sighup();
         })
     }
 
     #[track_caller]
     fn launch(mut self, meanwhile: impl FnOnce(&Gateway)) -> Gateway {
-        let folder = Folder::new();
-        let file = folder.write("gateway.yaml", &self.text());
+        let folder = TestFolder::new();
+        let file = folder.write("gateway.yaml", &self.yaml());
         let mut command = command(&["run", file.to_str().unwrap()], &self.environment);
         if let Some(number) = self.descriptors {
-            command = with_descriptors(number, &command);
+            command = with_descriptor_limit(number, &command);
         }
         let mut gateway = Gateway::launch(command, scaled(self.limit), folder);
-        gateway.may_panic = self.may_panic;
-        gateway._held = std::mem::take(&mut self.held);
+        gateway.panic_allowed = self.allow_panic;
+        gateway._held_folders = std::mem::take(&mut self.held_folders);
         meanwhile(&gateway);
-        gateway.wait_until_it_listens(if self.second.is_some() { 2 } else { 1 }, &self.text());
+        gateway.wait_until_listening(if self.second_listener.is_some() { 2 } else { 1 }, &self.yaml());
         gateway
     }
 }
@@ -216,57 +218,60 @@ pub struct Gateway {
     telemetry: SocketAddr,
     child: Arc<Mutex<Child>>,
     log: Log,
-    tally: Tally,
-    may_panic: bool,
-    dog: Option<Sender<()>>,
+    tally: StatusTally,
+    panic_allowed: bool,
+    watchdog: Option<Sender<()>>,
     configuration: PathBuf,
-    _folder: Folder,
-    _held: Vec<Folder>,
+    _folder: TestFolder,
+    _held_folders: Vec<TestFolder>,
 }
 
 impl Gateway {
     /// By a command of its own that serves one listener and keeps away from fixed ports.
     #[track_caller]
-    pub fn by_command(arguments: &[&str]) -> Gateway {
-        let mut gateway = Gateway::launch(command(arguments, &[]), limit(), Folder::new());
-        gateway.wait_until_it_listens(1, &arguments.join(" "));
+    pub fn from_command(arguments: &[&str]) -> Gateway {
+        let mut gateway = Gateway::launch(command(arguments, &[]), limit(), TestFolder::new());
+        gateway.wait_until_listening(1, &arguments.join(" "));
         gateway
     }
 
-    fn launch(mut command: Command, limit: Duration, folder: Folder) -> Gateway {
+    fn launch(mut command: Command, limit: Duration, folder: TestFolder) -> Gateway {
         let mut child = command.spawn().expect("the executable starts");
         let log = Log::of(child.stderr.take().unwrap());
         let child = Arc::new(Mutex::new(child));
-        let dog = watch(Arc::clone(&child), limit);
+        let watchdog = start_watchdog(Arc::clone(&child), limit);
         Gateway {
             addresses: Vec::new(),
             telemetry: SocketAddr::from(([0; 4], 0)),
             child,
             log,
-            tally: Tally::default(),
-            may_panic: false,
-            dog: Some(dog),
+            tally: StatusTally::default(),
+            panic_allowed: false,
+            watchdog: Some(watchdog),
             configuration: folder.path("gateway.yaml"),
             _folder: folder,
-            _held: Vec::new(),
+            _held_folders: Vec::new(),
         }
     }
 
     #[track_caller]
-    fn wait_until_it_listens(&mut self, listeners: usize, told: &str) {
+    fn wait_until_listening(&mut self, listeners: usize, launched_with: &str) {
         let listening = self.log.wait(limit(), |lines| {
-            let (addresses, telemetry) = listening(lines);
+            let (addresses, telemetry) = listen_addresses(lines);
             (addresses.len() >= listeners && telemetry.is_some()).then_some((addresses, telemetry))
         });
         let Some((addresses, Some(telemetry))) = listening else {
-            panic!("the gateway does not say where it listens; it says:\n{}\nto\n{told}", self.log.text());
+            panic!(
+                "the gateway does not say where it listens; it says:\n{}\nto\n{launched_with}",
+                self.log.text()
+            );
         };
         (self.addresses, self.telemetry) = (addresses, telemetry);
     }
 
     /// Before one upstream.
-    pub fn in_front_of(upstream: &ScriptedUpstream) -> Setup {
-        Setup::of_servers(&[upstream.address()])
+    pub fn with_upstream(upstream: &ScriptedUpstream) -> GatewaySetup {
+        GatewaySetup::with_servers(&[upstream.address()])
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -301,46 +306,46 @@ impl Gateway {
 
     /// GET over a connection of its own to the telemetry listener.
     #[track_caller]
-    pub fn probe(&self, path: &str) -> super::reader::Answer {
-        Client::connect(self.telemetry, Tally::default()).get(path)
+    pub fn get_telemetry(&self, path: &str) -> super::reader::HttpResponse {
+        Client::connect(self.telemetry, StatusTally::default()).get(path)
     }
 
     /// Every series that is exported now.
     #[track_caller]
     pub fn metrics(&self) -> Vec<Series> {
-        let answer = self.probe("/metrics");
-        assert_eq!(answer.status, 200, "{answer:#?}");
-        parse_metrics(&answer.text())
+        let response = self.get_telemetry("/metrics");
+        assert_eq!(response.status, 200, "{response:#?}");
+        parse_metrics(&response.text())
     }
 
     /// The sum over the series of this metric that have all these labels; the name without its prefix.
     #[track_caller]
     pub fn metric(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
-        self.metrics().iter().filter(|series| series.is(name, labels)).map(|series| series.value).sum()
+        self.metrics().iter().filter(|series| series.matches(name, labels)).map(|series| series.value).sum()
     }
 
     /// Waits until the sum is this; what is counted after an answer has left may come a moment later.
     #[track_caller]
-    pub fn expect_metric(&self, name: &str, labels: &[(&str, &str)], wanted: f64) {
-        self.wait_for_metric(limit(), name, labels, wanted);
+    pub fn expect_metric(&self, name: &str, labels: &[(&str, &str)], expected: f64) {
+        self.wait_for_metric(limit(), name, labels, expected);
     }
 
     /// The same with a limit of the test's own.
     #[track_caller]
-    pub fn wait_for_metric(&self, limit: Duration, name: &str, labels: &[(&str, &str)], wanted: f64) {
+    pub fn wait_for_metric(&self, limit: Duration, name: &str, labels: &[(&str, &str)], expected: f64) {
         let deadline = Instant::now() + limit;
         loop {
             let found = self.metric(name, labels);
-            if found == wanted {
+            if found == expected {
                 return;
             }
             if Instant::now() > deadline {
                 let all: Vec<_> = self
                     .metrics()
                     .into_iter()
-                    .filter(|series| series.is(name, &[]) && series.value != 0.0)
+                    .filter(|series| series.matches(name, &[]) && series.value != 0.0)
                     .collect();
-                panic!("{name} {labels:?} is {found}, not {wanted}; what is there: {all:#?}");
+                panic!("{name} {labels:?} is {found}, not {expected}; what is there: {all:#?}");
             }
             std::thread::yield_now();
         }
@@ -358,7 +363,7 @@ impl Gateway {
 
     /// For every code, `responses_total` is what clients saw.
     #[track_caller]
-    pub fn expect_accounts_to_agree(&self) {
+    pub fn expect_metrics_match_responses(&self) {
         let seen = self.tally.lock().unwrap().clone();
         let mut all = 0;
         for (code, count) in &seen {
@@ -372,9 +377,9 @@ impl Gateway {
 
     /// Waits for a JSON log line of which this is true.
     #[track_caller]
-    pub fn log_line(&self, wanted: impl Fn(&Value) -> bool) -> Value {
+    pub fn log_line(&self, matches: impl Fn(&Value) -> bool) -> Value {
         let found = self.log.wait(limit(), |lines| {
-            lines.iter().filter_map(|line| serde_json::from_str(line).ok()).find(|line| wanted(line))
+            lines.iter().filter_map(|line| serde_json::from_str(line).ok()).find(|line| matches(line))
         });
         found.unwrap_or_else(|| panic!("no such line in the log:\n{}", self.log.text()))
     }
@@ -386,8 +391,8 @@ impl Gateway {
 
     /// Gives the running process this configuration and waits for its verdict: `applied` or `refused`.
     #[track_caller]
-    pub fn reload(&self, setup: Setup) -> &'static str {
-        self.reload_text(&setup.text())
+    pub fn reload(&self, setup: GatewaySetup) -> &'static str {
+        self.reload_text(&setup.yaml())
     }
 
     /// The same with the text of a file.
@@ -396,7 +401,7 @@ impl Gateway {
         let count = |result| self.metric("config_reloads_total", &[("result", result)]);
         let before = (count("applied"), count("refused"));
         std::fs::write(&self.configuration, text).unwrap();
-        self.hang_up();
+        self.send_sighup();
         let deadline = Instant::now() + limit();
         loop {
             let (applied, refused) = (count("applied") - before.0, count("refused") - before.1);
@@ -409,17 +414,17 @@ impl Gateway {
     }
 
     /// Asks the process to read its configuration again.
-    pub fn hang_up(&self) {
-        self.signal("HUP");
+    pub fn send_sighup(&self) {
+        self.send_signal("HUP");
     }
 
     /// Asks the process to drain and end.
-    pub fn terminate(&self) {
-        self.signal("TERM");
+    pub fn send_sigterm(&self) {
+        self.send_signal("TERM");
     }
 
     /// Sends a signal by its name.
-    pub fn signal(&self, name: &str) {
+    pub fn send_signal(&self, name: &str) {
         let pid = self.child.lock().unwrap().id();
         // The shell's own `kill`: a bare system has no other, and we have no unsafe code.
         let status = Command::new("sh").arg("-c").arg(format!("kill -{name} {pid}")).status().unwrap();
@@ -428,7 +433,7 @@ impl Gateway {
 
     /// Waits for the process to end by itself.
     #[track_caller]
-    pub fn wait(&self, limit: Duration) -> ExitStatus {
+    pub fn wait_for_exit(&self, limit: Duration) -> ExitStatus {
         let deadline = Instant::now() + limit;
         loop {
             if let Some(status) = self.child.lock().unwrap().try_wait().unwrap() {
@@ -443,7 +448,7 @@ impl Gateway {
 impl Drop for Gateway {
     fn drop(&mut self) {
         // The dog barks by closing its ear: a send that fails means that the time was up.
-        let late = self.dog.take().is_some_and(|dog| dog.send(()).is_err());
+        let late = self.watchdog.take().is_some_and(|watchdog| watchdog.send(()).is_err());
         let mut child = self.child.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         let _ = child.kill();
         let _ = child.wait();
@@ -453,7 +458,7 @@ impl Drop for Gateway {
             return;
         }
         assert!(!late, "the watchdog ended this test; the gateway said:\n{log}");
-        assert!(self.may_panic || !log.contains("panicked"), "the gateway panicked:\n{log}");
+        assert!(self.panic_allowed || !log.contains("panicked"), "the gateway panicked:\n{log}");
     }
 }
 
@@ -464,7 +469,7 @@ pub fn run(arguments: &[&str], environment: &[(String, String)]) -> (Option<i32>
         command(arguments, environment).stdout(Stdio::piped()).spawn().expect("the executable starts");
     let (mut out, mut err) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
     let child = Arc::new(Mutex::new(child));
-    let dog = watch(Arc::clone(&child), limit());
+    let dog = start_watchdog(Arc::clone(&child), limit());
     let errors = std::thread::spawn(move || {
         let mut text = String::new();
         err.read_to_string(&mut text).unwrap();
@@ -480,15 +485,15 @@ pub fn run(arguments: &[&str], environment: &[(String, String)]) -> (Option<i32>
 }
 
 /// A configuration in a file that lives as long as this.
-pub struct Folder(PathBuf);
+pub struct TestFolder(PathBuf);
 
-impl Folder {
-    pub fn new() -> Folder {
+impl TestFolder {
+    pub fn new() -> TestFolder {
         static NUMBER: AtomicUsize = AtomicUsize::new(0);
         let name = format!("it-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
         let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
         std::fs::create_dir_all(&path).unwrap();
-        Folder(path)
+        TestFolder(path)
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -502,7 +507,7 @@ impl Folder {
     }
 }
 
-impl Drop for Folder {
+impl Drop for TestFolder {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.0);
     }
@@ -516,7 +521,7 @@ fn command(arguments: &[&str], environment: &[(String, String)]) -> Command {
 }
 
 /// The same with so many descriptors. The shell becomes the gateway, so that its process is still the one that we end.
-fn with_descriptors(number: u32, command: &Command) -> Command {
+fn with_descriptor_limit(number: u32, command: &Command) -> Command {
     let mut shell = Command::new("sh");
     shell.arg("-c").arg(format!("ulimit -n {number} && exec \"$@\"")).arg("sh");
     shell.arg(command.get_program()).args(command.get_args());
@@ -526,19 +531,19 @@ fn with_descriptors(number: u32, command: &Command) -> Command {
 }
 
 /// Kills the process when nobody calls the dog off in time; then its channel is closed.
-fn watch(child: Arc<Mutex<Child>>, limit: Duration) -> Sender<()> {
-    let (call_off, called_off) = mpsc::channel();
+fn start_watchdog(child: Arc<Mutex<Child>>, limit: Duration) -> Sender<()> {
+    let (cancel, cancelled) = mpsc::channel();
     std::thread::spawn(move || {
-        if called_off.recv_timeout(limit) == Err(mpsc::RecvTimeoutError::Timeout) {
-            drop(called_off);
+        if cancelled.recv_timeout(limit) == Err(mpsc::RecvTimeoutError::Timeout) {
+            drop(cancelled);
             let _ = child.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).kill();
         }
     });
-    call_off
+    cancel
 }
 
 /// `listening on ADDRESS` per listener, in the order of the file, and `telemetry on ADDRESS`.
-fn listening(lines: &[String]) -> (Vec<SocketAddr>, Option<SocketAddr>) {
+fn listen_addresses(lines: &[String]) -> (Vec<SocketAddr>, Option<SocketAddr>) {
     let after = |prefix: &str| -> Vec<SocketAddr> {
         lines.iter().filter_map(|line| line.strip_prefix(prefix)?.trim().parse().ok()).collect()
     };
@@ -546,7 +551,7 @@ fn listening(lines: &[String]) -> (Vec<SocketAddr>, Option<SocketAddr>) {
 }
 
 /// Short enough for tests, long enough for a busy machine.
-const DEFAULTS: [(&str, &str); 11] = [
+const DEFAULT_SETTINGS: [(&str, &str); 11] = [
     ("workers", "2"),
     ("drain_delay", "0s"),
     ("drain", "3s"),
@@ -555,7 +560,7 @@ const DEFAULTS: [(&str, &str); 11] = [
     ("client.header_timeout", "3s"),
     ("client.body_timeout", "3s"),
     ("timeouts.connect", "1s"),
-    ("timeouts.response_head", "2s"),
-    ("timeouts.total", "4s"),
-    ("timeouts.between_bytes", "2s"),
+    ("timeouts.response_headers", "2s"),
+    ("timeouts.deadline", "4s"),
+    ("timeouts.body_idle", "2s"),
 ];

@@ -5,16 +5,16 @@
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
 
-use super::gateway::Setup;
+use super::gateway::GatewaySetup;
 use super::h2_client::H2Client;
-use super::h2_upstream::{RST_STREAM, Raw, Serving};
-use super::http2_upstream::{before, serving};
-use super::reader::Answer;
-use super::upstreams::refusing;
+use super::h2_upstream::{H2Server, RST_STREAM, RawH2Server};
+use super::http2_upstream::{h2_server_setup, raw_server_setup};
+use super::reader::HttpResponse;
+use super::upstreams::refusing_port;
 
 #[test]
-fn trailers_pass_from_http_2_to_http_2() {
-    let upstream = Serving::with(100, |_, mut respond| async move {
+fn trailers_are_forwarded_from_http2_to_http2() {
+    let upstream = H2Server::with(100, |_, mut respond| async move {
         let mut send = respond.send_response(Response::new(()), false).unwrap();
         send.send_data(Bytes::from_static(b"body"), false).unwrap();
         let mut trailers = HeaderMap::new();
@@ -22,7 +22,7 @@ fn trailers_pass_from_http_2_to_http_2() {
         trailers.insert("x-sum", "abc".parse().unwrap());
         send.send_trailers(trailers).unwrap();
     });
-    let gateway = serving(&upstream).start();
+    let gateway = h2_server_setup(&upstream).start();
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let (body, trailers) = runtime.block_on(async {
         let stream = tokio::net::TcpStream::connect(gateway.h2_address()).await.unwrap();
@@ -39,12 +39,12 @@ fn trailers_pass_from_http_2_to_http_2() {
         (&body[..], trailers["grpc-status"].as_bytes(), trailers["x-sum"].as_bytes()),
         (&b"body"[..], &b"0"[..], &b"abc"[..])
     );
-    gateway.client().get("/").is(200, "body");
+    gateway.client().get("/").assert_response(200, "body");
 }
 
 #[test]
-fn trailers_of_a_request_pass_to_http_2_but_for_those_that_belong_in_a_head() {
-    let upstream = Serving::with(100, |request, mut respond| async move {
+fn request_trailers_are_forwarded_except_header_only_fields() {
+    let upstream = H2Server::with(100, |request, mut respond| async move {
         let mut body = request.into_body();
         while let Some(Ok(piece)) = body.data().await {
             let _ = body.flow_control().release_capacity(piece.len());
@@ -56,7 +56,7 @@ fn trailers_of_a_request_pass_to_http_2_but_for_those_that_belong_in_a_head() {
         let mut send = respond.send_response(Response::new(()), false).unwrap();
         let _ = send.send_data(Bytes::from(names.join(" ")), true);
     });
-    let gateway = serving(&upstream).start();
+    let gateway = h2_server_setup(&upstream).start();
     let trailers = [
         ("x-sum", "abc"),
         ("x-sum", "def"),
@@ -71,14 +71,14 @@ fn trailers_of_a_request_pass_to_http_2_but_for_those_that_belong_in_a_head() {
         ("via", "1.1 x"),
     ];
     for body in ["", "body"] {
-        let said = with_trailers(gateway.h2_address(), body, &trailers);
-        assert_eq!(said.unwrap(), "grpc-x=1 x-sum=abc x-sum=def", "{body:?}");
+        let received = with_trailers(gateway.h2_address(), body, &trailers);
+        assert_eq!(received.unwrap(), "grpc-x=1 x-sum=abc x-sum=def", "{body:?}");
     }
     // HTTP/1's are read and dropped.
     let mut client = gateway.client();
     client.send("POST / HTTP/1.1\r\nhost: test\r\ntransfer-encoding: chunked\r\n\r\n1\r\nx\r\n0\r\nx-sum: abc\r\n\r\n");
-    client.read(super::reader::Asked::Http11("POST")).is(200, "");
-    client.get("/").is(200, "");
+    client.read(super::reader::SentRequest::Http11("POST")).assert_response(200, "");
+    client.get("/").assert_response(200, "");
 
     let long = "x".repeat(17 * 1024);
     let refused = with_trailers(gateway.h2_address(), "body", &[("x-long", &long)]);
@@ -107,55 +107,58 @@ fn with_trailers(
         }
         stream.send_trailers(map)?;
         let mut body = response.await?.into_body();
-        let mut said = Vec::new();
+        let mut received = Vec::new();
         while let Some(piece) = body.data().await {
-            said.extend_from_slice(&piece?);
+            received.extend_from_slice(&piece?);
         }
-        Ok(String::from_utf8(said).unwrap())
+        Ok(String::from_utf8(received).unwrap())
     })
 }
 
 #[test]
-fn trailers_of_a_request_are_said_again_to_the_server_that_is_asked_next() {
-    let upstream = Raw::playing(|connection| {
-        connection.preface()?;
-        connection.greet(&[])?;
-        let first = connection.request()?;
+fn request_trailers_are_resent_on_retry() {
+    let upstream = RawH2Server::with_script(|connection| {
+        connection.read_preface()?;
+        connection.send_settings(&[])?;
+        let first = connection.next_request()?;
         // The trailers: another HEADERS frame.
-        assert_eq!(connection.request()?, first);
-        connection.frame(RST_STREAM, 0, first, &[0, 0, 0, 7])?;
-        let second = connection.request()?;
-        assert_eq!(connection.request()?, second);
-        connection.fine(second)?;
-        connection.until_closed()
+        assert_eq!(connection.next_request()?, first);
+        connection.send_frame(RST_STREAM, 0, first, &[0, 0, 0, 7])?;
+        let second = connection.next_request()?;
+        assert_eq!(connection.next_request()?, second);
+        connection.send_ok_response(second)?;
+        connection.read_until_closed()
     });
-    let gateway = before(&upstream).h2c().start();
+    let gateway = raw_server_setup(&upstream).with_h2c_listener().start();
     assert_eq!(with_trailers(gateway.h2_address(), "body", &[("x-sum", "1")]).unwrap(), "fine");
     assert_eq!((upstream.connections(), upstream.requests()), (1, 4));
 }
 
 /// A call of gRPC: its two fields, and what else stands beside them.
-fn call(client: &mut H2Client, path: &str) -> (Answer, String, String) {
+fn call(client: &mut H2Client, path: &str) -> (HttpResponse, String, String) {
     call_with(client, path, &[])
 }
 
 /// The same with more fields.
-fn call_with(client: &mut H2Client, path: &str, more: &[(&str, &str)]) -> (Answer, String, String) {
+fn call_with(client: &mut H2Client, path: &str, more: &[(&str, &str)]) -> (HttpResponse, String, String) {
     let own = [("content-type", "application/grpc+proto"), ("te", "trailers")];
-    let answer = client.ask("POST", path, &[&own, more].concat(), Bytes::from_static(&[0; 5]));
+    let response = client.request("POST", path, &[&own, more].concat(), Bytes::from_static(&[0; 5]));
     assert_eq!(
-        (answer.status, answer.field("content-type"), answer.body.len()),
+        (response.status, response.header("content-type"), response.body.len()),
         (200, Some("application/grpc"), 0)
     );
-    assert_eq!((answer.field("cache-control"), answer.field("content-length")), (Some("no-store"), None));
-    let field = |name: &str| answer.field(name).unwrap_or_default().to_owned();
+    assert_eq!(
+        (response.header("cache-control"), response.header("content-length")),
+        (Some("no-store"), None)
+    );
+    let field = |name: &str| response.header(name).unwrap_or_default().to_owned();
     let (status, message) = (field("grpc-status"), field("grpc-message"));
-    (answer, status, message)
+    (response, status, message)
 }
 
 #[test]
-fn a_caller_of_grpc_is_told_every_error_in_its_own_words() {
-    let upstream = Serving::with(100, |request: Request<_>, mut respond| async move {
+fn grpc_client_gets_every_error_as_grpc_status() {
+    let upstream = H2Server::with(100, |request: Request<_>, mut respond| async move {
         let path = request.uri().path().to_owned();
         if path == "/hang" {
             std::future::pending::<()>().await;
@@ -170,10 +173,10 @@ fn a_caller_of_grpc_is_told_every_error_in_its_own_words() {
         let mut send = respond.send_response(head, false).unwrap();
         let _ = send.send_data(Bytes::from_static(body.as_bytes()), true);
     });
-    let refusing = refusing();
-    let gateway = serving(&upstream)
+    let refusing = refusing_port();
+    let gateway = h2_server_setup(&upstream)
         .upstream("refusing", &[refusing.address()])
-        .set("timeouts.response_head", "300ms")
+        .set("timeouts.response_headers", "300ms")
         .set("rate_limits.one", "{ key: [client_ip], allow: 1 per 1h }")
         .route("name: refused, match: { path: /refused }, upstream: refusing")
         .route("name: limited, match: { path: /limited }, upstream: refusing, rate_limits: [one]")
@@ -183,7 +186,7 @@ fn a_caller_of_grpc_is_told_every_error_in_its_own_words() {
         .route("name: busy, match: { path: /busy }, upstream: main")
         .start();
     let mut client = gateway.h2_client();
-    let text = super::promise::text_of;
+    let text = super::promise::default_message;
     for (path, status, message, cause) in [
         ("/nowhere", "12", text(404), "destination_not_found"),
         ("/refused", "14", text(504), "connection_refused"),
@@ -192,8 +195,8 @@ fn a_caller_of_grpc_is_told_every_error_in_its_own_words() {
         ("/busy", "14", text(503), "upstream_response"),
         ("/own", "12", "No such 100 %25 order.", "upstream_response"),
     ] {
-        let (_, told, said) = call(&mut client, path);
-        assert_eq!((told.as_str(), said.as_str()), (status, message), "{path}");
+        let (_, grpc_status, grpc_message) = call(&mut client, path);
+        assert_eq!((grpc_status.as_str(), grpc_message.as_str()), (status, message), "{path}");
         gateway.expect_metric(
             "grpc_errors_total",
             &[
@@ -214,22 +217,22 @@ fn a_caller_of_grpc_is_told_every_error_in_its_own_words() {
     call(&mut client, "/limited");
     let (limited, status, message) = call(&mut client, "/limited");
     assert_eq!((status.as_str(), message.as_str()), ("8", text(429)));
-    assert!(limited.field("retry-after").is_some() && limited.field("x-ratelimit-limit").is_some());
+    assert!(limited.header("retry-after").is_some() && limited.header("x-ratelimit-limit").is_some());
     // gRPC-Web on HTTP/1, whose messages have a length.
     let web =
-        gateway.client().ask("POST", "/refused", "content-type: application/grpc-web+proto\r\n", "12345");
+        gateway.client().request("POST", "/refused", "content-type: application/grpc-web+proto\r\n", "12345");
     assert_eq!(
-        (web.status, web.field("grpc-status"), web.field("content-length")),
+        (web.status, web.header("grpc-status"), web.header("content-length")),
         (200, Some("14"), Some("0"))
     );
     gateway.expect_metric("errors_total", &[], 0.0);
-    gateway.expect_accounts_to_agree();
+    gateway.expect_metrics_match_responses();
 }
 
 /// Also where its head is refused before a route is known.
 #[test]
-fn a_call_that_is_not_understood_is_told_so_in_the_words_of_grpc() {
-    let gateway = Setup::of_servers(&[refusing().address()]).h2c().start();
+fn malformed_grpc_call_gets_a_grpc_status() {
+    let gateway = GatewaySetup::with_servers(&[refusing_port().address()]).with_h2c_listener().start();
     let mut client = gateway.h2_client();
     let long = "x".repeat(70_000);
     for (path, field, status, cause, message) in [
@@ -250,19 +253,23 @@ fn a_call_that_is_not_understood_is_told_so_in_the_words_of_grpc() {
             "The expectation of the request cannot be met.",
         ),
     ] {
-        let (_, told, said) = call_with(&mut client, path, &[field]);
-        assert_eq!((told.as_str(), said.as_str()), (status, message), "{path} {}", field.0);
+        let (_, grpc_status, grpc_message) = call_with(&mut client, path, &[field]);
+        assert_eq!((grpc_status.as_str(), grpc_message.as_str()), (status, message), "{path} {}", field.0);
         let labels = [("cause", cause), ("grpc_status", status), ("route", "none")];
         gateway.expect_metric("grpc_errors_total", &labels, 1.0);
     }
-    let answer = gateway.client().ask("POST", "/a/../b", "content-type: application/grpc-web\r\n", "12345");
-    assert_eq!((answer.status, answer.field("grpc-status"), answer.body.len()), (200, Some("3"), 0));
+    let response =
+        gateway.client().request("POST", "/a/../b", "content-type: application/grpc-web\r\n", "12345");
+    assert_eq!((response.status, response.header("grpc-status"), response.body.len()), (200, Some("3"), 0));
     gateway.expect_metric("errors_total", &[], 0.0);
 
-    let crowded = Setup::of_servers(&[refusing().address()]).h2c().set("client.max_connections", "1").start();
-    let mut only = crowded.h2_client();
+    let overloaded = GatewaySetup::with_servers(&[refusing_port().address()])
+        .with_h2c_listener()
+        .set("client.max_connections", "1")
+        .start();
+    let mut only = overloaded.h2_client();
     call(&mut only, "/");
-    assert_eq!(call(&mut crowded.h2_client(), "/").1, "14");
+    assert_eq!(call(&mut overloaded.h2_client(), "/").1, "14");
     let labels = [("cause", "connection_limit_reached"), ("grpc_status", "14")];
-    crowded.expect_metric("grpc_errors_total", &labels, 1.0);
+    overloaded.expect_metric("grpc_errors_total", &labels, 1.0);
 }

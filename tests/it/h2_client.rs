@@ -1,4 +1,4 @@
-//! An HTTP/2 client with prior knowledge, on the `h2` crate: frames instead of bytes, the same [`Answer`].
+//! An HTTP/2 client with prior knowledge, on the `h2` crate: frames instead of bytes, the same [`HttpResponse`].
 //!
 //! It holds every error to the promise like [`super::client`]; connection-specific fields are breaches here.
 
@@ -14,21 +14,21 @@ use tokio::net::TcpStream;
 use tokio::runtime::Runtime;
 use tokio_rustls::TlsConnector;
 
-use super::client::Tally;
+use super::client::StatusTally;
 use super::load::limit;
 use super::promise::check_contract;
-use super::reader::{Answer, Asked, Ended, Framing};
+use super::reader::{HttpResponse, MessageFraming, ResponseEnd, SentRequest};
 
 /// One connection, driven on a runtime of its own.
 pub struct H2Client {
     runtime: Runtime,
     send: SendRequest<Bytes>,
-    tally: Tally,
+    tally: StatusTally,
 }
 
 impl H2Client {
     #[track_caller]
-    pub fn connect(address: SocketAddr, tally: Tally) -> H2Client {
+    pub fn connect(address: SocketAddr, tally: StatusTally) -> H2Client {
         // One worker of its own: the connection lives on between two requests.
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
@@ -55,54 +55,60 @@ impl H2Client {
             tokio::spawn(async move { drop(connection.await) });
             send
         });
-        H2Client { runtime, send, tally: Tally::default() }
+        H2Client { runtime, send, tally: StatusTally::default() }
     }
 
     #[track_caller]
-    pub fn get(&mut self, path: &str) -> Answer {
-        self.ask("GET", path, &[], Bytes::new())
+    pub fn get(&mut self, path: &str) -> HttpResponse {
+        self.request("GET", path, &[], Bytes::new())
     }
 
     /// Sends a request with its whole body and reads its answer.
     #[track_caller]
-    pub fn ask(&mut self, method: &'static str, path: &str, fields: &[(&str, &str)], body: Bytes) -> Answer {
-        match self.try_ask(method, path, fields, body) {
-            Ok(answer) => answer,
-            Err(error) => panic!("expected an answer to {method} {path}, got {error}"),
-        }
-    }
-
-    #[track_caller]
-    pub fn try_ask(
+    pub fn request(
         &mut self,
         method: &'static str,
         path: &str,
         fields: &[(&str, &str)],
         body: Bytes,
-    ) -> Result<Answer, h2::Error> {
+    ) -> HttpResponse {
+        match self.try_request(method, path, fields, body) {
+            Ok(response) => response,
+            Err(error) => panic!("expected an answer to {method} {path}, got {error}"),
+        }
+    }
+
+    #[track_caller]
+    pub fn try_request(
+        &mut self,
+        method: &'static str,
+        path: &str,
+        fields: &[(&str, &str)],
+        body: Bytes,
+    ) -> Result<HttpResponse, h2::Error> {
         let mut request = Request::builder().method(method).uri(format!("http://test{path}"));
         for (name, value) in fields {
             request = request.header(*name, *value);
         }
         let request = request.body(()).unwrap();
         let send = self.send.clone();
-        let answer = self.runtime.block_on(async {
-            let exchange = exchange(send, request, body);
+        let response = self.runtime.block_on(async {
+            let exchange = send_request(send, request, body);
             tokio::time::timeout(limit(), exchange).await.expect("an HTTP/2 answer within ten seconds")
         })?;
-        check_contract(&answer, Asked::Http11(method));
-        *self.tally.lock().unwrap().entry(answer.status).or_default() += 1;
-        Ok(answer)
+        check_contract(&response, SentRequest::Http11(method));
+        *self.tally.lock().unwrap().entry(response.status).or_default() += 1;
+        Ok(response)
     }
 
     /// Many requests at once on this connection.
     #[track_caller]
-    pub fn get_all(&mut self, paths: &[&str]) -> Vec<Answer> {
+    pub fn get_all(&mut self, paths: &[&str]) -> Vec<HttpResponse> {
         let futures: Vec<_> = paths
             .iter()
             .map(|path| {
                 let request = Request::builder().uri(format!("http://test{path}")).body(()).unwrap();
-                self.runtime.spawn(exchange(self.send.clone(), request, Bytes::new()))
+                self.runtime.spawn(send_request(self.send.clone(), request, Bytes::new()))
             })
             .collect();
         let tally = Arc::clone(&self.tally);
@@ -110,16 +116,20 @@ impl H2Client {
             .into_iter()
             .map(|task| {
                 let answer = self.runtime.block_on(async { tokio::time::timeout(limit(), task).await });
-                let answer = answer.expect("an HTTP/2 answer within ten seconds").unwrap().unwrap();
-                check_contract(&answer, Asked::Http11("GET"));
-                *tally.lock().unwrap().entry(answer.status).or_default() += 1;
-                answer
+                let response = answer.expect("an HTTP/2 answer within ten seconds").unwrap().unwrap();
+                check_contract(&response, SentRequest::Http11("GET"));
+                *tally.lock().unwrap().entry(response.status).or_default() += 1;
+                response
             })
             .collect()
     }
 }
 
-async fn exchange(send: SendRequest<Bytes>, request: Request<()>, body: Bytes) -> Result<Answer, h2::Error> {
+async fn send_request(
+    send: SendRequest<Bytes>,
+    request: Request<()>,
+    body: Bytes,
+) -> Result<HttpResponse, h2::Error> {
     let mut send = send.ready().await?;
     let (mut response, mut stream) = send.send_request(request, body.is_empty())?;
     if !body.is_empty() {
@@ -127,43 +137,43 @@ async fn exchange(send: SendRequest<Bytes>, request: Request<()>, body: Bytes) -
         let _ = stream.send_data(body, true);
     }
     let mut interim = Vec::new();
-    while let Some(told) = std::future::poll_fn(|cx| response.poll_informational(cx)).await {
-        let told = told?;
-        interim.push((told.status().as_u16(), text(told.headers())));
+    while let Some(informational) = std::future::poll_fn(|cx| response.poll_informational(cx)).await {
+        let informational = informational?;
+        interim.push((informational.status().as_u16(), header_pairs(informational.headers())));
     }
     let (head, mut incoming) = response.await?.into_parts();
     let mut body = Vec::new();
     let ended = loop {
         match tokio::time::timeout(limit() / 2, incoming.data()).await {
-            Err(_) => break Ended::Silent { after: body.len() },
-            Ok(None) => break Ended::Complete,
-            Ok(Some(Err(_))) => break Ended::Reset { after: body.len() },
+            Err(_) => break ResponseEnd::TimedOut { after: body.len() },
+            Ok(None) => break ResponseEnd::Complete,
+            Ok(Some(Err(_))) => break ResponseEnd::Reset { after: body.len() },
             Ok(Some(Ok(piece))) => {
                 let _ = incoming.flow_control().release_capacity(piece.len());
                 body.extend_from_slice(&piece);
             }
         }
     };
-    Ok(Answer { interim, ..answer(Response::from_parts(head, ()), body, ended) })
+    Ok(HttpResponse { interim, ..to_response(Response::from_parts(head, ()), body, ended) })
 }
 
-fn text(fields: &http::HeaderMap) -> Vec<(String, String)> {
+fn header_pairs(fields: &http::HeaderMap) -> Vec<(String, String)> {
     let text = |value: &http::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
     fields.iter().map(|(name, value)| (name.as_str().to_owned(), text(value))).collect()
 }
 
-fn answer(head: Response<()>, body: Vec<u8>, ended: Ended) -> Answer {
-    let fields = text(head.headers());
+fn to_response(head: Response<()>, body: Vec<u8>, ended: ResponseEnd) -> HttpResponse {
+    let fields = header_pairs(head.headers());
     for forbidden in ["connection", "transfer-encoding", "keep-alive", "upgrade", "proxy-connection"] {
         assert!(fields.iter().all(|(name, _)| name != forbidden), "{forbidden} in HTTP/2: {fields:#?}");
     }
-    Answer {
+    HttpResponse {
         status: head.status().as_u16(),
         reason: String::new(),
-        fields,
+        headers: fields,
         body,
-        framing: Framing::Http2,
-        ended,
+        framing: MessageFraming::Http2,
+        end: ended,
         interim: Vec::new(),
         connection_usable: true,
     }

@@ -27,21 +27,21 @@ pub const END_STREAM: u8 = 1;
 pub const END_HEADERS: u8 = 4;
 
 /// A window that nothing was said about (RFC 9113 6.9.2).
-const FIRST_WINDOW: usize = 65_535;
+const DEFAULT_WINDOW: usize = 65_535;
 
 /// `:status: 200`, from the static table (RFC 7541, appendix A).
 pub const STATUS_200: &[u8] = &[0x88];
 
 /// Serves on the `h2` crate; every request is a task.
-pub struct Serving {
+pub struct H2Server {
     address: SocketAddr,
     connections: Arc<AtomicUsize>,
     _runtime: Runtime,
 }
 
-impl Serving {
+impl H2Server {
     /// With so many streams at once on a connection.
-    pub fn with<F, A>(streams: u32, answer: A) -> Serving
+    pub fn with<F, A>(streams: u32, response: A) -> H2Server
     where
         A: Fn(Request<RecvStream>, SendResponse<Bytes>) -> F + Send + Sync + 'static,
         F: Future<Output = ()> + Send + 'static,
@@ -52,23 +52,23 @@ impl Serving {
         let address = listener.local_addr().unwrap();
         let connections = Arc::new(AtomicUsize::new(0));
         let counted = Arc::clone(&connections);
-        let answer = Arc::new(answer);
+        let response = Arc::new(response);
         runtime.spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 counted.fetch_add(1, Ordering::SeqCst);
-                let answer = Arc::clone(&answer);
+                let response = Arc::clone(&response);
                 tokio::spawn(async move {
                     let mut options = h2::server::Builder::new();
                     // One body that is not read must leave room for the others.
                     options.max_concurrent_streams(streams).initial_connection_window_size(1 << 20);
                     let Ok(mut connection) = options.handshake::<_, Bytes>(stream).await else { return };
                     while let Some(Ok((request, respond))) = connection.accept().await {
-                        tokio::spawn(answer(request, respond));
+                        tokio::spawn(response(request, respond));
                     }
                 });
             }
         });
-        Serving { address, connections, _runtime: runtime }
+        H2Server { address, connections, _runtime: runtime }
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -81,52 +81,55 @@ impl Serving {
 }
 
 /// Says the frames that a test tells it, one thread for each connection.
-pub struct Raw {
+pub struct RawH2Server {
     address: SocketAddr,
     connections: Arc<AtomicUsize>,
     requests: Arc<AtomicUsize>,
 }
 
 /// One connection of it.
-pub struct RawConnection {
+pub struct RawH2Connection {
     stream: TcpStream,
     /// Whose turn it is: connections are counted from 0.
-    pub turn: usize,
-    answers_pings: bool,
+    pub index: usize,
+    acks_pings: bool,
     /// What the last PING bore.
-    ping: Vec<u8>,
+    last_ping: Vec<u8>,
     requests: Arc<AtomicUsize>,
     /// What the other side allows each stream at first, and has added since; stream 0 is all of them.
-    first_window: usize,
-    windows: HashMap<u32, usize>,
+    initial_window: usize,
+    window_increments: HashMap<u32, usize>,
 }
 
-impl Raw {
-    /// `play` is called for each connection; when it returns, the connection is closed.
-    pub fn playing(play: impl Fn(&mut RawConnection) -> Option<()> + Send + Sync + 'static) -> Raw {
+impl RawH2Server {
+    /// `script` is called for each connection; when it returns, the connection is closed.
+    pub fn with_script(
+        script: impl Fn(&mut RawH2Connection) -> Option<()> + Send + Sync + 'static,
+    ) -> RawH2Server {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let (connections, requests) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
-        let raw = Raw { address, connections: Arc::clone(&connections), requests: Arc::clone(&requests) };
-        let play = Arc::new(play);
+        let raw =
+            RawH2Server { address, connections: Arc::clone(&connections), requests: Arc::clone(&requests) };
+        let script = Arc::new(script);
         std::thread::spawn(move || {
             for stream in listener.incoming() {
                 let Ok(stream) = stream else { return };
                 // A watchdog: no script waits for longer.
                 stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-                let turn = connections.fetch_add(1, Ordering::SeqCst);
-                let (play, requests) = (Arc::clone(&play), Arc::clone(&requests));
+                let index = connections.fetch_add(1, Ordering::SeqCst);
+                let (script, requests) = (Arc::clone(&script), Arc::clone(&requests));
                 std::thread::spawn(move || {
-                    let mut connection = RawConnection {
+                    let mut connection = RawH2Connection {
                         stream,
-                        turn,
-                        answers_pings: true,
-                        ping: Vec::new(),
+                        index,
+                        acks_pings: true,
+                        last_ping: Vec::new(),
                         requests,
-                        first_window: FIRST_WINDOW,
-                        windows: HashMap::new(),
+                        initial_window: DEFAULT_WINDOW,
+                        window_increments: HashMap::new(),
                     };
-                    let _ = play(&mut connection);
+                    let _ = script(&mut connection);
                     let _ = connection.stream.shutdown(Shutdown::Both);
                 });
             }
@@ -148,30 +151,30 @@ impl Raw {
     }
 }
 
-impl RawConnection {
+impl RawH2Connection {
     /// Says SETTINGS with these parameters.
-    pub fn greet(&mut self, parameters: &[(u16, u32)]) -> Option<()> {
+    pub fn send_settings(&mut self, parameters: &[(u16, u32)]) -> Option<()> {
         let payload: Vec<u8> = parameters
             .iter()
             .flat_map(|(name, value)| [&name.to_be_bytes()[..], &value.to_be_bytes()].concat())
             .collect();
-        self.frame(SETTINGS, 0, 0, &payload)
+        self.send_frame(SETTINGS, 0, 0, &payload)
     }
 
-    pub fn answer_no_pings(&mut self) {
-        self.answers_pings = false;
+    pub fn stop_ping_acks(&mut self) {
+        self.acks_pings = false;
     }
 
     /// Answers the last PING.
-    pub fn answer_ping(&mut self) -> Option<()> {
-        self.frame(PING, 1, 0, &self.ping.clone())
+    pub fn send_ping_ack(&mut self) -> Option<()> {
+        self.send_frame(PING, 1, 0, &self.last_ping.clone())
     }
 
     /// The stream of the next request, when its head has come. Only the first call reads the preface.
-    pub fn request(&mut self) -> Option<u32> {
+    pub fn next_request(&mut self) -> Option<u32> {
         loop {
-            let (kind, _, stream) = self.next()?;
-            if kind == HEADERS {
+            let (frame_type, _, stream) = self.next_frame()?;
+            if frame_type == HEADERS {
                 self.requests.fetch_add(1, Ordering::SeqCst);
                 return Some(stream);
             }
@@ -179,7 +182,7 @@ impl RawConnection {
     }
 
     /// Reads the client's preface.
-    pub fn preface(&mut self) -> Option<()> {
+    pub fn read_preface(&mut self) -> Option<()> {
         let mut preface = [0; 24];
         self.stream.read_exact(&mut preface).ok()?;
         assert!(preface.starts_with(b"PRI * HTTP/2.0"));
@@ -187,110 +190,113 @@ impl RawConnection {
     }
 
     /// The next frame: kind, flags, stream. SETTINGS are acknowledged, PINGs answered.
-    pub fn next(&mut self) -> Option<(u8, u8, u32)> {
-        let mut head = [0; 9];
-        self.stream.read_exact(&mut head).ok()?;
-        let [a, b, c, kind, flags, stream @ ..] = head;
+    pub fn next_frame(&mut self) -> Option<(u8, u8, u32)> {
+        let mut frame_header = [0; 9];
+        self.stream.read_exact(&mut frame_header).ok()?;
+        let [a, b, c, frame_type, flags, stream @ ..] = frame_header;
         let mut payload = vec![0; u32::from_be_bytes([0, a, b, c]) as usize];
         self.stream.read_exact(&mut payload).ok()?;
         let stream = u32::from_be_bytes(stream);
-        match (kind, flags & 1) {
+        match (frame_type, flags & 1) {
             (SETTINGS, 0) => {
-                let told = payload.chunks(6).find(|told| told[..2] == [0, 4]);
-                self.first_window = told.map_or(self.first_window, |told| leading_u32(&told[2..]) as usize);
-                self.frame(SETTINGS, 1, 0, &[])?;
+                let window_setting = payload.chunks(6).find(|window_setting| window_setting[..2] == [0, 4]);
+                self.initial_window = window_setting
+                    .map_or(self.initial_window, |window_setting| leading_u32(&window_setting[2..]) as usize);
+                self.send_frame(SETTINGS, 1, 0, &[])?;
             }
-            (WINDOW_UPDATE, _) => *self.windows.entry(stream).or_default() += leading_u32(&payload) as usize,
+            (WINDOW_UPDATE, _) => {
+                *self.window_increments.entry(stream).or_default() += leading_u32(&payload) as usize
+            }
             (PING, 0) => {
-                self.ping = payload;
-                if self.answers_pings {
-                    self.answer_ping()?;
+                self.last_ping = payload;
+                if self.acks_pings {
+                    self.send_ping_ack()?;
                 }
             }
             _ => {}
         }
-        Some((kind, flags, stream))
+        Some((frame_type, flags, stream))
     }
 
     /// Counts what a test waits for as one more request.
-    pub fn count_one_more(&mut self) {
+    pub fn count_request(&mut self) {
         self.requests.fetch_add(1, Ordering::SeqCst);
     }
 
     /// Waits until the other side has read all that was said so far: it answers a PING behind it.
-    pub fn pong(&mut self) -> Option<()> {
-        self.frame(PING, 0, 0, &[7; 8])?;
-        while !matches!(self.next()?, (PING, 1, _)) {}
+    pub fn ping_and_wait(&mut self) -> Option<()> {
+        self.send_frame(PING, 0, 0, &[7; 8])?;
+        while !matches!(self.next_frame()?, (PING, 1, _)) {}
         Some(())
     }
 
     /// Says that nothing more will be written, and reads until the other side closes.
-    pub fn finish(&mut self) -> Option<()> {
+    pub fn shutdown_and_drain(&mut self) -> Option<()> {
         self.stream.shutdown(Shutdown::Write).ok()?;
-        self.until_closed()
+        self.read_until_closed()
     }
 
     /// Reads until the other side has closed.
-    pub fn until_closed(&mut self) -> Option<()> {
-        while self.next().is_some() {}
+    pub fn read_until_closed(&mut self) -> Option<()> {
+        while self.next_frame().is_some() {}
         Some(())
     }
 
-    pub fn frame(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Option<()> {
-        self.say(&frame(kind, flags, stream, payload))
+    pub fn send_frame(&mut self, frame_type: u8, flags: u8, stream: u32, payload: &[u8]) -> Option<()> {
+        self.write(&encode_frame(frame_type, flags, stream, payload))
     }
 
-    pub fn say(&mut self, bytes: &[u8]) -> Option<()> {
+    pub fn write(&mut self, bytes: &[u8]) -> Option<()> {
         self.stream.write_all(bytes).ok()
     }
 
     /// A head of status 200 and, unless something follows, the end.
-    pub fn ok_head(&mut self, stream: u32, ends: bool) -> Option<()> {
-        self.frame(HEADERS, END_HEADERS | u8::from(ends), stream, STATUS_200)
+    pub fn send_ok_headers(&mut self, stream: u32, ends: bool) -> Option<()> {
+        self.send_frame(HEADERS, END_HEADERS | u8::from(ends), stream, STATUS_200)
     }
 
     /// A body of so many octets and the end, as fast as the windows allow. The first one of its connection.
-    pub fn body(&mut self, stream: u32, length: usize) -> Option<()> {
+    pub fn send_body(&mut self, stream: u32, length: usize) -> Option<()> {
         let mut sent = 0;
         while sent < length {
-            let window = |stream| self.windows.get(&stream).copied().unwrap_or_default();
-            let room = (self.first_window + window(stream)).min(FIRST_WINDOW + window(0)) - sent;
-            let size = room.min(length - sent).min(16 * 1024);
+            let window = |stream| self.window_increments.get(&stream).copied().unwrap_or_default();
+            let available = (self.initial_window + window(stream)).min(DEFAULT_WINDOW + window(0)) - sent;
+            let size = available.min(length - sent).min(16 * 1024);
             if size == 0 {
-                self.next()?;
+                self.next_frame()?;
                 continue;
             }
             sent += size;
             let ends = if sent == length { END_STREAM } else { 0 };
-            self.frame(DATA, ends, stream, &vec![b'x'; size])?;
+            self.send_frame(DATA, ends, stream, &vec![b'x'; size])?;
         }
         Some(())
     }
 
-    /// A whole response: 200 and `fine`.
-    pub fn fine(&mut self, stream: u32) -> Option<()> {
-        self.ok_head(stream, false)?;
-        self.frame(DATA, END_STREAM, stream, b"fine")
+    /// A whole response: 200 and `send_ok_response`.
+    pub fn send_ok_response(&mut self, stream: u32) -> Option<()> {
+        self.send_ok_headers(stream, false)?;
+        self.send_frame(DATA, END_STREAM, stream, b"fine")
     }
 
     /// Greets, and answers every request so.
-    pub fn serve(&mut self) -> Option<()> {
-        self.preface()?;
-        self.greet(&[])?;
+    pub fn serve_all(&mut self) -> Option<()> {
+        self.read_preface()?;
+        self.send_settings(&[])?;
         loop {
-            let stream = self.request()?;
-            self.fine(stream)?;
+            let stream = self.next_request()?;
+            self.send_ok_response(stream)?;
         }
     }
 
-    pub fn go_away(&mut self, last: u32, code: u32) -> Option<()> {
-        self.frame(GOAWAY, 0, 0, &[last.to_be_bytes(), code.to_be_bytes()].concat())
+    pub fn send_goaway(&mut self, last: u32, code: u32) -> Option<()> {
+        self.send_frame(GOAWAY, 0, 0, &[last.to_be_bytes(), code.to_be_bytes()].concat())
     }
 }
 
 /// The bytes of a frame.
-pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+pub fn encode_frame(frame_type: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
-    let head = [&length[1..], &[kind, flags], &stream.to_be_bytes()].concat();
-    [&head[..], payload].concat()
+    let frame_header = [&length[1..], &[frame_type, flags], &stream.to_be_bytes()].concat();
+    [&frame_header[..], payload].concat()
 }

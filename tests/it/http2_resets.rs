@@ -13,7 +13,7 @@ use statusquo::rehearse::frames::{
 use statusquo::rehearse::hpack::HeaderList;
 use statusquo::rehearse::{FullBacklog, UpstreamStep};
 
-use super::gateway::{Gateway, Setup};
+use super::gateway::{Gateway, GatewaySetup};
 use super::load::limit;
 use super::upstreams::script;
 
@@ -37,7 +37,7 @@ fn get() -> Vec<u8> {
 fn streams_of_a_connection_that_closes_at_once_are_each_counted() {
     const STREAMS: u32 = 100;
     let upstream = script([UpstreamStep::ReadRequestHead, UpstreamStep::ReadUntilClose]);
-    let gateway = Gateway::in_front_of(&upstream).h2c().start();
+    let gateway = Gateway::with_upstream(&upstream).with_h2c_listener().start();
     let heads = (0..STREAMS).flat_map(|number| {
         encode_frame(frame_type::HEADERS, END_HEADERS | END_STREAM, 1 + 2 * number, get())
     });
@@ -54,7 +54,7 @@ fn streams_of_a_connection_that_closes_at_once_are_each_counted() {
 fn streams_that_are_reset_as_soon_as_they_are_opened_are_each_counted() {
     const STREAMS: u32 = 100;
     let upstream = script([UpstreamStep::ReadRequestHead, UpstreamStep::ReadUntilClose]);
-    let gateway = Gateway::in_front_of(&upstream).h2c().start();
+    let gateway = Gateway::with_upstream(&upstream).with_h2c_listener().start();
     let both = (0..STREAMS).map(|number| 1 + 2 * number).flat_map(|stream| {
         [
             encode_frame(frame_type::HEADERS, END_HEADERS | END_STREAM, stream, get()),
@@ -71,14 +71,14 @@ fn streams_that_are_reset_as_soon_as_they_are_opened_are_each_counted() {
 }
 
 #[test]
-fn requests_that_are_reset_while_they_wait_for_a_connection_leave_none_behind() {
-    const BATCHES: u32 = 60;
-    const EACH: u32 = 10;
+fn requests_reset_while_connecting_leave_no_connection_open() {
+    const BATCH_COUNT: u32 = 60;
+    const STREAMS_PER_BATCH: u32 = 10;
     let upstream = FullBacklog::start().unwrap();
-    let gateway = Setup::of_servers(&[upstream.address()])
+    let gateway = GatewaySetup::with_servers(&[upstream.address()])
         .set("timeouts.connect", "50s")
-        .set("timeouts.total", "55s")
-        .h2c()
+        .set("timeouts.deadline", "55s")
+        .with_h2c_listener()
         .start();
     let mut client = TcpStream::connect(gateway.h2_address()).unwrap();
     client.set_nodelay(true).unwrap();
@@ -86,12 +86,12 @@ fn requests_that_are_reset_while_they_wait_for_a_connection_leave_none_behind() 
     client.write_all(&[PREFACE, &settings_frame(&[])].concat()).unwrap();
     let block = get();
     let ping = encode_frame(frame_type::PING, 0, 0, [9; 8]);
-    let mut come = Vec::new();
+    let mut received = Vec::new();
     // An answer to a PING means that all before it was read.
     let mut pong = |client: &mut TcpStream| {
         client.write_all(&ping).unwrap();
         loop {
-            while let Some(frame) = take_frame(&mut come) {
+            while let Some(frame) = take_frame(&mut received) {
                 assert_ne!(frame.frame_type, frame_type::GOAWAY, "{frame:?}");
                 if frame.frame_type == frame_type::PING && frame.flags & ACK != 0 {
                     return;
@@ -100,11 +100,11 @@ fn requests_that_are_reset_while_they_wait_for_a_connection_leave_none_behind() 
             let mut piece = [0; 4096];
             let size = client.read(&mut piece).unwrap();
             assert!(size > 0, "the connection is there");
-            come.extend_from_slice(&piece[..size]);
+            received.extend_from_slice(&piece[..size]);
         }
     };
-    for batch in 0..BATCHES {
-        let streams = || (0..EACH).map(|number| 1 + 2 * (batch * EACH + number));
+    for batch in 0..BATCH_COUNT {
+        let streams = || (0..STREAMS_PER_BATCH).map(|number| 1 + 2 * (batch * STREAMS_PER_BATCH + number));
         let heads = streams()
             .flat_map(|stream| encode_frame(frame_type::HEADERS, END_HEADERS | END_STREAM, stream, &block));
         client.write_all(&heads.collect::<Vec<u8>>()).unwrap();
@@ -118,7 +118,7 @@ fn requests_that_are_reset_while_they_wait_for_a_connection_leave_none_behind() 
     gateway.expect_metric(
         "closed_without_response_total",
         &[("cause", "client_gone")],
-        f64::from(BATCHES * EACH),
+        f64::from(BATCH_COUNT * STREAMS_PER_BATCH),
     );
     gateway.expect_metric("requests_in_flight", &[], 0.0);
     gateway.expect_metric("errors_total", &[], 0.0);

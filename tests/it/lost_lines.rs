@@ -8,23 +8,23 @@ use std::time::Instant;
 
 use statusquo::rehearse::{Gate, UpstreamStep, http_response};
 
-use super::client::{Client, Tally};
-use super::gateway::{Folder, Gateway, Setup};
+use super::client::{Client, StatusTally};
+use super::gateway::{Gateway, GatewaySetup, TestFolder};
 use super::load::limit;
-use super::reader::Asked;
+use super::reader::SentRequest;
 use super::telemetry::parse_metrics;
-use super::upstreams::{ok, script};
+use super::upstreams::{ok_upstream, script};
 
 /// A gateway whose standard error takes nothing, so that it cannot say where it listens.
 struct Unheard {
     child: Child,
-    _folder: Folder,
+    _folder: TestFolder,
 }
 
 impl Unheard {
-    fn start(setup: &Setup) -> Unheard {
-        let folder = Folder::new();
-        let file = folder.write("gateway.yaml", &setup.text());
+    fn start(setup: &GatewaySetup) -> Unheard {
+        let folder = TestFolder::new();
+        let file = folder.write("gateway.yaml", &setup.yaml());
         let mut command = Command::new(env!("CARGO_BIN_EXE_statusquo"));
         command.arg("run").arg(file).stdin(Stdio::null()).stdout(Stdio::null());
         let full = File::options().write(true).open("/dev/full").unwrap();
@@ -56,7 +56,7 @@ impl Unheard {
         let deadline = Instant::now() + limit();
         loop {
             if let [one, other] = self.listening()[..] {
-                let page = Client::connect(one, Tally::default()).get("/metrics").text();
+                let page = Client::connect(one, StatusTally::default()).get("/metrics").text();
                 let is_telemetry = page.contains("statusquo_build_info");
                 return if is_telemetry { (other, one) } else { (one, other) };
             }
@@ -74,20 +74,20 @@ impl Drop for Unheard {
 }
 
 fn metric(telemetry: SocketAddr, name: &str, labels: &[(&str, &str)]) -> f64 {
-    let page = Client::connect(telemetry, Tally::default()).get("/metrics").text();
-    parse_metrics(&page).iter().find(|series| series.is(name, labels)).unwrap().value
+    let page = Client::connect(telemetry, StatusTally::default()).get("/metrics").text();
+    parse_metrics(&page).iter().find(|series| series.matches(name, labels)).unwrap().value
 }
 
 #[test]
 fn log_lines_that_standard_error_does_not_take_are_counted() {
-    let upstream = ok("fine");
-    let gateway = Unheard::start(&Gateway::in_front_of(&upstream).set("log.requests", "all"));
+    let upstream = ok_upstream("fine");
+    let gateway = Unheard::start(&Gateway::with_upstream(&upstream).set("log.requests", "all"));
     let (address, telemetry) = gateway.addresses();
     let lost = |reason| metric(telemetry, "log_lines_dropped_total", &[("reason", reason)]);
     let before = lost("write_failed");
-    let mut client = Client::connect(address, Tally::default());
+    let mut client = Client::connect(address, StatusTally::default());
     for _ in 0..3 {
-        client.get("/").is(200, "fine");
+        client.get("/").assert_response(200, "fine");
     }
     let deadline = Instant::now() + limit();
     while lost("write_failed") < before + 3.0 {
@@ -100,8 +100,8 @@ fn log_lines_that_standard_error_does_not_take_are_counted() {
 #[test]
 fn upstream_dropped_by_a_reload_with_idle_connections_is_no_error() {
     const CONNECTIONS: usize = 64;
-    let other = ok("other");
-    let gateway = Gateway::in_front_of(&other).start();
+    let other = ok_upstream("other");
+    let gateway = Gateway::with_upstream(&other).start();
     for round in 0..5 {
         let gate = Gate::new();
         let steps = [
@@ -110,7 +110,7 @@ fn upstream_dropped_by_a_reload_with_idle_connections_is_no_error() {
             UpstreamStep::Write(http_response("200 OK", "fine")),
         ];
         let upstream = script(steps);
-        let dropped = Setup::of_servers(&[other.address()])
+        let dropped = GatewaySetup::with_servers(&[other.address()])
             .upstream("dropped", &[upstream.address()])
             .route("name: all, upstream: dropped")
             .route("name: kept, match: { path: /kept }, upstream: main");
@@ -122,12 +122,12 @@ fn upstream_dropped_by_a_reload_with_idle_connections_is_no_error() {
         assert!(upstream.wait_until(limit(), |seen| seen.requests().count() == CONNECTIONS));
         gate.open();
         for client in &mut clients {
-            client.read(Asked::Http11("GET")).is(200, "fine");
+            client.read(SentRequest::Http11("GET")).assert_response(200, "fine");
         }
         gateway.expect_metric("requests_in_flight", &[], 0.0);
-        assert_eq!(gateway.reload(Gateway::in_front_of(&other)), "applied", "round {round}");
+        assert_eq!(gateway.reload(Gateway::with_upstream(&other)), "applied", "round {round}");
     }
-    gateway.terminate();
+    gateway.send_sigterm();
     gateway.log_line(|line| line["message"] == "stopped");
     let log = gateway.log_text();
     let errors: Vec<&str> = log.lines().filter(|line| line.contains("\"level\":\"error\"")).collect();

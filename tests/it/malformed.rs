@@ -5,20 +5,20 @@ use std::time::{Duration, Instant};
 
 use super::gateway::Gateway;
 use super::load::limit;
-use super::reader::{Asked, Unanswered};
-use super::upstreams::ok;
+use super::reader::{NoResponse, SentRequest};
+use super::upstreams::ok_upstream;
 
 /// Sends these bytes on a fresh connection each; expects 400, this cause, an announced close, and silence upstream.
 #[track_caller]
-fn refused(cause: &str, requests: &[&str]) {
-    let upstream = ok("must not be asked");
-    let gateway = Gateway::in_front_of(&upstream).start();
+fn expect_rejected(cause: &str, requests: &[&str]) {
+    let upstream = ok_upstream("must not be asked");
+    let gateway = Gateway::with_upstream(&upstream).start();
     for request in requests {
         let mut client = gateway.client();
         client.send(request);
-        let answer = client.read(Asked::Http11("GET"));
-        assert_eq!(answer.status, 400, "{request:?}: {answer:#?}");
-        assert!(answer.says_close(), "{request:?}: {answer:#?}");
+        let response = client.read(SentRequest::Http11("GET"));
+        assert_eq!(response.status, 400, "{request:?}: {response:#?}");
+        assert!(response.has_connection_close(), "{request:?}: {response:#?}");
         client.expect_close();
     }
     gateway.expect_metric("errors_total", &[("code", "400"), ("cause", cause)], requests.len() as f64);
@@ -27,8 +27,8 @@ fn refused(cause: &str, requests: &[&str]) {
 }
 
 #[test]
-fn malformed_request_lines() {
-    refused(
+fn malformed_request_lines_get_400() {
+    expect_rejected(
         "malformed_request_line",
         &[
             "GET  / HTTP/1.1\r\nhost: test\r\n\r\n",
@@ -42,8 +42,8 @@ fn malformed_request_lines() {
 }
 
 #[test]
-fn versions_that_are_not_spoken() {
-    refused(
+fn unsupported_versions_get_400() {
+    expect_rejected(
         "unsupported_version",
         &[
             "GET / HTTP/2.0\r\nhost: test\r\n\r\n",
@@ -54,8 +54,8 @@ fn versions_that_are_not_spoken() {
 }
 
 #[test]
-fn malformed_fields() {
-    refused(
+fn malformed_header_fields_get_400() {
+    expect_rejected(
         "malformed_header",
         &[
             "GET / HTTP/1.1\r\nhost: test\r\na : b\r\n\r\n",
@@ -70,8 +70,8 @@ fn malformed_fields() {
 }
 
 #[test]
-fn unclear_hosts() {
-    refused(
+fn invalid_host_fields_get_400() {
+    expect_rejected(
         "invalid_host",
         &[
             "GET / HTTP/1.1\r\n\r\n",
@@ -84,8 +84,8 @@ fn unclear_hosts() {
 }
 
 #[test]
-fn unclear_body_lengths() {
-    refused(
+fn ambiguous_body_lengths_get_400() {
+    expect_rejected(
         "ambiguous_framing",
         &[
             "POST / HTTP/1.1\r\nhost: test\r\ncontent-length: 3\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
@@ -102,8 +102,8 @@ fn unclear_body_lengths() {
 }
 
 #[test]
-fn methods_that_are_not_served() {
-    refused(
+fn unsupported_methods_get_400() {
+    expect_rejected(
         "unsupported_method",
         &["CONNECT test:443 HTTP/1.1\r\nhost: test:443\r\n\r\n", "TRACE / HTTP/1.1\r\nhost: test\r\n\r\n"],
     );
@@ -111,15 +111,15 @@ fn methods_that_are_not_served() {
 
 /// These are clear requests; only what they ask for is refused. The connection may stay.
 #[track_caller]
-fn refused_and_kept(cause: &str, requests: &[&str]) {
-    let upstream = ok("fine");
-    let gateway = Gateway::in_front_of(&upstream).start();
+fn expect_rejected_and_kept(cause: &str, requests: &[&str]) {
+    let upstream = ok_upstream("fine");
+    let gateway = Gateway::with_upstream(&upstream).start();
     for request in requests {
         let mut client = gateway.client();
-        let answer = client.exchange(Asked::Http11("GET"), request);
-        assert_eq!(answer.status, 400, "{request:?}: {answer:#?}");
-        if answer.connection_usable {
-            client.get("/").is(200, "fine");
+        let response = client.exchange(SentRequest::Http11("GET"), request);
+        assert_eq!(response.status, 400, "{request:?}: {response:#?}");
+        if response.connection_usable {
+            client.get("/").assert_response(200, "fine");
         } else {
             client.expect_close();
         }
@@ -128,8 +128,8 @@ fn refused_and_kept(cause: &str, requests: &[&str]) {
 }
 
 #[test]
-fn ambiguous_paths() {
-    refused_and_kept(
+fn ambiguous_paths_get_400() {
+    expect_rejected_and_kept(
         "ambiguous_path",
         &[
             "GET /a/../b HTTP/1.1\r\nhost: test\r\n\r\n",
@@ -144,17 +144,17 @@ fn ambiguous_paths() {
 }
 
 #[test]
-fn an_expectation_that_nobody_knows() {
-    refused_and_kept(
+fn unknown_expectation_gets_400() {
+    expect_rejected_and_kept(
         "unsupported_expectation",
         &["GET / HTTP/1.1\r\nhost: test\r\nexpect: a-miracle\r\n\r\n"],
     );
 }
 
 #[test]
-fn a_head_beyond_its_limit_is_refused_by_the_part_that_is_too_large() {
-    let upstream = ok("must not be asked");
-    let gateway = Gateway::in_front_of(&upstream).set("client.max_header_bytes", "4KiB").start();
+fn oversized_header_section_is_rejected_by_its_oversized_part() {
+    let upstream = ok_upstream("must not be asked");
+    let gateway = Gateway::with_upstream(&upstream).set("client.max_header_bytes", "4KiB").start();
     let long = "x".repeat(5000);
     for request in [
         format!("GET / HTTP/1.1\r\nhost: test\r\na: {long}\r\n\r\n"),
@@ -165,21 +165,23 @@ fn a_head_beyond_its_limit_is_refused_by_the_part_that_is_too_large() {
         let mut client = gateway.client();
         client.send(request);
         client
-            .read(Asked::Http11("GET"))
-            .is_made_saying(400, "The header fields of the request are too large.");
+            .read(SentRequest::Http11("GET"))
+            .assert_local_reply_message(400, "The header fields of the request are too large.");
     }
     let mut client = gateway.client();
     client.send(format!("GET /{long} HTTP/1.1\r\nhost: test\r\n\r\n"));
-    client.read(Asked::Http11("GET")).is_made_saying(400, "The URI of the request is too long.");
+    client
+        .read(SentRequest::Http11("GET"))
+        .assert_local_reply_message(400, "The URI of the request is too long.");
     gateway.expect_metric("errors_total", &[("cause", "header_too_large")], 3.0);
     gateway.expect_metric("errors_total", &[("cause", "uri_too_long")], 1.0);
     assert_eq!(upstream.request_count(), 0);
 }
 
 #[test]
-fn a_head_that_does_not_end_is_answered_at_the_deadline_however_its_bytes_drip() {
-    let upstream = ok("must not be asked");
-    let gateway = Gateway::in_front_of(&upstream).set("client.header_timeout", "400ms").start();
+fn unfinished_header_section_is_answered_at_the_header_timeout() {
+    let upstream = ok_upstream("must not be asked");
+    let gateway = Gateway::with_upstream(&upstream).set("client.header_timeout", "400ms").start();
     let begun = Instant::now();
     let mut client = gateway.client();
     client.send("GET / HTTP/1.1\r\nhost: test\r\n");
@@ -190,8 +192,8 @@ fn a_head_that_does_not_end_is_answered_at_the_deadline_however_its_bytes_drip()
             std::thread::sleep(Duration::from_millis(30));
         }
     });
-    let answer = client.read(Asked::Http11("GET"));
-    answer.is_made_saying(400, "The request was not received in time.");
+    let response = client.read(SentRequest::Http11("GET"));
+    response.assert_local_reply_message(400, "The request was not received in time.");
     let taken = begun.elapsed();
     assert!(taken >= Duration::from_millis(380), "{taken:?}");
     dripping.join().unwrap();
@@ -199,28 +201,28 @@ fn a_head_that_does_not_end_is_answered_at_the_deadline_however_its_bytes_drip()
 }
 
 #[test]
-fn a_connection_that_sends_nothing_is_closed_without_an_answer_and_counted() {
-    let upstream = ok("");
-    let gateway = Gateway::in_front_of(&upstream).set("client.idle_timeout", "300ms").start();
+fn silent_connection_is_closed_without_response_and_counted() {
+    let upstream = ok_upstream("");
+    let gateway = Gateway::with_upstream(&upstream).set("client.idle_timeout", "300ms").start();
     let mut client = gateway.client();
-    client.get("/").is(200, "");
+    client.get("/").assert_response(200, "");
     client.expect_close();
     gateway.expect_metric("closed_without_response_total", &[("cause", "idle_timeout")], 1.0);
     drop(gateway.client());
-    gateway.expect_metric("closed_without_response_total", &[("cause", "connect_and_close")], 1.0);
+    gateway.expect_metric("closed_without_response_total", &[("cause", "no_request")], 1.0);
 }
 
 #[test]
-fn a_client_that_leaves_inside_its_head_is_counted_or_answered() {
-    let upstream = ok("");
-    let gateway = Gateway::in_front_of(&upstream).start();
+fn disconnect_inside_the_header_section_is_counted_or_answered() {
+    let upstream = ok_upstream("");
+    let gateway = Gateway::with_upstream(&upstream).start();
     let mut client = gateway.client();
     client.send("GET / HTTP/1.1\r\nho");
-    client.finish_sending();
-    match client.try_read(Asked::Http11("GET")) {
-        Ok(answer) => assert_eq!(answer.status, 400),
+    client.shutdown_write();
+    match client.try_read(SentRequest::Http11("GET")) {
+        Ok(response) => assert_eq!(response.status, 400),
         Err(none) => {
-            assert_eq!(none, Unanswered::Closed);
+            assert_eq!(none, NoResponse::Closed);
             gateway.expect_metric("closed_without_response_total", &[("cause", "client_gone")], 1.0);
         }
     }
@@ -228,15 +230,15 @@ fn a_client_that_leaves_inside_its_head_is_counted_or_answered() {
 }
 
 #[test]
-fn a_body_that_breaks_its_framing_is_answered() {
-    let upstream = ok("must not be answered");
-    let gateway = Gateway::in_front_of(&upstream).start();
+fn malformed_body_framing_is_answered() {
+    let upstream = ok_upstream("must not be answered");
+    let gateway = Gateway::with_upstream(&upstream).start();
     for body in ["zz\r\nabc\r\n0\r\n\r\n", "3\r\nabcdef\r\n0\r\n\r\n", "-1\r\n\r\n", "ffffffffffffffffff\r\n"]
     {
         let mut client = gateway.client();
         client.send(format!("POST / HTTP/1.1\r\nhost: test\r\ntransfer-encoding: chunked\r\n\r\n{body}"));
-        let answer = client.read(Asked::Http11("POST"));
-        answer.is_made_saying(400, "The request body is malformed or incomplete.");
+        let response = client.read(SentRequest::Http11("POST"));
+        response.assert_local_reply_message(400, "The request body is malformed or incomplete.");
         client.expect_close();
     }
     gateway.expect_metric("errors_total", &[("cause", "malformed_body")], 4.0);
@@ -244,14 +246,14 @@ fn a_body_that_breaks_its_framing_is_answered() {
 }
 
 #[test]
-fn a_body_that_does_not_come_is_answered_at_its_time_limit() {
-    let upstream = ok("must not be answered");
-    let gateway = Gateway::in_front_of(&upstream).set("client.body_timeout", "300ms").start();
+fn missing_body_is_answered_at_the_body_timeout() {
+    let upstream = ok_upstream("must not be answered");
+    let gateway = Gateway::with_upstream(&upstream).set("client.body_timeout", "300ms").start();
     let begun = Instant::now();
     let mut client = gateway.client();
     client.send("POST / HTTP/1.1\r\nhost: test\r\ncontent-length: 10\r\n\r\nabc");
-    let answer = client.read(Asked::Http11("POST"));
-    answer.is_made_saying(400, "The request was not received in time.");
+    let response = client.read(SentRequest::Http11("POST"));
+    response.assert_local_reply_message(400, "The request was not received in time.");
     assert!(begun.elapsed() >= Duration::from_millis(280));
     client.expect_close();
     gateway.expect_metric("errors_total", &[("cause", "client_too_slow")], 1.0);

@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 
 use statusquo::rehearse::{Gate, ScriptedUpstream, UpstreamStep, http_response, write_bytes};
 
-use super::gateway::{Gateway, Setup};
-use super::h2_upstream::Serving;
+use super::gateway::{Gateway, GatewaySetup};
+use super::h2_upstream::H2Server;
 use super::load::limit;
-use super::reader::Asked;
-use super::upstreams::{by_request, html, ok, refusing, script};
+use super::reader::SentRequest;
+use super::upstreams::{by_request, html_upstream, ok_upstream, refusing_port, script};
 
 /// Longer than any test may take: none of these times is to end a wait here.
 const LONG: &str = "60s";
@@ -19,8 +19,8 @@ const NO_HOST: &str = "The Host of the request is missing, repeated or malformed
 const GET: &str = "GET /up/ HTTP/1.1\r\nhost: test\r\n\r\n";
 
 /// One worker, and a route to the upstream below `/up/`.
-fn alone(setup: Setup) -> Setup {
-    ["timeouts.response_head", "timeouts.total", "timeouts.between_bytes", "client.body_timeout"]
+fn alone(setup: GatewaySetup) -> GatewaySetup {
+    ["timeouts.response_headers", "timeouts.deadline", "timeouts.body_idle", "client.body_timeout"]
         .into_iter()
         .fold(setup, |setup, key| setup.set(key, LONG))
         .set("workers", "1")
@@ -35,10 +35,10 @@ fn received(upstream: &ScriptedUpstream, requests: usize) {
 /// Time passes while a request waits. How much of it is certainly waiting, in seconds.
 fn pass_time(gateway: &Gateway) -> f64 {
     let mut client = gateway.client();
-    client.get("/nowhere").is_made(404);
+    client.get("/nowhere").assert_local_reply(404);
     let left = Instant::now();
     for _ in 0..20 {
-        client.get("/nowhere").is_made(404);
+        client.get("/nowhere").assert_local_reply(404);
     }
     left.elapsed().as_secs_f64()
 }
@@ -59,7 +59,7 @@ fn expect_waited(gateway: &Gateway, others: f64, held: f64) {
     let waited = waited(gateway, 21.0 + others);
     assert!(waited >= held - ROUNDING, "{waited} s were waiting of at least {held} s");
     gateway.expect_metric("responses_total", &[], 21.0 + others);
-    gateway.expect_accounts_to_agree();
+    gateway.expect_metrics_match_responses();
 }
 
 /// Sums of a few dozen seconds at most, as f64.
@@ -67,8 +67,8 @@ const ROUNDING: f64 = 1e-9;
 
 #[test]
 fn overhead_is_the_whole_time_of_requests_that_wait_for_nobody() {
-    let upstream = ok("fine");
-    let gateway = alone(Gateway::in_front_of(&upstream)).start();
+    let upstream = ok_upstream("fine");
+    let gateway = alone(Gateway::with_upstream(&upstream)).start();
     gateway.expect_metric("overhead_seconds_count", &[], 0.0);
     pass_time(&gateway);
     let waited = waited(&gateway, 21.0);
@@ -78,24 +78,26 @@ fn overhead_is_the_whole_time_of_requests_that_wait_for_nobody() {
 
 #[test]
 fn overhead_counts_every_response_whoever_made_it_and_on_both_protocols() {
-    let (upstream, page, nobody) = (ok("fine"), html("502 Bad Gateway"), refusing());
-    let gateway = Gateway::in_front_of(&upstream)
+    let (upstream, page, nobody) = (ok_upstream("fine"), html_upstream("502 Bad Gateway"), refusing_port());
+    let gateway = Gateway::with_upstream(&upstream)
         .upstream("page", &[page.address()])
         .upstream("nobody", &[nobody.address()])
         .route("name: up, match: { path: \"/up/{*rest}\" }, upstream: main")
         .route("name: page, match: { path: \"/page\" }, upstream: page")
         .route("name: nobody, match: { path: \"/nobody\" }, upstream: nobody")
-        .h2c()
+        .with_h2c_listener()
         .start();
     let (mut client, mut streams) = (gateway.client(), gateway.h2_client());
     for (path, status) in [("/up/", 200), ("/page", 504), ("/nobody", 504), ("/nowhere", 404)] {
         assert_eq!(client.get(path).status, status, "{path}");
         assert_eq!(streams.get(path).status, status, "{path}");
     }
-    client.exchange(Asked::Http11("GET"), "GET / HTTP/1.1\r\n\r\n").is_made_saying(400, NO_HOST);
+    client
+        .exchange(SentRequest::Http11("GET"), "GET / HTTP/1.1\r\n\r\n")
+        .assert_local_reply_message(400, NO_HOST);
     gateway.expect_metric("overhead_seconds_count", &[], 9.0);
     gateway.expect_metric("responses_total", &[], 9.0);
-    gateway.expect_accounts_to_agree();
+    gateway.expect_metrics_match_responses();
 }
 
 #[test]
@@ -106,7 +108,7 @@ fn overhead_counts_a_request_whose_client_leaves_before_the_response() {
         UpstreamStep::WaitForGate(gate.clone()),
         UpstreamStep::Write(http_response("200 OK", "late")),
     ]);
-    let gateway = Gateway::in_front_of(&upstream).start();
+    let gateway = Gateway::with_upstream(&upstream).start();
     let mut client = gateway.client();
     client.send("GET / HTTP/1.1\r\nhost: test\r\n\r\n");
     received(&upstream, 1);
@@ -124,13 +126,13 @@ fn overhead_leaves_out_the_wait_for_a_response_header_section() {
         UpstreamStep::WaitForGate(gate.clone()),
         UpstreamStep::Write(http_response("200 OK", "late")),
     ]);
-    let gateway = alone(Gateway::in_front_of(&upstream)).start();
+    let gateway = alone(Gateway::with_upstream(&upstream)).start();
     let mut client = gateway.client();
     client.send(GET);
     received(&upstream, 1);
     let held = pass_time(&gateway);
     gate.open();
-    client.read(Asked::Http11("GET")).is(200, "late");
+    client.read(SentRequest::Http11("GET")).assert_response(200, "late");
     expect_waited(&gateway, 1.0, held);
 }
 
@@ -144,13 +146,13 @@ fn overhead_leaves_out_the_wait_for_the_rest_of_a_response_body() {
         UpstreamStep::WaitForGate(gate.clone()),
         write_bytes("later"),
     ]);
-    let gateway = alone(Gateway::in_front_of(&upstream)).start();
+    let gateway = alone(Gateway::with_upstream(&upstream)).start();
     let mut client = gateway.client();
     client.send(GET);
     client.wait_for("soon");
     let held = pass_time(&gateway);
     gate.open();
-    client.read(Asked::Http11("GET")).is(200, "soonlater");
+    client.read(SentRequest::Http11("GET")).assert_response(200, "soonlater");
     expect_waited(&gateway, 1.0, held);
 }
 
@@ -164,7 +166,7 @@ fn overhead_leaves_out_the_wait_for_an_error_body_that_is_replaced() {
         UpstreamStep::WaitForGate(gate.clone()),
         write_bytes("No."),
     ]);
-    let setup = alone(Gateway::in_front_of(&upstream));
+    let setup = alone(Gateway::with_upstream(&upstream));
     let gateway = setup.set("errors.upstream_body", "{ limit: 64KiB, timeout: 30s }").start();
     let mut client = gateway.client();
     client.send(GET);
@@ -173,32 +175,32 @@ fn overhead_leaves_out_the_wait_for_an_error_body_that_is_replaced() {
     gateway.expect_metric("upstream_attempts_total", &[("result", "ok")], 1.0);
     let held = pass_time(&gateway);
     gate.open();
-    client.read(Asked::Http11("GET")).is_made(500);
+    client.read(SentRequest::Http11("GET")).assert_local_reply(500);
     expect_waited(&gateway, 1.0, held);
 }
 
 #[test]
 fn overhead_leaves_out_the_wait_for_the_rest_of_a_request_body() {
-    let upstream = ok("thanks");
-    let gateway = alone(Gateway::in_front_of(&upstream)).start();
+    let upstream = ok_upstream("thanks");
+    let gateway = alone(Gateway::with_upstream(&upstream)).start();
     let mut client = gateway.client();
     client.send("POST /up/ HTTP/1.1\r\nhost: test\r\ncontent-length: 4\r\n\r\nab");
     received(&upstream, 1);
     let held = pass_time(&gateway);
     client.send("cd");
-    client.read(Asked::Http11("POST")).is(200, "thanks");
+    client.read(SentRequest::Http11("POST")).assert_response(200, "thanks");
     expect_waited(&gateway, 1.0, held);
 }
 
 #[test]
 fn overhead_leaves_out_the_wait_for_the_rest_of_a_request_that_was_denied() {
-    let upstream = ok("unseen");
-    let gateway = alone(Gateway::in_front_of(&upstream))
+    let upstream = ok_upstream("unseen");
+    let gateway = alone(Gateway::with_upstream(&upstream))
         .route("name: denied, match: { path: /denied }, upstream: main, deny: { methods: [POST] }")
         .start();
     let mut client = gateway.client();
     client.send("POST /denied HTTP/1.1\r\nhost: test\r\ncontent-length: 4\r\n\r\n");
-    client.read(Asked::Http11("POST")).is_made(403);
+    client.read(SentRequest::Http11("POST")).assert_local_reply(403);
     pass_time(&gateway);
     client.send("rest");
     // The gateway gives up on the rest after a time of its own: how much of it was waited for is not certain.
@@ -215,16 +217,16 @@ fn overhead_leaves_out_the_wait_for_a_turn_at_the_upstream() {
         UpstreamStep::Write(http_response("200 OK", "late")),
     ]);
     let limits = "{ max: 1, queue: 1, queue_timeout: 9s }";
-    let gateway = alone(Gateway::in_front_of(&upstream)).set("upstream.concurrency", limits).start();
+    let gateway = alone(Gateway::with_upstream(&upstream)).set("upstream.concurrency", limits).start();
     let (mut first, mut second) = (gateway.client(), gateway.client());
     first.send(GET);
     received(&upstream, 1);
     second.send(GET);
-    gateway.expect_metric("requests_waiting", &[], 1.0);
+    gateway.expect_metric("requests_queued", &[], 1.0);
     let held = pass_time(&gateway);
     gate.open();
     for client in [&mut first, &mut second] {
-        client.read(Asked::Http11("GET")).is(200, "late");
+        client.read(SentRequest::Http11("GET")).assert_response(200, "late");
     }
     expect_waited(&gateway, 2.0, 2.0 * held);
 }
@@ -234,7 +236,7 @@ fn overhead_leaves_out_the_wait_for_an_http2_upstream_of_an_http2_client() {
     let gate = Gate::new();
     let (opened, arrived) = (gate.clone(), Gate::new());
     let seen = arrived.clone();
-    let upstream = Serving::with(8, move |_, mut respond| {
+    let upstream = H2Server::with(8, move |_, mut respond| {
         let (opened, seen) = (opened.clone(), seen.clone());
         async move {
             seen.open();
@@ -243,7 +245,9 @@ fn overhead_leaves_out_the_wait_for_an_http2_upstream_of_an_http2_client() {
             respond.send_response(http::Response::new(()), true).unwrap();
         }
     });
-    let setup = alone(Setup::of_servers(&[upstream.address()])).set("upstream.http2", "always").h2c();
+    let setup = alone(GatewaySetup::with_servers(&[upstream.address()]))
+        .set("upstream.http2", "always")
+        .with_h2c_listener();
     let gateway = setup.start();
     let held = std::thread::scope(|scope| {
         let asking = scope.spawn(|| gateway.h2_client().get("/up/").status);
@@ -265,7 +269,7 @@ fn overhead_counts_a_tunnel_once_when_it_has_ended() {
     let upstream = by_request(move |_| {
         vec![write_bytes(switching), UpstreamStep::WaitForGate(opened.clone()), UpstreamStep::Close]
     });
-    let gateway = Gateway::in_front_of(&upstream)
+    let gateway = Gateway::with_upstream(&upstream)
         .route("name: up, match: { path: \"/up/{*rest}\" }, upstream: main, upgrades: [websocket]")
         .start();
     let mut client = gateway.client();
@@ -277,6 +281,6 @@ fn overhead_counts_a_tunnel_once_when_it_has_ended() {
     gateway.expect_metric("responses_total", &[("code", "101")], 1.0);
     assert_eq!(gateway.metric("overhead_seconds_count", &[]), 0.0);
     gate.open();
-    client.finish_sending();
+    client.shutdown_write();
     gateway.expect_metric("overhead_seconds_count", &[], 1.0);
 }

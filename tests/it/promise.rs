@@ -1,6 +1,6 @@
 //! The promise, as a client could check it: what every answer of 400 or above must be.
 //!
-//! Written from the specification and on purpose not from the gateway's own tables. It judges an [`Answer`] that the
+//! Written from the specification and on purpose not from the gateway's own tables. It judges an [`HttpResponse`] that the
 //! strict reader has read; whether it is the right error for the request is for the scenario to say.
 
 use std::fmt;
@@ -9,10 +9,10 @@ use std::io::Read;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::Value;
 
-use super::reader::{Answer, Asked, Ended, Framing};
+use super::reader::{HttpResponse, MessageFraming, ResponseEnd, SentRequest};
 
 /// The documented codes with their texts.
-pub const CODES: [(u16, &str); 9] = [
+pub const DOCUMENTED_CODES: [(u16, &str); 9] = [
     (400, "The request was invalid or cannot be otherwise served."),
     (401, "Missing or incorrect authentication credentials."),
     (403, "The request is understood, but it has been refused, or access is not allowed."),
@@ -28,87 +28,94 @@ pub const CODES: [(u16, &str); 9] = [
 ];
 
 /// The contract's text of this code.
-pub fn text_of(code: u16) -> &'static str {
-    CODES.iter().find(|(known, _)| *known == code).map(|(_, text)| *text).expect("a documented code")
+pub fn default_message(code: u16) -> &'static str {
+    DOCUMENTED_CODES
+        .iter()
+        .find(|(documented, _)| *documented == code)
+        .map(|(_, text)| *text)
+        .expect("a documented code")
 }
 
 /// The body that the gateway makes for this code.
-pub fn body_of(code: u16, message: &str) -> String {
+pub fn default_body(code: u16, message: &str) -> String {
     format!(r#"{{"message":{},"code":{code}}}"#, Value::from(message))
 }
 
 /// Panics unless the answer keeps the contract: every error, made or passed.
 #[track_caller]
-pub fn check_contract(answer: &Answer, asked: Asked) {
-    if answer.status < 400 {
+pub fn check_contract(response: &HttpResponse, request: SentRequest) {
+    if response.status < 400 {
         return;
     }
-    if let Err(breach) = judge(answer, asked) {
-        panic!("{breach}: {answer:#?}\n{}", answer.text());
+    if let Err(violation) = check_error_response(response, request) {
+        panic!("{violation}: {response:#?}\n{}", response.text());
     }
 }
 
 /// Panics unless the answer was made by the gateway under this code with this message.
 #[track_caller]
-pub fn check_made(answer: &Answer, asked: Asked, code: u16, message: &str) {
-    check_contract(answer, asked);
-    assert_eq!(answer.status, code, "{answer:#?}\n{}", answer.text());
-    assert_eq!(answer.field("content-type"), Some("application/json"), "{answer:#?}");
-    assert_eq!(answer.field("x-content-type-options"), Some("nosniff"), "{answer:#?}");
-    assert!(answer.framing == Framing::Http2 || answer.field("date").is_some(), "no Date: {answer:#?}");
+pub fn check_local_reply(response: &HttpResponse, request: SentRequest, code: u16, message: &str) {
+    check_contract(response, request);
+    assert_eq!(response.status, code, "{response:#?}\n{}", response.text());
+    assert_eq!(response.header("content-type"), Some("application/json"), "{response:#?}");
+    assert_eq!(response.header("x-content-type-options"), Some("nosniff"), "{response:#?}");
+    assert!(
+        response.framing == MessageFraming::Http2 || response.header("date").is_some(),
+        "no Date: {response:#?}"
+    );
     for leak in ["server", "x-powered-by", "etag", "last-modified", "content-encoding"] {
-        assert_eq!(answer.field(leak), None, "a field of the upstream: {answer:#?}");
+        assert_eq!(response.header(leak), None, "a field of the upstream: {response:#?}");
     }
-    if !asked.head() {
-        assert_eq!(answer.text(), body_of(code, message), "{answer:#?}");
+    if !request.is_head() {
+        assert_eq!(response.text(), default_body(code, message), "{response:#?}");
     }
 }
 
 /// Says which part of the contract an error breaks.
-pub fn judge(answer: &Answer, asked: Asked) -> Result<(), String> {
-    let status = answer.status;
-    if !CODES.iter().any(|(code, _)| *code == status) {
+pub fn check_error_response(response: &HttpResponse, request: SentRequest) -> Result<(), String> {
+    let status = response.status;
+    if !DOCUMENTED_CODES.iter().any(|(code, _)| *code == status) {
         return Err(format!("{status} is not a documented code"));
     }
-    if answer.ended != Ended::Complete {
+    if response.end != ResponseEnd::Complete {
         return Err("an error that is not complete".to_owned());
     }
-    if answer.framing == Framing::Chunked {
+    if response.framing == MessageFraming::Chunked {
         return Err("an error without an exact Content-Length".to_owned());
     }
-    let media_type_may_lack = asked.head();
-    if !answer.field("content-type").map_or(media_type_may_lack, is_json) {
+    let media_type_may_lack = request.is_head();
+    if !response.header("content-type").map_or(media_type_may_lack, is_json) {
         return Err("an error that is not application/json".to_owned());
     }
-    if answer.field("cache-control") != Some("no-store") {
+    if response.header("cache-control") != Some("no-store") {
         return Err("an error that may be stored".to_owned());
     }
-    if !answer.field("x-request-id").is_some_and(is_uuid_v7) {
+    if !response.header("x-request-id").is_some_and(is_uuid_v7) {
         return Err("an error without an X-Request-Id of version 7".to_owned());
     }
-    if matches!(status, 429 | 503) && !answer.field("retry-after").is_some_and(is_retry_after) {
+    if matches!(status, 429 | 503) && !response.header("retry-after").is_some_and(is_retry_after) {
         return Err("a 429 or 503 that does not say when to return".to_owned());
     }
-    if asked.head() {
-        return if answer.body.is_empty() { Ok(()) } else { Err("a body after HEAD".to_owned()) };
+    if request.is_head() {
+        return if response.body.is_empty() { Ok(()) } else { Err("a body after HEAD".to_owned()) };
     }
-    judge_body(&decoded(answer)?, status)
+    check_error_body(&decoded_body(response)?, status)
 }
 
 /// A client that takes a coding reads the promise behind it.
-fn decoded(answer: &Answer) -> Result<Vec<u8>, String> {
+fn decoded_body(response: &HttpResponse) -> Result<Vec<u8>, String> {
     let mut body = Vec::new();
-    let read = match answer.field("content-encoding") {
-        None => return Ok(answer.body.clone()),
-        Some("gzip") => flate2::read::GzDecoder::new(&answer.body[..]).read_to_end(&mut body),
-        Some("br") => brotli::Decompressor::new(&answer.body[..], 4096).read_to_end(&mut body),
+    let read = match response.header("content-encoding") {
+        None => return Ok(response.body.clone()),
+        Some("gzip") => flate2::read::GzDecoder::new(&response.body[..]).read_to_end(&mut body),
+        Some("br") => brotli::Decompressor::new(&response.body[..], 4096).read_to_end(&mut body),
         Some(other) => return Err(format!("an error in the coding {other:?}")),
     };
     read.map_err(|error| format!("a body that is not in its coding: {error}")).map(|_| body)
 }
 
-fn judge_body(body: &[u8], status: u16) -> Result<(), String> {
-    let Members(members) =
+fn check_error_body(body: &[u8], status: u16) -> Result<(), String> {
+    let ObjectMembers(members) =
         serde_json::from_slice(body).map_err(|error| format!("a body that is not a JSON object: {error}"))?;
     let mut names: Vec<_> = members.iter().map(|(name, _)| name.as_str()).collect();
     names.sort_unstable();
@@ -123,8 +130,8 @@ fn judge_body(body: &[u8], status: u16) -> Result<(), String> {
     if member("code").and_then(Value::as_u64) != Some(u64::from(status)) {
         return Err("a body whose code is not the status".to_owned());
     }
-    let known = ["message", "code", "type", "version", "request_id", "retryable", "request_sent"];
-    match names.iter().find(|name| !known.contains(name)) {
+    let documented = ["message", "code", "type", "version", "request_id", "retryable", "request_sent"];
+    match names.iter().find(|name| !documented.contains(name)) {
         Some(unknown) => Err(format!("a body with a member {unknown:?}")),
         None => Ok(()),
     }
@@ -157,41 +164,41 @@ fn is_retry_after(value: &str) -> bool {
 }
 
 /// The members of a JSON object in order, repeated ones included.
-struct Members(Vec<(String, Value)>);
+struct ObjectMembers(Vec<(String, Value)>);
 
-impl<'de> Deserialize<'de> for Members {
+impl<'de> Deserialize<'de> for ObjectMembers {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Object;
-        impl<'de> Visitor<'de> for Object {
-            type Value = Members;
+        struct ObjectVisitor;
+        impl<'de> Visitor<'de> for ObjectVisitor {
+            type Value = ObjectMembers;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("an object")
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members, A::Error> {
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<ObjectMembers, A::Error> {
                 let mut members = Vec::new();
                 while let Some(member) = map.next_entry()? {
                     members.push(member);
                 }
-                Ok(Members(members))
+                Ok(ObjectMembers(members))
             }
         }
-        deserializer.deserialize_map(Object)
+        deserializer.deserialize_map(ObjectVisitor)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::reader::Reader;
+    use super::super::reader::StrictReader;
     use super::*;
 
-    const GET: Asked = Asked::Http11("GET");
+    const GET: SentRequest = SentRequest::Http11("GET");
     const ID: &str = "01890a5d-ac96-774b-bcce-b302099a8057";
 
     fn error(status: u16, fields: &str, body: &str) -> Result<(), String> {
         let message = format!("HTTP/1.1 {status} X\r\n{fields}content-length: {}\r\n\r\n{body}", body.len());
-        judge(&Reader::new(message.as_bytes()).read(GET).unwrap(), GET)
+        check_error_response(&StrictReader::new(message.as_bytes()).read(GET).unwrap(), GET)
     }
 
     fn good() -> String {
@@ -199,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn a_documented_error_passes() {
+    fn documented_error_is_accepted() {
         assert_eq!(error(404, &good(), r#"{"message":"No.","code":404,"type":"x"}"#), Ok(()));
         assert_eq!(
             error(503, &format!("{}retry-after: 5\r\n", good()), r#"{"message":"No.","code":503}"#),
@@ -208,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn every_breach_of_the_promise_is_named() {
+    fn contract_violations_are_each_reported() {
         let body = r#"{"message":"No.","code":404}"#;
         for (status, fields, body, what) in [
             (405, good(), r#"{"message":"No.","code":405}"#, "not a documented code"),

@@ -7,14 +7,14 @@ use std::io::{ErrorKind, Read};
 
 /// A response.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Answer {
+pub struct HttpResponse {
     pub status: u16,
     pub reason: String,
     /// In order; names in lower case.
-    pub fields: Vec<(String, String)>,
+    pub headers: Vec<(String, String)>,
     pub body: Vec<u8>,
-    pub framing: Framing,
-    pub ended: Ended,
+    pub framing: MessageFraming,
+    pub end: ResponseEnd,
     /// The 1xx responses before it.
     pub interim: Vec<(u16, Vec<(String, String)>)>,
     /// By what was said and how it ended, another request may follow on this connection.
@@ -23,23 +23,23 @@ pub struct Answer {
 
 /// How the end of the body is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Framing {
+pub enum MessageFraming {
     /// There is no body by the rules: HEAD, 204, 304, 101.
     Bodyless,
     Length(usize),
     Chunked,
     /// The end of the connection is the end of the body.
-    Close,
+    CloseDelimited,
     /// Frames of HTTP/2.
     Http2,
 }
 
 /// How a message that had begun came to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ended {
+pub enum ResponseEnd {
     Complete,
     /// The connection ended after so many bytes of an unfinished body.
-    Cut {
+    Truncated {
         after: usize,
     },
     /// It was reset.
@@ -47,47 +47,47 @@ pub enum Ended {
         after: usize,
     },
     /// Nothing more came until the deadline.
-    Silent {
+    TimedOut {
         after: usize,
     },
 }
 
 /// Why there is no answer at all.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Unanswered {
+pub enum NoResponse {
     /// The connection ended without a byte.
     Closed,
     Reset,
     /// Not a byte until the deadline.
-    Silent,
+    TimedOut,
     /// It ended, one way or another, inside a head.
-    Torn(String),
+    Truncated(String),
     /// The bytes break a rule.
     Malformed(String),
 }
 
 /// What was asked: what may be answered depends on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Asked {
+pub enum SentRequest {
     Http11(&'static str),
     Http10(&'static str),
 }
 
-impl Asked {
-    pub fn head(self) -> bool {
-        matches!(self, Asked::Http11("HEAD") | Asked::Http10("HEAD"))
+impl SentRequest {
+    pub fn is_head(self) -> bool {
+        matches!(self, SentRequest::Http11("HEAD") | SentRequest::Http10("HEAD"))
     }
 
-    fn old(self) -> bool {
-        matches!(self, Asked::Http10(_))
+    fn is_http10(self) -> bool {
+        matches!(self, SentRequest::Http10(_))
     }
 }
 
-impl Answer {
+impl HttpResponse {
     /// The only value of this field; panics when there are several.
-    pub fn field(&self, name: &str) -> Option<&str> {
+    pub fn header(&self, name: &str) -> Option<&str> {
         let mut values =
-            self.fields.iter().filter(|(found, _)| found == name).map(|(_, value)| value.as_str());
+            self.headers.iter().filter(|(found, _)| found == name).map(|(_, value)| value.as_str());
         let value = values.next();
         assert_eq!(values.next(), None, "the field {name} is repeated: {self:#?}");
         value
@@ -97,160 +97,161 @@ impl Answer {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
-    pub fn says_close(&self) -> bool {
-        self.fields
+    pub fn has_connection_close(&self) -> bool {
+        self.headers
             .iter()
             .any(|(name, value)| name == "connection" && value.to_ascii_lowercase().contains("close"))
     }
 }
 
 /// Reads responses from a stream, one after the other.
-pub struct Reader<S> {
+pub struct StrictReader<S> {
     pub stream: S,
     buffer: Vec<u8>,
     /// The upstream may say anything: fields of its own that pass are not the gateway's to repair.
-    anything: bool,
+    allows_any_headers: bool,
 }
 
 /// Why a read brought nothing.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Stop {
-    End,
+enum ReadStop {
+    Eof,
     Reset,
-    Silence,
+    TimedOut,
 }
 
-impl<S: Read> Reader<S> {
+impl<S: Read> StrictReader<S> {
     pub fn new(stream: S) -> Self {
-        Reader { stream, buffer: Vec::new(), anything: false }
+        StrictReader { stream, buffer: Vec::new(), allows_any_headers: false }
     }
 
     /// For what an upstream sent that is not in its right mind: it may repeat its fields and write them in obs-text
     /// (RFC 9110 5.5). Framing is held to the same rules.
-    pub fn of_anything(stream: S) -> Self {
-        Reader { anything: true, ..Reader::new(stream) }
+    pub fn allowing_any_headers(stream: S) -> Self {
+        StrictReader { allows_any_headers: true, ..StrictReader::new(stream) }
     }
 
     /// Bytes that came after the last answer.
-    pub fn surplus(&self) -> &[u8] {
+    pub fn unread(&self) -> &[u8] {
         &self.buffer
     }
 
     /// Takes so many of the bytes that came after the last answer: they are none.
-    pub fn take(&mut self, length: usize) {
+    pub fn discard(&mut self, length: usize) {
         self.buffer.drain(..length);
     }
 
     /// Reads until these bytes are in what has not been taken yet; panics when they do not come.
     pub fn wait_for(&mut self, bytes: &[u8]) {
-        while find(&self.buffer, bytes).is_none() {
+        while find_bytes(&self.buffer, bytes).is_none() {
             let there = String::from_utf8_lossy(&self.buffer).into_owned();
             assert!(self.fill().is_ok(), "expected {:?}, there is {there:?}", String::from_utf8_lossy(bytes));
         }
     }
 
-    /// Waits for the end of the connection: `Fin`, `Reset` or `Silent`; `Malformed` when bytes come instead.
-    pub fn read_end(&mut self) -> Unanswered {
+    /// Waits for the end of the connection: `Fin`, `Reset` or `TimedOut`; `Malformed` when bytes come instead.
+    pub fn read_end(&mut self) -> NoResponse {
         if self.buffer.is_empty() {
             match self.fill() {
                 Ok(()) => {}
-                Err(Stop::End) => return Unanswered::Closed,
-                Err(Stop::Reset) => return Unanswered::Reset,
-                Err(Stop::Silence) => return Unanswered::Silent,
+                Err(ReadStop::Eof) => return NoResponse::Closed,
+                Err(ReadStop::Reset) => return NoResponse::Reset,
+                Err(ReadStop::TimedOut) => return NoResponse::TimedOut,
             }
         }
-        Unanswered::Malformed(format!("expected the end, got {:?}", String::from_utf8_lossy(&self.buffer)))
+        NoResponse::Malformed(format!("expected the end, got {:?}", String::from_utf8_lossy(&self.buffer)))
     }
 
     /// Reads one final response and the interim ones before it.
-    pub fn read(&mut self, asked: Asked) -> Result<Answer, Unanswered> {
+    pub fn read(&mut self, request: SentRequest) -> Result<HttpResponse, NoResponse> {
         let mut interim = Vec::new();
         loop {
-            let head = self.head()?;
-            let (status, reason, fields) =
-                parse_head(&head, self.anything).map_err(|what| malformed(what, &head))?;
+            let head = self.read_head()?;
+            let (status, reason, fields) = parse_head(&head, self.allows_any_headers)
+                .map_err(|problem| malformed_response(problem, &head))?;
             if (100..200).contains(&status) && status != 101 {
-                if asked.old() {
-                    return Err(malformed("an interim response to HTTP/1.0", &head));
+                if request.is_http10() {
+                    return Err(malformed_response("an interim response to HTTP/1.0", &head));
                 }
                 if fields.iter().any(|(name, _)| name == "content-length" || name == "transfer-encoding") {
-                    return Err(malformed("framing on an interim response", &head));
+                    return Err(malformed_response("framing on an interim response", &head));
                 }
                 interim.push((status, fields));
                 continue;
             }
-            let framing = framing(asked, status, &fields).map_err(|what| malformed(what, &head))?;
-            let mut answer = Answer {
+            let framing = response_framing(request, status, &fields)
+                .map_err(|problem| malformed_response(problem, &head))?;
+            let mut response = HttpResponse {
                 status,
                 reason,
-                fields,
+                headers: fields,
                 body: Vec::new(),
                 framing,
-                ended: Ended::Complete,
+                end: ResponseEnd::Complete,
                 interim,
                 connection_usable: false,
             };
-            answer.ended = self.body(framing, &mut answer.body)?;
-            answer.connection_usable = answer.ended == Ended::Complete
-                && framing != Framing::Close
-                && !answer.says_close()
-                && (!asked.old()
-                    || answer.field("connection").is_some_and(|value| value.contains("keep-alive")));
-            return Ok(answer);
+            response.end = self.read_body(framing, &mut response.body)?;
+            response.connection_usable = response.end == ResponseEnd::Complete
+                && framing != MessageFraming::CloseDelimited
+                && !response.has_connection_close()
+                && (!request.is_http10()
+                    || response.header("connection").is_some_and(|value| value.contains("keep-alive")));
+            return Ok(response);
         }
     }
 
     /// A head without its blank line.
-    fn head(&mut self) -> Result<Vec<u8>, Unanswered> {
+    fn read_head(&mut self) -> Result<Vec<u8>, NoResponse> {
         loop {
-            if let Some(at) = find(&self.buffer, b"\r\n\r\n") {
+            if let Some(at) = find_bytes(&self.buffer, b"\r\n\r\n") {
                 let head = self.buffer[..at].to_vec();
                 self.buffer.drain(..at + 4);
                 return Ok(head);
             }
             if let Err(stop) = self.fill() {
-                let begun = String::from_utf8_lossy(&self.buffer).into_owned();
+                let prefix = String::from_utf8_lossy(&self.buffer).into_owned();
                 return Err(match stop {
-                    _ if !begun.is_empty() => Unanswered::Torn(begun),
-                    Stop::End => Unanswered::Closed,
-                    Stop::Reset => Unanswered::Reset,
-                    Stop::Silence => Unanswered::Silent,
+                    _ if !prefix.is_empty() => NoResponse::Truncated(prefix),
+                    ReadStop::Eof => NoResponse::Closed,
+                    ReadStop::Reset => NoResponse::Reset,
+                    ReadStop::TimedOut => NoResponse::TimedOut,
                 });
             }
         }
     }
 
-    fn body(&mut self, framing: Framing, body: &mut Vec<u8>) -> Result<Ended, Unanswered> {
+    fn read_body(&mut self, framing: MessageFraming, body: &mut Vec<u8>) -> Result<ResponseEnd, NoResponse> {
         let stop = match framing {
-            Framing::Bodyless | Framing::Http2 => return Ok(Ended::Complete),
-            Framing::Length(length) => match self.exactly(length, body) {
-                Ok(()) => return Ok(Ended::Complete),
+            MessageFraming::Bodyless | MessageFraming::Http2 => return Ok(ResponseEnd::Complete),
+            MessageFraming::Length(length) => match self.read_exact(length, body) {
+                Ok(()) => return Ok(ResponseEnd::Complete),
                 Err(stop) => stop,
             },
-            Framing::Close => loop {
+            MessageFraming::CloseDelimited => loop {
                 body.append(&mut self.buffer);
                 match self.fill() {
                     Ok(()) => {}
-                    Err(Stop::End) => return Ok(Ended::Complete),
+                    Err(ReadStop::Eof) => return Ok(ResponseEnd::Complete),
                     Err(stop) => break stop,
                 }
             },
-            Framing::Chunked => match self.chunks(body)? {
-                None => return Ok(Ended::Complete),
+            MessageFraming::Chunked => match self.read_chunks(body)? {
+                None => return Ok(ResponseEnd::Complete),
                 Some(stop) => stop,
             },
         };
         let after = body.len();
         Ok(match stop {
-            Stop::End => Ended::Cut { after },
-            Stop::Reset => Ended::Reset { after },
-            Stop::Silence => Ended::Silent { after },
+            ReadStop::Eof => ResponseEnd::Truncated { after },
+            ReadStop::Reset => ResponseEnd::Reset { after },
+            ReadStop::TimedOut => ResponseEnd::TimedOut { after },
         })
     }
 
-    fn chunks(&mut self, body: &mut Vec<u8>) -> Result<Option<Stop>, Unanswered> {
+    fn read_chunks(&mut self, body: &mut Vec<u8>) -> Result<Option<ReadStop>, NoResponse> {
         loop {
-            let line = match self.line() {
+            let line = match self.read_line() {
                 Ok(line) => line,
                 Err(stop) => return Ok(Some(stop)),
             };
@@ -259,15 +260,17 @@ impl<S: Read> Reader<S> {
                 && digits.len() < 16
                 && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
             let Some(size) = hex.then(|| usize::from_str_radix(&digits, 16).unwrap()) else {
-                return Err(malformed("a chunk size that is not plain hexadecimal", &line));
+                return Err(malformed_response("a chunk size that is not plain hexadecimal", &line));
             };
-            if let Err(stop) = self.exactly(size, body) {
+            if let Err(stop) = self.read_exact(size, body) {
                 return Ok(Some(stop));
             }
-            match self.line() {
+            match self.read_line() {
                 Ok(end) if end.is_empty() => {}
-                Ok(end) if size == 0 => return Err(malformed("trailers, which were not asked for", &end)),
-                Ok(end) => return Err(malformed("a chunk that is longer than its size", &end)),
+                Ok(end) if size == 0 => {
+                    return Err(malformed_response("trailers, which were not asked for", &end));
+                }
+                Ok(end) => return Err(malformed_response("a chunk that is longer than its size", &end)),
                 Err(stop) => return Ok(Some(stop)),
             }
             if size == 0 {
@@ -276,7 +279,7 @@ impl<S: Read> Reader<S> {
         }
     }
 
-    fn exactly(&mut self, length: usize, body: &mut Vec<u8>) -> Result<(), Stop> {
+    fn read_exact(&mut self, length: usize, body: &mut Vec<u8>) -> Result<(), ReadStop> {
         let mut left = length;
         while left > 0 {
             if self.buffer.is_empty() {
@@ -290,9 +293,9 @@ impl<S: Read> Reader<S> {
     }
 
     /// A line without its CRLF.
-    fn line(&mut self) -> Result<Vec<u8>, Stop> {
+    fn read_line(&mut self) -> Result<Vec<u8>, ReadStop> {
         loop {
-            if let Some(at) = find(&self.buffer, b"\r\n") {
+            if let Some(at) = find_bytes(&self.buffer, b"\r\n") {
                 let line = self.buffer[..at].to_vec();
                 self.buffer.drain(..at + 2);
                 return Ok(line);
@@ -301,32 +304,35 @@ impl<S: Read> Reader<S> {
         }
     }
 
-    fn fill(&mut self) -> Result<(), Stop> {
-        let mut piece = [0; 16 * 1024];
+    fn fill(&mut self) -> Result<(), ReadStop> {
+        let mut chunk = [0; 16 * 1024];
         loop {
-            return match self.stream.read(&mut piece) {
-                Ok(0) => Err(Stop::End),
+            return match self.stream.read(&mut chunk) {
+                Ok(0) => Err(ReadStop::Eof),
                 Ok(size) => {
-                    self.buffer.extend_from_slice(&piece[..size]);
+                    self.buffer.extend_from_slice(&chunk[..size]);
                     Ok(())
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
-                    Err(Stop::Silence)
+                    Err(ReadStop::TimedOut)
                 }
-                Err(_) => Err(Stop::Reset),
+                Err(_) => Err(ReadStop::Reset),
             };
         }
     }
 }
 
-type Head = (u16, String, Vec<(String, String)>);
+type ParsedHead = (u16, String, Vec<(String, String)>);
 
-fn parse_head(head: &[u8], anything: bool) -> Result<Head, &'static str> {
+fn parse_head(head: &[u8], allows_any_headers: bool) -> Result<ParsedHead, &'static str> {
     let latin: String =
-        if anything { head.iter().map(|byte| char::from(*byte)).collect() } else { String::new() };
-    let text =
-        if anything { &latin } else { std::str::from_utf8(head).map_err(|_| "a head that is not UTF-8")? };
+        if allows_any_headers { head.iter().map(|byte| char::from(*byte)).collect() } else { String::new() };
+    let text = if allows_any_headers {
+        &latin
+    } else {
+        std::str::from_utf8(head).map_err(|_| "a head that is not UTF-8")?
+    };
     let mut lines = text.split("\r\n");
     let status_line = lines.next().unwrap_or_default();
     let rest =
@@ -335,12 +341,12 @@ fn parse_head(head: &[u8], anything: bool) -> Result<Head, &'static str> {
     if digits.len() != 3 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err("a status that is not three digits");
     }
-    let obs_text = |c: char| anything && c >= '\u{80}';
+    let obs_text = |c: char| allows_any_headers && c >= '\u{80}';
     if !reason.chars().all(|c| c == ' ' || c == '\t' || c.is_ascii_graphic() || obs_text(c)) {
         return Err("a reason with control characters");
     }
-    let fields = lines.map(|line| parse_field(line, anything)).collect::<Result<Vec<_>, _>>()?;
-    let singles = if anything { &SINGLE_ALWAYS[..] } else { &SINGLE[..] };
+    let fields = lines.map(|line| parse_field(line, allows_any_headers)).collect::<Result<Vec<_>, _>>()?;
+    let singles = if allows_any_headers { &ALWAYS_SINGLE_FIELDS[..] } else { &SINGLE_FIELDS[..] };
     for single in singles {
         if fields.iter().filter(|(name, _)| name == *single).count() > 1 {
             return Err("a field that may stand once stands twice");
@@ -349,7 +355,7 @@ fn parse_head(head: &[u8], anything: bool) -> Result<Head, &'static str> {
     Ok((digits.parse().unwrap(), reason.to_owned(), fields))
 }
 
-fn parse_field(line: &str, anything: bool) -> Result<(String, String), &'static str> {
+fn parse_field(line: &str, allows_any_headers: bool) -> Result<(String, String), &'static str> {
     if line.starts_with([' ', '\t']) {
         return Err("a folded field");
     }
@@ -358,13 +364,17 @@ fn parse_field(line: &str, anything: bool) -> Result<(String, String), &'static 
     if name.is_empty() || !name.bytes().all(token) {
         return Err("a field name that is not a token");
     }
-    if value.chars().any(|c| c.is_control() && c != '\t' && !(anything && c >= '\u{80}')) {
+    if value.chars().any(|c| c.is_control() && c != '\t' && !(allows_any_headers && c >= '\u{80}')) {
         return Err("a field value with control characters");
     }
     Ok((name.to_ascii_lowercase(), value.trim_matches([' ', '\t']).to_owned()))
 }
 
-fn framing(asked: Asked, status: u16, fields: &[(String, String)]) -> Result<Framing, &'static str> {
+fn response_framing(
+    request: SentRequest,
+    status: u16,
+    fields: &[(String, String)],
+) -> Result<MessageFraming, &'static str> {
     let of = |name: &str| fields.iter().find(|(found, _)| found == name).map(|(_, value)| value.as_str());
     let length = match of("content-length") {
         None => None,
@@ -380,38 +390,39 @@ fn framing(asked: Asked, status: u16, fields: &[(String, String)]) -> Result<Fra
     if coding.is_some_and(|coding| coding != "chunked") {
         return Err("a Transfer-Encoding other than chunked");
     }
-    if coding.is_some() && asked.old() {
+    if coding.is_some() && request.is_http10() {
         return Err("chunked towards HTTP/1.0");
     }
     if status == 101 || status == 204 {
         let plain = length.is_none() && coding.is_none();
-        return if plain { Ok(Framing::Bodyless) } else { Err("framing on a 101 or 204") };
+        return if plain { Ok(MessageFraming::Bodyless) } else { Err("framing on a 101 or 204") };
     }
-    if asked.head() || status == 304 {
-        return Ok(Framing::Bodyless);
+    if request.is_head() || status == 304 {
+        return Ok(MessageFraming::Bodyless);
     }
     match (coding, length) {
-        (Some(_), _) => Ok(Framing::Chunked),
-        (None, Some(length)) => Ok(Framing::Length(length)),
+        (Some(_), _) => Ok(MessageFraming::Chunked),
+        (None, Some(length)) => Ok(MessageFraming::Length(length)),
         (None, None)
-            if asked.old() || of("connection").is_some_and(|value| value.eq_ignore_ascii_case("close")) =>
+            if request.is_http10()
+                || of("connection").is_some_and(|value| value.eq_ignore_ascii_case("close")) =>
         {
-            Ok(Framing::Close)
+            Ok(MessageFraming::CloseDelimited)
         }
         (None, None) => Err("no framing at all on a connection that stays open"),
     }
 }
 
-fn malformed(what: &str, bytes: &[u8]) -> Unanswered {
-    Unanswered::Malformed(format!("{what}: {:?}", String::from_utf8_lossy(bytes)))
+fn malformed_response(problem: &str, bytes: &[u8]) -> NoResponse {
+    NoResponse::Malformed(format!("{problem}: {:?}", String::from_utf8_lossy(bytes)))
 }
 
-fn find(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
-    bytes.windows(wanted.len()).position(|window| window == wanted)
+fn find_bytes(bytes: &[u8], needle: &[u8]) -> Option<usize> {
+    bytes.windows(needle.len()).position(|window| window == needle)
 }
 
 /// Fields that a response has once or not at all.
-const SINGLE: [&str; 10] = [
+const SINGLE_FIELDS: [&str; 10] = [
     "connection",
     "content-length",
     "content-type",
@@ -425,7 +436,7 @@ const SINGLE: [&str; 10] = [
 ];
 
 /// Those among them that the gateway itself writes.
-const SINGLE_ALWAYS: [&str; 4] = ["connection", "content-length", "transfer-encoding", "x-request-id"];
+const ALWAYS_SINGLE_FIELDS: [&str; 4] = ["connection", "content-length", "transfer-encoding", "x-request-id"];
 
 #[cfg(test)]
 #[path = "reader_tests.rs"]

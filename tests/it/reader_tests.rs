@@ -2,25 +2,25 @@
 
 use std::io::{self, Read};
 
-use super::{Answer, Asked, Ended, Framing, Reader, Unanswered};
+use super::{HttpResponse, MessageFraming, NoResponse, ResponseEnd, SentRequest, StrictReader};
 
-const GET: Asked = Asked::Http11("GET");
+const GET: SentRequest = SentRequest::Http11("GET");
 
-fn read(bytes: &str) -> Result<Answer, Unanswered> {
-    Reader::new(bytes.as_bytes()).read(GET)
+fn read(bytes: &str) -> Result<HttpResponse, NoResponse> {
+    StrictReader::new(bytes.as_bytes()).read(GET)
 }
 
-fn breach(bytes: &str) -> String {
+fn violation(bytes: &str) -> String {
     match read(bytes) {
-        Err(Unanswered::Malformed(what)) => what,
+        Err(NoResponse::Malformed(what)) => what,
         other => panic!("{bytes:?} was read as {other:?}"),
     }
 }
 
 /// Bytes, then an error.
-struct Then(io::Cursor<Vec<u8>>, io::ErrorKind);
+struct ThenError(io::Cursor<Vec<u8>>, io::ErrorKind);
 
-impl Read for Then {
+impl Read for ThenError {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self.0.read(buffer)? {
             0 => Err(self.1.into()),
@@ -29,55 +29,64 @@ impl Read for Then {
     }
 }
 
-fn then(bytes: &str, error: io::ErrorKind) -> Result<Answer, Unanswered> {
-    Reader::new(Then(io::Cursor::new(bytes.as_bytes().to_vec()), error)).read(GET)
+fn read_then_error(bytes: &str, error: io::ErrorKind) -> Result<HttpResponse, NoResponse> {
+    StrictReader::new(ThenError(io::Cursor::new(bytes.as_bytes().to_vec()), error)).read(GET)
 }
 
 #[test]
-fn a_correct_response_is_read_whole_and_leaves_the_next_one() {
+fn valid_response_is_read_completely_and_leaves_the_next() {
     let bytes = "HTTP/1.1 103 \r\nlink: a\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 3\r\nX-A:  b \r\n\r\nabcHTTP/1.1 204 No\r\n\r\n";
-    let mut reader = Reader::new(bytes.as_bytes());
-    let answer = reader.read(GET).unwrap();
-    assert_eq!((answer.status, answer.reason.as_str(), answer.body.as_slice()), (200, "OK", &b"abc"[..]));
-    assert_eq!(answer.field("x-a"), Some("b"));
-    assert_eq!(answer.interim, [(103, vec![("link".to_owned(), "a".to_owned())])]);
-    assert!(answer.connection_usable && answer.ended == Ended::Complete);
+    let mut reader = StrictReader::new(bytes.as_bytes());
+    let response = reader.read(GET).unwrap();
+    assert_eq!(
+        (response.status, response.reason.as_str(), response.body.as_slice()),
+        (200, "OK", &b"abc"[..])
+    );
+    assert_eq!(response.header("x-a"), Some("b"));
+    assert_eq!(response.interim, [(103, vec![("link".to_owned(), "a".to_owned())])]);
+    assert!(response.connection_usable && response.end == ResponseEnd::Complete);
     let next = reader.read(GET).unwrap();
-    assert_eq!((next.status, next.framing), (204, Framing::Bodyless));
-    assert_eq!(reader.read(GET), Err(Unanswered::Closed));
+    assert_eq!((next.status, next.framing), (204, MessageFraming::Bodyless));
+    assert_eq!(reader.read(GET), Err(NoResponse::Closed));
 }
 
 #[test]
-fn chunks_are_joined_and_their_end_is_required() {
-    let whole = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n1\r\nd\r\n0\r\n\r\n";
-    let answer = read(whole).unwrap();
-    assert_eq!((answer.text().as_str(), answer.ended), ("abcd", Ended::Complete));
-    let head = whole.find("\r\n\r\n").unwrap() + 4;
-    for end in head..whole.len() {
-        let answer = read(&whole[..end]).unwrap();
-        assert_eq!(answer.ended, Ended::Cut { after: answer.body.len() }, "cut at {end}");
-        assert!(!answer.connection_usable);
+fn chunks_are_joined_and_the_last_chunk_is_required() {
+    let complete = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n1\r\nd\r\n0\r\n\r\n";
+    let response = read(complete).unwrap();
+    assert_eq!((response.text().as_str(), response.end), ("abcd", ResponseEnd::Complete));
+    let head = complete.find("\r\n\r\n").unwrap() + 4;
+    for end in head..complete.len() {
+        let response = read(&complete[..end]).unwrap();
+        assert_eq!(response.end, ResponseEnd::Truncated { after: response.body.len() }, "cut at {end}");
+        assert!(!response.connection_usable);
     }
 }
 
 #[test]
-fn a_short_body_is_told_by_how_it_ended() {
+fn short_body_reports_how_it_ended() {
     let short = "HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nab";
-    assert_eq!(read(short).unwrap().ended, Ended::Cut { after: 2 });
-    assert_eq!(then(short, io::ErrorKind::ConnectionReset).unwrap().ended, Ended::Reset { after: 2 });
-    assert_eq!(then(short, io::ErrorKind::WouldBlock).unwrap().ended, Ended::Silent { after: 2 });
+    assert_eq!(read(short).unwrap().end, ResponseEnd::Truncated { after: 2 });
+    assert_eq!(
+        read_then_error(short, io::ErrorKind::ConnectionReset).unwrap().end,
+        ResponseEnd::Reset { after: 2 }
+    );
+    assert_eq!(
+        read_then_error(short, io::ErrorKind::WouldBlock).unwrap().end,
+        ResponseEnd::TimedOut { after: 2 }
+    );
 }
 
 #[test]
-fn no_answer_is_told_by_how_it_did_not_come() {
-    assert_eq!(read(""), Err(Unanswered::Closed));
-    assert_eq!(then("", io::ErrorKind::ConnectionReset), Err(Unanswered::Reset));
-    assert_eq!(then("", io::ErrorKind::TimedOut), Err(Unanswered::Silent));
-    assert_eq!(read("HTTP/1.1 2"), Err(Unanswered::Torn("HTTP/1.1 2".to_owned())));
+fn missing_response_reports_its_reason() {
+    assert_eq!(read(""), Err(NoResponse::Closed));
+    assert_eq!(read_then_error("", io::ErrorKind::ConnectionReset), Err(NoResponse::Reset));
+    assert_eq!(read_then_error("", io::ErrorKind::TimedOut), Err(NoResponse::TimedOut));
+    assert_eq!(read("HTTP/1.1 2"), Err(NoResponse::Truncated("HTTP/1.1 2".to_owned())));
 }
 
 #[test]
-fn every_breach_of_the_grammar_is_refused() {
+fn grammar_violations_are_all_rejected() {
     for (bytes, what) in [
         ("HTTP/1.0 200 OK\r\ncontent-length: 0\r\n\r\n", "HTTP/1.1"),
         ("HTTP/1.1 200\r\ncontent-length: 0\r\n\r\n", "space before its reason"),
@@ -103,39 +112,39 @@ fn every_breach_of_the_grammar_is_refused() {
         ("HTTP/1.1 200 OK\r\na: b\r\n\r\n", "no framing at all"),
         ("HTTP/1.1 100 Continue\r\ncontent-length: 0\r\n\r\n", "framing on an interim"),
     ] {
-        let found = breach(bytes);
+        let found = violation(bytes);
         assert!(found.contains(what), "{bytes:?}: {found}");
     }
 }
 
 #[test]
-fn http_1_0_gets_no_chunks_and_no_interim_responses_and_may_be_ended_by_close() {
-    let ask = |bytes: &str| Reader::new(bytes.as_bytes()).read(Asked::Http10("GET"));
+fn http10_rejects_chunks_and_interim_and_accepts_close_delimited() {
+    let ask = |bytes: &str| StrictReader::new(bytes.as_bytes()).read(SentRequest::Http10("GET"));
     assert!(matches!(
         ask("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n"),
-        Err(Unanswered::Malformed(_))
+        Err(NoResponse::Malformed(_))
     ));
-    assert!(matches!(ask("HTTP/1.1 103 Hi\r\n\r\nHTTP/1.1 204 No\r\n\r\n"), Err(Unanswered::Malformed(_))));
-    let answer = ask("HTTP/1.1 200 OK\r\n\r\nabc").unwrap();
+    assert!(matches!(ask("HTTP/1.1 103 Hi\r\n\r\nHTTP/1.1 204 No\r\n\r\n"), Err(NoResponse::Malformed(_))));
+    let response = ask("HTTP/1.1 200 OK\r\n\r\nabc").unwrap();
     assert_eq!(
-        (answer.framing, answer.text().as_str(), answer.connection_usable),
-        (Framing::Close, "abc", false)
+        (response.framing, response.text().as_str(), response.connection_usable),
+        (MessageFraming::CloseDelimited, "abc", false)
     );
     let kept = ask("HTTP/1.1 200 OK\r\nconnection: keep-alive\r\ncontent-length: 1\r\n\r\na").unwrap();
     assert!(kept.connection_usable);
 }
 
 #[test]
-fn a_head_answer_has_no_body_whatever_its_length_says() {
+fn head_response_has_no_body_despite_content_length() {
     let bytes = "HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\n";
-    let answer = Reader::new(bytes.as_bytes()).read(Asked::Http11("HEAD")).unwrap();
-    assert_eq!((answer.framing, answer.ended), (Framing::Bodyless, Ended::Complete));
+    let response = StrictReader::new(bytes.as_bytes()).read(SentRequest::Http11("HEAD")).unwrap();
+    assert_eq!((response.framing, response.end), (MessageFraming::Bodyless, ResponseEnd::Complete));
 }
 
 #[test]
-fn bytes_after_an_answer_are_seen() {
-    let mut reader = Reader::new(&b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\nabc"[..]);
+fn bytes_after_a_response_are_reported() {
+    let mut reader = StrictReader::new(&b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\nabc"[..]);
     reader.read(GET).unwrap();
-    assert_eq!(reader.surplus(), b"bc");
-    assert!(matches!(reader.read_end(), Unanswered::Malformed(_)));
+    assert_eq!(reader.unread(), b"bc");
+    assert!(matches!(reader.read_end(), NoResponse::Malformed(_)));
 }

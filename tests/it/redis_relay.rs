@@ -10,36 +10,39 @@ use std::time::Duration;
 
 /// What becomes of what is asked.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Conduct {
+pub enum RelayBehavior {
     /// It passes, and so do the answers.
-    Pass,
+    Forward,
     /// Answers come so much later.
-    Late(Duration),
+    Delay(Duration),
     /// Nothing is answered.
     Silent,
     /// These bytes are the answer to whatever is asked.
-    Says(&'static [u8]),
+    Reply(&'static [u8]),
     /// The connection ends.
-    Cut,
+    Close,
 }
 
 /// A running relay.
-pub struct Relay {
+pub struct RedisRelay {
     address: SocketAddr,
-    shared: Arc<Shared>,
+    shared: Arc<RelayState>,
 }
 
-struct Shared {
-    conduct: Mutex<Conduct>,
-    open: Mutex<Vec<TcpStream>>,
+struct RelayState {
+    behavior: Mutex<RelayBehavior>,
+    connections: Mutex<Vec<TcpStream>>,
 }
 
-impl Relay {
-    pub fn to(port: u16) -> Relay {
+impl RedisRelay {
+    pub fn start(port: u16) -> RedisRelay {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let shared = Arc::new(Shared { conduct: Mutex::new(Conduct::Pass), open: Mutex::default() });
-        let relay = Relay { address, shared: Arc::clone(&shared) };
+        let shared = Arc::new(RelayState {
+            behavior: Mutex::new(RelayBehavior::Forward),
+            connections: Mutex::default(),
+        });
+        let relay = RedisRelay { address, shared: Arc::clone(&shared) };
         thread::spawn(move || {
             for client in listener.incoming().map_while(Result::ok) {
                 let shared = Arc::clone(&shared);
@@ -54,52 +57,52 @@ impl Relay {
     }
 
     /// From now on.
-    pub fn set(&self, conduct: Conduct) {
-        *self.shared.conduct.lock().unwrap() = conduct;
-        if conduct == Conduct::Cut {
-            for stream in self.shared.open.lock().unwrap().drain(..) {
+    pub fn set(&self, behavior: RelayBehavior) {
+        *self.shared.behavior.lock().unwrap() = behavior;
+        if behavior == RelayBehavior::Close {
+            for stream in self.shared.connections.lock().unwrap().drain(..) {
                 let _ = stream.shutdown(Shutdown::Both);
             }
         }
     }
 }
 
-fn serve(client: TcpStream, port: u16, shared: &Arc<Shared>) {
-    let conduct = || *shared.conduct.lock().unwrap();
+fn serve(client: TcpStream, port: u16, shared: &Arc<RelayState>) {
+    let behavior = || *shared.behavior.lock().unwrap();
     let Ok(server) = TcpStream::connect(("127.0.0.1", port)) else { return };
-    if conduct() == Conduct::Cut {
+    if behavior() == RelayBehavior::Close {
         return;
     }
     let _ = (client.set_nodelay(true), server.set_nodelay(true));
-    shared.open.lock().unwrap().push(client.try_clone().unwrap());
+    shared.connections.lock().unwrap().push(client.try_clone().unwrap());
     let (from, mut to) = (server.try_clone().unwrap(), client.try_clone().unwrap());
-    let answers = Arc::clone(shared);
+    let responses = Arc::clone(shared);
     thread::spawn(move || {
-        passing(from, |bytes| {
-            let conduct = *answers.conduct.lock().unwrap();
-            match conduct {
-                Conduct::Pass => to.write_all(bytes).is_ok(),
-                Conduct::Late(by) => {
+        copy(from, |bytes| {
+            let behavior = *responses.behavior.lock().unwrap();
+            match behavior {
+                RelayBehavior::Forward => to.write_all(bytes).is_ok(),
+                RelayBehavior::Delay(by) => {
                     thread::sleep(by);
                     to.write_all(bytes).is_ok()
                 }
-                Conduct::Silent | Conduct::Says(_) => true,
-                Conduct::Cut => false,
+                RelayBehavior::Silent | RelayBehavior::Reply(_) => true,
+                RelayBehavior::Close => false,
             }
         });
         let _ = to.shutdown(Shutdown::Both);
     });
     let (mut back, mut on) = (client.try_clone().unwrap(), server);
-    passing(client, |bytes| match conduct() {
-        Conduct::Pass | Conduct::Late(_) => on.write_all(bytes).is_ok(),
-        Conduct::Silent => true,
-        Conduct::Says(answer) => back.write_all(answer).is_ok(),
-        Conduct::Cut => false,
+    copy(client, |bytes| match behavior() {
+        RelayBehavior::Forward | RelayBehavior::Delay(_) => on.write_all(bytes).is_ok(),
+        RelayBehavior::Silent => true,
+        RelayBehavior::Reply(response) => back.write_all(response).is_ok(),
+        RelayBehavior::Close => false,
     });
     let _ = on.shutdown(Shutdown::Both);
 }
 
-fn passing(mut from: TcpStream, mut take: impl FnMut(&[u8]) -> bool) {
+fn copy(mut from: TcpStream, mut take: impl FnMut(&[u8]) -> bool) {
     let mut bytes = [0; 16 * 1024];
     while let Ok(length @ 1..) = from.read(&mut bytes) {
         if !take(&bytes[..length]) {

@@ -1,60 +1,72 @@
 //! A real redis-server, from Debian's package, on a port of its own: started, killed, stopped in its tracks and asked.
 //!
-//! It knows nothing of the gateway. Dropping a [`Redis`] ends its process. Where there is no redis-server the tests fail
+//! It knows nothing of the gateway. Dropping a [`RedisServer`] ends its process. Where there is no redis-server the tests fail
 //! and say what installs it: what was not tested has not passed.
 
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use super::gateway::Folder;
+use super::gateway::TestFolder;
 use super::load::{limit, millis};
 
 /// A running server, or one that was killed and can be started again.
-pub struct Redis {
+pub struct RedisServer {
     child: Option<Child>,
     program: &'static str,
     port: u16,
     arguments: Vec<String>,
-    folder: Folder,
+    folder: TestFolder,
     /// How tests reach it, whatever clients need.
-    own_url: String,
+    admin_url: String,
 }
 
-impl Redis {
+impl RedisServer {
     /// A server that keeps nothing on disk.
     #[track_caller]
-    pub fn start() -> Redis {
-        Redis::start_with(&[])
+    pub fn start() -> RedisServer {
+        RedisServer::start_with(&[])
     }
 
     /// The same with these arguments.
     #[track_caller]
-    pub fn start_with(arguments: &[&str]) -> Redis {
+    pub fn start_with(arguments: &[&str]) -> RedisServer {
         let port = free_port();
         let number = port.to_string();
         let arguments = [&["--port", &number], arguments].concat();
-        Redis::launch("redis-server", port, &arguments, &format!("redis://127.0.0.1:{port}"), Folder::new())
+        RedisServer::launch(
+            "redis-server",
+            port,
+            &arguments,
+            &format!("redis://127.0.0.1:{port}"),
+            TestFolder::new(),
+        )
     }
 
     /// Any of the package's programs; `url` is how it can be asked whether it is there.
     #[track_caller]
-    pub fn launch(program: &'static str, port: u16, arguments: &[&str], url: &str, folder: Folder) -> Redis {
-        let mut redis = Redis {
+    pub fn launch(
+        program: &'static str,
+        port: u16,
+        arguments: &[&str],
+        url: &str,
+        folder: TestFolder,
+    ) -> RedisServer {
+        let mut redis = RedisServer {
             child: None,
             program,
             port,
-            arguments: arguments.iter().map(|it| (*it).to_owned()).collect(),
+            arguments: arguments.iter().map(|argument| (*argument).to_owned()).collect(),
             folder,
-            own_url: url.to_owned(),
+            admin_url: url.to_owned(),
         };
-        redis.start_again();
+        redis.restart();
         redis
     }
 
     /// Starts it on the same port, empty, and waits until it answers.
     #[track_caller]
-    pub fn start_again(&mut self) {
+    pub fn restart(&mut self) {
         assert!(self.child.is_none(), "it runs");
         let log = std::fs::File::create(self.folder.path("redis.log")).unwrap();
         let mut command = Command::new(self.program);
@@ -67,8 +79,11 @@ impl Redis {
         self.child = Some(command.spawn().unwrap_or_else(|error| panic!("{missing}: {error}")));
         let deadline = Instant::now() + limit();
         // Its own answer, and not that of another server which had the port first.
-        let own = format!("process_id:{}", self.child.as_ref().unwrap().id());
-        while !self.try_ask(&["INFO", "server"]).is_some_and(|info| info.lines().any(|line| line == own)) {
+        let cluster_options = format!("process_id:{}", self.child.as_ref().unwrap().id());
+        while !self
+            .try_command(&["INFO", "server"])
+            .is_some_and(|info| info.lines().any(|line| line == cluster_options))
+        {
             let log = std::fs::read_to_string(self.folder.path("redis.log")).unwrap_or_default();
             assert!(Instant::now() < deadline, "{} does not answer; it says:\n{log}", self.program);
             std::thread::sleep(Duration::from_millis(10));
@@ -86,24 +101,24 @@ impl Redis {
 
     /// Asks it something: the whole answer as text.
     #[track_caller]
-    pub fn ask(&self, words: &[&str]) -> String {
-        self.try_ask(words).unwrap_or_else(|| panic!("no answer to {words:?}"))
+    pub fn command(&self, words: &[&str]) -> String {
+        self.try_command(words).unwrap_or_else(|| panic!("no answer to {words:?}"))
     }
 
-    fn try_ask(&self, words: &[&str]) -> Option<String> {
-        let client = redis::Client::open(self.own_url.as_str()).unwrap();
+    fn try_command(&self, words: &[&str]) -> Option<String> {
+        let client = redis::Client::open(self.admin_url.as_str()).unwrap();
         let mut connection = client.get_connection_with_timeout(millis(500)).ok()?;
         connection.set_read_timeout(Some(limit())).unwrap();
         let mut command = redis::cmd(words[0]);
         for word in &words[1..] {
             command.arg(word);
         }
-        command.query::<redis::Value>(&mut connection).ok().map(|value| text(&value))
+        command.query::<redis::Value>(&mut connection).ok().map(|value| value_text(&value))
     }
 
     /// The names of all keys.
     pub fn keys(&self) -> Vec<String> {
-        let client = redis::Client::open(self.own_url.as_str()).unwrap();
+        let client = redis::Client::open(self.admin_url.as_str()).unwrap();
         redis::cmd("KEYS").arg("*").query(&mut client.get_connection().unwrap()).unwrap()
     }
 
@@ -115,7 +130,7 @@ impl Redis {
         }
     }
 
-    /// It does nothing more until [`Redis::resume`], and nobody is told.
+    /// It does nothing more until [`RedisServer::resume`], and nobody is told.
     pub fn pause(&self) {
         self.signal("STOP");
     }
@@ -131,7 +146,7 @@ impl Redis {
     }
 }
 
-impl Drop for Redis {
+impl Drop for RedisServer {
     fn drop(&mut self) {
         self.kill();
     }
@@ -139,32 +154,32 @@ impl Drop for Redis {
 
 /// Three nodes that share all slots evenly, and agree on it.
 #[track_caller]
-pub fn cluster() -> Vec<Redis> {
-    let own = ["--cluster-enabled", "yes", "--cluster-node-timeout", "1000"];
-    let nodes: Vec<Redis> = (0..3).map(|_| Redis::start_with(&own)).collect();
+pub fn cluster() -> Vec<RedisServer> {
+    let cluster_options = ["--cluster-enabled", "yes", "--cluster-node-timeout", "1000"];
+    let nodes: Vec<RedisServer> = (0..3).map(|_| RedisServer::start_with(&cluster_options)).collect();
     let mut first_slot = 0;
     for (number, node) in nodes.iter().enumerate() {
         let last = if number == 2 { 16_383 } else { 5_461 * (number + 1) };
-        node.ask(&["CLUSTER", "ADDSLOTSRANGE", &first_slot.to_string(), &last.to_string()]);
+        node.command(&["CLUSTER", "ADDSLOTSRANGE", &first_slot.to_string(), &last.to_string()]);
         first_slot = last + 1;
-        node.ask(&["CLUSTER", "SET-CONFIG-EPOCH", &(number + 1).to_string()]);
+        node.command(&["CLUSTER", "SET-CONFIG-EPOCH", &(number + 1).to_string()]);
     }
     for node in &nodes[1..] {
-        nodes[0].ask(&["CLUSTER", "MEET", "127.0.0.1", &node.port().to_string()]);
+        nodes[0].command(&["CLUSTER", "MEET", "127.0.0.1", &node.port().to_string()]);
     }
-    until_agreed(&nodes);
+    wait_until_cluster_ready(&nodes);
     nodes
 }
 
 /// Waits until all nodes of a cluster know that it is whole.
 #[track_caller]
-pub fn until_agreed(nodes: &[Redis]) {
+pub fn wait_until_cluster_ready(nodes: &[RedisServer]) {
     let deadline = Instant::now() + limit();
     while !nodes.iter().all(|node| {
-        let info = node.ask(&["CLUSTER", "INFO"]);
+        let info = node.command(&["CLUSTER", "INFO"]);
         info.contains("cluster_state:ok") && info.contains("cluster_known_nodes:3")
     }) {
-        assert!(Instant::now() < deadline, "{}", nodes[0].ask(&["CLUSTER", "INFO"]));
+        assert!(Instant::now() < deadline, "{}", nodes[0].command(&["CLUSTER", "INFO"]));
         std::thread::sleep(Duration::from_millis(20));
     }
 }
@@ -189,9 +204,9 @@ pub fn free_port() -> u16 {
     }
 }
 
-fn text(value: &redis::Value) -> String {
+fn value_text(value: &redis::Value) -> String {
     match value {
-        redis::Value::Array(values) => values.iter().map(text).collect::<Vec<_>>().join(" "),
+        redis::Value::Array(values) => values.iter().map(value_text).collect::<Vec<_>>().join(" "),
         redis::Value::BulkString(bytes) => String::from_utf8_lossy(bytes).into_owned(),
         redis::Value::SimpleString(text) => text.clone(),
         redis::Value::Int(number) => number.to_string(),

@@ -1,4 +1,4 @@
-//! `rehearse`: no example configuration breaks the contract, and a gateway that does is found out, by name.
+//! `run_verify`: no example configuration breaks the contract, and a gateway that does is found out, by name.
 //!
 //! What is broken on purpose is broken by a relay between the rehearsal's clients and its gateways: it is told where to
 //! lead in the first line, and spoils the answers to the requests that it knows.
@@ -15,12 +15,12 @@ use serde_json::Value;
 use statusquo::rehearse::{GatewayProfile, client_faults_tls};
 
 use super::certificates::Authority;
-use super::gateway::Folder;
+use super::gateway::TestFolder;
 
 /// Runs to its end.
 fn run(file: &str, relay: Option<SocketAddr>, options: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_statusquo"));
-    command.args(["rehearse", file]).args(options).stdin(Stdio::null());
+    command.args(["verify", file]).args(options).stdin(Stdio::null());
     if let Some(relay) = relay {
         command.args(["--through", &relay.to_string()]);
     }
@@ -28,7 +28,7 @@ fn run(file: &str, relay: Option<SocketAddr>, options: &[&str]) -> Output {
 }
 
 /// Runs to its end: the exit status, and the report.
-fn rehearse(file: &str, relay: Option<SocketAddr>, options: &[&str]) -> (Option<i32>, Value) {
+fn run_verify(file: &str, relay: Option<SocketAddr>, options: &[&str]) -> (Option<i32>, Value) {
     let output = run(file, relay, &[&["--format", "json"], options].concat());
     let report: Value = serde_json::from_slice(&output.stdout)
         .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&output.stderr)));
@@ -55,9 +55,9 @@ fn assert_no_failures(report: &Value, name: &str) {
 }
 
 #[test]
-fn no_example_configuration_breaks_the_contract_in_a_rehearsal() {
+fn example_configurations_all_pass_verify() {
     for name in ["minimal.yaml", "annotated.yaml", "appwrite.yaml"] {
-        let (status, report) = rehearse(&example(name), None, &[]);
+        let (status, report) = run_verify(&example(name), None, &[]);
         assert_no_failures(&report, name);
         assert_eq!((status, &report["passed"]), (Some(0), &Value::from(true)), "{name}");
         let passed = rows(&report, "passed").len();
@@ -68,7 +68,7 @@ fn no_example_configuration_breaks_the_contract_in_a_rehearsal() {
     }
 }
 
-const OWN: &str = "version: 1
+const CUSTOM_CONFIG: &str = "version: 1
 listen: [{ address: \"127.0.0.1:1\" }, { address: \"127.0.0.1:3\", SECOND }]
 telemetry: { address: \"127.0.0.1:2\" }
 rate_limits: { few: { key: [host], allow: 3 per 1h } }
@@ -94,14 +94,14 @@ routes:
 
 /// The modes, overrides, limits and members of a configuration are expected, not only borne.
 #[test]
-fn a_configuration_with_choices_of_its_own_is_rehearsed_by_them() {
-    let folder = Folder::new();
+fn verify_uses_the_choices_of_the_configuration() {
+    let folder = TestFolder::new();
     let issued = Authority::new().issue(&["shop.example"]);
     let cert = folder.write("gateway.crt", &issued.cert);
     let key = folder.write("gateway.key", &issued.key);
     let tls = format!("tls: {{ cert: \"{}\", key: \"{}\" }}", cert.display(), key.display());
-    let file = folder.write("own.yaml", &OWN.replace("SECOND", &tls));
-    let (status, report) = rehearse(file.to_str().unwrap(), None, &[]);
+    let file = folder.write("own.yaml", &CUSTOM_CONFIG.replace("SECOND", &tls));
+    let (status, report) = run_verify(file.to_str().unwrap(), None, &[]);
     assert_no_failures(&report, "own.yaml");
     let passed_rows = rows(&report, "passed");
     for row in client_faults_tls(&GatewayProfile::example()) {
@@ -142,22 +142,22 @@ fn a_configuration_with_choices_of_its_own_is_rehearsed_by_them() {
 }
 
 #[test]
-fn a_file_that_is_refused_is_refused_as_by_check() {
-    let folder = Folder::new();
+fn invalid_file_is_rejected_as_by_check() {
+    let folder = TestFolder::new();
     let file = folder.write("bad.yaml", "version: 1\nlisten: [{ address: \":80\" }]\nrouts: []\n");
-    let told = |command: &str| {
+    let result_of = |command: &str| {
         let mut process = Command::new(env!("CARGO_BIN_EXE_statusquo"));
         let output = process.args([command, file.to_str().unwrap()]).output().unwrap();
         (output.status.code(), String::from_utf8(output.stderr).unwrap())
     };
-    assert_eq!(told("rehearse"), told("check"));
-    assert_eq!(told("rehearse").0, Some(78));
+    assert_eq!(result_of("verify"), result_of("check"));
+    assert_eq!(result_of("verify").0, Some(78));
 }
 
 #[test]
-fn a_gateway_that_breaks_the_contract_is_found_out_by_name() {
+fn verify_names_every_broken_contract_case() {
     let relay = relay_with(|asks, _| spoiled(asks).map_or(Treatment::Forward, |(_, treatment)| treatment));
-    let (status, report) = rehearse(&example("minimal.yaml"), Some(relay), &["--allow-flaky"]);
+    let (status, report) = run_verify(&example("minimal.yaml"), Some(relay), &["--allow-flaky"]);
     assert_eq!(status, Some(1));
     assert_eq!(report["passed"], false);
     let failed = rows(&report, "failed");
@@ -188,7 +188,7 @@ fn relay_that_spoils_once() -> SocketAddr {
 
 #[test]
 fn rows_that_fail_once_are_flaky_and_exit_1() {
-    let (status, report) = rehearse(&example("minimal.yaml"), Some(relay_that_spoils_once()), &[]);
+    let (status, report) = run_verify(&example("minimal.yaml"), Some(relay_that_spoils_once()), &[]);
     assert_eq!(rows(&report, "failed"), []);
     let flaky = rows(&report, "flaky");
     let names: HashSet<&str> = flaky.iter().map(|(name, _)| *name).collect();
@@ -212,17 +212,17 @@ fn flaky_rows_exit_0_when_allowed_and_stand_in_the_table() {
 }
 
 #[test]
-fn a_gateway_that_counts_what_no_client_saw_is_found_out() {
-    let choose = |asks: &str, _| match asks.contains("x-rehearsal: status-418\r\n") {
+fn verify_detects_counts_that_no_client_saw() {
+    let choose = |asks: &str, _| match asks.contains("x-test-case: status-418\r\n") {
         true => Treatment::SendOthersBeside,
         false => Treatment::Forward,
     };
     let relay = relay_with(choose);
-    let (status, report) = rehearse(&example("minimal.yaml"), Some(relay), &[]);
+    let (status, report) = run_verify(&example("minimal.yaml"), Some(relay), &[]);
     assert_eq!((status, &report["passed"]), (Some(1), &Value::from(false)));
     let failed = rows(&report, "failed");
     let reason = |account: &str| failed.iter().find(|(name, _)| *name == account).map(|(_, reason)| *reason);
-    let seen = |account| reason(account).unwrap_or_default().starts_with("gateway of misbehaving: ");
+    let seen = |account| reason(account).unwrap_or_default().starts_with("gateway of scripted: ");
     assert!(seen("responses_total") && seen("errors_total"), "{failed:?}");
     assert!(failed.iter().all(|(name, _)| name.ends_with("_total")), "{failed:?}");
 }
@@ -245,7 +245,7 @@ const SPOILED: [&str; 6] =
 /// The row of a request, and how its response is spoiled.
 fn spoiled(asks: &str) -> Option<(&'static str, Treatment)> {
     let is = |fault: &&str| {
-        asks.contains(&format!("x-rehearsal: {fault}\r\n")) || asks.contains(&format!("row={fault} "))
+        asks.contains(&format!("x-test-case: {fault}\r\n")) || asks.contains(&format!("row={fault} "))
     };
     let row = SPOILED.into_iter().find(is)?;
     let treatment = match row {
@@ -266,13 +266,13 @@ fn relay_with(choose: impl Fn(&str, SocketAddr) -> Treatment + Send + Sync + 'st
     thread::spawn(move || {
         for stream in listener.incoming().map_while(Result::ok) {
             let choose = Arc::clone(&choose);
-            thread::spawn(move || relay(stream, &*choose));
+            thread::spawn(move || relay_connection(stream, &*choose));
         }
     });
     address
 }
 
-fn relay(client: TcpStream, choose: &dyn Fn(&str, SocketAddr) -> Treatment) {
+fn relay_connection(client: TcpStream, choose: &dyn Fn(&str, SocketAddr) -> Treatment) {
     let mut from_client = BufReader::new(client.try_clone().unwrap());
     let mut line = String::new();
     from_client.read_line(&mut line).unwrap();
@@ -285,9 +285,9 @@ fn relay(client: TcpStream, choose: &dyn Fn(&str, SocketAddr) -> Treatment) {
     thread::spawn(move || forward(from_client, to_gateway, &seen));
     // When the gateway responds, it has received the request, and so has `first`.
     let _ = gateway.peek(&mut [0]);
-    let asks = String::from_utf8_lossy(&first.lock().unwrap()).into_owned();
+    let first_request = String::from_utf8_lossy(&first.lock().unwrap()).into_owned();
     let nobody = Mutex::default();
-    match choose(&asks, address) {
+    match choose(&first_request, address) {
         Treatment::Forward => forward(BufReader::new(gateway), client, &nobody),
         Treatment::Withhold => {
             let _ = std::io::copy(&mut BufReader::new(gateway), &mut std::io::sink());
@@ -299,12 +299,12 @@ fn relay(client: TcpStream, choose: &dyn Fn(&str, SocketAddr) -> Treatment) {
             forward(from_gateway, client, &nobody);
         }
         Treatment::SendOthersBeside => {
-            let mut own = TcpStream::connect(address).unwrap();
+            let mut extra_connection = TcpStream::connect(address).unwrap();
             // More than rows may have been played again.
             let request = b"GET /a/../b HTTP/1.1\r\nhost: x\r\n\r\n";
-            own.write_all(&request.repeat(300)).unwrap();
-            own.shutdown(Shutdown::Write).unwrap();
-            let _ = std::io::copy(&mut own, &mut std::io::sink());
+            extra_connection.write_all(&request.repeat(300)).unwrap();
+            extra_connection.shutdown(Shutdown::Write).unwrap();
+            let _ = std::io::copy(&mut extra_connection, &mut std::io::sink());
             forward(BufReader::new(gateway), client, &nobody);
         }
     }
@@ -355,18 +355,18 @@ fn replace(from: &mut BufReader<TcpStream>, mut to: &TcpStream, (found, other): 
 }
 
 #[test]
-fn a_rehearsal_of_nothing_is_a_failure() {
-    let folder = Folder::new();
+fn verify_without_applicable_rows_fails() {
+    let folder = TestFolder::new();
     let only = "version: 1\nlisten: [{ address: \"127.0.0.1:1\" }]\ntelemetry: { address: \"127.0.0.1:2\" }\n\
                 upstreams: { shop: { servers: [shop.invalid:80] } }\n\
                 routes: [{ name: only, match: { path: /x, methods: [DELETE] }, upstream: shop, deny: { methods: [DELETE] } }]\n";
     let file = folder.write("only.yaml", only);
     let mut process = Command::new(env!("CARGO_BIN_EXE_statusquo"));
-    let output = process.args(["rehearse", file.to_str().unwrap()]).output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let output = process.args(["verify", file.to_str().unwrap()]).output().unwrap();
+    let stderr_text = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(
-        (output.status.code(), said.contains("nothing could be rehearsed")),
+        (output.status.code(), stderr_text.contains("nothing could be rehearsed")),
         (Some(1), true),
-        "{said}"
+        "{stderr_text}"
     );
 }

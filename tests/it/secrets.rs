@@ -14,119 +14,130 @@ use statusquo::rehearse::{
 };
 
 use super::gateway::Gateway;
-use super::matrix::{ask, for_each_at_once, in_front_of, until_names_are_known};
-use super::promise::text_of;
-use super::reader::Answer;
+use super::matrix::{run_concurrently, send_requests, upstream_fault_setup, wait_for_dns};
+use super::promise::default_message;
+use super::reader::HttpResponse;
 
 /// The random words of a run.
-struct Words {
+struct RandomSecrets {
     /// In the place of the machine's name, and as long.
     secret: String,
     /// A way to write the loopback's address that nobody would write: in hexadecimal, behind many zeros.
     host: String,
 }
 
-impl Words {
-    fn draw() -> Words {
+impl RandomSecrets {
+    fn generate() -> RandomSecrets {
         let seed = std::env::var("STATUSQUO_TEST_SEED").ok().and_then(|text| text.parse().ok());
         let seed: u64 = seed.unwrap_or_else(|| RandomState::new().hash_one("seed"));
         eprintln!("STATUSQUO_TEST_SEED={seed}");
         let zeros = "0".repeat(2 + (seed >> 60) as usize);
-        Words { secret: format!("c{:012x}", seed & 0xffff_ffff_ffff), host: format!("0x{zeros}7f000001") }
+        RandomSecrets {
+            secret: format!("c{:012x}", seed & 0xffff_ffff_ffff),
+            host: format!("0x{zeros}7f000001"),
+        }
     }
 
-    fn are_in(&self, text: &str) -> bool {
+    fn appear_in(&self, text: &str) -> bool {
         text.contains(&self.secret) || text.contains(&self.host) || text.contains(INTERNAL_HOSTNAME)
     }
 }
 
 #[test]
-fn no_error_of_ours_tells_what_an_upstream_let_slip_and_the_log_does() {
-    let words = Words::draw();
-    let faults = in_other_words(&words);
-    let misbehaving = FaultyUpstream::with_faults(faults.clone()).unwrap();
-    let gateway = in_front_of(&misbehaving, &faults, &words.host).start();
-    until_names_are_known(&gateway, &faults);
+fn local_replies_leak_no_upstream_detail_and_the_log_has_it() {
+    let secrets = RandomSecrets::generate();
+    let faults = faults_with_secrets(&secrets);
+    let faulty_upstream = FaultyUpstream::with_faults(faults.clone()).unwrap();
+    let gateway = upstream_fault_setup(&faulty_upstream, &faults, &secrets.host).start();
+    wait_for_dns(&gateway, &faults);
     let ids: Mutex<HashMap<&str, String>> = Mutex::default();
-    for_each_at_once(&faults, |fault| {
-        let answer = ask(&mut gateway.client(), fault);
-        assert_eq!(answer.status, fault.outcome.status(), "{}", fault.name);
+    run_concurrently(&faults, |fault| {
+        let response = send_requests(&mut gateway.client(), fault);
+        assert_eq!(response.status, fault.outcome.status(), "{}", fault.name);
         if let FaultOutcome::LocalReply { .. } = fault.outcome {
-            assert!(!words.are_in(&all_of(&answer)), "{}: {answer:#?}", fault.name);
-            let id = answer.field("x-request-id").unwrap().to_owned();
+            assert!(!secrets.appear_in(&everything_in(&response)), "{}: {response:#?}", fault.name);
+            let id = response.header("x-request-id").unwrap().to_owned();
             ids.lock().unwrap().insert(fault.name, id);
         }
     });
     let ids = ids.into_inner().unwrap();
     let lines = log_lines(&gateway, ids.values());
-    let untold: Vec<&str> = faults
+    let not_logged: Vec<&str> = faults
         .iter()
         .filter_map(|fault| Some((fault, lines.get(ids.get(fault.name)?)?)))
-        .filter(|(fault, line)| !is_told(fault, &line.to_string(), &words))
+        .filter(|(fault, line)| !is_logged(fault, &line.to_string(), &secrets))
         .map(|(fault, _)| fault.name)
         .collect();
-    assert_eq!(untold, Vec::<&str>::new(), "the log does not tell what the upstream said");
+    assert_eq!(not_logged, Vec::<&str>::new(), "the log does not tell what the upstream said");
 }
 
 #[test]
-fn without_messages_of_the_upstream_no_error_at_all_tells_anything() {
-    let words = Words::draw();
-    let faults = in_other_words(&words);
-    let misbehaving = FaultyUpstream::with_faults(faults.clone()).unwrap();
-    let gateway =
-        in_front_of(&misbehaving, &faults, &words.host).set("errors.upstream_messages", "none").start();
-    until_names_are_known(&gateway, &faults);
-    for_each_at_once(&faults, |fault| {
-        let answer = ask(&mut gateway.client(), fault);
+fn errors_leak_nothing_when_upstream_messages_are_off() {
+    let secrets = RandomSecrets::generate();
+    let faults = faults_with_secrets(&secrets);
+    let faulty_upstream = FaultyUpstream::with_faults(faults.clone()).unwrap();
+    let gateway = upstream_fault_setup(&faulty_upstream, &faults, &secrets.host)
+        .set("errors.upstream_messages", "none")
+        .start();
+    wait_for_dns(&gateway, &faults);
+    run_concurrently(&faults, |fault| {
+        let response = send_requests(&mut gateway.client(), fault);
         let code = fault.outcome.status();
-        assert_eq!(answer.status, code, "{}", fault.name);
+        assert_eq!(response.status, code, "{}", fault.name);
         if code >= 400 {
-            assert!(!words.are_in(&all_of(&answer)), "{}: {answer:#?}", fault.name);
+            assert!(!secrets.appear_in(&everything_in(&response)), "{}: {response:#?}", fault.name);
             if fault.request.method != "HEAD" {
-                let body: Value = serde_json::from_slice(&answer.body).unwrap();
-                assert_eq!(body["message"], text_of(code), "{}", fault.name);
+                let body: Value = serde_json::from_slice(&response.body).unwrap();
+                assert_eq!(body["message"], default_message(code), "{}", fault.name);
             }
         }
     });
 }
 
 /// The table with the words of this run in its scripts.
-fn in_other_words(words: &Words) -> Vec<UpstreamFault> {
-    assert_eq!(words.secret.len(), INTERNAL_HOSTNAME.len(), "lengths and chunks stay right");
+fn faults_with_secrets(secrets: &RandomSecrets) -> Vec<UpstreamFault> {
+    assert_eq!(secrets.secret.len(), INTERNAL_HOSTNAME.len(), "lengths and chunks stay right");
     let mut faults = upstream_faults();
     for step in faults.iter_mut().flat_map(|fault| fault.script.iter_mut()) {
         if let UpstreamStep::Write(bytes)
         | UpstreamStep::WriteSlowly { bytes, .. }
         | UpstreamStep::WriteRepeated { bytes, .. } = step
         {
-            *bytes = replaced(bytes, INTERNAL_HOSTNAME.as_bytes(), words.secret.as_bytes());
+            *bytes = replace_bytes(bytes, INTERNAL_HOSTNAME.as_bytes(), secrets.secret.as_bytes());
         }
     }
     faults
 }
 
-fn replaced(bytes: &Bytes, old: &[u8], new: &[u8]) -> Bytes {
+fn replace_bytes(bytes: &Bytes, old: &[u8], new: &[u8]) -> Bytes {
     let mut all = bytes.to_vec();
-    let places: Vec<usize> = memchr::memmem::find_iter(bytes, old).collect();
-    for at in places {
+    let offsets: Vec<usize> = memchr::memmem::find_iter(bytes, old).collect();
+    for at in offsets {
         all[at..at + old.len()].copy_from_slice(new);
     }
     all.into()
 }
 
 /// Every byte of it, in one text.
-fn all_of(answer: &Answer) -> String {
-    format!("{} {} {:?} {:?} {}", answer.status, answer.reason, answer.fields, answer.interim, answer.text())
+fn everything_in(response: &HttpResponse) -> String {
+    format!(
+        "{} {} {:?} {:?} {}",
+        response.status,
+        response.reason,
+        response.headers,
+        response.interim,
+        response.text()
+    )
 }
 
 /// Which server it was stands in each line; what it said, where it said anything.
-fn is_told(fault: &UpstreamFault, line: &str, words: &Words) -> bool {
-    let says = fault.script.iter().any(|step| match step {
-        UpstreamStep::Write(bytes) => memchr::memmem::find(bytes, words.secret.as_bytes()).is_some(),
+fn is_logged(fault: &UpstreamFault, line: &str, secrets: &RandomSecrets) -> bool {
+    let contains_secret = fault.script.iter().any(|step| match step {
+        UpstreamStep::Write(bytes) => memchr::memmem::find(bytes, secrets.secret.as_bytes()).is_some(),
         _ => false,
     });
-    (line.contains(&words.host) || fault.server_kind.requires_tls())
-        && (!says || line.contains(&words.secret))
+    (line.contains(&secrets.host) || fault.server_kind.requires_tls())
+        && (!contains_secret || line.contains(&secrets.secret))
 }
 
 /// By request.

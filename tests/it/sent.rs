@@ -11,74 +11,81 @@ use serde_json::Value;
 use statusquo::rehearse::{FaultRequest, FaultyUpstream, UpstreamFault, upstream_faults};
 
 use super::gateway::Gateway;
-use super::matrix::{ask, for_each_at_once, in_front_of};
-use super::reader::Answer;
+use super::matrix::{run_concurrently, send_requests, upstream_fault_setup};
+use super::reader::HttpResponse;
 
 /// An answer that a client got.
-struct Told {
+struct SentReport {
     fault: &'static str,
     method: &'static str,
     /// What its body says, where it is one of ours.
-    sent: Option<String>,
+    reported: Option<String>,
     /// The least that may be said.
-    at_least: &'static str,
+    minimum: &'static str,
 }
 
 #[test]
-fn no_request_is_falsely_told_to_be_unsent_and_no_post_or_patch_reaches_an_upstream_twice() {
-    let misbehaving = FaultyUpstream::start().unwrap();
+fn request_sent_is_truthful_and_post_and_patch_are_sent_at_most_once() {
+    let faulty_upstream = FaultyUpstream::start().unwrap();
     let faults: Vec<UpstreamFault> = upstream_faults()
         .into_iter()
-        .flat_map(|fault| [by("POST", &fault), by("PATCH", &fault), Some(fault)])
+        .flat_map(|fault| [with_method("POST", &fault), with_method("PATCH", &fault), Some(fault)])
         .flatten()
         .collect();
-    let gateway = in_front_of(&misbehaving, &upstream_faults(), "127.0.0.1")
+    let gateway = upstream_fault_setup(&faulty_upstream, &upstream_faults(), "127.0.0.1")
         .set("errors.include", "[request_sent]")
         .set("log.requests", "all")
         .start();
-    let told: Mutex<HashMap<String, Told>> = Mutex::default();
-    for_each_at_once(&faults, |fault| {
-        let answer = ask(&mut gateway.client(), fault);
+    let reports: Mutex<HashMap<String, SentReport>> = Mutex::default();
+    run_concurrently(&faults, |fault| {
+        let response = send_requests(&mut gateway.client(), fault);
         let (fault, method) = (fault.name, fault.request.method);
-        let at_least = least(&faults, fault);
-        let entry = Told { fault, method, sent: sent_in(&answer), at_least };
-        told.lock().unwrap().insert(answer.field("x-request-id").unwrap().to_owned(), entry);
+        let at_least = min_request_sent(&faults, fault);
+        let entry = SentReport { fault, method, reported: reported_in(&response), minimum: at_least };
+        reports.lock().unwrap().insert(response.header("x-request-id").unwrap().to_owned(), entry);
     });
-    let told = told.into_inner().unwrap();
-    let logged = logged(&gateway, &told);
-    let received = Received::by(&misbehaving);
-    let mut wrong = Vec::new();
-    for (id, told) in &told {
+    let reports = reports.into_inner().unwrap();
+    let logged = logged_request_sent(&gateway, &reports);
+    let upstream_record = UpstreamRecord::with_method(&faulty_upstream);
+    let mut mismatches = Vec::new();
+    for (id, reports) in &reports {
         let logged = logged[id].as_str();
-        let name = format!("{} {}", told.method, told.fault);
-        if told.sent.as_deref().is_some_and(|sent| sent != logged) {
-            wrong.push(format!("{name}: the body says {:?}, the log {logged}", told.sent));
+        let name = format!("{} {}", reports.method, reports.fault);
+        if reports.reported.as_deref().is_some_and(|sent| sent != logged) {
+            mismatches.push(format!("{name}: the body says {:?}, the log {logged}", reports.reported));
         }
-        if rank(logged) < rank(told.at_least) || (logged == "none" && received.any_byte(id)) {
-            wrong.push(format!("{name}: {logged} is said, but {} is true", told.at_least));
+        if rank(logged) < rank(reports.minimum) || (logged == "none" && upstream_record.has_any_byte(id)) {
+            mismatches.push(format!("{name}: {logged} is said, but {} is true", reports.minimum));
         }
-        let must_not = ["POST", "PATCH"].contains(&told.method) && !PASSED_OVER.contains(&told.fault);
-        if must_not && received.times(id) > 1 {
-            wrong.push(format!("{name}: the upstream received it {} times", received.times(id)));
+        let must_not_repeat =
+            ["POST", "PATCH"].contains(&reports.method) && !UNPROCESSED.contains(&reports.fault);
+        if must_not_repeat && upstream_record.request_count(id) > 1 {
+            mismatches.push(format!(
+                "{name}: the upstream received it {} times",
+                upstream_record.request_count(id)
+            ));
         }
     }
-    assert_eq!(wrong, Vec::<String>::new());
-    assert!(told.values().any(|told| told.sent.as_deref() == Some("none")), "nothing was told to be unsent");
-    assert!(told.len() > 1_100, "{}", told.len());
+    assert_eq!(mismatches, Vec::<String>::new());
+    assert!(
+        reports.values().any(|reports| reports.reported.as_deref() == Some("none")),
+        "nothing was told to be unsent"
+    );
+    assert!(reports.len() > 1_100, "{}", reports.len());
 }
 
 /// Rows in which the upstream says in so many words that it has not looked at the request: any other server may be asked,
 /// or the same again.
-const PASSED_OVER: [&str; 2] = ["h2-reset-refused-stream", "h2-goaway-passing-over"];
+const UNPROCESSED: [&str; 2] = ["h2-reset-refused-stream", "h2-goaway-passing-over"];
 
 /// The same row asked by this method, which must not be repeated; `None` where the method is the point.
-fn by(method: &'static str, fault: &UpstreamFault) -> Option<UpstreamFault> {
+fn with_method(method: &'static str, fault: &UpstreamFault) -> Option<UpstreamFault> {
     let body = Bytes::from("order 7, paid once");
     let ask = FaultRequest { method, body, ..fault.request.clone() };
     (fault.request.method == "GET").then(|| UpstreamFault { request: ask, ..fault.clone() })
 }
 
-fn least(faults: &[UpstreamFault], name: &str) -> &'static str {
+fn min_request_sent(faults: &[UpstreamFault], name: &str) -> &'static str {
     faults.iter().find(|fault| fault.name == name).unwrap().min_request_sent.name()
 }
 
@@ -86,15 +93,15 @@ fn rank(sent: &str) -> usize {
     ["none", "partial", "full"].iter().position(|known| *known == sent).unwrap()
 }
 
-fn sent_in(answer: &Answer) -> Option<String> {
-    let body: Value = serde_json::from_slice(&answer.body).ok()?;
+fn reported_in(response: &HttpResponse) -> Option<String> {
+    let body: Value = serde_json::from_slice(&response.body).ok()?;
     body["request_sent"].as_str().map(str::to_owned)
 }
 
 /// What the log says, by request.
-fn logged(gateway: &Gateway, told: &HashMap<String, Told>) -> HashMap<String, String> {
+fn logged_request_sent(gateway: &Gateway, reports: &HashMap<String, SentReport>) -> HashMap<String, String> {
     let mut logged: HashMap<String, String> = HashMap::new();
-    while let Some(missing) = told.keys().find(|id| !logged.contains_key(*id)) {
+    while let Some(missing) = reports.keys().find(|id| !logged.contains_key(*id)) {
         gateway.log_line(|line| line["request_id"] == missing.as_str());
         for line in gateway.log_text().lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()) {
             if let (Some(id), Some(sent)) = (line["request_id"].as_str(), line["request_sent"].as_str()) {
@@ -106,29 +113,29 @@ fn logged(gateway: &Gateway, told: &HashMap<String, Told>) -> HashMap<String, St
 }
 
 /// What the upstreams received.
-struct Received {
+struct UpstreamRecord {
     heads: HashMap<String, usize>,
     raw: Vec<u8>,
 }
 
-impl Received {
-    fn by(misbehaving: &FaultyUpstream) -> Received {
-        let mut received = Received { heads: HashMap::new(), raw: Vec::new() };
-        for upstream in misbehaving.recording_upstreams() {
+impl UpstreamRecord {
+    fn with_method(faulty_upstream: &FaultyUpstream) -> UpstreamRecord {
+        let mut upstream_record = UpstreamRecord { heads: HashMap::new(), raw: Vec::new() };
+        for upstream in faulty_upstream.recording_upstreams() {
             let seen = upstream.recording();
             for id in seen.requests().filter_map(|request| request.head.header("x-request-id")) {
-                *received.heads.entry(id.to_owned()).or_default() += 1;
+                *upstream_record.heads.entry(id.to_owned()).or_default() += 1;
             }
-            received.raw.extend(seen.connections.iter().flat_map(|connection| connection.raw.iter()));
+            upstream_record.raw.extend(seen.connections.iter().flat_map(|connection| connection.raw.iter()));
         }
-        received
+        upstream_record
     }
 
-    fn times(&self, id: &str) -> usize {
+    fn request_count(&self, id: &str) -> usize {
         self.heads.get(id).copied().unwrap_or(0)
     }
 
-    fn any_byte(&self, id: &str) -> bool {
-        self.times(id) > 0 || memchr::memmem::find(&self.raw, id.as_bytes()).is_some()
+    fn has_any_byte(&self, id: &str) -> bool {
+        self.request_count(id) > 0 || memchr::memmem::find(&self.raw, id.as_bytes()).is_some()
     }
 }

@@ -11,21 +11,21 @@ use statusquo::store::link::RedisConnection;
 use statusquo::store::script::{self, ScriptOperation};
 use statusquo::store::{Address, answer};
 
-use super::assurance::random::Random;
-use super::redis_server::Redis;
+use super::assurance::random::SeededRandom;
+use super::redis_server::RedisServer;
 
 const ALGORITHMS: [Algorithm; 3] = [Algorithm::Gcra, Algorithm::FixedWindow, Algorithm::SlidingWindow];
 
-struct Numbers(Random);
+struct RandomNumbers(SeededRandom);
 
-impl Numbers {
+impl RandomNumbers {
     fn below(&mut self, limit: u64) -> u64 {
         self.0.next() % limit
     }
 }
 
 /// A rule, counted in memory beside the store.
-struct Rule {
+struct TestRule {
     name: String,
     quota: Quota,
     algorithm: Algorithm,
@@ -33,7 +33,7 @@ struct Rule {
     table: LimitTable,
 }
 
-impl Rule {
+impl TestRule {
     fn new(
         number: usize,
         algorithm: Algorithm,
@@ -41,11 +41,11 @@ impl Rule {
         period: Duration,
         burst: u32,
         cost: u32,
-    ) -> Rule {
+    ) -> TestRule {
         let burst = if algorithm == Algorithm::Gcra { burst } else { allowed };
         let quota = Quota::new(allowed, period, burst).unwrap();
         let cost = cost.clamp(1, algorithm.capacity(&quota));
-        Rule {
+        TestRule {
             name: format!("rule{number}"),
             quota,
             algorithm,
@@ -55,7 +55,7 @@ impl Rule {
     }
 
     fn ask(&self, key: u128) -> TakeRequest<'_> {
-        let Rule { name, quota, algorithm, cost, .. } = self;
+        let TestRule { name, quota, algorithm, cost, .. } = self;
         TakeRequest {
             rule: name,
             key: Key::from_bits(key),
@@ -67,7 +67,7 @@ impl Rule {
 }
 
 /// What memory says of all of these: taken from each or from none.
-fn of_memory(rules: &[&Rule], key: u128, now: Timestamp) -> Vec<QuotaDecision> {
+fn decide_in_memory(rules: &[&TestRule], key: u128, now: Timestamp) -> Vec<QuotaDecision> {
     let key = Key::from_bits(key);
     let looked: Vec<QuotaDecision> =
         rules.iter().map(|rule| rule.table.peek(key, &rule.quota, now, rule.cost)).collect();
@@ -78,14 +78,14 @@ fn of_memory(rules: &[&Rule], key: u128, now: Timestamp) -> Vec<QuotaDecision> {
 }
 
 #[test]
-fn memory_and_redis_agree_step_by_step_in_real_time() {
-    let server = Redis::start();
+fn memory_and_redis_agree_in_real_time() {
+    let server = RedisServer::start();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let address = Address::parse(&server.url()).unwrap();
         let link = RedisConnection::connect(&address, None).await.unwrap();
         let digest = script::sha1_digest(script::SOURCE);
-        let mut random = Numbers(Random::of(7, 0));
+        let mut random = RandomNumbers(SeededRandom::of(7, 0));
         let mut rules = Vec::new();
         for algorithm in ALGORITHMS {
             for (allowed, micros, burst, cost) in [
@@ -96,7 +96,7 @@ fn memory_and_redis_agree_step_by_step_in_real_time() {
                 (5, 3_600_000_000, 5, 1),
                 (11, 1_000_000, 11, 4),
             ] {
-                rules.push(Rule::new(
+                rules.push(TestRule::new(
                     rules.len(),
                     algorithm,
                     allowed,
@@ -112,7 +112,7 @@ fn memory_and_redis_agree_step_by_step_in_real_time() {
             let other = random.below(rules.len() as u64) as usize;
             let key = 10 + u128::from(random.below(2));
             let together = random.below(4) == 0 && one != other;
-            let chosen: Vec<&Rule> =
+            let chosen: Vec<&TestRule> =
                 if together { vec![&rules[one], &rules[other]] } else { vec![&rules[one]] };
             let asks: Vec<TakeRequest<'_>> = chosen.iter().map(|rule| rule.ask(key)).collect();
             if random.below(50) == 0 {
@@ -121,7 +121,7 @@ fn memory_and_redis_agree_step_by_step_in_real_time() {
             }
             let value = link.run_script(&digest, "agree:", ScriptOperation::Take, &asks).await.unwrap();
             let TakeReply { decisions, taken_at: at } = answer::parse(&asks, &value).unwrap();
-            assert_eq!(decisions, of_memory(&chosen, key, at), "step {step}: {asks:?} at {at:?}");
+            assert_eq!(decisions, decide_in_memory(&chosen, key, at), "step {step}: {asks:?} at {at:?}");
             let passed = decisions.iter().all(|decision| decision.retry_after().is_none());
             if passed {
                 admitted += 1
@@ -143,13 +143,13 @@ fn memory_and_redis_agree_step_by_step_in_real_time() {
     });
     // Whatever was counted goes by itself.
     for key in server.keys() {
-        let lasts: i64 = server.ask(&["PTTL", &key]).parse().unwrap();
+        let lasts: i64 = server.command(&["PTTL", &key]).parse().unwrap();
         assert!(lasts == -2 || (0..=7_202_000).contains(&lasts), "{key}: {lasts}");
     }
 }
 
 /// The script with the test's clock, and without forgetting, which has a clock of its own.
-fn script_of_another_time() -> String {
+fn script_with_other_clock() -> String {
     let clock = "redis.call('TIME')";
     let lasting = ", 'PX', milliseconds)";
     assert!(script::SOURCE.contains(clock) && script::SOURCE.contains(lasting));
@@ -157,12 +157,12 @@ fn script_of_another_time() -> String {
 }
 
 #[test]
-fn memory_and_redis_agree_step_by_step_over_months_and_when_clocks_are_set() {
-    let server = Redis::start();
+fn memory_and_redis_agree_over_months_and_across_clock_changes() {
+    let server = RedisServer::start();
     let client = redis::Client::open(server.url()).unwrap();
     let mut connection = client.get_connection().unwrap();
-    let text = script_of_another_time();
-    let mut random = Numbers(Random::of(11, 0));
+    let text = script_with_other_clock();
+    let mut random = RandomNumbers(SeededRandom::of(11, 0));
     let begin = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     let (mut admitted, mut refused) = (0, 0);
     for trace in 0..300 {
@@ -173,13 +173,13 @@ fn memory_and_redis_agree_step_by_step_over_months_and_when_clocks_are_set() {
             2 => 1 + random.below(86_400_000_000),
             _ => 1_000_000 * (1 + random.below(50 * 86_400)),
         };
-        let most = micros.min(if random.below(3) == 0 { 4_000_000_000 } else { 30 });
-        let allowed = 1 + random.below(most) as u32;
+        let maximum = micros.min(if random.below(3) == 0 { 4_000_000_000 } else { 30 });
+        let allowed = 1 + random.below(maximum) as u32;
         // A bucket of at most 100 days: above that the script's numbers round.
         let longest = (100 * 86_400_000_000 / (micros / u64::from(allowed) + 1)).clamp(1, 4_000_000_000);
         let burst = 1 + random.below(longest.min(u64::from(allowed) * 2)) as u32;
         let cost = if random.below(3) == 0 { allowed / 3 } else { 1 };
-        let rule = Rule::new(trace, algorithm, allowed, Duration::from_micros(micros), burst, cost);
+        let rule = TestRule::new(trace, algorithm, allowed, Duration::from_micros(micros), burst, cost);
         let capacity = u64::from(algorithm.capacity(&rule.quota));
         let stride = (micros * 2 / capacity.max(1)).max(2);
         let mut now = begin + Duration::from_micros(random.below(micros * 3));
@@ -198,7 +198,7 @@ fn memory_and_redis_agree_step_by_step_over_months_and_when_clocks_are_set() {
             let at = Timestamp::after_origin(micro);
             let taken = answer::parse(&[ask], &value).unwrap_or_else(|_| panic!("{value:?} to {ask:?}"));
             assert_eq!(taken.taken_at, at);
-            let expected = of_memory(&[&rule], 1, at);
+            let expected = decide_in_memory(&[&rule], 1, at);
             assert_eq!(taken.decisions, expected, "trace {trace}, step {step}: {ask:?} at {at:?}");
             if taken.decisions[0].retry_after().is_some() {
                 refused += 1
@@ -222,13 +222,13 @@ fn memory_and_redis_agree_step_by_step_over_months_and_when_clocks_are_set() {
 }
 
 #[test]
-fn what_is_given_back_to_a_bucket_is_never_more_than_was_taken() {
-    let server = Redis::start();
+fn bucket_refund_never_exceeds_what_was_taken() {
+    let server = RedisServer::start();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let link = RedisConnection::connect(&Address::parse(&server.url()).unwrap(), None).await.unwrap();
         let digest = script::sha1_digest(script::SOURCE);
-        let rule = Rule::new(0, Algorithm::Gcra, 10, Duration::from_secs(3_600), 10, 3);
+        let rule = TestRule::new(0, Algorithm::Gcra, 10, Duration::from_secs(3_600), 10, 3);
         let asks = [rule.ask(1)];
         let take = async || {
             answer::parse(
@@ -242,8 +242,8 @@ fn what_is_given_back_to_a_bucket_is_never_more_than_was_taken() {
         link.run_script(&digest, "back:", ScriptOperation::Refund(second.taken_at), &asks).await.unwrap();
         let third = take().await;
         let owed = |taken: &TakeReply| taken.decisions[0].quota_state().reset;
-        let again = owed(&third) + (third.taken_at.since_origin() - second.taken_at.since_origin());
-        assert!(again >= owed(&second), "{first:?} {second:?} {third:?}");
+        let replenished = owed(&third) + (third.taken_at.since_origin() - second.taken_at.since_origin());
+        assert!(replenished >= owed(&second), "{first:?} {second:?} {third:?}");
         assert!(owed(&third) < owed(&second) + Duration::from_secs(20), "{second:?} {third:?}");
         // Of what is long gone nothing is given back.
         link.run_script(&digest, "back:", ScriptOperation::Refund(Timestamp::default()), &asks)

@@ -10,22 +10,22 @@ use std::time::Duration;
 use statusquo::rehearse::ScriptedUpstream;
 
 use super::certificates::Authority;
-use super::gateway::{Folder, Gateway, Setup, run};
+use super::gateway::{Gateway, GatewaySetup, TestFolder, run};
 use super::limits::window_around_now;
 use super::load::limit;
-use super::redis_server::{self, Redis, free_port};
-use super::upstreams::{by_request, ok};
+use super::redis_server::{self, RedisServer, free_port};
+use super::upstreams::{by_request, ok_upstream};
 
 /// Enough for a busy machine; the tests of the time limit have their own.
-const PATIENT: &str = "timeout: 2s";
+const LONG_TIMEOUT: &str = "timeout: 2s";
 /// Between two looks at a server: each is a connection, and its port is not free again for a minute.
-const POLL: Duration = Duration::from_millis(20);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 const SECRET: &str = "secret: sixteen-or-more-letters";
 
 /// A gateway whose rule `a` counts in the store `shared`.
-fn counting(upstream: &ScriptedUpstream, url: &str, more: &str, rule: &str) -> Setup {
-    Gateway::in_front_of(upstream)
-        .set("stores", &format!("{{ shared: {{ redis: \"{url}\", {SECRET}, {more} }} }}"))
+fn with_redis_rule(upstream: &ScriptedUpstream, url: &str, store_options: &str, rule: &str) -> GatewaySetup {
+    Gateway::with_upstream(upstream)
+        .set("stores", &format!("{{ shared: {{ redis: \"{url}\", {SECRET}, {store_options} }} }}"))
         .set("rate_limits", &format!("{{ a: {{ store: shared, {rule} }} }}"))
         .route("name: all, upstream: main, rate_limits: [a]")
 }
@@ -36,46 +36,49 @@ fn statuses(gateway: &Gateway, number: usize) -> Vec<u16> {
 }
 
 #[test]
-fn two_gateways_allow_together_what_is_allowed_and_say_so() {
-    let (upstream, redis) = (ok("fine"), Redis::start());
-    let start = || counting(&upstream, &redis.url(), PATIENT, "allow: 3 per 1h").start();
+fn two_gateways_share_one_quota_and_report_it() {
+    let (upstream, redis) = (ok_upstream("fine"), RedisServer::start());
+    let start = || with_redis_rule(&upstream, &redis.url(), LONG_TIMEOUT, "allow: 3 per 1h").start();
     let (one, two) = (start(), start());
-    let told = |gateway: &Gateway| {
-        let answer = gateway.client().get("/");
-        let field = |name| answer.field(name).unwrap_or("-").to_owned();
-        (answer.status, field("x-ratelimit-limit"), field("x-ratelimit-remaining"), field("retry-after"))
+    let logged_evidence = |gateway: &Gateway| {
+        let response = gateway.client().get("/");
+        let field = |name| response.header(name).unwrap_or("-").to_owned();
+        (response.status, field("x-ratelimit-limit"), field("x-ratelimit-remaining"), field("retry-after"))
     };
     let three = |status, remaining: &str, wait: &str| (status, "3".into(), remaining.into(), wait.into());
-    assert_eq!(told(&one), three(200, "2", "-"));
-    assert_eq!(told(&two), three(200, "1", "-"));
-    assert_eq!(told(&one), three(200, "0", "-"));
+    assert_eq!(logged_evidence(&one), three(200, "2", "-"));
+    assert_eq!(logged_evidence(&two), three(200, "1", "-"));
+    assert_eq!(logged_evidence(&one), three(200, "0", "-"));
     for gateway in [&two, &one, &two] {
-        let (status, limit, remaining, wait) = told(gateway);
+        let (status, limit, remaining, wait) = logged_evidence(gateway);
         assert_eq!((status, &*limit, &*remaining), (429, "3", "0"));
         assert!((1190..=1200).contains(&wait.parse::<u32>().unwrap()), "{wait}");
     }
     let decided = |decision| [("rule", "a"), ("store", "shared"), ("decision", decision)];
     one.expect_metric("rate_limit_decisions_total", &decided("allowed"), 2.0);
-    two.expect_metric("rate_limit_decisions_total", &decided("refused"), 2.0);
+    two.expect_metric("rate_limit_decisions_total", &decided("denied"), 2.0);
     one.expect_metric("rate_limit_store_errors_total", &[("store", "shared")], 0.0);
     // The second refusal was known already and cost the store nothing.
     two.expect_metric("rate_limit_store_duration_seconds_count", &[("store", "shared")], 2.0);
-    one.expect_accounts_to_agree();
-    two.expect_accounts_to_agree();
+    one.expect_metrics_match_responses();
+    two.expect_metrics_match_responses();
 }
 
 #[test]
-fn sixteen_clients_at_two_gateways_never_get_more_than_is_allowed_exactly() {
-    let (upstream, redis) = (ok("fine"), Redis::start());
+fn concurrent_clients_at_two_gateways_get_exactly_the_quota() {
+    let (upstream, redis) = (ok_upstream("fine"), RedisServer::start());
     let (period, _) = window_around_now();
     for rule in [
         "key: [route], allow: 100 per 5h".to_owned(),
         format!("key: [route], allow: 100 per {period}s, algorithm: fixed_window"),
         format!("key: [route], allow: 100 per {period}s, algorithm: sliding_window"),
     ] {
-        redis.ask(&["FLUSHALL"]);
-        let start =
-            || counting(&upstream, &redis.url(), PATIENT, &rule).limit(Duration::from_secs(60)).start();
+        redis.command(&["FLUSHALL"]);
+        let start = || {
+            with_redis_rule(&upstream, &redis.url(), LONG_TIMEOUT, &rule)
+                .limit(Duration::from_secs(60))
+                .start()
+        };
         let gateways = [start(), start()];
         let together = Barrier::new(16);
         let admitted: usize = thread::scope(|scope| {
@@ -94,16 +97,16 @@ fn sixteen_clients_at_two_gateways_never_get_more_than_is_allowed_exactly() {
         assert_eq!(admitted, 100, "{rule}");
         for gateway in &gateways {
             gateway.expect_metric("rate_limit_store_errors_total", &[], 0.0);
-            gateway.expect_accounts_to_agree();
+            gateway.expect_metrics_match_responses();
         }
     }
 }
 
 #[test]
-fn several_rules_are_debited_together_or_not_at_all_wherever_they_count() {
-    let (upstream, redis) = (ok("fine"), Redis::start());
-    let gateway = Gateway::in_front_of(&upstream)
-        .set("stores", &format!("{{ shared: {{ redis: \"{}\", {SECRET}, {PATIENT} }} }}", redis.url()))
+fn several_rules_are_charged_atomically_across_backends() {
+    let (upstream, redis) = (ok_upstream("fine"), RedisServer::start());
+    let gateway = Gateway::with_upstream(&upstream)
+        .set("stores", &format!("{{ shared: {{ redis: \"{}\", {SECRET}, {LONG_TIMEOUT} }} }}", redis.url()))
         .set(
             "rate_limits",
             "{ far: { store: shared, key: [\"header:x-one\"], allow: 2 per 1h }, near: { allow: 9 per 1h }, \
@@ -113,8 +116,8 @@ fn several_rules_are_debited_together_or_not_at_all_wherever_they_count() {
         .start();
     let mut client = gateway.client();
     let mut ask = |one: &str, two: &str| {
-        let answer = client.ask("GET", "/", &format!("x-one: {one}\r\nx-two: {two}\r\n"), "");
-        (answer.status, answer.field("x-ratelimit-remaining").unwrap().to_owned())
+        let response = client.request("GET", "/", &format!("x-one: {one}\r\nx-two: {two}\r\n"), "");
+        (response.status, response.header("x-ratelimit-remaining").unwrap().to_owned())
     };
     for (one, two, status, remaining) in [
         ("a", "x", 200, "1"),
@@ -134,36 +137,43 @@ fn several_rules_are_debited_together_or_not_at_all_wherever_they_count() {
 }
 
 #[test]
-fn nothing_that_a_client_sent_is_stored_and_everything_goes_by_itself() {
-    let (upstream, redis) = (ok("fine"), Redis::start());
+fn redis_keys_hold_no_client_data_and_expire() {
+    let (upstream, redis) = (ok_upstream("fine"), RedisServer::start());
     let rule = "key: [client_ip, \"header:x-mail\"], allow: 5 per 1h, algorithm: sliding_window";
-    let gateway = counting(&upstream, &redis.url(), "prefix: \"mine:\", timeout: 2s", rule).start();
+    let gateway = with_redis_rule(&upstream, &redis.url(), "prefix: \"mine:\", timeout: 2s", rule).start();
     let mut client = gateway.client();
-    client.ask("GET", "/", "x-mail: bob@example.com\r\n", "").is(200, "fine");
-    client.ask("GET", "/", "x-mail: eve@example.com\r\n", "").is(200, "fine");
+    client.request("GET", "/", "x-mail: bob@example.com\r\n", "").assert_response(200, "fine");
+    client.request("GET", "/", "x-mail: eve@example.com\r\n", "").assert_response(200, "fine");
     let keys = redis.keys();
     assert_eq!(keys.len(), 2, "{keys:?}");
     for key in &keys {
         assert!(key.starts_with("mine:a:") && !key.contains("example") && !key.contains("127"), "{key}");
         assert!(key.ends_with('}') && key.contains(":{"), "{key}");
-        let value = redis.ask(&["GET", key]);
+        let value = redis.command(&["GET", key]);
         assert!(value.bytes().all(|octet| octet.is_ascii_digit() || octet == b' '), "{value}");
-        let lasts: i64 = redis.ask(&["PTTL", key]).parse().unwrap();
+        let lasts: i64 = redis.command(&["PTTL", key]).parse().unwrap();
         assert!((3_500_000..7_300_000).contains(&lasts), "{lasts}");
     }
     // Another secret hides the same client behind another key.
-    let more = "prefix: \"mine:\", timeout: 2s";
-    let other = counting(&upstream, &redis.url(), more, rule).set(
+    let store_options = "prefix: \"mine:\", timeout: 2s";
+    let other = with_redis_rule(&upstream, &redis.url(), store_options, rule).set(
         "stores",
-        &format!("{{ shared: {{ redis: \"{}\", {more}, secret: another-secret-of-ours }} }}", redis.url()),
+        &format!(
+            "{{ shared: {{ redis: \"{}\", {store_options}, secret: another-secret-of-ours }} }}",
+            redis.url()
+        ),
     );
-    other.start().client().ask("GET", "/", "x-mail: bob@example.com\r\n", "").is(200, "fine");
+    other
+        .start()
+        .client()
+        .request("GET", "/", "x-mail: bob@example.com\r\n", "")
+        .assert_response(200, "fine");
     assert_eq!(redis.keys().len(), 3);
 }
 
 #[test]
-fn a_status_that_resets_the_count_resets_it_for_every_gateway() {
-    let redis = Redis::start();
+fn reset_on_status_resets_the_count_for_all_gateways() {
+    let redis = RedisServer::start();
     let upstream = by_request(|request| {
         let status = if request.path() == "/right" { "201 Created" } else { "401 Unauthorized" };
         let body = r#"{"message":"Who?","code":401}"#;
@@ -176,7 +186,7 @@ fn a_status_that_resets_the_count_resets_it_for_every_gateway() {
         ]
     });
     let rule = "allow: 3 per 1h, algorithm: fixed_window, reset_on: [201]";
-    let start = || counting(&upstream, &redis.url(), PATIENT, rule).start();
+    let start = || with_redis_rule(&upstream, &redis.url(), LONG_TIMEOUT, rule).start();
     let (one, two) = (start(), start());
     for (gateway, path, status) in [
         (&one, "/wrong", 401),
@@ -193,14 +203,14 @@ fn a_status_that_resets_the_count_resets_it_for_every_gateway() {
 }
 
 #[test]
-fn a_cluster_is_asked_at_the_node_that_has_the_key() {
-    let upstream = ok("fine");
+fn cluster_commands_go_to_the_node_that_owns_the_key() {
+    let upstream = ok_upstream("fine");
     let nodes = redis_server::cluster();
     // One node is named; the others are found.
     let url = nodes[0].url().replace("redis://", "redis+cluster://");
-    let gateway = Gateway::in_front_of(&upstream)
+    let gateway = Gateway::with_upstream(&upstream)
         .limit(Duration::from_secs(60))
-        .set("stores", &format!("{{ shared: {{ redis: \"{url}\", {SECRET}, {PATIENT} }} }}"))
+        .set("stores", &format!("{{ shared: {{ redis: \"{url}\", {SECRET}, {LONG_TIMEOUT} }} }}"))
         .set(
             "rate_limits",
             "{ one: { store: shared, key: [\"header:x-one\"], allow: 2 per 1h }, \
@@ -210,7 +220,7 @@ fn a_cluster_is_asked_at_the_node_that_has_the_key() {
         .start();
     let mut client = gateway.client();
     let mut ask = |one: &str, two: &str| {
-        client.ask("GET", "/", &format!("x-one: {one}\r\nx-two: {two}\r\n"), "").status
+        client.request("GET", "/", &format!("x-one: {one}\r\nx-two: {two}\r\n"), "").status
     };
     for (one, two, status) in [
         ("a", "x", 200),
@@ -236,11 +246,11 @@ fn a_cluster_is_asked_at_the_node_that_has_the_key() {
 }
 
 #[test]
-fn sentinels_know_where_the_master_is_and_where_it_went() {
-    let upstream = ok("fine");
-    let mut master = Redis::start();
-    let replica = Redis::start_with(&["--replicaof", "127.0.0.1", &master.port().to_string()]);
-    let folder = Folder::new();
+fn sentinel_failover_is_followed() {
+    let upstream = ok_upstream("fine");
+    let mut master = RedisServer::start();
+    let replica = RedisServer::start_with(&["--replicaof", "127.0.0.1", &master.port().to_string()]);
+    let folder = TestFolder::new();
     let port = free_port();
     let text = format!(
         "port {port}\nbind 127.0.0.1\nsentinel monitor ours 127.0.0.1 {} 1\n\
@@ -248,7 +258,7 @@ fn sentinels_know_where_the_master_is_and_where_it_went() {
         master.port()
     );
     let file = folder.write("sentinel.conf", &text);
-    let _sentinel = Redis::launch(
+    let _sentinel = RedisServer::launch(
         "redis-sentinel",
         port,
         &[file.to_str().unwrap()],
@@ -256,37 +266,38 @@ fn sentinels_know_where_the_master_is_and_where_it_went() {
         folder,
     );
     let deadline = std::time::Instant::now() + limit();
-    while !_sentinel.ask(&["SENTINEL", "REPLICAS", "ours"]).contains(&replica.port().to_string()) {
+    while !_sentinel.command(&["SENTINEL", "REPLICAS", "ours"]).contains(&replica.port().to_string()) {
         assert!(std::time::Instant::now() < deadline, "the sentinel does not see the replica");
-        thread::sleep(POLL);
+        thread::sleep(POLL_INTERVAL);
     }
     let url = format!("redis+sentinel://127.0.0.1:{port}/ours");
-    let gateway =
-        counting(&upstream, &url, PATIENT, "allow: 1000 per 24h").limit(Duration::from_secs(90)).start();
+    let gateway = with_redis_rule(&upstream, &url, LONG_TIMEOUT, "allow: 1000 per 24h")
+        .limit(Duration::from_secs(90))
+        .start();
     assert_eq!(statuses(&gateway, 3), [200; 3]);
     assert_eq!(master.keys().len(), 1);
     gateway.expect_metric("rate_limit_store_errors_total", &[], 0.0);
     master.kill();
     // Every request is answered meanwhile, and then the replica, which has become the master, is asked.
     let deadline = std::time::Instant::now() + 2 * limit();
-    let asked = || gateway.metric("rate_limit_store_duration_seconds_count", &[]);
+    let backend_calls = || gateway.metric("rate_limit_store_duration_seconds_count", &[]);
     let errors = || gateway.metric("rate_limit_store_errors_total", &[]);
     assert_eq!(statuses(&gateway, 5), [200; 5]);
     loop {
-        let (asked_before, errors_before) = (asked(), errors());
+        let (asked_before, errors_before) = (backend_calls(), errors());
         assert_eq!(statuses(&gateway, 1), [200]);
-        if asked() > asked_before && errors() == errors_before {
+        if backend_calls() > asked_before && errors() == errors_before {
             break;
         }
         assert!(std::time::Instant::now() < deadline, "{}", gateway.log_text());
-        thread::sleep(POLL);
+        thread::sleep(POLL_INTERVAL);
     }
-    assert_eq!(replica.ask(&["ROLE"]).split(' ').next(), Some("master"));
+    assert_eq!(replica.command(&["ROLE"]).split(' ').next(), Some("master"));
 }
 
 #[test]
-fn tls_and_a_user_of_the_access_list_are_enough_and_no_password_is_told() {
-    let (upstream, folder) = (ok("fine"), Folder::new());
+fn tls_and_acl_user_work_and_the_password_is_never_logged() {
+    let (upstream, folder) = (ok_upstream("fine"), TestFolder::new());
     let authority = Authority::new();
     let issued = authority.issue(&["127.0.0.1", "localhost"]);
     let ca = folder.write("ca.pem", &authority.pem());
@@ -295,12 +306,12 @@ fn tls_and_a_user_of_the_access_list_are_enough_and_no_password_is_told() {
     let (plain_port, tls_port) = (plain.to_string(), port.to_string());
     let words = ["--port", &plain_port, "--tls-port", &tls_port];
     let files = ["--tls-cert-file", cert.to_str().unwrap(), "--tls-key-file", key.to_str().unwrap()];
-    let more = ["--tls-ca-cert-file", ca.to_str().unwrap(), "--tls-auth-clients", "no"];
-    let arguments = [&words[..], &files[..], &more[..]].concat();
-    let own = format!("redis://127.0.0.1:{plain}");
-    let redis = Redis::launch("redis-server", port, &arguments, &own, Folder::new());
+    let store_options = ["--tls-ca-cert-file", ca.to_str().unwrap(), "--tls-auth-clients", "no"];
+    let arguments = [&words[..], &files[..], &store_options[..]].concat();
+    let plaintext_url = format!("redis://127.0.0.1:{plain}");
+    let redis = RedisServer::launch("redis-server", port, &arguments, &plaintext_url, TestFolder::new());
     // What docs/rate-limits.md says a user needs.
-    redis.ask(&[
+    redis.command(&[
         "ACL",
         "SETUSER",
         "statusquo",
@@ -314,67 +325,74 @@ fn tls_and_a_user_of_the_access_list_are_enough_and_no_password_is_told() {
         "+set",
         "+del",
     ]);
-    redis.ask(&["ACL", "SETUSER", "default", "resetpass", ">other"]);
+    redis.command(&["ACL", "SETUSER", "default", "resetpass", ">other"]);
     let url = format!("rediss://statusquo:p%40ss%2Fword@127.0.0.1:{port}");
-    let trusted = format!("tls: {{ ca: {} }}, {PATIENT}", ca.display());
-    let gateway = counting(&upstream, &url, &trusted, "allow: 2 per 1h, reset_on: [404]").start();
+    let trusted = format!("tls: {{ ca: {} }}, {LONG_TIMEOUT}", ca.display());
+    let gateway = with_redis_rule(&upstream, &url, &trusted, "allow: 2 per 1h, reset_on: [404]").start();
     assert_eq!(statuses(&gateway, 3), [200, 200, 429]);
     gateway.expect_metric("rate_limit_store_errors_total", &[], 0.0);
     gateway.expect_metric("rate_limit_store_duration_seconds_count", &[], 3.0);
 
     // Neither a wrong password nor a stranger's certificate stops the gateway, and the log says why.
-    let wrong = url.replace("p%40ss", "p%40sz");
+    let wrong_password_url = url.replace("p%40ss", "p%40sz");
     let other = folder.write("other.pem", &Authority::new().pem());
     let strange = trusted.replace("ca.pem", other.file_name().unwrap().to_str().unwrap());
-    for (url, more, evidence) in [(&wrong, &trusted, "WRONGPASS"), (&url, &strange, "UnknownIssuer")] {
-        let gateway = counting(&upstream, url, more, "allow: 2 per 1h").start();
+    for (url, store_options, evidence) in
+        [(&wrong_password_url, &trusted, "WRONGPASS"), (&url, &strange, "UnknownIssuer")]
+    {
+        let gateway = with_redis_rule(&upstream, url, store_options, "allow: 2 per 1h").start();
         assert_eq!(statuses(&gateway, 3), [200, 200, 429], "counted in memory");
         let line = gateway.log_line(|line| line["store"] == "shared");
-        let told = line["evidence"].as_str().unwrap_or_default();
-        assert!(told.contains(evidence) || told.to_lowercase().contains("auth"), "{line}");
+        let logged_evidence = line["evidence"].as_str().unwrap_or_default();
+        assert!(
+            logged_evidence.contains(evidence) || logged_evidence.to_lowercase().contains("auth"),
+            "{line}"
+        );
         let log = gateway.log_text();
         assert!(!log.contains("/word") && !log.contains("p%40") && !log.contains("sixteen"), "{log}");
     }
 }
 
 #[test]
-fn a_reload_keeps_a_store_that_stays_and_swaps_one_that_changed() {
-    let (upstream, redis, other) = (ok("fine"), Redis::start(), Redis::start());
-    let setup = |redis: &Redis, more: &str| counting(&upstream, &redis.url(), more, "allow: 2 per 1h");
-    let gateway = setup(&redis, PATIENT).limit(Duration::from_secs(30)).start();
-    let connections = |redis: &Redis| -> u32 {
-        let text = redis.ask(&["INFO", "stats"]);
+fn reload_keeps_unchanged_stores_and_replaces_changed_ones() {
+    let (upstream, redis, other) = (ok_upstream("fine"), RedisServer::start(), RedisServer::start());
+    let setup = |redis: &RedisServer, store_options: &str| {
+        with_redis_rule(&upstream, &redis.url(), store_options, "allow: 2 per 1h")
+    };
+    let gateway = setup(&redis, LONG_TIMEOUT).limit(Duration::from_secs(30)).start();
+    let connections = |redis: &RedisServer| -> u32 {
+        let text = redis.command(&["INFO", "stats"]);
         let line = text.lines().find_map(|line| line.strip_prefix("total_connections_received:"));
         line.unwrap().trim().parse().unwrap()
     };
     assert_eq!(statuses(&gateway, 1), [200]);
     let before = connections(&redis);
-    assert_eq!(gateway.reload(setup(&redis, PATIENT).set("errors.include", "[type]")), "applied");
+    assert_eq!(gateway.reload(setup(&redis, LONG_TIMEOUT).set("errors.include", "[type]")), "applied");
     assert_eq!(statuses(&gateway, 2), [200, 429]);
     assert_eq!(connections(&redis), before + 1, "the test's own, and no other");
-    assert_eq!(gateway.reload(setup(&other, PATIENT)), "applied");
+    assert_eq!(gateway.reload(setup(&other, LONG_TIMEOUT)), "applied");
     assert_eq!(statuses(&gateway, 3), [200, 200, 429]);
     assert_eq!(other.keys().len(), 1);
     // Another limit of time is another store, but the counts are where they were.
     assert_eq!(gateway.reload(setup(&other, "timeout: 3s")), "applied");
     assert_eq!(statuses(&gateway, 1), [429]);
-    let here = Gateway::in_front_of(&upstream)
+    let changed = Gateway::with_upstream(&upstream)
         .set("rate_limits", "{ a: { allow: 2 per 1h } }")
         .route("name: all, upstream: main, rate_limits: [a]");
-    assert_eq!(gateway.reload(here), "applied");
+    assert_eq!(gateway.reload(changed), "applied");
     assert_eq!(statuses(&gateway, 3), [200, 200, 429]);
     gateway.expect_metric("rate_limit_store_errors_total", &[], 0.0);
-    let connected = |redis: &Redis| redis.ask(&["CLIENT", "LIST"]).lines().count();
+    let connected = |redis: &RedisServer| redis.command(&["CLIENT", "LIST"]).lines().count();
     let deadline = std::time::Instant::now() + limit();
     while connected(&other) + connected(&redis) > 2 {
-        assert!(std::time::Instant::now() < deadline, "{}", other.ask(&["CLIENT", "LIST"]));
-        thread::sleep(POLL);
+        assert!(std::time::Instant::now() < deadline, "{}", other.command(&["CLIENT", "LIST"]));
+        thread::sleep(POLL_INTERVAL);
     }
 }
 
 #[test]
-fn check_says_what_is_wrong_with_a_store_and_never_what_was_written_of_its_address() {
-    let folder = Folder::new();
+fn check_reports_store_problems_without_printing_the_address() {
+    let folder = TestFolder::new();
     let check = |stores: &str, rule: &str| {
         let text = format!(
             "version: 1\nlisten: [{{ address: \":1\" }}]\nupstreams: {{ u: {{ servers: [a:1] }} }}\n\
@@ -385,7 +403,7 @@ fn check_says_what_is_wrong_with_a_store_and_never_what_was_written_of_its_addre
         (status, format!("{out}{err}"))
     };
     let good = "allow: 1 per 1s, store: shared";
-    for (stores, rule, said) in [
+    for (stores, rule, expected) in [
         ("{ shared: { redis: \"redis://u:hunter2@a:x\" } }", good, "a port of the address cannot be read"),
         ("{ shared: { redis: \"http://u:hunter2@a\" } }", good, "begins with what is not known here"),
         ("{ shared: {} }", good, "stores.shared.redis: missing"),
@@ -395,19 +413,22 @@ fn check_says_what_is_wrong_with_a_store_and_never_what_was_written_of_its_addre
         ("{ shared: { redis: redis://a, tls: { ca: x } } }", good, "no TLS is spoken to this store"),
         ("{ memory: { redis: redis://a } }", "allow: 1 per 1s, store: memory", "another name"),
         ("{ shared: { redis: redis://a } }", "allow: 1 per 1s, store: sharde", "did you mean \"shared\"?"),
-        ("{ shared: { redis: redis://a, on_failure: panic } }", good, "use_memory"),
+        ("{ shared: { redis: redis://a, on_failure: panic } }", good, "local"),
     ] {
-        let (status, told) = check(stores, rule);
-        assert_eq!(status, Some(78), "{stores}: {told}");
-        assert!(told.contains(said), "{stores}: {told}");
-        assert!(!told.contains("hunter2"), "{told}");
+        let (status, logged_evidence) = check(stores, rule);
+        assert_eq!(status, Some(78), "{stores}: {logged_evidence}");
+        assert!(logged_evidence.contains(expected), "{stores}: {logged_evidence}");
+        assert!(!logged_evidence.contains("hunter2"), "{logged_evidence}");
     }
-    let (status, told) = check("{ shared: { redis: \"redis://u:hunter2@a\" } }", good);
-    assert_eq!(status, Some(0), "{told}");
-    assert!(told.contains("hashed without a secret") && !told.contains("hunter2"), "{told}");
+    let (status, logged_evidence) = check("{ shared: { redis: \"redis://u:hunter2@a\" } }", good);
+    assert_eq!(status, Some(0), "{logged_evidence}");
+    assert!(
+        logged_evidence.contains("hashed without a secret") && !logged_evidence.contains("hunter2"),
+        "{logged_evidence}"
+    );
     let example = concat!(env!("CARGO_MANIFEST_DIR"), "/config/shared-limits.yaml");
     let (status, out, err) = run(&["check", example], &[]);
     assert_eq!((status, err.contains("warning")), (Some(0), false), "{out}{err}");
-    let (status, told) = check("{ shared: { redis: redis://a, secret: 0123456789abcdef } }", good);
-    assert_eq!((status, told.contains("warning")), (Some(0), false), "{told}");
+    let (status, logged_evidence) = check("{ shared: { redis: redis://a, secret: 0123456789abcdef } }", good);
+    assert_eq!((status, logged_evidence.contains("warning")), (Some(0), false), "{logged_evidence}");
 }

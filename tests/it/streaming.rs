@@ -2,15 +2,15 @@
 
 use statusquo::rehearse::{FaultyUpstream, Gate, ServerKind, UpstreamStep, http_response, write_bytes};
 
-use super::gateway::{Gateway, Setup};
+use super::gateway::{Gateway, GatewaySetup};
 use super::load::limit;
-use super::reader::Asked;
+use super::reader::SentRequest;
 use super::upstreams::script;
 
 #[test]
-fn bytes_go_both_ways_at_once() {
+fn request_and_response_bodies_stream_concurrently() {
     let upstream = script([UpstreamStep::ReadRequestHead, UpstreamStep::EchoBody]);
-    let gateway = Gateway::in_front_of(&upstream).start();
+    let gateway = Gateway::with_upstream(&upstream).start();
     let mut client = gateway.client();
     client.send("POST / HTTP/1.1\r\nhost: test\r\ntransfer-encoding: chunked\r\n\r\n");
     for part in ["one", "two", "three"] {
@@ -18,12 +18,12 @@ fn bytes_go_both_ways_at_once() {
         client.wait_for(part);
     }
     client.send("0\r\n\r\n");
-    client.read(Asked::Http11("POST")).is(200, "onetwothree");
+    client.read(SentRequest::Http11("POST")).assert_response(200, "onetwothree");
     assert_eq!(upstream.recording().requests().next().unwrap().body, b"onetwothree");
 }
 
 #[test]
-fn the_first_bytes_of_an_answer_do_not_wait_for_the_last() {
+fn response_bytes_are_forwarded_before_the_body_ends() {
     let gate = Gate::new();
     let upstream = script([
         UpstreamStep::ReadRequestHead,
@@ -33,16 +33,16 @@ fn the_first_bytes_of_an_answer_do_not_wait_for_the_last() {
         UpstreamStep::WaitForGate(gate.clone()),
         write_bytes("8\r\ndata: 2\n\r\n0\r\n\r\n"),
     ]);
-    let gateway = Gateway::in_front_of(&upstream).start();
+    let gateway = Gateway::with_upstream(&upstream).start();
     let mut client = gateway.client();
     client.send("GET / HTTP/1.1\r\nhost: test\r\n\r\n");
     client.wait_for("data: 1\n");
     gate.open();
-    client.read(Asked::Http11("GET")).is(200, "data: 1\ndata: 2\n");
+    client.read(SentRequest::Http11("GET")).assert_response(200, "data: 1\ndata: 2\n");
 }
 
 #[test]
-fn the_head_does_not_wait_for_the_body() {
+fn response_headers_are_forwarded_before_the_body() {
     let gate = Gate::new();
     let upstream = script([
         UpstreamStep::ReadRequestHead,
@@ -50,34 +50,34 @@ fn the_head_does_not_wait_for_the_body() {
         UpstreamStep::WaitForGate(gate.clone()),
         write_bytes("body"),
     ]);
-    let gateway = Gateway::in_front_of(&upstream).start();
+    let gateway = Gateway::with_upstream(&upstream).start();
     let mut client = gateway.client();
     client.send("GET / HTTP/1.1\r\nhost: test\r\n\r\n");
     client.wait_for("\r\n\r\n");
     gate.open();
-    client.read(Asked::Http11("GET")).is(200, "body");
+    client.read(SentRequest::Http11("GET")).assert_response(200, "body");
 }
 
 #[test]
-fn a_million_bytes_arrive_as_they_were_sent() {
-    let misbehaving = FaultyUpstream::start().unwrap();
-    let gateway = Setup::of_servers(&[misbehaving.address(ServerKind::Scripted)]).start();
-    let answer = gateway.client().get("/bytes/1000001");
+fn response_of_1_mb_arrives_unchanged() {
+    let faulty_upstream = FaultyUpstream::start().unwrap();
+    let gateway = GatewaySetup::with_servers(&[faulty_upstream.address(ServerKind::Scripted)]).start();
+    let response = gateway.client().get("/bytes/1000001");
     let pattern = statusquo::rehearse::good::PATTERN;
     let expected: Vec<u8> = pattern.bytes().cycle().take(1_000_001).collect();
-    assert!(answer.status == 200 && answer.body == expected, "{} bytes", answer.body.len());
+    assert!(response.status == 200 && response.body == expected, "{} bytes", response.body.len());
 }
 
 #[test]
-fn an_upload_of_megabytes_arrives_as_it_was_sent() {
+fn upload_of_several_mb_arrives_unchanged() {
     let upstream = script([
         UpstreamStep::ReadRequestHead,
         UpstreamStep::ReadBody,
         UpstreamStep::Write(http_response("200 OK", "stored")),
     ]);
-    let gateway = Gateway::in_front_of(&upstream).start();
+    let gateway = Gateway::with_upstream(&upstream).start();
     let body = "0123456789abcdef".repeat(50_000);
-    gateway.client().ask("PUT", "/", "", &body).is(200, "stored");
+    gateway.client().request("PUT", "/", "", &body).assert_response(200, "stored");
     assert_eq!(
         String::from_utf8(upstream.recording().requests().next().unwrap().body.clone()).unwrap(),
         body
@@ -85,7 +85,7 @@ fn an_upload_of_megabytes_arrives_as_it_was_sent() {
 }
 
 #[test]
-fn early_hints_are_forwarded_before_the_answer() {
+fn early_hints_are_forwarded_before_the_final_response() {
     let gate = Gate::new();
     let upstream = script([
         UpstreamStep::ReadRequestHead,
@@ -93,88 +93,91 @@ fn early_hints_are_forwarded_before_the_answer() {
         UpstreamStep::WaitForGate(gate.clone()),
         UpstreamStep::Write(http_response("200 OK", "page")),
     ]);
-    let gateway = Gateway::in_front_of(&upstream).start();
+    let gateway = Gateway::with_upstream(&upstream).start();
     let mut client = gateway.client();
     client.send("GET / HTTP/1.1\r\nhost: test\r\n\r\n");
     client.wait_for("103 ");
     gate.open();
-    let answer = client.read(Asked::Http11("GET"));
-    answer.is(200, "page");
-    assert_eq!(answer.interim.len(), 1);
-    assert!(answer.interim[0].1.contains(&("link".to_owned(), "</a.css>; rel=preload".to_owned())));
+    let response = client.read(SentRequest::Http11("GET"));
+    response.assert_response(200, "page");
+    assert_eq!(response.interim.len(), 1);
+    assert!(response.interim[0].1.contains(&("link".to_owned(), "</a.css>; rel=preload".to_owned())));
     gateway.expect_metric("responses_total", &[], 1.0);
 }
 
 #[test]
-fn early_hints_before_an_error_leave_the_error_documented() {
+fn error_after_early_hints_is_still_documented() {
     let upstream = script([
         UpstreamStep::ReadRequestHead,
         write_bytes("HTTP/1.1 103 Early Hints\r\nlink: <a>\r\n\r\n"),
         UpstreamStep::Close,
     ]);
-    let gateway = Gateway::in_front_of(&upstream).start();
-    let answer = gateway.client().get("/");
-    answer.is_made(504);
-    assert_eq!(answer.interim.len(), 1);
+    let gateway = Gateway::with_upstream(&upstream).start();
+    let response = gateway.client().get("/");
+    response.assert_local_reply(504);
+    assert_eq!(response.interim.len(), 1);
 }
 
 #[test]
-fn http_1_0_gets_no_interim_responses() {
+fn http10_client_gets_no_interim_responses() {
     let upstream = script([
         UpstreamStep::ReadRequestHead,
         write_bytes("HTTP/1.1 103 Early Hints\r\nlink: <a>\r\n\r\n"),
         UpstreamStep::Write(http_response("200 OK", "page")),
     ]);
-    let gateway = Gateway::in_front_of(&upstream).start();
-    gateway.client().exchange(Asked::Http10("GET"), "GET / HTTP/1.0\r\nhost: test\r\n\r\n").is(200, "page");
+    let gateway = Gateway::with_upstream(&upstream).start();
+    gateway
+        .client()
+        .exchange(SentRequest::Http10("GET"), "GET / HTTP/1.0\r\nhost: test\r\n\r\n")
+        .assert_response(200, "page");
 }
 
 #[test]
-fn at_most_sixteen_interim_responses_are_forwarded() {
+fn at_most_16_interim_responses_are_forwarded() {
     let hints = "HTTP/1.1 103 Early Hints\r\nlink: <a>\r\n\r\n".repeat(40);
     let upstream = script([
         UpstreamStep::ReadRequestHead,
         write_bytes(hints),
         UpstreamStep::Write(http_response("200 OK", "page")),
     ]);
-    let gateway = Gateway::in_front_of(&upstream).start();
-    let answer = gateway.client().get("/");
-    assert!(answer.interim.len() <= 16, "{}", answer.interim.len());
-    assert!(answer.status == 200 || answer.status == 504, "{answer:#?}");
+    let gateway = Gateway::with_upstream(&upstream).start();
+    let response = gateway.client().get("/");
+    assert!(response.interim.len() <= 16, "{}", response.interim.len());
+    assert!(response.status == 200 || response.status == 504, "{response:#?}");
 }
 
 #[test]
-fn a_client_that_waits_for_100_gets_it_from_the_upstream_and_sends_its_body_then() {
+fn expect_continue_is_forwarded_and_the_body_follows_100() {
     let upstream = script([
         UpstreamStep::ReadRequestHead,
         UpstreamStep::SendContinue,
         UpstreamStep::ReadBody,
         UpstreamStep::Write(http_response("201 Created", "stored")),
     ]);
-    let gateway = Gateway::in_front_of(&upstream).start();
+    let gateway = Gateway::with_upstream(&upstream).start();
     let mut client = gateway.client();
     client.send("PUT / HTTP/1.1\r\nhost: test\r\ncontent-length: 4\r\nexpect: 100-continue\r\n\r\n");
     client.wait_for("100 Continue\r\n\r\n");
     client.send("body");
-    let answer = client.read(Asked::Http11("PUT"));
-    answer.is(201, "stored");
-    assert_eq!(answer.interim.len(), 1);
+    let response = client.read(SentRequest::Http11("PUT"));
+    response.assert_response(201, "stored");
+    assert_eq!(response.interim.len(), 1);
     assert_eq!(upstream.recording().requests().next().unwrap().body, b"body");
 }
 
 #[test]
-fn a_client_that_waits_for_100_gets_an_error_instead_and_never_sends_its_body() {
+fn expect_continue_gets_an_early_error_and_no_body_is_sent() {
     let upstream = script([
         UpstreamStep::ReadRequestHead,
         UpstreamStep::Write(http_response("401 No\ncontent-type: text/html", "<p>")),
         UpstreamStep::ReadUntilClose,
     ]);
-    let gateway = Gateway::in_front_of(&upstream).start();
+    let gateway = Gateway::with_upstream(&upstream).start();
     let mut client = gateway.client();
     client.send("PUT / HTTP/1.1\r\nhost: test\r\ncontent-length: 4\r\nexpect: 100-continue\r\n\r\n");
-    let answer = client.read(Asked::Http11("PUT"));
-    answer.is_made(401);
-    assert!(answer.says_close(), "the body may or may not follow: {answer:#?}");
+    let response = client.read(SentRequest::Http11("PUT"));
+    response.assert_local_reply(401);
+    assert!(response.has_connection_close(), "the body may or may not follow: {response:#?}");
     client.expect_close();
     assert!(upstream.wait_until(limit(), |seen| seen.connections[0].peer_close.is_some()));
 }

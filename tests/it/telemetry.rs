@@ -14,7 +14,7 @@ pub struct Series {
 
 impl Series {
     /// Whether it is of this metric (without the prefix) and has all these labels.
-    pub fn is(&self, name: &str, labels: &[(&str, &str)]) -> bool {
+    pub fn matches(&self, name: &str, labels: &[(&str, &str)]) -> bool {
         self.name.strip_prefix("statusquo_") == Some(name)
             && labels.iter().all(|(label, value)| self.labels.get(*label).is_some_and(|found| found == value))
     }
@@ -48,12 +48,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn samples_are_read_with_and_without_labels() {
+    fn metric_samples_are_parsed_with_and_without_labels() {
         let page = "# HELP a b\n# TYPE a counter\nstatusquo_a{x=\"1\",y=\"b c\"} 3\nstatusquo_up 1\n";
         let series = parse_metrics(page);
         assert_eq!(series.len(), 2);
-        assert!(series[0].is("a", &[("y", "b c")]) && series[0].value == 3.0);
-        assert!(!series[0].is("a", &[("y", "b")]) && !series[0].is("a", &[("z", "")]));
-        assert!(series[1].is("up", &[]));
+        assert!(series[0].matches("a", &[("y", "b c")]) && series[0].value == 3.0);
+        assert!(!series[0].matches("a", &[("y", "b")]) && !series[0].matches("a", &[("z", "")]));
+        assert!(series[1].matches("up", &[]));
     }
 }

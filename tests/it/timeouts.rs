@@ -5,57 +5,57 @@ use std::time::{Duration, Instant};
 use statusquo::rehearse::{FullBacklog, UpstreamStep, http_response, write_bytes};
 
 use super::client::Client;
-use super::gateway::{Gateway, Setup};
+use super::gateway::{Gateway, GatewaySetup};
 use super::load::millis;
-use super::reader::Answer;
-use super::upstreams::{ok, script, scripts};
+use super::reader::HttpResponse;
+use super::upstreams::{ok_upstream, script, scripts};
 
 /// The answer, and that it came not before this time. How much later is for `make bench` to say: here the machine is busy.
 #[track_caller]
-fn within(client: &mut Client, limit: Duration) -> Answer {
-    let begun = Instant::now();
-    let answer = client.get("/");
-    let taken = begun.elapsed();
+fn get_within(client: &mut Client, limit: Duration) -> HttpResponse {
+    let started = Instant::now();
+    let response = client.get("/");
+    let taken = started.elapsed();
     assert!(taken >= limit, "too early: {taken:?}");
-    answer
+    response
 }
 
 /// No part may be longer than the whole.
-fn total_of_400ms(setup: Setup) -> Setup {
+fn with_400ms_deadline(setup: GatewaySetup) -> GatewaySetup {
     setup
-        .set("timeouts.total", "400ms")
-        .set("timeouts.response_head", "400ms")
+        .set("timeouts.deadline", "400ms")
+        .set("timeouts.response_headers", "400ms")
         .set("timeouts.connect", "400ms")
 }
 
-const LIMIT: Duration = Duration::from_millis(400);
+const SHORT_LIMIT: Duration = Duration::from_millis(400);
 
 #[test]
-fn an_upstream_that_never_answers_is_answered_for_at_its_limit_and_asked_once() {
+fn stalled_upstream_gets_504_at_response_headers_timeout_without_retry() {
     let upstream = script([UpstreamStep::ReadRequestHead, UpstreamStep::ReadUntilClose]);
-    let gateway = Gateway::in_front_of(&upstream).set("timeouts.response_head", "400ms").start();
+    let gateway = Gateway::with_upstream(&upstream).set("timeouts.response_headers", "400ms").start();
     let mut client = gateway.client();
-    let answer = within(&mut client, LIMIT);
-    answer.is_made(504);
-    assert!(answer.connection_usable);
+    let response = get_within(&mut client, SHORT_LIMIT);
+    response.assert_local_reply(504);
+    assert!(response.connection_usable);
     assert_eq!(upstream.request_count(), 1);
     gateway.expect_metric("errors_total", &[("cause", "http_response_timeout")], 1.0);
 }
 
 #[test]
-fn a_dripped_head_does_not_renew_its_limit() {
+fn slow_response_headers_do_not_extend_their_timeout() {
     let head = format!("HTTP/1.1 200 OK\r\n{}\r\n", "x-padding: 0123456789\r\n".repeat(100));
     let upstream = script([
         UpstreamStep::ReadRequestHead,
         UpstreamStep::WriteSlowly { bytes: head.into(), interval: Duration::from_millis(20) },
     ]);
-    let gateway = Gateway::in_front_of(&upstream).set("timeouts.response_head", "400ms").start();
-    within(&mut gateway.client(), LIMIT).is_made(504);
+    let gateway = Gateway::with_upstream(&upstream).set("timeouts.response_headers", "400ms").start();
+    get_within(&mut gateway.client(), SHORT_LIMIT).assert_local_reply(504);
     gateway.expect_metric("errors_total", &[("cause", "http_response_timeout")], 1.0);
 }
 
 #[test]
-fn interim_responses_do_not_renew_the_limit_of_the_head() {
+fn interim_responses_do_not_extend_the_response_headers_timeout() {
     let upstream = script([
         UpstreamStep::ReadRequestHead,
         UpstreamStep::WriteRepeated {
@@ -66,40 +66,40 @@ fn interim_responses_do_not_renew_the_limit_of_the_head() {
         },
         UpstreamStep::ReadUntilClose,
     ]);
-    let gateway = Gateway::in_front_of(&upstream).set("timeouts.response_head", "400ms").start();
-    within(&mut gateway.client(), LIMIT).is_made(504);
+    let gateway = Gateway::with_upstream(&upstream).set("timeouts.response_headers", "400ms").start();
+    get_within(&mut gateway.client(), SHORT_LIMIT).assert_local_reply(504);
     gateway.expect_metric("errors_total", &[("cause", "http_response_timeout")], 1.0);
 }
 
 #[test]
-fn the_total_limit_is_exact_whatever_the_attempts_would_still_have() {
+fn deadline_is_exact_regardless_of_attempt_timeouts() {
     let closing = vec![
         UpstreamStep::ReadRequestHead,
         UpstreamStep::Pause(Duration::from_millis(200)),
         UpstreamStep::Close,
     ];
     let upstream = scripts([closing, vec![UpstreamStep::ReadRequestHead, UpstreamStep::ReadUntilClose]]);
-    let gateway = total_of_400ms(Gateway::in_front_of(&upstream)).start();
-    within(&mut gateway.client(), LIMIT).is_made(504);
+    let gateway = with_400ms_deadline(Gateway::with_upstream(&upstream)).start();
+    get_within(&mut gateway.client(), SHORT_LIMIT).assert_local_reply(504);
     assert_eq!(upstream.request_count(), 2);
     gateway.expect_metric("errors_total", &[("cause", "deadline_exceeded")], 1.0);
 }
 
 #[test]
-fn a_connection_attempt_without_an_answer_ends_at_its_limit() {
+fn unanswered_connection_attempt_ends_at_the_connect_timeout() {
     let full = FullBacklog::start().unwrap();
-    let gateway = Setup::of_servers(&[full.address()])
+    let gateway = GatewaySetup::with_servers(&[full.address()])
         .set("timeouts.connect", "400ms")
         .set("upstream.retry", "{ attempts: 1 }")
         .start();
-    within(&mut gateway.client(), LIMIT).is_made(504);
+    get_within(&mut gateway.client(), SHORT_LIMIT).assert_local_reply(504);
     gateway.expect_metric("errors_total", &[("cause", "connection_timeout")], 1.0);
 }
 
 #[test]
 fn connection_timeout_is_not_retried_although_another_server_is_there() {
-    let (full, good) = (FullBacklog::start().unwrap(), ok("good"));
-    let gateway = Setup::of_servers(&[full.address(), good.address()])
+    let (full, good) = (FullBacklog::start().unwrap(), ok_upstream("good"));
+    let gateway = GatewaySetup::with_servers(&[full.address(), good.address()])
         .set("timeouts.connect", "400ms")
         .set("upstream.retry", "{ attempts: 3 }")
         .start();
@@ -114,70 +114,70 @@ fn connection_timeout_is_not_retried_although_another_server_is_there() {
 }
 
 #[test]
-fn an_error_body_is_waited_for_only_so_long() {
+fn slow_error_body_is_replaced_at_its_timeout() {
     let upstream = script([
         UpstreamStep::ReadRequestHead,
         write_bytes("HTTP/1.1 404 Not Found\r\ncontent-length: 50\r\n\r\n{\"mess"),
         UpstreamStep::ReadUntilClose,
     ]);
-    let gateway = Gateway::in_front_of(&upstream)
+    let gateway = Gateway::with_upstream(&upstream)
         .set("errors.upstream_body", "{ limit: 64KiB, timeout: 400ms }")
         .start();
-    within(&mut gateway.client(), LIMIT).is_made(404);
+    get_within(&mut gateway.client(), SHORT_LIMIT).assert_local_reply(404);
     gateway.expect_metric("conformance_total", &[("result", "incomplete")], 1.0);
 }
 
 #[test]
-fn a_route_may_have_its_own_limits() {
+fn route_timeouts_override_global_ones() {
     let upstream = script([UpstreamStep::ReadRequestHead, UpstreamStep::ReadUntilClose]);
-    let gateway = Gateway::in_front_of(&upstream)
-        .route("name: fast, match: { path: / }, upstream: main, timeouts: { response_head: 400ms }")
+    let gateway = Gateway::with_upstream(&upstream)
+        .route("name: fast, match: { path: / }, upstream: main, timeouts: { response_headers: 400ms }")
         .start();
-    within(&mut gateway.client(), LIMIT).is_made(504);
+    get_within(&mut gateway.client(), SHORT_LIMIT).assert_local_reply(504);
 }
 
 #[test]
-fn a_long_download_is_not_bound_by_the_total_limit() {
+fn long_download_is_not_limited_by_the_deadline() {
     let upstream = script([
         UpstreamStep::ReadRequestHead,
         write_bytes("HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n"),
         UpstreamStep::WriteSlowly { bytes: "0123456789".into(), interval: millis(80) },
     ]);
-    let gateway = total_of_400ms(Gateway::in_front_of(&upstream)).start();
-    gateway.client().get("/").is(200, "0123456789");
+    let gateway = with_400ms_deadline(Gateway::with_upstream(&upstream)).start();
+    gateway.client().get("/").assert_response(200, "0123456789");
 }
 
 #[test]
-fn the_total_limit_stands_still_while_the_client_sends() {
+fn deadline_pauses_while_the_client_uploads() {
     let upstream = script([
         UpstreamStep::ReadRequestHead,
         UpstreamStep::ReadBody,
         UpstreamStep::Write(http_response("200 OK", "thanks")),
     ]);
-    let gateway = total_of_400ms(Gateway::in_front_of(&upstream)).start();
+    let gateway = with_400ms_deadline(Gateway::with_upstream(&upstream)).start();
     let mut client = gateway.client();
     client.send("POST / HTTP/1.1\r\nhost: test\r\ncontent-length: 6\r\n\r\n");
     for _ in 0..6 {
         std::thread::sleep(millis(120)); // the slow client is what is tested
         client.send("x");
     }
-    client.read(super::reader::Asked::Http11("POST")).is(200, "thanks");
+    client.read(super::reader::SentRequest::Http11("POST")).assert_response(200, "thanks");
 }
 
 #[test]
-fn an_upstream_that_takes_nothing_of_a_request_is_answered_for_after_its_silence() {
+fn non_reading_upstream_gets_504_after_the_write_timeout() {
     let upstream = script([UpstreamStep::ReadRequestHead, UpstreamStep::Stall]);
-    let gateway = Gateway::in_front_of(&upstream)
-        .set("timeouts.between_bytes", "400ms")
+    let gateway = Gateway::with_upstream(&upstream)
+        .set("timeouts.body_idle", "400ms")
         .set("client.max_body", "100MB")
         .start();
     let mut client = gateway.client();
     client.send("POST / HTTP/1.1\r\nhost: test\r\ncontent-length: 64000000\r\n\r\n");
-    let begun = Instant::now();
+    let started = Instant::now();
     let mut writer = client.writer();
     let sending = std::thread::spawn(move || std::io::Write::write_all(&mut writer, &vec![b'x'; 64_000_000]));
-    client.read(super::reader::Asked::Http11("POST")).is_made(504);
-    assert!(begun.elapsed() >= LIMIT);
+    client.read(super::reader::SentRequest::Http11("POST")).assert_local_reply(504);
+    assert!(started.elapsed() >= SHORT_LIMIT);
     gateway.expect_metric("errors_total", &[("cause", "connection_write_timeout")], 1.0);
     let line = gateway.log_line(|line| line["cause"] == "connection_write_timeout");
     assert_eq!(line["request_sent"], "partial");
@@ -186,16 +186,16 @@ fn an_upstream_that_takes_nothing_of_a_request_is_answered_for_after_its_silence
 }
 
 #[test]
-fn an_upstream_that_takes_a_request_slowly_is_not_one_that_takes_nothing() {
+fn slow_reading_upstream_is_not_treated_as_non_reading() {
     let reads = (1..=12)
         .flat_map(|part| [UpstreamStep::ReadBodyBytes(part * 1_000_000), UpstreamStep::Pause(millis(100))]);
     let steps = std::iter::once(UpstreamStep::ReadRequestHead).chain(reads);
     let upstream =
         script(steps.chain([UpstreamStep::ReadBody, UpstreamStep::Write(http_response("200 OK", "thanks"))]));
-    let gateway = Gateway::in_front_of(&upstream)
-        .set("timeouts.between_bytes", "600ms")
+    let gateway = Gateway::with_upstream(&upstream)
+        .set("timeouts.body_idle", "600ms")
         .set("client.max_body", "100MB")
         .start();
     let body = "x".repeat(12_000_000);
-    gateway.client().ask("POST", "/", "", &body).is(200, "thanks");
+    gateway.client().request("POST", "/", "", &body).assert_response(200, "thanks");
 }

@@ -9,13 +9,13 @@ use rustls::{ClientConfig, ClientConnection, StreamOwned};
 
 use super::load::limit;
 use super::promise::check_contract;
-use super::reader::{Answer, Asked, Reader, Unanswered};
+use super::reader::{HttpResponse, NoResponse, SentRequest, StrictReader};
 
 type TlsStream = StreamOwned<ClientConnection, TcpStream>;
 
 /// One connection whose handshake is over.
 pub struct TlsClient {
-    reader: Reader<TlsStream>,
+    reader: StrictReader<TlsStream>,
 }
 
 impl TlsClient {
@@ -31,7 +31,7 @@ impl TlsClient {
         while stream.conn.is_handshaking() {
             stream.conn.complete_io(&mut stream.sock)?;
         }
-        Ok(TlsClient { reader: Reader::new(stream) })
+        Ok(TlsClient { reader: StrictReader::new(stream) })
     }
 
     #[track_caller]
@@ -56,29 +56,29 @@ impl TlsClient {
     }
 
     #[track_caller]
-    pub fn get(&mut self, path: &str) -> Answer {
+    pub fn get(&mut self, path: &str) -> HttpResponse {
         self.send(format!("GET {path} HTTP/1.1\r\nhost: test\r\n\r\n"));
         self.read()
     }
 
     /// Reads an answer and holds it to the promise.
     #[track_caller]
-    pub fn read(&mut self) -> Answer {
-        let asked = Asked::Http11("GET");
-        let answer = self.reader.read(asked).expect("an answer");
-        check_contract(&answer, asked);
-        answer
+    pub fn read(&mut self) -> HttpResponse {
+        let sent_request = SentRequest::Http11("GET");
+        let response = self.reader.read(sent_request).expect("an answer");
+        check_contract(&response, sent_request);
+        response
     }
 
     /// Reads these bytes of a tunnel, and no more of them.
     #[track_caller]
-    pub fn hears(&mut self, bytes: &str) {
+    pub fn expect_bytes(&mut self, bytes: &str) {
         self.reader.wait_for(bytes.as_bytes());
-        self.reader.take(bytes.len());
+        self.reader.discard(bytes.len());
     }
 
     /// How the connection ends: `Fin` is an orderly end, with TLS's own goodbye.
-    pub fn end(&mut self) -> Unanswered {
+    pub fn read_close(&mut self) -> NoResponse {
         self.reader.read_end()
     }
 }

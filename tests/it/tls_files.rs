@@ -1,11 +1,11 @@
 //! Files of certificates and keys that cannot be used: what `check` and `run` say, word for word, and that they say it.
 
 use super::certificates::{Authority, EXPIRED, Issued};
-use super::gateway::{Folder, run};
+use super::gateway::{TestFolder, run};
 
 /// A configuration beside these files, and what a command says about it without the name of the folder.
-fn said(command: &str, files: &[(&str, &str)], tls: &str) -> (Option<i32>, String) {
-    let folder = Folder::new();
+fn run_with_tls(command: &str, files: &[(&str, &str)], tls: &str) -> (Option<i32>, String) {
+    let folder = TestFolder::new();
     for (name, text) in files {
         folder.write(name, text);
     }
@@ -14,17 +14,17 @@ fn said(command: &str, files: &[(&str, &str)], tls: &str) -> (Option<i32>, Strin
          upstreams: {{ a: {{ servers: [\"127.0.0.1:1\"] }} }}\nroutes: [{{ name: r, upstream: a }}]\n"
     );
     let file = folder.write("statusquo.yaml", &text);
-    let (status, _, said) = run(&[command, file.to_str().unwrap()], &[]);
-    (status, said.replace(&format!("{}/", folder.path("").display().to_string().trim_end_matches('/')), ""))
+    let (status, _, output) = run(&[command, file.to_str().unwrap()], &[]);
+    (status, output.replace(&format!("{}/", folder.path("").display().to_string().trim_end_matches('/')), ""))
 }
 
-fn pair() -> Issued {
+fn issued_pair() -> Issued {
     Authority::new().issue(&["test"])
 }
 
 #[test]
-fn files_that_cannot_be_used_are_told_with_their_line_and_a_remedy_by_check_and_run_alike() {
-    let (one, other) = (pair(), pair());
+fn unusable_tls_files_are_reported_with_line_and_help_by_check_and_run() {
+    let (one, other) = (issued_pair(), issued_pair());
     let files =
         [("a.crt", &*one.cert), ("a.key", &*one.key), ("b.key", &*other.key), ("junk", "no PEM at all\n")];
     let cases = [
@@ -70,17 +70,17 @@ fn files_that_cannot_be_used_are_told_with_their_line_and_a_remedy_by_check_and_
     ];
     for (tls, expected) in cases {
         for command in ["check", "run"] {
-            let (status, said) = said(command, &files, tls);
-            assert_eq!(status, Some(78), "{command} {tls}: {said}");
-            let first = said.lines().next().unwrap_or_default();
+            let (status, output) = run_with_tls(command, &files, tls);
+            assert_eq!(status, Some(78), "{command} {tls}: {output}");
+            let first = output.lines().next().unwrap_or_default();
             assert_eq!(first, format!("statusquo.yaml:{expected}"), "{command} {tls}");
-            assert!(said.ends_with("\n1 problem\n"), "{said}");
+            assert!(output.ends_with("\n1 problem\n"), "{output}");
         }
     }
 }
 
 #[test]
-fn check_refuses_an_expired_certificate_and_one_that_is_not_valid_yet() {
+fn check_rejects_expired_and_not_yet_valid_certificates() {
     let authority = Authority::new();
     for (dates, fault) in [
         (EXPIRED, "expired on 2021-01-01T00:00:00Z"),
@@ -88,15 +88,15 @@ fn check_refuses_an_expired_certificate_and_one_that_is_not_valid_yet() {
     ] {
         let issued = authority.issue_for(&["test"], dates);
         let files = [("a.crt", &*issued.cert), ("a.key", &*issued.key)];
-        let (status, said) = said("check", &files, "{ cert: a.crt, key: a.key }");
-        assert_eq!(status, Some(78), "{said}");
+        let (status, output) = run_with_tls("check", &files, "{ cert: a.crt, key: a.key }");
+        assert_eq!(status, Some(78), "{output}");
         let expected = format!(
             "statusquo.yaml:3:18: listen[0].tls.cert: the certificate of a.crt {fault}; have it renewed; until then clients \
              refuse it\n"
         );
-        assert!(said.starts_with(&expected), "{said}");
+        assert!(output.starts_with(&expected), "{output}");
     }
     let issued = authority.issue(&["test"]);
     let files = [("a.crt", &*issued.cert), ("a.key", &*issued.key)];
-    assert_eq!(said("check", &files, "{ cert: a.crt, key: a.key }"), (Some(0), String::new()));
+    assert_eq!(run_with_tls("check", &files, "{ cert: a.crt, key: a.key }"), (Some(0), String::new()));
 }

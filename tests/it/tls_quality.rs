@@ -10,11 +10,11 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::certificates::Authority;
-use super::gateway::{Folder, Gateway};
-use super::upstreams::ok;
+use super::gateway::{Gateway, TestFolder};
+use super::upstreams::ok_upstream;
 
 /// What OpenSSL says of the connection that it has made with these options, if it has made one.
-fn agreed(server: SocketAddr, options: &[&str]) -> Option<String> {
+fn negotiated_suite(server: SocketAddr, options: &[&str]) -> Option<String> {
     let mut command = openssl();
     command.args(["s_client", "-connect", &server.to_string(), "-servername", "test"]).args(options);
     let done =
@@ -32,7 +32,7 @@ fn openssl() -> Command {
 }
 
 /// The suites that this OpenSSL can offer under a protocol.
-fn suites(protocol: &str) -> Vec<String> {
+fn cipher_suites(protocol: &str) -> Vec<String> {
     let list = openssl().args(["ciphers", "-s", protocol, "ALL:COMPLEMENTOFALL:@SECLEVEL=0"]).output();
     let list = list.unwrap_or_else(|e| panic!("openssl cannot be run ({e}); `make setup` installs it"));
     let list = String::from_utf8(list.stdout).unwrap();
@@ -40,12 +40,12 @@ fn suites(protocol: &str) -> Vec<String> {
 }
 
 /// A gateway with a certificate for `test`.
-fn house() -> (Gateway, statusquo::rehearse::ScriptedUpstream) {
-    let (authority, folder) = (Authority::new(), Folder::new());
+fn tls_gateway() -> (Gateway, statusquo::rehearse::ScriptedUpstream) {
+    let (authority, folder) = (Authority::new(), TestFolder::new());
     let issued = authority.issue(&["test"]);
     let (cert, key) = (folder.write("test.crt", &issued.cert), folder.write("test.key", &issued.key));
-    let upstream = ok("fine");
-    let gateway = Gateway::in_front_of(&upstream)
+    let upstream = ok_upstream("fine");
+    let gateway = Gateway::with_upstream(&upstream)
         .tls(&format!("{{ cert: \"{}\", key: \"{}\" }}", cert.display(), key.display()))
         .limit(Duration::from_secs(60))
         .start();
@@ -55,10 +55,10 @@ fn house() -> (Gateway, statusquo::rehearse::ScriptedUpstream) {
 /// The same question, asked by somebody who has a list of everything that was ever broken.
 #[test]
 #[ignore = "make proof: a scanner of others"]
-fn sslyze_finds_nothing_obsolete_and_nothing_vulnerable() {
+fn sslyze_reports_nothing_obsolete_or_vulnerable() {
     let installed = Command::new(".ci/packages").output().unwrap();
     assert!(installed.status.success(), "{}", String::from_utf8_lossy(&installed.stderr));
-    let (gateway, _upstream) = house();
+    let (gateway, _upstream) = tls_gateway();
     let scans = [
         "--sslv2",
         "--sslv3",
@@ -84,8 +84,9 @@ fn sslyze_finds_nothing_obsolete_and_nothing_vulnerable() {
         .output()
         .unwrap();
     let text = String::from_utf8_lossy(&done.stdout);
-    let said = String::from_utf8_lossy(&done.stderr);
-    let report: Value = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}{said}"));
+    let error_output = String::from_utf8_lossy(&done.stderr);
+    let report: Value =
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}{error_output}"));
     let found = &report["server_scan_results"][0]["scan_result"];
     let result = |scan: &str| {
         assert_eq!(found[scan]["status"], "COMPLETED", "{scan}: {}", found[scan]);
@@ -121,19 +122,21 @@ fn sslyze_finds_nothing_obsolete_and_nothing_vulnerable() {
 }
 
 #[test]
-fn no_obsolete_protocol_and_no_obsolete_suite_is_agreed_to() {
-    let (gateway, _upstream) = house();
+fn obsolete_protocols_and_cipher_suites_are_not_negotiated() {
+    let (gateway, _upstream) = tls_gateway();
     let server = gateway.address();
     let anything = "ALL:COMPLEMENTOFALL:@SECLEVEL=0";
     for protocol in ["-tls1", "-tls1_1"] {
-        assert!(!suites(protocol).is_empty(), "OpenSSL can offer {protocol}");
-        assert_eq!(agreed(server, &[protocol, "-cipher", anything]), None, "{protocol}");
+        assert!(!cipher_suites(protocol).is_empty(), "OpenSSL can offer {protocol}");
+        assert_eq!(negotiated_suite(server, &[protocol, "-cipher", anything]), None, "{protocol}");
     }
-    let offered = suites("-tls1_2");
+    let offered = cipher_suites("-tls1_2");
     assert!(offered.len() > 60, "{offered:?}");
     let taken: BTreeSet<String> = offered
         .iter()
-        .filter_map(|suite| agreed(server, &["-tls1_2", "-cipher", &format!("{suite}:@SECLEVEL=0")]))
+        .filter_map(|suite| {
+            negotiated_suite(server, &["-tls1_2", "-cipher", &format!("{suite}:@SECLEVEL=0")])
+        })
         .collect();
     // Forward secrecy and authenticated encryption, by the kind of key that the certificate has; nothing else.
     let good =
@@ -141,14 +144,14 @@ fn no_obsolete_protocol_and_no_obsolete_suite_is_agreed_to() {
     assert_eq!(taken, good.map(str::to_owned).into());
     let all = ["TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256"];
     for suite in all {
-        assert_eq!(agreed(server, &["-tls1_3", "-ciphersuites", suite]).as_deref(), Some(suite));
+        assert_eq!(negotiated_suite(server, &["-tls1_3", "-ciphersuites", suite]).as_deref(), Some(suite));
     }
     for weak in ["TLS_AES_128_CCM_SHA256", "TLS_AES_128_CCM_8_SHA256"] {
-        assert_eq!(agreed(server, &["-tls1_3", "-ciphersuites", weak]), None, "{weak}");
+        assert_eq!(negotiated_suite(server, &["-tls1_3", "-ciphersuites", weak]), None, "{weak}");
     }
     // Groups below today's measure, renegotiation and compression are asked for in vain, too.
-    assert_eq!(agreed(server, &["-tls1_3", "-groups", "ffdhe2048"]), None);
-    assert!(agreed(server, &["-tls1_3", "-groups", "X25519"]).is_some());
+    assert_eq!(negotiated_suite(server, &["-tls1_3", "-groups", "ffdhe2048"]), None);
+    assert!(negotiated_suite(server, &["-tls1_3", "-groups", "X25519"]).is_some());
     let refused = 2 + offered.len() - good.len() + 3;
     gateway.expect_metric(
         "closed_without_response_total",

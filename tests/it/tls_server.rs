@@ -17,82 +17,82 @@ use super::certificates::{Authority, Issued};
 /// A running server.
 pub struct TlsServer {
     address: SocketAddr,
-    seen: Arc<Mutex<Seen>>,
-    over: Arc<AtomicBool>,
+    log: Arc<Mutex<TlsServerLog>>,
+    stop: Arc<AtomicBool>,
 }
 
 /// At the end of an answer: the connection ends there, without a goodbye.
-const CUT: &[u8] = b"\0cut";
+const TRUNCATION_MARK: &[u8] = b"\0cut";
 
 /// What it has seen.
 #[derive(Clone, Debug, Default)]
-pub struct Seen {
+pub struct TlsServerLog {
     /// The names that it was asked by, one a handshake; empty where none was said.
-    pub names: Vec<String>,
+    pub server_names: Vec<String>,
     pub requests: usize,
 }
 
 impl TlsServer {
-    /// Answers `answer`, again and again on one connection.
-    pub fn start(issued: &Issued, answer: impl Into<Vec<u8>>) -> TlsServer {
-        TlsServer::with(config(issued, None), answer.into())
+    /// Answers `response`, again and again on one connection.
+    pub fn start(issued: &Issued, response: impl Into<Vec<u8>>) -> TlsServer {
+        TlsServer::with(server_config(issued, None), response.into())
     }
 
     /// The same of a server that would rather speak HTTP/2, if it were asked.
-    pub fn preferring_http2(issued: &Issued, answer: impl Into<Vec<u8>>) -> TlsServer {
-        let mut config = Arc::unwrap_or_clone(config(issued, None));
+    pub fn preferring_http2(issued: &Issued, response: impl Into<Vec<u8>>) -> TlsServer {
+        let mut config = Arc::unwrap_or_clone(server_config(issued, None));
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        TlsServer::with(Arc::new(config), answer.into())
+        TlsServer::with(Arc::new(config), response.into())
     }
 
     /// Wants a certificate of this authority from its clients.
-    pub fn wanting_certificates(issued: &Issued, authority: &Authority) -> TlsServer {
-        TlsServer::with(config(issued, Some(authority)), Vec::new())
+    pub fn requiring_client_certificates(issued: &Issued, authority: &Authority) -> TlsServer {
+        TlsServer::with(server_config(issued, Some(authority)), Vec::new())
     }
 
     /// Ends the connection after its first answer, as a crashed process does.
-    pub fn cutting(issued: &Issued, answer: impl Into<Vec<u8>>) -> TlsServer {
-        let mut answer = answer.into();
-        answer.extend_from_slice(CUT);
-        TlsServer::with(config(issued, None), answer)
+    pub fn closing_without_notify(issued: &Issued, response: impl Into<Vec<u8>>) -> TlsServer {
+        let mut response = response.into();
+        response.extend_from_slice(TRUNCATION_MARK);
+        TlsServer::with(server_config(issued, None), response)
     }
 
-    fn with(config: Arc<ServerConfig>, answer: Vec<u8>) -> TlsServer {
+    fn with(config: Arc<ServerConfig>, response: Vec<u8>) -> TlsServer {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let seen: Arc<Mutex<Seen>> = Arc::default();
-        let over: Arc<AtomicBool> = Arc::default();
-        let (remembered, ended) = (Arc::clone(&seen), Arc::clone(&over));
+        let log: Arc<Mutex<TlsServerLog>> = Arc::default();
+        let stop: Arc<AtomicBool> = Arc::default();
+        let (shared_log, ended) = (Arc::clone(&log), Arc::clone(&stop));
         std::thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
                 if ended.load(Ordering::SeqCst) {
                     return;
                 }
-                let (config, answer) = (Arc::clone(&config), answer.clone());
-                let remembered = Arc::clone(&remembered);
-                std::thread::spawn(move || serve(stream, config, &answer, &remembered));
+                let (config, response) = (Arc::clone(&config), response.clone());
+                let shared_log = Arc::clone(&shared_log);
+                std::thread::spawn(move || serve(stream, config, &response, &shared_log));
             }
         });
-        TlsServer { address, seen, over }
+        TlsServer { address, log, stop }
     }
 
     pub fn port(&self) -> u16 {
         self.address.port()
     }
 
-    pub fn seen(&self) -> Seen {
-        self.seen.lock().unwrap().clone()
+    pub fn seen(&self) -> TlsServerLog {
+        self.log.lock().unwrap().clone()
     }
 }
 
 impl Drop for TlsServer {
     fn drop(&mut self) {
-        self.over.store(true, Ordering::SeqCst);
+        self.stop.store(true, Ordering::SeqCst);
         let _ = TcpStream::connect(self.address);
     }
 }
 
-fn config(issued: &Issued, clients: Option<&Authority>) -> Arc<ServerConfig> {
+fn server_config(issued: &Issued, clients: Option<&Authority>) -> Arc<ServerConfig> {
     let chain = CertificateDer::pem_slice_iter(issued.cert.as_bytes()).map(Result::unwrap).collect();
     let key = PrivateKeyDer::from_pem_slice(issued.key.as_bytes()).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -110,7 +110,7 @@ fn config(issued: &Issued, clients: Option<&Authority>) -> Arc<ServerConfig> {
     Arc::new(builder.with_single_cert(chain, key).unwrap())
 }
 
-fn serve(stream: TcpStream, config: Arc<ServerConfig>, answer: &[u8], seen: &Mutex<Seen>) {
+fn serve(stream: TcpStream, config: Arc<ServerConfig>, response: &[u8], log: &Mutex<TlsServerLog>) {
     let mut stream = StreamOwned::new(ServerConnection::new(config).unwrap(), stream);
     while stream.conn.is_handshaking() {
         if stream.conn.complete_io(&mut stream.sock).is_err() {
@@ -120,18 +120,18 @@ fn serve(stream: TcpStream, config: Arc<ServerConfig>, answer: &[u8], seen: &Mut
         }
     }
     let name = stream.conn.server_name().unwrap_or_default().to_owned();
-    seen.lock().unwrap().names.push(name);
+    log.lock().unwrap().server_names.push(name);
     let (mut read, mut piece) = (Vec::new(), [0; 4096]);
     while let Ok(length @ 1..) = stream.read(&mut piece) {
         read.extend_from_slice(&piece[..length]);
         if read.ends_with(b"\r\n\r\n") {
-            seen.lock().unwrap().requests += 1;
+            log.lock().unwrap().requests += 1;
             read.clear();
-            let (answer, cut) = match answer.strip_suffix(CUT) {
-                Some(answer) => (answer, true),
-                None => (answer, false),
+            let (response, cut) = match response.strip_suffix(TRUNCATION_MARK) {
+                Some(response) => (response, true),
+                None => (response, false),
             };
-            if stream.write_all(answer).and_then(|()| stream.flush()).is_err() || cut {
+            if stream.write_all(response).and_then(|()| stream.flush()).is_err() || cut {
                 return;
             }
         }

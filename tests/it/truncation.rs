@@ -3,133 +3,143 @@
 use statusquo::rehearse::{Gate, UpstreamStep, write_bytes};
 
 use super::gateway::Gateway;
-use super::reader::{Asked, Ended, Framing};
+use super::reader::{MessageFraming, ResponseEnd, SentRequest};
 use super::upstreams::script;
 
-const LENGTH: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 20\r\n\r\n";
-const CHUNKED: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ntransfer-encoding: chunked\r\n\r\n";
+const LENGTH_HEAD: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 20\r\n\r\n";
+const CHUNKED_HEAD: &str =
+    "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ntransfer-encoding: chunked\r\n\r\n";
 
 #[test]
-fn a_body_short_of_its_length_is_cut_where_the_upstream_cut_it() {
+fn body_shorter_than_content_length_is_truncated() {
     for last in [UpstreamStep::Close, UpstreamStep::Reset] {
         let gate = Gate::new();
         let upstream = script([
             UpstreamStep::ReadRequestHead,
-            write_bytes(LENGTH),
+            write_bytes(LENGTH_HEAD),
             write_bytes("nine byte"),
             UpstreamStep::WaitForGate(gate.clone()),
             last,
         ]);
-        let gateway = Gateway::in_front_of(&upstream).start();
+        let gateway = Gateway::with_upstream(&upstream).start();
         let mut client = gateway.client();
         client.send("GET / HTTP/1.1\r\nhost: test\r\n\r\n");
         client.wait_for("nine byte");
         gate.open();
-        let answer = client.read(Asked::Http11("GET"));
-        assert_eq!((answer.framing, answer.ended), (Framing::Length(20), Ended::Cut { after: 9 }));
-        assert_eq!(answer.text(), "nine byte");
+        let response = client.read(SentRequest::Http11("GET"));
+        assert_eq!(
+            (response.framing, response.end),
+            (MessageFraming::Length(20), ResponseEnd::Truncated { after: 9 })
+        );
+        assert_eq!(response.text(), "nine byte");
         gateway.expect_metric("aborted_total", &[("cause", "http_response_incomplete")], 1.0);
     }
 }
 
 #[test]
-fn a_chunked_body_without_its_last_chunk_is_not_given_one() {
-    for cut in ["", "5\r\n", "5\r\nabc", "5\r\nabcde", "0\r\n", "0\r\nx: y"] {
+fn chunked_body_without_last_chunk_is_truncated() {
+    for truncated in ["", "5\r\n", "5\r\nabc", "5\r\nabcde", "0\r\n", "0\r\nx: y"] {
         let upstream = script([
             UpstreamStep::ReadRequestHead,
-            write_bytes(CHUNKED),
+            write_bytes(CHUNKED_HEAD),
             write_bytes("9\r\nnine byte\r\n"),
-            write_bytes(cut),
+            write_bytes(truncated),
             UpstreamStep::Close,
         ]);
-        let gateway = Gateway::in_front_of(&upstream).start();
-        let answer = gateway.client().ask("GET", "/", "", "");
-        assert!(matches!(answer.ended, Ended::Cut { .. }), "cut after {cut:?}: {answer:#?}");
-        assert!("nine byteabcde".starts_with(&answer.text()), "{:?}", answer.text());
+        let gateway = Gateway::with_upstream(&upstream).start();
+        let response = gateway.client().request("GET", "/", "", "");
+        assert!(
+            matches!(response.end, ResponseEnd::Truncated { .. }),
+            "cut after {truncated:?}: {response:#?}"
+        );
+        assert!("nine byteabcde".starts_with(&response.text()), "{:?}", response.text());
         gateway.expect_metric("aborted_total", &[("cause", "http_response_incomplete")], 1.0);
         gateway.expect_metric("responses_total", &[("code", "200")], 1.0);
     }
 }
 
 #[test]
-fn a_broken_chunk_cuts_the_message() {
+fn malformed_chunk_truncates_the_response() {
     let upstream = script([
         UpstreamStep::ReadRequestHead,
-        write_bytes(CHUNKED),
+        write_bytes(CHUNKED_HEAD),
         write_bytes("9\r\nnine byte\r\n"),
         write_bytes("zz\r\nabc"),
         UpstreamStep::Close,
     ]);
-    let gateway = Gateway::in_front_of(&upstream).start();
-    let answer = gateway.client().ask("GET", "/", "", "");
-    assert!(matches!(answer.ended, Ended::Cut { .. }), "{answer:#?}");
+    let gateway = Gateway::with_upstream(&upstream).start();
+    let response = gateway.client().request("GET", "/", "", "");
+    assert!(matches!(response.end, ResponseEnd::Truncated { .. }), "{response:#?}");
     gateway.expect_metric("aborted_total", &[], 1.0);
 }
 
 #[test]
-fn a_body_that_only_a_close_would_end_is_reset_towards_http_1_0() {
+fn truncated_close_delimited_body_is_reset_for_http10() {
     let gate = Gate::new();
     let upstream = script([
         UpstreamStep::ReadRequestHead,
-        write_bytes(CHUNKED),
+        write_bytes(CHUNKED_HEAD),
         write_bytes("9\r\nnine byte\r\n"),
         UpstreamStep::WaitForGate(gate.clone()),
         UpstreamStep::Close,
     ]);
-    let gateway = Gateway::in_front_of(&upstream).start();
+    let gateway = Gateway::with_upstream(&upstream).start();
     let mut client = gateway.client();
     client.send("GET / HTTP/1.0\r\nhost: test\r\n\r\n");
     client.wait_for("nine byte");
     gate.open();
-    let answer = client.read(Asked::Http10("GET"));
-    assert_eq!((answer.framing, answer.ended), (Framing::Close, Ended::Reset { after: 9 }));
+    let response = client.read(SentRequest::Http10("GET"));
+    assert_eq!(
+        (response.framing, response.end),
+        (MessageFraming::CloseDelimited, ResponseEnd::Reset { after: 9 })
+    );
 }
 
 #[test]
-fn a_body_that_the_upstream_ends_by_closing_is_whole() {
+fn close_delimited_upstream_body_is_complete() {
     let upstream = script([
         UpstreamStep::ReadRequestHead,
         write_bytes("HTTP/1.1 200 OK\r\nconnection: close\r\n\r\nall there is"),
         UpstreamStep::Close,
     ]);
-    let gateway = Gateway::in_front_of(&upstream).start();
-    let answer = gateway.client().get("/");
-    answer.is(200, "all there is");
-    assert!(answer.connection_usable);
+    let gateway = Gateway::with_upstream(&upstream).start();
+    let response = gateway.client().get("/");
+    response.assert_response(200, "all there is");
+    assert!(response.connection_usable);
 }
 
 #[test]
-fn a_silence_inside_a_body_is_cut_after_between_bytes() {
+fn silent_body_is_truncated_after_body_idle() {
     let upstream = script([
         UpstreamStep::ReadRequestHead,
-        write_bytes(LENGTH),
+        write_bytes(LENGTH_HEAD),
         write_bytes("nine byte"),
         UpstreamStep::ReadUntilClose,
     ]);
-    let gateway = Gateway::in_front_of(&upstream).set("timeouts.between_bytes", "300ms").start();
-    let answer = gateway.client().ask("GET", "/", "", "");
-    assert_eq!(answer.ended, Ended::Cut { after: 9 });
+    let gateway = Gateway::with_upstream(&upstream).set("timeouts.body_idle", "300ms").start();
+    let response = gateway.client().request("GET", "/", "", "");
+    assert_eq!(response.end, ResponseEnd::Truncated { after: 9 });
     gateway.expect_metric("aborted_total", &[("cause", "connection_read_timeout")], 1.0);
 }
 
 #[test]
-fn bytes_after_a_complete_response_never_reach_a_client() {
+fn bytes_after_a_complete_response_are_not_forwarded() {
     let upstream = script([
         UpstreamStep::ReadRequestHead,
         write_bytes(
             "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nokHTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nforged",
         ),
     ]);
-    let gateway = Gateway::in_front_of(&upstream).start();
+    let gateway = Gateway::with_upstream(&upstream).start();
     let mut client = gateway.client();
-    client.get("/").is(200, "ok");
-    client.get("/").is(200, "ok");
+    client.get("/").assert_response(200, "ok");
+    client.get("/").assert_response(200, "ok");
     assert_eq!(upstream.connection_count(), 2);
 }
 
 /// As `nc` does, and old clients: the sending side is shut down once the request is out.
 #[test]
-fn a_body_without_a_length_that_is_given_up_for_a_half_closed_client_is_reset() {
+fn close_delimited_body_is_reset_for_a_half_closed_client() {
     let gate = Gate::new();
     let upstream = script([
         UpstreamStep::ReadRequestHead,
@@ -138,13 +148,16 @@ fn a_body_without_a_length_that_is_given_up_for_a_half_closed_client_is_reset() 
         write_bytes("s more"),
         UpstreamStep::Close,
     ]);
-    let gateway = Gateway::in_front_of(&upstream).start();
+    let gateway = Gateway::with_upstream(&upstream).start();
     let mut client = gateway.client();
     client.send("GET / HTTP/1.0\r\nhost: test\r\n\r\n");
     client.wait_for("nine byte");
-    client.finish_sending();
+    client.shutdown_write();
     gateway.expect_metric("aborted_total", &[("cause", "client_gone")], 1.0);
     gate.open();
-    let answer = client.read(Asked::Http10("GET"));
-    assert_eq!((answer.framing, answer.ended), (Framing::Close, Ended::Reset { after: 9 }));
+    let response = client.read(SentRequest::Http10("GET"));
+    assert_eq!(
+        (response.framing, response.end),
+        (MessageFraming::CloseDelimited, ResponseEnd::Reset { after: 9 })
+    );
 }

@@ -22,7 +22,7 @@ pub fn by_request(choose: impl Fn(&RecordedHead) -> Script + Send + Sync + 'stat
 }
 
 /// Reads a whole request and answers these bytes.
-pub fn answering(bytes: impl Into<bytes::Bytes>) -> ScriptedUpstream {
+pub fn static_response(bytes: impl Into<bytes::Bytes>) -> ScriptedUpstream {
     script([
         UpstreamStep::ReadRequestHead,
         UpstreamStep::SendContinue,
@@ -32,19 +32,19 @@ pub fn answering(bytes: impl Into<bytes::Bytes>) -> ScriptedUpstream {
 }
 
 /// Answers everything with 200 and this text.
-pub fn ok(text: &str) -> ScriptedUpstream {
-    answering(http_response("200 OK\ncontent-type: text/plain", text))
+pub fn ok_upstream(text: &str) -> ScriptedUpstream {
+    static_response(http_response("200 OK\ncontent-type: text/plain", text))
 }
 
 /// Answers everything with this status and an HTML page.
-pub fn html(status: &str) -> ScriptedUpstream {
-    answering(http_response(
+pub fn html_upstream(status: &str) -> ScriptedUpstream {
+    static_response(http_response(
         &format!("{status}\ncontent-type: text/html\nserver: apache/2.4"),
         "<h1>It broke</h1>",
     ))
 }
 
 /// A port that refuses.
-pub fn refusing() -> RefusingPort {
+pub fn refusing_port() -> RefusingPort {
     RefusingPort::start().expect("a loopback port")
 }

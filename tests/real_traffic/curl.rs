@@ -15,7 +15,7 @@ pub struct Curl {
 
 /// What curl understood.
 #[derive(Debug)]
-pub struct Answer {
+pub struct CurlResponse {
     pub status: u16,
     /// `1.0`, `1.1` or `2`, as the server answered.
     pub version: String,
@@ -64,21 +64,26 @@ impl Curl {
     }
 
     /// The same with further options.
-    pub fn and(&self, options: &[&str]) -> Curl {
-        let mut more = self.clone();
-        more.options.extend(options.iter().map(ToString::to_string));
-        more
+    pub fn with_options(&self, options: &[&str]) -> Curl {
+        let mut extra = self.clone();
+        extra.options.extend(options.iter().map(ToString::to_string));
+        extra
     }
 
     /// One request; curl itself must be content.
-    pub fn get(&self, server: SocketAddr, path: &str) -> Answer {
-        let mut answers = self.get_all(server, &[path]);
-        answers.pop().unwrap()
+    pub fn get(&self, server: SocketAddr, path: &str) -> CurlResponse {
+        let mut responses = self.get_all(server, &[path]);
+        responses.pop().unwrap()
     }
 
     /// One request that curl must not be content with once `meanwhile` has happened: how it ends. `meanwhile` is told where the
     /// body is being written.
-    pub fn fails(&self, server: SocketAddr, path: &str, meanwhile: impl FnOnce(&Path)) -> ExitStatus {
+    pub fn expect_failure(
+        &self,
+        server: SocketAddr,
+        path: &str,
+        meanwhile: impl FnOnce(&Path),
+    ) -> ExitStatus {
         let folder = Folder::new("curl");
         let body = folder.path.join("body");
         let mut command = Command::new("curl");
@@ -107,7 +112,7 @@ impl Curl {
     }
 
     /// Several requests, one after the other, on one connection as long as the server lets it.
-    pub fn get_all(&self, server: SocketAddr, paths: &[&str]) -> Vec<Answer> {
+    pub fn get_all(&self, server: SocketAddr, paths: &[&str]) -> Vec<CurlResponse> {
         let folders: Vec<Folder> = paths.iter().map(|_| Folder::new("curl")).collect();
         let mut command = Command::new("curl");
         command.arg("-q"); // no ~/.curlrc
@@ -137,22 +142,26 @@ impl Curl {
             String::from_utf8_lossy(&done.stderr)
         );
         assert_eq!(written.lines().count(), paths.len(), "{written}");
-        written.lines().zip(folders).map(|(line, folder)| Answer::read(line, folder)).collect()
+        written
+            .lines()
+            .zip(folders)
+            .map(|(line, folder)| CurlResponse::parse_write_out(line, folder))
+            .collect()
     }
 }
 
 /// One line an answer.
 const WRITE_OUT: &str = "%{http_code} %{http_version} %{num_connects} %{num_redirects}\n";
 
-impl Answer {
-    fn read(line: &str, folder: Folder) -> Answer {
+impl CurlResponse {
+    fn parse_write_out(line: &str, folder: Folder) -> CurlResponse {
         let words: Vec<&str> = line.split(' ').collect();
         let [status, version, connects, redirects] = words[..] else { panic!("curl wrote: {line}") };
         let head = std::fs::read(folder.path.join("head")).unwrap();
-        Answer {
+        CurlResponse {
             status: status.parse().unwrap(),
             version: version.to_owned(),
-            fields: last_fields(&String::from_utf8(head).unwrap()),
+            fields: final_headers(&String::from_utf8(head).unwrap()),
             connects: connects.parse().unwrap(),
             redirects: redirects.parse().unwrap(),
             body: folder.path.join("body"),
@@ -176,7 +185,7 @@ impl Answer {
 }
 
 /// The fields of the last of several heads (100, redirects, the answer).
-fn last_fields(heads: &str) -> Vec<(String, String)> {
+fn final_headers(heads: &str) -> Vec<(String, String)> {
     let last = heads.trim_end().rsplit("\r\n\r\n").next().unwrap_or_default();
     let field = |line: &str| {
         let (name, value) = line.split_once(':').unwrap_or_else(|| panic!("no field: {line}"));

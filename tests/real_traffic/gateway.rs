@@ -13,9 +13,9 @@ use crate::folder::Folder;
 use crate::load::limit;
 
 /// A running gateway.
-pub struct Gateway {
+pub struct RealGateway {
     child: Child,
-    said: Arc<Mutex<String>>,
+    log: Arc<Mutex<String>>,
     _folder: Folder,
     /// The HTTP/1 listener.
     pub http1: SocketAddr,
@@ -26,10 +26,10 @@ pub struct Gateway {
     pub others: Vec<SocketAddr>,
 }
 
-impl Gateway {
+impl RealGateway {
     /// Starts it before `upstream`.
-    pub fn before(upstream: SocketAddr) -> Gateway {
-        Gateway::with(&format!(
+    pub fn with_upstream(upstream: SocketAddr) -> RealGateway {
+        RealGateway::with(&format!(
             "client: {{ max_body: 128MiB }}\n\
              upstreams: {{ web: {{ servers: [\"{upstream}\"] }} }}\n\
              routes: [{{ name: all, match: {{ path: \"/{{*rest}}\" }}, upstream: web }}]\n"
@@ -37,12 +37,12 @@ impl Gateway {
     }
 
     /// Starts it with these sections of a file, and waits until it has said where it listens.
-    pub fn with(sections: &str) -> Gateway {
-        Gateway::listening(&[], sections)
+    pub fn with(sections: &str) -> RealGateway {
+        RealGateway::listening(&[], sections)
     }
 
     /// The same with further listeners.
-    pub fn listening(others: &[String], sections: &str) -> Gateway {
+    pub fn listening(others: &[String], sections: &str) -> RealGateway {
         let listeners: String = others.iter().map(|listener| format!(", {listener}")).collect();
         let folder = Folder::new("gateway");
         let file = folder.path.join("statusquo.yaml");
@@ -61,16 +61,16 @@ impl Gateway {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let said = Arc::new(Mutex::new(String::new()));
-        let lines = follow(&mut child, Arc::clone(&said));
+        let log = Arc::new(Mutex::new(String::new()));
+        let lines = read_log_lines(&mut child, Arc::clone(&log));
         let (addresses, telemetry) = addresses(&lines, 2 + others.len());
         let (Some(([http1, h2c], rest)), Some(telemetry)) = (addresses.split_first_chunk::<2>(), telemetry)
         else {
             let _ = child.kill();
-            panic!("the gateway did not say where it listens; it said:\n{}", said.lock().unwrap());
+            panic!("the gateway did not say where it listens; it said:\n{}", log.lock().unwrap());
         };
         let (http1, h2c, others) = (*http1, *h2c, rest.to_vec());
-        Gateway { child, said, _folder: folder, http1, h2c, telemetry, others }
+        RealGateway { child, log, _folder: folder, http1, h2c, telemetry, others }
     }
 
     /// Final responses by status, summed over everything else, as `/metrics` has them.
@@ -102,7 +102,11 @@ impl Gateway {
     }
 
     /// Waits until `read` gives `expected`: a response is counted when it is handed over, maybe just after it was read.
-    pub fn settles(&self, expected: &BTreeMap<u16, u64>, read: fn(&Gateway) -> BTreeMap<u16, u64>) {
+    pub fn wait_for_counts(
+        &self,
+        expected: &BTreeMap<u16, u64>,
+        read: fn(&RealGateway) -> BTreeMap<u16, u64>,
+    ) {
         let deadline = Instant::now() + limit();
         loop {
             let found = read(self);
@@ -115,10 +119,10 @@ impl Gateway {
     }
 }
 
-impl Drop for Gateway {
+impl Drop for RealGateway {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!("-- the gateway wrote:\n{}", self.said.lock().unwrap());
+            eprintln!("-- the gateway wrote:\n{}", self.log.lock().unwrap());
         }
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -126,15 +130,15 @@ impl Drop for Gateway {
 }
 
 /// Keeps what is written to standard error and passes the lines on.
-fn follow(child: &mut Child, said: Arc<Mutex<String>>) -> Receiver<String> {
+fn read_log_lines(child: &mut Child, log: Arc<Mutex<String>>) -> Receiver<String> {
     let (sender, lines) = channel();
     let stderr = child.stderr.take().unwrap();
     std::thread::spawn(move || {
         for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-            let mut said = said.lock().unwrap();
-            said.push_str(&line);
-            said.push('\n');
-            drop(said);
+            let mut log = log.lock().unwrap();
+            log.push_str(&line);
+            log.push('\n');
+            drop(log);
             let _ = sender.send(line);
         }
     });

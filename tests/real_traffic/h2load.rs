@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 /// What h2load counted.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Sums {
+pub struct H2loadSummary {
     pub total: u64,
     pub done: u64,
     /// Connection lost, stream reset, no answer: what no status tells.
@@ -17,7 +17,7 @@ pub struct Sums {
 
 /// Which protocol is spoken.
 #[derive(Clone, Copy, Debug)]
-pub enum Speaks {
+pub enum LoadProtocol {
     Http1,
     H2c,
     /// HTTP/1.1 in TLS.
@@ -27,35 +27,41 @@ pub enum Speaks {
 }
 
 /// Makes `requests` requests over `clients` connections, each going through `paths` in turn.
-pub fn load(speaks: Speaks, server: SocketAddr, paths: &[&str], requests: u64, clients: u64) -> Sums {
+pub fn run_h2load(
+    protocol: LoadProtocol,
+    server: SocketAddr,
+    paths: &[&str],
+    requests: u64,
+    clients: u64,
+) -> H2loadSummary {
     let mut command = Command::new("h2load");
     command.args(["-n", &requests.to_string(), "-c", &clients.to_string(), "-T", "60", "-N", "60"]);
-    match speaks {
-        Speaks::Http1 => command.args(["--h1", "-m", "1"]),
-        Speaks::H2c => command.args(["-p", "h2c", "-m", "8"]),
-        Speaks::Https1 => command.args(["--npn-list=http/1.1", "-m", "1"]),
-        Speaks::Https2 => command.args(["--npn-list=h2", "-m", "8"]),
+    match protocol {
+        LoadProtocol::Http1 => command.args(["--h1", "-m", "1"]),
+        LoadProtocol::H2c => command.args(["-p", "h2c", "-m", "8"]),
+        LoadProtocol::Https1 => command.args(["--npn-list=http/1.1", "-m", "1"]),
+        LoadProtocol::Https2 => command.args(["--npn-list=h2", "-m", "8"]),
     };
-    let scheme = match speaks {
-        Speaks::Http1 | Speaks::H2c => "http",
-        Speaks::Https1 | Speaks::Https2 => "https",
+    let scheme = match protocol {
+        LoadProtocol::Http1 | LoadProtocol::H2c => "http",
+        LoadProtocol::Https1 | LoadProtocol::Https2 => "https",
     };
     command.args(paths.iter().map(|path| format!("{scheme}://{server}{path}")));
     let done = command.stdin(Stdio::null()).output();
     let done = done.unwrap_or_else(|e| panic!("h2load cannot be run ({e}); `make setup` installs it"));
     let text = String::from_utf8_lossy(&done.stdout).into_owned();
     assert!(done.status.success(), "{text}\n{}", String::from_utf8_lossy(&done.stderr));
-    read(&text)
+    parse_summary(&text)
 }
 
 /// Reads the two lines of sums.
-fn read(text: &str) -> Sums {
+fn parse_summary(text: &str) -> H2loadSummary {
     let requests = counts(text, "requests: ");
     let classes = counts(text, "status codes: ");
     let of = |counts: &[(u64, String)], name: &str| {
         counts.iter().find(|(_, n)| n == name).unwrap_or_else(|| panic!("no {name} in:\n{text}")).0
     };
-    Sums {
+    H2loadSummary {
         total: of(&requests, "total"),
         done: of(&requests, "done"),
         errored: of(&requests, "errored"),
@@ -78,9 +84,9 @@ fn counts(text: &str, name: &str) -> Vec<(u64, String)> {
 }
 
 #[test]
-fn the_sums_that_h2load_prints_are_read() {
+fn h2load_summary_is_parsed() {
     let text = "finished in 10ms\nrequests: 50 total, 50 started, 49 done, 20 succeeded, 30 failed, 1 errored, 0 timeout\n\
                 status codes: 10 2xx, 10 3xx, 9 4xx, 20 5xx\n";
-    let expected = Sums { total: 50, done: 49, errored: 1, timed_out: 0, classes: [10, 10, 9, 20] };
-    assert_eq!(read(text), expected);
+    let expected = H2loadSummary { total: 50, done: 49, errored: 1, timed_out: 0, classes: [10, 10, 9, 20] };
+    assert_eq!(parse_summary(text), expected);
 }

@@ -9,15 +9,15 @@ use std::process::{Command, Stdio};
 
 /// Asks for all paths on one connection and counts the answers by status.
 pub fn get_all(server: SocketAddr, paths: &[&str]) -> BTreeMap<u16, usize> {
-    ask("http", server, paths)
+    run_nghttp("http", server, paths)
 }
 
 /// The same over TLS, where both agree on HTTP/2.
 pub fn get_all_encrypted(server: SocketAddr, paths: &[&str]) -> BTreeMap<u16, usize> {
-    ask("https", server, paths)
+    run_nghttp("https", server, paths)
 }
 
-fn ask(scheme: &str, server: SocketAddr, paths: &[&str]) -> BTreeMap<u16, usize> {
+fn run_nghttp(scheme: &str, server: SocketAddr, paths: &[&str]) -> BTreeMap<u16, usize> {
     let mut command = Command::new("nghttp");
     command.args(["--null-out", "--verbose", "--no-dep", "--timeout=30"]);
     if scheme == "https" {

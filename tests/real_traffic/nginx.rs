@@ -1,7 +1,7 @@
 //! Debian's nginx as an upstream, with a site of its own in a folder of its own.
 //!
 //! One process, run by whoever runs the tests, on a free port; it ends with the value. What it serves is written down in
-//! [`SITE`]; it knows nothing of the gateway before it.
+//! [`SITE_CONFIG`]; it knows nothing of the gateway before it.
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use crate::folder::Folder;
 use crate::load::limit;
 
 /// How it answers. Absolute redirects would name nginx' own port, so they are off.
-const SITE: &str = r#"
+const SITE_CONFIG: &str = r#"
     root site;
     default_type application/octet-stream;
     types { text/html html; text/plain txt; application/json json; }
@@ -54,7 +54,7 @@ pub struct Nginx {
 }
 
 /// A certificate with its key, as PEM.
-pub struct Shown {
+pub struct ServerCertificate {
     pub cert: String,
     pub key: String,
 }
@@ -62,21 +62,23 @@ pub struct Shown {
 impl Nginx {
     /// Starts it and waits until it accepts.
     pub fn start() -> Nginx {
-        Nginx::showing(None)
+        Nginx::with_certificate(None)
     }
 
     /// The same with TLS on a second port.
-    pub fn showing(shown: Option<&Shown>) -> Nginx {
+    pub fn with_certificate(certificate: Option<&ServerCertificate>) -> Nginx {
         let folder = Folder::new("nginx");
-        if let Some(shown) = shown {
-            std::fs::write(folder.path.join("cert.pem"), &shown.cert).unwrap();
-            std::fs::write(folder.path.join("key.pem"), &shown.key).unwrap();
+        if let Some(certificate) = certificate {
+            std::fs::write(folder.path.join("cert.pem"), &certificate.cert).unwrap();
+            std::fs::write(folder.path.join("key.pem"), &certificate.key).unwrap();
         }
-        fill(&folder.path.join("site"));
+        write_site_files(&folder.path.join("site"));
         // Between our looking for a free port and nginx' taking it somebody else may; then look again.
         for _ in 0..5 {
             let (address, encrypted) = (free_address(), free_address());
-            if let Some(child) = run(&folder.path, address, shown.is_some().then_some(encrypted)) {
+            if let Some(child) =
+                spawn_nginx(&folder.path, address, certificate.is_some().then_some(encrypted))
+            {
                 return Nginx { child, folder, address, encrypted };
             }
         }
@@ -106,7 +108,7 @@ impl Drop for Nginx {
 }
 
 /// The files of the site.
-fn fill(site: &Path) {
+fn write_site_files(site: &Path) {
     std::fs::create_dir_all(site.join("uploads")).unwrap();
     let page = format!(
         "<!doctype html>\n<title>A page</title>\n{}",
@@ -121,7 +123,7 @@ fn fill(site: &Path) {
     crate::folder::write_noise(&site.join("noise.bin"), 300 * 1024);
 }
 
-fn run(folder: &Path, address: SocketAddr, encrypted: Option<SocketAddr>) -> Option<Child> {
+fn spawn_nginx(folder: &Path, address: SocketAddr, encrypted: Option<SocketAddr>) -> Option<Child> {
     let encrypted = encrypted.map_or_else(String::new, |address| {
         format!("    listen {address} ssl http2;\n    ssl_certificate cert.pem;\n    ssl_certificate_key key.pem;\n")
     });
@@ -129,7 +131,7 @@ fn run(folder: &Path, address: SocketAddr, encrypted: Option<SocketAddr>) -> Opt
     let temporary = temporary.map(|kind| format!("    {kind}_temp_path temporary_{kind};\n")).concat();
     let config = format!(
         "daemon off;\nmaster_process off;\npid nginx.pid;\nerror_log error.log;\nevents {{ worker_connections 512; }}\n\
-         http {{\n    access_log off;\n{temporary}    server {{\n    listen {address};\n{encrypted}{SITE}    }}\n}}\n"
+         http {{\n    access_log off;\n{temporary}    server {{\n    listen {address};\n{encrypted}{SITE_CONFIG}    }}\n}}\n"
     );
     std::fs::write(folder.join("nginx.conf"), config).unwrap();
     let mut child = Command::new(executable())

@@ -11,22 +11,22 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, 
 
 use crate::curl::Curl;
 use crate::folder::{Folder, checksum, write_noise};
-use crate::gateway::Gateway;
-use crate::h2load::{Speaks, Sums, load};
+use crate::gateway::RealGateway;
+use crate::h2load::{H2loadSummary, LoadProtocol, run_h2load};
 use crate::load::limit;
-use crate::nginx::{Nginx, Shown};
-use crate::{LARGE, assert_documented, comparable, nghttp};
+use crate::nginx::{Nginx, ServerCertificate};
+use crate::{LARGE_FILE, assert_documented, comparable_parts, nghttp};
 
 /// nginx, and before it a gateway for each protocol that it may be spoken to in.
-struct House {
+struct PairingTestBed {
     nginx: Nginx,
     /// To nginx in HTTP/1.1, and in HTTP/2.
-    gateways: [Gateway; 2],
+    gateways: [RealGateway; 2],
     folder: Folder,
 }
 
-impl House {
-    fn start() -> House {
+impl PairingTestBed {
+    fn start() -> PairingTestBed {
         let folder = Folder::new("pairings");
         let mut parameters = CertificateParams::default();
         parameters.distinguished_name.push(DnType::CommonName, "authority for tests");
@@ -34,8 +34,10 @@ impl House {
         let authority = CertifiedIssuer::self_signed(parameters, KeyPair::generate().unwrap()).unwrap();
         let key = KeyPair::generate().unwrap();
         let names = CertificateParams::new(["shop.example".to_owned()]).unwrap();
-        let shown =
-            Shown { cert: names.signed_by(&key, &authority).unwrap().pem(), key: key.serialize_pem() };
+        let shown = ServerCertificate {
+            cert: names.signed_by(&key, &authority).unwrap().pem(),
+            key: key.serialize_pem(),
+        };
         let write = |name: &str, text: &str| {
             let path = folder.path.join(name);
             std::fs::write(&path, text).unwrap();
@@ -43,11 +45,11 @@ impl House {
         };
         let ca = write("ca.pem", &authority.pem());
         let (cert, key) = (write("cert.pem", &shown.cert), write("key.pem", &shown.key));
-        let nginx = Nginx::showing(Some(&shown));
+        let nginx = Nginx::with_certificate(Some(&shown));
         let gateways = ["off", "always"].map(|http2| {
             let listener = format!("{{ address: 127.0.0.1:0, tls: {{ cert: \"{cert}\", key: \"{key}\" }} }}");
             let server = nginx.encrypted;
-            Gateway::listening(
+            RealGateway::listening(
                 &[listener],
                 &format!(
                     "client: {{ max_body: 128MiB }}\n\
@@ -57,7 +59,7 @@ impl House {
                 ),
             )
         });
-        House { nginx, gateways, folder }
+        PairingTestBed { nginx, gateways, folder }
     }
 
     /// The four pairings: what they are called, who asks, and whom.
@@ -75,17 +77,17 @@ impl House {
 }
 
 #[test]
-fn each_pairing_of_protocols_carries_pages_and_errors() {
-    let house = House::start();
+fn protocol_pairings_all_carry_pages_and_errors() {
+    let house = PairingTestBed::start();
     for (name, curl, gateway) in house.pairings() {
         let version = name.strip_prefix("HTTP/").and_then(|name| name.split(' ').next()).unwrap();
         for path in ["/page.html?a=%2F", "/small.txt", "/empty.txt", "/noise.bin", "/moved", "/nothing"] {
             let direct = Curl::http1().get(house.nginx.address, path);
-            let answer = curl.get(gateway, path);
-            assert_eq!(answer.version, version, "{name}: {path}");
-            assert_eq!(comparable(&answer), comparable(&direct), "{name}: {path}");
+            let response = curl.get(gateway, path);
+            assert_eq!(response.version, version, "{name}: {path}");
+            assert_eq!(comparable_parts(&response), comparable_parts(&direct), "{name}: {path}");
         }
-        let head = curl.and(&["--head"]).get(gateway, "/noise.bin");
+        let head = curl.with_options(&["--head"]).get(gateway, "/noise.bin");
         assert_eq!(head.field("content-length"), [(300 * 1024).to_string()], "{name}");
         let table = [
             ("/missing", 404, "The URI requested is invalid or the resource requested does not exist."),
@@ -102,28 +104,29 @@ fn each_pairing_of_protocols_carries_pages_and_errors() {
 
 #[test]
 #[ignore = "make proof: large bodies"]
-fn each_pairing_of_protocols_carries_100_mib_both_ways() {
-    let house = House::start();
+fn protocol_pairings_all_carry_100_mib_in_both_directions() {
+    let house = PairingTestBed::start();
     let file = house.nginx.file("large.bin");
-    write_noise(&file, LARGE);
+    write_noise(&file, LARGE_FILE);
     let expected = checksum(&file);
-    assert_eq!(expected.0, LARGE);
+    assert_eq!(expected.0, LARGE_FILE);
     for (name, curl, gateway) in house.pairings() {
-        let answer = curl.get(gateway, "/large.bin");
-        assert_eq!((answer.status, checksum(&answer.body)), (200, expected), "{name}");
-        let answer = curl.and(&["--upload-file", file.to_str().unwrap()]).get(gateway, "/uploads/large.bin");
+        let response = curl.get(gateway, "/large.bin");
+        assert_eq!((response.status, checksum(&response.body)), (200, expected), "{name}");
+        let response =
+            curl.with_options(&["--upload-file", file.to_str().unwrap()]).get(gateway, "/uploads/large.bin");
         let stored = house.nginx.file("uploads/large.bin");
-        assert_eq!((answer.status, checksum(&stored)), (201, expected), "{name}");
+        assert_eq!((response.status, checksum(&stored)), (201, expected), "{name}");
         std::fs::remove_file(stored).unwrap();
     }
 }
 
 #[test]
-fn no_pairing_of_protocols_ends_a_cut_response_cleanly() {
+fn truncated_response_never_ends_cleanly_in_any_protocol_pairing() {
     for index in 0..4 {
-        let mut house = House::start();
+        let mut house = PairingTestBed::start();
         let (name, curl, gateway) = house.pairings().remove(index);
-        let status = curl.fails(gateway, "/slow.bin", |body| {
+        let status = curl.expect_failure(gateway, "/slow.bin", |body| {
             wait_for_bytes(body);
             house.nginx.kill();
         });
@@ -144,19 +147,24 @@ fn wait_for_bytes(body: &Path) {
 
 #[test]
 #[ignore = "make proof: load"]
-fn a_bounded_load_over_tls_loses_nothing_in_any_pairing() {
-    let house = House::start();
+fn bounded_load_over_tls_loses_no_request_in_any_protocol_pairing() {
+    let house = PairingTestBed::start();
     for gateway in &house.gateways {
         let paths = ["/small.txt", "/page.html", "/missing", "/unavailable"];
-        for speaks in [Speaks::Https1, Speaks::Https2] {
-            let sums = load(speaks, gateway.others[0], &paths, 800, 8);
-            let expected =
-                Sums { total: 800, done: 800, errored: 0, timed_out: 0, classes: [400, 0, 200, 200] };
+        for speaks in [LoadProtocol::Https1, LoadProtocol::Https2] {
+            let sums = run_h2load(speaks, gateway.others[0], &paths, 800, 8);
+            let expected = H2loadSummary {
+                total: 800,
+                done: 800,
+                errored: 0,
+                timed_out: 0,
+                classes: [400, 0, 200, 200],
+            };
             assert_eq!(sums, expected, "{speaks:?}");
         }
         let seen = nghttp::get_all_encrypted(gateway.others[0], &paths);
         assert_eq!(seen, BTreeMap::from([(200, 2), (404, 1), (503, 1)]));
         let codes = [(200, 802), (404, 401), (503, 401)];
-        gateway.settles(&BTreeMap::from(codes), Gateway::responses_by_code);
+        gateway.wait_for_counts(&BTreeMap::from(codes), RealGateway::responses_by_code);
     }
 }

@@ -13,19 +13,19 @@ use serde_json::{Value, json};
 use statusquo::rehearse::RefusingPort;
 
 use crate::folder::Folder;
-use crate::gateway::Gateway;
+use crate::gateway::RealGateway;
 use crate::program::succeed;
-use crate::server::{PYTHON, Server};
+use crate::server::{PYTHON, PythonServer};
 
 const SCRIPT: &str = "tests/sdks/grpc.py";
 
 /// The files of a certificate for `calls.test`.
-struct Papers {
+struct TlsFiles {
     folder: Folder,
 }
 
-impl Papers {
-    fn issue() -> Papers {
+impl TlsFiles {
+    fn issue() -> TlsFiles {
         let folder = Folder::new("grpc");
         let mut parameters = CertificateParams::default();
         parameters.distinguished_name.push(DnType::CommonName, "authority for tests");
@@ -37,7 +37,7 @@ impl Papers {
         for (name, text) in [("ca", authority.pem()), ("cert", cert), ("key", key.serialize_pem())] {
             std::fs::write(folder.path.join(name), text).unwrap();
         }
-        Papers { folder }
+        TlsFiles { folder }
     }
 
     fn file(&self, name: &str) -> String {
@@ -46,55 +46,57 @@ impl Papers {
 }
 
 #[test]
-fn a_real_client_and_a_real_server_call_as_if_nobody_stood_between_them() {
-    let server = Server::start(SCRIPT);
+fn grpcio_calls_pass_transparently_over_h2c() {
+    let server = PythonServer::start(SCRIPT);
     let calls = format!("servers: [\"127.0.0.1:{}\"], http2: always", server.port);
-    calls_pass(&[], &calls, ("", "http2: always"), |gateway| vec![gateway.h2c.to_string()]);
+    check_calls(&[], &calls, ("", "http2: always"), |gateway| vec![gateway.h2c.to_string()]);
 }
 
 #[test]
 #[ignore = "make proof: gRPC over TLS"]
-fn a_real_client_and_a_real_server_call_over_tls_on_both_sides() {
-    let papers = Papers::issue();
+fn grpcio_calls_pass_transparently_over_tls_on_both_sides() {
+    let papers = TlsFiles::issue();
     let (ca, cert, key) = (papers.file("ca"), papers.file("cert"), papers.file("key"));
-    let server = Server::told(SCRIPT, &[&cert, &key]);
+    let server = PythonServer::start_with(SCRIPT, &[&cert, &key]);
     let listener = format!("{{ address: 127.0.0.1:0, tls: {{ cert: \"{cert}\", key: \"{key}\" }} }}");
     let trust = format!("tls: {{ ca: \"{ca}\", sni: calls.test }}");
     let calls = format!("servers: [\"https://127.0.0.1:{}\"], {trust}", server.port);
-    calls_pass(&[listener], &calls, ("https://", &trust), |gateway| vec![gateway.others[0].to_string(), ca]);
+    check_calls(&[listener], &calls, ("https://", &trust), |gateway| vec![gateway.others[0].to_string(), ca]);
 }
 
 /// Makes every call. The upstream of a server that is there is told in full, that of one that is not by its scheme and the
-/// rest; `asked` is what the client has to know.
-fn calls_pass(
+/// rest; `check_requests` is what the client has to know.
+fn check_calls(
     listeners: &[String],
     calls: &str,
-    (scheme, more): (&str, &str),
-    asked: impl FnOnce(&Gateway) -> Vec<String>,
+    (scheme, extra_options): (&str, &str),
+    check_requests: impl FnOnce(&RealGateway) -> Vec<String>,
 ) {
     let dead = RefusingPort::start().unwrap();
     let sections = format!(
         // Shorter than the silences of these calls.
         "client: {{ body_timeout: 400ms }}\n\
-         timeouts: {{ between_bytes: 400ms, stream_idle: 10s }}\n\
+         timeouts: {{ body_idle: 400ms, stream_idle: 10s }}\n\
          upstreams:\n\
          \x20 calls: {{ {calls} }}\n\
-         \x20 dead: {{ servers: [\"{scheme}{}\"], {more} }}\n\
+         \x20 dead: {{ servers: [\"{scheme}{}\"], {extra_options} }}\n\
          rate_limits: {{ one: {{ key: [client_ip], allow: 1 per 1h }} }}\n\
          routes:\n\
          - {{ name: dead, match: {{ path: \"/dead/{{*rest}}\" }}, upstream: dead }}\n\
          - {{ name: denied, match: {{ path: \"/denied/{{*rest}}\" }}, upstream: calls, deny: {{ methods: [POST] }} }}\n\
          - {{ name: limited, match: {{ path: \"/limited/{{*rest}}\" }}, upstream: calls, rate_limits: [one] }}\n\
-         - {{ name: impatient, match: {{ path: \"/impatient/{{*rest}}\" }}, upstream: calls, timeouts: {{ response_head: 500ms }} }}\n\
+         - {{ name: impatient, match: {{ path: \"/impatient/{{*rest}}\" }}, upstream: calls, timeouts: {{ response_headers: 500ms }} }}\n\
          - {{ name: echo, match: {{ path: \"/echo/{{*rest}}\" }}, upstream: calls }}\n",
         dead.address()
     );
-    let gateway = Gateway::listening(listeners, &sections);
-    let said =
-        succeed(Command::new(PYTHON).args([SCRIPT, "ask"]).args(asked(&gateway)), Duration::from_secs(90));
-    let mut found: Vec<Value> = said.lines().map(|line| serde_json::from_str(line).expect(line)).collect();
+    let gateway = RealGateway::listening(listeners, &sections);
+    let output = succeed(
+        Command::new(PYTHON).args([SCRIPT, "ask"]).args(check_requests(&gateway)),
+        Duration::from_secs(90),
+    );
+    let mut found: Vec<Value> = output.lines().map(|line| serde_json::from_str(line).expect(line)).collect();
 
-    let call = |method: &str, heard: &[&str], code: &str, details: &str| json!({ "method": method, "heard": heard, "code": code, "details": details });
+    let call = |method: &str, received: &[&str], code: &str, details: &str| json!({ "method": method, "heard": received, "code": code, "details": details });
     let failure = "The servers are up, but the request could not be serviced due to some failure within the stack. Try again later.";
     let expected = [
         json!({ "same": true, "code": "OK", "metadata": ["yes", "behind", "00ff"] }),
@@ -136,6 +138,6 @@ fn calls_pass(
     assert!(died["code"] != "OK" && died["code"] != "UNKNOWN", "{died}");
     assert_eq!(gone, &call("echo/unary", &[], "UNAVAILABLE", failure));
     // Whatever a caller of gRPC is told, it is a 200 on the wire.
-    gateway.settles(&[(200, 51)].into(), Gateway::responses_by_code);
-    gateway.settles(&[].into(), Gateway::errors_by_code);
+    gateway.wait_for_counts(&[(200, 51)].into(), RealGateway::responses_by_code);
+    gateway.wait_for_counts(&[].into(), RealGateway::errors_by_code);
 }

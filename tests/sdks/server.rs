@@ -9,34 +9,34 @@ use crate::program::install_packages;
 pub const PYTHON: &str = "target/packages/python/bin/python";
 
 /// The server; it ends with the value.
-pub struct Server {
+pub struct PythonServer {
     child: Child,
     pub port: u16,
 }
 
-impl Server {
+impl PythonServer {
     /// The script's first line says on which port it listens.
-    pub fn start(script: &str) -> Server {
-        Server::told(script, &[])
+    pub fn start(script: &str) -> PythonServer {
+        PythonServer::start_with(script, &[])
     }
 
     /// The same with more to tell it.
-    pub fn told(script: &str, more: &[&str]) -> Server {
+    pub fn start_with(script: &str, extra_arguments: &[&str]) -> PythonServer {
         install_packages();
         let mut child = Command::new(PYTHON)
             .args([script, "serve"])
-            .args(more)
+            .args(extra_arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
         let mut port = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut port).unwrap();
-        Server { port: port.trim().parse().unwrap(), child }
+        PythonServer { port: port.trim().parse().unwrap(), child }
     }
 }
 
-impl Drop for Server {
+impl Drop for PythonServer {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();

@@ -10,39 +10,40 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use statusquo::rehearse::{ScriptedUpstream, UpstreamStep, write_bytes};
 
-use crate::gateway::Gateway;
+use crate::gateway::RealGateway;
 use crate::load::{millis, scaled};
-use crate::page::{Ask, Page};
+use crate::page::{PageFetch, TestPage};
 use crate::program::{install_packages, run, succeed};
 
-const LENGTH: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 20\r\n\r\n";
-const CHUNKED: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ntransfer-encoding: chunked\r\n\r\n";
-const CLOSE: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\nconnection: close\r\n\r\n";
-const LIMIT: Duration = Duration::from_secs(60);
+const LENGTH_HEAD: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 20\r\n\r\n";
+const CHUNKED_HEAD: &str =
+    "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ntransfer-encoding: chunked\r\n\r\n";
+const CLOSE_HEAD: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\nconnection: close\r\n\r\n";
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A name, what the upstream sends, and how it ends.
-fn cuts() -> Vec<(&'static str, String, UpstreamStep)> {
-    let cut = |name, head: &str, body: &str| (name, format!("{head}{body}"), UpstreamStep::Close);
+fn truncations() -> Vec<(&'static str, String, UpstreamStep)> {
+    let truncation = |name, head: &str, body: &str| (name, format!("{head}{body}"), UpstreamStep::Close);
     vec![
-        cut("length-behind-the-head", LENGTH, ""),
-        cut("length-first-byte", LENGTH, "a"),
-        cut("length-middle", LENGTH, "nine byte"),
-        cut("length-last-byte", LENGTH, "nineteen bytes here"),
-        cut("chunked-behind-the-head", CHUNKED, ""),
-        cut("chunked-inside-a-size", CHUNKED, "9\r\nnine byte\r\n1"),
-        cut("chunked-first-byte", CHUNKED, "9\r\nn"),
-        cut("chunked-middle", CHUNKED, "9\r\nnine byte\r\n9\r\nfour"),
-        cut("chunked-border", CHUNKED, "9\r\nnine byte\r\n"),
-        cut("chunked-inside-the-last", CHUNKED, "9\r\nnine byte\r\n0\r\n"),
+        truncation("length-behind-the-head", LENGTH_HEAD, ""),
+        truncation("length-first-byte", LENGTH_HEAD, "a"),
+        truncation("length-middle", LENGTH_HEAD, "nine byte"),
+        truncation("length-last-byte", LENGTH_HEAD, "nineteen bytes here"),
+        truncation("chunked-behind-the-head", CHUNKED_HEAD, ""),
+        truncation("chunked-inside-a-size", CHUNKED_HEAD, "9\r\nnine byte\r\n1"),
+        truncation("chunked-first-byte", CHUNKED_HEAD, "9\r\nn"),
+        truncation("chunked-middle", CHUNKED_HEAD, "9\r\nnine byte\r\n9\r\nfour"),
+        truncation("chunked-border", CHUNKED_HEAD, "9\r\nnine byte\r\n"),
+        truncation("chunked-inside-the-last", CHUNKED_HEAD, "9\r\nnine byte\r\n0\r\n"),
         // Its end is the connection's end: only a reset tells that it came early.
-        ("close-behind-the-head", CLOSE.to_owned(), UpstreamStep::Reset),
-        ("close-middle", format!("{CLOSE}nine byte"), UpstreamStep::Reset),
+        ("close-behind-the-head", CLOSE_HEAD.to_owned(), UpstreamStep::Reset),
+        ("close-middle", format!("{CLOSE_HEAD}nine byte"), UpstreamStep::Reset),
     ]
 }
 
 /// Cuts, whole answers, and a head that is no head.
 fn upstream() -> ScriptedUpstream {
-    let cuts = cuts();
+    let cuts = truncations();
     ScriptedUpstream::by_request(move |request| {
         let name = request.path().trim_start_matches('/');
         let (bytes, last) = match cuts.iter().find(|(known, ..)| *known == name) {
@@ -52,7 +53,7 @@ fn upstream() -> ScriptedUpstream {
             None => {
                 return vec![
                     UpstreamStep::ReadRequestHead,
-                    write_bytes(format!("{CHUNKED}5\r\nwhole\r\n0\r\n\r\n")),
+                    write_bytes(format!("{CHUNKED_HEAD}5\r\nwhole\r\n0\r\n\r\n")),
                 ];
             }
         };
@@ -61,8 +62,8 @@ fn upstream() -> ScriptedUpstream {
     .unwrap()
 }
 
-fn before(upstream: &ScriptedUpstream, origin: &str) -> Gateway {
-    Gateway::with(&format!(
+fn gateway_for(upstream: &ScriptedUpstream, origin: &str) -> RealGateway {
+    RealGateway::with(&format!(
         "upstreams: {{ cutting: {{ servers: [\"{}\"], retry: {{ attempts: 1 }} }} }}\n\
          cors: {{ allow_origins: [\"{origin}\"] }}\n\
          routes: [{{ name: all, match: {{ path: \"/{{*rest}}\" }}, upstream: cutting, cors: default }}]\n",
@@ -72,13 +73,13 @@ fn before(upstream: &ScriptedUpstream, origin: &str) -> Gateway {
 
 /// What a client is asked for, in order: a whole answer at both ends, and everything else between.
 fn names() -> Vec<&'static str> {
-    let cut = cuts().into_iter().map(|(name, ..)| name);
-    std::iter::once("whole").chain(cut).chain(["inside-the-head", "whole-again"]).collect()
+    let truncation = truncations().into_iter().map(|(name, ..)| name);
+    std::iter::once("whole").chain(truncation).chain(["inside-the-head", "whole-again"]).collect()
 }
 
 /// Every cut failed, everything else was read.
 #[track_caller]
-fn judge(client: &str, found: &[Value]) {
+fn check_failures(client: &str, found: &[Value]) {
     let names = names();
     assert_eq!(found.len(), names.len(), "{client}: {found:#?}");
     for (name, found) in names.iter().zip(found) {
@@ -96,98 +97,101 @@ fn judge(client: &str, found: &[Value]) {
     }
 }
 
-fn urls(gateway: &Gateway) -> Vec<String> {
+fn urls(gateway: &RealGateway) -> Vec<String> {
     names().iter().map(|name| format!("http://{}/{name}", gateway.http1)).collect()
 }
 
-fn lines(said: &str) -> Vec<Value> {
-    said.lines().map(|line| serde_json::from_str(line).expect(line)).collect()
+fn json_lines(output: &str) -> Vec<Value> {
+    output.lines().map(|line| serde_json::from_str(line).expect(line)).collect()
 }
 
 /// Cut by the gateway, and counted so: for each client as many as it saw.
-fn counted(gateway: &Gateway, clients: u64) {
-    let responses = clients * (cuts().len() as u64 + 2);
-    gateway.settles(&[(200, responses), (504, clients)].into(), Gateway::responses_by_code);
+fn expect_counts(gateway: &RealGateway, clients: u64) {
+    let responses = clients * (truncations().len() as u64 + 2);
+    gateway.wait_for_counts(&[(200, responses), (504, clients)].into(), RealGateway::responses_by_code);
 }
 
 #[test]
-fn curl_fails_wherever_a_response_is_cut() {
+fn curl_fails_wherever_a_response_is_truncated() {
     let upstream = upstream();
-    let gateway = before(&upstream, "http://unused.example");
+    let gateway = gateway_for(&upstream, "http://unused.example");
     for version in ["--http1.1", "--http1.0"] {
-        let ask = |url: String| {
+        let request = |url: String| {
             let mut curl = Command::new("curl");
             curl.args(["-q", "--silent", "--noproxy", "*", "--max-time", "20", version]);
-            let done = run(curl.args(["--write-out", "\n%{http_code}", &url]), LIMIT);
+            let done = run(curl.args(["--write-out", "\n%{http_code}", &url]), TIMEOUT);
             let (body, status) = done.out.rsplit_once('\n').unwrap();
             match done.status.code() {
                 Some(0) => json!({ "status": status.parse::<u16>().unwrap(), "body": body }),
                 code => json!({ "failed": format!("{code:?}") }),
             }
         };
-        let found: Vec<Value> = urls(&gateway).into_iter().map(ask).collect();
-        judge(&format!("curl {version}"), &found);
+        let found: Vec<Value> = urls(&gateway).into_iter().map(request).collect();
+        check_failures(&format!("curl {version}"), &found);
     }
-    counted(&gateway, 2);
+    expect_counts(&gateway, 2);
 }
 
 #[test]
 #[ignore = "make proof: another client"]
-fn requests_of_python_fail_wherever_a_response_is_cut() {
+fn python_requests_fails_wherever_a_response_is_truncated() {
     install_packages();
     let upstream = upstream();
-    let gateway = before(&upstream, "http://unused.example");
+    let gateway = gateway_for(&upstream, "http://unused.example");
     for version in [&[][..], &["--http1.0"]] {
         let mut python = Command::new("target/packages/python/bin/python");
-        python.arg("tests/sdks/cut.py").args(version).args(urls(&gateway)).env("NO_PROXY", "*");
-        judge(&format!("requests {version:?}"), &lines(&succeed(&mut python, LIMIT)));
+        python.arg("tests/sdks/truncated.py").args(version).args(urls(&gateway)).env("NO_PROXY", "*");
+        check_failures(&format!("requests {version:?}"), &json_lines(&succeed(&mut python, TIMEOUT)));
     }
-    counted(&gateway, 2);
+    expect_counts(&gateway, 2);
 }
 
 #[test]
-fn fetch_of_node_fails_wherever_a_response_is_cut() {
+fn node_fetch_fails_wherever_a_response_is_truncated() {
     let upstream = upstream();
-    let gateway = before(&upstream, "http://unused.example");
+    let gateway = gateway_for(&upstream, "http://unused.example");
     let mut node = Command::new("node");
-    judge("node", &lines(&succeed(node.arg("tests/sdks/cut.mjs").args(urls(&gateway)), LIMIT)));
-    counted(&gateway, 1);
+    check_failures(
+        "node",
+        &json_lines(&succeed(node.arg("tests/sdks/truncated.mjs").args(urls(&gateway)), TIMEOUT)),
+    );
+    expect_counts(&gateway, 1);
 }
 
 #[test]
-fn a_client_in_rust_fails_wherever_a_response_is_cut() {
+fn rust_client_fails_wherever_a_response_is_truncated() {
     let upstream = upstream();
-    let gateway = before(&upstream, "http://unused.example");
+    let gateway = gateway_for(&upstream, "http://unused.example");
     let agent: ureq::Agent = ureq::Agent::config_builder()
         .http_status_as_error(false)
         .proxy(None)
-        .timeout_global(Some(scaled(LIMIT)))
+        .timeout_global(Some(scaled(TIMEOUT)))
         .build()
         .into();
-    let ask = |url: String| {
+    let request = |url: String| {
         let read = agent.get(&url).call().and_then(|mut response| {
             Ok(json!({ "status": response.status().as_u16(), "body": response.body_mut().read_to_string()? }))
         });
         read.unwrap_or_else(|error| json!({ "failed": error.to_string() }))
     };
-    let found: Vec<Value> = urls(&gateway).into_iter().map(ask).collect();
-    judge("ureq", &found);
-    counted(&gateway, 1);
+    let found: Vec<Value> = urls(&gateway).into_iter().map(request).collect();
+    check_failures("ureq", &found);
+    expect_counts(&gateway, 1);
 }
 
 #[test]
 #[ignore = "make proof: a browser"]
-fn fetch_of_a_browser_fails_wherever_a_response_is_cut() {
+fn browser_fetch_fails_wherever_a_response_is_truncated() {
     let upstream = upstream();
-    let page = Page::serve();
-    let gateway = before(&upstream, &page.origin());
-    let asks: Vec<Ask> = names()
+    let page = TestPage::serve();
+    let gateway = gateway_for(&upstream, &page.origin());
+    let asks: Vec<PageFetch> = names()
         .iter()
         .zip(urls(&gateway))
-        .map(|(name, url)| Ask { name: (*name).to_owned(), url, options: json!({}) })
+        .map(|(name, url)| PageFetch { name: (*name).to_owned(), url, options: json!({}) })
         .collect();
     let found = page.open(&asks);
     let found: Vec<Value> = names().iter().map(|name| found[*name].clone()).collect();
-    judge("chromium", &found);
-    counted(&gateway, 1);
+    check_failures("chromium", &found);
+    expect_counts(&gateway, 1);
 }

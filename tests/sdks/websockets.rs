@@ -8,23 +8,23 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::gateway::Gateway;
+use crate::gateway::RealGateway;
 use crate::program::succeed;
-use crate::server::{PYTHON, Server};
+use crate::server::{PYTHON, PythonServer};
 
 const SCRIPT: &str = "tests/sdks/websockets.py";
 
 #[test]
-fn a_real_client_and_a_real_server_speak_as_if_nobody_stood_between_them() {
-    let server = Server::start(SCRIPT);
-    let gateway = Gateway::with(&format!(
+fn websockets_package_messages_pass_transparently() {
+    let server = PythonServer::start(SCRIPT);
+    let gateway = RealGateway::with(&format!(
         "upstreams: {{ chat: {{ servers: [\"127.0.0.1:{}\"] }} }}\n\
          routes: [{{ name: all, match: {{ path: \"/{{*rest}}\" }}, upstream: chat }}]\n",
         server.port
     ));
     let url = format!("ws://{}", gateway.http1);
-    let said = succeed(Command::new(PYTHON).args([SCRIPT, "ask", &url]), Duration::from_secs(60));
-    let found: Vec<Value> = said.lines().map(|line| serde_json::from_str(line).expect(line)).collect();
+    let output = succeed(Command::new(PYTHON).args([SCRIPT, "ask", &url]), Duration::from_secs(60));
+    let found: Vec<Value> = output.lines().map(|line| serde_json::from_str(line).expect(line)).collect();
     let echoed = json!({ "same": true, "code": 1000 });
     let error = |code: u16, message: &str| json!({ "status": code, "body": format!(r#"{{"message":"{message}","code":{code}}}"#) });
     let failure = "The servers are up, but the request could not be serviced due to some failure within the stack. Try again later.";
@@ -40,5 +40,6 @@ fn a_real_client_and_a_real_server_speak_as_if_nobody_stood_between_them() {
         Value::from(vec![echoed; 20]),
     ];
     assert_eq!(found, expected);
-    gateway.settles(&[(101, 24), (403, 1), (500, 1), (504, 1)].into(), Gateway::responses_by_code);
+    gateway
+        .wait_for_counts(&[(101, 24), (403, 1), (500, 1), (504, 1)].into(), RealGateway::responses_by_code);
 }

@@ -8,54 +8,57 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use super::super::load::limit;
-use super::super::reader::{Answer, Asked, Ended, Reader, Unanswered};
-use super::generate::{self, Piece};
-use super::ledger::{Ledger, Sums};
-use super::random::Random;
-use super::request_reader::{From, Head, Read, read};
-use super::run::Side;
-use super::upstream_side::{SHORTEST_LIMIT, judge, tell};
+use super::super::reader::{HttpResponse, NoResponse, ResponseEnd, SentRequest, StrictReader};
+use super::generate::{self, Fragment};
+use super::ledger::{ClientCounts, ObservedResponses};
+use super::random::SeededRandom;
+use super::request_reader::{MessageSource, ParsedRequest, ReadResult, read};
+use super::run::Property;
+use super::upstream_side::{SHORTEST_TIMEOUT, check_response, describe};
 
 /// The gateway and the accounts of the clients before it.
-pub struct ClientSide<'a> {
+pub struct ClientProperty<'a> {
     pub gateway: SocketAddr,
-    pub ledger: &'a Ledger,
+    pub observed: &'a ObservedResponses,
 }
 
 /// How the client ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ending {
+pub enum ClientClose {
     /// It shuts down its sending side when everything is answered.
-    Polite,
+    AfterResponses,
     /// It shuts down its sending side at once, and reads.
-    Half,
+    HalfClose,
     /// It never ends by itself.
-    Idle,
+    Never,
     /// It resets the connection without reading.
     Reset,
 }
 
 /// What is sent.
 #[derive(Clone, Debug)]
-pub struct Case {
-    pub pieces: Vec<Piece>,
-    pub ending: Ending,
+pub struct ClientCase {
+    pub pieces: Vec<Fragment>,
+    pub ending: ClientClose,
 }
 
-impl Side for ClientSide<'_> {
-    type Case = Case;
+impl Property for ClientProperty<'_> {
+    type Case = ClientCase;
 
-    fn make(&self, _: u64, random: &mut Random) -> Case {
-        let ending = match random.below(100) {
-            0..60 => Ending::Polite,
-            60..88 => Ending::Half,
-            88..92 => Ending::Idle,
-            _ => Ending::Reset,
+    fn make(&self, _: u64, random: &mut SeededRandom) -> ClientCase {
+        let client_close = match random.below(100) {
+            0..60 => ClientClose::AfterResponses,
+            60..88 => ClientClose::HalfClose,
+            88..92 => ClientClose::Never,
+            _ => ClientClose::Reset,
         };
-        Case { pieces: generate::requests(random, if ending == Ending::Reset { 1 } else { 4 }), ending }
+        ClientCase {
+            pieces: generate::requests(random, if client_close == ClientClose::Reset { 1 } else { 4 }),
+            ending: client_close,
+        }
     }
 
-    fn check(&self, _: u64, case: &Case) -> Result<(), String> {
+    fn check(&self, _: u64, case: &ClientCase) -> Result<(), String> {
         let writes = generate::writes(&case.pieces);
         let sent = writes.concat();
         let stream = connect(self.gateway).map_err(|e| e.to_string())?;
@@ -63,25 +66,25 @@ impl Side for ClientSide<'_> {
             // Who is refused early may find nobody to write to.
             let _ = (&stream).write_all(write);
         }
-        if case.ending == Ending::Reset {
-            let most = parse(&sent).len() as u64;
-            self.ledger.add(|sums| {
-                sums.unknown.0 += 1;
-                sums.unknown.1 += most.max(1);
+        if case.ending == ClientClose::Reset {
+            let max_requests = parse_all(&sent).len() as u64;
+            self.observed.update(|sums| {
+                sums.uncertain.0 += 1;
+                sums.uncertain.1 += max_requests.max(1);
             });
             return socket2::SockRef::from(&stream)
                 .set_linger(Some(Duration::ZERO))
                 .map_err(|e| e.to_string());
         }
-        converse(stream, &sent, case.ending, self.ledger).map(drop)
+        exchange(stream, &sent, case.ending, self.observed).map(drop)
     }
 
-    fn smaller(case: &Case) -> Vec<Case> {
+    fn shrink(case: &ClientCase) -> Vec<ClientCase> {
         let smaller = generate::without_one(&case.pieces);
-        smaller.into_iter().map(|pieces| Case { pieces, ..case.clone() }).collect()
+        smaller.into_iter().map(|pieces| ClientCase { pieces, ..case.clone() }).collect()
     }
 
-    fn show(case: &Case) -> String {
+    fn render(case: &ClientCase) -> String {
         format!("the client:\n{}then {:?}\n", generate::show(&case.pieces), case.ending)
     }
 }
@@ -94,148 +97,156 @@ pub fn connect(gateway: SocketAddr) -> std::io::Result<TcpStream> {
 }
 
 /// What the strict reader finds in what a client sent: whole requests, and at the end perhaps something else.
-pub fn parse(sent: &[u8]) -> Vec<Read> {
+pub fn parse_all(sent: &[u8]) -> Vec<ReadResult> {
     let mut found = Vec::new();
-    let mut rest = sent;
-    while !matches!(rest, b"" | b"\r" | b"\r\n") {
-        let one = read(rest, From::Client);
-        let used = if let Read::Whole(_, _, used) = &one { *used } else { rest.len() };
+    let mut remaining = sent;
+    while !matches!(remaining, b"" | b"\r" | b"\r\n") {
+        let one = read(remaining, MessageSource::Client);
+        let length = if let ReadResult::Complete(_, _, length) = &one { *length } else { remaining.len() };
         found.push(one);
-        rest = &rest[used..];
+        remaining = &remaining[length..];
     }
     found
 }
 
 /// Reads every answer to what was sent, to the end of the connection.
-pub fn converse(
+pub fn exchange(
     stream: TcpStream,
     sent: &[u8],
-    ending: Ending,
-    ledger: &Ledger,
-) -> Result<Vec<Answer>, String> {
-    if ending == Ending::Half {
+    client_close: ClientClose,
+    observed: &ObservedResponses,
+) -> Result<Vec<HttpResponse>, String> {
+    if client_close == ClientClose::HalfClose {
         let _ = stream.shutdown(Shutdown::Write);
     }
-    let mut reader = Reader::of_anything(stream);
-    let mut answers = Vec::new();
-    let requests = parse(sent);
+    let mut reader = StrictReader::allowing_any_headers(stream);
+    let mut responses = Vec::new();
+    let requests = parse_all(sent);
     for request in &requests {
-        let asked = asked(request, sent);
-        let begun = Instant::now();
-        let answer = match reader.read(asked) {
-            Ok(answer) => answer,
+        let sent_request = request_of(request, sent);
+        let started = Instant::now();
+        let response = match reader.read(sent_request) {
+            Ok(response) => response,
             // A client that has shut down its sending side counts as gone while its request is at the upstream. It has
             // not when its bytes are no request: then somebody was there to refuse.
-            Err(Unanswered::Closed | Unanswered::Reset)
-                if ending == Ending::Half && matches!(request, Read::Whole(..)) =>
+            Err(NoResponse::Closed | NoResponse::Reset)
+                if client_close == ClientClose::HalfClose && matches!(request, ReadResult::Complete(..)) =>
             {
-                ledger.add(|sums| sums.unanswered += 1);
-                return Ok(answers);
+                observed.update(|sums| sums.unanswered += 1);
+                return Ok(responses);
             }
-            Err(none) => return Err(format!("no answer to request {}: {none:?}", answers.len() + 1)),
+            Err(error) => return Err(format!("no answer to request {}: {error:?}", responses.len() + 1)),
         };
-        ledger.answer(&answer);
-        judge(&answer, asked)?;
+        observed.record(&response);
+        check_response(&response, sent_request)?;
         // On a busy machine a limit may strike although everybody meant well.
-        let late = matches!(answer.status, 400 | 504) && begun.elapsed() >= SHORTEST_LIMIT;
+        let late = matches!(response.status, 400 | 504) && started.elapsed() >= SHORTEST_TIMEOUT;
         if !late {
-            check_answer(request, &answer, ending, seems_grpc(sent))?;
+            check_against_request(request, &response, client_close, seems_grpc(sent))?;
         }
-        let (usable, was_cut) = (answer.connection_usable, answer.ended != Ended::Complete);
-        answers.push(answer);
+        let (usable, was_cut) = (response.connection_usable, response.end != ResponseEnd::Complete);
+        responses.push(response);
         if !usable {
             return match reader.read_end() {
-                Unanswered::Closed => Ok(answers),
-                Unanswered::Reset if was_cut => Ok(answers),
+                NoResponse::Closed => Ok(responses),
+                NoResponse::Reset if was_cut => Ok(responses),
                 // Refused for what stands before its HEAD, perhaps before that had come: then with a body.
-                Unanswered::Malformed(_) if asked.head() && !begins_with_head(sent) => Ok(answers),
+                NoResponse::Malformed(_) if sent_request.is_head() && !begins_with_head(sent) => {
+                    Ok(responses)
+                }
                 other => Err(format!("after an answer that closes: {other:?}")),
             };
         }
     }
-    if ending == Ending::Polite {
+    if client_close == ClientClose::AfterResponses {
         let _ = reader.stream.shutdown(Shutdown::Write);
     }
     match reader.read_end() {
-        Unanswered::Closed => {}
+        NoResponse::Closed => {}
         other => return Err(format!("after everything was answered: {other:?}")),
     }
     // A body that was answered before its end, and did not come to it, ends its connection too.
-    let clear = requests.iter().all(|request| matches!(request, Read::Whole(..)));
-    ledger.add(|sums: &mut Sums| {
-        sums.idle += u64::from(ending == Ending::Idle && clear);
-        sums.nothing += u64::from(ending != Ending::Idle && requests.is_empty());
+    let clear = requests.iter().all(|request| matches!(request, ReadResult::Complete(..)));
+    observed.update(|sums: &mut ClientCounts| {
+        sums.idle += u64::from(client_close == ClientClose::Never && clear);
+        sums.no_request += u64::from(client_close != ClientClose::Never && requests.is_empty());
     });
-    Ok(answers)
+    Ok(responses)
 }
 
-fn asked(request: &Read, sent: &[u8]) -> Asked {
+fn request_of(request: &ReadResult, sent: &[u8]) -> SentRequest {
     match request {
-        Read::Whole(head, ..) | Read::Body(head) | Read::BrokenBody(head, _) => asked_by(head),
+        ReadResult::Complete(head, ..)
+        | ReadResult::IncompleteBody(head)
+        | ReadResult::MalformedBody(head, _) => request_from_head(head),
         // Whoever asks with HEAD takes no body for an answer, however the rest of its head looks.
-        Read::More | Read::Broken(_) => {
-            let rest = unread(sent);
-            Asked::Http11(if rest.trim_ascii_start().starts_with(b"HEAD ") { "HEAD" } else { "GET" })
+        ReadResult::Incomplete | ReadResult::Malformed(_) => {
+            let remaining = unparsed(sent);
+            SentRequest::Http11(if remaining.trim_ascii_start().starts_with(b"HEAD ") {
+                "HEAD"
+            } else {
+                "GET"
+            })
         }
     }
 }
 
 /// What is no request any more begins with HEAD at once, or behind the one empty line that may be there.
 fn begins_with_head(sent: &[u8]) -> bool {
-    let rest = unread(sent);
-    rest.strip_prefix(b"\r\n").unwrap_or(rest).starts_with(b"HEAD ")
+    let remaining = unparsed(sent);
+    remaining.strip_prefix(b"\r\n").unwrap_or(remaining).starts_with(b"HEAD ")
 }
 
 /// What is behind the whole requests.
-fn unread(sent: &[u8]) -> &[u8] {
-    let mut rest = sent;
-    while let Read::Whole(_, _, used) = read(rest, From::Client) {
-        rest = &rest[used..];
+fn unparsed(sent: &[u8]) -> &[u8] {
+    let mut remaining = sent;
+    while let ReadResult::Complete(_, _, length) = read(remaining, MessageSource::Client) {
+        remaining = &remaining[length..];
     }
-    rest
+    remaining
 }
 
-fn asked_by(head: &Head) -> Asked {
-    match (head.method == "HEAD", head.old) {
-        (true, false) => Asked::Http11("HEAD"),
-        (false, false) => Asked::Http11("GET"),
-        (true, true) => Asked::Http10("HEAD"),
-        (false, true) => Asked::Http10("GET"),
+fn request_from_head(head: &ParsedRequest) -> SentRequest {
+    match (head.method == "HEAD", head.http10) {
+        (true, false) => SentRequest::Http11("HEAD"),
+        (false, false) => SentRequest::Http11("GET"),
+        (true, true) => SentRequest::Http10("HEAD"),
+        (false, true) => SentRequest::Http10("GET"),
     }
 }
 
 /// OPTIONS for the server as a whole reaches no route.
-fn is_routeless(head: &Head) -> bool {
+fn reaches_no_route(head: &ParsedRequest) -> bool {
     head.target == "*" || !head.target.starts_with('/')
 }
 
 /// What is no request may say all the same that it is a call of gRPC.
 fn seems_grpc(sent: &[u8]) -> bool {
-    let rest = String::from_utf8_lossy(unread(sent)).to_ascii_lowercase();
+    let remaining = String::from_utf8_lossy(unparsed(sent)).to_ascii_lowercase();
     let says = |line: &str| {
         let value = line.strip_prefix("content-type:");
         value.is_some_and(|value| value.trim_start_matches([' ', '\t']).starts_with("application/grpc"))
     };
-    rest.trim_start().starts_with("post ") && rest.split('\n').any(says)
+    remaining.trim_start().starts_with("post ") && remaining.split('\n').any(says)
 }
 
-fn is_grpc(head: &Head) -> bool {
+fn is_grpc(head: &ParsedRequest) -> bool {
     let grpc =
         |(name, value): &(String, Vec<u8>)| name == "content-type" && value.starts_with(b"application/grpc");
-    head.method == "POST" && head.fields.iter().any(grpc)
+    head.method == "POST" && head.headers.iter().any(grpc)
 }
 
 /// The status that was told; to a caller of gRPC it is told in other words.
-fn status(grpc: bool, answer: &Answer) -> u16 {
-    if !grpc || answer.status != 200 {
-        return answer.status;
+fn effective_status(grpc: bool, response: &HttpResponse) -> u16 {
+    if !grpc || response.status != 200 {
+        return response.status;
     }
-    match answer.field("grpc-status") {
+    match response.header("grpc-status") {
         None => 200,
-        Some(_) if !answer.body.is_empty() => 0,
+        Some(_) if !response.body.is_empty() => 0,
         Some("3" | "8") => 400,
         // Time was up for the client, or for the upstream.
-        Some("4") if answer.field("grpc-message") == Some("The request was not received in time.") => 400,
+        Some("4") if response.header("grpc-message") == Some("The request was not received in time.") => 400,
         Some("10") => 409,
         Some("12") => 404,
         Some("4" | "13" | "14") => 504,
@@ -243,18 +254,27 @@ fn status(grpc: bool, answer: &Answer) -> u16 {
     }
 }
 
-fn check_answer(request: &Read, answer: &Answer, ending: Ending, seems_grpc: bool) -> Result<(), String> {
-    let told = match request {
-        Read::Whole(head, ..) | Read::Body(head) | Read::BrokenBody(head, _) => status(is_grpc(head), answer),
-        Read::More | Read::Broken(_) => status(seems_grpc, answer),
+fn check_against_request(
+    request: &ReadResult,
+    response: &HttpResponse,
+    client_close: ClientClose,
+    seems_grpc: bool,
+) -> Result<(), String> {
+    let status = match request {
+        ReadResult::Complete(head, ..)
+        | ReadResult::IncompleteBody(head)
+        | ReadResult::MalformedBody(head, _) => effective_status(is_grpc(head), response),
+        ReadResult::Incomplete | ReadResult::Malformed(_) => effective_status(seems_grpc, response),
     };
-    let good = match request {
-        Read::Whole(head, ..) => match told {
-            200 if answer.ended != Ended::Complete => {
+    let expected = match request {
+        ReadResult::Complete(head, ..) => match status {
+            200 if response.end != ResponseEnd::Complete => {
                 // An answer without a length is not sent on to a client that may have left; it can see that.
-                ending == Ending::Half && head.target.contains("/until") && "fine".starts_with(&answer.text())
+                client_close == ClientClose::HalfClose
+                    && head.target.contains("/until")
+                    && "fine".starts_with(&response.text())
             }
-            200 => head.method == "HEAD" || answer.text() == "fine",
+            200 => head.method == "HEAD" || response.text() == "fine",
             400 => true,
             // OPTIONS for everything reaches no route.
             404 => {
@@ -265,12 +285,12 @@ fn check_answer(request: &Read, answer: &Answer, ending: Ending, seems_grpc: boo
             _ => false,
         },
         // The upstream may have answered before it saw that the body is none.
-        Read::Body(head) | Read::BrokenBody(head, _) => match told {
+        ReadResult::IncompleteBody(head) | ReadResult::MalformedBody(head, _) => match status {
             400 => true,
-            404 => is_routeless(head),
+            404 => reaches_no_route(head),
             _ => head.target.contains("/early"),
         },
-        Read::More | Read::Broken(_) => told == 400 && answer.says_close(),
+        ReadResult::Incomplete | ReadResult::Malformed(_) => status == 400 && response.has_connection_close(),
     };
-    if good { Ok(()) } else { Err(format!("{request:?} is answered with {}", tell(answer))) }
+    if expected { Ok(()) } else { Err(format!("{request:?} is answered with {}", describe(response))) }
 }

@@ -2,21 +2,21 @@
 //!
 //! It knows what peers do wrong, and nothing of what should come of it.
 
-use super::random::Random;
+use super::random::SeededRandom;
 
-/// Bytes that belong together; `apart` writes them on their own.
+/// Bytes that belong together; `separate` writes them on their own.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Piece {
+pub struct Fragment {
     pub bytes: Vec<u8>,
-    pub apart: bool,
+    pub separate: bool,
 }
 
 /// The bytes as they are written, one write each.
-pub fn writes(pieces: &[Piece]) -> Vec<Vec<u8>> {
+pub fn writes(pieces: &[Fragment]) -> Vec<Vec<u8>> {
     let mut writes: Vec<Vec<u8>> = Vec::new();
     for piece in pieces {
         match writes.last_mut() {
-            Some(last) if !piece.apart => last.extend_from_slice(&piece.bytes),
+            Some(last) if !piece.separate => last.extend_from_slice(&piece.bytes),
             _ => writes.push(piece.bytes.clone()),
         }
     }
@@ -24,7 +24,7 @@ pub fn writes(pieces: &[Piece]) -> Vec<Vec<u8>> {
 }
 
 /// The same pieces without one of them, for each.
-pub fn without_one(pieces: &[Piece]) -> Vec<Vec<Piece>> {
+pub fn without_one(pieces: &[Fragment]) -> Vec<Vec<Fragment>> {
     let but = |left_out| {
         let kept = pieces.iter().enumerate().filter(move |(index, _)| *index != left_out);
         kept.map(|(_, piece)| piece.clone()).collect()
@@ -32,54 +32,58 @@ pub fn without_one(pieces: &[Piece]) -> Vec<Vec<Piece>> {
     (0..pieces.len()).map(but).collect()
 }
 
-pub fn show(pieces: &[Piece]) -> String {
+pub fn show(pieces: &[Fragment]) -> String {
     let line = |write: &Vec<u8>| format!("  b\"{}\"\n", write.escape_ascii());
     writes(pieces).iter().map(line).collect()
 }
 
 /// The bytes of an upstream after a request.
-pub fn answer(random: &mut Random) -> Vec<Piece> {
+pub fn response(random: &mut SeededRandom) -> Vec<Fragment> {
     match random.below(100) {
-        0..70 => cut(structured_answer(random), random),
+        0..70 => split_randomly(structured_response(random), random),
         70..90 => {
-            let mut bytes = structured_answer(random).concat();
+            let mut bytes = structured_response(random).concat();
             random.damage(&mut bytes);
-            cut(lines(&bytes), random)
+            split_randomly(lines(&bytes), random)
         }
-        90..95 => cut(vec![random.bytes(300)], random),
-        _ => {
-            cut(vec![b"HTTP/1.1 ".to_vec(), random.bytes(60), b"\r\n\r\n".to_vec(), random.bytes(60)], random)
-        }
+        90..95 => split_randomly(vec![random.bytes(300)], random),
+        _ => split_randomly(
+            vec![b"HTTP/1.1 ".to_vec(), random.bytes(60), b"\r\n\r\n".to_vec(), random.bytes(60)],
+            random,
+        ),
     }
 }
 
 /// The bytes of a client on one connection, and how many requests it may take them for.
-pub fn requests(random: &mut Random, most: usize) -> Vec<Piece> {
+pub fn requests(random: &mut SeededRandom, max_requests: usize) -> Vec<Fragment> {
     match random.below(100) {
-        0..65 => cut(structured_requests(random, most), random),
+        0..65 => split_randomly(structured_requests(random, max_requests), random),
         65..88 => {
-            let mut bytes = structured_requests(random, most).concat();
+            let mut bytes = structured_requests(random, max_requests).concat();
             random.damage(&mut bytes);
-            cut(lines(&bytes), random)
+            split_randomly(lines(&bytes), random)
         }
         88..92 => Vec::new(),
-        92..96 => cut(vec![random.bytes(200)], random),
-        _ => cut(vec![b"GET /".to_vec(), random.bytes(40), b" HTTP/1.1\r\nhost: a\r\n\r\n".to_vec()], random),
+        92..96 => split_randomly(vec![random.bytes(200)], random),
+        _ => split_randomly(
+            vec![b"GET /".to_vec(), random.bytes(40), b" HTTP/1.1\r\nhost: a\r\n\r\n".to_vec()],
+            random,
+        ),
     }
 }
 
-fn cut(fragments: Vec<Vec<u8>>, random: &mut Random) -> Vec<Piece> {
+fn split_randomly(fragments: Vec<Vec<u8>>, random: &mut SeededRandom) -> Vec<Fragment> {
     let apart = random.percent(30);
-    fragments.into_iter().map(|bytes| Piece { bytes, apart: apart && random.percent(30) }).collect()
+    fragments.into_iter().map(|bytes| Fragment { bytes, separate: apart && random.percent(30) }).collect()
 }
 
 fn lines(bytes: &[u8]) -> Vec<Vec<u8>> {
     bytes.split_inclusive(|byte| *byte == b'\n').map(<[u8]>::to_vec).collect()
 }
 
-fn structured_answer(random: &mut Random) -> Vec<Vec<u8>> {
+fn structured_response(random: &mut SeededRandom) -> Vec<Vec<u8>> {
     if random.percent(30) {
-        return good_answer(random);
+        return valid_response(random);
     }
     let mut parts: Vec<Vec<u8>> = Vec::new();
     if random.percent(12) {
@@ -95,7 +99,7 @@ fn structured_answer(random: &mut Random) -> Vec<Vec<u8>> {
     };
     parts.push(line.into());
     for _ in 0..random.below(4) {
-        parts.push(format!("{}{}", random.pick(ANSWER_FIELDS), random.pick(ENDS)).into());
+        parts.push(format!("{}{}", random.pick(RESPONSE_FIELDS), random.pick(ENDS)).into());
     }
     let body = random.pick(BODIES);
     let (framing, body) = match random.below(10) {
@@ -108,7 +112,7 @@ fn structured_answer(random: &mut Random) -> Vec<Vec<u8>> {
     parts.push(b"\r\n".to_vec());
     parts.extend(body);
     if random.percent(10) {
-        parts.push(random.pick(AFTER).into());
+        parts.push(random.pick(TRAILING_BYTES).into());
     }
     if random.percent(10) {
         parts.truncate(1 + random.below(parts.len()));
@@ -117,11 +121,11 @@ fn structured_answer(random: &mut Random) -> Vec<Vec<u8>> {
 }
 
 /// An answer that is one, good or bad.
-fn good_answer(random: &mut Random) -> Vec<Vec<u8>> {
+fn valid_response(random: &mut SeededRandom) -> Vec<Vec<u8>> {
     let (status, body) = (random.pick(STATUSES), random.pick(BODIES));
     let mut parts = vec![format!("HTTP/1.1 {status} Whatever\r\n").into_bytes()];
     if random.percent(60) {
-        parts.push(format!("{}\r\n", random.pick(&ANSWER_FIELDS[..8])).into());
+        parts.push(format!("{}\r\n", random.pick(&RESPONSE_FIELDS[..8])).into());
     }
     if random.percent(50) {
         parts.push(format!("content-length: {}\r\n\r\n{body}", body.len()).into());
@@ -136,12 +140,12 @@ fn good_answer(random: &mut Random) -> Vec<Vec<u8>> {
     parts
 }
 
-fn structured_requests(random: &mut Random, most: usize) -> Vec<Vec<u8>> {
+fn structured_requests(random: &mut SeededRandom, max_requests: usize) -> Vec<Vec<u8>> {
     if random.percent(40) {
-        return (0..1 + random.below(most)).flat_map(|_| good_request(random)).collect();
+        return (0..1 + random.below(max_requests)).flat_map(|_| valid_request(random)).collect();
     }
     let mut parts = Vec::new();
-    for _ in 0..1 + random.below(most) {
+    for _ in 0..1 + random.below(max_requests) {
         if random.percent(5) {
             parts.push(random.pick(&["\r\n", "\n", "\r\n\r\n", " "]).into());
         }
@@ -177,7 +181,7 @@ fn structured_requests(random: &mut Random, most: usize) -> Vec<Vec<u8>> {
 }
 
 /// A request that nobody has a reason to refuse.
-fn good_request(random: &mut Random) -> Vec<Vec<u8>> {
+fn valid_request(random: &mut SeededRandom) -> Vec<Vec<u8>> {
     let method = random.pick(&["GET", "GET", "HEAD", "POST", "PUT", "DELETE"]);
     let target = random.pick(&TARGETS[..9]);
     let body = random.pick(&["x", "abc", "GET /inner HTTP/1.1\r\nhost: test\r\n\r\n"]);
@@ -199,7 +203,7 @@ fn good_request(random: &mut Random) -> Vec<Vec<u8>> {
 }
 
 /// A body in chunks; one in four is not as it should be.
-pub fn chunked(body: &[u8], random: &mut Random) -> Vec<Vec<u8>> {
+pub fn chunked(body: &[u8], random: &mut SeededRandom) -> Vec<Vec<u8>> {
     let mut parts = Vec::new();
     for chunk in body.chunks(1 + random.below(body.len() + 1)) {
         let size = match random.below(20) {
@@ -289,7 +293,7 @@ const INTERIM: &[&str] = &[
     "HTTP/1.0 100 Continue\r\n\r\n",
 ];
 
-const ANSWER_FIELDS: &[&str] = &[
+const RESPONSE_FIELDS: &[&str] = &[
     "content-type: application/json",
     "Content-Type: text/html; charset=utf-8",
     "content-type: application/json; charset=utf-16",
@@ -419,7 +423,7 @@ const BODIES: &[&str] = &[
 ];
 
 /// Behind a whole response.
-const AFTER: &[&str] = &[
+const TRAILING_BYTES: &[&str] = &[
     "HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nforged",
     "\r\n",
     "x",

@@ -7,27 +7,27 @@
 
 /// Which of several values counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Takes {
+pub enum DuplicatePolicy {
     First,
     Last,
 }
 
 /// What such a reader sees of a request: method, target, body.
-pub type Seen = (String, String, Vec<u8>);
+pub type LenientRequest = (String, String, Vec<u8>);
 
 /// Every request in these bytes, and what is left of them.
-pub fn read_all(bytes: &[u8], takes: Takes) -> (Vec<Seen>, &[u8]) {
+pub fn read_all(bytes: &[u8], duplicates: DuplicatePolicy) -> (Vec<LenientRequest>, &[u8]) {
     let mut requests = Vec::new();
     let mut rest = bytes;
-    while let Some((seen, used)) = one(rest, takes) {
-        requests.push(seen);
+    while let Some((found_requests, used)) = read_one(rest, duplicates) {
+        requests.push(found_requests);
         rest = &rest[used..];
     }
     (requests, rest)
 }
 
-fn one(bytes: &[u8], takes: Takes) -> Option<(Seen, usize)> {
-    let (lines, begin) = head(bytes)?;
+fn read_one(bytes: &[u8], duplicates: DuplicatePolicy) -> Option<(LenientRequest, usize)> {
+    let (lines, begin) = read_head(bytes)?;
     let mut words = lines[0].split_ascii_whitespace();
     let (method, target) = (words.next()?.to_owned(), words.next()?.to_owned());
     let fields: Vec<(String, &str)> = lines[1..]
@@ -37,17 +37,17 @@ fn one(bytes: &[u8], takes: Takes) -> Option<(Seen, usize)> {
         .collect();
     let mut lengths =
         fields.iter().filter(|(name, _)| name == "content-length").flat_map(|(_, value)| value.split(','));
-    let length = match takes {
-        Takes::First => lengths.next(),
-        Takes::Last => lengths.next_back(),
+    let length = match duplicates {
+        DuplicatePolicy::First => lengths.next(),
+        DuplicatePolicy::Last => lengths.next_back(),
     };
     let body = &bytes[begin..];
     if let Some(length) = length {
         let digits: String =
             length.trim().trim_start_matches('+').chars().take_while(char::is_ascii_digit).collect();
         let length: usize = digits.parse().unwrap_or(0);
-        let whole = body.get(..length)?;
-        return Some(((method, target, whole.to_vec()), begin + length));
+        let complete_body = body.get(..length)?;
+        return Some(((method, target, complete_body.to_vec()), begin + length));
     }
     let chunked = fields
         .iter()
@@ -55,20 +55,20 @@ fn one(bytes: &[u8], takes: Takes) -> Option<(Seen, usize)> {
     if !chunked {
         return Some(((method, target, Vec::new()), begin));
     }
-    let (body, used) = chunks(body)?;
+    let (body, used) = read_chunks(body)?;
     Some(((method, target, body), begin + used))
 }
 
 /// The lines of a head, folded ones joined, and where it ends.
-fn head(bytes: &[u8]) -> Option<(Vec<String>, usize)> {
+fn read_head(bytes: &[u8]) -> Option<(Vec<String>, usize)> {
     let mut lines: Vec<String> = Vec::new();
-    let mut at = 0;
+    let mut offset = 0;
     loop {
-        let (line, next) = line(bytes, at)?;
-        at = next;
+        let (line, next) = read_line(bytes, offset)?;
+        offset = next;
         match line {
             line if line.is_empty() && lines.is_empty() => {}
-            line if line.is_empty() => return Some((lines, at)),
+            line if line.is_empty() => return Some((lines, offset)),
             line if line.starts_with([' ', '\t']) && lines.len() > 1 => {
                 if let Some(last) = lines.last_mut() {
                     last.push_str(&line);
@@ -79,35 +79,35 @@ fn head(bytes: &[u8]) -> Option<(Vec<String>, usize)> {
     }
 }
 
-fn chunks(bytes: &[u8]) -> Option<(Vec<u8>, usize)> {
+fn read_chunks(bytes: &[u8]) -> Option<(Vec<u8>, usize)> {
     let mut body = Vec::new();
-    let mut at = 0;
+    let mut offset = 0;
     loop {
-        let (size, next) = line(bytes, at)?;
+        let (size, next) = read_line(bytes, offset)?;
         let digits: String = size.trim().chars().take_while(char::is_ascii_hexdigit).collect();
         let size = usize::from_str_radix(&digits, 16).unwrap_or(0);
-        at = next;
+        offset = next;
         if size == 0 {
             break;
         }
-        body.extend_from_slice(bytes.get(at..at.checked_add(size)?)?);
-        at = line(bytes, at + size)?.1;
+        body.extend_from_slice(bytes.get(offset..offset.checked_add(size)?)?);
+        offset = read_line(bytes, offset + size)?.1;
     }
     loop {
-        let (trailer, next) = line(bytes, at)?;
-        at = next;
+        let (trailer, next) = read_line(bytes, offset)?;
+        offset = next;
         if trailer.is_empty() {
-            return Some((body, at));
+            return Some((body, offset));
         }
     }
 }
 
-/// The line from `at`, without its end, and where the next one begins.
-fn line(bytes: &[u8], at: usize) -> Option<(String, usize)> {
-    let rest = bytes.get(at..)?;
+/// The line from `offset`, without its end, and where the next one begins.
+fn read_line(bytes: &[u8], offset: usize) -> Option<(String, usize)> {
+    let rest = bytes.get(offset..)?;
     let end = rest.iter().position(|byte| *byte == b'\n')?;
     let line: String = rest[..end].iter().map(|byte| char::from(*byte)).collect();
-    Some((line.trim_end_matches('\r').to_owned(), at + end + 1))
+    Some((line.trim_end_matches('\r').to_owned(), offset + end + 1))
 }
 
 #[cfg(test)]
@@ -115,21 +115,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn they_disagree_about_what_a_strict_reader_refuses() {
+    fn lenient_readers_disagree_on_what_the_strict_reader_rejects() {
         let bytes = b"POST / HTTP/1.1\ncontent_length : 1\r\nContent-Length: 4\r\n\r\nabcdGET /";
-        let (first, _) = read_all(bytes, Takes::First);
-        let (last, rest) = read_all(bytes, Takes::Last);
+        let (first, _) = read_all(bytes, DuplicatePolicy::First);
+        let (last, rest) = read_all(bytes, DuplicatePolicy::Last);
         assert_eq!((first[0].2.as_slice(), last[0].2.as_slice()), (&b"a"[..], &b"abcd"[..]));
         assert_eq!(rest, b"GET /");
     }
 
     #[test]
-    fn they_read_chunks_where_nothing_else_is_said() {
+    fn lenient_readers_read_chunked_bodies() {
         let bytes =
             b"POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n3 ;x\nabc\r\n0\r\n\r\nGET /x HTTP/1.1\n\n";
-        for takes in [Takes::First, Takes::Last] {
-            let (seen, rest) = read_all(bytes, takes);
-            assert_eq!((seen[0].2.as_slice(), seen[1].1.as_str(), rest.len()), (&b"abc"[..], "/x", 0));
+        for duplicates in [DuplicatePolicy::First, DuplicatePolicy::Last] {
+            let (found_requests, rest) = read_all(bytes, duplicates);
+            assert_eq!(
+                (found_requests[0].2.as_slice(), found_requests[1].1.as_str(), rest.len()),
+                (&b"abc"[..], "/x", 0)
+            );
         }
     }
 }

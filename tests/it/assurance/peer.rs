@@ -17,70 +17,70 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, Runtime};
 
 use super::super::load::{limit, millis};
-use super::lenient::{self, Takes};
-use super::request_reader::{From, Head, Read, read};
+use super::lenient::{self, DuplicatePolicy};
+use super::request_reader::{MessageSource, ParsedRequest, ReadResult, read};
 
 /// What follows the bytes of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Then {
+pub enum AfterResponse {
     /// The next request.
     Serve,
     Close,
     Reset,
     /// Nothing, until the gateway leaves.
-    Hang,
+    Stall,
 }
 
 /// What is answered.
 #[derive(Clone, Debug)]
-pub struct Play {
+pub struct PeerScript {
     /// Written one after the other, each in a segment of its own.
-    pub pieces: Vec<Vec<u8>>,
-    pub then: Then,
+    pub fragments: Vec<Vec<u8>>,
+    pub after_response: AfterResponse,
     /// Before the body of the request has come.
     pub early: bool,
 }
 
 /// A request that reached the upstream.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Forwarded {
+pub struct ForwardedRequest {
     pub method: String,
     pub target: String,
     pub body: Vec<u8>,
 }
 
 #[derive(Default)]
-struct Shared {
-    plays: Mutex<HashMap<String, Play>>,
-    forwarded: Mutex<Vec<Forwarded>>,
-    keeps: AtomicBool,
-    breaches: Mutex<Vec<String>>,
+struct PeerState {
+    scripts: Mutex<HashMap<String, PeerScript>>,
+    forwarded: Mutex<Vec<ForwardedRequest>>,
+    keeps_requests: AtomicBool,
+    violations: Mutex<Vec<String>>,
 }
 
 /// The upstream. Dropping it ends every connection.
-pub struct Peer {
+pub struct StrictUpstream {
     address: SocketAddr,
-    shared: Arc<Shared>,
+    shared: Arc<PeerState>,
     runtime: Option<Runtime>,
 }
 
-impl Peer {
-    pub fn start() -> Peer {
+impl StrictUpstream {
+    pub fn start() -> StrictUpstream {
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(PeerState::default());
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
         let address = listener.local_addr().unwrap();
-        let told = Arc::clone(&shared);
+        let state = Arc::clone(&shared);
         runtime.spawn(async move {
             loop {
                 match listener.accept().await {
-                    Ok((stream, _)) => drop(tokio::spawn(serve(stream, Arc::clone(&told)))),
+                    Ok((stream, _)) => drop(tokio::spawn(serve(stream, Arc::clone(&state)))),
                     // Without a descriptor: those that are open will end.
                     Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
                 }
             }
         });
-        Peer { address, shared, runtime: Some(runtime) }
+        StrictUpstream { address, shared, runtime: Some(runtime) }
     }
 
     pub const fn address(&self) -> SocketAddr {
@@ -88,32 +88,32 @@ impl Peer {
     }
 
     /// Answers requests for this target so.
-    pub fn play(&self, target: &str, play: Play) {
-        self.shared.plays.lock().insert(target.to_owned(), play);
+    pub fn set_script(&self, target: &str, script: PeerScript) {
+        self.shared.scripts.lock().insert(target.to_owned(), script);
     }
 
-    pub fn forget(&self, target: &str) {
-        self.shared.plays.lock().remove(target);
+    pub fn remove_script(&self, target: &str) {
+        self.shared.scripts.lock().remove(target);
     }
 
-    /// Keeps every request from now on, for [`Peer::forwarded`].
-    pub fn keep(&self) {
-        self.shared.keeps.store(true, Ordering::Relaxed);
+    /// Keeps every request from now on, for [`StrictUpstream::forwarded`].
+    pub fn keep_requests(&self) {
+        self.shared.keeps_requests.store(true, Ordering::Relaxed);
     }
 
     /// The whole requests that came for targets which begin so, in their order.
-    pub fn forwarded(&self, prefix: &str) -> Vec<Forwarded> {
-        let all = self.shared.forwarded.lock();
-        all.iter().filter(|request| request.target.starts_with(prefix)).cloned().collect()
+    pub fn forwarded(&self, prefix: &str) -> Vec<ForwardedRequest> {
+        let requests = self.shared.forwarded.lock();
+        requests.iter().filter(|request| request.target.starts_with(prefix)).cloned().collect()
     }
 
     /// What was not one clear request.
-    pub fn breaches(&self) -> Vec<String> {
-        self.shared.breaches.lock().clone()
+    pub fn violations(&self) -> Vec<String> {
+        self.shared.violations.lock().clone()
     }
 }
 
-impl Drop for Peer {
+impl Drop for StrictUpstream {
     fn drop(&mut self) {
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
@@ -121,56 +121,60 @@ impl Drop for Peer {
     }
 }
 
-async fn serve(mut stream: TcpStream, shared: Arc<Shared>) {
+async fn serve(mut stream: TcpStream, shared: Arc<PeerState>) {
     let _ = stream.set_nodelay(true);
     let mut buffer = Vec::new();
     let mut continued = false;
     loop {
-        let (play, used) = match read(&buffer, From::Gateway) {
-            Read::Whole(head, body, used) => {
-                shared.note(&head, body, &buffer, used);
-                (shared.choose(&head), used)
+        let (script, length) = match read(&buffer, MessageSource::Gateway) {
+            ReadResult::Complete(head, body, length) => {
+                shared.record(&head, body, &buffer, length);
+                (shared.choose(&head), length)
             }
-            Read::Body(head) if shared.choose(&head).early => (shared.choose(&head), buffer.len()),
-            Read::Body(head) if head.field("expect").is_some() && !continued => {
+            ReadResult::IncompleteBody(head) if shared.choose(&head).early => {
+                (shared.choose(&head), buffer.len())
+            }
+            ReadResult::IncompleteBody(head) if head.header("expect").is_some() && !continued => {
                 continued = true;
                 if stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").await.is_err() {
                     return;
                 }
                 continue;
             }
-            Read::More | Read::Body(_) => match stream.read_buf(&mut buffer).await {
-                Ok(1..) => continue,
-                // What the client did not send in full ends so.
-                Ok(0) | Err(_) => return,
-            },
-            Read::Broken(what) | Read::BrokenBody(_, what) => {
-                return shared.breaches.lock().push(format!("{what}: {}", buffer.escape_ascii()));
+            ReadResult::Incomplete | ReadResult::IncompleteBody(_) => {
+                match stream.read_buf(&mut buffer).await {
+                    Ok(1..) => continue,
+                    // What the client did not send in full ends so.
+                    Ok(0) | Err(_) => return,
+                }
+            }
+            ReadResult::Malformed(what) | ReadResult::MalformedBody(_, what) => {
+                return shared.violations.lock().push(format!("{what}: {}", buffer.escape_ascii()));
             }
         };
-        buffer.drain(..used);
+        buffer.drain(..length);
         continued = false;
-        if perform(&mut stream, &play).await.is_err() || play.then != Then::Serve {
+        if run_script(&mut stream, &script).await.is_err() || script.after_response != AfterResponse::Serve {
             return;
         }
     }
 }
 
-async fn perform(stream: &mut TcpStream, play: &Play) -> io::Result<()> {
-    for (index, piece) in play.pieces.iter().enumerate() {
+async fn run_script(stream: &mut TcpStream, script: &PeerScript) -> io::Result<()> {
+    for (index, piece) in script.fragments.iter().enumerate() {
         if index > 0 {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         stream.write_all(piece).await?;
     }
-    match play.then {
-        Then::Serve => {}
-        Then::Reset => socket2::SockRef::from(&*stream).set_linger(Some(Duration::ZERO))?,
-        Then::Close => {
+    match script.after_response {
+        AfterResponse::Serve => {}
+        AfterResponse::Reset => socket2::SockRef::from(&*stream).set_linger(Some(Duration::ZERO))?,
+        AfterResponse::Close => {
             stream.shutdown().await?;
             let _ = tokio::time::timeout(millis(1000), read_to_end(stream)).await;
         }
-        Then::Hang => {
+        AfterResponse::Stall => {
             let _ = tokio::time::timeout(limit(), read_to_end(stream)).await;
         }
     }
@@ -182,40 +186,43 @@ async fn read_to_end(stream: &mut TcpStream) {
     while matches!(stream.read(&mut room).await, Ok(1..)) {}
 }
 
-impl Shared {
-    /// Holds a whole request, `used` bytes of what has come, against the lenient readers.
-    fn note(&self, head: &Head, body: Vec<u8>, come: &[u8], used: usize) {
+impl PeerState {
+    /// Holds a whole request, `length` bytes of what has come, against the lenient readers.
+    fn record(&self, head: &ParsedRequest, body: Vec<u8>, received: &[u8], length: usize) {
         let strict = (head.method.clone(), head.target.clone(), body);
-        for takes in [Takes::First, Takes::Last] {
-            let (seen, rest) = lenient::read_all(come, takes);
-            if seen != [strict.clone()] || !rest.is_empty() || used != come.len() {
-                let breach = format!("a reader that takes the {takes:?} length sees {seen:?} and {rest:?}");
-                self.breaches.lock().push(format!("{breach}: {}", come.escape_ascii()));
+        for takes in [DuplicatePolicy::First, DuplicatePolicy::Last] {
+            let (seen, rest) = lenient::read_all(received, takes);
+            if seen != [strict.clone()] || !rest.is_empty() || length != received.len() {
+                let violation =
+                    format!("a reader that takes the {takes:?} length sees {seen:?} and {rest:?}");
+                self.violations.lock().push(format!("{violation}: {}", received.escape_ascii()));
             }
         }
-        if self.keeps.load(Ordering::Relaxed) {
+        if self.keeps_requests.load(Ordering::Relaxed) {
             let (method, target, body) = strict;
-            self.forwarded.lock().push(Forwarded { method, target, body });
+            self.forwarded.lock().push(ForwardedRequest { method, target, body });
         }
     }
 
-    fn choose(&self, head: &Head) -> Play {
-        let told = self.plays.lock().get(&head.target).cloned();
-        told.unwrap_or_else(|| good(&head.method, &head.target))
+    fn choose(&self, head: &ParsedRequest) -> PeerScript {
+        let state = self.scripts.lock().get(&head.target).cloned();
+        state.unwrap_or_else(|| success_response(&head.method, &head.target))
     }
 }
 
 /// What a good upstream answers; errors among it, as they come. It says so before it closes.
-fn good(method: &str, target: &str) -> Play {
+fn success_response(method: &str, target: &str) -> PeerScript {
     let has = |word: &str| target.contains(word);
-    let whole = |status: &str, body: &str| {
+    let response_bytes = |status: &str, body: &str| {
         format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\n\r\n{body}", body.len()).into_bytes()
     };
-    let fine = whole("200 OK\r\ncontent-type: text/plain", "fine");
-    let (mut pieces, mut then) = (vec![fine.clone()], Then::Serve);
+    let fine = response_bytes("200 OK\r\ncontent-type: text/plain", "fine");
+    let (mut pieces, mut then) = (vec![fine.clone()], AfterResponse::Serve);
     if has("/until") {
-        (pieces, then) =
-            (vec![b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\nfi".to_vec(), b"ne".to_vec()], Then::Close);
+        (pieces, then) = (
+            vec![b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\nfi".to_vec(), b"ne".to_vec()],
+            AfterResponse::Close,
+        );
     } else if has("/chunks") {
         pieces = vec![
             b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nfi\r\n".to_vec(),
@@ -224,10 +231,10 @@ fn good(method: &str, target: &str) -> Play {
     } else if has("/hints") {
         pieces = vec![b"HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n".to_vec(), fine];
     } else if has("/broken") {
-        pieces = vec![whole("502 Bad Gateway\r\ncontent-type: text/html", "<h1>502</h1>")];
+        pieces = vec![response_bytes("502 Bad Gateway\r\ncontent-type: text/html", "<h1>502</h1>")];
     } else if has("/taken") {
-        let own = r#"{"message":"Taken.","code":409}"#;
-        pieces = vec![whole("409 Conflict\r\ncontent-type: application/json", own)];
+        let conforming_body = r#"{"message":"Taken.","code":409}"#;
+        pieces = vec![response_bytes("409 Conflict\r\ncontent-type: application/json", conforming_body)];
     }
     if method == "HEAD" {
         let bytes = pieces.concat();
@@ -241,7 +248,8 @@ fn good(method: &str, target: &str) -> Play {
     }
     let early = has("/early");
     if early {
-        pieces = vec![whole("200 OK\r\nconnection: close", if method == "HEAD" { "" } else { "fine" })];
+        pieces =
+            vec![response_bytes("200 OK\r\nconnection: close", if method == "HEAD" { "" } else { "fine" })];
     }
-    Play { pieces, then: if early { Then::Close } else { then }, early }
+    PeerScript { fragments: pieces, after_response: if early { AfterResponse::Close } else { then }, early }
 }

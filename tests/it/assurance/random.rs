@@ -4,12 +4,12 @@
 
 /// A sequence of numbers (SplitMix64).
 #[derive(Clone, Debug)]
-pub struct Random(u64);
+pub struct SeededRandom(u64);
 
-impl Random {
+impl SeededRandom {
     /// The sequence of one case among those of a seed.
-    pub fn of(seed: u64, case: u64) -> Random {
-        let mut random = Random(seed ^ case.wrapping_mul(0xd134_2543_de82_ef95));
+    pub fn of(seed: u64, case: u64) -> SeededRandom {
+        let mut random = SeededRandom(seed ^ case.wrapping_mul(0xd134_2543_de82_ef95));
         random.next();
         random
     }
@@ -37,8 +37,8 @@ impl Random {
     }
 
     /// At most so many bytes, each anything.
-    pub fn bytes(&mut self, most: usize) -> Vec<u8> {
-        let length = self.below(most + 1);
+    pub fn bytes(&mut self, max_length: usize) -> Vec<u8> {
+        let length = self.below(max_length + 1);
         (0..length).map(|_| self.next() as u8).collect()
     }
 

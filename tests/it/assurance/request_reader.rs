@@ -5,14 +5,14 @@
 
 /// Whose bytes are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum From {
+pub enum MessageSource {
     Client,
     Gateway,
 }
 
 /// Where the body ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Framing {
+pub enum ParsedFraming {
     None,
     Length(usize),
     Chunked,
@@ -20,72 +20,72 @@ pub enum Framing {
 
 /// A request without its body.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Head {
+pub struct ParsedRequest {
     pub method: String,
     pub target: String,
     /// HTTP/1.0.
-    pub old: bool,
+    pub http10: bool,
     /// Names in lower case.
-    pub fields: Vec<(String, Vec<u8>)>,
-    pub framing: Framing,
+    pub headers: Vec<(String, Vec<u8>)>,
+    pub framing: ParsedFraming,
 }
 
 /// What stands at the front of some bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Read {
+pub enum ReadResult {
     /// A head that goes on.
-    More,
+    Incomplete,
     /// A head, and a body that goes on.
-    Body(Head),
+    IncompleteBody(ParsedRequest),
     /// A whole request of so many bytes.
-    Whole(Head, Vec<u8>, usize),
+    Complete(ParsedRequest, Vec<u8>, usize),
     /// No request.
-    Broken(&'static str),
+    Malformed(&'static str),
     /// A head, and no body of the kind that it announces.
-    BrokenBody(Head, &'static str),
+    MalformedBody(ParsedRequest, &'static str),
 }
 
-impl Head {
-    pub fn field(&self, name: &str) -> Option<&[u8]> {
-        self.fields.iter().find(|(found, _)| found == name).map(|(_, value)| &value[..])
+impl ParsedRequest {
+    pub fn header(&self, name: &str) -> Option<&[u8]> {
+        self.headers.iter().find(|(found, _)| found == name).map(|(_, value)| &value[..])
     }
 }
 
 /// Reads one request.
-pub fn read(bytes: &[u8], from: From) -> Read {
+pub fn read(bytes: &[u8], source: MessageSource) -> ReadResult {
     // RFC 9112 2.2: one empty line before a request, from old clients.
-    let skip = if from == From::Client && bytes.starts_with(b"\r\n") { 2 } else { 0 };
-    let Some(end) = find(&bytes[skip..], b"\r\n\r\n") else { return Read::More };
-    let head = match head(&bytes[skip..skip + end], from) {
+    let skip = if source == MessageSource::Client && bytes.starts_with(b"\r\n") { 2 } else { 0 };
+    let Some(end) = find_bytes(&bytes[skip..], b"\r\n\r\n") else { return ReadResult::Incomplete };
+    let head = match parse_head(&bytes[skip..skip + end], source) {
         Ok(head) => head,
-        Err(what) => return Read::Broken(what),
+        Err(problem) => return ReadResult::Malformed(problem),
     };
     let begin = skip + end + 4;
     let body = &bytes[begin..];
     match head.framing {
-        Framing::None => Read::Whole(head, Vec::new(), begin),
-        Framing::Length(length) if body.len() < length => Read::Body(head),
-        Framing::Length(length) => Read::Whole(head, body[..length].to_vec(), begin + length),
-        Framing::Chunked => match chunks(body, from) {
-            Ok(Some((body, used))) => Read::Whole(head, body, begin + used),
-            Ok(None) => Read::Body(head),
-            Err(what) => Read::BrokenBody(head, what),
+        ParsedFraming::None => ReadResult::Complete(head, Vec::new(), begin),
+        ParsedFraming::Length(length) if body.len() < length => ReadResult::IncompleteBody(head),
+        ParsedFraming::Length(length) => ReadResult::Complete(head, body[..length].to_vec(), begin + length),
+        ParsedFraming::Chunked => match parse_chunks(body, source) {
+            Ok(Some((body, used))) => ReadResult::Complete(head, body, begin + used),
+            Ok(None) => ReadResult::IncompleteBody(head),
+            Err(problem) => ReadResult::MalformedBody(head, problem),
         },
     }
 }
 
-fn head(head: &[u8], from: From) -> Result<Head, &'static str> {
+fn parse_head(head: &[u8], source: MessageSource) -> Result<ParsedRequest, &'static str> {
     let mut lines = Vec::new();
     let mut rest = head;
-    while let Some(at) = find(rest, b"\r\n") {
-        lines.push(&rest[..at]);
-        rest = &rest[at + 2..];
+    while let Some(offset) = find_bytes(rest, b"\r\n") {
+        lines.push(&rest[..offset]);
+        rest = &rest[offset + 2..];
     }
     lines.push(rest);
     if lines.iter().any(|line| line.iter().any(|byte| (*byte < b' ' && *byte != b'\t') || *byte == 0x7f)) {
         return Err("a control character, bare CR or bare LF in the head");
     }
-    let (method, target, old) = request_line(lines[0], from)?;
+    let (method, target, http10) = parse_request_line(lines[0], source)?;
     let fields = lines[1..].iter().map(|line| field(line)).collect::<Result<Vec<_>, _>>()?;
     let values = |name: &str| -> Vec<&[u8]> {
         fields.iter().filter(|(found, _)| found == name).map(|(_, value)| &value[..]).collect()
@@ -94,40 +94,40 @@ fn head(head: &[u8], from: From) -> Result<Head, &'static str> {
         if name.contains('_') && ["content-length", "transfer-encoding"].contains(&&*name.replace('_', "-")) {
             return Err("a framing field with an underscore");
         }
-        if from == From::Gateway && HOP_BY_HOP.contains(&name.as_str()) {
+        if source == MessageSource::Gateway && HOP_BY_HOP.contains(&name.as_str()) {
             return Err("a field of one connection was forwarded");
         }
     }
     match values("host")[..] {
-        [] if old => {}
+        [] if http10 => {}
         [host] if !host.iter().any(|byte| b" ,@/\t".contains(byte)) => {}
         [_] => return Err("a Host that is none"),
         _ => return Err("not exactly one Host"),
     }
-    let framing = framing(&values("content-length"), &values("transfer-encoding"), old)?;
-    Ok(Head { method, target, old, fields, framing })
+    let framing = parse_framing(&values("content-length"), &values("transfer-encoding"), http10)?;
+    Ok(ParsedRequest { method, target, http10, headers: fields, framing })
 }
 
-fn request_line(line: &[u8], from: From) -> Result<(String, String, bool), &'static str> {
+fn parse_request_line(line: &[u8], source: MessageSource) -> Result<(String, String, bool), &'static str> {
     let words: Vec<&[u8]> = line.split(|byte| *byte == b' ').collect();
     let [method, target, version] = words[..] else { return Err("not three words and two single blanks") };
     if method.is_empty() || !method.iter().copied().all(token) {
         return Err("a method that is no token");
     }
-    let old = match version {
+    let http10 = match version {
         b"HTTP/1.1" => false,
-        b"HTTP/1.0" if from == From::Client => true,
+        b"HTTP/1.0" if source == MessageSource::Client => true,
         _ => return Err("a version that is not HTTP/1.1"),
     };
     let absolute =
         |scheme: &str| target.get(..scheme.len()).is_some_and(|s| s.eq_ignore_ascii_case(scheme.as_bytes()));
     let target_is_good = target.starts_with(b"/")
         || (target == b"*" && method == b"OPTIONS")
-        || (from == From::Client && (absolute("http://") || absolute("https://")));
+        || (source == MessageSource::Client && (absolute("http://") || absolute("https://")));
     if !target_is_good || target.contains(&b'\t') || target.contains(&b'#') {
         return Err("a target that is neither a path nor an http URI");
     }
-    Ok((text(method), text(target), old))
+    Ok((text(method), text(target), http10))
 }
 
 fn field(line: &[u8]) -> Result<(String, Vec<u8>), &'static str> {
@@ -139,14 +139,14 @@ fn field(line: &[u8]) -> Result<(String, Vec<u8>), &'static str> {
     Ok((text(name).to_ascii_lowercase(), value.trim_ascii().to_vec()))
 }
 
-fn framing(lengths: &[&[u8]], codings: &[&[u8]], old: bool) -> Result<Framing, &'static str> {
+fn parse_framing(lengths: &[&[u8]], codings: &[&[u8]], http10: bool) -> Result<ParsedFraming, &'static str> {
     match (lengths, codings) {
-        ([], []) => Ok(Framing::None),
+        ([], []) => Ok(ParsedFraming::None),
         ([length], []) if !length.is_empty() && length.iter().all(u8::is_ascii_digit) => {
-            text(length).parse().map(Framing::Length).map_err(|_| "a Content-Length without bounds")
+            text(length).parse().map(ParsedFraming::Length).map_err(|_| "a Content-Length without bounds")
         }
         ([_], []) => Err("a Content-Length that is not digits"),
-        ([], [coding]) if coding.eq_ignore_ascii_case(b"chunked") && !old => Ok(Framing::Chunked),
+        ([], [coding]) if coding.eq_ignore_ascii_case(b"chunked") && !http10 => Ok(ParsedFraming::Chunked),
         ([], [_]) => Err("a Transfer-Encoding other than chunked, or on HTTP/1.0"),
         ([], _) => Err("more than one Transfer-Encoding"),
         (_, []) => Err("more than one Content-Length"),
@@ -154,43 +154,43 @@ fn framing(lengths: &[&[u8]], codings: &[&[u8]], old: bool) -> Result<Framing, &
     }
 }
 
-type Chunks = Option<(Vec<u8>, usize)>;
+type DecodedChunks = Option<(Vec<u8>, usize)>;
 
-fn chunks(bytes: &[u8], from: From) -> Result<Chunks, &'static str> {
+fn parse_chunks(bytes: &[u8], source: MessageSource) -> Result<DecodedChunks, &'static str> {
     let mut body = Vec::new();
-    let mut at = 0;
+    let mut offset = 0;
     loop {
-        let Some(line) = line(&bytes[at..])? else { return Ok(None) };
-        at += line.len() + 2;
+        let Some(line) = parse_line(&bytes[offset..])? else { return Ok(None) };
+        offset += line.len() + 2;
         let digits = line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
         let extension = &line[digits..];
         if digits == 0 || digits > 15 {
             return Err("a chunk size that is not plain hexadecimal");
         }
-        if !extension.is_empty() && (from == From::Gateway || extension[0] != b';') {
+        if !extension.is_empty() && (source == MessageSource::Gateway || extension[0] != b';') {
             return Err("something behind a chunk size");
         }
         let size = usize::from_str_radix(&text(&line[..digits]), 16).map_err(|_| "a chunk without bounds")?;
         if size == 0 {
             break;
         }
-        let Some(chunk) = bytes.get(at..at.saturating_add(size)) else { return Ok(None) };
+        let Some(chunk) = bytes.get(offset..offset.saturating_add(size)) else { return Ok(None) };
         body.extend_from_slice(chunk);
-        at += size;
-        match bytes.get(at..at + 2) {
-            Some(b"\r\n") => at += 2,
+        offset += size;
+        match bytes.get(offset..offset + 2) {
+            Some(b"\r\n") => offset += 2,
             Some(_) => return Err("a chunk that is longer than its size"),
-            None if matches!(bytes.get(at), None | Some(b'\r')) => return Ok(None),
+            None if matches!(bytes.get(offset), None | Some(b'\r')) => return Ok(None),
             None => return Err("a chunk that is longer than its size"),
         }
     }
     loop {
-        let Some(line) = line(&bytes[at..])? else { return Ok(None) };
-        at += line.len() + 2;
+        let Some(line) = parse_line(&bytes[offset..])? else { return Ok(None) };
+        offset += line.len() + 2;
         if line.is_empty() {
-            return Ok(Some((body, at)));
+            return Ok(Some((body, offset)));
         }
-        if from == From::Gateway {
+        if source == MessageSource::Gateway {
             return Err("trailers");
         }
         field(line)?;
@@ -198,11 +198,11 @@ fn chunks(bytes: &[u8], from: From) -> Result<Chunks, &'static str> {
 }
 
 /// A line that ends with CRLF, without it; `None` while it is not whole.
-fn line(bytes: &[u8]) -> Result<Option<&[u8]>, &'static str> {
+fn parse_line(bytes: &[u8]) -> Result<Option<&[u8]>, &'static str> {
     let end = bytes.iter().position(|byte| (*byte < b' ' && *byte != b'\t') || *byte == 0x7f);
-    match end.map(|at| (at, bytes[at], bytes.get(at + 1))) {
+    match end.map(|offset| (offset, bytes[offset], bytes.get(offset + 1))) {
         None | Some((_, b'\r', None)) => Ok(None),
-        Some((at, b'\r', Some(b'\n'))) => Ok(Some(&bytes[..at])),
+        Some((offset, b'\r', Some(b'\n'))) => Ok(Some(&bytes[..offset])),
         Some(_) => Err("a control character, bare CR or bare LF in the chunk framing"),
     }
 }
@@ -215,8 +215,8 @@ fn text(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| char::from(*byte)).collect()
 }
 
-fn find(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
-    bytes.windows(wanted.len()).position(|window| window == wanted)
+fn find_bytes(bytes: &[u8], needle: &[u8]) -> Option<usize> {
+    bytes.windows(needle.len()).position(|window| window == needle)
 }
 
 /// Fields that end with the connection they came on.
@@ -235,27 +235,34 @@ const HOP_BY_HOP: [&str; 8] = [
 mod tests {
     use super::*;
 
-    fn whole(bytes: &str, from: From) -> bool {
-        matches!(read(bytes.as_bytes(), from), Read::Whole(_, _, used) if used == bytes.len())
+    fn is_complete(bytes: &str, source: MessageSource) -> bool {
+        matches!(read(bytes.as_bytes(), source), ReadResult::Complete(_, _, used) if used == bytes.len())
     }
 
     #[test]
-    fn whole_requests_are_read_whole() {
+    fn complete_requests_are_parsed_completely() {
         for bytes in [
             "GET / HTTP/1.1\r\nhost: a\r\n\r\n",
             "POST /a?b HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\n\r\nabc",
             "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
         ] {
-            assert!(whole(bytes, From::Gateway) && whole(bytes, From::Client), "{bytes:?}");
+            assert!(
+                is_complete(bytes, MessageSource::Gateway) && is_complete(bytes, MessageSource::Client),
+                "{bytes:?}"
+            );
             for end in 0..bytes.len() {
-                let read = read(&bytes.as_bytes()[..end], From::Gateway);
-                assert!(matches!(read, Read::More | Read::Body(_)), "{:?}: {read:?}", &bytes[..end]);
+                let read = read(&bytes.as_bytes()[..end], MessageSource::Gateway);
+                assert!(
+                    matches!(read, ReadResult::Incomplete | ReadResult::IncompleteBody(_)),
+                    "{:?}: {read:?}",
+                    &bytes[..end]
+                );
             }
         }
     }
 
     #[test]
-    fn what_only_clients_may_write_is_refused_from_a_gateway() {
+    fn client_only_syntax_is_rejected_from_a_gateway() {
         for bytes in [
             "GET / HTTP/1.0\r\n\r\n",
             "GET http://a/ HTTP/1.1\r\nhost: a\r\n\r\n",
@@ -263,14 +270,17 @@ mod tests {
             "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n3;x=y\r\nabc\r\n0\r\n\r\n",
             "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n0\r\nx: y\r\n\r\n",
         ] {
-            assert!(whole(bytes, From::Client), "{bytes:?}");
-            let read = read(bytes.as_bytes(), From::Gateway);
-            assert!(matches!(read, Read::Broken(_) | Read::BrokenBody(..)), "{bytes:?}: {read:?}");
+            assert!(is_complete(bytes, MessageSource::Client), "{bytes:?}");
+            let read = read(bytes.as_bytes(), MessageSource::Gateway);
+            assert!(
+                matches!(read, ReadResult::Malformed(_) | ReadResult::MalformedBody(..)),
+                "{bytes:?}: {read:?}"
+            );
         }
     }
 
     #[test]
-    fn what_can_be_read_in_two_ways_is_refused_from_everybody() {
+    fn ambiguous_requests_are_rejected_from_any_sender() {
         for fields in [
             "host: a\r\nhost: a",
             "host: a\r\ncontent-length: 1\r\ncontent-length: 1",
@@ -285,8 +295,8 @@ mod tests {
             "host: a\r\na: b\nc: d",
         ] {
             let bytes = format!("POST / HTTP/1.1\r\n{fields}\r\n\r\nx");
-            let read = read(bytes.as_bytes(), From::Client);
-            assert!(matches!(read, Read::Broken(_)), "{fields:?}: {read:?}");
+            let read = read(bytes.as_bytes(), MessageSource::Client);
+            assert!(matches!(read, ReadResult::Malformed(_)), "{fields:?}: {read:?}");
         }
     }
 }

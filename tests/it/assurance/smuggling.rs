@@ -4,14 +4,14 @@
 //! The strict reader says what the client sent, the strict upstream what arrived; both must name the same requests for
 //! every answer that is no refusal. That the lenient readers agree is checked by [`super::peer`] for each request.
 
-use super::client_side::{Ending, connect, converse, parse};
-use super::generate::{self, Piece, chunked};
-use super::ledger::Ledger;
-use super::peer::{Forwarded, Peer};
-use super::properties::{impatient, settle};
-use super::random::Random;
-use super::request_reader::Read;
-use super::run::{Plan, Side, run};
+use super::client_side::{ClientClose, connect, exchange, parse_all};
+use super::generate::{self, Fragment, chunked};
+use super::ledger::ObservedResponses;
+use super::peer::{ForwardedRequest, StrictUpstream};
+use super::properties::{check_settled, short_timeouts};
+use super::random::SeededRandom;
+use super::request_reader::ReadResult;
+use super::run::{CasePlan, Property, run};
 
 /// Lines that say how long a body is, most of them in a way that somebody reads otherwise.
 const LENGTHS: &[&str] = &[
@@ -107,28 +107,28 @@ const BODIES: &[&str] = &["abc", "3\r\nabc\r\n0\r\n\r\n", "0\r\n\r\n", "3;x\r\na
 
 const METHODS: &[&str] = &["GET", "POST", "DELETE"];
 
-struct Smuggling<'a> {
+struct SmugglingProperty<'a> {
     gateway: std::net::SocketAddr,
-    peer: &'a Peer,
-    ledger: &'a Ledger,
+    peer: &'a StrictUpstream,
+    observed: &'a ObservedResponses,
     /// Mutations, or the corpus as it stands.
     mutates: bool,
 }
 
 /// The two requests and what is between them; `key` begins both targets.
 #[derive(Clone, Debug)]
-struct Case {
+struct SmugglingCase {
     key: String,
-    pieces: Vec<Piece>,
+    pieces: Vec<Fragment>,
 }
 
 /// How many cases the corpus has.
 const CORPUS: u64 = (LENGTHS.len() * BODIES.len() * METHODS.len()) as u64;
 
-impl Side for Smuggling<'_> {
-    type Case = Case;
+impl Property for SmugglingProperty<'_> {
+    type Case = SmugglingCase;
 
-    fn make(&self, number: u64, random: &mut Random) -> Case {
+    fn make(&self, number: u64, random: &mut SeededRandom) -> SmugglingCase {
         // Letters, so that no mutation makes one key from another.
         let key: String = (0..16).map(|_| char::from(b'a' + random.below(26) as u8)).collect();
         let number = if self.mutates { random.below(CORPUS as usize) } else { number as usize };
@@ -145,24 +145,24 @@ impl Side for Smuggling<'_> {
             random.damage(&mut rest);
         }
         let line = format!("{method} /{key}/first HTTP/1.1\r\n").into_bytes();
-        let piece = |bytes: &[u8]| Piece { bytes: bytes.to_vec(), apart: false };
+        let piece = |bytes: &[u8]| Fragment { bytes: bytes.to_vec(), separate: false };
         let lines = rest.split_inclusive(|byte| *byte == b'\n').map(piece);
-        Case { key, pieces: std::iter::once(piece(&line)).chain(lines).collect() }
+        SmugglingCase { key, pieces: std::iter::once(piece(&line)).chain(lines).collect() }
     }
 
-    fn check(&self, _: u64, case: &Case) -> Result<(), String> {
+    fn check(&self, _: u64, case: &SmugglingCase) -> Result<(), String> {
         let sent = generate::writes(&case.pieces).concat();
         let stream = connect(self.gateway).map_err(|e| e.to_string())?;
         // Who is refused early may find nobody to write to.
         let _ = std::io::Write::write_all(&mut &stream, &sent);
-        let answers = converse(stream, &sent, Ending::Polite, self.ledger)?;
+        let responses = exchange(stream, &sent, ClientClose::AfterResponses, self.observed)?;
         let prefix = format!("/{}/", case.key);
         let mut expected = Vec::new();
-        for (request, answer) in parse(&sent).into_iter().zip(&answers) {
-            if let (Read::Whole(head, body, _), 200) = (request, answer.status)
+        for (request, response) in parse_all(&sent).into_iter().zip(&responses) {
+            if let (ReadResult::Complete(head, body, _), 200) = (request, response.status)
                 && head.target.starts_with(&prefix)
             {
-                expected.push(Forwarded { method: head.method, target: head.target, body });
+                expected.push(ForwardedRequest { method: head.method, target: head.target, body });
             }
         }
         let found = self.peer.forwarded(&prefix);
@@ -172,52 +172,53 @@ impl Side for Smuggling<'_> {
         Err(format!("the client sent {expected:?}, the upstream received {found:?}"))
     }
 
-    fn smaller(case: &Case) -> Vec<Case> {
+    fn shrink(case: &SmugglingCase) -> Vec<SmugglingCase> {
         // Under the same key the requests of the trial before would be found.
         let other: String = case.key.chars().rev().collect::<String>() + "x";
-        let renamed = |piece: &Piece| {
+        let renamed = |piece: &Fragment| {
             let text: String = piece.bytes.iter().map(|byte| char::from(*byte)).collect();
             let bytes = text.replace(&case.key, &other).chars().map(|c| c as u8).collect();
-            Piece { bytes, apart: piece.apart }
+            Fragment { bytes, separate: piece.separate }
         };
-        let renamed: Vec<Piece> = case.pieces.iter().map(renamed).collect();
+        let renamed: Vec<Fragment> = case.pieces.iter().map(renamed).collect();
         let smaller = generate::without_one(&renamed).into_iter().enumerate();
-        smaller.map(|(index, pieces)| numbered(&other, index, pieces)).collect()
+        smaller.map(|(index, pieces)| indexed_case(&other, index, pieces)).collect()
     }
 
-    fn show(case: &Case) -> String {
+    fn render(case: &SmugglingCase) -> String {
         generate::show(&case.pieces)
     }
 }
 
 /// The same case under a key of its own.
-fn numbered(key: &str, index: usize, pieces: Vec<Piece>) -> Case {
-    let own = format!("{key}{}", "y".repeat(index));
+fn indexed_case(key: &str, index: usize, pieces: Vec<Fragment>) -> SmugglingCase {
+    let keyed = format!("{key}{}", "y".repeat(index));
     let pieces = pieces.into_iter().map(|piece| {
         let text: String = piece.bytes.iter().map(|byte| char::from(*byte)).collect();
-        let bytes = text.replace(&format!("/{key}/"), &format!("/{own}/")).chars().map(|c| c as u8).collect();
-        Piece { bytes, apart: piece.apart }
+        let bytes =
+            text.replace(&format!("/{key}/"), &format!("/{keyed}/")).chars().map(|c| c as u8).collect();
+        Fragment { bytes, separate: piece.separate }
     });
-    Case { pieces: pieces.collect(), key: own }
+    SmugglingCase { pieces: pieces.collect(), key: keyed }
 }
 
-fn smuggle(what: &str, plan: Plan, mutates: bool) {
-    let (peer, ledger) = (Peer::start(), Ledger::default());
-    peer.keep();
-    let gateway = impatient(&peer).start();
-    let side = Smuggling { gateway: gateway.address(), peer: &peer, ledger: &ledger, mutates };
-    run(what, plan, &side);
-    settle(&gateway, &ledger, &peer);
-    let passed = ledger.sums().answers.get(&200).copied().unwrap_or(0);
+fn smuggle(label: &str, plan: CasePlan, mutates: bool) {
+    let (peer, observed) = (StrictUpstream::start(), ObservedResponses::default());
+    peer.keep_requests();
+    let gateway = short_timeouts(&peer).start();
+    let side = SmugglingProperty { gateway: gateway.address(), peer: &peer, observed: &observed, mutates };
+    run(label, plan, &side);
+    check_settled(&gateway, &observed, &peer);
+    let passed = observed.counts().responses.get(&200).copied().unwrap_or(0);
     assert!(passed > plan.cases / 10, "{passed} of {} requests passed: the corpus shows nothing", plan.cases);
 }
 
 #[test]
-fn every_request_of_the_smuggling_corpus_is_one_request_to_every_reader_or_refused() {
-    smuggle("smuggling corpus", Plan { cases: CORPUS, ..Plan::of_environment(CORPUS) }, false);
+fn smuggling_corpus_requests_are_one_request_to_all_readers_or_rejected() {
+    smuggle("smuggling corpus", CasePlan { cases: CORPUS, ..CasePlan::from_environment(CORPUS) }, false);
 }
 
 #[test]
-fn every_mutation_of_the_smuggling_corpus_is_one_request_to_every_reader_or_refused() {
-    smuggle("smuggling mutations", Plan::of_environment(4_000), true);
+fn smuggling_mutations_are_one_request_to_all_readers_or_rejected() {
+    smuggle("smuggling mutations", CasePlan::from_environment(4_000), true);
 }

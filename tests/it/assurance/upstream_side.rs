@@ -9,183 +9,209 @@ use std::time::{Duration, Instant};
 
 use super::super::load::limit;
 use super::super::promise;
-use super::super::reader::{Answer, Asked, Ended, Framing, Reader, Unanswered};
-use super::generate::{self, Piece};
-use super::ledger::Ledger;
-use super::peer::{Peer, Play, Then};
-use super::random::Random;
-use super::run::Side;
+use super::super::reader::{
+    HttpResponse, MessageFraming, NoResponse, ResponseEnd, SentRequest, StrictReader,
+};
+use super::generate::{self, Fragment};
+use super::ledger::ObservedResponses;
+use super::peer::{AfterResponse, PeerScript, StrictUpstream};
+use super::random::SeededRandom;
+use super::run::Property;
 
 /// The gateway gives nobody less time.
-pub const SHORTEST_LIMIT: Duration = Duration::from_millis(200);
+pub const SHORTEST_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// The gateway, the upstream behind it, and the accounts of the clients before it.
-pub struct UpstreamSide<'a> {
+pub struct UpstreamProperty<'a> {
     pub gateway: SocketAddr,
-    pub peer: &'a Peer,
-    pub ledger: &'a Ledger,
+    pub peer: &'a StrictUpstream,
+    pub observed: &'a ObservedResponses,
 }
 
 /// What is asked and what the upstream does about it.
 #[derive(Clone, Debug)]
-pub struct Case {
-    asks: usize,
-    pieces: Vec<Piece>,
-    then: Then,
+pub struct UpstreamCase {
+    request_index: usize,
+    pieces: Vec<Fragment>,
+    after_response: AfterResponse,
     /// The connection is used once more.
-    again: bool,
+    reuses_connection: bool,
 }
 
 /// Request line without target, and the rest of the request.
-const ASKS: [(Asked, &str, &str, &str); 7] = [
-    (Asked::Http11("GET"), "GET", "1.1", "host: test\r\n\r\n"),
-    (Asked::Http11("GET"), "GET", "1.1", "host: test\r\nconnection: close\r\n\r\n"),
-    (Asked::Http11("HEAD"), "HEAD", "1.1", "host: test\r\n\r\n"),
-    (Asked::Http11("POST"), "POST", "1.1", "host: test\r\ncontent-length: 4\r\n\r\nbody"),
+const REQUESTS: [(SentRequest, &str, &str, &str); 7] = [
+    (SentRequest::Http11("GET"), "GET", "1.1", "host: test\r\n\r\n"),
+    (SentRequest::Http11("GET"), "GET", "1.1", "host: test\r\nconnection: close\r\n\r\n"),
+    (SentRequest::Http11("HEAD"), "HEAD", "1.1", "host: test\r\n\r\n"),
+    (SentRequest::Http11("POST"), "POST", "1.1", "host: test\r\ncontent-length: 4\r\n\r\nbody"),
     (
-        Asked::Http11("PUT"),
+        SentRequest::Http11("PUT"),
         "PUT",
         "1.1",
         "host: test\r\ntransfer-encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\n\r\n",
     ),
-    (Asked::Http10("GET"), "GET", "1.0", "\r\n"),
-    (Asked::Http10("GET"), "GET", "1.0", "host: test\r\nconnection: keep-alive\r\n\r\n"),
+    (SentRequest::Http10("GET"), "GET", "1.0", "\r\n"),
+    (SentRequest::Http10("GET"), "GET", "1.0", "host: test\r\nconnection: keep-alive\r\n\r\n"),
 ];
 
-impl Side for UpstreamSide<'_> {
-    type Case = Case;
+impl Property for UpstreamProperty<'_> {
+    type Case = UpstreamCase;
 
-    fn make(&self, _: u64, random: &mut Random) -> Case {
+    fn make(&self, _: u64, random: &mut SeededRandom) -> UpstreamCase {
         // Half of them are the plainest request.
-        let asks = random.below(2 * ASKS.len()).saturating_sub(ASKS.len());
-        let pieces = generate::answer(random);
-        let then = match random.below(100) {
-            0..35 => Then::Serve,
-            35..80 => Then::Close,
-            80..95 => Then::Reset,
-            _ => Then::Hang,
+        let request_index = random.below(2 * REQUESTS.len()).saturating_sub(REQUESTS.len());
+        let pieces = generate::response(random);
+        let after_response = match random.below(100) {
+            0..35 => AfterResponse::Serve,
+            35..80 => AfterResponse::Close,
+            80..95 => AfterResponse::Reset,
+            _ => AfterResponse::Stall,
         };
-        Case { asks, pieces, then, again: random.percent(25) }
+        UpstreamCase { request_index, pieces, after_response, reuses_connection: random.percent(25) }
     }
 
-    fn check(&self, number: u64, case: &Case) -> Result<(), String> {
+    fn check(&self, number: u64, case: &UpstreamCase) -> Result<(), String> {
         // Whoever closes or hangs behind a whole response would meet the next one who has this connection.
-        let target = format!("/{}/{number}", if case.then == Then::Serve { "kept" } else { "single" });
+        let target = format!(
+            "/{}/{number}",
+            if case.after_response == AfterResponse::Serve { "kept" } else { "single" }
+        );
         let mut pieces = generate::writes(&case.pieces);
-        let said = pieces.concat();
-        if case.then == Then::Serve && !ends_clearly(ASKS[case.asks].0, &said) {
+        let upstream_bytes = pieces.concat();
+        if case.after_response == AfterResponse::Serve
+            && !is_exactly_one_response(REQUESTS[case.request_index].0, &upstream_bytes)
+        {
             // What comes behind a response a moment later would meet the next one who has this connection, and no
             // gateway could know.
-            pieces = vec![said.clone()];
+            pieces = vec![upstream_bytes.clone()];
         }
-        let play = Play { pieces, then: case.then, early: false };
-        self.peer.play(&target, play);
-        let outcome = self.ask(&target, case, &said);
-        self.peer.forget(&target);
+        let play = PeerScript { fragments: pieces, after_response: case.after_response, early: false };
+        self.peer.set_script(&target, play);
+        let outcome = self.send_request(&target, case, &upstream_bytes);
+        self.peer.remove_script(&target);
         outcome
     }
 
-    fn smaller(case: &Case) -> Vec<Case> {
+    fn shrink(case: &UpstreamCase) -> Vec<UpstreamCase> {
         let smaller = generate::without_one(&case.pieces);
-        smaller.into_iter().map(|pieces| Case { pieces, ..case.clone() }).collect()
+        smaller.into_iter().map(|pieces| UpstreamCase { pieces, ..case.clone() }).collect()
     }
 
-    fn show(case: &Case) -> String {
-        let (_, method, version, rest) = ASKS[case.asks];
+    fn render(case: &UpstreamCase) -> String {
+        let (_, method, version, rest) = REQUESTS[case.request_index];
         let request = format!("{method} /u/N HTTP/{version}\r\n{rest}");
         format!(
             "the client: b\"{}\"\nthe upstream:\n{}then {:?}\n",
             request.escape_default(),
             generate::show(&case.pieces),
-            case.then
+            case.after_response
         )
     }
 }
 
-impl UpstreamSide<'_> {
-    fn ask(&self, target: &str, case: &Case, said: &[u8]) -> Result<(), String> {
-        let (asked, method, version, rest) = ASKS[case.asks];
+impl UpstreamProperty<'_> {
+    fn send_request(&self, target: &str, case: &UpstreamCase, upstream_bytes: &[u8]) -> Result<(), String> {
+        let (sent_request, method, version, rest) = REQUESTS[case.request_index];
         let mut stream = TcpStream::connect_timeout(&self.gateway, limit()).map_err(|e| e.to_string())?;
         stream
             .set_nodelay(true)
             .and_then(|()| stream.set_read_timeout(Some(limit())))
             .map_err(|e| e.to_string())?;
-        let begun = Instant::now();
+        let started = Instant::now();
         let request = format!("{method} {target} HTTP/{version}\r\n{rest}");
         stream.write_all(request.as_bytes()).map_err(|e| format!("the gateway takes no request: {e}"))?;
-        let mut reader = Reader::of_anything(stream);
-        let answer = reader.read(asked).map_err(|none| format!("no answer: {none:?}"))?;
-        self.ledger.answer(&answer);
-        judge(&answer, asked)?;
+        let mut reader = StrictReader::allowing_any_headers(stream);
+        let response = reader.read(sent_request).map_err(|error| format!("no answer: {error:?}"))?;
+        self.observed.record(&response);
+        check_response(&response, sent_request)?;
         // On a busy machine a limit may strike although the upstream meant well.
-        let late = begun.elapsed() >= SHORTEST_LIMIT;
+        let late = started.elapsed() >= SHORTEST_TIMEOUT;
         if !late {
-            compare(&answer, asked, said, case.then)?;
+            compare(&response, sent_request, upstream_bytes, case.after_response)?;
         }
-        if !answer.connection_usable {
+        if !response.connection_usable {
             return match reader.read_end() {
-                Unanswered::Closed => Ok(()),
-                Unanswered::Reset if answer.ended != Ended::Complete => Ok(()),
+                NoResponse::Closed => Ok(()),
+                NoResponse::Reset if response.end != ResponseEnd::Complete => Ok(()),
                 other => Err(format!("after an answer that closes: {other:?}")),
             };
         }
-        if !case.again {
+        if !case.reuses_connection {
             return Ok(());
         }
-        let begun = Instant::now();
-        let again = reader.stream.write_all(b"GET /fine HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n");
-        again.map_err(|e| format!("the connection cannot be used again: {e}"))?;
-        let next = reader.read(Asked::Http11("GET")).map_err(|none| format!("no second answer: {none:?}"))?;
-        self.ledger.answer(&next);
-        let late = next.status == 504 && begun.elapsed() >= SHORTEST_LIMIT;
+        let started = Instant::now();
+        let second_write =
+            reader.stream.write_all(b"GET /fine HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n");
+        second_write.map_err(|e| format!("the connection cannot be used again: {e}"))?;
+        let next = reader
+            .read(SentRequest::Http11("GET"))
+            .map_err(|error| format!("no second answer: {error:?}"))?;
+        self.observed.record(&next);
+        let late = next.status == 504 && started.elapsed() >= SHORTEST_TIMEOUT;
         if !late && (next.status, next.text().as_str()) != (200, "fine") {
-            return Err(format!("the second answer on the connection is {}", tell(&next)));
+            return Err(format!("the second answer on the connection is {}", describe(&next)));
         }
         Ok(())
     }
 }
 
 /// A whole response and nothing behind it.
-fn ends_clearly(asked: Asked, said: &[u8]) -> bool {
-    let mut reader = Reader::of_anything(Cursor::new(said));
-    reader.read(asked).is_ok_and(|answer| answer.ended == Ended::Complete) && reader.surplus().is_empty()
+fn is_exactly_one_response(sent_request: SentRequest, upstream_bytes: &[u8]) -> bool {
+    let mut reader = StrictReader::allowing_any_headers(Cursor::new(upstream_bytes));
+    reader.read(sent_request).is_ok_and(|response| response.end == ResponseEnd::Complete)
+        && reader.unread().is_empty()
 }
 
 /// An answer in few words.
-pub fn tell(answer: &Answer) -> String {
-    let Answer { status, fields, framing, ended, .. } = answer;
-    format!("{status} {fields:?} {framing:?} {ended:?} b\"{}\"", answer.body.escape_ascii())
+pub fn describe(response: &HttpResponse) -> String {
+    let HttpResponse { status, headers: fields, framing, end: ended, .. } = response;
+    format!("{status} {fields:?} {framing:?} {ended:?} b\"{}\"", response.body.escape_ascii())
 }
 
 /// The rules that hold for every response.
-pub fn judge(answer: &Answer, asked: Asked) -> Result<(), String> {
-    if !(200..600).contains(&answer.status) {
-        return Err(format!("a status that may not be sent: {}", tell(answer)));
+pub fn check_response(response: &HttpResponse, sent_request: SentRequest) -> Result<(), String> {
+    if !(200..600).contains(&response.status) {
+        return Err(format!("a status that may not be sent: {}", describe(response)));
     }
-    if matches!(answer.ended, Ended::Silent { .. }) {
-        return Err(format!("hangs inside its body: {}", tell(answer)));
+    if matches!(response.end, ResponseEnd::TimedOut { .. }) {
+        return Err(format!("hangs inside its body: {}", describe(response)));
     }
-    if answer.status >= 400 {
-        promise::judge(answer, asked).map_err(|breach| format!("{breach}: {}", tell(answer)))?;
+    if response.status >= 400 {
+        promise::check_error_response(response, sent_request)
+            .map_err(|violation| format!("{violation}: {}", describe(response)))?;
     }
     Ok(())
 }
 
 /// What the strict reader understands of the upstream, the client has been told.
-fn compare(answer: &Answer, asked: Asked, said: &[u8], then: Then) -> Result<(), String> {
-    let Ok(meant) = Reader::of_anything(Cursor::new(said)).read(asked) else { return Ok(()) };
+fn compare(
+    response: &HttpResponse,
+    sent_request: SentRequest,
+    upstream_bytes: &[u8],
+    after_response: AfterResponse,
+) -> Result<(), String> {
+    let Ok(intended) = StrictReader::allowing_any_headers(Cursor::new(upstream_bytes)).read(sent_request)
+    else {
+        return Ok(());
+    };
     // Where the end of the connection is the end of the body, only an orderly one is.
-    let open = meant.framing == Framing::Close && then != Then::Close;
+    let may_be_truncated =
+        intended.framing == MessageFraming::CloseDelimited && after_response != AfterResponse::Close;
     // More interim responses than the gateway passes are a fault.
-    let flood = meant.interim.len() > 16;
-    if !(200..400).contains(&meant.status) || meant.ended != Ended::Complete || open || flood {
+    let too_many_interim = intended.interim.len() > 16;
+    if !(200..400).contains(&intended.status)
+        || intended.end != ResponseEnd::Complete
+        || may_be_truncated
+        || too_many_interim
+    {
         return Ok(());
     }
-    let told = (answer.status, &answer.body, answer.ended);
+    let received = (response.status, &response.body, response.end);
     // A reset may overtake what was sent before it.
-    let overtaken = then == Then::Reset && (answer.status == 504 || answer.ended != Ended::Complete);
-    if overtaken || told == (meant.status, &meant.body, Ended::Complete) {
+    let overtaken = after_response == AfterResponse::Reset
+        && (response.status == 504 || response.end != ResponseEnd::Complete);
+    if overtaken || received == (intended.status, &intended.body, ResponseEnd::Complete) {
         return Ok(());
     }
-    Err(format!("the upstream meant {}, the client was told {}", tell(&meant), tell(answer)))
+    Err(format!("the upstream meant {}, the client was told {}", describe(&intended), describe(response)))
 }
