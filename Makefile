@@ -60,11 +60,11 @@ fuzz: tools ## every fuzz target, a minute for each: make fuzz FUZZ_SECONDS=60
 # Optimised, because it is about load; the tests themselves are the same.
 soak: tools ## faults at full load for ten minutes, and a million cases: make soak SOAK_SECONDS=600 SOAK_CASES=1000000
 	@export SOAK_SECONDS=$(SOAK_SECONDS) SOAK_CASES=$(SOAK_CASES) PROPERTY_SEED=$${PROPERTY_SEED:-$$(date +%s)}
-	cargo test --release --locked --test it -- assurance::soak --nocapture --test-threads=1
+	cargo test --release --locked --test it -- property::soak --nocapture --test-threads=1
 
 chaos: setup ## a real Redis that ails under load, with a table, and the bounds of memory: make chaos CHAOS_SECONDS=10
 	@export CHAOS_SECONDS=$(CHAOS_SECONDS)
-	cargo test --locked --test it -- stores_ail::by_policy stores_ail::many_clients --include-ignored --nocapture --test-threads=1
+	cargo test --locked --test it -- redis_failures::requests_neither_fail redis_failures::many_clients --include-ignored --nocapture --test-threads=1
 	cargo bench --locked --bench pure -- --bounds
 
 # For a quiet machine. What is printed stands in docs/performance.md.

@@ -19,17 +19,17 @@ use peers::baseline::{self, Comparison, Cost, TOLERANCE};
 use peers::process::Cores;
 
 fn main() -> ExitCode {
-    let asked = |option: &str| std::env::args().any(|argument| argument == option);
-    let ours = Path::new(env!("CARGO_BIN_EXE_statusquo"));
-    let measured = if asked("--count") {
-        peers::count(ours).and_then(|(table, costs)| {
+    let arguments = |option: &str| std::env::args().any(|argument| argument == option);
+    let executable = Path::new(env!("CARGO_BIN_EXE_statusquo"));
+    let measured = if arguments("--count") {
+        peers::count(executable).and_then(|(table, costs)| {
             println!("{table}");
-            guard(&costs, asked("--update"))
+            guard(&costs, arguments("--update"))
         })
-    } else if asked("--smoke") {
-        peers::measure(ours, Scale::SMOKE, None)
+    } else if arguments("--smoke") {
+        peers::measure(executable, Scale::SMOKE, None)
     } else {
-        peers::measure(ours, Scale::FULL, Cores::divide())
+        peers::measure(executable, Scale::FULL, Cores::split())
     };
     match measured {
         Ok(tables) => {

@@ -20,15 +20,15 @@ use criterion::Criterion;
 
 use statusquo::limit::Algorithm;
 
-use samples::{CONFORMING, FOREIGN, REQUEST, RESPONSE, Samples};
+use samples::{CONFORMING, NON_CONFORMING, REQUEST, RESPONSE, Samples};
 
 fn contract(c: &mut Criterion, samples: &Samples) {
     c.bench_function("policy: a fault", |b| b.iter(|| black_box(samples.decide_fault())));
     c.bench_function("policy: an upstream's status", |b| b.iter(|| black_box(samples.decide_status())));
-    let ruling = samples.decide_fault();
-    c.bench_function("compose a reply", |b| b.iter(|| black_box(samples.compose(black_box(&ruling)))));
+    let decision = samples.decide_fault();
+    c.bench_function("compose a reply", |b| b.iter(|| black_box(samples.compose(black_box(&decision)))));
     c.bench_function("examine an error body", |b| b.iter(|| samples.examine(404, black_box(CONFORMING))));
-    c.bench_function("extract from an error body", |b| b.iter(|| samples.extract(black_box(FOREIGN))));
+    c.bench_function("extract from an error body", |b| b.iter(|| samples.extract(black_box(NON_CONFORMING))));
 }
 
 fn routing(c: &mut Criterion, samples: &Samples) {

@@ -33,7 +33,7 @@ use statusquo::protocol::response_scan::FramerProgress;
 
 use peers::Scale;
 use peers::baseline::{self, Cost};
-use samples::{CONFORMING, FOREIGN, REQUEST, RESPONSE, Samples};
+use samples::{CONFORMING, NON_CONFORMING, REQUEST, RESPONSE, Samples};
 
 #[test]
 fn contract_steps_return_the_expected_results() {
@@ -43,7 +43,7 @@ fn contract_steps_return_the_expected_results() {
     let reply = samples.compose(&samples.decide_fault());
     assert!(reply.body().ends_with(b"\"code\":504}"), "{reply:?}");
     assert_eq!(samples.examine(404, CONFORMING), Conformance::Conforms);
-    let kept = samples.extract(FOREIGN);
+    let kept = samples.extract(NON_CONFORMING);
     assert_eq!(kept.message.as_deref(), Some("The name must not be longer than 128 characters."));
 }
 
@@ -73,10 +73,10 @@ fn limiters_allow_the_burst_and_deny_the_next_request() {
 #[test]
 fn memory_and_redis_decisions_all_succeed() {
     let short = Duration::from_millis(100);
-    assert!(stores::in_memory(2, short).decisions >= 2_000);
-    let server = stores::Server::start();
+    assert!(stores::measure_memory(2, short).decisions >= 2_000);
+    let server = stores::RedisProcess::start();
     for algorithm in [Algorithm::Gcra, Algorithm::FixedWindow, Algorithm::SlidingWindow] {
-        let rate = stores::in_redis(&server, algorithm, 16, short);
+        let rate = stores::measure_redis(&server, algorithm, 16, short);
         assert!(rate.decisions > 0 && rate.failures == 0, "{algorithm:?}: {rate:?}");
     }
 }

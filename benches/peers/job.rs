@@ -7,17 +7,17 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Job {
     /// 1 KiB of JSON passes as it is.
-    Passed,
+    Forwarded,
     /// The upstream answers 502 with HTML; the client gets 504 with JSON.
     Replaced,
     /// The limit of this client is used up: 429 with JSON, without asking the upstream.
     Limited,
     /// The upstream refuses the connection: 504 with JSON.
-    Refused,
+    ConnectionRefused,
 }
 
 /// Bytes of the body that passes.
-pub const PASSED_BODY: usize = 1024;
+pub const FORWARDED_BODY_BYTES: usize = 1024;
 
 /// The body of a documented 504.
 pub const BODY_504: &str = r#"{"message":"The servers are up, but the request could not be serviced due to some failure within the stack. Try again later.","code":504}"#;
@@ -27,43 +27,43 @@ pub const BODY_429: &str = r#"{"message":"Too many requests","code":429}"#;
 
 impl Job {
     /// In the order of the tables.
-    pub const ALL: [Job; 4] = [Job::Passed, Job::Replaced, Job::Limited, Job::Refused];
+    pub const ALL: [Job; 4] = [Job::Forwarded, Job::Replaced, Job::Limited, Job::ConnectionRefused];
 
     /// The name in the tables.
     pub const fn name(self) -> &'static str {
         match self {
-            Job::Passed => "W1",
+            Job::Forwarded => "W1",
             Job::Replaced => "W2",
             Job::Limited => "W3",
-            Job::Refused => "W4",
+            Job::ConnectionRefused => "W4",
         }
     }
 
     /// A few words for the tables.
-    pub const fn meaning(self) -> &'static str {
+    pub const fn description(self) -> &'static str {
         match self {
-            Job::Passed => "1 KiB of JSON passes",
+            Job::Forwarded => "1 KiB of JSON passes",
             Job::Replaced => "HTML 502 becomes JSON 504",
             Job::Limited => "429 by the limit",
-            Job::Refused => "upstream refuses: JSON 504",
+            Job::ConnectionRefused => "upstream refuses: JSON 504",
         }
     }
 
     /// What is asked for. The proxies choose by it.
     pub const fn path(self) -> &'static str {
         match self {
-            Job::Passed => "/passed",
+            Job::Forwarded => "/passed",
             Job::Replaced => "/replaced",
             Job::Limited => "/limited",
-            Job::Refused => "/refused",
+            Job::ConnectionRefused => "/refused",
         }
     }
 
     /// The status of the answer that counts.
     pub const fn status(self) -> u16 {
         match self {
-            Job::Passed => 200,
-            Job::Replaced | Job::Refused => 504,
+            Job::Forwarded => 200,
+            Job::Replaced | Job::ConnectionRefused => 504,
             Job::Limited => 429,
         }
     }
@@ -71,18 +71,18 @@ impl Job {
     /// The body of the answer that counts.
     pub fn body(self) -> Vec<u8> {
         match self {
-            Job::Passed => passed_body(),
-            Job::Replaced | Job::Refused => BODY_504.into(),
+            Job::Forwarded => forwarded_body(),
+            Job::Replaced | Job::ConnectionRefused => BODY_504.into(),
             Job::Limited => BODY_429.into(),
         }
     }
 }
 
-/// A JSON object of [`PASSED_BODY`] bytes.
-pub fn passed_body() -> Vec<u8> {
+/// A JSON object of [`FORWARDED_BODY_BYTES`] bytes.
+pub fn forwarded_body() -> Vec<u8> {
     let mut body = b"{\"data\":\"".to_vec();
     let letters = (b'a'..=b'z').cycle();
-    body.extend(letters.take(PASSED_BODY - body.len() - 2));
+    body.extend(letters.take(FORWARDED_BODY_BYTES - body.len() - 2));
     body.extend_from_slice(b"\"}");
     body
 }

@@ -22,14 +22,14 @@ use std::time::{Duration, Instant};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use baseline::Cost;
-use encrypted::Way;
-use folder::Folder;
+use encrypted::TlsMode;
+use folder::ProxyFolder;
 use job::Job;
-use load::Crowd;
-use process::{Cores, Machine};
+use load::ClientPool;
+use process::{Cores, CpuTimes};
 use proxies::{Proxy, Running};
 use stub::Upstreams;
-use table::{Memory, Row, Sample};
+use table::{MemoryUse, Sample, TableRow};
 
 /// How much of everything.
 #[derive(Clone, Copy, Debug)]
@@ -62,10 +62,10 @@ impl Scale {
 }
 
 /// Measures everything and returns it as Markdown.
-pub fn measure(ours: &Path, scale: Scale, cores: Option<Cores>) -> Result<String, String> {
+pub fn measure(executable: &Path, scale: Scale, cores: Option<Cores>) -> Result<String, String> {
     on_one_thread(async {
         let upstreams = stub::start().await.map_err(|e| format!("the upstream cannot be started: {e}"))?;
-        let (proxies, missing) = proxies::installed(ours);
+        let (proxies, missing) = proxies::installed(executable);
         let mut text = compare(&proxies, &upstreams, scale, cores).await?;
         text.push('\n');
         text.push_str(&memory(&proxies, &upstreams, scale, cores).await?);
@@ -105,41 +105,46 @@ async fn compare(
     let core = cores.map(|cores| cores.proxy);
     let mut running = Vec::new();
     for proxy in proxies {
-        let folder = Folder::new()?;
+        let folder = ProxyFolder::new()?;
         running.push((proxy, proxy.start(upstreams, &folder.path, core, &[])?, folder));
     }
-    let used = |running: &[(&Proxy, Running, Folder)]| -> u64 {
+    let used = |running: &[(&Proxy, Running, ProxyFolder)]| -> u64 {
         let proxies: u64 = running.iter().map(|(_, running, _)| running.process.ticks()).sum();
         proxies + process::ticks_of(std::process::id())
     };
-    let (before, used_before) = (Machine::now(), used(&running));
+    let (before, used_before) = (CpuTimes::now(), used(&running));
 
     let clear = Job::ALL.map(|job| (job, None));
-    let encrypted = encrypted::jobs().map(|(job, way)| (job, Some(way)));
+    let encrypted = encrypted::jobs().map(|(job, tls_mode)| (job, Some(tls_mode)));
     let (mut rows, mut in_tls) = (Vec::new(), Vec::new());
-    for (job, way) in clear.into_iter().chain(encrypted) {
-        let (meaning, rounds) =
-            way.map_or((job.meaning(), scale.rounds), |way| (way.name(), scale.encrypted.1));
+    for (job, tls_mode) in clear.into_iter().chain(encrypted) {
+        let (meaning, rounds) = tls_mode
+            .map_or((job.description(), scale.rounds), |tls_mode| (tls_mode.name(), scale.encrypted.1));
         let mut samples = vec![Vec::new(); running.len()];
         for round in 0..rounds {
             eprintln!("measuring: {} {meaning}, round {} of {rounds}", job.name(), round + 1);
             for ((proxy, running, _), samples) in running.iter().zip(&mut samples) {
-                let sample = match way {
+                let sample = match tls_mode {
                     None => sample(running, job, scale).await,
-                    Some(way) => sample_encrypted(running, job, way, scale.encrypted.0).await,
+                    Some(tls_mode) => sample_encrypted(running, job, tls_mode, scale.encrypted.0).await,
                 };
                 samples.push(sample.map_err(|error| format!("{} {error}", proxy.name))?);
             }
         }
-        let table = if way.is_some() { &mut in_tls } else { &mut rows };
+        let table = if tls_mode.is_some() { &mut in_tls } else { &mut rows };
         let of_job = proxies.iter().zip(samples);
-        table.extend(of_job.map(|(proxy, samples)| Row { job, meaning, proxy: &proxy.name, samples }));
+        table.extend(of_job.map(|(proxy, samples)| TableRow {
+            job,
+            description: meaning,
+            proxy: &proxy.name,
+            samples,
+        }));
     }
 
-    let (after, used_after) = (Machine::now(), used(&running));
+    let (after, used_after) = (CpuTimes::now(), used(&running));
     let mut text = table::of_jobs(&rows);
     text.push_str("\nIn TLS 1.3:\n\n");
-    text.push_str(encrypted::missing().unwrap_or_default());
+    text.push_str(encrypted::missing_tool().unwrap_or_default());
     text.push_str(&table::of_jobs(&in_tls));
     let where_ = match cores {
         Some(Cores { proxy, load }) => {
@@ -153,20 +158,25 @@ async fn compare(
 
 /// One round: connections are opened and used once before the clock starts.
 async fn sample(running: &Running, job: Job, scale: Scale) -> Result<Sample, String> {
-    let mut crowd = Crowd::open(running.address, job, scale.connections).await?;
+    let mut pool = ClientPool::open(running.address, job, scale.connections).await?;
     let (begun, ticks) = (Instant::now(), running.process.ticks());
-    let tally = crowd.run_for(scale.round).await?;
+    let tally = pool.run_for(scale.round).await?;
     let (time, ticks) = (begun.elapsed(), running.process.ticks() - ticks);
-    if tally.answers == 0 {
+    if tally.responses == 0 {
         return Err(format!("gave no answer to {} that counts", job.name()));
     }
-    Ok(Sample { requests: tally.answers, time, ticks, reopened: tally.reopened })
+    Ok(Sample { requests: tally.responses, time, ticks, reopened: tally.reopened })
 }
 
 /// The same in TLS. A round has its own connections: their handshakes are in its figures.
-async fn sample_encrypted(running: &Running, job: Job, way: Way, requests: usize) -> Result<Sample, String> {
+async fn sample_encrypted(
+    running: &Running,
+    job: Job,
+    tls_mode: TlsMode,
+    requests: usize,
+) -> Result<Sample, String> {
     let ticks = running.process.ticks();
-    let rate = encrypted::ask(running.encrypted, job, way, requests).await?;
+    let rate = encrypted::run_h2load(running.encrypted, job, tls_mode, requests).await?;
     let ticks = running.process.ticks() - ticks;
     Ok(Sample { requests, time: Duration::from_secs_f64(requests as f64 / rate), ticks, reopened: 0 })
 }
@@ -181,14 +191,14 @@ async fn memory(
     let connections = scale.idle.min(descriptors().saturating_sub(200));
     let mut rows = Vec::new();
     for proxy in proxies {
-        let folder = Folder::new()?;
+        let folder = ProxyFolder::new()?;
         let running = proxy.start(upstreams, &folder.path, cores.map(|cores| cores.proxy), &[])?;
         let at_start = running.process.resident();
-        let crowd = Crowd::open(running.address, Job::Passed, connections).await;
-        let crowd = crowd.map_err(|error| format!("{} {error}", proxy.name))?;
+        let pool = ClientPool::open(running.address, Job::Forwarded, connections).await;
+        let pool = pool.map_err(|error| format!("{} {error}", proxy.name))?;
         let with_connections = running.process.resident();
-        drop(crowd);
-        rows.push(Memory { proxy: &proxy.name, at_start, with_connections, connections });
+        drop(pool);
+        rows.push(MemoryUse { proxy: &proxy.name, at_start, with_connections, connections });
     }
     Ok(table::of_memory(&rows))
 }

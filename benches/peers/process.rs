@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 pub const TICK: Duration = Duration::from_millis(10);
 
 /// A process that was asked to end gets so long; then it is killed.
-const LAST_WORDS: Duration = Duration::from_secs(10);
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Which processor runs what.
 #[derive(Clone, Copy, Debug)]
@@ -25,12 +25,12 @@ pub struct Cores {
 impl Cores {
     /// The first two processors that we may use, and this process put on the second of them, before it starts a thread.
     /// `None` where there is only one, or no `taskset`.
-    pub fn divide() -> Option<Cores> {
+    pub fn split() -> Option<Cores> {
         let allowed = allowed_processors();
         let [proxy, load, ..] = allowed[..] else { return None };
-        let own = std::process::id().to_string();
+        let own_pid = std::process::id().to_string();
         let pinned =
-            Command::new("taskset").args(["-cp", &load.to_string(), &own]).stdout(Stdio::null()).status();
+            Command::new("taskset").args(["-cp", &load.to_string(), &own_pid]).stdout(Stdio::null()).status();
         pinned.is_ok_and(|status| status.success()).then_some(Cores { proxy, load })
     }
 }
@@ -117,14 +117,14 @@ impl Process {
 
     /// Asks it to end, waits, and kills it when it does not.
     pub fn end(&mut self) {
-        let begun = Instant::now();
-        while begun.elapsed() < LAST_WORDS {
+        let started = Instant::now();
+        while started.elapsed() < SHUTDOWN_TIMEOUT {
             // Again and again: a signal that comes right before a process begins to wait for events may be overlooked.
             if !self.has_ended() {
-                send("TERM", self.child.id());
+                send_signal("TERM", self.child.id());
             }
-            let asked = Instant::now();
-            while asked.elapsed() < Duration::from_secs(1) {
+            let requested_at = Instant::now();
+            while requested_at.elapsed() < Duration::from_secs(1) {
                 if self.has_ended() {
                     return;
                 }
@@ -132,7 +132,7 @@ impl Process {
             }
         }
         eprintln!("process {} ({}) does not end and is killed", self.child.id(), self.program);
-        self.tree().into_iter().for_each(|pid| send("KILL", pid));
+        self.tree().into_iter().for_each(|pid| send_signal("KILL", pid));
         let _ = self.child.wait();
     }
 }
@@ -156,14 +156,14 @@ fn stat(pid: u32) -> Option<Vec<String>> {
     Some(text.rsplit_once(')')?.1.split_whitespace().map(str::to_owned).collect())
 }
 
-fn send(signal: &str, pid: u32) {
+fn send_signal(signal: &str, pid: u32) {
     // The shell's own `kill`: a bare system has no other, and there is no unsafe code here.
     let _ = Command::new("sh").arg("-c").arg(format!("kill -{signal} {pid}")).stderr(Stdio::null()).status();
 }
 
 /// Time of all processors so far, in [`TICK`]s.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Machine {
+pub struct CpuTimes {
     /// Everything, idle time included.
     pub total: u64,
     /// Not idle.
@@ -172,15 +172,15 @@ pub struct Machine {
     pub stolen: u64,
 }
 
-impl Machine {
+impl CpuTimes {
     /// The first line of `/proc/stat`: user nice system idle iowait irq softirq steal, since the start.
-    pub fn now() -> Machine {
+    pub fn now() -> CpuTimes {
         let text = fs::read_to_string("/proc/stat").unwrap_or_default();
         let line = text.lines().next().unwrap_or_default();
         let parts: Vec<u64> =
             line.split_whitespace().skip(1).take(8).filter_map(|n| n.parse().ok()).collect();
         let part = |index: usize| parts.get(index).copied().unwrap_or_default();
         let total = parts.iter().sum();
-        Machine { total, busy: total - part(3) - part(4), stolen: part(7) }
+        CpuTimes { total, busy: total - part(3) - part(4), stolen: part(7) }
     }
 }

@@ -9,17 +9,17 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use super::encrypted::certify;
+use super::encrypted::write_certificate;
 use super::job::{BODY_429, BODY_504};
 use super::process::{Process, find};
 use super::stub::Upstreams;
 
 /// Valgrind takes its time, too.
-const START: Duration = Duration::from_secs(60);
+const START_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Which proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum ProxyKind {
     /// Ours.
     Statusquo,
     /// Debian's.
@@ -31,7 +31,7 @@ pub enum Kind {
 /// A proxy that is there.
 #[derive(Clone, Debug)]
 pub struct Proxy {
-    pub kind: Kind,
+    pub kind: ProxyKind,
     /// With its version.
     pub name: String,
     executable: PathBuf,
@@ -46,11 +46,11 @@ pub struct Running {
 }
 
 /// What is there, ours first, and a sentence for each that is not.
-pub fn installed(ours: &Path) -> (Vec<Proxy>, Vec<String>) {
+pub fn installed(statusquo: &Path) -> (Vec<Proxy>, Vec<String>) {
     let name = concat!("statusquo ", env!("CARGO_PKG_VERSION")).to_owned();
-    let mut proxies = vec![Proxy { kind: Kind::Statusquo, name, executable: ours.to_owned() }];
+    let mut proxies = vec![Proxy { kind: ProxyKind::Statusquo, name, executable: statusquo.to_owned() }];
     let mut missing = Vec::new();
-    for (kind, command) in [(Kind::Nginx, "nginx"), (Kind::Haproxy, "haproxy")] {
+    for (kind, command) in [(ProxyKind::Nginx, "nginx"), (ProxyKind::Haproxy, "haproxy")] {
         match find(command) {
             Some(executable) => {
                 let name = format!("{command} {}", version(&executable));
@@ -66,8 +66,8 @@ pub fn installed(ours: &Path) -> (Vec<Proxy>, Vec<String>) {
 
 /// The first number with a point in what `-v` says.
 fn version(executable: &Path) -> String {
-    let Ok(said) = Command::new(executable).arg("-v").output() else { return String::new() };
-    let text = [said.stdout, said.stderr].concat();
+    let Ok(output) = Command::new(executable).arg("-v").output() else { return String::new() };
+    let text = [output.stdout, output.stderr].concat();
     let text = String::from_utf8_lossy(&text);
     let mut words = text.split([' ', '/', '\n']);
     let number = words.find(|word| word.starts_with(|c: char| c.is_ascii_digit()) && word.contains('.'));
@@ -89,7 +89,7 @@ impl Proxy {
             let [address, encrypted] = free_addresses().map_err(|e| e.to_string())?;
             let words = [wrapper, &self.command(upstreams, folder, [address, encrypted])?].concat();
             let mut process = Process::start(&words, core, &log)?;
-            let deadline = Instant::now() + START;
+            let deadline = Instant::now() + START_TIMEOUT;
             while !process.has_ended() && Instant::now() < deadline {
                 if [address, encrypted].into_iter().all(accepts) {
                     return Ok(Running { process, address, encrypted });
@@ -97,8 +97,8 @@ impl Proxy {
                 std::thread::sleep(Duration::from_millis(5));
             }
         }
-        let said = std::fs::read_to_string(&log).unwrap_or_default();
-        Err(format!("{} does not start:\n{said}", self.name))
+        let output = std::fs::read_to_string(&log).unwrap_or_default();
+        Err(format!("{} does not start:\n{output}", self.name))
     }
 
     /// Writes its configuration; the command that serves it in the foreground.
@@ -108,11 +108,11 @@ impl Proxy {
         folder: &Path,
         [address, encrypted]: [SocketAddr; 2],
     ) -> Result<Vec<String>, String> {
-        certify(folder)?;
+        write_certificate(folder)?;
         let (name, template, before): (_, _, &[&str]) = match self.kind {
-            Kind::Statusquo => ("statusquo.yaml", STATUSQUO, &["run"]),
-            Kind::Nginx => ("nginx.conf", NGINX, &["-e", "/dev/null", "-c"]),
-            Kind::Haproxy => ("haproxy.cfg", HAPROXY, &["-db", "-q", "-f"]),
+            ProxyKind::Statusquo => ("statusquo.yaml", STATUSQUO, &["run"]),
+            ProxyKind::Nginx => ("nginx.conf", NGINX, &["-e", "/dev/null", "-c"]),
+            ProxyKind::Haproxy => ("haproxy.cfg", HAPROXY, &["-db", "-q", "-f"]),
         };
         let file = folder.join(name);
         let text = template
@@ -132,7 +132,7 @@ impl Proxy {
 
 /// Whether somebody listens there. A connection from a free port may meet itself: then it is both ends.
 fn accepts(address: SocketAddr) -> bool {
-    TcpStream::connect(address).is_ok_and(|stream| stream.local_addr().is_ok_and(|own| own != address))
+    TcpStream::connect(address).is_ok_and(|stream| stream.local_addr().is_ok_and(|local| local != address))
 }
 
 fn free_addresses() -> std::io::Result<[SocketAddr; 2]> {

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use super::job::Job;
-use super::process::{Machine, TICK};
+use super::process::{CpuTimes, TICK};
 
 /// One round of one proxy at one job.
 #[derive(Clone, Copy, Debug)]
@@ -28,29 +28,29 @@ impl Sample {
 }
 
 /// All rounds of one proxy at one job.
-pub struct Row<'a> {
+pub struct TableRow<'a> {
     pub job: Job,
     /// A few words of what is different about it.
-    pub meaning: &'a str,
+    pub description: &'a str,
     pub proxy: &'a str,
     pub samples: Vec<Sample>,
 }
 
 /// The table of the four jobs.
-pub fn of_jobs(rows: &[Row<'_>]) -> String {
+pub fn of_jobs(rows: &[TableRow<'_>]) -> String {
     let mut text = String::from(
         "| job | proxy | CPU a request, µs: median | least | requests/s: median | most |\n|---|---|---:|---:|---:|---:|\n",
     );
     for row in rows {
         let costs = sorted(row.samples.iter().map(Sample::cost));
         let rates = sorted(row.samples.iter().map(Sample::rate));
-        let least = costs.first().copied().unwrap_or_default();
-        let most = rates.last().copied().unwrap_or_default();
+        let lowest = costs.first().copied().unwrap_or_default();
+        let highest = rates.last().copied().unwrap_or_default();
         writeln!(
             text,
-            "| {} {} | {} | {:.1} | {least:.1} | {:.0} | {most:.0} |",
+            "| {} {} | {} | {:.1} | {lowest:.1} | {:.0} | {highest:.0} |",
             row.job.name(),
-            row.meaning,
+            row.description,
             row.proxy,
             median(&costs),
             median(&rates)
@@ -73,7 +73,7 @@ pub fn of_jobs(rows: &[Row<'_>]) -> String {
 }
 
 /// Resident memory of one proxy, in KiB.
-pub struct Memory<'a> {
+pub struct MemoryUse<'a> {
     pub proxy: &'a str,
     pub at_start: u64,
     pub with_connections: u64,
@@ -81,7 +81,7 @@ pub struct Memory<'a> {
 }
 
 /// The table of memory.
-pub fn of_memory(rows: &[Memory<'_>]) -> String {
+pub fn of_memory(rows: &[MemoryUse<'_>]) -> String {
     let connections = rows.first().map_or(0, |row| row.connections);
     let mut text = format!(
         "| proxy | resident at start, MiB | with {connections} idle connections, MiB | KiB a connection |\n|---|---:|---:|---:|\n"
@@ -102,9 +102,9 @@ pub fn of_memory(rows: &[Memory<'_>]) -> String {
 }
 
 /// How quiet the machine was: the share of all processors that neither we nor the proxies used.
-pub fn of_noise(before: Machine, after: Machine, own: u64) -> String {
+pub fn of_noise(before: CpuTimes, after: CpuTimes, own_ticks: u64) -> String {
     let total = (after.total - before.total).max(1) as f64;
-    let others = (after.busy - before.busy).saturating_sub(own) as f64;
+    let others = (after.busy - before.busy).saturating_sub(own_ticks) as f64;
     let stolen = (after.stolen - before.stolen) as f64;
     format!(
         "While this was measured, others used {:.0} % of the machine's processors; {:.0} % of that was the host's.\n",

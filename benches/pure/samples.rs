@@ -54,7 +54,7 @@ pub const CONFORMING: &[u8] =
     br#"{"message":"Document with the requested ID could not be found.","code":404,"type":"document_not_found"}"#;
 
 /// One that does not, with a message worth keeping.
-pub const FOREIGN: &[u8] = br#"{"errors":[{"status":"422","title":"Invalid attribute",
+pub const NON_CONFORMING: &[u8] = br#"{"errors":[{"status":"422","title":"Invalid attribute",
     "detail":"The name must not be longer than 128 characters.","source":{"pointer":"/data/attributes/name"}}],
     "meta":{"request":"9f2c","took":12}}"#;
 
@@ -99,7 +99,7 @@ impl Samples {
     }
 
     /// The reply of a ruling.
-    pub fn compose(&self, ruling: &Decision) -> LocalReply {
+    pub fn compose(&self, decision: &Decision) -> LocalReply {
         let facts = ReplyContext {
             origin: ErrorOrigin::Proxy,
             is_head_request: false,
@@ -113,7 +113,7 @@ impl Samples {
             retry_after: 5,
             headers: Vec::new(),
         };
-        compose(&self.contract, ruling, facts)
+        compose(&self.contract, decision, facts)
     }
 
     /// Does an error body keep the contract?

@@ -17,9 +17,9 @@ use crate::samples;
 
 /// What was measured of one way to ask.
 #[derive(Debug)]
-pub struct Rate {
+pub struct DecisionRate {
     pub decisions: u64,
-    pub lasted: Duration,
+    pub elapsed: Duration,
     /// Of a question, half of them.
     pub median: Duration,
     /// And all but one of a hundred.
@@ -27,22 +27,24 @@ pub struct Rate {
     pub failures: u64,
 }
 
-impl Rate {
+impl DecisionRate {
     pub fn per_second(&self) -> f64 {
-        self.decisions as f64 / self.lasted.as_secs_f64()
+        self.decisions as f64 / self.elapsed.as_secs_f64()
     }
 }
 
 /// A server of its own, which ends with this.
-pub struct Server {
+pub struct RedisProcess {
     child: Child,
     url: String,
 }
 
-impl Server {
-    pub fn start() -> Server {
-        let port =
-            TcpListener::bind("127.0.0.1:0").and_then(|it| it.local_addr()).expect("a free port").port();
+impl RedisProcess {
+    pub fn start() -> RedisProcess {
+        let port = TcpListener::bind("127.0.0.1:0")
+            .and_then(|worker| worker.local_addr())
+            .expect("a free port")
+            .port();
         let mut command = Command::new("redis-server");
         command.args([
             "--port",
@@ -55,11 +57,11 @@ impl Server {
             "no",
         ]);
         let child = command.stdout(Stdio::null()).spawn().expect("redis-server; `make setup` installs it");
-        Server { child, url: format!("redis://127.0.0.1:{port}") }
+        RedisProcess { child, url: format!("redis://127.0.0.1:{port}") }
     }
 }
 
-impl Drop for Server {
+impl Drop for RedisProcess {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -67,9 +69,9 @@ impl Drop for Server {
 }
 
 #[derive(Debug, Default)]
-struct Failures(Arc<AtomicU64>);
+struct FailureCounter(Arc<AtomicU64>);
 
-impl BackendObserver for Failures {
+impl BackendObserver for FailureCounter {
     fn on_success(&self, _: Duration) {}
 
     fn on_error(&self, _: BackendError, _: Duration) {
@@ -78,7 +80,12 @@ impl BackendObserver for Failures {
 }
 
 /// So many questions at once, for so long, each about one of ten thousand keys.
-pub fn in_redis(server: &Server, algorithm: Algorithm, at_once: usize, lasts: Duration) -> Rate {
+pub fn measure_redis(
+    server: &RedisProcess,
+    algorithm: Algorithm,
+    at_once: usize,
+    duration: Duration,
+) -> DecisionRate {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     runtime.expect("threads").block_on(async {
         let failures = Arc::new(AtomicU64::new(0));
@@ -91,36 +98,49 @@ pub fn in_redis(server: &Server, algorithm: Algorithm, at_once: usize, lasts: Du
             timeout: Duration::from_secs(1),
             on_failure: OnFailure::Deny,
         };
-        let store = Arc::new(RedisBackend::new(settings, Box::new(Failures(Arc::clone(&failures)))));
+        let store = Arc::new(RedisBackend::new(settings, Box::new(FailureCounter(Arc::clone(&failures)))));
         store.start_reconnecting();
-        let patience = Instant::now() + Duration::from_secs(10);
+        let deadline = Instant::now() + Duration::from_secs(10);
         while !store.is_available() {
-            assert!(Instant::now() < patience, "redis-server does not answer");
+            assert!(Instant::now() < deadline, "redis-server does not answer");
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         let began = Instant::now();
         failures.store(0, Ordering::Relaxed);
         let askers: Vec<_> = (0..at_once)
-            .map(|asker| {
+            .map(|client| {
                 let store = Arc::clone(&store);
-                tokio::spawn(async move { ask_until(&store, algorithm, asker as u64, began + lasts).await })
+                tokio::spawn(
+                    async move { decide_until(&store, algorithm, client as u64, began + duration).await },
+                )
             })
             .collect();
         let mut times = Vec::new();
-        for asker in askers {
-            times.extend(asker.await.expect("no panic"));
+        for client in askers {
+            times.extend(client.await.expect("no panic"));
         }
         let lasted = began.elapsed();
         times.sort_unstable();
         let at = |part: usize| times.get(times.len() * part / 100).copied().unwrap_or_default();
         let failures = failures.load(Ordering::Relaxed);
-        Rate { decisions: times.len() as u64 - failures, lasted, median: at(50), slow: at(99), failures }
+        DecisionRate {
+            decisions: times.len() as u64 - failures,
+            elapsed: lasted,
+            median: at(50),
+            slow: at(99),
+            failures,
+        }
     })
 }
 
-async fn ask_until(store: &RedisBackend, algorithm: Algorithm, asker: u64, until: Instant) -> Vec<Duration> {
+async fn decide_until(
+    store: &RedisBackend,
+    algorithm: Algorithm,
+    client: u64,
+    until: Instant,
+) -> Vec<Duration> {
     let quota = Quota::new(1_000_000, Duration::from_secs(3_600), 1_000_000).expect("it can be decided with");
-    let (mut times, mut key) = (Vec::new(), asker);
+    let (mut times, mut key) = (Vec::new(), client);
     while Instant::now() < until {
         key = key.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
         let ask = TakeRequest {
@@ -138,7 +158,7 @@ async fn ask_until(store: &RedisBackend, algorithm: Algorithm, asker: u64, until
 }
 
 /// So many threads, each with clients of its own, at one rule in memory.
-pub fn in_memory(threads: u32, lasts: Duration) -> Rate {
+pub fn measure_memory(threads: u32, duration: Duration) -> DecisionRate {
     let limiter: Limiter = samples::limiter(Algorithm::Gcra);
     let began = Instant::now();
     let decisions = std::thread::scope(|scope| {
@@ -146,7 +166,7 @@ pub fn in_memory(threads: u32, lasts: Duration) -> Rate {
         let counting = (0..threads).map(|thread| {
             scope.spawn(move || {
                 let (mut decisions, mut number) = (0_u64, thread << 24);
-                while began.elapsed() < lasts {
+                while began.elapsed() < duration {
                     for _ in 0..1_000 {
                         number = (number & 0xff00_0000) | (number.wrapping_add(1) & 0xffff);
                         let client = samples::Visitor(std::net::Ipv4Addr::from_bits(number).into());
@@ -160,24 +180,24 @@ pub fn in_memory(threads: u32, lasts: Duration) -> Rate {
                 decisions
             })
         });
-        counting.collect::<Vec<_>>().into_iter().map(|it| it.join().expect("no panic")).sum()
+        counting.collect::<Vec<_>>().into_iter().map(|worker| worker.join().expect("no panic")).sum()
     });
     let lasted = began.elapsed();
-    Rate { decisions, lasted, median: Duration::ZERO, slow: Duration::ZERO, failures: 0 }
+    DecisionRate { decisions, elapsed: lasted, median: Duration::ZERO, slow: Duration::ZERO, failures: 0 }
 }
 
 /// Prints both tables; fails where a store decides less often than it should.
 #[allow(clippy::print_stdout)] // the result of the run
-pub fn measure(lasts: Duration) {
+pub fn measure(duration: Duration) {
     println!("| in memory, threads | decisions a second | of one thread, ns |\n|---|---:|---:|");
     let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32);
     // More threads than cores would measure who is put aside while holding a lock.
     for threads in 1..=cores {
-        let rate = in_memory(threads, lasts);
+        let rate = measure_memory(threads, duration);
         let each = 1e9 / rate.per_second() * f64::from(threads);
         println!("| {threads} | {:.0} | {each:.0} |", rate.per_second());
     }
-    let server = Server::start();
+    let server = RedisProcess::start();
     println!("\n| in Redis | at once | decisions a second | median | 99 % |\n|---|---:|---:|---:|---:|");
     let mut best = 0.0_f64;
     for (name, algorithm) in [
@@ -186,7 +206,7 @@ pub fn measure(lasts: Duration) {
         ("sliding_window", Algorithm::SlidingWindow),
     ] {
         for at_once in [1, 16, 64, 256] {
-            let rate = in_redis(&server, algorithm, at_once, lasts);
+            let rate = measure_redis(&server, algorithm, at_once, duration);
             let micros = |time: Duration| time.as_secs_f64() * 1e6;
             let (median, slow) = (micros(rate.median), micros(rate.slow));
             println!("| {name} | {at_once} | {:.0} | {median:.0} µs | {slow:.0} µs |", rate.per_second());
