@@ -6,12 +6,12 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-#[path = "pure/bounds.rs"]
-mod bounds;
+#[path = "pure/decision_rates.rs"]
+mod decision_rates;
+#[path = "pure/memory_bounds.rs"]
+mod memory_bounds;
 #[path = "pure/samples.rs"]
 mod samples;
-#[path = "pure/stores.rs"]
-mod stores;
 
 use std::hint::black_box;
 use std::time::Duration;
@@ -69,10 +69,10 @@ fn heads(c: &mut Criterion) {
 
 fn main() {
     if std::env::args().any(|word| word == "--bounds") {
-        return bounds::check();
+        return memory_bounds::check();
     }
     if std::env::args().any(|word| word == "--rates") {
-        return stores::measure(Duration::from_secs(2));
+        return decision_rates::measure(Duration::from_secs(2));
     }
     // Short: these steps take nanoseconds, and the whole shall stay under a minute.
     let mut criterion = Criterion::default()

@@ -1,7 +1,7 @@
 //! The walls of the house, held by reading its sources: the rules of ARCHITECTURE.md that no type can hold.
 //!
 //! It uses `std` alone and needs no other crate, the product included: `.ci/check` builds it by `rustc --test` in seconds.
-//! The rules are in `architecture/rules.rs`, the proof that each can fail in `architecture/samples.rs`. Here they meet the
+//! The rules are in `architecture/rules.rs`, the proof that each can fail in `architecture/rule_tests.rs`. Here they meet the
 //! tree: a failure prints every offending line as `path:line: what is wrong`.
 
 #![allow(
@@ -15,10 +15,10 @@
 
 #[path = "architecture/lines.rs"]
 mod lines;
+#[path = "architecture/rule_tests.rs"]
+mod rule_tests;
 #[path = "architecture/rules.rs"]
 mod rules;
-#[path = "architecture/samples.rs"]
-mod samples;
 #[path = "architecture/tokens.rs"]
 mod tokens;
 

@@ -17,7 +17,7 @@
 mod peers;
 #[path = "../benches/pure/samples.rs"]
 mod samples;
-#[path = "../benches/pure/stores.rs"]
+#[path = "../benches/pure/decision_rates.rs"]
 #[allow(dead_code)] // the tables are for quiet machines
 mod stores;
 
@@ -25,11 +25,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use statusquo::contract::Conformance;
+use statusquo::http::framing::RequestFraming;
+use statusquo::http::request_scanner::Progress;
+use statusquo::http::response_framer::FramerProgress;
+use statusquo::http::response_head::ResponseFraming;
 use statusquo::limit::{Algorithm, QuotaDecision};
-use statusquo::protocol::framing::RequestFraming;
-use statusquo::protocol::raw_head::Progress;
-use statusquo::protocol::response_head::ResponseFraming;
-use statusquo::protocol::response_scan::FramerProgress;
 
 use peers::Scale;
 use peers::baseline::{self, Cost};

@@ -26,7 +26,7 @@ mod page;
 use gateway::BrowserGateway;
 use page::{PageFetch, TestPage};
 use serde_json::{Value, json};
-use statusquo::rehearse::{
+use statusquo::conformance::{
     RecordedHead, RefusingPort, Script, ScriptedUpstream, UpstreamStep, http_response,
 };
 

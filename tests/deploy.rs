@@ -29,8 +29,8 @@ mod image;
 #[path = "it/load.rs"]
 #[allow(dead_code)] // each test program needs another part of it
 mod load;
-#[path = "deploy/program.rs"]
-mod program;
+#[path = "deploy/processes.rs"]
+mod processes;
 #[path = "deploy/prometheus.rs"]
 mod prometheus;
 #[path = "deploy/rules.rs"]

@@ -14,11 +14,11 @@
 )]
 #![allow(clippy::disallowed_methods)] // the rules of the request path are not those of its tests
 
-#[path = "it/assurance/request_reader.rs"]
+#[path = "fuzz/dictionary.rs"]
+mod dictionary;
+#[path = "it/property/request_reader.rs"]
 #[allow(dead_code, reason = "shared with tests/it, which uses all of it")]
 mod request_reader;
-#[path = "fuzz/words.rs"]
-mod words;
 
 use std::path::Path;
 use std::time::Duration;
@@ -29,12 +29,12 @@ use http::Method;
 use serde_json::Value;
 use statusquo::config;
 use statusquo::contract::{Conformance, Contract, ErrorBody, UpstreamMessages, conform, extract, text};
-use statusquo::protocol::body::{BodyDecoder, DecodeStep};
-use statusquo::protocol::framing::RequestFraming;
-use statusquo::protocol::raw_head::{Progress, RequestScanner};
-use statusquo::protocol::request_head::{self, Version};
-use statusquo::protocol::response_head::{self, ResponseFraming};
-use statusquo::protocol::response_scan::{FramerProgress, ResponseFramer};
+use statusquo::http::body_decoder::{BodyDecoder, DecodeStep};
+use statusquo::http::framing::RequestFraming;
+use statusquo::http::request_head::{self, Version};
+use statusquo::http::request_scanner::{Progress, RequestScanner};
+use statusquo::http::response_framer::{FramerProgress, ResponseFramer};
+use statusquo::http::response_head::{self, ResponseFraming};
 
 use request_reader::{MessageSource, ReadResult};
 
@@ -86,7 +86,7 @@ fn request_heads() {
     let seeds = seeds("request_heads");
     check!().with_iterations(INPUTS).with_test_time(TIME).with_max_len(LENGTH).for_each(|input: &[u8]| {
         let split = input.first().map_or(0, |byte| usize::from(*byte));
-        for bytes in inputs_from(input, words::REQUESTS, &seeds) {
+        for bytes in inputs_from(input, dictionary::REQUESTS, &seeds) {
             request_head(&bytes, split);
         }
     });
@@ -124,7 +124,7 @@ fn response_heads() {
     let seeds = seeds("response_heads");
     check!().with_iterations(INPUTS).with_test_time(TIME).with_max_len(LENGTH).for_each(|input: &[u8]| {
         let split = input.first().map_or(0, |byte| usize::from(*byte));
-        for bytes in inputs_from(input, words::RESPONSES, &seeds) {
+        for bytes in inputs_from(input, dictionary::RESPONSES, &seeds) {
             response(&bytes, split);
         }
     });
@@ -190,7 +190,7 @@ fn contract() -> Contract {
 fn conformance() {
     let (seeds, contract) = (seeds("conformance"), contract());
     check!().with_iterations(INPUTS).with_test_time(TIME).with_max_len(LENGTH).for_each(|input: &[u8]| {
-        for bytes in inputs_from(input, words::BODIES, &seeds) {
+        for bytes in inputs_from(input, dictionary::BODIES, &seeds) {
             let media_type = Some(&b"application/json"[..]);
             for status in [404, 500] {
                 let error = ErrorBody { status, media_type, body: &bytes };
@@ -225,7 +225,7 @@ fn conforms(bytes: &[u8], status: u16) {
 fn message_extraction() {
     let (seeds, contract) = (seeds("message_extraction"), contract());
     check!().with_iterations(INPUTS).with_test_time(TIME).with_max_len(LENGTH).for_each(|input: &[u8]| {
-        for bytes in inputs_from(input, words::BODIES, &seeds) {
+        for bytes in inputs_from(input, dictionary::BODIES, &seeds) {
             let kept = extract::extract(&contract, &bytes);
             if let Some(message) = kept.message {
                 assert!(text::is_allowed(&message), "{message:?}");
@@ -249,7 +249,7 @@ fn configuration() {
     let seeds = seeds("configuration");
     let environment = |name: &str| (name == "SET").then(|| "value".to_owned());
     check!().with_iterations(INPUTS).with_test_time(TIME).with_max_len(LENGTH).for_each(|input: &[u8]| {
-        for bytes in inputs_from(input, words::CONFIGURATIONS, &seeds) {
+        for bytes in inputs_from(input, dictionary::CONFIGURATIONS, &seeds) {
             let text = String::from_utf8_lossy(&bytes);
             match config::load_str("fuzz.yaml", &text, &environment, 2) {
                 Ok(config) => assert!(!config.listeners.is_empty() && config.workers > 0),

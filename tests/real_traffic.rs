@@ -28,8 +28,8 @@ mod load;
 mod nghttp;
 #[path = "real_traffic/nginx.rs"]
 mod nginx;
-#[path = "real_traffic/pairings.rs"]
-mod pairings;
+#[path = "real_traffic/protocol_pairings.rs"]
+mod protocol_pairings;
 
 use std::collections::BTreeMap;
 

@@ -34,10 +34,10 @@ mod grpc;
 mod load;
 #[path = "browser/page.rs"]
 mod page;
-#[path = "deploy/program.rs"]
+#[path = "deploy/processes.rs"]
 mod program;
-#[path = "sdks/server.rs"]
-mod server;
+#[path = "sdks/python_server.rs"]
+mod python_server;
 #[path = "sdks/truncation.rs"]
 mod truncation;
 #[path = "sdks/websockets.rs"]
@@ -48,7 +48,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use statusquo::rehearse::{RefusingPort, ScriptedUpstream, UpstreamStep, http_response, write_bytes};
+use statusquo::conformance::{RefusingPort, ScriptedUpstream, UpstreamStep, http_response, write_bytes};
 
 use gateway::RealGateway;
 use program::{install_packages, succeed};
@@ -178,7 +178,7 @@ fn npm_web_sdk_raises_its_own_exception_for_every_failure() {
 #[ignore = "make proof: another SDK"]
 fn pypi_sdk_raises_its_own_exception_for_every_failure() {
     install_packages();
-    let mut command = Command::new(server::PYTHON);
+    let mut command = Command::new(python_server::PYTHON);
     every_failure_is_the_sdks_own_exception({
         command.arg("tests/sdks/sdk_requests.py");
         command

@@ -1,20 +1,20 @@
 //! The gateway beside nginx and HAProxy, in one interleaved run over loopback.
 //!
-//! [`job`] says what is asked, [`proxies`] how each proxy is told to do it, [`stub`] is the upstream, [`load`] the
-//! clients and [`encrypted`] those in TLS, [`process`] reads what a proxy has used, [`table`] writes it down; [`count`] is the other way to measure,
+//! [`job`] says what is asked, [`proxies`] how each proxy is told to do it, [`upstreams`] is the upstream, [`load`] the
+//! clients and [`tls`] those in TLS, [`process`] reads what a proxy has used, [`table`] writes it down; [`cost_per_request`] is the other way to measure,
 //! without a clock, and [`baseline`] compares its counts with the committed ones. Here they are put together. It takes the sides of no proxy: an answer that is not the expected one
 //! ends the run.
 
 pub mod baseline;
-pub mod count;
-pub mod encrypted;
+pub mod cost_per_request;
 pub mod folder;
 pub mod job;
 pub mod load;
 pub mod process;
 pub mod proxies;
-pub mod stub;
 pub mod table;
+pub mod tls;
+pub mod upstreams;
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -22,14 +22,14 @@ use std::time::{Duration, Instant};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use baseline::Cost;
-use encrypted::TlsMode;
 use folder::ProxyFolder;
 use job::Job;
 use load::ClientPool;
 use process::{Cores, CpuTimes};
 use proxies::{Proxy, Running};
-use stub::Upstreams;
 use table::{MemoryUse, Sample, TableRow};
+use tls::TlsMode;
+use upstreams::Upstreams;
 
 /// How much of everything.
 #[derive(Clone, Copy, Debug)]
@@ -64,7 +64,8 @@ impl Scale {
 /// Measures everything and returns it as Markdown.
 pub fn measure(executable: &Path, scale: Scale, cores: Option<Cores>) -> Result<String, String> {
     on_one_thread(async {
-        let upstreams = stub::start().await.map_err(|e| format!("the upstream cannot be started: {e}"))?;
+        let upstreams =
+            upstreams::start().await.map_err(|e| format!("the upstream cannot be started: {e}"))?;
         let (proxies, missing) = proxies::installed(executable);
         let mut text = compare(&proxies, &upstreams, scale, cores).await?;
         text.push('\n');
@@ -79,9 +80,10 @@ pub fn measure(executable: &Path, scale: Scale, cores: Option<Cores>) -> Result<
 /// Counts system calls and instructions; returns them as Markdown, and what our requests in clear cost.
 pub fn count(ours: &Path) -> Result<(String, Vec<Cost>), String> {
     on_one_thread(async {
-        let upstreams = stub::start().await.map_err(|e| format!("the upstream cannot be started: {e}"))?;
+        let upstreams =
+            upstreams::start().await.map_err(|e| format!("the upstream cannot be started: {e}"))?;
         let (proxies, missing) = proxies::installed(ours);
-        let (mut text, costs) = count::run(&proxies, &upstreams).await?;
+        let (mut text, costs) = cost_per_request::run(&proxies, &upstreams).await?;
         for sentence in missing {
             text.push_str(&format!("\n{sentence}\n"));
         }
@@ -115,7 +117,7 @@ async fn compare(
     let (before, used_before) = (CpuTimes::now(), used(&running));
 
     let clear = Job::ALL.map(|job| (job, None));
-    let encrypted = encrypted::jobs().map(|(job, tls_mode)| (job, Some(tls_mode)));
+    let encrypted = tls::jobs().map(|(job, tls_mode)| (job, Some(tls_mode)));
     let (mut rows, mut in_tls) = (Vec::new(), Vec::new());
     for (job, tls_mode) in clear.into_iter().chain(encrypted) {
         let (meaning, rounds) = tls_mode
@@ -144,7 +146,7 @@ async fn compare(
     let (after, used_after) = (CpuTimes::now(), used(&running));
     let mut text = table::of_jobs(&rows);
     text.push_str("\nIn TLS 1.3:\n\n");
-    text.push_str(encrypted::missing_tool().unwrap_or_default());
+    text.push_str(tls::missing_tool().unwrap_or_default());
     text.push_str(&table::of_jobs(&in_tls));
     let where_ = match cores {
         Some(Cores { proxy, load }) => {
@@ -176,7 +178,7 @@ async fn sample_encrypted(
     requests: usize,
 ) -> Result<Sample, String> {
     let ticks = running.process.ticks();
-    let rate = encrypted::run_h2load(running.encrypted, job, tls_mode, requests).await?;
+    let rate = tls::run_h2load(running.encrypted, job, tls_mode, requests).await?;
     let ticks = running.process.ticks() - ticks;
     Ok(Sample { requests, time: Duration::from_secs_f64(requests as f64 / rate), ticks, reopened: 0 })
 }

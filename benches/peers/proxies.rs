@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use super::encrypted::write_certificate;
 use super::job::{BODY_429, BODY_504};
 use super::process::{Process, find};
-use super::stub::Upstreams;
+use super::tls::write_certificate;
+use super::upstreams::Upstreams;
 
 /// Valgrind takes its time, too.
 const START_TIMEOUT: Duration = Duration::from_secs(60);

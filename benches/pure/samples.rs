@@ -15,15 +15,15 @@ use statusquo::contract::{
     Overrides, PolicyInput, ReplyContext, RequestSent, Trigger, UpstreamMessages, compose, conform, decide,
     extract,
 };
+use statusquo::http::request_head::{self, RequestHead};
+use statusquo::http::request_scanner::{Progress, RequestScanner};
+use statusquo::http::response_framer::{FramerProgress, ResponseFramer};
+use statusquo::http::response_head::{self, ResponseHead};
 use statusquo::limit::gcra::{self, GcraState};
 use statusquo::limit::{
     Algorithm, KeyPart, KeySource, Limiter, LimiterMode, LimiterSettings, Quota, QuotaDecision, Secret,
     Timestamp,
 };
-use statusquo::protocol::raw_head::{Progress, RequestScanner};
-use statusquo::protocol::request_head::{self, RequestHead};
-use statusquo::protocol::response_head::{self, ResponseHead};
-use statusquo::protocol::response_scan::{FramerProgress, ResponseFramer};
 use statusquo::snapshot::router::Router;
 
 /// A browser's request of nine fields.

@@ -7,8 +7,8 @@ use http::Method;
 
 use super::PageResponse;
 use crate::contract::{Cause, Evidence, Fault, Phase};
-use crate::observe::Metrics;
-use crate::observe::metrics::CONTENT_TYPE;
+use crate::telemetry::Metrics;
+use crate::telemetry::metrics::CONTENT_TYPE;
 
 /// How far the process is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

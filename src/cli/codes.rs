@@ -16,7 +16,7 @@ use super::load_or_exit;
 use crate::contract::builtin;
 use crate::contract::policy::decide;
 use crate::contract::{Cause, Contract, Overrides, PolicyInput, Trigger};
-use crate::observe::status::LABELLED_STATUSES;
+use crate::telemetry::status_label::LABELLED_STATUSES;
 
 /// The form of the page.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]

@@ -11,10 +11,10 @@ use std::sync::Arc;
 
 use super::run::{print_message, serve};
 use crate::config::{self, Config};
-use crate::rehearse::faults::{FaultCategory, ServerKind, UpstreamFault, upstream_faults};
-use crate::rehearse::{FaultyUpstream, success_routes, tls};
+use crate::conformance::upstream_faults::{FaultCategory, ServerKind, UpstreamFault, upstream_faults};
+use crate::conformance::{FaultyUpstream, success_routes, tls_servers};
 use crate::server::boot::Listening;
-use crate::tls::trust::CertVerification;
+use crate::tls::cert_verification::CertVerification;
 
 /// The demo's port when it is free: the one that people try first.
 const DEFAULT_PORT: u16 = 8080;
@@ -87,21 +87,17 @@ fn build_configuration(faulty_upstream: &FaultyUpstream, faults: &[UpstreamFault
          timeouts: {{ connect: 1s, response_headers: 2s, deadline: 3s, body_idle: 2s }}\nupstreams:\n"
     );
     for (server_kind, address) in faulty_upstream.addresses() {
-        let scheme = if server_kind.requires_tls() { "https://" } else { "" };
-        let options = if server_kind.requires_http2() {
+        let scheme = if server_kind.wants_tls() { "https://" } else { "" };
+        let options = if server_kind.wants_http2() {
             ", http2: always".to_owned()
-        } else if server_kind.requires_tls() {
+        } else if server_kind.wants_tls() {
             // Once it is read, the authority of these servers is set in the place of that: it is in no file.
-            format!(", tls: {{ verify: false, sni: {} }}", tls::SERVER_NAME)
+            format!(", tls: {{ verify: false, sni: {} }}", tls_servers::SERVER_NAME)
         } else {
             String::new()
         };
         // Writing to a String cannot fail.
-        let _ = writeln!(
-            text,
-            "  {}: {{ servers: [\"{scheme}{address}\"]{options} }}",
-            server_kind.upstream_name()
-        );
+        let _ = writeln!(text, "  {}: {{ servers: [\"{scheme}{address}\"]{options} }}", server_kind.name());
     }
     text.push_str("routes:\n");
     for fault in faults.iter().filter(|fault| fault.server_kind != ServerKind::Scripted) {

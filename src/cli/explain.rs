@@ -3,12 +3,12 @@
 //! Nothing is served and nothing is guessed: the ruling and the reply come from the functions that the request path
 //! calls (`ErrorContext`), the bytes from the door's own writer, the labels from a real registry and the log line from the
 //! real log. What a lone cause leaves open (in which phase it is raised, whether a route is known by then) is filled in by
-//! [`usual`]; [`made`] asks, [`print`](mod@print) shows.
+//! [`cause_defaults`]; [`explanation`] asks, [`print`](mod@print) shows.
 
-mod limits;
-mod made;
+mod cause_defaults;
+mod explanation;
 mod print;
-mod usual;
+mod rate_limits;
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -19,14 +19,14 @@ use http::Method;
 use super::check::ReportFormat;
 use super::run::print_message;
 use super::{ConfigArg, load_or_exit};
-use crate::config::{self, Config, checker, read};
+use crate::config::{self, Config, deserialize, validator};
 use crate::contract::policy::UPSTREAM_RESPONSE;
 use crate::contract::{Cause, Phase, RequestSent, Trigger};
-use crate::protocol::cors;
+use crate::http::cors;
 
-use limits::{RateLimitState, RequestPosition};
-use made::Explanation;
-use usual::CauseDefaults;
+use cause_defaults::CauseDefaults;
+use explanation::Explanation;
+use rate_limits::{RateLimitState, RequestPosition};
 
 /// The exit status of a command line that cannot be followed.
 const EXIT_USAGE: u8 = 2;
@@ -155,7 +155,7 @@ fn resolve<'a>(options: &'a ExplainOptions, config: &'a Config) -> Result<Explai
         );
     }
     let route = chosen.filter(|_| defaults.has_route);
-    if rate_limited && !route.is_some_and(|(_, route)| limits::is_limited(config, route)) {
+    if rate_limited && !route.is_some_and(|(_, route)| rate_limits::is_limited(config, route)) {
         notes.push("No rate limit of this route refuses anything.".to_owned());
     }
     if let (Some((_, route)), None) = (route, &options.route)
@@ -189,7 +189,9 @@ fn resolve<'a>(options: &'a ExplainOptions, config: &'a Config) -> Result<Explai
         // What strikes after they were asked wears what they said, even where nothing else is known any more.
         rate_limits: chosen
             .filter(|_| defaults.has_route || defaults.phase == Phase::Internal)
-            .map_or_else(RateLimitState::default, |(_, route)| limits::evaluate(config, route, position)),
+            .map_or_else(RateLimitState::default, |(_, route)| {
+                rate_limits::evaluate(config, route, position)
+            }),
         limit_headers: config.rate_limit_headers,
         request_sent: options.request_sent.map_or(defaults.request_sent, RequestSent::from),
         defaults,
@@ -211,7 +213,7 @@ fn choose_route<'a>(
         Some(name) => {
             Some(config.upstreams.iter().position(|entry| entry.name == *name).ok_or_else(|| {
                 let names: Vec<&str> = config.upstreams.iter().map(|entry| entry.name.as_str()).collect();
-                format!("there is no upstream \"{name}\"; {}", read::did_you_mean(name, &names))
+                format!("there is no upstream \"{name}\"; {}", deserialize::did_you_mean(name, &names))
             })?)
         }
     };
@@ -225,7 +227,7 @@ fn choose_route<'a>(
             let found = config.routes.iter().enumerate().find(|(_, entry)| entry.name == *name);
             let (number, route) = found.ok_or_else(|| {
                 let names: Vec<&str> = config.routes.iter().map(|entry| entry.name.as_str()).collect();
-                format!("there is no route \"{name}\"; {}", read::did_you_mean(name, &names))
+                format!("there is no route \"{name}\"; {}", deserialize::did_you_mean(name, &names))
             })?;
             if upstream.is_some_and(|number| number != route.upstream) {
                 let route_upstream =
@@ -240,7 +242,8 @@ fn choose_route<'a>(
             candidates.next().map(Some).ok_or_else(|| format!("no route leads to the upstream \"{name}\""))
         }
         (None, None) => {
-            let limited = candidates.clone().find(|(_, entry)| limited && limits::is_limited(config, entry));
+            let limited =
+                candidates.clone().find(|(_, entry)| limited && rate_limits::is_limited(config, entry));
             Ok(limited.or_else(|| candidates.next()))
         }
     }
@@ -252,7 +255,7 @@ fn parse_cause(name: &str) -> Result<Cause, String> {
             return "the upstream's own errors differ by status: use --upstream-status".to_owned();
         }
         let names: Vec<&str> = Cause::ALL.iter().map(|cause| cause.name()).collect();
-        match config::error::closest_match(name, names.iter().copied()) {
+        match config::problem::closest_match(name, names.iter().copied()) {
             Some(suggestion) => format!("there is no such cause; did you mean {suggestion}?"),
             None => "there is no such cause; `statusquo codes` lists them".to_owned(),
         }
@@ -260,5 +263,5 @@ fn parse_cause(name: &str) -> Result<Cause, String> {
 }
 
 fn parse_method(text: &str) -> Result<Method, String> {
-    checker::method(text).map_err(|error| format!("{}; {}", error.message, error.help))
+    validator::method(text).map_err(|error| format!("{}; {}", error.message, error.help))
 }

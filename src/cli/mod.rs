@@ -10,10 +10,10 @@ pub mod explain;
 pub mod init;
 pub mod packaging;
 pub mod proxy;
-pub mod rehearse;
 pub mod run;
 pub mod schema;
 pub mod simulate;
+pub mod verify;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -63,7 +63,7 @@ enum Command {
     Explain(explain::ExplainOptions),
     /// Provoke every fault against a configuration, with local servers that misbehave; exit 1 when anything leaves the
     /// contract.
-    Verify(rehearse::VerifyOptions),
+    Verify(verify::VerifyOptions),
     /// Ask the rate limits without serving.
     Limits {
         #[command(subcommand)]
@@ -120,7 +120,7 @@ pub fn main() -> ExitCode {
         Command::Init(file) => init::run(&file.file),
         Command::Check { file, format } => check::run(&file.file, format),
         Command::Explain(options) => explain::run(&options),
-        Command::Verify(options) => rehearse::run(&options),
+        Command::Verify(options) => verify::run(&options),
         Command::Limits { command: LimitsCommand::Simulate(options) } => simulate::run(&options),
         Command::Codes { file, format } => codes::run(file.file.as_deref(), format),
         Command::Schema => schema::run(),

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use super::check::INVALID_CONFIG;
 use super::parallelism;
 use super::run::{print_addresses, print_message, serve};
-use crate::config::{self, error::Diagnostic, units};
+use crate::config::{self, problem::Diagnostic, units};
 
 /// What to serve.
 #[derive(Debug, clap::Args)]

@@ -7,11 +7,11 @@ use std::sync::Arc;
 
 use super::{load_or_exit, reloader};
 use crate::config::{Config, LogFormat};
-use crate::observe::{Metrics, log};
 use crate::server::boot::{self, Listening};
 use crate::server::drain::block_sighup;
 use crate::server::reload::ConfigLoader;
 use crate::snapshot::logging;
+use crate::telemetry::{Metrics, log};
 
 /// Serves `file`: 0 after an orderly end, 78 when it is refused, 1 when it cannot be served.
 pub fn run(file: &Path) -> ExitCode {

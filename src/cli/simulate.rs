@@ -1,9 +1,9 @@
 //! `statusquo limits simulate --log FILE`: whom would the rate limits of this configuration have refused?
 //!
-//! It replays an access log against the configured rules: who, when, by which rule. Reading lines is in [`lines`], asking
+//! It replays an access log against the configured rules: who, when, by which rule. Reading lines is in [`log_lines`], asking
 //! the rules in [`replay`]; nothing is opened but the two files.
 
-mod lines;
+mod log_lines;
 mod replay;
 
 use std::collections::BTreeSet;
@@ -18,7 +18,7 @@ use super::check::ReportFormat;
 use super::run::print_message;
 use crate::config::Config;
 use crate::limit::KeyPart;
-use lines::LoggedRequest;
+use log_lines::LoggedRequest;
 use replay::{DeniedRequest, ReplayResult};
 
 /// Longest line that is read: our own are far shorter. Bytes.
@@ -86,7 +86,7 @@ fn read_log(mut log: impl BufRead) -> io::Result<(Vec<LoggedRequest>, u64)> {
         if log.by_ref().take(MAX_LINE_BYTES).read_until(b'\n', &mut line)? == 0 {
             return Ok((requests, skipped_lines));
         }
-        match lines::parse(&String::from_utf8_lossy(&line)) {
+        match log_lines::parse(&String::from_utf8_lossy(&line)) {
             Some(request) => requests.push(request),
             None => skipped_lines += 1,
         }

@@ -3,7 +3,7 @@
 //! A key whose value is the default changes nothing by being left out. One that must be there cannot be left out. Of any
 //! other the file says what happens without it: on the line, or in the comment directly above.
 
-use super::super::super::parse::parse;
+use super::super::super::parse_yaml::parse;
 use super::super::super::tree::{Node, NodeKind};
 use super::{ANNOTATED, load};
 

@@ -1,20 +1,19 @@
 //! What the operator said, checked: [`Config`] is the only form of the configuration that the rest of the house sees.
 //!
-//! [`parse`] makes a tree of the YAML in which every value knows its place ([`tree`]); [`read`] makes the structs of
+//! [`parse_yaml`] makes a tree of the YAML in which every value knows its place ([`tree`]); [`deserialize`] makes the structs of
 //! [`mod@file`] of it, which mirror the YAML key for key and whose doc comments are the manual; [`validate`] turns those into a
-//! [`Config`], or into the complete list of problems ([`error`]). [`not_yet`] knows the keys that are still to be built.
+//! [`Config`], or into the complete list of problems ([`problem`]). [`unsupported`] knows the keys that are still to be built.
 //! Certificates are read with the file that names them. Nothing here opens a socket, resolves a name or reads a clock.
 
-pub mod checker;
-pub mod error;
+pub mod deserialize;
 pub mod file;
-pub mod not_yet;
-pub mod parse;
-pub mod patterns;
-pub mod read;
+pub mod parse_yaml;
+pub mod problem;
+pub mod route_patterns;
 pub mod schema;
 pub mod tree;
 pub mod units;
+pub mod unsupported;
 pub mod validate;
 pub mod validate_cors;
 pub mod validate_errors;
@@ -22,10 +21,11 @@ pub mod validate_limits;
 pub mod validate_routing;
 pub mod validate_stores;
 pub mod validate_tls;
+pub mod validator;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::indexing_slicing)]
-mod reference;
+mod docs;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -36,20 +36,20 @@ use ipnet::IpNet;
 use rustls::pki_types::ServerName;
 
 use crate::contract::{Contract, Override};
+use crate::http::cors;
 use crate::limit::LimiterSettings;
-use crate::protocol::cors;
-use crate::store;
-use crate::tls::served;
-use crate::tls::trust::CertVerification;
-use crate::tls::validity::Validity;
+
+use crate::tls::cert_verification::CertVerification;
+use crate::tls::expiry::Validity;
+use crate::tls::server_config;
 use crate::upstream::concurrency;
 use crate::upstream::http2::HttpVersionPolicy;
 
 pub use crate::contract::{Include, UpstreamMessages};
-pub use error::{Problem, Problems};
 pub use file::errors::ErrorMode;
 pub use file::limits::LimitHeaders;
 pub use file::{LogFormat, LogLevel, LogRequests};
+pub use problem::{Problem, Problems};
 pub use validate::{check_file, load_file, load_str};
 
 /// A whole, valid configuration. Every default is filled in, every name resolved.
@@ -82,7 +82,7 @@ pub struct Config {
     /// In the order of the file; routes refer to them by index.
     pub rate_limits: Vec<RateLimit>,
     /// Where several gateways count together, in the order of the file; rules refer to them by name.
-    pub stores: Vec<store::StoreSettings>,
+    pub stores: Vec<crate::limit::redis::StoreSettings>,
     /// In which fields clients are told of rate limits.
     pub rate_limit_headers: LimitHeaders,
     /// In the order of the file.
@@ -106,7 +106,7 @@ pub struct Listener {
 #[derive(Clone, Debug)]
 pub struct ListenerTls {
     /// For its handshakes.
-    pub settings: served::ServerTlsConfig,
+    pub settings: server_config::ServerTlsConfig,
     /// What is shown to clients, in the order of the file.
     pub certificates: Vec<Certificate>,
 }
@@ -132,7 +132,7 @@ pub struct TelemetryConfig {
 pub struct LogConfig {
     /// Text or JSON lines.
     pub format: LogFormat,
-    /// `error`, `warn`, `info`, `debug`, `write_trace_value`.
+    /// `problem`, `warn`, `info`, `debug`, `write_trace_value`.
     pub level: LogLevel,
     /// Which requests are logged.
     pub requests: LogRequests,

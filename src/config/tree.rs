@@ -1,10 +1,10 @@
 //! The file as a tree in which every value still knows its line and column.
 //!
-//! It knows nothing of YAML's syntax (see [`super::parse`]) nor of what a key means (see [`super::file`]). A value that
+//! It knows nothing of YAML's syntax (see [`super::parse_yaml`]) nor of what a key means (see [`super::file`]). A value that
 //! was found wrong is marked [`NodeKind::Invalid`] and stays in its place, so that the positions and numbers of its
 //! neighbours remain true and nobody complains that it is missing.
 
-use super::error::{Diagnostic, Location, Problem};
+use super::problem::{Diagnostic, Location, Problem};
 
 /// A value and where it stands.
 #[derive(Clone, Debug, PartialEq, Eq)]

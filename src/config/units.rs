@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::error::{Diagnostic, quoted};
+use super::problem::{Diagnostic, quoted};
 
 /// `800ms`, `5s`, `1m30s`, `1h`, `7d`; at most a year.
 ///

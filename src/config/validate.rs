@@ -13,18 +13,18 @@ use std::time::{Duration, SystemTime};
 
 use http::HeaderName;
 
-use super::checker::{Validator, header_name};
-use super::error::{Diagnostic, Problem, Problems, quoted};
+use super::deserialize::deserialize;
 use super::file::forms::SizeText;
 use super::file::{ClientFile, ConfigFile, ListenFile, LogFile};
-use super::parse::{Environment, parse};
-use super::read::deserialize;
+use super::parse_yaml::{Environment, parse};
+use super::problem::{Diagnostic, Problem, Problems, quoted};
 use super::tree::KeyPath;
+use super::validator::{Validator, header_name};
 use super::{
     ClientLimits, Config, Listener, LogConfig, RateLimit, TelemetryConfig, units, validate_cors,
     validate_errors, validate_limits, validate_routing, validate_stores, validate_tls,
 };
-use crate::protocol::cors::CorsPolicy;
+use crate::http::cors::CorsPolicy;
 
 /// Loads a configuration from a file. `parallelism` is what `workers: auto` means, at least 1.
 ///

@@ -1,6 +1,6 @@
 //! Checks the sections `cors`: origins, methods and fields that a browser would understand, and no star beside credentials.
 //!
-//! What an origin is, and what follows from the rules, is [`crate::protocol::cors`]'s to know; here its verdicts get their
+//! What an origin is, and what follows from the rules, is [`crate::http::cors`]'s to know; here its verdicts get their
 //! sentence and their place.
 
 use std::sync::Arc;
@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use http::{HeaderName, Method};
 
-use super::checker::{Validator, header_name, method};
-use super::error::{Diagnostic, quoted};
 use super::file::cors::{CorsFile, CorsForm, CorsWord};
 use super::file::forms::DurationText;
+use super::problem::{Diagnostic, quoted};
 use super::tree::KeyPath;
-use crate::protocol::cors::{AllowedOrigins, CorsPolicy, CorsRules};
-use crate::protocol::origin::{InvalidOriginPattern, OriginPattern};
+use super::validator::{Validator, header_name, method};
+use crate::http::cors::{AllowedOrigins, CorsPolicy, CorsRules};
+use crate::http::origin::{InvalidOriginPattern, OriginPattern};
 
 /// The top-level rules, if there are any.
 pub fn top_level(validator: &mut Validator<'_>, file: Option<&CorsFile>) -> Option<CorsRules> {

@@ -8,23 +8,23 @@ use std::time::{Duration, SystemTime};
 
 use http::{HeaderName, HeaderValue, StatusCode};
 
-use super::checker::{Validator, header_name, method};
-use super::error::{Diagnostic, closest_match, quoted};
+use super::deserialize::did_you_mean;
 use super::file::errors::{
     CodeFile, ContractFile, ContractForm, ErrorsFile, ErrorsForm, IncludeWord, OverrideFile,
     UpstreamMessagesWord, WhenFile,
 };
 use super::file::forms::{Either, StringOrList};
-use super::read::did_you_mean;
+use super::problem::{Diagnostic, closest_match, quoted};
 use super::tree::KeyPath;
 use super::units::is_digits;
+use super::validator::{Validator, header_name, method};
 use super::{ErrorMode, ErrorRules};
 use crate::contract::policy::UPSTREAM_RESPONSE;
 use crate::contract::{
     Cause, CodeDeclaration, Contract, ContractProblem, Declaration, DocumentedCode, Include, Matcher,
-    Override, UpstreamMessages, builtin, conform, fields, text,
+    Override, UpstreamMessages, builtin, conform, header_filter, text,
 };
-use crate::protocol::hop;
+use crate::http::hop_by_hop;
 
 /// What one `errors` section says; what it does not say is `None`.
 #[derive(Clone, Debug, Default)]
@@ -262,7 +262,7 @@ fn keep_headers(
 ) -> Option<Vec<HeaderName>> {
     let parse = |text: &str| {
         let name = header_name(text)?;
-        if hop::is_hop_by_hop(&name) || !is_keepable(&name) {
+        if hop_by_hop::is_hop_by_hop(&name) || !is_keepable(&name) {
             let message = format!(
                 "{} cannot be kept: it describes the body, the connection or our own reply",
                 quoted(text)
@@ -276,14 +276,14 @@ fn keep_headers(
 
 /// Asks the contract itself, in the situation that keeps most.
 fn is_keepable(name: &HeaderName) -> bool {
-    let context = fields::HeaderFilterContext {
+    let context = header_filter::HeaderFilterContext {
         status_sent: 400,
         upstream_status: 416,
         gateway_cors: false,
         extra_kept: std::slice::from_ref(name),
         now: SystemTime::UNIX_EPOCH,
     };
-    fields::keep_on_replaced(name, &HeaderValue::from_static("1"), context)
+    header_filter::keep_on_replaced(name, &HeaderValue::from_static("1"), context)
 }
 
 fn overrides(
@@ -334,7 +334,8 @@ fn override_code(
         let codes: Vec<String> =
             contract.codes().iter().map(|entry| entry.code().status().to_string()).collect();
         let message = format!("{code} is not in the contract {}", quoted(contract.name()));
-        validator.report(at, Diagnostic::new(message, format!("expected {}", super::error::join_or(&codes))));
+        validator
+            .report(at, Diagnostic::new(message, format!("expected {}", super::problem::join_or(&codes))));
     }
     documented
 }
@@ -405,7 +406,7 @@ pub fn unknown_upstream(name: &str, upstreams: &[&str]) -> Diagnostic {
         None if upstreams.is_empty() => {
             Diagnostic::new(message, format!("add it: upstreams: {{ {name}: {{ servers: [...] }} }}"))
         }
-        None => Diagnostic::new(message, format!("expected {}", super::error::join_or(upstreams))),
+        None => Diagnostic::new(message, format!("expected {}", super::problem::join_or(upstreams))),
     }
 }
 

@@ -6,14 +6,16 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::checker::{Validator, header_name, metric_name};
-use super::error::{Diagnostic, closest_match, join_or, quoted};
 use super::file::forms::{DurationText, Either, Named};
 use super::file::limits::{self, AllowForm, ExemptForm, LimitMode, RateLimitFile};
+use super::problem::{Diagnostic, closest_match, join_or, quoted};
 use super::tree::KeyPath;
 use super::units;
 use super::validate_stores::{self, ValidatedStore};
-use crate::limit::{Algorithm, Credential, KeyPart, LimiterMode, LimiterSettings, Quota, QuotaError, memory};
+use super::validator::{Validator, header_name, metric_name};
+use crate::limit::{
+    Algorithm, Credential, KeyPart, LimiterMode, LimiterSettings, Quota, QuotaError, state_table,
+};
 
 /// A rule of the file. One with a problem keeps its name, so that routes are not told that it does not exist.
 pub struct ValidatedLimit {
@@ -67,7 +69,7 @@ pub fn rate_limits(
             .store
             .as_ref()
             .and_then(|name| validate_stores::resolve_store(validator, &at.key("store"), name, stores));
-        let min_keys = memory::MIN_KEYS as u64;
+        let min_keys = state_table::MIN_KEYS as u64;
         let max_keys = validator.number(&at.key("max_keys"), file.max_keys, min_keys..=MAX_KEYS);
         if is_enforced(file)
             && !key.contains(&KeyPart::ClientIp)

@@ -1,27 +1,27 @@
 //! Checks the sections `timeouts`, `upstreams` and `routes`, and everything that binds them together.
 //!
 //! Time limits are resolved here, for each route: its own, then its upstream's, then the top level's, then the default.
-//! Whether two routes can be told apart is judged in [`super::patterns`].
+//! Whether two routes can be told apart is judged in [`super::route_patterns`].
 
 use std::time::Duration;
 
-use super::checker::{Validator, metric_name};
-use super::error::{Diagnostic, quoted};
 use super::file::forms::{DurationText, Either, Named};
 use super::file::routing::{
     ConcurrencyFile, ForwardedWord, Http2, MatchFile, PathsWord, RouteFile, ServerFile, TimeoutsFile,
     UpstreamFile,
 };
-use super::patterns::{self, RouteTable};
+use super::problem::{Diagnostic, quoted};
+use super::route_patterns::{self, RouteTable};
 use super::tree::KeyPath;
 use super::validate_cors;
 use super::validate_errors::{self, ErrorSettings, unknown_upstream};
 use super::validate_limits::{self, ValidatedLimit};
 use super::validate_tls;
+use super::validator::{Validator, metric_name};
 use super::{RouteConfig, Timeouts, UpstreamConfig, UpstreamServer, units};
 use crate::contract::Contract;
-use crate::protocol::cors::CorsRules;
-use crate::protocol::upgrade;
+use crate::http::cors::CorsRules;
+use crate::http::upgrade;
 use crate::upstream::concurrency;
 use crate::upstream::http2::HttpVersionPolicy;
 
@@ -465,9 +465,9 @@ fn route_match(
     const CATCH_ALL: &str = "/{*rest}";
     let section = at.key("match");
     let host = file.and_then(|file| file.host.as_deref());
-    let host = host.map(|text| validator.check(&section.key("host"), patterns::host(text)));
+    let host = host.map(|text| validator.check(&section.key("host"), route_patterns::host(text)));
     let path = file.and_then(|file| file.path.as_deref()).unwrap_or(CATCH_ALL);
-    let shape = validator.check(&section.key("path"), patterns::path_shape(path, lenient));
+    let shape = validator.check(&section.key("path"), route_patterns::path_shape(path, lenient));
     let methods = match file.and_then(|file| file.methods.as_ref()) {
         Some(list) if list.is_empty() && !validator.tree.any_invalid(&section.key("methods")) => {
             let diagnostic = Diagnostic::new(

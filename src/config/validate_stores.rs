@@ -1,19 +1,19 @@
 //! Checks the section `stores`, and the names by which rules refer to it.
 //!
-//! What an address is, is for [`crate::store`] to say. What was written of it is never repeated: a password may be part of it.
+//! What an address is, is for [`crate::limit::redis`] to say. What was written of it is never repeated: a password may be part of it.
 
 use std::time::Duration;
 
 use ring::digest::{SHA256, digest};
 
-use super::checker::{Validator, metric_name};
-use super::error::{Diagnostic, closest_match, join_or, quoted};
 use super::file::forms::Named;
 use super::file::limits::{self, StoreFile};
+use super::problem::{Diagnostic, closest_match, join_or, quoted};
 use super::tree::KeyPath;
 use super::validate_tls;
+use super::validator::{Validator, metric_name};
+use crate::limit::redis::{Address, AddressError, StoreSettings};
 use crate::limit::{OnFailure, Secret};
-use crate::store::{Address, AddressError, StoreSettings};
 
 /// A store of the file. One with a problem keeps its name, so that rules are not told that it does not exist.
 pub struct ValidatedStore {

@@ -1,5 +1,5 @@
 //! Good files load with the documented defaults, every key of the product is known, and no text makes loading panic.
-//! What operators read when a file is wrong is compared word for word in `sentences_tests.rs`.
+//! What operators read when a file is wrong is compared word for word in `error_message_tests.rs`.
 
 use proptest::prelude::*;
 
@@ -25,7 +25,7 @@ fn messages(text: &str) -> Vec<String> {
 mod annotated;
 #[path = "appwrite_file_tests.rs"]
 mod appwrite_file;
-#[path = "sentences_tests.rs"]
+#[path = "error_message_tests.rs"]
 mod sentences;
 
 const MINIMAL: &str = include_str!("../../config/minimal.yaml");
@@ -117,7 +117,7 @@ fn annotated_file_states_the_defaults() {
 #[test]
 fn annotated_file_has_every_key() {
     let mut missing = Vec::new();
-    for source in super::super::reference::SOURCES {
+    for source in super::super::docs::SOURCES {
         for line in source.lines() {
             let rename =
                 line.trim().strip_prefix("#[serde(rename = \"").and_then(|rest| rest.strip_suffix("\")]"));
@@ -234,7 +234,7 @@ fn every_product_key_is_supported_or_rejected() {
 #[test]
 fn documented_keys_are_not_unsupported() {
     let known = format!("{:?}", ConfigFile::default());
-    for (pattern, _) in super::super::not_yet::KEYS.iter().filter(|(pattern, _)| !pattern.contains('.')) {
+    for (pattern, _) in super::super::unsupported::KEYS.iter().filter(|(pattern, _)| !pattern.contains('.')) {
         assert!(!known.contains(&format!(" {pattern}:")), "{pattern}");
     }
 }

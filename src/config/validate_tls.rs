@@ -6,16 +6,16 @@ use std::sync::Arc;
 
 use rustls::pki_types::ServerName;
 
-use super::checker::Validator;
-use super::error::{Diagnostic, quoted};
 use super::file::CertificateFile;
 use super::file::forms::OneOrMany;
 use super::file::routing::UpstreamTlsFile;
+use super::problem::{Diagnostic, quoted};
 use super::tree::KeyPath;
+use super::validator::Validator;
 use super::{Certificate, ListenerTls, UpstreamServer};
+use crate::tls::cert_verification::{CertVerification, server_name};
 use crate::tls::identity::{Identity, IdentityError};
-use crate::tls::trust::{CertVerification, server_name};
-use crate::tls::{TlsConfigError, served};
+use crate::tls::{TlsConfigError, server_config};
 
 const CERT_HELP: &str = "name a certificate and its key: tls: { cert: gateway.crt, key: gateway.key }";
 
@@ -49,7 +49,7 @@ pub fn listener(
     if identities.is_empty() {
         return None;
     }
-    let settings = served::build(&identities);
+    let settings = server_config::build(&identities);
     let settings =
         validator.check(at, settings.map_err(|error| Diagnostic::new(error, "please report it")))?;
     Some(ListenerTls { settings, certificates })

@@ -5,10 +5,10 @@
 
 use std::time::Duration;
 
-use super::decision::{QuotaDecision, QuotaState};
-use super::moment::Timestamp;
 use super::quota::Quota;
+use super::quota_decision::{QuotaDecision, QuotaState};
 use super::state::{LimitState, MAX_CLOCK_SKEW};
+use super::timestamp::Timestamp;
 
 /// When the bucket is full again. The past, and so the origin of all moments, is a full bucket.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]

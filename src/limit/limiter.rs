@@ -7,14 +7,14 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+use super::backend::TakeRequest;
 use super::credential::Credential;
-use super::decision::QuotaDecision;
 use super::key::{self, Key, KeyPart, KeySource, Secret};
-use super::memory::TableStats;
-use super::moment::Timestamp;
+use super::limit_table::{Algorithm, LimitTable};
 use super::quota::Quota;
-use super::store::TakeRequest;
-use super::table::{Algorithm, LimitTable};
+use super::quota_decision::QuotaDecision;
+use super::state_table::TableStats;
+use super::timestamp::Timestamp;
 
 /// What becomes of a refusal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

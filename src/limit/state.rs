@@ -1,13 +1,13 @@
 //! What is remembered of one key between two decisions, whatever the algorithm.
 //!
 //! A state is a value: [`LimitState::decide`] is a pure function of it, and everything else here lets a table that keeps states
-//! ([`super::memory`]) choose whom to forget and remember what the forgotten owed, without knowing what a state says.
+//! ([`super::state_table`]) choose whom to forget and remember what the forgotten owed, without knowing what a state says.
 
 use std::fmt::Debug;
 
-use super::decision::QuotaDecision;
-use super::moment::Timestamp;
 use super::quota::Quota;
+use super::quota_decision::QuotaDecision;
+use super::timestamp::Timestamp;
 
 /// Threads that decide at once have read their clocks in another order than they get here. A state further ahead than
 /// this comes from a clock that went back. Nanoseconds.

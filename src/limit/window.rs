@@ -6,10 +6,10 @@
 
 use std::time::Duration;
 
-use super::decision::{QuotaDecision, QuotaState};
-use super::moment::Timestamp;
 use super::quota::Quota;
+use super::quota_decision::{QuotaDecision, QuotaState};
 use super::state::{LimitState, MAX_CLOCK_SKEW};
+use super::timestamp::Timestamp;
 
 /// What was counted in a window and in the one before. Their order has no meaning.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

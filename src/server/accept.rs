@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use tracing::{error, info};
 
 use super::listen::BoundListener;
-use crate::exchange::ListenerService;
+use crate::proxy::ListenerService;
 use crate::upstream::timer::sleep;
 
 /// After a failure that is ours, so long nothing is accepted.

@@ -11,17 +11,17 @@ use tracing::{error, info};
 use super::accept::accept;
 use super::certificates;
 use super::drain::{self, ProcessState, Signals};
-use super::limits;
+use super::fd_budget;
 use super::listen::{self, BoundListener};
 use super::reload::{self, ConfigLoader, Reload};
 use super::tasks::{self, DnsTasks};
 use crate::admin::telemetry::{self, TelemetryState};
 use crate::config::Config;
 use crate::contract::{Fault, PageResponse};
-use crate::exchange::{ConnectionTracker, Gateway, ListenerRole, ListenerService, PageHandler};
-use crate::observe::Metrics;
-use crate::observe::log::LevelHandle;
+use crate::proxy::{ConnectionTracker, Gateway, ListenerRole, ListenerService, PageHandler};
 use crate::snapshot::Snapshot;
+use crate::telemetry::Metrics;
+use crate::telemetry::log::LevelHandle;
 
 /// What the process is told beside its configuration.
 pub struct ServeOptions {
@@ -51,8 +51,8 @@ pub struct Listening {
 /// # Errors
 /// A sentence for the operator: a port in use, no threads, no signals.
 pub fn serve(mut config: Config, options: ServeOptions) -> Result<(), String> {
-    let descriptors = limits::raise_fd_limit();
-    let fd_budget = limits::apply_budget(&mut config, descriptors);
+    let descriptors = fd_budget::raise_fd_limit();
+    let fd_budget = fd_budget::apply_budget(&mut config, descriptors);
     let bound: Vec<BoundListener> = config
         .listeners
         .iter()

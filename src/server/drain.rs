@@ -17,7 +17,7 @@ use tracing::{info, warn};
 
 use crate::admin::telemetry::Readiness;
 use crate::config::Config;
-use crate::exchange::ConnectionTracker;
+use crate::proxy::ConnectionTracker;
 use crate::upstream::timer::{sleep, timeout_at};
 
 /// How far the process is, for `/readyz`.

@@ -15,13 +15,13 @@ use tracing::{error, info, warn};
 
 use super::certificates;
 use super::drain::ProcessState;
-use super::limits;
+use super::fd_budget;
 use super::tasks::{self, DnsTasks};
 use crate::admin::telemetry::Readiness;
 use crate::config::{Config, LogFormat, Problem, Problems};
-use crate::exchange::Gateway;
-use crate::observe::log::LevelHandle;
+use crate::proxy::Gateway;
 use crate::snapshot::{Snapshot, logging};
+use crate::telemetry::log::LevelHandle;
 use crate::upstream::UpstreamRuntime;
 
 /// Reads the configuration from where it came from.
@@ -109,12 +109,12 @@ impl Reload {
     }
 
     /// Everything that can fail, before anything changes.
-    fn prepare(&self, mut config: Config) -> Result<(Config, limits::FdBudget, Snapshot), Vec<Problem>> {
+    fn prepare(&self, mut config: Config) -> Result<(Config, fd_budget::FdBudget, Snapshot), Vec<Problem>> {
         let problems = needs_restart(&self.running.load(), &config);
         if !problems.is_empty() {
             return Err(problems);
         }
-        let fd_budget = limits::apply_budget(&mut config, self.descriptors);
+        let fd_budget = fd_budget::apply_budget(&mut config, self.descriptors);
         let current = self.gateway.snapshot.load_full();
         match Snapshot::build(&config, &self.gateway.metrics, Some(&current)) {
             Ok(snapshot) => Ok((config, fd_budget, snapshot)),

@@ -9,9 +9,9 @@ use futures_util::future::join_all;
 use tokio::task::AbortHandle;
 use tracing::{info, warn};
 
-use crate::store::RedisBackend;
+use crate::limit::redis::RedisBackend;
 use crate::upstream::timer::{sleep, timeout_at};
-use crate::upstream::{UpstreamRuntime, names::Addresses};
+use crate::upstream::{UpstreamRuntime, dns::Addresses};
 
 /// A name without an address is tried again so soon.
 const LOOKUP_RETRY: Duration = Duration::from_secs(1);

@@ -3,7 +3,7 @@
 use tracing::Level;
 
 use crate::config::{LogLevel, LogRequests};
-use crate::observe::LoggedRequests;
+use crate::telemetry::LoggedRequests;
 
 /// The least severe lines that are written.
 pub const fn level(level: LogLevel) -> Level {

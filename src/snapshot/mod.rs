@@ -4,9 +4,9 @@
 //! the request path. What must outlive a reload is carried from the snapshot before. It opens no socket: an upstream
 //! connects when a request asks it to, a store when the server says so.
 
-pub mod grounds;
-pub mod limits;
+pub mod error_context;
 pub mod logging;
+pub mod rate_limits;
 pub mod router;
 mod stores;
 
@@ -14,13 +14,13 @@ use std::sync::Arc;
 
 use crate::config::{self, ClientLimits, Config, ErrorRules, Timeouts};
 use crate::contract::{Contract, Override};
-use crate::observe::{AccessLog, CodeLabels, Metrics, RouteMetrics, UpstreamMetrics, names};
-use crate::protocol::cors;
-use crate::store::RedisBackend;
+use crate::http::cors;
+use crate::limit::redis::RedisBackend;
+use crate::telemetry::{AccessLog, CodeLabels, Metrics, RouteMetrics, UpstreamMetrics, definitions};
 use crate::upstream::concurrency::{Concurrency, ConcurrencyLimits};
 use crate::upstream::runtime::{ServerSpec, UpstreamRuntime, UpstreamSettings};
 
-use limits::RateLimitRule;
+use rate_limits::RateLimitRule;
 use router::Router;
 
 /// Everything a request needs, under one pointer.
@@ -128,7 +128,7 @@ impl Snapshot {
         let previous_rules = previous.map_or(&[][..], |previous| &previous.rate_limits);
         let previous_stores = previous.map_or(&[][..], |previous| &previous.stores);
         let stores = stores::carry_over(&config.stores, previous_stores, metrics);
-        let rate_limits = limits::rules(&config.rate_limits, &stores, previous_rules, metrics);
+        let rate_limits = rate_limits::rules(&config.rate_limits, &stores, previous_rules, metrics);
         let mut routes = Vec::with_capacity(config.routes.len());
         for route in &config.routes {
             let missing_upstream = || format!("route {} names an upstream that is not there", route.name);
@@ -160,7 +160,7 @@ impl Snapshot {
             unrouted: Unrouted {
                 errors: config.errors.clone(),
                 cors: config.cors.clone(),
-                metrics: metrics.route(&code_labels, names::NONE, None),
+                metrics: metrics.route(&code_labels, definitions::NONE, None),
             },
             upstreams,
             rate_limits,

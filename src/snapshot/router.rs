@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use http::Method;
 
 use crate::config;
-use crate::protocol::authority;
+use crate::http::authority;
 
 /// The compiled routes.
 #[derive(Debug)]

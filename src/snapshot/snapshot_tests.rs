@@ -83,15 +83,15 @@ fn removed_limit_disappears_from_metrics_and_admits_everyone() {
 fn new_contract_adds_labels_and_keeps_counters() {
     let metrics = Metrics::new();
     let first = build(&[SHOP], &metrics, None);
-    first.routes[0].metrics.response(504, crate::observe::ResponseOrigin::Proxy);
+    first.routes[0].metrics.response(504, crate::telemetry::ResponseOrigin::Proxy);
     let codes: Vec<String> = [400, 401, 403, 404, 409, 429, 455, 500, 503, 504]
         .iter()
         .map(|code| format!("{{ code: {code}, text: No, message: \"No.\" }}"))
         .collect();
     let shop = format!("{SHOP}\ncontract: {{ codes: [{}] }}", codes.join(", "));
     let second = build(&[&shop], &metrics, Some(&first));
-    second.routes[0].metrics.response(455, crate::observe::ResponseOrigin::Proxy);
-    second.routes[0].metrics.response(504, crate::observe::ResponseOrigin::Proxy);
+    second.routes[0].metrics.response(455, crate::telemetry::ResponseOrigin::Proxy);
+    second.routes[0].metrics.response(504, crate::telemetry::ResponseOrigin::Proxy);
     let page = String::from_utf8(metrics.render()).unwrap();
     let has = |code, count| {
         format!("\nstatusquo_responses_total{{code=\"{code}\",origin=\"proxy\",route=\"r\"}} {count}\n")

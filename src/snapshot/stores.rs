@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::limit::BackendError;
-use crate::observe::{Metrics, StoreMetrics};
-use crate::store::{BackendObserver, RedisBackend, StoreSettings};
+use crate::limit::redis::{BackendObserver, RedisBackend, StoreSettings};
+use crate::telemetry::{Metrics, StoreMetrics};
 
 /// A store for each of the configuration's, in their order; those of `previous` that have not changed, where there are.
 pub(super) fn carry_over(

@@ -10,7 +10,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::sign::CertifiedKey;
 use rustls::{Error, InconsistentKeys};
 
-use super::validity::Validity;
+use super::expiry::Validity;
 use super::{TlsConfigError, pem, provider};
 
 /// A certificate with its key.

@@ -1,16 +1,16 @@
 //! How TLS is spoken: what a certificate file says, who is served with it, whom we trust, and the encrypted stream itself.
 //!
-//! [`pem`] reads files, [`identity`] binds a certificate to its key, [`served`] is what a listener shows to clients,
-//! [`trust`] is what is demanded of an upstream,
+//! [`pem`] reads files, [`identity`] binds a certificate to its key, [`server_config`] is what a listener shows to clients,
+//! [`cert_verification`] is what is demanded of an upstream,
 //! [`stream`] makes a connection encrypted and is the only file that knows
 //! pingora. Nothing here knows a request, a limit of time or what is answered when a handshake fails.
 
+pub mod cert_verification;
+pub mod expiry;
 pub mod identity;
 pub mod pem;
-pub mod served;
+pub mod server_config;
 pub mod stream;
-pub mod trust;
-pub mod validity;
 
 use std::sync::{Arc, LazyLock};
 

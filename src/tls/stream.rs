@@ -20,8 +20,8 @@ use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 
-use super::served::ALPN_H2;
-use super::trust::{Alpn, CertVerification};
+use super::cert_verification::{Alpn, CertVerification};
+use super::server_config::ALPN_H2;
 
 /// The first octet of a TLS record that carries a handshake (RFC 8446 5.1).
 const HANDSHAKE_RECORD: u8 = 0x16;
@@ -66,7 +66,7 @@ impl TlsConnection {
     /// A handshake with a server that must be certified for this name. The caller limits its time.
     ///
     /// # Errors
-    /// It came to nothing; see [`super::trust::handshake_fault`].
+    /// It came to nothing; see [`super::cert_verification::handshake_fault`].
     pub async fn connect(
         stream: Stream,
         verification: &CertVerification,

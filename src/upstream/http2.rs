@@ -2,10 +2,10 @@
 //!
 //! One pool for each upstream. A request gets a [`StreamSlot`]: a place for one stream on a connection, as many at once as the
 //! server allows. It knows no request and no limit on one; frames are made by the `h2` crate, a connection is begun and
-//! looked after in [`keep`], and what the crate keeps to itself is read in [`watch`].
+//! looked after in [`driver`], and what the crate keeps to itself is read in [`goaway_observer`].
 
-mod keep;
-mod watch;
+mod driver;
+mod goaway_observer;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -24,7 +24,7 @@ use tokio::sync::{Notify, OwnedMutexGuard};
 
 use super::runtime::Candidate;
 use crate::contract::Fault;
-use watch::ObservedState;
+use goaway_observer::ObservedState;
 
 /// Most streams at once on one connection, also where the server allows more: so the windows are bounded together.
 const MAX_STREAMS: usize = 100;
@@ -168,7 +168,7 @@ impl Http2Pool {
     {
         let idle_limit =
             IdleLimit { count: Arc::clone(&self.idle_count), max: self.max_idle, timeout: self.idle_timeout };
-        let connection = keep::start(stream, idle_limit).await?;
+        let connection = driver::start(stream, idle_limit).await?;
         self.server(candidate).connections.lock().push(Arc::clone(&connection));
         Ok(StreamSlot { connection, idle_count: Arc::clone(&self.idle_count) })
     }

@@ -11,10 +11,10 @@ use std::time::Duration;
 use rustls::pki_types::ServerName;
 
 use super::balance::RoundRobin;
+use super::dns::Addresses;
 use super::http2::HttpVersionPolicy;
-use super::names::Addresses;
 use super::transport::Transport;
-use crate::tls::trust::CertVerification;
+use crate::tls::cert_verification::CertVerification;
 
 /// One server with what is known about it.
 #[derive(Debug)]

@@ -21,8 +21,8 @@ use super::http2::{Http2Pool, HttpVersionPolicy};
 use super::runtime::Candidate;
 use super::timer::timeout_at;
 use crate::contract::{Cause, Evidence, Fault, Phase};
+use crate::tls::cert_verification::{Alpn, CertVerification, handshake_fault};
 use crate::tls::stream::TlsConnection;
-use crate::tls::trust::{Alpn, CertVerification, handshake_fault};
 
 /// The connections of one upstream.
 pub struct Transport {

@@ -1,7 +1,7 @@
 //! A page on an origin of its own, whose script asks for addresses and writes down what it could read.
 
 use serde_json::{Value, json};
-use statusquo::rehearse::{ScriptedUpstream, UpstreamStep, http_response};
+use statusquo::conformance::{ScriptedUpstream, UpstreamStep, http_response};
 
 use crate::chromium;
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::gateway::RealGateway;
-use crate::program::{install_packages, run, succeed};
+use crate::processes::{install_packages, run, succeed};
 use crate::{TIMEOUT, load_config, read_file};
 
 const DOCKERFILE: &str = "deploy/Dockerfile";

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::program::succeed;
+use crate::processes::succeed;
 use crate::{TIMEOUT, read_file};
 
 const FOLDER: &str = "deploy/prometheus";

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use serde_json::Value;
-use statusquo::rehearse::{RefusingPort, ScriptedUpstream, UpstreamStep, http_response, write_bytes};
+use statusquo::conformance::{RefusingPort, ScriptedUpstream, UpstreamStep, http_response, write_bytes};
 
 use crate::curl::Curl;
 use crate::gateway::RealGateway;

@@ -4,7 +4,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::folder::Folder;
-use crate::program::succeed;
+use crate::processes::succeed;
 use crate::{TIMEOUT, load_config, read_file};
 
 const UNIT: &str = "deploy/systemd/statusquo.service";
@@ -37,7 +37,7 @@ fn installed_unit() -> (Folder, String) {
 fn unit_passes_systemd_analyze_verify() {
     let (_folder, unit) = installed_unit();
     let finished =
-        crate::program::run(Command::new("systemd-analyze").args(["verify", "--man=no", &unit]), TIMEOUT);
+        crate::processes::run(Command::new("systemd-analyze").args(["verify", "--man=no", &unit]), TIMEOUT);
     // Its warnings do not change its exit status.
     assert_eq!((finished.out.as_str(), finished.err.as_str()), ("", ""));
     assert!(finished.status.success());

@@ -4,9 +4,9 @@ use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 
-use super::client::Client;
 use super::gateway::{TestFolder, run};
-use super::reader::SentRequest;
+use super::http1_client::Client;
+use super::response_reader::SentRequest;
 
 const VALID_CONFIG: &str = "\
 version: 1
@@ -79,7 +79,7 @@ fn unknown_command_exits_2() {
 fn codes_prints_every_documented_code() {
     let (status, output, _) = run(&["codes"], &[]);
     assert_eq!(status, Some(0));
-    for (code, text) in super::promise::DOCUMENTED_CODES {
+    for (code, text) in super::contract_check::DOCUMENTED_CODES {
         assert!(output.contains(&code.to_string()) && output.contains(text), "{code} is missing:\n{output}");
     }
     let (_, json, _) = run(&["codes", "--format", "json"], &[]);

@@ -5,16 +5,16 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde_json::Value;
-use statusquo::contract::Cause;
-use statusquo::rehearse::{
+use statusquo::conformance::{
     FaultCategory, FaultOutcome, FaultyUpstream, ReplyReason, ScriptedUpstream, ServerKind, UpstreamFault,
     UpstreamStep, upstream_faults, write_bytes,
 };
+use statusquo::contract::Cause;
 
 use super::gateway::{Gateway, GatewaySetup, TestFolder, run};
-use super::matrix::with_server_kinds;
-use super::reader::{HttpResponse, SentRequest, StrictReader};
-use super::upstreams::{ok_upstream, script};
+use super::response_reader::{HttpResponse, SentRequest, StrictReader};
+use super::scripted_upstreams::{ok_upstream, script};
+use super::upstream_faults::with_server_kinds;
 
 const REQUEST_ID_PLACEHOLDER: &str = "00000000-0000-7000-8000-000000000000";
 const LONG_LIMIT: Duration = Duration::from_secs(120);

@@ -1,13 +1,13 @@
 //! `explain` against the wire where there is too much of something: requests at an upstream, requests in line, descriptors,
 //! bytes that an upstream does not take. The rest of the causes is in [`super::commands_explain`].
 
-use statusquo::rehearse::{Gate, ScriptedUpstream, UpstreamStep, http_response};
+use statusquo::conformance::{Gate, ScriptedUpstream, UpstreamStep, http_response};
 
-use super::client::Client;
 use super::commands_explain::{assert_explained, explain};
 use super::gateway::{Gateway, GatewaySetup};
-use super::reader::SentRequest;
-use super::upstreams::{by_request, script};
+use super::http1_client::Client;
+use super::response_reader::SentRequest;
+use super::scripted_upstreams::{by_request, script};
 
 const ALL_MEMBERS: &str = "[type, request_id, retryable, request_sent]";
 

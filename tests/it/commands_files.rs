@@ -5,7 +5,7 @@ use std::process::Command;
 use std::sync::Once;
 
 use super::gateway::{Gateway, TestFolder, run};
-use super::upstreams::{ok_upstream, refusing_port};
+use super::scripted_upstreams::{ok_upstream, refusing_port};
 
 #[test]
 fn proxy_serves_like_run_with_its_printed_config() {

@@ -10,7 +10,7 @@ use http::Request;
 use super::gateway::Gateway;
 use super::gateway::GatewaySetup;
 use super::h2_upstream::H2Server;
-use super::upstreams::ok_upstream;
+use super::scripted_upstreams::ok_upstream;
 
 /// `Authorization` values that bind a connection, in the spellings that servers accept.
 const BINDING_CREDENTIALS: [&str; 6] = [

@@ -1,11 +1,13 @@
 //! Connections of clients: kept, closed and announced as what they are, in HTTP/1.1 and HTTP/1.0, one request or many at once.
 
-use statusquo::rehearse::{Gate, PeerClose, UpstreamStep, http_response, write_bytes};
+use statusquo::conformance::{Gate, PeerClose, UpstreamStep, http_response, write_bytes};
 
 use super::gateway::{Gateway, GatewaySetup};
 use super::load::{limit, millis};
-use super::reader::{MessageFraming, NoResponse, SentRequest};
-use super::upstreams::{by_request, html_upstream, ok_upstream, refusing_port, script, static_response};
+use super::response_reader::{MessageFraming, NoResponse, SentRequest};
+use super::scripted_upstreams::{
+    by_request, html_upstream, ok_upstream, refusing_port, script, static_response,
+};
 
 #[test]
 fn refused_upstream_keeps_the_client_connection_open() {
@@ -153,7 +155,7 @@ fn no_content_response_keeps_its_content_type() {
 
 #[test]
 fn client_disconnect_while_waiting_frees_the_upstream_and_is_counted() {
-    for leave in [super::client::Client::reset as fn(super::client::Client), drop] {
+    for leave in [super::http1_client::Client::reset as fn(super::http1_client::Client), drop] {
         let upstream = script([UpstreamStep::ReadRequestHead, UpstreamStep::ReadUntilClose]);
         let gateway = Gateway::with_upstream(&upstream).start();
         let mut client = gateway.client();
@@ -229,7 +231,7 @@ fn pipelined_request_is_answered_after_client_half_close() {
         write_bytes("st, "),
     ];
     let upstream =
-        super::upstreams::scripts([first, vec![UpstreamStep::ReadRequestHead, UpstreamStep::Close]]);
+        super::scripted_upstreams::scripts([first, vec![UpstreamStep::ReadRequestHead, UpstreamStep::Close]]);
     let gateway = Gateway::with_upstream(&upstream).start();
     let mut client = gateway.client();
     client.send("GET / HTTP/1.1\r\nhost: test\r\n\r\nGET / HTTP/1.1\r\nhost: a b\r\n\r\n");

@@ -3,12 +3,12 @@
 //! What a real browser makes of it is shown in `tests/browser.rs`.
 
 use bytes::Bytes;
-use statusquo::rehearse::{ScriptedUpstream, UpstreamStep, http_response};
+use statusquo::conformance::{ScriptedUpstream, UpstreamStep, http_response};
 
+use super::contract_check::check_local_reply;
 use super::gateway::{Gateway, GatewaySetup};
-use super::promise::check_local_reply;
-use super::reader::{HttpResponse, SentRequest};
-use super::upstreams::{by_request, ok_upstream, refusing_port};
+use super::response_reader::{HttpResponse, SentRequest};
+use super::scripted_upstreams::{by_request, ok_upstream, refusing_port};
 
 const ALLOWED_ORIGIN: &str = "https://app.example.com";
 const EXPOSED_HEADERS: &str = "access-control-expose-headers: X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset, RateLimit, RateLimit-Policy, Retry-After, X-Request-Id";
@@ -103,7 +103,7 @@ fn route_responses_are_readable_by_allowed_origins_only() {
 
 #[test]
 fn vary_asterisk_from_the_upstream_is_kept() {
-    let upstream = super::upstreams::static_response(http_response("200 OK\nvary: *", "fine"));
+    let upstream = super::scripted_upstreams::static_response(http_response("200 OK\nvary: *", "fine"));
     let gateway = with_cors(Gateway::with_upstream(&upstream)).start();
     assert_eq!(cors_headers(&gateway.client().get("/")), ["vary: *"]);
 }
@@ -289,7 +289,12 @@ fn preflight_from_a_disallowed_origin_gets_403_and_is_not_forwarded() {
     }
     let fields = [("origin", "https://evil.example"), ("access-control-request-method", "POST")];
     let response = gateway.h2_client().request("OPTIONS", "/", &fields, Bytes::new());
-    check_local_reply(&response, SentRequest::Http11("OPTIONS"), 403, super::promise::default_message(403));
+    check_local_reply(
+        &response,
+        SentRequest::Http11("OPTIONS"),
+        403,
+        super::contract_check::default_message(403),
+    );
     assert_eq!(upstream.request_count(), 0);
     gateway.expect_metric("errors_total", &[("route", "all"), ("cause", "http_request_denied")], 5.0);
     gateway.expect_metrics_match_responses();

@@ -1,12 +1,12 @@
 //! Errors that the upstream answered: what passes, what is replaced, and what is kept of it.
 //!
-//! The plain rows are in [`super::matrix`]; here are the byte-exact and the connection-wise ones.
+//! The plain rows are in [`super::upstream_faults`]; here are the byte-exact and the connection-wise ones.
 
-use statusquo::rehearse::{UpstreamStep, http_response, write_bytes};
+use statusquo::conformance::{UpstreamStep, http_response, write_bytes};
 
 use super::gateway::Gateway;
-use super::reader::SentRequest;
-use super::upstreams::{by_request, html_upstream, script, static_response};
+use super::response_reader::SentRequest;
+use super::scripted_upstreams::{by_request, html_upstream, script, static_response};
 
 #[test]
 fn conforming_error_is_forwarded_byte_for_byte_without_server_names() {
@@ -125,7 +125,7 @@ fn replaced_head_response_has_no_body_and_no_content_length() {
     let gateway = Gateway::with_upstream(&upstream).start();
     let mut client = gateway.client();
     let response = client.request("HEAD", "/", "", "");
-    super::promise::check_local_reply(&response, SentRequest::Http11("HEAD"), 500, "");
+    super::contract_check::check_local_reply(&response, SentRequest::Http11("HEAD"), 500, "");
     assert_eq!(response.header("content-length"), None);
     assert_eq!(client.request("HEAD", "/", "", "").status, 500);
     assert_eq!(upstream.connection_count(), 1);

@@ -7,12 +7,12 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use statusquo::contract::Cause;
-use statusquo::observe::names;
-use statusquo::rehearse::clients_h2::StreamOutcome;
-use statusquo::rehearse::{
+use statusquo::conformance::client_faults_h2::StreamOutcome;
+use statusquo::conformance::{
     ExpectedResponse, GatewayProfile, client_faults, client_faults_h2, upstream_faults,
 };
+use statusquo::contract::Cause;
+use statusquo::telemetry::definitions;
 
 /// For every metric family, the test that moves it.
 const METRICS: &[(&str, &str)] = &[
@@ -160,7 +160,7 @@ fn speaks_of_cause(body: &str, cause: &str) -> bool {
 
 #[test]
 fn every_documented_metric_family_is_moved_by_a_test() {
-    let families = names::ALL.iter().map(|row| row.name.to_owned()).collect();
+    let families = definitions::ALL.iter().map(|row| row.name.to_owned()).collect();
     assert_eq!(wrong(&families, METRICS, speaks_of_family), Vec::<String>::new());
 }
 

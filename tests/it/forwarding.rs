@@ -1,10 +1,10 @@
 //! Which requests go where, and what the upstream receives of them.
 
-use statusquo::rehearse::RecordedHead;
+use statusquo::conformance::RecordedHead;
 
 use super::gateway::Gateway;
-use super::reader::SentRequest;
-use super::upstreams::ok_upstream;
+use super::response_reader::SentRequest;
+use super::scripted_upstreams::ok_upstream;
 
 /// What the upstream received of this request.
 #[track_caller]
@@ -62,7 +62,7 @@ fn forwarding_headers_of_an_untrusted_client_are_replaced() {
 
 #[test]
 fn request_id_is_equal_upstream_downstream_and_in_the_log() {
-    let upstream = super::upstreams::html_upstream("502 Bad Gateway");
+    let upstream = super::scripted_upstreams::html_upstream("502 Bad Gateway");
     let gateway = Gateway::with_upstream(&upstream).start();
     let response = gateway.client().get("/");
     let id = response.header("x-request-id").unwrap();
@@ -135,7 +135,7 @@ fn routes_match_by_host_then_path_then_method() {
 
 #[test]
 fn head_matches_get_routes() {
-    let upstream = super::upstreams::static_response("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n");
+    let upstream = super::scripted_upstreams::static_response("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n");
     let gateway = Gateway::with_upstream(&upstream)
         .route("name: page, match: { path: /page, methods: [GET] }, upstream: main")
         .start();

@@ -15,13 +15,13 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use statusquo::rehearse::ScriptedUpstream;
+use statusquo::conformance::ScriptedUpstream;
 
-use super::client::{Client, StatusTally};
 use super::h2_client::H2Client;
+use super::http1_client::{Client, StatusTally};
 use super::load::{self, limit, scaled};
 use super::log::Log;
-use super::telemetry::{Series, parse_metrics};
+use super::metrics_parser::{Series, parse_metrics};
 
 /// What a gateway is started with.
 pub struct GatewaySetup {
@@ -306,7 +306,7 @@ impl Gateway {
 
     /// GET over a connection of its own to the telemetry listener.
     #[track_caller]
-    pub fn get_telemetry(&self, path: &str) -> super::reader::HttpResponse {
+    pub fn get_telemetry(&self, path: &str) -> super::response_reader::HttpResponse {
         Client::connect(self.telemetry, StatusTally::default()).get(path)
     }
 

@@ -9,8 +9,8 @@ use super::gateway::GatewaySetup;
 use super::h2_client::H2Client;
 use super::h2_upstream::{H2Server, RST_STREAM, RawH2Server};
 use super::http2_upstream::{h2_server_setup, raw_server_setup};
-use super::reader::HttpResponse;
-use super::upstreams::refusing_port;
+use super::response_reader::HttpResponse;
+use super::scripted_upstreams::refusing_port;
 
 #[test]
 fn trailers_are_forwarded_from_http2_to_http2() {
@@ -77,7 +77,7 @@ fn request_trailers_are_forwarded_except_header_only_fields() {
     // HTTP/1's are read and dropped.
     let mut client = gateway.client();
     client.send("POST / HTTP/1.1\r\nhost: test\r\ntransfer-encoding: chunked\r\n\r\n1\r\nx\r\n0\r\nx-sum: abc\r\n\r\n");
-    client.read(super::reader::SentRequest::Http11("POST")).assert_response(200, "");
+    client.read(super::response_reader::SentRequest::Http11("POST")).assert_response(200, "");
     client.get("/").assert_response(200, "");
 
     let long = "x".repeat(17 * 1024);
@@ -186,7 +186,7 @@ fn grpc_client_gets_every_error_as_grpc_status() {
         .route("name: busy, match: { path: /busy }, upstream: main")
         .start();
     let mut client = gateway.h2_client();
-    let text = super::promise::default_message;
+    let text = super::contract_check::default_message;
     for (path, status, message, cause) in [
         ("/nowhere", "12", text(404), "destination_not_found"),
         ("/refused", "14", text(504), "connection_refused"),

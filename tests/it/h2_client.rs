@@ -1,6 +1,6 @@
 //! An HTTP/2 client with prior knowledge, on the `h2` crate: frames instead of bytes, the same [`HttpResponse`].
 //!
-//! It holds every error to the promise like [`super::client`]; connection-specific fields are breaches here.
+//! It holds every error to the promise like [`super::http1_client`]; connection-specific fields are breaches here.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -14,10 +14,10 @@ use tokio::net::TcpStream;
 use tokio::runtime::Runtime;
 use tokio_rustls::TlsConnector;
 
-use super::client::StatusTally;
+use super::contract_check::check_contract;
+use super::http1_client::StatusTally;
 use super::load::limit;
-use super::promise::check_contract;
-use super::reader::{HttpResponse, MessageFraming, ResponseEnd, SentRequest};
+use super::response_reader::{HttpResponse, MessageFraming, ResponseEnd, SentRequest};
 
 /// One connection, driven on a runtime of its own.
 pub struct H2Client {

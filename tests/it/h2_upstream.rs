@@ -13,7 +13,7 @@ use bytes::Bytes;
 use h2::RecvStream;
 use h2::server::SendResponse;
 use http::Request;
-use statusquo::rehearse::frames::leading_u32;
+use statusquo::conformance::frames::leading_u32;
 use tokio::runtime::Runtime;
 
 pub const DATA: u8 = 0;

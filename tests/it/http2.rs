@@ -4,14 +4,14 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use statusquo::rehearse::{Gate, UpstreamStep, http_response, write_bytes};
+use statusquo::conformance::{Gate, UpstreamStep, http_response, write_bytes};
 
-use super::client::Client;
+use super::contract_check::check_local_reply;
 use super::gateway::{Gateway, GatewaySetup};
+use super::http1_client::Client;
 use super::load::limit;
-use super::promise::check_local_reply;
-use super::reader::{ResponseEnd, SentRequest};
-use super::upstreams::{by_request, html_upstream, ok_upstream, refusing_port, script};
+use super::response_reader::{ResponseEnd, SentRequest};
+use super::scripted_upstreams::{by_request, html_upstream, ok_upstream, refusing_port, script};
 
 #[test]
 fn successful_response_is_forwarded() {

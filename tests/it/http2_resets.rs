@@ -6,16 +6,16 @@
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 
-use statusquo::rehearse::frames::{
+use statusquo::conformance::frames::{
     ACK, END_HEADERS, END_STREAM, PREFACE, encode_frame, frame_type, rst_stream_frame, settings_frame,
     take_frame,
 };
-use statusquo::rehearse::hpack::HeaderList;
-use statusquo::rehearse::{FullBacklog, UpstreamStep};
+use statusquo::conformance::hpack::HeaderList;
+use statusquo::conformance::{FullBacklog, UpstreamStep};
 
 use super::gateway::{Gateway, GatewaySetup};
 use super::load::limit;
-use super::upstreams::script;
+use super::scripted_upstreams::script;
 
 /// A connection that sends all of this at once and closes its side; returns when the gateway has closed the other.
 fn send_and_leave(address: SocketAddr, frames: &[u8]) {

@@ -14,7 +14,7 @@ use super::h2_upstream::{
     STATUS_200, encode_frame,
 };
 use super::load::limit;
-use super::reader::ResponseEnd;
+use super::response_reader::ResponseEnd;
 
 pub fn raw_server_setup(raw: &RawH2Server) -> GatewaySetup {
     GatewaySetup::with_servers(&[raw.address()]).set("upstream.http2", "always")
@@ -185,7 +185,7 @@ fn upload_and_download_of_20_mb_are_complete_on_both_protocols() {
         std::io::Write::write_all(&mut writer, head.as_bytes()).unwrap();
         std::io::Write::write_all(&mut writer, &sent).unwrap();
     });
-    let response = client.read(super::reader::SentRequest::Http11("POST"));
+    let response = client.read(super::response_reader::SentRequest::Http11("POST"));
     sending.join().unwrap();
     assert!(response.status == 200 && response.body == body, "{} bytes", response.body.len());
     gateway.expect_metrics_match_responses();
@@ -220,7 +220,7 @@ fn complete_response_survives_reset_with_no_error() {
         assert_eq!(response.end, ResponseEnd::Complete);
         let mut client = gateway.client();
         client.send("POST / HTTP/1.1\r\nhost: test\r\ncontent-length: 9\r\n\r\n");
-        let response = client.read(super::reader::SentRequest::Http11("POST"));
+        let response = client.read(super::response_reader::SentRequest::Http11("POST"));
         assert_eq!(
             (response.status, response.text().as_str(), response.end),
             (200, body, ResponseEnd::Complete)

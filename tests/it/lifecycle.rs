@@ -3,12 +3,12 @@
 use std::net::TcpStream;
 use std::time::Instant;
 
-use statusquo::rehearse::{Gate, UpstreamStep, http_response, write_bytes};
+use statusquo::conformance::{Gate, UpstreamStep, http_response, write_bytes};
 
 use super::gateway::Gateway;
 use super::load::limit;
-use super::reader::{NoResponse, SentRequest};
-use super::upstreams::{ok_upstream, script};
+use super::response_reader::{NoResponse, SentRequest};
+use super::scripted_upstreams::{ok_upstream, script};
 
 #[test]
 fn livez_and_readyz_respond() {
@@ -24,7 +24,7 @@ fn livez_and_readyz_respond() {
 fn telemetry_listener_follows_the_error_contract() {
     let upstream = ok_upstream("");
     let gateway = Gateway::with_upstream(&upstream).start();
-    let mut client = super::client::Client::connect(gateway.telemetry(), Default::default());
+    let mut client = super::http1_client::Client::connect(gateway.telemetry(), Default::default());
     client.send("GET /metrics\r\n\r\n");
     assert_eq!(client.read(SentRequest::Http11("GET")).status, 400);
 }

@@ -6,14 +6,14 @@ use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
-use statusquo::rehearse::{Gate, UpstreamStep, http_response};
+use statusquo::conformance::{Gate, UpstreamStep, http_response};
 
-use super::client::{Client, StatusTally};
 use super::gateway::{Gateway, GatewaySetup, TestFolder};
+use super::http1_client::{Client, StatusTally};
 use super::load::limit;
-use super::reader::SentRequest;
-use super::telemetry::parse_metrics;
-use super::upstreams::{ok_upstream, script};
+use super::metrics_parser::parse_metrics;
+use super::response_reader::SentRequest;
+use super::scripted_upstreams::{ok_upstream, script};
 
 /// A gateway whose standard error takes nothing, so that it cannot say where it listens.
 struct Unheard {

@@ -1,7 +1,7 @@
 //! Black-box tests: the real executable on port 0, raw bytes on real sockets, scripted upstreams.
 //!
-//! A scenario is ten lines: an [`upstreams`] script, a [`gateway::Gateway`] before it, a [`client::Client`] that asks, and
-//! what must be true. Every response goes through the one strict [`reader`], every error is held to the [`promise`]. What
+//! A scenario is ten lines: an [`scripted_upstreams`] script, a [`gateway::Gateway`] before it, a [`http1_client::Client`] that asks, and
+//! what must be true. Every response goes through the one strict [`response_reader`], every error is held to the [`contract_check`]. What
 //! the gateway looks like inside is not known here.
 #![allow(clippy::disallowed_methods)] // the rules of the request path are not those of its tests
 #![allow(
@@ -14,29 +14,24 @@
 )]
 
 mod certificates;
-mod client;
+mod contract_check;
 mod gateway;
 mod h2_client;
 mod h2_upstream;
+mod http1_client;
 mod load;
 mod log;
-mod promise;
-mod reader;
+mod metrics_parser;
 mod redis_relay;
 mod redis_server;
-mod telemetry;
+mod response_reader;
+mod scripted_upstreams;
 mod tls_client;
 mod tls_server;
-mod upstreams;
 
-mod accounts;
-mod alpn;
-mod assurance;
-mod attacked;
-mod attacked_h2;
-mod clients;
-mod clients_h2;
-mod clients_tls;
+mod client_faults;
+mod client_faults_h2;
+mod client_faults_tls;
 mod commands;
 mod commands_explain;
 mod commands_explain_load;
@@ -44,36 +39,38 @@ mod commands_files;
 mod connection_authentication;
 mod connections;
 mod cors;
-mod early_answers;
+mod early_responses;
 mod error_bodies;
 mod evidence;
 mod forwarding;
 mod grpc;
-mod hostile;
 mod http2;
-mod http2_faults;
-mod http2_flow;
-mod http2_keeping;
+mod http2_flow_control;
+mod http2_header_timeouts;
+mod http2_health_probes;
 mod http2_resets;
-mod http2_stalled;
+mod http2_stream_isolation;
 mod http2_upstream;
 mod lifecycle;
-mod limit_keys;
-mod limits;
 mod load_tests;
 mod lost_lines;
-mod malformed;
-mod matrix;
+mod malformed_requests;
+mod memory_limits;
+mod metrics_and_logs;
+mod no_leaks;
 mod overhead;
 mod overload;
-mod rehearsal;
+mod property;
+mod rate_limit_keys;
+mod rate_limits;
+mod redis_backend;
+mod redis_equivalence;
+mod redis_failures;
 mod reload;
+mod request_sent;
 mod retries;
-mod secrets;
-mod sent;
-mod store_agrees;
-mod stores;
-mod stores_ail;
+mod slow_clients;
+mod slow_clients_h2;
 mod streaming;
 mod timeouts;
 mod tls_files;
@@ -83,3 +80,6 @@ mod tls_upstream;
 mod truncation;
 mod tunnel;
 mod uploads;
+mod upstream_alpn;
+mod upstream_faults;
+mod verify;

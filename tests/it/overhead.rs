@@ -5,13 +5,13 @@
 
 use std::time::{Duration, Instant};
 
-use statusquo::rehearse::{Gate, ScriptedUpstream, UpstreamStep, http_response, write_bytes};
+use statusquo::conformance::{Gate, ScriptedUpstream, UpstreamStep, http_response, write_bytes};
 
 use super::gateway::{Gateway, GatewaySetup};
 use super::h2_upstream::H2Server;
 use super::load::limit;
-use super::reader::SentRequest;
-use super::upstreams::{by_request, html_upstream, ok_upstream, refusing_port, script};
+use super::response_reader::SentRequest;
+use super::scripted_upstreams::{by_request, html_upstream, ok_upstream, refusing_port, script};
 
 /// Longer than any test may take: none of these times is to end a wait here.
 const LONG: &str = "60s";

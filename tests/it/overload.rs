@@ -3,13 +3,13 @@
 
 use std::time::{Duration, Instant};
 
-use statusquo::rehearse::{Gate, Script, ScriptedUpstream, UpstreamStep, http_response, write_bytes};
+use statusquo::conformance::{Gate, Script, ScriptedUpstream, UpstreamStep, http_response, write_bytes};
 
-use super::client::Client;
 use super::gateway::{Gateway, GatewaySetup};
+use super::http1_client::Client;
 use super::load::limit;
-use super::reader::{HttpResponse, ResponseEnd, SentRequest};
-use super::upstreams::{by_request, ok_upstream};
+use super::response_reader::{HttpResponse, ResponseEnd, SentRequest};
+use super::scripted_upstreams::{by_request, ok_upstream};
 
 /// Waits for the gate under `/held`, answers everything else at once with its path.
 fn upstream_behind_gate(gate: &Gate) -> ScriptedUpstream {
@@ -154,7 +154,7 @@ fn cancelled_waiter_frees_its_queue_slot() {
 
 #[test]
 fn permit_is_released_however_the_request_ends() {
-    let chosen = |request: &statusquo::rehearse::RecordedHead| -> Script {
+    let chosen = |request: &statusquo::conformance::RecordedHead| -> Script {
         let half = write_bytes("HTTP/1.1 200 OK\r\ncontent-length: 8\r\n\r\nhalf");
         match request.path() {
             "/html" => {
@@ -206,7 +206,7 @@ fn permit_is_released_however_the_request_ends() {
 
 #[test]
 fn permit_is_released_after_a_refused_connection() {
-    let refusing = super::upstreams::refusing_port();
+    let refusing = super::scripted_upstreams::refusing_port();
     let setup = GatewaySetup::with_servers(&[refusing.address()]);
     let gateway = setup.set("upstream.concurrency", "{ max: 1, queue: 0 }").start();
     let mut client = gateway.client();

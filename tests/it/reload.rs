@@ -3,12 +3,12 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use statusquo::rehearse::{Gate, ScriptedUpstream, UpstreamStep, http_response};
+use statusquo::conformance::{Gate, ScriptedUpstream, UpstreamStep, http_response};
 
 use super::gateway::{Gateway, GatewaySetup};
 use super::load::limit;
-use super::reader::SentRequest;
-use super::upstreams::{by_request, html_upstream, ok_upstream, script};
+use super::response_reader::SentRequest;
+use super::scripted_upstreams::{by_request, html_upstream, ok_upstream, script};
 
 /// One route to the upstream.
 fn with_route(upstream: &ScriptedUpstream, name: &str, path: &str) -> GatewaySetup {

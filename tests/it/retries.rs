@@ -1,10 +1,10 @@
 //! Retries and the choice of a server: what is asked again, what never is, proven by what the upstream received.
 
-use statusquo::rehearse::{ScriptedUpstream, UpstreamStep, http_response};
+use statusquo::conformance::{ScriptedUpstream, UpstreamStep, http_response};
 
 use super::gateway::{Gateway, GatewaySetup};
 use super::load::limit;
-use super::upstreams::{ok_upstream, refusing_port, script, scripts};
+use super::scripted_upstreams::{ok_upstream, refusing_port, script, scripts};
 
 /// One good answer on a kept connection, then this in the next turn, then good answers.
 fn first_succeeds_then(second: Vec<UpstreamStep>) -> ScriptedUpstream {
@@ -87,7 +87,7 @@ fn connection_closed_while_idle_is_not_reused_even_for_post() {
     let mut client = gateway.client();
     client.get("/1").assert_response(200, "good");
     // The upstream's FIN is under way; once the gateway has closed its side too, the connection is out of the pool.
-    let gone = |seen: &statusquo::rehearse::Recording| seen.connections[0].peer_close.is_some();
+    let gone = |seen: &statusquo::conformance::Recording| seen.connections[0].peer_close.is_some();
     assert!(upstream.wait_until(limit(), gone));
     client.request("POST", "/2", "", "once").assert_response(200, "good");
     assert_eq!(upstream.recording().requests_for("/2"), 1);

@@ -1,11 +1,11 @@
 //! Bodies and interim responses on their way: nothing is held back that need not be, in either direction.
 
-use statusquo::rehearse::{FaultyUpstream, Gate, ServerKind, UpstreamStep, http_response, write_bytes};
+use statusquo::conformance::{FaultyUpstream, Gate, ServerKind, UpstreamStep, http_response, write_bytes};
 
 use super::gateway::{Gateway, GatewaySetup};
 use super::load::limit;
-use super::reader::SentRequest;
-use super::upstreams::script;
+use super::response_reader::SentRequest;
+use super::scripted_upstreams::script;
 
 #[test]
 fn request_and_response_bodies_stream_concurrently() {
@@ -63,7 +63,7 @@ fn response_of_1_mb_arrives_unchanged() {
     let faulty_upstream = FaultyUpstream::start().unwrap();
     let gateway = GatewaySetup::with_servers(&[faulty_upstream.address(ServerKind::Scripted)]).start();
     let response = gateway.client().get("/bytes/1000001");
-    let pattern = statusquo::rehearse::good::PATTERN;
+    let pattern = statusquo::conformance::success_routes::PATTERN;
     let expected: Vec<u8> = pattern.bytes().cycle().take(1_000_001).collect();
     assert!(response.status == 200 && response.body == expected, "{} bytes", response.body.len());
 }

@@ -2,13 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use statusquo::rehearse::{FullBacklog, UpstreamStep, http_response, write_bytes};
+use statusquo::conformance::{FullBacklog, UpstreamStep, http_response, write_bytes};
 
-use super::client::Client;
 use super::gateway::{Gateway, GatewaySetup};
+use super::http1_client::Client;
 use super::load::millis;
-use super::reader::HttpResponse;
-use super::upstreams::{ok_upstream, script, scripts};
+use super::response_reader::HttpResponse;
+use super::scripted_upstreams::{ok_upstream, script, scripts};
 
 /// The answer, and that it came not before this time. How much later is for `make bench` to say: here the machine is busy.
 #[track_caller]
@@ -161,7 +161,7 @@ fn deadline_pauses_while_the_client_uploads() {
         std::thread::sleep(millis(120)); // the slow client is what is tested
         client.send("x");
     }
-    client.read(super::reader::SentRequest::Http11("POST")).assert_response(200, "thanks");
+    client.read(super::response_reader::SentRequest::Http11("POST")).assert_response(200, "thanks");
 }
 
 #[test]
@@ -176,7 +176,7 @@ fn non_reading_upstream_gets_504_after_the_write_timeout() {
     let started = Instant::now();
     let mut writer = client.writer();
     let sending = std::thread::spawn(move || std::io::Write::write_all(&mut writer, &vec![b'x'; 64_000_000]));
-    client.read(super::reader::SentRequest::Http11("POST")).assert_local_reply(504);
+    client.read(super::response_reader::SentRequest::Http11("POST")).assert_local_reply(504);
     assert!(started.elapsed() >= SHORT_LIMIT);
     gateway.expect_metric("errors_total", &[("cause", "connection_write_timeout")], 1.0);
     let line = gateway.log_line(|line| line["cause"] == "connection_write_timeout");

@@ -1,4 +1,4 @@
-//! A client that speaks TLS: strict about certificates, strict about answers, like [`super::client`].
+//! A client that speaks TLS: strict about certificates, strict about answers, like [`super::http1_client`].
 
 use std::io::{self, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -7,9 +7,9 @@ use std::sync::Arc;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
 
+use super::contract_check::check_contract;
 use super::load::limit;
-use super::promise::check_contract;
-use super::reader::{HttpResponse, NoResponse, SentRequest, StrictReader};
+use super::response_reader::{HttpResponse, NoResponse, SentRequest, StrictReader};
 
 type TlsStream = StreamOwned<ClientConnection, TcpStream>;
 

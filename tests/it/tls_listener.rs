@@ -6,15 +6,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustls::ClientConfig;
-use statusquo::rehearse::{UpstreamStep, http_response, write_bytes};
+use statusquo::conformance::{UpstreamStep, http_response, write_bytes};
 
 use super::certificates::{Authority, EXPIRED, Issued};
 use super::gateway::{Gateway, GatewaySetup, TestFolder};
 use super::h2_client::H2Client;
 use super::load::limit;
-use super::reader::{NoResponse, ResponseEnd};
+use super::response_reader::{NoResponse, ResponseEnd};
+use super::scripted_upstreams::{by_request, html_upstream, ok_upstream, refusing_port, static_response};
 use super::tls_client::TlsClient;
-use super::upstreams::{by_request, html_upstream, ok_upstream, refusing_port, static_response};
 
 /// A folder with the files of one certificate, and what `listen[0].tls` says of them.
 struct CertificateFiles {

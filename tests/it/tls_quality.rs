@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::certificates::Authority;
 use super::gateway::{Gateway, TestFolder};
-use super::upstreams::ok_upstream;
+use super::scripted_upstreams::ok_upstream;
 
 /// What OpenSSL says of the connection that it has made with these options, if it has made one.
 fn negotiated_suite(server: SocketAddr, options: &[&str]) -> Option<String> {
@@ -40,7 +40,7 @@ fn cipher_suites(protocol: &str) -> Vec<String> {
 }
 
 /// A gateway with a certificate for `test`.
-fn tls_gateway() -> (Gateway, statusquo::rehearse::ScriptedUpstream) {
+fn tls_gateway() -> (Gateway, statusquo::conformance::ScriptedUpstream) {
     let (authority, folder) = (Authority::new(), TestFolder::new());
     let issued = authority.issue(&["test"]);
     let (cert, key) = (folder.write("test.crt", &issued.cert), folder.write("test.key", &issued.key));

@@ -1,6 +1,6 @@
 //! An upstream that speaks TLS: shows one certificate, answers every request with the same bytes, and remembers who asked.
 //!
-//! What goes wrong before or instead of a handshake needs no TLS: scripts of [`super::upstreams`] do that.
+//! What goes wrong before or instead of a handshake needs no TLS: scripts of [`super::scripted_upstreams`] do that.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};

@@ -2,12 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use statusquo::rehearse::{ScriptedUpstream, UpstreamStep, http_response, write_bytes};
+use statusquo::conformance::{ScriptedUpstream, UpstreamStep, http_response, write_bytes};
 
 use super::certificates::{Authority, EXPIRED, Issued, self_signed};
 use super::gateway::{Gateway, GatewaySetup, TestFolder, run};
+use super::scripted_upstreams::{ok_upstream, script};
 use super::tls_server::TlsServer;
-use super::upstreams::{ok_upstream, script};
 
 fn ok_response() -> bytes::Bytes {
     http_response("200 OK\ncontent-type: text/plain", "fine")
@@ -230,7 +230,7 @@ fn body_ended_without_close_notify_is_truncated() {
     let server = TlsServer::closing_without_notify(&issued, &b"HTTP/1.1 200 OK\r\n\r\nhalf"[..]);
     let gateway = setup_for(server.port(), &tls_trusting(&folder, &authority)).start();
     let response = gateway.client().get("/");
-    assert_ne!(response.end, super::reader::ResponseEnd::Complete, "{response:#?}");
+    assert_ne!(response.end, super::response_reader::ResponseEnd::Complete, "{response:#?}");
     gateway.expect_metric("aborted_total", &[("cause", "http_response_incomplete")], 1.0);
 }
 

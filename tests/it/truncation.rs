@@ -1,10 +1,10 @@
 //! Faults after the response head has left: the message is cut where the client can see it, and never gets JSON appended.
 
-use statusquo::rehearse::{Gate, UpstreamStep, write_bytes};
+use statusquo::conformance::{Gate, UpstreamStep, write_bytes};
 
 use super::gateway::Gateway;
-use super::reader::{MessageFraming, ResponseEnd, SentRequest};
-use super::upstreams::script;
+use super::response_reader::{MessageFraming, ResponseEnd, SentRequest};
+use super::scripted_upstreams::script;
 
 const LENGTH_HEAD: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 20\r\n\r\n";
 const CHUNKED_HEAD: &str =

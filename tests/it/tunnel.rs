@@ -2,22 +2,22 @@
 //!
 //! Handshakes and what follows them are raw bytes, so that nothing is understood that a client library would forgive. A
 //! real client and a real server are in `tests/real_traffic.rs`; upgrades that come to nothing are rows of the table of
-//! faults (`matrix.rs`).
+//! faults (`upstream_faults.rs`).
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::time::{Duration, Instant};
 
-use statusquo::rehearse::{Gate, PeerClose, ScriptedUpstream, UpstreamStep, http_response, write_bytes};
+use statusquo::conformance::{Gate, PeerClose, ScriptedUpstream, UpstreamStep, http_response, write_bytes};
 
 use super::certificates::Authority;
 use super::gateway::{Gateway, GatewaySetup, TestFolder};
 use super::h2_upstream::H2Server;
 use super::load::{limit, millis};
-use super::reader::{NoResponse, SentRequest};
+use super::response_reader::{NoResponse, SentRequest};
+use super::scripted_upstreams::{ok_upstream, script};
 use super::tls_client::TlsClient;
 use super::tls_server::TlsServer;
-use super::upstreams::{ok_upstream, script};
 
 const WEBSOCKET_KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 const SWITCHING: &str = "HTTP/1.1 101 Switching Protocols\r\nserver: chat/2\r\nupgrade: websocket\r\n\

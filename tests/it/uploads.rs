@@ -4,12 +4,12 @@ use std::io::Write;
 use std::thread;
 use std::time::Duration;
 
-use statusquo::rehearse::{UpstreamStep, http_response};
+use statusquo::conformance::{UpstreamStep, http_response};
 
 use super::gateway::{Gateway, GatewaySetup};
 use super::load::{limit, millis};
-use super::reader::SentRequest;
-use super::upstreams::{ok_upstream, refusing_port, script};
+use super::response_reader::SentRequest;
+use super::scripted_upstreams::{ok_upstream, refusing_port, script};
 
 const TOO_LARGE_MESSAGE: &str = "The request body is too large.";
 

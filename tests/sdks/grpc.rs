@@ -10,12 +10,12 @@ use std::time::Duration;
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use serde_json::{Value, json};
-use statusquo::rehearse::RefusingPort;
+use statusquo::conformance::RefusingPort;
 
 use crate::folder::Folder;
 use crate::gateway::RealGateway;
 use crate::program::succeed;
-use crate::server::{PYTHON, PythonServer};
+use crate::python_server::{PYTHON, PythonServer};
 
 const SCRIPT: &str = "tests/sdks/grpc.py";
 

@@ -8,7 +8,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use statusquo::rehearse::{ScriptedUpstream, UpstreamStep, write_bytes};
+use statusquo::conformance::{ScriptedUpstream, UpstreamStep, write_bytes};
 
 use crate::gateway::RealGateway;
 use crate::load::{millis, scaled};

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::gateway::RealGateway;
 use crate::program::succeed;
-use crate::server::{PYTHON, PythonServer};
+use crate::python_server::{PYTHON, PythonServer};
 
 const SCRIPT: &str = "tests/sdks/websockets.py";
 

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 
 use super::ExplainInput;
-use super::made::{ExplainedResponse, Explanation};
+use super::explanation::{ExplainedResponse, Explanation};
 use crate::contract::{PolicyRule, Trigger};
 
 /// For a terminal: the situation, the bytes, and what is counted and logged.

@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use http::{HeaderName, Method};
 
-use super::lines::LoggedRequest;
+use super::log_lines::LoggedRequest;
 use crate::config::{Config, RouteConfig};
+use crate::http::{path, selectors, target};
 use crate::limit::{Key, KeySource, Limiter, LimiterMode, QuotaDecision, Secret, Timestamp};
-use crate::protocol::{member, path, target};
 use crate::snapshot::router::Router;
 
 /// A request that a rule refused, or would have.
@@ -204,7 +204,7 @@ impl KeySource for LogSubject<'_> {
 
     fn path(&self, name: &str) -> Option<Cow<'_, [u8]>> {
         let normal = path::normalise(split_query(&self.request.target).0.as_bytes());
-        member::path_parameter(&self.route.path, &normal, name).map(|value| Cow::Owned(value.into_owned()))
+        selectors::path_parameter(&self.route.path, &normal, name).map(|value| Cow::Owned(value.into_owned()))
     }
 
     fn cookie(&self, _: &str) -> Option<&[u8]> {
@@ -212,7 +212,7 @@ impl KeySource for LogSubject<'_> {
     }
 
     fn query(&self, name: &str) -> Option<Cow<'_, [u8]>> {
-        member::query_parameter(split_query(&self.request.target).1.as_bytes(), name)
+        selectors::query_parameter(split_query(&self.request.target).1.as_bytes(), name)
     }
 
     fn body(&self, _: &str) -> Option<String> {

@@ -1,6 +1,6 @@
 //! The section `cors` of the file, at the top and on routes. The comments on the fields are the manual.
 //!
-//! What browsers are told is [`crate::protocol::cors`]; how the keys are checked is in [`super::super::validate_cors`].
+//! What browsers are told is [`crate::http::cors`]; how the keys are checked is in [`super::super::validate_cors`].
 
 use schemars::JsonSchema;
 use serde::Deserialize;

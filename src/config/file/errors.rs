@@ -10,7 +10,7 @@ use super::forms::{DurationText, Either, Named, SizeText, StringOrList};
 /// The name of a built-in contract, or a table.
 pub type ContractForm = Either<String, ContractFile>;
 
-/// `enforce`, `observe`, `pass`, or a mapping.
+/// `enforce`, `telemetry`, `pass`, or a mapping.
 pub type ErrorsForm = Either<ErrorMode, ErrorsFile>;
 
 /// A contract of your own.

@@ -1,0 +1,218 @@
+//! How many decisions a second: in memory by several threads, and in a Redis on this machine by a pipelined connection.
+//!
+//! Only the store and its server are here, no request: `cargo bench --bench pure -- --rates`. The server is Debian's.
+
+use std::net::TcpListener;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use statusquo::limit::redis::{Address, BackendObserver, RedisBackend, StoreSettings};
+use statusquo::limit::{
+    Algorithm, Backend, BackendError, Key, Limiter, OnFailure, Quota, Secret, TakeRequest, Timestamp,
+};
+
+use crate::samples;
+
+/// What was measured of one way to ask.
+#[derive(Debug)]
+pub struct DecisionRate {
+    pub decisions: u64,
+    pub elapsed: Duration,
+    /// Of a question, half of them.
+    pub median: Duration,
+    /// And all but one of a hundred.
+    pub slow: Duration,
+    pub failures: u64,
+}
+
+impl DecisionRate {
+    pub fn per_second(&self) -> f64 {
+        self.decisions as f64 / self.elapsed.as_secs_f64()
+    }
+}
+
+/// A server of its own, which ends with this.
+pub struct RedisProcess {
+    child: Child,
+    url: String,
+}
+
+impl RedisProcess {
+    pub fn start() -> RedisProcess {
+        let port = TcpListener::bind("127.0.0.1:0")
+            .and_then(|worker| worker.local_addr())
+            .expect("a free port")
+            .port();
+        let mut command = Command::new("redis-server");
+        command.args([
+            "--port",
+            &port.to_string(),
+            "--bind",
+            "127.0.0.1",
+            "--save",
+            "",
+            "--appendonly",
+            "no",
+        ]);
+        let child = command.stdout(Stdio::null()).spawn().expect("redis-server; `make setup` installs it");
+        RedisProcess { child, url: format!("redis://127.0.0.1:{port}") }
+    }
+}
+
+impl Drop for RedisProcess {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[derive(Debug, Default)]
+struct FailureCounter(Arc<AtomicU64>);
+
+impl BackendObserver for FailureCounter {
+    fn on_success(&self, _: Duration) {}
+
+    fn on_error(&self, _: BackendError, _: Duration) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// So many questions at once, for so long, each about one of ten thousand keys.
+pub fn measure_redis(
+    server: &RedisProcess,
+    algorithm: Algorithm,
+    at_once: usize,
+    duration: Duration,
+) -> DecisionRate {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    runtime.expect("threads").block_on(async {
+        let failures = Arc::new(AtomicU64::new(0));
+        let settings = StoreSettings {
+            name: "bench".to_owned(),
+            address: Address::parse(&server.url).expect("an address"),
+            ca_pem: None,
+            prefix: "bench:".to_owned(),
+            secret: Secret::new([7, 11]),
+            timeout: Duration::from_secs(1),
+            on_failure: OnFailure::Deny,
+        };
+        let store = Arc::new(RedisBackend::new(settings, Box::new(FailureCounter(Arc::clone(&failures)))));
+        store.start_reconnecting();
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while !store.is_available() {
+            assert!(Instant::now() < deadline, "redis-server does not answer");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let began = Instant::now();
+        failures.store(0, Ordering::Relaxed);
+        let askers: Vec<_> = (0..at_once)
+            .map(|client| {
+                let store = Arc::clone(&store);
+                tokio::spawn(
+                    async move { decide_until(&store, algorithm, client as u64, began + duration).await },
+                )
+            })
+            .collect();
+        let mut times = Vec::new();
+        for client in askers {
+            times.extend(client.await.expect("no panic"));
+        }
+        let lasted = began.elapsed();
+        times.sort_unstable();
+        let at = |part: usize| times.get(times.len() * part / 100).copied().unwrap_or_default();
+        let failures = failures.load(Ordering::Relaxed);
+        DecisionRate {
+            decisions: times.len() as u64 - failures,
+            elapsed: lasted,
+            median: at(50),
+            slow: at(99),
+            failures,
+        }
+    })
+}
+
+async fn decide_until(
+    store: &RedisBackend,
+    algorithm: Algorithm,
+    client: u64,
+    until: Instant,
+) -> Vec<Duration> {
+    let quota = Quota::new(1_000_000, Duration::from_secs(3_600), 1_000_000).expect("it can be decided with");
+    let (mut times, mut key) = (Vec::new(), client);
+    while Instant::now() < until {
+        key = key.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
+        let ask = TakeRequest {
+            rule: "bench",
+            key: Key::from_bits(u128::from(key >> 33) % 10_000),
+            quota,
+            algorithm,
+            cost: 1,
+        };
+        let began = Instant::now();
+        let _ = store.take(&[ask]).await;
+        times.push(began.elapsed());
+    }
+    times
+}
+
+/// So many threads, each with clients of its own, at one rule in memory.
+pub fn measure_memory(threads: u32, duration: Duration) -> DecisionRate {
+    let limiter: Limiter = samples::limiter(Algorithm::Gcra);
+    let began = Instant::now();
+    let decisions = std::thread::scope(|scope| {
+        let limiter = &limiter;
+        let counting = (0..threads).map(|thread| {
+            scope.spawn(move || {
+                let (mut decisions, mut number) = (0_u64, thread << 24);
+                while began.elapsed() < duration {
+                    for _ in 0..1_000 {
+                        number = (number & 0xff00_0000) | (number.wrapping_add(1) & 0xffff);
+                        let client = samples::Visitor(std::net::Ipv4Addr::from_bits(number).into());
+                        std::hint::black_box(limiter.take(
+                            limiter.key(&client),
+                            Timestamp::after_origin(Duration::from_secs(decisions)),
+                        ));
+                        decisions += 1;
+                    }
+                }
+                decisions
+            })
+        });
+        counting.collect::<Vec<_>>().into_iter().map(|worker| worker.join().expect("no panic")).sum()
+    });
+    let lasted = began.elapsed();
+    DecisionRate { decisions, elapsed: lasted, median: Duration::ZERO, slow: Duration::ZERO, failures: 0 }
+}
+
+/// Prints both tables; fails where a store decides less often than it should.
+#[allow(clippy::print_stdout)] // the result of the run
+pub fn measure(duration: Duration) {
+    println!("| in memory, threads | decisions a second | of one thread, ns |\n|---|---:|---:|");
+    let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32);
+    // More threads than cores would measure who is put aside while holding a lock.
+    for threads in 1..=cores {
+        let rate = measure_memory(threads, duration);
+        let each = 1e9 / rate.per_second() * f64::from(threads);
+        println!("| {threads} | {:.0} | {each:.0} |", rate.per_second());
+    }
+    let server = RedisProcess::start();
+    println!("\n| in Redis | at once | decisions a second | median | 99 % |\n|---|---:|---:|---:|---:|");
+    let mut best = 0.0_f64;
+    for (name, algorithm) in [
+        ("gcra", Algorithm::Gcra),
+        ("fixed_window", Algorithm::FixedWindow),
+        ("sliding_window", Algorithm::SlidingWindow),
+    ] {
+        for at_once in [1, 16, 64, 256] {
+            let rate = measure_redis(&server, algorithm, at_once, duration);
+            let micros = |time: Duration| time.as_secs_f64() * 1e6;
+            let (median, slow) = (micros(rate.median), micros(rate.slow));
+            println!("| {name} | {at_once} | {:.0} | {median:.0} µs | {slow:.0} µs |", rate.per_second());
+            assert_eq!(rate.failures, 0, "{name}, {at_once}");
+            best = best.max(rate.per_second());
+        }
+    }
+    assert!(best >= 20_000.0, "a store should decide 20000 times a second, and does {best:.0} times");
+}

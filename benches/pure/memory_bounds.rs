@@ -1,0 +1,77 @@
+//! Ten million clients before a table that may keep 200,000: what memory that takes, and whether offenders are forgotten.
+//!
+//! A smaller run of the same is among the tests of `limit::state_table`. Here the resident memory of the whole process is read
+//! before and after, so nothing else may run beside it: `cargo bench --bench pure -- --bounds`.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
+
+use statusquo::limit::{
+    Algorithm, KeyPart, Limiter, LimiterMode, LimiterSettings, Quota, QuotaDecision, Secret, Timestamp,
+};
+
+use crate::samples::Visitor;
+
+/// Distinct clients.
+const CLIENTS: u32 = 10_000_000;
+/// Of these so many have used up what they may.
+const OFFENDERS: u32 = 1_000;
+const MAX_KEYS: usize = 200_000;
+/// Most growth of the resident memory, in KiB.
+const MAX_GROWTH_KIB: u64 = 40 * 1024;
+
+/// Prints a line for each algorithm; fails where a bound is not kept.
+#[allow(clippy::print_stdout)] // the result of the run
+pub fn check() {
+    println!(
+        "| algorithm | clients | kept | memory grew by | offenders still limited |\n|---|---|---|---|---|"
+    );
+    // Kept to the end, so that none is measured in what another has left.
+    let mut measured = Vec::new();
+    for (name, algorithm) in [
+        ("gcra", Algorithm::Gcra),
+        ("fixed_window", Algorithm::FixedWindow),
+        ("sliding_window", Algorithm::SlidingWindow),
+    ] {
+        let before = resident();
+        let settings = LimiterSettings {
+            quota: Quota::new(100, Duration::from_secs(3_600), 100).expect("100 an hour can be decided with"),
+            algorithm,
+            cost: 1,
+            key: vec![KeyPart::ClientIp],
+            mode: LimiterMode::Enforce,
+            exempt: Vec::new(),
+            credentials: Vec::new(),
+            reset_on: Vec::new(),
+            retry_after_jitter: 0,
+            store: None,
+            max_keys: MAX_KEYS,
+        };
+        let limiter = Limiter::new("bounded", settings, Secret::new([7, 11]));
+        let now = Timestamp::after_origin(Duration::from_secs(60));
+        let take = |number: u32| {
+            let client = Visitor(IpAddr::V4(Ipv4Addr::from_bits(number)));
+            matches!(limiter.take(limiter.key(&client), now), QuotaDecision::Allow(_))
+        };
+        for offender in 0..OFFENDERS {
+            assert_eq!((0..200).filter(|_| take(offender)).count(), 100, "{name}: {offender}");
+        }
+        for client in OFFENDERS..CLIENTS {
+            assert!(take(client), "{name}: {client} pays for others");
+        }
+        let limited = (0..OFFENDERS).filter(|offender| !take(*offender)).count();
+        let grown = resident().saturating_sub(before);
+        let kept = limiter.stats(now).keys;
+        println!("| {name} | {CLIENTS} | {kept} | {} KiB | {limited} of {OFFENDERS} |", grown);
+        assert!(grown < MAX_GROWTH_KIB && kept <= MAX_KEYS as u64, "{name}: a bound is not kept");
+        assert!(limited == OFFENDERS as usize, "{name}: offenders start afresh");
+        measured.push(limiter);
+    }
+}
+
+/// Resident memory of this process, in KiB.
+fn resident() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").expect("this runs on Linux");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("the kernel says it");
+    line.trim().trim_end_matches(" kB").parse().expect("a number of kB")
+}

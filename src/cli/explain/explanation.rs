@@ -1,0 +1,317 @@
+//! The explanation itself, made by the functions that answer, count and log real requests.
+
+use std::io::{self, Write};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use http::HeaderValue;
+use serde_json::{Map, Value};
+use tracing::Level;
+
+use super::ExplainInput;
+use crate::config::{Config, ErrorMode};
+use crate::contract::{Decision, Evidence, ExtractedError, PolicyRule, Trigger};
+use crate::proxy::{closes_connection, preview_response_headers, render_h1};
+use crate::snapshot::error_context::{ErrorContext, RequestState};
+use crate::telemetry::formatter::LineFormat;
+use crate::telemetry::{
+    AccessLog, AccessRecord, CodeLabels, LoggedRequests, Metrics, Outcome, ResponseOrigin, log,
+};
+
+/// Stands for the id of a request; each has one of its own.
+pub(super) const REQUEST_ID: &str = "00000000-0000-7000-8000-000000000000";
+
+/// Stands for the moment of the answer: Sun, 06 Nov 1994 08:49:37 GMT, the date that RFC 9110 writes in its examples.
+pub(super) const PLACEHOLDER_TIME: Duration = Duration::from_secs(784_111_777);
+
+/// What happens, and who decided it.
+#[derive(Debug)]
+pub(super) struct Explanation {
+    pub(super) decision: Decision,
+    /// The rule in the words of the file.
+    pub(super) rule: String,
+    pub(super) response: ExplainedResponse,
+    /// Series that are counted, as `/metrics` writes them.
+    pub(super) metrics: Vec<String>,
+    /// Fields of the log line that do not differ from request to request.
+    pub(super) log: Map<String, Value>,
+    /// What holds only sometimes.
+    pub(super) notes: Vec<&'static str>,
+}
+
+/// What the client gets.
+#[derive(Debug)]
+pub(super) enum ExplainedResponse {
+    /// These bytes.
+    Local(Vec<u8>),
+    /// The upstream's own response.
+    Forwarded,
+    /// The response that had begun, visibly cut.
+    Truncated,
+}
+
+impl Explanation {
+    pub(super) fn of(config: &Config, input: &ExplainInput<'_>) -> Explanation {
+        let route = input.route.map(|(_, route)| route);
+        let rules = route.map_or(&config.errors, |route| &route.errors);
+        let error_context = ErrorContext {
+            contract: &config.contract,
+            overrides: &config.overrides,
+            error_config: rules,
+            upstream: input.upstream,
+            method: input.method,
+            grpc: false,
+        };
+        let decision = error_context.decide(input.trigger);
+        let end = request_end(input, rules.mode, &decision);
+        let (response, bytes) = client_response(input, &error_context, &decision, end);
+        Explanation {
+            rule: rule_in_words(input, &decision),
+            metrics: metric_series(config, input, &decision, end),
+            log: log_fields(input, &decision, end, bytes),
+            notes: notes(input, end, &decision),
+            response,
+            decision,
+        }
+    }
+}
+
+/// How the request ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ExplainedEnd {
+    LocalReply,
+    Replaced,
+    /// In mode `telemetry` (true) or `pass`.
+    Forwarded {
+        observed: bool,
+    },
+    Truncated,
+}
+
+fn request_end(input: &ExplainInput<'_>, mode: ErrorMode, decision: &Decision) -> ExplainedEnd {
+    match (decision.trigger(), mode) {
+        (Trigger::Fault(_), _) if input.defaults.after_headers_sent() => ExplainedEnd::Truncated,
+        (Trigger::Fault(_), _) => ExplainedEnd::LocalReply,
+        (Trigger::UpstreamStatus(_), ErrorMode::Enforce) => ExplainedEnd::Replaced,
+        (Trigger::UpstreamStatus(_), ErrorMode::Observe) => ExplainedEnd::Forwarded { observed: true },
+        (Trigger::UpstreamStatus(_), ErrorMode::Pass) => ExplainedEnd::Forwarded { observed: false },
+    }
+}
+
+/// The answer, and how long its body is.
+fn client_response(
+    input: &ExplainInput<'_>,
+    error_context: &ErrorContext<'_>,
+    decision: &Decision,
+    end: ExplainedEnd,
+) -> (ExplainedResponse, u64) {
+    let id = HeaderValue::from_static(REQUEST_ID);
+    let limited = &input.rate_limits;
+    let facts =
+        RequestState { request_id: &id, request_sent: input.request_sent, retry_after: limited.retry_after };
+    let now = SystemTime::UNIX_EPOCH + PLACEHOLDER_TIME;
+    let origin = input.origin.map(str::as_bytes);
+    let headers = preview_response_headers(
+        input.cors_policy,
+        origin,
+        (input.limit_headers, &limited.rule_results),
+        now,
+    );
+    let reply = match end {
+        ExplainedEnd::LocalReply => error_context.local_reply(decision, &facts, headers),
+        ExplainedEnd::Replaced => {
+            error_context.replacement_reply(decision, &ExtractedError::default(), &id, headers)
+        }
+        ExplainedEnd::Forwarded { .. } => return (ExplainedResponse::Forwarded, 0),
+        ExplainedEnd::Truncated => return (ExplainedResponse::Truncated, 0),
+    };
+    let closes = decision.cause().is_some_and(|cause| closes_connection(cause, input.defaults.phase));
+    let bytes = render_h1(&reply, input.is_head, closes, now);
+    (ExplainedResponse::Local(bytes.to_vec()), reply.body().len() as u64)
+}
+
+fn rule_in_words(input: &ExplainInput<'_>, decision: &Decision) -> String {
+    match (decision.rule(), input.route) {
+        (PolicyRule::Documented, _) => "the contract documents this status".to_owned(),
+        (PolicyRule::Default, _) => "the contract's default table".to_owned(),
+        (PolicyRule::GlobalOverride(index), _) => format!("errors.overrides[{index}]"),
+        (PolicyRule::RouteOverride(index), Some((number, _))) => {
+            format!("routes[{number}].errors.overrides[{index}]")
+        }
+        (PolicyRule::RouteOverride(index), None) => format!("overrides[{index}] of the route"),
+    }
+}
+
+/// The status on the wire, where we know it.
+fn status(decision: &Decision, end: ExplainedEnd) -> Option<u16> {
+    match (end, decision.trigger()) {
+        (ExplainedEnd::LocalReply | ExplainedEnd::Replaced, _) => Some(decision.code().status()),
+        (ExplainedEnd::Forwarded { .. }, Trigger::UpstreamStatus(status)) => Some(status),
+        (ExplainedEnd::Forwarded { .. }, Trigger::Fault(_)) | (ExplainedEnd::Truncated, _) => None,
+    }
+}
+
+fn upstream_status(case: Trigger) -> Option<u16> {
+    match case {
+        Trigger::UpstreamStatus(status) => Some(status),
+        Trigger::Fault(_) => None,
+    }
+}
+
+/// Counts into a registry of its own and reads what was counted.
+fn metric_series(
+    config: &Config,
+    input: &ExplainInput<'_>,
+    decision: &Decision,
+    end: ExplainedEnd,
+) -> Vec<String> {
+    let metrics = Metrics::new();
+    let code_labels = CodeLabels::for_contract(&config.contract);
+    let route = metrics.route(
+        &code_labels,
+        input.route.map_or("none", |(_, route)| route.name.as_str()),
+        input.upstream,
+    );
+    if let Some(status) = status(decision, end) {
+        let origin = match end {
+            ExplainedEnd::LocalReply | ExplainedEnd::Truncated => ResponseOrigin::Proxy,
+            ExplainedEnd::Replaced => ResponseOrigin::Replaced,
+            ExplainedEnd::Forwarded { .. } => ResponseOrigin::Upstream,
+        };
+        route.response(status, origin);
+        route.error(status, input.trigger, upstream_status(input.trigger));
+        if end == (ExplainedEnd::Forwarded { observed: true }) {
+            route.would_replace(status, decision.code().status());
+        }
+    }
+    if let (ExplainedEnd::Truncated, Some(cause)) = (end, decision.cause()) {
+        metrics.aborted(cause);
+    }
+    let page = String::from_utf8(metrics.render()).unwrap_or_default();
+    let families = ["responses_total", "errors_total", "aborted_total", "would_replace_total"];
+    page.lines()
+        .filter_map(|line| line.strip_suffix(" 1"))
+        .filter(|series| {
+            let name = series.split('{').next().unwrap_or_default();
+            name.strip_prefix(PREFIX).is_some_and(|name| families.contains(&name))
+        })
+        .map(str::to_owned)
+        .collect()
+}
+
+const PREFIX: &str = "statusquo_";
+
+/// Writes the line into memory and reads it back.
+fn log_fields(
+    input: &ExplainInput<'_>,
+    decision: &Decision,
+    end: ExplainedEnd,
+    bytes: u64,
+) -> Map<String, Value> {
+    let status = status(decision, end);
+    let outcome = match end {
+        ExplainedEnd::LocalReply => decision.cause().map_or(Outcome::Replaced, |cause| {
+            // What is answered without an upstream has a cause.
+            Outcome::for_reply(decision.code().status(), cause)
+        }),
+        ExplainedEnd::Replaced => Outcome::Replaced,
+        ExplainedEnd::Forwarded { .. } => Outcome::Forwarded,
+        ExplainedEnd::Truncated => Outcome::Aborted,
+    };
+    let no_evidence = Evidence::none();
+    let record = AccessRecord {
+        request_id: "",
+        route: input.route.map_or("", |(_, route)| route.name.as_str()),
+        method: if input.defaults.has_request { input.method.as_str() } else { "" },
+        path: b"",
+        client_ip: None,
+        upstream: input.upstream.unwrap_or_default(),
+        server: "",
+        cause: decision.cause(),
+        phase: decision.cause().map(|_| input.defaults.phase),
+        code: status,
+        upstream_status: upstream_status(input.trigger),
+        bytes,
+        attempts: 0,
+        elapsed: Duration::ZERO,
+        connect: None,
+        response_headers: None,
+        request_sent: input.request_sent,
+        evidence: &no_evidence,
+        rule: input.rate_limits.denied_by.unwrap_or_default(),
+        outcome,
+    };
+    let buffer = LogBuffer::default();
+    let writer = buffer.clone();
+    tracing::subscriber::with_default(
+        log::subscriber(LineFormat::Json, Level::INFO, move || writer.clone()).0,
+        || AccessLog::new(LoggedRequests::All, Level::INFO).emit(&record),
+    );
+    let mut headers: Map<String, Value> = serde_json::from_slice(&buffer.bytes()).unwrap_or_default();
+    // These belong to one request.
+    for name in ["time", "path", "attempts", "elapsed_ms"] {
+        headers.remove(name);
+    }
+    if matches!(end, ExplainedEnd::Forwarded { .. } | ExplainedEnd::Truncated) {
+        headers.remove("bytes");
+    }
+    headers
+}
+
+/// Lines of the log, in memory.
+#[derive(Clone, Default)]
+struct LogBuffer(Arc<Mutex<Vec<u8>>>);
+
+impl LogBuffer {
+    fn bytes(&self) -> Vec<u8> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Write for LogBuffer {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn notes(input: &ExplainInput<'_>, end: ExplainedEnd, decision: &Decision) -> Vec<&'static str> {
+    let mut notes = Vec::new();
+    match end {
+        ExplainedEnd::LocalReply => {}
+        ExplainedEnd::Replaced => {
+            if decision.allows_upstream_body() {
+                notes.push("A body that keeps the contract passes as it is: this is the answer to any other.");
+            }
+            notes.push(
+                "A plain message in the upstream's JSON may take the place of this one, and some of its fields stay \
+                 (errors.upstream_messages, errors.keep_headers).",
+            );
+        }
+        ExplainedEnd::Forwarded { observed: true } => {
+            notes.push("errors.mode is observe: the upstream's response passes, and what enforce would do is counted.");
+        }
+        ExplainedEnd::Forwarded { observed: false } => {
+            notes.push("errors.mode is pass: the upstream's response passes as it comes.");
+        }
+        ExplainedEnd::Truncated => notes.push(
+            "It is raised when the response has begun: the message is visibly cut, and nothing can be answered.",
+        ),
+    }
+    if matches!(end, ExplainedEnd::LocalReply | ExplainedEnd::Replaced) {
+        notes.push("X-Request-Id and Date are placeholders.");
+        if input.rate_limits.denied_by.is_some() {
+            notes.push("The first rule of the route refuses, and the client comes again at once.");
+        } else if !input.rate_limits.rule_results.is_empty() {
+            notes.push("X-RateLimit-* are those of a client's first request, counted from that Date.");
+        }
+        if input.defaults.has_request {
+            notes.push("With a large unread request body, Connection: close comes on top.");
+        }
+    }
+    notes
+}

@@ -1,0 +1,310 @@
+//! What should come of a fault under this configuration, and whether an answer is that.
+//!
+//! The expected code, message and type come from the policy room by way of [`crate::snapshot::error_context`], as they do for
+//! `explain` and for the request path. The answer is judged from its bytes.
+
+use http::{HeaderValue, Method};
+use serde_json::Value;
+
+use super::observed::ObservedCounts;
+use crate::config::{Config, ErrorMode, ErrorRules, RouteConfig};
+use crate::conformance::response_reader::{BodyEnd, ReceivedResponse};
+use crate::conformance::upstream_faults::{ExpectedMessage, FaultOutcome, ReplyReason, UpstreamFault};
+use crate::conformance::{RequestKind, UpstreamStep, contract_check};
+use crate::contract::conform::{self, Conformance, ErrorBody};
+use crate::contract::policy::UPSTREAM_RESPONSE;
+use crate::contract::{Cause, Contract, Decision, ExtractedError, LocalReply, RequestSent, Trigger};
+use crate::snapshot::error_context::{ErrorContext, RequestState};
+
+/// What a client should get.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Expectation {
+    /// An error that the gateway makes.
+    LocalReply {
+        status: u16,
+        /// The label of the cause.
+        cause: &'static str,
+        message: String,
+        error_type: Option<String>,
+        min_request_sent: RequestSent,
+    },
+    /// The upstream's own response.
+    Forwarded {
+        status: u16,
+        /// Its body, where that is known.
+        body: Option<Vec<u8>>,
+        /// Or a made error, for a response that was cut before it was judged.
+        or_replaced_with: Option<u16>,
+    },
+    /// The upstream's response, visibly cut.
+    Truncated {
+        status: u16,
+        cause: Cause,
+        /// The whole of which it is the beginning.
+        body: Vec<u8>,
+    },
+}
+
+/// What an error rests on.
+#[derive(Clone, Copy)]
+pub(super) struct ExpectationContext<'a> {
+    pub(super) config: &'a Config,
+    /// `None` for what reaches no route.
+    pub(super) route: Option<&'a RouteConfig>,
+    pub(super) method: &'a Method,
+}
+
+impl ExpectationContext<'_> {
+    fn error_context(&self) -> ErrorContext<'_> {
+        let upstream = self.route.and_then(|route| self.config.upstreams.get(route.upstream));
+        ErrorContext {
+            contract: &self.config.contract,
+            overrides: &self.config.overrides,
+            error_config: self.error_rules(),
+            upstream: upstream.map(|upstream| upstream.name.as_str()),
+            method: self.method,
+            grpc: false,
+        }
+    }
+
+    fn error_rules(&self) -> &ErrorRules {
+        self.route.map_or(&self.config.errors, |route| &route.errors)
+    }
+
+    /// What a fault is answered with.
+    pub(super) fn for_fault(&self, cause: Cause, sent_at_least: RequestSent) -> Expectation {
+        let error_context = self.error_context();
+        let decision = error_context.decide(Trigger::Fault(cause));
+        let facts =
+            RequestState { request_id: &PLACEHOLDER_ID, request_sent: sent_at_least, retry_after: None };
+        let reply = error_context.local_reply(&decision, &facts, Vec::new());
+        local_reply(&decision, &reply, cause.name(), sent_at_least)
+    }
+
+    fn replaced(&self, decision: &Decision, extracted: &ExtractedError) -> Expectation {
+        let reply = self.error_context().replacement_reply(decision, extracted, &PLACEHOLDER_ID, Vec::new());
+        local_reply(decision, &reply, UPSTREAM_RESPONSE, RequestSent::Full)
+    }
+
+    /// What should come of a row of the table.
+    pub(super) fn for_row(&self, fault: &UpstreamFault) -> Expectation {
+        match fault.outcome {
+            FaultOutcome::Aborted { code, cause } => {
+                Expectation::Truncated { status: code, cause, body: fault.body.to_vec() }
+            }
+            FaultOutcome::Forwarded { code } if code < 400 => Expectation::Forwarded {
+                status: code,
+                body: Some(fault.body.to_vec()),
+                or_replaced_with: None,
+            },
+            FaultOutcome::Forwarded { code } => self.for_conforming(code, fault),
+            FaultOutcome::LocalReply { reason: ReplyReason::Fault(cause), .. } => {
+                self.for_fault(self.shorter_timeout_cause(cause), fault.min_request_sent)
+            }
+            FaultOutcome::LocalReply { reason: ReplyReason::Status(status), .. } => {
+                self.for_status(status, fault)
+            }
+        }
+    }
+
+    /// Of two limits on the same wait, the shorter one names the cause.
+    fn shorter_timeout_cause(&self, cause: Cause) -> Cause {
+        match self.route {
+            Some(route) if cause == Cause::HttpResponseTimeout => {
+                let deadline_first = route.timeouts.deadline <= route.timeouts.response_headers;
+                if deadline_first { Cause::DeadlineExceeded } else { cause }
+            }
+            Some(_) | None => cause,
+        }
+    }
+
+    fn for_conforming(&self, status: u16, fault: &UpstreamFault) -> Expectation {
+        let has_coding = has_content_coding(fault);
+        if self.error_rules().mode != ErrorMode::Enforce {
+            // A coding that the client does not take is taken off what keeps the contract, not off what merely passes.
+            let body = (!has_coding).then(|| fault.body.to_vec());
+            return Expectation::Forwarded { status, body, or_replaced_with: None };
+        }
+        let forwarded =
+            Expectation::Forwarded { status, body: Some(fault.body.to_vec()), or_replaced_with: None };
+        let decision = self.error_context().decide(Trigger::UpstreamStatus(status));
+        let media_type = Some(&b"application/json"[..]);
+        let body = ErrorBody { status, media_type, body: &fault.body };
+        let messages = self.error_rules().upstream_messages;
+        let contract = &self.config.contract;
+        let conforms = fault.body.is_empty()
+            || (has_coding && messages.allowed_with(status))
+            || conform::check_conformance(contract, &body, messages) == Conformance::Conforms;
+        if contract.code(status).is_some() && conforms && decision.allows_upstream_body() {
+            return forwarded;
+        }
+        self.replaced(&decision, &crate::contract::extract::extract(contract, &fault.body))
+    }
+
+    fn for_status(&self, status: u16, fault: &UpstreamFault) -> Expectation {
+        let decision = self.error_context().decide(Trigger::UpstreamStatus(status));
+        match self.error_rules().mode {
+            ErrorMode::Enforce => {
+                let message = match fault.expected_message {
+                    ExpectedMessage::ContractDefault => None,
+                    ExpectedMessage::FromUpstream(member) => Some(member.to_owned()),
+                };
+                self.replaced(&decision, &ExtractedError { message, kind: None })
+            }
+            ErrorMode::Observe => Expectation::Forwarded {
+                status,
+                body: None,
+                or_replaced_with: Some(decision.code().status()),
+            },
+            ErrorMode::Pass => Expectation::Forwarded { status, body: None, or_replaced_with: None },
+        }
+    }
+}
+
+/// Whether the upstream codes the body of its answer.
+fn has_content_coding(fault: &UpstreamFault) -> bool {
+    let name = b"content-encoding";
+    fault.script.iter().any(
+        |step| matches!(step, UpstreamStep::Write(bytes) if bytes.windows(name.len()).any(|window| window == name)),
+    )
+}
+
+/// Stands for the id of a request.
+static PLACEHOLDER_ID: HeaderValue = HeaderValue::from_static("00000000-0000-7000-8000-000000000000");
+
+fn local_reply(
+    decision: &Decision,
+    reply: &LocalReply,
+    cause: &'static str,
+    sent_at_least: RequestSent,
+) -> Expectation {
+    let body: Value = serde_json::from_slice(reply.body()).unwrap_or_default();
+    let member = |name: &str| body.get(name).and_then(Value::as_str).map(str::to_owned);
+    Expectation::LocalReply {
+        status: decision.code().status(),
+        cause,
+        message: member("message").unwrap_or_default(),
+        error_type: member("type"),
+        min_request_sent: sent_at_least,
+    }
+}
+
+impl Expectation {
+    pub(super) const fn status(&self) -> u16 {
+        match self {
+            Expectation::LocalReply { status, .. }
+            | Expectation::Forwarded { status, .. }
+            | Expectation::Truncated { status, .. } => *status,
+        }
+    }
+
+    /// In a few words, for the table.
+    pub(super) fn describe(&self) -> String {
+        match self {
+            Expectation::LocalReply { status, cause, .. } => format!("{status} {cause}"),
+            Expectation::Forwarded { status, .. } => format!("{status} of the upstream"),
+            Expectation::Truncated { status, cause, .. } => format!("{status}, cut: {cause}"),
+        }
+    }
+
+    /// Judges an answer.
+    ///
+    /// # Errors
+    /// What is different.
+    pub(super) fn check(
+        &self,
+        response: &ReceivedResponse,
+        request_kind: RequestKind,
+        contract: &Contract,
+    ) -> Result<(), String> {
+        match self {
+            Expectation::LocalReply {
+                status,
+                message,
+                error_type: kind,
+                min_request_sent: sent_at_least,
+                ..
+            } => {
+                if response.status >= 400 {
+                    contract_check::check_error_response(response, request_kind, contract)?;
+                }
+                if response.status != *status {
+                    return Err(format!("{} in the place of {status}", response.status));
+                }
+                if request_kind.head {
+                    return Ok(());
+                }
+                let body = contract_check::parse_error_body(response)?;
+                if body.message != *message {
+                    return Err(format!("the message {:?} in the place of {message:?}", body.message));
+                }
+                if kind.is_some() && body.error_type.is_none() {
+                    return Err("a body without the type that errors.include asks for".to_owned());
+                }
+                if body.request_sent.is_some_and(|sent| sent < *sent_at_least) {
+                    return Err("a request_sent that says less than was sent".to_owned());
+                }
+                Ok(())
+            }
+            Expectation::Forwarded { status, body, or_replaced_with: or_made } => {
+                if response.status != *status {
+                    return match or_made {
+                        Some(made) if response.status == *made => {
+                            contract_check::check_error_response(response, request_kind, contract)
+                        }
+                        Some(_) | None => Err(format!("{} in the place of {status}", response.status)),
+                    };
+                }
+                match body {
+                    Some(body) if response.end != BodyEnd::Complete || response.body != *body => {
+                        Err("a body that is not the upstream's".to_owned())
+                    }
+                    Some(_) | None => Ok(()),
+                }
+            }
+            Expectation::Truncated { status, body, .. } => {
+                if response.status != *status {
+                    return Err(format!("{} in the place of {status}", response.status));
+                }
+                if response.end != BodyEnd::Truncated {
+                    return Err("a broken response that is not visibly cut".to_owned());
+                }
+                if !body.starts_with(&response.body) {
+                    return Err("a body that is not the beginning of the upstream's".to_owned());
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Writes down what came. Of a row that came out otherwise, only that there was an answer.
+    pub(super) fn record(&self, observed: &ObservedCounts, response: &ReceivedResponse, passed: bool) {
+        let (cause, truncation_cause) = match self {
+            Expectation::LocalReply { cause, .. } => (Some(*cause), None),
+            Expectation::Forwarded { status, .. } if response.status == *status => {
+                (Some(UPSTREAM_RESPONSE), None)
+            }
+            // Made in the place of one that passes: for which of its faults, only the gateway knows.
+            Expectation::Forwarded { .. } => (None, None),
+            Expectation::Truncated { cause, .. } => (None, Some(*cause)),
+        };
+        observed.record_response(response.status, cause.filter(|_| passed));
+        match truncation_cause.filter(|_| passed) {
+            Some(cause) => observed.record_truncated(cause.name()),
+            None if response.end != BodyEnd::Complete => observed.record_unfinished(),
+            None => {}
+        }
+    }
+}
+
+/// An answer in a few words, for the table.
+pub(super) fn describe_response(response: &ReceivedResponse) -> String {
+    let how = match response.end {
+        BodyEnd::Complete => "",
+        BodyEnd::Truncated => ", cut",
+        BodyEnd::TimedOut => ", and then silence",
+        BodyEnd::LimitReached => ", long",
+    };
+    let media_type = response.header("content-type").unwrap_or("no body");
+    format!("{} {media_type}{how}", response.status)
+}

@@ -1,0 +1,456 @@
+//! The stage: the operator's configuration with what has to be different for a rehearsal, and a gateway for each kind of
+//! misbehaving server.
+//!
+//! Routes, modes, contract, overrides, CORS and formats stay. Everything that differs is a line of [`Harness::changes`].
+//! Gateways run in this process, on threads of their own, and end with it.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+
+use ipnet::IpNet;
+use tokio::sync::Notify;
+use tracing::Level;
+
+use super::load_factor::LoadFactor;
+use super::observed::ObservedCounts;
+use super::route_probe::RouteProbes;
+use crate::config::{Config, Timeouts, UpstreamConfig as Servers, UpstreamServer};
+use crate::conformance::client_faults::FAULT_HEADER;
+use crate::conformance::runner::upstream_script;
+use crate::conformance::tls_servers;
+use crate::conformance::{
+    FaultyUpstream, GatewayConnector, RecordedHead, ScriptedUpstream, ServerKind, upstream_faults,
+};
+use crate::contract::Contract;
+use crate::limit::{LimiterSettings, Quota};
+use crate::server::boot;
+use crate::telemetry::formatter::LineFormat;
+use crate::telemetry::{Metrics, log};
+use crate::tls::TlsConfigError;
+use crate::tls::cert_verification::{CertVerification, server_name};
+use crate::upstream::http2::HttpVersionPolicy;
+
+/// Everything that is set up for a rehearsal.
+pub(super) struct Harness {
+    /// What is served, but for the servers; the limits are out of the way.
+    pub(super) config: Config,
+    /// What the file says.
+    pub(super) original_config: Config,
+    /// The contract is a built-in one, and so is its table of codes.
+    pub(super) uses_builtin_contract: bool,
+    pub(super) probes: RouteProbes,
+    _faulty_upstream: FaultyUpstream,
+    /// What stands behind the gateways of client faults and limits.
+    pub(super) client_upstream: ScriptedUpstream,
+    /// In the order of [`Place::ALL`]; none where no upstream is spoken to in that way.
+    upstream_gateways: Vec<Option<RunningGateway>>,
+    pub(super) client_gateway: RunningGateway,
+    /// For HTTP/2.
+    pub(super) h2_client_gateway: RunningGateway,
+    /// Where nobody knows how much of what is sent becomes a request.
+    pub(super) flood_gateway: RunningGateway,
+    /// The gateway where every limit is reached at once.
+    pub(super) low_limits_gateway: RunningGateway,
+    pub(super) changes: Vec<String>,
+    /// Every limit is multiplied by it.
+    pub(super) load: LoadFactor,
+    relay: Option<SocketAddr>,
+    shutdown: Arc<Notify>,
+}
+
+/// A gateway that runs.
+pub(super) struct RunningGateway {
+    address: SocketAddr,
+    /// Its second listener, if it has one: for HTTP/2 with prior knowledge, or for TLS.
+    second_address: Option<SocketAddr>,
+    pub(super) metrics: Arc<Metrics>,
+    /// What its clients saw.
+    pub(super) observed: ObservedCounts,
+}
+
+/// Who asks: from here everything is allowed.
+const CLIENT_ADDRESS: Ipv4Addr = Ipv4Addr::LOCALHOST;
+/// And from here nothing, where a route has `allow_from`.
+pub(super) const UNTRUSTED_CLIENT: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
+
+impl Harness {
+    /// Starts everything; a sentence when that fails.
+    pub(super) fn set(
+        original: Config,
+        relay: Option<SocketAddr>,
+        load: LoadFactor,
+    ) -> Result<Harness, String> {
+        let start_error = |error| format!("cannot start the misbehaving upstream on loopback: {error}");
+        let faulty_upstream =
+            FaultyUpstream::with_fault_selector(upstream_faults(), requested_fault).map_err(start_error)?;
+        let client_upstream = ScriptedUpstream::by_request(upstream_script).map_err(start_error)?;
+        let probes = RouteProbes::build(&original)?;
+        let mut changes = Changes { lines: Vec::new(), load };
+        let config = adapt_config(&original, &mut changes);
+        let shutdown = Arc::new(Notify::new());
+        let start =
+            |config: &Config, server: SocketAddr| start_gateway(with_server(config, server), &shutdown);
+        let http2_config = with_http2_upstreams(&config, &original, &mut changes);
+        let tls_config = with_tls_upstreams(&config, faulty_upstream.ca_pem())?;
+        let start_for = |server_kind: &ServerKind| {
+            if !original.upstreams.iter().any(|configured| supports(configured, *server_kind)) {
+                return Ok(None);
+            }
+            let config = if server_kind.requires_http2() {
+                &http2_config
+            } else if server_kind.requires_tls() {
+                &tls_config
+            } else {
+                &config
+            };
+            start(config, faulty_upstream.address(*server_kind)).map(Some)
+        };
+        let upstream_gateways = ServerKind::ALL.iter().map(start_for).collect::<Result<_, _>>()?;
+        let client_gateway = start(&with_tls_listener(&config, &original), client_upstream.address())?;
+        let h2_client_gateway = start(&with_h2c_listener(&config), client_upstream.address())?;
+        let flood_gateway = start(&with_h2c_listener(&config), client_upstream.address())?;
+        let low_limits_gateway = start(&with_low_limits(&config, &original), client_upstream.address())?;
+        let changes = changes.lines;
+        let uses_builtin_contract =
+            Contract::builtin(config.contract.name()).is_some_and(|contract| contract == *config.contract);
+        Ok(Harness {
+            config,
+            original_config: original,
+            uses_builtin_contract,
+            probes,
+            _faulty_upstream: faulty_upstream,
+            client_upstream,
+            upstream_gateways,
+            client_gateway,
+            h2_client_gateway,
+            flood_gateway,
+            low_limits_gateway,
+            changes,
+            load,
+            relay,
+            shutdown,
+        })
+    }
+
+    /// The gateway whose servers are all of this kind.
+    pub(super) fn gateway_for(&self, server_kind: ServerKind) -> Option<&RunningGateway> {
+        ServerKind::ALL
+            .iter()
+            .position(|candidate| *candidate == server_kind)
+            .and_then(|index| self.upstream_gateways.get(index)?.as_ref())
+    }
+
+    /// The way to a gateway. From [`CLIENT_ADDRESS`] by itself: to bind tens of thousands of sockets takes half a minute (the
+    /// kernel looks for a free port each time).
+    pub(super) fn connect(&self, gateway: &RunningGateway) -> GatewayConnector {
+        GatewayConnector { gateway: gateway.address, source_address: None, relay: self.relay }
+    }
+
+    /// The way to its listener for HTTP/2.
+    pub(super) fn connect_h2(&self, gateway: &RunningGateway) -> Option<GatewayConnector> {
+        gateway.second_address.map(|address| GatewayConnector { gateway: address, ..self.connect(gateway) })
+    }
+
+    /// The way to its listener for TLS.
+    pub(super) fn connect_tls(&self, gateway: &RunningGateway) -> Option<GatewayConnector> {
+        gateway.second_address.map(|address| GatewayConnector { gateway: address, ..self.connect(gateway) })
+    }
+
+    /// Every gateway, by what is rehearsed with it.
+    pub(super) fn gateways(&self) -> impl Iterator<Item = (&'static str, &RunningGateway)> {
+        let upstream_gateways = ServerKind::ALL.iter().zip(&self.upstream_gateways);
+        let upstream_gateways = upstream_gateways
+            .filter_map(|(server_kind, started)| Some((server_kind.upstream_name(), started.as_ref()?)));
+        let client_gateway = [("clients", &self.client_gateway), ("HTTP/2 clients", &self.h2_client_gateway)];
+        upstream_gateways
+            .chain(client_gateway)
+            .chain([("floods", &self.flood_gateway), ("limits", &self.low_limits_gateway)])
+    }
+
+    /// Returns when a gateway has ended, which it does when the process is told to.
+    pub(super) async fn wait_for_shutdown(&self) -> String {
+        self.shutdown.notified().await;
+        "interrupted: nothing can be said about the contract".to_owned()
+    }
+}
+
+/// Which fault a request asks for.
+fn requested_fault(request: &RecordedHead) -> &str {
+    request.header(FAULT_HEADER).unwrap_or_default()
+}
+
+fn start_gateway(config: Config, shutdown: &Arc<Notify>) -> Result<RunningGateway, String> {
+    let metrics = Arc::new(Metrics::new());
+    let (addresses_tx, addresses_rx) = mpsc::channel();
+    let shared_metrics = Arc::clone(&metrics);
+    let shutdown = Arc::clone(shutdown);
+    let error_tx = addresses_tx.clone();
+    let serve = move || {
+        // Nobody listens to this log: what is to be said is in the table.
+        let verbosity = log::subscriber(LineFormat::Json, Level::ERROR, std::io::sink).1;
+        let options = boot::ServeOptions {
+            metrics: shared_metrics,
+            load: None,
+            verbosity,
+            panic_path: None,
+            on_listening: Box::new(move |bound| {
+                let addresses = bound.gateway.to_vec();
+                let _ = addresses_tx.send(Ok(addresses));
+            }),
+        };
+        if let Err(sentence) = boot::serve(config, options) {
+            let _ = error_tx.send(Err(sentence));
+        }
+        shutdown.notify_waiters();
+    };
+    let thread = std::thread::Builder::new().name("gateway".to_owned()).spawn(serve);
+    thread.map_err(|error| format!("cannot start a thread: {error}"))?;
+    let addresses = addresses_rx.recv().map_err(|_| "the gateway does not start".to_owned())??;
+    let address = addresses.first().copied().ok_or("the gateway has no listener")?;
+    Ok(RunningGateway {
+        address,
+        second_address: addresses.get(1).copied(),
+        metrics,
+        observed: ObservedCounts::default(),
+    })
+}
+
+/// What was changed, and from what to what.
+struct Changes {
+    lines: Vec<String>,
+    load: LoadFactor,
+}
+
+impl Changes {
+    fn record(&mut self, line: String) {
+        if !self.lines.contains(&line) {
+            self.lines.push(line);
+        }
+    }
+
+    /// At most `maximum`, times the load factor: a timeout of the file that is short already is too short on a busy machine.
+    fn cap(&mut self, key: &str, value: &mut Duration, maximum: Duration) {
+        self.replace(key, value, maximum.min(*value));
+    }
+
+    /// To so much, times the load factor.
+    fn replace(&mut self, key: &str, value: &mut Duration, new_value: Duration) {
+        let to = self.load.scale(new_value);
+        if *value != to {
+            let (old_text, new_text) = (humantime::format_duration(*value), humantime::format_duration(to));
+            self.record(format!("{key}: {new_text} (was {old_text})"));
+            *value = to;
+        }
+    }
+}
+
+/// Long enough for a debug build, short enough for two minutes; all of them times the load factor.
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
+const TLS_TIMEOUT: Duration = Duration::from_millis(700);
+const RESPONSE_HEADERS_TIMEOUT: Duration = Duration::from_secs(1);
+const DEADLINE: Duration = Duration::from_secs(6);
+/// Of routes whose total limit comes before that on the response head.
+const SHORT_DEADLINE: Duration = Duration::from_millis(900);
+const BODY_IDLE_TIMEOUT: Duration = Duration::from_millis(800);
+const CLIENT_TIMEOUT: Duration = Duration::from_secs(2);
+const IDLE_TIMEOUT: Duration = Duration::from_secs(3);
+/// Of a client that reads slowly the kernel takes nothing for some time.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(2);
+/// For error bodies that drip and yet come in time: more than half a second.
+const ERROR_BODY_TIMEOUT: Duration = Duration::from_millis(1500);
+/// Bodies that are too large are sent whole.
+const MAX_BODY: u64 = 10 * 1024 * 1024;
+const MIN_CONNECTIONS: usize = 4096;
+const MIN_CONCURRENCY: u32 = 4096;
+
+/// The configuration on loopback, with short times and limits out of the way.
+fn adapt_config(original_config: &Config, changes: &mut Changes) -> Config {
+    let mut config = original_config.clone();
+    let any_port = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+    let has_tls = original_config.listeners.iter().any(|listener| listener.tls.is_some());
+    let tls = if has_tls { ", one for TLS with the certificates of the file" } else { "" };
+    changes.record(format!(
+        "listen, telemetry: free ports of 127.0.0.1; one listener for HTTP/1, one for HTTP/2{tls}"
+    ));
+    changes.record("upstreams: every server is one on 127.0.0.1 that misbehaves".to_owned());
+    config.listeners.truncate(1);
+    for listener in &mut config.listeners {
+        listener.address = any_port;
+        listener.h2c = false;
+        listener.tls = None;
+    }
+    config.telemetry.address = any_port;
+    config.workers = config.workers.min(2);
+    config.drain_delay = Duration::ZERO;
+    config.drain = Duration::from_secs(1);
+
+    let client = &mut config.client;
+    changes.cap("client.header_timeout", &mut client.header_timeout, CLIENT_TIMEOUT);
+    changes.cap("client.body_timeout", &mut client.body_timeout, CLIENT_TIMEOUT);
+    changes.cap("client.write_timeout", &mut client.write_timeout, WRITE_TIMEOUT);
+    changes.cap("client.idle_timeout", &mut client.idle_timeout, IDLE_TIMEOUT);
+    if client.max_connections < MIN_CONNECTIONS {
+        changes.record(format!("client.max_connections: {MIN_CONNECTIONS} (was {})", client.max_connections));
+        client.max_connections = MIN_CONNECTIONS;
+    }
+    if !config.stores.is_empty() {
+        changes.record("stores: none; everything is counted in memory, and no store is touched".to_owned());
+        config.stores.clear();
+    }
+    for limit in &mut config.rate_limits {
+        limit.settings.store = None;
+        changes.record("rate_limits: out of the way, but for the rows that reach them on purpose".to_owned());
+        set_quota(&mut limit.settings, (1_000_000, Duration::from_secs(1), 1_000_000));
+    }
+    for upstream in &mut config.upstreams {
+        if upstream.cert_verification.take().is_some() {
+            let description = "that of the rehearsal for the faults of TLS, off for the others";
+            changes.record(format!("upstreams.*.tls: {description}"));
+        }
+        if upstream.http2 != HttpVersionPolicy::Http1 {
+            upstream.http2 = HttpVersionPolicy::Http1;
+        }
+        if let Some(limits) = &mut upstream.concurrency {
+            changes.record("upstreams.*.concurrency: out of the way".to_owned());
+            limits.max = limits.max.max(MIN_CONCURRENCY);
+            limits.queue = limits.queue.max(MIN_CONCURRENCY);
+        }
+    }
+    for route in &mut config.routes {
+        cap_timeouts(&mut route.timeouts, changes);
+        changes.replace(
+            "errors.upstream_body.timeout",
+            &mut route.errors.upstream_body_timeout,
+            ERROR_BODY_TIMEOUT,
+        );
+        if route.max_body > MAX_BODY {
+            changes.record(format!("max_body of the route {}: 10MiB (was more)", route.name));
+            route.max_body = MAX_BODY;
+        }
+        if !route.allow_from.is_empty() && !any_contains(&route.allow_from, CLIENT_ADDRESS) {
+            changes.record(format!(
+                "allow_from of the route {}: {CLIENT_ADDRESS}, who asks, is added",
+                route.name
+            ));
+            route.allow_from.push(IpNet::from(IpAddr::V4(CLIENT_ADDRESS)));
+        }
+    }
+    config
+}
+
+fn cap_timeouts(timeouts: &mut Timeouts, changes: &mut Changes) {
+    // Which of the two ends a wait stays as it is.
+    let deadline_first = timeouts.deadline <= timeouts.response_headers;
+    changes.cap("timeouts.connect", &mut timeouts.connect, CONNECT_TIMEOUT);
+    changes.cap("timeouts.tls", &mut timeouts.tls, TLS_TIMEOUT);
+    changes.cap("timeouts.response_headers", &mut timeouts.response_headers, RESPONSE_HEADERS_TIMEOUT);
+    changes.cap("timeouts.body_idle", &mut timeouts.body_idle, BODY_IDLE_TIMEOUT);
+    changes.cap("timeouts.stream_idle", &mut timeouts.stream_idle, BODY_IDLE_TIMEOUT);
+    changes.cap("timeouts.tunnel_idle", &mut timeouts.tunnel_idle, BODY_IDLE_TIMEOUT);
+    let maximum = if deadline_first { SHORT_DEADLINE } else { DEADLINE };
+    changes.cap("timeouts.deadline", &mut timeouts.deadline, maximum);
+}
+
+/// The same with a second listener, for HTTP/2 with prior knowledge.
+fn with_h2c_listener(config: &Config) -> Config {
+    let mut config = config.clone();
+    if let Some(mut listener) = config.listeners.first().cloned() {
+        listener.h2c = true;
+        config.listeners.push(listener);
+    }
+    config
+}
+
+/// The same with a second listener, which shows the certificates of the first one in the file that has some.
+fn with_tls_listener(config: &Config, original_config: &Config) -> Config {
+    let mut config = config.clone();
+    let tls = original_config.listeners.iter().find_map(|listener| listener.tls.clone());
+    if let (Some(mut listener), Some(tls)) = (config.listeners.first().cloned(), tls) {
+        listener.tls = Some(tls);
+        config.listeners.push(listener);
+    }
+    config
+}
+
+/// The same with every rate limit reached at the second request, and with nobody exempt.
+fn with_low_limits(config: &Config, original_config: &Config) -> Config {
+    let mut config = config.clone();
+    for (limit, configured) in config.rate_limits.iter_mut().zip(&original_config.rate_limits) {
+        let period = configured.settings.quota.period().max(Duration::from_secs(60));
+        set_quota(&mut limit.settings, (1, period, 1));
+        limit.settings.exempt.clear();
+    }
+    config
+}
+
+fn set_quota(settings: &mut LimiterSettings, (allowed, period, burst): (u32, Duration, u32)) {
+    if let Ok(quota) = Quota::new(allowed, period, burst) {
+        settings.quota = quota;
+    }
+}
+
+/// Whether servers of that kind can stand behind this upstream, as the file has it.
+pub(super) fn supports(upstream: &Servers, server_kind: ServerKind) -> bool {
+    let trust = upstream.cert_verification.as_ref();
+    if server_kind.has_invalid_certificate() {
+        trust.is_some_and(|trust| trust.is_enabled())
+    } else if server_kind.requires_tls() {
+        trust.is_some()
+    } else if server_kind.requires_http2() {
+        supports_http2(upstream)
+    } else {
+        server_kind != ServerKind::UnexpectedTls || trust.is_none()
+    }
+}
+
+/// The same where every server has to be certified by this authority.
+fn with_tls_upstreams(config: &Config, authority: &str) -> Result<Config, String> {
+    let error = |error: TlsConfigError| {
+        format!("the certificate of the rehearsal's own authority: {}", error.message)
+    };
+    let trust = Arc::new(CertVerification::from_pem(authority.as_bytes()).map_err(error)?);
+    let mut config = config.clone();
+    for upstream in &mut config.upstreams {
+        upstream.cert_verification = Some(Arc::clone(&trust));
+    }
+    Ok(config)
+}
+
+fn supports_http2(upstream: &Servers) -> bool {
+    match upstream.http2 {
+        HttpVersionPolicy::Http1 => false,
+        HttpVersionPolicy::Auto => upstream.cert_verification.is_some(),
+        HttpVersionPolicy::Http2 => true,
+    }
+}
+
+/// The same where HTTP/2 is spoken to the servers that are spoken to in it.
+fn with_http2_upstreams(config: &Config, original_config: &Config, changes: &mut Changes) -> Config {
+    let mut config = config.clone();
+    for (upstream, configured) in config.upstreams.iter_mut().zip(&original_config.upstreams) {
+        if supports_http2(configured) {
+            upstream.http2 = HttpVersionPolicy::Http2;
+            let description = "always for the faults of HTTP/2, off for those of HTTP/1.1";
+            changes.record(format!("upstreams.*.http2: {description}"));
+        }
+    }
+    config
+}
+
+/// The same with this server behind every upstream.
+fn with_server(config: &Config, server: SocketAddr) -> Config {
+    let mut config = config.clone();
+    for upstream in &mut config.upstreams {
+        let host = server.ip().to_string();
+        let name =
+            upstream.cert_verification.as_ref().and_then(|_| server_name(tls_servers::SERVER_NAME).ok());
+        upstream.servers = vec![UpstreamServer { host, port: server.port(), weight: 1, tls_name: name }];
+    }
+    config
+}
+
+/// Whether a client of this address is among them.
+pub(super) fn any_contains(networks: &[IpNet], address: Ipv4Addr) -> bool {
+    networks.iter().any(|network| network.contains(&IpAddr::V4(address)))
+}

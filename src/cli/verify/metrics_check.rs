@@ -1,0 +1,80 @@
+//! After the rows: has every gateway counted what its clients saw, and has any panicked?
+//!
+//! Only when no row has failed: a row that failed is reported already, and what was counted for it is not known. For flaky rows
+//! the comparison allows as many more events as they may have caused.
+
+use std::time::{Duration, Instant};
+
+use super::harness::{Harness, RunningGateway};
+use super::observed::CheckedMetric;
+use super::{ReportRow, Section, Verdict};
+
+/// What is counted after an answer has left comes a moment later; on a busy machine, some moments. Scaled by the load factor.
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(10);
+const PANICS_ROW: (&str, &str) = ("panics", "no gateway has panicked");
+
+/// One row for each account, over all gateways.
+pub(super) async fn check_all(harness: &Harness, rows: &[ReportRow]) -> Vec<ReportRow> {
+    let metrics = CheckedMetric::ALL.map(|metric| (metric.name(), metric.description()));
+    let skipped = |reason: &str| {
+        let all = metrics.into_iter().chain([PANICS_ROW]);
+        all.map(|fault| ReportRow::skipped(Section::Metrics, fault, None, reason.to_owned())).collect()
+    };
+    if rows.iter().any(|row| matches!(row.verdict, Verdict::Failed(_))) {
+        return skipped("a row above failed");
+    }
+    let mut results: Vec<ReportRow> = Vec::new();
+    for metric in CheckedMetric::ALL {
+        results.push(check_metric(harness, metric).await);
+    }
+    results.push(check_panics(harness));
+    results
+}
+
+async fn check_metric(harness: &Harness, metric: CheckedMetric) -> ReportRow {
+    let fault = (metric.name(), metric.description());
+    let gateways = || harness.gateways();
+    let deadline = Instant::now() + harness.load.scale(SETTLE_TIMEOUT);
+    let differences = loop {
+        let differences_of = |(name, gateway): (&str, &RunningGateway)| -> Vec<String> {
+            let found = gateway.observed.differences(metric, &gateway.metrics);
+            found.iter().map(|difference| format!("gateway of {name}: {difference}")).collect()
+        };
+        let differences: Vec<String> = gateways().flat_map(differences_of).collect();
+        if differences.is_empty() || Instant::now() > deadline {
+            break differences;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    let seen: u64 = gateways().map(|(_, gateway)| gateway.observed.total(metric)).sum();
+    let actual = if differences.is_empty() { seen.to_string() } else { "another sum".to_owned() };
+    result_row(fault, seen.to_string(), actual, differences)
+}
+
+fn check_panics(harness: &Harness) -> ReportRow {
+    let panics: u64 = harness.gateways().map(|(_, gateway)| gateway.metrics.panics.get()).sum();
+    let differences = if panics == 0 { Vec::new() } else { vec!["panics_total is not 0".to_owned()] };
+    result_row(PANICS_ROW, "0".to_owned(), panics.to_string(), differences)
+}
+
+fn result_row(
+    fault: (&'static str, &'static str),
+    expected: String,
+    actual: String,
+    differences: Vec<String>,
+) -> ReportRow {
+    ReportRow {
+        section: Section::Metrics,
+        fault: fault.0,
+        description: fault.1,
+        route: None,
+        expected,
+        actual,
+        verdict: if differences.is_empty() {
+            Verdict::Passed
+        } else {
+            Verdict::Failed(differences.join("; "))
+        },
+        retried: false,
+    }
+}

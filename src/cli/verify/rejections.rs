@@ -1,0 +1,184 @@
+//! What the configuration itself refuses: rate limits, denied methods, clients that are not allowed.
+//!
+//! One row for each, on each route that has it, with everything else out of the way.
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use http::Method;
+use tokio::io::AsyncWriteExt;
+
+use super::expectation::{ExpectationContext, describe_response};
+use super::harness::{Harness, RunningGateway, UNTRUSTED_CLIENT, any_contains};
+use super::route_probe::RouteProbe;
+use super::{ReportRow, Section, Verdict, retry};
+use crate::config::RouteConfig;
+use crate::conformance::response_reader::{ReceivedResponse, ResponseReader};
+use crate::conformance::{GatewayConnector, RequestKind};
+use crate::contract::{Cause, RequestSent};
+use crate::limit::LimiterMode;
+
+const RATE_LIMITED: (&str, &str) = ("rate-limited", "asks more often than the route's rate limits allow");
+const DENIED_METHOD: (&str, &str) = ("denied-method", "asks by a method that the route denies");
+const NOT_ALLOWED_FROM: (&str, &str) = ("not-allowed-from", "asks from an address that is not in allow_from");
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(12);
+/// Two are enough where nobody else counts by the same key.
+const MAX_REQUESTS: usize = 3;
+
+/// Plays all of it.
+pub(super) async fn run_all(harness: &Harness) -> Vec<ReportRow> {
+    let mut rows = Vec::new();
+    for (route, probe) in harness.config.routes.iter().zip(&harness.probes.probes) {
+        let skip = |fault, reason: &str| {
+            ReportRow::skipped(Section::Rejections, fault, Some(&route.name), reason.to_owned())
+        };
+        let Ok(probe) = probe else { continue };
+        match has_enforced_rule(harness, route) {
+            None => {}
+            Some(false) => rows.push(skip(RATE_LIMITED, "its rate limits only watch")),
+            Some(true) => rows.push(retry::at_most_twice(|| check_rate_limit(harness, route, probe)).await),
+        }
+        for method in &route.deny_methods {
+            let reaches_route = harness.probes.accepts(probe, method);
+            if reaches_route && !is_never_routed(method) {
+                let play = || check_rejection(harness, route, probe, DENIED_METHOD, (method, None));
+                rows.push(retry::at_most_twice(play).await);
+            } else {
+                rows.push(skip(DENIED_METHOD, &format!("{method} does not reach the route")));
+            }
+        }
+        let original =
+            harness.original_config.routes.get(probe.route_index).map(|route| &route.allow_from[..]);
+        match original {
+            None | Some([]) => {}
+            Some(networks) if any_contains(networks, UNTRUSTED_CLIENT) => {
+                rows.push(skip(NOT_ALLOWED_FROM, "every address of this machine is allowed"));
+            }
+            Some(_) => {
+                let play = || {
+                    check_rejection(
+                        harness,
+                        route,
+                        probe,
+                        NOT_ALLOWED_FROM,
+                        (&probe.method, Some(UNTRUSTED_CLIENT)),
+                    )
+                };
+                rows.push(retry::at_most_twice(play).await);
+            }
+        }
+    }
+    rows
+}
+
+/// Whether a rule of the route can refuse; `None` where it has none.
+fn has_enforced_rule(harness: &Harness, route: &RouteConfig) -> Option<bool> {
+    let rules = route.rate_limits.iter().filter_map(|index| harness.config.rate_limits.get(*index));
+    let modes: Vec<LimiterMode> = rules.map(|limit| limit.settings.mode).collect();
+    (!modes.is_empty()).then(|| modes.contains(&LimiterMode::Enforce))
+}
+
+/// Answered before rules of routes are asked.
+fn is_never_routed(method: &Method) -> bool {
+    *method == Method::CONNECT || *method == Method::TRACE
+}
+
+async fn check_rate_limit(harness: &Harness, route: &RouteConfig, probe: &RouteProbe) -> ReportRow {
+    let mut requests = 0;
+    let outcome = loop {
+        requests += 1;
+        match send_request(
+            harness,
+            &harness.low_limits_gateway,
+            None,
+            (probe, &probe.method),
+            Cause::RateLimited,
+        )
+        .await
+        {
+            Ok(response) if response.status == 200 && requests < MAX_REQUESTS => {}
+            other => break other,
+        }
+    };
+    judge_row(harness, route, RATE_LIMITED, &probe.method, Cause::RateLimited, outcome, |response| {
+        let header_names = ["x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset"];
+        match header_names.iter().find(|name| response.header(name).is_none()) {
+            Some(name) => Err(format!("a refusal without {name}")),
+            None => Ok(()),
+        }
+    })
+}
+
+async fn check_rejection(
+    harness: &Harness,
+    route: &RouteConfig,
+    probe: &RouteProbe,
+    fault: (&'static str, &'static str),
+    (method, from): (&Method, Option<Ipv4Addr>),
+) -> ReportRow {
+    let cause = Cause::HttpRequestDenied;
+    let outcome = send_request(harness, &harness.client_gateway, from, (probe, method), cause).await;
+    judge_row(harness, route, fault, method, cause, outcome, |_| Ok(()))
+}
+
+fn judge_row(
+    harness: &Harness,
+    route: &RouteConfig,
+    fault: (&'static str, &'static str),
+    method: &Method,
+    cause: Cause,
+    outcome: Result<ReceivedResponse, String>,
+    extra_check: impl Fn(&ReceivedResponse) -> Result<(), String>,
+) -> ReportRow {
+    let rules = ExpectationContext { config: &harness.config, route: Some(route), method };
+    let expectation = rules.for_fault(cause, RequestSent::None);
+    let request_kind = RequestKind { head: *method == Method::HEAD, http10: false };
+    let (actual, verdict) = match outcome {
+        Err(none) => (none.clone(), Verdict::Failed(none)),
+        Ok(response) => {
+            let verdict = expectation
+                .check(&response, request_kind, &harness.config.contract)
+                .and_then(|()| extra_check(&response));
+            (describe_response(&response), verdict.map_or_else(Verdict::Failed, |()| Verdict::Passed))
+        }
+    };
+    let expected = expectation.describe();
+    let route = Some(route.name.clone());
+    ReportRow {
+        section: Section::Rejections,
+        fault: fault.0,
+        description: fault.1,
+        route,
+        expected,
+        actual,
+        verdict,
+        retried: false,
+    }
+}
+
+/// Asks once; an error is expected to be of this cause.
+async fn send_request(
+    harness: &Harness,
+    gateway: &RunningGateway,
+    from: Option<Ipv4Addr>,
+    (probe, method): (&RouteProbe, &Method),
+    cause: Cause,
+) -> Result<ReceivedResponse, String> {
+    let connector = GatewayConnector { source_address: from, ..harness.connect(gateway) };
+    let stream =
+        connector.connect(false).await.map_err(|error| format!("no connection to the gateway: {error}"))?;
+    let mut reader = ResponseReader::new(stream, harness.load.scale(RESPONSE_TIMEOUT));
+    let request = format!("{method} {} HTTP/1.1\r\nhost: {}\r\n\r\n", probe.path, probe.host);
+    let _ = reader.stream.write_all(request.as_bytes()).await;
+    let request_kind = RequestKind { head: *method == Method::HEAD, http10: false };
+    match reader.read_response(request_kind).await {
+        Ok(response) => {
+            gateway.observed.record_response(response.status, Some(cause.name()));
+            Ok(response)
+        }
+        Err(read_error) => {
+            gateway.observed.record_unknown(1);
+            Err(format!("no answer: {read_error:?}"))
+        }
+    }
+}

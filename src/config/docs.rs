@@ -1,0 +1,251 @@
+//! `docs/configuration.md`, made of the comments in [`super::file`]: the manual cannot say something else than the code.
+//!
+//! It reads the sources as text, because a doc comment exists nowhere else; so the structs there stay plain. Compiled for
+//! tests only. To write the page again: `UPDATE_DOCS=1 cargo test configuration_page`.
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+
+use super::unsupported;
+
+/// The sources that mirror the file.
+pub(super) const SOURCES: [&str; 5] = [
+    include_str!("file.rs"),
+    include_str!("file/cors.rs"),
+    include_str!("file/errors.rs"),
+    include_str!("file/limits.rs"),
+    include_str!("file/routing.rs"),
+];
+
+/// A struct or an enum of the sources.
+#[derive(Default)]
+struct DocItem {
+    members: Vec<DocMember>,
+    is_enum: bool,
+}
+
+/// A field or a variant.
+struct DocMember {
+    key: String,
+    kind: String,
+    docs: Vec<String>,
+}
+
+fn items() -> HashMap<String, DocItem> {
+    let mut items: HashMap<String, DocItem> = HashMap::new();
+    for source in SOURCES {
+        let mut docs: Vec<String> = Vec::new();
+        let mut rename = None;
+        let mut current: Option<String> = None;
+        for line in source.lines() {
+            let trimmed = line.trim();
+            if let Some(text) = trimmed.strip_prefix("///") {
+                docs.push(text.trim().to_owned());
+            } else if let Some(name) = trimmed.strip_prefix("#[serde(rename = \"") {
+                rename = name.strip_suffix("\")]").map(str::to_owned);
+            } else if trimmed.starts_with("#[") {
+            } else if let Some(rest) = line.strip_prefix("pub type ") {
+                // `pub type Form = Either<Word, File>;`: the long form is what has keys.
+                let (name, target) = rest.split_once(" = ").unwrap();
+                items
+                    .insert(name.to_owned(), DocItem { members: vec![alias_member(target)], is_enum: false });
+                docs.clear();
+            } else if let Some(rest) =
+                line.strip_prefix("pub struct ").or_else(|| line.strip_prefix("pub enum "))
+            {
+                let name = rest.split([' ', '(', '<']).next().unwrap().to_owned();
+                items.insert(name.clone(), DocItem { is_enum: line.contains("enum"), ..DocItem::default() });
+                current = Some(name);
+                docs.clear();
+            } else if line == "}" {
+                current = None;
+            } else if let (Some(name), false) = (&current, trimmed.is_empty()) {
+                let item = items.get_mut(name).unwrap();
+                let member = trimmed.trim_start_matches("pub ").trim_end_matches(',');
+                let (key, kind) = member.split_once(": ").unwrap_or((member, ""));
+                let key = rename
+                    .take()
+                    .unwrap_or_else(|| if item.is_enum { snake_case(key) } else { key.to_owned() });
+                item.members.push(DocMember { key, kind: kind.to_owned(), docs: std::mem::take(&mut docs) });
+            } else {
+                docs.clear();
+            }
+        }
+    }
+    items
+}
+
+fn alias_member(target: &str) -> DocMember {
+    DocMember { key: String::new(), kind: target.trim_end_matches(';').to_owned(), docs: Vec::new() }
+}
+
+fn snake_case(name: &str) -> String {
+    let mut out = String::new();
+    for letter in name.chars() {
+        if letter.is_uppercase() && !out.is_empty() {
+            out.push('_');
+        }
+        out.extend(letter.to_lowercase());
+    }
+    out
+}
+
+/// What a type leads to: the names inside it that the sources define, aliases followed.
+fn resolve_type<'a>(kind: &str, items: &'a HashMap<String, DocItem>) -> Option<(&'a str, &'a DocItem)> {
+    let words = kind.split(|letter: char| !letter.is_alphanumeric()).filter(|word| !word.is_empty());
+    let mut found: Vec<(&str, &DocItem)> = Vec::new();
+    for word in words {
+        if let Some((name, item)) = items.get_key_value(word) {
+            match item.members.as_slice() {
+                [only] if only.key.is_empty() => found.extend(resolve_type(&only.kind, items)),
+                _ => found.push((name, item)),
+            }
+        }
+    }
+    // Of a short and a long form, the keys are told; the short one is in the text.
+    found.iter().find(|(_, item)| !item.is_enum).or(found.first()).copied()
+}
+
+fn page() -> String {
+    let items = items();
+    let mut out = String::from(PAGE_HEADER);
+    let mut seen = HashMap::new();
+    section(&mut out, "", &items["ConfigFile"], &items, &mut seen);
+    out.push_str(UNSUPPORTED_SECTION);
+    for (pattern, remedy) in unsupported::KEYS {
+        writeln!(out, "| `{}` | {remedy} |", pattern.replace("[]", "[...]").replace('*', "NAME")).unwrap();
+    }
+    for (pattern, value, remedy) in unsupported::VALUES {
+        let pattern = pattern.replace("[]", "[...]").replace('*', "NAME");
+        writeln!(out, "| `{pattern}: {value}` | {remedy} |").unwrap();
+    }
+    out
+}
+
+fn section(
+    out: &mut String,
+    path: &str,
+    item: &DocItem,
+    items: &HashMap<String, DocItem>,
+    seen: &mut HashMap<String, String>,
+) {
+    for member in &item.members {
+        let path = if path.is_empty() { member.key.clone() } else { format!("{path}.{}", member.key) };
+        let level = if path.contains('.') { "###" } else { "##" };
+        writeln!(out, "{level} `{path}`\n").unwrap();
+        paragraphs(out, &member.docs);
+        let Some((name, inner)) = resolve_type(&member.kind, items) else { continue };
+        if inner.is_enum {
+            for variant in &inner.members {
+                writeln!(out, "- `{}`: {}", variant.key, variant.docs.join(" ")).unwrap();
+            }
+            out.push('\n');
+            continue;
+        }
+        if let Some(first) = seen.get(name) {
+            writeln!(out, "The keys are those of [`{first}`](#{}).\n", anchor(first)).unwrap();
+            continue;
+        }
+        let child_path = match &member.kind {
+            kind if kind.contains("Named<") => format!("{path}.NAME"),
+            kind if kind.contains("Vec<") => format!("{path}[]"),
+            _ => path.clone(),
+        };
+        seen.insert(name.to_owned(), path);
+        section(out, &child_path, inner, items, seen);
+    }
+}
+
+/// Lines to paragraphs; what follows the text (unit, default, reload) on a line of its own.
+fn paragraphs(out: &mut String, docs: &[String]) {
+    for paragraph in docs.split(|line| line.is_empty()) {
+        let text = paragraph.join(" ");
+        let metadata_start =
+            ["Required.", "Unit:", "Default:", "Reload:"].iter().filter_map(|word| text.find(word)).min();
+        let (text, metadata) = text.split_at(metadata_start.unwrap_or(text.len()));
+        for part in [text, metadata].iter().map(|part| part.trim()).filter(|part| !part.is_empty()) {
+            writeln!(out, "{part}\n").unwrap();
+        }
+    }
+}
+
+/// As a repository's page makes it of a heading.
+fn anchor(path: &str) -> String {
+    path.chars()
+        .filter(|letter| letter.is_alphanumeric() || matches!(letter, '_' | '-'))
+        .collect::<String>()
+        .to_lowercase()
+}
+
+const PAGE_HEADER: &str = "<!-- Generated from src/config/file.rs; write it again with: UPDATE_DOCS=1 cargo test configuration_page -->
+
+# The configuration file
+
+One YAML file, `statusquo.yaml` unless you say otherwise. `config/minimal.yaml` is the least that works,
+`config/annotated.yaml` has every key. `statusquo check` tells everything that is wrong with a file at once, with line,
+column and what would be right, and exits with 78; `run` refuses to start in the same words.
+
+- A key that does not exist is refused, never ignored. So is a key that is planned but not built (listed at the end).
+- Times are whole numbers with `ms`, `s`, `m`, `h` or `d` (`800ms`, `5s`, `1m30s`); sizes with `B`, `KiB`, `MiB`, `GiB`
+  (or the decimal `KB`, `MB`, `GB`). A number without its unit is refused.
+- `${NAME}` in a value is a variable of the environment; it is an error when it is not set. `${NAME:-default}` stands
+  for the default when it is not set or empty. `$${` stands for the characters `${`. Quote values that hold braces.
+- A key without a value is the same as no key. Anchors and aliases may be used, tags, merge keys and a second document
+  may not.
+- Paths here are written `upstreams.NAME.servers[]`: `NAME` is yours, `[]` is each item of a list.
+- \"Reload\" says whether a change takes effect when the process gets SIGHUP. A file that changes anything else is
+  refused as a whole, like one with a problem, and the old one is served on.
+
+";
+
+const UNSUPPORTED_SECTION: &str = "## Not supported yet
+
+These belong to the product and are refused by name until they are built.
+
+| key | until then |
+|---|---|
+";
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn configuration_page_matches_the_comments() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/configuration.md");
+        let generated = page();
+        if std::env::var_os("UPDATE_DOCS").is_some() {
+            std::fs::write(path, &generated).unwrap();
+        }
+        let current = std::fs::read_to_string(path).unwrap_or_default();
+        assert!(
+            current == generated,
+            "docs/configuration.md is out of date; run: UPDATE_DOCS=1 cargo test configuration_page"
+        );
+    }
+
+    #[test]
+    fn every_key_starts_with_one_sentence() {
+        for (name, item) in items() {
+            for member in item.members.iter().filter(|member| !member.key.is_empty()) {
+                let first = member.docs.first().map(String::as_str).unwrap_or_default();
+                assert!(first.contains('.'), "{name}.{}: {first:?}", member.key);
+            }
+        }
+    }
+
+    #[test]
+    fn every_leaf_documents_default_and_reload() {
+        let items = items();
+        for (name, item) in items.iter().filter(|(_, item)| !item.is_enum) {
+            for member in item.members.iter().filter(|member| !member.key.is_empty()) {
+                let leaf = resolve_type(&member.kind, &items).is_none_or(|(_, inner)| inner.is_enum);
+                let text = member.docs.join(" ");
+                let complete = text.contains("Reload:")
+                    && (text.contains("Default:") || text.contains("Required") || name == "WhenFile");
+                assert!(!leaf || complete, "{name}.{}: {text}", member.key);
+            }
+        }
+    }
+}

@@ -1,0 +1,433 @@
+//! From YAML to a [`Tree`]: syntax, aliases, duplicate keys, and `${VARIABLES}` in text.
+//!
+//! The events come from serde-saphyr's parser, for its positions; nothing here knows what a key means. The environment
+//! is a function handed in, so that the same text always gives the same tree. Syntax errors end the reading at once
+//! (what follows would be guesswork); duplicate keys and missing variables are collected.
+
+use std::collections::HashMap;
+
+use serde_saphyr::granit_parser::{ErrorKind, Event, Marker, Parser, ScalarStyle, ScanError, Tag, options};
+
+use super::problem::{Diagnostic, Location, Problem, quoted};
+use super::tree::{Entry, Node, NodeKind, Tree, child_path};
+
+/// Looks a variable up.
+pub type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+/// Reads `text`. Problems that do not hinder the reading of the rest are added to `problems`.
+///
+/// # Errors
+/// The first syntax error; also an empty file, a second document, tags, and aliases without bound.
+pub fn parse(text: &str, variables: Environment<'_>, problems: &mut Vec<Problem>) -> Result<Tree, Problem> {
+    let options =
+        options! { flow_nesting_limit: MAX_DEPTH, block_nesting_limit: MAX_DEPTH, emit_comments: false };
+    let mut builder = TreeBuilder::default();
+    for event in Parser::new_from_str_with_options(text, options) {
+        let (event, span) = event.map_err(|error| syntax_problem(&error))?;
+        builder.handle_event(event, to_location(&span.start))?;
+    }
+    let Some(root) = builder.root.filter(|root| !root.is_null()) else {
+        return Err(Problem::for_file("the file is empty", "start from `config/minimal.yaml`"));
+    };
+    let mut tree = Tree { root };
+    resolve_variables(&mut tree.root, "", variables, problems);
+    Ok(tree)
+}
+
+/// What is being built: collections still open, the outermost first.
+#[derive(Default)]
+struct TreeBuilder {
+    open_collections: Vec<OpenCollection>,
+    root: Option<Node>,
+    documents: usize,
+    anchors: HashMap<usize, AnchoredNode>,
+    /// Values so far, copies of aliases included.
+    value_count: usize,
+}
+
+struct OpenCollection {
+    node: Node,
+    anchor: usize,
+    key: Option<(String, Location)>,
+}
+
+struct AnchoredNode {
+    node: Node,
+    count: usize,
+    depth: usize,
+}
+
+impl TreeBuilder {
+    fn handle_event(&mut self, event: Event<'_>, location: Location) -> Result<(), Problem> {
+        match event {
+            Event::DocumentStart(..) => {
+                self.documents += 1;
+                if self.documents > 1 {
+                    return Err(problem_at(
+                        location,
+                        "a second document begins here",
+                        "keep one document in the file: remove `---`",
+                    ));
+                }
+                Ok(())
+            }
+            Event::Scalar(text, style, anchor, tag) => {
+                reject_tag(tag.as_deref(), location)?;
+                let kind = NodeKind::Scalar { text: text.into_owned(), plain: style == ScalarStyle::Plain };
+                self.finish_node(Node { location, kind }, anchor)
+            }
+            Event::SequenceStart(_, anchor, tag) => {
+                reject_tag(tag.as_deref(), location)?;
+                self.open_collections.push(OpenCollection {
+                    node: Node { location, kind: NodeKind::Sequence(Vec::new()) },
+                    anchor,
+                    key: None,
+                });
+                Ok(())
+            }
+            Event::MappingStart(_, anchor, tag) => {
+                reject_tag(tag.as_deref(), location)?;
+                self.open_collections.push(OpenCollection {
+                    node: Node { location, kind: NodeKind::Mapping(Vec::new()) },
+                    anchor,
+                    key: None,
+                });
+                Ok(())
+            }
+            Event::SequenceEnd | Event::MappingEnd => match self.open_collections.pop() {
+                Some(open) => self.finish_node(open.node, open.anchor),
+                None => Ok(()),
+            },
+            Event::Alias(anchor) => self.alias(anchor, location),
+            // Names of anchors and unresolved aliases are not asked for; an unknown one is a syntax error.
+            _ => Ok(()),
+        }
+    }
+
+    /// A value is whole: it goes where the innermost open collection wants it.
+    fn finish_node(&mut self, node: Node, anchor: usize) -> Result<(), Problem> {
+        self.value_count += 1;
+        if self.value_count > MAX_VALUES {
+            return Err(problem_at(
+                node.location,
+                "the file holds too many values",
+                "write fewer; aliases count each time they are used",
+            ));
+        }
+        if anchor != 0 {
+            let (count, depth) = node.count_and_depth();
+            self.anchors.insert(anchor, AnchoredNode { node: node.clone(), count, depth });
+        }
+        let Some(open) = self.open_collections.last_mut() else {
+            self.root = Some(node);
+            return Ok(());
+        };
+        match (&mut open.node.kind, open.key.take()) {
+            (NodeKind::Sequence(items), _) => items.push(node),
+            (NodeKind::Mapping(entries), Some((key, spot))) => {
+                entries.push(Entry { key, location: spot, value: node })
+            }
+            (NodeKind::Mapping(_), None) => match node.kind {
+                NodeKind::Scalar { text, .. } => open.key = Some((text, node.location)),
+                NodeKind::Sequence(_) | NodeKind::Mapping(_) | NodeKind::Invalid => {
+                    return Err(problem_at(
+                        node.location,
+                        "a key is not text",
+                        "put text before the colon; quote \"${...}\" and \"{...}\"",
+                    ));
+                }
+            },
+            (NodeKind::Scalar { .. } | NodeKind::Invalid, _) => {}
+        }
+        Ok(())
+    }
+
+    fn alias(&mut self, anchor: usize, location: Location) -> Result<(), Problem> {
+        let Some(anchored) = self.anchors.get(&anchor) else {
+            return Err(problem_at(
+                location,
+                "an alias stands inside the value it refers to",
+                "write the value out",
+            ));
+        };
+        if self.open_collections.len() + anchored.depth > 2 * MAX_DEPTH {
+            return Err(problem_at(location, "aliases are nested too deeply", "write the value out"));
+        }
+        self.value_count += anchored.count;
+        let node = anchored.node.clone();
+        self.finish_node(node, 0)
+    }
+}
+
+/// Removes repeated keys and puts variables in, saying where something is amiss.
+fn resolve_variables(node: &mut Node, path: &str, variables: Environment<'_>, problems: &mut Vec<Problem>) {
+    match &mut node.kind {
+        NodeKind::Scalar { text, plain } => {
+            if !text.contains("${") {
+                return;
+            }
+            match expand(text, variables) {
+                Ok(expanded) => {
+                    *text = expanded;
+                    *plain = false;
+                }
+                Err(diagnostic) => {
+                    problems.push(problem(path, node.location, diagnostic));
+                    node.kind = NodeKind::Invalid;
+                }
+            }
+        }
+        NodeKind::Sequence(items) => {
+            for (index, item) in items.iter_mut().enumerate() {
+                resolve_variables(item, &format!("{path}[{index}]"), variables, problems);
+            }
+        }
+        NodeKind::Mapping(entries) => {
+            let mut first: HashMap<String, Location> = HashMap::new();
+            entries.retain(|entry| match first.get(&entry.key) {
+                None => {
+                    first.insert(entry.key.clone(), entry.location);
+                    true
+                }
+                Some(earlier) => {
+                    let message = format!("this key is written twice, first on line {}", earlier.line);
+                    let diagnostic = Diagnostic::new(message, "keep one of the two");
+                    problems.push(problem(&child_path(path, &entry.key), entry.location, diagnostic));
+                    false
+                }
+            });
+            for entry in entries {
+                resolve_variables(&mut entry.value, &child_path(path, &entry.key), variables, problems);
+            }
+        }
+        NodeKind::Invalid => {}
+    }
+}
+
+/// Puts the values of `${NAME}` and `${NAME:-default}` in; `$${` stands for a literal `${`.
+fn expand(text: &str, variables: Environment<'_>) -> Result<String, Diagnostic> {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once("${") {
+        if let Some(escaped) = before.strip_suffix('$') {
+            out.push_str(escaped);
+            out.push_str("${");
+            rest = after;
+            continue;
+        }
+        out.push_str(before);
+        let Some((inside, remaining)) = after.split_once('}') else {
+            return Err(Diagnostic::new(
+                "\"${\" is not closed",
+                "write \"${NAME}\", or \"$${\" for the characters themselves",
+            ));
+        };
+        let (name, default) = match inside.split_once(":-") {
+            Some((name, default)) => (name, Some(default)),
+            None => (inside, None),
+        };
+        if !is_variable_name(name) {
+            let message = format!("{} is not the name of a variable", quoted(name));
+            return Err(Diagnostic::new(message, "write \"${NAME}\" or \"${NAME:-default}\""));
+        }
+        // As in a shell: with `:-` an empty variable counts as missing.
+        match (variables(name), default) {
+            (Some(value), None) => out.push_str(&value),
+            (Some(value), Some(_)) if !value.is_empty() => out.push_str(&value),
+            (_, Some(default)) => out.push_str(default),
+            (None, None) => {
+                let message = format!("the environment variable {name} is not set");
+                return Err(Diagnostic::new(
+                    message,
+                    format!("set it, or give a default: \"${{{name}:-...}}\""),
+                ));
+            }
+        }
+        rest = remaining;
+    }
+    out.push_str(rest);
+    Ok(out)
+}
+
+fn is_variable_name(name: &str) -> bool {
+    let mut letters = name.bytes();
+    letters.next().is_some_and(|first| first.is_ascii_alphabetic() || first == b'_')
+        && letters.all(|letter| letter.is_ascii_alphanumeric() || letter == b'_')
+}
+
+/// The parser's error in the operator's words, with what usually causes it.
+fn syntax_problem(error: &ScanError) -> Problem {
+    let (message, help) = match error.kind() {
+        ErrorKind::TabInIndentation
+        | ErrorKind::TabInBlockIndentation
+        | ErrorKind::TabNotAllowed
+        | ErrorKind::TabInPlainScalar
+        | ErrorKind::TabAtBlockScalarStart => {
+            ("a tab is used as indentation".to_owned(), "indent with spaces")
+        }
+        ErrorKind::UnknownAnchor => (
+            "there is no anchor of this name above".to_owned(),
+            "define it with & before using it, or quote the text",
+        ),
+        ErrorKind::RecursionLimitExceeded => {
+            ("the values are nested too deeply".to_owned(), "nest them less")
+        }
+        ErrorKind::UnclosedQuotedScalar => ("a quote is not closed".to_owned(), "close it on the same line"),
+        ErrorKind::UnclosedFlowCollection { open } => {
+            (format!("the bracket {} is not closed", quoted(&open.to_string())), "close it")
+        }
+        ErrorKind::ExpectedFlowMappingSeparator | ErrorKind::ExpectedFlowSequenceSeparator => (
+            "a comma or a closing bracket is missing".to_owned(),
+            "add it, or quote the text: inside brackets, text with { } [ ] or , needs quotes",
+        ),
+        _ => (
+            format!("this is not YAML: {}", error.kind()),
+            "look at the indentation, the colons and the brackets here and just above",
+        ),
+    };
+    problem_at(to_location(error.marker()), message, help)
+}
+
+fn reject_tag(tag: Option<&Tag>, location: Location) -> Result<(), Problem> {
+    match tag {
+        Some(tag) if !tag.is_yaml_core_schema() => Err(problem_at(
+            location,
+            "tags (\"!name\") mean nothing here",
+            "remove the tag, or quote the text",
+        )),
+        Some(_) | None => Ok(()),
+    }
+}
+
+fn to_location(marker: &Marker) -> Location {
+    Location { line: marker.line().max(1), column: marker.col() + 1 }
+}
+
+fn problem_at(location: Location, message: impl Into<String>, help: impl Into<String>) -> Problem {
+    problem("", location, Diagnostic::new(message, help))
+}
+
+fn problem(path: &str, location: Location, diagnostic: Diagnostic) -> Problem {
+    Problem {
+        path: path.to_owned(),
+        location: Some(location),
+        message: diagnostic.message,
+        help: diagnostic.help,
+    }
+}
+
+/// Nesting of lists and mappings, each; the deepest key of a configuration is at 6.
+const MAX_DEPTH: usize = 32;
+/// Bounds what aliases can multiply: well above any file a person writes.
+const MAX_VALUES: usize = 200_000;
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
+mod tests {
+    use super::*;
+
+    fn env(name: &str) -> Option<String> {
+        match name {
+            "PORT" => Some("8080".to_owned()),
+            "EMPTY" => Some(String::new()),
+            _ => None,
+        }
+    }
+
+    fn first_value(text: &str) -> (NodeKind, Vec<Problem>) {
+        let mut problems = Vec::new();
+        let tree = parse(text, &env, &mut problems).unwrap();
+        let NodeKind::Mapping(entries) = tree.root.kind else { panic!("not a mapping") };
+        (entries[0].value.kind.clone(), problems)
+    }
+
+    fn text_of(yaml: &str) -> String {
+        match first_value(yaml) {
+            (NodeKind::Scalar { text, .. }, problems) if problems.is_empty() => text,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn variables_are_expanded_in_values_only() {
+        assert_eq!(text_of("a: \"0.0.0.0:${PORT}\""), "0.0.0.0:8080");
+        assert_eq!(text_of("a: ${PORT}"), "8080");
+        assert_eq!(text_of("a: ${MISSING:-x}${PORT}"), "x8080");
+        assert_eq!(text_of("a: \"${EMPTY:-x}\""), "x");
+        assert_eq!(text_of("a: \"${EMPTY}\""), "");
+        assert_eq!(text_of("a: $${PORT} $5"), "${PORT} $5");
+        let mut problems = Vec::new();
+        let tree = parse("${PORT}: 1", &env, &mut problems).unwrap();
+        assert!(matches!(&tree.root.kind, NodeKind::Mapping(entries) if entries[0].key == "${PORT}"));
+    }
+
+    #[test]
+    fn variable_values_are_not_expanded_again() {
+        let nested_variables = |name: &str| (name == "A").then(|| "${B}".to_owned());
+        assert_eq!(expand("${A}", &nested_variables).unwrap(), "${B}");
+    }
+
+    #[test]
+    fn aliases_are_copied_and_bounded() {
+        let (kind, _) = first_value("b: &x [1]\n");
+        let mut problems = Vec::new();
+        let tree = parse("a: &x [1]\nb: *x", &env, &mut problems).unwrap();
+        let NodeKind::Mapping(entries) = tree.root.kind else { panic!("not a mapping") };
+        assert!(
+            matches!((&entries[1].value.kind, kind), (NodeKind::Sequence(a), NodeKind::Sequence(b)) if a.len() == b.len())
+        );
+
+        let mut bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
+        for level in 1..12 {
+            let before = level - 1;
+            let items = format!("*a{before}, ").repeat(10);
+            bomb.push_str(&format!("a{level}: &a{level} [{items}]\n"));
+        }
+        assert_eq!(parse(&bomb, &env, &mut problems).unwrap_err().message, "the file holds too many values");
+        let mut chain = "a0: &a0 [x]\n".to_owned();
+        for level in 1..200 {
+            chain.push_str(&format!("a{level}: &a{level} [*a{}]\n", level - 1));
+        }
+        assert_eq!(parse(&chain, &env, &mut problems).unwrap_err().message, "aliases are nested too deeply");
+        assert!(parse("a: &a [*a]", &env, &mut problems).is_err());
+    }
+
+    #[test]
+    fn unsupported_yaml_is_rejected_with_its_location() {
+        let parse_error = |text: &str| {
+            let problem = parse(text, &env, &mut Vec::new()).unwrap_err();
+            (problem.location.map(|spot| (spot.line, spot.column)), problem.message)
+        };
+        assert_eq!(parse_error(""), (None, "the file is empty".to_owned()));
+        assert_eq!(parse_error("# only a comment\n"), (None, "the file is empty".to_owned()));
+        assert_eq!(
+            parse_error("a: 1\n---\nb: 2\n"),
+            (Some((2, 1)), "a second document begins here".to_owned())
+        );
+        assert_eq!(parse_error("a:\n\tb: 1\n"), (Some((2, 2)), "a tab is used as indentation".to_owned()));
+        assert_eq!(
+            parse_error("a: !secret x"),
+            (Some((1, 12)), "tags (\"!name\") mean nothing here".to_owned())
+        );
+        assert_eq!(parse_error("{a: 1}: 2"), (Some((1, 1)), "a key is not text".to_owned()));
+        assert_eq!(parse_error("a: *b"), (Some((1, 4)), "there is no anchor of this name above".to_owned()));
+    }
+
+    #[test]
+    fn duplicate_key_and_missing_variable_are_both_reported() {
+        let mut problems = Vec::new();
+        parse("a:\n  b: ${NOT_SET}\n  b: 2\n", &env, &mut problems).unwrap();
+        let messages: Vec<_> = problems.iter().map(|p| (p.path.as_str(), p.message_and_help())).collect();
+        assert_eq!(
+            messages,
+            [
+                ("a.b", "this key is written twice, first on line 2; keep one of the two".to_owned()),
+                (
+                    "a.b",
+                    "the environment variable NOT_SET is not set; set it, or give a default: \"${NOT_SET:-...}\""
+                        .to_owned()
+                ),
+            ]
+        );
+    }
+}

@@ -1,0 +1,298 @@
+//! What a route's `match` may say about hosts and paths, and when two routes could not be told apart.
+//!
+//! Hosts and paths are compared in the one spelling that [`crate::http`] gives to requests, so a pattern in another
+//! spelling could never match: it is refused here, with the right one as the remedy. Which route wins is decided where
+//! requests are routed, not here.
+
+use std::net::Ipv6Addr;
+
+use http::Method;
+use matchit::{InsertError, Router};
+
+use super::problem::{Diagnostic, quoted};
+use super::units::host_name;
+
+/// A host as routes see it: exact, `*.` with a name, or `None` for any (written `*`).
+///
+/// # Errors
+/// With a port, a path, a scheme, or a star elsewhere.
+pub fn host(text: &str) -> Result<Option<String>, Diagnostic> {
+    if text == "*" {
+        return Ok(None);
+    }
+    let in_brackets = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    if let Some(address) = in_brackets.and_then(|address| address.parse::<Ipv6Addr>().ok()) {
+        return Ok(Some(address.to_string()));
+    }
+    let (wildcard, name) = match text.strip_prefix("*.") {
+        Some(name) => ("*.", name),
+        None => ("", text),
+    };
+    if let Some(name) = host_name(name) {
+        return Ok(Some(format!("{wildcard}{name}")));
+    }
+    let message = format!("{} is not a host", quoted(text));
+    match text.rsplit_once(':') {
+        Some((name, port)) if !name.is_empty() && super::units::is_digits(port) => Err(Diagnostic::new(
+            message,
+            format!("write {} alone: the port of a request does not matter", quoted(name)),
+        )),
+        Some(_) | None => {
+            Err(Diagnostic::new(message, "expected a name such as api.example.com, or \"*.example.com\""))
+        }
+    }
+}
+
+/// Checks a path pattern and gives its shape: the pattern without the names of its parameters.
+///
+/// # Errors
+/// When no request could match it, or the router cannot take it. `lenient` routes may name dot segments.
+pub fn path_shape(text: &str, lenient: bool) -> Result<String, Diagnostic> {
+    if !text.starts_with('/') {
+        let help = format!("write {}", quoted(&format!("/{text}")));
+        return Err(Diagnostic::new(format!("{} does not begin with /", quoted(text)), help));
+    }
+    if let Some((path, _)) = text.split_once(['?', '#']) {
+        let help = format!("write {}: routes look at the path alone", quoted(path));
+        return Err(Diagnostic::new(format!("{} is more than a path", quoted(text)), help));
+    }
+    Router::new().insert(text, ()).map_err(|error| pattern_error(text, &error))?;
+    let normalised = crate::http::path::normalise(text.as_bytes());
+    if normalised != text {
+        let message =
+            format!("{} would never match: requests are compared in their normal spelling", quoted(text));
+        return Err(Diagnostic::new(message, format!("write {}", quoted(&normalised))));
+    }
+    let (shape, example) = anonymise_parameters(text);
+    match crate::http::target::check_path(example.as_bytes()) {
+        Err(refusal) => Err(Diagnostic::new(
+            format!("{} would never match: {}", quoted(text), refusal.evidence),
+            "write another path",
+        )),
+        Ok(facts) if facts.dot_segments && !lenient => {
+            let message = format!("{} would never match: paths with dot segments are refused", quoted(text));
+            Err(Diagnostic::new(message, "resolve the dots, or set paths: lenient"))
+        }
+        Ok(_) => Ok(shape),
+    }
+}
+
+fn pattern_error(text: &str, error: &InsertError) -> Diagnostic {
+    let message = format!("{} is not a path pattern", quoted(text));
+    match error {
+        InsertError::InvalidParamSegment => {
+            Diagnostic::new(message, "use one {parameter} between two slashes at most")
+        }
+        InsertError::InvalidCatchAll => Diagnostic::new(message, "{*rest} must be the last segment"),
+        InsertError::Conflict { .. } | InsertError::InvalidParam => Diagnostic::new(
+            message,
+            "give each brace its partner and a name: {id}, {*rest}; write {{ for a brace itself",
+        ),
+        _ => Diagnostic::new(message, "expected static text, {parameter} or {*rest} between slashes"),
+    }
+}
+
+/// The pattern with its parameters named alike, and a path that it matches.
+fn anonymise_parameters(pattern: &str) -> (String, String) {
+    let (mut shape, mut example) = (String::new(), String::new());
+    let mut letters = pattern.chars().peekable();
+    while let Some(letter) = letters.next() {
+        match letter {
+            '{' | '}' if letters.peek() == Some(&letter) => {
+                letters.next();
+                shape.extend([letter, letter]);
+                example.push(letter);
+            }
+            '{' => {
+                shape.push_str(if letters.peek() == Some(&'*') { "{*x}" } else { "{x}" });
+                example.push('x');
+                letters.by_ref().take_while(|inside| *inside != '}').for_each(drop);
+            }
+            other => {
+                shape.push(other);
+                example.push(other);
+            }
+        }
+    }
+    (shape, example)
+}
+
+/// The routes accepted so far, to hold a new one against.
+#[derive(Default)]
+pub struct RouteTable {
+    hosts: Vec<(Option<String>, HostRoutes)>,
+}
+
+/// The routes of one host pattern, and the trees that requests are looked up in: one for each method that a route names
+/// and one (`None`) for all others. A route that names a method goes before one that takes all.
+#[derive(Default)]
+struct HostRoutes {
+    routes: Vec<RoutePattern>,
+    trees: Vec<(Option<Method>, Router<()>)>,
+}
+
+struct RoutePattern {
+    shape: String,
+    /// Every method it takes, HEAD with GET; empty is all.
+    methods: Vec<Method>,
+    name: String,
+}
+
+impl RouteTable {
+    /// Adds a route.
+    ///
+    /// # Errors
+    /// When a request could belong to it and to an earlier one alike.
+    pub fn add(
+        &mut self,
+        host: &Option<String>,
+        shape: &str,
+        methods: &[Method],
+        name: &str,
+    ) -> Result<(), Diagnostic> {
+        let index = match self.hosts.iter().position(|(known, _)| known == host) {
+            Some(index) => index,
+            None => {
+                let all = HostRoutes { routes: Vec::new(), trees: vec![(None, Router::new())] };
+                self.hosts.push((host.clone(), all));
+                self.hosts.len() - 1
+            }
+        };
+        let Some((_, table)) = self.hosts.get_mut(index) else { return Ok(()) };
+        table.add(RoutePattern {
+            shape: shape.to_owned(),
+            methods: with_head(methods),
+            name: name.to_owned(),
+        })
+    }
+}
+
+impl HostRoutes {
+    fn add(&mut self, row: RoutePattern) -> Result<(), Diagnostic> {
+        if let Some(duplicate) =
+            self.routes.iter().find(|other| other.shape == row.shape && methods_overlap(other, &row))
+        {
+            let message = format!("it could not be told apart from the route {}", quoted(&duplicate.name));
+            return Err(Diagnostic::new(message, "give one of them another host, path or methods"));
+        }
+        for method in &row.methods {
+            if !self.trees.iter().any(|(known, _)| known.as_ref() == Some(method)) {
+                let mut tree = Router::new();
+                for all in self.routes.iter().filter(|route| route.methods.is_empty()) {
+                    // What went into the tree of all methods goes into an empty one too.
+                    let _ = tree.insert(all.shape.clone(), ());
+                }
+                self.trees.push((Some(method.clone()), tree));
+            }
+        }
+        for (method, tree) in &mut self.trees {
+            let applies =
+                row.methods.is_empty() || method.as_ref().is_some_and(|method| row.methods.contains(method));
+            if !applies {
+                continue;
+            }
+            match tree.insert(row.shape.clone(), ()) {
+                // The same shape is there for all methods: the one that names the method goes before it.
+                Err(InsertError::Conflict { with }) if with != row.shape => {
+                    let other = self.routes.iter().find(|route| route.shape == with);
+                    let other = other.map_or(with.as_str(), |route| &route.name);
+                    let message =
+                        format!("its path and that of the route {} cannot stand side by side", quoted(other));
+                    let help = "between the same slashes, use either {parameter} or {*rest} in both";
+                    return Err(Diagnostic::new(message, help));
+                }
+                Ok(()) | Err(_) => {}
+            }
+        }
+        self.routes.push(row);
+        Ok(())
+    }
+}
+
+/// Whether a method belongs to both in the same way: named by both, or taken by both with all others.
+fn methods_overlap(a: &RoutePattern, b: &RoutePattern) -> bool {
+    let shared = a.methods.iter().any(|method| b.methods.contains(method));
+    shared || (a.methods.is_empty() && b.methods.is_empty())
+}
+
+/// HEAD is served where GET is.
+fn with_head(methods: &[Method]) -> Vec<Method> {
+    let mut methods = methods.to_vec();
+    if methods.contains(&Method::GET) && !methods.contains(&Method::HEAD) {
+        methods.push(Method::HEAD);
+    }
+    methods
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn host_patterns_are_normalised() {
+        assert_eq!(host("API.example.com."), Ok(Some("api.example.com".to_owned())));
+        assert_eq!(host("*.Example.com"), Ok(Some("*.example.com".to_owned())));
+        assert_eq!(host("*"), Ok(None));
+        assert_eq!(host("[0::1]"), Ok(Some("::1".to_owned())));
+        for text in ["", "api.example.com:80", "http://x", "a*.b", "*.*.b", "a/b", "*."] {
+            assert!(host(text).is_err(), "{text}");
+        }
+        assert!(host("a.b:80").unwrap_err().help.contains("\"a.b\" alone"));
+    }
+
+    #[test]
+    fn unmatchable_pattern_is_rejected_with_the_right_spelling() {
+        for (text, remedy) in [
+            ("users", "write \"/users\""),
+            ("/a?b=c", "write \"/a\": routes look at the path alone"),
+            ("//a//b", "write \"/a/b\""),
+            ("/%61", "write \"/a\""),
+            ("/%c3%a9", "write \"/%C3%A9\""),
+            ("/é", "write \"/%C3%A9\""),
+            ("/{*rest}/x", "{*rest} must be the last segment"),
+            ("/{a}{b}", "use one {parameter} between two slashes at most"),
+            ("/a/../b", "resolve the dots, or set paths: lenient"),
+            ("/a b", "write another path"),
+        ] {
+            assert_eq!(path_shape(text, false).unwrap_err().help, remedy, "{text}");
+        }
+        for text in ["/{", "/{}", "/}", "/{a/b"] {
+            assert!(path_shape(text, false).is_err(), "{text}");
+        }
+        assert_eq!(path_shape("/a/../b", true).as_deref(), Ok("/a/../b"));
+        assert_eq!(
+            path_shape("/v1/{id}/x-{n}/{{y}}/{*rest}", false).as_deref(),
+            Ok("/v1/{x}/x-{x}/{{y}}/{*x}")
+        );
+    }
+
+    #[test]
+    fn routes_differing_only_in_parameter_names_conflict() {
+        let mut table = RouteTable::default();
+        let host = Some("a.b".to_owned());
+        let shape = |path: &str| path_shape(path, false).unwrap();
+        let mut add = |host: &Option<String>, path: &str, methods: &[Method], name: &str| {
+            table.add(host, &shape(path), methods, name).map_err(|refusal| refusal.message)
+        };
+        let duplicate_of = |name: &str| Err(format!("it could not be told apart from the route \"{name}\""));
+        assert_eq!(add(&None, "/u/{id}", &[Method::GET], "one"), Ok(()));
+        assert_eq!(add(&None, "/u/{name}", &[Method::POST], "two"), Ok(()));
+        assert_eq!(add(&host, "/u/{id}", &[Method::GET], "three"), Ok(()));
+        assert_eq!(add(&None, "/u/me", &[], "four"), Ok(()));
+        assert_eq!(add(&None, "/u/{x}", &[Method::PUT, Method::POST], "five"), duplicate_of("two"));
+        assert_eq!(add(&None, "/u/{x}", &[Method::HEAD], "six"), duplicate_of("one"));
+        assert_eq!(add(&None, "/u/{x}", &[], "all"), Ok(()));
+        assert_eq!(add(&None, "/u/{y}", &[], "seven"), duplicate_of("all"));
+    }
+
+    #[test]
+    fn parameter_and_catch_all_conflict_for_one_method() {
+        let mut table = RouteTable::default();
+        let shape = |path: &str| path_shape(path, false).unwrap();
+        assert!(table.add(&None, &shape("/u/{id}"), &[Method::GET], "one").is_ok());
+        assert!(table.add(&None, &shape("/u/{*rest}"), &[Method::POST], "two").is_ok());
+        let diagnostic = table.add(&None, &shape("/u/{*rest}"), &[], "three").unwrap_err();
+        assert_eq!(diagnostic.message, "its path and that of the route \"one\" cannot stand side by side");
+    }
+}

@@ -1,0 +1,262 @@
+//! Rows of clients that send too much, too slowly, or under conditions (Expect).
+//!
+//! How they leave is in [`super::disconnects`].
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::contract::Cause;
+
+use super::{
+    ClientFault, ClientStep, ConnectionOutcome, ExpectedResponse, FAULT_HEADER, GatewayProfile, RequestKind,
+    UpstreamSaw, rejected, row, send, served, steps_row,
+};
+
+/// What is larger than the limits.
+pub(super) fn sizes(profile: &GatewayProfile) -> Vec<ClientFault> {
+    let max_header_bytes = profile.max_header_bytes;
+    let extra = profile.max_body.saturating_add(1);
+    let too_large = ExpectedResponse::RejectedOnRoute(Cause::BodyTooLarge);
+    let declared = |name, meaning, steps: Vec<ClientStep>| {
+        steps_row(
+            name,
+            meaning,
+            steps,
+            vec![too_large],
+            ConnectionOutcome::AnnouncedClose,
+            UpstreamSaw::Complete(0),
+        )
+    };
+    let head = format!("<post> HTTP/1.1\r\nhost: <host>\r\ncontent-length: {extra}\r\n\r\n");
+    let data_chunk = Bytes::from(vec![b'x'; CHUNK_SIZE]);
+    let pieces = profile.max_body / CHUNK_SIZE as u64 + 1;
+    let mut chunk = format!("{CHUNK_SIZE:x}\r\n").into_bytes();
+    chunk.extend_from_slice(&data_chunk);
+    chunk.extend_from_slice(b"\r\n");
+    vec![
+        rejected(
+            "uri-too-long",
+            "a target larger than client.max_header_bytes",
+            Cause::UriTooLong,
+            format!("<get>&a={} HTTP/1.1\r\nhost: <host>\r\n\r\n", "x".repeat(max_header_bytes)),
+        ),
+        rejected(
+            "uri-without-end",
+            "a target that does not end",
+            Cause::UriTooLong,
+            format!("<get>&a={}", "x".repeat(max_header_bytes)),
+        ),
+        rejected(
+            "field-too-large",
+            "one field larger than client.max_header_bytes",
+            Cause::HeaderTooLarge,
+            format!("<get> HTTP/1.1\r\nhost: <host>\r\ncookie: {}\r\n\r\n", "x".repeat(max_header_bytes)),
+        ),
+        rejected(
+            "field-name-too-large",
+            "one name larger than client.max_header_bytes",
+            Cause::HeaderTooLarge,
+            format!("<get> HTTP/1.1\r\nhost: <host>\r\n{}: a\r\n\r\n", "x".repeat(max_header_bytes)),
+        ),
+        rejected(
+            "head-too-large",
+            "many fields, together larger than client.max_header_bytes",
+            Cause::HeaderTooLarge,
+            format!(
+                "<get> HTTP/1.1\r\nhost: <host>\r\n{}\r\n",
+                long_header_field().repeat(max_header_bytes / 500 + 1)
+            ),
+        ),
+        rejected(
+            "too-many-fields",
+            "257 fields",
+            Cause::HeaderTooLarge,
+            format!("<get> HTTP/1.1\r\nhost: <host>\r\n{}\r\n", "a: b\r\n".repeat(256)),
+        ),
+        declared(
+            "body-too-large",
+            "a Content-Length above max_body, and none of it sent",
+            vec![send(head.clone()), ClientStep::ReadResponse(RequestKind::DEFAULT)],
+        ),
+        declared(
+            "body-too-large-sent",
+            "a Content-Length above max_body; the client sends all of it before it reads",
+            vec![
+                send(head),
+                ClientStep::SendRepeated(data_chunk.clone(), pieces),
+                ClientStep::ReadResponse(RequestKind::DEFAULT),
+            ],
+        ),
+        steps_row(
+            "chunks-too-large",
+            "chunks that together are larger than max_body; the client sends all of them before it reads",
+            vec![
+                send("<post> HTTP/1.1\r\nhost: <host>\r\ntransfer-encoding: chunked\r\n\r\n"),
+                ClientStep::SendRepeated(chunk.into(), pieces),
+                ClientStep::ReadResponse(RequestKind::DEFAULT),
+            ],
+            vec![too_large],
+            ConnectionOutcome::AnnouncedClose,
+            UpstreamSaw::AtMostPartial,
+        ),
+        row(
+            "huge-chunk-announced",
+            "a chunk of a petabyte is announced, and a little of it sent",
+            "<post> HTTP/1.1\r\nhost: <host>\r\ntransfer-encoding: chunked\r\n\r\n4000000000000\r\nabc",
+            ExpectedResponse::RejectedOnRoute(Cause::ClientTooSlow),
+        )
+        .ending(ConnectionOutcome::AnnouncedClose)
+        .with_upstream_saw(UpstreamSaw::AtMostPartial),
+    ]
+}
+
+/// So much of a large body is sent at once.
+const CHUNK_SIZE: usize = 64 * 1024;
+
+fn long_header_field() -> String {
+    format!("x-note: {}\r\n", "x".repeat(490))
+}
+
+/// Expect, in every variant.
+pub(super) fn expectations(profile: &GatewayProfile) -> Vec<ClientFault> {
+    let tail = "expect: 100-continue\r\ncontent-length: 3\r\n\r\n";
+    let post = format!("<post> HTTP/1.1\r\nhost: <host>\r\n{tail}");
+    let other = |name, meaning, value: &str| {
+        let bytes =
+            format!("<post> HTTP/1.1\r\nhost: <host>\r\nexpect: {value}\r\ncontent-length: 3\r\n\r\nabc");
+        rejected(name, meaning, Cause::UnsupportedExpectation, bytes)
+    };
+    let too_large = profile.max_body.saturating_add(1);
+    vec![
+        steps_row(
+            "expect-continue",
+            "waits for 100 Continue before it sends its body",
+            vec![send(post.clone()), ClientStep::ReadInterim(100), send("abc"), ClientStep::ReadResponse(RequestKind::DEFAULT)],
+            vec![ExpectedResponse::Served],
+            ConnectionOutcome::KeptOpen,
+            UpstreamSaw::Complete(1),
+        ),
+        steps_row(
+            "expect-in-capitals",
+            "the same in other letters",
+            vec![
+                send("<post> HTTP/1.1\r\nhost: <host>\r\nEXPECT: 100-Continue\r\ncontent-length: 3\r\n\r\n"),
+                ClientStep::ReadInterim(100),
+                send("abc"),
+                ClientStep::ReadResponse(RequestKind::DEFAULT),
+            ],
+            vec![ExpectedResponse::Served],
+            ConnectionOutcome::KeptOpen,
+            UpstreamSaw::Complete(1),
+        ),
+        served("expect-and-send", "expects 100 and does not wait for it", format!("{post}abc")),
+        served(
+            "expect-without-body",
+            "expects 100 and has no body",
+            "<get> HTTP/1.1\r\nhost: <host>\r\nexpect: 100-continue\r\n\r\n",
+        ),
+        other("expect-unknown", "expects what nobody knows", "a-miracle"),
+        other("expect-empty", "an empty Expect", ""),
+        other("expect-list", "expects 100 and more", "100-continue, a-miracle"),
+        other("expect-parameter", "expects 100 with a parameter", "100-continue;q=1"),
+        other("expect-number", "expects 200", "200"),
+        other("expect-twice", "Expect twice", "100-continue\r\nexpect: 100-continue"),
+        ClientFault {
+            steps: vec![
+                send(format!("<post> HTTP/1.0\r\nhost: <host>\r\n{tail}abc")),
+                ClientStep::ReadResponse(RequestKind::HTTP10),
+            ],
+            ..served("expect-on-1.0", "expects 100 over HTTP/1.0, where it means nothing", "")
+                .ending(ConnectionOutcome::AnnouncedClose)
+        },
+        row(
+            "expect-too-large",
+            "expects 100 for a body that is too large",
+            format!(
+                "<post> HTTP/1.1\r\nhost: <host>\r\nexpect: 100-continue\r\ncontent-length: {too_large}\r\n\r\n"
+            ),
+            ExpectedResponse::RejectedOnRoute(Cause::BodyTooLarge),
+        )
+        .ending(ConnectionOutcome::AnnouncedClose),
+        steps_row(
+            "expect-and-nothing",
+            "gets its 100 and then sends nothing",
+            vec![send(post), ClientStep::ReadInterim(100), ClientStep::ReadResponse(RequestKind::DEFAULT)],
+            vec![ExpectedResponse::RejectedOnRoute(Cause::ClientTooSlow)],
+            ConnectionOutcome::AnnouncedClose,
+            UpstreamSaw::AtMostPartial,
+        ),
+        steps_row(
+            "expect-answered-at-once",
+            "expects 100 and gets the final answer instead",
+            vec![
+                send(format!(
+                    "<post> HTTP/1.1\r\nhost: <host>\r\n{FAULT_HEADER}: early\r\nexpect: 100-continue\r\ncontent-length: 3\r\n\r\n"
+                )),
+                ClientStep::ReadResponse(RequestKind::DEFAULT),
+            ],
+            vec![ExpectedResponse::Served],
+            ConnectionOutcome::AnnouncedClose,
+            UpstreamSaw::AtMostPartial,
+        ),
+    ]
+}
+
+/// Clients that let the gateway wait.
+pub(super) fn slow() -> Vec<ClientFault> {
+    let too_slow = Cause::ClientTooSlow;
+    let waits = |name, meaning, bytes: &str| rejected(name, meaning, too_slow, bytes.to_owned());
+    let drips = |name, meaning, first: &str, drop: &'static str| ClientFault {
+        steps: vec![
+            send(first.to_owned()),
+            ClientStep::SendSlowly(drop.into(), Duration::from_millis(40)),
+            ClientStep::ReadResponse(RequestKind::DEFAULT),
+        ],
+        ..rejected(name, meaning, too_slow, "")
+    };
+    let body = |name, meaning, lines: &str, body: &str| {
+        let bytes = format!("<post> HTTP/1.1\r\nhost: <host>\r\n{lines}\r\n\r\n{body}");
+        row(name, meaning, bytes, ExpectedResponse::RejectedOnRoute(too_slow))
+            .ending(ConnectionOutcome::AnnouncedClose)
+            .with_upstream_saw(UpstreamSaw::AtMostPartial)
+    };
+    vec![
+        waits("slow-line", "falls silent inside its request line", "<GET> <pa"),
+        waits("slow-head", "falls silent inside its fields", "<get> HTTP/1.1\r\nhost: <host>\r\nx-note"),
+        waits("slow-blank-line", "falls silent before the blank line", "<get> HTTP/1.1\r\nhost: <host>\r\n"),
+        waits(
+            "slow-last-byte",
+            "falls silent before the last byte of its head",
+            "<get> HTTP/1.1\r\nhost: <host>\r\n\r",
+        ),
+        drips("dripped-line", "drips its request line beyond client.header_timeout", "<get>&a=", "x"),
+        drips(
+            "dripped-fields",
+            "drips fields beyond client.header_timeout",
+            "<get> HTTP/1.1\r\nhost: <host>\r\n",
+            "a: b\r\n",
+        ),
+        body("slow-body", "falls silent inside its body", "content-length: 10", "abc"),
+        body("slow-first-byte", "sends no byte of its body", "content-length: 10", ""),
+        body("slow-chunk", "falls silent inside a chunk", "transfer-encoding: chunked", "5\r\nabc"),
+        body(
+            "slow-chunk-size",
+            "falls silent inside a chunk's size",
+            "transfer-encoding: chunked",
+            "3\r\nabc\r\n5",
+        ),
+        body(
+            "slow-last-chunk",
+            "falls silent before the last chunk",
+            "transfer-encoding: chunked",
+            "3\r\nabc\r\n",
+        ),
+        body(
+            "slow-trailers",
+            "falls silent inside its trailers",
+            "transfer-encoding: chunked",
+            "3\r\nabc\r\n0\r\nx-no",
+        ),
+    ]
+}

@@ -1,0 +1,113 @@
+//! Rows about flow control: windows that overflow, that are none, and that nobody opens.
+
+use crate::contract::Cause;
+
+use super::super::client_faults::{ExpectedResponse, FAULT_HEADER, GatewayProfile, UpstreamSaw};
+use super::super::frames::{setting_id, window_update_frame};
+use super::{
+    CLIENT_GONE, CONNECTION_ERROR, CloseOutcome, FAULT_STREAM, FrameStep, H2ClientFault, StreamOutcome,
+    connection_error, fault_row, send, send_headers, while_pending,
+};
+
+const MAX_WINDOW: u32 = 0x7fff_ffff;
+
+pub(super) fn flow_control(profile: &GatewayProfile) -> Vec<H2ClientFault> {
+    let endless = |name, meaning, settings: &[(u16, u32)], bytes: Vec<u8>| {
+        let steps = vec![
+            send_headers(FAULT_STREAM, &profile.get_headers(name).with(FAULT_HEADER, "endless"), true),
+            send(bytes),
+        ];
+        let cut = StreamOutcome::Response(ExpectedResponse::Truncated(Cause::ClientTooSlow));
+        fault_row(name, meaning, steps, vec![(FAULT_STREAM, cut)], CloseOutcome::KeptOpen)
+            .with_upstream_saw(UpstreamSaw::Any)
+            .with_settings(settings)
+            .without_background_stream()
+    };
+    let closed = [(setting_id::INITIAL_WINDOW_SIZE, 0)];
+    let opened = |name, meaning, first: u32| {
+        // The window was closed, and is opened when the answer waits for it.
+        let steps = vec![
+            send_headers(FAULT_STREAM, &profile.get_headers(name), true),
+            FrameStep::WaitForUpstreamRequest,
+            send(window_update_frame(FAULT_STREAM, first)),
+            send(window_update_frame(FAULT_STREAM, 1000)),
+        ];
+        fault_row(
+            name,
+            meaning,
+            steps,
+            vec![(FAULT_STREAM, StreamOutcome::Response(ExpectedResponse::Served))],
+            CloseOutcome::KeptOpen,
+        )
+        .with_settings(&closed)
+        .without_background_stream()
+    };
+    let end = |name, meaning, then: Vec<u8>, ending| {
+        let outcome =
+            if ending == CloseOutcome::KeptOpen { StreamOutcome::Reset } else { StreamOutcome::NoResponse };
+        let row = while_pending(name, meaning, profile, then, outcome, ending);
+        if ending == CloseOutcome::KeptOpen {
+            row
+        } else {
+            row.with_close_reasons(&[CONNECTION_ERROR, CLIENT_GONE])
+        }
+    };
+    vec![
+        end(
+            "h2-stream-window-overflow",
+            "a window of a stream above 2^31-1",
+            window_update_frame(FAULT_STREAM, MAX_WINDOW),
+            CloseOutcome::KeptOpen,
+        ),
+        end(
+            "h2-window-overflow",
+            "a window of the connection above 2^31-1",
+            window_update_frame(0, MAX_WINDOW),
+            CloseOutcome::ErrorGoaway,
+        ),
+        end(
+            "h2-stream-window-of-nothing",
+            "a window of a stream that grows by 0",
+            window_update_frame(FAULT_STREAM, 0),
+            CloseOutcome::ErrorGoaway,
+        ),
+        end(
+            "h2-window-of-nothing",
+            "a window of the connection that grows by 0",
+            window_update_frame(0, 0),
+            CloseOutcome::ErrorGoaway,
+        ),
+        connection_error(
+            "h2-window-of-nobody",
+            "a window for a stream that was never begun",
+            window_update_frame(9, 1),
+        ),
+        endless(
+            "h2-window-closed",
+            "takes nothing of an endless answer: its window is closed",
+            &closed,
+            Vec::new(),
+        ),
+        endless(
+            "h2-window-ajar",
+            "takes a hundred bytes of an endless answer",
+            &closed,
+            window_update_frame(FAULT_STREAM, 100),
+        ),
+        fault_row(
+            "h2-error-not-taken",
+            "takes nothing of the answer to what is no request: its window is closed",
+            vec![send_headers(
+                FAULT_STREAM,
+                &profile.get_headers("h2-error-not-taken").replace(":path", "/a/../b"),
+                true,
+            )],
+            vec![(FAULT_STREAM, StreamOutcome::HeadersOnly(Cause::AmbiguousPath))],
+            CloseOutcome::KeptOpen,
+        )
+        .with_settings(&closed)
+        .without_background_stream()
+        .with_dot_segment_path("/a/../b"),
+        opened("h2-window-opens", "opens its window late, byte by byte", 1),
+    ]
+}

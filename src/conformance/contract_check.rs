@@ -1,0 +1,165 @@
+//! The promise, as a client can check it: what every error must be, whatever it was that broke.
+//!
+//! It judges one [`ReceivedResponse`] by a contract and the configured choices; whether it is the right error for the row is for the
+//! caller to say. Breaches are sentences: they are what an operator reads beside the name of a fault.
+
+use std::fmt;
+
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde_json::Value;
+
+use super::client_faults::RequestKind;
+use super::response_reader::{BodyEnd, ReceivedResponse, ResponseBodyFraming};
+use crate::contract::{Contract, RequestSent};
+
+/// Judges an answer of 400 or above.
+///
+/// # Errors
+/// The first thing about it that breaks the promise.
+pub fn check_error_response(
+    response: &ReceivedResponse,
+    request_kind: RequestKind,
+    contract: &Contract,
+) -> Result<(), String> {
+    let status = response.status;
+    if contract.code(status).is_none() {
+        return Err(format!("{status} is not a documented code"));
+    }
+    if response.end != BodyEnd::Complete {
+        return Err("an error that is not whole".to_owned());
+    }
+    let is_repeated =
+        |single: &&&str| response.headers.iter().filter(|(name, _)| name == **single).count() > 1;
+    if let Some(name) = SINGLE_FIELDS.iter().find(is_repeated) {
+        return Err(format!("an error with two {name}"));
+    }
+    if matches!(response.framing, ResponseBodyFraming::Chunked | ResponseBodyFraming::CloseDelimited) {
+        return Err("an error without an exact Content-Length".to_owned());
+    }
+    if !response.header("content-type").map_or(request_kind.head, is_json) {
+        let found = response.header("content-type").unwrap_or("nothing");
+        return Err(format!("an error whose Content-Type is {found}, not application/json"));
+    }
+    if response.header("cache-control") != Some("no-store") {
+        return Err("an error that may be stored: no Cache-Control: no-store".to_owned());
+    }
+    if !response.header("x-request-id").is_some_and(is_uuid_v7) {
+        return Err("an error without an X-Request-Id".to_owned());
+    }
+    if matches!(status, 429 | 503) && !response.header("retry-after").is_some_and(is_retry_after) {
+        return Err(format!("a {status} without a Retry-After"));
+    }
+    if request_kind.head {
+        return Ok(());
+    }
+    parse_error_body(response).map(|_| ())
+}
+
+/// The members of an error's body that a client reads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ParsedErrorBody {
+    /// `message`.
+    pub message: String,
+    /// `type`.
+    pub error_type: Option<String>,
+    /// `request_sent`.
+    pub request_sent: Option<RequestSent>,
+}
+
+/// Reads the body of an error.
+///
+/// # Errors
+/// It is not the documented object.
+pub fn parse_error_body(response: &ReceivedResponse) -> Result<ParsedErrorBody, String> {
+    let JsonMembers(members) =
+        serde_json::from_slice(&response.body).map_err(|_| "a body that is no JSON object")?;
+    let repeated =
+        members.iter().any(|(name, _)| members.iter().filter(|(other, _)| other == name).count() > 1);
+    if repeated {
+        return Err("a body with a repeated member".to_owned());
+    }
+    if let Some((name, _)) = members.iter().find(|(name, _)| !ALLOWED_MEMBERS.contains(&name.as_str())) {
+        return Err(format!("a body with a member {name:?}"));
+    }
+    let member = |name: &str| members.iter().find(|(found, _)| found == name).map(|(_, value)| value);
+    let message = member("message").and_then(Value::as_str).filter(|text| is_message(text));
+    let message = message.ok_or("a body without a message of 1 to 1,000 plain characters")?;
+    if member("code").and_then(Value::as_u64) != Some(u64::from(response.status)) {
+        return Err("a body whose code is not the status".to_owned());
+    }
+    if let Some(id) = member("request_id")
+        && id.as_str() != response.header("x-request-id")
+    {
+        return Err("a request_id that is not the X-Request-Id".to_owned());
+    }
+    let request_sent = member("request_sent").map(|value| {
+        let all = [RequestSent::None, RequestSent::Partial, RequestSent::Full];
+        let named =
+            value.as_str().and_then(|name| all.into_iter().find(|request_sent| request_sent.name() == name));
+        named.ok_or("a request_sent that is none of none, partial, full")
+    });
+    Ok(ParsedErrorBody {
+        message: message.to_owned(),
+        error_type: member("type").and_then(Value::as_str).map(str::to_owned),
+        request_sent: request_sent.transpose()?,
+    })
+}
+
+const ALLOWED_MEMBERS: [&str; 7] =
+    ["message", "code", "type", "version", "request_id", "retryable", "request_sent"];
+
+/// Fields that an error has once or not at all.
+const SINGLE_FIELDS: [&str; 7] =
+    ["content-type", "date", "location", "retry-after", "x-request-id", "x-content-type-options", "server"];
+
+fn is_message(text: &str) -> bool {
+    (1..=1000).contains(&text.chars().count()) && !text.contains(char::is_control)
+}
+
+/// `application/json`; a charset, where given, is UTF-8. Other parameters are the upstream's affair.
+fn is_json(media_type: &str) -> bool {
+    let lower = media_type.to_ascii_lowercase();
+    let mut parts = lower.split(';').map(str::trim);
+    let is_utf8_charset = |parameter: &str| match parameter.split_once('=') {
+        Some(("charset", value)) => value.trim_matches('"') == "utf-8",
+        Some(_) => true,
+        None => parameter.is_empty(),
+    };
+    parts.next() == Some("application/json") && parts.all(is_utf8_charset)
+}
+
+fn is_uuid_v7(id: &str) -> bool {
+    let groups: Vec<&str> = id.split('-').collect();
+    groups.iter().map(|group| group.len()).eq([8, 4, 4, 4, 12])
+        && groups.iter().all(|group| group.bytes().all(|byte| byte.is_ascii_hexdigit()))
+        && groups.get(2).is_some_and(|group| group.starts_with('7'))
+}
+
+fn is_retry_after(value: &str) -> bool {
+    value.parse::<u64>().is_ok_and(|seconds| seconds >= 1) || value.ends_with(" GMT")
+}
+
+/// The members of a JSON object in order, repeated ones included.
+struct JsonMembers(Vec<(String, Value)>);
+
+impl<'de> Deserialize<'de> for JsonMembers {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct JsonObjectVisitor;
+        impl<'de> Visitor<'de> for JsonObjectVisitor {
+            type Value = JsonMembers;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<JsonMembers, A::Error> {
+                let mut members = Vec::new();
+                while let Some(member) = map.next_entry()? {
+                    members.push(member);
+                }
+                Ok(JsonMembers(members))
+            }
+        }
+        deserializer.deserialize_map(JsonObjectVisitor)
+    }
+}

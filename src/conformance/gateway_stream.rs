@@ -1,0 +1,216 @@
+//! The connection under a client of the rehearsal: plain, or encrypted, with what lies beneath still in reach.
+//!
+//! A client that is to break TLS must be able to write past it. Whether the other side's certificate is good is never
+//! asked here: who asks trusts anybody, or nobody. What is said on the line is for [`super::runner`].
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{
+    CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct, Error, SignatureScheme,
+};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use super::client_faults::TlsClientHello;
+
+/// A connection to a gateway.
+#[derive(Debug)]
+pub enum GatewayStream {
+    /// As it is.
+    Plain(TcpStream),
+    /// In TLS.
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl From<TcpStream> for GatewayStream {
+    fn from(stream: TcpStream) -> GatewayStream {
+        GatewayStream::Plain(stream)
+    }
+}
+
+impl GatewayStream {
+    /// A client's handshake.
+    ///
+    /// # Errors
+    /// It came to nothing; see [`received_alert()`] and [`is_certificate_rejection`].
+    pub async fn tls_handshake(stream: TcpStream, hello: &TlsClientHello) -> io::Result<GatewayStream> {
+        let connector = TlsConnector::from(client_config(hello)?);
+        Ok(GatewayStream::Tls(Box::new(connector.connect(server_name(hello)?, stream).await?)))
+    }
+
+    /// The protocol that both sides have agreed on.
+    pub fn alpn_protocol(&self) -> Option<&[u8]> {
+        match self {
+            GatewayStream::Plain(_) => None,
+            GatewayStream::Tls(stream) => stream.get_ref().1.alpn_protocol(),
+        }
+    }
+
+    /// What carries it: whatever is written there is in the clear.
+    pub fn tcp_stream(&mut self) -> &mut TcpStream {
+        match self {
+            GatewayStream::Plain(stream) => stream,
+            GatewayStream::Tls(stream) => stream.get_mut().0,
+        }
+    }
+
+    /// Waits for the alert with which the other side gives TLS up: in the clear where no handshake was, as TLS has it
+    /// where one was.
+    ///
+    /// # Errors
+    /// Something else came, or nothing.
+    pub async fn read_fatal_alert(&mut self) -> io::Result<u8> {
+        let mut octets = [0; 7];
+        match self {
+            GatewayStream::Plain(stream) => {
+                stream.read_exact(&mut octets).await?;
+                match octets {
+                    [ALERT_RECORD, 3, 1..=3, 0, 2, FATAL_LEVEL, code] => Ok(code),
+                    _ => Err(io::Error::other(format!("{octets:02x?} is no fatal alert"))),
+                }
+            }
+            GatewayStream::Tls(stream) => match stream.read(&mut octets).await {
+                Ok(0) => Err(io::Error::other("a goodbye")),
+                Ok(_) => Err(io::Error::other("data")),
+                Err(error) => received_alert(&error).ok_or(error),
+            },
+        }
+    }
+}
+
+/// A record with an alert in it (RFC 8446 5.1), and one that ends the connection (6).
+const ALERT_RECORD: u8 = 21;
+const FATAL_LEVEL: u8 = 2;
+
+/// The alert that the other side sent, if that is why TLS broke.
+pub fn received_alert(error: &io::Error) -> Option<u8> {
+    match error.get_ref()?.downcast_ref()? {
+        Error::AlertReceived(alert) => Some(u8::from(*alert)),
+        _ => None,
+    }
+}
+
+/// Whether TLS broke because this client refused the certificate.
+pub fn is_certificate_rejection(error: &io::Error) -> bool {
+    let reason = error.get_ref().and_then(|inner| inner.downcast_ref());
+    matches!(reason, Some(Error::InvalidCertificate(_)))
+}
+
+/// The bytes of an ordinary ClientHello, in its record.
+///
+/// # Errors
+/// The system gives no random bits.
+pub fn client_hello_bytes(hello: &TlsClientHello) -> io::Result<Vec<u8>> {
+    let mut connection =
+        ClientConnection::new(client_config(hello)?, server_name(hello)?).map_err(io::Error::other)?;
+    let mut bytes = Vec::new();
+    connection.write_tls(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn client_config(hello: &TlsClientHello) -> io::Result<Arc<ClientConfig>> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let verifier = TestCertVerifier {
+        accept: hello.accepts_any_certificate,
+        algorithms: provider.signature_verification_algorithms,
+    };
+    let versions = if hello.tls12_only { [&rustls::version::TLS12] } else { [&rustls::version::TLS13] };
+    let builder = ClientConfig::builder_with_provider(provider);
+    let builder = builder.with_protocol_versions(&versions).map_err(io::Error::other)?;
+    let builder = builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier));
+    let mut config = builder.with_no_client_auth();
+    config.alpn_protocols = hello.alpn_protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
+    config.enable_sni = hello.server_name.is_some();
+    Ok(Arc::new(config))
+}
+
+fn server_name(hello: &TlsClientHello) -> io::Result<ServerName<'static>> {
+    ServerName::try_from(hello.server_name.unwrap_or("nobody.invalid")).map_err(io::Error::other)
+}
+
+/// Takes any certificate, or none, but wants proof that the server has its key.
+#[derive(Debug)]
+struct TestCertVerifier {
+    accept: bool,
+    algorithms: WebPkiSupportedAlgorithms,
+}
+
+impl ServerCertVerifier for TestCertVerifier {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let rejection = Error::InvalidCertificate(CertificateError::UnknownIssuer);
+        self.accept.then(ServerCertVerified::assertion).ok_or(rejection)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls12_signature(message, certificate, signed, &self.algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, certificate, signed, &self.algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.algorithms.supported_schemes()
+    }
+}
+
+impl AsyncRead for GatewayStream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            GatewayStream::Plain(stream) => Pin::new(stream).poll_read(cx, buffer),
+            GatewayStream::Tls(stream) => Pin::new(stream).poll_read(cx, buffer),
+        }
+    }
+}
+
+impl AsyncWrite for GatewayStream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            GatewayStream::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
+            GatewayStream::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            GatewayStream::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            GatewayStream::Tls(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            GatewayStream::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            GatewayStream::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}

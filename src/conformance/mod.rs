@@ -1,0 +1,55 @@
+//! The misbehaving upstream and the misbehaving client: everything that can go wrong around a gateway, on purpose and byte
+//! for byte.
+//!
+//! The upstream plays [`script`]s on plain sockets and records what it received, so that a test can say "the upstream saw this
+//! request once". It knows nothing of the gateway that is in front of it, of its configuration or of pingora; from our
+//! own house it takes only the names of causes, so that a fault and its expected outcome stand in one row.
+//!
+//! Reading order: [`script`] (the language), [`scripted_upstream`] (a listener that speaks it), [`scripted_upstream_h2`] (the same in HTTP/2),
+//! [`recorder`] (what was received), [`unreachable_servers`] (servers that are not there), [`tls_servers`] (certificates that are not good),
+//! [`upstream_faults`] (the table), [`faulty_upstream`] (all of it behind a few addresses, for `demo`). `script_runner` and `accepted_connection` are the machinery. On the other side: [`client_faults`] (the table of what clients do), [`runner`]
+//! (who does it), [`mod@gateway_stream`] (the connection, plain or in TLS), [`response_reader`] (a strict reader of what comes back), [`contract_check`] (what an error must be); in frames of HTTP/2
+//! [`client_faults_h2`] and [`runner_h2`], on [`frames`] and [`hpack`].
+
+pub mod client_faults;
+pub mod client_faults_h2;
+pub mod contract_check;
+pub mod fault_docs;
+pub mod faulty_upstream;
+pub mod frames;
+pub mod gateway_stream;
+pub mod hpack;
+pub mod recorder;
+pub mod response_reader;
+pub mod runner;
+pub mod runner_h2;
+pub mod script;
+pub mod scripted_upstream;
+pub mod scripted_upstream_h2;
+pub mod success_routes;
+pub mod tls_servers;
+pub mod unreachable_servers;
+pub mod upstream_faults;
+
+mod accepted_connection;
+mod client_fault_docs;
+mod client_fault_docs_h2;
+mod script_runner;
+
+pub use client_faults::{
+    ClientFault, ClientStep, ConnectionOutcome, ExpectedResponse, GatewayProfile, RequestKind, UpstreamSaw,
+    client_faults, client_faults_tls,
+};
+pub use client_faults_h2::{H2ClientFault, client_faults_h2};
+pub use faulty_upstream::FaultyUpstream;
+pub use recorder::{PeerClose, RecordedConnection, RecordedHead, RecordedRequest, Recording};
+pub use response_reader::{BodyEnd, ReadError, ReceivedResponse};
+pub use runner::{GatewayConnector, RunResult, TestContext, run_client_fault};
+pub use script::{Gate, Script, UpstreamStep, http_response, write_bytes};
+pub use scripted_upstream::{ScriptSource, ScriptedUpstream};
+pub use success_routes::{SuccessRoute, success_routes};
+pub use unreachable_servers::{FullBacklog, RefusingPort};
+pub use upstream_faults::{
+    ExpectedMessage, FaultCategory, FaultOutcome, FaultRequest, INTERNAL_HOSTNAME, ReplyReason, ServerKind,
+    UpstreamFault, upstream_faults,
+};

@@ -1,0 +1,483 @@
+//! The strict reader of the rehearsal: reads responses byte for byte from a socket and forgives nothing.
+//!
+//! It knows HTTP/1's grammar and framing as RFC 9112 writes them for a sender. A response that a lenient client would still
+//! understand is malformed here. What an error must contain is in [`super::contract_check`]; what is asked is in
+//! [`super::client_faults`].
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use tokio::io::AsyncReadExt;
+
+use super::client_faults::RequestKind;
+use super::gateway_stream::GatewayStream;
+
+/// A response, read to its end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReceivedResponse {
+    /// The status.
+    pub status: u16,
+    /// In order; names in lower case, values trimmed.
+    pub headers: Vec<(String, String)>,
+    /// Without framing; the first mebibyte of it.
+    pub body: Vec<u8>,
+    /// How many bytes of body came.
+    pub body_length: u64,
+    /// How its end is told.
+    pub framing: ResponseBodyFraming,
+    /// How it came to its end.
+    pub end: BodyEnd,
+    /// The statuses of the 1xx responses before it.
+    pub interim: Vec<u16>,
+}
+
+/// How the end of a body is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ResponseBodyFraming {
+    /// There is no body by the rules: HEAD, 204, 304, 101.
+    Bodiless,
+    /// Content-Length.
+    Length(u64),
+    /// Chunks.
+    Chunked,
+    /// The end of the connection.
+    CloseDelimited,
+}
+
+/// How a message that had begun came to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodyEnd {
+    /// By its framing.
+    Complete,
+    /// The connection ended before.
+    Truncated,
+    /// Nothing more came in time.
+    TimedOut,
+    /// It is longer than the reader wants to know.
+    LimitReached,
+}
+
+/// Why there is no answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ReadError {
+    /// The connection ended without a byte.
+    Closed,
+    /// It was reset.
+    Reset,
+    /// Not a byte in time.
+    TimedOut,
+    /// The bytes break a rule, or end inside a head.
+    Malformed(String),
+}
+
+impl ReceivedResponse {
+    /// The first value of this field; the name in lower case.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(found, _)| found == name).map(|(_, value)| value.as_str())
+    }
+
+    /// The connection is said to end with it.
+    pub fn has_connection_close(&self) -> bool {
+        self.connection_options().any(|option| option.eq_ignore_ascii_case("close"))
+    }
+
+    /// By what was said and how it ended, another request may follow.
+    pub fn keeps_connection_open(&self, request_kind: RequestKind) -> bool {
+        let stays = |option: &str| option.eq_ignore_ascii_case("keep-alive");
+        self.end == BodyEnd::Complete
+            && self.framing != ResponseBodyFraming::CloseDelimited
+            && !self.has_connection_close()
+            && (!request_kind.http10 || self.connection_options().any(stays))
+    }
+
+    /// The body as text.
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    fn connection_options(&self) -> impl Iterator<Item = &str> {
+        let values = self.headers.iter().filter(|(name, _)| name == "connection");
+        values.flat_map(|(_, value)| value.split(',')).map(str::trim)
+    }
+}
+
+/// Reads responses from a connection, one after the other.
+#[derive(Debug)]
+pub struct ResponseReader {
+    /// The connection.
+    pub stream: GatewayStream,
+    buffer: Vec<u8>,
+    raw: Vec<u8>,
+    /// Reads that little at a time, with this pause after each.
+    pub throttle: Option<(usize, Duration)>,
+    /// Nothing is waited for beyond it.
+    pub deadline: Instant,
+    /// Bodies are read no further.
+    pub max_body: u64,
+}
+
+/// Why a read brought nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ReadInterrupt {
+    Eof,
+    Reset,
+    TimedOut,
+    LimitReached,
+}
+
+/// So much of a body, and of everything received, is kept; the rest is counted.
+const MAX_KEPT_BYTES: usize = 1024 * 1024;
+
+impl ResponseReader {
+    /// Of a connection that nothing has been read from.
+    pub fn new(stream: impl Into<GatewayStream>, limit: Duration) -> ResponseReader {
+        let deadline = Instant::now() + limit;
+        let stream = stream.into();
+        ResponseReader {
+            stream,
+            buffer: Vec::new(),
+            raw: Vec::new(),
+            throttle: None,
+            deadline,
+            max_body: u64::MAX,
+        }
+    }
+
+    /// The first mebibyte of what came, as it came.
+    pub fn raw(&self) -> &[u8] {
+        &self.raw
+    }
+
+    /// Bytes that came and belong to no answer that was read.
+    pub fn unread(&self) -> &[u8] {
+        &self.buffer
+    }
+
+    /// Waits until something has come, or the connection has ended; says whether it has ended.
+    pub async fn wait_for_data(&mut self) -> bool {
+        self.buffer.is_empty() && self.fill().await.is_err()
+    }
+
+    /// Reads whatever comes until the connection ends, and forgets it; says whether it has ended.
+    pub async fn discard_until_close(&mut self) -> bool {
+        loop {
+            self.buffer.clear();
+            match self.fill().await {
+                Ok(()) => {}
+                Err(interrupt) => return interrupt != ReadInterrupt::TimedOut,
+            }
+        }
+    }
+
+    /// Waits for the end of the connection.
+    ///
+    /// # Errors
+    /// It was reset, it does not end, or bytes come instead.
+    pub async fn expect_close(&mut self) -> Result<(), ReadError> {
+        if self.buffer.is_empty() {
+            match self.fill().await {
+                Ok(()) => {}
+                Err(ReadInterrupt::Eof) => return Ok(()),
+                Err(ReadInterrupt::Reset) => return Err(ReadError::Reset),
+                Err(ReadInterrupt::TimedOut | ReadInterrupt::LimitReached) => {
+                    return Err(ReadError::TimedOut);
+                }
+            }
+        }
+        Err(malformed_error("bytes instead of the end of the connection", &self.buffer))
+    }
+
+    /// Reads one interim response.
+    ///
+    /// # Errors
+    /// What came instead.
+    pub async fn read_interim(&mut self, request_kind: RequestKind) -> Result<u16, ReadError> {
+        let head = self.read_head().await?;
+        let (status, fields) = parse_head(&head).map_err(|problem| malformed_error(problem, &head))?;
+        if !is_interim(status) {
+            return Err(malformed_error("a final response where an interim one was due", &head));
+        }
+        check_interim(request_kind, &fields).map_err(|problem| malformed_error(problem, &head))?;
+        Ok(status)
+    }
+
+    /// Reads one final response and the interim ones before it.
+    ///
+    /// # Errors
+    /// There is none, or it breaks a rule.
+    pub async fn read_response(&mut self, request_kind: RequestKind) -> Result<ReceivedResponse, ReadError> {
+        let mut interim = Vec::new();
+        loop {
+            let head = self.read_head().await?;
+            let (status, fields) = parse_head(&head).map_err(|problem| malformed_error(problem, &head))?;
+            if is_interim(status) {
+                check_interim(request_kind, &fields).map_err(|problem| malformed_error(problem, &head))?;
+                interim.push(status);
+                continue;
+            }
+            let framing = response_framing(request_kind, status, &fields)
+                .map_err(|problem| malformed_error(problem, &head))?;
+            let ended = BodyEnd::Complete;
+            let mut response = ReceivedResponse {
+                status,
+                headers: fields,
+                body: Vec::new(),
+                body_length: 0,
+                framing,
+                end: ended,
+                interim,
+            };
+            response.end = self.read_body(&mut response).await?;
+            return Ok(response);
+        }
+    }
+
+    /// A head without its blank line.
+    async fn read_head(&mut self) -> Result<Vec<u8>, ReadError> {
+        loop {
+            if let Some(at) = find_bytes(&self.buffer, b"\r\n\r\n") {
+                let rest = self.buffer.split_off(at + 4);
+                let mut head = std::mem::replace(&mut self.buffer, rest);
+                head.truncate(at);
+                return Ok(head);
+            }
+            if let Err(interrupt) = self.fill().await {
+                return Err(match interrupt {
+                    _ if !self.buffer.is_empty() => {
+                        malformed_error("the connection ends inside a head", &self.buffer)
+                    }
+                    ReadInterrupt::Eof => ReadError::Closed,
+                    ReadInterrupt::Reset => ReadError::Reset,
+                    ReadInterrupt::TimedOut | ReadInterrupt::LimitReached => ReadError::TimedOut,
+                });
+            }
+        }
+    }
+
+    async fn read_body(&mut self, response: &mut ReceivedResponse) -> Result<BodyEnd, ReadError> {
+        let interrupt = match response.framing {
+            ResponseBodyFraming::Bodiless => return Ok(BodyEnd::Complete),
+            ResponseBodyFraming::Length(length) => match self.read_exact(length, response).await {
+                Ok(()) => return Ok(BodyEnd::Complete),
+                Err(interrupt) => interrupt,
+            },
+            ResponseBodyFraming::CloseDelimited => loop {
+                let buffered = self.buffer.len() as u64;
+                if let Err(interrupt) = self.read_exact(buffered, response).await {
+                    break interrupt;
+                }
+                match self.fill().await {
+                    Ok(()) => {}
+                    Err(ReadInterrupt::Eof) => return Ok(BodyEnd::Complete),
+                    Err(interrupt) => break interrupt,
+                }
+            },
+            ResponseBodyFraming::Chunked => match self.read_chunks(response).await? {
+                None => return Ok(BodyEnd::Complete),
+                Some(interrupt) => interrupt,
+            },
+        };
+        Ok(match interrupt {
+            ReadInterrupt::Eof | ReadInterrupt::Reset => BodyEnd::Truncated,
+            ReadInterrupt::TimedOut => BodyEnd::TimedOut,
+            ReadInterrupt::LimitReached => BodyEnd::LimitReached,
+        })
+    }
+
+    async fn read_chunks(
+        &mut self,
+        response: &mut ReceivedResponse,
+    ) -> Result<Option<ReadInterrupt>, ReadError> {
+        loop {
+            let line = match self.read_line().await {
+                Ok(line) => line,
+                Err(interrupt) => return Ok(Some(interrupt)),
+            };
+            let plain = (1..16).contains(&line.len()) && line.iter().all(u8::is_ascii_hexdigit);
+            let digits = String::from_utf8_lossy(&line).into_owned();
+            let Some(size) = plain.then(|| u64::from_str_radix(&digits, 16).ok()).flatten() else {
+                return Err(malformed_error("a chunk size that is not plain hexadecimal", &line));
+            };
+            if let Err(interrupt) = self.read_exact(size, response).await {
+                return Ok(Some(interrupt));
+            }
+            match self.read_line().await {
+                Ok(end) if end.is_empty() => {}
+                Ok(end) if size == 0 => {
+                    return Err(malformed_error("trailers, which were not asked for", &end));
+                }
+                Ok(end) => return Err(malformed_error("a chunk that is longer than its size", &end)),
+                Err(interrupt) => return Ok(Some(interrupt)),
+            }
+            if size == 0 {
+                return Ok(None);
+            }
+        }
+    }
+
+    async fn read_exact(
+        &mut self,
+        length: u64,
+        response: &mut ReceivedResponse,
+    ) -> Result<(), ReadInterrupt> {
+        let mut left = length;
+        while left > 0 {
+            if response.body_length >= self.max_body {
+                return Err(ReadInterrupt::LimitReached);
+            }
+            if self.buffer.is_empty() {
+                self.fill().await?;
+            }
+            let size = usize::try_from(left).unwrap_or(usize::MAX).min(self.buffer.len());
+            let rest = self.buffer.split_off(size);
+            let chunk = std::mem::replace(&mut self.buffer, rest);
+            append_capped(&mut response.body, &chunk);
+            response.body_length += size as u64;
+            left -= size as u64;
+        }
+        Ok(())
+    }
+
+    /// A line without its CRLF.
+    async fn read_line(&mut self) -> Result<Vec<u8>, ReadInterrupt> {
+        loop {
+            if let Some(at) = find_bytes(&self.buffer, b"\r\n") {
+                let rest = self.buffer.split_off(at + 2);
+                let mut line = std::mem::replace(&mut self.buffer, rest);
+                line.truncate(at);
+                return Ok(line);
+            }
+            self.fill().await?;
+        }
+    }
+
+    async fn fill(&mut self) -> Result<(), ReadInterrupt> {
+        let mut chunk = vec![0; self.throttle.map_or(64 * 1024, |(size, _)| size)];
+        if let Some((_, pause)) = self.throttle {
+            tokio::time::sleep(pause).await;
+        }
+        let read = tokio::select! {
+            read = self.stream.read(&mut chunk) => read,
+            () = tokio::time::sleep_until(self.deadline.into()) => return Err(ReadInterrupt::TimedOut),
+        };
+        match read {
+            Ok(0) => Err(ReadInterrupt::Eof),
+            Ok(size) => {
+                chunk.truncate(size);
+                append_capped(&mut self.raw, &chunk);
+                self.buffer.append(&mut chunk);
+                // Long responses are read beside short ones: the others of this thread must not be late for it.
+                tokio::task::yield_now().await;
+                Ok(())
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(()),
+            Err(_) => Err(ReadInterrupt::Reset),
+        }
+    }
+}
+
+type HeaderPairs = Vec<(String, String)>;
+
+fn parse_head(head: &[u8]) -> Result<(u16, HeaderPairs), &'static str> {
+    let text = std::str::from_utf8(head).map_err(|_| "a head that is not UTF-8")?;
+    let mut lines = text.split("\r\n");
+    let line = lines.next().unwrap_or_default();
+    let rest = line.strip_prefix("HTTP/1.1 ").ok_or("a status line that does not begin with HTTP/1.1")?;
+    let (digits, reason) = rest.split_once(' ').ok_or("a status line without the space before its reason")?;
+    let three = digits.len() == 3 && digits.bytes().all(|byte| byte.is_ascii_digit());
+    let status = digits.parse().ok().filter(|_| three).ok_or("a status that is not three digits")?;
+    if !reason.chars().all(|c| c == ' ' || c == '\t' || c.is_ascii_graphic()) {
+        return Err("a reason with control characters");
+    }
+    let fields = lines.map(parse_field).collect::<Result<HeaderPairs, _>>()?;
+    let framing = ["content-length", "transfer-encoding"];
+    if framing.iter().any(|single| fields.iter().filter(|(name, _)| name == single).count() > 1) {
+        return Err("a framing field that stands twice");
+    }
+    Ok((status, fields))
+}
+
+fn parse_field(line: &str) -> Result<(String, String), &'static str> {
+    if line.starts_with([' ', '\t']) {
+        return Err("a folded field");
+    }
+    let (name, value) = line.split_once(':').ok_or("a field without a colon")?;
+    let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    if name.is_empty() || !name.bytes().all(token) {
+        return Err("a field name that is not a token");
+    }
+    if value.chars().any(|c| c.is_control() && c != '\t') {
+        return Err("a field value with control characters");
+    }
+    Ok((name.to_ascii_lowercase(), value.trim_matches([' ', '\t']).to_owned()))
+}
+
+const fn is_interim(status: u16) -> bool {
+    matches!(status, 100..=199) && status != 101
+}
+
+fn check_interim(request_kind: RequestKind, fields: &HeaderPairs) -> Result<(), &'static str> {
+    if request_kind.http10 {
+        return Err("an interim response to HTTP/1.0");
+    }
+    if fields.iter().any(|(name, _)| name == "content-length" || name == "transfer-encoding") {
+        return Err("framing on an interim response");
+    }
+    Ok(())
+}
+
+fn response_framing(
+    request_kind: RequestKind,
+    status: u16,
+    fields: &HeaderPairs,
+) -> Result<ResponseBodyFraming, &'static str> {
+    let header = |name: &str| fields.iter().find(|(found, _)| found == name).map(|(_, value)| value.as_str());
+    let digits = |value: &str| !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
+    let length = match header("content-length") {
+        None => None,
+        Some(value) => {
+            let length = value.parse().ok().filter(|_| digits(value));
+            Some(length.ok_or("a Content-Length that is not digits")?)
+        }
+    };
+    let coding = header("transfer-encoding");
+    if coding.is_some() && length.is_some() {
+        return Err("Content-Length beside Transfer-Encoding");
+    }
+    if coding.is_some_and(|coding| coding != "chunked") {
+        return Err("a Transfer-Encoding other than chunked");
+    }
+    if coding.is_some() && request_kind.http10 {
+        return Err("chunked towards HTTP/1.0");
+    }
+    if status == 101 || status == 204 {
+        let plain = length.is_none() && coding.is_none();
+        return if plain { Ok(ResponseBodyFraming::Bodiless) } else { Err("framing on a 101 or 204") };
+    }
+    if request_kind.head || status == 304 {
+        return Ok(ResponseBodyFraming::Bodiless);
+    }
+    let closes =
+        request_kind.http10 || header("connection").is_some_and(|value| value.eq_ignore_ascii_case("close"));
+    match (coding, length) {
+        (Some(_), _) => Ok(ResponseBodyFraming::Chunked),
+        (None, Some(length)) => Ok(ResponseBodyFraming::Length(length)),
+        (None, None) if closes => Ok(ResponseBodyFraming::CloseDelimited),
+        (None, None) => Err("no framing at all on a connection that stays open"),
+    }
+}
+
+fn malformed_error(problem: &str, bytes: &[u8]) -> ReadError {
+    let prefix = bytes.get(..bytes.len().min(200)).unwrap_or_default();
+    ReadError::Malformed(format!("{problem}: {:?}", String::from_utf8_lossy(prefix)))
+}
+
+fn find_bytes(bytes: &[u8], needle: &[u8]) -> Option<usize> {
+    bytes.windows(needle.len()).position(|window| window == needle)
+}
+
+/// Appends while there is room within [`MAX_KEPT_BYTES`].
+pub(super) fn append_capped(buffer: &mut Vec<u8>, bytes: &[u8]) {
+    let remaining = MAX_KEPT_BYTES.saturating_sub(buffer.len()).min(bytes.len());
+    buffer.extend_from_slice(bytes.get(..remaining).unwrap_or_default());
+}

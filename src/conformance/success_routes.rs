@@ -1,0 +1,129 @@
+//! What the misbehaving upstream does well: the paths that show that a gateway leaves good traffic alone.
+//!
+//! The counterpart of [`super::upstream_faults`]. Nothing here is an error that would be replaced, but for unknown paths, which get
+//! the HTML page that a web server would send.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::recorder::RecordedHead;
+use super::script::{Script, UpstreamStep, http_response, write_bytes};
+
+/// A path that works.
+#[derive(Clone, Copy, Debug)]
+pub struct SuccessRoute {
+    /// The path to ask for.
+    pub path: &'static str,
+    /// What it shows, in one line.
+    pub description: &'static str,
+    /// The status that the client gets.
+    pub status: u16,
+}
+
+/// The paths worth showing. [`success_script`] serves them, and `/status/N` and `/bytes/N` for any number.
+pub const fn success_routes() -> &'static [SuccessRoute] {
+    &[
+        SuccessRoute { path: "/ok", description: "a JSON answer", status: 200 },
+        SuccessRoute { path: "/stream", description: "ten chunks, one every 200 ms", status: 200 },
+        SuccessRoute {
+            path: "/echo",
+            description: "sends the request body back while it arrives",
+            status: 200,
+        },
+        SuccessRoute { path: "/bytes/1000000", description: "a million bytes", status: 200 },
+        SuccessRoute { path: "/created", description: "201 with a Location", status: 201 },
+        SuccessRoute { path: "/no-content", description: "204", status: 204 },
+        SuccessRoute { path: "/not-modified", description: "304", status: 304 },
+        SuccessRoute { path: "/hints", description: "103 Early Hints, then 200", status: 200 },
+    ]
+}
+
+/// What is played for a request that asks for no fault.
+pub fn success_script(request: &RecordedHead) -> Script {
+    let path = request.path();
+    if path == "/echo" {
+        return vec![UpstreamStep::ReadRequestHead, UpstreamStep::EchoBody];
+    }
+    let mut script = vec![UpstreamStep::ReadRequestHead, UpstreamStep::SendContinue, UpstreamStep::ReadBody];
+    script.extend(if request.method == "HEAD" {
+        vec![UpstreamStep::Write(head_response(path))]
+    } else {
+        response_steps(path)
+    });
+    script
+}
+
+fn response_steps(path: &str) -> Script {
+    match path {
+        "/ok" => vec![UpstreamStep::Write(http_response(
+            "200 OK\ncontent-type: application/json",
+            r#"{"ok":true}"#,
+        ))],
+        "/created" => vec![UpstreamStep::Write(http_response("201 Created\nlocation: /orders/8", "{}"))],
+        "/no-content" => {
+            vec![write_bytes("HTTP/1.1 204 No Content\r\ncontent-type: application/json\r\n\r\n")]
+        }
+        "/not-modified" => vec![write_bytes("HTTP/1.1 304 Not Modified\r\netag: \"7\"\r\n\r\n")],
+        "/hints" => vec![
+            write_bytes("HTTP/1.1 103 Early Hints\r\nlink: </style.css>; rel=preload\r\n\r\n"),
+            UpstreamStep::Write(http_response("200 OK\ncontent-type: text/plain", "after the hints\n")),
+        ],
+        "/stream" => vec![
+            write_bytes("HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ntransfer-encoding: chunked\r\n\r\n"),
+            UpstreamStep::WriteRepeated {
+                bytes: "5\r\ntick\n\r\n".into(),
+                count: 10,
+                interval: Duration::from_millis(200),
+            },
+            write_bytes("0\r\n\r\n"),
+        ],
+        _ => parameterised_response(path),
+    }
+}
+
+/// `/status/N`: that status with an HTML page. `/bytes/N`: a body of so many bytes. Anything else is an HTML 404.
+fn parameterised_response(path: &str) -> Script {
+    if let Some(size) = path_number(path, "/bytes/") {
+        let head = format!(
+            "HTTP/1.1 200 OK\r\ncontent-type: application/octet-stream\r\ncontent-length: {size}\r\n\r\n"
+        );
+        return vec![
+            write_bytes(head),
+            UpstreamStep::WriteRepeated {
+                bytes: PATTERN.into(),
+                count: size / PATTERN.len() as u64,
+                interval: Duration::ZERO,
+            },
+            write_bytes(PATTERN.bytes().take(size as usize % PATTERN.len()).collect::<Vec<u8>>()),
+        ];
+    }
+    let status = path_number(path, "/status/").filter(|status| (200..600).contains(status)).unwrap_or(404);
+    if matches!(status, 204 | 304) {
+        return vec![write_bytes(format!("HTTP/1.1 {status} Nothing\r\n\r\n"))];
+    }
+    let head = format!("{status} Of That Name\ncontent-type: text/html\nserver: apache/2.4");
+    vec![UpstreamStep::Write(http_response(&head, format!("<html><body><h1>{status}</h1></body></html>")))]
+}
+
+fn path_number(path: &str, prefix: &str) -> Option<u64> {
+    path.strip_prefix(prefix)?.parse().ok()
+}
+
+/// The head that GET would get and nothing after it.
+fn head_response(path: &str) -> Bytes {
+    let status = path_number(path, "/status/").filter(|status| (200..600).contains(status));
+    let route_status =
+        success_routes().iter().find(|route| route.path == path).map(|route| u64::from(route.status));
+    let status = status.or(route_status).unwrap_or(if path.starts_with("/bytes/") { 200 } else { 404 });
+    let length = match path {
+        "/ok" => "content-length: 11\r\n".to_owned(),
+        _ => {
+            path_number(path, "/bytes/").map(|size| format!("content-length: {size}\r\n")).unwrap_or_default()
+        }
+    };
+    format!("HTTP/1.1 {status} Of That Name\r\ncontent-type: application/json\r\n{length}\r\n").into()
+}
+
+/// 1,024 bytes of text: what `/bytes/N` is made of, so that a test can check a download byte for byte.
+pub const PATTERN: &str = include_str!("pattern.txt");

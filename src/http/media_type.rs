@@ -1,0 +1,67 @@
+//! The media types that change how a message is treated: event streams (idle limits), gRPC (other errors) and JSON (rate
+//! limits by a member of it).
+//!
+//! Given is the value of Content-Type. Whether an error body conforms is asked in the contract, not here.
+
+use super::ascii_class::trim_ows;
+
+/// `text/event-stream`, with or without parameters.
+pub fn is_event_stream(content_type: &[u8]) -> bool {
+    let end = content_type.iter().position(|octet| *octet == b';').unwrap_or(content_type.len());
+    trim_ows(content_type.get(..end).unwrap_or_default()).eq_ignore_ascii_case(b"text/event-stream")
+}
+
+/// `application/grpc` and whatever begins so: `application/grpc+proto`, `application/grpc-web`.
+pub fn is_grpc(content_type: &[u8]) -> bool {
+    const NAME: &[u8] = b"application/grpc";
+    let start = trim_ows(content_type).get(..NAME.len());
+    start.is_some_and(|start| start.eq_ignore_ascii_case(NAME))
+}
+
+/// One whose messages come when they come: a silence in it is nothing to wonder at.
+pub fn is_streaming(content_type: &[u8]) -> bool {
+    is_event_stream(content_type) || is_grpc(content_type)
+}
+
+/// `application/json` and whatever ends in `+json`.
+pub fn is_json(content_type: &[u8]) -> bool {
+    let end = content_type.iter().position(|octet| *octet == b';').unwrap_or(content_type.len());
+    let name = trim_ows(content_type.get(..end).unwrap_or_default()).to_ascii_lowercase();
+    name == b"application/json" || name.ends_with(b"+json")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn event_stream_is_recognised_by_its_type() {
+        for yes in [&b"text/event-stream"[..], b"Text/Event-Stream ; charset=utf-8", b" text/event-stream"] {
+            assert!(is_event_stream(yes), "{yes:?}");
+        }
+        for no in [&b""[..], b"text/event-stream-x", b"text/plain; a=text/event-stream", b"text/event"] {
+            assert!(!is_event_stream(no), "{no:?}");
+        }
+    }
+
+    #[test]
+    fn json_is_recognised_by_type_or_suffix() {
+        for yes in [&b"application/json"[..], b"Application/JSON; charset=utf-8", b"application/vnd.api+json"]
+        {
+            assert!(is_json(yes), "{yes:?}");
+        }
+        for no in [&b""[..], b"text/plain; a=application/json", b"application/jsonl", b"text/json-x"] {
+            assert!(!is_json(no), "{no:?}");
+        }
+    }
+
+    #[test]
+    fn grpc_is_recognised_by_its_prefix() {
+        for yes in [&b"application/grpc"[..], b"Application/gRPC+proto", b"application/grpc-web; x=y"] {
+            assert!(is_grpc(yes), "{yes:?}");
+        }
+        for no in [&b""[..], b"application/grp", b"application/json", b"x-application/grpc"] {
+            assert!(!is_grpc(no), "{no:?}");
+        }
+    }
+}

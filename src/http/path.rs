@@ -1,0 +1,91 @@
+//! How routes see a path: one spelling for all spellings of the same path (RFC 3986 6.2.2).
+//!
+//! The upstream gets the path as it came; this form exists only so that `//admin` and `/%61dmin` cannot slip past a
+//! stricter route. It refuses nothing ([`super::target`] has) and resolves no dot segments: where a route allows them
+//! they are ordinary segments.
+
+use std::borrow::Cow;
+
+use super::ascii_class::{HIGH, PERCENT, UNRESERVED, class_bits, class_bits_in, decode_hex_pair};
+
+/// The path in its one spelling, always ASCII: unreserved octets decoded, other percent-encodings with upper-case
+/// digits, raw octets above 0x7F percent-encoded, runs of slashes as one. An encoded slash stays `%2F`.
+///
+/// Borrowed when the path is spelled like that already, which is nearly always. A `%` that encodes nothing (such a path
+/// was refused before) becomes `%25`, so that the result of normalising is always normal.
+pub fn normalise(path: &[u8]) -> Cow<'_, str> {
+    let plain = class_bits_in(path) & (PERCENT | HIGH) == 0 && !path.windows(2).any(|pair| pair == b"//");
+    let normal_len = if plain { path.len() } else { path.len() - skip_normalised(path).len() };
+    if normal_len == path.len()
+        && let Ok(text) = std::str::from_utf8(path)
+    {
+        return Cow::Borrowed(text);
+    }
+    let (normal, rest) = path.split_at_checked(normal_len).unwrap_or((b"", path));
+    let mut text = String::with_capacity(path.len() + 16);
+    normal.iter().for_each(|octet| text.push(char::from(*octet)));
+    write_normalised(rest, &mut text);
+    Cow::Owned(text)
+}
+
+/// What remains after the longest start that is normal already.
+fn skip_normalised(path: &[u8]) -> &[u8] {
+    let mut rest = path;
+    let mut after_slash = false;
+    loop {
+        (rest, after_slash) = match rest {
+            [b'/', after @ ..] if !after_slash => (after, true),
+            [b'%', high, low, after @ ..] if is_normalised_escape(*high, *low) => (after, false),
+            [b'%' | b'/', ..] | [] => return rest,
+            [octet, ..] if class_bits(*octet) & HIGH != 0 => return rest,
+            [_, after @ ..] => (after, false),
+        };
+    }
+}
+
+fn is_normalised_escape(high: u8, low: u8) -> bool {
+    let upper = !high.is_ascii_lowercase() && !low.is_ascii_lowercase();
+    upper && decode_hex_pair(high, low).is_some_and(|octet| class_bits(octet) & UNRESERVED == 0)
+}
+
+fn write_normalised(path: &[u8], text: &mut String) {
+    let mut rest = path;
+    loop {
+        rest = match rest {
+            [] => return,
+            [b'/', after @ ..] => {
+                if !text.ends_with('/') {
+                    text.push('/');
+                }
+                after
+            }
+            [b'%', high, low, after @ ..] if decode_hex_pair(*high, *low).is_some() => {
+                let octet = decode_hex_pair(*high, *low).unwrap_or_default();
+                if class_bits(octet) & UNRESERVED != 0 {
+                    text.push(char::from(octet));
+                } else {
+                    percent_encode(octet, text);
+                }
+                after
+            }
+            [octet, after @ ..] => {
+                if *octet == b'%' || class_bits(*octet) & HIGH != 0 {
+                    percent_encode(*octet, text);
+                } else {
+                    text.push(char::from(*octet));
+                }
+                after
+            }
+        };
+    }
+}
+
+fn percent_encode(octet: u8, text: &mut String) {
+    let digit = |value: u8| char::from_digit(u32::from(value), 16).unwrap_or('0').to_ascii_uppercase();
+    text.extend(['%', digit(octet >> 4), digit(octet & 0xf)]);
+}
+
+#[cfg(test)]
+#[path = "path_tests.rs"]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::string_slice, clippy::panic)]
+mod tests;

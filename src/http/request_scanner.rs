@@ -1,0 +1,256 @@
+//! Is the request head whole yet, and can these bytes still become one?
+//!
+//! The scanner is fed the growing buffer and looks at every byte once, however the client drips it. It refuses at the
+//! first byte that no head may have there, so that a TLS client on a plain port is answered at once and not after the
+//! header time limit. It does not understand what the head says: that is [`super::request_head::parse`].
+
+use super::ascii_class::{TOKEN, class_bits, field_line_lengths, field_text_len, token_len};
+use super::{MAX_FIELDS, Rejection};
+use crate::contract::Cause;
+
+/// Longest method that is looked at: the longest registered one (UPDATEREDIRECTREF) has 17 letters.
+pub const MAX_METHOD_LEN: usize = 32;
+
+/// What is known after looking at the bytes so far.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// So far so good; the head is not whole.
+    NeedMore,
+    /// The head is whole.
+    Complete {
+        /// Bytes up to and including the empty line that ends the head, `skip` included.
+        length: usize,
+        /// Bytes of an empty line before the request line (0 or 2); drop them.
+        skip: usize,
+    },
+    /// Nothing that may follow can make this a head.
+    Rejected(Rejection),
+}
+
+/// Where in the grammar the next byte stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ScanState {
+    Start,
+    EmptyLineLf,
+    Method,
+    RequestLine,
+    RequestLineLf,
+    FieldStart,
+    FieldName,
+    FieldValue,
+    FieldLineLf,
+    FinalLf,
+    End,
+}
+
+/// Scans one request head.
+#[derive(Clone, Debug)]
+pub struct RequestScanner {
+    max_bytes: usize,
+    scanned: usize,
+    skip: usize,
+    fields: usize,
+    state: ScanState,
+    rejected: Option<Rejection>,
+}
+
+impl RequestScanner {
+    /// A scanner for a head of at most `max_bytes` bytes (an empty line before it counts).
+    pub const fn new(max_bytes: usize) -> Self {
+        RequestScanner { max_bytes, scanned: 0, skip: 0, fields: 0, state: ScanState::Start, rejected: None }
+    }
+
+    /// Looks at what is new in `buffer`, which holds everything received so far.
+    ///
+    /// The verdict does not depend on how the bytes were split. [`Progress::Complete`] and [`Progress::Rejected`] are
+    /// final.
+    pub fn advance(&mut self, buffer: &[u8]) -> Progress {
+        if self.rejected.is_none()
+            && let Err(rejection) = self.scan(buffer)
+        {
+            self.rejected = Some(rejection);
+        }
+        match (self.rejected, self.state) {
+            (Some(refusal), _) => Progress::Rejected(refusal),
+            (None, ScanState::End) => Progress::Complete { length: self.scanned, skip: self.skip },
+            (None, _) => Progress::NeedMore,
+        }
+    }
+
+    /// Nothing of a request was received yet: closing now is not an error.
+    pub fn is_idle(&self) -> bool {
+        matches!(self.state, ScanState::Start | ScanState::EmptyLineLf) && self.rejected.is_none()
+    }
+
+    fn scan(&mut self, buffer: &[u8]) -> Result<(), Rejection> {
+        let window = buffer.get(..self.max_bytes).unwrap_or(buffer);
+        while self.state != ScanState::End {
+            let mut rest = window.get(self.scanned..).unwrap_or_default();
+            // Whole field lines, without a stop at each of their parts.
+            while self.state == ScanState::FieldStart
+                && self.fields < MAX_FIELDS
+                && let Some((name_len, text_len)) = field_line_lengths(rest)
+            {
+                self.fields += 1;
+                self.scanned += name_len + text_len + 3;
+                rest = window.get(self.scanned..).unwrap_or_default();
+            }
+            let run_len = match self.state {
+                ScanState::Method | ScanState::FieldName => token_len(rest),
+                ScanState::RequestLine | ScanState::FieldValue => field_text_len(rest),
+                ScanState::Start
+                | ScanState::EmptyLineLf
+                | ScanState::RequestLineLf
+                | ScanState::FieldStart => 0,
+                ScanState::FieldLineLf | ScanState::FinalLf | ScanState::End => 0,
+            };
+            self.scanned += run_len;
+            if self.state == ScanState::Method && self.scanned - self.skip > MAX_METHOD_LEN {
+                return Err(Rejection::new(Cause::UnsupportedMethod, "the method is longer than any method"));
+            }
+            let Some(byte) = rest.get(run_len) else {
+                return if window.len() == self.max_bytes { Err(self.too_large()) } else { Ok(()) };
+            };
+            self.scanned += 1;
+            self.state = self.next_state(*byte)?;
+        }
+        Ok(())
+    }
+
+    /// The place after `byte`, which is the first that does not continue a run.
+    fn next_state(&mut self, byte: u8) -> Result<ScanState, Rejection> {
+        match self.state {
+            ScanState::Start => match byte {
+                b'\r' if self.skip == 0 => Ok(ScanState::EmptyLineLf),
+                _ if class_bits(byte) & TOKEN != 0 => Ok(ScanState::Method),
+                _ => Err(invalid_first_byte(byte)),
+            },
+            ScanState::EmptyLineLf => {
+                // RFC 9112 2.2: at least one empty line before the request line should be ignored. One it is.
+                self.skip = 2;
+                expect_lf(byte, ScanState::Start, Cause::MalformedRequestLine)
+            }
+            ScanState::Method => match byte {
+                b' ' => Ok(ScanState::RequestLine),
+                _ => Err(malformed_request_line("a byte of the method is not a token character")),
+            },
+            ScanState::RequestLine => match byte {
+                b'\r' => Ok(ScanState::RequestLineLf),
+                b'\n' => Err(malformed_request_line("bare LF in the request line")),
+                _ => Err(malformed_request_line("a control byte in the request line")),
+            },
+            ScanState::RequestLineLf => expect_lf(byte, ScanState::FieldStart, Cause::MalformedRequestLine),
+            ScanState::FieldStart => self.begin_field(byte),
+            ScanState::FieldName => match byte {
+                b':' => Ok(ScanState::FieldValue),
+                _ => Err(Rejection::new(Cause::MalformedHeader, field_name_error(byte))),
+            },
+            ScanState::FieldValue => match byte {
+                b'\r' => Ok(ScanState::FieldLineLf),
+                _ => Err(Rejection::new(Cause::MalformedHeader, field_value_error(byte))),
+            },
+            ScanState::FieldLineLf => expect_lf(byte, ScanState::FieldStart, Cause::MalformedHeader),
+            ScanState::FinalLf => expect_lf(byte, ScanState::End, Cause::MalformedHeader),
+            ScanState::End => Ok(ScanState::End),
+        }
+    }
+
+    fn begin_field(&mut self, byte: u8) -> Result<ScanState, Rejection> {
+        if byte == b'\r' {
+            return Ok(ScanState::FinalLf);
+        }
+        if class_bits(byte) & TOKEN == 0 {
+            return Err(Rejection::new(Cause::MalformedHeader, field_start_error(byte)));
+        }
+        self.fields += 1;
+        if self.fields > MAX_FIELDS {
+            return Err(Rejection::new(Cause::HeaderTooLarge, "more than 256 fields"));
+        }
+        Ok(ScanState::FieldName)
+    }
+
+    fn too_large(&self) -> Rejection {
+        match self.state {
+            ScanState::Start
+            | ScanState::EmptyLineLf
+            | ScanState::Method
+            | ScanState::RequestLine
+            | ScanState::RequestLineLf => {
+                Rejection::new(Cause::UriTooLong, "the request line alone is over the size limit")
+            }
+            ScanState::FieldStart
+            | ScanState::FieldName
+            | ScanState::FieldValue
+            | ScanState::FieldLineLf
+            | ScanState::FinalLf
+            | ScanState::End => Rejection::new(Cause::HeaderTooLarge, "the head is over the size limit"),
+        }
+    }
+}
+
+fn expect_lf(byte: u8, next: ScanState, cause: Cause) -> Result<ScanState, Rejection> {
+    if byte == b'\n' { Ok(next) } else { Err(Rejection::new(cause, "bare CR")) }
+}
+
+const fn malformed_request_line(evidence: &'static str) -> Rejection {
+    Rejection::new(Cause::MalformedRequestLine, evidence)
+}
+
+fn invalid_first_byte(byte: u8) -> Rejection {
+    malformed_request_line(match byte {
+        0x16 => "a TLS handshake on a plain-text port",
+        b'\r' => "more than one empty line before the request line",
+        b'\n' => "bare LF before the request line",
+        _ => "the first byte is not a token character",
+    })
+}
+
+/// What is wrong with bytes that should be a field line or the empty line, and are neither.
+pub(super) fn field_line_error(rest: &[u8]) -> &'static str {
+    let (name, after) = rest.split_at_checked(token_len(rest)).unwrap_or((rest, b""));
+    let text = match (name, after) {
+        (_, []) => return "the head ends inside a field line",
+        ([], [b'\r', ..]) => return "the head does not end with its empty line",
+        ([], [byte, ..]) => return field_start_error(*byte),
+        (_, [b':', text @ ..]) => text,
+        (_, [byte, ..]) => return field_name_error(*byte),
+    };
+    match text.get(field_text_len(text)..).unwrap_or_default() {
+        [] => "the head ends inside a field line",
+        [b'\r', ..] => "bare CR in a field value",
+        [byte, ..] => field_value_error(*byte),
+    }
+}
+
+/// What is wrong with a byte at the start of a field line that is neither CR nor a token character.
+const fn field_start_error(byte: u8) -> &'static str {
+    match byte {
+        b' ' | b'\t' => "a field line starts with white space (obs-fold)",
+        b':' => "a field without a name",
+        b'\n' => "bare LF where a field line starts",
+        _ => "a field name starts with a byte that is not a token character",
+    }
+}
+
+/// What is wrong with a byte that ends a field name and is not the colon.
+const fn field_name_error(byte: u8) -> &'static str {
+    match byte {
+        b' ' | b'\t' => "white space between field name and colon",
+        b'\r' | b'\n' => "a field line without a colon",
+        _ => "a byte of a field name is not a token character",
+    }
+}
+
+/// What is wrong with a byte that ends a field value and is not CR.
+const fn field_value_error(byte: u8) -> &'static str {
+    match byte {
+        b'\n' => "bare LF in a field value",
+        0 => "NUL in a field value",
+        _ => "a control byte in a field value",
+    }
+}
+
+#[cfg(test)]
+#[path = "request_scanner_tests.rs"]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::string_slice, clippy::panic)]
+mod tests;

@@ -1,0 +1,199 @@
+//! Is an upstream's response head clear, and how does its body end?
+//!
+//! The codec takes bare LF, obs-fold, a space before the colon and Content-Length beside Transfer-Encoding; all of them
+//! have split responses somewhere, so all are errors here. Given is the raw head as the codec hands it out. Which
+//! statuses may pass is not decided here, 101 included.
+
+use http::Method;
+
+use super::ascii_class::{field_line_lengths, field_text_len, list_elements, trim_ows};
+use super::framing::{content_length, is_chunked};
+use super::hop_by_hop::ConnectionOption;
+use super::media_type;
+pub use super::request_head::Version;
+use super::request_scanner::field_line_error;
+
+/// How the end of a response body is found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ResponseFraming {
+    /// So many bytes.
+    Length(u64),
+    /// Chunks.
+    Chunked,
+    /// Whatever comes until the connection ends.
+    UntilClose,
+    /// None by definition: 1xx, 204, 304, or the answer to HEAD.
+    NoBody,
+}
+
+/// What a response head says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ResponseHead {
+    /// HTTP/1.0 or HTTP/1.1.
+    pub version: Version,
+    /// 100 to 599.
+    pub status: u16,
+    /// How the body ends.
+    pub framing: ResponseFraming,
+    /// What Content-Length says, also where no body follows (HEAD, 304).
+    pub content_length: Option<u64>,
+    /// The connection may serve another request once the body has ended.
+    pub keep_alive: bool,
+    /// `Connection` names fields: see [`super::hop_by_hop::ConnectionOptions`].
+    pub names_connection_fields: bool,
+    /// The media type is that of a stream: of events, or of gRPC's messages.
+    pub is_streaming: bool,
+}
+
+/// Reads a whole response head: from the status line up to and including the empty line.
+///
+/// # Errors
+/// A fixed sentence for the log; the cause is always `http_protocol_error`.
+pub fn parse(head: &[u8], method: &Method) -> Result<ResponseHead, &'static str> {
+    let line_len = field_text_len(head);
+    let (line, rest) = head.split_at_checked(line_len).unwrap_or((head, b""));
+    let [b'\r', b'\n', rest @ ..] = rest else {
+        return Err("the status line does not end with CRLF");
+    };
+    let (version, status) = parse_status_line(line)?;
+    let fields = ResponseFields::parse(rest)?;
+    let framing = fields.framing(version, status, method)?;
+    let bodyless = status < 200 || status == 204;
+    // Such a status has no body, but a server that frames one will send it: into the next response.
+    let stray_body = bodyless && (fields.chunked || fields.content_length.is_some_and(|length| length > 0));
+    let persistent = match version {
+        Version::Http11 => !fields.close,
+        Version::Http10 => fields.keep_alive && !fields.close,
+    };
+    Ok(ResponseHead {
+        version,
+        status,
+        framing,
+        content_length: fields.content_length,
+        keep_alive: persistent && !stray_body && framing != ResponseFraming::UntilClose,
+        names_connection_fields: fields.names_fields,
+        is_streaming: fields.is_streaming == Some(true),
+    })
+}
+
+fn parse_status_line(line: &[u8]) -> Result<(Version, u16), &'static str> {
+    let (version, rest) = line.split_at_checked(8).ok_or("the status line is too short")?;
+    let version = match version {
+        b"HTTP/1.1" => Version::Http11,
+        b"HTTP/1.0" => Version::Http10,
+        _ => return Err("the status line does not start with HTTP/1.0 or HTTP/1.1"),
+    };
+    // RFC 9112 4: the space before an empty reason is often left out.
+    let ([b' ', a, b, c] | [b' ', a, b, c, b' ', ..]) = rest else {
+        return Err("the status is not three digits between single spaces");
+    };
+    if ![a, b, c].into_iter().all(u8::is_ascii_digit) {
+        return Err("the status is not three digits");
+    }
+    let status = [a, b, c].into_iter().fold(0, |number, digit| number * 10 + u16::from(digit - b'0'));
+    if !(100..=599).contains(&status) {
+        return Err("the status is not between 100 and 599");
+    }
+    Ok((version, status))
+}
+
+/// What is kept of the fields while the head is read.
+#[derive(Default)]
+struct ResponseFields {
+    content_length: Option<u64>,
+    chunked: bool,
+    close: bool,
+    keep_alive: bool,
+    names_fields: bool,
+    /// What the first Content-Type says.
+    is_streaming: Option<bool>,
+}
+
+impl ResponseFields {
+    fn parse(lines: &[u8]) -> Result<Self, &'static str> {
+        let mut fields = ResponseFields::default();
+        let mut rest = lines;
+        while let Some((name_len, text_len)) = field_line_lengths(rest) {
+            let (name, after) = rest.split_at_checked(name_len).unwrap_or((rest, b""));
+            fields.read_field(name, after.get(1..=text_len).unwrap_or_default())?;
+            rest = after.get(text_len + 3..).unwrap_or_default();
+        }
+        if rest == b"\r\n" { Ok(fields) } else { Err(field_line_error(rest)) }
+    }
+
+    fn read_field(&mut self, name: &[u8], text: &[u8]) -> Result<(), &'static str> {
+        match name.len() {
+            12 if name.eq_ignore_ascii_case(b"content-type") => {
+                self.is_streaming.get_or_insert_with(|| media_type::is_streaming(trim_ows(text)));
+            }
+            10 if name.eq_ignore_ascii_case(b"connection") => self.read_connection(text),
+            14 if name.eq_ignore_ascii_case(b"content-length") => self.read_content_length(text)?,
+            17 if name.eq_ignore_ascii_case(b"transfer-encoding") => {
+                self.read_transfer_encoding(trim_ows(text))?
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn read_connection(&mut self, text: &[u8]) {
+        for option in list_elements(text) {
+            match ConnectionOption::parse(option) {
+                Some(ConnectionOption::Close) => self.close = true,
+                Some(ConnectionOption::KeepAlive) => self.keep_alive = true,
+                Some(ConnectionOption::FieldName) => self.names_fields = true,
+                Some(ConnectionOption::Protected) | None => {}
+            }
+        }
+    }
+
+    /// RFC 9110 8.6: the same number said several times, in one field or in many, is one number.
+    fn read_content_length(&mut self, text: &[u8]) -> Result<(), &'static str> {
+        for value in text.split(|octet| *octet == b',').map(trim_ows) {
+            let length = content_length(value).ok_or("Content-Length is not a number")?;
+            if self.content_length.is_some_and(|known| known != length) {
+                return Err("differing values of Content-Length");
+            }
+            self.content_length = Some(length);
+        }
+        Ok(())
+    }
+
+    fn read_transfer_encoding(&mut self, value: &[u8]) -> Result<(), &'static str> {
+        if self.chunked {
+            return Err("more than one Transfer-Encoding");
+        }
+        if !is_chunked(value) {
+            return Err("Transfer-Encoding is not exactly chunked");
+        }
+        self.chunked = true;
+        Ok(())
+    }
+
+    fn framing(
+        &self,
+        version: Version,
+        status: u16,
+        method: &Method,
+    ) -> Result<ResponseFraming, &'static str> {
+        if self.chunked && self.content_length.is_some() {
+            return Err("both Content-Length and Transfer-Encoding");
+        }
+        if self.chunked && version == Version::Http10 {
+            return Err("Transfer-Encoding on HTTP/1.0");
+        }
+        if *method == Method::HEAD || status < 200 || status == 204 || status == 304 {
+            return Ok(ResponseFraming::NoBody);
+        }
+        Ok(match (self.chunked, self.content_length) {
+            (true, _) => ResponseFraming::Chunked,
+            (false, Some(length)) => ResponseFraming::Length(length),
+            (false, None) => ResponseFraming::UntilClose,
+        })
+    }
+}
+
+#[cfg(test)]
+#[path = "response_head_tests.rs"]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::string_slice, clippy::panic)]
+mod tests;

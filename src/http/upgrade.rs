@@ -1,0 +1,205 @@
+//! A change of protocol (RFC 9110 7.8): what of a client's wish may be forwarded, and whether a 101 is the answer to it.
+//!
+//! Decisions on field values. Everything that is not agreed on by both sides in so many words is no change: bytes that
+//! one side takes for the new protocol and the other for HTTP are requests that nobody has looked at. Which protocols a
+//! route takes is the configuration's to say; how bytes flow afterwards is no matter of HTTP any more.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use ring::digest;
+
+use super::ascii_class::{is_token, list_elements};
+
+/// The protocol of RFC 6455, as `Upgrade` names it.
+pub const WEBSOCKET: &str = "websocket";
+
+/// What a server appends to the client's key before it hashes both (RFC 6455 1.3).
+const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
+
+/// Most protocols that one request may name and that are looked at.
+const MAX_PROTOCOLS: usize = 16;
+
+/// Why this protocol cannot be tunnelled, if it cannot. `name` is lower case.
+///
+/// HTTP in another version, or under TLS, would carry requests past every rule.
+pub fn forbidden_reason(name: &str) -> Option<&'static str> {
+    if !is_protocol(name.as_bytes()) {
+        return Some("it is not the name of a protocol");
+    }
+    let family = name.split('/').next().unwrap_or_default();
+    matches!(family, "http" | "h2" | "h2c" | "h3" | "tls")
+        .then_some("requests inside it would pass by every rule of the gateway")
+}
+
+/// A name, or a name and a version: `websocket`, `example/1`.
+fn is_protocol(name: &[u8]) -> bool {
+    let mut parts = name.split(|octet| *octet == b'/');
+    parts.next().is_some_and(is_token) && parts.next().is_none_or(is_token) && parts.next().is_none()
+}
+
+/// What is offered to an upstream: those of the protocols a client asked for that its route takes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UpgradeOffer<'a> {
+    protocols: Vec<&'a [u8]>,
+    /// The value of `Sec-WebSocket-Key`, if there is exactly one.
+    key: Option<&'a [u8]>,
+}
+
+impl<'a> UpgradeOffer<'a> {
+    /// Reads the values of `Upgrade` and `Sec-WebSocket-Key` of a request whose `Connection` names `Upgrade`. `None` when
+    /// it asks for nothing that is in `allowed` (lower case).
+    pub fn from_request(
+        upgrade: impl Iterator<Item = &'a [u8]>,
+        mut keys: impl Iterator<Item = &'a [u8]>,
+        allowed: &[String],
+    ) -> Option<Self> {
+        let is_allowed =
+            |name: &&[u8]| allowed.iter().any(|taken| name.eq_ignore_ascii_case(taken.as_bytes()));
+        let protocols: Vec<_> =
+            upgrade.flat_map(list_elements).filter(is_allowed).take(MAX_PROTOCOLS).collect();
+        let key = keys.next();
+        let key = if keys.next().is_none() { key } else { None };
+        (!protocols.is_empty()).then_some(UpgradeOffer { protocols, key })
+    }
+
+    /// The value of `Upgrade` for the upstream.
+    pub fn value(&self) -> Vec<u8> {
+        self.protocols.join(&b", "[..])
+    }
+
+    /// Whether a 101 with these values of `Connection`, `Upgrade` and `Sec-WebSocket-Accept` takes the offer up.
+    ///
+    /// # Errors
+    /// A sentence for the log.
+    pub fn verify_switch<'b>(
+        &self,
+        connection: impl Iterator<Item = &'b [u8]>,
+        upgrade: impl Iterator<Item = &'b [u8]>,
+        mut accepts: impl Iterator<Item = &'b [u8]>,
+    ) -> Result<&'b [u8], &'static str> {
+        if !names_upgrade(connection) {
+            return Err("a 101 whose Connection does not name Upgrade");
+        }
+        let mut switched_to = upgrade.flat_map(list_elements);
+        let Some(protocol) = switched_to.next() else { return Err("a 101 without Upgrade") };
+        if switched_to.next().is_some() {
+            return Err("a 101 to several protocols");
+        }
+        if !self.protocols.iter().any(|offered| offered.eq_ignore_ascii_case(protocol)) {
+            return Err("a 101 to a protocol that was not asked for");
+        }
+        if protocol.eq_ignore_ascii_case(WEBSOCKET.as_bytes()) {
+            let key = self.key.ok_or("a 101 to WebSocket for a request without one Sec-WebSocket-Key")?;
+            let expected = websocket_accept(key);
+            let (accepted, extra) = (accepts.next(), accepts.next());
+            if accepted != Some(expected.as_bytes()) || extra.is_some() {
+                return Err("a 101 whose Sec-WebSocket-Accept is not the answer to the key");
+            }
+        }
+        Ok(protocol)
+    }
+}
+
+/// Whether one of the options of `Connection` is `upgrade`.
+fn names_upgrade<'a>(connection: impl Iterator<Item = &'a [u8]>) -> bool {
+    connection.flat_map(list_elements).any(|option| option.eq_ignore_ascii_case(b"upgrade"))
+}
+
+/// The answer to a key: whoever gives it has read the handshake as one of WebSocket (RFC 6455 4.2.2).
+fn websocket_accept(key: &[u8]) -> String {
+    let mut context = digest::Context::new(&digest::SHA1_FOR_LEGACY_USE_ONLY);
+    context.update(key);
+    context.update(GUID);
+    STANDARD.encode(context.finish())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: &[u8] = b"dGhlIHNhbXBsZSBub25jZQ==";
+    const ACCEPT: &[u8] = b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
+
+    fn single_value(value: &'static str) -> impl Iterator<Item = &'static [u8]> {
+        std::iter::once(value.as_bytes())
+    }
+
+    fn offer(upgrade: &'static str, allowed: &[&str]) -> Option<UpgradeOffer<'static>> {
+        let taken: Vec<_> = allowed.iter().map(|name| (*name).to_owned()).collect();
+        UpgradeOffer::from_request(single_value(upgrade), std::iter::once(KEY), &taken)
+    }
+
+    fn verify(
+        connection: &'static str,
+        upgrade: &'static str,
+        accept: &'static [u8],
+    ) -> Result<&'static [u8], &'static str> {
+        let offer = offer("websocket, example/1", &["websocket", "example/1"]).ok_or("no offer")?;
+        offer.verify_switch(single_value(connection), single_value(upgrade), std::iter::once(accept))
+    }
+
+    #[test]
+    fn websocket_accept_matches_the_rfc_example() {
+        assert_eq!(websocket_accept(KEY).as_bytes(), ACCEPT);
+    }
+
+    #[test]
+    fn only_allowed_protocols_are_offered() {
+        let value = |asked, taken: &[&str]| offer(asked, taken).map(|offer| offer.value());
+        assert_eq!(value("WebSocket", &["websocket"]), Some(b"WebSocket".to_vec()));
+        assert_eq!(value("h2c, websocket ,, example/1", &["websocket"]), Some(b"websocket".to_vec()));
+        assert_eq!(
+            value("example/1, websocket", &["websocket", "example/1"]),
+            Some(b"example/1, websocket".to_vec())
+        );
+        for asked in ["h2c", "", ",", "websockets", "web socket", "websocket/13"] {
+            assert_eq!(value(asked, &["websocket"]), None, "{asked}");
+        }
+        assert_eq!(value("websocket", &[]), None);
+    }
+
+    #[test]
+    fn switching_protocols_must_match_the_offer() {
+        assert_eq!(verify("Upgrade", "WebSocket", ACCEPT), Ok(&b"WebSocket"[..]));
+        assert_eq!(verify("keep-alive, upgrade", "example/1", b"any"), Ok(&b"example/1"[..]));
+        for (connection, upgrade, accept) in [
+            ("close", "websocket", ACCEPT),
+            ("", "websocket", ACCEPT),
+            ("upgrade", "", ACCEPT),
+            ("upgrade", "h2c", ACCEPT),
+            ("upgrade", "websocket, example/1", ACCEPT),
+            ("upgrade", "websocket", KEY),
+            ("upgrade", "websocket", b""),
+        ] {
+            assert!(verify(connection, upgrade, accept).is_err(), "{connection} {upgrade} {accept:?}");
+        }
+    }
+
+    #[test]
+    fn handshake_needs_exactly_one_key() {
+        let taken = ["websocket".to_owned()];
+        for keys in [vec![], vec![KEY, KEY]] {
+            let offer = UpgradeOffer::from_request(single_value("websocket"), keys.into_iter(), &taken);
+            let rejected = offer.map(|offer| {
+                offer
+                    .verify_switch(
+                        single_value("upgrade"),
+                        single_value("websocket"),
+                        std::iter::once(ACCEPT),
+                    )
+                    .is_err()
+            });
+            assert_eq!(rejected, Some(true));
+        }
+    }
+
+    #[test]
+    fn http_cannot_be_tunnelled() {
+        for name in ["h2c", "h2", "http/2.0", "tls/1.0", "tls", "h3", "", "a b", "a/b/c", "/1"] {
+            assert!(forbidden_reason(name).is_some(), "{name}");
+        }
+        for name in ["websocket", "example/1", "irc/6.9"] {
+            assert_eq!(forbidden_reason(name), None, "{name}");
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! Wait for a turn at an upstream whose number of requests is limited (`upstreams.SERVER_NAME.concurrency`).
+//!
+//! Who is in line and whose turn it is is decided in [`crate::upstream::concurrency`]; here the wait gets its ends: the
+//! turn, the time limits, the client that leaves. While there is room nothing here waits or sets a timer.
+
+use std::future::poll_fn;
+use std::task::Poll;
+use std::time::Instant;
+
+use crate::contract::{Cause, Fault, Phase};
+use crate::proxy::clock::{RequestClock, TimeLimit};
+use crate::proxy::context::{Interrupt, RequestLog};
+use crate::proxy::downstream::Downstream;
+use crate::snapshot::Route;
+use crate::upstream::concurrency::{Admission, Concurrency, Permit, Ticket};
+use crate::upstream::timer::timeout_at;
+
+/// A permit for the request, or why it gets none; the upstream has seen nothing of it then. `None` where nothing is
+/// limited.
+pub(in crate::proxy) async fn acquire<'a>(
+    route: &'a Route,
+    clock: &RequestClock,
+    client: &mut Downstream,
+    story: &mut RequestLog,
+) -> Result<Option<Permit<'a>>, Interrupt> {
+    let Some(concurrency) = &route.concurrency else { return Ok(None) };
+    let outcome = match concurrency.try_acquire(story.started) {
+        Admission::Permit(permit) => return Ok(Some(permit)),
+        Admission::QueueFull => Err(Interrupt::Fault(Fault::new(Cause::QueueFull, Phase::Admit))),
+        Admission::Ticket(ticket) => {
+            let _waiting = route.upstream_metrics.queued();
+            wait_for_permit(ticket, concurrency, clock, client, story).await
+        }
+    };
+    match outcome {
+        Err(Interrupt::Fault(fault)) => {
+            route.upstream_metrics.shed(fault.cause());
+            Err(Interrupt::Fault(match concurrency.estimated_wait(Instant::now()) {
+                Some(retry_after) => fault.with_retry_after(retry_after),
+                None => fault,
+            }))
+        }
+        outcome => outcome.map(Some),
+    }
+}
+
+async fn wait_for_permit<'a>(
+    mut ticket: Ticket<'a>,
+    concurrency: &Concurrency,
+    clock: &RequestClock,
+    client: &mut Downstream,
+    story: &mut RequestLog,
+) -> Result<Permit<'a>, Interrupt> {
+    let begun = Instant::now();
+    let queue_limit =
+        TimeLimit::new(begun + concurrency.limits().queue_timeout, Cause::QueueTimeout, Phase::Admit);
+    let limit =
+        queue_limit.earlier(Some(clock.deadline(Phase::Admit))).earlier(clock.max_duration(Phase::Admit));
+    let permit_future = poll_fn(|cx| match ticket.poll_permit(cx) {
+        Poll::Ready(permit) => Poll::Ready(Ok(permit)),
+        Poll::Pending => client.poll_disconnect(cx).map(|()| Err(Interrupt::ClientDisconnected)),
+    });
+    let outcome = timeout_at(limit.at, permit_future).await;
+    // The upstream is what has no room.
+    story.waited += begun.elapsed();
+    outcome.unwrap_or_else(|| Err(Interrupt::Fault(limit.fault())))
+}

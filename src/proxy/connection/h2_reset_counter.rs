@@ -1,0 +1,147 @@
+//! What the `h2` crate does to streams without telling us, told from the frames that it writes.
+//!
+//! A malformed stream never becomes a request here; the crate answers it with RST_STREAM (RFC 9113 8.1.1), and a header list
+//! above its own bound with an empty 431. Which streams are still open is in the [`StreamTable`]. It changes no byte.
+
+use crate::http::h2_frame::{self, FrameEvent, FrameHeader, flag, frame_type};
+use crate::proxy::stream_table::StreamTable;
+
+/// What the library did in the frames that were looked at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(in crate::proxy) struct LibraryActions {
+    /// Streams that it reset because they were malformed.
+    pub(in crate::proxy) resets: usize,
+    /// Streams that it answered by itself.
+    pub(in crate::proxy) responses: usize,
+}
+
+/// Follows the frames of one connection.
+#[derive(Debug, Default)]
+pub(in crate::proxy) struct ResetCounter {
+    streams: StreamTable,
+    parser: h2_frame::FrameParser,
+    /// The frame whose payload begins with a number that counts.
+    number: Option<Number>,
+}
+
+/// The first four octets of RST_STREAM (a code) or GOAWAY (the last stream), as far as they were written.
+#[derive(Clone, Copy, Debug)]
+struct Number {
+    kind: u8,
+    stream: u32,
+    value: u32,
+    octets: u8,
+}
+
+impl ResetCounter {
+    pub(in crate::proxy) fn new(streams: StreamTable) -> Self {
+        ResetCounter { streams, ..ResetCounter::default() }
+    }
+
+    /// Looks at what was written next.
+    pub(in crate::proxy) fn observe(&mut self, mut written: &[u8]) -> LibraryActions {
+        let mut actions = LibraryActions::default();
+        while let Some(piece) = self.parser.next(&mut written) {
+            match piece {
+                FrameEvent::Header(head) => self.begin_frame(head, &mut actions),
+                FrameEvent::Payload(octets) => self.payload(octets, &mut actions),
+            }
+        }
+        actions
+    }
+
+    fn begin_frame(&mut self, FrameHeader { kind, flags, stream }: FrameHeader, deeds: &mut LibraryActions) {
+        self.number = matches!(kind, frame_type::RST_STREAM | frame_type::GOAWAY).then_some(Number {
+            kind,
+            stream,
+            value: 0,
+            octets: 0,
+        });
+        let end_stream = flags & flag::END_STREAM != 0;
+        match kind {
+            frame_type::HEADERS => {
+                deeds.responses += usize::from(self.streams.headers_written(stream, end_stream));
+            }
+            frame_type::DATA if end_stream => self.streams.end_written(stream),
+            _ => {}
+        }
+    }
+
+    fn payload(&mut self, octets: &[u8], deeds: &mut LibraryActions) {
+        let Some(number) = &mut self.number else { return };
+        for octet in octets.iter().take(usize::from(4 - number.octets)) {
+            number.value = number.value << 8 | u32::from(*octet);
+            number.octets += 1;
+        }
+        if number.octets < 4 {
+            return;
+        }
+        let Number { kind, stream, value, .. } = *number;
+        self.number = None;
+        if kind == frame_type::GOAWAY {
+            // The highest bit is reserved.
+            self.streams.goaway_written(value & 0x7fff_ffff);
+        } else {
+            deeds.resets += usize::from(self.streams.reset_written(stream, value));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
+        let length = payload.len() as u8;
+        [&[0, 0, length, kind, flags, 0, 0, 0, stream], payload].concat()
+    }
+
+    /// However the bytes are split.
+    fn observed_actions(accepted: &[u32], bytes: &[u8]) -> LibraryActions {
+        let results = (1..=bytes.len()).map(|step| {
+            let streams = StreamTable::default();
+            (1..=9).step_by(2).for_each(|stream| streams.opened(stream));
+            accepted.iter().for_each(|stream| streams.accept(*stream));
+            let mut counter = ResetCounter::new(streams);
+            bytes.chunks(step).fold(LibraryActions::default(), |sum, piece| {
+                let LibraryActions { resets, responses } = counter.observe(piece);
+                LibraryActions { resets: sum.resets + resets, responses: sum.responses + responses }
+            })
+        });
+        let all: Vec<LibraryActions> = results.collect();
+        assert!(all.windows(2).all(|pair| pair.first() == pair.last()), "{all:?}");
+        all.first().copied().unwrap_or_default()
+    }
+
+    #[test]
+    fn library_resets_are_counted_for_any_split() {
+        let bytes = [
+            frame(4, 0, 0, &[]),
+            frame(3, 0, 1, &[0, 0, 0, 1]),
+            frame(0, 0, 3, &[3; 200]),
+            frame(7, 0, 0, &[0, 0, 0, 9, 0, 0, 0, 0, b'b', b'y', b'e']),
+            frame(3, 0, 5, &[0, 0, 0, 0]),
+            frame(3, 0, 7, &[0, 0, 0, 8]),
+            frame(1, 0, 3, &[0, 0, 4, 3]),
+            frame(3, 0, 9, &[0, 0, 0, 7]),
+            frame(3, 0, 3, &[0, 0, 0, 5]),
+        ]
+        .concat();
+        assert_eq!(observed_actions(&[3], &bytes), LibraryActions { resets: 2, responses: 0 });
+    }
+
+    #[test]
+    fn only_responses_to_unaccepted_streams_count_as_library_responses() {
+        let bytes = [
+            frame(1, 4, 1, b"head"),
+            frame(0, 0, 1, b"body"),
+            frame(1, 5, 1, b"trailers"),
+            frame(1, 5, 3, b"431"),
+            frame(3, 0, 3, &[0, 0, 0, 1]),
+            frame(1, 5, 5, b"head"),
+            frame(1, 5, 7, b"431"),
+        ]
+        .concat();
+        assert_eq!(observed_actions(&[1, 5], &bytes), LibraryActions { resets: 0, responses: 2 });
+    }
+}

@@ -1,0 +1,566 @@
+//! One client connection: first byte, head after head, the guard around every request, and a close that can be read.
+//!
+//! It knows how bytes become a request and what happens between requests. What answers is a [`ListenerRole`]: the gateway or
+//! the telemetry pages. HTTP/2 is served in [`super::connection::h2`].
+
+pub(super) mod h2;
+pub(super) mod h2_read_timeout;
+pub(super) mod h2_reset_counter;
+pub(super) mod tls_handshake;
+pub mod tracker;
+use std::fmt;
+use std::net::IpAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use bytes::{Bytes, BytesMut};
+use futures_util::FutureExt;
+use pingora::protocols::Stream;
+use pingora::server::ShutdownWatch;
+use rustls::ServerConfig;
+
+use super::downstream::h1::DownstreamH1;
+
+use super::buffered_stream::{BODY_BUFFER_SIZE, BufferedStream, HEADER_BUFFER_SIZE};
+use super::connection::tls_handshake::NegotiatedStream;
+use super::connection::tracker::{ConnectionGuard, ConnectionPermit, ConnectionTracker};
+use super::downstream::{Downstream, ResponseState};
+use super::gateway::Gateway;
+use super::message::CloseMode;
+use super::message::request::{Request, to_fault};
+use super::pages::{self, PageHandler};
+use super::record::{self, RejectedRequest};
+use super::request;
+use super::response_headers::ResponseHeaderMutations;
+use super::response_headers::cors;
+use crate::config::ClientLimits;
+use crate::contract::{Cause, Evidence, Fault, Phase};
+use crate::http::request_scanner::{Progress, RequestScanner};
+use crate::http::{partial_request, request_head};
+use crate::telemetry::{CloseReason, Gauge};
+use crate::tls::cert_verification::is_tls_error;
+use crate::upstream::timer::timeout_at;
+
+/// After an answer that closes, so much of what the client still sends is read, so that the answer is not lost to a
+/// reset (RFC 9112 9.6).
+const MAX_LINGER_BYTES: usize = 64 * 1024 * 1024;
+/// For so long in all.
+const LINGER_TIMEOUT: Duration = Duration::from_secs(10);
+/// And while the client is not silent for longer.
+const LINGER_IDLE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// A connection that there is no place for has so long to ask and, once it was told, to go.
+const OVERFLOW_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// An idle connection that is closed has so long to take the goodbye of TLS.
+const CLOSE_NOTIFY_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// An idle connection is closed so long after draining has begun: a request may be on its way already.
+const DRAIN_IDLE_GRACE: Duration = Duration::from_secs(1);
+
+/// So much of a line that is no request line is logged.
+const MAX_LOGGED_LINE: usize = 1024;
+
+/// What answers on a listener.
+#[derive(Clone, Debug)]
+pub enum ListenerRole {
+    /// The gateway's routes, for as many connections at once as `client.max_connections` says.
+    Gateway,
+    /// Pages of our own, for so many connections at once.
+    Pages(Arc<dyn PageHandler>, usize),
+}
+
+/// What one listener does with its connections.
+pub struct ListenerService {
+    /// Shared by all listeners.
+    pub gateway: Arc<Gateway>,
+    /// What answers here.
+    pub role: ListenerRole,
+    /// HTTP/2 with prior knowledge is understood here.
+    pub h2c: bool,
+    /// TLS is spoken here, by the settings of now: a reload may bring other certificates.
+    pub tls: Option<Arc<ArcSwap<ServerConfig>>>,
+    /// Those that are open, and how many may be.
+    pub tracker: Arc<ConnectionTracker>,
+    /// The gauge of this listener.
+    pub gauge: Gauge,
+}
+
+impl fmt::Debug for ListenerService {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connections")
+            .field("role", &self.role)
+            .field("h2c", &self.h2c)
+            .field("tls", &self.tls.is_some())
+            .finish_non_exhaustive()
+    }
+}
+
+impl ListenerService {
+    /// What the answer to something that is no request wears, when it names this origin. Our own pages are for no
+    /// other page to read.
+    pub(super) fn unrouted_response_headers(&self, origin: Option<&[u8]>) -> ResponseHeaderMutations {
+        match self.role {
+            ListenerRole::Gateway => cors::unrouted_response_headers(&self.gateway, origin),
+            ListenerRole::Pages(..) => ResponseHeaderMutations::default(),
+        }
+    }
+
+    /// Returns when another connection may be accepted.
+    pub async fn wait_for_capacity(&self) {
+        let max_connections = self.max_connections(&self.gateway.snapshot.load().client);
+        self.tracker.wait_for_capacity(max_connections).await;
+    }
+
+    /// Serves one connection to its end.
+    pub async fn serve(
+        self: Arc<Self>,
+        stream: Stream,
+        peer_ip: IpAddr,
+        guard: ConnectionGuard,
+        shutdown: ShutdownWatch,
+    ) {
+        let _guard = guard;
+        let _gauge_guard = self.gauge.guard();
+        let client_config = Arc::clone(&self.gateway.snapshot.load().client);
+        let permit = self.tracker.try_acquire_permit(self.max_connections(&client_config));
+        let mut connection = Connection { listener: &self, peer_ip, client_config, permit, shutdown };
+        match &self.tls {
+            None => connection.serve(BufferedStream::new(stream)).await,
+            Some(tls_config) => {
+                let timeout = connection.clamp_timeout(connection.client_config.header_timeout);
+                match tls_handshake::accept_tls(stream, &tls_config.load_full(), timeout, peer_ip).await {
+                    Ok(NegotiatedStream::Http1(stream)) => {
+                        connection.serve(BufferedStream::new(stream)).await
+                    }
+                    Ok(NegotiatedStream::Http2(stream)) => {
+                        h2::serve(&mut connection, stream, BytesMut::new()).await;
+                    }
+                    Err(close_reason) => self.gateway.metrics.closed_without_response(close_reason),
+                }
+            }
+        }
+    }
+
+    /// How clients reach this listener, as a URL says it.
+    pub(super) fn scheme(&self) -> &'static str {
+        if self.tls.is_some() { "https" } else { "http" }
+    }
+
+    /// So many connections are served at once.
+    fn max_connections(&self, client_config: &ClientLimits) -> usize {
+        match self.role {
+            ListenerRole::Gateway => client_config.max_connections,
+            ListenerRole::Pages(_, max_connections) => max_connections,
+        }
+    }
+}
+
+/// One connection, being served.
+pub(super) struct Connection<'a> {
+    pub(super) listener: &'a Arc<ListenerService>,
+    pub(super) peer_ip: IpAddr,
+    pub(super) client_config: Arc<ClientLimits>,
+    /// `None`: there are too many, and this one is let in to be told so.
+    permit: Option<ConnectionPermit>,
+    pub(super) shutdown: ShutdownWatch,
+}
+
+/// What came when the next request was awaited.
+enum NextInput {
+    /// A head; so many bytes of it are a blank line before.
+    RequestHead { length: usize, skip: usize },
+    /// Something that no head begins with: the client speaks HTTP/2.
+    Http2Preface,
+    /// What is not a request.
+    Rejected(Fault),
+    /// Nothing: the connection ends in silence.
+    Closed(Option<CloseReason>),
+}
+
+impl Connection<'_> {
+    async fn serve(&mut self, io: BufferedStream) {
+        let mut client = Downstream::h1(DownstreamH1::new(io, self.shutdown.clone()), self.listener.scheme());
+        let mut first = true;
+        loop {
+            let Some(h1) = client.as_h1() else { return };
+            match self.read_request_head(&mut h1.io, first).await {
+                NextInput::Closed(close_reason) => {
+                    if let Some(close_reason) = close_reason {
+                        self.listener.gateway.metrics.closed_without_response(close_reason);
+                    }
+                    if matches!(close_reason, Some(CloseReason::IdleTimeout | CloseReason::Drain)) {
+                        // TLS has a word for it, without which the end looks like a cut.
+                        let _ =
+                            timeout_at(Instant::now() + CLOSE_NOTIFY_TIMEOUT, h1.io.shutdown_write()).await;
+                    }
+                    return;
+                }
+                NextInput::Http2Preface => {
+                    if let Some(h1) = client.into_h1() {
+                        let (stream, read) = h1.io.into_parts();
+                        h2::serve(self, stream, read).await;
+                    }
+                    return;
+                }
+                NextInput::Rejected(fault) => {
+                    let rejected = self.rejected(fault, &h1.io.input);
+                    self.reject(&mut client, rejected).await;
+                }
+                NextInput::RequestHead { length, skip } => {
+                    self.serve_request(&mut client, length, skip).await
+                }
+            }
+            first = false;
+            match client.state() {
+                ResponseState::Complete if client.as_h1().is_some_and(|h1| h1.is_keep_alive()) => {}
+                ResponseState::Complete => return lingering_close(client, self.permit.is_some()).await,
+                ResponseState::Aborted(CloseMode::Reset) => {
+                    if let Some(h1) = client.into_h1() {
+                        h1.io.reset();
+                    }
+                    return;
+                }
+                // A cut message ends with the connection, at once.
+                ResponseState::Aborted(CloseMode::Fin) => return,
+                ResponseState::NotStarted
+                | ResponseState::HeadersSent
+                | ResponseState::Disconnected
+                | ResponseState::WriteTimeout => {
+                    record::count_disconnect(&self.listener.gateway, client.state());
+                    // Perhaps only its sending side is closed: what it still reads must not look whole.
+                    if let Some(mut h1) = client.into_h1()
+                        && h1.abort() == CloseMode::Reset
+                    {
+                        h1.io.reset();
+                    }
+                    return;
+                }
+            }
+            if let Some(h1) = client.as_h1() {
+                h1.io.free_buffers();
+            }
+        }
+    }
+
+    /// Whether this connection is among those that are served; one that came too early is, once there is room.
+    pub(super) fn acquire_permit(&mut self) -> bool {
+        if self.permit.is_none() {
+            self.permit =
+                self.listener.tracker.try_acquire_permit(self.listener.max_connections(&self.client_config));
+        }
+        self.permit.is_some()
+    }
+
+    /// A limit on a client that may be let in only to be told that there are too many: it has to be quick.
+    pub(super) fn clamp_timeout(&self, timeout: Duration) -> Duration {
+        if self.permit.is_some() { timeout } else { timeout.min(OVERFLOW_TIMEOUT) }
+    }
+
+    /// One request whose head is in the buffer.
+    async fn serve_request(&mut self, client: &mut Downstream, length: usize, skip: usize) {
+        let Some(h1) = client.as_h1() else { return };
+        let mut request_head = h1.io.input.split_to(length);
+        let request_head = request_head.split_off(skip).freeze();
+        match request_head::parse(&request_head) {
+            Ok(_) if !self.acquire_permit() => {
+                let rejected = self.rejected(over_connection_limit(), &request_head);
+                self.reject(client, rejected).await;
+            }
+            Ok(facts) => {
+                h1.begin_request(&facts);
+                let request = Request::from_h1(request_head, &facts);
+                client.expect_response();
+                serve_guarded(self.listener, self.peer_ip, client, &request).await;
+            }
+            Err(rejection) => {
+                let rejected = self.rejected(to_fault(rejection), &request_head);
+                self.reject(client, rejected).await;
+            }
+        }
+    }
+
+    /// What is known of a head that is not served: how it begins, and whose page it comes from.
+    fn rejected(&self, fault: Fault, read: &[u8]) -> RejectedRequest {
+        RejectedRequest {
+            fault,
+            request_line: first_line(read),
+            response_headers: self
+                .listener
+                .unrouted_response_headers(partial_request::single_field(read, "origin")),
+            is_grpc: partial_request::is_grpc(read),
+        }
+    }
+
+    async fn reject(&mut self, client: &mut Downstream, rejected: RejectedRequest) {
+        if let Some(h1) = client.as_h1() {
+            // Whoever asks with HEAD takes no body for an answer, however the rest of its head looks.
+            h1.begin_rejected(rejected.request_line.starts_with(b"HEAD "));
+        }
+        client.expect_response();
+        reject_guarded(self.listener, self.peer_ip, client, rejected).await;
+    }
+
+    /// Waits for a head: the first byte under the idle limit, the whole head under one deadline.
+    async fn read_request_head(&mut self, io: &mut BufferedStream, first: bool) -> NextInput {
+        let mut idle_deadline = Instant::now() + self.clamp_timeout(self.client_config.idle_timeout);
+        let mut draining = false;
+        // An empty line before a request is not the beginning of one (RFC 9112 2.2): old clients end a body with it.
+        while matches!(io.input.as_ref(), b"" | b"\r" | b"\r\n") {
+            let waited = tokio::select! {
+                biased;
+                read = timeout_at(idle_deadline, io.fill(HEADER_BUFFER_SIZE)) => read,
+                _ = self.shutdown.wait_for(|ends| *ends), if !draining => {
+                    draining = true;
+                    idle_deadline = idle_deadline.min(Instant::now() + DRAIN_IDLE_GRACE);
+                    continue;
+                }
+            };
+            match waited {
+                Some(Ok(1..)) => {}
+                Some(Err(error)) if is_tls_error(&error) => {
+                    return NextInput::Closed(Some(CloseReason::TlsConnectionError));
+                }
+                Some(Ok(0) | Err(_)) if first => return NextInput::Closed(Some(CloseReason::NoRequest)),
+                // A client may close a kept connection whenever it likes.
+                Some(Ok(0) | Err(_)) => return NextInput::Closed(None),
+                None if draining => return NextInput::Closed(Some(CloseReason::Drain)),
+                None => return NextInput::Closed(Some(CloseReason::IdleTimeout)),
+            }
+        }
+        // The limits of now, not those of when the connection was made: a reload may have changed them.
+        let snapshot = self.listener.gateway.snapshot.load();
+        if !Arc::ptr_eq(&self.client_config, &snapshot.client) {
+            self.client_config = Arc::clone(&snapshot.client);
+        }
+        drop(snapshot);
+        let deadline = Instant::now() + self.clamp_timeout(self.client_config.header_timeout);
+        let mut scanner = RequestScanner::new(self.client_config.max_header_bytes);
+        loop {
+            if first && self.listener.h2c {
+                match h2::match_preface(&io.input) {
+                    h2::Preface::Complete => return NextInput::Http2Preface,
+                    h2::Preface::Partial => {
+                        if let Some(next) = self.read_more(io, deadline).await {
+                            return next;
+                        }
+                        continue;
+                    }
+                    h2::Preface::Other => {
+                        let evidence = Evidence::from_static("not HTTP/2, on a listener for HTTP/2 alone");
+                        return NextInput::Rejected(
+                            Fault::new(Cause::UnsupportedVersion, Phase::RequestHeaders)
+                                .with_evidence(evidence),
+                        );
+                    }
+                }
+            }
+            match scanner.advance(&io.input) {
+                Progress::Complete { length, skip } => return NextInput::RequestHead { length, skip },
+                Progress::Rejected(rejection) => return NextInput::Rejected(to_fault(rejection)),
+                Progress::NeedMore => {
+                    if let Some(next) = self.read_more(io, deadline).await {
+                        return next;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Reads on inside a head; `Some` when no more will come.
+    async fn read_more(&mut self, io: &mut BufferedStream, deadline: Instant) -> Option<NextInput> {
+        match timeout_at(deadline, io.fill(HEADER_BUFFER_SIZE)).await {
+            Some(Ok(1..)) => None,
+            // The client may still read: it gets an answer to its half of a request.
+            Some(Ok(0)) => Some(NextInput::Rejected(
+                Fault::new(Cause::HttpRequestError, Phase::RequestHeaders)
+                    .with_evidence(Evidence::from_static("the head ends early")),
+            )),
+            Some(Err(error)) if is_tls_error(&error) => {
+                Some(NextInput::Closed(Some(CloseReason::TlsConnectionError)))
+            }
+            Some(Err(_)) => Some(NextInput::Closed(Some(CloseReason::ClientGone))),
+            None => Some(NextInput::Rejected(Fault::new(Cause::ClientTooSlow, Phase::RequestHeaders))),
+        }
+    }
+}
+
+/// There are more connections than `client.max_connections`.
+pub(super) fn over_connection_limit() -> Fault {
+    Fault::new(Cause::ConnectionLimitReached, Phase::Admit)
+}
+
+/// The beginning of what was read, for the log: a request line where there is one.
+pub(super) fn first_line(read: &[u8]) -> Bytes {
+    let start = read.trim_ascii_start();
+    let end = start.iter().position(|octet| matches!(octet, b'\r' | b'\n')).unwrap_or(start.len());
+    Bytes::copy_from_slice(start.get(..end.min(MAX_LOGGED_LINE)).unwrap_or_default())
+}
+
+/// What is done under the guard.
+enum GuardedWork<'a> {
+    Serve(&'a Request),
+    Reject(RejectedRequest),
+}
+
+/// Serves a request that was understood, under the guard.
+pub(super) async fn serve_guarded(
+    listener: &ListenerService,
+    peer_ip: IpAddr,
+    client: &mut Downstream,
+    request: &Request,
+) {
+    run_guarded(listener, peer_ip, client, GuardedWork::Serve(request)).await;
+}
+
+/// Refuses what is not a request, under the guard.
+pub(super) async fn reject_guarded(
+    listener: &ListenerService,
+    peer_ip: IpAddr,
+    client: &mut Downstream,
+    rejected: RejectedRequest,
+) {
+    run_guarded(listener, peer_ip, client, GuardedWork::Reject(rejected)).await;
+}
+
+/// The panic guard: a bug of ours becomes a documented 500, or a visible abort, and a number.
+async fn run_guarded(
+    listener: &ListenerService,
+    peer_ip: IpAddr,
+    client: &mut Downstream,
+    work: GuardedWork<'_>,
+) {
+    let (request, request_line) = match &work {
+        GuardedWork::Serve(request) => (Some(*request), Bytes::new()),
+        GuardedWork::Reject(rejected) => (None, rejected.request_line.clone()),
+    };
+    // Boxed once: the future is large, and an idle connection should not carry its room.
+    let guarded_task = Box::pin(async {
+        match (&listener.role, work) {
+            (ListenerRole::Gateway, GuardedWork::Serve(request)) => {
+                request::serve(&listener.gateway, peer_ip, client, request).await
+            }
+            (ListenerRole::Gateway, GuardedWork::Reject(rejected)) => {
+                request::reject(&listener.gateway, peer_ip, client, rejected).await
+            }
+            (ListenerRole::Pages(pages, _), GuardedWork::Serve(request)) => {
+                pages::serve(&listener.gateway, pages.as_ref(), client, request).await;
+            }
+            (ListenerRole::Pages(..), GuardedWork::Reject(rejected)) => {
+                pages::reject(&listener.gateway, client, rejected.fault).await
+            }
+        }
+    });
+    if AssertUnwindSafe(guarded_task).catch_unwind().await.is_ok() {
+        return;
+    }
+    listener.gateway.metrics.panics.inc();
+    match client.state() {
+        ResponseState::NotStarted => {
+            let fault = Fault::new(Cause::ProxyInternalError, Phase::Internal);
+            let response_headers = match (&listener.role, request) {
+                // The rules of the route, if finding it was not what went wrong.
+                (ListenerRole::Gateway, Some(request)) => catch_unwind(AssertUnwindSafe(|| {
+                    request::panic_response_headers(&listener.gateway, peer_ip, request)
+                })),
+                (ListenerRole::Gateway, None) | (ListenerRole::Pages(..), _) => {
+                    Ok(ResponseHeaderMutations::default())
+                }
+            };
+            let response_headers = response_headers.unwrap_or_default();
+            let is_grpc = request.is_some_and(Request::is_grpc);
+            let rejected = RejectedRequest {
+                fault,
+                request_line: request.map_or(request_line, Request::line),
+                response_headers,
+                is_grpc,
+            };
+            let send_reply = Box::pin(request::reject(&listener.gateway, peer_ip, client, rejected));
+            if AssertUnwindSafe(send_reply).catch_unwind().await.is_err() {
+                client.abort();
+            }
+        }
+        ResponseState::HeadersSent => {
+            listener.gateway.metrics.aborted(Cause::ProxyInternalError);
+            client.abort();
+        }
+        ResponseState::Complete
+        | ResponseState::Aborted(_)
+        | ResponseState::Disconnected
+        | ResponseState::WriteTimeout => {}
+    }
+}
+
+/// Ends a connection after a whole answer: FIN, then a bounded look at what the client still sends, so that no reset
+/// overtakes the answer.
+async fn lingering_close(client: Downstream, had_permit: bool) {
+    let Some(mut h1) = client.into_h1() else { return };
+    // In TLS even this has to be written, and a client that does not read has no room for it.
+    if !matches!(timeout_at(Instant::now() + LINGER_IDLE_TIMEOUT, h1.io.shutdown_write()).await, Some(Ok(())))
+    {
+        return;
+    }
+    let deadline = Instant::now() + if had_permit { LINGER_TIMEOUT } else { OVERFLOW_TIMEOUT };
+    let mut read = 0;
+    while read < MAX_LINGER_BYTES {
+        h1.io.input.clear();
+        let read_deadline = deadline.min(Instant::now() + LINGER_IDLE_TIMEOUT);
+        match timeout_at(read_deadline, h1.io.fill(BODY_BUFFER_SIZE)).await {
+            Some(Ok(count @ 1..)) => read += count,
+            Some(Ok(0) | Err(_)) | None => return,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use rcgen::{CertificateParams, KeyPair};
+    use rustls::pki_types::ServerName;
+    use tokio::io::AsyncWriteExt;
+    use tokio::sync::watch;
+
+    use super::super::buffered_stream::BufferedStream;
+    use super::*;
+    use crate::proxy::downstream::h1::DownstreamH1;
+    use crate::tls::cert_verification::{Alpn, CertVerification};
+    use crate::tls::identity::Identity;
+    use crate::tls::server_config;
+    use crate::tls::stream::TlsConnection;
+
+    /// A connection in TLS whose client reads nothing more, and which takes nothing more.
+    async fn stalled_tls_client() -> (TlsConnection, TlsConnection) {
+        let key = KeyPair::generate().unwrap();
+        let certificate = CertificateParams::new(["test".to_owned()]).unwrap().self_signed(&key).unwrap();
+        let identity = Identity::new(certificate.pem().as_bytes(), key.serialize_pem().as_bytes()).unwrap();
+        let (server_io, client_io) = tokio::io::duplex(1024);
+        let verification = CertVerification::from_pem(certificate.pem().as_bytes()).unwrap();
+        let name = ServerName::try_from("test").unwrap();
+        let (server, client) = tokio::join!(
+            TlsConnection::accept(Box::new(server_io), server_config::build(&[identity]).unwrap()),
+            TlsConnection::connect(Box::new(client_io), &verification, name, Alpn::Http1),
+        );
+        let (mut server, client) = (server.unwrap(), client.unwrap());
+        let fill_buffers = async {
+            server.write_all(&[b'x'; 4096]).await.unwrap();
+            server.flush().await.unwrap();
+            pending::<()>().await;
+        };
+        assert_eq!(timeout_at(Instant::now() + Duration::from_millis(50), fill_buffers).await, None);
+        (server, client)
+    }
+
+    #[tokio::test]
+    async fn lingering_close_is_bounded_when_the_client_does_not_read() {
+        let (server, _client) = stalled_tls_client().await;
+        let (_shutdown, shutdown) = watch::channel(false);
+        let h1 = DownstreamH1::new(BufferedStream::new(Box::new(server)), shutdown);
+        let started = Instant::now();
+        let closing = lingering_close(Downstream::h1(h1, "https"), true);
+        assert_eq!(timeout_at(started + Duration::from_secs(10), closing).await, Some(()));
+        assert!(started.elapsed() >= LINGER_IDLE_TIMEOUT);
+    }
+}

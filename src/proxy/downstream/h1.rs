@@ -1,0 +1,315 @@
+//! A client on HTTP/1: its request body as it arrives, and the bytes of the one response it gets.
+//!
+//! It frames what it is given and never decides what to answer: only [`crate::proxy::local_reply`] and [`crate::proxy::relay`] call the
+//! `send_*` functions. The head of the request is read in [`crate::proxy::connection`].
+
+use std::io;
+use std::task::{Context, Poll, ready};
+
+use bytes::{BufMut, Bytes, BytesMut};
+use pingora::server::ShutdownWatch;
+
+use crate::http::body_decoder::{BodyDecoder, DecodeStep};
+use crate::http::framing::RequestFraming;
+use crate::http::request_head::{RequestHead, Version};
+use crate::proxy::buffered_stream::{BODY_BUFFER_SIZE, BufferedStream, HEADER_BUFFER_SIZE};
+use crate::proxy::message::h1_writer;
+use crate::proxy::message::{BodyLength, CloseMode, ResponseHeadParts};
+
+/// Most bytes of pipelined requests that are read while an earlier one is served.
+const MAX_PIPELINED_BYTES: usize = 64 * 1024;
+
+/// A response head of ours or of most upstreams fits into so many bytes.
+const TYPICAL_HEADER_BYTES: usize = 640;
+/// Most room that is made for a body together with its head.
+const MAX_BODY_RESERVE: usize = 4 * 1024;
+
+/// What the request body did.
+#[derive(Debug)]
+pub(in crate::proxy) enum BodyError {
+    /// Its framing is broken.
+    Malformed(&'static str),
+    /// The client sent FIN inside it; it may still read.
+    Incomplete,
+    /// The connection is gone.
+    Disconnected,
+}
+
+/// One HTTP/1 connection, request after request.
+#[derive(Debug)]
+pub(in crate::proxy) struct DownstreamH1 {
+    pub(in crate::proxy) io: BufferedStream,
+    body: BodyDecoder,
+    version: Version,
+    is_head_request: bool,
+    client_keep_alive: bool,
+    /// The client waits for a 100 before it sends its body.
+    awaits_continue: bool,
+    response_body: BodyFraming,
+    close_after_response: bool,
+    half_closed: bool,
+    shutdown: ShutdownWatch,
+}
+
+/// How the response that is being sent finds its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::proxy) enum BodyFraming {
+    None,
+    Length(u64),
+    Chunked,
+    UntilClose,
+}
+
+impl ResponseHeadParts<'_> {
+    /// How the body that follows this head finds its end.
+    pub(in crate::proxy) const fn body_framing(
+        &self,
+        version: Version,
+        is_head_request: bool,
+    ) -> BodyFraming {
+        if self.status == 101 {
+            return BodyFraming::UntilClose;
+        }
+        let no_body = is_head_request || matches!(self.status, 204 | 304);
+        match (self.length, version) {
+            (BodyLength::Absent, _) => BodyFraming::None,
+            (BodyLength::Exactly(_) | BodyLength::Unknown, _) if no_body => BodyFraming::None,
+            (BodyLength::Exactly(length), _) => BodyFraming::Length(length),
+            (BodyLength::Unknown, Version::Http11) => BodyFraming::Chunked,
+            (BodyLength::Unknown, Version::Http10) => BodyFraming::UntilClose,
+        }
+    }
+}
+
+/// Writes a head. Framing and Connection are written here, from what was understood, and nowhere else. `keep_alive` says that
+/// the connection outlives the response.
+pub(in crate::proxy) fn write_response_head(
+    out: &mut BytesMut,
+    parts: &ResponseHeadParts<'_>,
+    body: BodyFraming,
+    (version, keep_alive): (Version, bool),
+    write_fields: impl FnOnce(&mut BytesMut),
+) {
+    // Once for the whole message where it is small: growing step by step was a tenth of a refusal's instructions.
+    let body_reserve = match parts.length {
+        BodyLength::Exactly(length) => {
+            usize::try_from(length).unwrap_or(MAX_BODY_RESERVE).min(MAX_BODY_RESERVE)
+        }
+        BodyLength::Absent | BodyLength::Unknown => 0,
+    };
+    out.reserve(TYPICAL_HEADER_BYTES + body_reserve);
+    h1_writer::write_status_line(out, parts.status, parts.reason);
+    write_fields(out);
+    match parts.length {
+        BodyLength::Exactly(length) if parts.status != 204 => {
+            h1_writer::write_number_field(out, b"Content-Length: ", length);
+        }
+        BodyLength::Exactly(_) | BodyLength::Absent | BodyLength::Unknown => {}
+    }
+    if body == BodyFraming::Chunked {
+        out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
+    }
+    match (keep_alive, version) {
+        _ if parts.status == 101 => out.extend_from_slice(b"Connection: Upgrade\r\n"),
+        (false, _) => out.extend_from_slice(b"Connection: close\r\n"),
+        (true, Version::Http10) => out.extend_from_slice(b"Connection: keep-alive\r\n"),
+        (true, Version::Http11) => {}
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+impl DownstreamH1 {
+    /// `shutdown` turns true when connections should end after their response.
+    pub(in crate::proxy) fn new(io: BufferedStream, shutdown: ShutdownWatch) -> Self {
+        DownstreamH1 {
+            io,
+            body: BodyDecoder::request(RequestFraming::None),
+            version: Version::Http11,
+            is_head_request: false,
+            client_keep_alive: false,
+            awaits_continue: false,
+            response_body: BodyFraming::None,
+            close_after_response: false,
+            half_closed: false,
+            shutdown,
+        }
+    }
+
+    /// The head was read and is one clear request.
+    pub(in crate::proxy) fn begin_request(&mut self, facts: &RequestHead) {
+        self.body = BodyDecoder::request(facts.framing);
+        self.version = facts.version;
+        self.is_head_request = facts.method == http::Method::HEAD;
+        self.client_keep_alive = facts.keep_alive;
+        self.awaits_continue = facts.expect_continue && facts.framing.has_body();
+        self.response_body = BodyFraming::None;
+        self.close_after_response = false;
+    }
+
+    /// The head is not a request: whatever is answered, nothing after it can be trusted. `is_head_request`: it began as one
+    /// with the method HEAD.
+    pub(in crate::proxy) fn begin_rejected(&mut self, is_head_request: bool) {
+        self.body = BodyDecoder::request(RequestFraming::None);
+        self.version = Version::Http11;
+        self.is_head_request = is_head_request;
+        self.client_keep_alive = false;
+        self.awaits_continue = false;
+        self.response_body = BodyFraming::None;
+        self.close_after_response = true;
+    }
+
+    pub(in crate::proxy) const fn version(&self) -> Version {
+        self.version
+    }
+
+    pub(in crate::proxy) const fn awaits_continue(&self) -> bool {
+        self.awaits_continue
+    }
+
+    pub(in crate::proxy) const fn body_is_done(&self) -> bool {
+        self.body.is_done()
+    }
+
+    /// How much of the body is still to come, where the client said it.
+    pub(in crate::proxy) const fn body_remaining(&self) -> Option<u64> {
+        self.body.remaining()
+    }
+
+    /// The next piece of the request body; `None` at its end.
+    pub(in crate::proxy) fn poll_body(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Option<Bytes>, BodyError>> {
+        loop {
+            match self.body.decode(&mut self.io.input).map_err(BodyError::Malformed)? {
+                DecodeStep::Data(length) => {
+                    self.awaits_continue = false;
+                    return Poll::Ready(Ok(Some(self.io.input.split_to(length).freeze())));
+                }
+                DecodeStep::End => return Poll::Ready(Ok(None)),
+                DecodeStep::NeedMore => match ready!(self.io.poll_fill(cx, BODY_BUFFER_SIZE)) {
+                    Ok(0) => {
+                        self.half_closed = true;
+                        return Poll::Ready(Err(BodyError::Incomplete));
+                    }
+                    Ok(_) => {}
+                    Err(_) => return Poll::Ready(Err(BodyError::Disconnected)),
+                },
+            }
+        }
+    }
+
+    /// Ready when the client has left or has shut down its sending side. Reads ahead, within bounds.
+    pub(in crate::proxy) fn poll_disconnect(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        while self.io.input.len() < MAX_PIPELINED_BYTES {
+            match ready!(self.io.poll_fill(cx, HEADER_BUFFER_SIZE)) {
+                Ok(0) => {
+                    self.half_closed = true;
+                    return Poll::Ready(());
+                }
+                Ok(_) => {}
+                Err(_) => return Poll::Ready(()),
+            }
+        }
+        Poll::Pending
+    }
+
+    /// After this response the connection ends, whatever the client asked for.
+    pub(in crate::proxy) fn close_after_response(&mut self) {
+        self.close_after_response = true;
+    }
+
+    /// Whether the next request may come on this connection. Never before the end of this one's body was seen: what
+    /// follows in the buffer would be taken for a head.
+    pub(in crate::proxy) const fn is_keep_alive(&self) -> bool {
+        self.client_keep_alive && !self.close_after_response && self.body.is_done()
+    }
+
+    /// Queues an interim response (1xx but 101).
+    pub(in crate::proxy) fn send_interim(&mut self, status: u16, write_fields: impl FnOnce(&mut BytesMut)) {
+        if status == 100 {
+            self.awaits_continue = false;
+        }
+        h1_writer::write_status_line(&mut self.io.output, status, None);
+        write_fields(&mut self.io.output);
+        self.io.output.extend_from_slice(b"\r\n");
+    }
+
+    /// Queues a head.
+    pub(in crate::proxy) fn send_response_head(
+        &mut self,
+        parts: &ResponseHeadParts<'_>,
+        write_fields: impl FnOnce(&mut BytesMut),
+    ) {
+        self.response_body = parts.body_framing(self.version, self.is_head_request);
+        // What is said here holds: a request that is already in the buffer counts on it, also when the client shuts down
+        // its sending side later.
+        self.close_after_response |=
+            self.response_body == BodyFraming::UntilClose || self.half_closed || *self.shutdown.borrow();
+        let keep_alive = self.client_keep_alive && !self.close_after_response;
+        write_response_head(
+            &mut self.io.output,
+            parts,
+            self.response_body,
+            (self.version, keep_alive),
+            write_fields,
+        );
+    }
+
+    /// Queues body bytes; never more than the head promised. Says whether all of them were within it.
+    pub(in crate::proxy) fn send_data(&mut self, data: &[u8]) -> bool {
+        if data.is_empty() {
+            return true;
+        }
+        let out = &mut self.io.output;
+        match &mut self.response_body {
+            BodyFraming::None => return false,
+            BodyFraming::Length(remaining) => {
+                let length = data.len() as u64;
+                if length > *remaining {
+                    return false;
+                }
+                *remaining -= length;
+                out.extend_from_slice(data);
+            }
+            BodyFraming::Chunked => {
+                h1_writer::write_hex(out, data.len());
+                out.extend_from_slice(b"\r\n");
+                out.extend_from_slice(data);
+                out.put_slice(b"\r\n");
+            }
+            BodyFraming::UntilClose => out.extend_from_slice(data),
+        }
+        true
+    }
+
+    /// Queues the end of the body. Says whether the body is as long as the head promised.
+    pub(in crate::proxy) fn send_end(&mut self) -> bool {
+        match self.response_body {
+            BodyFraming::Length(remaining) => remaining == 0,
+            BodyFraming::Chunked => {
+                self.io.output.extend_from_slice(b"0\r\n\r\n");
+                self.response_body = BodyFraming::None;
+                true
+            }
+            BodyFraming::None | BodyFraming::UntilClose => true,
+        }
+    }
+
+    pub(in crate::proxy) fn unsent(&self) -> usize {
+        self.io.unsent()
+    }
+
+    pub(in crate::proxy) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.io.poll_flush(cx)
+    }
+
+    /// How the client tells a cut response from a whole one.
+    pub(in crate::proxy) fn abort(&mut self) -> CloseMode {
+        self.close_after_response = true;
+        match self.response_body {
+            BodyFraming::UntilClose => CloseMode::Reset,
+            BodyFraming::None | BodyFraming::Length(_) | BodyFraming::Chunked => CloseMode::Fin,
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! What clients are told about rate limits: the fields of every answer, and the wait of a refusal.
+//!
+//! Of several rules the tightest speaks in `X-RateLimit-*`; all of them in `RateLimit` and `RateLimit-Policy`
+//! (draft-ietf-httpapi-ratelimit-headers). Which fields there are is the operator's choice; what the rules say has been
+//! decided before ([`super`]).
+
+use std::cmp::Reverse;
+use std::fmt::Write as _;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use http::HeaderValue;
+
+use super::super::response_headers::ResponseHeaderMutations;
+use crate::config::LimitHeaders;
+use crate::limit::{Algorithm, LimiterSettings, QuotaDecision, QuotaState, Timestamp};
+
+/// What an enforced rule has said.
+#[derive(Clone, Copy, Debug)]
+pub struct RuleResult<'a> {
+    /// The rule.
+    pub name: &'a str,
+    /// What it allows.
+    pub settings: &'a LimiterSettings,
+    /// Its last word on this request.
+    pub decision: QuotaDecision,
+}
+
+/// Dresses the response with what the rules left at `now`, which the system's clock calls `wall_clock`.
+pub fn write<'a>(
+    response_headers: &mut ResponseHeaderMutations,
+    headers: LimitHeaders,
+    results: impl Iterator<Item = RuleResult<'a>> + Clone,
+    now: Timestamp,
+    wall_clock: SystemTime,
+) {
+    let Some(most_restrictive) = results.clone().min_by_key(|result| restrictiveness(&result.decision))
+    else {
+        return;
+    };
+    if headers.has_x() {
+        let QuotaState { limit, remaining, reset } = *most_restrictive.decision.quota_state();
+        response_headers.set_rate_limit(limit, remaining, reset_at(now, reset, wall_clock));
+    }
+    if headers.has_standard() {
+        let (mut policies, mut states) = (String::new(), String::new());
+        for RuleResult { name, settings, decision } in results {
+            let QuotaState { limit, remaining, reset } = *decision.quota_state();
+            let comma = if policies.is_empty() { "" } else { ", " };
+            // Names are letters, digits, _, . and -: nothing has to be escaped.
+            let _ = write!(policies, "{comma}\"{name}\";q={limit};w={}", ceil_seconds(window(settings)));
+            let _ = write!(states, "{comma}\"{name}\";r={remaining};t={}", ceil_seconds(reset));
+        }
+        if let (Ok(policies), Ok(states)) = (HeaderValue::try_from(policies), HeaderValue::try_from(states)) {
+            response_headers.set_standard_rate_limit(states, policies);
+        }
+    }
+}
+
+/// In which time all of what is admitted at once comes back.
+fn window(settings: &LimiterSettings) -> Duration {
+    match settings.algorithm {
+        Algorithm::Gcra => settings.quota.fill_time(),
+        Algorithm::FixedWindow | Algorithm::SlidingWindow => settings.quota.period(),
+    }
+}
+
+/// Rounded up.
+fn ceil_seconds(time: Duration) -> u64 {
+    time.as_secs() + u64::from(time.subsec_nanos() > 0)
+}
+
+/// What is added to the wait of a refusal, so that not everybody comes back in the same second: 0 to `max_seconds` seconds, by
+/// the last digits of the request's id.
+pub fn jitter(request_id: &HeaderValue, max_seconds: u32) -> Duration {
+    let mix = |hash: u64, octet: &u8| (hash ^ u64::from(*octet)).wrapping_mul(0x0100_0000_01B3);
+    let hash = request_id.as_bytes().iter().fold(0xCBF2_9CE4_8422_2325, mix) >> 16;
+    Duration::from_secs(hash % (u64::from(max_seconds) + 1))
+}
+
+/// The least is the tightest: what leaves least, then what lasts longest.
+fn restrictiveness(decision: &QuotaDecision) -> (u32, Reverse<Option<Duration>>, Reverse<Duration>) {
+    let quota = decision.quota_state();
+    (quota.remaining, Reverse(decision.retry_after()), Reverse(quota.reset))
+}
+
+/// The second of the epoch at which all is there again, rounded up. The only place where the time of day matters.
+///
+/// Moments began with it, so the two differ only after somebody has set the clock, and then by so many whole seconds: the
+/// end of an hour stays a whole second.
+fn reset_at(now: Timestamp, reset: Duration, wall_clock: SystemTime) -> u64 {
+    const SECOND: i64 = 1_000_000_000;
+    let nanos = |since: Duration| i64::try_from(since.as_nanos()).unwrap_or(i64::MAX);
+    let wall_clock = wall_clock.duration_since(UNIX_EPOCH).map_or(0, nanos);
+    let now = nanos(now.since_origin());
+    let clock_offset = (wall_clock - now + SECOND / 2).div_euclid(SECOND);
+    let at = now.saturating_add(nanos(reset)).saturating_add(SECOND - 1).div_euclid(SECOND) + clock_offset;
+    u64::try_from(at).unwrap_or(0)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reset_is_rounded_up_and_follows_the_wall_clock() {
+        let now = Timestamp::after_origin(Duration::from_millis(1_700_000_000_250));
+        let wall = |milliseconds| UNIX_EPOCH + Duration::from_millis(milliseconds);
+        for (milliseconds, second) in [(0, 1), (750, 1), (751, 2), (60_000, 61)] {
+            // What is asked of the clock comes a little later.
+            for delay in [0, 3, 400] {
+                let actual =
+                    reset_at(now, Duration::from_millis(milliseconds), wall(1_700_000_000_250 + delay));
+                assert_eq!(actual, 1_700_000_000 + second, "{milliseconds} {delay}");
+            }
+        }
+        // Somebody has set the clock since.
+        let reset = Duration::from_millis(750);
+        assert_eq!(reset_at(now, reset, wall(1_600_000_000_250)), 1_600_000_001);
+        assert_eq!(reset_at(now, reset, wall(1_800_000_000_253)), 1_800_000_001);
+        assert_eq!(reset_at(now, Duration::ZERO, UNIX_EPOCH - Duration::from_secs(9)), 1);
+    }
+
+    #[test]
+    fn most_restrictive_rule_has_least_remaining_then_longest_wait() {
+        let second = Duration::from_secs(1);
+        let allow = |remaining, reset| QuotaDecision::Allow(QuotaState { limit: 9, remaining, reset });
+        let deny = |reset, retry_after| QuotaDecision::Deny {
+            quota_state: QuotaState { limit: 9, remaining: 0, reset },
+            retry_after,
+        };
+        let order = [
+            deny(2 * second, 3 * second),
+            deny(9 * second, 2 * second),
+            allow(0, 8 * second),
+            allow(0, 7 * second),
+            allow(1, 9 * second),
+        ];
+        for pair in order.windows(2) {
+            assert!(pair.first().map(restrictiveness) < pair.last().map(restrictiveness), "{pair:?}");
+        }
+    }
+
+    #[test]
+    fn jitter_is_bounded_and_differs_between_requests() {
+        let ids = (0..200).map(|number| HeaderValue::try_from(format!("id-{number}")).unwrap());
+        let delays: std::collections::HashSet<u64> = ids.map(|id| jitter(&id, 9).as_secs()).collect();
+        assert_eq!((delays.len(), delays.iter().max()), (10, Some(&9)));
+        assert_eq!(jitter(&HeaderValue::from_static("x"), 0), Duration::ZERO);
+    }
+}

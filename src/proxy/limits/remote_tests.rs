@@ -1,0 +1,287 @@
+//! Rules that count in a store: together with others, while it answers and while it does not.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Mutex;
+
+use http::HeaderValue;
+
+use super::*;
+use crate::config;
+use crate::limit::{
+    Algorithm, BackendFuture, KeyPart, Limiter, LimiterMode, LimiterSettings, Quota, QuotaDecision, Secret,
+    limit_table,
+};
+use crate::snapshot::rate_limits::RateLimitRule;
+use crate::telemetry::Metrics;
+
+/// A store in this process: it counts by the same tables, and can be told to fail or to hang.
+#[derive(Debug)]
+struct FakeStore {
+    counts: Mutex<HashMap<(String, u128), u32>>,
+    failure: Mutex<Option<BackendError>>,
+    hangs: bool,
+    on_failure: OnFailure,
+    calls: Mutex<Vec<String>>,
+}
+
+impl FakeStore {
+    fn new(on_failure: OnFailure) -> Arc<FakeStore> {
+        Arc::new(FakeStore {
+            counts: Mutex::default(),
+            failure: Mutex::default(),
+            hangs: false,
+            on_failure,
+            calls: Mutex::default(),
+        })
+    }
+
+    fn failing(on_failure: OnFailure) -> Arc<FakeStore> {
+        let store = FakeStore::new(on_failure);
+        *store.failure.lock().unwrap() = Some(BackendError::Unreachable);
+        store
+    }
+
+    fn record_call(&self, operation: &str, asks: &[TakeRequest<'_>]) {
+        let rules: Vec<&str> = asks.iter().map(|ask| ask.rule).collect();
+        self.calls.lock().unwrap().push(format!("{operation} {}", rules.join("+")));
+    }
+
+    fn take_calls(&self) -> Vec<String> {
+        std::mem::take(&mut self.calls.lock().unwrap())
+    }
+}
+
+impl Backend for FakeStore {
+    fn name(&self) -> &str {
+        "fake"
+    }
+
+    fn secret(&self) -> Secret {
+        Secret::new([1, 2])
+    }
+
+    fn timeout(&self) -> Duration {
+        Duration::from_millis(20)
+    }
+
+    fn on_failure(&self) -> OnFailure {
+        self.on_failure
+    }
+
+    fn take<'a>(&'a self, asks: &'a [TakeRequest<'a>]) -> BackendFuture<'a, TakeReply> {
+        self.record_call("take", asks);
+        Box::pin(async move {
+            if self.hangs {
+                std::future::pending::<()>().await;
+            }
+            if let Some(failure) = *self.failure.lock().unwrap() {
+                return Err(failure);
+            }
+            let mut counts = self.counts.lock().unwrap();
+            let decide = |ask: &TakeRequest<'_>, taken: u32| {
+                limit_table::preview(ask.algorithm, &ask.quota, Timestamp::default(), taken, ask.cost)
+            };
+            let taken = |counts: &HashMap<_, u32>, ask: &TakeRequest<'_>| {
+                counts.get(&(ask.rule.to_owned(), ask.key.bits())).copied().unwrap_or(0)
+            };
+            let decisions: Vec<QuotaDecision> =
+                asks.iter().map(|ask| decide(ask, taken(&counts, ask))).collect();
+            if decisions.iter().all(|decision| decision.retry_after().is_none()) {
+                for ask in asks {
+                    *counts.entry((ask.rule.to_owned(), ask.key.bits())).or_default() += ask.cost;
+                }
+            }
+            Ok(TakeReply { decisions, taken_at: Timestamp::default() })
+        })
+    }
+
+    fn refund<'a>(&'a self, asks: &'a [TakeRequest<'a>], _: Timestamp) -> BackendFuture<'a, ()> {
+        self.record_call("give back", asks);
+        let mut counts = self.counts.lock().unwrap();
+        for ask in asks {
+            *counts.get_mut(&(ask.rule.to_owned(), ask.key.bits())).unwrap() -= ask.cost;
+        }
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    fn reset<'a>(&'a self, asks: &'a [TakeRequest<'a>]) -> BackendFuture<'a, ()> {
+        self.record_call("reset", asks);
+        for ask in asks {
+            self.counts.lock().unwrap().remove(&(ask.rule.to_owned(), ask.key.bits()));
+        }
+        Box::pin(std::future::ready(Ok(())))
+    }
+}
+
+fn rule(name: &str, allowed: u32, store: Option<&Arc<FakeStore>>, mode: LimiterMode) -> Arc<RateLimitRule> {
+    let settings = LimiterSettings {
+        quota: Quota::new(allowed, Duration::from_secs(3_600), allowed).unwrap(),
+        algorithm: Algorithm::Gcra,
+        cost: 1,
+        key: vec![KeyPart::ClientIp],
+        mode,
+        exempt: Vec::new(),
+        credentials: Vec::new(),
+        reset_on: vec![201],
+        retry_after_jitter: 0,
+        store: store.map(|store| store.name().to_owned()),
+        max_keys: 1_000,
+    };
+    Arc::new(RateLimitRule {
+        limiter: Limiter::new(name, settings, Secret::new([1, 2])),
+        store: store.map(|store| Arc::clone(store) as Arc<dyn Backend>),
+        metrics: Metrics::new().limit(name, store.map(|store| store.name())),
+    })
+}
+
+/// A snapshot whose only route has these rules.
+fn snapshot(rules: Vec<Arc<RateLimitRule>>) -> Snapshot {
+    let text = "version: 1\nlisten: [{ address: 127.0.0.1:0 }]\nupstreams: { u: { servers: [127.0.0.1:1] } }\n\
+                routes: [{ name: r, upstream: u }]\n";
+    let config = config::load_str("test.yaml", text, &|_| None, 1).unwrap();
+    let mut snapshot = Snapshot::build(&config, &Metrics::new(), None).unwrap();
+    snapshot.routes[0].rate_limits = rules;
+    snapshot
+}
+
+fn request() -> Request {
+    let (mut parts, ()) = http::Request::get("http://x/").body(()).unwrap().into_parts();
+    Request::from_h2(&mut parts, true).unwrap()
+}
+
+fn request_log() -> RequestLog {
+    RequestLog::begin(HeaderValue::from_static("id"), IpAddr::V4(Ipv4Addr::LOCALHOST))
+}
+
+/// Asks once; the cause of the refusal, if it is one.
+async fn try_admit(snapshot: &Snapshot) -> Option<Cause> {
+    let route = &snapshot.routes[0];
+    let admitted = admit_with_stores(snapshot, route, &request(), None, &mut request_log()).await;
+    admitted.err().map(|fault| fault.cause())
+}
+
+#[tokio::test]
+async fn all_rules_are_debited_or_none_across_stores() {
+    let store = FakeStore::new(OnFailure::Local);
+    let rules = vec![
+        rule("far", 2, Some(&store), LimiterMode::Enforce),
+        rule("near", 3, None, LimiterMode::Enforce),
+        rule("farther", 5, Some(&store), LimiterMode::Enforce),
+    ];
+    let snapshot = snapshot(rules);
+    assert_eq!(try_admit(&snapshot).await, None);
+    assert_eq!(try_admit(&snapshot).await, None);
+    assert_eq!(try_admit(&snapshot).await, Some(Cause::RateLimited));
+    assert_eq!(store.take_calls(), ["take far+farther"; 3], "one question for all rules of a store");
+    // The refusal took nothing: one is left in memory and three in the store.
+    let taken: Vec<u32> = {
+        let counts = store.counts.lock().unwrap();
+        let mut taken: Vec<u32> = counts.values().copied().collect();
+        taken.sort_unstable();
+        taken
+    };
+    assert_eq!(taken, [2, 2]);
+    let local_rule = &snapshot.routes[0].rate_limits[1];
+    let checks = applicable_rules(
+        &snapshot.routes[0],
+        &subject(&snapshot, &snapshot.routes[0], &request(), request_log().client_ip, None),
+    );
+    let now = timestamp(Instant::now());
+    assert_eq!(
+        local_rule.limiter.current_state(checks[1].as_ref().unwrap().key, now).quota_state().remaining,
+        1
+    );
+}
+
+#[tokio::test]
+async fn request_denied_by_memory_never_reaches_the_store() {
+    let store = FakeStore::new(OnFailure::Local);
+    let snapshot = snapshot(vec![
+        rule("near", 1, None, LimiterMode::Enforce),
+        rule("far", 9, Some(&store), LimiterMode::Enforce),
+    ]);
+    assert_eq!(try_admit(&snapshot).await, None);
+    assert_eq!(try_admit(&snapshot).await, Some(Cause::RateLimited));
+    assert_eq!(store.take_calls(), ["take far"]);
+}
+
+#[tokio::test]
+async fn first_store_is_refunded_when_the_second_denies() {
+    let (first, second) = (FakeStore::new(OnFailure::Local), FakeStore::new(OnFailure::Deny));
+    let rules = vec![
+        rule("first", 9, Some(&first), LimiterMode::Enforce),
+        rule("second", 1, Some(&second), LimiterMode::Enforce),
+    ];
+    let snapshot = snapshot(rules);
+    assert_eq!(try_admit(&snapshot).await, None);
+    assert_eq!(try_admit(&snapshot).await, Some(Cause::RateLimited));
+    assert_eq!(first.take_calls(), ["take first", "take first", "give back first"]);
+    *second.failure.lock().unwrap() = Some(BackendError::InvalidReply);
+    assert_eq!(try_admit(&snapshot).await, Some(Cause::LimiterUnavailable));
+    assert_eq!(first.take_calls(), ["take first", "give back first"]);
+    assert_eq!(first.counts.lock().unwrap().values().sum::<u32>(), 1);
+}
+
+#[tokio::test]
+async fn failing_store_follows_on_failure() {
+    let local = FakeStore::failing(OnFailure::Local);
+    let local_snapshot = snapshot(vec![rule("a", 2, Some(&local), LimiterMode::Enforce)]);
+    let mut causes = Vec::new();
+    for _ in 0..3 {
+        causes.push(try_admit(&local_snapshot).await);
+    }
+    assert_eq!(causes, [None, None, Some(Cause::RateLimited)]);
+
+    let open =
+        snapshot(vec![rule("a", 1, Some(&FakeStore::failing(OnFailure::Allow)), LimiterMode::Enforce)]);
+    let closed =
+        snapshot(vec![rule("a", 1, Some(&FakeStore::failing(OnFailure::Deny)), LimiterMode::Enforce)]);
+    for _ in 0..3 {
+        assert_eq!(try_admit(&open).await, None);
+        assert_eq!(try_admit(&closed).await, Some(Cause::LimiterUnavailable));
+    }
+}
+
+#[tokio::test]
+async fn hanging_store_is_abandoned_after_its_timeout() {
+    let mut store = FakeStore::new(OnFailure::Deny);
+    Arc::get_mut(&mut store).unwrap().hangs = true;
+    let snapshot = snapshot(vec![rule("a", 1, Some(&store), LimiterMode::Enforce)]);
+    let started = Instant::now();
+    let cause = timeout_at(started + Duration::from_secs(20), try_admit(&snapshot)).await.unwrap();
+    assert_eq!(cause, Some(Cause::LimiterUnavailable));
+    assert!(started.elapsed() >= store.timeout());
+}
+
+#[tokio::test]
+async fn shadow_rule_counts_admitted_requests_and_denies_none() {
+    let store = FakeStore::new(OnFailure::Deny);
+    let snapshot = snapshot(vec![
+        rule("near", 2, None, LimiterMode::Enforce),
+        rule("trial", 1, Some(&store), LimiterMode::Shadow),
+    ]);
+    let mut causes = Vec::new();
+    for _ in 0..3 {
+        causes.push(try_admit(&snapshot).await);
+    }
+    assert_eq!(causes, [None, None, Some(Cause::RateLimited)]);
+    assert_eq!(store.take_calls(), ["take trial"; 2]);
+    *store.failure.lock().unwrap() = Some(BackendError::CircuitOpen);
+    let snapshot = self::snapshot(vec![rule("trial", 1, Some(&store), LimiterMode::Shadow)]);
+    assert_eq!(try_admit(&snapshot).await, None, "whatever happens to it");
+}
+
+#[tokio::test]
+async fn reset_reaches_the_store_for_listed_statuses_only() {
+    let store = FakeStore::new(OnFailure::Local);
+    let snapshot = snapshot(vec![rule("far", 1, Some(&store), LimiterMode::Enforce)]);
+    let route = &snapshot.routes[0];
+    for (status, expected) in [(401, Some(Cause::RateLimited)), (201, None)] {
+        store.counts.lock().unwrap().clear();
+        let mut log = request_log();
+        assert!(admit_with_stores(&snapshot, route, &request(), None, &mut log).await.is_ok());
+        reset(&mut log, status).await;
+        assert_eq!(try_admit(&snapshot).await, expected, "{status}");
+    }
+}

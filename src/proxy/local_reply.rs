@@ -1,0 +1,220 @@
+//! THE DOOR: the only way by which an answer of our own reaches a client.
+//!
+//! It takes a [`LocalReply`], which only a documented code can make, or a [`PageResponse`] below 400, and uses up the right to
+//! answer. It adds framing, Connection and Date and nothing else, and it sees to it that the client can read the answer
+//! although its request may still be on the way.
+#![expect(clippy::disallowed_methods, reason = "this is one of the two places that write to clients")]
+
+use std::future::poll_fn;
+use std::task::Poll;
+use std::time::{Duration, Instant, SystemTime};
+
+use bytes::{Bytes, BytesMut};
+use http::header::DATE;
+
+use super::downstream::h1::write_response_head;
+use super::downstream::{Downstream, FieldWriter, ResponseSender};
+use super::message::h1_writer;
+use super::message::{BodyLength, ResponseHeadParts};
+use super::wait::waited;
+use crate::contract::{LocalReply, PageResponse};
+use crate::http::request_head::Version;
+
+/// An unread rest of a request body up to this size is read so that the connection can be kept: reading 64 KiB costs
+/// less than a handshake.
+const KEEP_ALIVE_DRAIN_BYTES: u64 = 64 * 1024;
+/// And for so long.
+const KEEP_ALIVE_DRAIN_TIME: Duration = Duration::from_secs(2);
+/// On HTTP/2 so much of an upload is taken before its stream is reset: curl up to 7.88 loses the answer otherwise.
+const H2_DRAIN_BYTES: u64 = 256 * 1024;
+/// And for so long.
+const H2_DRAIN_TIME: Duration = Duration::from_secs(1);
+
+/// How the writing of an answer ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum SendResult {
+    /// It is with the transport.
+    Complete,
+    /// The client is gone.
+    Disconnected,
+    /// The client takes nothing.
+    WriteTimeout,
+}
+
+/// Writes a local reply. `write_timeout` is the client's silence in bytes taken.
+pub(super) async fn send(
+    sender: ResponseSender<'_>,
+    reply: &LocalReply,
+    write_timeout: Duration,
+) -> SendResult {
+    let write_fields = |writer: &mut FieldWriter<'_>| write_reply_fields(writer, reply, SystemTime::now());
+    let parts = response_head_parts(reply, sender.is_h2());
+    send_message(sender, &parts, write_fields, reply.body(), write_timeout).await
+}
+
+/// The bytes of a reply on HTTP/1.1, as [`send`] writes them: for those who want to see them without a client.
+/// `close` says that the connection ends with it.
+pub fn render_h1(reply: &LocalReply, is_head_request: bool, closes: bool, now: SystemTime) -> Bytes {
+    let mut out = BytesMut::new();
+    let parts = response_head_parts(reply, false);
+    let body = parts.body_framing(Version::Http11, is_head_request);
+    write_response_head(&mut out, &parts, body, (Version::Http11, !closes), |out| {
+        write_reply_fields(&mut FieldWriter::Raw(out), reply, now);
+    });
+    if !is_head_request {
+        out.extend_from_slice(reply.body());
+    }
+    out.freeze()
+}
+
+fn response_head_parts(reply: &LocalReply, h2: bool) -> ResponseHeadParts<'_> {
+    let length = match reply.content_length() {
+        Some(length) => BodyLength::Exactly(length),
+        // To a caller of gRPC. On HTTP/2 the head itself ends the message.
+        None if reply.status() == 200 && !h2 => BodyLength::Exactly(0),
+        None => BodyLength::Absent,
+    };
+    ResponseHeadParts { status: reply.status(), reason: Some(reply.reason().as_bytes()), length }
+}
+
+fn write_reply_fields(writer: &mut FieldWriter<'_>, reply: &LocalReply, now: SystemTime) {
+    let mut has_date = false;
+    for (name, value) in reply.headers() {
+        has_date |= *name == DATE;
+        writer.append_generated(name, value);
+    }
+    if !has_date {
+        writer.append_generated(&DATE, &h1_writer::http_date(now));
+    }
+}
+
+/// Writes a page of the telemetry or admin endpoints: always below 400.
+pub(super) async fn send_page(
+    sender: ResponseSender<'_>,
+    page: &PageResponse,
+    is_head_request: bool,
+    write_timeout: Duration,
+) -> SendResult {
+    let length = page.body.len() as u64;
+    let parts = ResponseHeadParts { status: page.status, reason: None, length: BodyLength::Exactly(length) };
+    let write_fields = |writer: &mut FieldWriter<'_>| {
+        writer.append(b"Content-Type", page.content_type.as_bytes());
+        for (name, value) in &page.headers {
+            writer.append_generated(name, value);
+        }
+        writer.append_generated(&DATE, &h1_writer::http_date(SystemTime::now()));
+    };
+    let body = if is_head_request { &[] } else { page.body.as_slice() };
+    send_message(sender, &parts, write_fields, body, write_timeout).await
+}
+
+async fn send_message(
+    mut sender: ResponseSender<'_>,
+    parts: &ResponseHeadParts<'_>,
+    write_fields: impl FnOnce(&mut FieldWriter<'_>),
+    body: &[u8],
+    write_timeout: Duration,
+) -> SendResult {
+    let drain_limit = plan_drain(sender.client());
+    let Ok(client) = sender.send_response_head(parts, write_fields) else { return SendResult::Disconnected };
+    client.send_data(body);
+    client.send_end();
+    finish_response(client, drain_limit, write_timeout).await
+}
+
+/// Sees a complete answer out, and reads what `drain` allows of the request behind it.
+pub(super) async fn finish_response(
+    client: &mut Downstream,
+    drain_limit: Option<DrainLimit>,
+    write_timeout: Duration,
+) -> SendResult {
+    let result = flush(client, write_timeout).await;
+    match result {
+        SendResult::Complete => self::drain_request_body(client, drain_limit).await,
+        SendResult::Disconnected => client.set_disconnected(),
+        SendResult::WriteTimeout => client.set_write_timeout(),
+    }
+    result
+}
+
+/// How much of a request body is read after its answer, and for how long.
+pub(super) type DrainLimit = (u64, Duration);
+
+/// Decides, before the head is written, whether the connection outlives the answer: `Connection` has to say it.
+pub(super) fn plan_drain(client: &mut Downstream) -> Option<DrainLimit> {
+    if client.body_is_done() {
+        return None;
+    }
+    if client.is_h2() {
+        return Some((H2_DRAIN_BYTES, H2_DRAIN_TIME));
+    }
+    match client.body_remaining() {
+        // A client that waits for its 100 may send the body or not: nothing after it could be told apart.
+        Some(remaining) if remaining <= KEEP_ALIVE_DRAIN_BYTES && !client.awaits_continue() => {
+            Some((remaining, KEEP_ALIVE_DRAIN_TIME))
+        }
+        Some(_) | None => {
+            client.close_after_response();
+            None
+        }
+    }
+}
+
+/// Reads the rest of a request body that was answered before its end; without reaching the end the connection cannot
+/// be kept.
+async fn drain_request_body(client: &mut Downstream, drain: Option<DrainLimit>) {
+    let Some((bytes, time)) = drain else { return };
+    let (ended, waited) = waited(Instant::now(), time, discard(client, bytes)).await;
+    client.add_wait(waited);
+    if ended != Some(true) {
+        client.close_after_response();
+    }
+}
+
+/// The same after a response that promised nothing about the connection: the last chunk of an upload is often only a
+/// moment behind its answer.
+pub(super) async fn drain_after_response(client: &mut Downstream) {
+    if client.body_is_done() || client.awaits_continue() {
+        return;
+    }
+    if client.is_h2() {
+        drain_request_body(client, Some((H2_DRAIN_BYTES, H2_DRAIN_TIME))).await;
+    } else if client.body_remaining().is_none_or(|remaining| remaining <= KEEP_ALIVE_DRAIN_BYTES) {
+        drain_request_body(client, Some((KEEP_ALIVE_DRAIN_BYTES, KEEP_ALIVE_DRAIN_TIME))).await;
+    }
+}
+
+/// Writes what is queued while the client takes some of it in every `write_timeout`.
+pub(super) async fn flush(client: &mut Downstream, write_timeout: Duration) -> SendResult {
+    let mut unsent = client.unsent();
+    loop {
+        let (flushed, waited) =
+            waited(Instant::now(), write_timeout, poll_fn(|cx| client.poll_flush(cx))).await;
+        client.add_wait(waited);
+        match flushed {
+            Some(Ok(())) => return SendResult::Complete,
+            Some(Err(_)) => return SendResult::Disconnected,
+            None if client.unsent() < unsent => unsent = client.unsent(),
+            None => return SendResult::WriteTimeout,
+        }
+    }
+}
+
+/// Reads and forgets the rest of a request body; says whether its end was reached.
+async fn discard(client: &mut Downstream, max_bytes: u64) -> bool {
+    let mut left = max_bytes;
+    poll_fn(|cx| {
+        loop {
+            match client.poll_body(cx) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Ok(Some(data))) => match left.checked_sub(data.len() as u64) {
+                    Some(remaining) => left = remaining,
+                    None => return Poll::Ready(false),
+                },
+                Poll::Ready(Ok(None)) => return Poll::Ready(true),
+                Poll::Ready(Err(_)) => return Poll::Ready(false),
+            }
+        }
+    })
+    .await
+}

@@ -1,0 +1,98 @@
+//! The head that an HTTP/2 upstream receives: the same as on HTTP/1, said in the words of RFC 9113.
+//!
+//! Which fields those are is decided in [`super::request`]; what HTTP/2 cannot say is refused here.
+
+use bytes::BytesMut;
+use http::header::{CONTENT_LENGTH, COOKIE, EXPECT, HOST, TE, VIA};
+use http::uri::{Authority, PathAndQuery, Scheme, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+use super::request::{ForwardingInfo, Request, is_overridden, write_trace_value};
+use super::{HeaderFields, never_indexed};
+use crate::contract::Cause;
+use crate::http::framing::RequestFraming;
+use crate::http::{Rejection, hop_by_hop};
+
+/// The head for this request.
+///
+/// # Errors
+/// It says what HTTP/2 cannot.
+pub(in crate::proxy) fn request_head(
+    request: &Request,
+    forwarding_info: &ForwardingInfo<'_>,
+) -> Result<http::Request<()>, Rejection> {
+    let mut request_head = http::Request::new(());
+    *request_head.method_mut() = request.method.clone();
+    *request_head.version_mut() = http::Version::HTTP_2;
+    *request_head.uri_mut() = uri(request, forwarding_info)?;
+    *request_head.headers_mut() = header_fields(request, forwarding_info)?;
+    Ok(request_head)
+}
+
+fn uri(request: &Request, forwarding_info: &ForwardingInfo<'_>) -> Result<Uri, Rejection> {
+    let host =
+        if request.authority.is_empty() { forwarding_info.server.as_bytes() } else { &request.authority };
+    let authority = Authority::try_from(host)
+        .map_err(|_| Rejection::new(Cause::InvalidHost, "HTTP/2 cannot say this authority"))?;
+    let invalid = || Rejection::new(Cause::MalformedRequestLine, "HTTP/2 cannot say this target");
+    let target = PathAndQuery::try_from(&request.target[..]).map_err(|_| invalid())?;
+    if target.as_str().as_bytes() != request.target {
+        return Err(invalid());
+    }
+    let mut parts = http::uri::Parts::default();
+    parts.scheme = Some(if forwarding_info.upstream_tls { Scheme::HTTPS } else { Scheme::HTTP });
+    parts.authority = Some(authority);
+    parts.path_and_query = Some(target);
+    Uri::from_parts(parts).map_err(|_| invalid())
+}
+
+fn header_fields(request: &Request, forwarding_info: &ForwardingInfo<'_>) -> Result<HeaderMap, Rejection> {
+    let connection_options = hop_by_hop::ConnectionOptions::from_values(request.fields.values("connection"))
+        .map_err(|evidence| Rejection::new(Cause::MalformedHeader, evidence))?;
+    let invalid = || Rejection::new(Cause::MalformedHeader, "HTTP/2 cannot say this field");
+    let value = |bytes: &[u8]| HeaderValue::from_bytes(bytes).map_err(|_| invalid());
+    let mut map = HeaderMap::with_capacity(24);
+    for (name, raw_value) in request.fields.iter() {
+        if connection_options.removes_name(name)
+            || is_overridden(name)
+            || name.eq_ignore_ascii_case(b"cookie")
+        {
+            continue;
+        }
+        map.append(HeaderName::from_bytes(name).map_err(|_| invalid())?, value(raw_value)?);
+    }
+    let crumbs: Vec<&[u8]> = request.fields.values("cookie").collect();
+    if !crumbs.is_empty() {
+        map.insert(COOKIE, value(&crumbs.join(&b"; "[..]))?);
+    }
+    // RFC 9113 8.2.2 allows this one word; gRPC demands it. An HTTP/1 client would get no trailers.
+    let is_trailers = |field: &[u8]| field.trim_ascii().eq_ignore_ascii_case(b"trailers");
+    if matches!(request.fields, HeaderFields::Map(_)) && request.fields.values("te").any(is_trailers) {
+        map.insert(TE, HeaderValue::from_static("trailers"));
+    }
+    map.insert("x-forwarded-for", never_indexed(forwarding_info.forwarded_for.clone()));
+    map.insert("x-forwarded-proto", HeaderValue::from_static(forwarding_info.proto));
+    if !request.authority.is_empty() {
+        map.insert("x-forwarded-host", value(&request.authority)?);
+    }
+    map.insert("x-request-id", never_indexed(forwarding_info.request_id.clone()));
+    if !map.contains_key("traceparent") {
+        let mut context = BytesMut::new();
+        if write_trace_value(&mut context, forwarding_info.request_id.as_bytes()) {
+            map.insert("traceparent", never_indexed(value(&context)?));
+        }
+    }
+    map.append(VIA, value(forwarding_info.via)?);
+    if request.expect_continue && request.framing.has_body() {
+        map.insert(EXPECT, HeaderValue::from_static("100-continue"));
+    }
+    match request.framing {
+        RequestFraming::Length(length) => {
+            map.insert(CONTENT_LENGTH, HeaderValue::from(length));
+        }
+        RequestFraming::None | RequestFraming::Chunked => {}
+    }
+    // Said by the authority.
+    map.remove(HOST);
+    Ok(map)
+}

@@ -1,0 +1,68 @@
+//! Requests to our own endpoints: a page, or a fault answered by the same door as the gateway's.
+//!
+//! Which pages there are is not known here. They count in no route's metrics: a scrape is not traffic.
+
+use std::fmt;
+
+use http::Method;
+
+use super::context::RequestLog;
+use super::downstream::Downstream;
+use super::gateway::Gateway;
+use super::local_reply;
+use super::message::request::Request;
+use super::record::RequestScope;
+use super::reply_builder;
+use crate::contract::{Evidence, Fault, PageResponse, Phase};
+
+/// What answers on a listener that is not the gateway's.
+pub trait PageHandler: Send + Sync + fmt::Debug {
+    /// The page, or why there is none.
+    ///
+    /// # Errors
+    /// A fault, to be answered by the contract.
+    fn respond(&self, method: &Method, path: &str) -> Result<PageResponse, Fault>;
+}
+
+/// Answers one request.
+pub(super) async fn serve(
+    gateway: &Gateway,
+    handler: &dyn PageHandler,
+    client: &mut Downstream,
+    request: &Request,
+) {
+    let page = match std::str::from_utf8(request.path()) {
+        Ok(path) => handler.respond(&request.method, path),
+        Err(_) => Err(Fault::new(crate::contract::Cause::DestinationNotFound, Phase::Route)
+            .with_evidence(Evidence::from_static("the path is not UTF-8"))),
+    };
+    let write_timeout = gateway.snapshot.load().client.write_timeout;
+    match page {
+        Ok(page) => {
+            if let Some(sender) = client.response_sender() {
+                local_reply::send_page(sender, &page, request.method == Method::HEAD, write_timeout).await;
+            }
+        }
+        Err(fault) => reply_to_fault(gateway, client, Some(request), &fault).await,
+    }
+}
+
+/// Answers what is not a request.
+pub(super) async fn reject(gateway: &Gateway, client: &mut Downstream, fault: Fault) {
+    reply_to_fault(gateway, client, None, &fault).await;
+}
+
+async fn reply_to_fault(
+    gateway: &Gateway,
+    client: &mut Downstream,
+    request: Option<&Request>,
+    fault: &Fault,
+) {
+    let snapshot = gateway.snapshot.load_full();
+    let log = RequestLog::begin(reply_builder::new_request_id(), std::net::Ipv4Addr::UNSPECIFIED.into());
+    let scope = RequestScope { gateway, snapshot: &snapshot, route: None, request, rejected_grpc: false };
+    let (_, reply) = reply_builder::for_fault(&scope, fault, &log);
+    if let Some(sender) = client.response_sender() {
+        local_reply::send(sender, &reply, snapshot.client.write_timeout).await;
+    }
+}

@@ -1,0 +1,30 @@
+//! What an answer would wear, for those who want to see it without a request (`explain`).
+//!
+//! The fields are made by the steps that make them for real requests; nothing is decided here.
+
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use super::ResponseHeaderMutations;
+use crate::config::LimitHeaders;
+use crate::http::cors::{self, CorsPolicy};
+use crate::limit::Timestamp;
+use crate::proxy::limits::headers;
+
+pub use crate::proxy::limits::headers::RuleResult;
+
+/// The fields of an answer of ours: to a page of this origin, by these rules of sharing, after these rules were asked.
+pub fn preview_response_headers(
+    policy: Option<&Arc<CorsPolicy>>,
+    origin: Option<&[u8]>,
+    (headers, results): (LimitHeaders, &[RuleResult<'_>]),
+    now: SystemTime,
+) -> Vec<cors::HeaderField> {
+    let mut response_headers = ResponseHeaderMutations::default();
+    if let Some(policy) = policy {
+        response_headers.apply_cors(policy, origin, cors::VARY_ORIGIN);
+    }
+    let timestamp = Timestamp::after_origin(now.duration_since(UNIX_EPOCH).unwrap_or_default());
+    headers::write(&mut response_headers, headers, results.iter().copied(), timestamp, now);
+    response_headers.fields().iter().cloned().chain(response_headers.merged_fields(None)).collect()
+}

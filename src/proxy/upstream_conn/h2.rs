@@ -1,0 +1,437 @@
+//! The upstream's side of one attempt, on HTTP/2: one stream of a connection that others share.
+//!
+//! Frames are the `h2` crate's; here its errors become [`Fault`]s, in the words of HTTP/1 where the same has happened. It
+//! decides nothing: not what is retried, not what a client sees. Connections are kept in [`crate::upstream::http2`].
+#![expect(clippy::disallowed_methods, reason = "these frames go to an upstream, not to a client")]
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, Bytes, BytesMut};
+use h2::client::ResponseFuture;
+use h2::{Reason, RecvStream, SendStream};
+use http::{HeaderMap, Method, Response};
+
+use super::UpstreamResponseHead;
+use crate::contract::{Cause, Evidence, Fault, Phase};
+use crate::http::framing::{self, RequestFraming};
+use crate::http::media_type;
+use crate::http::response_head::{ResponseFraming, ResponseHead, Version};
+use crate::proxy::message::HeaderFields;
+use crate::proxy::message::request::{ForwardingInfo, Request, header_list_size, to_fault};
+use crate::proxy::message::request_h2;
+use crate::upstream::http2::StreamSlot;
+
+/// Largest list of fields of a response, counted as RFC 9113 6.5.2 does.
+const MAX_HEADER_LIST: usize = 64 * 1024;
+
+/// The stream takes nothing more. What comes back on it says why, if anything does.
+struct WriteFailed;
+
+impl From<h2::Error> for WriteFailed {
+    fn from(_: h2::Error) -> Self {
+        WriteFailed
+    }
+}
+
+/// One stream.
+pub(in crate::proxy) struct UpstreamH2 {
+    response: Option<ResponseFuture>,
+    send: Option<SendStream<Bytes>>,
+    body: Option<RecvStream>,
+    stream_id: u32,
+    /// A piece of the response body that is not taken yet.
+    chunk: Bytes,
+    body_done: bool,
+    response_trailers: Option<HeaderMap>,
+    /// Bytes that flow control has not let out yet.
+    output: BytesMut,
+    /// The end was asked for and not sent yet.
+    end_pending: bool,
+    /// What comes with the end of the request.
+    request_trailers: Option<HeaderMap>,
+    request_complete: bool,
+    write_failed: bool,
+    response_started: bool,
+    unprocessed: bool,
+    /// Last, so that the stream is gone when its place is given back.
+    slot: StreamSlot,
+}
+
+impl fmt::Debug for UpstreamH2 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("H2Peer").field("stream", &self.stream_id).finish_non_exhaustive()
+    }
+}
+
+impl UpstreamH2 {
+    pub(in crate::proxy) fn new(slot: StreamSlot, framing: RequestFraming) -> Self {
+        UpstreamH2 {
+            response: None,
+            send: None,
+            body: None,
+            stream_id: 0,
+            chunk: Bytes::new(),
+            body_done: false,
+            response_trailers: None,
+            output: BytesMut::new(),
+            end_pending: false,
+            request_trailers: None,
+            request_complete: !framing.has_body(),
+            write_failed: false,
+            response_started: false,
+            unprocessed: false,
+            slot,
+        }
+    }
+
+    /// Opens the stream with the request's head.
+    pub(in crate::proxy) fn queue_request_head(
+        &mut self,
+        request: &Request,
+        forwarding_info: &ForwardingInfo<'_>,
+    ) -> Result<(), Fault> {
+        let request_head = request_h2::request_head(request, forwarding_info).map_err(to_fault)?;
+        let (response, send) = self.slot.open(request_head, self.request_complete).map_err(|error| {
+            // The connection has ended since its place was taken.
+            self.unprocessed = true;
+            let evidence = error.map_or(Evidence::from_static("the connection ended"), |error| {
+                Evidence::owned(error.to_string())
+            });
+            Fault::new(Cause::ConnectionTerminated, Phase::Connect).with_evidence(evidence)
+        })?;
+        self.stream_id = response.stream_id().as_u32();
+        self.response = Some(response);
+        self.send = Some(send);
+        Ok(())
+    }
+
+    pub(in crate::proxy) const fn response_started(&self) -> bool {
+        self.response_started
+    }
+
+    pub(in crate::proxy) const fn is_unprocessed(&self) -> bool {
+        self.unprocessed
+    }
+
+    pub(in crate::proxy) const fn write_failed(&self) -> bool {
+        self.write_failed
+    }
+
+    /// The whole request was handed to the connection, whose task may have written it already.
+    pub(in crate::proxy) fn has_sent_request(&self) -> bool {
+        self.send.is_some() && self.request_complete && self.unsent() == 0 && !self.write_failed
+    }
+
+    pub(in crate::proxy) fn queue_body(&mut self, data: &[u8]) {
+        self.output.extend_from_slice(data);
+    }
+
+    pub(in crate::proxy) fn queue_trailers(&mut self, trailers: HeaderMap) {
+        self.request_trailers = Some(trailers);
+    }
+
+    pub(in crate::proxy) fn queue_end(&mut self) {
+        self.end_pending = !self.request_complete;
+        self.request_complete = true;
+    }
+
+    pub(in crate::proxy) fn unsent(&self) -> usize {
+        self.output.len() + usize::from(self.end_pending)
+    }
+
+    pub(in crate::proxy) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.write_failed {
+            self.write_failed = ready!(self.poll_write(cx)).is_err();
+        }
+        Poll::Ready(())
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), WriteFailed>> {
+        let Some(send) = &mut self.send else { return Poll::Ready(Ok(())) };
+        while self.output.has_remaining() {
+            send.reserve_capacity(self.output.len());
+            let mut capacity = send.capacity();
+            if capacity == 0 {
+                match ready!(send.poll_capacity(cx)) {
+                    Some(granted) => capacity = granted?,
+                    None => return Poll::Ready(Err(WriteFailed)),
+                }
+                if capacity == 0 {
+                    continue;
+                }
+            }
+            let chunk = self.output.split_to(capacity.min(self.output.len())).freeze();
+            let end_stream = self.end_pending && self.output.is_empty() && self.request_trailers.is_none();
+            self.end_pending &= !end_stream;
+            send.send_data(chunk, end_stream)?;
+        }
+        if self.end_pending {
+            self.end_pending = false;
+            match self.request_trailers.take() {
+                Some(trailers) => send.send_trailers(trailers),
+                None => send.send_data(Bytes::new(), true),
+            }?;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    pub(in crate::proxy) fn free_output(&mut self) {
+        if self.output.is_empty() {
+            self.output = BytesMut::new();
+        }
+    }
+
+    pub(in crate::proxy) fn poll_response_head(
+        &mut self,
+        cx: &mut Context<'_>,
+        method: &Method,
+    ) -> Poll<Result<UpstreamResponseHead, Fault>> {
+        let Some(response) = &mut self.response else {
+            let evidence = Evidence::from_static("a second response was waited for");
+            return Poll::Ready(Err(
+                Fault::new(Cause::ProxyInternalError, Phase::Internal).with_evidence(evidence)
+            ));
+        };
+        let (response_head, end_stream) = match response.poll_informational(cx) {
+            Poll::Ready(Some(Ok(response_head))) => (response_head, false),
+            Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(self.stream_fault(&error))),
+            // Asking for the final head now would pass over an interim one that comes this moment.
+            Poll::Pending => return Poll::Pending,
+            Poll::Ready(None) => match ready!(Pin::new(response).poll(cx)) {
+                Ok(message) => {
+                    let (parts, body) = message.into_parts();
+                    let end_stream = body.is_end_stream();
+                    self.body = Some(body);
+                    self.response = None;
+                    (Response::from_parts(parts, ()), end_stream)
+                }
+                Err(error) => return Poll::Ready(Err(self.stream_fault(&error))),
+            },
+        };
+        self.response_started = true;
+        Poll::Ready(self.check_response_head(response_head, end_stream, method))
+    }
+
+    fn check_response_head(
+        &mut self,
+        response_head: Response<()>,
+        end_stream: bool,
+        method: &Method,
+    ) -> Result<UpstreamResponseHead, Fault> {
+        let fault = |cause, evidence| {
+            Fault::new(cause, Phase::ResponseHeaders).with_evidence(Evidence::from_static(evidence))
+        };
+        let (parts, ()) = response_head.into_parts();
+        let status = parts.status.as_u16();
+        if status == 101 || !(100..=599).contains(&status) {
+            return Err(fault(Cause::HttpProtocolError, "the status is impossible"));
+        }
+        if header_list_size(&parts.headers) > MAX_HEADER_LIST {
+            return Err(fault(Cause::HttpResponseHeaderSectionSize, "the header list is too large"));
+        }
+        let mut lengths = parts.headers.get_all(http::header::CONTENT_LENGTH).iter();
+        let length = lengths.next().map(|value| framing::content_length(value.as_bytes()));
+        if lengths.next().is_some() || length == Some(None) {
+            return Err(fault(Cause::HttpProtocolError, "Content-Length is not one number"));
+        }
+        let content_length = length.flatten();
+        let no_body = status < 200 || matches!(status, 204 | 304) || *method == Method::HEAD;
+        let framing = match content_length {
+            _ if no_body => ResponseFraming::NoBody,
+            Some(length) => ResponseFraming::Length(length),
+            None if end_stream => ResponseFraming::Length(0),
+            // The end of the stream is as clear as a last chunk.
+            None => ResponseFraming::Chunked,
+        };
+        // What comes behind the last byte is no part of the response: the client has all of it with the head.
+        self.body_done = status >= 200 && (no_body || content_length == Some(0));
+        let headers_only = end_stream && !no_body && content_length.is_none();
+        let media_type = parts.headers.get(http::header::CONTENT_TYPE);
+        let facts = ResponseHead {
+            version: Version::Http11,
+            status,
+            framing,
+            content_length,
+            keep_alive: true,
+            // The library takes no head with such a field (RFC 9113 8.2.2).
+            names_connection_fields: false,
+            is_streaming: media_type.is_some_and(|value| media_type::is_streaming(value.as_bytes())),
+        };
+        Ok(UpstreamResponseHead {
+            facts,
+            fields: HeaderFields::Map(parts.headers),
+            reason: Bytes::new(),
+            headers_only,
+        })
+    }
+
+    pub(in crate::proxy) fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<usize>, Fault>> {
+        loop {
+            if !self.chunk.is_empty() {
+                return Poll::Ready(Ok(Some(self.chunk.len())));
+            }
+            let Some(body) = self.body.as_mut().filter(|_| !self.body_done) else {
+                return Poll::Ready(Ok(None));
+            };
+            match ready!(body.poll_data(cx)) {
+                Some(Ok(chunk)) => self.chunk = chunk,
+                Some(Err(error)) => {
+                    // An answer that was whole stays so, whatever then ends the connection.
+                    if !self.response_was_complete(&error) {
+                        return Poll::Ready(Err(self.stream_fault(&error)));
+                    }
+                    self.body_done = true;
+                }
+                None => match ready!(body.poll_trailers(cx)) {
+                    Ok(trailers) => {
+                        self.response_trailers = trailers;
+                        self.body_done = true;
+                    }
+                    Err(error) => return Poll::Ready(Err(self.stream_fault(&error))),
+                },
+            }
+        }
+    }
+
+    pub(in crate::proxy) fn body_bytes(&self, length: usize) -> &[u8] {
+        self.chunk.get(..length).unwrap_or_default()
+    }
+
+    /// The window opens again by what is taken, so a slow client holds the upstream back.
+    pub(in crate::proxy) fn consume(&mut self, length: usize) {
+        let length = length.min(self.chunk.len());
+        self.chunk.advance(length);
+        if let Some(body) = &mut self.body {
+            let _ = body.flow_control().release_capacity(length);
+        }
+    }
+
+    pub(in crate::proxy) fn take_trailers(&mut self) -> Option<HeaderMap> {
+        self.response_trailers.take()
+    }
+
+    /// The connection has to show that it is alive before it gets another request; one that does not take what is there
+    /// for it gets none: nobody can tell whether its window is shut for this stream alone, and a PING passes by windows.
+    pub(in crate::proxy) fn probe(&self) {
+        if self.unsent() > 0 {
+            self.slot.close_gracefully();
+        } else {
+            self.slot.probe();
+        }
+    }
+
+    /// The server had said all that it had to say before this happened. An error that the library found is another matter:
+    /// what it did not understand is not whole.
+    fn response_was_complete(&self, error: &h2::Error) -> bool {
+        !error.is_library() && !self.slot.ping_timed_out() && self.slot.ended(self.stream_id)
+    }
+
+    /// Names what ended the stream.
+    fn stream_fault(&mut self, error: &h2::Error) -> Fault {
+        let before_headers = self.body.is_none();
+        let ping_timed_out = self.slot.ping_timed_out();
+        let goaway_code = Some(self.slot.goaway_code()).filter(|code| *code > 0 && !error.is_reset());
+        let reason = error.reason().or(goaway_code.map(Reason::from));
+        self.unprocessed = before_headers
+            && !self.response_started
+            && !ping_timed_out
+            && (self.slot.is_unprocessed(self.stream_id)
+                || (error.is_reset() && error.is_remote() && reason == Some(Reason::REFUSED_STREAM)));
+        let cause = match () {
+            () if ping_timed_out && before_headers => Cause::HttpResponseTimeout,
+            () if ping_timed_out => Cause::ConnectionReadTimeout,
+            () if error.is_library() => Cause::HttpProtocolError,
+            () if !before_headers => Cause::HttpResponseIncomplete,
+            () if reason.is_some_and(is_protocol_violation) => Cause::HttpProtocolError,
+            () => Cause::ConnectionTerminated,
+        };
+        let phase = if before_headers { Phase::ResponseHeaders } else { Phase::ResponseBody };
+        let description = match () {
+            () if ping_timed_out => "the connection gave no sign of life",
+            () if error.is_reset() && error.is_remote() => "RST_STREAM",
+            () if (error.is_go_away() && error.is_remote()) || goaway_code.is_some() => "GOAWAY",
+            () if error.is_library() => "the upstream broke HTTP/2",
+            () => "the connection ended",
+        };
+        Fault::new(cause, phase).with_evidence(Evidence::owned(format!("{description}: {error}")))
+    }
+}
+
+/// Codes by which the other side says that HTTP/2 was broken. By the others it gives up, as one that closes its
+/// connection.
+fn is_protocol_violation(reason: Reason) -> bool {
+    !matches!(
+        reason,
+        Reason::NO_ERROR
+            | Reason::INTERNAL_ERROR
+            | Reason::REFUSED_STREAM
+            | Reason::CANCEL
+            | Reason::CONNECT_ERROR
+            | Reason::ENHANCE_YOUR_CALM
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+    use std::time::Duration;
+
+    use http::HeaderValue;
+
+    use super::*;
+    use crate::http::request_head;
+    use crate::upstream::Candidate;
+    use crate::upstream::http2::{Http2Pool, HttpVersionPolicy};
+
+    /// A request with this header section on a stream of its own, and what the task of its connection has written by then.
+    async fn queued(head: &'static str) -> UpstreamH2 {
+        let (ours, theirs) = tokio::io::duplex(1 << 16);
+        tokio::spawn(async move {
+            let mut connection = h2::server::handshake(theirs).await.unwrap();
+            let mut open = Vec::new();
+            while let Some(Ok(request)) = connection.accept().await {
+                open.push(request);
+            }
+        });
+        let http2 = Http2Pool::new(HttpVersionPolicy::Http2, 1, Duration::from_secs(60));
+        let address = SocketAddr::from(([127, 0, 0, 1], 1));
+        let candidate = Candidate { server: "test".into(), address, tls_name: None };
+        let slot = http2.start_connection(&candidate, ours).await.unwrap();
+        let head = Bytes::from_static(head.as_bytes());
+        let facts = request_head::parse(&head).unwrap();
+        let request = Request::from_h1(head, &facts);
+        let told = ForwardingInfo {
+            forwarded_for: &HeaderValue::from_static("192.0.2.7"),
+            proto: "http",
+            request_id: &HeaderValue::from_static("0190aaaa-bbbb-7ccc-8ddd-eeeeeeeeeeee"),
+            server: "127.0.0.1:3000",
+            upstream_tls: false,
+            offer: None,
+            via: b"1.1 statusquo-1",
+        };
+        let mut peer = UpstreamH2::new(slot, request.framing);
+        assert!(!peer.has_sent_request());
+        peer.queue_request_head(&request, &told).unwrap();
+        peer
+    }
+
+    /// Its upstream may answer, or end the connection, before anybody looks at the upload for the first time.
+    #[tokio::test]
+    async fn request_without_a_body_is_sent_with_its_header_section() {
+        assert!(queued("GET / HTTP/1.1\r\nhost: test\r\n\r\n").await.has_sent_request());
+    }
+
+    #[tokio::test]
+    async fn request_with_a_body_is_sent_when_all_of_it_was_handed_over() {
+        let mut peer = queued("POST / HTTP/1.1\r\nhost: test\r\ncontent-length: 4\r\n\r\n").await;
+        assert!(!peer.has_sent_request());
+        peer.queue_body(b"body");
+        peer.queue_end();
+        assert!(!peer.has_sent_request());
+        std::future::poll_fn(|cx| peer.poll_flush(cx)).await;
+        assert!(peer.has_sent_request());
+    }
+}

@@ -1,0 +1,121 @@
+//! The rate limits of a snapshot: a limiter for each rule, carried from snapshot to snapshot while its settings stay.
+//!
+//! Here secrets are made and moments get their origin, so that [`crate::limit`] needs neither chance nor a clock.
+
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use crate::config::RateLimit;
+use crate::limit::redis::RedisBackend;
+use crate::limit::{Backend, Limiter, Secret, Timestamp};
+use crate::telemetry::{LimitMetrics, LimitStats, Metrics};
+
+/// A rule with its counters.
+#[derive(Debug)]
+pub struct RateLimitRule {
+    /// Who has taken how much; of a rule that counts in a store, while that does not answer.
+    pub limiter: Limiter,
+    /// Where it counts, if not in memory.
+    pub store: Option<Arc<dyn Backend>>,
+    /// What was decided.
+    pub metrics: LimitMetrics,
+}
+
+/// The moment of this instant, since the epoch as the system's clock told it when the process began, and on a clock that
+/// nobody sets ever since: windows are aligned to the epoch, and setting the system's time moves none. The same for the
+/// whole process: limiters outlive snapshots.
+pub fn timestamp(at: Instant) -> Timestamp {
+    static ORIGIN: OnceLock<(Instant, Duration)> = OnceLock::new();
+    let (process_start, epoch) = *ORIGIN.get_or_init(|| {
+        let now = Instant::now();
+        (now, SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
+    });
+    Timestamp::after_origin(epoch.saturating_add(at.saturating_duration_since(process_start)))
+}
+
+/// A rule for each of the configuration's, in their order; those of `previous` that have not changed, where there are. Each
+/// counts in the store that it names.
+pub(super) fn rules(
+    limits: &[RateLimit],
+    stores: &[Arc<RedisBackend>],
+    previous: &[Arc<RateLimitRule>],
+    metrics: &Metrics,
+) -> Vec<Arc<RateLimitRule>> {
+    timestamp(Instant::now());
+    let rule = |limit: &RateLimit| {
+        let name = limit.settings.store.as_deref();
+        let store = name.and_then(|name| stores.iter().find(|store| store.name() == name));
+        let store = store.map(|store| Arc::clone(store) as Arc<dyn Backend>);
+        let unchanged = |rule: &&Arc<RateLimitRule>| {
+            let same_store = match (&rule.store, &store) {
+                (Some(left), Some(right)) => Arc::ptr_eq(left, right),
+                (None, None) => true,
+                (Some(_), None) | (None, Some(_)) => false,
+            };
+            rule.limiter.name() == limit.name && *rule.limiter.settings() == limit.settings && same_store
+        };
+        previous.iter().find(unchanged).cloned().unwrap_or_else(|| new_rule(limit, store.as_ref(), metrics))
+    };
+    limits.iter().map(rule).collect()
+}
+
+fn new_rule(limit: &RateLimit, store: Option<&Arc<dyn Backend>>, metrics: &Metrics) -> Arc<RateLimitRule> {
+    let secret = store.map_or_else(
+        || {
+            let (one, two) = uuid::Uuid::new_v4().as_u64_pair();
+            Secret::new([one, two])
+        },
+        // Every gateway that shares the store hides keys alike.
+        |store| store.secret(),
+    );
+    let limiter = Limiter::new(&limit.name, limit.settings.clone(), secret);
+    let rule_metrics = metrics.limit(&limit.name, store.map(|store| store.name()));
+    let rule = Arc::new(RateLimitRule { limiter, store: store.cloned(), metrics: rule_metrics });
+    let weak_rule = Arc::downgrade(&rule);
+    metrics.register_limit(&limit.name, move || {
+        let stats = weak_rule.upgrade()?.limiter.stats(timestamp(Instant::now()));
+        Some(LimitStats {
+            keys: stats.keys,
+            evicted_idle: stats.evicted_idle,
+            evicted_active: stats.evicted_active,
+        })
+    });
+    rule
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
+mod tests {
+    use super::*;
+    use crate::config;
+
+    fn limits(text: &str) -> Vec<RateLimit> {
+        let text = format!(
+            "version: 1\nlisten: [{{ address: 127.0.0.1:0 }}]\nupstreams: {{ u: {{ servers: [127.0.0.1:1] }} }}\nrate_limits: {{ {text} }}\nroutes: [{{ name: r, upstream: u }}]\n"
+        );
+        config::load_str("test.yaml", &text, &|_| None, 1)
+            .unwrap_or_else(|problems| panic!("{problems}"))
+            .rate_limits
+    }
+
+    #[test]
+    fn rule_keeps_its_counts_while_name_and_settings_are_equal() {
+        let metrics = Metrics::new();
+        let before = rules(
+            &limits("a: { allow: 1 per 1s }, b: { allow: 1 per 1s }, c: { allow: 1 per 1s }"),
+            &[],
+            &[],
+            &metrics,
+        );
+        let after = rules(
+            &limits("c: { allow: 1 per 1s, burst: 1 }, d: { allow: 1 per 1s }, a: { allow: 2 per 1s }"),
+            &[],
+            &before,
+            &metrics,
+        );
+        let names: Vec<&str> = after.iter().map(|rule| rule.limiter.name()).collect();
+        assert_eq!(names, ["c", "d", "a"]);
+        assert!(Arc::ptr_eq(&after[0], &before[2]));
+        assert!(!Arc::ptr_eq(&after[2], &before[0]), "it allows something else now");
+    }
+}

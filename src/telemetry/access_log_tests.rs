@@ -1,0 +1,128 @@
+//! One request's line: its fields, its level, and when it is not worth writing.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+use std::io;
+use std::sync::{Arc, Mutex};
+
+use tracing::subscriber::with_default;
+
+use super::*;
+use crate::telemetry::formatter::LineFormat;
+use crate::telemetry::log;
+
+#[derive(Clone, Default)]
+struct Sink(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Sink {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn emitted_line(level: Level, record: &AccessRecord<'_>) -> String {
+    let sink = Sink::default();
+    let writer = sink.clone();
+    with_default(log::subscriber(LineFormat::Json, level, move || writer.clone()).0, || {
+        AccessLog::new(LoggedRequests::All, level).emit(record);
+    });
+    let bytes = sink.0.lock().unwrap().clone();
+    String::from_utf8(bytes).unwrap()
+}
+
+fn failed_record<'a>(evidence: &'a Evidence) -> AccessRecord<'a> {
+    AccessRecord {
+        request_id: "0192",
+        route: "shop",
+        method: "GET",
+        path: b"/orders/7",
+        client_ip: Some(IpAddr::from([10, 0, 0, 9])),
+        upstream: "backend",
+        server: "10.0.1.10:8000",
+        cause: Some(Cause::ConnectionRefused),
+        phase: Some(Phase::Connect),
+        code: Some(504),
+        upstream_status: None,
+        bytes: 140,
+        attempts: 2,
+        elapsed: Duration::from_micros(3_250),
+        connect: Some(Duration::from_micros(750)),
+        response_headers: None,
+        request_sent: RequestSent::None,
+        rule: "",
+        evidence,
+        outcome: Outcome::UpstreamFailed,
+    }
+}
+
+#[test]
+fn failed_request_is_one_line_with_all_known_fields() {
+    let evidence = Evidence::from_static("connect: refused");
+    let line = emitted_line(Level::INFO, &failed_record(&evidence));
+    let (time, rest) = line.split_once(',').unwrap();
+    assert!(time.starts_with("{\"time\":\""));
+    assert_eq!(
+        rest,
+        "\"level\":\"warn\",\"message\":\"upstream failed\",\"request_id\":\"0192\",\"route\":\"shop\",\
+         \"method\":\"GET\",\"path\":\"/orders/7\",\"client_ip\":\"10.0.0.9\",\"upstream\":\"backend\",\
+         \"server\":\"10.0.1.10:8000\",\"cause\":\"connection_refused\",\"phase\":\"connect\",\"code\":504,\
+         \"bytes\":140,\"attempts\":2,\"elapsed_ms\":3.25,\"connect_ms\":0.75,\"request_sent\":\"none\",\
+         \"evidence\":\"connect: refused\",\"outcome\":\"upstream_failed\"}\n"
+    );
+}
+
+#[test]
+fn path_bytes_are_decoded_lossily_and_escaped() {
+    let evidence = Evidence::none();
+    let record = AccessRecord { path: b"/\xff\x1b[2J\"\n", ..failed_record(&evidence) };
+    let line = emitted_line(Level::INFO, &record);
+    assert!(line.contains(r#""path":"/�\u001b[2J\"\n""#), "{line}");
+}
+
+#[test]
+fn upstream_failures_are_warnings_client_errors_are_not() {
+    let evidence = Evidence::none();
+    for (outcome, level, message) in [
+        (Outcome::Forwarded, "info", "forwarded response"),
+        (Outcome::Replaced, "warn", "replaced upstream response"),
+        (Outcome::UpstreamFailed, "warn", "upstream failed"),
+        (Outcome::Rejected, "info", "rejected request"),
+        (Outcome::Preflight, "info", "answered preflight"),
+        (Outcome::Aborted, "warn", "aborted response"),
+        (Outcome::ClientDisconnected, "info", "client disconnected"),
+    ] {
+        let line = emitted_line(Level::INFO, &AccessRecord { outcome, ..failed_record(&evidence) });
+        let line: serde_json::Value = serde_json::from_str(&line).unwrap();
+        assert_eq!((line["level"].as_str(), line["message"].as_str()), (Some(level), Some(message)));
+        assert_eq!(line["outcome"], outcome.name());
+    }
+}
+
+#[test]
+fn warn_level_hides_info_lines() {
+    let evidence = Evidence::none();
+    assert_eq!(
+        emitted_line(Level::WARN, &AccessRecord { outcome: Outcome::Rejected, ..failed_record(&evidence) }),
+        ""
+    );
+    assert_ne!(emitted_line(Level::WARN, &failed_record(&evidence)), "");
+}
+
+#[test]
+fn record_is_enabled_only_if_its_line_is_written() {
+    let enabled = |requests, level| {
+        let access = AccessLog::new(requests, level);
+        (access.is_enabled(true), access.is_enabled(false))
+    };
+    assert_eq!(enabled(LoggedRequests::Off, Level::TRACE), (false, false));
+    assert_eq!(enabled(LoggedRequests::Errors, Level::INFO), (true, false));
+    assert_eq!(enabled(LoggedRequests::Errors, Level::ERROR), (false, false));
+    assert_eq!(enabled(LoggedRequests::All, Level::INFO), (true, true));
+    assert_eq!(enabled(LoggedRequests::All, Level::WARN), (true, false));
+    assert_eq!(enabled(LoggedRequests::All, Level::ERROR), (false, false));
+}

@@ -1,0 +1,486 @@
+//! The page of metrics: what is there from the start, what each call counts, and that Prometheus can read it.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::string_slice)]
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::*;
+use crate::contract::Trigger;
+use crate::contract::conform::Conformance;
+use crate::telemetry::{LimitDecision, LimitStats, ResponseOrigin};
+
+type Labels = BTreeMap<String, String>;
+
+/// One sample line.
+#[derive(Clone, Debug, PartialEq)]
+struct Sample {
+    name: String,
+    labels: Labels,
+    value: f64,
+}
+
+/// A strict reading of the text format: every sample belongs to the family announced above it, every family is announced
+/// once with one help and one type, no series appears twice.
+fn parse(page: &str) -> (BTreeMap<String, String>, Vec<Sample>) {
+    let mut types = BTreeMap::new();
+    let mut samples: Vec<Sample> = Vec::new();
+    let mut seen = BTreeSet::new();
+    let mut pending_help = None;
+    let mut family = String::new();
+    assert!(page.ends_with('\n'));
+    for line in page.lines() {
+        if let Some(rest) = line.strip_prefix("# HELP ") {
+            let (name, help) = rest.split_once(' ').unwrap();
+            assert!(!help.is_empty());
+            pending_help = Some(name.to_owned());
+        } else if let Some(rest) = line.strip_prefix("# TYPE ") {
+            let (name, kind) = rest.split_once(' ').unwrap();
+            assert_eq!(pending_help.take().as_deref(), Some(name), "type without help");
+            assert!(["counter", "gauge", "histogram"].contains(&kind), "{line}");
+            assert!(types.insert(name.to_owned(), kind.to_owned()).is_none(), "{name} announced twice");
+            family = name.to_owned();
+        } else {
+            let sample = sample(line);
+            let kind = types.get(&family).unwrap_or_else(|| panic!("{line} before any type"));
+            let allowed: &[&str] = if kind == "histogram" { &["_bucket", "_sum", "_count"] } else { &[""] };
+            assert!(
+                allowed.iter().any(|end| sample.name == format!("{family}{end}")),
+                "{line} under {family}"
+            );
+            assert!(seen.insert((sample.name.clone(), sample.labels.clone())), "{line} appears twice");
+            samples.push(sample);
+        }
+    }
+    (types, samples)
+}
+
+fn sample(line: &str) -> Sample {
+    let end = line.find(['{', ' ']).unwrap();
+    let name = line[..end].to_owned();
+    let is_name_char = |char: char| char.is_ascii_alphanumeric() || char == '_';
+    assert!(
+        name.chars().all(is_name_char) && !name.starts_with(|char: char| char.is_ascii_digit()),
+        "{line}"
+    );
+    let mut labels = Labels::new();
+    let mut rest = &line[end..];
+    if let Some(mut inner) = rest.strip_prefix('{') {
+        loop {
+            let (label, after) = inner.split_once("=\"").unwrap();
+            assert!(!label.is_empty() && label.chars().all(is_name_char), "{line}");
+            let (value, after) = quoted(after);
+            assert!(labels.insert(label.to_owned(), value).is_none(), "{line} repeats a label");
+            if let Some(after) = after.strip_prefix('}') {
+                rest = after;
+                break;
+            }
+            inner = after.strip_prefix(',').unwrap();
+        }
+    }
+    let value = rest.strip_prefix(' ').unwrap();
+    let value = if value == "+Inf" { f64::INFINITY } else { value.parse().unwrap() };
+    Sample { name, labels, value }
+}
+
+fn quoted(text: &str) -> (String, &str) {
+    let mut value = String::new();
+    let mut chars = text.chars();
+    loop {
+        match chars.next().unwrap() {
+            '"' => return (value, chars.as_str()),
+            '\\' => value.push(match chars.next().unwrap() {
+                'n' => '\n',
+                char @ ('\\' | '"') => char,
+                other => panic!("escape {other}"),
+            }),
+            char => value.push(char),
+        }
+    }
+}
+
+struct MetricsPage {
+    types: BTreeMap<String, String>,
+    samples: Vec<Sample>,
+}
+
+impl MetricsPage {
+    fn of(metrics: &Metrics) -> Self {
+        let (types, samples) = parse(std::str::from_utf8(&metrics.render()).unwrap());
+        MetricsPage { types, samples }
+    }
+
+    /// The sum of the series that have all these labels; `None` when there is none.
+    fn sum(&self, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
+        let name = format!("statusquo_{name}");
+        let has = |sample: &&Sample| {
+            labels.iter().all(|(label, value)| sample.labels.get(*label).is_some_and(|it| it == value))
+        };
+        let mut found = self.samples.iter().filter(|sample| sample.name == name).filter(has).peekable();
+        found.peek().is_some().then(|| found.map(|sample| sample.value).sum())
+    }
+}
+
+fn new_metrics() -> Metrics {
+    Metrics::new()
+}
+
+fn route_of(metrics: &Metrics, name: &str, upstream: Option<&str>) -> Arc<RouteMetrics> {
+    metrics.route(&CodeLabels::for_contract(&Contract::builtin("appwrite").unwrap()), name, upstream)
+}
+
+#[test]
+fn metrics_page_of_a_small_gateway_is_exact() {
+    let metrics = new_metrics();
+    let shop = route_of(&metrics, "shop", Some("backend"));
+    shop.response(200, ResponseOrigin::Upstream);
+    shop.response(503, ResponseOrigin::Proxy);
+    shop.error(503, Trigger::Fault(Cause::BreakerOpen), None);
+    shop.duration(200, Duration::from_millis(3));
+    let page = String::from_utf8(metrics.render()).unwrap();
+    // What changes from run to run, or repeats a list, is left out.
+    let stable_lines = page.lines().filter(|line| {
+        !["process_", "_aborted_total{", "_closed_without_", "build_info{", "overhead_"]
+            .iter()
+            .any(|part| line.contains(part))
+    });
+    let expected = r#"# HELP statusquo_aborted_total Responses and tunnels that broke off after their head had left, and were visibly aborted.
+# TYPE statusquo_aborted_total counter
+# HELP statusquo_build_info Always 1; the labels say which build is running.
+# TYPE statusquo_build_info gauge
+# HELP statusquo_config_last_reload_successful 1 while the configuration that was last loaded is served, 0 after a reload was refused.
+# TYPE statusquo_config_last_reload_successful gauge
+statusquo_config_last_reload_successful 0
+# HELP statusquo_config_last_reload_timestamp_seconds When the configuration that is served was loaded: at the start or by a reload. Unix time.
+# TYPE statusquo_config_last_reload_timestamp_seconds gauge
+statusquo_config_last_reload_timestamp_seconds 0
+# HELP statusquo_config_reloads_total Reloads of the configuration (SIGHUP), by result: `applied`, `refused`.
+# TYPE statusquo_config_reloads_total counter
+statusquo_config_reloads_total{result="applied"} 0
+statusquo_config_reloads_total{result="refused"} 0
+# HELP statusquo_errors_total Responses of 400 or above, with the cause that decided the code; `upstream_response` when the upstream answered.
+# TYPE statusquo_errors_total counter
+statusquo_errors_total{cause="breaker_open",code="503",route="shop",upstream="backend",upstream_status="none"} 1
+# HELP statusquo_log_lines_dropped_total Log lines that were lost: `queue_full` (standard error is slower than the lines come) or `write_failed` (writing to it failed).
+# TYPE statusquo_log_lines_dropped_total counter
+statusquo_log_lines_dropped_total{reason="queue_full"} 0
+statusquo_log_lines_dropped_total{reason="write_failed"} 0
+# HELP statusquo_panics_total Panics that the guard turned into a response of 500. Each is a bug.
+# TYPE statusquo_panics_total counter
+statusquo_panics_total 0
+# HELP statusquo_request_duration_seconds From the parsed request head to the end of the response, by class of the status sent.
+# TYPE statusquo_request_duration_seconds histogram
+statusquo_request_duration_seconds_bucket{class="2xx",route="shop",le="0.001"} 0
+statusquo_request_duration_seconds_bucket{class="2xx",route="shop",le="0.0025"} 0
+statusquo_request_duration_seconds_bucket{class="2xx",route="shop",le="0.005"} 1
+statusquo_request_duration_seconds_bucket{class="2xx",route="shop",le="0.01"} 1
+statusquo_request_duration_seconds_bucket{class="2xx",route="shop",le="0.025"} 1
+statusquo_request_duration_seconds_bucket{class="2xx",route="shop",le="0.05"} 1
+statusquo_request_duration_seconds_bucket{class="2xx",route="shop",le="0.1"} 1
+statusquo_request_duration_seconds_bucket{class="2xx",route="shop",le="0.25"} 1
+statusquo_request_duration_seconds_bucket{class="2xx",route="shop",le="0.5"} 1
+statusquo_request_duration_seconds_bucket{class="2xx",route="shop",le="1"} 1
+statusquo_request_duration_seconds_bucket{class="2xx",route="shop",le="2.5"} 1
+statusquo_request_duration_seconds_bucket{class="2xx",route="shop",le="5"} 1
+statusquo_request_duration_seconds_bucket{class="2xx",route="shop",le="10"} 1
+statusquo_request_duration_seconds_bucket{class="2xx",route="shop",le="30"} 1
+statusquo_request_duration_seconds_bucket{class="2xx",route="shop",le="60"} 1
+statusquo_request_duration_seconds_bucket{class="2xx",route="shop",le="+Inf"} 1
+statusquo_request_duration_seconds_sum{class="2xx",route="shop"} 0.003
+statusquo_request_duration_seconds_count{class="2xx",route="shop"} 1
+# HELP statusquo_responses_total Final response heads handed to the transport, by the status on the wire and by who made them.
+# TYPE statusquo_responses_total counter
+statusquo_responses_total{code="200",origin="upstream",route="shop"} 1
+statusquo_responses_total{code="400",origin="proxy",route="shop"} 0
+statusquo_responses_total{code="400",origin="replaced",route="shop"} 0
+statusquo_responses_total{code="401",origin="proxy",route="shop"} 0
+statusquo_responses_total{code="401",origin="replaced",route="shop"} 0
+statusquo_responses_total{code="403",origin="proxy",route="shop"} 0
+statusquo_responses_total{code="403",origin="replaced",route="shop"} 0
+statusquo_responses_total{code="404",origin="proxy",route="shop"} 0
+statusquo_responses_total{code="404",origin="replaced",route="shop"} 0
+statusquo_responses_total{code="409",origin="proxy",route="shop"} 0
+statusquo_responses_total{code="409",origin="replaced",route="shop"} 0
+statusquo_responses_total{code="429",origin="proxy",route="shop"} 0
+statusquo_responses_total{code="429",origin="replaced",route="shop"} 0
+statusquo_responses_total{code="500",origin="proxy",route="shop"} 0
+statusquo_responses_total{code="500",origin="replaced",route="shop"} 0
+statusquo_responses_total{code="503",origin="proxy",route="shop"} 1
+statusquo_responses_total{code="503",origin="replaced",route="shop"} 0
+statusquo_responses_total{code="504",origin="proxy",route="shop"} 0
+statusquo_responses_total{code="504",origin="replaced",route="shop"} 0
+"#;
+    assert_eq!(stable_lines.map(|line| format!("{line}\n")).collect::<String>(), expected);
+}
+
+#[test]
+fn documented_series_start_at_zero() {
+    let metrics = new_metrics();
+    for route in ["shop", "none"] {
+        route_of(&metrics, route, None);
+    }
+    let page = MetricsPage::of(&metrics);
+    for route in ["shop", "none"] {
+        for code in ["400", "401", "403", "404", "409", "429", "500", "503", "504"] {
+            for origin in ["replaced", "proxy"] {
+                let labels = [("route", route), ("code", code), ("origin", origin)];
+                assert_eq!(page.sum("responses_total", &labels), Some(0.0), "{labels:?}");
+            }
+        }
+    }
+    for cause in Cause::ALL.iter().map(|cause| cause.name()).chain(["client_gone"]) {
+        assert_eq!(page.sum("aborted_total", &[("cause", cause)]), Some(0.0), "{cause}");
+    }
+    for reason in CloseReason::ALL {
+        assert_eq!(
+            page.sum("closed_without_response_total", &[("cause", reason.name())]),
+            Some(0.0),
+            "{reason:?}"
+        );
+    }
+    for result in ["applied", "refused"] {
+        assert_eq!(page.sum("config_reloads_total", &[("result", result)]), Some(0.0), "{result}");
+    }
+    for reason in ["queue_full", "write_failed"] {
+        assert_eq!(page.sum("log_lines_dropped_total", &[("reason", reason)]), Some(0.0), "{reason}");
+    }
+    for name in ["panics_total", "overhead_seconds_count"] {
+        assert_eq!(page.sum(name, &[]), Some(0.0), "{name}");
+    }
+    assert_eq!(page.sum("build_info", &[("version", env!("CARGO_PKG_VERSION"))]), Some(1.0));
+    // And nothing else counts before something happens.
+    let nonzero: Vec<_> = page
+        .samples
+        .iter()
+        .filter(|sample| sample.name.starts_with(definitions::PREFIX) && sample.value != 0.0)
+        .map(|sample| sample.name.as_str())
+        .collect();
+    assert_eq!(nonzero, ["statusquo_build_info"]);
+}
+
+#[test]
+fn every_metric_has_its_documented_name_type_and_labels() {
+    let metrics = new_metrics();
+    let route = route_of(&metrics, "shop", Some("backend"));
+    route.response(200, ResponseOrigin::Upstream);
+    route.error(504, Trigger::Fault(Cause::DnsError), None);
+    route.client_disconnected();
+    route.would_replace(502, 504);
+    route
+        .grpc_error(Trigger::Fault(Cause::RateLimited), crate::contract::grpc::GrpcStatus::ResourceExhausted);
+    route.duration(200, Duration::ZERO);
+    let upstream = metrics.upstream("backend");
+    upstream.attempt(Ok(()));
+    upstream.retry(Ok(()));
+    upstream.connect_time(Duration::ZERO);
+    upstream.connection(false);
+    upstream.shed(Cause::QueueFull);
+    drop(upstream.queued());
+    metrics.concurrency_limits([("backend", 512)].into_iter());
+    upstream.conformance(Conformance::Conforms);
+    let _open = metrics.connections("127.0.0.1:80").guard();
+    metrics.limit("per_ip", None).record(LimitDecision::Allowed);
+    let store = metrics.store("shared", ["timeout"].into_iter());
+    store.record_duration(std::time::Duration::from_millis(1));
+    metrics.register_limit("per_ip", || Some(LimitStats { evicted_idle: 1, ..LimitStats::default() }));
+
+    let page = MetricsPage::of(&metrics);
+    for row in definitions::ALL {
+        assert_eq!(
+            page.types.get(&row.full_name()).map(String::as_str),
+            Some(row.kind.name()),
+            "{}",
+            row.name
+        );
+        let count = format!("{}_count", row.full_name());
+        let sample = page.samples.iter().find(|it| it.name == row.full_name() || it.name == count).unwrap();
+        let labels: BTreeSet<&str> = sample.labels.keys().map(String::as_str).collect();
+        assert_eq!(labels, row.labels.iter().copied().collect(), "{}", row.name);
+    }
+    let own_families = page.types.keys().filter(|name| !name.starts_with("process_")).count();
+    assert_eq!(own_families, definitions::ALL.len(), "a metric that the table does not know");
+    assert!(!cfg!(target_os = "linux") || page.types.contains_key("process_open_fds"));
+}
+
+#[test]
+fn errors_are_counted_by_cause_and_upstream_status() {
+    let metrics = new_metrics();
+    let route = route_of(&metrics, "shop", Some("backend"));
+    route.error(504, Trigger::Fault(Cause::ConnectionRefused), None);
+    route.error(504, Trigger::Fault(Cause::ConnectionRefused), None);
+    route.error(504, Trigger::Fault(Cause::HttpResponseIncomplete), Some(500));
+    route.error(504, Trigger::UpstreamStatus(502), Some(502));
+    route.error(404, Trigger::UpstreamStatus(404), None);
+    route.error(400, Trigger::UpstreamStatus(418), None);
+    // An override may send one cause to different codes.
+    route.error(503, Trigger::Fault(Cause::ConnectionRefused), None);
+    route_of(&metrics, "none", None).error(404, Trigger::Fault(Cause::DestinationNotFound), None);
+
+    let page = MetricsPage::of(&metrics);
+    let mut rows: Vec<_> = page
+        .samples
+        .iter()
+        .filter(|sample| sample.name == "statusquo_errors_total")
+        .map(|it| {
+            let label = |name: &str| it.labels[name].clone();
+            let words = ["route", "upstream", "code", "cause", "upstream_status"].map(label).join(" ");
+            format!("{words} {}", it.value)
+        })
+        .collect();
+    rows.sort();
+    assert_eq!(
+        rows,
+        [
+            "none none 404 destination_not_found none 1",
+            "shop backend 400 upstream_response other_4xx 1",
+            "shop backend 404 upstream_response 404 1",
+            "shop backend 503 connection_refused none 1",
+            "shop backend 504 connection_refused none 2",
+            "shop backend 504 http_response_incomplete 500 1",
+            "shop backend 504 upstream_response 502 1",
+        ]
+    );
+}
+
+#[test]
+fn sums_over_routes_match_the_responses_sent() {
+    let metrics = new_metrics();
+    let routes = ["a", "b", "none"].map(|name| route_of(&metrics, name, None));
+    let mut sent: BTreeMap<u16, f64> = BTreeMap::new();
+    // More combinations than the tables of handles have places: the last ones go the long way and count the same.
+    for (offset, route) in routes.iter().enumerate() {
+        for (index, &cause) in Cause::ALL.iter().enumerate() {
+            for code in [400, 404, 500, 503, 504] {
+                if (index + offset) % 2 == 0 {
+                    route.response(code, ResponseOrigin::Proxy);
+                    route.error(code, Trigger::Fault(cause), None);
+                } else {
+                    route.response(code, ResponseOrigin::Replaced);
+                    route.error(code, Trigger::UpstreamStatus(400 + index as u16), None);
+                }
+                *sent.entry(code).or_default() += 1.0;
+            }
+        }
+    }
+    let page = MetricsPage::of(&metrics);
+    for (code, count) in sent {
+        let label = code.to_string();
+        assert_eq!(page.sum("responses_total", &[("code", &label)]), Some(count), "responses of {code}");
+        assert_eq!(page.sum("errors_total", &[("code", &label)]), Some(count), "errors of {code}");
+    }
+}
+
+#[test]
+fn counters_survive_a_new_snapshot() {
+    let metrics = new_metrics();
+    route_of(&metrics, "shop", None).response(503, ResponseOrigin::Proxy);
+    route_of(&metrics, "shop", None).response(503, ResponseOrigin::Proxy);
+    let labels = [("route", "shop"), ("code", "503"), ("origin", "proxy")];
+    assert_eq!(MetricsPage::of(&metrics).sum("responses_total", &labels), Some(2.0));
+}
+
+#[test]
+fn upstream_events_are_counted_by_result() {
+    let metrics = new_metrics();
+    let upstream = metrics.upstream("backend");
+    upstream.attempt(Err(Cause::ConnectionRefused));
+    upstream.attempt(Ok(()));
+    upstream.retry(Ok(()));
+    upstream.connection(false);
+    upstream.connection(true);
+    upstream.connection(true);
+    upstream.connect_time(Duration::from_millis(2));
+    upstream.response_headers_time(Duration::from_millis(40));
+    for &result in Conformance::ALL {
+        upstream.conformance(result);
+    }
+    let page = MetricsPage::of(&metrics);
+    assert_eq!(page.sum("upstream_attempts_total", &[("result", "connection_refused")]), Some(1.0));
+    assert_eq!(page.sum("upstream_attempts_total", &[("result", "ok")]), Some(1.0));
+    assert_eq!(page.sum("upstream_retries_total", &[]), Some(1.0));
+    assert_eq!(page.sum("upstream_connections_total", &[("reused", "false")]), Some(1.0));
+    assert_eq!(page.sum("upstream_connections_total", &[("reused", "true")]), Some(2.0));
+    assert_eq!(page.sum("upstream_phase_duration_seconds_sum", &[("phase", "connect")]), Some(0.002));
+    assert_eq!(page.sum("upstream_phase_duration_seconds_sum", &[("phase", "response_headers")]), Some(0.04));
+    for result in Conformance::ALL {
+        assert_eq!(
+            page.sum("conformance_total", &[("upstream", "backend"), ("result", result.label())]),
+            Some(1.0)
+        );
+    }
+}
+
+#[test]
+fn gauge_guard_decrements_on_drop_and_on_panic() {
+    let metrics = new_metrics();
+    let upstream = metrics.upstream("backend");
+    let first_guard = upstream.in_flight();
+    let second_guard = upstream.in_flight();
+    assert_eq!(upstream.in_flight_count(), 2);
+    drop(first_guard);
+    assert_eq!(MetricsPage::of(&metrics).sum("requests_in_flight", &[("upstream", "backend")]), Some(1.0));
+    let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        let _held = second_guard;
+        panic!("on purpose");
+    }));
+    assert!(panicked.is_err());
+    assert_eq!(upstream.in_flight_count(), 0);
+
+    let listener = metrics.connections("0.0.0.0:80");
+    let _open = listener.guard();
+    assert_eq!(MetricsPage::of(&metrics).sum("connections", &[("listener", "0.0.0.0:80")]), Some(1.0));
+}
+
+#[test]
+fn durations_are_counted_by_status_class() {
+    let metrics = new_metrics();
+    let route = route_of(&metrics, "shop", None);
+    for status in [200, 204, 302, 404, 599, 101, 99, 600, 0] {
+        route.duration(status, Duration::from_secs(1));
+    }
+    let page = MetricsPage::of(&metrics);
+    let count = |class| page.sum("request_duration_seconds_count", &[("class", class)]);
+    assert_eq!(["2xx", "3xx", "4xx", "5xx"].map(count), [Some(2.0), Some(1.0), Some(1.0), Some(1.0)]);
+    assert_eq!(page.sum("request_duration_seconds_count", &[]), Some(5.0));
+}
+
+#[test]
+fn aborts_and_closes_are_counted_by_cause() {
+    let metrics = new_metrics();
+    metrics.aborted(Cause::HttpResponseIncomplete);
+    metrics.aborted_client_gone();
+    metrics.closed_without_response(CloseReason::NoRequest);
+    metrics.panics.inc();
+    metrics.overhead(Duration::from_micros(30));
+    let page = MetricsPage::of(&metrics);
+    assert_eq!(page.sum("aborted_total", &[("cause", "http_response_incomplete")]), Some(1.0));
+    assert_eq!(page.sum("aborted_total", &[("cause", "client_gone")]), Some(1.0));
+    assert_eq!(page.sum("aborted_total", &[]), Some(2.0));
+    assert_eq!(page.sum("closed_without_response_total", &[("cause", "no_request")]), Some(1.0));
+    assert_eq!(page.sum("panics_total", &[]), Some(1.0));
+    assert_eq!(page.sum("overhead_seconds_bucket", &[("le", "0.00005")]), Some(1.0));
+    assert_eq!(page.sum("overhead_seconds_bucket", &[("le", "0.000025")]), Some(0.0));
+}
+
+#[test]
+fn configured_names_are_escaped_in_labels() {
+    let metrics = new_metrics();
+    route_of(&metrics, "a\"b\\c\nd", None).client_disconnected();
+    assert_eq!(
+        MetricsPage::of(&metrics).sum("client_disconnects_total", &[("route", "a\"b\\c\nd")]),
+        Some(1.0)
+    );
+}
+
+#[test]
+fn metrics_page_matches_the_definitions() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/metrics.md");
+    let generated = definitions::markdown_page();
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::write(path, &generated).unwrap();
+    }
+    let current = std::fs::read_to_string(path).unwrap_or_default();
+    assert!(
+        current == generated,
+        "docs/metrics.md is out of date; run: UPDATE_DOCS=1 cargo test metrics_page"
+    );
+}

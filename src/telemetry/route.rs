@@ -1,0 +1,182 @@
+//! The handles of one route: responses, errors, durations, resolved so that a request costs an index and an increment.
+//!
+//! Counting is all it does. Who made a response, and which cause decided its code, are told to it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use prometheus::{Histogram, IntCounter};
+
+use super::definitions::NONE;
+use super::handle_cache::{DenseHandles, SparseHandles};
+use super::metrics::{CodeLabels, Vectors};
+use crate::contract::grpc::GrpcStatus;
+use crate::contract::{Cause, Trigger};
+
+/// Who made a response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ResponseOrigin {
+    /// The upstream: it passed.
+    Upstream,
+    /// We, in place of what the upstream answered.
+    Replaced,
+    /// We: the upstream answered nothing usable, or was not asked.
+    Proxy,
+}
+
+impl ResponseOrigin {
+    /// Every origin.
+    pub const ALL: &'static [ResponseOrigin] =
+        &[ResponseOrigin::Upstream, ResponseOrigin::Replaced, ResponseOrigin::Proxy];
+
+    /// The value of the label.
+    pub const fn name(self) -> &'static str {
+        match self {
+            ResponseOrigin::Upstream => "upstream",
+            ResponseOrigin::Replaced => "replaced",
+            ResponseOrigin::Proxy => "proxy",
+        }
+    }
+}
+
+/// What is counted for one route (and the upstream it leads to).
+#[derive(Debug)]
+pub struct RouteMetrics {
+    vectors: Arc<Vectors>,
+    labels: Arc<CodeLabels>,
+    route: Box<str>,
+    upstream: Box<str>,
+    responses: DenseHandles<IntCounter>,
+    errors: SparseHandles<IntCounter>,
+    would_replace: SparseHandles<IntCounter>,
+    grpc_errors: SparseHandles<IntCounter>,
+    durations: DenseHandles<Histogram>,
+    disconnects: DenseHandles<IntCounter>,
+}
+
+impl RouteMetrics {
+    pub(crate) fn new(
+        vectors: Arc<Vectors>,
+        labels: Arc<CodeLabels>,
+        route: &str,
+        upstream: Option<&str>,
+    ) -> Self {
+        let metrics = RouteMetrics {
+            route: route.into(),
+            upstream: upstream.unwrap_or(NONE).into(),
+            responses: DenseHandles::new(labels.statuses.len() * ResponseOrigin::ALL.len()),
+            errors: SparseHandles::new(),
+            would_replace: SparseHandles::new(),
+            grpc_errors: SparseHandles::new(),
+            durations: DenseHandles::new(CLASSES.len()),
+            disconnects: DenseHandles::new(1),
+            vectors,
+            labels,
+        };
+        for &code in &metrics.labels.documented {
+            for origin in [ResponseOrigin::Replaced, ResponseOrigin::Proxy] {
+                metrics.count_response(code, origin, 0);
+            }
+        }
+        metrics
+    }
+
+    /// A final response head was handed to the transport (101 counts, other 1xx do not).
+    pub fn response(&self, status: u16, origin: ResponseOrigin) {
+        self.count_response(status, origin, 1);
+    }
+
+    /// A response of 400 or above was sent: `code` on the wire, the case that decided it, and what the upstream had
+    /// answered if it answered. Call it once beside every [`RouteMetrics::response`] of 400 or above.
+    pub fn error(&self, code: u16, trigger: Trigger, upstream_status: Option<u16>) {
+        let (cause, upstream_status_given) = match trigger {
+            Trigger::Fault(cause) => (cause.index(), upstream_status),
+            Trigger::UpstreamStatus(status) => (Cause::ALL.len(), upstream_status.or(Some(status))),
+        };
+        let statuses = &self.labels.statuses;
+        // The label of "no upstream status" is not a status: its key is past all of them.
+        let upstream_status_index =
+            upstream_status_given.map_or(statuses.len(), |status| statuses.index(status));
+        self.errors.with(
+            pack_key(cause, statuses.index(code), upstream_status_index),
+            || {
+                let answered = upstream_status_given.map_or(NONE, |status| statuses.label(status));
+                let labels = [&*self.route, &*self.upstream, statuses.label(code), trigger.name(), answered];
+                self.vectors.errors.with_label_values(&labels)
+            },
+            IntCounter::inc,
+        );
+    }
+
+    /// The exchange is over: how long it took, by the class of the status sent. A 101 is a tunnel, not a request: it
+    /// counts nothing here.
+    pub fn duration(&self, status: u16, elapsed: Duration) {
+        let Some(class) = usize::from(status / 100).checked_sub(2).filter(|class| *class < CLASSES.len())
+        else {
+            return;
+        };
+        let label = CLASSES.get(class).copied().unwrap_or(NONE);
+        self.durations.with(
+            class,
+            || self.vectors.duration.with_label_values(&[&*self.route, label]),
+            |histogram| histogram.observe(elapsed.as_secs_f64()),
+        );
+    }
+
+    /// The client left before its response was complete.
+    pub fn client_disconnected(&self) {
+        let make = || self.vectors.disconnects.with_label_values(&[&*self.route]);
+        self.disconnects.with(0, make, IntCounter::inc);
+    }
+
+    /// In mode `telemetry`, a response passed that `enforce` would have replaced: from the upstream's status, to the code.
+    pub fn would_replace(&self, from: u16, to: u16) {
+        let statuses = &self.labels.statuses;
+        self.would_replace.with(
+            pack_key(0, statuses.index(from), statuses.index(to)),
+            || {
+                let labels = [&*self.route, statuses.label(from), statuses.label(to)];
+                self.vectors.would_replace.with_label_values(&labels)
+            },
+            IntCounter::inc,
+        );
+    }
+
+    /// An error was said to a caller of gRPC, beside HTTP 200.
+    pub fn grpc_error(&self, trigger: Trigger, status: GrpcStatus) {
+        let cause = match trigger {
+            Trigger::Fault(cause) => cause.index(),
+            Trigger::UpstreamStatus(_) => Cause::ALL.len(),
+        };
+        self.grpc_errors.with(
+            pack_key(0, cause, status as usize),
+            || {
+                let labels = [&*self.route, trigger.name(), status.number()];
+                self.vectors.grpc_errors.with_label_values(&labels)
+            },
+            IntCounter::inc,
+        );
+    }
+
+    fn count_response(&self, status: u16, origin: ResponseOrigin, by: u64) {
+        let statuses = &self.labels.statuses;
+        self.responses.with(
+            statuses.index(status) * ResponseOrigin::ALL.len() + origin as usize,
+            || {
+                self.vectors.responses.with_label_values(&[
+                    &*self.route,
+                    statuses.label(status),
+                    origin.name(),
+                ])
+            },
+            |counter| counter.inc_by(by),
+        );
+    }
+}
+
+const CLASSES: [&str; 4] = ["2xx", "3xx", "4xx", "5xx"];
+
+/// Three small numbers (causes, and twice the places of statuses, all below 1,000) in one.
+const fn pack_key(a: usize, b: usize, c: usize) -> u32 {
+    ((a as u32) << 20) | ((b as u32) << 10) | c as u32
+}

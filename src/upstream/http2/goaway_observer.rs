@@ -1,0 +1,333 @@
+//! What a server says in its frames and the `h2` crate keeps to itself: its greeting, and what a GOAWAY says.
+//!
+//! The crate tells a stream that was passed over and one that was cut behind a GOAWAY apart by nothing: both end with the
+//! same error. But only the first may be sent again whatever its method. And whether the code of a GOAWAY is told depends
+//! on how the connection ends behind it. So does whether an answer was whole, where the request is still on its way: the
+//! crate forgets END_STREAM for an error of the connection. No byte is changed here.
+//!
+//! A server that has answered and closes reads no more of a request, so writing fails first. The crate would give up what
+//! it has yet to read: here a write that failed is told by the end of the reads.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::task::{Context, Poll};
+
+use parking_lot::Mutex;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::http::h2_frame::{self, FrameEvent, FrameHeader, flag, frame_type};
+
+/// Streams whose end is remembered: the last one of each slot. More than are open at once.
+const MAX_ENDED_STREAMS: usize = 128;
+/// So much of a greeting in another language is kept for the log.
+const MAX_UNEXPECTED_BYTES: usize = 64;
+
+/// What was seen on one connection.
+#[derive(Debug)]
+pub(super) struct ObservedState {
+    /// The greeting has come, whole.
+    settings_received: AtomicBool,
+    /// What came in its place.
+    unexpected_bytes: Mutex<Vec<u8>>,
+    /// The last stream that the server will look at.
+    last_stream: AtomicU32,
+    /// Why it takes leave, where it is not in peace.
+    goaway_code: AtomicU32,
+    /// How often anything was read.
+    read_count: AtomicU64,
+    /// Streams that the server has ended.
+    ended_streams: [AtomicU32; MAX_ENDED_STREAMS],
+}
+
+impl ObservedState {
+    pub(super) fn settings_received(&self) -> bool {
+        self.settings_received.load(Ordering::Relaxed)
+    }
+
+    /// What came in place of a greeting; nothing where nothing came, or HTTP/2.
+    pub(super) fn unexpected_bytes(&self) -> Vec<u8> {
+        self.unexpected_bytes.lock().clone()
+    }
+
+    pub(super) fn last_stream(&self) -> u32 {
+        self.last_stream.load(Ordering::Acquire)
+    }
+
+    /// The code of a GOAWAY; 0 where there was none.
+    pub(super) fn goaway_code(&self) -> u32 {
+        self.goaway_code.load(Ordering::Relaxed)
+    }
+
+    /// The server has ended this stream, and all before the end was handed on. Late streams may have taken its slot: then
+    /// nobody knows, and the answer is no.
+    pub(super) fn ended(&self, stream: u32) -> bool {
+        self.ended_slot(stream).is_some_and(|slot| slot.load(Ordering::Acquire) == stream)
+    }
+
+    fn ended_slot(&self, stream: u32) -> Option<&AtomicU32> {
+        // Streams of a client have odd numbers.
+        self.ended_streams.get(stream as usize / 2 % MAX_ENDED_STREAMS)
+    }
+
+    pub(super) fn read_count(&self) -> u64 {
+        self.read_count.load(Ordering::Relaxed)
+    }
+}
+
+impl Default for ObservedState {
+    fn default() -> Self {
+        ObservedState {
+            settings_received: AtomicBool::new(false),
+            unexpected_bytes: Mutex::default(),
+            last_stream: AtomicU32::new(u32::MAX),
+            goaway_code: AtomicU32::new(0),
+            read_count: AtomicU64::new(0),
+            ended_streams: [const { AtomicU32::new(0) }; MAX_ENDED_STREAMS],
+        }
+    }
+}
+
+/// A connection whose frames are looked at as they come in.
+pub(super) struct GoAwayObserver<S> {
+    stream: S,
+    frames: FrameObserver,
+    observed: std::sync::Arc<ObservedState>,
+    /// Nothing that is written arrives any more.
+    write_closed: bool,
+}
+
+impl<S> GoAwayObserver<S> {
+    pub(super) fn new(stream: S, observed: std::sync::Arc<ObservedState>) -> Self {
+        GoAwayObserver { stream, frames: FrameObserver::default(), observed, write_closed: false }
+    }
+}
+
+/// Where in the frames we are.
+#[derive(Debug, Default)]
+struct FrameObserver {
+    parser: h2_frame::FrameParser,
+    /// The number that a GOAWAY is saying, as far as it has come, and which of its bytes come next.
+    goaway_field: Option<(u8, u32)>,
+    started: bool,
+    /// The stream that ends with this frame.
+    end_stream: Option<u32>,
+    /// Streams that have ended in what was read last: it is handed on before more is read.
+    pending_ends: Vec<u32>,
+}
+
+impl FrameObserver {
+    /// What was looked at until now was handed on.
+    fn commit_ended(&mut self, observed: &ObservedState) {
+        for stream in self.pending_ends.drain(..) {
+            if let Some(slot) = observed.ended_slot(stream) {
+                slot.store(stream, Ordering::Release);
+            }
+        }
+    }
+
+    /// Looks at what was read next. Says whether it can be HTTP/2.
+    fn observe(&mut self, mut read: &[u8], observed: &ObservedState) -> bool {
+        while let Some(piece) = self.parser.next(&mut read) {
+            match piece {
+                FrameEvent::Header(head) if !self.started && !is_settings(head) => return false,
+                FrameEvent::Header(head) => self.begin_frame(head),
+                FrameEvent::Payload(octets) => self.read_goaway(octets, observed),
+            }
+            if self.parser.remaining() == 0 {
+                self.pending_ends.extend(self.end_stream.take());
+                if !observed.settings_received() {
+                    observed.settings_received.store(true, Ordering::Relaxed);
+                }
+            }
+        }
+        true
+    }
+
+    fn begin_frame(&mut self, FrameHeader { kind, flags, stream, .. }: FrameHeader) {
+        self.started = true;
+        self.goaway_field = (kind == frame_type::GOAWAY).then_some((0, 0));
+        let end_stream = match kind {
+            frame_type::DATA => flags & flag::END_STREAM != 0,
+            frame_type::HEADERS => flags & flag::END_STREAM != 0 && flags & flag::END_HEADERS != 0,
+            _ => false,
+        };
+        self.end_stream = end_stream.then_some(stream);
+    }
+
+    fn read_goaway(&mut self, payload: &[u8], observed: &ObservedState) {
+        let Some((mut count, mut number)) = self.goaway_field else { return };
+        for octet in payload {
+            number = number << 8 | u32::from(*octet);
+            count += 1;
+            match count {
+                4 => {
+                    observed.last_stream.fetch_min(number & 0x7fff_ffff, Ordering::Release);
+                    number = 0;
+                }
+                8 => {
+                    observed.goaway_code.fetch_max(number, Ordering::Relaxed);
+                    self.goaway_field = None;
+                    return;
+                }
+                _ => {}
+            }
+        }
+        self.goaway_field = Some((count, number));
+    }
+}
+
+/// A server speaks SETTINGS first (RFC 9113 3.4).
+const fn is_settings(head: FrameHeader) -> bool {
+    head.kind == frame_type::SETTINGS && head.flags & flag::ACK == 0 && head.stream == 0
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for GoAwayObserver<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let polled = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        let this = &mut *self;
+        this.frames.commit_ended(&this.observed);
+        let read = buffer.filled().get(before..).unwrap_or_default();
+        if !read.is_empty() {
+            let this = &mut *self;
+            this.observed.read_count.fetch_add(1, Ordering::Relaxed);
+            if !this.frames.observe(read, &this.observed) {
+                *this.observed.unexpected_bytes.lock() =
+                    read.get(..MAX_UNEXPECTED_BYTES).unwrap_or(read).to_vec();
+                buffer.set_filled(before);
+                return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
+            }
+        }
+        polled
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for GoAwayObserver<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if self.write_closed {
+            return Poll::Ready(Ok(bytes.len()));
+        }
+        let polled = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.ignore_write_error(polled, bytes.len())
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.write_closed {
+            return Poll::Ready(Ok(()));
+        }
+        let polled = Pin::new(&mut self.stream).poll_flush(cx);
+        self.ignore_write_error(polled, ())
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffers: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let total = || buffers.iter().map(|buffer| buffer.len()).sum();
+        if self.write_closed {
+            return Poll::Ready(Ok(total()));
+        }
+        let polled = Pin::new(&mut self.stream).poll_write_vectored(cx, buffers);
+        let total = total();
+        self.ignore_write_error(polled, total)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}
+
+impl<S> GoAwayObserver<S> {
+    /// A write that fails is said to have gone well: why it failed is heard by reading to the end.
+    fn ignore_write_error<T>(&mut self, polled: Poll<io::Result<T>>, success: T) -> Poll<io::Result<T>> {
+        match polled {
+            Poll::Ready(Err(_)) => {
+                self.write_closed = true;
+                Poll::Ready(Ok(success))
+            }
+            other => other,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::h2_frame::flag::{ACK, END_HEADERS, END_STREAM};
+    use crate::http::h2_frame::frame_type::{DATA, GOAWAY, HEADERS, SETTINGS};
+
+    fn frame(kind: u8, flags: u8, payload: &[u8]) -> Vec<u8> {
+        [&[0, 0, payload.len() as u8, kind, flags, 0, 0, 0, 0], payload].concat()
+    }
+
+    #[test]
+    fn settings_and_goaway_are_read_for_any_split() {
+        let bytes = [
+            frame(SETTINGS, 0, &[0; 6]),
+            frame(SETTINGS, ACK, &[]),
+            frame(0, 0, &[7; 90]),
+            frame(GOAWAY, 0, &[0, 0, 1, 2, 0, 0, 0, 0]),
+            frame(GOAWAY, 0, &[0x80, 0, 0, 5, 0, 0, 0, 11, 1]),
+        ]
+        .concat();
+        for step in 1..=bytes.len() {
+            let (mut observer, observed) = (FrameObserver::default(), ObservedState::default());
+            let mut so_far = 0;
+            for piece in bytes.chunks(step) {
+                assert!(observer.observe(piece, &observed));
+                so_far += piece.len();
+                assert_eq!(observed.settings_received(), so_far >= 15, "{so_far}");
+            }
+            assert_eq!((observed.last_stream(), observed.goaway_code()), (5, 11));
+        }
+    }
+
+    #[test]
+    fn end_stream_is_reported_after_the_preceding_bytes() {
+        let on_stream = |stream: u8, mut frame: Vec<u8>| {
+            if let Some(octet) = frame.get_mut(8) {
+                *octet = stream;
+            }
+            frame
+        };
+        let bytes = [
+            frame(SETTINGS, 0, &[]),
+            on_stream(1, frame(HEADERS, END_STREAM | END_HEADERS, b"head")),
+            on_stream(3, frame(HEADERS, END_STREAM, b"half a head")),
+            on_stream(5, frame(DATA, 0, b"x")),
+            on_stream(7, frame(DATA, END_STREAM, b"")),
+            on_stream(9, frame(DATA, END_STREAM, b"xyz")),
+        ]
+        .concat();
+        let (all_but_last, last) = bytes.split_at(bytes.len() - 1);
+        let (mut observer, observed) = (FrameObserver::default(), ObservedState::default());
+        assert!(observer.observe(all_but_last, &observed));
+        assert!(!observed.ended(1));
+        observer.commit_ended(&observed);
+        let ended: Vec<u32> = (1..300).filter(|stream| observed.ended(*stream)).collect();
+        assert_eq!(ended, [1, 7]);
+        assert!(observer.observe(last, &observed));
+        observer.commit_ended(&observed);
+        assert!(observed.ended(9) && !observed.ended(9 + 256));
+    }
+
+    #[test]
+    fn other_protocols_are_detected_by_the_first_nine_bytes() {
+        for unexpected in [&b"HTTP/1.1 400 Bad Request"[..], &frame(SETTINGS, ACK, &[]), &frame(1, 0, b"x")] {
+            let (mut observer, observed) = (FrameObserver::default(), ObservedState::default());
+            assert!(observer.observe(&unexpected[..8], &observed));
+            assert!(!observer.observe(&unexpected[8..], &observed));
+            assert!(!observed.settings_received());
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! A whole answer of an HTTP/2 upstream while the request's body is still on its way, and then the stream, or the
+//! connection, ends in each of the ways in which servers end it: the answer must arrive whole.
+//!
+//! What breaks inside an answer is in [`super::http2_upstream`]; early answers on HTTP/1 are in [`super::uploads`].
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::gateway::{Gateway, GatewaySetup};
+use super::h2_upstream::{RST_STREAM, RawH2Connection, RawH2Server};
+use super::http2_upstream::raw_server_setup;
+use super::load::limit;
+use super::response_reader::{ResponseEnd, SentRequest, StrictReader};
+
+/// How a server ends what it need not hear any more of.
+#[derive(Clone, Copy, Debug)]
+enum EarlyEnd {
+    Reset(u8),
+    GoAway(u32),
+    GoAwayAndClose(u32),
+    Close,
+    /// Closes although not all was read, as crashed processes do: what the kernel has not sent by then is lost.
+    CloseAbruptly,
+}
+
+const EARLY_ENDS: [EarlyEnd; 10] = [
+    EarlyEnd::Reset(0),
+    EarlyEnd::Reset(2),
+    EarlyEnd::Reset(8),
+    EarlyEnd::GoAway(0),
+    EarlyEnd::GoAway(2),
+    EarlyEnd::GoAwayAndClose(0),
+    EarlyEnd::GoAwayAndClose(2),
+    EarlyEnd::GoAwayAndClose(11),
+    EarlyEnd::Close,
+    EarlyEnd::CloseAbruptly,
+];
+
+impl EarlyEnd {
+    fn run(self, connection: &mut RawH2Connection, stream: u32) -> Option<()> {
+        match self {
+            EarlyEnd::Reset(code) => {
+                connection.send_frame(RST_STREAM, 0, stream, &[0, 0, 0, code])?;
+                connection.read_until_closed()
+            }
+            EarlyEnd::GoAway(code) => {
+                connection.send_goaway(stream, code)?;
+                connection.read_until_closed()
+            }
+            EarlyEnd::GoAwayAndClose(code) => {
+                connection.send_goaway(stream, code)?;
+                connection.shutdown_and_drain()
+            }
+            EarlyEnd::Close => connection.shutdown_and_drain(),
+            EarlyEnd::CloseAbruptly => Some(()),
+        }
+    }
+}
+
+/// Answers each request as soon as its head is there, with so many bytes.
+fn early_responder(length: usize, end: EarlyEnd) -> RawH2Server {
+    RawH2Server::with_script(move |connection| {
+        connection.read_preface()?;
+        connection.send_settings(&[])?;
+        let stream = connection.next_request()?;
+        connection.send_ok_headers(stream, length == 0)?;
+        connection.send_body(stream, length)?;
+        end.run(connection, stream)
+    })
+}
+
+fn start_gateway(upstream: &RawH2Server) -> Gateway {
+    let setup: GatewaySetup = raw_server_setup(upstream);
+    setup.with_h2c_listener().start()
+}
+
+#[test]
+fn early_response_arrives_complete_however_the_server_closes() {
+    let mut failures = Vec::new();
+    for end in EARLY_ENDS {
+        let large = if matches!(end, EarlyEnd::CloseAbruptly) { 4000 } else { 200_000 };
+        for length in [0, 4, large] {
+            let upstream = early_responder(length, end);
+            let gateway = start_gateway(&upstream);
+            let upload = Bytes::from(vec![0; 1_000_000]);
+            let by_http2 =
+                gateway.h2_client().try_request("POST", "/", &[], upload).map_err(|error| error.to_string());
+            let upstream = early_responder(length, end);
+            let other = self::start_gateway(&upstream);
+            let mut client = other.client();
+            client.send("POST / HTTP/1.1\r\nhost: test\r\ncontent-length: 9\r\n\r\n");
+            let by_http1 = client.read(SentRequest::Http11("POST"));
+            for (version, response) in [(2, by_http2), (1, Ok(by_http1))] {
+                let outcome = response.map(|response| (response.status, response.body.len(), response.end));
+                if outcome != Ok((200, length, ResponseEnd::Complete)) {
+                    failures.push(format!("{length} bytes, {end:?}, client of HTTP/{version}: {outcome:?}"));
+                }
+            }
+        }
+    }
+    assert!(failures.is_empty(), "{} answers are cut:\n{}", failures.len(), failures.join("\n"));
+}
+
+/// What the server has ended lies in the gateway for as long as the client needs.
+#[test]
+fn early_response_arrives_complete_at_a_slow_reading_client() {
+    let mut failures = Vec::new();
+    for end in EARLY_ENDS.into_iter().filter(|end| !matches!(end, EarlyEnd::CloseAbruptly)) {
+        let upstream = early_responder(200_000, end);
+        let gateway = start_gateway(&upstream);
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        socket.set_recv_buffer_size(4096).unwrap();
+        socket.connect(&gateway.address().into()).unwrap();
+        let mut client = TcpStream::from(socket);
+        client.set_read_timeout(Some(limit())).unwrap();
+        client.write_all(b"POST / HTTP/1.1\r\nhost: test\r\ncontent-length: 9\r\n\r\n").unwrap();
+        let mut slow = SlowReader(client);
+        let response = StrictReader::new(&mut slow).read(SentRequest::Http11("POST")).unwrap();
+        let outcome = (response.status, response.body.len(), response.end);
+        if outcome != (200, 200_000, ResponseEnd::Complete) {
+            failures.push(format!("{end:?}: {outcome:?}"));
+        }
+    }
+    assert!(failures.is_empty(), "{} answers are cut:\n{}", failures.len(), failures.join("\n"));
+}
+
+struct SlowReader(TcpStream);
+
+impl Read for SlowReader {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        std::thread::sleep(Duration::from_millis(2)); // the slow client is what is tested
+        let limit = buffer.len().min(2048);
+        self.0.read(&mut buffer[..limit])
+    }
+}

@@ -1,0 +1,154 @@
+//! A client that writes raw bytes and reads strictly.
+//!
+//! Every wait ends at a deadline behind the connecting, so that no test can hang. Each error answer is held to the
+//! promise as it is read, whatever the test looks at, and each status is counted for the accounting tests.
+
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use super::contract_check::{check_contract, check_local_reply, default_message};
+use super::load::limit;
+use super::response_reader::{HttpResponse, NoResponse, ResponseEnd, SentRequest, StrictReader};
+
+/// Statuses that clients saw.
+pub type StatusTally = Arc<Mutex<BTreeMap<u16, u64>>>;
+
+/// One connection.
+pub struct Client {
+    reader: StrictReader<TcpStream>,
+    deadline: Instant,
+    tally: StatusTally,
+}
+
+impl Client {
+    pub fn connect(address: SocketAddr, tally: StatusTally) -> Client {
+        let stream = TcpStream::connect_timeout(&address, limit()).expect("the gateway accepts connections");
+        stream.set_nodelay(true).unwrap();
+        Client { reader: StrictReader::new(stream), deadline: Instant::now() + limit(), tally }
+    }
+
+    /// Writes all of it; panics when the gateway does not take it.
+    #[track_caller]
+    pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        self.try_send(bytes).expect("the gateway takes the client's bytes");
+    }
+
+    pub fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
+        self.set_timeouts();
+        (&self.reader.stream).write_all(bytes.as_ref())
+    }
+
+    /// Reads one answer and holds it to the promise.
+    #[track_caller]
+    pub fn read(&mut self, request: SentRequest) -> HttpResponse {
+        match self.try_read(request) {
+            Ok(response) => response,
+            Err(error) => panic!("expected an answer to {request:?}, got {error:?}"),
+        }
+    }
+
+    #[track_caller]
+    pub fn try_read(&mut self, request: SentRequest) -> Result<HttpResponse, NoResponse> {
+        self.set_timeouts();
+        let response = self.reader.read(request)?;
+        check_contract(&response, request);
+        *self.tally.lock().unwrap().entry(response.status).or_default() += 1;
+        Ok(response)
+    }
+
+    /// GET with nothing special; the connection stays as it is.
+    #[track_caller]
+    pub fn get(&mut self, target: &str) -> HttpResponse {
+        self.request("GET", target, "", "")
+    }
+
+    /// A whole request in one write. `fields`: lines that end with CRLF. A Content-Length is added when there is a body.
+    #[track_caller]
+    pub fn request(&mut self, method: &'static str, target: &str, fields: &str, body: &str) -> HttpResponse {
+        let length =
+            if body.is_empty() { String::new() } else { format!("content-length: {}\r\n", body.len()) };
+        self.exchange(
+            SentRequest::Http11(method),
+            format!("{method} {target} HTTP/1.1\r\nhost: test\r\n{fields}{length}\r\n{body}"),
+        )
+    }
+
+    /// Sends raw bytes, reads one answer and sees that nothing else came with it.
+    #[track_caller]
+    pub fn exchange(&mut self, request: SentRequest, bytes: impl AsRef<[u8]>) -> HttpResponse {
+        self.send(bytes);
+        let response = self.read(request);
+        let surplus = String::from_utf8_lossy(self.reader.unread()).into_owned();
+        assert_eq!(surplus, "", "bytes after the answer {response:#?}");
+        response
+    }
+
+    /// The gateway ends the connection, cleanly and without a further byte.
+    #[track_caller]
+    pub fn expect_close(&mut self) {
+        self.set_timeouts();
+        assert_eq!(self.reader.read_end(), NoResponse::Closed);
+    }
+
+    /// How the connection ends, if it does.
+    pub fn read_close(&mut self) -> NoResponse {
+        self.set_timeouts();
+        self.reader.read_end()
+    }
+
+    /// Reads until these bytes are there, without taking any: to act while an answer is under way.
+    #[track_caller]
+    pub fn wait_for(&mut self, bytes: &str) {
+        self.set_timeouts();
+        self.reader.wait_for(bytes.as_bytes());
+    }
+
+    /// Shuts down the sending side.
+    pub fn shutdown_write(&self) {
+        self.reader.stream.shutdown(Shutdown::Write).unwrap();
+    }
+
+    /// Ends the connection with a reset.
+    pub fn reset(self) {
+        socket2::SockRef::from(&self.reader.stream).set_linger(Some(Duration::ZERO)).unwrap();
+    }
+
+    /// A second handle, to write from another thread while this one reads.
+    pub fn writer(&self) -> TcpStream {
+        self.set_timeouts();
+        self.reader.stream.try_clone().unwrap()
+    }
+
+    fn set_timeouts(&self) {
+        let left = self.deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
+        self.reader.stream.set_read_timeout(Some(left)).unwrap();
+        self.reader.stream.set_write_timeout(Some(left)).unwrap();
+    }
+}
+
+impl HttpResponse {
+    /// Panics unless the gateway made this error with the text of its code.
+    #[track_caller]
+    pub fn assert_local_reply(&self, code: u16) {
+        check_local_reply(self, SentRequest::Http11("GET"), code, default_message(code));
+    }
+
+    /// Panics unless the gateway made this error with this message.
+    #[track_caller]
+    pub fn assert_local_reply_message(&self, code: u16, message: &str) {
+        check_local_reply(self, SentRequest::Http11("GET"), code, message);
+    }
+
+    /// Panics unless this is a whole answer with this status and body.
+    #[track_caller]
+    pub fn assert_response(&self, status: u16, body: &str) {
+        assert_eq!(
+            (self.status, self.text().as_str(), self.end),
+            (status, body, ResponseEnd::Complete),
+            "{self:#?}"
+        );
+    }
+}

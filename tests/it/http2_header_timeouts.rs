@@ -1,0 +1,234 @@
+//! HTTP/2 clients that begin a header block, or a frame, and do not end it.
+//!
+//! Silence between requests is another matter, and so is a body that comes slowly: here nothing but `client.header_timeout`
+//! may end a wait, so all other limits are far longer than the watchdog.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+use statusquo::conformance::frames::{
+    END_HEADERS, END_STREAM, Frame, PREFACE, encode_frame, frame_type, leading_u32, settings_frame,
+    take_frame,
+};
+use statusquo::conformance::hpack::HeaderList;
+use statusquo::conformance::{Gate, UpstreamStep, http_response};
+
+use super::gateway::{Gateway, GatewaySetup};
+use super::load::{limit, millis, scaled};
+use super::scripted_upstreams::{ok_upstream, script};
+
+/// `client.header_timeout`.
+const HEADER_TIMEOUT: Duration = Duration::from_millis(1200);
+
+fn start_with_short_header_timeout(setup: GatewaySetup) -> Gateway {
+    setup
+        .set("client.header_timeout", "1200ms")
+        .set("client.idle_timeout", "60s")
+        .set("client.body_timeout", "50s")
+        .with_h2c_listener()
+        .limit(Duration::from_secs(60))
+        .start()
+}
+
+/// A connection in frames.
+struct RawH2Client {
+    stream: TcpStream,
+    received: Vec<u8>,
+}
+
+impl RawH2Client {
+    fn connect(address: SocketAddr) -> RawH2Client {
+        let stream = TcpStream::connect(address).unwrap();
+        stream.set_nodelay(true).unwrap();
+        stream.set_read_timeout(Some(limit())).unwrap();
+        let mut raw = RawH2Client { stream, received: Vec::new() };
+        raw.send(&[PREFACE, &settings_frame(&[])].concat());
+        raw
+    }
+
+    fn send(&mut self, bytes: &[u8]) {
+        self.stream.write_all(bytes).unwrap();
+    }
+
+    /// The next frame; `None` at the end.
+    fn next_frame(&mut self) -> Option<Frame> {
+        loop {
+            if let Some(frame) = take_frame(&mut self.received) {
+                return Some(frame);
+            }
+            let mut piece = [0; 4096];
+            match self.stream.read(&mut piece) {
+                Ok(0) => return None,
+                Ok(size) => self.received.extend_from_slice(&piece[..size]),
+                Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => return None,
+                Err(error) => panic!("nothing comes: {error}"),
+            }
+        }
+    }
+
+    fn read_until(&mut self, kind: u8) -> Frame {
+        loop {
+            let frame = self.next_frame().expect("the connection is there");
+            if frame.frame_type == kind {
+                return frame;
+            }
+        }
+    }
+
+    /// GOAWAY without an error, and the end.
+    fn expect_close(&mut self) {
+        let goaway = self.read_until(frame_type::GOAWAY);
+        assert_eq!(leading_u32(&goaway.payload[4..]), 0);
+        while self.next_frame().is_some() {}
+    }
+}
+
+fn header_block(method: &str) -> Vec<u8> {
+    let list = HeaderList::default().with(":method", method).with(":scheme", "http").with(":path", "/");
+    list.with(":authority", "test").encode()
+}
+
+/// So many connections ended because their time was up, and none for another reason of HTTP/2.
+fn expect_close_reasons(gateway: &Gateway, timeouts: usize) {
+    let count = |cause, wanted| {
+        gateway.expect_metric("closed_without_response_total", &[("cause", cause)], wanted);
+    };
+    count("idle_timeout", timeouts as f64);
+    for other in ["client_gone", "http2_connection_error", "http2_stream_error"] {
+        count(other, 0.0);
+    }
+}
+
+#[test]
+fn stalled_header_blocks_time_out_while_other_requests_are_served() {
+    const CLIENTS_PER_KIND: usize = 200;
+    let upstream = ok_upstream("fine");
+    let gateway = start_with_short_header_timeout(Gateway::with_upstream(&upstream));
+    let complete_block = header_block("GET");
+    let halves = [
+        encode_frame(frame_type::HEADERS, END_STREAM, 1, &complete_block[..7]),
+        [
+            encode_frame(frame_type::HEADERS, END_STREAM, 1, &complete_block[..7]),
+            encode_frame(frame_type::CONTINUATION, 0, 1, &complete_block[7..12]),
+        ]
+        .concat(),
+        encode_frame(frame_type::HEADERS, END_STREAM | END_HEADERS, 1, &complete_block)[..12].to_vec(),
+        encode_frame(frame_type::PING, 0, 0, [1; 8])[..4].to_vec(),
+        vec![0],
+    ];
+    let mut stalled: Vec<(RawH2Client, Instant)> = (0..CLIENTS_PER_KIND)
+        .map(|index| {
+            let mut raw = RawH2Client::connect(gateway.h2_address());
+            let started = Instant::now();
+            raw.send(&halves[index % halves.len()]);
+            (raw, started)
+        })
+        .collect();
+    let mut other_client = gateway.h2_client();
+    other_client.get("/").assert_response(200, "fine");
+    for (raw, started) in &mut stalled {
+        raw.expect_close();
+        assert!(started.elapsed() >= HEADER_TIMEOUT, "{:?}", started.elapsed());
+    }
+    expect_close_reasons(&gateway, CLIENTS_PER_KIND);
+    other_client.get("/").assert_response(200, "fine");
+}
+
+#[test]
+fn slowly_sent_header_block_has_the_same_timeout() {
+    let upstream = ok_upstream("fine");
+    let gateway = start_with_short_header_timeout(Gateway::with_upstream(&upstream));
+    let mut raw = RawH2Client::connect(gateway.h2_address());
+    raw.read_until(frame_type::SETTINGS);
+    let started = Instant::now();
+    raw.send(&encode_frame(frame_type::HEADERS, END_STREAM, 1, []));
+    let mut dripping = raw.stream.try_clone().unwrap();
+    let drip = encode_frame(frame_type::CONTINUATION, 0, 1, []);
+    // So many of them at once would be a flood.
+    let pause = millis(200);
+    let dripper = std::thread::spawn(move || {
+        while dripping.write_all(&drip).is_ok() {
+            std::thread::sleep(pause); // the slow client is what is tested
+        }
+    });
+    raw.expect_close();
+    assert!(started.elapsed() >= HEADER_TIMEOUT, "{:?}", started.elapsed());
+    dripper.join().unwrap();
+    expect_close_reasons(&gateway, 1);
+}
+
+#[test]
+fn slow_data_frame_is_not_limited_by_the_header_timeout() {
+    let upstream = ok_upstream("fine");
+    let gateway = start_with_short_header_timeout(Gateway::with_upstream(&upstream));
+    let data = encode_frame(frame_type::DATA, END_STREAM, 1, [b'x'; 64]);
+    // Inside the payload, and inside the frame's head.
+    for cut in [40, 2] {
+        let mut raw = RawH2Client::connect(gateway.h2_address());
+        raw.send(&encode_frame(frame_type::HEADERS, END_HEADERS, 1, header_block("POST")));
+        raw.send(&data[..cut]);
+        std::thread::sleep(scaled(HEADER_TIMEOUT * 2)); // the slow client is what is tested
+        raw.send(&data[cut..]);
+        let head = raw.read_until(frame_type::HEADERS);
+        assert_eq!(head.stream, 1);
+        assert_eq!(raw.read_until(frame_type::DATA).payload, b"fine");
+    }
+    expect_close_reasons(&gateway, 0);
+}
+
+#[test]
+fn pending_request_is_answered_before_header_timeout_closes() {
+    let gate = Gate::default();
+    let upstream = script([
+        UpstreamStep::ReadRequestHead,
+        UpstreamStep::WaitForGate(gate.clone()),
+        UpstreamStep::Write(http_response("200 OK", "fine")),
+    ]);
+    let gateway = start_with_short_header_timeout(Gateway::with_upstream(&upstream));
+    let mut raw = RawH2Client::connect(gateway.h2_address());
+    let started = Instant::now();
+    raw.send(&encode_frame(frame_type::HEADERS, END_HEADERS | END_STREAM, 1, header_block("GET")));
+    raw.send(&encode_frame(frame_type::HEADERS, END_STREAM, 3, []));
+    raw.read_until(frame_type::GOAWAY);
+    assert!(started.elapsed() >= HEADER_TIMEOUT, "{:?}", started.elapsed());
+    gate.open();
+    assert_eq!(raw.read_until(frame_type::HEADERS).stream, 1);
+    assert_eq!(raw.read_until(frame_type::DATA).payload, b"fine");
+    while raw.next_frame().is_some() {}
+    expect_close_reasons(&gateway, 1);
+}
+
+#[test]
+fn connection_over_the_limit_closes_despite_further_requests() {
+    let upstream = ok_upstream("fine");
+    let gateway = Gateway::with_upstream(&upstream)
+        .set("client.max_connections", "1")
+        .with_h2c_listener()
+        .limit(limit() * 3)
+        .start();
+    let mut placed = gateway.h2_client();
+    placed.get("/").assert_response(200, "fine");
+    let mut raw = RawH2Client::connect(gateway.h2_address());
+    let mut asking = raw.stream.try_clone().unwrap();
+    let asker = std::thread::spawn(move || {
+        let complete_block = header_block("GET");
+        let ask =
+            |stream| encode_frame(frame_type::HEADERS, END_STREAM | END_HEADERS, stream, &complete_block);
+        for stream in (1..).step_by(2) {
+            if asking.write_all(&ask(stream)).is_err() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(200)); // the client that asks on is what is tested
+        }
+    });
+    // It never answers the PING that goes with GOAWAY.
+    assert_eq!(leading_u32(&raw.read_until(frame_type::GOAWAY).payload[4..]), 0);
+    let goaway_at = Instant::now();
+    while raw.next_frame().is_some() {
+        assert!(goaway_at.elapsed() < limit(), "it stays for ever");
+    }
+    asker.join().unwrap();
+    placed.get("/").assert_response(200, "fine");
+    gateway.expect_metric("closed_without_response_total", &[("cause", "http2_connection_error")], 0.0);
+}

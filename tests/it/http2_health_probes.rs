@@ -1,0 +1,114 @@
+//! HTTP/2 towards upstreams: which connections are doubted, how they show that they are alive, and who suffers for it.
+//!
+//! What else can become of a connection or a stream is in [`super::http2_upstream`].
+
+use std::time::{Duration, Instant};
+
+use super::h2_upstream::{DATA, END_HEADERS, END_STREAM, HEADERS, PING, RST_STREAM, RawH2Server, STATUS_200};
+use super::http2_upstream::raw_server_setup;
+use super::load::limit;
+use super::response_reader::{ResponseEnd, SentRequest};
+
+const GET: SentRequest = SentRequest::Http11("GET");
+
+#[test]
+fn stale_ping_ack_does_not_satisfy_a_new_ping() {
+    let upstream = RawH2Server::with_script(|connection| {
+        if connection.index > 0 {
+            return connection.serve_all();
+        }
+        connection.stop_ping_acks();
+        connection.read_preface()?;
+        connection.send_settings(&[])?;
+        let long = connection.next_request()?;
+        connection.send_frame(HEADERS, END_HEADERS, long, STATUS_200)?;
+        connection.send_frame(DATA, 0, long, b"begun,")?;
+        // Two that are not answered. The first puts the connection in doubt, and it shows that it is alive by other
+        // bytes than the answer to the PING; that comes behind the second.
+        let (mut pings, mut resets) = (0, 0);
+        while (pings, resets) != (1, 2) {
+            match connection.next_frame()?.0 {
+                PING => {
+                    pings += 1;
+                    connection.send_frame(DATA, 0, long, b"alive,")?;
+                }
+                RST_STREAM => resets += 1,
+                _ => {}
+            }
+        }
+        connection.send_ping_ack()?;
+        connection.send_frame(DATA, 0, long, b"answered,")?;
+        // A third: it says nothing before it is asked again.
+        while connection.next_frame()?.0 != PING {}
+        connection.send_ping_ack()?;
+        connection.send_frame(DATA, END_STREAM, long, b"over")?;
+        connection.read_until_closed()
+    });
+    let gateway = raw_server_setup(&upstream)
+        .set("timeouts.response_headers", "300ms")
+        .set("timeouts.body_idle", "9s")
+        .route("name: late, match: { path: /late }, upstream: main, timeouts: { response_headers: 1200ms }")
+        .route("name: all, match: { path: \"/{*rest}\" }, upstream: main")
+        .start();
+    let mut long = gateway.client();
+    long.send("GET /late HTTP/1.1\r\nhost: test\r\n\r\n");
+    long.wait_for("begun,");
+    let (mut first, mut second) = (gateway.client(), gateway.client());
+    second.send("GET /late HTTP/1.1\r\nhost: test\r\n\r\n");
+    first.send("GET /hang HTTP/1.1\r\nhost: test\r\n\r\n");
+    first.read(GET).assert_local_reply(504);
+    second.read(GET).assert_local_reply(504);
+    long.wait_for("answered,");
+    // While in doubt it gets no request.
+    let deadline = Instant::now() + limit();
+    while gateway.client().get("/hang").status != 504 {
+        assert!(Instant::now() < deadline, "a connection that is alive is never used again");
+    }
+    let response = long.read(GET);
+    assert_eq!(
+        (response.text().as_str(), response.end),
+        ("begun,alive,answered,over", ResponseEnd::Complete)
+    );
+    gateway.expect_metric("aborted_total", &[], 0.0);
+}
+
+#[test]
+fn slow_client_does_not_trigger_an_upstream_health_probe() {
+    // Before the response head, and behind it.
+    for responses in [false, true] {
+        let upstream = RawH2Server::with_script(move |connection| {
+            if connection.index > 0 {
+                return connection.serve_all();
+            }
+            connection.read_preface()?;
+            connection.send_settings(&[])?;
+            let slow = connection.next_request()?;
+            if responses {
+                connection.send_ok_headers(slow, false)?;
+                connection.send_frame(DATA, 0, slow, b"begun")?;
+            }
+            loop {
+                match connection.next_frame()? {
+                    (HEADERS, _, stream) => {
+                        connection.count_request();
+                        connection.send_ok_response(stream)?;
+                    }
+                    (PING, 0, _) => connection.count_request(),
+                    _ => {}
+                }
+            }
+        });
+        let gateway = raw_server_setup(&upstream).set("client.body_timeout", "300ms").start();
+        let mut slow = gateway.client();
+        let began = Instant::now();
+        slow.send("POST / HTTP/1.1\r\nhost: test\r\ncontent-length: 9\r\n\r\n");
+        let response = slow.read(SentRequest::Http11("POST"));
+        assert_eq!((response.status == 200, response.end == ResponseEnd::Complete), (responses, !responses));
+        assert!(began.elapsed() >= Duration::from_millis(300));
+        let name = if responses { "aborted_total" } else { "errors_total" };
+        gateway.expect_metric(name, &[("cause", "client_too_slow")], 1.0);
+        gateway.client().get("/").assert_response(200, "fine");
+        // A PING would count as one more.
+        assert_eq!((upstream.connections(), upstream.requests()), (1, 2), "{responses}");
+    }
+}

@@ -1,0 +1,330 @@
+//! What a crowd of hostile clients costs: the memory that it takes while it is there, and what is left of it
+//! when it has gone.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use statusquo::conformance::client_faults::FAULT_HEADER;
+use statusquo::conformance::frames::{
+    self, END_HEADERS, END_STREAM, PREFACE, encode_frame, frame_type, setting_id, settings_frame,
+    window_update_frame,
+};
+use statusquo::conformance::hpack::HeaderList;
+use statusquo::conformance::runner::upstream_script;
+use statusquo::conformance::{GatewayProfile, client_faults_h2};
+
+use super::client_faults_h2::run_all;
+use super::gateway::{Gateway, GatewaySetup};
+use super::h2_upstream::H2Server;
+use super::http2_upstream::h2_server_setup;
+use super::load::limit;
+use super::scripted_upstreams::by_request;
+
+/// The most that all of it may take.
+const MAX_MEMORY: f64 = 64.0 * 1024.0 * 1024.0;
+/// As many as a connection may have at once.
+const MAX_STREAMS: u32 = 128;
+
+/// Resident, in bytes.
+fn memory(gateway: &Gateway) -> f64 {
+    let metrics = gateway.metrics();
+    let found = metrics.iter().find(|series| series.name == "process_resident_memory_bytes");
+    found.expect("the process tells its memory").value
+}
+
+fn request_frame(stream: u32, method: &str, play: &str, ends: bool) -> Vec<u8> {
+    let list = HeaderList::default()
+        .with(":method", method)
+        .with(":scheme", "http")
+        .with(":path", "/rehearsal")
+        .with(":authority", "rehearsal.example")
+        .with(FAULT_HEADER, play);
+    let flags = END_HEADERS | if ends { END_STREAM } else { 0 };
+    encode_frame(frame_type::HEADERS, flags, stream, list.encode())
+}
+
+/// A connection that has said hello with this window for each stream.
+fn open_connection(gateway: SocketAddr, stream_window: u32) -> TcpStream {
+    let mut client = TcpStream::connect(gateway).unwrap();
+    client.set_read_timeout(Some(limit())).unwrap();
+    let settings_bytes = settings_frame(&[(setting_id::INITIAL_WINDOW_SIZE, stream_window)]);
+    client.write_all(&[PREFACE, &settings_bytes].concat()).unwrap();
+    client
+}
+
+/// Every stream asks for an endless answer and takes none of it.
+fn zero_window_client(gateway: SocketAddr) -> TcpStream {
+    let mut client = open_connection(gateway, 0);
+    let all: Vec<u8> =
+        (0..MAX_STREAMS).flat_map(|n| request_frame(2 * n + 1, "GET", "endless", true)).collect();
+    client.write_all(&all).unwrap();
+    client
+}
+
+/// Every stream has an open window, the connection has too, and nobody reads the socket.
+fn non_reading_client(gateway: SocketAddr) -> TcpStream {
+    let mut client = open_connection(gateway, 0x7fff_ffff);
+    client.write_all(&window_update_frame(0, 0x7fff_0000)).unwrap();
+    let all: Vec<u8> =
+        (0..MAX_STREAMS).flat_map(|n| request_frame(2 * n + 1, "GET", "endless", true)).collect();
+    client.write_all(&all).unwrap();
+    client
+}
+
+/// Every stream uploads as much as its window allows to an upstream that does not answer.
+fn uploading_client(gateway: SocketAddr) -> TcpStream {
+    let mut client = open_connection(gateway, 0xffff);
+    let body = encode_frame(frame_type::DATA, 0, 0, [b'x'; 8 * 1024]);
+    let all: Vec<u8> = (0..MAX_STREAMS)
+        .flat_map(|n| {
+            let mut data = body.clone();
+            data.splice(5..9, (2 * n + 1).to_be_bytes());
+            [request_frame(2 * n + 1, "POST", "hang", false), data].concat()
+        })
+        .collect();
+    client.write_all(&all).unwrap();
+    client
+}
+
+/// Every stream uploads, as fast as it is let, what could be sent again to another server if this one failed.
+fn slow_uploading_client(gateway: SocketAddr) -> TcpStream {
+    let mut client = open_connection(gateway, 0xffff);
+    let all: Vec<u8> =
+        (0..MAX_STREAMS).flat_map(|n| request_frame(2 * n + 1, "POST", "hang", false)).collect();
+    client.write_all(&all).unwrap();
+    let (mut received, mut window) = (Vec::new(), 0xffff_usize);
+    for _ in 0..15 {
+        for n in 0..MAX_STREAMS {
+            while window < 4096 {
+                let mut piece = [0; 4096];
+                let read = client.read(&mut piece).unwrap();
+                assert!(read > 0, "it may go on");
+                received.extend_from_slice(&piece[..read]);
+                while let Some(frame) = frames::take_frame(&mut received) {
+                    if (frame.frame_type, frame.stream) == (frame_type::WINDOW_UPDATE, 0) {
+                        window += frames::leading_u32(&frame.payload) as usize;
+                    }
+                }
+            }
+            window -= 4096;
+            client.write_all(&encode_frame(frame_type::DATA, 0, 2 * n + 1, [b'x'; 4096])).unwrap();
+        }
+    }
+    client
+}
+
+/// Every stream says a head of 60 KiB in a few bytes, and waits.
+fn hpack_bomb_client(gateway: SocketAddr) -> TcpStream {
+    let mut client = open_connection(gateway, 0xffff);
+    let list = HeaderList::default()
+        .with(":method", "GET")
+        .with(":scheme", "http")
+        .with(":path", "/rehearsal")
+        .with(":authority", "rehearsal.example")
+        .with(FAULT_HEADER, "hang");
+    // A field that is to be remembered, and then its number again and again (RFC 7541 6.1, 6.2.1).
+    let mut first = list.encode();
+    first.extend([0x40, 1, b'x', 0x7f, 0xbd, 0x1d]);
+    first.resize(first.len() + 3900, b'y');
+    let repeated_headers = [list.encode(), vec![0xbe; 15]].concat();
+    let mut all = encode_frame(frame_type::HEADERS, END_HEADERS | END_STREAM, 1, first);
+    for n in 1..MAX_STREAMS {
+        all.extend(encode_frame(frame_type::HEADERS, END_HEADERS | END_STREAM, 2 * n + 1, &repeated_headers));
+    }
+    client.write_all(&all).unwrap();
+    client
+}
+
+/// A header block of a megabyte less a bit, in pieces, that does not end.
+fn partial_headers_client(gateway: SocketAddr) -> TcpStream {
+    let mut client = open_connection(gateway, 0xffff);
+    let mut first = vec![0, 1, b'x', 0x7f, 0xf0, 0xff, 0x3e];
+    first.resize(16 * 1024, b'y');
+    let mut all = encode_frame(frame_type::HEADERS, 0, 1, first);
+    for _ in 0..14 {
+        all.extend(encode_frame(frame_type::CONTINUATION, 0, 1, [b'y'; 16 * 1024]));
+    }
+    // It may be ended for it before all of it is out.
+    let _ = client.write_all(&all);
+    client
+}
+
+/// One head of 4 KiB, and 17 of 59,045 bytes, are a megabyte less a bit.
+#[test]
+fn large_header_sections_share_1_mib_and_small_ones_always_fit() {
+    let upstream = by_request(upstream_script);
+    let gateway = Gateway::with_upstream(&upstream).with_h2c_listener().start();
+    let mut client = hpack_bomb_client(gateway.h2_address());
+    let full = [("code", "503"), ("cause", "resource_exhausted")];
+    gateway.wait_for_metric(limit(), "errors_total", &full, f64::from(MAX_STREAMS - 18));
+    gateway.wait_for_metric(limit(), "requests_in_flight", &[], 18.0);
+    let small = 2 * MAX_STREAMS + 1;
+    client.write_all(&request_frame(small, "GET", "served", true)).unwrap();
+    client.set_read_timeout(Some(limit())).unwrap();
+    let mut received = Vec::new();
+    let response = loop {
+        if let Some(frame) = frames::take_frame(&mut received) {
+            if (frame.frame_type, frame.stream) == (frame_type::DATA, small) {
+                break frame;
+            }
+            continue;
+        }
+        let mut piece = [0; 4096];
+        let read = client.read(&mut piece).unwrap();
+        assert!(read > 0, "the connection stays");
+        received.extend_from_slice(&piece[..read]);
+    };
+    assert_eq!(response.payload, b"served\n");
+    drop(client);
+    gateway.wait_for_metric(limit(), "requests_in_flight", &[], 0.0);
+    // There is room again.
+    let _client = hpack_bomb_client(gateway.h2_address());
+    gateway.wait_for_metric(limit(), "requests_in_flight", &[], 18.0);
+}
+
+/// Every stream says a head of 240,000 bytes in as many, and takes nothing of its answer.
+fn large_headers_client(gateway: SocketAddr) -> TcpStream {
+    let mut client = open_connection(gateway, 0);
+    let mut list = HeaderList::default()
+        .with(":method", "GET")
+        .with(":scheme", "http")
+        .with(":path", "/rehearsal")
+        .with(":authority", "rehearsal.example");
+    for _ in 0..60 {
+        list = list.with("x", "y".repeat(4000));
+    }
+    let block = list.encode();
+    for n in 0..MAX_STREAMS {
+        let mut pieces = block.chunks(16 * 1024).peekable();
+        let (mut kind, mut begins) = (frame_type::HEADERS, END_STREAM);
+        while let Some(piece) = pieces.next() {
+            let ends = if pieces.peek().is_none() { END_HEADERS } else { 0 };
+            client.write_all(&encode_frame(kind, begins | ends, 2 * n + 1, piece)).unwrap();
+            (kind, begins) = (frame_type::CONTINUATION, 0);
+        }
+    }
+    client
+}
+
+#[test]
+fn rejected_header_section_is_freed_while_its_response_waits() {
+    let upstream = by_request(upstream_script);
+    let gateway =
+        Gateway::with_upstream(&upstream).with_h2c_listener().limit(Duration::from_secs(60)).start();
+    gateway.h2_client().get("/rehearsal");
+    let idle = memory(&gateway);
+    let clients = [large_headers_client(gateway.h2_address()), large_headers_client(gateway.h2_address())];
+    let refused = [("code", "400"), ("cause", "header_too_large")];
+    gateway.wait_for_metric(limit(), "errors_total", &refused, f64::from(2 * MAX_STREAMS));
+    let growth = memory(&gateway) - idle;
+    // The heads alone are 61 MB.
+    assert!(growth < MAX_MEMORY / 2.0, "{growth} bytes over idle");
+    drop(clients);
+}
+
+#[test]
+fn buffered_http2_upstream_data_is_bounded_for_non_reading_clients() {
+    let upstream = H2Server::with(1000, |_, mut respond| async move {
+        let Ok(mut send) = respond.send_response(http::Response::new(()), false) else { return };
+        let piece = Bytes::from(vec![b'x'; 16 * 1024]);
+        while let Some(Ok(_)) = {
+            send.reserve_capacity(piece.len());
+            std::future::poll_fn(|cx| send.poll_capacity(cx)).await
+        } {
+            let length = send.capacity().min(piece.len());
+            if send.send_data(piece.slice(..length), false).is_err() {
+                return;
+            }
+        }
+    });
+    let gateway = h2_server_setup(&upstream).limit(Duration::from_secs(60)).start();
+    gateway.expect_metric("requests_in_flight", &[], 0.0);
+    let idle = memory(&gateway);
+    let clients = [zero_window_client(gateway.h2_address()), zero_window_client(gateway.h2_address())];
+    let all = f64::from(2 * MAX_STREAMS);
+    gateway.wait_for_metric(limit(), "requests_in_flight", &[], all);
+    // The windows are full long before.
+    let (mut growth, started) = (0_f64, Instant::now());
+    while started.elapsed() < Duration::from_secs(3) {
+        growth = growth.max(memory(&gateway) - idle);
+    }
+    assert!(growth < MAX_MEMORY, "{growth} bytes over idle");
+    drop(clients);
+}
+
+#[test]
+#[ignore = "make proof: a fleet of clients"]
+fn hostile_clients_use_less_than_64_mib_and_leak_nothing() {
+    let upstream = by_request(upstream_script);
+    let gateway = GatewaySetup::with_servers(&[upstream.address()])
+        .set("client.header_timeout", "2s")
+        .set("client.body_timeout", "2s")
+        .set("client.write_timeout", "2s")
+        .set("client.idle_timeout", "2s")
+        .set("client.max_body", "1MiB")
+        .set("timeouts.response_headers", "5s")
+        .set("timeouts.deadline", "8s")
+        .with_h2c_listener()
+        .limit(Duration::from_secs(120))
+        .start();
+    let profile = GatewayProfile::example();
+    // Whatever is made once and kept is made now.
+    let few: Vec<_> = client_faults_h2(&profile).into_iter().take(20).collect();
+    run_all(&gateway, &upstream, &profile, &few);
+    gateway.expect_metric("requests_in_flight", &[], 0.0);
+    let idle = memory(&gateway);
+
+    // The allocator keeps some of what is given back, now and then more of it: what leaks is gone after each of them.
+    let idle_after_each = [(); 3].map(|()| {
+        peak_then_idle_memory(
+            &gateway,
+            || {
+                run_all(&gateway, &upstream, &profile, &client_faults_h2(&profile));
+            },
+            idle,
+        )
+    });
+    let grown = (idle_after_each[1] - idle_after_each[0]).min(idle_after_each[2] - idle_after_each[1]);
+    assert!(
+        grown < MAX_MEMORY / 8.0,
+        "{} KiB more at rest after each crowd, {idle_after_each:?}",
+        grown / 1024.0
+    );
+}
+
+/// A crowd comes, while all this is played, and leaves; what is resident at rest then.
+fn peak_then_idle_memory(gateway: &Gateway, play: impl Fn() + Send, idle: f64) -> f64 {
+    let address = gateway.h2_address();
+    let makers: [fn(SocketAddr) -> TcpStream; 6] = [
+        zero_window_client,
+        non_reading_client,
+        uploading_client,
+        partial_headers_client,
+        hpack_bomb_client,
+        slow_uploading_client,
+    ];
+    let hostile_clients: Vec<TcpStream> = (0..2).flat_map(|_| makers.map(|maker| maker(address))).collect();
+    let peak = std::thread::scope(|scope| {
+        let rows = scope.spawn(play);
+        let (mut peak, started) = (0_f64, Instant::now());
+        while !rows.is_finished() || started.elapsed() < Duration::from_secs(3) {
+            peak = peak.max(memory(gateway));
+        }
+        peak
+    });
+    assert!(peak - idle < MAX_MEMORY, "{} KiB at the most, {} KiB before", peak / 1024.0, idle / 1024.0);
+
+    // Others are served meanwhile, and afterwards nothing of the crowd is left.
+    gateway.h2_client().get("/rehearsal").assert_response(200, "served\n");
+    drop(hostile_clients);
+    gateway.wait_for_metric(limit(), "requests_in_flight", &[], 0.0);
+    gateway.wait_for_metric(limit(), "connections", &[("listener", &address.to_string())], 0.0);
+    // An idle gateway gives back what nobody uses, every two seconds: what it has not given back after five is kept.
+    let (mut idle_memory, started) = (memory(gateway), Instant::now());
+    while started.elapsed() < Duration::from_secs(5) {
+        idle_memory = idle_memory.min(memory(gateway));
+    }
+    idle_memory
+}

@@ -1,0 +1,216 @@
+//! What is counted and logged: the accounts agree with what clients saw, and nothing internal reaches a client.
+
+use std::time::Duration;
+
+use statusquo::conformance::{
+    FaultyUpstream, ServerKind, UpstreamStep, http_response, upstream_faults, write_bytes,
+};
+
+use super::gateway::{Gateway, GatewaySetup};
+use super::response_reader::SentRequest;
+use super::scripted_upstreams::{html_upstream, ok_upstream, refusing_port, script, static_response};
+
+#[test]
+fn counters_match_client_responses_for_every_code_under_concurrency() {
+    let faulty_upstream = FaultyUpstream::start().unwrap();
+    let gateway = GatewaySetup::with_servers(&[faulty_upstream.address(ServerKind::Scripted)])
+        .limit(Duration::from_secs(20))
+        .start();
+    let quick = |name: &str| !["hang", "drip", "stalled"].iter().any(|slow| name.contains(slow));
+    let faults = upstream_faults();
+    let paths: Vec<String> = faults
+        .iter()
+        .filter(|fault| {
+            fault.server_kind == ServerKind::Scripted && fault.request.is_plain_get() && quick(fault.name)
+        })
+        .map(|fault| fault.path())
+        .chain(
+            ["/ok", "/created", "/no-content", "/not-modified", "/hints", "/a/../b", "/bytes/5000"]
+                .map(str::to_owned),
+        )
+        .collect();
+    std::thread::scope(|scope| {
+        for worker in 0..4 {
+            let (gateway, paths) = (&gateway, &paths);
+            scope.spawn(move || {
+                let mut client = gateway.client();
+                for turn in 0..paths.len() {
+                    // A different order for each, so that different faults meet.
+                    let response = client.get(&paths[(turn * (2 * worker + 1) + worker) % paths.len()]);
+                    if !response.connection_usable {
+                        client = gateway.client();
+                    }
+                }
+            });
+        }
+    });
+    gateway.expect_metrics_match_responses();
+    gateway.expect_metric("requests_in_flight", &[], 0.0);
+    gateway.expect_metric("panics_total", &[], 0.0);
+}
+
+#[test]
+fn counters_are_exported_at_zero_from_the_start() {
+    let upstream = ok_upstream("");
+    let gateway = Gateway::with_upstream(&upstream).start();
+    let metrics = gateway.metrics();
+    for code in ["400", "401", "403", "404", "409", "429", "500", "503", "504"] {
+        for origin in ["replaced", "proxy"] {
+            let labels = [("route", "all"), ("code", code), ("origin", origin)];
+            let found: Vec<_> =
+                metrics.iter().filter(|series| series.matches("responses_total", &labels)).collect();
+            assert!(found.len() == 1 && found[0].value == 0.0, "{labels:?}: {found:?}");
+        }
+    }
+    assert!(
+        metrics
+            .iter()
+            .any(|series| series.matches("aborted_total", &[("cause", "http_response_incomplete")]))
+    );
+    assert!(metrics.iter().any(|series| series.matches("build_info", &[]) && series.value == 1.0));
+}
+
+#[test]
+fn metrics_page_has_the_prometheus_content_type() {
+    let upstream = ok_upstream("");
+    let gateway = Gateway::with_upstream(&upstream).start();
+    let page = gateway.get_telemetry("/metrics");
+    assert!(page.header("content-type").unwrap().starts_with("text/plain; version=0.0.4"), "{page:#?}");
+}
+
+#[test]
+fn connections_gauge_counts_open_connections() {
+    let upstream = ok_upstream("");
+    let gateway = Gateway::with_upstream(&upstream).start();
+    let mut clients: Vec<_> = (0..3).map(|_| gateway.client()).collect();
+    for client in &mut clients {
+        client.get("/").assert_response(200, "");
+    }
+    let listener = gateway.address().to_string();
+    gateway.expect_metric("connections", &[("listener", &listener)], 3.0);
+    drop(clients);
+    gateway.expect_metric("connections", &[("listener", &listener)], 0.0);
+}
+
+#[test]
+fn failed_request_logs_one_line_with_cause_and_evidence() {
+    let refusing = refusing_port();
+    let gateway = GatewaySetup::with_servers(&[refusing.address()]).start();
+    let response = gateway.client().get("/orders/7?token=secret");
+    let id = response.header("x-request-id").unwrap().to_owned();
+    let line = gateway.log_line(|line| line["request_id"] == id);
+    assert_eq!(line["cause"], "connection_refused");
+    assert_eq!(line["code"], 504);
+    assert_eq!((&line["route"], &line["upstream"]), (&"all".into(), &"main".into()));
+    assert_eq!(line["path"], "/orders/7");
+    assert_eq!(line["request_sent"], "none");
+    assert_eq!(line["server"], refusing.address().to_string());
+    assert!(line["evidence"].as_str().is_some_and(|evidence| !evidence.is_empty()), "{line:#}");
+    assert!(!gateway.log_text().contains("secret"));
+}
+
+#[test]
+fn successful_request_is_logged_only_when_all_requests_are() {
+    let upstream = ok_upstream("fine");
+    let gateway = Gateway::with_upstream(&upstream).set("log.requests", "all").start();
+    let id = gateway.client().get("/seen").header("x-request-id").map(str::to_owned);
+    let line = gateway.log_line(|line| line["path"] == "/seen");
+    assert_eq!(line["code"], 200);
+    assert!(id.is_some_and(|id| line["request_id"] == id));
+    let quiet = Gateway::with_upstream(&upstream).start();
+    quiet.client().get("/unseen").assert_response(200, "fine");
+    quiet.client().get("/a/../b");
+    quiet.log_line(|line| line["cause"] == "ambiguous_path");
+    assert!(!quiet.log_text().contains("/unseen"));
+}
+
+#[test]
+fn control_characters_from_clients_are_escaped_in_the_log() {
+    let upstream = html_upstream("502 Bad Gateway");
+    let gateway = Gateway::with_upstream(&upstream).start();
+    gateway
+        .client()
+        .exchange(SentRequest::Http11("GET"), b"GET /a%1b[31m HTTP/1.1\r\nhost: test\r\nx: \xff\xfe\r\n\r\n");
+    let line = gateway.log_line(|line| line["path"].as_str().is_some_and(|path| path.starts_with("/a")));
+    assert!(!line.to_string().contains('\u{1b}'));
+}
+
+/// Whatever the upstream says must not be in what the client gets; for garbage it is in the log.
+#[test]
+fn upstream_detail_of_a_fault_or_5xx_never_reaches_the_client() {
+    const CANARY: &str = "canary-7f3a";
+    let canaries = [
+        format!("220 {CANARY} ESMTP\r\n\r\n"),
+        format!(
+            "HTTP/1.1 500 {CANARY}\r\nx-a: {CANARY}\r\nserver: {CANARY}\r\ncontent-length: 11\r\n\r\n{CANARY}"
+        ),
+        format!("HTTP/1.1 503 {CANARY}\r\nretry-after: {CANARY}\r\ncontent-length: 11\r\n\r\n{CANARY}"),
+        format!("HTTP/1.1 200 OK\r\nx-a: {CANARY}\r\n {CANARY}\r\n\r\n"),
+        format!("HTTP/1.1 999 {CANARY}\r\n\r\n"),
+        format!("HTTP/1.1 200 OK\r\ncontent-length: {CANARY}\r\n\r\n"),
+    ];
+    for bytes in canaries {
+        let upstream =
+            script([UpstreamStep::ReadRequestHead, write_bytes(bytes.clone()), UpstreamStep::Close]);
+        let gateway = Gateway::with_upstream(&upstream).start();
+        let response = gateway.client().get("/");
+        assert!(response.status >= 500, "{bytes:?}: {response:#?}");
+        let everything = format!("{response:?} {}", response.text());
+        assert!(!everything.contains(CANARY), "{bytes:?}: {everything}");
+        gateway.log_line(|line| line["code"] == response.status);
+    }
+}
+
+#[test]
+fn body_members_are_added_only_when_included() {
+    let refusing = refusing_port();
+    let gateway = GatewaySetup::with_servers(&[refusing.address()])
+        .set("errors.include", "[type, request_id, retryable, request_sent]")
+        .start();
+    let response = gateway.client().get("/");
+    let body: serde_json::Value = serde_json::from_slice(&response.body).unwrap();
+    assert_eq!(body["type"], "general_gateway_timeout");
+    assert_eq!(body["request_id"], response.header("x-request-id").unwrap());
+    assert_eq!(body["request_sent"], "none");
+    assert!(body["retryable"].is_boolean());
+    assert!(response.text().starts_with(r#"{"message":"#), "{}", response.text());
+}
+
+#[test]
+fn request_sent_is_never_none_when_bytes_were_sent() {
+    for (steps, least) in [
+        (vec![UpstreamStep::ReadRequestHead, UpstreamStep::Close], "full"),
+        (vec![UpstreamStep::ReadRequestHead, UpstreamStep::ReadUntilClose], "full"),
+        (vec![UpstreamStep::ReadRequestHead, write_bytes("HTTP/1.1 2"), UpstreamStep::Reset], "full"),
+    ] {
+        let upstream = script(steps);
+        let gateway = Gateway::with_upstream(&upstream)
+            .set("errors.include", "[request_sent]")
+            .set("timeouts.response_headers", "300ms")
+            .start();
+        let response = gateway.client().request("POST", "/", "", "body");
+        let body: serde_json::Value = serde_json::from_slice(&response.body).unwrap();
+        assert_eq!(body["request_sent"], least);
+        assert_eq!(upstream.request_count(), 1);
+    }
+}
+
+#[test]
+fn override_sets_code_and_message_and_first_match_wins() {
+    let (refusing, upstream) = (refusing_port(), static_response(http_response("405 No", "<p>")));
+    let gateway = Gateway::with_upstream(&upstream)
+        .upstream("shop", &[refusing.address()])
+        .set(
+            "errors.overrides",
+            "[{ when: { cause: connection_refused, upstream: shop }, code: 503, message: \"The shop is restarting.\", \
+             retry_after: 9s }, { when: { upstream_status: [405] }, code: 404 }]",
+        )
+        .route("name: shop, match: { path: /shop }, upstream: shop")
+        .route("name: rest, match: { path: \"/{*rest}\" }, upstream: main")
+        .start();
+    let mut client = gateway.client();
+    let response = client.get("/shop");
+    response.assert_local_reply_message(503, "The shop is restarting.");
+    assert_eq!(response.header("retry-after"), Some("9"));
+    client.get("/").assert_local_reply(404);
+}

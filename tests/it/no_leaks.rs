@@ -1,0 +1,155 @@
+//! Nothing that an upstream lets slip reaches a client in an error, and the operator finds it in the log.
+//!
+//! Over the whole table of faults, whose rows hold the name of a machine in status lines, fields and bodies: here a
+//! random word stands in its place, and the upstream's own name is as random. Set `STATUSQUO_TEST_SEED` to repeat a run.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Mutex;
+
+use bytes::Bytes;
+use serde_json::Value;
+use statusquo::conformance::{
+    FaultOutcome, FaultyUpstream, INTERNAL_HOSTNAME, UpstreamFault, UpstreamStep, upstream_faults,
+};
+
+use super::contract_check::default_message;
+use super::gateway::Gateway;
+use super::response_reader::HttpResponse;
+use super::upstream_faults::{run_concurrently, send_requests, upstream_fault_setup, wait_for_dns};
+
+/// The random words of a run.
+struct RandomSecrets {
+    /// In the place of the machine's name, and as long.
+    secret: String,
+    /// A way to write the loopback's address that nobody would write: in hexadecimal, behind many zeros.
+    host: String,
+}
+
+impl RandomSecrets {
+    fn generate() -> RandomSecrets {
+        let seed = std::env::var("STATUSQUO_TEST_SEED").ok().and_then(|text| text.parse().ok());
+        let seed: u64 = seed.unwrap_or_else(|| RandomState::new().hash_one("seed"));
+        eprintln!("STATUSQUO_TEST_SEED={seed}");
+        let zeros = "0".repeat(2 + (seed >> 60) as usize);
+        RandomSecrets {
+            secret: format!("c{:012x}", seed & 0xffff_ffff_ffff),
+            host: format!("0x{zeros}7f000001"),
+        }
+    }
+
+    fn appear_in(&self, text: &str) -> bool {
+        text.contains(&self.secret) || text.contains(&self.host) || text.contains(INTERNAL_HOSTNAME)
+    }
+}
+
+#[test]
+fn local_replies_leak_no_upstream_detail_and_the_log_has_it() {
+    let secrets = RandomSecrets::generate();
+    let faults = faults_with_secrets(&secrets);
+    let faulty_upstream = FaultyUpstream::with_faults(faults.clone()).unwrap();
+    let gateway = upstream_fault_setup(&faulty_upstream, &faults, &secrets.host).start();
+    wait_for_dns(&gateway, &faults);
+    let ids: Mutex<HashMap<&str, String>> = Mutex::default();
+    run_concurrently(&faults, |fault| {
+        let response = send_requests(&mut gateway.client(), fault);
+        assert_eq!(response.status, fault.outcome.status(), "{}", fault.name);
+        if let FaultOutcome::LocalReply { .. } = fault.outcome {
+            assert!(!secrets.appear_in(&everything_in(&response)), "{}: {response:#?}", fault.name);
+            let id = response.header("x-request-id").unwrap().to_owned();
+            ids.lock().unwrap().insert(fault.name, id);
+        }
+    });
+    let ids = ids.into_inner().unwrap();
+    let lines = log_lines(&gateway, ids.values());
+    let not_logged: Vec<&str> = faults
+        .iter()
+        .filter_map(|fault| Some((fault, lines.get(ids.get(fault.name)?)?)))
+        .filter(|(fault, line)| !is_logged(fault, &line.to_string(), &secrets))
+        .map(|(fault, _)| fault.name)
+        .collect();
+    assert_eq!(not_logged, Vec::<&str>::new(), "the log does not tell what the upstream said");
+}
+
+#[test]
+fn errors_leak_nothing_when_upstream_messages_are_off() {
+    let secrets = RandomSecrets::generate();
+    let faults = faults_with_secrets(&secrets);
+    let faulty_upstream = FaultyUpstream::with_faults(faults.clone()).unwrap();
+    let gateway = upstream_fault_setup(&faulty_upstream, &faults, &secrets.host)
+        .set("errors.upstream_messages", "none")
+        .start();
+    wait_for_dns(&gateway, &faults);
+    run_concurrently(&faults, |fault| {
+        let response = send_requests(&mut gateway.client(), fault);
+        let code = fault.outcome.status();
+        assert_eq!(response.status, code, "{}", fault.name);
+        if code >= 400 {
+            assert!(!secrets.appear_in(&everything_in(&response)), "{}: {response:#?}", fault.name);
+            if fault.request.method != "HEAD" {
+                let body: Value = serde_json::from_slice(&response.body).unwrap();
+                assert_eq!(body["message"], default_message(code), "{}", fault.name);
+            }
+        }
+    });
+}
+
+/// The table with the words of this run in its scripts.
+fn faults_with_secrets(secrets: &RandomSecrets) -> Vec<UpstreamFault> {
+    assert_eq!(secrets.secret.len(), INTERNAL_HOSTNAME.len(), "lengths and chunks stay right");
+    let mut faults = upstream_faults();
+    for step in faults.iter_mut().flat_map(|fault| fault.script.iter_mut()) {
+        if let UpstreamStep::Write(bytes)
+        | UpstreamStep::WriteSlowly { bytes, .. }
+        | UpstreamStep::WriteRepeated { bytes, .. } = step
+        {
+            *bytes = replace_bytes(bytes, INTERNAL_HOSTNAME.as_bytes(), secrets.secret.as_bytes());
+        }
+    }
+    faults
+}
+
+fn replace_bytes(bytes: &Bytes, old: &[u8], new: &[u8]) -> Bytes {
+    let mut all = bytes.to_vec();
+    let offsets: Vec<usize> = memchr::memmem::find_iter(bytes, old).collect();
+    for at in offsets {
+        all[at..at + old.len()].copy_from_slice(new);
+    }
+    all.into()
+}
+
+/// Every byte of it, in one text.
+fn everything_in(response: &HttpResponse) -> String {
+    format!(
+        "{} {} {:?} {:?} {}",
+        response.status,
+        response.reason,
+        response.headers,
+        response.interim,
+        response.text()
+    )
+}
+
+/// Which server it was stands in each line; what it said, where it said anything.
+fn is_logged(fault: &UpstreamFault, line: &str, secrets: &RandomSecrets) -> bool {
+    let contains_secret = fault.script.iter().any(|step| match step {
+        UpstreamStep::Write(bytes) => memchr::memmem::find(bytes, secrets.secret.as_bytes()).is_some(),
+        _ => false,
+    });
+    (line.contains(&secrets.host) || fault.server_kind.requires_tls())
+        && (!contains_secret || line.contains(&secrets.secret))
+}
+
+/// By request.
+fn log_lines<'a>(gateway: &Gateway, ids: impl Iterator<Item = &'a String> + Clone) -> HashMap<String, Value> {
+    let mut lines = HashMap::new();
+    while let Some(missing) = ids.clone().find(|id| !lines.contains_key(*id)) {
+        gateway.log_line(|line| line["request_id"] == missing.as_str());
+        for line in gateway.log_text().lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()) {
+            if let Some(id) = line["request_id"].as_str() {
+                lines.insert(id.to_owned(), line.clone());
+            }
+        }
+    }
+    lines
+}

@@ -1,0 +1,296 @@
+//! One case from the client's side: any bytes on one connection, before a good upstream, and what must come of them.
+//!
+//! What the strict reader takes for a request may be answered by the upstream or refused; what it does not take for one
+//! must be refused, and the connection closed. Every silence has its reason in what the client did.
+
+use std::io::Write;
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+use super::super::load::limit;
+use super::super::response_reader::{HttpResponse, NoResponse, ResponseEnd, SentRequest, StrictReader};
+use super::generators::{self, Fragment};
+use super::observed::{ClientCounts, ObservedResponses};
+use super::random::SeededRandom;
+use super::request_reader::{MessageSource, ParsedRequest, ReadResult, read};
+use super::runner::Property;
+use super::upstream_bytes::{SHORTEST_TIMEOUT, check_response, describe};
+
+/// The gateway and the accounts of the clients before it.
+pub struct ClientProperty<'a> {
+    pub gateway: SocketAddr,
+    pub observed: &'a ObservedResponses,
+}
+
+/// How the client ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientClose {
+    /// It shuts down its sending side when everything is answered.
+    AfterResponses,
+    /// It shuts down its sending side at once, and reads.
+    HalfClose,
+    /// It never ends by itself.
+    Never,
+    /// It resets the connection without reading.
+    Reset,
+}
+
+/// What is sent.
+#[derive(Clone, Debug)]
+pub struct ClientCase {
+    pub pieces: Vec<Fragment>,
+    pub ending: ClientClose,
+}
+
+impl Property for ClientProperty<'_> {
+    type Case = ClientCase;
+
+    fn make(&self, _: u64, random: &mut SeededRandom) -> ClientCase {
+        let client_close = match random.below(100) {
+            0..60 => ClientClose::AfterResponses,
+            60..88 => ClientClose::HalfClose,
+            88..92 => ClientClose::Never,
+            _ => ClientClose::Reset,
+        };
+        ClientCase {
+            pieces: generators::requests(random, if client_close == ClientClose::Reset { 1 } else { 4 }),
+            ending: client_close,
+        }
+    }
+
+    fn check(&self, _: u64, case: &ClientCase) -> Result<(), String> {
+        let writes = generators::writes(&case.pieces);
+        let sent = writes.concat();
+        let stream = connect(self.gateway).map_err(|e| e.to_string())?;
+        for write in &writes {
+            // Who is refused early may find nobody to write to.
+            let _ = (&stream).write_all(write);
+        }
+        if case.ending == ClientClose::Reset {
+            let max_requests = parse_all(&sent).len() as u64;
+            self.observed.update(|sums| {
+                sums.uncertain.0 += 1;
+                sums.uncertain.1 += max_requests.max(1);
+            });
+            return socket2::SockRef::from(&stream)
+                .set_linger(Some(Duration::ZERO))
+                .map_err(|e| e.to_string());
+        }
+        exchange(stream, &sent, case.ending, self.observed).map(drop)
+    }
+
+    fn shrink(case: &ClientCase) -> Vec<ClientCase> {
+        let smaller = generators::without_one(&case.pieces);
+        smaller.into_iter().map(|pieces| ClientCase { pieces, ..case.clone() }).collect()
+    }
+
+    fn render(case: &ClientCase) -> String {
+        format!("the client:\n{}then {:?}\n", generators::show(&case.pieces), case.ending)
+    }
+}
+
+pub fn connect(gateway: SocketAddr) -> std::io::Result<TcpStream> {
+    let stream = TcpStream::connect_timeout(&gateway, limit())?;
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(limit()))?;
+    Ok(stream)
+}
+
+/// What the strict reader finds in what a client sent: whole requests, and at the end perhaps something else.
+pub fn parse_all(sent: &[u8]) -> Vec<ReadResult> {
+    let mut found = Vec::new();
+    let mut remaining = sent;
+    while !matches!(remaining, b"" | b"\r" | b"\r\n") {
+        let one = read(remaining, MessageSource::Client);
+        let length = if let ReadResult::Complete(_, _, length) = &one { *length } else { remaining.len() };
+        found.push(one);
+        remaining = &remaining[length..];
+    }
+    found
+}
+
+/// Reads every answer to what was sent, to the end of the connection.
+pub fn exchange(
+    stream: TcpStream,
+    sent: &[u8],
+    client_close: ClientClose,
+    observed: &ObservedResponses,
+) -> Result<Vec<HttpResponse>, String> {
+    if client_close == ClientClose::HalfClose {
+        let _ = stream.shutdown(Shutdown::Write);
+    }
+    let mut reader = StrictReader::allowing_any_headers(stream);
+    let mut responses = Vec::new();
+    let requests = parse_all(sent);
+    for request in &requests {
+        let sent_request = request_of(request, sent);
+        let started = Instant::now();
+        let response = match reader.read(sent_request) {
+            Ok(response) => response,
+            // A client that has shut down its sending side counts as gone while its request is at the upstream. It has
+            // not when its bytes are no request: then somebody was there to refuse.
+            Err(NoResponse::Closed | NoResponse::Reset)
+                if client_close == ClientClose::HalfClose && matches!(request, ReadResult::Complete(..)) =>
+            {
+                observed.update(|sums| sums.unanswered += 1);
+                return Ok(responses);
+            }
+            Err(error) => return Err(format!("no answer to request {}: {error:?}", responses.len() + 1)),
+        };
+        observed.record(&response);
+        check_response(&response, sent_request)?;
+        // On a busy machine a limit may strike although everybody meant well.
+        let late = matches!(response.status, 400 | 504) && started.elapsed() >= SHORTEST_TIMEOUT;
+        if !late {
+            check_against_request(request, &response, client_close, seems_grpc(sent))?;
+        }
+        let (usable, was_cut) = (response.connection_usable, response.end != ResponseEnd::Complete);
+        responses.push(response);
+        if !usable {
+            return match reader.read_end() {
+                NoResponse::Closed => Ok(responses),
+                NoResponse::Reset if was_cut => Ok(responses),
+                // Refused for what stands before its HEAD, perhaps before that had come: then with a body.
+                NoResponse::Malformed(_) if sent_request.is_head() && !begins_with_head(sent) => {
+                    Ok(responses)
+                }
+                other => Err(format!("after an answer that closes: {other:?}")),
+            };
+        }
+    }
+    if client_close == ClientClose::AfterResponses {
+        let _ = reader.stream.shutdown(Shutdown::Write);
+    }
+    match reader.read_end() {
+        NoResponse::Closed => {}
+        other => return Err(format!("after everything was answered: {other:?}")),
+    }
+    // A body that was answered before its end, and did not come to it, ends its connection too.
+    let clear = requests.iter().all(|request| matches!(request, ReadResult::Complete(..)));
+    observed.update(|sums: &mut ClientCounts| {
+        sums.idle += u64::from(client_close == ClientClose::Never && clear);
+        sums.no_request += u64::from(client_close != ClientClose::Never && requests.is_empty());
+    });
+    Ok(responses)
+}
+
+fn request_of(request: &ReadResult, sent: &[u8]) -> SentRequest {
+    match request {
+        ReadResult::Complete(head, ..)
+        | ReadResult::IncompleteBody(head)
+        | ReadResult::MalformedBody(head, _) => request_from_head(head),
+        // Whoever asks with HEAD takes no body for an answer, however the rest of its head looks.
+        ReadResult::Incomplete | ReadResult::Malformed(_) => {
+            let remaining = unparsed(sent);
+            SentRequest::Http11(if remaining.trim_ascii_start().starts_with(b"HEAD ") {
+                "HEAD"
+            } else {
+                "GET"
+            })
+        }
+    }
+}
+
+/// What is no request any more begins with HEAD at once, or behind the one empty line that may be there.
+fn begins_with_head(sent: &[u8]) -> bool {
+    let remaining = unparsed(sent);
+    remaining.strip_prefix(b"\r\n").unwrap_or(remaining).starts_with(b"HEAD ")
+}
+
+/// What is behind the whole requests.
+fn unparsed(sent: &[u8]) -> &[u8] {
+    let mut remaining = sent;
+    while let ReadResult::Complete(_, _, length) = read(remaining, MessageSource::Client) {
+        remaining = &remaining[length..];
+    }
+    remaining
+}
+
+fn request_from_head(head: &ParsedRequest) -> SentRequest {
+    match (head.method == "HEAD", head.http10) {
+        (true, false) => SentRequest::Http11("HEAD"),
+        (false, false) => SentRequest::Http11("GET"),
+        (true, true) => SentRequest::Http10("HEAD"),
+        (false, true) => SentRequest::Http10("GET"),
+    }
+}
+
+/// OPTIONS for the server as a whole reaches no route.
+fn reaches_no_route(head: &ParsedRequest) -> bool {
+    head.target == "*" || !head.target.starts_with('/')
+}
+
+/// What is no request may say all the same that it is a call of gRPC.
+fn seems_grpc(sent: &[u8]) -> bool {
+    let remaining = String::from_utf8_lossy(unparsed(sent)).to_ascii_lowercase();
+    let says = |line: &str| {
+        let value = line.strip_prefix("content-type:");
+        value.is_some_and(|value| value.trim_start_matches([' ', '\t']).starts_with("application/grpc"))
+    };
+    remaining.trim_start().starts_with("post ") && remaining.split('\n').any(says)
+}
+
+fn is_grpc(head: &ParsedRequest) -> bool {
+    let grpc =
+        |(name, value): &(String, Vec<u8>)| name == "content-type" && value.starts_with(b"application/grpc");
+    head.method == "POST" && head.headers.iter().any(grpc)
+}
+
+/// The status that was told; to a caller of gRPC it is told in other words.
+fn effective_status(grpc: bool, response: &HttpResponse) -> u16 {
+    if !grpc || response.status != 200 {
+        return response.status;
+    }
+    match response.header("grpc-status") {
+        None => 200,
+        Some(_) if !response.body.is_empty() => 0,
+        Some("3" | "8") => 400,
+        // Time was up for the client, or for the upstream.
+        Some("4") if response.header("grpc-message") == Some("The request was not received in time.") => 400,
+        Some("10") => 409,
+        Some("12") => 404,
+        Some("4" | "13" | "14") => 504,
+        Some(_) => 0,
+    }
+}
+
+fn check_against_request(
+    request: &ReadResult,
+    response: &HttpResponse,
+    client_close: ClientClose,
+    seems_grpc: bool,
+) -> Result<(), String> {
+    let status = match request {
+        ReadResult::Complete(head, ..)
+        | ReadResult::IncompleteBody(head)
+        | ReadResult::MalformedBody(head, _) => effective_status(is_grpc(head), response),
+        ReadResult::Incomplete | ReadResult::Malformed(_) => effective_status(seems_grpc, response),
+    };
+    let expected = match request {
+        ReadResult::Complete(head, ..) => match status {
+            200 if response.end != ResponseEnd::Complete => {
+                // An answer without a length is not sent on to a client that may have left; it can see that.
+                client_close == ClientClose::HalfClose
+                    && head.target.contains("/until")
+                    && "fine".starts_with(&response.text())
+            }
+            200 => head.method == "HEAD" || response.text() == "fine",
+            400 => true,
+            // OPTIONS for everything reaches no route.
+            404 => {
+                head.target == "*" || head.target.starts_with("HTTP://") || head.target.starts_with("http://")
+            }
+            504 => head.target.contains("/broken"),
+            409 => head.target.contains("/taken"),
+            _ => false,
+        },
+        // The upstream may have answered before it saw that the body is none.
+        ReadResult::IncompleteBody(head) | ReadResult::MalformedBody(head, _) => match status {
+            400 => true,
+            404 => reaches_no_route(head),
+            _ => head.target.contains("/early"),
+        },
+        ReadResult::Incomplete | ReadResult::Malformed(_) => status == 400 && response.has_connection_close(),
+    };
+    if expected { Ok(()) } else { Err(format!("{request:?} is answered with {}", describe(response))) }
+}

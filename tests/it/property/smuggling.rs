@@ -1,0 +1,224 @@
+//! What is taken for one request is one request to everybody behind: a corpus of bodies whose length can be read in two
+//! ways, each with a second request hidden behind it, and mutations of it.
+//!
+//! The strict reader says what the client sent, the strict upstream what arrived; both must name the same requests for
+//! every answer that is no refusal. That the lenient readers agree is checked by [`super::strict_upstream`] for each request.
+
+use super::client_bytes::{ClientClose, connect, exchange, parse_all};
+use super::contract::{check_settled, short_timeouts};
+use super::generators::{self, Fragment, chunked};
+use super::observed::ObservedResponses;
+use super::random::SeededRandom;
+use super::request_reader::ReadResult;
+use super::runner::{CasePlan, Property, run};
+use super::strict_upstream::{ForwardedRequest, StrictUpstream};
+
+/// Lines that say how long a body is, most of them in a way that somebody reads otherwise.
+const LENGTHS: &[&str] = &[
+    "content-length: 3",
+    "content-length: 0",
+    "content-length: 03",
+    "content-length: 3 ",
+    "content-length:3",
+    "content-length:\t3",
+    "Content-Length: 3",
+    "content-length: 4",
+    "content-length: 2",
+    "content-length: +3",
+    "content-length: -3",
+    "content-length: 0x3",
+    "content-length: 3.0",
+    "content-length: 3e0",
+    "content-length: 3 3",
+    "content-length: 3, 3",
+    "content-length: 3,",
+    "content-length: ,3",
+    "content-length: 3, 4",
+    "content-length: 3;a",
+    "content-length: \"3\"",
+    "content-length:",
+    "content-length: three",
+    "content-length: 18446744073709551616",
+    "content-length: 18446744073709551619",
+    "content-length : 3",
+    "content-length\t: 3",
+    " content-length: 3",
+    "content_length: 3",
+    "content-length: 3\r\ncontent-length: 3",
+    "content-length: 3\r\ncontent-length: 0",
+    "content-length: 0\r\ncontent-length: 3",
+    "content-length: 3\ncontent-length: 0",
+    "content-length: 3\rcontent-length: 0",
+    "x: y\r\n content-length: 3",
+    "content-length:\r\n 3",
+    "content-length: 3\u{b}",
+    "content-length: 3\0",
+    "transfer-encoding: chunked",
+    "Transfer-Encoding: Chunked",
+    "transfer-encoding:chunked",
+    "transfer-encoding:\tchunked",
+    "transfer-encoding: chunked ",
+    "transfer-encoding: chunked\r\ncontent-length: 3",
+    "content-length: 3\r\ntransfer-encoding: chunked",
+    "content-length: 0\r\ntransfer-encoding: chunked",
+    "transfer-encoding: chunked\r\ntransfer-encoding: chunked",
+    "transfer-encoding: chunked\r\ntransfer-encoding: identity",
+    "transfer-encoding: identity\r\ntransfer-encoding: chunked",
+    "transfer-encoding: identity",
+    "transfer-encoding: identity, chunked",
+    "transfer-encoding: chunked, identity",
+    "transfer-encoding: gzip, chunked",
+    "transfer-encoding: chunked, chunked",
+    "transfer-encoding: xchunked",
+    "transfer-encoding: chunkedx",
+    "transfer-encoding: chunked;q=0.5",
+    "transfer-encoding: \"chunked\"",
+    "transfer-encoding: 'chunked'",
+    "transfer-encoding: ,chunked",
+    "transfer-encoding: chunked,",
+    "transfer-encoding: [chunked]",
+    "transfer-encoding:\u{b}chunked",
+    "transfer-encoding: \u{c}chunked",
+    "transfer-encoding: chunked\0",
+    "transfer-encoding:\r\n chunked",
+    "transfer-encoding:",
+    "transfer-encoding : chunked",
+    "transfer-encoding\t: chunked",
+    " transfer-encoding: chunked",
+    "transfer_encoding: chunked",
+    "transfer-encoding: chunked\nx: y",
+    "x: y\rtransfer-encoding: chunked",
+    "x: y\ntransfer-encoding: chunked",
+    "x: y\r\n\ttransfer-encoding: chunked",
+    "xtransfer-encoding: chunked",
+    "\0transfer-encoding: chunked",
+    "transfer-encoding\0: chunked",
+    "te: chunked",
+    "connection: content-length\r\ncontent-length: 3",
+    "connection: transfer-encoding\r\ntransfer-encoding: chunked",
+    "connection: close, content-length\r\ncontent-length: 3",
+    "expect: 100-continue\r\ncontent-length: 3",
+    "expect: 100-continue\r\ntransfer-encoding: chunked",
+    "upgrade: h2c\r\nhttp2-settings: AA\r\ncontent-length: 3",
+    "x-http-method-override: POST",
+];
+
+const BODIES: &[&str] = &["abc", "3\r\nabc\r\n0\r\n\r\n", "0\r\n\r\n", "3;x\r\nabc\r\n0\r\nx: y\r\n\r\n", ""];
+
+const METHODS: &[&str] = &["GET", "POST", "DELETE"];
+
+struct SmugglingProperty<'a> {
+    gateway: std::net::SocketAddr,
+    peer: &'a StrictUpstream,
+    observed: &'a ObservedResponses,
+    /// Mutations, or the corpus as it stands.
+    mutates: bool,
+}
+
+/// The two requests and what is between them; `key` begins both targets.
+#[derive(Clone, Debug)]
+struct SmugglingCase {
+    key: String,
+    pieces: Vec<Fragment>,
+}
+
+/// How many cases the corpus has.
+const CORPUS: u64 = (LENGTHS.len() * BODIES.len() * METHODS.len()) as u64;
+
+impl Property for SmugglingProperty<'_> {
+    type Case = SmugglingCase;
+
+    fn make(&self, number: u64, random: &mut SeededRandom) -> SmugglingCase {
+        // Letters, so that no mutation makes one key from another.
+        let key: String = (0..16).map(|_| char::from(b'a' + random.below(26) as u8)).collect();
+        let number = if self.mutates { random.below(CORPUS as usize) } else { number as usize };
+        let lengths = LENGTHS[number % LENGTHS.len()];
+        let body = BODIES[number / LENGTHS.len() % BODIES.len()];
+        let method = METHODS[number / LENGTHS.len() / BODIES.len()];
+        let mut rest = format!("host: test\r\n{lengths}\r\n\r\n{body}").into_bytes();
+        if self.mutates && random.percent(30) {
+            rest = format!("host: test\r\n{lengths}\r\n\r\n").into_bytes();
+            rest.extend(chunked(b"abc", random).concat());
+        }
+        rest.extend(format!("GET /{key}/second HTTP/1.1\r\nhost: test\r\n\r\n").into_bytes());
+        if self.mutates {
+            random.damage(&mut rest);
+        }
+        let line = format!("{method} /{key}/first HTTP/1.1\r\n").into_bytes();
+        let piece = |bytes: &[u8]| Fragment { bytes: bytes.to_vec(), separate: false };
+        let lines = rest.split_inclusive(|byte| *byte == b'\n').map(piece);
+        SmugglingCase { key, pieces: std::iter::once(piece(&line)).chain(lines).collect() }
+    }
+
+    fn check(&self, _: u64, case: &SmugglingCase) -> Result<(), String> {
+        let sent = generators::writes(&case.pieces).concat();
+        let stream = connect(self.gateway).map_err(|e| e.to_string())?;
+        // Who is refused early may find nobody to write to.
+        let _ = std::io::Write::write_all(&mut &stream, &sent);
+        let responses = exchange(stream, &sent, ClientClose::AfterResponses, self.observed)?;
+        let prefix = format!("/{}/", case.key);
+        let mut expected = Vec::new();
+        for (request, response) in parse_all(&sent).into_iter().zip(&responses) {
+            if let (ReadResult::Complete(head, body, _), 200) = (request, response.status)
+                && head.target.starts_with(&prefix)
+            {
+                expected.push(ForwardedRequest { method: head.method, target: head.target, body });
+            }
+        }
+        let found = self.peer.forwarded(&prefix);
+        if found == expected {
+            return Ok(());
+        }
+        Err(format!("the client sent {expected:?}, the upstream received {found:?}"))
+    }
+
+    fn shrink(case: &SmugglingCase) -> Vec<SmugglingCase> {
+        // Under the same key the requests of the trial before would be found.
+        let other: String = case.key.chars().rev().collect::<String>() + "x";
+        let renamed = |piece: &Fragment| {
+            let text: String = piece.bytes.iter().map(|byte| char::from(*byte)).collect();
+            let bytes = text.replace(&case.key, &other).chars().map(|c| c as u8).collect();
+            Fragment { bytes, separate: piece.separate }
+        };
+        let renamed: Vec<Fragment> = case.pieces.iter().map(renamed).collect();
+        let smaller = generators::without_one(&renamed).into_iter().enumerate();
+        smaller.map(|(index, pieces)| indexed_case(&other, index, pieces)).collect()
+    }
+
+    fn render(case: &SmugglingCase) -> String {
+        generators::show(&case.pieces)
+    }
+}
+
+/// The same case under a key of its own.
+fn indexed_case(key: &str, index: usize, pieces: Vec<Fragment>) -> SmugglingCase {
+    let keyed = format!("{key}{}", "y".repeat(index));
+    let pieces = pieces.into_iter().map(|piece| {
+        let text: String = piece.bytes.iter().map(|byte| char::from(*byte)).collect();
+        let bytes =
+            text.replace(&format!("/{key}/"), &format!("/{keyed}/")).chars().map(|c| c as u8).collect();
+        Fragment { bytes, separate: piece.separate }
+    });
+    SmugglingCase { pieces: pieces.collect(), key: keyed }
+}
+
+fn smuggle(label: &str, plan: CasePlan, mutates: bool) {
+    let (peer, observed) = (StrictUpstream::start(), ObservedResponses::default());
+    peer.keep_requests();
+    let gateway = short_timeouts(&peer).start();
+    let side = SmugglingProperty { gateway: gateway.address(), peer: &peer, observed: &observed, mutates };
+    run(label, plan, &side);
+    check_settled(&gateway, &observed, &peer);
+    let passed = observed.counts().responses.get(&200).copied().unwrap_or(0);
+    assert!(passed > plan.cases / 10, "{passed} of {} requests passed: the corpus shows nothing", plan.cases);
+}
+
+#[test]
+fn smuggling_corpus_requests_are_one_request_to_all_readers_or_rejected() {
+    smuggle("smuggling corpus", CasePlan { cases: CORPUS, ..CasePlan::from_environment(CORPUS) }, false);
+}
+
+#[test]
+fn smuggling_mutations_are_one_request_to_all_readers_or_rejected() {
+    smuggle("smuggling mutations", CasePlan::from_environment(4_000), true);
+}

@@ -1,0 +1,217 @@
+//! One case from the upstream's side: a plain request, any bytes for an answer, and what the client must see then.
+//!
+//! The client waits for its answer, so there is no excuse: one whole response of the contract, or one that is visibly
+//! cut after its head; and where the strict reader understands what the upstream said, the client has been told the same.
+
+use std::io::{Cursor, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+use super::super::contract_check;
+use super::super::load::limit;
+use super::super::response_reader::{
+    HttpResponse, MessageFraming, NoResponse, ResponseEnd, SentRequest, StrictReader,
+};
+use super::generators::{self, Fragment};
+use super::observed::ObservedResponses;
+use super::random::SeededRandom;
+use super::runner::Property;
+use super::strict_upstream::{AfterResponse, PeerScript, StrictUpstream};
+
+/// The gateway gives nobody less time.
+pub const SHORTEST_TIMEOUT: Duration = Duration::from_millis(200);
+
+/// The gateway, the upstream behind it, and the accounts of the clients before it.
+pub struct UpstreamProperty<'a> {
+    pub gateway: SocketAddr,
+    pub peer: &'a StrictUpstream,
+    pub observed: &'a ObservedResponses,
+}
+
+/// What is asked and what the upstream does about it.
+#[derive(Clone, Debug)]
+pub struct UpstreamCase {
+    request_index: usize,
+    pieces: Vec<Fragment>,
+    after_response: AfterResponse,
+    /// The connection is used once more.
+    reuses_connection: bool,
+}
+
+/// Request line without target, and the rest of the request.
+const REQUESTS: [(SentRequest, &str, &str, &str); 7] = [
+    (SentRequest::Http11("GET"), "GET", "1.1", "host: test\r\n\r\n"),
+    (SentRequest::Http11("GET"), "GET", "1.1", "host: test\r\nconnection: close\r\n\r\n"),
+    (SentRequest::Http11("HEAD"), "HEAD", "1.1", "host: test\r\n\r\n"),
+    (SentRequest::Http11("POST"), "POST", "1.1", "host: test\r\ncontent-length: 4\r\n\r\nbody"),
+    (
+        SentRequest::Http11("PUT"),
+        "PUT",
+        "1.1",
+        "host: test\r\ntransfer-encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\n\r\n",
+    ),
+    (SentRequest::Http10("GET"), "GET", "1.0", "\r\n"),
+    (SentRequest::Http10("GET"), "GET", "1.0", "host: test\r\nconnection: keep-alive\r\n\r\n"),
+];
+
+impl Property for UpstreamProperty<'_> {
+    type Case = UpstreamCase;
+
+    fn make(&self, _: u64, random: &mut SeededRandom) -> UpstreamCase {
+        // Half of them are the plainest request.
+        let request_index = random.below(2 * REQUESTS.len()).saturating_sub(REQUESTS.len());
+        let pieces = generators::response(random);
+        let after_response = match random.below(100) {
+            0..35 => AfterResponse::Serve,
+            35..80 => AfterResponse::Close,
+            80..95 => AfterResponse::Reset,
+            _ => AfterResponse::Stall,
+        };
+        UpstreamCase { request_index, pieces, after_response, reuses_connection: random.percent(25) }
+    }
+
+    fn check(&self, number: u64, case: &UpstreamCase) -> Result<(), String> {
+        // Whoever closes or hangs behind a whole response would meet the next one who has this connection.
+        let target = format!(
+            "/{}/{number}",
+            if case.after_response == AfterResponse::Serve { "kept" } else { "single" }
+        );
+        let mut pieces = generators::writes(&case.pieces);
+        let upstream_bytes = pieces.concat();
+        if case.after_response == AfterResponse::Serve
+            && !is_exactly_one_response(REQUESTS[case.request_index].0, &upstream_bytes)
+        {
+            // What comes behind a response a moment later would meet the next one who has this connection, and no
+            // gateway could know.
+            pieces = vec![upstream_bytes.clone()];
+        }
+        let play = PeerScript { fragments: pieces, after_response: case.after_response, early: false };
+        self.peer.set_script(&target, play);
+        let outcome = self.send_request(&target, case, &upstream_bytes);
+        self.peer.remove_script(&target);
+        outcome
+    }
+
+    fn shrink(case: &UpstreamCase) -> Vec<UpstreamCase> {
+        let smaller = generators::without_one(&case.pieces);
+        smaller.into_iter().map(|pieces| UpstreamCase { pieces, ..case.clone() }).collect()
+    }
+
+    fn render(case: &UpstreamCase) -> String {
+        let (_, method, version, rest) = REQUESTS[case.request_index];
+        let request = format!("{method} /u/N HTTP/{version}\r\n{rest}");
+        format!(
+            "the client: b\"{}\"\nthe upstream:\n{}then {:?}\n",
+            request.escape_default(),
+            generators::show(&case.pieces),
+            case.after_response
+        )
+    }
+}
+
+impl UpstreamProperty<'_> {
+    fn send_request(&self, target: &str, case: &UpstreamCase, upstream_bytes: &[u8]) -> Result<(), String> {
+        let (sent_request, method, version, rest) = REQUESTS[case.request_index];
+        let mut stream = TcpStream::connect_timeout(&self.gateway, limit()).map_err(|e| e.to_string())?;
+        stream
+            .set_nodelay(true)
+            .and_then(|()| stream.set_read_timeout(Some(limit())))
+            .map_err(|e| e.to_string())?;
+        let started = Instant::now();
+        let request = format!("{method} {target} HTTP/{version}\r\n{rest}");
+        stream.write_all(request.as_bytes()).map_err(|e| format!("the gateway takes no request: {e}"))?;
+        let mut reader = StrictReader::allowing_any_headers(stream);
+        let response = reader.read(sent_request).map_err(|error| format!("no answer: {error:?}"))?;
+        self.observed.record(&response);
+        check_response(&response, sent_request)?;
+        // On a busy machine a limit may strike although the upstream meant well.
+        let late = started.elapsed() >= SHORTEST_TIMEOUT;
+        if !late {
+            compare(&response, sent_request, upstream_bytes, case.after_response)?;
+        }
+        if !response.connection_usable {
+            return match reader.read_end() {
+                NoResponse::Closed => Ok(()),
+                NoResponse::Reset if response.end != ResponseEnd::Complete => Ok(()),
+                other => Err(format!("after an answer that closes: {other:?}")),
+            };
+        }
+        if !case.reuses_connection {
+            return Ok(());
+        }
+        let started = Instant::now();
+        let second_write =
+            reader.stream.write_all(b"GET /fine HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n");
+        second_write.map_err(|e| format!("the connection cannot be used again: {e}"))?;
+        let next = reader
+            .read(SentRequest::Http11("GET"))
+            .map_err(|error| format!("no second answer: {error:?}"))?;
+        self.observed.record(&next);
+        let late = next.status == 504 && started.elapsed() >= SHORTEST_TIMEOUT;
+        if !late && (next.status, next.text().as_str()) != (200, "fine") {
+            return Err(format!("the second answer on the connection is {}", describe(&next)));
+        }
+        Ok(())
+    }
+}
+
+/// A whole response and nothing behind it.
+fn is_exactly_one_response(sent_request: SentRequest, upstream_bytes: &[u8]) -> bool {
+    let mut reader = StrictReader::allowing_any_headers(Cursor::new(upstream_bytes));
+    reader.read(sent_request).is_ok_and(|response| response.end == ResponseEnd::Complete)
+        && reader.unread().is_empty()
+}
+
+/// An answer in few words.
+pub fn describe(response: &HttpResponse) -> String {
+    let HttpResponse { status, headers: fields, framing, end: ended, .. } = response;
+    format!("{status} {fields:?} {framing:?} {ended:?} b\"{}\"", response.body.escape_ascii())
+}
+
+/// The rules that hold for every response.
+pub fn check_response(response: &HttpResponse, sent_request: SentRequest) -> Result<(), String> {
+    if !(200..600).contains(&response.status) {
+        return Err(format!("a status that may not be sent: {}", describe(response)));
+    }
+    if matches!(response.end, ResponseEnd::TimedOut { .. }) {
+        return Err(format!("hangs inside its body: {}", describe(response)));
+    }
+    if response.status >= 400 {
+        contract_check::check_error_response(response, sent_request)
+            .map_err(|violation| format!("{violation}: {}", describe(response)))?;
+    }
+    Ok(())
+}
+
+/// What the strict reader understands of the upstream, the client has been told.
+fn compare(
+    response: &HttpResponse,
+    sent_request: SentRequest,
+    upstream_bytes: &[u8],
+    after_response: AfterResponse,
+) -> Result<(), String> {
+    let Ok(intended) = StrictReader::allowing_any_headers(Cursor::new(upstream_bytes)).read(sent_request)
+    else {
+        return Ok(());
+    };
+    // Where the end of the connection is the end of the body, only an orderly one is.
+    let may_be_truncated =
+        intended.framing == MessageFraming::CloseDelimited && after_response != AfterResponse::Close;
+    // More interim responses than the gateway passes are a fault.
+    let too_many_interim = intended.interim.len() > 16;
+    if !(200..400).contains(&intended.status)
+        || intended.end != ResponseEnd::Complete
+        || may_be_truncated
+        || too_many_interim
+    {
+        return Ok(());
+    }
+    let received = (response.status, &response.body, response.end);
+    // A reset may overtake what was sent before it.
+    let overtaken = after_response == AfterResponse::Reset
+        && (response.status == 504 || response.end != ResponseEnd::Complete);
+    if overtaken || received == (intended.status, &intended.body, ResponseEnd::Complete) {
+        return Ok(());
+    }
+    Err(format!("the upstream meant {}, the client was told {}", describe(&intended), describe(response)))
+}

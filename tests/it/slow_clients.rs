@@ -1,0 +1,342 @@
+//! What attacks on the running gateway have found, one scenario for each: none of it may come back.
+//!
+//! Clients that stall, crawl, half-speak or never listen, on both protocol versions. Where a finding belongs to a table or
+//! a file of its own, it stands there.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use statusquo::conformance::{Gate, UpstreamStep, http_response, write_bytes};
+
+use super::gateway::Gateway;
+use super::load::{limit, millis};
+use super::response_reader::{NoResponse, SentRequest};
+use super::scripted_upstreams::{ok_upstream, script};
+
+/// More than the kernel's buffers on both sides hold.
+fn endless_body() -> Vec<UpstreamStep> {
+    let chunk = format!("8000\r\n{}\r\n", "x".repeat(0x8000));
+    vec![
+        UpstreamStep::ReadRequestHead,
+        write_bytes("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"),
+        UpstreamStep::WriteRepeated { bytes: chunk.into(), count: u64::MAX, interval: Duration::ZERO },
+    ]
+}
+
+/// A connection whose receive buffer is as small as it gets.
+fn connect_small_rcvbuf(address: SocketAddr) -> TcpStream {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    socket.connect(&address.into()).unwrap();
+    socket.set_read_timeout(Some(limit())).unwrap();
+    TcpStream::from(socket)
+}
+
+#[test]
+fn non_reading_client_is_closed_after_one_write_timeout() {
+    let upstream = script(endless_body());
+    let gateway = Gateway::with_upstream(&upstream).set("client.write_timeout", "6s").start();
+    let begun = Instant::now();
+    let mut client = connect_small_rcvbuf(gateway.address());
+    client.write_all(b"GET / HTTP/1.1\r\nhost: test\r\n\r\n").unwrap();
+    // Twice the time would be more than is waited for here.
+    gateway.wait_for_metric(millis(11_000), "aborted_total", &[("cause", "client_too_slow")], 1.0);
+    let taken = begun.elapsed();
+    assert!(taken >= Duration::from_millis(5950), "{taken:?}");
+}
+
+/// The kernel says that a socket takes bytes again only after a third of its buffer is free: megabytes, by default.
+#[test]
+fn slow_reading_client_is_not_treated_as_non_reading() {
+    let upstream = script(endless_body());
+    let gateway = Gateway::with_upstream(&upstream).set("client.write_timeout", "600ms").start();
+    let mut client = connect_small_rcvbuf(gateway.address());
+    client.write_all(b"GET / HTTP/1.1\r\nhost: test\r\n\r\n").unwrap();
+    let begun = Instant::now();
+    let mut buffer = vec![0; 32 * 1024];
+    while begun.elapsed() < millis(2000) {
+        std::thread::sleep(Duration::from_millis(100)); // the slow client is what is tested
+        client.read_exact(&mut buffer).unwrap();
+    }
+    assert_eq!(gateway.metric("aborted_total", &[]), 0.0);
+}
+
+#[test]
+fn connection_is_kept_when_little_of_an_early_answered_upload_remains() {
+    let early = vec![
+        UpstreamStep::ReadRequestHead,
+        UpstreamStep::Write(http_response("200 OK", "early")),
+        UpstreamStep::ReadUntilClose,
+    ];
+    for chunked in [false, true] {
+        let upstream = super::scripted_upstreams::scripts([early.clone(), endless_ok()]);
+        let gateway = Gateway::with_upstream(&upstream).start();
+        let mut client = gateway.client();
+        let (framing, rest) = if chunked {
+            ("transfer-encoding: chunked", "3\r\nabc\r\n0\r\n\r\n")
+        } else {
+            ("content-length: 3", "abc")
+        };
+        client.send(format!("POST / HTTP/1.1\r\nhost: test\r\n{framing}\r\n\r\n"));
+        client.read(SentRequest::Http11("POST")).assert_response(200, "early");
+        client.send(rest);
+        client.get("/").assert_response(200, "next");
+    }
+}
+
+fn endless_ok() -> Vec<UpstreamStep> {
+    vec![
+        UpstreamStep::ReadRequestHead,
+        UpstreamStep::ReadBody,
+        UpstreamStep::Write(http_response("200 OK", "next")),
+    ]
+}
+
+#[test]
+fn early_response_is_readable_after_sending_30_mb_first() {
+    let upstream = ok_upstream("must not be asked");
+    let gateway = Gateway::with_upstream(&upstream).start();
+    let mut client = gateway.client();
+    client.send("POST / HTTP/1.1\r\nhost: test\r\ncontent-length: 30000000\r\n\r\n");
+    client.send(vec![b'x'; 30_000_000]);
+    let response = client.read(SentRequest::Http11("POST"));
+    response.assert_local_reply_message(400, "The request body is too large.");
+    assert!(response.has_connection_close());
+    client.expect_close();
+}
+
+#[test]
+fn http10_request_without_host_is_forwarded_with_the_upstream_host() {
+    let upstream = ok_upstream("old");
+    let gateway = Gateway::with_upstream(&upstream).start();
+    gateway
+        .client()
+        .exchange(SentRequest::Http10("GET"), "GET / HTTP/1.0\r\n\r\n")
+        .assert_response(200, "old");
+    let seen = upstream.recording();
+    let head = &seen.requests().next().unwrap().head;
+    assert_eq!(head.header("host"), Some(upstream.address().to_string().as_str()));
+    assert_eq!(head.header("x-forwarded-host"), None);
+}
+
+#[test]
+fn rejected_head_request_gets_no_body() {
+    let upstream = ok_upstream("must not be asked");
+    let gateway = Gateway::with_upstream(&upstream).set("client.header_timeout", "300ms").start();
+    for head in [
+        "HEAD / HTTP/1.1\r\nhost: a\r\nhost: b\r\n\r\n",
+        "HEAD / HTTP/1.1\r\nhost : a\r\n\r\n",
+        "HEAD / HTTP/7.7\r\nhost: a\r\n\r\n",
+        "HEAD / HTTP/1.1\r\nhost: a\r\n",
+    ] {
+        let mut client = gateway.client();
+        client.send(head);
+        let response = client.read(SentRequest::Http11("HEAD"));
+        assert_eq!(response.status, 400, "{head:?}");
+        assert!(response.header("content-length").is_some_and(|length| length != "0"), "{response:#?}");
+        client.expect_close();
+    }
+}
+
+/// RFC 9112 2.2: old clients send one after a body.
+#[test]
+fn lone_empty_line_is_not_counted_as_a_request() {
+    let upstream = ok_upstream("fine");
+    let gateway = Gateway::with_upstream(&upstream)
+        .set("client.header_timeout", "300ms")
+        .set("client.idle_timeout", "900ms")
+        .start();
+    let mut client = gateway.client();
+    client.send("POST / HTTP/1.1\r\nhost: test\r\ncontent-length: 3\r\n\r\nabc\r\n");
+    client.read(SentRequest::Http11("POST")).assert_response(200, "fine");
+    std::thread::sleep(millis(500)); // longer than a head may take
+    client.get("/").assert_response(200, "fine");
+    client.send("\r\n");
+    client.expect_close();
+    gateway.expect_metric("closed_without_response_total", &[("cause", "idle_timeout")], 1.0);
+    let mut early = gateway.client();
+    early.send("\r\n");
+    early.shutdown_write();
+    early.expect_close();
+    gateway.expect_metric("closed_without_response_total", &[("cause", "no_request")], 1.0);
+    gateway.expect_metric("responses_total", &[("code", "400")], 0.0);
+}
+
+#[test]
+fn idle_connection_closed_by_drain_is_counted() {
+    let gate = Gate::new();
+    let upstream = super::scripted_upstreams::by_request({
+        let gate = gate.clone();
+        move |request| match request.path() {
+            "/slow" => {
+                vec![
+                    UpstreamStep::ReadRequestHead,
+                    UpstreamStep::WaitForGate(gate.clone()),
+                    UpstreamStep::Write(http_response("200 OK", "slow")),
+                ]
+            }
+            _ => vec![UpstreamStep::ReadRequestHead, UpstreamStep::Write(http_response("200 OK", "quick"))],
+        }
+    });
+    let gateway = Gateway::with_upstream(&upstream).start();
+    let mut kept = gateway.client();
+    kept.get("/").assert_response(200, "quick");
+    let mut busy = gateway.client();
+    busy.send("GET /slow HTTP/1.1\r\nhost: test\r\n\r\n");
+    assert!(upstream.wait_until(limit(), |seen| seen.requests_for("/slow") == 1));
+    gateway.send_sigterm();
+    kept.expect_close();
+    gateway.expect_metric("closed_without_response_total", &[("cause", "drain")], 1.0);
+    gate.open();
+    busy.read(SentRequest::Http11("GET")).assert_response(200, "slow");
+}
+
+/// A client cannot know that the connection is about to be closed: its request may be on the way already.
+#[test]
+fn request_received_as_drain_starts_is_answered() {
+    let upstream = ok_upstream("fine");
+    let gateway = Gateway::with_upstream(&upstream).start();
+    let mut client = gateway.client();
+    client.get("/").assert_response(200, "fine");
+    gateway.send_sigterm();
+    // Draining has begun when nobody is let in any more.
+    let deadline = Instant::now() + limit();
+    while TcpStream::connect(gateway.address()).is_ok() {
+        assert!(Instant::now() < deadline, "the listener stays open");
+    }
+    let response = client.get("/");
+    response.assert_response(200, "fine");
+    assert!(response.has_connection_close());
+    client.expect_close();
+    assert_eq!(gateway.wait_for_exit(limit()).code(), Some(0));
+}
+
+/// The first timer of the process was one of no time at all, which the timer cannot count.
+#[test]
+fn gateway_without_requests_shuts_down_cleanly() {
+    let upstream = ok_upstream("");
+    let gateway = Gateway::with_upstream(&upstream).start();
+    gateway.send_sigterm();
+    assert_eq!(gateway.wait_for_exit(limit()).code(), Some(0));
+}
+
+#[test]
+fn connection_over_the_limit_may_not_idle() {
+    let upstream = ok_upstream("fine");
+    let gateway = Gateway::with_upstream(&upstream)
+        .set("client.max_connections", "1")
+        .set("client.header_timeout", "300ms")
+        .start();
+    let mut first = gateway.client();
+    first.get("/").assert_response(200, "fine");
+    let mut second = gateway.client();
+    assert_eq!(second.read_close(), NoResponse::Closed);
+    first.get("/").assert_response(200, "fine");
+}
+
+#[test]
+fn http2_connection_over_the_limit_gets_503() {
+    let upstream = ok_upstream("fine");
+    let gateway =
+        Gateway::with_upstream(&upstream).set("client.max_connections", "1").with_h2c_listener().start();
+    let mut first = gateway.client();
+    first.get("/").assert_response(200, "fine");
+    gateway.h2_client().get("/").assert_local_reply(503);
+    gateway.expect_metric("errors_total", &[("cause", "connection_limit_reached")], 1.0);
+    assert_eq!(upstream.request_count(), 1);
+}
+
+#[test]
+fn framing_fields_with_underscores_are_rejected_on_http2() {
+    let upstream = ok_upstream("must not be asked");
+    let gateway = Gateway::with_upstream(&upstream).with_h2c_listener().start();
+    let mut client = gateway.h2_client();
+    for field in [("transfer_encoding", "chunked"), ("content_length", "5"), ("content-length_", "5")] {
+        let response = client.request("POST", "/", &[field], Bytes::from_static(b"body"));
+        let expected = if field.0.ends_with('_') { 200 } else { 400 };
+        assert_eq!(response.status, expected, "{field:?}: {response:#?}");
+    }
+    gateway.expect_metric("errors_total", &[("cause", "ambiguous_framing")], 2.0);
+}
+
+/// A preface, an empty SETTINGS frame, and then nothing: not even an answer to the PING that comes with a GOAWAY.
+#[test]
+fn unresponsive_http2_client_does_not_hold_its_connection() {
+    let upstream = ok_upstream("");
+    let gateway = Gateway::with_upstream(&upstream)
+        .set("client.idle_timeout", "300ms")
+        .set("client.header_timeout", "400ms")
+        .with_h2c_listener()
+        .start();
+    let mut client = TcpStream::connect(gateway.h2_address()).unwrap();
+    client.set_read_timeout(Some(limit())).unwrap();
+    client.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").unwrap();
+    let mut bytes = Vec::new();
+    client.read_to_end(&mut bytes).unwrap();
+    gateway.expect_metric("connections", &[("listener", &gateway.h2_address().to_string())], 0.0);
+}
+
+/// The library resets such a stream by itself, and no request ever comes of it.
+#[test]
+fn malformed_http2_stream_is_counted_by_its_close_reason() {
+    let upstream = ok_upstream("must not be asked");
+    let gateway = Gateway::with_upstream(&upstream).with_h2c_listener().start();
+    let mut client = TcpStream::connect(gateway.h2_address()).unwrap();
+    client.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").unwrap();
+    // GET / of http://test with `connection: close`, then a body that is longer than its Content-Length of 2.
+    let get = b"\x82\x86\x84\x41\x04test\x00\x0aconnection\x05close";
+    let post = b"\x83\x86\x84\x41\x04test\x00\x0econtent-length\x012";
+    client.write_all(&frame(1, 5, 1, get)).unwrap();
+    client.write_all(&frame(1, 4, 3, post)).unwrap();
+    client.write_all(&frame(0, 1, 3, b"four")).unwrap();
+    gateway.expect_metric("closed_without_response_total", &[("cause", "http2_stream_error")], 2.0);
+    gateway.expect_metric("closed_without_response_total", &[], 2.0);
+    gateway.expect_metric("responses_total", &[], 0.0);
+}
+
+fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
+    [&[0, 0, payload.len() as u8, kind, flags, 0, 0, 0, stream], payload].concat()
+}
+
+#[test]
+fn client_not_reading_local_replies_is_counted_as_too_slow() {
+    let upstream = ok_upstream("must not be asked");
+    let gateway = Gateway::with_upstream(&upstream)
+        .route("name: one, match: { path: /one }, upstream: main")
+        .set("client.write_timeout", "300ms")
+        .start();
+    let mut client = connect_small_rcvbuf(gateway.address());
+    client.set_write_timeout(Some(Duration::from_millis(500))).unwrap();
+    // Every request is answered 404, and none of the answers is read.
+    while client.write_all(b"GET /nowhere HTTP/1.1\r\nhost: test\r\n\r\n".repeat(100).as_slice()).is_ok() {}
+    gateway.expect_metric("aborted_total", &[("cause", "client_too_slow")], 1.0);
+    gateway.expect_metric("aborted_total", &[], 1.0);
+    gateway.expect_metric("closed_without_response_total", &[], 0.0);
+}
+
+/// The bound of the library is 256 KiB, and ours a quarter of it.
+#[test]
+fn header_list_gets_a_response_up_to_the_h2_limit_and_is_counted_above() {
+    let upstream = ok_upstream("must not be asked");
+    let gateway = Gateway::with_upstream(&upstream).with_h2c_listener().start();
+    let mut client = gateway.h2_client();
+    let padding = "0123456789".repeat(100);
+    let refused = vec![("x-padding", padding.as_str()); 70];
+    assert_eq!(client.request("GET", "/", &refused, Bytes::new()).status, 400);
+    gateway.expect_metric("errors_total", &[("cause", "header_too_large")], 1.0);
+
+    let mut raw = TcpStream::connect(gateway.h2_address()).unwrap();
+    raw.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").unwrap();
+    // A field of 4,000 bytes goes into the table once, and is named 100 times: 400 KB of fields in little more than 4,000.
+    let mut block = b"\x82\x86\x84\x41\x04test\x40\x01x\x7f\xa1\x1e".to_vec();
+    block.extend([b'y'; 4000]);
+    block.extend([0xbe; 100]);
+    let length = (block.len() as u32).to_be_bytes();
+    raw.write_all(&[&length[1..], &[1, 5, 0, 0, 0, 1], &block].concat()).unwrap();
+    gateway.expect_metric("closed_without_response_total", &[("cause", "http2_header_list")], 1.0);
+    gateway.expect_metric("closed_without_response_total", &[], 1.0);
+    gateway.expect_metric("responses_total", &[], 1.0);
+    assert_eq!(upstream.request_count(), 0);
+}

@@ -1,0 +1,260 @@
+//! The table of upstream faults, row by row, against the executable: each row's outcome exactly as it stands there.
+//!
+//! The rows run at the same time, each on a route and client connections of its own, so that one row's counters are its
+//! own. Single faults that need more than a row are scenarios in the other files; what must be true of the whole table
+//! beside its outcomes (nothing leaks, nothing is sent twice) is in `no_leaks.rs` and `request_sent.rs`.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use statusquo::conformance::{
+    ExpectedMessage, FaultOutcome, FaultyUpstream, ReplyReason, ServerKind, UpstreamFault, upstream_faults,
+};
+
+use super::contract_check::{check_local_reply, default_body, default_message};
+use super::gateway::{Gateway, GatewaySetup, TestFolder};
+use super::http1_client::Client;
+use super::metrics_parser::Series;
+use super::response_reader::{HttpResponse, ResponseEnd, SentRequest};
+
+#[test]
+fn upstream_faults_all_have_their_expected_outcome() {
+    let faults = upstream_faults();
+    let faulty_upstream = FaultyUpstream::start().unwrap();
+    let gateway = upstream_fault_setup(&faulty_upstream, &faults, "127.0.0.1").start();
+    run_concurrently(&faults, |fault| check_fault(&gateway, fault));
+    check_metrics(&gateway, &faults);
+}
+
+/// A route for each row; short limits, so that silences do not last. `host` is another name of the loopback.
+pub fn upstream_fault_setup(
+    faulty_upstream: &FaultyUpstream,
+    faults: &[UpstreamFault],
+    host: &str,
+) -> GatewaySetup {
+    let server = |server_kind| format!("{host}:{}", faulty_upstream.address(server_kind).port());
+    let mut setup = GatewaySetup::with_servers(&[faulty_upstream.address(ServerKind::Scripted)])
+        .set("timeouts.connect", "400ms")
+        .set("timeouts.tls", "1s")
+        .set("timeouts.response_headers", "1s")
+        .set("timeouts.deadline", "8s")
+        .set("timeouts.body_idle", "500ms")
+        .set("errors.upstream_body", "{ timeout: 1s }")
+        .limit(Duration::from_secs(60));
+    let probe_route =
+        |name| format!("name: known-{name}, match: {{ path: {} }}, upstream: {name}", probe_path(name));
+    setup = with_server_kinds(setup, faulty_upstream, host);
+    for server_kind in ServerKind::ALL {
+        setup = setup.route(&probe_route(server_kind.upstream_name()));
+    }
+    for fault in faults {
+        // A kept connection is to be used again by the row that it was kept for.
+        let upstream = if fault.server_kind == ServerKind::Pooled {
+            fault.name
+        } else {
+            fault.server_kind.upstream_name()
+        };
+        if fault.server_kind == ServerKind::Pooled {
+            setup = setup
+                .named_upstream(fault.name, &[&server(ServerKind::Pooled)])
+                .route(&probe_route(fault.name));
+        }
+        let (name, path) = (fault.name, fault.path());
+        setup = setup.route(&format!("name: {name}, match: {{ path: {path} }}, upstream: {upstream}"));
+    }
+    setup
+}
+
+/// With an upstream for each kind of server, under its name and spoken to as it wants.
+pub fn with_server_kinds(
+    mut setup: GatewaySetup,
+    faulty_upstream: &FaultyUpstream,
+    host: &str,
+) -> GatewaySetup {
+    let folder = TestFolder::new();
+    let authority = folder.write("ca.pem", faulty_upstream.ca_pem());
+    let tls = format!(
+        "{{ ca: \"{}\", sni: {} }}",
+        authority.display(),
+        statusquo::conformance::tls_servers::SERVER_NAME
+    );
+    setup = setup.keep_folder(folder);
+    for server_kind in ServerKind::ALL {
+        let (name, port) = (server_kind.upstream_name(), faulty_upstream.address(server_kind).port());
+        setup = if server_kind.requires_tls() {
+            // A name that is spelled like none is refused where it would have to be certified.
+            let server = format!("https://127.0.0.1:{port}");
+            setup.named_upstream(name, &[&server]).set(&format!("upstream {name}.tls"), &tls)
+        } else {
+            setup.named_upstream(name, &[&format!("{host}:{port}")])
+        };
+        if server_kind.requires_http2() {
+            setup = setup.set(&format!("upstream {name}.http2"), "always");
+        }
+    }
+    setup
+}
+
+/// Waits until every upstream of [`upstream_fault_setup`] has an address: names are looked up in the background.
+pub fn wait_for_dns(gateway: &Gateway, faults: &[UpstreamFault]) {
+    let pooled =
+        faults.iter().filter(|fault| fault.server_kind == ServerKind::Pooled).map(|fault| fault.name);
+    for name in ServerKind::ALL.iter().map(|server_kind| server_kind.upstream_name()).chain(pooled) {
+        while let Some(id) = failed_request_id(gateway, name) {
+            if gateway.log_line(|line| line["request_id"] == id.as_str())["cause"] != "dns_error" {
+                break;
+            }
+        }
+    }
+}
+
+/// The id of a request to this upstream that failed.
+fn failed_request_id(gateway: &Gateway, upstream: &str) -> Option<String> {
+    let response = gateway.client().get(&probe_path(upstream));
+    (response.status == 504).then(|| response.header("x-request-id").unwrap().to_owned())
+}
+
+fn probe_path(upstream: &str) -> String {
+    format!("/known/{upstream}")
+}
+
+/// Plays the rows, so many at once; panics with the names of those that failed.
+#[track_caller]
+pub fn run_concurrently(faults: &[UpstreamFault], run_fault: impl Fn(&UpstreamFault) + Sync) {
+    let next = AtomicUsize::new(0);
+    let (next, run_fault) = (&next, &run_fault);
+    let mut failed: Vec<&str> = std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..CONCURRENCY)
+            .map(|_| {
+                scope.spawn(move || {
+                    let mut failed = Vec::new();
+                    while let Some(fault) = faults.get(next.fetch_add(1, Ordering::Relaxed)) {
+                        let played = std::panic::AssertUnwindSafe(|| run_fault(fault));
+                        if std::panic::catch_unwind(played).is_err() {
+                            failed.push(fault.name);
+                        }
+                    }
+                    failed
+                })
+            })
+            .collect();
+        workers.into_iter().flat_map(|worker| worker.join().unwrap()).collect()
+    });
+    failed.sort_unstable();
+    assert_eq!(failed, Vec::<&str>::new(), "these rows failed, see above");
+}
+
+/// Most rows wait; the machine has two processors.
+const CONCURRENCY: usize = 32;
+
+/// Asks what the row asks; the last answer.
+#[track_caller]
+pub fn send_requests(client: &mut Client, fault: &UpstreamFault) -> HttpResponse {
+    let body = String::from_utf8(fault.request.body.to_vec()).unwrap();
+    let mut send = || client.request(fault.request.method, &fault.path(), fault.request.header_lines, &body);
+    for _ in 1..fault.request.count {
+        // Where another client plays the same row by another method, its fault may come to this request.
+        let served = (0..4).any(|_| send().status == 200);
+        assert!(served, "{}: before the fault", fault.name);
+    }
+    send()
+}
+
+fn check_fault(gateway: &Gateway, fault: &UpstreamFault) {
+    let name = fault.name;
+    let mut client = gateway.client();
+    let response = send_requests(&mut client, fault);
+    assert_eq!(response.status, fault.outcome.status(), "{name}: {response:#?}\n{}", response.text());
+    check_outcome(fault, &response);
+    for (field, value) in fault.kept_headers {
+        assert_eq!(response.header(field), Some(*value), "{name}: {response:#?}");
+    }
+    for field in fault.removed_headers {
+        assert!(
+            !response.headers.iter().any(|(found, _)| found == field),
+            "{name}: {field} in {response:#?}"
+        );
+    }
+    let interim: Vec<u16> = response.interim.iter().map(|(status, _)| *status).collect();
+    assert_eq!(interim, fault.interim_statuses, "{name}");
+    assert_eq!(response.connection_usable, fault.keeps_client_connection(), "{name}: {response:#?}");
+    if response.connection_usable {
+        client.get("/no-such-route").assert_local_reply(404);
+    }
+}
+
+fn check_outcome(fault: &UpstreamFault, response: &HttpResponse) {
+    let name = fault.name;
+    let send = SentRequest::Http11(fault.request.method);
+    match fault.outcome {
+        FaultOutcome::LocalReply { code, reason: why } => {
+            let message = match fault.expected_message {
+                ExpectedMessage::ContractDefault => default_message(code),
+                ExpectedMessage::FromUpstream(message) => message,
+            };
+            check_local_reply(response, send, code, message);
+            if send.is_head() {
+                // What GET would have got is known for our own answer, and unknown for one in the place of a page.
+                let length = match why {
+                    ReplyReason::Fault(_) => Some(default_body(code, message).len().to_string()),
+                    ReplyReason::Status(_) => None,
+                };
+                assert_eq!(response.header("content-length"), length.as_deref(), "{name}: {response:#?}");
+            }
+        }
+        FaultOutcome::Forwarded { .. } => {
+            assert_eq!(response.end, ResponseEnd::Complete, "{name}");
+            assert!(response.body == fault.body, "{name}: {response:#?}\n{}", response.text());
+        }
+        FaultOutcome::Aborted { .. } => {
+            assert!(
+                matches!(response.end, ResponseEnd::Truncated { .. } | ResponseEnd::Reset { .. }),
+                "{name}: not visibly cut: {response:#?}"
+            );
+            assert!(fault.body.starts_with(&response.body), "{name}: {:?}", response.text());
+        }
+    }
+}
+
+/// Sums first, then each row's own counters; and no connection ended without a response.
+fn check_metrics(gateway: &Gateway, faults: &[UpstreamFault]) {
+    gateway.expect_metrics_match_responses();
+    let aborted: Vec<&str> = faults
+        .iter()
+        .filter(|fault| matches!(fault.outcome, FaultOutcome::Aborted { .. }))
+        .map(|fault| fault.outcome.cause_name())
+        .collect();
+    gateway.expect_metric("aborted_total", &[], aborted.len() as f64);
+    for cause in &aborted {
+        let count = aborted.iter().filter(|other| *other == cause).count();
+        gateway.expect_metric("aborted_total", &[("cause", cause)], count as f64);
+    }
+    gateway.expect_metric("closed_without_response_total", &[], 0.0);
+    gateway.expect_metric("client_disconnects_total", &[], 0.0);
+    gateway.expect_metric("panics_total", &[], 0.0);
+    gateway.expect_metric("requests_in_flight", &[], 0.0);
+    let metrics = gateway.metrics();
+    let mut mismatches = Vec::new();
+    for fault in faults {
+        let code = fault.outcome.status().to_string();
+        let with_code = if fault.outcome.status() == 200 { fault.request.count } else { 1 };
+        let errors = u32::from(fault.outcome.status() >= 400);
+        let cause = fault.outcome.cause_name();
+        for (metric, labels, expected) in [
+            ("responses_total", &[("route", fault.name)][..], fault.request.count),
+            ("responses_total", &[("route", fault.name), ("code", &code)], with_code),
+            ("errors_total", &[("route", fault.name)], errors),
+            ("errors_total", &[("route", fault.name), ("code", &code), ("cause", cause)], errors),
+        ] {
+            let found = sum(&metrics, metric, labels);
+            if found != f64::from(expected) {
+                mismatches.push(format!("{metric} {labels:?} is {found}, not {expected}"));
+            }
+        }
+    }
+    assert_eq!(mismatches, Vec::<String>::new());
+}
+
+fn sum(metrics: &[Series], name: &str, labels: &[(&str, &str)]) -> f64 {
+    metrics.iter().filter(|series| series.matches(name, labels)).map(|series| series.value).sum()
+}

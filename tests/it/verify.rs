@@ -1,0 +1,372 @@
+//! `run_verify`: no example configuration breaks the contract, and a gateway that does is found out, by name.
+//!
+//! What is broken on purpose is broken by a relay between the rehearsal's clients and its gateways: it is told where to
+//! lead in the first line, and spoils the answers to the requests that it knows.
+
+use std::collections::HashSet;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::process::{Command, Output, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use serde_json::Value;
+use statusquo::conformance::{GatewayProfile, client_faults_tls};
+
+use super::certificates::Authority;
+use super::gateway::TestFolder;
+
+/// Runs to its end.
+fn run(file: &str, relay: Option<SocketAddr>, options: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_statusquo"));
+    command.args(["verify", file]).args(options).stdin(Stdio::null());
+    if let Some(relay) = relay {
+        command.args(["--through", &relay.to_string()]);
+    }
+    command.output().unwrap()
+}
+
+/// Runs to its end: the exit status, and the report.
+fn run_verify(file: &str, relay: Option<SocketAddr>, options: &[&str]) -> (Option<i32>, Value) {
+    let output = run(file, relay, &[&["--format", "json"], options].concat());
+    let report: Value = serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&output.stderr)));
+    let load = report["load_factor"].as_f64().unwrap();
+    assert!((1.0..=10.0).contains(&load), "{load}");
+    (output.status.code(), report)
+}
+
+fn example(name: &str) -> String {
+    format!("{}/config/{name}", env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Fault and reason of every row with this verdict.
+fn rows<'a>(report: &'a Value, verdict: &str) -> Vec<(&'a str, &'a str)> {
+    let text = |row: &'a Value, name: &str| row[name].as_str().unwrap_or_default();
+    let all = report["rows"].as_array().unwrap().iter();
+    all.filter(|row| row["verdict"] == verdict).map(|row| (text(row, "fault"), text(row, "reason"))).collect()
+}
+
+/// With the load factor beside the rows: it tells a slow gateway from a machine that became busy later.
+fn assert_no_failures(report: &Value, name: &str) {
+    let load = &report["load_factor"];
+    assert_eq!((rows(report, "failed"), rows(report, "flaky")), (vec![], vec![]), "{name}, load {load}");
+}
+
+#[test]
+fn example_configurations_all_pass_verify() {
+    for name in ["minimal.yaml", "annotated.yaml", "appwrite.yaml"] {
+        let (status, report) = run_verify(&example(name), None, &[]);
+        assert_no_failures(&report, name);
+        assert_eq!((status, &report["passed"]), (Some(0), &Value::from(true)), "{name}");
+        let passed = rows(&report, "passed").len();
+        assert!(passed > 400, "{name}: {passed}");
+        for (fault, reason) in rows(&report, "not applicable") {
+            assert!(!reason.is_empty(), "{name}: {fault} is left out without a reason");
+        }
+    }
+}
+
+const CUSTOM_CONFIG: &str = "version: 1
+listen: [{ address: \"127.0.0.1:1\" }, { address: \"127.0.0.1:3\", SECOND }]
+telemetry: { address: \"127.0.0.1:2\" }
+rate_limits: { few: { key: [host], allow: 3 per 1h } }
+upstreams:
+  shop: { servers: [shop.invalid:80], concurrency: { max: 1 } }
+  calls: { servers: [calls.invalid:50051], http2: always }
+  vault: { servers: [\"https://vault.invalid:443\"] }
+  trusting: { servers: [\"https://10.0.0.7:443\"], tls: { verify: false }, http2: off }
+errors:
+  include: [type, request_id, retryable, request_sent]
+  overrides:
+    - { when: { cause: connection_refused, upstream: shop }, code: 503, message: \"The shop is closed.\", retry_after: 9s }
+    - { when: { upstream_status: [500] }, code: 504 }
+routes:
+  - { name: watched, match: { path: \"/watched/{id}\", methods: [PATCH] }, upstream: shop, errors: observe }
+  - { name: own, match: { host: \"*.shop.example\", path: \"/own/{*rest}\" }, upstream: shop, errors: pass }
+  - { name: quiet, match: { path: /quiet }, upstream: shop, errors: { upstream_messages: none }, rate_limits: [few] }
+  - { name: calls, match: { path: \"/calls/{*rest}\", methods: [POST] }, upstream: calls }
+  - { name: vault, match: { path: /vault }, upstream: vault }
+  - { name: trusting, match: { path: /trusting }, upstream: trusting }
+  - { name: lenient, match: { path: \"/{*rest}\" }, upstream: shop, paths: lenient, deny: { methods: [DELETE] }, allow_from: [192.0.2.0/24] }
+";
+
+/// The modes, overrides, limits and members of a configuration are expected, not only borne.
+#[test]
+fn verify_uses_the_choices_of_the_configuration() {
+    let folder = TestFolder::new();
+    let issued = Authority::new().issue(&["shop.example"]);
+    let cert = folder.write("gateway.crt", &issued.cert);
+    let key = folder.write("gateway.key", &issued.key);
+    let tls = format!("tls: {{ cert: \"{}\", key: \"{}\" }}", cert.display(), key.display());
+    let file = folder.write("own.yaml", &CUSTOM_CONFIG.replace("SECOND", &tls));
+    let (status, report) = run_verify(file.to_str().unwrap(), None, &[]);
+    assert_no_failures(&report, "own.yaml");
+    let passed_rows = rows(&report, "passed");
+    for row in client_faults_tls(&GatewayProfile::example()) {
+        assert!(passed_rows.iter().any(|(fault, _)| *fault == row.name), "{}", row.name);
+    }
+    assert_eq!(status, Some(0));
+    let row = |fault: &str, route: &str| {
+        let all = report["rows"].as_array().unwrap();
+        let found = all.iter().find(|row| row["fault"] == fault && row["route"] == route);
+        let row = found.unwrap_or_else(|| panic!("no row {fault} on {route}"));
+        (row["verdict"].as_str().unwrap().to_owned(), row["expected"].as_str().unwrap().to_owned())
+    };
+    let passed = |expected: &str| ("passed".to_owned(), expected.to_owned());
+    assert_eq!(row("refused", "quiet"), passed("503 connection_refused"));
+    assert_eq!(row("status-500", "quiet"), passed("504 upstream_response"));
+    assert_eq!(row("status-500", "own"), passed("500 of the upstream"));
+    assert_eq!(row("status-500", "watched"), passed("500 of the upstream"));
+    assert_eq!(row("h2-reset-cancel", "calls"), passed("504 connection_terminated"));
+    assert_eq!(row("h2-no-settings", "calls"), passed("504 connection_timeout"));
+    assert_eq!(row("h2-no-end", "calls"), passed("200, cut: connection_read_timeout"));
+    assert_eq!(row("h2-goaway-and-close", "vault"), passed("504 connection_terminated"));
+    assert_eq!(row("tls-expired", "vault"), passed("504 tls_certificate_error"));
+    assert_eq!(row("tls-stall", "vault"), passed("504 tls_timeout"));
+    assert_eq!(row("tls-cut", "trusting"), passed("504 tls_protocol_error"));
+    assert_eq!(row("plain-to-tls-port", "quiet"), passed("504 http_protocol_error"));
+    for (fault, route) in [
+        ("tls-self-signed", "trusting"),
+        ("tls-stall", "calls"),
+        ("plain-to-tls-port", "vault"),
+        ("h2-hang", "trusting"),
+    ] {
+        assert_eq!(row(fault, route).0, "not applicable", "{fault} on {route}");
+    }
+    assert_eq!(row("h2-reset-cancel", "quiet").0, "not applicable");
+    assert_eq!(row("rate-limited", "quiet"), passed("429 rate_limited"));
+    assert_eq!(row("denied-method", "lenient"), passed("403 http_request_denied"));
+    assert_eq!(row("not-allowed-from", "lenient"), passed("403 http_request_denied"));
+}
+
+#[test]
+fn invalid_file_is_rejected_as_by_check() {
+    let folder = TestFolder::new();
+    let file = folder.write("bad.yaml", "version: 1\nlisten: [{ address: \":80\" }]\nrouts: []\n");
+    let result_of = |command: &str| {
+        let mut process = Command::new(env!("CARGO_BIN_EXE_statusquo"));
+        let output = process.args([command, file.to_str().unwrap()]).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    assert_eq!(result_of("verify"), result_of("check"));
+    assert_eq!(result_of("verify").0, Some(78));
+}
+
+#[test]
+fn verify_names_every_broken_contract_case() {
+    let relay = relay_with(|asks, _| spoiled(asks).map_or(Treatment::Forward, |(_, treatment)| treatment));
+    let (status, report) = run_verify(&example("minimal.yaml"), Some(relay), &["--allow-flaky"]);
+    assert_eq!(status, Some(1));
+    assert_eq!(report["passed"], false);
+    let failed = rows(&report, "failed");
+    let reason = |fault: &str| {
+        let found = failed.iter().find(|(name, _)| *name == fault);
+        found.unwrap_or_else(|| panic!("{fault} is not reported: {failed:?}")).1
+    };
+    assert_eq!(reason("status-502"), "an error whose Content-Type is text/html, not application/json");
+    assert_eq!(reason("status-503"), "a 503 without a Retry-After");
+    assert!(reason("close-before-head").starts_with("no answer within "), "{failed:?}");
+    assert_eq!(reason("cut-body"), "a broken response that is not visibly cut");
+    assert_eq!(reason("two-spaces"), "an error whose Content-Type is text/html, not application/json");
+    assert_eq!(reason("slow-head"), "the connection is about to close and does not say so");
+    assert_eq!(failed.len(), 6, "{failed:?}");
+    assert_eq!(rows(&report, "flaky"), []);
+}
+
+/// A relay that spoils the first try of each of these rows.
+fn relay_that_spoils_once() -> SocketAddr {
+    let spoiled_already = Mutex::new(HashSet::new());
+    relay_with(move |asks, gateway| {
+        let Some((row, treatment)) = spoiled(asks) else { return Treatment::Forward };
+        // The gateways of a run that starts over, because the load has grown, are others.
+        let mut already = spoiled_already.lock().unwrap_or_else(PoisonError::into_inner);
+        if already.insert((row, gateway)) { treatment } else { Treatment::Forward }
+    })
+}
+
+#[test]
+fn rows_that_fail_once_are_flaky_and_exit_1() {
+    let (status, report) = run_verify(&example("minimal.yaml"), Some(relay_that_spoils_once()), &[]);
+    assert_eq!(rows(&report, "failed"), []);
+    let flaky = rows(&report, "flaky");
+    let names: HashSet<&str> = flaky.iter().map(|(name, _)| *name).collect();
+    assert_eq!(names, HashSet::from(SPOILED), "{flaky:?}");
+    assert!(flaky.contains(&("status-503", "a 503 without a Retry-After")), "{flaky:?}");
+    assert_eq!((status, &report["passed"]), (Some(1), &Value::from(false)));
+    assert_eq!(report["summary"]["flaky"], SPOILED.len());
+}
+
+#[test]
+fn flaky_rows_exit_0_when_allowed_and_stand_in_the_table() {
+    let relay = Some(relay_that_spoils_once());
+    let output = run(&example("minimal.yaml"), relay, &["--allow-flaky"]);
+    let table = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{table}");
+    for row in SPOILED {
+        assert!(table.contains(&format!("\n  flaky   {row} ")), "{row}: {table}");
+    }
+    assert!(table.starts_with("Load factor ") && !table.contains("\n  failed "), "{table}");
+    assert!(table.contains(", 0 failed, 6 flaky, "), "{table}");
+}
+
+#[test]
+fn verify_detects_counts_that_no_client_saw() {
+    let choose = |asks: &str, _| match asks.contains("x-test-case: status-418\r\n") {
+        true => Treatment::SendOthersBeside,
+        false => Treatment::Forward,
+    };
+    let relay = relay_with(choose);
+    let (status, report) = run_verify(&example("minimal.yaml"), Some(relay), &[]);
+    assert_eq!((status, &report["passed"]), (Some(1), &Value::from(false)));
+    let failed = rows(&report, "failed");
+    let reason = |account: &str| failed.iter().find(|(name, _)| *name == account).map(|(_, reason)| *reason);
+    let seen = |account| reason(account).unwrap_or_default().starts_with("gateway of scripted: ");
+    assert!(seen("responses_total") && seen("errors_total"), "{failed:?}");
+    assert!(failed.iter().all(|(name, _)| name.ends_with("_total")), "{failed:?}");
+}
+
+/// What the relay does with a gateway's response.
+#[derive(Clone, Copy)]
+enum Treatment {
+    Forward,
+    /// It never arrives.
+    Withhold,
+    /// The first text is replaced by the second.
+    Replace(&'static str, &'static str),
+    /// It is forwarded, and the gateway gets requests of which the client knows nothing.
+    SendOthersBeside,
+}
+
+const SPOILED: [&str; 6] =
+    ["close-before-head", "status-502", "two-spaces", "status-503", "slow-head", "cut-body"];
+
+/// The row of a request, and how its response is spoiled.
+fn spoiled(asks: &str) -> Option<(&'static str, Treatment)> {
+    let is = |fault: &&str| {
+        asks.contains(&format!("x-test-case: {fault}\r\n")) || asks.contains(&format!("row={fault} "))
+    };
+    let row = SPOILED.into_iter().find(is)?;
+    let treatment = match row {
+        "close-before-head" => Treatment::Withhold,
+        "status-503" => Treatment::Replace("Retry-After: ", "X-Nothing: "),
+        "slow-head" => Treatment::Replace("Connection: close", "X-Nothing: xxxx"),
+        "cut-body" => Treatment::Replace("content-length: 1000", "content-length: 9"),
+        _ => Treatment::Replace("Content-Type: application/json", "Content-Type: text/html"),
+    };
+    Some((row, treatment))
+}
+
+/// Leads every connection where its first line says. `choose` gets the first bytes of the client and the gateway's address.
+fn relay_with(choose: impl Fn(&str, SocketAddr) -> Treatment + Send + Sync + 'static) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let choose = Arc::new(choose);
+    thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            let choose = Arc::clone(&choose);
+            thread::spawn(move || relay_connection(stream, &*choose));
+        }
+    });
+    address
+}
+
+fn relay_connection(client: TcpStream, choose: &dyn Fn(&str, SocketAddr) -> Treatment) {
+    let mut from_client = BufReader::new(client.try_clone().unwrap());
+    let mut line = String::new();
+    from_client.read_line(&mut line).unwrap();
+    let gateway = TcpStream::connect(line.trim()).unwrap();
+    let address = gateway.peer_addr().unwrap();
+    client.set_nodelay(true).unwrap();
+    gateway.set_nodelay(true).unwrap();
+    let first = Arc::new(Mutex::new(Vec::new()));
+    let (to_gateway, seen) = (gateway.try_clone().unwrap(), Arc::clone(&first));
+    thread::spawn(move || forward(from_client, to_gateway, &seen));
+    // When the gateway responds, it has received the request, and so has `first`.
+    let _ = gateway.peek(&mut [0]);
+    let first_request = String::from_utf8_lossy(&first.lock().unwrap()).into_owned();
+    let nobody = Mutex::default();
+    match choose(&first_request, address) {
+        Treatment::Forward => forward(BufReader::new(gateway), client, &nobody),
+        Treatment::Withhold => {
+            let _ = std::io::copy(&mut BufReader::new(gateway), &mut std::io::sink());
+            thread::park();
+        }
+        Treatment::Replace(found, other) => {
+            let mut from_gateway = BufReader::new(gateway);
+            replace(&mut from_gateway, &client, (found, other));
+            forward(from_gateway, client, &nobody);
+        }
+        Treatment::SendOthersBeside => {
+            let mut extra_connection = TcpStream::connect(address).unwrap();
+            // More than rows may have been played again.
+            let request = b"GET /a/../b HTTP/1.1\r\nhost: x\r\n\r\n";
+            extra_connection.write_all(&request.repeat(300)).unwrap();
+            extra_connection.shutdown(Shutdown::Write).unwrap();
+            let _ = std::io::copy(&mut extra_connection, &mut std::io::sink());
+            forward(BufReader::new(gateway), client, &nobody);
+        }
+    }
+}
+
+/// Forwards what `from` receives, its end and its reset included; the first bytes are kept in `first`.
+fn forward(mut from: BufReader<TcpStream>, mut to: TcpStream, first: &Mutex<Vec<u8>>) {
+    let mut piece = vec![0; 64 * 1024];
+    loop {
+        match from.read(&mut piece) {
+            Ok(0) => {
+                let _ = to.shutdown(Shutdown::Write);
+                return;
+            }
+            Ok(size) => {
+                let mut first = first.lock().unwrap();
+                if first.is_empty() {
+                    first.extend_from_slice(&piece[..size]);
+                }
+                drop(first);
+                if to.write_all(&piece[..size]).is_err() {
+                    return reset(from.get_ref());
+                }
+            }
+            Err(_) => return reset(&to),
+        }
+    }
+}
+
+/// Ends a connection with a TCP reset, once the thread of the other direction has let go of it, too.
+fn reset(stream: &TcpStream) {
+    let _ = socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO));
+    let _ = stream.shutdown(Shutdown::Read);
+}
+
+fn replace(from: &mut BufReader<TcpStream>, mut to: &TcpStream, (found, other): (&str, &str)) {
+    let (mut text, mut piece) = (String::new(), vec![0; 64 * 1024]);
+    let at = loop {
+        if let Some(at) = text.to_lowercase().find(&found.to_lowercase()) {
+            break at;
+        }
+        let size = from.read(&mut piece).unwrap_or(0);
+        assert!(size > 0, "{found} does not come: {text}");
+        text.push_str(&String::from_utf8_lossy(&piece[..size]));
+    };
+    let spoiled = format!("{}{other}{}", &text[..at], &text[at + found.len()..]);
+    let _ = to.write_all(spoiled.as_bytes());
+}
+
+#[test]
+fn verify_without_applicable_rows_fails() {
+    let folder = TestFolder::new();
+    let only = "version: 1\nlisten: [{ address: \"127.0.0.1:1\" }]\ntelemetry: { address: \"127.0.0.1:2\" }\n\
+                upstreams: { shop: { servers: [shop.invalid:80] } }\n\
+                routes: [{ name: only, match: { path: /x, methods: [DELETE] }, upstream: shop, deny: { methods: [DELETE] } }]\n";
+    let file = folder.write("only.yaml", only);
+    let mut process = Command::new(env!("CARGO_BIN_EXE_statusquo"));
+    let output = process.args(["verify", file.to_str().unwrap()]).output().unwrap();
+    let stderr_text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(
+        (output.status.code(), stderr_text.contains("nothing could be rehearsed")),
+        (Some(1), true),
+        "{stderr_text}"
+    );
+}
