@@ -87,17 +87,21 @@ fn build_configuration(faulty_upstream: &FaultyUpstream, faults: &[UpstreamFault
          timeouts: {{ connect: 1s, response_headers: 2s, deadline: 3s, body_idle: 2s }}\nupstreams:\n"
     );
     for (server_kind, address) in faulty_upstream.addresses() {
-        let scheme = if server_kind.wants_tls() { "https://" } else { "" };
-        let options = if server_kind.wants_http2() {
+        let scheme = if server_kind.requires_tls() { "https://" } else { "" };
+        let options = if server_kind.requires_http2() {
             ", http2: always".to_owned()
-        } else if server_kind.wants_tls() {
+        } else if server_kind.requires_tls() {
             // Once it is read, the authority of these servers is set in the place of that: it is in no file.
             format!(", tls: {{ verify: false, sni: {} }}", tls_servers::SERVER_NAME)
         } else {
             String::new()
         };
         // Writing to a String cannot fail.
-        let _ = writeln!(text, "  {}: {{ servers: [\"{scheme}{address}\"]{options} }}", server_kind.name());
+        let _ = writeln!(
+            text,
+            "  {}: {{ servers: [\"{scheme}{address}\"]{options} }}",
+            server_kind.upstream_name()
+        );
     }
     text.push_str("routes:\n");
     for fault in faults.iter().filter(|fault| fault.server_kind != ServerKind::Scripted) {

@@ -102,7 +102,7 @@ proptest! {
         steps in prop::collection::vec((0_u64..3_000, 1_u32..40), 1..60),
     ) {
         let clock = FakeRelativeClock::default();
-        let governor_quota = Theirs::with_period(Duration::from_nanos(quota.interval_nanos())).unwrap();
+        let governor_quota = GovernorQuota::with_period(Duration::from_nanos(quota.interval_nanos())).unwrap();
         let governor_quota = governor_quota.allow_burst(quota.burst().try_into().unwrap());
         let governor = RateLimiter::direct_with_clock(governor_quota, clock.clone());
         let mut state = GcraState::default();

@@ -66,7 +66,7 @@ pub(super) fn render_json(report: &VerifyReport) -> String {
             json!({
                 "side": section_name(row.section), "fault": row.fault, "description": row.description, "route": row.route,
                 "expected": row.expected, "actual": row.actual, "verdict": word(&row.verdict),
-                "reason": reason(&row.verdict), "retried": row.retried,
+                "reason": verdict_reason(&row.verdict), "retried": row.retried,
             })
         })
         .collect();
@@ -113,7 +113,7 @@ const fn word(verdict: &Verdict) -> &'static str {
     }
 }
 
-fn reason(verdict: &Verdict) -> Option<&str> {
+fn verdict_reason(verdict: &Verdict) -> Option<&str> {
     match verdict {
         Verdict::Passed => None,
         Verdict::Failed(why) | Verdict::Flaky(why) | Verdict::NotApplicable(why) => Some(why),
@@ -121,7 +121,7 @@ fn reason(verdict: &Verdict) -> Option<&str> {
 }
 
 fn reason(row: &ReportRow) -> &str {
-    reason(&row.verdict).unwrap_or_default()
+    verdict_reason(&row.verdict).unwrap_or_default()
 }
 
 /// Rows that are equal by this, in the order of the first of each.

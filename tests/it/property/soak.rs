@@ -225,13 +225,13 @@ fn start_gateway(faulty_upstream: &FaultyUpstream, limit: Duration, issued: &Iss
         .keep_folder(folder)
         .limit(limit);
     for (server_kind, address) in other_servers {
-        let scheme = if server_kind.wants_tls() { "https://" } else { "" };
-        setup = setup.named_upstream(server_kind.name(), &[&format!("{scheme}{address}")]);
-        if server_kind.wants_tls() {
-            setup = setup.set(&format!("upstream {}.tls", server_kind.name()), "{ verify: false }");
+        let scheme = if server_kind.requires_tls() { "https://" } else { "" };
+        setup = setup.named_upstream(server_kind.upstream_name(), &[&format!("{scheme}{address}")]);
+        if server_kind.requires_tls() {
+            setup = setup.set(&format!("upstream {}.tls", server_kind.upstream_name()), "{ verify: false }");
         }
-        if server_kind.wants_http2() {
-            setup = setup.set(&format!("upstream {}.http2", server_kind.name()), "always");
+        if server_kind.requires_http2() {
+            setup = setup.set(&format!("upstream {}.http2", server_kind.upstream_name()), "always");
         }
         for fault in upstream_faults().iter().filter(|fault| fault.server_kind == server_kind) {
             let (name, path) = (fault.name, fault.path());
