@@ -1,4 +1,4 @@
-//! From the tree to the structs of [`super::file`], with every misfit found in one go.
+//! From the tree to the structs of [`super::file`], with every type error reported in one pass.
 //!
 //! serde stops at the first error. So a misfit is recorded with its place, the value is marked as refused (it then reads
 //! as if it were not written), and the reading starts again, until nothing misfits. What a value means is not judged here
@@ -299,7 +299,7 @@ impl<'de> de::SeqAccess<'de> for ItemAccess<'_> {
     fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, TypeError> {
         match self.items.by_ref().find(|(_, item)| item.kind != NodeKind::Invalid) {
             Some((index, node)) => {
-                seed.deserialize(NodeDeserializer { node }).map(Some).map_err(|misfit| misfit.in_child(index))
+                seed.deserialize(NodeDeserializer { node }).map(Some).map_err(|error| error.in_child(index))
             }
             None => Ok(None),
         }
@@ -319,7 +319,7 @@ impl<'de> de::MapAccess<'de> for EntryAccess<'_> {
             Some((index, entry)) => {
                 self.value = Some((index, &entry.value));
                 let key: de::value::StrDeserializer<'_, TypeError> = entry.key.as_str().into_deserializer();
-                seed.deserialize(key).map(Some).map_err(|misfit| misfit.in_child(index))
+                seed.deserialize(key).map(Some).map_err(|error| error.in_child(index))
             }
             None => Ok(None),
         }
@@ -328,7 +328,7 @@ impl<'de> de::MapAccess<'de> for EntryAccess<'_> {
     fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, TypeError> {
         match self.value.take() {
             Some((index, node)) => {
-                seed.deserialize(NodeDeserializer { node }).map_err(|misfit| misfit.in_child(index))
+                seed.deserialize(NodeDeserializer { node }).map_err(|error| error.in_child(index))
             }
             None => Err(TypeError::mismatch("a value was asked for before its key", "")),
         }

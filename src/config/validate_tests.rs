@@ -225,8 +225,8 @@ fn every_product_key_is_supported_or_rejected() {
         "upstreams.shop.breaker: not supported yet; ",
         "upstreams.auth.tls.ca: cannot read tls/internal-ca.pem: no such file; ",
     ];
-    for (told, expected) in messages.iter().zip(expected) {
-        assert!(told.starts_with(expected), "{told}\nis not {expected}");
+    for (message, expected) in messages.iter().zip(expected) {
+        assert!(message.starts_with(expected), "{message}\nis not {expected}");
     }
     assert_eq!(messages.len(), expected.len());
 }

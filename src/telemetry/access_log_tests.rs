@@ -12,9 +12,9 @@ use crate::telemetry::formatter::LineFormat;
 use crate::telemetry::log;
 
 #[derive(Clone, Default)]
-struct Sink(Arc<Mutex<Vec<u8>>>);
+struct SharedBuffer(Arc<Mutex<Vec<u8>>>);
 
-impl io::Write for Sink {
+impl io::Write for SharedBuffer {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0.lock().unwrap().extend_from_slice(bytes);
         Ok(bytes.len())
@@ -26,7 +26,7 @@ impl io::Write for Sink {
 }
 
 fn emitted_line(level: Level, record: &AccessRecord<'_>) -> String {
-    let sink = Sink::default();
+    let sink = SharedBuffer::default();
     let writer = sink.clone();
     with_default(log::subscriber(LineFormat::Json, level, move || writer.clone()).0, || {
         AccessLog::new(LoggedRequests::All, level).emit(record);

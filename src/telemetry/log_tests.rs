@@ -11,9 +11,9 @@ use super::*;
 
 /// A sink that a test can read.
 #[derive(Clone, Default)]
-struct Sink(Arc<Mutex<Vec<u8>>>);
+struct SharedBuffer(Arc<Mutex<Vec<u8>>>);
 
-impl Write for Sink {
+impl Write for SharedBuffer {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0.lock().unwrap().extend_from_slice(bytes);
         Ok(bytes.len())
@@ -24,14 +24,14 @@ impl Write for Sink {
     }
 }
 
-impl Sink {
+impl SharedBuffer {
     fn text(&self) -> String {
         String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
     }
 }
 
 fn logged(level: Level) -> Vec<String> {
-    let sink = Sink::default();
+    let sink = SharedBuffer::default();
     let writer = sink.clone();
     with_default(subscriber(LineFormat::Text { colour: false }, level, move || writer.clone()).0, || {
         tracing::error!(target: "statusquo::server", "ours error");
@@ -103,7 +103,7 @@ fn blocked_writer_drops_and_counts_lines() {
 
 #[test]
 fn guard_flushes_queued_lines() {
-    let sink = Sink::default();
+    let sink = SharedBuffer::default();
     let (writer, guard, _) = bounded_writer(sink.clone());
     with_default(
         subscriber(LineFormat::Json, Level::INFO, writer).0,
@@ -115,7 +115,7 @@ fn guard_flushes_queued_lines() {
 
 #[test]
 fn level_can_change_at_runtime() {
-    let sink = Sink::default();
+    let sink = SharedBuffer::default();
     let writer = sink.clone();
     let (subscriber, level_handle) = subscriber(LineFormat::Json, Level::INFO, move || writer.clone());
     with_default(subscriber, || {

@@ -371,7 +371,7 @@ fn explain_equals_the_wire_for_cross_origin_requests() {
         .route(&format!("name: refused, match: {{ path: /refused }}, upstream: refusing, {shared}"))
         .start();
     for origin in ["https://app.example.com", "https://evil.example.com"] {
-        for (path, told_to) in [
+        for (path, arguments) in [
             ("/status/502", "--upstream-status 502 --route status"),
             ("/refused", "--cause connection_refused --route refused"),
             ("/no/such/route", "--cause destination_not_found"),
@@ -382,7 +382,7 @@ fn explain_equals_the_wire_for_cross_origin_requests() {
             let response = client.read(SentRequest::Http11("GET"));
             assert_explained(
                 &gateway,
-                &explain(&gateway, &format!("{told_to} --origin {origin}")),
+                &explain(&gateway, &format!("{arguments} --origin {origin}")),
                 &response,
             );
         }

@@ -188,7 +188,7 @@ fn raised_by_rows() -> BTreeSet<String> {
     };
     let setting = GatewayProfile::example();
     for fault in client_faults_h2(&setting) {
-        raised.extend(fault.stream_outcomes.iter().filter_map(|(_, fate)| match fate {
+        raised.extend(fault.stream_outcomes.iter().filter_map(|(_, outcome)| match outcome {
             StreamOutcome::Response(answer) => expected(answer),
             StreamOutcome::HeadersOnly(cause) => Some(cause.name().to_owned()),
             StreamOutcome::Reset | StreamOutcome::Empty431 | StreamOutcome::NoResponse => None,

@@ -47,13 +47,13 @@ fn rate_limit_headers(response: &HttpResponse) -> Option<(u64, u64, u64)> {
 /// The fields say this, with a reset in at most (and nearly) so many seconds.
 #[track_caller]
 fn assert_rate_limit_headers(response: &HttpResponse, limit: u64, remaining: u64, reset: u64) {
-    let Some((told_limit, told_remaining, told_reset)) = rate_limit_headers(response) else {
+    let Some((sent_limit, sent_remaining, sent_reset)) = rate_limit_headers(response) else {
         panic!("no fields: {response:#?}");
     };
-    assert_eq!((told_limit, told_remaining), (limit, remaining), "{response:#?}");
+    assert_eq!((sent_limit, sent_remaining), (limit, remaining), "{response:#?}");
     assert!(
-        (reset.saturating_sub(10)..=reset + 1).contains(&told_reset),
-        "{told_reset}, not {reset}: {response:#?}"
+        (reset.saturating_sub(10)..=reset + 1).contains(&sent_reset),
+        "{sent_reset}, not {reset}: {response:#?}"
     );
 }
 

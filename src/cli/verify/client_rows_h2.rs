@@ -124,8 +124,8 @@ pub(super) async fn run_all(
 
 /// What drips until a timeout drips no oftener where the timeout is longer: the library counts empty frames.
 fn unhurried(mut rows: Vec<H2ClientFault>, load: LoadFactor) -> Vec<H2ClientFault> {
-    for deed in rows.iter_mut().flat_map(|row| &mut row.steps) {
-        if let FrameStep::SendSlowly(_, every) = deed {
+    for step in rows.iter_mut().flat_map(|row| &mut row.steps) {
+        if let FrameStep::SendSlowly(_, every) = step {
             *every = load.scale(*every);
         }
     }

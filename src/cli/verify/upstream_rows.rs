@@ -266,7 +266,7 @@ async fn send_requests(
 
 async fn exchange(
     reader: &mut ResponseReader,
-    ledger: &ObservedCounts,
+    observed: &ObservedCounts,
     request: &[u8],
     request_kind: RequestKind,
     limit: Duration,
@@ -276,7 +276,7 @@ async fn exchange(
     let _ = reader.stream.write_all(request).await;
     let response = reader.read_response(request_kind).await;
     response.map_err(|error| {
-        ledger.record_unknown(1);
+        observed.record_unknown(1);
         describe_read_error(&error, limit)
     })
 }

@@ -55,9 +55,9 @@ enum Effect {
 
 impl FrameProgressObserver {
     /// Of a connection whose first bytes are the preface of so many octets.
-    pub(in crate::proxy) const fn new(told: FrameProgress, streams: StreamTable, preface: usize) -> Self {
+    pub(in crate::proxy) const fn new(progress: FrameProgress, streams: StreamTable, preface: usize) -> Self {
         FrameProgressObserver {
-            progress: told,
+            progress,
             published: NONE_PENDING,
             sequence: SEQUENCE_STEP,
             // The preface is waited for elsewhere.

@@ -403,7 +403,7 @@ mod tests {
         let head = Bytes::from_static(head.as_bytes());
         let facts = request_head::parse(&head).unwrap();
         let request = Request::from_h1(head, &facts);
-        let told = ForwardingInfo {
+        let forwarding = ForwardingInfo {
             forwarded_for: &HeaderValue::from_static("192.0.2.7"),
             proto: "http",
             request_id: &HeaderValue::from_static("0190aaaa-bbbb-7ccc-8ddd-eeeeeeeeeeee"),
@@ -414,7 +414,7 @@ mod tests {
         };
         let mut peer = UpstreamH2::new(slot, request.framing);
         assert!(!peer.has_sent_request());
-        peer.queue_request_head(&request, &told).unwrap();
+        peer.queue_request_head(&request, &forwarding).unwrap();
         peer
     }
 
