@@ -1,8 +1,8 @@
-//! The walls of the house, held by reading its sources: the rules of ARCHITECTURE.md that no type can hold.
+//! Checks the rules of ARCHITECTURE.md that the compiler cannot check, by reading the source files.
 //!
-//! It uses `std` alone and needs no other crate, the product included: `.ci/check` builds it by `rustc --test` in seconds.
-//! The rules are in `architecture/rules.rs`, the proof that each can fail in `architecture/rule_tests.rs`. Here they meet the
-//! tree: a failure prints every offending line as `path:line: what is wrong`.
+//! It uses `std` alone, not even the `statusquo` crate: `.ci/check` builds it with `rustc --test` in seconds. The rules are in
+//! `architecture/rules.rs` and `architecture/names.rs`; `architecture/samples.rs` shows that each rule can fail. The tests here
+//! apply them to the tree: a failure prints every offending line as `path:line: what is wrong`.
 
 #![allow(
     clippy::unwrap_used,
@@ -11,14 +11,16 @@
     clippy::string_slice,
     clippy::panic
 )]
-#![allow(clippy::disallowed_methods)] // it runs git, and reads the environment
+#![allow(clippy::disallowed_methods)] // runs git and reads the environment
 
 #[path = "architecture/lines.rs"]
 mod lines;
-#[path = "architecture/rule_tests.rs"]
-mod rule_tests;
+#[path = "architecture/names.rs"]
+mod names;
 #[path = "architecture/rules.rs"]
 mod rules;
+#[path = "architecture/samples.rs"]
+mod samples;
 #[path = "architecture/tokens.rs"]
 mod tokens;
 
@@ -28,13 +30,14 @@ use std::process::Command;
 
 use rules::Offence;
 
-/// A file of the tree: its path from the top and its text.
+/// A file of the tree.
 struct SourceFile {
+    /// Relative to the repository root.
     path: String,
     text: String,
 }
 
-/// The top of the repository. Read when it runs: `.ci/check` keeps the executable, and folders are moved and copied.
+/// The repository root. Read at run time: `.ci/check` keeps the executable, and checkouts are moved and copied.
 fn repository_root() -> PathBuf {
     std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| PathBuf::from("."), PathBuf::from)
 }
@@ -61,7 +64,7 @@ fn rust_files(folder: &str) -> Vec<SourceFile> {
     files
 }
 
-/// The product's files: those under `src` that do not exist only in tests.
+/// The files under `src`, without those that are compiled only for tests.
 fn product_files() -> Vec<SourceFile> {
     let all = rust_files("src");
     let mut only_tests = BTreeSet::new();
@@ -76,7 +79,7 @@ fn product_files() -> Vec<SourceFile> {
     all.into_iter().filter(|file| !only_tests.contains(Path::new(&file.path))).collect()
 }
 
-/// What is committed; the tree itself where there is no git.
+/// The files in git; without git, every Rust file.
 fn tracked_files() -> Vec<PathBuf> {
     let listed = Command::new("git").args(["ls-files", "-z"]).current_dir(repository_root()).output();
     let listed = listed.ok().filter(|out| out.status.success() && !out.stdout.is_empty());
@@ -97,11 +100,11 @@ fn relative(path: &Path) -> String {
 
 /// Applies `rule` to every file and fails with all offending lines.
 fn assert_no_offences(files: &[SourceFile], rule: fn(&str, &str) -> Vec<Offence>) {
-    let offences: Vec<String> = files
-        .iter()
-        .flat_map(|file| rule(&file.path, &file.text))
-        .map(|offence| offence.to_string())
-        .collect();
+    assert_none(files.iter().flat_map(|file| rule(&file.path, &file.text)));
+}
+
+fn assert_none(offences: impl IntoIterator<Item = Offence>) {
+    let offences: Vec<String> = offences.into_iter().map(|offence| offence.to_string()).collect();
     assert!(offences.is_empty(), "{} offending lines:\n{}", offences.len(), offences.join("\n"));
 }
 
@@ -123,6 +126,18 @@ fn files_have_at_most_600_lines() {
 #[test]
 fn file_and_module_names_avoid_util_helper_manager_and_common() {
     assert_no_offences(&all_rust(), rules::generic_name);
+}
+
+#[test]
+fn identifiers_contain_no_forbidden_word() {
+    assert_no_offences(&all_rust(), names::forbidden_words);
+}
+
+#[test]
+fn type_names_are_defined_in_at_most_two_files() {
+    let files = all_rust();
+    let files: Vec<_> = files.iter().map(|file| (file.path.as_str(), file.text.as_str())).collect();
+    assert_none(names::repeated_type_names(&files));
 }
 
 #[test]
@@ -168,19 +183,49 @@ fn declared_and_existing_modules_are_the_same() {
         code.windows(2).filter(|p| p[0].text == "mod").map(|p| p[1].text.as_str()).collect();
     let planned: BTreeSet<_> = rules::ALLOWED_IMPORTS.iter().map(|(room, _)| *room).collect();
     let unplanned: Vec<_> = declared.difference(&planned).collect();
-    assert!(unplanned.is_empty(), "src/lib.rs declares rooms without arrows: {unplanned:?}");
+    assert!(unplanned.is_empty(), "src/lib.rs declares rooms without allowed imports: {unplanned:?}");
     let targets = rules::ALLOWED_IMPORTS.iter().flat_map(|(_, to)| to.iter().copied());
     assert!(
         targets.clone().all(|room| planned.contains(room)),
-        "an arrow leads to a room that is not in the plan"
+        "ALLOWED_IMPORTS names a room that has no row"
     );
+}
+
+#[test]
+fn architecture_page_has_the_rooms_and_imports_of_the_rules() {
+    let page = std::fs::read_to_string(repository_root().join("ARCHITECTURE.md")).unwrap();
+    let rows = page.lines().filter_map(|line| line.strip_prefix("| `")?.split_once("` | "));
+    let in_table: BTreeSet<&str> = rows.map(|(room, _)| room).collect();
+    let rooms: BTreeSet<&str> = rules::ALLOWED_IMPORTS.iter().map(|(room, _)| *room).collect();
+    assert_eq!(in_table, rooms, "the table of rooms");
+
+    let mut listed = BTreeSet::new();
+    for line in page.lines().filter(|line| line.starts_with(char::is_lowercase)) {
+        let Some((from, to)) = line.split_once("> ").filter(|(from, _)| from.ends_with('-')) else {
+            continue;
+        };
+        let from = from.trim_end_matches('-').trim().split(", ");
+        listed.extend(from.flat_map(|from| to.split(", ").map(move |to| (from, to))));
+    }
+    let allowed = rules::ALLOWED_IMPORTS.iter().flat_map(|(from, to)| to.iter().map(move |to| (*from, *to)));
+    assert_eq!(listed, allowed.collect(), "the list of imports");
+}
+
+#[test]
+fn paths_named_by_the_rules_exist() {
+    for path in rules::named_paths() {
+        assert!(
+            repository_root().join(path).exists(),
+            "{path} does not exist: the rule that names it has no effect"
+        );
+    }
 }
 
 #[test]
 fn committed_files_contain_no_machine_specific_path() {
     let mut files = Vec::new();
     for path in tracked_files() {
-        // Pictures and the like are not text; a file deleted but not yet committed is not there.
+        // Skips binary files, and files deleted but not committed.
         if let Ok(text) = std::fs::read_to_string(&path) {
             files.push(SourceFile { path: relative(&path), text });
         }

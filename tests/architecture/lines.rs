@@ -1,4 +1,4 @@
-//! `.ci/lines` on a small tree: it counts production lines and nothing else.
+//! Runs `.ci/lines` on a small tree: it counts only production code.
 
 use std::process::Command;
 
@@ -12,7 +12,7 @@ use std::fmt;
 
 impl One {
     pub(crate) fn hidden() {}
-    pub const fn seen() {}
+    pub const fn visible() {}
 }
 
 #[cfg(test)]
@@ -26,17 +26,17 @@ pub use One as Two;
 
 #[test]
 fn lines_counts_production_code_public_items_and_long_files() {
-    let top = std::env::temp_dir().join(format!("lines-{}", std::process::id()));
-    let room = top.join("src/room");
+    let root = std::env::temp_dir().join(format!("lines-{}", std::process::id()));
+    let room = root.join("src/room");
     std::fs::create_dir_all(&room).unwrap();
-    std::fs::write(top.join("src/lib.rs"), "pub mod room;\n").unwrap();
+    std::fs::write(root.join("src/lib.rs"), "pub mod room;\n").unwrap();
     std::fs::write(room.join("one.rs"), SOURCE).unwrap();
     std::fs::write(room.join("one_tests.rs"), "pub fn not_counted() {}\n").unwrap();
     std::fs::write(room.join("properties.rs"), "pub fn not_counted() {}\n").unwrap();
     std::fs::write(room.join("two.rs"), "//\n".repeat(401)).unwrap();
 
-    let printed = Command::new(crate::repository_root().join(".ci/lines")).arg(&top).output().unwrap();
-    std::fs::remove_dir_all(&top).unwrap();
+    let printed = Command::new(crate::repository_root().join(".ci/lines")).arg(&root).output().unwrap();
+    std::fs::remove_dir_all(&root).unwrap();
     let printed = String::from_utf8(printed.stdout).unwrap();
     let rows: Vec<Vec<&str>> = printed.lines().map(|line| line.split_whitespace().collect()).collect();
     let expected: [&[&str]; 7] = [

@@ -1,20 +1,20 @@
-//! The rules of the house, each a function from a file's path and text to the lines that break it.
+//! The rules about structure: each is a function from a file's path and text to the lines that break it.
 //!
-//! A rule knows nothing of where files come from: `architecture.rs` gives it the tree, `rule_tests.rs` gives it bad code to
-//! show that it can say no. Exceptions have no place here; a rule that needs one is the wrong rule.
+//! `architecture.rs` applies them to the tree; `samples.rs` applies them to code that they must report. Do not add an exception
+//! for a single line: change the rule or the line.
 
 use std::collections::BTreeSet;
 
 use crate::tokens::{self, Token};
 
-/// A line that breaks a rule; printed as `path:line: what`.
+/// A line that breaks a rule, printed as `path:line: what`.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Offence {
-    /// From the top of the repository.
+    /// Relative to the repository root.
     pub path: String,
     /// Counted from 1.
     pub line: usize,
-    /// What is wrong and what would be right.
+    /// What is wrong, and what would be right.
     pub what: String,
 }
 
@@ -24,7 +24,7 @@ impl std::fmt::Display for Offence {
     }
 }
 
-/// The arrows: a room and the rooms right below it. Each may use anything further down, and itself.
+/// Each room with the rooms directly below it. A room may import itself and everything below, also indirectly.
 pub const ALLOWED_IMPORTS: &[(&str, &[&str])] = &[
     ("cli", &["server", "conformance"]),
     ("server", &["proxy", "admin", "snapshot"]),
@@ -41,29 +41,29 @@ pub const ALLOWED_IMPORTS: &[(&str, &[&str])] = &[
     ("contract", &[]),
 ];
 
-/// No file is longer.
+/// The longest file that is accepted.
 pub const MAX_LINES: usize = 600;
 
-/// Rooms of pure functions: no runtime, no clock, no system.
+/// Rooms of pure functions: no async runtime, no clock, no system access.
 const PURE_MODULES: &[&str] = &["contract", "limit", "http"];
 
-/// The folder in a pure room that talks to a server.
+/// The exempt folder in a pure room: the client of the shared rate-limit backend.
 const IMPURE_FOLDER: &str = "src/limit/redis/";
 
-/// Crates that a pure room does not name.
+/// Crates that a pure room may not use.
 const RUNTIME_CRATES: &[&str] =
     &["tokio", "tracing", "tracing_subscriber", "prometheus", "socket2", "h2", "async_trait"];
 
-/// Modules of `std` that a pure room does not name.
+/// Modules of `std` that a pure room may not use.
 const SYSTEM_MODULES: &[&str] = &["env", "fs", "io", "os", "process", "thread"];
 
-/// Types of `std` that hold a socket; the addresses beside them are plain values.
+/// Types of `std::net` that own a socket or resolve names; the address types are plain values.
 const SOCKETS: &[&str] = &["TcpStream", "TcpListener", "UdpSocket", "UnixStream", "ToSocketAddrs"];
 
-/// Enums of others, which may grow without our asking.
+/// Enums of other crates, where a catch-all arm is accepted.
 const EXTERNAL_ENUMS: &[&str] = &["Value", "Method", "Ordering", "IpAddr"];
 
-/// Writers of pingora's own server sessions: the codec is ours, nobody calls them.
+/// Methods of pingora's server sessions that write to a client. Nothing calls them: the codec is in `src/proxy/downstream`.
 const PINGORA_WRITES: &[&str] = &[
     "write_response_header",
     "write_response_header_ref",
@@ -77,7 +77,7 @@ const PINGORA_WRITES: &[&str] = &[
     "write_proxy_tasks",
 ];
 
-/// What writes to a client: our own steps of an answer and those of the h2 crate.
+/// Methods that write to a client: those of `src/proxy/downstream` and those of the h2 crate.
 const CLIENT_WRITES: &[&str] = &[
     "send_interim",
     "send_response_head",
@@ -89,22 +89,35 @@ const CLIENT_WRITES: &[&str] = &[
     "send_reset",
 ];
 
-/// What moves bytes between the two sides unread: no answer, and allowed only after a 101 has left through the relay.
+/// The method that forwards bytes uninspected in a tunnel, and the only file that may call it, after a 101 response.
 const TUNNEL_WRITER: (&str, &str) = ("splice_to", "src/proxy/tunnel.rs");
 
-/// The door, and what passes beside it.
+/// The files that send responses: local replies, and responses of upstreams.
 const WRITERS_TO_CLIENTS: &[&str] = &["src/proxy/local_reply.rs", "src/proxy/relay.rs"];
 
-/// They spell what the writers say in HTTP/1 and HTTP/2, and call each other for it. The last one writes with the h2
-/// crate too: to upstreams.
-const PINGORA_USERS: &[&str] = &[
+/// The HTTP/1 and HTTP/2 codecs, which implement these methods by calling each other. The last file uses the h2 crate's methods
+/// to send requests to upstreams.
+const CODECS: &[&str] = &[
     "src/proxy/downstream/mod.rs",
     "src/proxy/downstream/h1.rs",
     "src/proxy/downstream/h2.rs",
     "src/proxy/upstream_conn/h2.rs",
 ];
 
-/// A file says at once what it is.
+/// Where pingora may be used: rooms and single files.
+const PINGORA_USERS: &[&str] =
+    &["src/proxy/", "src/server/", "src/upstream/transport.rs", "src/upstream/timer.rs", "src/tls/stream.rs"];
+
+/// The conformance suite writes to its own sockets, never to a client of the gateway.
+const CONFORMANCE_FOLDER: &str = "src/conformance/";
+
+/// Every path that a rule names.
+pub fn named_paths() -> impl Iterator<Item = &'static str> {
+    let lists = [WRITERS_TO_CLIENTS, CODECS, PINGORA_USERS].into_iter().flatten().copied();
+    lists.chain([IMPURE_FOLDER, TUNNEL_WRITER.1, CONFORMANCE_FOLDER])
+}
+
+/// Every file opens with a module header.
 pub fn module_header(path: &str, text: &str) -> Vec<Offence> {
     if text.starts_with("//!") {
         return Vec::new();
@@ -112,11 +125,11 @@ pub fn module_header(path: &str, text: &str) -> Vec<Offence> {
     vec![offence(
         path,
         1,
-        "the file does not open with `//!`: what it is, what it refuses to know, where to go next",
+        "the file does not open with `//!`; say what it does and what to know before changing it",
     )]
 }
 
-/// A file past the limit has a second noun in it.
+/// No file is longer than [`MAX_LINES`].
 pub fn file_length(path: &str, text: &str) -> Vec<Offence> {
     let lines = text.lines().count();
     if lines <= MAX_LINES {
@@ -125,52 +138,52 @@ pub fn file_length(path: &str, text: &str) -> Vec<Offence> {
     vec![offence(
         path,
         MAX_LINES + 1,
-        format!("{lines} lines; {MAX_LINES} is the limit: look for the second noun"),
+        format!("{lines} lines; {MAX_LINES} is the limit: split the file by subject"),
     )]
 }
 
-/// A name that says nothing attracts everything.
+/// No file or module has a generic name, because unrelated code collects under it.
 pub fn generic_name(path: &str, text: &str) -> Vec<Offence> {
-    let empty = |name: &str| {
+    let is_generic = |name: &str| {
         let mut words = name.split(['_', '-']);
         words.any(|word| {
             ["util", "utils", "helper", "helpers", "manager", "managers", "common", "misc"].contains(&word)
         })
     };
     let mut offences = Vec::new();
-    if path.trim_end_matches(".rs").split('/').any(empty) {
-        offences.push(offence(path, 1, "a file called util, helper, manager or common; name what it holds"));
+    if path.trim_end_matches(".rs").split('/').any(is_generic) {
+        offences.push(offence(path, 1, "generic file name; name what the file contains"));
     }
     for pair in tokens::tokenize(text).windows(2) {
-        if pair[0].text == "mod" && empty(&pair[1].text) {
-            let message = format!("a module called `{}`; name what it holds", pair[1].text);
+        if pair[0].text == "mod" && is_generic(&pair[1].text) {
+            let message = format!("generic module name `{}`; name what the module contains", pair[1].text);
             offences.push(offence(path, pair[1].line, message));
         }
     }
     offences
 }
 
-/// Nothing is left for later.
+/// No markers of unfinished work.
 pub fn no_todo_markers(path: &str, text: &str) -> Vec<Offence> {
     let mut offences = Vec::new();
     for (index, line) in text.lines().enumerate() {
         let words: Vec<&str> = line.split(|c: char| !c.is_alphanumeric() && c != '_').collect();
         for marker in [concat!("TO", "DO"), concat!("FIX", "ME"), concat!("XX", "X"), concat!("HA", "CK")] {
             if words.contains(&marker) {
-                let message = format!("`{marker}`: nobody will read it; do it, or file an issue");
+                let message = format!("`{marker}` is easily overlooked; do it now, or file an issue");
                 offences.push(offence(path, index + 1, message));
             }
         }
     }
     for pair in tokens::tokenize(text).windows(2) {
         if ["todo", "unimplemented"].contains(&pair[0].text.as_str()) && pair[1].text == "!" {
-            offences.push(offence(path, pair[0].line, format!("`{}!` panics on a user", pair[0].text)));
+            offences.push(offence(path, pair[0].line, format!("`{}!` panics at run time", pair[0].text)));
         }
     }
     offences
 }
 
-/// Imports point down.
+/// A room imports only rooms below it in [`ALLOWED_IMPORTS`].
 pub fn import_direction(path: &str, text: &str) -> Vec<Offence> {
     let code = tokens::product_tokens(text);
     let Some(own_module) = module_of(path) else { return Vec::new() };
@@ -184,26 +197,24 @@ pub fn import_direction(path: &str, text: &str) -> Vec<Offence> {
         return vec![offence(
             path,
             1,
-            format!("`{own_module}` is no room of the house; see ARCHITECTURE.md"),
+            format!("`{own_module}` has no row in ALLOWED_IMPORTS; see ARCHITECTURE.md"),
         )];
     };
     let mut offences = Vec::new();
     for (module_name, line) in imported_modules(path, &code) {
         if module_name == "*" || module_name == "self" {
-            offences.push(offence(path, line, "the whole crate is imported; name the room"));
+            offences.push(offence(path, line, "imports the whole crate; name the room"));
         } else if module_name != own_module && !allowed.contains(module_name.as_str()) {
             let below: Vec<_> = allowed.iter().copied().collect();
-            let message = format!(
-                "`{own_module}` uses `{module_name}`, against the arrows; below `{own_module}` are: {}",
-                below.join(", ")
-            );
+            let message =
+                format!("`{own_module}` may not import `{module_name}`, only: {}", below.join(", "));
             offences.push(offence(path, line, message));
         }
     }
     offences
 }
 
-/// The contract can be judged without a machine.
+/// Pure rooms use no async runtime, clock or system, so that their tests need none.
 pub fn pure_modules(path: &str, text: &str) -> Vec<Offence> {
     let Some(module_name) = module_of(path)
         .filter(|module_name| PURE_MODULES.contains(module_name) && !path.starts_with(IMPURE_FOLDER))
@@ -212,30 +223,30 @@ pub fn pure_modules(path: &str, text: &str) -> Vec<Offence> {
     };
     let code = tokens::product_tokens(text);
     let mut offences = Vec::new();
-    let mut no = |line, message: &str| {
-        offences.push(offence(path, line, format!("`{module_name}` is pure, but names {message}")))
+    let mut report = |line, message: &str| {
+        offences.push(offence(path, line, format!("`{module_name}` is pure but uses {message}")))
     };
     for (at, token) in code.iter().enumerate() {
         let clock = ["Instant", "SystemTime"].contains(&token.text.as_str());
         if starts_a_path(&code, at) && RUNTIME_CRATES.contains(&token.text.as_str()) {
-            no(token.line, &token.text);
+            report(token.line, &token.text);
         } else if clock && tokens::is_at(&code, at + 1, &["::", "now"]) {
-            no(token.line, &format!("{}::now; pass `now`", token.text));
+            report(token.line, &format!("{}::now; pass `now` as a parameter", token.text));
         } else if SOCKETS.contains(&token.text.as_str()) {
-            no(token.line, &token.text);
+            report(token.line, &token.text);
         } else if token.text == "Instant" {
-            no(token.line, "Instant; pass a Duration or a date");
+            report(token.line, "Instant; pass a Duration or a Timestamp");
         }
     }
     for (module, line) in first_segments_after(&code, "std") {
         if SYSTEM_MODULES.contains(&module.as_str()) {
-            no(line, &format!("std::{module}"));
+            report(line, &format!("std::{module}"));
         }
     }
     offences
 }
 
-/// In the contract the compiler is the to-do list: a match over an enum of ours names every variant.
+/// In `contract`, a match over one of our enums names every variant, so that the compiler finds what a new variant affects.
 pub fn no_catch_all(path: &str, text: &str) -> Vec<Offence> {
     if module_of(path) != Some("contract") {
         return Vec::new();
@@ -257,48 +268,44 @@ pub fn no_catch_all(path: &str, text: &str) -> Vec<Offence> {
             offences.push(offence(
                 path,
                 arm[0].line,
-                "`_ =>` over an enum of ours hides its next variant; name what is left",
+                "`_ =>` over one of our enums hides new variants; name the remaining ones",
             ));
         }
     }
     offences
 }
 
-/// pingora is named where it is at home.
+/// pingora is used only in the rooms and files listed here.
 pub fn pingora_imports(path: &str, text: &str) -> Vec<Offence> {
-    let at_home = ["src/proxy/", "src/server/"].iter().any(|home| path.starts_with(home));
-    if at_home || ["src/upstream/transport.rs", "src/upstream/timer.rs", "src/tls/stream.rs"].contains(&path)
-    {
+    if PINGORA_USERS.iter().any(|allowed| path.starts_with(allowed)) {
         return Vec::new();
     }
     let code = tokens::product_tokens(text);
     let uses = code.iter().filter(|token| token.text.starts_with("pingora"));
     let message =
-        "pingora is named only in exchange, server, upstream/{transport,timer}.rs and tls/stream.rs";
+        "pingora may be used only in proxy, server, upstream/{transport,timer}.rs and tls/stream.rs";
     uses.map(|t| offence(path, t.line, message)).collect()
 }
 
-/// One door: who else writes to a client answers without a contract and without a count.
+/// Only the files listed above write to clients: a response from elsewhere would bypass the contract and the metrics.
 pub fn client_writes(path: &str, text: &str) -> Vec<Offence> {
-    // The rehearsal's upstream and client speak on sockets of their own, never to a client of the gateway.
-    if path.starts_with("src/conformance/") {
+    if path.starts_with(CONFORMANCE_FOLDER) {
         return Vec::new();
     }
-    let may_write = WRITERS_TO_CLIENTS.contains(&path) || PINGORA_USERS.contains(&path);
+    let may_write = WRITERS_TO_CLIENTS.contains(&path) || CODECS.contains(&path);
     let forbidden =
         |name: &str| PINGORA_WRITES.contains(&name) || (CLIENT_WRITES.contains(&name) && !may_write);
     let code = tokens::product_tokens(text);
     let mut offences = Vec::new();
     for pair in code.windows(2).filter(|pair| [".", "::"].contains(&pair[0].text.as_str())) {
-        let (moves, pattern) = TUNNEL_WRITER;
-        if pair[1].text == moves && path != pattern {
-            let message =
-                format!("`{moves}` moves bytes to a client unread; only {pattern} may, after a 101");
+        let (method, allowed_path) = TUNNEL_WRITER;
+        if pair[1].text == method && path != allowed_path {
+            let message = format!("`{method}` forwards bytes uninspected; only {allowed_path} may call it");
             offences.push(offence(path, pair[1].line, message));
         }
         if forbidden(&pair[1].text) {
             let message = format!(
-                "`{}` writes to a client; only {} may",
+                "`{}` writes to a client; only {} may call it",
                 pair[1].text,
                 WRITERS_TO_CLIENTS.join(" and ")
             );
@@ -308,7 +315,7 @@ pub fn client_writes(path: &str, text: &str) -> Vec<Offence> {
     offences
 }
 
-/// What the process was told is read at the edge and passed down.
+/// Only `cli` and `main` read the environment and the arguments; they pass the values down.
 pub fn environment_reads(path: &str, text: &str) -> Vec<Offence> {
     if path.starts_with("src/cli/") || path == "src/main.rs" {
         return Vec::new();
@@ -323,28 +330,28 @@ pub fn environment_reads(path: &str, text: &str) -> Vec<Offence> {
     (0..code.len()).filter(read).map(|at| offence(path, code[at].line, message)).collect()
 }
 
-/// What is committed works on another machine and says nothing of this one.
+/// Committed files name no path that exists only on a developer's machine.
 pub fn machine_paths(path: &str, text: &str) -> Vec<Offence> {
     let mut offences = Vec::new();
     for (index, line) in text.lines().enumerate() {
         for pattern in [concat!("/wo", "rk/"), concat!("/ro", "ot/"), concat!("/tmp/", "dev-")] {
-            let alone =
+            let starts_path =
                 |at: usize| !line[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == '.');
-            if line.match_indices(pattern).any(|(at, _)| alone(at)) {
-                offences.push(offence(path, index + 1, format!("names `{pattern}`, a place of one machine")));
+            if line.match_indices(pattern).any(|(at, _)| starts_path(at)) {
+                offences.push(offence(path, index + 1, format!("names `{pattern}`, a path of one machine")));
             }
         }
     }
     offences
 }
 
-/// The room of a source file: the folder or file right under `src`.
+/// The room of a source file: the folder or file directly under `src`.
 fn module_of(path: &str) -> Option<&str> {
     let inside = path.strip_prefix("src/")?;
     Some(inside.split('/').next()?.trim_end_matches(".rs"))
 }
 
-/// The rooms that `module_name` may use: everything that the arrows lead to.
+/// The rooms that `module_name` may import, directly or indirectly below it.
 fn allowed_imports_of(module_name: &str) -> Option<BTreeSet<&'static str>> {
     let direct =
         |module_name: &str| ALLOWED_IMPORTS.iter().find(|(from, _)| *from == module_name).map(|(_, to)| *to);
@@ -358,16 +365,16 @@ fn allowed_imports_of(module_name: &str) -> Option<BTreeSet<&'static str>> {
     Some(found)
 }
 
-/// `lib.rs` declares and re-exports; it does nothing.
+/// `lib.rs` only declares and re-exports.
 fn lib_contains_only_modules(path: &str, code: &[Token]) -> Vec<Offence> {
-    let work = ["fn", "struct", "enum", "impl", "macro_rules", "static", "const"];
-    let found = code.iter().filter(|token| work.contains(&token.text.as_str()));
+    let definitions = ["fn", "struct", "enum", "impl", "macro_rules", "static", "const"];
+    let found = code.iter().filter(|token| definitions.contains(&token.text.as_str()));
     found
-        .map(|t| offence(path, t.line, format!("`{}` in lib.rs, which is a map and holds no code", t.text)))
+        .map(|t| offence(path, t.line, format!("`{}` in lib.rs, which only declares modules", t.text)))
         .collect()
 }
 
-/// Every room that the code names through `crate::`, `statusquo::` or a chain of `super::` that ends at the top.
+/// Every room that the code names through `crate::`, `statusquo::` or a chain of `super::` that reaches the crate root.
 fn imported_modules(path: &str, code: &[Token]) -> Vec<(String, usize)> {
     let mut found = first_segments_after(code, "crate");
     found.extend(first_segments_after(code, "statusquo"));
@@ -400,7 +407,7 @@ fn first_segments_after(code: &[Token], head: &str) -> Vec<(String, usize)> {
     starts.flat_map(|at| segments_at(code, at + 2)).collect()
 }
 
-/// Whether a path begins at this token: nothing is left of it that it would belong to.
+/// Whether a path begins at this token.
 fn starts_a_path(code: &[Token], at: usize) -> bool {
     let follows = |text: &str| at >= 1 && code[at - 1].text == text;
     let absolute = follows("::") && (at < 2 || !tokens::is_name(&code[at - 2]) && code[at - 2].text != ">");
@@ -447,7 +454,7 @@ fn patterns_of_match(code: &[Token], at: usize) -> Vec<&[Token]> {
         return Vec::new();
     };
     let mut patterns = Vec::new();
-    let mut start = Some(open + 1); // of the pattern being read; none inside an arm's body
+    let mut start = Some(open + 1); // of the current pattern; none inside an arm's body
     let mut guard = None;
     depth = 1;
     for index in open + 1..code.len() {
@@ -463,7 +470,7 @@ fn patterns_of_match(code: &[Token], at: usize) -> Vec<&[Token]> {
                 (start, guard) = (None, None);
             }
             (",", None) if depth == 1 => start = Some(index + 1),
-            // A body in braces needs no comma after it.
+            // No comma is required after a body in braces.
             ("}", None) if depth == 1 && code.get(index + 1).is_some_and(|next| next.text != ",") => {
                 let method_follows = [".", "?"].contains(&code[index + 1].text.as_str());
                 start = (!method_follows).then_some(index + 1);

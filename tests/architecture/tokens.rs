@@ -1,18 +1,17 @@
-//! Rust source as a list of tokens with their lines: enough to see which names a file uses.
+//! Splits Rust source into tokens with their lines: enough to see which names a file uses. It does not parse.
 //!
-//! Comments and the insides of literals are gone, so a sentence about pingora is not a use of pingora. It is no parser
-//! and knows none of our rules; those are in `rules.rs`.
+//! Comments and the contents of literals are dropped, so that a comment about pingora is not a use of pingora.
 
 /// One token of the code: an identifier, a number, or one punctuation character (`::` and `=>` are kept whole).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Token {
-    /// Its text; a string, byte or character literal is `""`.
+    /// Its text; `""` for every string, byte or character literal.
     pub text: String,
-    /// Where it starts, counted from 1.
+    /// The line where it starts, counted from 1.
     pub line: usize,
 }
 
-/// The tokens of `source` without the items that exist only in tests (`#[cfg(test)]`).
+/// The tokens of `source`, without items behind `#[cfg(test)]`.
 pub fn product_tokens(source: &str) -> Vec<Token> {
     let tokens = tokenize(source);
     if is_at(&tokens, 0, &["#", "!", "[", "cfg", "(", "test", ")", "]"]) {
@@ -31,7 +30,7 @@ pub fn product_tokens(source: &str) -> Vec<Token> {
     kept
 }
 
-/// The modules that a file declares for tests only: the value of `#[path]` where there is one, else `name.rs`.
+/// The files of the modules that `source` declares behind `#[cfg(test)]`: the value of `#[path]` if given, else `name.rs`.
 pub fn test_modules(source: &str) -> Vec<String> {
     let tokens = tokenize(source);
     let paths = path_attributes(source);
@@ -54,7 +53,6 @@ pub fn test_modules(source: &str) -> Vec<String> {
     found
 }
 
-/// All tokens of `source`.
 pub fn tokenize(source: &str) -> Vec<Token> {
     let mut reader = Tokenizer { rest: source.chars().collect(), position: 0, line: 1 };
     let mut tokens = Vec::new();
@@ -67,7 +65,7 @@ pub fn tokenize(source: &str) -> Vec<Token> {
     tokens
 }
 
-/// Whether the tokens from `position` on read exactly `texts`.
+/// Whether the tokens from index `at` on are exactly `texts`.
 pub fn is_at(tokens: &[Token], at: usize, texts: &[&str]) -> bool {
     tokens.len() >= at + texts.len()
         && texts.iter().zip(&tokens[at..]).all(|(want, token)| token.text == *want)
@@ -78,7 +76,7 @@ pub fn is_name(token: &Token) -> bool {
     token.text.starts_with(|c: char| c.is_alphabetic() || c == '_')
 }
 
-/// The index after the item whose attributes start at `position`.
+/// The index after the item whose attributes start at index `at`.
 fn end_of_item(tokens: &[Token], at: usize) -> usize {
     let mut depth = 0usize;
     for (index, token) in tokens.iter().enumerate().skip(at) {
@@ -125,7 +123,7 @@ impl Tokenizer {
         }
     }
 
-    /// Reads one token, or something that is none (blank, comment).
+    /// Reads one token; `None` for white space or a comment.
     fn token(&mut self, first: char) -> Option<String> {
         let second = self.peek(1);
         if first == '/' && second == Some('/') {
@@ -174,7 +172,7 @@ impl Tokenizer {
         }
     }
 
-    /// After the opening quote.
+    /// Skips to the end of a literal, from after its opening quote.
     fn quoted(&mut self) -> String {
         while let Some(c) = self.peek(0) {
             self.skip(if c == '\\' { 2 } else { 1 });
@@ -185,7 +183,7 @@ impl Tokenizer {
         "\"\"".to_owned()
     }
 
-    /// After `r`, at the first `#` or the quote.
+    /// Skips to the end of a raw literal, from the first `#` or the quote.
     fn raw_quoted(&mut self) -> String {
         let mut hashes = 0;
         while self.peek(0) == Some('#') {
@@ -206,7 +204,7 @@ impl Tokenizer {
     fn character_or_lifetime(&mut self) -> String {
         let escaped = self.peek(1) == Some('\\');
         if !escaped && self.peek(2) != Some('\'') {
-            self.skip(1); // a lifetime: its name follows as an ordinary token
+            self.skip(1); // a lifetime: its name is the next token
             return "'".to_owned();
         }
         self.skip(if escaped { 3 } else { 2 });
@@ -258,6 +256,6 @@ fn product_tokens_exclude_test_only_items_and_nothing_else() {
 #[test]
 fn test_module_file_is_found_by_path_attribute_or_name() {
     let source =
-        "#[cfg(test)]\n#[path = \"door_tests.rs\"]\nmod tests;\n#[cfg(test)]\nmod samples;\nmod product;";
-    assert_eq!(test_modules(source), ["door_tests.rs", "samples.rs"]);
+        "#[cfg(test)]\n#[path = \"router_tests.rs\"]\nmod tests;\n#[cfg(test)]\nmod samples;\nmod product;";
+    assert_eq!(test_modules(source), ["router_tests.rs", "samples.rs"]);
 }

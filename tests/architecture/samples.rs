@@ -1,8 +1,9 @@
-//! Bad code for every rule, and good code beside it: a rule that cannot say no guards nothing.
+//! Samples for every rule: code that the rule must report, and similar code that it must accept.
 
+use crate::names;
 use crate::rules::{self, Offence};
 
-/// The lines that a rule complains about.
+/// The lines that a rule reports.
 fn lines(offences: Vec<Offence>) -> Vec<usize> {
     offences.into_iter().map(|offence| offence.line).collect()
 }
@@ -38,18 +39,18 @@ fn todo_markers_are_reported_in_comments_and_code() {
 
 #[test]
 fn upward_import_is_reported_in_every_spelling() {
-    let against = |text: &str| lines(rules::import_direction("src/contract/policy.rs", text));
-    assert_eq!(against("//!\nuse crate::config::Config;"), [2]);
-    assert_eq!(against("use crate::{\n contract::Cause,\n telemetry::{self, metrics},\n};"), [3]);
-    assert_eq!(against("fn a(c: &crate::snapshot::Snapshot) {}"), [1]);
-    assert_eq!(against("use super::super::upstream::Server;"), [1]);
-    assert_eq!(against("mod inner {\n use super::super::super::upstream::Server;\n}"), [2]);
-    assert_eq!(against("use statusquo::server;"), [1]);
-    assert_eq!(against("use crate::*;"), [1]);
-    assert_eq!(lines(rules::import_direction("src/contract/mod.rs", "use super::proxy::Door;")), [1]);
+    let reported = |text: &str| lines(rules::import_direction("src/contract/policy.rs", text));
+    assert_eq!(reported("//!\nuse crate::config::Config;"), [2]);
+    assert_eq!(reported("use crate::{\n contract::Cause,\n telemetry::{self, metrics},\n};"), [3]);
+    assert_eq!(reported("fn a(c: &crate::snapshot::Snapshot) {}"), [1]);
+    assert_eq!(reported("use super::super::upstream::Server;"), [1]);
+    assert_eq!(reported("mod inner {\n use super::super::super::upstream::Server;\n}"), [2]);
+    assert_eq!(reported("use statusquo::server;"), [1]);
+    assert_eq!(reported("use crate::*;"), [1]);
+    assert_eq!(lines(rules::import_direction("src/contract/mod.rs", "use super::proxy::Gateway;")), [1]);
     assert_eq!(lines(rules::import_direction("src/proxy/local_reply.rs", "use crate::admin::Page;")), [1]);
     assert_eq!(lines(rules::import_direction("src/conformance/mod.rs", "use crate::config::Config;")), [1]);
-    assert_eq!(lines(rules::import_direction("src/attic/mod.rs", "")), [1], "a room that is not in the plan");
+    assert_eq!(lines(rules::import_direction("src/attic/mod.rs", "")), [1], "a room without a row");
     assert_eq!(lines(rules::import_direction("src/lib.rs", "pub mod a;\nfn b() {}")), [2]);
 }
 
@@ -86,7 +87,10 @@ fn system_access_in_a_pure_module_is_reported() {
         []
     );
     assert_eq!(impure("fn a(now: SystemTime) { facts.tracing.get(); }"), []);
-    assert_eq!(lines(rules::pure_modules("src/server/drain.rs", "use tokio::time;")), []);
+    for path in ["src/server/drain.rs", "src/limit/redis/connection.rs"] {
+        assert_eq!(lines(rules::pure_modules(path, "use tokio::time;")), [], "{path}");
+    }
+    assert_eq!(lines(rules::pure_modules("src/limit/window.rs", "use tokio::time;")), [1]);
 }
 
 #[test]
@@ -186,4 +190,44 @@ fn machine_specific_path_is_reported() {
     assert_eq!(named(&format!("see\n{work}main/src")), [2]);
     assert_eq!(named(&format!("cd {root}.cargo")), [1]);
     assert_eq!(named(&format!("see ../shared{work} and https://example.com{root}")), []);
+}
+
+#[test]
+fn forbidden_word_is_reported_as_a_part_of_any_identifier() {
+    let reported = |text: &str| lines(names::forbidden_words("src/a.rs", text));
+    assert_eq!(reported("fn a() {\n    let told = 1;\n}"), [2]);
+    assert_eq!(reported("struct MisfitTable;\nfn pass_ledger() {}\nconst LAST_FAREWELL: u8 = 1;"), [1, 2, 3]);
+    assert_eq!(reported("use crate::dress;\nmod torn_head;\nlet h2Stranger = 1;"), [1, 2, 3]);
+    assert_eq!(reported("enum HTTPFate {}\nlet deeds = 2;\nfn a<'worn>() {}"), [1, 2, 3]);
+}
+
+#[test]
+fn forbidden_word_is_accepted_inside_words_comments_and_literals() {
+    let text = "//! It was told.\nlet address = \"told\"; // torn\nfn details() {}\nstruct Background; let fatel = underground;";
+    assert_eq!(lines(names::forbidden_words("src/a.rs", text)), []);
+}
+
+#[test]
+fn type_name_defined_in_three_files_is_reported_in_each() {
+    let files = [
+        ("src/a.rs", "//! A.\npub struct Entry;"),
+        ("tests/b.rs", "enum Entry { A }\nmod c { pub(crate) trait Entry {} }"),
+        ("benches/d.rs", "#[derive(Debug)]\ntype Entry<T> = Vec<T>;"),
+    ];
+    let offences = names::repeated_type_names(&files);
+    let places: Vec<_> = offences.iter().map(|offence| (offence.path.as_str(), offence.line)).collect();
+    assert_eq!(places, [("src/a.rs", 2), ("tests/b.rs", 1), ("tests/b.rs", 2), ("benches/d.rs", 2)]);
+    assert_eq!(names::repeated_type_names(&files[..2]), []);
+}
+
+#[test]
+fn associated_types_and_uses_of_a_type_are_not_definitions() {
+    let associated = "impl<T> Iterator for A<T> { type Item = u8; fn a() { struct B { c: u8 } } }\ntrait C: D { type Item; }";
+    let used = "use e::Item;\nfn f(i: Item) -> impl Into<Item> { let g = h.r#type; Item {} } // struct Item";
+    let files = [("src/a.rs", associated), ("src/b.rs", associated), ("src/c.rs", used), ("src/d.rs", used)];
+    let names: Vec<_> = names::repeated_type_names(&[&files[..], &[("src/e.rs", associated)]].concat())
+        .into_iter()
+        .map(|offence| offence.what.split('`').nth(1).unwrap().to_owned())
+        .collect();
+    assert_eq!(names, ["B", "B", "B", "C", "C", "C"]);
 }
