@@ -1,7 +1,7 @@
-//! One connection: a pingora stream, encrypted or not, the bytes read ahead of it and the bytes still to be written.
+//! A plaintext or TLS connection with a read buffer and a write buffer.
 //!
-//! The same for both sides of the gateway. Everything is a poll function, so that one loop can drive four directions at
-//! once and stop anywhere without losing a byte. It knows no HTTP.
+//! Used for clients and upstreams. Every operation is a poll function, so that one loop can drive both directions of
+//! both connections, and can be cancelled at any point without losing bytes.
 
 use std::io;
 use std::pin::Pin;
@@ -12,20 +12,20 @@ use pingora::protocols::Stream;
 use tokio::io::AsyncWrite;
 use tokio_util::io::poll_read_buf;
 
-/// Room for a head: real ones fit, and an idle connection holds no more.
+/// Read size for header sections: typical ones fit, and an idle connection uses no more memory than this.
 pub(super) const HEADER_BUFFER_SIZE: usize = 4 * 1024;
-/// Room for a body: the system call is paid once for so many bytes.
+/// Read size for bodies: large enough that the cost of a system call per read does not matter.
 pub(super) const BODY_BUFFER_SIZE: usize = 64 * 1024;
 
-/// A connection with its buffers.
+/// A connection with its read and write buffers.
 #[derive(Debug)]
 pub(super) struct BufferedStream {
     stream: Stream,
-    /// Read and not used yet.
+    /// Bytes read and not yet consumed.
     pub(super) input: BytesMut,
-    /// Not written yet.
+    /// Bytes queued and not yet written.
     pub(super) output: BytesMut,
-    /// The stream was given bytes that it may still hold back, as an encrypted one does.
+    /// The stream may still buffer written bytes, as TLS does.
     unflushed: bool,
 }
 
@@ -34,16 +34,16 @@ impl BufferedStream {
         BufferedStream { stream, input: BytesMut::new(), output: BytesMut::new(), unflushed: false }
     }
 
-    /// Reads once into `input`, with room for `reserve` bytes; 0 is the end of the stream.
+    /// Reads once into `input`, with capacity for at least `reserve` bytes. Returns 0 at the end of the stream.
     pub(super) fn poll_fill(&mut self, cx: &mut Context<'_>, reserve: usize) -> Poll<io::Result<usize>> {
         self.input.reserve(reserve);
         poll_read_buf(Pin::new(&mut self.stream), cx, &mut self.input)
     }
 
-    /// Writes `output` until it is empty. Ready at once when there is nothing to write.
+    /// Writes `output` until it is empty. Ready at once if it is empty already.
     ///
     /// # Errors
-    /// What the system said; what was not written stays in `output`.
+    /// The write error; unwritten bytes stay in `output`.
     pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.unsent() == 0 {
             return Poll::Ready(Ok(()));
@@ -61,12 +61,12 @@ impl BufferedStream {
         Poll::Ready(Ok(()))
     }
 
-    /// Bytes that are not written; at least 1 while the stream may hold some back.
+    /// Number of bytes that are not written; at least 1 while the stream may buffer some.
     pub(super) fn unsent(&self) -> usize {
         self.output.len().max(usize::from(self.unflushed))
     }
 
-    /// Hands everything read on to be written to `to`: bytes of a tunnel, which are nobody's answer.
+    /// Queues everything in `input` for writing to `to`: the bytes of a tunnel.
     pub(super) fn splice_to(&mut self, to: &mut BufferedStream) {
         if to.output.is_empty() {
             std::mem::swap(&mut self.input, &mut to.output);
@@ -76,7 +76,7 @@ impl BufferedStream {
         self.input.clear();
     }
 
-    /// Says that nothing more will be written, as [`BufferedStream::shutdown_write`] does.
+    /// Half-closes the connection, see [`BufferedStream::shutdown_write`].
     pub(super) fn poll_shutdown_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
     }
@@ -86,19 +86,19 @@ impl BufferedStream {
         std::future::poll_fn(|cx| self.poll_fill(cx, reserve)).await
     }
 
-    /// Says that nothing more will be written (FIN). The peer may go on sending.
+    /// Half-closes the connection (FIN). The peer may continue to send.
     pub(super) async fn shutdown_write(&mut self) -> io::Result<()> {
         std::future::poll_fn(|cx| self.poll_shutdown_write(cx)).await
     }
 
-    /// Gives back the memory of what was written: the wait for an answer should not cost as much as the request.
+    /// Frees an empty write buffer, so that a request that waits for its response uses little memory.
     pub(super) fn free_output(&mut self) {
         if self.output.is_empty() {
             self.output = BytesMut::new();
         }
     }
 
-    /// Gives back the memory of empty buffers: an idle connection should cost little.
+    /// Frees empty buffers, so that an idle connection uses little memory.
     pub(super) fn free_buffers(&mut self) {
         if self.input.is_empty() {
             self.input = BytesMut::new();
@@ -106,19 +106,19 @@ impl BufferedStream {
         self.output = BytesMut::new();
     }
 
-    /// Closes so that the peer sees a reset and not an orderly end: for a body whose only end is the connection's.
+    /// Closes the connection with a reset: for a truncated message whose end is otherwise the close of the connection.
     pub(super) fn reset(self) {
         let linger = nix::libc::linger { l_onoff: 1, l_linger: 0 };
-        // A failure leaves an ordinary close, which is all that can be done then.
+        // If this fails, the connection is closed normally.
         let _ = nix::sys::socket::setsockopt(self.stream.id(), nix::sys::socket::sockopt::Linger, &linger);
     }
 
-    /// The connection for the pool; only when nothing is buffered either way.
+    /// The stream for the connection pool; `None` if a buffer holds bytes.
     pub(super) fn into_idle_stream(self) -> Option<Stream> {
         (self.input.is_empty() && self.unsent() == 0).then_some(self.stream)
     }
 
-    /// The stream and what was read ahead, for the codec of another protocol.
+    /// The stream and the bytes already read, for the codec of another protocol.
     pub(super) fn into_parts(self) -> (Stream, BytesMut) {
         (self.stream, self.input)
     }

@@ -1,7 +1,7 @@
-//! Judge a response head and, for an error, its bounded body: may it pass, or is it replaced?
+//! Classifies an upstream response: forward it, or replace it.
 //!
-//! What conforms and which code answers is decided in [`crate::contract`]; this file holds the body back, decodes it and
-//! asks. It writes to no client.
+//! Error bodies are buffered within `errors.upstream_body.limit` and decoded. [`crate::contract`] decides whether they
+//! conform and which code replaces them. Nothing is sent to the client here.
 
 use std::borrow::Cow;
 use std::future::poll_fn;
@@ -22,47 +22,47 @@ use crate::contract::decode::{self, ContentCoding, DecodeError};
 use crate::contract::{Cause, Contract, Decision, EXCERPT_LIMIT, Evidence, Phase, Trigger};
 use crate::snapshot::error_context::ErrorContext;
 
-/// An error's body is read in pieces of this size: most are smaller, and a thousand of them may be held at once.
+/// Read size for error bodies. Most are smaller, and many may be buffered at once.
 const ERROR_BUFFER_SIZE: usize = 8 * 1024;
 
-/// What becomes of a response.
+/// What is done with a response.
 #[derive(Debug)]
 pub(super) enum Verdict {
-    /// It passes as it comes.
+    /// Forward the response; its body has not been read.
     Pass,
-    /// An error that nobody replaces passes: what was read of its body, and then the rest.
+    /// Forward an error that is not replaced: these bytes of its body were already read.
     PassBuffered(Bytes),
-    /// An error in the contract passes, whole.
+    /// Forward an error that conforms to the contract. Its body is complete.
     PassConforming(ConformingBody),
-    /// It is replaced.
+    /// Replace the response with a local reply.
     Replace(Replacement),
 }
 
 /// The body of a conforming error.
 #[derive(Debug)]
 pub(super) struct ConformingBody {
-    /// As it will be sent; `None` on HEAD.
+    /// The body to send; `None` for a HEAD request.
     pub(super) body: Option<Bytes>,
-    /// The content coding was taken off, because the client does not accept it.
+    /// The content coding was removed, because the client does not accept it.
     pub(super) decoded: bool,
 }
 
-/// Why and by what a response is replaced.
+/// Why a response is replaced, and with what.
 #[derive(Debug)]
 pub(super) struct Replacement {
     pub(super) decision: Decision,
     pub(super) extract: ExtractedError,
-    /// What the upstream said, for the log: its reason and the beginning of its body.
+    /// For the access log: the upstream's reason phrase and the beginning of its body.
     pub(super) evidence: Evidence,
 }
 
-/// What a response turned out to be.
+/// The result of checking an error response against the contract.
 struct Examination {
     conformance: Conformance,
     extract: ExtractedError,
-    /// As a conforming body is sent, if not as it was received.
+    /// The body to send if the response conforms; `None` means as received.
     conforming_body: Option<ConformingBody>,
-    /// The body, readable where it could be decoded.
+    /// The body for the evidence, decoded if possible.
     readable_body: Bytes,
 }
 
@@ -77,18 +77,18 @@ impl Examination {
     }
 }
 
-/// How the held body ended.
+/// The result of buffering an error body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum BufferOutcome {
     Complete,
     TooLarge,
-    /// The connection ended or the framing broke.
+    /// The connection closed early, or the framing is invalid.
     Incomplete,
-    /// The time is up.
+    /// `errors.upstream_body.timeout` or a request deadline expired.
     TimedOut,
 }
 
-/// Judges the response that has begun.
+/// Classifies a response whose headers have been received.
 pub(super) async fn classify(context: &mut RequestContext<'_>, response: &mut UpstreamResponse) -> Verdict {
     let status = response.response_head.facts.status;
     let mode = context.route.config.errors.mode;
@@ -119,11 +119,11 @@ pub(super) async fn classify(context: &mut RequestContext<'_>, response: &mut Up
         Phase::ResponseBody,
     );
     let mut body = BytesMut::new();
-    let left = limit.at.saturating_duration_since(now);
-    let holding = buffer_body(&mut response.conn, &mut body, error_config.upstream_body_limit);
-    let (held, waited) = waited(now, left, holding).await;
+    let time_left = limit.at.saturating_duration_since(now);
+    let buffering = buffer_body(&mut response.conn, &mut body, error_config.upstream_body_limit);
+    let (buffered, waited) = waited(now, time_left, buffering).await;
     context.log.waited += waited;
-    let outcome = held.unwrap_or(BufferOutcome::TimedOut);
+    let outcome = buffered.unwrap_or(BufferOutcome::TimedOut);
     let body = body.freeze();
     let examination = match outcome {
         _ if !documented && outcome != BufferOutcome::Complete => {
@@ -135,8 +135,8 @@ pub(super) async fn classify(context: &mut RequestContext<'_>, response: &mut Up
         }
         BufferOutcome::Complete => examine(context, response, documented, &body),
     };
-    // A cut response is a fault, and faults are answered in every mode. One that is only large or slow is not: where
-    // nothing is replaced, its rest follows.
+    // A truncated response is replaced in `observe` mode too: it cannot be forwarded. A large or slow one can: its rest
+    // follows.
     if mode == ErrorMode::Observe && outcome == BufferOutcome::Incomplete {
         context.route.upstream_metrics.conformance(examination.conformance);
         return replacement(context, response, decision, examination);
@@ -144,7 +144,7 @@ pub(super) async fn classify(context: &mut RequestContext<'_>, response: &mut Up
     verdict(context, response, decision, examination, Some(body))
 }
 
-/// What the contract says about this status of this upstream.
+/// The decision of the error policy on this upstream status.
 fn decide(context: &RequestContext<'_>, status: u16) -> Decision {
     let error_context = ErrorContext {
         contract: &context.snapshot.contract,
@@ -157,7 +157,7 @@ fn decide(context: &RequestContext<'_>, status: u16) -> Decision {
     error_context.decide(Trigger::UpstreamStatus(status))
 }
 
-/// Counts what was found and turns it into the verdict. `body`: what was read of it; `None` on HEAD.
+/// Counts the conformance and returns the verdict. `body` is what was read of the body; `None` for a HEAD request.
 fn verdict(
     context: &RequestContext<'_>,
     response: &UpstreamResponse,
@@ -166,7 +166,7 @@ fn verdict(
     body: Option<Bytes>,
 ) -> Verdict {
     context.route.upstream_metrics.conformance(examination.conformance);
-    // A caller of gRPC reads no bodies: its error is said in fields, whatever the upstream's looks like.
+    // gRPC clients read the error from the gRPC status, not from the body.
     let may_pass = examination.conformance == Conformance::Conforms
         && decision.allows_upstream_body()
         && !context.request.is_grpc();
@@ -202,7 +202,7 @@ fn replacement(
     Verdict::Replace(Replacement { decision, extract: examination.extract, evidence })
 }
 
-/// Reads the body until its end, the limit or the first fault.
+/// Reads the body until its end, until it exceeds `limit`, or until reading fails.
 async fn buffer_body(conn: &mut UpstreamConn, body: &mut BytesMut, limit: usize) -> BufferOutcome {
     loop {
         match poll_fn(|cx| conn.poll_body(cx, ERROR_BUFFER_SIZE)).await {
@@ -219,7 +219,7 @@ async fn buffer_body(conn: &mut UpstreamConn, body: &mut BytesMut, limit: usize)
     }
 }
 
-/// Holds a whole body against the contract.
+/// Decodes a complete body and checks it against the contract.
 fn examine(
     context: &RequestContext<'_>,
     response: &UpstreamResponse,
@@ -280,7 +280,7 @@ fn examine(
 }
 
 fn extract(contract: &Contract, body: &[u8]) -> ExtractedError {
-    // Most replaced bodies are pages: a look at the first byte spares the parser.
+    // Most replaced bodies are HTML pages: checking the first byte avoids parsing them.
     let starts_json =
         body.iter().find(|octet| !octet.is_ascii_whitespace()).is_some_and(|octet| *octet == b'{');
     if starts_json { conform::extract(contract, body) } else { ExtractedError::default() }
@@ -297,7 +297,7 @@ fn accepts(context: &RequestContext<'_>, coding: ContentCoding) -> bool {
     crate::http::accept_encoding::accepts_coding(context.request.fields.values("accept-encoding"), name)
 }
 
-/// The one Content-Type. Of several, clients read one or another: that is no type at all.
+/// The Content-Type; empty if there are several, because clients differ in which one they use.
 fn media_type(fields: &HeaderFields) -> Option<&[u8]> {
     let mut types = fields.values("content-type");
     let first = types.next()?;

@@ -1,13 +1,14 @@
-//! The times of one request: when it began, when it must have been answered, and which limit strikes first.
+//! The deadlines of one request, and which time limit expires first.
 //!
-//! Pure on given instants. The total deadline stands still while we wait for the client's own bytes.
+//! Computes with the instants that callers pass and never reads the clock. The deadline is extended by the time spent
+//! waiting for the client's body.
 
 use std::time::{Duration, Instant};
 
 use crate::config::Timeouts;
 use crate::contract::{Cause, Fault, Phase};
 
-/// A limit that may strike: when, and what it means then.
+/// A time limit: when it expires, and the fault that results.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct TimeLimit {
     pub(super) at: Instant,
@@ -20,7 +21,7 @@ impl TimeLimit {
         TimeLimit { at, cause, phase }
     }
 
-    /// The earlier of two.
+    /// The earlier of two limits.
     #[must_use]
     pub(super) fn earlier(self, other: Option<TimeLimit>) -> TimeLimit {
         match other {
@@ -29,13 +30,13 @@ impl TimeLimit {
         }
     }
 
-    /// What it means when it strikes.
+    /// The fault that results when the limit expires.
     pub(super) const fn fault(&self) -> Fault {
         Fault::new(self.cause, self.phase)
     }
 }
 
-/// The clock of one request.
+/// The start time and deadlines of one request.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct RequestClock {
     started: Instant,
@@ -54,17 +55,17 @@ impl RequestClock {
         }
     }
 
-    /// So long we waited for the client: that time is not the upstream's.
+    /// Extends the deadline by time spent waiting for the client.
     pub(super) fn pause(&mut self, waited: Duration) {
         self.paused += waited;
     }
 
-    /// When the response head must have been judged.
+    /// The limit until which the response must have been classified (`timeouts.deadline`).
     pub(super) fn deadline(&self, phase: Phase) -> TimeLimit {
         TimeLimit::new(self.started + self.deadline + self.paused, Cause::DeadlineExceeded, phase)
     }
 
-    /// When everything must be over, where that is limited.
+    /// The limit on the whole request, if configured (`timeouts.max_duration`).
     pub(super) fn max_duration(&self, phase: Phase) -> Option<TimeLimit> {
         self.max_duration
             .map(|max_duration| TimeLimit::new(self.started + max_duration, Cause::DeadlineExceeded, phase))

@@ -1,4 +1,4 @@
-//! What one routed request carries from step to step, and the story that is told of it at the end.
+//! The state that a routed request carries from step to step, and the values that are logged when it ends.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use crate::limit::Key;
 use crate::snapshot::rate_limits::RateLimitRule;
 use crate::snapshot::{Route, Snapshot};
 
-/// A request on its way through a route.
+/// A request that has been admitted to a route.
 #[derive(Debug)]
 pub(super) struct RequestContext<'a> {
     pub(super) gateway: &'a Gateway,
@@ -31,16 +31,16 @@ pub(super) struct RequestContext<'a> {
     pub(super) upload: Upload,
     pub(super) clock: RequestClock,
     pub(super) forwarded_for: HeaderValue,
-    /// The change of protocol that the upstream is offered.
+    /// The protocol upgrade to offer to the upstream.
     pub(super) offer: Option<UpgradeOffer<'a>>,
 }
 
-/// Why a step did not come to its end.
+/// Why a step ended early.
 #[derive(Debug)]
 pub(super) enum Interrupt {
-    /// There is something to answer.
+    /// The client receives an error response.
     Fault(Fault),
-    /// There is nobody to answer.
+    /// The client disconnected: no response is sent.
     ClientDisconnected,
 }
 
@@ -51,23 +51,23 @@ impl From<Fault> for Interrupt {
 }
 
 impl RequestContext<'_> {
-    /// The earlier of a limit, the total deadline and the limit on everything.
+    /// The earliest of `limit`, `timeouts.deadline` and `timeouts.max_duration`.
     pub(super) fn with_deadlines(&self, limit: TimeLimit, phase: Phase) -> TimeLimit {
         limit.earlier(Some(self.clock.deadline(phase))).earlier(self.clock.max_duration(phase))
     }
 
-    /// Whether the request must have an upstream connection of its own while it lasts.
+    /// Whether the request needs an exclusive HTTP/1 connection: it offers an upgrade, or authenticates the connection.
     pub(super) fn needs_http1(&self) -> bool {
         self.offer.is_some() || self.request.binds_connection
     }
 
-    /// Whether sending the request once more is harmless and possible.
+    /// Whether the request can be sent again: its method is idempotent, and its whole body is in the replay buffer.
     pub(super) fn can_repeat_safely(&self) -> bool {
         self.upload.can_replay() && self.upload.has_ended() && self.request.method.is_idempotent()
     }
 }
 
-/// What happened, for the log.
+/// What is recorded about a request while it is served, for metrics and the access log.
 #[derive(Debug)]
 pub(super) struct RequestLog {
     pub(super) started: Instant,
@@ -80,19 +80,19 @@ pub(super) struct RequestLog {
     pub(super) upstream_status: Option<u16>,
     pub(super) response_bytes: u64,
     pub(super) request_sent: RequestSent,
-    /// What the upstream said that was replaced.
+    /// Reason phrase and beginning of the body of an upstream error that was replaced.
     pub(super) upstream_evidence: Evidence,
-    /// The rate limit that refused it.
+    /// The rate limit that denied the request.
     pub(super) denied_by: Option<Arc<RateLimitRule>>,
-    /// The rate limits that counted it and whose counts its answer may undo.
+    /// The rate limits that counted the request and are reset by some upstream statuses (`reset_on`).
     pub(super) reset_candidates: Vec<(Arc<RateLimitRule>, Key)>,
-    /// So long the client sent before the request was admitted: no time of the upstream's.
+    /// Time spent buffering the request body before admission. It does not count towards the deadline.
     pub(super) body_read_time: Duration,
-    /// Time spent waiting for the upstream or the client; what [`Downstream`] counts by itself is added at the end.
+    /// Time spent waiting for the upstream or the client. [`Downstream::waited`] is added when the request ends.
     pub(super) waited: Duration,
-    /// What every response of this request wears.
+    /// Fields that the gateway adds to every response of this request.
     pub(super) response_headers: ResponseHeaderMutations,
-    /// What stood in place of a request line, where there was no request.
+    /// The received request line of a malformed request; empty otherwise.
     pub(super) request_line: Bytes,
 }
 

@@ -1,4 +1,4 @@
-//! What all connections of the gateway share: the current snapshot, the counters, our own name in `Via`.
+//! State shared by all connections: the current snapshot, the metrics and the pseudonym in `Via`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -8,25 +8,25 @@ use arc_swap::ArcSwap;
 use crate::snapshot::Snapshot;
 use crate::telemetry::Metrics;
 
-/// Shared by every connection.
+/// State shared by all connections.
 #[derive(Debug)]
 pub struct Gateway {
-    /// Swapped as a whole; a request pins one.
+    /// The current configuration, replaced as a whole by a reload. Each request loads it once.
     pub snapshot: ArcSwap<Snapshot>,
-    /// The counters of the process.
+    /// The metrics of the process.
     pub metrics: Arc<Metrics>,
-    /// So many connections to upstreams may be in use at once before no further one is made.
+    /// Maximum number of upstream connections in use at once.
     max_upstream_connections: AtomicI64,
-    /// `1.1 PSEUDONYM`, as it is written.
+    /// The `Via` value: `1.1 PSEUDONYM`.
     pub(super) via: Vec<u8>,
-    /// A path that panics, for the tests of the guard; never set in a release build.
+    /// A path that panics, to test the panic handler; never set in a release build.
     pub(super) panic_path: Option<&'static str>,
 }
 
 impl Gateway {
-    /// `pseudonym` is our name in Via (RFC 9110 7.6.3): a token, the same for the life of the process, different for
-    /// each instance.
-    /// `max_upstream_connections` is what the descriptor limit leaves for connections to upstreams in use.
+    /// `pseudonym` identifies this instance in `Via` (RFC 9110 7.6.3): a token, unique to each instance, constant while
+    /// the process runs. `max_upstream_connections` is the share of the file descriptor limit for upstream connections
+    /// in use.
     pub fn new(
         snapshot: Snapshot,
         metrics: Arc<Metrics>,
@@ -44,12 +44,12 @@ impl Gateway {
         }
     }
 
-    /// So many connections to upstreams may be in use from now on.
+    /// Changes the maximum number of upstream connections in use. Open connections are kept.
     pub fn set_max_upstream_connections(&self, limit: usize) {
         self.max_upstream_connections.store(i64::try_from(limit).unwrap_or(i64::MAX), Ordering::Relaxed);
     }
 
-    /// So many connections to upstreams may be in use.
+    /// The maximum number of upstream connections in use.
     pub(super) fn max_upstream_connections(&self) -> i64 {
         self.max_upstream_connections.load(Ordering::Relaxed)
     }
@@ -61,7 +61,7 @@ impl Gateway {
         }
     }
 
-    /// Our name, without the protocol version.
+    /// The pseudonym in `Via`, without the protocol version.
     pub(super) fn pseudonym(&self) -> &[u8] {
         self.via.get(4..).unwrap_or_default()
     }

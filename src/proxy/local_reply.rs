@@ -1,8 +1,9 @@
-//! THE DOOR: the only way by which an answer of our own reaches a client.
+//! Sends the responses that the gateway generates itself: every local reply goes through this file.
 //!
-//! It takes a [`LocalReply`], which only a documented code can make, or a [`PageResponse`] below 400, and uses up the right to
-//! answer. It adds framing, Connection and Date and nothing else, and it sees to it that the client can read the answer
-//! although its request may still be on the way.
+//! Input is a [`LocalReply`], which can only be built from a documented code, or a [`PageResponse`] with a status below
+//! 400. Sending consumes the [`ResponseSender`], so a request gets one response. Only framing, Connection and Date are
+//! added here. Afterwards the rest of the request body is read within limits: closing a connection with unread bytes
+//! resets it, and the client could lose the response.
 #![expect(clippy::disallowed_methods, reason = "this is one of the two places that write to clients")]
 
 use std::future::poll_fn;
@@ -20,28 +21,28 @@ use super::wait::waited;
 use crate::contract::{LocalReply, PageResponse};
 use crate::http::request_head::Version;
 
-/// An unread rest of a request body up to this size is read so that the connection can be kept: reading 64 KiB costs
-/// less than a handshake.
+/// HTTP/1: the rest of a request body is read up to this size to keep the connection: reading 64 KiB costs less than a
+/// handshake.
 const KEEP_ALIVE_DRAIN_BYTES: u64 = 64 * 1024;
-/// And for so long.
+/// HTTP/1: maximum time for reading the rest of a request body.
 const KEEP_ALIVE_DRAIN_TIME: Duration = Duration::from_secs(2);
-/// On HTTP/2 so much of an upload is taken before its stream is reset: curl up to 7.88 loses the answer otherwise.
+/// HTTP/2: this much of a request body is read before the stream is reset; otherwise curl up to 7.88 loses the
+/// response.
 const H2_DRAIN_BYTES: u64 = 256 * 1024;
-/// And for so long.
+/// HTTP/2: maximum time for reading the rest of a request body.
 const H2_DRAIN_TIME: Duration = Duration::from_secs(1);
 
-/// How the writing of an answer ended.
+/// The result of sending a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SendResult {
-    /// It is with the transport.
+    /// The whole response was written to the transport.
     Complete,
-    /// The client is gone.
     Disconnected,
-    /// The client takes nothing.
+    /// The client accepted no bytes for `client.write_timeout`.
     WriteTimeout,
 }
 
-/// Writes a local reply. `write_timeout` is the client's silence in bytes taken.
+/// Sends a local reply. `write_timeout` limits the time in which the client accepts no bytes.
 pub(super) async fn send(
     sender: ResponseSender<'_>,
     reply: &LocalReply,
@@ -52,8 +53,8 @@ pub(super) async fn send(
     send_message(sender, &parts, write_fields, reply.body(), write_timeout).await
 }
 
-/// The bytes of a reply on HTTP/1.1, as [`send`] writes them: for those who want to see them without a client.
-/// `close` says that the connection ends with it.
+/// Renders a local reply as the HTTP/1.1 bytes that a client receives, for example for `explain`. `closes` adds
+/// `Connection: close`.
 pub fn render_h1(reply: &LocalReply, is_head_request: bool, closes: bool, now: SystemTime) -> Bytes {
     let mut out = BytesMut::new();
     let parts = response_head_parts(reply, false);
@@ -70,7 +71,7 @@ pub fn render_h1(reply: &LocalReply, is_head_request: bool, closes: bool, now: S
 fn response_head_parts(reply: &LocalReply, h2: bool) -> ResponseHeadParts<'_> {
     let length = match reply.content_length() {
         Some(length) => BodyLength::Exactly(length),
-        // To a caller of gRPC. On HTTP/2 the head itself ends the message.
+        // A gRPC error, which has no body. On HTTP/2 its HEADERS frame has END_STREAM.
         None if reply.status() == 200 && !h2 => BodyLength::Exactly(0),
         None => BodyLength::Absent,
     };
@@ -88,7 +89,7 @@ fn write_reply_fields(writer: &mut FieldWriter<'_>, reply: &LocalReply, now: Sys
     }
 }
 
-/// Writes a page of the telemetry or admin endpoints: always below 400.
+/// Sends a page of the telemetry or admin endpoints.
 pub(super) async fn send_page(
     sender: ResponseSender<'_>,
     page: &PageResponse,
@@ -122,7 +123,7 @@ async fn send_message(
     finish_response(client, drain_limit, write_timeout).await
 }
 
-/// Sees a complete answer out, and reads what `drain` allows of the request behind it.
+/// Writes a queued response, then reads the rest of the request body within `drain_limit`.
 pub(super) async fn finish_response(
     client: &mut Downstream,
     drain_limit: Option<DrainLimit>,
@@ -130,17 +131,18 @@ pub(super) async fn finish_response(
 ) -> SendResult {
     let result = flush(client, write_timeout).await;
     match result {
-        SendResult::Complete => self::drain_request_body(client, drain_limit).await,
+        SendResult::Complete => drain_request_body(client, drain_limit).await,
         SendResult::Disconnected => client.set_disconnected(),
         SendResult::WriteTimeout => client.set_write_timeout(),
     }
     result
 }
 
-/// How much of a request body is read after its answer, and for how long.
+/// How many bytes of a request body are read after the response, and for how long.
 pub(super) type DrainLimit = (u64, Duration);
 
-/// Decides, before the head is written, whether the connection outlives the answer: `Connection` has to say it.
+/// Decides whether an HTTP/1 connection is kept after the response. To be called before the response headers are
+/// written, because they contain `Connection: close`.
 pub(super) fn plan_drain(client: &mut Downstream) -> Option<DrainLimit> {
     if client.body_is_done() {
         return None;
@@ -149,7 +151,7 @@ pub(super) fn plan_drain(client: &mut Downstream) -> Option<DrainLimit> {
         return Some((H2_DRAIN_BYTES, H2_DRAIN_TIME));
     }
     match client.body_remaining() {
-        // A client that waits for its 100 may send the body or not: nothing after it could be told apart.
+        // A client that waits for a 100 may or may not send the body: the next bytes could be the body or a request.
         Some(remaining) if remaining <= KEEP_ALIVE_DRAIN_BYTES && !client.awaits_continue() => {
             Some((remaining, KEEP_ALIVE_DRAIN_TIME))
         }
@@ -160,10 +162,9 @@ pub(super) fn plan_drain(client: &mut Downstream) -> Option<DrainLimit> {
     }
 }
 
-/// Reads the rest of a request body that was answered before its end; without reaching the end the connection cannot
-/// be kept.
-async fn drain_request_body(client: &mut Downstream, drain: Option<DrainLimit>) {
-    let Some((bytes, time)) = drain else { return };
+/// Reads the rest of the request body. An HTTP/1 connection closes if the end is not reached within the limit.
+async fn drain_request_body(client: &mut Downstream, drain_limit: Option<DrainLimit>) {
+    let Some((bytes, time)) = drain_limit else { return };
     let (ended, waited) = waited(Instant::now(), time, discard(client, bytes)).await;
     client.add_wait(waited);
     if ended != Some(true) {
@@ -171,8 +172,8 @@ async fn drain_request_body(client: &mut Downstream, drain: Option<DrainLimit>) 
     }
 }
 
-/// The same after a response that promised nothing about the connection: the last chunk of an upload is often only a
-/// moment behind its answer.
+/// Reads the rest of the request body after a forwarded response, whose headers did not depend on it: the last chunk
+/// often arrives just after the response is sent.
 pub(super) async fn drain_after_response(client: &mut Downstream) {
     if client.body_is_done() || client.awaits_continue() {
         return;
@@ -184,7 +185,7 @@ pub(super) async fn drain_after_response(client: &mut Downstream) {
     }
 }
 
-/// Writes what is queued while the client takes some of it in every `write_timeout`.
+/// Writes what is queued. Fails if the client accepts no bytes for `write_timeout`.
 pub(super) async fn flush(client: &mut Downstream, write_timeout: Duration) -> SendResult {
     let mut unsent = client.unsent();
     loop {
@@ -200,15 +201,15 @@ pub(super) async fn flush(client: &mut Downstream, write_timeout: Duration) -> S
     }
 }
 
-/// Reads and forgets the rest of a request body; says whether its end was reached.
+/// Reads and discards up to `max_bytes` of the request body. Returns whether its end was reached.
 async fn discard(client: &mut Downstream, max_bytes: u64) -> bool {
-    let mut left = max_bytes;
+    let mut remaining = max_bytes;
     poll_fn(|cx| {
         loop {
             match client.poll_body(cx) {
                 Poll::Pending => return Poll::Pending,
-                Poll::Ready(Ok(Some(data))) => match left.checked_sub(data.len() as u64) {
-                    Some(remaining) => left = remaining,
+                Poll::Ready(Ok(Some(data))) => match remaining.checked_sub(data.len() as u64) {
+                    Some(rest) => remaining = rest,
                     None => return Poll::Ready(false),
                 },
                 Poll::Ready(Ok(None)) => return Poll::Ready(true),

@@ -1,12 +1,19 @@
-//! The request path: from a client's first byte to the last byte of its answer.
+//! The HTTP proxy: from the first byte of a request to the last byte of its response.
 //!
-//! Read [`request`] first: a request as a straight line. Around it: [`connection`], [`connection::tls_handshake`] and [`connection::h2`]
-//! (what comes before a request), [`stream_table`] (which streams an HTTP/2 client has opened), [`connection::tracker`] (how many connections there are), [`downstream`] with [`downstream::h1`] and [`downstream::h2`] (the
-//! client), [`upstream_conn`] with [`upstream_conn::h1`] and [`upstream_conn::h2`] (the upstream), [`attempt::queue`] (wait for a turn), [`attempt`], [`attempt::retry`] and [`upload`] (forward),
-//! [`classify`] (pass or replace), [`relay`] and [`local_reply`] (the two places that write to clients), [`tunnel`] (after a 101), [`limits`] (how much is
-//! left to whom), [`wait`] (whose time passes), [`reply_builder`], [`response_headers::cors`], [`response_headers`] and [`record`] (what is said and told). The room speaks pingora's
-//! streams and timers;
-//! what is decided is decided in the rooms below.
+//! Start with [`request`], which takes a request through these steps:
+//!
+//! - [`connection`] accepts connections, completes TLS handshakes and reads requests. [`message`] holds what was read.
+//!   [`downstream`] is the client side of one request; [`stream_table`] tracks the streams of an HTTP/2 connection.
+//! - [`limits`] applies the rate limits.
+//! - [`attempt`] waits for a concurrency permit, forwards the request to an upstream and retries it. [`upload`] sends
+//!   the request body; [`upstream_conn`] is the upstream side of one request.
+//! - [`classify`] decides whether the response is forwarded or replaced.
+//! - [`relay`] forwards a response, and [`tunnel`] the bytes after a 101. [`local_reply`] sends the responses that
+//!   [`reply_builder`] builds. [`response_headers`] holds the fields that the gateway adds to both.
+//! - [`record`] updates the metrics and writes the access log.
+//!
+//! Only [`relay`], [`local_reply`] and [`tunnel`] write to clients. This module does the I/O, on pingora's streams and
+//! timers; which response a client gets is decided in [`crate::contract`].
 
 mod attempt;
 mod buffered_stream;
@@ -23,7 +30,6 @@ mod pages;
 mod record;
 mod relay;
 mod reply_builder;
-#[expect(clippy::module_inception, reason = "the room and its straight line have one name")]
 mod request;
 mod response_headers;
 mod stream_table;

@@ -1,6 +1,6 @@
-//! Requests to our own endpoints: a page, or a fault answered by the same door as the gateway's.
+//! Serves requests to the telemetry and admin endpoints: a page, or a local reply.
 //!
-//! Which pages there are is not known here. They count in no route's metrics: a scrape is not traffic.
+//! A [`PageHandler`] generates the pages. These requests are not counted in route metrics and not logged.
 
 use std::fmt;
 
@@ -15,16 +15,16 @@ use super::record::RequestScope;
 use super::reply_builder;
 use crate::contract::{Evidence, Fault, PageResponse, Phase};
 
-/// What answers on a listener that is not the gateway's.
+/// Generates the responses on a telemetry or admin listener.
 pub trait PageHandler: Send + Sync + fmt::Debug {
-    /// The page, or why there is none.
+    /// Returns the page at `path`.
     ///
     /// # Errors
-    /// A fault, to be answered by the contract.
+    /// The fault to respond with, for example an unknown path or a method that is not allowed.
     fn respond(&self, method: &Method, path: &str) -> Result<PageResponse, Fault>;
 }
 
-/// Answers one request.
+/// Serves one request.
 pub(super) async fn serve(
     gateway: &Gateway,
     handler: &dyn PageHandler,
@@ -47,7 +47,7 @@ pub(super) async fn serve(
     }
 }
 
-/// Answers what is not a request.
+/// Rejects a malformed request.
 pub(super) async fn reject(gateway: &Gateway, client: &mut Downstream, fault: Fault) {
     reply_to_fault(gateway, client, None, &fault).await;
 }

@@ -1,6 +1,4 @@
-//! Record: counters when an answer's head is handed over, one event when the request is over.
-//!
-//! The values are those that decided the answer; nothing is derived a second time.
+//! Records a request: metrics when its response headers are sent, metrics and one access log line when it ends.
 
 use bytes::Bytes;
 use http::Method;
@@ -17,54 +15,54 @@ use crate::snapshot::error_context::ErrorContext;
 use crate::snapshot::{Route, Snapshot};
 use crate::telemetry::{AccessRecord, CloseReason, Outcome, ResponseOrigin, RouteMetrics};
 
-/// The method of what is no request.
+/// The method assumed for a malformed request.
 static GET: Method = Method::GET;
 
 /// How a request ended.
 #[derive(Debug)]
 pub(super) enum RequestEnd {
-    /// The upstream's response passed.
+    /// The upstream's response was forwarded.
     Forwarded { status: u16 },
-    /// Its error was replaced.
+    /// The upstream's error was replaced.
     Replaced { status: u16 },
-    /// We answered a fault.
+    /// The gateway sent a local reply for a fault.
     Replied { status: u16, fault: Fault },
-    /// We answered a preflight.
+    /// The gateway responded to a preflight.
     Preflight { status: u16 },
-    /// The response was cut after its head.
+    /// The response was truncated after its headers were sent.
     Aborted { status: u16, fault: Fault },
-    /// A tunnel was closed because nothing moved in it.
+    /// A tunnel was closed after its idle timeout.
     TunnelIdle { status: u16 },
-    /// Nobody was there to answer, or to answer in full.
+    /// The client disconnected before the response was complete.
     ClientDisconnected,
 }
 
-/// What is answered although it is no request.
+/// A request that is rejected before it is routed: it is malformed, or its connection is above the connection limit.
 #[derive(Debug)]
 pub(super) struct RejectedRequest {
     pub(super) fault: Fault,
-    /// `METHOD TARGET ...`, as far as it was sent.
+    /// The received part of the request line.
     pub(super) request_line: Bytes,
-    /// What the answer wears, as far as anything is known of the request.
+    /// Fields to add to the response, as far as the request could be parsed.
     pub(super) response_headers: ResponseHeaderMutations,
-    /// It is a call of gRPC, as far as that can be read.
+    /// A gRPC request, as far as it could be parsed.
     pub(super) is_grpc: bool,
 }
 
-/// What a request belongs to.
+/// What a response and its metrics depend on: the configuration, the route and the request.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct RequestScope<'a> {
     pub(super) gateway: &'a Gateway,
     pub(super) snapshot: &'a Snapshot,
     pub(super) route: Option<&'a Route>,
-    /// `None` when the head was not one.
+    /// `None` for a rejected request.
     pub(super) request: Option<&'a Request>,
-    /// What is no request is answered as a call of gRPC.
+    /// The request is a rejected gRPC request: `request` is `None`, and the reply must be a gRPC error.
     pub(super) rejected_grpc: bool,
 }
 
 impl<'a> RequestScope<'a> {
-    /// Of a request that was understood.
+    /// The scope of a valid request.
     pub(super) const fn for_request(
         gateway: &'a Gateway,
         snapshot: &'a Snapshot,
@@ -76,12 +74,12 @@ impl<'a> RequestScope<'a> {
 }
 
 impl RequestScope<'_> {
-    /// The error rules that hold.
+    /// The `errors` configuration of the route, or the top-level one without a route.
     pub(super) fn error_config(&self) -> &ErrorRules {
         self.route.map_or(&self.snapshot.unrouted.errors, |route| &route.config.errors)
     }
 
-    /// What its error answers rest on.
+    /// The input of the error policy.
     pub(super) fn error_context(&self) -> ErrorContext<'_> {
         ErrorContext {
             contract: &self.snapshot.contract,
@@ -98,9 +96,10 @@ impl RequestScope<'_> {
     }
 }
 
-/// Counts a final head, before it is handed to the transport: whoever has read it finds it counted.
+/// Counts a final response. To be called before its headers are sent: a client that has read the response then finds
+/// it counted.
 ///
-/// `trigger` is `None` when the upstream's own status passes.
+/// `trigger` is `None` if the upstream's status is forwarded.
 pub(super) fn count_response(
     scope: &RequestScope<'_>,
     status: u16,
@@ -115,7 +114,7 @@ pub(super) fn count_response(
     }
 }
 
-/// Counts an error that is said in the words of gRPC: on the wire it is a 200.
+/// Counts a local reply that is a gRPC error: its HTTP status code is 200.
 pub(super) fn count_grpc_error(scope: &RequestScope<'_>, trigger: Trigger, reply: &LocalReply) {
     if reply.status() == 200
         && let Some(code) = reply.code()
@@ -125,12 +124,12 @@ pub(super) fn count_grpc_error(scope: &RequestScope<'_>, trigger: Trigger, reply
 }
 
 /// Counts and logs the end of a request.
-pub(super) fn record(scope: &RequestScope<'_>, story: &RequestLog, client: &Downstream, ended: &RequestEnd) {
+pub(super) fn record(scope: &RequestScope<'_>, log: &RequestLog, client: &Downstream, end: &RequestEnd) {
     let metrics = scope.metrics();
-    let elapsed = story.started.elapsed();
-    // Whatever became of it: what the gateway does for a client that leaves is its own work too.
-    scope.gateway.metrics.overhead(elapsed.saturating_sub(story.waited).saturating_sub(client.waited()));
-    let (status, fault, outcome) = match ended {
+    let elapsed = log.started.elapsed();
+    // Requests of clients that disconnect count too.
+    scope.gateway.metrics.overhead(elapsed.saturating_sub(log.waited).saturating_sub(client.waited()));
+    let (status, fault, outcome) = match end {
         RequestEnd::Forwarded { status } => (Some(*status), None, Outcome::Forwarded),
         RequestEnd::Replaced { status } => (Some(*status), None, Outcome::Replaced),
         RequestEnd::Replied { status, fault } => {
@@ -153,42 +152,43 @@ pub(super) fn record(scope: &RequestScope<'_>, story: &RequestLog, client: &Down
     if let Some(status) = status {
         metrics.duration(status, elapsed);
     }
-    let is_error = !matches!(ended, RequestEnd::Forwarded { status } | RequestEnd::Preflight { status } if *status < 400);
+    let is_error =
+        !matches!(end, RequestEnd::Forwarded { status } | RequestEnd::Preflight { status } if *status < 400);
     let access = scope.snapshot.access;
     if !access.is_enabled(is_error) {
         return;
     }
     access.emit(&AccessRecord {
-        request_id: story.request_id.to_str().unwrap_or_default(),
+        request_id: log.request_id.to_str().unwrap_or_default(),
         route: scope.route.map_or("", |route| &route.config.name),
         method: scope.request.map_or("", |request| request.method.as_str()),
-        path: scope.request.map_or_else(|| path_of_request_line(&story.request_line), Request::path),
-        client_ip: Some(story.client_ip),
+        path: scope.request.map_or_else(|| path_of_request_line(&log.request_line), Request::path),
+        client_ip: Some(log.client_ip),
         upstream: scope.route.map_or("", |route| route.upstream.name()),
-        server: story.server.as_deref().unwrap_or_default(),
+        server: log.server.as_deref().unwrap_or_default(),
         cause: fault.map(Fault::cause),
         phase: fault.map(Fault::phase),
         code: status,
-        upstream_status: story.upstream_status,
-        bytes: story.response_bytes,
-        attempts: story.attempts,
+        upstream_status: log.upstream_status,
+        bytes: log.response_bytes,
+        attempts: log.attempts,
         elapsed,
-        connect: story.connect_time,
-        response_headers: story.response_headers_time,
-        request_sent: story.request_sent,
-        rule: story.denied_by.as_ref().map_or("", |rule| rule.limiter.name()),
-        evidence: fault.map_or(&story.upstream_evidence, Fault::evidence),
+        connect: log.connect_time,
+        response_headers: log.response_headers_time,
+        request_sent: log.request_sent,
+        rule: log.denied_by.as_ref().map_or("", |rule| rule.limiter.name()),
+        evidence: fault.map_or(&log.upstream_evidence, Fault::evidence),
         outcome,
     });
 }
 
-/// The second word of a line, without a query; nothing when there is no second word.
+/// The path in a request line, without the query; empty if the line has no target.
 fn path_of_request_line(request_line: &[u8]) -> &[u8] {
     let target = request_line.split(|octet| *octet == b' ').nth(1).unwrap_or_default();
     target.split(|octet| *octet == b'?').next().unwrap_or_default()
 }
 
-/// Counts a client that left: as a silence when nothing had been answered, as an abort when an answer had begun.
+/// Counts a disconnected client: as a connection closed without response, or as an aborted response.
 pub(super) fn count_disconnect(gateway: &Gateway, state: ResponseState) {
     match state {
         ResponseState::NotStarted => gateway.metrics.closed_without_response(CloseReason::ClientGone),

@@ -1,7 +1,7 @@
-//! Relay: the upstream's response passes to the client while the rest of the request still goes the other way.
+//! Forwards the upstream's response to the client, while the rest of the request body is still being sent.
 //!
-//! One of the two places that write to clients. What passes keeps every end-to-end field; nothing is judged here. Once
-//! the head has left, a fault can only cut the message so that the client sees it.
+//! [`super::classify`] has decided that the response is forwarded; it keeps every end-to-end header field. Once the
+//! response headers are sent, a fault can only truncate the response so that the client detects it.
 #![expect(clippy::disallowed_methods, reason = "this is one of the two places that write to clients")]
 
 use std::borrow::Cow;
@@ -30,28 +30,27 @@ use crate::upstream::timer::timeout_at;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// Response bytes that may wait for a slow client before the upstream is no longer read.
+/// Response bytes buffered for a slow client before reading from the upstream stops.
 const MAX_UNSENT: usize = 64 * 1024;
 
 /// How a relay ended.
 #[derive(Debug)]
 pub(super) enum RelayOutcome {
-    /// The client has the whole response, as far as we can know.
+    /// The whole response was written to the transport.
     Complete,
-    /// The response was cut by this fault.
+    /// The response was truncated because of this fault.
     Aborted(Fault),
-    /// A tunnel was closed because nothing moved in it.
+    /// A tunnel was closed after its idle timeout.
     TunnelIdle,
-    /// The client left.
     ClientDisconnected,
 }
 
-/// Tells a client that waits for it to send its body.
+/// Sends 100 Continue.
 pub(super) fn send_continue(client: &mut Downstream) {
     client.send_interim(100, |_| {});
 }
 
-/// Passes an interim response on, to whom understands it (RFC 9110 15.2).
+/// Forwards an interim response, unless the client uses HTTP/1.0 (RFC 9110 15.2).
 pub(super) fn forward_interim(client: &mut Downstream, response_head: &UpstreamResponseHead) {
     if !client.supports_interim() {
         return;
@@ -59,7 +58,7 @@ pub(super) fn forward_interim(client: &mut Downstream, response_head: &UpstreamR
     client.send_interim(response_head.facts.status, |writer| forward_fields(writer, response_head, |_| true));
 }
 
-/// Passes a response of any length. `buffered` holds what was already read of its body.
+/// Forwards a response. `buffered` is the part of its body that was already read.
 pub(super) async fn forward(
     context: &mut RequestContext<'_>,
     response: &mut UpstreamResponse,
@@ -68,7 +67,7 @@ pub(super) async fn forward(
     let response_head = &response.response_head;
     let status = response_head.facts.status;
     let length = match (response_head.facts.framing, response_head.facts.content_length) {
-        // As it was said: gRPC's answers without a message, for one.
+        // Keep a trailers-only gRPC response as it is: HEADERS with END_STREAM, without Content-Length.
         _ if response_head.headers_only && context.client.is_h2() => BodyLength::Absent,
         (ResponseFraming::Length(length), _) | (ResponseFraming::NoBody, Some(length)) => {
             BodyLength::Exactly(length)
@@ -76,10 +75,10 @@ pub(super) async fn forward(
         (ResponseFraming::NoBody, None) => BodyLength::Absent,
         (ResponseFraming::Chunked | ResponseFraming::UntilClose, _) => BodyLength::Unknown,
     };
-    // The phrase of an error is the upstream's text, and text of errors is ours to choose.
+    // Error texts come from the contract: the reason phrase of an upstream error is not forwarded.
     let reason = (status < 400 && !response_head.reason.is_empty()).then_some(&response_head.reason[..]);
     if context.client.awaits_continue() {
-        // It may send its body now or not: what comes next could not be told apart from a request.
+        // The client may or may not send its body now, so the next bytes could be the body or another request.
         context.client.close_after_response();
     }
     let log = &*context.log;
@@ -102,7 +101,7 @@ pub(super) async fn forward(
     match &outcome {
         RelayOutcome::Complete => {}
         RelayOutcome::Aborted(fault) => {
-            // What came before the cut is the client's, unless its time is up or its own slowness is the fault.
+            // Deliver the bytes already received, unless the deadline has passed or the client is too slow.
             if !matches!(fault.cause(), Cause::ClientTooSlow | Cause::DeadlineExceeded) {
                 let _ = local_reply::flush(context.client, context.snapshot.client.write_timeout).await;
             }
@@ -114,9 +113,9 @@ pub(super) async fn forward(
     outcome
 }
 
-/// Passes a 101 that both sides have agreed on, and then every byte of either until both have ended.
+/// Forwards a negotiated 101, and then the bytes of both sides until both have closed.
 ///
-/// What follows is no message of HTTP: [`tunnel`] moves it, and how it ends is told here.
+/// [`tunnel`] forwards the bytes; this function closes both connections according to how the tunnel ended.
 pub(super) async fn forward_upgrade(
     context: &mut RequestContext<'_>,
     response: UpstreamResponse,
@@ -151,14 +150,14 @@ pub(super) async fn forward_upgrade(
     let Some(client) = context.client.as_h1() else { return RelayOutcome::ClientDisconnected };
     let begun = Instant::now();
     let (outcome, bytes) = tunnel::run(&mut client.io, &mut upstream, timeouts).await;
-    // Whatever passes in a tunnel is between its two ends.
+    // The whole duration of a tunnel is time spent waiting for its peers.
     context.log.waited += begun.elapsed();
     context.log.response_bytes += bytes;
     match &outcome {
         RelayOutcome::Complete => {
             context.client.send_end();
         }
-        // Whoever is left sees a reset: the bytes of a tunnel have no other end that is not a clean one.
+        // A tunnel has no framing: only a reset shows the remaining peer that the bytes are incomplete.
         RelayOutcome::Aborted(_) => {
             let _ = local_reply::flush(context.client, context.snapshot.client.write_timeout).await;
             context.client.abort();
@@ -176,7 +175,8 @@ pub(super) async fn forward_upgrade(
     outcome
 }
 
-/// Passes a conforming error: whole, unstorable, without the fields that tell about the server.
+/// Forwards an error that conforms to the contract, with `Cache-Control: no-store` and without the fields that
+/// [`header_filter::drop_on_conforming`] lists.
 pub(super) async fn forward_error(
     context: &mut RequestContext<'_>,
     response_head: &UpstreamResponseHead,
@@ -199,11 +199,12 @@ pub(super) async fn forward_error(
             HeaderValue::from_bytes(value).is_ok_and(|value| header_filter::is_valid_retry_after(&value, now))
         };
         let first = retry_afters.next().filter(usable).map(Cow::Borrowed);
-        // Of several, clients read one or none: the first stands, as in an error that is replaced.
-        let (several, wants_retry_after) = (retry_afters.next().is_some(), matches!(status, 429 | 503));
-        let sets_retry_after = several || (wants_retry_after && first.is_none());
+        // Duplicate Retry-After: keep the first, as in a replaced error.
+        let has_duplicates = retry_afters.next().is_some();
+        let needs_retry_after = matches!(status, 429 | 503);
+        let sets_retry_after = has_duplicates || (needs_retry_after && first.is_none());
         let default_value =
-            || wants_retry_after.then(|| Cow::Owned(default_retry_after.max(1).to_string().into_bytes()));
+            || needs_retry_after.then(|| Cow::Owned(default_retry_after.max(1).to_string().into_bytes()));
         let retry_after_value = sets_retry_after.then(|| first.or_else(default_value)).flatten();
         forward_fields(writer, response_head, |name| {
             let is = |lower: &[u8]| name.eq_ignore_ascii_case(lower);
@@ -232,7 +233,7 @@ pub(super) async fn forward_error(
     }
 }
 
-/// The fields that are added to whatever passes.
+/// Writes the fields that the gateway adds to every forwarded response.
 fn write_response_headers(writer: &mut FieldWriter<'_>, log: &RequestLog, upstream_fields: &HeaderFields) {
     writer.append_generated(&REQUEST_ID, &log.request_id);
     for (name, value) in log.response_headers.fields() {
@@ -243,7 +244,7 @@ fn write_response_headers(writer: &mut FieldWriter<'_>, log: &RequestLog, upstre
     }
 }
 
-/// Every end-to-end field that `keep` does not take out, as it came.
+/// Copies the end-to-end fields for which `keep` returns true, names and values unchanged.
 fn forward_fields(
     writer: &mut FieldWriter<'_>,
     response_head: &UpstreamResponseHead,
@@ -257,29 +258,28 @@ fn forward_fields(
     }
 }
 
-/// Which silences of the upstream are allowed.
+/// Properties of the response that select the idle timeout and the reaction to a client that half-closes.
 #[derive(Clone, Copy, Debug)]
 struct IdlePolicy {
-    /// An event stream or gRPC: quiet by nature.
+    /// An event stream or gRPC: `timeouts.stream_idle` applies instead of `timeouts.body_idle`.
     streaming: bool,
-    /// The end is not the connection's end.
+    /// The body is delimited by Content-Length, chunks or END_STREAM, not by the close of the connection.
     delimited: bool,
 }
 
-/// What one step of the relay brought.
+/// The result of one step of the relay.
 enum RelayStep {
-    /// Bytes moved; limits begin anew.
+    /// Bytes were transferred: the idle timeout starts again.
     Progress,
-    /// Everything is written.
+    /// The whole response is written.
     Done,
-    /// The upstream's message broke.
+    /// The upstream's response failed.
     Fault(Fault),
-    /// The client takes nothing more.
     ClientDisconnected,
     Upload(UploadEvent),
 }
 
-/// Moves the body, and the rest of the request, until the response is whole.
+/// Forwards the response body, and sends the rest of the request body, until the response is complete.
 async fn relay_body(
     context: &mut RequestContext<'_>,
     response: &mut UpstreamResponse,
@@ -300,7 +300,7 @@ async fn relay_body(
             limit.at,
             poll_fn(|cx| {
                 wait.polled();
-                // Reading goes first, so that what came with the head leaves with it, in one write.
+                // Read before writing: body bytes that arrived with the headers are sent with them in one write.
                 let mut progressed = false;
                 while !response_ended {
                     let capacity = context.client.send_capacity(MAX_UNSENT);
@@ -387,8 +387,8 @@ async fn relay_body(
             Some(RelayStep::ClientDisconnected) => return RelayOutcome::ClientDisconnected,
             Some(RelayStep::Upload(UploadEvent::WaitChanged)) => {}
             Some(RelayStep::Upload(UploadEvent::Failed(fault))) => return RelayOutcome::Aborted(fault),
-            // A client that half-closes still reads a response that has an end of its own; one that left is noticed
-            // when we write to it. A quiet stream would never notice.
+            // A client that half-closed may still read a delimited response; if it is gone, the next write fails. An
+            // idle event stream has no next write, so a half-close counts as a disconnect there.
             Some(RelayStep::Upload(UploadEvent::ClientDisconnected)) => {
                 if context.client.is_h2() || idle_policy.streaming || !idle_policy.delimited {
                     return RelayOutcome::ClientDisconnected;
@@ -399,7 +399,7 @@ async fn relay_body(
     }
 }
 
-/// The limit that strikes first while a response passes.
+/// The next limit to expire while a response is forwarded.
 fn relay_limit(
     context: &RequestContext<'_>,
     idle_policy: IdlePolicy,
@@ -409,13 +409,13 @@ fn relay_limit(
 ) -> TimeLimit {
     let timeouts = context.route.timeouts();
     let first = match writing_since {
-        // The client takes nothing; the upstream may be as quiet as it likes.
+        // The client is the one that blocks: the upstream's idle timeout does not apply.
         Some(since) => {
             TimeLimit::new(since + context.snapshot.client.write_timeout, Cause::ClientTooSlow, Phase::Relay)
         }
         None => {
             let idle = if idle_policy.streaming { timeouts.stream_idle } else { timeouts.body_idle };
-            // An upstream that still takes an upload may be quiet meanwhile.
+            // An upstream that still receives the request body is not idle.
             let last_activity =
                 if upload_active { last_read.max(context.upload.idle_since()) } else { last_read };
             TimeLimit::new(last_activity + idle, Cause::ConnectionReadTimeout, Phase::Relay)

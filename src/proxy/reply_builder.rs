@@ -1,6 +1,6 @@
-//! From a fault or a judged response to the local reply: facts are collected here, decided in [`crate::contract`].
+//! Builds the local reply for a fault or a replaced response.
 //!
-//! It writes nothing: the reply goes to [`super::local_reply`].
+//! Collects the input; [`crate::contract`] decides. [`super::local_reply`] sends the reply.
 
 use std::cell::RefCell;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -17,7 +17,7 @@ use crate::contract::header_filter::{self, HeaderFilterContext};
 use crate::contract::{Decision, Fault, LocalReply, Trigger};
 use crate::snapshot::error_context::RequestState;
 
-/// The ruling on a fault, and its reply.
+/// The decision on a fault, and the reply.
 pub(super) fn for_fault(scope: &RequestScope<'_>, fault: &Fault, log: &RequestLog) -> (Decision, LocalReply) {
     let error_context = scope.error_context();
     let decision = error_context.decide(Trigger::Fault(fault.cause()));
@@ -31,7 +31,7 @@ pub(super) fn for_fault(scope: &RequestScope<'_>, fault: &Fault, log: &RequestLo
     (decision, reply)
 }
 
-/// The reply that takes the place of an upstream's error.
+/// The reply that replaces an upstream's error.
 pub(super) fn for_replacement(
     scope: &RequestScope<'_>,
     context: &RequestContext<'_>,
@@ -44,7 +44,7 @@ pub(super) fn for_replacement(
     scope.error_context().replacement_reply(decision, extract, &context.log.request_id, fields)
 }
 
-/// Adds what every response of this request wears.
+/// Adds the fields that every response of this request gets.
 fn with_response_headers(
     mut fields: Vec<(HeaderName, HeaderValue)>,
     log: &RequestLog,
@@ -55,7 +55,7 @@ fn with_response_headers(
     fields
 }
 
-/// The upstream's fields that stay on a replaced error.
+/// The upstream's fields that are kept on a replaced error.
 fn kept_fields(
     error_config: &ErrorRules,
     response_head: &UpstreamResponseHead,
@@ -71,7 +71,7 @@ fn kept_fields(
     };
     let mut kept = Vec::with_capacity(8);
     let upstream_fields = &response_head.fields;
-    // What Connection names is the upstream's connection's, on an error as on any response.
+    // Fields that Connection names are hop-by-hop, on an error as on any response.
     let connection_options = response_head.connection_options();
     for (name, value) in upstream_fields.iter() {
         if connection_options.removes_name(name) || log.response_headers.overrides(name) {
@@ -87,15 +87,15 @@ fn kept_fields(
 }
 
 thread_local! {
-    /// Random bits for request ids: seeded from the system once a thread, then stepped. Ids need to be different, not
-    /// secret.
+    /// State of the random number generator for request ids, seeded from the system once per thread. Ids must be
+    /// unique, not secret.
     static RANDOM: RefCell<[u64; 2]> = RefCell::new({
         let (one, two) = uuid::Uuid::new_v4().as_u64_pair();
         [one, two | 1]
     });
 }
 
-/// A fresh request id: a UUID of version 7 (RFC 9562 5.7), so that ids sort by time.
+/// Generates a request id: a UUID version 7 (RFC 9562 5.7), so that ids sort by time.
 pub(super) fn new_request_id() -> HeaderValue {
     let millis = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
     let random = RANDOM.with_borrow_mut(|state| [next_random(state), next_random(state)]);
@@ -106,11 +106,11 @@ pub(super) fn new_request_id() -> HeaderValue {
     let id = uuid::Builder::from_unix_timestamp_millis(millis, &bytes).into_uuid();
     let mut text = [0_u8; uuid::fmt::Hyphenated::LENGTH];
     let text = id.as_hyphenated().encode_lower(&mut text);
-    // Hexadecimal digits and hyphens are always a field value.
+    // Hexadecimal digits and hyphens are always a valid field value.
     HeaderValue::from_str(text).unwrap_or_else(|_| HeaderValue::from_static("0"))
 }
 
-/// xoroshiro128+ (Blackman and Vigna): a few instructions for well spread bits.
+/// xoroshiro128+ (Blackman and Vigna): fast, and evenly distributed.
 fn next_random(state: &mut [u64; 2]) -> u64 {
     let [first, mut second] = *state;
     let result = first.wrapping_add(second);

@@ -1,7 +1,7 @@
-//! One request, as a straight line: route, admit, wait for a turn, forward, judge, answer, record.
+//! One request, step by step: route, admit, queue, forward, classify, respond, record.
 //!
-//! Each step is one call into the room that owns the decision. Reading happens before ([`super::connection`]); this file
-//! decides nothing by itself and writes nothing by itself.
+//! Each step is one call into the module that makes the decision. [`super::connection`] has read the request before;
+//! [`super::relay`] and [`super::local_reply`] write the response.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -34,7 +34,7 @@ use crate::telemetry::ResponseOrigin;
 use crate::upstream::concurrency::Permit;
 use crate::upstream::http2::HttpVersionPolicy;
 
-/// Serves one request that was understood, to its end.
+/// Serves one valid request: sends its response and records it.
 pub(super) async fn serve(gateway: &Gateway, peer_ip: IpAddr, client: &mut Downstream, request: &Request) {
     let snapshot = gateway.snapshot.load_full();
     let mut log = begin_log(&snapshot, peer_ip, request);
@@ -72,7 +72,7 @@ pub(super) async fn serve(gateway: &Gateway, peer_ip: IpAddr, client: &mut Downs
     record::record(&scope, &log, client, &end);
 }
 
-/// Answers a head that is not a request, or a connection that has no place.
+/// Rejects a malformed request, or a connection above the connection limit.
 pub(super) async fn reject(
     gateway: &Gateway,
     peer_ip: IpAddr,
@@ -89,7 +89,7 @@ pub(super) async fn reject(
     record::record(&scope, &log, client, &end);
 }
 
-/// Admits a request whose rate limits take time: they count in a store, or by what the client has yet to send.
+/// Admits a request whose rate limits need I/O: a rule counts in a store, or by a member of the request body.
 async fn admit_with_io<'a>(
     gateway: &Gateway,
     snapshot: &Snapshot,
@@ -99,7 +99,7 @@ async fn admit_with_io<'a>(
     log: &mut RequestLog,
 ) -> Result<(&'a Route, Option<Upload>), Interrupt> {
     let checked = check_request(gateway, route, request, log);
-    // Nobody is invited to send a body that is refused anyway.
+    // A request that is denied in any case must not cause a 100 Continue.
     let buffered_body = if route.limits_read_body && checked.is_ok() {
         limits::buffer_body::buffer_body(snapshot, route, client, request, log).await?
     } else {
@@ -116,8 +116,9 @@ async fn admit_with_io<'a>(
     .map_err(Interrupt::Fault)
 }
 
-/// A request that reached a route: wait for a turn, forward, judge, answer. `buffered_body` is its body, where that was read before.
-#[expect(clippy::too_many_arguments, reason = "the parts of a flow, before there is one")]
+/// Queues and forwards an admitted request, classifies the response and sends the result. `buffered_body` is set if
+/// the rate limits have read the request body.
+#[expect(clippy::too_many_arguments, reason = "the parts of a RequestContext, before it exists")]
 async fn forward_and_respond(
     gateway: &Gateway,
     snapshot: &Arc<Snapshot>,
@@ -136,9 +137,9 @@ async fn forward_and_respond(
         Err(Interrupt::Fault(fault)) => return reply_to_fault(&scope, client, fault, log).await,
         Err(Interrupt::ClientDisconnected) => return RequestEnd::ClientDisconnected,
     };
-    // The time in line was not the client's silence.
+    // The time in the queue does not count as client idle time.
     let admitted_at = permit.as_ref().map_or(log.started, Permit::acquired_at);
-    // Given back in this order, and after the connection: the next one's turn comes with a connection to use.
+    // Dropped in this order, and after the connection is released: the next request in the queue can then reuse it.
     let upstream_guards = (permit, route.upstream_metrics.in_flight());
     let mut upload = buffered_body.unwrap_or_else(|| Upload::new(client, route.config.max_body, admitted_at));
     upload.reset_idle_timers(admitted_at);
@@ -160,7 +161,7 @@ async fn forward_and_respond(
     let mut response = match attempt::forward(&mut context).await {
         Ok(response) => response,
         Err(Interrupt::Fault(fault)) => {
-            // The upstream has no part in what follows: the next one's turn.
+            // The upstream is not needed for the local reply: free its permit first.
             drop(upstream_guards);
             return reply_to_fault(&scope, context.client, fault, context.log).await;
         }
@@ -170,18 +171,18 @@ async fn forward_and_respond(
         limits::reset(context.log, response.response_head.facts.status).await;
     }
     if response.response_head.is_switching_protocols() {
-        // The tunnel is the request: it keeps its place until it ends.
+        // A tunnel holds its permit until it closes.
         let _upstream_guards = upstream_guards;
         return Box::pin(forward_upgrade(&scope, &mut context, response)).await;
     }
     let verdict = classify::classify(&mut context, &mut response).await;
-    // What is left to do when the upstream's part is over may take the client's time, and is not the next one's to wait for.
+    // Called as soon as the upstream's response is read: the next request must not wait for a slow client.
     let release_upstream = |conn: UpstreamConn| {
         conn.release(&route.upstream);
         drop(upstream_guards);
     };
     if context.client.response_sender().is_none() {
-        // It has left while its answer came. What is not sent is not counted as sent.
+        // The client disconnected during classification: no response is counted.
         release_upstream(response.conn);
         return RequestEnd::ClientDisconnected;
     }
@@ -201,8 +202,8 @@ async fn forward_and_respond(
                 context.log,
             );
             let retry_after = route.config.errors.retry_after;
-            let relayed = relay::forward_error(&mut context, &response_head, &error, retry_after).await;
-            relay_end(response_head.facts.status, relayed)
+            let relay_outcome = relay::forward_error(&mut context, &response_head, &error, retry_after).await;
+            relay_end(response_head.facts.status, relay_outcome)
         }
         Verdict::Replace(replacement) => {
             let UpstreamResponse { conn, response_head } = response;
@@ -212,13 +213,13 @@ async fn forward_and_respond(
     }
 }
 
-/// The change of protocol that the upstream is offered; one that speaks HTTP/2 alone has no word for it.
+/// The protocol upgrade to offer to the upstream. `None` for an upstream that uses HTTP/2 only, which has no Upgrade.
 fn upgrade_offer<'a>(route: &Route, request: &'a Request) -> Option<UpgradeOffer<'a>> {
     let http2_only = route.upstream.transport().http2().version_policy() == HttpVersionPolicy::Http2;
     if http2_only { None } else { request.upgrade_offer(&route.config.upgrades) }
 }
 
-/// Who is asking, under which id, since when.
+/// Starts the log of a request: its start time, request id and client address.
 fn begin_log(snapshot: &Snapshot, peer_ip: IpAddr, request: &Request) -> RequestLog {
     let client_config = &snapshot.client;
     let trusted = !client_config.trusted_proxies.is_empty()
@@ -228,7 +229,7 @@ fn begin_log(snapshot: &Snapshot, peer_ip: IpAddr, request: &Request) -> Request
     RequestLog::begin(id, request.client_ip(peer_ip, client_config))
 }
 
-/// The route of a request; a preflight is routed by the `method` it asks for.
+/// Finds the route of a request. `method` is the request method, or for a preflight the method that it requests.
 fn find_route<'a>(snapshot: &'a Snapshot, request: &Request, method: &Method) -> Result<&'a Route, Fault> {
     let host = authority::routing_host(&request.authority);
     let path = path::normalise(request.path());
@@ -241,7 +242,7 @@ fn find_route<'a>(snapshot: &'a Snapshot, request: &Request, method: &Method) ->
     route.ok_or_else(|| Fault::new(Cause::DestinationNotFound, Phase::Route))
 }
 
-/// What the answer to a request wears; for a panic, after which nothing else is known any more.
+/// Computes the response headers of a request again after a panic, when its log is lost.
 pub(super) fn panic_response_headers(
     gateway: &Gateway,
     peer_ip: IpAddr,
@@ -258,7 +259,7 @@ pub(super) fn panic_response_headers(
     response_headers
 }
 
-/// What the route refuses before anything is sent.
+/// Checks the request against its route before anything is sent to an upstream.
 fn check_request(gateway: &Gateway, route: &Route, request: &Request, log: &RequestLog) -> Result<(), Fault> {
     let route_config = &route.config;
     let fault =
@@ -266,17 +267,17 @@ fn check_request(gateway: &Gateway, route: &Route, request: &Request, log: &Requ
     if let Some(path) = gateway.panic_path {
         #[expect(
             clippy::panic,
-            reason = "the guard is tested with a real panic; debug builds only, and only when asked"
+            reason = "the guard is tested with a real panic; debug builds only, and only on the configured path"
         )]
         if request.path() == path.as_bytes() {
-            panic!("asked for by a test");
+            panic!("the panic path was requested");
         }
     }
     if request.passed_through(gateway.pseudonym()) {
-        return Err(fault(Cause::ProxyLoopDetected, "our own Via was seen"));
+        return Err(fault(Cause::ProxyLoopDetected, "this gateway's Via pseudonym was received"));
     }
     if route_config.deny_methods.contains(&request.method) {
-        return Err(fault(Cause::HttpRequestDenied, "the route denies the method"));
+        return Err(fault(Cause::HttpRequestDenied, "the method is in deny_methods"));
     }
     if !route_config.allow_from.is_empty()
         && !route_config.allow_from.iter().any(|network| network.contains(&log.client_ip))
@@ -305,14 +306,14 @@ fn forwarded_for(
     forwarded::forwarded_for_chain(peer_ip, values.into_iter(), &snapshot.client.trusted_proxies)
 }
 
-/// Whether an HTTP/1 connection ends with the answer to this fault: where its request ends can no longer be told, or it
-/// has no place here. (It ends too where a large rest of a request body is not worth reading: [`local_reply`].)
+/// Whether an HTTP/1 connection closes after the reply to this fault: the end of the request is unknown, or the
+/// connection is above the connection limit. [`local_reply`] also closes it if too much of the request body is unread.
 pub const fn closes_connection(cause: Cause, phase: Phase) -> bool {
     matches!(phase, Phase::RequestHeaders)
         || matches!(cause, Cause::ClientTooSlow | Cause::MalformedBody | Cause::ConnectionLimitReached)
 }
 
-/// Answers a fault by the contract.
+/// Sends the local reply that the contract defines for this fault.
 async fn reply_to_fault(
     scope: &RequestScope<'_>,
     client: &mut Downstream,
@@ -334,7 +335,7 @@ async fn reply_to_fault(
     }
 }
 
-/// Answers a preflight: with these fields, or as one from a foreign page.
+/// Responds to a preflight with these fields, or denies it if there are none: its origin is not allowed.
 async fn reply_to_preflight(
     scope: &RequestScope<'_>,
     client: &mut Downstream,
@@ -342,7 +343,7 @@ async fn reply_to_preflight(
     log: &mut RequestLog,
 ) -> RequestEnd {
     let Some(preflight_headers) = preflight_headers else {
-        let evidence = Evidence::from_static("a preflight from an origin that is not in allow_origins");
+        let evidence = Evidence::from_static("the origin of the preflight is not in allow_origins");
         let fault = Fault::new(Cause::HttpRequestDenied, Phase::Admit).with_evidence(evidence);
         return reply_to_fault(scope, client, fault, log).await;
     };
@@ -356,7 +357,7 @@ async fn reply_to_preflight(
     }
 }
 
-/// Answers in the upstream's place.
+/// Sends a local reply in place of the upstream's error.
 async fn send_replacement(
     scope: &RequestScope<'_>,
     context: &mut RequestContext<'_>,
@@ -382,7 +383,7 @@ async fn send_replacement(
     }
 }
 
-/// Lets the response pass.
+/// Forwards the response, and then reads the rest of the request so that the connection can be kept.
 async fn forward_response(
     scope: &RequestScope<'_>,
     context: &mut RequestContext<'_>,
@@ -392,15 +393,15 @@ async fn forward_response(
 ) -> RequestEnd {
     let status = response.response_head.facts.status;
     record::count_response(scope, status, ResponseOrigin::Upstream, None, context.log);
-    let relayed = relay::forward(context, &mut response, buffered).await;
+    let relay_outcome = relay::forward(context, &mut response, buffered).await;
     release_upstream(response.conn);
-    if matches!(relayed, RelayOutcome::Complete) {
+    if matches!(relay_outcome, RelayOutcome::Complete) {
         local_reply::drain_after_response(context.client).await;
     }
-    relay_end(status, relayed)
+    relay_end(status, relay_outcome)
 }
 
-/// Lets a 101 pass, and what both sides say to each other from then on.
+/// Forwards a 101 and then the bytes of both sides.
 async fn forward_upgrade(
     scope: &RequestScope<'_>,
     context: &mut RequestContext<'_>,
@@ -411,8 +412,8 @@ async fn forward_upgrade(
     relay_end(status, relay::forward_upgrade(context, response).await)
 }
 
-fn relay_end(status: u16, relayed: RelayOutcome) -> RequestEnd {
-    match relayed {
+fn relay_end(status: u16, relay_outcome: RelayOutcome) -> RequestEnd {
+    match relay_outcome {
         RelayOutcome::TunnelIdle => RequestEnd::TunnelIdle { status },
         RelayOutcome::Complete => RequestEnd::Forwarded { status },
         RelayOutcome::Aborted(fault) => RequestEnd::Aborted { status, fault },

@@ -1,34 +1,34 @@
-//! The streams that an HTTP/2 client has opened on one connection, and how far each has got, told from the frames alone.
+//! Tracks the streams of one HTTP/2 client connection from its frames, so that each disconnect is counted once.
 //!
-//! The requests run in tasks of their own, some of them never start, and the `h2` crate drops what a closed connection left
-//! behind: only the order of the frames tells whether a client was gone before its response. [`super::connection::h2_read_timeout`] reports the
-//! frames that were read, [`super::connection::h2_reset_counter`] those that were written; nobody else counts a client that has gone. A stream
-//! ends in exactly one way: with response headers, with a reset of ours, or with its client gone.
+//! Every request runs in a separate task, some streams never become a request, and the `h2` crate drops the streams of a
+//! closed connection. Only the order of the frames shows whether a client disconnected before its response.
+//! [`super::connection::h2_read_timeout`] reports frames that were read, [`super::connection::h2_reset_counter`] frames
+//! that were written. Every stream gets exactly one result: response headers, a reset by the gateway, or a disconnect.
 
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-/// NO_ERROR: a reset behind a whole response, because the rest of an upload is not wanted (RFC 9113 8.1).
+/// NO_ERROR: reset after a complete response, to stop the rest of the request body (RFC 9113 8.1).
 const NO_ERROR: u32 = 0;
-/// STREAM_CLOSED: a frame came for a stream that had ended, which was counted then.
+/// STREAM_CLOSED: a frame was received on a closed stream, which has been counted already.
 const STREAM_CLOSED: u32 = 5;
-/// CANCEL: a response that the gateway itself has truncated.
+/// CANCEL: the gateway truncated the response.
 const CANCEL: u32 = 8;
 
-/// At most so many streams are remembered; the oldest are dropped. More than a connection may have open: a reset of a
+/// Maximum number of entries; the oldest is evicted. Above the limit on concurrent streams, because the reset of a
 /// malformed stream may never be written.
-const MOST: usize = 16 * 1024;
+const MAX_ENTRIES: usize = 16 * 1024;
 
-/// The streams of one connection; a handle that its tasks share.
+/// The streams of one connection. A cloneable handle, shared by the tasks of the connection.
 #[derive(Clone, Debug, Default)]
 pub(super) struct StreamTable(Arc<Mutex<Table>>);
 
 #[derive(Debug, Default)]
 struct Table {
-    /// In the order of their numbers.
+    /// Sorted by stream identifier.
     entries: Vec<Entry>,
-    /// The last stream that a GOAWAY of ours has promised to process.
+    /// The last stream identifier of the GOAWAY that was written.
     last_stream: Option<u32>,
     connection_ended: bool,
 }
@@ -37,83 +37,84 @@ struct Table {
 struct Entry {
     stream: u32,
     state: State,
-    /// It became a request. The `h2` crate answers or resets the others.
+    /// The stream became a request. The `h2` crate itself responds to the others, or resets them.
     accepted: bool,
-    /// Its request is over: no further call comes for it.
+    /// The request has ended: its task makes no further call.
     finished: bool,
-    /// Interim responses that are queued and not written.
+    /// Number of interim responses that are queued and not yet written.
     interim: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// Nothing of a final response was written.
-    Unanswered,
-    /// The response headers were written.
-    Answered,
+    /// No HEADERS of a final response was written.
+    Open,
+    /// The final response's HEADERS was written.
+    HeadersWritten,
     /// The response is complete, or a reset was written.
     Ended,
-    /// The client reset it, or its connection ended, before response headers were written.
+    /// The client reset the stream or closed the connection before the response headers were written.
     ClientGone,
 }
 
 impl StreamTable {
-    /// A header section that opens this stream was read, whole.
+    /// Records a complete header section that opened this stream.
     pub(super) fn opened(&self, stream: u32) {
         let mut table = self.0.lock();
         if table.connection_ended || table.last_stream.is_some_and(|last| stream > last) {
             return;
         }
-        let entry = Entry { stream, state: State::Unanswered, accepted: false, finished: false, interim: 0 };
+        let entry = Entry { stream, state: State::Open, accepted: false, finished: false, interim: 0 };
         table.entries.push(entry);
-        if table.entries.len() > MOST {
+        if table.entries.len() > MAX_ENTRIES {
             table.entries.remove(0);
         }
     }
 
-    /// A RST_STREAM of the client was read. Says whether it came before response headers.
+    /// Records a RST_STREAM from the client. Returns whether it preceded the response headers.
     pub(super) fn reset_by_client(&self, stream: u32) -> bool {
         let mut table = self.0.lock();
-        let Some((place, entry)) = table.find(stream) else { return false };
-        let gone = entry.state == State::Unanswered;
+        let Some((index, entry)) = table.find(stream) else { return false };
+        let disconnected = entry.state == State::Open;
         entry.state = match entry.state {
-            State::Unanswered | State::ClientGone => State::ClientGone,
-            State::Answered | State::Ended => State::Ended,
+            State::Open | State::ClientGone => State::ClientGone,
+            State::HeadersWritten | State::Ended => State::Ended,
         };
         if entry.finished {
-            table.entries.remove(place);
+            table.entries.remove(index);
         }
-        gone
+        disconnected
     }
 
-    /// This stream became a request; to be called before anything of a response is queued.
+    /// Records that this stream became a request. To be called before a response is queued.
     pub(super) fn accept(&self, stream: u32) {
         if let Some((_, entry)) = self.0.lock().find(stream) {
             entry.accepted = true;
         }
     }
 
-    /// An interim response is about to be queued: its HEADERS is not the response's.
+    /// Records an interim response, whose HEADERS must not be taken for the final response. To be called before it is
+    /// queued.
     pub(super) fn interim(&self, stream: u32) {
         if let Some((_, entry)) = self.0.lock().find(stream) {
             entry.interim += 1;
         }
     }
 
-    /// The request on this stream is over. Says whether its response headers were written; one that was queued and not
-    /// written belongs to a client that has gone, or it will be written yet.
+    /// Records the end of the request. Returns whether its response headers were written; headers that are only queued
+    /// are reported later, by [`Self::headers_written`] or as a disconnect.
     pub(super) fn finish(&self, stream: u32) -> bool {
         let mut table = self.0.lock();
-        let Some((place, entry)) = table.find(stream) else { return true };
-        let answered = matches!(entry.state, State::Answered | State::Ended);
+        let Some((index, entry)) = table.find(stream) else { return true };
+        let headers_written = matches!(entry.state, State::HeadersWritten | State::Ended);
         entry.finished = true;
         if matches!(entry.state, State::Ended | State::ClientGone) {
-            table.entries.remove(place);
+            table.entries.remove(index);
         }
-        answered
+        headers_written
     }
 
-    /// HEADERS was written. Says whether it is a response that the `h2` crate has made by itself.
+    /// Records a written HEADERS. Returns whether the `h2` crate generated this response.
     pub(super) fn headers_written(&self, stream: u32, end_stream: bool) -> bool {
         let mut table = self.0.lock();
         let Some((_, entry)) = table.find(stream) else { return false };
@@ -121,9 +122,9 @@ impl StreamTable {
             entry.interim -= 1;
             return false;
         }
-        let made_by_library = entry.state == State::Unanswered && !entry.accepted;
-        if entry.state == State::Unanswered {
-            entry.state = State::Answered;
+        let made_by_library = entry.state == State::Open && !entry.accepted;
+        if entry.state == State::Open {
+            entry.state = State::HeadersWritten;
         }
         if end_stream {
             table.end(stream);
@@ -131,59 +132,59 @@ impl StreamTable {
         made_by_library
     }
 
-    /// The END_STREAM of a response was written.
+    /// Records a written END_STREAM.
     pub(super) fn end_written(&self, stream: u32) {
         self.0.lock().end(stream);
     }
 
-    /// RST_STREAM with this code was written. Says whether the `h2` crate has thereby ended a malformed stream: the
-    /// gateway's own resets have other codes.
+    /// Records a written RST_STREAM. Returns whether the `h2` crate has reset a malformed stream: the gateway uses
+    /// other error codes.
     pub(super) fn reset_written(&self, stream: u32, code: u32) -> bool {
         let mut table = self.0.lock();
         let open = table
             .find(stream)
-            .is_some_and(|(_, entry)| matches!(entry.state, State::Unanswered | State::Answered));
+            .is_some_and(|(_, entry)| matches!(entry.state, State::Open | State::HeadersWritten));
         table.end(stream);
         open && !matches!(code, NO_ERROR | STREAM_CLOSED | CANCEL)
     }
 
-    /// GOAWAY was written: streams above this one are not processed, and their client knows.
+    /// Records a written GOAWAY: streams above `last_stream` are not processed, which the client can see.
     pub(super) fn goaway_written(&self, last_stream: u32) {
         let mut table = self.0.lock();
         table.last_stream = Some(last_stream);
         table.entries.retain(|entry| entry.stream <= last_stream);
     }
 
-    /// The connection has ended; how many streams had no response headers by then.
+    /// Records the end of the connection. Returns the number of streams without response headers.
     pub(super) fn connection_ended(&self) -> usize {
         let mut table = self.0.lock();
         table.connection_ended = true;
-        let mut gone = 0;
+        let mut disconnected = 0;
         for entry in &mut table.entries {
-            if entry.state == State::Unanswered {
+            if entry.state == State::Open {
                 entry.state = State::ClientGone;
-                gone += 1;
+                disconnected += 1;
             }
         }
-        gone
+        disconnected
     }
 }
 
 impl Table {
     fn find(&mut self, stream: u32) -> Option<(usize, &mut Entry)> {
-        let place = self.entries.binary_search_by_key(&stream, |entry| entry.stream).ok()?;
-        self.entries.get_mut(place).map(|entry| (place, entry))
+        let index = self.entries.binary_search_by_key(&stream, |entry| entry.stream).ok()?;
+        self.entries.get_mut(index).map(|entry| (index, entry))
     }
 
-    /// Nothing more is written on this stream.
+    /// Marks the stream as ended, and removes it unless its request is still running.
     fn end(&mut self, stream: u32) {
-        let Some((place, entry)) = self.find(stream) else { return };
+        let Some((index, entry)) = self.find(stream) else { return };
         if entry.state != State::ClientGone {
             entry.state = State::Ended;
         }
-        // Of a stream that never becomes a request nobody reports the end.
+        // `finish` is never called for a stream that is not accepted.
         if entry.finished || !entry.accepted {
-            self.entries.remove(place);
+            self.entries.remove(index);
         }
     }
 }

@@ -1,8 +1,8 @@
-//! Frames and tasks in every order in which they can come: the count must depend on the frames alone.
+//! The stream table under every possible order of frames and task events: the count must depend on the frames alone.
 
 use super::*;
 
-/// What can happen to one stream behind the HEADERS that opens it.
+/// An event on one stream after the HEADERS that opened it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Event {
     /// The client's RST_STREAM is read.
@@ -21,9 +21,9 @@ use Event::{Accept, End, Finish, Headers, Reset};
 
 const STREAM: u32 = 1;
 
-/// Every order of a subset of the events in which causes come before their effects.
+/// Every sequence of distinct events in which causes precede their effects.
 fn orders() -> Vec<Vec<Event>> {
-    let mut whole = Vec::new();
+    let mut complete = Vec::new();
     let mut open = vec![Vec::new()];
     while let Some(order) = open.pop() {
         for event in [Reset, Accept, Headers, End, Finish] {
@@ -36,51 +36,51 @@ fn orders() -> Vec<Vec<Event>> {
                 open.push([&order[..], &[event]].concat());
             }
         }
-        whole.push(order);
+        complete.push(order);
     }
-    whole
+    complete
 }
 
-/// How many clients are counted as gone, and whether the request may count a truncated response of its own.
-fn play(order: &[Event]) -> (usize, Option<bool>) {
+/// Replays the events. Returns the number of counted disconnects, and the result of [`StreamTable::finish`].
+fn replay(order: &[Event]) -> (usize, Option<bool>) {
     let table = StreamTable::default();
     table.opened(STREAM);
-    let (mut gone, mut answered) = (0, None);
+    let (mut disconnects, mut headers_written) = (0, None);
     for event in order {
         match event {
-            Reset => gone += usize::from(table.reset_by_client(STREAM)),
+            Reset => disconnects += usize::from(table.reset_by_client(STREAM)),
             Accept => table.accept(STREAM),
             Headers => assert!(!table.headers_written(STREAM, false), "{order:?}"),
             End => table.end_written(STREAM),
-            Finish => answered = Some(table.finish(STREAM)),
+            Finish => headers_written = Some(table.finish(STREAM)),
         }
     }
-    (gone + table.connection_ended(), answered)
+    (disconnects + table.connection_ended(), headers_written)
 }
 
 #[test]
-fn client_gone_is_counted_once_in_every_order_of_frames_and_tasks() {
+fn disconnect_is_counted_once_in_every_order_of_frames_and_tasks() {
     let orders = orders();
     assert_eq!(orders.len(), 46);
     for order in orders {
-        let place = |event| order.iter().position(|other| *other == event);
-        let answered_first = match (place(Headers), place(Reset)) {
+        let position = |event| order.iter().position(|other| *other == event);
+        let headers_first = match (position(Headers), position(Reset)) {
             (Some(headers), Some(reset)) => headers < reset,
             (Some(_), None) => true,
             (None, _) => false,
         };
-        let (gone, answered) = play(&order);
-        assert_eq!(gone, usize::from(!answered_first), "{order:?}");
-        if let (Some(true), false) = (answered, answered_first) {
-            panic!("both would count the stream: {order:?}");
+        let (disconnects, headers_written) = replay(&order);
+        assert_eq!(disconnects, usize::from(!headers_first), "{order:?}");
+        if let (Some(true), false) = (headers_written, headers_first) {
+            panic!("the disconnect would be counted twice: {order:?}");
         }
     }
 }
 
 #[test]
-fn memory_of_a_stream_ends_with_its_request_and_its_frames() {
+fn entry_is_removed_when_the_request_and_its_frames_have_ended() {
     for order in orders() {
-        let over = order.contains(&Finish) && (order.contains(&End) || order.contains(&Reset));
+        let is_over = order.contains(&Finish) && (order.contains(&End) || order.contains(&Reset));
         let table = StreamTable::default();
         table.opened(STREAM);
         for event in &order {
@@ -98,12 +98,12 @@ fn memory_of_a_stream_ends_with_its_request_and_its_frames() {
                 }
             }
         }
-        assert_eq!(table.0.lock().entries.is_empty(), over, "{order:?}");
+        assert_eq!(table.0.lock().entries.is_empty(), is_over, "{order:?}");
     }
 }
 
 #[test]
-fn interim_response_does_not_answer_a_stream() {
+fn interim_response_does_not_count_as_response_headers() {
     let table = StreamTable::default();
     table.opened(STREAM);
     table.accept(STREAM);
@@ -117,15 +117,15 @@ fn interim_response_does_not_answer_a_stream() {
 }
 
 #[test]
-fn stream_that_the_library_ends_is_not_counted_as_a_client_gone() {
+fn stream_ended_by_the_library_is_not_counted_as_a_disconnect() {
     let table = StreamTable::default();
-    // Malformed, and reset for it; too large, and answered 431 and reset behind it.
+    // Stream 1 is malformed and reset. Stream 3 is too large: it gets a 431 and is reset afterwards.
     table.opened(1);
     assert!(table.reset_written(1, 1));
     table.opened(3);
     assert!(table.headers_written(3, true));
     assert!(!table.reset_written(3, 7));
-    // Malformed behind its header section: handed out although its reset has left.
+    // Stream 5 is malformed after its header section: it becomes a request although its reset was written.
     table.opened(5);
     assert!(table.reset_written(5, 1));
     table.accept(5);
@@ -144,7 +144,7 @@ fn malformed_stream_that_its_client_resets_first_is_counted_once() {
 }
 
 #[test]
-fn streams_above_the_last_one_of_a_goaway_are_not_counted() {
+fn streams_above_the_goaway_are_not_counted() {
     let table = StreamTable::default();
     table.opened(1);
     table.opened(3);
@@ -157,7 +157,7 @@ fn streams_above_the_last_one_of_a_goaway_are_not_counted() {
 }
 
 #[test]
-fn resets_of_the_gateway_are_not_those_of_malformed_streams() {
+fn gateway_resets_are_not_counted_as_malformed_streams() {
     for (code, malformed) in
         [(NO_ERROR, false), (1, true), (STREAM_CLOSED, false), (7, true), (CANCEL, false)]
     {

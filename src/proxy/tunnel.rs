@@ -1,11 +1,9 @@
-//! After a 101: bytes go both ways unread, until both sides have ended.
+//! Forwards bytes in both directions after a 101, until both sides have closed.
 //!
-//! One poll function drives both directions. Each holds at most one piece, and reads the next only when the last one is
-//! written: whoever takes nothing stops the other side, and memory stays bounded. An end of one direction is passed on as
-//! an end of that direction alone. It knows no HTTP, and says how the tunnel ended; what either side then sees of that is
-//! [`super::relay`]'s, which has also sent the 101. The only file that moves bytes to a client beside the two that write
-//! to them: these are no answer, and have no contract.
-#![expect(clippy::disallowed_methods, reason = "what passes in a tunnel is nobody's answer")]
+//! One poll function drives both directions. Each direction buffers at most one read and reads again only when that is
+//! written: a slow receiver blocks the sender, and memory stays bounded. A half-close is forwarded as a half-close.
+//! [`super::relay`] sends the 101 before and closes the connections afterwards.
+#![expect(clippy::disallowed_methods, reason = "the bytes of a tunnel are not an HTTP response")]
 
 use std::future::poll_fn;
 use std::io;
@@ -18,18 +16,18 @@ use super::relay::RelayOutcome;
 use crate::contract::{Cause, Evidence, Fault, Phase};
 use crate::upstream::timer::timeout_at;
 
-/// The limits that hold in a tunnel.
+/// The timeouts of a tunnel.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct TunnelTimeouts {
-    /// Nothing moves, either way.
+    /// No byte is transferred in either direction.
     pub(super) idle: Duration,
-    /// On everything.
+    /// On the whole request (`timeouts.max_duration`).
     pub(super) max_duration: Option<TimeLimit>,
 }
 
-/// Moves bytes until the tunnel is over. How it ended, and how many bytes came from the upstream.
+/// Forwards bytes until the tunnel ends. Returns how it ended, and the number of bytes received from the upstream.
 ///
-/// What has been read behind the heads goes first; the head that waits in the client's buffer leaves with it.
+/// Bytes that were read after the upstream's response headers are forwarded first, in one write with the queued 101.
 pub(super) async fn run(
     client: &mut BufferedStream,
     upstream: &mut BufferedStream,
@@ -43,7 +41,7 @@ pub(super) async fn run(
         let at = timeouts.max_duration.map_or(idle_at, |max_duration| max_duration.at.min(idle_at));
         let outcome = timeout_at(at, poll_fn(|cx| tunnel.poll(cx, client, upstream))).await;
         let now = Instant::now();
-        // The timer is coarse, and bytes have moved since it was set.
+        // The timer is coarse, and bytes may have been transferred since it was set: check both limits again.
         let outcome = outcome.or_else(|| match timeouts.max_duration {
             Some(max_duration) if now >= max_duration.at => Some(RelayOutcome::Aborted(max_duration.fault())),
             _ => (now >= tunnel.last_activity + timeouts.idle).then_some(RelayOutcome::TunnelIdle),
@@ -59,12 +57,12 @@ struct Tunnel {
     /// From the client to the upstream.
     up: Direction,
     down: Direction,
-    /// When the last byte moved.
+    /// When the last byte was transferred.
     last_activity: Instant,
 }
 
 impl Tunnel {
-    /// Moves bytes as far as both sides allow; ready when nothing will move any more.
+    /// Transfers bytes until both directions block. Ready when the tunnel has ended.
     fn poll(
         &mut self,
         cx: &mut Context<'_>,
@@ -78,10 +76,10 @@ impl Tunnel {
             self.last_activity = Instant::now();
         }
         match (up, down) {
-            // Whoever cannot be read from any more is gone, and with it both directions.
+            // A read error means that the peer is gone: the other direction ends too.
             (Poll::Ready(Err(DirectionError::Read(_))), _) => Poll::Ready(RelayOutcome::ClientDisconnected),
             (_, Poll::Ready(Err(DirectionError::Read(error)))) => Poll::Ready(upstream_error(&error)),
-            // Whoever takes nothing any more may have said its last before: that is passed on first.
+            // After a write error the peer's own bytes may still be readable: forward them before the tunnel ends.
             (Poll::Ready(_), Poll::Ready(Err(DirectionError::Write))) => {
                 Poll::Ready(RelayOutcome::ClientDisconnected)
             }
@@ -91,7 +89,7 @@ impl Tunnel {
     }
 }
 
-/// The upstream broke off.
+/// The outcome of a read error on the upstream connection.
 fn upstream_error(error: &io::Error) -> RelayOutcome {
     let evidence = Evidence::owned(error.to_string());
     RelayOutcome::Aborted(Fault::new(Cause::HttpResponseIncomplete, Phase::Relay).with_evidence(evidence))
@@ -100,23 +98,23 @@ fn upstream_error(error: &io::Error) -> RelayOutcome {
 /// One direction.
 struct Direction {
     state: DirectionState,
-    /// How much is read at once: little where little comes, so that a quiet tunnel costs little.
+    /// Size of the next read. Small after a short read, so that an idle tunnel uses little memory.
     buffer_size: usize,
-    /// So many have been read.
+    /// Number of bytes read.
     bytes: u64,
 }
 
 enum DirectionState {
     Open,
-    /// The sender has ended; its end is to be passed on.
+    /// The sender has half-closed; the receiver's side is still to be shut down.
     Closing,
-    /// That is done.
+    /// The half-close has been forwarded.
     Closed,
-    /// The receiver takes nothing more.
+    /// Writing to the receiver failed.
     WriteFailed,
 }
 
-/// Why a direction cannot go on.
+/// Why a direction ended without a half-close.
 enum DirectionError {
     Read(io::Error),
     Write,
@@ -127,7 +125,7 @@ impl Direction {
         Direction { state: DirectionState::Open, buffer_size: HEADER_BUFFER_SIZE, bytes: 0 }
     }
 
-    /// Ready when the sender's end has been passed on, or something is broken; may be asked again.
+    /// Ready when the half-close has been forwarded or an error occurred. May be polled again after that.
     fn poll(
         &mut self,
         cx: &mut Context<'_>,

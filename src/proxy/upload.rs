@@ -1,7 +1,7 @@
-//! The request body on its way: from the client to the upstream, with what is needed to send it again.
+//! Sends the request body from the client to the upstream, and keeps its beginning for a retry.
 //!
-//! One poll function drives it, before and after the response head alike. It knows the limits on a body and names what
-//! a client does wrong; when to give up waiting is the caller's to say, from [`Upload::waiting`].
+//! [`Upload::poll`] drives the transfer, before and after the response headers arrive. It enforces `max_body` and
+//! reports malformed bodies; the caller sets the timeouts according to [`Upload::waiting`].
 
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -19,70 +19,70 @@ use crate::config;
 use crate::contract::{Cause, Evidence, Fault, Phase};
 use crate::http::hop_by_hop;
 
-/// Most bytes of a body that are kept to be sent again.
+/// Maximum size of the replay buffer, in bytes. A larger body cannot be retried.
 const MAX_REPLAY_BYTES: usize = 64 * 1024;
-/// The rate of a body is judged after so much waiting.
+/// `client.min_body_rate` applies after this much time spent waiting for the client.
 const RATE_GRACE: Duration = Duration::from_secs(30);
 
-/// What the upload waits for.
+/// Which side the upload waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum WaitingFor {
-    /// The upstream does not take bytes.
+    /// The upstream does not accept more bytes.
     Upstream,
-    /// The client does not send bytes, although the upstream would take them.
+    /// The client sends no bytes, although the upstream would accept them.
     Client,
-    /// All is sent, or cannot be sent.
+    /// The body is complete, sending failed, or the client waits for a 100.
     Nothing,
 }
 
-/// What ends a wait.
+/// An event that the caller must handle.
 #[derive(Debug)]
 pub(super) enum UploadEvent {
-    /// The wait is for something else now; limits change with it.
+    /// [`Upload::waiting`] changed: other timeouts apply.
     WaitChanged,
-    /// The request cannot be carried on.
+    /// The request cannot continue.
     Failed(Fault),
-    /// The client has left.
     ClientDisconnected,
 }
 
-/// How far a body that is read ahead has come.
+/// Progress of buffering a body before the request is admitted.
 #[derive(Debug)]
 pub(super) enum BufferProgress {
-    /// More will come.
+    /// The body continues.
     More,
-    /// It is all there.
+    /// The whole body is buffered.
     Complete,
-    /// It is longer than what is read ahead.
+    /// The body exceeds the buffer limit.
     TooLarge,
-    /// The request cannot be carried on.
+    /// The request cannot continue.
     Failed(Fault),
-    /// The client has left.
     ClientDisconnected,
 }
 
-/// The request body.
+/// The transfer of one request body.
 #[derive(Debug)]
 pub(super) struct Upload {
     max_body: u64,
     received: u64,
     ended: bool,
-    /// Copied together: a slice would hold the whole buffer that it was read into, and a client may send single bytes.
+    /// A copy: a slice would keep its whole read buffer allocated, and a client may send single bytes.
     replay: BytesMut,
-    /// Everything received so far is in `replay`.
+    /// `replay` holds everything received so far.
     replayable: bool,
-    /// What stands behind the body, once it has ended.
+    /// Trailers to forward, once the body has ended.
     trailers: Option<Box<HeaderMap>>,
     waiting: WaitingFor,
-    /// So long a client may be silent whose messages are far between (gRPC), in place of the limits for bodies.
+    /// For gRPC: replaces `client.body_timeout` and `client.min_body_rate`.
     idle_timeout: Option<Duration>,
-    /// When the client's last byte came, or when we began to wait for the next.
+    /// When the client's last byte arrived, or when the upload started to wait for the client.
     idle_since: Instant,
+    /// Time spent waiting for the client.
     client_wait: Duration,
-    /// Bytes that the upstream has not taken, when it last took any, and when that was.
+    /// Bytes queued for the upstream when it last accepted any.
     unsent: usize,
+    /// When the upstream last accepted bytes.
     blocked_since: Instant,
-    /// The client was sent a 100 by us.
+    /// The gateway has sent a 100 Continue to the client.
     continue_sent: bool,
 }
 
@@ -105,34 +105,34 @@ impl Upload {
         }
     }
 
-    /// The client has been told to send its body: the upstream's own 100 would be a second one.
+    /// Records that the gateway has sent a 100 Continue, so that the upstream's is not forwarded as a second one.
     pub(super) fn set_continue_sent(&mut self) {
         self.continue_sent = true;
     }
 
-    /// Whether the client has been told to send its body.
+    /// Whether the gateway has sent a 100 Continue.
     pub(super) const fn continue_sent(&self) -> bool {
         self.continue_sent
     }
 
-    /// The body is a stream of messages: silence is part of it, and there is no rate.
+    /// Sets the idle timeout of a gRPC body, which has no minimum rate.
     pub(super) fn set_idle_timeout(&mut self, idle_timeout: Duration) {
         self.idle_timeout = Some(idle_timeout);
     }
 
-    /// The whole body, where all of it was read ahead.
+    /// The whole body, if all of it is in the replay buffer.
     pub(super) fn buffered_body(&self) -> Option<&[u8]> {
         (self.ended && self.replayable).then_some(&self.replay)
     }
 
-    /// After a time that was not the client's silence.
+    /// Restarts the idle timers after time in which neither side could make progress.
     pub(super) fn reset_idle_timers(&mut self, now: Instant) {
         self.idle_since = now;
         self.blocked_since = now;
     }
 
-    /// Reads on before there is an upstream to send it to, as far as `max_length` bytes and a piece. What was read is sent by
-    /// [`Upload::begin`].
+    /// Reads the body into the replay buffer before an upstream is selected, until it exceeds `max_length` bytes.
+    /// [`Upload::begin`] sends what was read.
     pub(super) fn poll_buffer(
         &mut self,
         cx: &mut Context<'_>,
@@ -147,7 +147,7 @@ impl Upload {
                 return Poll::Ready(BufferProgress::Complete);
             }
             Poll::Ready(Err(error)) => {
-                return Poll::Ready(match event_of_error(error) {
+                return Poll::Ready(match event_for_error(error) {
                     UploadEvent::Failed(fault) => BufferProgress::Failed(fault),
                     UploadEvent::ClientDisconnected | UploadEvent::WaitChanged => {
                         BufferProgress::ClientDisconnected
@@ -178,17 +178,17 @@ impl Upload {
         self.waiting
     }
 
-    /// Whether another attempt could send the same bytes.
+    /// Whether another attempt can send everything received so far.
     pub(super) const fn can_replay(&self) -> bool {
         self.replayable
     }
 
-    /// Whether the client's body has come to its end.
+    /// Whether the whole body has been received.
     pub(super) const fn has_ended(&self) -> bool {
         self.ended
     }
 
-    /// A new attempt begins: what was received is queued again. From the last attempt on nothing is kept.
+    /// Starts an attempt: queues everything received so far. Without `may_retry` the replay buffer is freed.
     pub(super) fn begin(&mut self, conn: &mut UpstreamConn, may_retry: bool) {
         self.waiting = WaitingFor::Upstream;
         self.unsent = 0;
@@ -203,17 +203,17 @@ impl Upload {
         }
     }
 
-    /// When the client's last byte came, or when the upstream was ready for the next.
+    /// When the client's last byte arrived, or when the upload started to wait for the client.
     pub(super) const fn idle_since(&self) -> Instant {
         self.idle_since
     }
 
-    /// So long the client let us wait.
+    /// Adds time spent waiting for the client, for the minimum rate.
     pub(super) fn add_client_wait(&mut self, waited: Duration) {
         self.client_wait += waited;
     }
 
-    /// The limits on the client while we wait for its bytes (`client.body_timeout`, `client.min_body_rate`).
+    /// The limit while the upload waits for the client (`client.body_timeout`, `client.min_body_rate`).
     pub(super) fn client_limit(&self, client_config: &config::ClientLimits, now: Instant) -> TimeLimit {
         if let Some(idle_timeout) = self.idle_timeout {
             return TimeLimit::new(self.idle_since + idle_timeout, Cause::ClientTooSlow, Phase::Send);
@@ -227,17 +227,17 @@ impl Upload {
         idle_limit.earlier(Some(TimeLimit::new(now + allowed, Cause::ClientTooSlow, Phase::Send)))
     }
 
-    /// The limit on the client's silence alone: all that holds once the response head has left.
+    /// `client.body_timeout` alone: the minimum rate no longer applies once the response headers are sent.
     pub(super) fn idle_limit(&self, client_config: &config::ClientLimits) -> TimeLimit {
         TimeLimit::new(self.idle_since + client_config.body_timeout, Cause::ClientTooSlow, Phase::Send)
     }
 
-    /// The limit on an upstream that takes none of the bytes that wait for it (`timeouts.body_idle`).
+    /// The limit on an upstream that accepts none of the queued bytes (`timeouts.body_idle`).
     pub(super) fn write_limit(&self, idle_timeout: Duration) -> TimeLimit {
         TimeLimit::new(self.blocked_since + idle_timeout, Cause::ConnectionWriteTimeout, Phase::Send)
     }
 
-    /// Moves bytes as far as both sides allow.
+    /// Transfers bytes until one side blocks.
     pub(super) fn poll(
         &mut self,
         cx: &mut Context<'_>,
@@ -249,7 +249,7 @@ impl Upload {
         match outcome {
             Poll::Pending if self.waiting != before => {
                 if self.waiting == WaitingFor::Client {
-                    // Its silence begins when we begin to listen, not while the upstream held it back.
+                    // The client's idle time starts now, not while the upstream was blocking it.
                     self.idle_since = Instant::now();
                 }
                 Poll::Ready(UploadEvent::WaitChanged)
@@ -275,7 +275,7 @@ impl Upload {
                     }
                     return Poll::Pending;
                 }
-                // The answer may be there already, or come yet: the reader of the response decides.
+                // The upstream may have sent a response before it stopped reading: the response reader decides.
                 Poll::Ready(()) if conn.write_failed() => {
                     self.waiting = WaitingFor::Nothing;
                     return if self.ended { disconnected(client.poll_disconnect(cx)) } else { Poll::Pending };
@@ -290,14 +290,14 @@ impl Upload {
             match client.poll_body(cx) {
                 Poll::Pending => {
                     conn.free_output();
-                    // A client that waits for its 100 is not the one who is slow.
+                    // A client that waits for a 100 is not slow.
                     self.waiting =
                         if client.awaits_continue() { WaitingFor::Nothing } else { WaitingFor::Client };
                     return Poll::Pending;
                 }
                 Poll::Ready(Ok(Some(data))) => {
-                    if let Err(error) = self.count_received(&data) {
-                        return Poll::Ready(UploadEvent::Failed(error));
+                    if let Err(fault) = self.count_received(&data) {
+                        return Poll::Ready(UploadEvent::Failed(fault));
                     }
                     conn.queue_body(&data);
                     self.keep_for_replay(&data, client.replay_capacity(MAX_REPLAY_BYTES));
@@ -310,12 +310,12 @@ impl Upload {
                     self.finish_body(client);
                     self.queue_end(conn);
                 }
-                Poll::Ready(Err(fault)) => return Poll::Ready(event_of_error(fault)),
+                Poll::Ready(Err(error)) => return Poll::Ready(event_for_error(error)),
             }
         }
     }
 
-    /// The client's body has come to its end.
+    /// Marks the body as complete and takes its trailers.
     fn finish_body(&mut self, client: &mut Downstream) {
         self.ended = true;
         let keep = |name: &[u8]| hop_by_hop::is_allowed_in_request_trailers(name) && !is_overridden(name);
@@ -353,7 +353,7 @@ fn disconnected(poll: Poll<()>) -> Poll<UploadEvent> {
     poll.map(|()| UploadEvent::ClientDisconnected)
 }
 
-fn event_of_error(error: BodyError) -> UploadEvent {
+fn event_for_error(error: BodyError) -> UploadEvent {
     let malformed = |evidence| {
         UploadEvent::Failed(
             Fault::new(Cause::MalformedBody, Phase::Send).with_evidence(Evidence::from_static(evidence)),
@@ -361,7 +361,7 @@ fn event_of_error(error: BodyError) -> UploadEvent {
     };
     match error {
         BodyError::Malformed(evidence) => malformed(evidence),
-        BodyError::Incomplete => malformed("the client ended its body early"),
+        BodyError::Incomplete => malformed("the request body is truncated"),
         BodyError::Disconnected => UploadEvent::ClientDisconnected,
     }
 }

@@ -1,7 +1,8 @@
-//! How long a request waits for others, told apart from the gateway's own time (`overhead_seconds`).
+//! Measures how long a request waits for its peers, to separate it from the time the gateway itself uses
+//! (`overhead_seconds`).
 //!
-//! A wait is measured by polls: it begins where a poll finds nothing to do and ends where the next one begins. A future that
-//! is ready at once costs no reading of the clock; one that had to wait costs one for each time it was woken.
+//! A wait lasts from a pending poll to the start of the next poll. The clock is read once per wake-up, and not at all
+//! for a future that is ready at its first poll.
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -10,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use crate::upstream::timer::timeout_at;
 
-/// One wait, from an instant that is known already.
+/// Measures one future. The caller passes the start time, which saves reading the clock.
 #[derive(Debug)]
 pub(super) struct Wait {
     from: Instant,
@@ -19,12 +20,12 @@ pub(super) struct Wait {
 }
 
 impl Wait {
-    /// Nothing has been polled yet; `now` was read just before.
+    /// Starts before the first poll. `now` is the current time.
     pub(super) const fn begin(now: Instant) -> Self {
         Wait { from: now, pending: false, total: Duration::ZERO }
     }
 
-    /// A poll begins: the wait before it is over.
+    /// To be called at the start of each poll: ends the wait before it.
     pub(super) fn polled(&mut self) {
         if self.pending {
             let now = Instant::now();
@@ -34,24 +35,25 @@ impl Wait {
         }
     }
 
-    /// A poll ends with this.
+    /// To be called with the result of each poll; returns it.
     pub(super) fn result<T>(&mut self, poll: Poll<T>) -> Poll<T> {
         self.pending = poll.is_pending();
         poll
     }
 
-    /// When it was last woken; the beginning, where it did not have to wait.
+    /// When the last wait ended; the start time if there was none.
     pub(super) const fn woken_at(&self) -> Instant {
         self.from
     }
 
-    /// All of it.
+    /// The total time spent waiting.
     pub(super) const fn total(&self) -> Duration {
         self.total
     }
 }
 
-/// What a future brings before the end of `limit`, from `now` on, and how long it had to be waited for.
+/// Runs a future until it is ready or `limit` has passed since `now`. Returns its output, `None` after the limit, and
+/// the time spent waiting.
 pub(super) async fn waited<T>(
     now: Instant,
     limit: Duration,
@@ -59,13 +61,13 @@ pub(super) async fn waited<T>(
 ) -> (Option<T>, Duration) {
     let mut wait = Wait::begin(now);
     let mut future = pin!(future);
-    let polling = poll_fn(|cx| {
+    let measured = poll_fn(|cx| {
         wait.polled();
         let poll = future.as_mut().poll(cx);
         wait.result(poll)
     });
-    let outcome = timeout_at(now + limit, polling).await;
-    // The timer may end it without another poll.
+    let outcome = timeout_at(now + limit, measured).await;
+    // The timer may end the future without another poll.
     wait.polled();
     (outcome, wait.total())
 }
@@ -77,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn wait_counts_from_a_pending_poll_to_the_next_one_and_nothing_else() {
+    fn wait_lasts_from_a_pending_poll_to_the_next_poll() {
         let hour = Duration::from_secs(3600);
         let ago = |hours| Instant::now().checked_sub(hour * hours).unwrap();
         let mut ready = Wait::begin(ago(1));
@@ -98,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn future_that_is_ready_at_once_has_not_been_waited_for() {
+    fn future_ready_at_its_first_poll_has_no_wait() {
         let hour = Duration::from_secs(3600);
         let now = Instant::now();
         let mut context = Context::from_waker(Waker::noop());
