@@ -31,7 +31,7 @@ fn proxy_prints_a_minimal_config() {
     assert_eq!(status, Some(0));
     assert_eq!(
         printed,
-        "version: 1\n\nlisten:\n  - address: \":8080\"\n\ntimeouts:\n  response_head: 9s\n  total: 9s\n\nupstreams:\n  \
+        "version: 1\n\nlisten:\n  - address: \":8080\"\n\ntimeouts:\n  response_headers: 9s\n  deadline: 9s\n\nupstreams:\n  \
          main:\n    servers: [\"127.0.0.1:3000\", \"http://b.internal:80\", \"c:81\"]\n\nroutes:\n  - name: all\n    \
          upstream: main\n"
     );
@@ -208,7 +208,7 @@ fn independent_validator_rejects_by_the_schema_what_check_rejects() {
 fn independent_validator_treats_variables_and_empty_keys_like_check() {
     let folder = TestFolder::new();
     let yaml = "version: ${VERSION:-1}\nworkers: 2\nlisten:\n  - address: \"0.0.0.0:${PORT:-8080}\"\n    h2c: ${H2C:-false}\n\
-        client:\nlog: { level: \"${LEVEL:-info}\" }\ntimeouts: { total: \"${TOTAL:-5s}\", whole: off }\n\
+        client:\nlog: { level: \"${LEVEL:-info}\" }\ntimeouts: { deadline: \"${TOTAL:-5s}\", max_duration: off }\n\
         upstreams: { a: { servers: [\"${SERVER:-b:1}\"], keepalive: { max: \"${MAX:-1}\" } } }\n\
         routes: [{ name: a, upstream: a, errors: { overrides: [{ when: { cause: [dns_error], upstream: a }, code: 503 }, \
         { when: { upstream_status: [405, 406] }, code: 404 }] } }]\n";

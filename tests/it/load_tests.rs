@@ -6,10 +6,10 @@ use super::load::{MOST, factor, millis, scale, scaled};
 
 #[test]
 fn limits_of_a_configuration_are_scaled_and_nothing_else_is() {
-    let text = "timeouts: { connect: 400ms, total: 8s, whole: 60s, stream_idle: 1h }\n\
+    let text = "timeouts: { connect: 400ms, deadline: 8s, max_duration: 60s, stream_idle: 1h }\n\
                 drain_delay: 0s\nclient: { idle_timeout: 2s }\nerrors: { retry_after: 9s }\n\
                 stores: { a: { timeout: 2s } }\nroute: { queue_timeout: 300ms, allow: 3 per 5s }\n";
-    let expected = "timeouts: { connect: 1200ms, total: 24000ms, whole: 60s, stream_idle: 1h }\n\
+    let expected = "timeouts: { connect: 1200ms, deadline: 24000ms, max_duration: 60s, stream_idle: 1h }\n\
                     drain_delay: 0s\nclient: { idle_timeout: 6000ms }\nerrors: { retry_after: 9s }\n\
                     stores: { a: { timeout: 5000ms } }\nroute: { queue_timeout: 900ms, allow: 3 per 5s }\n";
     assert_eq!(scale(text, 3), expected);
