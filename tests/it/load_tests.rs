@@ -14,7 +14,7 @@ fn limits_of_a_configuration_are_scaled_and_nothing_else_is() {
                     stores: { a: { timeout: 5000ms } }\nroute: { queue_timeout: 900ms, allow: 3 per 5s }\n";
     assert_eq!(scale(text, 3), expected);
     // What the longest limit is scaled to stays below what stands for "never".
-    assert_eq!(scale("total: 9s\n", 8), "total: 45000ms\n");
+    assert_eq!(scale("deadline: 9s\n", 8), "deadline: 45000ms\n");
 }
 
 #[test]
