@@ -162,7 +162,7 @@ fn custom_contract_is_validated_with_locations() {
     let missing = messages(&file(503, ""));
     assert_eq!(missing.len(), 1);
     assert!(
-        missing[0].starts_with("contract.codes: code 503 is missing, so these have nowhere to go: causes "),
+        missing[0].starts_with("contract.codes: code 503 is missing, but it is the default for causes "),
         "{missing:?}"
     );
     assert!(missing[0].ends_with("; declare the code 503"), "{missing:?}");
@@ -172,11 +172,11 @@ fn custom_contract_is_validated_with_locations() {
             "    - { code: 408, message: x }\n    - { code: 404, message: \"<p>\", type: A }\n  types: [B]\n"
         )),
         [
-            "contract.codes[8].code: code 408 cannot be documented: clients repeat it by themselves, POST included; use 504 or 400",
+            "contract.codes[8].code: code 408 cannot be documented: clients retry it automatically, even with POST; use 504 or 400",
             "contract.codes[9].code: code 404 is declared twice; keep one of the two",
             "contract.codes[9].message: the message of code 404 looks like markup or a stack trace; expected one plain sentence",
-            "contract.codes[9].type: the type \"A\" of code 404 does not fit; expected a lower-case letter, then up to 63 of a-z, 0-9 and _",
-            "contract.types[0]: \"B\" in the list of types does not fit; expected a lower-case letter, then up to 63 of a-z, 0-9 and _",
+            "contract.codes[9].type: the type \"A\" of code 404 is invalid; expected a lower-case letter, then up to 63 of a-z, 0-9 and _",
+            "contract.types[0]: \"B\" in the list of types is invalid; expected a lower-case letter, then up to 63 of a-z, 0-9 and _",
         ]
     );
 }
@@ -244,7 +244,7 @@ fn unreadable_file_is_one_problem() {
     let error_text = |path: &Path| load_file(path, &|_| None, 1).unwrap_err().to_string();
     let temp_dir = std::env::temp_dir();
     let expected =
-        format!("cannot read {}: it is a directory; pass the path of the file in it\n", temp_dir.display());
+        format!("cannot read {}: it is a directory; pass the path of a file in it\n", temp_dir.display());
     assert_eq!(error_text(&temp_dir), expected);
     let path = temp_dir.join(format!("statusquo-not-utf8-{}.yaml", std::process::id()));
     std::fs::write(&path, b"a: 1\nb: \xff\n").unwrap();
@@ -284,7 +284,7 @@ fn at_most_100_problems_are_shown() {
     let keys: String = (0..250).map(|number| format!("key{number}: 1\n")).collect();
     let error_text = load_error(&config_with(&keys));
     assert!(
-        error_text.ends_with("and at least 150 more; mend the ones above first\nmore than 100 problems\n"),
+        error_text.ends_with("and at least 150 more; fix the problems above first\nmore than 100 problems\n"),
         "{error_text}"
     );
 }

@@ -1,7 +1,7 @@
-//! How an error body is written: the members, their order, their escaping.
+//! Writes JSON error bodies: members, their order, and escaping.
 //!
-//! It writes what it is given, straight into a buffer; which code and which text is decided before (see
-//! [`super::policy`], [`super::reply`]). A further format is another writer of the same [`ErrorBodyMembers`].
+//! [`super::policy`] and [`super::reply`] choose the code and the message. Another body format would be another writer
+//! of the same [`ErrorBodyMembers`].
 
 use bytes::{BufMut, BytesMut};
 use http::Method;
@@ -9,23 +9,23 @@ use http::Method;
 use super::code::DocumentedCode;
 use super::fault::RequestSent;
 
-/// Members that an operator may add to every body that we write.
+/// Optional members that an operator can add to every local error body.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub struct Include {
-    /// `type`, also where the upstream gave none.
+    /// `type`, also when the upstream body has none.
     pub kind: bool,
     /// `request_id`.
     pub request_id: bool,
-    /// `retryable`: whether the same request may be sent again.
+    /// `retryable`: whether the client may retry the same request. See [`retryable`].
     pub retryable: bool,
     /// `request_sent`: whether the request reached the upstream.
     pub request_sent: bool,
 }
 
-/// The members of one body. `None` is left out.
+/// The members of one body. `None` members are omitted.
 #[derive(Clone, Copy, Debug)]
 pub struct ErrorBodyMembers<'a> {
-    /// `code`, the status on the wire.
+    /// `code`, the documented status code.
     pub code: DocumentedCode,
     /// `message`.
     pub message: &'a str,
@@ -39,10 +39,10 @@ pub struct ErrorBodyMembers<'a> {
     pub request_sent: Option<RequestSent>,
 }
 
-/// The media type of [`write_json`].
+/// The media type of the output of [`write_json`].
 pub const JSON_MEDIA_TYPE: &str = "application/json";
 
-/// Writes `{"message":"...","code":N}`, then `type`, `request_id`, `retryable`, `request_sent` as far as given.
+/// Writes `{"message":"...","code":N}`, with the optional `type`, `request_id`, `retryable` and `request_sent` last.
 pub fn write_json(members: &ErrorBodyMembers<'_>, out: &mut BytesMut) {
     out.reserve(members.message.len() + members.kind.map_or(0, str::len) + 160);
     out.put_slice(b"{\"message\":");
@@ -67,9 +67,9 @@ pub fn write_json(members: &ErrorBodyMembers<'_>, out: &mut BytesMut) {
     out.put_u8(b'}');
 }
 
-/// Whether a client may send the same request again without a change: the answer says "later" (429, 503, 504), and the
-/// request cannot have been carried out (nothing of it reached the upstream, or a 429 refused it), or carrying it out
-/// twice is the same as once (an idempotent method, RFC 9110 9.2.2). Other codes answer a repetition alike.
+/// Whether a client may retry the unchanged request: the error is temporary (429, 503, 504), and the request was not
+/// processed (not sent to the upstream, or denied with 429) or its method is idempotent (RFC 9110, section 9.2.2).
+/// For other codes a retry gets the same response.
 pub fn retryable(code_status: u16, request_sent: RequestSent, method: &Method) -> bool {
     match code_status {
         429 => true,
@@ -82,13 +82,13 @@ pub fn retryable(code_status: u16, request_sent: RequestSent, method: &Method) -
 fn write_string(text: &str, out: &mut BytesMut) {
     out.put_u8(b'"');
     let mut rest = text.as_bytes();
-    // Almost no text needs an escape; without an early exit the look at all of it is done sixteen bytes at a time.
+    // Few messages need escaping. Without an early exit the compiler vectorizes this check (16 bytes at a time).
     if !rest.iter().fold(false, |any, &b| any | needs_escape(b)) {
         out.put_slice(rest);
         out.put_u8(b'"');
         return;
     }
-    // Everything to be escaped is ASCII, so a cut there never divides a character.
+    // Only ASCII bytes are escaped, so splitting there never divides a UTF-8 sequence.
     while let Some(at) = rest.iter().position(|&b| needs_escape(b)) {
         let (plain, tail) = rest.split_at(at);
         out.put_slice(plain);
@@ -123,10 +123,10 @@ const fn hex_digit(nibble: u8) -> u8 {
     if nibble < 10 { b'0' + nibble } else { b'a' + nibble - 10 }
 }
 
-/// A documented status has three digits.
+/// Writes the 3 digits of a documented status.
 fn write_status(status: u16, out: &mut BytesMut) {
     for unit in [100, 10, 1] {
-        // Below 10, so it fits.
+        // Below 10, so the cast is lossless.
         out.put_u8(b'0' + (status / unit % 10) as u8);
     }
 }

@@ -1,18 +1,18 @@
-//! The documented page as data: the contracts that ship with the product, and the text of each cause answered with 400.
+//! The built-in contracts as data: documented codes, and the message of each cause that maps to 400.
 //!
-//! Only tables. They pass through [`Contract::declare`](super::code::Contract::declare) like an operator's own, so a bad
-//! row here fails a test and not a request. Nothing of a request, an error value or a host ever enters these texts.
+//! [`Contract::declare`](super::code::Contract::declare) validates these tables like an operator's contract, so an
+//! invalid row fails a test. The messages are constants: they never contain request data, error values or host names.
 
 use super::code::{CodeDeclaration, Declaration};
 use super::fault::Cause;
 
-/// The names that [`Contract::builtin`](super::code::Contract::builtin) knows, the default first.
+/// The names that [`Contract::builtin`](super::code::Contract::builtin) accepts, the default first.
 pub const CONTRACT_NAMES: &[&str] = &["appwrite", "appwrite-current"];
 
-/// The contract of a configuration that names none.
+/// The contract used when the configuration names none.
 pub const DEFAULT_CONTRACT: &str = "appwrite";
 
-/// The declaration of a built-in contract, or `None` for a name that is not in [`CONTRACT_NAMES`].
+/// Returns the declaration of a built-in contract, or `None` if `name` is not in [`CONTRACT_NAMES`].
 pub fn declaration(name: &str) -> Option<Declaration> {
     let rows: Vec<&BuiltinCode> = match name {
         "appwrite" => DOCUMENTED_CODES.iter().collect(),
@@ -54,7 +54,7 @@ const fn builtin_code(
     BuiltinCode { status, reason, message, kind }
 }
 
-/// The codes of the page that the product makes true.
+/// The codes of the documented page that the `appwrite` contract implements.
 const DOCUMENTED_CODES: &[BuiltinCode] = &[
     builtin_code(
         400,
@@ -102,7 +102,7 @@ const DOCUMENTED_CODES: &[BuiltinCode] = &[
     ),
 ];
 
-/// The errors that today's page adds. They are only reached by an upstream that answers them, or by an override.
+/// The codes that the current page adds. Only an upstream response with such a status, or an override, selects them.
 const CODES_ADDED_LATER: &[BuiltinCode] = &[
     builtin_code(
         413,
@@ -124,7 +124,8 @@ const CODES_ADDED_LATER: &[BuiltinCode] = &[
     ),
 ];
 
-/// "An accompanying error message will explain further": what each cause answered with 400 tells the client.
+/// The client message of each cause that maps to 400. The page promises: "An accompanying error message will explain
+/// further".
 const CAUSE_MESSAGES: &[(Cause, &str)] = &[
     (Cause::HttpRequestError, "The request is not a valid HTTP request."),
     (Cause::MalformedRequestLine, "The request line is malformed."),

@@ -1,8 +1,9 @@
-//! The codes that may be answered: a [`Contract`] is the table, a [`DocumentedCode`] a handle that only a contract issues.
+//! The documented status codes: a [`Contract`] is the table, a [`DocumentedCode`] is a handle that only a contract
+//! issues.
 //!
-//! A status that is not in the table has no handle, and nothing that answers clients takes anything else. A contract is
-//! checked as a whole when it is declared: whatever the policy may decide has somewhere to go. Which code answers what is
-//! [`super::policy`]'s decision, the checks are in [`super::declaration`], the shipped tables in [`super::builtin`].
+//! Code that sends errors accepts only a [`DocumentedCode`], so an undocumented status cannot be sent. A contract is
+//! validated as a whole when it is declared: every default of the policy maps to a code in the table. [`super::policy`]
+//! chooses the code, [`super::declaration`] has the checks, and [`super::builtin`] has the built-in tables.
 
 use std::sync::Arc;
 
@@ -13,7 +14,7 @@ use super::policy::default_status;
 
 pub use super::declaration::{CodeDeclaration, ContractProblem, Declaration};
 
-/// A status that a contract documents. Only a [`Contract`] issues one.
+/// A status code that a contract documents. Only a [`Contract`] issues one.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct DocumentedCode {
     status: u16,
@@ -21,18 +22,18 @@ pub struct DocumentedCode {
 }
 
 impl DocumentedCode {
-    /// The status: 400-599, never 408.
+    /// The HTTP status code: 400-599, never 408.
     pub const fn status(self) -> u16 {
         self.status
     }
 
-    /// Dense index in its contract, for tables of counters and of prepared replies.
+    /// Dense index in the contract's table, for arrays of counters and prepared replies.
     pub const fn slot(self) -> usize {
         self.slot as usize
     }
 }
 
-/// One row of the table.
+/// One row of a contract: a code with its reason phrase, message and type.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CodeEntry {
     code: DocumentedCode,
@@ -42,7 +43,7 @@ pub struct CodeEntry {
 }
 
 impl CodeEntry {
-    /// The handle.
+    /// The handle of this code.
     pub const fn code(&self) -> DocumentedCode {
         self.code
     }
@@ -52,46 +53,46 @@ impl CodeEntry {
         &self.reason
     }
 
-    /// The reason phrase, shared: a reply keeps it without a copy.
+    /// The reason phrase, shared so that a reply does not copy it.
     pub(super) fn shared_reason(&self) -> Arc<str> {
         Arc::clone(&self.reason)
     }
 
-    /// The text a client reads where nothing better is known.
+    /// The default client message of this code.
     pub fn message(&self) -> &str {
         &self.message
     }
 
-    /// The `type` of errors that we make ourselves.
+    /// The `type` of local replies with this code.
     pub fn kind(&self) -> Option<&str> {
         self.kind.as_deref()
     }
 }
 
-/// A checked table of documented codes. Every default decision of the policy has its target in it.
+/// A validated table of documented codes. It contains the target of every default decision of the policy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Contract {
     name: String,
     entries: Vec<CodeEntry>,
-    /// Slot by status - 400; [`NO_SLOT`] where the status is not documented.
+    /// Slot, indexed by status - 400; [`NO_SLOT`] if the status is not documented.
     slots: [u8; 200],
     cause_messages: Vec<Option<Box<str>>>,
     types: Option<Vec<String>>,
-    /// The code of a bug of ours: the answer where a handle of another contract is shown.
+    /// The entry of the internal-error code, used when a handle of another contract has no match here.
     fallback: CodeEntry,
 }
 
 impl Contract {
-    /// The built-in contract of this name ([`builtin::CONTRACT_NAMES`]).
+    /// Returns the built-in contract with this name (see [`builtin::CONTRACT_NAMES`]).
     pub fn builtin(name: &str) -> Option<Contract> {
-        // The shipped tables are valid: a test declares each of them.
+        // The built-in tables are valid: a test declares each of them.
         Contract::declare(builtin::declaration(name)?).ok()
     }
 
-    /// Checks a declaration and makes the contract of it.
+    /// Validates a declaration and builds the contract.
     ///
     /// # Errors
-    /// Every problem at once, in the order of the declaration; missing targets come last.
+    /// All problems, in the order of the declaration; missing targets come last.
     pub fn declare(declaration: Declaration) -> Result<Contract, Vec<ContractProblem>> {
         let problems = declaration::problems(&declaration);
         if !problems.is_empty() {
@@ -106,13 +107,13 @@ impl Contract {
         })
     }
 
-    /// Lays the tables out; `None` only without the code of our own bugs, which the checks have refused before.
+    /// Builds the lookup tables. `None` if the internal-error code is missing, which the checks have already rejected.
     fn build(declaration: Declaration) -> Option<Contract> {
         let mut codes = declaration.codes;
         codes.sort_by_key(|code| code.status);
         let mut slots = [NO_SLOT; 200];
         let mut entries = Vec::with_capacity(codes.len());
-        // Fewer than 200 codes exist, so every slot fits.
+        // At most 199 codes are valid, so every slot fits in a `u8`.
         for (code, slot) in codes.into_iter().zip(0u8..NO_SLOT) {
             if let Some(slot_entry) = slot_index(code.status).and_then(|index| slots.get_mut(index)) {
                 *slot_entry = slot;
@@ -142,24 +143,24 @@ impl Contract {
         })
     }
 
-    /// What pages and logs call it.
+    /// The contract's name in pages and logs.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Every code, by rising status; the index is the code's slot.
+    /// All codes in ascending order of status; the index is the code's slot.
     pub fn codes(&self) -> &[CodeEntry] {
         &self.entries
     }
 
-    /// The handle of a status, if it is documented.
+    /// Returns the handle of a status code if it is documented.
     pub fn code(&self, status: u16) -> Option<DocumentedCode> {
         let slot = *self.slots.get(slot_index(status)?)?;
         (slot != NO_SLOT).then_some(DocumentedCode { status, slot })
     }
 
-    /// The row of a code. A handle issued by another contract gives the row of its status here, or else that of our own
-    /// bugs: what comes out is always documented in this contract.
+    /// Returns the entry of a code. A handle issued by another contract is mapped to the same status in this one, or to
+    /// the internal-error code. The result is always documented in this contract.
     pub fn entry(&self, code: DocumentedCode) -> &CodeEntry {
         match self.entries.get(code.slot()) {
             Some(entry) if entry.code == code => entry,
@@ -170,8 +171,8 @@ impl Contract {
         }
     }
 
-    /// The text for a code: the cause's own where it has one and the code is the cause's default, else the code's. (An
-    /// override that moves a cause to another code must not keep a text that explains the old one.)
+    /// Returns the client message: the cause's message if `code` is the cause's default, else the code's message. (An
+    /// override that maps a cause to another code must not keep a message that explains the default code.)
     pub fn message_for(&self, code: DocumentedCode, cause: Option<Cause>) -> &str {
         cause
             .filter(|&cause| default_status(cause) == code.status)
@@ -179,18 +180,19 @@ impl Contract {
             .unwrap_or_else(|| self.entry(code).message())
     }
 
-    /// Whether a value of `type` may leave: it fits the pattern and, where the contract closes the list, is on it.
+    /// Whether a `type` value may be sent: it matches the pattern and is in the closed list, if the contract has one.
     pub fn allows_type(&self, kind: &str) -> bool {
         is_valid_type(kind)
             && self.types.as_ref().is_none_or(|listed| listed.iter().any(|known| known == kind))
     }
 
-    /// The closed list of `type` values, if the contract has one.
+    /// The closed list of `type` values, if the contract declares one.
     pub fn types(&self) -> Option<&[String]> {
         self.types.as_deref()
     }
 
-    /// The code of a status that the policy chose by default. It is documented: declaring checked every row.
+    /// Returns the code of a default status of the policy. It is documented: [`Contract::declare`] checks every
+    /// default.
     pub(super) fn default_code(&self, status: u16) -> DocumentedCode {
         self.code(status).unwrap_or(self.fallback.code)
     }

@@ -1,11 +1,11 @@
-//! What a declaration must hold, problem by problem, and what a contract then promises.
+//! Validation of declarations, problem by problem, and lookups in a declared contract.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
 use super::*;
 use crate::contract::text::TextProblem;
 
-/// A small contract of one's own: only the codes that the default tables need.
+/// A minimal custom contract: only the codes that the default tables need.
 fn small_declaration() -> Declaration {
     let code = |status: u16| CodeDeclaration {
         status,
@@ -160,7 +160,7 @@ fn missing_target_error_names_every_cause_and_status() {
     assert_eq!(
         found.iter().map(ToString::to_string).collect::<Vec<_>>(),
         [
-            "code 503 is missing, so these have nowhere to go: causes connection_limit_reached, queue_full, queue_timeout, \
+            "code 503 is missing, but it is the default for causes connection_limit_reached, queue_full, queue_timeout, \
           breaker_open, destination_unavailable, limiter_unavailable, resource_exhausted, draining; upstream statuses \
           507, 509, 529"
         ]
@@ -168,7 +168,7 @@ fn missing_target_error_names_every_cause_and_status() {
     let found = problems(|declaration| declaration.codes.retain(|code| code.status != 409));
     assert_eq!(
         found.iter().map(ToString::to_string).collect::<Vec<_>>(),
-        ["code 409 is missing, so these have nowhere to go: upstream statuses 412, 423"]
+        ["code 409 is missing, but it is the default for upstream statuses 412, 423"]
     );
 }
 
@@ -208,10 +208,10 @@ fn all_problems_are_reported_together() {
         found.iter().map(ToString::to_string).collect::<Vec<_>>(),
         [
             "the message of code 504 is empty; expected 1 to 1000 characters",
-            "the text of code 400 cannot stand in a status line; expected 1 to 64 printable ASCII characters",
-            "code 408 cannot be documented: clients repeat it by themselves, POST included; use 504 or 400",
+            "the reason phrase of code 400 is invalid; expected 1 to 64 printable ASCII characters",
+            "code 408 cannot be documented: clients retry it automatically, even with POST; use 504 or 400",
             "the message of cause draining looks like markup or a stack trace; expected one plain sentence",
-            "code 403 is missing, so these have nowhere to go: causes http_request_denied; upstream statuses 402, 451",
+            "code 403 is missing, but it is the default for causes http_request_denied; upstream statuses 402, 451",
         ]
     );
 }

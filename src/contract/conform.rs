@@ -1,10 +1,10 @@
-//! Does an upstream's error body keep the contract ([`check_conformance`])?
+//! Checks whether an upstream's error body conforms to the contract ([`check_conformance`]).
 //!
-//! It reads the bytes strictly: what two JSON readers could understand differently is no JSON here. It never changes a
-//! body and never chooses a code (see [`super::policy`]); decoding comes before (see [`super::decode`]), and what may be
-//! kept of a body that does not conform is found in [`super::extract`].
+//! Parsing is strict: JSON that parsers could interpret differently is rejected. The check does not change the body and
+//! does not choose a code (see [`super::policy`]). Content coding is removed before (see [`super::decode`]), and
+//! [`super::extract`] extracts the message of a body that does not conform.
 //!
-//! Deep nesting costs no stack: what conforms has no nested values, so those are skipped without recursion.
+//! Nested values are skipped without recursion, so deep nesting cannot overflow the stack.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -17,13 +17,13 @@ use super::text;
 
 pub use super::extract::{ExtractedError, extract};
 
-/// The largest error body that is read, in bytes after decoding.
+/// Size limit of an error body, in bytes after content decoding.
 pub const BODY_LIMIT: usize = 64 * 1024;
 
-/// From which errors the upstream's own message may be kept.
+/// For which errors the upstream's message may be sent to the client.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum UpstreamMessages {
-    /// When the code sent is a 4xx.
+    /// Only when the response sent is a 4xx.
     #[default]
     ClientErrors,
     /// Always.
@@ -33,7 +33,7 @@ pub enum UpstreamMessages {
 }
 
 impl UpstreamMessages {
-    /// Whether an upstream's message may leave under this status.
+    /// Whether an upstream's message may be sent with this status.
     pub const fn allowed_with(self, status_sent: u16) -> bool {
         match self {
             UpstreamMessages::ClientErrors => status_sent < 500,
@@ -43,25 +43,25 @@ impl UpstreamMessages {
     }
 }
 
-/// What an upstream's error turned out to be.
+/// The result of checking an upstream's error response against the contract.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Conformance {
-    /// In the contract: it may pass as received.
+    /// Conforms to the contract: may be forwarded unchanged.
     Conforms,
-    /// JSON, but not the documented object, or with a message that may not leave.
+    /// JSON, but not the documented object, or with a message that may not be sent.
     WrongShape,
-    /// Not JSON, or not called so.
+    /// Not valid JSON, or the media type is not JSON.
     NotJson,
     /// The status is not in the contract.
     Undocumented,
     /// Larger than [`BODY_LIMIT`].
     TooLarge,
-    /// It ended early or did not arrive in time. Only who reads the body knows.
+    /// Truncated, or not received in time. Set by the code that reads the body.
     Incomplete,
 }
 
 impl Conformance {
-    /// Every value, for tables of counters.
+    /// All values, for arrays of counters.
     pub const ALL: &'static [Conformance] = &[
         Conformance::Conforms,
         Conformance::WrongShape,
@@ -71,7 +71,7 @@ impl Conformance {
         Conformance::Incomplete,
     ];
 
-    /// The stable name: metric label, log value.
+    /// The stable name, used as metric label and log value.
     pub const fn label(self) -> &'static str {
         match self {
             Conformance::Conforms => "conforms",
@@ -84,18 +84,18 @@ impl Conformance {
     }
 }
 
-/// A whole error body of an upstream.
+/// A complete error body of an upstream.
 #[derive(Clone, Copy, Debug)]
 pub struct ErrorBody<'a> {
-    /// The upstream's status.
+    /// The status code of the upstream's response.
     pub status: u16,
-    /// The raw value of Content-Type; an empty one stands for several, whose type is unclear.
+    /// The raw value of Content-Type; empty if the response has several, because the type is then ambiguous.
     pub media_type: Option<&'a [u8]>,
-    /// The bytes, after content decoding.
+    /// The body after content decoding.
     pub body: &'a [u8],
 }
 
-/// Judges a whole error body.
+/// Checks a complete error body against the contract.
 pub fn check_conformance(
     contract: &Contract,
     error: &ErrorBody<'_>,
@@ -119,12 +119,12 @@ pub fn check_conformance(
     }
 }
 
-/// Whether the answer to a HEAD request conforms, given that its status is documented: there is no body to judge.
+/// Whether the response to a HEAD request conforms. The caller has checked that its status is documented.
 pub fn head_response_conforms(media_type: Option<&[u8]>) -> bool {
     media_type.is_none_or(is_json)
 }
 
-/// Runs a reader over a text that must be one JSON value and nothing behind it. A byte order mark is no JSON either.
+/// Parses a text that must be exactly one JSON value. A byte order mark or trailing characters are errors.
 pub(super) fn parse_json<'de, T>(
     text: &'de str,
     read: impl FnOnce(&mut serde_json::Deserializer<serde_json::de::StrRead<'de>>) -> serde_json::Result<T>,
@@ -135,7 +135,7 @@ pub(super) fn parse_json<'de, T>(
     Some(value)
 }
 
-/// `application/json` in any case; a charset, where given, is UTF-8.
+/// Whether the media type is `application/json`, without a charset or with `charset=utf-8`. Case-insensitive.
 fn is_json(value: &[u8]) -> bool {
     let mut parts = value.split(|&b| b == b';').map(<[u8]>::trim_ascii);
     let essence = parts.next().unwrap_or_default();
@@ -151,14 +151,14 @@ fn is_json(value: &[u8]) -> bool {
         })
 }
 
-/// Reads a whole body and says whether it is the documented object. Only broken JSON is an error to it: a wrong shape is
-/// read to its end, so that the two can be told apart.
+/// Reads a complete body and returns whether it is the documented object. Only invalid JSON is an error: a wrong shape
+/// is read to its end, to distinguish [`Conformance::WrongShape`] from [`Conformance::NotJson`].
 struct ErrorBodyVisitor<'c> {
     contract: &'c Contract,
     status: u16,
 }
 
-/// The members a conforming body may have.
+/// The members that a conforming body may have.
 #[derive(Clone, Copy)]
 enum BodyMember {
     Message,
@@ -253,7 +253,7 @@ fn is_valid_version(version: &str) -> bool {
         && version.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'+' | b'-'))
 }
 
-/// A member's value, as far as it matters. `404.0` and `4.04e2` are numbers but no integer literals: they are `Other`.
+/// The value of a member. `404.0` and `4.04e2` are numbers but not integer literals, so they are `Other`.
 enum Scalar<'de> {
     Text(Cow<'de, str>),
     Integer(u64),
@@ -315,7 +315,7 @@ impl<'de> Visitor<'de> for ScalarSeed {
     }
 }
 
-/// Skips the elements. [`IgnoredAny`] is read without recursion.
+/// Skips all elements. serde_json skips [`IgnoredAny`] without recursion.
 fn skip_elements<'de, A: SeqAccess<'de>>(mut seq: A) -> Result<(), A::Error> {
     while seq.next_element::<IgnoredAny>()?.is_some() {}
     Ok(())

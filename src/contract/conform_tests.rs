@@ -1,4 +1,4 @@
-//! What conforms and what does not, rule by rule.
+//! Conforming and non-conforming bodies, rule by rule.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
@@ -79,16 +79,16 @@ fn other_json_shapes_do_not_conform() {
 
 #[test]
 fn invalid_json_does_not_conform() {
-    let good = r#"{"message":"x","code":404}"#;
+    let valid = r#"{"message":"x","code":404}"#;
     for body in [
         String::new(),
         " ".to_owned(),
         "<html>Bad Gateway</html>".to_owned(),
-        format!("\u{feff}{good}"),
-        format!("{good}{good}"),
-        format!("{good}x"),
-        format!("{good}\u{0}"),
-        format!("{good},"),
+        format!("\u{feff}{valid}"),
+        format!("{valid}{valid}"),
+        format!("{valid}x"),
+        format!("{valid}\u{0}"),
+        format!("{valid},"),
         r#"{"message":"x","code":404"#.to_owned(),
         r#"{"message":"x","code":404,}"#.to_owned(),
         r#"{'message':'x','code':404}"#.to_owned(),
@@ -113,7 +113,7 @@ fn invalid_json_does_not_conform() {
 fn deep_nesting_does_not_overflow_the_stack() {
     let levels = 100_000;
     let arrays = |before: &str, after: &str| {
-        // Past the limit of 64 KiB as a body, so the reader itself is shown the bytes.
+        // Larger than BODY_LIMIT, so this calls the parser directly.
         let text = format!("{before}{}{}{after}", "[".repeat(levels), "]".repeat(levels));
         let contract = contract();
         parse_json(&text, |reader| {
@@ -185,7 +185,7 @@ fn body_with_disallowed_message_does_not_conform() {
 
 #[test]
 fn media_type_must_be_json_with_utf8_or_no_charset() {
-    for good in [
+    for valid in [
         "application/json",
         "Application/JSON",
         "application/json; charset=utf-8",
@@ -193,9 +193,9 @@ fn media_type_must_be_json_with_utf8_or_no_charset() {
         "application/json; Charset=\"UTF-8\"",
         "application/json ; profile=x ; charset=utf-8;",
     ] {
-        assert!(head_response_conforms(Some(good.as_bytes())), "{good}");
+        assert!(head_response_conforms(Some(valid.as_bytes())), "{valid}");
     }
-    for bad in [
+    for invalid in [
         "",
         "application",
         "text/json",
@@ -209,16 +209,16 @@ fn media_type_must_be_json_with_utf8_or_no_charset() {
         "application/json; charset",
         "application/json; charset=utf-8; charset=latin1",
     ] {
-        assert!(!head_response_conforms(Some(bad.as_bytes())), "{bad}");
+        assert!(!head_response_conforms(Some(invalid.as_bytes())), "{invalid}");
         let error = ErrorBody {
             status: 404,
-            media_type: Some(bad.as_bytes()),
+            media_type: Some(invalid.as_bytes()),
             body: br#"{"message":"x","code":404}"#,
         };
         assert_eq!(
             check_conformance(&contract(), &error, UpstreamMessages::All),
             Conformance::NotJson,
-            "{bad}"
+            "{invalid}"
         );
     }
     assert!(head_response_conforms(None));

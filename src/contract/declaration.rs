@@ -1,7 +1,7 @@
-//! A contract as it is declared, and everything that can be wrong with it.
+//! An unvalidated contract as declared in the configuration, and its validation.
 //!
-//! [`problems`] finds all of it at once, in sentences for the operator; where in a file a row stands is not known here.
-//! The checked form is [`Contract`](super::code::Contract).
+//! [`problems`] returns all problems as messages for the operator, without their location in the file. The validated
+//! form is [`Contract`](super::code::Contract).
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,33 +10,33 @@ use super::fault::Cause;
 use super::policy::{default_status, default_status_for_upstream};
 use super::text::{self, TextProblem};
 
-/// A contract as it is declared, unchecked.
+/// A contract as declared, not yet validated.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Declaration {
-    /// What pages and logs call it.
+    /// The contract's name in pages and logs.
     pub name: String,
     /// The codes, in any order.
     pub codes: Vec<CodeDeclaration>,
-    /// Texts of single causes.
+    /// Client messages of individual causes.
     pub causes: Vec<(Cause, String)>,
-    /// The only values of `type` that may leave; `None` is any that fits the pattern.
+    /// The closed list of `type` values; `None` allows every value that matches the pattern.
     pub types: Option<Vec<String>>,
 }
 
-/// One code as it is declared, unchecked.
+/// One code as declared, not yet validated.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CodeDeclaration {
-    /// 400-599, never 408.
+    /// The HTTP status code: 400-599, never 408.
     pub status: u16,
     /// The reason phrase.
     pub reason: String,
-    /// The text a client reads.
+    /// The default client message.
     pub message: String,
-    /// The `type` of errors that we make ourselves.
+    /// The `type` of local replies with this code.
     pub kind: Option<String>,
 }
 
-/// What is wrong with a declared contract. Its `Display` is a sentence for the operator, without the place in the file.
+/// A problem of a declared contract. Its `Display` is a message for the operator, without the location in the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ContractProblem {
     /// A code outside 400-599, or 408.
@@ -49,19 +49,19 @@ pub enum ContractProblem {
         /// The status declared.
         status: u16,
     },
-    /// A reason phrase that cannot stand in a status line.
+    /// A reason phrase that is not valid in a status line.
     BadReason {
         /// The code it belongs to.
         status: u16,
     },
-    /// The message of a code may not leave.
+    /// The message of a code is not allowed.
     BadMessage {
         /// The code it belongs to.
         status: u16,
-        /// Why.
+        /// Why the message is not allowed.
         problem: TextProblem,
     },
-    /// The `type` of a code does not fit the pattern.
+    /// The `type` of a code does not match the pattern.
     BadType {
         /// The code it belongs to.
         status: u16,
@@ -75,30 +75,30 @@ pub enum ContractProblem {
         /// The value.
         kind: String,
     },
-    /// A value of the closed list does not fit the pattern.
+    /// A value of the closed list does not match the pattern.
     BadListedType {
         /// The value.
         kind: String,
     },
-    /// A cause with two texts.
+    /// A cause with two messages.
     DuplicateCause {
         /// The cause.
         cause: Cause,
     },
-    /// The text of a cause may not leave.
+    /// The message of a cause is not allowed.
     BadCauseMessage {
         /// The cause it belongs to.
         cause: Cause,
-        /// Why.
+        /// Why the message is not allowed.
         problem: TextProblem,
     },
-    /// A code is absent that these rows of the default tables need.
+    /// A code that the default tables map to is missing.
     MissingTarget {
-        /// The absent code.
+        /// The missing code.
         status: u16,
-        /// The causes that it answers.
+        /// The causes that map to it.
         causes: Vec<Cause>,
-        /// The undocumented upstream statuses that it answers, rising.
+        /// The undocumented upstream statuses that map to it, in ascending order.
         upstream_statuses: Vec<u16>,
     },
 }
@@ -107,7 +107,7 @@ impl fmt::Display for ContractProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             ContractProblem::NotAnErrorCode { status: 408 } => {
-                f.write_str("code 408 cannot be documented: clients repeat it by themselves, POST included; use 504 or 400")
+                f.write_str("code 408 cannot be documented: clients retry it automatically, even with POST; use 504 or 400")
             }
             ContractProblem::NotAnErrorCode { status } => {
                 write!(f, "code {status} is not an error; expected 400 to 599")
@@ -115,26 +115,26 @@ impl fmt::Display for ContractProblem {
             ContractProblem::DuplicateCode { status } => write!(f, "code {status} is declared twice"),
             ContractProblem::BadReason { status } => write!(
                 f,
-                "the text of code {status} cannot stand in a status line; expected 1 to 64 printable ASCII characters"
+                "the reason phrase of code {status} is invalid; expected 1 to 64 printable ASCII characters"
             ),
             ContractProblem::BadMessage { status, problem } => {
                 write!(f, "the message of code {status} {problem}")
             }
             ContractProblem::BadType { status, kind } => {
-                write!(f, "the type {kind:?} of code {status} does not fit; expected {TYPE_PATTERN_HELP}")
+                write!(f, "the type {kind:?} of code {status} is invalid; expected {TYPE_PATTERN_HELP}")
             }
             ContractProblem::UnlistedType { status, kind } => {
                 write!(f, "the type {kind:?} of code {status} is not in the contract's list of types")
             }
             ContractProblem::BadListedType { kind } => {
-                write!(f, "{kind:?} in the list of types does not fit; expected {TYPE_PATTERN_HELP}")
+                write!(f, "{kind:?} in the list of types is invalid; expected {TYPE_PATTERN_HELP}")
             }
-            ContractProblem::DuplicateCause { cause } => write!(f, "cause {cause} is given two messages"),
+            ContractProblem::DuplicateCause { cause } => write!(f, "cause {cause} has two messages"),
             ContractProblem::BadCauseMessage { cause, problem } => {
                 write!(f, "the message of cause {cause} {problem}")
             }
             ContractProblem::MissingTarget { status, causes, upstream_statuses } => {
-                write!(f, "code {status} is missing, so these have nowhere to go:")?;
+                write!(f, "code {status} is missing, but it is the default for")?;
                 for (index, cause) in causes.iter().enumerate() {
                     write!(f, "{}{cause}", if index == 0 { " causes " } else { ", " })?;
                 }
@@ -148,7 +148,7 @@ impl std::error::Error for ContractProblem {}
 
 const TYPE_PATTERN_HELP: &str = "a lower-case letter, then up to 63 of a-z, 0-9 and _";
 
-/// `upstream statuses 402, 405-407`: rising statuses with neighbours joined.
+/// Writes `upstream statuses 402, 405-407`. `statuses` is in ascending order; adjacent statuses become a range.
 fn write_ranges(f: &mut fmt::Formatter<'_>, statuses: &[u16], prefix: &str) -> fmt::Result {
     let ranges = statuses.chunk_by(|a, b| a + 1 == *b);
     for (index, range) in ranges.enumerate() {
@@ -166,7 +166,7 @@ fn write_ranges(f: &mut fmt::Formatter<'_>, statuses: &[u16], prefix: &str) -> f
     Ok(())
 }
 
-/// Every problem of a declaration, in its order; missing targets come last.
+/// Returns all problems of a declaration: types, codes, causes, then missing targets.
 pub(super) fn problems(declaration: &Declaration) -> Vec<ContractProblem> {
     let mut problems = Vec::new();
     check_types(declaration, &mut problems);
@@ -220,7 +220,7 @@ fn check_causes(declaration: &Declaration, problems: &mut Vec<ContractProblem>) 
     }
 }
 
-/// One problem for every absent code that a row of the default tables needs, with all of these rows.
+/// Adds one problem for each missing code that the default tables map to, with all causes and statuses that need it.
 fn check_targets(declaration: &Declaration, problems: &mut Vec<ContractProblem>) {
     let documented = |status: u16| declaration.codes.iter().any(|code| code.status == status);
     let mut missing: BTreeMap<u16, (Vec<Cause>, Vec<u16>)> = BTreeMap::new();
@@ -241,7 +241,7 @@ fn check_targets(declaration: &Declaration, problems: &mut Vec<ContractProblem>)
     }));
 }
 
-/// 408 is never sent: clients repeat such a request by themselves, POST included.
+/// 408 is never sent: clients retry the request automatically, even with POST.
 fn is_allowed_code(status: u16) -> bool {
     (400..=599).contains(&status) && status != 408
 }

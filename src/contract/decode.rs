@@ -1,21 +1,21 @@
-//! Coded error bodies made readable: gzip, deflate, br and zstd, one coding only, never more output than a limit.
+//! Decodes gzip, deflate, br and zstd error bodies. Supports one coding per body, with a limit on the output size.
 //!
-//! A bomb costs no more than the limit: the output is bounded before it is made, and no decoder is used that keeps a
-//! window of a size the sender chooses. It knows nothing of JSON or of responses (see [`super::conform`]).
+//! A decompression bomb costs at most the limit: the output is bounded before it is allocated, and no decoder allocates
+//! a window whose size the sender chooses. [`super::conform`] parses the result.
 
 use brotli::enc::StandardAlloc;
 use brotli::{BrotliDecompressStream, BrotliResult, BrotliState};
 use flate2::{Decompress, FlushDecompress, Status};
 use http::HeaderValue;
 
-/// A content coding that we can read (RFC 9110, section 8.4.1).
+/// A supported content coding (RFC 9110, section 8.4.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ContentCoding {
-    /// None.
+    /// No coding.
     Identity,
     /// `gzip`, `x-gzip`.
     Gzip,
-    /// `deflate`: the zlib format, or the raw stream that some senders mean by it.
+    /// `deflate`: the zlib format, or a raw deflate stream as some senders produce.
     Deflate,
     /// `br`.
     Br,
@@ -28,12 +28,12 @@ pub enum ContentCoding {
 pub enum DecodeError {
     /// More output than the limit.
     TooLarge,
-    /// Not a whole stream of that coding, or something stands behind it.
+    /// Not a complete stream of that coding, or followed by other bytes.
     Malformed,
 }
 
 impl ContentCoding {
-    /// The coding that the values of Content-Encoding name. `None`: an unknown one, or more than one.
+    /// Parses the values of Content-Encoding. Returns `None` for an unknown coding or more than one.
     pub fn parse<'a>(content_encoding: impl IntoIterator<Item = &'a HeaderValue>) -> Option<ContentCoding> {
         let mut coding = ContentCoding::Identity;
         let values = content_encoding.into_iter();
@@ -73,10 +73,10 @@ impl ContentCoding {
     }
 }
 
-/// Decodes a whole body into at most `limit` bytes.
+/// Decodes a complete body into at most `limit` bytes.
 ///
 /// # Errors
-/// [`DecodeError::TooLarge`] past the limit; [`DecodeError::Malformed`] for everything that is not exactly one whole body.
+/// [`DecodeError::TooLarge`] above the limit; [`DecodeError::Malformed`] if `body` is not exactly one complete body.
 pub fn decode(coding: ContentCoding, body: &[u8], limit: usize) -> Result<Vec<u8>, DecodeError> {
     match coding {
         ContentCoding::Identity => BoundedOutput::new(limit).finish_with(body),
@@ -87,7 +87,7 @@ pub fn decode(coding: ContentCoding, body: &[u8], limit: usize) -> Result<Vec<u8
     }
 }
 
-/// Bytes that never become more than a limit.
+/// An output buffer that never exceeds its limit.
 struct BoundedOutput {
     bytes: Vec<u8>,
     limit: usize,
@@ -117,16 +117,16 @@ impl BoundedOutput {
     }
 }
 
-/// What a step of a decoder may put out at once, in bytes.
+/// Output size of one decoder step, in bytes.
 const CHUNK_SIZE: usize = 8 * 1024;
 
-/// The largest window of deflate, which zlib and gzip share.
+/// The maximum window of deflate, zlib and gzip: 2^15 bytes.
 const WINDOW_BITS: u8 = 15;
 
 fn inflate_gzip(body: &[u8], limit: usize) -> Result<Vec<u8>, DecodeError> {
     let mut output = BoundedOutput::new(limit);
     let mut rest = inflate(&mut Decompress::new_gzip(WINDOW_BITS), body, &mut output)?;
-    // A gzip body may have several members (RFC 1952, section 2.2); what is no member is garbage.
+    // A gzip body may have several members (RFC 1952, section 2.2); anything else is malformed.
     while !rest.is_empty() {
         rest = inflate(&mut Decompress::new_gzip(WINDOW_BITS), rest, &mut output)?;
     }
@@ -148,7 +148,7 @@ fn inflate_deflate(body: &[u8], limit: usize) -> Result<Vec<u8>, DecodeError> {
     }
 }
 
-/// Inflates one stream to its end and returns what stands behind it.
+/// Inflates one stream to its end and returns the bytes that follow it.
 fn inflate<'b>(
     stream: &mut Decompress,
     body: &'b [u8],
@@ -166,7 +166,7 @@ fn inflate<'b>(
         output.push(chunk.get(..written).unwrap_or_default())?;
         match status {
             Status::StreamEnd => return Ok(rest),
-            // No step forward: the stream wants more than there is.
+            // No progress: the stream is truncated.
             Status::Ok | Status::BufError if read == 0 && written == 0 => return Err(DecodeError::Malformed),
             Status::Ok | Status::BufError => {}
         }
@@ -174,8 +174,8 @@ fn inflate<'b>(
 }
 
 fn decode_brotli(body: &[u8], limit: usize) -> Result<Vec<u8>, DecodeError> {
-    // `new_strict`: no "large windows", so the window is 16 MiB at most; it is zeroed memory of which only what is
-    // written becomes real, and no more than the limit and a step is written.
+    // `new_strict` rejects "large windows", so the window is at most 16 MiB. It is zeroed memory: the kernel commits
+    // only the pages that are written, at most the limit plus one step.
     let mut state =
         BrotliState::new_strict(StandardAlloc::default(), StandardAlloc::default(), StandardAlloc::default());
     let mut output = BoundedOutput::new(limit);
@@ -205,11 +205,11 @@ fn decode_brotli(body: &[u8], limit: usize) -> Result<Vec<u8>, DecodeError> {
 }
 
 fn decode_zstd(body: &[u8], limit: usize) -> Result<Vec<u8>, DecodeError> {
-    // In one call, straight into a buffer of the limit's size: the streaming decoder would allocate the window that the
-    // frame asks for, up to 128 MiB. It reads several frames and refuses garbage behind them.
+    // Decodes in one call into a buffer of `limit` bytes: the streaming decoder would allocate the window that the
+    // frame declares, up to 128 MiB. The call accepts several frames and rejects trailing garbage.
     let mut bytes = Vec::with_capacity(limit);
     match zstd::zstd_safe::decompress(&mut bytes, body) {
-        // An empty body is no frame.
+        // zstd accepts an empty input, but an empty body is not a frame.
         Ok(_) if body.is_empty() => Err(DecodeError::Malformed),
         Ok(_) => Ok(bytes),
         Err(ZSTD_OUTPUT_TOO_SMALL) => Err(DecodeError::TooLarge),
@@ -217,7 +217,8 @@ fn decode_zstd(body: &[u8], limit: usize) -> Result<Vec<u8>, DecodeError> {
     }
 }
 
-/// zstd's error 70, `dstSize_tooSmall`; its numbers are fixed since 1.3.1 (zstd_errors.h) and come as negative sizes.
+/// zstd error 70, `dstSize_tooSmall`. Error numbers are stable since 1.3.1 (zstd_errors.h) and returned as negative
+/// sizes.
 const ZSTD_OUTPUT_TOO_SMALL: usize = 0usize.wrapping_sub(70);
 
 #[cfg(test)]

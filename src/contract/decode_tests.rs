@@ -1,4 +1,4 @@
-//! Every coding forth and back, cut short, with garbage behind it, and as a bomb.
+//! Every coding: round trip, truncated, with trailing garbage, and as a decompression bomb.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
@@ -12,7 +12,7 @@ use super::*;
 
 const OUTPUT_LIMIT: usize = 64 * 1024;
 
-/// The forms on the wire, each with the coding that names it.
+/// The encodings on the wire, each with its content coding.
 const ENCODINGS: &[(&str, ContentCoding)] = &[
     ("gzip", ContentCoding::Gzip),
     ("zlib", ContentCoding::Deflate),

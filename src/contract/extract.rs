@@ -1,9 +1,9 @@
-//! Which texts of an upstream's error body may be kept: one message and one `type`, found in the usual shapes.
+//! Extracts one message and one `type` from an upstream's error body that does not conform.
 //!
-//! Strict JSON only: where two readers could understand different messages, none is kept. Whether an upstream's message
-//! is wanted at all under the code sent is [`UpstreamMessages`](super::conform::UpstreamMessages)' question.
+//! It supports the usual JSON error formats. Parsing is strict: if parsers could read different messages, nothing is
+//! extracted. [`UpstreamMessages`](super::conform::UpstreamMessages) decides whether the message may be sent.
 //!
-//! Deep nesting ends at serde_json's limit of 128 levels: a body beyond that keeps nothing.
+//! serde_json limits nesting to 128 levels: from a deeper body nothing is extracted.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -15,17 +15,17 @@ use super::code::Contract;
 use super::conform::{BODY_LIMIT, parse_json};
 use super::text;
 
-/// What may be kept of an upstream's error body that does not pass as it is.
+/// The parts of a non-conforming upstream error body that may be sent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ExtractedError {
-    /// A message, cleaned: it [is_allowed](super::text::passes).
+    /// The sanitized message: it passes [`super::text::is_allowed`].
     pub message: Option<String>,
     /// A `type` that the contract allows.
     pub kind: Option<String>,
 }
 
-/// Finds the message and the `type` in an error body, whatever its media type says. Strict JSON only: a member twice in
-/// any object, and nothing is kept. A message that may not leave is passed over for the next candidate.
+/// Extracts the message and the `type` from an error body, regardless of its media type. A duplicate member in any
+/// object discards the whole body. A message that may not be sent is skipped and the next candidate is used.
 pub fn extract(contract: &Contract, body: &[u8]) -> ExtractedError {
     if body.len() > BODY_LIMIT {
         return ExtractedError::default();
@@ -48,7 +48,7 @@ pub fn extract(contract: &Contract, body: &[u8]) -> ExtractedError {
     }
 }
 
-/// Where messages are looked for, the best first.
+/// The members that can contain the message, in order of preference.
 #[derive(Clone, Copy)]
 enum Candidate {
     Message,
@@ -61,10 +61,10 @@ enum Candidate {
     FirstErrorDetail,
 }
 
-/// What the walk has found so far, not yet cleaned.
+/// The values collected so far, not yet sanitized.
 #[derive(Default)]
 struct Collected<'de> {
-    /// By [`Candidate`].
+    /// Indexed by [`Candidate`].
     candidates: [Option<Cow<'de, str>>; 8],
     kind: Option<Cow<'de, str>>,
 }
@@ -88,12 +88,12 @@ impl<'de> Collected<'de> {
     }
 }
 
-/// Where in the body a value stands.
+/// The position of a value in the body.
 #[derive(Clone, Copy)]
 enum JsonPosition {
     /// The body itself.
     Root,
-    /// `error`: a text, or an object with a message.
+    /// `error`: a string, or an object with a message.
     Error,
     /// `errors`.
     Errors,
@@ -101,9 +101,9 @@ enum JsonPosition {
     FirstError,
     /// A member that is a candidate.
     Text(Candidate),
-    /// The top `type`.
+    /// The top-level `type`.
     Type,
-    /// Anything else: read only to find members that stand twice.
+    /// Any other value: read only to detect duplicate members.
     Other,
 }
 
@@ -149,7 +149,7 @@ impl JsonPosition {
     }
 }
 
-/// Reads one value at a spot.
+/// Reads the value at one position.
 struct ExtractVisitor<'f, 'de> {
     position: JsonPosition,
     collected: &'f mut Collected<'de>,
@@ -188,7 +188,7 @@ impl<'de> Visitor<'de> for ExtractVisitor<'_, 'de> {
                 collected: self.collected,
             })?;
             if !names.insert(name) {
-                return Err(A::Error::custom("a member stands twice"));
+                return Err(A::Error::custom("duplicate member"));
             }
         }
         Ok(())
@@ -229,7 +229,7 @@ impl<'de> Visitor<'de> for ExtractVisitor<'_, 'de> {
     }
 }
 
-/// Reads a member's name.
+/// Reads the name of a member.
 struct MemberName;
 
 impl<'de> DeserializeSeed<'de> for MemberName {

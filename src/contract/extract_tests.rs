@@ -1,4 +1,4 @@
-//! Where a message is found, which is passed over, and what is no JSON at all.
+//! Which message is extracted, which candidates are skipped, and which bodies yield nothing.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
@@ -17,7 +17,7 @@ fn message(body: impl AsRef<[u8]>) -> Option<String> {
 
 #[test]
 fn message_candidates_are_tried_in_order() {
-    // Each body lacks the best candidate of the one before.
+    // Each body lacks the preferred candidate of the previous one.
     let members = [
         (r#""message":"1""#, "1"),
         (r#""error":{"message":"2","code":7}"#, "2"),
@@ -30,7 +30,7 @@ fn message_candidates_are_tried_in_order() {
     ];
     for (first_candidate, (_, expected)) in members.iter().enumerate() {
         let mut names = std::collections::HashSet::new();
-        // `error` and `errors` are in the list twice; the better form stands for both.
+        // `error` and `errors` are in the list twice; only the preferred form is used.
         let remaining: Vec<&str> = members
             .iter()
             .skip(first_candidate)
@@ -66,10 +66,11 @@ fn messages_in_other_members_are_ignored() {
 
 #[test]
 fn invalid_candidate_is_skipped() {
-    for bad in ["", "<p>x</p>", "x at app.js:3", "Traceback", "\\u0000"] {
-        let body = format!(r#"{{"message":"{bad}","error":{{"message":"{bad}"}},"detail":"Not here."}}"#);
+    for invalid in ["", "<p>x</p>", "x at app.js:3", "Traceback", "\\u0000"] {
+        let body =
+            format!(r#"{{"message":"{invalid}","error":{{"message":"{invalid}"}},"detail":"Not here."}}"#);
         assert_eq!(message(&body).as_deref(), Some("Not here."), "{body}");
-        assert_eq!(message(format!(r#"{{"message":"{bad}"}}"#)), None);
+        assert_eq!(message(format!(r#"{{"message":"{invalid}"}}"#)), None);
     }
 }
 
@@ -95,9 +96,9 @@ fn duplicate_member_discards_the_body() {
 
 #[test]
 fn invalid_json_yields_nothing() {
-    let good = r#"{"message":"x","type":"a"}"#;
+    let valid = r#"{"message":"x","type":"a"}"#;
     for body in
-        [format!("\u{feff}{good}"), format!("{good}."), format!("{good}{good}"), good.replace('"', "'")]
+        [format!("\u{feff}{valid}"), format!("{valid}."), format!("{valid}{valid}"), valid.replace('"', "'")]
     {
         assert_eq!(extract_body(&body), (None, None), "{body}");
     }

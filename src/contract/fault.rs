@@ -1,39 +1,39 @@
-//! What went wrong, as one value: a [`Fault`] is a [`Cause`], the [`Phase`] it happened in, and [`Evidence`].
+//! Errors of the gateway: a [`Fault`] has a [`Cause`], the [`Phase`] in which it occurred, and [`Evidence`] for the
+//! log.
 //!
-//! A fault is named once, where it happens, and carried unchanged to the code, the body, the metric and the log.
-//! It does not know which status answers it (see [`super::policy`]) and holds nothing that a client may read:
-//! the evidence has no way into a body.
+//! A fault is created where the error occurs, and passed unchanged to the policy, the metrics and the log. It does not
+//! contain the status code (see [`super::policy`]) or any text for the client: evidence is never written to a body.
 //!
-//! Cause names are stable: they are metric labels, configuration keys and log values. Where RFC 9209 (Proxy-Status,
-//! section 2.3) registers an error type for the situation, the cause bears that name.
+//! Cause names are stable: they are metric labels, configuration values and log values. If RFC 9209 (Proxy-Status,
+//! section 2.3) registers an error type, the cause has that name.
 
 use std::fmt;
 use std::time::Duration;
 
-/// Declares the causes once: variant, stable name, one sentence for the documentation, and `reserved` where no request is
-/// answered with it yet.
+/// Declares the causes: variant, stable name, one sentence for the documentation, and `reserved` if no response uses
+/// the cause yet.
 macro_rules! causes {
     ($($variant:ident $name:literal $description:literal $($reserved:ident)?;)+) => {
-        /// Why a request could not be answered by the upstream's own response. The names are stable API.
+        /// Why the upstream's response could not be forwarded. The names are stable API.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
         #[repr(u8)]
         pub enum Cause { $(#[doc = $description] $variant,)+ }
 
         impl Cause {
-            /// Every cause, in the order of the specification.
+            /// All causes, in the order of the specification.
             pub const ALL: &'static [Cause] = &[$(Cause::$variant,)+];
 
-            /// The stable name: metric label, configuration value, log value.
+            /// The stable name, used as metric label, configuration value and log value.
             pub const fn name(self) -> &'static str {
                 match self { $(Cause::$variant => $name,)+ }
             }
 
-            /// One sentence for the operator: when it is raised.
+            /// One sentence for the operator: when the cause occurs.
             pub const fn description(self) -> &'static str {
                 match self { $(Cause::$variant => $description,)+ }
             }
 
-            /// Whether the name is only kept for later: no request to the gateway is answered with it.
+            /// Whether the name is reserved for later: no response uses it yet.
             pub const fn is_reserved(self) -> bool {
                 match self { $(Cause::$variant => !stringify!($($reserved)?).is_empty(),)+ }
             }
@@ -42,61 +42,61 @@ macro_rules! causes {
 }
 
 causes! {
-    HttpRequestError "http_request_error" "The client's bytes are not one clear HTTP request.";
+    HttpRequestError "http_request_error" "The bytes from the client are not a valid HTTP request.";
     MalformedRequestLine "malformed_request_line" "The request line is not `method SP target SP HTTP/1.x`.";
-    MalformedHeader "malformed_header" "A request field is malformed: bad name, obs-fold, bare CR or LF, control byte.";
-    AmbiguousFraming "ambiguous_framing" "Content-Length and Transfer-Encoding do not say one clear body length.";
-    InvalidHost "invalid_host" "Host is missing, repeated, malformed, or differs from the target's authority.";
+    MalformedHeader "malformed_header" "A request header field is malformed: invalid name, obs-fold, bare CR or LF, control byte.";
+    AmbiguousFraming "ambiguous_framing" "Content-Length and Transfer-Encoding do not define one unambiguous body length.";
+    InvalidHost "invalid_host" "Host is missing, repeated or malformed, or differs from the authority of the request target.";
     AmbiguousPath "ambiguous_path" "The path has dot segments, a backslash, a control byte or a broken percent-encoding.";
     UnsupportedVersion "unsupported_version" "The request line names a version other than HTTP/1.0 or HTTP/1.1.";
-    UnsupportedMethod "unsupported_method" "CONNECT and TRACE are not served.";
-    UnsupportedExpectation "unsupported_expectation" "Expect asks for something other than 100-continue.";
-    MalformedBody "malformed_body" "The request body breaks its own framing (bad chunk, short body).";
-    HeaderTooLarge "header_too_large" "The request head is larger than `client.max_header_bytes` or has too many fields.";
+    UnsupportedMethod "unsupported_method" "CONNECT and TRACE are not supported.";
+    UnsupportedExpectation "unsupported_expectation" "Expect has a value other than 100-continue.";
+    MalformedBody "malformed_body" "The request body violates its framing (invalid chunk, body too short).";
+    HeaderTooLarge "header_too_large" "The request header section is larger than `client.max_header_bytes` or has too many fields.";
     UriTooLong "uri_too_long" "The request line alone is larger than `client.max_header_bytes`.";
     BodyTooLarge "body_too_large" "The request body is larger than `client.max_body`.";
-    ClientTooSlow "client_too_slow" "The request head or body did not arrive in time.";
+    ClientTooSlow "client_too_slow" "The request headers or body did not arrive in time.";
     DestinationNotFound "destination_not_found" "No route matches the request.";
-    HttpRequestDenied "http_request_denied" "A `deny` or `allow_from` rule of the route refused the request, or `cors` a preflight from a foreign origin.";
-    RateLimited "rate_limited" "A rate-limit rule refused the request.";
-    ProxyInternalError "proxy_internal_error" "A bug of the gateway: a panic was caught.";
-    ProxyConfigurationError "proxy_configuration_error" "The configuration turned out impossible at run time.";
-    ProxyLoopDetected "proxy_loop_detected" "The request has already passed this gateway (our own Via was seen).";
+    HttpRequestDenied "http_request_denied" "A `deny` or `allow_from` rule of the route denied the request, or its CORS policy denied a preflight request.";
+    RateLimited "rate_limited" "A rate-limit rule denied the request.";
+    ProxyInternalError "proxy_internal_error" "A bug in the gateway: a panic was caught.";
+    ProxyConfigurationError "proxy_configuration_error" "The configuration proved invalid at run time.";
+    ProxyLoopDetected "proxy_loop_detected" "The request has already passed through this gateway (its Via entry is present).";
     ConnectionLimitReached "connection_limit_reached" "More client connections than `client.max_connections`.";
     QueueFull "queue_full" "The upstream's queue of waiting requests is full.";
-    QueueTimeout "queue_timeout" "The request waited longer than the queue's time limit.";
+    QueueTimeout "queue_timeout" "The request waited longer than the queue timeout.";
     BreakerOpen "breaker_open" "The circuit breaker of every server is open." reserved;
-    DestinationUnavailable "destination_unavailable" "No healthy server is left in the upstream." reserved;
-    LimiterUnavailable "limiter_unavailable" "The rate-limit store failed and its policy is to refuse.";
-    ResourceExhausted "resource_exhausted" "The machine is out of descriptors, ports or memory.";
-    Draining "draining" "The gateway starts or shuts down; only `/readyz` says so." reserved;
-    DnsError "dns_error" "The upstream's name has no address.";
+    DestinationUnavailable "destination_unavailable" "The upstream has no healthy server." reserved;
+    LimiterUnavailable "limiter_unavailable" "The rate-limit backend failed, and requests are denied on failure.";
+    ResourceExhausted "resource_exhausted" "The host is out of file descriptors, ports or memory.";
+    Draining "draining" "The gateway is starting or shutting down; only `/readyz` reports this." reserved;
+    DnsError "dns_error" "The upstream's name does not resolve to an address.";
     DnsTimeout "dns_timeout" "The upstream's name was not resolved in time." reserved;
-    DestinationIpUnroutable "destination_ip_unroutable" "There is no route to the upstream's address.";
+    DestinationIpUnroutable "destination_ip_unroutable" "The network has no route to the upstream's address.";
     ConnectionRefused "connection_refused" "The upstream refused the connection.";
-    ConnectionTerminated "connection_terminated" "The upstream closed or reset the connection before its response head was whole.";
+    ConnectionTerminated "connection_terminated" "The upstream closed or reset the connection before the response headers were complete.";
     ConnectionWriteError "connection_write_error" "Writing the request to the upstream failed." reserved;
-    TlsProtocolError "tls_protocol_error" "TLS with the upstream failed, most often in the handshake.";
-    TlsCertificateError "tls_certificate_error" "The upstream's certificate was not accepted.";
-    HttpProtocolError "http_protocol_error" "The upstream's bytes are not a valid HTTP response.";
-    HttpResponseHeaderSectionSize "http_response_header_section_size" "The upstream's response head is too large.";
-    HttpUpgradeFailed "http_upgrade_failed" "The upgrade was not carried through.";
-    HttpResponseIncomplete "http_response_incomplete" "The upstream's response body ended early.";
+    TlsProtocolError "tls_protocol_error" "TLS with the upstream failed, usually during the handshake.";
+    TlsCertificateError "tls_certificate_error" "The upstream's certificate was rejected.";
+    HttpProtocolError "http_protocol_error" "The bytes from the upstream are not a valid HTTP response.";
+    HttpResponseHeaderSectionSize "http_response_header_section_size" "The upstream's response header section is too large.";
+    HttpUpgradeFailed "http_upgrade_failed" "The protocol upgrade was not completed.";
+    HttpResponseIncomplete "http_response_incomplete" "The upstream's response body was truncated.";
     ConnectionTimeout "connection_timeout" "The upstream did not accept the connection in time.";
     TlsTimeout "tls_timeout" "The TLS handshake with the upstream took too long.";
-    HttpResponseTimeout "http_response_timeout" "The whole response head did not arrive in time.";
-    DeadlineExceeded "deadline_exceeded" "The request's total time was used up.";
-    ConnectionReadTimeout "connection_read_timeout" "The upstream fell silent inside its response.";
-    ConnectionWriteTimeout "connection_write_timeout" "The upstream did not take the request's bytes in time.";
+    HttpResponseTimeout "http_response_timeout" "The complete response headers did not arrive in time.";
+    DeadlineExceeded "deadline_exceeded" "The deadline of the request expired.";
+    ConnectionReadTimeout "connection_read_timeout" "The upstream was idle too long during its response.";
+    ConnectionWriteTimeout "connection_write_timeout" "The upstream did not accept the bytes of the request in time.";
 }
 
 impl Cause {
-    /// The cause with this stable name.
+    /// Returns the cause with this stable name.
     pub fn from_name(name: &str) -> Option<Cause> {
         Cause::ALL.iter().copied().find(|cause| cause.name() == name)
     }
 
-    /// Dense index, for tables of counters.
+    /// Dense index, for arrays of counters.
     pub const fn index(self) -> usize {
         self as usize
     }
@@ -108,26 +108,26 @@ impl fmt::Display for Cause {
     }
 }
 
-/// Where in the request's straight line the fault happened. For the log; it never chooses a code.
+/// The phase of request processing in which a fault occurred. For the log only; the status code does not depend on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Phase {
-    /// Reading the request head.
+    /// Reading the request headers.
     RequestHeaders,
     /// Choosing the route.
     Route,
-    /// Admission: limits, concurrency, breaker.
+    /// Admission: rate limits, concurrency limits, circuit breaker.
     Admit,
-    /// Finding and connecting to a server.
+    /// Selecting a server and connecting to it.
     Connect,
     /// Sending the request.
     Send,
-    /// Waiting for the response head.
+    /// Waiting for the response headers.
     ResponseHeaders,
-    /// Reading an error body that is held back.
+    /// Buffering an error body of the upstream.
     ResponseBody,
-    /// Relaying after the head has left.
+    /// Relaying the body after the response headers were sent.
     Relay,
-    /// Anywhere in our own code: a panic.
+    /// Anywhere in the gateway: a panic was caught.
     Internal,
 }
 
@@ -148,12 +148,12 @@ impl Phase {
     }
 }
 
-/// So many bytes of what an upstream said are kept for the log: enough to see what answered, too few to fill a disk.
+/// Maximum size of an upstream excerpt in the log, in bytes: enough to identify the sender, too few to fill a disk.
 pub const EXCERPT_LIMIT: usize = 256;
 
-/// What we know beyond the cause: an error's text, a byte that was wrong. For the log only.
+/// Details of a fault for the log, for example an error text or the invalid byte.
 ///
-/// It cannot be read except through [`Evidence::for_log`], and nothing in [`super::reply`] takes one.
+/// [`Evidence::for_log`] is the only way to read it, and nothing in [`super::reply`] accepts one.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Evidence(Option<EvidenceText>);
 
@@ -169,17 +169,18 @@ impl Evidence {
         Evidence(None)
     }
 
-    /// A fixed sentence: costs nothing.
+    /// A constant text; does not allocate.
     pub const fn from_static(text: &'static str) -> Self {
         Evidence(Some(EvidenceText::Fixed(text)))
     }
 
-    /// A text made at run time.
+    /// A text built at run time.
     pub fn owned(text: impl Into<Box<str>>) -> Self {
         Evidence(Some(EvidenceText::Owned(text.into())))
     }
 
-    /// A sentence and the beginning of what the upstream said in the place of a response: at most [`EXCERPT_LIMIT`] bytes of it.
+    /// A sentence, followed by the first bytes that the upstream sent instead of a response (at most
+    /// [`EXCERPT_LIMIT`]).
     pub fn with_excerpt(sentence: &str, excerpt: &[u8]) -> Self {
         let (excerpt, ellipsis) = match excerpt.split_at_checked(EXCERPT_LIMIT) {
             Some((beginning, [_, ..])) => (beginning, "..."),
@@ -193,7 +194,7 @@ impl Evidence {
         }
     }
 
-    /// The text, for a log line and nothing else.
+    /// The text. Use it only in log records.
     pub fn for_log(&self) -> &str {
         match &self.0 {
             None => "",
@@ -209,7 +210,7 @@ impl fmt::Debug for Evidence {
     }
 }
 
-/// One failure, named where it happened.
+/// An error, created where it occurs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
     cause: Cause,
@@ -219,19 +220,19 @@ pub struct Fault {
 }
 
 impl Fault {
-    /// A fault without evidence.
+    /// Creates a fault without evidence.
     pub const fn new(cause: Cause, phase: Phase) -> Self {
         Fault { cause, phase, evidence: Evidence::none(), retry_after: None }
     }
 
-    /// The same fault with evidence for the log.
+    /// Sets the evidence for the log.
     #[must_use]
     pub fn with_evidence(mut self, evidence: Evidence) -> Self {
         self.evidence = evidence;
         self
     }
 
-    /// The same fault with the time after which the request may come again: rounded up to seconds, at least 1.
+    /// Sets the time after which the client may retry, rounded up to seconds, at least 1.
     #[must_use]
     pub const fn with_retry_after(mut self, wait: Duration) -> Self {
         let seconds = wait.as_secs().saturating_add((wait.subsec_nanos() > 0) as u64);
@@ -239,41 +240,42 @@ impl Fault {
         self
     }
 
-    /// Why.
+    /// The cause, which determines the status code.
     pub const fn cause(&self) -> Cause {
         self.cause
     }
 
-    /// Where.
+    /// The phase of request processing, for the log.
     pub const fn phase(&self) -> Phase {
         self.phase
     }
 
-    /// When the request may come again, in seconds, where that is known.
+    /// When the client may retry, in seconds, if known.
     pub const fn retry_after(&self) -> Option<u64> {
         self.retry_after
     }
 
-    /// What the log may say about it.
+    /// Details for the log.
     pub const fn evidence(&self) -> &Evidence {
         &self.evidence
     }
 }
 
-/// Whether the request reached the upstream. Never falsely [`RequestSent::None`]: a client may repeat such a request.
+/// How much of the request was sent to the upstream. Never [`RequestSent::None`] if a byte may have been sent, because
+/// clients may retry such a request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum RequestSent {
-    /// Not a byte of it.
+    /// Not a single byte was sent.
     #[default]
     None,
-    /// Some of its bytes may have arrived.
+    /// The upstream may have received some of its bytes.
     Partial,
-    /// All of it was handed to the transport.
+    /// The complete request was written to the transport.
     Full,
 }
 
 impl RequestSent {
-    /// The value in bodies and logs.
+    /// The value in error bodies and logs.
     pub const fn name(self) -> &'static str {
         match self {
             RequestSent::None => "none",
@@ -289,11 +291,11 @@ mod tests {
 
     #[test]
     fn upstream_excerpt_is_bounded() {
-        let text = |sentence, said: &[u8]| Evidence::with_excerpt(sentence, said).for_log().to_owned();
-        assert_eq!(text("no head", b"220 mail\r\n"), "no head: 220 mail\r\n");
+        let text = |sentence, excerpt: &[u8]| Evidence::with_excerpt(sentence, excerpt).for_log().to_owned();
+        assert_eq!(text("no status line", b"220 mail\r\n"), "no status line: 220 mail\r\n");
         assert_eq!(
-            (text("", b"x"), text("no head", b""), text("", b"")),
-            ("x".into(), "no head".into(), "".into())
+            (text("", b"x"), text("no status line", b""), text("", b"")),
+            ("x".into(), "no status line".into(), "".into())
         );
         assert_eq!(text("", &[b'x'; EXCERPT_LIMIT]), "x".repeat(EXCERPT_LIMIT));
         assert_eq!(text("", &[b'x'; EXCERPT_LIMIT + 1]), format!("{}...", "x".repeat(EXCERPT_LIMIT)));

@@ -1,6 +1,6 @@
-//! Every decision of the built-in contracts, compared with a committed file: `decisions.txt`.
+//! Compares every decision of the built-in contracts with a committed file, `decisions.txt`.
 //!
-//! The file shows what a change of the policy changes. `UPDATE_DOCS=1 cargo test golden_decisions` writes it again.
+//! The file's diff shows the effect of a policy change. `UPDATE_DOCS=1 cargo test golden_decisions` regenerates it.
 
 #![allow(clippy::unwrap_used)]
 
@@ -13,25 +13,25 @@ use super::{Cause, Contract, Overrides, PolicyInput, Trigger, builtin, decide};
 #[test]
 fn golden_decisions_of_the_built_in_contracts_are_unchanged() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/src/contract/decisions.txt");
-    let made = decisions();
+    let generated = decisions();
     if std::env::var_os("UPDATE_DOCS").is_some() {
-        std::fs::write(path, &made).unwrap();
+        std::fs::write(path, &generated).unwrap();
     }
     let committed = std::fs::read_to_string(path).unwrap();
-    let difference = committed.lines().zip(made.lines()).find(|(old, new)| old != new);
-    assert!(committed == made, "src/contract/decisions.txt differs, first at {difference:?}");
+    let difference = committed.lines().zip(generated.lines()).find(|(old, new)| old != new);
+    assert!(committed == generated, "src/contract/decisions.txt differs, first at {difference:?}");
 }
 
-/// One line a decision: what happened, the status and the text that a client gets.
+/// One line per decision: the trigger, the status code and the client message.
 fn decisions() -> String {
     let mut text = String::new();
     for name in builtin::CONTRACT_NAMES {
         let contract = Contract::builtin(name).unwrap();
-        let mut line = |label: &str, case: Trigger| {
-            let situation = PolicyInput { trigger: case, upstream: None, method: &Method::GET };
-            let decided = decide(&contract, &situation, &Overrides::default());
-            let status = decided.code().status();
-            writeln!(text, "{name} {label} -> {status} {}", decided.message(&contract)).unwrap();
+        let mut line = |label: &str, trigger: Trigger| {
+            let input = PolicyInput { trigger, upstream: None, method: &Method::GET };
+            let decision = decide(&contract, &input, &Overrides::default());
+            let status = decision.code().status();
+            writeln!(text, "{name} {label} -> {status} {}", decision.message(&contract)).unwrap();
         };
         for cause in Cause::ALL {
             line(cause.name(), Trigger::Fault(*cause));

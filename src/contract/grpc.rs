@@ -1,34 +1,34 @@
-//! An error in the words of gRPC: which `grpc-status` says it, and how its message is written.
+//! Errors for gRPC clients: the `grpc-status` of an error, and the encoding of `grpc-message`.
 //!
-//! A caller of gRPC does not read bodies: it reads two fields, and HTTP 200 beside them. Which code and which text an
-//! error has is decided as ever (see [`super::policy`]); here they are only said in another language.
+//! A gRPC client does not read error bodies: it reads these two fields of a response with HTTP status 200.
+//! [`super::policy`] chooses the code and the message as for other requests.
 
 use super::fault::Cause;
 use super::policy::Trigger;
 
-/// The number of a status of gRPC.
+/// A gRPC status code (`doc/statuscodes.md` of the gRPC project).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum GrpcStatus {
-    /// Something that has no better name.
+    /// No other status fits.
     Unknown = 2,
-    /// The request is wrong, whenever it is sent.
+    /// The request is invalid, regardless of the state of the system.
     InvalidArgument = 3,
-    /// Time was up, and the call may have been carried out.
+    /// The deadline expired; the call may have been executed.
     DeadlineExceeded = 4,
-    /// The caller may not.
+    /// The caller does not have permission.
     PermissionDenied = 7,
-    /// The caller has used up what it has, or sends too much.
+    /// The caller's quota is used up, or the message is too large.
     ResourceExhausted = 8,
-    /// Another call came in between.
+    /// The call conflicts with a concurrent one.
     Aborted = 10,
-    /// Nobody serves this method.
+    /// No server implements this method.
     Unimplemented = 12,
-    /// A bug, or an answer that is none.
+    /// A bug in the gateway, or an invalid response of the upstream.
     Internal = 13,
-    /// Not now; later perhaps.
+    /// Temporarily unavailable; a retry may succeed.
     Unavailable = 14,
-    /// The caller is not known.
+    /// The caller is not authenticated.
     Unauthenticated = 16,
 }
 
@@ -49,10 +49,11 @@ impl GrpcStatus {
         }
     }
 
-    /// The status of an error: by its cause, or by the code that answers an error of the upstream (there as gRPC's own
-    /// clients would read it, but that their caller is told of a 409).
-    pub const fn for_error(case: Trigger, code: u16) -> GrpcStatus {
-        match case {
+    /// Returns the status of an error: from the cause of a fault, or from the documented code of an upstream error.
+    /// Codes are mapped as gRPC clients map HTTP status codes (`doc/http-grpc-status-mapping.md`); in addition, 409 is
+    /// [`GrpcStatus::Aborted`].
+    pub const fn for_error(trigger: Trigger, code: u16) -> GrpcStatus {
+        match trigger {
             Trigger::Fault(cause) => for_cause(cause),
             Trigger::UpstreamStatus(_) => match code {
                 401 => GrpcStatus::Unauthenticated,
@@ -90,7 +91,7 @@ const fn for_cause(cause: Cause) -> GrpcStatus {
         | Cause::HttpProtocolError
         | Cause::HttpResponseHeaderSectionSize
         | Cause::HttpUpgradeFailed => GrpcStatus::Internal,
-        // Nothing of it was carried out, or another attempt may find a server that is well.
+        // The call was not executed, or another attempt may reach a healthy server.
         Cause::ConnectionLimitReached
         | Cause::QueueFull
         | Cause::QueueTimeout
@@ -118,7 +119,7 @@ const fn for_cause(cause: Cause) -> GrpcStatus {
     }
 }
 
-/// A message as `grpc-message` says it: percent-encoded UTF-8, visible ASCII as it is.
+/// Encodes a message for `grpc-message`: percent-encoded UTF-8; printable ASCII except `%` is unchanged.
 pub fn encode_message(text: &str) -> String {
     const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
     let digit = |nibble: u8| DIGITS.get(usize::from(nibble)).map_or('0', |digit| char::from(*digit));

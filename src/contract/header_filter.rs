@@ -1,29 +1,28 @@
-//! Which fields of an upstream's error response a client may see, as pure rules on a name and a value.
+//! Decides which header fields of an upstream's error response are forwarded, from their name and value.
 //!
-//! [`keep_on_replaced`] is an allow-list: beside our own body only these survive. [`drop_on_conforming`] is the short list
-//! of what a conforming error loses. Fields that we add ourselves are [`super::reply`]'s; hop-by-hop fields are never
-//! asked about here, the protocol's rules remove them before.
+//! [`keep_on_replaced`] is an allow-list for responses whose body is replaced. [`drop_on_conforming`] lists the fields
+//! removed from a conforming error. [`super::reply`] adds the gateway's fields. Hop-by-hop fields are already removed.
 
 use std::time::{Duration, SystemTime};
 
 use http::{HeaderName, HeaderValue};
 
-/// What the rules depend on.
+/// The facts that the rules depend on.
 #[derive(Clone, Copy, Debug)]
 pub struct HeaderFilterContext<'a> {
-    /// The status that is sent.
+    /// The status sent to the client.
     pub status_sent: u16,
-    /// The status that the upstream answered.
+    /// The status of the upstream's response.
     pub upstream_status: u16,
-    /// The route has `cors`: `AccessLog-Control-*` are ours.
+    /// The route has a CORS policy: the gateway sets `Access-Control-*`.
     pub gateway_cors: bool,
-    /// Further names that the operator keeps.
+    /// Additional field names that the operator keeps.
     pub extra_kept: &'a [HeaderName],
-    /// For a `Retry-After` that is a date.
+    /// The current time, for a `Retry-After` that is a date.
     pub now: SystemTime,
 }
 
-/// Whether a field of the upstream stays on a response whose body is replaced.
+/// Whether to keep an upstream header field on a response whose body is replaced.
 pub fn keep_on_replaced(name: &HeaderName, value: &HeaderValue, context: HeaderFilterContext<'_>) -> bool {
     match name.as_str() {
         "retry-after" => is_valid_retry_after(value, context.now),
@@ -40,7 +39,7 @@ pub fn keep_on_replaced(name: &HeaderName, value: &HeaderValue, context: HeaderF
     }
 }
 
-/// Whether a `Retry-After` is usable: 1 to 86400 seconds, or a date at most that far ahead.
+/// Whether a `Retry-After` is valid: 1 to 86400 seconds, or a date at most that far in the future.
 pub fn is_valid_retry_after(value: &HeaderValue, now: SystemTime) -> bool {
     let Ok(text) = value.to_str() else { return false };
     let text = text.trim_ascii();
@@ -51,13 +50,13 @@ pub fn is_valid_retry_after(value: &HeaderValue, now: SystemTime) -> bool {
     date.duration_since(now).is_ok_and(|wait| !wait.is_zero() && wait <= MAX_RETRY_AFTER)
 }
 
-/// Whether a conforming error loses this field: what only tells about the machinery behind it.
+/// Whether to remove a header field from a conforming error: fields that reveal the upstream's software.
 pub fn drop_on_conforming(name: &HeaderName) -> bool {
     let name = name.as_str();
     name == "server" || name == "x-powered-by" || name.starts_with("x-debug-")
 }
 
-/// Kept whatever their value.
+/// Kept regardless of their value.
 const KEPT_HEADERS: &[&str] = &[
     "allow",
     "date",
@@ -72,7 +71,7 @@ const KEPT_HEADERS: &[&str] = &[
 
 const KEPT_HEADER_PREFIXES: &[&str] = &["x-ratelimit-", "x-appwrite-"];
 
-/// What tells about the body, the connection or the reply itself is ours alone: no operator's list can bring it back.
+/// Fields about the body, the connection or the reply: the gateway sets them, and an operator's list cannot keep them.
 const NEVER_KEPT: &[&str] = &[
     "accept-ranges",
     "cache-control",
@@ -94,7 +93,7 @@ const NEVER_KEPT: &[&str] = &[
     "x-request-id",
 ];
 
-/// One day.
+/// The maximum accepted `Retry-After`: 1 day.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(86_400);
 
 #[cfg(test)]
@@ -206,11 +205,13 @@ mod tests {
     #[test]
     fn retry_after_must_be_one_second_to_one_day() {
         let valid = |text: &str| is_valid_retry_after(&HeaderValue::from_str(text).unwrap(), now());
-        for good in ["1", "86400", "05", "Sat, 01 Jan 2000 00:00:01 GMT", "Sun, 02 Jan 2000 00:00:00 GMT"] {
-            assert!(valid(good), "{good}");
-            assert!(is_kept("retry-after", good, context()), "{good}");
+        for retry_after in
+            ["1", "86400", "05", "Sat, 01 Jan 2000 00:00:01 GMT", "Sun, 02 Jan 2000 00:00:00 GMT"]
+        {
+            assert!(valid(retry_after), "{retry_after}");
+            assert!(is_kept("retry-after", retry_after, context()), "{retry_after}");
         }
-        for bad in [
+        for invalid in [
             "",
             "0",
             "-1",
@@ -224,8 +225,8 @@ mod tests {
             "Fri, 31 Dec 1999 23:59:59 GMT",
             "Sun, 02 Jan 2000 00:00:01 GMT",
         ] {
-            assert!(!valid(bad), "{bad}");
-            assert!(!is_kept("retry-after", bad, context()), "{bad}");
+            assert!(!valid(invalid), "{invalid}");
+            assert!(!is_kept("retry-after", invalid, context()), "{invalid}");
         }
         assert!(!is_valid_retry_after(&HeaderValue::from_bytes(b"\xff").unwrap(), now()));
     }

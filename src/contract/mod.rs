@@ -1,10 +1,13 @@
-//! What we promise: codes, causes, the policy that joins them, and the replies made of them.
+//! The error contract: documented codes, causes, the policy that maps causes to codes, and local replies.
 //!
-//! This room is pure: it knows no pingora, tokio, tracing, prometheus, clock, file or environment, and a test reads its
-//! sources to hold that. Start with [`fault`] (what can go wrong), then [`code`] (what may be answered), [`policy`]
-//! (which answer), [`conform`] and [`extract`] (what of an upstream's error may pass) and [`reply`] (the answer itself). Beside them:
-//! [`builtin`] is the documented page as data, [`declaration`] what can be wrong with an operator's own, [`text`] the rule for texts that leave, [`header_filter`] the rules for response
-//! fields, [`body`] the JSON writer, [`decode`] the bounded decoders of coded error bodies.
+//! This module is pure: it does not use pingora, tokio, tracing, prometheus, the clock, files or the environment. A
+//! test checks its sources for this.
+//!
+//! Reading order: [`fault`] (what can fail), [`code`] (which status codes may be sent), [`policy`] (which code is
+//! sent), [`conform`] and [`extract`] (which parts of an upstream error are forwarded), [`reply`] (the response
+//! itself). Supporting modules: [`builtin`] has the documented codes as data, [`declaration`] validates an operator's
+//! contract, [`text`] validates messages, [`header_filter`] filters response header fields, [`body`] writes JSON,
+//! [`decode`] decodes compressed error bodies within a size limit.
 
 pub mod body;
 pub mod builtin;

@@ -1,22 +1,22 @@
-//! An answer of our own that is no error: what may be said below 400. Errors are [`super::reply`]'s alone.
+//! Local responses with a status below 400, such as admin pages. [`super::reply`] builds all error responses.
 
 use http::{HeaderName, HeaderValue};
 
-/// A finished answer below 400. A HEAD gets its fields without the body.
+/// A complete local response with a status below 400. For a HEAD request the sender omits the body.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PageResponse {
-    /// Below 400.
+    /// The status code, below 400.
     pub status: u16,
     /// `Content-Type`.
     pub content_type: &'static str,
-    /// All of it; its length is the `Content-Length`.
+    /// The complete body; its length is the `Content-Length`.
     pub body: Vec<u8>,
-    /// Further fields.
+    /// Additional header fields.
     pub headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 impl PageResponse {
-    /// A page that no cache keeps: all of ours are about this moment.
+    /// Creates a 200 response with `Cache-Control: no-store`, because pages show the current state.
     pub fn uncached(content_type: &'static str, body: impl Into<Vec<u8>>) -> Self {
         PageResponse {
             status: 200,

@@ -1,8 +1,8 @@
-//! Which code answers what: the one decision, [`decide`], from a cause or an upstream status to a [`Decision`].
+//! The error policy: [`decide`] maps a cause or an upstream status to a [`Decision`].
 //!
-//! Pure and total: every cause and every status has an answer, because a contract cannot be declared without the targets
-//! of the two default tables below. It does not know how the answer looks (see [`super::reply`]) nor whether an upstream's
-//! body may pass as it is (see [`super::conform`]); metrics, the log and `explain` read the same ruling.
+//! It is pure and total: every cause and every status maps to a documented code, because a contract must contain the
+//! targets of the 2 default tables below. [`super::reply`] builds the response, and [`super::conform`] checks whether
+//! the upstream's body may be forwarded. Metrics, the log and `explain` use the same decision.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,20 +12,20 @@ use http::Method;
 use super::code::{Contract, DocumentedCode};
 use super::fault::Cause;
 
-/// The name that stands where a cause stands when the upstream itself answered an error: label, override key, log value.
+/// The name used instead of a cause when the upstream sent an error response: metric label, override key, log value.
 pub const UPSTREAM_RESPONSE: &str = "upstream_response";
 
-/// What is to be answered.
+/// What the policy decides about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Trigger {
-    /// Something went wrong: no usable response.
+    /// A fault: no usable response.
     Fault(Cause),
-    /// The upstream answered this status itself.
+    /// The upstream sent a response with this error status.
     UpstreamStatus(u16),
 }
 
 impl Trigger {
-    /// The cause's name, or [`UPSTREAM_RESPONSE`].
+    /// The name of the cause, or [`UPSTREAM_RESPONSE`].
     pub const fn name(self) -> &'static str {
         match self {
             Trigger::Fault(cause) => cause.name(),
@@ -34,34 +34,34 @@ impl Trigger {
     }
 }
 
-/// Everything that a decision may depend on.
+/// Everything that a decision depends on.
 #[derive(Clone, Copy, Debug)]
 pub struct PolicyInput<'a> {
     /// What happened.
     pub trigger: Trigger,
-    /// The upstream's name in the configuration; `None` where no route was found.
+    /// The upstream's name in the configuration; `None` if no route matched.
     pub upstream: Option<&'a str>,
     /// The method of the request.
     pub method: &'a Method,
 }
 
-/// When an override applies. What is empty does not restrict; what is given must all hold.
+/// When an override applies. Empty conditions match everything; all other conditions must hold.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Matcher {
-    /// One of these causes. With causes alone, an answer of the upstream never matches.
+    /// One of these causes. With causes alone, an upstream response never matches.
     pub causes: Vec<Cause>,
-    /// Like a further cause: the upstream answered an error itself (`cause: upstream_response`).
+    /// The upstream sent an error response (`cause: upstream_response`). Combined with `causes` by OR.
     pub upstream_response: bool,
-    /// The upstream answered one of these statuses; a fault never matches.
+    /// The upstream's response has one of these statuses; a fault never matches.
     pub upstream_status: Vec<u16>,
-    /// The upstream of this name.
+    /// The upstream has this name.
     pub upstream: Option<Box<str>>,
-    /// One of these methods.
+    /// The request has one of these methods.
     pub methods: Vec<Method>,
 }
 
 impl Matcher {
-    /// Whether this override applies.
+    /// Whether all conditions hold.
     pub fn matches(&self, input: &PolicyInput<'_>) -> bool {
         let matches_any_cause = self.causes.is_empty() && !self.upstream_response;
         let trigger_matches = match input.trigger {
@@ -79,32 +79,32 @@ impl Matcher {
     }
 }
 
-/// An operator's exception from the default tables. What it does not set stays as it was.
+/// An operator's exception to the default tables. Values that are not set keep their default.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Override {
     /// When it applies.
     pub matcher: Matcher,
-    /// Another code.
+    /// The code to send instead.
     pub code: Option<DocumentedCode>,
-    /// Another text; it must pass [`super::text::is_allowed`].
+    /// The client message to send instead; it must pass [`super::text::is_allowed`].
     pub message: Option<Arc<str>>,
     /// `Retry-After`, in seconds.
     pub retry_after: Option<u64>,
 }
 
-/// The overrides that concern a request. The route's own precede the global ones; the first match wins.
+/// The overrides for a request. Route overrides precede global ones; the first match wins.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Overrides<'a> {
-    /// Of the route.
+    /// The overrides of the route.
     pub route: &'a [Override],
-    /// Of every route.
+    /// The overrides of all routes.
     pub global: &'a [Override],
 }
 
-/// Which rule decided.
+/// The rule that made the decision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum PolicyRule {
-    /// The upstream's status is in the contract and stays.
+    /// The upstream's status is documented and is kept.
     Documented,
     /// A row of the default tables.
     Default,
@@ -125,7 +125,7 @@ impl fmt::Display for PolicyRule {
     }
 }
 
-/// The decision: a documented code, its text, its advice, and the rule that decided.
+/// The result of the policy: a documented code, the message, `Retry-After`, and the rule that made the decision.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Decision {
     code: DocumentedCode,
@@ -136,22 +136,22 @@ pub struct Decision {
 }
 
 impl Decision {
-    /// The code that is sent.
+    /// The code to send.
     pub const fn code(&self) -> DocumentedCode {
         self.code
     }
 
-    /// The rule that decided.
+    /// The rule that made the decision.
     pub const fn rule(&self) -> PolicyRule {
         self.rule
     }
 
-    /// What was decided about.
+    /// The cause or upstream status that was the input.
     pub const fn trigger(&self) -> Trigger {
         self.trigger
     }
 
-    /// The cause; `None` when the upstream answered itself.
+    /// The cause; `None` for an upstream response.
     pub const fn cause(&self) -> Option<Cause> {
         match self.trigger {
             Trigger::Fault(cause) => Some(cause),
@@ -164,12 +164,12 @@ impl Decision {
         self.retry_after
     }
 
-    /// The text an override gives; it precedes a message of the upstream.
+    /// The message of an override; it precedes the upstream's message.
     pub fn override_message(&self) -> Option<&str> {
         self.message.as_deref()
     }
 
-    /// The text: the override's, the cause's, the code's.
+    /// The client message: from the override, else the cause, else the code.
     pub fn message<'a>(&'a self, contract: &'a Contract) -> &'a str {
         match &self.message {
             Some(message) => message,
@@ -177,8 +177,8 @@ impl Decision {
         }
     }
 
-    /// Whether the upstream's own body may pass if it conforms: the upstream answered, its status stays, and no override
-    /// gives another text.
+    /// Whether the upstream's body may be forwarded if it conforms: the upstream sent a response, its status is kept,
+    /// and no override sets a message.
     pub fn allows_upstream_body(&self) -> bool {
         match self.trigger {
             Trigger::Fault(_) => false,
@@ -187,7 +187,7 @@ impl Decision {
     }
 }
 
-/// Decides what is answered. Total, without side effects and without an allocation.
+/// Decides which error to send. Total, without side effects and without allocation.
 pub fn decide(contract: &Contract, input: &PolicyInput<'_>, overrides: &Overrides<'_>) -> Decision {
     let (code, rule) = match input.trigger {
         Trigger::Fault(cause) => (contract.default_code(default_status(cause)), PolicyRule::Default),
@@ -198,10 +198,11 @@ pub fn decide(contract: &Contract, input: &PolicyInput<'_>, overrides: &Override
     };
     let mut decision = Decision { code, rule, trigger: input.trigger, message: None, retry_after: None };
 
-    let route =
-        first_match(overrides.route, input).map(|(index, found)| (PolicyRule::RouteOverride(index), found));
+    let route = first_match(overrides.route, input)
+        .map(|(index, matched)| (PolicyRule::RouteOverride(index), matched));
     let matched = route.or_else(|| {
-        first_match(overrides.global, input).map(|(index, found)| (PolicyRule::GlobalOverride(index), found))
+        first_match(overrides.global, input)
+            .map(|(index, matched)| (PolicyRule::GlobalOverride(index), matched))
     });
     if let Some((rule, matched)) = matched {
         decision.rule = rule;
@@ -216,8 +217,8 @@ fn first_match<'a>(overrides: &'a [Override], input: &PolicyInput<'_>) -> Option
     overrides.iter().enumerate().find(|(_, candidate)| candidate.matcher.matches(input))
 }
 
-/// The default table of causes: what was the client's doing is 4xx, what is ours is 500, what is overload is 503, and
-/// every failure between us and the upstream is 504, "failure within the stack".
+/// The default table of causes: client errors are 4xx, gateway errors are 500, overload is 503, and every failure
+/// between the gateway and the upstream is 504 ("failure within the stack").
 pub const fn default_status(cause: Cause) -> u16 {
     match cause {
         Cause::HttpRequestError
@@ -233,7 +234,7 @@ pub const fn default_status(cause: Cause) -> u16 {
         | Cause::HeaderTooLarge
         | Cause::UriTooLong
         | Cause::BodyTooLarge
-        // RFC 9110 15.5.9 would have 408; clients repeat that by themselves.
+        // RFC 9110, section 15.5.9 specifies 408, but clients retry a 408 automatically.
         | Cause::ClientTooSlow => 400,
 
         Cause::HttpRequestDenied => 403,
@@ -272,8 +273,8 @@ pub const fn default_status(cause: Cause) -> u16 {
     }
 }
 
-/// The default table of upstream statuses that the contract does not document. A number that is no error status at all
-/// is answered like the protocol error that it is.
+/// The default table of upstream statuses that the contract does not document. A status outside 400-599 is handled like
+/// a protocol error.
 pub const fn default_status_for_upstream(status: u16) -> u16 {
     match status {
         402 | 451 => 403,

@@ -1,4 +1,4 @@
-//! The two default tables written out a second time, the rules of overrides, and totality.
+//! The 2 default tables as independent copies, the rules of overrides, and totality.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
@@ -48,7 +48,7 @@ fn every_cause_maps_to_its_specified_code() {
     let mut rows = 0;
     for (status, names) in EXPECTED_CAUSE_STATUSES {
         for name in names.split_whitespace() {
-            let cause = Cause::from_name(name).unwrap_or_else(|| panic!("{name} is no cause"));
+            let cause = Cause::from_name(name).unwrap_or_else(|| panic!("unknown cause {name}"));
             let decision = decide_with(Trigger::Fault(cause), &[], &[]);
             assert_eq!(decision.code().status(), *status, "{name}");
             assert_eq!(decision.rule(), PolicyRule::Default, "{name}");
@@ -60,7 +60,7 @@ fn every_cause_maps_to_its_specified_code() {
     assert_eq!(rows, Cause::ALL.len(), "a cause has no row");
 }
 
-/// The second table, for the nine codes of the documented page.
+/// The second table, for the 9 codes of the `appwrite` contract.
 fn expected_status(status: u16) -> (u16, PolicyRule) {
     let documented = [400, 401, 403, 404, 409, 429, 500, 503, 504];
     let mapped: &[(&[u16], u16)] = &[
@@ -114,8 +114,8 @@ fn added_codes_stay_only_in_the_current_contract() {
     assert_eq!(decide(&current, &body_too_large, &Overrides::default()).code().status(), 400);
 }
 
-fn override_to(status: u16, when: Matcher) -> Override {
-    Override { matcher: when, code: Some(contract().code(status).unwrap()), ..Override::default() }
+fn override_to(status: u16, matcher: Matcher) -> Override {
+    Override { matcher, code: Some(contract().code(status).unwrap()), ..Override::default() }
 }
 
 #[test]
@@ -142,7 +142,7 @@ fn override_matches_when_every_condition_holds() {
     let upstream_response = input(Trigger::UpstreamStatus(405));
     let causes = Matcher { causes: vec![Cause::ConnectionRefused, Cause::DnsError], ..Matcher::default() };
     assert!(causes.matches(&refused));
-    assert!(!causes.matches(&upstream_response), "causes alone never match an answer of the upstream");
+    assert!(!causes.matches(&upstream_response), "causes alone never match an upstream response");
     assert!(!causes.matches(&input(Trigger::Fault(Cause::Draining))));
 
     let statuses = Matcher { upstream_status: vec![405, 406], ..Matcher::default() };
@@ -206,15 +206,15 @@ fn any_trigger() -> impl Strategy<Value = Trigger> {
 }
 
 fn any_override() -> impl Strategy<Value = Override> {
-    let when = (
+    let matcher = (
         proptest::collection::vec((0..Cause::ALL.len()).prop_map(|index| Cause::ALL[index]), 0..4),
         any::<bool>(),
         proptest::collection::vec(400u16..600, 0..4),
         proptest::option::of(prop_oneof![Just("shop".into()), Just("auth".into())]),
     );
-    (when, proptest::option::of(0usize..9), proptest::option::of(1u64..100)).prop_map(
-        |(when, code, retry_after)| {
-            let (causes, upstream_response, upstream_status, upstream) = when;
+    (matcher, proptest::option::of(0usize..9), proptest::option::of(1u64..100)).prop_map(
+        |(matcher, code, retry_after)| {
+            let (causes, upstream_response, upstream_status, upstream) = matcher;
             Override {
                 matcher: Matcher {
                     causes,
@@ -234,17 +234,17 @@ fn any_override() -> impl Strategy<Value = Override> {
 proptest! {
     #[test]
     fn decided_code_is_always_documented(
-        case in any_trigger(),
+        trigger in any_trigger(),
         route in proptest::collection::vec(any_override(), 0..4),
         global in proptest::collection::vec(any_override(), 0..4),
     ) {
         let contract = contract();
-        let decision = decide_with(case, &route, &global);
+        let decision = decide_with(trigger, &route, &global);
         prop_assert_eq!(contract.code(decision.code().status()), Some(decision.code()));
         prop_assert!(crate::contract::text::is_allowed(decision.message(&contract)));
-        let first = route.iter().chain(&global).find(|one| one.matcher.matches(&input(case)));
-        prop_assert_eq!(decision.retry_after(), first.and_then(|one| one.retry_after));
-        if let Some(code) = first.and_then(|one| one.code) {
+        let first = route.iter().chain(&global).find(|candidate| candidate.matcher.matches(&input(trigger)));
+        prop_assert_eq!(decision.retry_after(), first.and_then(|matched| matched.retry_after));
+        if let Some(code) = first.and_then(|matched| matched.code) {
             prop_assert_eq!(decision.code(), code);
         }
     }

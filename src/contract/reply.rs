@@ -1,8 +1,8 @@
-//! A ruling becomes a [`LocalReply`], complete: status, every field, body.
+//! Builds a complete [`LocalReply`] (status, header fields, body) from a decision of the policy.
 //!
-//! [`compose`] takes finished values and joins them; it decides no code (see [`super::policy`]) and writes to nobody. The
-//! door that sends a reply adds Content-Length, Connection and Date and nothing else. Evidence has no way in: every text
-//! here comes from the contract, an operator's override, or a message that passes the text rule.
+//! [`compose`] does not choose the code (see [`super::policy`]) and does not send anything. The sender adds only
+//! Content-Length, Connection and Date. Evidence cannot appear in a reply: every text comes from the contract, an
+//! operator's override, or an upstream message that passes [`super::text::is_allowed`].
 
 use std::sync::Arc;
 
@@ -17,49 +17,49 @@ use super::grpc;
 use super::policy::Decision;
 use super::text;
 
-/// Who made the error that is answered.
+/// Where the error originated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ErrorOrigin {
-    /// We did: a fault.
+    /// In the gateway: a fault.
     Proxy,
-    /// The upstream did: its answer is replaced.
+    /// In the upstream: its error response is replaced.
     Replaced,
 }
 
-/// What is known when a reply is made. Finished values only.
+/// The inputs of a reply, apart from the decision.
 #[derive(Clone, Debug)]
 pub struct ReplyContext<'a> {
-    /// Who made the error.
+    /// Where the error originated.
     pub origin: ErrorOrigin,
-    /// The request is a HEAD: no body.
+    /// The request method is HEAD: the reply has no body.
     pub is_head_request: bool,
-    /// The request is a call of gRPC: the error is said in fields, beside HTTP 200.
+    /// The request is a gRPC call: the error is sent in header fields with HTTP status 200.
     pub grpc: bool,
-    /// The upstream's message, cleaned, where it may leave under this code. Used before the ruling's text, but never
-    /// before an override's; one that does not pass the text rule is not used.
+    /// The sanitized upstream message, if it may be sent with this code. It precedes the contract's message, but not an
+    /// override's. A message that fails [`text::is_allowed`] is ignored.
     pub message: Option<&'a str>,
-    /// The upstream's `type`; one that the contract does not allow is not used.
+    /// The upstream's `type`; a value that the contract does not allow is ignored.
     pub kind: Option<&'a str>,
-    /// Members asked for.
+    /// The optional body members.
     pub include: Include,
-    /// The request's id.
+    /// The request ID, sent as `X-Request-Id`.
     pub request_id: Option<&'a HeaderValue>,
-    /// See [`body::retryable`].
+    /// The `retryable` member, see [`body::retryable`].
     pub retryable: bool,
-    /// Whether the request reached the upstream.
+    /// How much of the request was sent to the upstream.
     pub request_sent: RequestSent,
-    /// `Retry-After` of a 429 or 503 where nothing better is known, in seconds; 0 counts as 1.
+    /// Fallback `Retry-After` of a 429 or 503, in seconds; 0 is sent as 1.
     pub retry_after: u64,
-    /// Kept fields of the upstream, and finished fields of others (limits, CORS). The first `Retry-After` among them
+    /// Upstream header fields to keep, and fields of other modules (rate limits, CORS). Their first `Retry-After`
     /// precedes the fallback.
     pub headers: Vec<(HeaderName, HeaderValue)>,
 }
 
-/// A whole answer made here. Only [`compose`] makes one that is an error, so its code is documented and its body says so;
-/// [`LocalReply::preflight`] makes the one that is none.
+/// A complete response that the gateway sends instead of an upstream response. Only [`compose`] builds error replies,
+/// so their code is always documented; [`LocalReply::preflight`] builds the only successful reply.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LocalReply {
-    /// `None` for a preflight's answer.
+    /// `None` for a preflight response.
     code: Option<DocumentedCode>,
     status: u16,
     reason: Arc<str>,
@@ -69,7 +69,7 @@ pub struct LocalReply {
 }
 
 impl LocalReply {
-    /// The answer to a preflight that is allowed: 204 with these fields.
+    /// Builds the response to an allowed preflight request: 204 with these header fields.
     pub fn preflight(mut headers: Vec<(HeaderName, HeaderValue)>, request_id: &HeaderValue) -> LocalReply {
         headers.push((REQUEST_ID, request_id.clone()));
         LocalReply {
@@ -82,12 +82,12 @@ impl LocalReply {
         }
     }
 
-    /// The code; `None` where it is no error.
+    /// The documented code; `None` if the reply is not an error.
     pub const fn code(&self) -> Option<DocumentedCode> {
         self.code
     }
 
-    /// The status on the wire.
+    /// The HTTP status code on the wire. For a gRPC error this is 200.
     pub const fn status(&self) -> u16 {
         self.status
     }
@@ -97,7 +97,7 @@ impl LocalReply {
         &self.reason
     }
 
-    /// Every field but Content-Length, Connection and Date. (A Date is among them where the upstream's was kept.)
+    /// All header fields except Content-Length and Connection. Contains Date only if the upstream's was kept.
     pub fn headers(&self) -> &[(HeaderName, HeaderValue)] {
         &self.headers
     }
@@ -107,14 +107,14 @@ impl LocalReply {
         &self.body
     }
 
-    /// Content-Length, in bytes. `None` on a HEAD request whose answer is replaced: what GET would have is not known. `None`
-    /// too where there is no content (RFC 9110 8.6).
+    /// Content-Length in bytes. `None` for a replaced response to HEAD, because the length for GET is unknown, and for
+    /// replies without content (RFC 9110, section 8.6).
     pub const fn content_length(&self) -> Option<u64> {
         self.content_length
     }
 }
 
-/// Makes the reply of a ruling.
+/// Builds the reply for a decision.
 pub fn compose(contract: &Contract, decision: &Decision, context: ReplyContext<'_>) -> LocalReply {
     let entry = contract.entry(decision.code());
     if context.grpc {
@@ -122,7 +122,7 @@ pub fn compose(contract: &Contract, decision: &Decision, context: ReplyContext<'
     }
     let text = write_body(contract, decision, entry, &context);
 
-    // As long as GET's would be. A replaced answer's GET might have passed as it was.
+    // A HEAD reply has the length of the GET reply. If the response is replaced, GET might have forwarded another body.
     let content_length = match context.origin {
         ErrorOrigin::Replaced if context.is_head_request => None,
         ErrorOrigin::Proxy | ErrorOrigin::Replaced => Some(text.len() as u64),
@@ -140,7 +140,8 @@ pub fn compose(contract: &Contract, decision: &Decision, context: ReplyContext<'
     }
 }
 
-/// The same error to a caller of gRPC: two fields say it, and nothing follows the head ("Trailers-Only").
+/// Builds the reply for a gRPC client: `grpc-status` and `grpc-message` in the header section, no body
+/// ("Trailers-Only").
 fn compose_grpc(
     contract: &Contract,
     decision: &Decision,
@@ -160,7 +161,7 @@ fn compose_grpc(
         }
     }
     headers.push((GRPC_STATUS, HeaderValue::from_static(status.number())));
-    // Percent-encoded, so it is always a field value.
+    // The message is percent-encoded, so the conversion never fails.
     if let Ok(message) = HeaderValue::from_str(&message) {
         headers.push((GRPC_MESSAGE, message));
     }
@@ -199,7 +200,7 @@ fn write_body(
     out.freeze()
 }
 
-/// The fields given, then ours, in a fixed order.
+/// Returns the fields of `context`, then the reply's fields in a fixed order.
 fn reply_headers(
     decision: &Decision,
     entry: &CodeEntry,
@@ -211,7 +212,7 @@ fn reply_headers(
         if *name != RETRY_AFTER {
             return true;
         }
-        // An override's wait replaces every other; of several, the first counts.
+        // An override's `Retry-After` replaces all others. Of duplicates, keep the first.
         retry_after_count += 1;
         retry_after_count == 1 && decision.retry_after().is_none()
     });

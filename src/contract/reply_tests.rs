@@ -1,4 +1,5 @@
-//! Whole replies compared, the rules of `Retry-After`, and the canaries: no evidence, no refused text, ever.
+//! Complete replies, the rules of `Retry-After`, and canary checks: evidence and rejected texts never appear in a
+//! reply.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
@@ -36,7 +37,7 @@ fn context<'a>() -> ReplyContext<'a> {
     }
 }
 
-/// The reply as a text: status line, fields, an empty line, body.
+/// The reply as text: status line, header fields, an empty line, body.
 fn rendered(reply: &LocalReply) -> String {
     let mut out = format!("{} {}\n", reply.status(), reply.reason());
     for (name, value) in reply.headers() {
@@ -181,11 +182,11 @@ fn replies_429_and_503_have_one_retry_after() {
         (Trigger::Fault(Cause::RateLimited), &[], &[], 5, &["5"]),
         (Trigger::UpstreamStatus(507), &[], &[], 5, &["5"]),
     ];
-    for (case, overrides, fields, fallback, expected) in cases {
+    for (trigger, overrides, fields, fallback, expected) in cases {
         let context =
             ReplyContext { headers: retry_after_headers(fields), retry_after: *fallback, ..context() };
-        let reply = compose(&contract(), &decision(*case, overrides), context);
-        assert_eq!(&retry_after_values(&reply), expected, "{case:?} {fields:?}");
+        let reply = compose(&contract(), &decision(*trigger, overrides), context);
+        assert_eq!(&retry_after_values(&reply), expected, "{trigger:?} {fields:?}");
     }
 }
 
@@ -230,24 +231,24 @@ fn any_trigger() -> impl Strategy<Value = Trigger> {
 }
 
 proptest! {
-    /// Even facts that nobody cleaned cannot break the contract.
+    /// Unsanitized upstream texts cannot break the contract.
     #[test]
     fn composed_replies_conform_to_the_contract(
-        case in any_trigger(),
+        trigger in any_trigger(),
         message in proptest::option::of(prop_oneof![any::<String>(), "(<|a|at |b:|1|\"|\\\\|Traceback|\u{0}){0,20}"]),
         kind in proptest::option::of(prop_oneof![any::<String>(), "[a-z_]{1,70}"]),
         include_kind in any::<bool>(),
         replaced in any::<bool>(),
     ) {
         let contract = contract();
-        let facts = ReplyContext {
+        let context = ReplyContext {
             origin: if replaced { ErrorOrigin::Replaced } else { ErrorOrigin::Proxy },
             message: message.as_deref(),
             kind: kind.as_deref(),
             include: Include { kind: include_kind, ..Include::default() },
             ..context()
         };
-        let reply = compose(&contract, &decision(case, &[]), facts);
+        let reply = compose(&contract, &decision(trigger, &[]), context);
         let body = ErrorBody { status: reply.status(), media_type: Some(b"application/json"), body: reply.body() };
         prop_assert_eq!(check_conformance(&contract, &body, UpstreamMessages::All), Conformance::Conforms);
         prop_assert_eq!(reply.content_length(), Some(reply.body().len() as u64));
@@ -256,14 +257,14 @@ proptest! {
 
     #[test]
     fn body_with_all_members_is_json_with_the_sent_code(
-        case in any_trigger(),
+        trigger in any_trigger(),
         id in "[ -~]{0,40}",
         retryable in any::<bool>(),
     ) {
         let id = HeaderValue::from_str(&id).unwrap();
         let include = Include { kind: true, request_id: true, retryable: true, request_sent: true };
         let context = ReplyContext { include, request_id: Some(&id), retryable, request_sent: RequestSent::Full, ..context() };
-        let reply = compose(&contract(), &decision(case, &[]), context);
+        let reply = compose(&contract(), &decision(trigger, &[]), context);
         let value: serde_json::Value = serde_json::from_slice(reply.body()).unwrap();
         prop_assert_eq!(&value["code"], &serde_json::json!(reply.status()));
         prop_assert_eq!(&value["request_id"], &serde_json::json!(id.to_str().unwrap()));
@@ -271,7 +272,7 @@ proptest! {
         prop_assert_eq!(value.as_object().unwrap().len(), 6);
     }
 
-    /// From an upstream's bytes to the client: secrets outside of the kept message and type never leave.
+    /// From the upstream's body to the reply: values outside the extracted message and type are never sent.
     #[test]
     fn only_message_and_type_of_the_upstream_body_are_sent(
         status in 400u16..=599,
@@ -285,13 +286,13 @@ proptest! {
         let decision = decision(Trigger::UpstreamStatus(status), &[]);
         let extracted = extract(&contract, upstream.to_string().as_bytes());
         let message_allowed = UpstreamMessages::ClientErrors.allowed_with(decision.code().status());
-        let facts = ReplyContext {
+        let context = ReplyContext {
             origin: ErrorOrigin::Replaced,
             message: extracted.message.as_deref().filter(|_| message_allowed),
             kind: extracted.kind.as_deref(),
             ..context()
         };
-        let reply = compose(&contract, &decision, facts);
+        let reply = compose(&contract, &decision, context);
         let text = rendered(&reply);
         prop_assert!(!text.contains("CANARY"));
         prop_assert_eq!(text.contains(&format!("{{\"message\":\"{message}\"")), reply.status() < 500);

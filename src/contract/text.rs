@@ -1,7 +1,7 @@
-//! Which texts may leave: a message is one plain sentence, not a page of markup and not a stack trace.
+//! The rule for client messages: one plain sentence, without markup and without a stack trace.
 //!
-//! [`is_allowed`] judges a text as it is (bodies that conform, texts of an operator); [`sanitize`] makes an upstream's message
-//! fit to send, or refuses it. Which upstream messages are wanted at all is [`super::conform`]'s question.
+//! [`is_allowed`] checks a text that is sent unchanged (conforming bodies, operators' messages); [`sanitize`] cleans or
+//! rejects an upstream's message. [`super::conform::UpstreamMessages`] decides which upstream messages are sent.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -9,13 +9,13 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
-/// The longest message, in characters.
+/// Maximum length of a message, in characters.
 pub const MAX_CHARS: usize = 1000;
 
-/// Why a text may not leave.
+/// Why a text is not allowed. Its `Display` completes the sentence "the message ...".
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TextProblem {
-    /// No characters at all.
+    /// The text is empty.
     Empty,
     /// More than [`MAX_CHARS`] characters.
     TooLong,
@@ -31,7 +31,7 @@ impl fmt::Display for TextProblem {
             TextProblem::Empty => f.write_str("is empty; expected 1 to 1000 characters"),
             TextProblem::TooLong => f.write_str("is too long; expected 1 to 1000 characters"),
             TextProblem::ControlCharacter => {
-                f.write_str("holds a control character; expected one line of plain text")
+                f.write_str("contains a control character; expected one line of plain text")
             }
             TextProblem::MarkupOrStackTrace => {
                 f.write_str("looks like markup or a stack trace; expected one plain sentence")
@@ -40,12 +40,12 @@ impl fmt::Display for TextProblem {
     }
 }
 
-/// What is wrong with a text that is to leave as it is, if anything.
+/// Returns why a text may not be sent unchanged, or `None` if it is allowed.
 pub fn problem(text: &str) -> Option<TextProblem> {
     if text.is_empty() {
         return Some(TextProblem::Empty);
     }
-    // A text of that many bytes cannot have more characters: the count is only made for long ones.
+    // A text has at most as many characters as bytes, so only long texts are counted.
     if text.len() > MAX_CHARS && text.chars().nth(MAX_CHARS).is_some() {
         return Some(TextProblem::TooLong);
     }
@@ -55,16 +55,17 @@ pub fn problem(text: &str) -> Option<TextProblem> {
     has_markup_or_stack_trace(text).then_some(TextProblem::MarkupOrStackTrace)
 }
 
-/// Whether a text may leave as it is.
+/// Whether a text may be sent unchanged.
 pub fn is_allowed(text: &str) -> bool {
     problem(text).is_none()
 }
 
-/// An upstream's text made fit to leave: control characters removed, cut at [`MAX_CHARS`] characters. `None` when nothing
-/// is left, or when it looks like markup or a stack trace. What it returns always [`is_allowed`].
+/// Cleans an upstream's text: removes control characters and truncates to [`MAX_CHARS`] characters. Returns `None` if
+/// nothing remains, or if the text looks like markup or a stack trace. The result always passes [`is_allowed`].
 pub fn sanitize(text: &str) -> Option<Cow<'_, str>> {
-    // Judged before and after the removal: a line break can stand between a word and a stack frame, and a NUL inside a tag.
-    // The whole text is judged, not only what the cut leaves: a sentence in front of a trace is no better.
+    // Check before and after removing control characters: a line break can separate a word from a stack frame, and a
+    // NUL can be inside a tag. Check the complete text, not only the truncated one: a sentence before a stack trace may
+    // be part of it.
     if has_markup_or_stack_trace(text) {
         return None;
     }
@@ -90,8 +91,9 @@ fn has_markup_or_stack_trace(text: &str) -> bool {
     FORBIDDEN_TEXT.as_ref().is_none_or(|rule| rule.is_match(text))
 }
 
-/// A tag, a comment or a doctype; a stack frame of JavaScript or Java; Python's first line. No pattern of it looks ahead,
-/// so what a text does not match, no beginning of it matches. `None` (refuse all) cannot happen: a test compiles it.
+/// Matches a tag, a comment or a doctype; a stack frame of JavaScript or Java; the first line of a Python traceback. It
+/// has no lookahead, so if a text does not match, no prefix of it matches. `None` would reject every text, but cannot
+/// occur: a test compiles the pattern.
 static FORBIDDEN_TEXT: LazyLock<Option<Regex>> =
     LazyLock::new(|| Regex::new(r"<[a-zA-Z/!]|\bat \S+:\d+|Traceback").ok());
 
