@@ -15,7 +15,7 @@ use super::clock::TimeLimit;
 use super::context::RequestContext;
 use super::message::HeaderFields;
 use super::upstream_conn::UpstreamConn;
-use super::wait::waited;
+use super::wait::measured_timeout;
 use crate::config::ErrorMode;
 use crate::contract::conform::{self, Conformance, ErrorBody, ExtractedError};
 use crate::contract::decode::{self, ContentCoding, DecodeError};
@@ -121,7 +121,7 @@ pub(super) async fn classify(context: &mut RequestContext<'_>, response: &mut Up
     let mut body = BytesMut::new();
     let time_left = limit.at.saturating_duration_since(now);
     let buffering = buffer_body(&mut response.conn, &mut body, error_config.upstream_body_limit);
-    let (buffered, waited) = waited(now, time_left, buffering).await;
+    let (buffered, waited) = measured_timeout(now, time_left, buffering).await;
     context.log.waited += waited;
     let outcome = buffered.unwrap_or(BufferOutcome::TimedOut);
     let body = body.freeze();

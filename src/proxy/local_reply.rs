@@ -17,7 +17,7 @@ use super::downstream::h1::write_response_head;
 use super::downstream::{Downstream, FieldWriter, ResponseSender};
 use super::message::h1_writer;
 use super::message::{BodyLength, ResponseHeadParts};
-use super::wait::waited;
+use super::wait::measured_timeout;
 use crate::contract::{LocalReply, PageResponse};
 use crate::http::request_head::Version;
 
@@ -165,7 +165,7 @@ pub(super) fn plan_drain(client: &mut Downstream) -> Option<DrainLimit> {
 /// Reads the rest of the request body. An HTTP/1 connection closes if the end is not reached within the limit.
 async fn drain_request_body(client: &mut Downstream, drain_limit: Option<DrainLimit>) {
     let Some((bytes, time)) = drain_limit else { return };
-    let (ended, waited) = waited(Instant::now(), time, discard(client, bytes)).await;
+    let (ended, waited) = measured_timeout(Instant::now(), time, discard(client, bytes)).await;
     client.add_wait(waited);
     if ended != Some(true) {
         client.close_after_response();
@@ -190,7 +190,7 @@ pub(super) async fn flush(client: &mut Downstream, write_timeout: Duration) -> S
     let mut unsent = client.unsent();
     loop {
         let (flushed, waited) =
-            waited(Instant::now(), write_timeout, poll_fn(|cx| client.poll_flush(cx))).await;
+            measured_timeout(Instant::now(), write_timeout, poll_fn(|cx| client.poll_flush(cx))).await;
         client.add_wait(waited);
         match flushed {
             Some(Ok(())) => return SendResult::Complete,

@@ -45,7 +45,7 @@ pub(super) enum RelayOutcome {
     ClientDisconnected,
 }
 
-/// Sends 100 Continue.
+/// Sends a 100 Continue to a client that waits for it.
 pub(super) fn send_continue(client: &mut Downstream) {
     client.send_interim(100, |_| {});
 }
@@ -148,10 +148,10 @@ pub(super) async fn forward_upgrade(
         max_duration: context.clock.max_duration(Phase::Relay),
     };
     let Some(client) = context.client.as_h1() else { return RelayOutcome::ClientDisconnected };
-    let begun = Instant::now();
+    let tunnel_started = Instant::now();
     let (outcome, bytes) = tunnel::run(&mut client.io, &mut upstream, timeouts).await;
     // The whole duration of a tunnel is time spent waiting for its peers.
-    context.log.waited += begun.elapsed();
+    context.log.waited += tunnel_started.elapsed();
     context.log.response_bytes += bytes;
     match &outcome {
         RelayOutcome::Complete => {

@@ -99,7 +99,7 @@ async fn admit_with_io<'a>(
     log: &mut RequestLog,
 ) -> Result<(&'a Route, Option<Upload>), Interrupt> {
     let checked = check_request(gateway, route, request, log);
-    // A request that is denied in any case must not cause a 100 Continue.
+    // A request that is denied anyway must not get a 100 Continue.
     let buffered_body = if route.limits_read_body && checked.is_ok() {
         limits::buffer_body::buffer_body(snapshot, route, client, request, log).await?
     } else {

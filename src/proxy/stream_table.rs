@@ -1,7 +1,7 @@
 //! Tracks the streams of one HTTP/2 client connection from its frames, so that each disconnect is counted once.
 //!
-//! Every request runs in a separate task, some streams never become a request, and the `h2` crate drops the streams of a
-//! closed connection. Only the order of the frames shows whether a client disconnected before its response.
+//! Every request runs in a separate task, some streams never become a request, and the `h2` crate drops the streams of
+//! a closed connection. Only the order of the frames shows whether a client disconnected before its response.
 //! [`super::connection::h2_read_timeout`] reports frames that were read, [`super::connection::h2_reset_counter`] frames
 //! that were written. Every stream gets exactly one result: response headers, a reset by the gateway, or a disconnect.
 

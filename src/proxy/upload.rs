@@ -389,7 +389,7 @@ mod tests {
     }
 
     #[test]
-    fn replay_buffer_costs_its_own_bytes_for_single_byte_chunks() {
+    fn replay_buffer_stays_small_for_single_byte_chunks() {
         let mut upload = upload();
         for _ in 0..MAX_REPLAY_BYTES {
             upload.keep_for_replay(b"x", MAX_REPLAY_BYTES);

@@ -54,7 +54,7 @@ impl Wait {
 
 /// Runs a future until it is ready or `limit` has passed since `now`. Returns its output, `None` after the limit, and
 /// the time spent waiting.
-pub(super) async fn waited<T>(
+pub(super) async fn measured_timeout<T>(
     now: Instant,
     limit: Duration,
     future: impl Future<Output = T>,
@@ -104,7 +104,7 @@ mod tests {
         let hour = Duration::from_secs(3600);
         let now = Instant::now();
         let mut context = Context::from_waker(Waker::noop());
-        let outcome = pin!(waited(now, hour, async { 7 })).poll(&mut context);
+        let outcome = pin!(measured_timeout(now, hour, async { 7 })).poll(&mut context);
         assert_eq!(outcome, Poll::Ready((Some(7), Duration::ZERO)));
     }
 }

@@ -1,8 +1,8 @@
-//! A request body that is read before the request is admitted, because a rule counts by a member of it.
+//! Buffers the request body before admission, for rate limits whose key is a member of a JSON body.
 //!
-//! Only where that can come to an end: a JSON body of at most 64 KiB. Anything else (another type, a coding, a longer body)
-//! is not waited for, and counts as having no such member. The client's own time limits hold while it sends, no time of the
-//! upstream's runs, and what was read is what the upstream is sent first, as if for a second attempt.
+//! Only JSON bodies of at most 64 KiB without a content coding are buffered; any other body counts as having no such
+//! member. The client timeouts apply while the body is read, and the deadline does not run. The buffered bytes are sent
+//! to the upstream later, from the replay buffer of [`Upload`].
 
 use std::future::poll_fn;
 use std::time::Instant;
@@ -19,13 +19,14 @@ use crate::proxy::message::request::Request;
 use crate::snapshot::{Route, Snapshot};
 use crate::upstream::timer::timeout_at;
 
-/// Longest body that is read. Bytes.
+/// Maximum size of a buffered body, in bytes.
 const MAX_BUFFERED_BODY: u64 = 64 * 1024;
 
-/// Reads the body where that is worth it; `None` where it is not. The upload then holds it, and says whether it is whole.
+/// Buffers the body if it can be used. Returns `None` if it cannot: the body has not been read then.
+/// [`Upload::buffered_body`] returns the body if it is complete.
 ///
 /// # Errors
-/// What a client does wrong while it sends a body, as later.
+/// The body is malformed or too large, the client is too slow, or it disconnected.
 pub async fn buffer_body(
     snapshot: &Snapshot,
     route: &Route,
@@ -49,7 +50,7 @@ pub async fn buffer_body(
             limit.at,
             poll_fn(|cx| {
                 if client.unsent() > 0 {
-                    // A failure shows as a client that left.
+                    // Flushes the 100 Continue. A write error is reported by the next read.
                     let _ = client.poll_flush(cx);
                 }
                 upload.poll_buffer(cx, client, MAX_BUFFERED_BODY as usize)
@@ -65,7 +66,7 @@ pub async fn buffer_body(
             Some(BufferProgress::Complete | BufferProgress::TooLarge) => return Ok(Some(upload)),
             Some(BufferProgress::Failed(fault)) => return Err(Interrupt::Fault(fault)),
             Some(BufferProgress::ClientDisconnected) => return Err(Interrupt::ClientDisconnected),
-            // The timer is coarse and limits move while bytes come: only a limit that has passed strikes.
+            // The timer is coarse, and received bytes extend the limit: check it again.
             None => {
                 let now = Instant::now();
                 let limit =

@@ -1,8 +1,7 @@
-//! What clients are told about rate limits: the fields of every answer, and the wait of a refusal.
+//! Writes the rate-limit header fields of a response.
 //!
-//! Of several rules the tightest speaks in `X-RateLimit-*`; all of them in `RateLimit` and `RateLimit-Policy`
-//! (draft-ietf-httpapi-ratelimit-headers). Which fields there are is the operator's choice; what the rules say has been
-//! decided before ([`super`]).
+//! `X-RateLimit-*` describes the most restrictive rule; `RateLimit` and `RateLimit-Policy` list all rules
+//! (draft-ietf-httpapi-ratelimit-headers). The configuration selects which of the two are sent.
 
 use std::cmp::Reverse;
 use std::fmt::Write as _;
@@ -14,18 +13,18 @@ use super::super::response_headers::ResponseHeaderMutations;
 use crate::config::LimitHeaders;
 use crate::limit::{Algorithm, LimiterSettings, QuotaDecision, QuotaState, Timestamp};
 
-/// What an enforced rule has said.
+/// The result of an enforced rule.
 #[derive(Clone, Copy, Debug)]
 pub struct RuleResult<'a> {
-    /// The rule.
+    /// The name of the rule.
     pub name: &'a str,
-    /// What it allows.
+    /// The settings of the rule.
     pub settings: &'a LimiterSettings,
-    /// Its last word on this request.
+    /// The decision on this request.
     pub decision: QuotaDecision,
 }
 
-/// Dresses the response with what the rules left at `now`, which the system's clock calls `wall_clock`.
+/// Adds the fields for these results. `now` and `wall_clock` are one instant, on the monotonic and the system clock.
 pub fn write<'a>(
     response_headers: &mut ResponseHeaderMutations,
     headers: LimitHeaders,
@@ -46,7 +45,7 @@ pub fn write<'a>(
         for RuleResult { name, settings, decision } in results {
             let QuotaState { limit, remaining, reset } = *decision.quota_state();
             let comma = if policies.is_empty() { "" } else { ", " };
-            // Names are letters, digits, _, . and -: nothing has to be escaped.
+            // Rule names consist of letters, digits, _, . and -, which need no escaping.
             let _ = write!(policies, "{comma}\"{name}\";q={limit};w={}", ceil_seconds(window(settings)));
             let _ = write!(states, "{comma}\"{name}\";r={remaining};t={}", ceil_seconds(reset));
         }
@@ -56,7 +55,7 @@ pub fn write<'a>(
     }
 }
 
-/// In which time all of what is admitted at once comes back.
+/// The time in which an empty quota is fully replenished.
 fn window(settings: &LimiterSettings) -> Duration {
     match settings.algorithm {
         Algorithm::Gcra => settings.quota.fill_time(),
@@ -64,29 +63,29 @@ fn window(settings: &LimiterSettings) -> Duration {
     }
 }
 
-/// Rounded up.
+/// The duration in seconds, rounded up.
 fn ceil_seconds(time: Duration) -> u64 {
     time.as_secs() + u64::from(time.subsec_nanos() > 0)
 }
 
-/// What is added to the wait of a refusal, so that not everybody comes back in the same second: 0 to `max_seconds` seconds, by
-/// the last digits of the request's id.
+/// A delay to add to Retry-After, so that denied clients do not all return in the same second: 0 to `max_seconds`
+/// seconds, derived from the request id.
 pub fn jitter(request_id: &HeaderValue, max_seconds: u32) -> Duration {
     let mix = |hash: u64, octet: &u8| (hash ^ u64::from(*octet)).wrapping_mul(0x0100_0000_01B3);
     let hash = request_id.as_bytes().iter().fold(0xCBF2_9CE4_8422_2325, mix) >> 16;
     Duration::from_secs(hash % (u64::from(max_seconds) + 1))
 }
 
-/// The least is the tightest: what leaves least, then what lasts longest.
+/// A sort key whose minimum is the most restrictive rule: least remaining, then longest wait, then latest reset.
 fn restrictiveness(decision: &QuotaDecision) -> (u32, Reverse<Option<Duration>>, Reverse<Duration>) {
     let quota = decision.quota_state();
     (quota.remaining, Reverse(decision.retry_after()), Reverse(quota.reset))
 }
 
-/// The second of the epoch at which all is there again, rounded up. The only place where the time of day matters.
+/// The Unix time in seconds at which the quota is fully replenished, rounded up.
 ///
-/// Moments began with it, so the two differ only after somebody has set the clock, and then by so many whole seconds: the
-/// end of an hour stays a whole second.
+/// Timestamps started from the system clock, so both clocks differ only if the system clock was set since. The offset
+/// is rounded to whole seconds, so that the end of a fixed window stays a whole second.
 fn reset_at(now: Timestamp, reset: Duration, wall_clock: SystemTime) -> u64 {
     const SECOND: i64 = 1_000_000_000;
     let nanos = |since: Duration| i64::try_from(since.as_nanos()).unwrap_or(i64::MAX);
@@ -107,14 +106,14 @@ mod tests {
         let now = Timestamp::after_origin(Duration::from_millis(1_700_000_000_250));
         let wall = |milliseconds| UNIX_EPOCH + Duration::from_millis(milliseconds);
         for (milliseconds, second) in [(0, 1), (750, 1), (751, 2), (60_000, 61)] {
-            // What is asked of the clock comes a little later.
+            // The system clock is read a little later.
             for delay in [0, 3, 400] {
                 let actual =
                     reset_at(now, Duration::from_millis(milliseconds), wall(1_700_000_000_250 + delay));
                 assert_eq!(actual, 1_700_000_000 + second, "{milliseconds} {delay}");
             }
         }
-        // Somebody has set the clock since.
+        // The system clock was set since.
         let reset = Duration::from_millis(750);
         assert_eq!(reset_at(now, reset, wall(1_600_000_000_250)), 1_600_000_001);
         assert_eq!(reset_at(now, reset, wall(1_800_000_000_253)), 1_800_000_001);

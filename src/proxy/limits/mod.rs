@@ -1,9 +1,9 @@
-//! The rate limits of a route: every rule is asked, and all are debited or none.
+//! Applies the rate limits of a route: either every enforced rule is debited, or none.
 //!
-//! How much is left to whom is [`crate::limit`]'s to say. Here: which rules concern a request, what of several answers
-//! counts, and what a refusal says. Rules that count in memory are asked at once; where one counts in a store, [`remote`]
-//! waits for it. [`mod@subject`] is what rules count by, [`buffer_body`] reads a body for it, [`headers`] is what clients are told. A step
-//! of the straight line: [`super::request`].
+//! [`crate::limit`] implements the limiters. This module selects the rules that apply to a request, combines their
+//! decisions and creates the fault for a denied request. [`remote`] handles rules that count in a store,
+//! [`mod@subject`] extracts the rate-limit keys, [`buffer_body`] reads the body for them, and [`headers`] writes the
+//! response fields.
 
 pub(super) mod buffer_body;
 pub(super) mod headers;
@@ -28,10 +28,10 @@ use headers::RuleResult;
 pub(super) use remote::{admit_with_stores, reset};
 use subject::RequestSubject;
 
-/// Asks the route's rules, which all count in memory, and dresses the response with what they leave.
+/// Applies the rate limits of a route whose rules all count in memory, and adds their response headers.
 ///
 /// # Errors
-/// `rate_limited`, with the wait after which the rules would admit the request.
+/// `rate_limited`, with the time after which the rules would admit the request.
 pub(super) fn admit(
     snapshot: &Snapshot,
     route: &Route,
@@ -42,7 +42,7 @@ pub(super) fn admit(
     if route.rate_limits.is_empty() {
         return Ok(());
     }
-    // A body that was read ahead took its time.
+    // Buffering the body took time: `started` is too old then.
     let now = timestamp(if body.is_some() { Instant::now() } else { log.started });
     let subject = subject(snapshot, route, request, log.client_ip, body);
     let mut checks = applicable_rules(route, &subject);
@@ -58,8 +58,8 @@ pub(super) fn admit(
     Ok(())
 }
 
-/// How the request's keys stand, for an answer to a request of which nothing else is known any more: what rules in memory
-/// would say. Takes nothing.
+/// Adds the current state of the rules in memory to the response headers, without debiting them. For the response after
+/// a panic.
 pub(super) fn add_current_state(
     response_headers: &mut ResponseHeaderMutations,
     snapshot: &Snapshot,
@@ -87,11 +87,11 @@ fn subject<'a>(
     RequestSubject { request, client_ip, ipv6_prefix: snapshot.client.ipv6_prefix, route, body }
 }
 
-/// A rule that concerns the request.
+/// A rule that applies to the request, and its decision.
 struct RuleCheck<'a> {
     rule: &'a Arc<RateLimitRule>,
     key: Key,
-    /// Of a rule that is enforced: its last word.
+    /// The latest decision; `None` for a rule in shadow mode.
     decision: Option<QuotaDecision>,
 }
 
@@ -109,7 +109,7 @@ impl RuleCheck<'_> {
         })
     }
 
-    /// The request passes. Rules that only watch are asked now, for they see what passes.
+    /// Counts an admitted request. Rules in shadow mode are debited here, because they count admitted requests only.
     fn count_admitted(&self, now: Timestamp) {
         let decision = if self.is_enforced() {
             LimitDecision::Allowed
@@ -120,7 +120,7 @@ impl RuleCheck<'_> {
     }
 }
 
-/// What a rule that only watches has seen.
+/// The decision to record for a rule in shadow mode.
 const fn shadow_decision(decision: &QuotaDecision) -> LimitDecision {
     match decision {
         QuotaDecision::Allow(_) => LimitDecision::Allowed,
@@ -139,7 +139,7 @@ fn applicable_rules<'a>(route: &'a Route, subject: &RequestSubject<'_>) -> RuleC
     checks
 }
 
-/// Takes from every rule that is enforced, or from none.
+/// Debits every enforced rule, or none.
 fn take_all(checks: &mut RuleChecks<'_>, now: Timestamp) -> bool {
     let enforced = checks.iter().flatten().filter(|check| check.is_enforced()).count();
     if enforced > 1 && !peek_all(checks, now) {
@@ -154,7 +154,7 @@ fn take_all(checks: &mut RuleChecks<'_>, now: Timestamp) -> bool {
         denied
     });
     if denied {
-        // Another request has come between looking and taking.
+        // Another request was debited between peek and take.
         for check in checks.iter().flatten().filter(|check| check.is_enforced()).take(taken_count) {
             check.rule.limiter.refund(check.key, now);
         }
@@ -162,7 +162,7 @@ fn take_all(checks: &mut RuleChecks<'_>, now: Timestamp) -> bool {
     !denied
 }
 
-/// Whether every rule that is enforced would admit the request. All are asked, so that the longest wait is known.
+/// Whether every enforced rule would admit the request. Checks all of them, because the longest wait is reported.
 fn peek_all(checks: &mut RuleChecks<'_>, now: Timestamp) -> bool {
     let mut admitted = true;
     for check in checks.iter_mut().flatten().filter(|check| check.is_enforced()) {
@@ -173,31 +173,31 @@ fn peek_all(checks: &mut RuleChecks<'_>, now: Timestamp) -> bool {
     admitted
 }
 
-/// Every rule has spoken: the response wears it.
+/// Adds the response headers for the decisions of the rules.
 fn write_headers(snapshot: &Snapshot, checks: &RuleChecks<'_>, now: Timestamp, log: &mut RequestLog) {
     let results = checks.iter().flatten().filter_map(RuleCheck::result);
     headers::write(&mut log.response_headers, snapshot.limit_headers, results, now, SystemTime::now());
 }
 
-/// The request passes: what its answer may undo is kept.
+/// Keeps the rules that the upstream's status may reset (`reset_on`).
 fn keep_for_reset(checks: &RuleChecks<'_>, log: &mut RequestLog) {
     for check in checks.iter().flatten().filter(|check| !check.rule.limiter.settings().reset_on.is_empty()) {
         log.reset_candidates.push((Arc::clone(check.rule), check.key));
     }
 }
 
-/// The fault of a refusal: the longest wait over the rules that refuse, and the rule that asks for it.
+/// Creates the fault for a denied request, with the longest wait of the rules that deny it, and logs that rule.
 fn denied_fault(checks: &RuleChecks<'_>, log: &mut RequestLog) -> Fault {
-    let mut longest = Duration::ZERO;
+    let mut longest_wait = Duration::ZERO;
     for check in checks.iter().flatten() {
         let Some(retry_after) = check.decision.and_then(|decision| decision.retry_after()) else { continue };
         check.rule.metrics.record(LimitDecision::Denied);
-        if retry_after > longest {
-            longest = retry_after;
+        if retry_after > longest_wait {
+            longest_wait = retry_after;
             log.denied_by = Some(Arc::clone(check.rule));
         }
     }
     let max_jitter = log.denied_by.as_ref().map_or(0, |rule| rule.limiter.settings().retry_after_jitter);
     Fault::new(Cause::RateLimited, Phase::Admit)
-        .with_retry_after(longest + headers::jitter(&log.request_id, max_jitter))
+        .with_retry_after(longest_wait + headers::jitter(&log.request_id, max_jitter))
 }

@@ -1,7 +1,7 @@
-//! The same questions where some rules count in a store: answers take time there, and may not come.
+//! Applies rate limits of which some count in a store (Redis): decisions need a round trip, and the store may fail.
 //!
-//! Rules in memory are looked at first, so that whom they refuse costs no store anything; then each store takes from all of
-//! its keys or none; then memory takes. Whatever was taken before a refusal is given back.
+//! Rules in memory are checked first, so that a request they deny never reaches a store. Then each store debits all of
+//! its keys or none, then the rules in memory are debited. If one denies, everything debited before is refunded.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,11 +19,11 @@ use crate::snapshot::{Route, Snapshot};
 use crate::telemetry::LimitDecision;
 use crate::upstream::timer::timeout_at;
 
-/// Asks the route's rules, wherever they count, and dresses the response with what they leave.
+/// Applies the rate limits of a route, in memory and in stores, and adds their response headers.
 ///
 /// # Errors
-/// `rate_limited`, with the wait after which the rules would admit the request; `limiter_unavailable` where a store does
-/// not answer and requests are to be refused then.
+/// `rate_limited`, with the time after which the rules would admit the request. `limiter_unavailable` if a store with
+/// `on_failure: deny` fails.
 pub async fn admit_with_stores(
     snapshot: &Snapshot,
     route: &Route,
@@ -36,14 +36,14 @@ pub async fn admit_with_stores(
     let mut charges = Charges::default();
     let admitted = charges.take_all(&mut checks, now).await;
     if admitted != Ok(true) {
-        charges.give_back(&checks, now).await;
+        charges.refund(&checks, now).await;
     }
     write_headers(snapshot, &checks, now, log);
     match admitted {
         Ok(true) => {}
         Ok(false) => return Err(denied_fault(&checks, log)),
         Err(BackendUnavailable) => {
-            let evidence = Evidence::from_static("the store of a rate limit does not answer");
+            let evidence = Evidence::from_static("the rate-limit store is unavailable");
             return Err(Fault::new(Cause::LimiterUnavailable, Phase::Admit).with_evidence(evidence));
         }
     }
@@ -59,7 +59,7 @@ pub async fn admit_with_stores(
     Ok(())
 }
 
-/// The keys that the request was counted under have taken nothing, where its rules say so of this upstream status.
+/// Resets the rules that list this upstream status in `reset_on`, for the keys of the request.
 pub async fn reset(log: &mut RequestLog, status: u16) {
     for (rule, key) in std::mem::take(&mut log.reset_candidates) {
         if !rule.limiter.settings().reset_on.contains(&status) {
@@ -67,27 +67,28 @@ pub async fn reset(log: &mut RequestLog, status: u16) {
         }
         rule.limiter.reset(key);
         if let Some(store) = &rule.store {
-            // Without an answer the count stays, which is the safe side.
+            // If this fails, the count stays: the client gets less than its quota, never more.
             let _ = with_timeout(store.as_ref(), store.reset(&[rule.limiter.take_request(key)])).await;
         }
     }
 }
 
-/// Stores know best why they fail: they are given a moment to say so.
+/// Added to the timeout of a store, so that the store reports its own, more precise error first.
 const TIMEOUT_MARGIN: Duration = Duration::from_millis(5);
 
-/// A store does not answer, and requests are to be refused then.
+/// A store with `on_failure: deny` has failed.
 #[derive(Debug, PartialEq, Eq)]
 struct BackendUnavailable;
 
-/// Where the rules of a request were counted, by their number.
+/// Where the rules of a request were debited. Rules are identified by their index in [`RuleChecks`].
 #[derive(Default)]
 struct Charges {
-    /// With the moment of the store's clock.
+    /// With the time of the debit on the store's clock.
     in_store: Vec<(usize, Timestamp)>,
     in_memory: Vec<usize>,
+    /// Not counted, because the store failed and has `on_failure: allow`.
     uncounted: Vec<usize>,
-    /// To be counted in memory, because their store does not answer.
+    /// To be debited in memory, because the store failed and has `on_failure: local`.
     local_fallback: Vec<usize>,
 }
 
@@ -122,7 +123,7 @@ impl Charges {
             let decision = check.rule.limiter.take(check.key, now);
             check.decision = Some(decision);
             if decision.retry_after().is_some() {
-                // Another request has come between looking and taking.
+                // Another request was debited between peek and take.
                 return Ok(false);
             }
             self.in_memory.push(index);
@@ -130,7 +131,7 @@ impl Charges {
         Ok(true)
     }
 
-    /// Asks one store about all of its rules at once.
+    /// Debits all enforced rules of one store in one call.
     async fn take_from_store(
         &mut self,
         store: &Arc<dyn Backend>,
@@ -146,8 +147,8 @@ impl Charges {
             .collect();
         let requests = store_requests(checks, &indices);
         let reply = with_timeout(store.as_ref(), store.take(&requests)).await;
-        let reply = reply.and_then(|taken| {
-            if taken.decisions.len() == requests.len() { Ok(taken) } else { Err(BackendError::InvalidReply) }
+        let reply = reply.and_then(|reply| {
+            if reply.decisions.len() == requests.len() { Ok(reply) } else { Err(BackendError::InvalidReply) }
         });
         match (reply, store.on_failure()) {
             (Ok(TakeReply { decisions, taken_at: at }), _) => {
@@ -180,8 +181,8 @@ impl Charges {
         }
     }
 
-    /// Undoes what was taken before the request was refused.
-    async fn give_back(&self, checks: &RuleChecks<'_>, now: Timestamp) {
+    /// Refunds what was debited before the request was denied.
+    async fn refund(&self, checks: &RuleChecks<'_>, now: Timestamp) {
         for index in &self.in_memory {
             if let Some(Some(check)) = checks.get(*index) {
                 check.rule.limiter.refund(check.key, now);
@@ -193,18 +194,18 @@ impl Charges {
                 return;
             };
             let in_store =
-                |index: usize| matches!(checks.get(index), Some(Some(it)) if uses_store(it, &store));
+                |index: usize| matches!(checks.get(index), Some(Some(check)) if uses_store(check, &store));
             let (in_this_store, rest): (Vec<_>, Vec<_>) =
                 remaining.iter().partition(|(index, _)| in_store(*index));
             let indices: Vec<usize> = in_this_store.into_iter().map(|(index, _)| index).collect();
             let requests = store_requests(checks, &indices);
-            // Without an answer it stays taken, which is the safe side.
+            // If this fails, the debit stays: the client gets less than its quota, never more.
             let _ = with_timeout(store.as_ref(), store.refund(&requests, at)).await;
             remaining = rest;
         }
     }
 
-    /// What is counted for a rule of a store that was asked about a request that passes.
+    /// The decision to record for an enforced rule of a store, for an admitted request.
     fn decision(&self, index: usize) -> LimitDecision {
         if self.uncounted.contains(&index) { LimitDecision::FailedOpen } else { LimitDecision::Allowed }
     }
@@ -220,7 +221,8 @@ fn store_requests<'a>(checks: &RuleChecks<'a>, indices: &[usize]) -> Vec<TakeReq
     selected.map(|check| check.rule.limiter.take_request(check.key)).collect()
 }
 
-/// Whether the enforced rules among these would admit the request by what memory says. All of them are asked.
+/// Whether the selected enforced rules would admit the request by their counts in memory. Checks all of them, because
+/// the longest wait is reported.
 fn peek(checks: &mut RuleChecks<'_>, now: Timestamp, applies: impl Fn(&RuleCheck<'_>) -> bool) -> bool {
     let mut admitted = true;
     for check in checks.iter_mut().flatten().filter(|check| check.is_enforced() && applies(check)) {
@@ -231,11 +233,11 @@ fn peek(checks: &mut RuleChecks<'_>, now: Timestamp, applies: impl Fn(&RuleCheck
     admitted
 }
 
-/// A rule that only watches is told of a request that passes.
+/// Counts an admitted request in a store, for a rule in shadow mode.
 async fn take_shadow(check: &RuleCheck<'_>, store: &dyn Backend, now: Timestamp) {
     let request = [check.rule.limiter.take_request(check.key)];
     let decision =
-        match with_timeout(store, store.take(&request)).await.as_ref().map(|taken| &taken.decisions[..]) {
+        match with_timeout(store, store.take(&request)).await.as_ref().map(|reply| &reply.decisions[..]) {
             Ok([decision]) => shadow_decision(decision),
             Ok(_) | Err(_) => match store.on_failure() {
                 OnFailure::Local => shadow_decision(&check.rule.limiter.take(check.key, now)),
@@ -245,7 +247,7 @@ async fn take_shadow(check: &RuleCheck<'_>, store: &dyn Backend, now: Timestamp)
     check.rule.metrics.record(decision);
 }
 
-/// An answer of the store, if it comes in time. A store keeps its time by itself; this holds where it does not.
+/// Limits the time of a call to a store. The store has the same timeout; this one takes effect if it fails to apply it.
 async fn with_timeout<T>(
     store: &dyn Backend,
     reply: crate::limit::BackendFuture<'_, T>,

@@ -1,4 +1,4 @@
-//! Rules that count in a store: together with others, while it answers and while it does not.
+//! Rules that count in a store, combined with rules in memory, and with a store that fails.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
@@ -15,7 +15,7 @@ use crate::limit::{
 use crate::snapshot::rate_limits::RateLimitRule;
 use crate::telemetry::Metrics;
 
-/// A store in this process: it counts by the same tables, and can be told to fail or to hang.
+/// An in-process store with the same counting rules, which can fail or hang.
 #[derive(Debug)]
 struct FakeStore {
     counts: Mutex<HashMap<(String, u128), u32>>,
@@ -42,8 +42,8 @@ impl FakeStore {
         store
     }
 
-    fn record_call(&self, operation: &str, asks: &[TakeRequest<'_>]) {
-        let rules: Vec<&str> = asks.iter().map(|ask| ask.rule).collect();
+    fn record_call(&self, operation: &str, requests: &[TakeRequest<'_>]) {
+        let rules: Vec<&str> = requests.iter().map(|request| request.rule).collect();
         self.calls.lock().unwrap().push(format!("{operation} {}", rules.join("+")));
     }
 
@@ -69,8 +69,8 @@ impl Backend for FakeStore {
         self.on_failure
     }
 
-    fn take<'a>(&'a self, asks: &'a [TakeRequest<'a>]) -> BackendFuture<'a, TakeReply> {
-        self.record_call("take", asks);
+    fn take<'a>(&'a self, requests: &'a [TakeRequest<'a>]) -> BackendFuture<'a, TakeReply> {
+        self.record_call("take", requests);
         Box::pin(async move {
             if self.hangs {
                 std::future::pending::<()>().await;
@@ -79,36 +79,42 @@ impl Backend for FakeStore {
                 return Err(failure);
             }
             let mut counts = self.counts.lock().unwrap();
-            let decide = |ask: &TakeRequest<'_>, taken: u32| {
-                limit_table::preview(ask.algorithm, &ask.quota, Timestamp::default(), taken, ask.cost)
+            let decide = |request: &TakeRequest<'_>, taken: u32| {
+                limit_table::preview(
+                    request.algorithm,
+                    &request.quota,
+                    Timestamp::default(),
+                    taken,
+                    request.cost,
+                )
             };
-            let taken = |counts: &HashMap<_, u32>, ask: &TakeRequest<'_>| {
-                counts.get(&(ask.rule.to_owned(), ask.key.bits())).copied().unwrap_or(0)
+            let taken = |counts: &HashMap<_, u32>, request: &TakeRequest<'_>| {
+                counts.get(&(request.rule.to_owned(), request.key.bits())).copied().unwrap_or(0)
             };
             let decisions: Vec<QuotaDecision> =
-                asks.iter().map(|ask| decide(ask, taken(&counts, ask))).collect();
+                requests.iter().map(|request| decide(request, taken(&counts, request))).collect();
             if decisions.iter().all(|decision| decision.retry_after().is_none()) {
-                for ask in asks {
-                    *counts.entry((ask.rule.to_owned(), ask.key.bits())).or_default() += ask.cost;
+                for request in requests {
+                    *counts.entry((request.rule.to_owned(), request.key.bits())).or_default() += request.cost;
                 }
             }
             Ok(TakeReply { decisions, taken_at: Timestamp::default() })
         })
     }
 
-    fn refund<'a>(&'a self, asks: &'a [TakeRequest<'a>], _: Timestamp) -> BackendFuture<'a, ()> {
-        self.record_call("give back", asks);
+    fn refund<'a>(&'a self, requests: &'a [TakeRequest<'a>], _: Timestamp) -> BackendFuture<'a, ()> {
+        self.record_call("refund", requests);
         let mut counts = self.counts.lock().unwrap();
-        for ask in asks {
-            *counts.get_mut(&(ask.rule.to_owned(), ask.key.bits())).unwrap() -= ask.cost;
+        for request in requests {
+            *counts.get_mut(&(request.rule.to_owned(), request.key.bits())).unwrap() -= request.cost;
         }
         Box::pin(std::future::ready(Ok(())))
     }
 
-    fn reset<'a>(&'a self, asks: &'a [TakeRequest<'a>]) -> BackendFuture<'a, ()> {
-        self.record_call("reset", asks);
-        for ask in asks {
-            self.counts.lock().unwrap().remove(&(ask.rule.to_owned(), ask.key.bits()));
+    fn reset<'a>(&'a self, requests: &'a [TakeRequest<'a>]) -> BackendFuture<'a, ()> {
+        self.record_call("reset", requests);
+        for request in requests {
+            self.counts.lock().unwrap().remove(&(request.rule.to_owned(), request.key.bits()));
         }
         Box::pin(std::future::ready(Ok(())))
     }
@@ -135,7 +141,7 @@ fn rule(name: &str, allowed: u32, store: Option<&Arc<FakeStore>>, mode: LimiterM
     })
 }
 
-/// A snapshot whose only route has these rules.
+/// A snapshot with one route that has these rules.
 fn snapshot(rules: Vec<Arc<RateLimitRule>>) -> Snapshot {
     let text = "version: 1\nlisten: [{ address: 127.0.0.1:0 }]\nupstreams: { u: { servers: [127.0.0.1:1] } }\n\
                 routes: [{ name: r, upstream: u }]\n";
@@ -154,7 +160,7 @@ fn request_log() -> RequestLog {
     RequestLog::begin(HeaderValue::from_static("id"), IpAddr::V4(Ipv4Addr::LOCALHOST))
 }
 
-/// Asks once; the cause of the refusal, if it is one.
+/// Applies the limits to one request. Returns the cause if it is denied.
 async fn try_admit(snapshot: &Snapshot) -> Option<Cause> {
     let route = &snapshot.routes[0];
     let admitted = admit_with_stores(snapshot, route, &request(), None, &mut request_log()).await;
@@ -165,16 +171,16 @@ async fn try_admit(snapshot: &Snapshot) -> Option<Cause> {
 async fn all_rules_are_debited_or_none_across_stores() {
     let store = FakeStore::new(OnFailure::Local);
     let rules = vec![
-        rule("far", 2, Some(&store), LimiterMode::Enforce),
-        rule("near", 3, None, LimiterMode::Enforce),
-        rule("farther", 5, Some(&store), LimiterMode::Enforce),
+        rule("remote", 2, Some(&store), LimiterMode::Enforce),
+        rule("local", 3, None, LimiterMode::Enforce),
+        rule("remote_2", 5, Some(&store), LimiterMode::Enforce),
     ];
     let snapshot = snapshot(rules);
     assert_eq!(try_admit(&snapshot).await, None);
     assert_eq!(try_admit(&snapshot).await, None);
     assert_eq!(try_admit(&snapshot).await, Some(Cause::RateLimited));
-    assert_eq!(store.take_calls(), ["take far+farther"; 3], "one question for all rules of a store");
-    // The refusal took nothing: one is left in memory and three in the store.
+    assert_eq!(store.take_calls(), ["take remote+remote_2"; 3], "one call for all rules of a store");
+    // The denied request debited nothing: 2 requests are counted, in memory and for each rule of the store.
     let taken: Vec<u32> = {
         let counts = store.counts.lock().unwrap();
         let mut taken: Vec<u32> = counts.values().copied().collect();
@@ -198,12 +204,12 @@ async fn all_rules_are_debited_or_none_across_stores() {
 async fn request_denied_by_memory_never_reaches_the_store() {
     let store = FakeStore::new(OnFailure::Local);
     let snapshot = snapshot(vec![
-        rule("near", 1, None, LimiterMode::Enforce),
-        rule("far", 9, Some(&store), LimiterMode::Enforce),
+        rule("local", 1, None, LimiterMode::Enforce),
+        rule("remote", 9, Some(&store), LimiterMode::Enforce),
     ]);
     assert_eq!(try_admit(&snapshot).await, None);
     assert_eq!(try_admit(&snapshot).await, Some(Cause::RateLimited));
-    assert_eq!(store.take_calls(), ["take far"]);
+    assert_eq!(store.take_calls(), ["take remote"]);
 }
 
 #[tokio::test]
@@ -216,10 +222,10 @@ async fn first_store_is_refunded_when_the_second_denies() {
     let snapshot = snapshot(rules);
     assert_eq!(try_admit(&snapshot).await, None);
     assert_eq!(try_admit(&snapshot).await, Some(Cause::RateLimited));
-    assert_eq!(first.take_calls(), ["take first", "take first", "give back first"]);
+    assert_eq!(first.take_calls(), ["take first", "take first", "refund first"]);
     *second.failure.lock().unwrap() = Some(BackendError::InvalidReply);
     assert_eq!(try_admit(&snapshot).await, Some(Cause::LimiterUnavailable));
-    assert_eq!(first.take_calls(), ["take first", "give back first"]);
+    assert_eq!(first.take_calls(), ["take first", "refund first"]);
     assert_eq!(first.counts.lock().unwrap().values().sum::<u32>(), 1);
 }
 
@@ -258,24 +264,24 @@ async fn hanging_store_is_abandoned_after_its_timeout() {
 async fn shadow_rule_counts_admitted_requests_and_denies_none() {
     let store = FakeStore::new(OnFailure::Deny);
     let snapshot = snapshot(vec![
-        rule("near", 2, None, LimiterMode::Enforce),
-        rule("trial", 1, Some(&store), LimiterMode::Shadow),
+        rule("local", 2, None, LimiterMode::Enforce),
+        rule("shadow", 1, Some(&store), LimiterMode::Shadow),
     ]);
     let mut causes = Vec::new();
     for _ in 0..3 {
         causes.push(try_admit(&snapshot).await);
     }
     assert_eq!(causes, [None, None, Some(Cause::RateLimited)]);
-    assert_eq!(store.take_calls(), ["take trial"; 2]);
+    assert_eq!(store.take_calls(), ["take shadow"; 2]);
     *store.failure.lock().unwrap() = Some(BackendError::CircuitOpen);
-    let snapshot = self::snapshot(vec![rule("trial", 1, Some(&store), LimiterMode::Shadow)]);
-    assert_eq!(try_admit(&snapshot).await, None, "whatever happens to it");
+    let snapshot = self::snapshot(vec![rule("shadow", 1, Some(&store), LimiterMode::Shadow)]);
+    assert_eq!(try_admit(&snapshot).await, None, "a shadow rule admits even if its store fails");
 }
 
 #[tokio::test]
 async fn reset_reaches_the_store_for_listed_statuses_only() {
     let store = FakeStore::new(OnFailure::Local);
-    let snapshot = snapshot(vec![rule("far", 1, Some(&store), LimiterMode::Enforce)]);
+    let snapshot = snapshot(vec![rule("remote", 1, Some(&store), LimiterMode::Enforce)]);
     let route = &snapshot.routes[0];
     for (status, expected) in [(401, Some(Cause::RateLimited)), (201, None)] {
         store.counts.lock().unwrap().clear();

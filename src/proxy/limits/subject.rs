@@ -1,4 +1,4 @@
-//! What rules count by, read from a request: [`KeySource`] of the room that hashes it.
+//! Implements [`KeySource`] for a request: the values that rate-limit keys are built from.
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -10,14 +10,14 @@ use crate::limit::KeySource;
 use crate::proxy::message::request::Request;
 use crate::snapshot::Route;
 
-/// What rules count by, read from a request.
+/// A request as a source of rate-limit keys.
 #[derive(Clone, Copy)]
 pub struct RequestSubject<'a> {
     pub request: &'a Request,
     pub client_ip: IpAddr,
     pub ipv6_prefix: u8,
     pub route: &'a Route,
-    /// The whole body, where it has been read and can be.
+    /// The complete body, if it was buffered.
     pub body: Option<&'a [u8]>,
 }
 
@@ -35,7 +35,7 @@ impl KeySource for RequestSubject<'_> {
         let mut values =
             self.request.fields.iter().filter(|(field_name, _)| field_name.eq_ignore_ascii_case(name));
         let (_, value) = values.next()?;
-        // Which of two values the upstream reads is not known here.
+        // If the field is repeated, it is unknown which value the upstream uses.
         values.next().is_none().then_some(value)
     }
 
@@ -55,7 +55,7 @@ impl KeySource for RequestSubject<'_> {
     fn path(&self, name: &str) -> Option<Cow<'_, [u8]>> {
         let normalised = path::normalise(self.request.path());
         let value = selectors::path_parameter(&self.route.config.path, &normalised, name)?;
-        // The path may have been spelled anew for this.
+        // The value may borrow from the normalised path, which is local.
         Some(Cow::Owned(value.into_owned()))
     }
 

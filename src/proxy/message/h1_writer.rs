@@ -1,6 +1,6 @@
-//! The bytes of HTTP/1 start lines and fields, written without allocation.
+//! Writes HTTP/1 status lines and header fields without allocation.
 //!
-//! Spelling only: which fields a message has is decided elsewhere.
+//! Syntax only: callers decide which fields a message has.
 
 use std::cell::RefCell;
 use std::time::SystemTime;
@@ -8,7 +8,7 @@ use std::time::SystemTime;
 use bytes::{BufMut, BytesMut};
 use http::{HeaderValue, StatusCode};
 
-/// `HTTP/1.1 200 OK` and CRLF; without `reason` the registered phrase, or nothing.
+/// Writes a status line. Without `reason` it uses the registered phrase, which is empty for an unknown status.
 pub(in crate::proxy) fn write_status_line(out: &mut BytesMut, status: u16, reason: Option<&[u8]>) {
     out.extend_from_slice(b"HTTP/1.1 ");
     write_decimal(out, u64::from(status));
@@ -21,7 +21,7 @@ pub(in crate::proxy) fn write_status_line(out: &mut BytesMut, status: u16, reaso
     out.extend_from_slice(b"\r\n");
 }
 
-/// One field line.
+/// Writes a field line.
 pub(in crate::proxy) fn write_field(out: &mut BytesMut, name: &[u8], value: &[u8]) {
     out.reserve(name.len() + value.len() + 4);
     out.extend_from_slice(name);
@@ -30,14 +30,14 @@ pub(in crate::proxy) fn write_field(out: &mut BytesMut, name: &[u8], value: &[u8
     out.extend_from_slice(b"\r\n");
 }
 
-/// A field line whose value is a number; `prefix` is the name with its colon and blank.
+/// Writes a field line with a numeric value. `prefix` is the name with the colon and a space.
 pub(in crate::proxy) fn write_number_field(out: &mut BytesMut, prefix: &[u8], value: u64) {
     out.extend_from_slice(prefix);
     write_decimal(out, value);
     out.extend_from_slice(b"\r\n");
 }
 
-/// Digits without a leading zero.
+/// Writes a decimal number without leading zeros.
 pub(in crate::proxy) fn write_decimal(out: &mut BytesMut, mut value: u64) {
     let mut digits = [0_u8; 20];
     let mut count = 0;
@@ -52,7 +52,7 @@ pub(in crate::proxy) fn write_decimal(out: &mut BytesMut, mut value: u64) {
     out.extend_from_slice(digits.get(digits.len() - count..).unwrap_or_default());
 }
 
-/// Lower-case hexadecimal digits without a leading zero: a chunk size.
+/// Writes a chunk size: lower-case hexadecimal digits without leading zeros.
 pub(in crate::proxy) fn write_hex(out: &mut BytesMut, mut value: usize) {
     let mut digits = [0_u8; 16];
     let mut count = 0;
@@ -68,8 +68,8 @@ pub(in crate::proxy) fn write_hex(out: &mut BytesMut, mut value: usize) {
     out.extend_from_slice(digits.get(digits.len() - count..).unwrap_or_default());
 }
 
-/// The customary spelling of a field name that our own answers bear. Names have no case (RFC 9110 5.1); people who read
-/// an answer have habits.
+/// The customary upper and lower case of the field names that the gateway generates. Field names are case-insensitive
+/// (RFC 9110 5.1); this only helps people who read a response.
 pub(in crate::proxy) fn canonical_name(name: &str) -> &str {
     match name {
         "access-control-allow-credentials" => "Access-Control-Allow-Credentials",
@@ -102,7 +102,7 @@ thread_local! {
     static DATE: RefCell<(u64, HeaderValue)> = const { RefCell::new((0, HeaderValue::from_static(""))) };
 }
 
-/// The value of `Date` (RFC 9110 6.6.1), made once a second on each thread.
+/// The value of `Date` (RFC 9110 6.6.1), cached per thread for the current second.
 pub(in crate::proxy) fn http_date(now: SystemTime) -> HeaderValue {
     let second = now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
     DATE.with_borrow_mut(|(cached_second, value)| {

@@ -1,54 +1,55 @@
-//! Heads on their way: what was received and what is to be sent, whatever the protocol version.
+//! Received and generated header sections, independent of the HTTP version.
 //!
-//! A received head keeps the bytes of an HTTP/1 message or the map of an HTTP/2 one; [`HeaderFields`] walks both alike, so
-//! that nothing on the request path builds a map of its own.
+//! A received header section stays in its original form: the bytes of an HTTP/1 message, or the map of an HTTP/2
+//! message. [`HeaderFields`] iterates over both, so that the request path does not convert one into the other.
 
 pub(super) mod h1_writer;
 pub(super) mod request;
 pub(super) mod request_h2;
+
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::http::ascii_class::{field_line_lengths, trim_ows};
 
-/// How long a body is, as far as the sender of the head knows.
+/// The body length that response headers announce.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum BodyLength {
-    /// So many bytes.
+    /// This many bytes: Content-Length is sent.
     Exactly(u64),
-    /// It ends when it ends.
+    /// Not known in advance: chunked, END_STREAM, or the close of the connection.
     Unknown,
-    /// Nothing is said, because there is no body (HEAD of unknown length, 204, 304).
+    /// No body and no Content-Length (HEAD with unknown length, 204, 304).
     Absent,
 }
 
-/// How a cut response ends on HTTP/1.
+/// How an HTTP/1 connection is closed after a truncated response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum CloseMode {
-    /// The close itself shows it: the length is not reached, the last chunk is missing.
+    /// The framing shows the truncation: Content-Length is not reached, or the last chunk is missing.
     Fin,
-    /// Only a reset shows it.
+    /// The body is delimited by the close of the connection: only a reset shows the truncation.
     Reset,
 }
 
-/// What a response head says beside its fields.
+/// Status line and body length of a response.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ResponseHeadParts<'a> {
     pub(super) status: u16,
-    /// `None`: the registered phrase.
+    /// The reason phrase; `None` for the registered one.
     pub(super) reason: Option<&'a [u8]>,
     pub(super) length: BodyLength,
 }
 
-/// Keeps a value that the next message will not have out of HPACK's table, where it would push out what comes again and be
-/// compared with all its successors (measured: a tenth of what a response costs).
+/// Keeps a value that is different in every message out of the HPACK table, where it would evict values that repeat
+/// (measured: 10 % of the cost of a response).
 pub(super) fn never_indexed(mut value: HeaderValue) -> HeaderValue {
-    // "Never indexed" (RFC 7541 6.2.3) is the one way to tell the library.
+    // The `h2` crate writes sensitive values as "never indexed" (RFC 7541 6.2.3).
     value.set_sensitive(true);
     value
 }
 
-/// What passes of the fields behind a body.
+/// Removes the trailers for which `keep` returns false.
 pub(super) fn filter_trailers(mut trailers: HeaderMap, keep: impl Fn(&[u8]) -> bool) -> HeaderMap {
     let is_removed = |name: &&HeaderName| !keep(name.as_str().as_bytes());
     let removed: Vec<HeaderName> = trailers.keys().filter(is_removed).cloned().collect();
@@ -58,38 +59,39 @@ pub(super) fn filter_trailers(mut trailers: HeaderMap, keep: impl Fn(&[u8]) -> b
     trailers
 }
 
-/// The fields of a received head.
+/// The fields of a received header section.
 #[derive(Clone, Debug)]
 pub(super) enum HeaderFields {
-    /// An HTTP/1 head that passed the strict scan: start line, fields, blank line, each ended by CRLF.
+    /// The header section of an HTTP/1 message that has been validated: start line, field lines and an empty line, each
+    /// ended by CRLF.
     Raw(Bytes),
-    /// An HTTP/2 head.
+    /// The header section of an HTTP/2 message.
     Map(HeaderMap),
 }
 
 impl HeaderFields {
-    /// Every field in its order, names as received.
+    /// All fields in the order received, with the names as received.
     pub(super) fn iter(&self) -> FieldIter<'_> {
         match self {
-            HeaderFields::Raw(response_head) => FieldIter::Raw(RawFieldIter::new(response_head)),
+            HeaderFields::Raw(message_head) => FieldIter::Raw(RawFieldIter::new(message_head)),
             HeaderFields::Map(map) => FieldIter::Map(map.iter()),
         }
     }
 
-    /// The values of one field, in their order. `name` is lower case.
+    /// The values of a field in the order received. `name` must be in lower case.
     pub(super) fn values<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> + 'a {
         self.iter()
             .filter(move |(field_name, _)| field_name.eq_ignore_ascii_case(name.as_bytes()))
             .map(|(_, value)| value)
     }
 
-    /// The first value of one field. `name` is lower case.
+    /// The first value of a field. `name` must be in lower case.
     pub(super) fn value<'a>(&'a self, name: &'a str) -> Option<&'a [u8]> {
         self.values(name).next()
     }
 }
 
-/// Walks the fields of a head.
+/// Iterates over the fields of a header section.
 #[derive(Debug)]
 pub(super) enum FieldIter<'a> {
     Raw(RawFieldIter<'a>),
@@ -109,17 +111,17 @@ impl<'a> Iterator for FieldIter<'a> {
     }
 }
 
-/// Walks the lines of a raw head that is known to be well-formed.
+/// Iterates over the field lines of a validated HTTP/1 header section.
 #[derive(Debug)]
 pub(super) struct RawFieldIter<'a> {
     rest: &'a [u8],
 }
 
 impl<'a> RawFieldIter<'a> {
-    fn new(response_head: &'a [u8]) -> Self {
-        // A head that passed the scan has no CR but those that end lines.
-        let start_line = memchr::memchr(b'\r', response_head).unwrap_or(response_head.len());
-        RawFieldIter { rest: response_head.get(start_line + 2..).unwrap_or_default() }
+    fn new(message_head: &'a [u8]) -> Self {
+        // In a validated header section every CR ends a line.
+        let start_line = memchr::memchr(b'\r', message_head).unwrap_or(message_head.len());
+        RawFieldIter { rest: message_head.get(start_line + 2..).unwrap_or_default() }
     }
 }
 
@@ -140,12 +142,12 @@ mod tests {
 
     #[test]
     fn raw_fields_are_iterated_as_received() {
-        let fields_of_request = HeaderFields::Raw(Bytes::from_static(
+        let request_fields = HeaderFields::Raw(Bytes::from_static(
             b"GET / HTTP/1.1\r\nHost: a:1\r\nX-Empty:\r\nx-two:\t b \r\n\r\nbody",
         ));
-        let fields: Vec<_> = fields_of_request.iter().collect();
+        let fields: Vec<_> = request_fields.iter().collect();
         let expected: Vec<(&[u8], &[u8])> = vec![(b"Host", b"a:1"), (b"X-Empty", b""), (b"x-two", b"b")];
         assert_eq!(fields, expected);
-        assert_eq!(fields_of_request.value("host"), Some(&b"a:1"[..]));
+        assert_eq!(request_fields.value("host"), Some(&b"a:1"[..]));
     }
 }

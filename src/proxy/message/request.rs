@@ -1,7 +1,8 @@
-//! One request that was understood: its parts, and the head that the upstream receives for it.
+//! A valid request, and the header section that the upstream receives for it.
 //!
-//! What an upstream receives is section 5 of the contract: target and Host as they came, nothing of the hop, nothing
-//! that a client claims about itself, and what we know instead. It routes nothing and sends nothing.
+//! The upstream receives the target and Host unchanged, and every end-to-end field. Hop-by-hop fields and forwarding
+//! fields of the client are removed; the gateway adds `X-Forwarded-*`, `X-Request-Id`, `Via` and, if missing,
+//! `traceparent`.
 
 use std::net::IpAddr;
 
@@ -16,56 +17,57 @@ use crate::http::request_head::{self, RequestHead, Version};
 use crate::http::upgrade::UpgradeOffer;
 use crate::http::{Rejection, authentication, authority, forwarded, hop_by_hop, media_type, target};
 
-/// Largest list of fields on HTTP/2, counted as RFC 9113 6.5.2 does. The library's own bound is four times as large, so
-/// that ours answers.
+/// Maximum size of an HTTP/2 field list, counted as in RFC 9113 6.5.2. The limit in the `h2` crate is 4 times as large,
+/// so that the gateway sends the error response.
 pub(in crate::proxy) const MAX_H2_HEADER_LIST: usize = 64 * 1024;
 
-/// A request, whatever the protocol version.
+/// A valid request, independent of the HTTP version.
 #[derive(Debug)]
 pub(in crate::proxy) struct Request {
     pub(in crate::proxy) method: Method,
     pub(in crate::proxy) fields: HeaderFields,
-    /// Origin form, as received.
+    /// The request target in origin form, as received.
     pub(in crate::proxy) target: Bytes,
     path_len: usize,
-    /// Host, or the authority of the target; empty on an HTTP/1.0 request without.
+    /// Host, or the authority of the target; empty for an HTTP/1.0 request without Host.
     pub(in crate::proxy) authority: Bytes,
     pub(in crate::proxy) framing: RequestFraming,
     pub(in crate::proxy) expect_continue: bool,
     pub(in crate::proxy) dot_segments: bool,
     wants_upgrade: bool,
     has_connection_options: bool,
-    /// There is a `Via`.
+    /// The request has a `Via` field.
     has_via: bool,
-    /// It authenticates the upstream connection, not itself: no other client may use that connection afterwards.
+    /// The request uses authentication that is bound to the connection (NTLM, Negotiate): no other client may use the
+    /// upstream connection afterwards.
     pub(in crate::proxy) binds_connection: bool,
 }
 
-/// What is told to the upstream about the client and the request, beside the request itself.
+/// Values for the fields that the gateway adds to a forwarded request.
 #[derive(Debug)]
 pub(in crate::proxy) struct ForwardingInfo<'a> {
     pub(in crate::proxy) forwarded_for: &'a HeaderValue,
     pub(in crate::proxy) proto: &'static str,
     pub(in crate::proxy) request_id: &'a HeaderValue,
-    /// `1.1 PSEUDONYM`.
+    /// The `Via` value: `1.1 PSEUDONYM`.
     pub(in crate::proxy) via: &'a [u8],
-    /// `host:port` of the server that is asked.
+    /// `host:port` of the upstream server.
     pub(in crate::proxy) server: &'a str,
-    /// It is asked over TLS.
+    /// The upstream connection uses TLS.
     pub(in crate::proxy) upstream_tls: bool,
-    /// The protocols it may change to.
+    /// The protocol upgrade to offer.
     pub(in crate::proxy) offer: Option<&'a UpgradeOffer<'a>>,
 }
 
-/// A refusal of the head as a fault.
+/// The fault for a rejected header section.
 pub(in crate::proxy) fn to_fault(error: Rejection) -> Fault {
     Fault::new(error.cause, Phase::RequestHeaders).with_evidence(Evidence::from_static(error.evidence))
 }
 
 impl Request {
-    /// From a complete HTTP/1 head that [`request_head::parse`] took.
+    /// Builds a request from a complete HTTP/1 header section and the result of [`request_head::parse`].
     pub(in crate::proxy) fn from_h1(request_head: Bytes, facts: &RequestHead) -> Self {
-        // As it stands, except where an absolute form leaves a path unsaid.
+        // Unchanged, except that an absolute form is converted to the origin form.
         let target = match request_head.get(facts.target.clone()) {
             Some([b'/' | b'*', ..]) => request_head.slice(facts.target.clone()),
             _ => Bytes::from(facts.origin_form(&request_head).into_owned()),
@@ -86,10 +88,10 @@ impl Request {
         }
     }
 
-    /// From an HTTP/2 head, whose fields are taken. `end_stream` says that no body follows.
+    /// Builds a request from an HTTP/2 header section, and moves its fields. `end_stream`: no body follows.
     ///
     /// # Errors
-    /// The request is not one that HTTP/1.1 could have said; nothing is taken.
+    /// The request is invalid, or cannot be expressed in HTTP/1.1. `parts` is unchanged then.
     pub(in crate::proxy) fn from_h2(
         parts: &mut http::request::Parts,
         end_stream: bool,
@@ -130,9 +132,9 @@ impl Request {
             framing,
             expect_continue,
             dot_segments: path.dot_segments,
-            // HTTP/2 has neither Upgrade nor 101 (RFC 9113 8.6).
+            // HTTP/2 has no Upgrade and no 101 (RFC 9113 8.6).
             wants_upgrade: false,
-            // Nor `Connection`: the library takes no head with one (RFC 9113 8.2.2).
+            // The `h2` crate rejects header sections with `Connection` (RFC 9113 8.2.2).
             has_connection_options: false,
             has_via: parts.headers.contains_key(http::header::VIA),
             binds_connection: parts
@@ -149,17 +151,17 @@ impl Request {
         self.target.get(..self.path_len).unwrap_or_default()
     }
 
-    /// The query, without its question mark; empty where there is none.
+    /// The query without the question mark; empty if there is none.
     pub(in crate::proxy) fn query(&self) -> &[u8] {
         self.target.get(self.path_len + 1..).unwrap_or_default()
     }
 
-    /// Method and target, as a request line has them.
+    /// `METHOD TARGET`, as in a request line.
     pub(in crate::proxy) fn line(&self) -> Bytes {
         [self.method.as_str().as_bytes(), b" ", &self.target].concat().into()
     }
 
-    /// The address the client is known by.
+    /// The client address: the peer's, or the one that trusted proxies report.
     pub(in crate::proxy) fn client_ip(
         &self,
         peer_ip: IpAddr,
@@ -172,20 +174,20 @@ impl Request {
         forwarded::client_ip(peer_ip, values.into_iter(), &client_config.trusted_proxies)
     }
 
-    /// A call of gRPC, or of gRPC-Web, whose clients speak HTTP/1 too and read the same fields. Looked up when it is asked
-    /// for: most requests never are.
+    /// Whether this is a gRPC or gRPC-Web request; gRPC-Web may use HTTP/1. Computed on demand, because most requests
+    /// do not need it.
     pub(in crate::proxy) fn is_grpc(&self) -> bool {
         self.method == Method::POST && self.fields.value("content-type").is_some_and(media_type::is_grpc)
     }
 
-    /// The same of an HTTP/2 head that may not become a request.
+    /// Whether an HTTP/2 header section is a gRPC request, even if the request is rejected.
     pub(in crate::proxy) fn is_h2_grpc(parts: &http::request::Parts) -> bool {
         let content_type = || parts.headers.get(http::header::CONTENT_TYPE);
         parts.method == Method::POST
             && content_type().is_some_and(|value| media_type::is_grpc(value.as_bytes()))
     }
 
-    /// Whether this gateway has seen the request before.
+    /// Whether the request has already passed this gateway: `Via` contains its pseudonym.
     pub(in crate::proxy) fn passed_through(&self, pseudonym: &[u8]) -> bool {
         self.has_via
             && self.fields.values("via").any(|value| {
@@ -195,14 +197,14 @@ impl Request {
             })
     }
 
-    /// The id a trusted peer gave: 1 to 128 visible octets.
+    /// The `X-Request-Id` that a trusted proxy sent, if it has 1 to 128 visible ASCII characters.
     pub(in crate::proxy) fn trusted_id(&self) -> Option<HeaderValue> {
         let value = self.fields.value("x-request-id")?;
         let is_valid = (1..=128).contains(&value.len()) && value.iter().all(u8::is_ascii_graphic);
         is_valid.then(|| HeaderValue::from_bytes(value).ok()).flatten()
     }
 
-    /// What is offered to the upstream when the route takes these protocols.
+    /// The protocol upgrade to offer to the upstream, if the route allows these protocols.
     pub(in crate::proxy) fn upgrade_offer(&self, allowed_protocols: &[String]) -> Option<UpgradeOffer<'_>> {
         let values = |name| self.fields.values(name);
         self.wants_upgrade
@@ -212,10 +214,10 @@ impl Request {
             .flatten()
     }
 
-    /// The fields that its `Connection` names.
+    /// The fields that `Connection` lists.
     ///
     /// # Errors
-    /// More than any real message names.
+    /// `Connection` lists too many fields.
     pub(in crate::proxy) fn connection_options(
         &self,
     ) -> Result<hop_by_hop::ConnectionOptions<'_>, Rejection> {
@@ -226,10 +228,10 @@ impl Request {
             .map_err(|evidence| Rejection::new(Cause::MalformedHeader, evidence))
     }
 
-    /// Writes the head that the upstream receives, in one pass over the fields.
+    /// Writes the HTTP/1 header section for the upstream, in one pass over the fields.
     ///
     /// # Errors
-    /// `Connection` names more fields than any real message does.
+    /// `Connection` lists too many fields.
     pub(in crate::proxy) fn write_request_head(
         &self,
         out: &mut BytesMut,
@@ -242,7 +244,7 @@ impl Request {
         out.extend_from_slice(&self.target);
         out.extend_from_slice(b" HTTP/1.1\r\n");
         if self.authority.is_empty() {
-            // HTTP/1.0 may leave it out, HTTP/1.1 may not: then the server is called by the name it has here.
+            // Optional in HTTP/1.0, required in HTTP/1.1: use the configured address of the server.
             h1_writer::write_field(out, b"Host", forwarding_info.server.as_bytes());
         } else {
             h1_writer::write_field(out, b"Host", &self.authority);
@@ -262,9 +264,9 @@ impl Request {
             h1_writer::write_field(out, name, value);
         }
         if cookie_count > 0 {
-            // RFC 9113 8.2.3: HTTP/2 may split the field into crumbs, HTTP/1 may not.
-            let crumbs: Vec<&[u8]> = self.fields.values("cookie").collect();
-            h1_writer::write_field(out, b"cookie", &crumbs.join(&b"; "[..]));
+            // HTTP/2 may split Cookie into several fields, HTTP/1 may not (RFC 9113 8.2.3).
+            let cookies: Vec<&[u8]> = self.fields.values("cookie").collect();
+            h1_writer::write_field(out, b"cookie", &cookies.join(&b"; "[..]));
         }
         h1_writer::write_field(out, b"X-Forwarded-For", forwarding_info.forwarded_for.as_bytes());
         h1_writer::write_field(out, b"X-Forwarded-Proto", forwarding_info.proto.as_bytes());
@@ -293,22 +295,22 @@ impl Request {
     }
 }
 
-/// Fields that are dropped from the client's and said by us.
+/// Whether the gateway replaces this request field of the client.
 pub(in crate::proxy) fn is_overridden(name: &[u8]) -> bool {
     let is = |lower: &[u8]| name.eq_ignore_ascii_case(lower);
     let fold = |octet: &u8| if *octet == b'_' { b'-' } else { octet.to_ascii_lowercase() };
     match name.len() {
         4 => is(b"host"),
         6 => is(b"expect"),
-        // With underscores too, as servers of the CGI kind read it.
+        // With underscores too: CGI-like servers do not distinguish them from hyphens.
         12 => name.iter().map(fold).eq(*b"x-request-id") || forwarded::is_forwarded_name(name),
         14 => is(b"content-length") || forwarded::is_forwarded_name(name),
         _ => forwarded::is_forwarded_name(name),
     }
 }
 
-/// A W3C trace context that begins here: the trace id is the request id without hyphens where that is a UUID, the
-/// parent id its random half. Not sampled: whoever samples decides for itself.
+/// Writes a new W3C `traceparent`. The trace id is the request id without hyphens, the parent id its second half. The
+/// sampled flag is not set: the upstream decides about sampling. Writes nothing if the request id has no 32 digits.
 fn write_traceparent(out: &mut BytesMut, request_id: &[u8]) {
     let start = out.len();
     out.extend_from_slice(b"traceparent: ");
@@ -319,7 +321,7 @@ fn write_traceparent(out: &mut BytesMut, request_id: &[u8]) {
     }
 }
 
-/// The value alone; nothing, and false, where the id is too long for one.
+/// Writes the value of `traceparent`. Writes nothing and returns false unless the id has exactly 32 hexadecimal digits.
 pub(in crate::proxy) fn write_trace_value(out: &mut BytesMut, request_id: &[u8]) -> bool {
     let digits = uuid_digits(request_id).or_else(|| hex_digits(request_id));
     let Some(digits) = digits else { return false };
@@ -331,7 +333,7 @@ pub(in crate::proxy) fn write_trace_value(out: &mut BytesMut, request_id: &[u8])
     true
 }
 
-/// The digits of a UUID with its hyphens, as our own ids are: by groups, not octet by octet.
+/// The digits of a UUID with hyphens, the form of generated ids. Faster than [`hex_digits`]: it copies whole groups.
 fn uuid_digits(id: &[u8]) -> Option<[u8; 32]> {
     let hyphens = [8, 13, 18, 23].iter().all(|at| id.get(*at) == Some(&b'-'));
     if id.len() != 36 || !hyphens {
@@ -345,12 +347,12 @@ fn uuid_digits(id: &[u8]) -> Option<[u8; 32]> {
         filled += group.len();
     }
     digits.make_ascii_lowercase();
-    // All are looked at, without a branch at each.
+    // Checks all digits without a branch for each.
     let is_valid = digits.iter().fold(true, |is_valid, digit| is_valid & digit.is_ascii_hexdigit());
     is_valid.then_some(digits)
 }
 
-/// The 32 digits that stand anywhere in an id.
+/// The hexadecimal digits of an id, if there are exactly 32.
 fn hex_digits(id: &[u8]) -> Option<[u8; 32]> {
     let mut digits = [b'0'; 32];
     let mut slots = digits.iter_mut();
@@ -360,12 +362,12 @@ fn hex_digits(id: &[u8]) -> Option<[u8; 32]> {
     slots.next().is_none().then_some(digits)
 }
 
-/// The size of a list of fields on HTTP/2, in bytes (RFC 9113 6.5.2).
+/// The size of an HTTP/2 field list, in bytes (RFC 9113 6.5.2).
 pub(in crate::proxy) fn header_list_size(fields: &HeaderMap) -> usize {
     fields.iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum()
 }
 
-/// `:authority`, or Host where that is missing; when both are there they must agree (RFC 9113 8.3.1).
+/// `:authority`, or Host if it is missing. If both are present they must be equal (RFC 9113 8.3.1).
 fn h2_authority(parts: &http::request::Parts) -> Result<Bytes, Rejection> {
     let invalid = |evidence| Rejection::new(Cause::InvalidHost, evidence);
     let mut hosts = parts.headers.get_all(http::header::HOST).iter();

@@ -1,6 +1,6 @@
-//! The head that an HTTP/2 upstream receives: the same as on HTTP/1, said in the words of RFC 9113.
+//! Builds the header section that an HTTP/2 upstream receives.
 //!
-//! Which fields those are is decided in [`super::request`]; what HTTP/2 cannot say is refused here.
+//! The fields are the same as on HTTP/1, see [`super::request`]. Requests that HTTP/2 cannot express are rejected.
 
 use bytes::BytesMut;
 use http::header::{CONTENT_LENGTH, COOKIE, EXPECT, HOST, TE, VIA};
@@ -13,10 +13,10 @@ use crate::contract::Cause;
 use crate::http::framing::RequestFraming;
 use crate::http::{Rejection, hop_by_hop};
 
-/// The head for this request.
+/// Builds the header section for this request.
 ///
 /// # Errors
-/// It says what HTTP/2 cannot.
+/// HTTP/2 cannot express its authority, target or a field.
 pub(in crate::proxy) fn request_head(
     request: &Request,
     forwarding_info: &ForwardingInfo<'_>,
@@ -33,8 +33,8 @@ fn uri(request: &Request, forwarding_info: &ForwardingInfo<'_>) -> Result<Uri, R
     let host =
         if request.authority.is_empty() { forwarding_info.server.as_bytes() } else { &request.authority };
     let authority = Authority::try_from(host)
-        .map_err(|_| Rejection::new(Cause::InvalidHost, "HTTP/2 cannot say this authority"))?;
-    let invalid = || Rejection::new(Cause::MalformedRequestLine, "HTTP/2 cannot say this target");
+        .map_err(|_| Rejection::new(Cause::InvalidHost, "HTTP/2 cannot express this authority"))?;
+    let invalid = || Rejection::new(Cause::MalformedRequestLine, "HTTP/2 cannot express this request target");
     let target = PathAndQuery::try_from(&request.target[..]).map_err(|_| invalid())?;
     if target.as_str().as_bytes() != request.target {
         return Err(invalid());
@@ -49,7 +49,7 @@ fn uri(request: &Request, forwarding_info: &ForwardingInfo<'_>) -> Result<Uri, R
 fn header_fields(request: &Request, forwarding_info: &ForwardingInfo<'_>) -> Result<HeaderMap, Rejection> {
     let connection_options = hop_by_hop::ConnectionOptions::from_values(request.fields.values("connection"))
         .map_err(|evidence| Rejection::new(Cause::MalformedHeader, evidence))?;
-    let invalid = || Rejection::new(Cause::MalformedHeader, "HTTP/2 cannot say this field");
+    let invalid = || Rejection::new(Cause::MalformedHeader, "HTTP/2 cannot express this header field");
     let value = |bytes: &[u8]| HeaderValue::from_bytes(bytes).map_err(|_| invalid());
     let mut map = HeaderMap::with_capacity(24);
     for (name, raw_value) in request.fields.iter() {
@@ -61,11 +61,11 @@ fn header_fields(request: &Request, forwarding_info: &ForwardingInfo<'_>) -> Res
         }
         map.append(HeaderName::from_bytes(name).map_err(|_| invalid())?, value(raw_value)?);
     }
-    let crumbs: Vec<&[u8]> = request.fields.values("cookie").collect();
-    if !crumbs.is_empty() {
-        map.insert(COOKIE, value(&crumbs.join(&b"; "[..]))?);
+    let cookies: Vec<&[u8]> = request.fields.values("cookie").collect();
+    if !cookies.is_empty() {
+        map.insert(COOKIE, value(&cookies.join(&b"; "[..]))?);
     }
-    // RFC 9113 8.2.2 allows this one word; gRPC demands it. An HTTP/1 client would get no trailers.
+    // RFC 9113 8.2.2 allows only this value, and gRPC requires it. Not for HTTP/1 clients, which get no trailers.
     let is_trailers = |field: &[u8]| field.trim_ascii().eq_ignore_ascii_case(b"trailers");
     if matches!(request.fields, HeaderFields::Map(_)) && request.fields.values("te").any(is_trailers) {
         map.insert(TE, HeaderValue::from_static("trailers"));
@@ -92,7 +92,7 @@ fn header_fields(request: &Request, forwarding_info: &ForwardingInfo<'_>) -> Res
         }
         RequestFraming::None | RequestFraming::Chunked => {}
     }
-    // Said by the authority.
+    // Replaced by `:authority`.
     map.remove(HOST);
     Ok(map)
 }

@@ -1,4 +1,4 @@
-//! What the upstream receives, whole.
+//! Compares the whole header section that the upstream receives.
 #![allow(clippy::unwrap_used)]
 
 use super::*;
@@ -9,7 +9,7 @@ fn h1(request_head: &'static str) -> Request {
     Request::from_h1(request_head, &facts)
 }
 
-fn written(request: &Request) -> String {
+fn header_section(request: &Request) -> String {
     let forwarding_info = ForwardingInfo {
         forwarded_for: &HeaderValue::from_static("192.0.2.7"),
         proto: "http",
@@ -36,7 +36,7 @@ fn request_head_keeps_target_and_end_to_end_fields_only() {
          X-Real-IP: 6.6.6.6\r\nX-Request-ID: mine\r\nContent-Length: 2\r\nExpect: 100-continue\r\nCookie: a=b\r\n\r\n",
     );
     assert_eq!(
-        written(&request),
+        header_section(&request),
         format!(
             "POST //a/%61?x=%zz HTTP/1.1\r\nHost: api.test:8080\r\nAccept: */*\r\nCookie: a=b\r\n{FORWARDED_HEADERS}\
              Expect: 100-continue\r\nContent-Length: 2\r\n\r\n"
@@ -48,7 +48,7 @@ fn request_head_keeps_target_and_end_to_end_fields_only() {
 fn absolute_target_is_sent_in_origin_form() {
     let request = h1("GET http://api.test:8080?q HTTP/1.1\r\nHost: api.test:8080\r\n\r\n");
     assert_eq!(
-        written(&request),
+        header_section(&request),
         format!("GET /?q HTTP/1.1\r\nHost: api.test:8080\r\n{FORWARDED_HEADERS}\r\n")
     );
 }
@@ -56,16 +56,16 @@ fn absolute_target_is_sent_in_origin_form() {
 #[test]
 fn absolute_target_without_path_becomes_slash_or_asterisk() {
     let get = h1("GET http://a HTTP/1.1\r\nHost: a\r\n\r\n");
-    assert!(written(&get).starts_with("GET / HTTP/1.1\r\n"));
+    assert!(header_section(&get).starts_with("GET / HTTP/1.1\r\n"));
     let options = h1("OPTIONS http://a HTTP/1.1\r\nHost: a\r\n\r\n");
-    assert!(written(&options).starts_with("OPTIONS * HTTP/1.1\r\n"));
+    assert!(header_section(&options).starts_with("OPTIONS * HTTP/1.1\r\n"));
 }
 
 #[test]
 fn traceparent_of_the_client_is_forwarded() {
     let request = h1("GET / HTTP/1.1\r\nHost: api.test:8080\r\nTraceparent: 00-1-2-01\r\n\r\n");
-    assert!(written(&request).contains("Traceparent: 00-1-2-01\r\n"));
-    assert!(!written(&request).contains("traceparent: 00-0190"));
+    assert!(header_section(&request).contains("Traceparent: 00-1-2-01\r\n"));
+    assert!(!header_section(&request).contains("traceparent: 00-0190"));
 }
 
 #[test]
@@ -82,7 +82,7 @@ fn http2_request_gets_host_and_one_cookie_field() {
         .0;
     let request = Request::from_h2(&mut parts, false).unwrap();
     assert_eq!(
-        written(&request),
+        header_section(&request),
         format!(
             "PUT /x?y HTTP/1.1\r\nHost: api.test:8080\r\naccept: */*\r\ncookie: a=b; c=d\r\n{FORWARDED_HEADERS}\
              Transfer-Encoding: chunked\r\n\r\n"
@@ -91,7 +91,7 @@ fn http2_request_gets_host_and_one_cookie_field() {
 }
 
 #[test]
-fn own_pseudonym_in_via_marks_a_loop() {
+fn own_pseudonym_in_via_is_detected_as_a_loop() {
     let request =
         h1("GET / HTTP/1.1\r\nHost: a\r\nVia: 1.0 fred, 1.1 statusquo-1 (x)\r\nVia: 2 other\r\n\r\n");
     assert!(request.passed_through(b"statusquo-1"));

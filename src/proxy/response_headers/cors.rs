@@ -1,7 +1,7 @@
-//! Whose pages may read an answer: finds the rules that hold for a request and dresses its answers by them.
+//! CORS: selects the policy for a request and adds its fields to the response headers.
 //!
-//! Which origin is allowed, and what a browser is told, is decided in [`crate::http::cors`]. A request that reaches a
-//! route has the route's rules, every other those of the top level.
+//! [`crate::http::cors`] implements the policy. A request that matches a route uses the route's `cors`, any other
+//! request the top-level one.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::proxy::gateway::Gateway;
 use crate::proxy::message::request::Request;
 use crate::snapshot::{Route, Snapshot};
 
-/// The rules that hold, if any do: the route's, or those of requests that reach none.
+/// The CORS policy of the route, or the top-level one without a route.
 pub(in crate::proxy) fn policy<'a>(
     snapshot: &'a Snapshot,
     route: Option<&'a Route>,
@@ -26,7 +26,7 @@ pub(in crate::proxy) fn policy<'a>(
     }
 }
 
-/// Dresses the answers of a request.
+/// Adds the CORS fields for a request to its response headers.
 pub(in crate::proxy) fn apply(
     response_headers: &mut ResponseHeaderMutations,
     snapshot: &Snapshot,
@@ -38,7 +38,7 @@ pub(in crate::proxy) fn apply(
     }
 }
 
-/// What the answer to a head that is no request wears. `single_origin`: what it says of one, as far as it can be read.
+/// The response headers of a rejected request. `origin` is its `Origin`, as far as it could be parsed.
 pub(in crate::proxy) fn unrouted_response_headers(
     gateway: &Gateway,
     origin: Option<&[u8]>,
@@ -50,17 +50,18 @@ pub(in crate::proxy) fn unrouted_response_headers(
     response_headers
 }
 
-/// The method that a preflight asks for; `None` where the request is no preflight.
+/// The method that a preflight requests; `None` if the request is not a preflight.
 pub(in crate::proxy) fn preflight_method(request: &Request) -> Option<Method> {
     if request.method != Method::OPTIONS || single_origin(request).is_none() {
         return None;
     }
     let method = request.fields.value(ACCESS_CONTROL_REQUEST_METHOD.as_str())?;
-    // One that we would never serve is no question.
+    // With a method that the gateway never accepts, this is not a preflight.
     request_head::check_method(method).ok()
 }
 
-/// Answers a preflight; `None` when the page is foreign, and then the dress is that of its refusal.
+/// The fields of the response to a preflight. `None` if the origin is not allowed: `response_headers` then has the
+/// fields for the error response.
 pub(in crate::proxy) fn preflight(
     response_headers: &mut ResponseHeaderMutations,
     policy: &Arc<CorsPolicy>,
@@ -78,7 +79,7 @@ pub(in crate::proxy) fn preflight(
     }
 }
 
-/// The only `Origin` of the request. Two of them are none.
+/// The `Origin` of the request; `None` if it is repeated.
 fn single_origin(request: &Request) -> Option<&[u8]> {
     let mut values = request.fields.values("origin");
     let origin = values.next()?;

@@ -1,10 +1,11 @@
-//! What every response of one request wears, passed or ours: fields that steps before the answer have finished.
+//! Header fields that the gateway adds to every response of one request, forwarded or generated.
 //!
-//! A step adds its fields here and says which of the upstream's they take the place of; [`super::relay`] and
-//! [`super::reply_builder`] apply both. What the fields say is decided in the rooms that make them.
+//! CORS and rate limits add fields, and with them the names of upstream fields to remove. [`super::relay`] and
+//! [`super::reply_builder`] apply both to the response.
 
 pub(super) mod cors;
 pub(super) mod preview;
+
 use std::sync::Arc;
 
 use http::header::{ACCESS_CONTROL_EXPOSE_HEADERS, VARY};
@@ -13,27 +14,27 @@ use http::{HeaderName, HeaderValue};
 use super::message::HeaderFields;
 use crate::http::cors::CorsPolicy;
 
-/// The fields and what they replace.
+/// Fields to add to a response, and upstream fields to remove.
 #[derive(Debug, Default)]
 pub(super) struct ResponseHeaderMutations {
     fields: Vec<(HeaderName, HeaderValue)>,
-    /// Lower-case beginnings of the names that are ours on this request.
+    /// Upstream fields whose names start with one of these are removed. In lower case.
     owned_prefixes: Vec<&'static str>,
     cors: Option<CorsState>,
 }
 
-/// Cross-origin sharing is ours on this request.
+/// The CORS policy of the request, and its result.
 #[derive(Debug)]
 struct CorsState {
     policy: Arc<CorsPolicy>,
-    /// Our part of `Vary`.
+    /// The members that the gateway adds to `Vary`.
     vary: HeaderValue,
-    /// The page may read the response.
+    /// The origin is allowed: a page of it may read the response.
     readable: bool,
 }
 
 impl ResponseHeaderMutations {
-    /// Takes cross-origin sharing over: what a page of this origin is told, and our part of `Vary`.
+    /// Adds the CORS fields of `policy` for this origin. The upstream's CORS fields are removed from now on.
     pub(super) fn apply_cors(&mut self, policy: &Arc<CorsPolicy>, origin: Option<&[u8]>, vary: HeaderValue) {
         let fields = origin.and_then(|origin| policy.response_headers(origin));
         let readable = fields.is_some();
@@ -41,12 +42,12 @@ impl ResponseHeaderMutations {
         self.cors = Some(CorsState { policy: Arc::clone(policy), vary, readable });
     }
 
-    /// Whether `AccessLog-Control-*` are ours.
+    /// Whether the upstream's `Access-Control-*` fields are replaced.
     pub(super) const fn overrides_cors(&self) -> bool {
         self.cors.is_some()
     }
 
-    /// Where the client stands: how many at once, how many now, and the second of the epoch when all are there again.
+    /// Sets `X-RateLimit-*`: the quota, what remains of it, and the Unix time in seconds at which it is replenished.
     pub(super) fn set_rate_limit(&mut self, limit: u32, remaining: u32, reset: u64) {
         self.owned_prefixes.push("x-ratelimit-");
         self.fields.extend([
@@ -56,18 +57,18 @@ impl ResponseHeaderMutations {
         ]);
     }
 
-    /// The same in structured fields: `RateLimit` and `RateLimit-Policy`.
+    /// Sets the structured fields `RateLimit` and `RateLimit-Policy`.
     pub(super) fn set_standard_rate_limit(&mut self, states: HeaderValue, policies: HeaderValue) {
         self.owned_prefixes.push("ratelimit");
         self.fields.extend([(RATELIMIT_POLICY, policies), (RATELIMIT, states)]);
     }
 
-    /// The fields, in the order in which they were added.
+    /// The fields to add, in order. Without [`Self::merged_fields`].
     pub(super) fn fields(&self) -> &[(HeaderName, HeaderValue)] {
         &self.fields
     }
 
-    /// Fields that stand for ours and the upstream's at once. `upstream_fields`: its response head, if there is one.
+    /// `Vary` and `Access-Control-Expose-Headers`, which combine the gateway's members with those of `upstream_fields`.
     pub(super) fn merged_fields(
         &self,
         upstream_fields: Option<&HeaderFields>,
@@ -84,7 +85,7 @@ impl ResponseHeaderMutations {
         merged.into_iter().flatten().flatten()
     }
 
-    /// Whether a field of the upstream is dropped because ours stands for it.
+    /// Whether an upstream field is removed because the gateway sets it.
     pub(super) fn overrides(&self, name: &[u8]) -> bool {
         let has_prefix = |prefix: &str| {
             name.get(..prefix.len()).is_some_and(|leading| leading.eq_ignore_ascii_case(prefix.as_bytes()))

@@ -1,6 +1,6 @@
-//! What an answer would wear, for those who want to see it without a request (`explain`).
+//! Computes the response headers without a request, for `explain`.
 //!
-//! The fields are made by the steps that make them for real requests; nothing is decided here.
+//! Uses the same code as real requests.
 
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -13,7 +13,7 @@ use crate::proxy::limits::headers;
 
 pub use crate::proxy::limits::headers::RuleResult;
 
-/// The fields of an answer of ours: to a page of this origin, by these rules of sharing, after these rules were asked.
+/// The fields that the gateway would add to a local reply, for this CORS policy, origin and rate-limit results.
 pub fn preview_response_headers(
     policy: Option<&Arc<CorsPolicy>>,
     origin: Option<&[u8]>,
