@@ -278,7 +278,7 @@ fn missing_required_http2_sends_nothing_and_tries_the_next_server() {
     let issued = authority.issue(&["127.0.0.1"]);
     // rustls refuses a handshake without a common protocol; a server that knows no ALPN says nothing.
     for (protocols, evidence) in
-        [(HTTP1_ONLY, "NoApplicationProtocol"), (&[][..], "agreed to no HTTP/2 (ALPN)")]
+        [(HTTP1_ONLY, "NoApplicationProtocol"), (&[][..], "did not select HTTP/2 (ALPN)")]
     {
         let server = AlpnServer::with_protocols(&issued, move |_| protocols);
         let gateway = setup_for(&[&server], "always", &authority, &folder).start();

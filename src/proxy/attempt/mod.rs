@@ -1,10 +1,12 @@
-//! Forward: choose a server, connect, send, wait for the response head; again where that is safe.
+//! Forwards a request: chooses a server, connects, sends the request, waits for the response headers, and retries if
+//! safe.
 //!
-//! It ends with a final response head or with the one fault that is answered. It judges no response and writes to no
-//! client, except that interim responses pass through [`super::relay`].
+//! The result is the header section of a final response, or the [`Fault`] for the error response. Only interim
+//! responses are sent to the client here, through [`super::relay`].
 
 pub(super) mod queue;
 pub(super) mod retry;
+
 use std::future::poll_fn;
 use std::pin::pin;
 use std::task::Poll;
@@ -12,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use pingora::protocols::Stream;
 
-use super::attempt::retry::{FailedAttempt, Retry};
+use self::retry::{FailedAttempt, Retry};
 use super::clock::TimeLimit;
 use super::context::{Interrupt, RequestContext};
 use super::downstream::Downstream;
@@ -26,17 +28,17 @@ use crate::upstream::Candidate;
 use crate::upstream::http2::HttpVersionPolicy;
 use crate::upstream::timer::timeout_at;
 
-/// Most interim responses that are passed on for one request.
+/// Maximum number of interim responses forwarded per attempt.
 const MAX_INTERIM_RESPONSES: u32 = 16;
 
-/// A final response head and the connection it came on.
+/// The header section of a final response, and the connection to read its body from.
 #[derive(Debug)]
 pub(super) struct UpstreamResponse {
     pub(super) conn: UpstreamConn,
     pub(super) response_head: UpstreamResponseHead,
 }
 
-/// Sends the request until a response head is there or nothing more may be tried.
+/// Makes attempts until one gets the headers of a final response or no further attempt is allowed.
 pub(super) async fn forward(context: &mut RequestContext<'_>) -> Result<UpstreamResponse, Interrupt> {
     let mut tried: Vec<Candidate> = Vec::new();
     let mut reuse = true;
@@ -47,33 +49,33 @@ pub(super) async fn forward(context: &mut RequestContext<'_>) -> Result<Upstream
         context.log.attempts = attempt;
         context.log.server = Some(candidate.server.clone());
         let is_last = attempt >= context.route.attempts;
-        let (fault, progress) = match try_once(context, &candidate, reuse, !is_last).await {
-            Ok(response) => {
-                context.route.upstream_metrics.attempt(Ok(()));
-                if attempt > 1 {
-                    context.route.upstream_metrics.retry(Ok(()));
+        let (fault, response_started, unprocessed) =
+            match try_once(context, &candidate, reuse, !is_last).await {
+                Ok(response) => {
+                    context.route.upstream_metrics.attempt(Ok(()));
+                    if attempt > 1 {
+                        context.route.upstream_metrics.retry(Ok(()));
+                    }
+                    let status = response.response_head.facts.status;
+                    let retries_status = !is_last
+                        && context.route.retry_on_status.contains(&status)
+                        && context.can_repeat_safely();
+                    if !retries_status {
+                        return Ok(response);
+                    }
+                    tried.push(candidate.clone());
+                    candidate = context.route.upstream.next_candidate(&tried).unwrap_or(candidate);
+                    response.conn.release(&context.route.upstream);
+                    attempt += 1;
+                    continue;
                 }
-                let status = response.response_head.facts.status;
-                let retries_status = !is_last
-                    && context.route.retry_on_status.contains(&status)
-                    && context.can_repeat_safely();
-                if !retries_status {
-                    return Ok(response);
+                Err(AttemptError { interrupt: Interrupt::ClientDisconnected, .. }) => {
+                    return Err(Interrupt::ClientDisconnected);
                 }
-                tried.push(candidate.clone());
-                candidate = context.route.upstream.next_candidate(&tried).unwrap_or(candidate);
-                response.conn.release(&context.route.upstream);
-                attempt += 1;
-                continue;
-            }
-            Err(AttemptError { interrupt: Interrupt::ClientDisconnected, .. }) => {
-                return Err(Interrupt::ClientDisconnected);
-            }
-            Err(AttemptError { interrupt: Interrupt::Fault(fault), response_started, unprocessed }) => {
-                (fault, (response_started, unprocessed))
-            }
-        };
-        let (response_started, unprocessed) = progress;
+                Err(AttemptError { interrupt: Interrupt::Fault(fault), response_started, unprocessed }) => {
+                    (fault, response_started, unprocessed)
+                }
+            };
         if fault.phase() != Phase::Send || fault.cause() == Cause::ConnectionWriteError {
             context.route.upstream_metrics.attempt(Err(fault.cause()));
             if attempt > 1 {
@@ -98,18 +100,18 @@ pub(super) async fn forward(context: &mut RequestContext<'_>) -> Result<Upstream
             (None, Retry::AnyServer) => candidate,
             (None, Retry::OtherServer | Retry::Never) => return Err(Interrupt::Fault(fault)),
         };
-        // A second stale connection would waste the last attempt.
+        // A second stale pooled connection would waste the retry.
         reuse = false;
         attempt += 1;
     }
 }
 
-/// An attempt without a response head.
+/// An attempt that got no final response headers.
 struct AttemptError {
     interrupt: Interrupt,
-    /// Whether any byte of a response came.
+    /// Any byte of a response was received.
     response_started: bool,
-    /// The upstream did not look at the request and never will.
+    /// The upstream reported that it did not process the request.
     unprocessed: bool,
 }
 
@@ -119,8 +121,9 @@ impl From<Interrupt> for AttemptError {
     }
 }
 
-/// Waits for a connection while the stream of an HTTP/2 client that wants it is there. One that resets its streams as fast
-/// as it makes them would have more connections begun than it may have streams. On HTTP/1 each has a connection of its own.
+/// Cancels `future` when an HTTP/2 client resets its stream. Otherwise a client that opens and resets streams quickly
+/// could start more upstream connections than it may have streams (rapid reset). HTTP/1 clients have one request per
+/// connection, so they do not need this.
 async fn cancel_on_disconnect<T>(
     client: &mut Downstream,
     future: impl Future<Output = T>,
@@ -128,7 +131,7 @@ async fn cancel_on_disconnect<T>(
     let is_h2 = client.is_h2();
     let mut future = pin!(future);
     poll_fn(|cx| {
-        // First: of one that is gone already nothing is begun.
+        // Check the client first, so that nothing starts for a stream that was already reset.
         if is_h2 && client.poll_disconnect(cx).is_ready() {
             return Poll::Ready(Err(Interrupt::ClientDisconnected));
         }
@@ -162,17 +165,17 @@ async fn try_once(
         });
     }
     context.upload.begin(&mut conn, may_retry);
-    // The response may be there before the upload is looked at for the first time.
+    // The response may arrive before the first poll of the upload.
     let sent = if conn.has_sent_request() { RequestSent::Full } else { RequestSent::Partial };
     context.log.request_sent = context.log.request_sent.max(sent);
     let sent_at = Instant::now();
     match final_response_head(context, &mut conn).await {
-        Ok((head, came_at)) => {
-            let waited = came_at.saturating_duration_since(sent_at);
+        Ok((response_head, received_at)) => {
+            let waited = received_at.saturating_duration_since(sent_at);
             context.route.upstream_metrics.response_headers_time(waited);
             context.log.response_headers_time = Some(waited);
-            context.log.upstream_status = Some(head.facts.status);
-            Ok(UpstreamResponse { conn, response_head: head })
+            context.log.upstream_status = Some(response_head.facts.status);
+            Ok(UpstreamResponse { conn, response_head })
         }
         Err(interrupt) => {
             let (response_started, unprocessed) = (conn.response_started(), conn.is_unprocessed());
@@ -187,10 +190,9 @@ async fn acquire_connection(
     reuse: bool,
 ) -> Result<UpstreamConn, Interrupt> {
     let transport = context.route.upstream.transport();
-    // A change of protocol is asked for in HTTP/1, and a connection is authenticated in HTTP/1, where it can be had for
-    // one client alone; whatever else the server speaks.
+    // Upgrades and connection-based authentication (NTLM, Negotiate) need an HTTP/1 connection.
     if !context.needs_http1() && transport.http2().may_serve(candidate) {
-        // Boxed: most upstreams speak HTTP/1, and their attempts should not carry its size.
+        // Boxed because most upstreams use HTTP/1: their futures should not include this one.
         return Box::pin(acquire_stream(context, candidate, reuse)).await;
     }
     let framing = context.request.framing;
@@ -200,13 +202,13 @@ async fn acquire_connection(
     }
     let (stream, negotiated_h2) = dial(context, candidate).await?;
     if negotiated_h2 {
-        // It did not when it was asked last.
+        // The server has switched to HTTP/2 since the last handshake.
         return Box::pin(negotiate(context, candidate, stream, negotiated_h2)).await;
     }
     Ok(UpstreamConn::h1(stream, candidate.clone(), framing))
 }
 
-/// A place on a connection that speaks HTTP/2; a connection of its own where the server does not.
+/// Acquires a stream on a shared HTTP/2 connection, or an HTTP/1 connection if the server does not support HTTP/2.
 async fn acquire_stream(
     context: &mut RequestContext<'_>,
     candidate: &Candidate,
@@ -222,23 +224,23 @@ async fn acquire_stream(
     if let Some(slot) = http2.acquire_stream(candidate) {
         return use_slot(slot);
     }
-    // Whoever makes one now has a limit for each step: connecting, TLS, SETTINGS. Waiting for it has all of them.
+    // The request that holds the lock has a timeout for each step: connect, TLS, SETTINGS. Waiters allow for all three.
     let timeouts = context.route.timeouts();
     let tls_timeout = if candidate.tls_name.is_some() { timeouts.tls } else { Duration::ZERO };
     let at = Instant::now() + timeouts.connect + tls_timeout + timeouts.connect;
     let limit =
         context.with_deadlines(TimeLimit::new(at, Cause::ConnectionTimeout, Phase::Connect), Phase::Connect);
-    let begun = Instant::now();
+    let started = Instant::now();
     let connect_guard =
         cancel_on_disconnect(context.client, timeout_at(limit.at, http2.lock_connect(candidate))).await;
-    context.log.waited += begun.elapsed();
-    let Some(making) = connect_guard? else { return Err(limit.fault().into()) };
+    context.log.waited += started.elapsed();
+    let Some(connect_guard) = connect_guard? else { return Err(limit.fault().into()) };
     if let Some(slot) = http2.acquire_stream(candidate) {
         return use_slot(slot);
     }
     if !http2.may_serve(candidate) {
-        // Whoever held it has found out that the server speaks HTTP/1: from now on each makes a connection of its own.
-        drop(making);
+        // The previous holder of the lock found that the server uses HTTP/1: every request opens its own connection.
+        drop(connect_guard);
         if reuse && let Some(stream) = transport.reuse(candidate).await {
             context.route.upstream_metrics.connection(true);
             return Ok(UpstreamConn::h1(stream, candidate.clone(), framing));
@@ -248,7 +250,8 @@ async fn acquire_stream(
     negotiate(context, candidate, stream, negotiated_h2).await
 }
 
-/// Speaks on a new connection what its server agreed to; without TLS there is nothing to agree to.
+/// Starts HTTP/2 or HTTP/1 on a new connection, as selected by ALPN. Without TLS there is no ALPN, so the connection
+/// uses HTTP/2.
 async fn negotiate(
     context: &mut RequestContext<'_>,
     candidate: &Candidate,
@@ -276,30 +279,30 @@ async fn negotiate(
         context.log.waited += started.elapsed();
         return match slot? {
             Some(slot) => Ok(UpstreamConn::h2(slot?, framing)),
-            None => Err(limit.fault().with_evidence(Evidence::from_static("no SETTINGS came")).into()),
+            None => Err(limit.fault().with_evidence(Evidence::from_static("no SETTINGS received")).into()),
         };
     }
     if http2.version_policy() == HttpVersionPolicy::Http2 {
-        let evidence = Evidence::from_static("the server agreed to no HTTP/2 (ALPN)");
+        let evidence = Evidence::from_static("the server did not select HTTP/2 (ALPN)");
         return Err(Fault::new(Cause::TlsProtocolError, Phase::Connect).with_evidence(evidence).into());
     }
     Ok(UpstreamConn::h1(stream, candidate.clone(), framing))
 }
 
-/// A connection that was not there before, encrypted where the server speaks TLS, and whether it agreed to HTTP/2.
+/// Opens a new connection, with TLS if configured. The flag says whether ALPN selected HTTP/2.
 async fn dial(context: &mut RequestContext<'_>, candidate: &Candidate) -> Result<(Stream, bool), Interrupt> {
     let transport = context.route.upstream.transport();
-    // A request has one connection to an upstream at a time. More than there are descriptors for would keep the
-    // listeners from accepting, and then nobody is answered.
+    // Each request has at most one upstream connection. If these used up all file descriptors, the listeners could not
+    // accept connections.
     if context.snapshot.in_flight() > context.gateway.max_upstream_connections() {
-        let evidence = Evidence::from_static("the descriptors for connections to upstreams are used up");
+        let evidence = Evidence::from_static("file descriptors for upstream connections are exhausted");
         return Err(Fault::new(Cause::ResourceExhausted, Phase::Connect).with_evidence(evidence).into());
     }
     let started = Instant::now();
     let attempt_limit =
         TimeLimit::new(started + context.route.timeouts().connect, Cause::ConnectionTimeout, Phase::Connect);
     let limit = context.with_deadlines(attempt_limit, Phase::Connect);
-    // Boxed: it is large, and most requests find a connection.
+    // Boxed because the future is large and most requests reuse a connection.
     let time_left = limit.at.saturating_duration_since(started);
     let stream =
         cancel_on_disconnect(context.client, Box::pin(transport.connect(candidate, time_left))).await;
@@ -317,7 +320,7 @@ async fn dial(context: &mut RequestContext<'_>, candidate: &Candidate) -> Result
     Ok(stream)
 }
 
-/// The handshake, where the server speaks TLS; and whether HTTP/2 was agreed to in it.
+/// Performs the TLS handshake if the server uses TLS. The flag says whether ALPN selected HTTP/2.
 async fn tls_handshake(
     context: &mut RequestContext<'_>,
     candidate: &Candidate,
@@ -332,68 +335,69 @@ async fn tls_handshake(
     let time_left = limit.at.saturating_duration_since(started);
     let handshake = transport.encrypt(stream, name, time_left, context.needs_http1());
     let stream = cancel_on_disconnect(context.client, handshake).await;
-    let took = started.elapsed();
-    context.log.waited += took;
+    let elapsed = started.elapsed();
+    context.log.waited += elapsed;
     let stream = stream?;
-    context.route.upstream_metrics.tls_time(took);
+    context.route.upstream_metrics.tls_time(elapsed);
     match stream {
         Err(fault) if fault.cause() == Cause::TlsTimeout => Err(limit.fault().into()),
         Ok(_) | Err(_) => Ok(stream?),
     }
 }
 
-/// What one step of waiting brought.
+/// An event while waiting for response headers.
 enum AttemptStep {
     ResponseHead(Result<UpstreamResponseHead, Fault>),
     Upload(UploadEvent),
 }
 
-/// Sends and waits until a final head is there, and since when it is; interim ones are passed on.
+/// Sends the request and reads the headers of the final response; also returns when they were received. Interim
+/// responses are forwarded.
 async fn final_response_head(
-    flow: &mut RequestContext<'_>,
-    peer: &mut UpstreamConn,
+    context: &mut RequestContext<'_>,
+    conn: &mut UpstreamConn,
 ) -> Result<(UpstreamResponseHead, Instant), Interrupt> {
     let mut interim_count = 0;
     let mut sent_at: Option<Instant> = None;
     loop {
         let now = Instant::now();
-        let waiting = flow.upload.waiting();
-        if waiting == WaitingFor::Nothing && flow.upload.has_ended() && sent_at.is_none() {
+        let waiting = context.upload.waiting();
+        if waiting == WaitingFor::Nothing && context.upload.has_ended() && sent_at.is_none() {
             sent_at = Some(now);
-            flow.log.request_sent = RequestSent::Full;
+            context.log.request_sent = RequestSent::Full;
         }
-        let limit = response_head_limit(flow, waiting, sent_at, now);
+        let limit = response_head_limit(context, waiting, sent_at, now);
         let mut wait = Wait::begin(now);
         let step = timeout_at(
             limit.at,
             poll_fn(|cx| {
                 wait.polled();
-                if let Poll::Ready(response_head) = peer.poll_response_head(cx, &flow.request.method) {
+                if let Poll::Ready(response_head) = conn.poll_response_head(cx, &context.request.method) {
                     return Poll::Ready(AttemptStep::ResponseHead(response_head));
                 }
-                if flow.client.unsent() > 0 {
-                    // Interim responses on their way; a failure shows as a client that left.
-                    let _ = flow.client.poll_flush(cx);
+                if context.client.unsent() > 0 {
+                    // Flush interim responses. A write error is reported later as a disconnected client.
+                    let _ = context.client.poll_flush(cx);
                 }
-                wait.result(flow.upload.poll(cx, flow.client, peer).map(AttemptStep::Upload))
+                wait.result(context.upload.poll(cx, context.client, conn).map(AttemptStep::Upload))
             }),
         )
         .await;
-        flow.log.waited += wait.total();
+        context.log.waited += wait.total();
         if waiting == WaitingFor::Client {
             let waited = now.elapsed();
-            flow.clock.pause(waited);
-            flow.upload.add_client_wait(waited);
+            context.clock.pause(waited);
+            context.upload.add_client_wait(waited);
         }
         match step {
-            // The timer is coarse and limits move while bytes flow: only a limit that has passed strikes.
+            // The timer is coarse, and the limit moves while bytes flow: check that it has really passed.
             None => {
                 let now = Instant::now();
-                let limit = response_head_limit(flow, flow.upload.waiting(), sent_at, now);
+                let limit = response_head_limit(context, context.upload.waiting(), sent_at, now);
                 if now >= limit.at {
                     let fault = limit.fault();
-                    peer.probe(&fault);
-                    return Err(Interrupt::Fault(peer.with_partial_head(fault)));
+                    conn.probe(&fault);
+                    return Err(Interrupt::Fault(conn.with_partial_head(fault)));
                 }
             }
             Some(AttemptStep::ResponseHead(Ok(response_head))) if response_head.is_interim() => {
@@ -404,13 +408,13 @@ async fn final_response_head(
                         Fault::new(Cause::HttpProtocolError, Phase::ResponseHeaders).with_evidence(evidence),
                     ));
                 }
-                // The 100 that the client waited for has been ours.
-                if response_head.facts.status != 100 || !flow.upload.continue_sent() {
-                    relay::forward_interim(flow.client, &response_head);
+                // The gateway has already sent the 100 that the client waited for.
+                if response_head.facts.status != 100 || !context.upload.continue_sent() {
+                    relay::forward_interim(context.client, &response_head);
                 }
             }
             Some(AttemptStep::ResponseHead(Ok(response_head))) => {
-                if let (true, Some(offer)) = (response_head.is_switching_protocols(), &flow.offer) {
+                if let (true, Some(offer)) = (response_head.is_switching_protocols(), &context.offer) {
                     response_head.negotiated_protocol(offer).map_err(Interrupt::Fault)?;
                 }
                 return Ok((response_head, wait.woken_at()));
@@ -425,7 +429,7 @@ async fn final_response_head(
     }
 }
 
-/// The limit that strikes first while no head is there.
+/// The earliest time limit while waiting for response headers.
 fn response_head_limit(
     context: &RequestContext<'_>,
     waiting: WaitingFor,
@@ -433,7 +437,7 @@ fn response_head_limit(
     now: Instant,
 ) -> TimeLimit {
     match waiting {
-        // The client's own time: the total stands still.
+        // Time spent waiting for the client does not count towards the deadline.
         WaitingFor::Client => context
             .upload
             .client_limit(&context.snapshot.client, now)
@@ -456,6 +460,6 @@ fn no_address_interrupt(context: &RequestContext<'_>) -> Interrupt {
     context.route.upstream_metrics.attempt(Err(Cause::DnsError));
     Interrupt::Fault(
         Fault::new(Cause::DnsError, Phase::Connect)
-            .with_evidence(Evidence::from_static("no server has an address yet")),
+            .with_evidence(Evidence::from_static("no server has been resolved to an address")),
     )
 }

@@ -1,7 +1,7 @@
-//! Wait for a turn at an upstream whose number of requests is limited (`upstreams.SERVER_NAME.concurrency`).
+//! Waits for a concurrency permit of an upstream (`upstreams.SERVER_NAME.concurrency`).
 //!
-//! Who is in line and whose turn it is is decided in [`crate::upstream::concurrency`]; here the wait gets its ends: the
-//! turn, the time limits, the client that leaves. While there is room nothing here waits or sets a timer.
+//! [`crate::upstream::concurrency`] implements the queue. This file ends the wait on a timeout or when the client
+//! disconnects. It sets no timer while permits are available.
 
 use std::future::poll_fn;
 use std::task::Poll;
@@ -15,21 +15,21 @@ use crate::snapshot::Route;
 use crate::upstream::concurrency::{Admission, Concurrency, Permit, Ticket};
 use crate::upstream::timer::timeout_at;
 
-/// A permit for the request, or why it gets none; the upstream has seen nothing of it then. `None` where nothing is
-/// limited.
+/// Acquires a concurrency permit; `None` when the route's upstream has no limit. On an error, nothing was sent
+/// upstream.
 pub(in crate::proxy) async fn acquire<'a>(
     route: &'a Route,
     clock: &RequestClock,
     client: &mut Downstream,
-    story: &mut RequestLog,
+    log: &mut RequestLog,
 ) -> Result<Option<Permit<'a>>, Interrupt> {
     let Some(concurrency) = &route.concurrency else { return Ok(None) };
-    let outcome = match concurrency.try_acquire(story.started) {
+    let outcome = match concurrency.try_acquire(log.started) {
         Admission::Permit(permit) => return Ok(Some(permit)),
         Admission::QueueFull => Err(Interrupt::Fault(Fault::new(Cause::QueueFull, Phase::Admit))),
         Admission::Ticket(ticket) => {
             let _waiting = route.upstream_metrics.queued();
-            wait_for_permit(ticket, concurrency, clock, client, story).await
+            wait_for_permit(ticket, concurrency, clock, client, log).await
         }
     };
     match outcome {
@@ -49,11 +49,11 @@ async fn wait_for_permit<'a>(
     concurrency: &Concurrency,
     clock: &RequestClock,
     client: &mut Downstream,
-    story: &mut RequestLog,
+    log: &mut RequestLog,
 ) -> Result<Permit<'a>, Interrupt> {
-    let begun = Instant::now();
+    let started = Instant::now();
     let queue_limit =
-        TimeLimit::new(begun + concurrency.limits().queue_timeout, Cause::QueueTimeout, Phase::Admit);
+        TimeLimit::new(started + concurrency.limits().queue_timeout, Cause::QueueTimeout, Phase::Admit);
     let limit =
         queue_limit.earlier(Some(clock.deadline(Phase::Admit))).earlier(clock.max_duration(Phase::Admit));
     let permit_future = poll_fn(|cx| match ticket.poll_permit(cx) {
@@ -61,7 +61,7 @@ async fn wait_for_permit<'a>(
         Poll::Pending => client.poll_disconnect(cx).map(|()| Err(Interrupt::ClientDisconnected)),
     });
     let outcome = timeout_at(limit.at, permit_future).await;
-    // The upstream is what has no room.
-    story.waited += begun.elapsed();
+    // Queue time counts as time spent waiting for the upstream.
+    log.waited += started.elapsed();
     outcome.unwrap_or_else(|| Err(Interrupt::Fault(limit.fault())))
 }

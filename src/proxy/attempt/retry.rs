@@ -1,38 +1,37 @@
-//! May the request be sent again after this fault? Pure, and the whole rule in one place.
+//! Decides whether a failed attempt may be retried. Pure.
 //!
-//! Nothing that may have been processed is repeated, except where repeating is harmless by the method's own definition.
+//! A request that the upstream may have processed is retried only if its method is idempotent (RFC 9110 9.2.2).
 
 use http::Method;
 
 use crate::contract::{Cause, Phase};
 
-/// What is known of the attempt that failed.
+/// The facts about a failed attempt.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::proxy) struct FailedAttempt<'a> {
     pub(in crate::proxy) cause: Cause,
     pub(in crate::proxy) phase: Phase,
     pub(in crate::proxy) method: &'a Method,
-    /// A byte of a response came.
+    /// Any byte of a response was received.
     pub(in crate::proxy) response_started: bool,
-    /// The upstream has said that it did not look at the request and never will: REFUSED_STREAM, or a GOAWAY that passes
-    /// it over.
+    /// The upstream reported that it did not process the request: REFUSED_STREAM, or a GOAWAY with a lower last stream.
     pub(in crate::proxy) unprocessed: bool,
-    /// The same bytes can be sent again.
+    /// The request body can be sent again from the beginning.
     pub(in crate::proxy) can_replay: bool,
 }
 
-/// Whether and where another attempt goes.
+/// Where to send the next attempt, if there is one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::proxy) enum Retry {
-    /// The fault stands.
+    /// No retry.
     Never,
-    /// To another server or address; without one the fault stands.
+    /// Only to another server or address.
     OtherServer,
-    /// To another server if there is one, else to the same on a new connection.
+    /// To another server if possible, otherwise to the same one on a new connection.
     AnyServer,
 }
 
-/// The rule.
+/// Decides whether and where to retry.
 pub(in crate::proxy) fn decide(attempt: FailedAttempt<'_>) -> Retry {
     if !attempt.can_replay {
         return Retry::Never;
@@ -41,7 +40,7 @@ pub(in crate::proxy) fn decide(attempt: FailedAttempt<'_>) -> Retry {
         return Retry::AnyServer;
     }
     match attempt.cause {
-        // Nothing was sent: any method.
+        // Nothing was sent, so any method may be retried.
         Cause::DnsError
         | Cause::DestinationIpUnroutable
         | Cause::ConnectionRefused
@@ -49,14 +48,14 @@ pub(in crate::proxy) fn decide(attempt: FailedAttempt<'_>) -> Retry {
         Cause::ConnectionTerminated | Cause::TlsProtocolError if attempt.phase == Phase::Connect => {
             Retry::OtherServer
         }
-        // Closed before any byte of a response: a server that closes idle connections, or one that crashed half-way.
+        // Closed before any byte of a response: the server closed an idle connection, or crashed during the request.
         Cause::ConnectionTerminated | Cause::ConnectionWriteError | Cause::TlsProtocolError
             if !attempt.response_started && attempt.method.is_idempotent() =>
         {
             Retry::AnyServer
         }
         Cause::ConnectionTerminated | Cause::ConnectionWriteError | Cause::TlsProtocolError => Retry::Never,
-        // Never after a timeout: the time is the client's, and the upstream may still be at work.
+        // No retry after a timeout: the client has waited already, and the upstream may still process the request.
         Cause::DnsTimeout
         | Cause::ConnectionTimeout
         | Cause::TlsTimeout
@@ -64,14 +63,14 @@ pub(in crate::proxy) fn decide(attempt: FailedAttempt<'_>) -> Retry {
         | Cause::DeadlineExceeded
         | Cause::ConnectionReadTimeout
         | Cause::ConnectionWriteTimeout => Retry::Never,
-        // A server that speaks another protocol: nothing was sent.
+        // The server does not support the protocol, so nothing was sent.
         Cause::HttpProtocolError if attempt.phase == Phase::Connect => Retry::OtherServer,
-        // The upstream answered, however badly.
+        // The upstream sent an invalid response, so it has processed the request.
         Cause::HttpProtocolError
         | Cause::HttpResponseHeaderSectionSize
         | Cause::HttpUpgradeFailed
         | Cause::HttpResponseIncomplete => Retry::Never,
-        // The client's doing, or ours: another server changes nothing.
+        // Caused by the client or the gateway: another server would fail too.
         Cause::HttpRequestError
         | Cause::MalformedRequestLine
         | Cause::MalformedHeader

@@ -1,6 +1,7 @@
-//! HTTP/2 connections: the preface, the streams, and the end. Each stream is a request like any other.
+//! Serves HTTP/2 client connections. Each stream becomes a request and runs as its own task.
 //!
-//! The `h2` crate speaks the protocol; this file starts it, hands out the streams and counts what breaks.
+//! The `h2` crate implements the protocol. This file configures it, spawns the streams, applies the timeouts and counts
+//! failed connections and streams.
 
 use std::future::poll_fn;
 use std::io;
@@ -32,44 +33,46 @@ use crate::proxy::stream_table::StreamTable;
 use crate::telemetry::{CloseReason, Metrics};
 use crate::upstream::timer::{sleep, timeout_at};
 
-/// RFC 9113 3.4.
+/// The connection preface (RFC 9113 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// The library's own bound on header lists, above which it answers an empty 431 by itself: four times ours.
+/// Largest header list that the `h2` crate accepts; above it, the crate itself sends an empty 431. The gateway's own
+/// limit is a quarter of this, so that its documented error response is sent first.
 const LIBRARY_MAX_HEADER_LIST: u32 = 256 * 1024;
-/// The library reads as long as there is something to read, and only then hands out the requests: so much at a time, or
-/// the largest heads of all streams would be there at once.
+/// Maximum number of bytes read in one go. The `h2` crate reads as long as input is available before it returns a
+/// request, so without this bound the largest header lists of all streams could be in memory at once.
 const MAX_READ_BURST: usize = LIBRARY_MAX_HEADER_LIST as usize;
-/// Streams at once on one connection.
+/// Maximum number of concurrent streams on one connection.
 const MAX_STREAMS: u32 = 128;
-/// Streams that were reset before they were taken. Whoever asks for as much as it may can also think better of all of it at
-/// once.
+/// Maximum number of streams that were reset before the gateway accepted them. A client may open all its streams and
+/// cancel all of them at once.
 const MAX_PENDING_RESETS: usize = MAX_STREAMS as usize;
-/// Above it, streams are taken one by one.
+/// A stream with a larger header list is processed before the next stream is accepted.
 const LARGE_HEADER_LIST: usize = 16 * 1024;
-/// What one stream, and one connection, may have under way towards us.
+/// Receive window of a stream, in bytes.
 const STREAM_WINDOW: u32 = 256 * 1024;
+/// Receive window of a connection, in bytes.
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
-/// What small frames may cost that nobody has taken yet, a quarter of a KiB each: 8,000 of them, so that a client may send
-/// its messages one by one while the upstream is busy. Whoever sends more loses its connection.
+/// Memory for small DATA frames that are received and not yet read. Each frame counts as 256 bytes, so a client may
+/// send 8,000 small messages while the upstream is busy. The `h2` crate closes the connection above this.
 const SMALL_FRAME_BUDGET: usize = 2 * 1024 * 1024;
-/// What one stream may have under way towards a client that does not read.
+/// Send buffer of a stream, in bytes.
 const MAX_SEND_BUFFER: usize = 32 * 1024;
 
-/// So long a client that did not end what it had begun may take its last answers.
+/// Time for sending the last responses to a client whose frame timed out.
 const FINAL_FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What the first bytes of a connection are.
+/// Whether the first bytes of a connection are the HTTP/2 preface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::proxy) enum Preface {
-    /// HTTP/2.
+    /// The whole preface.
     Complete,
-    /// The beginning of it.
+    /// The beginning of the preface.
     Partial,
-    /// Something else.
+    /// Not HTTP/2.
     Other,
 }
 
-/// Looks for the connection preface.
+/// Compares the first bytes of a connection with the preface.
 pub(in crate::proxy) fn match_preface(read: &[u8]) -> Preface {
     if read.starts_with(PREFACE) {
         Preface::Complete
@@ -80,8 +83,8 @@ pub(in crate::proxy) fn match_preface(read: &[u8]) -> Preface {
     }
 }
 
-/// Serves a connection whose preface was seen; `prefix` is what was read of it. One that has no place is `over_limit`: its
-/// streams are refused, and it ends.
+/// Serves an HTTP/2 connection. `read` holds the bytes that were read while looking for the preface. A connection over
+/// the connection limit gets error responses to its streams, then GOAWAY.
 pub(in crate::proxy) async fn serve(connection: &mut Connection<'_>, stream: Stream, read: BytesMut) {
     let metrics = &connection.listener.gateway.metrics;
     let over_limit = !connection.acquire_permit();
@@ -109,17 +112,17 @@ pub(in crate::proxy) async fn serve(connection: &mut Connection<'_>, stream: Str
     };
     let budget = StreamBudget::default();
     let streams = TaskTracker::new();
-    // So that it says when none is left.
+    // `TaskTracker::wait` only completes on a closed tracker.
     streams.close();
     let mut draining = false;
     let shutdown = connection.shutdown.wait_for(|ends| *ends);
     tokio::pin!(shutdown);
     let mut read_timeout = FrameReadTimeout::new(frame_progress, header_timeout);
-    // It has begun what it does not end.
+    // The client did not complete a frame or header block in time.
     let mut stalled = false;
-    // Who has no place was told so, and may stay so long for that, however often it asks.
+    // When a connection over the limit closes, however many requests it sends.
     let mut reject_until: Option<Instant> = None;
-    // Why this connection ends, if it does before another request comes.
+    // Counted at the end, unless another request arrives first.
     let mut close_reason = None;
     loop {
         let reject_time_left =
@@ -127,9 +130,9 @@ pub(in crate::proxy) async fn serve(connection: &mut Connection<'_>, stream: Str
         if reject_time_left == Some(Duration::ZERO) {
             break;
         }
-        // After GOAWAY only frames of the protocol are awaited, and who has no place may not sit there for long either.
+        // After GOAWAY, and for a connection over the limit, the shorter header timeout replaces the idle timeout.
         let timeout = match (stalled, draining || over_limit) {
-            // Its time is up: what is left to do is to take its last answers.
+            // The timeout has passed: only the last responses remain to be sent.
             (true, _) => header_timeout.min(FINAL_FLUSH_TIMEOUT),
             (false, true) => header_timeout,
             (false, false) => client_config.idle_timeout,
@@ -139,7 +142,7 @@ pub(in crate::proxy) async fn serve(connection: &mut Connection<'_>, stream: Str
             next = next_request(&mut h2, &mut read_timeout, idle) => match next {
                 Some(next) => next,
                 None => {
-                    // GOAWAY, and whoever has asked is still answered.
+                    // Send GOAWAY; open requests still get their responses.
                     (stalled, draining) = (true, true);
                     close_reason = Some(CloseReason::IdleTimeout);
                     if idle {
@@ -153,10 +156,10 @@ pub(in crate::proxy) async fn serve(connection: &mut Connection<'_>, stream: Str
             () = streams.wait(), if !idle => continue,
             _ = sleep(timeout), if idle => {
                 if draining {
-                    // The client answers nothing, not even the PING that goes with GOAWAY.
+                    // The client did not even acknowledge the PING that accompanies GOAWAY.
                     break;
                 }
-                // GOAWAY, and whatever is on its way is still answered.
+                // Send GOAWAY; requests in transit still get their responses.
                 draining = true;
                 close_reason = Some(CloseReason::IdleTimeout);
                 h2.graceful_shutdown();
@@ -196,10 +199,11 @@ pub(in crate::proxy) async fn serve(connection: &mut Connection<'_>, stream: Str
                     budget,
                     rejection,
                 );
-                // Boxed: the task moves its future, and what it leaves, more than once.
+                // Boxed because the runtime moves the future and its output more than once.
                 streams.spawn(Box::pin(stream));
                 if header_list_size > LARGE_HEADER_LIST {
-                    // It is judged before the next one is taken: a hundred that are refused are never there at once.
+                    // Process this stream before accepting the next one, so that rejected large header lists do not
+                    // accumulate.
                     tokio::task::yield_now().await;
                 }
             }
@@ -207,7 +211,7 @@ pub(in crate::proxy) async fn serve(connection: &mut Connection<'_>, stream: Str
                 if is_tls_error(&error) {
                     close_reason = Some(CloseReason::TlsConnectionError);
                 }
-                // A client that goes away is not an error of the protocol.
+                // A client that disconnects is not a protocol error.
                 if !error.is_io() && !error.is_go_away() || error.is_library() {
                     close_reason = Some(CloseReason::Http2ConnectionError);
                 }
@@ -219,12 +223,12 @@ pub(in crate::proxy) async fn serve(connection: &mut Connection<'_>, stream: Str
     if let Some(close_reason) = close_reason {
         metrics.closed_without_response(close_reason);
     }
-    // Streams see that their connection is gone, and every one of them is told to its end.
+    // The streams observe the closed connection and finish, so that every request is logged.
     drop(h2);
     streams.wait().await;
 }
 
-/// Serves one stream; one that there is no room for is refused.
+/// Serves one stream, or sends the error response for `rejection`.
 async fn serve_stream(
     listener: Arc<ListenerService>,
     table: StreamTable,
@@ -246,13 +250,13 @@ async fn serve_stream(
     let h2 = DownstreamH2::new(body, respond, is_head_request, expects_continue, length, budget)
         .counted_in(table.clone());
     let mut client = Downstream::h2(h2, listener.scheme());
-    let reject_with = |fault, origin: Option<&[u8]>, grpc| {
-        let line = first_line(format!("{} {}", parts.method, parts.uri.path()).as_bytes());
+    let reject_with = |fault, origin: Option<&[u8]>, is_grpc| {
+        let request_line = first_line(format!("{} {}", parts.method, parts.uri.path()).as_bytes());
         RejectedRequest {
             fault,
-            request_line: line,
+            request_line,
             response_headers: listener.unrouted_response_headers(origin),
-            is_grpc: grpc,
+            is_grpc,
         }
     };
     let request = match (request, rejection) {
@@ -265,36 +269,36 @@ async fn serve_stream(
             Err(reject_with(to_fault(error), origin, Request::is_h2_grpc(&parts)))
         }
     };
-    // The answer to a head that is too large may wait for its client; the head does not wait with it.
+    // Sending the error response may block on the client: free the large header section first.
     drop(parts);
     match request {
         Ok(request) => serve_guarded(&listener, peer_ip, &mut client, &request).await,
         Err(rejected) => reject_guarded(&listener, peer_ip, &mut client, rejected).await,
     }
-    let answered = table.finish(stream_id);
+    let headers_written = table.finish(stream_id);
     match client.state() {
-        // Its client has gone, which the frames tell, or the stream was malformed.
+        // The frame observers already count a disconnected client or a malformed stream.
         ResponseState::NotStarted => {}
-        ResponseState::HeadersSent | ResponseState::Disconnected if !answered => {}
+        ResponseState::HeadersSent | ResponseState::Disconnected if !headers_written => {}
         _ if client.is_malformed() => {}
-        stage => record::count_disconnect(&listener.gateway, stage),
+        state => record::count_disconnect(&listener.gateway, state),
     }
 }
 
-/// The library keeps nothing of an error below it but its kind; this one is TLS's.
+/// Whether the TLS layer failed. The `h2` crate keeps only the kind of an I/O error; this kind comes from TLS.
 fn is_tls_error(error: &h2::Error) -> bool {
     error.get_io().is_some_and(|error| error.kind() == io::ErrorKind::InvalidData)
 }
 
-/// The requests of this connection that are being served have heads as large as all may be together.
+/// The error for a stream whose header list exceeds the connection's total.
 fn header_lists_too_large() -> Fault {
-    let evidence = Evidence::from_static("the heads of the connection's requests are too large together");
+    let evidence = Evidence::from_static("the request headers on this connection exceed 1 MiB in total");
     Fault::new(Cause::ResourceExhausted, Phase::Admit).with_evidence(evidence)
 }
 
 type AcceptResult = Option<Result<(http::Request<RecvStream>, SendResponse<Bytes>), h2::Error>>;
 
-/// The next request; `None` when the client takes too long for what it has begun.
+/// Accepts the next request; `None` when the client did not complete a frame in time.
 async fn next_request(
     h2: &mut h2::server::Connection<RewindStream, Bytes>,
     read_timeout: &mut FrameReadTimeout,
@@ -308,14 +312,14 @@ async fn next_request(
     .await
 }
 
-/// A stream whose first bytes were read already, and whose frames are looked at on their way out.
+/// A connection that first replays the bytes already read, and that passes all bytes to the frame observers.
 struct RewindStream {
     prefix: BytesMut,
     stream: Stream,
     reset_counter: ResetCounter,
     progress_observer: FrameProgressObserver,
     table: StreamTable,
-    /// Octets read since the library last had to stop for want of some.
+    /// Bytes read since the last read that returned no data.
     read_burst: usize,
     metrics: Arc<Metrics>,
 }
@@ -340,12 +344,12 @@ impl RewindStream {
         }
     }
 
-    fn was_read(&mut self, bytes: &[u8]) {
-        let gone = self.progress_observer.observe(bytes);
-        self.clients_gone(gone);
+    fn observe_read(&mut self, bytes: &[u8]) {
+        let resets = self.progress_observer.observe(bytes);
+        self.count_client_resets(resets);
     }
 
-    fn clients_gone(&self, count: usize) {
+    fn count_client_resets(&self, count: usize) {
         for _ in 0..count {
             self.metrics.closed_without_response(CloseReason::ClientGone);
         }
@@ -363,9 +367,9 @@ impl RewindStream {
 }
 
 impl Drop for RewindStream {
-    /// Streams that the library had read and not handed out end here too, and nobody else knows of them.
+    /// Counts the streams that the `h2` crate had read and not returned: no task counts them.
     fn drop(&mut self) {
-        self.clients_gone(self.table.connection_ended());
+        self.count_client_resets(self.table.connection_ended());
     }
 }
 
@@ -384,13 +388,13 @@ impl AsyncRead for RewindStream {
             let before = buffer.filled().len();
             let polled = Pin::new(&mut self.stream).poll_read(cx, buffer);
             let read = buffer.filled().get(before..).unwrap_or_default();
-            self.was_read(read);
+            self.observe_read(read);
             self.read_burst = if polled.is_ready() { self.read_burst + read.len() } else { 0 };
             return polled;
         }
         let length = self.prefix.len().min(buffer.remaining());
         let read = self.prefix.split_to(length);
-        self.was_read(&read);
+        self.observe_read(&read);
         buffer.put_slice(&read);
         Poll::Ready(Ok(()))
     }
@@ -421,9 +425,9 @@ impl AsyncWrite for RewindStream {
         let polled = Pin::new(&mut self.stream).poll_write_vectored(cx, buffers);
         if let Poll::Ready(Ok(mut length)) = polled {
             for buffer in buffers {
-                let taken = length.min(buffer.len());
-                self.observe_written(buffer.get(..taken).unwrap_or_default());
-                length -= taken;
+                let written = length.min(buffer.len());
+                self.observe_written(buffer.get(..written).unwrap_or_default());
+                length -= written;
             }
         }
         polled

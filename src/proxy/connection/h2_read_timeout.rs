@@ -1,9 +1,8 @@
-//! What a client has begun and not ended, told from the frames that it sends: half a frame, or a header block whose end
-//! is still to come.
+//! Detects incomplete frames and header blocks that an HTTP/2 client does not finish in time.
 //!
-//! The `h2` crate waits for the rest of either without a limit, and tells nobody. Only DATA may be slow: its pace is
-//! judged where a body is read. The streams that it opens and resets go to the [`StreamTable`]. It changes no byte, and
-//! costs a few instructions for a frame.
+//! The `h2` crate waits for the rest of a frame without a timeout. DATA frames are exempt: the body idle timeout covers
+//! them. The observer also records in the [`StreamTable`] which streams the client opens and resets. It does not modify
+//! the bytes.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -16,37 +15,38 @@ use crate::http::h2_frame::{FrameEvent, FrameHeader, FrameParser, flag, frame_ty
 use crate::proxy::stream_table::StreamTable;
 use crate::upstream::timer::sleep;
 
-/// Nothing is begun.
+/// No frame or header block is incomplete.
 const NONE_PENDING: u32 = 0;
-/// What is begun may be DATA: the bytes so far do not tell.
+/// Flag: the incomplete frame may be DATA; its type has not been received yet.
 const MAYBE_DATA: u32 = 1;
-/// Added for each thing that is begun, so that one is told from the next.
+/// Increment of the sequence number, which keeps the flag bit free.
 const SEQUENCE_STEP: u32 = 2;
 
-/// What is begun at this moment, for who waits for its end.
+/// The incomplete frame or header block of a connection, shared by [`FrameProgressObserver`] and [`FrameReadTimeout`]:
+/// `NONE_PENDING`, or a sequence number with the flag `MAYBE_DATA`.
 #[derive(Clone, Debug, Default)]
 pub(in crate::proxy) struct FrameProgress(Arc<AtomicU32>);
 
-/// Follows the frames that come in on one connection.
+/// Parses the frames received on one connection.
 #[derive(Debug)]
 pub(in crate::proxy) struct FrameProgressObserver {
     progress: FrameProgress,
-    /// What [`FrameProgress`] says.
+    /// The value last stored in [`FrameProgress`].
     published: u32,
-    /// A number for what is begun: even, and never 0.
+    /// Sequence number of the current frame or header block: even, and never 0.
     sequence: u32,
     frames: FrameParser,
     kind: u8,
-    /// HEADERS came, and its END_HEADERS did not.
+    /// HEADERS was received without END_HEADERS.
     in_header_block: bool,
     streams: StreamTable,
-    /// The highest stream that was opened: HEADERS for another one are trailers, or malformed.
+    /// The highest stream that was opened: HEADERS on a lower one are trailers or malformed.
     highest: u32,
-    /// What the frame does to a stream once it is whole.
+    /// Applied when the frame is complete.
     effect: Option<Effect>,
 }
 
-/// What a frame does to a stream.
+/// How a frame changes the state of a stream.
 #[derive(Clone, Copy, Debug)]
 enum Effect {
     Opens(u32),
@@ -54,13 +54,13 @@ enum Effect {
 }
 
 impl FrameProgressObserver {
-    /// Of a connection whose first bytes are the preface of so many octets.
+    /// `preface` is the length in bytes of the connection preface, which precedes the first frame.
     pub(in crate::proxy) const fn new(progress: FrameProgress, streams: StreamTable, preface: usize) -> Self {
         FrameProgressObserver {
             progress,
             published: NONE_PENDING,
             sequence: SEQUENCE_STEP,
-            // The preface is waited for elsewhere.
+            // The handshake timeout covers the preface.
             frames: FrameParser::after_preface(preface),
             kind: frame_type::DATA,
             in_header_block: false,
@@ -70,19 +70,19 @@ impl FrameProgressObserver {
         }
     }
 
-    /// Looks at what was read next. Says how many streams the client has reset before their response headers.
+    /// Parses received bytes. Returns how many streams the client has reset before their response headers were sent.
     pub(in crate::proxy) fn observe(&mut self, mut read: &[u8]) -> usize {
-        let mut gone = 0;
-        while let Some(piece) = self.frames.next(&mut read) {
-            if let FrameEvent::Header(head) = piece {
-                self.begin(head);
+        let mut resets = 0;
+        while let Some(event) = self.frames.next(&mut read) {
+            if let FrameEvent::Header(header) = event {
+                self.begin_frame(header);
             }
             if self.frames.remaining() == 0 && !self.in_header_block {
                 self.sequence = self.sequence.wrapping_add(SEQUENCE_STEP).max(SEQUENCE_STEP);
                 match self.effect.take() {
                     Some(Effect::Opens(stream)) => self.streams.opened(stream),
                     Some(Effect::Resets(stream)) => {
-                        gone += usize::from(self.streams.reset_by_client(stream));
+                        resets += usize::from(self.streams.reset_by_client(stream));
                     }
                     None => {}
                 }
@@ -93,16 +93,16 @@ impl FrameProgressObserver {
             self.published = pending;
             self.progress.0.store(pending, Ordering::Relaxed);
         }
-        gone
+        resets
     }
 
-    fn begin(&mut self, FrameHeader { kind, flags, stream }: FrameHeader) {
+    fn begin_frame(&mut self, FrameHeader { kind, flags, stream }: FrameHeader) {
         self.kind = kind;
         if matches!(kind, frame_type::HEADERS | frame_type::CONTINUATION) {
             self.in_header_block = flags & flag::END_HEADERS == 0;
         }
         match kind {
-            // A client's streams have odd numbers that grow (RFC 9113 5.1.1).
+            // Client streams have odd, increasing identifiers (RFC 9113 5.1.1).
             frame_type::HEADERS if stream > self.highest && stream % 2 == 1 => {
                 self.highest = stream;
                 self.effect = Some(Effect::Opens(stream));
@@ -118,14 +118,14 @@ impl FrameProgressObserver {
         }
         match self.frames.partial_header() {
             [] => NONE_PENDING,
-            // Length, then type.
-            [_, _, _, other, ..] if *other != frame_type::DATA => self.sequence,
+            // Three octets of length, then the type.
+            [_, _, _, kind, ..] if *kind != frame_type::DATA => self.sequence,
             _ => self.sequence | MAYBE_DATA,
         }
     }
 }
 
-/// Waits for the end of what a client has begun.
+/// The timer for an incomplete frame or header block.
 pub(in crate::proxy) struct FrameReadTimeout {
     progress: FrameProgress,
     timeout: Duration,
@@ -138,8 +138,8 @@ impl FrameReadTimeout {
         FrameReadTimeout { progress, timeout, watched: NONE_PENDING, timer: None }
     }
 
-    /// Ready when something was begun a limit ago and has not ended; to be asked after each read. What may be DATA has no
-    /// limit here unless the connection is `connection_idle`.
+    /// Ready when the same frame or header block has been incomplete for the timeout. Must be polled after each read. A
+    /// frame that may be DATA times out only when the connection has no open stream (`connection_idle`).
     pub(in crate::proxy) fn poll_timeout(&mut self, cx: &mut Context<'_>, connection_idle: bool) -> Poll<()> {
         let pending = self.progress.0.load(Ordering::Relaxed);
         if pending == NONE_PENDING || pending & MAYBE_DATA != 0 && !connection_idle {
@@ -155,7 +155,7 @@ impl FrameReadTimeout {
         let Some(timer) = &mut self.timer else { return Poll::Pending };
         let polled = timer.as_mut().poll(cx);
         if polled.is_ready() {
-            // Once for each thing that is begun.
+            // Fires once for each frame or header block.
             self.timer = None;
         }
         polled
@@ -174,14 +174,14 @@ mod tests {
         [&[0, 0, payload.len() as u8, kind, flags, 0, 0, 0, 1], payload].concat()
     }
 
-    /// What is begun after each octet.
+    /// The published state after each octet.
     fn pending_after_each_octet(bytes: &[u8]) -> Vec<u32> {
         let progress = FrameProgress::default();
-        let mut inbound = FrameProgressObserver::new(progress.clone(), StreamTable::default(), 0);
+        let mut observer = FrameProgressObserver::new(progress.clone(), StreamTable::default(), 0);
         bytes
             .iter()
             .map(|octet| {
-                inbound.observe(&[*octet]);
+                observer.observe(&[*octet]);
                 progress.0.load(Ordering::Relaxed)
             })
             .collect()
@@ -198,9 +198,9 @@ mod tests {
         let bytes = bytes.concat();
         for step in 1..=bytes.len() {
             let progress = FrameProgress::default();
-            let mut inbound = FrameProgressObserver::new(progress.clone(), StreamTable::default(), 0);
+            let mut observer = FrameProgressObserver::new(progress.clone(), StreamTable::default(), 0);
             for piece in bytes.chunks(step) {
-                let _ = inbound.observe(piece);
+                let _ = observer.observe(piece);
             }
             assert_eq!(progress.0.load(Ordering::Relaxed), NONE_PENDING, "{step}");
         }
@@ -210,7 +210,7 @@ mod tests {
     fn frame_is_pending_from_first_to_last_octet_except_data() {
         let ping = pending_after_each_octet(&frame(PING, 0, &[0; 2]));
         let maybe_data = |octets: &[u32]| octets.iter().map(|state| state & MAYBE_DATA).collect::<Vec<_>>();
-        assert!(ping.iter().take(10).all(|says| *says != NONE_PENDING), "{ping:?}");
+        assert!(ping.iter().take(10).all(|state| *state != NONE_PENDING), "{ping:?}");
         assert_eq!(maybe_data(&ping), [1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0]);
         assert_eq!(ping.last(), Some(&NONE_PENDING));
         let data = pending_after_each_octet(&frame(DATA, 0, &[0; 2]));
@@ -240,11 +240,11 @@ mod tests {
     #[test]
     fn preface_is_not_counted_as_a_frame() {
         let progress = FrameProgress::default();
-        let mut inbound = FrameProgressObserver::new(progress.clone(), StreamTable::default(), 5);
-        inbound.observe(b"PRI");
-        inbound.observe(&[&b"M\n"[..], &frame(4, 0, &[])].concat());
+        let mut observer = FrameProgressObserver::new(progress.clone(), StreamTable::default(), 5);
+        observer.observe(b"PRI");
+        observer.observe(&[&b"M\n"[..], &frame(4, 0, &[])].concat());
         assert_eq!(progress.0.load(Ordering::Relaxed), NONE_PENDING);
-        inbound.observe(&[0, 0, 8, PING, 0]);
+        observer.observe(&[0, 0, 8, PING, 0]);
         assert_ne!(progress.0.load(Ordering::Relaxed), NONE_PENDING);
     }
 
@@ -255,29 +255,29 @@ mod tests {
         };
         let code = [0, 0, 0, 8];
         let bytes = [
-            // Opened and reset; in two frames; with trailers.
+            // Opened and reset; header block in two frames; with trailers.
             on(1, HEADERS, END_HEADERS, b"head"),
             on(1, frame_type::RST_STREAM, 0, &code),
             on(3, HEADERS, 0, b"head"),
             on(3, CONTINUATION, END_HEADERS, b"more"),
             on(3, HEADERS, END_HEADERS | 1, b"trailers"),
             on(3, frame_type::RST_STREAM, 0, &code),
-            // Not a client's stream, one that is older than the last, one that was never opened.
+            // Not a client stream; lower than the last stream; never opened.
             on(4, HEADERS, END_HEADERS, b"head"),
             on(4, frame_type::RST_STREAM, 0, &code),
             on(1, HEADERS, END_HEADERS, b"head"),
             on(1, frame_type::RST_STREAM, 0, &code),
             on(9, frame_type::RST_STREAM, 0, &code),
-            // Left open; and never whole.
+            // Still open; incomplete header block.
             on(11, HEADERS, END_HEADERS | 1, b"head"),
             on(13, HEADERS, 0, b"head"),
         ]
         .concat();
         for step in 1..=bytes.len() {
             let streams = StreamTable::default();
-            let mut inbound = FrameProgressObserver::new(FrameProgress::default(), streams.clone(), 0);
-            let gone: usize = bytes.chunks(step).map(|piece| inbound.observe(piece)).sum();
-            assert_eq!((gone, streams.connection_ended()), (2, 1), "{step}");
+            let mut observer = FrameProgressObserver::new(FrameProgress::default(), streams.clone(), 0);
+            let resets: usize = bytes.chunks(step).map(|piece| observer.observe(piece)).sum();
+            assert_eq!((resets, streams.connection_ended()), (2, 1), "{step}");
         }
     }
 }

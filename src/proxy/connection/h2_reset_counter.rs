@@ -1,30 +1,30 @@
-//! What the `h2` crate does to streams without telling us, told from the frames that it writes.
+//! Counts the streams that the `h2` crate rejects without returning a request, by parsing the frames that it writes.
 //!
-//! A malformed stream never becomes a request here; the crate answers it with RST_STREAM (RFC 9113 8.1.1), and a header list
-//! above its own bound with an empty 431. Which streams are still open is in the [`StreamTable`]. It changes no byte.
+//! The crate sends RST_STREAM for a malformed stream (RFC 9113 8.1.1) and an empty 431 for a header list above its
+//! limit. The [`StreamTable`] holds the state of the streams. The observer does not modify the bytes.
 
 use crate::http::h2_frame::{self, FrameEvent, FrameHeader, flag, frame_type};
 use crate::proxy::stream_table::StreamTable;
 
-/// What the library did in the frames that were looked at.
+/// What the `h2` crate did by itself in the observed frames.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(in crate::proxy) struct LibraryActions {
-    /// Streams that it reset because they were malformed.
+    /// Malformed streams that it reset.
     pub(in crate::proxy) resets: usize,
-    /// Streams that it answered by itself.
+    /// Responses that it sent.
     pub(in crate::proxy) responses: usize,
 }
 
-/// Follows the frames of one connection.
+/// Parses the frames written on one connection.
 #[derive(Debug, Default)]
 pub(in crate::proxy) struct ResetCounter {
     streams: StreamTable,
     parser: h2_frame::FrameParser,
-    /// The frame whose payload begins with a number that counts.
+    /// The number at the start of the current payload, if the frame type has one.
     number: Option<Number>,
 }
 
-/// The first four octets of RST_STREAM (a code) or GOAWAY (the last stream), as far as they were written.
+/// The first four octets of RST_STREAM (error code) or GOAWAY (last stream identifier), as far as they were written.
 #[derive(Clone, Copy, Debug)]
 struct Number {
     kind: u8,
@@ -38,19 +38,23 @@ impl ResetCounter {
         ResetCounter { streams, ..ResetCounter::default() }
     }
 
-    /// Looks at what was written next.
+    /// Parses written bytes.
     pub(in crate::proxy) fn observe(&mut self, mut written: &[u8]) -> LibraryActions {
         let mut actions = LibraryActions::default();
-        while let Some(piece) = self.parser.next(&mut written) {
-            match piece {
-                FrameEvent::Header(head) => self.begin_frame(head, &mut actions),
-                FrameEvent::Payload(octets) => self.payload(octets, &mut actions),
+        while let Some(event) = self.parser.next(&mut written) {
+            match event {
+                FrameEvent::Header(header) => self.begin_frame(header, &mut actions),
+                FrameEvent::Payload(octets) => self.read_payload(octets, &mut actions),
             }
         }
         actions
     }
 
-    fn begin_frame(&mut self, FrameHeader { kind, flags, stream }: FrameHeader, deeds: &mut LibraryActions) {
+    fn begin_frame(
+        &mut self,
+        FrameHeader { kind, flags, stream }: FrameHeader,
+        actions: &mut LibraryActions,
+    ) {
         self.number = matches!(kind, frame_type::RST_STREAM | frame_type::GOAWAY).then_some(Number {
             kind,
             stream,
@@ -60,14 +64,14 @@ impl ResetCounter {
         let end_stream = flags & flag::END_STREAM != 0;
         match kind {
             frame_type::HEADERS => {
-                deeds.responses += usize::from(self.streams.headers_written(stream, end_stream));
+                actions.responses += usize::from(self.streams.headers_written(stream, end_stream));
             }
             frame_type::DATA if end_stream => self.streams.end_written(stream),
             _ => {}
         }
     }
 
-    fn payload(&mut self, octets: &[u8], deeds: &mut LibraryActions) {
+    fn read_payload(&mut self, octets: &[u8], actions: &mut LibraryActions) {
         let Some(number) = &mut self.number else { return };
         for octet in octets.iter().take(usize::from(4 - number.octets)) {
             number.value = number.value << 8 | u32::from(*octet);
@@ -79,10 +83,10 @@ impl ResetCounter {
         let Number { kind, stream, value, .. } = *number;
         self.number = None;
         if kind == frame_type::GOAWAY {
-            // The highest bit is reserved.
+            // The high bit is reserved.
             self.streams.goaway_written(value & 0x7fff_ffff);
         } else {
-            deeds.resets += usize::from(self.streams.reset_written(stream, value));
+            actions.resets += usize::from(self.streams.reset_written(stream, value));
         }
     }
 }
@@ -96,7 +100,7 @@ mod tests {
         [&[0, 0, length, kind, flags, 0, 0, 0, stream], payload].concat()
     }
 
-    /// However the bytes are split.
+    /// The actions observed, which must not depend on how the bytes are split.
     fn observed_actions(accepted: &[u32], bytes: &[u8]) -> LibraryActions {
         let results = (1..=bytes.len()).map(|step| {
             let streams = StreamTable::default();

@@ -1,13 +1,14 @@
-//! One client connection: first byte, head after head, the guard around every request, and a close that can be read.
+//! Serves one client connection: reads requests, runs each one under a panic guard, and closes the connection cleanly.
 //!
-//! It knows how bytes become a request and what happens between requests. What answers is a [`ListenerRole`]: the gateway or
-//! the telemetry pages. HTTP/2 is served in [`super::connection::h2`].
+//! This file covers HTTP/1 and everything that happens between requests. [`h2`] serves HTTP/2. The [`ListenerRole`]
+//! decides whether the gateway or the admin pages handle a request.
 
 pub(super) mod h2;
 pub(super) mod h2_read_timeout;
 pub(super) mod h2_reset_counter;
 pub(super) mod tls_handshake;
 pub mod tracker;
+
 use std::fmt;
 use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -21,11 +22,10 @@ use pingora::protocols::Stream;
 use pingora::server::ShutdownWatch;
 use rustls::ServerConfig;
 
-use super::downstream::h1::DownstreamH1;
-
+use self::tls_handshake::NegotiatedStream;
+use self::tracker::{ConnectionGuard, ConnectionPermit, ConnectionTracker};
 use super::buffered_stream::{BODY_BUFFER_SIZE, BufferedStream, HEADER_BUFFER_SIZE};
-use super::connection::tls_handshake::NegotiatedStream;
-use super::connection::tracker::{ConnectionGuard, ConnectionPermit, ConnectionTracker};
+use super::downstream::h1::DownstreamH1;
 use super::downstream::{Downstream, ResponseState};
 use super::gateway::Gateway;
 use super::message::CloseMode;
@@ -43,54 +43,54 @@ use crate::telemetry::{CloseReason, Gauge};
 use crate::tls::cert_verification::is_tls_error;
 use crate::upstream::timer::timeout_at;
 
-/// After an answer that closes, so much of what the client still sends is read, so that the answer is not lost to a
-/// reset (RFC 9112 9.6).
+/// Maximum number of bytes read and discarded after the last response. Without this lingering close, a TCP reset could
+/// destroy the response before the client has read it (RFC 9112 9.6).
 const MAX_LINGER_BYTES: usize = 64 * 1024 * 1024;
-/// For so long in all.
+/// Maximum duration of a lingering close.
 const LINGER_TIMEOUT: Duration = Duration::from_secs(10);
-/// And while the client is not silent for longer.
+/// A lingering close ends earlier when the client sends nothing for this long.
 const LINGER_IDLE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A connection that there is no place for has so long to ask and, once it was told, to go.
+/// Time that a connection over the limit has to send its request, and then to read the error response and close.
 const OVERFLOW_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// An idle connection that is closed has so long to take the goodbye of TLS.
+/// Time for sending the TLS close_notify alert on an idle connection.
 const CLOSE_NOTIFY_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// An idle connection is closed so long after draining has begun: a request may be on its way already.
+/// An idle connection stays open for this long after draining has begun: a request may already be in transit.
 const DRAIN_IDLE_GRACE: Duration = Duration::from_secs(1);
 
-/// So much of a line that is no request line is logged.
+/// Maximum number of bytes of a malformed request line that are logged.
 const MAX_LOGGED_LINE: usize = 1024;
 
-/// What answers on a listener.
+/// What handles the requests of a listener.
 #[derive(Clone, Debug)]
 pub enum ListenerRole {
-    /// The gateway's routes, for as many connections at once as `client.max_connections` says.
+    /// The gateway's routes, limited to `client.max_connections` concurrent connections.
     Gateway,
-    /// Pages of our own, for so many connections at once.
+    /// Built-in pages (metrics, health), and the maximum number of concurrent connections.
     Pages(Arc<dyn PageHandler>, usize),
 }
 
-/// What one listener does with its connections.
+/// The settings and shared state of one listener.
 pub struct ListenerService {
-    /// Shared by all listeners.
+    /// The gateway; all listeners share it.
     pub gateway: Arc<Gateway>,
-    /// What answers here.
+    /// What handles the requests.
     pub role: ListenerRole,
-    /// HTTP/2 with prior knowledge is understood here.
+    /// Whether connections use cleartext HTTP/2 with prior knowledge.
     pub h2c: bool,
-    /// TLS is spoken here, by the settings of now: a reload may bring other certificates.
+    /// The TLS configuration; `None` for cleartext. A reload may replace the certificates.
     pub tls: Option<Arc<ArcSwap<ServerConfig>>>,
-    /// Those that are open, and how many may be.
+    /// Counts the open connections.
     pub tracker: Arc<ConnectionTracker>,
-    /// The gauge of this listener.
+    /// The metric of this listener's open connections.
     pub gauge: Gauge,
 }
 
 impl fmt::Debug for ListenerService {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Connections")
+        f.debug_struct("ListenerService")
             .field("role", &self.role)
             .field("h2c", &self.h2c)
             .field("tls", &self.tls.is_some())
@@ -99,8 +99,8 @@ impl fmt::Debug for ListenerService {
 }
 
 impl ListenerService {
-    /// What the answer to something that is no request wears, when it names this origin. Our own pages are for no
-    /// other page to read.
+    /// Response headers for a request that matches no route and has this Origin field. The built-in pages allow no
+    /// cross-origin access.
     pub(super) fn unrouted_response_headers(&self, origin: Option<&[u8]>) -> ResponseHeaderMutations {
         match self.role {
             ListenerRole::Gateway => cors::unrouted_response_headers(&self.gateway, origin),
@@ -108,13 +108,13 @@ impl ListenerService {
         }
     }
 
-    /// Returns when another connection may be accepted.
+    /// Waits until another connection may be accepted.
     pub async fn wait_for_capacity(&self) {
         let max_connections = self.max_connections(&self.gateway.snapshot.load().client);
         self.tracker.wait_for_capacity(max_connections).await;
     }
 
-    /// Serves one connection to its end.
+    /// Serves one connection until it closes.
     pub async fn serve(
         self: Arc<Self>,
         stream: Stream,
@@ -144,12 +144,12 @@ impl ListenerService {
         }
     }
 
-    /// How clients reach this listener, as a URL says it.
+    /// The URI scheme of this listener.
     pub(super) fn scheme(&self) -> &'static str {
         if self.tls.is_some() { "https" } else { "http" }
     }
 
-    /// So many connections are served at once.
+    /// Maximum number of connections served at once.
     fn max_connections(&self, client_config: &ClientLimits) -> usize {
         match self.role {
             ListenerRole::Gateway => client_config.max_connections,
@@ -158,25 +158,25 @@ impl ListenerService {
     }
 }
 
-/// One connection, being served.
+/// One open client connection.
 pub(super) struct Connection<'a> {
     pub(super) listener: &'a Arc<ListenerService>,
     pub(super) peer_ip: IpAddr,
     pub(super) client_config: Arc<ClientLimits>,
-    /// `None`: there are too many, and this one is let in to be told so.
+    /// `None`: over the connection limit. The connection is only accepted to send an error response.
     permit: Option<ConnectionPermit>,
     pub(super) shutdown: ShutdownWatch,
 }
 
-/// What came when the next request was awaited.
+/// What a client connection delivered while the gateway waited for the next request.
 enum NextInput {
-    /// A head; so many bytes of it are a blank line before.
+    /// A request line and header section of `length` bytes. The first `skip` bytes are an empty line before it.
     RequestHead { length: usize, skip: usize },
-    /// Something that no head begins with: the client speaks HTTP/2.
+    /// The connection preface of HTTP/2.
     Http2Preface,
-    /// What is not a request.
+    /// A malformed or incomplete request.
     Rejected(Fault),
-    /// Nothing: the connection ends in silence.
+    /// No request: the connection closes without a response. `None` for a normal close by the client.
     Closed(Option<CloseReason>),
 }
 
@@ -192,7 +192,7 @@ impl Connection<'_> {
                         self.listener.gateway.metrics.closed_without_response(close_reason);
                     }
                     if matches!(close_reason, Some(CloseReason::IdleTimeout | CloseReason::Drain)) {
-                        // TLS has a word for it, without which the end looks like a cut.
+                        // Without a TLS close_notify alert the close looks like a truncation attack.
                         let _ =
                             timeout_at(Instant::now() + CLOSE_NOTIFY_TIMEOUT, h1.io.shutdown_write()).await;
                     }
@@ -223,14 +223,14 @@ impl Connection<'_> {
                     }
                     return;
                 }
-                // A cut message ends with the connection, at once.
+                // The close itself marks the response as truncated, so there is no lingering close.
                 ResponseState::Aborted(CloseMode::Fin) => return,
                 ResponseState::NotStarted
                 | ResponseState::HeadersSent
                 | ResponseState::Disconnected
                 | ResponseState::WriteTimeout => {
                     record::count_disconnect(&self.listener.gateway, client.state());
-                    // Perhaps only its sending side is closed: what it still reads must not look whole.
+                    // The client may have closed only its sending side: a truncated response must not look complete.
                     if let Some(mut h1) = client.into_h1()
                         && h1.abort() == CloseMode::Reset
                     {
@@ -245,7 +245,8 @@ impl Connection<'_> {
         }
     }
 
-    /// Whether this connection is among those that are served; one that came too early is, once there is room.
+    /// Returns whether this connection is within the connection limit. A connection that was over the limit retries
+    /// here.
     pub(super) fn acquire_permit(&mut self) -> bool {
         if self.permit.is_none() {
             self.permit =
@@ -254,12 +255,12 @@ impl Connection<'_> {
         self.permit.is_some()
     }
 
-    /// A limit on a client that may be let in only to be told that there are too many: it has to be quick.
+    /// Shortens a timeout for a connection over the limit, which only waits for an error response.
     pub(super) fn clamp_timeout(&self, timeout: Duration) -> Duration {
         if self.permit.is_some() { timeout } else { timeout.min(OVERFLOW_TIMEOUT) }
     }
 
-    /// One request whose head is in the buffer.
+    /// Serves the request whose header section is the first `length` bytes of the input buffer.
     async fn serve_request(&mut self, client: &mut Downstream, length: usize, skip: usize) {
         let Some(h1) = client.as_h1() else { return };
         let mut request_head = h1.io.input.split_to(length);
@@ -282,7 +283,7 @@ impl Connection<'_> {
         }
     }
 
-    /// What is known of a head that is not served: how it begins, and whose page it comes from.
+    /// Describes a rejected request for the error response and the log: request line, CORS headers, gRPC.
     fn rejected(&self, fault: Fault, read: &[u8]) -> RejectedRequest {
         RejectedRequest {
             fault,
@@ -296,18 +297,19 @@ impl Connection<'_> {
 
     async fn reject(&mut self, client: &mut Downstream, rejected: RejectedRequest) {
         if let Some(h1) = client.as_h1() {
-            // Whoever asks with HEAD takes no body for an answer, however the rest of its head looks.
+            // A response to HEAD has no body, even when the rest of the request is malformed.
             h1.begin_rejected(rejected.request_line.starts_with(b"HEAD "));
         }
         client.expect_response();
         reject_guarded(self.listener, self.peer_ip, client, rejected).await;
     }
 
-    /// Waits for a head: the first byte under the idle limit, the whole head under one deadline.
+    /// Reads a request header section. The idle timeout limits the wait for the first byte, one deadline limits the
+    /// rest.
     async fn read_request_head(&mut self, io: &mut BufferedStream, first: bool) -> NextInput {
         let mut idle_deadline = Instant::now() + self.clamp_timeout(self.client_config.idle_timeout);
         let mut draining = false;
-        // An empty line before a request is not the beginning of one (RFC 9112 2.2): old clients end a body with it.
+        // Ignore an empty line before a request (RFC 9112 2.2): old clients send one after a body.
         while matches!(io.input.as_ref(), b"" | b"\r" | b"\r\n") {
             let waited = tokio::select! {
                 biased;
@@ -324,13 +326,13 @@ impl Connection<'_> {
                     return NextInput::Closed(Some(CloseReason::TlsConnectionError));
                 }
                 Some(Ok(0) | Err(_)) if first => return NextInput::Closed(Some(CloseReason::NoRequest)),
-                // A client may close a kept connection whenever it likes.
+                // A client may close a keep-alive connection at any time.
                 Some(Ok(0) | Err(_)) => return NextInput::Closed(None),
                 None if draining => return NextInput::Closed(Some(CloseReason::Drain)),
                 None => return NextInput::Closed(Some(CloseReason::IdleTimeout)),
             }
         }
-        // The limits of now, not those of when the connection was made: a reload may have changed them.
+        // A reload may have changed the limits since the connection was opened.
         let snapshot = self.listener.gateway.snapshot.load();
         if !Arc::ptr_eq(&self.client_config, &snapshot.client) {
             self.client_config = Arc::clone(&snapshot.client);
@@ -349,7 +351,8 @@ impl Connection<'_> {
                         continue;
                     }
                     h2::Preface::Other => {
-                        let evidence = Evidence::from_static("not HTTP/2, on a listener for HTTP/2 alone");
+                        let evidence =
+                            Evidence::from_static("expected an HTTP/2 connection preface on an h2c listener");
                         return NextInput::Rejected(
                             Fault::new(Cause::UnsupportedVersion, Phase::RequestHeaders)
                                 .with_evidence(evidence),
@@ -369,14 +372,14 @@ impl Connection<'_> {
         }
     }
 
-    /// Reads on inside a head; `Some` when no more will come.
+    /// Reads more of a header section. `Some` means that the header section stays incomplete.
     async fn read_more(&mut self, io: &mut BufferedStream, deadline: Instant) -> Option<NextInput> {
         match timeout_at(deadline, io.fill(HEADER_BUFFER_SIZE)).await {
             Some(Ok(1..)) => None,
-            // The client may still read: it gets an answer to its half of a request.
+            // The client may have closed only its sending side, so it can still read an error response.
             Some(Ok(0)) => Some(NextInput::Rejected(
                 Fault::new(Cause::HttpRequestError, Phase::RequestHeaders)
-                    .with_evidence(Evidence::from_static("the head ends early")),
+                    .with_evidence(Evidence::from_static("connection closed inside the request headers")),
             )),
             Some(Err(error)) if is_tls_error(&error) => {
                 Some(NextInput::Closed(Some(CloseReason::TlsConnectionError)))
@@ -387,25 +390,25 @@ impl Connection<'_> {
     }
 }
 
-/// There are more connections than `client.max_connections`.
+/// The error for a connection over `client.max_connections`.
 pub(super) fn over_connection_limit() -> Fault {
     Fault::new(Cause::ConnectionLimitReached, Phase::Admit)
 }
 
-/// The beginning of what was read, for the log: a request line where there is one.
+/// The first line of the input, at most 1 KiB, for the log.
 pub(super) fn first_line(read: &[u8]) -> Bytes {
     let start = read.trim_ascii_start();
     let end = start.iter().position(|octet| matches!(octet, b'\r' | b'\n')).unwrap_or(start.len());
     Bytes::copy_from_slice(start.get(..end.min(MAX_LOGGED_LINE)).unwrap_or_default())
 }
 
-/// What is done under the guard.
+/// The work that runs under the panic guard.
 enum GuardedWork<'a> {
     Serve(&'a Request),
     Reject(RejectedRequest),
 }
 
-/// Serves a request that was understood, under the guard.
+/// Serves a well-formed request under the panic guard.
 pub(super) async fn serve_guarded(
     listener: &ListenerService,
     peer_ip: IpAddr,
@@ -415,7 +418,7 @@ pub(super) async fn serve_guarded(
     run_guarded(listener, peer_ip, client, GuardedWork::Serve(request)).await;
 }
 
-/// Refuses what is not a request, under the guard.
+/// Sends the error response to a rejected request under the panic guard.
 pub(super) async fn reject_guarded(
     listener: &ListenerService,
     peer_ip: IpAddr,
@@ -425,7 +428,8 @@ pub(super) async fn reject_guarded(
     run_guarded(listener, peer_ip, client, GuardedWork::Reject(rejected)).await;
 }
 
-/// The panic guard: a bug of ours becomes a documented 500, or a visible abort, and a number.
+/// Runs `work` under a panic guard. A panic becomes a documented 500, or a truncated response if the headers were sent
+/// already, and increments a metric.
 async fn run_guarded(
     listener: &ListenerService,
     peer_ip: IpAddr,
@@ -436,7 +440,7 @@ async fn run_guarded(
         GuardedWork::Serve(request) => (Some(*request), Bytes::new()),
         GuardedWork::Reject(rejected) => (None, rejected.request_line.clone()),
     };
-    // Boxed once: the future is large, and an idle connection should not carry its room.
+    // Boxed because the future is large: idle connections should not reserve memory for it.
     let guarded_task = Box::pin(async {
         match (&listener.role, work) {
             (ListenerRole::Gateway, GuardedWork::Serve(request)) => {
@@ -461,7 +465,7 @@ async fn run_guarded(
         ResponseState::NotStarted => {
             let fault = Fault::new(Cause::ProxyInternalError, Phase::Internal);
             let response_headers = match (&listener.role, request) {
-                // The rules of the route, if finding it was not what went wrong.
+                // Try to apply the headers of the route; matching the route may be what panicked.
                 (ListenerRole::Gateway, Some(request)) => catch_unwind(AssertUnwindSafe(|| {
                     request::panic_response_headers(&listener.gateway, peer_ip, request)
                 })),
@@ -493,11 +497,11 @@ async fn run_guarded(
     }
 }
 
-/// Ends a connection after a whole answer: FIN, then a bounded look at what the client still sends, so that no reset
-/// overtakes the answer.
+/// Closes a connection after a complete response: sends FIN, then reads and discards input within limits. Closing with
+/// unread input would send a reset that can overtake the response.
 async fn lingering_close(client: Downstream, had_permit: bool) {
     let Some(mut h1) = client.into_h1() else { return };
-    // In TLS even this has to be written, and a client that does not read has no room for it.
+    // With TLS this writes an alert, which blocks when the client does not read.
     if !matches!(timeout_at(Instant::now() + LINGER_IDLE_TIMEOUT, h1.io.shutdown_write()).await, Some(Ok(())))
     {
         return;
@@ -531,7 +535,7 @@ mod tests {
     use crate::tls::server_config;
     use crate::tls::stream::TlsConnection;
 
-    /// A connection in TLS whose client reads nothing more, and which takes nothing more.
+    /// A TLS connection with full buffers whose client has stopped reading.
     async fn stalled_tls_client() -> (TlsConnection, TlsConnection) {
         let key = KeyPair::generate().unwrap();
         let certificate = CertificateParams::new(["test".to_owned()]).unwrap().self_signed(&key).unwrap();

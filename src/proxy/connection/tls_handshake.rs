@@ -1,7 +1,7 @@
-//! TLS with a client, before its first request: the handshake under its limit, and the silence when it fails.
+//! The TLS handshake with a client, under a timeout.
 //!
-//! A client without a handshake cannot be answered: nothing that it would understand can be said. Which certificates are
-//! shown is decided where the listener was made ([`crate::tls`]).
+//! A failed handshake closes the connection without an HTTP response, because there is no channel for one. The
+//! certificates are configured in [`crate::tls::server_config`].
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -15,18 +15,18 @@ use crate::tls::server_config::ServerTlsConfig;
 use crate::tls::stream::{AcceptError, TlsConnection};
 use crate::upstream::timer::timeout_at;
 
-/// What both sides have agreed on.
+/// An encrypted connection, by the protocol that ALPN selected.
 pub(in crate::proxy) enum NegotiatedStream {
-    /// HTTP/1, which is also for those who said nothing.
+    /// HTTP/1.1, also for clients without ALPN.
     Http1(Stream),
     /// HTTP/2.
     Http2(Stream),
 }
 
-/// Makes the connection an encrypted one.
+/// Performs the server side of the TLS handshake.
 ///
 /// # Errors
-/// The client gets nothing but an alert, where TLS has one for it.
+/// The handshake failed or timed out. The client received at most a TLS alert.
 pub(in crate::proxy) async fn accept_tls(
     stream: Stream,
     tls_config: &ServerTlsConfig,
@@ -34,7 +34,7 @@ pub(in crate::proxy) async fn accept_tls(
     peer_ip: IpAddr,
 ) -> Result<NegotiatedStream, CloseReason> {
     let tls_accept = TlsConnection::accept(stream, Arc::clone(tls_config));
-    // Boxed: it is large, and a connection lives on without it.
+    // Boxed because the future is large and the connection outlives it.
     match timeout_at(Instant::now() + timeout, Box::pin(tls_accept)).await {
         Some(Ok(tls_stream)) if tls_stream.negotiated_http2() => {
             Ok(NegotiatedStream::Http2(Box::new(tls_stream)))
@@ -43,7 +43,7 @@ pub(in crate::proxy) async fn accept_tls(
         Some(Err(AcceptError::ClosedEarly)) => Err(CloseReason::NoRequest),
         Some(Err(AcceptError::NotTls)) => Err(CloseReason::PlaintextOnTls),
         Some(Err(AcceptError::Handshake(error))) => {
-            // One line a connection that never made a request: only for who looks for it.
+            // Debug level: any port scanner can trigger this line.
             debug!(client_ip = %peer_ip, evidence = %error, "TLS handshake failed");
             Err(CloseReason::TlsHandshakeFailed)
         }

@@ -1,14 +1,13 @@
-//! The connections that are open, over all listeners that share them: how many are served, how many more are let in to be
-//! told that they are not, and the event that the last has ended.
+//! Counts open connections across listeners: those within the limit, and those over it that only get an error response.
 //!
-//! It only counts. Whoever holds an [`ConnectionGuard`] or a [`ConnectionPermit`] is counted, and nobody else: a count cannot leak.
+//! The counts follow the lifetimes of [`ConnectionGuard`] and [`ConnectionPermit`], so they cannot leak.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::Notify;
 
-/// The open connections.
+/// Counts open connections and enforces the connection limit.
 #[derive(Debug)]
 pub struct ConnectionTracker {
     open: AtomicUsize,
@@ -18,7 +17,8 @@ pub struct ConnectionTracker {
 }
 
 impl ConnectionTracker {
-    /// `max_overflow`: so many connections beyond the limit are let in at once to be answered; further ones wait to be accepted.
+    /// Up to `max_overflow` connections over the limit are accepted at once and get an error response. Further
+    /// connections wait in the kernel's accept queue.
     pub fn new(max_overflow: usize) -> Arc<Self> {
         Arc::new(ConnectionTracker {
             open: AtomicUsize::new(0),
@@ -28,18 +28,18 @@ impl ConnectionTracker {
         })
     }
 
-    /// How many there are.
+    /// The number of open connections, including those over the limit.
     pub fn count(&self) -> usize {
         self.open.load(Ordering::Acquire)
     }
 
-    /// Returns when there are none.
+    /// Waits until no connection is open.
     pub async fn drained(&self) {
         self.wait_until(|| self.count() == 0).await;
     }
 
-    /// Returns when one more may be let in, where `max_permits` may be served. There may be more than that, from before the limit
-    /// was lowered: the crowd is who is not served.
+    /// Waits until another connection may be accepted under a limit of `max_permits`. After the limit was lowered, more
+    /// permits than that may be in use; they do not count as overflow.
     pub async fn wait_for_capacity(&self, max_permits: usize) {
         self.wait_until(|| {
             let permits = self.permits.load(Ordering::Acquire);
@@ -58,13 +58,13 @@ impl ConnectionTracker {
         }
     }
 
-    /// A connection was accepted.
+    /// Counts a newly accepted connection until the guard is dropped.
     pub fn register(self: &Arc<Self>) -> ConnectionGuard {
         self.open.fetch_add(1, Ordering::AcqRel);
         ConnectionGuard(Arc::clone(self))
     }
 
-    /// A place among those that are served; `None` when there are `max_permits` already.
+    /// Reserves a place within the connection limit; `None` when `max_permits` are in use.
     pub(in crate::proxy) fn try_acquire_permit(
         self: &Arc<Self>,
         max_permits: usize,
@@ -75,7 +75,7 @@ impl ConnectionTracker {
     }
 }
 
-/// One open connection.
+/// Counts one open connection while it exists.
 #[derive(Debug)]
 pub struct ConnectionGuard(Arc<ConnectionTracker>);
 
@@ -86,7 +86,7 @@ impl Drop for ConnectionGuard {
     }
 }
 
-/// One connection that is served.
+/// A place within the connection limit, released on drop.
 #[derive(Debug)]
 pub(in crate::proxy) struct ConnectionPermit(Arc<ConnectionTracker>);
 
@@ -108,7 +108,10 @@ mod tests {
         let (first, second) = (tracker.register(), tracker.register());
         let permit = tracker.try_acquire_permit(1);
         assert!(permit.is_some() && tracker.try_acquire_permit(1).is_none());
-        assert!(tracker.wait_for_capacity(1).now_or_never().is_none(), "one is served, one is being refused");
+        assert!(
+            tracker.wait_for_capacity(1).now_or_never().is_none(),
+            "one connection has a permit, one is over the limit"
+        );
         drop(second);
         assert!(tracker.wait_for_capacity(1).now_or_never().is_some());
         drop((first, permit));
@@ -116,7 +119,7 @@ mod tests {
         let _served = (tracker.try_acquire_permit(2), tracker.try_acquire_permit(2));
         assert!(
             tracker.wait_for_capacity(1).now_or_never().is_some(),
-            "a lowered limit lets the crowd in to be told of it"
+            "after the limit was lowered, overflow is still accepted"
         );
         drop((_one, _two, _served));
         assert!(tracker.try_acquire_permit(1).is_some());

@@ -1,7 +1,7 @@
-//! A client on HTTP/1: its request body as it arrives, and the bytes of the one response it gets.
+//! The client side of an HTTP/1 connection: reads request bodies and writes response bytes with their framing.
 //!
-//! It frames what it is given and never decides what to answer: only [`crate::proxy::local_reply`] and [`crate::proxy::relay`] call the
-//! `send_*` functions. The head of the request is read in [`crate::proxy::connection`].
+//! Only [`crate::proxy::local_reply`] and [`crate::proxy::relay`] call the `send_*` functions.
+//! [`crate::proxy::connection`] reads the request header sections.
 
 use std::io;
 use std::task::{Context, Poll, ready};
@@ -16,26 +16,26 @@ use crate::proxy::buffered_stream::{BODY_BUFFER_SIZE, BufferedStream, HEADER_BUF
 use crate::proxy::message::h1_writer;
 use crate::proxy::message::{BodyLength, CloseMode, ResponseHeadParts};
 
-/// Most bytes of pipelined requests that are read while an earlier one is served.
+/// Maximum number of bytes of pipelined requests that are read while an earlier request is served.
 const MAX_PIPELINED_BYTES: usize = 64 * 1024;
 
-/// A response head of ours or of most upstreams fits into so many bytes.
+/// Initial buffer size for a response header section; most of them fit.
 const TYPICAL_HEADER_BYTES: usize = 640;
-/// Most room that is made for a body together with its head.
+/// Maximum number of body bytes for which the header buffer reserves memory.
 const MAX_BODY_RESERVE: usize = 4 * 1024;
 
-/// What the request body did.
+/// Why the request body could not be read.
 #[derive(Debug)]
 pub(in crate::proxy) enum BodyError {
-    /// Its framing is broken.
+    /// Invalid framing.
     Malformed(&'static str),
-    /// The client sent FIN inside it; it may still read.
+    /// The client sent FIN before the end of the body; it may still read a response.
     Incomplete,
-    /// The connection is gone.
+    /// The connection was reset or failed.
     Disconnected,
 }
 
-/// One HTTP/1 connection, request after request.
+/// One HTTP/1 connection, with the state of its current request.
 #[derive(Debug)]
 pub(in crate::proxy) struct DownstreamH1 {
     pub(in crate::proxy) io: BufferedStream,
@@ -51,7 +51,7 @@ pub(in crate::proxy) struct DownstreamH1 {
     shutdown: ShutdownWatch,
 }
 
-/// How the response that is being sent finds its end.
+/// How the client detects the end of the response body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::proxy) enum BodyFraming {
     None,
@@ -61,7 +61,7 @@ pub(in crate::proxy) enum BodyFraming {
 }
 
 impl ResponseHeadParts<'_> {
-    /// How the body that follows this head finds its end.
+    /// The framing of the response body (RFC 9112 6).
     pub(in crate::proxy) const fn body_framing(
         &self,
         version: Version,
@@ -81,8 +81,8 @@ impl ResponseHeadParts<'_> {
     }
 }
 
-/// Writes a head. Framing and Connection are written here, from what was understood, and nowhere else. `keep_alive` says that
-/// the connection outlives the response.
+/// Writes a status line and header section. This is the only function that writes Content-Length, Transfer-Encoding and
+/// Connection. `keep_alive`: the connection stays open after the response.
 pub(in crate::proxy) fn write_response_head(
     out: &mut BytesMut,
     parts: &ResponseHeadParts<'_>,
@@ -90,7 +90,7 @@ pub(in crate::proxy) fn write_response_head(
     (version, keep_alive): (Version, bool),
     write_fields: impl FnOnce(&mut BytesMut),
 ) {
-    // Once for the whole message where it is small: growing step by step was a tenth of a refusal's instructions.
+    // Reserve once for a small message: growing the buffer was a tenth of the instructions of an error response.
     let body_reserve = match parts.length {
         BodyLength::Exactly(length) => {
             usize::try_from(length).unwrap_or(MAX_BODY_RESERVE).min(MAX_BODY_RESERVE)
@@ -119,7 +119,7 @@ pub(in crate::proxy) fn write_response_head(
 }
 
 impl DownstreamH1 {
-    /// `shutdown` turns true when connections should end after their response.
+    /// `shutdown` becomes true when connections should close after their response.
     pub(in crate::proxy) fn new(io: BufferedStream, shutdown: ShutdownWatch) -> Self {
         DownstreamH1 {
             io,
@@ -135,7 +135,7 @@ impl DownstreamH1 {
         }
     }
 
-    /// The head was read and is one clear request.
+    /// Resets the state for a well-formed request.
     pub(in crate::proxy) fn begin_request(&mut self, facts: &RequestHead) {
         self.body = BodyDecoder::request(facts.framing);
         self.version = facts.version;
@@ -146,8 +146,8 @@ impl DownstreamH1 {
         self.close_after_response = false;
     }
 
-    /// The head is not a request: whatever is answered, nothing after it can be trusted. `is_head_request`: it began as one
-    /// with the method HEAD.
+    /// Resets the state for a malformed request. The connection closes after the response, because the rest of the
+    /// input cannot be framed. `is_head_request`: the request line begins with HEAD.
     pub(in crate::proxy) fn begin_rejected(&mut self, is_head_request: bool) {
         self.body = BodyDecoder::request(RequestFraming::None);
         self.version = Version::Http11;
@@ -170,12 +170,12 @@ impl DownstreamH1 {
         self.body.is_done()
     }
 
-    /// How much of the body is still to come, where the client said it.
+    /// Number of request body bytes still to be received, if the client declared a length.
     pub(in crate::proxy) const fn body_remaining(&self) -> Option<u64> {
         self.body.remaining()
     }
 
-    /// The next piece of the request body; `None` at its end.
+    /// The next chunk of the request body; `None` at its end.
     pub(in crate::proxy) fn poll_body(
         &mut self,
         cx: &mut Context<'_>,
@@ -199,7 +199,7 @@ impl DownstreamH1 {
         }
     }
 
-    /// Ready when the client has left or has shut down its sending side. Reads ahead, within bounds.
+    /// Ready when the client has disconnected or closed its sending side. Reads pipelined requests up to 64 KiB.
     pub(in crate::proxy) fn poll_disconnect(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         while self.io.input.len() < MAX_PIPELINED_BYTES {
             match ready!(self.io.poll_fill(cx, HEADER_BUFFER_SIZE)) {
@@ -214,18 +214,18 @@ impl DownstreamH1 {
         Poll::Pending
     }
 
-    /// After this response the connection ends, whatever the client asked for.
+    /// Closes the connection after this response.
     pub(in crate::proxy) fn close_after_response(&mut self) {
         self.close_after_response = true;
     }
 
-    /// Whether the next request may come on this connection. Never before the end of this one's body was seen: what
-    /// follows in the buffer would be taken for a head.
+    /// Whether the connection can serve another request. False while the request body is incomplete: the rest of it
+    /// would be parsed as a request.
     pub(in crate::proxy) const fn is_keep_alive(&self) -> bool {
         self.client_keep_alive && !self.close_after_response && self.body.is_done()
     }
 
-    /// Queues an interim response (1xx but 101).
+    /// Queues an interim response (1xx except 101).
     pub(in crate::proxy) fn send_interim(&mut self, status: u16, write_fields: impl FnOnce(&mut BytesMut)) {
         if status == 100 {
             self.awaits_continue = false;
@@ -235,15 +235,15 @@ impl DownstreamH1 {
         self.io.output.extend_from_slice(b"\r\n");
     }
 
-    /// Queues a head.
+    /// Queues the status line and header section of the final response.
     pub(in crate::proxy) fn send_response_head(
         &mut self,
         parts: &ResponseHeadParts<'_>,
         write_fields: impl FnOnce(&mut BytesMut),
     ) {
         self.response_body = parts.body_framing(self.version, self.is_head_request);
-        // What is said here holds: a request that is already in the buffer counts on it, also when the client shuts down
-        // its sending side later.
+        // The Connection field written here is binding, even if the client closes its sending side later: a pipelined
+        // request may depend on it.
         self.close_after_response |=
             self.response_body == BodyFraming::UntilClose || self.half_closed || *self.shutdown.borrow();
         let keep_alive = self.client_keep_alive && !self.close_after_response;
@@ -256,7 +256,7 @@ impl DownstreamH1 {
         );
     }
 
-    /// Queues body bytes; never more than the head promised. Says whether all of them were within it.
+    /// Queues body bytes. Returns false, and queues nothing, if they exceed the declared length.
     pub(in crate::proxy) fn send_data(&mut self, data: &[u8]) -> bool {
         if data.is_empty() {
             return true;
@@ -283,7 +283,7 @@ impl DownstreamH1 {
         true
     }
 
-    /// Queues the end of the body. Says whether the body is as long as the head promised.
+    /// Queues the end of the body. Returns false if the body is shorter than the declared length.
     pub(in crate::proxy) fn send_end(&mut self) -> bool {
         match self.response_body {
             BodyFraming::Length(remaining) => remaining == 0,
@@ -304,7 +304,7 @@ impl DownstreamH1 {
         self.io.poll_flush(cx)
     }
 
-    /// How the client tells a cut response from a whole one.
+    /// Truncates the response. Returns how the connection must close so that the client can detect the truncation.
     pub(in crate::proxy) fn abort(&mut self) -> CloseMode {
         self.close_after_response = true;
         match self.response_body {

@@ -1,7 +1,7 @@
-//! A client's stream on HTTP/2: its request body as it arrives, and the frames of the one response it gets.
+//! The client side of one HTTP/2 stream: reads the request body and writes the response frames through the `h2` crate.
 //!
-//! It speaks to the `h2` crate and never decides what to answer: only [`crate::proxy::local_reply`] and [`crate::proxy::relay`] call the
-//! `send_*` functions. Streams are accepted in [`crate::proxy::connection::h2`].
+//! Only [`crate::proxy::local_reply`] and [`crate::proxy::relay`] call the `send_*` functions.
+//! [`crate::proxy::connection::h2`] accepts the streams.
 
 use std::io;
 use std::sync::Arc;
@@ -19,12 +19,12 @@ use crate::proxy::buffered_stream::HEADER_BUFFER_SIZE;
 use crate::proxy::message::{BodyLength, ResponseHeadParts, never_indexed};
 use crate::proxy::stream_table::StreamTable;
 
-/// What all streams of a connection may hold together, beside the little that each needs.
+/// Buffer limit shared by all streams of a connection, in bytes. Each stream gets at least one small buffer on top.
 const MAX_CONNECTION_BUFFER: usize = 512 * 1024;
 
-/// So much the heads of a connection's requests may be together, while they are served.
+/// Limit on the header lists of a connection's open requests together, in bytes.
 const MAX_CONNECTION_HEADERS: usize = 1024 * 1024;
-/// A head up to this size always has room: 128 of them take half of the above.
+/// A header list up to this size is always accepted: 128 streams use half of the limit above.
 const SMALL_HEADER_LIST: usize = 4 * 1024;
 
 /// One HTTP/2 stream.
@@ -32,27 +32,25 @@ const SMALL_HEADER_LIST: usize = 4 * 1024;
 pub(in crate::proxy) struct DownstreamH2 {
     body: RecvStream,
     body_done: bool,
-    /// The fields behind the request body.
     request_trailers: Option<HeaderMap>,
-    /// The library has reset the stream, because it is malformed.
+    /// The `h2` crate has reset the stream as malformed.
     malformed: bool,
     awaits_continue: bool,
     is_head_request: bool,
     respond: SendResponse<Bytes>,
     send: Option<SendStream<Bytes>>,
-    /// Bytes that flow control has not let out yet.
+    /// Response bytes that wait for flow control.
     output: BytesMut,
-    /// How many they may be.
+    /// Limits `output`.
     budget: StreamBudget,
-    /// The end was asked for and not sent yet.
+    /// The end of the body is queued and not written.
     end_pending: bool,
-    /// What comes with the end.
     response_trailers: Option<HeaderMap>,
     /// END_STREAM has been sent.
     end_sent: bool,
     response_remaining: Option<u64>,
     request_remaining: Option<u64>,
-    /// Is told of interim responses: in their frames nothing but HPACK says that they are.
+    /// Records interim responses, which the frame observer cannot detect because HPACK encodes the status code.
     table: StreamTable,
 }
 
@@ -86,7 +84,7 @@ impl DownstreamH2 {
         }
     }
 
-    /// A stream of the connection that this table is of.
+    /// Sets the stream table of the connection.
     pub(in crate::proxy) fn counted_in(mut self, table: StreamTable) -> Self {
         self.table = table;
         self
@@ -108,7 +106,7 @@ impl DownstreamH2 {
         self.malformed
     }
 
-    /// The next piece of the request body; `None` at its end.
+    /// The next chunk of the request body; `None` at its end.
     pub(in crate::proxy) fn poll_body(
         &mut self,
         cx: &mut Context<'_>,
@@ -119,11 +117,11 @@ impl DownstreamH2 {
         match ready!(self.body.poll_data(cx)) {
             Some(Ok(data)) => {
                 self.awaits_continue = false;
-                // The window is opened again when the bytes are taken: one piece is under way at a time, so a slow
-                // upstream holds the client back.
+                // Release flow control only for the chunk that the caller takes, so a slow upstream slows the client
+                // down.
                 let _ = self.body.flow_control().release_capacity(data.len());
                 self.request_remaining =
-                    self.request_remaining.map(|left| left.saturating_sub(data.len() as u64));
+                    self.request_remaining.map(|remaining| remaining.saturating_sub(data.len() as u64));
                 Poll::Ready(Ok(Some(data)))
             }
             Some(Err(error)) => Poll::Ready(Err(self.body_error(&error))),
@@ -134,7 +132,7 @@ impl DownstreamH2 {
                 let length =
                     |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len() + 32;
                 if trailers.iter().flatten().map(length).sum::<usize>() > MAX_TRAILER_BYTES {
-                    return Poll::Ready(Err(BodyError::Malformed("the trailers are too long")));
+                    return Poll::Ready(Err(BodyError::Malformed("trailers too large")));
                 }
                 self.request_trailers = trailers;
                 Poll::Ready(Ok(None))
@@ -147,12 +145,12 @@ impl DownstreamH2 {
         BodyError::Disconnected
     }
 
-    /// The fields behind the request body, once it has ended.
+    /// The request trailers, once the body has ended.
     pub(in crate::proxy) fn take_trailers(&mut self) -> Option<HeaderMap> {
         self.request_trailers.take()
     }
 
-    /// Ready when the client has reset the stream or left.
+    /// Ready when the client has reset the stream or disconnected.
     pub(in crate::proxy) fn poll_disconnect(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let reset = match &mut self.send {
             Some(send) => send.poll_reset(cx),
@@ -164,12 +162,13 @@ impl DownstreamH2 {
         Poll::Ready(())
     }
 
-    /// Whether it is gone now.
+    /// Whether the client has reset the stream or disconnected.
     pub(in crate::proxy) fn is_disconnected(&mut self) -> bool {
         self.poll_disconnect(&mut Context::from_waker(Waker::noop())).is_ready()
     }
 
-    /// A stream that the library has reset is malformed, and not left by its client: only the body's side tells.
+    /// Distinguishes a reset by the `h2` crate (malformed stream) from one by the client: only the receive side reports
+    /// it.
     fn detect_library_reset(&mut self, cx: &mut Context<'_>) {
         while let Poll::Ready(Some(data)) = self.body.poll_data(cx) {
             if let Err(error) = data {
@@ -179,23 +178,23 @@ impl DownstreamH2 {
         }
     }
 
-    /// Sends an interim response (1xx but 101).
+    /// Sends an interim response (1xx except 101).
     pub(in crate::proxy) fn send_interim(&mut self, status: u16, fields: HeaderMap) {
         if status == 100 {
             self.awaits_continue = false;
         }
         if let Some(response) = response_head(status, fields) {
             self.table.interim(self.respond.stream_id().as_u32());
-            // A failure means that the stream is gone, which the next step sees.
-            #[expect(clippy::disallowed_methods, reason = "asked for by the relay alone")]
+            // An error means that the stream was reset, which the next poll reports.
+            #[expect(clippy::disallowed_methods, reason = "called by relay only")]
             let _ = self.respond.send_informational(response);
         }
     }
 
-    /// Sends the head.
+    /// Sends the status code and header section of the final response.
     ///
     /// # Errors
-    /// The stream is gone.
+    /// The stream was reset or its connection closed.
     pub(in crate::proxy) fn send_response_head(
         &mut self,
         parts: &ResponseHeadParts<'_>,
@@ -208,7 +207,7 @@ impl DownstreamH2 {
         }
         let end_stream = no_body || matches!(parts.length, BodyLength::Absent | BodyLength::Exactly(0));
         let response = response_head(parts.status, fields).ok_or(io::ErrorKind::InvalidData)?;
-        #[expect(clippy::disallowed_methods, reason = "asked for by the door and the relay alone")]
+        #[expect(clippy::disallowed_methods, reason = "called by local_reply and relay only")]
         let send = self.respond.send_response(response, end_stream).map_err(io::Error::other)?;
         self.send = Some(send);
         self.end_sent = end_stream;
@@ -218,36 +217,36 @@ impl DownstreamH2 {
         Ok(())
     }
 
-    /// Queues body bytes; never more than the head promised.
+    /// Queues body bytes. Returns false, and queues nothing, if they exceed the declared length.
     pub(in crate::proxy) fn send_data(&mut self, data: &[u8]) -> bool {
-        if let Some(left) = &mut self.response_remaining {
+        if let Some(remaining) = &mut self.response_remaining {
             let length = data.len() as u64;
-            if length > *left {
+            if length > *remaining {
                 return false;
             }
-            *left -= length;
+            *remaining -= length;
         }
         self.output.extend_from_slice(data);
         true
     }
 
-    /// Queues the fields behind the body.
+    /// Queues the response trailers.
     pub(in crate::proxy) fn send_trailers(&mut self, trailers: HeaderMap) {
         self.response_trailers = Some(trailers);
     }
 
-    /// Queues the end of the stream. Says whether the body is as long as the head promised.
+    /// Queues the end of the stream. Returns false if the body is shorter than the declared length.
     pub(in crate::proxy) fn send_end(&mut self) -> bool {
         self.end_pending = !self.end_sent;
-        self.response_remaining.is_none_or(|left| left == 0)
+        self.response_remaining.is_none_or(|remaining| remaining == 0)
     }
 
-    /// How much more may be queued, where a response on its own may have `max` under way.
+    /// Number of bytes that may still be queued, at most `max` in total.
     pub(in crate::proxy) fn send_capacity(&self, max: usize) -> usize {
         self.budget.capacity(max).saturating_sub(self.unsent())
     }
 
-    /// How much of the request body may be kept, where a request on its own may have `max`.
+    /// Number of request body bytes that may be kept for a retry, at most `max`.
     pub(in crate::proxy) fn replay_capacity(&self, max: usize) -> usize {
         self.budget.capacity(max)
     }
@@ -275,13 +274,13 @@ impl DownstreamH2 {
             let end_stream = self.end_pending && self.output.is_empty() && self.response_trailers.is_none();
             self.end_sent |= end_stream;
             self.end_pending &= !end_stream;
-            #[expect(clippy::disallowed_methods, reason = "bytes queued by the door and the relay alone")]
+            #[expect(clippy::disallowed_methods, reason = "local_reply and relay queued the bytes")]
             send.send_data(chunk, end_stream).map_err(io::Error::other)?;
         }
         if self.end_pending {
             self.end_pending = false;
             self.end_sent = true;
-            #[expect(clippy::disallowed_methods, reason = "frames queued by the door and the relay alone")]
+            #[expect(clippy::disallowed_methods, reason = "local_reply and relay queued the frames")]
             match self.response_trailers.take() {
                 Some(trailers) => send.send_trailers(trailers),
                 None => send.send_data(Bytes::new(), true),
@@ -291,8 +290,8 @@ impl DownstreamH2 {
         Poll::Ready(Ok(()))
     }
 
-    /// The client will see that the response is cut: a stream that is let go without its end is reset (CANCEL) behind
-    /// what is queued. `send_reset` would throw the queued frames away.
+    /// Truncates the response. Dropping the stream before its end makes the `h2` crate send RST_STREAM (CANCEL) after
+    /// the queued frames; `send_reset` would discard them.
     pub(in crate::proxy) fn abort(&mut self) {
         self.send = None;
         self.output = BytesMut::new();
@@ -300,17 +299,17 @@ impl DownstreamH2 {
     }
 }
 
-/// A stream's part in what its connection may hold: for a client that does not take it, and of its heads.
+/// One stream's share of the memory limits of its connection: buffered body bytes and header lists.
 #[derive(Debug, Default)]
 pub(in crate::proxy) struct StreamBudget {
-    /// The heads of all streams, in bytes.
+    /// Size of the header lists of all streams, in bytes.
     total_header_bytes: Arc<AtomicUsize>,
-    /// That of this one.
+    /// Size of this stream's header list, in bytes.
     header_bytes: usize,
 }
 
 impl StreamBudget {
-    /// The part of a further stream, whose head is so long, and whether there is room for it.
+    /// Adds a stream with a header list of `header_bytes`. The flag is false if the connection's limit is exceeded.
     pub(in crate::proxy) fn for_stream(&self, header_bytes: usize) -> (StreamBudget, bool) {
         let previous = self.total_header_bytes.fetch_add(header_bytes, Ordering::Relaxed);
         (
@@ -319,9 +318,9 @@ impl StreamBudget {
         )
     }
 
-    /// Equal parts, for as many streams as there are now; enough to come on with, and no more than `max`.
+    /// The buffer limit divided by the number of open streams, but at least one small buffer and at most `max`.
     fn capacity(&self, max: usize) -> usize {
-        // The connection has one of its own.
+        // The connection itself holds one reference.
         let streams = Arc::strong_count(&self.total_header_bytes).saturating_sub(1).max(1);
         (MAX_CONNECTION_BUFFER / streams).max(HEADER_BUFFER_SIZE).min(max)
     }
@@ -341,14 +340,14 @@ fn response_head(status: u16, fields: HeaderMap) -> Option<Response<()>> {
     Some(response)
 }
 
-/// Adds a field of an HTTP/1 head to an HTTP/2 one; what cannot be said there is left out.
+/// Appends a field from an HTTP/1 header section. A field that HTTP/2 cannot represent is skipped.
 pub(in crate::proxy) fn append_bytes(map: &mut HeaderMap, name: &[u8], value: &[u8]) {
     if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), HeaderValue::from_bytes(value)) {
         append_value(map, name, value);
     }
 }
 
-/// Adds a field after those that are there. One that the next response will not have does not enter HPACK's table.
+/// Appends a field. Values that differ in every response are kept out of the HPACK dynamic table.
 pub(in crate::proxy) fn append_value(map: &mut HeaderMap, name: HeaderName, value: HeaderValue) {
     let varies = matches!(
         name.as_str(),

@@ -1,9 +1,10 @@
-//! The client of one request, on HTTP/1 or HTTP/2 alike, and how far its answer has got.
+//! The client side of one request, on HTTP/1 or HTTP/2, and the state of its response.
 //!
-//! [`ResponseSender`] is the only way to begin an answer, and beginning one uses it up: nobody can answer twice, and after
-//! the head has left only [`Downstream::abort`] remains. The `send_*` functions are called by [`super::local_reply`] and
-//! [`super::relay`] alone.
-#![expect(clippy::disallowed_methods, reason = "hands on what the door and the relay send")]
+//! [`ResponseSender`] is the only way to start a response, and starting one consumes it: a request gets at most one
+//! response, and after the headers only [`Downstream::abort`] can end it early. Only [`super::local_reply`] and
+//! [`super::relay`] call the `send_*` functions.
+#![expect(clippy::disallowed_methods, reason = "forwards the calls of local_reply and relay")]
+
 pub(super) mod h1;
 pub(super) mod h2;
 
@@ -14,67 +15,67 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::downstream::h1::{BodyError, DownstreamH1};
-use super::downstream::h2::DownstreamH2;
+use self::h1::{BodyError, DownstreamH1};
+use self::h2::DownstreamH2;
 use super::message::h1_writer;
 use super::message::{CloseMode, ResponseHeadParts};
 use crate::http::request_head::Version;
 
-/// How far the answer has got.
+/// The state of the response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ResponseState {
-    /// Nothing of a final response has been queued.
+    /// No part of a final response has been queued.
     NotStarted,
-    /// The final head is on its way; the body may follow.
+    /// The headers of the final response have been queued; the body may follow.
     HeadersSent,
     /// The response is complete.
     Complete,
-    /// The response was cut; the connection or stream is lost.
+    /// The gateway truncated the response; the connection or stream cannot be used again.
     Aborted(CloseMode),
-    /// The client was lost with its answer under way.
+    /// The client disconnected during the response.
     Disconnected,
-    /// It is there, and takes nothing of its answer.
+    /// The client is connected and does not read the response.
     WriteTimeout,
 }
 
-/// The client of one request.
+/// The client side of one request.
 #[derive(Debug)]
 pub(super) struct Downstream {
     protocol: DownstreamProtocol,
     state: ResponseState,
     scheme: &'static str,
-    /// Time spent waiting for it to take its response or to send the rest of its request.
+    /// Time spent waiting for the client to read its response or to send the rest of its request.
     waited: Duration,
 }
 
-// The HTTP/1 client is the larger one and the common one: a box would cost an allocation a connection.
+// The HTTP/1 variant is larger and more common: boxing it would cost one allocation per connection.
 #[derive(Debug)]
 enum DownstreamProtocol {
     H1(DownstreamH1),
     H2(DownstreamH2),
 }
 
-/// An answer that has not begun.
+/// The right to send the response to one request.
 #[derive(Debug)]
 pub(super) struct ResponseSender<'a> {
     client: &'a mut Downstream,
 }
 
 impl<'a> ResponseSender<'a> {
-    /// Whether it speaks HTTP/2.
+    /// Whether the client uses HTTP/2.
     pub(super) const fn is_h2(&self) -> bool {
         self.client.is_h2()
     }
 
-    /// The client, without giving up the right to answer.
+    /// The client, without consuming the right to respond.
     pub(super) fn client(&mut self) -> &mut Downstream {
         self.client
     }
 
-    /// Begins the answer with its head.
+    /// Queues the status line and header section of the final response.
     ///
     /// # Errors
-    /// The stream is gone.
+    /// The stream was reset or its connection closed.
     pub(super) fn send_response_head(
         self,
         parts: &ResponseHeadParts<'_>,
@@ -95,17 +96,17 @@ impl<'a> ResponseSender<'a> {
     }
 }
 
-/// Where the fields of a head are written.
+/// Writes header fields in the format of the client's protocol.
 #[derive(Debug)]
 pub(super) enum FieldWriter<'a> {
-    /// The bytes of an HTTP/1 head.
+    /// The bytes of an HTTP/1 header section.
     Raw(&'a mut BytesMut),
-    /// The fields of an HTTP/2 head.
+    /// The fields of an HTTP/2 header section.
     Map(&'a mut HeaderMap),
 }
 
 impl FieldWriter<'_> {
-    /// Adds a field after those that are there.
+    /// Appends a field.
     pub(super) fn append(&mut self, name: &[u8], value: &[u8]) {
         match self {
             FieldWriter::Raw(out) => h1_writer::write_field(out, name, value),
@@ -113,7 +114,7 @@ impl FieldWriter<'_> {
         }
     }
 
-    /// Adds a field of our own, spelled as such fields are.
+    /// Appends a field that the gateway generates, with canonical capitalization on HTTP/1.
     pub(super) fn append_generated(&mut self, name: &HeaderName, value: &HeaderValue) {
         match self {
             FieldWriter::Raw(out) => {
@@ -129,7 +130,7 @@ impl FieldWriter<'_> {
 }
 
 impl Downstream {
-    /// `scheme`: how it reached us, `http` or `https`.
+    /// `scheme` is `http` or `https`.
     pub(super) fn h1(client: DownstreamH1, scheme: &'static str) -> Self {
         Downstream {
             protocol: DownstreamProtocol::H1(client),
@@ -148,12 +149,12 @@ impl Downstream {
         }
     }
 
-    /// How it reached us: `http` or `https`.
+    /// The scheme of the client's connection: `http` or `https`.
     pub(super) const fn scheme(&self) -> &'static str {
         self.scheme
     }
 
-    /// The HTTP/1 connection, for the loop that reads the next request.
+    /// The HTTP/1 connection, to read the next request from it.
     pub(super) fn as_h1(&mut self) -> Option<&mut DownstreamH1> {
         match &mut self.protocol {
             DownstreamProtocol::H1(h1) => Some(h1),
@@ -161,7 +162,7 @@ impl Downstream {
         }
     }
 
-    /// The HTTP/1 connection, for good.
+    /// Takes the HTTP/1 connection, to close it or to tunnel through it.
     pub(super) fn into_h1(self) -> Option<DownstreamH1> {
         match self.protocol {
             DownstreamProtocol::H1(h1) => Some(h1),
@@ -169,7 +170,7 @@ impl Downstream {
         }
     }
 
-    /// A new request has been read on this connection.
+    /// Resets the state for a new request on the same connection.
     pub(super) fn expect_response(&mut self) {
         self.state = ResponseState::NotStarted;
         self.waited = Duration::ZERO;
@@ -179,18 +180,18 @@ impl Downstream {
         self.state
     }
 
-    /// It was waited for so long.
+    /// Adds to the time spent waiting for the client.
     pub(super) fn add_wait(&mut self, waited: Duration) {
         self.waited += waited;
     }
 
-    /// How long it has been waited for since its request was read, as far as that was counted here.
+    /// Time spent waiting for the client since its request was read, as reported to [`Downstream::add_wait`].
     pub(super) const fn waited(&self) -> Duration {
         self.waited
     }
 
-    /// The right to answer, while there is one. Nobody answers a stream that has been reset: it would be counted, and the
-    /// library would throw it away.
+    /// The right to respond; `None` once a response has started or the stream was reset. The `h2` crate would discard a
+    /// response on a reset stream, but the metrics would count it.
     pub(super) fn response_sender(&mut self) -> Option<ResponseSender<'_>> {
         let reset = match &mut self.protocol {
             DownstreamProtocol::H1(_) => false,
@@ -199,7 +200,7 @@ impl Downstream {
         (self.state == ResponseState::NotStarted && !reset).then_some(ResponseSender { client: self })
     }
 
-    /// Whether interim responses may be sent at all.
+    /// Whether the client's protocol supports interim responses.
     pub(super) const fn supports_interim(&self) -> bool {
         match &self.protocol {
             DownstreamProtocol::H1(h1) => matches!(h1.version(), Version::Http11),
@@ -211,7 +212,7 @@ impl Downstream {
         matches!(self.protocol, DownstreamProtocol::H2(_))
     }
 
-    /// The HTTP/2 library has reset the stream, because it is malformed, and counted that.
+    /// Whether the `h2` crate has reset the stream as malformed; the frame observer has counted that.
     pub(super) const fn is_malformed(&self) -> bool {
         match &self.protocol {
             DownstreamProtocol::H1(_) => false,
@@ -219,7 +220,7 @@ impl Downstream {
         }
     }
 
-    /// The client waits for a 100 before it sends its body.
+    /// Whether the client waits for a 100 before it sends its body.
     pub(super) const fn awaits_continue(&self) -> bool {
         match &self.protocol {
             DownstreamProtocol::H1(h1) => h1.awaits_continue(),
@@ -234,7 +235,7 @@ impl Downstream {
         }
     }
 
-    /// How much of the request body is still to come, where the client said it.
+    /// Number of request body bytes still to be received, if the client declared a length.
     pub(super) const fn body_remaining(&self) -> Option<u64> {
         match &self.protocol {
             DownstreamProtocol::H1(h1) => h1.body_remaining(),
@@ -242,7 +243,7 @@ impl Downstream {
         }
     }
 
-    /// The next piece of the request body; `None` at its end.
+    /// The next chunk of the request body; `None` at its end.
     pub(super) fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, BodyError>> {
         match &mut self.protocol {
             DownstreamProtocol::H1(h1) => h1.poll_body(cx),
@@ -250,7 +251,7 @@ impl Downstream {
         }
     }
 
-    /// The fields behind the request body, once it has ended. HTTP/1's are read and dropped.
+    /// The request trailers, once the body has ended. HTTP/1 trailers are discarded.
     pub(super) fn take_trailers(&mut self) -> Option<HeaderMap> {
         match &mut self.protocol {
             DownstreamProtocol::H1(_) => None,
@@ -258,7 +259,7 @@ impl Downstream {
         }
     }
 
-    /// Ready when the client has left.
+    /// Ready when the client has disconnected.
     pub(super) fn poll_disconnect(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         match &mut self.protocol {
             DownstreamProtocol::H1(h1) => h1.poll_disconnect(cx),
@@ -266,7 +267,7 @@ impl Downstream {
         }
     }
 
-    /// After this response the connection ends. HTTP/2 connections outlive their streams.
+    /// Closes an HTTP/1 connection after this response. No effect on HTTP/2, where other streams share the connection.
     pub(super) fn close_after_response(&mut self) {
         match &mut self.protocol {
             DownstreamProtocol::H1(h1) => h1.close_after_response(),
@@ -274,7 +275,7 @@ impl Downstream {
         }
     }
 
-    /// Queues an interim response (1xx but 101).
+    /// Queues an interim response (1xx except 101).
     pub(super) fn send_interim(&mut self, status: u16, write_fields: impl FnOnce(&mut FieldWriter<'_>)) {
         match &mut self.protocol {
             DownstreamProtocol::H1(h1) => {
@@ -288,7 +289,7 @@ impl Downstream {
         }
     }
 
-    /// Queues body bytes. Says whether the head's promise allows them.
+    /// Queues body bytes. Returns false if they exceed the declared length.
     pub(super) fn send_data(&mut self, data: &[u8]) -> bool {
         match &mut self.protocol {
             DownstreamProtocol::H1(h1) => h1.send_data(data),
@@ -296,16 +297,16 @@ impl Downstream {
         }
     }
 
-    /// Queues the fields behind the body, where the client's protocol has them; to be told before the end.
+    /// Queues trailers; must be called before [`Downstream::send_end`]. HTTP/1 responses have no trailers.
     pub(super) fn send_trailers(&mut self, trailers: HeaderMap) {
         match &mut self.protocol {
-            // Nobody is promised any (Trailer, TE).
+            // The response announced no trailers (Trailer, TE).
             DownstreamProtocol::H1(_) => {}
             DownstreamProtocol::H2(h2) => h2.send_trailers(trailers),
         }
     }
 
-    /// Queues the end of the body. Says whether the body is as long as the head promised.
+    /// Queues the end of the body. Returns false if the body is shorter than the declared length.
     pub(super) fn send_end(&mut self) -> bool {
         let complete = match &mut self.protocol {
             DownstreamProtocol::H1(h1) => h1.send_end(),
@@ -317,7 +318,7 @@ impl Downstream {
         complete
     }
 
-    /// Ends the response so that the client sees that it is not whole.
+    /// Ends the response so that the client can detect the truncation.
     pub(super) fn abort(&mut self) {
         let close_mode = match &mut self.protocol {
             DownstreamProtocol::H1(h1) => h1.abort(),
@@ -329,17 +330,17 @@ impl Downstream {
         self.state = ResponseState::Aborted(close_mode);
     }
 
-    /// The client takes nothing more, although its answer had begun.
+    /// The client disconnected after the response had started.
     pub(super) fn set_disconnected(&mut self) {
         self.state = ResponseState::Disconnected;
     }
 
-    /// The client is there and takes nothing of the answer that had begun.
+    /// The client did not read the response within the write timeout.
     pub(super) fn set_write_timeout(&mut self) {
         self.state = ResponseState::WriteTimeout;
     }
 
-    /// Bytes that are queued and not written.
+    /// Number of bytes queued and not written.
     pub(super) fn unsent(&self) -> usize {
         match &self.protocol {
             DownstreamProtocol::H1(h1) => h1.unsent(),
@@ -347,8 +348,8 @@ impl Downstream {
         }
     }
 
-    /// How much more may be queued where each response may have `max` under way; streams share what their connection
-    /// may have.
+    /// Number of bytes that may still be queued, with at most `max` per response. HTTP/2 streams share a limit per
+    /// connection.
     pub(super) fn send_capacity(&self, max: usize) -> usize {
         match &self.protocol {
             DownstreamProtocol::H1(h1) => max.saturating_sub(h1.unsent()),
@@ -356,7 +357,8 @@ impl Downstream {
         }
     }
 
-    /// How much of a request body may be kept where each request may have `max` of its own; streams share it likewise.
+    /// Number of request body bytes that may be kept for a retry, with at most `max` per request. HTTP/2 streams share
+    /// a limit per connection.
     pub(super) fn replay_capacity(&self, max: usize) -> usize {
         match &self.protocol {
             DownstreamProtocol::H1(_) => max,
@@ -364,7 +366,7 @@ impl Downstream {
         }
     }
 
-    /// Writes what is queued.
+    /// Writes the queued bytes.
     pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.protocol {
             DownstreamProtocol::H1(h1) => h1.poll_flush(cx),

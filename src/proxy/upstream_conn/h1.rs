@@ -1,7 +1,4 @@
-//! The upstream's side of one attempt, on HTTP/1: the request as it goes out, the response as it comes in.
-//!
-//! It names what the upstream does as a [`Fault`] and decides nothing: not what is retried, not what a client sees. Who
-//! asks it is [`crate::proxy::upstream_conn`].
+//! The upstream side of one attempt on an HTTP/1 connection: writes the request and reads the response.
 
 use std::task::{Context, Poll, ready};
 
@@ -22,7 +19,7 @@ use crate::proxy::message::request::{ForwardingInfo, Request, to_fault};
 use crate::tls::cert_verification;
 use crate::upstream::{Candidate, UpstreamRuntime};
 
-/// One attempt's connection.
+/// The HTTP/1 connection of one attempt.
 #[derive(Debug)]
 pub(in crate::proxy) struct UpstreamH1 {
     pub(in crate::proxy) io: BufferedStream,
@@ -30,15 +27,15 @@ pub(in crate::proxy) struct UpstreamH1 {
     framer: ResponseFramer,
     body: BodyDecoder,
     keep_alive: bool,
-    /// The request is written as chunks.
+    /// The request body uses the chunked transfer coding.
     request_chunked: bool,
-    /// Nothing more of the request can be written.
+    /// A write failed; nothing more is written.
     write_failed: bool,
-    /// The whole request is in `io.output` or beyond it.
+    /// The whole request is queued or written.
     request_complete: bool,
-    /// Bytes of a response have come.
+    /// Any byte of a response was received.
     response_started: bool,
-    /// A change of protocol was offered with the request: a 101 may be the answer.
+    /// The request offered a protocol upgrade, so a 101 is allowed.
     upgrade_offered: bool,
     /// The request authenticates this connection (NTLM, Negotiate): it is closed after the response.
     binds_connection: bool,
@@ -71,7 +68,6 @@ impl UpstreamH1 {
         request.write_request_head(&mut self.io.output, forwarding_info).map_err(to_fault)
     }
 
-    /// Whether any byte of a response has come.
     pub(in crate::proxy) const fn response_started(&self) -> bool {
         self.response_started
     }
@@ -80,7 +76,7 @@ impl UpstreamH1 {
         self.write_failed
     }
 
-    /// Queues a piece of the request body.
+    /// Queues a chunk of the request body.
     pub(in crate::proxy) fn queue_body(&mut self, data: &[u8]) {
         if data.is_empty() {
             return;
@@ -104,12 +100,12 @@ impl UpstreamH1 {
         self.request_complete = true;
     }
 
-    /// Bytes that are queued and not written.
+    /// Number of bytes queued and not written.
     pub(in crate::proxy) fn unsent(&self) -> usize {
         self.io.unsent()
     }
 
-    /// Writes what is queued. After a failure nothing more is written, but an answer may still be read.
+    /// Writes the queued bytes. After a write error, a response can still be read.
     pub(in crate::proxy) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if !self.write_failed {
             self.write_failed = ready!(self.io.poll_flush(cx)).is_err();
@@ -117,7 +113,7 @@ impl UpstreamH1 {
         Poll::Ready(())
     }
 
-    /// The next head: interim or final.
+    /// Reads the next header section, interim or final.
     pub(in crate::proxy) fn poll_response_head(
         &mut self,
         cx: &mut Context<'_>,
@@ -140,10 +136,10 @@ impl UpstreamH1 {
                     let facts = response_head::parse(&response_head, method)
                         .map_err(|message| protocol_error(message, &response_head))?;
                     if facts.status == 101 && !self.upgrade_offered {
-                        let message = "101 although no upgrade was asked for";
+                        let message = "101 without an upgrade offer";
                         return Poll::Ready(Err(protocol_error(message, &response_head)));
                     }
-                    // After a 101 the connection speaks another language.
+                    // After a 101 the connection uses another protocol.
                     self.keep_alive = facts.keep_alive && facts.status != 101;
                     self.body = BodyDecoder::response(facts.framing);
                     let reason = reason_phrase(&response_head);
@@ -166,9 +162,9 @@ impl UpstreamH1 {
             match ready!(self.io.poll_fill(cx, HEADER_BUFFER_SIZE)) {
                 Ok(0) => {
                     let message = if self.response_started {
-                        "closed inside the head"
+                        "connection closed inside the response headers"
                     } else {
-                        "closed before the head"
+                        "connection closed before the response headers"
                     };
                     let fault = Fault::new(Cause::ConnectionTerminated, Phase::ResponseHeaders);
                     let evidence = Evidence::with_excerpt(message, &self.io.input);
@@ -176,7 +172,8 @@ impl UpstreamH1 {
                 }
                 Ok(_) => self.response_started = true,
                 Err(error) => {
-                    // Some servers refuse a handshake only after it: for want of a client's certificate, say.
+                    // With TLS 1.3 a server can reject the handshake late, for example if it requires a client
+                    // certificate.
                     let is_tls_error = cert_verification::is_tls_error(&error);
                     let cause =
                         if is_tls_error { Cause::TlsProtocolError } else { Cause::ConnectionTerminated };
@@ -188,13 +185,13 @@ impl UpstreamH1 {
         }
     }
 
-    /// The same fault with what has come of a head as its evidence.
+    /// Adds the received part of the header section to the fault as evidence.
     pub(in crate::proxy) fn with_partial_head(&self, fault: Fault) -> Fault {
         fault.with_evidence(Evidence::with_excerpt("", &self.io.input))
     }
 
-    /// So many bytes of the response body stand at the front of `io.input`; the caller takes them with
-    /// [`UpstreamH1::consume`]. `None` at the end of the body. Not much more than `capacity` is read ahead.
+    /// Returns how many body bytes are at the front of `io.input`; [`UpstreamH1::consume`] removes them. `None` at the
+    /// end of the body. Reads about `capacity` bytes ahead.
     pub(in crate::proxy) fn poll_body(
         &mut self,
         cx: &mut Context<'_>,
@@ -218,9 +215,9 @@ impl UpstreamH1 {
                         return Poll::Ready(Ok(None));
                     }
                     let fault = Fault::new(Cause::HttpResponseIncomplete, Phase::ResponseBody);
-                    return Poll::Ready(Err(
-                        fault.with_evidence(Evidence::from_static("closed inside the body"))
-                    ));
+                    return Poll::Ready(Err(fault.with_evidence(Evidence::from_static(
+                        "connection closed inside the response body",
+                    ))));
                 }
                 Ok(_) => {}
                 Err(error) => {
@@ -232,20 +229,21 @@ impl UpstreamH1 {
         }
     }
 
-    /// The bytes that [`UpstreamH1::poll_body`] spoke of.
+    /// The bytes reported by [`UpstreamH1::poll_body`].
     pub(in crate::proxy) fn body_bytes(&self, length: usize) -> &[u8] {
         self.io.input.get(..length).unwrap_or_default()
     }
 
-    /// Takes them out.
+    /// Removes bytes from the front of the body buffer.
     pub(in crate::proxy) fn consume(&mut self, length: usize) {
         self.io.input.advance(length.min(self.io.input.len()));
     }
 
-    /// Back to the pool when both directions are whole and nothing is left over; else the connection is closed.
+    /// Returns the connection to the pool if the request and the response are complete and no input is left; closes it
+    /// otherwise.
     ///
-    /// Bytes after the response are another response that nobody asked for: such a connection is never used again. Nor is
-    /// one that a request has authenticated: the next client would be served as that user.
+    /// Bytes after the response could be read as the response to the next request (response smuggling). A connection
+    /// that a request has authenticated would give the next client that user's access.
     pub(in crate::proxy) fn release(self, upstream: &UpstreamRuntime) {
         let reusable = self.request_complete && !self.write_failed && self.body.is_done() && self.keep_alive;
         if !reusable || self.binds_connection {
@@ -257,7 +255,7 @@ impl UpstreamH1 {
     }
 }
 
-/// The reason phrase of a head that passed the check: what follows the second blank of the status line.
+/// The reason phrase of a valid status line, which starts after `HTTP/1.1 200 `.
 fn reason_phrase(response_head: &Bytes) -> Bytes {
     let end = response_head.iter().position(|octet| *octet == b'\r').unwrap_or(0);
     if end > 13 { response_head.slice(13..end) } else { Bytes::new() }

@@ -1,7 +1,7 @@
-//! The upstream's side of one attempt, on HTTP/2: one stream of a connection that others share.
+//! The upstream side of one attempt on an HTTP/2 stream.
 //!
-//! Frames are the `h2` crate's; here its errors become [`Fault`]s, in the words of HTTP/1 where the same has happened. It
-//! decides nothing: not what is retried, not what a client sees. Connections are kept in [`crate::upstream::http2`].
+//! Errors of the `h2` crate become the same [`Fault`]s as the equivalent HTTP/1 failures. [`crate::upstream::http2`]
+//! holds the shared connections.
 #![expect(clippy::disallowed_methods, reason = "these frames go to an upstream, not to a client")]
 
 use std::fmt;
@@ -24,10 +24,10 @@ use crate::proxy::message::request::{ForwardingInfo, Request, header_list_size, 
 use crate::proxy::message::request_h2;
 use crate::upstream::http2::StreamSlot;
 
-/// Largest list of fields of a response, counted as RFC 9113 6.5.2 does.
+/// Largest header list of a response, as defined by RFC 9113 6.5.2.
 const MAX_HEADER_LIST: usize = 64 * 1024;
 
-/// The stream takes nothing more. What comes back on it says why, if anything does.
+/// A write failed. Reading the response gives the reason, if the upstream sent one.
 struct WriteFailed;
 
 impl From<h2::Error> for WriteFailed {
@@ -36,33 +36,32 @@ impl From<h2::Error> for WriteFailed {
     }
 }
 
-/// One stream.
+/// The HTTP/2 stream of one attempt.
 pub(in crate::proxy) struct UpstreamH2 {
     response: Option<ResponseFuture>,
     send: Option<SendStream<Bytes>>,
     body: Option<RecvStream>,
     stream_id: u32,
-    /// A piece of the response body that is not taken yet.
+    /// The part of the current response body chunk that the caller has not consumed.
     chunk: Bytes,
     body_done: bool,
     response_trailers: Option<HeaderMap>,
-    /// Bytes that flow control has not let out yet.
+    /// Request bytes that wait for flow control.
     output: BytesMut,
-    /// The end was asked for and not sent yet.
+    /// The end of the body is queued and not written.
     end_pending: bool,
-    /// What comes with the end of the request.
     request_trailers: Option<HeaderMap>,
     request_complete: bool,
     write_failed: bool,
     response_started: bool,
     unprocessed: bool,
-    /// Last, so that the stream is gone when its place is given back.
+    /// Declared last: fields drop in order, so the stream is closed before its slot is released.
     slot: StreamSlot,
 }
 
 impl fmt::Debug for UpstreamH2 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("H2Peer").field("stream", &self.stream_id).finish_non_exhaustive()
+        f.debug_struct("UpstreamH2").field("stream", &self.stream_id).finish_non_exhaustive()
     }
 }
 
@@ -87,7 +86,7 @@ impl UpstreamH2 {
         }
     }
 
-    /// Opens the stream with the request's head.
+    /// Opens the stream with the request header section.
     pub(in crate::proxy) fn queue_request_head(
         &mut self,
         request: &Request,
@@ -95,9 +94,9 @@ impl UpstreamH2 {
     ) -> Result<(), Fault> {
         let request_head = request_h2::request_head(request, forwarding_info).map_err(to_fault)?;
         let (response, send) = self.slot.open(request_head, self.request_complete).map_err(|error| {
-            // The connection has ended since its place was taken.
+            // The connection closed after the slot was acquired.
             self.unprocessed = true;
-            let evidence = error.map_or(Evidence::from_static("the connection ended"), |error| {
+            let evidence = error.map_or(Evidence::from_static("connection closed"), |error| {
                 Evidence::owned(error.to_string())
             });
             Fault::new(Cause::ConnectionTerminated, Phase::Connect).with_evidence(evidence)
@@ -120,7 +119,7 @@ impl UpstreamH2 {
         self.write_failed
     }
 
-    /// The whole request was handed to the connection, whose task may have written it already.
+    /// Whether the whole request was handed to the connection, whose task may have written it already.
     pub(in crate::proxy) fn has_sent_request(&self) -> bool {
         self.send.is_some() && self.request_complete && self.unsent() == 0 && !self.write_failed
     }
@@ -190,7 +189,7 @@ impl UpstreamH2 {
         method: &Method,
     ) -> Poll<Result<UpstreamResponseHead, Fault>> {
         let Some(response) = &mut self.response else {
-            let evidence = Evidence::from_static("a second response was waited for");
+            let evidence = Evidence::from_static("the final response was already read");
             return Poll::Ready(Err(
                 Fault::new(Cause::ProxyInternalError, Phase::Internal).with_evidence(evidence)
             ));
@@ -198,7 +197,7 @@ impl UpstreamH2 {
         let (response_head, end_stream) = match response.poll_informational(cx) {
             Poll::Ready(Some(Ok(response_head))) => (response_head, false),
             Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(self.stream_fault(&error))),
-            // Asking for the final head now would pass over an interim one that comes this moment.
+            // Polling for the final response now could skip an interim response that arrives between the two polls.
             Poll::Pending => return Poll::Pending,
             Poll::Ready(None) => match ready!(Pin::new(response).poll(cx)) {
                 Ok(message) => {
@@ -227,15 +226,15 @@ impl UpstreamH2 {
         let (parts, ()) = response_head.into_parts();
         let status = parts.status.as_u16();
         if status == 101 || !(100..=599).contains(&status) {
-            return Err(fault(Cause::HttpProtocolError, "the status is impossible"));
+            return Err(fault(Cause::HttpProtocolError, "invalid status code"));
         }
         if header_list_size(&parts.headers) > MAX_HEADER_LIST {
-            return Err(fault(Cause::HttpResponseHeaderSectionSize, "the header list is too large"));
+            return Err(fault(Cause::HttpResponseHeaderSectionSize, "header list too large"));
         }
         let mut lengths = parts.headers.get_all(http::header::CONTENT_LENGTH).iter();
         let length = lengths.next().map(|value| framing::content_length(value.as_bytes()));
         if lengths.next().is_some() || length == Some(None) {
-            return Err(fault(Cause::HttpProtocolError, "Content-Length is not one number"));
+            return Err(fault(Cause::HttpProtocolError, "invalid or repeated Content-Length"));
         }
         let content_length = length.flatten();
         let no_body = status < 200 || matches!(status, 204 | 304) || *method == Method::HEAD;
@@ -243,10 +242,10 @@ impl UpstreamH2 {
             _ if no_body => ResponseFraming::NoBody,
             Some(length) => ResponseFraming::Length(length),
             None if end_stream => ResponseFraming::Length(0),
-            // The end of the stream is as clear as a last chunk.
+            // END_STREAM delimits the body as reliably as a last chunk.
             None => ResponseFraming::Chunked,
         };
-        // What comes behind the last byte is no part of the response: the client has all of it with the head.
+        // The response is complete with its header section; ignore anything after it.
         self.body_done = status >= 200 && (no_body || content_length == Some(0));
         let headers_only = end_stream && !no_body && content_length.is_none();
         let media_type = parts.headers.get(http::header::CONTENT_TYPE);
@@ -256,7 +255,7 @@ impl UpstreamH2 {
             framing,
             content_length,
             keep_alive: true,
-            // The library takes no head with such a field (RFC 9113 8.2.2).
+            // The `h2` crate rejects responses with a Connection field (RFC 9113 8.2.2).
             names_connection_fields: false,
             is_streaming: media_type.is_some_and(|value| media_type::is_streaming(value.as_bytes())),
         };
@@ -279,7 +278,7 @@ impl UpstreamH2 {
             match ready!(body.poll_data(cx)) {
                 Some(Ok(chunk)) => self.chunk = chunk,
                 Some(Err(error)) => {
-                    // An answer that was whole stays so, whatever then ends the connection.
+                    // A connection error after END_STREAM does not invalidate the response.
                     if !self.response_was_complete(&error) {
                         return Poll::Ready(Err(self.stream_fault(&error)));
                     }
@@ -300,7 +299,7 @@ impl UpstreamH2 {
         self.chunk.get(..length).unwrap_or_default()
     }
 
-    /// The window opens again by what is taken, so a slow client holds the upstream back.
+    /// Releases flow control for the consumed bytes only, so a slow client slows the upstream down.
     pub(in crate::proxy) fn consume(&mut self, length: usize) {
         let length = length.min(self.chunk.len());
         self.chunk.advance(length);
@@ -313,8 +312,9 @@ impl UpstreamH2 {
         self.response_trailers.take()
     }
 
-    /// The connection has to show that it is alive before it gets another request; one that does not take what is there
-    /// for it gets none: nobody can tell whether its window is shut for this stream alone, and a PING passes by windows.
+    /// Requires a PING acknowledgement on the connection before it gets another request. If the upstream does not read
+    /// the request, the connection gets no further request: a PING bypasses flow control, so it cannot show whether
+    /// only this stream is blocked.
     pub(in crate::proxy) fn probe(&self) {
         if self.unsent() > 0 {
             self.slot.close_gracefully();
@@ -323,13 +323,13 @@ impl UpstreamH2 {
         }
     }
 
-    /// The server had said all that it had to say before this happened. An error that the library found is another matter:
-    /// what it did not understand is not whole.
+    /// Whether the server had ended the stream before the error. False for errors that the `h2` crate detected: a
+    /// response that it could not parse is not complete.
     fn response_was_complete(&self, error: &h2::Error) -> bool {
         !error.is_library() && !self.slot.ping_timed_out() && self.slot.ended(self.stream_id)
     }
 
-    /// Names what ended the stream.
+    /// Maps a stream error to a [`Fault`].
     fn stream_fault(&mut self, error: &h2::Error) -> Fault {
         let before_headers = self.body.is_none();
         let ping_timed_out = self.slot.ping_timed_out();
@@ -350,17 +350,17 @@ impl UpstreamH2 {
         };
         let phase = if before_headers { Phase::ResponseHeaders } else { Phase::ResponseBody };
         let description = match () {
-            () if ping_timed_out => "the connection gave no sign of life",
+            () if ping_timed_out => "PING timeout",
             () if error.is_reset() && error.is_remote() => "RST_STREAM",
             () if (error.is_go_away() && error.is_remote()) || goaway_code.is_some() => "GOAWAY",
-            () if error.is_library() => "the upstream broke HTTP/2",
-            () => "the connection ended",
+            () if error.is_library() => "HTTP/2 protocol violation by the upstream",
+            () => "connection closed",
         };
         Fault::new(cause, phase).with_evidence(Evidence::owned(format!("{description}: {error}")))
     }
 }
 
-/// Codes by which the other side says that HTTP/2 was broken. By the others it gives up, as one that closes its
+/// Whether the upstream's error code reports a protocol violation. The other codes are handled like a closed
 /// connection.
 fn is_protocol_violation(reason: Reason) -> bool {
     !matches!(
@@ -386,11 +386,11 @@ mod tests {
     use crate::upstream::Candidate;
     use crate::upstream::http2::{Http2Pool, HttpVersionPolicy};
 
-    /// A request with this header section on a stream of its own, and what the task of its connection has written by then.
-    async fn queued(head: &'static str) -> UpstreamH2 {
-        let (ours, theirs) = tokio::io::duplex(1 << 16);
+    /// A stream on a new connection, with the request's header section queued.
+    async fn open_stream(header_section: &'static str) -> UpstreamH2 {
+        let (client_io, server_io) = tokio::io::duplex(1 << 16);
         tokio::spawn(async move {
-            let mut connection = h2::server::handshake(theirs).await.unwrap();
+            let mut connection = h2::server::handshake(server_io).await.unwrap();
             let mut open = Vec::new();
             while let Some(Ok(request)) = connection.accept().await {
                 open.push(request);
@@ -399,10 +399,10 @@ mod tests {
         let http2 = Http2Pool::new(HttpVersionPolicy::Http2, 1, Duration::from_secs(60));
         let address = SocketAddr::from(([127, 0, 0, 1], 1));
         let candidate = Candidate { server: "test".into(), address, tls_name: None };
-        let slot = http2.start_connection(&candidate, ours).await.unwrap();
-        let head = Bytes::from_static(head.as_bytes());
-        let facts = request_head::parse(&head).unwrap();
-        let request = Request::from_h1(head, &facts);
+        let slot = http2.start_connection(&candidate, client_io).await.unwrap();
+        let header_section = Bytes::from_static(header_section.as_bytes());
+        let facts = request_head::parse(&header_section).unwrap();
+        let request = Request::from_h1(header_section, &facts);
         let forwarding = ForwardingInfo {
             forwarded_for: &HeaderValue::from_static("192.0.2.7"),
             proto: "http",
@@ -412,26 +412,26 @@ mod tests {
             offer: None,
             via: b"1.1 statusquo-1",
         };
-        let mut peer = UpstreamH2::new(slot, request.framing);
-        assert!(!peer.has_sent_request());
-        peer.queue_request_head(&request, &forwarding).unwrap();
-        peer
+        let mut conn = UpstreamH2::new(slot, request.framing);
+        assert!(!conn.has_sent_request());
+        conn.queue_request_head(&request, &forwarding).unwrap();
+        conn
     }
 
-    /// Its upstream may answer, or end the connection, before anybody looks at the upload for the first time.
+    /// The upstream may respond or close the connection before the first poll of the upload.
     #[tokio::test]
     async fn request_without_a_body_is_sent_with_its_header_section() {
-        assert!(queued("GET / HTTP/1.1\r\nhost: test\r\n\r\n").await.has_sent_request());
+        assert!(open_stream("GET / HTTP/1.1\r\nhost: test\r\n\r\n").await.has_sent_request());
     }
 
     #[tokio::test]
     async fn request_with_a_body_is_sent_when_all_of_it_was_handed_over() {
-        let mut peer = queued("POST / HTTP/1.1\r\nhost: test\r\ncontent-length: 4\r\n\r\n").await;
-        assert!(!peer.has_sent_request());
-        peer.queue_body(b"body");
-        peer.queue_end();
-        assert!(!peer.has_sent_request());
-        std::future::poll_fn(|cx| peer.poll_flush(cx)).await;
-        assert!(peer.has_sent_request());
+        let mut conn = open_stream("POST / HTTP/1.1\r\nhost: test\r\ncontent-length: 4\r\n\r\n").await;
+        assert!(!conn.has_sent_request());
+        conn.queue_body(b"body");
+        conn.queue_end();
+        assert!(!conn.has_sent_request());
+        std::future::poll_fn(|cx| conn.poll_flush(cx)).await;
+        assert!(conn.has_sent_request());
     }
 }

@@ -1,20 +1,20 @@
-//! The upstream's side of one attempt, on HTTP/1 or HTTP/2 alike.
+//! The upstream side of one attempt: an HTTP/1 connection ([`h1`]) or an HTTP/2 stream ([`h2`]).
 //!
-//! It names what the upstream does as a [`Fault`] and decides nothing: not what is retried, not what a client sees. How
-//! it is said is told in [`super::upstream_conn::h1`] and [`super::upstream_conn::h2`].
+//! Failures are reported as a [`Fault`]. The callers decide whether to retry and what the client gets.
 
 pub(super) mod h1;
 pub(super) mod h2;
+
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::{HeaderMap, Method};
 use pingora::protocols::Stream;
 
+use self::h1::UpstreamH1;
+use self::h2::UpstreamH2;
 use super::message::HeaderFields;
 use super::message::request::{ForwardingInfo, Request};
-use super::upstream_conn::h1::UpstreamH1;
-use super::upstream_conn::h2::UpstreamH2;
 use crate::contract::{Cause, Evidence, Fault, Phase};
 use crate::http::framing::RequestFraming;
 use crate::http::hop_by_hop::ConnectionOptions;
@@ -24,29 +24,30 @@ use crate::http::upgrade::UpgradeOffer;
 use crate::upstream::http2::StreamSlot;
 use crate::upstream::{Candidate, UpstreamRuntime};
 
-/// A response head that was read and found good.
+/// The status line and header section of a valid upstream response.
 #[derive(Debug)]
 pub(super) struct UpstreamResponseHead {
     pub(super) facts: ResponseHead,
     pub(super) fields: HeaderFields,
     /// The bytes of the reason phrase.
     pub(super) reason: Bytes,
-    /// The head is all there is: nothing follows, and no length was said.
+    /// The response ended with its header section and declared no length.
     pub(super) headers_only: bool,
 }
 
 impl UpstreamResponseHead {
-    /// 1xx but 101: more heads follow.
+    /// Whether this is an interim response (1xx except 101), after which another response follows.
     pub(super) const fn is_interim(&self) -> bool {
         matches!(self.facts.status, 100..=199) && !self.is_switching_protocols()
     }
 
-    /// 101: no head follows any more.
+    /// Whether this is a 101, after which the connection switches to another protocol.
     pub(super) const fn is_switching_protocols(&self) -> bool {
         self.facts.status == 101
     }
 
-    /// The fields that its `Connection` names. More than any real server names: then none, and only the fixed ones stay back.
+    /// The options listed in the Connection field. Empty when the list exceeds the parser's limit: then only the
+    /// standard hop-by-hop fields are removed.
     pub(super) fn connection_options(&self) -> ConnectionOptions<'_> {
         if !self.facts.names_connection_fields {
             return ConnectionOptions::default();
@@ -54,16 +55,16 @@ impl UpstreamResponseHead {
         ConnectionOptions::from_values(self.fields.values("connection")).unwrap_or_default()
     }
 
-    /// The protocol that both sides have agreed on, of a head that switches.
+    /// The protocol that a 101 selected.
     ///
     /// # Errors
-    /// `http_upgrade_failed`: they have not.
+    /// `http_upgrade_failed`: the 101 does not match the offer.
     pub(super) fn negotiated_protocol(&self, offer: &UpgradeOffer<'_>) -> Result<&[u8], Fault> {
         let values = |name| self.fields.values(name);
         let has_body = self.facts.content_length.is_some_and(|length| length > 0)
             || values("transfer-encoding").next().is_some();
         let protocol = if has_body || self.facts.version != Version::Http11 {
-            Err("a 101 with a body, or on HTTP/1.0")
+            Err("101 with a body or on HTTP/1.0")
         } else {
             offer.verify_switch(values("connection"), values("upgrade"), values("sec-websocket-accept"))
         };
@@ -77,8 +78,8 @@ impl UpstreamResponseHead {
     }
 }
 
-/// One attempt's connection, or its stream on one.
-// The HTTP/1 peer is the larger one and the common one: a box would cost an allocation a request.
+/// The connection or stream of one attempt.
+// The HTTP/1 variant is larger and more common: boxing it would cost one allocation per request.
 #[derive(Debug)]
 pub(super) enum UpstreamConn {
     H1(UpstreamH1),
@@ -94,10 +95,10 @@ impl UpstreamConn {
         UpstreamConn::H2(Box::new(UpstreamH2::new(slot, framing)))
     }
 
-    /// Queues the request's head.
+    /// Queues the request line and header section.
     ///
     /// # Errors
-    /// It cannot be said, or the connection takes no request any more.
+    /// The upstream's protocol cannot represent the request, or the connection accepts no further request.
     pub(super) fn queue_request_head(
         &mut self,
         request: &Request,
@@ -109,7 +110,7 @@ impl UpstreamConn {
         }
     }
 
-    /// Whether anything of a response has come.
+    /// Whether any byte of a response was received.
     pub(super) const fn response_started(&self) -> bool {
         match self {
             UpstreamConn::H1(h1) => h1.response_started(),
@@ -117,7 +118,7 @@ impl UpstreamConn {
         }
     }
 
-    /// The upstream has said that it did not look at the request and never will.
+    /// Whether the upstream has reported that it did not process the request (RFC 9113 8.7).
     pub(super) const fn is_unprocessed(&self) -> bool {
         match self {
             UpstreamConn::H1(_) => false,
@@ -132,16 +133,16 @@ impl UpstreamConn {
         }
     }
 
-    /// Nothing of the request is left to be written: HTTP/2 writes the header section behind our back.
+    /// Whether the whole request was handed to the HTTP/2 connection, whose task may have written it already.
     pub(super) fn has_sent_request(&self) -> bool {
         match self {
-            // What is queued is written by `poll_flush`, and not before.
+            // Nothing is written before `poll_flush`.
             UpstreamConn::H1(_) => false,
             UpstreamConn::H2(h2) => h2.has_sent_request(),
         }
     }
 
-    /// Queues a piece of the request body.
+    /// Queues a chunk of the request body.
     pub(super) fn queue_body(&mut self, data: &[u8]) {
         match self {
             UpstreamConn::H1(h1) => h1.queue_body(data),
@@ -149,10 +150,10 @@ impl UpstreamConn {
         }
     }
 
-    /// Queues the fields behind the request body, where the upstream's protocol has them; to be told before the end.
+    /// Queues request trailers; must be called before [`UpstreamConn::queue_end`]. HTTP/1 requests have no trailers.
     pub(super) fn queue_trailers(&mut self, trailers: HeaderMap) {
         match self {
-            // It was promised none (Trailer).
+            // The request announced no trailers (Trailer).
             UpstreamConn::H1(_) => {}
             UpstreamConn::H2(h2) => h2.queue_trailers(trailers),
         }
@@ -166,7 +167,7 @@ impl UpstreamConn {
         }
     }
 
-    /// Bytes that are queued and not written.
+    /// Number of bytes queued and not written.
     pub(super) fn unsent(&self) -> usize {
         match self {
             UpstreamConn::H1(h1) => h1.unsent(),
@@ -174,7 +175,7 @@ impl UpstreamConn {
         }
     }
 
-    /// Writes what is queued. After a failure nothing more is written, but an answer may still be read.
+    /// Writes the queued bytes. After a write error, a response can still be read.
     pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         match self {
             UpstreamConn::H1(h1) => h1.poll_flush(cx),
@@ -182,7 +183,7 @@ impl UpstreamConn {
         }
     }
 
-    /// There is nothing more to send for now: what was sent takes no memory any more.
+    /// Frees the empty output buffer.
     pub(super) fn free_output(&mut self) {
         match self {
             UpstreamConn::H1(h1) => h1.io.free_output(),
@@ -190,7 +191,7 @@ impl UpstreamConn {
         }
     }
 
-    /// The next head: interim or final.
+    /// Reads the next header section, interim or final.
     pub(super) fn poll_response_head(
         &mut self,
         cx: &mut Context<'_>,
@@ -202,7 +203,7 @@ impl UpstreamConn {
         }
     }
 
-    /// The same fault with what has come of a head as its evidence.
+    /// Adds the received part of the header section to the fault as evidence.
     pub(super) fn with_partial_head(&self, fault: Fault) -> Fault {
         match self {
             UpstreamConn::H1(h1) => h1.with_partial_head(fault),
@@ -210,18 +211,20 @@ impl UpstreamConn {
         }
     }
 
-    /// A limit of time has struck. A client's own slowness tells nothing of the upstream.
+    /// Reports a timeout, so that the HTTP/2 connection is probed with a PING before it gets another request. A slow
+    /// client is no reason to probe the upstream.
     pub(super) fn probe(&self, fault: &Fault) {
         match self {
-            // Its connection is not used again anyway.
+            // An HTTP/1 connection is not reused after a timeout.
             UpstreamConn::H1(_) => {}
             UpstreamConn::H2(_) if fault.cause() == Cause::ClientTooSlow => {}
             UpstreamConn::H2(h2) => h2.probe(),
         }
     }
 
-    /// So many bytes of the response body are there; see [`UpstreamConn::body_bytes`], and take them with [`UpstreamConn::consume`].
-    /// `None` at the end of the body. `capacity` is what the client has place for; HTTP/2 is held back by its windows.
+    /// Returns how many body bytes are available from [`UpstreamConn::body_bytes`]; [`UpstreamConn::consume`] removes
+    /// them.
+    /// `None` at the end of the body. `capacity` limits how much is read ahead on HTTP/1; HTTP/2 has flow control.
     pub(super) fn poll_body(
         &mut self,
         cx: &mut Context<'_>,
@@ -233,7 +236,7 @@ impl UpstreamConn {
         }
     }
 
-    /// The bytes that [`UpstreamConn::poll_body`] spoke of.
+    /// The bytes reported by [`UpstreamConn::poll_body`].
     pub(super) fn body_bytes(&self, length: usize) -> &[u8] {
         match self {
             UpstreamConn::H1(h1) => h1.body_bytes(length),
@@ -241,7 +244,7 @@ impl UpstreamConn {
         }
     }
 
-    /// Takes them out.
+    /// Removes bytes from the front of the body buffer.
     pub(super) fn consume(&mut self, length: usize) {
         match self {
             UpstreamConn::H1(h1) => h1.consume(length),
@@ -249,7 +252,7 @@ impl UpstreamConn {
         }
     }
 
-    /// The fields behind the body, once it has ended. HTTP/1 has none here: nobody asked for them (TE).
+    /// The response trailers, once the body has ended. None on HTTP/1, because the request sent no `TE: trailers`.
     pub(super) fn take_trailers(&mut self) -> Option<HeaderMap> {
         match self {
             UpstreamConn::H1(_) => None,
@@ -257,7 +260,7 @@ impl UpstreamConn {
         }
     }
 
-    /// The connection, after a 101. An HTTP/2 stream never switches.
+    /// The HTTP/1 connection, after a 101.
     pub(super) fn into_h1(self) -> Option<UpstreamH1> {
         match self {
             UpstreamConn::H1(h1) => Some(h1),
@@ -265,7 +268,7 @@ impl UpstreamConn {
         }
     }
 
-    /// Gives the connection back, as far as it can serve again. A stream that is not over is reset.
+    /// Returns a reusable connection to the pool. An unfinished HTTP/2 stream is reset.
     pub(super) fn release(self, upstream: &UpstreamRuntime) {
         match self {
             UpstreamConn::H1(h1) => h1.release(upstream),
