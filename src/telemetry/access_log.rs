@@ -1,8 +1,7 @@
-//! One wide line per request: which requests get one, what it holds, and in which words.
+//! The access log: one line per request, with all its facts as fields.
 //!
-//! It is told how a request ended and never works it out. A client's fields and bodies have no place here; of what an
-//! upstream said in place of a good response, `evidence` holds the beginning. How a line is escaped and written is
-//! [`super::formatter`]'s and [`super::log`]'s business.
+//! The caller determines how a request ended. Header fields and bodies from clients are never logged; `evidence` may contain
+//! the beginning of an invalid upstream response. [`super::formatter`] escapes the line, [`super::log`] writes it.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -14,38 +13,38 @@ use crate::contract::{Cause, Evidence, Phase, RequestSent};
 /// Which requests get a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LoggedRequests {
-    /// Those that ended in an error, an abort or a close.
+    /// Requests that ended in an error, an abort or a close without a response.
     Errors,
-    /// All.
+    /// All requests.
     All,
-    /// None.
+    /// No requests.
     Off,
 }
 
 /// How a request ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// The upstream's response passed.
+    /// The upstream's response was forwarded.
     Forwarded,
-    /// The upstream answered; we sent something else.
+    /// The upstream's response was replaced.
     Replaced,
-    /// The upstream failed to answer; we did.
+    /// The upstream sent no usable response; the gateway sent an error.
     UpstreamFailed,
-    /// We did not ask the upstream: malformed, no route, denied, no capacity.
+    /// The request was not forwarded: malformed, no route, denied, or no capacity.
     Rejected,
-    /// We answered a browser's question before its request.
+    /// The gateway responded to a CORS preflight.
     Preflight,
-    /// It broke off after the response head had left.
+    /// The response was truncated after its headers were sent.
     Aborted,
-    /// A tunnel was closed because nothing moved in it for `timeouts.tunnel_idle`.
+    /// A tunnel was closed after `timeouts.tunnel_idle` without traffic.
     TunnelIdle,
-    /// The client left before its response was complete.
+    /// The client disconnected before the response was complete.
     ClientDisconnected,
 }
 
 impl Outcome {
-    /// Of a fault that was answered with this code: whether we stood in for the upstream or refused the client. Where
-    /// there was no room, the upstream was not even asked.
+    /// The outcome of a local reply with this code and cause: a failure of the upstream, or a rejected request. Lack of capacity
+    /// is a rejection although its code is 500 or above, because the request was not forwarded.
     pub const fn for_reply(code: u16, cause: Cause) -> Self {
         let overloaded = matches!(
             cause,
@@ -81,14 +80,14 @@ impl Outcome {
             Outcome::Replaced => "replaced upstream response",
             Outcome::UpstreamFailed => "upstream failed",
             Outcome::Rejected => "rejected request",
-            Outcome::Preflight => "answered preflight",
+            Outcome::Preflight => "sent preflight response",
             Outcome::Aborted => "aborted response",
             Outcome::TunnelIdle => "closed idle tunnel",
             Outcome::ClientDisconnected => "client disconnected",
         }
     }
 
-    /// `warn` where the upstream let the client down, `info` where the client got what it asked for or asked wrongly.
+    /// `warn` for failures of the upstream, `info` for successful requests and errors of the client.
     pub const fn level(self) -> Level {
         match self {
             Outcome::Replaced | Outcome::UpstreamFailed | Outcome::Aborted => Level::WARN,
@@ -101,52 +100,52 @@ impl Outcome {
     }
 }
 
-/// What one line says. Borrowed; made only after [`AccessLog::is_enabled`] said so. A field that is `None` or empty is left out.
+/// The content of one line. Build it only if [`AccessLog::is_enabled`]. Fields that are `None` or empty are omitted.
 #[derive(Clone, Debug)]
 pub struct AccessRecord<'a> {
-    /// The request's id.
+    /// The request ID.
     pub request_id: &'a str,
-    /// Name of the route; empty when none matched.
+    /// Name of the route; empty if none matched.
     pub route: &'a str,
-    /// Method as sent.
+    /// Method as received.
     pub method: &'a str,
-    /// Path as sent, without the query. Any bytes: they are decoded lossily and escaped.
+    /// Path as received, without the query. May be any bytes; decoded lossily and escaped.
     pub path: &'a [u8],
-    /// The client, as determined.
+    /// The client's address, as determined from the connection and trusted proxies.
     pub client_ip: Option<IpAddr>,
-    /// Name of the upstream; empty when there is none.
+    /// Name of the upstream; empty without a route.
     pub upstream: &'a str,
-    /// `host:port` of the last attempt; empty when none was made.
+    /// `host:port` of the last attempt; empty without an attempt.
     pub server: &'a str,
-    /// The fault, if there was one.
+    /// Cause of the fault, if any.
     pub cause: Option<Cause>,
-    /// Where it happened.
+    /// Phase in which the fault occurred.
     pub phase: Option<Phase>,
-    /// Status on the wire; `None` when nothing was sent.
+    /// Status code sent; `None` without a response.
     pub code: Option<u16>,
-    /// What the upstream answered, if it did.
+    /// Status code received from the upstream, if any.
     pub upstream_status: Option<u16>,
-    /// Bytes of the response body that were sent.
+    /// Bytes of the response body sent.
     pub bytes: u64,
-    /// Attempts at the upstream.
+    /// Attempts to forward the request.
     pub attempts: u32,
-    /// From the request head to the end.
+    /// Time from the request headers to the end.
     pub elapsed: Duration,
-    /// The last attempt's connect; `None` on a reused connection.
+    /// Connect time of the last attempt; `None` on a reused connection.
     pub connect: Option<Duration>,
-    /// The last attempt's wait for the response head.
+    /// Time that the last attempt waited for the response headers.
     pub response_headers: Option<Duration>,
-    /// How much of the request the upstream was given.
+    /// How much of the request was sent to the upstream.
     pub request_sent: RequestSent,
-    /// The rate limit that refused it; empty when none did.
+    /// Name of the rate limit that denied the request; empty if none did.
     pub rule: &'a str,
-    /// What is known beyond the cause.
+    /// Details beyond the cause.
     pub evidence: &'a Evidence,
-    /// How it ended.
+    /// How the request ended.
     pub outcome: Outcome,
 }
 
-/// Decides which requests are worth a [`AccessRecord`], and writes them.
+/// Decides which requests are logged, and writes their lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AccessLog {
     errors: bool,
@@ -154,18 +153,18 @@ pub struct AccessLog {
 }
 
 impl AccessLog {
-    /// From the operator's choice, and the level below which lines are not written anyway.
+    /// Creates the log for these requests at the configured log level.
     pub fn new(requests: LoggedRequests, level: Level) -> Self {
-        let (errors, others) = match requests {
+        let (errors, successes) = match requests {
             LoggedRequests::Off => (false, false),
             LoggedRequests::Errors => (true, false),
             LoggedRequests::All => (true, true),
         };
-        // In tracing's order a more verbose level is greater. An error's line is `warn` or `info`, any other's `info`.
-        AccessLog { errors: errors && level >= Level::WARN, successes: others && level >= Level::INFO }
+        // tracing orders levels by verbosity. Lines of errors are `warn` or `info`, all others `info`.
+        AccessLog { errors: errors && level >= Level::WARN, successes: successes && level >= Level::INFO }
     }
 
-    /// Whether a request that ended so would be written. Ask before making the record: it costs two loads.
+    /// Whether such a request is logged. Cheap: check it before building the record.
     pub const fn is_enabled(&self, is_error: bool) -> bool {
         if is_error { self.errors } else { self.successes }
     }
@@ -174,13 +173,13 @@ impl AccessLog {
     pub fn emit(&self, record: &AccessRecord<'_>) {
         match record.outcome.level() {
             Level::WARN => emit_at!(Level::WARN, record),
-            // No outcome has another level.
+            // No outcome has a level other than warn or info.
             Level::INFO | Level::ERROR | Level::DEBUG | Level::TRACE => emit_at!(Level::INFO, record),
         }
     }
 }
 
-/// tracing wants the level in the callsite; the fields are the same.
+/// A macro, because tracing requires a constant level per callsite.
 macro_rules! emit_at {
     ($level:expr, $record:ident) => {
         tracing::event!(
@@ -212,14 +211,14 @@ macro_rules! emit_at {
 }
 use emit_at;
 
-/// Beneath the crate's own target, so that the level of the log applies.
+/// A child of the crate's target, so that the configured level applies.
 const TARGET: &str = concat!(env!("CARGO_PKG_NAME"), "::access");
 
 fn non_empty(text: &str) -> Option<&str> {
     (!text.is_empty()).then_some(text)
 }
 
-/// Milliseconds with three decimals.
+/// Milliseconds with microsecond precision.
 fn milliseconds(elapsed: Duration) -> f64 {
     elapsed.as_micros() as f64 / 1000.0
 }

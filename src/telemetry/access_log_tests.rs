@@ -1,4 +1,4 @@
-//! One request's line: its fields, its level, and when it is not worth writing.
+//! The line of one request: its fields, its level, and which requests get one.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
@@ -26,12 +26,12 @@ impl io::Write for SharedBuffer {
 }
 
 fn emitted_line(level: Level, record: &AccessRecord<'_>) -> String {
-    let sink = SharedBuffer::default();
-    let writer = sink.clone();
+    let buffer = SharedBuffer::default();
+    let writer = buffer.clone();
     with_default(log::subscriber(LineFormat::Json, level, move || writer.clone()).0, || {
         AccessLog::new(LoggedRequests::All, level).emit(record);
     });
-    let bytes = sink.0.lock().unwrap().clone();
+    let bytes = buffer.0.lock().unwrap().clone();
     String::from_utf8(bytes).unwrap()
 }
 
@@ -92,7 +92,7 @@ fn upstream_failures_are_warnings_client_errors_are_not() {
         (Outcome::Replaced, "warn", "replaced upstream response"),
         (Outcome::UpstreamFailed, "warn", "upstream failed"),
         (Outcome::Rejected, "info", "rejected request"),
-        (Outcome::Preflight, "info", "answered preflight"),
+        (Outcome::Preflight, "info", "sent preflight response"),
         (Outcome::Aborted, "warn", "aborted response"),
         (Outcome::ClientDisconnected, "info", "client disconnected"),
     ] {

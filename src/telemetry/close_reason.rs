@@ -1,37 +1,37 @@
-//! Connections that end without a response, by name.
+//! The reasons for closing a connection or stream without a response.
 //!
-//! The contract lists the only silences there are; each has a variant here and a counter. It does not decide when to be
-//! silent (the exchange does), and a silence that fits no variant is a defect, not a reason for a catch-all.
+//! The contract lists all of them; each has a variant and a counter here. Do not add a catch-all: a close that fits no variant
+//! is a defect.
 
-/// Why a connection was closed although nothing was answered. The names are label values.
+/// Why a connection or stream was closed without a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum CloseReason {
-    /// The client closed or reset its side while it was being served.
+    /// The client closed or reset the connection during a request.
     ClientGone,
-    /// A kept-alive connection saw no further request in time.
+    /// No further request arrived on a keep-alive connection within the idle timeout.
     IdleTimeout,
     /// The client connected and closed without sending a byte.
     NoRequest,
-    /// The connection was idle when draining closed it.
+    /// The connection was idle when the gateway began to drain.
     Drain,
-    /// HTTP/2 between the client and us broke; the answer is a GOAWAY.
+    /// An HTTP/2 connection error of the client; the gateway sends GOAWAY.
     Http2ConnectionError,
-    /// One HTTP/2 stream was malformed; the answer is a RST_STREAM.
+    /// A malformed HTTP/2 stream; the gateway sends RST_STREAM.
     Http2StreamError,
-    /// A header list above 256 KiB: the HTTP/2 library answers an empty 431 by itself.
+    /// A header list above 256 KiB. The h2 crate itself sends a 431 without content.
     Http2HeaderList,
-    /// A TLS handshake came to nothing; the answer is an alert.
+    /// The TLS handshake failed; the gateway sends an alert.
     TlsHandshakeFailed,
-    /// A TLS handshake was not over in time.
+    /// The TLS handshake timed out.
     TlsHandshakeTimeout,
-    /// What a client sent to a TLS listener begins no handshake, as plain HTTP does not.
+    /// A TLS listener received something other than a handshake, for example plaintext HTTP.
     PlaintextOnTls,
-    /// TLS with a client broke behind the handshake: a record that cannot be read, or an alert of the client's.
+    /// TLS failed after the handshake: an invalid record, or an alert from the client.
     TlsConnectionError,
 }
 
 impl CloseReason {
-    /// Every silence.
+    /// Every reason.
     pub const ALL: &'static [CloseReason] = &[
         CloseReason::ClientGone,
         CloseReason::IdleTimeout,
@@ -63,14 +63,14 @@ impl CloseReason {
         }
     }
 
-    /// Dense index, in the order of [`CloseReason::ALL`].
+    /// The index in [`CloseReason::ALL`].
     pub const fn index(self) -> usize {
         self as usize
     }
 }
 
-/// A client that left, in the label of an abort and of a silence alike.
+/// Label value for a client that disconnected, of aborted responses and of [`CloseReason::ClientGone`].
 pub const CLIENT_GONE: &str = "client_gone";
 
-/// A tunnel in which nothing moved any more, in the label of an abort.
+/// Label value for a tunnel that was closed because it was idle.
 pub const TUNNEL_IDLE: &str = "tunnel_idle";

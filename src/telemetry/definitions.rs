@@ -1,28 +1,27 @@
-//! Every metric by name: its kind, its labels, and the sentence that Prometheus and `docs/metrics.md` show.
+//! The definition of every metric: its name, kind, labels, and the help text that Prometheus and `docs/metrics.md` show.
 //!
-//! The table is the only place where a name or a label is spelled. It counts nothing: [`super::metrics`] builds the
-//! vectors from these rows.
+//! Metric and label names appear only in this table. [`super::metrics`] builds the vectors from its rows.
 
 use std::fmt::Write as _;
 
 use super::status_label;
 
-/// What every name begins with (`process_*` apart: that name is Prometheus' own).
+/// The prefix of every name except `process_*`, which Prometheus prescribes.
 pub const PREFIX: &str = "statusquo_";
 
-/// How a metric moves.
+/// The type of a metric.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum MetricKind {
-    /// Only upwards.
+    /// Only increases.
     Counter,
-    /// Up and down.
+    /// Increases and decreases.
     Gauge,
-    /// Distribution of seconds.
+    /// Distribution of durations, with the upper bounds of the buckets in seconds.
     Histogram(&'static [f64]),
 }
 
 impl MetricKind {
-    /// The word in Prometheus' text format.
+    /// The type in Prometheus' text format.
     pub const fn name(self) -> &'static str {
         match self {
             MetricKind::Counter => "counter",
@@ -32,16 +31,16 @@ impl MetricKind {
     }
 }
 
-/// One metric.
+/// A row of the table.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct MetricDefinition {
-    /// Without [`PREFIX`].
+    /// The name without [`PREFIX`].
     pub name: &'static str,
-    /// Counter, gauge or histogram.
+    /// The type, for a histogram with its buckets.
     pub kind: MetricKind,
-    /// Label names, in the order in which values are given.
+    /// Label names, in the order in which the code passes the values.
     pub labels: &'static [&'static str],
-    /// One line: what is counted.
+    /// One line that says what is counted.
     pub help: &'static str,
 }
 
@@ -71,143 +70,143 @@ impl MetricDefinition {
         MetricDefinition { name, kind: MetricKind::Histogram(buckets), labels, help }
     }
 
-    /// The name on the wire.
+    /// The name as exported.
     pub fn full_name(&self) -> String {
         format!("{PREFIX}{}", self.name)
     }
 }
 
-/// From a request served from memory to the longest default time limit.
+/// Up to the longest default timeout.
 const REQUEST_BUCKETS: &[f64] =
     &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
-/// Our own share is tens of microseconds.
+/// The gateway typically adds tens of microseconds.
 const OVERHEAD_BUCKETS: &[f64] =
     &[0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.0025, 0.005, 0.01, 0.05];
 
-/// A round trip is a fraction of a millisecond; the default limit is 20.
+/// A round trip takes a fraction of a millisecond; the default timeout is 20 ms.
 const STORE_BUCKETS: &[f64] =
     &[0.000_1, 0.000_25, 0.000_5, 0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1.0, 5.0];
 
 pub(crate) const RESPONSES: MetricDefinition = MetricDefinition::counter(
     "responses_total",
     &["route", "code", "origin"],
-    "Final response heads handed to the transport, by the status on the wire and by who made them.",
+    "Final responses whose headers were handed to the transport, by status code sent and by origin.",
 );
 pub(crate) const ERRORS: MetricDefinition = MetricDefinition::counter(
     "errors_total",
     &["route", "upstream", "code", "cause", "upstream_status"],
-    "Responses of 400 or above, with the cause that decided the code; `upstream_response` when the upstream answered.",
+    "Responses with a status code of 400 or above, by the cause that determined it (`upstream_response`: the upstream's own status code).",
 );
 pub(crate) const ABORTED: MetricDefinition = MetricDefinition::counter(
     "aborted_total",
     &["cause"],
-    "Responses and tunnels that broke off after their head had left, and were visibly aborted.",
+    "Responses truncated, and tunnels closed, after the headers were sent. Clients see the connection or stream abort.",
 );
 pub(crate) const CLOSED_WITHOUT_RESPONSE: MetricDefinition = MetricDefinition::counter(
     "closed_without_response_total",
     &["cause"],
-    "Connections or streams that ended without a response.",
+    "Connections and streams closed without a response.",
 );
 pub(crate) const DISCONNECTS: MetricDefinition = MetricDefinition::counter(
     "client_disconnects_total",
     &["route"],
-    "Requests whose client left before its response was complete.",
+    "Requests whose client disconnected before the response was complete.",
 );
 pub(crate) const CONFORMANCE: MetricDefinition = MetricDefinition::counter(
     "conformance_total",
     &["upstream", "result"],
-    "Error responses of the upstream, by whether they keep the contract.",
+    "Error responses from the upstream, by whether they conform to the contract.",
 );
 pub(crate) const WOULD_REPLACE: MetricDefinition = MetricDefinition::counter(
     "would_replace_total",
     &["route", "from", "to"],
-    "In mode `observe`: responses that `enforce` would have replaced, by status received and code it would send.",
+    "In mode `observe`: forwarded responses that mode `enforce` would have replaced, by upstream status code and replacement.",
 );
 pub(crate) const GRPC_ERRORS: MetricDefinition = MetricDefinition::counter(
     "grpc_errors_total",
     &["route", "cause", "grpc_status"],
-    "Errors that were said to callers of gRPC: HTTP 200 with this `grpc-status`. They are no part of `errors_total`.",
+    "Errors sent to gRPC clients as HTTP 200 with this `grpc-status`. Not included in `errors_total`.",
 );
 pub(crate) const DURATION: MetricDefinition = MetricDefinition::histogram(
     "request_duration_seconds",
     REQUEST_BUCKETS,
     &["route", "class"],
-    "From the parsed request head to the end of the response, by class of the status sent.",
+    "Time from the parsed request headers to the end of the response, by class of the status code sent.",
 );
 pub(crate) const OVERHEAD: MetricDefinition = MetricDefinition::histogram(
     "overhead_seconds",
     OVERHEAD_BUCKETS,
     &[],
-    "Time a request spent in the gateway itself: its duration without waiting for the upstream or the client.",
+    "Time a request spent in the gateway itself: its duration minus the time spent waiting for the upstream or the client.",
 );
 pub(crate) const IN_FLIGHT: MetricDefinition = MetricDefinition::gauge(
     "requests_in_flight",
     &["upstream"],
-    "Requests that an upstream is working on now.",
+    "Requests currently in progress at an upstream.",
 );
 pub(crate) const CONNECTIONS: MetricDefinition =
-    MetricDefinition::gauge("connections", &["listener"], "Client connections that are open now.");
+    MetricDefinition::gauge("connections", &["listener"], "Open client connections.");
 pub(crate) const QUEUED: MetricDefinition = MetricDefinition::gauge(
     "requests_queued",
     &["upstream"],
-    "Requests that wait for their turn at an upstream now (`concurrency.queue`).",
+    "Requests currently queued for an upstream (`concurrency.queue`).",
 );
 pub(crate) const CONCURRENCY_LIMIT: MetricDefinition = MetricDefinition::gauge(
     "concurrency_limit",
     &["upstream"],
-    "Requests that may be at an upstream at once (`concurrency.max`); missing where there is no limit.",
+    "Maximum concurrent requests to an upstream (`concurrency.max`). Absent without a limit.",
 );
 pub(crate) const SHED: MetricDefinition = MetricDefinition::counter(
     "shed_total",
     &["upstream", "cause"],
-    "Requests refused without asking the upstream, because it has as many as it may have.",
+    "Requests rejected because the upstream was at its concurrency limit. They were not forwarded.",
 );
 pub(crate) const RELOADS: MetricDefinition = MetricDefinition::counter(
     "config_reloads_total",
     &["result"],
-    "Reloads of the configuration (SIGHUP), by result: `applied`, `refused`.",
+    "Configuration reloads (SIGHUP), by result: `applied` or `refused`.",
 );
 pub(crate) const RELOAD_SUCCESSFUL: MetricDefinition = MetricDefinition::gauge(
     "config_last_reload_successful",
     &[],
-    "1 while the configuration that was last loaded is served, 0 after a reload was refused.",
+    "1 if the last configuration reload was applied, 0 if it was refused.",
 );
 pub(crate) const RELOAD_TIME: MetricDefinition = MetricDefinition::gauge(
     "config_last_reload_timestamp_seconds",
     &[],
-    "When the configuration that is served was loaded: at the start or by a reload. Unix time.",
+    "Unix time at which the active configuration was loaded, at startup or by a reload.",
 );
 pub(crate) const ATTEMPTS: MetricDefinition = MetricDefinition::counter(
     "upstream_attempts_total",
     &["upstream", "result"],
-    "Attempts to get a response head from a server: `ok`, or the cause of the failure.",
+    "Attempts to get response headers from a server, by result: `ok` or the cause of the failure.",
 );
 pub(crate) const RETRIES: MetricDefinition = MetricDefinition::counter(
     "upstream_retries_total",
     &["upstream", "result"],
-    "The attempts among them that were not the request's first.",
+    "Retries: attempts other than the first of a request, by result.",
 );
 pub(crate) const PHASES: MetricDefinition = MetricDefinition::histogram(
     "upstream_phase_duration_seconds",
     REQUEST_BUCKETS,
     &["upstream", "phase"],
-    "How long an attempt took to `connect`, and from the request being sent to the complete `response_headers`.",
+    "Duration of the phases of an attempt: TCP `connect`, the `tls` handshake, and the wait for `response_headers` after the request was sent.",
 );
 pub(crate) const UPSTREAM_CONNECTIONS: MetricDefinition = MetricDefinition::counter(
     "upstream_connections_total",
     &["upstream", "reused"],
-    "Connections used for attempts: taken from the pool (`true`) or opened (`false`).",
+    "Connections used for attempts: reused from the pool (`true`) or newly opened (`false`).",
 );
 pub(crate) const LIMIT_DECISIONS: MetricDefinition = MetricDefinition::counter(
     "rate_limit_decisions_total",
     &["rule", "store", "decision"],
-    "What rate limits decided: every rule of a request that passed (`allowed`, or `shadow_denied` in mode `shadow`), and \
-     those that denied it (`denied`). Where a store does not answer: `failed_open`, `failed_closed`.",
+    "Rate-limit decisions, by rule: `allowed`, `denied`, `shadow_denied` (mode `shadow` would deny), and while the backend is \
+     unavailable `failed_open` or `failed_closed`. For a denied request only the denying rules count.",
 );
 pub(crate) const LIMIT_KEYS: MetricDefinition = MetricDefinition::gauge(
     "rate_limit_keys",
     &["rule"],
-    "Keys of a rate limit that have not got back all they took, at most `max_keys`.",
+    "Active rate-limit keys (quota not fully replenished), at most `max_keys`.",
 );
 pub(crate) const LIMIT_EVICTIONS: MetricDefinition = MetricDefinition::counter(
     "rate_limit_evictions_total",
@@ -218,29 +217,28 @@ pub(crate) const STORE_DURATION: MetricDefinition = MetricDefinition::histogram(
     "rate_limit_store_duration_seconds",
     STORE_BUCKETS,
     &["store"],
-    "How long a store of rate limits took to answer, and where it did not, how long it was waited for.",
+    "Duration of rate-limit backend calls, failed calls included.",
 );
 pub(crate) const STORE_ERRORS: MetricDefinition = MetricDefinition::counter(
     "rate_limit_store_errors_total",
     &["store", "kind"],
-    "Questions without an answer of use: `timeout`, `unreachable`, `invalid_reply`, `refused` (an error came back), or `circuit_open` \
-     (not asked, because it failed before).",
+    "Failed rate-limit backend calls, by kind: `timeout`, `unreachable`, `invalid_reply`, `refused` (the backend returned an \
+     error), or `circuit_open` (not attempted after repeated failures).",
 );
 pub(crate) const PANICS: MetricDefinition = MetricDefinition::counter(
     "panics_total",
     &[],
-    "Panics that the guard turned into a response of 500. Each is a bug.",
+    "Panics caught while handling a request; the client got a 500 or an aborted response. Each is a bug.",
 );
 pub(crate) const LOG_DROPPED: MetricDefinition = MetricDefinition::counter(
     "log_lines_dropped_total",
     &["reason"],
-    "Log lines that were lost: `queue_full` (standard error is slower than the lines come) or `write_failed` (writing to it \
-     failed).",
+    "Lost log lines: `queue_full` (standard error accepts lines too slowly) or `write_failed` (writing to it failed).",
 );
 pub(crate) const BUILD_INFO: MetricDefinition = MetricDefinition::gauge(
     "build_info",
     &["version", "revision"],
-    "Always 1; the labels say which build is running.",
+    "Always 1; the labels identify the running build.",
 );
 
 /// Every metric, in the order of the documentation.
@@ -277,7 +275,7 @@ pub const ALL: &[MetricDefinition] = &[
     BUILD_INFO,
 ];
 
-/// The value of a `route` or `upstream` label where there is none.
+/// The label value for requests without a route or an upstream.
 pub const NONE: &str = "none";
 
 /// The content of `docs/metrics.md`.
@@ -297,8 +295,8 @@ pub fn markdown_page() -> String {
         .join(" ");
     let _ = writeln!(
         page,
-        "These statuses, and every code of the contract, are labelled as they are: {labelled_statuses}.\nAny other is \
-         `{}` (400-499), `{}` (500-599) or `{}`.",
+        "These status codes, and every code of the contract, have their own label value: {labelled_statuses}.\nOthers are \
+         grouped as `{}` (400-499), `{}` (500-599) or `{}`.",
         status_label::OTHER_4XX,
         status_label::OTHER_5XX,
         status_label::OTHER
@@ -307,35 +305,37 @@ pub fn markdown_page() -> String {
 }
 
 const PAGE_HEADER: &str = "\
-<!-- Generated from src/telemetry/definitions.rs; write it again with: UPDATE_DOCS=1 cargo test metrics_page -->
+<!-- Generated from src/telemetry/definitions.rs; regenerate with: UPDATE_DOCS=1 cargo test metrics_page -->
 # Metrics
 
-`GET /metrics` on the telemetry address, in Prometheus' text format. Label values are fixed words or names from the
-configuration, never anything that a client sent. `route` and `upstream` are `none` where there is none.
+`GET /metrics` on the telemetry address returns these in Prometheus' text format. Label values are constants or names from
+the configuration, never data that a client sent. `route` and `upstream` are `none` for requests without a route or an
+upstream.
 
 ";
 
 const PAGE_FOOTER: &str = "
-Beside these, on Linux, Prometheus' own `process_cpu_seconds_total`, `process_open_fds`, `process_max_fds`,
-`process_virtual_memory_bytes`, `process_resident_memory_bytes`, `process_start_time_seconds`, `process_threads`.
+On Linux, the standard process metrics are exported too: `process_cpu_seconds_total`, `process_open_fds`,
+`process_max_fds`, `process_virtual_memory_bytes`, `process_resident_memory_bytes`, `process_start_time_seconds`,
+`process_threads`.
 
-## What is there from the start
+## Series exported from the start
 
-At 0 before the first request: `responses_total` for every route and documented error code, with the origins `replaced`
-and `proxy`; `aborted_total` and `closed_without_response_total` for every cause; `log_lines_dropped_total` for every
-reason; everything without labels. The other series appear when they first count.
+These series exist with the value 0 before the first request: `responses_total` for every route and documented error code,
+with the origins `replaced` and `proxy`; `aborted_total` and `closed_without_response_total` for every cause;
+`log_lines_dropped_total` for every reason; every metric without labels. Other series appear with their first event.
 
-## What counts as waiting
+## What overhead_seconds excludes
 
-`overhead_seconds` counts every request that was read, also one whose client left before its response. Waiting for the
-upstream is: for a turn (`concurrency.queue`), for a connection with its TLS handshake, until the response head is there,
-and for each further piece of the body. Waiting for the client is: for each further piece of its request body, and until it
-takes more of its response. A tunnel is all waiting. What remains is the gateway's: routing, limits (a store of rate limits
-included), reading, judging and writing.
+`overhead_seconds` covers every request that was received, also those whose client disconnected. It excludes time spent
+waiting for the upstream: in the queue (`concurrency.queue`), for a connection including its TLS handshake, for the response
+headers, and for each part of the response body. It also excludes time spent waiting for the client: for each part of the
+request body, and until the client accepts more of the response. All time in a tunnel is waiting. What remains is routing,
+rate limits (calls to a shared backend included), parsing, classifying and writing.
 
-## Sums that agree
+## Invariants
 
-- For every code, the sum of `responses_total` is the number of response heads that clients were sent.
-- For every code of 400 or above, the sum of `errors_total` is the sum of `responses_total`.
-- `upstream_retries_total` is part of `upstream_attempts_total`: attempts without retries are requests forwarded.
+- For every code, the sum of `responses_total` is the number of responses whose headers were sent to clients.
+- For every code of 400 or above, the sum of `errors_total` equals the sum of `responses_total`.
+- `upstream_retries_total` is part of `upstream_attempts_total`: attempts minus retries is the number of requests forwarded.
 ";

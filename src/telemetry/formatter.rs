@@ -1,8 +1,7 @@
-//! One event as one line: JSON for machines, text for a terminal, and no byte in either that could do anything.
+//! Formats one event as one line: JSON for machines, or text for a terminal.
 //!
-//! What a client sent ends up in logs, and logs end up in terminals: control characters, and the characters that reorder
-//! text, are written as escapes in both forms; a long value is cut. It does not know which events exist or where the
-//! line goes (see [`super::log`]).
+//! Log lines contain data from clients and may be shown in a terminal. Both formats therefore escape control characters and
+//! the characters that reorder text, and truncate long values. [`super::log`] writes the lines.
 
 use std::fmt::{self, Write as _};
 use std::time::SystemTime;
@@ -10,19 +9,19 @@ use std::time::SystemTime;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level};
 
-/// The form of a line.
+/// The format of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LineFormat {
     /// `{"time":…,"level":…,"message":…,…}`, every field at the top level.
     Json,
-    /// `time LEVEL message field=value …`; the level in colour or not.
+    /// `time LEVEL message field=value …`.
     Text {
-        /// Colour the level.
+        /// Whether the level is coloured.
         colour: bool,
     },
 }
 
-/// Appends the line of `event`, newline included.
+/// Appends `event` as a line, newline included.
 pub(crate) fn format_event(format: LineFormat, event: &Event<'_>, now: SystemTime, line: &mut String) {
     let mut fields = EventFields {
         format,
@@ -35,9 +34,9 @@ pub(crate) fn format_event(format: LineFormat, event: &Event<'_>, now: SystemTim
     let EventFields { message, fields, target, .. } = fields;
 
     let metadata = event.metadata();
-    // Records of the `log` crate arrive through one callsite; their own target is a field.
+    // Records of the `log` crate share one callsite; a field has their own target.
     let target = target.as_deref().unwrap_or_else(|| metadata.target());
-    // Ours are told apart by their message; for the libraries' lines the target says who speaks.
+    // Our own messages are unique; lines of libraries need the target to identify their source.
     let library_target = (!target.starts_with(env!("CARGO_PKG_NAME"))).then_some(target);
     let time = humantime::format_rfc3339_millis(now);
     let level = *metadata.level();
@@ -70,7 +69,7 @@ pub(crate) fn format_event(format: LineFormat, event: &Event<'_>, now: SystemTim
     }
 }
 
-/// Collects an event's fields, already in the line's form.
+/// Collects the fields of an event, formatted.
 struct EventFields {
     format: LineFormat,
     message: String,
@@ -99,7 +98,7 @@ impl EventFields {
         }
     }
 
-    /// A value that is the same in both forms and cannot need an escape.
+    /// Writes a value that is equal in both formats and never needs escaping.
     fn plain_field(&mut self, field: &Field, value: impl fmt::Display) {
         match (field.name(), self.format) {
             (name, _) if name.starts_with("log.") => {}
@@ -138,7 +137,7 @@ impl Visit for EventFields {
     }
 
     fn record_f64(&mut self, field: &Field, value: f64) {
-        // JSON has no NaN and no infinity.
+        // JSON has neither NaN nor infinity.
         if value.is_finite() { self.plain_field(field, value) } else { self.record_debug(field, &value) }
     }
 
@@ -151,7 +150,7 @@ impl Visit for EventFields {
     }
 }
 
-/// The inside of a JSON string.
+/// Writes the content of a JSON string, without the quotes.
 fn write_json_text(value: &str, out: &mut String) {
     write_escaped(value, out, |char, out| match char {
         '"' => out.push_str("\\\""),
@@ -167,7 +166,7 @@ fn write_json_text(value: &str, out: &mut String) {
     });
 }
 
-/// A value in a text line: bare where that is unambiguous, else in quotes.
+/// Writes a value of a text line, in quotes if it would be ambiguous.
 fn write_text_value(value: &str, out: &mut String) {
     if value.is_empty() || value.contains([' ', '"', '=']) {
         out.push('"');
@@ -180,14 +179,14 @@ fn write_text_value(value: &str, out: &mut String) {
 
 fn write_plain_text(value: &str, out: &mut String) {
     write_escaped(value, out, |char, out| match char {
-        // A message stays readable; in a value, quotes and backslashes are doubled up so that it can be read back.
+        // Escaped, so that a quoted value can be parsed.
         '"' => out.push_str("\\\""),
         '\\' => out.push_str("\\\\"),
         other => out.extend(other.escape_default()),
     });
 }
 
-/// Copies runs of harmless characters at once and gives the others to `escape`.
+/// Copies runs of plain characters, and calls `escape` for the others. Truncates to [`MAX_VALUE_BYTES`].
 fn write_escaped(value: &str, out: &mut String, mut escape: impl FnMut(char, &mut String)) {
     let truncated = value.len() > MAX_VALUE_BYTES;
     let value = if truncated {
@@ -211,19 +210,19 @@ fn write_escaped(value: &str, out: &mut String, mut escape: impl FnMut(char, &mu
     }
 }
 
-/// Where the first character is that cannot stay as it is. Most values are short and plain ASCII, so bytes are looked at
-/// first: decoding every character was two fifths of a line's cost.
+/// The position of the first character that needs escaping. Checks bytes first, because most values are plain ASCII: decoding
+/// every character took 40 % of the time of a line.
 fn find_escape(text: &str) -> Option<usize> {
     let plain = |byte: &u8| PLAIN_BYTES.get(usize::from(*byte)).copied().unwrap_or(false);
     let start = text.as_bytes().iter().position(|byte| !plain(byte))?;
-    // All bytes before are ASCII, so a character begins here.
+    // All previous bytes are ASCII, so `start` is a character boundary.
     text.get(start..)?.find(needs_escape).map(|at| start + at)
 }
 
-/// By byte: printable ASCII without quotes and backslashes.
+/// Whether a byte is printable ASCII other than a quote or backslash.
 #[expect(
     clippy::indexing_slicing,
-    reason = "evaluated by the compiler; an index past the end would not build"
+    reason = "evaluated at compile time; an index out of range would not compile"
 )]
 static PLAIN_BYTES: [bool; 256] = {
     let mut table = [false; 256];
@@ -235,14 +234,14 @@ static PLAIN_BYTES: [bool; 256] = {
     table
 };
 
-/// Quotes and backslashes, control characters (C0, DEL, C1), line separators, and what changes the direction of text.
+/// True for quotes, backslashes, control characters (C0, DEL, C1), line separators and characters that change text direction.
 fn needs_escape(char: char) -> bool {
     matches!(char, '"' | '\\' | '\u{2028}' | '\u{2029}' | '\u{200e}' | '\u{200f}' | '\u{061c}')
         || matches!(char, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
         || char.is_control()
 }
 
-/// Bytes of one value that are written. A path can be as long as a whole head; a line need not.
+/// The maximum length of a value. A path can be as long as a whole header section.
 const MAX_VALUE_BYTES: usize = 2048;
 
 const fn level_name(level: Level) -> &'static str {

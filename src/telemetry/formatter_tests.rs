@@ -1,4 +1,4 @@
-//! Lines as they are written: the form, and that nothing dangerous survives.
+//! The line formats, and the escaping of hostile values.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
@@ -51,14 +51,18 @@ fn json_line_starts_with_time_level_and_message() {
 
 #[test]
 fn text_line_quotes_only_ambiguous_values() {
-    let line = lines(TEXT, || tracing::info!(a = "b", c = "d e", empty = "", f = "g=\"h\"", "said so"));
-    assert_eq!(line, "2026-11-22T15:04:05.067Z  INFO said so a=b c=\"d e\" empty=\"\" f=\"g=\\\"h\\\"\"\n");
+    let line = lines(TEXT, || tracing::info!(a = "b", c = "d e", empty = "", f = "g=\"h\"", "message text"));
+    assert_eq!(
+        line,
+        "2026-11-22T15:04:05.067Z  INFO message text a=b c=\"d e\" empty=\"\" f=\"g=\\\"h\\\"\"\n"
+    );
 }
 
 #[test]
 fn only_the_level_is_coloured() {
-    let line = lines(LineFormat::Text { colour: true }, || tracing::error!(path = "/\x1b[2J", "said so"));
-    assert_eq!(line, "2026-11-22T15:04:05.067Z \x1b[31mERROR\x1b[0m said so path=/\\u{1b}[2J\n");
+    let line =
+        lines(LineFormat::Text { colour: true }, || tracing::error!(path = "/\x1b[2J", "message text"));
+    assert_eq!(line, "2026-11-22T15:04:05.067Z \x1b[31mERROR\x1b[0m message text path=/\\u{1b}[2J\n");
 }
 
 #[test]
@@ -91,15 +95,15 @@ fn long_value_is_truncated_at_a_character() {
 
 #[test]
 fn library_events_show_their_target() {
-    let json = lines(LineFormat::Json, || tracing::error!(target: "pingora_core::x", "said so"));
-    assert!(json.contains(r#""message":"said so","target":"pingora_core::x"}"#), "{json}");
-    let text = lines(TEXT, || tracing::error!(target: "h2", "said so"));
-    assert!(text.ends_with("said so target=h2\n"), "{text}");
+    let json = lines(LineFormat::Json, || tracing::error!(target: "pingora_core::x", "message text"));
+    assert!(json.contains(r#""message":"message text","target":"pingora_core::x"}"#), "{json}");
+    let text = lines(TEXT, || tracing::error!(target: "h2", "message text"));
+    assert!(text.ends_with("message text target=h2\n"), "{text}");
 }
 
 #[test]
 fn non_json_numbers_are_strings() {
-    let line = lines(LineFormat::Json, || tracing::warn!(ratio = f64::NAN, huge = u128::MAX, "said so"));
+    let line = lines(LineFormat::Json, || tracing::warn!(ratio = f64::NAN, huge = u128::MAX, "message text"));
     let parsed: serde_json::Value = serde_json::from_str(&line).unwrap();
     assert_eq!(parsed["ratio"], "NaN");
     // u128 is beyond what tracing passes as a number.

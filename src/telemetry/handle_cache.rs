@@ -1,8 +1,7 @@
-//! Metric handles that are made when first needed and found again without a lock or a label.
+//! Caches of metric handles: created on first use, then found without a lock and without hashing labels.
 //!
-//! A labelled lookup in the vectors hashes every label value and takes a read lock; on the error path of a gateway in
-//! trouble that is a request's path. These tables trade a few kilobytes per route for an index and one load. They do not
-//! know what a key means.
+//! A lookup by labels hashes every label value and takes a read lock, which is too slow for the request path. These tables
+//! cost a few kilobytes per route; a lookup is an index and one load.
 
 use std::sync::OnceLock;
 
@@ -15,7 +14,7 @@ impl<T> DenseHandles<T> {
         DenseHandles((0..len).map(|_| OnceLock::new()).collect())
     }
 
-    /// Uses the handle at `index`; `make` is called the first time, and always for an index past the end.
+    /// Calls `then` with the handle at `index`. Calls `make` the first time, and every time for an index past the end.
     pub(crate) fn with<R>(&self, index: usize, make: impl FnOnce() -> T, then: impl FnOnce(&T) -> R) -> R {
         match self.0.get(index) {
             Some(cell) => then(cell.get_or_init(make)),
@@ -24,7 +23,7 @@ impl<T> DenseHandles<T> {
     }
 }
 
-/// Handles for a large key space of which few keys are ever used: a fixed table, filled once, never moved.
+/// Handles for a large key space of which few keys are used: a hash table of fixed size.
 #[derive(Debug)]
 pub(crate) struct SparseHandles<T>(Box<[OnceLock<(u32, T)>]>);
 
@@ -33,8 +32,8 @@ impl<T> SparseHandles<T> {
         SparseHandles((0..SLOTS).map(|_| OnceLock::new()).collect())
     }
 
-    /// Uses the handle of `key`. `make` is called when it is not kept: the first time, and always once the places where
-    /// the key could be are taken by others.
+    /// Calls `then` with the handle of `key`. Calls `make` the first time, and every time if other keys occupy all slots
+    /// where the key could be.
     pub(crate) fn with<R>(&self, key: u32, make: impl Fn() -> T, then: impl FnOnce(&T) -> R) -> R {
         // Fibonacci hashing: the high bits of the product spread neighbouring keys.
         let start = (key.wrapping_mul(0x9E37_79B1) >> (32 - SLOTS.ilog2())) as usize;
@@ -49,9 +48,9 @@ impl<T> SparseHandles<T> {
     }
 }
 
-/// 64 combinations of cause, code and upstream status are far more than one route shows; 64 places are about 2 KiB.
+/// One route rarely has more than 64 combinations of cause, code and upstream status. The table takes about 2 KiB.
 const SLOTS: usize = 64;
-/// Within two cache lines or three.
+/// At most three cache lines.
 const MAX_PROBES: usize = 8;
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
-//! The handles of one rate limit, and the figures that are read from the limiters at scrape time.
+//! Metric handles of one rate limit and one rate-limit backend, and the statistics read from the limiters at scrape time.
 //!
-//! Counting is all it does. What a limiter holds is asked through a function that others give; it knows no limiter.
+//! Each limiter registers a function that returns its statistics; this file does not depend on the limiter's types.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,21 +12,21 @@ use prometheus::{Histogram, IntCounter};
 use super::handle_cache::DenseHandles;
 use super::metrics::{Metrics, Vectors};
 
-/// The label of rules that count in the process's own memory.
+/// The `store` label of rules that count in memory.
 const MEMORY: &str = "memory";
 
-/// What a rule said about a request.
+/// The decision of one rule about a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LimitDecision {
     /// The request was admitted and counted.
     Allowed,
-    /// It was refused.
+    /// The request was denied.
     Denied,
-    /// It was admitted although it was one too many, because the rule only watches.
+    /// The request exceeded the limit but was admitted, because the rule is in mode `shadow`.
     ShadowDenied,
-    /// It was admitted uncounted, because the store did not answer.
+    /// The request was admitted without counting, because the backend was unavailable.
     FailedOpen,
-    /// It was refused, because the store did not answer.
+    /// The request was denied, because the backend was unavailable.
     FailedClosed,
 }
 
@@ -45,7 +45,7 @@ impl LimitDecision {
     }
 }
 
-/// What is counted for one rule.
+/// The counters of one rule.
 #[derive(Debug)]
 pub struct LimitMetrics {
     vectors: Arc<Vectors>,
@@ -60,7 +60,7 @@ impl LimitMetrics {
         LimitMetrics { vectors, rule: rule.into(), store, decisions: DenseHandles::new(LimitDecision::COUNT) }
     }
 
-    /// The rule has decided about a request.
+    /// Counts one decision.
     pub fn record(&self, decision: LimitDecision) {
         self.decisions.with(
             decision as usize,
@@ -70,7 +70,7 @@ impl LimitMetrics {
     }
 }
 
-/// What is counted for one store. Everything is there at 0 from the start.
+/// The metrics of one rate-limit backend, all exported as 0 from the start.
 #[derive(Debug)]
 pub struct StoreMetrics {
     duration: Histogram,
@@ -78,12 +78,12 @@ pub struct StoreMetrics {
 }
 
 impl StoreMetrics {
-    /// A question took so long.
+    /// Records the duration of one call.
     pub fn record_duration(&self, time: Duration) {
         self.duration.observe(time.as_secs_f64());
     }
 
-    /// And had no answer of use, for a reason of this kind.
+    /// Counts one failed call. Ignores a kind that was not passed to [`Metrics::store`].
     pub fn record_error(&self, kind: &'static str) {
         if let Some((_, errors)) = self.errors.iter().find(|(known, _)| *known == kind) {
             errors.inc();
@@ -91,18 +91,18 @@ impl StoreMetrics {
     }
 }
 
-/// What a limiter holds, and how many keys it has let go since it began.
+/// Statistics of a limiter: its current keys, and its evictions since it was created.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LimitStats {
-    /// Keys that are being limited now.
+    /// Active keys (quota not fully replenished).
     pub keys: u64,
-    /// Keys that made room when they owed nothing any more.
+    /// Evicted keys whose quota was fully replenished.
     pub evicted_idle: u64,
-    /// Keys that made room although they still owed something.
+    /// Evicted keys that were still active.
     pub evicted_active: u64,
 }
 
-/// A limiter that is asked at every scrape, until it answers `None`: then it is gone.
+/// A registered limiter. Read at every scrape, until `read` returns `None` because the limiter was dropped.
 pub(crate) struct LimitSource {
     rule: String,
     read: Box<dyn Fn() -> Option<LimitStats> + Send + Sync>,
@@ -111,20 +111,20 @@ pub(crate) struct LimitSource {
 
 impl fmt::Debug for LimitSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Watched")
+        f.debug_struct("LimitSource")
             .field("rule", &self.rule)
-            .field("counted", &self.reported)
+            .field("reported", &self.reported)
             .finish_non_exhaustive()
     }
 }
 
 impl Metrics {
-    /// The handles of one rule that counts in a store, or in memory. Resolve once per limiter.
+    /// The handles of one rule that counts in the backend `store`, or in memory. Resolve once per limiter.
     pub fn limit(&self, rule: &str, store: Option<&str>) -> LimitMetrics {
         LimitMetrics::new(Arc::clone(&self.vectors), rule, store)
     }
 
-    /// The handles of one store, which fails in these ways. Resolve once per store.
+    /// The handles of one backend, with the kinds of its errors. Resolve once per backend.
     pub fn store(&self, name: &str, kinds: impl Iterator<Item = &'static str>) -> StoreMetrics {
         let errors = |kind| (kind, self.vectors.store_errors.with_label_values(&[name, kind]));
         StoreMetrics {
@@ -133,15 +133,15 @@ impl Metrics {
         }
     }
 
-    /// From now on, `read` is asked at every scrape, until it answers `None`. Several limiters of one rule, while a
-    /// reload is under way, are summed up.
+    /// Registers a limiter: every scrape calls `read`, until it returns `None`. The values of several limiters of one rule,
+    /// which exist during a reload, are summed.
     pub fn register_limit(&self, rule: &str, read: impl Fn() -> Option<LimitStats> + Send + Sync + 'static) {
         let source =
             LimitSource { rule: rule.to_owned(), read: Box::new(read), reported: LimitStats::default() };
         self.limits.lock().unwrap_or_else(PoisonError::into_inner).push(source);
     }
 
-    /// Brings gauges and counters of the limiters up to date.
+    /// Updates the gauges and counters of all registered limiters.
     pub(super) fn collect_limits(&self) {
         let mut limits = self.limits.lock().unwrap_or_else(PoisonError::into_inner);
         let mut keys: BTreeMap<String, Option<u64>> = BTreeMap::new();
@@ -166,7 +166,7 @@ impl Metrics {
                     let keys = i64::try_from(keys).unwrap_or(i64::MAX);
                     self.vectors.limit_keys.with_label_values(&[rule.as_str()]).set(keys);
                 }
-                // It may never have been read.
+                // Fails if no scrape has exported the series; nothing to remove then.
                 None => drop(self.vectors.limit_keys.remove_label_values(&[rule.as_str()])),
             }
         }
@@ -215,8 +215,8 @@ mod tests {
         assert_eq!(
             lines(&metrics).get(2..).unwrap(),
             [
-                "evictions_total{kind=\"idle\",rule=\"per_ip\"} 5",
                 "evictions_total{kind=\"active\",rule=\"per_ip\"} 1",
+                "evictions_total{kind=\"idle\",rule=\"per_ip\"} 5",
                 "keys{rule=\"per_ip\"} 4"
             ]
         );
@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn dropped_limiter_disappears_its_replacement_stays() {
+    fn series_of_a_dropped_limiter_disappears_unless_replaced() {
         let metrics = Metrics::new();
         let limiter = Arc::new(());
         for rule in ["kept", "gone"] {

@@ -1,8 +1,7 @@
-//! Where log lines go: standard error, through a bounded queue that a request never waits for.
+//! Writes log lines to standard error through a bounded queue, so that a request never waits for the log.
 //!
-//! A full queue drops lines and counts them. The libraries speak through the same lines, but only from `warn` on, and
-//! pingora only from `error` on, without its connectors: they repeat what we say ourselves. What a line looks like is [`super::formatter`]'s business,
-//! which requests get one is [`super::access_log`]'s.
+//! A full queue drops lines and counts them. Libraries log from `warn` on; pingora from `error` on, and its connectors not at
+//! all, because we log the same failures. [`super::formatter`] formats a line, [`super::access_log`] selects the requests.
 
 use std::io::{self, IsTerminal, Write};
 use std::time::SystemTime;
@@ -17,9 +16,9 @@ use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 use tracing_subscriber::{Registry, reload};
 
 use super::formatter::{self, LineFormat};
-use super::sink::{Failed, Sink};
+use super::sink::{FailedLines, Sink};
 
-/// What the operator chose.
+/// The configured log format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OutputFormat {
     /// Text on a terminal, JSON lines otherwise.
@@ -30,58 +29,58 @@ pub enum OutputFormat {
     Json,
 }
 
-/// Lines that are lost.
+/// Counts of lost lines.
 #[derive(Clone, Debug)]
 pub struct DroppedLines {
     queue: ErrorCounter,
-    writer: Failed,
+    writer: FailedLines,
 }
 
 impl DroppedLines {
-    /// How many did not fit into the queue so far.
+    /// Lines dropped because the queue was full.
     pub fn queue_full(&self) -> u64 {
         self.queue.dropped_lines() as u64
     }
 
-    /// How many could not be written so far.
+    /// Lines that could not be written.
     pub fn write_failed(&self) -> u64 {
         self.writer.lines()
     }
 }
 
-/// The least severe lines that are written; may change while the process runs.
+/// Changes the log level at run time.
 #[derive(Clone, Debug)]
 pub struct LevelHandle(reload::Handle<Targets, Registry>);
 
 impl LevelHandle {
-    /// From now on, lines of this level and above are written.
+    /// Writes lines of this level and above from now on.
     pub fn set(&self, level: Level) {
-        // Fails only when the log has ended; then nothing is written anyway.
+        // Fails only after the log has ended.
         let _ = self.0.reload(filter(level));
     }
 }
 
-/// A log that was started.
+/// A running log.
 #[derive(Debug)]
 pub struct LogHandle {
-    /// Writes what is queued when it is dropped: keep it until the very end.
+    /// Flushes queued lines when dropped: keep it until the process exits.
     pub guard: WorkerGuard,
-    /// Lines that are lost.
+    /// Counts of lost lines.
     pub dropped: DroppedLines,
-    /// What is written.
+    /// The log level.
     pub level_handle: LevelHandle,
 }
 
-/// Starts the log of the process and writes to standard error. Fails when a log has been started before.
+/// Starts the log of the process. Fails if a log was started before.
 pub fn start(format: OutputFormat, level: Level, colours: bool) -> Result<LogHandle, TryInitError> {
-    // The queue flushes whenever it runs empty: a line by itself leaves at once, lines in a rush share a system call.
+    // The writer flushes whenever the queue is empty: a single line is written at once, many lines share a system call.
     let (writer, guard, dropped) = bounded_writer(io::stderr());
     let (subscriber, level_handle) = subscriber(line_format(format, colours), level, writer);
     subscriber.try_init()?;
     Ok(LogHandle { guard, dropped, level_handle })
 }
 
-/// What [`start`] installs; for tests that look at the lines.
+/// The subscriber that [`start`] installs, and its level handle.
 pub(crate) fn subscriber<W>(
     line_format: LineFormat,
     level: Level,
@@ -100,7 +99,7 @@ fn filter(level: Level) -> Targets {
         .with_default(libraries)
         .with_target(env!("CARGO_PKG_NAME"), level)
         .with_target("pingora", Level::ERROR)
-        // `failed to acquire reusable stream`: a connection that is just leaving the pool. Another is made.
+        // "failed to acquire reusable stream": harmless, a connection was just leaving the pool.
         .with_target("pingora_core::connectors", LevelFilter::OFF)
 }
 
@@ -125,7 +124,7 @@ fn line_format(format: OutputFormat, colours: bool) -> LineFormat {
     }
 }
 
-/// Writes each event as one line, in one call, so that lines never mix.
+/// Writes each event with one call, so that lines never mix.
 struct LineLayer<W> {
     line_format: LineFormat,
     writer: W,
@@ -139,12 +138,12 @@ where
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         let mut line = String::with_capacity(LINE_CAPACITY);
         formatter::format_event(self.line_format, event, SystemTime::now(), &mut line);
-        // Nobody is left to tell when the log itself cannot be written.
+        // An error of the log itself cannot be logged.
         let _ = self.writer.make_writer().write_all(line.as_bytes());
     }
 }
 
-/// About 8 MiB of lines at worst; a second of failures at 16,000 requests a second.
+/// At most about 8 MiB; 1 s of failures at 16,000 requests/s.
 const QUEUED_LINES: usize = 16_384;
 const LINE_CAPACITY: usize = 768;
 

@@ -1,4 +1,4 @@
-//! Who may speak at which level, and what a full queue does.
+//! Log levels per crate, and the bounded queue.
 
 #![allow(clippy::unwrap_used)]
 
@@ -6,10 +6,10 @@ use std::sync::{Arc, Condvar, Mutex};
 
 use tracing::subscriber::with_default;
 
-use super::super::sink::GATHERED;
+use super::super::sink::BUFFER_SIZE;
 use super::*;
 
-/// A sink that a test can read.
+/// A writer whose content a test can read.
 #[derive(Clone, Default)]
 struct SharedBuffer(Arc<Mutex<Vec<u8>>>);
 
@@ -31,8 +31,8 @@ impl SharedBuffer {
 }
 
 fn logged(level: Level) -> Vec<String> {
-    let sink = SharedBuffer::default();
-    let writer = sink.clone();
+    let buffer = SharedBuffer::default();
+    let writer = buffer.clone();
     with_default(subscriber(LineFormat::Text { colour: false }, level, move || writer.clone()).0, || {
         tracing::error!(target: "statusquo::server", "ours error");
         tracing::info!(target: "statusquo::server", "ours info");
@@ -44,7 +44,7 @@ fn logged(level: Level) -> Vec<String> {
         tracing::info!(target: "h2::proto", "library info");
     });
     let words = |line: &str| line.split_whitespace().skip(2).take(2).collect::<Vec<_>>().join(" ");
-    sink.text().lines().map(words).collect()
+    buffer.text().lines().map(words).collect()
 }
 
 #[test]
@@ -57,7 +57,7 @@ fn libraries_log_from_warn_and_pingora_from_error() {
     assert_eq!(logged(Level::ERROR), ["ours error", "pingora error"]);
 }
 
-/// A sink that takes nothing until it is opened.
+/// A writer that blocks until it is opened.
 #[derive(Clone, Default)]
 struct BlockedWriter(Arc<(Mutex<bool>, Condvar)>);
 
@@ -77,16 +77,16 @@ impl Write for BlockedWriter {
 fn blocked_writer_drops_and_counts_lines() {
     let blocked = BlockedWriter::default();
     let (writer, guard, dropped) = bounded_writer(blocked.clone());
-    // No line is shorter than 64 bytes.
-    let (gathered, lost) = (GATHERED / 64, 100);
+    // Every line has at least 64 bytes.
+    let (buffered, lost) = (BUFFER_SIZE / 64, 100);
     with_default(subscriber(LineFormat::Json, Level::INFO, writer).0, || {
-        // The queue, what the writer has gathered, and what is too much.
-        for _ in 0..QUEUED_LINES + gathered + lost {
-            tracing::info!(target: "statusquo", "said so");
+        // Fills the queue and the writer's buffer, and exceeds both.
+        for _ in 0..QUEUED_LINES + buffered + lost {
+            tracing::info!(target: "statusquo", "message");
         }
     });
     let counted = dropped.queue_full();
-    assert!((lost as u64..=(gathered + lost) as u64).contains(&counted), "{counted}");
+    assert!((lost as u64..=(buffered + lost) as u64).contains(&counted), "{counted}");
 
     let metrics = crate::telemetry::Metrics::new();
     metrics.register_log(dropped);
@@ -103,27 +103,29 @@ fn blocked_writer_drops_and_counts_lines() {
 
 #[test]
 fn guard_flushes_queued_lines() {
-    let sink = SharedBuffer::default();
-    let (writer, guard, _) = bounded_writer(sink.clone());
+    let buffer = SharedBuffer::default();
+    let (writer, guard, _) = bounded_writer(buffer.clone());
     with_default(
         subscriber(LineFormat::Json, Level::INFO, writer).0,
-        || tracing::info!(target: "statusquo", "last words"),
+        || tracing::info!(target: "statusquo", "last line"),
     );
     drop(guard);
-    assert!(sink.text().contains("last words"));
+    assert!(buffer.text().contains("last line"));
 }
 
 #[test]
 fn level_can_change_at_runtime() {
-    let sink = SharedBuffer::default();
-    let writer = sink.clone();
+    let buffer = SharedBuffer::default();
+    let writer = buffer.clone();
     let (subscriber, level_handle) = subscriber(LineFormat::Json, Level::INFO, move || writer.clone());
     with_default(subscriber, || {
-        for (level, message) in [(Level::WARN, "unsaid"), (Level::DEBUG, "said"), (Level::ERROR, "unheard")] {
+        for (level, message) in
+            [(Level::WARN, "hidden first"), (Level::DEBUG, "visible"), (Level::ERROR, "hidden last")]
+        {
             level_handle.set(level);
             tracing::info!(target: "statusquo", "{message}");
         }
     });
-    let lines = sink.text();
-    assert!(lines.contains("\"said\"") && lines.lines().count() == 1, "{lines}");
+    let lines = buffer.text();
+    assert!(lines.contains("\"visible\"") && lines.lines().count() == 1, "{lines}");
 }

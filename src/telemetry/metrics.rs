@@ -1,7 +1,8 @@
-//! The metrics of the process: one registry, one vector per row of [`super::definitions`], rendered as Prometheus' text.
+//! The metrics of the process: one registry, one vector per row of [`super::definitions`], rendered in Prometheus' text
+//! format.
 //!
-//! It hands out handles ([`RouteMetrics`], [`UpstreamMetrics`]) that are resolved once, when a snapshot is built; what
-//! has no route and no upstream is counted here. It does not serve the page (see `admin`) nor decide what is counted.
+//! Handles ([`RouteMetrics`], [`UpstreamMetrics`]) are resolved once, when a snapshot is built. Events without a route or an
+//! upstream are counted here. The `admin` room serves the page.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -22,10 +23,10 @@ use super::status_label::StatusLabels;
 use super::upstream::UpstreamMetrics;
 use crate::contract::{Cause, Contract};
 
-/// `Content-Type` of what [`Metrics::render`] returns.
+/// The `Content-Type` of [`Metrics::render`].
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// Everything that is counted. One per process; counters outlive a reload.
+/// All metrics of the process. Counters survive a reload.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
@@ -43,11 +44,11 @@ pub struct Metrics {
     log_dropped: [IntCounter; 2],
     dropped_log_lines: Mutex<Option<DroppedLines>>,
     pub(super) limits: Mutex<Vec<LimitSource>>,
-    /// Panics that the guard caught.
+    /// Panics caught around a request.
     pub panics: IntCounter,
 }
 
-/// What routes and upstreams resolve their handles from.
+/// The vectors from which routes and upstreams resolve their handles.
 #[derive(Debug)]
 pub(crate) struct Vectors {
     pub(crate) responses: IntCounterVec,
@@ -71,8 +72,8 @@ pub(crate) struct Vectors {
     pub(crate) store_errors: IntCounterVec,
 }
 
-/// What a contract means for labels: which codes are there from the start, and which statuses are spelled out. A reload
-/// may bring another contract; what was counted under the old one stays.
+/// The labels that a contract determines: which codes are exported from the start, and which status codes have their own
+/// label value. A reload may change the contract; series counted under the old one remain.
 #[derive(Debug)]
 pub struct CodeLabels {
     pub(crate) documented: Vec<u16>,
@@ -80,7 +81,7 @@ pub struct CodeLabels {
 }
 
 impl CodeLabels {
-    /// Of this contract.
+    /// The labels for the codes of `contract`.
     pub fn for_contract(contract: &Contract) -> Arc<Self> {
         let documented: Vec<u16> = contract.codes().iter().map(|entry| entry.code().status()).collect();
         Arc::new(CodeLabels { statuses: StatusLabels::new(documented.iter().copied()), documented })
@@ -94,7 +95,7 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// The metrics of a gateway, all at 0.
+    /// Creates and registers all metrics with the value 0.
     pub fn new() -> Self {
         let registry = Registry::new();
         let vectors = Arc::new(Vectors {
@@ -130,7 +131,10 @@ impl Metrics {
             aborted: Cause::ALL.iter().map(|cause| aborted.with_label_values(&[cause.name()])).collect(),
             aborted_client_gone: aborted.with_label_values(&[CLIENT_GONE]),
             aborted_tunnel_idle: aborted.with_label_values(&[TUNNEL_IDLE]),
-            closes: CloseReason::ALL.iter().map(|it| closes.with_label_values(&[it.name()])).collect(),
+            closes: CloseReason::ALL
+                .iter()
+                .map(|reason| closes.with_label_values(&[reason.name()]))
+                .collect(),
             overhead: histograms(&registry, &definitions::OVERHEAD).with_label_values::<&str>(&[]),
             connections: gauges(&registry, &definitions::CONNECTIONS),
             concurrency_limits: gauges(&registry, &definitions::CONCURRENCY_LIMIT),
@@ -147,7 +151,7 @@ impl Metrics {
         }
     }
 
-    /// The handles of one route; `none` is the name for requests that reached none. Resolve once per snapshot.
+    /// The handles of one route; the name is `none` for requests that matched no route. Resolve once per snapshot.
     pub fn route(&self, labels: &Arc<CodeLabels>, name: &str, upstream: Option<&str>) -> Arc<RouteMetrics> {
         Arc::new(RouteMetrics::new(Arc::clone(&self.vectors), Arc::clone(labels), name, upstream))
     }
@@ -157,12 +161,12 @@ impl Metrics {
         Arc::new(UpstreamMetrics::new(Arc::clone(&self.vectors), name))
     }
 
-    /// The gauge of one listener's open connections. Resolve once per listener, then [`Gauge::guard`] per connection.
+    /// The gauge of one listener's open connections. Resolve once per listener; call [`Gauge::guard`] per connection.
     pub fn connections(&self, listener: &str) -> Gauge {
         Gauge(self.connections.with_label_values(&[listener]))
     }
 
-    /// The limits that hold from now on: upstream and limit. Upstreams that are not named have none.
+    /// Replaces the exported concurrency limits, given as pairs of upstream and limit. Other upstreams have no limit.
     pub fn concurrency_limits<'a>(&self, limits: impl Iterator<Item = (&'a str, u32)>) {
         self.concurrency_limits.reset();
         for (upstream, limit) in limits {
@@ -170,72 +174,72 @@ impl Metrics {
         }
     }
 
-    /// The configuration that is served was loaded at this time, at the start.
+    /// Records that the active configuration was loaded at startup, at this time.
     pub fn config_loaded(&self, at: SystemTime) {
         let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
         self.reload_time.set(i64::try_from(since.as_secs()).unwrap_or(i64::MAX));
         self.reload_successful.set(1);
     }
 
-    /// A reload brought the configuration that is served from now on.
+    /// Records that a reload was applied at this time.
     pub fn reload_applied(&self, at: SystemTime) {
         self.config_loaded(at);
         let [applied, _] = &self.reloads;
         applied.inc();
     }
 
-    /// A reload was refused; what was served before is served on.
+    /// Records that a reload was rejected; the previous configuration stays active.
     pub fn reload_rejected(&self) {
         self.reload_successful.set(0);
         let [_, rejected] = &self.reloads;
         rejected.inc();
     }
 
-    /// A response broke off after its head had left, because of this fault.
+    /// Counts a response that was truncated after its headers were sent, because of this fault.
     pub fn aborted(&self, cause: Cause) {
         if let Some(counter) = self.aborted.get(cause.index()) {
             counter.inc();
         }
     }
 
-    /// A response broke off after its head had left, because its client was gone.
+    /// Counts a response that was truncated after its headers were sent, because the client disconnected.
     pub fn aborted_client_gone(&self) {
         self.aborted_client_gone.inc();
     }
 
-    /// A tunnel was broken off, because nothing moved in it any more.
+    /// Counts a tunnel that was closed because it was idle.
     pub fn aborted_tunnel_idle(&self) {
         self.aborted_tunnel_idle.inc();
     }
 
-    /// A connection or stream ended without a response.
+    /// Counts a connection or stream that was closed without a response.
     pub fn closed_without_response(&self, reason: CloseReason) {
         if let Some(counter) = self.closes.get(reason.index()) {
             counter.inc();
         }
     }
 
-    /// Time that one request spent in the gateway itself.
+    /// Records the time that one request spent in the gateway itself.
     pub fn overhead(&self, elapsed: Duration) {
         self.overhead.observe(elapsed.as_secs_f64());
     }
 
-    /// From now on, count the lines that this log had to drop.
+    /// Exports the number of lines that this log dropped.
     pub fn register_log(&self, dropped: DroppedLines) {
         *self.dropped_log_lines.lock().unwrap_or_else(PoisonError::into_inner) = Some(dropped);
     }
 
-    /// The page of metrics, in the text format that [`CONTENT_TYPE`] names. Reads `/proc`; not for the request path.
+    /// Renders all metrics in the format of [`CONTENT_TYPE`]. Reads `/proc`; do not call it on the request path.
     pub fn render(&self) -> Vec<u8> {
         self.update_dropped_lines();
         self.collect_limits();
         let mut page = String::with_capacity(PAGE_CAPACITY);
-        // Writing to a String fails only for a family without metrics or name; the registry returns none.
+        // Encoding to a String fails only for a family without a name or metrics, which the registry never returns.
         let _ = TextEncoder::new().encode_utf8(&self.registry.gather(), &mut page);
         page.into_bytes()
     }
 
-    /// The log counts by itself; the counters follow it. Under the lock, so that two scrapes do not add twice.
+    /// Copies the log's own counts into the counters. Holds the lock, so that concurrent scrapes do not add twice.
     fn update_dropped_lines(&self) {
         let log = self.dropped_log_lines.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(dropped) = log.as_ref() {
@@ -248,7 +252,7 @@ impl Metrics {
     }
 }
 
-/// A gauge of things that exist for a while.
+/// A gauge of things that exist for some time, such as connections.
 #[derive(Clone, Debug)]
 pub struct Gauge(IntGauge);
 
@@ -257,20 +261,20 @@ impl Gauge {
         Gauge(gauge)
     }
 
-    /// Counts one more until the returned guard is dropped.
-    #[must_use = "it counts only while it is held"]
+    /// Increments the gauge until the returned guard is dropped.
+    #[must_use = "dropping the guard decrements the gauge"]
     pub fn guard(&self) -> GaugeGuard {
         self.0.inc();
         GaugeGuard(self.0.clone())
     }
 
-    /// How many are held now.
+    /// The current value.
     pub fn get(&self) -> i64 {
         self.0.get()
     }
 }
 
-/// One thing counted by a [`Gauge`]; dropping it counts it out, in a panic too.
+/// Decrements the [`Gauge`] when dropped, also during a panic.
 #[derive(Debug)]
 pub struct GaugeGuard(IntGauge);
 
@@ -280,7 +284,7 @@ impl Drop for GaugeGuard {
     }
 }
 
-/// A few routes and upstreams; larger pages grow.
+/// Enough for a few routes and upstreams.
 const PAGE_CAPACITY: usize = 64 * 1024;
 
 fn counters(registry: &Registry, row: &MetricDefinition) -> IntCounterVec {
@@ -302,20 +306,17 @@ fn histograms(registry: &Registry, row: &MetricDefinition) -> HistogramVec {
     )
 }
 
-// Fails for a bad or repeated name only. All are constants of `names`, and every test of this room builds them all.
-#[expect(
-    clippy::expect_used,
-    reason = "depends on constants alone; a wrong one fails every test, never a user"
-)]
+// Fails only for an invalid or repeated name. All names are constants of `definitions`, and every test here registers them.
+#[expect(clippy::expect_used, reason = "depends only on constants; an invalid one fails every test")]
 fn register<C: Collector + Clone + 'static>(registry: &Registry, metric: prometheus::Result<C>) -> C {
-    let collector = metric.expect("a well-formed row of the table of metrics");
-    registry.register(Box::new(collector.clone())).expect("a name that no other row has");
+    let collector = metric.expect("valid metric definition");
+    registry.register(Box::new(collector.clone())).expect("unique metric name");
     collector
 }
 
 #[cfg(target_os = "linux")]
 fn register_process_metrics(registry: &Registry) {
-    // Without /proc these are missing; nothing else depends on them.
+    // Fails without /proc; nothing depends on these metrics.
     let _ = registry.register(Box::new(ProcessCollector::for_self()));
 }
 

@@ -1,4 +1,4 @@
-//! The page of metrics: what is there from the start, what each call counts, and that Prometheus can read it.
+//! The metrics page: the series exported from the start, what each call counts, and the text format.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::string_slice)]
 
@@ -11,7 +11,7 @@ use crate::telemetry::{LimitDecision, LimitStats, ResponseOrigin};
 
 type Labels = BTreeMap<String, String>;
 
-/// One sample line.
+/// A sample line.
 #[derive(Clone, Debug, PartialEq)]
 struct Sample {
     name: String,
@@ -19,8 +19,8 @@ struct Sample {
     value: f64,
 }
 
-/// A strict reading of the text format: every sample belongs to the family announced above it, every family is announced
-/// once with one help and one type, no series appears twice.
+/// Parses the text format strictly: every sample belongs to the family declared above it, every family is declared once with
+/// one help and one type, no series appears twice.
 fn parse(page: &str) -> (BTreeMap<String, String>, Vec<Sample>) {
     let mut types = BTreeMap::new();
     let mut samples: Vec<Sample> = Vec::new();
@@ -37,7 +37,7 @@ fn parse(page: &str) -> (BTreeMap<String, String>, Vec<Sample>) {
             let (name, kind) = rest.split_once(' ').unwrap();
             assert_eq!(pending_help.take().as_deref(), Some(name), "type without help");
             assert!(["counter", "gauge", "histogram"].contains(&kind), "{line}");
-            assert!(types.insert(name.to_owned(), kind.to_owned()).is_none(), "{name} announced twice");
+            assert!(types.insert(name.to_owned(), kind.to_owned()).is_none(), "{name} declared twice");
             family = name.to_owned();
         } else {
             let sample = sample(line);
@@ -109,7 +109,7 @@ impl MetricsPage {
         MetricsPage { types, samples }
     }
 
-    /// The sum of the series that have all these labels; `None` when there is none.
+    /// The sum of the series that have all these labels; `None` without such a series.
     fn sum(&self, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
         let name = format!("statusquo_{name}");
         let has = |sample: &&Sample| {
@@ -137,37 +137,37 @@ fn metrics_page_of_a_small_gateway_is_exact() {
     shop.error(503, Trigger::Fault(Cause::BreakerOpen), None);
     shop.duration(200, Duration::from_millis(3));
     let page = String::from_utf8(metrics.render()).unwrap();
-    // What changes from run to run, or repeats a list, is left out.
+    // Without values that differ between runs, and without series that repeat a list.
     let stable_lines = page.lines().filter(|line| {
         !["process_", "_aborted_total{", "_closed_without_", "build_info{", "overhead_"]
             .iter()
             .any(|part| line.contains(part))
     });
-    let expected = r#"# HELP statusquo_aborted_total Responses and tunnels that broke off after their head had left, and were visibly aborted.
+    let expected = r#"# HELP statusquo_aborted_total Responses truncated, and tunnels closed, after the headers were sent. Clients see the connection or stream abort.
 # TYPE statusquo_aborted_total counter
-# HELP statusquo_build_info Always 1; the labels say which build is running.
+# HELP statusquo_build_info Always 1; the labels identify the running build.
 # TYPE statusquo_build_info gauge
-# HELP statusquo_config_last_reload_successful 1 while the configuration that was last loaded is served, 0 after a reload was refused.
+# HELP statusquo_config_last_reload_successful 1 if the last configuration reload was applied, 0 if it was refused.
 # TYPE statusquo_config_last_reload_successful gauge
 statusquo_config_last_reload_successful 0
-# HELP statusquo_config_last_reload_timestamp_seconds When the configuration that is served was loaded: at the start or by a reload. Unix time.
+# HELP statusquo_config_last_reload_timestamp_seconds Unix time at which the active configuration was loaded, at startup or by a reload.
 # TYPE statusquo_config_last_reload_timestamp_seconds gauge
 statusquo_config_last_reload_timestamp_seconds 0
-# HELP statusquo_config_reloads_total Reloads of the configuration (SIGHUP), by result: `applied`, `refused`.
+# HELP statusquo_config_reloads_total Configuration reloads (SIGHUP), by result: `applied` or `refused`.
 # TYPE statusquo_config_reloads_total counter
 statusquo_config_reloads_total{result="applied"} 0
 statusquo_config_reloads_total{result="refused"} 0
-# HELP statusquo_errors_total Responses of 400 or above, with the cause that decided the code; `upstream_response` when the upstream answered.
+# HELP statusquo_errors_total Responses with a status code of 400 or above, by the cause that determined it (`upstream_response`: the upstream's own status code).
 # TYPE statusquo_errors_total counter
 statusquo_errors_total{cause="breaker_open",code="503",route="shop",upstream="backend",upstream_status="none"} 1
-# HELP statusquo_log_lines_dropped_total Log lines that were lost: `queue_full` (standard error is slower than the lines come) or `write_failed` (writing to it failed).
+# HELP statusquo_log_lines_dropped_total Lost log lines: `queue_full` (standard error accepts lines too slowly) or `write_failed` (writing to it failed).
 # TYPE statusquo_log_lines_dropped_total counter
 statusquo_log_lines_dropped_total{reason="queue_full"} 0
 statusquo_log_lines_dropped_total{reason="write_failed"} 0
-# HELP statusquo_panics_total Panics that the guard turned into a response of 500. Each is a bug.
+# HELP statusquo_panics_total Panics caught while handling a request; the client got a 500 or an aborted response. Each is a bug.
 # TYPE statusquo_panics_total counter
 statusquo_panics_total 0
-# HELP statusquo_request_duration_seconds From the parsed request head to the end of the response, by class of the status sent.
+# HELP statusquo_request_duration_seconds Time from the parsed request headers to the end of the response, by class of the status code sent.
 # TYPE statusquo_request_duration_seconds histogram
 statusquo_request_duration_seconds_bucket{class="2xx",route="shop",le="0.001"} 0
 statusquo_request_duration_seconds_bucket{class="2xx",route="shop",le="0.0025"} 0
@@ -187,7 +187,7 @@ statusquo_request_duration_seconds_bucket{class="2xx",route="shop",le="60"} 1
 statusquo_request_duration_seconds_bucket{class="2xx",route="shop",le="+Inf"} 1
 statusquo_request_duration_seconds_sum{class="2xx",route="shop"} 0.003
 statusquo_request_duration_seconds_count{class="2xx",route="shop"} 1
-# HELP statusquo_responses_total Final response heads handed to the transport, by the status on the wire and by who made them.
+# HELP statusquo_responses_total Final responses whose headers were handed to the transport, by status code sent and by origin.
 # TYPE statusquo_responses_total counter
 statusquo_responses_total{code="200",origin="upstream",route="shop"} 1
 statusquo_responses_total{code="400",origin="proxy",route="shop"} 0
@@ -247,7 +247,7 @@ fn documented_series_start_at_zero() {
         assert_eq!(page.sum(name, &[]), Some(0.0), "{name}");
     }
     assert_eq!(page.sum("build_info", &[("version", env!("CARGO_PKG_VERSION"))]), Some(1.0));
-    // And nothing else counts before something happens.
+    // All other series are 0.
     let nonzero: Vec<_> = page
         .samples
         .iter()
@@ -292,12 +292,14 @@ fn every_metric_has_its_documented_name_type_and_labels() {
             row.name
         );
         let count = format!("{}_count", row.full_name());
-        let sample = page.samples.iter().find(|it| it.name == row.full_name() || it.name == count).unwrap();
+        let sample =
+            page.samples.iter().find(|sample| sample.name == row.full_name() || sample.name == count);
+        let sample = sample.unwrap();
         let labels: BTreeSet<&str> = sample.labels.keys().map(String::as_str).collect();
         assert_eq!(labels, row.labels.iter().copied().collect(), "{}", row.name);
     }
     let own_families = page.types.keys().filter(|name| !name.starts_with("process_")).count();
-    assert_eq!(own_families, definitions::ALL.len(), "a metric that the table does not know");
+    assert_eq!(own_families, definitions::ALL.len(), "a metric without a row in the table");
     assert!(!cfg!(target_os = "linux") || page.types.contains_key("process_open_fds"));
 }
 
@@ -311,7 +313,7 @@ fn errors_are_counted_by_cause_and_upstream_status() {
     route.error(504, Trigger::UpstreamStatus(502), Some(502));
     route.error(404, Trigger::UpstreamStatus(404), None);
     route.error(400, Trigger::UpstreamStatus(418), None);
-    // An override may send one cause to different codes.
+    // An override may map one cause to different codes.
     route.error(503, Trigger::Fault(Cause::ConnectionRefused), None);
     route_of(&metrics, "none", None).error(404, Trigger::Fault(Cause::DestinationNotFound), None);
 
@@ -320,10 +322,10 @@ fn errors_are_counted_by_cause_and_upstream_status() {
         .samples
         .iter()
         .filter(|sample| sample.name == "statusquo_errors_total")
-        .map(|it| {
-            let label = |name: &str| it.labels[name].clone();
+        .map(|sample| {
+            let label = |name: &str| sample.labels[name].clone();
             let words = ["route", "upstream", "code", "cause", "upstream_status"].map(label).join(" ");
-            format!("{words} {}", it.value)
+            format!("{words} {}", sample.value)
         })
         .collect();
     rows.sort();
@@ -346,7 +348,7 @@ fn sums_over_routes_match_the_responses_sent() {
     let metrics = new_metrics();
     let routes = ["a", "b", "none"].map(|name| route_of(&metrics, name, None));
     let mut sent: BTreeMap<u16, f64> = BTreeMap::new();
-    // More combinations than the tables of handles have places: the last ones go the long way and count the same.
+    // More combinations than the handle caches have slots: the last ones are looked up by labels.
     for (offset, route) in routes.iter().enumerate() {
         for (index, &cause) in Cause::ALL.iter().enumerate() {
             for code in [400, 404, 500, 503, 504] {

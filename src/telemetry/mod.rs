@@ -1,9 +1,10 @@
-//! What is counted and logged: numbers for Prometheus, lines for people.
+//! Metrics and the access log.
 //!
-//! This room knows the contract's words (causes, codes) and nothing of requests, configuration or sockets: others tell
-//! it what happened. [`definitions`] is the list of every metric; [`metrics`] owns them and renders them; [`route`],
-//! [`upstream`] and [`limit`] are the handles that a snapshot keeps, so that counting a request hashes no label. [`log`] writes the
-//! lines, [`access_log`] says what one request's line holds.
+//! [`definitions`] is the table of all metrics; [`metrics`] owns and renders them. [`route`], [`upstream`] and [`limit`] hold
+//! the handles that a snapshot resolves, so that counting a request hashes no labels. [`log`] writes log lines,
+//! [`access_log`] defines the line of a request.
+//!
+//! This room depends on the contract's causes and codes, not on requests, configuration or sockets: callers pass the facts.
 
 pub mod access_log;
 pub mod close_reason;

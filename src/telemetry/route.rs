@@ -1,6 +1,4 @@
-//! The handles of one route: responses, errors, durations, resolved so that a request costs an index and an increment.
-//!
-//! Counting is all it does. Who made a response, and which cause decided its code, are told to it.
+//! Metric handles of one route: responses, errors, durations. Counting costs an index lookup and an increment.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,14 +11,14 @@ use super::metrics::{CodeLabels, Vectors};
 use crate::contract::grpc::GrpcStatus;
 use crate::contract::{Cause, Trigger};
 
-/// Who made a response.
+/// Where a response came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ResponseOrigin {
-    /// The upstream: it passed.
+    /// The upstream; forwarded.
     Upstream,
-    /// We, in place of what the upstream answered.
+    /// The gateway, in place of the upstream's response.
     Replaced,
-    /// We: the upstream answered nothing usable, or was not asked.
+    /// The gateway, without a usable response from the upstream.
     Proxy,
 }
 
@@ -39,7 +37,7 @@ impl ResponseOrigin {
     }
 }
 
-/// What is counted for one route (and the upstream it leads to).
+/// The metrics of one route and its upstream.
 #[derive(Debug)]
 pub struct RouteMetrics {
     vectors: Arc<Vectors>,
@@ -81,35 +79,33 @@ impl RouteMetrics {
         metrics
     }
 
-    /// A final response head was handed to the transport (101 counts, other 1xx do not).
+    /// Counts a final response whose headers were handed to the transport (101 included, other 1xx not).
     pub fn response(&self, status: u16, origin: ResponseOrigin) {
         self.count_response(status, origin, 1);
     }
 
-    /// A response of 400 or above was sent: `code` on the wire, the case that decided it, and what the upstream had
-    /// answered if it answered. Call it once beside every [`RouteMetrics::response`] of 400 or above.
+    /// Counts an error response: the `code` sent, the trigger that determined it, and the upstream's status code if it
+    /// responded. Call it once for every [`RouteMetrics::response`] of 400 or above.
     pub fn error(&self, code: u16, trigger: Trigger, upstream_status: Option<u16>) {
-        let (cause, upstream_status_given) = match trigger {
+        let (cause, received_status) = match trigger {
             Trigger::Fault(cause) => (cause.index(), upstream_status),
             Trigger::UpstreamStatus(status) => (Cause::ALL.len(), upstream_status.or(Some(status))),
         };
         let statuses = &self.labels.statuses;
-        // The label of "no upstream status" is not a status: its key is past all of them.
-        let upstream_status_index =
-            upstream_status_given.map_or(statuses.len(), |status| statuses.index(status));
+        // "No upstream status" has the index after the last status.
+        let upstream_status_index = received_status.map_or(statuses.len(), |status| statuses.index(status));
         self.errors.with(
             pack_key(cause, statuses.index(code), upstream_status_index),
             || {
-                let answered = upstream_status_given.map_or(NONE, |status| statuses.label(status));
-                let labels = [&*self.route, &*self.upstream, statuses.label(code), trigger.name(), answered];
+                let received = received_status.map_or(NONE, |status| statuses.label(status));
+                let labels = [&*self.route, &*self.upstream, statuses.label(code), trigger.name(), received];
                 self.vectors.errors.with_label_values(&labels)
             },
             IntCounter::inc,
         );
     }
 
-    /// The exchange is over: how long it took, by the class of the status sent. A 101 is a tunnel, not a request: it
-    /// counts nothing here.
+    /// Records the duration of a finished request by the class of the status code sent. Ignores 101, which starts a tunnel.
     pub fn duration(&self, status: u16, elapsed: Duration) {
         let Some(class) = usize::from(status / 100).checked_sub(2).filter(|class| *class < CLASSES.len())
         else {
@@ -123,13 +119,14 @@ impl RouteMetrics {
         );
     }
 
-    /// The client left before its response was complete.
+    /// Counts a client that disconnected before its response was complete.
     pub fn client_disconnected(&self) {
         let make = || self.vectors.disconnects.with_label_values(&[&*self.route]);
         self.disconnects.with(0, make, IntCounter::inc);
     }
 
-    /// In mode `telemetry`, a response passed that `enforce` would have replaced: from the upstream's status, to the code.
+    /// Counts a response forwarded in mode `observe` that mode `enforce` would have replaced: `from` the upstream's status code
+    /// `to` the replacement's.
     pub fn would_replace(&self, from: u16, to: u16) {
         let statuses = &self.labels.statuses;
         self.would_replace.with(
@@ -142,7 +139,7 @@ impl RouteMetrics {
         );
     }
 
-    /// An error was said to a caller of gRPC, beside HTTP 200.
+    /// Counts an error sent to a gRPC client as HTTP 200 with `status`.
     pub fn grpc_error(&self, trigger: Trigger, status: GrpcStatus) {
         let cause = match trigger {
             Trigger::Fault(cause) => cause.index(),
@@ -176,7 +173,7 @@ impl RouteMetrics {
 
 const CLASSES: [&str; 4] = ["2xx", "3xx", "4xx", "5xx"];
 
-/// Three small numbers (causes, and twice the places of statuses, all below 1,000) in one.
+/// Packs three indices, each below 1,000, into one key.
 const fn pack_key(a: usize, b: usize, c: usize) -> u32 {
     ((a as u32) << 20) | ((b as u32) << 10) | c as u32
 }

@@ -1,63 +1,62 @@
-//! The end of the log queue: lines are gathered, written together, and counted where writing them failed.
+//! The consumer of the log queue: buffers lines, writes them together, and counts the lines that could not be written.
 //!
-//! It runs on the writer's own thread, which has nobody to report an error to: the count is what remains of it.
+//! It runs on the log writer's thread, where errors cannot be returned to a caller; the count is exported as a metric.
 
 use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Lines that could not be written.
+/// The number of lines that could not be written.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Failed(Arc<AtomicU64>);
+pub(super) struct FailedLines(Arc<AtomicU64>);
 
-impl Failed {
-    /// How many so far.
+impl FailedLines {
     pub(super) fn lines(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 }
 
-/// Gathers lines until they are flushed, or until there are many of them. It reports no error: it counts.
+/// Buffers lines until they are flushed or the buffer is full. Write errors are counted, not returned.
 #[derive(Debug)]
 pub(super) struct Sink<W> {
-    /// Without a buffer of its own.
-    to: W,
-    gathered: Vec<u8>,
-    failed: Failed,
-    /// The last byte that was written is inside a line.
+    /// Unbuffered.
+    output: W,
+    buffer: Vec<u8>,
+    failed: FailedLines,
+    /// Whether the last byte written was not a line break.
     inside_line: bool,
 }
 
 impl<W> Sink<W> {
-    pub(super) fn new(to: W) -> Self {
-        let gathered = Vec::with_capacity(GATHERED);
-        Sink { to, gathered, failed: Failed::default(), inside_line: false }
+    pub(super) fn new(output: W) -> Self {
+        let buffer = Vec::with_capacity(BUFFER_SIZE);
+        Sink { output, buffer, failed: FailedLines::default(), inside_line: false }
     }
 
-    /// The counter of the lines that are lost here.
-    pub(super) fn failed(&self) -> Failed {
+    /// The counter of lines lost here.
+    pub(super) fn failed(&self) -> FailedLines {
         self.failed.clone()
     }
 
-    /// Drops what was gathered, so that the next lines have a chance.
-    fn lose(&mut self) {
-        // Lines are never empty: a line break at the beginning only ends what was written before.
-        let lines = self.gathered.strip_prefix(b"\n").unwrap_or(&self.gathered);
+    /// Discards the buffered lines and counts them.
+    fn discard(&mut self) {
+        // Lines are never empty: a line break at the beginning ends a line that was partly written.
+        let lines = self.buffer.strip_prefix(b"\n").unwrap_or(&self.buffer);
         let lost = lines.iter().filter(|octet| **octet == b'\n').count();
         self.failed.0.fetch_add(lost as u64, Ordering::Relaxed);
-        self.gathered.clear();
+        self.buffer.clear();
         if self.inside_line {
-            self.gathered.push(b'\n');
+            self.buffer.push(b'\n');
         }
     }
 }
 
 impl<W: Write> Sink<W> {
-    fn write_gathered(&mut self) {
+    fn write_buffer(&mut self) {
         let mut written = 0;
         let error = loop {
-            let Some(rest @ [_, ..]) = self.gathered.get(written..) else { break None };
-            match self.to.write(rest) {
+            let Some(rest @ [_, ..]) = self.buffer.get(written..) else { break None };
+            match self.output.write(rest) {
                 Ok(0) => break Some(io::ErrorKind::WriteZero),
                 Ok(length) => {
                     self.inside_line = rest.get(length - 1).is_some_and(|octet| *octet != b'\n');
@@ -67,33 +66,33 @@ impl<W: Write> Sink<W> {
                 Err(error) => break Some(error.kind()),
             }
         };
-        self.gathered.drain(..written);
+        self.buffer.drain(..written);
         match error {
             None => {}
-            // It may take them the next time, and there is room for a few more until then.
-            Some(io::ErrorKind::WouldBlock) if self.gathered.len() < GATHERED => {}
-            Some(_) => self.lose(),
+            // Retried at the next flush, while the buffer has room.
+            Some(io::ErrorKind::WouldBlock) if self.buffer.len() < BUFFER_SIZE => {}
+            Some(_) => self.discard(),
         }
     }
 }
 
 impl<W: Write> Write for Sink<W> {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        if self.gathered.len() + line.len() > GATHERED {
-            self.write_gathered();
+        if self.buffer.len() + line.len() > BUFFER_SIZE {
+            self.write_buffer();
         }
-        self.gathered.extend_from_slice(line);
+        self.buffer.extend_from_slice(line);
         Ok(line.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.write_gathered();
+        self.write_buffer();
         Ok(())
     }
 }
 
 /// About 80 lines.
-pub(super) const GATHERED: usize = 64 * 1024;
+pub(super) const BUFFER_SIZE: usize = 64 * 1024;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
@@ -102,17 +101,17 @@ mod tests {
 
     use super::*;
 
-    /// Takes so many bytes at a time, or fails so; everything when the script is over.
+    /// A writer that follows a script: accepts a number of bytes or fails; accepts everything after the script.
     #[derive(Default)]
     struct Target {
         script: VecDeque<Result<usize, io::ErrorKind>>,
-        taken: Vec<u8>,
+        received: Vec<u8>,
     }
 
     impl Write for Target {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             let length = self.script.pop_front().unwrap_or(Ok(bytes.len()))?.min(bytes.len());
-            self.taken.extend_from_slice(&bytes[..length]);
+            self.received.extend_from_slice(&bytes[..length]);
             Ok(length)
         }
 
@@ -121,7 +120,7 @@ mod tests {
         }
     }
 
-    /// Writes batches of lines; what arrived, and how many lines were counted as lost.
+    /// Writes batches of lines. Returns the bytes received and the number of lines counted as lost.
     fn written(
         script: impl IntoIterator<Item = Result<usize, io::ErrorKind>>,
         batches: &[&[&str]],
@@ -134,11 +133,11 @@ mod tests {
             }
             sink.flush().unwrap();
         }
-        (String::from_utf8(sink.to.taken.clone()).unwrap(), sink.failed().lines())
+        (String::from_utf8(sink.output.received.clone()).unwrap(), sink.failed().lines())
     }
 
     #[test]
-    fn lines_of_a_batch_are_written_together_and_in_pieces_where_it_must_be() {
+    fn lines_of_a_batch_are_written_together_or_in_pieces() {
         let batches: [&[&str]; 2] = [&["one\n", "two\n"], &["three\n"]];
         assert_eq!(written([], &batches), ("one\ntwo\nthree\n".to_owned(), 0));
         let pieces = [Ok(1), Err(io::ErrorKind::Interrupted), Ok(5)];
@@ -146,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_whose_write_failed_are_counted_and_later_ones_are_written() {
+    fn lines_are_counted_when_writing_fails_and_later_ones_are_written() {
         let batches: [&[&str]; 3] = [&["one\n", "two\n"], &["three\n"], &["four\n"]];
         let full = || Err(io::ErrorKind::StorageFull);
         assert_eq!(written([full()], &batches), ("three\nfour\n".to_owned(), 2));
@@ -156,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn line_that_was_cut_is_counted_once_and_the_next_one_begins_anew() {
+    fn truncated_line_is_counted_once_and_the_next_starts_a_new_line() {
         let batches: [&[&str]; 3] = [&["one\n"], &["two\n"], &["three\n"]];
         let full = || Err(io::ErrorKind::StorageFull);
         assert_eq!(written([Ok(2), full()], &batches), ("on\ntwo\nthree\n".to_owned(), 1));
@@ -169,7 +168,7 @@ mod tests {
         let blocked = || Err(io::ErrorKind::WouldBlock);
         let batches: [&[&str]; 2] = [&["one\n"], &["two\n"]];
         assert_eq!(written([Ok(2), blocked()], &batches), ("one\ntwo\n".to_owned(), 0));
-        let long = format!("{}\n", "x".repeat(GATHERED - 5));
+        let long = format!("{}\n", "x".repeat(BUFFER_SIZE - 5));
         let batches: [&[&str]; 3] = [&[&long], &["second\n"], &["third\n"]];
         let script = [blocked(), blocked(), blocked()];
         assert_eq!(written(script, &batches), ("third\n".to_owned(), 2));

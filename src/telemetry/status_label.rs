@@ -1,10 +1,10 @@
-//! From a status to the value of its label: the statuses that mean something by themselves, the rest in three groups.
+//! Label values of status codes: known ones have their own value, the others share three groups.
 //!
-//! A label must not grow with what an upstream invents, so only the statuses listed here and the codes of the contract
-//! are spelled out. It does not know what a status means; [`crate::contract::policy`] does.
+//! Upstreams must not be able to create label values, so only the status codes listed here and the codes of the contract have
+//! their own value.
 
-/// Statuses labelled as they are: IANA's registry of HTTP status codes, then those that policy maps by number
-/// although nobody registered them.
+/// Status codes with their own label value: the IANA registry of HTTP status codes, and unregistered ones that
+/// [`crate::contract::policy`] maps by number.
 pub const LABELLED_STATUSES: &[u16] = &[
     100, 101, 102, 103, 104, 200, 201, 202, 203, 204, 205, 206, 207, 208, 226, 300, 301, 302, 303, 304, 305,
     307, 308, 400, 401, 402, 403, 404, 405, 406, 407, 408, 409, 410, 411, 412, 413, 414, 415, 416, 417, 421,
@@ -12,14 +12,14 @@ pub const LABELLED_STATUSES: &[u16] = &[
     511, 520, 521, 522, 523, 524, 525, 526, 527, 529, 530, 598, 599,
 ];
 
-/// Any other status of 400 to 499.
+/// Label value of other status codes from 400 to 499.
 pub const OTHER_4XX: &str = "other_4xx";
-/// Any other status of 500 to 599.
+/// Label value of other status codes from 500 to 599.
 pub const OTHER_5XX: &str = "other_5xx";
-/// Anything else.
+/// Label value of all other status codes.
 pub const OTHER: &str = "other";
 
-/// The label values of one contract, and a table that finds them by status without hashing.
+/// The label values for one contract, indexed by status code.
 #[derive(Debug)]
 pub(crate) struct StatusLabels {
     names: Vec<Box<str>>,
@@ -41,7 +41,7 @@ impl StatusLabels {
         let mut names: Vec<Box<str>> = [OTHER, OTHER_4XX, OTHER_5XX].map(Box::from).to_vec();
         let mut indices: Box<[u8]> = (0..FIRST_INVALID_STATUS).map(group_index).collect();
         for status in labelled {
-            // Fits: 3 groups, about 25 registered statuses below 400, and at most 200 from 400 to 599.
+            // Fits into u8: 3 groups, about 25 registered status codes below 400, and at most 200 from 400 to 599.
             let index = u8::try_from(names.len()).unwrap_or(0);
             if let Some(entry) = indices.get_mut(usize::from(status)) {
                 *entry = index;
@@ -51,23 +51,23 @@ impl StatusLabels {
         StatusLabels { names, indices }
     }
 
-    /// How many label values there are; every [`StatusLabels::index`] is below it.
+    /// The number of label values; every [`StatusLabels::index`] is less.
     pub(crate) fn len(&self) -> usize {
         self.names.len()
     }
 
-    /// The dense number of the label of this status.
+    /// The index of the label value for this status code.
     pub(crate) fn index(&self, status: u16) -> usize {
         usize::from(self.indices.get(usize::from(status)).copied().unwrap_or(INDEX_OTHER))
     }
 
-    /// The label of this status.
+    /// The label value for this status code.
     pub(crate) fn label(&self, status: u16) -> &str {
         self.names.get(self.index(status)).map_or(OTHER, |name| name)
     }
 }
 
-/// First number that is no HTTP status.
+/// The first number above the range of status codes.
 const FIRST_INVALID_STATUS: u16 = 600;
 const INDEX_OTHER: u8 = 0;
 const INDEX_OTHER_4XX: u8 = 1;

@@ -1,6 +1,4 @@
-//! The handles of one upstream: attempts, connections, the time they took, and whether its errors keep the contract.
-//!
-//! Counting is all it does; retries, pools and judgements live elsewhere.
+//! Metric handles of one upstream: attempts, connections, durations, and whether its errors conform to the contract.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +10,7 @@ use super::metrics::{Gauge, GaugeGuard, Vectors};
 use crate::contract::Cause;
 use crate::contract::conform::Conformance;
 
-/// What is counted for one upstream.
+/// The metrics of one upstream.
 #[derive(Debug)]
 pub struct UpstreamMetrics {
     vectors: Arc<Vectors>,
@@ -29,7 +27,7 @@ pub struct UpstreamMetrics {
 
 impl UpstreamMetrics {
     pub(crate) fn new(vectors: Arc<Vectors>, upstream: &str) -> Self {
-        // One place per cause, and one for `ok_upstream`.
+        // One handle per cause, and one for `ok`.
         let results = Cause::ALL.len() + 1;
         UpstreamMetrics {
             upstream: upstream.into(),
@@ -45,32 +43,32 @@ impl UpstreamMetrics {
         }
     }
 
-    /// An attempt is over: a whole response head, or the cause of the failure.
+    /// Counts a finished attempt: complete response headers, or the cause of the failure.
     pub fn attempt(&self, result: Result<(), Cause>) {
         self.count_result(&self.attempts, &self.vectors.attempts, result);
     }
 
-    /// That attempt was not the request's first. Call it beside [`UpstreamMetrics::attempt`], not instead.
+    /// Counts a finished attempt that was a retry. Call [`UpstreamMetrics::attempt`] as well.
     pub fn retry(&self, result: Result<(), Cause>) {
         self.count_result(&self.retries, &self.vectors.retries, result);
     }
 
-    /// How long a new connection took to be there.
+    /// Records the duration of a TCP connect.
     pub fn connect_time(&self, elapsed: Duration) {
         self.observe_phase(0, "connect", elapsed);
     }
 
-    /// How long a TLS handshake took to be over.
+    /// Records the duration of a TLS handshake.
     pub fn tls_time(&self, elapsed: Duration) {
         self.observe_phase(2, "tls", elapsed);
     }
 
-    /// From the request being sent until the whole response head was there.
+    /// Records the time from the request being sent until the response headers were complete.
     pub fn response_headers_time(&self, elapsed: Duration) {
         self.observe_phase(1, "response_headers", elapsed);
     }
 
-    /// An attempt got a connection: from the pool, or a new one.
+    /// Counts a connection used for an attempt: `reused` from the pool, or new.
     pub fn connection(&self, reused: bool) {
         let label = if reused { "true" } else { "false" };
         self.connections.with(
@@ -80,7 +78,7 @@ impl UpstreamMetrics {
         );
     }
 
-    /// An error response of the upstream was judged.
+    /// Counts an error response from the upstream by its conformance.
     pub fn conformance(&self, result: Conformance) {
         self.conformance.with(
             result as usize,
@@ -89,26 +87,26 @@ impl UpstreamMetrics {
         );
     }
 
-    /// A request was refused for this cause, and the upstream not asked.
+    /// Counts a request that was rejected for this cause instead of being forwarded.
     pub fn shed(&self, cause: Cause) {
         let make = || self.vectors.shed.with_label_values(&[&*self.upstream, cause.name()]);
         self.shed.with(cause.index(), make, IntCounter::inc);
     }
 
-    /// Counts one request that the upstream is working on, until the guard is dropped.
-    #[must_use = "it counts only while it is held"]
+    /// Counts one request in progress at the upstream, until the guard is dropped.
+    #[must_use = "dropping the guard decrements the gauge"]
     pub fn in_flight(&self) -> GaugeGuard {
         self.in_flight.guard()
     }
 
-    /// Counts one request that waits for its turn, until the guard is dropped.
-    #[must_use = "it counts only while it is held"]
+    /// Counts one queued request, until the guard is dropped.
+    #[must_use = "dropping the guard decrements the gauge"]
     pub fn queued(&self) -> GaugeGuard {
         let make = || Gauge::new(self.vectors.queued.with_label_values(&[&*self.upstream]));
         self.queued.with(0, make, Gauge::guard)
     }
 
-    /// How many requests the upstream is working on now.
+    /// The number of requests in progress at the upstream.
     pub fn in_flight_count(&self) -> i64 {
         self.in_flight.get()
     }
