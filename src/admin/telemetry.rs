@@ -1,7 +1,6 @@
-//! What Prometheus and probes ask: `/metrics`, `/livez`, `/readyz`. Read-only.
+//! The read-only endpoints for Prometheus and probes: `/metrics`, `/livez`, `/readyz`.
 //!
-//! It is told whether the gateway is ready and does not work it out (see `server`). Bodies of the probes are one word for
-//! a person with curl; probes read the status.
+//! The `server` room determines the readiness. Probes read the status code; the bodies are one word for people.
 
 use http::Method;
 
@@ -10,30 +9,30 @@ use crate::contract::{Cause, Evidence, Fault, Phase};
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::CONTENT_TYPE;
 
-/// How far the process is.
+/// The state of the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Readiness {
-    /// Not all listeners are there yet.
+    /// Not all listeners are open yet.
     Starting,
-    /// Send requests.
+    /// Ready for requests.
     Serving,
-    /// Shutting down: connections are still served, new ones should go elsewhere.
+    /// Shutting down: open connections are still served; load balancers should send new ones elsewhere.
     Draining,
 }
 
-/// What the endpoints show.
+/// The data that the endpoints show.
 #[derive(Clone, Copy, Debug)]
 pub struct TelemetryState<'a> {
-    /// How far the process is.
+    /// The state of the process.
     pub readiness: Readiness,
-    /// What `/metrics` prints.
+    /// The metrics for `/metrics`.
     pub metrics: &'a Metrics,
 }
 
-/// Answers one request to the telemetry address. `path` is without the query.
+/// Returns the response to a request on the telemetry address. `path` excludes the query.
 ///
 /// # Errors
-/// A fault, to be answered by the contract: no such page, a method that does not read, not ready.
+/// A fault for an unknown path, a method other than GET and HEAD, or a process that is not ready.
 pub fn respond(method: &Method, path: &str, state: &TelemetryState<'_>) -> Result<PageResponse, Fault> {
     let page: fn(&TelemetryState<'_>) -> Result<PageResponse, Fault> = match path {
         "/metrics" => metrics,
@@ -42,7 +41,7 @@ pub fn respond(method: &Method, path: &str, state: &TelemetryState<'_>) -> Resul
         _ => return Err(Fault::new(Cause::DestinationNotFound, Phase::Route)),
     };
     if method != Method::GET && method != Method::HEAD {
-        let evidence = Evidence::from_static("the telemetry endpoints are read with GET or HEAD");
+        let evidence = Evidence::from_static("telemetry endpoints support only GET and HEAD");
         return Err(Fault::new(Cause::UnsupportedMethod, Phase::Route).with_evidence(evidence));
     }
     page(state)
@@ -57,7 +56,7 @@ fn livez(_: &TelemetryState<'_>) -> Result<PageResponse, Fault> {
 }
 
 fn readyz(state: &TelemetryState<'_>) -> Result<PageResponse, Fault> {
-    // Both are one cause to a prober: up, but do not send requests here. The evidence tells them apart.
+    // One cause for both, because probes act alike. The evidence distinguishes them.
     let not_ready =
         |reason| Err(Fault::new(Cause::Draining, Phase::Admit).with_evidence(Evidence::from_static(reason)));
     match state.readiness {

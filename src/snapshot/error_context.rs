@@ -1,8 +1,8 @@
-//! What an error answer rests on, wherever it is made: the request path and `explain` ask the same questions here.
+//! The inputs of an error response: combines the configuration (contract, overrides, rules of the route) with the facts of one
+//! request and passes them to [`crate::contract`], which decides.
 //!
-//! It joins what the configuration says (the contract, overrides, the rules of a route) with what is known of one
-//! request, and hands both to [`crate::contract`], which decides. It knows no socket, no clock and no connection; what the
-//! door adds to a reply is the door's.
+//! The request path and `explain` both use it, so that they cannot differ. Pure. The sender of local replies adds the
+//! connection-specific header fields.
 
 use http::{HeaderName, HeaderValue, Method};
 
@@ -13,43 +13,43 @@ use crate::contract::{
     RequestSent, Trigger, body, compose, policy,
 };
 
-/// What holds for one request: borrowed from the snapshot that it has pinned.
+/// The configuration that applies to one request, borrowed from its snapshot.
 #[derive(Clone, Copy, Debug)]
 pub struct ErrorContext<'a> {
-    /// What is promised.
+    /// The contract.
     pub contract: &'a Contract,
-    /// Overrides of every route; the rules' own precede them.
+    /// Overrides for all routes. Those of `error_config` take precedence.
     pub overrides: &'a [Override],
-    /// The error rules of the route, or those of requests that reach none.
+    /// The error rules of the route, or those for requests that match no route.
     pub error_config: &'a ErrorRules,
-    /// The upstream's name; `None` where no route was found.
+    /// The upstream's name; `None` if no route matched.
     pub upstream: Option<&'a str>,
-    /// The method of the request; GET where there was no request.
+    /// The method of the request; GET if it could not be parsed.
     pub method: &'a Method,
-    /// It is a call of gRPC.
+    /// Whether the request is a gRPC call.
     pub grpc: bool,
 }
 
-/// What is known of the request when it is answered.
+/// The facts of the request at the time of the response.
 #[derive(Clone, Copy, Debug)]
 pub struct RequestState<'a> {
-    /// Its id.
+    /// The request ID.
     pub request_id: &'a HeaderValue,
-    /// How much of it had reached the upstream.
+    /// How much of the request was sent to the upstream.
     pub request_sent: RequestSent,
-    /// When it may come again, in seconds, where a step before knows it.
+    /// Seconds after which the client may retry, if an earlier step determined them.
     pub retry_after: Option<u64>,
 }
 
 impl ErrorContext<'_> {
-    /// What the contract says about this case.
+    /// Returns the contract's decision for `trigger`.
     pub fn decide(&self, trigger: Trigger) -> Decision {
         let input = PolicyInput { trigger, upstream: self.upstream, method: self.method };
         let overrides = Overrides { route: &self.error_config.overrides, global: self.overrides };
         policy::decide(self.contract, &input, &overrides)
     }
 
-    /// The reply to a fault. `fields` are the finished ones of other steps.
+    /// Composes the reply to a fault. `fields` are header fields to add.
     pub fn local_reply(
         &self,
         decision: &Decision,
@@ -59,8 +59,8 @@ impl ErrorContext<'_> {
         self.build_reply(decision, ErrorOrigin::Proxy, &ExtractedError::default(), request_state, fields)
     }
 
-    /// The reply in the place of an upstream's error. `extract` is what may be kept of its body, `fields` what is kept of
-    /// its head and the finished ones of other steps.
+    /// Composes the replacement of an upstream's error response. `extract` is what may be kept of its body; `fields` are header
+    /// fields to add, including the kept ones of the upstream.
     pub fn replacement_reply(
         &self,
         decision: &Decision,
@@ -68,7 +68,7 @@ impl ErrorContext<'_> {
         request_id: &HeaderValue,
         fields: Vec<(HeaderName, HeaderValue)>,
     ) -> LocalReply {
-        // It has answered, so it has the request.
+        // The upstream responded, so it has received the request.
         let request_state = RequestState { request_id, request_sent: RequestSent::Full, retry_after: None };
         self.build_reply(decision, ErrorOrigin::Replaced, extract, &request_state, fields)
     }
@@ -82,7 +82,7 @@ impl ErrorContext<'_> {
         fields: Vec<(HeaderName, HeaderValue)>,
     ) -> LocalReply {
         let status = decision.code().status();
-        let facts = ReplyContext {
+        let context = ReplyContext {
             origin,
             is_head_request: *self.method == Method::HEAD,
             grpc: self.grpc,
@@ -98,6 +98,6 @@ impl ErrorContext<'_> {
             retry_after: request_state.retry_after.unwrap_or(self.error_config.retry_after),
             headers: fields,
         };
-        compose(self.contract, decision, facts)
+        compose(self.contract, decision, context)
     }
 }

@@ -1,11 +1,11 @@
-//! The operator's words about the log in the words of those who write it.
+//! Converts the configured log settings to those of [`crate::telemetry`] and `tracing`.
 
 use tracing::Level;
 
 use crate::config::{LogLevel, LogRequests};
 use crate::telemetry::LoggedRequests;
 
-/// The least severe lines that are written.
+/// The level from which lines are written.
 pub const fn level(level: LogLevel) -> Level {
     match level {
         LogLevel::Error => Level::ERROR,
@@ -16,7 +16,7 @@ pub const fn level(level: LogLevel) -> Level {
     }
 }
 
-/// Which requests get a line.
+/// Which requests are logged.
 pub const fn requests(requests: LogRequests) -> LoggedRequests {
     match requests {
         LogRequests::Errors => LoggedRequests::Errors,

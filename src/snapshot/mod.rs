@@ -1,8 +1,8 @@
-//! What a request needs, immutable: one [`Snapshot`] is pinned per request, so no request sees half a reload.
+//! Immutable runtime configuration: every request pins one [`Snapshot`], so that a reload never affects a running request.
 //!
-//! Built from a [`Config`]; metric handles are resolved and routes compiled here so that nothing is looked up by name on
-//! the request path. What must outlive a reload is carried from the snapshot before. It opens no socket: an upstream
-//! connects when a request asks it to, a store when the server says so.
+//! A snapshot is built from a [`Config`]: routes are compiled and metric handles resolved here, so that the request path looks
+//! up nothing by name. State that must survive a reload is carried over from the previous snapshot. Building opens no socket:
+//! upstreams connect on the first request, rate-limit backends when the server starts them.
 
 pub mod error_context;
 pub mod logging;
@@ -23,97 +23,95 @@ use crate::upstream::runtime::{ServerSpec, UpstreamRuntime, UpstreamSettings};
 use rate_limits::RateLimitRule;
 use router::Router;
 
-/// Everything a request needs, under one pointer.
+/// Everything that the request path reads, behind one pointer.
 #[derive(Debug)]
 pub struct Snapshot {
-    /// What is promised.
+    /// The contract.
     pub contract: Arc<Contract>,
-    /// Overrides of every route.
+    /// Overrides for all routes.
     pub overrides: Vec<Override>,
-    /// Limits towards clients. A connection holds on to them from one request to the next.
+    /// Limits for clients. Shared, because an idle connection keeps them between requests.
     pub client: Arc<ClientLimits>,
-    /// Which requests are logged.
+    /// The access log.
     pub access: AccessLog,
-    /// Host, path and method to a route.
+    /// Maps host, path and method to a route.
     pub router: Router,
-    /// The routes, in the order of the file.
+    /// The routes, in the order of the configuration file.
     pub routes: Vec<Route>,
-    /// What holds for requests that reach no route.
+    /// The rules for requests that match no route.
     pub unrouted: Unrouted,
-    /// The upstreams, in the order of the file.
+    /// The upstreams, in the order of the configuration file.
     pub upstreams: Vec<UpstreamHandle>,
-    /// The rate limits, in the order of the file.
+    /// The rate limits, in the order of the configuration file.
     pub rate_limits: Vec<Arc<RateLimitRule>>,
-    /// Where some of them count, in the order of the file.
+    /// The shared rate-limit backends, in the order of the configuration file.
     pub stores: Vec<Arc<RedisBackend>>,
-    /// In which fields clients are told of them.
+    /// Which header fields report rate limits to clients.
     pub limit_headers: config::LimitHeaders,
 }
 
-/// An upstream: what outlives a snapshot, and what this one says of it.
+/// An upstream: its state that survives reloads, and this snapshot's settings.
 #[derive(Clone, Debug)]
 pub struct UpstreamHandle {
-    /// Its servers and connections.
+    /// Servers and connections.
     pub runtime: Arc<UpstreamRuntime>,
-    /// Its counters.
+    /// Metric handles.
     pub metrics: Arc<UpstreamMetrics>,
-    /// How many requests it may have at once, where that is limited.
+    /// The concurrency limit, if configured now or before a reload.
     pub concurrency: Option<Arc<Concurrency>>,
     concurrency_limits: Option<ConcurrencyLimits>,
 }
 
-/// A route with all that it refers to.
+/// A route with everything it refers to.
 #[derive(Debug)]
 pub struct Route {
-    /// As configured.
+    /// The route's configuration.
     pub config: config::RouteConfig,
-    /// Who answers.
+    /// The upstream that receives its requests.
     pub upstream: Arc<UpstreamRuntime>,
-    /// How many requests may be there at once, where that is limited.
+    /// The upstream's concurrency limit, if any.
     pub concurrency: Option<Arc<Concurrency>>,
-    /// Attempts per request, the first included.
+    /// Maximum attempts per request, including the first.
     pub attempts: u32,
-    /// Upstream statuses that may be tried again.
+    /// Upstream status codes after which a request may be retried.
     pub retry_on_status: Vec<u16>,
-    /// The rate limits that hold here.
+    /// The rate limits that apply to the route.
     pub rate_limits: Vec<Arc<RateLimitRule>>,
-    /// One of them counts by a member of the body.
+    /// Whether the key of a rate limit has a member of the request body.
     pub limits_read_body: bool,
-    /// One of them cannot decide at once.
+    /// Whether a rate limit needs the body or a shared backend, so that a decision takes I/O.
     pub limits_need_io: bool,
-    /// Its counters.
+    /// The route's metric handles.
     pub metrics: Arc<RouteMetrics>,
-    /// Its upstream's counters.
+    /// The upstream's metric handles.
     pub upstream_metrics: Arc<UpstreamMetrics>,
 }
 
-/// The rules of a request without a route.
+/// The rules for requests that match no route.
 #[derive(Debug)]
 pub struct Unrouted {
-    /// How its errors are made.
+    /// Rules for error responses.
     pub errors: ErrorRules,
-    /// Whose pages may read its answers.
+    /// The CORS policy, if any.
     pub cors: Option<Arc<cors::CorsPolicy>>,
-    /// Its counters: `route="none"`.
+    /// Metric handles with the label `route="none"`.
     pub metrics: Arc<RouteMetrics>,
 }
 
 impl Route {
-    /// Its time limits.
+    /// The route's timeouts.
     pub fn timeouts(&self) -> &Timeouts {
         &self.config.timeouts
     }
 }
 
 impl Snapshot {
-    /// Compiles a checked configuration. What the `previous` snapshot has of the same making lives on in this one:
-    /// upstreams with their connections and addresses, who is at them or waits for them, stores, and what rate limits have
-    /// counted.
-    /// Nothing of it is changed before [`Snapshot::apply`].
+    /// Compiles a validated configuration. Carries over from `previous` what has equal settings: upstreams with their
+    /// connections and addresses, rate-limit backends, and the counts of rate limits. Concurrency state is carried over by the
+    /// name of the upstream. Shared state is not modified before [`Snapshot::apply`].
     ///
     /// # Errors
-    /// A path pattern that the router does not take; [`crate::config`] has refused it before, so this is a bug of ours
-    /// and says so.
+    /// A path pattern that the router rejects. [`crate::config`] validates patterns, so this is a bug of ours.
     pub fn build(
         config: &Config,
         metrics: &Metrics,
@@ -131,7 +129,7 @@ impl Snapshot {
         let rate_limits = rate_limits::rules(&config.rate_limits, &stores, previous_rules, metrics);
         let mut routes = Vec::with_capacity(config.routes.len());
         for route in &config.routes {
-            let missing_upstream = || format!("route {} names an upstream that is not there", route.name);
+            let missing_upstream = || format!("route {} refers to a missing upstream", route.name);
             let upstream = upstreams.get(route.upstream).ok_or_else(missing_upstream)?;
             let upstream_config = config.upstreams.get(route.upstream).ok_or_else(missing_upstream)?;
             let route_rules: Vec<Arc<RateLimitRule>> =
@@ -169,7 +167,7 @@ impl Snapshot {
         })
     }
 
-    /// This snapshot becomes the current one: what it shares with the one before follows its settings from now on.
+    /// Applies this snapshot's settings to the state that it shares with the previous one. Call it when it becomes current.
     pub fn apply(&self, metrics: &Metrics) {
         for upstream in &self.upstreams {
             if let Some(concurrency) = &upstream.concurrency {
@@ -181,7 +179,7 @@ impl Snapshot {
         metrics.concurrency_limits(limited.map(|(upstream, limits)| (upstream.runtime.name(), limits.max)));
     }
 
-    /// Requests that are at upstreams now.
+    /// The number of requests in progress at upstreams.
     pub fn in_flight(&self) -> i64 {
         self.upstreams.iter().map(|upstream| upstream.metrics.in_flight_count()).sum()
     }
@@ -206,8 +204,8 @@ impl UpstreamHandle {
             }
             None => Arc::new(UpstreamRuntime::new(settings)),
         };
-        // Who is at the upstream counts under its name, whatever its servers are now. Counting goes on without a limit: there
-        // may be one again, and who waits for one that is gone is let in.
+        // Requests in progress count under the upstream's name, even if its servers changed. Counting continues without a
+        // limit, because a later reload may add one; queued requests are admitted when the limit is removed.
         let carried_over = previous_upstream.and_then(|known| known.concurrency.clone());
         let concurrency =
             carried_over.or_else(|| config.concurrency.map(|limits| Arc::new(Concurrency::new(limits))));

@@ -1,6 +1,6 @@
-//! The rate limits of a snapshot: a limiter for each rule, carried from snapshot to snapshot while its settings stay.
+//! The rate limits of a snapshot: a limiter for each rule, carried over while its settings are equal.
 //!
-//! Here secrets are made and moments get their origin, so that [`crate::limit`] needs neither chance nor a clock.
+//! Generates secrets and reads the clock, so that [`crate::limit`] needs neither randomness nor a clock.
 
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -10,20 +10,20 @@ use crate::limit::redis::RedisBackend;
 use crate::limit::{Backend, Limiter, Secret, Timestamp};
 use crate::telemetry::{LimitMetrics, LimitStats, Metrics};
 
-/// A rule with its counters.
+/// A rule with its state and metric handles.
 #[derive(Debug)]
 pub struct RateLimitRule {
-    /// Who has taken how much; of a rule that counts in a store, while that does not answer.
+    /// The counts in memory. For a rule with a shared backend, used while the backend is unavailable.
     pub limiter: Limiter,
-    /// Where it counts, if not in memory.
+    /// The shared backend, if the rule has one.
     pub store: Option<Arc<dyn Backend>>,
-    /// What was decided.
+    /// Metric handles.
     pub metrics: LimitMetrics,
 }
 
-/// The moment of this instant, since the epoch as the system's clock told it when the process began, and on a clock that
-/// nobody sets ever since: windows are aligned to the epoch, and setting the system's time moves none. The same for the
-/// whole process: limiters outlive snapshots.
+/// Converts an instant to a timestamp: the system time when the process started plus the monotonic time since then. Windows
+/// are therefore aligned to the Unix epoch, and later changes of the system time do not move them. The origin is the same for
+/// the whole process, because limiters survive reloads.
 pub fn timestamp(at: Instant) -> Timestamp {
     static ORIGIN: OnceLock<(Instant, Duration)> = OnceLock::new();
     let (process_start, epoch) = *ORIGIN.get_or_init(|| {
@@ -33,15 +33,14 @@ pub fn timestamp(at: Instant) -> Timestamp {
     Timestamp::after_origin(epoch.saturating_add(at.saturating_duration_since(process_start)))
 }
 
-/// A rule for each of the configuration's, in their order; those of `previous` that have not changed, where there are. Each
-/// counts in the store that it names.
+/// Returns a rule for each of `limits`, in order: an unchanged one of `previous`, else a new one.
 pub(super) fn rules(
     limits: &[RateLimit],
     stores: &[Arc<RedisBackend>],
     previous: &[Arc<RateLimitRule>],
     metrics: &Metrics,
 ) -> Vec<Arc<RateLimitRule>> {
-    timestamp(Instant::now());
+    timestamp(Instant::now()); // fixes the origin
     let rule = |limit: &RateLimit| {
         let name = limit.settings.store.as_deref();
         let store = name.and_then(|name| stores.iter().find(|store| store.name() == name));
@@ -65,7 +64,7 @@ fn new_rule(limit: &RateLimit, store: Option<&Arc<dyn Backend>>, metrics: &Metri
             let (one, two) = uuid::Uuid::new_v4().as_u64_pair();
             Secret::new([one, two])
         },
-        // Every gateway that shares the store hides keys alike.
+        // All gateways that share the backend must hash keys alike.
         |store| store.secret(),
     );
     let limiter = Limiter::new(&limit.name, limit.settings.clone(), secret);
@@ -116,6 +115,6 @@ mod tests {
         let names: Vec<&str> = after.iter().map(|rule| rule.limiter.name()).collect();
         assert_eq!(names, ["c", "d", "a"]);
         assert!(Arc::ptr_eq(&after[0], &before[2]));
-        assert!(!Arc::ptr_eq(&after[2], &before[0]), "it allows something else now");
+        assert!(!Arc::ptr_eq(&after[2], &before[0]), "its quota changed");
     }
 }

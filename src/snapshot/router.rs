@@ -1,8 +1,7 @@
-//! Host, path and method to a route: host first (exact, then the longest wildcard, then any), then path, then method.
+//! Maps host, path and method to a route: by host first (exact, then the longest wildcard, then any), then path, then method.
 //!
-//! A route whose methods do not match is skipped as if it were not there: each method that the configuration names has
-//! a tree of its own. `/x/{*rest}` includes `/x/`. Pure: it sees a host, a normalised path and a method, and returns
-//! the index of a route.
+//! A route whose methods do not match is skipped: each configured method has its own tree. `/x/{*rest}` includes `/x/`. Pure:
+//! returns the index of the route for a host, a normalised path and a method.
 
 use std::collections::HashMap;
 
@@ -23,9 +22,9 @@ pub struct Router {
 /// The routes of one host pattern.
 #[derive(Debug, Default)]
 struct HostRoutes {
-    /// One tree for each method that any of its routes names.
+    /// One tree for each method that a route of this host lists.
     by_method: Vec<(Method, matchit::Router<usize>)>,
-    /// For every other method: the routes that take all.
+    /// For all other methods: the routes without a list of methods.
     any_method: matchit::Router<usize>,
 }
 
@@ -33,7 +32,7 @@ impl Router {
     /// Compiles the routes.
     ///
     /// # Errors
-    /// A sentence that names the route whose pattern is not taken.
+    /// A message that names the route whose pattern was rejected.
     pub fn build(routes: &[config::RouteConfig]) -> Result<Router, String> {
         let mut exact: HashMap<String, Vec<usize>> = HashMap::new();
         let mut wildcard: HashMap<String, Vec<usize>> = HashMap::new();
@@ -57,7 +56,7 @@ impl Router {
         Ok(Router { exact, wildcard, any: HostRoutes::build(routes, &any)? })
     }
 
-    /// The route's index; `host` as [`authority::routing_host`] gives it, `path` normalised.
+    /// Returns the index of the route. `host` comes from [`authority::routing_host`]; `path` is normalised.
     pub fn find(&self, host: &str, path: &str, method: &Method) -> Option<usize> {
         let exact = if self.exact.is_empty() { None } else { self.exact.get(host) };
         let wildcard = self.wildcard.iter().filter(|(pattern, _)| authority::matches_pattern(pattern, host));
@@ -104,15 +103,15 @@ impl HostRoutes {
     }
 }
 
-/// HEAD is served where GET is.
+/// Whether the route accepts the method. GET includes HEAD.
 fn accepts_method(route: &config::RouteConfig, method: &Method) -> bool {
     route.methods.is_empty()
         || route.methods.contains(method)
         || (*method == Method::HEAD && route.methods.contains(&Method::GET))
 }
 
-/// Explicit patterns go in first: a catch-all adds the path it hangs on only where no route has it, and a route that
-/// names the method goes before one that takes all.
+/// Builds a tree. A route that lists the method precedes one for all methods. Explicit patterns are inserted first: a catch-all
+/// adds its base path only if no route has it.
 fn build_tree<'a>(
     routes: impl Iterator<Item = &'a (usize, &'a config::RouteConfig)>,
 ) -> Result<matchit::Router<usize>, String> {
@@ -126,7 +125,7 @@ fn build_tree<'a>(
             continue;
         }
         tree.insert(pattern.clone(), *index).map_err(|error| {
-            format!("the path pattern {} of route {} is not taken: {error}", route.path, route.name)
+            format!("the path pattern {} of route {} was rejected: {error}", route.path, route.name)
         })?;
         inserted.push(pattern);
     }
@@ -141,14 +140,14 @@ fn build_tree<'a>(
     Ok(tree)
 }
 
-/// `/x/` of `/x/{*rest}`.
+/// Returns `/x/` for `/x/{*rest}`.
 fn catch_all_base(path: &str) -> Option<&str> {
     let (base, last) = path.rsplit_once('/')?;
     let end = base.len() + 1;
     (last.starts_with("{*")).then(|| path.get(..end)).flatten()
 }
 
-/// The pattern with its parameters named by position: `/{a}/x` and `/{b}/y` are then one tree, not a conflict.
+/// Renames the parameters by position, so that `/{a}/x` and `/{b}/y` do not conflict in one tree.
 fn with_positional_names(path: &str) -> String {
     let mut out = String::with_capacity(path.len());
     let mut parameters = 0_u32;
@@ -223,7 +222,7 @@ mod tests {
         assert_eq!(find("a", "/v1/login", Method::GET), Some("read"));
         assert_eq!(find("a", "/v1/login", Method::HEAD), Some("read"));
         assert_eq!(find("a", "/v1/login", Method::PUT), Some("all"));
-        assert_eq!(find("a", "/", Method::PUT), Some("all"), "a catch-all includes the path it hangs on");
+        assert_eq!(find("a", "/", Method::PUT), Some("all"), "a catch-all includes its base path");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! What one snapshot leaves to the next.
+//! State that is carried over from one snapshot to the next.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
@@ -54,7 +54,7 @@ fn in_flight_requests_count_against_the_next_snapshots_limit() {
     let metrics = Metrics::new();
     let first = build(&[SHOP], &metrics, None);
     let concurrency = first.routes[0].concurrency.as_deref().unwrap();
-    let Admission::Permit(_held) = concurrency.try_acquire(Instant::now()) else { panic!("no room") };
+    let Admission::Permit(_held) = concurrency.try_acquire(Instant::now()) else { panic!("below the limit") };
     let changed = SHOP.replace("127.0.0.1:1", "127.0.0.1:9").replace("max: 1", "max: 2");
     let second = build(&[&changed], &metrics, Some(&first));
     let concurrency = second.routes[0].concurrency.as_deref().unwrap();

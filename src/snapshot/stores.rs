@@ -1,4 +1,4 @@
-//! The stores of a snapshot, carried from snapshot to snapshot while their settings stay, and counted.
+//! The shared rate-limit backends of a snapshot, carried over while their settings are equal, with their metrics.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use crate::limit::BackendError;
 use crate::limit::redis::{BackendObserver, RedisBackend, StoreSettings};
 use crate::telemetry::{Metrics, StoreMetrics};
 
-/// A store for each of the configuration's, in their order; those of `previous` that have not changed, where there are.
+/// Returns a backend for each of `settings`, in order: an equal one of `previous`, else a new one.
 pub(super) fn carry_over(
     settings: &[StoreSettings],
     previous: &[Arc<RedisBackend>],
@@ -16,8 +16,8 @@ pub(super) fn carry_over(
     let store = |settings: &StoreSettings| {
         let unchanged = previous.iter().find(|store| store.settings() == settings);
         unchanged.cloned().unwrap_or_else(|| {
-            let failure_names = BackendError::ALL.iter().map(|failure| failure.name());
-            let observer = StoreObserver(metrics.store(&settings.name, failure_names));
+            let error_names = BackendError::ALL.iter().map(|error| error.name());
+            let observer = StoreObserver(metrics.store(&settings.name, error_names));
             Arc::new(RedisBackend::new(settings.clone(), Box::new(observer)))
         })
     };
@@ -32,9 +32,9 @@ impl BackendObserver for StoreObserver {
         self.0.record_duration(elapsed);
     }
 
-    fn on_error(&self, failure: BackendError, elapsed: Duration) {
-        self.0.record_error(failure.name());
-        match failure {
+    fn on_error(&self, error: BackendError, elapsed: Duration) {
+        self.0.record_error(error.name());
+        match error {
             BackendError::CircuitOpen => {}
             BackendError::Timeout
             | BackendError::Unreachable
