@@ -1,7 +1,6 @@
-//! What is demanded of an upstream's certificate, and what a failed handshake with it is called.
+//! Verifies the certificates of upstreams, and maps failed handshakes to a [`Cause`].
 //!
-//! Verification is on unless the file says in so many words that it is off. A name is part of every handshake, so that
-//! there is none whose certificate could belong to anybody.
+//! Verification is on unless the configuration disables it explicitly. Every handshake has a server name to verify.
 
 use std::fmt;
 use std::io;
@@ -19,33 +18,33 @@ use super::server_config::{ALPN_H2, ALPN_HTTP11};
 use super::{TlsConfigError, VERSIONS, pem, provider};
 use crate::contract::{Cause, Evidence};
 
-/// Whom an upstream's servers must be certified by.
+/// How the certificates of an upstream's servers are verified.
 pub struct CertVerification {
-    /// `None`: nobody asks.
+    /// The trusted authorities; `None`: verification is disabled.
     authorities: Option<Vec<CertificateDer<'static>>>,
-    /// One for each of [`Alpn`].
+    /// One for each variant of [`Alpn`].
     client_configs: [Arc<ClientConfig>; 3],
 }
 
-/// Which protocols a server is offered (ALPN, RFC 7301).
+/// The protocols offered to a server (ALPN, RFC 7301).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Alpn {
-    /// HTTP/1.1 alone.
+    /// HTTP/1.1 only.
     Http1,
-    /// HTTP/2, or else HTTP/1.1.
+    /// HTTP/2 preferred, HTTP/1.1 otherwise.
     Http2OrHttp1,
-    /// HTTP/2 alone.
+    /// HTTP/2 only.
     Http2,
 }
 
 impl fmt::Debug for CertVerification {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let authorities = self.authorities.as_ref().map(Vec::len);
-        f.debug_struct("Trust").field("authorities", &authorities).finish_non_exhaustive()
+        f.debug_struct("CertVerification").field("authorities", &authorities).finish_non_exhaustive()
     }
 }
 
-/// The same demand; handshakes may then go on as they did.
+/// Equal if the authorities are the same. A reload then keeps the upstream and its connections.
 impl PartialEq for CertVerification {
     fn eq(&self, other: &Self) -> bool {
         self.authorities == other.authorities
@@ -55,44 +54,44 @@ impl PartialEq for CertVerification {
 impl Eq for CertVerification {}
 
 impl CertVerification {
-    /// In the authorities that this system trusts. What can be read of its list is taken.
+    /// Trusts the authorities that the operating system trusts. Unreadable entries are skipped.
     ///
     /// # Errors
-    /// There are none.
+    /// No trusted authority was found.
     pub fn system_roots() -> Result<CertVerification, TlsConfigError> {
         let certificates = rustls_native_certs::load_native_certs().certs;
         let mut roots = RootCertStore::empty();
         let (accepted, _) = roots.add_parsable_certificates(certificates.iter().cloned());
         if accepted == 0 {
             return Err(TlsConfigError::new(
-                "this system has no list of trusted authorities",
-                "install ca-certificates, or name the authority's certificate: tls: { ca: FILE }",
+                "no trusted authorities are installed on this system",
+                "install ca-certificates, or set the authority's certificate: tls: { ca: FILE }",
             ));
         }
         CertVerification::new(Some(certificates), roots)
     }
 
-    /// In the authorities of a PEM file and in nobody else.
+    /// Trusts only the authorities in a PEM file.
     ///
     /// # Errors
-    /// The file cannot be used.
+    /// The file is not PEM, is damaged, or contains no certificate.
     pub fn from_pem(file: &[u8]) -> Result<CertVerification, TlsConfigError> {
         let certificates = pem::certificates(file)?;
         let mut roots = RootCertStore::empty();
         for (index, certificate) in certificates.iter().enumerate() {
             let damaged = |_| {
                 let message = format!("certificate {} of the file is damaged", index + 1);
-                TlsConfigError::new(message, "copy it anew from where it was issued")
+                TlsConfigError::new(message, "replace it with an intact copy")
             };
             roots.add(certificate.clone()).map_err(damaged)?;
         }
         CertVerification::new(Some(certificates), roots)
     }
 
-    /// In anybody at all.
+    /// Accepts any certificate. A man in the middle can then read and modify the traffic.
     ///
     /// # Errors
-    /// The cryptography does not work; never seen.
+    /// The cryptography provider failed.
     pub fn disabled() -> Result<CertVerification, TlsConfigError> {
         CertVerification::new(None, RootCertStore::empty())
     }
@@ -126,12 +125,12 @@ impl CertVerification {
         Ok(CertVerification { authorities, client_configs: [http1, both, http2] })
     }
 
-    /// Whether certificates are looked at.
+    /// Whether certificates are verified.
     pub fn is_enabled(&self) -> bool {
         self.authorities.is_some()
     }
 
-    /// For handshakes.
+    /// The rustls configuration for a handshake.
     pub(super) fn client_config(&self, alpn: Alpn) -> &Arc<ClientConfig> {
         let [http1, both, http2] = &self.client_configs;
         match alpn {
@@ -142,18 +141,18 @@ impl CertVerification {
     }
 }
 
-/// The name that a server must be certified for, and that it is asked by (SNI).
+/// Parses the server name for SNI and certificate verification.
 ///
 /// # Errors
-/// It is neither a host name nor an address.
+/// `text` is neither a host name nor an IP address.
 pub fn server_name(text: &str) -> Result<ServerName<'static>, TlsConfigError> {
     ServerName::try_from(text.to_owned()).map_err(|_| {
         let help = "expected a host name, for example api.internal, or an address";
-        TlsConfigError::new("no certificate can be for this name", help)
+        TlsConfigError::new("not a valid certificate name", help)
     })
 }
 
-/// What a handshake that failed is called, and what the log may say of it.
+/// Maps an error of a client handshake to a cause and the evidence for the log.
 pub fn handshake_fault(error: &io::Error) -> (Cause, Evidence) {
     let Some(tls_error) = tls_error(error) else {
         let evidence = if error.kind() == io::ErrorKind::UnexpectedEof {
@@ -167,19 +166,18 @@ pub fn handshake_fault(error: &io::Error) -> (Cause, Evidence) {
         Error::InvalidCertificate(CertificateError::UnknownIssuer) => (
             Cause::TlsCertificateError,
             Evidence::from_static(
-                "the certificate is signed by nobody who is trusted here (upstreams.*.tls.ca)",
+                "the certificate is not signed by a trusted authority (upstreams.*.tls.ca)",
             ),
         ),
         Error::InvalidCertificate(_) => (Cause::TlsCertificateError, Evidence::owned(tls_error.to_string())),
-        Error::InvalidMessage(InvalidMessage::InvalidContentType) => (
-            Cause::TlsProtocolError,
-            Evidence::from_static("the server does not answer in TLS: a plain port?"),
-        ),
+        Error::InvalidMessage(InvalidMessage::InvalidContentType) => {
+            (Cause::TlsProtocolError, Evidence::from_static("the server does not use TLS on this port"))
+        }
         _ => (Cause::TlsProtocolError, Evidence::owned(tls_error.to_string())),
     }
 }
 
-/// Whether TLS is what broke, on a connection whose handshake was over.
+/// Whether an I/O error on an established connection comes from TLS.
 pub fn is_tls_error(error: &io::Error) -> bool {
     tls_error(error).is_some()
 }
@@ -188,7 +186,7 @@ fn tls_error(error: &io::Error) -> Option<&Error> {
     error.get_ref()?.downcast_ref()
 }
 
-/// Takes any certificate, but still wants proof that the server has its key.
+/// Accepts any certificate, but still verifies that the server has its private key.
 #[derive(Debug)]
 struct NoVerifier(WebPkiSupportedAlgorithms);
 

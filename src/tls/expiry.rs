@@ -1,21 +1,21 @@
-//! From when and until when a certificate is valid: two dates at a fixed place of its DER.
+//! Reads the validity dates of a certificate from its DER encoding, because `webpki` does not expose them.
 //!
-//! Whether that is still or already so is for those who have a clock. Everything else in a certificate is judged by
-//! `webpki`; it does not tell the dates.
+//! The caller passes the current time.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// The two dates of a certificate, in seconds since 1970; before that is 1970.
+/// The validity dates of a certificate, in seconds since 1970. Earlier dates become 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Validity {
-    /// Not valid before.
+    /// The first second of validity.
     pub not_before: u64,
-    /// Not valid after.
+    /// The last second of validity.
     pub not_after: u64,
 }
 
 impl Validity {
-    /// What is wrong with it at `now`: a part of a sentence about the certificate.
+    /// Why the certificate is not valid at `now`, as a phrase that continues "the certificate ..."; `None` if it is
+    /// valid.
     pub fn problem(self, now: SystemTime) -> Option<String> {
         let now = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         if now > self.not_after {
@@ -27,11 +27,11 @@ impl Validity {
         }
     }
 
-    /// Reads a certificate (RFC 5280 4.1). `None`: it is none.
+    /// Reads the dates of a DER certificate (RFC 5280 4.1); `None` if it is malformed.
     pub fn parse(certificate: &[u8]) -> Option<Validity> {
         let (signed, _) = read_tagged(certificate, SEQUENCE)?;
         let (mut fields, _) = read_tagged(signed, SEQUENCE)?;
-        // Version (may be left out), serial number, algorithm, issuer.
+        // Version (optional), serial number, algorithm, issuer.
         if let Some((_, rest)) = read_tagged(fields, VERSION) {
             fields = rest;
         }
@@ -52,13 +52,13 @@ const UTC_TIME: u8 = 0x17;
 const GENERALIZED_TIME: u8 = 0x18;
 
 fn format_date(seconds: u64) -> String {
-    // The last date that the formatter knows; certificates without an end have 9999-12-31.
+    // The last date that the formatter supports. Certificates without an expiry date have 9999-12-31.
     const LAST: u64 = 253_402_300_799;
     let time = UNIX_EPOCH + Duration::from_secs(seconds.min(LAST));
     humantime::format_rfc3339_seconds(time).to_string()
 }
 
-/// The content of the element that `input` begins with, if it has this tag, and what follows it.
+/// The content of the first DER element of `input`, if it has this tag, and the rest of `input`.
 fn read_tagged(input: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
     let (actual_tag, content, rest) = read_element(input)?;
     (actual_tag == tag).then_some((content, rest))
@@ -80,7 +80,7 @@ fn read_element(input: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     Some((tag, content, rest))
 }
 
-/// A time that the input begins with, and what follows it.
+/// The time at the start of `input`, in seconds since 1970, and the rest of `input`.
 fn read_time(input: &[u8]) -> Option<(u64, &[u8])> {
     let (tag, text, rest) = read_element(input)?;
     let text = std::str::from_utf8(text).ok()?.strip_suffix('Z')?;
@@ -108,7 +108,7 @@ fn read_time(input: &[u8]) -> Option<(u64, &[u8])> {
     Some((u64::try_from(seconds).unwrap_or(0), rest))
 }
 
-/// Howard Hinnant's `days_from_civil`: years begin in March, so that the leap day is the last of them.
+/// Howard Hinnant's `days_from_civil`: years begin in March, so that the leap day is the last day of a year.
 fn days_since_1970(year: i64, month: i64, day: i64) -> i64 {
     let year = if month <= 2 { year - 1 } else { year };
     let era = year.div_euclid(400);
@@ -134,7 +134,7 @@ mod tests {
     #[test]
     fn certificate_dates_are_read_from_both_time_formats() {
         let parse = |not_before, not_after| Validity::parse(&certificate(not_before, not_after)).unwrap();
-        // `date -u -d 2024-02-29 +%s` and so on.
+        // Expected values from `date -u -d 2024-02-29 +%s`.
         assert_eq!(
             parse((2024, 2, 29), (2049, 12, 31)),
             Validity { not_before: 1_709_164_800, not_after: 2_524_521_600 }

@@ -1,7 +1,7 @@
-//! Who a listener is: a certificate with its chain, and the key that proves it.
+//! The identity of a listener: a certificate with its chain, and the private key.
 //!
-//! A value of [`Identity`] is one that works: its key belongs to its certificate. Whether the dates are right is left to
-//! those who have a clock.
+//! [`Identity::new`] verifies that the key belongs to the certificate. It does not check the validity dates, because it
+//! has no clock.
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use rustls::{Error, InconsistentKeys};
 use super::expiry::Validity;
 use super::{TlsConfigError, pem, provider};
 
-/// A certificate with its key.
+/// A certificate chain with its private key.
 pub struct Identity {
     key: Arc<CertifiedKey>,
     names: Vec<String>,
@@ -26,20 +26,20 @@ impl fmt::Debug for Identity {
     }
 }
 
-/// Which of the two files is at fault.
+/// The file that cannot be used, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum IdentityError {
-    /// The one with the certificate.
+    /// The certificate file.
     Certificate(TlsConfigError),
-    /// The one with the key.
+    /// The key file.
     Key(TlsConfigError),
 }
 
 impl Identity {
-    /// From the contents of two PEM files: the certificate with its chain, and the key.
+    /// Parses two PEM files: the certificate with its chain, and the private key.
     ///
     /// # Errors
-    /// One of them cannot be used, or they do not belong together.
+    /// A file cannot be parsed, or the key does not belong to the certificate.
     pub fn new(certificate: &[u8], key: &[u8]) -> Result<Identity, IdentityError> {
         let chain = pem::certificates(certificate).map_err(IdentityError::Certificate)?;
         let (names, validity) = chain
@@ -50,7 +50,7 @@ impl Identity {
         let key = CertifiedKey::from_der(chain, key, &provider()).map_err(|error| match error {
             Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => IdentityError::Key(TlsConfigError::new(
                 "the key does not belong to the certificate",
-                "use the key that the certificate was issued for; the server's own certificate stands first in its file",
+                "use the key that the certificate was issued for; the server's certificate must come first in its file",
             )),
             Error::InvalidCertificate(_) => IdentityError::Certificate(damaged_certificate()),
             error => IdentityError::Key(TlsConfigError::new(
@@ -61,17 +61,17 @@ impl Identity {
         Ok(Identity { key: Arc::new(key), names, validity })
     }
 
-    /// Its certificate and key, for a handshake.
+    /// The certificate and key, for a handshake.
     pub(super) fn key(&self) -> &Arc<CertifiedKey> {
         &self.key
     }
 
-    /// The host names it is for, `*.` ones among them; lower case.
+    /// The DNS names of the certificate, in lower case, including wildcards.
     pub fn names(&self) -> &[String] {
         &self.names
     }
 
-    /// From when and until when.
+    /// The validity dates of the certificate.
     pub fn validity(&self) -> Validity {
         self.validity
     }
@@ -84,10 +84,7 @@ fn names_and_validity(certificate: &CertificateDer<'_>) -> Option<(Vec<String>, 
 }
 
 fn damaged_certificate() -> TlsConfigError {
-    TlsConfigError::new(
-        "the first certificate of the file is damaged",
-        "copy it anew from where it was issued",
-    )
+    TlsConfigError::new("the first certificate of the file is damaged", "replace it with an intact copy")
 }
 
 #[cfg(test)]
@@ -108,7 +105,7 @@ mod tests {
         let (certificate, key) = pair("*.Shop.test");
         let identity = Identity::new(certificate.as_bytes(), key.as_bytes()).unwrap();
         assert_eq!(identity.names(), ["*.shop.test"]);
-        // Both in one file, as some programs want it.
+        // Both in one file, as some programs require.
         let both = format!("{key}{certificate}");
         assert!(Identity::new(both.as_bytes(), both.as_bytes()).is_ok());
     }
@@ -127,14 +124,14 @@ mod tests {
             ("", &key, "cert", "the file is not PEM"),
             ("hello", &key, "cert", "the file is not PEM"),
             ("\u{30}\u{2}", &key, "cert", "the file is not PEM"),
-            (&key, &certificate, "cert", "the file holds a private key and no certificate"),
-            (truncated, &key, "cert", "the file ends inside a part: its -----END line is missing"),
-            (&damaged, &key, "cert", "the file is damaged: a part is not base64"),
+            (&key, &certificate, "cert", "the file contains a private key but no certificate"),
+            (truncated, &key, "cert", "the file is truncated: an -----END line is missing"),
+            (&damaged, &key, "cert", "the file is damaged: invalid base64"),
             (not_a_certificate, &key, "cert", "the first certificate of the file is damaged"),
             (&certificate, "", "key", "the file is not PEM"),
-            (&certificate, &certificate, "key", "the file holds a certificate and no private key"),
+            (&certificate, &certificate, "key", "the file contains a certificate but no private key"),
             (&certificate, &other_key, "key", "the key does not belong to the certificate"),
-            (&certificate, &encrypted, "key", "the private key is locked with a password"),
+            (&certificate, &encrypted, "key", "the private key is encrypted with a passphrase"),
         ];
         for (certificate, key, file, message) in cases {
             let error = Identity::new(certificate.as_bytes(), key.as_bytes()).unwrap_err();

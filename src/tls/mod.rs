@@ -1,9 +1,9 @@
-//! How TLS is spoken: what a certificate file says, who is served with it, whom we trust, and the encrypted stream itself.
+//! TLS for listeners and upstreams. Callers apply the handshake timeouts and handle failures.
 //!
-//! [`pem`] reads files, [`identity`] binds a certificate to its key, [`server_config`] is what a listener shows to clients,
-//! [`cert_verification`] is what is demanded of an upstream,
-//! [`stream`] makes a connection encrypted and is the only file that knows
-//! pingora. Nothing here knows a request, a limit of time or what is answered when a handshake fails.
+//! - [`pem`] parses certificate and key files. [`expiry`] reads the validity dates.
+//! - [`identity`] pairs a certificate with its private key. [`server_config`] selects one by SNI on a listener.
+//! - [`cert_verification`] verifies the certificates of upstreams.
+//! - [`stream`] performs the handshakes and implements pingora's stream traits.
 
 pub mod cert_verification;
 pub mod expiry;
@@ -16,12 +16,12 @@ use std::sync::{Arc, LazyLock};
 
 use rustls::crypto::CryptoProvider;
 
-/// Why a file cannot be used: what is wrong with it, and what would be right.
+/// A diagnostic for a certificate, a key or a TLS setting that cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsConfigError {
-    /// What is wrong.
+    /// The problem.
     pub message: String,
-    /// What would be right.
+    /// How to fix it.
     pub help: String,
 }
 
@@ -31,10 +31,10 @@ impl TlsConfigError {
     }
 }
 
-/// TLS 1.3, and 1.2 for those who have nothing newer; older versions and their suites are not even compiled in.
+/// TLS 1.3 and 1.2. rustls does not implement older versions.
 const VERSIONS: &[&rustls::SupportedProtocolVersion] = &[&rustls::version::TLS13, &rustls::version::TLS12];
 
-/// The cryptography, named here and never looked up in a place that others could set.
+/// The cryptography provider, passed explicitly because the process-wide default can be changed by other code.
 fn provider() -> Arc<CryptoProvider> {
     static PROVIDER: LazyLock<Arc<CryptoProvider>> =
         LazyLock::new(|| Arc::new(rustls::crypto::ring::default_provider()));

@@ -1,16 +1,16 @@
-//! PEM files: the certificates and the private key in them, or what is wrong, in the words of who made the file.
+//! Parses certificates and private keys from PEM files, with a diagnostic for each common mistake.
 //!
-//! Pure functions on bytes: who reads the file knows its name and its place in the configuration.
+//! Pure functions on bytes: the caller adds the file name and the configuration key.
 
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::TlsConfigError;
 
-/// Every certificate of a file, in its order; at least one.
+/// All certificates of a file, in order; at least one.
 ///
 /// # Errors
-/// The file is no PEM, is damaged, or holds something else.
+/// The file is not PEM, is damaged, or contains no certificate.
 pub fn certificates(file: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsConfigError> {
     let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(file).collect();
     match certificates {
@@ -20,14 +20,14 @@ pub fn certificates(file: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsConf
     }
 }
 
-/// The private key of a file: the first one.
+/// The first private key of a file.
 ///
 /// # Errors
-/// The file is no PEM, is damaged, holds something else, or a key that is locked with a password.
+/// The file is not PEM, is damaged, contains no private key, or the key is encrypted with a passphrase.
 pub fn private_key(file: &[u8]) -> Result<PrivateKeyDer<'static>, TlsConfigError> {
     match PrivateKeyDer::from_pem_slice(file) {
         Ok(key) if is_encrypted(file) => {
-            // The traditional form: the same label, and a line that says so.
+            // The traditional format has the same label and a `Proc-Type: 4,ENCRYPTED` line.
             drop(key);
             Err(encrypted_key())
         }
@@ -41,7 +41,7 @@ pub fn private_key(file: &[u8]) -> Result<PrivateKeyDer<'static>, TlsConfigError
 fn no_certificate(file: &[u8]) -> TlsConfigError {
     if contains(file, "PRIVATE KEY-----") {
         return TlsConfigError::new(
-            "the file holds a private key and no certificate",
+            "the file contains a private key but no certificate",
             "cert and key may be swapped",
         );
     }
@@ -54,32 +54,32 @@ fn no_key(file: &[u8]) -> TlsConfigError {
     }
     if contains(file, "BEGIN CERTIFICATE-----") {
         return TlsConfigError::new(
-            "the file holds a certificate and no private key",
+            "the file contains a certificate but no private key",
             "cert and key may be swapped",
         );
     }
     not_pem(file, "private key")
 }
 
-fn not_pem(file: &[u8], wanted: &str) -> TlsConfigError {
+fn not_pem(file: &[u8], expected: &str) -> TlsConfigError {
     if contains(file, "-----BEGIN ") {
-        let help = "expected a PEM file that has one";
-        return TlsConfigError::new(format!("the file holds no {wanted}"), help);
+        let help = format!("expected a PEM file with a {expected}");
+        return TlsConfigError::new(format!("the file contains no {expected}"), help);
     }
     // DER begins with a SEQUENCE of two length octets.
     if file.starts_with(&[0x30, 0x82]) {
         let help = "convert it: openssl x509 -inform der -in FILE (or openssl pkey -inform der)";
         return TlsConfigError::new("the file is DER, not PEM", help);
     }
-    let help = "expected text with a part that begins with -----BEGIN";
+    let help = "expected text with a -----BEGIN line";
     TlsConfigError::new("the file is not PEM", help)
 }
 
 fn encrypted_key() -> TlsConfigError {
-    let message = "the private key is locked with a password";
+    let message = "the private key is encrypted with a passphrase";
     TlsConfigError::new(
         message,
-        "store it unlocked, readable by the gateway alone: openssl pkey -in FILE -out KEY",
+        "decrypt it into a file that only the gateway can read: openssl pkey -in FILE -out KEY",
     )
 }
 
@@ -89,14 +89,14 @@ fn is_encrypted(file: &[u8]) -> bool {
 
 fn damaged(error: &pem::Error) -> TlsConfigError {
     let message = match error {
-        pem::Error::MissingSectionEnd { .. } => "the file ends inside a part: its -----END line is missing",
-        pem::Error::IllegalSectionStart { .. } => "a -----BEGIN line of the file is damaged",
-        pem::Error::Base64Decode(_) => "the file is damaged: a part is not base64",
-        pem::Error::SectionTooLarge => "a part of the file is far too large",
-        // The library's enum may grow.
+        pem::Error::MissingSectionEnd { .. } => "the file is truncated: an -----END line is missing",
+        pem::Error::IllegalSectionStart { .. } => "the file is damaged: invalid -----BEGIN line",
+        pem::Error::Base64Decode(_) => "the file is damaged: invalid base64",
+        pem::Error::SectionTooLarge => "a section of the file is too large",
+        // The enum is non-exhaustive.
         _ => "the file cannot be read as PEM",
     };
-    TlsConfigError::new(message, "copy it anew from where it was issued")
+    TlsConfigError::new(message, "replace it with an intact copy")
 }
 
 fn contains(file: &[u8], text: &str) -> bool {

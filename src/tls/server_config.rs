@@ -1,4 +1,4 @@
-//! What a listener shows to clients: the certificate for the name they ask for, and the protocols it speaks.
+//! The TLS configuration of a listener: certificate selection by SNI, ALPN, and session tickets.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -11,41 +11,42 @@ use rustls::sign::CertifiedKey;
 use super::identity::Identity;
 use super::{VERSIONS, provider};
 
-/// What a listener's handshakes go by.
+/// The TLS configuration of a listener, shared by its handshakes.
 pub type ServerTlsConfig = Arc<ServerConfig>;
 
-/// HTTP/2, by ALPN.
+/// The ALPN identifier of HTTP/2 (RFC 9113 3.1).
 pub const ALPN_H2: &[u8] = b"h2";
-/// HTTP/1.1, by ALPN.
+/// The ALPN identifier of HTTP/1.1 (RFC 7301 6).
 pub const ALPN_HTTP11: &[u8] = b"http/1.1";
 
-/// The settings of a listener's handshakes. The first identity is for clients that ask for a name nobody has, or for
-/// none.
+/// Builds the TLS configuration of a listener. Clients without SNI, or with an unknown name, get the first identity
+/// that they can verify.
 ///
 /// # Errors
-/// The cryptography does not work; never seen.
+/// The cryptography provider failed.
 pub fn build(identities: &[Identity]) -> Result<ServerTlsConfig, String> {
     let builder = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(VERSIONS)
         .map_err(|error| error.to_string())?;
     let mut config = builder.with_no_client_auth().with_cert_resolver(Arc::new(SniResolver::new(identities)));
     config.alpn_protocols = vec![ALPN_H2.to_vec(), ALPN_HTTP11.to_vec()];
-    // A client that returns shows a ticket that only we can read: resuming costs no memory here.
+    // Session tickets are encrypted and stored by the client, so resumption needs no memory here.
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.ticketer = rustls::crypto::ring::Ticketer::new().map_err(|error| error.to_string())?;
     Ok(Arc::new(config))
 }
 
-/// Chooses the certificate by the name that the client asks for (SNI).
+/// Selects the certificate by the server name in the ClientHello (SNI).
 struct SniResolver {
     identities: Vec<Arc<CertifiedKey>>,
-    /// Names and `*.` names in lower case; those with several certificates (RSA beside ECDSA) in the order of the file.
+    /// Exact and wildcard names in lower case, with the indices of their identities in configuration order. A name may
+    /// have several, for example RSA and ECDSA.
     names: HashMap<String, Vec<usize>>,
 }
 
 impl fmt::Debug for SniResolver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ByName").field("names", &self.names).finish_non_exhaustive()
+        f.debug_struct("SniResolver").field("names", &self.names).finish_non_exhaustive()
     }
 }
 
@@ -63,10 +64,10 @@ impl SniResolver {
         }
     }
 
-    /// The certificates for a name, the best first.
+    /// The certificates for a name, in configuration order.
     fn certificates_for(&self, name: &str) -> Vec<&Arc<CertifiedKey>> {
         let name = name.to_ascii_lowercase();
-        // RFC 6125 6.4.3: a wildcard stands for one label, the first.
+        // RFC 6125 6.4.3: a wildcard matches exactly one label, the first.
         let wildcard = name.split_once('.').map(|(_, parent)| format!("*.{parent}"));
         let indices = self.names.get(&name).or_else(|| self.names.get(&wildcard?));
         indices.into_iter().flatten().filter_map(|index| self.identities.get(*index)).collect()
@@ -78,7 +79,7 @@ impl ResolvesServerCert for SniResolver {
         let matching = hello.server_name().map(|name| self.certificates_for(name)).unwrap_or_default();
         let usable = |key: &&Arc<CertifiedKey>| key.key.choose_scheme(hello.signature_schemes()).is_some();
         let chosen = matching.iter().copied().find(usable).or_else(|| matching.first().copied());
-        // Nobody has the name: the first that the client can verify, or the first of all.
+        // No identity has the name: use the first that the client can verify, or else the first.
         let chosen = chosen.or_else(|| self.identities.iter().find(usable));
         chosen.or_else(|| self.identities.first()).cloned()
     }

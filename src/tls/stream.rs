@@ -1,7 +1,6 @@
-//! An encrypted connection as the request path wants it: one of pingora's streams, over another one of them.
+//! A TLS connection over one of pingora's streams, which implements pingora's stream traits itself.
 //!
-//! Handshakes are made here, under limits that others set; that is why this is the one file of the room that names
-//! pingora.
+//! The handshakes run here; the callers apply timeouts. This is the only file of the module that uses pingora.
 
 use std::fmt;
 use std::future::Future;
@@ -26,31 +25,31 @@ use super::server_config::ALPN_H2;
 /// The first octet of a TLS record that carries a handshake (RFC 8446 5.1).
 const HANDSHAKE_RECORD: u8 = 0x16;
 
-/// Why a client's handshake came to nothing.
+/// Why a handshake with a client failed.
 #[derive(Debug)]
 pub enum AcceptError {
-    /// It closed without a byte.
+    /// The client closed the connection without sending a byte.
     ClosedEarly,
-    /// Its first byte begins no handshake: most often plain HTTP.
+    /// The first byte is not a TLS handshake record; usually plaintext HTTP.
     NotTls,
-    /// Anything else: no protocol, suite or certificate that both take, garbage, a client that left.
+    /// Any other failure: no common version or cipher suite, invalid data, or the client disconnected.
     Handshake(io::Error),
 }
 
-/// An encrypted connection.
+/// A TLS connection with a client or a server.
 pub struct TlsConnection(TlsStream<PlainStream>);
 
 impl fmt::Debug for TlsConnection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Encrypted").field("id", &self.id()).finish_non_exhaustive()
+        f.debug_struct("TlsConnection").field("id", &self.id()).finish_non_exhaustive()
     }
 }
 
 impl TlsConnection {
-    /// A client's handshake. The caller limits its time.
+    /// Performs the server side of a handshake. The caller applies a timeout.
     ///
     /// # Errors
-    /// It came to nothing; the client has been told where TLS has a way to.
+    /// The handshake failed; the client received a TLS alert where one is defined.
     pub async fn accept(stream: Stream, config: Arc<ServerConfig>) -> Result<TlsConnection, AcceptError> {
         let plain = PlainStream { stream, first_byte: FirstByte::Awaited };
         match TlsAcceptor::from(config).accept(plain).into_fallible().await {
@@ -63,10 +62,10 @@ impl TlsConnection {
         }
     }
 
-    /// A handshake with a server that must be certified for this name. The caller limits its time.
+    /// Performs the client side of a handshake and verifies the certificate for `name`. The caller applies a timeout.
     ///
     /// # Errors
-    /// It came to nothing; see [`super::cert_verification::handshake_fault`].
+    /// The handshake failed; see [`super::cert_verification::handshake_fault`].
     pub async fn connect(
         stream: Stream,
         verification: &CertVerification,
@@ -78,27 +77,27 @@ impl TlsConnection {
         Ok(TlsConnection(TlsStream::Client(connector.connect(name, plain).await?)))
     }
 
-    /// Whether both sides have agreed on HTTP/2.
+    /// Whether ALPN selected HTTP/2.
     pub fn negotiated_http2(&self) -> bool {
         self.0.get_ref().1.alpn_protocol() == Some(ALPN_H2)
     }
 }
 
-/// The plain connection under an encrypted one.
+/// The plaintext connection below TLS. On a listener it checks the first byte.
 struct PlainStream {
     stream: Stream,
     first_byte: FirstByte,
 }
 
-/// What is known of the first byte.
+/// The state of the check of the first byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum FirstByte {
-    /// It is to come.
+    /// No byte was received yet.
     Awaited,
-    /// It begins no handshake. No byte of it reaches the TLS library, so that nothing is answered in a language that
-    /// the client does not speak.
+    /// Not a TLS handshake record. The input is withheld from rustls, so that no alert is sent to a client that does
+    /// not use TLS.
     NotTls,
-    /// It was as it should be, or does not matter.
+    /// A TLS handshake record, or an outgoing connection.
     Checked,
 }
 
@@ -186,7 +185,7 @@ impl AsyncWrite for TlsConnection {
     }
 }
 
-// What pingora wants to know of a stream; what it does not use here has no answer.
+// Traits that pingora requires of a stream. Methods that are not used here return nothing.
 
 impl UniqueID for TlsConnection {
     fn id(&self) -> UniqueIDType {
@@ -203,7 +202,7 @@ impl Shutdown for TlsConnection {
         Self: 'async_trait,
     {
         Box::pin(async move {
-            // The connection is given up either way.
+            // The connection is dropped in any case.
             let _ = AsyncWriteExt::shutdown(&mut self.0).await;
         })
     }

@@ -1,23 +1,22 @@
-//! Whose turn it is: weighted round robin as a fixed sequence of server indices.
-//!
-//! Pure: the position is given. It knows no address and no health.
+//! Weighted round robin, as a precomputed sequence of server indices. Pure: the caller keeps the position.
 
-/// The order of one round: each server as often as its weight, spread as evenly as possible.
+/// One round: each server appears as often as its weight, spread as evenly as possible.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RoundRobin {
     sequence: Box<[usize]>,
 }
 
-/// Longest sequence that is kept; weights beyond it are scaled down.
+/// Approximate maximum length of the sequence; larger weights are scaled down.
 const MAX_SEQUENCE: u64 = 4096;
 
 impl RoundRobin {
-    /// From the weights of the servers, in their order. A weight of 0 counts as 1.
+    /// Builds the sequence from the weights of the servers. A weight of 0 counts as 1.
     pub fn new(weights: &[u32]) -> Self {
         let weights: Vec<u64> = scaled_weights(weights);
         let total: u64 = weights.iter().sum();
         let total_signed = i64::try_from(total).unwrap_or(i64::MAX);
-        // The smooth sequence known from nginx: everyone gains their weight, the richest goes and pays the total.
+        // Smooth weighted round robin, as in nginx: in each turn every server's credit grows by its weight; the server
+        // with the most credit is chosen and its credit drops by the total.
         let mut credit = vec![0_i64; weights.len()];
         let mut sequence = Vec::new();
         for _ in 0..total {
@@ -37,7 +36,7 @@ impl RoundRobin {
         RoundRobin { sequence: sequence.into_boxed_slice() }
     }
 
-    /// The server of turn `turn`; `None` without servers.
+    /// The server index for the given turn; `None` without servers.
     pub fn server(&self, turn: usize) -> Option<usize> {
         let turn = turn.checked_rem(self.sequence.len())?;
         self.sequence.get(turn).copied()

@@ -1,9 +1,7 @@
-//! How many requests an upstream works on at once, and who waits for a turn: a limit, and a bounded line in front of it,
-//! first come, first served.
+//! The concurrency limit of an upstream: a maximum number of requests in flight and a bounded FIFO queue.
 //!
-//! [`decide`] and [`estimated_wait`] are pure; [`Concurrency`] is the state they look at, carried from snapshot to snapshot
-//! like the upstream itself. It knows no request and sets no timer: who waits too long, or has nobody left to answer,
-//! drops its [`Ticket`]. What a refused client is told is decided elsewhere.
+//! [`decide`] and [`estimated_wait`] are pure. [`Concurrency`] is the state, which survives reloads. It sets no timer:
+//! a request that times out or whose client disconnects drops its [`Ticket`].
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,44 +10,44 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, MutexGuard};
 
-/// What the operator allows.
+/// The configured limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConcurrencyLimits {
-    /// Requests at once; at least 1.
+    /// Maximum number of requests in flight; at least 1.
     pub max: u32,
-    /// Requests that may wait for one of them to end.
+    /// Maximum number of queued requests.
     pub queue: u32,
-    /// And for how long.
+    /// Maximum time in the queue.
     pub queue_timeout: Duration,
 }
 
 impl ConcurrencyLimits {
-    /// As many as come.
+    /// No limit.
     pub const UNLIMITED: ConcurrencyLimits =
         ConcurrencyLimits { max: u32::MAX, queue: 0, queue_timeout: Duration::ZERO };
 }
 
-/// How busy an upstream is.
+/// The number of requests at an upstream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Occupancy {
     /// Requests that hold a permit.
     pub in_flight: u32,
-    /// Requests that wait for one.
+    /// Queued requests.
     pub waiting: u32,
 }
 
-/// What becomes of a request that arrives.
+/// The decision for a new request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AdmitDecision {
-    /// It goes to the upstream.
+    /// Send the request upstream.
     Admit,
-    /// It waits behind those who came before.
+    /// Queue the request.
     Queue,
-    /// It is refused.
+    /// Reject the request.
     QueueFull,
 }
 
-/// The rule. Nobody overtakes: while one waits, everybody who comes later does.
+/// Decides for a new request. While any request is queued, later requests are queued behind it.
 pub const fn decide(occupancy: Occupancy, limits: ConcurrencyLimits) -> AdmitDecision {
     if occupancy.waiting == 0 && occupancy.in_flight < limits.max {
         AdmitDecision::Admit
@@ -60,10 +58,12 @@ pub const fn decide(occupancy: Occupancy, limits: ConcurrencyLimits) -> AdmitDec
     }
 }
 
-/// How long it takes until a refused request would have its turn: the line before it has been served (or has given up,
-/// which nobody puts off beyond the limit), and one turn more. `hold_time` is how long a request has recently held its
-/// permit; while that is not known, neither is this. `stalled_for` is how long none has been given back: an upstream that was
-/// quick once and stands still now is expected to stand still for as long again.
+/// Estimates when a rejected request could get a permit, for Retry-After: the time until the queue is empty, plus one
+/// more interval.
+///
+/// The interval is `hold_time / max`, where `hold_time` is the average time a request holds its permit (`None`:
+/// unknown, no estimate). `stalled_for` is the time since a permit was last released; an upstream that has stalled is
+/// expected to stall for as long again. The queue is empty after `queue_timeout` at the latest.
 pub fn estimated_wait(
     occupancy: Occupancy,
     limits: ConcurrencyLimits,
@@ -75,43 +75,43 @@ pub fn estimated_wait(
     Some(wait.min(MAX_RETRY_AFTER))
 }
 
-/// The state of one upstream.
+/// The permits and the queue of one upstream.
 #[derive(Debug)]
 pub struct Concurrency {
-    /// A [`Occupancy`]. `waiting` changes only with the line locked, and is then its length.
+    /// A packed [`Occupancy`]. `waiting` only changes while `queue` is locked, and equals its length.
     occupancy: AtomicU64,
-    /// `max` and `queue`, packed as a load is.
+    /// `max` and `queue`, packed like an [`Occupancy`].
     limits: AtomicU64,
     queue_timeout: AtomicU64,
-    /// How long permits are held, in nanoseconds, as a moving average; 0 when none has ended yet.
+    /// Moving average of the time permits are held, in nanoseconds; 0 before the first release.
     hold_time: AtomicU64,
-    /// When a permit was last given back, or the first one taken after a rest, in nanoseconds from `created_at`.
+    /// When a permit was last released, or acquired while none was in use, in nanoseconds since `created_at`.
     last_progress: AtomicU64,
     created_at: Instant,
     queue: Mutex<Queue>,
 }
 
-/// Those who wait, by rising number.
+/// The queued requests, by ascending ticket number.
 #[derive(Debug, Default)]
 struct Queue {
     next_ticket: u64,
-    /// Everybody below, who has not left by himself, has been let in.
+    /// Tickets with a lower number have been admitted or dropped.
     admitted_below: u64,
     waiting: VecDeque<(u64, Option<Waker>)>,
 }
 
-/// The answer to a request that arrives.
+/// The result for a new request.
 #[derive(Debug)]
 pub enum Admission<'a> {
-    /// It goes to the upstream and is counted while this is held.
+    /// The request may be sent upstream.
     Permit(Permit<'a>),
-    /// It waits.
+    /// The request is queued.
     Ticket(Ticket<'a>),
-    /// It is refused.
+    /// The request is rejected.
     QueueFull,
 }
 
-/// One request that the upstream works on; dropping it lets the next one in.
+/// Counts one request in flight; dropping it admits the next queued request.
 #[derive(Debug)]
 #[must_use = "it is counted only while it is held"]
 pub struct Permit<'a> {
@@ -119,7 +119,7 @@ pub struct Permit<'a> {
     acquired_at: Instant,
 }
 
-/// A place in the line; dropping it leaves the line.
+/// A place in the queue; dropping it leaves the queue.
 #[derive(Debug)]
 #[must_use = "it is kept only while it is held"]
 pub struct Ticket<'a> {
@@ -129,7 +129,7 @@ pub struct Ticket<'a> {
 }
 
 impl Concurrency {
-    /// An upstream at rest.
+    /// Creates the state with no request in flight.
     pub fn new(limits: ConcurrencyLimits) -> Self {
         let concurrency = Concurrency {
             occupancy: AtomicU64::new(0),
@@ -144,7 +144,7 @@ impl Concurrency {
         concurrency
     }
 
-    /// From now on these limits hold. Requests that are at the upstream stay there; a larger limit lets in who waits.
+    /// Applies new limits. A lower limit does not affect requests in flight; a higher limit admits queued requests.
     pub fn set_limits(&self, limits: ConcurrencyLimits) {
         let timeout = u64::try_from(limits.queue_timeout.as_nanos()).unwrap_or(u64::MAX);
         self.queue_timeout.store(timeout, Ordering::Relaxed);
@@ -153,7 +153,7 @@ impl Concurrency {
         self.admit_waiting(self.queue.lock());
     }
 
-    /// The limits that hold.
+    /// The current limits.
     pub fn limits(&self) -> ConcurrencyLimits {
         let packed = unpack(self.limits.load(Ordering::Acquire));
         ConcurrencyLimits {
@@ -163,12 +163,12 @@ impl Concurrency {
         }
     }
 
-    /// How busy the upstream is now.
+    /// The current number of requests.
     pub fn occupancy(&self) -> Occupancy {
         unpack(self.occupancy.load(Ordering::Acquire))
     }
 
-    /// How long it takes until a request that is refused now would have its turn; see [`estimated_wait`].
+    /// The estimated wait for a request rejected at `now`; see the function [`estimated_wait`].
     pub fn estimated_wait(&self, now: Instant) -> Option<Duration> {
         let nanos = self.hold_time.load(Ordering::Relaxed);
         let hold_time = (nanos > 0).then(|| Duration::from_nanos(nanos));
@@ -182,7 +182,7 @@ impl Concurrency {
         self.last_progress.store(u64::try_from(nanos).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
-    /// A request arrives. While there is room this is one atomic exchange.
+    /// Admits, queues or rejects a new request. Admitting is one atomic exchange.
     pub fn try_acquire(&self, now: Instant) -> Admission<'_> {
         let limits = self.limits();
         let mut was_idle = false;
@@ -198,9 +198,9 @@ impl Concurrency {
             return Admission::Permit(Permit { concurrency: self, acquired_at: now });
         }
         let mut queue = self.queue.lock();
-        // The limits may have been raised meanwhile, and whoever was let in for it has been.
+        // The limits may have changed before the queue was locked.
         let limits = self.limits();
-        // Permits are given back without the lock while nobody waits, so it is decided anew, in one exchange.
+        // With an empty queue permits are released without the lock, so decide again, in one exchange.
         let mut decision = AdmitDecision::QueueFull;
         let _ = self.update_occupancy(|occupancy| {
             decision = decide(occupancy, limits);
@@ -222,7 +222,7 @@ impl Concurrency {
         }
     }
 
-    /// A permit is given back.
+    /// Releases a permit.
     fn release(&self) {
         let released = |occupancy: Occupancy| Occupancy {
             in_flight: occupancy.in_flight.saturating_sub(1),
@@ -236,7 +236,7 @@ impl Concurrency {
         self.admit_waiting(queue);
     }
 
-    /// Lets in as many of those who wait as there is room for.
+    /// Admits queued requests while permits are available.
     fn admit_waiting(&self, mut queue: MutexGuard<'_, Queue>) {
         let max = self.limits().max;
         let admit_one = |occupancy: Occupancy| {
@@ -257,14 +257,14 @@ impl Concurrency {
         wakers.into_iter().for_each(Waker::wake);
     }
 
-    /// Changes the load as long as `change` wants to.
+    /// Applies `change` atomically; an error if it returns `None`.
     fn update_occupancy(&self, mut change: impl FnMut(Occupancy) -> Option<Occupancy>) -> Result<(), ()> {
         let packed = |occupancy| change(unpack(occupancy)).map(pack);
         self.occupancy.fetch_update(Ordering::AcqRel, Ordering::Acquire, packed).map(|_| ()).map_err(|_| ())
     }
 
-    /// One part in eight of every new time: a few dozen requests and the average has followed. Two that end at once may
-    /// lose one of the two times, which costs nothing.
+    /// Updates the average with a weight of 1/8 for the new value. A concurrent update may be lost, which does not
+    /// matter for an estimate.
     fn update_hold_time(&self, hold_time: Duration) {
         let hold_time = u64::try_from(hold_time.as_nanos()).unwrap_or(u64::MAX).max(1);
         let previous = self.hold_time.load(Ordering::Relaxed);
@@ -274,7 +274,7 @@ impl Concurrency {
 }
 
 impl Permit<'_> {
-    /// Since when it is held.
+    /// When the permit was acquired.
     pub fn acquired_at(&self) -> Instant {
         self.acquired_at
     }
@@ -290,7 +290,7 @@ impl Drop for Permit<'_> {
 }
 
 impl<'a> Ticket<'a> {
-    /// Ready when it is this request's turn.
+    /// Ready when the request is admitted.
     pub fn poll_permit(&mut self, cx: &mut Context<'_>) -> Poll<Permit<'a>> {
         let mut queue = self.concurrency.queue.lock();
         if self.number < queue.admitted_below {
@@ -316,7 +316,7 @@ impl Drop for Ticket<'_> {
         }
         let mut queue = self.concurrency.queue.lock();
         if self.number < queue.admitted_below {
-            // Let in at the moment of giving up: the turn is the next one's.
+            // Admitted just before the drop: pass the permit to the next request.
             drop(queue);
             return self.concurrency.release();
         }
@@ -337,7 +337,7 @@ const fn unpack(packed: u64) -> Occupancy {
     Occupancy { in_flight: (packed >> 32) as u32, waiting: packed as u32 }
 }
 
-/// Nobody is sent away for longer than a day.
+/// Upper bound of the estimate: one day.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(86_400);
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The rule on its own, the line in its order, and many threads at once.
+//! Tests of the decision, the queue order and concurrent use.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
@@ -17,14 +17,14 @@ fn limits(max: u32, queue: u32) -> ConcurrencyLimits {
 fn permit<'a>(admission: Admission<'a>) -> Permit<'a> {
     match admission {
         Admission::Permit(permit) => permit,
-        other => panic!("no room: {other:?}"),
+        other => panic!("no permit: {other:?}"),
     }
 }
 
 fn ticket<'a>(admission: Admission<'a>) -> Ticket<'a> {
     match admission {
         Admission::Ticket(ticket) => ticket,
-        other => panic!("not in line: {other:?}"),
+        other => panic!("not queued: {other:?}"),
     }
 }
 
@@ -42,12 +42,12 @@ fn requests_are_admitted_then_queued_then_rejected() {
     assert_eq!(decision(1, 0), AdmitDecision::Admit);
     assert_eq!(decision(2, 0), AdmitDecision::Queue);
     assert_eq!(decision(2, 1), AdmitDecision::QueueFull);
-    assert_eq!(decision(1, 1), AdmitDecision::QueueFull, "nobody overtakes who waits");
+    assert_eq!(decision(1, 1), AdmitDecision::QueueFull, "queued requests go first");
     assert_eq!(decide(Occupancy { in_flight: 2, waiting: 0 }, limits(2, 0)), AdmitDecision::QueueFull);
     assert_eq!(
         decide(Occupancy { in_flight: 5, waiting: 0 }, limits(2, 1)),
         AdmitDecision::Queue,
-        "a limit that shrank"
+        "the limit was lowered"
     );
 }
 
@@ -63,16 +63,12 @@ fn estimated_wait_is_the_queue_plus_one_interval() {
     };
     assert_eq!(estimated(1, 3, SECOND), Some(SECOND * 4));
     assert_eq!(estimated(2, 3, SECOND), Some(SECOND * 2));
-    assert_eq!(
-        estimated(1, 64, SECOND),
-        Some(SECOND * 11),
-        "who waits gives up after ten, and then there is room"
-    );
+    assert_eq!(estimated(1, 64, SECOND), Some(SECOND * 11), "all queued requests time out after 10 s");
     assert_eq!(estimated(1, u32::MAX, Duration::MAX), Some(SECOND * 86_400));
     assert_eq!(estimated_wait(Occupancy::default(), limits(1, 1), None, SECOND), None);
     let full = Occupancy { in_flight: 2, waiting: 0 };
-    let stands_still = estimated_wait(full, limits(2, 0), Some(SECOND / 100), SECOND * 4);
-    assert_eq!(stands_still, Some(SECOND * 4), "it was quick once, and nothing has ended for four seconds");
+    let stalled = estimated_wait(full, limits(2, 0), Some(SECOND / 100), SECOND * 4);
+    assert_eq!(stalled, Some(SECOND * 4), "no permit was released for 4 s");
 }
 
 #[test]
@@ -170,7 +166,7 @@ fn concurrent_threads_never_exceed_the_limit_or_lose_a_ticket() {
                         Admission::QueueFull => {
                             refused.fetch_add(1, Ordering::SeqCst);
                         }
-                        // Some lose patience, at whatever moment that is.
+                        // Some requests leave the queue at an arbitrary time.
                         Admission::Ticket(ticket) if (round + thread) % 5 == 0 => {
                             drop(ticket);
                             refused.fetch_add(1, Ordering::SeqCst);
@@ -178,7 +174,7 @@ fn concurrent_threads_never_exceed_the_limit_or_lose_a_ticket() {
                         Admission::Ticket(mut ticket) => loop {
                             match ticket.poll_permit(&mut Context::from_waker(&waker)) {
                                 Poll::Ready(permit) => break work(permit),
-                                // A waiter that was forgotten would hang the test here.
+                                // A lost wakeup would hang the test here.
                                 Poll::Pending => std::thread::park(),
                             }
                         },

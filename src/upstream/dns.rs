@@ -1,14 +1,14 @@
-//! What a server's name resolved to. Lookups run elsewhere (`server::tasks`); requests only read.
+//! The resolved addresses of a server. `server::tasks` runs the lookups; requests only read the result.
 //!
-//! An address given as such is there from the start. A name without an address yet, or whose last lookup found none,
-//! has an empty list; a lookup that fails later keeps the addresses that worked.
+//! The list is empty until the first successful lookup; an IP address needs none. A lookup that fails later keeps the
+//! previous addresses.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
-/// The addresses of one server, replaced as a whole.
+/// The addresses of one server, replaced atomically.
 #[derive(Debug)]
 pub struct Addresses {
     host: String,
@@ -18,7 +18,7 @@ pub struct Addresses {
 }
 
 impl Addresses {
-    /// For `host:port`; `host` is an address or a name.
+    /// `host` is an IP address or a host name.
     pub fn new(host: &str, port: u16) -> Self {
         let literal = host.parse::<IpAddr>().ok().map(|ip| SocketAddr::new(ip, port));
         Addresses {
@@ -29,22 +29,22 @@ impl Addresses {
         }
     }
 
-    /// Whether there is a name to look up.
+    /// Whether the host is a name that needs DNS lookups.
     pub fn is_name(&self) -> bool {
         !self.is_literal
     }
 
-    /// What to look up.
+    /// The host and port to look up.
     pub fn host_and_port(&self) -> (&str, u16) {
         (&self.host, self.port)
     }
 
-    /// What is known now.
+    /// The current addresses, sorted.
     pub fn current(&self) -> arc_swap::Guard<Arc<Vec<SocketAddr>>> {
         self.current.load()
     }
 
-    /// A lookup found these. An empty answer keeps what is known.
+    /// Replaces the addresses with the result of a lookup. An empty result keeps the previous addresses.
     pub fn update(&self, mut addresses: Vec<SocketAddr>) {
         if addresses.is_empty() {
             return;
@@ -72,6 +72,6 @@ mod tests {
         name.update(vec![second, first, second]);
         assert_eq!(**name.current(), vec![first, second]);
         name.update(Vec::new());
-        assert_eq!(**name.current(), vec![first, second], "an empty answer keeps what worked");
+        assert_eq!(**name.current(), vec![first, second], "an empty result keeps the previous addresses");
     }
 }

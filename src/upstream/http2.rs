@@ -1,8 +1,8 @@
-//! Connections that carry many requests at once: HTTP/2 towards the servers of one upstream.
+//! The pool of shared HTTP/2 connections of one upstream.
 //!
-//! One pool for each upstream. A request gets a [`StreamSlot`]: a place for one stream on a connection, as many at once as the
-//! server allows. It knows no request and no limit on one; frames are made by the `h2` crate, a connection is begun and
-//! looked after in [`driver`], and what the crate keeps to itself is read in [`goaway_observer`].
+//! A request acquires a [`StreamSlot`], which reserves one stream on a connection within the server's limit. [`driver`]
+//! runs a connection with the `h2` crate. [`goaway_observer`] extracts information from the frames that the crate does
+//! not expose.
 
 mod driver;
 mod goaway_observer;
@@ -26,28 +26,29 @@ use super::runtime::Candidate;
 use crate::contract::Fault;
 use goaway_observer::ObservedState;
 
-/// Most streams at once on one connection, also where the server allows more: so the windows are bounded together.
+/// Maximum number of concurrent streams per connection, even if the server allows more: bounds the connection window.
 const MAX_STREAMS: usize = 100;
-/// Servers that are remembered. Names may resolve to ever new addresses.
+/// Maximum number of addresses with stored state; unused entries above it are removed. DNS may keep returning new
+/// addresses.
 const MAX_SERVERS: usize = 1024;
 
-/// Whether an upstream is spoken to in HTTP/2.
+/// Which HTTP version to use for an upstream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum HttpVersionPolicy {
-    /// HTTP/1.1.
+    /// HTTP/1.1 only.
     #[default]
     Http1,
-    /// Where a server that speaks TLS agrees to it (ALPN).
+    /// HTTP/2 if the server selects it by ALPN, otherwise HTTP/1.1.
     Auto,
-    /// Without asking.
+    /// HTTP/2 only; with prior knowledge on cleartext connections.
     Http2,
 }
 
-/// The connections of one upstream.
+/// The shared HTTP/2 connections of one upstream.
 pub struct Http2Pool {
     version_policy: HttpVersionPolicy,
     servers: Mutex<HashMap<ServerKey, Arc<ServerPool>>>,
-    /// Connections without a request: how many now, at most, and for how long.
+    /// Number of connections without a stream.
     idle_count: Arc<AtomicUsize>,
     max_idle: usize,
     idle_timeout: Duration,
@@ -55,20 +56,20 @@ pub struct Http2Pool {
 
 impl fmt::Debug for Http2Pool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Http2").field("speak", &self.version_policy).finish_non_exhaustive()
+        f.debug_struct("Http2Pool").field("version_policy", &self.version_policy).finish_non_exhaustive()
     }
 }
 
-/// An address under one of its names.
+/// An address and the label of its server.
 type ServerKey = (SocketAddr, Arc<str>);
 
-/// What is known of one server.
+/// The state of one server.
 #[derive(Default)]
 struct ServerPool {
     connections: Mutex<Vec<Arc<SharedConnection>>>,
-    /// Held while a connection is made: requests that come together share one.
+    /// Held while a connection is opened, so that concurrent requests share it.
     connect_lock: Arc<tokio::sync::Mutex<()>>,
-    /// What it agreed to last: one of the constants below.
+    /// The result of the last ALPN negotiation: one of the constants below.
     protocol: AtomicU8,
 }
 
@@ -76,41 +77,40 @@ const UNKNOWN: u8 = 0;
 const HTTP_1: u8 = 1;
 const HTTP_2: u8 = 2;
 
-/// One connection, as the requests on it share it.
+/// One connection, shared by the requests on it and its driver.
 struct SharedConnection {
-    /// `None` once no new stream may begin.
+    /// `None` once no new stream may be opened.
     send: Mutex<Option<SendRequest<Bytes>>>,
     state: Mutex<ConnectionState>,
     observed: Arc<ObservedState>,
-    /// Wakes the keeper: something of the state has changed.
+    /// Wakes the driver after a change of the state.
     changed: Notify,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct ConnectionState {
-    /// Streams now.
+    /// Number of acquired slots.
     streams: usize,
-    /// Since when there is none.
+    /// When the last slot was released.
     idle_since: Instant,
-    /// It has to show that it is alive before it gets another stream.
+    /// A PING acknowledgement is required before another stream is opened.
     probing: bool,
-    /// It did not show it.
+    /// No PING acknowledgement was received in time.
     ping_timed_out: bool,
-    /// It has ended.
+    /// The connection is closed.
     closed: bool,
 }
 
-/// How connections without a request are kept.
+/// Limits on idle connections.
 struct IdleLimit {
-    /// How many there are in this pool, and how many there may be.
+    /// Number of idle connections in the pool.
     count: Arc<AtomicUsize>,
     max: usize,
-    /// And for how long.
     timeout: Duration,
 }
 
 impl Http2Pool {
-    /// Keeps at most `max_idle` connections without a request, each for `idle`.
+    /// Keeps at most `max_idle` idle connections, each for `idle_timeout`.
     pub fn new(version_policy: HttpVersionPolicy, max_idle: usize, idle_timeout: Duration) -> Self {
         Http2Pool {
             version_policy,
@@ -121,12 +121,12 @@ impl Http2Pool {
         }
     }
 
-    /// Whether HTTP/2 is spoken.
+    /// Which HTTP version to use.
     pub const fn version_policy(&self) -> HttpVersionPolicy {
         self.version_policy
     }
 
-    /// Whether this server may have, or get, a connection that speaks HTTP/2.
+    /// Whether requests to this server may use HTTP/2, as far as the policy and the last ALPN result allow.
     pub fn may_serve(&self, candidate: &Candidate) -> bool {
         match self.version_policy {
             HttpVersionPolicy::Http1 => false,
@@ -138,13 +138,13 @@ impl Http2Pool {
         }
     }
 
-    /// What the server agreed to.
+    /// Stores the result of an ALPN negotiation.
     pub fn set_negotiated(&self, candidate: &Candidate, http2: bool) {
         let protocol = if http2 { HTTP_2 } else { HTTP_1 };
         self.server(candidate).protocol.store(protocol, Ordering::Relaxed);
     }
 
-    /// A place on a connection that is there.
+    /// Acquires a slot on an open connection, if one has capacity.
     pub fn acquire_stream(&self, candidate: &Candidate) -> Option<StreamSlot> {
         let server = self.server(candidate);
         let mut connections = server.connections.lock();
@@ -152,16 +152,17 @@ impl Http2Pool {
         connections.iter().find_map(|connection| self.try_slot(connection))
     }
 
-    /// The right to make a connection to this server. Whoever waited for it looks for a place first.
+    /// Locks the right to open a connection to this server. After waiting, try [`Http2Pool::acquire_stream`] again
+    /// first.
     pub async fn lock_connect(&self, candidate: &Candidate) -> OwnedMutexGuard<()> {
         let lock = Arc::clone(&self.server(candidate).connect_lock);
         lock.lock_owned().await
     }
 
-    /// Begins HTTP/2 on a connection that was just made, and takes a place on it. The caller limits its time.
+    /// Starts HTTP/2 on a new connection and acquires a slot on it. The caller applies a timeout.
     ///
     /// # Errors
-    /// The server does not greet as HTTP/2 demands; nothing of a request has been sent.
+    /// The server did not send a valid connection preface. No request was sent.
     pub async fn start_connection<S>(&self, candidate: &Candidate, stream: S) -> Result<StreamSlot, Fault>
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
@@ -173,8 +174,8 @@ impl Http2Pool {
         Ok(StreamSlot { connection, idle_count: Arc::clone(&self.idle_count) })
     }
 
-    /// The upstream is gone from the configuration: what is under way ends as it would have, and nothing else begins on
-    /// these connections.
+    /// Opens no further stream on these connections, because a reload has removed the upstream. Requests in flight are
+    /// not affected.
     pub fn close_gracefully(&self) {
         for server in self.servers.lock().values() {
             for connection in server.connections.lock().iter() {
@@ -196,10 +197,10 @@ impl Http2Pool {
 
     fn try_slot(&self, connection: &Arc<SharedConnection>) -> Option<StreamSlot> {
         if connection.observed.last_stream() != u32::MAX {
-            // A GOAWAY has been read, and its keeper is about to know.
+            // A GOAWAY was read, and the driver is about to process it.
             return None;
         }
-        // Held, so that the connection does not end meanwhile.
+        // Keep the lock, so that the driver cannot close the connection meanwhile.
         let send = connection.send.lock();
         let max_streams = send.as_ref()?.current_max_send_streams().min(MAX_STREAMS);
         let mut state = connection.state.lock();
@@ -222,14 +223,14 @@ impl Drop for Http2Pool {
 }
 
 impl SharedConnection {
-    /// No new stream begins.
+    /// Opens no further stream; the driver closes the connection after the last one.
     fn close_gracefully(&self) {
         *self.send.lock() = None;
         self.changed.notify_one();
     }
 }
 
-/// A place for one stream on a connection; given back when it is dropped.
+/// Reserves one stream on a connection; released on drop.
 pub struct StreamSlot {
     connection: Arc<SharedConnection>,
     idle_count: Arc<AtomicUsize>,
@@ -237,15 +238,15 @@ pub struct StreamSlot {
 
 impl fmt::Debug for StreamSlot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Slot").field("state", &*self.connection.state.lock()).finish_non_exhaustive()
+        f.debug_struct("StreamSlot").field("state", &*self.connection.state.lock()).finish_non_exhaustive()
     }
 }
 
 impl StreamSlot {
-    /// Sends a request's head on a stream of its own.
+    /// Opens a stream and sends the request header section.
     ///
     /// # Errors
-    /// The connection takes no new stream; nothing was sent.
+    /// The connection accepts no new stream; nothing was sent.
     pub fn open(
         &self,
         request: Request<()>,
@@ -254,8 +255,8 @@ impl StreamSlot {
         let mut send = self.connection.send.lock();
         match send.as_ref() {
             Some(sender) => {
-                // The library counts a stream until its reset has left: a place that was given back before may be one to
-                // wait for. It lets one stream wait for each clone, and refuses the next as if the connection had ended.
+                // The `h2` crate counts a stream until its RST_STREAM is written, so a slot may be free before the
+                // crate agrees. It then queues one stream per clone of the sender, and fails the next one.
                 let opened = sender.clone().send_request(request, end_stream);
                 if opened.is_err() {
                     *send = None;
@@ -267,33 +268,33 @@ impl StreamSlot {
         }
     }
 
-    /// The server has said that it has not looked at this stream and never will.
+    /// Whether a GOAWAY reported that the server did not process this stream.
     pub fn is_unprocessed(&self, stream: u32) -> bool {
         stream > self.connection.observed.last_stream()
     }
 
-    /// The server has ended this stream, and all that it had sent on it is there to be read.
+    /// Whether the server has sent END_STREAM on this stream and all data before it can be read.
     pub fn ended(&self, stream: u32) -> bool {
         self.connection.observed.ended(stream)
     }
 
-    /// The code with which the server has taken leave (GOAWAY); 0 where it did so in peace, or did not.
+    /// The error code of the server's GOAWAY; 0 for NO_ERROR or without a GOAWAY.
     pub fn goaway_code(&self) -> u32 {
         self.connection.observed.goaway_code()
     }
 
-    /// The connection was ended because it gave no sign of life.
+    /// Whether the connection was closed because of a missing PING acknowledgement.
     pub fn ping_timed_out(&self) -> bool {
         self.connection.state.lock().ping_timed_out
     }
 
-    /// A stream on it ran into a limit of time: the connection has to show that it is alive before it gets another.
+    /// Requires a PING acknowledgement before the connection gets another stream. Called when a stream timed out.
     pub fn probe(&self) {
         self.connection.state.lock().probing = true;
         self.connection.changed.notify_one();
     }
 
-    /// The connection ends with the streams that it has.
+    /// Opens no further stream on this connection.
     pub fn close_gracefully(&self) {
         self.connection.close_gracefully();
     }
@@ -321,8 +322,8 @@ mod tests {
     use super::*;
     use crate::upstream::timer::timeout_at;
 
-    /// Two streams at once. It tells of each request, and answers those for `/answered`.
-    #[expect(clippy::disallowed_methods, reason = "this is the upstream, and no client is told anything")]
+    /// A server with two concurrent streams. It reports each request and responds to those for `/answered`.
+    #[expect(clippy::disallowed_methods, reason = "the upstream of a test, not a client response")]
     async fn serve(stream: DuplexStream, requests_tx: mpsc::UnboundedSender<()>) {
         let mut options = h2::server::Builder::new();
         let mut connection = options.max_concurrent_streams(2).handshake::<_, Bytes>(stream).await.unwrap();
@@ -342,7 +343,7 @@ mod tests {
         slot.open(request, true).unwrap()
     }
 
-    // One thread: between two waits nothing leaves.
+    // One thread: nothing is written between two await points.
     #[tokio::test]
     async fn slot_is_usable_before_the_previous_streams_reset_is_sent() {
         let test = async {
@@ -372,6 +373,8 @@ mod tests {
                 }
             }
         };
-        timeout_at(Instant::now() + Duration::from_secs(10), test).await.expect("all are answered");
+        timeout_at(Instant::now() + Duration::from_secs(10), test)
+            .await
+            .expect("all requests get a response");
     }
 }

@@ -1,9 +1,9 @@
-//! Who answers: the servers of an upstream, their addresses, the choice among them, and the connections to them.
+//! Upstreams: their servers and addresses, load balancing, concurrency limits, and connections.
 //!
-//! Decisions ([`balance`], [`concurrency`]) are pure; [`dns`] holds what names resolved to; [`runtime`] is what lives
-//! as long as the upstream does; [`transport`] and [`timer`] are the files here that speak to
-//! pingora. None of them knows a
-//! request's fields or what a client is answered.
+//! - [`runtime`] holds the state of an upstream, which survives reloads. [`dns`] holds the resolved addresses.
+//! - [`balance`] chooses a server; [`concurrency`] limits the requests in flight. Both decide with pure functions.
+//! - [`transport`] opens and pools connections; [`http2`] shares HTTP/2 connections among requests.
+//! - [`timer`] wraps pingora's timer. Only it and [`transport`] use pingora.
 
 pub mod balance;
 pub mod concurrency;

@@ -1,7 +1,7 @@
-//! What lives as long as an upstream does: its servers, its connections, whose turn it is.
+//! The run-time state of an upstream: its servers, its connections and the load balancing position.
 //!
-//! Carried from one snapshot to the next. It offers candidates; whether a request may use a second one is decided on
-//! the request path.
+//! A reload keeps this state if the settings of the upstream are unchanged. It offers candidates for an attempt;
+//! `proxy::attempt` decides whether to retry on another one.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,31 +16,31 @@ use super::http2::HttpVersionPolicy;
 use super::transport::Transport;
 use crate::tls::cert_verification::CertVerification;
 
-/// One server with what is known about it.
+/// The run-time state of one server.
 #[derive(Debug)]
 pub struct ServerState {
-    /// `host:port` as configured: the label in metrics and logs.
+    /// `host:port` as configured, used in metrics and logs.
     pub label: Arc<str>,
-    /// Where it is.
+    /// The resolved addresses.
     pub addresses: Addresses,
-    /// Whose turn it is among its addresses.
+    /// Round-robin position among the addresses.
     next_address: AtomicUsize,
-    /// The name that it must be certified for, where it speaks TLS.
+    /// The name to verify the certificate against; `None` without TLS.
     tls_name: Option<Arc<ServerName<'static>>>,
 }
 
-/// A server and one of its addresses, to be tried.
+/// A server and one of its addresses, for one attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Candidate {
     /// The server's label.
     pub server: Arc<str>,
-    /// Where to connect.
+    /// The address to connect to.
     pub address: SocketAddr,
-    /// The name that it must be certified for, where it speaks TLS.
+    /// The name to verify the certificate against; `None` without TLS.
     pub tls_name: Option<Arc<ServerName<'static>>>,
 }
 
-/// An upstream at run time.
+/// The run-time state of one upstream.
 #[derive(Debug)]
 pub struct UpstreamRuntime {
     settings: UpstreamSettings,
@@ -50,42 +50,42 @@ pub struct UpstreamRuntime {
     transport: Transport,
 }
 
-/// What an upstream is made of. While it stays equal, the upstream lives on through reloads.
+/// The settings of an upstream. A reload with equal settings keeps the [`UpstreamRuntime`] and its connections.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UpstreamSettings {
     /// The name in the configuration.
     pub name: String,
-    /// In the order of the file.
+    /// The servers, in configuration order.
     pub servers: Vec<ServerSpec>,
-    /// Idle connections kept at most.
+    /// Maximum number of idle connections.
     pub keepalive_max: usize,
-    /// And for how long.
+    /// How long a connection may stay idle.
     pub keepalive_idle: Duration,
-    /// How often names are looked up again.
+    /// Interval between DNS lookups.
     pub dns_refresh: Duration,
-    /// Whom its servers must be certified by, where they speak TLS.
+    /// How server certificates are verified; `None` without TLS.
     pub trust: Option<Arc<CertVerification>>,
-    /// Whether HTTP/2 is spoken to them.
+    /// The HTTP versions to use.
     pub http2: HttpVersionPolicy,
 }
 
-/// One server of it.
+/// The settings of one server of an upstream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerSpec {
-    /// A name or an address.
+    /// A host name or an IP address.
     pub host: String,
-    /// The port.
+    /// The TCP port.
     pub port: u16,
-    /// Share of the requests.
+    /// The relative share of requests.
     pub weight: u32,
-    /// The label in metrics and logs.
+    /// `host:port` as configured, used in metrics and logs.
     pub label: String,
-    /// The name that it must be certified for, where it speaks TLS.
+    /// The name to verify the certificate against; `None` without TLS.
     pub tls_name: Option<ServerName<'static>>,
 }
 
 impl UpstreamRuntime {
-    /// Builds the upstream. Connections are made when requests come.
+    /// Creates the state without opening any connection.
     pub fn new(settings: UpstreamSettings) -> Self {
         let weights: Vec<u32> = settings.servers.iter().map(|server| server.weight).collect();
         let servers = settings.servers.iter().map(|server| ServerState {
@@ -108,7 +108,7 @@ impl UpstreamRuntime {
         }
     }
 
-    /// What it was made of.
+    /// The settings that this state was created from.
     pub fn settings(&self) -> &UpstreamSettings {
         &self.settings
     }
@@ -118,41 +118,40 @@ impl UpstreamRuntime {
         &self.settings.name
     }
 
-    /// Its servers, in the order of the file.
+    /// The servers, in configuration order.
     pub fn servers(&self) -> &[ServerState] {
         &self.servers
     }
 
-    /// How often names are looked up again.
+    /// Interval between DNS lookups.
     pub fn dns_refresh(&self) -> Duration {
         self.settings.dns_refresh
     }
 
-    /// Its connections.
+    /// The connections of the upstream.
     pub fn transport(&self) -> &Transport {
         &self.transport
     }
 
-    /// The next server in turn that has an address not among `tried`; without one, `None`.
+    /// The next server, in round-robin order, with an address that is not in `tried`; `None` if no such address exists.
     ///
-    /// A first call moves the turn by one; calls with something tried look on from there.
+    /// Only a call with an empty `tried` advances the round-robin position.
     pub fn next_candidate(&self, tried: &[Candidate]) -> Option<Candidate> {
         let start = if tried.is_empty() {
             self.next_server.fetch_add(1, Ordering::Relaxed)
         } else {
-            // Looking on is not a turn of its own, or every failure would shift the round.
+            // A retry does not advance the position: otherwise failures would skew the distribution.
             self.next_server.load(Ordering::Relaxed)
         };
         (0..self.servers.len().max(1)).find_map(|offset| {
-            // A whole round of the sequence may be longer than the list of servers: look at each server once after
-            // the one whose turn it is.
+            // The weighted sequence may be longer than the list of servers, so continue through the list instead.
             let index = self.rotation.server(start)?;
             let index = (index + offset) % self.servers.len();
             self.servers.get(index)?.candidate(tried)
         })
     }
 
-    /// Closes the connections that wait for requests, and keeps no more: the upstream is not in the configuration any more.
+    /// Closes idle connections and stops pooling, because a reload has removed the upstream.
     pub async fn close_gracefully(&self) {
         let candidates = self.servers.iter().flat_map(|server| {
             let addresses = Arc::clone(&server.addresses.current());
@@ -161,8 +160,8 @@ impl UpstreamRuntime {
         self.transport.close_gracefully(candidates).await;
     }
 
-    /// What is known of the addresses of the servers that `previous` has as well, so that a change of something else does not
-    /// need their names to be found again.
+    /// Copies the resolved addresses of servers that `previous` also has, so that changing another setting does not
+    /// require new DNS lookups.
     #[must_use]
     pub fn with_known_addresses(self, previous: &UpstreamRuntime) -> Self {
         for server in &self.servers {
@@ -176,7 +175,7 @@ impl UpstreamRuntime {
         self
     }
 
-    /// Whether any server has an address.
+    /// Whether any server has a resolved address.
     pub fn has_address(&self) -> bool {
         self.servers.iter().any(|server| !server.addresses.current().is_empty())
     }

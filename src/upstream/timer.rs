@@ -1,22 +1,21 @@
-//! Pingora's timer, never early: what waits for a limit may be told of it late, by up to 20 ms, and not before its time.
+//! Wraps pingora's timer so that it never fires early. It may fire up to 20 ms late.
 //!
-//! It knows nothing of what the times are for. Who waits while limits move looks at its clock again.
+//! Callers whose deadline can move must check the clock again when the timer fires.
 
 use std::future::Future;
 use std::time::{Duration, Instant};
 
-/// Pingora drops what a deadline has beyond whole milliseconds, and fires for the rest: one wait in 700 ended up to a
-/// millisecond before its time.
+/// Pingora truncates deadlines to whole milliseconds, so one wait in 700 ended up to 1 ms early.
 const ROUNDING_ERROR: Duration = Duration::from_millis(1);
 
-/// Ready after `duration`.
-#[expect(clippy::disallowed_methods, reason = "this is its place")]
+/// Completes after at least `duration`.
+#[expect(clippy::disallowed_methods, reason = "the only wrapper of this timer")]
 pub async fn sleep(duration: Duration) {
     pingora::time::sleep(duration.saturating_add(ROUNDING_ERROR)).await;
 }
 
-/// Waits until `deadline` at the latest; `None` when the time came first.
-#[expect(clippy::disallowed_methods, reason = "this is its place")]
+/// Runs `future` until `deadline`; `None` when the deadline passed first.
+#[expect(clippy::disallowed_methods, reason = "the only wrapper of this timer")]
 pub async fn timeout_at<T>(deadline: Instant, future: impl Future<Output = T>) -> Option<T> {
     let remaining = deadline.saturating_duration_since(Instant::now());
     pingora::time::timeout(remaining.saturating_add(ROUNDING_ERROR), future).await.ok()
@@ -30,7 +29,7 @@ mod tests {
 
     #[tokio::test]
     async fn sleep_and_timeout_never_fire_early() {
-        // Waits of all lengths: without the correction some of them end early.
+        // Waits of many lengths: without the correction some of them end early.
         let waits = (0..60).map(|wait| async move {
             for round in 0..80 {
                 let limit = Duration::from_micros(10_000 + (wait * 80 + round) * 7_830 % 10_000);

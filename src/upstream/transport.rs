@@ -1,7 +1,6 @@
-//! Connections to servers: made, pooled and reused by pingora's connector, one connector per upstream.
+//! Opens, pools and reuses upstream connections with pingora's connector, one connector per upstream.
 //!
-//! The only file that makes connections with pingora, and the only place where its connect errors are read. It names
-//! what happened as a [`Fault`] and knows no request.
+//! Pingora's connect errors are mapped to a [`Fault`] here.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -28,7 +27,7 @@ use crate::tls::stream::TlsConnection;
 pub struct Transport {
     connector: TransportConnector,
     idle_timeout: Duration,
-    keeps_idle: AtomicBool,
+    pooling_enabled: AtomicBool,
     verification: Option<Arc<CertVerification>>,
     http2: Http2Pool,
 }
@@ -40,33 +39,40 @@ impl fmt::Debug for Transport {
 }
 
 impl Transport {
-    /// Keeps at most `max_idle` idle connections, each for `idle_timeout`. With `verification`, its servers speak TLS.
+    /// Pools at most `max_idle` idle connections, each for `idle_timeout`. `verification` is required for servers with
+    /// TLS.
     pub fn new(
         max_idle: usize,
         idle_timeout: Duration,
         verification: Option<Arc<CertVerification>>,
         version_policy: HttpVersionPolicy,
     ) -> Self {
-        // Pingora's pool cannot be empty: what is not to be kept is never given to it.
+        // Pingora's pool has a capacity of at least 1. With `max_idle` 0, `release` does not use the pool.
         let connector = TransportConnector::new(Some(ConnectorOptions::new(max_idle.max(1))));
         let http2 = Http2Pool::new(version_policy, max_idle, idle_timeout);
-        Transport { connector, idle_timeout, keeps_idle: AtomicBool::new(max_idle > 0), verification, http2 }
+        Transport {
+            connector,
+            idle_timeout,
+            pooling_enabled: AtomicBool::new(max_idle > 0),
+            verification,
+            http2,
+        }
     }
 
-    /// The connections that speak HTTP/2.
+    /// The HTTP/2 connections.
     pub fn http2(&self) -> &Http2Pool {
         &self.http2
     }
 
-    /// An idle connection that still looks alive.
+    /// Takes an idle connection from the pool, unless the server has closed it.
     pub async fn reuse(&self, candidate: &Candidate) -> Option<Stream> {
         self.connector.reused_stream(&PlainPeer::new(candidate)).await
     }
 
-    /// A connection of its own, within `timeout`; not encrypted yet.
+    /// Opens a new TCP connection within `timeout`.
     ///
     /// # Errors
-    /// The fault that kept it from being made.
+    /// The connection failed or timed out.
     pub async fn connect(&self, candidate: &Candidate, timeout: Duration) -> Result<Stream, Fault> {
         let peer = PlainPeer::new(candidate);
         let connecting = self.connector.new_stream(&peer);
@@ -77,11 +83,11 @@ impl Transport {
         }
     }
 
-    /// The same connection, encrypted, within `timeout`, and whether the server agreed to HTTP/2. `http1_only`: it is not
-    /// asked to.
+    /// Performs the client side of the TLS handshake within `timeout`. The flag is true if ALPN selected HTTP/2;
+    /// `http1_only` does not offer it.
     ///
     /// # Errors
-    /// The fault of the handshake.
+    /// The handshake failed or timed out.
     pub async fn encrypt(
         &self,
         stream: Stream,
@@ -90,12 +96,12 @@ impl Transport {
         http1_only: bool,
     ) -> Result<(Stream, bool), Fault> {
         let Some(verification) = &self.verification else {
-            // Settings with a name have a trust. Nothing is ever sent in the clear to a server with a name.
-            let evidence = Evidence::from_static("nobody to trust in a TLS handshake");
+            // The configuration sets both or neither. Fail rather than send a request in cleartext.
+            let evidence = Evidence::from_static("no trusted authorities configured for the TLS handshake");
             return Err(Fault::new(Cause::ProxyConfigurationError, Phase::Connect).with_evidence(evidence));
         };
         let alpn = if http1_only { Alpn::Http1 } else { self.alpn() };
-        // Boxed: it is large, and most attempts make none.
+        // Boxed because the future is large and most attempts reuse a connection.
         let handshake = Box::pin(TlsConnection::connect(stream, verification, name.clone(), alpn));
         match timeout_at(Instant::now() + timeout, handshake).await {
             Some(Ok(stream)) => {
@@ -118,37 +124,36 @@ impl Transport {
         }
     }
 
-    /// From now on no connection is kept, and those that are kept to these candidates are closed. A request that is at one
-    /// of them ends as it would have.
+    /// Stops pooling and closes the idle connections to these candidates. Requests in flight are not affected.
     pub async fn close_gracefully(&self, candidates: impl Iterator<Item = Candidate>) {
-        self.keeps_idle.store(false, Ordering::Release);
+        self.pooling_enabled.store(false, Ordering::Release);
         self.http2.close_gracefully();
         for candidate in candidates {
-            // The pool closes nothing before its time, not even when it is dropped.
+            // The pool closes connections only on their idle timeout, not when it is dropped: take them out.
             while self.reuse(&candidate).await.is_some() {}
         }
     }
 
-    /// Gives a connection back for the next request; both directions must be at rest.
+    /// Returns a connection to the pool. Both directions must be idle.
     pub fn release(&self, stream: Stream, candidate: &Candidate) {
-        if self.keeps_idle.load(Ordering::Acquire) {
+        if self.pooling_enabled.load(Ordering::Acquire) {
             self.connector.release_stream(stream, pool_key(candidate), Some(self.idle_timeout));
         }
     }
 }
 
-/// Names a connect error of pingora.
+/// Maps a connect error of pingora to a [`Fault`].
 fn connect_fault(error: &Error) -> Fault {
     let cause = match error.etype() {
         ErrorType::ConnectRefused => Cause::ConnectionRefused,
         ErrorType::ConnectTimedout => Cause::ConnectionTimeout,
         ErrorType::ConnectNoRoute => Cause::DestinationIpUnroutable,
-        // Out of descriptors, ports or memory on our side: pingora folds socket() and bind() failures into these.
+        // Out of file descriptors, ports or memory: pingora reports socket() and bind() failures as these types.
         ErrorType::InternalError | ErrorType::SocketError | ErrorType::BindError => Cause::ResourceExhausted,
-        // Everything else that connect(2) reports is the other side ending the attempt.
+        // All other errors of connect(2) mean that the peer ended the attempt.
         _ => Cause::ConnectionTerminated,
     };
-    // What the system said; pingora's own sentence says who, twice, and quotes that.
+    // Use the operating system's message: pingora's text repeats the address twice around it.
     let message = match error.root_cause().downcast_ref::<std::io::Error>() {
         Some(error) => error.to_string(),
         None => error.etype().as_str().to_owned(),
@@ -156,12 +161,12 @@ fn connect_fault(error: &Error) -> Fault {
     Fault::new(cause, Phase::Connect).with_evidence(Evidence::owned(message))
 }
 
-/// Each upstream has a pool of its own, and with it one trust: address and name tell its connections apart. Two names may
-/// have one address, and who was certified for one of them was not for the other.
+/// The pool key of a connection: its address and TLS name. The name is included because a certificate verified for one
+/// name must not be used for another on the same address. Each upstream has its own pool.
 fn pool_key(candidate: &Candidate) -> u64 {
     match (candidate.address, &candidate.tls_name) {
         (SocketAddr::V4(v4), None) => (u64::from(u32::from(*v4.ip())) << 16) | u64::from(v4.port()),
-        // They do not fit: a hash.
+        // IPv6 addresses and names do not fit into 63 bits, so hash them.
         (address, name) => {
             let mut hasher = std::hash::DefaultHasher::new();
             address.hash(&mut hasher);
@@ -171,7 +176,7 @@ fn pool_key(candidate: &Candidate) -> u64 {
     }
 }
 
-/// A server, as pingora's connector wants to see one: without TLS, which is ours.
+/// A server, for pingora's connector. TLS is done in [`TlsConnection`], not by pingora.
 #[derive(Clone, Debug)]
 struct PlainPeer {
     address: PeerAddress,
@@ -207,8 +212,8 @@ impl Peer for PlainPeer {
         self.key
     }
 
-    // The pool's key is the address itself, so a pooled descriptor cannot belong to another server; asking the
-    // kernel again costs a getpeername on every reuse.
+    // The pool key identifies the address, so a pooled descriptor cannot belong to another server. Checking would cost
+    // one getpeername() call per reuse.
     fn matches_fd<V: std::os::fd::AsRawFd>(&self, _fd: V) -> bool {
         true
     }
@@ -248,12 +253,12 @@ mod tests {
     #[tokio::test]
     async fn server_with_a_name_and_no_trust_is_a_configuration_error_and_gets_no_byte() {
         let transport = Transport::new(1, Duration::from_secs(1), None, HttpVersionPolicy::Http1);
-        let (ours, mut theirs) = tokio::io::duplex(1024);
+        let (client_io, mut server_io) = tokio::io::duplex(1024);
         let name = ServerName::try_from("test").unwrap();
-        let encrypting = transport.encrypt(Box::new(ours), &name, Duration::from_secs(1), true);
+        let encrypting = transport.encrypt(Box::new(client_io), &name, Duration::from_secs(1), true);
         assert_eq!(encrypting.await.unwrap_err().cause(), Cause::ProxyConfigurationError);
         let mut sent = Vec::new();
-        tokio::io::AsyncReadExt::read_to_end(&mut theirs, &mut sent).await.unwrap();
+        tokio::io::AsyncReadExt::read_to_end(&mut server_io, &mut sent).await.unwrap();
         assert_eq!(sent, b"");
     }
 

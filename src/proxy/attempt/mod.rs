@@ -289,7 +289,7 @@ async fn negotiate(
     Ok(UpstreamConn::h1(stream, candidate.clone(), framing))
 }
 
-/// Opens a new connection, with TLS if configured. The flag says whether ALPN selected HTTP/2.
+/// Opens a new connection, with TLS if configured. The flag is true if ALPN selected HTTP/2.
 async fn dial(context: &mut RequestContext<'_>, candidate: &Candidate) -> Result<(Stream, bool), Interrupt> {
     let transport = context.route.upstream.transport();
     // Each request has at most one upstream connection. If these used up all file descriptors, the listeners could not
@@ -320,7 +320,7 @@ async fn dial(context: &mut RequestContext<'_>, candidate: &Candidate) -> Result
     Ok(stream)
 }
 
-/// Performs the TLS handshake if the server uses TLS. The flag says whether ALPN selected HTTP/2.
+/// Performs the TLS handshake if the server uses TLS. The flag is true if ALPN selected HTTP/2.
 async fn tls_handshake(
     context: &mut RequestContext<'_>,
     candidate: &Candidate,

@@ -248,7 +248,7 @@ async fn serve_stream(
         Ok(RequestFraming::None | RequestFraming::Chunked) | Err(_) => None,
     };
     let h2 = DownstreamH2::new(body, respond, is_head_request, expects_continue, length, budget)
-        .counted_in(table.clone());
+        .with_stream_table(table.clone());
     let mut client = Downstream::h2(h2, listener.scheme());
     let reject_with = |fault, origin: Option<&[u8]>, is_grpc| {
         let request_line = first_line(format!("{} {}", parts.method, parts.uri.path()).as_bytes());

@@ -85,7 +85,7 @@ impl DownstreamH2 {
     }
 
     /// Sets the stream table of the connection.
-    pub(in crate::proxy) fn counted_in(mut self, table: StreamTable) -> Self {
+    pub(in crate::proxy) fn with_stream_table(mut self, table: StreamTable) -> Self {
         self.table = table;
         self
     }

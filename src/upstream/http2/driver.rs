@@ -1,7 +1,7 @@
-//! The life of one HTTP/2 connection: its beginning, the task that moves its frames, its end.
+//! Runs one upstream HTTP/2 connection: the handshake, the task that reads and writes frames, and the close.
 //!
-//! PINGs are sent to connections in doubt alone. Regular ones would break streams that are quiet for good reasons: gRPC's
-//! own servers hang up on clients that ping more than twice in five minutes (`too_many_pings`).
+//! PINGs are only sent after a stream timed out. gRPC servers close connections of clients that send more than two
+//! PINGs in five minutes without data (`too_many_pings`).
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -20,22 +20,22 @@ use super::goaway_observer::{GoAwayObserver, ObservedState};
 use super::{ConnectionState, IdleLimit, MAX_STREAMS, SharedConnection};
 use crate::contract::{Cause, Evidence, Fault, Phase};
 
-/// What one stream may have under way towards us.
+/// Receive window of a stream, in bytes.
 const STREAM_WINDOW: u32 = 64 * 1024;
-/// What all of them may: as much as each, so that one whose client is slow never holds up the others.
+/// Receive window of the connection: the sum of all stream windows, so that a slow client cannot block other streams.
 const CONNECTION_WINDOW: u32 = STREAM_WINDOW * MAX_STREAMS as u32;
-/// The library's bound on header lists.
+/// Largest header list that the `h2` crate accepts.
 const LIBRARY_MAX_HEADER_LIST: u32 = 256 * 1024;
-/// So long a connection in doubt may take for its answer to a PING.
+/// Time for a PING acknowledgement.
 const PING_TIMEOUT: Duration = Duration::from_secs(2);
-/// So long a last GOAWAY may take to leave.
+/// Time for writing the final GOAWAY.
 const GOAWAY_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What moves the frames.
+/// Reads and writes the frames.
 type H2Connection<S> = h2::client::Connection<GoAwayObserver<S>, Bytes>;
 
-/// Greets and waits for the server's greeting: only then it is known to speak HTTP/2, and how many streams it allows. One
-/// of them is taken already.
+/// Exchanges connection prefaces (RFC 9113 3.4) and spawns the driver. Waits for the server's SETTINGS, which confirm
+/// HTTP/2 and the number of streams. The connection starts with one acquired slot.
 pub(super) async fn start<S>(stream: S, idle_limit: IdleLimit) -> Result<Arc<SharedConnection>, Fault>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
@@ -53,7 +53,7 @@ where
     let ping = h2_connection.ping_pong();
     poll_fn(|cx| match Pin::new(&mut h2_connection).poll(cx) {
         Poll::Ready(Err(error)) => Poll::Ready(Err(failed(error))),
-        Poll::Ready(Ok(())) => Poll::Ready(Err(closed_fault())),
+        Poll::Ready(Ok(())) => Poll::Ready(Err(closed_before_settings())),
         Poll::Pending if observed.settings_received() => Poll::Ready(Ok(())),
         Poll::Pending => Poll::Pending,
     })
@@ -81,12 +81,12 @@ where
     Ok(connection)
 }
 
-fn closed_fault() -> Fault {
-    let evidence = Evidence::from_static("closed before its SETTINGS");
+fn closed_before_settings() -> Fault {
+    let evidence = Evidence::from_static("connection closed before SETTINGS");
     Fault::new(Cause::ConnectionTerminated, Phase::Connect).with_evidence(evidence)
 }
 
-/// Names what came in place of a greeting.
+/// Maps a failed handshake to a [`Fault`].
 fn handshake_fault(observed: &ObservedState, error: &h2::Error) -> Fault {
     let unexpected_bytes = observed.unexpected_bytes();
     if !unexpected_bytes.is_empty() {
@@ -103,22 +103,22 @@ struct ConnectionDriver {
 }
 
 impl ConnectionDriver {
-    /// Moves frames until the connection ends, or has no reason to go on.
+    /// Reads and writes frames until the connection closes or reaches an idle limit.
     async fn run<S>(self, mut h2_connection: H2Connection<S>, mut ping: Option<PingPong>)
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
         let shared = &*self.connection;
-        // Since when an answer to a PING is awaited, and what had been read until then.
+        // When the PING was sent, and the read count at that time.
         let mut ping_sent: Option<(Instant, u64)> = None;
         loop {
             let now = Instant::now();
             let state = *shared.state.lock();
-            if let Some((since, reads)) = ping_sent {
-                if shared.observed.read_count() != reads {
+            if let Some((sent_at, read_count)) = ping_sent {
+                if shared.observed.read_count() != read_count {
                     ping_sent = None;
                     shared.state.lock().probing = false;
-                } else if now >= since + PING_TIMEOUT {
+                } else if now >= sent_at + PING_TIMEOUT {
                     shared.state.lock().ping_timed_out = true;
                     break;
                 }
@@ -126,11 +126,11 @@ impl ConnectionDriver {
                 ping_sent = Some((now, shared.observed.read_count()));
             }
             if let (Some(_), Some(ping)) = (ping_sent, &mut ping) {
-                // One that is still unanswered asks the same.
+                // An error means that an earlier PING is still unacknowledged, which serves the same purpose.
                 let _ = ping.send_ping(Ping::opaque());
             }
             if self.should_close(now) {
-                // Nobody can begin a stream any more, so the library says GOAWAY and ends.
+                // The sender was dropped, so the `h2` crate sends GOAWAY and closes.
                 tokio::select! {
                     _ = &mut h2_connection => {}
                     () = tokio::time::sleep(GOAWAY_TIMEOUT) => {}
@@ -138,16 +138,15 @@ impl ConnectionDriver {
                 break;
             }
             let wake_at = match ping_sent {
-                Some((since, _)) => since + PING_TIMEOUT,
+                Some((sent_at, _)) => sent_at + PING_TIMEOUT,
                 None if state.streams == 0 => state.idle_since + self.idle_limit.timeout,
                 None => now + Duration::from_secs(3600),
             };
             tokio::select! {
-                // Frames first: what they tell is asked for behind them.
+                // Frames first: the branches below depend on what was read.
                 biased;
                 _ = &mut h2_connection => break,
-                // Then an answer to a PING, also to one that nobody waits for any more: until it is taken the library
-                // sends no other PING.
+                // Always consume the PING acknowledgement: until then the `h2` crate sends no other PING.
                 () = pong_received(&mut ping) => {}
                 () = shared.changed.notified() => {}
                 () = tokio::time::sleep(wake_at.saturating_duration_since(now)) => {}
@@ -161,10 +160,10 @@ impl ConnectionDriver {
         if state.streams == 0 {
             self.idle_limit.count.fetch_sub(1, Ordering::Relaxed);
         }
-        // What is still under way ends with the connection: its frames are dropped now.
+        // Returning drops the connection, which ends the remaining streams.
     }
 
-    /// Whether nobody uses the connection or should use it again; from then on nobody can.
+    /// Whether to close an idle connection. If so, no stream can be opened from then on.
     fn should_close(&self, now: Instant) -> bool {
         let mut send = self.connection.send.lock();
         let state = self.connection.state.lock();
@@ -185,7 +184,7 @@ async fn pong_received(ping: &mut Option<PingPong>) {
     }
 }
 
-/// Ready once a GOAWAY has come. Whatever is read wakes the task that asks.
+/// Ready once a GOAWAY was received. Needs no waker: reading a frame wakes the driver task.
 async fn goaway_received(connection: &SharedConnection) {
     poll_fn(|_| {
         let received = connection.observed.last_stream() != u32::MAX && connection.send.lock().is_some();

@@ -1,12 +1,12 @@
-//! What a server says in its frames and the `h2` crate keeps to itself: its greeting, and what a GOAWAY says.
+//! Parses the received frames for information that the `h2` crate does not expose. It does not modify the bytes.
 //!
-//! The crate tells a stream that was passed over and one that was cut behind a GOAWAY apart by nothing: both end with the
-//! same error. But only the first may be sent again whatever its method. And whether the code of a GOAWAY is told depends
-//! on how the connection ends behind it. So does whether an answer was whole, where the request is still on its way: the
-//! crate forgets END_STREAM for an error of the connection. No byte is changed here.
+//! - GOAWAY: the crate returns the same error for a stream above the last stream identifier and for one that was cut
+//! off. Only the first was not processed and may be retried with any method. The crate does not always return the code.
+//! - END_STREAM: a connection error can hide that a response was complete.
+//! - SETTINGS: the first frame, which confirms that the server uses HTTP/2.
 //!
-//! A server that has answered and closes reads no more of a request, so writing fails first. The crate would give up what
-//! it has yet to read: here a write that failed is told by the end of the reads.
+//! Write errors are hidden. A server that responds early and closes causes a write error first, and the crate would
+//! then discard the response. The end of the reads reports the failure instead.
 
 use std::io;
 use std::pin::Pin;
@@ -18,25 +18,25 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::http::h2_frame::{self, FrameEvent, FrameHeader, flag, frame_type};
 
-/// Streams whose end is remembered: the last one of each slot. More than are open at once.
+/// Number of slots for ended streams, more than the maximum number of open streams. A slot holds its latest stream.
 const MAX_ENDED_STREAMS: usize = 128;
-/// So much of a greeting in another language is kept for the log.
+/// Maximum number of bytes of another protocol that are kept for the log.
 const MAX_UNEXPECTED_BYTES: usize = 64;
 
-/// What was seen on one connection.
+/// What the frames of one connection have reported so far.
 #[derive(Debug)]
 pub(super) struct ObservedState {
-    /// The greeting has come, whole.
+    /// The server's first SETTINGS frame was received completely.
     settings_received: AtomicBool,
-    /// What came in its place.
+    /// The first bytes from a server that does not use HTTP/2.
     unexpected_bytes: Mutex<Vec<u8>>,
-    /// The last stream that the server will look at.
+    /// The lowest last stream identifier of all GOAWAY frames; `u32::MAX` without one.
     last_stream: AtomicU32,
-    /// Why it takes leave, where it is not in peace.
+    /// The highest error code of all GOAWAY frames.
     goaway_code: AtomicU32,
-    /// How often anything was read.
+    /// Number of reads that returned data.
     read_count: AtomicU64,
-    /// Streams that the server has ended.
+    /// Streams on which END_STREAM was received.
     ended_streams: [AtomicU32; MAX_ENDED_STREAMS],
 }
 
@@ -45,7 +45,7 @@ impl ObservedState {
         self.settings_received.load(Ordering::Relaxed)
     }
 
-    /// What came in place of a greeting; nothing where nothing came, or HTTP/2.
+    /// The first bytes from a server that does not use HTTP/2; empty otherwise.
     pub(super) fn unexpected_bytes(&self) -> Vec<u8> {
         self.unexpected_bytes.lock().clone()
     }
@@ -54,19 +54,19 @@ impl ObservedState {
         self.last_stream.load(Ordering::Acquire)
     }
 
-    /// The code of a GOAWAY; 0 where there was none.
+    /// The error code of a GOAWAY; 0 without one.
     pub(super) fn goaway_code(&self) -> u32 {
         self.goaway_code.load(Ordering::Relaxed)
     }
 
-    /// The server has ended this stream, and all before the end was handed on. Late streams may have taken its slot: then
-    /// nobody knows, and the answer is no.
+    /// Whether END_STREAM was received on this stream and all data before it was passed to the `h2` crate. False if a
+    /// later stream uses the same slot.
     pub(super) fn ended(&self, stream: u32) -> bool {
         self.ended_slot(stream).is_some_and(|slot| slot.load(Ordering::Acquire) == stream)
     }
 
     fn ended_slot(&self, stream: u32) -> Option<&AtomicU32> {
-        // Streams of a client have odd numbers.
+        // Client streams have odd identifiers.
         self.ended_streams.get(stream as usize / 2 % MAX_ENDED_STREAMS)
     }
 
@@ -88,12 +88,12 @@ impl Default for ObservedState {
     }
 }
 
-/// A connection whose frames are looked at as they come in.
+/// A connection that passes received bytes to the frame observer.
 pub(super) struct GoAwayObserver<S> {
     stream: S,
     frames: FrameObserver,
     observed: std::sync::Arc<ObservedState>,
-    /// Nothing that is written arrives any more.
+    /// A write failed; further writes are discarded.
     write_closed: bool,
 }
 
@@ -103,21 +103,22 @@ impl<S> GoAwayObserver<S> {
     }
 }
 
-/// Where in the frames we are.
+/// Parses the received frames.
 #[derive(Debug, Default)]
 struct FrameObserver {
     parser: h2_frame::FrameParser,
-    /// The number that a GOAWAY is saying, as far as it has come, and which of its bytes come next.
+    /// Number of GOAWAY payload bytes received, and the value of the current field so far.
     goaway_field: Option<(u8, u32)>,
     started: bool,
-    /// The stream that ends with this frame.
+    /// The stream that ends with the current frame.
     end_stream: Option<u32>,
-    /// Streams that have ended in what was read last: it is handed on before more is read.
+    /// Streams that ended in the last read. They are published at the next read, when the `h2` crate has processed the
+    /// data.
     pending_ends: Vec<u32>,
 }
 
 impl FrameObserver {
-    /// What was looked at until now was handed on.
+    /// Publishes the streams that ended in earlier reads.
     fn commit_ended(&mut self, observed: &ObservedState) {
         for stream in self.pending_ends.drain(..) {
             if let Some(slot) = observed.ended_slot(stream) {
@@ -126,12 +127,12 @@ impl FrameObserver {
         }
     }
 
-    /// Looks at what was read next. Says whether it can be HTTP/2.
+    /// Parses received bytes. Returns false if they are not HTTP/2.
     fn observe(&mut self, mut read: &[u8], observed: &ObservedState) -> bool {
-        while let Some(piece) = self.parser.next(&mut read) {
-            match piece {
-                FrameEvent::Header(head) if !self.started && !is_settings(head) => return false,
-                FrameEvent::Header(head) => self.begin_frame(head),
+        while let Some(event) = self.parser.next(&mut read) {
+            match event {
+                FrameEvent::Header(header) if !self.started && !is_settings(header) => return false,
+                FrameEvent::Header(header) => self.begin_frame(header),
                 FrameEvent::Payload(octets) => self.read_goaway(octets, observed),
             }
             if self.parser.remaining() == 0 {
@@ -156,30 +157,30 @@ impl FrameObserver {
     }
 
     fn read_goaway(&mut self, payload: &[u8], observed: &ObservedState) {
-        let Some((mut count, mut number)) = self.goaway_field else { return };
+        let Some((mut count, mut value)) = self.goaway_field else { return };
         for octet in payload {
-            number = number << 8 | u32::from(*octet);
+            value = value << 8 | u32::from(*octet);
             count += 1;
             match count {
                 4 => {
-                    observed.last_stream.fetch_min(number & 0x7fff_ffff, Ordering::Release);
-                    number = 0;
+                    observed.last_stream.fetch_min(value & 0x7fff_ffff, Ordering::Release);
+                    value = 0;
                 }
                 8 => {
-                    observed.goaway_code.fetch_max(number, Ordering::Relaxed);
+                    observed.goaway_code.fetch_max(value, Ordering::Relaxed);
                     self.goaway_field = None;
                     return;
                 }
                 _ => {}
             }
         }
-        self.goaway_field = Some((count, number));
+        self.goaway_field = Some((count, value));
     }
 }
 
-/// A server speaks SETTINGS first (RFC 9113 3.4).
-const fn is_settings(head: FrameHeader) -> bool {
-    head.kind == frame_type::SETTINGS && head.flags & flag::ACK == 0 && head.stream == 0
+/// Whether this can be the server's connection preface, a SETTINGS frame (RFC 9113 3.4).
+const fn is_settings(header: FrameHeader) -> bool {
+    header.kind == frame_type::SETTINGS && header.flags & flag::ACK == 0 && header.stream == 0
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for GoAwayObserver<S> {
@@ -248,7 +249,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for GoAwayObserver<S> {
 }
 
 impl<S> GoAwayObserver<S> {
-    /// A write that fails is said to have gone well: why it failed is heard by reading to the end.
+    /// Reports a write error as success, because reading to the end gives the reason.
     fn ignore_write_error<T>(&mut self, polled: Poll<io::Result<T>>, success: T) -> Poll<io::Result<T>> {
         match polled {
             Poll::Ready(Err(_)) => {
