@@ -17,90 +17,69 @@ use statusquo::telemetry::definitions;
 /// For every metric family, the test that moves it.
 const METRICS: &[(&str, &str)] = &[
     ("responses_total", "overhead::overhead_counts_every_response_whoever_made_it_and_on_both_protocols"),
-    ("errors_total", "connections::a_refusal_keeps_the_clients_connection"),
-    ("aborted_total", "truncation::a_broken_chunk_cuts_the_message"),
-    ("closed_without_response_total", "attacked::an_empty_line_alone_is_no_request"),
+    ("errors_total", "connections::refused_upstream_keeps_the_client_connection_open"),
+    ("aborted_total", "truncation::malformed_chunk_truncates_the_response"),
+    ("closed_without_response_total", "slow_clients::lone_empty_line_is_not_counted_as_a_request"),
     (
         "client_disconnects_total",
-        "connections::a_client_that_leaves_while_it_waits_frees_the_upstream_and_is_counted",
+        "connections::client_disconnect_while_waiting_frees_the_upstream_and_is_counted",
     ),
-    (
-        "conformance_total",
-        "error_bodies::a_conforming_error_passes_byte_for_byte_without_the_names_of_servers",
-    ),
-    ("would_replace_total", "error_bodies::mode_observe_passes_the_page_and_counts_what_it_would_have_sent"),
-    ("grpc_errors_total", "grpc::a_call_that_is_not_understood_is_told_so_in_the_words_of_grpc"),
+    ("conformance_total", "error_bodies::conforming_error_is_forwarded_byte_for_byte_without_server_names"),
+    ("would_replace_total", "error_bodies::observe_mode_forwards_the_page_and_counts_would_replace"),
+    ("grpc_errors_total", "grpc::malformed_grpc_call_gets_a_grpc_status"),
     ("request_duration_seconds", "overhead::overhead_is_the_whole_time_of_requests_that_wait_for_nobody"),
     ("overhead_seconds", "overhead::overhead_counts_every_response_whoever_made_it_and_on_both_protocols"),
-    (
-        "requests_in_flight",
-        "overload::one_more_than_there_is_room_for_is_a_503_and_the_upstream_sees_nothing_of_it",
-    ),
-    ("requests_queued", "overload::an_upload_that_waited_arrives_whole"),
-    (
-        "concurrency_limit",
-        "overload::one_more_than_there_is_room_for_is_a_503_and_the_upstream_sees_nothing_of_it",
-    ),
-    ("shed_total", "overload::one_more_than_there_is_room_for_is_a_503_and_the_upstream_sees_nothing_of_it"),
-    ("connections", "accounts::connections_are_counted_while_they_are_open"),
-    (
-        "upstream_attempts_total",
-        "retries::a_refused_connection_is_tried_at_the_next_server_whatever_the_method",
-    ),
-    (
-        "upstream_retries_total",
-        "retries::a_refused_connection_is_tried_at_the_next_server_whatever_the_method",
-    ),
+    ("requests_in_flight", "overload::request_over_a_full_queue_gets_503_and_never_reaches_the_upstream"),
+    ("requests_queued", "overload::queued_upload_arrives_complete"),
+    ("concurrency_limit", "overload::request_over_a_full_queue_gets_503_and_never_reaches_the_upstream"),
+    ("shed_total", "overload::request_over_a_full_queue_gets_503_and_never_reaches_the_upstream"),
+    ("connections", "metrics_and_logs::connections_gauge_counts_open_connections"),
+    ("upstream_attempts_total", "retries::refused_connection_is_retried_at_the_next_server_for_any_method"),
+    ("upstream_retries_total", "retries::refused_connection_is_retried_at_the_next_server_for_any_method"),
     (
         "upstream_phase_duration_seconds",
-        "tls_upstream::a_server_whose_certificate_is_good_is_asked_over_tls_on_kept_connections",
+        "tls_upstream::valid_certificate_is_accepted_and_tls_connections_are_reused",
     ),
     (
         "upstream_connections_total",
-        "tls_upstream::a_server_whose_certificate_is_good_is_asked_over_tls_on_kept_connections",
+        "tls_upstream::valid_certificate_is_accepted_and_tls_connections_are_reused",
     ),
-    ("rate_limit_decisions_total", "limits::a_shadow_rule_counts_and_is_never_seen"),
+    ("rate_limit_decisions_total", "rate_limits::shadow_rule_is_counted_and_invisible_to_clients"),
+    ("rate_limit_keys", "rate_limits::client_ip_key_groups_ipv6_prefixes_and_skips_exempt_networks"),
     (
-        "rate_limit_keys",
-        "limits::clients_are_told_apart_by_address_ipv6_by_network_and_exempt_ones_are_not_counted",
+        "rate_limit_evictions_total",
+        "rate_limits::keys_beyond_the_largest_number_evict_others_and_are_counted",
     ),
-    ("rate_limit_evictions_total", "limits::keys_beyond_the_largest_number_evict_others_and_are_counted"),
-    ("rate_limit_store_duration_seconds", "stores::two_gateways_allow_together_what_is_allowed_and_say_so"),
+    ("rate_limit_store_duration_seconds", "redis_backend::two_gateways_share_one_quota_and_report_it"),
     (
         "rate_limit_store_errors_total",
-        "stores_ail::a_dead_redis_does_not_stop_the_gateway_and_is_used_when_it_comes",
+        "redis_failures::gateway_starts_without_redis_and_uses_it_once_available",
     ),
-    ("config_reloads_total", "reload::routes_change_under_a_connection_and_the_upstreams_connection_stays"),
+    ("config_reloads_total", "reload::reload_changes_routes_and_keeps_both_connections"),
     (
         "config_last_reload_successful",
-        "reload::a_bad_file_is_refused_whole_with_its_problems_and_the_old_one_serves_on",
+        "reload::invalid_file_is_rejected_entirely_and_the_old_config_stays_active",
     ),
-    (
-        "config_last_reload_timestamp_seconds",
-        "reload::routes_change_under_a_connection_and_the_upstreams_connection_stays",
-    ),
-    ("panics_total", "connections::a_panic_of_our_own_is_a_documented_500_and_the_connection_stays"),
+    ("config_last_reload_timestamp_seconds", "reload::reload_changes_routes_and_keeps_both_connections"),
+    ("panics_total", "connections::panic_becomes_a_documented_500_and_keeps_the_connection"),
     ("log_lines_dropped_total", "lost_lines::log_lines_that_standard_error_does_not_take_are_counted"),
-    ("build_info", "accounts::the_accounts_are_there_at_zero_before_anything_happens"),
+    ("build_info", "metrics_and_logs::counters_are_exported_at_zero_from_the_start"),
 ];
 
 /// For every cause that no row of the tables of faults raises, the test that does.
 const CAUSES: &[(&str, &str)] = &[
-    ("http_request_denied", "forwarding::a_denied_method_and_a_foreign_client_are_403"),
-    ("rate_limited", "limits::one_more_than_the_burst_is_refused_and_this_is_all_that_is_said"),
-    ("proxy_internal_error", "connections::a_panic_of_our_own_is_a_documented_500_and_the_connection_stays"),
-    ("proxy_loop_detected", "forwarding::a_request_that_has_passed_here_before_is_a_loop"),
-    (
-        "connection_limit_reached",
-        "connections::beyond_the_largest_number_of_connections_one_is_answered_503_and_closed",
-    ),
-    ("queue_full", "overload::one_more_than_there_is_room_for_is_a_503_and_the_upstream_sees_nothing_of_it"),
-    ("queue_timeout", "overload::who_waits_longer_than_the_limit_is_a_503_in_time"),
-    ("limiter_unavailable", "stores_ail::what_a_lost_redis_means_for_requests_is_the_operators_choice"),
-    ("resource_exhausted", "overload::streams_beyond_the_descriptors_are_503_and_the_listeners_go_on"),
-    ("dns_error", "retries::a_name_without_an_address_is_a_504_and_no_reason_not_to_start"),
+    ("http_request_denied", "forwarding::denied_method_and_disallowed_client_get_403"),
+    ("rate_limited", "rate_limits::request_over_the_burst_gets_exactly_this_429"),
+    ("proxy_internal_error", "connections::panic_becomes_a_documented_500_and_keeps_the_connection"),
+    ("proxy_loop_detected", "forwarding::request_with_our_own_via_is_a_proxy_loop"),
+    ("connection_limit_reached", "connections::connection_over_max_connections_gets_503_and_is_closed"),
+    ("queue_full", "overload::request_over_a_full_queue_gets_503_and_never_reaches_the_upstream"),
+    ("queue_timeout", "overload::queue_timeout_gets_503_in_time"),
+    ("limiter_unavailable", "redis_failures::lost_redis_is_handled_by_on_failure"),
+    ("resource_exhausted", "overload::streams_without_descriptors_get_503_and_listeners_keep_accepting"),
+    ("dns_error", "retries::unresolvable_name_gets_504_and_does_not_prevent_start"),
     ("destination_ip_unroutable", "retries::address_without_a_route_to_it_is_a_504"),
-    ("deadline_exceeded", "timeouts::the_total_limit_is_exact_whatever_the_attempts_would_still_have"),
+    ("deadline_exceeded", "timeouts::deadline_is_exact_regardless_of_attempt_timeouts"),
 ];
 
 /// Raised where no request leads: the reason, and the unit test that holds what happens then.
@@ -112,7 +91,7 @@ const UNREACHABLE: &[(&str, &str, &str)] = &[(
 
 /// Where causes are named without being raised for a request to the gateway: the tables of what they mean, the tables of
 /// faults, the commands, and the pages of the telemetry address.
-const NOT_THE_REQUEST_PATH: [&str; 4] = ["contract", "rehearse", "cli", "admin"];
+const NOT_THE_REQUEST_PATH: [&str; 4] = ["contract", "conformance", "cli", "admin"];
 
 fn top() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -168,9 +147,9 @@ fn every_documented_metric_family_is_moved_by_a_test() {
 fn a_missing_row_and_a_row_without_a_test_are_found() {
     let all = ["a_total", "build_info"].map(str::to_owned).into();
     let found = |rows: &[(&str, &str)]| wrong(&all, rows, speaks_of_family).len();
-    let good = ("build_info", "accounts::the_accounts_are_there_at_zero_before_anything_happens");
+    let good = ("build_info", "metrics_and_logs::counters_are_exported_at_zero_from_the_start");
     assert_eq!(found(&[good]), 1, "no row");
-    assert_eq!(found(&[good, ("a_total", "accounts::no_such_test")]), 1, "no function");
+    assert_eq!(found(&[good, ("a_total", "metrics_and_logs::no_such_test")]), 1, "no function");
     assert_eq!(found(&[good, ("a_total", "no_such_file::test")]), 1, "no file");
     assert_eq!(found(&[good, ("a_total", good.1)]), 1, "a function that does not speak of it");
     assert_eq!(found(&[good, ("a_total", good.1), ("b_total", good.1)]), 3, "no such family");
