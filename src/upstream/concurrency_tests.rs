@@ -106,7 +106,7 @@ fn permit_of_a_dropped_ticket_goes_to_the_next() {
 }
 
 #[test]
-fn raised_limit_admits_waiting_and_lowered_limit_evicts_nobody() {
+fn raised_limit_admits_queued_requests_and_lowered_limit_evicts_none() {
     let upstream = Concurrency::new(limits(1, 2));
     let now = Instant::now();
     let first = permit(upstream.try_acquire(now));

@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn server_with_a_name_and_no_trust_is_a_configuration_error_and_gets_no_byte() {
+    async fn tls_server_without_verification_is_an_error_and_receives_no_byte() {
         let transport = Transport::new(1, Duration::from_secs(1), None, HttpVersionPolicy::Http1);
         let (client_io, mut server_io) = tokio::io::duplex(1024);
         let name = ServerName::try_from("test").unwrap();

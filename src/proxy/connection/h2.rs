@@ -115,12 +115,12 @@ pub(in crate::proxy) async fn serve(connection: &mut Connection<'_>, stream: Str
     // `TaskTracker::wait` only completes on a closed tracker.
     streams.close();
     let mut draining = false;
-    let shutdown = connection.shutdown.wait_for(|ends| *ends);
+    let shutdown = connection.shutdown.wait_for(|shutting_down| *shutting_down);
     tokio::pin!(shutdown);
     let mut read_timeout = FrameReadTimeout::new(frame_progress, header_timeout);
     // The client did not complete a frame or header block in time.
     let mut stalled = false;
-    // When a connection over the limit closes, however many requests it sends.
+    // Deadline for a connection over the limit: it closes then, regardless of how many requests it sends.
     let mut reject_until: Option<Instant> = None;
     // Counted at the end, unless another request arrives first.
     let mut close_reason = None;

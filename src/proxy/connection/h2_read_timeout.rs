@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn resets_are_counted_for_whole_header_sections_however_the_bytes_are_split() {
+    fn client_resets_are_counted_for_complete_header_blocks_for_any_split() {
         let on = |stream: u8, kind, flags, payload: &[u8]| {
             [&[0, 0, payload.len() as u8, kind, flags, 0, 0, 0, stream], payload].concat()
         };

@@ -1,7 +1,7 @@
 //! Serves one client connection: reads requests, runs each one under a panic guard, and closes the connection cleanly.
 //!
 //! This file covers HTTP/1 and everything that happens between requests. [`h2`] serves HTTP/2. The [`ListenerRole`]
-//! decides whether the gateway or the admin pages handle a request.
+//! decides whether the gateway or the telemetry pages handle a request.
 
 pub(super) mod h2;
 pub(super) mod h2_read_timeout;
@@ -68,7 +68,7 @@ const MAX_LOGGED_LINE: usize = 1024;
 pub enum ListenerRole {
     /// The gateway's routes, limited to `client.max_connections` concurrent connections.
     Gateway,
-    /// Built-in pages (metrics, health), and the maximum number of concurrent connections.
+    /// The telemetry pages (metrics, health), and the maximum number of concurrent connections.
     Pages(Arc<dyn PageHandler>, usize),
 }
 
@@ -99,7 +99,7 @@ impl fmt::Debug for ListenerService {
 }
 
 impl ListenerService {
-    /// Response headers for a request that matches no route and has this Origin field. The built-in pages allow no
+    /// Response headers for a request that matches no route and has this Origin field. The telemetry pages allow no
     /// cross-origin access.
     pub(super) fn unrouted_response_headers(&self, origin: Option<&[u8]>) -> ResponseHeaderMutations {
         match self.role {
@@ -168,7 +168,7 @@ pub(super) struct Connection<'a> {
     pub(super) shutdown: ShutdownWatch,
 }
 
-/// What a client connection delivered while the gateway waited for the next request.
+/// The result of waiting for the next request.
 enum NextInput {
     /// A request line and header section of `length` bytes. The first `skip` bytes are an empty line before it.
     RequestHead { length: usize, skip: usize },
@@ -245,8 +245,8 @@ impl Connection<'_> {
         }
     }
 
-    /// Returns whether this connection is within the connection limit. A connection that was over the limit retries
-    /// here.
+    /// Returns whether this connection is within the connection limit. A connection over the limit tries again to get a
+    /// permit.
     pub(super) fn acquire_permit(&mut self) -> bool {
         if self.permit.is_none() {
             self.permit =
@@ -311,16 +311,16 @@ impl Connection<'_> {
         let mut draining = false;
         // Ignore an empty line before a request (RFC 9112 2.2): old clients send one after a body.
         while matches!(io.input.as_ref(), b"" | b"\r" | b"\r\n") {
-            let waited = tokio::select! {
+            let read_result = tokio::select! {
                 biased;
                 read = timeout_at(idle_deadline, io.fill(HEADER_BUFFER_SIZE)) => read,
-                _ = self.shutdown.wait_for(|ends| *ends), if !draining => {
+                _ = self.shutdown.wait_for(|shutting_down| *shutting_down), if !draining => {
                     draining = true;
                     idle_deadline = idle_deadline.min(Instant::now() + DRAIN_IDLE_GRACE);
                     continue;
                 }
             };
-            match waited {
+            match read_result {
                 Some(Ok(1..)) => {}
                 Some(Err(error)) if is_tls_error(&error) => {
                     return NextInput::Closed(Some(CloseReason::TlsConnectionError));

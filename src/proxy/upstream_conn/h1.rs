@@ -31,7 +31,7 @@ pub(in crate::proxy) struct UpstreamH1 {
     request_chunked: bool,
     /// A write failed; nothing more is written.
     write_failed: bool,
-    /// The whole request is queued or written.
+    /// All of the request is queued or written.
     request_complete: bool,
     /// Any byte of a response was received.
     response_started: bool,

@@ -119,7 +119,7 @@ impl UpstreamH2 {
         self.write_failed
     }
 
-    /// Whether the whole request was handed to the connection, whose task may have written it already.
+    /// Whether the complete request was passed to the connection, whose task may have written it already.
     pub(in crate::proxy) fn has_sent_request(&self) -> bool {
         self.send.is_some() && self.request_complete && self.unsent() == 0 && !self.write_failed
     }
@@ -425,7 +425,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn request_with_a_body_is_sent_when_all_of_it_was_handed_over() {
+    async fn request_with_a_body_is_sent_after_the_whole_body_is_flushed() {
         let mut conn = open_stream("POST / HTTP/1.1\r\nhost: test\r\ncontent-length: 4\r\n\r\n").await;
         assert!(!conn.has_sent_request());
         conn.queue_body(b"body");

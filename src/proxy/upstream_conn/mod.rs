@@ -133,7 +133,7 @@ impl UpstreamConn {
         }
     }
 
-    /// Whether the whole request was handed to the HTTP/2 connection, whose task may have written it already.
+    /// Whether the complete request was passed to the HTTP/2 connection, whose task may have written it already.
     pub(super) fn has_sent_request(&self) -> bool {
         match self {
             // Nothing is written before `poll_flush`.

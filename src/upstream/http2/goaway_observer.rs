@@ -1,7 +1,7 @@
 //! Parses the received frames for information that the `h2` crate does not expose. It does not modify the bytes.
 //!
-//! - GOAWAY: the crate returns the same error for a stream above the last stream identifier and for one that was cut
-//! off. Only the first was not processed and may be retried with any method. The crate does not always return the code.
+//! - GOAWAY: the crate returns the same error for a stream above the last stream identifier and for an interrupted one.
+//!   Only the first was not processed and may be retried with any method. The crate does not always return the code.
 //! - END_STREAM: a connection error can hide that a response was complete.
 //! - SETTINGS: the first frame, which confirms that the server uses HTTP/2.
 //!
