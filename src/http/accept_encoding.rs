@@ -1,11 +1,11 @@
-//! Does a client take a content coding? `Accept-Encoding` by RFC 9110 12.5.3.
+//! Evaluates `Accept-Encoding` (RFC 9110, section 12.5.3).
 
 use super::ascii_class::list_elements;
 
-/// Whether `coding` (lower case, not `identity`) is acceptable by these values of Accept-Encoding.
+/// Whether these values of Accept-Encoding accept `coding` (lower case, not `identity`).
 ///
-/// Without the field a server may choose anything; a gateway that has the decoded bytes at hand does not gamble, so
-/// that counts as no.
+/// Without the field, RFC 9110 allows any coding. This function returns `false` then: the caller has the decoded body,
+/// which every client can read.
 pub fn accepts_coding<'a>(values: impl IntoIterator<Item = &'a [u8]>, coding: &str) -> bool {
     let mut wildcard = false;
     for element in values.into_iter().flat_map(list_elements) {
@@ -24,7 +24,7 @@ pub fn accepts_coding<'a>(values: impl IntoIterator<Item = &'a [u8]>, coding: &s
     wildcard
 }
 
-/// `q=0`, `q=0.0`, `q=0.000`.
+/// Whether the parameter is `q=0`, `q=0.0` or `q=0.000`.
 fn is_zero_weight(parameter: &[u8]) -> bool {
     let Some((b"q" | b"Q", value)) = parameter.split_at_checked(1) else { return false };
     let value = value.trim_ascii().strip_prefix(b"=").unwrap_or_default().trim_ascii();

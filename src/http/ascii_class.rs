@@ -1,11 +1,11 @@
-//! Which octets may stand where: one table of 256 entries, and the searches that use it.
+//! Character classes of HTTP: a table of 256 entries, and searches that use it.
 //!
-//! It knows characters, not messages. Sets: token (RFC 9110 5.6.2), field text (RFC 9110 5.5), path and query as
-//! RFC 3986 has them plus what browsers leave raw (WHATWG URL, path and query percent-encode sets).
+//! Classes: token (RFC 9110, section 5.6.2), field value (RFC 9110, section 5.5), path and query (RFC 3986, plus the
+//! characters that browsers do not encode: WHATWG URL, path and query percent-encode sets).
 
-/// May not stand in a path.
+/// Not allowed in a path.
 pub(crate) const NOT_PATH: u16 = 1;
-/// May not stand in a query.
+/// Not allowed in a query.
 pub(crate) const NOT_QUERY: u16 = 1 << 1;
 /// `%`.
 pub(crate) const PERCENT: u16 = 1 << 2;
@@ -15,16 +15,19 @@ pub(crate) const DOT: u16 = 1 << 3;
 pub(crate) const BACKSLASH: u16 = 1 << 4;
 /// 0x80 to 0xFF.
 pub(crate) const HIGH: u16 = 1 << 5;
-/// A character of a token.
+/// Allowed in a token.
 pub(crate) const TOKEN: u16 = 1 << 6;
-/// RFC 3986 2.3: encoding it or not makes no difference.
+/// Unreserved (RFC 3986, section 2.3): equivalent to its percent-encoding.
 pub(crate) const UNRESERVED: u16 = 1 << 7;
-/// May not stand in the name of a host (see [`super::authority`] for what is left out).
+/// Not allowed in a host name (stricter than RFC 3986, see [`super::authority`]).
 pub(crate) const NOT_HOST: u16 = 1 << 8;
 
 static CLASS_TABLE: [u16; 256] = build_class_table();
 
-#[expect(clippy::indexing_slicing, reason = "evaluated when compiling: a wrong index would not build")]
+#[expect(
+    clippy::indexing_slicing,
+    reason = "evaluated at compile time: an out-of-range index does not compile"
+)]
 const fn build_class_table() -> [u16; 256] {
     let mut table = [0; 256];
     let mut octet = 0;
@@ -37,7 +40,7 @@ const fn build_class_table() -> [u16; 256] {
 
 const fn compute_class(octet: u8) -> u16 {
     let mut class = 0;
-    // A browser encodes the backtick in a path but not in a query; the codec's URI type refuses it in a path.
+    // Browsers encode the backtick in a path but not in a query; the codec's URI type rejects it in a path.
     if matches!(octet, 0..=b' ' | 0x7f | b'"' | b'#' | b'<' | b'>' | b'`' | b'?') {
         class |= NOT_PATH;
     }
@@ -65,44 +68,45 @@ const fn compute_class(octet: u8) -> u16 {
     class
 }
 
-/// The classes of one octet.
+/// The class bits of one octet.
 pub(crate) fn class_bits(octet: u8) -> u16 {
-    // Never out of range, and the compiler knows it.
+    // Never out of range; the compiler removes the check.
     CLASS_TABLE.get(usize::from(octet)).copied().unwrap_or(0)
 }
 
-/// Every class that occurs in these octets.
+/// The union of the class bits of these octets.
 pub(crate) fn class_bits_in(octets: &[u8]) -> u16 {
     octets.iter().fold(0, |seen, octet| seen | class_bits(*octet))
 }
 
-/// How many octets at the start are token characters; four at a time, since this looks at every field name.
+/// The number of leading token characters. Checks 4 octets at a time, because it runs on every field name.
 pub(crate) fn token_len(octets: &[u8]) -> usize {
     let (groups, _) = octets.as_chunks::<4>();
     let all_token = |[a, b, c, d]: &[u8; 4]| {
         class_bits(*a) & class_bits(*b) & class_bits(*c) & class_bits(*d) & TOKEN != 0
     };
-    let passed = 4 * groups.iter().take_while(|four| all_token(four)).count();
+    let passed = 4 * groups.iter().take_while(|group| all_token(group)).count();
     let rest = octets.get(passed..).unwrap_or_default();
     passed + rest.iter().position(|octet| class_bits(*octet) & TOKEN == 0).unwrap_or(rest.len())
 }
 
-/// At least one octet, token characters only.
+/// Whether `octets` is a token (RFC 9110, section 5.6.2).
 pub fn is_token(octets: &[u8]) -> bool {
     !octets.is_empty() && token_len(octets) == octets.len()
 }
 
-/// HTAB, space, visible ASCII, and 0x80 to 0xFF.
+/// Whether the octet is HTAB, space, visible ASCII, or 0x80 to 0xFF.
 const fn is_field_byte(octet: u8) -> bool {
     octet == b'\t' || (octet >= b' ' && octet != 0x7f)
 }
 
-/// Whether a field value may consist of these octets.
+/// Whether these octets are all allowed in a field value.
 pub fn is_field_text(octets: &[u8]) -> bool {
     field_text_len(octets) == octets.len()
 }
 
-/// How many octets at the start are field text; eight at a time, since this looks at every octet of every head.
+/// The number of leading octets that are allowed in a field value. Checks 8 octets at a time, because it runs on every
+/// octet of every header section.
 pub(crate) fn field_text_len(octets: &[u8]) -> usize {
     const LOW: u64 = 0x0101_0101_0101_0101;
     const TOP: u64 = 0x8080_8080_8080_8080;
@@ -112,7 +116,7 @@ pub(crate) fn field_text_len(octets: &[u8]) -> usize {
         let value = u64::from_le_bytes(*word);
         let control = value.wrapping_sub(LOW * 0x20) & !value;
         let delete = (value ^ (LOW * 0x7f)).wrapping_sub(LOW) & !(value ^ (LOW * 0x7f));
-        // A hit may be a HTAB, or a borrow from a hit below it: look at the octet itself.
+        // A hit may be HTAB, or caused by a borrow from a lower hit, so check the octet itself.
         let mut hits = (control | delete) & TOP;
         while hits != 0 {
             let at = hits.trailing_zeros() as usize / 8;
@@ -126,8 +130,8 @@ pub(crate) fn field_text_len(octets: &[u8]) -> usize {
     tail.iter().position(|octet| !is_field_byte(*octet)).map_or(octets.len(), |at| passed + at)
 }
 
-/// A whole, well-formed field line at the start of `octets`, as the lengths of its name and of its untrimmed value;
-/// `None` for anything else, also for a line that is not whole yet. The line is that and three octets more.
+/// Returns the lengths of the name and the untrimmed value of the field line at the start of `octets`. The complete
+/// line is 3 octets longer (colon and CRLF). `None` if the line is malformed or incomplete.
 pub(crate) fn field_line_lengths(octets: &[u8]) -> Option<(usize, usize)> {
     let name_len = token_len(octets);
     let [b':', text @ ..] = octets.get(name_len..)? else { return None };
@@ -136,7 +140,7 @@ pub(crate) fn field_line_lengths(octets: &[u8]) -> Option<(usize, usize)> {
     (ends && name_len > 0).then_some((name_len, text_len))
 }
 
-/// Without the spaces and tabs at both ends (OWS, RFC 9110 5.6.3).
+/// Removes leading and trailing spaces and tabs (OWS, RFC 9110, section 5.6.3).
 pub fn trim_ows(octets: &[u8]) -> &[u8] {
     let mut rest = octets;
     while let [b' ' | b'\t', inner @ ..] | [inner @ .., b' ' | b'\t'] = rest {
@@ -150,7 +154,7 @@ pub fn list_elements(value: &[u8]) -> impl DoubleEndedIterator<Item = &[u8]> {
     value.split(|octet| *octet == b',').map(trim_ows).filter(|element| !element.is_empty())
 }
 
-/// The octet that `%` and these two digits stand for.
+/// Decodes the 2 digits of a percent-encoding.
 pub(crate) fn decode_hex_pair(high: u8, low: u8) -> Option<u8> {
     Some(hex_value(high)? << 4 | hex_value(low)?)
 }

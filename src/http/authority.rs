@@ -1,10 +1,10 @@
-//! Whom a request is for: `HostRoutes`, `:authority`, the authority of an absolute-form target.
+//! The authority of a request: `Host`, `:authority`, or the authority of an absolute-form target.
 //!
-//! [`check_authority`] decides what may stand there; the rest reads what it let through, as routes see it. It knows no
-//! routes and resolves no names.
+//! [`check_authority`] validates it; [`routing_host`] normalises it for routing.
 //!
-//! We take less than RFC 3986 3.2.2 allows, where more has a second reading: no percent-encoding (some readers decode
-//! it), no comma (two Host fields merged), no empty label but a final dot, no zone identifier, no IPvFuture.
+//! Validation is stricter than RFC 3986, section 3.2.2, wherever servers interpret a value differently: no
+//! percent-encoding (some servers decode it), no comma (merged Host fields), no empty label except a final dot, no zone
+//! identifier, no IPvFuture.
 
 use std::borrow::Cow;
 use std::net::Ipv6Addr;
@@ -13,13 +13,13 @@ use super::Rejection;
 use super::ascii_class::{NOT_HOST, class_bits};
 use crate::contract::Cause;
 
-/// Longest host: a DNS name has at most 253 characters and a final dot.
+/// Maximum length of a host in bytes: a DNS name has at most 253 characters and a final dot.
 const MAX_HOST_LEN: usize = 255;
 
-/// Judges `host[:port]`.
+/// Validates `host[:port]`.
 ///
 /// # Errors
-/// `invalid_host` with what is wrong.
+/// `invalid_host`, with the reason as evidence.
 pub fn check_authority(authority: &[u8]) -> Result<(), Rejection> {
     let Some((host, port)) = split_host_port(authority) else {
         return Err(invalid_host("the authority is not host[:port]"));
@@ -38,7 +38,7 @@ pub fn check_authority(authority: &[u8]) -> Result<(), Rejection> {
     }
 }
 
-/// Host and port of an authority; `None` when the colons and brackets make no sense. An empty port is a port.
+/// Splits an authority into host and port. `None` if colons or brackets are misplaced. The port can be empty.
 pub fn split_host_port(authority: &[u8]) -> Option<(&[u8], Option<&[u8]>)> {
     let host_len = if authority.first() == Some(&b'[') {
         authority.iter().position(|octet| *octet == b']')? + 1
@@ -52,15 +52,15 @@ pub fn split_host_port(authority: &[u8]) -> Option<(&[u8], Option<&[u8]>)> {
     }
 }
 
-/// Whether a target's authority and Host say the same; letters in any case.
-pub fn authorities_equal(one: &[u8], other: &[u8]) -> bool {
-    one.eq_ignore_ascii_case(other)
+/// Whether the target's authority and Host are equal. Case-insensitive.
+pub fn authorities_equal(target_authority: &[u8], host: &[u8]) -> bool {
+    target_authority.eq_ignore_ascii_case(host)
 }
 
-/// The host as routes see it: lower case, without port, brackets and final dot; IPv6 in its shortest form.
+/// Normalises the host for routing: lower case, without port, brackets and final dot; IPv6 in its shortest form.
 ///
-/// Borrowed when the authority has it like that. Meant for what [`check_authority`] let through and for the patterns
-/// of a configuration, so that both are brought into one form.
+/// Borrowed if the host is already normalised. Use it for authorities that passed [`check_authority`] and for the host
+/// patterns of the configuration, so that both have the same form.
 pub fn routing_host(authority: &[u8]) -> Cow<'_, str> {
     let host = split_host_port(authority).map_or(authority, |(host, _)| host);
     if let [b'[', inner @ .., b']'] = host
@@ -76,8 +76,8 @@ pub fn routing_host(authority: &[u8]) -> Cow<'_, str> {
     }
 }
 
-/// Whether a host (as from [`routing_host`]) matches a lower-case pattern: the same name, or `*.example.com` for one
-/// or more labels in front.
+/// Whether a host (from [`routing_host`]) matches a lower-case pattern: the exact name, or `*.example.com`, where `*`
+/// matches one or more labels.
 pub fn matches_pattern(pattern: &str, host: &str) -> bool {
     match pattern.strip_prefix('*') {
         Some(suffix) if suffix.starts_with('.') => host.len() > suffix.len() && host.ends_with(suffix),
@@ -97,13 +97,17 @@ fn check_host_name(name: &[u8]) -> Result<(), Rejection> {
     }
     if classes & NOT_HOST != 0 {
         let user = name.contains(&b'@');
-        return Err(invalid_host(if user { "user information" } else { "a byte that no host name has" }));
+        return Err(invalid_host(if user {
+            "the authority has user information"
+        } else {
+            "the host has an invalid byte"
+        }));
     }
     Ok(())
 }
 
 fn is_port(port: &[u8]) -> bool {
-    // RFC 3986 3.2.3 allows an empty port.
+    // RFC 3986, section 3.2.3 allows an empty port.
     let digits = port.len() <= 5 && port.iter().all(u8::is_ascii_digit);
     digits && port.iter().fold(0_u32, |value, digit| value * 10 + u32::from(digit - b'0')) <= 65_535
 }

@@ -1,4 +1,4 @@
-//! Which hosts are hosts, and how routes see them.
+//! Validation of authorities, and normalisation for routing.
 
 use super::*;
 

@@ -1,8 +1,8 @@
-//! Where a body ends, byte by byte: Content-Length, chunks, or the end of the connection.
+//! Decodes body framing incrementally: Content-Length, chunked, or until the connection closes.
 //!
-//! A decoder says how many bytes at the front of a buffer are body and eats what is framing. It owns no buffer and
-//! reads no socket. It is stricter than RFC 9112 7.1 asks: no bare LF, no sign or prefix in a size, no control byte in
-//! an extension; only an upstream may pad its sizes with blanks, as old servers do. Trailers are checked and dropped.
+//! The decoder consumes framing bytes from the caller's buffer and returns how many body bytes follow. It is stricter
+//! than RFC 9112, section 7.1: it rejects bare LF, signs and prefixes in chunk sizes, and control bytes in chunk
+//! extensions. Only upstreams may pad chunk sizes with spaces, as old servers do. Trailers are validated and dropped.
 
 use bytes::{Buf, BytesMut};
 
@@ -10,19 +10,19 @@ use super::ascii_class::{is_field_text, is_token};
 use super::framing::RequestFraming;
 use super::response_head::ResponseFraming;
 
-/// Longest chunk-size line, extensions included. Real ones are a few bytes.
+/// Maximum length of a chunk-size line with extensions, in bytes. Real ones have a few bytes.
 const MAX_CHUNK_LINE: usize = 1024;
-/// Longest trailer section.
+/// Maximum length of the trailer section, in bytes.
 pub const MAX_TRAILER_BYTES: usize = 16 * 1024;
 
-/// What stands at the front of the buffer.
+/// The result of one decoding step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DecodeStep {
-    /// So many bytes of body, at least 1. The caller takes them all before it asks again.
+    /// The buffer starts with this number of body bytes, at least 1. The caller removes them before the next call.
     Data(usize),
-    /// Nothing that can be told apart yet.
+    /// The buffer is empty or ends inside the framing.
     NeedMore,
-    /// The body has ended; what follows in the buffer is not part of it.
+    /// The body has ended; the remaining bytes of the buffer are not part of it.
     End,
 }
 
@@ -37,7 +37,7 @@ enum DecoderState {
     Done,
 }
 
-/// Finds the end of one body.
+/// Decodes the framing of one body.
 #[derive(Clone, Copy, Debug)]
 pub struct BodyDecoder {
     state: DecoderState,
@@ -45,7 +45,7 @@ pub struct BodyDecoder {
 }
 
 impl BodyDecoder {
-    /// For a request.
+    /// Creates a decoder for a request body.
     pub const fn request(framing: RequestFraming) -> Self {
         let state = match framing {
             RequestFraming::None | RequestFraming::Length(0) => DecoderState::Done,
@@ -55,7 +55,7 @@ impl BodyDecoder {
         BodyDecoder { state, allow_padding: false }
     }
 
-    /// For a response.
+    /// Creates a decoder for a response body.
     pub const fn response(framing: ResponseFraming) -> Self {
         let state = match framing {
             ResponseFraming::NoBody | ResponseFraming::Length(0) => DecoderState::Done,
@@ -71,12 +71,12 @@ impl BodyDecoder {
         matches!(self.state, DecoderState::Done)
     }
 
-    /// Whether the end of the connection is the end of the body.
+    /// Whether the body ends when the connection closes.
     pub const fn is_close_delimited(&self) -> bool {
         matches!(self.state, DecoderState::UntilClose)
     }
 
-    /// The connection has ended: is the body whole?
+    /// Records that the connection was closed. Returns whether the body is complete.
     pub fn finish_on_close(&mut self) -> bool {
         if self.is_close_delimited() {
             self.state = DecoderState::Done;
@@ -84,10 +84,10 @@ impl BodyDecoder {
         self.is_done()
     }
 
-    /// How many body bytes are still to come, where that was said.
+    /// The number of body bytes that remain, if known.
     pub const fn remaining(&self) -> Option<u64> {
         match self.state {
-            DecoderState::Length(left) => Some(left),
+            DecoderState::Length(remaining) => Some(remaining),
             DecoderState::Done => Some(0),
             DecoderState::ChunkSize
             | DecoderState::ChunkData(_)
@@ -97,10 +97,10 @@ impl BodyDecoder {
         }
     }
 
-    /// Looks at the front of the buffer and eats framing.
+    /// Consumes framing at the start of the buffer up to the next body bytes.
     ///
     /// # Errors
-    /// A sentence for the log: the framing is broken, and nothing after it can be trusted.
+    /// A constant text for the log if the framing is invalid. The connection cannot be used afterwards.
     pub fn decode(&mut self, buffer: &mut BytesMut) -> Result<DecodeStep, &'static str> {
         loop {
             match self.state {
@@ -112,20 +112,24 @@ impl BodyDecoder {
                         DecodeStep::Data(buffer.len())
                     });
                 }
-                DecoderState::Length(left) => {
-                    let (taken, left) = consume(buffer.len(), left);
-                    if taken > 0 {
-                        self.state = if left == 0 { DecoderState::Done } else { DecoderState::Length(left) };
-                    }
-                    return Ok(if taken == 0 { DecodeStep::NeedMore } else { DecodeStep::Data(taken) });
-                }
-                DecoderState::ChunkData(left) => {
-                    let (taken, left) = consume(buffer.len(), left);
-                    if taken > 0 {
+                DecoderState::Length(remaining) => {
+                    let (length, remaining) = consume(buffer.len(), remaining);
+                    if length > 0 {
                         self.state =
-                            if left == 0 { DecoderState::ChunkEnd } else { DecoderState::ChunkData(left) };
+                            if remaining == 0 { DecoderState::Done } else { DecoderState::Length(remaining) };
                     }
-                    return Ok(if taken == 0 { DecodeStep::NeedMore } else { DecodeStep::Data(taken) });
+                    return Ok(if length == 0 { DecodeStep::NeedMore } else { DecodeStep::Data(length) });
+                }
+                DecoderState::ChunkData(remaining) => {
+                    let (length, remaining) = consume(buffer.len(), remaining);
+                    if length > 0 {
+                        self.state = if remaining == 0 {
+                            DecoderState::ChunkEnd
+                        } else {
+                            DecoderState::ChunkData(remaining)
+                        };
+                    }
+                    return Ok(if length == 0 { DecodeStep::NeedMore } else { DecodeStep::Data(length) });
                 }
                 DecoderState::ChunkEnd => match (buffer.first(), buffer.get(1)) {
                     (Some(b'\r'), Some(b'\n')) => {
@@ -133,7 +137,7 @@ impl BodyDecoder {
                         self.state = DecoderState::ChunkSize;
                     }
                     (None, _) | (Some(b'\r'), None) => return Ok(DecodeStep::NeedMore),
-                    (Some(_), _) => return Err("a chunk is longer than its size"),
+                    (Some(_), _) => return Err("chunk data is longer than the chunk size"),
                 },
                 DecoderState::ChunkSize => {
                     let Some(line) = find_line(buffer, MAX_CHUNK_LINE)? else {
@@ -149,7 +153,7 @@ impl BodyDecoder {
                         return Ok(DecodeStep::NeedMore);
                     };
                     if line > 0 && !is_trailer(buffer.get(..line).unwrap_or_default()) {
-                        return Err("a trailer is not a field");
+                        return Err("a trailer line is not a valid field");
                     }
                     buffer.advance(line + 2);
                     self.state =
@@ -160,13 +164,13 @@ impl BodyDecoder {
     }
 }
 
-/// How many of the buffered bytes belong to what is left, and how many are left then.
-fn consume(buffered: usize, left: u64) -> (usize, u64) {
-    let taken = usize::try_from(left).unwrap_or(usize::MAX).min(buffered);
-    (taken, left - taken as u64)
+/// Returns how many of the buffered bytes belong to the body, and how many body bytes remain after them.
+fn consume(buffered: usize, remaining: u64) -> (usize, u64) {
+    let length = usize::try_from(remaining).unwrap_or(usize::MAX).min(buffered);
+    (length, remaining - length as u64)
 }
 
-/// The length of the line at the front, without its CRLF; `None` while it is not whole.
+/// Returns the length of the first line without its CRLF; `None` while the line is incomplete.
 fn find_line(buffer: &[u8], max_len: usize) -> Result<Option<usize>, &'static str> {
     for (at, octet) in buffer.iter().enumerate() {
         match octet {
@@ -174,18 +178,18 @@ fn find_line(buffer: &[u8], max_len: usize) -> Result<Option<usize>, &'static st
                 return match buffer.get(at + 1) {
                     Some(b'\n') => Ok(Some(at)),
                     None => Ok(None),
-                    Some(_) => Err("a bare CR in the chunk framing"),
+                    Some(_) => Err("bare CR in the chunk framing"),
                 };
             }
-            b'\n' => return Err("a bare LF in the chunk framing"),
-            _ if at >= max_len => return Err("a line of the chunk framing is too long"),
+            b'\n' => return Err("bare LF in the chunk framing"),
+            _ if at >= max_len => return Err("a chunk-size or trailer line is too long"),
             _ => {}
         }
     }
     Ok(None)
 }
 
-/// `1*HEXDIG [ ";" extension ]`: at most 15 digits, so that the sum of two sizes cannot overflow.
+/// Parses `1*HEXDIG [ ";" extension ]`. At most 15 digits, so that the sum of 2 sizes cannot overflow.
 fn chunk_size(line: &[u8], allow_padding: bool) -> Result<u64, &'static str> {
     let digits = line.iter().take_while(|octet| octet.is_ascii_hexdigit()).count();
     let (size, mut rest) = line.split_at_checked(digits).unwrap_or_default();
@@ -198,7 +202,7 @@ fn chunk_size(line: &[u8], allow_padding: bool) -> Result<u64, &'static str> {
     match rest.first() {
         None => {}
         Some(b';') if is_field_text(rest) => {}
-        Some(_) => return Err("a chunk size is followed by something that is no extension"),
+        Some(_) => return Err("a chunk size is not followed by a valid extension"),
     }
     Ok(size.iter().fold(0, |sum, digit| {
         let value = match digit {
@@ -210,7 +214,7 @@ fn chunk_size(line: &[u8], allow_padding: bool) -> Result<u64, &'static str> {
     }))
 }
 
-/// `name ":" value`, as strict as a head's field.
+/// Whether the line is `name ":" value`, by the rules of a header field.
 fn is_trailer(line: &[u8]) -> bool {
     let Some(colon) = line.iter().position(|octet| *octet == b':') else { return false };
     let (name, value) = line.split_at_checked(colon).unwrap_or_default();

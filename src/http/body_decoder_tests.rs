@@ -1,9 +1,9 @@
-//! Bodies against their framing: whole, in pieces, and broken.
+//! Body framing: complete, split, truncated, and invalid.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
 use super::*;
 
-/// Feeds `bytes` in pieces of `step`; the body and what was left behind its end, or the refusal.
+/// Feeds `bytes` in chunks of `step`. Returns the body, the bytes after it and whether it is complete, or the error.
 fn decode_split(
     mut decoder: BodyDecoder,
     bytes: &[u8],

@@ -1,8 +1,8 @@
-//! Cross-origin sharing (the WHATWG's Fetch standard, 3.3) as pure rules: which origin may read, and what a browser is told.
+//! CORS (WHATWG Fetch, section 3.3): which origins are allowed, and the response header fields for them.
 //!
-//! A [`CorsPolicy`] is compiled once from the configuration and asked per request: [`CorsPolicy::response_headers`] for a response,
-//! [`CorsPolicy::preflight`] for the question before a request. What depends on the upstream's own lists is merged by
-//! [`CorsPolicy::exposed_headers`] and [`merge_vary`]. It knows no routes and writes to nobody.
+//! A [`CorsPolicy`] is compiled once from the configuration. [`CorsPolicy::response_headers`] returns the fields of a
+//! response, [`CorsPolicy::preflight`] those of a preflight response. [`CorsPolicy::exposed_headers`] and
+//! [`merge_vary`] merge lists that the upstream also sends.
 
 use std::time::Duration;
 
@@ -15,10 +15,10 @@ use http::{HeaderName, HeaderValue, Method};
 use super::ascii_class;
 use super::origin::{Origin, OriginPattern};
 
-/// A field of a response.
+/// A header field of a response: name and value.
 pub type HeaderField = (HeaderName, HeaderValue);
 
-/// Fields that tell a client why it failed and when to come back: whoever may read the response may read them.
+/// Response fields that are always exposed: they report rate limits, when to retry, and the request ID.
 pub const DEFAULT_EXPOSED: [&str; 7] = [
     "X-RateLimit-Limit",
     "X-RateLimit-Remaining",
@@ -29,40 +29,40 @@ pub const DEFAULT_EXPOSED: [&str; 7] = [
     "X-Request-Id",
 ];
 
-/// What an answer depends on, for caches.
+/// `Vary` of a response to which the policy applies.
 pub const VARY_ORIGIN: HeaderValue = HeaderValue::from_static("Origin");
 
-/// The same for an answer to a preflight.
+/// `Vary` of a preflight response.
 pub const VARY_PREFLIGHT: HeaderValue =
     HeaderValue::from_static("Origin, Access-Control-Request-Method, Access-Control-Request-Headers");
 
-/// Whose pages may read.
+/// The origins that may read responses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AllowedOrigins {
-    /// Everybody's. Never together with credentials.
+    /// Any origin. Never combined with credentials.
     Any,
-    /// Those that match.
+    /// Origins that match one of these patterns.
     Listed(Vec<OriginPattern>),
 }
 
-/// What an operator says.
+/// A CORS policy as configured.
 #[derive(Clone, Debug)]
 pub struct CorsRules {
-    /// Whose pages may read.
+    /// The origins that may read responses.
     pub origins: AllowedOrigins,
-    /// Whether they may send cookies and other credentials along. Only with listed origins.
+    /// Whether requests may include cookies and other credentials. Ignored with [`AllowedOrigins::Any`].
     pub credentials: bool,
-    /// Methods that may be used; without any, the one asked for.
+    /// The allowed methods; if empty, the requested method is allowed.
     pub methods: Vec<Method>,
-    /// Request fields that may be sent; `None` for those asked for.
+    /// The allowed request fields; `None` allows the requested ones.
     pub headers: Option<Vec<HeaderName>>,
-    /// Response fields that may be read, beside [`DEFAULT_EXPOSED`].
+    /// Response fields to expose in addition to [`DEFAULT_EXPOSED`].
     pub expose: Vec<HeaderName>,
-    /// For how long a browser may remember the answer to a preflight; whole seconds.
+    /// How long a browser may cache a preflight response; sent in whole seconds.
     pub max_age: Option<Duration>,
 }
 
-/// The rules, with every list written out.
+/// A compiled CORS policy with prepared field values.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CorsPolicy {
     origins: AllowedOrigins,
@@ -79,26 +79,26 @@ enum AllowedHeaders {
     Listed(Option<HeaderValue>),
 }
 
-/// What a preflight asks.
+/// The parts of a preflight request that the policy checks.
 #[derive(Clone, Copy, Debug)]
 pub struct PreflightRequest<'a> {
     /// `Origin`.
     pub origin: &'a [u8],
-    /// `AccessLog-Control-Request-Method`.
+    /// `Access-Control-Request-Method`.
     pub method: &'a Method,
 }
 
-/// The answer to a preflight.
+/// The result of a preflight request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PreflightResult {
-    /// With these fields.
+    /// Allowed; the response has these fields.
     Allowed(Vec<HeaderField>),
-    /// The page is nobody's that we know.
+    /// The policy does not allow the origin.
     OriginNotAllowed,
 }
 
 impl CorsPolicy {
-    /// Writes the lists out.
+    /// Compiles the rules.
     pub fn new(rules: CorsRules) -> CorsPolicy {
         let any = rules.origins == AllowedOrigins::Any;
         let expose = rules.expose.iter().map(HeaderName::as_str);
@@ -118,8 +118,8 @@ impl CorsPolicy {
         }
     }
 
-    /// What lets a page of this origin read a response; `None` for a foreign one. Not among the fields: what depends on
-    /// the upstream ([`CorsPolicy::exposed_headers`], [`merge_vary`]).
+    /// Returns the response fields for this origin; `None` if the origin is not allowed. Fields that depend on the
+    /// upstream response are separate: [`CorsPolicy::exposed_headers`] and [`merge_vary`].
     pub fn response_headers(&self, origin: &[u8]) -> Option<impl Iterator<Item = HeaderField> + use<>> {
         let allowed = self.allow_origin(origin)?;
         let credentials =
@@ -127,7 +127,7 @@ impl CorsPolicy {
         Some(std::iter::once((ACCESS_CONTROL_ALLOW_ORIGIN, allowed)).chain(credentials))
     }
 
-    /// The answer to a preflight. `headers`: the values of `AccessLog-Control-Request-Headers`.
+    /// Evaluates a preflight request. `headers` are the values of `Access-Control-Request-Headers`.
     pub fn preflight<'a>(
         &self,
         request: &PreflightRequest<'_>,
@@ -156,7 +156,7 @@ impl CorsPolicy {
         PreflightResult::Allowed(response_fields)
     }
 
-    /// `AccessLog-Control-Expose-Headers`: ours, and what the upstream's own list has beside them.
+    /// Returns `Access-Control-Expose-Headers`: the policy's names, then the upstream's additional names.
     pub fn exposed_headers<'a>(&self, upstream_values: impl Iterator<Item = &'a [u8]>) -> HeaderValue {
         merge_lists(&self.expose, upstream_values.flat_map(ascii_class::list_elements))
     }
@@ -173,7 +173,7 @@ impl CorsPolicy {
     }
 }
 
-/// `Vary`: ours, and what the upstream's own has beside it. A star says everything.
+/// Merges `Vary`: the gateway's names, then the upstream's additional names; `*` if the upstream's list has it.
 pub fn merge_vary<'a>(
     gateway_value: &HeaderValue,
     upstream_values: impl Iterator<Item = &'a [u8]>,
@@ -185,35 +185,37 @@ pub fn merge_vary<'a>(
     if has_wildcard { HeaderValue::from_static("*") } else { value }
 }
 
-/// `a, b, c`; `None` for no names.
+/// Joins names to `a, b, c`; `None` if there are none.
 fn join_names<'a>(names: impl Iterator<Item = &'a str>) -> Option<HeaderValue> {
     let names: Vec<&str> = names.collect();
     if names.is_empty() { None } else { HeaderValue::try_from(names.join(", ")).ok() }
 }
 
-/// Ours, then those of theirs that are not among ours.
+/// Appends the upstream's names that the gateway's value does not contain.
 fn merge_lists<'a>(
     gateway_value: &HeaderValue,
     upstream_names: impl Iterator<Item = &'a [u8]>,
 ) -> HeaderValue {
-    let mut out = Vec::new();
+    let mut merged = Vec::new();
     for name in upstream_names {
-        let is_present =
-            || ascii_class::list_elements(gateway_value.as_bytes()).any(|our| our.eq_ignore_ascii_case(name));
+        let is_present = || {
+            ascii_class::list_elements(gateway_value.as_bytes())
+                .any(|listed| listed.eq_ignore_ascii_case(name))
+        };
         if !ascii_class::is_token(name) || is_present() {
             continue;
         }
-        if out.is_empty() {
-            out.extend_from_slice(gateway_value.as_bytes());
+        if merged.is_empty() {
+            merged.extend_from_slice(gateway_value.as_bytes());
         }
-        out.extend_from_slice(b", ");
-        out.extend_from_slice(name);
+        merged.extend_from_slice(b", ");
+        merged.extend_from_slice(name);
     }
-    // Tokens, commas and blanks are always a value.
-    if out.is_empty() {
+    // Tokens, commas and spaces always form a valid value.
+    if merged.is_empty() {
         gateway_value.clone()
     } else {
-        HeaderValue::try_from(out).unwrap_or_else(|_| gateway_value.clone())
+        HeaderValue::try_from(merged).unwrap_or_else(|_| gateway_value.clone())
     }
 }
 

@@ -1,4 +1,4 @@
-//! Tables of origins and questions with the fields that browsers must be told, whole.
+//! Origins and preflight requests with the complete list of expected response fields.
 
 use super::*;
 

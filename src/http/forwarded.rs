@@ -1,8 +1,8 @@
-//! Who the client is, and what the upstream is told about it.
+//! Determines the client address, and builds `X-Forwarded-For` for the upstream.
 //!
-//! A peer that is not trusted is the client, whatever its fields say. A trusted peer is believed about the hop before
-//! it, and so on from the right: the rightmost untrusted hop is the client. It knows no configuration: the trusted
-//! networks and the values of the field that carries hops are given.
+//! An untrusted peer is the client, whatever header fields it sends. A trusted peer reports the previous hop, and so on
+//! from the right: the rightmost untrusted hop is the client. The caller passes the trusted networks and the field
+//! values.
 
 use std::fmt::Write;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -12,10 +12,10 @@ use ipnet::IpNet;
 
 use super::ascii_class::list_elements;
 
-/// The client's address.
+/// Returns the client address.
 ///
-/// `values` are those of `ip_header`, in their order. Reading stops at the first hop from the right that is not an
-/// address; then the last good one is the client.
+/// `values` are the values of `ip_header`, in message order. If a hop (from the right) is not an address, the last
+/// valid hop before it is the client.
 pub fn client_ip<'a>(
     peer: IpAddr,
     values: impl DoubleEndedIterator<Item = &'a [u8]>,
@@ -24,12 +24,12 @@ pub fn client_ip<'a>(
     hops(peer, values, trusted).last().unwrap_or_else(|| peer.to_canonical())
 }
 
-/// `X-Forwarded-For` with the client alone.
+/// Builds `X-Forwarded-For` with only the client address.
 pub fn forwarded_for_client(client: IpAddr) -> HeaderValue {
     format_addresses(&[client])
 }
 
-/// `X-Forwarded-For` with the client and the trusted hops between it and us (`forwarded: append`).
+/// Builds `X-Forwarded-For` with the client and the trusted hops up to the gateway (`forwarded: append`).
 pub fn forwarded_for_chain<'a>(
     peer: IpAddr,
     values: impl DoubleEndedIterator<Item = &'a [u8]>,
@@ -40,14 +40,15 @@ pub fn forwarded_for_chain<'a>(
     format_addresses(&chain)
 }
 
-/// Whether a client must not say this itself: it is dropped, and what we know is said instead.
+/// Whether the gateway removes this field from client requests, because it sets its own value or the client may forge
+/// it.
 ///
-/// `X-Forwarded-*`, `ForwardedRequest`, `X-Real-IP`; also with underscores, which servers of the CGI kind read as hyphens.
+/// These are `X-Forwarded-*`, `Forwarded` and `X-Real-IP`, also with underscores, which CGI servers treat as hyphens.
 pub fn is_forwarded_field(name: &HeaderName) -> bool {
     is_forwarded_name(name.as_str().as_bytes())
 }
 
-/// The same on bytes in any case. By the first octet: most names end there.
+/// Like [`is_forwarded_field`], for a name in any case. Matches the first octet first, which excludes most names.
 pub fn is_forwarded_name(name: &[u8]) -> bool {
     match name {
         [b'x' | b'X', b'-' | b'_', rest @ ..] => {
@@ -60,7 +61,7 @@ pub fn is_forwarded_name(name: &[u8]) -> bool {
     }
 }
 
-/// The believed hops from the nearest (the peer) to the farthest (the client).
+/// The accepted hops, from the nearest (the peer) to the farthest (the client).
 fn hops<'a>(
     peer: IpAddr,
     values: impl DoubleEndedIterator<Item = &'a [u8]>,
@@ -70,13 +71,13 @@ fn hops<'a>(
     let named = values.rev().flat_map(|value| list_elements(value).rev()).map_while(parse_address);
     let mut all_trusted = true;
     std::iter::once(peer.to_canonical()).chain(named).take_while(move |ip| {
-        let take = all_trusted;
+        let accepted = all_trusted;
         all_trusted = all_trusted && is_trusted(*ip);
-        take
+        accepted
     })
 }
 
-/// An address, with or without port, IPv6 with or without brackets; IPv4 inside IPv6 is taken out.
+/// Parses an address with or without port, IPv6 with or without brackets. IPv4-mapped IPv6 becomes IPv4.
 fn parse_address(hop: &[u8]) -> Option<IpAddr> {
     let text = std::str::from_utf8(hop).ok()?;
     let bracketed = || text.strip_prefix('[')?.strip_suffix(']')?.parse().ok().map(IpAddr::V6);
@@ -92,16 +93,16 @@ fn format_addresses(chain: &[IpAddr]) -> HeaderValue {
         match ip {
             IpAddr::V4(ip) => write_v4(&mut text, *ip),
             IpAddr::V6(ip) => {
-                // Writing to a String does not fail.
+                // Writing to a String never fails.
                 let _ = write!(text, "{ip}");
             }
         }
     }
-    // Digits, colons, dots, commas: always a valid value. It takes the String's memory over.
+    // Digits, colons, dots and commas are always a valid value. The conversion reuses the String's buffer.
     HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static("unknown"))
 }
 
-/// By hand: every request says it, and the formatting machinery takes a thousand instructions for it.
+/// Formats without `fmt`, which costs about 1,000 instructions: this runs on every request.
 fn write_v4(text: &mut String, ip: Ipv4Addr) {
     let digit = |value: u8| char::from(b'0' + value % 10);
     for (at, octet) in ip.octets().into_iter().enumerate() {

@@ -1,4 +1,4 @@
-//! Who the client is, for trusted and untrusted peers and for fields that lie.
+//! The client address for trusted and untrusted peers, and for forged fields.
 
 use super::*;
 

@@ -1,21 +1,21 @@
-//! How long a body is, by the letter of Content-Length and Transfer-Encoding.
+//! Parses single values of Content-Length and Transfer-Encoding.
 //!
-//! Only single values are read here; which combinations are refused is said where heads are read, because requests
-//! ([`super::request_head`]) and responses ([`super::response_head`]) differ in it.
+//! The rules for combinations differ between requests ([`super::request_head`]) and responses
+//! ([`super::response_head`]), so they are there.
 
-/// How the end of a request body is found.
+/// How the length of a request body is determined (RFC 9112, section 6.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RequestFraming {
-    /// There is no body.
+    /// No body.
     None,
-    /// So many bytes; 0 was said explicitly.
+    /// Content-Length, in bytes; 0 if the field has that value.
     Length(u64),
-    /// Chunks.
+    /// Chunked transfer coding.
     Chunked,
 }
 
 impl RequestFraming {
-    /// Whether any body byte may follow the head.
+    /// Whether body bytes may follow the header section.
     pub const fn has_body(self) -> bool {
         match self {
             RequestFraming::None | RequestFraming::Length(0) => false,
@@ -24,8 +24,8 @@ impl RequestFraming {
     }
 }
 
-/// Whether this is the name of a framing field with underscores for hyphens: gateways of the CGI kind cannot tell the
-/// two apart.
+/// Whether this is the name of a framing field with underscores instead of hyphens. CGI gateways cannot distinguish the
+/// two spellings.
 pub fn is_underscore_variant(name: &[u8]) -> bool {
     let normalise_byte = |octet: &u8| if *octet == b'_' { b'-' } else { octet.to_ascii_lowercase() };
     let is = |lower: &[u8]| name.iter().map(normalise_byte).eq(lower.iter().copied());
@@ -36,8 +36,8 @@ pub fn is_underscore_variant(name: &[u8]) -> bool {
     }
 }
 
-/// The number in one Content-Length value (trimmed): digits only, at most `i64::MAX`, which is where signed readers
-/// end. Leading zeros are digits (RFC 9110 8.6).
+/// Parses one trimmed Content-Length value: digits only, at most `i64::MAX`, because some parsers use signed integers.
+/// Leading zeros are allowed (RFC 9110, section 8.6).
 pub fn content_length(value: &[u8]) -> Option<u64> {
     if value.is_empty() {
         return None;
@@ -52,7 +52,8 @@ pub fn content_length(value: &[u8]) -> Option<u64> {
     u64::try_from(length).ok()
 }
 
-/// Whether one Transfer-Encoding value (trimmed) is exactly `chunked`: the only coding a gateway can relay.
+/// Whether one trimmed Transfer-Encoding value is exactly `chunked`, the only transfer coding that the gateway
+/// supports.
 pub fn is_chunked(value: &[u8]) -> bool {
     value.eq_ignore_ascii_case(b"chunked")
 }

@@ -1,58 +1,57 @@
-//! The frames of HTTP/2 in octets as they come or go, however those are split (RFC 9113 4.1).
+//! Splits an HTTP/2 byte stream into frames (RFC 9113, section 4.1), incrementally.
 //!
-//! For whoever watches a connection that somebody else speaks on: it tells frames from one another, and knows nothing of
-//! what they mean.
+//! It is for observers of a connection that the HTTP/2 library drives. It does not interpret payloads.
 
-/// Octets of a frame's head.
+/// Length of a frame header, in bytes.
 const FRAME_HEADER_LEN: usize = 9;
 
-/// Types of frames (RFC 9113 6).
+/// Frame types (RFC 9113, section 6).
 pub mod frame_type {
-    /// A piece of a body.
+    /// Part of the content of a message.
     pub const DATA: u8 = 0;
-    /// The beginning of a head, or of what stands behind a body.
+    /// The start of a header section or a trailer section.
     pub const HEADERS: u8 = 1;
-    /// The end of a stream.
+    /// Immediate termination of a stream.
     pub const RST_STREAM: u8 = 3;
-    /// What one side asks of the other.
+    /// Configuration parameters of the sender.
     pub const SETTINGS: u8 = 4;
-    /// The end of a connection.
+    /// Shutdown of the connection.
     pub const GOAWAY: u8 = 7;
-    /// More of a head.
+    /// Continuation of a header section.
     pub const CONTINUATION: u8 = 9;
 }
 
-/// Flags of frames; SETTINGS have their own.
+/// Frame flags; their meaning depends on the frame type.
 pub mod flag {
-    /// Of SETTINGS: the other side's were heard.
+    /// SETTINGS: acknowledges the peer's SETTINGS.
     pub const ACK: u8 = 1;
-    /// Of DATA and HEADERS: nothing follows on this stream.
+    /// DATA and HEADERS: the last frame that the sender sends on this stream.
     pub const END_STREAM: u8 = 1;
-    /// Of HEADERS and CONTINUATION: the head is whole.
+    /// HEADERS and CONTINUATION: the end of the header section.
     pub const END_HEADERS: u8 = 4;
 }
 
-/// The head of a frame.
+/// A frame header, without the length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FrameHeader {
-    /// One of [`frame_type`], or another.
+    /// The frame type, one of [`frame_type`] or another value.
     pub kind: u8,
-    /// Of [`flag`], by the kind.
+    /// The flags, see [`flag`].
     pub flags: u8,
-    /// 0 is the connection.
+    /// The stream identifier; 0 is the connection.
     pub stream: u32,
 }
 
-/// What comes next.
+/// The next element of the byte stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FrameEvent<'a> {
-    /// A frame begins; so much of it is [remaining](Frames::left).
+    /// A frame header; the payload has [`FrameParser::remaining`] bytes.
     Header(FrameHeader),
-    /// More of its payload, which is over when nothing is [remaining](Frames::left).
+    /// A part of the payload, which ends when [`FrameParser::remaining`] is 0.
     Payload(&'a [u8]),
 }
 
-/// Where in its frames one direction of a connection is.
+/// The parser state of one direction of a connection.
 #[derive(Debug, Default)]
 pub struct FrameParser {
     header_buffer: [u8; FRAME_HEADER_LEN],
@@ -61,42 +60,42 @@ pub struct FrameParser {
 }
 
 impl FrameParser {
-    /// From behind a preface of so many octets.
+    /// Creates a parser for a stream that starts with a preface of `preface` bytes. The preface is reported as payload.
     pub const fn after_preface(preface: usize) -> Self {
         FrameParser { header_buffer: [0; FRAME_HEADER_LEN], received: 0, remaining: preface }
     }
 
-    /// Octets of the frame's payload that are still to come.
+    /// The number of payload bytes of the current frame that have not arrived.
     pub const fn remaining(&self) -> usize {
         self.remaining
     }
 
-    /// What has come of a head that is not whole.
+    /// The received bytes of an incomplete frame header.
     pub fn partial_header(&self) -> &[u8] {
         self.header_buffer.get(..self.received).unwrap_or_default()
     }
 
-    /// Takes what comes next from the front of `bytes`; `None` at their end, or where a head is not whole.
+    /// Consumes the next element from the start of `bytes`. `None` if `bytes` ends before it is complete.
     pub fn next<'a>(&mut self, bytes: &mut &'a [u8]) -> Option<FrameEvent<'a>> {
         if self.remaining > 0 {
-            let (taken, rest) = bytes.split_at_checked(self.remaining).unwrap_or((bytes, b""));
+            let (payload, rest) = bytes.split_at_checked(self.remaining).unwrap_or((bytes, b""));
             *bytes = rest;
-            self.remaining -= taken.len();
-            return (!taken.is_empty()).then_some(FrameEvent::Payload(taken));
+            self.remaining -= payload.len();
+            return (!payload.is_empty()).then_some(FrameEvent::Payload(payload));
         }
-        // The usual case: all of it at once.
+        // Fast path: the frame header is contiguous.
         if self.received == 0
-            && let Some((head, rest)) = bytes.split_first_chunk()
+            && let Some((header, rest)) = bytes.split_first_chunk()
         {
             *bytes = rest;
-            return Some(self.start_frame(*head));
+            return Some(self.start_frame(*header));
         }
-        let (taken, rest) = bytes.split_at_checked(FRAME_HEADER_LEN - self.received).unwrap_or((bytes, b""));
+        let (part, rest) = bytes.split_at_checked(FRAME_HEADER_LEN - self.received).unwrap_or((bytes, b""));
         *bytes = rest;
-        for (place, octet) in self.header_buffer.iter_mut().skip(self.received).zip(taken) {
-            *place = *octet;
+        for (target, octet) in self.header_buffer.iter_mut().skip(self.received).zip(part) {
+            *target = *octet;
         }
-        self.received += taken.len();
+        self.received += part.len();
         (self.received == FRAME_HEADER_LEN).then(|| self.start_frame(self.header_buffer))
     }
 
@@ -106,7 +105,7 @@ impl FrameParser {
     ) -> FrameEvent<'static> {
         self.received = 0;
         self.remaining = u32::from_be_bytes([0, a, b, c]) as usize;
-        // The highest bit says nothing.
+        // The highest bit is reserved and ignored (RFC 9113, section 4.1).
         let stream = u32::from_be_bytes([w, x, y, z]) & 0x7fff_ffff;
         FrameEvent::Header(FrameHeader { kind, flags, stream })
     }
@@ -123,22 +122,22 @@ mod tests {
         bytes.extend([0, 0, 3, frame_type::DATA, flag::END_STREAM, 0x80, 0, 1, 2]);
         bytes.extend(b"abc");
         bytes.extend([0, 1, 0, frame_type::GOAWAY]);
-        let head = |length, kind, flags, stream| (length, FrameHeader { kind, flags, stream });
+        let header = |length, kind, flags, stream| (length, FrameHeader { kind, flags, stream });
         for step in 1..=bytes.len() {
             let mut frames = FrameParser::after_preface(3);
-            let (mut heads, mut payload) = (Vec::new(), Vec::new());
+            let (mut headers, mut payload) = (Vec::new(), Vec::new());
             for mut piece in bytes.chunks(step) {
                 while let Some(next) = frames.next(&mut piece) {
                     match next {
-                        FrameEvent::Header(head) => heads.push((frames.remaining(), head)),
+                        FrameEvent::Header(header) => headers.push((frames.remaining(), header)),
                         FrameEvent::Payload(octets) => payload.extend_from_slice(octets),
                     }
                 }
                 assert!(piece.is_empty(), "{step}");
             }
             assert_eq!(
-                heads,
-                [head(0, frame_type::SETTINGS, flag::ACK, 0), head(3, frame_type::DATA, 1, 258)],
+                headers,
+                [header(0, frame_type::SETTINGS, flag::ACK, 0), header(3, frame_type::DATA, 1, 258)],
                 "{step}"
             );
             assert_eq!(payload, b"PRIabc", "{step}");

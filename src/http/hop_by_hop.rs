@@ -1,28 +1,28 @@
-//! What must not travel past this hop: the fields of one connection, and those that `Connection` names (RFC 9110 7.6.1).
+//! Hop-by-hop header fields: connection-specific fields, and those named in `Connection` (RFC 9110, section 7.6.1).
 //!
-//! Decisions on names only. Framing fields are another matter: they are re-emitted from what was understood, and
-//! [`is_framing`] names them. `Upgrade` is dropped too: what may be forwarded of it is said anew ([`super::upgrade`]).
+//! All decisions depend on field names only. Framing fields ([`is_framing`]) are not copied either: they are written
+//! from the parsed values. `Upgrade` is removed and written again for allowed protocols ([`super::upgrade`]).
 
 use http::HeaderName;
 
 use super::ascii_class::{is_token, list_elements};
 
-/// Most options that `Connection` may have; real clients send up to three.
+/// Maximum number of options in `Connection`; real clients send up to 3.
 pub const MAX_CONNECTION_OPTIONS: usize = 16;
 
-/// Whether the field belongs to one connection and is never relayed.
+/// Whether the field is connection-specific and never forwarded.
 ///
-/// `TE` is among them, also when it says `trailers`: what we take from the next hop is ours to say.
+/// Includes `TE`, even with the value `trailers`: the gateway negotiates trailers with the next hop itself.
 pub fn is_hop_by_hop(name: &HeaderName) -> bool {
     is_hop_by_hop_name(name.as_str().as_bytes())
 }
 
-/// Content-Length or Transfer-Encoding: written from what was understood, never copied.
+/// Whether the field is Content-Length or Transfer-Encoding: written from the parsed framing, never copied.
 pub fn is_framing(name: &HeaderName) -> bool {
     matches!(name.as_str(), "content-length" | "transfer-encoding")
 }
 
-/// The same as [`is_framing`] on bytes in any case.
+/// Like [`is_framing`], for a name in any case.
 pub fn is_framing_name(name: &[u8]) -> bool {
     match name.len() {
         14 => name.eq_ignore_ascii_case(b"content-length"),
@@ -31,19 +31,19 @@ pub fn is_framing_name(name: &[u8]) -> bool {
     }
 }
 
-/// Whether the field may stand behind a body: one that frames a message or belongs to one connection may not (RFC 9110
-/// 6.5.1).
+/// Whether the field is allowed in a response trailer section: framing and connection-specific fields are not (RFC
+/// 9110, section 6.5.1).
 pub fn is_allowed_in_trailers(name: &[u8]) -> bool {
     !is_hop_by_hop_name(name) && !is_framing_name(name)
 }
 
-/// The same in a request, where fields that say who the client is, what it may do and whom it asks have no place there
-/// either: a reader that merges trailers into the head would believe them.
+/// Whether the field is allowed in a request trailer section. Fields for routing, identity and authorization are not: a
+/// server that merges trailers into the header section would trust them.
 pub fn is_allowed_in_request_trailers(name: &[u8]) -> bool {
     is_allowed_in_trailers(name) && !is_protected(name)
 }
 
-/// The same as [`is_hop_by_hop`] on bytes in any case. By length first: most names end there.
+/// Like [`is_hop_by_hop`], for a name in any case. Matches the length first, which excludes most names.
 fn is_hop_by_hop_name(name: &[u8]) -> bool {
     let is = |lower: &[u8]| name.eq_ignore_ascii_case(lower);
     match name.len() {
@@ -59,9 +59,10 @@ fn is_hop_by_hop_name(name: &[u8]) -> bool {
     }
 }
 
-/// Names that `Connection` may not take away from the upstream: framing, routing, who the client is and may do.
+/// Whether `Connection` must not remove this field from the forwarded request: framing, routing, identity,
+/// authorization.
 ///
-/// The contract has Host, Content-Length, Authorization, X-Forwarded-*; the others are of the same kind.
+/// The specification requires Host, Content-Length, Authorization and X-Forwarded-*; the others have similar functions.
 pub fn is_protected(name: &[u8]) -> bool {
     let is = |lower: &[u8]| name.eq_ignore_ascii_case(lower);
     match name.len() {
@@ -83,21 +84,21 @@ fn is_x_forwarded(name: &[u8]) -> bool {
     name.get(..12).is_some_and(|start| start.eq_ignore_ascii_case(b"x-forwarded-"))
 }
 
-/// What one option of `Connection` asks for.
+/// One option of a `Connection` field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ConnectionOption {
     /// `close`.
     Close,
     /// `keep-alive`.
     KeepAlive,
-    /// Another name: a field to be dropped, if there is one.
+    /// The name of a field to remove, if the message has it.
     FieldName,
-    /// A field that must not be dropped.
+    /// The name of a field that must not be removed.
     Protected,
 }
 
 impl ConnectionOption {
-    /// Reads one option (trimmed, not empty); `None` when it is not a token.
+    /// Parses one option (trimmed, not empty); `None` if it is not a token.
     pub fn parse(option: &[u8]) -> Option<Self> {
         if option.eq_ignore_ascii_case(b"close") {
             Some(ConnectionOption::Close)
@@ -113,7 +114,7 @@ impl ConnectionOption {
     }
 }
 
-/// The further fields that one message's `Connection` names; empty for almost every message, and without allocation.
+/// The additional field names in the `Connection` of a message. Empty for most messages; does not allocate.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ConnectionOptions<'a> {
     names: [&'a [u8]; MAX_CONNECTION_OPTIONS],
@@ -121,13 +122,13 @@ pub struct ConnectionOptions<'a> {
 }
 
 impl<'a> ConnectionOptions<'a> {
-    /// Reads the values of every `Connection` field of a message.
+    /// Parses the values of all `Connection` fields of a message.
     ///
-    /// What is dropped anyway is not kept, nor what must stay: in a request that was refused before, and an upstream
-    /// cannot take its own framing away.
+    /// Omits hop-by-hop fields, which are always removed, and protected fields: a request that names one was already
+    /// rejected, and a response cannot remove its framing.
     ///
     /// # Errors
-    /// A sentence for the log when more fields are named than any real message does.
+    /// A constant text for the log if `Connection` names more than [`MAX_CONNECTION_OPTIONS`] fields.
     pub fn from_values(values: impl IntoIterator<Item = &'a [u8]>) -> Result<Self, &'static str> {
         let mut options = ConnectionOptions::default();
         for option in values.into_iter().flat_map(list_elements) {
@@ -144,12 +145,12 @@ impl<'a> ConnectionOptions<'a> {
         Ok(options)
     }
 
-    /// The one question to ask of each field while fields are copied: is it dropped?
+    /// Whether to remove this field when forwarding the message: it is hop-by-hop or named in `Connection`.
     pub fn removes(&self, name: &HeaderName) -> bool {
         is_hop_by_hop(name) || (self.count > 0 && self.contains(name.as_str().as_bytes()))
     }
 
-    /// The same as [`ConnectionOptions::removes`] on bytes in any case.
+    /// Like [`ConnectionOptions::removes`], for a name in any case.
     pub fn removes_name(&self, name: &[u8]) -> bool {
         is_hop_by_hop_name(name) || (self.count > 0 && self.contains(name))
     }

@@ -1,4 +1,4 @@
-//! What is dropped at this hop and what never is.
+//! Header fields that are removed at this hop, and fields that never are.
 
 use super::*;
 

@@ -1,29 +1,28 @@
-//! The media types that change how a message is treated: event streams (idle limits), gRPC (other errors) and JSON (rate
-//! limits by a member of it).
+//! Media types with special handling: event streams (idle timeouts), gRPC (error format), and JSON (rate-limit keys).
 //!
-//! Given is the value of Content-Type. Whether an error body conforms is asked in the contract, not here.
+//! All functions take the value of Content-Type. [`crate::contract::conform`] checks the media type of error bodies.
 
 use super::ascii_class::trim_ows;
 
-/// `text/event-stream`, with or without parameters.
+/// Whether the type is `text/event-stream`, with or without parameters.
 pub fn is_event_stream(content_type: &[u8]) -> bool {
     let end = content_type.iter().position(|octet| *octet == b';').unwrap_or(content_type.len());
     trim_ows(content_type.get(..end).unwrap_or_default()).eq_ignore_ascii_case(b"text/event-stream")
 }
 
-/// `application/grpc` and whatever begins so: `application/grpc+proto`, `application/grpc-web`.
+/// Whether the type starts with `application/grpc`, for example `application/grpc+proto` or `application/grpc-web`.
 pub fn is_grpc(content_type: &[u8]) -> bool {
     const NAME: &[u8] = b"application/grpc";
     let start = trim_ows(content_type).get(..NAME.len());
     start.is_some_and(|start| start.eq_ignore_ascii_case(NAME))
 }
 
-/// One whose messages come when they come: a silence in it is nothing to wonder at.
+/// Whether the body is an event stream or gRPC, where long idle periods are normal.
 pub fn is_streaming(content_type: &[u8]) -> bool {
     is_event_stream(content_type) || is_grpc(content_type)
 }
 
-/// `application/json` and whatever ends in `+json`.
+/// Whether the type is `application/json` or ends with `+json`.
 pub fn is_json(content_type: &[u8]) -> bool {
     let end = content_type.iter().position(|octet| *octet == b';').unwrap_or(content_type.len());
     let name = trim_ows(content_type.get(..end).unwrap_or_default()).to_ascii_lowercase();

@@ -1,15 +1,16 @@
-//! The rules of HTTP that we hold both sides to, as pure functions on the bytes of heads.
+//! HTTP message validation and parsing, as pure functions on bytes.
 //!
-//! This room knows no socket, clock, runtime or configuration, and chooses no status: it says *what is wrong* with a
-//! head as a [`Rejection`], and what a good one means as facts. Everything here runs before the codec parses anything,
-//! and is stricter than it: whatever passes here is read in one way only, by us, by the codec and by the upstream.
+//! This module does not use sockets, the clock, the async runtime or the configuration, and does not choose status
+//! codes: an invalid request gives a [`Rejection`] with a cause. Validation runs before the codec parses a message and
+//! is stricter than the codec, so that the gateway, the codec and the upstream interpret every accepted message
+//! identically.
 //!
-//! In the order of a request: [`request_scanner`] (is it whole? can it still become a head?), [`request_head`] (what does it
-//! say?), with [`target`], [`authority`] and [`framing`] for its parts; [`path`] (how routes see it); [`forwarded`]
-//! (who the client is); [`selectors`] (one named value of a request); [`hop_by_hop`] (what must not travel on); [`upgrade`] (what
-//! may, where both sides agree); [`response_head`] and [`media_type`] for the way back; [`cors`]
-//! and [`origin`] (whose pages may read it), with [`partial_request`] where there is nothing but a refusal to read.
-//! [`ascii_class`] holds the character tables; [`h2_frame`] tells the frames of HTTP/2 apart, for who watches them pass.
+//! In the order of a request: [`request_scanner`] (finds the end of the header section), [`request_head`] (parses it),
+//! with [`target`], [`authority`] and [`framing`]; [`path`] (normalises it for routing); [`forwarded`] (client
+//! address); [`selectors`] (values for rate-limit keys); [`hop_by_hop`] (fields to remove); [`upgrade`] (protocol
+//! switches); [`response_framer`], [`response_head`] and [`media_type`] (responses); [`body_decoder`] (bodies);
+//! [`cors`] and [`origin`] (CORS). [`partial_request`] parses rejected requests as far as possible. [`ascii_class`] has
+//! the character tables, and [`h2_frame`] splits HTTP/2 byte streams into frames.
 
 pub mod accept_encoding;
 pub mod ascii_class;
@@ -40,20 +41,20 @@ mod property_tests;
 
 use crate::contract::Cause;
 
-/// Most fields in one head. The codec reads 256 and fails on the 257th; so do we, with a cause.
+/// Maximum number of fields in a header section. The codec fails on the 257th; checking here gives a precise cause.
 pub const MAX_FIELDS: usize = 256;
 
-/// Why a client's head is not served: the cause that is answered, and a fixed sentence for the log.
+/// Why a request is rejected: the cause, and a constant text for the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rejection {
-    /// What the client is told, through the contract.
+    /// The cause, which the error policy maps to a response.
     pub cause: Cause,
-    /// What the log is told. Never a byte of the request.
+    /// The text for the log. Never contains bytes of the request.
     pub evidence: &'static str,
 }
 
 impl Rejection {
-    /// A refusal of this cause.
+    /// Creates a rejection with this cause.
     pub const fn new(cause: Cause, evidence: &'static str) -> Self {
         Rejection { cause, evidence }
     }

@@ -1,22 +1,21 @@
-//! Origins as browsers send them, and the patterns that name some of them.
+//! Parses the `Origin` of browsers, and the patterns of allowed origins.
 //!
-//! An origin is a scheme, a host and a port (RFC 6454 3, serialised as the WHATWG's URL standard does). Both sides are
-//! taken apart and compared piece by piece, never as text: an origin that only looks like ours in the middle of a text
-//! matches nothing. What a match allows is [`super::cors`]'s to say.
+//! An origin is a scheme, a host and a port (RFC 6454, section 3; serialised by the WHATWG URL standard). Origins and
+//! patterns are compared part by part, never as text, so an origin that merely contains an allowed one does not match.
 
 use super::authority;
 
-/// An origin, taken apart.
+/// A parsed origin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Origin<'a> {
     scheme: &'a [u8],
     host: &'a [u8],
-    /// `None` where the scheme has no port of its own and none is given.
+    /// `None` if the origin has no port and the scheme no default port.
     port: Option<u16>,
 }
 
 impl<'a> Origin<'a> {
-    /// Takes `scheme://host[:port]` apart; `None` for everything else, `null` and lists of origins among it.
+    /// Parses `scheme://host[:port]`; `None` for anything else, including `null` and lists of origins.
     pub fn parse(text: &'a [u8]) -> Option<Origin<'a>> {
         let colon = text.iter().position(|octet| *octet == b':')?;
         let (scheme, rest) = text.split_at_checked(colon)?;
@@ -28,14 +27,14 @@ impl<'a> Origin<'a> {
         let (host, port) = authority::split_host_port(host_port)?;
         let port = match port {
             None => default_port(scheme),
-            // `check_authority` lets an empty one pass, which nobody sends.
+            // `check_authority` accepts an empty port, but browsers never send one.
             Some(digits) => Some(parse_port(digits)?),
         };
         Some(Origin { scheme, host, port })
     }
 }
 
-/// One entry of a list of allowed origins.
+/// A pattern of a list of allowed origins.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OriginPattern {
     scheme: String,
@@ -46,32 +45,32 @@ pub struct OriginPattern {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum HostPattern {
     Exact(String),
-    /// `.example.com`, with one or more labels in front.
+    /// `.example.com`, preceded by one or more labels.
     Subdomains(String),
 }
 
-/// Why a text is no pattern of origins.
+/// Why a text is not a valid origin pattern.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InvalidOriginPattern<'a> {
-    /// `null` is what any sandboxed page and any local file calls itself.
+    /// `null`, which every sandboxed page and local file sends.
     Null,
     /// `scheme://` is missing.
     MissingScheme,
-    /// There is more than an origin; this would be it.
+    /// The text is longer than an origin; the field has the origin part.
     HasPath(&'a str),
-    /// A star that is not the first label.
+    /// A `*` that is not the first label of a host name.
     MisplacedWildcard,
-    /// The host is not one.
+    /// The host is not valid.
     InvalidHost,
     /// The port is not a number up to 65535.
     InvalidPort,
 }
 
 impl OriginPattern {
-    /// From `scheme://host[:port]`, where the host may begin with `*.`.
+    /// Parses `scheme://host[:port]`, where the host may start with `*.`.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// The reason why the text is not a valid pattern.
     pub fn parse(text: &str) -> Result<OriginPattern, InvalidOriginPattern<'_>> {
         if text.eq_ignore_ascii_case("null") {
             return Err(InvalidOriginPattern::Null);
@@ -108,7 +107,7 @@ impl OriginPattern {
         Ok(OriginPattern { scheme: scheme.to_ascii_lowercase(), host, port })
     }
 
-    /// Whether it names this origin. Letters of scheme and host in any case.
+    /// Whether the pattern matches this origin. Scheme and host are case-insensitive.
     pub fn matches(&self, origin: &Origin<'_>) -> bool {
         let host = match &self.host {
             HostPattern::Exact(host) => origin.host.eq_ignore_ascii_case(host.as_bytes()),
@@ -122,13 +121,13 @@ impl OriginPattern {
     }
 }
 
-/// RFC 3986 3.1.
+/// Whether the text is a URI scheme (RFC 3986, section 3.1).
 fn is_scheme(scheme: &[u8]) -> bool {
     scheme.first().is_some_and(u8::is_ascii_alphabetic)
         && scheme.iter().all(|octet| octet.is_ascii_alphanumeric() || matches!(octet, b'+' | b'-' | b'.'))
 }
 
-/// The port that browsers leave out.
+/// The default port, which browsers omit.
 fn default_port(scheme: &[u8]) -> Option<u16> {
     if scheme.eq_ignore_ascii_case(b"https") {
         Some(443)
@@ -209,10 +208,10 @@ mod tests {
             let matches =
                 |text: &str| Origin::parse(text.as_bytes()).is_some_and(|origin| parsed.matches(&origin));
             for origin in *matching {
-                assert!(matches(origin), "{pattern} is to match {origin}");
+                assert!(matches(origin), "{pattern} must match {origin}");
             }
             for origin in *others {
-                assert!(!matches(origin), "{pattern} is not to match {origin}");
+                assert!(!matches(origin), "{pattern} must not match {origin}");
             }
         }
     }

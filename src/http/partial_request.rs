@@ -1,13 +1,13 @@
-//! What can be read of a head that is not served, so that its client is answered as it can read: whose page asks
-//! ([`super::cors`]), and whether it speaks gRPC ([`super::media_type`]).
+//! Best-effort parsing of rejected requests, for the format of the error response: the `Origin` for [`super::cors`],
+//! and whether the client uses gRPC ([`super::media_type`]).
 //!
-//! Nothing is decided on it but the dress and the language of a refusal.
+//! The request is invalid, so use the results only for the response headers and the error format.
 
 use super::ascii_class::is_field_text;
 use super::media_type;
 
-/// The value of the only field of this name, as far as fields can be told; the name in any case. One with a control
-/// character has no value that two readers agree on.
+/// Returns the value of a field if it occurs exactly once. The name is case-insensitive. `None` for a value with a
+/// control character, which parsers interpret differently.
 pub fn single_field<'a>(head: &'a [u8], name: &str) -> Option<&'a [u8]> {
     let lines = head.split(|octet| *octet == b'\n').skip(1);
     let mut values = lines.take_while(|line| !line.trim_ascii().is_empty()).filter_map(|line| {
@@ -19,7 +19,7 @@ pub fn single_field<'a>(head: &'a [u8], name: &str) -> Option<&'a [u8]> {
     (values.next().is_none() && is_field_text(value)).then_some(value)
 }
 
-/// It says that it is a call of gRPC, or of gRPC-Web.
+/// Whether the request appears to be a gRPC or gRPC-Web call.
 pub fn is_grpc(head: &[u8]) -> bool {
     head.starts_with(b"POST ") && single_field(head, "content-type").is_some_and(media_type::is_grpc)
 }
@@ -33,11 +33,15 @@ mod tests {
         let origin = |head: &str| {
             single_field(head.as_bytes(), "origin").map(|value| String::from_utf8_lossy(value).into_owned())
         };
-        let good = Some("https://a.example".to_owned());
-        assert_eq!(origin("GET / HTTP/1.1\r\nHost: x\r\nORIGIN:\thttps://a.example \r\n\r\n"), good);
-        assert_eq!(origin("GET / HTTP/1.1\norigin: https://a.example\nx"), good);
-        assert_eq!(origin("GET / HTTP/1.1\r\n\r\norigin: https://a.example\r\n"), None, "a body is no head");
-        assert_eq!(origin("origin: https://a.example\r\n\r\n"), None, "a first line is no field");
+        let expected = Some("https://a.example".to_owned());
+        assert_eq!(origin("GET / HTTP/1.1\r\nHost: x\r\nORIGIN:\thttps://a.example \r\n\r\n"), expected);
+        assert_eq!(origin("GET / HTTP/1.1\norigin: https://a.example\nx"), expected);
+        assert_eq!(
+            origin("GET / HTTP/1.1\r\n\r\norigin: https://a.example\r\n"),
+            None,
+            "body lines are not fields"
+        );
+        assert_eq!(origin("origin: https://a.example\r\n\r\n"), None, "the first line is not a field");
         assert_eq!(
             origin("GET / HTTP/1.1\r\norigin: https://a.example\r\nOrigin: https://b.example\r\n\r\n"),
             None
@@ -45,7 +49,7 @@ mod tests {
         assert_eq!(
             origin("GET / HTTP/1.1\r\norigin: https://a.example\rx: y\r\n\r\n"),
             None,
-            "a bare CR may end it"
+            "a bare CR may end the line"
         );
         assert_eq!(origin(""), None);
     }

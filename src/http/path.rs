@@ -1,18 +1,18 @@
-//! How routes see a path: one spelling for all spellings of the same path (RFC 3986 6.2.2).
+//! Normalises paths for routing (RFC 3986, section 6.2.2).
 //!
-//! The upstream gets the path as it came; this form exists only so that `//admin` and `/%61dmin` cannot slip past a
-//! stricter route. It refuses nothing ([`super::target`] has) and resolves no dot segments: where a route allows them
-//! they are ordinary segments.
+//! The upstream receives the original path. Routing uses the normalised path, so that `//admin` and `/%61dmin` cannot
+//! bypass a stricter route. [`super::target`] has already rejected invalid paths. Dot segments are not resolved: on
+//! routes that allow them, they are ordinary segments.
 
 use std::borrow::Cow;
 
 use super::ascii_class::{HIGH, PERCENT, UNRESERVED, class_bits, class_bits_in, decode_hex_pair};
 
-/// The path in its one spelling, always ASCII: unreserved octets decoded, other percent-encodings with upper-case
-/// digits, raw octets above 0x7F percent-encoded, runs of slashes as one. An encoded slash stays `%2F`.
+/// Returns the normalised path, always ASCII: unreserved octets decoded, other percent-encodings with upper-case
+/// digits, octets above 0x7F percent-encoded, repeated slashes merged. An encoded slash stays `%2F`.
 ///
-/// Borrowed when the path is spelled like that already, which is nearly always. A `%` that encodes nothing (such a path
-/// was refused before) becomes `%25`, so that the result of normalising is always normal.
+/// Borrowed if the path is already normalised, which is the usual case. An invalid `%` (already rejected in requests)
+/// becomes `%25`, so that normalisation is idempotent.
 pub fn normalise(path: &[u8]) -> Cow<'_, str> {
     let plain = class_bits_in(path) & (PERCENT | HIGH) == 0 && !path.windows(2).any(|pair| pair == b"//");
     let normal_len = if plain { path.len() } else { path.len() - skip_normalised(path).len() };
@@ -28,7 +28,7 @@ pub fn normalise(path: &[u8]) -> Cow<'_, str> {
     Cow::Owned(text)
 }
 
-/// What remains after the longest start that is normal already.
+/// Returns the rest of the path after its longest normalised prefix.
 fn skip_normalised(path: &[u8]) -> &[u8] {
     let mut rest = path;
     let mut after_slash = false;

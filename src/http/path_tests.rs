@@ -1,4 +1,4 @@
-//! All spellings of one path become one; different paths stay different.
+//! Equivalent paths normalise equally; different paths stay different.
 
 use proptest::prelude::*;
 

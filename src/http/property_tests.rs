@@ -1,7 +1,7 @@
-//! What must hold for any bytes: no panic, no verdict that depends on how they were split, and no head that we and the
-//! codec's parser read differently.
+//! Properties for arbitrary bytes: no panic, results independent of how the bytes are split, and identical results from
+//! this parser and the codec's parser.
 //!
-//! Heads are made of fragments that attackers use, so that most are nearly right; plain random bytes come on top.
+//! Requests are generated from fragments that attackers use, so that most are almost valid; some are random bytes.
 
 use http::Method;
 use proptest::prelude::*;
@@ -65,7 +65,7 @@ const FIELD_LINES: &[&str] = &[
 const LINE_ENDS: &[&str] =
     &["\r\n", "\r\n", "\r\n", "\r\n", "\r\n", "\r\n", "\r\n", "\r\n", "\n", "\r", "\r\r\n", ""];
 
-/// Heads that are right or nearly right, and whatever follows them.
+/// Valid or almost valid requests, with following bytes.
 fn generated_requests() -> impl Strategy<Value = Vec<u8>> {
     let field = (prop::sample::select(FIELD_LINES), prop::sample::select(LINE_ENDS));
     let body = prop::sample::select(&["", "GET / HTTP/1.1\r\n\r\n", "\n", "5\r\nhello\r\n0\r\n\r\n"][..]);
@@ -91,7 +91,7 @@ fn generated_requests() -> impl Strategy<Value = Vec<u8>> {
         })
 }
 
-/// A good head with some bytes replaced.
+/// A valid request with some bytes replaced.
 fn mutated_request() -> impl Strategy<Value = Vec<u8>> {
     let change =
         (any::<prop::sample::Index>(), prop_oneof![any::<u8>(), prop::sample::select(&b"\r\n\t :%./"[..])]);
@@ -111,7 +111,7 @@ fn any_request() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![4 => generated_requests(), 4 => mutated_request(), 1 => prop::collection::vec(any::<u8>(), 0..64)]
 }
 
-/// What the scanner lets through and the strict reading accepts.
+/// The header section and its parsed form, if both the scanner and the parser accept it.
 fn accept(bytes: &[u8]) -> Option<(&[u8], RequestHead)> {
     match RequestScanner::new(4096).advance(bytes) {
         Progress::Complete { length, skip } => {
@@ -123,7 +123,7 @@ fn accept(bytes: &[u8]) -> Option<(&[u8], RequestHead)> {
 }
 
 proptest! {
-    // 4,096 of them; `PROPTEST_CASES`, 256 by default, makes it fewer or more.
+    // 4,096 cases by default: 16 times `PROPTEST_CASES` (256).
     #![proptest_config(ProptestConfig::with_cases(ProptestConfig::default().cases.saturating_mul(16)))]
 
     #[test]
@@ -206,5 +206,5 @@ fn generated_requests_mix_valid_and_invalid() {
         let bytes = any_request().new_tree(&mut runner).unwrap().current();
         accepted += usize::from(accept(&bytes).is_some());
     }
-    assert!((50..950).contains(&accepted), "{accepted} of 1000 are accepted");
+    assert!((50..950).contains(&accepted), "{accepted} of 1000 were accepted");
 }

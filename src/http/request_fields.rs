@@ -1,8 +1,7 @@
-//! The fields of a request head: their syntax, and what Host, Content-Length, Transfer-Encoding, Expect and Connection
-//! say together.
+//! Parses the header fields of a request, and evaluates Host, Content-Length, Transfer-Encoding, Expect and Connection.
 //!
-//! Every other field is only held to its syntax. The request line is read in [`super::request_head`], single framing
-//! values in [`super::framing`], hosts in [`super::authority`].
+//! Other fields are only checked for syntax. [`super::request_head`] parses the request line, [`super::framing`] single
+//! framing values, [`super::authority`] hosts.
 
 use std::ops::Range;
 
@@ -15,10 +14,10 @@ use super::request_scanner::field_line_error;
 use super::{MAX_FIELDS, Rejection, authority};
 use crate::contract::Cause;
 
-/// Longest field name that the field map can hold.
+/// Maximum length of a field name in bytes, a limit of `http::HeaderMap`.
 const MAX_FIELD_NAME_LEN: usize = 65_535;
 
-/// What is kept of the fields while the head is read.
+/// The facts collected from the header fields.
 #[derive(Default)]
 pub(super) struct RequestFields {
     pub(super) count: usize,
@@ -29,16 +28,16 @@ pub(super) struct RequestFields {
     close: bool,
     keep_alive: bool,
     pub(super) upgrade: bool,
-    /// `Connection` names fields.
+    /// `Connection` names fields to remove.
     pub(super) names_fields: bool,
     pub(super) via: bool,
-    /// `Authorization` names a scheme that authenticates the connection.
+    /// `Authorization` has a scheme that authenticates the connection.
     pub(super) binds_connection: bool,
     option_count: usize,
 }
 
 impl RequestFields {
-    /// Reads field lines from `start` to the end of the head.
+    /// Parses field lines from `start` to the end of the header section.
     pub(super) fn parse(head: &[u8], start: usize) -> Result<Self, Rejection> {
         let mut fields = RequestFields::default();
         let mut at = start;
@@ -51,7 +50,7 @@ impl RequestFields {
             if fields.count > MAX_FIELDS || name_len > MAX_FIELD_NAME_LEN {
                 return Err(Rejection::new(
                     Cause::HeaderTooLarge,
-                    "too many fields or too long a field name",
+                    "too many fields or a field name that is too long",
                 ));
             }
             let (name, text) = rest.split_at_checked(name_len).unwrap_or((rest, b""));
@@ -60,7 +59,7 @@ impl RequestFields {
         }
     }
 
-    /// Takes note of one field; `value_offset` is the offset of `text`, the untrimmed value.
+    /// Evaluates one field. `text` is the untrimmed value, `value_offset` its offset in the header section.
     fn read_field(&mut self, name: &[u8], text: &[u8], value_offset: usize) -> Result<(), Rejection> {
         match name.len() {
             3 => {
@@ -185,7 +184,7 @@ impl RequestFields {
     }
 }
 
-/// Equal in any case, an underscore counting as a hyphen: gateways of the CGI kind cannot tell the two apart.
+/// Compares names case-insensitively, with an underscore equal to a hyphen: CGI gateways cannot distinguish them.
 fn matches_framing_name(name: &[u8], lower: &[u8]) -> bool {
     let normalise_byte = |octet: &u8| if *octet == b'_' { b'-' } else { octet.to_ascii_lowercase() };
     name.iter().map(normalise_byte).eq(lower.iter().copied())

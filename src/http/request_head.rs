@@ -1,10 +1,11 @@
-//! What a whole request head says, in one pass over its bytes; the strict reading that the codec's must agree with.
+//! Parses a complete request header section (request line and fields) strictly, in one pass.
 //!
-//! The request line is read here, the fields in [`super::request_fields`], the target in [`super::target`].
+//! The request line is parsed here, the fields in [`super::request_fields`], the target in [`super::target`].
 //!
-//! Refuses whatever two servers could read in two ways (RFC 9112 11.2, request smuggling): framing, host, target,
-//! field syntax. It knows no route and no limit but the codec's own. The bytes come from [`super::request_scanner`], but it
-//! does not lean on that: every rule holds for any bytes. Facts are offsets into the head; nothing is copied.
+//! Anything that servers could interpret differently is rejected (RFC 9112, section 11.2, request smuggling): framing,
+//! host, target, field syntax. The codec's parser must agree with the result. The bytes come from
+//! [`super::request_scanner`], but every rule is checked here again. Results are offsets into the input; nothing is
+//! copied.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -27,49 +28,50 @@ pub enum Version {
     Http11,
 }
 
-/// What a request head says. Ranges are offsets into the head that was parsed.
+/// A parsed request header section. Ranges are offsets into the parsed bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RequestHead {
     /// HTTP/1.0 or HTTP/1.1.
     pub version: Version,
-    /// Never CONNECT or TRACE.
+    /// The method, never CONNECT or TRACE.
     pub method: Method,
-    /// The target as it stands in the request line.
+    /// The complete request target.
     pub raw_target: Range<usize>,
-    /// Path and query of it. Empty or beginning with `?` after an authority without a path: use [`Self::origin_form`].
+    /// Path and query of the target. For an absolute-form target without a path it is empty or starts with `?`, so use
+    /// [`Self::origin_form`].
     pub target: Range<usize>,
-    /// The path without the query. Empty after an authority without a path.
+    /// The path without the query. Empty for an absolute-form target without a path.
     pub path: Range<usize>,
-    /// The target is in absolute form. The codec insists that Host be equal to its authority byte by byte.
+    /// The target is in absolute form. The codec requires Host to be identical to its authority, byte by byte.
     pub absolute_form: bool,
-    /// The authority of the target, else Host. Always there on HTTP/1.1.
+    /// The authority of the target, else Host. Always present in HTTP/1.1.
     pub authority: Option<Range<usize>>,
-    /// How long the body is.
+    /// The framing of the body.
     pub framing: RequestFraming,
-    /// The client wants to keep the connection.
+    /// The client allows further requests on the connection.
     pub keep_alive: bool,
-    /// The client waits for a 100 before it sends its body.
+    /// The client waits for a 100 (Continue) response before it sends the body.
     pub expect_continue: bool,
-    /// GET on HTTP/1.1 without a body, whose `Connection` names `Upgrade`: the only kind that may change protocols. What
-    /// follows another head is a body or a request, and never the beginning of something else.
+    /// An HTTP/1.1 GET without a body whose `Connection` names `Upgrade`. Only such requests may switch protocols:
+    /// after any other request, the next bytes are its body or the next request.
     pub upgrade_requested: bool,
-    /// `Connection` names fields: see [`super::hop_by_hop::ConnectionOptions`].
+    /// `Connection` names fields to remove: see [`super::hop_by_hop::ConnectionOptions`].
     pub names_connection_fields: bool,
-    /// There is a `Via`: the request came through another gateway.
+    /// The request has a `Via` field: it passed through another intermediary.
     pub has_via: bool,
-    /// `Authorization` names a scheme that authenticates the connection: see [`super::authentication`].
+    /// `Authorization` has a scheme that authenticates the connection: see [`super::authentication`].
     pub binds_connection: bool,
-    /// The path has dot segments: refuse with `ambiguous_path` unless the route is lenient.
+    /// The path has dot segments: reject it with `ambiguous_path` unless the route has `paths: lenient`.
     pub dot_segments: bool,
-    /// How many fields there are; at most [`super::MAX_FIELDS`].
+    /// The number of fields, at most [`super::MAX_FIELDS`].
     pub field_count: usize,
 }
 
 impl RequestHead {
-    /// The target in origin form, as the upstream gets it; `head` is the head that was parsed.
+    /// The target in origin form, as sent to the upstream. `head` is the parsed input.
     pub fn origin_form<'a>(&self, head: &'a [u8]) -> Cow<'a, [u8]> {
         match head.get(self.target.clone()).unwrap_or_default() {
-            // RFC 9112 3.2.4: OPTIONS for an authority alone is meant for the server as a whole.
+            // RFC 9112, section 3.2.4: OPTIONS with an empty path applies to the server as a whole.
             [] if self.method == Method::OPTIONS => Cow::Borrowed(b"*"),
             [] => Cow::Borrowed(b"/"),
             query @ [b'?', ..] => Cow::Owned([b"/", query].concat()),
@@ -77,7 +79,7 @@ impl RequestHead {
         }
     }
 
-    /// The path that routes look at, before [`super::path::normalise`]; never empty.
+    /// The path for routing, before [`super::path::normalise`]; never empty.
     pub fn path<'a>(&self, head: &'a [u8]) -> &'a [u8] {
         match head.get(self.path.clone()).unwrap_or_default() {
             [] => b"/",
@@ -85,16 +87,16 @@ impl RequestHead {
         }
     }
 
-    /// The bytes of the authority; empty where HTTP/1.0 gave none.
+    /// The bytes of the authority; empty if an HTTP/1.0 request has none.
     pub fn authority<'a>(&self, head: &'a [u8]) -> &'a [u8] {
         self.authority.clone().and_then(|range| head.get(range)).unwrap_or_default()
     }
 }
 
-/// Reads a whole head: from the request line up to and including the empty line.
+/// Parses a complete header section, from the request line up to and including the empty line.
 ///
 /// # Errors
-/// The first rule that the head breaks, in the order of its bytes; rules about several fields come last.
+/// The first violated rule, in the order of the bytes; rules about several fields come last.
 pub fn parse(head: &[u8]) -> Result<RequestHead, Rejection> {
     let line_len = field_text_len(head);
     let line = head.get(..line_len).unwrap_or_default();
@@ -119,7 +121,7 @@ pub fn parse(head: &[u8]) -> Result<RequestHead, Rejection> {
         authority,
         framing,
         keep_alive: fields.keep_alive(line.version),
-        // RFC 9110 10.1.1: ignored on HTTP/1.0, and without content there is nothing to wait for.
+        // RFC 9110, section 10.1.1: ignored in HTTP/1.0 requests and in requests without content.
         expect_continue: fields.expect && line.version == Version::Http11 && framing.has_body(),
         upgrade_requested: fields.upgrade
             && line.version == Version::Http11
@@ -134,22 +136,22 @@ pub fn parse(head: &[u8]) -> Result<RequestHead, Rejection> {
     })
 }
 
-/// Judges a method, of HTTP/1 or HTTP/2.
+/// Validates an HTTP/1 or HTTP/2 method.
 ///
 /// # Errors
-/// `malformed_request_line` when it is not a token; `unsupported_method` for CONNECT, TRACE (in any case, because some
-/// servers fold it) and names that are longer than any method.
+/// `malformed_request_line` if it is not a token; `unsupported_method` for CONNECT and TRACE (case-insensitive, because
+/// some servers ignore case) and for names longer than [`MAX_METHOD_LEN`].
 pub fn check_method(name: &[u8]) -> Result<Method, Rejection> {
     if name.len() > MAX_METHOD_LEN {
-        return Err(Rejection::new(Cause::UnsupportedMethod, "the method is longer than any method"));
+        return Err(Rejection::new(Cause::UnsupportedMethod, "the method is longer than 32 bytes"));
     }
     if name.eq_ignore_ascii_case(b"CONNECT") || name.eq_ignore_ascii_case(b"TRACE") {
-        return Err(Rejection::new(Cause::UnsupportedMethod, "CONNECT and TRACE are not served"));
+        return Err(Rejection::new(Cause::UnsupportedMethod, "CONNECT and TRACE are not supported"));
     }
     Method::from_bytes(name).map_err(|_| malformed_request_line("the method is not a token"))
 }
 
-/// Judges the value of Expect. `Ok` means 100-continue.
+/// Validates the value of Expect. `Ok` means 100-continue.
 ///
 /// # Errors
 /// `unsupported_expectation` for anything else.
@@ -157,7 +159,7 @@ pub fn check_expect(value: &[u8]) -> Result<(), Rejection> {
     if value.eq_ignore_ascii_case(b"100-continue") {
         return Ok(());
     }
-    Err(Rejection::new(Cause::UnsupportedExpectation, "Expect asks for something other than 100-continue"))
+    Err(Rejection::new(Cause::UnsupportedExpectation, "Expect is not 100-continue"))
 }
 
 struct RequestLine<'a> {
@@ -181,18 +183,18 @@ impl<'a> RequestLine<'a> {
             _ => return Err(request_line_error(rest)),
         };
         if name.is_empty() || target.is_empty() || target.contains(&b' ') {
-            return Err(malformed_request_line("the request line is not three words with single spaces"));
+            return Err(malformed_request_line("the request line is not 3 parts separated by single spaces"));
         }
         let method = check_method(name)?;
         Ok(RequestLine { version, method, target, target_offset: name.len() + 1 })
     }
 }
 
-/// What is wrong with a line that does not end with one of our versions; `rest` is what follows its first word.
+/// Returns the error of a request line that does not end with a supported version; `rest` follows the method.
 fn request_line_error(rest: &[u8]) -> Rejection {
     match rest.split(|octet| *octet == b' ').collect::<Vec<_>>()[..] {
         [b"", target, version] if !target.is_empty() => version_error(version),
-        _ => malformed_request_line("the request line is not three words with single spaces"),
+        _ => malformed_request_line("the request line is not 3 parts separated by single spaces"),
     }
 }
 
@@ -205,7 +207,7 @@ fn version_error(version: &[u8]) -> Rejection {
         [b'0'..=b'9'] | [b'0'..=b'9', b'.', b'0'..=b'9'] => {
             Rejection::new(Cause::UnsupportedVersion, "the version is not HTTP/1.0 or HTTP/1.1")
         }
-        _ => malformed_request_line("the request line does not end with a version"),
+        _ => malformed_request_line("the request line does not end with an HTTP version"),
     }
 }
 

@@ -1,21 +1,21 @@
-//! Whole request heads and the one cause that each of them is refused with; first of all the smuggling table.
+//! Complete request header sections with the cause of their rejection, starting with request smuggling.
 
 use super::super::request_scanner::{Progress, RequestScanner};
 use super::*;
 
-/// What a head is expected to come to.
+/// The expected framing, or the cause of the rejection.
 type FramingResult = Result<RequestFraming, Cause>;
 
-/// What the scanner and then the strict reading say. The reading alone must not be laxer.
+/// The result of the scanner followed by the parser. The parser alone must reject the same requests.
 fn framing_of(version: &str, fields: &str) -> FramingResult {
     let head = format!("POST / {version}\r\nHost: a\r\n{fields}\r\n");
     let parsed = parse(head.as_bytes());
     let result = match RequestScanner::new(4096).advance(head.as_bytes()) {
-        Progress::Rejected(refusal) => Err(refusal.cause),
-        Progress::Complete { length, .. } => {
-            parse(&head.as_bytes()[..length]).map(|facts| facts.framing).map_err(|refusal| refusal.cause)
-        }
-        Progress::NeedMore => panic!("{fields:?} is not whole"),
+        Progress::Rejected(rejection) => Err(rejection.cause),
+        Progress::Complete { length, .. } => parse(&head.as_bytes()[..length])
+            .map(|parsed| parsed.framing)
+            .map_err(|rejection| rejection.cause),
+        Progress::NeedMore => panic!("{fields:?} is incomplete"),
     };
     assert_eq!(parsed.is_err(), result.is_err(), "{fields:?}");
     result
@@ -24,7 +24,7 @@ fn framing_of(version: &str, fields: &str) -> FramingResult {
 fn rejection_cause(head: &[u8]) -> Cause {
     match parse(head) {
         Ok(facts) => panic!("{} was accepted: {facts:?}", head.escape_ascii()),
-        Err(refusal) => refusal.cause,
+        Err(rejection) => rejection.cause,
     }
 }
 
@@ -41,7 +41,7 @@ fn ambiguous_body_length_is_rejected() {
     const AMBIGUOUS: FramingResult = Err(Cause::AmbiguousFraming);
     const MALFORMED: FramingResult = Err(Cause::MalformedHeader);
     let table: &[(&str, FramingResult)] = &[
-        // One clear length.
+        // Unambiguous lengths.
         ("", Ok(RequestFraming::None)),
         ("Content-Length: 0\r\n", Ok(RequestFraming::Length(0))),
         ("content-LENGTH:5\r\n", Ok(RequestFraming::Length(5))),
@@ -52,7 +52,7 @@ fn ambiguous_body_length_is_rejected() {
         ("transfer-encoding:CHUNKED\r\n", Ok(RequestFraming::Chunked)),
         ("Transfer-Encoding: \tchunked \t\r\n", Ok(RequestFraming::Chunked)),
         ("X-Transfer-Encoding: gzip\r\nX-Content-Length: x\r\n", Ok(RequestFraming::None)),
-        // Both.
+        // Content-Length and Transfer-Encoding.
         ("Content-Length: 5\r\nTransfer-Encoding: chunked\r\n", AMBIGUOUS),
         ("Transfer-Encoding: chunked\r\nContent-Length: 5\r\n", AMBIGUOUS),
         ("Transfer-Encoding: chunked\r\nContent-Length: 0\r\n", AMBIGUOUS),
@@ -67,7 +67,7 @@ fn ambiguous_body_length_is_rejected() {
         ("Content-Length: 5,6\r\n", AMBIGUOUS),
         ("Content-Length: ,5\r\n", AMBIGUOUS),
         ("Content-Length: 5,\r\n", AMBIGUOUS),
-        // Lengths that some parsers read and others do not.
+        // Lengths that only some parsers accept.
         ("Content-Length:\r\n", AMBIGUOUS),
         ("Content-Length: \t\r\n", AMBIGUOUS),
         ("Content-Length: +5\r\n", AMBIGUOUS),
@@ -91,7 +91,7 @@ fn ambiguous_body_length_is_rejected() {
         ("Content-Length: 18446744073709551616\r\n", AMBIGUOUS),
         ("Content-Length: 18446744073709551621\r\n", AMBIGUOUS),
         ("Content-Length: 99999999999999999999999999\r\n", AMBIGUOUS),
-        // Codings that are not exactly chunked.
+        // Transfer codings other than chunked.
         ("Transfer-Encoding:\r\n", AMBIGUOUS),
         ("Transfer-Encoding: \r\n", AMBIGUOUS),
         ("Transfer-Encoding: identity\r\n", AMBIGUOUS),
@@ -114,17 +114,17 @@ fn ambiguous_body_length_is_rejected() {
         ("Transfer-Encoding: cow\r\n", AMBIGUOUS),
         ("Transfer-Encoding: \u{a0}chunked\r\n", AMBIGUOUS),
         ("Transfer-Encoding: ch\u{fc}nked\r\n", AMBIGUOUS),
-        // The Kelvin sign folds to k in Unicode, not in HTTP.
+        // The Kelvin sign lower-cases to k in Unicode, but not in HTTP.
         ("Transfer-Encoding: chun\u{212a}ed\r\n", AMBIGUOUS),
         ("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n", AMBIGUOUS),
         ("Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n", AMBIGUOUS),
         ("Transfer-Encoding: identity\r\nTransfer-Encoding: chunked\r\n", AMBIGUOUS),
         ("Transfer-Encoding: chunked\r\nTransfer-encoding: cow\r\n", AMBIGUOUS),
-        // Names that a CGI gateway cannot tell from the real ones.
+        // Names that CGI gateways treat as the framing fields.
         ("Transfer_Encoding: chunked\r\n", AMBIGUOUS),
         ("Content_Length: 5\r\n", AMBIGUOUS),
         ("Content-Length: 5\r\ncontent_length: 6\r\n", AMBIGUOUS),
-        // Names that are not names.
+        // Invalid field names.
         ("Transfer-Encoding : chunked\r\n", MALFORMED),
         ("Transfer-Encoding\t: chunked\r\n", MALFORMED),
         (" Transfer-Encoding: chunked\r\n", MALFORMED),
@@ -139,7 +139,7 @@ fn ambiguous_body_length_is_rejected() {
         ("Content-Length : 5\r\n", MALFORMED),
         (" Content-Length: 5\r\n", MALFORMED),
         ("Content-Length\u{a0}: 5\r\n", MALFORMED),
-        // Values across lines, with control bytes, with other line ends.
+        // Values with folded lines, control bytes, or invalid line ends.
         ("Transfer-Encoding:\r\n chunked\r\n", MALFORMED),
         ("Transfer-Encoding: x\r\n\tchunked\r\n", MALFORMED),
         ("Transfer-Encoding:\u{b}chunked\r\n", MALFORMED),
@@ -157,7 +157,7 @@ fn ambiguous_body_length_is_rejected() {
         ("Content-Length: 5\0\r\n", MALFORMED),
         ("Content-Length: 5\r\n 0\r\n", MALFORMED),
         ("Content-Length: 5\u{b}\r\n", MALFORMED),
-        // Taking framing away from the next hop.
+        // Connection options that would remove framing fields.
         ("Connection: Content-Length\r\nContent-Length: 5\r\n", MALFORMED),
         ("Connection: close, transfer-encoding\r\nTransfer-Encoding: chunked\r\n", MALFORMED),
     ];

@@ -1,33 +1,33 @@
-//! Is the request head whole yet, and can these bytes still become one?
+//! Finds the end of a request header section incrementally, and rejects invalid bytes early.
 //!
-//! The scanner is fed the growing buffer and looks at every byte once, however the client drips it. It refuses at the
-//! first byte that no head may have there, so that a TLS client on a plain port is answered at once and not after the
-//! header time limit. It does not understand what the head says: that is [`super::request_head::parse`].
+//! The scanner receives the growing buffer and reads every byte once, however slowly the client sends. It rejects the
+//! request at the first invalid byte, so that a TLS client on a plain-text port gets a response immediately instead of
+//! after the header timeout. [`super::request_head::parse`] parses the complete header section.
 
 use super::ascii_class::{TOKEN, class_bits, field_line_lengths, field_text_len, token_len};
 use super::{MAX_FIELDS, Rejection};
 use crate::contract::Cause;
 
-/// Longest method that is looked at: the longest registered one (UPDATEREDIRECTREF) has 17 letters.
+/// Maximum length of a method in bytes; the longest registered method (UPDATEREDIRECTREF) has 17 letters.
 pub const MAX_METHOD_LEN: usize = 32;
 
-/// What is known after looking at the bytes so far.
+/// The result of scanning the bytes received so far.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progress {
-    /// So far so good; the head is not whole.
+    /// Valid so far, but incomplete.
     NeedMore,
-    /// The head is whole.
+    /// The header section is complete.
     Complete {
-        /// Bytes up to and including the empty line that ends the head, `skip` included.
+        /// Bytes up to and including the empty line that ends the header section, including `skip`.
         length: usize,
-        /// Bytes of an empty line before the request line (0 or 2); drop them.
+        /// Bytes of an empty line before the request line (0 or 2), to be ignored.
         skip: usize,
     },
-    /// Nothing that may follow can make this a head.
+    /// Invalid, whatever bytes follow.
     Rejected(Rejection),
 }
 
-/// Where in the grammar the next byte stands.
+/// The position of the next byte in the grammar.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ScanState {
     Start,
@@ -43,7 +43,7 @@ enum ScanState {
     End,
 }
 
-/// Scans one request head.
+/// Scans one request header section.
 #[derive(Clone, Debug)]
 pub struct RequestScanner {
     max_bytes: usize,
@@ -55,14 +55,14 @@ pub struct RequestScanner {
 }
 
 impl RequestScanner {
-    /// A scanner for a head of at most `max_bytes` bytes (an empty line before it counts).
+    /// Creates a scanner with a limit of `max_bytes` bytes, including an empty line before the request line.
     pub const fn new(max_bytes: usize) -> Self {
         RequestScanner { max_bytes, scanned: 0, skip: 0, fields: 0, state: ScanState::Start, rejected: None }
     }
 
-    /// Looks at what is new in `buffer`, which holds everything received so far.
+    /// Scans the new bytes in `buffer`, which contains everything received so far.
     ///
-    /// The verdict does not depend on how the bytes were split. [`Progress::Complete`] and [`Progress::Rejected`] are
+    /// The result does not depend on how the bytes were split. [`Progress::Complete`] and [`Progress::Rejected`] are
     /// final.
     pub fn advance(&mut self, buffer: &[u8]) -> Progress {
         if self.rejected.is_none()
@@ -71,13 +71,13 @@ impl RequestScanner {
             self.rejected = Some(rejection);
         }
         match (self.rejected, self.state) {
-            (Some(refusal), _) => Progress::Rejected(refusal),
+            (Some(rejection), _) => Progress::Rejected(rejection),
             (None, ScanState::End) => Progress::Complete { length: self.scanned, skip: self.skip },
             (None, _) => Progress::NeedMore,
         }
     }
 
-    /// Nothing of a request was received yet: closing now is not an error.
+    /// Whether no request byte was received yet, so that closing the connection is not an error.
     pub fn is_idle(&self) -> bool {
         matches!(self.state, ScanState::Start | ScanState::EmptyLineLf) && self.rejected.is_none()
     }
@@ -86,7 +86,7 @@ impl RequestScanner {
         let window = buffer.get(..self.max_bytes).unwrap_or(buffer);
         while self.state != ScanState::End {
             let mut rest = window.get(self.scanned..).unwrap_or_default();
-            // Whole field lines, without a stop at each of their parts.
+            // Fast path: consume complete field lines at once.
             while self.state == ScanState::FieldStart
                 && self.fields < MAX_FIELDS
                 && let Some((name_len, text_len)) = field_line_lengths(rest)
@@ -106,7 +106,7 @@ impl RequestScanner {
             };
             self.scanned += run_len;
             if self.state == ScanState::Method && self.scanned - self.skip > MAX_METHOD_LEN {
-                return Err(Rejection::new(Cause::UnsupportedMethod, "the method is longer than any method"));
+                return Err(Rejection::new(Cause::UnsupportedMethod, "the method is longer than 32 bytes"));
             }
             let Some(byte) = rest.get(run_len) else {
                 return if window.len() == self.max_bytes { Err(self.too_large()) } else { Ok(()) };
@@ -117,7 +117,7 @@ impl RequestScanner {
         Ok(())
     }
 
-    /// The place after `byte`, which is the first that does not continue a run.
+    /// Returns the state after `byte`, the first byte that does not continue the current run.
     fn next_state(&mut self, byte: u8) -> Result<ScanState, Rejection> {
         match self.state {
             ScanState::Start => match byte {
@@ -126,7 +126,8 @@ impl RequestScanner {
                 _ => Err(invalid_first_byte(byte)),
             },
             ScanState::EmptyLineLf => {
-                // RFC 9112 2.2: at least one empty line before the request line should be ignored. One it is.
+                // RFC 9112, section 2.2: servers should ignore at least one empty line before the request line. This
+                // scanner ignores exactly one.
                 self.skip = 2;
                 expect_lf(byte, ScanState::Start, Cause::MalformedRequestLine)
             }
@@ -176,14 +177,16 @@ impl RequestScanner {
             | ScanState::Method
             | ScanState::RequestLine
             | ScanState::RequestLineLf => {
-                Rejection::new(Cause::UriTooLong, "the request line alone is over the size limit")
+                Rejection::new(Cause::UriTooLong, "the request line exceeds the size limit")
             }
             ScanState::FieldStart
             | ScanState::FieldName
             | ScanState::FieldValue
             | ScanState::FieldLineLf
             | ScanState::FinalLf
-            | ScanState::End => Rejection::new(Cause::HeaderTooLarge, "the head is over the size limit"),
+            | ScanState::End => {
+                Rejection::new(Cause::HeaderTooLarge, "the header section exceeds the size limit")
+            }
         }
     }
 }
@@ -205,24 +208,24 @@ fn invalid_first_byte(byte: u8) -> Rejection {
     })
 }
 
-/// What is wrong with bytes that should be a field line or the empty line, and are neither.
+/// Returns why `rest` starts with neither a field line nor the final empty line.
 pub(super) fn field_line_error(rest: &[u8]) -> &'static str {
     let (name, after) = rest.split_at_checked(token_len(rest)).unwrap_or((rest, b""));
     let text = match (name, after) {
-        (_, []) => return "the head ends inside a field line",
-        ([], [b'\r', ..]) => return "the head does not end with its empty line",
+        (_, []) => return "the header section ends inside a field line",
+        ([], [b'\r', ..]) => return "the header section does not end with an empty line",
         ([], [byte, ..]) => return field_start_error(*byte),
         (_, [b':', text @ ..]) => text,
         (_, [byte, ..]) => return field_name_error(*byte),
     };
     match text.get(field_text_len(text)..).unwrap_or_default() {
-        [] => "the head ends inside a field line",
+        [] => "the header section ends inside a field line",
         [b'\r', ..] => "bare CR in a field value",
         [byte, ..] => field_value_error(*byte),
     }
 }
 
-/// What is wrong with a byte at the start of a field line that is neither CR nor a token character.
+/// Returns the error for a byte at the start of a field line that is neither CR nor a token character.
 const fn field_start_error(byte: u8) -> &'static str {
     match byte {
         b' ' | b'\t' => "a field line starts with white space (obs-fold)",
@@ -232,7 +235,7 @@ const fn field_start_error(byte: u8) -> &'static str {
     }
 }
 
-/// What is wrong with a byte that ends a field name and is not the colon.
+/// Returns the error for a byte that ends a field name and is not a colon.
 const fn field_name_error(byte: u8) -> &'static str {
     match byte {
         b' ' | b'\t' => "white space between field name and colon",
@@ -241,7 +244,7 @@ const fn field_name_error(byte: u8) -> &'static str {
     }
 }
 
-/// What is wrong with a byte that ends a field value and is not CR.
+/// Returns the error for a byte that ends a field value and is not CR.
 const fn field_value_error(byte: u8) -> &'static str {
     match byte {
         b'\n' => "bare LF in a field value",

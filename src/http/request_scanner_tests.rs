@@ -1,4 +1,4 @@
-//! What the scanner says of whole, split, dripped, oversized and impossible heads.
+//! Complete, split, slow, oversized and invalid header sections.
 
 use super::*;
 
@@ -10,7 +10,7 @@ fn scan(bytes: &[u8], max: usize) -> Progress {
 
 fn rejected_with(bytes: &[u8]) -> (Cause, &'static str) {
     match scan(bytes, 4096) {
-        Progress::Rejected(refusal) => (refusal.cause, refusal.evidence),
+        Progress::Rejected(rejection) => (rejection.cause, rejection.evidence),
         other => panic!("{other:?} for {:?}", bytes.escape_ascii().to_string()),
     }
 }
@@ -100,17 +100,17 @@ fn first_invalid_byte_is_rejected_immediately() {
     ];
     for (bytes, in_fields, cause, evidence) in table {
         let bytes = if *in_fields { [start, *bytes].concat() } else { bytes.to_vec() };
-        let (found, why) = rejected_with(&bytes);
-        assert_eq!(found, *cause, "{}", bytes.escape_ascii());
-        assert!(why.contains(evidence), "{} for {}", why, bytes.escape_ascii());
+        let (actual_cause, text) = rejected_with(&bytes);
+        assert_eq!(actual_cause, *cause, "{}", bytes.escape_ascii());
+        assert!(text.contains(evidence), "{} for {}", text, bytes.escape_ascii());
     }
 }
 
 #[test]
 fn request_of_exactly_the_limit_is_accepted() {
     assert_eq!(scan(HEAD, HEAD.len()), Progress::Complete { length: HEAD.len(), skip: 0 });
-    let Progress::Rejected(refusal) = scan(HEAD, HEAD.len() - 1) else { panic!("accepted") };
-    assert_eq!(refusal.cause, Cause::HeaderTooLarge);
+    let Progress::Rejected(rejection) = scan(HEAD, HEAD.len() - 1) else { panic!("accepted") };
+    assert_eq!(rejection.cause, Cause::HeaderTooLarge);
 }
 
 #[test]
@@ -119,8 +119,8 @@ fn oversized_line_is_uri_too_long_oversized_fields_header_too_large() {
     for max in 1..HEAD.len() {
         let expected = if max <= line_end { Cause::UriTooLong } else { Cause::HeaderTooLarge };
         for input in [&HEAD[..max], HEAD] {
-            let Progress::Rejected(refusal) = scan(input, max) else { panic!("accepted at {max}") };
-            assert_eq!(refusal.cause, expected, "{max}");
+            let Progress::Rejected(rejection) = scan(input, max) else { panic!("accepted at {max}") };
+            assert_eq!(rejection.cause, expected, "{max}");
         }
     }
 }
@@ -129,8 +129,8 @@ fn oversized_line_is_uri_too_long_oversized_fields_header_too_large() {
 fn request_with_257_fields_is_rejected() {
     let head = |fields: usize| [b"GET / HTTP/1.1\r\n".to_vec(), b"A: b\r\n".repeat(fields), b"\r\n".to_vec()];
     assert!(matches!(scan(&head(256).concat(), 9999), Progress::Complete { .. }));
-    let Progress::Rejected(refusal) = scan(&head(257).concat(), 9999) else { panic!("accepted") };
-    assert_eq!(refusal.cause, Cause::HeaderTooLarge);
+    let Progress::Rejected(rejection) = scan(&head(257).concat(), 9999) else { panic!("accepted") };
+    assert_eq!(rejection.cause, Cause::HeaderTooLarge);
 }
 
 #[test]

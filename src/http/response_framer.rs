@@ -1,54 +1,54 @@
-//! Is an upstream's response head whole? An incremental scan that refuses as soon as the bytes cannot become one.
+//! Finds the end of an upstream's response header section incrementally, and rejects invalid bytes early.
 //!
-//! The rules of a whole head are in [`super::response_head`]; this finds its end, without reading a byte twice.
+//! It reads every byte once. [`super::response_head`] validates and parses the complete header section.
 
-/// Largest response head, in bytes. Servers send a few hundred; Envoy's own bound is 60 KiB.
+/// Maximum size of a response header section, in bytes. Typical responses have a few hundred; Envoy's limit is 60 KiB.
 pub const MAX_RESPONSE_HEAD: usize = 64 * 1024;
 
 const STATUS_LINE_START: &[u8] = b"HTTP/1.";
 
-/// What the bytes so far are.
+/// The result of scanning the bytes received so far.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FramerProgress {
-    /// The beginning of a head.
+    /// Valid so far, but incomplete.
     NeedMore,
-    /// A head of so many bytes, blank line included.
+    /// The header section is complete; its length in bytes includes the empty line.
     Complete(usize),
-    /// No head. The sentence is for the log.
+    /// Not an HTTP/1 response. The text is for the log.
     Malformed(&'static str),
     /// More than [`MAX_RESPONSE_HEAD`] bytes.
     TooLarge,
 }
 
-/// The state of one scan.
+/// Scans one response header section.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ResponseFramer {
     scanned: usize,
-    /// Where the line began that is being scanned.
+    /// The start of the current line.
     line_start: usize,
 }
 
 impl ResponseFramer {
-    /// Looks at what has come since the last call; `buffer` holds everything so far.
+    /// Scans the bytes received since the last call; `buffer` contains everything received so far.
     pub fn advance(&mut self, buffer: &[u8]) -> FramerProgress {
         let start = buffer.get(..STATUS_LINE_START.len().min(buffer.len())).unwrap_or_default();
         if !STATUS_LINE_START.starts_with(start) {
-            // RFC 8446 5.1: a record with an alert, and the version's first octet.
+            // RFC 8446, section 5.1: an alert record, and the first octet of the version.
             if buffer.starts_with(&[0x15, 0x03]) {
                 return FramerProgress::Malformed(
-                    "the answer is a TLS alert: this port speaks TLS, write https://",
+                    "the response is a TLS alert: this port expects TLS, use https://",
                 );
             }
-            return FramerProgress::Malformed("the answer does not begin with HTTP/1.");
+            return FramerProgress::Malformed("the response does not start with HTTP/1.");
         }
         while let Some(rest) = buffer.get(self.scanned..) {
-            let Some(found) = memchr::memchr(b'\n', rest) else {
+            let Some(offset) = memchr::memchr(b'\n', rest) else {
                 self.scanned = buffer.len();
                 break;
             };
-            let lf = self.scanned + found;
+            let lf = self.scanned + offset;
             if lf == 0 || buffer.get(lf - 1) != Some(&b'\r') {
-                return FramerProgress::Malformed("a bare LF in the response head");
+                return FramerProgress::Malformed("bare LF in the response headers");
             }
             self.scanned = lf + 1;
             if self.scanned > MAX_RESPONSE_HEAD {
@@ -96,13 +96,13 @@ mod tests {
         {
             assert_eq!(
                 frame_split(bytes, 1),
-                FramerProgress::Malformed("the answer does not begin with HTTP/1.")
+                FramerProgress::Malformed("the response does not start with HTTP/1.")
             );
         }
         for bytes in
             [&b"HTTP/1.1 200 OK\n"[..], b"HTTP/1.1 200 OK\r\nA: b\n\r\n", b"HTTP/1.1 200 OK\r\nA: b\r\n\n"]
         {
-            assert_eq!(frame_split(bytes, 1), FramerProgress::Malformed("a bare LF in the response head"));
+            assert_eq!(frame_split(bytes, 1), FramerProgress::Malformed("bare LF in the response headers"));
         }
     }
 

@@ -1,8 +1,8 @@
-//! Is an upstream's response head clear, and how does its body end?
+//! Parses an upstream's response header section strictly, and determines the framing of the body.
 //!
-//! The codec takes bare LF, obs-fold, a space before the colon and Content-Length beside Transfer-Encoding; all of them
-//! have split responses somewhere, so all are errors here. Given is the raw head as the codec hands it out. Which
-//! statuses may pass is not decided here, 101 included.
+//! The codec accepts bare LF, obs-fold, a space before the colon, and Content-Length combined with Transfer-Encoding.
+//! Each has enabled response splitting, so they are errors here. The input are the raw bytes from the codec. Which
+//! status codes are forwarded, including 101, is decided elsewhere.
 
 use http::Method;
 
@@ -13,42 +13,42 @@ use super::media_type;
 pub use super::request_head::Version;
 use super::request_scanner::field_line_error;
 
-/// How the end of a response body is found.
+/// How the length of a response body is determined (RFC 9112, section 6.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ResponseFraming {
-    /// So many bytes.
+    /// Content-Length, in bytes.
     Length(u64),
-    /// Chunks.
+    /// Chunked transfer coding.
     Chunked,
-    /// Whatever comes until the connection ends.
+    /// All bytes until the connection closes.
     UntilClose,
-    /// None by definition: 1xx, 204, 304, or the answer to HEAD.
+    /// No body by definition: 1xx, 204, 304, or a response to HEAD.
     NoBody,
 }
 
-/// What a response head says.
+/// A parsed response header section.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ResponseHead {
     /// HTTP/1.0 or HTTP/1.1.
     pub version: Version,
-    /// 100 to 599.
+    /// The status code, 100 to 599.
     pub status: u16,
-    /// How the body ends.
+    /// The framing of the body.
     pub framing: ResponseFraming,
-    /// What Content-Length says, also where no body follows (HEAD, 304).
+    /// The value of Content-Length, also if no body follows (HEAD, 304).
     pub content_length: Option<u64>,
-    /// The connection may serve another request once the body has ended.
+    /// The connection can be reused after the body.
     pub keep_alive: bool,
-    /// `Connection` names fields: see [`super::hop_by_hop::ConnectionOptions`].
+    /// `Connection` names fields to remove: see [`super::hop_by_hop::ConnectionOptions`].
     pub names_connection_fields: bool,
-    /// The media type is that of a stream: of events, or of gRPC's messages.
+    /// The media type is an event stream or gRPC.
     pub is_streaming: bool,
 }
 
-/// Reads a whole response head: from the status line up to and including the empty line.
+/// Parses a complete response header section, from the status line up to and including the empty line.
 ///
 /// # Errors
-/// A fixed sentence for the log; the cause is always `http_protocol_error`.
+/// A constant text for the log; the cause is always `http_protocol_error`.
 pub fn parse(head: &[u8], method: &Method) -> Result<ResponseHead, &'static str> {
     let line_len = field_text_len(head);
     let (line, rest) = head.split_at_checked(line_len).unwrap_or((head, b""));
@@ -59,7 +59,7 @@ pub fn parse(head: &[u8], method: &Method) -> Result<ResponseHead, &'static str>
     let fields = ResponseFields::parse(rest)?;
     let framing = fields.framing(version, status, method)?;
     let bodyless = status < 200 || status == 204;
-    // Such a status has no body, but a server that frames one will send it: into the next response.
+    // These statuses have no body. A server that declares one anyway would send it as the start of the next response.
     let stray_body = bodyless && (fields.chunked || fields.content_length.is_some_and(|length| length > 0));
     let persistent = match version {
         Version::Http11 => !fields.close,
@@ -83,21 +83,21 @@ fn parse_status_line(line: &[u8]) -> Result<(Version, u16), &'static str> {
         b"HTTP/1.0" => Version::Http10,
         _ => return Err("the status line does not start with HTTP/1.0 or HTTP/1.1"),
     };
-    // RFC 9112 4: the space before an empty reason is often left out.
+    // RFC 9112, section 4: servers often omit the space before an empty reason phrase.
     let ([b' ', a, b, c] | [b' ', a, b, c, b' ', ..]) = rest else {
-        return Err("the status is not three digits between single spaces");
+        return Err("the status code is not 3 digits between single spaces");
     };
     if ![a, b, c].into_iter().all(u8::is_ascii_digit) {
-        return Err("the status is not three digits");
+        return Err("the status code is not 3 digits");
     }
     let status = [a, b, c].into_iter().fold(0, |number, digit| number * 10 + u16::from(digit - b'0'));
     if !(100..=599).contains(&status) {
-        return Err("the status is not between 100 and 599");
+        return Err("the status code is not between 100 and 599");
     }
     Ok((version, status))
 }
 
-/// What is kept of the fields while the head is read.
+/// The facts collected from the header fields.
 #[derive(Default)]
 struct ResponseFields {
     content_length: Option<u64>,
@@ -105,7 +105,7 @@ struct ResponseFields {
     close: bool,
     keep_alive: bool,
     names_fields: bool,
-    /// What the first Content-Type says.
+    /// Whether the first Content-Type is a streaming type; `None` without Content-Type.
     is_streaming: Option<bool>,
 }
 
@@ -147,12 +147,12 @@ impl ResponseFields {
         }
     }
 
-    /// RFC 9110 8.6: the same number said several times, in one field or in many, is one number.
+    /// RFC 9110, section 8.6: identical repeated values, in one field or several, are accepted as one.
     fn read_content_length(&mut self, text: &[u8]) -> Result<(), &'static str> {
         for value in text.split(|octet| *octet == b',').map(trim_ows) {
             let length = content_length(value).ok_or("Content-Length is not a number")?;
-            if self.content_length.is_some_and(|known| known != length) {
-                return Err("differing values of Content-Length");
+            if self.content_length.is_some_and(|previous| previous != length) {
+                return Err("conflicting Content-Length values");
             }
             self.content_length = Some(length);
         }

@@ -1,4 +1,4 @@
-//! Upstream heads: what is clear, what has split responses before, and when a connection may be used again.
+//! Response header sections: valid, ambiguous (response splitting), and connection reuse.
 
 use super::*;
 

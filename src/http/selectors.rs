@@ -1,15 +1,14 @@
-//! One named value out of a request: a parameter of its path or query, a cookie, a member of a JSON body.
+//! Extracts a named value from a request: a path or query parameter, a cookie, or a member of a JSON body.
 //!
-//! For rules that tell requests apart by it. Upstreams disagree about which of two values with the same name counts, so a
-//! name that comes twice has no value here; neither has one that is spelled in a way that cannot be read. Names and values
-//! are compared in the spelling that upstreams see after decoding.
+//! Rate-limit rules use the values as keys. Servers disagree about which of several values with the same name is used,
+//! so a duplicate name has no value here, and neither has an invalid encoding. Names and values are percent-decoded.
 
 use std::borrow::Cow;
 use std::fmt;
 
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 
-/// The value of `{name}` or `{*name}` in a route's `pattern`, for a path in its normal spelling.
+/// Returns the value of `{name}` or `{*name}` in a route's `pattern` for a normalised path.
 pub fn path_parameter<'a>(pattern: &str, path: &'a str, name: &str) -> Option<Cow<'a, [u8]>> {
     let mut segments = path.split('/');
     for part in pattern.split('/') {
@@ -24,7 +23,7 @@ pub fn path_parameter<'a>(pattern: &str, path: &'a str, name: &str) -> Option<Co
             continue;
         }
         let value = if parameter.starts_with('*') {
-            // The rest: everything from here on.
+            // A catch-all parameter has the rest of the path as its value.
             let first = segments.next()?;
             let start = path.len() - first.len() - segments.map(|segment| segment.len() + 1).sum::<usize>();
             path.get(start..)?
@@ -36,45 +35,46 @@ pub fn path_parameter<'a>(pattern: &str, path: &'a str, name: &str) -> Option<Co
     None
 }
 
-/// The only value of a parameter of a query.
+/// Returns the decoded value of a query parameter that occurs exactly once.
 pub fn query_parameter<'a>(query: &'a [u8], name: &str) -> Option<Cow<'a, [u8]>> {
-    let mut found = None;
+    let mut unique_value = None;
     for pair in query.split(|octet| *octet == b'&') {
         let (key, value) = split_at_equals(pair);
         if percent_decode(key, true)?.as_ref() == name.as_bytes() {
-            if found.is_some() {
+            if unique_value.is_some() {
                 return None;
             }
-            found = Some(value);
+            unique_value = Some(value);
         }
     }
-    percent_decode(found?, true)
+    percent_decode(unique_value?, true)
 }
 
-/// The only value of a cookie, over all `Cookie` fields of a request.
+/// Returns the value of a cookie that occurs exactly once in all `Cookie` fields of a request.
 pub fn cookie_value<'a>(fields: impl Iterator<Item = &'a [u8]>, name: &str) -> Option<&'a [u8]> {
-    let mut found = None;
+    let mut unique_value = None;
     for pair in fields.flat_map(|field| field.split(|octet| *octet == b';')) {
         let (key, value) = split_at_equals(pair);
         if key.trim_ascii() == name.as_bytes() {
-            if found.is_some() {
+            if unique_value.is_some() {
                 return None;
             }
-            found = Some(value.trim_ascii());
+            unique_value = Some(value.trim_ascii());
         }
     }
-    found
+    unique_value
 }
 
-/// The only value of a member of a JSON object, with its case folded: a text, a number, `true` or `false`.
+/// Returns the value of a member that occurs exactly once in a JSON object: a string in lower case, a number or a
+/// boolean.
 pub fn json_member(body: &[u8], name: &str) -> Option<String> {
     let mut reader = serde_json::Deserializer::from_slice(body);
-    let found = reader.deserialize_map(MemberVisitor { name }).ok()?;
+    let value = reader.deserialize_map(MemberVisitor { name }).ok()?;
     reader.end().ok()?;
-    found
+    value
 }
 
-/// Finds one member, and reads the others without keeping them.
+/// Reads one member and skips all others.
 struct MemberVisitor<'a> {
     name: &'a str,
 }
@@ -87,7 +87,8 @@ impl<'de> Visitor<'de> for MemberVisitor<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut found: Option<Option<String>> = None;
+        // The outer `Option` records whether the member occurred; the inner one is `None` for a duplicate.
+        let mut member_value: Option<Option<String>> = None;
         while let Some(key) = map.next_key::<Cow<'de, str>>()? {
             if key != self.name {
                 map.next_value::<IgnoredAny>()?;
@@ -99,9 +100,9 @@ impl<'de> Visitor<'de> for MemberVisitor<'_> {
                 serde_json::Value::Bool(boolean) => Some(boolean.to_string()),
                 serde_json::Value::Null | serde_json::Value::Array(_) | serde_json::Value::Object(_) => None,
             };
-            found = Some(if found.is_some() { None } else { value });
+            member_value = Some(if member_value.is_some() { None } else { value });
         }
-        Ok(found.flatten())
+        Ok(member_value.flatten())
     }
 }
 
@@ -112,7 +113,7 @@ fn split_at_equals(pair: &[u8]) -> (&[u8], &[u8]) {
     }
 }
 
-/// Without percent-encoding; `plus_is_space` says that a plus sign is a space. `None` where a `%` encodes nothing.
+/// Decodes percent-encoding, and `+` to a space if `plus_is_space`. `None` for an invalid percent-encoding.
 fn percent_decode(text: &[u8], plus_is_space: bool) -> Option<Cow<'_, [u8]>> {
     if !text.iter().any(|octet| *octet == b'%' || (plus_is_space && *octet == b'+')) {
         return Some(Cow::Borrowed(text));
@@ -124,7 +125,7 @@ fn percent_decode(text: &[u8], plus_is_space: bool) -> Option<Cow<'_, [u8]>> {
             b'%' => {
                 let mut digit = || char::from(octets.next()?).to_digit(16);
                 let (high, low) = (digit()?, digit()?);
-                // Two hexadecimal digits are an octet.
+                // 2 hexadecimal digits always fit in a `u8`.
                 (high << 4 | low) as u8
             }
             b'+' if plus_is_space => b' ',

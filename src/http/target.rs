@@ -1,8 +1,8 @@
-//! What the request target may look like, and where its path is.
+//! Validates the request target and locates its parts.
 //!
-//! Bytes are judged, never changed: the upstream gets the target as it came. What is refused here is what two readers
-//! could read in two ways. Dot segments are reported, not refused, because a route may allow them (`paths: lenient`);
-//! everything else is refused. How routes see a good path is [`super::path`].
+//! The target is not changed: the upstream receives the original bytes. Targets that servers could interpret
+//! differently are rejected. Dot segments are only reported, because a route may allow them (`paths: lenient`).
+//! [`super::path`] normalises the path for routing.
 
 use std::ops::Range;
 
@@ -14,35 +14,35 @@ use super::ascii_class::{
 use super::{Rejection, authority};
 use crate::contract::Cause;
 
-/// Longest target: the URI type of the codec cannot hold more.
+/// Maximum length of a target in bytes, a limit of the codec's URI type.
 pub const MAX_TARGET_LEN: usize = 65_534;
 
-/// What is known of a good path.
+/// Facts about a valid path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PathInfo {
-    /// Bytes of the path; the query, if any, starts after them with its `?`.
+    /// Length of the path in bytes; the query, if any, follows with its `?`.
     pub path_len: usize,
-    /// The path has a segment `.` or `..`: also with `%2e`, also between encoded slashes (`..%2f`), also followed by
-    /// parameters (`..;x`), because some servers drop those before they resolve dots.
+    /// The path has a segment `.` or `..`. This includes `%2e`, encoded slashes (`..%2f`) and path parameters (`..;x`),
+    /// because some servers decode or remove those before they resolve dot segments.
     pub dot_segments: bool,
 }
 
-/// Where the parts of a request target are, relative to the target.
+/// The parts of a request target, as offsets into the target.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct TargetParts {
     /// The authority of an absolute-form target.
     pub(super) authority: Option<Range<usize>>,
-    /// Where path and query start.
+    /// The start of path and query.
     pub(super) start: usize,
-    /// What is known of them.
+    /// Facts about the path.
     pub(super) path: PathInfo,
 }
 
-/// Judges an origin-form target: path and query, as in HTTP/2's `:path`.
+/// Validates an origin-form target: path and query, as in the HTTP/2 `:path`.
 ///
 /// # Errors
-/// `malformed_request_line` when it does not start with `/` or has bytes no target may have; `uri_too_long`;
-/// `ambiguous_path` for a backslash, an encoded control byte or backslash, or a broken percent-encoding in the path.
+/// `malformed_request_line` if it does not start with `/` or has bytes that are invalid in a target; `uri_too_long`;
+/// `ambiguous_path` for a backslash, an encoded control byte or backslash, or an invalid percent-encoding in the path.
 pub fn check_path(target: &[u8]) -> Result<PathInfo, Rejection> {
     if target.first() != Some(&b'/') {
         return Err(malformed("the target is not in origin form"));
@@ -53,7 +53,7 @@ pub fn check_path(target: &[u8]) -> Result<PathInfo, Rejection> {
     check_path_and_query(target)
 }
 
-/// Judges the target of an HTTP/1 request line.
+/// Validates the target of an HTTP/1 request line.
 pub(super) fn check_target(method: &Method, target: &[u8]) -> Result<TargetParts, Rejection> {
     if target.first() == Some(&b'/') {
         return Ok(TargetParts { authority: None, start: 0, path: check_path(target)? });
@@ -64,7 +64,7 @@ pub(super) fn check_target(method: &Method, target: &[u8]) -> Result<TargetParts
                 let path = PathInfo { path_len: 1, dot_segments: false };
                 Ok(TargetParts { authority: None, start: 0, path })
             }
-            _ => Err(malformed("asterisk-form is for OPTIONS only")),
+            _ => Err(malformed("asterisk-form is only valid for OPTIONS")),
         };
     }
     if target.len() > MAX_TARGET_LEN {
@@ -88,7 +88,7 @@ fn check_absolute(target: &[u8]) -> Result<TargetParts, Rejection> {
     })
 }
 
-/// Bytes of `http://` or `https://` at the start, in any case.
+/// Length of a leading `http://` or `https://`, in any case.
 fn scheme_len(target: &[u8]) -> Option<usize> {
     [&b"http://"[..], b"https://"]
         .into_iter()
@@ -104,7 +104,7 @@ fn check_path_and_query(target: &[u8]) -> Result<PathInfo, Rejection> {
     if path_classes & NOT_PATH != 0 || query_classes & NOT_QUERY != 0 {
         return Err(malformed("the target has a byte that must be percent-encoded"));
     }
-    // Not UTF-8: the codec would rewrite such bytes, and we promise to leave the target as it is.
+    // The codec would rewrite bytes that are not UTF-8, but the target must be forwarded unchanged.
     if (path_classes | query_classes) & HIGH != 0 && std::str::from_utf8(target).is_err() {
         return Err(malformed("the target has raw bytes that are not UTF-8"));
     }
@@ -118,15 +118,15 @@ fn check_path_and_query(target: &[u8]) -> Result<PathInfo, Rejection> {
     Ok(PathInfo { path_len, dot_segments })
 }
 
-/// Every `%` has two digits and hides no control byte and no backslash.
+/// Checks that every `%` is followed by 2 hexadecimal digits that do not encode a control byte or a backslash.
 fn check_percent_encodings(path: &[u8]) -> Result<(), Rejection> {
     let mut rest = path;
     while let Some(at) = rest.iter().position(|octet| *octet == b'%') {
         let Some([_, high, low, after @ ..]) = rest.get(at..) else {
-            return Err(ambiguous("a broken percent-encoding in the path"));
+            return Err(ambiguous("an invalid percent-encoding in the path"));
         };
         match decode_hex_pair(*high, *low) {
-            None => return Err(ambiguous("a broken percent-encoding in the path")),
+            None => return Err(ambiguous("an invalid percent-encoding in the path")),
             Some(0..=0x1f | 0x7f) => return Err(ambiguous("an encoded control byte in the path")),
             Some(b'\\') => return Err(ambiguous("an encoded backslash in the path")),
             Some(_) => rest = after,
@@ -136,9 +136,10 @@ fn check_percent_encodings(path: &[u8]) -> Result<(), Rejection> {
 }
 
 fn has_dot_segment(path: &[u8]) -> bool {
-    /// A segment that cannot become a dot segment any more.
+    /// The segment is not a dot segment, whatever follows.
     const OTHER: u8 = 3;
     let mut rest = path;
+    // The number of dots of the current segment, or OTHER.
     let mut dots = OTHER;
     loop {
         let is_dot_segment = matches!(dots, 1 | 2);

@@ -1,4 +1,4 @@
-//! Which paths are clear, which are ambiguous, and which were never paths.
+//! Valid, ambiguous and malformed targets.
 
 use super::*;
 

@@ -1,8 +1,8 @@
-//! A change of protocol (RFC 9110 7.8): what of a client's wish may be forwarded, and whether a 101 is the answer to it.
+//! Protocol upgrades (RFC 9110, section 7.8): which protocols are offered to the upstream, and whether a 101 is valid.
 //!
-//! Decisions on field values. Everything that is not agreed on by both sides in so many words is no change: bytes that
-//! one side takes for the new protocol and the other for HTTP are requests that nobody has looked at. Which protocols a
-//! route takes is the configuration's to say; how bytes flow afterwards is no matter of HTTP any more.
+//! A switch is valid only if both sides agree on the protocol explicitly. Otherwise one side could treat bytes as the
+//! new protocol and the other as HTTP requests that bypass the gateway's rules. The route's configuration lists the
+//! allowed protocols. The tunnel itself is not part of this module.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -13,48 +13,48 @@ use super::ascii_class::{is_token, list_elements};
 /// The protocol of RFC 6455, as `Upgrade` names it.
 pub const WEBSOCKET: &str = "websocket";
 
-/// What a server appends to the client's key before it hashes both (RFC 6455 1.3).
+/// The GUID that a server appends to the client's key before hashing (RFC 6455, section 1.3).
 const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
-/// Most protocols that one request may name and that are looked at.
+/// Maximum number of protocols of one request that are evaluated.
 const MAX_PROTOCOLS: usize = 16;
 
-/// Why this protocol cannot be tunnelled, if it cannot. `name` is lower case.
+/// Returns why this protocol cannot be tunnelled, or `None` if it can. `name` is in lower case.
 ///
-/// HTTP in another version, or under TLS, would carry requests past every rule.
+/// Another HTTP version, or TLS, would carry requests that bypass the gateway's rules.
 pub fn forbidden_reason(name: &str) -> Option<&'static str> {
     if !is_protocol(name.as_bytes()) {
-        return Some("it is not the name of a protocol");
+        return Some("it is not a valid protocol name");
     }
     let family = name.split('/').next().unwrap_or_default();
     matches!(family, "http" | "h2" | "h2c" | "h3" | "tls")
-        .then_some("requests inside it would pass by every rule of the gateway")
+        .then_some("requests inside it would bypass the rules of the gateway")
 }
 
-/// A name, or a name and a version: `websocket`, `example/1`.
+/// Whether the text is a name, or a name and a version: `websocket`, `example/1`.
 fn is_protocol(name: &[u8]) -> bool {
     let mut parts = name.split(|octet| *octet == b'/');
     parts.next().is_some_and(is_token) && parts.next().is_none_or(is_token) && parts.next().is_none()
 }
 
-/// What is offered to an upstream: those of the protocols a client asked for that its route takes.
+/// The protocols offered to the upstream: those that the client requested and the route allows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UpgradeOffer<'a> {
     protocols: Vec<&'a [u8]>,
-    /// The value of `Sec-WebSocket-Key`, if there is exactly one.
+    /// The value of `Sec-WebSocket-Key`, if the request has exactly one.
     key: Option<&'a [u8]>,
 }
 
 impl<'a> UpgradeOffer<'a> {
-    /// Reads the values of `Upgrade` and `Sec-WebSocket-Key` of a request whose `Connection` names `Upgrade`. `None` when
-    /// it asks for nothing that is in `allowed` (lower case).
+    /// Builds the offer from the `Upgrade` and `Sec-WebSocket-Key` values of a request whose `Connection` names
+    /// `Upgrade`. `None` if no requested protocol is in `allowed` (lower case).
     pub fn from_request(
         upgrade: impl Iterator<Item = &'a [u8]>,
         mut keys: impl Iterator<Item = &'a [u8]>,
         allowed: &[String],
     ) -> Option<Self> {
         let is_allowed =
-            |name: &&[u8]| allowed.iter().any(|taken| name.eq_ignore_ascii_case(taken.as_bytes()));
+            |name: &&[u8]| allowed.iter().any(|protocol| name.eq_ignore_ascii_case(protocol.as_bytes()));
         let protocols: Vec<_> =
             upgrade.flat_map(list_elements).filter(is_allowed).take(MAX_PROTOCOLS).collect();
         let key = keys.next();
@@ -62,15 +62,16 @@ impl<'a> UpgradeOffer<'a> {
         (!protocols.is_empty()).then_some(UpgradeOffer { protocols, key })
     }
 
-    /// The value of `Upgrade` for the upstream.
+    /// The value of the `Upgrade` field sent to the upstream.
     pub fn value(&self) -> Vec<u8> {
         self.protocols.join(&b", "[..])
     }
 
-    /// Whether a 101 with these values of `Connection`, `Upgrade` and `Sec-WebSocket-Accept` takes the offer up.
+    /// Checks that a 101 with these values of `Connection`, `Upgrade` and `Sec-WebSocket-Accept` accepts the offer.
+    /// Returns the protocol.
     ///
     /// # Errors
-    /// A sentence for the log.
+    /// A constant text for the log.
     pub fn verify_switch<'b>(
         &self,
         connection: impl Iterator<Item = &'b [u8]>,
@@ -78,22 +79,24 @@ impl<'a> UpgradeOffer<'a> {
         mut accepts: impl Iterator<Item = &'b [u8]>,
     ) -> Result<&'b [u8], &'static str> {
         if !names_upgrade(connection) {
-            return Err("a 101 whose Connection does not name Upgrade");
+            return Err("101 response: Connection does not name Upgrade");
         }
         let mut switched_to = upgrade.flat_map(list_elements);
-        let Some(protocol) = switched_to.next() else { return Err("a 101 without Upgrade") };
+        let Some(protocol) = switched_to.next() else { return Err("101 response without Upgrade") };
         if switched_to.next().is_some() {
-            return Err("a 101 to several protocols");
+            return Err("101 response with several protocols");
         }
         if !self.protocols.iter().any(|offered| offered.eq_ignore_ascii_case(protocol)) {
-            return Err("a 101 to a protocol that was not asked for");
+            return Err("101 response: the protocol was not offered");
         }
         if protocol.eq_ignore_ascii_case(WEBSOCKET.as_bytes()) {
-            let key = self.key.ok_or("a 101 to WebSocket for a request without one Sec-WebSocket-Key")?;
+            let key = self.key.ok_or(
+                "101 response to WebSocket, but the request does not have exactly one Sec-WebSocket-Key",
+            )?;
             let expected = websocket_accept(key);
             let (accepted, extra) = (accepts.next(), accepts.next());
             if accepted != Some(expected.as_bytes()) || extra.is_some() {
-                return Err("a 101 whose Sec-WebSocket-Accept is not the answer to the key");
+                return Err("101 response: Sec-WebSocket-Accept does not match the key");
             }
         }
         Ok(protocol)
@@ -105,7 +108,8 @@ fn names_upgrade<'a>(connection: impl Iterator<Item = &'a [u8]>) -> bool {
     connection.flat_map(list_elements).any(|option| option.eq_ignore_ascii_case(b"upgrade"))
 }
 
-/// The answer to a key: whoever gives it has read the handshake as one of WebSocket (RFC 6455 4.2.2).
+/// Computes `Sec-WebSocket-Accept`. A matching value proves that the server processed a WebSocket handshake (RFC 6455,
+/// section 4.2.2).
 fn websocket_accept(key: &[u8]) -> String {
     let mut context = digest::Context::new(&digest::SHA1_FOR_LEGACY_USE_ONLY);
     context.update(key);
@@ -125,8 +129,8 @@ mod tests {
     }
 
     fn offer(upgrade: &'static str, allowed: &[&str]) -> Option<UpgradeOffer<'static>> {
-        let taken: Vec<_> = allowed.iter().map(|name| (*name).to_owned()).collect();
-        UpgradeOffer::from_request(single_value(upgrade), std::iter::once(KEY), &taken)
+        let allowed: Vec<_> = allowed.iter().map(|name| (*name).to_owned()).collect();
+        UpgradeOffer::from_request(single_value(upgrade), std::iter::once(KEY), &allowed)
     }
 
     fn verify(
@@ -145,15 +149,15 @@ mod tests {
 
     #[test]
     fn only_allowed_protocols_are_offered() {
-        let value = |asked, taken: &[&str]| offer(asked, taken).map(|offer| offer.value());
+        let value = |requested, allowed: &[&str]| offer(requested, allowed).map(|offer| offer.value());
         assert_eq!(value("WebSocket", &["websocket"]), Some(b"WebSocket".to_vec()));
         assert_eq!(value("h2c, websocket ,, example/1", &["websocket"]), Some(b"websocket".to_vec()));
         assert_eq!(
             value("example/1, websocket", &["websocket", "example/1"]),
             Some(b"example/1, websocket".to_vec())
         );
-        for asked in ["h2c", "", ",", "websockets", "web socket", "websocket/13"] {
-            assert_eq!(value(asked, &["websocket"]), None, "{asked}");
+        for requested in ["h2c", "", ",", "websockets", "web socket", "websocket/13"] {
+            assert_eq!(value(requested, &["websocket"]), None, "{requested}");
         }
         assert_eq!(value("websocket", &[]), None);
     }
@@ -177,9 +181,9 @@ mod tests {
 
     #[test]
     fn handshake_needs_exactly_one_key() {
-        let taken = ["websocket".to_owned()];
+        let allowed = ["websocket".to_owned()];
         for keys in [vec![], vec![KEY, KEY]] {
-            let offer = UpgradeOffer::from_request(single_value("websocket"), keys.into_iter(), &taken);
+            let offer = UpgradeOffer::from_request(single_value("websocket"), keys.into_iter(), &allowed);
             let rejected = offer.map(|offer| {
                 offer
                     .verify_switch(

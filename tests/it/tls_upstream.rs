@@ -84,7 +84,7 @@ fn system_roots_are_trusted_by_default() {
     gateway.client().get("/").assert_response(200, "fine");
     let other = folder.write("others.pem", &Authority::new().pem());
     let gateway = alone(other.to_str().unwrap()).start();
-    expect_tls_error(&gateway, "tls_certificate_error", "signed by nobody who is trusted here");
+    expect_tls_error(&gateway, "tls_certificate_error", "not signed by a trusted authority");
 
     let file = folder.write("statusquo.yaml", &setup_for(server.port(), "").yaml());
     let empty = folder.write("empty.pem", "");
@@ -92,7 +92,7 @@ fn system_roots_are_trusted_by_default() {
     let environment = environment.map(|(name, value)| (name.to_owned(), value.to_owned()));
     let (status, _, output) = run(&["check", file.to_str().unwrap()], &environment);
     assert_eq!(status, Some(78), "{output}");
-    let expected = "this system has no list of trusted authorities; install ca-certificates, or name the authority's \
+    let expected = "no trusted authorities are installed on this system; install ca-certificates, or set the authority's \
                     certificate: tls: { ca: FILE }";
     assert!(output.contains(expected), "{output}");
 }
@@ -105,8 +105,8 @@ fn invalid_certificates_are_rejected_without_detail_to_the_client() {
         (authority.issue_for(&["127.0.0.1"], EXPIRED), "expired"),
         (authority.issue_for(&["127.0.0.1"], ((2090, 1, 1), (2091, 1, 1))), "not valid yet"),
         (authority.issue(&["elsewhere.internal"]), "not valid for name"),
-        (self_signed(&["127.0.0.1"]), "signed by nobody who is trusted here"),
-        (Authority::new().issue(&["127.0.0.1"]), "signed by nobody who is trusted here"),
+        (self_signed(&["127.0.0.1"]), "not signed by a trusted authority"),
+        (Authority::new().issue(&["127.0.0.1"]), "not signed by a trusted authority"),
     ];
     for (issued, evidence) in cases {
         let server = TlsServer::start(&issued, ok_response());
@@ -188,13 +188,13 @@ fn disabled_verification_accepts_any_certificate_and_warns_on_load() {
     let setup = || setup_for(server.port(), "verify: false");
     let gateway = setup().start();
     gateway.client().get("/").assert_response(200, "fine");
-    let shouted = || gateway.log_text().matches("NOT verifying the certificates").count();
-    assert_eq!(shouted(), 1);
+    let warnings = || gateway.log_text().matches("certificate verification is disabled").count();
+    assert_eq!(warnings(), 1);
     let line = gateway.log_line(|line| line["level"] == "error");
     assert_eq!(line["upstream"], "main");
     assert_eq!(gateway.reload(setup()), "applied");
     gateway.log_line(|line| line["message"] == "configuration reloaded");
-    assert_eq!(shouted(), 2);
+    assert_eq!(warnings(), 2);
 }
 
 #[test]
@@ -244,7 +244,7 @@ fn plaintext_request_to_a_tls_port_is_a_named_protocol_error() {
     let line = gateway.log_line(|line| line["cause"] == "http_protocol_error");
     let logged_evidence = line["evidence"].as_str().unwrap_or_default();
     assert!(
-        logged_evidence.contains("the answer is a TLS alert: this port speaks TLS, write https://"),
+        logged_evidence.contains("the response is a TLS alert: this port expects TLS, use https://"),
         "{logged_evidence}"
     );
 }
