@@ -42,7 +42,7 @@ struct Entry {
     /// The request has ended: its task makes no further call.
     finished: bool,
     /// Number of interim responses that are queued and not yet written.
-    interim: u32,
+    pending_interim: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,7 +54,7 @@ enum State {
     /// The response is complete, or a reset was written.
     Ended,
     /// The client reset the stream or closed the connection before the response headers were written.
-    ClientGone,
+    Disconnected,
 }
 
 impl StreamTable {
@@ -64,7 +64,8 @@ impl StreamTable {
         if table.connection_ended || table.last_stream.is_some_and(|last| stream > last) {
             return;
         }
-        let entry = Entry { stream, state: State::Open, accepted: false, finished: false, interim: 0 };
+        let entry =
+            Entry { stream, state: State::Open, accepted: false, finished: false, pending_interim: 0 };
         table.entries.push(entry);
         if table.entries.len() > MAX_ENTRIES {
             table.entries.remove(0);
@@ -77,7 +78,7 @@ impl StreamTable {
         let Some((index, entry)) = table.find(stream) else { return false };
         let disconnected = entry.state == State::Open;
         entry.state = match entry.state {
-            State::Open | State::ClientGone => State::ClientGone,
+            State::Open | State::Disconnected => State::Disconnected,
             State::HeadersWritten | State::Ended => State::Ended,
         };
         if entry.finished {
@@ -97,39 +98,39 @@ impl StreamTable {
     /// queued.
     pub(super) fn interim(&self, stream: u32) {
         if let Some((_, entry)) = self.0.lock().find(stream) {
-            entry.interim += 1;
+            entry.pending_interim += 1;
         }
     }
 
-    /// Records the end of the request. Returns whether its response headers were written; headers that are only queued
-    /// are reported later, by [`Self::headers_written`] or as a disconnect.
+    /// Records the end of the request. Returns whether its stream already has a result: response headers or a reset
+    /// were written. Otherwise the result follows, from a written frame or a disconnect.
     pub(super) fn finish(&self, stream: u32) -> bool {
         let mut table = self.0.lock();
         let Some((index, entry)) = table.find(stream) else { return true };
-        let headers_written = matches!(entry.state, State::HeadersWritten | State::Ended);
+        let has_result = matches!(entry.state, State::HeadersWritten | State::Ended);
         entry.finished = true;
-        if matches!(entry.state, State::Ended | State::ClientGone) {
+        if matches!(entry.state, State::Ended | State::Disconnected) {
             table.entries.remove(index);
         }
-        headers_written
+        has_result
     }
 
     /// Records a written HEADERS. Returns whether the `h2` crate generated this response.
     pub(super) fn headers_written(&self, stream: u32, end_stream: bool) -> bool {
         let mut table = self.0.lock();
         let Some((_, entry)) = table.find(stream) else { return false };
-        if entry.interim > 0 && !end_stream {
-            entry.interim -= 1;
+        if entry.pending_interim > 0 && !end_stream {
+            entry.pending_interim -= 1;
             return false;
         }
-        let made_by_library = entry.state == State::Open && !entry.accepted;
+        let generated_by_library = entry.state == State::Open && !entry.accepted;
         if entry.state == State::Open {
             entry.state = State::HeadersWritten;
         }
         if end_stream {
             table.end(stream);
         }
-        made_by_library
+        generated_by_library
     }
 
     /// Records a written END_STREAM.
@@ -162,7 +163,7 @@ impl StreamTable {
         let mut disconnected = 0;
         for entry in &mut table.entries {
             if entry.state == State::Open {
-                entry.state = State::ClientGone;
+                entry.state = State::Disconnected;
                 disconnected += 1;
             }
         }
@@ -179,7 +180,7 @@ impl Table {
     /// Marks the stream as ended, and removes it unless its request is still running.
     fn end(&mut self, stream: u32) {
         let Some((index, entry)) = self.find(stream) else { return };
-        if entry.state != State::ClientGone {
+        if entry.state != State::Disconnected {
             entry.state = State::Ended;
         }
         // `finish` is never called for a stream that is not accepted.

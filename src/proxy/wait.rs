@@ -87,12 +87,12 @@ mod tests {
         assert_eq!(ready.result(Poll::Ready(7)), Poll::Ready(7));
         assert_eq!(ready.total(), Duration::ZERO);
 
-        let begun = ago(2);
-        let mut pending = Wait::begin(begun);
+        let start = ago(2);
+        let mut pending = Wait::begin(start);
         pending.polled();
-        assert_eq!((pending.result(Poll::<()>::Pending), pending.woken_at()), (Poll::Pending, begun));
+        assert_eq!((pending.result(Poll::<()>::Pending), pending.woken_at()), (Poll::Pending, start));
         pending.polled();
-        assert!(pending.total() >= hour * 2 && pending.woken_at() >= begun + hour * 2);
+        assert!(pending.total() >= hour * 2 && pending.woken_at() >= start + hour * 2);
         let counted = pending.total();
         assert!(pending.result(Poll::Ready(())).is_ready());
         pending.polled();
