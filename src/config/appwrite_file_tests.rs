@@ -1,12 +1,12 @@
-//! `config/appwrite.yaml` against the table that it was written from, told here a second time.
+//! Compares `config/appwrite.yaml` with the rate limits that Appwrite documents.
 
 use super::*;
 use crate::limit::KeyPart;
 
 const APPWRITE: &str = include_str!("../../config/appwrite.yaml");
 
-/// Method, path, requests, seconds, and what they are counted by, `reset` where a 201 begins the count anew: the rows of
-/// the API's own table. Users are their address and their session.
+/// Appwrite's table: method, path, requests, seconds, and the parts of the key (`reset`: a 201 resets the counter). A user
+/// is an address with a session.
 const EXPECTED_LIMITS: &[(&str, &str, u32, u64, &[&str])] = &[
     ("POST", "/v1/account", 10, 3600, &["client_ip", "host", "route"]),
     ("POST", "/v1/account/sessions/email", 10, 3600, &["email", "host", "route", "reset"]),
@@ -210,7 +210,7 @@ fn appwrite_file_deadlines_are_below_sdk_timeouts() {
     let config = load(APPWRITE).unwrap();
     let mut longer_deadlines = Vec::new();
     for route in &config.routes {
-        // Go, Rust and the libraries under Kotlin wait ten seconds.
+        // The Go, Rust and Kotlin SDKs time out after 10 s.
         if route.timeouts.deadline != Duration::from_secs(9) {
             longer_deadlines.push((route.name.as_str(), route.timeouts.deadline.as_secs()));
         }
@@ -218,15 +218,15 @@ fn appwrite_file_deadlines_are_below_sdk_timeouts() {
             route.timeouts.response_headers < route.timeouts.deadline
                 || route.timeouts.deadline.as_secs() == 600
         );
-        // Pages that people read in a browser are their authors'; everything else is the contract's, and readable for
-        // the web SDK, which needs two fields beside the limits.
+        // Only pages for browsers keep their own errors. All other errors follow the contract, and the web SDK can read
+        // them; it needs two exposed fields.
         let is_browser_page = ["sessions-oauth2", "console"].contains(&route.name.as_str());
         let mode = if is_browser_page { ErrorMode::Pass } else { ErrorMode::Enforce };
         assert_eq!(route.errors.mode, mode, "{}", route.name);
         assert_eq!(route.cors.is_some(), route.name != "console", "{}", route.name);
     }
     longer_deadlines.sort_unstable();
-    // The API itself waits 30 s for an execution; what was uploaded is stored before it answers.
+    // Appwrite waits 30 s for an execution, and stores an upload before it responds.
     assert_eq!(
         longer_deadlines,
         [

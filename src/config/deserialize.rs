@@ -1,8 +1,8 @@
-//! From the tree to the structs of [`super::file`], with every type error reported in one pass.
+//! Deserialises the tree into the structs of [`super::file`] and reports every type error and unknown key.
 //!
-//! serde stops at the first error. So a misfit is recorded with its place, the value is marked as refused (it then reads
-//! as if it were not written), and the reading starts again, until nothing misfits. What a value means is not judged here
-//! (see [`super::validate`]); only whether it has the right form, and whether its key exists.
+//! serde stops at the first error. Each error is therefore recorded with its location, its value is marked as invalid
+//! (which then reads as absent), and deserialisation starts again until it succeeds. [`super::validate`] checks the
+//! values.
 
 use std::fmt;
 
@@ -15,9 +15,9 @@ use super::problem::{Problem, closest_match, join_or, quoted};
 use super::tree::{Entry, Node, NodeKind, Tree};
 use super::unsupported;
 
-/// Reads the tree as a `T`. Misfits go to `problems`, and what misfits is absent in the result.
+/// Deserialises the tree. Type errors are added to `problems`, and their values are absent in the result.
 pub fn deserialize<T: DeserializeOwned + Default>(tree: &mut Tree, problems: &mut Vec<Problem>) -> T {
-    // The bound is for hostile files only: a person has given up long before.
+    // The bound only matters for hostile files.
     for _ in 0..MAX_TYPE_ERRORS {
         let error = match T::deserialize(NodeDeserializer { node: &tree.root }) {
             Ok(value) => return value,
@@ -32,18 +32,18 @@ pub fn deserialize<T: DeserializeOwned + Default>(tree: &mut Tree, problems: &mu
     T::default()
 }
 
-/// Why the reading stopped, and at which value.
+/// A type error or unknown key, and its position in the tree.
 #[derive(Debug)]
 pub struct TypeError {
     kind: TypeErrorKind,
-    /// Numbers of children from the value up to the root.
+    /// Child indices from the value up to the root.
     child_indices: Vec<usize>,
     at_key: bool,
 }
 
 #[derive(Debug)]
 enum TypeErrorKind {
-    /// The sentence, and what would be right.
+    /// The message and the help.
     Mismatch(String, String),
     UnknownKey(String, &'static [&'static str]),
     UnknownValue(String, &'static [&'static str]),
@@ -66,26 +66,24 @@ impl TypeError {
     fn problem(self, tree: &Tree, address: &[usize]) -> Problem {
         let (path, location) = tree.path_and_location(address, self.at_key);
         let (message, help) = match self.kind {
-            TypeErrorKind::Mismatch(what, remedy) => (what, remedy),
+            TypeErrorKind::Mismatch(message, help) => (message, help),
             TypeErrorKind::UnknownKey(key, known) => match unsupported::help_for_key(&path) {
-                Some(remedy) => (unsupported::MESSAGE.to_owned(), remedy.to_owned()),
+                Some(help) => (unsupported::MESSAGE.to_owned(), help.to_owned()),
                 None if key == "<<" => {
                     ("merge keys are not supported".to_owned(), "write the keys out".to_owned())
                 }
-                None => ("there is no such key".to_owned(), did_you_mean(&key, known)),
+                None => ("unknown key".to_owned(), did_you_mean(&key, known)),
             },
             TypeErrorKind::UnknownValue(value, known) => match unsupported::help_for_value(&path, &value) {
-                Some(remedy) => {
-                    (format!("{} is {}", quoted(&value), unsupported::MESSAGE), remedy.to_owned())
-                }
-                None => (format!("{} is not known here", quoted(&value)), did_you_mean(&value, known)),
+                Some(help) => (format!("{} is {}", quoted(&value), unsupported::MESSAGE), help.to_owned()),
+                None => (format!("unknown value {}", quoted(&value)), did_you_mean(&value, known)),
             },
         };
         Problem { path, location: Some(location), message, help }
     }
 }
 
-/// "did you mean", or else what there is.
+/// `did you mean "x"?`, or else the list of known words.
 pub fn did_you_mean(word: &str, known: &[&str]) -> String {
     match closest_match(word, known.iter().copied()) {
         Some(near) => format!("did you mean {}?", quoted(near)),
@@ -96,7 +94,7 @@ pub fn did_you_mean(word: &str, known: &[&str]) -> String {
 impl fmt::Display for TypeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.kind {
-            TypeErrorKind::Mismatch(what, remedy) => write!(f, "{what}; {remedy}"),
+            TypeErrorKind::Mismatch(message, help) => write!(f, "{message}; {help}"),
             TypeErrorKind::UnknownKey(word, _) | TypeErrorKind::UnknownValue(word, _) => f.write_str(word),
         }
     }
@@ -137,7 +135,7 @@ impl de::Error for TypeError {
     }
 }
 
-/// Hands one value of the tree to serde.
+/// Presents one value of the tree to serde.
 struct NodeDeserializer<'t> {
     node: &'t Node,
 }
@@ -159,7 +157,7 @@ impl<'t> NodeDeserializer<'t> {
             let message = format!("{} is not a whole number", quoted(text));
             TypeError::mismatch(
                 message,
-                if digits { "write a smaller one" } else { "write digits only, for example 64" },
+                if digits { "use a smaller number" } else { "write digits only, for example 64" },
             )
         })
     }
@@ -203,7 +201,7 @@ impl<'de> Deserializer<'de> for NodeDeserializer<'_> {
     }
 
     fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, TypeError> {
-        visitor.visit_str(self.text("text")?)
+        visitor.visit_str(self.text("a single value")?)
     }
 
     fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, TypeError> {
@@ -238,12 +236,12 @@ impl<'de> Deserializer<'de> for NodeDeserializer<'_> {
     fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, TypeError> {
         match &self.node.kind {
             NodeKind::Mapping(_) => self.deserialize_any(visitor),
-            // `shop:` with nothing below is a mapping without keys.
+            // `shop:` without a value is an empty mapping.
             NodeKind::Scalar { .. } if self.node.is_null() => {
                 visitor.visit_map(EntryAccess { entries: [].iter().enumerate(), value: None })
             }
             NodeKind::Scalar { .. } | NodeKind::Sequence(_) | NodeKind::Invalid => {
-                Err(self.type_error("keys with values"))
+                Err(self.type_error("a mapping"))
             }
         }
     }
@@ -260,7 +258,7 @@ impl<'de> Deserializer<'de> for NodeDeserializer<'_> {
             NodeKind::Scalar { .. } | NodeKind::Sequence(_) | NodeKind::Invalid => {
                 let shown: Vec<&str> = fields.iter().copied().take(4).collect();
                 let more = if fields.len() > shown.len() { ", ..." } else { "" };
-                Err(self.type_error(&format!("keys with values ({}{more})", shown.join(", "))))
+                Err(self.type_error(&format!("a mapping ({}{more})", shown.join(", "))))
             }
         }
     }
@@ -272,7 +270,7 @@ impl<'de> Deserializer<'de> for NodeDeserializer<'_> {
         visitor: V,
     ) -> Result<V::Value, TypeError> {
         match &self.node.kind {
-            // `{ hash: client_ip }`: the key is the choice; that it is not one of ours is all that can be said.
+            // `{ hash: client_ip }`: no variant has a value, so the key is always an unknown variant.
             NodeKind::Mapping(entries) => match entries.first() {
                 Some(entry) => Err(de::Error::unknown_variant(&entry.key, variants)),
                 None => Err(self.type_error(&join_or(variants))),
@@ -330,7 +328,7 @@ impl<'de> de::MapAccess<'de> for EntryAccess<'_> {
             Some((index, node)) => {
                 seed.deserialize(NodeDeserializer { node }).map_err(|error| error.in_child(index))
             }
-            None => Err(TypeError::mismatch("a value was asked for before its key", "")),
+            None => Err(TypeError::mismatch("a value was requested before its key", "")),
         }
     }
 }

@@ -1,7 +1,7 @@
-//! `docs/configuration.md`, made of the comments in [`super::file`]: the manual cannot say something else than the code.
+//! Generates `docs/configuration.md` from the comments in [`super::file`].
 //!
-//! It reads the sources as text, because a doc comment exists nowhere else; so the structs there stay plain. Compiled for
-//! tests only. To write the page again: `UPDATE_DOCS=1 cargo test configuration_page`.
+//! It parses the sources as text, because doc comments are not available otherwise; the structs must therefore stay
+//! simple. Compiled for tests only. To regenerate the page: `UPDATE_DOCS=1 cargo test configuration_page`.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -45,7 +45,7 @@ fn items() -> HashMap<String, DocItem> {
                 rename = name.strip_suffix("\")]").map(str::to_owned);
             } else if trimmed.starts_with("#[") {
             } else if let Some(rest) = line.strip_prefix("pub type ") {
-                // `pub type Form = Either<Word, File>;`: the long form is what has keys.
+                // `pub type Form = Either<Word, File>;`: only the long form has keys.
                 let (name, target) = rest.split_once(" = ").unwrap();
                 items
                     .insert(name.to_owned(), DocItem { members: vec![alias_member(target)], is_enum: false });
@@ -90,7 +90,7 @@ fn snake_case(name: &str) -> String {
     out
 }
 
-/// What a type leads to: the names inside it that the sources define, aliases followed.
+/// The struct or enum that a type contains, with aliases resolved.
 fn resolve_type<'a>(kind: &str, items: &'a HashMap<String, DocItem>) -> Option<(&'a str, &'a DocItem)> {
     let words = kind.split(|letter: char| !letter.is_alphanumeric()).filter(|word| !word.is_empty());
     let mut found: Vec<(&str, &DocItem)> = Vec::new();
@@ -102,7 +102,7 @@ fn resolve_type<'a>(kind: &str, items: &'a HashMap<String, DocItem>) -> Option<(
             }
         }
     }
-    // Of a short and a long form, the keys are told; the short one is in the text.
+    // Of a short and a long form, the page lists the keys; the text describes the short form.
     found.iter().find(|(_, item)| !item.is_enum).or(found.first()).copied()
 }
 
@@ -112,12 +112,12 @@ fn page() -> String {
     let mut seen = HashMap::new();
     section(&mut out, "", &items["ConfigFile"], &items, &mut seen);
     out.push_str(UNSUPPORTED_SECTION);
-    for (pattern, remedy) in unsupported::KEYS {
-        writeln!(out, "| `{}` | {remedy} |", pattern.replace("[]", "[...]").replace('*', "NAME")).unwrap();
+    for (pattern, help) in unsupported::KEYS {
+        writeln!(out, "| `{}` | {help} |", pattern.replace("[]", "[...]").replace('*', "NAME")).unwrap();
     }
-    for (pattern, value, remedy) in unsupported::VALUES {
+    for (pattern, value, help) in unsupported::VALUES {
         let pattern = pattern.replace("[]", "[...]").replace('*', "NAME");
-        writeln!(out, "| `{pattern}: {value}` | {remedy} |").unwrap();
+        writeln!(out, "| `{pattern}: {value}` | {help} |").unwrap();
     }
     out
 }
@@ -156,7 +156,7 @@ fn section(
     }
 }
 
-/// Lines to paragraphs; what follows the text (unit, default, reload) on a line of its own.
+/// Joins lines to paragraphs and puts the metadata (unit, default, reload) in a separate paragraph.
 fn paragraphs(out: &mut String, docs: &[String]) {
     for paragraph in docs.split(|line| line.is_empty()) {
         let text = paragraph.join(" ");
@@ -169,7 +169,7 @@ fn paragraphs(out: &mut String, docs: &[String]) {
     }
 }
 
-/// As a repository's page makes it of a heading.
+/// The anchor that GitHub generates for a heading.
 fn anchor(path: &str) -> String {
     path.chars()
         .filter(|letter| letter.is_alphanumeric() || matches!(letter, '_' | '-'))
@@ -177,32 +177,33 @@ fn anchor(path: &str) -> String {
         .to_lowercase()
 }
 
-const PAGE_HEADER: &str = "<!-- Generated from src/config/file.rs; write it again with: UPDATE_DOCS=1 cargo test configuration_page -->
+const PAGE_HEADER: &str = "<!-- Generated from src/config/file.rs; regenerate with: UPDATE_DOCS=1 cargo test configuration_page -->
 
 # The configuration file
 
-One YAML file, `statusquo.yaml` unless you say otherwise. `config/minimal.yaml` is the least that works,
-`config/annotated.yaml` has every key. `statusquo check` tells everything that is wrong with a file at once, with line,
-column and what would be right, and exits with 78; `run` refuses to start in the same words.
+The configuration is one YAML file, by default `statusquo.yaml`. `config/minimal.yaml` is the smallest working file;
+`config/annotated.yaml` contains every key. `statusquo check` reports all problems of a file with line, column and help,
+and exits with status 78. `run` prints the same problems and does not start.
 
-- A key that does not exist is refused, never ignored. So is a key that is planned but not built (listed at the end).
-- Times are whole numbers with `ms`, `s`, `m`, `h` or `d` (`800ms`, `5s`, `1m30s`); sizes with `B`, `KiB`, `MiB`, `GiB`
-  (or the decimal `KB`, `MB`, `GB`). A number without its unit is refused.
-- `${NAME}` in a value is a variable of the environment; it is an error when it is not set. `${NAME:-default}` stands
-  for the default when it is not set or empty. `$${` stands for the characters `${`. Quote values that hold braces.
-- A key without a value is the same as no key. Anchors and aliases may be used, tags, merge keys and a second document
-  may not.
-- Paths here are written `upstreams.NAME.servers[]`: `NAME` is yours, `[]` is each item of a list.
-- \"Reload\" says whether a change takes effect when the process gets SIGHUP. A file that changes anything else is
-  refused as a whole, like one with a problem, and the old one is served on.
+- Unknown keys are rejected, never ignored. So are planned keys that are not implemented yet (listed at the end).
+- Durations are whole numbers with `ms`, `s`, `m`, `h` or `d` (`800ms`, `5s`, `1m30s`); sizes use `B`, `KiB`, `MiB`, `GiB`
+  (or the decimal `KB`, `MB`, `GB`). The unit is required.
+- `${NAME}` in a value is an environment variable, which must be set. `${NAME:-default}` uses the default if the variable
+  is unset or empty. `$${` is a literal `${`. Quote values that contain braces.
+- A key without a value is treated as absent. Anchors and aliases are supported; tags, merge keys and multiple documents
+  are not.
+- Paths on this page are written as `upstreams.NAME.servers[]`: `NAME` is a name that you choose, `[]` is each item of a
+  list.
+- \"Reload\" states whether a change takes effect on SIGHUP. If the new file changes a key with \"Reload: no\" or has a
+  problem, the reload is rejected as a whole and the old configuration stays in use.
 
 ";
 
 const UNSUPPORTED_SECTION: &str = "## Not supported yet
 
-These belong to the product and are refused by name until they are built.
+These keys and values are planned. They are rejected with a specific message until they are implemented.
 
-| key | until then |
+| key | what to use now |
 |---|---|
 ";
 

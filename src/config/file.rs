@@ -1,8 +1,8 @@
-//! The configuration file, key for key. The comments on the fields are the manual: `docs/configuration.md` is made of them.
+//! The structs that mirror the configuration file. `docs/configuration.md` is generated from their field comments.
 //!
-//! Everything is optional here, and texts are kept as they were written: what must be present, which values make sense
-//! and what an absent key means is decided in [`super::validate`]. Sections with keys of their own are in [`errors`]
-//! (contract and errors), [`cors`], [`limits`] (rate limits) and [`routing`] (timeouts, upstreams, routes).
+//! Every key is optional here and text is stored as written; [`super::validate`] checks required keys and values, and
+//! applies defaults. Larger sections are in [`errors`] (contract and errors), [`cors`], [`limits`] (rate limits) and
+//! [`routing`] (timeouts, upstreams, routes).
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -25,275 +25,279 @@ use super::schema::{ListenText, OrOff, WorkersText};
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ConfigFile {
-    /// The version of this format.
+    /// The version of the file format.
     ///
     /// Only `1` exists. Unit: number. Default: `1`. Reload: yes.
     pub version: Option<u64>,
 
-    /// How many threads serve requests.
+    /// The number of threads that serve requests.
     ///
-    /// `auto` is one per processor core that the process may use. Unit: number or `auto`. Default: `auto`. Reload: no.
+    /// `auto` is one thread per CPU core that the process may use. Unit: number or `auto`. Default: `auto`. Reload: no.
     #[schemars(with = "Option<WorkersText>")]
     pub workers: Option<String>,
 
-    /// How long new connections are still accepted after SIGTERM, while `/readyz` already answers 503.
+    /// How long the gateway keeps accepting connections after SIGTERM, while `/readyz` already returns 503.
     ///
-    /// It gives a load balancer the time to notice. Clients see nothing of it. Unit: duration. Default: `5s`. Reload: yes.
+    /// This gives a load balancer time to stop sending traffic. Clients see no difference. Unit: duration. Default:
+    /// `5s`. Reload: yes.
     pub drain_delay: Option<DurationText>,
 
-    /// How long open connections get to finish after the listeners have closed.
+    /// How long open connections may take to finish after the listeners have closed.
     ///
-    /// Their next answer says `Connection: close`; what is still open afterwards is cut. Unit: duration.
-    /// Default: `30s`. Reload: yes.
+    /// The next response on each connection carries `Connection: close`. Connections that are still open afterwards are
+    /// closed. Unit: duration. Default: `30s`. Reload: yes.
     pub drain: Option<DurationText>,
 
-    /// Where clients connect; at least one.
+    /// The addresses on which clients connect; at least one.
     ///
     /// Required. Reload: no.
     pub listen: Option<Vec<ListenFile>>,
 
-    /// Where `/metrics`, `/livez` and `/readyz` are served.
+    /// The endpoint that serves `/metrics`, `/livez` and `/readyz`.
     pub telemetry: Option<TelemetryFile>,
 
-    /// How the log is written, and which requests are in it.
+    /// The log: format, level, and which requests are logged.
     pub log: Option<LogFile>,
 
-    /// What clients may do: sizes, times, connections, and whom to believe about a client's address.
+    /// Limits for clients: sizes, timeouts, connections; and which proxies are trusted to report the client address.
     pub client: Option<ClientFile>,
 
-    /// Which error codes may be sent, and with which texts.
+    /// The error codes that clients may receive, and their messages.
     ///
-    /// The name of a built-in contract (`appwrite`, `appwrite-current`), or a table of your own with the keys below.
+    /// The name of a built-in contract (`appwrite`, `appwrite-current`), or a custom contract with the keys below.
     /// Unit: name or mapping. Default: `appwrite`. Reload: yes.
     pub contract: Option<ContractForm>,
 
-    /// How errors are made. A route may override each key.
+    /// How error responses are produced. A route may override each key.
     ///
     /// Short form: `errors: enforce`, `errors: observe`, `errors: pass`.
     pub errors: Option<ErrorsForm>,
 
-    /// Time limits towards upstreams, for every route. An upstream or a route may override each key; the route's wins.
+    /// Upstream timeouts for every route. An upstream may override each key, and a route may override both.
     pub timeouts: Option<TimeoutsFile>,
 
-    /// Who answers, by name. The names are metric labels.
+    /// Groups of servers that requests are forwarded to, by name. The names are metric labels.
     ///
-    /// Required as soon as a route refers to one.
+    /// Required if a route refers to an upstream.
     pub upstreams: Option<Named<UpstreamFile>>,
 
-    /// Whose pages may read responses in a browser, for requests that reach no route.
+    /// CORS policy for requests that match no route.
     ///
-    /// A route takes it over with `cors: default`, or has its own. Where there is `cors`, the upstream's
-    /// `AccessLog-Control-*` fields are removed, on errors and on everything else the right ones are set, and preflights are
-    /// answered by the gateway: never forwarded, never limited.
+    /// A route uses this policy with `cors: default`, or defines its own. Where a policy applies, the gateway removes
+    /// the upstream's `Access-Control-*` fields and sets its own on every response, errors included. The gateway also
+    /// responds to preflights itself: they are never forwarded and never rate limited.
     pub cors: Option<CorsFile>,
 
-    /// How many requests are allowed to whom, by name. The names are metric labels.
+    /// Rate limit rules, by name. The names are metric labels.
     ///
-    /// A rule takes effect on the routes that name it in `rate_limits`; a rule named by several routes counts over all of
-    /// them, unless `route` is part of its key.
+    /// A rule applies to the routes that list it in `rate_limits`. Routes that share a rule share its counters, unless
+    /// `route` is part of its key.
     pub rate_limits: Option<Named<RateLimitFile>>,
 
-    /// Where several gateways count together, by name. The names are metric labels.
+    /// Redis or Valkey backends that let several gateways share rate limits, by name. The names are metric labels.
     ///
-    /// A rule counts there when it names the store; all others count in the memory of the process.
+    /// A rule uses a backend if it names it in `store`; all other rules count in process memory.
     pub stores: Option<Named<StoreFile>>,
 
-    /// In which fields the responses of limited routes say where the client stands.
+    /// Which header fields report the rate limit to clients on rate-limited routes.
     ///
-    /// The upstream's fields of these names are replaced. Default: `x_ratelimit`. Reload: yes.
+    /// Upstream fields with these names are replaced. Default: `x_ratelimit`. Reload: yes.
     pub rate_limit_headers: Option<LimitHeaders>,
 
-    /// Which requests go where; at least one.
+    /// Which requests are forwarded to which upstream; at least one.
     ///
-    /// The host decides first (exact, then `*.` wildcard, then any), then the path (static, then `{parameter}`, then
-    /// `{*rest}`), then the method. The order in the file does not matter. A request that no route takes is answered 404.
-    /// Required. Reload: yes.
+    /// A route is selected by host first (exact, then `*.` wildcard, then any), then by path (static, then
+    /// `{parameter}`, then `{*rest}`), then by method. The order in the file does not matter. A request that matches no
+    /// route gets 404. Required. Reload: yes.
     pub routes: Option<Vec<RouteFile>>,
 }
 
-/// One address of the gateway.
+/// One listen address.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ListenFile {
-    /// Address and port to accept connections on.
+    /// The address and port to accept connections on.
     ///
-    /// `":8080"` is every IPv4 address, `localhost:8080` the loopback; port 0 lets the system choose one, which is
-    /// printed at the start. Required. Unit: `ADDRESS:PORT`. Reload: no.
+    /// `":8080"` is every IPv4 address, `localhost:8080` is loopback. With port 0 the system chooses a free port, which
+    /// is printed at startup. Required. Unit: `ADDRESS:PORT`. Reload: no.
     #[schemars(with = "Option<ListenText>")]
     pub address: Option<String>,
 
-    /// Whether clients speak HTTP/2 without TLS here, from the first byte ("prior knowledge").
+    /// Whether this listener accepts HTTP/2 without TLS, with prior knowledge.
     ///
-    /// Such a listener serves no HTTP/1. Unit: `true` or `false`. Default: `false`. Reload: no.
+    /// Such a listener does not accept HTTP/1. Unit: `true` or `false`. Default: `false`. Reload: no.
     pub h2c: Option<bool>,
 
-    /// The certificate that is shown here. Without it the listener speaks no TLS.
+    /// The TLS certificate of this listener. Without it, connections are plaintext.
     ///
-    /// TLS 1.2 and 1.3; HTTP/2 where the client asks for it (ALPN), else HTTP/1.1. With a list of such sections each
-    /// client gets the certificate for the name that it asks for (SNI), or the first where nobody has that name.
-    /// A handshake has `client.header_timeout`. Reload: the contents of the files, yes; turning TLS on or off, no.
+    /// TLS 1.2 and 1.3 are supported. HTTP/2 is used if the client offers it (ALPN), otherwise HTTP/1.1. A list of
+    /// sections serves several certificates: each client gets the one that covers its server name (SNI), or the first
+    /// if none does. `client.header_timeout` limits the handshake. Reload: the contents of the files, yes; turning TLS
+    /// on or off, no.
     pub tls: Option<OneOrMany<CertificateFile>>,
 }
 
-/// A certificate with its key.
+/// A certificate and its private key.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CertificateFile {
-    /// The certificate: a PEM file, the server's own first, then those of the authorities between it and the root.
+    /// The certificate chain: a PEM file with the server certificate first, then the intermediate certificates.
     ///
-    /// Read at the start and at every reload. `check` refuses one that has expired; `run` serves it, and says so in the
-    /// log as an error. Required. Unit: path, from the folder of this file. Reload: yes.
+    /// It is read at startup and on every reload. `check` rejects an expired certificate; `run` serves it and logs an
+    /// error. Required. Unit: path, relative to the directory of this file. Reload: yes.
     pub cert: Option<String>,
 
-    /// Its private key: a PEM file, without a password.
+    /// The private key of the certificate: a PEM file without a passphrase.
     ///
-    /// RSA of 2048 bits or more, ECDSA P-256 or P-384, or Ed25519. Required. Unit: path, from the folder of this file.
-    /// Reload: yes.
+    /// RSA with at least 2048 bits, ECDSA P-256 or P-384, or Ed25519. Required. Unit: path, relative to the directory
+    /// of this file. Reload: yes.
     pub key: Option<String>,
 }
 
-/// The read-only endpoint.
+/// The read-only telemetry endpoint.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TelemetryFile {
-    /// Address and port of the endpoint for Prometheus and probes.
+    /// The address and port for Prometheus scrapes and health probes.
     ///
-    /// Keep it away from clients: metrics name your routes and upstreams. Unit: `ADDRESS:PORT`.
+    /// Do not expose it to clients: metrics contain the names of routes and upstreams. Unit: `ADDRESS:PORT`.
     /// Default: `127.0.0.1:9464`. Reload: no.
     #[schemars(with = "Option<ListenText>")]
     pub address: Option<String>,
 }
 
-/// The log.
+/// Log settings.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LogFile {
-    /// The form of the lines.
+    /// The format of log lines.
     ///
     /// Default: `auto`. Reload: no.
     pub format: Option<LogFormat>,
 
-    /// The least severe lines that are written.
+    /// The least severe level that is logged.
     ///
     /// Default: `info`. Reload: yes.
     pub level: Option<LogLevel>,
 
-    /// Which requests get a line.
+    /// Which requests are logged.
     ///
     /// Default: `errors`. Reload: yes.
     pub requests: Option<LogRequests>,
 }
 
-/// The form of a log line.
+/// The format of log lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum LogFormat {
     /// Text on a terminal, JSON lines otherwise.
     #[default]
     Auto,
-    /// Always text.
+    /// Text.
     Text,
-    /// Always JSON lines.
+    /// JSON lines.
     Json,
 }
 
-/// The least severe line that is written.
+/// The least severe level that is logged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum LogLevel {
-    /// A human must act.
+    /// Conditions that need an operator.
     Error,
-    /// We answered for the upstream.
+    /// Also error responses that the gateway sent in place of the upstream.
     Warn,
-    /// Start, stop, reload.
+    /// Also startup, shutdown and reload.
     #[default]
     Info,
-    /// One request's story.
+    /// Also details of single requests.
     Debug,
     /// Everything.
     Trace,
 }
 
-/// Which requests get a line.
+/// Which requests are logged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum LogRequests {
-    /// Those that ended in an error, an abort or a close.
+    /// Requests that ended with an error response, an abort or a closed connection.
     #[default]
     Errors,
-    /// All.
+    /// All requests.
     All,
-    /// None.
+    /// No requests.
     Off,
 }
 
-/// Limits towards clients.
+/// Limits for clients.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ClientFile {
-    /// Peers that are believed when they say in `ip_header` who the client is.
+    /// Proxies whose `ip_header` is trusted to report the client address.
     ///
-    /// The rightmost address in the header that is not one of them is the client. Without any, the peer is the client.
-    /// Unit: list of networks such as `10.0.0.0/8`, or addresses. Default: `[]`. Reload: yes.
+    /// The client is the rightmost address in the header that is not a trusted proxy. If the list is empty, the client
+    /// is the peer of the connection. Unit: list of networks such as `10.0.0.0/8`, or addresses. Default: `[]`. Reload:
+    /// yes.
     pub trusted_proxies: Option<Vec<String>>,
 
-    /// The field in which trusted peers name the client.
+    /// The request header field in which trusted proxies report the client address.
     ///
     /// Unit: field name. Default: `x-forwarded-for`. Reload: yes.
     pub ip_header: Option<String>,
 
-    /// By how many leading bits IPv6 clients are told apart.
+    /// How many leading bits of an IPv6 address identify a client.
     ///
     /// A household usually has a whole /64. Unit: bits, 1 to 128. Default: `64`. Reload: yes.
     pub ipv6_prefix: Option<u64>,
 
-    /// How long a client may take to send the whole request head.
+    /// How long a client may take to send a complete header section.
     ///
-    /// Too slow is answered 400 (cause `client_too_slow`) and the connection is closed. Unit: duration.
-    /// On HTTP/2 a header block, or a frame other than DATA, has this time to come to its end; the connection ends with
-    /// GOAWAY after it, once the requests before are answered (counted as `idle_timeout`).
-    /// A TLS handshake has the same time; one that takes longer ends without an answer. Default: `10s`. Reload: yes.
+    /// A slower client gets 400 (cause `client_too_slow`) and the connection is closed. On HTTP/2 this is the time to
+    /// complete a header block or any frame other than DATA; after it, earlier requests get their responses and the
+    /// connection ends with GOAWAY (counted as `idle_timeout`). A TLS handshake has the same time; a slower one is
+    /// closed without a response. Unit: duration. Default: `10s`. Reload: yes.
     pub header_timeout: Option<DurationText>,
 
-    /// How long a client may send nothing while its request body is awaited.
+    /// How long a client may send nothing while the gateway waits for its request body.
     ///
-    /// Too slow is answered 400 (cause `client_too_slow`) and the connection is closed. A call of gRPC has
-    /// `timeouts.stream_idle` instead. Unit: duration. Default: `30s`. Reload: yes.
+    /// A slower client gets 400 (cause `client_too_slow`) and the connection is closed. For gRPC,
+    /// `timeouts.stream_idle` applies instead. Unit: duration. Default: `30s`. Reload: yes.
     pub body_timeout: Option<DurationText>,
 
-    /// How many bytes per second of its body a client must send at least.
+    /// The minimum rate at which a client must send its request body.
     ///
-    /// Judged after 30 s of waiting for it; below, the answer is 400 (cause `client_too_slow`). Not judged for gRPC, nor
-    /// once the response has begun. Unit: size per second, or `off`. Default: `512B`. Reload: yes.
+    /// It is enforced after 30 s of waiting for body data; a slower client gets 400 (cause `client_too_slow`). It does
+    /// not apply to gRPC, nor after the response has started. Unit: size per second, or `off`. Default: `512B`. Reload:
+    /// yes.
     #[schemars(with = "Option<OrOff<SizeText>>")]
     pub min_body_rate: Option<SizeText>,
 
-    /// How long a client may accept nothing of its response.
+    /// How long a client may accept no response data.
     ///
-    /// The response is aborted then. Unit: duration. Default: `30s`. Reload: yes.
+    /// After that the response is aborted. Unit: duration. Default: `30s`. Reload: yes.
     pub write_timeout: Option<DurationText>,
 
-    /// How long a connection may wait between two requests.
+    /// How long a client connection may be idle between two requests.
     ///
-    /// It is closed then, which no client sees as an error. Unit: duration. Default: `75s`. Reload: yes.
+    /// After that it is closed; clients do not see an error. Unit: duration. Default: `75s`. Reload: yes.
     pub idle_timeout: Option<DurationText>,
 
-    /// How large a request head may be, request line and all fields together.
+    /// The maximum size of a request's header section, the request line included.
     ///
-    /// Larger ones are answered 400 (cause `header_too_large`, or `uri_too_long` for the line alone).
-    /// It holds for HTTP/1; on HTTP/2 the limit is 64 KiB, where each field counts as 32 bytes more than it has (RFC 9113).
-    /// Unit: size, 1KiB to 64KiB. Default: `32KiB`. Reload: yes.
+    /// A larger one gets 400 (cause `header_too_large`, or `uri_too_long` if the request line alone is too long). It
+    /// applies to HTTP/1. On HTTP/2 the limit is 64 KiB, where each field counts 32 bytes more than its length (RFC
+    /// 9113). Unit: size, 1KiB to 64KiB. Default: `32KiB`. Reload: yes.
     pub max_header_bytes: Option<SizeText>,
 
-    /// How large a request body may be. A route may set its own.
+    /// The maximum size of a request body. A route may override it.
     ///
-    /// Larger ones are answered 400 (cause `body_too_large`). Unit: size. Default: `10MiB`. Reload: yes.
+    /// A larger one gets 400 (cause `body_too_large`). Unit: size. Default: `10MiB`. Reload: yes.
     pub max_body: Option<SizeText>,
 
-    /// How many client connections may be open at once.
+    /// The maximum number of open client connections.
     ///
-    /// Or what the descriptor limit allows, whichever is less: nearly half of it (the log says the number at the start),
-    /// for a request may need a second descriptor towards its upstream. Above it a client is answered 503 (cause
-    /// `connection_limit_reached`) and its connection is closed. Unit: number. Default: `20000`. Reload: yes.
+    /// The file descriptor limit may lower it: clients get nearly half of the descriptors, because a request may need a
+    /// second one for its upstream (the effective number is logged at startup). Above the limit a client gets 503
+    /// (cause `connection_limit_reached`) and its connection is closed. Unit: number. Default: `20000`. Reload: yes.
     pub max_connections: Option<u64>,
 }

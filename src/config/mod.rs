@@ -1,9 +1,9 @@
-//! What the operator said, checked: [`Config`] is the only form of the configuration that the rest of the house sees.
+//! The configuration: reads, validates and resolves the file into a [`Config`], which the rest of the program uses.
 //!
-//! [`parse_yaml`] makes a tree of the YAML in which every value knows its place ([`tree`]); [`deserialize`] makes the structs of
-//! [`mod@file`] of it, which mirror the YAML key for key and whose doc comments are the manual; [`validate`] turns those into a
-//! [`Config`], or into the complete list of problems ([`problem`]). [`unsupported`] knows the keys that are still to be built.
-//! Certificates are read with the file that names them. Nothing here opens a socket, resolves a name or reads a clock.
+//! [`parse_yaml`] parses the YAML into a [`tree`] with locations; [`deserialize`] fills the structs of [`mod@file`],
+//! which mirror the file and whose doc comments are its documentation; [`validate`] builds a [`Config`], or the
+//! complete list of [`Problems`]. [`unsupported`] lists planned keys. Certificates are read together with the file.
+//! Nothing here opens a socket, resolves a name or reads a clock.
 
 pub mod deserialize;
 pub mod file;
@@ -38,7 +38,6 @@ use rustls::pki_types::ServerName;
 use crate::contract::{Contract, Override};
 use crate::http::cors;
 use crate::limit::LimiterSettings;
-
 use crate::tls::cert_verification::CertVerification;
 use crate::tls::expiry::Validity;
 use crate::tls::server_config;
@@ -52,183 +51,183 @@ pub use file::{LogFormat, LogLevel, LogRequests};
 pub use problem::{Problem, Problems};
 pub use validate::{check_file, load_file, load_str};
 
-/// A whole, valid configuration. Every default is filled in, every name resolved.
+/// A complete, valid configuration. Defaults are applied and references resolved.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Worker threads; at least 1.
+    /// The number of worker threads, at least 1.
     pub workers: usize,
-    /// After SIGTERM: `/readyz` says 503 while connections are still accepted.
+    /// How long connections are still accepted after SIGTERM, while `/readyz` returns 503.
     pub drain_delay: Duration,
-    /// Then: how long open connections get to finish.
+    /// How long open connections may take to finish after that.
     pub drain: Duration,
-    /// Where clients connect; at least one.
+    /// At least one.
     pub listeners: Vec<Listener>,
     /// `/metrics`, `/livez`, `/readyz`.
     pub telemetry: TelemetryConfig,
-    /// How the log is written.
+    /// Log settings.
     pub log: LogConfig,
-    /// What clients may do.
+    /// Limits for clients.
     pub client: ClientLimits,
-    /// What is promised.
+    /// The error contract.
     pub contract: Arc<Contract>,
-    /// Overrides of every route (`errors.overrides`), after a route's own.
+    /// The top-level overrides (`errors.overrides`), which apply after those of the route.
     pub overrides: Vec<Override>,
-    /// Error rules for requests that reach no route.
+    /// Error rules for requests without a route.
     pub errors: ErrorRules,
-    /// Whose pages may read the answers to requests that reach no route.
+    /// CORS policy for requests without a route.
     pub cors: Option<Arc<cors::CorsPolicy>>,
     /// In the order of the file; routes refer to them by index.
     pub upstreams: Vec<UpstreamConfig>,
     /// In the order of the file; routes refer to them by index.
     pub rate_limits: Vec<RateLimit>,
-    /// Where several gateways count together, in the order of the file; rules refer to them by name.
+    /// Shared rate-limit backends, in the order of the file; rules refer to them by name.
     pub stores: Vec<crate::limit::redis::StoreSettings>,
-    /// In which fields clients are told of rate limits.
+    /// The header fields that report rate limits.
     pub rate_limit_headers: LimitHeaders,
     /// In the order of the file.
     pub routes: Vec<RouteConfig>,
-    /// What is probably not meant, for `check`.
+    /// Probable mistakes, for `check`.
     pub warnings: Problems,
 }
 
-/// One listening address of the gateway.
+/// One listen address of the gateway.
 #[derive(Clone, Debug)]
 pub struct Listener {
-    /// Address and port; port 0 asks the system for a free one.
+    /// With port 0, the system chooses a free port.
     pub address: SocketAddr,
     /// HTTP/2 with prior knowledge instead of HTTP/1.
     pub h2c: bool,
-    /// TLS, with these certificates.
+    /// `None` is plaintext.
     pub tls: Option<ListenerTls>,
 }
 
-/// How a listener speaks TLS.
+/// The TLS settings of a listener.
 #[derive(Clone, Debug)]
 pub struct ListenerTls {
-    /// For its handshakes.
+    /// The rustls configuration.
     pub settings: server_config::ServerTlsConfig,
-    /// What is shown to clients, in the order of the file.
+    /// In the order of the file.
     pub certificates: Vec<Certificate>,
 }
 
-/// A certificate that is shown to clients.
+/// A certificate of a listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Certificate {
-    /// The path as it is written in the file.
+    /// The path as written in the configuration file.
     pub file: String,
-    /// From when and until when.
+    /// The validity period.
     pub validity: Validity,
 }
 
-/// The read-only endpoint for Prometheus and probes.
+/// The read-only endpoint for Prometheus and health probes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TelemetryConfig {
     /// Address and port.
     pub address: SocketAddr,
 }
 
-/// How the log is written.
+/// Log settings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogConfig {
     /// Text or JSON lines.
     pub format: LogFormat,
-    /// `problem`, `warn`, `info`, `debug`, `write_trace_value`.
+    /// The least severe level that is logged.
     pub level: LogLevel,
     /// Which requests are logged.
     pub requests: LogRequests,
 }
 
-/// Limits towards clients. Times are silences or totals as named; sizes are bytes.
+/// Limits for clients. Sizes are in bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientLimits {
-    /// Peers that may name the client in `ip_header`.
+    /// Peers whose `ip_header` is trusted.
     pub trusted_proxies: Vec<IpNet>,
-    /// The field they name it in; lower case.
+    /// The field with the client address, in lower case.
     pub ip_header: http::HeaderName,
-    /// IPv6 clients are told apart by this many bits.
+    /// The number of leading bits that identify an IPv6 client.
     pub ipv6_prefix: u8,
-    /// For the whole request head.
+    /// For the complete header section.
     pub header_timeout: Duration,
-    /// Silence while we wait for the client's bytes.
+    /// For a client that sends no expected body data.
     pub body_timeout: Duration,
-    /// Bytes per second, judged after 30 s of waiting; 0 is off.
+    /// Bytes per second, enforced after 30 s of waiting; 0 is off.
     pub min_body_rate: u64,
-    /// The client accepts nothing.
+    /// For a client that accepts no response data.
     pub write_timeout: Duration,
-    /// Keep-alive.
+    /// Between two requests of a connection.
     pub idle_timeout: Duration,
-    /// Request head, bytes.
+    /// Of a header section, in bytes.
     pub max_header_bytes: usize,
-    /// Request body, bytes.
+    /// Of a request body, in bytes.
     pub max_body: u64,
-    /// Client connections at once.
+    /// Of concurrent client connections.
     pub max_connections: usize,
 }
 
-/// How errors of a route are made. Global rules and the route's own are already merged.
+/// How error responses of a route are produced. The top-level section and the route's section are already merged.
 #[derive(Clone, Debug)]
 pub struct ErrorRules {
-    /// Enforce, observe, pass.
+    /// What happens to error responses of the upstream.
     pub mode: ErrorMode,
-    /// Whose messages may leave.
+    /// Which upstream messages clients may receive.
     pub upstream_messages: UpstreamMessages,
-    /// Extra members.
+    /// Additional members of error bodies.
     pub include: Include,
-    /// How many bytes of an upstream error body are read to judge it (at most 64 KiB).
+    /// How many bytes of an upstream error body are read to classify it (at most 64 KiB).
     pub upstream_body_limit: usize,
-    /// And for how long.
+    /// How long that may take.
     pub upstream_body_timeout: Duration,
-    /// `Retry-After` where nothing better is known; whole seconds, at least 1.
+    /// The default `Retry-After` in whole seconds, at least 1.
     pub retry_after: u64,
-    /// The route's own overrides; they precede the global ones.
+    /// The overrides of the route; they apply before the top-level ones.
     pub overrides: Vec<Override>,
-    /// Further upstream fields kept on replaced errors, beside the built-in allow-list.
+    /// Upstream header fields that replaced errors keep in addition to the built-in list.
     pub keep_headers: Vec<http::HeaderName>,
 }
 
-/// Time limits, resolved for one route: defaults, then top level, then upstream, then route.
+/// Timeouts, resolved for one route from the defaults, the top level, the upstream and the route.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Timeouts {
     /// One TCP attempt.
     pub connect: Duration,
     /// One TLS handshake.
     pub tls: Duration,
-    /// One attempt: from the request being sent until the whole response head is there.
+    /// One attempt: from the sent request to the complete response headers.
     pub response_headers: Duration,
-    /// From the parsed request head until the response head has been judged; paused while we wait for the client.
+    /// From the request headers to the accepted response headers; paused while waiting for the client.
     pub deadline: Duration,
-    /// Silence of the upstream inside a body.
+    /// Idle time of the upstream within a body.
     pub body_idle: Duration,
     /// The same for `text/event-stream` and gRPC.
     pub stream_idle: Duration,
-    /// A tunnel in which nothing moves, either way.
+    /// A tunnel that is idle in both directions.
     pub tunnel_idle: Duration,
-    /// Everything, body included; off when `None`.
+    /// The whole request, body included; `None` is off.
     pub max_duration: Option<Duration>,
 }
 
-/// A group of servers that can answer the same requests.
+/// A group of equivalent servers.
 #[derive(Clone, Debug)]
 pub struct UpstreamConfig {
-    /// The name in the file: label, override key.
+    /// The name in the file; a metric label.
     pub name: String,
     /// At least one.
     pub servers: Vec<UpstreamServer>,
     /// How often names are resolved again.
     pub dns_refresh: Duration,
-    /// Idle connections kept at most.
+    /// The maximum number of idle connections.
     pub keepalive_max: usize,
-    /// And for how long.
+    /// How long an idle connection is kept.
     pub keepalive_idle: Duration,
-    /// Attempts per request, the first included; at least 1.
+    /// Attempts per request, including the first; at least 1.
     pub attempts: u32,
-    /// Upstream statuses that may be retried; usually empty.
+    /// Upstream status codes that are retried; usually empty.
     pub retry_on_status: Vec<u16>,
-    /// How many requests at once; any number when `None`.
+    /// The limit of concurrent requests; `None` is unlimited.
     pub concurrency: Option<concurrency::ConcurrencyLimits>,
-    /// Whom the servers must be certified by; `Some` exactly when they speak TLS.
+    /// How certificates are verified; `Some` if and only if the servers use TLS.
     pub cert_verification: Option<Arc<CertVerification>>,
-    /// Whether HTTP/2 is spoken to its servers.
+    /// Whether requests are sent over HTTP/2.
     pub http2: HttpVersionPolicy,
 }
 
@@ -239,9 +238,9 @@ pub struct UpstreamServer {
     pub host: String,
     /// The port.
     pub port: u16,
-    /// Share of the requests; at least 1.
+    /// The share of requests, at least 1.
     pub weight: u32,
-    /// The name that it must be certified for; `Some` exactly when it speaks TLS.
+    /// The name that the certificate must be valid for; `Some` if and only if the server uses TLS.
     pub tls_name: Option<ServerName<'static>>,
 }
 
@@ -256,46 +255,46 @@ impl UpstreamServer {
     }
 }
 
-/// A rate limit.
+/// A rate limit rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RateLimit {
-    /// The name in the file: label.
+    /// The name in the file; a metric label.
     pub name: String,
-    /// What it allows, and to whom.
+    /// The quota and the key.
     pub settings: LimiterSettings,
 }
 
-/// Which requests go to which upstream, and by which rules.
+/// A route.
 #[derive(Clone, Debug)]
 pub struct RouteConfig {
-    /// The name in the file: label.
+    /// The name in the file; a metric label.
     pub name: String,
     /// Host pattern: exact, `*.example.com`, or any (`None`). Lower case.
     pub host: Option<String>,
-    /// Path pattern in matchit's syntax: static, `{parameter}`, `{*rest}`.
+    /// Path pattern in the syntax of `matchit`: static, `{parameter}`, `{*rest}`.
     pub path: String,
-    /// Methods; empty means all. HEAD is served where GET is.
+    /// Methods; empty means all. GET includes HEAD.
     pub methods: Vec<Method>,
     /// Index into [`Config::upstreams`].
     pub upstream: usize,
     /// Merged error rules.
     pub errors: ErrorRules,
-    /// Whose pages may read its responses; `None` leaves that to the upstream.
+    /// CORS policy; with `None`, the fields of the upstream are forwarded.
     pub cors: Option<Arc<cors::CorsPolicy>>,
-    /// Resolved time limits.
+    /// Resolved timeouts.
     pub timeouts: Timeouts,
-    /// Largest request body; the route's or the client's.
+    /// The maximum request body in bytes.
     pub max_body: u64,
     /// Indices into [`Config::rate_limits`]; each once.
     pub rate_limits: Vec<usize>,
-    /// Methods refused with 403 (`deny.candidate_methods`).
+    /// Methods that get 403 (`deny.methods`).
     pub deny_methods: Vec<Method>,
     /// Clients that may use the route; empty means all.
     pub allow_from: Vec<IpNet>,
-    /// Dot segments pass (`paths: lenient`).
+    /// Whether paths with dot segments are forwarded (`paths: lenient`).
     pub lenient_paths: bool,
-    /// Protocols that a client may change to (`upgrades`); lower case.
+    /// Protocols that clients may upgrade to, in lower case.
     pub upgrades: Vec<String>,
-    /// Keep the chain of trusted peers in X-Forwarded-For (`forwarded: append`).
+    /// Whether X-Forwarded-For keeps the chain of trusted proxies (`forwarded: append`).
     pub append_forwarded: bool,
 }

@@ -1,8 +1,7 @@
-//! From YAML to a [`Tree`]: syntax, aliases, duplicate keys, and `${VARIABLES}` in text.
+//! Parses YAML into a [`Tree`]: syntax, aliases, duplicate keys, and `${VARIABLES}` in text.
 //!
-//! The events come from serde-saphyr's parser, for its positions; nothing here knows what a key means. The environment
-//! is a function handed in, so that the same text always gives the same tree. Syntax errors end the reading at once
-//! (what follows would be guesswork); duplicate keys and missing variables are collected.
+//! The events come from the parser of serde-saphyr, which reports positions. The environment is a parameter, so that
+//! parsing is a pure function. The first syntax error ends parsing; duplicate keys and missing variables are collected.
 
 use std::collections::HashMap;
 
@@ -11,13 +10,13 @@ use serde_saphyr::granit_parser::{ErrorKind, Event, Marker, Parser, ScalarStyle,
 use super::problem::{Diagnostic, Location, Problem, quoted};
 use super::tree::{Entry, Node, NodeKind, Tree, child_path};
 
-/// Looks a variable up.
+/// Looks up an environment variable.
 pub type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
 
-/// Reads `text`. Problems that do not hinder the reading of the rest are added to `problems`.
+/// Parses `text`. Problems that do not prevent parsing the rest are added to `problems`.
 ///
 /// # Errors
-/// The first syntax error; also an empty file, a second document, tags, and aliases without bound.
+/// The first syntax error, an empty file, a second document, a tag, or aliases that expand too far.
 pub fn parse(text: &str, variables: Environment<'_>, problems: &mut Vec<Problem>) -> Result<Tree, Problem> {
     let options =
         options! { flow_nesting_limit: MAX_DEPTH, block_nesting_limit: MAX_DEPTH, emit_comments: false };
@@ -34,14 +33,14 @@ pub fn parse(text: &str, variables: Environment<'_>, problems: &mut Vec<Problem>
     Ok(tree)
 }
 
-/// What is being built: collections still open, the outermost first.
+/// The state of the parser: the open collections, outermost first.
 #[derive(Default)]
 struct TreeBuilder {
     open_collections: Vec<OpenCollection>,
     root: Option<Node>,
     documents: usize,
     anchors: HashMap<usize, AnchoredNode>,
-    /// Values so far, copies of aliases included.
+    /// The number of values, including copies made by aliases.
     value_count: usize,
 }
 
@@ -65,8 +64,8 @@ impl TreeBuilder {
                 if self.documents > 1 {
                     return Err(problem_at(
                         location,
-                        "a second document begins here",
-                        "keep one document in the file: remove `---`",
+                        "a second document starts here",
+                        "keep one document per file: remove `---`",
                     ));
                 }
                 Ok(())
@@ -99,19 +98,19 @@ impl TreeBuilder {
                 None => Ok(()),
             },
             Event::Alias(anchor) => self.alias(anchor, location),
-            // Names of anchors and unresolved aliases are not asked for; an unknown one is a syntax error.
+            // No other events are enabled; the parser reports unknown aliases as syntax errors.
             _ => Ok(()),
         }
     }
 
-    /// A value is whole: it goes where the innermost open collection wants it.
+    /// Adds a complete value to the innermost open collection.
     fn finish_node(&mut self, node: Node, anchor: usize) -> Result<(), Problem> {
         self.value_count += 1;
         if self.value_count > MAX_VALUES {
             return Err(problem_at(
                 node.location,
-                "the file holds too many values",
-                "write fewer; aliases count each time they are used",
+                "the file has too many values",
+                "remove some; an alias counts every time it is used",
             ));
         }
         if anchor != 0 {
@@ -124,16 +123,16 @@ impl TreeBuilder {
         };
         match (&mut open.node.kind, open.key.take()) {
             (NodeKind::Sequence(items), _) => items.push(node),
-            (NodeKind::Mapping(entries), Some((key, spot))) => {
-                entries.push(Entry { key, location: spot, value: node })
+            (NodeKind::Mapping(entries), Some((key, location))) => {
+                entries.push(Entry { key, location, value: node })
             }
             (NodeKind::Mapping(_), None) => match node.kind {
                 NodeKind::Scalar { text, .. } => open.key = Some((text, node.location)),
                 NodeKind::Sequence(_) | NodeKind::Mapping(_) | NodeKind::Invalid => {
                     return Err(problem_at(
                         node.location,
-                        "a key is not text",
-                        "put text before the colon; quote \"${...}\" and \"{...}\"",
+                        "a key must be text",
+                        "write text before the colon, and quote \"${...}\" and \"{...}\"",
                     ));
                 }
             },
@@ -146,7 +145,7 @@ impl TreeBuilder {
         let Some(anchored) = self.anchors.get(&anchor) else {
             return Err(problem_at(
                 location,
-                "an alias stands inside the value it refers to",
+                "an alias refers to a value that contains it",
                 "write the value out",
             ));
         };
@@ -159,7 +158,7 @@ impl TreeBuilder {
     }
 }
 
-/// Removes repeated keys and puts variables in, saying where something is amiss.
+/// Removes duplicate keys and expands variables; reports both kinds of problems.
 fn resolve_variables(node: &mut Node, path: &str, variables: Environment<'_>, problems: &mut Vec<Problem>) {
     match &mut node.kind {
         NodeKind::Scalar { text, plain } => {
@@ -190,8 +189,8 @@ fn resolve_variables(node: &mut Node, path: &str, variables: Environment<'_>, pr
                     true
                 }
                 Some(earlier) => {
-                    let message = format!("this key is written twice, first on line {}", earlier.line);
-                    let diagnostic = Diagnostic::new(message, "keep one of the two");
+                    let message = format!("duplicate key, first on line {}", earlier.line);
+                    let diagnostic = Diagnostic::new(message, "remove one of them");
                     problems.push(problem(&child_path(path, &entry.key), entry.location, diagnostic));
                     false
                 }
@@ -204,7 +203,7 @@ fn resolve_variables(node: &mut Node, path: &str, variables: Environment<'_>, pr
     }
 }
 
-/// Puts the values of `${NAME}` and `${NAME:-default}` in; `$${` stands for a literal `${`.
+/// Expands `${NAME}` and `${NAME:-default}`; `$${` is a literal `${`.
 fn expand(text: &str, variables: Environment<'_>) -> Result<String, Diagnostic> {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
@@ -219,7 +218,7 @@ fn expand(text: &str, variables: Environment<'_>) -> Result<String, Diagnostic> 
         let Some((inside, remaining)) = after.split_once('}') else {
             return Err(Diagnostic::new(
                 "\"${\" is not closed",
-                "write \"${NAME}\", or \"$${\" for the characters themselves",
+                "write \"${NAME}\", or \"$${\" for a literal \"${\"",
             ));
         };
         let (name, default) = match inside.split_once(":-") {
@@ -227,7 +226,7 @@ fn expand(text: &str, variables: Environment<'_>) -> Result<String, Diagnostic> 
             None => (inside, None),
         };
         if !is_variable_name(name) {
-            let message = format!("{} is not the name of a variable", quoted(name));
+            let message = format!("{} is not a variable name", quoted(name));
             return Err(Diagnostic::new(message, "write \"${NAME}\" or \"${NAME:-default}\""));
         }
         // As in a shell: with `:-` an empty variable counts as missing.
@@ -239,7 +238,7 @@ fn expand(text: &str, variables: Environment<'_>) -> Result<String, Diagnostic> 
                 let message = format!("the environment variable {name} is not set");
                 return Err(Diagnostic::new(
                     message,
-                    format!("set it, or give a default: \"${{{name}:-...}}\""),
+                    format!("set it, or write a default: \"${{{name}:-default}}\""),
                 ));
             }
         }
@@ -255,7 +254,7 @@ fn is_variable_name(name: &str) -> bool {
         && letters.all(|letter| letter.is_ascii_alphanumeric() || letter == b'_')
 }
 
-/// The parser's error in the operator's words, with what usually causes it.
+/// Describes a parser error and its usual cause.
 fn syntax_problem(error: &ScanError) -> Problem {
     let (message, help) = match error.kind() {
         ErrorKind::TabInIndentation
@@ -265,12 +264,11 @@ fn syntax_problem(error: &ScanError) -> Problem {
         | ErrorKind::TabAtBlockScalarStart => {
             ("a tab is used as indentation".to_owned(), "indent with spaces")
         }
-        ErrorKind::UnknownAnchor => (
-            "there is no anchor of this name above".to_owned(),
-            "define it with & before using it, or quote the text",
-        ),
+        ErrorKind::UnknownAnchor => {
+            ("unknown anchor".to_owned(), "define it with & before it is used, or quote the text")
+        }
         ErrorKind::RecursionLimitExceeded => {
-            ("the values are nested too deeply".to_owned(), "nest them less")
+            ("the values are nested too deeply".to_owned(), "reduce the nesting")
         }
         ErrorKind::UnclosedQuotedScalar => ("a quote is not closed".to_owned(), "close it on the same line"),
         ErrorKind::UnclosedFlowCollection { open } => {
@@ -281,8 +279,8 @@ fn syntax_problem(error: &ScanError) -> Problem {
             "add it, or quote the text: inside brackets, text with { } [ ] or , needs quotes",
         ),
         _ => (
-            format!("this is not YAML: {}", error.kind()),
-            "look at the indentation, the colons and the brackets here and just above",
+            format!("invalid YAML: {}", error.kind()),
+            "check the indentation, the colons and the brackets here and just above",
         ),
     };
     problem_at(to_location(error.marker()), message, help)
@@ -292,7 +290,7 @@ fn reject_tag(tag: Option<&Tag>, location: Location) -> Result<(), Problem> {
     match tag {
         Some(tag) if !tag.is_yaml_core_schema() => Err(problem_at(
             location,
-            "tags (\"!name\") mean nothing here",
+            "tags (\"!name\") are not supported",
             "remove the tag, or quote the text",
         )),
         Some(_) | None => Ok(()),
@@ -383,7 +381,7 @@ mod tests {
             let items = format!("*a{before}, ").repeat(10);
             bomb.push_str(&format!("a{level}: &a{level} [{items}]\n"));
         }
-        assert_eq!(parse(&bomb, &env, &mut problems).unwrap_err().message, "the file holds too many values");
+        assert_eq!(parse(&bomb, &env, &mut problems).unwrap_err().message, "the file has too many values");
         let mut chain = "a0: &a0 [x]\n".to_owned();
         for level in 1..200 {
             chain.push_str(&format!("a{level}: &a{level} [*a{}]\n", level - 1));
@@ -402,15 +400,15 @@ mod tests {
         assert_eq!(parse_error("# only a comment\n"), (None, "the file is empty".to_owned()));
         assert_eq!(
             parse_error("a: 1\n---\nb: 2\n"),
-            (Some((2, 1)), "a second document begins here".to_owned())
+            (Some((2, 1)), "a second document starts here".to_owned())
         );
         assert_eq!(parse_error("a:\n\tb: 1\n"), (Some((2, 2)), "a tab is used as indentation".to_owned()));
         assert_eq!(
             parse_error("a: !secret x"),
-            (Some((1, 12)), "tags (\"!name\") mean nothing here".to_owned())
+            (Some((1, 12)), "tags (\"!name\") are not supported".to_owned())
         );
-        assert_eq!(parse_error("{a: 1}: 2"), (Some((1, 1)), "a key is not text".to_owned()));
-        assert_eq!(parse_error("a: *b"), (Some((1, 4)), "there is no anchor of this name above".to_owned()));
+        assert_eq!(parse_error("{a: 1}: 2"), (Some((1, 1)), "a key must be text".to_owned()));
+        assert_eq!(parse_error("a: *b"), (Some((1, 4)), "unknown anchor".to_owned()));
     }
 
     #[test]
@@ -421,10 +419,10 @@ mod tests {
         assert_eq!(
             messages,
             [
-                ("a.b", "this key is written twice, first on line 2; keep one of the two".to_owned()),
+                ("a.b", "duplicate key, first on line 2; remove one of them".to_owned()),
                 (
                     "a.b",
-                    "the environment variable NOT_SET is not set; set it, or give a default: \"${NOT_SET:-...}\""
+                    "the environment variable NOT_SET is not set; set it, or write a default: \"${NOT_SET:-default}\""
                         .to_owned()
                 ),
             ]

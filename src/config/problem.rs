@@ -1,23 +1,22 @@
-//! What is wrong with a configuration, said so that it can be mended: where, what, and what would be right.
+//! Problems of a configuration: what is wrong, where, and what would be right.
 //!
-//! [`Problems`] is always the complete list of one loading, in the order of the file. It knows nothing of YAML or of
-//! what a key means: those who find a problem bring its place along (see [`super::tree`] for places, [`super::validate`]
-//! for most of the finding).
+//! [`Problems`] is the complete list of one load, in the order of the file. [`super::tree`] supplies the locations;
+//! [`super::validate`] and the modules below it report most problems.
 
 use std::fmt;
 
 use serde_json::{Value, json};
 
-/// One thing that is wrong.
+/// One problem.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// The key it is about, for example `routes[1].upstream`; empty when it is about the file as a whole.
+    /// The key, for example `routes[1].upstream`; empty for a problem of the whole file.
     pub path: String,
-    /// Where in the file; `None` when the file could not be read at all.
+    /// The location in the file; `None` if the file could not be read.
     pub location: Option<Location>,
     /// What is wrong.
     pub message: String,
-    /// What would be right; may be empty when the sentence says it already.
+    /// What would be right; empty if the message already says it.
     pub help: String,
 }
 
@@ -30,7 +29,7 @@ pub struct Location {
     pub column: usize,
 }
 
-/// What is wrong with a value, before it is known where the value stands.
+/// What is wrong with a value, without its location.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Diagnostic {
     /// What is wrong.
@@ -40,36 +39,37 @@ pub struct Diagnostic {
 }
 
 impl Diagnostic {
-    /// A refusal with its remedy.
+    /// A message with its help.
     pub fn new(message: impl Into<String>, help: impl Into<String>) -> Self {
         Diagnostic { message: message.into(), help: help.into() }
     }
 }
 
 impl Problem {
-    /// A problem that has no place in a file.
+    /// A problem without a location in the file.
     pub fn for_file(message: impl Into<String>, help: impl Into<String>) -> Self {
         Problem { path: String::new(), location: None, message: message.into(), help: help.into() }
     }
 
-    /// `what; remedy`.
+    /// `message; help`.
     pub fn message_and_help(&self) -> String {
         if self.help.is_empty() { self.message.clone() } else { format!("{}; {}", self.message, self.help) }
     }
 }
 
-/// Everything that is wrong with one configuration. Its `Display` is what the operator reads.
+/// All problems of one configuration. `Display` formats them for the operator.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Problems {
     file: String,
     lines: Vec<String>,
     list: Vec<Problem>,
-    /// How many there are; the list may be cut.
+    /// The number of problems found; `list` has at most 100 of them.
     total_count: usize,
 }
 
 impl Problems {
-    /// The problems of the file `file` with this text, sorted by place. More than 100 are cut, and said to be cut.
+    /// The problems of `file` with this text, sorted by location. Only the first 100 are kept; a last entry counts the
+    /// rest.
     pub fn new(file: &str, text: &str, mut list: Vec<Problem>) -> Self {
         list.sort_by_key(|problem| problem.location);
         list.dedup();
@@ -77,7 +77,10 @@ impl Problems {
         let omitted = list.len().saturating_sub(MAX_PROBLEMS);
         list.truncate(MAX_PROBLEMS);
         if omitted > 0 {
-            list.push(Problem::for_file(format!("and at least {omitted} more"), "mend the ones above first"));
+            list.push(Problem::for_file(
+                format!("and at least {omitted} more"),
+                "fix the problems above first",
+            ));
         }
         Problems {
             file: file.to_owned(),
@@ -87,7 +90,7 @@ impl Problems {
         }
     }
 
-    /// One problem about a file that could not be read.
+    /// The single problem of a file that could not be read.
     pub fn for_file(file: &str, problem: Problem) -> Self {
         Problems { file: file.to_owned(), lines: Vec::new(), list: vec![problem], total_count: 1 }
     }
@@ -97,17 +100,17 @@ impl Problems {
         self.list.iter()
     }
 
-    /// How many; never 0 for a value that [`super::load_str`] returned.
+    /// The number of listed problems; never 0 in an error of [`super::load_str`].
     pub fn len(&self) -> usize {
         self.list.len()
     }
 
-    /// Whether nothing is wrong.
+    /// Whether there are no problems.
     pub fn is_empty(&self) -> bool {
         self.list.is_empty()
     }
 
-    /// The same for machines: `[{"path","line","column","message","help"}]`; `line` and `column` are null without a place.
+    /// As JSON: `[{"path","line","column","message","help"}]`; `line` and `column` are null without a location.
     pub fn to_json(&self) -> Value {
         Value::Array(
             self.list
@@ -115,8 +118,8 @@ impl Problems {
                 .map(|problem| {
                     json!({
                         "path": problem.path,
-                        "line": problem.location.map(|spot| spot.line),
-                        "column": problem.location.map(|spot| spot.column),
+                        "line": problem.location.map(|location| location.line),
+                        "column": problem.location.map(|location| location.column),
                         "message": problem.message,
                         "help": problem.help,
                     })
@@ -125,14 +128,14 @@ impl Problems {
         )
     }
 
-    /// The source line with a caret under the place.
+    /// The source line with a caret under the location.
     fn snippet(&self, location: Location) -> Option<String> {
         let line = self.lines.get(location.line.checked_sub(1)?)?;
         let shown: Vec<char> =
             line.trim_end().chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
         let shown = mask_secrets(shown);
         let column = location.column.saturating_sub(1).min(shown.len());
-        // A long line (a route in one line) is shown around the place only.
+        // Of a long line, only the part around the location is shown.
         let start = if shown.len() > SNIPPET_WIDTH { column.saturating_sub(SNIPPET_WIDTH / 2) } else { 0 };
         let window: String = shown.iter().skip(start).take(SNIPPET_WIDTH).collect();
         let before = if start > 0 { "…" } else { "" };
@@ -144,24 +147,24 @@ impl Problems {
 }
 
 impl Problems {
-    /// Each with its place in the file, without their sum.
+    /// All problems with their locations, without the total.
     pub fn render_list(&self) -> String {
         let mut text = String::new();
-        // Writing to a string does not fail.
+        // Writing to a String cannot fail.
         let _ = self.write_list(&mut text);
         text
     }
 
     fn write_list(&self, f: &mut dyn fmt::Write) -> fmt::Result {
         for problem in &self.list {
-            if let Some(spot) = problem.location {
-                write!(f, "{}:{}:{}: ", self.file, spot.line, spot.column)?;
+            if let Some(location) = problem.location {
+                write!(f, "{}:{}:{}: ", self.file, location.line, location.column)?;
             }
             if !problem.path.is_empty() {
                 write!(f, "{}: ", problem.path)?;
             }
             writeln!(f, "{}", problem.message_and_help())?;
-            if let Some(snippet) = problem.location.and_then(|spot| self.snippet(spot)) {
+            if let Some(snippet) = problem.location.and_then(|location| self.snippet(location)) {
                 f.write_str(&snippet)?;
             }
         }
@@ -172,7 +175,7 @@ impl Problems {
 impl fmt::Display for Problems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.write_list(f)?;
-        // A file that cannot be read is one sentence and needs no sum.
+        // An unreadable file is one problem and needs no total.
         match self.list.as_slice() {
             [only] if only.location.is_none() => Ok(()),
             [_] => writeln!(f, "1 problem"),
@@ -184,7 +187,7 @@ impl fmt::Display for Problems {
 
 impl std::error::Error for Problems {}
 
-/// What logs in to a store, and what its keys are hashed with, becomes stars; a line that is shown may be read by others.
+/// Masks credentials in URLs and `secret` values with asterisks, because others may read the output.
 fn mask_secrets(mut line: Vec<char>) -> Vec<char> {
     let text: String = line.iter().collect();
     let before = |at: usize| text.get(..at).map_or(0, |before| before.chars().count());
@@ -210,7 +213,7 @@ fn mask_secrets(mut line: Vec<char>) -> Vec<char> {
     line
 }
 
-/// A value of the file inside a sentence: quoted, control characters escaped, long ones cut.
+/// Quotes a value of the file for a message: control characters are escaped and long values are shortened.
 pub fn quoted(text: &str) -> String {
     let cut: String = text.chars().take(MAX_QUOTE).collect();
     let more = if cut.len() < text.len() { "…" } else { "" };
@@ -229,7 +232,7 @@ pub fn join_or<T: AsRef<str>>(words: &[T]) -> String {
     }
 }
 
-/// The known word that was probably meant: at most a third of its letters (and at least one) wrong.
+/// The known word that is closest to `word`: at most a third of its letters, and at least one, may differ.
 pub fn closest_match<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let word: Vec<char> = word.chars().take(MAX_QUOTE).flat_map(char::to_lowercase).collect();
     known
@@ -242,7 +245,7 @@ pub fn closest_match<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -
         .map(|(_, candidate)| candidate)
 }
 
-/// Edit distance with neighbouring letters swapped counted once (optimal string alignment).
+/// Edit distance that counts a swap of adjacent letters once (optimal string alignment).
 fn edit_distance(a: &[char], b: &[char]) -> usize {
     let mut before: Vec<usize> = Vec::new();
     let mut last: Vec<usize> = (0..=b.len()).collect();

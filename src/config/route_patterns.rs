@@ -1,8 +1,7 @@
-//! What a route's `match` may say about hosts and paths, and when two routes could not be told apart.
+//! Checks the host and path patterns of routes, and detects conflicting routes.
 //!
-//! Hosts and paths are compared in the one spelling that [`crate::http`] gives to requests, so a pattern in another
-//! spelling could never match: it is refused here, with the right one as the remedy. Which route wins is decided where
-//! requests are routed, not here.
+//! [`crate::http`] normalises the hosts and paths of requests, so a pattern in another form could never match. It is
+//! rejected here, and the help contains the normalised form.
 
 use std::net::Ipv6Addr;
 
@@ -12,10 +11,10 @@ use matchit::{InsertError, Router};
 use super::problem::{Diagnostic, quoted};
 use super::units::host_name;
 
-/// A host as routes see it: exact, `*.` with a name, or `None` for any (written `*`).
+/// A host pattern: exact, `*.` with a name, or `None` for any host (written `*`).
 ///
 /// # Errors
-/// With a port, a path, a scheme, or a star elsewhere.
+/// The pattern has a port, a path, a scheme, or `*` in another position.
 pub fn host(text: &str) -> Result<Option<String>, Diagnostic> {
     if text == "*" {
         return Ok(None);
@@ -35,7 +34,7 @@ pub fn host(text: &str) -> Result<Option<String>, Diagnostic> {
     match text.rsplit_once(':') {
         Some((name, port)) if !name.is_empty() && super::units::is_digits(port) => Err(Diagnostic::new(
             message,
-            format!("write {} alone: the port of a request does not matter", quoted(name)),
+            format!("write {}: the port of a request is ignored", quoted(name)),
         )),
         Some(_) | None => {
             Err(Diagnostic::new(message, "expected a name such as api.example.com, or \"*.example.com\""))
@@ -43,35 +42,34 @@ pub fn host(text: &str) -> Result<Option<String>, Diagnostic> {
     }
 }
 
-/// Checks a path pattern and gives its shape: the pattern without the names of its parameters.
+/// Checks a path pattern and returns its shape: the pattern with all parameters renamed to `x`.
 ///
 /// # Errors
-/// When no request could match it, or the router cannot take it. `lenient` routes may name dot segments.
+/// No request could match it, or the router rejects it. `lenient` routes may contain dot segments.
 pub fn path_shape(text: &str, lenient: bool) -> Result<String, Diagnostic> {
     if !text.starts_with('/') {
         let help = format!("write {}", quoted(&format!("/{text}")));
-        return Err(Diagnostic::new(format!("{} does not begin with /", quoted(text)), help));
+        return Err(Diagnostic::new(format!("{} does not start with /", quoted(text)), help));
     }
     if let Some((path, _)) = text.split_once(['?', '#']) {
-        let help = format!("write {}: routes look at the path alone", quoted(path));
-        return Err(Diagnostic::new(format!("{} is more than a path", quoted(text)), help));
+        let help = format!("write {}: routes match only the path", quoted(path));
+        return Err(Diagnostic::new(format!("{} is not a path", quoted(text)), help));
     }
     Router::new().insert(text, ()).map_err(|error| pattern_error(text, &error))?;
     let normalised = crate::http::path::normalise(text.as_bytes());
     if normalised != text {
-        let message =
-            format!("{} would never match: requests are compared in their normal spelling", quoted(text));
+        let message = format!("{} would never match: request paths are normalised first", quoted(text));
         return Err(Diagnostic::new(message, format!("write {}", quoted(&normalised))));
     }
     let (shape, example) = anonymise_parameters(text);
     match crate::http::target::check_path(example.as_bytes()) {
-        Err(refusal) => Err(Diagnostic::new(
-            format!("{} would never match: {}", quoted(text), refusal.evidence),
-            "write another path",
+        Err(error) => Err(Diagnostic::new(
+            format!("{} would never match: {}", quoted(text), error.evidence),
+            "use a different path",
         )),
         Ok(facts) if facts.dot_segments && !lenient => {
-            let message = format!("{} would never match: paths with dot segments are refused", quoted(text));
-            Err(Diagnostic::new(message, "resolve the dots, or set paths: lenient"))
+            let message = format!("{} would never match: paths with dot segments are rejected", quoted(text));
+            Err(Diagnostic::new(message, "resolve the dot segments, or set paths: lenient"))
         }
         Ok(_) => Ok(shape),
     }
@@ -81,18 +79,18 @@ fn pattern_error(text: &str, error: &InsertError) -> Diagnostic {
     let message = format!("{} is not a path pattern", quoted(text));
     match error {
         InsertError::InvalidParamSegment => {
-            Diagnostic::new(message, "use one {parameter} between two slashes at most")
+            Diagnostic::new(message, "use at most one {parameter} per segment")
         }
         InsertError::InvalidCatchAll => Diagnostic::new(message, "{*rest} must be the last segment"),
         InsertError::Conflict { .. } | InsertError::InvalidParam => Diagnostic::new(
             message,
-            "give each brace its partner and a name: {id}, {*rest}; write {{ for a brace itself",
+            "close each brace and name the parameter, as in {id} or {*rest}; write {{ for a literal brace",
         ),
         _ => Diagnostic::new(message, "expected static text, {parameter} or {*rest} between slashes"),
     }
 }
 
-/// The pattern with its parameters named alike, and a path that it matches.
+/// The pattern with all parameters renamed to `x`, and a path that it matches.
 fn anonymise_parameters(pattern: &str) -> (String, String) {
     let (mut shape, mut example) = (String::new(), String::new());
     let mut letters = pattern.chars().peekable();
@@ -117,14 +115,14 @@ fn anonymise_parameters(pattern: &str) -> (String, String) {
     (shape, example)
 }
 
-/// The routes accepted so far, to hold a new one against.
+/// The routes accepted so far.
 #[derive(Default)]
 pub struct RouteTable {
     hosts: Vec<(Option<String>, HostRoutes)>,
 }
 
-/// The routes of one host pattern, and the trees that requests are looked up in: one for each method that a route names
-/// and one (`None`) for all others. A route that names a method goes before one that takes all.
+/// The routes of one host pattern, and their lookup trees: one for each method that a route names, and one (`None`) for
+/// all others. A route that names the method takes precedence over a route without methods.
 #[derive(Default)]
 struct HostRoutes {
     routes: Vec<RoutePattern>,
@@ -133,7 +131,7 @@ struct HostRoutes {
 
 struct RoutePattern {
     shape: String,
-    /// Every method it takes, HEAD with GET; empty is all.
+    /// The methods, HEAD included with GET; empty means all.
     methods: Vec<Method>,
     name: String,
 }
@@ -142,7 +140,7 @@ impl RouteTable {
     /// Adds a route.
     ///
     /// # Errors
-    /// When a request could belong to it and to an earlier one alike.
+    /// A request could match this route and an earlier one equally.
     pub fn add(
         &mut self,
         host: &Option<String>,
@@ -172,14 +170,14 @@ impl HostRoutes {
         if let Some(duplicate) =
             self.routes.iter().find(|other| other.shape == row.shape && methods_overlap(other, &row))
         {
-            let message = format!("it could not be told apart from the route {}", quoted(&duplicate.name));
-            return Err(Diagnostic::new(message, "give one of them another host, path or methods"));
+            let message = format!("the route matches the same requests as route {}", quoted(&duplicate.name));
+            return Err(Diagnostic::new(message, "change the host, path or methods of one of them"));
         }
         for method in &row.methods {
             if !self.trees.iter().any(|(known, _)| known.as_ref() == Some(method)) {
                 let mut tree = Router::new();
                 for all in self.routes.iter().filter(|route| route.methods.is_empty()) {
-                    // What went into the tree of all methods goes into an empty one too.
+                    // These shapes are in the tree of all methods, so they cannot conflict in an empty one.
                     let _ = tree.insert(all.shape.clone(), ());
                 }
                 self.trees.push((Some(method.clone()), tree));
@@ -192,13 +190,12 @@ impl HostRoutes {
                 continue;
             }
             match tree.insert(row.shape.clone(), ()) {
-                // The same shape is there for all methods: the one that names the method goes before it.
+                // A route for all methods has the same shape; the route that names the method takes precedence.
                 Err(InsertError::Conflict { with }) if with != row.shape => {
                     let other = self.routes.iter().find(|route| route.shape == with);
                     let other = other.map_or(with.as_str(), |route| &route.name);
-                    let message =
-                        format!("its path and that of the route {} cannot stand side by side", quoted(other));
-                    let help = "between the same slashes, use either {parameter} or {*rest} in both";
+                    let message = format!("the path conflicts with route {}", quoted(other));
+                    let help = "use either {parameter} or {*rest} for this segment in both routes";
                     return Err(Diagnostic::new(message, help));
                 }
                 Ok(()) | Err(_) => {}
@@ -209,13 +206,13 @@ impl HostRoutes {
     }
 }
 
-/// Whether a method belongs to both in the same way: named by both, or taken by both with all others.
+/// Whether both routes name the same method, or both match all methods.
 fn methods_overlap(a: &RoutePattern, b: &RoutePattern) -> bool {
     let shared = a.methods.iter().any(|method| b.methods.contains(method));
     shared || (a.methods.is_empty() && b.methods.is_empty())
 }
 
-/// HEAD is served where GET is.
+/// GET includes HEAD.
 fn with_head(methods: &[Method]) -> Vec<Method> {
     let mut methods = methods.to_vec();
     if methods.contains(&Method::GET) && !methods.contains(&Method::HEAD) {
@@ -238,22 +235,22 @@ mod tests {
         for text in ["", "api.example.com:80", "http://x", "a*.b", "*.*.b", "a/b", "*."] {
             assert!(host(text).is_err(), "{text}");
         }
-        assert!(host("a.b:80").unwrap_err().help.contains("\"a.b\" alone"));
+        assert!(host("a.b:80").unwrap_err().help.starts_with("write \"a.b\""));
     }
 
     #[test]
     fn unmatchable_pattern_is_rejected_with_the_right_spelling() {
         for (text, remedy) in [
             ("users", "write \"/users\""),
-            ("/a?b=c", "write \"/a\": routes look at the path alone"),
+            ("/a?b=c", "write \"/a\": routes match only the path"),
             ("//a//b", "write \"/a/b\""),
             ("/%61", "write \"/a\""),
             ("/%c3%a9", "write \"/%C3%A9\""),
             ("/é", "write \"/%C3%A9\""),
             ("/{*rest}/x", "{*rest} must be the last segment"),
-            ("/{a}{b}", "use one {parameter} between two slashes at most"),
-            ("/a/../b", "resolve the dots, or set paths: lenient"),
-            ("/a b", "write another path"),
+            ("/{a}{b}", "use at most one {parameter} per segment"),
+            ("/a/../b", "resolve the dot segments, or set paths: lenient"),
+            ("/a b", "use a different path"),
         ] {
             assert_eq!(path_shape(text, false).unwrap_err().help, remedy, "{text}");
         }
@@ -273,9 +270,10 @@ mod tests {
         let host = Some("a.b".to_owned());
         let shape = |path: &str| path_shape(path, false).unwrap();
         let mut add = |host: &Option<String>, path: &str, methods: &[Method], name: &str| {
-            table.add(host, &shape(path), methods, name).map_err(|refusal| refusal.message)
+            table.add(host, &shape(path), methods, name).map_err(|diagnostic| diagnostic.message)
         };
-        let duplicate_of = |name: &str| Err(format!("it could not be told apart from the route \"{name}\""));
+        let duplicate_of =
+            |name: &str| Err(format!("the route matches the same requests as route \"{name}\""));
         assert_eq!(add(&None, "/u/{id}", &[Method::GET], "one"), Ok(()));
         assert_eq!(add(&None, "/u/{name}", &[Method::POST], "two"), Ok(()));
         assert_eq!(add(&host, "/u/{id}", &[Method::GET], "three"), Ok(()));
@@ -293,6 +291,6 @@ mod tests {
         assert!(table.add(&None, &shape("/u/{id}"), &[Method::GET], "one").is_ok());
         assert!(table.add(&None, &shape("/u/{*rest}"), &[Method::POST], "two").is_ok());
         let diagnostic = table.add(&None, &shape("/u/{*rest}"), &[], "three").unwrap_err();
-        assert_eq!(diagnostic.message, "its path and that of the route \"one\" cannot stand side by side");
+        assert_eq!(diagnostic.message, "the path conflicts with route \"one\"");
     }
 }

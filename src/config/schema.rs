@@ -1,9 +1,9 @@
-//! The JSON Schema of the configuration file (draft 2020-12), made of the structs in [`super::file`] and their comments.
+//! The JSON Schema of the configuration file (draft 2020-12), generated from the structs in [`super::file`] and their
+//! comments.
 //!
-//! It says which keys there are and which form their values have; whether names refer to something and numbers make
-//! sense is for [`super::validate`]. What the loader takes, the schema takes: a key without a value, and a variable of
-//! the environment wherever a value can stand. To write `docs/config.schema.json` again:
-//! `UPDATE_DOCS=1 cargo test config_schema`.
+//! It describes keys and the form of values; [`super::validate`] checks references and ranges. The schema accepts
+//! whatever the loader accepts: keys without a value, and environment variables in every value. To regenerate
+//! `docs/config.schema.json`: `UPDATE_DOCS=1 cargo test config_schema`.
 
 use std::borrow::Cow;
 
@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use super::file::ConfigFile;
 use super::file::forms::{DurationText, Either, Named, OneOrMany, SizeText, StringOrList};
 
-/// The whole schema, indented, with a final newline.
+/// The complete schema, indented, with a final newline.
 pub fn schema_document() -> String {
     let mut schema = SchemaSettings::draft2020_12().into_generator().into_root_schema_for::<ConfigFile>();
     schema.insert("title".to_owned(), json!("Configuration of statusquo"));
@@ -23,10 +23,10 @@ pub fn schema_document() -> String {
     format!("{:#}\n", schema.as_value())
 }
 
-/// Where a variable stands: its value is not known here.
+/// Matches text with an environment variable, whose value is unknown to the schema.
 const VARIABLE_PATTERN: &str = r"\$\{";
 
-/// What the structs do not say and the loader does.
+/// Adds what the loader does beyond the structs: required keys and environment variables.
 struct MatchLoader;
 
 impl Transform for MatchLoader {
@@ -34,13 +34,13 @@ impl Transform for MatchLoader {
         transform_subschemas(self, schema);
         add_required(schema);
         let Some(object) = schema.as_object_mut() else { return };
-        // Widths of our integers mean nothing to who writes the file.
+        // The integer widths of the structs are irrelevant to operators.
         object.remove("format");
         allow_variables(object);
     }
 }
 
-/// A key is required when its comment says so.
+/// A key is required if its comment contains `Required.`.
 fn add_required(schema: &mut Schema) {
     let Some(Value::Object(properties)) = schema.get("properties") else { return };
     let is_required = |key: &Value| {
@@ -57,7 +57,7 @@ fn add_required(schema: &mut Schema) {
     }
 }
 
-/// Numbers, truth values and words may come from a variable; texts may contain one.
+/// Numbers, booleans and enum values may come from a variable; text may contain one.
 fn allow_variables(object: &mut serde_json::Map<String, Value>) {
     let variable = json!({ "type": "string", "pattern": VARIABLE_PATTERN });
     let types = match object.get("type") {
@@ -85,7 +85,7 @@ fn allow_variables(object: &mut serde_json::Map<String, Value>) {
     }
 }
 
-/// A text of this pattern, anchored at both ends.
+/// Text that matches this pattern completely.
 fn text_schema(pattern: &str, example: &str) -> Schema {
     json_schema!({ "type": "string", "pattern": format!("^({pattern})$"), "examples": [example] })
 }
@@ -115,12 +115,12 @@ impl JsonSchema for SizeText {
     }
 }
 
-/// A text of this pattern, or `off`, which readers of YAML 1.1 hand on as `false`.
+/// Text that matches this pattern, or `off`, which YAML 1.1 parsers read as `false`.
 fn text_or_off_schema(pattern: &str, example: &str) -> Schema {
     json_schema!({ "anyOf": [text_schema(&format!("off|{pattern}"), example), { "const": false }] })
 }
 
-/// A limit that may also be `off`. For the schema alone: the file's structs keep the text.
+/// A value that may also be `off`. Only for the schema; the structs of the file keep the text.
 pub struct OrOff<T>(std::marker::PhantomData<T>);
 
 impl JsonSchema for OrOff<DurationText> {
@@ -143,7 +143,7 @@ impl JsonSchema for OrOff<SizeText> {
     }
 }
 
-/// Where to listen. For the schema alone.
+/// A listen address. Only for the schema.
 pub struct ListenText;
 
 impl JsonSchema for ListenText {
@@ -156,7 +156,7 @@ impl JsonSchema for ListenText {
     }
 }
 
-/// A server of an upstream. For the schema alone.
+/// A server of an upstream. Only for the schema.
 pub struct ServerText;
 
 impl JsonSchema for ServerText {
@@ -170,7 +170,7 @@ impl JsonSchema for ServerText {
     }
 }
 
-/// So many requests in such a time. For the schema alone.
+/// A quota. Only for the schema.
 pub struct AllowText;
 
 impl JsonSchema for AllowText {
@@ -183,7 +183,7 @@ impl JsonSchema for AllowText {
     }
 }
 
-/// `auto` or a number. For the schema alone.
+/// `auto` or a number. Only for the schema.
 pub struct WorkersText;
 
 impl JsonSchema for WorkersText {

@@ -1,51 +1,50 @@
-//! The file as a tree in which every value still knows its line and column.
+//! The file as a tree in which every value has its line and column.
 //!
-//! It knows nothing of YAML's syntax (see [`super::parse_yaml`]) nor of what a key means (see [`super::file`]). A value that
-//! was found wrong is marked [`NodeKind::Invalid`] and stays in its place, so that the positions and numbers of its
-//! neighbours remain true and nobody complains that it is missing.
+//! A value with a problem is marked [`NodeKind::Invalid`] and stays in the tree, so that the positions and indices of
+//! its neighbours remain correct and it is not also reported as missing.
 
 use super::problem::{Diagnostic, Location, Problem};
 
-/// A value and where it stands.
+/// A value and its location.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Node {
-    /// Where it begins.
+    /// The start of the value.
     pub location: Location,
-    /// What it is.
+    /// The value.
     pub kind: NodeKind,
 }
 
-/// The form of a value.
+/// The kinds of values.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NodeKind {
-    /// Text; numbers and truth values are still text here.
+    /// Text; numbers and booleans are also text here.
     Scalar {
-        /// Its characters, variables already put in.
+        /// The text, with variables expanded.
         text: String,
-        /// Without quotes in the file: only such text can mean "nothing".
+        /// Not quoted in the file; only plain text can be null.
         plain: bool,
     },
     /// A list.
     Sequence(Vec<Node>),
-    /// Keys and values in the order of the file; no key twice.
+    /// Unique keys and their values, in the order of the file.
     Mapping(Vec<Entry>),
-    /// Already complained about.
+    /// A value with a problem that is already reported.
     Invalid,
 }
 
-/// One key of a mapping with its value.
+/// One entry of a mapping.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
     /// The key.
     pub key: String,
-    /// Where the key begins.
+    /// The start of the key.
     pub location: Location,
     /// Its value.
     pub value: Node,
 }
 
 impl Node {
-    /// Nothing was written, or `null` or `~`.
+    /// Whether the value is absent, `null` or `~`.
     pub fn is_null(&self) -> bool {
         match &self.kind {
             NodeKind::Scalar { text, plain } => {
@@ -55,18 +54,18 @@ impl Node {
         }
     }
 
-    /// What it is, for a sentence: `a list`.
+    /// The kind of value for messages, for example `a list`.
     pub fn type_name(&self) -> &'static str {
         match &self.kind {
             NodeKind::Scalar { .. } if self.is_null() => "nothing",
             NodeKind::Scalar { .. } => "text",
             NodeKind::Sequence(_) => "a list",
             NodeKind::Mapping(_) => "a mapping",
-            NodeKind::Invalid => "a refused value",
+            NodeKind::Invalid => "an invalid value",
         }
     }
 
-    /// How many values it holds, itself included, and how deep they are nested. For limits on aliases.
+    /// The number of values in this tree, itself included, and their depth; for limits on aliases.
     pub fn count_and_depth(&self) -> (usize, usize) {
         let children: Box<dyn Iterator<Item = &Node>> = match &self.kind {
             NodeKind::Scalar { .. } | NodeKind::Invalid => Box::new(std::iter::empty()),
@@ -96,24 +95,24 @@ impl Node {
     }
 }
 
-/// The address of a value as validation walks: keys by name, list items by their number *among those not refused*.
+/// The path of a value during validation: keys by name, list items by their index *among the valid items*.
 #[derive(Clone, Copy, Debug)]
 pub enum KeyPath<'a> {
-    /// The file.
+    /// The root of the file.
     Root,
-    /// A key of the mapping at the place before.
+    /// A key of the mapping at the parent path.
     Key(&'a KeyPath<'a>, &'a str),
-    /// An item of the list at the place before.
+    /// An item of the list at the parent path.
     Item(&'a KeyPath<'a>, usize),
 }
 
 impl<'a> KeyPath<'a> {
-    /// The value of `name` in this mapping.
+    /// The path of the key `name` in this mapping.
     pub fn key(&'a self, name: &'a str) -> KeyPath<'a> {
         KeyPath::Key(self, name)
     }
 
-    /// The item `index` of this list.
+    /// The path of the item `index` in this list.
     pub fn item(&'a self, index: usize) -> KeyPath<'a> {
         KeyPath::Item(self, index)
     }
@@ -122,22 +121,23 @@ impl<'a> KeyPath<'a> {
 /// The whole file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tree {
-    /// Its outermost value.
+    /// The outermost value.
     pub root: Node,
 }
 
-/// What [`Tree::locate`] knows of a place.
+/// The result of [`Tree::locate`].
 struct FoundNode<'t> {
-    /// As it is written for people, with the numbers that the file has.
+    /// The path for messages, with the indices of the file.
     path: String,
-    /// Where to point: the value if it is text, else its key; the nearest enclosing thing if it was not written at all.
+    /// The location for messages: a text value itself, or the key of another value; the closest parent of an absent
+    /// value.
     location: Location,
-    /// The value, if it was written.
+    /// The value, if present.
     node: Option<&'t Node>,
 }
 
 impl Tree {
-    /// A problem with the value at `path`.
+    /// The diagnostic as a problem at `path`.
     pub fn problem(&self, path: &KeyPath<'_>, diagnostic: Diagnostic) -> Problem {
         let found = self.locate(path);
         Problem {
@@ -148,17 +148,17 @@ impl Tree {
         }
     }
 
-    /// Whether something is written at `path`, be it refused or not: then nobody may say that it is missing.
+    /// Whether a value, valid or invalid, is present at `path`, so that it must not be reported as missing.
     pub fn is_written(&self, path: &KeyPath<'_>) -> bool {
         self.locate(path).node.is_some_and(|node| !node.is_null())
     }
 
-    /// Where `path` stands.
+    /// The location of `path`.
     pub fn location(&self, path: &KeyPath<'_>) -> Location {
         self.locate(path).location
     }
 
-    /// The keys of the mapping at `path`, those with refused values included.
+    /// The keys of the mapping at `path`, including those with invalid values.
     pub fn keys(&self, path: &KeyPath<'_>) -> Vec<&str> {
         match self.locate(path).node.map(|node| &node.kind) {
             Some(NodeKind::Mapping(entries)) => entries.iter().map(|entry| entry.key.as_str()).collect(),
@@ -166,7 +166,7 @@ impl Tree {
         }
     }
 
-    /// Whether something at or below `path` has been refused: then its absence proves nothing.
+    /// Whether a value at or below `path` is invalid, so that its absence in the structs is not a problem.
     pub fn any_invalid(&self, path: &KeyPath<'_>) -> bool {
         self.locate(path).node.is_some_and(Node::has_invalid)
     }
@@ -190,7 +190,7 @@ impl Tree {
                             None => FoundNode { path, location: parent.location, node: None },
                         }
                     }
-                    // What became of a refused mapping's keys is unknown: they count as written.
+                    // The keys of an invalid mapping are unknown and count as present.
                     Some(NodeKind::Invalid) => {
                         FoundNode { path, location: parent.location, node: parent.node }
                     }
@@ -213,14 +213,14 @@ impl Tree {
                         location: item.location,
                         node: Some(item),
                     },
-                    // One word where a list may stand: the word is its only item.
+                    // A single value where a list is allowed is its only item.
                     None => FoundNode { path: parent.path, location: parent.location, node: parent.node },
                 }
             }
         }
     }
 
-    /// Path and position of the value at a raw address (numbers of children), and whether its key is meant.
+    /// The path and location of the value at these child indices; with `at_key`, the location of its key.
     pub fn path_and_location(&self, child_indices: &[usize], at_key: bool) -> (String, Location) {
         let mut node = &self.root;
         let mut path = String::new();
@@ -246,7 +246,7 @@ impl Tree {
         (path, location)
     }
 
-    /// Marks the value at a raw address as refused. False when there is none or it was refused before.
+    /// Marks the value at these child indices as invalid. Returns false if it is absent or was already invalid.
     pub fn mark_invalid(&mut self, child_indices: &[usize]) -> bool {
         let mut node = &mut self.root;
         for &index in child_indices {
@@ -260,7 +260,7 @@ impl Tree {
 }
 
 impl Entry {
-    /// Text is pointed at itself, larger things at their key.
+    /// The location of a text value, or else of the key.
     fn display_location(&self) -> Location {
         match &self.value.kind {
             NodeKind::Scalar { .. } if !self.value.is_null() => self.value.location,
@@ -271,7 +271,7 @@ impl Entry {
     }
 }
 
-/// `parent.key`, or the key alone at the top.
+/// `parent.key`, or only the key at the top level.
 pub fn child_path(parent: &str, key: &str) -> String {
     let key: String = key.escape_debug().collect();
     if parent.is_empty() { key } else { format!("{parent}.{key}") }

@@ -1,7 +1,4 @@
-//! Times, sizes, addresses and networks as operators write them.
-//!
-//! Each function takes the text and gives the value, or says what is wrong and what would be right. Nothing here knows
-//! which key the text belongs to, nor resolves a name.
+//! Parses durations, sizes, addresses and networks of the configuration. Names are not resolved.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
@@ -13,11 +10,11 @@ use super::problem::{Diagnostic, quoted};
 /// `800ms`, `5s`, `1m30s`, `1h`, `7d`; at most a year.
 ///
 /// # Errors
-/// Without a unit, with an unknown one, with a fraction.
+/// The unit is missing or unknown, or the number is not whole.
 pub fn duration(text: &str) -> Result<Duration, Diagnostic> {
     let error = || {
         Diagnostic::new(
-            format!("{} is not a time", quoted(text)),
+            format!("{} is not a duration", quoted(text)),
             "write a whole number with ms, s, m, h or d, for example 800ms, 5s or 1h",
         )
     };
@@ -46,19 +43,19 @@ pub fn duration(text: &str) -> Result<Duration, Diagnostic> {
         return Err(error());
     }
     if total > MAX_DURATION {
-        return Err(Diagnostic::new(format!("{} is too long", quoted(text)), "write at most 365d"));
+        return Err(Diagnostic::new(format!("{} is too long", quoted(text)), "use at most 365d"));
     }
     Ok(total)
 }
 
-/// `100 per 1m`: a count, and the time in which it is allowed.
+/// `100 per 1m`: a count and its period.
 ///
 /// # Errors
-/// When it is not a count, `per` and a time. Zero is a count and a time.
+/// The text is not a count, `per` and a duration. Zero is accepted for both.
 pub fn allowance(text: &str) -> Result<(u32, Duration), Diagnostic> {
     let error = || {
-        let message = format!("{} is not a count per time", quoted(text));
-        Diagnostic::new(message, "write a whole number, per, and a time, for example 100 per 1m")
+        let message = format!("{} is not a quota", quoted(text));
+        Diagnostic::new(message, "write COUNT per DURATION, for example 100 per 1m")
     };
     let mut words = text.split_ascii_whitespace();
     let (Some(count), Some("per"), Some(time), None) =
@@ -74,7 +71,7 @@ pub fn allowance(text: &str) -> Result<(u32, Duration), Diagnostic> {
     })?;
     match duration(time) {
         Ok(time) => Ok((count, time)),
-        // People say "per minute".
+        // Common spellings such as "per minute".
         Err(_) => match time.trim_end_matches('s') {
             "second" | "sec" => Err(Diagnostic::new(error().message, format!("write {count} per 1s"))),
             "minute" | "min" => Err(Diagnostic::new(error().message, format!("write {count} per 1m"))),
@@ -88,13 +85,13 @@ pub fn allowance(text: &str) -> Result<(u32, Duration), Diagnostic> {
 /// `512B`, `32KiB`, `10MiB`, `1GiB`, and the decimal `KB`, `MB`, `GB`. In bytes.
 ///
 /// # Errors
-/// Without a unit, with an unknown one, with a fraction.
+/// The unit is missing or unknown, or the number is not whole.
 pub fn size(text: &str) -> Result<u64, Diagnostic> {
     let (digits, unit) = split_while(text, |letter| letter.is_ascii_digit());
     if is_digits(text) {
         return Err(Diagnostic::new(
             format!("{} has no unit", quoted(text)),
-            format!("write {text}B, or KiB, MiB"),
+            format!("write {text}B, {text}KiB or {text}MiB"),
         ));
     }
     let factor: Option<u64> = match unit {
@@ -117,10 +114,10 @@ pub fn size(text: &str) -> Result<u64, Diagnostic> {
     }
 }
 
-/// Where to listen: `ADDRESS:PORT`, `:PORT` for all IPv4 addresses, `localhost:PORT` for the loopback.
+/// A listen address: `ADDRESS:PORT`, `:PORT` for all IPv4 addresses, `localhost:PORT` for loopback.
 ///
 /// # Errors
-/// Names other than localhost, and anything without a port.
+/// The host is a name other than localhost, or the port is missing.
 pub fn listen_address(text: &str) -> Result<SocketAddr, Diagnostic> {
     if is_digits(text) {
         return Err(Diagnostic::new(
@@ -139,26 +136,26 @@ pub fn listen_address(text: &str) -> Result<SocketAddr, Diagnostic> {
         return Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
     }
     Err(Diagnostic::new(
-        format!("{} is not an address to listen on", quoted(text)),
+        format!("{} is not a listen address", quoted(text)),
         "expected ADDRESS:PORT, for example 0.0.0.0:8080, \"[::]:8080\" or \":8080\"",
     ))
 }
 
-/// Where a server of an upstream is.
+/// The address of a server of an upstream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerAddress {
     /// A name or an address without brackets, in lower case.
     pub host: String,
     /// The port.
     pub port: u16,
-    /// Whether it speaks TLS: `https://`.
+    /// Whether it uses TLS (`https://`).
     pub tls: bool,
 }
 
 /// A server of an upstream: `host:port`, `http://host[:port]` or `https://host[:port]`.
 ///
 /// # Errors
-/// Without a port, with a path, or port 443 without https.
+/// The port is missing, there is a path, or port 443 is used without https.
 pub fn server(text: &str) -> Result<ServerAddress, Diagnostic> {
     let error = || {
         Diagnostic::new(
@@ -173,7 +170,7 @@ pub fn server(text: &str) -> Result<ServerAddress, Diagnostic> {
         Some((rest, port, tls)) => (rest.strip_suffix('/').unwrap_or(rest), Some(port), tls),
         None if text.contains("://") => {
             let help = "use http://, https:// or host:port";
-            return Err(Diagnostic::new(format!("{} is neither http nor https", quoted(text)), help));
+            return Err(Diagnostic::new(format!("{} has an unsupported scheme", quoted(text)), help));
         }
         None => (text, None, false),
     };
@@ -190,7 +187,7 @@ pub fn server(text: &str) -> Result<ServerAddress, Diagnostic> {
             )
         }
         None if authority.parse::<Ipv6Addr>().is_ok() => {
-            let help = format!("put brackets around it: \"[{authority}]:8000\"");
+            let help = format!("write \"[{authority}]:8000\"");
             return Err(Diagnostic::new(format!("{} has no port", quoted(text)), help));
         }
         None => {
@@ -211,7 +208,7 @@ pub fn server(text: &str) -> Result<ServerAddress, Diagnostic> {
     };
     if port == 443 && !tls {
         let authority = authority.strip_suffix(":443").unwrap_or(authority);
-        return Err(Diagnostic::new("port 443 speaks TLS", format!("write \"https://{authority}\"")));
+        return Err(Diagnostic::new("port 443 is for TLS", format!("write \"https://{authority}\"")));
     }
     Ok(ServerAddress { host, port, tls })
 }
@@ -219,7 +216,7 @@ pub fn server(text: &str) -> Result<ServerAddress, Diagnostic> {
 /// A network such as `10.0.0.0/8`; a bare address is that address alone.
 ///
 /// # Errors
-/// When it is neither, or has bits behind its prefix.
+/// The text is neither, or has host bits set.
 pub fn network(text: &str) -> Result<IpNet, Diagnostic> {
     if let Ok(address) = text.parse::<IpAddr>() {
         return Ok(IpNet::from(address));
@@ -231,7 +228,7 @@ pub fn network(text: &str) -> Result<IpNet, Diagnostic> {
         ));
     };
     if network.trunc() != network {
-        let message = format!("{} has bits behind its prefix", quoted(text));
+        let message = format!("{} has host bits set", quoted(text));
         return Err(Diagnostic::new(
             message,
             format!("write {}, or the address without /{}", network.trunc(), network.prefix_len()),
@@ -240,7 +237,7 @@ pub fn network(text: &str) -> Result<IpNet, Diagnostic> {
     Ok(network)
 }
 
-/// A host name or IPv4 address in lower case, without a final dot; `None` when it is neither.
+/// A host name or IPv4 address in lower case, without a trailing dot; `None` if it is neither.
 pub fn host_name(text: &str) -> Option<String> {
     let name = text.strip_suffix('.').unwrap_or(text);
     let label = |label: &str| {
@@ -252,7 +249,7 @@ pub fn host_name(text: &str) -> Option<String> {
     (name.len() <= 253 && name.split('.').all(label)).then(|| name.to_ascii_lowercase())
 }
 
-/// Whether this is nothing but digits.
+/// Whether the text consists of digits only.
 pub fn is_digits(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|letter| letter.is_ascii_digit())
 }
@@ -262,7 +259,7 @@ fn split_while(text: &str, keep: impl Fn(char) -> bool) -> (&str, &str) {
     text.split_at_checked(end).unwrap_or((text, ""))
 }
 
-/// Beyond a year a limit is a mistake, and instants cannot overflow below it.
+/// A longer limit is a mistake, and this bound prevents overflow of instants.
 const MAX_DURATION: Duration = Duration::from_secs(365 * 86_400);
 
 #[cfg(test)]
@@ -279,7 +276,7 @@ mod tests {
         }
         assert_eq!(duration("5").unwrap_err().help, "write 5s");
         for text in ["", "s", "5 s", "1.5s", "5M", "-5s", "5sec", "five", "99999999999999999999s"] {
-            assert!(duration(text).unwrap_err().message.ends_with("is not a time"), "{text}");
+            assert!(duration(text).unwrap_err().message.ends_with("is not a duration"), "{text}");
         }
         assert!(duration("366d").unwrap_err().message.ends_with("is too long"));
         assert!(duration("9999999999999999999d").unwrap_err().message.ends_with("is too long"));
@@ -292,7 +289,7 @@ mod tests {
         {
             assert_eq!(size(text), Ok(bytes), "{text}");
         }
-        assert_eq!(size("512").unwrap_err().help, "write 512B, or KiB, MiB");
+        assert_eq!(size("512").unwrap_err().help, "write 512B, 512KiB or 512MiB");
         for text in ["", "KiB", "1.5MiB", "1kb", "1 MiB", "-1B", "99999999999GiB"] {
             assert!(size(text).unwrap_err().message.ends_with("is not a size"), "{text}");
         }
@@ -315,7 +312,7 @@ mod tests {
         for text in
             ["", "100", "100/1m", "100per1m", "100 per 60", "-1 per 1m", "100 per 1m 2", "per per per"]
         {
-            assert!(allowance(text).unwrap_err().message.ends_with("is not a count per time"), "{text}");
+            assert!(allowance(text).unwrap_err().message.ends_with("is not a quota"), "{text}");
         }
     }
 
@@ -357,10 +354,10 @@ mod tests {
             ("api:80/x", "\"api:80/x\" is not an address"),
             ("http://user@api:80", "\"http://user@api:80\" is not an address"),
             ("[::1]8000", "\"[::1]8000\" is not an address"),
-            ("ftp://api:21", "\"ftp://api:21\" is neither http nor https"),
+            ("ftp://api:21", "\"ftp://api:21\" has an unsupported scheme"),
             ("https://api/x", "\"https://api/x\" is not an address"),
-            ("api:443", "port 443 speaks TLS"),
-            ("http://[::1]:443", "port 443 speaks TLS"),
+            ("api:443", "port 443 is for TLS"),
+            ("http://[::1]:443", "port 443 is for TLS"),
         ] {
             assert_eq!(server(text).unwrap_err().message, what, "{text}");
         }

@@ -1,24 +1,24 @@
-//! Keys and values that belong to the product and are not built yet: refused by name, so that nobody believes they work.
+//! Planned keys and values that are not implemented yet. They are rejected with a specific message.
 //!
-//! When one is built, its row goes from here and its field comes into [`super::file`].
+//! When one is implemented, its row moves from here to a field in [`super::file`].
 
-/// What is said of all of them.
+/// The message for all of them.
 pub const MESSAGE: &str = "not supported yet";
 
-/// The remedy for the key at this path, if it is a known one.
+/// The help for the key at this path, if it is a planned key.
 pub fn help_for_key(path: &str) -> Option<&'static str> {
-    KEYS.iter().find(|(pattern, _)| pattern_matches(pattern, path)).map(|(_, remedy)| *remedy)
+    KEYS.iter().find(|(pattern, _)| pattern_matches(pattern, path)).map(|(_, help)| *help)
 }
 
-/// The remedy for this value at this path, if it is a known one.
+/// The help for this value at this path, if it is a planned value.
 pub fn help_for_value(path: &str, value: &str) -> Option<&'static str> {
     VALUES
         .iter()
         .find(|(pattern, known, _)| *known == value && pattern_matches(pattern, path))
-        .map(|(_, _, remedy)| *remedy)
+        .map(|(_, _, help)| *help)
 }
 
-/// `*` stands for one name, `[]` for a number in brackets.
+/// `*` matches one name, `[]` an index in brackets.
 fn pattern_matches(pattern: &str, path: &str) -> bool {
     let (mut patterns, mut parts) = (pattern.split('.'), path.split('.'));
     loop {
@@ -42,19 +42,19 @@ fn pattern_matches(pattern: &str, path: &str) -> bool {
     }
 }
 
-/// Path patterns of keys, each with what to do today.
+/// Path patterns of keys, each with the help.
 pub const KEYS: &[(&str, &str)] = &[
     ("admin", "remove it; /metrics, /livez and /readyz are at telemetry.address"),
-    ("listen[].proxy_protocol", "remove it, and let the proxy in front set client.ip_header"),
+    ("listen[].proxy_protocol", "remove it, and have the proxy in front send the field of client.ip_header"),
     ("errors.proxy_status", "remove it"),
     ("routes[].errors.proxy_status", "remove it"),
-    ("upstreams.*.retry.budget", "remove it; retry.attempts bounds the attempts of each request"),
+    ("upstreams.*.retry.budget", "remove it; retry.attempts limits the attempts of each request"),
     ("upstreams.*.health", "remove it"),
     ("upstreams.*.breaker", "remove it"),
-    ("upstreams.*.concurrency.adaptive", "write max, which does not adapt"),
+    ("upstreams.*.concurrency.adaptive", "use max, a fixed limit"),
 ];
 
-/// Path patterns with a value, each with what to do today.
+/// Path patterns with a value, each with the help.
 pub const VALUES: &[(&str, &str, &str)] = &[
     ("errors.format", "problem", "use \"contract\""),
     ("errors.format", "negotiate", "use \"contract\""),

@@ -1,10 +1,8 @@
-//! From the file to a [`Config`], or to everything that is wrong with it.
+//! Builds a [`Config`] from the file, or the list of all its problems.
 //!
-//! [`load_str`] is the whole way: parse, read, check. The checks of the top-level sections are here, those of contract
-//! and errors in [`super::validate_errors`], those of `cors` in [`super::validate_cors`], those of rate limits in
-//! [`super::validate_limits`], those of stores in [`super::validate_stores`], those of certificates in [`super::validate_tls`], those of upstreams and routes in
-//! [`super::validate_routing`]. Every check goes on with a
-//! default after a problem, so that one loading tells all of them. No name is resolved and no port opened.
+//! [`load_str`] parses, deserialises and validates. The checks of the top-level sections are here; the other
+//! `validate_*` modules have those of larger sections. After a problem every check continues with a default, so that
+//! one load reports all problems. No name is resolved and no port is opened.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -26,16 +24,16 @@ use super::{
 };
 use crate::http::cors::CorsPolicy;
 
-/// Loads a configuration from a file. `parallelism` is what `workers: auto` means, at least 1.
+/// Loads a configuration from a file. `parallelism` is the value of `workers: auto`, at least 1.
 ///
 /// # Errors
-/// Every problem at once; a file that cannot be read is one sentence.
+/// All problems; an unreadable file is a single problem.
 pub fn load_file(path: &Path, variables: Environment<'_>, parallelism: usize) -> Result<Config, Problems> {
     from_file(path, variables, parallelism, None)
 }
 
-/// The same, and certificates must be valid `now`. An expired one is served rather than nothing at all, so only who asks
-/// whether the configuration is good is refused for it.
+/// Like [`load_file`], but certificates must be valid at `now`. `run` accepts an expired certificate, because serving
+/// it is better than not serving at all.
 ///
 /// # Errors
 /// Like [`load_file`].
@@ -55,24 +53,24 @@ fn from_file(
     now: Option<SystemTime>,
 ) -> Result<Config, Problems> {
     let name = path.display().to_string();
-    let read_problem = |reason: &str, remedy: &str| {
-        Problems::for_file(&name, Problem::for_file(format!("cannot read {name}: {reason}"), remedy))
+    let read_problem = |reason: &str, help: &str| {
+        Problems::for_file(&name, Problem::for_file(format!("cannot read {name}: {reason}"), help))
     };
     let bytes = std::fs::read(path).map_err(|error| match error.kind() {
         std::io::ErrorKind::NotFound => read_problem(
             "no such file",
-            "pass the path of a configuration, or write one with `statusquo init`",
+            "pass the path of a configuration file, or create one with `statusquo init`",
         ),
         std::io::ErrorKind::PermissionDenied => {
-            read_problem("permission denied", "let the user that runs statusquo read it")
+            read_problem("permission denied", "grant read access to the user that runs statusquo")
         }
         std::io::ErrorKind::IsADirectory => {
-            read_problem("it is a directory", "pass the path of the file in it")
+            read_problem("it is a directory", "pass the path of a file in it")
         }
         _ => read_problem(&error.to_string(), "pass the path of a readable file"),
     })?;
     if bytes.len() > MAX_CONFIG_SIZE {
-        return Err(read_problem("it is larger than 8 MiB", "pass the path of a configuration"));
+        return Err(read_problem("it is larger than 8 MiB", "pass the path of a configuration file"));
     }
     match String::from_utf8(bytes) {
         Ok(text) => from_text(&name, &text, variables, parallelism, now),
@@ -84,10 +82,10 @@ fn from_file(
     }
 }
 
-/// Loads a configuration from its text; `name` is what problems call it, and relative paths begin at its folder.
+/// Loads a configuration from its text. `name` is the file name in problems; relative paths start at its directory.
 ///
 /// # Errors
-/// Every problem at once, in the order of the file.
+/// All problems, in the order of the file.
 pub fn load_str(
     name: &str,
     text: &str,
@@ -125,11 +123,11 @@ fn from_text(
     }
 }
 
-/// Everything, section by section. `None` only when there is no contract, which is a problem on record.
+/// Validates section by section. `None` only without a contract, which is recorded as a problem.
 fn build_config(validator: &mut Validator<'_>, file: &ConfigFile, parallelism: usize) -> Option<Config> {
     let root = KeyPath::Root;
     if let Some(version) = file.version.filter(|version| *version != 1) {
-        let message = format!("version {version} of the file format is not known");
+        let message = format!("version {version} of the file format is not supported");
         validator.report(&root.key("version"), Diagnostic::new(message, "write version: 1"));
     }
     let workers = workers(validator, file.workers.as_deref(), parallelism);
@@ -176,7 +174,7 @@ fn build_config(validator: &mut Validator<'_>, file: &ConfigFile, parallelism: u
         overrides: global_errors.overrides,
         cors: cors.map(|rules| Arc::new(CorsPolicy::new(rules))),
         upstreams: upstreams.into_iter().map(|upstream| upstream.upstream).collect(),
-        // All of them, or there is a problem on record.
+        // A rule without settings is recorded as a problem.
         rate_limits: limits
             .into_iter()
             .filter_map(|limit| Some(RateLimit { name: limit.name, settings: limit.settings? }))
@@ -201,7 +199,7 @@ fn workers(validator: &mut Validator<'_>, text: Option<&str>, parallelism: usize
             }
             Ok(_) | Err(_) => {
                 let message = format!("{} is not a number of threads", quoted(text));
-                validator.report(&at, Diagnostic::new(message, "expected auto, or 1 to 1024"));
+                validator.report(&at, Diagnostic::new(message, "expected auto or 1 to 1024"));
                 parallelism
             }
         },
@@ -225,13 +223,10 @@ fn listeners(
     let root = KeyPath::Root;
     let list = root.key("listen");
     match files {
-        None => validator.missing(&list, "say where clients connect: listen: [{ address: \":8080\" }]"),
+        None => validator.missing(&list, "add an address: listen: [{ address: \":8080\" }]"),
         Some(files) if files.is_empty() && !validator.tree.any_invalid(&list) => validator.report(
             &list,
-            Diagnostic::new(
-                "the list is empty",
-                "say where clients connect: listen: [{ address: \":8080\" }]",
-            ),
+            Diagnostic::new("the list is empty", "add an address: listen: [{ address: \":8080\" }]"),
         ),
         Some(_) => {}
     }
@@ -240,24 +235,22 @@ fn listeners(
         let item = list.item(index);
         let at = item.key("address");
         let Some(text) = &file.address else {
-            validator.missing(&at, "write an address, for example \":8080\"");
+            validator.missing(&at, "write an address, for example address: \":8080\"");
             continue;
         };
         let Some(address) = validator.check(&at, units::listen_address(text)) else { continue };
         if addresses_conflict(address, telemetry.address) {
-            let message = format!("{address} is the address of telemetry too");
-            validator.report(&at, Diagnostic::new(message, "give one of them another port"));
+            let message = format!("{address} is also the telemetry address");
+            validator.report(&at, Diagnostic::new(message, "use a different port for one of them"));
         } else if listeners.iter().any(|listener| addresses_conflict(listener.address, address)) {
-            let message = format!("{address} is listened on twice");
-            validator.report(&at, Diagnostic::new(message, "keep one of the two, or change a port"));
+            let message = format!("{address} is listed twice");
+            validator.report(&at, Diagnostic::new(message, "remove one of them, or use a different port"));
         }
         let h2c = file.h2c.unwrap_or(false);
         let tls = validate_tls::listener(validator, &item, file.tls.as_ref());
         if h2c && file.tls.is_some() {
-            let diagnostic = Diagnostic::new(
-                "h2c is HTTP/2 without TLS",
-                "remove it: with tls, clients choose HTTP/2 by themselves",
-            );
+            let diagnostic =
+                Diagnostic::new("h2c is HTTP/2 without TLS", "remove it: with TLS, clients negotiate HTTP/2");
             validator.report(&item.key("h2c"), diagnostic);
         }
         listeners.push(Listener { address, h2c, tls });
@@ -265,7 +258,7 @@ fn listeners(
     listeners
 }
 
-/// Whether the system would refuse to listen on both. Port 0 is another port each time.
+/// Whether binding both would fail. Port 0 is a different port each time.
 fn addresses_conflict(a: SocketAddr, b: SocketAddr) -> bool {
     let same_family = a.is_ipv4() == b.is_ipv4();
     let same_host = a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified();
@@ -294,7 +287,7 @@ fn client(validator: &mut Validator<'_>, file: &ClientFile) -> ClientLimits {
         &at.key("max_header_bytes"),
         file.max_header_bytes.as_ref(),
         1024..=65_536,
-        "write 1KiB to 64KiB",
+        "use 1KiB to 64KiB",
     );
     let max_body = validator.size(&at.key("max_body"), file.max_body.as_ref(), 0..=u64::MAX, "");
     let min_body_rate = match &file.min_body_rate {
@@ -303,7 +296,7 @@ fn client(validator: &mut Validator<'_>, file: &ClientFile) -> ClientLimits {
             &at.key("min_body_rate"),
             rate.as_ref(),
             1..=u64::MAX,
-            "write off to have no least rate",
+            "use off to disable the minimum rate",
         ),
     };
     ClientLimits {
@@ -325,16 +318,15 @@ fn ip_header(validator: &mut Validator<'_>, at: &KeyPath<'_>, text: Option<&str>
     let default = HeaderName::from_static("x-forwarded-for");
     let Some(name) = text.and_then(|text| validator.check(at, header_name(text))) else { return default };
     if name == http::header::FORWARDED {
-        // RFC 7239 has a syntax of its own; what is read is a list of bare addresses.
-        let diagnostic =
-            Diagnostic::new("the syntax of Forwarded is not supported yet", "use x-forwarded-for");
+        // RFC 7239 has a different syntax; only a list of bare addresses is parsed.
+        let diagnostic = Diagnostic::new("the field Forwarded is not supported yet", "use x-forwarded-for");
         validator.report(at, diagnostic);
         return default;
     }
     name
 }
 
-/// Far above any configuration a person keeps; it only stops a wrong path from filling the memory.
+/// Far above any real configuration; it prevents a wrong path from filling the memory.
 const MAX_CONFIG_SIZE: usize = 8 << 20;
 
 #[cfg(test)]

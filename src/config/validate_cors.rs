@@ -1,7 +1,6 @@
-//! Checks the sections `cors`: origins, methods and fields that a browser would understand, and no star beside credentials.
+//! Checks the `cors` sections: origins, methods and field names, and no `*` together with credentials.
 //!
-//! What an origin is, and what follows from the rules, is [`crate::http::cors`]'s to know; here its verdicts get their
-//! sentence and their place.
+//! [`crate::http::origin`] parses origins; its errors become diagnostics here.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,13 +15,13 @@ use super::validator::{Validator, header_name, method};
 use crate::http::cors::{AllowedOrigins, CorsPolicy, CorsRules};
 use crate::http::origin::{InvalidOriginPattern, OriginPattern};
 
-/// The top-level rules, if there are any.
+/// The top-level rules, if present.
 pub fn top_level(validator: &mut Validator<'_>, file: Option<&CorsFile>) -> Option<CorsRules> {
     let root = KeyPath::Root;
     file.map(|file| rules(validator, &root.key("cors"), file))
 }
 
-/// The policy of a route that takes `methods`; `top_level` are the top-level rules.
+/// The policy of a route that matches `methods`; `top_level` are the top-level rules.
 pub fn route(
     validator: &mut Validator<'_>,
     at: &KeyPath<'_>,
@@ -36,8 +35,8 @@ pub fn route(
             let root = KeyPath::Root;
             if top_level.is_none() && !validator.tree.is_written(&root.key("cors")) {
                 let diagnostic = Diagnostic::new(
-                    "there is no top-level cors to take over",
-                    "write one, or the keys here: cors: { allow_origins: [\"https://app.example.com\"] }",
+                    "\"default\" needs a top-level cors section",
+                    "add one, or define the policy here: cors: { allow_origins: [\"https://app.example.com\"] }",
                 );
                 validator.report(at, diagnostic);
             }
@@ -54,8 +53,10 @@ fn rules(validator: &mut Validator<'_>, at: &KeyPath<'_>, file: &CorsFile) -> Co
     let credentials = file.allow_credentials.unwrap_or(false);
     let methods_at = at.key("allow_methods");
     if file.allow_methods.as_ref().is_some_and(Vec::is_empty) && !validator.tree.any_invalid(&methods_at) {
-        validator
-            .report(&methods_at, Diagnostic::new("no method is listed", "remove it to allow the route's"));
+        validator.report(
+            &methods_at,
+            Diagnostic::new("no method is listed", "remove the key to allow the methods of the route"),
+        );
     }
     CorsRules {
         origins: origins(validator, &at.key("allow_origins"), file, credentials),
@@ -78,11 +79,11 @@ fn origins(
     file: &CorsFile,
     credentials: bool,
 ) -> AllowedOrigins {
-    const REMEDY: &str = "list at least one, for example allow_origins: [\"https://app.example.com\"]";
+    const HELP: &str = "list at least one, for example allow_origins: [\"https://app.example.com\"]";
     match &file.allow_origins {
-        None => validator.missing(at, REMEDY),
+        None => validator.missing(at, HELP),
         Some(list) if list.is_empty() && !validator.tree.any_invalid(at) => {
-            validator.report(at, Diagnostic::new("no origin is listed", REMEDY));
+            validator.report(at, Diagnostic::new("no origin is listed", HELP));
         }
         Some(_) => {}
     }
@@ -94,13 +95,15 @@ fn origins(
             any = true;
             if credentials {
                 let diagnostic = Diagnostic::new(
-                    "with allow_credentials every page on the web could act as your users",
+                    "with allow_credentials, any website could send requests on behalf of your users",
                     "list the origins, or remove allow_credentials",
                 );
                 validator.report(&item, diagnostic);
             } else if file.allow_origins.as_ref().is_some_and(|list| list.len() > 1) {
-                let diagnostic =
-                    Diagnostic::new("\"*\" is every origin already", "keep it alone, or remove it");
+                let diagnostic = Diagnostic::new(
+                    "\"*\" already allows every origin",
+                    "remove the other origins, or remove \"*\"",
+                );
                 validator.report(&item, diagnostic);
             }
             continue;
@@ -117,36 +120,34 @@ fn origins(
 fn pattern(text: &str) -> Result<OriginPattern, Diagnostic> {
     OriginPattern::parse(text).map_err(|error| {
         let not_an_origin =
-            |remedy: String| Diagnostic::new(format!("{} is not an origin", quoted(text)), remedy);
+            |help: String| Diagnostic::new(format!("{} is not an origin", quoted(text)), help);
         match error {
             InvalidOriginPattern::Null => Diagnostic::new(
-                "\"null\" is what every sandboxed page calls itself, so it is never allowed",
-                "serve the page from an origin, and list that",
+                "\"null\" is the origin of every sandboxed page, so it is never allowed",
+                "serve the page from a named origin, and list that origin",
             ),
             InvalidOriginPattern::MissingScheme => {
-                not_an_origin(format!("begin with the scheme, for example {}", quoted(&suggest_origin(text))))
+                not_an_origin(format!("start with the scheme, for example {}", quoted(&suggest_origin(text))))
             }
             InvalidOriginPattern::HasPath(only) => {
-                not_an_origin(format!("browsers send no path: write {}", quoted(only)))
+                not_an_origin(format!("an origin has no path: write {}", quoted(only)))
             }
             InvalidOriginPattern::MisplacedWildcard => not_an_origin(
-                "a star stands for whole labels in front of a name: \"https://*.example.com\"".to_owned(),
+                "use * for whole leading labels only, for example \"https://*.example.com\"".to_owned(),
             ),
             InvalidOriginPattern::InvalidHost if !text.is_ascii() => {
-                not_an_origin("write the host as browsers send it, in its xn-- form".to_owned())
+                not_an_origin("write the host as browsers send it, in its xn-- form (Punycode)".to_owned())
             }
             InvalidOriginPattern::InvalidHost => not_an_origin(
                 "expected scheme://host or scheme://host:port, for example \"https://app.example.com\""
                     .to_owned(),
             ),
-            InvalidOriginPattern::InvalidPort => {
-                not_an_origin("the port is a number from 1 to 65535".to_owned())
-            }
+            InvalidOriginPattern::InvalidPort => not_an_origin("use a port from 1 to 65535".to_owned()),
         }
     })
 }
 
-/// What was probably meant.
+/// The origin that was probably intended.
 fn suggest_origin(text: &str) -> String {
     let host = text.trim_start_matches("://").trim_start_matches('/');
     let host = host.split(['/', '?', '#']).next().unwrap_or_default();
@@ -156,8 +157,10 @@ fn suggest_origin(text: &str) -> String {
 
 fn allowed_method(text: &str) -> Result<Method, Diagnostic> {
     if text == "*" {
-        let diagnostic =
-            Diagnostic::new("\"*\" is not a method", "remove allow_methods to allow the route's");
+        let diagnostic = Diagnostic::new(
+            "\"*\" is not a method",
+            "remove allow_methods to allow the methods of the route",
+        );
         return Err(diagnostic);
     }
     method(text)
@@ -165,8 +168,10 @@ fn allowed_method(text: &str) -> Result<Method, Diagnostic> {
 
 fn allowed_header(text: &str) -> Result<HeaderName, Diagnostic> {
     if text == "*" {
-        let diagnostic =
-            Diagnostic::new("\"*\" is not a field name", "remove allow_headers to allow those asked for");
+        let diagnostic = Diagnostic::new(
+            "\"*\" is not a valid field name",
+            "remove allow_headers to allow the requested fields",
+        );
         return Err(diagnostic);
     }
     header_name(text)
@@ -174,8 +179,10 @@ fn allowed_header(text: &str) -> Result<HeaderName, Diagnostic> {
 
 fn exposed_header(text: &str, credentials: bool) -> Result<HeaderName, Diagnostic> {
     if text == "*" && credentials {
-        let diagnostic =
-            Diagnostic::new("with allow_credentials browsers take \"*\" for a name", "name the fields");
+        let diagnostic = Diagnostic::new(
+            "with allow_credentials, browsers treat \"*\" as a field name",
+            "list the fields",
+        );
         return Err(diagnostic);
     }
     header_name(text)
@@ -186,7 +193,7 @@ fn max_age(validator: &mut Validator<'_>, at: &KeyPath<'_>, text: Option<&Durati
     if age.subsec_nanos() != 0 || age > Duration::from_secs(86_400) {
         let original = text.map_or("", |text| text.0.as_str());
         let message = format!("{} cannot be sent as Access-Control-Max-Age", quoted(original));
-        validator.report(at, Diagnostic::new(message, "write whole seconds, at most 1d"));
+        validator.report(at, Diagnostic::new(message, "use whole seconds, at most 1d"));
         return None;
     }
     Some(age)

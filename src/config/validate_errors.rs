@@ -1,7 +1,7 @@
-//! Checks the sections `contract` and `errors`: the table of codes, the exceptions from it, how bodies are made.
+//! Checks the sections `contract` and `errors`: the codes, the overrides, and the settings of error bodies.
 //!
-//! Whether a table of codes is whole is judged by [`Contract::declare`]; here its verdicts get their place in the file.
-//! What an absent key means is decided once, in [`ErrorSettings::rules`].
+//! [`Contract::declare`] checks that a contract is complete; its problems get their locations here.
+//! [`ErrorSettings::rules`] applies the defaults.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -26,7 +26,7 @@ use crate::contract::{
 };
 use crate::http::hop_by_hop;
 
-/// What one `errors` section says; what it does not say is `None`.
+/// The values of one `errors` section; absent values are `None`.
 #[derive(Clone, Debug, Default)]
 pub struct ErrorSettings {
     mode: Option<ErrorMode>,
@@ -36,12 +36,12 @@ pub struct ErrorSettings {
     body_timeout: Option<Duration>,
     retry_after: Option<u64>,
     keep_headers: Option<Vec<HeaderName>>,
-    /// Its exceptions, in order.
+    /// The overrides, in order.
     pub overrides: Vec<Override>,
 }
 
 impl ErrorSettings {
-    /// These settings, and for what they do not say those of `global`. The exceptions stay the section's own.
+    /// These settings, with absent values from `global`. Overrides are not merged.
     pub fn or_else(self, global: &ErrorSettings) -> ErrorSettings {
         ErrorSettings {
             mode: self.mode.or(global.mode),
@@ -55,7 +55,7 @@ impl ErrorSettings {
         }
     }
 
-    /// The rules, with defaults for what nobody said, and these exceptions as the route's own.
+    /// The rules with defaults for absent values, and with these overrides of the route.
     pub fn rules(&self, overrides: Vec<Override>) -> ErrorRules {
         ErrorRules {
             mode: self.mode.unwrap_or_default(),
@@ -70,7 +70,7 @@ impl ErrorSettings {
     }
 }
 
-/// The contract, or `None` with its problems on record.
+/// The contract, or `None` if it has problems, which are recorded.
 pub fn contract(validator: &mut Validator<'_>, form: Option<&ContractForm>) -> Option<Contract> {
     let root = KeyPath::Root;
     let at = root.key("contract");
@@ -80,7 +80,7 @@ pub fn contract(validator: &mut Validator<'_>, form: Option<&ContractForm>) -> O
         Some(Either::Short(name)) => {
             let contract = Contract::builtin(name);
             if contract.is_none() {
-                let message = format!("there is no built-in contract {}", quoted(name));
+                let message = format!("unknown built-in contract {}", quoted(name));
                 validator.report(&at, Diagnostic::new(message, did_you_mean(name, builtin::CONTRACT_NAMES)));
             }
             contract
@@ -103,25 +103,31 @@ fn declare_contract(
             .number(&item.key("code"), file.code, 400..=599)
             .and_then(|code| u16::try_from(code).ok());
         if file.code.is_none() {
-            validator.missing(&item.key("code"), "write the status, for example code: 404");
+            validator.missing(&item.key("code"), "write the status code, for example code: 404");
         }
         if file.message.is_none() {
-            validator.missing(&item.key("message"), "write the text that clients read");
+            validator.missing(&item.key("message"), "write the message that clients receive");
         }
         let registered = status.and_then(|status| StatusCode::from_u16(status).ok()?.canonical_reason());
         let reason = file.text.as_deref().or(registered);
         if let (Some(status), None) = (status, reason) {
-            validator.missing(&item.key("text"), format!("{status} has no registered phrase; write one"));
+            validator.missing(
+                &item.key("text"),
+                format!("write a reason phrase, because {status} has no registered one"),
+            );
         }
         let (Some(status), Some(reason), Some(message)) = (status, reason, &file.message) else { continue };
         let (reason, message) = (reason.to_owned(), message.clone());
         codes.push(CodeDeclaration { status, reason, message, kind: file.kind.clone() });
     }
     if file.codes.as_ref().is_none_or(Vec::is_empty) && !validator.tree.any_invalid(&list) {
-        validator.report(&list, Diagnostic::new("no code is declared", "list the codes that may be sent"));
+        validator.report(
+            &list,
+            Diagnostic::new("no codes are declared", "list the codes that clients may receive"),
+        );
     }
     let causes = causes(validator, &at.key("causes"), file);
-    // A table with holes would be blamed for what is missing because of them.
+    // An incomplete contract would cause follow-up problems.
     if validator.problems.len() > problem_count || validator.tree.any_invalid(at) {
         return None;
     }
@@ -141,32 +147,32 @@ fn causes(validator: &mut Validator<'_>, at: &KeyPath<'_>, file: &ContractFile) 
         let at = at.key(name);
         let cause = validator.check(&at, parse_cause(name));
         if file.message.is_none() {
-            validator.missing(&at.key("message"), "write the text that clients read");
+            validator.missing(&at.key("message"), "write the message that clients receive");
         }
         causes.extend(cause.zip(file.message.clone()));
     }
     causes
 }
 
-/// The contract's verdict, at the value that it is about.
+/// Reports a problem of the contract at the value that causes it.
 fn report_contract_problem(
     validator: &mut Validator<'_>,
     at: &KeyPath<'_>,
     file: &ContractFile,
     problem: &ContractProblem,
 ) {
-    let sentence = problem.to_string();
-    let (message, help) = sentence.split_once("; ").unwrap_or((&sentence, ""));
+    let text = problem.to_string();
+    let (message, help) = text.split_once("; ").unwrap_or((&text, ""));
     let diagnostic = Diagnostic::new(message, help);
     let list = at.key("codes");
-    // With a code declared twice, the row that the verdict is about is the one that deserves it.
+    // If a code is declared twice, the row that matches the problem is reported.
     let row = |status: u16, matches: &dyn Fn(&CodeFile) -> bool| {
         let mut rows = file.codes.iter().flatten().enumerate();
         rows.find(|(_, row)| row.code == Some(u64::from(status)) && matches(row))
             .map_or(0, |(index, _)| index)
     };
-    let mut report_row = |index: usize, key: &str, refusal: Diagnostic| {
-        validator.report(&list.item(index).key(key), refusal);
+    let mut report_row = |index: usize, key: &str, diagnostic: Diagnostic| {
+        validator.report(&list.item(index).key(key), diagnostic);
     };
     match problem {
         ContractProblem::NotAnErrorCode { status } => report_row(row(*status, &|_| true), "code", diagnostic),
@@ -174,7 +180,7 @@ fn report_contract_problem(
             let rows = file.codes.iter().flatten().enumerate();
             let last = rows.filter(|(_, row)| row.code == Some(u64::from(*status))).last();
             let last = last.map_or(0, |(index, _)| index);
-            report_row(last, "code", Diagnostic::new(message, "keep one of the two"));
+            report_row(last, "code", Diagnostic::new(message, "remove one of them"));
         }
         ContractProblem::BadReason { status } => {
             report_row(row(*status, &|row| row.text.is_some()), "text", diagnostic)
@@ -199,12 +205,12 @@ fn report_contract_problem(
             validator.report(&at.key("causes").key(cause.name()).key("message"), diagnostic);
         }
         ContractProblem::MissingTarget { status, .. } => {
-            validator.report(&list, Diagnostic::new(sentence.clone(), format!("declare the code {status}")));
+            validator.report(&list, Diagnostic::new(text.clone(), format!("declare the code {status}")));
         }
     }
 }
 
-/// One `errors` section, the top-level one or a route's. `upstreams` are the names that exceptions may refer to.
+/// One `errors` section, top-level or of a route. `upstreams` are the names that overrides may refer to.
 pub fn settings(
     validator: &mut Validator<'_>,
     at: &KeyPath<'_>,
@@ -223,7 +229,7 @@ pub fn settings(
         &body_at.key("limit"),
         body.and_then(|body| body.limit.as_ref()),
         1..=conform::BODY_LIMIT as u64,
-        "write 1B to 64KiB: a larger error body never conforms",
+        "use 1B to 64KiB: a larger error body never conforms",
     );
     ErrorSettings {
         mode: file.mode,
@@ -264,7 +270,7 @@ fn keep_headers(
         let name = header_name(text)?;
         if hop_by_hop::is_hop_by_hop(&name) || !is_keepable(&name) {
             let message = format!(
-                "{} cannot be kept: it describes the body, the connection or our own reply",
+                "{} cannot be kept: the field describes the body, the connection or the gateway's response",
                 quoted(text)
             );
             return Err(Diagnostic::new(message, "remove it"));
@@ -274,7 +280,7 @@ fn keep_headers(
     file.keep_headers.as_ref().map(|_| validator.list(at, file.keep_headers.as_ref(), parse))
 }
 
-/// Asks the contract itself, in the situation that keeps most.
+/// Whether the contract can keep this field, in the case that keeps most fields.
 fn is_keepable(name: &HeaderName) -> bool {
     let context = header_filter::HeaderFilterContext {
         status_sent: 400,
@@ -317,7 +323,8 @@ fn build_override(
     let has_change =
         ["code", "message", "retry_after"].iter().any(|key| validator.tree.is_written(&at.key(key)));
     if !has_change {
-        validator.report(at, Diagnostic::new("it changes nothing", "add code, message or retry_after"));
+        validator
+            .report(at, Diagnostic::new("the override changes nothing", "add code, message or retry_after"));
     }
     result
 }
@@ -347,7 +354,7 @@ fn build_matcher(
     upstreams: &[&str],
 ) -> Matcher {
     let Some(file) = file else {
-        validator.missing(at, "say when it applies, for example when: { cause: connection_refused }");
+        validator.missing(at, "add a condition, for example when: { cause: connection_refused }");
         return Matcher::default();
     };
     let condition_keys = ["cause", "upstream_status", "upstream", "method"];
@@ -356,7 +363,10 @@ fn build_matcher(
     {
         validator.report(
             at,
-            Diagnostic::new("it would apply to everything", "add cause, upstream_status, upstream or method"),
+            Diagnostic::new(
+                "the override would apply to every error",
+                "add cause, upstream_status, upstream or method",
+            ),
         );
     }
     let words = |words: &Option<StringOrList>| words.as_ref().map(|words| words.0.clone());
@@ -372,13 +382,10 @@ fn build_matcher(
     let upstream_status =
         validator.list(&at.key("upstream_status"), words(&file.upstream_status).as_ref(), parse_status);
     if !causes.is_empty() && !upstream_response && !upstream_status.is_empty() {
-        let message = "it would never apply: a fault has no upstream status";
+        let message = "the override would never apply: an error of the gateway has no upstream status";
         validator.report(
             at,
-            Diagnostic::new(
-                message,
-                "keep either cause or upstream_status, or write cause: upstream_response",
-            ),
+            Diagnostic::new(message, "keep either cause or upstream_status, or use cause: upstream_response"),
         );
     }
     if let Some(name) = &file.upstream {
@@ -398,14 +405,15 @@ fn build_matcher(
     }
 }
 
-/// The sentence for a name that is not among the upstreams.
+/// The diagnostic for an unknown upstream.
 pub fn unknown_upstream(name: &str, upstreams: &[&str]) -> Diagnostic {
-    let message = format!("there is no upstream {}", quoted(name));
+    let message = format!("unknown upstream {}", quoted(name));
     match closest_match(name, upstreams.iter().copied()) {
         Some(near) => Diagnostic::new(message, format!("did you mean {}?", quoted(near))),
-        None if upstreams.is_empty() => {
-            Diagnostic::new(message, format!("add it: upstreams: {{ {name}: {{ servers: [...] }} }}"))
-        }
+        None if upstreams.is_empty() => Diagnostic::new(
+            message,
+            format!("add it: upstreams: {{ {name}: {{ servers: [\"127.0.0.1:8000\"] }} }}"),
+        ),
         None => Diagnostic::new(message, format!("expected {}", super::problem::join_or(upstreams))),
     }
 }
@@ -417,13 +425,13 @@ fn parse_cause(name: &str) -> Result<Cause, Diagnostic> {
             Some(near) => format!("did you mean {}?", quoted(near)),
             None => "expected the name of a cause, for example connection_refused".to_owned(),
         };
-        Diagnostic::new(format!("there is no cause {}", quoted(name)), help)
+        Diagnostic::new(format!("unknown cause {}", quoted(name)), help)
     })
 }
 
 fn parse_status(text: &str) -> Result<u16, Diagnostic> {
     let number = if is_digits(text) { text.parse().ok() } else { None };
     number.filter(|status| (400..=599).contains(status)).ok_or_else(|| {
-        Diagnostic::new(format!("{} is not an error status", quoted(text)), "expected 400 to 599")
+        Diagnostic::new(format!("{} is not an error status code", quoted(text)), "expected 400 to 599")
     })
 }

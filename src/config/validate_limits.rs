@@ -1,6 +1,6 @@
-//! Checks the section `rate_limits`, and the names by which routes refer to it.
+//! Checks the section `rate_limits` and references to it.
 //!
-//! What a rule can be decided with is for [`crate::limit`] to say; here its reasons become sentences.
+//! [`crate::limit`] checks quotas; its errors become diagnostics here.
 
 use std::time::Duration;
 
@@ -17,15 +17,15 @@ use crate::limit::{
     Algorithm, Credential, KeyPart, LimiterMode, LimiterSettings, Quota, QuotaError, state_table,
 };
 
-/// A rule of the file. One with a problem keeps its name, so that routes are not told that it does not exist.
+/// A rule of the file. An invalid rule keeps its name, so that references to it are not reported as unknown.
 pub struct ValidatedLimit {
-    /// What routes call it.
+    /// The name in the file.
     pub name: String,
-    /// What it allows, if that is good.
+    /// The settings, if valid.
     pub settings: Option<LimiterSettings>,
 }
 
-/// Most rules of one route: each is a step of every request.
+/// The maximum number of rules per route; every request evaluates all of them.
 pub const MAX_RULES_PER_ROUTE: usize = 8;
 
 const MAX_KEYS: u64 = 10_000_000;
@@ -75,8 +75,8 @@ pub fn rate_limits(
             && !key.contains(&KeyPart::ClientIp)
             && key.iter().any(KeyPart::is_client_controlled)
         {
-            let message = "anybody can send another's value and use up what is allowed to them";
-            let help = "add client_ip to the key, and a rule by client_ip alone beside it";
+            let message = "a client can send another client's value and use up its quota";
+            let help = "add client_ip to the key, and add a second rule with only client_ip";
             validator.warn(&at.key("key"), Diagnostic::new(message, help));
         }
         let mode = match file.mode.unwrap_or_default() {
@@ -117,7 +117,7 @@ fn quota(
 ) -> Option<Quota> {
     let allow = at.key("allow");
     let Some(form) = &file.allow else {
-        validator.missing(&allow, "say how many requests are allowed, for example allow: 100 per 1m");
+        validator.missing(&allow, "write the quota, for example allow: 100 per 1m");
         return None;
     };
     let parsed = allowance(validator, &allow, form);
@@ -132,7 +132,7 @@ fn quota(
     let burst_at = at.key("burst");
     let mut explicit_burst = validator.number(&burst_at, file.burst, 1..=u64::from(u32::MAX));
     if explicit_burst.is_some() && algorithm != Algorithm::Gcra {
-        let message = "a window admits as many at once as it allows";
+        let message = "burst has no effect with a window algorithm";
         validator.report(&burst_at, Diagnostic::new(message, "remove it, or use algorithm: gcra"));
         explicit_burst = None;
     }
@@ -142,38 +142,38 @@ fn quota(
         Ok(quota) => return Some(quota),
         Err(QuotaError::Zero) => (
             allow,
-            format!("{} would let nothing through", quoted(text)),
-            "write a count and a time above zero",
+            format!("{} would deny every request", quoted(text)),
+            "use a count and a duration greater than 0",
         ),
         Err(QuotaError::TooFast) => (
             allow,
-            format!("{} is more than a million per second", quoted(text)),
-            "remove the rule, or allow less",
+            format!("{} exceeds one million per second", quoted(text)),
+            "remove the rule, or reduce the quota",
         ),
         Err(QuotaError::TooSlow) if explicit_burst.is_some_and(|burst| burst > u64::from(allowed)) => (
             burst_at,
-            format!("a bucket of {burst} would take longer than a year to fill"),
-            "write a smaller number, or allow more",
+            format!("a bucket of {burst} would take more than a year to refill"),
+            "reduce burst, or increase the quota",
         ),
         Err(QuotaError::TooSlow) => {
-            (allow, format!("{} is spread over more than a year", quoted(text)), "write at most 365d")
+            (allow, format!("{} has a period of more than a year", quoted(text)), "use at most 365d")
         }
     };
     validator.report(&at, Diagnostic::new(message, help));
     None
 }
 
-/// So many requests, in such a time.
+/// The number of requests and the period.
 fn allowance(validator: &mut Validator<'_>, at: &KeyPath<'_>, form: &AllowForm) -> Option<(u32, Duration)> {
     match form {
         Either::Short(text) => validator.check(at, units::allowance(text)),
         Either::Long(file) => {
             let (requests_at, per_at) = (at.key("requests"), at.key("per"));
             if file.requests.is_none() {
-                validator.missing(&requests_at, "say how many, for example requests: 100");
+                validator.missing(&requests_at, "write the number of requests, for example requests: 100");
             }
             if file.per.is_none() {
-                validator.missing(&per_at, "say in which time, for example per: 1m");
+                validator.missing(&per_at, "write the period, for example per: 1m");
             }
             let requests = validator.number(&requests_at, file.requests, 1..=u64::from(u32::MAX));
             let period = validator.duration(&per_at, file.per.as_ref());
@@ -182,7 +182,7 @@ fn allowance(validator: &mut Validator<'_>, at: &KeyPath<'_>, form: &AllowForm) 
     }
 }
 
-/// Networks, and who knows the right value of a field.
+/// Exempt networks and exempt clients with a secret header value.
 fn exempt(
     validator: &mut Validator<'_>,
     at: &KeyPath<'_>,
@@ -196,10 +196,14 @@ fn exempt(
             Either::Long(file) => {
                 let (header_at, digest_at) = (item.key("header"), item.key("sha256"));
                 if file.header.is_none() {
-                    validator.missing(&header_at, "name the request field, for example header: x-api-key");
+                    validator
+                        .missing(&header_at, "write the name of the field, for example header: x-api-key");
                 }
                 if file.sha256.is_none() {
-                    validator.missing(&digest_at, "write what `printf %s VALUE | sha256sum` prints");
+                    validator.missing(
+                        &digest_at,
+                        "write the 64 hexadecimal digits that `printf %s VALUE | sha256sum` prints",
+                    );
                 }
                 let header =
                     file.header.as_ref().and_then(|name| validator.check(&header_at, header_name(name)));
@@ -213,11 +217,11 @@ fn exempt(
 
 /// 64 hexadecimal digits.
 fn sha256(text: &str) -> Result<[u8; 32], Diagnostic> {
-    // What was written may be the secret itself: it is not repeated.
+    // The text may be the secret itself, so the message does not repeat it.
     let error = || {
         Diagnostic::new(
-            "this is not a SHA-256",
-            "write the 64 digits that `printf %s VALUE | sha256sum` prints",
+            "the value is not a SHA-256",
+            "write the 64 hexadecimal digits that `printf %s VALUE | sha256sum` prints",
         )
     };
     let mut digest = [0; 32];
@@ -231,7 +235,7 @@ fn sha256(text: &str) -> Result<[u8; 32], Diagnostic> {
     Ok(digest)
 }
 
-/// Statuses that a final response can have.
+/// Status codes of final responses.
 fn statuses(validator: &mut Validator<'_>, at: &KeyPath<'_>, written: Option<&Vec<u64>>) -> Vec<u16> {
     let mut statuses = Vec::new();
     for (index, status) in written.into_iter().flatten().enumerate() {
@@ -247,20 +251,22 @@ fn jitter(validator: &mut Validator<'_>, at: &KeyPath<'_>, text: Option<&Duratio
     if time.subsec_nanos() > 0 || time > Duration::from_secs(3_600) {
         let original = text.map_or("", |text| text.0.as_str());
         let message = format!("{} cannot be added to Retry-After", quoted(original));
-        validator.report(at, Diagnostic::new(message, "write whole seconds, at most 1h"));
+        validator.report(at, Diagnostic::new(message, "use whole seconds, at most 1h"));
         return 0;
     }
     u32::try_from(time.as_secs()).unwrap_or(0)
 }
 
-/// How much a request takes: at most what can be there at all.
+/// The cost of a request, at most the capacity of the quota.
 fn cost(validator: &mut Validator<'_>, at: &KeyPath<'_>, written: Option<u64>, capacity: Option<u32>) -> u32 {
     let max_cost = capacity.unwrap_or(u32::MAX);
     match validator.number(at, written, 1..=u64::from(u32::MAX)) {
         Some(cost) if cost > u64::from(max_cost) => {
-            let message = format!("{cost} is more than the {max_cost} that are admitted at once");
-            validator
-                .report(at, Diagnostic::new(message, format!("write at most {max_cost}, or allow more")));
+            let message = format!("{cost} exceeds the {max_cost} that are admitted at once");
+            validator.report(
+                at,
+                Diagnostic::new(message, format!("use at most {max_cost}, or increase the quota")),
+            );
             1
         }
         Some(cost) => u32::try_from(cost).unwrap_or(1),
@@ -271,8 +277,8 @@ fn cost(validator: &mut Validator<'_>, at: &KeyPath<'_>, written: Option<u64>, c
 fn key(validator: &mut Validator<'_>, at: &KeyPath<'_>, file: &RateLimitFile) -> Vec<KeyPart> {
     if file.key.as_ref().is_some_and(Vec::is_empty) && !validator.tree.any_invalid(at) {
         let diagnostic = Diagnostic::new(
-            "the list is empty, so all clients would share one count",
-            "write [route] if that is meant",
+            "the list is empty, so all clients would share one counter",
+            "use [route] if that is intended",
         );
         validator.report(at, diagnostic);
     }
@@ -291,7 +297,7 @@ fn key(validator: &mut Validator<'_>, at: &KeyPath<'_>, file: &RateLimitFile) ->
 
 fn key_part(text: &str) -> Result<KeyPart, Diagnostic> {
     let unknown_part = || {
-        let message = format!("{} is not a part of a request", quoted(text));
+        let message = format!("{} is not a valid key part", quoted(text));
         match closest_match(text, KEY_PARTS) {
             Some(near) => Diagnostic::new(message, format!("did you mean {}?", quoted(near))),
             None => Diagnostic::new(message, format!("expected {}", join_or(&KEY_PARTS))),
@@ -311,7 +317,7 @@ fn key_part(text: &str) -> Result<KeyPart, Diagnostic> {
                 let message = format!("{} has no name", quoted(text));
                 return Err(Diagnostic::new(
                     message,
-                    format!("write one behind the colon, for example {kind}:id"),
+                    format!("write one after the colon, for example {kind}:id"),
                 ));
             }
             Ok(match kind {
@@ -325,7 +331,7 @@ fn key_part(text: &str) -> Result<KeyPart, Diagnostic> {
     }
 }
 
-/// The rules of a route as numbers of `limits`, in the order in which it names them.
+/// The rules of a route as indices of `limits`, in the order of the route.
 pub fn route_rules(
     validator: &mut Validator<'_>,
     at: &KeyPath<'_>,
@@ -343,20 +349,20 @@ pub fn route_rules(
                 validator.report(&item, Diagnostic::new(message, "keep one"));
             }
             Some(rule) => rules.push(rule),
-            // Written, but refused for another reason already.
+            // An invalid rule is already reported.
             None if validator.tree.is_written(&section.key(name)) => {}
             None => validator.report(&item, unknown_rate_limit(name, limits)),
         }
     }
     if rules.len() > MAX_RULES_PER_ROUTE {
-        let message = format!("{} rules are more than a route can have", rules.len());
+        let message = format!("{} rules exceed the limit of a route", rules.len());
         validator.report(at, Diagnostic::new(message, format!("keep at most {MAX_RULES_PER_ROUTE}")));
     }
     rules
 }
 
 fn unknown_rate_limit(name: &str, limits: &[ValidatedLimit]) -> Diagnostic {
-    let message = format!("there is no rate limit {}", quoted(name));
+    let message = format!("unknown rate limit {}", quoted(name));
     let names: Vec<&str> = limits.iter().map(|limit| limit.name.as_str()).collect();
     match closest_match(name, names.iter().copied()) {
         Some(near) => Diagnostic::new(message, format!("did you mean {}?", quoted(near))),

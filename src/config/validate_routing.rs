@@ -1,7 +1,7 @@
-//! Checks the sections `timeouts`, `upstreams` and `routes`, and everything that binds them together.
+//! Checks the sections `timeouts`, `upstreams` and `routes`, and the references between them.
 //!
-//! Time limits are resolved here, for each route: its own, then its upstream's, then the top level's, then the default.
-//! Whether two routes can be told apart is judged in [`super::route_patterns`].
+//! Timeouts are resolved for each route: from the route, its upstream, the top level, then the default.
+//! [`super::route_patterns`] detects conflicting routes.
 
 use std::time::Duration;
 
@@ -25,14 +25,14 @@ use crate::http::upgrade;
 use crate::upstream::concurrency;
 use crate::upstream::http2::HttpVersionPolicy;
 
-/// An upstream and the time limits that its routes inherit.
+/// An upstream and the timeouts that its routes inherit.
 pub struct ValidatedUpstream {
     /// The upstream.
     pub upstream: UpstreamConfig,
     timeouts: TimeoutSettings,
 }
 
-/// What routes are checked against.
+/// The sections that routes refer to.
 pub struct RouteContext<'a> {
     /// In the order of the file.
     pub upstreams: &'a [ValidatedUpstream],
@@ -40,17 +40,17 @@ pub struct RouteContext<'a> {
     pub errors: &'a ErrorSettings,
     /// The top-level `cors`.
     pub cors: Option<&'a CorsRules>,
-    /// The contract, if it is good.
+    /// The contract, if valid.
     pub contract: Option<&'a Contract>,
-    /// The names under `upstreams`, those with problems included.
+    /// The names under `upstreams`, including invalid ones.
     pub upstream_names: &'a [&'a str],
-    /// The rules under `rate_limits`, those with problems included.
+    /// The rules under `rate_limits`, including invalid ones.
     pub limits: &'a [ValidatedLimit],
-    /// The client's limit, bytes.
+    /// `client.max_body` in bytes.
     pub max_body: u64,
 }
 
-/// What one `timeouts` section says.
+/// The values of one `timeouts` section.
 #[derive(Clone, Debug, Default)]
 struct TimeoutSettings {
     connect: Option<Duration>,
@@ -109,7 +109,7 @@ fn read_timeouts(
         tunnel_idle: validator.duration(&at.key("tunnel_idle"), file.tunnel_idle.as_ref()),
         max_duration: validator.duration_or_off(&at.key("max_duration"), file.max_duration.as_ref()),
     };
-    // Only limits written side by side: a route may shorten `deadline` and leave the rest to the levels below.
+    // Only within one section: a route may shorten `deadline` and inherit the rest.
     let max_duration = timeouts.max_duration.flatten();
     let pairs = [
         ("connect", timeouts.connect, &file.connect, "deadline", timeouts.deadline, &file.deadline),
@@ -129,7 +129,7 @@ fn read_timeouts(
             let text =
                 |text: &Option<DurationText>| text.as_ref().map_or(String::new(), |text| text.0.clone());
             let message = format!(
-                "{} is longer than {outer} ({}), so it would never pass",
+                "{} is longer than {outer} ({}), so it would never take effect",
                 text(short_text),
                 text(long_text)
             );
@@ -188,11 +188,11 @@ fn upstream(
         retry_on_status.extend(status.and_then(|status| u16::try_from(status).ok()));
     }
     let mut servers = servers(validator, &at.key("servers"), file);
-    let trust = validate_tls::upstream(validator, at, file.tls.as_ref(), &mut servers);
+    let cert_verification = validate_tls::upstream(validator, at, file.tls.as_ref(), &mut servers);
     UpstreamConfig {
         name: name.to_owned(),
         servers: servers.into_iter().map(|(server, _)| server).collect(),
-        cert_verification: trust,
+        cert_verification,
         dns_refresh: validator
             .duration(&at.key("dns_refresh"), file.dns_refresh.as_ref())
             .unwrap_or(Duration::from_secs(30)),
@@ -217,7 +217,8 @@ fn concurrency(
     const MAX_CONCURRENCY: u64 = 1_000_000;
     let at = upstream.key("concurrency");
     if file.max.is_none() && !validator.tree.any_invalid(&at) {
-        validator.missing(&at.key("max"), "say how many requests at once, for example max: 512");
+        validator
+            .missing(&at.key("max"), "write the maximum number of concurrent requests, for example max: 512");
     }
     let max = validator.number(&at.key("max"), file.max, 1..=MAX_CONCURRENCY);
     let queue = validator.number(&at.key("queue"), file.queue, 0..=MAX_CONCURRENCY);
@@ -229,17 +230,17 @@ fn concurrency(
     })
 }
 
-/// Every good server, and its index in the file.
+/// Every valid server and its index in the file.
 fn servers(
     validator: &mut Validator<'_>,
     at: &KeyPath<'_>,
     file: &UpstreamFile,
 ) -> Vec<(UpstreamServer, usize)> {
-    const REMEDY: &str = "list at least one, for example servers: [\"127.0.0.1:8000\"]";
+    const HELP: &str = "list at least one, for example servers: [\"127.0.0.1:8000\"]";
     match &file.servers {
-        None => validator.missing(at, REMEDY),
+        None => validator.missing(at, HELP),
         Some(servers) if servers.is_empty() && !validator.tree.any_invalid(at) => {
-            validator.report(at, Diagnostic::new("no server is listed", REMEDY));
+            validator.report(at, Diagnostic::new("no server is listed", HELP));
         }
         Some(_) => {}
     }
@@ -250,10 +251,12 @@ fn servers(
         let Some(server) = server(validator, &item, form, sni) else { continue };
         if servers.iter().any(|(other, _)| other.host == server.host && other.port == server.port) {
             let message = format!("{} is listed twice", server.label());
-            validator.report(
-                &item,
-                Diagnostic::new(message, "keep one, and give it a weight: { address: ..., weight: 2 }"),
-            );
+            let address = match form {
+                Either::Short(text) => text,
+                Either::Long(file) => file.address.as_deref().unwrap_or_default(),
+            };
+            let help = format!("keep one and set its weight: {{ address: {}, weight: 2 }}", quoted(address));
+            validator.report(&item, Diagnostic::new(message, help));
         }
         servers.push((server, index));
     }
@@ -278,7 +281,7 @@ fn server(
             (validator.check(&at, units::server(text))?, weight)
         }
     };
-    // What a server is called does not matter where it is asked by another name.
+    // With `tls.sni`, the host of the server need not be a valid certificate name.
     let sni_name = sni.and_then(|sni| validate_tls::certificate_name(sni).ok());
     let name = match (address.tls, sni_name) {
         (false, _) => None,
@@ -295,16 +298,14 @@ pub fn routes(
     files: Option<&Vec<RouteFile>>,
     context: &RouteContext<'_>,
 ) -> Vec<RouteConfig> {
-    const REMEDY: &str = "say where requests go, for example routes: [{ name: all, upstream: shop }]";
+    const HELP: &str = "add a route, for example routes: [{ name: all, upstream: shop }]";
     let root = KeyPath::Root;
     let list = root.key("routes");
     match files {
-        None => validator.missing(&list, REMEDY),
+        None => validator.missing(&list, HELP),
         Some(files) if files.is_empty() && !validator.tree.any_invalid(&list) => {
-            validator.report(
-                &list,
-                Diagnostic::new("the list is empty, so every request would be answered 404", REMEDY),
-            );
+            validator
+                .report(&list, Diagnostic::new("the list is empty, so every request would get 404", HELP));
         }
         Some(_) => {}
     }
@@ -325,11 +326,11 @@ fn route_name(
     earlier: &[RouteConfig],
 ) -> String {
     let Some(name) = &file.name else {
-        validator.missing(at, "give the route a name: metrics and the log call it by that");
+        validator.missing(at, "write a name for metrics and logs, for example name: api");
         return String::new();
     };
     if validator.check(at, metric_name(name)).is_some() && earlier.iter().any(|route| route.name == *name) {
-        let message = format!("another route is called {} already", quoted(name));
+        let message = format!("another route is already named {}", quoted(name));
         validator.report(at, Diagnostic::new(message, "choose another name"));
     }
     name.clone()
@@ -380,7 +381,7 @@ fn route(
     }
 }
 
-/// The protocols a client may change to, in lower case.
+/// The allowed upgrade protocols, in lower case.
 fn upgrades(validator: &mut Validator<'_>, at: &KeyPath<'_>, file: &RouteFile) -> Vec<String> {
     let Some(names) = &file.upgrades else { return vec![upgrade::WEBSOCKET.to_owned()] };
     let mut upgrades = Vec::new();
@@ -408,7 +409,7 @@ fn route_upstream(
     context: &RouteContext<'_>,
 ) -> Option<usize> {
     let Some(name) = &file.upstream else {
-        validator.missing(at, "say who answers: a name of upstreams");
+        validator.missing(at, "write the name of an upstream, for example upstream: shop");
         return None;
     };
     let index = context.upstreams.iter().position(|upstream| upstream.upstream.name == *name);
@@ -443,9 +444,11 @@ fn route_errors(
         {
             let list = at.key("overrides");
             let item = list.item(index);
-            let message = format!("it would never apply: this route goes to {}", quoted(route_upstream_name));
-            validator
-                .report(&item.key("when").key("upstream"), Diagnostic::new(message, "remove upstream here"));
+            let message = format!(
+                "the override would never apply: this route uses upstream {}",
+                quoted(route_upstream_name)
+            );
+            validator.report(&item.key("when").key("upstream"), Diagnostic::new(message, "remove this key"));
         }
     }
     let mut settings = settings.or_else(context.errors);
@@ -453,7 +456,7 @@ fn route_errors(
     settings.rules(overrides)
 }
 
-/// Host, path and methods, and whether the route can be told apart from those before.
+/// Host, path and methods; also checks the route against earlier ones.
 fn route_match(
     validator: &mut Validator<'_>,
     at: &KeyPath<'_>,
@@ -471,30 +474,30 @@ fn route_match(
     let methods = match file.and_then(|file| file.methods.as_ref()) {
         Some(list) if list.is_empty() && !validator.tree.any_invalid(&section.key("methods")) => {
             let diagnostic = Diagnostic::new(
-                "no method is listed, so the route would take nothing",
-                "remove it to take all methods",
+                "the list is empty, so the route would match no request",
+                "remove the key to match all methods",
             );
             validator.report(&section.key("methods"), diagnostic);
             Vec::new()
         }
         list => validator.methods(&section.key("methods"), list),
     };
-    // A route whose `match` is in doubt is not held against the others.
+    // A route with an invalid `match` is not compared with others.
     let valid = !matches!(host, Some(None)) && !validator.tree.any_invalid(&section);
     let host = host.flatten().flatten();
     if let (true, Some(shape)) = (valid, shape)
-        && let Err(refusal) = table.add(&host, &shape, &methods, name)
+        && let Err(diagnostic) = table.add(&host, &shape, &methods, name)
     {
-        validator.report(&section, refusal);
+        validator.report(&section, diagnostic);
     }
     (host, path.to_owned(), methods)
 }
 
 fn allow_from(validator: &mut Validator<'_>, at: &KeyPath<'_>, file: &RouteFile) -> Vec<ipnet::IpNet> {
-    // An empty list must not turn "nobody" into "everyone".
+    // An empty list in the configuration means all clients.
     if file.allow_from.as_ref().is_some_and(Vec::is_empty) && !validator.tree.any_invalid(at) {
         let diagnostic = Diagnostic::new(
-            "the list is empty, so nobody could use the route",
+            "the list is empty, so no client could use the route",
             "list networks, or remove the key",
         );
         validator.report(at, diagnostic);

@@ -1,6 +1,6 @@
-//! Checks the section `stores`, and the names by which rules refer to it.
+//! Checks the section `stores` and references to it.
 //!
-//! What an address is, is for [`crate::limit::redis`] to say. What was written of it is never repeated: a password may be part of it.
+//! [`crate::limit::redis`] parses addresses. Messages never repeat an address, because it may contain a password.
 
 use std::time::Duration;
 
@@ -15,21 +15,21 @@ use super::validator::{Validator, metric_name};
 use crate::limit::redis::{Address, AddressError, StoreSettings};
 use crate::limit::{OnFailure, Secret};
 
-/// A store of the file. One with a problem keeps its name, so that rules are not told that it does not exist.
+/// A store of the file. An invalid store keeps its name, so that references to it are not reported as unknown.
 pub struct ValidatedStore {
-    /// What rules call it.
+    /// The name in the file.
     pub name: String,
-    /// Where and how, if that is good.
+    /// The settings, if valid.
     pub settings: Option<StoreSettings>,
 }
 
-/// The label of rules that count in the process.
+/// The metric label of rules that count in process memory.
 const MEMORY_STORE: &str = "memory";
 const DEFAULT_PREFIX: &str = "statusquo:";
 const DEFAULT_TIMEOUT: Duration = Duration::from_millis(20);
 const MIN_TIMEOUT: Duration = Duration::from_millis(1);
 const MAX_TIMEOUT: Duration = Duration::from_secs(5);
-/// Characters; fewer can be found out by trying.
+/// In characters; a shorter secret can be brute-forced.
 const MIN_SECRET_CHARS: usize = 16;
 
 /// Every store, in the order of the file.
@@ -41,8 +41,8 @@ pub fn stores(validator: &mut Validator<'_>, files: Option<&Named<StoreFile>>) -
         let at = section.key(name);
         validator.check(&at, metric_name(name));
         if name == MEMORY_STORE {
-            let message = "\"memory\" is what metrics call the memory of the process";
-            validator.report(&at, Diagnostic::new(message, "give it another name, for example shared"));
+            let message = "\"memory\" is reserved: metrics use it for process memory";
+            validator.report(&at, Diagnostic::new(message, "choose another name, for example shared"));
         }
         let settings = store(validator, &at, name, file);
         stores.push(ValidatedStore { name: name.clone(), settings });
@@ -58,9 +58,9 @@ fn store(
 ) -> Option<StoreSettings> {
     let redis_at = at.key("redis");
     if file.redis.is_none() {
-        validator.missing(&redis_at, "say where it is, for example redis: redis://127.0.0.1:6379");
+        validator.missing(&redis_at, "write the address, for example redis: redis://127.0.0.1:6379");
     }
-    let to_diagnostic = |AddressError(what, remedy)| Diagnostic::new(what, remedy);
+    let to_diagnostic = |AddressError(message, help)| Diagnostic::new(message, help);
     let address = file
         .redis
         .as_ref()
@@ -70,8 +70,8 @@ fn store(
         && file.tls.is_some()
         && !address.tls
     {
-        let help = "write the address as rediss://, or remove tls";
-        validator.report(&tls_at, Diagnostic::new("no TLS is spoken to this store", help));
+        let help = "use rediss://, or remove tls";
+        validator.report(&tls_at, Diagnostic::new("the address of this store does not use TLS", help));
     }
     let ca = file.tls.as_ref().and_then(|tls| tls.ca.as_deref());
     let ca_pem = ca.and_then(|path| validate_tls::read_ca(validator, &tls_at.key("ca"), path));
@@ -81,7 +81,7 @@ fn store(
     let timeout = validator.duration(&timeout_at, file.timeout.as_ref());
     if timeout.is_some_and(|timeout| !(MIN_TIMEOUT..=MAX_TIMEOUT).contains(&timeout)) {
         let original = file.timeout.as_ref().map_or("", |text| text.0.as_str());
-        let message = format!("{} is no time for a decision", quoted(original));
+        let message = format!("{} is out of range", quoted(original));
         validator.report(&timeout_at, Diagnostic::new(message, "expected 1ms to 5s"));
     }
     Some(StoreSettings {
@@ -101,27 +101,26 @@ fn store(
 
 fn prefix(validator: &mut Validator<'_>, at: &KeyPath<'_>, text: Option<&str>) -> String {
     let text = text.unwrap_or(DEFAULT_PREFIX);
-    // Braces would be a cluster's hash tag.
+    // Braces would form a hash tag of Redis Cluster.
     let is_allowed = |octet: u8| octet.is_ascii_alphanumeric() || b":._-".contains(&octet);
     if text.is_empty() || text.len() > 64 || !text.bytes().all(is_allowed) {
-        let message = format!("{} cannot begin the names of keys", quoted(text));
-        validator.report(at, Diagnostic::new(message, "write at most 64 letters, digits, :, ., _ or -"));
+        let message = format!("{} is not a valid key prefix", quoted(text));
+        validator.report(at, Diagnostic::new(message, "use at most 64 letters, digits, :, ., _ or -"));
     }
     text.to_owned()
 }
 
-/// 128 bits of the operator's text, or of what everybody can know.
+/// 128 bits derived from the secret, or from the prefix if there is none.
 fn secret(validator: &mut Validator<'_>, at: &KeyPath<'_>, text: Option<&str>, prefix: &str) -> Secret {
     match text {
         Some(text) if text.chars().count() < MIN_SECRET_CHARS => {
-            let message = "this is too short for a secret";
-            let help = "write 16 characters or more, for example what `openssl rand -hex 16` prints";
+            let message = "the secret is too short";
+            let help = "use at least 16 characters, for example the output of `openssl rand -hex 16`";
             validator.check::<()>(&at.key("secret"), Err(Diagnostic::new(message, help)));
         }
         Some(_) => {}
         None => {
-            let message =
-                "keys are hashed without a secret: who reads the store can find out addresses by trying";
+            let message = "keys are hashed without a secret: anyone who can read the store can recover client addresses";
             validator.warn(
                 at,
                 Diagnostic::new(message, "add secret: \"${LIMITS_SECRET}\", the same on every gateway"),
@@ -136,7 +135,7 @@ fn secret(validator: &mut Validator<'_>, at: &KeyPath<'_>, text: Option<&str>, p
     Secret::new(halves)
 }
 
-/// The store that a rule names.
+/// Checks that the store of a rule exists.
 pub fn resolve_store(
     validator: &mut Validator<'_>,
     at: &KeyPath<'_>,
@@ -144,13 +143,13 @@ pub fn resolve_store(
     stores: &[ValidatedStore],
 ) -> Option<String> {
     let root = KeyPath::Root;
-    // Written, but refused for another reason already: nothing more to say.
+    // An invalid store is already reported.
     if stores.iter().any(|store| store.name == name)
         || validator.tree.is_written(&root.key("stores").key(name))
     {
         return Some(name.to_owned());
     }
-    let message = format!("there is no store {}", quoted(name));
+    let message = format!("unknown store {}", quoted(name));
     let names: Vec<&str> = stores.iter().map(|store| store.name.as_str()).collect();
     let help = match closest_match(name, names.iter().copied()) {
         Some(near) => format!("did you mean {}?", quoted(near)),

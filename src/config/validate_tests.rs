@@ -1,5 +1,5 @@
-//! Good files load with the documented defaults, every key of the product is known, and no text makes loading panic.
-//! What operators read when a file is wrong is compared word for word in `error_message_tests.rs`.
+//! Valid files load with the documented defaults, every key of the product is known, and no input makes loading panic.
+//! `error_message_tests.rs` checks the messages.
 
 use proptest::prelude::*;
 
@@ -15,7 +15,7 @@ fn load_error(text: &str) -> String {
     load(text).unwrap_err().to_string()
 }
 
-/// Every problem as `path: sentence`, without its place.
+/// Every problem as `path: message; help`, without its location.
 fn messages(text: &str) -> Vec<String> {
     let problems = load(text).unwrap_err();
     problems.iter().map(|problem| format!("{}: {}", problem.path, problem.message_and_help())).collect()
@@ -26,12 +26,12 @@ mod annotated;
 #[path = "appwrite_file_tests.rs"]
 mod appwrite_file;
 #[path = "error_message_tests.rs"]
-mod sentences;
+mod error_messages;
 
 const MINIMAL: &str = include_str!("../../config/minimal.yaml");
 const ANNOTATED: &str = include_str!("../../config/annotated.yaml");
 
-/// A good file to spoil: its routes stand last.
+/// A valid file with an additional section.
 fn config_with(section: &str) -> String {
     format!(
         "listen: [{{ address: \":8080\" }}]\n{section}\nupstreams: {{ shop: {{ servers: [\"a:80\"] }} }}\nroutes: [{{ name: r, upstream: shop }}]\n"
@@ -154,10 +154,10 @@ fn custom_contract_is_validated_with_locations() {
         rows.map(|code| format!("    - {{ code: {code}, message: \"Text {code}.\" }}\n")).collect::<String>()
     };
     let file = |skip: u16, more: &str| config_with(&format!("contract:\n  codes:\n{}{more}", rows(skip)));
-    let good = load(&file(0, "  causes: { body_too_large: { message: \"Too large.\" } }\n  types: [a_b]\n"))
+    let config = load(&file(0, "  causes: { body_too_large: { message: \"Too large.\" } }\n  types: [a_b]\n"))
         .unwrap();
-    assert_eq!((good.contract.name(), good.contract.codes().len()), ("custom", 8));
-    assert_eq!(good.contract.codes()[0].reason(), "Bad Request");
+    assert_eq!((config.contract.name(), config.contract.codes().len()), ("custom", 8));
+    assert_eq!(config.contract.codes()[0].reason(), "Bad Request");
 
     let missing = messages(&file(503, ""));
     assert_eq!(missing.len(), 1);
@@ -173,7 +173,7 @@ fn custom_contract_is_validated_with_locations() {
         )),
         [
             "contract.codes[8].code: code 408 cannot be documented: clients retry it automatically, even with POST; use 504 or 400",
-            "contract.codes[9].code: code 404 is declared twice; keep one of the two",
+            "contract.codes[9].code: code 404 is declared twice; remove one of them",
             "contract.codes[9].message: the message of code 404 looks like markup or a stack trace; expected one plain sentence",
             "contract.codes[9].type: the type \"A\" of code 404 is invalid; expected a lower-case letter, then up to 63 of a-z, 0-9 and _",
             "contract.types[0]: \"B\" in the list of types is invalid; expected a lower-case letter, then up to 63 of a-z, 0-9 and _",
@@ -210,7 +210,7 @@ routes:
     );
 }
 
-/// The product's whole example: what is built loads, and everything else is refused by name.
+/// The complete example of the product: implemented keys load, and planned keys are rejected.
 const PRODUCT_EXAMPLE: &str = include_str!("product_example.yaml");
 
 #[test]
@@ -253,7 +253,7 @@ fn unreadable_file_is_one_problem() {
     std::fs::remove_file(&path).unwrap();
 }
 
-/// Nobody issues a certificate for a name that ends in a number; for brackets and underscores somebody may.
+/// A certificate name cannot end in a number; addresses and underscores are possible.
 #[test]
 fn sni_allows_server_names_without_certificates() {
     let file = |tls: &str| {
@@ -272,10 +272,8 @@ fn sni_allows_server_names_without_certificates() {
     assert_eq!(names, vec![Some("api.internal".to_owned()); 3]);
     assert_eq!(
         messages(&file("tls: { verify: false }")),
-        [
-            "upstreams.shop.servers[0]: \"task.1\": no certificate can be for this name; expected a host name, for \
-             example api.internal, or an address"
-        ]
+        ["upstreams.shop.servers[0]: \"task.1\": not a valid certificate name; expected a host name, for \
+             example api.internal, or an address"]
     );
 }
 
@@ -289,18 +287,18 @@ fn at_most_100_problems_are_shown() {
     );
 }
 
-/// Pieces that YAML and the readers treat specially.
+/// Fragments with a meaning in YAML or in the configuration.
 const YAML_FRAGMENTS: &str = "(listen|routes|upstreams|errors|contract|codes|overrides|when|match|path|servers|timeouts|- |: |:|\n|  |    |\\[|\\]|\\{|\\}|,|&a |\\*a|!t |#|\"|'|\\||>|\\$\\{|\\}|:-|---|\t|404|5s|off|~|null|/\\{x\\}|é|\u{1b}|<<){0,60}";
 
-/// What begins a terminal's control sequence.
+/// Starts a control sequence of a terminal.
 const ESCAPE: char = '\u{1b}';
 
 proptest! {
     #[test]
     fn arbitrary_text_does_not_panic(text in any::<String>(), pieces in YAML_FRAGMENTS, cut in 0..ANNOTATED.len(), put in 0..ANNOTATED.len()) {
-        let spoilt: String = ANNOTATED.char_indices().filter(|(at, _)| *at < cut || *at > put).map(|(_, c)| c).collect();
-        let patched = format!("{}{pieces}{}", spoilt.get(..cut.min(put)).unwrap_or(""), spoilt.get(cut.min(put)..).unwrap_or(""));
-        for text in [&text, &pieces, &spoilt, &patched] {
+        let damaged: String = ANNOTATED.char_indices().filter(|(at, _)| *at < cut || *at > put).map(|(_, c)| c).collect();
+        let patched = format!("{}{pieces}{}", damaged.get(..cut.min(put)).unwrap_or(""), damaged.get(cut.min(put)..).unwrap_or(""));
+        for text in [&text, &pieces, &damaged, &patched] {
             if let Err(problems) = load(text) {
                 prop_assert!(!problems.is_empty());
                 prop_assert!(!problems.to_string().contains(ESCAPE));

@@ -1,6 +1,6 @@
-//! Checks what the file says about TLS, and reads the certificates and keys that it names.
+//! Checks the TLS settings and reads the certificates and keys that they refer to.
 //!
-//! What is in them is judged by [`crate::tls`]; this file knows which key of the configuration is to blame.
+//! [`crate::tls`] checks their contents; this file reports problems at the key of the configuration.
 
 use std::sync::Arc;
 
@@ -17,9 +17,9 @@ use crate::tls::cert_verification::{CertVerification, server_name};
 use crate::tls::identity::{Identity, IdentityError};
 use crate::tls::{TlsConfigError, server_config};
 
-const CERT_HELP: &str = "name a certificate and its key: tls: { cert: gateway.crt, key: gateway.key }";
+const CERT_HELP: &str = "write a certificate and its key: tls: { cert: gateway.crt, key: gateway.key }";
 
-/// The certificates of a listener; `None` where it speaks no TLS, or where there is a problem on record.
+/// The certificates of a listener; `None` without TLS or after a recorded problem.
 pub fn listener(
     validator: &mut Validator<'_>,
     item: &KeyPath<'_>,
@@ -29,9 +29,9 @@ pub fn listener(
     let mut loaded = Vec::new();
     match form {
         None => {
-            // `tls:` with nothing below must not be a listener without TLS.
+            // `tls:` without a value must not become a plaintext listener.
             if validator.tree.keys(item).contains(&"tls") && !validator.tree.any_invalid(at) {
-                validator.report(at, Diagnostic::new("there is no certificate", CERT_HELP));
+                validator.report(at, Diagnostic::new("the certificate is missing", CERT_HELP));
             }
             return None;
         }
@@ -75,26 +75,24 @@ fn certificate(
             let validity = identity.validity();
             if let Some(expiry_problem) = validator.now.and_then(|now| validity.problem(now)) {
                 let message = format!("the certificate of {cert_path} {expiry_problem}");
-                validator.report(
-                    &cert_at,
-                    Diagnostic::new(message, "have it renewed; until then clients refuse it"),
-                );
+                validator
+                    .report(&cert_at, Diagnostic::new(message, "renew it; until then clients reject it"));
             }
             Some((Certificate { file: cert_path.clone(), validity }, identity))
         }
-        Err(IdentityError::Certificate(wrong)) => {
-            validator.report(&cert_at, unusable_file(cert_path, wrong));
+        Err(IdentityError::Certificate(error)) => {
+            validator.report(&cert_at, unusable_file(cert_path, error));
             None
         }
-        Err(IdentityError::Key(wrong)) => {
-            validator.report(&key_at, unusable_file(key_path, wrong));
+        Err(IdentityError::Key(error)) => {
+            validator.report(&key_at, unusable_file(key_path, error));
             None
         }
     }
 }
 
-/// Whom the servers of an upstream must be certified by; `None` where they speak no TLS, or where there is a problem on
-/// record. The servers of the list stand with their index in the file.
+/// How the certificates of an upstream's servers are verified; `None` without TLS or after a recorded problem. Each
+/// server has its index in the file.
 pub fn upstream(
     validator: &mut Validator<'_>,
     at: &KeyPath<'_>,
@@ -106,13 +104,13 @@ pub fn upstream(
     if tls_servers == 0 {
         if file.is_some() && !servers.is_empty() {
             let help = "write the servers as https://host:port, or remove tls";
-            validator.report(&tls_at, Diagnostic::new("no server of this upstream speaks TLS", help));
+            validator.report(&tls_at, Diagnostic::new("no server of this upstream uses TLS", help));
         }
         return None;
     }
     if let Some((server, index)) = servers.iter().find(|(server, _)| server.tls_name.is_none()) {
-        let message = format!("{} speaks no TLS, and others of this upstream do", server.label());
-        let help = "write https:// before all of them, or put them into an upstream of their own";
+        let message = format!("{} does not use TLS, but other servers of this upstream do", server.label());
+        let help = "use https:// for all of them, or move it to another upstream";
         validator.report(&at.key("servers").item(*index), Diagnostic::new(message, help));
     }
     let sni = file.and_then(|file| file.sni.as_deref());
@@ -125,7 +123,7 @@ pub fn upstream(
     let ca = file.and_then(|file| file.ca.as_deref());
     if file.and_then(|file| file.verify) == Some(false) {
         if ca.is_some() {
-            let message = "nothing is verified (verify: false), so no authority is asked";
+            let message = "ca has no effect with verify: false";
             validator.report(&ca_at, Diagnostic::new(message, "remove verify: false, or ca"));
         }
         return validator.check(&tls_at, CertVerification::disabled().map_err(to_diagnostic)).map(Arc::new);
@@ -133,30 +131,31 @@ pub fn upstream(
     match ca {
         Some(path) => {
             let contents = validator.read_file(&ca_at, path)?;
-            let trust = CertVerification::from_pem(&contents).map_err(|error| unusable_file(path, error));
-            validator.check(&ca_at, trust).map(Arc::new)
+            let verification =
+                CertVerification::from_pem(&contents).map_err(|error| unusable_file(path, error));
+            validator.check(&ca_at, verification).map(Arc::new)
         }
         None => {
             if validator.system_trust.is_none() {
-                let trust = CertVerification::system_roots().map_err(to_diagnostic);
-                validator.system_trust = validator.check(&at.key("servers"), trust).map(Arc::new);
+                let verification = CertVerification::system_roots().map_err(to_diagnostic);
+                validator.system_trust = validator.check(&at.key("servers"), verification).map(Arc::new);
             }
             validator.system_trust.clone()
         }
     }
 }
 
-/// The authorities of a PEM file, as they stand in it, if they can be used.
+/// The contents of a PEM file with valid authorities.
 pub fn read_ca(validator: &mut Validator<'_>, at: &KeyPath<'_>, path: &str) -> Option<Vec<u8>> {
     let contents = validator.read_file(at, path)?;
-    let trust = CertVerification::from_pem(&contents).map_err(|error| unusable_file(path, error));
-    validator.check(at, trust).map(|_| contents)
+    let verification = CertVerification::from_pem(&contents).map_err(|error| unusable_file(path, error));
+    validator.check(at, verification).map(|_| contents)
 }
 
-/// The name that a server must be certified for.
+/// The name that the certificate of a server must be valid for.
 ///
 /// # Errors
-/// No certificate can be for it.
+/// The name cannot appear in a certificate.
 pub fn certificate_name(text: &str) -> Result<ServerName<'static>, Diagnostic> {
     server_name(text)
         .map_err(|error| Diagnostic::new(format!("{}: {}", quoted(text), error.message), error.help))

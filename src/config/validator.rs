@@ -1,8 +1,7 @@
-//! Reads single values of the file and collects what is wrong with them, each with its place.
+//! Parses single values of the file and collects their problems.
 //!
-//! Every method takes the place, the value if there is one, and gives the parsed value if there is one *and* it is good;
-//! a bad one has been recorded, and the caller goes on with the default, so that all problems are found at once. What the
-//! sections mean is not known here (see [`super::validate`]).
+//! Every method takes the path and the optional value, and returns the parsed value if it is present and valid. An
+//! invalid value is recorded as a problem; the caller continues with the default, so that one load finds all problems.
 
 use std::io;
 use std::ops::RangeInclusive;
@@ -21,41 +20,41 @@ use crate::contract::text;
 use crate::http::request_head::check_method;
 use crate::tls::cert_verification::CertVerification;
 
-/// The tree, and what was found wrong with it.
+/// The tree and the problems found so far.
 pub struct Validator<'t> {
-    /// Where everything stands.
+    /// The file with all locations.
     pub tree: &'t Tree,
-    /// What is wrong so far.
+    /// The problems so far.
     pub problems: Vec<Problem>,
-    /// Where relative paths begin.
+    /// The directory that relative paths are resolved against.
     pub base_dir: &'t Path,
-    /// When it is asked whether certificates are valid; `None`: it is not asked.
+    /// The time at which certificates must be valid; `None` skips this check.
     pub now: Option<SystemTime>,
-    /// What can be served and is probably not meant.
+    /// Valid settings that are probably mistakes.
     pub warnings: Vec<Problem>,
-    /// The system's list of trusted authorities, once somebody has asked for it.
+    /// The trusted authorities of the system, loaded on first use.
     pub system_trust: Option<Arc<CertVerification>>,
 }
 
 impl Validator<'_> {
-    /// Records what is wrong with the value at `at`.
+    /// Records a problem with the value at `at`.
     pub fn report(&mut self, at: &KeyPath<'_>, diagnostic: Diagnostic) {
         self.problems.push(self.tree.problem(at, diagnostic));
     }
 
-    /// Records that the value at `at` is probably not meant.
+    /// Records a warning about the value at `at`.
     pub fn warn(&mut self, at: &KeyPath<'_>, diagnostic: Diagnostic) {
         self.warnings.push(self.tree.problem(at, diagnostic));
     }
 
-    /// Records that something required is missing, unless it was written and has been refused already.
+    /// Records that a required value is missing, unless it is present but invalid.
     pub fn missing(&mut self, at: &KeyPath<'_>, help: impl Into<String>) {
         if !self.tree.is_written(at) {
             self.report(at, Diagnostic::new("missing", help));
         }
     }
 
-    /// A parsed value, or its refusal on record.
+    /// Returns the parsed value, or records its diagnostic.
     pub fn check<T>(&mut self, at: &KeyPath<'_>, parsed: Result<T, Diagnostic>) -> Option<T> {
         match parsed {
             Ok(value) => Some(value),
@@ -66,30 +65,30 @@ impl Validator<'_> {
         }
     }
 
-    /// A time above zero.
+    /// A duration greater than zero.
     pub fn duration(&mut self, at: &KeyPath<'_>, text: Option<&DurationText>) -> Option<Duration> {
         let time = self.duration_or_zero(at, text)?;
         if time.is_zero() {
             self.report(
                 at,
-                Diagnostic::new("0 would let nothing through", "write a time above zero, for example 1s"),
+                Diagnostic::new("the duration must be greater than 0", "use a duration such as 1s"),
             );
             return None;
         }
         Some(time)
     }
 
-    /// A time; zero has a meaning.
+    /// A duration; zero is allowed.
     pub fn duration_or_zero(&mut self, at: &KeyPath<'_>, text: Option<&DurationText>) -> Option<Duration> {
         let DurationText(text) = text?;
         if text == "off" {
-            self.report(at, Diagnostic::new("this limit cannot be off", "write a time, for example 1h"));
+            self.report(at, Diagnostic::new("\"off\" is not allowed here", "use a duration such as 1s"));
             return None;
         }
         self.check(at, units::duration(text))
     }
 
-    /// A time above zero, or `Some(None)` for `off`.
+    /// A duration greater than zero, or `Some(None)` for `off`.
     pub fn duration_or_off(
         &mut self,
         at: &KeyPath<'_>,
@@ -101,20 +100,20 @@ impl Validator<'_> {
         }
     }
 
-    /// A time in whole seconds, one second to one day: a `Retry-After`.
+    /// A `Retry-After`: whole seconds, from one second to one day.
     pub fn retry_after_seconds(&mut self, at: &KeyPath<'_>, text: Option<&DurationText>) -> Option<u64> {
         let time = self.duration_or_zero(at, text)?;
         let seconds = time.as_secs();
         if Duration::from_secs(seconds) != time || !(1..=86_400).contains(&seconds) {
             let written = text.map_or("", |text| text.0.as_str());
             let message = format!("{} cannot be sent as Retry-After", quoted(written));
-            self.report(at, Diagnostic::new(message, "write whole seconds from 1s to 1d"));
+            self.report(at, Diagnostic::new(message, "use whole seconds from 1s to 1d"));
             return None;
         }
         Some(seconds)
     }
 
-    /// A size within bounds; `bounds` in words is the remedy.
+    /// A size within `bounds`; `help` describes the bounds.
     pub fn size(
         &mut self,
         at: &KeyPath<'_>,
@@ -148,7 +147,7 @@ impl Validator<'_> {
         Some(number)
     }
 
-    /// Every good item of a list.
+    /// Every valid item of a list.
     pub fn list<T>(
         &mut self,
         at: &KeyPath<'_>,
@@ -162,11 +161,11 @@ impl Validator<'_> {
         values
     }
 
-    /// What is in a file that the configuration names.
+    /// Reads a file that the configuration refers to.
     pub fn read_file(&mut self, at: &KeyPath<'_>, text: &str) -> Option<Vec<u8>> {
         let path = self.base_dir.join(text);
-        let unreadable = |reason: &str, remedy: &str| {
-            Err(Diagnostic::new(format!("cannot read {}: {reason}", path.display()), remedy))
+        let unreadable = |reason: &str, help: &str| {
+            Err(Diagnostic::new(format!("cannot read {}: {reason}", path.display()), help))
         };
         let read = match std::fs::read(&path) {
             Ok(bytes) if bytes.len() > MAX_FILE_SIZE => {
@@ -176,13 +175,13 @@ impl Validator<'_> {
             Err(error) => match error.kind() {
                 io::ErrorKind::NotFound => unreadable(
                     "no such file",
-                    "write the path of a PEM file; a relative one begins at the folder of this file",
+                    "write the path of a PEM file, relative to the directory of this file",
                 ),
                 io::ErrorKind::PermissionDenied => {
-                    unreadable("permission denied", "let the user that runs statusquo read it")
+                    unreadable("permission denied", "grant read access to the user that runs statusquo")
                 }
                 io::ErrorKind::IsADirectory => {
-                    unreadable("it is a directory", "write the path of the file in it")
+                    unreadable("it is a directory", "write the path of a file in it")
                 }
                 _ => unreadable(&error.to_string(), "write the path of a readable PEM file"),
             },
@@ -190,12 +189,12 @@ impl Validator<'_> {
         self.check(at, read)
     }
 
-    /// Networks.
+    /// A list of networks.
     pub fn networks(&mut self, at: &KeyPath<'_>, items: Option<&Vec<String>>) -> Vec<IpNet> {
         self.list(at, items, units::network)
     }
 
-    /// Methods, each once.
+    /// A list of methods, without duplicates.
     pub fn methods(&mut self, at: &KeyPath<'_>, items: Option<&Vec<String>>) -> Vec<Method> {
         let mut methods = self.list(at, items, method);
         let mut seen = Vec::new();
@@ -207,39 +206,39 @@ impl Validator<'_> {
         methods
     }
 
-    /// A text that a client may read.
+    /// Checks a message for clients.
     pub fn message(&mut self, at: &KeyPath<'_>, message: &str) -> bool {
         match text::problem(message) {
             None => true,
             Some(problem) => {
-                let sentence = problem.to_string();
-                let (problem_text, remedy) = sentence.split_once("; ").unwrap_or((&sentence, ""));
-                self.report(at, Diagnostic::new(format!("the text {problem_text}"), remedy));
+                let text = problem.to_string();
+                let (problem_text, help) = text.split_once("; ").unwrap_or((&text, ""));
+                self.report(at, Diagnostic::new(format!("the message {problem_text}"), help));
                 false
             }
         }
     }
 }
 
-/// A method that requests may have.
+/// A request method.
 pub fn method(text: &str) -> Result<Method, Diagnostic> {
     const COMMON_METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
     match check_method(text.as_bytes()) {
         Err(_) if text.eq_ignore_ascii_case("CONNECT") || text.eq_ignore_ascii_case("TRACE") => {
             Err(Diagnostic::new(
-                format!("{} is never served", quoted(text)),
-                "remove it: it is always answered 400",
+                format!("{} is not supported", quoted(text)),
+                "remove it: such requests always get 400",
             ))
         }
         Err(_) => Err(Diagnostic::new(
             format!("{} is not a method", quoted(text)),
-            "expected one such as GET or POST",
+            "use a method such as GET or POST",
         )),
         Ok(_)
             if COMMON_METHODS.contains(&text.to_ascii_uppercase().as_str())
                 && !COMMON_METHODS.contains(&text) =>
         {
-            let help = format!("methods know upper and lower case: write {}", text.to_ascii_uppercase());
+            let help = format!("methods are case-sensitive, write {}", text.to_ascii_uppercase());
             Err(Diagnostic::new(format!("{} is not a method", quoted(text)), help))
         }
         Ok(method) => Ok(method),
@@ -249,30 +248,30 @@ pub fn method(text: &str) -> Result<Method, Diagnostic> {
 /// A field name, in lower case.
 pub fn header_name(text: &str) -> Result<HeaderName, Diagnostic> {
     HeaderName::from_bytes(text.as_bytes()).map_err(|_| {
-        let message = format!("{} is not a field name", quoted(text));
-        Diagnostic::new(message, "expected letters, digits and -, for example x-forwarded-for")
+        let message = format!("{} is not a valid field name", quoted(text));
+        Diagnostic::new(message, "use letters, digits and -, for example x-forwarded-for")
     })
 }
 
-/// A name that can be a metric label, a log value and a part of a path in a sentence.
+/// Checks a name that becomes a metric label, a log value and a part of paths in messages.
 ///
 /// # Errors
-/// When it is empty, too long, has other characters, or is `none`.
+/// The name is empty, too long, has other characters, or is `none`.
 pub fn metric_name(name: &str) -> Result<(), Diagnostic> {
     let valid = (1..=64).contains(&name.len())
         && name.bytes().all(|letter| letter.is_ascii_alphanumeric() || matches!(letter, b'_' | b'.' | b'-'));
     if !valid {
-        let message = format!("{} cannot be a name", quoted(name));
+        let message = format!("{} is not a valid name", quoted(name));
         return Err(Diagnostic::new(message, "use 1 to 64 of A-Z, a-z, 0-9, _, . and -"));
     }
     if name == "none" {
         return Err(Diagnostic::new(
-            "\"none\" is what metrics say where there is no route",
+            "\"none\" is reserved: metrics use it for requests without a route",
             "choose another name",
         ));
     }
     Ok(())
 }
 
-/// Far above any bundle of certificates; it only stops a wrong path from filling the memory.
+/// Far above any certificate bundle; it prevents a wrong path from filling the memory.
 const MAX_FILE_SIZE: usize = 8 << 20;

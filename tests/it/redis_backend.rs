@@ -404,13 +404,13 @@ fn check_reports_store_problems_without_printing_the_address() {
     };
     let good = "allow: 1 per 1s, store: shared";
     for (stores, rule, expected) in [
-        ("{ shared: { redis: \"redis://u:hunter2@a:x\" } }", good, "a port of the address cannot be read"),
-        ("{ shared: { redis: \"http://u:hunter2@a\" } }", good, "begins with what is not known here"),
+        ("{ shared: { redis: \"redis://u:hunter2@a:x\" } }", good, "invalid port in the Redis address"),
+        ("{ shared: { redis: \"http://u:hunter2@a\" } }", good, "unknown scheme in the Redis address"),
         ("{ shared: {} }", good, "stores.shared.redis: missing"),
-        ("{ shared: { redis: redis://a, secret: hunter2 } }", good, "too short for a secret"),
-        ("{ shared: { redis: redis://a, prefix: \"{x}\" } }", good, "cannot begin the names of keys"),
+        ("{ shared: { redis: redis://a, secret: hunter2 } }", good, "the secret is too short"),
+        ("{ shared: { redis: redis://a, prefix: \"{x}\" } }", good, "is not a valid key prefix"),
         ("{ shared: { redis: redis://a, timeout: 10s } }", good, "expected 1ms to 5s"),
-        ("{ shared: { redis: redis://a, tls: { ca: x } } }", good, "no TLS is spoken to this store"),
+        ("{ shared: { redis: redis://a, tls: { ca: x } } }", good, "this store does not use TLS"),
         ("{ memory: { redis: redis://a } }", "allow: 1 per 1s, store: memory", "another name"),
         ("{ shared: { redis: redis://a } }", "allow: 1 per 1s, store: sharde", "did you mean \"shared\"?"),
         ("{ shared: { redis: redis://a, on_failure: panic } }", good, "local"),

@@ -86,7 +86,7 @@ fn invalid_file_is_rejected_entirely_and_the_old_config_stays_active() {
     assert!(after.len() == "10:42:07: 2 problems".len() && after.ends_with(": 2 problems"), "{message}");
     let line = gateway.log_line(|line| line["key"] == "routes[0].upstream");
     assert_eq!((&line["line"], &line["column"]), (&5.into(), &31.into()));
-    assert_eq!(line["message"], "there is no upstream \"mian\"; did you mean \"main\"?");
+    assert_eq!(line["message"], "unknown upstream \"mian\"; did you mean \"main\"?");
     gateway.log_line(|line| line["key"] == "client.header_timout");
     for text in ["", "routes: [", "\u{0}"] {
         assert_eq!(gateway.reload_text(text), "refused", "{text:?}");
@@ -108,11 +108,14 @@ fn restart_only_changes_are_rejected_by_name_and_nothing_applies() {
         .with_h2c_listener();
     assert_eq!(gateway.reload(changed), "refused");
     for (key, message) in [
-        ("workers", "2 cannot become 1 by a reload; restart the process, or take this change back"),
-        ("log.format", "json cannot become text by a reload; restart the process, or take this change back"),
+        ("workers", "2 cannot be changed to 1 by a reload; restart the process, or revert this change"),
+        (
+            "log.format",
+            "json cannot be changed to text by a reload; restart the process, or revert this change",
+        ),
         (
             "listen",
-            "1 addresses cannot become 2 addresses by a reload; restart the process, or take this change back",
+            "1 addresses cannot be changed to 2 addresses by a reload; restart the process, or revert this change",
         ),
     ] {
         assert_eq!(gateway.log_line(|line| line["key"] == key)["message"], message);

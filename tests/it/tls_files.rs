@@ -36,22 +36,22 @@ fn unusable_tls_files_are_reported_with_line_and_help_by_check_and_run() {
         (
             "{ cert: a.crt, key: b.key }",
             "3:30: listen[0].tls.key: b.key cannot be used: the key does not belong to the certificate; use the key that \
-             the certificate was issued for; the server's own certificate stands first in its file",
+             the certificate was issued for; the server's certificate must come first in its file",
         ),
         (
             "{ cert: a.key, key: a.crt }",
-            "3:18: listen[0].tls.cert: a.key cannot be used: the file holds a private key and no certificate; cert and key \
+            "3:18: listen[0].tls.cert: a.key cannot be used: the file contains a private key but no certificate; cert and key \
              may be swapped",
         ),
         (
             "{ cert: junk, key: a.key }",
-            "3:18: listen[0].tls.cert: junk cannot be used: the file is not PEM; expected text with a part that begins \
-             with -----BEGIN",
+            "3:18: listen[0].tls.cert: junk cannot be used: the file is not PEM; expected text with a \
+             -----BEGIN line",
         ),
         (
             "[{ cert: a.crt, key: a.key }, { cert: a.crt, key: b.key }]",
             "3:60: listen[0].tls[1].key: b.key cannot be used: the key does not belong to the certificate; use the key \
-             that the certificate was issued for; the server's own certificate stands first in its file",
+             that the certificate was issued for; the server's certificate must come first in its file",
         ),
         (
             "{ cert: a.crt }",
@@ -59,12 +59,12 @@ fn unusable_tls_files_are_reported_with_line_and_help_by_check_and_run() {
         ),
         (
             "",
-            "3:5: listen[0].tls: there is no certificate; name a certificate and its key: tls: { cert: gateway.crt, key: \
+            "3:5: listen[0].tls: the certificate is missing; write a certificate and its key: tls: { cert: gateway.crt, key: \
              gateway.key }",
         ),
         (
             "[]",
-            "3:5: listen[0].tls: the list is empty; name a certificate and its key: tls: { cert: gateway.crt, key: \
+            "3:5: listen[0].tls: the list is empty; write a certificate and its key: tls: { cert: gateway.crt, key: \
              gateway.key }",
         ),
     ];

@@ -1,36 +1,36 @@
-//! The sections `contract` and `errors` of the file. The comments on the fields are the manual.
+//! The sections `contract` and `errors` of the file. The comments on the fields are the documentation.
 //!
-//! What they promise to clients is [`crate::contract`]; how they are checked is in [`super::super::validate_errors`].
+//! [`super::super::validate_errors`] checks them; [`crate::contract`] applies them.
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::forms::{DurationText, Either, Named, SizeText, StringOrList};
 
-/// The name of a built-in contract, or a table.
+/// The name of a built-in contract, or a custom contract.
 pub type ContractForm = Either<String, ContractFile>;
 
-/// `enforce`, `telemetry`, `pass`, or a mapping.
+/// `enforce`, `observe`, `pass`, or a mapping.
 pub type ErrorsForm = Either<ErrorMode, ErrorsFile>;
 
-/// A contract of your own.
+/// A custom contract.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ContractFile {
-    /// The codes that may be sent, and nothing else is.
+    /// The complete list of codes that clients may receive.
     ///
-    /// Every cause and every undocumented upstream status needs somewhere to go; loading names those that have none.
-    /// Required. Reload: yes.
+    /// Every cause and every undocumented upstream status must map to one of these codes; `check` lists those that do
+    /// not. Required. Reload: yes.
     pub codes: Option<Vec<CodeFile>>,
 
-    /// Texts for single causes, by the cause's name.
+    /// Messages for single causes, by the name of the cause.
     ///
-    /// A client reads them when the cause is answered with its default code. Reload: yes.
+    /// The message is used if the error is sent with the default code of its cause. Reload: yes.
     pub causes: Option<Named<CauseFile>>,
 
-    /// The only values of the member `type` that may leave.
+    /// The only values of the member `type` that clients may receive.
     ///
-    /// Unit: list of texts of `a-z`, `0-9` and `_`. Default: any such text. Reload: yes.
+    /// Unit: list of words of `a-z`, `0-9` and `_`. Default: any such word. Reload: yes.
     pub types: Option<Vec<String>>,
 }
 
@@ -38,169 +38,171 @@ pub struct ContractFile {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CodeFile {
-    /// The status.
+    /// The HTTP status code.
     ///
-    /// 400 to 599, never 408 (clients repeat such a request by themselves). Required. Unit: number. Reload: yes.
+    /// 400 to 599, except 408, after which clients repeat the request. Required. Unit: number. Reload: yes.
     pub code: Option<u64>,
 
-    /// The reason phrase of the status line.
+    /// The reason phrase in the status line.
     ///
     /// Default: the registered phrase of the code. Reload: yes.
     pub text: Option<String>,
 
-    /// What the client reads where nothing better is known.
+    /// The message for errors with this code, unless the cause or the upstream provides one.
     ///
     /// Required. Unit: 1 to 1000 characters of plain text. Reload: yes.
     pub message: Option<String>,
 
-    /// The member `type` of errors that the gateway makes itself, where `errors.include` asks for it.
+    /// The member `type` of errors that the gateway generates, if `errors.include` contains `type`.
     ///
     /// Default: none. Reload: yes.
     #[serde(rename = "type")]
     pub kind: Option<String>,
 }
 
-/// The text of one cause.
+/// The message of one cause.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CauseFile {
-    /// What the client reads when this cause is answered with its default code.
+    /// The message that the client receives if this cause is sent with its default code.
     ///
     /// Required. Unit: 1 to 1000 characters of plain text. Reload: yes.
     pub message: Option<String>,
 }
 
-/// How errors are made.
+/// How error responses are produced.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ErrorsFile {
-    /// What happens to errors that the upstream itself answered.
+    /// What happens to error responses of the upstream.
     ///
-    /// It concerns complete upstream responses only: what the gateway has to answer itself always keeps the contract.
+    /// It applies to complete upstream responses only; errors that the gateway generates always follow the contract.
     /// Default: `enforce`. Reload: yes.
     pub mode: Option<ErrorMode>,
 
-    /// The form of error bodies.
+    /// The format of error bodies.
     ///
     /// Default: `contract`. Reload: yes.
     pub format: Option<ErrorFormat>,
 
-    /// From which replaced errors the upstream's own message may be kept.
+    /// Which replaced errors may keep the message of the upstream.
     ///
-    /// Only a plain sentence ever leaves: markup and stack traces are refused. Default: `client_errors`. Reload: yes.
+    /// Only a plain sentence is kept; markup and stack traces are rejected. Default: `client_errors`. Reload: yes.
     pub upstream_messages: Option<UpstreamMessagesWord>,
 
-    /// Members added to error bodies beside `message` and `code`.
+    /// Additional members of error bodies, besides `message` and `code`.
     ///
     /// Default: `[]`. Reload: yes.
     pub include: Option<Vec<IncludeWord>>,
 
-    /// How much of an upstream's error body is read to judge it, and for how long.
+    /// Limits for reading the body of an upstream error to check it against the contract.
     pub upstream_body: Option<UpstreamBodyFile>,
 
-    /// `Retry-After` on 429 and 503 where nothing better is known.
+    /// The `Retry-After` on 429 and 503 responses, unless a more exact value is known.
     ///
     /// Unit: duration in whole seconds, 1s to 1d. Default: `5s`. Reload: yes.
     pub retry_after: Option<DurationText>,
 
-    /// Exceptions from the table of codes; the first that matches wins.
+    /// Exceptions from the contract's mapping of errors to codes; the first that matches applies.
     ///
-    /// A route's own come before these. Default: `[]`. Reload: yes.
+    /// The overrides of a route are checked before these. Default: `[]`. Reload: yes.
     pub overrides: Option<Vec<OverrideFile>>,
 
-    /// Further fields of the upstream's response that a replaced error keeps.
+    /// Additional header fields of the upstream response that a replaced error keeps.
     ///
-    /// The built-in list (`WWW-Authenticate`, `Retry-After`, `X-RateLimit-*`, `Vary`, ...) always holds. Fields of framing,
-    /// connection and content cannot be kept. Unit: list of field names. Default: `[]`. Reload: yes.
+    /// The built-in list (`WWW-Authenticate`, `Retry-After`, `X-RateLimit-*`, `Vary`, ...) always applies. Fields that
+    /// describe framing, connection or content cannot be kept. Unit: list of field names. Default: `[]`. Reload: yes.
     pub keep_headers: Option<Vec<String>>,
 }
 
-/// What happens to errors that the upstream itself answered.
+/// What happens to error responses of the upstream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ErrorMode {
-    /// The contract holds: what is not in it is replaced.
+    /// Errors that are not in the contract are replaced.
     #[default]
     Enforce,
-    /// The upstream's complete response passes; what would have changed is counted.
+    /// The upstream's response is forwarded unchanged; responses that `enforce` would replace are counted.
     Observe,
-    /// Upstream responses pass, for content that belongs to users.
+    /// The upstream's response is forwarded unchanged. Use it for user-provided content.
     Pass,
 }
 
-/// The form of error bodies.
+/// The format of error bodies.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ErrorFormat {
-    /// `{"message":"...","code":...}`, whatever `Accept` says.
+    /// `{"message":"...","code":...}`, regardless of `Accept`.
     #[default]
     Contract,
 }
 
-/// From which errors the upstream's own message may be kept.
+/// Which errors may keep the message of the upstream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum UpstreamMessagesWord {
-    /// When the code sent is a 4xx.
+    /// Errors that are sent to the client with a 4xx code.
     #[default]
     ClientErrors,
-    /// Always, those of 5xx too: only where upstreams say nothing that clients must not read.
+    /// All errors, 5xx included. Use it only if upstream messages never contain internal details.
     All,
-    /// Never.
+    /// No errors.
     None,
 }
 
-/// A member that may be added to error bodies.
+/// An additional member of error bodies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum IncludeWord {
-    /// The code's `type`, on errors that the gateway makes itself.
+    /// The `type` of the code, on errors that the gateway generates.
     Type,
-    /// The request's id, the same as in `X-Request-Id`.
+    /// The request id, as in `X-Request-Id`.
     RequestId,
-    /// Whether the client may repeat the request.
+    /// Whether the client may retry the request.
     Retryable,
-    /// Whether the request reached the upstream: `none`, `partial` or `full`.
+    /// How much of the request was sent to the upstream: `none`, `partial` or `full`.
     RequestSent,
 }
 
-/// How an upstream's error body is read.
+/// Limits for reading an upstream error body.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct UpstreamBodyFile {
-    /// How many bytes of it are read at most, after decoding.
+    /// The maximum number of bytes that are read, after decoding.
     ///
     /// A larger body does not conform and is replaced. Unit: size, 1B to 64KiB. Default: `64KiB`. Reload: yes.
     pub limit: Option<SizeText>,
 
-    /// How long the reading may take.
+    /// How long reading the body may take.
     ///
-    /// A body that is not whole by then does not conform and is replaced. Unit: duration. Default: `500ms`. Reload: yes.
+    /// A body that is incomplete by then does not conform and is replaced. Unit: duration. Default: `500ms`. Reload:
+    /// yes.
     pub timeout: Option<DurationText>,
 }
 
-/// One exception from the table of codes.
+/// One exception from the contract's mapping.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct OverrideFile {
-    /// When it applies. Everything that is given must hold.
+    /// When the override applies. All given conditions must match.
     ///
     /// Required, with at least one key.
     pub when: Option<WhenFile>,
 
-    /// The code to answer with; it must be in the contract.
+    /// The status code to send; it must be in the contract.
     ///
-    /// Default: the code that the table gives. Unit: number. Reload: yes.
+    /// Default: the code from the contract's mapping. Unit: number. Reload: yes.
     pub code: Option<u64>,
 
-    /// The text to answer with.
+    /// The message to send.
     ///
-    /// Default: the text of the cause or of the code. Unit: 1 to 1000 characters of plain text. Reload: yes.
+    /// Default: the message of the cause or of the code. Unit: 1 to 1000 characters of plain text. Reload: yes.
     pub message: Option<String>,
 
-    /// The `Retry-After` to answer with.
+    /// The `Retry-After` to send.
     ///
-    /// Default: what is known, else `errors.default_retry_after`. Unit: duration in whole seconds, 1s to 1d. Reload: yes.
+    /// Default: the exact value if known, else `errors.retry_after`. Unit: duration in whole seconds, 1s to 1d. Reload:
+    /// yes.
     pub retry_after: Option<DurationText>,
 }
 
@@ -208,22 +210,22 @@ pub struct OverrideFile {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WhenFile {
-    /// The cause, or one of several. `upstream_response` is the upstream's own error.
+    /// The cause, or a list of causes. `upstream_response` is an error response of the upstream.
     ///
-    /// The names are those of the metrics and of the log. Unit: name or list of names. Reload: yes.
+    /// The names are those in metrics and logs. Unit: name or list of names. Reload: yes.
     pub cause: Option<StringOrList>,
 
-    /// The status that the upstream answered, or one of several.
+    /// The status code of the upstream response, or a list of status codes.
     ///
     /// Unit: 400 to 599, or a list. Reload: yes.
     pub upstream_status: Option<StringOrList>,
 
-    /// The upstream of this name.
+    /// The name of the upstream.
     ///
     /// Unit: a name of `upstreams`. Reload: yes.
     pub upstream: Option<String>,
 
-    /// The method of the request, or one of several.
+    /// The request method, or a list of methods.
     ///
     /// Unit: method or list of methods. Reload: yes.
     pub method: Option<StringOrList>,

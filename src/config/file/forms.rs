@@ -1,6 +1,6 @@
-//! The forms that values of the file can have: times and sizes as text, named sections in order, one word or many.
+//! The shapes of values in the file: durations and sizes as text, named sections in order, one value or a list.
 //!
-//! Only forms: what a text means is parsed in [`super::super::units`], where a problem gets its sentence.
+//! [`super::super::units`] parses the text and reports invalid values.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -8,7 +8,7 @@ use std::marker::PhantomData;
 use serde::Deserialize;
 use serde::de::{Deserializer, IntoDeserializer, MapAccess, SeqAccess, Visitor, value};
 
-/// A time with its unit: `800ms`, `5s`, `1m30s`, `1h`.
+/// A duration with its unit: `800ms`, `5s`, `1m30s`, `1h`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
 pub struct DurationText(pub String);
@@ -29,7 +29,7 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Named<T> {
             type Value = Named<T>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("names with keys below them")
+                f.write_str("a mapping of names to sections")
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Named<T>, A::Error> {
@@ -44,7 +44,7 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Named<T> {
     }
 }
 
-/// One word, or a list of words.
+/// One value, or a list of values.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StringOrList(pub Vec<String>);
 
@@ -79,7 +79,7 @@ impl<'de> Deserialize<'de> for StringOrList {
 pub enum OneOrMany<T> {
     /// The mapping itself.
     One(T),
-    /// In the order of the file.
+    /// A list, in the order of the file.
     Many(Vec<T>),
 }
 
@@ -90,7 +90,7 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for OneOrMany<T> {
             type Value = OneOrMany<T>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("keys with values, or a list of such")
+                f.write_str("a mapping, or a list of mappings")
             }
 
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
@@ -105,12 +105,12 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for OneOrMany<T> {
     }
 }
 
-/// A short form in one word, or the long form with keys.
+/// A short form (a scalar), or the long form (a mapping).
 #[derive(Debug)]
 pub enum Either<S, L> {
-    /// One word.
+    /// A scalar.
     Short(S),
-    /// Keys with values.
+    /// A mapping.
     Long(L),
 }
 
@@ -121,7 +121,7 @@ impl<'de, S: Deserialize<'de>, L: Deserialize<'de>> Deserialize<'de> for Either<
             type Value = Either<S, L>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("one word or keys with values")
+                f.write_str("a single value or a mapping")
             }
 
             fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Self::Value, E> {

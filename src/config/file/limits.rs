@@ -1,6 +1,6 @@
-//! The sections `rate_limits` and `stores` of the file. The comments on the fields are the manual.
+//! The sections `rate_limits` and `stores` of the file. The comments on the fields are the documentation.
 //!
-//! What the texts mean is checked in [`super::super::validate_limits`] and [`super::super::validate_stores`].
+//! [`super::super::validate_limits`] and [`super::super::validate_stores`] check the values.
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -11,95 +11,97 @@ use super::forms::{DurationText, Either};
 /// Either `COUNT per DURATION` or the keys of [`AllowFile`].
 pub type AllowForm = Either<String, AllowFile>;
 
-/// A Redis or Valkey in which several gateways count together.
+/// A Redis or Valkey backend that several gateways share.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct StoreFile {
-    /// Where it is.
+    /// The address of the backend.
     ///
-    /// `redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE]`, or `rediss://` with TLS. A cluster:
-    /// `redis+cluster://HOST:PORT,HOST:PORT`. By sentinels: `redis+sentinel://HOST:PORT,HOST:PORT/MASTER`. Both with TLS as
-    /// `rediss+...`. Redis 6 or later, any Valkey. Required. Unit: URL. Reload: yes.
+    /// `redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE]`, or `rediss://` with TLS. Redis Cluster:
+    /// `redis+cluster://HOST:PORT,HOST:PORT`. Redis Sentinel: `redis+sentinel://HOST:PORT,HOST:PORT/MASTER`. Both
+    /// support TLS as `rediss+cluster://` and `rediss+sentinel://`. Redis 6 or later, or any Valkey. Required. Unit:
+    /// URL. Reload: yes.
     pub redis: Option<String>,
 
-    /// How its certificate is verified; with `rediss` only.
+    /// How the backend's certificate is verified; only for `rediss` addresses.
     pub tls: Option<StoreTlsFile>,
 
-    /// What keys are hashed with before they leave the gateway: the same text on every gateway that shares the store.
+    /// The secret for hashing keys before they leave the gateway. It must be the same on every gateway that shares the
+    /// backend.
     ///
-    /// Without it who reads the store can find out addresses by trying. Changing it begins all counts anew.
-    /// Unit: text of at least 16 characters. Default: none. Reload: yes.
+    /// Without it, anyone who can read the backend can recover client addresses by brute force. Changing it resets all
+    /// counters. Unit: text of at least 16 characters. Default: none. Reload: yes.
     pub secret: Option<String>,
 
-    /// What the names of all keys in the store begin with.
+    /// The prefix of all key names in the backend.
     ///
     /// Unit: letters, digits and `:._-`, at most 64. Default: `"statusquo:"`. Reload: yes.
     pub prefix: Option<String>,
 
-    /// How long a decision of the store may take.
+    /// How long a decision of the backend may take.
     ///
-    /// Then `on_failure` says what becomes of the request. Unit: duration, `1ms` to `5s`. Default: `20ms`. Reload: yes.
+    /// After that, `on_failure` applies to the request. Unit: duration, `1ms` to `5s`. Default: `20ms`. Reload: yes.
     pub timeout: Option<DurationText>,
 
-    /// What becomes of requests while the store does not answer.
+    /// What happens to requests while the backend is unavailable.
     ///
     /// Default: `local`. Reload: yes.
     pub on_failure: Option<OnFailure>,
 }
 
-/// How the certificate of a store is verified.
+/// How the certificate of a backend is verified.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct StoreTlsFile {
-    /// The authorities that may have signed the certificate, instead of those that the system trusts: a PEM file.
+    /// The certificate authorities that are trusted instead of the system's: a PEM file.
     ///
-    /// Read at the start and at every reload. Unit: path, from the folder of this file. Default: the system's own.
-    /// Reload: yes.
+    /// It is read at startup and on every reload. Unit: path, relative to the directory of this file. Default: the
+    /// system's authorities. Reload: yes.
     pub ca: Option<String>,
 }
 
-/// What becomes of requests while a store does not answer.
+/// What happens to requests while a backend is unavailable.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OnFailure {
-    /// Each gateway counts by itself, in its own memory.
+    /// Each gateway counts in its own memory.
     #[default]
     Local,
-    /// They pass uncounted.
+    /// Requests are admitted without being counted.
     Allow,
-    /// They are answered 503 (cause `limiter_unavailable`).
+    /// Requests get 503 (cause `limiter_unavailable`).
     Deny,
 }
 
-/// One rule: how much is allowed to whom.
+/// One rate limit rule.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RateLimitFile {
-    /// What requests are counted by; a list counts by all of its parts together.
+    /// What identifies a client; a list combines several parts into one key.
     ///
-    /// `client_ip` (IPv6 by `client.ipv6_prefix`), `host`, `method`, `route`, `header:NAME`, `cookie:NAME`, `query:NAME`,
-    /// `path:NAME` (a parameter of the route's path), `body:NAME` (a member of a JSON body of at most 64 KiB, its case
-    /// folded; the body is read before the request is admitted). Where a request lacks a part (no such value, an empty or a
-    /// repeated one, a body that cannot be read), that part is its `client_ip`. Keys are kept as keyed hashes only.
-    /// Unit: list of parts. Default: `[client_ip]`. Reload: yes.
+    /// `client_ip` (IPv6 by `client.ipv6_prefix`), `host`, `method`, `route`, `header:NAME`, `cookie:NAME`,
+    /// `query:NAME`, `path:NAME` (a parameter of the route's path), `body:NAME` (a member of a JSON body of at most 64
+    /// KiB, compared without case; the gateway reads the body before it admits the request). If a request lacks a part
+    /// (the value is missing, empty or repeated, or the body cannot be read), `client_ip` replaces that part. Keys are
+    /// stored only as keyed hashes. Unit: list of parts. Default: `[client_ip]`. Reload: yes.
     pub key: Option<Vec<String>>,
 
-    /// How many requests are allowed in which time.
+    /// How many requests each key may send in a period.
     ///
-    /// More are answered 429 (cause `rate_limited`), with the `Retry-After` after which the request is admitted.
+    /// Further requests get 429 (cause `rate_limited`) with the `Retry-After` after which a request is admitted again.
     /// Required. Unit: `COUNT per DURATION`, for example `100 per 1m`, or the keys below. Reload: yes.
     #[schemars(with = "Option<Either<AllowText, AllowFile>>")]
     pub allow: Option<AllowForm>,
 
-    /// How many requests are admitted at once after a pause; with `algorithm: gcra` only.
+    /// How many requests are admitted at once after a pause; only with `algorithm: gcra`.
     ///
-    /// What `X-RateLimit-Limit` shows. Unit: number. Default: the count of `allow`. Reload: yes.
+    /// Clients see it in `X-RateLimit-Limit`. Unit: number. Default: the count of `allow`. Reload: yes.
     pub burst: Option<u64>,
 
-    /// How much of what is allowed one request takes.
+    /// How much of the quota one request uses.
     ///
-    /// With `allow: 1000 per 1h` and `cost: 10`, 100 requests are admitted; `X-RateLimit-Limit` and `-Remaining` stay in
-    /// the units of `allow`. Unit: number, 1 to what is admitted at once. Default: `1`. Reload: yes.
+    /// With `allow: 1000 per 1h` and `cost: 10`, 100 requests are admitted; `X-RateLimit-Limit` and `-Remaining` are in
+    /// the units of `allow`. Unit: number, from 1 to the number that is admitted at once. Default: `1`. Reload: yes.
     pub cost: Option<u64>,
 
     /// How requests are counted.
@@ -107,95 +109,96 @@ pub struct RateLimitFile {
     /// Default: `gcra`. Reload: yes.
     pub algorithm: Option<Algorithm>,
 
-    /// What becomes of a request that is too many.
+    /// What happens to requests over the limit.
     ///
     /// Default: `enforce`. Reload: yes.
     pub mode: Option<LimitMode>,
 
-    /// Where requests are counted: the name of a section of `stores`.
+    /// The backend in which requests are counted: a name of `stores`.
     ///
-    /// All gateways that share the store allow together what is allowed. Unit: name. Default: the memory of the process.
+    /// The limit then applies to all gateways that share the backend together. Unit: name. Default: process memory.
     /// Reload: yes.
     pub store: Option<String>,
 
-    /// Who the rule does not concern: they are neither counted nor refused by it.
+    /// Clients that the rule does not apply to: their requests are neither counted nor denied.
     ///
-    /// Networks such as `10.0.0.0/8`, addresses, or the keys below for who knows the right value of a request field. That a
-    /// field is there exempts nobody. Unit: list. Default: `[]`. Reload: yes.
+    /// Networks such as `10.0.0.0/8`, addresses, or the keys below for clients that send a secret value in a header
+    /// field. The presence of the field alone exempts nobody. Unit: list. Default: `[]`. Reload: yes.
     pub exempt: Option<Vec<ExemptForm>>,
 
-    /// Upstream statuses after which the client's count begins anew.
+    /// Upstream status codes that reset the client's counter.
     ///
-    /// With `[201]` on a login only failures count in effect: the response of that status still says where the client stood
-    /// before. Unit: list of statuses. Default: `[]`. Reload: yes.
+    /// With `[201]` on a login route, only failed logins count. The response with that status still reports the quota
+    /// before the reset. Unit: list of status codes. Default: `[]`. Reload: yes.
     pub reset_on: Option<Vec<u64>>,
 
-    /// Up to how much later than necessary a refused client is told to come back.
+    /// The maximum random delay that is added to `Retry-After`.
     ///
-    /// `Retry-After` gets 0 to so many whole seconds more, another number for each request, so that clients of one window do
-    /// not come back in the same second. Unit: duration in whole seconds, at most `1h`. Default: none. Reload: yes.
+    /// Each denied request gets a random number of additional whole seconds, so that clients of one window do not
+    /// return at the same time. Unit: duration in whole seconds, at most `1h`. Default: none. Reload: yes.
     pub retry_after_jitter: Option<DurationText>,
 
-    /// How many keys are remembered at once.
+    /// The maximum number of keys that are counted exactly.
     ///
-    /// A key takes 16 bytes with `gcra`, 24 with the windows. When there are more, those that owe least make room, and of those that owe much a note stays.
-    /// Unit: number, 16 to 10000000. Default: `200000`. Reload: yes.
+    /// A key takes 16 bytes with `gcra` and 24 bytes with the window algorithms. Above the limit, the keys with the
+    /// most quota left are evicted; an evicted key that is still active is counted approximately. Unit: number, 16 to
+    /// 10000000. Default: `200000`. Reload: yes.
     pub max_keys: Option<u64>,
 }
 
 /// A network, or the keys of [`ExemptFile`].
 pub type ExemptForm = Either<String, ExemptFile>;
 
-/// Who knows the right value of a request field.
+/// A header field with a secret value that exempts a client.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ExemptFile {
-    /// The field's name.
+    /// The name of the header field.
     ///
     /// Required. Unit: field name. Reload: yes.
     pub header: Option<String>,
 
-    /// The SHA-256 of its right value, as `printf %s VALUE | sha256sum` prints it.
+    /// The SHA-256 of the secret value, as `printf %s VALUE | sha256sum` prints it.
     ///
     /// Required. Unit: 64 hexadecimal digits. Reload: yes.
     pub sha256: Option<String>,
 }
 
-/// In which fields clients are told of rate limits.
+/// Which header fields report the rate limit to clients.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum LimitHeaders {
-    /// `X-RateLimit-Limit`, `-Remaining` and `-Reset`, of the rule that leaves least.
+    /// `X-RateLimit-Limit`, `-Remaining` and `-Reset`, of the rule with the least quota left.
     #[default]
     XRatelimit,
     /// `RateLimit` and `RateLimit-Policy`, of every rule (draft-ietf-httpapi-ratelimit-headers).
     Ratelimit,
-    /// All of them.
+    /// Both sets of fields.
     Both,
 }
 
 impl LimitHeaders {
-    /// Whether there are `X-RateLimit-*`.
+    /// Whether `X-RateLimit-*` fields are sent.
     pub const fn has_x(self) -> bool {
         matches!(self, LimitHeaders::XRatelimit | LimitHeaders::Both)
     }
 
-    /// Whether there are `RateLimit` and `RateLimit-Policy`.
+    /// Whether `RateLimit` and `RateLimit-Policy` are sent.
     pub const fn has_standard(self) -> bool {
         matches!(self, LimitHeaders::Ratelimit | LimitHeaders::Both)
     }
 }
 
-/// How many requests, and the time in which they are allowed.
+/// A quota: a number of requests and a period.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AllowFile {
-    /// How many requests.
+    /// The number of requests.
     ///
     /// Required. Unit: number. Reload: yes.
     pub requests: Option<u64>,
 
-    /// In which time.
+    /// The period.
     ///
     /// Required. Unit: duration. Reload: yes.
     pub per: Option<DurationText>,
@@ -205,23 +208,24 @@ pub struct AllowFile {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Algorithm {
-    /// A bucket of `burst` requests that fills evenly.
+    /// A bucket of `burst` requests that refills at a constant rate.
     #[default]
     Gcra,
-    /// So many in each window, and everything anew in the next. Windows are aligned to the epoch: those of an hour begin
-    /// with the hour (UTC). Around their turn twice as many can come.
+    /// A counter per window that starts at zero in each window. Windows are aligned to the epoch: one-hour windows
+    /// start on the hour (UTC). Around the boundary, twice the quota can pass.
     FixedWindow,
-    /// The same, but the window before counts too, by the part of it that is less than a whole period ago.
+    /// As `fixed_window`, and a share of the previous window also counts. The share is the part of it that lies within
+    /// the last period.
     SlidingWindow,
 }
 
-/// What becomes of a request that is too many.
+/// What happens to requests over the limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum LimitMode {
-    /// It is refused.
+    /// They get 429.
     #[default]
     Enforce,
-    /// It passes and is counted as `shadow_denied`; clients see nothing of the rule.
+    /// They are forwarded and counted as `shadow_denied`; clients do not see the rule.
     Shadow,
 }

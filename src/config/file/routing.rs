@@ -1,6 +1,6 @@
-//! The sections `timeouts`, `upstreams` and `routes` of the file. The comments on the fields are the manual.
+//! The sections `timeouts`, `upstreams` and `routes` of the file. The comments on the fields are the documentation.
 //!
-//! How they are checked against each other is in [`super::super::validate_routing`].
+//! [`super::super::validate_routing`] checks them against each other.
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -10,114 +10,116 @@ use super::cors::CorsForm;
 use super::errors::ErrorsForm;
 use super::forms::{DurationText, Either, SizeText};
 
-/// Time limits towards upstreams.
+/// Upstream timeouts.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TimeoutsFile {
     /// How long one TCP connection attempt may take.
     ///
-    /// When it passes, the client is answered 504 (cause `connection_timeout`), and the request is not tried again: not at
-    /// another server either. Unit: duration. Default: `2s`. Reload: yes.
+    /// After that, the client gets 504 (cause `connection_timeout`). The request is not retried, not on another server
+    /// either. Unit: duration. Default: `2s`. Reload: yes.
     pub connect: Option<DurationText>,
 
-    /// How long one TLS handshake with a server may take.
+    /// How long one TLS handshake with a server may take, after the TCP connection is established.
     ///
-    /// After the connection is there. When it passes, the client is answered 504 (cause `tls_timeout`), and the request is
-    /// not tried again. Unit: duration. Default: `3s`. Reload: yes.
+    /// After that, the client gets 504 (cause `tls_timeout`). The request is not retried. Unit: duration. Default:
+    /// `3s`. Reload: yes.
     pub tls: Option<DurationText>,
 
-    /// How long one attempt may wait until the whole response head is there.
+    /// How long one attempt may wait for the complete response headers after the request was sent.
     ///
-    /// From the request having been sent. When it passes, the client is answered 504 (cause `http_response_timeout`) and
-    /// the request is not repeated. Unit: duration. Default: `15s`. Reload: yes.
+    /// After that, the client gets 504 (cause `http_response_timeout`). The request is not retried. Unit: duration.
+    /// Default: `15s`. Reload: yes.
     pub response_headers: Option<DurationText>,
 
-    /// How long a request may take from its parsed head until the response head has been judged.
+    /// How long a request may take from its parsed request headers until the response headers are accepted.
     ///
-    /// Connecting, retries and back-off included; the clock stands while the client's own bytes are awaited. When it
-    /// passes, the client is answered 504 (cause `deadline_exceeded`). Unit: duration. Default: `30s`. Reload: yes.
+    /// This includes connecting, retries and back-off. Time spent waiting for the request body does not count. After
+    /// that, the client gets 504 (cause `deadline_exceeded`). Unit: duration. Default: `30s`. Reload: yes.
     pub deadline: Option<DurationText>,
 
-    /// How long an upstream may be silent inside a response body, or take nothing of a request body.
+    /// How long an upstream may be idle while it sends a response body or receives a request body.
     ///
-    /// Silence in a response: it has begun, so it is aborted; the client sees a cut message, never a false end. A request
-    /// body that is not taken is 504 (`connection_write_timeout`), unless `deadline` strikes first. Unit: duration.
-    /// Default: `60s`. Reload: yes.
+    /// An idle response body is aborted: the client sees a truncated message, never a false end. A request body that
+    /// the upstream does not accept ends with 504 (cause `connection_write_timeout`), unless `deadline` expires first.
+    /// Unit: duration. Default: `60s`. Reload: yes.
     pub body_idle: Option<DurationText>,
 
-    /// The same silence for `text/event-stream` and gRPC, where waiting is normal.
+    /// The idle timeout for `text/event-stream` and gRPC, where pauses are normal. It replaces `body_idle`.
     ///
-    /// In a call of gRPC it is the silence of both sides, also before the response begins. Unit: duration. Default: `5m`. Reload: yes.
+    /// For gRPC it applies in both directions, also before the response starts. Unit: duration. Default: `5m`. Reload:
+    /// yes.
     pub stream_idle: Option<DurationText>,
 
-    /// How long a tunnel may stay open in which no byte moves, in either direction.
+    /// How long a tunnel may be idle in both directions.
     ///
-    /// A tunnel is what is left of a request after a 101. When the time passes, both of its connections are reset; that is
-    /// counted in `aborted_total` under the cause `tunnel_idle`. Of the other times only `max_duration` holds in a tunnel.
-    /// Unit: duration. Default: `1h`. Reload: yes.
+    /// A tunnel is the connection after a 101 response. After this time both of its connections are reset, and
+    /// `aborted_total` counts cause `tunnel_idle`. Of the other timeouts only `max_duration` applies to tunnels. Unit:
+    /// duration. Default: `1h`. Reload: yes.
     pub tunnel_idle: Option<DurationText>,
 
-    /// How long everything may take, the response body or the tunnel included.
+    /// How long a request may take in total, including its response body or tunnel.
     ///
-    /// A response that has begun is aborted. Unit: duration, or `off`. Default: `off`. Reload: yes.
+    /// After that, a response that has started is aborted. Unit: duration, or `off`. Default: `off`. Reload: yes.
     #[schemars(with = "Option<OrOff<DurationText>>")]
     pub max_duration: Option<DurationText>,
 }
 
-/// A group of servers that can answer the same requests.
+/// A group of equivalent servers.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct UpstreamFile {
     /// The servers; at least one.
     ///
-    /// Each is `host:port`, `http://host:port`, `https://host:port`, or a mapping with the keys below. Either all of them
-    /// speak TLS (`https://`) or none does. Names are resolved in the background. Required. Reload: yes.
+    /// Each is `host:port`, `http://host:port`, `https://host:port`, or a mapping with the keys below. Use TLS
+    /// (`https://`) for all of them or for none. Names are resolved in the background. Required. Reload: yes.
     #[schemars(with = "Option<Vec<Either<ServerText, ServerFile>>>")]
     pub servers: Option<Vec<Either<String, ServerFile>>>,
 
-    /// How a server is chosen.
+    /// How a server is selected.
     ///
     /// Default: `round_robin`. Reload: yes.
     pub balance: Option<Balance>,
 
-    /// Which connections are kept for the next request.
+    /// Which idle connections are kept for later requests.
     pub keepalive: Option<KeepaliveFile>,
 
-    /// When a request is tried again.
+    /// When a request is retried.
     pub retry: Option<RetryFile>,
 
-    /// How many requests the servers work on at once. Off when left out.
+    /// How many concurrent requests the servers receive. No limit if absent.
     pub concurrency: Option<ConcurrencyFile>,
 
     /// How the certificates of `https://` servers are verified.
     ///
-    /// Without it they must be valid for the server's name and signed by an authority that this system trusts (Debian:
-    /// ca-certificates). One that is not is answered 504 (cause `tls_certificate_error`); the log says what is wrong with
-    /// it. TLS 1.2 and 1.3 are spoken.
+    /// Without this section, a certificate must be valid for the host of the server and be issued by an authority that
+    /// the system trusts (Debian: ca-certificates). If verification fails, the client gets 504 (cause
+    /// `tls_certificate_error`) and the log has the reason. TLS 1.2 and 1.3 are supported.
     pub tls: Option<UpstreamTlsFile>,
 
-    /// Whether HTTP/2 is spoken to the servers.
+    /// Whether requests are sent over HTTP/2.
     ///
-    /// `auto`: where a server with TLS agrees to it (ALPN); the others get HTTP/1.1. `always`: without asking, also without
-    /// TLS; a server that does not speak it is answered 504 (cause `http_protocol_error`; over TLS, where it does not agree to
-    /// it, `tls_protocol_error`). Requests share connections, as many at once as the server allows and 100 at most. gRPC
-    /// needs it. Default: `auto`. Reload: yes.
+    /// With `auto`, HTTP/2 is used if a TLS server selects it (ALPN), otherwise HTTP/1.1. With `always`, HTTP/2 is used
+    /// without negotiation, also without TLS; for a server that does not support it, clients get 504 (cause
+    /// `http_protocol_error`, or `tls_protocol_error` if the TLS server does not select it). Requests share
+    /// connections, up to the server's limit of concurrent streams and at most 100. gRPC requires HTTP/2. Default:
+    /// `auto`. Reload: yes.
     pub http2: Option<Http2>,
 
-    /// How often the servers' names are resolved again.
+    /// How often the names of servers are resolved again.
     ///
-    /// When resolving fails, the last known addresses stay in use. Unit: duration. Default: `30s`. Reload: yes.
+    /// If resolution fails, the last known addresses remain in use. Unit: duration. Default: `30s`. Reload: yes.
     pub dns_refresh: Option<DurationText>,
 
-    /// Time limits of this upstream, over the top-level ones.
+    /// Timeouts of this upstream. They override the top-level ones.
     pub timeouts: Option<TimeoutsFile>,
 }
 
-/// How a server is chosen.
+/// How a server is selected.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Balance {
-    /// One after the other, by weight.
+    /// In turn, by weight.
     #[default]
     RoundRobin,
 }
@@ -128,34 +130,33 @@ pub enum Balance {
 pub struct UpstreamTlsFile {
     /// Whether certificates are verified.
     ///
-    /// `false` takes any certificate of anybody: whoever stands between the gateway and the server can read and change
-    /// everything. The log says so as an error at every start and reload. Unit: `true` or `false`. Default: `true`.
-    /// Reload: yes.
+    /// `false` disables certificate verification; a man in the middle can then read and modify traffic. The gateway
+    /// logs this as an error at every startup and reload. Unit: `true` or `false`. Default: `true`. Reload: yes.
     pub verify: Option<bool>,
 
-    /// The name that the servers must be certified for, and that they are asked by (SNI).
+    /// The server name that is sent (SNI) and that certificates must be valid for.
     ///
-    /// With it, a server's own name may be one that no certificate can be for.
-    /// Unit: host name. Default: the host of each server. Reload: yes.
+    /// With it, the host of a server may be a name that no certificate can contain. Unit: host name. Default: the host
+    /// of each server. Reload: yes.
     pub sni: Option<String>,
 
-    /// The authorities that may have signed the certificates, instead of those that the system trusts: a PEM file.
+    /// The certificate authorities that are trusted instead of the system's: a PEM file.
     ///
-    /// Read at the start and at every reload. Unit: path, from the folder of this file. Default: the system's own.
-    /// Reload: yes.
+    /// It is read at startup and on every reload. Unit: path, relative to the directory of this file. Default: the
+    /// system's authorities. Reload: yes.
     pub ca: Option<String>,
 }
 
-/// When HTTP/2 is spoken to servers.
+/// When requests are sent over HTTP/2.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Http2 {
     /// Never.
     Off,
-    /// Where a server with TLS agrees to it.
+    /// If a TLS server selects it (ALPN).
     #[default]
     Auto,
-    /// Without asking.
+    /// Always, without negotiation.
     Always,
 }
 
@@ -163,199 +164,202 @@ pub enum Http2 {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ServerFile {
-    /// The server.
+    /// The address of the server.
     ///
     /// Required. Unit: `host:port`, `http://host:port` or `https://host:port`. Reload: yes.
     #[schemars(with = "Option<ServerText>")]
     pub address: Option<String>,
 
-    /// Its share of the requests, relative to the others'.
+    /// The share of requests that the server receives, relative to the other servers.
     ///
     /// Unit: number, 1 to 1000. Default: `1`. Reload: yes.
     pub weight: Option<u64>,
 }
 
-/// Connections kept open to the servers.
+/// Idle connections to servers.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct KeepaliveFile {
-    /// How many idle connections are kept at most.
+    /// The maximum number of idle connections.
     ///
-    /// Or what the descriptor limit allows, whichever is less: a quarter of it for all upstreams together. 0 makes a new
-    /// connection for every request. Unit: number. Default: `128`. Reload: yes.
+    /// The file descriptor limit may lower it: all upstreams together keep at most a quarter of the descriptors. With
+    /// 0, every request uses a new connection. Unit: number. Default: `128`. Reload: yes.
     pub max: Option<u64>,
 
     /// How long an idle connection is kept.
     ///
-    /// Choose it shorter than the servers' own limit: then they do not close a connection that is just being used.
+    /// Set it below the idle timeout of the servers, so that they do not close a connection that is about to be used.
     /// Unit: duration. Default: `4s`. Reload: yes.
     pub idle: Option<DurationText>,
 }
 
-/// When a request is tried again.
+/// When a request is retried.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RetryFile {
-    /// How often a request is tried at most, the first time included.
+    /// The maximum number of attempts per request, including the first.
     ///
-    /// A failed connection or name is tried again for any method; a connection that closed before any byte of the response
-    /// for idempotent methods; a time limit never. 1 is no retry. Unit: number, 1 to 10. Default: `2`. Reload: yes.
+    /// Failed connections and failed name resolution are retried for every method. A connection that closed before any
+    /// response byte is retried for idempotent methods. Timeouts are never retried. 1 disables retries. Unit: number, 1
+    /// to 10. Default: `2`. Reload: yes.
     pub attempts: Option<u64>,
 
-    /// Statuses of the upstream that are tried again, for idempotent methods.
+    /// Upstream status codes that are retried, for idempotent methods.
     ///
     /// Unit: list of numbers, 400 to 599. Default: `[]`. Reload: yes.
     pub on_status: Option<Vec<u64>>,
 }
 
-/// How many requests an upstream works on at once.
+/// The limit of concurrent requests to an upstream.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ConcurrencyFile {
-    /// How many requests are at the upstream at once, over all its servers.
+    /// The maximum number of concurrent requests to all servers of the upstream together.
     ///
-    /// A request counts from its first attempt to the end of its response. One more waits in the queue, or is answered
-    /// 503 (cause `queue_full`) with a `Retry-After` made of the queue's length and the recent times of requests; the
-    /// upstream sees nothing of it. A smaller value after a reload throws nobody out. Unit: number, 1 to 1000000.
-    /// Required. Reload: yes.
+    /// A request counts from its first attempt to the end of its response. Further requests wait in the queue. If the
+    /// queue is full, the client gets 503 (cause `queue_full`) with a `Retry-After` that is estimated from the queue
+    /// length and recent request durations; the upstream does not receive the request. Lowering the limit on reload
+    /// does not interrupt running requests. Unit: number, 1 to 1000000. Required. Reload: yes.
     pub max: Option<u64>,
 
-    /// How many requests may wait for their turn, first come, first served.
+    /// How many requests may wait in the queue, in order of arrival.
     ///
-    /// 0 refuses at once. A client that leaves while it waits gives its place to the next. Unit: number, 0 to 1000000.
-    /// Default: `64`. Reload: yes.
+    /// With 0, requests above the limit are rejected immediately. A client that disconnects leaves the queue. Unit:
+    /// number, 0 to 1000000. Default: `64`. Reload: yes.
     pub queue: Option<u64>,
 
-    /// How long a request may wait for its turn.
+    /// How long a request may wait in the queue.
     ///
-    /// When it passes, the client is answered 503 (cause `queue_timeout`). Waiting is part of `timeouts.deadline`.
-    /// Unit: duration. Default: `100ms`. Reload: yes.
+    /// After that, the client gets 503 (cause `queue_timeout`). Waiting counts towards `timeouts.deadline`. Unit:
+    /// duration. Default: `100ms`. Reload: yes.
     pub queue_timeout: Option<DurationText>,
 }
 
-/// Which requests go to which upstream, and by which rules.
+/// A route: the requests that it matches, their upstream, and the rules for them.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RouteFile {
-    /// What metrics, the log and `explain` call it.
+    /// The name of the route in metrics, logs and `explain`.
     ///
     /// Required. Unit: 1 to 64 of `A-Z`, `a-z`, `0-9`, `_`, `.` and `-`, each name once. Reload: yes.
     pub name: Option<String>,
 
-    /// Which requests it takes.
+    /// Which requests the route matches.
     #[serde(rename = "match")]
     pub matches: Option<MatchFile>,
 
-    /// Who answers.
+    /// The upstream that requests are forwarded to.
     ///
     /// Required. Unit: a name of `upstreams`. Reload: yes.
     pub upstream: Option<String>,
 
-    /// How errors of this route are made, over the top-level keys.
+    /// How error responses of this route are produced. The keys override the top-level ones.
     ///
     /// Short form: `errors: enforce`, `errors: observe`, `errors: pass`.
     pub errors: Option<ErrorsForm>,
 
-    /// Whose pages may read this route's responses in a browser.
+    /// CORS policy of this route.
     ///
-    /// Short form: `cors: default` takes over the top-level section. Without it, the upstream's own fields pass, and so do
-    /// preflights.
+    /// Short form: `cors: default` uses the top-level policy. Without this key, the `Access-Control-*` fields of the
+    /// upstream are forwarded, and so are preflights.
     pub cors: Option<CorsForm>,
 
-    /// Time limits of this route, over those of its upstream and of the top level.
+    /// Timeouts of this route. They override those of its upstream and the top-level ones.
     pub timeouts: Option<TimeoutsFile>,
 
-    /// How large a request body may be.
+    /// The maximum size of a request body.
     ///
-    /// Larger ones are answered 400 (cause `body_too_large`). Unit: size. Default: `client.max_body`. Reload: yes.
+    /// A larger one gets 400 (cause `body_too_large`). Unit: size. Default: `client.max_body`. Reload: yes.
     pub max_body: Option<SizeText>,
 
-    /// The rate limits that hold here; a request must keep all of them.
+    /// The rate limit rules of this route; a request must be within all of them.
     ///
-    /// A refusal takes nothing from any of them. Every response of the route tells where its client stands, in
-    /// `X-RateLimit-Limit`, `-Remaining` and `-Reset`, by the rule that leaves least. Unit: list of names of
-    /// `rate_limits`, at most 8. Default: `[]`. Reload: yes.
+    /// A denied request uses no quota of any rule. Every response of the route reports the quota of the rule that has
+    /// the least left, in `X-RateLimit-Limit`, `-Remaining` and `-Reset`. Unit: list of names of `rate_limits`, at most
+    /// 8. Default: `[]`. Reload: yes.
     pub rate_limits: Option<Vec<String>>,
 
-    /// Requests that are refused.
+    /// Which requests are denied.
     pub deny: Option<DenyFile>,
 
     /// The only clients that may use the route.
     ///
-    /// Others are answered 403 (cause `http_request_denied`). Unit: list of networks such as `10.0.0.0/8`, or addresses.
+    /// Other clients get 403 (cause `http_request_denied`). Unit: list of networks such as `10.0.0.0/8`, or addresses.
     /// Default: everyone. Reload: yes.
     pub allow_from: Option<Vec<String>>,
 
-    /// How paths with dot segments (`/a/../b`) are taken.
+    /// How paths with dot segments (`/a/../b`) are handled.
     ///
     /// Default: `strict`. Reload: yes.
     pub paths: Option<PathsWord>,
 
-    /// The protocols that a client may change to, by `Upgrade` in a GET on HTTP/1.1.
+    /// The protocols that clients may switch to with `Upgrade`, in a GET request over HTTP/1.1.
     ///
-    /// What is not listed is dropped from the request, which is served as if it had not asked. A 101 of the upstream that
-    /// takes up nothing of what was forwarded is answered 504 (cause `http_upgrade_failed`); for WebSocket that includes a
-    /// wrong `Sec-WebSocket-Accept`. HTTP itself cannot be listed (`h2c`): requests inside would pass by every rule.
-    /// An upstream with `http2: auto` is asked in HTTP/1.1 then; one with `always` is offered no upgrade.
-    /// Unit: list of names such as `websocket`, `[]` for none. Default: `[websocket]`. Reload: yes.
+    /// Protocols that are not listed are removed from the request, which is then handled without an upgrade. If the
+    /// upstream responds with a 101 for a protocol that was not forwarded, or with a wrong `Sec-WebSocket-Accept`, the
+    /// client gets 504 (cause `http_upgrade_failed`). HTTP itself (`h2c`) cannot be listed: requests inside the tunnel
+    /// would bypass every rule. Upgrades are sent over HTTP/1.1 to an upstream with `http2: auto`; an upstream with
+    /// `http2: always` receives none. Unit: list of names such as `websocket`, `[]` for none. Default: `[websocket]`.
+    /// Reload: yes.
     pub upgrades: Option<Vec<String>>,
 
-    /// What the upstream reads in `X-Forwarded-For`.
+    /// What the gateway sends to the upstream in `X-Forwarded-For`.
     ///
     /// Default: `replace`. Reload: yes.
     pub forwarded: Option<ForwardedWord>,
 }
 
-/// Which requests a route takes. What is not given does not restrict.
+/// Which requests a route matches. An absent key matches everything.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MatchFile {
-    /// The host.
+    /// The host of the request.
     ///
-    /// A name such as `api.example.com`, or `*.example.com` for all names below it. Port, case and a final dot of the
-    /// request's Host do not matter. Default: any host. Reload: yes.
+    /// A name such as `api.example.com`, or `*.example.com` for all its subdomains. The port, case and a trailing dot
+    /// of the request's Host are ignored. Default: any host. Reload: yes.
     pub host: Option<String>,
 
-    /// The path.
+    /// The path of the request.
     ///
-    /// `/users/{id}` takes any one segment in place of `{id}`, `/files/{*rest}` everything below `/files/`, that included.
-    /// It is compared with the normalised path of a request (`%61` is `a`, `//` is `/`). Default: `/{*rest}`. Reload: yes.
+    /// `/users/{id}` matches any single segment in place of `{id}`; `/files/{*rest}` matches `/files/` and everything
+    /// below it. The pattern is compared with the normalised request path (`%61` is `a`, `//` is `/`). Default:
+    /// `/{*rest}`. Reload: yes.
     pub path: Option<String>,
 
-    /// The methods. HEAD is served where GET is.
+    /// The methods of the request. GET includes HEAD.
     ///
     /// Unit: list of methods. Default: all. Reload: yes.
     pub methods: Option<Vec<String>>,
 }
 
-/// Requests that are refused.
+/// Which requests are denied.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DenyFile {
-    /// Methods that are answered 403 (cause `http_request_denied`).
+    /// Methods for which clients get 403 (cause `http_request_denied`).
     ///
     /// Unit: list of methods. Default: `[]`. Reload: yes.
     pub methods: Option<Vec<String>>,
 }
 
-/// How paths with dot segments are taken.
+/// How paths with dot segments are handled.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum PathsWord {
-    /// They are answered 400 (cause `ambiguous_path`).
+    /// The client gets 400 (cause `ambiguous_path`).
     #[default]
     Strict,
-    /// They pass unchanged to an upstream that resolves them itself.
+    /// They are forwarded unchanged, to an upstream that resolves them.
     Lenient,
 }
 
-/// What the upstream reads in `X-Forwarded-For`.
+/// What the gateway sends in `X-Forwarded-For`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ForwardedWord {
-    /// The client alone.
+    /// Only the client address.
     #[default]
     Replace,
-    /// The client and the chain of trusted peers behind it.
+    /// The client address and the chain of trusted proxies behind it.
     Append,
 }
