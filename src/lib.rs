@@ -1,19 +1,19 @@
-//! The map of the house. Read it in this order:
+//! A reverse proxy that keeps an API's error contract. Read the modules in this order:
 //!
-//! 1. [`contract`]: what we promise. A fault becomes a ruling, a ruling becomes a reply. Pure.
-//! 2. [`http`]: the rules of HTTP that we hold both sides to. Pure functions on heads.
-//! 3. [`limit`]: how much is allowed: rate limits. Pure. [`limit::redis`]: counts that several gateways share, in Redis.
-//! 4. [`tls`]: certificates, who is shown them, whom we trust, and encrypted streams.
-//! 5. [`upstream`]: who answers: servers, names, connections.
-//! 6. [`config`]: what the operator said, checked.
-//! 7. [`telemetry`]: what is counted and logged.
-//! 8. [`snapshot`]: what one request needs, immutable, behind one pointer.
-//! 9. [`proxy`]: the request path, a straight line. Start at `proxy/request.rs`.
+//! 1. [`contract`]: the error contract and the error policy, which maps a fault to a decision and a reply. Pure.
+//! 2. [`http`]: the rules of HTTP that both sides must follow. Pure functions on header sections.
+//! 3. [`limit`]: rate limits. Pure. [`limit::redis`]: rate limits that several gateways share in Redis.
+//! 4. [`tls`]: certificates, their verification, and encrypted streams.
+//! 5. [`upstream`]: servers, name resolution and connections.
+//! 6. [`config`]: the validated configuration.
+//! 7. [`telemetry`]: metrics and logs.
+//! 8. [`snapshot`]: the immutable state that requests use, behind one pointer.
+//! 9. [`proxy`]: the request path, step by step. Start at `proxy/request.rs`.
 //! 10. [`admin`]: the telemetry endpoints, as pure functions.
-//! 11. [`conformance`]: the misbehaving upstream and client; used by `demo`, `conformance` and by the tests.
+//! 11. [`conformance`]: the faulty upstream and the faulty client, for `demo`, `verify` and the tests.
 //! 12. [`server`]: sockets, threads, signals. [`cli`]: one file per command.
 //!
-//! Imports point down this list's layers and never back; `tests/architecture.rs` holds that.
+//! Modules import only from modules above them; `tests/architecture.rs` enforces the layers.
 
 pub mod admin;
 pub mod cli;

@@ -1,8 +1,8 @@
-//! The executable: the allocator, and the command line. Everything else is in the library; start at `lib.rs`.
+//! The executable: sets the allocator and runs the command line. Everything else is in the library; start at `lib.rs`.
 
 use std::process::ExitCode;
 
-/// 17 % fewer instructions a request than with the C library's allocator (docs/performance.md).
+/// Uses 17 % fewer instructions per request than the allocator of the C library (docs/performance.md).
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

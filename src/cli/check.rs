@@ -1,8 +1,8 @@
-//! `statusquo check`: is this configuration good?
+//! `statusquo check`: validates a configuration.
 //!
-//! It loads the file exactly as `run` does and opens nothing. Certificates must be valid now: `run` would serve an expired
-//! one, and say so. The result is on standard output, what is wrong on standard
-//! error (as JSON, all of it is the result). What is wrong is decided in [`crate::config`].
+//! The file is loaded exactly as by `run`, but nothing is opened. Expired certificates are rejected; `run` serves them
+//! and logs an error. The result is printed on standard output and the problems on standard error; with `--format
+//! json`, everything is one document on standard output.
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -12,23 +12,24 @@ use serde_json::json;
 
 use crate::config::{self, Config, Problems};
 
-/// The exit status of a refused configuration (`EX_CONFIG` of sysexits.h).
+/// The exit status for an invalid configuration (`EX_CONFIG` in sysexits.h).
 pub const INVALID_CONFIG: u8 = 78;
 
-/// How the result is written.
+/// The output format.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum ReportFormat {
-    /// For people.
+    /// Text.
     #[default]
     Text,
-    /// For machines.
+    /// JSON.
     Json,
 }
 
-/// Checks `file`: 0 when it is good, [`INVALID_CONFIG`] when it is not, 1 when the result could not be written.
+/// Checks `file`. The exit status is 0 if it is valid, [`INVALID_CONFIG`] if not, and 1 if the output could not be
+/// written.
 pub fn run(file: &Path, format: ReportFormat) -> ExitCode {
     let parallelism = std::thread::available_parallelism().map_or(1, usize::from);
-    #[expect(clippy::disallowed_methods, reason = "the command line is where the environment is read")]
+    #[expect(clippy::disallowed_methods, reason = "only cli reads the environment")]
     let loaded =
         config::check_file(file, &|name| std::env::var(name).ok(), parallelism, std::time::SystemTime::now());
     let written = report(file, format, &loaded, &mut io::stdout().lock(), &mut io::stderr().lock());
@@ -95,11 +96,11 @@ mod tests {
         (String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())
     }
 
-    const GOOD: &str = include_str!("../../config/minimal.yaml");
+    const VALID: &str = include_str!("../../config/minimal.yaml");
 
     #[test]
     fn check_prints_one_line_on_stdout_for_a_valid_file() {
-        let (out, err) = reported(GOOD, ReportFormat::Text);
+        let (out, err) = reported(VALID, ReportFormat::Text);
         assert_eq!(
             out,
             "statusquo.yaml: configuration is valid: 1 listener, 1 upstream, 1 route, contract appwrite\n"
@@ -109,12 +110,12 @@ mod tests {
 
     #[test]
     fn rate_limit_key_without_client_ip_is_valid_with_a_lockout_warning() {
-        let with = |rules: &str| format!("{GOOD}\nrate_limits: {{ {rules} }}\n");
+        let with = |rules: &str| format!("{VALID}\nrate_limits: {{ {rules} }}\n");
         let (out, err) =
             reported(&with("login: { key: [\"body:email\", route], allow: 10 per 1h }"), ReportFormat::Text);
         assert!(out.starts_with("statusquo.yaml: configuration is valid: "), "{out}");
-        let warning = "rate_limits.login.key: anybody can send another's value and use up what is allowed to them; add client_ip \
-                    to the key, and a rule by client_ip alone beside it";
+        let warning = "rate_limits.login.key: a client can send another client's value and use up its quota; add client_ip \
+                       to the key, and add a second rule with only client_ip";
         assert!(err.starts_with("warnings:\n") && err.contains(warning), "{err}");
         let (out, _) =
             reported(&with("login: { key: [\"body:email\"], allow: 10 per 1h }"), ReportFormat::Json);
@@ -131,17 +132,14 @@ mod tests {
 
     #[test]
     fn problems_are_printed_on_stderr_in_text_format() {
-        let (out, err) = reported(&GOOD.replace("upstream: app", "upstream: apt"), ReportFormat::Text);
+        let (out, err) = reported(&VALID.replace("upstream: app", "upstream: apt"), ReportFormat::Text);
         assert_eq!(out, "statusquo.yaml: configuration is invalid\n");
-        assert!(
-            err.contains("routes[0].upstream: there is no upstream \"apt\"; did you mean \"app\"?"),
-            "{err}"
-        );
+        assert!(err.contains("routes[0].upstream: unknown upstream \"apt\"; did you mean \"app\"?"), "{err}");
     }
 
     #[test]
     fn problems_are_printed_on_stdout_in_json_format() {
-        let (out, err) = reported(&GOOD.replace("upstream: app", "upstream: apt"), ReportFormat::Json);
+        let (out, err) = reported(&VALID.replace("upstream: app", "upstream: apt"), ReportFormat::Json);
         let value: serde_json::Value = serde_json::from_str(&out).unwrap();
         let expected = json!({
             "file": "statusquo.yaml",
@@ -150,7 +148,7 @@ mod tests {
                 "path": "routes[0].upstream",
                 "line": 14,
                 "column": 15,
-                "message": "there is no upstream \"apt\"",
+                "message": "unknown upstream \"apt\"",
                 "help": "did you mean \"app\"?",
             }],
             "warnings": [],
@@ -164,7 +162,7 @@ mod tests {
         let problems = config::load_file(path, &|_| None, 1).unwrap_err();
         assert_eq!(
             problems.to_string(),
-            "cannot read no-such-directory/statusquo.yaml: no such file; pass the path of a configuration, or write one \
+            "cannot read no-such-directory/statusquo.yaml: no such file; pass the path of a configuration file, or create one \
              with `statusquo init`\n"
         );
     }

@@ -1,7 +1,7 @@
-//! `codes`: the contract as documentation, for a terminal, a program, a repository or a browser.
+//! `codes`: prints the contract as documentation, as a table, JSON, Markdown or HTML.
 //!
-//! The page is collected once ([`CodesPage`]) by asking the policy what it would decide, so it cannot say something else than
-//! the gateway does; the four forms only lay it out. Overrides are not shown: `explain` answers for one route.
+//! [`CodesPage`] is built from the decisions of the error policy, so it always matches what the gateway does; the four
+//! formats only lay it out. Overrides are not included: `explain` covers them for one route.
 
 use std::fmt::{self, Write as _};
 use std::io::Write as _;
@@ -18,7 +18,7 @@ use crate::contract::policy::decide;
 use crate::contract::{Cause, Contract, Overrides, PolicyInput, Trigger};
 use crate::telemetry::status_label::LABELLED_STATUSES;
 
-/// The form of the page.
+/// The output format.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum CodesFormat {
     /// Columns for a terminal.
@@ -28,11 +28,11 @@ pub enum CodesFormat {
     Json,
     /// Markdown, as in `docs/codes.md`.
     Markdown,
-    /// One HTML page that loads nothing.
+    /// One HTML page without external resources.
     Html,
 }
 
-/// Prints the contract of `file`, or the built-in one: 0, or 78 when the file is refused.
+/// Prints the contract of `file`, or the built-in one. The exit status is 78 if the file is invalid.
 pub fn run(file: Option<&Path>, format: CodesFormat) -> ExitCode {
     let contract = match file {
         None => Contract::builtin(builtin::DEFAULT_CONTRACT).map(Arc::new),
@@ -48,7 +48,7 @@ pub fn run(file: Option<&Path>, format: CodesFormat) -> ExitCode {
     }
 }
 
-/// The documentation of a contract.
+/// Renders the documentation of a contract.
 pub fn render(contract: &Contract, format: CodesFormat) -> String {
     let page = CodesPage::of(contract);
     match format {
@@ -59,7 +59,7 @@ pub fn render(contract: &Contract, format: CodesFormat) -> String {
     }
 }
 
-/// Everything the page says, in the order in which it says it.
+/// The contents of the page, in its order.
 #[derive(Serialize)]
 struct CodesPage<'a> {
     contract: &'a str,
@@ -86,7 +86,7 @@ struct CauseRow<'a> {
     reserved: bool,
 }
 
-/// What the upstream answered, as words: `402`, or `any other 4xx`.
+/// Upstream status codes that are replaced with `code`.
 #[derive(Serialize)]
 struct StatusRow {
     code: u16,
@@ -163,14 +163,14 @@ impl<'a> CodesPage<'a> {
         out.push('\n');
         aligned_columns(
             &mut out,
-            &["CODE", "UPSTREAM ANSWERED"],
+            &["CODE", "UPSTREAM STATUS"],
             self.upstream_statuses.iter().map(|row| vec![row.code.to_string(), row.status_list()]),
         );
         out
     }
 
     fn json(&self) -> String {
-        // Strings and numbers only: nothing here can fail to serialise.
+        // Strings and numbers only, which always serialise.
         let mut text = serde_json::to_string_pretty(self).unwrap_or_default();
         text.push('\n');
         text
@@ -203,7 +203,7 @@ impl<'a> CodesPage<'a> {
             );
         }
         let _ = writeln!(out, "\n## Errors of the upstream\n\n{UPSTREAM_INTRODUCTION}\n");
-        out.push_str("| upstream answered | code sent |\n|---|---|\n");
+        out.push_str("| upstream status | code sent |\n|---|---|\n");
         for row in &self.upstream_statuses {
             let _ = writeln!(out, "| {} | {} |", row.status_list(), row.code);
         }
@@ -243,14 +243,14 @@ impl<'a> CodesPage<'a> {
             write!(out, "<h2>Errors of the upstream</h2>\n<p>{}</p>\n", escape_html(UPSTREAM_INTRODUCTION));
         html_table(
             &mut out,
-            &["upstream answered", "code sent"],
+            &["upstream status", "code sent"],
             self.upstream_statuses.iter().map(|row| vec![row.status_list(), row.code.to_string()]),
         );
         out.push_str("</html>\n");
         out
     }
 
-    /// The body of the first code, as a client reads it.
+    /// The response body for the first code.
     fn example(&self) -> String {
         self.codes.first().map_or_else(String::new, |row| {
             let message = serde_json::Value::from(row.message);
@@ -271,20 +271,20 @@ impl StatusRow {
     }
 }
 
-/// What the policy decides where no override speaks.
-fn decide_code(contract: &Contract, case: Trigger) -> u16 {
-    let input = PolicyInput { trigger: case, upstream: None, method: &Method::GET };
+/// The code that the policy selects without overrides.
+fn decide_code(contract: &Contract, trigger: Trigger) -> u16 {
+    let input = PolicyInput { trigger, upstream: None, method: &Method::GET };
     decide(contract, &input, &Overrides::default()).code().status()
 }
 
-/// The answers of an upstream that leave as `code`; `None` when there are none.
+/// The upstream status codes that clients receive as `code`; `None` if there are none.
 fn upstream_statuses_for(contract: &Contract, code: u16) -> Option<StatusRow> {
     let named = |status: &u16| LABELLED_STATUSES.contains(status) || contract.code(*status).is_some();
     let maps_to_code = |status: u16| decide_code(contract, Trigger::UpstreamStatus(status)) == code;
     let mut upstream_status: Vec<StatusLabel> =
         (400..600).filter(|status| named(status) && maps_to_code(*status)).map(StatusLabel::Status).collect();
     for (text, mut class) in [("any other 4xx", 400..500), ("any other 5xx", 500..600)] {
-        // The unnamed statuses of a class are decided alike; a test holds that.
+        // The policy treats all unlisted status codes of a class alike; a test checks that.
         if class.find(|status| !named(status)).is_some_and(maps_to_code) {
             upstream_status.push(StatusLabel::Other(text));
         }
@@ -292,13 +292,12 @@ fn upstream_statuses_for(contract: &Contract, code: u16) -> Option<StatusRow> {
     (!upstream_status.is_empty()).then_some(StatusRow { code, upstream_status })
 }
 
-/// Left-aligned columns, the last as wide as it is.
+/// Left-aligned columns; the last is not padded.
 fn aligned_columns(out: &mut String, headers: &[&str], rows: impl Iterator<Item = Vec<String>>) {
     let rows: Vec<Vec<String>> =
         std::iter::once(headers.iter().map(ToString::to_string).collect()).chain(rows).collect();
-    let width = |column: usize| {
-        rows.iter().filter_map(|row| row.get(column)).map(|cell_value| cell_value.chars().count()).max()
-    };
+    let width =
+        |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
     let widths: Vec<usize> = (0..headers.len()).map(|column| width(column).unwrap_or(0)).collect();
     for row in &rows {
         let padded =
@@ -309,7 +308,7 @@ fn aligned_columns(out: &mut String, headers: &[&str], rows: impl Iterator<Item 
 }
 
 fn html_table(out: &mut String, headers: &[&str], rows: impl Iterator<Item = Vec<String>>) {
-    let headers = headers.iter().map(|head| format!("<th>{head}")).collect::<String>();
+    let headers = headers.iter().map(|header| format!("<th>{header}")).collect::<String>();
     let _ = write!(out, "<div><table>\n<tr>{headers}\n");
     for row in rows {
         let cells = row.iter().map(|cell| format!("<td>{cell}")).collect::<String>();
@@ -318,7 +317,7 @@ fn html_table(out: &mut String, headers: &[&str], rows: impl Iterator<Item = Vec
     out.push_str("</table></div>\n");
 }
 
-/// Text as HTML; what stands between backticks becomes `<code>`.
+/// Escapes text for HTML; text between backticks becomes `<code>`.
 fn escape_html(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut code = false;
@@ -341,17 +340,17 @@ fn escape_html(text: &str) -> String {
     out
 }
 
-/// Text in a Markdown table.
+/// Escapes text for a Markdown table cell.
 fn escape_cell(text: &str) -> String {
     text.replace('\\', "\\\\").replace('|', "\\|").replace('<', "&lt;")
 }
 
 const INTRODUCTION: &str =
-    "Every error that leaves the gateway has one of these codes and a JSON body of this form:";
-const CAUSES_INTRODUCTION: &str = "Why the gateway answered by itself, and with which code. The names are those of metrics, of the log and of \
-     overrides in the configuration. No request is answered with a reserved one yet.";
-const UPSTREAM_INTRODUCTION: &str = "What the upstream answers and what the client is sent, where no override says otherwise. A code of the \
-     contract stays what it is.";
+    "Every error response that the gateway sends has one of these codes and a JSON body of this form:";
+const CAUSES_INTRODUCTION: &str = "Why the gateway generated an error response, and with which code. Metrics, logs and the overrides in the \
+     configuration use the same names. Reserved causes are not raised yet.";
+const UPSTREAM_INTRODUCTION: &str = "The status code of the upstream and the code that the client receives, unless an override applies. Codes that \
+     the contract documents are forwarded unchanged.";
 const STYLESHEET: &str = "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color-scheme:light dark}\
      div{overflow-x:auto}table{border-collapse:collapse}th,td{text-align:left;vertical-align:top;padding:.3rem .8rem .3rem 0;\
      border-bottom:1px solid #8885}pre{overflow-x:auto}";

@@ -1,7 +1,7 @@
-//! `demo`: the gateway before an embedded upstream that misbehaves on purpose, on loopback, without a file.
+//! `demo`: runs the gateway in front of an embedded faulty upstream, on loopback, without a configuration file.
 //!
-//! It prints the `curl` lines to try. The configuration is an ordinary one, made here and read by the ordinary loader;
-//! `--print-config` shows it.
+//! It prints `curl` commands to try. The configuration is generated as text and loaded like a file; `--print-config`
+//! prints it.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -16,29 +16,29 @@ use crate::conformance::{FaultyUpstream, success_routes, tls_servers};
 use crate::server::boot::Listening;
 use crate::tls::cert_verification::CertVerification;
 
-/// The demo's port when it is free: the one that people try first.
+/// The port of the demo if it is free.
 const DEFAULT_PORT: u16 = 8080;
 
-/// So many of each sort fit a screen together.
+/// Keeps the output within one screen.
 const SHOWN_PER_CATEGORY: usize = 4;
 
-/// What the demo can be told.
+/// The options of `demo`.
 #[derive(Debug, clap::Args)]
 pub struct DemoOptions {
-    /// Print the configuration and end.
+    /// Print the configuration and exit.
     #[arg(long)]
     print_config: bool,
-    /// The port of the gateway; by default 8080, or a free one when that is taken.
+    /// The port of the gateway; by default 8080, or a free port if 8080 is in use.
     #[arg(long)]
     port: Option<u16>,
 }
 
-/// Serves until a signal ends it.
+/// Serves until a signal.
 pub fn run(options: &DemoOptions) -> ExitCode {
     let faulty_upstream = match FaultyUpstream::start() {
         Ok(faulty_upstream) => faulty_upstream,
         Err(error) => {
-            print_message(&format!("cannot start the misbehaving upstream on loopback: {error}"));
+            print_message(&format!("cannot start the faulty upstream on loopback: {error}"));
             return ExitCode::FAILURE;
         }
     };
@@ -53,21 +53,24 @@ pub fn run(options: &DemoOptions) -> ExitCode {
             match CertVerification::from_pem(faulty_upstream.ca_pem().as_bytes()) {
                 Ok(trust) => set_trust(&mut config, &Arc::new(trust)),
                 Err(tls_error) => {
-                    print_message(&format!("the certificate of our own authority: {}", tls_error.message));
+                    print_message(&format!(
+                        "cannot use the certificate authority of the demo: {}",
+                        tls_error.message
+                    ));
                     return ExitCode::FAILURE;
                 }
             }
             serve(config, None, move |listening| print_examples(listening, &faults))
         }
         Err(problems) => {
-            // Our own text: if it is refused, that is a bug of ours, and it says which.
+            // The configuration is generated, so a problem is a bug; the message shows which.
             print_message(&problems.to_string());
             ExitCode::FAILURE
         }
     }
 }
 
-/// Servers that speak TLS have to be certified by it.
+/// Verifies the certificates of TLS servers with `trust`.
 fn set_trust(config: &mut Config, trust: &Arc<CertVerification>) {
     for upstream in config.upstreams.iter_mut().filter(|upstream| upstream.cert_verification.is_some()) {
         upstream.cert_verification = Some(Arc::clone(trust));
@@ -79,7 +82,7 @@ fn free_port() -> u16 {
     if TcpListener::bind(address).is_ok() { DEFAULT_PORT } else { 0 }
 }
 
-/// Short limits, so that nobody waits long for a 504.
+/// Timeouts are short, so that every 504 arrives soon.
 fn build_configuration(faulty_upstream: &FaultyUpstream, faults: &[UpstreamFault], port: u16) -> String {
     let mut text = format!(
         "version: 1\nworkers: 1\ndrain_delay: 0s\ndrain: 2s\nlisten: [{{ address: \"127.0.0.1:{port}\" }}]\n\
@@ -91,7 +94,7 @@ fn build_configuration(faulty_upstream: &FaultyUpstream, faults: &[UpstreamFault
         let options = if server_kind.requires_http2() {
             ", http2: always".to_owned()
         } else if server_kind.requires_tls() {
-            // Once it is read, the authority of these servers is set in the place of that: it is in no file.
+            // `set_trust` replaces this after loading: the authority of these servers is not in a file.
             format!(", tls: {{ verify: false, sni: {} }}", tls_servers::SERVER_NAME)
         } else {
             String::new()
@@ -120,14 +123,14 @@ fn build_configuration(faulty_upstream: &FaultyUpstream, faults: &[UpstreamFault
 fn print_examples(listening: &Listening, faults: &[UpstreamFault]) {
     let Some(gateway) = listening.gateway.first() else { return };
     let mut text = format!(
-        "\nstatusquo is in front of an upstream that misbehaves in {} ways. Whatever it does, the answer is documented.\n\n\
-         It behaves here:\n",
+        "\nstatusquo is in front of an upstream with {} faults. For each of them, the client gets a documented response.\n\n\
+         Successful responses:\n",
         faults.len()
     );
-    for good in success_routes() {
-        print_line(&mut text, *gateway, good.path, good.description, good.status);
+    for route in success_routes() {
+        print_line(&mut text, *gateway, route.path, route.description, route.status);
     }
-    text.push_str("\nAnd breaks here (docs/faults.md lists all the ways, each under its name):\n");
+    text.push_str("\nFaults (docs/faults.md lists all of them by name):\n");
     for category in FaultCategory::ALL {
         let shown = faults.iter().filter(|fault| fault.category == category && fault.request.is_plain_get());
         for fault in shown.take(SHOWN_PER_CATEGORY) {
@@ -136,10 +139,10 @@ fn print_examples(listening: &Listening, faults: &[UpstreamFault]) {
     }
     let _ = write!(
         text,
-        "\nWhat was counted:\n  curl -s http://{}/metrics | grep -v '^#' | grep errors_total\n\nCtrl-C ends it.\n",
+        "\nCounters:\n  curl -s http://{}/metrics | grep -v '^#' | grep errors_total\n\nStop with Ctrl-C.\n",
         listening.telemetry
     );
-    // Nobody may be reading; serving goes on.
+    // Standard output may be closed; serving continues.
     let _ = std::io::stdout().lock().write_all(text.as_bytes());
 }
 

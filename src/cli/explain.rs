@@ -1,9 +1,10 @@
-//! `explain`: the exact answer that a client would get for a cause or an upstream's status, and which rule decided.
+//! `explain`: prints the exact response that a client would get for a cause or an upstream status code, and which rule
+//! decides.
 //!
-//! Nothing is served and nothing is guessed: the ruling and the reply come from the functions that the request path
-//! calls (`ErrorContext`), the bytes from the door's own writer, the labels from a real registry and the log line from the
-//! real log. What a lone cause leaves open (in which phase it is raised, whether a route is known by then) is filled in by
-//! [`cause_defaults`]; [`explanation`] asks, [`print`](mod@print) shows.
+//! Nothing is served. The decision and the reply come from the functions of the request path (`ErrorContext`), the
+//! bytes from the writer of local replies, the labels from a metrics registry and the log line from the access log.
+//! [`cause_defaults`] supplies what a cause alone does not determine (its phase, and whether a route is known);
+//! [`explanation`] builds the result and [`print`](mod@print) formats it.
 
 mod cause_defaults;
 mod explanation;
@@ -28,50 +29,50 @@ use cause_defaults::CauseDefaults;
 use explanation::Explanation;
 use rate_limits::{RateLimitState, RequestPosition};
 
-/// The exit status of a command line that cannot be followed.
+/// The exit status for an invalid command line.
 const EXIT_USAGE: u8 = 2;
 
-/// What is asked.
+/// The options of `explain`.
 #[derive(Debug, clap::Args)]
 #[command(group(clap::ArgGroup::new("what").required(true)))]
 pub struct ExplainOptions {
-    /// The cause, by its name, such as connection_refused; `statusquo codes` lists them all.
+    /// The name of the cause, such as connection_refused; `statusquo codes` lists all causes.
     #[arg(long, group = "what", value_parser = parse_cause)]
     cause: Option<Cause>,
-    /// The error that the upstream answered by itself, 400 to 599.
+    /// The status code of an upstream error response, 400 to 599.
     #[arg(long, group = "what", value_name = "STATUS", value_parser = clap::value_parser!(u16).range(400..=599))]
     upstream_status: Option<u16>,
-    /// The route of the request; by default the first one of the file, or of --upstream.
+    /// The route of the request; by default the first route of the file, or of --upstream.
     #[arg(long, value_name = "NAME")]
     route: Option<String>,
-    /// The upstream of the request; by default that of the route.
+    /// The upstream of the request; by default the upstream of the route.
     #[arg(long, value_name = "NAME")]
     upstream: Option<String>,
     /// The method of the request.
     #[arg(long, default_value = "GET", value_parser = parse_method)]
     method: Method,
-    /// How much of the request had reached the upstream; by default what is usual for the cause. It is read in
-    /// `request_sent` and `retryable`, where `errors.include` asks for them.
+    /// How much of the request was sent to the upstream; by default the usual value for the cause. It appears in
+    /// `request_sent` and `retryable`, if `errors.include` contains them.
     #[arg(long, value_enum, value_name = "HOW_MUCH")]
     request_sent: Option<RequestSentArg>,
-    /// The origin of the page whose script asks, such as `https://app.example.com`; it is read where there is `cors`.
+    /// The origin of the requesting page, such as `https://app.example.com`; used if a CORS policy applies.
     #[arg(long)]
     origin: Option<String>,
     #[command(flatten)]
     file: ConfigArg,
-    /// How the answer is printed.
+    /// The output format.
     #[arg(long, value_enum, default_value_t)]
     format: ReportFormat,
 }
 
-/// How much of a request had reached the upstream.
+/// How much of a request was sent to the upstream.
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
 enum RequestSentArg {
-    /// Not a byte.
+    /// Nothing.
     None,
-    /// Some of it.
+    /// A part.
     Partial,
-    /// All of it.
+    /// Everything.
     Full,
 }
 
@@ -85,16 +86,17 @@ impl From<RequestSentArg> for RequestSent {
     }
 }
 
-/// Prints the answer: 0, 2 when a name is not in the file, 78 when the file is refused, 1 when nobody takes the output.
+/// Prints the explanation. The exit status is 2 for a name that is not in the file, 78 for an invalid file, and 1 if
+/// the output could not be written.
 pub fn run(options: &ExplainOptions) -> ExitCode {
     let config = match load_or_exit(&options.file.file) {
         Ok(config) => config,
-        Err(rate_limited) => return rate_limited,
+        Err(exit_code) => return exit_code,
     };
     let input = match resolve(options, &config) {
         Ok(input) => input,
-        Err(sentence) => {
-            print_message(&sentence);
+        Err(message) => {
+            print_message(&message);
             return ExitCode::from(EXIT_USAGE);
         }
     };
@@ -109,35 +111,35 @@ pub fn run(options: &ExplainOptions) -> ExitCode {
     }
 }
 
-/// What is to be explained, with nothing left open.
+/// The error to explain, with all defaults applied.
 #[derive(Debug)]
 struct ExplainInput<'a> {
     trigger: Trigger,
-    /// Number in the file, and the route; `None` where no route is known when the cause is raised.
+    /// The index in the file and the route; `None` if no route is known when the cause is raised.
     route: Option<(usize, &'a config::RouteConfig)>,
     upstream: Option<&'a str>,
-    /// GET where the request is not known.
+    /// GET if the request is not known.
     method: &'a Method,
     is_head: bool,
     defaults: CauseDefaults,
     request_sent: RequestSent,
-    /// The rules of cross-origin sharing that hold, and for whom.
+    /// The CORS policy that applies.
     cors_policy: Option<&'a Arc<cors::CorsPolicy>>,
     origin: Option<&'a str>,
-    /// What the rate limits of the route say.
+    /// The results of the route's rate limits.
     rate_limits: RateLimitState<'a>,
     limit_headers: config::LimitHeaders,
-    /// What had to be assumed.
+    /// The assumptions that were made.
     notes: Vec<String>,
 }
 
-/// Fills in what the command line leaves open.
+/// Applies defaults to the command line.
 fn resolve<'a>(options: &'a ExplainOptions, config: &'a Config) -> Result<ExplainInput<'a>, String> {
     let rate_limited = options.cause == Some(Cause::RateLimited);
     let chosen = choose_route(options, config, rate_limited)?;
     let (trigger, defaults) = match (options.cause, options.upstream_status) {
         (Some(cause), _) => (Trigger::Fault(cause), CauseDefaults::for_cause(cause, options.route.is_some())),
-        // clap lets nobody by without one of the two.
+        // clap requires one of the two.
         (None, status) => {
             (Trigger::UpstreamStatus(status.unwrap_or(500)), CauseDefaults::FOR_UPSTREAM_RESPONSE)
         }
@@ -147,24 +149,27 @@ fn resolve<'a>(options: &'a ExplainOptions, config: &'a Config) -> Result<Explai
         notes.push(note.to_owned());
     }
     if !defaults.has_route && (options.route.is_some() || options.upstream.is_some()) {
-        notes.push(format!("{} is raised without a route: only the top-level errors hold.", trigger.name()));
+        notes.push(format!(
+            "{} is raised without a route: only the top-level errors section applies.",
+            trigger.name()
+        ));
     }
     if !defaults.has_request && options.method != Method::GET {
         notes.push(
-            "Nothing is known of the request by then, but that an answer to HEAD has no body.".to_owned(),
+            "The method is not known at that point, except that a response to HEAD has no body.".to_owned(),
         );
     }
     let route = chosen.filter(|_| defaults.has_route);
     if rate_limited && !route.is_some_and(|(_, route)| rate_limits::is_limited(config, route)) {
-        notes.push("No rate limit of this route refuses anything.".to_owned());
+        notes.push("No rate limit of this route denies requests.".to_owned());
     }
     if let (Some((_, route)), None) = (route, &options.route)
         && config.routes.len() > 1
     {
         let count = config.routes.len();
-        notes.push(format!("{} is one of {count} routes; --route chooses another.", route.name));
+        notes.push(format!("{} is one of {count} routes; --route selects another.", route.name));
     }
-    // The answer to a panic knows what is in memory; a store that does not answer says nothing.
+    // The response to a panic reports in-memory limits; an unavailable backend reports nothing.
     let position = match trigger {
         _ if rate_limited => RequestPosition::OverLimit,
         Trigger::Fault(Cause::LimiterUnavailable | Cause::ProxyInternalError) => {
@@ -181,12 +186,12 @@ fn resolve<'a>(options: &'a ExplainOptions, config: &'a Config) -> Result<Explai
         method: if defaults.has_request { &options.method } else { &GET_METHOD },
         is_head: options.method == Method::HEAD,
         cors_policy: match chosen.filter(|_| defaults.has_route || defaults.phase == Phase::Internal) {
-            // A bug of ours strikes on a route, although its counters no longer know which.
+            // A panic occurs on a route, although its counters have no route label.
             Some((_, route)) => route.cors.as_ref(),
             None => config.cors.as_ref(),
         },
         origin: options.origin.as_deref(),
-        // What strikes after they were asked wears what they said, even where nothing else is known any more.
+        // Responses after the rate limits were evaluated carry their headers, even if the route label is lost.
         rate_limits: chosen
             .filter(|_| defaults.has_route || defaults.phase == Phase::Internal)
             .map_or_else(RateLimitState::default, |(_, route)| {
@@ -201,8 +206,8 @@ fn resolve<'a>(options: &'a ExplainOptions, config: &'a Config) -> Result<Explai
 
 static GET_METHOD: Method = Method::GET;
 
-/// The route that was named, or the first that leads to the upstream that was named; where neither was, one with limits
-/// precedes if that is asked for.
+/// The route of `--route`, or the first route of `--upstream`; with neither, the first route, or the first with rate
+/// limits if `limited`.
 fn choose_route<'a>(
     options: &ExplainOptions,
     config: &'a Config,
@@ -213,7 +218,7 @@ fn choose_route<'a>(
         Some(name) => {
             Some(config.upstreams.iter().position(|entry| entry.name == *name).ok_or_else(|| {
                 let names: Vec<&str> = config.upstreams.iter().map(|entry| entry.name.as_str()).collect();
-                format!("there is no upstream \"{name}\"; {}", deserialize::did_you_mean(name, &names))
+                format!("unknown upstream \"{name}\"; {}", deserialize::did_you_mean(name, &names))
             })?)
         }
     };
@@ -227,19 +232,19 @@ fn choose_route<'a>(
             let found = config.routes.iter().enumerate().find(|(_, entry)| entry.name == *name);
             let (number, route) = found.ok_or_else(|| {
                 let names: Vec<&str> = config.routes.iter().map(|entry| entry.name.as_str()).collect();
-                format!("there is no route \"{name}\"; {}", deserialize::did_you_mean(name, &names))
+                format!("unknown route \"{name}\"; {}", deserialize::did_you_mean(name, &names))
             })?;
             if upstream.is_some_and(|number| number != route.upstream) {
                 let route_upstream =
                     config.upstreams.get(route.upstream).map_or("", |entry| entry.name.as_str());
                 return Err(format!(
-                    "the route \"{name}\" leads to the upstream \"{route_upstream}\"; leave one of the two out"
+                    "route \"{name}\" uses upstream \"{route_upstream}\"; remove --route or --upstream"
                 ));
             }
             Ok(Some((number, route)))
         }
         (None, Some(name)) => {
-            candidates.next().map(Some).ok_or_else(|| format!("no route leads to the upstream \"{name}\""))
+            candidates.next().map(Some).ok_or_else(|| format!("no route uses the upstream \"{name}\""))
         }
         (None, None) => {
             let limited =
@@ -252,12 +257,12 @@ fn choose_route<'a>(
 fn parse_cause(name: &str) -> Result<Cause, String> {
     Cause::from_name(name).ok_or_else(|| {
         if name == UPSTREAM_RESPONSE {
-            return "the upstream's own errors differ by status: use --upstream-status".to_owned();
+            return "errors of the upstream depend on the status code; use --upstream-status".to_owned();
         }
         let names: Vec<&str> = Cause::ALL.iter().map(|cause| cause.name()).collect();
         match config::problem::closest_match(name, names.iter().copied()) {
-            Some(suggestion) => format!("there is no such cause; did you mean {suggestion}?"),
-            None => "there is no such cause; `statusquo codes` lists them".to_owned(),
+            Some(suggestion) => format!("unknown cause; did you mean {suggestion}?"),
+            None => "unknown cause; `statusquo codes` lists all causes".to_owned(),
         }
     })
 }

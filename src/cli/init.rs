@@ -1,4 +1,4 @@
-//! `init`: writes a commented file to start from. It never touches one that is there.
+//! `init`: writes a commented configuration file to start from. It never overwrites a file.
 
 use std::fs::File;
 use std::io::{self, Write as _};
@@ -7,10 +7,11 @@ use std::process::ExitCode;
 
 use super::run::print_message;
 
-/// The file. A test holds that `check` accepts it.
+/// A test verifies that `check` accepts it.
 const TEMPLATE: &str = include_str!("init.yaml");
 
-/// Writes it to `file`, or to standard output for `-`: 0, or 1 when it cannot be written or is there already.
+/// Writes the template to `file`, or to standard output for `-`. The exit status is 1 if the file exists or cannot be
+/// written.
 pub fn run(file: &Path) -> ExitCode {
     let name = file.display();
     let written = if file == Path::new("-") {
@@ -19,24 +20,24 @@ pub fn run(file: &Path) -> ExitCode {
         File::create_new(file).and_then(|mut output| output.write_all(TEMPLATE.as_bytes())).map_err(|error| {
             match error.kind() {
                 io::ErrorKind::AlreadyExists => {
-                    format!("{name} is there already and stays as it is; name another file, or - to print")
+                    format!("{name} already exists and was not changed; write another file, or print with -")
                 }
                 io::ErrorKind::NotFound => {
-                    format!("cannot write {name}: there is no such directory; create it first")
+                    format!("cannot write {name}: no such directory; create it first")
                 }
-                _ => format!("cannot write {name}: {error}; name a file that you may write"),
+                _ => format!("cannot write {name}: {error}; use a writable path"),
             }
         })
     };
     match written {
         Ok(()) => {
             if file != Path::new("-") {
-                print_message(&format!("wrote {name}; now: statusquo check {name} && statusquo run {name}"));
+                print_message(&format!("wrote {name}; next: statusquo check {name} && statusquo run {name}"));
             }
             ExitCode::SUCCESS
         }
-        Err(sentence) => {
-            print_message(&sentence);
+        Err(message) => {
+            print_message(&message);
             ExitCode::FAILURE
         }
     }

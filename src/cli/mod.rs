@@ -1,7 +1,7 @@
-//! The command line: one file per command. The only room that reads the environment and writes to standard output.
+//! The command line: one file per command. The only module that reads the environment and writes to standard output.
 //!
-//! Results go to standard output, text for people to standard error. Exit codes: 0 fine, 1 runtime failure, 2 command
-//! line, 78 configuration refused.
+//! Results go to standard output, messages to standard error. Exit codes: 0 success, 1 runtime failure, 2 invalid
+//! command line, 78 invalid configuration.
 
 pub mod check;
 pub mod codes;
@@ -24,7 +24,7 @@ use clap::{Parser, Subcommand};
 use crate::config::{self, Config, Problems};
 use crate::server::reload::ConfigLoader;
 
-/// The gateway that keeps an API's error contract: whatever the services behind it do, clients get documented codes.
+/// A reverse proxy that keeps an API's error contract: every failure reaches the client as a documented code.
 #[derive(Debug, Parser)]
 #[command(name = "statusquo", version, about, propagate_version = true, after_help = FIRST_STEPS)]
 pub struct Cli {
@@ -34,37 +34,37 @@ pub struct Cli {
 
 const FIRST_STEPS: &str = "\
 First steps:
-  statusquo demo                           an upstream that misbehaves, and the curl lines to try
-  statusquo proxy --to 127.0.0.1:3000      in front of a service of yours, without a file
-  statusquo init && statusquo run          with a file, statusquo.yaml
+  statusquo demo                           a faulty upstream, and curl commands to try
+  statusquo proxy --to 127.0.0.1:3000      in front of your service, without a file
+  statusquo init && statusquo run          with a configuration file, statusquo.yaml
 
-Exit codes: 0 fine, 1 runtime failure, 2 command line, 78 configuration refused.";
+Exit codes: 0 success, 1 runtime failure, 2 invalid command line, 78 invalid configuration.";
 
-/// What to do.
+/// The commands.
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Serve a configuration until SIGTERM.
     Run(ConfigArg),
-    /// Serve without a file: one address in front of one or more servers.
+    /// Serve without a configuration file: one address in front of one or more servers.
     Proxy(proxy::ProxyOptions),
-    /// Start the gateway before an embedded misbehaving upstream and print what to try.
+    /// Start the gateway in front of an embedded faulty upstream and print commands to try.
     Demo(demo::DemoOptions),
-    /// Write a commented configuration to start from; `-` prints it.
+    /// Write a commented configuration file to start from; `-` prints it.
     Init(ConfigArg),
     /// Validate a configuration; exit 0 or 78.
     Check {
         #[command(flatten)]
         file: ConfigArg,
-        /// How the result is printed.
+        /// The output format.
         #[arg(long, value_enum, default_value_t)]
         format: check::ReportFormat,
     },
-    /// Show the exact answer a client would get for a cause or an upstream's status, and which rule decides.
+    /// Show the exact response that a client would get for a cause or an upstream status code, and which rule decides.
     Explain(explain::ExplainOptions),
-    /// Provoke every fault against a configuration, with local servers that misbehave; exit 1 when anything leaves the
+    /// Inject every fault into a gateway with this configuration, on loopback; exit 1 if a response violates the
     /// contract.
     Verify(verify::VerifyOptions),
-    /// Ask the rate limits without serving.
+    /// Evaluate rate limits without serving.
     Limits {
         #[command(subcommand)]
         command: LimitsCommand,
@@ -73,13 +73,13 @@ enum Command {
     Codes {
         #[command(flatten)]
         file: OptionalConfigArg,
-        /// How it is printed.
+        /// The output format.
         #[arg(long, value_enum, default_value_t)]
         format: codes::CodesFormat,
     },
     /// Print the JSON Schema of the configuration, for editors and validators.
     Schema,
-    /// Print the completions of a shell.
+    /// Print shell completions.
     Completions {
         /// The shell.
         shell: clap_complete::Shell,
@@ -88,30 +88,30 @@ enum Command {
     Man,
 }
 
-/// What to ask the rate limits.
+/// The commands of `limits`.
 #[derive(Debug, Subcommand)]
 enum LimitsCommand {
-    /// Replay an access log: whom would the rules have refused, when, and which rule?
+    /// Replay an access log and show which requests the rate limits would have denied.
     Simulate(simulate::SimulateOptions),
 }
 
 /// The configuration file of a command.
 #[derive(Debug, clap::Args)]
 struct ConfigArg {
-    /// The configuration.
+    /// The configuration file.
     #[arg(value_name = "FILE", env = "STATUSQUO_CONFIG", default_value = "statusquo.yaml")]
     file: PathBuf,
 }
 
-/// The configuration file of a command that can do without.
+/// The optional configuration file of a command.
 #[derive(Debug, clap::Args)]
 struct OptionalConfigArg {
-    /// The configuration whose contract is printed; without one, the built-in contract.
+    /// The configuration file whose contract is printed; by default the built-in contract.
     #[arg(value_name = "FILE", env = "STATUSQUO_CONFIG")]
     file: Option<PathBuf>,
 }
 
-/// Reads the command line and does what it says.
+/// Parses the command line and runs the command.
 pub fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Run(file) => run::run(&file.file),
@@ -129,7 +129,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Loads a configuration with the variables of the environment; says what is wrong with it.
+/// Loads a configuration with the environment's variables; prints its problems.
 fn load_or_exit(file: &Path) -> Result<Config, ExitCode> {
     read_config(file).map_err(|problems| {
         run::print_message(&problems.to_string());
@@ -137,18 +137,18 @@ fn load_or_exit(file: &Path) -> Result<Config, ExitCode> {
     })
 }
 
-/// How the file is read again while it is served.
+/// Reads the file again on reload.
 fn reloader(file: &Path) -> ConfigLoader {
     let file = file.to_owned();
     Arc::new(move || read_config(&file))
 }
 
 fn read_config(file: &Path) -> Result<Config, Problems> {
-    #[expect(clippy::disallowed_methods, reason = "the command line is where the environment is read")]
+    #[expect(clippy::disallowed_methods, reason = "only cli reads the environment")]
     config::load_file(file, &|name| std::env::var(name).ok(), parallelism())
 }
 
-/// What `workers: auto` means here.
+/// The value of `workers: auto`.
 fn parallelism() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }

@@ -1,4 +1,4 @@
-//! `completions` and `man`: what a package of the product installs beside it, made from the command line's own help.
+//! `completions` and `man`: shell completions and the manual page for packages, generated from the command-line help.
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -8,19 +8,19 @@ use clap_complete::Shell;
 
 use super::Cli;
 
-/// Prints the completions of one shell.
+/// Prints the completions for one shell.
 pub fn completions(shell: Shell) -> ExitCode {
     let mut text = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), env!("CARGO_PKG_NAME"), &mut text);
     print_bytes(&text)
 }
 
-/// Prints the manual page: the program, then every command with its options.
+/// Prints the manual page: the program, then each command with its options.
 pub fn man() -> ExitCode {
     let mut program = Cli::command();
     program.build();
     let mut text = Vec::new();
-    // Writing into memory does not fail.
+    // Writing to memory cannot fail.
     let _ = clap_mangen::Man::new(program.clone()).render(&mut text);
     for command in program.get_subcommands().filter(|command| command.get_name() != "help") {
         let page = clap_mangen::Man::new(command.clone());

@@ -1,7 +1,7 @@
-//! `proxy`: one address in front of one or more servers, without a file.
+//! `proxy`: serves one address in front of one or more servers, without a configuration file.
 //!
-//! The options become an ordinary configuration, read by the ordinary loader, so there is nothing here that a file could
-//! not say; `--print-config` shows it, to start a file from.
+//! The options become a configuration text that is loaded like a file. `--print-config` prints it, as a start for a
+//! file.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -12,27 +12,27 @@ use super::parallelism;
 use super::run::{print_addresses, print_message, serve};
 use crate::config::{self, problem::Diagnostic, units};
 
-/// What to serve.
+/// The options of `proxy`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = USAGE_EXAMPLES)]
 pub struct ProxyOptions {
-    /// Address and port to accept clients on; ":8080" is every IPv4 address.
+    /// The listen address and port for clients; ":8080" is every IPv4 address.
     #[arg(long, value_name = "ADDRESS", default_value = ":8080", value_parser = listen_address)]
     from: String,
-    /// The server behind it: host:port or http://host:port. Several are asked in turn.
+    /// The upstream server: host:port or http://host:port. Requests are distributed over several servers in turn.
     #[arg(long, value_name = "SERVER", required = true, value_delimiter = ',', value_parser = server)]
     to: Vec<String>,
-    /// How many requests a client address may send in which time, such as "100 per 1m"; then it is answered 429.
+    /// How many requests a client address may send in a period, such as "100 per 1m"; further requests get 429.
     #[arg(long, value_name = "COUNT per TIME", value_parser = rate_limit)]
     limit: Option<String>,
-    /// How long a client waits for a response to begin before it is answered 504 [default: 15s for one attempt, 30s
+    /// How long the upstream may take to start a response before the client gets 504 [default: 15s for one attempt, 30s
     /// with retries].
     #[arg(long, value_name = "TIME", value_parser = duration)]
     timeout: Option<String>,
-    /// Where /metrics, /livez and /readyz are served [default: 127.0.0.1:9464].
+    /// The address of /metrics, /livez and /readyz [default: 127.0.0.1:9464].
     #[arg(long, value_name = "ADDRESS", value_parser = listen_address)]
     telemetry: Option<String>,
-    /// Print the equal configuration file and end.
+    /// Print the equivalent configuration file and exit.
     #[arg(long)]
     print_config: bool,
 }
@@ -43,7 +43,7 @@ Examples:
   statusquo proxy --from :80 --to 10.0.0.5:8000 --to 10.0.0.6:8000 --timeout 10s
   statusquo proxy --to 127.0.0.1:3000 --limit \"100 per 1m\" --print-config > statusquo.yaml";
 
-/// Serves until a signal ends it: as `run` with the printed file.
+/// Serves until a signal, as `run` does with the printed file.
 pub fn run(options: &ProxyOptions) -> ExitCode {
     let text = build_configuration(options);
     match config::load_str("proxy.yaml", &text, &|_| None, parallelism()) {
@@ -81,7 +81,7 @@ fn build_configuration(options: &ProxyOptions) -> String {
     text
 }
 
-/// As a YAML text that stays what it is: a JSON string is one, but for variables.
+/// A JSON string is valid YAML; only `${` needs escaping.
 fn yaml_string(text: &str) -> String {
     serde_json::Value::from(text.replace("${", "$${")).to_string()
 }

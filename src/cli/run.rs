@@ -1,4 +1,4 @@
-//! `run`: serve a configuration until a signal ends it.
+//! `run`: serves a configuration until a signal.
 
 use std::io::Write as _;
 use std::path::Path;
@@ -13,17 +13,16 @@ use crate::server::reload::ConfigLoader;
 use crate::snapshot::logging;
 use crate::telemetry::{Metrics, log};
 
-/// Serves `file`: 0 after an orderly end, 78 when it is refused, 1 when it cannot be served.
+/// Serves `file`. The exit status is 0 after an orderly shutdown, 78 for an invalid file, and 1 if it cannot be served.
 pub fn run(file: &Path) -> ExitCode {
     block_sighup();
     match load_or_exit(file) {
         Ok(config) => serve(config, Some(reloader(file)), print_addresses),
-        Err(refused) => refused,
+        Err(exit_code) => exit_code,
     }
 }
 
-/// Serves a checked configuration, reading it again with `load` when asked to; `listening` is called when everything is
-/// bound.
+/// Serves a valid configuration. SIGHUP reloads it with `load`; `listening` is called once all listeners are bound.
 pub(super) fn serve(
     config: Config,
     load: Option<ConfigLoader>,
@@ -47,12 +46,12 @@ pub(super) fn serve(
         on_listening: Box::new(listening),
     };
     let served = boot::serve(config, options);
-    // The last lines are written before the verdict.
+    // Flushes the log before the final message.
     drop(log.guard);
     match served {
         Ok(()) => ExitCode::SUCCESS,
-        Err(sentence) => {
-            print_message(&sentence);
+        Err(message) => {
+            print_message(&message);
             ExitCode::FAILURE
         }
     }
@@ -64,21 +63,21 @@ pub(super) fn print_addresses(listening: &Listening) {
         text.push_str(&format!("listening on {address}\n"));
     }
     text.push_str(&format!("telemetry on {}\n", listening.telemetry));
-    // Standard error may be closed; serving goes on.
+    // Standard error may be closed; serving continues.
     let _ = std::io::stderr().lock().write_all(text.as_bytes());
 }
 
-/// A line for people.
+/// Prints a message on standard error.
 pub(super) fn print_message(text: &str) {
     let _ = writeln!(std::io::stderr().lock(), "{}", text.trim_end());
 }
 
-/// The tests of the panic guard ask for a real panic; a release build ignores it.
+/// A path that panics, for the tests of the panic guard; debug builds only.
 fn panic_path() -> Option<&'static str> {
     (cfg!(debug_assertions) && std::env::var_os("STATUSQUO_TEST_PANIC").is_some()).then_some("/__panic")
 }
 
-/// The NO_COLOR convention: set and not empty means none.
+/// Colour is off if NO_COLOR is set and not empty (no-color.org).
 fn use_color() -> bool {
     std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }

@@ -1,7 +1,7 @@
-//! `statusquo limits simulate --log FILE`: whom would the rate limits of this configuration have refused?
+//! `statusquo limits simulate --log FILE`: replays an access log and prints the requests that the rate limits would
+//! deny.
 //!
-//! It replays an access log against the configured rules: who, when, by which rule. Reading lines is in [`log_lines`], asking
-//! the rules in [`replay`]; nothing is opened but the two files.
+//! [`log_lines`] parses the log and [`replay`] evaluates the rules. Nothing is opened except the two files.
 
 mod log_lines;
 mod replay;
@@ -21,27 +21,28 @@ use crate::limit::KeyPart;
 use log_lines::LoggedRequest;
 use replay::{DeniedRequest, ReplayResult};
 
-/// Longest line that is read: our own are far shorter. Bytes.
+/// In bytes; lines of the access log are far shorter.
 const MAX_LINE_BYTES: u64 = 64 * 1024;
 
-/// What to replay against what.
+/// The options of `limits simulate`.
 #[derive(Debug, clap::Args)]
 pub struct SimulateOptions {
-    /// The configuration whose rules are asked.
+    /// The configuration file with the rate limits.
     #[arg(value_name = "FILE", env = "STATUSQUO_CONFIG", default_value = "statusquo.yaml")]
     file: PathBuf,
-    /// The access log: our own JSON lines (`log.requests: all`), or the common or combined form; `-` is standard input.
+    /// The access log: JSON lines of statusquo (`log.requests: all`), or the common or combined log format; `-` is
+    /// standard input.
     #[arg(long, value_name = "LOG")]
     log: PathBuf,
-    /// The host of every request, where routes or rules tell hosts apart: logs do not say it.
+    /// The host of every request, if routes or rules depend on it; logs do not contain it.
     #[arg(long, value_name = "HOST", default_value = "")]
     host: String,
-    /// How the result is printed.
+    /// The output format.
     #[arg(long, value_enum, default_value_t)]
     format: ReportFormat,
 }
 
-/// Replays: 0 when that was possible, whatever came of it; 78 for a refused configuration, 1 for an unreadable log.
+/// Prints the result of the replay. The exit status is 78 for an invalid configuration and 1 for an unreadable log.
 pub fn run(options: &SimulateOptions) -> ExitCode {
     let config = match super::load_or_exit(&options.file) {
         Ok(config) => config,
@@ -77,7 +78,7 @@ pub fn run(options: &SimulateOptions) -> ExitCode {
     if written.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// The requests of a log, and how many of its lines are none.
+/// The requests of a log, and the number of lines without one.
 fn read_log(mut log: impl BufRead) -> io::Result<(Vec<LoggedRequest>, u64)> {
     let (mut requests, mut skipped_lines) = (Vec::new(), 0);
     let mut line = Vec::new();
@@ -93,14 +94,14 @@ fn read_log(mut log: impl BufRead) -> io::Result<(Vec<LoggedRequest>, u64)> {
     }
 }
 
-/// What the result does not say by itself.
+/// Limitations of the result.
 fn notes(config: &Config, requests: &[LoggedRequest], skipped_lines: u64) -> Vec<String> {
     let mut notes = Vec::new();
     if skipped_lines > 0 {
-        notes.push(format!("{skipped_lines} lines are no request that a limit could meet"));
+        notes.push(format!("{skipped_lines} lines do not contain a request that a rate limit applies to"));
     }
     if requests.is_empty() {
-        notes.push("there is no request in this log".to_owned());
+        notes.push("this log contains no requests".to_owned());
     }
     let mut unlogged_keys = BTreeSet::new();
     for limit in &config.rate_limits {
@@ -122,7 +123,8 @@ fn notes(config: &Config, requests: &[LoggedRequest], skipped_lines: u64) -> Vec
         }
     }
     for name in unlogged_keys {
-        notes.push(format!("{name} counts by what logs do not tell; such requests are counted by client_ip"));
+        notes
+            .push(format!("the key of {name} uses values that logs do not contain; client_ip replaces them"));
     }
     notes
 }
@@ -132,7 +134,7 @@ fn write_text(out: &mut dyn Write, replayed: &ReplayResult<'_>, requests: usize)
         let DeniedRequest { request, route, rule, shadow, retry_after } = denied;
         let time = humantime::format_rfc3339_millis(UNIX_EPOCH + request.started);
         let verb = if *shadow { "would deny" } else { "denied" };
-        // A log holds what clients sent: it must not steer a terminal.
+        // A log contains client input, which must not control a terminal.
         let (method, target) = (request.method.escape_debug(), request.target.escape_debug());
         let client = request.client_ip;
         writeln!(
@@ -140,7 +142,7 @@ fn write_text(out: &mut dyn Write, replayed: &ReplayResult<'_>, requests: usize)
             "{time} {verb} {client} {method} {target} route={route} rule={rule} retry_after={retry_after}"
         )?;
     }
-    writeln!(out, "{requests} requests, {} of them limited by no rule", replayed.unlimited)?;
+    writeln!(out, "{requests} requests, {} of them without a rate limit", replayed.unlimited)?;
     for (rule, (allowed, denied)) in &replayed.rules {
         let clients: BTreeSet<_> = replayed
             .denied
@@ -148,7 +150,7 @@ fn write_text(out: &mut dyn Write, replayed: &ReplayResult<'_>, requests: usize)
             .filter(|denial| denial.rule == *rule)
             .map(|denial| denial.request.client_ip)
             .collect();
-        writeln!(out, "{rule}: {allowed} admitted, {denied} denied, of {} clients", clients.len())?;
+        writeln!(out, "{rule}: {allowed} admitted, {denied} denied, from {} clients", clients.len())?;
     }
     Ok(())
 }

@@ -349,7 +349,7 @@ fn route_override_precedes_global_one_and_explain_names_its_index() {
         ("GET", 405, "plain", "global_override", "errors.overrides[1]"),
         ("POST", 405, "own", "route_override", "routes[1].errors.overrides[0]"),
         ("POST", 410, "own", "global_override", "errors.overrides[1]"),
-        ("POST", 411, "own", "default", "the contract's default table"),
+        ("POST", 411, "own", "default", "the default mapping of the contract"),
         ("POST", 404, "own", "documented", "the contract documents this status"),
     ] {
         let response = gateway.client().request(method, &format!("/status/{status}"), "", "");
@@ -522,10 +522,10 @@ fn unknown_name_exits_2_with_a_suggestion() {
         (&["--cause", "conection_refused"][..], "did you mean connection_refused?"),
         (&["--cause", "upstream_response"], "use --upstream-status"),
         (&["--upstream-status", "399"], "399"),
-        (&["--upstream-status", "500", "--route", "ap"], "there is no route \"ap\"; did you mean \"app\"?"),
+        (&["--upstream-status", "500", "--route", "ap"], "unknown route \"ap\"; did you mean \"app\"?"),
         (
             &["--upstream-status", "500", "--upstream", "apq"],
-            "there is no upstream \"apq\"; did you mean \"app\"?",
+            "unknown upstream \"apq\"; did you mean \"app\"?",
         ),
         (&["--upstream-status", "500", "--cause", "dns_error"], "cannot be used with"),
         (&["--upstream-status", "500", "--method", "get"], "write GET"),

@@ -98,7 +98,7 @@ fn init_writes_a_valid_file_and_never_overwrites() {
     let (status, _, diagnostics) = run(&["init", file], &[]);
     assert_eq!(status, Some(1));
     assert!(
-        diagnostics.contains("is there already") && diagnostics.trim().lines().count() == 1,
+        diagnostics.contains("already exists") && diagnostics.trim().lines().count() == 1,
         "{diagnostics}"
     );
     assert_eq!(std::fs::read_to_string(file).unwrap(), "mine");

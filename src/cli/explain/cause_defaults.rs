@@ -1,27 +1,28 @@
-//! What a cause alone leaves open: in which phase it is raised, what is known by then, and how the connection fares.
+//! The usual circumstances of each cause: its phase, what is known at that point, and how much was sent to the
+//! upstream.
 //!
-//! The request path knows these things because it has a request; here they stand as a table of the usual case. The test
-//! that compares `explain` with the wire holds every row that can be provoked.
+//! The request path takes these from the request; `explain` takes them from this table. A test compares `explain` with
+//! real responses for every row that can be provoked.
 
 use crate::contract::{Cause, Phase, RequestSent};
 
 /// The usual circumstances of a cause.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct CauseDefaults {
-    /// Where it is raised.
+    /// The phase in which the cause is raised.
     pub(super) phase: Phase,
-    /// A request had been understood by then: its method is known.
+    /// Whether the request, and so its method, is known at that point.
     pub(super) has_request: bool,
-    /// A route had been found by then.
+    /// Whether the route is known at that point.
     pub(super) has_route: bool,
-    /// How much of the request had reached the upstream.
+    /// How much of the request was sent to the upstream.
     pub(super) request_sent: RequestSent,
-    /// What else can be said.
+    /// A remark for the user.
     pub(super) note: Option<&'static str>,
 }
 
 impl CauseDefaults {
-    /// Of an error that the upstream answered itself.
+    /// For an error response of the upstream.
     pub(super) const FOR_UPSTREAM_RESPONSE: CauseDefaults = CauseDefaults {
         phase: Phase::ResponseHeaders,
         has_request: true,
@@ -30,7 +31,7 @@ impl CauseDefaults {
         note: None,
     };
 
-    /// Of this cause. `has_route` decides where it is raised with a route and without.
+    /// For this cause. `has_route` selects the phase of causes that are raised both with and without a route.
     pub(super) const fn for_cause(cause: Cause, has_route: bool) -> CauseDefaults {
         let phase = phase(cause, has_route);
         let request_known = !matches!(phase, Phase::RequestHeaders | Phase::Internal)
@@ -44,7 +45,7 @@ impl CauseDefaults {
         }
     }
 
-    /// The response head has left: nothing can be answered any more.
+    /// Whether the response headers were already sent, so that no error response is possible.
     pub(super) const fn after_headers_sent(&self) -> bool {
         matches!(self.phase, Phase::Relay)
     }
@@ -117,12 +118,14 @@ const fn default_request_sent(phase: Phase) -> RequestSent {
 const fn note(cause: Cause, has_route: bool) -> Option<&'static str> {
     match cause {
         Cause::ClientTooSlow if !has_route => {
-            Some("This is a request head that came too slowly; with --route, a body that did.")
+            Some("This is for a slow header section; with --route, for a slow body.")
         }
-        Cause::AmbiguousPath => {
-            Some("This is a path with dot segments; for other paths the connection is closed as well.")
+        Cause::AmbiguousPath => Some(
+            "This is for a path with dot segments; for other ambiguous paths the connection is also closed.",
+        ),
+        Cause::HttpProtocolError => {
+            Some("After the response headers were sent, the response is truncated instead.")
         }
-        Cause::HttpProtocolError => Some("Once the response head has left, the response is cut instead."),
         _ => None,
     }
 }

@@ -1,4 +1,4 @@
-//! The explanation itself, made by the functions that answer, count and log real requests.
+//! Builds the explanation with the functions that respond to, count and log real requests.
 
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,35 +18,35 @@ use crate::telemetry::{
     AccessLog, AccessRecord, CodeLabels, LoggedRequests, Metrics, Outcome, ResponseOrigin, log,
 };
 
-/// Stands for the id of a request; each has one of its own.
+/// Placeholder for the request id.
 pub(super) const REQUEST_ID: &str = "00000000-0000-7000-8000-000000000000";
 
-/// Stands for the moment of the answer: Sun, 06 Nov 1994 08:49:37 GMT, the date that RFC 9110 writes in its examples.
+/// Placeholder for the time of the response: Sun, 06 Nov 1994 08:49:37 GMT, the example date of RFC 9110.
 pub(super) const PLACEHOLDER_TIME: Duration = Duration::from_secs(784_111_777);
 
-/// What happens, and who decided it.
+/// The response, and the rule that decided it.
 #[derive(Debug)]
 pub(super) struct Explanation {
     pub(super) decision: Decision,
-    /// The rule in the words of the file.
+    /// The rule as a path in the configuration file.
     pub(super) rule: String,
     pub(super) response: ExplainedResponse,
-    /// Series that are counted, as `/metrics` writes them.
+    /// The series that are incremented, as in `/metrics`.
     pub(super) metrics: Vec<String>,
-    /// Fields of the log line that do not differ from request to request.
+    /// The fields of the log line that are the same for every request.
     pub(super) log: Map<String, Value>,
-    /// What holds only sometimes.
+    /// Conditions that change the response.
     pub(super) notes: Vec<&'static str>,
 }
 
-/// What the client gets.
+/// What the client receives.
 #[derive(Debug)]
 pub(super) enum ExplainedResponse {
-    /// These bytes.
+    /// A local reply: these bytes.
     Local(Vec<u8>),
-    /// The upstream's own response.
+    /// The response of the upstream.
     Forwarded,
-    /// The response that had begun, visibly cut.
+    /// A truncated response.
     Truncated,
 }
 
@@ -81,7 +81,7 @@ impl Explanation {
 enum ExplainedEnd {
     LocalReply,
     Replaced,
-    /// In mode `telemetry` (true) or `pass`.
+    /// In mode `observe` (true) or `pass`.
     Forwarded {
         observed: bool,
     },
@@ -98,7 +98,7 @@ fn request_end(input: &ExplainInput<'_>, mode: ErrorMode, decision: &Decision) -
     }
 }
 
-/// The answer, and how long its body is.
+/// The response, and the length of its body.
 fn client_response(
     input: &ExplainInput<'_>,
     error_context: &ErrorContext<'_>,
@@ -133,7 +133,7 @@ fn client_response(
 fn rule_in_words(input: &ExplainInput<'_>, decision: &Decision) -> String {
     match (decision.rule(), input.route) {
         (PolicyRule::Documented, _) => "the contract documents this status".to_owned(),
-        (PolicyRule::Default, _) => "the contract's default table".to_owned(),
+        (PolicyRule::Default, _) => "the default mapping of the contract".to_owned(),
         (PolicyRule::GlobalOverride(index), _) => format!("errors.overrides[{index}]"),
         (PolicyRule::RouteOverride(index), Some((number, _))) => {
             format!("routes[{number}].errors.overrides[{index}]")
@@ -142,7 +142,7 @@ fn rule_in_words(input: &ExplainInput<'_>, decision: &Decision) -> String {
     }
 }
 
-/// The status on the wire, where we know it.
+/// The status code that is sent, if it is known.
 fn status(decision: &Decision, end: ExplainedEnd) -> Option<u16> {
     match (end, decision.trigger()) {
         (ExplainedEnd::LocalReply | ExplainedEnd::Replaced, _) => Some(decision.code().status()),
@@ -151,14 +151,14 @@ fn status(decision: &Decision, end: ExplainedEnd) -> Option<u16> {
     }
 }
 
-fn upstream_status(case: Trigger) -> Option<u16> {
-    match case {
+fn upstream_status(trigger: Trigger) -> Option<u16> {
+    match trigger {
         Trigger::UpstreamStatus(status) => Some(status),
         Trigger::Fault(_) => None,
     }
 }
 
-/// Counts into a registry of its own and reads what was counted.
+/// Counts into a separate registry and reads the result.
 fn metric_series(
     config: &Config,
     input: &ExplainInput<'_>,
@@ -201,7 +201,7 @@ fn metric_series(
 
 const PREFIX: &str = "statusquo_";
 
-/// Writes the line into memory and reads it back.
+/// Writes the log line to memory and parses it.
 fn log_fields(
     input: &ExplainInput<'_>,
     decision: &Decision,
@@ -211,7 +211,7 @@ fn log_fields(
     let status = status(decision, end);
     let outcome = match end {
         ExplainedEnd::LocalReply => decision.cause().map_or(Outcome::Replaced, |cause| {
-            // What is answered without an upstream has a cause.
+            // Every local reply has a cause.
             Outcome::for_reply(decision.code().status(), cause)
         }),
         ExplainedEnd::Replaced => Outcome::Replaced,
@@ -248,7 +248,7 @@ fn log_fields(
         || AccessLog::new(LoggedRequests::All, Level::INFO).emit(&record),
     );
     let mut headers: Map<String, Value> = serde_json::from_slice(&buffer.bytes()).unwrap_or_default();
-    // These belong to one request.
+    // These differ between requests.
     for name in ["time", "path", "attempts", "elapsed_ms"] {
         headers.remove(name);
     }
@@ -258,7 +258,7 @@ fn log_fields(
     headers
 }
 
-/// Lines of the log, in memory.
+/// Log lines in memory.
 #[derive(Clone, Default)]
 struct LogBuffer(Arc<Mutex<Vec<u8>>>);
 
@@ -285,32 +285,32 @@ fn notes(input: &ExplainInput<'_>, end: ExplainedEnd, decision: &Decision) -> Ve
         ExplainedEnd::LocalReply => {}
         ExplainedEnd::Replaced => {
             if decision.allows_upstream_body() {
-                notes.push("A body that keeps the contract passes as it is: this is the answer to any other.");
+                notes.push("An upstream body that conforms to the contract is forwarded unchanged; this is the response for any other body.");
             }
             notes.push(
-                "A plain message in the upstream's JSON may take the place of this one, and some of its fields stay \
+                "A plain message in the upstream's JSON may replace this one, and some of its header fields are kept \
                  (errors.upstream_messages, errors.keep_headers).",
             );
         }
         ExplainedEnd::Forwarded { observed: true } => {
-            notes.push("errors.mode is observe: the upstream's response passes, and what enforce would do is counted.");
+            notes.push("errors.mode is observe: the upstream's response is forwarded, and what enforce would do is counted.");
         }
         ExplainedEnd::Forwarded { observed: false } => {
-            notes.push("errors.mode is pass: the upstream's response passes as it comes.");
+            notes.push("errors.mode is pass: the upstream's response is forwarded unchanged.");
         }
         ExplainedEnd::Truncated => notes.push(
-            "It is raised when the response has begun: the message is visibly cut, and nothing can be answered.",
+            "It is raised after the response has started: the response is truncated, and no error response can be sent.",
         ),
     }
     if matches!(end, ExplainedEnd::LocalReply | ExplainedEnd::Replaced) {
         notes.push("X-Request-Id and Date are placeholders.");
         if input.rate_limits.denied_by.is_some() {
-            notes.push("The first rule of the route refuses, and the client comes again at once.");
+            notes.push("The first rule of the route denies the request, and the client retries immediately.");
         } else if !input.rate_limits.rule_results.is_empty() {
-            notes.push("X-RateLimit-* are those of a client's first request, counted from that Date.");
+            notes.push("X-RateLimit-* are the values for a client's first request at that Date.");
         }
         if input.defaults.has_request {
-            notes.push("With a large unread request body, Connection: close comes on top.");
+            notes.push("With a large unread request body, Connection: close is added.");
         }
     }
     notes

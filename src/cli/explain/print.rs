@@ -1,4 +1,4 @@
-//! The explanation as text for people and as JSON for programs.
+//! Prints the explanation as text or JSON.
 
 use std::fmt::Write as _;
 
@@ -8,7 +8,7 @@ use super::ExplainInput;
 use super::explanation::{ExplainedResponse, Explanation};
 use crate::contract::{PolicyRule, Trigger};
 
-/// For a terminal: the situation, the bytes, and what is counted and logged.
+/// As text: the input, the response, and what is counted and logged.
 pub(super) fn text(input: &ExplainInput<'_>, explanation: &Explanation) -> String {
     let mut out = String::new();
     // Writing to a String cannot fail.
@@ -19,8 +19,8 @@ pub(super) fn text(input: &ExplainInput<'_>, explanation: &Explanation) -> Strin
             out.push_str(&String::from_utf8_lossy(bytes).replace("\r\n", "\n"));
             out.push_str("\n\n");
         }
-        ExplainedResponse::Forwarded => out.push_str("The upstream's own response.\n\n"),
-        ExplainedResponse::Truncated => out.push_str("The response that had begun, cut short.\n\n"),
+        ExplainedResponse::Forwarded => out.push_str("The response of the upstream, unchanged.\n\n"),
+        ExplainedResponse::Truncated => out.push_str("A truncated response.\n\n"),
     }
     out.push_str("counted:\n");
     for series in &explanation.metrics {
@@ -44,7 +44,7 @@ pub(super) fn text(input: &ExplainInput<'_>, explanation: &Explanation) -> Strin
     out
 }
 
-/// For programs: one object.
+/// As one JSON object.
 pub(super) fn json(input: &ExplainInput<'_>, explanation: &Explanation) -> String {
     let upstream_status = match input.trigger {
         Trigger::UpstreamStatus(status) => Some(status),
@@ -80,7 +80,7 @@ fn describe_route(input: &ExplainInput<'_>) -> String {
     match (input.route, input.upstream) {
         (Some((_, route)), Some(upstream)) => format!("on route {} to upstream {upstream}", route.name),
         (Some((_, route)), None) => format!("on route {}", route.name),
-        (None, _) => "on no route".to_owned(),
+        (None, _) => "without a route".to_owned(),
     }
 }
 
@@ -93,7 +93,7 @@ const fn rule_kind(rule: PolicyRule) -> &'static str {
     }
 }
 
-/// The answer taken apart, in its order; `null` where we make none.
+/// The parsed local reply; `null` if there is none.
 fn response_json(response: &ExplainedResponse) -> Value {
     let ExplainedResponse::Local(bytes) = response else { return Value::Null };
     let text = String::from_utf8_lossy(bytes);

@@ -1,40 +1,40 @@
-//! Where a client stands with the rate limits of a route: fresh before its first request, or at its end.
+//! The results of a route's rate limits for a client's first request, or for the first request over a limit.
 //!
-//! The decisions are those of [`crate::limit`], on states that nobody has touched. Real clients stand somewhere between.
+//! [`crate::limit`] decides, on unused state. Real clients are between these two cases.
 
 use crate::config::{Config, RouteConfig};
 use crate::contract::{Cause, Fault, Phase};
 use crate::limit::{LimiterMode, Timestamp, limit_table};
 use crate::proxy::RuleResult;
 
-/// What the rules say.
+/// The results of the rules.
 #[derive(Debug, Default)]
 pub(super) struct RateLimitState<'a> {
-    /// Of every rule that is enforced.
+    /// One for each enforced rule.
     pub(super) rule_results: Vec<RuleResult<'a>>,
-    /// The rule that refuses.
+    /// The rule that denies the request.
     pub(super) denied_by: Option<&'a str>,
-    /// And for how long, in seconds.
+    /// In seconds.
     pub(super) retry_after: Option<u64>,
 }
 
-/// Whether any rule of this route can refuse.
+/// Whether any rule of this route can deny requests.
 pub(super) fn is_limited(config: &Config, route: &RouteConfig) -> bool {
     enforced_rules(config, route).next().is_some()
 }
 
-/// About which request the rules are asked.
+/// The request that the rules are evaluated for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum RequestPosition {
-    /// A client's first.
+    /// The first of a client.
     First,
-    /// The one that is too many for the first of them.
+    /// The first that exceeds the limit of the first rule.
     OverLimit,
-    /// A client's first, and nothing is known of what counts in a store.
+    /// The first of a client, while the shared backends are unavailable.
     FirstWithoutStores,
 }
 
-/// Asks the rules of a route.
+/// Evaluates the rules of a route.
 pub(super) fn evaluate<'a>(
     config: &'a Config,
     route: &RouteConfig,
@@ -49,10 +49,10 @@ pub(super) fn evaluate<'a>(
         }
         let settings = &limit.settings;
         let decide =
-            |taken| limit_table::preview(settings.algorithm, &settings.quota, now, taken, settings.cost);
+            |used| limit_table::preview(settings.algorithm, &settings.quota, now, used, settings.cost);
         let mut decision = decide(0);
         if over_limit && state.denied_by.is_none() {
-            // All has been taken that requests of this cost could take, and then one more comes.
+            // The quota is used up by requests of this cost, and one more arrives.
             let capacity = settings.algorithm.capacity(&settings.quota);
             decision = decide(capacity - capacity % settings.cost.max(1));
             state.denied_by = Some(&limit.name);

@@ -1,38 +1,36 @@
-//! Lines of access logs: our own JSON lines, and the common and combined forms that other servers write.
-//!
-//! A line becomes a [`LoggedRequest`] or nothing. It knows no rule and opens no file.
+//! Parses lines of access logs: JSON lines of statusquo, and the common and combined log formats of other servers.
 
 use std::net::IpAddr;
 use std::time::{Duration, UNIX_EPOCH};
 
 use serde_json::Value;
 
-/// A request, as far as a line tells of it.
+/// The request of a log line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LoggedRequest {
-    /// When its head was there, since the epoch.
+    /// When its header section was complete, since the epoch.
     pub started: Duration,
-    /// When it was over.
+    /// When it ended, since the epoch.
     pub ended: Duration,
     pub client_ip: IpAddr,
     pub method: String,
-    /// Path and query, as far as they are told.
+    /// Path and query, if the line contains them.
     pub target: String,
-    /// The name of its route, where the line says it.
+    /// The name of the route, if the line contains it.
     pub route: Option<String>,
-    /// What the upstream answered, or what the client was.
+    /// The status code of the upstream, or of the response to the client.
     pub status: Option<u16>,
     pub referer: Option<String>,
     pub user_agent: Option<String>,
 }
 
-/// The request of a line; `None` when it is not one that a limit could have met.
+/// Parses a line; `None` if it does not contain a request that a rate limit applies to.
 pub fn parse(line: &str) -> Option<LoggedRequest> {
     let line = line.trim();
     if line.starts_with('{') { parse_json_line(line) } else { parse_common_line(line) }
 }
 
-/// One of our own lines. It is written when a request is over, and says how long that took.
+/// Parses a line of statusquo, which is written at the end of a request and contains its duration.
 fn parse_json_line(line: &str) -> Option<LoggedRequest> {
     let value: Value = serde_json::from_str(line).ok()?;
     let text = |key: &str| value.get(key).and_then(Value::as_str);
@@ -49,7 +47,7 @@ fn parse_json_line(line: &str) -> Option<LoggedRequest> {
         client_ip: text("client_ip")?.parse().ok()?,
         method: text("method")?.to_owned(),
         target: text("path")?.to_owned(),
-        // Every line of a request that reached a route names it.
+        // Every request that matched a route has its name.
         route: Some(text("route").unwrap_or_default().to_owned()),
         status: status.and_then(|status| u16::try_from(status).ok()),
         referer: None,

@@ -1,7 +1,7 @@
-//! The rules of a configuration, asked about requests of the past.
+//! Evaluates the rate limits of a configuration for logged requests.
 //!
-//! The decisions are those of [`crate::limit`], at the moments of the log, one request after the other; what a log does not
-//! tell of a request is missing, as it can be in a request.
+//! [`crate::limit`] decides at the times of the log, one request after the other. Values that a log does not contain
+//! count as missing in the request.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -16,33 +16,33 @@ use crate::http::{path, selectors, target};
 use crate::limit::{Key, KeySource, Limiter, LimiterMode, QuotaDecision, Secret, Timestamp};
 use crate::snapshot::router::Router;
 
-/// A request that a rule refused, or would have.
+/// A request that a rule denied, or would have denied in mode `shadow`.
 #[derive(Debug)]
 pub struct DeniedRequest<'a> {
     pub request: &'a LoggedRequest,
     pub route: &'a str,
-    /// The rule that asks for the longest wait.
+    /// The rule with the longest wait.
     pub rule: &'a str,
-    /// It only watches.
+    /// Whether the rule is in mode `shadow`.
     pub shadow: bool,
     /// Whole seconds, rounded up.
     pub retry_after: u64,
 }
 
-/// What became of the requests.
+/// The results of the replay.
 #[derive(Debug, Default)]
 pub struct ReplayResult<'a> {
     pub denied: Vec<DeniedRequest<'a>>,
-    /// By rule: how many it admitted, and how many not.
+    /// By rule: the numbers of admitted and denied requests.
     pub rules: BTreeMap<&'a str, (u64, u64)>,
-    /// Requests that no rule concerned.
+    /// The number of requests without a rate limit.
     pub unlimited: u64,
 }
 
-/// Replays these requests, of which nothing is known of the host but this.
+/// Replays `requests`, with `host` as the host of each.
 ///
 /// # Errors
-/// The routes of the configuration cannot be compiled: a bug of ours.
+/// The routes of the configuration cannot be compiled, which is a bug.
 pub fn replay<'a>(
     config: &'a Config,
     host: &str,
@@ -89,7 +89,7 @@ pub fn replay<'a>(
 
 type MatchedRule<'r, 'a> = (usize, &'a str, &'r Limiter, Key);
 
-/// Asks the rules about one request; gives what was counted.
+/// Evaluates the rules for one request; returns the keys that were charged.
 fn evaluate<'a>(
     replayed: &mut ReplayResult<'a>,
     request: &'a LoggedRequest,
@@ -125,18 +125,18 @@ fn evaluate<'a>(
     rules.iter().map(|(index, _, _, key)| (*index, *key)).collect()
 }
 
-/// Every request when it begins and, `true`, when it ends, by time; of the same moment in the order of the log.
+/// The start and (`true`) the end of every request, by time, then in the order of the log.
 fn events_by_time(requests: &[LoggedRequest]) -> Vec<(usize, bool)> {
-    let mut moments: Vec<(Duration, usize, bool)> = Vec::with_capacity(2 * requests.len());
+    let mut events: Vec<(Duration, usize, bool)> = Vec::with_capacity(2 * requests.len());
     for (number, request) in requests.iter().enumerate() {
-        moments.push((request.started, number, false));
-        moments.push((request.ended, number, true));
+        events.push((request.started, number, false));
+        events.push((request.ended, number, true));
     }
-    moments.sort_unstable();
-    moments.into_iter().map(|(_, number, is_end)| (number, is_end)).collect()
+    events.sort_unstable();
+    events.into_iter().map(|(_, number, is_end)| (number, is_end)).collect()
 }
 
-/// The route that the line names, or the one that the request would take; `None` for one that takes none.
+/// The route that the line names, or else the route that the request matches.
 fn matched_route<'a>(
     config: &'a Config,
     router: &Router,
@@ -164,7 +164,7 @@ fn whole_seconds(wait: Duration) -> u64 {
     wait.as_secs() + u64::from(wait.subsec_nanos() > 0)
 }
 
-/// What rules count by, as far as a log tells.
+/// The parts of a rate limit key that a log contains.
 struct LogSubject<'a> {
     request: &'a LoggedRequest,
     host: &'a str,
