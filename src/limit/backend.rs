@@ -1,9 +1,8 @@
-//! The seam for counts that are kept elsewhere: what a rule asks of a store that other gateways ask too.
+//! The interface to a shared rate-limit backend, which counts for several gateways.
 //!
-//! A store decides by the same algorithms as the tables here, on states of its own, and its answers take time: whoever asks
-//! waits for [`Backend::timeout`] and no longer. Which rules concern a request, and what a failure means for it, is decided
-//! on the request path; how a store is reached, and what it does about an ailing server, only the store knows. Memory is no
-//! store: a rule without one asks its [`super::limit_table`] at once.
+//! A backend decides by the same algorithms as [`super::limit_table`], but on its own states and asynchronously, within
+//! [`Backend::timeout`]. The request path selects the rules of a request and handles failures; the backend handles its
+//! connections. A rule without a backend uses its [`super::limit_table`] directly.
 
 use std::fmt::Debug;
 use std::future::Future;
@@ -16,50 +15,50 @@ use super::quota::Quota;
 use super::quota_decision::QuotaDecision;
 use super::timestamp::Timestamp;
 
-/// One question: may this key of this rule take so much?
+/// A request to debit one key of one rule.
 #[derive(Clone, Copy, Debug)]
 pub struct TakeRequest<'a> {
-    /// The rule's name: the same key under another rule is another state.
+    /// The rule's name. Each rule has its own states, also for equal keys.
     pub rule: &'a str,
-    /// Whose state it is, hashed under [`Backend::secret`].
+    /// The key, hashed with [`Backend::secret`].
     pub key: Key,
-    /// What is allowed.
+    /// The quota of the rule.
     pub quota: Quota,
-    /// How requests are counted.
+    /// The algorithm of the rule.
     pub algorithm: Algorithm,
-    /// How much the request takes.
+    /// The cost of the request.
     pub cost: u32,
 }
 
-/// What becomes of requests while a store does not answer.
+/// What happens to requests while the backend is unavailable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnFailure {
-    /// The process counts by itself.
+    /// Each gateway counts in memory.
     Local,
-    /// They pass uncounted.
+    /// Requests are admitted without counting.
     Allow,
-    /// They are refused.
+    /// Requests are denied.
     Deny,
 }
 
-/// Why there is no answer.
+/// Why a call to the backend failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum BackendError {
-    /// It did not come in time.
+    /// No reply within the timeout.
     Timeout,
-    /// There is no connection.
+    /// No connection.
     Unreachable,
-    /// It is none that the store could have given.
+    /// A reply that the script cannot have sent.
     InvalidReply,
-    /// It is an error.
+    /// The backend replied with an error.
     ErrorReply,
-    /// The store is not asked for a while, because it failed before.
+    /// The call was not attempted, because previous calls failed.
     CircuitOpen,
 }
 
 impl BackendError {
-    /// All of them.
+    /// Every error.
     pub const ALL: [BackendError; 5] = [
         BackendError::Timeout,
         BackendError::Unreachable,
@@ -68,7 +67,7 @@ impl BackendError {
         BackendError::CircuitOpen,
     ];
 
-    /// The value of the label `kind`.
+    /// The value of the metric label `kind`.
     pub const fn name(self) -> &'static str {
         match self {
             BackendError::Timeout => "timeout",
@@ -80,38 +79,38 @@ impl BackendError {
     }
 }
 
-/// The answer to [`Backend::take`].
+/// The reply to [`Backend::take`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TakeReply {
-    /// In the order of the questions; where one is a refusal, the others say what they would have said without it.
+    /// One decision per request, in order. If one is a denial, nothing was debited; the others are as if decided alone.
     pub decisions: Vec<QuotaDecision>,
-    /// When that was, on the store's own clock. Of a refusal nobody needs it.
+    /// The time of the debit on the backend's clock. Meaningless for a denial.
     pub taken_at: Timestamp,
 }
 
-/// An answer on its way.
+/// A pending call to a backend.
 pub type BackendFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, BackendError>> + Send + 'a>>;
 
-/// Keeps states for several gateways. Lives as long as its settings stay the same.
+/// A backend that keeps states for several gateways. It survives reloads while its settings are equal.
 pub trait Backend: Debug + Send + Sync {
-    /// Its name in the configuration: the label `store`.
+    /// The name in the configuration, and the value of the metric label `store`.
     fn name(&self) -> &str;
 
-    /// What hides keys in it: the same for every gateway that shares it.
+    /// The secret that hashes keys, equal for all gateways that share the backend.
     fn secret(&self) -> Secret;
 
-    /// How long a decision may take.
+    /// The timeout of a call.
     fn timeout(&self) -> Duration;
 
-    /// What becomes of requests while it does not answer.
+    /// What happens to requests while the backend is unavailable.
     fn on_failure(&self) -> OnFailure;
 
-    /// Takes from all keys or, if one of them refuses, from none: one step, as far as the keys are in one place.
+    /// Debits all keys, or none if one of them denies. Atomic if all keys are on one node.
     fn take<'a>(&'a self, requests: &'a [TakeRequest<'a>]) -> BackendFuture<'a, TakeReply>;
 
-    /// Undoes a [`Backend::take`] that was allowed at this moment of the store's clock.
+    /// Undoes an allowed [`Backend::take`]. `at` is its [`TakeReply::taken_at`].
     fn refund<'a>(&'a self, requests: &'a [TakeRequest<'a>], at: Timestamp) -> BackendFuture<'a, ()>;
 
-    /// These keys have taken nothing.
+    /// Resets the counts of these keys.
     fn reset<'a>(&'a self, requests: &'a [TakeRequest<'a>]) -> BackendFuture<'a, ()>;
 }

@@ -1,31 +1,30 @@
-//! Who is exempt from a rule by what it knows: the value of a request field, compared with a digest of the right one.
+//! Exempts clients from a rule by a secret field value, compared with its digest.
 //!
-//! Neither the configuration nor the process holds the secret itself. That a field is there proves nothing and exempts
-//! nobody; and how long the comparison takes tells nothing, for it looks at the whole digest.
+//! Neither the configuration nor the process contains the secret. The comparison takes constant time.
 
 use http::HeaderName;
 use ring::digest::{SHA256, digest};
 
-/// Longer values are no credentials, and are not worth the time of a digest. Bytes.
+/// Maximum length of a value in bytes. Longer values never match and are not hashed.
 const MAX_VALUE_LEN: usize = 4096;
 
-/// The right value of a field, as its SHA-256.
+/// The name of a header field and the SHA-256 digest of its secret value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Credential {
-    /// The field's name.
+    /// The field name.
     pub header: HeaderName,
-    /// The digest of its right value.
+    /// The digest of the secret value.
     pub sha256: [u8; 32],
 }
 
 impl Credential {
-    /// Whether this is the right value.
+    /// Whether `value` is the secret value.
     pub fn matches(&self, value: &[u8]) -> bool {
         if value.is_empty() || value.len() > MAX_VALUE_LEN {
             return false;
         }
         let digest = digest(&SHA256, value);
-        // Every byte, whatever those before it were.
+        // Compares every byte, so that the time does not depend on the position of a difference.
         let different = self.sha256.iter().zip(digest.as_ref()).fold(0, |all, (one, two)| all | (one ^ two));
         std::hint::black_box(different) == 0
     }
@@ -44,11 +43,11 @@ mod tests {
             sha256: digest(&SHA256, b"correct-horse").as_ref().try_into().unwrap(),
         };
         assert!(credential.matches(b"correct-horse"));
-        for wrong in
+        for value in
             [&b""[..], b"correct-hors", b"correct-horse ", b"Correct-horse", &[b'a'; MAX_VALUE_LEN + 1]]
         {
-            assert!(!credential.matches(wrong), "{wrong:?}");
+            assert!(!credential.matches(value), "{value:?}");
         }
-        assert!(!credential.matches(&credential.sha256), "the digest opens nothing");
+        assert!(!credential.matches(&credential.sha256), "the digest is not the secret");
     }
 }

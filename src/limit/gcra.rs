@@ -1,7 +1,8 @@
-//! The generic cell rate algorithm: a token bucket whose whole state is one moment, when it is full again.
+//! The generic cell rate algorithm (GCRA): a token bucket whose state is one timestamp, at which the bucket is full
+//! again.
 //!
-//! A pure function of (state, now, cost), so that it can be tested as one and run anywhere, in a script of another store
-//! too. It keeps no state and reads no clock.
+//! Decisions are pure functions of (state, now, cost) on integers, so that the script of a shared backend can repeat
+//! them.
 
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use super::quota_decision::{QuotaDecision, QuotaState};
 use super::state::{LimitState, MAX_CLOCK_SKEW};
 use super::timestamp::Timestamp;
 
-/// When the bucket is full again. The past, and so the origin of all moments, is a full bucket.
+/// The time at which the bucket is full again, in nanoseconds since the origin. A time in the past is a full bucket.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct GcraState(u64);
 
@@ -63,10 +64,10 @@ impl LimitState for GcraState {
     }
 }
 
-/// Decides about a request of this cost, and gives the state afterwards.
+/// Decides about a request of this cost, and returns the new state.
 ///
-/// A refusal leaves the state as it was. (Unless the clock has gone back: then it owes a full bucket and no more, so that
-/// nobody is locked out for longer than that.)
+/// A denial does not change the state, unless the clock went back: the state is then limited to an empty bucket, so
+/// that a client is not denied for longer than the fill time.
 pub fn decide(quota: &Quota, state: GcraState, now: Timestamp, cost: u32) -> (QuotaDecision, GcraState) {
     let now = now.nanos();
     let used_nanos = state.0.saturating_sub(now);
@@ -86,11 +87,11 @@ pub fn decide(quota: &Quota, state: GcraState, now: Timestamp, cost: u32) -> (Qu
     }
 }
 
-/// Undoes an admission of this cost at the moment `taken_at`. `latest` is the last moment at which this state, or any beside
-/// it, was decided about.
+/// Undoes a debit of this cost made at `taken_at`. `latest` is the time of the last decision on this state or another
+/// one of the same shard.
 ///
-/// What flowed back meanwhile may have flowed back because of the admission; it is not given back, so that undoing never
-/// admits more than not having taken.
+/// The quota replenished since the debit may only exist because of it and is not refunded, so that a refund never
+/// admits more requests than no debit at all.
 pub fn refund(
     quota: &Quota,
     state: GcraState,
@@ -107,7 +108,7 @@ fn quota_state(quota: &Quota, used_nanos: u64) -> QuotaState {
     let free = quota.fill_nanos().saturating_sub(used_nanos) / quota.interval_nanos();
     QuotaState {
         limit: quota.burst(),
-        // At most the burst, which is 32 bits.
+        // At most the burst, which fits into 32 bits.
         remaining: u32::try_from(free).unwrap_or(u32::MAX),
         reset: Duration::from_nanos(used_nanos),
     }

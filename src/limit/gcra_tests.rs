@@ -1,4 +1,4 @@
-//! The decision against another implementation of the same algorithm, and its promises in plain sentences.
+//! Decisions compared with the governor crate, and properties of the algorithm.
 
 use governor::clock::{Clock as _, FakeRelativeClock};
 use governor::{Quota as GovernorQuota, RateLimiter};
@@ -12,7 +12,7 @@ fn at(since: Duration) -> Timestamp {
     Timestamp::after_origin(since)
 }
 
-/// One bucket, and what it says.
+/// A bucket with its quota.
 struct Bucket {
     quota: Quota,
     state: GcraState,
@@ -38,10 +38,10 @@ fn request_above_the_burst_is_denied_with_retry_after() {
         let reset = Duration::from_millis(600) * (20 - remaining);
         assert_eq!(bucket.take(now, 1), QuotaDecision::Allow(QuotaState { limit: 20, remaining, reset }));
     }
-    let standing = QuotaState { limit: 20, remaining: 0, reset: 12 * SECOND };
+    let quota_state = QuotaState { limit: 20, remaining: 0, reset: 12 * SECOND };
     let retry_after = Duration::from_millis(600);
     for _ in 0..3 {
-        assert_eq!(bucket.take(now, 1), QuotaDecision::Deny { quota_state: standing, retry_after });
+        assert_eq!(bucket.take(now, 1), QuotaDecision::Deny { quota_state, retry_after });
     }
     let early = now + retry_after - Duration::from_nanos(1);
     assert!(matches!(bucket.take(early, 1), QuotaDecision::Deny { .. }));
@@ -62,11 +62,8 @@ fn bucket_is_full_again_after_its_reset() {
 fn cost_above_capacity_is_denied_and_takes_nothing() {
     let mut bucket = Bucket::new(10, SECOND, 5);
     let decision = bucket.take(SECOND, 6);
-    let standing = QuotaState { limit: 5, remaining: 5, reset: Duration::ZERO };
-    assert_eq!(
-        decision,
-        QuotaDecision::Deny { quota_state: standing, retry_after: Duration::from_millis(100) }
-    );
+    let quota_state = QuotaState { limit: 5, remaining: 5, reset: Duration::ZERO };
+    assert_eq!(decision, QuotaDecision::Deny { quota_state, retry_after: Duration::from_millis(100) });
     assert!(bucket.take(SECOND, u32::MAX).retry_after().is_some());
     assert!(bucket.take(SECOND, 5).retry_after().is_none());
 }
@@ -79,7 +76,7 @@ fn backward_clock_locks_out_at_most_one_fill_time() {
     }
     assert_eq!(bucket.take(SECOND, 1).retry_after(), Some(Duration::from_millis(100)));
     assert!(bucket.take(SECOND + Duration::from_millis(100), 1).retry_after().is_none());
-    // A thread that read its clock a moment earlier has no say in it.
+    // A slightly earlier timestamp of another thread does not correct the state.
     let mut bucket = Bucket::new(10, SECOND, 5);
     for _ in 0..5 {
         bucket.take(SECOND, 1);
@@ -108,7 +105,7 @@ proptest! {
         let mut state = GcraState::default();
         let mut since = Duration::ZERO;
         for (thousandths, requests) in steps {
-            // Around the interval, where decisions change.
+            // Close to the interval, where decisions change.
             let step = Duration::from_nanos(quota.interval_nanos() / 1_000 * thousandths + thousandths % 3);
             since += step;
             clock.advance(step);
@@ -128,11 +125,11 @@ proptest! {
         for cost in costs {
             let before = decide(&quota, state, at(now), 0).0;
             let (decision, after) = decide(&quota, state, at(now), cost);
-            let standing = decision.quota_state();
+            let quota_state = decision.quota_state();
             match decision {
-                QuotaDecision::Allow(_) => prop_assert_eq!(standing.remaining + cost, before.quota_state().remaining),
+                QuotaDecision::Allow(_) => prop_assert_eq!(quota_state.remaining + cost, before.quota_state().remaining),
                 QuotaDecision::Deny { retry_after, .. } => {
-                    prop_assert_eq!((after, standing), (state, before.quota_state()), "a refusal takes nothing");
+                    prop_assert_eq!((after, quota_state), (state, before.quota_state()), "a denial debits nothing");
                     prop_assert!(!retry_after.is_zero());
                     let moment_before = at(now + retry_after - Duration::from_nanos(1));
                     prop_assert!(decide(&quota, state, moment_before, cost).0.retry_after().is_some());
@@ -141,7 +138,7 @@ proptest! {
                     }
                 }
             }
-            let full = decide(&quota, after, at(now + standing.reset), 0).0;
+            let full = decide(&quota, after, at(now + quota_state.reset), 0).0;
             prop_assert_eq!(full.quota_state().remaining, quota.burst());
             state = after;
             now += Duration::from_nanos(quota.interval_nanos() / 1_000 * gap);
@@ -153,7 +150,7 @@ proptest! {
         quota in quotas(),
         gaps in prop::collection::vec(0_u64..2_500, 1..20),
     ) {
-        // Two buckets see the same requests, and one of them another one at the start, which is undone at the end.
+        // Two buckets get the same requests; one gets another request first, which is refunded at the end.
         let taken = at(SECOND);
         let (mut with, mut without) = (decide(&quota, GcraState::default(), taken, 1).1, GcraState::default());
         let mut now = SECOND;

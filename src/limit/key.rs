@@ -1,8 +1,8 @@
-//! Whose state it is: the parts of a request that a rule counts by, hashed under a secret.
+//! Rate-limit keys: hashes the parts of a request by which a rule counts, with a secret.
 //!
-//! Nothing of a request is kept in clear, and without the secret nobody can make two keys meet. Parts are fed with their
-//! kind and length, so that no two different lists of parts are the same bytes. Where the parts come from is the caller's
-//! business ([`KeySource`]).
+//! The process keeps no plaintext parts, and without the secret nobody can construct a collision. Each part is hashed
+//! with its kind and length, so that different lists of parts never produce equal input. A [`KeySource`] provides the
+//! values.
 
 use std::borrow::Cow;
 use std::hash::Hasher;
@@ -14,28 +14,28 @@ use siphasher::sip128::{Hasher128, SipHasher13};
 /// One part of a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum KeyPart {
-    /// The client's address; IPv6 by its network.
+    /// The client's address; for IPv6, its network.
     ClientIp,
-    /// The value of this request field.
+    /// The value of this request header field.
     Header(HeaderName),
-    /// The host, as routes see it.
+    /// The host used for routing.
     Host,
     /// The method.
     Method,
     /// The route's name.
     Route,
-    /// A parameter of the route's path.
+    /// A parameter of the route's path pattern.
     Path(Box<str>),
-    /// A cookie.
+    /// The value of a cookie.
     Cookie(Box<str>),
-    /// A parameter of the query.
+    /// The value of a query parameter.
     Query(Box<str>),
     /// A member of the JSON body.
     Body(Box<str>),
 }
 
 impl KeyPart {
-    /// Whether it is a value that the caller writes, and so can be another's.
+    /// Whether the client chooses the value, and so could use another client's.
     pub const fn is_client_controlled(&self) -> bool {
         match self {
             KeyPart::Header(_)
@@ -48,36 +48,37 @@ impl KeyPart {
     }
 }
 
-/// What a key is made of. A part that is missing, or cannot be read as one value, is `None`, and counts as the client.
+/// Provides the values of a key's parts. A part that is missing or not a single value is `None`; the client's address
+/// replaces it.
 pub trait KeySource {
     /// The client's address.
     fn client_ip(&self) -> IpAddr;
-    /// By how many leading bits IPv6 clients are told apart.
+    /// The prefix length by which IPv6 clients are counted.
     fn ipv6_prefix(&self) -> u8;
-    /// The only value of a field.
+    /// The value of a header field that occurs once.
     fn header(&self, name: &HeaderName) -> Option<&[u8]>;
-    /// The host in lower case, without port and final dot.
+    /// The host in lower case, without port and trailing dot.
     fn host(&self) -> Option<Cow<'_, str>>;
     /// The method.
     fn method(&self) -> &str;
     /// The route's name.
     fn route(&self) -> &str;
-    /// The value of a parameter of the route's path.
+    /// The value of a parameter of the route's path pattern.
     fn path(&self, name: &str) -> Option<Cow<'_, [u8]>>;
-    /// The only value of a cookie.
+    /// The value of a cookie that occurs once.
     fn cookie(&self, name: &str) -> Option<&[u8]>;
-    /// The only value of a parameter of the query.
+    /// The value of a query parameter that occurs once.
     fn query(&self, name: &str) -> Option<Cow<'_, [u8]>>;
-    /// The only value of a member of the JSON body, its case folded.
+    /// The value of a JSON body member that occurs once, case-folded.
     fn body(&self, name: &str) -> Option<String>;
 }
 
-/// What hides keys: bits that leave the process nowhere, random ones where nobody else counts with it.
+/// The secret that hashes keys. Random, unless a backend shares it between gateways.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Secret([u64; 2]);
 
 impl Secret {
-    /// From random bits, fresh for each process, or from what the operator keeps secret.
+    /// Creates a secret from random bits, or from bits derived from the configured secret of a backend.
     pub const fn new(bits: [u64; 2]) -> Self {
         Secret(bits)
     }
@@ -89,29 +90,28 @@ impl std::fmt::Debug for Secret {
     }
 }
 
-/// A hashed key: 128 bits of SipHash-1-3, so that two keys never meet by chance.
+/// A hashed key: 128 bits of SipHash-1-3, so that accidental collisions are negligible.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Key {
-    /// Spreads keys over a table.
+    /// Selects the shard and set of a table.
     pub(super) shard_hash: u64,
-    /// Tells the keys of one place apart.
+    /// Distinguishes the keys of a set.
     pub(super) tag: u64,
 }
 
 impl Key {
-    /// All 128 bits, for a store that keeps keys.
+    /// All 128 bits, for the key names in a backend.
     pub fn bits(self) -> u128 {
         u128::from(self.shard_hash) << 64 | u128::from(self.tag)
     }
 
-    /// The key with these bits.
+    /// Creates the key with these bits.
     pub const fn from_bits(bits: u128) -> Self {
         Key { shard_hash: (bits >> 64) as u64, tag: bits as u64 }
     }
 }
 
-/// Hashes what the rule counts by. Allocates nothing, except for a value that has to be decoded
-/// and a host that is not in lower case.
+/// Hashes the parts of a rule's key. Allocates only for values that need decoding and hosts that are not in lower case.
 pub fn derive_key(secret: Secret, parts: &[KeyPart], source: &impl KeySource) -> Key {
     let Secret([first, second]) = secret;
     let mut hasher = SipHasher13::new_with_keys(first, second);
@@ -156,7 +156,7 @@ pub fn derive_key(secret: Secret, parts: &[KeyPart], source: &impl KeySource) ->
     Key { shard_hash: (hash >> 64) as u64, tag: hash as u64 }
 }
 
-/// The first octet of every part.
+/// The kind of a part, hashed before its value.
 #[derive(Clone, Copy)]
 #[repr(u8)]
 enum PartKind {
@@ -172,7 +172,7 @@ enum PartKind {
     Body,
 }
 
-/// A value, or the client where there is none.
+/// Hashes a value, or the client's address without one.
 fn hash_value_or_client(
     hasher: &mut SipHasher13,
     source: &impl KeySource,

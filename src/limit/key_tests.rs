@@ -1,4 +1,4 @@
-//! Which requests are counted together, and which never are.
+//! Which requests share a key and which do not.
 
 use std::collections::HashSet;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -201,7 +201,7 @@ fn ipv6_clients_group_by_prefix_and_mapped_ipv4_is_unmapped() {
     }
     let keys: HashSet<Key> =
         [0, 127, 128, 255].map(|bits| derive_key(SECRET, &[KeyPart::ClientIp], &PrefixedClient(bits))).into();
-    assert_eq!(keys.len(), 2, "only all 128 bits tell ::1 from ::");
+    assert_eq!(keys.len(), 2, "a prefix of 128 bits distinguishes ::1 from ::");
 }
 
 #[test]

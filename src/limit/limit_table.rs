@@ -1,7 +1,4 @@
-//! A table of states by one of the algorithms: what a rule asks that is decided in this process.
-//!
-//! Here the choice of the operator becomes code; what the algorithms say is in [`super::gcra`] and [`super::window`], how
-//! states are kept in [`super::state_table`].
+//! Dispatches on the configured algorithm: one [`StateTable`] with the states of [`super::gcra`] or [`super::window`].
 
 use super::gcra::GcraState;
 use super::key::Key;
@@ -12,19 +9,19 @@ use super::state_table::{StateTable, TableStats};
 use super::timestamp::Timestamp;
 use super::window::{FixedWindow, SlidingWindow};
 
-/// How requests are counted.
+/// The algorithm of a rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Algorithm {
-    /// A bucket that fills evenly.
+    /// Token bucket with a constant refill rate.
     Gcra,
-    /// Windows aligned to the origin of moments, each by itself.
+    /// Independent windows, aligned to the origin of timestamps.
     FixedWindow,
-    /// The same, the previous window counted by the part of it that is less than a period ago.
+    /// Windows in which the previous one counts in proportion to its overlap with the last period.
     SlidingWindow,
 }
 
 impl Algorithm {
-    /// How much is admitted at once from idle: the most that one request can cost.
+    /// The maximum admitted at once from idle, and so the maximum cost of a request.
     pub const fn capacity(self, quota: &Quota) -> u32 {
         match self {
             Algorithm::Gcra => quota.burst(),
@@ -33,30 +30,30 @@ impl Algorithm {
     }
 }
 
-/// The states of every key, in memory.
+/// The states of all keys of a rule, in memory.
 #[derive(Debug)]
 pub enum LimitTable {
-    /// Each when its bucket is full.
+    /// States of the token bucket.
     Gcra(StateTable<GcraState>),
-    /// Each what it has used of its window.
+    /// Counts of the current window.
     FixedWindow(StateTable<FixedWindow>),
-    /// And of the one before.
+    /// Counts of the current and the previous window.
     SlidingWindow(StateTable<SlidingWindow>),
 }
 
-/// The same question to whichever memory it is.
+/// Calls a method on the table of any algorithm.
 macro_rules! for_each_table {
-    ($table:expr, $memory:ident => $then:expr) => {
+    ($table:expr, $inner:ident => $then:expr) => {
         match $table {
-            LimitTable::Gcra($memory) => $then,
-            LimitTable::FixedWindow($memory) => $then,
-            LimitTable::SlidingWindow($memory) => $then,
+            LimitTable::Gcra($inner) => $then,
+            LimitTable::FixedWindow($inner) => $then,
+            LimitTable::SlidingWindow($inner) => $then,
         }
     };
 }
 
 impl LimitTable {
-    /// A table for at most this many keys, at least [`super::state_table::MIN_KEYS`].
+    /// Creates a table for at most `max_keys` keys, but at least [`super::state_table::MIN_KEYS`].
     pub fn new(algorithm: Algorithm, max_keys: usize) -> Self {
         match algorithm {
             Algorithm::Gcra => LimitTable::Gcra(StateTable::new(max_keys)),
@@ -65,34 +62,34 @@ impl LimitTable {
         }
     }
 
-    /// Takes `cost` from the key, or refuses and takes nothing.
+    /// Debits `cost` from the key, or denies and debits nothing.
     pub fn take(&self, key: Key, quota: &Quota, now: Timestamp, cost: u32) -> QuotaDecision {
-        for_each_table!(self, memory => memory.take(key, quota, now, cost))
+        for_each_table!(self, inner => inner.take(key, quota, now, cost))
     }
 
-    /// What [`LimitTable::take`] would answer; takes nothing.
+    /// The decision that [`LimitTable::take`] would return; debits nothing.
     pub fn peek(&self, key: Key, quota: &Quota, now: Timestamp, cost: u32) -> QuotaDecision {
-        for_each_table!(self, memory => memory.peek(key, quota, now, cost))
+        for_each_table!(self, inner => inner.peek(key, quota, now, cost))
     }
 
-    /// Undoes a [`LimitTable::take`] of this cost that was allowed at this moment.
+    /// Undoes a [`LimitTable::take`] of `cost` that was allowed at `taken`.
     pub fn refund(&self, key: Key, quota: &Quota, taken: Timestamp, cost: u32) {
-        for_each_table!(self, memory => memory.refund(key, quota, taken, cost));
+        for_each_table!(self, inner => inner.refund(key, quota, taken, cost));
     }
 
-    /// The key owes nothing any more.
+    /// Resets the count of the key.
     pub fn reset(&self, key: Key) {
-        for_each_table!(self, memory => memory.reset(key));
+        for_each_table!(self, inner => inner.reset(key));
     }
 
-    /// Counts what is there. For a scrape, not for a request.
+    /// Statistics of the table. Slow: call it for a scrape, not on the request path.
     pub fn stats(&self, quota: &Quota, now: Timestamp) -> TableStats {
-        for_each_table!(self, memory => memory.stats(quota, now))
+        for_each_table!(self, inner => inner.stats(quota, now))
     }
 }
 
-/// What a key would be told that nobody has heard of, and so would one that had just taken `already_taken`, if that is possible.
-/// For those who explain a rule without a table.
+/// The decision about a new key that was just debited `already_taken` (if that is admitted). For `explain`, which has
+/// no table.
 pub fn preview(
     algorithm: Algorithm,
     quota: &Quota,

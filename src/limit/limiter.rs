@@ -1,7 +1,7 @@
-//! One rule at run time: its settings, the secret of its keys, the states of everybody it counts.
+//! One rule at run time: its settings, the secret of its keys, and its states in memory.
 //!
-//! It lives as long as its settings stay the same, from one configuration to the next, and is asked by key. Which rules
-//! concern a request, and what becomes of a refusal, is decided on the request path.
+//! A limiter survives reloads while its settings are equal. The request path selects the rules of a request and handles
+//! denials.
 
 use std::net::IpAddr;
 
@@ -16,39 +16,39 @@ use super::quota_decision::QuotaDecision;
 use super::state_table::TableStats;
 use super::timestamp::Timestamp;
 
-/// What becomes of a refusal.
+/// What happens when a request exceeds the limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LimiterMode {
-    /// The request is refused.
+    /// The request is denied.
     Enforce,
-    /// It is only counted.
+    /// The request is admitted, and the denial is only counted.
     Shadow,
 }
 
-/// What the operator said about a rule. Two rules with equal settings may share their states.
+/// The configured settings of a rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LimiterSettings {
-    /// What is allowed.
+    /// The quota.
     pub quota: Quota,
-    /// How requests are counted.
+    /// The algorithm.
     pub algorithm: Algorithm,
-    /// How much a request takes; at least 1 and at most what is admitted at once.
+    /// The cost of a request, from 1 to [`Algorithm::capacity`].
     pub cost: u32,
-    /// What requests are counted by; at least one part.
+    /// The parts of the key; at least one.
     pub key: Vec<KeyPart>,
-    /// Refuse, or only count.
+    /// Whether denials are enforced.
     pub mode: LimiterMode,
-    /// Clients that the rule does not concern.
+    /// Networks whose clients are exempt.
     pub exempt: Vec<IpNet>,
-    /// Values of request fields whose bearers the rule does not concern.
+    /// Credentials whose holders are exempt.
     pub credentials: Vec<Credential>,
-    /// Upstream statuses after which the key has taken nothing.
+    /// Upstream status codes that reset the key's count.
     pub reset_on: Vec<u16>,
-    /// Up to so many whole seconds are added to the wait that a refusal tells.
+    /// Maximum random addition to the Retry-After of a denial, in seconds.
     pub retry_after_jitter: u32,
-    /// The name of the store that counts; the process's own memory where there is none.
+    /// The name of the backend that counts; memory if `None`.
     pub store: Option<String>,
-    /// Keys that are kept at once.
+    /// Maximum number of keys in memory.
     pub max_keys: usize,
 }
 
@@ -62,7 +62,7 @@ pub struct Limiter {
 }
 
 impl Limiter {
-    /// Nobody has been counted yet.
+    /// Creates a limiter without any counts.
     pub fn new(name: &str, settings: LimiterSettings, secret: Secret) -> Self {
         let table = LimitTable::new(settings.algorithm, settings.max_keys);
         Limiter { name: name.to_owned(), table, settings, secret }
@@ -73,12 +73,12 @@ impl Limiter {
         &self.name
     }
 
-    /// What the operator said. The limiter can stay in use while this is equal.
+    /// The configured settings.
     pub const fn settings(&self) -> &LimiterSettings {
         &self.settings
     }
 
-    /// Whether the rule does not concern this request: by who sends it, or by what its sender knows.
+    /// Whether the client is exempt, by its address or a credential.
     pub fn exempts(&self, source: &impl KeySource) -> bool {
         let client: IpAddr = source.client_ip();
         self.settings.exempt.iter().any(|network| network.contains(&client))
@@ -87,48 +87,48 @@ impl Limiter {
             })
     }
 
-    /// Whether it counts by a member of the body.
+    /// Whether the key has a member of the request body.
     pub fn needs_body(&self) -> bool {
         self.settings.key.iter().any(|part| matches!(part, KeyPart::Body(_)))
     }
 
-    /// What the request is counted by.
+    /// Derives the key of a request.
     pub fn key(&self, source: &impl KeySource) -> Key {
         key::derive_key(self.secret, &self.settings.key, source)
     }
 
-    /// Takes the cost of a request, or refuses and takes nothing.
+    /// Debits the cost of a request, or denies it and debits nothing.
     pub fn take(&self, key: Key, now: Timestamp) -> QuotaDecision {
         self.table.take(key, &self.settings.quota, now, self.settings.cost)
     }
 
-    /// What [`Limiter::take`] would answer; takes nothing.
+    /// The decision that [`Limiter::take`] would return; debits nothing.
     pub fn peek(&self, key: Key, now: Timestamp) -> QuotaDecision {
         self.table.peek(key, &self.settings.quota, now, self.settings.cost)
     }
 
-    /// How the key stands; takes nothing.
+    /// The current quota of the key; debits nothing.
     pub fn current_state(&self, key: Key, now: Timestamp) -> QuotaDecision {
         self.table.peek(key, &self.settings.quota, now, 0)
     }
 
-    /// The same question for a store.
+    /// The request to a backend that corresponds to [`Limiter::take`].
     pub fn take_request(&self, key: Key) -> TakeRequest<'_> {
         let LimiterSettings { quota, algorithm, cost, .. } = self.settings;
         TakeRequest { rule: &self.name, key, quota, algorithm, cost }
     }
 
-    /// Undoes a [`Limiter::take`] that was allowed at this moment.
+    /// Undoes a [`Limiter::take`] that was allowed at `taken_at`.
     pub fn refund(&self, key: Key, taken_at: Timestamp) {
         self.table.refund(key, &self.settings.quota, taken_at, self.settings.cost);
     }
 
-    /// The key has taken nothing.
+    /// Resets the count of the key.
     pub fn reset(&self, key: Key) {
         self.table.reset(key);
     }
 
-    /// What is kept and was let go. For a scrape, not for a request.
+    /// Statistics of the table. Slow: call it for a scrape, not on the request path.
     pub fn stats(&self, now: Timestamp) -> TableStats {
         self.table.stats(&self.settings.quota, now)
     }

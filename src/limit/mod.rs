@@ -1,10 +1,10 @@
-//! How much is allowed: rate limits, from what an operator allowed to a [`QuotaDecision`] about one request.
+//! Rate limits: from a configured quota to a [`QuotaDecision`] about one request.
 //!
-//! This room is pure: the moment of a decision is passed in, and so are the secrets that hide keys. It knows no request,
-//! no status and no metric. Start with [`quota`] (what is allowed), then [`gcra`] and [`window`] (the decision on a
-//! [`state`]), [`key`] (whose state it is), [`state_table`] (where states are kept, within bounds, with [`overflow_sketch`] of what had to
-//! go) and [`limiter`] (a rule with all of these, as the request path asks it). [`backend`] is the seam for counts that are
-//! kept elsewhere, [`credential`] who is exempt by what it knows.
+//! This room is pure, except for [`redis`]: callers pass the time and the secrets that hash keys. Start with [`quota`]
+//! (what is allowed), then [`gcra`] and [`window`] (the algorithms, which decide on a [`state`]), [`key`] (which state
+//! a request uses), [`state_table`] (states in bounded memory, with an [`overflow_sketch`] of evicted ones) and
+//! [`limiter`] (one rule, as the request path uses it). [`backend`] is the interface to shared counts; [`credential`]
+//! exempts clients that present a secret.
 
 pub mod backend;
 pub mod credential;

@@ -1,39 +1,40 @@
-//! What evicted keys still owed, in little space: approximate, and never too little.
+//! A sketch of the states of evicted keys in little memory: an upper bound of what a key has used (compare count-min
+//! sketches).
 //!
-//! A key that had to leave the table with much of its bucket used would start afresh when it returns. So its debt is
-//! noted in two rows of cells, by two hashes; each cell keeps the most that was noted in it, and the lesser of a key's two
-//! cells is what the key owes at most. Another key can share both cells; how far that may count against it is the table's
-//! to decide. There is nothing to clean up: what lies long enough in the past owes nothing.
+//! Without it an evicted key would have its full quota again on its next request. A state is recorded in one cell of
+//! each of two rows, chosen by two hashes; a cell keeps the maximum. The lower of a key's two cells bounds its usage.
+//! Another key may share both cells; the table limits the effect. Old states expire by themselves, because time
+//! replenishes them.
 
 use super::state::LimitState;
 
-/// The notes of one part of the table. Empty, and without memory, until the first debt is noted.
+/// The sketch of one shard. Allocates with the first record.
 #[derive(Debug)]
 pub struct OverflowSketch<S> {
     cells: Vec<S>,
-    /// Cells of one row; a power of two.
+    /// Cells per row; a power of two.
     width: usize,
 }
 
 impl<S: LimitState> OverflowSketch<S> {
-    /// Room for about this many debtors.
+    /// Creates a sketch for about this many evicted keys.
     pub fn new(expected_keys: usize) -> Self {
         OverflowSketch { cells: Vec::new(), width: expected_keys.next_power_of_two().max(16) }
     }
 
-    /// Notes what the key with this hash owes.
+    /// Records the state of the key with this hash.
     pub fn record(&mut self, hash: u64, state: S) {
         if self.cells.is_empty() {
             self.cells = vec![S::default(); 2 * self.width];
         }
-        for cell in self.cell_indices(hash) {
-            if let Some(cell_value) = self.cells.get_mut(cell) {
-                *cell_value = state.upper_bound(*cell_value);
+        for index in self.cell_indices(hash) {
+            if let Some(cell) = self.cells.get_mut(index) {
+                *cell = state.upper_bound(*cell);
             }
         }
     }
 
-    /// What the key with this hash owes at most.
+    /// An upper bound of the state of the key with this hash.
     pub fn estimate(&self, hash: u64) -> S {
         if self.cells.is_empty() {
             return S::default();
@@ -43,7 +44,7 @@ impl<S: LimitState> OverflowSketch<S> {
         value_of(one).lower_bound(value_of(two))
     }
 
-    /// One cell in each row, from the two halves of the hash.
+    /// The key's cell in each row, from the two halves of its hash.
     const fn cell_indices(&self, hash: u64) -> [usize; 2] {
         let mask = self.width - 1;
         [hash as usize & mask, self.width + ((hash >> 32) as usize & mask)]

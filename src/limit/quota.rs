@@ -1,11 +1,11 @@
-//! What is allowed: so many requests per period, and so many at once.
+//! Quotas: a number of requests per period, and a burst.
 //!
-//! A [`Quota`] that exists can be decided with: it admits something, its arithmetic cannot overflow, and rounding is
-//! below a thousandth. How its text is written is the configuration's to know (`100 per 1m`).
+//! The constructor guarantees that a [`Quota`] admits requests, that its arithmetic cannot overflow, and that rounding
+//! stays below 0.1 %. The configuration parses the text form (`100 per 1m`).
 
 use std::time::Duration;
 
-/// A bucket: `burst` is its capacity, and `allowed` per `period` is what flows back into it.
+/// A token bucket: `burst` is its capacity, `allowed` per `period` its refill rate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Quota {
     allowed: u32,
@@ -15,28 +15,28 @@ pub struct Quota {
     fill_nanos: u64,
 }
 
-/// Why there is no such quota.
+/// Why a quota is invalid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum QuotaError {
-    /// It would admit nothing: a count or the period is zero.
+    /// A count or the period is zero, so that nothing would be admitted.
     Zero,
-    /// More than a million per second: the steps of the clock would show.
+    /// More than 1,000,000 requests/s: rounding to nanoseconds would be noticeable.
     TooFast,
     /// An empty bucket would take longer than [`MAX_FILL_TIME`] to fill.
     TooSlow,
 }
 
-/// An empty bucket is full again after this at the latest: beyond it a limit is a mistake.
+/// The maximum time to fill an empty bucket. A longer one is probably a mistake.
 pub const MAX_FILL_TIME: Duration = Duration::from_secs(365 * 86_400);
 
-/// Between two requests at the allowed rate there is at least this, in nanoseconds.
+/// The minimum interval between two requests at the allowed rate, in nanoseconds.
 const MIN_INTERVAL_NANOS: u64 = 1_000;
 
 impl Quota {
-    /// `allowed` requests per `period`, `burst` of them at once from idle.
+    /// Creates a quota of `allowed` requests per `period`, `burst` of them at once from idle.
     ///
     /// # Errors
-    /// When it admits nothing, or is out of the bounds of [`QuotaError`].
+    /// See [`QuotaError`].
     pub fn new(allowed: u32, period: Duration, burst: u32) -> Result<Self, QuotaError> {
         if allowed == 0 || burst == 0 || period.is_zero() {
             return Err(QuotaError::Zero);
@@ -46,12 +46,12 @@ impl Quota {
             .ok()
             .filter(|nanos| *nanos <= max_nanos)
             .ok_or(QuotaError::TooSlow)?;
-        // Rounded up: never more than what is allowed.
+        // Rounded up, so that the rate is never exceeded.
         let interval_nanos = period_nanos.div_ceil(u64::from(allowed));
         if period_nanos / u64::from(allowed) < MIN_INTERVAL_NANOS {
             return Err(QuotaError::TooFast);
         }
-        // An interval is rounded by less than a nanosecond; the tolerance keeps "as many as are allowed" within bounds.
+        // The interval may be rounded up; the tolerance accepts `burst == allowed` for the maximum period.
         let fill_nanos = interval_nanos
             .checked_mul(u64::from(burst))
             .filter(|full| *full <= max_nanos + max_nanos / 1_000);
@@ -64,28 +64,28 @@ impl Quota {
         })
     }
 
-    /// How many requests per [`Quota::period`].
+    /// Requests allowed per [`Quota::period`].
     pub const fn allowed(&self) -> u32 {
         self.allowed
     }
 
-    /// The time in which [`Quota::allowed`] requests flow back.
+    /// The time in which [`Quota::allowed`] requests are replenished.
     pub const fn period(&self) -> Duration {
         self.period
     }
 
-    /// The same in nanoseconds; never zero.
+    /// The period in nanoseconds; never zero.
     pub(super) const fn period_nanos(&self) -> u64 {
-        // A year at most: checked when it was made.
+        // Fits: the constructor limits it to 365 days.
         self.period.as_nanos() as u64
     }
 
-    /// How many requests are admitted at once from idle.
+    /// Requests admitted at once from idle.
     pub const fn burst(&self) -> u32 {
         self.burst
     }
 
-    /// Nanoseconds in which one request flows back.
+    /// Nanoseconds in which one request is replenished.
     pub(super) const fn interval_nanos(&self) -> u64 {
         self.interval_nanos
     }

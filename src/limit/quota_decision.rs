@@ -1,43 +1,43 @@
-//! What is said about one request: admitted or refused, and where its key stands afterwards.
+//! The result of a rate limit for one request: allowed or denied, and the remaining quota of its key.
 //!
-//! The same for every algorithm and store. What a client is told of it, and under which status, is decided elsewhere.
+//! The same for every algorithm and backend.
 
 use std::time::Duration;
 
-/// Where a key stands after a decision.
+/// The quota of a key after a decision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct QuotaState {
-    /// How many requests are admitted at once from idle.
+    /// Requests admitted at once from idle.
     pub limit: u32,
-    /// How many more would be admitted now.
+    /// Requests that would still be admitted now.
     pub remaining: u32,
-    /// Until all of `limit` is there again.
+    /// Time until the whole `limit` is available again.
     pub reset: Duration,
 }
 
-/// The answer to "may this request pass?".
+/// The decision about one request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum QuotaDecision {
-    /// It may, and has been counted.
+    /// Allowed and counted.
     Allow(QuotaState),
-    /// It may not, and nothing was counted.
+    /// Denied and not counted.
     Deny {
-        /// As it was before.
+        /// The quota before the request.
         quota_state: QuotaState,
-        /// The same request would be admitted after this, if no other came. Never zero.
+        /// Time after which the same request would be allowed without other requests. Never zero.
         retry_after: Duration,
     },
 }
 
 impl QuotaDecision {
-    /// Where the key stands now.
+    /// The quota of the key.
     pub const fn quota_state(&self) -> &QuotaState {
         match self {
-            QuotaDecision::Allow(standing) | QuotaDecision::Deny { quota_state: standing, .. } => standing,
+            QuotaDecision::Allow(quota_state) | QuotaDecision::Deny { quota_state, .. } => quota_state,
         }
     }
 
-    /// How long to wait; `None` when the request may pass.
+    /// Time to wait; `None` if the request is allowed.
     pub const fn retry_after(&self) -> Option<Duration> {
         match self {
             QuotaDecision::Allow(_) => None,

@@ -1,7 +1,8 @@
-//! What is remembered of one key between two decisions, whatever the algorithm.
+//! The state of one key between two decisions, for any algorithm.
 //!
-//! A state is a value: [`LimitState::decide`] is a pure function of it, and everything else here lets a table that keeps states
-//! ([`super::state_table`]) choose whom to forget and remember what the forgotten owed, without knowing what a state says.
+//! [`LimitState::decide`] is a pure function. The other methods allow [`super::state_table`] to choose keys for
+//! eviction and to record evicted states without depending on the algorithm. A state "uses" the part of its quota that
+//! is not replenished.
 
 use std::fmt::Debug;
 
@@ -9,38 +10,39 @@ use super::quota::Quota;
 use super::quota_decision::QuotaDecision;
 use super::timestamp::Timestamp;
 
-/// Threads that decide at once have read their clocks in another order than they get here. A state further ahead than
-/// this comes from a clock that went back. Nanoseconds.
+/// The skew tolerated between concurrent threads, whose timestamps may arrive out of order, in nanoseconds. A state
+/// further in the future means that the clock went back.
 pub const MAX_CLOCK_SKEW: u64 = 1_000_000_000;
 
-/// The state of a key. The default is that of a key that nobody has heard of.
+/// The state of a key. The default is the state of a new key.
 pub trait LimitState: Copy + Debug + Default + PartialEq + Send + 'static {
-    /// How much is owed, as far as it matters for who makes room first.
+    /// The usage as a rank for eviction.
     type EvictionRank: Ord;
 
-    /// Decides about a request of this cost, and gives the state afterwards. A refusal takes nothing. (Where the clock has
-    /// gone back a state may be corrected even so, that nobody is locked out for longer than the quota says.)
+    /// Decides about a request of this cost, and returns the new state. A denial debits nothing. If the clock went
+    /// back, a denial may correct the state, so that no client is denied for longer than the quota implies.
     fn decide(self, quota: &Quota, now: Timestamp, cost: u32) -> (QuotaDecision, Self);
 
-    /// Undoes an admission of this cost at the moment `taken`; never admits more than not having taken. `latest` is the
-    /// last moment at which this state, or any beside it, was decided about.
+    /// Undoes a debit of this cost made at `taken`. Never admits more requests than no debit at all. `latest` is the
+    /// time of the last decision on this state or another one of the same shard.
     fn refund(self, quota: &Quota, cost: u32, taken: Timestamp, latest: Timestamp) -> Self;
 
-    /// Whether it decides as the default does, from now on.
+    /// Whether the state now equals that of a new key.
     fn is_idle(self, quota: &Quota, now: Timestamp) -> bool;
 
-    /// Of the keys of a full set the least makes room.
+    /// The eviction rank; a full set evicts the key with the lowest.
     fn eviction_rank(self, quota: &Quota, now: Timestamp) -> Self::EvictionRank;
 
-    /// Whether half of what is allowed or more is used: who owes less gains less than half by being forgotten.
+    /// Whether at least half of the quota is used. Below that, an evicted key regains less than half, and is not
+    /// recorded.
     fn should_record(self, quota: &Quota, now: Timestamp) -> bool;
 
-    /// A state that owes no less than either.
+    /// A state that uses at least as much as both.
     fn upper_bound(self, other: Self) -> Self;
 
-    /// A state that owes no less than what both owe at least: if a key owes no more than either, no more than this.
+    /// The lower of two upper bounds: if a key uses at most as much as each, it uses at most as much as the result.
     fn lower_bound(self, other: Self) -> Self;
 
-    /// As much of it as leaves room for a request of this cost.
+    /// The state, reduced so that a request of this cost is admitted.
     fn with_room_for(self, quota: &Quota, now: Timestamp, cost: u32) -> Self;
 }

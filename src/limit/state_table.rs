@@ -1,11 +1,8 @@
-//! States of keys in memory: a table that never grows, exact under any number of threads.
+//! A hash table of states in bounded memory, exact under concurrency.
 //!
-//! Keys are spread over shards, each behind a lock that is held for the length of one decision, and in a shard over sets
-//! of a few places. Where a set is full, the key that owes least makes room: one that owes nothing if there is one, for
-//! then nothing is lost; else its debt is noted ([`super::overflow_sketch`]). A set takes memory when its first key comes: a rule that
-//! nobody meets costs next to nothing.
-//!
-//! It decides nothing (a [`LimitState`] does) and does not know what a key was made of.
+//! Keys are distributed over shards, and within a shard over sets of a few slots. A lock per shard is held for one
+//! decision. A full set evicts the key with the lowest usage. If that is not idle, its state goes to an
+//! [`OverflowSketch`]. A set is allocated with its first key, so that an unused rule takes almost no memory.
 
 use parking_lot::Mutex;
 
@@ -16,12 +13,12 @@ use super::quota_decision::QuotaDecision;
 use super::state::LimitState;
 use super::timestamp::Timestamp;
 
-/// Places of a set: as many as two cache lines hold tags. Half-full tables then have a full set in 250.
+/// Slots per set: the tags fill two cache lines. In a half-full table, 1 of 250 sets is full.
 const SLOTS_PER_SET: usize = 16;
-/// Locks. Two threads rarely want the same one, unless they want the same key.
+/// Number of shards, each with a lock. Contention is rare except on equal keys.
 const SHARDS: usize = 64;
 
-/// The fewest keys that a table can be bounded to.
+/// The minimum capacity of a table.
 pub const MIN_KEYS: usize = SLOTS_PER_SET;
 
 /// A bounded table of states.
@@ -31,25 +28,25 @@ pub struct StateTable<S> {
     sets: usize,
 }
 
-/// What a table holds and had to let go.
+/// Statistics of a table.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TableStats {
-    /// Keys that owe something now.
+    /// Active keys (quota not fully replenished).
     pub keys: u64,
-    /// Keys that were full again when another took their place.
+    /// Evicted keys whose quota was fully replenished.
     pub evicted_idle: u64,
-    /// Keys that still owed something.
+    /// Evicted keys that were still active.
     pub evicted_active: u64,
 }
 
-// A lock of one shard must not slow its neighbour's.
+// Aligned to a cache line to avoid false sharing between locks.
 #[derive(Debug)]
 #[repr(align(64))]
 struct Shard<S>(Mutex<ShardTable<S>>);
 
 #[derive(Debug)]
 struct ShardTable<S> {
-    /// Empty until the first key comes.
+    /// Empty until the first key.
     sets: Vec<Option<Box<Set<S>>>>,
     overflow: OverflowSketch<S>,
     latest: Timestamp,
@@ -57,7 +54,7 @@ struct ShardTable<S> {
     evicted_active: u64,
 }
 
-/// Tags, and the state of each; a tag of 0 is a free place.
+/// Slots as two arrays: tags and their states. Tag 0 marks a free slot.
 #[derive(Debug, Default)]
 struct Set<S> {
     tags: [u64; SLOTS_PER_SET],
@@ -65,7 +62,7 @@ struct Set<S> {
 }
 
 impl<S: LimitState> StateTable<S> {
-    /// A table for at most this many keys, at least [`MIN_KEYS`].
+    /// Creates a table for at most `max_keys` keys, but at least [`MIN_KEYS`].
     pub fn new(max_keys: usize) -> Self {
         let total_sets = (max_keys / SLOTS_PER_SET).max(1);
         let shards = total_sets.min(SHARDS);
@@ -82,7 +79,7 @@ impl<S: LimitState> StateTable<S> {
         StateTable { shards: (0..shards).map(shard).collect(), sets }
     }
 
-    /// Takes `cost` from the key, or refuses and takes nothing.
+    /// Debits `cost` from the key, or denies and debits nothing.
     pub fn take(&self, key: Key, quota: &Quota, now: Timestamp, cost: u32) -> QuotaDecision {
         self.with_shard(key, |table, set, tag| {
             table.latest = table.latest.max(now);
@@ -100,11 +97,11 @@ impl<S: LimitState> StateTable<S> {
             }
             decision
         })
-        // There is a table for every key.
+        // Unreachable: every key has a shard.
         .unwrap_or_else(|| S::default().decide(quota, now, cost).0)
     }
 
-    /// What [`StateTable::take`] would answer; takes nothing.
+    /// The decision that [`StateTable::take`] would return; debits nothing.
     pub fn peek(&self, key: Key, quota: &Quota, now: Timestamp, cost: u32) -> QuotaDecision {
         let state = self.with_shard(key, |table, set, tag| match table.find(set, tag) {
             Some(state) => *state,
@@ -113,18 +110,18 @@ impl<S: LimitState> StateTable<S> {
         state.unwrap_or_default().decide(quota, now, cost).0
     }
 
-    /// Undoes a [`StateTable::take`] of this cost that was allowed at this moment.
+    /// Undoes a [`StateTable::take`] of `cost` that was allowed at `taken_at`.
     pub fn refund(&self, key: Key, quota: &Quota, taken_at: Timestamp, cost: u32) {
         self.with_shard(key, |table, set, tag| {
             let latest = table.latest;
-            // Not there: evicted meanwhile, and then it is not worth the trouble.
+            // An evicted key keeps its debit.
             if let Some(state) = table.find(set, tag) {
                 *state = state.refund(quota, cost, taken_at, latest);
             }
         });
     }
 
-    /// The key owes nothing any more.
+    /// Resets the count of the key.
     pub fn reset(&self, key: Key) {
         self.with_shard(key, |table, set, tag| {
             if let Some(state) = table.find(set, tag) {
@@ -133,7 +130,7 @@ impl<S: LimitState> StateTable<S> {
         });
     }
 
-    /// Counts what is there. It walks the whole table: for a scrape, not for a request.
+    /// Statistics of the table. Walks all slots: call it for a scrape, not on the request path.
     pub fn stats(&self, quota: &Quota, now: Timestamp) -> TableStats {
         let mut stats = TableStats::default();
         for Shard(shard) in &self.shards {
@@ -146,13 +143,13 @@ impl<S: LimitState> StateTable<S> {
         stats
     }
 
-    /// Does something under the lock of the key's shard; `set` and `tag` are the key's.
+    /// Calls `operation` with the key's shard, locked, and the key's set and tag.
     fn with_shard<T>(
         &self,
         key: Key,
         operation: impl FnOnce(&mut ShardTable<S>, usize, u64) -> T,
     ) -> Option<T> {
-        // The high bits of the product choose the shard, what is left of it the set: no division.
+        // The high bits of the product select the shard, the low bits the set, without a division.
         let product = u128::from(key.shard_hash) * self.shards.len() as u128;
         let Shard(shard) = self.shards.get((product >> 64) as usize)?;
         let set = (u128::from(product as u64) * self.sets as u128) >> 64;
@@ -167,8 +164,8 @@ impl<S: LimitState> ShardTable<S> {
         states.get_mut(slot)
     }
 
-    /// The state of a key that is not in the table: what it owed when it left, but never so much that this request is
-    /// refused. The debt may be another's.
+    /// The state of a key that is not in the table: the recorded one, limited so that this request is admitted, because
+    /// the record may come from another key.
     fn initial_state(&self, tag: u64, quota: &Quota, now: Timestamp, cost: u32) -> S {
         self.overflow.estimate(tag).with_room_for(quota, now, cost)
     }
@@ -189,7 +186,6 @@ impl<S: LimitState> ShardTable<S> {
             (_, state) if state.is_idle(quota, now) => self.evicted_idle += 1,
             (tag, state) => {
                 self.evicted_active += 1;
-                // What is less than half used gains less than half: only the others are worth a note.
                 if state.should_record(quota, now) {
                     self.overflow.record(tag, state);
                 }

@@ -1,21 +1,21 @@
-//! A moment on a clock that only runs forward, as far from an origin as the caller says.
+//! Timestamps on a monotonic clock, relative to an origin.
 //!
-//! It is no time of day: decisions never see one, so setting the system's clock changes none. The origin is the caller's
-//! choice, and windows are aligned to it; it must be the same for the life of the states that are compared with it.
+//! Decisions do not depend on the system time, so that changing it has no effect. The caller chooses the origin, to
+//! which windows are aligned; it must not change while states exist.
 
 use std::time::Duration;
 
-/// Nanoseconds since the origin. 64 bits last for 584 years.
+/// Nanoseconds since the origin. 64 bits suffice for 584 years.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Timestamp(u64);
 
 impl Timestamp {
-    /// The moment this long after the origin; further than 584 years is the last moment.
+    /// The timestamp this long after the origin, at most 584 years.
     pub fn after_origin(since: Duration) -> Self {
         Timestamp(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
     }
 
-    /// How long after the origin.
+    /// The time since the origin.
     pub const fn since_origin(self) -> Duration {
         Duration::from_nanos(self.0)
     }

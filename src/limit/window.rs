@@ -1,8 +1,9 @@
-//! Windows aligned to the origin of all moments: so many requests in each.
+//! Fixed and sliding windows, aligned to the origin of timestamps.
 //!
-//! [`FixedWindow`] forgets everything when a window ends, so up to twice as much can come around its end. [`SlidingWindow`] counts the
-//! previous window too, by as much of it as the last full period still overlaps: as if its requests had come evenly. Both
-//! are pure functions of (state, now, cost), in whole numbers, so that a script of another store can do the same.
+//! [`FixedWindow`] starts at 0 in every window, so that up to twice the quota is admitted around a boundary.
+//! [`SlidingWindow`] also counts the previous window, in proportion to its overlap with the last period, as if its
+//! requests were evenly distributed. Both are pure functions of (state, now, cost) on integers, so that the script of a
+//! shared backend can repeat them.
 
 use std::time::Duration;
 
@@ -11,16 +12,16 @@ use super::quota_decision::{QuotaDecision, QuotaState};
 use super::state::{LimitState, MAX_CLOCK_SKEW};
 use super::timestamp::Timestamp;
 
-/// What was counted in a window and in the one before. Their order has no meaning.
+/// The counts of a window and the previous one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct WindowCounts {
-    /// The number of the window since the origin.
+    /// The index of the window since the origin.
     window: u64,
     used: u32,
     previous: u32,
 }
 
-/// Where a moment is: the number of its window, and how far into it in nanoseconds.
+/// The position of a timestamp: its window, and the nanoseconds since the start of that window.
 #[derive(Clone, Copy)]
 struct WindowPosition {
     window: u64,
@@ -41,10 +42,11 @@ impl WindowPosition {
 }
 
 impl WindowCounts {
-    /// The counts as they are in the window of `now`, and where that is.
+    /// The counts in the window of `now`, and the position of `now`.
     ///
-    /// A state of a later window was decided by a thread that read its clock later: then it is that window's beginning.
-    /// One that is further ahead comes from a clock that went back: it counts as this window's.
+    /// If the state belongs to a later window within [`MAX_CLOCK_SKEW`], another thread read the clock later: the
+    /// position is the start of that window. If it is further ahead, the clock went back: the counts are moved to the
+    /// window of `now`.
     fn aligned_to(self, quota: &Quota, now: Timestamp) -> (WindowCounts, WindowPosition) {
         let at = WindowPosition::at_time(quota, now);
         if self.window <= at.window {
@@ -58,7 +60,7 @@ impl WindowCounts {
         }
     }
 
-    /// The counts as they are in a window that is not earlier.
+    /// The counts in the same or a later window.
     const fn advanced_to(self, window: u64) -> WindowCounts {
         match window - self.window {
             0 => self,
@@ -77,7 +79,7 @@ impl WindowCounts {
         }
     }
 
-    /// Takes back what was counted in the window of `taken`.
+    /// Subtracts `cost` from the window of `taken`.
     fn subtract(self, quota: &Quota, cost: u32, taken: Timestamp) -> WindowCounts {
         match self.window.checked_sub(WindowPosition::at_time(quota, taken).window) {
             Some(0) => WindowCounts { used: self.used.saturating_sub(cost), ..self },
@@ -87,7 +89,7 @@ impl WindowCounts {
     }
 }
 
-/// So many requests in a window, and everything anew in the next.
+/// The state of a fixed window.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FixedWindow(WindowCounts);
 
@@ -143,22 +145,22 @@ impl LimitState for FixedWindow {
     }
 }
 
-/// So many requests in a window, the previous one counted by the part that is less than a period ago.
+/// The state of a sliding window.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SlidingWindow(WindowCounts);
 
 impl SlidingWindow {
-    /// What counts now, in requests times nanoseconds of the window, so that nothing is rounded.
+    /// The weighted count, in requests times nanoseconds of the window, so that nothing is rounded.
     fn weight(counts: WindowCounts, at: WindowPosition) -> u128 {
         u128::from(counts.used) * u128::from(at.length)
             + u128::from(counts.previous) * u128::from(at.remaining())
     }
 
-    /// After how many nanoseconds of a window, at the earliest, the previous one lets so many more through.
+    /// Nanoseconds into a window after which the previous window's weight leaves room for `available` requests.
     fn earliest_release(previous: u32, available: u32, length: u64) -> u64 {
         match u128::from(available) * u128::from(length) / u128::from(previous.max(1)) {
-            // Less than a whole window, so it fits.
-            left if previous > 0 && left < u128::from(length) => length - left as u64,
+            // Fits: less than the length of a window.
+            rest if previous > 0 && rest < u128::from(length) => length - rest as u64,
             _ => 0,
         }
     }
@@ -175,7 +177,7 @@ impl LimitState for SlidingWindow {
         let after = weight + u128::from(cost) * length;
         let quota_state = |weight: u128| QuotaState {
             limit,
-            // At most the limit, which is 32 bits.
+            // At most the limit, which fits into 32 bits.
             remaining: u32::try_from(max_weight.saturating_sub(weight) / length).unwrap_or(u32::MAX),
             reset: Duration::from_nanos(at.remaining()),
         };
@@ -184,14 +186,14 @@ impl LimitState for SlidingWindow {
             return (QuotaDecision::Allow(quota_state(after)), SlidingWindow(counts));
         }
         let wait = match limit.checked_sub(cost) {
-            // In this window, once less of the previous one counts.
+            // In this window, when the weight of the previous one has decreased.
             Some(room) if counts.used <= room => {
                 Self::earliest_release(counts.previous, room - counts.used, at.length)
                     .saturating_sub(at.elapsed)
             }
-            // In the next one, for which this one is the previous.
+            // In the next window, when the weight of this one has decreased.
             Some(room) => at.remaining() + Self::earliest_release(counts.used, room, at.length),
-            // Never; it is told something above zero.
+            // Never: the cost exceeds the limit. Any time above zero will do.
             None => at.remaining() + at.length,
         };
         let retry_after = Duration::from_nanos(wait.max(1));
@@ -228,8 +230,8 @@ impl LimitState for SlidingWindow {
         let room = quota.allowed().saturating_sub(cost);
         let used = counts.used.min(room);
         let max_previous = u128::from(room - used) * u128::from(at.length) / u128::from(at.remaining());
-        let before = counts.previous.min(u32::try_from(max_previous).unwrap_or(u32::MAX));
-        SlidingWindow(WindowCounts { used, previous: before, ..counts })
+        let previous = counts.previous.min(u32::try_from(max_previous).unwrap_or(u32::MAX));
+        SlidingWindow(WindowCounts { used, previous, ..counts })
     }
 }
 

@@ -1,4 +1,4 @@
-//! Windows against a model that remembers every request, and their promises in plain sentences.
+//! Windows compared with a model that stores every request, and properties of the algorithms.
 
 use proptest::prelude::*;
 
@@ -14,7 +14,7 @@ fn quota(allowed: u32, period: Duration) -> Quota {
     Quota::new(allowed, period, allowed).unwrap()
 }
 
-/// One key of an algorithm, and what it says.
+/// The state of one key with its quota.
 struct KeyState<S> {
     quota: Quota,
     state: S,
@@ -35,20 +35,20 @@ impl<S: LimitState> KeyState<S> {
 #[test]
 fn fixed_window_counts_admitted_requests_only() {
     let mut key: KeyState<FixedWindow> = KeyState::new(quota(10, 3_600 * SECOND));
-    // A quarter into the hour that began at the origin's tenth.
+    // 15 minutes into the window from hour 10 to 11.
     let now = (10 * 3_600 + 900) * SECOND;
     let reset = 2_700 * SECOND;
     for remaining in (0..10).rev() {
         assert_eq!(key.take(now, 1), QuotaDecision::Allow(QuotaState { limit: 10, remaining, reset }));
     }
-    let standing = QuotaState { limit: 10, remaining: 0, reset };
+    let quota_state = QuotaState { limit: 10, remaining: 0, reset };
     for _ in 0..5 {
-        assert_eq!(key.take(now, 1), QuotaDecision::Deny { quota_state: standing, retry_after: reset });
+        assert_eq!(key.take(now, 1), QuotaDecision::Deny { quota_state, retry_after: reset });
     }
     let moment_before = now + reset - Duration::from_nanos(1);
     assert!(key.take(moment_before, 1).retry_after().is_some());
-    let standing = QuotaState { limit: 10, remaining: 9, reset: 3_600 * SECOND };
-    assert_eq!(key.take(now + reset, 1), QuotaDecision::Allow(standing));
+    let quota_state = QuotaState { limit: 10, remaining: 9, reset: 3_600 * SECOND };
+    assert_eq!(key.take(now + reset, 1), QuotaDecision::Allow(quota_state));
 }
 
 #[test]
@@ -57,27 +57,27 @@ fn sliding_window_releases_the_previous_window_gradually() {
     for _ in 0..10 {
         assert!(key.take(1_050 * SECOND, 1).retry_after().is_none());
     }
-    // The next window begins with all ten, and loses one of them every ten seconds.
+    // The next window starts with a weight of 10, which decreases by 1 every 10 s.
     let decision = key.take(1_060 * SECOND, 1);
     assert_eq!(
         (decision.retry_after(), decision.quota_state().reset, decision.quota_state().remaining),
         (Some(50 * SECOND), 40 * SECOND, 0)
     );
     assert_eq!(key.take(1_100 * SECOND, 1).retry_after(), Some(10 * SECOND));
-    let standing = QuotaState { limit: 10, remaining: 4, reset: 50 * SECOND };
-    assert_eq!(key.take(1_150 * SECOND, 1), QuotaDecision::Allow(standing));
-    let standing = QuotaState { limit: 10, remaining: 8, reset: SECOND };
-    assert_eq!(key.take(1_199 * SECOND, 0), QuotaDecision::Allow(standing));
+    let quota_state = QuotaState { limit: 10, remaining: 4, reset: 50 * SECOND };
+    assert_eq!(key.take(1_150 * SECOND, 1), QuotaDecision::Allow(quota_state));
+    let quota_state = QuotaState { limit: 10, remaining: 8, reset: SECOND };
+    assert_eq!(key.take(1_199 * SECOND, 0), QuotaDecision::Allow(quota_state));
 }
 
 #[test]
 fn fixed_window_admits_twice_the_limit_at_the_boundary() {
-    let admitted = |ask: &mut dyn FnMut(Duration) -> QuotaDecision| {
+    let admitted = |take: &mut dyn FnMut(Duration) -> QuotaDecision| {
         let boundary = 5_000 * SECOND;
         let moments = [boundary - Duration::from_nanos(1), boundary];
         moments
             .into_iter()
-            .map(|now| (0..50).filter(|_| ask(now).retry_after().is_none()).count())
+            .map(|now| (0..50).filter(|_| take(now).retry_after().is_none()).count())
             .sum::<usize>()
     };
     let quota = quota(10, 100 * SECOND);
@@ -92,15 +92,15 @@ fn check_backward_clock<S: LimitState>(longest: Duration) {
     let spend_all =
         |key: &mut KeyState<S>, now| (0..9).filter(|_| key.take(now, 1).retry_after().is_none()).count();
     assert_eq!(spend_all(&mut key, 1_000_003 * SECOND), 5);
-    assert_eq!(spend_all(&mut key, 503 * SECOND), 0, "the gate is not opened");
+    assert_eq!(spend_all(&mut key, 503 * SECOND), 0, "still denied");
     assert!(key.take(503 * SECOND + longest, 1).retry_after().is_none());
-    // A thread that read its clock a moment earlier, in the window before, has no say in it.
+    // A slightly earlier timestamp of another thread, in the previous window, does not correct the state.
     let mut key: KeyState<S> = KeyState::new(quota(5, 10 * SECOND));
     assert_eq!(spend_all(&mut key, 1_000 * SECOND), 5);
     let before = key.state;
     assert!(key.take(1_000 * SECOND - Duration::from_micros(9), 1).retry_after().is_some());
     assert_eq!(key.state, before);
-    // One that leaps forward forgets what lies behind, as time does.
+    // A jump forward expires all counts.
     assert_eq!(spend_all(&mut key, 4_000_000_000 * SECOND), 5);
 }
 
@@ -110,7 +110,7 @@ fn backward_clock_locks_out_at_most_the_counted_windows() {
     check_backward_clock::<SlidingWindow>(20 * SECOND);
 }
 
-/// Remembers when everything was admitted and at what cost.
+/// Stores the time and cost of every admitted request.
 #[derive(Default)]
 struct Model {
     admitted: Vec<(u128, u128)>,
@@ -121,7 +121,7 @@ impl Model {
         self.admitted.iter().filter(|(at, _)| (from..to).contains(at)).map(|(_, cost)| cost).sum()
     }
 
-    /// What is left of `limit * length`, in requests times nanoseconds.
+    /// The remaining part of `limit * length`, in requests times nanoseconds.
     fn remaining(&self, sliding: bool, quota: &Quota, now: u128) -> u128 {
         let length = quota.period().as_nanos();
         let start = now - now % length;
@@ -158,11 +158,11 @@ fn check_against_model<S: LimitState>(
             let (admitted, remaining) = model.decide(slides, &quota, now, *cost);
             let before = key.state;
             let decision = key.take(now, *cost);
-            let standing = decision.quota_state();
-            prop_assert_eq!((decision.retry_after().is_none(), standing.remaining), (admitted, remaining));
-            prop_assert_eq!(standing.limit, quota.allowed());
+            let quota_state = decision.quota_state();
+            prop_assert_eq!((decision.retry_after().is_none(), quota_state.remaining), (admitted, remaining));
+            prop_assert_eq!(quota_state.limit, quota.allowed());
             let windows_end = (now.as_nanos() / quota.period().as_nanos() + 1) * quota.period().as_nanos();
-            prop_assert_eq!((now + standing.reset).as_nanos(), windows_end);
+            prop_assert_eq!((now + quota_state.reset).as_nanos(), windows_end);
             if let Some(wait) = decision.retry_after() {
                 prop_assert!(!wait.is_zero());
                 let then = |wait| key.state.decide(&quota, at(now + wait), *cost).0.retry_after().is_none();
@@ -171,7 +171,7 @@ fn check_against_model<S: LimitState>(
                     prop_assert!(then(wait));
                 }
                 let same = |state: S| state.decide(&quota, at(now), 0).0;
-                prop_assert_eq!(same(before), same(key.state), "a refusal takes nothing");
+                prop_assert_eq!(same(before), same(key.state), "a denial debits nothing");
             }
         }
     }
@@ -207,7 +207,7 @@ proptest! {
         gaps in prop::collection::vec(0_u64..700, 1..12),
     ) {
         fn check_refund<S: LimitState>(quota: &Quota, gaps: &[u64]) -> Result<(), TestCaseError> {
-            // Two keys see the same requests, and one of them another one at the start, which is undone at the end.
+            // Two keys get the same requests; one gets another request first, which is refunded at the end.
             let mut now = 3 * quota.period();
             let taken = at(now);
             let (mut with, mut without) = (S::default().decide(quota, taken, 1).1, S::default());

@@ -1,40 +1,40 @@
-//! The address of a store as an operator writes it: one server, a cluster, or sentinels that know the server.
+//! Parses the configured address of a backend: a server, a cluster, or sentinels.
 //!
-//! `redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE]`; `redis+cluster://` with several hosts; `redis+sentinel://` with the
-//! hosts of sentinels and the master's name behind them. `rediss` is the same with TLS. What is wrong is told without
-//! repeating what was written, for a password may be part of it. Pure.
+//! `redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE]`; `redis+cluster://` with several hosts; `redis+sentinel://` with
+//! the sentinels' hosts, followed by `/MASTER`. `rediss` is the same with TLS. Error messages never repeat the input,
+//! because it may contain a password. Pure.
 
 use std::fmt;
 
-/// Where the counts are.
+/// A parsed address.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Address {
-    /// What answers there.
+    /// What kind of servers the hosts are.
     pub topology: Topology,
     /// Hosts with their ports; at least one.
     pub hosts: Vec<(String, u16)>,
-    /// Whether TLS is spoken.
+    /// Whether to use TLS.
     pub tls: bool,
-    /// The user of its access list; the default one where there is none.
+    /// The ACL user; `None` for the default user.
     pub user: Option<String>,
-    /// The password.
+    /// The password, if any.
     pub password: Option<String>,
-    /// The number of the database.
+    /// The database number.
     pub database: u16,
 }
 
-/// What answers at an address.
+/// The kind of servers at an address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Topology {
-    /// One server.
+    /// A single server.
     Server,
-    /// Nodes of a cluster.
+    /// Nodes of a Redis Cluster.
     Cluster,
-    /// Sentinels, who know where the master of this name is.
+    /// Sentinels that report the address of the master with this name.
     Sentinel(String),
 }
 
-/// Why it is no address: what is wrong and what would be right.
+/// Why an address is invalid: a message and a help text, neither with parts of the input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AddressError(pub &'static str, pub &'static str);
 
@@ -49,13 +49,12 @@ impl fmt::Debug for Address {
 }
 
 impl Address {
-    /// Reads what was written.
+    /// Parses an address.
     ///
     /// # Errors
-    /// It is no address; without a word of what was written.
+    /// The address is invalid.
     pub fn parse(text: &str) -> Result<Address, AddressError> {
-        let (scheme, rest) =
-            text.split_once("://").ok_or(AddressError("this is no address of a Redis", EXAMPLE))?;
+        let (scheme, rest) = text.split_once("://").ok_or(AddressError("invalid Redis address", EXAMPLE))?;
         let (tls, kind) = match scheme {
             "redis" => (false, ""),
             "rediss" => (true, ""),
@@ -65,8 +64,8 @@ impl Address {
             "rediss+sentinel" => (true, "sentinel"),
             _ => {
                 let schemes =
-                    "write redis://, redis+cluster:// or redis+sentinel://, or rediss for the same with TLS";
-                return Err(AddressError("the address begins with what is not known here", schemes));
+                    "use redis://, redis+cluster:// or redis+sentinel://, or rediss instead of redis for TLS";
+                return Err(AddressError("unknown scheme in the Redis address", schemes));
             }
         };
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
@@ -78,38 +77,37 @@ impl Address {
         let port = if kind == "sentinel" { SENTINEL_PORT } else { SERVER_PORT };
         let hosts: Vec<(String, u16)> =
             hosts.split(',').map(|host| parse_host(host, port)).collect::<Result<_, _>>()?;
-        let (place, database) = match kind {
+        let (topology, database) = match kind {
             "cluster" if path.is_empty() => (Topology::Cluster, ""),
             "cluster" => {
                 return Err(AddressError(
-                    "a cluster has one database",
-                    "remove what stands behind the hosts",
+                    "a cluster supports only one database",
+                    "remove the path after the hosts",
                 ));
             }
             "sentinel" => {
                 let (master, database) = path.split_once('/').unwrap_or((path, ""));
                 if master.is_empty() {
-                    let help = "write it behind them, for example redis+sentinel://10.0.0.1:26379/mymaster";
-                    return Err(AddressError("the sentinels are not told whose master is meant", help));
+                    let help = "add it after the hosts, for example redis+sentinel://10.0.0.1:26379/mymaster";
+                    return Err(AddressError("missing name of the sentinels' master", help));
                 }
                 (Topology::Sentinel(master.to_owned()), database)
             }
             _ if hosts.len() > 1 => {
                 return Err(AddressError(
-                    "several hosts are a cluster or sentinels",
-                    "write redis+cluster:// or redis+sentinel:// before them, or keep one",
+                    "several hosts require a cluster or sentinels",
+                    "use redis+cluster:// or redis+sentinel://, or keep one host",
                 ));
             }
             _ => (Topology::Server, path),
         };
         let database = if database.is_empty() { Ok(0) } else { database.parse() };
-        let database = database.map_err(|_| {
-            AddressError("the database is no number", "write one, for example /0, or nothing")
-        })?;
-        Ok(Address { topology: place, hosts, tls, user, password, database })
+        let database = database
+            .map_err(|_| AddressError("invalid database number", "use a number such as /0, or remove it"))?;
+        Ok(Address { topology, hosts, tls, user, password, database })
     }
 
-    /// Where it is, without user and password: for people and logs.
+    /// The address without user and password, for logs and messages.
     pub fn label(&self) -> String {
         let tls = if self.tls { "s" } else { "" };
         let (kind, master) = match &self.topology {
@@ -130,23 +128,21 @@ type Credentials = (Option<String>, Option<String>);
 fn parse_credentials(text: &str) -> Result<Credentials, AddressError> {
     let (user, password) = text.split_once(':').unwrap_or((text, ""));
     let error = AddressError(
-        "user and password cannot be read",
-        "write USER:PASSWORD@ or :PASSWORD@ before the host, with %40 for @, %3A for : and %2F for /",
+        "invalid user or password in the Redis address",
+        "use USER:PASSWORD@ or :PASSWORD@ before the host, with %40 for @, %3A for : and %2F for /",
     );
     let field = |text: &str| match text {
         "" => Ok(None),
         text => percent_decode(text).map(Some).ok_or(error),
     };
     match (field(user)?, field(password)?) {
-        (Some(_), None) => {
-            Err(AddressError("there is a user and no password", "write USER:PASSWORD@ before the host"))
-        }
+        (Some(_), None) => Err(AddressError("user without a password", "use USER:PASSWORD@ before the host")),
         read => Ok(read),
     }
 }
 
 fn parse_host(text: &str, port: u16) -> Result<(String, u16), AddressError> {
-    let error = AddressError("a host of the address cannot be read", EXAMPLE);
+    let error = AddressError("invalid host in the Redis address", EXAMPLE);
     let (host, port) = match text.strip_prefix('[') {
         Some(rest) => {
             let (host, rest) = rest.split_once(']').ok_or(error)?;
@@ -165,7 +161,7 @@ fn parse_host(text: &str, port: u16) -> Result<(String, u16), AddressError> {
     }
     Ok((
         host.to_owned(),
-        port.ok_or(AddressError("a port of the address cannot be read", "expected 1 to 65535"))?,
+        port.ok_or(AddressError("invalid port in the Redis address", "expected 1 to 65535"))?,
     ))
 }
 
@@ -173,7 +169,7 @@ fn parse_port(text: &str) -> Option<u16> {
     text.bytes().all(|octet| octet.is_ascii_digit()).then(|| text.parse().ok())?.filter(|port| *port > 0)
 }
 
-/// `%40` is `@`.
+/// Decodes percent-encoding: `%40` is `@`.
 fn percent_decode(text: &str) -> Option<String> {
     let mut octets = Vec::with_capacity(text.len());
     let mut rest = text.bytes();
@@ -196,10 +192,9 @@ mod tests {
     #[test]
     fn every_address_form_is_parsed() {
         let parse = |text| {
-            let Address { topology: place, hosts, tls, user, password, database } =
-                Address::parse(text).unwrap();
+            let Address { topology, hosts, tls, user, password, database } = Address::parse(text).unwrap();
             let hosts: Vec<String> = hosts.iter().map(|(host, port)| format!("{host} {port}")).collect();
-            (place, hosts.join(","), tls, user, password, database)
+            (topology, hosts.join(","), tls, user, password, database)
         };
         let some = |text: &str| Some(text.to_owned());
         let host = |text: &str| text.to_owned();

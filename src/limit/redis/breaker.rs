@@ -1,39 +1,39 @@
-//! When a store is asked, and when it is left alone: a machine of two states that is told what happened and when. Pure.
+//! The circuit breaker of a backend, as a pure state machine.
 //!
-//! It opens when the connection is lost or when answer after answer fails, and from then on no request asks. Whether the
-//! store has come back is tried beside the requests, ever more seldom; the first success closes it.
+//! It opens when the connection is lost or after [`FAILURE_THRESHOLD`] failures in a row; requests then make no calls.
+//! A background task probes the server with exponential backoff; the first success closes the breaker.
 
 use std::time::Duration;
 
 use crate::limit::BackendError;
 
-/// So many failures in a row are no accident.
+/// Consecutive failures that open the breaker.
 const FAILURE_THRESHOLD: u32 = 5;
-/// From the opening to the first trial, and then twice as long each time.
+/// Time from the opening to the first probe; doubles with every probe.
 const INITIAL_BACKOFF: Duration = Duration::from_millis(100);
-/// But no longer than this.
+/// Maximum time between probes.
 const MAX_BACKOFF: Duration = Duration::from_secs(1);
 
-/// Whether the store is asked.
+/// The state of the breaker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Breaker {
-    /// It is, by this connection; so many answers in a row have failed.
+    /// Calls are made.
     Closed {
-        /// Which connection.
+        /// The ID of the current connection.
         connection: u64,
         /// Failures since the last success.
         failures: u32,
     },
-    /// It is not: there is no connection, or a bad one.
+    /// No calls are made, because the connection is missing or failing.
     Open {
-        /// Connections so far.
+        /// The ID of the last connection.
         connections: u64,
-        /// Trials that failed since it opened.
+        /// Failed probes since the breaker opened.
         probes: u32,
     },
 }
 
-/// Nothing has been tried yet.
+/// Open, before the first connection.
 impl Default for Breaker {
     fn default() -> Self {
         Breaker::Open { connections: 0, probes: 0 }
@@ -41,7 +41,7 @@ impl Default for Breaker {
 }
 
 impl Breaker {
-    /// The connection that may be asked.
+    /// The ID of the connection for calls, if closed.
     pub const fn connection(&self) -> Option<u64> {
         match self {
             Breaker::Closed { connection, .. } => Some(*connection),
@@ -49,7 +49,7 @@ impl Breaker {
         }
     }
 
-    /// An answer has come by this connection.
+    /// Records a success on this connection.
     pub fn record_success(&mut self, connection_id: u64) {
         if let Breaker::Closed { connection, failures } = self
             && *connection == connection_id
@@ -58,11 +58,11 @@ impl Breaker {
         }
     }
 
-    /// An answer by this connection has failed; says whether that opens the breaker.
+    /// Records a failure on this connection. Returns whether it opened the breaker.
     pub fn record_failure(&mut self, connection_id: u64, error: BackendError) -> bool {
         let Breaker::Closed { connection, failures } = self else { return false };
         if *connection != connection_id {
-            // What was asked of an earlier connection says nothing of this one.
+            // A late result of an earlier connection.
             return false;
         }
         *failures += 1;
@@ -79,19 +79,19 @@ impl Breaker {
         opens
     }
 
-    /// A trial has failed, or the breaker has just opened: so long until the next.
+    /// The time until the next probe. Counts the probe.
     pub fn next_backoff(&mut self) -> Duration {
         match self {
             Breaker::Closed { .. } => INITIAL_BACKOFF,
-            Breaker::Open { probes: trials, .. } => {
-                let backoff = INITIAL_BACKOFF.saturating_mul(1 << (*trials).min(16)).min(MAX_BACKOFF);
-                *trials = trials.saturating_add(1);
+            Breaker::Open { probes, .. } => {
+                let backoff = INITIAL_BACKOFF.saturating_mul(1 << (*probes).min(16)).min(MAX_BACKOFF);
+                *probes = probes.saturating_add(1);
                 backoff
             }
         }
     }
 
-    /// A trial has succeeded: the number of its connection.
+    /// Closes the breaker after a successful probe. Returns the ID of the new connection.
     pub fn close(&mut self) -> u64 {
         let connection = match self {
             Breaker::Closed { connection, .. } => *connection + 1,

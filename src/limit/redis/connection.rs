@@ -1,7 +1,6 @@
-//! Connections to a store: one that is shared by all requests and pipelines what they ask, to a server or to the nodes of a
-//! cluster.
+//! Connections to a server or to the nodes of a cluster. All requests share and pipeline one connection per node.
 //!
-//! It connects and asks; when, how long to wait and what a failure means is for [`super::redis_backend`].
+//! [`super::redis_backend`] decides when to connect, applies timeouts and handles failures.
 
 use std::time::Duration;
 
@@ -19,15 +18,15 @@ use super::address::{Address, Topology};
 use super::script::{self, ScriptOperation};
 use crate::limit::{BackendError, TakeRequest};
 
-/// Questions that wait to be written at once.
+/// Commands that may wait to be written.
 const PIPELINE_BUFFER: usize = 1024;
-/// One node of a cluster, one handshake.
+/// Timeout for connecting to one node.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// A connection that is there.
+/// An open connection.
 #[derive(Clone)]
 pub enum RedisConnection {
-    /// To a server.
+    /// To a single server.
     Server(MultiplexedConnection),
     /// To the nodes of a cluster.
     Cluster(ClusterConnection),
@@ -43,10 +42,10 @@ impl std::fmt::Debug for RedisConnection {
 }
 
 impl RedisConnection {
-    /// Connects, logs in and chooses the database.
+    /// Connects, authenticates and selects the database.
     ///
     /// # Errors
-    /// Whatever stands in the way; its text has no password.
+    /// The error of the client library. Its text contains no password.
     pub async fn connect(address: &Address, ca_pem: Option<&[u8]>) -> RedisResult<RedisConnection> {
         let certificates = TlsCertificates { client_tls: None, root_cert: ca_pem.map(<[u8]>::to_vec) };
         match &address.topology {
@@ -63,7 +62,7 @@ impl RedisConnection {
                 Ok(RedisConnection::Server(connection))
             }
             Topology::Cluster => {
-                // No time limit and no second try here: both are the store's own.
+                // Minimal timeouts and retries: the backend has its own.
                 let mut builder = ClusterClientBuilder::new(connection_infos(address)?)
                     .connection_timeout(CONNECT_TIMEOUT)
                     .response_timeout(CONNECT_TIMEOUT)
@@ -104,7 +103,7 @@ impl RedisConnection {
         }
     }
 
-    /// Whether keys of different tags may be on different nodes, so that no script can have both.
+    /// Whether keys with different hash tags may be on different nodes, so that one script call cannot use both.
     pub const fn is_cluster(&self) -> bool {
         match self {
             RedisConnection::Server(_) => false,
@@ -112,10 +111,10 @@ impl RedisConnection {
         }
     }
 
-    /// Runs the script, sending its text only to a server that does not have it.
+    /// Runs the script by its digest, and uploads it if the server does not have it.
     ///
     /// # Errors
-    /// There is no answer, or it is an error.
+    /// The connection failed, or the server replied with an error.
     pub async fn run_script(
         &self,
         digest: &str,
@@ -126,8 +125,8 @@ impl RedisConnection {
         let command = |name, script| {
             let mut command = redis::cmd(name);
             command.arg(script).arg(requests.len());
-            for ask in requests {
-                command.arg(script::key_name(prefix, ask));
+            for request in requests {
+                command.arg(script::key_name(prefix, request));
             }
             for arg in script::operation_args(operation)
                 .iter()
@@ -145,21 +144,21 @@ impl RedisConnection {
         }
     }
 
-    /// Removes keys, each by itself: in a cluster they have different homes.
+    /// Deletes keys with one command each, because in a cluster they may be on different nodes.
     ///
     /// # Errors
-    /// There is no answer, or it is an error.
+    /// The connection failed, or the server replied with an error.
     pub async fn delete(&self, prefix: &str, requests: &[TakeRequest<'_>]) -> RedisResult<()> {
-        for ask in requests {
+        for request in requests {
             let mut command = redis::cmd("DEL");
-            command.arg(script::key_name(prefix, ask));
+            command.arg(script::key_name(prefix, request));
             self.send(&command).await?;
         }
         Ok(())
     }
 
     async fn send(&self, command: &Cmd) -> RedisResult<Value> {
-        // Both are handles to a task that writes and reads.
+        // Cloning is cheap: both are handles to a task that owns the connection.
         match self {
             RedisConnection::Server(connection) => connection.clone().req_packed_command(command).await,
             RedisConnection::Cluster(connection) => connection.clone().req_packed_command(command).await,
@@ -168,7 +167,7 @@ impl RedisConnection {
     }
 }
 
-/// What this error says about the store.
+/// Classifies an error of the client library.
 pub fn classify_error(error: &RedisError) -> BackendError {
     match error.kind() {
         ErrorKind::Server(ServerErrorKind::ReadOnly | ServerErrorKind::MasterDown) => {
@@ -190,13 +189,13 @@ fn connection_config() -> AsyncConnectionConfig {
         .set_pipeline_buffer_size(PIPELINE_BUFFER)
 }
 
-/// A question is sent when it is asked.
+/// Disables Nagle's algorithm, so that commands are sent immediately.
 fn nodelay_settings() -> TcpSettings {
     TcpSettings::default().set_nodelay(true)
 }
 
 fn no_host_error() -> RedisError {
-    RedisError::from((ErrorKind::InvalidClientConfig, "there is no host"))
+    RedisError::from((ErrorKind::InvalidClientConfig, "address without a host"))
 }
 
 fn connection_addr((host, port): &(String, u16), tls: bool) -> ConnectionAddr {

@@ -1,9 +1,8 @@
-//! Whom the store has refused: refused here, without asking, until the wait ends.
+//! Caches denials of the backend until they expire, so that repeated requests are denied without a call.
 //!
-//! So a flood of one client costs the store one question a second, and an offender stays refused while the store is gone.
-//! Once a second somebody is let through to ask again, because another gateway may have begun the count anew
-//! (`reset_on`), or given back. Bounded: where there are too many, the store is asked about the others. Moments are passed
-//! in.
+//! A flood from one client thus causes one call per second, and denials stay in force while the backend is unavailable.
+//! Each entry is checked again once per second, because another gateway may have reset the count (`reset_on`) or
+//! refunded a debit. The cache is bounded; keys beyond the bound are not cached. Callers pass the time.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -13,28 +12,28 @@ use parking_lot::Mutex;
 use super::script;
 use crate::limit::{QuotaDecision, QuotaState, TakeRequest};
 
-/// So many keys are remembered; of one, 100 bytes.
+/// Maximum number of entries, of about 100 bytes each.
 const MAX_ENTRIES: usize = 16_384;
 const SHARDS: usize = 16;
-/// So long a refusal is not asked about again.
+/// Time after which a cached denial is checked with the backend.
 const RECHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Rule, quota and key.
+/// Hash of rule and quota, and the key.
 type EntryId = (u64, u128);
 
 #[derive(Clone, Copy, Debug)]
 struct CachedDecision {
-    /// What the store said.
+    /// The backend's decision.
     decision: QuotaDecision,
-    /// And when.
+    /// When it was received.
     decided_at: Instant,
-    /// When somebody last asked about it.
+    /// When a request last checked it with the backend.
     checked_at: Instant,
-    /// When the refusal ends of which it was a part.
+    /// When the denial ends that it was part of.
     expires_at: Instant,
 }
 
-/// Refusals of the store that still hold.
+/// The cache, in shards.
 #[derive(Debug)]
 pub struct DenyCache(Box<[Mutex<HashMap<EntryId, CachedDecision>>]>);
 
@@ -45,16 +44,16 @@ impl Default for DenyCache {
 }
 
 impl DenyCache {
-    /// What the store would say about all of these keys, if it has refused one of them and need not be asked again yet.
+    /// The current decisions for these keys, if all are cached, one is a denial, and none needs a check.
     pub fn get(&self, requests: &[TakeRequest<'_>], now: Instant) -> Option<Vec<QuotaDecision>> {
         let ids: Vec<EntryId> = requests.iter().map(entry_id).collect();
-        // Most requests are not refused: one look is enough for them.
+        // Most requests have no entry: the first lookup ends the search.
         let entries: Vec<CachedDecision> = ids.iter().map(|id| self.find(id, now)).collect::<Option<_>>()?;
         let stale =
             |entry: &CachedDecision| now.saturating_duration_since(entry.checked_at) >= RECHECK_INTERVAL;
         if entries.iter().any(stale) {
             for id in &ids {
-                // Who asks now asks for the others of this second too.
+                // This request checks on behalf of all requests in the next second.
                 self.with_shard(id, |entries| {
                     if let Some(entry) = entries.get_mut(id) {
                         entry.checked_at = now;
@@ -66,18 +65,18 @@ impl DenyCache {
         denied_decisions(&entries, now)
     }
 
-    /// The same from a store that does not answer.
+    /// Like [`DenyCache::get`], but for an unavailable backend: entries that need a check are used too.
     pub fn get_stale(&self, requests: &[TakeRequest<'_>], now: Instant) -> Option<Vec<QuotaDecision>> {
         let entries: Vec<CachedDecision> =
-            requests.iter().map(|ask| self.find(&entry_id(ask), now)).collect::<Option<_>>()?;
+            requests.iter().map(|request| self.find(&entry_id(request), now)).collect::<Option<_>>()?;
         denied_decisions(&entries, now)
     }
 
-    /// The store has decided about these keys.
+    /// Records the backend's decisions for these keys.
     pub fn update(&self, requests: &[TakeRequest<'_>], decisions: &[QuotaDecision], now: Instant) {
         let wait = decisions.iter().filter_map(QuotaDecision::retry_after).max();
-        for (ask, decision) in requests.iter().zip(decisions) {
-            let id = entry_id(ask);
+        for (request, decision) in requests.iter().zip(decisions) {
+            let id = entry_id(request);
             self.with_shard(&id, |entries| match wait {
                 None => {
                     if !entries.is_empty() {
@@ -106,7 +105,7 @@ impl DenyCache {
         }
     }
 
-    /// These keys may have something again.
+    /// Removes the entries of these keys.
     pub fn remove(&self, requests: &[TakeRequest<'_>]) {
         for id in requests.iter().map(entry_id) {
             self.with_shard(&id, |entries| entries.remove(&id));
@@ -129,11 +128,11 @@ impl DenyCache {
     }
 }
 
-fn entry_id(ask: &TakeRequest<'_>) -> EntryId {
-    (script::rule_hash(ask), ask.key.bits())
+fn entry_id(request: &TakeRequest<'_>) -> EntryId {
+    (script::rule_hash(request), request.key.bits())
 }
 
-/// The decisions as they are now, if one of them still refuses.
+/// The decisions adjusted to `now`, if one of them is still a denial.
 fn denied_decisions(entries: &[CachedDecision], now: Instant) -> Option<Vec<QuotaDecision>> {
     let aged = entries
         .iter()
@@ -143,12 +142,12 @@ fn denied_decisions(entries: &[CachedDecision], now: Instant) -> Option<Vec<Quot
 }
 
 fn aged_decision(decision: QuotaDecision, by: Duration) -> QuotaDecision {
-    let advance = |standing: QuotaState| QuotaState { reset: standing.reset.saturating_sub(by), ..standing };
+    let advance = |state: QuotaState| QuotaState { reset: state.reset.saturating_sub(by), ..state };
     match decision {
-        QuotaDecision::Allow(standing) => QuotaDecision::Allow(advance(standing)),
-        QuotaDecision::Deny { quota_state: standing, retry_after } => {
+        QuotaDecision::Allow(state) => QuotaDecision::Allow(advance(state)),
+        QuotaDecision::Deny { quota_state, retry_after } => {
             let retry_after = retry_after.saturating_sub(by).max(Duration::from_nanos(1));
-            QuotaDecision::Deny { quota_state: advance(standing), retry_after }
+            QuotaDecision::Deny { quota_state: advance(quota_state), retry_after }
         }
     }
 }
@@ -177,20 +176,20 @@ mod tests {
     #[test]
     fn denial_is_cached_and_rechecked_every_second() {
         let (cache, now) = (DenyCache::default(), Instant::now());
-        let asks = [request("a", 1)];
-        assert_eq!(cache.get(&asks, now), None);
-        cache.update(&asks, &[deny(3)], now);
+        let requests = [request("a", 1)];
+        assert_eq!(cache.get(&requests, now), None);
+        cache.update(&requests, &[deny(3)], now);
         let half = SECOND / 2;
         let later = QuotaDecision::Deny {
             quota_state: QuotaState { reset: 60 * SECOND - half, ..quota_state(0) },
             retry_after: 3 * SECOND - half,
         };
-        assert_eq!(cache.get(&asks, now + half), Some(vec![later]));
-        assert_eq!(cache.get(&asks, now + SECOND), None, "somebody asks again");
-        assert!(cache.get(&asks, now + SECOND).is_some(), "and the others wait for that");
-        assert!(cache.get_stale(&asks, now + 2 * SECOND).is_some());
-        assert_eq!(cache.get_stale(&asks, now + 3 * SECOND), None);
-        assert_eq!(cache.get(&asks, now + 3 * SECOND), None);
+        assert_eq!(cache.get(&requests, now + half), Some(vec![later]));
+        assert_eq!(cache.get(&requests, now + SECOND), None, "the entry needs a check");
+        assert!(cache.get(&requests, now + SECOND).is_some(), "one check per second");
+        assert!(cache.get_stale(&requests, now + 2 * SECOND).is_some());
+        assert_eq!(cache.get_stale(&requests, now + 3 * SECOND), None);
+        assert_eq!(cache.get(&requests, now + 3 * SECOND), None);
         assert_eq!(cache.get(&[request("b", 1)], now), None, "another rule");
         assert_eq!(cache.get(&[request("a", 2)], now), None, "another key");
     }
@@ -201,8 +200,8 @@ mod tests {
         let requests = [request("a", 1), request("b", 1)];
         cache.update(&requests, &[deny(9), QuotaDecision::Allow(quota_state(5))], now);
         assert_eq!(cache.get(&requests, now).unwrap(), [deny(9), QuotaDecision::Allow(quota_state(5))]);
-        assert_eq!(cache.get(&requests[1..], now), None, "who is not refused");
-        assert_eq!(cache.get(&[requests[0], request("c", 1)], now), None, "nothing is known of one");
+        assert_eq!(cache.get(&requests[1..], now), None, "allowed");
+        assert_eq!(cache.get(&[requests[0], request("c", 1)], now), None, "one key is not cached");
         cache.remove(&requests[..1]);
         assert_eq!(cache.get_stale(&requests, now), None);
         cache.update(&requests[..1], &[deny(9)], now);
@@ -220,6 +219,6 @@ mod tests {
         assert_eq!(size(&cache), MAX_ENTRIES);
         let later = now + 10 * SECOND;
         cache.update(&[request("a", u128::MAX)], &[deny(9)], later);
-        assert!(cache.get(&[request("a", u128::MAX)], later).is_some(), "what has ended makes room");
+        assert!(cache.get(&[request("a", u128::MAX)], later).is_some(), "expired entries make room");
     }
 }

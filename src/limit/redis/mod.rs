@@ -1,10 +1,11 @@
-//! Where counts are shared: a Redis or Valkey that several gateways ask, behind the seam of [`crate::limit::backend`].
+//! The shared rate-limit backend: a Redis or Valkey server that counts for several gateways
+//! ([`crate::limit::backend`]).
 //!
-//! What is decided is decided in one script on the server ([`script`], `decide.lua`), by the server's clock; here it is asked,
-//! read ([`reply`]) and not trusted: a server that is gone, slow or talks nonsense is a [`crate::limit::BackendError`] within the
-//! time limit, and is left alone for a while ([`breaker`]). Whom it has refused is refused here until the wait ends
-//! ([`deny_cache`]). [`address`] is what an operator may write, [`connection`] the connections, [`redis_backend`] the store itself. What a
-//! failure means for a request is for others to say.
+//! One script on the server decides ([`script`], `decide.lua`), by the server's clock. Replies are validated
+//! ([`reply`]): a server that is unreachable, slow or sends invalid replies results in a [`crate::limit::BackendError`]
+//! within the timeout, and opens the circuit [`breaker`] after repeated failures. [`deny_cache`] repeats denials
+//! without a call. [`address`] parses the configured address, [`connection`] holds the connections, and
+//! [`redis_backend`] implements the backend.
 
 pub mod address;
 pub mod breaker;

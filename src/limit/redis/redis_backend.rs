@@ -1,7 +1,8 @@
-//! A store that several gateways share: asked by every request, within its time limit, as long as it answers.
+//! The Redis backend: debits keys within the timeout while the server is available.
 //!
-//! One task keeps the connection ([`RedisBackend::start_reconnecting`]): it connects, tries whether the server answers in time, and begins anew
-//! when the [`super::breaker`] has opened. Requests never wait for that. What happens is told to a [`BackendObserver`].
+//! One task maintains the connection ([`RedisBackend::start_reconnecting`]): it connects, checks that the server
+//! replies in time, and reconnects when the [`super::breaker`] has opened. Requests never wait for it. A
+//! [`BackendObserver`] is notified of every call.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -24,34 +25,34 @@ use crate::limit::{
     Backend, BackendError, BackendFuture, OnFailure, QuotaDecision, Secret, TakeReply, TakeRequest, Timestamp,
 };
 
-/// What the operator said about a store. It can stay in use while this is equal.
+/// The configured settings. The backend survives reloads while they are equal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoreSettings {
-    /// Its name in the configuration: label.
+    /// The name in the configuration, and the value of the metric label `store`.
     pub name: String,
-    /// Where it is.
+    /// The address of the server or servers.
     pub address: Address,
-    /// Who may have signed its certificates, in PEM; those that the system trusts where there are none.
+    /// CA certificates that verify the server, in PEM; the system's trust store if `None`.
     pub ca_pem: Option<Vec<u8>>,
-    /// What its keys begin with.
+    /// The prefix of its key names.
     pub prefix: String,
-    /// What hides keys in it.
+    /// The secret that hashes keys.
     pub secret: Secret,
-    /// How long a decision may take.
+    /// The timeout of a call.
     pub timeout: Duration,
-    /// What becomes of requests while it does not answer.
+    /// What happens to requests while the backend is unavailable.
     pub on_failure: OnFailure,
 }
 
-/// Is told of every question that was asked, or should have been.
+/// Notified of the result of every call.
 pub trait BackendObserver: std::fmt::Debug + Send + Sync {
-    /// An answer came after this time.
+    /// A valid reply was received after this time.
     fn on_success(&self, elapsed: Duration);
-    /// None came that is of use.
+    /// The call failed after this time.
     fn on_error(&self, error: BackendError, elapsed: Duration);
 }
 
-/// The store.
+/// A Redis backend.
 #[derive(Debug)]
 pub struct RedisBackend {
     inner: Arc<BackendInner>,
@@ -65,18 +66,18 @@ struct BackendInner {
     breaker: Mutex<Breaker>,
     connection: ArcSwapOption<(u64, RedisConnection)>,
     deny_cache: DenyCache,
-    /// The breaker has opened.
+    /// Notified when the breaker opens.
     breaker_opened: Notify,
-    /// Whether a connection has been tried.
+    /// Whether a connection was attempted.
     connect_attempted: watch::Sender<bool>,
     observer: Box<dyn BackendObserver>,
 }
 
-/// Connecting, with everything that belongs to it.
+/// Timeout for connecting, with TLS handshake and authentication.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
 impl RedisBackend {
-    /// Nothing is connected yet.
+    /// Creates a backend without a connection.
     pub fn new(settings: StoreSettings, observer: Box<dyn BackendObserver>) -> Self {
         let inner = BackendInner {
             settings,
@@ -91,12 +92,12 @@ impl RedisBackend {
         RedisBackend { inner: Arc::new(inner), reconnect_task: Mutex::default() }
     }
 
-    /// What the operator said.
+    /// The configured settings.
     pub fn settings(&self) -> &StoreSettings {
         &self.inner.settings
     }
 
-    /// Begins to keep the connection, for as long as the store is in use. Once is enough; needs a runtime.
+    /// Starts the task that maintains the connection until the backend is dropped. Idempotent; requires a runtime.
     pub fn start_reconnecting(&self) {
         let mut task = self.reconnect_task.lock();
         if task.is_none() {
@@ -104,14 +105,14 @@ impl RedisBackend {
         }
     }
 
-    /// Returns when a connection has been tried once, whatever came of it.
+    /// Waits until a connection was attempted once, successfully or not.
     pub async fn wait_for_first_attempt(&self) {
         let mut attempted = self.inner.connect_attempted.subscribe();
-        // The sender is ours: it cannot be gone.
+        // Fails only if the sender is dropped, and `self` owns it.
         let _ = attempted.wait_for(|tried| *tried).await;
     }
 
-    /// Whether it is asked now.
+    /// Whether calls are attempted: connected, and the circuit closed.
     pub fn is_available(&self) -> bool {
         self.inner.breaker.lock().connection().is_some()
     }
@@ -142,90 +143,94 @@ impl Backend for RedisBackend {
         self.inner.settings.on_failure
     }
 
-    fn take<'a>(&'a self, asks: &'a [TakeRequest<'a>]) -> BackendFuture<'a, TakeReply> {
+    fn take<'a>(&'a self, requests: &'a [TakeRequest<'a>]) -> BackendFuture<'a, TakeReply> {
         Box::pin(async move {
             let deny_cache = &self.inner.deny_cache;
             let now = Instant::now();
             let cached = |decisions| TakeReply { decisions, taken_at: Timestamp::default() };
-            if let Some(decisions) = deny_cache.get(asks, now) {
+            if let Some(decisions) = deny_cache.get(requests, now) {
                 return Ok(cached(decisions));
             }
-            match self.inner.take(asks).await {
+            match self.inner.take(requests).await {
                 Ok(taken) => {
-                    deny_cache.update(asks, &taken.decisions, Instant::now());
+                    deny_cache.update(requests, &taken.decisions, Instant::now());
                     Ok(taken)
                 }
-                // Whom it has refused is refused while it is gone, too.
-                Err(failure) => deny_cache.get_stale(asks, now).map(cached).ok_or(failure),
+                // Denials remain in force while the backend is unavailable.
+                Err(error) => deny_cache.get_stale(requests, now).map(cached).ok_or(error),
             }
         })
     }
 
-    fn refund<'a>(&'a self, asks: &'a [TakeRequest<'a>], at: Timestamp) -> BackendFuture<'a, ()> {
+    fn refund<'a>(&'a self, requests: &'a [TakeRequest<'a>], at: Timestamp) -> BackendFuture<'a, ()> {
         Box::pin(async move {
-            let step = ScriptOperation::Refund(at);
+            let operation = ScriptOperation::Refund(at);
             let inner = &self.inner;
-            inner.call(|link| async move { inner.run(&link, step, asks).await.map(drop) }).await
+            inner
+                .call(|connection| async move { inner.run(&connection, operation, requests).await.map(drop) })
+                .await
         })
     }
 
-    fn reset<'a>(&'a self, asks: &'a [TakeRequest<'a>]) -> BackendFuture<'a, ()> {
-        self.inner.deny_cache.remove(asks);
+    fn reset<'a>(&'a self, requests: &'a [TakeRequest<'a>]) -> BackendFuture<'a, ()> {
+        self.inner.deny_cache.remove(requests);
         Box::pin(async move {
             let prefix = &self.inner.settings.prefix;
-            let ask = |link: RedisConnection| async move {
-                link.delete(prefix, asks).await.map_err(|error| connection::classify_error(&error))
+            let delete = |connection: RedisConnection| async move {
+                connection.delete(prefix, requests).await.map_err(|error| connection::classify_error(&error))
             };
-            self.inner.call(ask).await
+            self.inner.call(delete).await
         })
     }
 }
 
 impl BackendInner {
-    async fn take(&self, asks: &[TakeRequest<'_>]) -> Result<TakeReply, BackendError> {
-        self.call(|link| async move {
-            if !link.is_cluster() {
-                return self.take_group(&link, asks).await;
+    async fn take(&self, requests: &[TakeRequest<'_>]) -> Result<TakeReply, BackendError> {
+        self.call(|connection| async move {
+            if !connection.is_cluster() {
+                return self.take_group(&connection, requests).await;
             }
-            let groups = group_by_key(asks);
-            let answers = join_all(groups.iter().map(|group| self.take_group(&link, group))).await;
-            self.combine(&link, asks, &groups, answers).await
+            let groups = group_by_key(requests);
+            let replies = join_all(groups.iter().map(|group| self.take_group(&connection, group))).await;
+            self.combine(&connection, requests, &groups, replies).await
         })
         .await
     }
 
-    /// One decision of several: what some keys gave is given back when another refuses or does not answer.
+    /// Combines the decisions of several nodes. Refunds the debits of some groups if another one denied or failed.
     async fn combine(
         &self,
-        link: &RedisConnection,
-        asks: &[TakeRequest<'_>],
+        connection: &RedisConnection,
+        requests: &[TakeRequest<'_>],
         groups: &[Vec<TakeRequest<'_>>],
-        answers: Vec<Result<TakeReply, BackendError>>,
+        replies: Vec<Result<TakeReply, BackendError>>,
     ) -> Result<TakeReply, BackendError> {
         let admits_all =
             |taken: &TakeReply| taken.decisions.iter().all(|decision| decision.retry_after().is_none());
-        let all = answers.iter().all(|answer| answer.as_ref().is_ok_and(admits_all));
+        let all = replies.iter().all(|reply| reply.as_ref().is_ok_and(admits_all));
         if !all {
-            for (group, answer) in groups.iter().zip(&answers) {
-                if let Ok(taken) = answer
+            for (group, reply) in groups.iter().zip(&replies) {
+                if let Ok(taken) = reply
                     && admits_all(taken)
                 {
-                    // Without an answer it stays taken, which is the safe side.
-                    let _ = self.run_script(link, ScriptOperation::Refund(taken.taken_at), group).await;
+                    // If the refund fails, the debit stays: the limit is then stricter, never weaker.
+                    let _ = self.run_script(connection, ScriptOperation::Refund(taken.taken_at), group).await;
                 }
             }
         }
-        let mut decisions: Vec<QuotaDecision> = Vec::with_capacity(asks.len());
+        let mut decisions: Vec<QuotaDecision> = Vec::with_capacity(requests.len());
         let mut at: Option<Timestamp> = None;
-        let mut found = Vec::new();
-        for (group, answer) in groups.iter().zip(answers) {
-            let taken = answer?;
+        let mut decided = Vec::new();
+        for (group, reply) in groups.iter().zip(replies) {
+            let taken = reply?;
             at = Some(at.map_or(taken.taken_at, |at| at.min(taken.taken_at)));
-            found.extend(group.iter().map(|ask| (ask.rule, ask.key)).zip(taken.decisions));
+            decided.extend(group.iter().map(|request| (request.rule, request.key)).zip(taken.decisions));
         }
-        for ask in asks {
-            let entry =
-                found.iter().find(|(id, _)| *id == (ask.rule, ask.key)).ok_or(BackendError::InvalidReply)?;
+        for request in requests {
+            let entry = decided
+                .iter()
+                .find(|(id, _)| *id == (request.rule, request.key))
+                .ok_or(BackendError::InvalidReply)?;
             decisions.push(entry.1);
         }
         Ok(TakeReply { decisions, taken_at: at.unwrap_or_default() })
@@ -233,109 +238,111 @@ impl BackendInner {
 
     async fn take_group(
         &self,
-        link: &RedisConnection,
-        asks: &[TakeRequest<'_>],
+        connection: &RedisConnection,
+        requests: &[TakeRequest<'_>],
     ) -> Result<TakeReply, BackendError> {
-        reply::parse(asks, &self.run_script(link, ScriptOperation::Take, asks).await?)
+        reply::parse(requests, &self.run_script(connection, ScriptOperation::Take, requests).await?)
     }
 
     async fn run(
         &self,
-        link: &RedisConnection,
-        step: ScriptOperation,
-        asks: &[TakeRequest<'_>],
+        connection: &RedisConnection,
+        operation: ScriptOperation,
+        requests: &[TakeRequest<'_>],
     ) -> Result<(), BackendError> {
-        if !link.is_cluster() {
-            return self.run_script(link, step, asks).await.map(drop);
+        if !connection.is_cluster() {
+            return self.run_script(connection, operation, requests).await.map(drop);
         }
-        for group in group_by_key(asks) {
-            self.run_script(link, step, &group).await?;
+        for group in group_by_key(requests) {
+            self.run_script(connection, operation, &group).await?;
         }
         Ok(())
     }
 
     async fn run_script(
         &self,
-        link: &RedisConnection,
-        step: ScriptOperation,
-        asks: &[TakeRequest<'_>],
+        connection: &RedisConnection,
+        operation: ScriptOperation,
+        requests: &[TakeRequest<'_>],
     ) -> Result<Value, BackendError> {
-        let answer = link.run_script(&self.digest, &self.settings.prefix, step, asks).await;
-        answer.map_err(|error| connection::classify_error(&error))
+        let reply = connection.run_script(&self.digest, &self.settings.prefix, operation, requests).await;
+        reply.map_err(|error| connection::classify_error(&error))
     }
 
-    /// Asks within the time limit, if the store is asked at all, and tells of it.
-    async fn call<'a, T, F>(&'a self, ask: impl FnOnce(RedisConnection) -> F) -> Result<T, BackendError>
+    /// Runs `operation` within the timeout if the circuit is closed, and records the result.
+    async fn call<'a, T, F>(&'a self, operation: impl FnOnce(RedisConnection) -> F) -> Result<T, BackendError>
     where
         F: Future<Output = Result<T, BackendError>> + 'a,
     {
         let current = self.connection.load_full();
         let current_id = self.breaker.lock().connection();
-        let Some((connection, link)) = current.as_deref().filter(|(number, _)| Some(*number) == current_id)
-        else {
+        let Some((id, connection)) = current.as_deref().filter(|(id, _)| Some(*id) == current_id) else {
             self.observer.on_error(BackendError::CircuitOpen, Duration::ZERO);
             return Err(BackendError::CircuitOpen);
         };
-        let began = Instant::now();
-        let answer = with_timeout(self.settings.timeout, ask(link.clone()))
+        let start = Instant::now();
+        let result = with_timeout(self.settings.timeout, operation(connection.clone()))
             .await
             .unwrap_or(Err(BackendError::Timeout));
-        let elapsed = began.elapsed();
-        match &answer {
+        let elapsed = start.elapsed();
+        match &result {
             Ok(_) => {
-                self.breaker.lock().record_success(*connection);
+                self.breaker.lock().record_success(*id);
                 self.observer.on_success(elapsed);
             }
-            Err(failure) => {
-                self.observer.on_error(*failure, elapsed);
-                if self.breaker.lock().record_failure(*connection, *failure) {
+            Err(error) => {
+                self.observer.on_error(*error, elapsed);
+                if self.breaker.lock().record_failure(*id, *error) {
                     self.connection.store(None);
                     warn!(
                         store = self.settings.name,
-                        evidence = failure.name(),
+                        evidence = error.name(),
                         "rate-limit backend unavailable; circuit open"
                     );
                     self.breaker_opened.notify_one();
                 }
             }
         }
-        answer
+        result
     }
 
-    fn set_connection(&self, link: RedisConnection) {
+    fn set_connection(&self, connection: RedisConnection) {
         let mut breaker = self.breaker.lock();
-        let number = breaker.close();
-        self.connection.store(Some(Arc::new((number, link))));
+        let id = breaker.close();
+        self.connection.store(Some(Arc::new((id, connection))));
     }
 
-    /// Connects, and tries whether an answer comes in time.
+    /// Connects, and checks that the server replies in time.
     async fn connect(&self) -> Result<RedisConnection, String> {
-        let StoreSettings { address, ca_pem: authorities, timeout, .. } = &self.settings;
+        let StoreSettings { address, ca_pem, timeout, .. } = &self.settings;
         let describe = |error: RedisError| error.to_string();
-        let connecting = RedisConnection::connect(address, authorities.as_deref());
-        let link = with_timeout(CONNECT_TIMEOUT, connecting)
+        let connecting = RedisConnection::connect(address, ca_pem.as_deref());
+        let connection = with_timeout(CONNECT_TIMEOUT, connecting)
             .await
-            .ok_or("no connection in time")?
+            .ok_or("timed out connecting")?
             .map_err(describe)?;
-        // Once for a server that has to be told the script, once for the answer to a known one.
+        // The first call may have to upload the script; the second measures a normal call.
         for _ in 0..2 {
-            let probe = link.run_script(&self.digest, &self.settings.prefix, ScriptOperation::Take, &[]);
-            let value =
-                with_timeout(2 * *timeout, probe).await.ok_or("no answer in time")?.map_err(describe)?;
-            reply::parse(&[], &value).map_err(|_| "an answer that makes no sense")?;
+            let probe =
+                connection.run_script(&self.digest, &self.settings.prefix, ScriptOperation::Take, &[]);
+            let value = with_timeout(2 * *timeout, probe)
+                .await
+                .ok_or("timed out waiting for a reply")?
+                .map_err(describe)?;
+            reply::parse(&[], &value).map_err(|_| "invalid reply")?;
         }
-        Ok(link)
+        Ok(connection)
     }
 }
 
-/// Keeps a connection: until the task is aborted.
+/// Maintains a connection until the task is aborted.
 async fn reconnect(inner: Arc<BackendInner>) {
     let (name, at) = (&*inner.settings.name, inner.settings.address.label());
     let mut warned = false;
     loop {
         match inner.connect().await {
-            Ok(link) => {
-                inner.set_connection(link);
+            Ok(connection) => {
+                inner.set_connection(connection);
                 info!(store = name, at, "connected to the rate-limit backend");
                 warned = false;
                 inner.connect_attempted.send_replace(true);
@@ -354,13 +361,13 @@ async fn reconnect(inner: Arc<BackendInner>) {
     }
 }
 
-/// The questions of each hash tag, which one script can have.
-fn group_by_key<'a>(asks: &[TakeRequest<'a>]) -> Vec<Vec<TakeRequest<'a>>> {
+/// Groups the requests by key: one script call can only use keys with one hash tag.
+fn group_by_key<'a>(requests: &[TakeRequest<'a>]) -> Vec<Vec<TakeRequest<'a>>> {
     let mut groups: Vec<Vec<TakeRequest<'a>>> = Vec::new();
-    for ask in asks {
-        match groups.iter_mut().find(|group| group.first().is_some_and(|first| first.key == ask.key)) {
-            Some(group) => group.push(*ask),
-            None => groups.push(vec![*ask]),
+    for request in requests {
+        match groups.iter_mut().find(|group| group.first().is_some_and(|first| first.key == request.key)) {
+            Some(group) => group.push(*request),
+            None => groups.push(vec![*request]),
         }
     }
     groups
@@ -368,7 +375,7 @@ fn group_by_key<'a>(asks: &[TakeRequest<'a>]) -> Vec<Vec<TakeRequest<'a>>> {
 
 #[expect(
     clippy::disallowed_methods,
-    reason = "the limit of a decision is a few milliseconds, and the lazy timer is up to 20 late"
+    reason = "timeouts are a few milliseconds, and the coarse timer may be 20 ms late"
 )]
 async fn with_timeout<T>(limit: Duration, future: impl Future<Output = T>) -> Option<T> {
     tokio::time::timeout(limit, future).await.ok()

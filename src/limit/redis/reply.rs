@@ -1,4 +1,4 @@
-//! What a store said, read with suspicion: an answer that its script could not have given is none. Pure.
+//! Parses and validates the replies of the script. Values that the script cannot return are an error. Pure.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use redis::Value;
 use crate::limit::quota::MAX_FILL_TIME;
 use crate::limit::{BackendError, QuotaDecision, QuotaState, TakeReply, TakeRequest, Timestamp};
 
-/// Reads the answer to a [`super::script::Step::Take`].
+/// Parses the reply to a [`super::script::ScriptOperation::Take`].
 ///
 /// # Errors
 /// [`BackendError::InvalidReply`].
@@ -22,7 +22,7 @@ pub fn parse(requests: &[TakeRequest<'_>], value: &Value) -> Result<TakeReply, B
         return Err(BackendError::InvalidReply);
     }
     let decisions =
-        requests.iter().zip(rest.chunks_exact(4)).map(|(ask, numbers)| parse_decision(ask, numbers));
+        requests.iter().zip(rest.chunks_exact(4)).map(|(request, numbers)| parse_decision(request, numbers));
     Ok(TakeReply {
         decisions: decisions.collect::<Option<_>>().ok_or(BackendError::InvalidReply)?,
         taken_at: Timestamp::after_origin(Duration::from_secs(seconds) + Duration::from_nanos(nanos)),
@@ -37,14 +37,14 @@ fn as_u64(value: &Value) -> Option<u64> {
 }
 
 fn parse_decision(request: &TakeRequest<'_>, numbers: &[u64]) -> Option<QuotaDecision> {
-    let &[admitted, remaining, reset, wait] = numbers else { return None };
+    let &[allowed, remaining, reset, wait] = numbers else { return None };
     let limit = request.algorithm.capacity(&request.quota);
     let remaining = u32::try_from(remaining).ok().filter(|remaining| *remaining <= limit)?;
     let time = |nanos| Some(Duration::from_nanos(nanos)).filter(|time| *time <= 3 * MAX_FILL_TIME);
-    let standing = QuotaState { limit, remaining, reset: time(reset)? };
-    match admitted {
-        1 if wait == 0 => Some(QuotaDecision::Allow(standing)),
-        0 if wait > 0 => Some(QuotaDecision::Deny { quota_state: standing, retry_after: time(wait)? }),
+    let quota_state = QuotaState { limit, remaining, reset: time(reset)? };
+    match allowed {
+        1 if wait == 0 => Some(QuotaDecision::Allow(quota_state)),
+        0 if wait > 0 => Some(QuotaDecision::Deny { quota_state, retry_after: time(wait)? }),
         _ => None,
     }
 }
@@ -57,21 +57,21 @@ mod tests {
 
     fn parse_numbers(numbers: &[i64]) -> Result<TakeReply, BackendError> {
         let quota = Quota::new(5, Duration::from_secs(60), 5).unwrap();
-        let ask =
+        let request =
             TakeRequest { rule: "r", key: Key::from_bits(1), quota, algorithm: Algorithm::Gcra, cost: 1 };
-        parse(&[ask], &Value::Array(numbers.iter().map(|number| Value::Int(*number)).collect()))
+        parse(&[request], &Value::Array(numbers.iter().map(|number| Value::Int(*number)).collect()))
     }
 
     #[test]
     fn valid_script_reply_is_parsed() {
-        let standing = QuotaState { limit: 5, remaining: 4, reset: Duration::from_secs(12) };
+        let quota_state = QuotaState { limit: 5, remaining: 4, reset: Duration::from_secs(12) };
         let taken = parse_numbers(&[100, 5, 1, 4, 12_000_000_000, 0]).unwrap();
-        assert_eq!(taken.decisions, [QuotaDecision::Allow(standing)]);
+        assert_eq!(taken.decisions, [QuotaDecision::Allow(quota_state)]);
         assert_eq!(taken.taken_at.since_origin(), Duration::new(100, 5));
         let taken = parse_numbers(&[100, 5, 0, 4, 12_000_000_000, 7]).unwrap();
         assert_eq!(
             taken.decisions,
-            [QuotaDecision::Deny { quota_state: standing, retry_after: Duration::from_nanos(7) }]
+            [QuotaDecision::Deny { quota_state, retry_after: Duration::from_nanos(7) }]
         );
     }
 

@@ -1,7 +1,7 @@
-//! What is asked of a store: the script, the names of keys, and the numbers that say what is allowed.
+//! The script, the names of its keys, and its arguments.
 //!
-//! A key's name holds the rule's name, what the rule allows (so that a changed rule begins anew) and the hash of what is
-//! counted by, in braces: Redis Cluster keeps what has one such tag on one node. Pure.
+//! A key name has the rule's name, a hash of its quota (so that a changed rule starts with new counts) and the hashed
+//! key in braces: the hash tag by which Redis Cluster selects the node. Pure.
 
 use std::fmt::Write as _;
 use std::hash::Hasher;
@@ -10,10 +10,10 @@ use siphasher::sip::SipHasher13;
 
 use crate::limit::{Algorithm, TakeRequest, Timestamp};
 
-/// One atomic step: takes from all keys or from none, or gives back.
+/// The source of the script: debits all keys or none, or refunds, atomically.
 pub const SOURCE: &str = include_str!("decide.lua");
 
-/// The name that the server gives to the script: its SHA-1 in hexadecimal digits.
+/// The SHA-1 digest of a script in hexadecimal, by which the server identifies it.
 pub fn sha1_digest(text: &str) -> String {
     let digest = ring::digest::digest(&ring::digest::SHA1_FOR_LEGACY_USE_ONLY, text.as_bytes());
     digest.as_ref().iter().fold(String::with_capacity(40), |mut name, octet| {
@@ -22,16 +22,16 @@ pub fn sha1_digest(text: &str) -> String {
     })
 }
 
-/// What is done with the keys.
+/// The operation of a script call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ScriptOperation {
-    /// Take from all or from none.
+    /// Debit all keys or none.
     Take,
-    /// Undo what was taken at this moment of the store's clock.
+    /// Undo a debit made at this time of the server's clock.
     Refund(Timestamp),
 }
 
-/// Tells apart what is counted apart: rule, algorithm and quota.
+/// Hashes what has separate counts: rule, algorithm and quota.
 pub fn rule_hash(request: &TakeRequest<'_>) -> u64 {
     let mut hasher = SipHasher13::new();
     hasher.write(request.rule.as_bytes());
@@ -43,29 +43,29 @@ pub fn rule_hash(request: &TakeRequest<'_>) -> u64 {
     hasher.finish()
 }
 
-/// The name of a key.
+/// The name of a request's key on the server.
 pub fn key_name(prefix: &str, request: &TakeRequest<'_>) -> String {
     format!("{prefix}{}:{:08x}:{{{:032x}}}", request.rule, rule_hash(request) as u32, request.key.bits())
 }
 
-/// What stands before the numbers of the keys.
-pub fn operation_args(step: ScriptOperation) -> [String; 3] {
-    let (operation, at) = match step {
+/// The first arguments of the script: operation and time.
+pub fn operation_args(operation: ScriptOperation) -> [String; 3] {
+    let (name, at) = match operation {
         ScriptOperation::Take => ("take", Timestamp::default()),
-        ScriptOperation::Refund(at) => ("give back", at),
+        ScriptOperation::Refund(at) => ("refund", at),
     };
     let at = at.since_origin();
-    [operation.to_owned(), at.as_secs().to_string(), at.subsec_nanos().to_string()]
+    [name.to_owned(), at.as_secs().to_string(), at.subsec_nanos().to_string()]
 }
 
-/// The numbers of one key: algorithm, cost, and what is allowed.
+/// The arguments of one key: algorithm, cost, and three numbers of the quota.
 pub fn key_args(request: &TakeRequest<'_>) -> [String; 5] {
     let quota = &request.quota;
     let (algorithm_code, [one, two, three]) = match request.algorithm {
         Algorithm::Gcra => {
             let full = u64::try_from(quota.fill_time().as_nanos()).unwrap_or(u64::MAX);
-            // The script's numbers are whole up to 2^53 ns, 104 days; above that a few of them are lost, and may not cost
-            // the last request of a burst.
+            // The script's numbers are exact up to 2^53 ns (104 days). Above that, rounding must not deny the last
+            // request of a burst.
             let slack = if full > MAX_EXACT_INTEGER { 64 } else { 0 };
             let interval = full / u64::from(quota.burst());
             ("g", [interval, full.saturating_add(slack), u64::from(quota.burst())])
@@ -76,8 +76,8 @@ pub fn key_args(request: &TakeRequest<'_>) -> [String; 5] {
     [algorithm_code.to_owned(), request.cost.to_string(), one.to_string(), two.to_string(), three.to_string()]
 }
 
-/// The count, and the length in seconds and nanoseconds. One that is no whole number of seconds and longer than the script
-/// can divide by becomes one: of 52 days, less than a second.
+/// The count, and the window length in seconds and nanoseconds. The script cannot divide exactly by fractional seconds
+/// above 52 days, so such lengths are rounded up to whole seconds.
 fn window_args(request: &TakeRequest<'_>) -> [u64; 3] {
     let period = request.quota.period();
     let (seconds, nanos) = (period.as_secs(), u64::from(period.subsec_nanos()));
@@ -89,6 +89,7 @@ fn window_args(request: &TakeRequest<'_>) -> [u64; 3] {
     [u64::from(request.quota.allowed()), seconds, nanos]
 }
 
+/// The first integer above which an `f64` is not exact; numbers in Lua are `f64`.
 const MAX_EXACT_INTEGER: u64 = 1 << 53;
 
 #[cfg(test)]
@@ -99,7 +100,7 @@ mod tests {
     use super::*;
     use crate::limit::{Key, Quota};
 
-    fn ask(rule: &str, allowed: u32, period: Duration, algorithm: Algorithm) -> TakeRequest<'_> {
+    fn request(rule: &str, allowed: u32, period: Duration, algorithm: Algorithm) -> TakeRequest<'_> {
         let quota = Quota::new(allowed, period, allowed).unwrap();
         TakeRequest { rule, key: Key::from_bits(0xabc), quota, algorithm, cost: 2 }
     }
@@ -107,7 +108,7 @@ mod tests {
     #[test]
     fn key_name_contains_rule_quota_hash_and_tag() {
         let hour = Duration::from_secs(3_600);
-        let name_of = |allowed, algorithm| key_name("p:", &ask("login", allowed, hour, algorithm));
+        let name_of = |allowed, algorithm| key_name("p:", &request("login", allowed, hour, algorithm));
         let login = name_of(10, Algorithm::Gcra);
         assert!(
             login.starts_with("p:login:") && login.ends_with(":{00000000000000000000000000000abc}"),
@@ -120,18 +121,21 @@ mod tests {
 
     #[test]
     fn key_args_follow_the_quota() {
-        let of = |ask: &TakeRequest<'_>| key_args(ask).join(" ");
-        assert_eq!(of(&ask("r", 3, Duration::from_secs(1), Algorithm::Gcra)), "g 2 333333334 1000000002 3");
+        let of = |request: &TakeRequest<'_>| key_args(request).join(" ");
         assert_eq!(
-            of(&ask("r", 9, Duration::from_millis(1500), Algorithm::FixedWindow)),
+            of(&request("r", 3, Duration::from_secs(1), Algorithm::Gcra)),
+            "g 2 333333334 1000000002 3"
+        );
+        assert_eq!(
+            of(&request("r", 9, Duration::from_millis(1500), Algorithm::FixedWindow)),
             "f 2 9 1 500000000"
         );
-        assert_eq!(of(&ask("r", 9, Duration::from_secs(7), Algorithm::SlidingWindow)), "s 2 9 7 0");
+        assert_eq!(of(&request("r", 9, Duration::from_secs(7), Algorithm::SlidingWindow)), "s 2 9 7 0");
         let odd = Duration::new(100 * 86_400, 1);
-        assert_eq!(of(&ask("r", 9, odd, Algorithm::SlidingWindow)), "s 2 9 8640001 0");
+        assert_eq!(of(&request("r", 9, odd, Algorithm::SlidingWindow)), "s 2 9 8640001 0");
         assert_eq!(operation_args(ScriptOperation::Take).join(" "), "take 0 0");
         let at = Timestamp::after_origin(Duration::new(5, 7));
-        assert_eq!(operation_args(ScriptOperation::Refund(at)).join(" "), "give back 5 7");
+        assert_eq!(operation_args(ScriptOperation::Refund(at)).join(" "), "refund 5 7");
     }
 
     #[test]
