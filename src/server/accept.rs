@@ -1,8 +1,7 @@
-//! Accepts connections on a bound socket and hands each to the request path, never more than there is room for.
+//! Accepts connections on a bound socket, within the connection limits, and passes each to the request path.
 //!
-//! Who has no place yet waits in the system's backlog for the moment that those before it need to be told that there are
-//! too many. pingora's own accept loop takes connections until the descriptors have run out, and then sleeps for a
-//! second at a time.
+//! While even the overflow connections are used up, new connections wait in the kernel's backlog. pingora's accept loop
+//! would accept until descriptors run out, and then sleep for a second at a time.
 
 use std::io;
 use std::net::SocketAddr;
@@ -18,14 +17,14 @@ use super::listen::BoundListener;
 use crate::proxy::ListenerService;
 use crate::upstream::timer::sleep;
 
-/// After a failure that is ours, so long nothing is accepted.
+/// Pause after a failure to accept.
 const ERROR_PAUSE: Duration = Duration::from_millis(50);
 
-/// At the end so many connections are still taken out of the backlog.
+/// Maximum number of connections accepted from the backlog at shutdown.
 const MAX_BACKLOG_DRAIN: usize = 4096;
 
-/// Accepts until it is told to stop. Who had connected by then is served: the connections are told by the same watch, and
-/// then the socket is closed.
+/// Accepts until `stopped` is true, then accepts the connections in the backlog and closes the socket. Connections
+/// observe the same watch.
 pub async fn accept(bound: BoundListener, service: ListenerService, mut stopped: watch::Receiver<bool>) {
     let address = bound.address;
     let listener = match TcpListener::from_std(bound.socket) {
@@ -51,7 +50,7 @@ pub async fn accept(bound: BoundListener, service: ListenerService, mut stopped:
                 }
                 spawn_connection(&service, socket, peer_address, &shutdown);
             }
-            // The client's doing: it left before it was let in.
+            // The client closed the connection before it was accepted.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(error) => {
                 if !std::mem::replace(&mut failing, true) {
@@ -61,7 +60,7 @@ pub async fn accept(bound: BoundListener, service: ListenerService, mut stopped:
             }
         }
     }
-    // The runtime's own accept may say that there is nothing while there is: the system is asked directly.
+    // tokio's readiness may be stale, so accept on the socket directly.
     let Ok(listener) = listener.into_std() else { return };
     for (socket, peer_address) in std::iter::from_fn(|| listener.accept().ok()).take(MAX_BACKLOG_DRAIN) {
         if socket.set_nonblocking(true).is_ok()
@@ -78,12 +77,12 @@ fn spawn_connection(
     peer_address: SocketAddr,
     stopped: &watch::Receiver<bool>,
 ) {
-    // Without it small answers wait for the client's acknowledgement. Where it fails the client is gone, and whoever reads
-    // next finds and counts that.
+    // Otherwise small responses would wait for the client's acknowledgement. Fails only if the client disconnected; the
+    // next read reports that.
     let _ = socket.set_nodelay(true);
-    // Counted before it has a task of its own, or a burst would get past the limit.
+    // Counted before the task starts: otherwise a burst would exceed the limit.
     let guard = service.tracker.register();
-    // Both sides of the exchange have buffers of their own; a stream made so has none.
+    // Unbuffered: the request path has its own buffers.
     let stream = Box::new(l4::stream::Stream::from(socket));
     tokio::spawn(Arc::clone(service).serve(stream, peer_address.ip(), guard, stopped.clone()));
 }

@@ -1,4 +1,4 @@
-//! From a checked configuration to a serving process, and to its orderly end.
+//! Runs the process: from a validated configuration, through serving, to a graceful exit.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -23,33 +23,33 @@ use crate::snapshot::Snapshot;
 use crate::telemetry::Metrics;
 use crate::telemetry::log::LevelHandle;
 
-/// What the process is told beside its configuration.
+/// Inputs of [`serve`] beside the configuration.
 pub struct ServeOptions {
-    /// Already built, because the log reports to them.
+    /// The metrics, created before, because the log reports to them.
     pub metrics: Arc<Metrics>,
-    /// Where the configuration can be read again, if anywhere.
+    /// Reads the configuration again for a reload, if it came from a file.
     pub load: Option<ConfigLoader>,
-    /// The log, whose level a reload may change.
+    /// The log level, which a reload may change.
     pub verbosity: LevelHandle,
     /// A path that panics, in debug builds: see [`Gateway::set_panic_path`].
     pub panic_path: Option<&'static str>,
-    /// Told of every address that is listened on, once all are.
+    /// Called with the addresses once all listeners are open.
     pub on_listening: Box<dyn FnOnce(&Listening)>,
 }
 
-/// Where the process listens.
+/// The addresses of the listeners.
 #[derive(Debug)]
 pub struct Listening {
-    /// The gateway's addresses, in the order of the file.
+    /// Addresses for clients, in the order of the configuration file.
     pub gateway: Vec<std::net::SocketAddr>,
-    /// The telemetry address.
+    /// Address of the telemetry endpoints.
     pub telemetry: std::net::SocketAddr,
 }
 
-/// Serves until a signal ends it.
+/// Serves until a signal shuts the process down.
 ///
 /// # Errors
-/// A sentence for the operator: a port in use, no threads, no signals.
+/// A message for the operator: a port in use, or threads or signal handlers that could not be created.
 pub fn serve(mut config: Config, options: ServeOptions) -> Result<(), String> {
     let descriptors = fd_budget::raise_fd_limit();
     let fd_budget = fd_budget::apply_budget(&mut config, descriptors);
@@ -88,7 +88,7 @@ pub fn serve(mut config: Config, options: ServeOptions) -> Result<(), String> {
     let running = Arc::new(ArcSwap::from_pointee(config));
     runtime.block_on(async {
         let config = running.load_full();
-        let signal_error = |error| format!("cannot take over signals: {error}");
+        let signal_error = |error| format!("cannot install signal handlers: {error}");
         let signals = Signals::install().map_err(signal_error)?;
         let sighup = drain::sighup().map_err(signal_error)?;
         let mut dns_tasks = DnsTasks::default();
@@ -150,7 +150,7 @@ pub fn serve(mut config: Config, options: ServeOptions) -> Result<(), String> {
         let _ = stop_telemetry.send(true);
         Ok::<(), String>(())
     })?;
-    // What is still open has had its time.
+    // Connections that are still open exceeded the drain timeout.
     runtime.shutdown_background();
     Ok(())
 }
@@ -164,12 +164,12 @@ fn runtime(workers: usize) -> Result<Runtime, String> {
         .map_err(|error| format!("cannot start {workers} worker threads: {error}"))
 }
 
-/// Our name in Via: the same for the life of the process, different for each instance.
+/// The pseudonym in the Via field: constant for the process, different for each instance.
 fn new_pseudonym() -> String {
     format!("statusquo-{:08x}", uuid::Uuid::new_v4().as_u64_pair().0 >> 32)
 }
 
-/// A panic is logged as what it is: somebody has to act. What is answered is the guard's.
+/// Logs panics as errors. The guard around the request sends the response.
 fn log_panics() {
     std::panic::set_hook(Box::new(|panic| {
         let location = panic.location().map(ToString::to_string).unwrap_or_default();
@@ -180,7 +180,7 @@ fn log_panics() {
     }));
 }
 
-/// The telemetry endpoints over the process's own state.
+/// Serves the telemetry endpoints from the state of this process.
 #[derive(Debug)]
 struct TelemetryPages {
     state: Arc<ProcessState>,

@@ -1,8 +1,8 @@
-//! Tells what is wrong with the certificates that are served, and where none is asked for, at the start and at every
-//! reload.
+//! Logs problems with certificates at the start and at every reload: invalid validity dates of served ones, and
+//! upstreams whose certificates are not verified.
 //!
-//! An expired one is served all the same: clients that check it are refused either way, and the others would lose the
-//! whole gateway at the next restart. `check` refuses it, so that nobody deploys one.
+//! An expired certificate is served anyway: refusing to start would also cut off clients that do not verify it. `check`
+//! rejects it.
 
 use std::time::SystemTime;
 
@@ -10,13 +10,13 @@ use tracing::error;
 
 use crate::config::Config;
 
-/// Logs every certificate that is not valid `now`, and every upstream that is believed without one.
+/// Logs every certificate that is not valid at `now`, and every upstream whose certificates are not verified.
 pub fn log_problems(config: &Config, now: SystemTime) {
     for listener in &config.listeners {
         for certificate in listener.tls.iter().flat_map(|tls| &tls.certificates) {
             if let Some(problem) = certificate.validity.problem(now) {
                 let (address, file) = (listener.address, &certificate.file);
-                error!(%address, file, "serving a certificate that {problem}: clients refuse it");
+                error!(%address, file, "serving a certificate that {problem}; clients will reject it");
             }
         }
     }
@@ -24,8 +24,8 @@ pub fn log_problems(config: &Config, now: SystemTime) {
         if upstream.cert_verification.as_ref().is_some_and(|trust| !trust.is_enabled()) {
             error!(
                 upstream = upstream.name,
-                "NOT verifying the certificates of this upstream's servers (tls.verify: false): whoever stands in between \
-                 can read and change everything"
+                "certificate verification is disabled for this upstream (tls.verify: false): a man in the middle can read and \
+                 modify traffic"
             );
         }
     }

@@ -1,7 +1,7 @@
-//! How the process ends: announce, stop accepting, let requests finish, leave.
+//! Graceful shutdown: report not ready, stop accepting, wait for running requests, exit.
 //!
-//! SIGTERM gives load balancers `drain_delay` to look elsewhere; SIGINT, from a keyboard, does not wait. A second
-//! signal of either kind ends at once.
+//! After SIGTERM the gateway accepts for `drain_delay` more, so that load balancers can react; after SIGINT, from a
+//! terminal, it does not. A second signal of either kind exits immediately.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -20,12 +20,12 @@ use crate::config::Config;
 use crate::proxy::ConnectionTracker;
 use crate::upstream::timer::{sleep, timeout_at};
 
-/// How far the process is, for `/readyz`.
+/// The state of the process, shown by `/readyz`.
 #[derive(Debug, Default)]
 pub struct ProcessState(AtomicU8);
 
 impl ProcessState {
-    /// How far it is now.
+    /// The current state.
     pub fn readiness(&self) -> Readiness {
         match self.0.load(Ordering::Acquire) {
             0 => Readiness::Starting,
@@ -34,42 +34,42 @@ impl ProcessState {
         }
     }
 
-    /// All listeners are there.
+    /// Records that all listeners are open.
     pub fn set_serving(&self) {
         self.0.store(1, Ordering::Release);
     }
 
-    /// The end has begun.
+    /// Records that the shutdown has begun.
     pub fn set_draining(&self) {
         self.0.store(2, Ordering::Release);
     }
 }
 
-/// The signals that end the process.
+/// The signals that shut down the process.
 #[derive(Debug)]
 pub struct Signals {
     terminate: Signal,
     interrupt: Signal,
 }
 
-/// Which one came.
+/// The signal that was received.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ShutdownSignal {
     Terminate,
     Interrupt,
 }
 
-/// A SIGHUP that comes from now on waits until [`sighup`] are listened to, instead of ending the process: whoever has
-/// just started it may ask for a reload at once. To be called before there are other threads.
+/// Blocks SIGHUP until [`sighup`] installs a handler, because a reload may be requested immediately after the start and
+/// SIGHUP would otherwise end the process. Call it before other threads start.
 pub fn block_sighup() {
-    // It cannot fail for a signal that exists.
+    // Fails only for an invalid signal.
     let _ = SigSet::from_iter([nix::sys::signal::SIGHUP]).thread_block();
 }
 
-/// Listens to SIGHUP, to those that were held as well.
+/// Installs the handler for SIGHUP and unblocks the signal; a blocked one is delivered now.
 ///
 /// # Errors
-/// The system refuses a handler.
+/// The system rejected the handler.
 pub fn sighup() -> std::io::Result<Signal> {
     let signal_stream = signal(SignalKind::hangup())?;
     let _ = SigSet::from_iter([nix::sys::signal::SIGHUP]).thread_unblock();
@@ -77,10 +77,10 @@ pub fn sighup() -> std::io::Result<Signal> {
 }
 
 impl Signals {
-    /// Takes them over from the system's default.
+    /// Installs the handlers.
     ///
     /// # Errors
-    /// The system refuses a handler.
+    /// The system rejected a handler.
     pub fn install() -> std::io::Result<Signals> {
         Ok(Signals {
             terminate: signal(SignalKind::terminate())?,
@@ -96,8 +96,8 @@ impl Signals {
     }
 }
 
-/// Waits for a signal and then drains, by the times of the configuration that is `running` then; returns when the
-/// process may end.
+/// Waits for a signal, then drains with the timeouts of the configuration `running` at that time. Returns when the
+/// process can exit.
 pub async fn wait_and_drain(
     mut signals: Signals,
     state: Arc<ProcessState>,
@@ -117,10 +117,10 @@ pub async fn wait_and_drain(
         if first == ShutdownSignal::Terminate {
             sleep(delay).await;
         }
-        // Listeners close, idle connections end, the others are told to.
+        // Closes listeners and idle connections; other connections close after their current request.
         let _ = listeners.send(true);
         let ended = async {
-            // Who is in a backlog still comes in.
+            // Connections in the backlogs are still accepted.
             join_all(acceptors).await;
             tracker.drained().await;
         };

@@ -1,35 +1,35 @@
-//! Descriptors: the soft limit is raised to the hard one, and what needs descriptors is held to what it allows, so that
-//! accepting a connection never fails for want of one.
+//! File descriptors: raises the soft limit to the hard limit, and caps connection limits so that descriptors never run
+//! out.
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use crate::config::Config;
 
-/// Descriptors for everything but the connections of clients and upstreams: listeners, log, runtime, name lookups, the
-/// configuration's file, and the first readers of our own pages.
+/// Descriptors reserved for everything except client and upstream connections: listeners, log, runtime, DNS lookups,
+/// the configuration file, and the minimum of telemetry connections.
 const RESERVED: u64 = 64;
-/// So many of them.
+/// Telemetry connections that are always possible.
 const MIN_TELEMETRY_CONNECTIONS: usize = 16;
 
-/// Raises the soft limit on open descriptors as far as it goes, and says what it is then.
+/// Raises the soft limit on open descriptors to the hard limit. Returns the resulting limit.
 pub fn raise_fd_limit() -> u64 {
     let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return 1024 };
     if soft < hard && setrlimit(Resource::RLIMIT_NOFILE, hard, hard).is_ok() { hard } else { soft }
 }
 
-/// What is left beside the connections that are served.
+/// Limits derived from the number of descriptors, except `client.max_connections`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FdBudget {
-    /// Connections beyond `max_connections` that are let in at once, to be told so.
+    /// Connections above `max_connections` that are accepted to receive an error response.
     pub overflow: usize,
-    /// Connections to upstreams in use at once.
+    /// Upstream connections in use at once.
     pub upstream_connections: usize,
     /// Connections to the telemetry address.
     pub telemetry_connections: usize,
 }
 
-/// Holds a configuration to the descriptors: `client.max_connections` to half of what is left, for each request may
-/// need a second one towards an upstream, and idle connections to upstreams to a quarter.
+/// Caps the limits of a configuration by the number of descriptors: idle upstream connections to a quarter, and
+/// `client.max_connections` to half of the remainder, because each request may need an upstream connection too.
 pub fn apply_budget(config: &mut Config, descriptors: u64) -> FdBudget {
     let budget = usize::try_from(descriptors.saturating_sub(RESERVED)).unwrap_or(usize::MAX);
     let overflow = (budget / 8).clamp(1, 256);
@@ -103,7 +103,7 @@ mod tests {
         assert_eq!(
             (fd_budget.overflow, fd_budget.upstream_connections, clients),
             (1, 1, 1),
-            "and there is always something"
+            "limits never drop to 0"
         );
     }
 }

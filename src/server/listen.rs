@@ -1,5 +1,6 @@
-//! Sockets are bound by us, before anything else starts: a port in use is one sentence and not a log line after thirty
-//! seconds of retries, and port 0 works. What is accepted on them is [`super::accept`]'s business.
+//! Binds the listening sockets before anything else starts, so that a port in use is reported at once and port 0 works.
+//!
+//! pingora would retry for 30 seconds and then log the failure. [`super::accept`] accepts the connections.
 
 use std::fmt;
 use std::io;
@@ -7,24 +8,24 @@ use std::net::{SocketAddr, TcpListener};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-/// Connections that may wait to be accepted; the kernel caps it at `net.core.somaxconn`.
+/// Connections that may wait in the backlog; the kernel caps it at `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
 
-/// Bytes that the kernel may hold for a connection beyond what is on the wire. Without a bound it takes megabytes from us
-/// for a client that reads nothing, and it calls the connection writable again only when a third of them have gone, so
-/// that a client that reads slowly would look like one that reads nothing (`client.write_timeout`).
+/// Unsent bytes that the kernel buffers per connection (`TCP_NOTSENT_LOWAT`). Without a bound it buffers megabytes for
+/// a client that does not read, and reports the socket writable only after a third is sent: a slow client would then
+/// run into `client.write_timeout`.
 const NOTSENT_LOWAT: u32 = 128 * 1024;
 
-/// A listener that is bound.
+/// A bound listener.
 #[derive(Debug)]
 pub struct BoundListener {
     /// The socket.
     pub socket: TcpListener,
-    /// Where it is: with the port that the system chose, if that was left open.
+    /// The bound address, with the port that the system chose for port 0.
     pub address: SocketAddr,
 }
 
-/// Why a listener could not be bound: a sentence with what, where, and what would be right.
+/// A listener that could not be bound. Its message has the address, the reason and a suggestion.
 #[derive(Debug)]
 pub struct BindError {
     address: SocketAddr,
@@ -37,16 +38,16 @@ impl fmt::Display for BindError {
         match self.error.kind() {
             io::ErrorKind::AddrInUse => write!(
                 f,
-                "the port is in use; stop the process that has it (ss -ltnp 'sport = :{}' names it) or choose another port",
+                "port is in use; help: stop the process that uses it (ss -ltnp 'sport = :{}' shows it) or choose another port",
                 self.address.port()
             ),
             io::ErrorKind::PermissionDenied => {
-                f.write_str("permission denied; use a port above 1023 or grant CAP_NET_BIND_SERVICE")
+                f.write_str("permission denied; help: use a port above 1023, or grant CAP_NET_BIND_SERVICE")
             }
             io::ErrorKind::AddrNotAvailable => f.write_str(
-                "this machine has no such address; use one of its own (ip address lists them) or 0.0.0.0 for all",
+                "address is not assigned to this host; help: use one of its addresses (ip address lists them) or 0.0.0.0 for all",
             ),
-            _ => write!(f, "{}; check the address", self.error),
+            _ => write!(f, "{}; help: check the address", self.error),
         }
     }
 }
@@ -56,18 +57,18 @@ impl std::error::Error for BindError {}
 /// Binds one address.
 ///
 /// # Errors
-/// A sentence for the operator.
+/// A message for the operator.
 pub fn bind(address: SocketAddr) -> Result<BoundListener, BindError> {
     let try_bind = || -> io::Result<BoundListener> {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-        // A restart must not wait for the old connections' last packets.
+        // Allows a restart while connections of the previous process are in TIME_WAIT.
         socket.set_reuse_address(true)?;
         if address.is_ipv6() {
             socket.set_only_v6(false)?;
         }
         socket.set_nonblocking(true)?;
         socket.bind(&address.into())?;
-        // Accepted connections inherit it.
+        // Inherited by accepted connections.
         socket.set_tcp_notsent_lowat(NOTSENT_LOWAT)?;
         socket.listen(BACKLOG)?;
         let socket = TcpListener::from(socket);
@@ -86,10 +87,10 @@ mod tests {
         let first = bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let error = bind(first.address).unwrap_err().to_string();
         assert!(
-            error.starts_with(&format!("cannot listen on {}: the port is in use; ", first.address)),
+            error.starts_with(&format!("cannot listen on {}: port is in use; help: ", first.address)),
             "{error}"
         );
         let error = bind("192.0.2.1:0".parse().unwrap()).unwrap_err().to_string();
-        assert!(error.contains("this machine has no such address"), "{error}");
+        assert!(error.contains("address is not assigned to this host"), "{error}");
     }
 }

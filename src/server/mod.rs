@@ -1,8 +1,9 @@
-//! The process around the request path: sockets, threads, background tasks, signals and the end.
+//! The process around the request path: sockets, threads, background tasks, signals and shutdown.
 //!
-//! [`boot`] is the story from a checked configuration to an orderly exit; [`listen`] binds and [`accept`] accepts within
-//! [`fd_budget`] with [`certificates`], [`tasks`] runs beside the requests, [`reload`] is how the configuration changes and [`drain`] how it ends.
-//! Nothing here looks into a request.
+//! [`boot`] runs the process from a validated configuration to its exit. [`listen`] binds sockets and [`accept`]
+//! accepts connections within [`fd_budget`]; [`certificates`] logs problems with certificates; [`tasks`] run in the
+//! background; [`reload`] applies a new configuration and [`drain`] shuts down. Requests are handled in
+//! [`crate::proxy`].
 
 pub mod accept;
 pub mod boot;

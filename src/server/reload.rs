@@ -1,8 +1,7 @@
-//! SIGHUP: the configuration is read again, judged as a whole, and takes the place of the old one in one step, or not at
-//! all.
+//! Reload on SIGHUP: reads and validates the configuration, then applies it in one step, or rejects it as a whole.
 //!
-//! A request sees the snapshot that it began with, to its end. What a reload cannot change is refused by name: nothing
-//! is silently ignored. What lives on from snapshot to snapshot is decided in [`crate::snapshot`].
+//! A request uses the snapshot with which it started. Changes that need a restart are rejected by key; nothing is
+//! silently ignored. [`crate::snapshot`] carries state over.
 
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -24,29 +23,29 @@ use crate::snapshot::{Snapshot, logging};
 use crate::telemetry::log::LevelHandle;
 use crate::upstream::UpstreamRuntime;
 
-/// Reads the configuration from where it came from.
+/// Reads the configuration from its source again.
 pub type ConfigLoader = Arc<dyn Fn() -> Result<Config, Problems> + Send + Sync>;
 
-/// Everything that a reload reads and changes.
+/// The state that a reload reads and changes.
 pub(super) struct Reload {
-    /// `None`: the configuration came from nowhere that could be read again.
+    /// `None` if the configuration did not come from a file.
     pub(super) load: Option<ConfigLoader>,
     pub(super) gateway: Arc<Gateway>,
-    /// The configuration that is served.
+    /// The active configuration.
     pub(super) running: Arc<ArcSwap<Config>>,
-    /// Since when.
+    /// When the active configuration was loaded.
     pub(super) loaded_at: SystemTime,
     pub(super) state: Arc<ProcessState>,
     pub(super) dns_tasks: DnsTasks,
     pub(super) verbosity: LevelHandle,
     /// The limit on open descriptors.
     pub(super) descriptors: u64,
-    /// What each listener's handshakes go by, in the order of the file.
+    /// The TLS settings of each listener, in the order of the configuration file.
     pub(super) tls: Vec<Option<Arc<ArcSwap<ServerConfig>>>>,
 }
 
 impl Reload {
-    /// Reloads at every signal, for as long as the process serves.
+    /// Reloads at every signal.
     pub(super) async fn run(mut self, mut signal: Signal) {
         while signal.recv().await.is_some() {
             self.reload().await;
@@ -60,7 +59,7 @@ impl Reload {
         let Some(load) = self.load.clone() else {
             return warn!("ignored SIGHUP: the configuration did not come from a file");
         };
-        // The file system may be slow, and requests must not wait for it.
+        // Blocking, because the file system may be slow.
         let loaded = match tokio::task::spawn_blocking(move || load()).await {
             Ok(Ok(config)) => self.prepare(config),
             Ok(Err(problems)) => Err(problems.iter().cloned().collect()),
@@ -71,7 +70,7 @@ impl Reload {
             Err(problems) => return self.log_rejection(&problems),
         };
         let upstreams = upstream_runtimes(&snapshot);
-        // What is new has its addresses before the first request comes, as far as names can be found.
+        // Resolves the names of new upstreams before their first request.
         let new = upstreams.iter().filter(|upstream| !self.dns_tasks.contains(upstream));
         join_all(new.map(|upstream| tasks::resolve_all(upstream))).await;
         tasks::connect_stores(&snapshot.stores).await;
@@ -100,7 +99,7 @@ impl Reload {
             "configuration reloaded"
         );
         self.running.store(Arc::new(config));
-        // Whoever is there ends as begun; what waits there for a next request would wait in vain.
+        // Requests in progress finish; idle connections to removed upstreams are closed.
         for removed in upstream_runtimes(&previous) {
             if !upstreams.iter().any(|upstream| Arc::ptr_eq(upstream, &removed)) {
                 removed.close_gracefully().await;
@@ -108,7 +107,7 @@ impl Reload {
         }
     }
 
-    /// Everything that can fail, before anything changes.
+    /// Performs everything that can fail, before anything changes.
     fn prepare(&self, mut config: Config) -> Result<(Config, fd_budget::FdBudget, Snapshot), Vec<Problem>> {
         let problems = needs_restart(&self.running.load(), &config);
         if !problems.is_empty() {
@@ -118,7 +117,7 @@ impl Reload {
         let current = self.gateway.snapshot.load_full();
         match Snapshot::build(&config, &self.gateway.metrics, Some(&current)) {
             Ok(snapshot) => Ok((config, fd_budget, snapshot)),
-            Err(sentence) => Err(vec![Problem::for_file(sentence, "please report it")]),
+            Err(message) => Err(vec![Problem::for_file(message, "please report it")]),
         }
     }
 
@@ -133,8 +132,8 @@ impl Reload {
         for problem in problems {
             error!(
                 key = (!problem.path.is_empty()).then_some(&*problem.path),
-                line = problem.location.map(|spot| spot.line),
-                column = problem.location.map(|spot| spot.column),
+                line = problem.location.map(|location| location.line),
+                column = problem.location.map(|location| location.column),
                 "{}",
                 problem.message_and_help()
             );
@@ -151,7 +150,7 @@ pub(super) fn upstream_runtimes(snapshot: &Snapshot) -> Vec<Arc<UpstreamRuntime>
     snapshot.upstreams.iter().map(|upstream| Arc::clone(&upstream.runtime)).collect()
 }
 
-/// What is different and cannot become so while the process runs.
+/// Returns the changed keys that need a restart.
 fn needs_restart(running: &Config, candidate: &Config) -> Vec<Problem> {
     let mut problems = Vec::new();
     let mut compare = |key: String, current: String, new_value: String| {
@@ -159,8 +158,8 @@ fn needs_restart(running: &Config, candidate: &Config) -> Vec<Problem> {
             problems.push(Problem {
                 path: key,
                 location: None,
-                message: format!("{current} cannot become {new_value} by a reload"),
-                help: "restart the process, or take this change back".to_owned(),
+                message: format!("{current} cannot be changed to {new_value} by a reload"),
+                help: "restart the process, or revert this change".to_owned(),
             });
         }
     };
@@ -190,7 +189,7 @@ fn needs_restart(running: &Config, candidate: &Config) -> Vec<Problem> {
     problems
 }
 
-/// As it is written in the file.
+/// The value as written in the configuration file.
 fn format_name(format: LogFormat) -> String {
     match format {
         LogFormat::Auto => "auto",
@@ -200,7 +199,7 @@ fn format_name(format: LogFormat) -> String {
     .to_owned()
 }
 
-/// `HH:MM:SS`, in UTC like the times of the log.
+/// `HH:MM:SS` in UTC, like the times in the log.
 fn time_of_day(time: SystemTime) -> String {
     let seconds = time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs() % 86_400;
     format!("{:02}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60)
@@ -234,9 +233,9 @@ mod tests {
         assert_eq!(
             problem_lines("listen: [{ address: 127.0.0.1:3 }, { address: 127.0.0.1:2 }]\nworkers: 7"),
             [
-                "workers: 1 cannot become 7 by a reload",
-                "listen[0].address: 127.0.0.1:1 cannot become 127.0.0.1:3 by a reload",
-                "listen[1].h2c: true cannot become false by a reload",
+                "workers: 1 cannot be changed to 7 by a reload",
+                "listen[0].address: 127.0.0.1:1 cannot be changed to 127.0.0.1:3 by a reload",
+                "listen[1].h2c: true cannot be changed to false by a reload",
             ]
         );
         assert_eq!(
@@ -244,9 +243,9 @@ mod tests {
                 "listen: [{ address: 127.0.0.1:1 }]\ntelemetry: { address: 127.0.0.1:9 }\nlog: { format: json }"
             ),
             [
-                "telemetry.address: 127.0.0.1:9464 cannot become 127.0.0.1:9 by a reload",
-                "log.format: auto cannot become json by a reload",
-                "listen: 2 addresses cannot become 1 addresses by a reload",
+                "telemetry.address: 127.0.0.1:9464 cannot be changed to 127.0.0.1:9 by a reload",
+                "log.format: auto cannot be changed to json by a reload",
+                "listen: 2 addresses cannot be changed to 1 addresses by a reload",
             ]
         );
     }

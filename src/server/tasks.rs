@@ -1,5 +1,5 @@
-//! What runs beside the requests: names are looked up and stores of rate limits connected in the background, so that no
-//! request ever waits for either.
+//! Background tasks: DNS lookups, connections to rate-limit backends, and trimming of memory. No request waits for
+//! them.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -13,21 +13,21 @@ use crate::limit::redis::RedisBackend;
 use crate::upstream::timer::{sleep, timeout_at};
 use crate::upstream::{UpstreamRuntime, dns::Addresses};
 
-/// A name without an address is tried again so soon.
+/// Interval of lookups for a name without an address.
 const LOOKUP_RETRY: Duration = Duration::from_secs(1);
-/// A lookup that takes longer counts as failed.
+/// Timeout of a lookup.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
-/// So often free memory is given back.
+/// Interval at which free memory is returned to the system.
 const TRIM_INTERVAL: Duration = Duration::from_secs(2);
-/// A start and a reload wait so long for stores.
+/// How long a start or reload waits for rate-limit backends.
 const STORE_CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The lookups that run: one task for each upstream that has names.
+/// The running lookups: one task for each upstream that has host names.
 #[derive(Debug, Default)]
 pub struct DnsTasks(Vec<(Arc<UpstreamRuntime>, AbortHandle)>);
 
 impl DnsTasks {
-    /// From now on for these upstreams: new ones begin, gone ones end, the others go on.
+    /// Starts lookups for new upstreams and stops those of removed ones.
     pub fn update(&mut self, upstreams: &[Arc<UpstreamRuntime>]) {
         self.0.retain(|(running, task)| {
             let keep = upstreams.iter().any(|upstream| Arc::ptr_eq(upstream, running));
@@ -44,7 +44,7 @@ impl DnsTasks {
         }
     }
 
-    /// Whether the names of this upstream are looked up.
+    /// Whether a task looks up the names of this upstream.
     pub fn contains(&self, upstream: &Arc<UpstreamRuntime>) -> bool {
         self.0.iter().any(|(running, _)| Arc::ptr_eq(upstream, running))
     }
@@ -54,8 +54,8 @@ fn has_names(upstream: &UpstreamRuntime) -> bool {
     upstream.servers().iter().any(|server| server.addresses.is_name())
 }
 
-/// Begins to keep the connections of these stores, and waits until each has been tried once, so that the first request
-/// counts where it should; not for long, for requests can be served without.
+/// Starts connecting to these backends and waits until each was tried once, at most [`STORE_CONNECT_TIMEOUT`], so that
+/// the first requests are counted there.
 pub async fn connect_stores(stores: &[Arc<RedisBackend>]) {
     for store in stores {
         store.start_reconnecting();
@@ -67,14 +67,14 @@ pub async fn connect_stores(stores: &[Arc<RedisBackend>]) {
     .await;
 }
 
-/// Looks up the names of an upstream's servers once, all at the same time; says whether all have an address now.
+/// Looks up all names of an upstream's servers once, concurrently. Returns whether all have an address now.
 pub async fn resolve_all(upstream: &UpstreamRuntime) -> bool {
     let names = upstream.servers().iter().filter(|server| server.addresses.is_name());
-    let all_found = join_all(names.map(|server| resolve_name(upstream.name(), &server.addresses))).await;
-    all_found.into_iter().all(|found| found)
+    let resolved = join_all(names.map(|server| resolve_name(upstream.name(), &server.addresses))).await;
+    resolved.into_iter().all(|resolved| resolved)
 }
 
-/// Looks up the names of an upstream's servers, again and again, until the task is dropped.
+/// Looks up the names of an upstream's servers periodically, until the task is aborted.
 async fn resolve_periodically(upstream: Arc<UpstreamRuntime>) {
     loop {
         let unresolved = !resolve_all(&upstream).await;
@@ -84,26 +84,25 @@ async fn resolve_periodically(upstream: Arc<UpstreamRuntime>) {
     }
 }
 
-/// Gives memory that nobody uses any more back to the system, again and again, until the task is dropped.
+/// Returns free memory to the system periodically, until the task is aborted.
 ///
-/// The allocator does so while it is asked for much, or when a thread ends: after a crowd has left, an idle gateway would
-/// keep all that the crowd took.
+/// The allocator returns memory only during allocations or when a thread ends. After a load peak an idle gateway would
+/// keep all memory of the peak, so this task starts and ends a thread.
 pub async fn trim_memory() {
     loop {
         sleep(TRIM_INTERVAL).await;
-        // One that cannot be made now is made next time.
+        // On failure, the next interval tries again.
         let _ = std::thread::Builder::new().name("memory".to_owned()).spawn(|| ());
     }
 }
 
-/// Looks up one name; says whether it has an address now.
+/// Looks up one name. Returns whether it has an address now, possibly an earlier one.
 async fn resolve_name(upstream: &str, addresses: &Addresses) -> bool {
     let (host, port) = addresses.host_and_port();
     let had_address = !addresses.current().is_empty();
-    let addresses_found =
-        timeout_at(Instant::now() + LOOKUP_TIMEOUT, tokio::net::lookup_host((host, port))).await;
-    let addresses_found: Vec<SocketAddr> = match addresses_found {
-        Some(Ok(addresses_found)) => addresses_found.collect(),
+    let result = timeout_at(Instant::now() + LOOKUP_TIMEOUT, tokio::net::lookup_host((host, port))).await;
+    let found: Vec<SocketAddr> = match result {
+        Some(Ok(found)) => found.collect(),
         Some(Err(error)) => {
             if had_address {
                 warn!(upstream, host, evidence = %error, "DNS refresh failed; keeping previous addresses");
@@ -112,8 +111,8 @@ async fn resolve_name(upstream: &str, addresses: &Addresses) -> bool {
         }
         None => Vec::new(),
     };
-    let resolved = !addresses_found.is_empty();
-    addresses.update(addresses_found);
+    let resolved = !found.is_empty();
+    addresses.update(found);
     if resolved && !had_address {
         info!(upstream, host, "resolved server address");
     }

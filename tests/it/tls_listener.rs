@@ -293,8 +293,8 @@ fn reload_uses_current_certificate_files_or_keeps_the_old_ones() {
     assert_eq!(gateway.reload(Gateway::with_upstream(&upstream)), "refused");
     gateway.log_line(|line| {
         line["message"]
-            == "a listener with TLS cannot become a listener without TLS by a reload; restart the process, or take this \
-                change back"
+            == "a listener with TLS cannot be changed to a listener without TLS by a reload; restart the process, or \
+                revert this change"
     });
 }
 
@@ -307,7 +307,7 @@ fn expired_certificate_is_served_and_logged_as_error() {
     let line = gateway.log_line(|line| line["level"] == "error");
     assert_eq!(
         line["message"],
-        "serving a certificate that expired on 2021-01-01T00:00:00Z: clients refuse it"
+        "serving a certificate that expired on 2021-01-01T00:00:00Z; clients will reject it"
     );
     let trusting = authority.trusting_client(&[]);
     assert!(TlsClient::try_connect(gateway.address(), "test", &trusting).is_err());
