@@ -1,8 +1,8 @@
 //! Checks the rules of ARCHITECTURE.md that the compiler cannot check, by reading the source files.
 //!
-//! It uses `std` alone, not even the `statusquo` crate: `.ci/check` builds it with `rustc --test` in seconds. The rules are in
-//! `architecture/rules.rs` and `architecture/names.rs`; `architecture/samples.rs` shows that each rule can fail. The tests here
-//! apply them to the tree: a failure prints every offending line as `path:line: what is wrong`.
+//! It uses `std` alone, not even the `statusquo` crate: `.ci/check` builds it with `rustc --test` in seconds. The rules
+//! are in `architecture/rules.rs` and `architecture/names.rs`; `architecture/samples.rs` shows that each rule can fail.
+//! The tests here apply them to the tree: a failure prints every offending line as `path:line: what is wrong`.
 
 #![allow(
     clippy::unwrap_used,

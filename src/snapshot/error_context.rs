@@ -1,5 +1,5 @@
-//! The inputs of an error response: combines the configuration (contract, overrides, rules of the route) with the facts of one
-//! request and passes them to [`crate::contract`], which decides.
+//! The inputs of an error response: combines the configuration (contract, overrides, rules of the route) with the facts
+//! of one request and passes them to [`crate::contract`], which decides.
 //!
 //! The request path and `explain` both use it, so that they cannot differ. Pure. The sender of local replies adds the
 //! connection-specific header fields.
@@ -59,8 +59,8 @@ impl ErrorContext<'_> {
         self.build_reply(decision, ErrorOrigin::Proxy, &ExtractedError::default(), request_state, fields)
     }
 
-    /// Composes the replacement of an upstream's error response. `extract` is what may be kept of its body; `fields` are header
-    /// fields to add, including the kept ones of the upstream.
+    /// Composes the replacement of an upstream's error response. `extract` is what may be kept of its body; `fields`
+    /// are header fields to add, including the kept ones of the upstream.
     pub fn replacement_reply(
         &self,
         decision: &Decision,

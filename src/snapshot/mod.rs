@@ -1,8 +1,9 @@
-//! Immutable runtime configuration: every request pins one [`Snapshot`], so that a reload never affects a running request.
+//! Immutable runtime configuration: every request pins one [`Snapshot`], so that a reload never affects a running
+//! request.
 //!
-//! A snapshot is built from a [`Config`]: routes are compiled and metric handles resolved here, so that the request path looks
-//! up nothing by name. State that must survive a reload is carried over from the previous snapshot. Building opens no socket:
-//! upstreams connect on the first request, rate-limit backends when the server starts them.
+//! A snapshot is built from a [`Config`]: routes are compiled and metric handles resolved here, so that the request
+//! path looks up nothing by name. State that must survive a reload is carried over from the previous snapshot. Building
+//! opens no socket: upstreams connect on the first request, rate-limit backends when the server starts them.
 
 pub mod error_context;
 pub mod logging;
@@ -107,8 +108,8 @@ impl Route {
 
 impl Snapshot {
     /// Compiles a validated configuration. Carries over from `previous` what has equal settings: upstreams with their
-    /// connections and addresses, rate-limit backends, and the counts of rate limits. Concurrency state is carried over by the
-    /// name of the upstream. Shared state is not modified before [`Snapshot::apply`].
+    /// connections and addresses, rate-limit backends, and the counts of rate limits. Concurrency state is carried over
+    /// by the name of the upstream. Shared state is not modified before [`Snapshot::apply`].
     ///
     /// # Errors
     /// A path pattern that the router rejects. [`crate::config`] validates patterns, so this is a bug of ours.
@@ -167,7 +168,8 @@ impl Snapshot {
         })
     }
 
-    /// Applies this snapshot's settings to the state that it shares with the previous one. Call it when it becomes current.
+    /// Applies this snapshot's settings to the state that it shares with the previous one. Call it when it becomes
+    /// current.
     pub fn apply(&self, metrics: &Metrics) {
         for upstream in &self.upstreams {
             if let Some(concurrency) = &upstream.concurrency {
@@ -204,8 +206,8 @@ impl UpstreamHandle {
             }
             None => Arc::new(UpstreamRuntime::new(settings)),
         };
-        // Requests in progress count under the upstream's name, even if its servers changed. Counting continues without a
-        // limit, because a later reload may add one; queued requests are admitted when the limit is removed.
+        // Requests in progress count under the upstream's name, even if its servers changed. Counting continues without
+        // a limit, because a later reload may add one; queued requests are admitted when the limit is removed.
         let carried_over = previous_upstream.and_then(|known| known.concurrency.clone());
         let concurrency =
             carried_over.or_else(|| config.concurrency.map(|limits| Arc::new(Concurrency::new(limits))));

@@ -21,9 +21,9 @@ pub struct RateLimitRule {
     pub metrics: LimitMetrics,
 }
 
-/// Converts an instant to a timestamp: the system time when the process started plus the monotonic time since then. Windows
-/// are therefore aligned to the Unix epoch, and later changes of the system time do not move them. The origin is the same for
-/// the whole process, because limiters survive reloads.
+/// Converts an instant to a timestamp: the system time when the process started plus the monotonic time since then.
+/// Windows are therefore aligned to the Unix epoch, and later changes of the system time do not move them. The origin
+/// is the same for the whole process, because limiters survive reloads.
 pub fn timestamp(at: Instant) -> Timestamp {
     static ORIGIN: OnceLock<(Instant, Duration)> = OnceLock::new();
     let (process_start, epoch) = *ORIGIN.get_or_init(|| {

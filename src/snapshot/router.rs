@@ -1,7 +1,8 @@
-//! Maps host, path and method to a route: by host first (exact, then the longest wildcard, then any), then path, then method.
+//! Maps host, path and method to a route: by host first (exact, then the longest wildcard, then any), then path, then
+//! method.
 //!
-//! A route whose methods do not match is skipped: each configured method has its own tree. `/x/{*rest}` includes `/x/`. Pure:
-//! returns the index of the route for a host, a normalised path and a method.
+//! A route whose methods do not match is skipped: each configured method has its own tree. `/x/{*rest}` includes `/x/`.
+//! Pure: returns the index of the route for a host, a normalised path and a method.
 
 use std::collections::HashMap;
 
@@ -110,8 +111,8 @@ fn accepts_method(route: &config::RouteConfig, method: &Method) -> bool {
         || (*method == Method::HEAD && route.methods.contains(&Method::GET))
 }
 
-/// Builds a tree. A route that lists the method precedes one for all methods. Explicit patterns are inserted first: a catch-all
-/// adds its base path only if no route has it.
+/// Builds a tree. A route that lists the method precedes one for all methods. Explicit patterns are inserted first: a
+/// catch-all adds its base path only if no route has it.
 fn build_tree<'a>(
     routes: impl Iterator<Item = &'a (usize, &'a config::RouteConfig)>,
 ) -> Result<matchit::Router<usize>, String> {

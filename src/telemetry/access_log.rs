@@ -1,7 +1,8 @@
 //! The access log: one line per request, with all its facts as fields.
 //!
-//! The caller determines how a request ended. Header fields and bodies from clients are never logged; `evidence` may contain
-//! the beginning of an invalid upstream response. [`super::formatter`] escapes the line, [`super::log`] writes it.
+//! The caller determines how a request ended. Header fields and bodies from clients are never logged; `evidence` may
+//! contain the beginning of an invalid upstream response. [`super::formatter`] escapes the line, [`super::log`] writes
+//! it.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -43,8 +44,8 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// The outcome of a local reply with this code and cause: a failure of the upstream, or a rejected request. Lack of capacity
-    /// is a rejection although its code is 500 or above, because the request was not forwarded.
+    /// The outcome of a local reply with this code and cause: a failure of the upstream, or a rejected request. Lack of
+    /// capacity is a rejection although its code is 500 or above, because the request was not forwarded.
     pub const fn for_reply(code: u16, cause: Cause) -> Self {
         let overloaded = matches!(
             cause,

@@ -1,7 +1,7 @@
 //! The reasons for closing a connection or stream without a response.
 //!
-//! The contract lists all of them; each has a variant and a counter here. Do not add a catch-all: a close that fits no variant
-//! is a defect.
+//! The contract lists all of them; each has a variant and a counter here. Do not add a catch-all: a close that fits no
+//! variant is a defect.
 
 /// Why a connection or stream was closed without a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -1,4 +1,5 @@
-//! The definition of every metric: its name, kind, labels, and the help text that Prometheus and `docs/metrics.md` show.
+//! The definition of every metric: its name, kind, labels, and the help text that Prometheus and `docs/metrics.md`
+//! show.
 //!
 //! Metric and label names appear only in this table. [`super::metrics`] builds the vectors from its rows.
 

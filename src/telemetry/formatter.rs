@@ -1,7 +1,7 @@
 //! Formats one event as one line: JSON for machines, or text for a terminal.
 //!
-//! Log lines contain data from clients and may be shown in a terminal. Both formats therefore escape control characters and
-//! the characters that reorder text, and truncate long values. [`super::log`] writes the lines.
+//! Log lines contain data from clients and may be shown in a terminal. Both formats therefore escape control characters
+//! and the characters that reorder text, and truncate long values. [`super::log`] writes the lines.
 
 use std::fmt::{self, Write as _};
 use std::time::SystemTime;
@@ -210,8 +210,8 @@ fn write_escaped(value: &str, out: &mut String, mut escape: impl FnMut(char, &mu
     }
 }
 
-/// The position of the first character that needs escaping. Checks bytes first, because most values are plain ASCII: decoding
-/// every character took 40 % of the time of a line.
+/// The position of the first character that needs escaping. Checks bytes first, because most values are plain ASCII:
+/// decoding every character took 40 % of the time of a line.
 fn find_escape(text: &str) -> Option<usize> {
     let plain = |byte: &u8| PLAIN_BYTES.get(usize::from(*byte)).copied().unwrap_or(false);
     let start = text.as_bytes().iter().position(|byte| !plain(byte))?;
@@ -234,7 +234,8 @@ static PLAIN_BYTES: [bool; 256] = {
     table
 };
 
-/// True for quotes, backslashes, control characters (C0, DEL, C1), line separators and characters that change text direction.
+/// True for quotes, backslashes, control characters (C0, DEL, C1), line separators and characters that change text
+/// direction.
 fn needs_escape(char: char) -> bool {
     matches!(char, '"' | '\\' | '\u{2028}' | '\u{2029}' | '\u{200e}' | '\u{200f}' | '\u{061c}')
         || matches!(char, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')

@@ -1,7 +1,7 @@
 //! Caches of metric handles: created on first use, then found without a lock and without hashing labels.
 //!
-//! A lookup by labels hashes every label value and takes a read lock, which is too slow for the request path. These tables
-//! cost a few kilobytes per route; a lookup is an index and one load.
+//! A lookup by labels hashes every label value and takes a read lock, which is too slow for the request path. These
+//! tables cost a few kilobytes per route; a lookup is an index and one load.
 
 use std::sync::OnceLock;
 
@@ -32,8 +32,8 @@ impl<T> SparseHandles<T> {
         SparseHandles((0..SLOTS).map(|_| OnceLock::new()).collect())
     }
 
-    /// Calls `then` with the handle of `key`. Calls `make` the first time, and every time if other keys occupy all slots
-    /// where the key could be.
+    /// Calls `then` with the handle of `key`. Calls `make` the first time, and every time if other keys occupy all
+    /// slots where the key could be.
     pub(crate) fn with<R>(&self, key: u32, make: impl Fn() -> T, then: impl FnOnce(&T) -> R) -> R {
         // Fibonacci hashing: the high bits of the product spread neighbouring keys.
         let start = (key.wrapping_mul(0x9E37_79B1) >> (32 - SLOTS.ilog2())) as usize;

@@ -1,4 +1,5 @@
-//! Metric handles of one rate limit and one rate-limit backend, and the statistics read from the limiters at scrape time.
+//! Metric handles of one rate limit and one rate-limit backend, and the statistics read from the limiters at scrape
+//! time.
 //!
 //! Each limiter registers a function that returns its statistics; this file does not depend on the limiter's types.
 
@@ -133,8 +134,8 @@ impl Metrics {
         }
     }
 
-    /// Registers a limiter: every scrape calls `read`, until it returns `None`. The values of several limiters of one rule,
-    /// which exist during a reload, are summed.
+    /// Registers a limiter: every scrape calls `read`, until it returns `None`. The values of several limiters of one
+    /// rule, which exist during a reload, are summed.
     pub fn register_limit(&self, rule: &str, read: impl Fn() -> Option<LimitStats> + Send + Sync + 'static) {
         let source =
             LimitSource { rule: rule.to_owned(), read: Box::new(read), reported: LimitStats::default() };

@@ -1,7 +1,8 @@
 //! Writes log lines to standard error through a bounded queue, so that a request never waits for the log.
 //!
-//! A full queue drops lines and counts them. Libraries log from `warn` on; pingora from `error` on, and its connectors not at
-//! all, because we log the same failures. [`super::formatter`] formats a line, [`super::access_log`] selects the requests.
+//! A full queue drops lines and counts them. Libraries log from `warn` on; pingora from `error` on, and its connectors
+//! not at all, because we log the same failures. [`super::formatter`] formats a line, [`super::access_log`] selects the
+//! requests.
 
 use std::io::{self, IsTerminal, Write};
 use std::time::SystemTime;

@@ -1,8 +1,8 @@
 //! The metrics of the process: one registry, one vector per row of [`super::definitions`], rendered in Prometheus' text
 //! format.
 //!
-//! Handles ([`RouteMetrics`], [`UpstreamMetrics`]) are resolved once, when a snapshot is built. Events without a route or an
-//! upstream are counted here. The `admin` room serves the page.
+//! Handles ([`RouteMetrics`], [`UpstreamMetrics`]) are resolved once, when a snapshot is built. Events without a route
+//! or an upstream are counted here. The `admin` room serves the page.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -72,8 +72,8 @@ pub(crate) struct Vectors {
     pub(crate) store_errors: IntCounterVec,
 }
 
-/// The labels that a contract determines: which codes are exported from the start, and which status codes have their own
-/// label value. A reload may change the contract; series counted under the old one remain.
+/// The labels that a contract determines: which codes are exported from the start, and which status codes have their
+/// own label value. A reload may change the contract; series counted under the old one remain.
 #[derive(Debug)]
 pub struct CodeLabels {
     pub(crate) documented: Vec<u16>,
@@ -306,7 +306,8 @@ fn histograms(registry: &Registry, row: &MetricDefinition) -> HistogramVec {
     )
 }
 
-// Fails only for an invalid or repeated name. All names are constants of `definitions`, and every test here registers them.
+// Fails only for an invalid or repeated name. All names are constants of `definitions`, and every test here registers
+// them.
 #[expect(clippy::expect_used, reason = "depends only on constants; an invalid one fails every test")]
 fn register<C: Collector + Clone + 'static>(registry: &Registry, metric: prometheus::Result<C>) -> C {
     let collector = metric.expect("valid metric definition");

@@ -19,8 +19,8 @@ struct Sample {
     value: f64,
 }
 
-/// Parses the text format strictly: every sample belongs to the family declared above it, every family is declared once with
-/// one help and one type, no series appears twice.
+/// Parses the text format strictly: every sample belongs to the family declared above it, every family is declared once
+/// with one help and one type, no series appears twice.
 fn parse(page: &str) -> (BTreeMap<String, String>, Vec<Sample>) {
     let mut types = BTreeMap::new();
     let mut samples: Vec<Sample> = Vec::new();

@@ -1,10 +1,11 @@
 //! Metrics and the access log.
 //!
-//! [`definitions`] is the table of all metrics; [`metrics`] owns and renders them. [`route`], [`upstream`] and [`limit`] hold
-//! the handles that a snapshot resolves, so that counting a request hashes no labels. [`log`] writes log lines,
-//! [`access_log`] defines the line of a request.
+//! [`definitions`] is the table of all metrics; [`metrics`] owns and renders them. [`route`], [`upstream`] and
+//! [`limit`] hold the handles that a snapshot resolves, so that counting a request hashes no labels. [`log`] writes log
+//! lines, [`access_log`] defines the line of a request.
 //!
-//! This room depends on the contract's causes and codes, not on requests, configuration or sockets: callers pass the facts.
+//! This room depends on the contract's causes and codes, not on requests, configuration or sockets: callers pass the
+//! facts.
 
 pub mod access_log;
 pub mod close_reason;

@@ -105,7 +105,8 @@ impl RouteMetrics {
         );
     }
 
-    /// Records the duration of a finished request by the class of the status code sent. Ignores 101, which starts a tunnel.
+    /// Records the duration of a finished request by the class of the status code sent. Ignores 101, which starts a
+    /// tunnel.
     pub fn duration(&self, status: u16, elapsed: Duration) {
         let Some(class) = usize::from(status / 100).checked_sub(2).filter(|class| *class < CLASSES.len())
         else {
@@ -125,8 +126,8 @@ impl RouteMetrics {
         self.disconnects.with(0, make, IntCounter::inc);
     }
 
-    /// Counts a response forwarded in mode `observe` that mode `enforce` would have replaced: `from` the upstream's status code
-    /// `to` the replacement's.
+    /// Counts a response forwarded in mode `observe` that mode `enforce` would have replaced: `from` the upstream's
+    /// status code `to` the replacement's.
     pub fn would_replace(&self, from: u16, to: u16) {
         let statuses = &self.labels.statuses;
         self.would_replace.with(

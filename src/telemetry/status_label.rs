@@ -1,7 +1,7 @@
 //! Label values of status codes: known ones have their own value, the others share three groups.
 //!
-//! Upstreams must not be able to create label values, so only the status codes listed here and the codes of the contract have
-//! their own value.
+//! Upstreams must not be able to create label values, so only the status codes listed here and the codes of the
+//! contract have their own value.
 
 /// Status codes with their own label value: the IANA registry of HTTP status codes, and unregistered ones that
 /// [`crate::contract::policy`] maps by number.

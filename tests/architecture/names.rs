@@ -1,7 +1,7 @@
 //! Rules about names: no private vocabulary in identifiers, and one meaning for one type name.
 //!
-//! A name that is defined in two places may be a pair on purpose (a configuration type and what it is compiled into). A third
-//! definition makes every use ambiguous to a reader who searches for it.
+//! A name that is defined in two places may be a pair on purpose (a configuration type and what it is compiled into). A
+//! third definition makes every use ambiguous to a reader who searches for it.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,7 +1,7 @@
 //! The rules about structure: each is a function from a file's path and text to the lines that break it.
 //!
-//! `architecture.rs` applies them to the tree; `samples.rs` applies them to code that they must report. Do not add an exception
-//! for a single line: change the rule or the line.
+//! `architecture.rs` applies them to the tree; `samples.rs` applies them to code that they must report. Do not add an
+//! exception for a single line: change the rule or the line.
 
 use std::collections::BTreeSet;
 
@@ -63,7 +63,8 @@ const SOCKETS: &[&str] = &["TcpStream", "TcpListener", "UdpSocket", "UnixStream"
 /// Enums of other crates, where a catch-all arm is accepted.
 const EXTERNAL_ENUMS: &[&str] = &["Value", "Method", "Ordering", "IpAddr"];
 
-/// Methods of pingora's server sessions that write to a client. Nothing calls them: the codec is in `src/proxy/downstream`.
+/// Methods of pingora's server sessions that write to a client. Nothing calls them: the codec is in
+/// `src/proxy/downstream`.
 const PINGORA_WRITES: &[&str] = &[
     "write_response_header",
     "write_response_header_ref",
@@ -95,8 +96,8 @@ const TUNNEL_WRITER: (&str, &str) = ("splice_to", "src/proxy/tunnel.rs");
 /// The files that send responses: local replies, and responses of upstreams.
 const WRITERS_TO_CLIENTS: &[&str] = &["src/proxy/local_reply.rs", "src/proxy/relay.rs"];
 
-/// The HTTP/1 and HTTP/2 codecs, which implement these methods by calling each other. The last file uses the h2 crate's methods
-/// to send requests to upstreams.
+/// The HTTP/1 and HTTP/2 codecs, which implement these methods by calling each other. The last file uses the h2 crate's
+/// methods to send requests to upstreams.
 const CODECS: &[&str] = &[
     "src/proxy/downstream/mod.rs",
     "src/proxy/downstream/h1.rs",
@@ -246,7 +247,8 @@ pub fn pure_modules(path: &str, text: &str) -> Vec<Offence> {
     offences
 }
 
-/// In `contract`, a match over one of our enums names every variant, so that the compiler finds what a new variant affects.
+/// In `contract`, a match over one of our enums names every variant, so that the compiler finds what a new variant
+/// affects.
 pub fn no_catch_all(path: &str, text: &str) -> Vec<Offence> {
     if module_of(path) != Some("contract") {
         return Vec::new();

@@ -30,7 +30,8 @@ pub fn product_tokens(source: &str) -> Vec<Token> {
     kept
 }
 
-/// The files of the modules that `source` declares behind `#[cfg(test)]`: the value of `#[path]` if given, else `name.rs`.
+/// The files of the modules that `source` declares behind `#[cfg(test)]`: the value of `#[path]` if given, else
+/// `name.rs`.
 pub fn test_modules(source: &str) -> Vec<String> {
     let tokens = tokenize(source);
     let paths = path_attributes(source);
