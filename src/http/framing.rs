@@ -77,7 +77,7 @@ mod tests {
         assert_eq!(content_length(b"0"), Some(0));
         assert_eq!(content_length(b"007"), Some(7));
         assert_eq!(content_length(b"9223372036854775807"), Some(9_223_372_036_854_775_807));
-        for wrong in [
+        for invalid in [
             &b"9223372036854775808"[..],
             b"18446744073709551616",
             b"",
@@ -91,7 +91,7 @@ mod tests {
             b"5.0",
             "\u{0665}".as_bytes(),
         ] {
-            assert_eq!(content_length(wrong), None, "{wrong:?}");
+            assert_eq!(content_length(invalid), None, "{invalid:?}");
         }
     }
 }

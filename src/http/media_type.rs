@@ -35,32 +35,41 @@ mod tests {
 
     #[test]
     fn event_stream_is_recognised_by_its_type() {
-        for yes in [&b"text/event-stream"[..], b"Text/Event-Stream ; charset=utf-8", b" text/event-stream"] {
-            assert!(is_event_stream(yes), "{yes:?}");
+        for content_type in
+            [&b"text/event-stream"[..], b"Text/Event-Stream ; charset=utf-8", b" text/event-stream"]
+        {
+            assert!(is_event_stream(content_type), "{content_type:?}");
         }
-        for no in [&b""[..], b"text/event-stream-x", b"text/plain; a=text/event-stream", b"text/event"] {
-            assert!(!is_event_stream(no), "{no:?}");
+        for content_type in
+            [&b""[..], b"text/event-stream-x", b"text/plain; a=text/event-stream", b"text/event"]
+        {
+            assert!(!is_event_stream(content_type), "{content_type:?}");
         }
     }
 
     #[test]
     fn json_is_recognised_by_type_or_suffix() {
-        for yes in [&b"application/json"[..], b"Application/JSON; charset=utf-8", b"application/vnd.api+json"]
+        for content_type in
+            [&b"application/json"[..], b"Application/JSON; charset=utf-8", b"application/vnd.api+json"]
         {
-            assert!(is_json(yes), "{yes:?}");
+            assert!(is_json(content_type), "{content_type:?}");
         }
-        for no in [&b""[..], b"text/plain; a=application/json", b"application/jsonl", b"text/json-x"] {
-            assert!(!is_json(no), "{no:?}");
+        for content_type in
+            [&b""[..], b"text/plain; a=application/json", b"application/jsonl", b"text/json-x"]
+        {
+            assert!(!is_json(content_type), "{content_type:?}");
         }
     }
 
     #[test]
     fn grpc_is_recognised_by_its_prefix() {
-        for yes in [&b"application/grpc"[..], b"Application/gRPC+proto", b"application/grpc-web; x=y"] {
-            assert!(is_grpc(yes), "{yes:?}");
+        for content_type in
+            [&b"application/grpc"[..], b"Application/gRPC+proto", b"application/grpc-web; x=y"]
+        {
+            assert!(is_grpc(content_type), "{content_type:?}");
         }
-        for no in [&b""[..], b"application/grp", b"application/json", b"x-application/grpc"] {
-            assert!(!is_grpc(no), "{no:?}");
+        for content_type in [&b""[..], b"application/grp", b"application/json", b"x-application/grpc"] {
+            assert!(!is_grpc(content_type), "{content_type:?}");
         }
     }
 }
