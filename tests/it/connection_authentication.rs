@@ -23,7 +23,7 @@ const BINDING_CREDENTIALS: [&str; 6] = [
 ];
 
 #[test]
-fn connection_that_carried_ntlm_or_negotiate_serves_no_later_request() {
+fn ntlm_or_negotiate_connection_is_never_reused() {
     for value in BINDING_CREDENTIALS {
         let upstream = ok_upstream("served");
         let gateway = Gateway::with_upstream(&upstream).with_h2c_listener().start();
@@ -49,7 +49,7 @@ fn connection_that_carried_ntlm_or_negotiate_serves_no_later_request() {
 }
 
 #[test]
-fn connection_that_carried_other_credentials_is_reused() {
+fn connection_with_other_credentials_is_reused() {
     for value in ["Basic dTpw", "Bearer NTLM", "NTLMv3 x", "Negotiated x", "X-NTLM x"] {
         let upstream = ok_upstream("served");
         let gateway = Gateway::with_upstream(&upstream).start();
@@ -63,7 +63,7 @@ fn connection_that_carried_other_credentials_is_reused() {
 }
 
 #[test]
-fn request_with_ntlm_is_never_a_stream_of_a_shared_http2_connection() {
+fn ntlm_request_is_not_sent_on_a_shared_http2_connection() {
     async fn respond(_: Request<h2::RecvStream>, mut send: SendResponse<Bytes>) {
         let Ok(mut body) = send.send_response(http::Response::new(()), false) else { return };
         let _ = body.send_data(Bytes::from_static(b"two"), true);

@@ -35,7 +35,7 @@ fn request_without_a_route_gets_404_and_keeps_the_connection() {
 }
 
 #[test]
-fn pipelined_requests_are_answered_in_order_with_errors_in_between() {
+fn pipelined_requests_get_responses_in_order_with_errors_between() {
     let upstream = by_request(|request| match request.path() {
         "/bad" => vec![
             UpstreamStep::ReadRequestHead,
@@ -222,7 +222,7 @@ fn panic_path_is_ordinary_without_the_test_variable() {
 
 /// Two requests at once, and no more to send: told that the connection stays, the client waits for its second answer.
 #[test]
-fn pipelined_request_is_answered_after_client_half_close() {
+fn pipelined_request_gets_a_response_after_client_half_close() {
     let gate = Gate::new();
     let first = vec![
         UpstreamStep::ReadRequestHead,

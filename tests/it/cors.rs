@@ -220,7 +220,7 @@ fn connection_limit_reply_is_readable_by_an_allowed_origin() {
 }
 
 #[test]
-fn preflight_is_answered_by_the_policy_of_the_route_for_its_method() {
+fn preflight_uses_the_policy_of_the_route_for_its_method() {
     let upstream = ok_upstream("fine");
     let gateway = Gateway::with_upstream(&upstream)
         .route(&format!(
@@ -318,7 +318,7 @@ fn options_without_preflight_headers_is_an_ordinary_request() {
 }
 
 #[test]
-fn preflight_is_answered_before_route_rules_apply() {
+fn preflight_gets_a_response_before_route_rules_apply() {
     let upstream = ok_upstream("fine");
     let gateway = Gateway::with_upstream(&upstream)
         .route(&format!("name: all, upstream: main, deny: {{ methods: [OPTIONS, DELETE] }}, allow_from: [203.0.113.7], cors: {{ allow_origins: {ORIGIN_LIST} }}"))

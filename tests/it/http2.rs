@@ -161,7 +161,7 @@ fn panic_ends_one_stream_with_a_documented_500() {
 }
 
 #[test]
-fn http1_listener_answers_an_http2_preface_with_a_documented_400() {
+fn http1_listener_rejects_an_http2_preface_with_a_documented_400() {
     let upstream = ok_upstream("");
     let gateway = GatewaySetup::with_servers(&[upstream.address()]).start();
     let mut client = gateway.client();

@@ -178,7 +178,7 @@ fn slow_data_frame_is_not_limited_by_the_header_timeout() {
 }
 
 #[test]
-fn pending_request_is_answered_before_header_timeout_closes() {
+fn pending_request_gets_a_response_before_header_timeout_closes() {
     let gate = Gate::default();
     let upstream = script([
         UpstreamStep::ReadRequestHead,

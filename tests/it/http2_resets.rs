@@ -34,7 +34,7 @@ fn get() -> Vec<u8> {
 
 /// The library hands out none of the streams that it has read when it reads the end of their connection.
 #[test]
-fn streams_of_a_connection_that_closes_at_once_are_each_counted() {
+fn streams_are_each_counted_when_the_connection_closes_at_once() {
     const STREAMS: u32 = 100;
     let upstream = script([UpstreamStep::ReadRequestHead, UpstreamStep::ReadUntilClose]);
     let gateway = Gateway::with_upstream(&upstream).with_h2c_listener().start();
@@ -51,7 +51,7 @@ fn streams_of_a_connection_that_closes_at_once_are_each_counted() {
 
 /// Whether such a stream becomes a request is a matter of luck; what is counted is not.
 #[test]
-fn streams_that_are_reset_as_soon_as_they_are_opened_are_each_counted() {
+fn streams_are_each_counted_when_reset_right_after_opening() {
     const STREAMS: u32 = 100;
     let upstream = script([UpstreamStep::ReadRequestHead, UpstreamStep::ReadUntilClose]);
     let gateway = Gateway::with_upstream(&upstream).with_h2c_listener().start();
@@ -71,7 +71,7 @@ fn streams_that_are_reset_as_soon_as_they_are_opened_are_each_counted() {
 }
 
 #[test]
-fn requests_reset_while_connecting_leave_no_connection_open() {
+fn connections_are_closed_when_requests_are_reset_while_connecting() {
     const BATCH_COUNT: u32 = 60;
     const STREAMS_PER_BATCH: u32 = 10;
     let upstream = FullBacklog::start().unwrap();

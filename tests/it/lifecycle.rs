@@ -122,7 +122,7 @@ fn sighup_without_a_config_file_is_logged_and_ignored() {
 }
 
 #[test]
-fn connection_accepted_before_the_drain_is_answered() {
+fn connection_accepted_before_the_drain_gets_a_response() {
     let upstream = ok_upstream("still here");
     let gateway = Gateway::with_upstream(&upstream).set("drain_delay", "0s").descriptors(128).start();
     // Stopped, so that the connections wait in the system's backlog when the signal comes; there are more of them than are

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::load::{MOST, factor, millis, scale, scaled};
 
 #[test]
-fn limits_of_a_configuration_are_scaled_and_nothing_else_is() {
+fn configured_limits_are_scaled_and_other_values_kept() {
     let text = "timeouts: { connect: 400ms, deadline: 8s, max_duration: 60s, stream_idle: 1h }\n\
                 drain_delay: 0s\nclient: { idle_timeout: 2s }\nerrors: { retry_after: 9s }\n\
                 stores: { a: { timeout: 2s } }\nroute: { queue_timeout: 300ms, allow: 3 per 5s }\n";
@@ -18,7 +18,7 @@ fn limits_of_a_configuration_are_scaled_and_nothing_else_is() {
 }
 
 #[test]
-fn factor_is_the_same_for_all_of_a_test_and_within_its_bounds() {
+fn load_factor_is_constant_within_a_test_and_bounded() {
     let first = factor();
     assert!((1..=MOST).contains(&first), "{first}");
     assert_eq!(scaled(Duration::from_secs(1)), Duration::from_secs(first.into()));

@@ -179,7 +179,7 @@ fn oversized_header_section_is_rejected_by_its_oversized_part() {
 }
 
 #[test]
-fn unfinished_header_section_is_answered_at_the_header_timeout() {
+fn unfinished_header_section_gets_400_at_the_header_timeout() {
     let upstream = ok_upstream("must not be asked");
     let gateway = Gateway::with_upstream(&upstream).set("client.header_timeout", "400ms").start();
     let begun = Instant::now();
@@ -213,7 +213,7 @@ fn silent_connection_is_closed_without_response_and_counted() {
 }
 
 #[test]
-fn disconnect_inside_the_header_section_is_counted_or_answered() {
+fn disconnect_inside_the_header_section_is_counted_or_gets_400() {
     let upstream = ok_upstream("");
     let gateway = Gateway::with_upstream(&upstream).start();
     let mut client = gateway.client();
@@ -230,7 +230,7 @@ fn disconnect_inside_the_header_section_is_counted_or_answered() {
 }
 
 #[test]
-fn malformed_body_framing_is_answered() {
+fn malformed_body_framing_gets_400() {
     let upstream = ok_upstream("must not be answered");
     let gateway = Gateway::with_upstream(&upstream).start();
     for body in ["zz\r\nabc\r\n0\r\n\r\n", "3\r\nabcdef\r\n0\r\n\r\n", "-1\r\n\r\n", "ffffffffffffffffff\r\n"]
@@ -246,7 +246,7 @@ fn malformed_body_framing_is_answered() {
 }
 
 #[test]
-fn missing_body_is_answered_at_the_body_timeout() {
+fn missing_body_gets_400_at_the_body_timeout() {
     let upstream = ok_upstream("must not be answered");
     let gateway = Gateway::with_upstream(&upstream).set("client.body_timeout", "300ms").start();
     let begun = Instant::now();

@@ -66,7 +66,7 @@ fn expect_waited(gateway: &Gateway, others: f64, held: f64) {
 const ROUNDING: f64 = 1e-9;
 
 #[test]
-fn overhead_is_the_whole_time_of_requests_that_wait_for_nobody() {
+fn overhead_equals_the_duration_of_requests_that_never_wait() {
     let upstream = ok_upstream("fine");
     let gateway = alone(Gateway::with_upstream(&upstream)).start();
     gateway.expect_metric("overhead_seconds_count", &[], 0.0);
@@ -77,7 +77,7 @@ fn overhead_is_the_whole_time_of_requests_that_wait_for_nobody() {
 }
 
 #[test]
-fn overhead_counts_every_response_whoever_made_it_and_on_both_protocols() {
+fn overhead_counts_local_and_upstream_responses_on_both_protocols() {
     let (upstream, page, nobody) = (ok_upstream("fine"), html_upstream("502 Bad Gateway"), refusing_port());
     let gateway = Gateway::with_upstream(&upstream)
         .upstream("page", &[page.address()])
@@ -101,7 +101,7 @@ fn overhead_counts_every_response_whoever_made_it_and_on_both_protocols() {
 }
 
 #[test]
-fn overhead_counts_a_request_whose_client_leaves_before_the_response() {
+fn overhead_counts_a_request_when_its_client_disconnects_early() {
     let gate = Gate::new();
     let upstream = script([
         UpstreamStep::ReadRequestHead,
@@ -119,7 +119,7 @@ fn overhead_counts_a_request_whose_client_leaves_before_the_response() {
 }
 
 #[test]
-fn overhead_leaves_out_the_wait_for_a_response_header_section() {
+fn overhead_excludes_the_wait_for_response_headers() {
     let gate = Gate::new();
     let upstream = script([
         UpstreamStep::ReadRequestHead,
@@ -137,7 +137,7 @@ fn overhead_leaves_out_the_wait_for_a_response_header_section() {
 }
 
 #[test]
-fn overhead_leaves_out_the_wait_for_the_rest_of_a_response_body() {
+fn overhead_excludes_the_wait_for_the_response_body() {
     let gate = Gate::new();
     let head = "HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nsoon";
     let upstream = script([
@@ -157,7 +157,7 @@ fn overhead_leaves_out_the_wait_for_the_rest_of_a_response_body() {
 }
 
 #[test]
-fn overhead_leaves_out_the_wait_for_an_error_body_that_is_replaced() {
+fn overhead_excludes_the_wait_for_a_replaced_error_body() {
     let gate = Gate::new();
     let head = "HTTP/1.1 500 No\r\ncontent-length: 7\r\n\r\n<h1>";
     let upstream = script([
@@ -180,7 +180,7 @@ fn overhead_leaves_out_the_wait_for_an_error_body_that_is_replaced() {
 }
 
 #[test]
-fn overhead_leaves_out_the_wait_for_the_rest_of_a_request_body() {
+fn overhead_excludes_the_wait_for_the_request_body() {
     let upstream = ok_upstream("thanks");
     let gateway = alone(Gateway::with_upstream(&upstream)).start();
     let mut client = gateway.client();
@@ -193,7 +193,7 @@ fn overhead_leaves_out_the_wait_for_the_rest_of_a_request_body() {
 }
 
 #[test]
-fn overhead_leaves_out_the_wait_for_the_rest_of_a_request_that_was_denied() {
+fn overhead_excludes_the_wait_for_the_body_of_a_denied_request() {
     let upstream = ok_upstream("unseen");
     let gateway = alone(Gateway::with_upstream(&upstream))
         .route("name: denied, match: { path: /denied }, upstream: main, deny: { methods: [POST] }")
@@ -209,7 +209,7 @@ fn overhead_leaves_out_the_wait_for_the_rest_of_a_request_that_was_denied() {
 }
 
 #[test]
-fn overhead_leaves_out_the_wait_for_a_turn_at_the_upstream() {
+fn overhead_excludes_the_wait_in_the_concurrency_queue() {
     let gate = Gate::new();
     let upstream = script([
         UpstreamStep::ReadRequestHead,
@@ -232,7 +232,7 @@ fn overhead_leaves_out_the_wait_for_a_turn_at_the_upstream() {
 }
 
 #[test]
-fn overhead_leaves_out_the_wait_for_an_http2_upstream_of_an_http2_client() {
+fn overhead_excludes_the_wait_for_http2_upstreams_on_http2() {
     let gate = Gate::new();
     let (opened, arrived) = (gate.clone(), Gate::new());
     let seen = arrived.clone();
@@ -261,7 +261,7 @@ fn overhead_leaves_out_the_wait_for_an_http2_upstream_of_an_http2_client() {
 }
 
 #[test]
-fn overhead_counts_a_tunnel_once_when_it_has_ended() {
+fn overhead_counts_a_tunnel_once_at_its_end() {
     let switching = "HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: Upgrade\r\n\
         sec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
     let gate = Gate::new();

@@ -390,7 +390,7 @@ fn streams_without_descriptors_get_503_and_listeners_keep_accepting() {
 }
 
 #[test]
-fn queue_advances_before_an_answered_upload_has_been_drained() {
+fn queue_advances_while_the_rest_of_an_upload_is_drained() {
     for response in ["500 Oh", "200 OK", "404 Not Found\ncontent-type: application/json"] {
         let body = if response.starts_with("404") { r#"{"message":"No.","code":404}"# } else { "done" };
         let early = UpstreamStep::Write(http_response(response, body));

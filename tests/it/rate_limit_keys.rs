@@ -153,7 +153,7 @@ fn long_body_is_streamed_and_retried_as_usual() {
 }
 
 #[test]
-fn expect_continue_is_answered_once_and_a_denial_needs_no_body() {
+fn expect_continue_gets_one_100_and_a_denial_needs_no_body() {
     let upstream = script([
         UpstreamStep::ReadRequestHead,
         UpstreamStep::SendContinue,
@@ -190,7 +190,7 @@ fn expect_continue_is_answered_once_and_a_denial_needs_no_body() {
 }
 
 #[test]
-fn stalled_body_times_out_before_admission_as_after() {
+fn body_timeout_and_deadline_apply_to_a_body_buffered_for_a_key() {
     let upstream = ok_upstream("must not be asked");
     let gateway = with_rule(Gateway::with_upstream(&upstream), "key: [\"body:email\"], allow: 9 per 1h")
         .set("client.body_timeout", "300ms")

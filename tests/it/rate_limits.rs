@@ -64,7 +64,7 @@ fn assert_retry_after(response: &HttpResponse, seconds: u64) {
 }
 
 #[test]
-fn request_over_the_burst_gets_exactly_this_429() {
+fn request_over_the_burst_gets_the_documented_429() {
     let upstream = ok_upstream("fine");
     let rules = "{ per_ip: { key: [client_ip], allow: 6 per 1h, burst: 3 } }";
     let gateway = with_rules(Gateway::with_upstream(&upstream), rules, "[per_ip]").start();
@@ -527,7 +527,7 @@ fn denied_request_is_allowed_after_retry_after() {
 }
 
 #[test]
-fn keys_beyond_the_largest_number_evict_others_and_are_counted() {
+fn evictions_are_counted_when_keys_exceed_the_maximum() {
     let upstream = ok_upstream("fine");
     let rules = "{ tenant: { key: [\"header:x-tenant\"], allow: 2 per 1h, max_keys: 16 } }";
     let gateway = with_rules(Gateway::with_upstream(&upstream), rules, "[tenant]").start();

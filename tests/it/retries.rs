@@ -59,7 +59,7 @@ fn pooled_connection_reset_during_put_is_retried_with_its_body() {
 }
 
 #[test]
-fn post_reaches_an_upstream_once_whatever_fails() {
+fn post_reaches_an_upstream_at_most_once_on_close_and_reset() {
     for last in [UpstreamStep::Close, UpstreamStep::Reset] {
         let upstream = first_succeeds_then(vec![UpstreamStep::ReadRequestHead, UpstreamStep::ReadBody, last]);
         let gateway = Gateway::with_upstream(&upstream).start();
@@ -167,7 +167,7 @@ fn unresolvable_name_gets_504_and_does_not_prevent_start() {
 }
 
 #[test]
-fn address_without_a_route_to_it_is_a_504() {
+fn unroutable_address_gets_504() {
     let gateway = GatewaySetup::with_named_servers(&["255.255.255.255:80"]).start();
     gateway.client().get("/").assert_local_reply(504);
     gateway.expect_metric("errors_total", &[("cause", "destination_ip_unroutable")], 1.0);

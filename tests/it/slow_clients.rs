@@ -64,7 +64,7 @@ fn slow_reading_client_is_not_treated_as_non_reading() {
 }
 
 #[test]
-fn connection_is_kept_when_little_of_an_early_answered_upload_remains() {
+fn connection_is_kept_when_an_upload_ends_after_an_early_response() {
     let early = vec![
         UpstreamStep::ReadRequestHead,
         UpstreamStep::Write(http_response("200 OK", "early")),
@@ -195,7 +195,7 @@ fn idle_connection_closed_by_drain_is_counted() {
 
 /// A client cannot know that the connection is about to be closed: its request may be on the way already.
 #[test]
-fn request_received_as_drain_starts_is_answered() {
+fn request_received_as_drain_starts_gets_a_response() {
     let upstream = ok_upstream("fine");
     let gateway = Gateway::with_upstream(&upstream).start();
     let mut client = gateway.client();
@@ -223,7 +223,7 @@ fn gateway_without_requests_shuts_down_cleanly() {
 }
 
 #[test]
-fn connection_over_the_limit_may_not_idle() {
+fn connection_over_the_limit_is_closed_at_header_timeout() {
     let upstream = ok_upstream("fine");
     let gateway = Gateway::with_upstream(&upstream)
         .set("client.max_connections", "1")

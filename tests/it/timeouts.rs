@@ -97,7 +97,7 @@ fn unanswered_connection_attempt_ends_at_the_connect_timeout() {
 }
 
 #[test]
-fn connection_timeout_is_not_retried_although_another_server_is_there() {
+fn connection_timeout_is_not_retried_on_another_server() {
     let (full, good) = (FullBacklog::start().unwrap(), ok_upstream("good"));
     let gateway = GatewaySetup::with_servers(&[full.address(), good.address()])
         .set("timeouts.connect", "400ms")

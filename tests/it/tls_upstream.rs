@@ -124,7 +124,7 @@ fn plaintext_port_and_aborted_handshake_are_protocol_errors() {
                 write_bytes("HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n"),
                 UpstreamStep::Close,
             ]),
-            "a plain port?",
+            "does not use TLS on this port",
         ),
         (script([UpstreamStep::Close]), "closed the connection inside the TLS handshake"),
         // Not before the connection is one: that would be another fault.

@@ -199,7 +199,7 @@ fn rows_that_fail_once_are_flaky_and_exit_1() {
 }
 
 #[test]
-fn flaky_rows_exit_0_when_allowed_and_stand_in_the_table() {
+fn flaky_rows_are_listed_and_exit_0_when_allowed() {
     let relay = Some(relay_that_spoils_once());
     let output = run(&example("minimal.yaml"), relay, &["--allow-flaky"]);
     let table = String::from_utf8(output.stdout).unwrap();
@@ -212,7 +212,7 @@ fn flaky_rows_exit_0_when_allowed_and_stand_in_the_table() {
 }
 
 #[test]
-fn verify_detects_counts_that_no_client_saw() {
+fn verify_detects_metrics_that_differ_from_client_counts() {
     let choose = |asks: &str, _| match asks.contains("x-test-case: status-418\r\n") {
         true => Treatment::SendOthersBeside,
         false => Treatment::Forward,

@@ -16,23 +16,23 @@ use super::response_reader::SentRequest;
 use super::scripted_upstreams::{ok_upstream, script};
 
 /// A gateway whose standard error takes nothing, so that it cannot say where it listens.
-struct Unheard {
+struct UnloggedGateway {
     child: Child,
     _folder: TestFolder,
 }
 
-impl Unheard {
-    fn start(setup: &GatewaySetup) -> Unheard {
+impl UnloggedGateway {
+    fn start(setup: &GatewaySetup) -> UnloggedGateway {
         let folder = TestFolder::new();
         let file = folder.write("gateway.yaml", &setup.yaml());
         let mut command = Command::new(env!("CARGO_BIN_EXE_statusquo"));
         command.arg("run").arg(file).stdin(Stdio::null()).stdout(Stdio::null());
         let full = File::options().write(true).open("/dev/full").unwrap();
-        Unheard { child: command.stderr(full).spawn().unwrap(), _folder: folder }
+        UnloggedGateway { child: command.stderr(full).spawn().unwrap(), _folder: folder }
     }
 
     /// Where the process listens: its sockets among those that the system lists.
-    fn listening(&self) -> Vec<SocketAddr> {
+    fn listen_addresses(&self) -> Vec<SocketAddr> {
         let folder = format!("/proc/{}", self.child.id());
         let Ok(descriptors) = read_dir(format!("{folder}/fd")) else { return Vec::new() };
         let own: BTreeSet<String> = descriptors
@@ -55,7 +55,7 @@ impl Unheard {
     fn addresses(&self) -> (SocketAddr, SocketAddr) {
         let deadline = Instant::now() + limit();
         loop {
-            if let [one, other] = self.listening()[..] {
+            if let [one, other] = self.listen_addresses()[..] {
                 let page = Client::connect(one, StatusTally::default()).get("/metrics").text();
                 let is_telemetry = page.contains("statusquo_build_info");
                 return if is_telemetry { (other, one) } else { (one, other) };
@@ -66,7 +66,7 @@ impl Unheard {
     }
 }
 
-impl Drop for Unheard {
+impl Drop for UnloggedGateway {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -79,9 +79,9 @@ fn metric(telemetry: SocketAddr, name: &str, labels: &[(&str, &str)]) -> f64 {
 }
 
 #[test]
-fn log_lines_that_standard_error_does_not_take_are_counted() {
+fn log_lines_are_counted_when_standard_error_is_not_writable() {
     let upstream = ok_upstream("fine");
-    let gateway = Unheard::start(&Gateway::with_upstream(&upstream).set("log.requests", "all"));
+    let gateway = UnloggedGateway::start(&Gateway::with_upstream(&upstream).set("log.requests", "all"));
     let (address, telemetry) = gateway.addresses();
     let lost = |reason| metric(telemetry, "log_lines_dropped_total", &[("reason", reason)]);
     let before = lost("write_failed");
@@ -98,7 +98,7 @@ fn log_lines_that_standard_error_does_not_take_are_counted() {
 }
 
 #[test]
-fn upstream_dropped_by_a_reload_with_idle_connections_is_no_error() {
+fn upstream_removed_by_reload_with_idle_connections_logs_no_error() {
     const CONNECTIONS: usize = 64;
     let other = ok_upstream("other");
     let gateway = Gateway::with_upstream(&other).start();

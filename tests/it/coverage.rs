@@ -1,8 +1,7 @@
-//! What the documentation promises is shown by a test: for every metric family one that moves it, for every cause one that
-//! raises it.
+//! Coverage of the documentation: every metric family has a test that changes it, every cause has a test that raises it.
 //!
-//! The tables name tests as `file::function`. Here it is held that such a function exists and speaks of the family or the
-//! cause; the function itself asserts what happens.
+//! The tables name tests as `file::function`. The checks here assert that the function exists and contains the name of
+//! the family or cause; the function itself asserts the behaviour.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -14,9 +13,9 @@ use statusquo::conformance::{
 use statusquo::contract::Cause;
 use statusquo::telemetry::definitions;
 
-/// For every metric family, the test that moves it.
+/// For every metric family, a test that changes it.
 const METRICS: &[(&str, &str)] = &[
-    ("responses_total", "overhead::overhead_counts_every_response_whoever_made_it_and_on_both_protocols"),
+    ("responses_total", "overhead::overhead_counts_local_and_upstream_responses_on_both_protocols"),
     ("errors_total", "connections::refused_upstream_keeps_the_client_connection_open"),
     ("aborted_total", "truncation::malformed_chunk_truncates_the_response"),
     ("closed_without_response_total", "slow_clients::lone_empty_line_is_not_counted_as_a_request"),
@@ -27,8 +26,8 @@ const METRICS: &[(&str, &str)] = &[
     ("conformance_total", "error_bodies::conforming_error_is_forwarded_byte_for_byte_without_server_names"),
     ("would_replace_total", "error_bodies::observe_mode_forwards_the_page_and_counts_would_replace"),
     ("grpc_errors_total", "grpc::malformed_grpc_call_gets_a_grpc_status"),
-    ("request_duration_seconds", "overhead::overhead_is_the_whole_time_of_requests_that_wait_for_nobody"),
-    ("overhead_seconds", "overhead::overhead_counts_every_response_whoever_made_it_and_on_both_protocols"),
+    ("request_duration_seconds", "overhead::overhead_equals_the_duration_of_requests_that_never_wait"),
+    ("overhead_seconds", "overhead::overhead_counts_local_and_upstream_responses_on_both_protocols"),
     ("requests_in_flight", "overload::request_over_a_full_queue_gets_503_and_never_reaches_the_upstream"),
     ("requests_queued", "overload::queued_upload_arrives_complete"),
     ("concurrency_limit", "overload::request_over_a_full_queue_gets_503_and_never_reaches_the_upstream"),
@@ -46,10 +45,7 @@ const METRICS: &[(&str, &str)] = &[
     ),
     ("rate_limit_decisions_total", "rate_limits::shadow_rule_is_counted_and_invisible_to_clients"),
     ("rate_limit_keys", "rate_limits::client_ip_key_groups_ipv6_prefixes_and_skips_exempt_networks"),
-    (
-        "rate_limit_evictions_total",
-        "rate_limits::keys_beyond_the_largest_number_evict_others_and_are_counted",
-    ),
+    ("rate_limit_evictions_total", "rate_limits::evictions_are_counted_when_keys_exceed_the_maximum"),
     ("rate_limit_store_duration_seconds", "redis_backend::two_gateways_share_one_quota_and_report_it"),
     (
         "rate_limit_store_errors_total",
@@ -62,14 +58,14 @@ const METRICS: &[(&str, &str)] = &[
     ),
     ("config_last_reload_timestamp_seconds", "reload::reload_changes_routes_and_keeps_both_connections"),
     ("panics_total", "connections::panic_becomes_a_documented_500_and_keeps_the_connection"),
-    ("log_lines_dropped_total", "lost_lines::log_lines_that_standard_error_does_not_take_are_counted"),
+    ("log_lines_dropped_total", "log_output::log_lines_are_counted_when_standard_error_is_not_writable"),
     ("build_info", "metrics_and_logs::counters_are_exported_at_zero_from_the_start"),
 ];
 
-/// For every cause that no row of the tables of faults raises, the test that does.
+/// For every cause that no row of the fault tables raises, a test that raises it.
 const CAUSES: &[(&str, &str)] = &[
     ("http_request_denied", "forwarding::denied_method_and_disallowed_client_get_403"),
-    ("rate_limited", "rate_limits::request_over_the_burst_gets_exactly_this_429"),
+    ("rate_limited", "rate_limits::request_over_the_burst_gets_the_documented_429"),
     ("proxy_internal_error", "connections::panic_becomes_a_documented_500_and_keeps_the_connection"),
     ("proxy_loop_detected", "forwarding::request_with_our_own_via_is_a_proxy_loop"),
     ("connection_limit_reached", "connections::connection_over_max_connections_gets_503_and_is_closed"),
@@ -78,28 +74,28 @@ const CAUSES: &[(&str, &str)] = &[
     ("limiter_unavailable", "redis_failures::lost_redis_is_handled_by_on_failure"),
     ("resource_exhausted", "overload::streams_without_descriptors_get_503_and_listeners_keep_accepting"),
     ("dns_error", "retries::unresolvable_name_gets_504_and_does_not_prevent_start"),
-    ("destination_ip_unroutable", "retries::address_without_a_route_to_it_is_a_504"),
+    ("destination_ip_unroutable", "retries::unroutable_address_gets_504"),
     ("deadline_exceeded", "timeouts::deadline_is_exact_regardless_of_attempt_timeouts"),
 ];
 
-/// Raised where no request leads: the reason, and the unit test that holds what happens then.
+/// Causes that no request can raise: the reason, and the unit test that covers the code path.
 const UNREACHABLE: &[(&str, &str, &str)] = &[(
     "proxy_configuration_error",
-    "a server with a name always has authorities to trust",
-    "src/upstream/transport.rs::server_with_a_name_and_no_trust_is_a_configuration_error_and_gets_no_byte",
+    "a server with a name always has trusted authorities",
+    "src/upstream/transport.rs::tls_server_without_verification_is_an_error_and_receives_no_byte",
 )];
 
-/// Where causes are named without being raised for a request to the gateway: the tables of what they mean, the tables of
-/// faults, the commands, and the pages of the telemetry address.
-const NOT_THE_REQUEST_PATH: [&str; 4] = ["contract", "conformance", "cli", "admin"];
+/// Source directories that name causes without raising them for a request: the contract tables, the fault tables, the
+/// commands and the pages of the telemetry listener.
+const OFF_REQUEST_PATH: [&str; 4] = ["contract", "conformance", "cli", "admin"];
 
-fn top() -> &'static Path {
+fn repository_root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// From the name of a test to the end of its body.
-fn function<'a>(source: &'a str, name: &str) -> Option<&'a str> {
-    // Directly below, or with one more attribute between.
+/// The source of the test `name`, from its name to the end of its body.
+fn test_source<'a>(source: &'a str, name: &str) -> Option<&'a str> {
+    // Other attributes may follow `#[test]`.
     let start = source.find(&format!("fn {name}("))?;
     let attributes = source[..start].rsplit("\n\n").next()?;
     if !attributes.contains("test]\n") {
@@ -109,77 +105,82 @@ fn function<'a>(source: &'a str, name: &str) -> Option<&'a str> {
     Some(body.split_once("\n}\n").map_or(body, |(body, _)| body))
 }
 
-/// The function of a row, unless there is none.
-fn of_row(row: &str) -> Result<String, String> {
-    let (file, name) = row.split_once("::").ok_or("no file::function")?;
+/// The source of the test that a row names.
+fn row_source(row: &str) -> Result<String, String> {
+    let (file, name) = row.split_once("::").ok_or("not file::function")?;
     let path = if file.ends_with(".rs") { file.to_owned() } else { format!("tests/it/{file}.rs") };
-    let source = std::fs::read_to_string(top().join(&path)).map_err(|error| format!("{path}: {error}"))?;
-    function(&source, name).map(str::to_owned).ok_or_else(|| format!("{path} has no test {name}"))
+    let source =
+        std::fs::read_to_string(repository_root().join(&path)).map_err(|error| format!("{path}: {error}"))?;
+    test_source(&source, name).map(str::to_owned).ok_or_else(|| format!("{path} has no test {name}"))
 }
 
-/// What is wrong with the rows of a table: one for each of `total`, each with a function that speaks of it.
-fn wrong(all: &BTreeSet<String>, rows: &[(&str, &str)], speaks: fn(&str, &str) -> bool) -> Vec<String> {
+/// Problems of a table: it must have a row for each of `all`, and each row must name a test that contains its name.
+fn table_problems(
+    all: &BTreeSet<String>,
+    rows: &[(&str, &str)],
+    mentions: fn(&str, &str) -> bool,
+) -> Vec<String> {
     let named: BTreeSet<String> = rows.iter().map(|(name, _)| (*name).to_owned()).collect();
-    let missing = all.difference(&named).map(|name| format!("{name}: no test shows it"));
-    let unknown = named.difference(all).map(|name| format!("{name}: there is no such thing"));
-    let bad = rows.iter().filter_map(|(name, row)| match of_row(row) {
-        Ok(body) => (!speaks(&body, name)).then(|| format!("{name}: {row} does not speak of it")),
+    let missing = all.difference(&named).map(|name| format!("{name}: no test covers it"));
+    let unknown = named.difference(all).map(|name| format!("{name}: does not exist"));
+    let invalid = rows.iter().filter_map(|(name, row)| match row_source(row) {
+        Ok(body) => (!mentions(&body, name)).then(|| format!("{name}: {row} does not mention it")),
         Err(error) => Some(format!("{name}: {error}")),
     });
-    missing.chain(unknown).chain(bad).collect()
+    missing.chain(unknown).chain(invalid).collect()
 }
 
-fn speaks_of_family(body: &str, family: &str) -> bool {
-    ["", "_count", "_sum", "_bucket"].iter().any(|end| body.contains(&format!("\"{family}{end}\"")))
+fn mentions_family(body: &str, family: &str) -> bool {
+    ["", "_count", "_sum", "_bucket"].iter().any(|suffix| body.contains(&format!("\"{family}{suffix}\"")))
 }
 
-fn speaks_of_cause(body: &str, cause: &str) -> bool {
+fn mentions_cause(body: &str, cause: &str) -> bool {
     body.contains(&format!("\"{cause}\""))
 }
 
 #[test]
-fn every_documented_metric_family_is_moved_by_a_test() {
+fn metric_families_all_have_a_test_that_changes_them() {
     let families = definitions::ALL.iter().map(|row| row.name.to_owned()).collect();
-    assert_eq!(wrong(&families, METRICS, speaks_of_family), Vec::<String>::new());
+    assert_eq!(table_problems(&families, METRICS, mentions_family), Vec::<String>::new());
 }
 
 #[test]
-fn a_missing_row_and_a_row_without_a_test_are_found() {
+fn coverage_check_reports_missing_rows_and_missing_tests() {
     let all = ["a_total", "build_info"].map(str::to_owned).into();
-    let found = |rows: &[(&str, &str)]| wrong(&all, rows, speaks_of_family).len();
-    let good = ("build_info", "metrics_and_logs::counters_are_exported_at_zero_from_the_start");
-    assert_eq!(found(&[good]), 1, "no row");
-    assert_eq!(found(&[good, ("a_total", "metrics_and_logs::no_such_test")]), 1, "no function");
-    assert_eq!(found(&[good, ("a_total", "no_such_file::test")]), 1, "no file");
-    assert_eq!(found(&[good, ("a_total", good.1)]), 1, "a function that does not speak of it");
-    assert_eq!(found(&[good, ("a_total", good.1), ("b_total", good.1)]), 3, "no such family");
+    let problem_count = |rows: &[(&str, &str)]| table_problems(&all, rows, mentions_family).len();
+    let valid = ("build_info", "metrics_and_logs::counters_are_exported_at_zero_from_the_start");
+    assert_eq!(problem_count(&[valid]), 1, "missing row");
+    assert_eq!(problem_count(&[valid, ("a_total", "metrics_and_logs::no_such_test")]), 1, "missing test");
+    assert_eq!(problem_count(&[valid, ("a_total", "no_such_file::test")]), 1, "missing file");
+    assert_eq!(problem_count(&[valid, ("a_total", valid.1)]), 1, "a test that does not mention it");
+    assert_eq!(problem_count(&[valid, ("a_total", valid.1), ("b_total", valid.1)]), 3, "unknown family");
 }
 
-/// Every cause that a row of the tables of faults raises.
+/// Every cause that a row of the fault tables raises.
 fn raised_by_rows() -> BTreeSet<String> {
     let mut raised: BTreeSet<String> =
         upstream_faults().iter().map(|fault| fault.outcome.cause_name().to_owned()).collect();
-    let expected = |expected: &ExpectedResponse| match expected {
+    let expected_cause = |response: &ExpectedResponse| match response {
         ExpectedResponse::Rejected(cause)
         | ExpectedResponse::RejectedOnRoute(cause)
         | ExpectedResponse::Truncated(cause) => Some(cause.name().to_owned()),
         ExpectedResponse::Served | ExpectedResponse::ServedBytes(_) | ExpectedResponse::Prefix => None,
     };
-    let setting = GatewayProfile::example();
-    for fault in client_faults_h2(&setting) {
+    let profile = GatewayProfile::example();
+    for fault in client_faults_h2(&profile) {
         raised.extend(fault.stream_outcomes.iter().filter_map(|(_, outcome)| match outcome {
-            StreamOutcome::Response(answer) => expected(answer),
+            StreamOutcome::Response(response) => expected_cause(response),
             StreamOutcome::HeadersOnly(cause) => Some(cause.name().to_owned()),
             StreamOutcome::Reset | StreamOutcome::Empty431 | StreamOutcome::NoResponse => None,
         }));
     }
-    let faults = client_faults(&setting);
-    raised.extend(faults.iter().flat_map(|fault| fault.expected_responses.iter().filter_map(expected)));
+    let faults = client_faults(&profile);
+    raised.extend(faults.iter().flat_map(|fault| fault.expected_responses.iter().filter_map(expected_cause)));
     raised
 }
 
 #[test]
-fn every_cause_that_is_not_reserved_is_raised_by_a_row_or_a_test() {
+fn unreserved_causes_are_all_raised_by_a_fault_row_or_a_test() {
     let by_rows = raised_by_rows();
     let unreachable: BTreeSet<&str> = UNREACHABLE.iter().map(|(cause, ..)| *cause).collect();
     let others = Cause::ALL
@@ -188,24 +189,24 @@ fn every_cause_that_is_not_reserved_is_raised_by_a_row_or_a_test() {
         .map(|cause| cause.name().to_owned())
         .filter(|name| !unreachable.contains(&**name))
         .collect();
-    assert_eq!(wrong(&others, CAUSES, speaks_of_cause), Vec::<String>::new());
+    assert_eq!(table_problems(&others, CAUSES, mentions_cause), Vec::<String>::new());
     for (cause, why, row) in UNREACHABLE {
         assert!(!by_rows.contains(*cause) && !why.is_empty(), "{cause}");
         let name = Cause::from_name(cause).unwrap();
-        assert!(of_row(row).unwrap().contains(&format!("Cause::{name:?}")), "{cause}: {row}");
+        assert!(row_source(row).unwrap().contains(&format!("Cause::{name:?}")), "{cause}: {row}");
     }
     for cause in Cause::ALL.iter().filter(|cause| cause.is_reserved()) {
-        assert!(!by_rows.contains(cause.name()), "{cause} is reserved, and a row raises it");
+        assert!(!by_rows.contains(cause.name()), "{cause} is reserved but a row raises it");
     }
 }
 
-/// The product's sources on the request path, without what is compiled for tests only.
+/// The sources of the request path, without code that is compiled for tests only.
 fn sources() -> Vec<(PathBuf, String)> {
-    let mut found = Vec::new();
-    let mut open: Vec<PathBuf> = std::fs::read_dir(top().join("src"))
+    let mut sources = Vec::new();
+    let mut open: Vec<PathBuf> = std::fs::read_dir(repository_root().join("src"))
         .unwrap()
         .map(|entry| entry.unwrap().path())
-        .filter(|path| !NOT_THE_REQUEST_PATH.iter().any(|room| path.ends_with(room)))
+        .filter(|path| !OFF_REQUEST_PATH.iter().any(|folder| path.ends_with(folder)))
         .collect();
     while let Some(path) = open.pop() {
         if path.is_dir() {
@@ -213,14 +214,14 @@ fn sources() -> Vec<(PathBuf, String)> {
         } else if !path.to_string_lossy().ends_with("_tests.rs") {
             let text = std::fs::read_to_string(&path).unwrap();
             let product = text.split("\n#[cfg(test)]\n").next().unwrap_or_default().to_owned();
-            found.push((path, product));
+            sources.push((path, product));
         }
     }
-    found
+    sources
 }
 
-/// Whether this text makes the cause: it names it, and neither compares with it nor matches it.
-fn makes(text: &str, cause: Cause) -> bool {
+/// Whether this source raises the cause: it names it outside of a pattern and a comparison.
+fn raises(text: &str, cause: Cause) -> bool {
     let name = format!("Cause::{cause:?}");
     text.match_indices(&name).any(|(at, _)| {
         let (before, after) = (text[..at].trim_end(), text[at + name.len()..].trim_start());
@@ -232,20 +233,20 @@ fn makes(text: &str, cause: Cause) -> bool {
 }
 
 #[test]
-fn cause_is_reserved_exactly_when_nothing_on_the_request_path_makes_it() {
-    for room in NOT_THE_REQUEST_PATH {
-        assert!(top().join("src").join(room).is_dir(), "{room} has another name");
+fn cause_is_reserved_only_if_the_request_path_never_raises_it() {
+    for folder in OFF_REQUEST_PATH {
+        assert!(repository_root().join("src").join(folder).is_dir(), "src/{folder} does not exist");
     }
     let sources = sources();
     for cause in Cause::ALL.iter().copied() {
         let by: Vec<_> =
-            sources.iter().filter(|(_, text)| makes(text, cause)).map(|(path, _)| path).collect();
-        assert_eq!(cause.is_reserved(), by.is_empty(), "{cause} is made by {by:?}");
+            sources.iter().filter(|(_, text)| raises(text, cause)).map(|(path, _)| path).collect();
+        assert_eq!(cause.is_reserved(), by.is_empty(), "{cause} is raised by {by:?}");
     }
-    assert!(makes("Fault::new(Cause::DnsError, Phase::Connect)", Cause::DnsError));
+    assert!(raises("Fault::new(Cause::DnsError, Phase::Connect)", Cause::DnsError));
     let matched = "match cause {\n Cause::DnsError\n | Cause::DnsTimeout => 1, Cause::Draining if x => 2 }";
     for cause in [Cause::DnsError, Cause::DnsTimeout, Cause::Draining] {
-        assert!(!makes(matched, cause));
+        assert!(!raises(matched, cause));
     }
-    assert!(!makes("cause == Cause::DnsError && Cause::DnsErrors", Cause::DnsError));
+    assert!(!raises("cause == Cause::DnsError && Cause::DnsErrors", Cause::DnsError));
 }
