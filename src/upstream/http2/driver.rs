@@ -90,7 +90,7 @@ fn closed_before_settings() -> Fault {
 fn handshake_fault(observed: &ObservedState, error: &h2::Error) -> Fault {
     let unexpected_bytes = observed.unexpected_bytes();
     if !unexpected_bytes.is_empty() {
-        let evidence = Evidence::with_excerpt("the server does not speak HTTP/2", &unexpected_bytes);
+        let evidence = Evidence::with_excerpt("the server does not use HTTP/2", &unexpected_bytes);
         return Fault::new(Cause::HttpProtocolError, Phase::Connect).with_evidence(evidence);
     }
     let cause = if error.is_io() { Cause::ConnectionTerminated } else { Cause::HttpProtocolError };
