@@ -229,8 +229,8 @@ fn choose_route<'a>(
         .filter(|(_, entry)| upstream.is_none_or(|number| number == entry.upstream));
     match (&options.route, &options.upstream) {
         (Some(name), _) => {
-            let found = config.routes.iter().enumerate().find(|(_, entry)| entry.name == *name);
-            let (number, route) = found.ok_or_else(|| {
+            let named_route = config.routes.iter().enumerate().find(|(_, entry)| entry.name == *name);
+            let (number, route) = named_route.ok_or_else(|| {
                 let names: Vec<&str> = config.routes.iter().map(|entry| entry.name.as_str()).collect();
                 format!("unknown route \"{name}\"; {}", deserialize::did_you_mean(name, &names))
             })?;

@@ -93,17 +93,17 @@ fn snake_case(name: &str) -> String {
 /// The struct or enum that a type contains, with aliases resolved.
 fn resolve_type<'a>(kind: &str, items: &'a HashMap<String, DocItem>) -> Option<(&'a str, &'a DocItem)> {
     let words = kind.split(|letter: char| !letter.is_alphanumeric()).filter(|word| !word.is_empty());
-    let mut found: Vec<(&str, &DocItem)> = Vec::new();
+    let mut candidates: Vec<(&str, &DocItem)> = Vec::new();
     for word in words {
         if let Some((name, item)) = items.get_key_value(word) {
             match item.members.as_slice() {
-                [only] if only.key.is_empty() => found.extend(resolve_type(&only.kind, items)),
-                _ => found.push((name, item)),
+                [only] if only.key.is_empty() => candidates.extend(resolve_type(&only.kind, items)),
+                _ => candidates.push((name, item)),
             }
         }
     }
     // Of a short and a long form, the page lists the keys; the text describes the short form.
-    found.iter().find(|(_, item)| !item.is_enum).or(found.first()).copied()
+    candidates.iter().find(|(_, item)| !item.is_enum).or(candidates.first()).copied()
 }
 
 fn page() -> String {

@@ -190,10 +190,10 @@ pub struct LogFile {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum LogFormat {
-    /// Text on a terminal, JSON lines otherwise.
+    /// Text on a terminal, otherwise JSON lines.
     #[default]
     Auto,
-    /// Text.
+    /// Human-readable text.
     Text,
     /// JSON lines.
     Json,

@@ -32,10 +32,9 @@ pub fn host(text: &str) -> Result<Option<String>, Diagnostic> {
     }
     let message = format!("{} is not a host", quoted(text));
     match text.rsplit_once(':') {
-        Some((name, port)) if !name.is_empty() && super::units::is_digits(port) => Err(Diagnostic::new(
-            message,
-            format!("write {}: the port of a request is ignored", quoted(name)),
-        )),
+        Some((name, port)) if !name.is_empty() && super::units::is_digits(port) => {
+            Err(Diagnostic::new(message, format!("write {}: the port of a request is ignored", quoted(name))))
+        }
         Some(_) | None => {
             Err(Diagnostic::new(message, "expected a name such as api.example.com, or \"*.example.com\""))
         }

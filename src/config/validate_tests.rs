@@ -154,8 +154,9 @@ fn custom_contract_is_validated_with_locations() {
         rows.map(|code| format!("    - {{ code: {code}, message: \"Text {code}.\" }}\n")).collect::<String>()
     };
     let file = |skip: u16, more: &str| config_with(&format!("contract:\n  codes:\n{}{more}", rows(skip)));
-    let config = load(&file(0, "  causes: { body_too_large: { message: \"Too large.\" } }\n  types: [a_b]\n"))
-        .unwrap();
+    let config =
+        load(&file(0, "  causes: { body_too_large: { message: \"Too large.\" } }\n  types: [a_b]\n"))
+            .unwrap();
     assert_eq!((config.contract.name(), config.contract.codes().len()), ("custom", 8));
     assert_eq!(config.contract.codes()[0].reason(), "Bad Request");
 

@@ -71,7 +71,7 @@ fn invalid_proxy_options_exit_2_with_a_help_line() {
         (&["--to", "nonsense"], "write \"nonsense:8000\""),
         (&["--to", "a:1", "--timeout", "15"], "write 15s"),
         (&["--to", "a:1", "--limit", "100 per minute"], "write 100 per 1m"),
-        (&["--to", "a:1", "--telemetry", "x"], "not an address to listen on"),
+        (&["--to", "a:1", "--telemetry", "x"], "is not a listen address"),
         (&[], "--to"),
     ] {
         let (status, out, err) = run(&[&["proxy"], arguments].concat(), &[]);

@@ -30,8 +30,8 @@ fn unusable_tls_files_are_reported_with_line_and_help_by_check_and_run() {
     let cases = [
         (
             "{ cert: missing.crt, key: a.key }",
-            "3:18: listen[0].tls.cert: cannot read missing.crt: no such file; write the path of a PEM file; a relative one \
-             begins at the folder of this file",
+            "3:18: listen[0].tls.cert: cannot read missing.crt: no such file; write the path of a PEM file, relative to the \
+             directory of this file",
         ),
         (
             "{ cert: a.crt, key: b.key }",
@@ -91,8 +91,8 @@ fn check_rejects_expired_and_not_yet_valid_certificates() {
         let (status, output) = run_with_tls("check", &files, "{ cert: a.crt, key: a.key }");
         assert_eq!(status, Some(78), "{output}");
         let expected = format!(
-            "statusquo.yaml:3:18: listen[0].tls.cert: the certificate of a.crt {fault}; have it renewed; until then clients \
-             refuse it\n"
+            "statusquo.yaml:3:18: listen[0].tls.cert: the certificate of a.crt {fault}; renew it; until then clients \
+             reject it\n"
         );
         assert!(output.starts_with(&expected), "{output}");
     }
