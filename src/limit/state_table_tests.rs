@@ -106,8 +106,8 @@ fn refunded<S: LimitState>() {
             });
         }
     });
-    let left = table.peek(key(7), &quota, now(), 0).quota_state().remaining;
-    assert_eq!(kept.into_inner() + left, 100);
+    let remaining = table.peek(key(7), &quota, now(), 0).quota_state().remaining;
+    assert_eq!(kept.into_inner() + remaining, 100);
 }
 
 fn peeking<S: LimitState>() {

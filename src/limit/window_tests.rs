@@ -133,12 +133,12 @@ impl Model {
 
     fn decide(&mut self, sliding: bool, quota: &Quota, now: Duration, cost: u32) -> (bool, u32) {
         let (now, length, cost) = (now.as_nanos(), quota.period().as_nanos(), u128::from(cost));
-        let left = self.remaining(sliding, quota, now);
-        let admitted = left >= cost * length;
+        let free = self.remaining(sliding, quota, now);
+        let admitted = free >= cost * length;
         if admitted {
             self.admitted.push((now, cost));
         }
-        let remaining = if admitted { (left - cost * length) / length } else { left / length };
+        let remaining = if admitted { (free - cost * length) / length } else { free / length };
         (admitted, remaining as u32)
     }
 }

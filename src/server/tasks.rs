@@ -54,7 +54,7 @@ fn has_names(upstream: &UpstreamRuntime) -> bool {
     upstream.servers().iter().any(|server| server.addresses.is_name())
 }
 
-/// Starts connecting to these backends and waits until each was tried once, at most [`STORE_CONNECT_TIMEOUT`], so that
+/// Starts connecting to these backends and waits until each was tried once, at most `STORE_CONNECT_TIMEOUT`, so that
 /// the first requests are counted there.
 pub async fn connect_stores(stores: &[Arc<RedisBackend>]) {
     for store in stores {

@@ -113,7 +113,9 @@ impl MetricsPage {
     fn sum(&self, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
         let name = format!("statusquo_{name}");
         let has = |sample: &&Sample| {
-            labels.iter().all(|(label, value)| sample.labels.get(*label).is_some_and(|it| it == value))
+            labels
+                .iter()
+                .all(|(label, value)| sample.labels.get(*label).is_some_and(|actual| actual == value))
         };
         let mut found = self.samples.iter().filter(|sample| sample.name == name).filter(has).peekable();
         found.peek().is_some().then(|| found.map(|sample| sample.value).sum())

@@ -1,6 +1,6 @@
 //! The circuit breaker of a backend, as a pure state machine.
 //!
-//! It opens when the connection is lost or after [`FAILURE_THRESHOLD`] failures in a row; requests then make no calls.
+//! It opens when the connection is lost or after `FAILURE_THRESHOLD` failures in a row; requests then make no calls.
 //! A background task probes the server with exponential backoff; the first success closes the breaker.
 
 use std::time::Duration;

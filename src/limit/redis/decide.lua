@@ -71,23 +71,23 @@ end
 local decide = {}
 
 function decide.g(key, cost, interval, full)
-  local debt, corrected = 0, false
+  local usage, corrected = 0, false
   local state = state_of(key, 2)
   if state then
-    debt = math.max((state[1] - s) * SECOND + state[2] - ns, 0)
-    if debt > full + SKEW then debt, corrected = full, true end
+    usage = math.max((state[1] - s) * SECOND + state[2] - ns, 0)
+    if usage > full + SKEW then usage, corrected = full, true end
   end
-  local after = debt + interval * cost
-  local function write(new_debt)
-    local nanos = ns + new_debt
+  local after = usage + interval * cost
+  local function write(new_usage)
+    local nanos = ns + new_usage
     local seconds = floor(nanos / SECOND)
-    store_state(key, floor(new_debt / 1000000) + 2, s + seconds, nanos - seconds * SECOND)
+    store_state(key, floor(new_usage / 1000000) + 2, s + seconds, nanos - seconds * SECOND)
   end
   if after <= full then
     return { 1, floor((full - after) / interval), after, 0 }, function() write(after) end
   end
   if corrected then write(full) end
-  return { 0, floor(math.max(full - debt, 0) / interval), debt, after - full }
+  return { 0, floor(math.max(full - usage, 0) / interval), usage, after - full }
 end
 
 -- The counts of a key in the current window, and the window's position.
