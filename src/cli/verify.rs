@@ -1,10 +1,11 @@
-//! `verify`: the gateway with the operator's own configuration, every server behind it swapped for one that misbehaves,
-//! and every fault provoked over the wire.
+//! `verify`: runs the gateway with the operator's configuration against faulty upstreams and clients, and checks every
+//! response.
 //!
-//! What is changed for that is in [`harness`], what is asked in [`route_probe`], what should come of it in [`expectation`]. The rows
-//! are played in [`upstream_rows`], [`client_rows`], [`client_rows_h2`] and [`rejections`], what they got is summed up in [`observed`] and held
-//! against the counters in [`metrics_check`]; how they are shown is [`mod@print`]'s. The answers are judged from
-//! their bytes by [`crate::conformance`]; only the expected code comes from the policy room, as for `explain`.
+//! [`harness`] adapts the configuration and starts the gateways, [`route_probe`] finds a request for each route, and
+//! [`expectation`] computes the expected response. [`upstream_rows`], [`client_rows`], [`client_rows_h2`] and
+//! [`rejections`] run the rows. [`observed`] counts the responses, [`metrics_check`] compares the counts with the
+//! gateway's metrics, and [`mod@print`] renders the report. [`crate::conformance`] checks the bytes of the responses;
+//! only the expected code comes from the error policy, as for `explain`.
 
 mod client_rows;
 mod client_rows_h2;
@@ -30,33 +31,33 @@ use crate::config::Config;
 use harness::Harness;
 use load_factor::LoadFactor;
 
-/// What is rehearsed, and how it is told.
+/// Command-line options of `verify`.
 #[derive(Debug, clap::Args)]
 pub struct VerifyOptions {
     #[command(flatten)]
     file: ConfigArg,
-    /// How the result is printed.
+    /// Output format.
     #[arg(long, value_enum, default_value_t)]
     format: VerifyFormat,
-    /// Exit 0 although rows are flaky: they failed, and passed when repeated.
+    /// Exit 0 if rows are flaky: failed first, passed when repeated.
     #[arg(long)]
     allow_flaky: bool,
-    /// Reach the gateways by this relay, which is told their address in a first line: for tests of the rehearsal.
+    /// Connect to the gateways through this relay, which reads their address from a first line; for tests of `verify`.
     #[arg(long, hide = true, value_name = "ADDRESS")]
     through: Option<SocketAddr>,
 }
 
-/// How the result is printed.
+/// Output format of the report.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 enum VerifyFormat {
-    /// A table for people.
+    /// A table.
     #[default]
     Text,
-    /// Every row by itself, for machines.
+    /// A JSON document with every row.
     Json,
 }
 
-/// One fault on one route, or on none.
+/// The result of one fault, on one route or without a route.
 #[derive(Clone, Debug)]
 struct ReportRow {
     section: Section,
@@ -66,11 +67,11 @@ struct ReportRow {
     expected: String,
     actual: String,
     verdict: Verdict,
-    /// It failed at first, and was played a second time.
+    /// The first run failed, and the row was run again.
     retried: bool,
 }
 
-/// Who misbehaves.
+/// The sections of the report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Section {
     Upstream,
@@ -79,36 +80,36 @@ enum Section {
     Metrics,
 }
 
-/// What came of a row.
+/// The verdict of a row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Verdict {
     /// The contract was kept.
     Passed,
-    /// It was not: how.
+    /// The contract was violated, for this reason.
     Failed(String),
-    /// It was not at first: how. Repeated, the row passed.
+    /// The first run failed for this reason; the second passed.
     Flaky(String),
-    /// The row was not played: why.
+    /// The row was not run, for this reason.
     NotApplicable(String),
 }
 
-/// Everything that came of a rehearsal.
+/// The result of a run.
 #[derive(Debug)]
 struct VerifyReport {
     file: String,
-    /// What differed from the file, line by line.
+    /// The differences between the file and the configuration that was run, one per line.
     changes: Vec<String>,
     rows: Vec<ReportRow>,
-    /// By which every timeout was multiplied.
+    /// The factor by which every timeout was multiplied.
     load: LoadFactor,
-    /// Flaky rows are no failure.
+    /// Flaky rows do not fail the run.
     allow_flaky: bool,
     elapsed: Duration,
 }
 
 impl VerifyReport {
-    fn count(&self, which: impl Fn(&Verdict) -> bool) -> usize {
-        self.rows.iter().filter(|row| which(&row.verdict)).count()
+    fn count(&self, matches: impl Fn(&Verdict) -> bool) -> usize {
+        self.rows.iter().filter(|row| matches(&row.verdict)).count()
     }
 
     fn failed(&self) -> usize {
@@ -125,7 +126,7 @@ impl VerifyReport {
 }
 
 impl ReportRow {
-    /// A client's, which belongs to no route.
+    /// The row of a client fault, which has no route.
     fn for_client_fault(
         (fault, description): (&'static str, &'static str),
         expected: String,
@@ -139,7 +140,7 @@ impl ReportRow {
             route: None,
             expected,
             actual: if responses.is_empty() {
-                "no answer".to_owned()
+                "no response".to_owned()
             } else {
                 client_rows::collapse_repeats(responses)
             },
@@ -149,13 +150,13 @@ impl ReportRow {
     }
 
     fn skipped(
-        side: Section,
+        section: Section,
         fault: (&'static str, &'static str),
         route: Option<&str>,
         reason: String,
     ) -> ReportRow {
         ReportRow {
-            section: side,
+            section,
             fault: fault.0,
             description: fault.1,
             route: route.map(str::to_owned),
@@ -167,13 +168,13 @@ impl ReportRow {
     }
 }
 
-/// It usually takes a tenth of that.
+/// About ten times the usual duration of a run.
 const TIMEOUT: Duration = Duration::from_secs(300);
-/// So often a run is repeated because the load has grown.
+/// How often a run is repeated because the load of the machine has grown.
 const MAX_RESTARTS: u32 = 2;
 
-/// Rehearses `file`: 0 when the contract was kept, 1 when a row failed or is flaky, or nothing could be rehearsed, 78 when the
-/// file is refused.
+/// Verifies `file`. Exit code 0: the contract was kept; 1: a row failed or is flaky, or the run could not be set up;
+/// 78: the file is invalid.
 pub fn run(options: &VerifyOptions) -> ExitCode {
     let config = match load_or_exit(&options.file.file) {
         Ok(config) => config,
@@ -181,8 +182,8 @@ pub fn run(options: &VerifyOptions) -> ExitCode {
     };
     let report = match verify(options, &config) {
         Ok(report) => report,
-        Err(sentence) => {
-            print_message(&sentence);
+        Err(message) => {
+            print_message(&message);
             return ExitCode::FAILURE;
         }
     };
@@ -205,7 +206,7 @@ fn verify(options: &VerifyOptions, config: &Config) -> Result<VerifyReport, Stri
     let mut load = LoadFactor::measure();
     let mut restarts = 0;
     loop {
-        let (changes, rows) = runtime.block_on(play(config, options.through, load))?;
+        let (changes, rows) = runtime.block_on(run_rows(config, options.through, load))?;
         let file = options.file.file.display().to_string();
         let report = VerifyReport {
             file,
@@ -218,7 +219,7 @@ fn verify(options: &VerifyOptions, config: &Config) -> Result<VerifyReport, Stri
         if report.failed() + report.flaky() == 0 || restarts == MAX_RESTARTS {
             return Ok(report);
         }
-        // The load may have grown since it was measured: then the timeouts were too short, and the verdicts mean nothing.
+        // If the load has grown since it was measured, the timeouts were too short and the verdicts are invalid.
         let later = LoadFactor::measure();
         if !load.is_exceeded_by(later) {
             return Ok(report);
@@ -228,8 +229,8 @@ fn verify(options: &VerifyOptions, config: &Config) -> Result<VerifyReport, Stri
     }
 }
 
-/// Plays every row: what differed from the file, and what came of it.
-async fn play(
+/// Runs every row; returns the configuration changes and the results.
+async fn run_rows(
     config: &Config,
     relay: Option<SocketAddr>,
     load: LoadFactor,
@@ -238,7 +239,7 @@ async fn play(
     let target = client_rows::choose_target(&harness);
     let mut rows = Vec::new();
     let run_all = async {
-        // Clients first, and alone: their rows are about time, and thousands of others would keep them waiting.
+        // Client faults first and alone: they depend on timing, which thousands of concurrent rows would disturb.
         let clients = client_rows::run_all(&harness, target.clone()).await;
         let clients_tls = client_rows::run_tls(&harness, target.clone()).await;
         let clients_h2 = client_rows_h2::run_all(&harness, target).await;
@@ -249,13 +250,13 @@ async fn play(
     let longest = load.scale(TIMEOUT);
     tokio::select! {
         run_all = run_all => rows.extend(run_all),
-        sentence = harness.wait_for_shutdown() => return Err(sentence),
+        message = harness.wait_for_shutdown() => return Err(message),
         () = tokio::time::sleep(longest) => {
             return Err(format!("timed out after {} min (load factor {load})", longest.as_secs() / 60));
         }
     }
     if rows.iter().all(|row| matches!(row.verdict, Verdict::NotApplicable(_))) {
-        return Err("nothing could be rehearsed: no route takes an ordinary request".to_owned());
+        return Err("no row could be run: no route accepts an ordinary request".to_owned());
     }
     let metric_rows = metrics_check::check_all(&harness, &rows).await;
     rows.extend(metric_rows);

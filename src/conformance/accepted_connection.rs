@@ -1,7 +1,7 @@
-//! One accepted connection: reads requests leniently, keeps the record, writes what it is told.
+//! One accepted connection of a scripted upstream: parses requests leniently, records them, and writes responses.
 //!
-//! It must understand just enough HTTP/1 to know where a request ends; it never refuses one. Whether the gateway's
-//! bytes are right is for tests to judge by the raw record. The steps themselves are in [`mod@super::script_runner`].
+//! It parses just enough HTTP/1 to find the end of a request and never rejects one. Tests check the gateway's bytes in
+//! the raw recording. [`mod@super::script_runner`] executes the steps.
 
 use std::io;
 use std::sync::Arc;
@@ -14,40 +14,39 @@ use tokio::net::TcpStream;
 
 use super::recorder::{PeerClose, RecordedHead, RecordedRequest, Recorder, append_capped};
 
-/// What is left of the current request's body.
+/// The unread rest of the current request's body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum BodyState {
-    /// Nothing.
+    /// The body is complete.
     Done,
-    /// So many bytes.
+    /// This many bytes.
     Remaining(u64),
-    /// A chunk size line comes next.
+    /// A chunk size line.
     ChunkSize,
-    /// So many bytes of a chunk.
+    /// This many bytes of a chunk.
     ChunkRemaining(u64),
     /// The line end after a chunk.
     ChunkEnd,
-    /// Trailer lines and the blank one.
+    /// Trailer lines and the final blank line.
     Trailers,
 }
 
-/// A connection with a client.
+/// An accepted connection.
 pub(super) struct AcceptedConnection {
     stream: TcpStream,
     buffer: BytesMut,
     recorder: Arc<Recorder>,
     number: usize,
-    /// Request heads read so far.
     request_count: usize,
     body_state: BodyState,
-    /// A head was read to choose the script and no step has asked for it yet.
+    /// The headers were read to choose the script, and no step has consumed them yet.
     unread_head: bool,
     expects_continue: bool,
 }
 
 impl AcceptedConnection {
     pub(super) fn new(stream: TcpStream, recorder: Arc<Recorder>) -> AcceptedConnection {
-        // Each write is to leave as its own segment: a script means its pauses.
+        // Send each write as its own segment: scripts depend on their pauses.
         let _ = stream.set_nodelay(true);
         let number = recorder.add_connection();
         let buffer = BytesMut::with_capacity(16 * 1024);
@@ -63,12 +62,12 @@ impl AcceptedConnection {
         }
     }
 
-    /// Waits until there is a byte to read.
+    /// Waits until data is available.
     pub(super) async fn wait_for_data(&mut self) -> io::Result<()> {
         if self.buffer.is_empty() { self.fill().await } else { Ok(()) }
     }
 
-    /// Reads one head and leaves it for the script's own [`AcceptedConnection::take_request_head`].
+    /// Reads a request line and header section; the script consumes it with [`AcceptedConnection::take_request_head`].
     pub(super) async fn read_request_head(&mut self) -> io::Result<RecordedHead> {
         let end = loop {
             if let Some(at) = self.buffer.windows(4).position(|window| window == b"\r\n\r\n") {
@@ -88,7 +87,7 @@ impl AcceptedConnection {
         Ok(request)
     }
 
-    /// The script's wish to read a head: reads one unless that was done to choose the script.
+    /// Consumes the request headers; reads them unless they were read to choose the script.
     pub(super) async fn take_request_head(&mut self) -> io::Result<()> {
         if !self.unread_head {
             self.read_request_head().await?;
@@ -97,14 +96,14 @@ impl AcceptedConnection {
         Ok(())
     }
 
-    /// The script is over: what it did not ask for is forgotten, the rest of the body is read.
+    /// Ends the request after its script: reads the rest of the body.
     pub(super) async fn finish_request(&mut self) -> io::Result<()> {
         self.unread_head = false;
         while self.next_body_chunk().await?.is_some() {}
         Ok(())
     }
 
-    /// The next piece of the body without its framing; `None` at its end.
+    /// The next part of the body without its framing; `None` at the end.
     pub(super) async fn next_body_chunk(&mut self) -> io::Result<Option<Bytes>> {
         loop {
             match self.body_state {
@@ -149,14 +148,14 @@ impl AcceptedConnection {
         }
     }
 
-    /// Reads and records until the other side leaves.
+    /// Reads and records until the peer closes.
     pub(super) async fn read_to_end(&mut self) {
         while self.fill().await.is_ok() {
             self.buffer.clear();
         }
     }
 
-    /// Sends back what comes, until the other side ends its sending side.
+    /// Echoes all bytes until the peer closes its sending side.
     pub(super) async fn echo_raw(&mut self) -> io::Result<()> {
         loop {
             let bytes = self.buffer.split();
@@ -173,7 +172,7 @@ impl AcceptedConnection {
         self.stream.write_all(bytes).await
     }
 
-    /// `100 Continue`, once, if the client waits for it.
+    /// Sends `100 Continue` once, if the request expects it.
     pub(super) async fn send_continue(&mut self) -> io::Result<()> {
         if !std::mem::take(&mut self.expects_continue) {
             return Ok(());
@@ -185,7 +184,7 @@ impl AcceptedConnection {
         self.stream.shutdown().await
     }
 
-    /// FIN, then reads on for a second at most: closing with unread bytes would reset the connection.
+    /// Sends FIN, then reads for at most 1 s: closing with unread bytes would reset the connection.
     pub(super) async fn close(&mut self) {
         if self.shutdown_write().await.is_ok() {
             #[expect(clippy::disallowed_methods, reason = "not the request path")]
@@ -193,7 +192,7 @@ impl AcceptedConnection {
         }
     }
 
-    /// The next close of the socket is a reset.
+    /// Makes the close of the socket a reset (SO_LINGER 0).
     pub(super) fn reset_on_close(&self) {
         let _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
     }
@@ -249,7 +248,7 @@ impl AcceptedConnection {
     }
 }
 
-/// Where a request's body ends, by the plainest reading of its head.
+/// The framing of the request body. Lenient: Transfer-Encoding wins over Content-Length.
 fn initial_body_state(request: &RecordedHead) -> BodyState {
     if request
         .header("transfer-encoding")

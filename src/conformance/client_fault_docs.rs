@@ -1,6 +1,6 @@
-//! The table of client faults as documentation: the second part of `docs/faults.md`.
+//! Renders the HTTP/1 and TLS client faults of `docs/faults.md`.
 //!
-//! Nothing is decided here: the rows are [`super::client_faults`], the codes of causes the default table's.
+//! The rows come from [`super::client_faults`]; the status codes are the default codes of their causes.
 
 use std::fmt::Write as _;
 
@@ -11,12 +11,12 @@ use super::client_faults::{
 use super::fault_docs::escape_cell;
 use crate::contract::policy::default_status;
 
-/// The part of the page.
+/// The section on HTTP/1 clients.
 pub(super) fn render() -> String {
     render_table(SECTION_HEADER, client_faults_by_section(&GatewayProfile::example()))
 }
 
-/// The part about listeners with TLS.
+/// The section on clients of TLS listeners.
 pub(super) fn render_tls() -> String {
     render_table(TLS_SECTION_HEADER, client_faults_tls_by_section(&GatewayProfile::example()))
 }
@@ -42,7 +42,7 @@ fn render_table(section_header: &str, sections: Vec<(&'static str, Vec<ClientFau
     page
 }
 
-/// Its answers in order, equal neighbours once.
+/// The responses in order; equal consecutive ones are merged with a count.
 fn expected_responses(row: &ClientFault) -> String {
     let mut kinds: Vec<(String, usize)> = Vec::new();
     for expected in &row.expected_responses {
@@ -60,7 +60,7 @@ fn expected_responses(row: &ClientFault) -> String {
     if descriptions.is_empty() { "nothing".to_owned() } else { descriptions }
 }
 
-/// The alerts that it gets.
+/// The TLS alerts that the client receives.
 fn expected_alerts(row: &ClientFault) -> impl Iterator<Item = String> {
     let alerts = row.steps.iter().filter_map(|step| match step {
         ClientStep::ExpectTlsAlert(alert)
@@ -93,54 +93,54 @@ pub(super) fn describe_response(expected: ExpectedResponse) -> String {
         ExpectedResponse::Rejected(cause) | ExpectedResponse::RejectedOnRoute(cause) => {
             format!("{}, `{}`", default_status(cause), cause.name())
         }
-        ExpectedResponse::Served | ExpectedResponse::ServedBytes(_) => "the upstream's answer".to_owned(),
-        ExpectedResponse::Truncated(cause) => format!("the beginning, cut, `{}`", cause.name()),
-        ExpectedResponse::Prefix => "the beginning".to_owned(),
+        ExpectedResponse::Served | ExpectedResponse::ServedBytes(_) => "the upstream's response".to_owned(),
+        ExpectedResponse::Truncated(cause) => format!("a truncated response, `{}`", cause.name()),
+        ExpectedResponse::Prefix => "the first part of the response".to_owned(),
     }
 }
 
 fn describe_connection(outcome: ConnectionOutcome) -> String {
     match outcome {
-        ConnectionOutcome::KeptOpen => "serves on".to_owned(),
-        ConnectionOutcome::AnnouncedClose => "closes, as announced".to_owned(),
-        ConnectionOutcome::UnannouncedClose => "closes".to_owned(),
-        ConnectionOutcome::Truncated => "is cut".to_owned(),
-        ConnectionOutcome::ClosedWithoutResponse(name) => format!("closes, counted as `{name}`"),
-        ConnectionOutcome::IdleTimeout => "closes later, counted as `idle_timeout`".to_owned(),
-        ConnectionOutcome::ClientClosed(name) => format!("left by the client, counted as `{name}`"),
+        ConnectionOutcome::KeptOpen => "stays open".to_owned(),
+        ConnectionOutcome::AnnouncedClose => "closed with `Connection: close`".to_owned(),
+        ConnectionOutcome::UnannouncedClose => "closed".to_owned(),
+        ConnectionOutcome::Truncated => "closed inside the response".to_owned(),
+        ConnectionOutcome::ClosedWithoutResponse(name) => format!("closed, counted as `{name}`"),
+        ConnectionOutcome::IdleTimeout => "closed when idle, counted as `idle_timeout`".to_owned(),
+        ConnectionOutcome::ClientClosed(name) => format!("closed by the client, counted as `{name}`"),
         ConnectionOutcome::ClientClosedDuringResponse => {
-            "left by the client, counted as `client_gone` in `statusquo_aborted_total`".to_owned()
+            "closed by the client, counted as `client_gone` in `statusquo_aborted_total`".to_owned()
         }
     }
 }
 
-pub(super) fn describe_upstream_saw(reaches: UpstreamSaw) -> String {
-    match reaches {
+pub(super) fn describe_upstream_saw(upstream_saw: UpstreamSaw) -> String {
+    match upstream_saw {
         UpstreamSaw::Complete(0) => "nothing".to_owned(),
         UpstreamSaw::Complete(1) => "the request".to_owned(),
-        UpstreamSaw::Complete(several) => format!("{several} requests"),
-        UpstreamSaw::AtMostPartial => "at most a part".to_owned(),
-        UpstreamSaw::Any => "as much as came".to_owned(),
+        UpstreamSaw::Complete(count) => format!("{count} requests"),
+        UpstreamSaw::AtMostPartial => "at most part of the request".to_owned(),
+        UpstreamSaw::Any => "any part of the request".to_owned(),
     }
 }
 
 const SECTION_HEADER: &str = "
-## What clients do wrong, and what they get
+## HTTP/1 client faults
 
-{count} ways on HTTP/1, which `statusquo rehearse` and the tests play against a gateway, byte for byte. A code with a cause is
-the documented body, under the gateway's default rules. Silences are counted in
-`statusquo_closed_without_response_total` under their names.
+`statusquo verify` and the tests send {count} client faults on HTTP/1 to a gateway, byte for byte. A status code with a
+cause is the documented error under the default rules. A connection that closes without a response is counted in
+`statusquo_closed_without_response_total` under the named cause.
 ";
 
 const TLS_SECTION_HEADER: &str = "
-## What clients of a listener with TLS do wrong, and what they get
+## TLS client faults
 
-{count} ways. Before a handshake has ended nothing can be answered but with an alert of TLS; behind it everything above holds
-inside TLS as it does without. A goodbye (`close_notify`) inside a request is the same as a sending side that was shut
-down; a connection that ends without one was cut, and nothing of it is taken for whole.
+{count} faults. Before the handshake is complete, the only possible response is a TLS alert. After it, everything above
+applies inside TLS too. `close_notify` inside a request is treated like a half-closed connection. A connection that
+closes without `close_notify` is truncated: the gateway treats no unfinished message on it as complete.
 ";
 
 const TABLE_HEADER: &str = "\
-| name | what the client does | it gets | the connection | the upstream receives |
+| name | the client | it receives | the connection | the upstream receives |
 |---|---|---|---|---|
 ";

@@ -1,6 +1,6 @@
-//! The table of HTTP/2 client faults as documentation: the third part of `docs/faults.md`.
+//! Renders the HTTP/2 client faults of `docs/faults.md`.
 //!
-//! Nothing is decided here: the rows are [`super::client_faults_h2`], the codes of causes the default table's.
+//! The rows come from [`super::client_faults_h2`]; the status codes are the default codes of their causes.
 
 use std::fmt::Write as _;
 
@@ -10,7 +10,7 @@ use super::client_faults_h2::{CloseOutcome, H2ClientFault, StreamOutcome, client
 use super::fault_docs::escape_cell;
 use crate::contract::policy::default_status;
 
-/// The part of the page.
+/// The section on HTTP/2 clients.
 pub(super) fn render() -> String {
     let sections = client_faults_h2_by_section(&GatewayProfile::example());
     let count: usize = sections.iter().map(|(_, rows)| rows.len()).sum();
@@ -47,7 +47,7 @@ fn describe_outcome(outcome: StreamOutcome) -> String {
         StreamOutcome::Reset => "RST_STREAM".to_owned(),
         StreamOutcome::Empty431 => "an empty 431".to_owned(),
         StreamOutcome::HeadersOnly(cause) => {
-            format!("{}, `{}`, its head alone", default_status(cause), cause.name())
+            format!("{}, `{}`, headers only", default_status(cause), cause.name())
         }
         StreamOutcome::NoResponse => "nothing".to_owned(),
     }
@@ -55,14 +55,14 @@ fn describe_outcome(outcome: StreamOutcome) -> String {
 
 const fn describe_close(close: CloseOutcome) -> &'static str {
     match close {
-        CloseOutcome::KeptOpen => "serves on",
+        CloseOutcome::KeptOpen => "stays open",
         CloseOutcome::ErrorGoaway => "GOAWAY with an error",
         CloseOutcome::GracefulGoaway => "GOAWAY",
-        CloseOutcome::ClientClosed => "left by the client",
+        CloseOutcome::ClientClosed => "closed by the client",
     }
 }
 
-/// Each silence once, with its number.
+/// The distinct close reasons, each with its count.
 fn describe_close_reasons(row: &H2ClientFault) -> String {
     let mut names: Vec<(&str, usize)> = Vec::new();
     for reason in &row.close_reasons {
@@ -79,15 +79,15 @@ fn describe_close_reasons(row: &H2ClientFault) -> String {
 }
 
 const SECTION_HEADER: &str = "
-## What HTTP/2 clients do wrong, and what they get
+## HTTP/2 client faults
 
-{count} ways, played frame by frame. What is malformed by the rules of HTTP/2 itself is answered by the protocol's library:
-its stream is reset, or its connection ended; those are known limits (see below), each counted in
-`statusquo_closed_without_response_total` under the name in the fifth column. Where the connection serves on, an upload
-that goes on beside it is served, and so is the next request.
+{count} faults, sent frame by frame. The HTTP/2 library handles violations of HTTP/2 itself: it resets the stream or
+closes the connection. These are known limits (see below), each counted in `statusquo_closed_without_response_total`
+under the cause in the fifth column. If the connection stays open, a concurrent upload on it completes, and the next
+request is served.
 ";
 
 const TABLE_HEADER: &str = "\
-| name | what the client does | it gets | the connection | counted as | the upstream receives |
+| name | the client | it receives | the connection | counted as | the upstream receives |
 |---|---|---|---|---|---|
 ";

@@ -1,8 +1,8 @@
-//! The table of client faults: what a client sends, byte for byte, and exactly what should come of it.
+//! The table of client faults: the bytes that a client sends, and the exact expected outcome.
 //!
-//! One row per fault, told once for tests and `rehearse`. Rows are written for any gateway: where a
-//! request is to be understood, it asks for what the [`GatewayProfile`] says is there. Expectations come from the contract
-//! (`docs/codes.md`), not from what a gateway happens to do. A row does not know how it is played ([`super::runner`]).
+//! One row per fault, shared by tests and `verify`. Rows work with any gateway: valid requests use the host, path and
+//! methods of the [`GatewayProfile`]. Expectations come from the contract (`docs/codes.md`), not from observed
+//! behaviour. [`super::runner`] runs the rows.
 
 use std::time::Duration;
 
@@ -22,58 +22,58 @@ mod tls;
 
 pub use tls::{client_faults_tls, client_faults_tls_by_section};
 
-/// One way in which a client breaks, or comes close to it.
+/// One client fault, or an unusual but valid request.
 #[derive(Clone, Debug)]
 pub struct ClientFault {
     /// Stable name.
     pub name: &'static str,
     /// What the client does, in one line.
     pub description: &'static str,
-    /// What it does, step by step.
+    /// The steps of the client.
     pub steps: Vec<ClientStep>,
-    /// What it gets, answer by answer: as many as there are [`ClientStep::ReadResponse`]s.
+    /// The expected responses, one per [`ClientStep::ReadResponse`].
     pub expected_responses: Vec<ExpectedResponse>,
-    /// What becomes of the connection.
+    /// The expected state of the connection after the last response.
     pub connection_outcome: ConnectionOutcome,
     /// What the upstream receives.
     pub upstream_saw: UpstreamSaw,
-    /// The request line that must reach the setting's route, where it is another than the setting's own.
+    /// The request that must match the profile's route, if it differs from the profile's method and path.
     pub routed_request: Option<RoutedRequest>,
-    /// The receive buffer of its socket is as small as it gets.
+    /// Use the smallest receive buffer that the system allows.
     pub small_rcvbuf: bool,
 }
 
-/// What is asked for in a request line.
+/// The part of a request that selects its route.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RoutedRequest {
     /// The method.
     pub method: String,
     /// The path, as sent.
     pub path: String,
-    /// Without Host: only a route for any host takes it.
+    /// The request has no Host field: only a route without a host matches.
     pub without_host: bool,
 }
 
-/// One thing a client does.
+/// One step of a client.
 #[derive(Clone, Debug)]
 pub enum ClientStep {
     /// Sends these bytes.
     Send(Bytes),
-    /// Sends the same bytes so many times; ends early when they are not taken any more.
+    /// Sends the bytes this many times; stops early when a write fails.
     SendRepeated(Bytes, u64),
-    /// Sends the same bytes again and again with a pause after each, until something comes back.
+    /// Sends the bytes repeatedly with this pause in between, until the gateway sends data.
     SendSlowly(Bytes, Duration),
     /// Reads one interim response, which must have this status.
     ReadInterim(u16),
-    /// Reads one final response, as an answer to this.
+    /// Reads one final response to a request of this kind.
     ReadResponse(RequestKind),
-    /// Reads one final response so many bytes at a time, with a pause before each.
+    /// Reads one final response this many bytes at a time, with a pause before each read.
     ReadResponseSlowly(RequestKind, usize, Duration),
     /// Waits until the upstream has received a request of this row.
     WaitForUpstreamRequest,
-    /// Waits until something has come back, and leaves it unread.
+    /// Waits until data has arrived, without consuming it.
     WaitForData,
-    /// Neither sends nor reads for so long.
+    /// Neither sends nor reads for this long.
     Pause(Duration),
     /// Shuts down the sending side.
     ShutdownWrite,
@@ -81,135 +81,135 @@ pub enum ClientStep {
     Close,
     /// Resets the connection.
     Reset,
-    /// Begins TLS; everything behind it is encrypted.
+    /// Performs a TLS handshake; later steps are encrypted.
     TlsHandshake(TlsClientHello),
-    /// Sends these bytes past TLS.
+    /// Writes these bytes to the TCP connection below TLS.
     SendBelowTls(Bytes),
-    /// Waits for the alert with which the gateway gives TLS up.
+    /// Waits for a fatal alert from the gateway.
     ExpectTlsAlert(TlsAlert),
-    /// Reads whatever comes until the connection ends, and forgets it.
+    /// Reads and discards data until the connection closes.
     DiscardUntilClose,
 }
 
-/// How a client begins TLS, and what comes of it.
+/// The parameters of a client's TLS handshake, and its expected outcome.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TlsClientHello {
-    /// The server that it asks for (SNI).
+    /// The server name (SNI).
     pub server_name: Option<&'static str>,
-    /// The protocols that it offers (ALPN).
+    /// The offered protocols (ALPN).
     pub alpn_protocols: &'static [&'static str],
-    /// It takes any certificate, or none.
+    /// Accept any certificate; otherwise reject every certificate.
     pub accepts_any_certificate: bool,
-    /// It knows nothing newer than TLS 1.2.
+    /// Offer TLS 1.2 only; otherwise TLS 1.3 only.
     pub tls12_only: bool,
-    /// What comes of it.
+    /// The expected outcome.
     pub expected: HandshakeOutcome,
 }
 
-/// What comes of a handshake.
+/// The outcome of a TLS handshake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HandshakeOutcome {
-    /// It goes well, with this protocol.
+    /// It completes with this negotiated protocol.
     Completed(Option<&'static str>),
-    /// The gateway refuses it.
+    /// The gateway rejects it with an alert.
     Alert(TlsAlert),
-    /// The client refuses it, for the certificate.
+    /// The client rejects the certificate.
     CertificateRejected,
 }
 
-/// An alert of TLS that ends the connection (RFC 8446 6).
+/// A fatal TLS alert (RFC 8446, section 6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TlsAlert {
-    /// Its number.
+    /// The code on the wire.
     pub code: u8,
-    /// Its name.
+    /// The name in the RFC.
     pub name: &'static str,
 }
 
 impl TlsAlert {
-    /// A message that may not come here.
+    /// A handshake message that is not allowed in this state.
     pub const UNEXPECTED_MESSAGE: TlsAlert = TlsAlert { code: 10, name: "unexpected_message" };
     /// A record that cannot be decrypted.
     pub const BAD_RECORD_MAC: TlsAlert = TlsAlert { code: 20, name: "bad_record_mac" };
-    /// Nothing that both sides know.
+    /// No common cipher suite.
     pub const HANDSHAKE_FAILURE: TlsAlert = TlsAlert { code: 40, name: "handshake_failure" };
-    /// What cannot be read.
+    /// A message that cannot be decoded.
     pub const DECODE_ERROR: TlsAlert = TlsAlert { code: 50, name: "decode_error" };
-    /// No version that both sides know.
+    /// No common protocol version.
     pub const PROTOCOL_VERSION: TlsAlert = TlsAlert { code: 70, name: "protocol_version" };
-    /// No protocol that both sides know.
+    /// No common application protocol (ALPN).
     pub const NO_APPLICATION_PROTOCOL: TlsAlert = TlsAlert { code: 120, name: "no_application_protocol" };
 }
 
-/// What is asked: how a response is to be read depends on it.
+/// The properties of a request that determine how its response is parsed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RequestKind {
-    /// By HEAD.
+    /// The method is HEAD.
     pub head: bool,
-    /// By HTTP/1.0.
+    /// The version is HTTP/1.0.
     pub http10: bool,
 }
 
-/// What a client gets for one request.
+/// The expected response to one request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExpectedResponse {
-    /// A documented error for what is no request, or reaches no route.
+    /// A documented error for a malformed request, or for one that matches no route.
     Rejected(Cause),
-    /// A documented error for a request that reached its route.
+    /// A documented error for a request that matched its route.
     RejectedOnRoute(Cause),
-    /// The upstream's answer: 200 with [`SERVED_BODY`].
+    /// The upstream's response: 200 with [`SERVED_BODY`].
     Served,
-    /// The upstream's long answer: 200 with so many bytes.
+    /// The upstream's long response: 200 with this many bytes.
     ServedBytes(u64),
-    /// The upstream's endless answer, visibly cut for this cause.
+    /// The upstream's endless response, truncated for this cause.
     Truncated(Cause),
-    /// The beginning of the upstream's endless answer: more of it is not read.
+    /// The first part of the upstream's endless response; the client reads no further.
     Prefix,
 }
 
-/// What becomes of a connection after the last answer.
+/// The state of a connection after the last response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ConnectionOutcome {
     /// It serves another request.
     KeptOpen,
-    /// The last answer has said that it closes, and it does.
+    /// The last response has `Connection: close`, and the gateway closes it.
     AnnouncedClose,
-    /// It closes after the upstream's answer, which could not say so: it left while the upload might still have come to
-    /// its end.
+    /// The gateway closes it after an upstream response without `Connection: close`: when the headers were sent, the
+    /// upload could still have completed.
     UnannouncedClose,
-    /// It has ended with the message that was cut.
+    /// It closed inside a truncated response.
     Truncated,
-    /// It closes without an answer, which is counted in `closed_without_response_total` under this name.
+    /// The gateway closes it without a response, counted in `closed_without_response_total` under this cause.
     ClosedWithoutResponse(&'static str),
-    /// It is closed in silence after an answer, as any kept connection is in the end; that is counted too.
+    /// The gateway closes it when it is idle after a response, counted as `idle_timeout`.
     IdleTimeout,
-    /// The client has left; what is counted is a silence of this name.
+    /// The client closed it without a response, counted under this cause.
     ClientClosed(&'static str),
-    /// The client has left inside an answer, which is counted as cut because of it.
+    /// The client closed it during a response, counted in `aborted_total`.
     ClientClosedDuringResponse,
 }
 
-/// What an upstream receives of a row's requests.
+/// What the upstream receives of a row's requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UpstreamSaw {
-    /// So many whole requests, and no other.
+    /// Exactly this many complete requests.
     Complete(usize),
-    /// At most an unfinished request.
+    /// At most one incomplete request.
     AtMostPartial,
-    /// Whatever it is: the client has left, or would not read.
+    /// Anything: it depends on when the client closes or stops reading.
     Any,
 }
 
-/// What a gateway has to offer to the rows.
+/// The properties of the tested gateway that the rows use.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GatewayProfile {
-    /// A method that reaches the route without a body.
+    /// A method without a body that reaches the route.
     pub read_method: String,
-    /// A method that reaches it with one.
+    /// A method with a body that reaches the route.
     pub write_method: String,
-    /// The path that both ask for.
+    /// The path for both methods.
     pub path: String,
-    /// The host that both name.
+    /// The host for both methods.
     pub host: String,
     /// `client.max_header_bytes`.
     pub max_header_bytes: usize,
@@ -219,23 +219,23 @@ pub struct GatewayProfile {
     pub write_timeout: Duration,
 }
 
-/// The body of what the upstream serves.
+/// The body of the upstream's default response.
 pub const SERVED_BODY: &str = "served\n";
 
-/// The field by which a request tells the rehearsal's upstream what to play.
+/// The header field of a request that selects the fault of the upstream.
 pub const FAULT_HEADER: &str = "x-test-case";
 
 impl RequestKind {
-    /// By any method but HEAD, over HTTP/1.1.
+    /// HTTP/1.1 with any method except HEAD.
     pub const DEFAULT: RequestKind = RequestKind { head: false, http10: false };
-    /// By HEAD, over HTTP/1.1.
+    /// HTTP/1.1 with HEAD.
     pub const HEAD: RequestKind = RequestKind { head: true, http10: false };
-    /// By any method but HEAD, over HTTP/1.0.
+    /// HTTP/1.0 with any method except HEAD.
     pub const HTTP10: RequestKind = RequestKind { head: false, http10: true };
 }
 
 impl ExpectedResponse {
-    /// The cause of the error, or of the cut.
+    /// The cause of the error or of the truncation.
     pub const fn cause(self) -> Option<Cause> {
         match self {
             ExpectedResponse::Rejected(cause)
@@ -247,12 +247,12 @@ impl ExpectedResponse {
 }
 
 impl ClientFault {
-    /// The mark in the query of each of its requests, by which they are found in what an upstream received.
+    /// The query parameter that identifies the requests of this row in the upstream's recording.
     pub fn marker(&self) -> String {
         format!("row={}", self.name)
     }
 
-    /// How the last answer is read.
+    /// The kind of the last request, which determines how its response is parsed.
     pub fn last_request_kind(&self) -> RequestKind {
         let request_kind = self.steps.iter().rev().find_map(|step| match step {
             ClientStep::ReadResponse(request_kind) | ClientStep::ReadResponseSlowly(request_kind, ..) => {
@@ -278,18 +278,18 @@ impl ClientFault {
         self
     }
 
-    fn ending(mut self, connection_outcome: ConnectionOutcome) -> Self {
+    fn with_connection_outcome(mut self, connection_outcome: ConnectionOutcome) -> Self {
         self.connection_outcome = connection_outcome;
         self
     }
 
-    fn asking(mut self, method: &str, path: &str) -> Self {
+    fn with_routed_request(mut self, method: &str, path: &str) -> Self {
         self.routed_request =
             Some(RoutedRequest { method: method.to_owned(), path: path.to_owned(), without_host: false });
         self
     }
 
-    /// Puts the setting's words in the place of `<get>` and the like.
+    /// Replaces `<get>` and the other placeholders with the profile's values.
     fn substituted(mut self, profile: &GatewayProfile) -> Self {
         let name = self.name;
         let substitute = |bytes: &Bytes| substitute_placeholders(bytes, profile, name);
@@ -320,7 +320,7 @@ impl ClientFault {
 }
 
 impl GatewayProfile {
-    /// For whoever only wants to know which rows there are.
+    /// Example values, for listing the rows without a gateway.
     pub fn example() -> GatewayProfile {
         GatewayProfile {
             read_method: "GET".to_owned(),
@@ -333,13 +333,13 @@ impl GatewayProfile {
         }
     }
 
-    /// How long a client waits between two things that it does: less than any limit, and longer where limits are long. What
-    /// was sent is read by then, and who sends piece after piece does not become a flood before a limit strikes.
+    /// The pause between two steps of a client. It is shorter than every timeout and grows with them: the gateway has
+    /// read what was sent, and slow senders do not become floods before a timeout fires.
     pub(super) fn pause(&self) -> Duration {
         Duration::from_millis(150).max(self.write_timeout.saturating_mul(3) / 20)
     }
 
-    /// A plain request, to see that a connection is still whole.
+    /// A plain request that checks whether the connection is still usable.
     pub fn follow_up_request(&self) -> Bytes {
         substitute_placeholders(
             &Bytes::from_static(b"<get> HTTP/1.1\r\nhost: <host>\r\n\r\n"),
@@ -349,16 +349,16 @@ impl GatewayProfile {
     }
 }
 
-/// The whole table for this setting, in the order in which it is shown: from the first byte to the last.
+/// All HTTP/1 client faults for this profile in documentation order, from the first byte to the last.
 pub fn client_faults(profile: &GatewayProfile) -> Vec<ClientFault> {
     client_faults_by_section(profile).into_iter().flat_map(|(_, rows)| rows).collect()
 }
 
-/// The same, under the headings of the page.
+/// [`client_faults`], grouped by the headings of the documentation.
 pub fn client_faults_by_section(profile: &GatewayProfile) -> Vec<(&'static str, Vec<ClientFault>)> {
     let sections = [
         (
-            "The first line",
+            "Request lines",
             [
                 request_lines::other_protocols(),
                 request_lines::request_lines(),
@@ -367,24 +367,27 @@ pub fn client_faults_by_section(profile: &GatewayProfile) -> Vec<(&'static str, 
             ]
             .concat(),
         ),
-        ("What is asked for", [targets::paths(), targets::forms()].concat()),
-        ("Fields", [header_fields::syntax(), header_fields::connection(), header_fields::hosts()].concat()),
-        ("How long the body is", [framing::lengths(), framing::codings(), framing::conflicting()].concat()),
-        ("Chunks", [chunks::sizes(), chunks::ends()].concat()),
-        ("Too much, too slow, or under conditions", {
+        ("Request targets", [targets::paths(), targets::forms()].concat()),
+        (
+            "Header fields",
+            [header_fields::syntax(), header_fields::connection(), header_fields::hosts()].concat(),
+        ),
+        ("Body framing", [framing::lengths(), framing::codings(), framing::conflicting()].concat()),
+        ("Chunked bodies", [chunks::sizes(), chunks::ends()].concat()),
+        ("Size limits, timeouts and Expect", {
             [limits::sizes(profile), limits::expectations(profile), limits::slow()].concat()
         }),
         (
-            "Leaving, and not reading",
+            "Disconnects and slow readers",
             [disconnects::disconnects(profile), disconnects::slow_readers(profile)].concat(),
         ),
-        ("Several requests, and HTTP/1.0", [pipelines::http10(), pipelines::pipelines()].concat()),
+        ("Pipelining and HTTP/1.0", [pipelines::http10(), pipelines::pipelines()].concat()),
     ];
     let substituted = |rows: Vec<ClientFault>| rows.into_iter().map(|row| row.substituted(profile)).collect();
     sections.into_iter().map(|(title, rows)| (title, substituted(rows))).collect()
 }
 
-/// Replaces `<GET>` and `<POST>` (methods), `<path>`, `<row>` (the mark), `<host>`, and `<get>`, `<post>`, `<head>`
+/// Replaces `<GET>` and `<POST>` (methods), `<path>`, `<row>` (the marker), `<host>`, and `<get>`, `<post>`, `<head>`
 /// (method and target).
 fn substitute_placeholders(bytes: &Bytes, profile: &GatewayProfile, name: &str) -> Bytes {
     if !bytes.contains(&b'<') {
@@ -417,7 +420,7 @@ fn substitute_placeholders(bytes: &Bytes, profile: &GatewayProfile, name: &str) 
     substituted.into()
 }
 
-/// A row that sends these bytes and reads one answer.
+/// A row that sends these bytes and reads one response.
 fn row(
     name: &'static str,
     description: &'static str,
@@ -446,7 +449,7 @@ fn row(
     }
 }
 
-/// What is no request: 400 for this cause, and the connection closes.
+/// A malformed request: an error for this cause, and the connection closes.
 fn rejected(
     name: &'static str,
     description: &'static str,
@@ -456,12 +459,12 @@ fn rejected(
     row(name, description, bytes, ExpectedResponse::Rejected(cause))
 }
 
-/// What is unusual and yet right.
+/// An unusual but valid request.
 fn served(name: &'static str, description: &'static str, bytes: impl Into<Bytes>) -> ClientFault {
     row(name, description, bytes, ExpectedResponse::Served)
 }
 
-/// A row of these steps.
+/// A row with these steps.
 fn steps_row(
     name: &'static str,
     description: &'static str,

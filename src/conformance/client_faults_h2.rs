@@ -1,10 +1,9 @@
-//! The table of HTTP/2 client faults: frames that a client sends, and exactly what should become of each stream, and of the
+//! The table of HTTP/2 client faults: the frames that a client sends, and the exact outcome of each stream and of the
 //! connection.
 //!
-//! The counterpart of [`super::client_faults`], whose words it shares where they mean the same on both protocols. Much of what is
-//! malformed here never becomes a request: the HTTP/2 library resets the stream or ends the connection, and what stands in
-//! the table then is the name under which that silence is counted. A row does not know how it is played
-//! ([`super::runner_h2`]).
+//! The counterpart of [`super::client_faults`], with which it shares its types. Many malformed requests never reach the
+//! gateway's code: the HTTP/2 library resets the stream or closes the connection. The row then holds the cause under
+//! which that is counted. [`super::runner_h2`] runs the rows.
 
 use std::time::Duration;
 
@@ -22,89 +21,89 @@ mod flow_control;
 mod header_lists;
 mod pseudo_headers;
 
-/// One way in which an HTTP/2 client breaks, or comes close to it.
+/// One HTTP/2 client fault, or an unusual but valid request.
 #[derive(Clone, Debug)]
 pub struct H2ClientFault {
     /// Stable name.
     pub name: &'static str,
     /// What the client does, in one line.
     pub description: &'static str,
-    /// The settings that it begins with; `None`: it sends the preface and nothing else.
+    /// The SETTINGS after the preface; `None`: only the steps are sent, which may contain the preface.
     pub settings: Option<Vec<(u16, u32)>>,
-    /// What it does, step by step.
+    /// The steps of the client.
     pub steps: Vec<FrameStep>,
-    /// What becomes of its streams.
+    /// The expected outcome of each stream.
     pub stream_outcomes: Vec<(u32, StreamOutcome)>,
-    /// What becomes of the connection.
+    /// The expected state of the connection.
     pub close_outcome: CloseOutcome,
     /// What the upstream receives.
     pub upstream_saw: UpstreamSaw,
-    /// Another stream of the connection uploads meanwhile, and is served.
+    /// Run an upload on another stream of the connection, which must be served.
     pub background_stream: bool,
-    /// What is counted in `closed_without_response_total`, once each.
+    /// The causes counted in `closed_without_response_total`, once each.
     pub close_reasons: Vec<&'static str>,
-    /// The path that must lead to no route but one that refuses dot segments.
+    /// A path with dot segments; the row does not apply where a lenient route matches it.
     pub dot_segment_path: Option<&'static str>,
-    /// More may be counted: how many of its streams become requests depends on how its bytes arrive.
+    /// More events may be counted: how many streams become requests depends on how the bytes arrive.
     pub nondeterministic: bool,
 }
 
-/// One thing a client does.
+/// One step of an HTTP/2 client.
 #[derive(Clone, Debug)]
 pub enum FrameStep {
     /// Sends these frames.
     Send(Bytes),
-    /// Sends the same frames so many times; ends early when they are not taken any more.
+    /// Sends the frames this many times; stops early when the connection closes.
     SendRepeated(Bytes, u32),
-    /// Sends the same frames again and again with a pause after each, until the other side ends the connection.
+    /// Sends the frames repeatedly with this pause in between, until the expected streams end or the connection closes.
     SendSlowly(Bytes, Duration),
     /// Waits until the upstream has received a request of this row.
     WaitForUpstreamRequest,
-    /// Waits until the stream has got its answer.
+    /// Waits until the stream has ended.
     WaitForStreamEnd(u32),
-    /// From now on it acknowledges nothing, not even a PING.
+    /// Acknowledges nothing from now on, not even PING.
     SuppressAcks,
     /// Closes the connection.
     Close,
 }
 
-/// What becomes of a stream.
+/// The outcome of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StreamOutcome {
-    /// It is answered, and ends.
+    /// A complete response.
     Response(ExpectedResponse),
-    /// It is reset without a response.
+    /// RST_STREAM without a response.
     Reset,
-    /// It gets an empty 431, which the HTTP/2 library makes by itself.
+    /// An empty 431, which the HTTP/2 library sends.
     Empty431,
-    /// It gets the head of a documented error, and is reset for its cause: the client takes no body.
+    /// The headers of a documented error for this cause, then RST_STREAM: the client's window takes no body.
     HeadersOnly(Cause),
-    /// Nothing more comes on it, because the client has ended it or the connection ends.
+    /// No response: the client reset the stream, or the connection ends.
     NoResponse,
 }
 
-/// What becomes of a connection.
+/// The outcome of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CloseOutcome {
     /// It serves another request.
     KeptOpen,
-    /// GOAWAY with a code, and the end.
+    /// GOAWAY with an error code, then close.
     ErrorGoaway,
-    /// GOAWAY without one, and the end.
+    /// GOAWAY with NO_ERROR, then close.
     GracefulGoaway,
-    /// The client has left.
+    /// The client closed it.
     ClientClosed,
 }
 
-/// What the silence of a reset stream is called.
+/// The close reason of a stream that the HTTP/2 library resets.
 pub const STREAM_ERROR: &str = "http2_stream_error";
-/// What the silence of a connection that ends with an error is called.
+/// The close reason of a connection that the HTTP/2 library closes with an error.
 pub const CONNECTION_ERROR: &str = "http2_connection_error";
 const IDLE_TIMEOUT: &str = "idle_timeout";
 const CLIENT_GONE: &str = "client_gone";
 
 impl H2ClientFault {
-    /// The mark in the query of each of its requests, by which they are found in what an upstream received.
+    /// The query parameter that identifies the requests of this row in the upstream's recording.
     pub fn marker(&self) -> String {
         format!("row={}", self.name)
     }
@@ -140,35 +139,35 @@ impl H2ClientFault {
     }
 }
 
-/// The whole table for this setting, in the order in which it is shown.
+/// All HTTP/2 client faults for this profile, in documentation order.
 pub fn client_faults_h2(profile: &GatewayProfile) -> Vec<H2ClientFault> {
     client_faults_h2_by_section(profile).into_iter().flat_map(|(_, rows)| rows).collect()
 }
 
-/// The same, sort by sort, each with its title.
+/// [`client_faults_h2`], grouped by the headings of the documentation.
 pub fn client_faults_h2_by_section(profile: &GatewayProfile) -> Vec<(&'static str, Vec<H2ClientFault>)> {
     vec![
-        ("Who is asked", pseudo_headers::authorities(profile)),
-        ("What is asked for", pseudo_headers::targets(profile)),
-        ("Methods, schemes, and other fields with a colon", pseudo_headers::other_pseudo_headers(profile)),
-        ("Fields", header_lists::fields(profile)),
-        ("Header lists", header_lists::header_list_sizes(profile)),
-        ("The length of a body", bodies::lengths(profile)),
-        ("The end of a body", bodies::ends(profile)),
-        ("Bodies that do not come", bodies::slow(profile)),
+        ("Authority", pseudo_headers::authorities(profile)),
+        ("Path", pseudo_headers::targets(profile)),
+        ("Other pseudo-header fields", pseudo_headers::other_pseudo_headers(profile)),
+        ("Header fields", header_lists::fields(profile)),
+        ("Header compression and header list size", header_lists::header_list_sizes(profile)),
+        ("Body length", bodies::lengths(profile)),
+        ("Trailers and the end of the stream", bodies::ends(profile)),
+        ("Slow bodies", bodies::slow(profile)),
         ("Flow control", flow_control::flow_control(profile)),
         ("Frames", connections::frames(profile)),
         ("Streams", connections::streams(profile)),
-        ("Connections that say nothing", connections::slow(profile)),
+        ("Idle and stalled connections", connections::slow(profile)),
         ("Floods", floods::floods(profile)),
     ]
 }
 
-/// The stream that most rows need; 1 is the neighbour's.
+/// The stream of most rows; stream 1 is the background upload.
 const FAULT_STREAM: u32 = 3;
 
 impl GatewayProfile {
-    /// The fields of an ordinary request of this row, by this method.
+    /// The header list of an ordinary request of this row.
     fn header_list(&self, method: &str, name: &str) -> HeaderList {
         HeaderList::default()
             .with(":method", method)
@@ -185,12 +184,12 @@ impl GatewayProfile {
         self.header_list(&self.write_method, name)
     }
 
-    /// The upload that goes on beside most rows.
+    /// The header list of the background upload.
     pub fn background_upload(&self) -> HeaderList {
-        self.post_headers("neighbour")
+        self.post_headers("background")
     }
 
-    /// What is asked at the end, to see that the connection is still whole.
+    /// The header list of the final request, which checks that the connection is still usable.
     pub fn follow_up_headers(&self) -> HeaderList {
         self.get_headers("follow-up")
     }
@@ -231,7 +230,7 @@ fn fault_row(
     }
 }
 
-/// A request without a body, and what becomes of it.
+/// One request without a body, with this outcome.
 fn single_request(
     name: &'static str,
     description: &'static str,
@@ -264,7 +263,7 @@ fn stream_reset(name: &'static str, description: &'static str, header_list: &Hea
     single_request(name, description, header_list, StreamOutcome::Reset)
 }
 
-/// What makes the library end the connection.
+/// Frames that cause a connection error in the HTTP/2 library.
 fn connection_error(
     name: &'static str,
     description: &'static str,
@@ -273,7 +272,7 @@ fn connection_error(
     fault_row(name, description, vec![FrameStep::Send(frames.into())], Vec::new(), CloseOutcome::ErrorGoaway)
 }
 
-/// A request that its upstream does not answer, and what it says then: so that the answer does not come first.
+/// Sends `frames_then` while a request is pending; the upstream never responds, so that no response arrives first.
 fn while_pending(
     name: &'static str,
     description: &'static str,
@@ -292,7 +291,7 @@ fn while_pending(
         .with_upstream_saw(UpstreamSaw::Any)
 }
 
-/// HEADERS with this list.
+/// Sends a header block with this list.
 fn send_headers(stream: u32, header_list: &HeaderList, end_stream: bool) -> FrameStep {
     FrameStep::Send(headers_frames(stream, header_list, end_stream).into())
 }
@@ -302,7 +301,7 @@ fn headers_frames(stream: u32, header_list: &HeaderList, end_stream: bool) -> Ve
     header_block_frames(stream, &header_list.encode(), end)
 }
 
-/// A header block in as many frames as it needs.
+/// Splits a header block into HEADERS and CONTINUATION frames.
 fn header_block_frames(stream: u32, octets: &[u8], flags: u8) -> Vec<u8> {
     let mut fragments = octets.chunks(MAX_FRAME_PAYLOAD).peekable();
     let (mut bytes, mut kind) = (Vec::new(), frame_type::HEADERS);
@@ -323,7 +322,7 @@ fn send(bytes: impl Into<Bytes>) -> FrameStep {
     FrameStep::Send(bytes.into())
 }
 
-/// The largest frame that anybody has to take.
+/// The default and minimum SETTINGS_MAX_FRAME_SIZE (RFC 9113, section 6.5.2).
 const MAX_FRAME_PAYLOAD: usize = 16 * 1024;
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
-//! The table holds together: names, fates, and no request that goes by another row's name.
+//! Checks the table of HTTP/2 client faults: unique names, close reasons, and request targets that carry the row's
+//! name.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,4 @@
-//! The table holds together: names, answers for whoever reads, and nothing of the setting left unsaid.
+//! Checks the table of client faults: unique names, one expectation per response, no placeholder left.
 
 use std::collections::BTreeSet;
 
@@ -20,7 +20,7 @@ fn rows_have_unique_names_and_one_expectation_per_response() {
             .iter()
             .filter(|step| matches!(step, ClientStep::ReadResponse(_) | ClientStep::ReadResponseSlowly(..)));
         assert_eq!(read.count(), row.expected_responses.len(), "{}", row.name);
-        // What breaks TLS comes behind an answer.
+        // Rows that break TLS may do so after a response.
         let breaks_tls = row.steps.iter().any(|step| matches!(step, ClientStep::SendBelowTls(_)));
         let without_response = matches!(
             row.connection_outcome,
@@ -76,5 +76,5 @@ fn gateway_profile_is_substituted_in_every_request() {
     );
     let rows = client_faults(&profile);
     let row = rows.iter().find(|row| row.name == "encoded-slash").unwrap();
-    assert_eq!(row.routed_request.as_ref().map(|asks| asks.path.as_str()), Some("/v1/x/a%2Fb"));
+    assert_eq!(row.routed_request.as_ref().map(|request| request.path.as_str()), Some("/v1/x/a%2Fb"));
 }

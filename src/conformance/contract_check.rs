@@ -1,7 +1,7 @@
-//! The promise, as a client can check it: what every error must be, whatever it was that broke.
+//! Checks an error response against the contract, as a client can.
 //!
-//! It judges one [`ReceivedResponse`] by a contract and the configured choices; whether it is the right error for the row is for the
-//! caller to say. Breaches are sentences: they are what an operator reads beside the name of a fault.
+//! The checks hold for every error of the gateway. Whether it is the right error for a row is checked by the caller.
+//! The violation is the text that an operator reads next to the name of the fault.
 
 use std::fmt;
 
@@ -12,10 +12,10 @@ use super::client_faults::RequestKind;
 use super::response_reader::{BodyEnd, ReceivedResponse, ResponseBodyFraming};
 use crate::contract::{Contract, RequestSent};
 
-/// Judges an answer of 400 or above.
+/// Checks a response with a status code of 400 or above.
 ///
 /// # Errors
-/// The first thing about it that breaks the promise.
+/// The first violation of the contract.
 pub fn check_error_response(
     response: &ReceivedResponse,
     request_kind: RequestKind,
@@ -26,28 +26,28 @@ pub fn check_error_response(
         return Err(format!("{status} is not a documented code"));
     }
     if response.end != BodyEnd::Complete {
-        return Err("an error that is not whole".to_owned());
+        return Err("truncated error response".to_owned());
     }
     let is_repeated =
         |single: &&&str| response.headers.iter().filter(|(name, _)| name == **single).count() > 1;
     if let Some(name) = SINGLE_FIELDS.iter().find(is_repeated) {
-        return Err(format!("an error with two {name}"));
+        return Err(format!("duplicate {name} field in an error"));
     }
     if matches!(response.framing, ResponseBodyFraming::Chunked | ResponseBodyFraming::CloseDelimited) {
-        return Err("an error without an exact Content-Length".to_owned());
+        return Err("error without Content-Length".to_owned());
     }
     if !response.header("content-type").map_or(request_kind.head, is_json) {
-        let found = response.header("content-type").unwrap_or("nothing");
-        return Err(format!("an error whose Content-Type is {found}, not application/json"));
+        let actual = response.header("content-type").unwrap_or("none");
+        return Err(format!("expected Content-Type application/json, got {actual}"));
     }
     if response.header("cache-control") != Some("no-store") {
-        return Err("an error that may be stored: no Cache-Control: no-store".to_owned());
+        return Err("error without Cache-Control: no-store".to_owned());
     }
     if !response.header("x-request-id").is_some_and(is_uuid_v7) {
-        return Err("an error without an X-Request-Id".to_owned());
+        return Err("error without a valid X-Request-Id".to_owned());
     }
     if matches!(status, 429 | 503) && !response.header("retry-after").is_some_and(is_retry_after) {
-        return Err(format!("a {status} without a Retry-After"));
+        return Err(format!("{status} without a valid Retry-After"));
     }
     if request_kind.head {
         return Ok(());
@@ -55,7 +55,7 @@ pub fn check_error_response(
     parse_error_body(response).map(|_| ())
 }
 
-/// The members of an error's body that a client reads.
+/// The members of an error body that are compared with the expectation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ParsedErrorBody {
     /// `message`.
@@ -66,37 +66,37 @@ pub struct ParsedErrorBody {
     pub request_sent: Option<RequestSent>,
 }
 
-/// Reads the body of an error.
+/// Parses and checks the body of an error.
 ///
 /// # Errors
-/// It is not the documented object.
+/// The body does not match the documented JSON object.
 pub fn parse_error_body(response: &ReceivedResponse) -> Result<ParsedErrorBody, String> {
     let JsonMembers(members) =
-        serde_json::from_slice(&response.body).map_err(|_| "a body that is no JSON object")?;
+        serde_json::from_slice(&response.body).map_err(|_| "error body is not a JSON object")?;
     let repeated =
         members.iter().any(|(name, _)| members.iter().filter(|(other, _)| other == name).count() > 1);
     if repeated {
-        return Err("a body with a repeated member".to_owned());
+        return Err("duplicate member in the error body".to_owned());
     }
     if let Some((name, _)) = members.iter().find(|(name, _)| !ALLOWED_MEMBERS.contains(&name.as_str())) {
-        return Err(format!("a body with a member {name:?}"));
+        return Err(format!("unexpected member {name:?} in the error body"));
     }
     let member = |name: &str| members.iter().find(|(found, _)| found == name).map(|(_, value)| value);
     let message = member("message").and_then(Value::as_str).filter(|text| is_message(text));
-    let message = message.ok_or("a body without a message of 1 to 1,000 plain characters")?;
+    let message = message.ok_or("error body without a message of 1 to 1,000 printable characters")?;
     if member("code").and_then(Value::as_u64) != Some(u64::from(response.status)) {
-        return Err("a body whose code is not the status".to_owned());
+        return Err("code in the error body differs from the status code".to_owned());
     }
     if let Some(id) = member("request_id")
         && id.as_str() != response.header("x-request-id")
     {
-        return Err("a request_id that is not the X-Request-Id".to_owned());
+        return Err("request_id differs from X-Request-Id".to_owned());
     }
     let request_sent = member("request_sent").map(|value| {
         let all = [RequestSent::None, RequestSent::Partial, RequestSent::Full];
         let named =
             value.as_str().and_then(|name| all.into_iter().find(|request_sent| request_sent.name() == name));
-        named.ok_or("a request_sent that is none of none, partial, full")
+        named.ok_or("request_sent is not one of none, partial, full")
     });
     Ok(ParsedErrorBody {
         message: message.to_owned(),
@@ -108,7 +108,7 @@ pub fn parse_error_body(response: &ReceivedResponse) -> Result<ParsedErrorBody, 
 const ALLOWED_MEMBERS: [&str; 7] =
     ["message", "code", "type", "version", "request_id", "retryable", "request_sent"];
 
-/// Fields that an error has once or not at all.
+/// Fields that an error must not repeat.
 const SINGLE_FIELDS: [&str; 7] =
     ["content-type", "date", "location", "retry-after", "x-request-id", "x-content-type-options", "server"];
 
@@ -116,7 +116,8 @@ fn is_message(text: &str) -> bool {
     (1..=1000).contains(&text.chars().count()) && !text.contains(char::is_control)
 }
 
-/// `application/json`; a charset, where given, is UTF-8. Other parameters are the upstream's affair.
+/// Accepts `application/json`; a charset parameter must be UTF-8. Other parameters are ignored: forwarded errors may
+/// have them.
 fn is_json(media_type: &str) -> bool {
     let lower = media_type.to_ascii_lowercase();
     let mut parts = lower.split(';').map(str::trim);
@@ -139,7 +140,7 @@ fn is_retry_after(value: &str) -> bool {
     value.parse::<u64>().is_ok_and(|seconds| seconds >= 1) || value.ends_with(" GMT")
 }
 
-/// The members of a JSON object in order, repeated ones included.
+/// The members of a JSON object in order, including duplicates, which serde_json's map would hide.
 struct JsonMembers(Vec<(String, Value)>);
 
 impl<'de> Deserialize<'de> for JsonMembers {

@@ -1,7 +1,8 @@
-//! The tables of faults as documentation: `docs/faults.md`.
+//! Renders `docs/faults.md` from the fault tables.
 //!
-//! It is written by a test: `UPDATE_DOCS=1 cargo test faults_page`. Nothing is decided here; the rows are
-//! [`super::upstream_faults`]; those of clients are told by [`super::client_fault_docs`].
+//! A test writes the page: `UPDATE_DOCS=1 cargo test faults_page`. The upstream faults come from
+//! [`super::upstream_faults`]; [`super::client_fault_docs`] and [`super::client_fault_docs_h2`] render the client
+//! faults.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -11,52 +12,64 @@ use super::upstream_faults::{
 };
 use super::{client_fault_docs, client_fault_docs_h2};
 
-/// What the promise cannot cover, and where each is counted: metric and label.
+/// Events for which no documented response is possible: description, metric and `cause` label.
 pub const KNOWN_LIMITS: &[(&str, &str, &str)] = &[
     (
-        "The client left, or shut down its sending side, while it waited",
+        "The client closed the connection, or its sending side, before the response",
         "closed_without_response_total",
         "client_gone",
     ),
-    ("A kept connection saw no further request in time", "closed_without_response_total", "idle_timeout"),
     (
-        "A connection was made and closed without a byte, as probes do",
+        "An idle connection received no further request in time",
+        "closed_without_response_total",
+        "idle_timeout",
+    ),
+    (
+        "The client connected and closed without sending a byte, as health probes do",
         "closed_without_response_total",
         "no_request",
     ),
-    ("A connection that draining closed", "closed_without_response_total", "drain"),
+    ("Draining closed the connection", "closed_without_response_total", "drain"),
     (
-        "HTTP/2 itself broke between the client and the gateway: GOAWAY",
+        "An HTTP/2 connection error on the client side: GOAWAY",
         "closed_without_response_total",
         "http2_connection_error",
     ),
     ("A malformed HTTP/2 stream: RST_STREAM", "closed_without_response_total", "http2_stream_error"),
     (
-        "An HTTP/2 header list above 256 KiB: the library's own empty 431",
+        "An HTTP/2 header list above 256 KiB: the HTTP/2 library sends an empty 431",
         "closed_without_response_total",
         "http2_header_list",
     ),
     (
-        "A TLS handshake failed: the client reads an alert, where TLS has one",
+        "A TLS handshake failed: the client receives an alert where TLS defines one",
         "closed_without_response_total",
         "tls_handshake_failed",
     ),
-    ("A TLS handshake was not over in time", "closed_without_response_total", "tls_handshake_timeout"),
+    ("A TLS handshake timed out", "closed_without_response_total", "tls_handshake_timeout"),
     (
-        "Something other than TLS was spoken on a listener with TLS",
+        "A client sent something other than TLS to a TLS listener",
         "closed_without_response_total",
         "plaintext_on_tls",
     ),
     (
-        "TLS itself broke behind the handshake, outside of a request or inside its head: the client reads an alert",
+        "A TLS error after the handshake, between requests or inside request headers: the client receives an alert",
         "closed_without_response_total",
         "tls_connection_error",
     ),
-    ("The client left while it was being answered", "aborted_total", "client_gone"),
-    ("The upstream cut a response that had begun", "aborted_total", "http_response_incomplete"),
-    ("The upstream fell silent inside a response that had begun", "aborted_total", "connection_read_timeout"),
-    ("The upstream broke the framing of a response that had begun", "aborted_total", "http_protocol_error"),
-    ("Nothing moved in a tunnel for `timeouts.tunnel_idle`", "aborted_total", "tunnel_idle"),
+    ("The client closed the connection during the response", "aborted_total", "client_gone"),
+    (
+        "The upstream truncated a response after its headers were sent",
+        "aborted_total",
+        "http_response_incomplete",
+    ),
+    ("The upstream stalled after the response headers were sent", "aborted_total", "connection_read_timeout"),
+    (
+        "The upstream sent invalid framing after the response headers were sent",
+        "aborted_total",
+        "http_protocol_error",
+    ),
+    ("A tunnel was idle for `timeouts.tunnel_idle`", "aborted_total", "tunnel_idle"),
 ];
 
 /// The content of `docs/faults.md`.
@@ -85,10 +98,10 @@ pub fn render() -> String {
     page
 }
 
-/// One line for each sort of fault.
+/// One line per category.
 fn summary() -> String {
     let faults = upstream_faults();
-    let mut table = String::from("| what the upstream does | ways | what clients get |\n|---|---|---|\n");
+    let mut table = String::from("| upstream fault | cases | the client receives |\n|---|---|---|\n");
     for category in FaultCategory::ALL {
         let rows: Vec<&UpstreamFault> = faults.iter().filter(|fault| fault.category == category).collect();
         let _ = writeln!(table, "| {} | {} | {} |", category.title(), rows.len(), outcomes(&rows));
@@ -96,7 +109,7 @@ fn summary() -> String {
     table
 }
 
-/// Which outcomes a sort has, the usual one first.
+/// The outcomes of a category: local replies, truncated responses, forwarded errors, forwarded responses.
 fn outcomes(rows: &[&UpstreamFault]) -> String {
     let mut codes: BTreeMap<u16, usize> = BTreeMap::new();
     let (mut forwarded, mut forwarded_errors, mut truncated) = (0, 0, 0);
@@ -114,18 +127,18 @@ fn outcomes(rows: &[&UpstreamFault]) -> String {
         parts.push(format!("{} with the documented body", codes.join(", ")));
     }
     if truncated > 0 {
-        parts.push("the beginning, visibly cut, where it had left".to_owned());
+        parts.push("a truncated response if the headers were already sent".to_owned());
     }
     if forwarded_errors > 0 {
-        parts.push("the upstream's own error where it is a documented one".to_owned());
+        parts.push("the upstream's error if it matches the template".to_owned());
     }
     if forwarded > 0 {
-        parts.push("the upstream's response where it is no fault".to_owned());
+        parts.push("the upstream's response if it is valid".to_owned());
     }
     parts.join("; ")
 }
 
-/// One of the rows for every status from 400 to 599.
+/// Whether the row is one of `status-400` to `status-599`, which share a table.
 fn is_status_row(fault: &UpstreamFault) -> bool {
     fault.category == FaultCategory::Status && fault.name.starts_with("status-")
 }
@@ -140,13 +153,15 @@ fn status_rows(page: &mut String, rows: &[&UpstreamFault]) {
     if by_code.is_empty() {
         return;
     }
-    page.push_str("\nAnd `status-400` to `status-599`, each with an HTML page:\n\n| the client gets | for |\n|---|---|\n");
+    page.push_str(
+        "\n`status-400` to `status-599`, each with an HTML page:\n\n| the client receives | upstream status codes |\n|---|---|\n",
+    );
     for (code, statuses) in by_code {
         let _ = writeln!(page, "| {code} | {} |", ranges(&statuses));
     }
 }
 
-/// `400, 405-407`.
+/// Joins sorted statuses, consecutive ones as a range: `400, 405-407`.
 fn ranges(statuses: &[u16]) -> String {
     let mut ranges: Vec<(u16, u16)> = Vec::new();
     for status in statuses {
@@ -180,9 +195,9 @@ fn describe_request(fault: &UpstreamFault) -> String {
         details.push(fault.request.method.to_owned());
     }
     if fault.request.count > 1 {
-        details.push(format!("the answer to request {} of a connection", fault.request.count));
+        details.push(format!("response to request {} of a connection", fault.request.count));
     }
-    // That they ask for WebSocket stands in the heading of those rows.
+    // The heading of the upgrade rows already names WebSocket.
     if !fault.request.header_lines.is_empty() && fault.category != FaultCategory::Upgrade {
         details.push(format!("`{}`", fault.request.header_lines.trim()));
     }
@@ -204,8 +219,8 @@ fn describe_outcome(fault: &UpstreamFault) -> String {
             let short: String = message.chars().take(40).collect();
             format!("{code}, `{cause}`, \"{}\"", escape_cell(&short))
         }
-        (FaultOutcome::Forwarded { code }, _) => format!("{code} as it is"),
-        (FaultOutcome::Aborted { code, .. }, _) => format!("{code}, cut, `{cause}`"),
+        (FaultOutcome::Forwarded { code }, _) => format!("{code}, forwarded"),
+        (FaultOutcome::Aborted { code, .. }, _) => format!("{code}, truncated, `{cause}`"),
     };
     format!("{interim}{outcome}")
 }
@@ -216,51 +231,53 @@ fn describe_headers(fault: &UpstreamFault) -> String {
     with.chain(without).collect::<Vec<_>>().join(", ")
 }
 
-/// Text in a Markdown table.
+/// Escapes text for a cell of a Markdown table.
 pub(super) fn escape_cell(text: &str) -> String {
     text.replace('\\', "\\\\").replace('|', "\\|").replace('<', "&lt;")
 }
 
 const PAGE_HEADER: &str = "\
-<!-- Generated from src/conformance/upstream_faults; write it again with: UPDATE_DOCS=1 cargo test faults_page -->
-# What upstreams and clients do wrong, and what clients get
+<!-- Generated from src/conformance/upstream_faults; regenerate with: UPDATE_DOCS=1 cargo test faults_page -->
+# Faults and responses
 
-The {count} ways in which the misbehaving upstream of `statusquo demo` breaks, each under `/NAME`. The tests play every one
-of them against the executable and compare status, body, fields, connection and counters with this table.
+`statusquo demo` provides {count} upstream faults, each at `/NAME`. The tests run every one of them against the
+executable and compare status code, body, header fields, connection and counters with this table.
 
-A code with a cause is an answer of the gateway: the documented body with the text of the code, or with the upstream's
-message where one is quoted; `upstream_response` means that the upstream's error was replaced. The cause is the label of
-`statusquo_errors_total`, or of `statusquo_aborted_total` where a response was cut. The client's connection serves further
-requests after everything but a cut. A response that passes \"as it is\" has the upstream's status, its fields but those of
-the connection, and its body, without a content coding that the client has not asked for. The last column is the least that `request_sent` says.
+A status code with a cause is a response of the gateway: the documented body with the default message of the code, or
+with the upstream's message if one is quoted. `upstream_response` means that the gateway replaced the upstream's error.
+The cause is a label of `statusquo_errors_total`, or of `statusquo_aborted_total` if the response was truncated. The
+client connection stays open after every fault except a truncated response. A \"forwarded\" response has the upstream's
+status code, body and header fields, without hop-by-hop fields and without a content coding that the client does not
+accept. The last column is the minimum value of `request_sent`.
 ";
 
 const TABLE_HEADER: &str = "\
-| name | what the upstream does | the client gets | fields | sent |
+| name | the upstream | the client receives | header fields | `request_sent` |
 |---|---|---|---|---|
 ";
 
 const LIMITS_HEADER: &str = "
 ## Known limits
 
-Where no documented answer is possible, the end is counted by its cause; any other silence is a defect.
+In these cases no documented response is possible. Each is counted by its cause; any other connection without a response
+is a defect.
 
-| what happens | counted as |
+| event | counted as |
 |---|---|
 ";
 
 const LIMITS_FOOTER: &str = "
-Every other cause that can cut a response that had
-begun is a label of `statusquo_aborted_total` too.
+Every other cause that can truncate a response is also a label of `statusquo_aborted_total`.
 
-On HTTP/2 a response that is cut ends with RST_STREAM and the code CANCEL, behind the bytes that had come: the library has
-no other way to end a stream without dropping what is queued for it.
+On HTTP/2 a truncated response ends with RST_STREAM and the error code CANCEL, after the bytes that were received. The
+HTTP/2 library has no other way to end a stream without discarding the data that is queued for it.
 
-A client that resets its HTTP/2 streams as it makes them, slowly enough for the bounds of the library (a thousand at once:
-`h2-rapid-reset`), is not ended for it. Its requests count in rate limits as any others, and what was begun for them ends at
-once: no connection is waited for, none is left. One that is reset at once costs the gateway half the processor time of a short
-request that is answered; one that an HTTP/1 upstream has already costs twice, because its connection is closed, as it is for
-every client that leaves. All are counted as `client_gone`.
+A client may reset its HTTP/2 streams immediately after it opens them. The HTTP/2 library ends the connection at 1,000
+such resets in a burst (`h2-rapid-reset`); a slower client keeps its connection. Its requests count in the rate limits
+like any others, and the gateway cancels their work immediately: it abandons pending connection attempts and keeps no
+connection open. A request that is reset immediately costs the gateway half the processor time of a short request with a
+response. A request that already reached an HTTP/1 upstream costs twice that of a short request, because its upstream
+connection is closed, as for every client that disconnects. All are counted as `client_gone`.
 ";
 
 #[cfg(test)]

@@ -1,8 +1,9 @@
-//! Every fault of the table behind a few addresses: what `demo` puts a gateway in front of.
+//! All servers of the upstream fault table, as `demo` and `verify` use them.
 //!
-//! One scripted upstream plays faults by path and serves the good paths; a second one only on connections that it has
-//! answered before, a third one in HTTP/2; further addresses accept and close, refuse, never accept, and say nothing. Which
-//! paths a gateway sends where is for its configuration: see [`FaultyUpstream::addresses`] and [`UpstreamFault::server_kind`].
+//! One scripted upstream selects faults by path and serves the success routes; a second one has the faults of pooled
+//! connections, a third one those of HTTP/2. Other servers accept and close, refuse, never accept, or send nothing. The
+//! gateway's configuration decides which paths go to which server: see [`FaultyUpstream::addresses`] and
+//! [`UpstreamFault::server_kind`].
 
 use std::collections::HashMap;
 use std::io;
@@ -20,7 +21,7 @@ use super::tls_servers::{CertificateFlaw, TlsServers};
 use super::unreachable_servers::{FullBacklog, RefusingPort};
 use super::upstream_faults::{POOLED_BODY, ServerKind, UpstreamFault, upstream_faults};
 
-/// The whole misbehaving neighbourhood on loopback. Dropping it closes all of it.
+/// All faulty servers on loopback. Dropping it closes them.
 pub struct FaultyUpstream {
     scripted: ScriptedUpstream,
     pooled: ScriptedUpstream,
@@ -36,17 +37,18 @@ pub struct FaultyUpstream {
 }
 
 impl FaultyUpstream {
-    /// Starts all of it. Fails when the system gives no ports.
+    /// Starts all servers with all faults; the path selects the fault. Fails if the system is out of ports.
     pub fn start() -> io::Result<FaultyUpstream> {
         FaultyUpstream::with_faults(upstream_faults())
     }
 
-    /// The same with these faults.
+    /// [`FaultyUpstream::start`] with these faults.
     pub fn with_faults(faults: Vec<UpstreamFault>) -> io::Result<FaultyUpstream> {
         FaultyUpstream::with_fault_selector(faults, fault_name)
     }
 
-    /// The same, where `fault_name` finds the fault's name in a request: for gateways whose paths are not ours to choose.
+    /// [`FaultyUpstream::with_faults`], where `name` extracts the name of the fault from a request. For gateways whose
+    /// paths are fixed by a configuration.
     pub fn with_fault_selector(
         faults: Vec<UpstreamFault>,
         name: impl Fn(&RecordedHead) -> &str + Clone + Send + Sync + 'static,
@@ -66,7 +68,7 @@ impl FaultyUpstream {
             Some(script) if request.number > 1 => script.clone(),
             Some(_) => kept_open_response(),
             None if name(request) == KEPT_OPEN => kept_open_response(),
-            // Not to be kept: the first request of a row must be the first of its connection.
+            // Close the connection: the first request of a row must be the first of its connection.
             None => vec![
                 UpstreamStep::ReadRequestHead,
                 UpstreamStep::ReadBody,
@@ -89,15 +91,18 @@ impl FaultyUpstream {
             silent,
             tls_servers: TlsServers::start()?,
             plaintext: ScriptedUpstream::script([
-                UpstreamStep::Write(http_response("400 Bad Request\nconnection: close", "this is no TLS")),
+                UpstreamStep::Write(http_response(
+                    "400 Bad Request\nconnection: close",
+                    "this server does not support TLS",
+                )),
                 UpstreamStep::Close,
             ])?,
-            // handshake_failure, as a server says that has no suite in common with the other side.
+            // handshake_failure: the alert of a server without a common cipher suite.
             tls_alert: ScriptedUpstream::script([
                 write_bytes(&b"\x15\x03\x03\x00\x02\x02\x28"[..]),
                 UpstreamStep::Close,
             ])?,
-            // Not before the connection is there for good: then it would be a matter of connecting.
+            // Wait until the connection is established; an earlier reset would be a connect failure.
             resetting: ScriptedUpstream::script([
                 UpstreamStep::Pause(Duration::from_millis(50)),
                 UpstreamStep::Reset,
@@ -105,7 +110,7 @@ impl FaultyUpstream {
         })
     }
 
-    /// Where this kind of server is.
+    /// The address of this kind of server.
     pub fn address(&self, server_kind: ServerKind) -> SocketAddr {
         match server_kind {
             ServerKind::Scripted => self.scripted.address(),
@@ -131,17 +136,17 @@ impl FaultyUpstream {
         }
     }
 
-    /// Every upstream, and where it is.
+    /// The addresses of all kinds of servers.
     pub fn addresses(&self) -> [(ServerKind, SocketAddr); ServerKind::ALL.len()] {
         ServerKind::ALL.map(|server_kind| (server_kind, self.address(server_kind)))
     }
 
-    /// The certificate of the authority that is to be trusted, under [`super::tls_servers::SERVER_NAME`].
+    /// The PEM certificate of the authority to trust; the server name is [`super::tls_servers::SERVER_NAME`].
     pub fn ca_pem(&self) -> &str {
         self.tls_servers.ca_pem()
     }
 
-    /// Forgets the requests so far: see [`Upstream::clear_recording`].
+    /// Drops the recorded requests of all servers: see [`ScriptedUpstream::clear_recording`].
     pub fn clear_recording(&self) {
         self.scripted.clear_recording();
         self.pooled.clear_recording();
@@ -153,18 +158,18 @@ impl FaultyUpstream {
         self.resetting.clear_recording();
     }
 
-    /// The scripted upstream: what it received.
+    /// The scripted upstream, for its recording.
     pub const fn scripted(&self) -> &ScriptedUpstream {
         &self.scripted
     }
 
-    /// Every upstream that records what it received.
+    /// The upstreams whose recordings tests check.
     pub const fn recording_upstreams(&self) -> [&ScriptedUpstream; 5] {
         [&self.scripted, &self.pooled, &self.closing, &self.http2_scripted, &self.silent]
     }
 }
 
-/// The name under which the upstream of kept connections serves well and keeps the connection, however old it is.
+/// The fault name with which [`ServerKind::Pooled`] always responds with 200 and keeps the connection open.
 pub const KEPT_OPEN: &str = "kept";
 
 fn kept_open_response() -> Script {
@@ -175,7 +180,7 @@ fn kept_open_response() -> Script {
     ]
 }
 
-/// What is no fault, in HTTP/2.
+/// A successful response over HTTP/2.
 fn success_frames() -> Script {
     let head = encode_frame(HEADERS, END_HEADERS, STREAM_PLACEHOLDER, [0x88]);
     vec![

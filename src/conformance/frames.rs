@@ -1,69 +1,69 @@
-//! Frames of HTTP/2 (RFC 9113 4.1 and 6), written as one is told and read as they come.
+//! Encodes and decodes HTTP/2 frames (RFC 9113, sections 4.1 and 6).
 //!
-//! Nothing is checked that is written: a frame may say anything. What a frame means is for [`super::runner_h2`].
+//! Encoding checks nothing, so that tests can send invalid frames. [`super::runner_h2`] interprets the decoded frames.
 
-/// The client's preface (RFC 9113 3.4).
+/// The client's connection preface (RFC 9113, section 3.4).
 pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// What a frame is.
+/// Frame types (RFC 9113, section 6).
 pub mod frame_type {
-    /// Bytes of a body.
+    /// Body bytes.
     pub const DATA: u8 = 0;
-    /// A header block.
+    /// The first fragment of a header block.
     pub const HEADERS: u8 = 1;
-    /// An order among streams, obsolete.
+    /// Stream priority, deprecated.
     pub const PRIORITY: u8 = 2;
-    /// The end of a stream, at once.
+    /// Immediate termination of a stream.
     pub const RST_STREAM: u8 = 3;
-    /// What its sender wants to be known.
+    /// Connection parameters of the sender.
     pub const SETTINGS: u8 = 4;
-    /// Streams that a server begins.
+    /// Server push.
     pub const PUSH_PROMISE: u8 = 5;
-    /// To be answered with the same octets.
+    /// Liveness check; the receiver returns the payload.
     pub const PING: u8 = 6;
-    /// The end of the connection.
+    /// Shutdown of the connection.
     pub const GOAWAY: u8 = 7;
-    /// More bytes may come.
+    /// Flow-control credit.
     pub const WINDOW_UPDATE: u8 = 8;
-    /// The rest of a header block.
+    /// A further fragment of a header block.
     pub const CONTINUATION: u8 = 9;
 }
 
-/// Nothing follows on this stream.
+/// The last frame of a stream.
 pub const END_STREAM: u8 = 1;
-/// Of SETTINGS and PING: this is the answer.
+/// SETTINGS and PING: an acknowledgement.
 pub const ACK: u8 = 1;
-/// The header block is whole.
+/// The last fragment of a header block.
 pub const END_HEADERS: u8 = 4;
-/// The first octet says how many of the last ones mean nothing.
+/// The frame has padding; its length is the first byte.
 pub const PADDED: u8 = 8;
 
-/// Names of SETTINGS.
+/// SETTINGS identifiers (RFC 9113, section 6.5.2).
 pub mod setting_id {
-    /// Octets that a dynamic table may hold.
+    /// Maximum size of the HPACK dynamic table, in bytes.
     pub const HEADER_TABLE_SIZE: u16 = 1;
-    /// Streams at once.
+    /// Maximum number of concurrent streams.
     pub const MAX_CONCURRENT_STREAMS: u16 = 3;
-    /// Octets that a stream may send unasked.
+    /// Initial flow-control window of a stream, in bytes.
     pub const INITIAL_WINDOW_SIZE: u16 = 4;
-    /// Octets of a frame.
+    /// Maximum size of a frame payload, in bytes.
     pub const MAX_FRAME_SIZE: u16 = 5;
 }
 
 /// A frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Frame {
-    /// One of [`frame_type`], or anything else.
+    /// One of [`frame_type`], or an unknown type.
     pub frame_type: u8,
-    /// What is said of it.
+    /// The flags; their meaning depends on the type.
     pub flags: u8,
-    /// 0: the connection.
+    /// The stream identifier; 0 is the connection.
     pub stream: u32,
-    /// Its octets.
+    /// The payload.
     pub payload: Vec<u8>,
 }
 
-/// The bytes of a frame.
+/// Encodes a frame.
 pub fn encode_frame(frame_type: u8, flags: u8, stream: u32, payload: impl AsRef<[u8]>) -> Vec<u8> {
     let payload = payload.as_ref();
     let length = u32::try_from(payload.len()).unwrap_or(u32::MAX).to_be_bytes();
@@ -82,17 +82,17 @@ pub fn settings_frame(values: &[(u16, u32)]) -> Vec<u8> {
     encode_frame(frame_type::SETTINGS, 0, 0, pairs.collect::<Vec<u8>>())
 }
 
-/// So many more bytes may come on this stream.
+/// A WINDOW_UPDATE frame; stream 0 is the connection.
 pub fn window_update_frame(stream: u32, increment: u32) -> Vec<u8> {
     encode_frame(frame_type::WINDOW_UPDATE, 0, stream, increment.to_be_bytes())
 }
 
-/// The end of a stream with this code.
+/// An RST_STREAM frame with this error code.
 pub fn rst_stream_frame(stream: u32, code: u32) -> Vec<u8> {
     encode_frame(frame_type::RST_STREAM, 0, stream, code.to_be_bytes())
 }
 
-/// Takes the first frame off the bytes, once it is there as a whole.
+/// Removes the first frame from the buffer; `None` while it is incomplete.
 pub fn take_frame(bytes: &mut Vec<u8>) -> Option<Frame> {
     let [a, b, c, frame_type, flags, w, x, y, z] = *bytes.first_chunk::<9>()?;
     let length = usize::try_from(u32::from_be_bytes([0, a, b, c])).ok()?;
@@ -102,7 +102,7 @@ pub fn take_frame(bytes: &mut Vec<u8>) -> Option<Frame> {
     Some(Frame { frame_type, flags, stream, payload })
 }
 
-/// The number in the first four octets; 0 where there are none.
+/// The first 4 bytes as a big-endian number; 0 if the payload is shorter.
 pub fn leading_u32(payload: &[u8]) -> u32 {
     payload.first_chunk::<4>().map_or(0, |octets| u32::from_be_bytes(*octets))
 }

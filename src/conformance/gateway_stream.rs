@@ -1,7 +1,7 @@
-//! The connection under a client of the rehearsal: plain, or encrypted, with what lies beneath still in reach.
+//! The client's connection to the gateway, plain or TLS, with access to the TCP stream below TLS.
 //!
-//! A client that is to break TLS must be able to write past it. Whether the other side's certificate is good is never
-//! asked here: who asks trusts anybody, or nobody. What is said on the line is for [`super::runner`].
+//! TLS faults write directly to the TCP stream. Certificates are not verified: a client accepts every certificate or
+//! rejects every certificate.
 
 use std::io;
 use std::pin::Pin;
@@ -24,9 +24,9 @@ use super::client_faults::TlsClientHello;
 /// A connection to a gateway.
 #[derive(Debug)]
 pub enum GatewayStream {
-    /// As it is.
+    /// A TCP connection.
     Plain(TcpStream),
-    /// In TLS.
+    /// A TLS connection after its handshake.
     Tls(Box<TlsStream<TcpStream>>),
 }
 
@@ -37,16 +37,16 @@ impl From<TcpStream> for GatewayStream {
 }
 
 impl GatewayStream {
-    /// A client's handshake.
+    /// Performs the client side of a TLS handshake.
     ///
     /// # Errors
-    /// It came to nothing; see [`received_alert()`] and [`is_certificate_rejection`].
+    /// The handshake failed; see [`received_alert()`] and [`is_certificate_rejection`] for the reason.
     pub async fn tls_handshake(stream: TcpStream, hello: &TlsClientHello) -> io::Result<GatewayStream> {
         let connector = TlsConnector::from(client_config(hello)?);
         Ok(GatewayStream::Tls(Box::new(connector.connect(server_name(hello)?, stream).await?)))
     }
 
-    /// The protocol that both sides have agreed on.
+    /// The negotiated protocol; `None` without TLS or ALPN.
     pub fn alpn_protocol(&self) -> Option<&[u8]> {
         match self {
             GatewayStream::Plain(_) => None,
@@ -54,7 +54,7 @@ impl GatewayStream {
         }
     }
 
-    /// What carries it: whatever is written there is in the clear.
+    /// The TCP stream below TLS.
     pub fn tcp_stream(&mut self) -> &mut TcpStream {
         match self {
             GatewayStream::Plain(stream) => stream,
@@ -62,11 +62,10 @@ impl GatewayStream {
         }
     }
 
-    /// Waits for the alert with which the other side gives TLS up: in the clear where no handshake was, as TLS has it
-    /// where one was.
+    /// Waits for a fatal alert and returns its code. On a plain connection the alert is unencrypted.
     ///
     /// # Errors
-    /// Something else came, or nothing.
+    /// The connection closed or received other data.
     pub async fn read_fatal_alert(&mut self) -> io::Result<u8> {
         let mut octets = [0; 7];
         match self {
@@ -74,23 +73,23 @@ impl GatewayStream {
                 stream.read_exact(&mut octets).await?;
                 match octets {
                     [ALERT_RECORD, 3, 1..=3, 0, 2, FATAL_LEVEL, code] => Ok(code),
-                    _ => Err(io::Error::other(format!("{octets:02x?} is no fatal alert"))),
+                    _ => Err(io::Error::other(format!("received {octets:02x?}, which is not a fatal alert"))),
                 }
             }
             GatewayStream::Tls(stream) => match stream.read(&mut octets).await {
-                Ok(0) => Err(io::Error::other("a goodbye")),
-                Ok(_) => Err(io::Error::other("data")),
+                Ok(0) => Err(io::Error::other("received close_notify")),
+                Ok(_) => Err(io::Error::other("received application data")),
                 Err(error) => received_alert(&error).ok_or(error),
             },
         }
     }
 }
 
-/// A record with an alert in it (RFC 8446 5.1), and one that ends the connection (6).
+/// Content type of an alert record, and the level of a fatal alert (RFC 8446, sections 5.1 and 6).
 const ALERT_RECORD: u8 = 21;
 const FATAL_LEVEL: u8 = 2;
 
-/// The alert that the other side sent, if that is why TLS broke.
+/// The code of the alert that the gateway sent, if the error is a received alert.
 pub fn received_alert(error: &io::Error) -> Option<u8> {
     match error.get_ref()?.downcast_ref()? {
         Error::AlertReceived(alert) => Some(u8::from(*alert)),
@@ -98,16 +97,16 @@ pub fn received_alert(error: &io::Error) -> Option<u8> {
     }
 }
 
-/// Whether TLS broke because this client refused the certificate.
+/// Whether the handshake failed because this client rejected the certificate.
 pub fn is_certificate_rejection(error: &io::Error) -> bool {
     let reason = error.get_ref().and_then(|inner| inner.downcast_ref());
     matches!(reason, Some(Error::InvalidCertificate(_)))
 }
 
-/// The bytes of an ordinary ClientHello, in its record.
+/// The record of an ordinary ClientHello.
 ///
 /// # Errors
-/// The system gives no random bits.
+/// The system has no random numbers.
 pub fn client_hello_bytes(hello: &TlsClientHello) -> io::Result<Vec<u8>> {
     let mut connection =
         ClientConnection::new(client_config(hello)?, server_name(hello)?).map_err(io::Error::other)?;
@@ -133,10 +132,10 @@ fn client_config(hello: &TlsClientHello) -> io::Result<Arc<ClientConfig>> {
 }
 
 fn server_name(hello: &TlsClientHello) -> io::Result<ServerName<'static>> {
-    ServerName::try_from(hello.server_name.unwrap_or("nobody.invalid")).map_err(io::Error::other)
+    ServerName::try_from(hello.server_name.unwrap_or("unused.invalid")).map_err(io::Error::other)
 }
 
-/// Takes any certificate, or none, but wants proof that the server has its key.
+/// Accepts or rejects every certificate; handshake signatures are verified.
 #[derive(Debug)]
 struct TestCertVerifier {
     accept: bool,

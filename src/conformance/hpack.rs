@@ -1,47 +1,46 @@
-//! Header lists as HTTP/2 packs them (RFC 7541): written plainly, read strictly.
+//! HPACK (RFC 7541): a simple encoder and a strict decoder.
 //!
-//! What is written is literals that nobody has to remember, so that a list may hold anything at all. What is read may use
-//! the static table and Huffman's code, and nothing from the dynamic table: whoever reads here has told the other side to
-//! keep none. It knows no meaning of any field.
+//! The encoder writes literals without indexing, so that a header list may contain any bytes. The decoder supports the
+//! static table and Huffman coding, but no dynamic table: the clients here set SETTINGS_HEADER_TABLE_SIZE to 0.
 
-/// A header list that is being made.
+/// A header list to encode.
 #[derive(Clone, Debug, Default)]
 pub struct HeaderList(Vec<(Vec<u8>, Vec<u8>)>);
 
 impl HeaderList {
-    /// With one more field at its end.
+    /// Appends a field.
     pub fn with(mut self, name: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> HeaderList {
         self.0.push((name.as_ref().to_vec(), value.as_ref().to_vec()));
         self
     }
 
-    /// With one more field at its beginning.
+    /// Inserts a field at the beginning.
     pub fn prepend(mut self, name: &str, value: impl AsRef<[u8]>) -> HeaderList {
         self.0.insert(0, (name.as_bytes().to_vec(), value.as_ref().to_vec()));
         self
     }
 
-    /// With this value in the place of the one that the name has.
+    /// Replaces the values of all fields with this name.
     pub fn replace(mut self, name: &str, value: impl AsRef<[u8]>) -> HeaderList {
-        for (found, old) in &mut self.0 {
-            if found == name.as_bytes() {
-                *old = value.as_ref().to_vec();
+        for (field_name, field_value) in &mut self.0 {
+            if field_name == name.as_bytes() {
+                *field_value = value.as_ref().to_vec();
             }
         }
         self
     }
 
-    /// Without the fields of this name.
+    /// Removes all fields with this name.
     pub fn without(mut self, name: &str) -> HeaderList {
-        self.0.retain(|(found, _)| found != name.as_bytes());
+        self.0.retain(|(field_name, _)| field_name != name.as_bytes());
         self
     }
 
-    /// The bytes of it.
+    /// The header block.
     pub fn encode(&self) -> Vec<u8> {
         let mut block = Vec::new();
         for (name, value) in &self.0 {
-            // A literal without indexing, its name a literal too (RFC 7541 6.2.2).
+            // A literal field without indexing, with a literal name (RFC 7541, section 6.2.2).
             block.push(0);
             encode_string(&mut block, name);
             encode_string(&mut block, value);
@@ -50,13 +49,13 @@ impl HeaderList {
     }
 }
 
-/// A string as its octets (RFC 7541 5.2).
+/// Appends a string literal without Huffman coding (RFC 7541, section 5.2).
 pub fn encode_string(block: &mut Vec<u8>, octets: &[u8]) {
     encode_integer(block, 0, 7, octets.len());
     block.extend_from_slice(octets);
 }
 
-/// A number behind the pattern of its first octet, of which it has `bits` (RFC 7541 5.1).
+/// Appends an integer with a prefix of `bits` bits; `pattern` is the rest of the first byte (RFC 7541, section 5.1).
 pub fn encode_integer(block: &mut Vec<u8>, pattern: u8, bits: u32, mut number: usize) {
     let max_prefix = (1_usize << bits) - 1;
     if number < max_prefix {
@@ -72,13 +71,13 @@ pub fn encode_integer(block: &mut Vec<u8>, pattern: u8, bits: u32, mut number: u
     block.push(number.to_le_bytes().first().copied().unwrap_or_default());
 }
 
-/// Fields in their order, names and values as text.
+/// Decoded fields in order, as (name, value).
 pub type DecodedHeaders = Vec<(String, String)>;
 
-/// Reads a header block.
+/// Decodes a header block.
 ///
 /// # Errors
-/// It breaks a rule, or uses the dynamic table.
+/// The block is malformed, or uses the dynamic table.
 pub fn decode(mut block: &[u8]) -> Result<DecodedHeaders, &'static str> {
     let mut fields = DecodedHeaders::new();
     while let Some(first) = block.first().copied() {
@@ -86,7 +85,7 @@ pub fn decode(mut block: &[u8]) -> Result<DecodedHeaders, &'static str> {
             0x80.. => static_entry(take_integer(&mut block, 7)?)?,
             0x20..0x40 => {
                 if take_integer(&mut block, 5)? != 0 || !fields.is_empty() {
-                    return Err("a dynamic table that nobody allowed");
+                    return Err("HPACK dynamic table above the limit of 0");
                 }
                 continue;
             }
@@ -104,12 +103,12 @@ pub fn decode(mut block: &[u8]) -> Result<DecodedHeaders, &'static str> {
 
 fn static_entry(index: usize) -> Result<(String, String), &'static str> {
     let entry = index.checked_sub(1).and_then(|index| STATIC_TABLE.get(index));
-    let (name, value) = entry.ok_or("an index beyond the static table")?;
+    let (name, value) = entry.ok_or("HPACK index outside the static table")?;
     Ok(((*name).to_owned(), (*value).to_owned()))
 }
 
 fn take_octet(block: &mut &[u8]) -> Result<u8, &'static str> {
-    let (first, rest) = block.split_first().ok_or("a header block that ends early")?;
+    let (first, rest) = block.split_first().ok_or("truncated header block")?;
     *block = rest;
     Ok(*first)
 }
@@ -127,19 +126,19 @@ fn take_integer(block: &mut &[u8], bits: u32) -> Result<usize, &'static str> {
             return Ok(number);
         }
     }
-    Err("a number that is far too large")
+    Err("HPACK integer too large")
 }
 
 fn take_string(block: &mut &[u8]) -> Result<String, &'static str> {
-    let coded = block.first().is_some_and(|first| first & 0x80 != 0);
+    let is_huffman = block.first().is_some_and(|first| first & 0x80 != 0);
     let length = take_integer(block, 7)?;
-    let (octets, rest) = block.split_at_checked(length).ok_or("a header block that ends early")?;
+    let (octets, rest) = block.split_at_checked(length).ok_or("truncated header block")?;
     *block = rest;
-    let octets = if coded { huffman_decode(octets)? } else { octets.to_vec() };
-    String::from_utf8(octets).map_err(|_| "a field that is not UTF-8")
+    let octets = if is_huffman { huffman_decode(octets)? } else { octets.to_vec() };
+    String::from_utf8(octets).map_err(|_| "header field is not UTF-8")
 }
 
-/// Huffman's code is a canonical one: the codes follow from their lengths.
+/// The Huffman code of HPACK is canonical: the codes follow from their lengths.
 fn huffman_decode(coded: &[u8]) -> Result<Vec<u8>, &'static str> {
     let mut order: Vec<(u8, u8)> = HUFFMAN_CODE_LENGTHS.iter().copied().zip(0..=u8::MAX).collect();
     order.sort_unstable();
@@ -148,7 +147,7 @@ fn huffman_decode(coded: &[u8]) -> Result<Vec<u8>, &'static str> {
     for bit in coded.iter().flat_map(|octet| (0..8).rev().map(move |at| u32::from(octet >> at & 1))) {
         (code, length) = (code << 1 | bit, length + 1);
         if length > 30 {
-            return Err("a code that is none");
+            return Err("invalid Huffman code");
         }
         if let Some(octet) = huffman_symbol(&order, code, length) {
             text.push(octet);
@@ -156,10 +155,10 @@ fn huffman_decode(coded: &[u8]) -> Result<Vec<u8>, &'static str> {
         }
     }
     let padding = length < 8 && code == (1 << length) - 1;
-    padding.then_some(text).ok_or("a code that is cut")
+    padding.then_some(text).ok_or("invalid Huffman padding")
 }
 
-fn huffman_symbol(order: &[(u8, u8)], code_wanted: u32, length: u8) -> Option<u8> {
+fn huffman_symbol(order: &[(u8, u8)], target_code: u32, length: u8) -> Option<u8> {
     let (mut code, mut previous_length) = (0_u32, order.first()?.0);
     for (code_length, octet) in order {
         if *code_length > length {
@@ -167,7 +166,7 @@ fn huffman_symbol(order: &[(u8, u8)], code_wanted: u32, length: u8) -> Option<u8
         }
         code <<= code_length - previous_length;
         previous_length = *code_length;
-        if *code_length == length && code == code_wanted {
+        if *code_length == length && code == target_code {
             return Some(*octet);
         }
         code += 1;
@@ -175,7 +174,7 @@ fn huffman_symbol(order: &[(u8, u8)], code_wanted: u32, length: u8) -> Option<u8
     None
 }
 
-/// How many bits the code of each octet has (RFC 7541, appendix B).
+/// The number of bits in the code of each byte (RFC 7541, appendix B).
 #[rustfmt::skip]
 const HUFFMAN_CODE_LENGTHS: [u8; 256] = [
     13, 23, 28, 28, 28, 28, 28, 28, 28, 24, 30, 28, 28, 30, 28, 28, 28, 28, 28, 28, 28, 28, 30, 28, 28, 28, 28, 28, 28, 28, 28, 28,
@@ -221,7 +220,7 @@ mod tests {
         expected.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
     }
 
-    /// RFC 7541, appendix C.6.1, with what would be remembered as what is not.
+    /// RFC 7541, appendix C.6.1, where the fields that enter the dynamic table are never referenced.
     #[test]
     fn decoder_reads_the_example_of_rfc_7541() {
         let block = octets(
@@ -249,17 +248,16 @@ mod tests {
     #[test]
     fn decoder_reports_malformed_header_blocks() {
         for (block, expected) in [
-            ("be", "an index beyond the static table"),
-            ("80", "an index beyond the static table"),
-            ("3fe11f", "a dynamic table that nobody allowed"),
-            ("0003", "a header block that ends early"),
-            ("ffffffffff", "a number that is far too large"),
-            ("0081ff00", "a code that is cut"),
-            ("0001ff00", "a field that is not UTF-8"),
+            ("be", "HPACK index outside the static table"),
+            ("80", "HPACK index outside the static table"),
+            ("3fe11f", "HPACK dynamic table above the limit of 0"),
+            ("0003", "truncated header block"),
+            ("ffffffffff", "HPACK integer too large"),
+            // Padding is at most 7 bits.
+            ("0081ff00", "invalid Huffman padding"),
+            ("0001ff00", "header field is not UTF-8"),
         ] {
-            let found = decode(&octets(block));
-            // Eight ones are more than padding.
-            assert_eq!(found, Err(expected), "{block}");
+            assert_eq!(decode(&octets(block)), Err(expected), "{block}");
         }
     }
 }

@@ -1,14 +1,17 @@
-//! The misbehaving upstream and the misbehaving client: everything that can go wrong around a gateway, on purpose and byte
-//! for byte.
+//! The fault-injection conformance suite: faulty upstreams and faulty clients that send exact bytes.
 //!
-//! The upstream plays [`script`]s on plain sockets and records what it received, so that a test can say "the upstream saw this
-//! request once". It knows nothing of the gateway that is in front of it, of its configuration or of pingora; from our
-//! own house it takes only the names of causes, so that a fault and its expected outcome stand in one row.
+//! The upstream runs [`script`]s on plain sockets and records what it received, so that a test can assert "the upstream
+//! saw this request once". It is independent of the gateway, its configuration and pingora. It uses only the names of
+//! causes from [`crate::contract`], so that a row holds a fault and its expected outcome.
 //!
-//! Reading order: [`script`] (the language), [`scripted_upstream`] (a listener that speaks it), [`scripted_upstream_h2`] (the same in HTTP/2),
-//! [`recorder`] (what was received), [`unreachable_servers`] (servers that are not there), [`tls_servers`] (certificates that are not good),
-//! [`upstream_faults`] (the table), [`faulty_upstream`] (all of it behind a few addresses, for `demo`). `script_runner` and `accepted_connection` are the machinery. On the other side: [`client_faults`] (the table of what clients do), [`runner`]
-//! (who does it), [`mod@gateway_stream`] (the connection, plain or in TLS), [`response_reader`] (a strict reader of what comes back), [`contract_check`] (what an error must be); in frames of HTTP/2
+//! Reading order, upstream side: [`script`] (the language), [`scripted_upstream`] (a listener that runs scripts),
+//! [`scripted_upstream_h2`] (the same over HTTP/2), [`recorder`] (what was received), [`unreachable_servers`] (refusing
+//! and unresponsive ports), [`tls_servers`] (invalid certificates), [`upstream_faults`] (the table),
+//! [`faulty_upstream`] (all faults behind a few addresses, for `demo`). `script_runner` and `accepted_connection`
+//! execute the scripts.
+//!
+//! Client side: [`client_faults`] (the table), [`runner`] (runs a row), [`mod@gateway_stream`] (the connection, plain
+//! or TLS), [`response_reader`] (a strict response parser), [`contract_check`] (checks error responses). Over HTTP/2:
 //! [`client_faults_h2`] and [`runner_h2`], on [`frames`] and [`hpack`].
 
 pub mod client_faults;

@@ -1,27 +1,27 @@
-//! What the upstream received: the evidence by which a test proves a retry, a count, or that nothing was sent at all.
+//! Records what the upstream received, so that tests can check retries, request counts, and that nothing was sent.
 //!
-//! It only remembers. Bytes are kept raw and per connection up to a bound, and counted beyond it; a request's head and
-//! body are kept as they were understood by [`super::accepted_connection`], which is lenient on purpose.
+//! Raw bytes are kept per connection up to [`MAX_KEPT_BYTES`] and only counted beyond that. Request headers and bodies
+//! are recorded as [`super::accepted_connection`] parses them, which is deliberately lenient.
 
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
 
-/// Everything the upstream has seen since it started.
+/// Everything that the upstream received since it started.
 #[derive(Clone, Debug, Default)]
 pub struct Recording {
-    /// In the order of accept.
+    /// All connections, in the order in which they were accepted.
     pub connections: Vec<RecordedConnection>,
 }
 
 impl Recording {
-    /// Every request of every connection; per connection in order.
+    /// All requests of all connections, in order within each connection.
     pub fn requests(&self) -> impl Iterator<Item = &RecordedRequest> {
         self.connections.iter().flat_map(|connection| connection.requests.iter())
     }
 
-    /// How many requests there were for this target, byte for byte.
+    /// The number of requests with exactly this target.
     pub fn requests_for(&self, target: &str) -> usize {
         self.requests().filter(|request| request.head.target == target).count()
     }
@@ -30,20 +30,20 @@ impl Recording {
 /// One connection.
 #[derive(Clone, Debug, Default)]
 pub struct RecordedConnection {
-    /// How many bytes were read from it.
+    /// The number of received bytes.
     pub received: u64,
-    /// The first mebibyte of them, as they came.
+    /// The first 1 MiB of the received bytes.
     pub raw: Vec<u8>,
-    /// The requests whose heads were read.
+    /// The requests whose headers were read.
     pub requests: Vec<RecordedRequest>,
-    /// How the other side left, once it has and we noticed.
+    /// How the peer closed the connection; `None` while it is open, or if the script stopped reading.
     pub peer_close: Option<PeerClose>,
 }
 
-/// How the other side left a connection.
+/// How the peer closed a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PeerClose {
-    /// It ended its sending side.
+    /// It closed its sending side.
     Fin,
     /// It reset the connection.
     Reset,
@@ -52,17 +52,17 @@ pub enum PeerClose {
 /// One request.
 #[derive(Clone, Debug)]
 pub struct RecordedRequest {
-    /// Its head.
+    /// The request line and header fields.
     pub head: RecordedHead,
-    /// The first mebibyte of its body, without framing.
+    /// The first 1 MiB of the body, without framing.
     pub body: Vec<u8>,
-    /// How many bytes of body were read, without framing.
+    /// The number of received body bytes, without framing.
     pub body_length: u64,
-    /// Its end was seen.
+    /// The whole request was received.
     pub complete: bool,
 }
 
-/// A request head as received.
+/// A received request line and header section.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecordedHead {
     /// The raw bytes, blank line included.
@@ -75,12 +75,12 @@ pub struct RecordedHead {
     pub version: String,
     /// Names in lower case, values trimmed, in order.
     pub headers: Vec<(String, String)>,
-    /// Which request of its connection it is, counted from 1.
+    /// The number of the request on its connection, from 1.
     pub number: usize,
 }
 
 impl RecordedHead {
-    /// Reads a head leniently: what is missing is empty.
+    /// Parses leniently: missing parts are empty.
     pub(super) fn parse(raw: Bytes, number: usize) -> RecordedHead {
         let text = String::from_utf8_lossy(&raw).into_owned();
         let mut lines = text.lines();
@@ -100,18 +100,18 @@ impl RecordedHead {
         }
     }
 
-    /// The first value of this field; the name in lower case.
+    /// The first value of this field; `name` in lower case.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(found, _)| found == name).map(|(_, value)| value.as_str())
     }
 
-    /// The target without its query.
+    /// The request target without its query.
     pub fn path(&self) -> &str {
         self.target.split_once('?').map_or(self.target.as_str(), |(path, _)| path)
     }
 }
 
-/// The shared record: written by connections, read and waited for by tests.
+/// The shared recording: connections write it, tests read it and wait for changes.
 #[derive(Debug, Default)]
 pub(super) struct Recorder {
     recording: Mutex<Recording>,
@@ -119,7 +119,7 @@ pub(super) struct Recorder {
 }
 
 impl Recorder {
-    /// A new connection; its number is the place in [`Recording::connections`].
+    /// Adds a connection and returns its index in [`Recording::connections`].
     pub(super) fn add_connection(&self) -> usize {
         let mut recording = self.recording.lock();
         recording.connections.push(RecordedConnection::default());
@@ -127,7 +127,7 @@ impl Recorder {
         recording.connections.len() - 1
     }
 
-    /// Lets go of what requests said; how many connections there were is still known.
+    /// Drops raw bytes and requests; the connections stay counted.
     pub(super) fn clear(&self) {
         for connection in &mut self.recording.lock().connections {
             connection.raw = Vec::new();
@@ -135,7 +135,7 @@ impl Recorder {
         }
     }
 
-    /// Changes the entry of one connection and wakes who waits.
+    /// Changes the entry of one connection and wakes waiting threads.
     pub(super) fn update(&self, connection: usize, change: impl FnOnce(&mut RecordedConnection)) {
         if let Some(entry) = self.recording.lock().connections.get_mut(connection) {
             change(entry);
@@ -143,22 +143,22 @@ impl Recorder {
         self.changed.notify_all();
     }
 
-    /// Whether the other side of this connection has left.
+    /// Whether the peer has closed this connection.
     pub(super) fn peer_has_closed(&self, connection: usize) -> bool {
         self.recording.lock().connections.get(connection).is_some_and(|entry| entry.peer_close.is_some())
     }
 
-    /// A copy of what was seen so far.
+    /// A copy of the recording.
     pub(super) fn snapshot(&self) -> Recording {
         self.recording.lock().clone()
     }
 
-    /// Looks at what was seen without copying it.
-    pub(super) fn with<T>(&self, look: impl FnOnce(&Recording) -> T) -> T {
-        look(&self.recording.lock())
+    /// Reads the recording without copying it.
+    pub(super) fn with<T>(&self, read: impl FnOnce(&Recording) -> T) -> T {
+        read(&self.recording.lock())
     }
 
-    /// Blocks the thread until this is true, at most that long. Tells whether it became true.
+    /// Blocks the thread until the condition holds, for at most `limit`. Returns whether it holds.
     pub(super) fn wait_until(&self, limit: Duration, mut condition: impl FnMut(&Recording) -> bool) -> bool {
         let deadline = Instant::now() + limit;
         let mut recording = self.recording.lock();
@@ -171,10 +171,10 @@ impl Recorder {
     }
 }
 
-/// How much of a connection's bytes and of a body is kept; the rest is counted.
+/// Bytes that are kept of a connection and of a body; the rest is only counted.
 pub(super) const MAX_KEPT_BYTES: usize = 1024 * 1024;
 
-/// Appends while there is room within [`MAX_KEPT_BYTES`].
+/// Appends up to a total of [`MAX_KEPT_BYTES`].
 pub(super) fn append_capped(buffer: &mut Vec<u8>, bytes: &[u8]) {
     let remaining = MAX_KEPT_BYTES.saturating_sub(buffer.len()).min(bytes.len());
     buffer.extend_from_slice(bytes.get(..remaining).unwrap_or_default());

@@ -1,8 +1,7 @@
-//! The strict reader of the rehearsal: reads responses byte for byte from a socket and forgives nothing.
+//! A strict HTTP/1 response parser.
 //!
-//! It knows HTTP/1's grammar and framing as RFC 9112 writes them for a sender. A response that a lenient client would still
-//! understand is malformed here. What an error must contain is in [`super::contract_check`]; what is asked is in
-//! [`super::client_faults`].
+//! It applies the grammar and framing that RFC 9112 requires of a sender: a response that a lenient client would accept
+//! is an error here. [`super::contract_check`] checks the content of error responses.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -12,76 +11,76 @@ use tokio::io::AsyncReadExt;
 use super::client_faults::RequestKind;
 use super::gateway_stream::GatewayStream;
 
-/// A response, read to its end.
+/// A received response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReceivedResponse {
-    /// The status.
+    /// The status code.
     pub status: u16,
-    /// In order; names in lower case, values trimmed.
+    /// The header fields in order; names in lower case, values trimmed.
     pub headers: Vec<(String, String)>,
-    /// Without framing; the first mebibyte of it.
+    /// The first 1 MiB of the decoded body.
     pub body: Vec<u8>,
-    /// How many bytes of body came.
+    /// The number of received body bytes.
     pub body_length: u64,
-    /// How its end is told.
+    /// The framing of the body.
     pub framing: ResponseBodyFraming,
-    /// How it came to its end.
+    /// How reading the body ended.
     pub end: BodyEnd,
-    /// The statuses of the 1xx responses before it.
+    /// The statuses of the 1xx responses before this one.
     pub interim: Vec<u16>,
 }
 
-/// How the end of a body is told.
+/// The framing of a response body (RFC 9112, section 6.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ResponseBodyFraming {
-    /// There is no body by the rules: HEAD, 204, 304, 101.
+    /// No body: HEAD, 101, 204 or 304.
     Bodiless,
     /// Content-Length.
     Length(u64),
-    /// Chunks.
+    /// Transfer-Encoding: chunked.
     Chunked,
-    /// The end of the connection.
+    /// The body ends when the connection closes.
     CloseDelimited,
 }
 
-/// How a message that had begun came to its end.
+/// How reading a body ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BodyEnd {
-    /// By its framing.
+    /// The body is complete.
     Complete,
-    /// The connection ended before.
+    /// The connection closed inside the body.
     Truncated,
-    /// Nothing more came in time.
+    /// The deadline passed inside the body.
     TimedOut,
-    /// It is longer than the reader wants to know.
+    /// The body is longer than [`ResponseReader::max_body`].
     LimitReached,
 }
 
-/// Why there is no answer.
+/// Why no response was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ReadError {
-    /// The connection ended without a byte.
+    /// The connection closed without a byte.
     Closed,
-    /// It was reset.
+    /// The connection was reset.
     Reset,
-    /// Not a byte in time.
+    /// The deadline passed.
     TimedOut,
-    /// The bytes break a rule, or end inside a head.
+    /// The response is malformed, or ends inside its header section.
     Malformed(String),
 }
 
 impl ReceivedResponse {
-    /// The first value of this field; the name in lower case.
+    /// The first value of this field; `name` in lower case.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(found, _)| found == name).map(|(_, value)| value.as_str())
     }
 
-    /// The connection is said to end with it.
+    /// Whether the response has `Connection: close`.
     pub fn has_connection_close(&self) -> bool {
         self.connection_options().any(|option| option.eq_ignore_ascii_case("close"))
     }
 
-    /// By what was said and how it ended, another request may follow.
+    /// Whether the connection stays open after this response, by its header fields and framing.
     pub fn keeps_connection_open(&self, request_kind: RequestKind) -> bool {
         let stays = |option: &str| option.eq_ignore_ascii_case("keep-alive");
         self.end == BodyEnd::Complete
@@ -90,7 +89,7 @@ impl ReceivedResponse {
             && (!request_kind.http10 || self.connection_options().any(stays))
     }
 
-    /// The body as text.
+    /// The kept part of the body as text; invalid UTF-8 is replaced.
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
@@ -101,22 +100,22 @@ impl ReceivedResponse {
     }
 }
 
-/// Reads responses from a connection, one after the other.
+/// Reads responses from a connection.
 #[derive(Debug)]
 pub struct ResponseReader {
     /// The connection.
     pub stream: GatewayStream,
     buffer: Vec<u8>,
     raw: Vec<u8>,
-    /// Reads that little at a time, with this pause after each.
+    /// Bytes per read, and the pause before each read.
     pub throttle: Option<(usize, Duration)>,
-    /// Nothing is waited for beyond it.
+    /// Reads end with a timeout at this time.
     pub deadline: Instant,
-    /// Bodies are read no further.
+    /// Bodies are read up to this many bytes.
     pub max_body: u64,
 }
 
-/// Why a read brought nothing.
+/// Why a read returned no data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ReadInterrupt {
     Eof,
@@ -125,11 +124,11 @@ enum ReadInterrupt {
     LimitReached,
 }
 
-/// So much of a body, and of everything received, is kept; the rest is counted.
+/// Bytes that are kept of a body, and of everything received; the rest is only counted.
 const MAX_KEPT_BYTES: usize = 1024 * 1024;
 
 impl ResponseReader {
-    /// Of a connection that nothing has been read from.
+    /// Wraps a connection from which nothing was read yet; the deadline is `limit` from now.
     pub fn new(stream: impl Into<GatewayStream>, limit: Duration) -> ResponseReader {
         let deadline = Instant::now() + limit;
         let stream = stream.into();
@@ -143,22 +142,22 @@ impl ResponseReader {
         }
     }
 
-    /// The first mebibyte of what came, as it came.
+    /// The first 1 MiB of the received bytes.
     pub fn raw(&self) -> &[u8] {
         &self.raw
     }
 
-    /// Bytes that came and belong to no answer that was read.
+    /// Received bytes that belong to no response read so far.
     pub fn unread(&self) -> &[u8] {
         &self.buffer
     }
 
-    /// Waits until something has come, or the connection has ended; says whether it has ended.
+    /// Waits until data arrives or the connection closes. Returns whether it closed or timed out.
     pub async fn wait_for_data(&mut self) -> bool {
         self.buffer.is_empty() && self.fill().await.is_err()
     }
 
-    /// Reads whatever comes until the connection ends, and forgets it; says whether it has ended.
+    /// Reads and discards data until the connection closes. Returns `false` if the deadline passes first.
     pub async fn discard_until_close(&mut self) -> bool {
         loop {
             self.buffer.clear();
@@ -169,10 +168,10 @@ impl ResponseReader {
         }
     }
 
-    /// Waits for the end of the connection.
+    /// Waits until the gateway closes the connection.
     ///
     /// # Errors
-    /// It was reset, it does not end, or bytes come instead.
+    /// The connection was reset, stays open, or received more data.
     pub async fn expect_close(&mut self) -> Result<(), ReadError> {
         if self.buffer.is_empty() {
             match self.fill().await {
@@ -184,27 +183,27 @@ impl ResponseReader {
                 }
             }
         }
-        Err(malformed_error("bytes instead of the end of the connection", &self.buffer))
+        Err(malformed_error("data instead of a connection close", &self.buffer))
     }
 
-    /// Reads one interim response.
+    /// Reads one interim response and returns its status.
     ///
     /// # Errors
-    /// What came instead.
+    /// No interim response arrived, or it is malformed.
     pub async fn read_interim(&mut self, request_kind: RequestKind) -> Result<u16, ReadError> {
         let head = self.read_head().await?;
         let (status, fields) = parse_head(&head).map_err(|problem| malformed_error(problem, &head))?;
         if !is_interim(status) {
-            return Err(malformed_error("a final response where an interim one was due", &head));
+            return Err(malformed_error("final response instead of an interim one", &head));
         }
         check_interim(request_kind, &fields).map_err(|problem| malformed_error(problem, &head))?;
         Ok(status)
     }
 
-    /// Reads one final response and the interim ones before it.
+    /// Reads one final response and the interim responses before it.
     ///
     /// # Errors
-    /// There is none, or it breaks a rule.
+    /// No response arrived, or it is malformed.
     pub async fn read_response(&mut self, request_kind: RequestKind) -> Result<ReceivedResponse, ReadError> {
         let mut interim = Vec::new();
         loop {
@@ -232,7 +231,7 @@ impl ResponseReader {
         }
     }
 
-    /// A head without its blank line.
+    /// Reads a status line and header section, without the blank line.
     async fn read_head(&mut self) -> Result<Vec<u8>, ReadError> {
         loop {
             if let Some(at) = find_bytes(&self.buffer, b"\r\n\r\n") {
@@ -244,7 +243,7 @@ impl ResponseReader {
             if let Err(interrupt) = self.fill().await {
                 return Err(match interrupt {
                     _ if !self.buffer.is_empty() => {
-                        malformed_error("the connection ends inside a head", &self.buffer)
+                        malformed_error("connection closed inside the response headers", &self.buffer)
                     }
                     ReadInterrupt::Eof => ReadError::Closed,
                     ReadInterrupt::Reset => ReadError::Reset,
@@ -293,10 +292,10 @@ impl ResponseReader {
                 Ok(line) => line,
                 Err(interrupt) => return Ok(Some(interrupt)),
             };
-            let plain = (1..16).contains(&line.len()) && line.iter().all(u8::is_ascii_hexdigit);
+            let is_hexadecimal = (1..16).contains(&line.len()) && line.iter().all(u8::is_ascii_hexdigit);
             let digits = String::from_utf8_lossy(&line).into_owned();
-            let Some(size) = plain.then(|| u64::from_str_radix(&digits, 16).ok()).flatten() else {
-                return Err(malformed_error("a chunk size that is not plain hexadecimal", &line));
+            let Some(size) = is_hexadecimal.then(|| u64::from_str_radix(&digits, 16).ok()).flatten() else {
+                return Err(malformed_error("chunk size is not hexadecimal", &line));
             };
             if let Err(interrupt) = self.read_exact(size, response).await {
                 return Ok(Some(interrupt));
@@ -304,9 +303,9 @@ impl ResponseReader {
             match self.read_line().await {
                 Ok(end) if end.is_empty() => {}
                 Ok(end) if size == 0 => {
-                    return Err(malformed_error("trailers, which were not asked for", &end));
+                    return Err(malformed_error("trailers without TE: trailers", &end));
                 }
-                Ok(end) => return Err(malformed_error("a chunk that is longer than its size", &end)),
+                Ok(end) => return Err(malformed_error("chunk longer than its size", &end)),
                 Err(interrupt) => return Ok(Some(interrupt)),
             }
             if size == 0 {
@@ -320,25 +319,25 @@ impl ResponseReader {
         length: u64,
         response: &mut ReceivedResponse,
     ) -> Result<(), ReadInterrupt> {
-        let mut left = length;
-        while left > 0 {
+        let mut remaining = length;
+        while remaining > 0 {
             if response.body_length >= self.max_body {
                 return Err(ReadInterrupt::LimitReached);
             }
             if self.buffer.is_empty() {
                 self.fill().await?;
             }
-            let size = usize::try_from(left).unwrap_or(usize::MAX).min(self.buffer.len());
+            let size = usize::try_from(remaining).unwrap_or(usize::MAX).min(self.buffer.len());
             let rest = self.buffer.split_off(size);
             let chunk = std::mem::replace(&mut self.buffer, rest);
             append_capped(&mut response.body, &chunk);
             response.body_length += size as u64;
-            left -= size as u64;
+            remaining -= size as u64;
         }
         Ok(())
     }
 
-    /// A line without its CRLF.
+    /// Reads a line, without its CRLF.
     async fn read_line(&mut self) -> Result<Vec<u8>, ReadInterrupt> {
         loop {
             if let Some(at) = find_bytes(&self.buffer, b"\r\n") {
@@ -366,7 +365,7 @@ impl ResponseReader {
                 chunk.truncate(size);
                 append_capped(&mut self.raw, &chunk);
                 self.buffer.append(&mut chunk);
-                // Long responses are read beside short ones: the others of this thread must not be late for it.
+                // A long response must not delay the other clients on this thread.
                 tokio::task::yield_now().await;
                 Ok(())
             }
@@ -379,35 +378,36 @@ impl ResponseReader {
 type HeaderPairs = Vec<(String, String)>;
 
 fn parse_head(head: &[u8]) -> Result<(u16, HeaderPairs), &'static str> {
-    let text = std::str::from_utf8(head).map_err(|_| "a head that is not UTF-8")?;
+    let text = std::str::from_utf8(head).map_err(|_| "response headers are not UTF-8")?;
     let mut lines = text.split("\r\n");
     let line = lines.next().unwrap_or_default();
-    let rest = line.strip_prefix("HTTP/1.1 ").ok_or("a status line that does not begin with HTTP/1.1")?;
-    let (digits, reason) = rest.split_once(' ').ok_or("a status line without the space before its reason")?;
-    let three = digits.len() == 3 && digits.bytes().all(|byte| byte.is_ascii_digit());
-    let status = digits.parse().ok().filter(|_| three).ok_or("a status that is not three digits")?;
+    let rest = line.strip_prefix("HTTP/1.1 ").ok_or("status line does not begin with HTTP/1.1")?;
+    let (digits, reason) =
+        rest.split_once(' ').ok_or("status line without the space before the reason phrase")?;
+    let is_three_digits = digits.len() == 3 && digits.bytes().all(|byte| byte.is_ascii_digit());
+    let status = digits.parse().ok().filter(|_| is_three_digits).ok_or("status code is not three digits")?;
     if !reason.chars().all(|c| c == ' ' || c == '\t' || c.is_ascii_graphic()) {
-        return Err("a reason with control characters");
+        return Err("control characters in the reason phrase");
     }
     let fields = lines.map(parse_field).collect::<Result<HeaderPairs, _>>()?;
     let framing = ["content-length", "transfer-encoding"];
     if framing.iter().any(|single| fields.iter().filter(|(name, _)| name == single).count() > 1) {
-        return Err("a framing field that stands twice");
+        return Err("duplicate framing field");
     }
     Ok((status, fields))
 }
 
 fn parse_field(line: &str) -> Result<(String, String), &'static str> {
     if line.starts_with([' ', '\t']) {
-        return Err("a folded field");
+        return Err("folded field line");
     }
-    let (name, value) = line.split_once(':').ok_or("a field without a colon")?;
+    let (name, value) = line.split_once(':').ok_or("field line without a colon")?;
     let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     if name.is_empty() || !name.bytes().all(token) {
-        return Err("a field name that is not a token");
+        return Err("field name is not a token");
     }
     if value.chars().any(|c| c.is_control() && c != '\t') {
-        return Err("a field value with control characters");
+        return Err("control characters in a field value");
     }
     Ok((name.to_ascii_lowercase(), value.trim_matches([' ', '\t']).to_owned()))
 }
@@ -418,7 +418,7 @@ const fn is_interim(status: u16) -> bool {
 
 fn check_interim(request_kind: RequestKind, fields: &HeaderPairs) -> Result<(), &'static str> {
     if request_kind.http10 {
-        return Err("an interim response to HTTP/1.0");
+        return Err("interim response to HTTP/1.0");
     }
     if fields.iter().any(|(name, _)| name == "content-length" || name == "transfer-encoding") {
         return Err("framing on an interim response");
@@ -437,22 +437,22 @@ fn response_framing(
         None => None,
         Some(value) => {
             let length = value.parse().ok().filter(|_| digits(value));
-            Some(length.ok_or("a Content-Length that is not digits")?)
+            Some(length.ok_or("Content-Length is not a number")?)
         }
     };
     let coding = header("transfer-encoding");
     if coding.is_some() && length.is_some() {
-        return Err("Content-Length beside Transfer-Encoding");
+        return Err("both Content-Length and Transfer-Encoding");
     }
     if coding.is_some_and(|coding| coding != "chunked") {
-        return Err("a Transfer-Encoding other than chunked");
+        return Err("Transfer-Encoding other than chunked");
     }
     if coding.is_some() && request_kind.http10 {
-        return Err("chunked towards HTTP/1.0");
+        return Err("chunked response to HTTP/1.0");
     }
     if status == 101 || status == 204 {
-        let plain = length.is_none() && coding.is_none();
-        return if plain { Ok(ResponseBodyFraming::Bodiless) } else { Err("framing on a 101 or 204") };
+        let unframed = length.is_none() && coding.is_none();
+        return if unframed { Ok(ResponseBodyFraming::Bodiless) } else { Err("framing on a 101 or 204") };
     }
     if request_kind.head || status == 304 {
         return Ok(ResponseBodyFraming::Bodiless);
@@ -463,7 +463,7 @@ fn response_framing(
         (Some(_), _) => Ok(ResponseBodyFraming::Chunked),
         (None, Some(length)) => Ok(ResponseBodyFraming::Length(length)),
         (None, None) if closes => Ok(ResponseBodyFraming::CloseDelimited),
-        (None, None) => Err("no framing at all on a connection that stays open"),
+        (None, None) => Err("no framing on a connection that stays open"),
     }
 }
 
@@ -476,7 +476,7 @@ fn find_bytes(bytes: &[u8], needle: &[u8]) -> Option<usize> {
     bytes.windows(needle.len()).position(|window| window == needle)
 }
 
-/// Appends while there is room within [`MAX_KEPT_BYTES`].
+/// Appends up to a total of [`MAX_KEPT_BYTES`].
 pub(super) fn append_capped(buffer: &mut Vec<u8>, bytes: &[u8]) {
     let remaining = MAX_KEPT_BYTES.saturating_sub(buffer.len()).min(bytes.len());
     buffer.extend_from_slice(bytes.get(..remaining).unwrap_or_default());

@@ -1,7 +1,8 @@
-//! Plays one row of the table of clients against a gateway, and compares what came with what stands there.
+//! Runs one row of [`super::client_faults`] against a gateway and compares the result with the row's expectations.
 //!
-//! What an error answer must be for the gateway's own configuration is for the caller to say ([`TestContext::check_response`]); here are
-//! the connection, the order of answers, and what the upstream received. Breaches are sentences for an operator.
+//! The caller checks the responses against the gateway's configuration ([`TestContext::check_response`]). This module
+//! checks the connection, the order of the responses, and what the upstream received. Violations are texts for an
+//! operator.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -21,58 +22,58 @@ use super::script::{Script, UpstreamStep, http_response, write_bytes};
 use super::scripted_upstream::ScriptedUpstream;
 use super::success_routes;
 
-/// Where rows are played, and who judges.
+/// The environment of a row: the gateway, its upstream and the response check.
 pub struct TestContext<'a> {
-    /// How a connection to the gateway is made.
+    /// Connects to the gateway.
     pub connector: GatewayConnector,
-    /// What the gateway offers.
+    /// The properties of the gateway.
     pub profile: &'a GatewayProfile,
-    /// The upstream behind it, which plays [`upstream_script`].
+    /// The upstream of the gateway, which runs [`upstream_script`].
     pub upstream: &'a ScriptedUpstream,
-    /// No wait is longer.
+    /// The timeout of each step.
     pub limit: Duration,
-    /// Whether an answer is what was expected.
+    /// Compares a response with the expected one.
     pub check_response: ResponseCheck<'a>,
 }
 
-/// Says what is wrong with an answer.
+/// Compares a response with the expected one; the error describes the violation.
 pub type ResponseCheck<'a> =
     &'a (dyn Fn(ExpectedResponse, RequestKind, &ReceivedResponse) -> Result<(), String> + Sync);
 
-/// The way to a gateway.
+/// Opens connections to a gateway.
 #[derive(Clone, Copy, Debug)]
 pub struct GatewayConnector {
-    /// Where it listens.
+    /// The gateway's listener.
     pub gateway: SocketAddr,
-    /// Which address of this machine asks; the system's choice when `None`.
+    /// The local address; `None` leaves the choice to the system.
     pub source_address: Option<Ipv4Addr>,
-    /// A relay that is told the gateway's address in a first line, `ADDRESS\n`, and passes everything else on.
+    /// A relay that reads the gateway's address from a first line, `ADDRESS\n`, and forwards everything after it.
     pub relay: Option<SocketAddr>,
 }
 
-/// What came of a row.
+/// The result of a row.
 #[derive(Clone, Debug)]
 pub struct RunResult {
-    /// Every answer that was read, those of the request that followed included.
+    /// All responses, including that to the follow-up request.
     pub responses: Vec<ReceivedResponse>,
-    /// What was received, as it came; the first mebibyte.
+    /// The first 1 MiB of the received bytes.
     pub raw: Vec<u8>,
-    /// The first thing that is not as it stands in the table.
+    /// The first difference from the row's expectations.
     pub violation: Option<String>,
 }
 
 impl GatewayConnector {
-    /// A new connection; `small_rcvbuf` is one whose receive buffer is as small as it gets.
+    /// Opens a connection; `small_rcvbuf` requests the smallest receive buffer.
     ///
     /// # Errors
-    /// Nobody listens, or the system has no more sockets.
+    /// The connection is refused, or the system is out of sockets.
     pub async fn connect(&self, small_rcvbuf: bool) -> io::Result<TcpStream> {
         let socket = TcpSocket::new_v4()?;
         if small_rcvbuf {
             socket.set_recv_buffer_size(4096)?;
         }
         if let Some(address) = self.source_address {
-            // A port that rests after another connection will do: on a busy machine there may be no other.
+            // Allow ports in TIME_WAIT: on a busy machine no others may be free.
             socket.set_reuseaddr(true)?;
             socket.bind(SocketAddr::from((address, 0)))?;
         }
@@ -85,12 +86,12 @@ impl GatewayConnector {
     }
 }
 
-/// Plays a row to its end.
+/// Runs one row.
 pub async fn run_client_fault(row: &ClientFault, context: &TestContext<'_>) -> RunResult {
     let stream = match context.connector.connect(row.small_rcvbuf).await {
         Ok(stream) => stream,
         Err(error) => {
-            let violation = Some(format!("no connection to the gateway: {error}"));
+            let violation = Some(format!("cannot connect to the gateway: {error}"));
             return RunResult { responses: Vec::new(), raw: Vec::new(), violation };
         }
     };
@@ -116,12 +117,12 @@ pub async fn run_client_fault(row: &ClientFault, context: &TestContext<'_>) -> R
     RunResult { responses: runner.responses, raw: runner.raw, violation }
 }
 
-/// A row that is being played.
+/// The state of a running row.
 struct Http1Runner<'a> {
     row: &'a ClientFault,
     context: &'a TestContext<'a>,
     before: UpstreamRequestCount,
-    /// Gone when the client has left.
+    /// `None` once the client has closed the connection.
     reader: Option<ResponseReader>,
     responses: Vec<ReceivedResponse>,
     raw: Vec<u8>,
@@ -158,7 +159,7 @@ impl Http1Runner<'_> {
                     .await
                     .map_err(|read_error| describe_read_error("an interim response", &read_error))?;
                 if received != *status {
-                    return Err(format!("{received} came in the place of {status}"));
+                    return Err(format!("expected {status}, got {received}"));
                 }
                 true
             }
@@ -182,39 +183,39 @@ impl Http1Runner<'_> {
             }
             ClientStep::TlsHandshake(hello) => return self.tls_handshake(hello).await,
             ClientStep::SendBelowTls(bytes) => {
-                let beneath = reader.stream.tcp_stream();
-                let written = with_timeout(context.limit, beneath.write_all(bytes)).await;
+                let tcp_stream = reader.stream.tcp_stream();
+                let written = with_timeout(context.limit, tcp_stream.write_all(bytes)).await;
                 written.is_some_and(|written| written.is_ok())
             }
             ClientStep::ExpectTlsAlert(TlsAlert { code, name }) => {
                 match with_timeout(context.limit, reader.stream.read_fatal_alert()).await {
                     Some(Ok(received)) if received == *code => true,
                     Some(Ok(received)) => {
-                        return Err(format!("the alert {received} came in the place of {name}"));
+                        return Err(format!("expected TLS alert {name}, got alert {received}"));
                     }
-                    Some(Err(error)) => return Err(format!("expected the alert {name}: {error}")),
-                    None => return Err(format!("expected the alert {name}, and nothing comes")),
+                    Some(Err(error)) => return Err(format!("expected TLS alert {name}: {error}")),
+                    None => return Err(format!("expected TLS alert {name}: timed out")),
                 }
             }
             ClientStep::DiscardUntilClose => {
                 if !reader.discard_until_close().await {
-                    return Err("expected the end, and nothing comes".to_owned());
+                    return Err("expected a connection close: timed out".to_owned());
                 }
                 self.reader.take().is_some()
             }
         };
-        // What is not taken any more has been answered: reading decides.
+        // A failed write is not a violation: the gateway may have responded and closed. The read steps decide.
         Ok(())
     }
 
-    /// Begins TLS on a connection that nothing was sent on.
+    /// Performs a TLS handshake on a new connection.
     async fn tls_handshake(&mut self, hello: &TlsClientHello) -> Result<(), String> {
         let Some(ResponseReader { stream: GatewayStream::Plain(stream), .. }) = self.reader.take() else {
             return Ok(());
         };
         let limit = self.context.limit;
         let Some(handshake) = with_timeout(limit, GatewayStream::tls_handshake(stream, hello)).await else {
-            return Err("the handshake does not end".to_owned());
+            return Err("TLS handshake timed out".to_owned());
         };
         match (hello.expected, handshake) {
             (HandshakeOutcome::Completed(protocol), Ok(stream))
@@ -235,9 +236,9 @@ impl Http1Runner<'_> {
             }
             (_, Ok(stream)) => {
                 let protocol = stream.alpn_protocol().map(String::from_utf8_lossy);
-                Err(format!("a handshake that ends well, with {protocol:?}"))
+                Err(format!("unexpected TLS handshake, negotiated protocol {protocol:?}"))
             }
-            (_, Err(error)) => Err(format!("a handshake that fails: {error}")),
+            (_, Err(error)) => Err(format!("TLS handshake failed: {error}")),
         }
     }
 
@@ -248,7 +249,7 @@ impl Http1Runner<'_> {
     ) -> Result<(), String> {
         let number = self.responses.len();
         let Some(expected) = self.row.expected_responses.get(number).copied() else {
-            return Err("the row expects fewer answers than it reads".to_owned());
+            return Err("the row reads more responses than it expects".to_owned());
         };
         let Some(reader) = &mut self.reader else { return Ok(()) };
         reader.throttle = throttle;
@@ -256,12 +257,12 @@ impl Http1Runner<'_> {
         let response = reader
             .read_response(request_kind)
             .await
-            .map_err(|read_error| describe_read_error("an answer", &read_error))?;
+            .map_err(|read_error| describe_read_error("a response", &read_error))?;
         reader.throttle = None;
         let verdict = (self.context.check_response)(expected, request_kind, &response);
         self.responses.push(response);
         let prefix = if self.row.expected_responses.len() > 1 {
-            format!("answer {}: ", number + 1)
+            format!("response {}: ", number + 1)
         } else {
             String::new()
         };
@@ -278,31 +279,33 @@ impl Http1Runner<'_> {
             ConnectionOutcome::ClientClosed(_)
             | ConnectionOutcome::ClientClosedDuringResponse
             | ConnectionOutcome::Truncated => Ok(()),
-            ConnectionOutcome::KeptOpen if !kept_open => Err("the connection is given up".to_owned()),
+            ConnectionOutcome::KeptOpen if !kept_open => {
+                Err("expected an open connection, got Connection: close".to_owned())
+            }
             ConnectionOutcome::KeptOpen => self.follow_up().await,
             ConnectionOutcome::AnnouncedClose if kept_open => {
-                Err("the connection is about to close and does not say so".to_owned())
+                Err("expected Connection: close in the response".to_owned())
             }
             ConnectionOutcome::AnnouncedClose
             | ConnectionOutcome::UnannouncedClose
             | ConnectionOutcome::IdleTimeout => {
-                reader.expect_close().await.map_err(|other| describe_read_error("the end", &other))
+                reader.expect_close().await.map_err(|other| describe_read_error("a connection close", &other))
             }
             ConnectionOutcome::ClosedWithoutResponse(_) => match reader.expect_close().await {
                 Ok(()) | Err(ReadError::Reset) => Ok(()),
-                Err(other) => Err(describe_read_error("the end", &other)),
+                Err(other) => Err(describe_read_error("a connection close", &other)),
             },
         }
     }
 
-    /// The connection is whole only if the next request on it is served.
+    /// Checks that the connection is usable: the next request on it must be served.
     async fn follow_up(&mut self) -> Result<(), String> {
         let Some(reader) = &mut self.reader else { return Ok(()) };
         if !reader.unread().is_empty() {
-            return Err("bytes after the answer".to_owned());
+            return Err("extra bytes after the response".to_owned());
         }
         write_all(reader, &self.context.profile.follow_up_request()).await;
-        let waited_for = "an answer to the next request on the connection";
+        let waited_for = "a response to the next request on the connection";
         let response = reader
             .read_response(RequestKind::DEFAULT)
             .await
@@ -310,11 +313,11 @@ impl Http1Runner<'_> {
         let verdict =
             (self.context.check_response)(ExpectedResponse::Served, RequestKind::DEFAULT, &response);
         self.responses.push(response);
-        verdict.map_err(|violation| format!("the next request on the connection: {violation}"))
+        verdict.map_err(|violation| format!("next request on the connection: {violation}"))
     }
 }
 
-/// So much of an endless answer is read by who wants its beginning.
+/// Bytes of an endless response that are read for [`ExpectedResponse::Prefix`].
 const PREFIX_BYTES: u64 = 100_000;
 
 async fn write_all(reader: &mut ResponseReader, bytes: &[u8]) -> bool {
@@ -326,7 +329,7 @@ async fn write_all(reader: &mut ResponseReader, bytes: &[u8]) -> bool {
     }
 }
 
-/// `None` when it takes longer.
+/// Returns `None` on timeout.
 async fn with_timeout<T>(limit: Duration, waited_for: impl Future<Output = T>) -> Option<T> {
     tokio::select! {
         done = waited_for => Some(done),
@@ -356,14 +359,14 @@ async fn wait_for_upstream_request(
     let marker = row.marker();
     while !UpstreamRequestCount::count(&marker, context.upstream).exceeds(earlier) {
         if Instant::now() > deadline {
-            return Err("the request does not reach the upstream".to_owned());
+            return Err("the upstream did not receive the request".to_owned());
         }
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     Ok(true)
 }
 
-/// How many requests of a row an upstream has received, and how many of them whole.
+/// The number of a row's requests that the upstream received, and how many of them were complete.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct UpstreamRequestCount {
     total: usize,
@@ -371,7 +374,7 @@ pub(super) struct UpstreamRequestCount {
 }
 
 impl UpstreamRequestCount {
-    /// The requests that bear this mark, until now.
+    /// Counts the recorded requests with this marker.
     pub(super) fn count(marker: &str, upstream: &ScriptedUpstream) -> UpstreamRequestCount {
         let mut received = UpstreamRequestCount::default();
         upstream.wait_until(Duration::ZERO, |seen| {
@@ -382,36 +385,36 @@ impl UpstreamRequestCount {
         received
     }
 
-    /// Whether there is one that was not there before: a row may be played twice.
+    /// Whether a request arrived since `earlier`; a row may run twice.
     pub(super) const fn exceeds(self, earlier: UpstreamRequestCount) -> bool {
         self.total > earlier.total
     }
 
-    /// Compares what came since then with what should have.
+    /// Compares the requests since `earlier` with the expectation.
     ///
     /// # Errors
-    /// What is different.
+    /// The difference.
     pub(super) fn check(
         self,
         earlier: UpstreamRequestCount,
         upstream_saw: UpstreamSaw,
     ) -> Result<(), String> {
-        let (write, complete) = (self.total - earlier.total, self.complete - earlier.complete);
+        let (total, complete) = (self.total - earlier.total, self.complete - earlier.complete);
         match upstream_saw {
             UpstreamSaw::Any => Ok(()),
-            UpstreamSaw::Complete(expected) if (write, complete) == (expected, expected) => Ok(()),
+            UpstreamSaw::Complete(expected) if (total, complete) == (expected, expected) => Ok(()),
             UpstreamSaw::Complete(expected) => Err(format!(
-                "the upstream received {write} requests, {complete} of them whole, not {expected}"
+                "upstream requests: expected {expected} complete, got {total}, {complete} of them complete"
             )),
-            UpstreamSaw::AtMostPartial if complete == 0 && write <= 1 => Ok(()),
-            UpstreamSaw::AtMostPartial => {
-                Err(format!("the upstream received {write} requests, {complete} of them whole"))
-            }
+            UpstreamSaw::AtMostPartial if complete == 0 && total <= 1 => Ok(()),
+            UpstreamSaw::AtMostPartial => Err(format!(
+                "upstream requests: expected at most 1 incomplete, got {total}, {complete} of them complete"
+            )),
         }
     }
 }
 
-/// Whether each request of a row came whole.
+/// For each recorded request of a row: whether it is complete.
 fn completeness_of_row<'a>(seen: &'a Recording, marker: &'a str) -> impl Iterator<Item = &'a bool> {
     let marked = move |target: &str| target.split(['?', '&']).any(|part| part == marker);
     seen.requests().filter(move |request| marked(&request.head.target)).map(|request| &request.complete)
@@ -419,17 +422,17 @@ fn completeness_of_row<'a>(seen: &'a Recording, marker: &'a str) -> impl Iterato
 
 fn describe_read_error(waited_for: &str, read_error: &ReadError) -> String {
     match read_error {
-        ReadError::Closed => format!("expected {waited_for}, and the connection ends without a byte"),
-        ReadError::Reset => format!("expected {waited_for}, and the connection is reset"),
-        ReadError::TimedOut => format!("expected {waited_for}, and nothing comes"),
-        ReadError::Malformed(found) => format!("expected {waited_for}, and what comes is malformed: {found}"),
+        ReadError::Closed => format!("expected {waited_for}: connection closed"),
+        ReadError::Reset => format!("expected {waited_for}: connection reset"),
+        ReadError::TimedOut => format!("expected {waited_for}: timed out"),
+        ReadError::Malformed(problem) => format!("expected {waited_for}: {problem}"),
     }
 }
 
-/// Judges an answer that the upstream has made.
+/// Compares a response with the expected upstream response.
 ///
 /// # Errors
-/// It is another one.
+/// The difference.
 pub fn check_served(expected: ExpectedResponse, response: &ReceivedResponse) -> Result<(), String> {
     let complete = response.status == 200 && response.end == BodyEnd::Complete;
     match expected {
@@ -439,20 +442,22 @@ pub fn check_served(expected: ExpectedResponse, response: &ReceivedResponse) -> 
         ExpectedResponse::Truncated(_) if response.status == 200 && response.end == BodyEnd::Truncated => {
             Ok(())
         }
-        ExpectedResponse::Truncated(_) => Err(format!("a {} that is not visibly cut", response.status)),
+        ExpectedResponse::Truncated(_) => {
+            Err(format!("expected a truncated response, got a complete {}", response.status))
+        }
         ExpectedResponse::Served
         | ExpectedResponse::ServedBytes(_)
         | ExpectedResponse::Prefix
         | ExpectedResponse::Rejected(_)
         | ExpectedResponse::RejectedOnRoute(_) => {
             let prefix: String = response.text().chars().take(80).collect();
-            let how = if complete { "" } else { ", not whole," };
-            Err(format!("{} {prefix:?}{how} in the place of the upstream's answer", response.status))
+            let suffix = if response.end == BodyEnd::Complete { "" } else { ", incomplete" };
+            Err(format!("expected the upstream's response, got {} {prefix:?}{suffix}", response.status))
         }
     }
 }
 
-/// What the upstream behind the gateway plays for a request of the table of clients.
+/// The upstream's script for a request of the client fault tables.
 pub fn upstream_script(request: &RecordedHead) -> Script {
     let served = || UpstreamStep::Write(http_response("200 OK\ncontent-type: text/plain", SERVED_BODY));
     let chunked = "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ntransfer-encoding: chunked\r\n\r\n";

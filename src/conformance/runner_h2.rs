@@ -1,8 +1,8 @@
-//! Plays one row of the table of HTTP/2 clients against a gateway, and compares what became of its streams and of the
-//! connection with what stands there.
+//! Runs one row of [`super::client_faults_h2`] against a gateway and compares its streams and its connection with the
+//! row's expectations.
 //!
-//! The counterpart of [`super::runner`], with the same scene and the same judge. It reads and writes at the same time, as
-//! HTTP/2 demands, and acknowledges what a polite client would.
+//! The counterpart of [`super::runner`], with the same [`TestContext`]. It reads and writes concurrently, as HTTP/2
+//! requires, and acknowledges SETTINGS and PING.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -19,21 +19,21 @@ use super::hpack;
 use super::response_reader::{BodyEnd, ReceivedResponse, ResponseBodyFraming, append_capped};
 use super::runner::{RunResult, TestContext, UpstreamRequestCount};
 
-/// The stream of the upload that goes on beside a row.
+/// The stream of the background upload.
 const BACKGROUND_STREAM: u32 = 1;
-/// The stream of the request that follows.
+/// The stream of the follow-up request.
 const FOLLOW_UP_STREAM: u32 = 0x0100_0001;
-/// So often the neighbour sends a piece: more often than the limit on bodies.
+/// Interval of the background upload: shorter than the gateway's body timeout.
 const UPLOAD_INTERVAL: Duration = Duration::from_millis(200);
-/// Half of what a window can be: what comes is counted, never held back.
+/// Half of the maximum window: flow control never blocks the gateway, unless the row's settings do.
 const LARGE_WINDOW_SIZE: u32 = 0x4000_0000;
 
-/// Plays a row to its end.
+/// Runs one row.
 pub async fn run_h2_client_fault(row: &H2ClientFault, context: &TestContext<'_>) -> RunResult {
     let stream = match context.connector.connect(false).await {
         Ok(stream) => stream,
         Err(error) => {
-            let violation = Some(format!("no connection to the gateway: {error}"));
+            let violation = Some(format!("cannot connect to the gateway: {error}"));
             return RunResult { responses: Vec::new(), raw: Vec::new(), violation };
         }
     };
@@ -48,35 +48,34 @@ pub async fn run_h2_client_fault(row: &H2ClientFault, context: &TestContext<'_>)
     RunResult { responses: runner.responses, raw: Vec::new(), violation }
 }
 
-/// A row that is being played.
+/// The state of a running row.
 struct Http2Runner<'a> {
     row: &'a H2ClientFault,
     context: &'a TestContext<'a>,
     earlier: UpstreamRequestCount,
     read_half: OwnedReadHalf,
     write_half: OwnedWriteHalf,
-    /// What came and is no whole frame yet.
+    /// Bytes of an incomplete frame.
     received: Vec<u8>,
-    /// What is to be written next.
+    /// Bytes to write next.
     output: Bytes,
-    /// Acknowledgements, to be written between two deeds.
+    /// Acknowledgements and upload frames, written between two steps.
     acks: VecDeque<Vec<u8>>,
     streams: BTreeMap<u32, ReceivedStream>,
-    /// The answers that the row and what goes on beside it wait for.
+    /// The responses of the row, of the background upload and of the follow-up request.
     responses: Vec<ReceivedResponse>,
-    /// The other side's SETTINGS came.
     settings_received: bool,
-    /// The code of its GOAWAY.
+    /// The error code of the last GOAWAY.
     goaway_code: Option<u32>,
     connection_closed: bool,
     client_closed: bool,
     acks_suppressed: bool,
     deadline: Instant,
-    /// When the neighbour sends its next piece; `None` before its head and once it ends.
+    /// When the background upload sends its next frame; `None` before its HEADERS and once it ends.
     next_upload_at: Option<Instant>,
 }
 
-/// What came on one stream.
+/// The state of one stream.
 #[derive(Debug, Default)]
 struct ReceivedStream {
     response: Option<ReceivedResponse>,
@@ -117,14 +116,14 @@ impl<'a> Http2Runner<'a> {
 
     async fn run(&mut self) -> Result<(), String> {
         if let Some(settings) = &self.row.settings {
-            // Nothing is to be remembered of the answers' fields, and nothing to be held back but what the row says.
+            // No dynamic table, because the decoder has none; large windows, unless the row overrides them.
             let base_settings =
                 [(setting_id::HEADER_TABLE_SIZE, 0), (setting_id::INITIAL_WINDOW_SIZE, LARGE_WINDOW_SIZE)];
             let description: Vec<_> = base_settings.into_iter().chain(settings.iter().copied()).collect();
             let window_update = frames::window_update_frame(0, LARGE_WINDOW_SIZE - 0xffff);
             self.write([PREFACE, &frames::settings_frame(&description), &window_update].concat()).await?;
-            // Acknowledged, too: what follows may be half of something.
-            self.wait_until("its SETTINGS", |runner| {
+            // Also wait for our ACK to be written: the next step may be half a frame.
+            self.wait_until("SETTINGS", |runner| {
                 runner.settings_received && runner.acks.is_empty() && runner.output.is_empty()
             })
             .await?;
@@ -133,7 +132,7 @@ impl<'a> Http2Runner<'a> {
             let head = self.context.profile.background_upload().encode();
             self.write(frames::encode_frame(frame_type::HEADERS, END_HEADERS, BACKGROUND_STREAM, head))
                 .await?;
-            // Not before: DATA of a stream that nobody has opened ends the connection.
+            // Only now: DATA on an idle stream is a connection error.
             self.next_upload_at = Some(Instant::now() + UPLOAD_INTERVAL);
         }
         for step in &self.row.steps {
@@ -169,7 +168,7 @@ impl<'a> Http2Runner<'a> {
                     self.deadline = limit;
                     self.write(bytes.clone()).await?;
                     self.deadline = limit.min(Instant::now() + *every);
-                    // That nothing has come by then is no breach.
+                    // A timeout here is only the pause between two writes.
                     let _ = self.wait_until("", is_done).await;
                 }
                 self.deadline = limit;
@@ -178,13 +177,13 @@ impl<'a> Http2Runner<'a> {
             FrameStep::WaitForUpstreamRequest => {
                 let (marker, earlier) = (self.row.marker(), self.earlier);
                 let upstream = self.context.upstream;
-                self.wait_until("that its request reaches the upstream", |_| {
+                self.wait_until("the request at the upstream", |_| {
                     UpstreamRequestCount::count(&marker, upstream).exceeds(earlier)
                 })
                 .await
             }
             FrameStep::WaitForStreamEnd(number) => {
-                self.wait_until("an answer", |runner| runner.is_stream_ended(*number)).await
+                self.wait_until("a response", |runner| runner.is_stream_ended(*number)).await
             }
             FrameStep::SuppressAcks => {
                 self.acks_suppressed = true;
@@ -192,7 +191,7 @@ impl<'a> Http2Runner<'a> {
             }
             FrameStep::Close => {
                 self.client_closed = true;
-                // What is unread turns the end into a reset: to who waits it is all the same.
+                // Unread data turns the FIN into a reset; both count as a client that has closed.
                 self.write_half.shutdown().await.map_err(|error| format!("cannot close: {error}"))
             }
         }
@@ -201,7 +200,7 @@ impl<'a> Http2Runner<'a> {
     async fn check_outcome(&mut self) -> Result<(), String> {
         self.deadline = Instant::now() + self.context.limit;
         if self.client_closed {
-            // Gone at once, whatever still comes.
+            // Close without reading what still arrives.
             return Ok(());
         }
         let row = self.row;
@@ -212,7 +211,7 @@ impl<'a> Http2Runner<'a> {
             .map(|(number, _)| *number)
             .collect();
         for number in streams {
-            self.wait_until(&format!("an answer on stream {number}"), |runner| {
+            self.wait_until(&format!("a response on stream {number}"), |runner| {
                 runner.is_stream_ended(number) || runner.connection_closed
             })
             .await?;
@@ -225,14 +224,16 @@ impl<'a> Http2Runner<'a> {
             CloseOutcome::ClientClosed => Ok(()),
             CloseOutcome::KeptOpen => self.follow_up().await,
             CloseOutcome::ErrorGoaway | CloseOutcome::GracefulGoaway => {
-                self.wait_until("the end of the connection", |runner| runner.connection_closed).await?;
+                self.wait_until("a connection close", |runner| runner.connection_closed).await?;
                 match (row.close_outcome, self.goaway_code) {
-                    (CloseOutcome::ErrorGoaway, Some(0)) => Err("a GOAWAY that names no error".to_owned()),
+                    (CloseOutcome::ErrorGoaway, Some(0)) => {
+                        Err("expected GOAWAY with an error, got NO_ERROR".to_owned())
+                    }
                     (CloseOutcome::GracefulGoaway, Some(code)) if code != 0 => {
-                        Err(format!("a GOAWAY for the error {code}"))
+                        Err(format!("expected GOAWAY with NO_ERROR, got error {code}"))
                     }
                     (CloseOutcome::ErrorGoaway | CloseOutcome::GracefulGoaway, None) => {
-                        Err("the connection ends without a GOAWAY".to_owned())
+                        Err("expected GOAWAY, got a connection close without it".to_owned())
                     }
                     (
                         CloseOutcome::ClientClosed
@@ -246,7 +247,7 @@ impl<'a> Http2Runner<'a> {
         }
     }
 
-    /// Judges what became of a stream.
+    /// Compares a stream with its expected outcome.
     fn check_stream(&mut self, number: u32, outcome: StreamOutcome) -> Result<(), String> {
         let stream = self.streams.remove(&number).unwrap_or_default();
         let description = format!("{}{}", describe_stream(&stream), self.describe_end());
@@ -259,11 +260,11 @@ impl<'a> Http2Runner<'a> {
             }
             StreamOutcome::Empty431 => match stream.response {
                 Some(response) if response.status == 431 && response.body_length == 0 => Ok(()),
-                Some(_) | None => Err(format!("{description} in the place of an empty 431")),
+                Some(_) | None => Err(format!("expected an empty 431, got {description}")),
             },
             StreamOutcome::HeadersOnly(cause) => match stream.response {
                 Some(response) if response.body_length == 0 && response.end == BodyEnd::Truncated => {
-                    // The body is what HEAD would not get: everything but that is judged.
+                    // Check it like a response to HEAD: headers without a body.
                     let head = ReceivedResponse { end: BodyEnd::Complete, ..response };
                     let verdict = (self.context.check_response)(
                         ExpectedResponse::Rejected(cause),
@@ -273,44 +274,42 @@ impl<'a> Http2Runner<'a> {
                     self.responses.push(head);
                     verdict
                 }
-                Some(_) | None => Err(format!("{description} in the place of a head alone")),
+                Some(_) | None => Err(format!("expected response headers only, got {description}")),
             },
             StreamOutcome::Response(expected) => {
                 let Some(response) = stream.response else {
-                    return Err(format!("{description} in the place of an answer"));
+                    return Err(format!("expected a response, got {description}"));
                 };
                 let verdict = check_content_length(&response)
                     .and_then(|()| (self.context.check_response)(expected, RequestKind::DEFAULT, &response));
                 self.responses.push(response);
                 verdict
             }
-            StreamOutcome::Reset => Err(format!("{description} in the place of a reset")),
-            StreamOutcome::NoResponse => Err(format!("{description} in the place of nothing")),
+            StreamOutcome::Reset => Err(format!("expected RST_STREAM, got {description}")),
+            StreamOutcome::NoResponse => Err(format!("expected no response, got {description}")),
         }
     }
 
-    /// For who wonders why nothing came.
+    /// The state of the connection, appended to a violation.
     fn describe_end(&self) -> String {
         match (self.connection_closed, self.goaway_code) {
             (false, None) => String::new(),
-            (false, Some(code)) => format!(" behind a GOAWAY for {code}"),
-            (true, None) => " before the connection ends".to_owned(),
-            (true, Some(code)) => format!(" before the connection ends with a GOAWAY for {code}"),
+            (false, Some(code)) => format!(" (GOAWAY with error {code})"),
+            (true, None) => " (connection closed)".to_owned(),
+            (true, Some(code)) => format!(" (connection closed, GOAWAY with error {code})"),
         }
     }
 
-    /// The connection is whole only if what went on beside the row comes to its end, and the next request is served.
+    /// Checks that the connection is usable: the background upload completes and the next request is served.
     async fn follow_up(&mut self) -> Result<(), String> {
         let mut expected = vec![(FOLLOW_UP_STREAM, "the next request on the connection")];
         if self.row.background_stream {
-            // Not a piece behind the end.
+            // No upload frame may follow END_STREAM.
             self.next_upload_at = None;
-            self.wait_until("that its frames are taken", |runner| {
-                runner.acks.is_empty() && runner.output.is_empty()
-            })
-            .await?;
+            self.wait_until("pending writes", |runner| runner.acks.is_empty() && runner.output.is_empty())
+                .await?;
             self.write(frames::encode_frame(frame_type::DATA, END_STREAM, BACKGROUND_STREAM, "end")).await?;
-            expected.insert(0, (BACKGROUND_STREAM, "another stream of the connection"));
+            expected.insert(0, (BACKGROUND_STREAM, "the background upload"));
         }
         let head = self.context.profile.follow_up_headers().encode();
         self.write(frames::encode_frame(
@@ -321,13 +320,13 @@ impl<'a> Http2Runner<'a> {
         ))
         .await?;
         if self.row.settings.as_ref().is_some_and(|settings| !settings.is_empty()) {
-            // The row has closed the windows of all streams.
+            // The row's settings may have closed the windows of all streams.
             for (number, _) in &expected {
                 self.write(frames::window_update_frame(*number, 0xffff)).await?;
             }
         }
         for (number, waited_for) in expected {
-            self.wait_until(&format!("an answer to {waited_for}"), |runner| {
+            self.wait_until(&format!("a response to {waited_for}"), |runner| {
                 runner.is_stream_ended(number) || runner.connection_closed
             })
             .await?;
@@ -341,17 +340,17 @@ impl<'a> Http2Runner<'a> {
         self.streams.get(&number).is_some_and(ReceivedStream::is_ended)
     }
 
-    /// Writes all of it, and reads meanwhile.
+    /// Writes all bytes, and reads at the same time.
     async fn write(&mut self, bytes: impl Into<Bytes>) -> Result<(), String> {
         self.output = bytes.into();
-        // What is not taken any more has been answered: reading decides.
-        self.wait_until("that its frames are taken", |runner| {
-            runner.output.is_empty() || runner.connection_closed
-        })
-        .await
+        // A failed write is not a violation: the gateway may have closed. The received frames decide.
+        self.wait_until("pending writes", |runner| runner.output.is_empty() || runner.connection_closed).await
     }
 
-    /// Reads, and writes what is to be written, until this is so.
+    /// Reads frames and writes pending output until the condition holds.
+    ///
+    /// # Errors
+    /// The connection closes first, the deadline passes, or a frame is malformed.
     async fn wait_until(
         &mut self,
         waited_for: &str,
@@ -364,34 +363,37 @@ impl<'a> Http2Runner<'a> {
                 return Ok(());
             }
             if self.connection_closed {
-                return Err(format!("expected {waited_for}, and the connection ends"));
+                return Err(format!("expected {waited_for}: connection closed"));
             }
             if self.output.is_empty() {
                 self.output = self.acks.pop_front().unwrap_or_default().into();
             }
             tokio::select! {
-                            read = self.read_half.read(&mut buffer) => match read {
-                                Ok(size @ 1..) => self.receive(buffer.get(..size).unwrap_or_default())?,
-                                Ok(0) | Err(_) => self.connection_closed = true,
-                            },
-                            wrote = self.write_half.write(&self.output), if !self.output.is_empty() => match wrote {
-                                Ok(size) => drop(self.output.split_to(size)),
-                                // What is already here may still be read.
-                                Err(_) => self.output.clear(),
-                            },
-                            // What is awaited may happen elsewhere.
-                            _ = tick.tick() => {
-            if self.next_upload_at.is_some_and(|at| Instant::now() > at) && !self.is_stream_ended(BACKGROUND_STREAM) {
-                                    self.next_upload_at = Some(Instant::now() + UPLOAD_INTERVAL);
-                                    self.queue_ack(frames::encode_frame(frame_type::DATA, 0, BACKGROUND_STREAM, "piece"));
-                                }
-                            }
-                            () = tokio::time::sleep_until(self.deadline.into()) => {
-                                return Err(format!("expected {waited_for}, and nothing comes"));
-                            }
-                        }
-            // Floods are sent beside other rows: they must not be late for it.
+                read = self.read_half.read(&mut buffer) => match read {
+                    Ok(size @ 1..) => self.receive(buffer.get(..size).unwrap_or_default())?,
+                    Ok(0) | Err(_) => self.connection_closed = true,
+                },
+                wrote = self.write_half.write(&self.output), if !self.output.is_empty() => match wrote {
+                    Ok(size) => drop(self.output.split_to(size)),
+                    // Received data may still be readable.
+                    Err(_) => self.output.clear(),
+                },
+                // The condition may depend on the upstream: check it again.
+                _ = tick.tick() => self.continue_background_upload(),
+                () = tokio::time::sleep_until(self.deadline.into()) => {
+                    return Err(format!("expected {waited_for}: timed out"));
+                }
+            }
+            // A flood must not delay the other rows on this thread.
             tokio::task::yield_now().await;
+        }
+    }
+
+    fn continue_background_upload(&mut self) {
+        let now = Instant::now();
+        if self.next_upload_at.is_some_and(|at| now > at) && !self.is_stream_ended(BACKGROUND_STREAM) {
+            self.next_upload_at = Some(now + UPLOAD_INTERVAL);
+            self.queue_ack(frames::encode_frame(frame_type::DATA, 0, BACKGROUND_STREAM, "piece"));
         }
     }
 
@@ -404,8 +406,7 @@ impl<'a> Http2Runner<'a> {
     fn receive(&mut self, buffer: &[u8]) -> Result<(), String> {
         self.received.extend_from_slice(buffer);
         while let Some(frame) = frames::take_frame(&mut self.received) {
-            self.handle_frame(&frame)
-                .map_err(|waited_for| format!("what comes is malformed: {waited_for}"))?;
+            self.handle_frame(&frame).map_err(|problem| format!("malformed response: {problem}"))?;
         }
         Ok(())
     }
@@ -421,12 +422,12 @@ impl<'a> Http2Runner<'a> {
             }
             frame_type::GOAWAY => {
                 let code = frames::leading_u32(frame.payload.get(4..).unwrap_or_default());
-                // A farewell may come in two steps; an error is the last word.
+                // A graceful shutdown sends two GOAWAY frames; the last one counts.
                 self.goaway_code = Some(code);
             }
             frame_type::HEADERS => {
                 if frame.flags & END_HEADERS == 0 {
-                    return Err("a head in several frames");
+                    return Err("header block in several frames");
                 }
                 let fields = hpack::decode(&frame.payload)?;
                 let stream = self.streams.entry(frame.stream).or_default();
@@ -435,7 +436,7 @@ impl<'a> Http2Runner<'a> {
             }
             frame_type::DATA => {
                 let stream = self.streams.entry(frame.stream).or_default();
-                let response = stream.response.as_mut().ok_or("DATA before a head")?;
+                let response = stream.response.as_mut().ok_or("DATA before HEADERS")?;
                 append_capped(&mut response.body, &frame.payload);
                 response.body_length += frame.payload.len() as u64;
                 stream.set_ended(frame.flags & END_STREAM != 0);
@@ -444,7 +445,7 @@ impl<'a> Http2Runner<'a> {
                 let stream = self.streams.entry(frame.stream).or_default();
                 stream.reset_code = Some(frames::leading_u32(&frame.payload));
             }
-            // PING and SETTINGS that answer ours, windows, and what nobody asked for.
+            // ACKs of our PING and SETTINGS, WINDOW_UPDATE, and unknown frames.
             _ => {}
         }
         Ok(())
@@ -455,17 +456,18 @@ impl ReceivedStream {
     fn receive_headers(&mut self, mut fields: hpack::DecodedHeaders) -> Result<(), &'static str> {
         let pseudo = fields.iter().take_while(|(name, _)| name.starts_with(':')).count();
         if self.response.is_some() {
-            return if pseudo == 0 { Ok(()) } else { Err("a second head") };
+            return if pseudo == 0 { Ok(()) } else { Err("second response on a stream") };
         }
         let status =
-            fields.first().filter(|(name, _)| name == ":status").ok_or("a head without its status")?;
-        let status = status.1.parse().ok().filter(|_| status.1.len() == 3).ok_or("a status that is none")?;
+            fields.first().filter(|(name, _)| name == ":status").ok_or("response without :status")?;
+        let status =
+            status.1.parse().ok().filter(|_| status.1.len() == 3).ok_or("status code is not three digits")?;
         if pseudo != 1 || fields.iter().any(|(name, _)| name.bytes().any(|octet| octet.is_ascii_uppercase()))
         {
-            return Err("a name in upper case, or with a colon");
+            return Err("unexpected pseudo-header field, or field name in upper case");
         }
         if fields.iter().any(|(name, _)| CONNECTION_SPECIFIC.contains(&name.as_str())) {
-            return Err("a field that belongs to HTTP/1");
+            return Err("connection-specific field");
         }
         if (100..200).contains(&status) {
             self.interim.push(status);
@@ -493,17 +495,17 @@ impl ReceivedStream {
     }
 }
 
-/// Fields of one connection of HTTP/1 (RFC 9113 8.2.2).
+/// Fields that HTTP/2 forbids (RFC 9113, section 8.2.2).
 const CONNECTION_SPECIFIC: [&str; 5] =
     ["connection", "transfer-encoding", "keep-alive", "upgrade", "proxy-connection"];
 
-/// What it says of its length is true.
+/// Checks that the body has the length of Content-Length.
 fn check_content_length(response: &ReceivedResponse) -> Result<(), String> {
     match response.framing {
         ResponseBodyFraming::Length(length)
             if response.end == BodyEnd::Complete && length != response.body_length =>
         {
-            Err(format!("{} bytes for a Content-Length of {length}", response.body_length))
+            Err(format!("expected {length} bytes (Content-Length), got {}", response.body_length))
         }
         ResponseBodyFraming::Length(_)
         | ResponseBodyFraming::Bodiless
@@ -515,7 +517,7 @@ fn check_content_length(response: &ReceivedResponse) -> Result<(), String> {
 fn describe_stream(stream: &ReceivedStream) -> String {
     match (&stream.response, stream.reset_code) {
         (Some(response), _) => format!("{} with {} bytes", response.status, response.body_length),
-        (None, Some(code)) => format!("a reset for the error {code}"),
-        (None, None) => "nothing".to_owned(),
+        (None, Some(code)) => format!("RST_STREAM with error {code}"),
+        (None, None) => "no response".to_owned(),
     }
 }

@@ -1,10 +1,10 @@
-//! The script language: what a peer does, step by step, byte for byte.
+//! The script language of the faulty upstream: steps with exact bytes.
 //!
-//! A script says what happens on one connection, from accept or from a request on. It does not say to whom, how often
-//! or what should come of it: see [`super::scripted_upstream`] for who plays it and [`super::upstream_faults`] for what is expected.
+//! A script covers one connection, or one request on it. [`super::scripted_upstream`] runs scripts;
+//! [`super::upstream_faults`] has the expected outcomes.
 //!
-//! A script that ends without closing leaves the connection open: the rest of the request is read and the next request
-//! is served. So `[ReadRequestHead, write_bytes("HTTP/1.1 204 Never Content\r\n\r\n")]` is a whole keep-alive server.
+//! A script that ends without closing keeps the connection open: the rest of the request is read, and the next request
+//! is served. So `[ReadRequestHead, write_bytes("HTTP/1.1 204 No Content\r\n\r\n")]` is a complete keep-alive server.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,72 +13,71 @@ use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::Notify;
 
-/// One thing a peer does.
+/// One step of a script.
 #[derive(Clone, Debug)]
 pub enum UpstreamStep {
-    /// Reads one request head, to its blank line. Does nothing when the head has been read to choose this script.
+    /// Reads the request headers up to the blank line. Does nothing if they were read to choose this script.
     ReadRequestHead,
     /// Reads the rest of the request body by its framing.
     ReadBody,
-    /// Reads at least this many bytes of the request body, or all of it when it is shorter.
+    /// Reads at least this many bytes of the request body, or all of it if it is shorter.
     ReadBodyBytes(u64),
-    /// Writes `100 Continue` when the request asks for it.
+    /// Writes `100 Continue` if the request expects it.
     SendContinue,
     /// Writes these bytes at once.
     Write(Bytes),
     /// Writes these bytes one at a time with a pause after each.
     WriteSlowly {
-        /// What is written.
+        /// The bytes to write.
         bytes: Bytes,
         /// The pause after each byte.
         interval: Duration,
     },
-    /// Writes the same bytes again and again.
+    /// Writes the same bytes repeatedly.
     WriteRepeated {
-        /// What is written each time.
+        /// The bytes of each write.
         bytes: Bytes,
-        /// How often; `u64::MAX` is endless.
+        /// The number of writes; `u64::MAX` is endless.
         count: u64,
-        /// The pause after each time; zero for as fast as the other side takes it.
+        /// The pause after each write; zero writes as fast as the peer reads.
         interval: Duration,
     },
-    /// Answers 200 and sends the request body back while it arrives, one chunk per piece.
+    /// Responds with 200 and echoes the request body while it arrives, in chunks.
     EchoBody,
-    /// Sends every byte back as it comes, whatever it is, until the other side ends its sending side: the far end of a
-    /// tunnel.
+    /// Echoes every byte until the peer closes its sending side: the far end of a tunnel.
     EchoRaw,
     /// Waits this long.
     Pause(Duration),
     /// Waits until the gate is open.
     WaitForGate(Gate),
-    /// Opens the gate: tells a test that the script has come this far.
+    /// Opens the gate, which signals a test that the script has reached this step.
     OpenGate(Gate),
-    /// Takes whatever comes and says nothing until the other side leaves.
+    /// Reads and sends nothing until the peer closes.
     ReadUntilClose,
-    /// Neither reads nor writes, for as long as the upstream lives.
+    /// Neither reads nor writes until the upstream is dropped.
     Stall,
-    /// On HTTP/2: says nothing more by itself, no acknowledgement, no answer to a PING and no window. Nothing on HTTP/1.
+    /// HTTP/2: sends no SETTINGS ACK, PING ACK or WINDOW_UPDATE from now on. HTTP/1: no effect.
     SuppressAcks,
-    /// Shuts down the sending side and goes on with the script.
+    /// Closes the sending side and continues the script.
     ShutdownWrite,
-    /// Ends the connection politely: FIN, then the other side's bytes are read until it leaves (one second at most),
-    /// so that no unread byte turns the FIN into a reset.
+    /// Closes gracefully: sends FIN, then reads until the peer closes (at most 1 s), so that no unread byte turns the
+    /// FIN into a reset.
     Close,
-    /// Ends the connection as a crashed process does: closed at once, unread bytes or not.
+    /// Closes the socket immediately, as a crashed process does, even with unread bytes.
     CloseAbruptly,
-    /// Ends the connection with a TCP reset.
+    /// Resets the connection (RST).
     Reset,
 }
 
-/// What happens, in order.
+/// The steps in order.
 pub type Script = Vec<UpstreamStep>;
 
-/// Writes these bytes at once; shorter to read in a script than [`UpstreamStep::Write`].
+/// Shorthand for [`UpstreamStep::Write`].
 pub fn write_bytes(bytes: impl Into<Bytes>) -> UpstreamStep {
     UpstreamStep::Write(bytes.into())
 }
 
-/// A whole HTTP/1.1 response with an exact Content-Length. `head` is the status and the fields after it, one per line:
+/// A complete HTTP/1.1 response with Content-Length. `head` is the status and the header fields, one per line:
 /// `"404 Not Found\ncontent-type: text/html"`.
 pub fn http_response(head: &str, body: impl AsRef<[u8]>) -> Bytes {
     let body = body.as_ref();
@@ -88,7 +87,7 @@ pub fn http_response(head: &str, body: impl AsRef<[u8]>) -> Bytes {
     message.into()
 }
 
-/// A gate between a script and a test: whoever waits goes on when the other opens it. Once open, it stays open.
+/// A one-way latch between a script and a test: one waits until the other opens it. Once open, it stays open.
 #[derive(Clone, Default)]
 pub struct Gate(Arc<GateState>);
 
@@ -105,7 +104,7 @@ impl Gate {
         Gate::default()
     }
 
-    /// Opens it for good.
+    /// Opens the gate permanently.
     pub fn open(&self) {
         *self.0.open.lock() = true;
         self.0.threads.notify_all();
@@ -117,7 +116,7 @@ impl Gate {
         *self.0.open.lock()
     }
 
-    /// Blocks the thread until the gate is open, at most this long. `false`: it is still closed.
+    /// Blocks the thread until the gate is open, for at most `limit`. Returns whether it is open.
     pub fn wait_timeout(&self, limit: Duration) -> bool {
         let deadline = Instant::now() + limit;
         let mut open = self.0.open.lock();
@@ -129,10 +128,10 @@ impl Gate {
         *open
     }
 
-    /// Waits, as a task, until the gate is open.
+    /// Waits asynchronously until the gate is open.
     pub async fn wait(&self) {
         loop {
-            // Registered before the look at the flag: an opening in between is not missed.
+            // Register before reading the flag, so that an opening in between is not missed.
             let notified = self.0.tasks.notified();
             if self.is_open() {
                 return;

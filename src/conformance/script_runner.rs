@@ -1,7 +1,6 @@
-//! Plays a script on one connection, step by step.
+//! Runs a script on one connection.
 //!
-//! It does what it is told and judges nothing. A step that the other side makes impossible (it left) ends the script
-//! and the connection.
+//! A step that fails because the peer has closed ends the script and the connection.
 
 use std::io;
 use std::time::Duration;
@@ -11,16 +10,16 @@ use bytes::Bytes;
 use super::accepted_connection::AcceptedConnection;
 use super::script::UpstreamStep;
 
-/// What becomes of the connection after a script.
+/// The state of the connection after a script.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ScriptEnd {
     /// It serves the next request.
     Open,
-    /// It is over.
+    /// The caller must close it.
     Closed,
 }
 
-/// Plays the whole script.
+/// Runs the whole script.
 pub(super) async fn run_script(script: &[UpstreamStep], connection: &mut AcceptedConnection) -> ScriptEnd {
     for step in script {
         match run_step(step, connection).await {
@@ -102,7 +101,7 @@ async fn write_repeated(
     for _ in 0..count {
         connection.write(bytes).await?;
         if interval.is_zero() {
-            // An endless writer must leave the runtime's only thread to the other connections.
+            // An endless writer must yield the runtime's only thread to the other connections.
             tokio::task::yield_now().await;
         } else {
             tokio::time::sleep(interval).await;

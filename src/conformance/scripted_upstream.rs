@@ -1,8 +1,7 @@
-//! A scripted upstream: listens on a loopback port, plays scripts, records what it received.
+//! A scripted upstream: listens on a loopback port, runs scripts, records what it receives.
 //!
-//! It runs on a thread and a runtime of its own, so that a blocking test and an asynchronous command can both hold one.
-//! Which script is played is the [`ScriptSource`]; what the steps do is in [`super::script`]; what came in is in
-//! [`super::recorder`].
+//! It has its own thread and runtime, so that blocking tests and asynchronous commands can both use one.
+//! [`ScriptSource`] selects the scripts; the steps are in [`super::script`], the recording in [`super::recorder`].
 
 use std::io;
 use std::net::SocketAddr;
@@ -21,14 +20,14 @@ use super::script::{Script, UpstreamStep};
 use super::script_runner::{ScriptEnd, run_script};
 use super::scripted_upstream_h2;
 
-/// Which script is played when.
+/// Selects the script to run.
 pub enum ScriptSource {
-    /// The first script for the first turn, the second for the second, the last for all that follow. A turn begins when
-    /// a connection is accepted, and with the first byte of every further request on it.
+    /// Runs the scripts in sequence, and the last one for all further turns. A turn begins when a connection is
+    /// accepted, and with the first byte of every further request on it.
     InSequence(Vec<Script>),
-    /// The head is read first, and the script chosen by it.
+    /// Reads the request headers first and chooses the script by them.
     ByRequest(Box<dyn Fn(&RecordedHead) -> Script + Send + Sync>),
-    /// The same of an upstream that speaks HTTP/2 (without TLS), whose scripts write frames: [`super::scripted_upstream_h2`].
+    /// Like `ByRequest` for HTTP/2 without TLS; the scripts write frames: [`super::scripted_upstream_h2`].
     ByH2Request(Box<dyn Fn(&RecordedHead) -> Script + Send + Sync>),
 }
 
@@ -41,7 +40,7 @@ pub struct ScriptedUpstream {
 }
 
 impl ScriptedUpstream {
-    /// Starts on a free port of 127.0.0.1. Fails when the system gives no port or no thread.
+    /// Starts on a free port of 127.0.0.1. Fails if the system is out of ports or threads.
     pub fn start(source: ScriptSource) -> io::Result<ScriptedUpstream> {
         let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
         listener.set_nonblocking(true)?;
@@ -56,56 +55,56 @@ impl ScriptedUpstream {
         Ok(ScriptedUpstream { address, recorder, stop: Some(stop), thread: Some(thread) })
     }
 
-    /// Plays this script in every turn.
+    /// Runs this script in every turn.
     pub fn script(script: impl IntoIterator<Item = UpstreamStep>) -> io::Result<ScriptedUpstream> {
         ScriptedUpstream::start(ScriptSource::InSequence(vec![script.into_iter().collect()]))
     }
 
-    /// Plays these scripts in sequence, the last one again and again.
+    /// Runs these scripts in sequence, and the last one for all further turns.
     pub fn scripts(scripts: impl IntoIterator<Item = Script>) -> io::Result<ScriptedUpstream> {
         ScriptedUpstream::start(ScriptSource::InSequence(scripts.into_iter().collect()))
     }
 
-    /// Plays the script chosen by each request's head.
+    /// Runs the script chosen by the headers of each request.
     pub fn by_request(
         choose: impl Fn(&RecordedHead) -> Script + Send + Sync + 'static,
     ) -> io::Result<ScriptedUpstream> {
         ScriptedUpstream::start(ScriptSource::ByRequest(Box::new(choose)))
     }
 
-    /// Plays the script chosen by each request's head, in HTTP/2.
+    /// Runs the script chosen by the headers of each HTTP/2 request.
     pub fn by_h2_request(
         choose: impl Fn(&RecordedHead) -> Script + Send + Sync + 'static,
     ) -> io::Result<ScriptedUpstream> {
         ScriptedUpstream::start(ScriptSource::ByH2Request(Box::new(choose)))
     }
 
-    /// Where it listens.
+    /// The listening address.
     pub const fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// A copy of what it received so far.
+    /// A copy of the recording so far.
     pub fn recording(&self) -> Recording {
         self.recorder.snapshot()
     }
 
-    /// How many connections it accepted.
+    /// The number of accepted connections.
     pub fn connection_count(&self) -> usize {
         self.recorder.with(|recording| recording.connections.len())
     }
 
-    /// How many request heads it read.
+    /// The number of requests whose headers were read.
     pub fn request_count(&self) -> usize {
         self.recorder.with(|recording| recording.requests().count())
     }
 
-    /// Forgets the requests so far: for runs so long that their record would fill the memory.
+    /// Drops the recorded requests, for long runs whose recording would fill the memory.
     pub fn clear_recording(&self) {
         self.recorder.clear();
     }
 
-    /// Blocks the thread until this is true of what was received, at most that long; tells whether it became true.
+    /// Blocks the thread until the condition holds for the recording, for at most `limit`. Returns whether it holds.
     pub fn wait_until(&self, limit: Duration, condition: impl FnMut(&Recording) -> bool) -> bool {
         self.recorder.wait_until(limit, condition)
     }
@@ -120,7 +119,7 @@ impl Drop for ScriptedUpstream {
     }
 }
 
-/// Hands out scripts by the plan.
+/// The script source with the position in its sequence.
 struct ScriptQueue {
     source: ScriptSource,
     next: AtomicUsize,
@@ -146,12 +145,12 @@ fn serve(
             _ = stopped => {}
         }
     });
-    // The runtime goes with this thread, and with it every task and connection.
+    // Dropping the runtime ends every task and connection.
 }
 
 async fn accept(listener: TcpListener, queue: Arc<ScriptQueue>, recorder: Arc<Recorder>) {
     loop {
-        // Out of descriptors or the like: a scripted upstream has nobody to tell; the next accept may do.
+        // Accept failed, for example without free file descriptors: retry after a short pause.
         let Ok((stream, _)) = listener.accept().await else {
             tokio::time::sleep(Duration::from_millis(10)).await;
             continue;

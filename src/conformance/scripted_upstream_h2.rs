@@ -1,10 +1,9 @@
-//! An upstream that speaks HTTP/2: requests are read by the `h2` crate, answers are frames that a script writes byte for
-//! byte.
+//! A scripted HTTP/2 upstream: the `h2` crate reads requests, and scripts write the frames of the responses.
 //!
-//! The crate sits behind a pipe: it is shown all that comes in, and of what it would say only SETTINGS, acknowledgements,
-//! answers to PINGs and windows go out. So a script may say what no library would, where and when it likes. The greeting
-//! allows one stream at a time: what one row breaks is no other one's connection. Who plays which script is told in
-//! [`super::scripted_upstream`]; the steps are those of [`super::script`].
+//! The crate is connected through a pipe. It receives all input; of its output only SETTINGS, PING and WINDOW_UPDATE
+//! frames are forwarded. So a script can send frames that no library would. SETTINGS_MAX_CONCURRENT_STREAMS is 1, so
+//! that a row that breaks its connection affects no other row. [`super::scripted_upstream`] selects the scripts; the
+//! steps are in [`super::script`].
 
 use std::io;
 use std::sync::Arc;
@@ -24,13 +23,13 @@ use super::frames::{frame_type, setting_id, settings_frame};
 use super::recorder::{PeerClose, RecordedHead, RecordedRequest, Recorder, append_capped};
 use super::script::{Script, UpstreamStep};
 
-/// Stands in a script for the stream of the request, in a frame's head or in what it holds.
+/// Placeholder for the stream identifier of the request, in frame headers and payloads.
 pub const STREAM_PLACEHOLDER: u32 = 0x7fff_fffd;
 
-/// Chooses what is played.
+/// Chooses the script for a request.
 pub(super) type ScriptChooser = dyn Fn(&RecordedHead) -> Script + Send + Sync;
 
-/// Serves one connection to its end.
+/// Serves one connection until it closes.
 pub(super) async fn serve_connection(stream: TcpStream, choose: &ScriptChooser, recorder: Arc<Recorder>) {
     let _ = stream.set_nodelay(true);
     let connection_index = recorder.add_connection();
@@ -66,23 +65,23 @@ pub(super) async fn serve_connection(stream: TcpStream, choose: &ScriptChooser, 
         };
         let (script, finished) = (choose(&head), finished.clone());
         tasks.spawn(async move {
-            // A step that is impossible ends the connection, as it does in HTTP/1.
+            // A step that fails ends the connection, as on HTTP/1.
             if !matches!(player.run(&script).await, Ok(true)) {
                 let _ = finished.send(()).await;
             }
-            // Gone only now: for the library its stream is open for as long.
+            // Dropped last: dropping it earlier makes the library reset the stream.
             drop(respond);
         });
     }
 }
 
-/// Larger than any window, so that nobody waits for the pipe.
+/// Larger than any flow-control window, so that the pipe never blocks.
 const PIPE_CAPACITY: usize = 1024 * 1024;
 
-/// The way out.
+/// The sending side of the connection, shared by the library's output and the scripts.
 struct SharedWriter {
     stream: Mutex<OwnedWriteHalf>,
-    /// Of the library nothing goes out any more.
+    /// Discard the library's output.
     acks_suppressed: AtomicBool,
 }
 
@@ -106,7 +105,7 @@ async fn forward_input(
             entry.peer_close = entry.peer_close.or(peer_close);
         });
         if peer_close.is_some() || library_input.write_all(&buffer).await.is_err() {
-            // The library sees the end too.
+            // Signal the close to the library, too.
             let _ = library_input.shutdown().await;
             return;
         }
@@ -114,9 +113,9 @@ async fn forward_input(
     }
 }
 
-/// Lets out what the library says about the connection, frame by frame, with a greeting of ours.
+/// Forwards the library's SETTINGS, PING and WINDOW_UPDATE frames; replaces its first SETTINGS.
 async fn forward_output(mut library_output: ReadHalf<DuplexStream>, writer: Arc<SharedWriter>) {
-    let mut greeted = false;
+    let mut settings_sent = false;
     loop {
         let mut head = [0; 9];
         if library_output.read_exact(&mut head).await.is_err() {
@@ -129,24 +128,24 @@ async fn forward_output(mut library_output: ReadHalf<DuplexStream>, writer: Arc<
         if library_output.read_exact(payload).await.is_err() {
             return;
         }
-        if frame_type == frame_type::SETTINGS && !std::mem::replace(&mut greeted, true) {
+        if frame_type == frame_type::SETTINGS && !std::mem::replace(&mut settings_sent, true) {
             complete = settings_frame(&[(setting_id::MAX_CONCURRENT_STREAMS, 1)]);
         }
-        let passes =
+        let forwards =
             matches!(frame_type, frame_type::SETTINGS | frame_type::PING | frame_type::WINDOW_UPDATE)
                 && !writer.acks_suppressed.load(Ordering::Acquire);
-        if passes && writer.stream.lock().await.write_all(&complete).await.is_err() {
+        if forwards && writer.stream.lock().await.write_all(&complete).await.is_err() {
             return;
         }
     }
 }
 
-/// A head in the form of HTTP/1, for the record.
+/// The request headers in HTTP/1 form, for the recording.
 fn http1_head(parts: &http::request::Parts) -> Vec<u8> {
     let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
     let mut text = format!("{} {target} HTTP/2\r\n", parts.method).into_bytes();
-    for (stream_id, value) in &parts.headers {
-        text.extend_from_slice(stream_id.as_str().as_bytes());
+    for (name, value) in &parts.headers {
+        text.extend_from_slice(name.as_str().as_bytes());
         text.extend_from_slice(b": ");
         text.extend_from_slice(value.as_bytes());
         text.extend_from_slice(b"\r\n");
@@ -155,7 +154,7 @@ fn http1_head(parts: &http::request::Parts) -> Vec<u8> {
     text
 }
 
-/// Plays for one stream.
+/// Runs the script of one stream.
 struct StreamPlayer {
     stream: u32,
     body: RecvStream,
@@ -165,11 +164,11 @@ struct StreamPlayer {
 }
 
 impl StreamPlayer {
-    /// Says whether the connection serves on.
+    /// Runs the script. Returns whether the connection stays open.
     async fn run(&mut self, script: &[UpstreamStep]) -> io::Result<bool> {
         for step in script {
             match step {
-                // The library has read it, and knows no other way to answer 100 than as part of a script.
+                // The library has already read the headers. The other steps have no HTTP/2 form.
                 UpstreamStep::ReadRequestHead
                 | UpstreamStep::SendContinue
                 | UpstreamStep::EchoBody
@@ -202,11 +201,11 @@ impl StreamPlayer {
                 UpstreamStep::OpenGate(gate) => gate.open(),
                 UpstreamStep::SuppressAcks => self.writer.acks_suppressed.store(true, Ordering::Release),
                 UpstreamStep::ShutdownWrite => self.writer.stream.lock().await.shutdown().await?,
-                // Others of its connection are served meanwhile; it ends with them.
+                // Keep the stream pending; the task ends with the connection.
                 UpstreamStep::ReadUntilClose | UpstreamStep::Stall => std::future::pending().await,
                 UpstreamStep::Close => {
                     self.writer.stream.lock().await.shutdown().await?;
-                    // Until the other side has left, so that no unread byte turns the FIN into a reset.
+                    // Wait until the peer closes, so that no unread byte turns the FIN into a reset.
                     let peer_close = || self.recorder.peer_has_closed(self.connection_index);
                     let mut attempts = 100;
                     while !peer_close() && attempts > 0 {
@@ -226,7 +225,7 @@ impl StreamPlayer {
         Ok(true)
     }
 
-    /// The length of the next piece of the request body; its window is opened again.
+    /// Reads the next part of the request body, releases its flow-control credit, and returns its length.
     async fn next_body_chunk(&mut self) -> io::Result<Option<usize>> {
         let chunk = match self.body.data().await {
             Some(chunk) => Some(chunk.map_err(io::Error::other)?),
@@ -249,7 +248,7 @@ impl StreamPlayer {
         self.writer.stream.lock().await.write_all(&self.with_stream_id(bytes)).await
     }
 
-    /// With this stream in every place of [`STREAM_PLACEHOLDER`].
+    /// Replaces every [`STREAM_PLACEHOLDER`] with the stream identifier.
     fn with_stream_id(&self, bytes: &Bytes) -> Bytes {
         let (placeholder, stream_id) = (STREAM_PLACEHOLDER.to_be_bytes(), self.stream.to_be_bytes());
         let mut replaced = Vec::with_capacity(bytes.len());

@@ -1,4 +1,4 @@
-//! The scripted upstream against a plain client: it must do what its scripts say, or no test above it means anything.
+//! Tests the scripted upstream with a plain client: all other fault tests depend on it.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};

@@ -1,7 +1,6 @@
-//! What the misbehaving upstream does well: the paths that show that a gateway leaves good traffic alone.
+//! Valid responses of the faulty upstream, to show that the gateway forwards them unchanged.
 //!
-//! The counterpart of [`super::upstream_faults`]. Nothing here is an error that would be replaced, but for unknown paths, which get
-//! the HTML page that a web server would send.
+//! The counterpart of [`super::upstream_faults`]. Unknown paths get an HTML 404, which the gateway replaces.
 
 use std::time::Duration;
 
@@ -10,28 +9,24 @@ use bytes::Bytes;
 use super::recorder::RecordedHead;
 use super::script::{Script, UpstreamStep, http_response, write_bytes};
 
-/// A path that works.
+/// A path with a valid response.
 #[derive(Clone, Copy, Debug)]
 pub struct SuccessRoute {
-    /// The path to ask for.
+    /// The request path.
     pub path: &'static str,
-    /// What it shows, in one line.
+    /// The response, in one line.
     pub description: &'static str,
-    /// The status that the client gets.
+    /// The status code that the client receives.
     pub status: u16,
 }
 
-/// The paths worth showing. [`success_script`] serves them, and `/status/N` and `/bytes/N` for any number.
+/// The paths that `demo` lists. [`success_script`] also serves `/status/N` and `/bytes/N` for any number.
 pub const fn success_routes() -> &'static [SuccessRoute] {
     &[
-        SuccessRoute { path: "/ok", description: "a JSON answer", status: 200 },
+        SuccessRoute { path: "/ok", description: "a JSON response", status: 200 },
         SuccessRoute { path: "/stream", description: "ten chunks, one every 200 ms", status: 200 },
-        SuccessRoute {
-            path: "/echo",
-            description: "sends the request body back while it arrives",
-            status: 200,
-        },
-        SuccessRoute { path: "/bytes/1000000", description: "a million bytes", status: 200 },
+        SuccessRoute { path: "/echo", description: "echoes the request body while it arrives", status: 200 },
+        SuccessRoute { path: "/bytes/1000000", description: "1,000,000 bytes", status: 200 },
         SuccessRoute { path: "/created", description: "201 with a Location", status: 201 },
         SuccessRoute { path: "/no-content", description: "204", status: 204 },
         SuccessRoute { path: "/not-modified", description: "304", status: 304 },
@@ -39,7 +34,7 @@ pub const fn success_routes() -> &'static [SuccessRoute] {
     ]
 }
 
-/// What is played for a request that asks for no fault.
+/// The script for a request that selects no fault.
 pub fn success_script(request: &RecordedHead) -> Script {
     let path = request.path();
     if path == "/echo" {
@@ -82,7 +77,7 @@ fn response_steps(path: &str) -> Script {
     }
 }
 
-/// `/status/N`: that status with an HTML page. `/bytes/N`: a body of so many bytes. Anything else is an HTML 404.
+/// `/status/N`: status N with an HTML page. `/bytes/N`: a body of N bytes. Any other path: an HTML 404.
 fn parameterised_response(path: &str) -> Script {
     if let Some(size) = path_number(path, "/bytes/") {
         let head = format!(
@@ -110,7 +105,7 @@ fn path_number(path: &str, prefix: &str) -> Option<u64> {
     path.strip_prefix(prefix)?.parse().ok()
 }
 
-/// The head that GET would get and nothing after it.
+/// The response headers of the corresponding GET, without a body.
 fn head_response(path: &str) -> Bytes {
     let status = path_number(path, "/status/").filter(|status| (200..600).contains(status));
     let route_status =
@@ -125,5 +120,5 @@ fn head_response(path: &str) -> Bytes {
     format!("HTTP/1.1 {status} Of That Name\r\ncontent-type: application/json\r\n{length}\r\n").into()
 }
 
-/// 1,024 bytes of text: what `/bytes/N` is made of, so that a test can check a download byte for byte.
+/// 1,024 bytes of text, repeated in the body of `/bytes/N`, so that a test can check a download byte for byte.
 pub const PATTERN: &str = include_str!("pattern.txt");

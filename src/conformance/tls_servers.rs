@@ -1,8 +1,8 @@
-//! Servers that speak TLS and show a certificate that is not good, each in another way.
+//! TLS servers, each with a different flaw in its certificate.
 //!
-//! Certificates are made when the servers start and are gone with them. Whom to trust so that exactly the flaw is left is
-//! told by [`TlsServers::ca_pem`], under which name by [`SERVER_NAME`]. Nobody is served: who comes through a handshake after
-//! all gets no answer. What goes wrong before or instead of a handshake is a matter for scripts ([`super::script`]).
+//! The certificates are generated at the start. A client that trusts [`TlsServers::ca_pem`] and expects [`SERVER_NAME`]
+//! sees exactly one flaw. After a successful handshake a server reads and sends nothing. Failures before or instead of
+//! a handshake are scripts ([`super::script`]).
 
 use std::io;
 use std::net::SocketAddr;
@@ -18,28 +18,28 @@ use tokio::runtime::Builder;
 use tokio::sync::oneshot;
 use tokio_rustls::TlsAcceptor;
 
-/// The name that these servers should be certified for.
+/// The name that clients expect in the certificates.
 pub const SERVER_NAME: &str = "upstream.test";
 
-/// What is wrong with a certificate.
+/// The flaw of a certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CertificateFlaw {
-    /// Nothing.
+    /// The certificate is valid.
     None,
-    /// Its time is over.
+    /// It has expired.
     Expired,
-    /// Its time has not come.
+    /// It is not yet valid.
     NotYetValid,
-    /// It is for somebody else.
+    /// It is issued for another name.
     WrongName,
-    /// It is signed by its own key.
+    /// It is self-signed.
     SelfSigned,
-    /// It is signed by an authority that nobody knows.
+    /// It is issued by an unknown authority.
     UnknownIssuer,
 }
 
 impl CertificateFlaw {
-    /// Every one, in the order of the servers.
+    /// All flaws, in the order of the servers.
     pub const ALL: [CertificateFlaw; 6] = [
         CertificateFlaw::None,
         CertificateFlaw::Expired,
@@ -59,7 +59,7 @@ pub struct TlsServers {
 }
 
 impl TlsServers {
-    /// Starts them. Fails when the system gives no ports or no random bits.
+    /// Starts the servers. Fails if the system is out of ports or random numbers.
     pub fn start() -> io::Result<TlsServers> {
         let (trusted, untrusted) = (certificate_issuer("rehearsal")?, certificate_issuer("nobody")?);
         let runtime = Builder::new_current_thread().enable_all().build()?;
@@ -85,15 +85,15 @@ impl TlsServers {
         Ok(TlsServers { ca_pem: trusted.pem(), addresses, stop: Some(stop), thread: Some(thread) })
     }
 
-    /// The certificate of the authority to trust, as a PEM file holds it.
+    /// The PEM certificate of the authority to trust.
     pub fn ca_pem(&self) -> &str {
         &self.ca_pem
     }
 
-    /// Where the server with this flaw is.
+    /// The address of the server with this flaw.
     pub fn address(&self, flaw: CertificateFlaw) -> SocketAddr {
-        let found = CertificateFlaw::ALL.iter().zip(self.addresses).find(|(trusted, _)| **trusted == flaw);
-        found.map_or(SocketAddr::from(([127, 0, 0, 1], 0)), |(_, address)| address)
+        let server = CertificateFlaw::ALL.iter().zip(self.addresses).find(|(other, _)| **other == flaw);
+        server.map_or(SocketAddr::from(([127, 0, 0, 1], 0)), |(_, address)| address)
     }
 }
 
@@ -120,7 +120,7 @@ async fn handshake(stream: TcpStream, acceptor: TlsAcceptor) {
             let mut discarded = [0; 1024];
             while let Ok(1..) = stream.read(&mut discarded).await {}
         }
-        // The alert that says why has left; what comes behind it is read, so that it is not overtaken by a reset.
+        // The alert was sent. Read the remaining input, so that a reset does not discard the alert.
         Err((_, mut stream)) => {
             let _ = stream.shutdown().await;
             let mut discarded = [0; 1024];

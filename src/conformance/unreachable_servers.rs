@@ -1,7 +1,7 @@
-//! Servers that are not there: an address that refuses, and one that never accepts.
+//! Unreachable servers: a port that refuses connections, and one whose backlog is full.
 //!
-//! Both hold a real loopback port for as long as they live, so that nobody else can get it in the meantime. What a
-//! gateway should answer for them is in [`super::upstream_faults`].
+//! Both hold a loopback port until they are dropped, so that no other process can use it. The expected responses of a
+//! gateway are in [`super::upstream_faults`].
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use socket2::{Domain, SockAddr, Socket, Type};
 
-/// A port that is taken but not listened on: every connection is refused.
+/// A port that is bound but not listening: every connection is refused.
 #[derive(Debug)]
 pub struct RefusingPort {
     address: SocketAddr,
@@ -17,19 +17,19 @@ pub struct RefusingPort {
 }
 
 impl RefusingPort {
-    /// Takes a port. Fails when the system gives none.
+    /// Binds a port. Fails if the system is out of ports.
     pub fn start() -> io::Result<RefusingPort> {
         let (socket, address) = bind_loopback()?;
         Ok(RefusingPort { address, _socket: socket })
     }
 
-    /// Where connections are refused.
+    /// The address that refuses connections.
     pub const fn address(&self) -> SocketAddr {
         self.address
     }
 }
 
-/// A port whose queue of unaccepted connections is full: a further connection attempt gets no answer at all.
+/// A port whose accept queue is full: further connection attempts get no reply.
 #[derive(Debug)]
 pub struct FullBacklog {
     address: SocketAddr,
@@ -38,7 +38,7 @@ pub struct FullBacklog {
 }
 
 impl FullBacklog {
-    /// Takes a port and fills its queue. Fails when the system gives no port, or takes connections without end.
+    /// Binds a port and fills its accept queue. Fails if the system is out of ports, or if the queue does not fill up.
     pub fn start() -> io::Result<FullBacklog> {
         let (listener, address) = bind_loopback()?;
         // The kernel makes this a queue of one.
@@ -48,7 +48,7 @@ impl FullBacklog {
         for _ in 0..MAX_PENDING {
             let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
             let connected = socket.connect_timeout(&target, CONNECT_TIMEOUT);
-            // Kept even when it got no answer: its own repeated attempts keep the queue full.
+            // Keep the socket even without a reply: its SYN retries keep the queue full.
             waiting.push(socket);
             if connected.is_err() {
                 return Ok(FullBacklog { address, _listener: listener, _waiting: waiting });
@@ -57,7 +57,7 @@ impl FullBacklog {
         Err(io::Error::other("the queue of a listening socket cannot be filled on this system"))
     }
 
-    /// Where connections get no answer.
+    /// The address that does not reply to connection attempts.
     pub const fn address(&self) -> SocketAddr {
         self.address
     }
@@ -71,10 +71,10 @@ fn bind_loopback() -> io::Result<(Socket, SocketAddr)> {
     Ok((socket, address))
 }
 
-/// On loopback an answer takes microseconds; this long without one means that the queue is full.
+/// A connect on loopback takes microseconds; a timeout means that the queue is full.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(150);
 
-/// More than a queue of one can take.
+/// More connections than a queue of one accepts.
 const MAX_PENDING: usize = 16;
 
 #[cfg(test)]

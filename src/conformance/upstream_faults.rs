@@ -1,8 +1,8 @@
-//! The table of upstream faults: what the upstream does, and exactly what should come of it.
+//! The table of upstream faults: what the upstream sends, and the exact expected outcome.
 //!
-//! One row per fault, told once for tests, `demo`, `rehearse` and the documentation. A row says what is sent on the wire
-//! and what the contract demands; it does not know how a gateway gets there. Codes are plain numbers here: this table is
-//! the expectation that the policy is held against, so it must not be computed by the policy.
+//! One row per fault, shared by tests, `demo`, `verify` and the documentation. A row holds the bytes on the wire and
+//! the outcome that the contract requires. Status codes are literals: the error policy is tested against this table, so
+//! the table must not be computed by the policy.
 
 mod connection;
 mod content_coding;
@@ -25,47 +25,48 @@ use crate::contract::{Cause, RequestSent};
 
 use super::script::{Script, UpstreamStep};
 
-/// One way in which an upstream breaks.
+/// One upstream fault.
 #[derive(Clone, Debug)]
 pub struct UpstreamFault {
-    /// Stable name; `/NAME` is the path under which the misbehaving upstream plays it.
+    /// Stable name; the faulty upstream serves the fault at `/NAME`.
     pub name: &'static str,
-    /// What happens, in one line.
+    /// What the upstream does, in one line.
     pub description: &'static str,
-    /// Which sort of fault it is.
+    /// Section of the documentation.
     pub category: FaultCategory,
-    /// What a client asks to see it.
+    /// The request that triggers the fault.
     pub request: FaultRequest,
-    /// Which kind of address it happens at.
+    /// The server that has the fault.
     pub server_kind: ServerKind,
-    /// What a scripted address plays; empty elsewhere.
+    /// The script of a scripted server; empty for other servers.
     pub script: Script,
-    /// What the client gets.
+    /// What the client receives.
     pub outcome: FaultOutcome,
-    /// Which message is in a replaced body.
+    /// The expected message of a replaced body.
     pub expected_message: ExpectedMessage,
-    /// Fields of the upstream that must reach the client.
+    /// Upstream header fields that must reach the client.
     pub kept_headers: &'static [(&'static str, &'static str)],
-    /// Fields of the upstream that must not reach the client.
+    /// Upstream header fields that must not reach the client.
     pub removed_headers: &'static [&'static str],
-    /// The interim responses before the answer.
+    /// The interim responses before the final one.
     pub interim_statuses: &'static [u16],
-    /// The body of a response that passes, or the whole of which an aborted one is the beginning.
+    /// The body of a forwarded response. For a truncated response: the complete body, of which the client receives a
+    /// prefix.
     pub body: Bytes,
-    /// The least that may be said about the request having reached the upstream; saying more is true as well.
+    /// The minimum `request_sent` that the gateway may report; a higher value is also correct.
     pub min_request_sent: RequestSent,
 }
 
-/// What a client asks.
+/// The request that triggers a fault.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FaultRequest {
     /// The method.
     pub method: &'static str,
-    /// Further fields, each line with its CRLF.
+    /// Additional header fields, each line with its CRLF.
     pub header_lines: &'static str,
     /// The body; empty for none.
     pub body: Bytes,
-    /// How often, one after the other; the last answer is the one that the row tells of. The others are 200.
+    /// Number of sequential requests. The row describes the last response; the earlier ones are 200.
     pub count: u32,
 }
 
@@ -74,47 +75,47 @@ impl FaultRequest {
         FaultRequest { method, header_lines: "", body: Bytes::new(), count: 1 }
     }
 
-    /// One GET without a body or fields: what `curl URL` asks.
+    /// Whether this is a single GET without a body or header fields, as `curl URL` sends it.
     pub fn is_plain_get(&self) -> bool {
         *self == FaultRequest::single("GET")
     }
 }
 
-/// The sorts of faults, in the order in which they are told.
+/// Categories of upstream faults, in documentation order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum FaultCategory {
-    /// There is no connection, or one that is of no use.
+    /// The connection fails before a request is sent.
     Connect,
-    /// TLS with the server comes to nothing.
+    /// The TLS handshake fails.
     Tls,
-    /// The response head does not come, or not whole.
+    /// The response headers are missing or incomplete.
     MissingHeaders,
-    /// What comes is no response head.
+    /// The response headers are malformed.
     MalformedHeaders,
-    /// The end of the body is not told clearly.
+    /// The body framing is ambiguous or invalid.
     Framing,
-    /// 1xx responses, and statuses without a body.
+    /// 1xx responses, and final responses without a body.
     Interim,
-    /// The request asks to change to WebSocket.
+    /// The response to a WebSocket upgrade is invalid.
     Upgrade,
-    /// A kept connection that fails under a request, or carries too much.
+    /// A pooled connection fails, or receives extra bytes.
     PooledConnection,
-    /// An error status.
+    /// An error status with an HTML page.
     Status,
     /// The body of an error.
     ErrorBody,
     /// The content coding of an error.
     ContentCoding,
-    /// The fields of an error.
+    /// The header fields of an error.
     HeaderFields,
-    /// The body breaks after the head has left.
+    /// The response is truncated after its headers were sent.
     TruncatedBody,
-    /// The server speaks HTTP/2, and breaks it or breaks off.
+    /// HTTP/2 errors, and HTTP/2 responses that are truncated.
     Http2,
 }
 
 impl FaultCategory {
-    /// Every kind, in order.
+    /// All categories, in documentation order.
     pub const ALL: [FaultCategory; 14] = [
         FaultCategory::Connect,
         FaultCategory::Tls,
@@ -132,82 +133,82 @@ impl FaultCategory {
         FaultCategory::Http2,
     ];
 
-    /// What the upstream does, for a heading.
+    /// The heading of the category in the documentation.
     pub const fn title(self) -> &'static str {
         match self {
-            FaultCategory::Connect => "No connection, or one that is of no use",
-            FaultCategory::Tls => "TLS that comes to nothing",
-            FaultCategory::MissingHeaders => "The response head does not come, or not whole",
-            FaultCategory::MalformedHeaders => "What comes is no HTTP response",
-            FaultCategory::Framing => "The end of the body is not told clearly",
-            FaultCategory::Interim => "Interim responses, and responses without a body",
-            FaultCategory::Upgrade => "A request to change to WebSocket that comes to nothing",
-            FaultCategory::PooledConnection => "Kept connections that fail, or carry too much",
-            FaultCategory::Status => "An error status with an HTML page",
-            FaultCategory::ErrorBody => "Errors with a body of another shape",
-            FaultCategory::ContentCoding => "Errors with a coded body",
-            FaultCategory::HeaderFields => "Fields on errors",
-            FaultCategory::TruncatedBody => "A body that breaks after the head has left",
-            FaultCategory::Http2 => "HTTP/2 that breaks, or breaks off",
+            FaultCategory::Connect => "Connection failures",
+            FaultCategory::Tls => "TLS failures",
+            FaultCategory::MissingHeaders => "Missing or incomplete response headers",
+            FaultCategory::MalformedHeaders => "Malformed HTTP responses",
+            FaultCategory::Framing => "Ambiguous or invalid body framing",
+            FaultCategory::Interim => "Interim responses and responses without a body",
+            FaultCategory::Upgrade => "Failed WebSocket upgrades",
+            FaultCategory::PooledConnection => "Failures of pooled connections",
+            FaultCategory::Status => "Error statuses with an HTML page",
+            FaultCategory::ErrorBody => "Error bodies",
+            FaultCategory::ContentCoding => "Compressed error bodies",
+            FaultCategory::HeaderFields => "Header fields of errors",
+            FaultCategory::TruncatedBody => "Response truncated after the headers were sent",
+            FaultCategory::Http2 => "HTTP/2 failures",
         }
     }
 }
 
-/// What an upstream must not let anybody know: the name of a machine. It stands wherever the rows have room for it (in
-/// reasons, fields and bodies), and never in a message that is kept, so that no error may ever hold it.
+/// An internal host name that must never reach a client in an error. The rows put it in reason phrases, header fields
+/// and bodies, but never in a message that the gateway keeps: any error that contains it is a leak.
 pub const INTERNAL_HOSTNAME: &str = "db-7.internal";
 
-/// What [`ServerKind::Pooled`] answers to the first request of a connection.
+/// The body of [`ServerKind::Pooled`]'s response to the first request of a connection.
 pub(super) const POOLED_BODY: &str = "good";
 
-/// Which kind of server plays a fault.
+/// The kind of server that has a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ServerKind {
-    /// One that reads the request and plays the script.
+    /// Reads the request and runs the script.
     Scripted,
-    /// One that answers the first request of each connection well, and plays the script for all others on it. A row
-    /// of this place needs an upstream of its own in the configuration, so that its connection is nobody else's.
+    /// Responds with 200 to the first request of each connection and runs the script for later ones. It needs a
+    /// separate upstream in the configuration, so that rows do not share its connections.
     Pooled,
-    /// One that accepts and closes without reading.
+    /// Accepts and closes without reading.
     Closing,
-    /// A port that refuses.
+    /// Refuses connections.
     Refusing,
-    /// A port whose backlog is full.
+    /// Has a full backlog: connection attempts time out.
     FullBacklog,
-    /// One that speaks HTTP/2 without TLS, reads the request and plays the script.
+    /// HTTP/2 without TLS: reads the request and runs the script.
     Http2Scripted,
-    /// One that should speak HTTP/2, accepts and says nothing.
+    /// Configured for HTTP/2; accepts and sends nothing.
     Http2Silent,
-    /// One that should, accepts and closes.
+    /// Configured for HTTP/2; accepts and closes.
     Http2Closing,
-    /// One that should, and speaks HTTP/1.1.
+    /// Configured for HTTP/2; responds in HTTP/1.1.
     Http1InsteadOfHttp2,
-    /// One that speaks TLS with a good certificate, and should not.
+    /// Configured for plain HTTP; expects TLS, with a valid certificate.
     UnexpectedTls,
-    /// One whose certificate is over.
+    /// TLS with an expired certificate.
     ExpiredCertificate,
-    /// One whose certificate is not valid yet.
+    /// TLS with a certificate that is not yet valid.
     NotYetValidCertificate,
-    /// One whose certificate is for another name.
+    /// TLS with a certificate for another name.
     WrongNameCertificate,
-    /// One whose certificate is signed by itself.
+    /// TLS with a self-signed certificate.
     SelfSignedCertificate,
-    /// One whose certificate is signed by a stranger.
+    /// TLS with a certificate from an unknown authority.
     UnknownIssuer,
-    /// One that should speak TLS, and speaks plain HTTP.
+    /// Configured for TLS; responds in plain HTTP.
     PlaintextInsteadOfTls,
-    /// One that answers a handshake with an alert.
+    /// Rejects the TLS handshake with an alert.
     TlsAlert,
-    /// One that closes inside a handshake.
+    /// Closes inside the TLS handshake.
     TlsClosed,
-    /// One that resets inside a handshake.
+    /// Resets inside the TLS handshake.
     TlsReset,
-    /// One that falls silent inside a handshake.
+    /// Stalls inside the TLS handshake.
     TlsStalled,
 }
 
 impl ServerKind {
-    /// Every place.
+    /// All kinds.
     pub const ALL: [ServerKind; 20] = [
         ServerKind::Scripted,
         ServerKind::Pooled,
@@ -231,12 +232,12 @@ impl ServerKind {
         ServerKind::TlsStalled,
     ];
 
-    /// Whether it plays scripts.
+    /// Whether the server runs the script of the row.
     pub const fn runs_scripts(self) -> bool {
         matches!(self, ServerKind::Scripted | ServerKind::Pooled | ServerKind::Http2Scripted)
     }
 
-    /// Whether it has to be spoken to in HTTP/2, without being asked (`http2: always`).
+    /// Whether its upstream must be configured with prior-knowledge HTTP/2 (`http2: always`).
     pub const fn requires_http2(self) -> bool {
         matches!(
             self,
@@ -247,7 +248,7 @@ impl ServerKind {
         )
     }
 
-    /// Whether it has to be spoken to in TLS (`https://`).
+    /// Whether its upstream must be configured with TLS (`https://`).
     pub const fn requires_tls(self) -> bool {
         self.has_invalid_certificate()
             || matches!(
@@ -260,7 +261,7 @@ impl ServerKind {
             )
     }
 
-    /// Whether it is its certificate that is not good.
+    /// Whether the fault is an invalid certificate.
     pub const fn has_invalid_certificate(self) -> bool {
         matches!(
             self,
@@ -272,7 +273,7 @@ impl ServerKind {
         )
     }
 
-    /// The name of its upstream in a configuration.
+    /// The name of its upstream in the generated configuration.
     pub const fn upstream_name(self) -> &'static str {
         match self {
             ServerKind::Scripted => "scripted",
@@ -299,32 +300,32 @@ impl ServerKind {
     }
 }
 
-/// What the client gets.
+/// What the client receives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FaultOutcome {
-    /// A new body under this code.
+    /// A local reply with the documented body.
     LocalReply {
-        /// The status.
+        /// The status code.
         code: u16,
-        /// The reason that is counted and logged.
+        /// The reason for the reply, which is counted and logged.
         reason: ReplyReason,
     },
-    /// The upstream's own response as received.
+    /// The upstream's response.
     Forwarded {
-        /// The status.
+        /// The status code.
         code: u16,
     },
-    /// The head has left; the message is visibly cut.
+    /// A truncated response: its headers were sent before the fault.
     Aborted {
-        /// The status that had left.
+        /// The status code that was sent.
         code: u16,
-        /// The cause that is counted.
+        /// The counted cause.
         cause: Cause,
     },
 }
 
 impl FaultOutcome {
-    /// The status that the client sees.
+    /// The status code that the client receives.
     pub const fn status(self) -> u16 {
         match self {
             FaultOutcome::LocalReply { code, .. }
@@ -344,31 +345,31 @@ impl FaultOutcome {
     }
 }
 
-/// Why an answer was made.
+/// The reason for a local reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReplyReason {
-    /// Nothing usable came.
+    /// The upstream sent no usable response.
     Fault(Cause),
-    /// The upstream answered this status.
+    /// The upstream responded with this error status.
     Status(u16),
 }
 
-/// Which message stands in a replaced body.
+/// The expected message of a local reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExpectedMessage {
-    /// The contract's text of the code.
+    /// The contract's default message of the code.
     ContractDefault,
-    /// The upstream's own.
+    /// The upstream's message.
     FromUpstream(&'static str),
 }
 
 impl UpstreamFault {
-    /// The path under which it is played.
+    /// The path of the fault on the faulty upstream.
     pub fn path(&self) -> String {
         format!("/{}", self.name)
     }
 
-    /// The client's connection serves further requests afterwards.
+    /// Whether the client connection stays open after the response.
     pub const fn keeps_client_connection(&self) -> bool {
         !matches!(self.outcome, FaultOutcome::Aborted { .. })
     }
@@ -384,12 +385,12 @@ impl UpstreamFault {
     }
 }
 
-/// The whole table, in the order in which it is shown: from the connection to the end of the body.
+/// All upstream faults in documentation order, from the connection to the end of the body.
 pub fn upstream_faults() -> Vec<UpstreamFault> {
     TABLE.clone()
 }
 
-/// Made once: some of its bodies are large.
+/// Built once: some bodies are large.
 static TABLE: LazyLock<Vec<UpstreamFault>> = LazyLock::new(|| {
     [
         with_category(FaultCategory::Connect, connection::connect_failures()),
@@ -414,7 +415,7 @@ fn with_category(category: FaultCategory, rows: Vec<UpstreamFault>) -> Vec<Upstr
     rows.into_iter().map(|row| UpstreamFault { category, ..row }).collect()
 }
 
-/// A row with the usual rest: played by the scripted upstream, which reads the whole request.
+/// A row with default values: a GET to the scripted server, which reads the whole request.
 fn fault_row(name: &'static str, description: &'static str, outcome: FaultOutcome) -> UpstreamFault {
     UpstreamFault {
         name,
@@ -451,7 +452,7 @@ fn after_request(steps: Vec<UpstreamStep>) -> Script {
         .collect()
 }
 
-/// A response that passes with this body.
+/// A response that is forwarded with this body.
 fn forwarded_row(
     name: &'static str,
     description: &'static str,

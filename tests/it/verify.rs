@@ -117,11 +117,11 @@ fn verify_uses_the_choices_of_the_configuration() {
     let passed = |expected: &str| ("passed".to_owned(), expected.to_owned());
     assert_eq!(row("refused", "quiet"), passed("503 connection_refused"));
     assert_eq!(row("status-500", "quiet"), passed("504 upstream_response"));
-    assert_eq!(row("status-500", "own"), passed("500 of the upstream"));
-    assert_eq!(row("status-500", "watched"), passed("500 of the upstream"));
+    assert_eq!(row("status-500", "own"), passed("500 from the upstream"));
+    assert_eq!(row("status-500", "watched"), passed("500 from the upstream"));
     assert_eq!(row("h2-reset-cancel", "calls"), passed("504 connection_terminated"));
     assert_eq!(row("h2-no-settings", "calls"), passed("504 connection_timeout"));
-    assert_eq!(row("h2-no-end", "calls"), passed("200, cut: connection_read_timeout"));
+    assert_eq!(row("h2-no-end", "calls"), passed("200, truncated: connection_read_timeout"));
     assert_eq!(row("h2-goaway-and-close", "vault"), passed("504 connection_terminated"));
     assert_eq!(row("tls-expired", "vault"), passed("504 tls_certificate_error"));
     assert_eq!(row("tls-stall", "vault"), passed("504 tls_timeout"));
@@ -165,12 +165,12 @@ fn verify_names_every_broken_contract_case() {
         let found = failed.iter().find(|(name, _)| *name == fault);
         found.unwrap_or_else(|| panic!("{fault} is not reported: {failed:?}")).1
     };
-    assert_eq!(reason("status-502"), "an error whose Content-Type is text/html, not application/json");
-    assert_eq!(reason("status-503"), "a 503 without a Retry-After");
-    assert!(reason("close-before-head").starts_with("no answer within "), "{failed:?}");
-    assert_eq!(reason("cut-body"), "a broken response that is not visibly cut");
-    assert_eq!(reason("two-spaces"), "an error whose Content-Type is text/html, not application/json");
-    assert_eq!(reason("slow-head"), "the connection is about to close and does not say so");
+    assert_eq!(reason("status-502"), "expected Content-Type application/json, got text/html");
+    assert_eq!(reason("status-503"), "503 without a valid Retry-After");
+    assert!(reason("close-before-head").starts_with("no response within "), "{failed:?}");
+    assert_eq!(reason("cut-body"), "expected a truncated response, got a complete one");
+    assert_eq!(reason("two-spaces"), "expected Content-Type application/json, got text/html");
+    assert_eq!(reason("slow-head"), "expected Connection: close in the response");
     assert_eq!(failed.len(), 6, "{failed:?}");
     assert_eq!(rows(&report, "flaky"), []);
 }
@@ -193,7 +193,7 @@ fn rows_that_fail_once_are_flaky_and_exit_1() {
     let flaky = rows(&report, "flaky");
     let names: HashSet<&str> = flaky.iter().map(|(name, _)| *name).collect();
     assert_eq!(names, HashSet::from(SPOILED), "{flaky:?}");
-    assert!(flaky.contains(&("status-503", "a 503 without a Retry-After")), "{flaky:?}");
+    assert!(flaky.contains(&("status-503", "503 without a valid Retry-After")), "{flaky:?}");
     assert_eq!((status, &report["passed"]), (Some(1), &Value::from(false)));
     assert_eq!(report["summary"]["flaky"], SPOILED.len());
 }
@@ -222,7 +222,7 @@ fn verify_detects_metrics_that_differ_from_client_counts() {
     assert_eq!((status, &report["passed"]), (Some(1), &Value::from(false)));
     let failed = rows(&report, "failed");
     let reason = |account: &str| failed.iter().find(|(name, _)| *name == account).map(|(_, reason)| *reason);
-    let seen = |account| reason(account).unwrap_or_default().starts_with("gateway of scripted: ");
+    let seen = |account| reason(account).unwrap_or_default().starts_with("gateway scripted: ");
     assert!(seen("responses_total") && seen("errors_total"), "{failed:?}");
     assert!(failed.iter().all(|(name, _)| name.ends_with("_total")), "{failed:?}");
 }
@@ -365,7 +365,7 @@ fn verify_without_applicable_rows_fails() {
     let output = process.args(["verify", file.to_str().unwrap()]).output().unwrap();
     let stderr_text = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(
-        (output.status.code(), stderr_text.contains("nothing could be rehearsed")),
+        (output.status.code(), stderr_text.contains("no row could be run")),
         (Some(1), true),
         "{stderr_text}"
     );

@@ -1,7 +1,7 @@
-//! Every fault of a client, against one route.
+//! Runs the HTTP/1 and TLS client faults against one route.
 //!
-//! What a client sends is refused, mostly, before a route is known; the rows that need one use the first that takes
-//! ordinary requests. Which rows do not apply to it is said, never left out in silence.
+//! Most client faults are rejected before routing. The others use the route to which the most rows apply. A row that
+//! does not apply is reported with a reason.
 
 use std::time::Duration;
 
@@ -27,35 +27,38 @@ use crate::http::target::check_path;
 use crate::telemetry::{CloseReason, close_reason::CLIENT_GONE};
 
 pub(super) const CONCURRENCY: usize = 48;
-/// And in a second try.
+/// Concurrency of the second runs.
 pub(super) const RETRY_CONCURRENCY: usize = 4;
-/// No wait is longer, times the load factor.
+/// Timeout of each step, before the load factor.
 pub(super) const RESPONSE_TIMEOUT: Duration = Duration::from_secs(12);
 
-/// Plays those of HTTP/1.
+/// Runs the HTTP/1 client faults.
 pub(super) async fn run_all(
     harness: &Harness,
     target: Option<(RouteProbe, GatewayProfile)>,
 ) -> Vec<ReportRow> {
     let Some((probe, profile)) = target else {
-        return skip_all(client_faults(&GatewayProfile::example()), "no route can be reached");
+        return skip_all(client_faults(&GatewayProfile::example()), "no route accepts an ordinary request");
     };
     let rows = client_faults(&profile);
     run_rows(harness, harness.connect(&harness.client_gateway), &probe, &profile, rows).await
 }
 
-/// Plays those of TLS.
+/// Runs the TLS client faults.
 pub(super) async fn run_tls(
     harness: &Harness,
     target: Option<(RouteProbe, GatewayProfile)>,
 ) -> Vec<ReportRow> {
     let Some((probe, profile)) = target else {
-        return skip_all(client_faults_tls(&GatewayProfile::example()), "no route can be reached");
+        return skip_all(
+            client_faults_tls(&GatewayProfile::example()),
+            "no route accepts an ordinary request",
+        );
     };
     let rows = client_faults_tls(&profile);
     match harness.connect_tls(&harness.client_gateway) {
         Some(connect) => run_rows(harness, connect, &probe, &profile, rows).await,
-        None => skip_all(rows, "no listener speaks TLS"),
+        None => skip_all(rows, "no listener uses TLS"),
     }
 }
 
@@ -85,18 +88,13 @@ async fn run_rows(
         limit,
         check_response: &check,
     };
-    let rows = unhurried(rows, profile, harness.load);
+    let rows = scale_pauses(rows, profile, harness.load);
     let permits = Semaphore::new(CONCURRENCY);
     let run_row = |index: usize| {
         let (rows, context, permits, get) = (&rows, &context, &permits, &get);
         async move {
             let Some(row) = rows.get(index) else {
-                return ReportRow::skipped(
-                    Section::Client,
-                    ("", ""),
-                    None,
-                    "there is no such row".to_owned(),
-                );
+                return ReportRow::skipped(Section::Client, ("", ""), None, "no such row".to_owned());
             };
             if let Some(reason) = skip_reason(harness, probe, profile, row) {
                 return ReportRow::skipped(Section::Client, (row.name, row.description), None, reason);
@@ -119,20 +117,21 @@ async fn run_rows(
     result
 }
 
-/// Pauses are as much longer as the timeouts are: bytes get time to arrive, and what drips until a timeout drips no oftener.
-fn unhurried(mut rows: Vec<ClientFault>, setting: &GatewayProfile, load: LoadFactor) -> Vec<ClientFault> {
-    for act in rows.iter_mut().flat_map(|row| &mut row.steps) {
-        match act {
+/// Scales pauses like the timeouts: data has time to arrive, and slow senders send no more writes before a timeout
+/// fires.
+fn scale_pauses(mut rows: Vec<ClientFault>, profile: &GatewayProfile, load: LoadFactor) -> Vec<ClientFault> {
+    for step in rows.iter_mut().flat_map(|row| &mut row.steps) {
+        match step {
             ClientStep::SendSlowly(_, every) => *every = load.scale(*every),
-            // A longer one outlasts a timeout of the setting, which is scaled already.
-            ClientStep::Pause(time) if *time < setting.write_timeout => *time = load.scale(*time),
+            // Longer pauses are derived from a timeout of the profile, which is already scaled.
+            ClientStep::Pause(time) if *time < profile.write_timeout => *time = load.scale(*time),
             _ => {}
         }
     }
     rows
 }
 
-/// Writes down what a row got. Where it came out otherwise, not everything of it is known.
+/// Records the responses of a row. After a violation the number of events is not known exactly.
 fn record(observed: &ObservedCounts, row: &ClientFault, result: &RunResult) {
     if result.violation.is_some() {
         return observed.record_unknown(row.expected_responses.len() + 2);
@@ -160,8 +159,8 @@ fn record(observed: &ObservedCounts, row: &ClientFault, result: &RunResult) {
     }
 }
 
-/// The route that takes the rows, and what it offers: of those that take GET and POST at the same place, the one that most
-/// rows apply to. Not quick: to be found before anybody waits.
+/// Chooses the route for the client faults: among those that accept GET and POST on the same path, the one to which the
+/// most rows apply. Slow, so call it before any row runs.
 pub(super) fn choose_target(harness: &Harness) -> Option<(RouteProbe, GatewayProfile)> {
     let probes = || harness.probes.probes.iter().flatten();
     let accepts_both = |probe: &&RouteProbe| {
@@ -204,7 +203,7 @@ pub(super) fn parse_method(name: &str) -> Method {
     Method::from_bytes(name.as_bytes()).unwrap_or_default()
 }
 
-/// Why a row does not apply.
+/// Why a row does not apply; `None` if it does.
 fn skip_reason(
     harness: &Harness,
     probe: &RouteProbe,
@@ -214,31 +213,29 @@ fn skip_reason(
     skip_reason_for(harness, probe, profile, row.routed_request.as_ref()?)
 }
 
-/// Why a request for this does not end as its row says.
+/// Why this request does not reach the route as its row expects; `None` if it does.
 pub(super) fn skip_reason_for(
     harness: &Harness,
     probe: &RouteProbe,
     profile: &GatewayProfile,
-    RoutedRequest { method: name, path, without_host: no_host }: &RoutedRequest,
+    RoutedRequest { method: name, path, without_host }: &RoutedRequest,
 ) -> Option<String> {
     let route = harness.config.routes.get(probe.route_index)?;
-    let request_kind = parse_method(name);
+    let method = parse_method(name);
     let has_dot_segments = check_path(path.as_bytes()).is_ok_and(|facts| facts.dot_segments);
-    let found = harness.probes.route_for(if *no_host { "" } else { &profile.host }, path, &request_kind);
+    let matched = harness.probes.route_for(if *without_host { "" } else { &profile.host }, path, &method);
     if has_dot_segments {
-        // Refused wherever it leads, unless a route lets dot segments pass.
-        let lenient_route = found.and_then(|index| harness.config.routes.get(index));
+        // Rejected on every route except a lenient one.
+        let lenient_route = matched.and_then(|index| harness.config.routes.get(index));
         return lenient_route
             .filter(|route| route.lenient_paths)
-            .map(|route| format!("the route {} lets dot segments pass", route.name));
+            .map(|route| format!("the route {} accepts dot segments", route.name));
     }
-    if found != Some(probe.route_index) {
-        let target = if *no_host { "without a host " } else { "" };
-        return Some(
-            format!("the route {} does not take {name} {path} {target}", route.name).trim_end().to_owned(),
-        );
+    if matched != Some(probe.route_index) {
+        let suffix = if *without_host { " without a host" } else { "" };
+        return Some(format!("the route {} does not match {name} {path}{suffix}", route.name));
     }
-    route.deny_methods.contains(&request_kind).then(|| format!("the route {} denies {name}", route.name))
+    route.deny_methods.contains(&method).then(|| format!("the route {} denies {name}", route.name))
 }
 
 pub(super) fn check_response(
@@ -275,26 +272,26 @@ const fn expected_error(expected: ExpectedResponse) -> Option<(Cause, bool)> {
     }
 }
 
-/// The row's expectation in a few words.
+/// The expectation of a row, for the report.
 fn describe_row(harness: &Harness, probe: &RouteProbe, get: &Method, row: &ClientFault) -> String {
     let descriptions =
         |expected: &ExpectedResponse| describe_expected_response(harness, probe, get, *expected);
     let responses: Vec<String> = row.expected_responses.iter().map(descriptions).collect();
-    let ending = match row.connection_outcome {
+    let connection = match row.connection_outcome {
         ConnectionOutcome::KeptOpen => "stays open".to_owned(),
-        ConnectionOutcome::AnnouncedClose | ConnectionOutcome::UnannouncedClose => "closes".to_owned(),
+        ConnectionOutcome::AnnouncedClose | ConnectionOutcome::UnannouncedClose => "closed".to_owned(),
         ConnectionOutcome::Truncated => String::new(),
         ConnectionOutcome::IdleTimeout => "closed when idle".to_owned(),
-        ConnectionOutcome::ClientClosedDuringResponse => "the client leaves".to_owned(),
+        ConnectionOutcome::ClientClosedDuringResponse => "closed by the client".to_owned(),
         ConnectionOutcome::ClosedWithoutResponse(name) | ConnectionOutcome::ClientClosed(name) => {
-            format!("no answer, counted as {name}")
+            format!("no response, counted as {name}")
         }
     };
-    let parts = [collapse_repeats(&responses), ending];
+    let parts = [collapse_repeats(&responses), connection];
     parts.iter().filter(|part| !part.is_empty()).cloned().collect::<Vec<_>>().join("; ")
 }
 
-/// What one answer should be, in a few words.
+/// One expected response, for the report.
 pub(super) fn describe_expected_response(
     harness: &Harness,
     probe: &RouteProbe,
@@ -305,12 +302,12 @@ pub(super) fn describe_expected_response(
         (Some((cause, on_route)), _) => {
             expectation_context(harness, probe, get, on_route).for_fault(cause, RequestSent::None).describe()
         }
-        (None, ExpectedResponse::Truncated(cause)) => format!("200, cut: {cause}"),
-        (None, _) => "200 of the upstream".to_owned(),
+        (None, ExpectedResponse::Truncated(cause)) => format!("200, truncated: {cause}"),
+        (None, _) => "200 from the upstream".to_owned(),
     }
 }
 
-/// Equal neighbours once, with their number.
+/// Joins equal descriptions into one with a count.
 pub(super) fn collapse_repeats(responses: &[String]) -> String {
     let mut kinds: Vec<(&String, usize)> = Vec::new();
     for response in responses {

@@ -1,7 +1,7 @@
-//! Every fault of an HTTP/2 client, against the route that the faults of HTTP/1 clients are played on.
+//! Runs the HTTP/2 client faults against the route of the HTTP/1 client faults.
 //!
-//! What the HTTP/2 library does by itself has no answer to be judged: such a row is kept when the stream or the connection
-//! ends as it should, and nothing else on it is harmed.
+//! A fault that the HTTP/2 library handles has no response to check. Such a row passes if the stream or the connection
+//! ends as expected and the other streams of the connection are served.
 
 use futures_util::future::join_all;
 use tokio::sync::Semaphore;
@@ -24,7 +24,7 @@ use crate::conformance::response_reader::ReceivedResponse;
 use crate::conformance::{RunResult, TestContext, runner_h2};
 use crate::contract::Cause;
 
-/// Plays all of it.
+/// Runs all HTTP/2 client faults.
 pub(super) async fn run_all(
     harness: &Harness,
     target: Option<(RouteProbe, GatewayProfile)>,
@@ -35,13 +35,13 @@ pub(super) async fn run_all(
     let skip_all = |reason: &str| {
         client_faults_h2(&GatewayProfile::example()).iter().map(|row| skip(row, reason)).collect()
     };
-    let Some((probe, profile)) = target else { return skip_all("no route can be reached") };
+    let Some((probe, profile)) = target else { return skip_all("no route accepts an ordinary request") };
     let (regular, floods) =
         (harness.connect_h2(&harness.h2_client_gateway), harness.connect_h2(&harness.flood_gateway));
     let (Some(regular), Some(floods)) = (regular, floods) else {
-        return skip_all("no listener speaks HTTP/2");
+        return skip_all("no listener uses HTTP/2");
     };
-    let rows = unhurried(client_faults_h2(&profile), harness.load);
+    let rows = scale_pauses(client_faults_h2(&profile), harness.load);
     let get = parse_method(&profile.read_method);
     let check = |expected, request_kind, response: &ReceivedResponse| {
         check_response(harness, &probe, &get, expected, request_kind, response)
@@ -61,12 +61,7 @@ pub(super) async fn run_all(
         let (permits, probe, profile, get) = (&permits, &probe, &profile, &get);
         async move {
             let Some(row) = rows.get(index) else {
-                return ReportRow::skipped(
-                    Section::Client,
-                    ("", ""),
-                    None,
-                    "there is no such row".to_owned(),
-                );
+                return ReportRow::skipped(Section::Client, ("", ""), None, "no such row".to_owned());
             };
             let mismatch = row.dot_segment_path.and_then(|path| {
                 let (method, path) = (profile.read_method.clone(), path.to_owned());
@@ -92,10 +87,10 @@ pub(super) async fn run_all(
                     }
                     StreamOutcome::HeadersOnly(cause) => Some(
                         describe_expected_response(harness, probe, get, ExpectedResponse::Rejected(*cause))
-                            + ", its head alone",
+                            + ", headers only",
                     ),
-                    StreamOutcome::Reset => Some("a reset".to_owned()),
-                    StreamOutcome::Empty431 => Some("an empty 431".to_owned()),
+                    StreamOutcome::Reset => Some("RST_STREAM".to_owned()),
+                    StreamOutcome::Empty431 => Some("empty 431".to_owned()),
                     StreamOutcome::NoResponse => None,
                 })
                 .chain(describe_close(row))
@@ -122,8 +117,9 @@ pub(super) async fn run_all(
     result
 }
 
-/// What drips until a timeout drips no oftener where the timeout is longer: the library counts empty frames.
-fn unhurried(mut rows: Vec<H2ClientFault>, load: LoadFactor) -> Vec<H2ClientFault> {
+/// Scales pauses like the timeouts, so that a slow sender sends no more frames before one fires: the library counts
+/// empty frames.
+fn scale_pauses(mut rows: Vec<H2ClientFault>, load: LoadFactor) -> Vec<H2ClientFault> {
     for step in rows.iter_mut().flat_map(|row| &mut row.steps) {
         if let FrameStep::SendSlowly(_, every) = step {
             *every = load.scale(*every);
@@ -132,7 +128,7 @@ fn unhurried(mut rows: Vec<H2ClientFault>, load: LoadFactor) -> Vec<H2ClientFaul
     rows
 }
 
-/// Writes down what a row got. Where it came out otherwise, not everything of it is known.
+/// Records the responses of a row. After a violation the number of events is not known exactly.
 fn record(observed: &ObservedCounts, row: &H2ClientFault, result: &RunResult) {
     if result.violation.is_some() {
         return observed.record_unknown(row.stream_outcomes.len() + row.close_reasons.len() + 3);
@@ -143,7 +139,7 @@ fn record(observed: &ObservedCounts, row: &H2ClientFault, result: &RunResult) {
     for response in result.responses.iter().filter(|response| response.status < 400) {
         observed.record_response(response.status, None);
     }
-    // Errors are those of the row: what goes on beside it is served.
+    // Errors belong to the row: the background upload and the follow-up request get 200.
     let mut causes = row.stream_outcomes.iter().filter_map(|(_, outcome)| match outcome {
         StreamOutcome::Response(expected) => expected.cause(),
         StreamOutcome::HeadersOnly(cause) => Some(*cause),
@@ -169,12 +165,12 @@ fn record(observed: &ObservedCounts, row: &H2ClientFault, result: &RunResult) {
     }
 }
 
-/// What becomes of the connection, in a few words.
+/// The expected close of the connection, for the report.
 fn describe_close(row: &H2ClientFault) -> Option<String> {
     match row.close_outcome {
         CloseOutcome::KeptOpen => None,
-        CloseOutcome::ErrorGoaway => Some("GOAWAY".to_owned()),
-        CloseOutcome::GracefulGoaway => Some("GOAWAY without an error".to_owned()),
-        CloseOutcome::ClientClosed => Some("the client leaves".to_owned()),
+        CloseOutcome::ErrorGoaway => Some("GOAWAY with an error".to_owned()),
+        CloseOutcome::GracefulGoaway => Some("GOAWAY".to_owned()),
+        CloseOutcome::ClientClosed => Some("closed by the client".to_owned()),
     }
 }

@@ -1,7 +1,7 @@
-//! What should come of a fault under this configuration, and whether an answer is that.
+//! Computes the expected response to a fault under a configuration, and compares responses with it.
 //!
-//! The expected code, message and type come from the policy room by way of [`crate::snapshot::error_context`], as they do for
-//! `explain` and for the request path. The answer is judged from its bytes.
+//! The expected code, message and type come from the error policy through [`crate::snapshot::error_context`], as for
+//! `explain` and for the request path. The response is checked from its bytes.
 
 use http::{HeaderValue, Method};
 use serde_json::Value;
@@ -16,40 +16,40 @@ use crate::contract::policy::UPSTREAM_RESPONSE;
 use crate::contract::{Cause, Contract, Decision, ExtractedError, LocalReply, RequestSent, Trigger};
 use crate::snapshot::error_context::{ErrorContext, RequestState};
 
-/// What a client should get.
+/// The expected response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Expectation {
-    /// An error that the gateway makes.
+    /// A local reply.
     LocalReply {
         status: u16,
-        /// The label of the cause.
+        /// The `cause` label of the metric.
         cause: &'static str,
         message: String,
         error_type: Option<String>,
         min_request_sent: RequestSent,
     },
-    /// The upstream's own response.
+    /// The upstream's response.
     Forwarded {
         status: u16,
-        /// Its body, where that is known.
+        /// The body, if it is known.
         body: Option<Vec<u8>>,
-        /// Or a made error, for a response that was cut before it was judged.
+        /// Alternatively a local reply with this status, for a response that is truncated before it is classified.
         or_replaced_with: Option<u16>,
     },
-    /// The upstream's response, visibly cut.
+    /// A truncated upstream response.
     Truncated {
         status: u16,
         cause: Cause,
-        /// The whole of which it is the beginning.
+        /// The complete body, of which the client receives a prefix.
         body: Vec<u8>,
     },
 }
 
-/// What an error rests on.
+/// The configuration and request facts that determine an error response.
 #[derive(Clone, Copy)]
 pub(super) struct ExpectationContext<'a> {
     pub(super) config: &'a Config,
-    /// `None` for what reaches no route.
+    /// `None` for a request that matches no route.
     pub(super) route: Option<&'a RouteConfig>,
     pub(super) method: &'a Method,
 }
@@ -71,7 +71,7 @@ impl ExpectationContext<'_> {
         self.route.map_or(&self.config.errors, |route| &route.errors)
     }
 
-    /// What a fault is answered with.
+    /// The local reply to a fault.
     pub(super) fn for_fault(&self, cause: Cause, sent_at_least: RequestSent) -> Expectation {
         let error_context = self.error_context();
         let decision = error_context.decide(Trigger::Fault(cause));
@@ -86,7 +86,7 @@ impl ExpectationContext<'_> {
         local_reply(decision, &reply, UPSTREAM_RESPONSE, RequestSent::Full)
     }
 
-    /// What should come of a row of the table.
+    /// The expected response of a row.
     pub(super) fn for_row(&self, fault: &UpstreamFault) -> Expectation {
         match fault.outcome {
             FaultOutcome::Aborted { code, cause } => {
@@ -107,7 +107,7 @@ impl ExpectationContext<'_> {
         }
     }
 
-    /// Of two limits on the same wait, the shorter one names the cause.
+    /// When two timeouts cover the same wait, the shorter one determines the cause.
     fn shorter_timeout_cause(&self, cause: Cause) -> Cause {
         match self.route {
             Some(route) if cause == Cause::HttpResponseTimeout => {
@@ -121,7 +121,7 @@ impl ExpectationContext<'_> {
     fn for_conforming(&self, status: u16, fault: &UpstreamFault) -> Expectation {
         let has_coding = has_content_coding(fault);
         if self.error_rules().mode != ErrorMode::Enforce {
-            // A coding that the client does not take is taken off what keeps the contract, not off what merely passes.
+            // The gateway removes an unaccepted content coding only in mode `enforce`.
             let body = (!has_coding).then(|| fault.body.to_vec());
             return Expectation::Forwarded { status, body, or_replaced_with: None };
         }
@@ -161,7 +161,7 @@ impl ExpectationContext<'_> {
     }
 }
 
-/// Whether the upstream codes the body of its answer.
+/// Whether the upstream's response has a Content-Encoding.
 fn has_content_coding(fault: &UpstreamFault) -> bool {
     let name = b"content-encoding";
     fault.script.iter().any(
@@ -169,7 +169,7 @@ fn has_content_coding(fault: &UpstreamFault) -> bool {
     )
 }
 
-/// Stands for the id of a request.
+/// A placeholder request ID: the expected body is compared without it.
 static PLACEHOLDER_ID: HeaderValue = HeaderValue::from_static("00000000-0000-7000-8000-000000000000");
 
 fn local_reply(
@@ -198,19 +198,19 @@ impl Expectation {
         }
     }
 
-    /// In a few words, for the table.
+    /// A short description for the report.
     pub(super) fn describe(&self) -> String {
         match self {
             Expectation::LocalReply { status, cause, .. } => format!("{status} {cause}"),
-            Expectation::Forwarded { status, .. } => format!("{status} of the upstream"),
-            Expectation::Truncated { status, cause, .. } => format!("{status}, cut: {cause}"),
+            Expectation::Forwarded { status, .. } => format!("{status} from the upstream"),
+            Expectation::Truncated { status, cause, .. } => format!("{status}, truncated: {cause}"),
         }
     }
 
-    /// Judges an answer.
+    /// Compares a response with the expectation.
     ///
     /// # Errors
-    /// What is different.
+    /// The difference.
     pub(super) fn check(
         &self,
         response: &ReceivedResponse,
@@ -229,62 +229,62 @@ impl Expectation {
                     contract_check::check_error_response(response, request_kind, contract)?;
                 }
                 if response.status != *status {
-                    return Err(format!("{} in the place of {status}", response.status));
+                    return Err(format!("expected {status}, got {}", response.status));
                 }
                 if request_kind.head {
                     return Ok(());
                 }
                 let body = contract_check::parse_error_body(response)?;
                 if body.message != *message {
-                    return Err(format!("the message {:?} in the place of {message:?}", body.message));
+                    return Err(format!("expected message {message:?}, got {:?}", body.message));
                 }
                 if kind.is_some() && body.error_type.is_none() {
-                    return Err("a body without the type that errors.include asks for".to_owned());
+                    return Err("error body without type, which errors.include requires".to_owned());
                 }
                 if body.request_sent.is_some_and(|sent| sent < *sent_at_least) {
-                    return Err("a request_sent that says less than was sent".to_owned());
+                    return Err(format!("expected request_sent {} or more", sent_at_least.name()));
                 }
                 Ok(())
             }
-            Expectation::Forwarded { status, body, or_replaced_with: or_made } => {
+            Expectation::Forwarded { status, body, or_replaced_with } => {
                 if response.status != *status {
-                    return match or_made {
-                        Some(made) if response.status == *made => {
+                    return match or_replaced_with {
+                        Some(replacement) if response.status == *replacement => {
                             contract_check::check_error_response(response, request_kind, contract)
                         }
-                        Some(_) | None => Err(format!("{} in the place of {status}", response.status)),
+                        Some(_) | None => Err(format!("expected {status}, got {}", response.status)),
                     };
                 }
                 match body {
                     Some(body) if response.end != BodyEnd::Complete || response.body != *body => {
-                        Err("a body that is not the upstream's".to_owned())
+                        Err("body differs from the upstream's".to_owned())
                     }
                     Some(_) | None => Ok(()),
                 }
             }
             Expectation::Truncated { status, body, .. } => {
                 if response.status != *status {
-                    return Err(format!("{} in the place of {status}", response.status));
+                    return Err(format!("expected {status}, got {}", response.status));
                 }
                 if response.end != BodyEnd::Truncated {
-                    return Err("a broken response that is not visibly cut".to_owned());
+                    return Err("expected a truncated response, got a complete one".to_owned());
                 }
                 if !body.starts_with(&response.body) {
-                    return Err("a body that is not the beginning of the upstream's".to_owned());
+                    return Err("body is not a prefix of the upstream's".to_owned());
                 }
                 Ok(())
             }
         }
     }
 
-    /// Writes down what came. Of a row that came out otherwise, only that there was an answer.
+    /// Records a response; without its cause if the row did not pass.
     pub(super) fn record(&self, observed: &ObservedCounts, response: &ReceivedResponse, passed: bool) {
         let (cause, truncation_cause) = match self {
             Expectation::LocalReply { cause, .. } => (Some(*cause), None),
             Expectation::Forwarded { status, .. } if response.status == *status => {
                 (Some(UPSTREAM_RESPONSE), None)
             }
-            // Made in the place of one that passes: for which of its faults, only the gateway knows.
+            // A local reply instead of a forwarded response: its cause depends on the gateway.
             Expectation::Forwarded { .. } => (None, None),
             Expectation::Truncated { cause, .. } => (None, Some(*cause)),
         };
@@ -297,14 +297,14 @@ impl Expectation {
     }
 }
 
-/// An answer in a few words, for the table.
+/// A short description of a response for the report.
 pub(super) fn describe_response(response: &ReceivedResponse) -> String {
-    let how = match response.end {
+    let suffix = match response.end {
         BodyEnd::Complete => "",
-        BodyEnd::Truncated => ", cut",
-        BodyEnd::TimedOut => ", and then silence",
-        BodyEnd::LimitReached => ", long",
+        BodyEnd::Truncated => ", truncated",
+        BodyEnd::TimedOut => ", timed out",
+        BodyEnd::LimitReached => ", read in part",
     };
-    let media_type = response.header("content-type").unwrap_or("no body");
-    format!("{} {media_type}{how}", response.status)
+    let media_type = response.header("content-type").unwrap_or("without Content-Type");
+    format!("{} {media_type}{suffix}", response.status)
 }

@@ -1,8 +1,7 @@
-//! The stage: the operator's configuration with what has to be different for a rehearsal, and a gateway for each kind of
-//! misbehaving server.
+//! The test harness: the operator's configuration, adapted for a run, and one gateway for each kind of faulty server.
 //!
-//! Routes, modes, contract, overrides, CORS and formats stay. Everything that differs is a line of [`Harness::changes`].
-//! Gateways run in this process, on threads of their own, and end with it.
+//! Routes, modes, contract, overrides, CORS and formats are unchanged. Every change is a line of [`Harness::changes`].
+//! The gateways run in this process, each on its own threads, and end with it.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, mpsc};
@@ -31,57 +30,59 @@ use crate::tls::TlsConfigError;
 use crate::tls::cert_verification::{CertVerification, server_name};
 use crate::upstream::http2::HttpVersionPolicy;
 
-/// Everything that is set up for a rehearsal.
+/// The gateways and servers of a run.
 pub(super) struct Harness {
-    /// What is served, but for the servers; the limits are out of the way.
+    /// The adapted configuration, with high limits; each gateway replaces the servers in it.
     pub(super) config: Config,
-    /// What the file says.
+    /// The configuration of the file.
     pub(super) original_config: Config,
-    /// The contract is a built-in one, and so is its table of codes.
+    /// The contract is built in and unchanged.
     pub(super) uses_builtin_contract: bool,
     pub(super) probes: RouteProbes,
     _faulty_upstream: FaultyUpstream,
-    /// What stands behind the gateways of client faults and limits.
+    /// The upstream of the gateways for client faults and rejections.
     pub(super) client_upstream: ScriptedUpstream,
-    /// In the order of [`Place::ALL`]; none where no upstream is spoken to in that way.
+    /// In the order of [`ServerKind::ALL`]; `None` if no upstream of the file can have this kind of server.
     upstream_gateways: Vec<Option<RunningGateway>>,
     pub(super) client_gateway: RunningGateway,
-    /// For HTTP/2.
     pub(super) h2_client_gateway: RunningGateway,
-    /// Where nobody knows how much of what is sent becomes a request.
+    /// For rows whose number of requests is not deterministic.
     pub(super) flood_gateway: RunningGateway,
-    /// The gateway where every limit is reached at once.
+    /// Its rate limits are reached at the second request.
     pub(super) low_limits_gateway: RunningGateway,
     pub(super) changes: Vec<String>,
-    /// Every limit is multiplied by it.
+    /// The factor of all timeouts.
     pub(super) load: LoadFactor,
     relay: Option<SocketAddr>,
     shutdown: Arc<Notify>,
 }
 
-/// A gateway that runs.
+/// A running gateway.
 pub(super) struct RunningGateway {
     address: SocketAddr,
-    /// Its second listener, if it has one: for HTTP/2 with prior knowledge, or for TLS.
+    /// The second listener, if any: HTTP/2 with prior knowledge, or TLS.
     second_address: Option<SocketAddr>,
     pub(super) metrics: Arc<Metrics>,
-    /// What its clients saw.
+    /// The responses that its clients received.
     pub(super) observed: ObservedCounts,
 }
 
-/// Who asks: from here everything is allowed.
+/// The client address, which every route allows.
 const CLIENT_ADDRESS: Ipv4Addr = Ipv4Addr::LOCALHOST;
-/// And from here nothing, where a route has `allow_from`.
+/// A client address that routes with `allow_from` deny.
 pub(super) const UNTRUSTED_CLIENT: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 
 impl Harness {
-    /// Starts everything; a sentence when that fails.
+    /// Starts all servers and gateways.
+    ///
+    /// # Errors
+    /// A server or a gateway cannot start.
     pub(super) fn set(
         original: Config,
         relay: Option<SocketAddr>,
         load: LoadFactor,
     ) -> Result<Harness, String> {
-        let start_error = |error| format!("cannot start the misbehaving upstream on loopback: {error}");
+        let start_error = |error| format!("cannot start the faulty upstream on loopback: {error}");
         let faulty_upstream =
             FaultyUpstream::with_fault_selector(upstream_faults(), requested_fault).map_err(start_error)?;
         let client_upstream = ScriptedUpstream::by_request(upstream_script).map_err(start_error)?;
@@ -141,23 +142,23 @@ impl Harness {
             .and_then(|index| self.upstream_gateways.get(index)?.as_ref())
     }
 
-    /// The way to a gateway. From [`CLIENT_ADDRESS`] by itself: to bind tens of thousands of sockets takes half a minute (the
-    /// kernel looks for a free port each time).
+    /// A connector to a gateway. The source address is [`CLIENT_ADDRESS`] without a bind: binding tens of thousands of
+    /// sockets takes 30 s, because the kernel searches for a free port each time.
     pub(super) fn connect(&self, gateway: &RunningGateway) -> GatewayConnector {
         GatewayConnector { gateway: gateway.address, source_address: None, relay: self.relay }
     }
 
-    /// The way to its listener for HTTP/2.
+    /// A connector to the gateway's HTTP/2 listener.
     pub(super) fn connect_h2(&self, gateway: &RunningGateway) -> Option<GatewayConnector> {
         gateway.second_address.map(|address| GatewayConnector { gateway: address, ..self.connect(gateway) })
     }
 
-    /// The way to its listener for TLS.
+    /// A connector to the gateway's TLS listener.
     pub(super) fn connect_tls(&self, gateway: &RunningGateway) -> Option<GatewayConnector> {
         gateway.second_address.map(|address| GatewayConnector { gateway: address, ..self.connect(gateway) })
     }
 
-    /// Every gateway, by what is rehearsed with it.
+    /// All gateways with their names in the report.
     pub(super) fn gateways(&self) -> impl Iterator<Item = (&'static str, &RunningGateway)> {
         let upstream_gateways = ServerKind::ALL.iter().zip(&self.upstream_gateways);
         let upstream_gateways = upstream_gateways
@@ -168,14 +169,14 @@ impl Harness {
             .chain([("floods", &self.flood_gateway), ("limits", &self.low_limits_gateway)])
     }
 
-    /// Returns when a gateway has ended, which it does when the process is told to.
+    /// Waits until a gateway ends, which happens on a signal to this process. Returns the message to print.
     pub(super) async fn wait_for_shutdown(&self) -> String {
         self.shutdown.notified().await;
-        "interrupted: nothing can be said about the contract".to_owned()
+        "interrupted: no result".to_owned()
     }
 }
 
-/// Which fault a request asks for.
+/// The fault that a request selects.
 fn requested_fault(request: &RecordedHead) -> &str {
     request.header(FAULT_HEADER).unwrap_or_default()
 }
@@ -187,7 +188,7 @@ fn start_gateway(config: Config, shutdown: &Arc<Notify>) -> Result<RunningGatewa
     let shutdown = Arc::clone(shutdown);
     let error_tx = addresses_tx.clone();
     let serve = move || {
-        // Nobody listens to this log: what is to be said is in the table.
+        // The report replaces the gateway's log.
         let verbosity = log::subscriber(LineFormat::Json, Level::ERROR, std::io::sink).1;
         let options = boot::ServeOptions {
             metrics: shared_metrics,
@@ -199,14 +200,14 @@ fn start_gateway(config: Config, shutdown: &Arc<Notify>) -> Result<RunningGatewa
                 let _ = addresses_tx.send(Ok(addresses));
             }),
         };
-        if let Err(sentence) = boot::serve(config, options) {
-            let _ = error_tx.send(Err(sentence));
+        if let Err(message) = boot::serve(config, options) {
+            let _ = error_tx.send(Err(message));
         }
         shutdown.notify_waiters();
     };
     let thread = std::thread::Builder::new().name("gateway".to_owned()).spawn(serve);
     thread.map_err(|error| format!("cannot start a thread: {error}"))?;
-    let addresses = addresses_rx.recv().map_err(|_| "the gateway does not start".to_owned())??;
+    let addresses = addresses_rx.recv().map_err(|_| "the gateway did not start".to_owned())??;
     let address = addresses.first().copied().ok_or("the gateway has no listener")?;
     Ok(RunningGateway {
         address,
@@ -216,7 +217,7 @@ fn start_gateway(config: Config, shutdown: &Arc<Notify>) -> Result<RunningGatewa
     })
 }
 
-/// What was changed, and from what to what.
+/// Collects the configuration changes with old and new values.
 struct Changes {
     lines: Vec<String>,
     load: LoadFactor,
@@ -229,51 +230,53 @@ impl Changes {
         }
     }
 
-    /// At most `maximum`, times the load factor: a timeout of the file that is short already is too short on a busy machine.
+    /// Limits a timeout to `maximum` and multiplies it by the load factor, even if it was below: on a busy machine a
+    /// short timeout of the file is too short.
     fn cap(&mut self, key: &str, value: &mut Duration, maximum: Duration) {
         self.replace(key, value, maximum.min(*value));
     }
 
-    /// To so much, times the load factor.
+    /// Sets a timeout to `new_value`, multiplied by the load factor.
     fn replace(&mut self, key: &str, value: &mut Duration, new_value: Duration) {
-        let to = self.load.scale(new_value);
-        if *value != to {
-            let (old_text, new_text) = (humantime::format_duration(*value), humantime::format_duration(to));
+        let scaled = self.load.scale(new_value);
+        if *value != scaled {
+            let (old_text, new_text) =
+                (humantime::format_duration(*value), humantime::format_duration(scaled));
             self.record(format!("{key}: {new_text} (was {old_text})"));
-            *value = to;
+            *value = scaled;
         }
     }
 }
 
-/// Long enough for a debug build, short enough for two minutes; all of them times the load factor.
+// Timeouts of a run: long enough for a debug build, short enough for a run of two minutes.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
 const TLS_TIMEOUT: Duration = Duration::from_millis(700);
 const RESPONSE_HEADERS_TIMEOUT: Duration = Duration::from_secs(1);
 const DEADLINE: Duration = Duration::from_secs(6);
-/// Of routes whose total limit comes before that on the response head.
+/// For routes whose `deadline` is not longer than `response_headers`.
 const SHORT_DEADLINE: Duration = Duration::from_millis(900);
 const BODY_IDLE_TIMEOUT: Duration = Duration::from_millis(800);
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(2);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(3);
-/// Of a client that reads slowly the kernel takes nothing for some time.
+/// While a client reads slowly, the kernel accepts no data for some time.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(2);
-/// For error bodies that drip and yet come in time: more than half a second.
+/// Some error bodies arrive byte by byte and take more than 500 ms.
 const ERROR_BODY_TIMEOUT: Duration = Duration::from_millis(1500);
-/// Bodies that are too large are sent whole.
+/// Some rows send a whole body above `max_body`.
 const MAX_BODY: u64 = 10 * 1024 * 1024;
 const MIN_CONNECTIONS: usize = 4096;
 const MIN_CONCURRENCY: u32 = 4096;
 
-/// The configuration on loopback, with short times and limits out of the way.
+/// The configuration on loopback, with short timeouts and high limits.
 fn adapt_config(original_config: &Config, changes: &mut Changes) -> Config {
     let mut config = original_config.clone();
     let any_port = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
     let has_tls = original_config.listeners.iter().any(|listener| listener.tls.is_some());
     let tls = if has_tls { ", one for TLS with the certificates of the file" } else { "" };
     changes.record(format!(
-        "listen, telemetry: free ports of 127.0.0.1; one listener for HTTP/1, one for HTTP/2{tls}"
+        "listen, telemetry: free ports on 127.0.0.1; one listener for HTTP/1, one for HTTP/2{tls}"
     ));
-    changes.record("upstreams: every server is one on 127.0.0.1 that misbehaves".to_owned());
+    changes.record("upstreams.*.servers: faulty servers on 127.0.0.1".to_owned());
     config.listeners.truncate(1);
     for listener in &mut config.listeners {
         listener.address = any_port;
@@ -295,24 +298,24 @@ fn adapt_config(original_config: &Config, changes: &mut Changes) -> Config {
         client.max_connections = MIN_CONNECTIONS;
     }
     if !config.stores.is_empty() {
-        changes.record("stores: none; everything is counted in memory, and no store is touched".to_owned());
+        changes.record("stores: removed; rate limits are counted in memory".to_owned());
         config.stores.clear();
     }
     for limit in &mut config.rate_limits {
         limit.settings.store = None;
-        changes.record("rate_limits: out of the way, but for the rows that reach them on purpose".to_owned());
+        changes.record("rate_limits: raised, except for the rate-limit rows".to_owned());
         set_quota(&mut limit.settings, (1_000_000, Duration::from_secs(1), 1_000_000));
     }
     for upstream in &mut config.upstreams {
         if upstream.cert_verification.take().is_some() {
-            let description = "that of the rehearsal for the faults of TLS, off for the others";
+            let description = "a test authority for TLS faults, plain HTTP for the others";
             changes.record(format!("upstreams.*.tls: {description}"));
         }
         if upstream.http2 != HttpVersionPolicy::Http1 {
             upstream.http2 = HttpVersionPolicy::Http1;
         }
         if let Some(limits) = &mut upstream.concurrency {
-            changes.record("upstreams.*.concurrency: out of the way".to_owned());
+            changes.record(format!("upstreams.*.concurrency: max and queue at least {MIN_CONCURRENCY}"));
             limits.max = limits.max.max(MIN_CONCURRENCY);
             limits.queue = limits.queue.max(MIN_CONCURRENCY);
         }
@@ -325,14 +328,11 @@ fn adapt_config(original_config: &Config, changes: &mut Changes) -> Config {
             ERROR_BODY_TIMEOUT,
         );
         if route.max_body > MAX_BODY {
-            changes.record(format!("max_body of the route {}: 10MiB (was more)", route.name));
+            changes.record(format!("routes.{}.max_body: 10MiB (was more)", route.name));
             route.max_body = MAX_BODY;
         }
         if !route.allow_from.is_empty() && !any_contains(&route.allow_from, CLIENT_ADDRESS) {
-            changes.record(format!(
-                "allow_from of the route {}: {CLIENT_ADDRESS}, who asks, is added",
-                route.name
-            ));
+            changes.record(format!("routes.{}.allow_from: {CLIENT_ADDRESS}/32 added", route.name));
             route.allow_from.push(IpNet::from(IpAddr::V4(CLIENT_ADDRESS)));
         }
     }
@@ -340,7 +340,7 @@ fn adapt_config(original_config: &Config, changes: &mut Changes) -> Config {
 }
 
 fn cap_timeouts(timeouts: &mut Timeouts, changes: &mut Changes) {
-    // Which of the two ends a wait stays as it is.
+    // Keep which of the two timeouts fires first.
     let deadline_first = timeouts.deadline <= timeouts.response_headers;
     changes.cap("timeouts.connect", &mut timeouts.connect, CONNECT_TIMEOUT);
     changes.cap("timeouts.tls", &mut timeouts.tls, TLS_TIMEOUT);
@@ -352,7 +352,7 @@ fn cap_timeouts(timeouts: &mut Timeouts, changes: &mut Changes) {
     changes.cap("timeouts.deadline", &mut timeouts.deadline, maximum);
 }
 
-/// The same with a second listener, for HTTP/2 with prior knowledge.
+/// Adds a second listener for HTTP/2 with prior knowledge.
 fn with_h2c_listener(config: &Config) -> Config {
     let mut config = config.clone();
     if let Some(mut listener) = config.listeners.first().cloned() {
@@ -362,7 +362,7 @@ fn with_h2c_listener(config: &Config) -> Config {
     config
 }
 
-/// The same with a second listener, which shows the certificates of the first one in the file that has some.
+/// Adds a second listener with the certificates of the file's first TLS listener, if there is one.
 fn with_tls_listener(config: &Config, original_config: &Config) -> Config {
     let mut config = config.clone();
     let tls = original_config.listeners.iter().find_map(|listener| listener.tls.clone());
@@ -373,7 +373,7 @@ fn with_tls_listener(config: &Config, original_config: &Config) -> Config {
     config
 }
 
-/// The same with every rate limit reached at the second request, and with nobody exempt.
+/// Lowers every rate limit so that the second request exceeds it, and removes exemptions.
 fn with_low_limits(config: &Config, original_config: &Config) -> Config {
     let mut config = config.clone();
     for (limit, configured) in config.rate_limits.iter_mut().zip(&original_config.rate_limits) {
@@ -390,29 +390,28 @@ fn set_quota(settings: &mut LimiterSettings, (allowed, period, burst): (u32, Dur
     }
 }
 
-/// Whether servers of that kind can stand behind this upstream, as the file has it.
+/// Whether faults of this kind of server apply to the upstream as configured in the file.
 pub(super) fn supports(upstream: &Servers, server_kind: ServerKind) -> bool {
-    let trust = upstream.cert_verification.as_ref();
+    let verification = upstream.cert_verification.as_ref();
     if server_kind.has_invalid_certificate() {
-        trust.is_some_and(|trust| trust.is_enabled())
+        verification.is_some_and(|verification| verification.is_enabled())
     } else if server_kind.requires_tls() {
-        trust.is_some()
+        verification.is_some()
     } else if server_kind.requires_http2() {
         supports_http2(upstream)
     } else {
-        server_kind != ServerKind::UnexpectedTls || trust.is_none()
+        server_kind != ServerKind::UnexpectedTls || verification.is_none()
     }
 }
 
-/// The same where every server has to be certified by this authority.
+/// Requires TLS with certificates of this authority for every upstream.
 fn with_tls_upstreams(config: &Config, authority: &str) -> Result<Config, String> {
-    let error = |error: TlsConfigError| {
-        format!("the certificate of the rehearsal's own authority: {}", error.message)
-    };
-    let trust = Arc::new(CertVerification::from_pem(authority.as_bytes()).map_err(error)?);
+    let describe =
+        |error: TlsConfigError| format!("invalid certificate of the test authority: {}", error.message);
+    let verification = Arc::new(CertVerification::from_pem(authority.as_bytes()).map_err(describe)?);
     let mut config = config.clone();
     for upstream in &mut config.upstreams {
-        upstream.cert_verification = Some(Arc::clone(&trust));
+        upstream.cert_verification = Some(Arc::clone(&verification));
     }
     Ok(config)
 }
@@ -425,20 +424,20 @@ fn supports_http2(upstream: &Servers) -> bool {
     }
 }
 
-/// The same where HTTP/2 is spoken to the servers that are spoken to in it.
+/// Enables prior-knowledge HTTP/2 for the upstreams that use HTTP/2 in the file.
 fn with_http2_upstreams(config: &Config, original_config: &Config, changes: &mut Changes) -> Config {
     let mut config = config.clone();
     for (upstream, configured) in config.upstreams.iter_mut().zip(&original_config.upstreams) {
         if supports_http2(configured) {
             upstream.http2 = HttpVersionPolicy::Http2;
-            let description = "always for the faults of HTTP/2, off for those of HTTP/1.1";
+            let description = "always for HTTP/2 faults, off for HTTP/1.1 faults";
             changes.record(format!("upstreams.*.http2: {description}"));
         }
     }
     config
 }
 
-/// The same with this server behind every upstream.
+/// Sets this server as the only one of every upstream.
 fn with_server(config: &Config, server: SocketAddr) -> Config {
     let mut config = config.clone();
     for upstream in &mut config.upstreams {
@@ -450,7 +449,7 @@ fn with_server(config: &Config, server: SocketAddr) -> Config {
     config
 }
 
-/// Whether a client of this address is among them.
+/// Whether one of the networks contains this address.
 pub(super) fn any_contains(networks: &[IpNet], address: Ipv4Addr) -> bool {
     networks.iter().any(|network| network.contains(&IpAddr::V4(address)))
 }

@@ -1,7 +1,9 @@
-//! The load factor: how many times longer this machine takes for the same work because other processes use its processors.
+//! The load factor: how many times longer this machine takes for the same work because other processes use its
+//! processors.
 //!
-//! It is measured before the gateways start. Every timeout and watchdog of the run is multiplied by it, so that a busy machine
-//! makes a run slow and not red. The ratio of elapsed time to processor time does not depend on how fast a processor is.
+//! It is measured before the gateways start. Every timeout of the run is multiplied by it, so that a busy machine makes
+//! a run slower instead of making it fail. The ratio of elapsed time to processor time is independent of the
+//! processor's speed.
 
 use std::num::NonZero;
 use std::thread;
@@ -17,11 +19,11 @@ pub(super) struct LoadFactor {
 }
 
 impl LoadFactor {
-    /// Nothing else runs.
+    /// No other process uses the processors.
     pub(super) const IDLE: LoadFactor = LoadFactor { tenths: 10 };
 
-    /// Keeps a few processors busy for a moment. Call it while this process is otherwise idle: its own work would be taken
-    /// for progress. [`LoadFactor::IDLE`] where the system does not report processor time.
+    /// Keeps a few processors busy for a moment. Call it while this process is otherwise idle: its own work would be
+    /// taken for progress. [`LoadFactor::IDLE`] where the system does not report processor time.
     pub(super) fn measure() -> LoadFactor {
         let threads = thread::available_parallelism().map_or(MIN_THREADS, NonZero::get);
         let threads = threads.clamp(MIN_THREADS, MAX_THREADS);
@@ -46,19 +48,19 @@ impl LoadFactor {
         }
     }
 
-    /// Of so much processor time that was needed, so much was received.
+    /// The ratio of the needed processor time to the received one.
     fn of(needed: Duration, received: Duration) -> LoadFactor {
         let tenths = (needed.as_millis() * 10).checked_div(received.as_millis());
         let tenths = tenths.and_then(|tenths| u32::try_from(tenths).ok()).unwrap_or(u32::MAX);
         LoadFactor { tenths: tenths.clamp(LoadFactor::IDLE.tenths, MAX_TENTHS) }
     }
 
-    /// A timeout for this machine.
+    /// Multiplies a timeout by the factor.
     pub(super) fn scale(self, limit: Duration) -> Duration {
         limit.saturating_mul(self.tenths) / LoadFactor::IDLE.tenths
     }
 
-    /// Whether `later` is so much higher that limits scaled by `self` were too short.
+    /// Whether `later` is more than 25 % higher, so that timeouts scaled by `self` were too short.
     pub(super) fn is_exceeded_by(self, later: LoadFactor) -> bool {
         later.tenths * 4 > self.tenths * 5
     }
@@ -74,16 +76,16 @@ impl std::fmt::Display for LoadFactor {
     }
 }
 
-/// Many turns of a scheduler, and several periods of a processor quota (100 ms on Linux).
+/// Several scheduler time slices, and several periods of a CPU quota (100 ms on Linux).
 const WINDOW: Duration = Duration::from_millis(300);
 /// A run needs two processors: on one alone, the factor is 2.
 const MIN_THREADS: usize = 2;
-/// More are not needed to find out whether a run gets its processors.
+/// More threads do not improve the measurement.
 const MAX_THREADS: usize = 4;
-/// With more, a row would take minutes, and its scripts would end before the timeouts that they wait for.
+/// Above this a row would take minutes, and scripts would end before the timeouts that they test.
 const MAX_TENTHS: u32 = 100;
 
-/// What this process has used so far, all threads together.
+/// The processor time of all threads of this process.
 fn processor_time() -> Option<Duration> {
     let usage = getrusage(UsageWho::RUSAGE_SELF).ok()?;
     let micros = usage.user_time().num_microseconds() + usage.system_time().num_microseconds();

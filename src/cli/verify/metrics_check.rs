@@ -1,7 +1,7 @@
-//! After the rows: has every gateway counted what its clients saw, and has any panicked?
+//! Compares the metrics of every gateway with what its clients saw, and checks for panics.
 //!
-//! Only when no row has failed: a row that failed is reported already, and what was counted for it is not known. For flaky rows
-//! the comparison allows as many more events as they may have caused.
+//! Runs only if no row failed: the number of events of a failed row is not known. For flaky rows the comparison allows
+//! as many additional events as they may have caused.
 
 use std::time::{Duration, Instant};
 
@@ -9,11 +9,11 @@ use super::harness::{Harness, RunningGateway};
 use super::observed::CheckedMetric;
 use super::{ReportRow, Section, Verdict};
 
-/// What is counted after an answer has left comes a moment later; on a busy machine, some moments. Scaled by the load factor.
+/// Some events are counted after the response was sent. Scaled by the load factor.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(10);
-const PANICS_ROW: (&str, &str) = ("panics", "no gateway has panicked");
+const PANICS_ROW: (&str, &str) = ("panics", "no gateway panicked");
 
-/// One row for each account, over all gateways.
+/// One row per metric, over all gateways, and one for panics.
 pub(super) async fn check_all(harness: &Harness, rows: &[ReportRow]) -> Vec<ReportRow> {
     let metrics = CheckedMetric::ALL.map(|metric| (metric.name(), metric.description()));
     let skipped = |reason: &str| {
@@ -37,8 +37,8 @@ async fn check_metric(harness: &Harness, metric: CheckedMetric) -> ReportRow {
     let deadline = Instant::now() + harness.load.scale(SETTLE_TIMEOUT);
     let differences = loop {
         let differences_of = |(name, gateway): (&str, &RunningGateway)| -> Vec<String> {
-            let found = gateway.observed.differences(metric, &gateway.metrics);
-            found.iter().map(|difference| format!("gateway of {name}: {difference}")).collect()
+            let differences = gateway.observed.differences(metric, &gateway.metrics);
+            differences.iter().map(|difference| format!("gateway {name}: {difference}")).collect()
         };
         let differences: Vec<String> = gateways().flat_map(differences_of).collect();
         if differences.is_empty() || Instant::now() > deadline {
@@ -47,13 +47,13 @@ async fn check_metric(harness: &Harness, metric: CheckedMetric) -> ReportRow {
         tokio::time::sleep(Duration::from_millis(20)).await;
     };
     let seen: u64 = gateways().map(|(_, gateway)| gateway.observed.total(metric)).sum();
-    let actual = if differences.is_empty() { seen.to_string() } else { "another sum".to_owned() };
+    let actual = if differences.is_empty() { seen.to_string() } else { "different".to_owned() };
     result_row(fault, seen.to_string(), actual, differences)
 }
 
 fn check_panics(harness: &Harness) -> ReportRow {
     let panics: u64 = harness.gateways().map(|(_, gateway)| gateway.metrics.panics.get()).sum();
-    let differences = if panics == 0 { Vec::new() } else { vec!["panics_total is not 0".to_owned()] };
+    let differences = if panics == 0 { Vec::new() } else { vec![format!("expected 0 panics, got {panics}")] };
     result_row(PANICS_ROW, "0".to_owned(), panics.to_string(), differences)
 }
 

@@ -1,7 +1,7 @@
-//! What the rehearsal's clients got from one gateway, and whether the gateway has counted the same.
+//! Counts the responses that clients received from one gateway, and compares them with its metrics.
 //!
-//! Only sums: which row a figure comes from is told by the row. What cannot be known of a row (a response that is let
-//! through and left in the middle) makes a bound looser, and says how many times; nothing else does.
+//! Only sums are kept. A row whose events are not known exactly (for example a forwarded response that is read in part)
+//! widens the accepted range by its number of events.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 
 use crate::telemetry::Metrics;
 
-/// The sums of one gateway.
+/// The counts of one gateway.
 #[derive(Debug, Default)]
 pub(super) struct ObservedCounts(Mutex<Counts>);
 
@@ -19,21 +19,21 @@ struct Counts {
     responses: BTreeMap<u16, u64>,
     /// Errors by the cause that their rows expect.
     errors: BTreeMap<&'static str, u64>,
-    /// Errors of which no row says the cause: requests before a row's own, and rows that came out otherwise.
+    /// Errors with an unknown cause: from requests before a row's own one, and from rows that did not pass.
     unattributed_errors: u64,
-    /// Cut responses, by cause.
+    /// Truncated responses, by cause.
     truncated: BTreeMap<&'static str, u64>,
-    /// Responses that pass whatever they are, and did not come to their end here.
+    /// Forwarded responses that were not read to their end.
     unfinished: u64,
-    /// Connections without an answer, by cause.
+    /// Connections without a response, by cause.
     closed_without_response: BTreeMap<&'static str, u64>,
-    /// Anything may have been counted beside what is known.
+    /// Additional events of any kind are accepted.
     allows_extra: bool,
-    /// Of so many events nobody knows what became of them: rows that were played again.
+    /// The number of events with an unknown outcome, from rows that were run again.
     unknown: u64,
 }
 
-/// What is compared, one row of the report each.
+/// The metrics that are compared, one row of the report each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum CheckedMetric {
     Responses,
@@ -50,7 +50,7 @@ impl CheckedMetric {
         CheckedMetric::ClosedWithoutResponse,
     ];
 
-    /// The metric and its label.
+    /// The full name of the metric, and the label that is compared.
     const fn family_and_label(self) -> (&'static str, &'static str) {
         match self {
             CheckedMetric::Responses => ("statusquo_responses_total", "code"),
@@ -71,18 +71,18 @@ impl CheckedMetric {
 
     pub(super) const fn description(self) -> &'static str {
         match self {
-            CheckedMetric::Responses => "every response is counted under its status",
-            CheckedMetric::Errors => "every error is counted under its cause",
-            CheckedMetric::Aborted => "every response that broke off is counted under its cause",
+            CheckedMetric::Responses => "every response is counted by its status code",
+            CheckedMetric::Errors => "every error is counted by its cause",
+            CheckedMetric::Aborted => "every truncated response is counted by its cause",
             CheckedMetric::ClosedWithoutResponse => {
-                "every connection without an answer is counted under its cause"
+                "every connection without a response is counted by its cause"
             }
         }
     }
 }
 
 impl ObservedCounts {
-    /// A final response was read; `cause` is why it is an error, where a row says that.
+    /// Records a final response; `cause` is the cause of an error, if the row defines it.
     pub(super) fn record_response(&self, status: u16, cause: Option<&'static str>) {
         let mut counts = self.0.lock();
         *counts.responses.entry(status).or_default() += 1;
@@ -94,32 +94,32 @@ impl ObservedCounts {
         }
     }
 
-    /// And was visibly cut.
+    /// Records that the response was truncated.
     pub(super) fn record_truncated(&self, cause: &'static str) {
         *self.0.lock().truncated.entry(cause).or_default() += 1;
     }
 
-    /// And was not read to its end, or came to an end that is the upstream's own affair.
+    /// Records that the response was not read to its end.
     pub(super) fn record_unfinished(&self) {
         self.0.lock().unfinished += 1;
     }
 
-    /// A connection ended without an answer.
+    /// Records a connection that closed without a response.
     pub(super) fn record_close(&self, cause: &'static str) {
         *self.0.lock().closed_without_response.entry(cause).or_default() += 1;
     }
 
-    /// More happened than was seen: from now on only less than that is a difference.
+    /// Accepts any number of additional events from now on.
     pub(super) fn allow_extra(&self) {
         self.0.lock().allows_extra = true;
     }
 
-    /// Of a row that came out otherwise, so many events: what the gateway counted for them cannot be said.
+    /// Records this many events with an unknown outcome, for a row that did not pass.
     pub(super) fn record_unknown(&self, events: usize) {
         self.0.lock().unknown += events as u64;
     }
 
-    /// Everything that is known, in all.
+    /// The total of the recorded events.
     pub(super) fn total(&self, metric: CheckedMetric) -> u64 {
         let counts = self.0.lock();
         match metric {
@@ -130,13 +130,13 @@ impl ObservedCounts {
         }
     }
 
-    /// What the gateway has counted otherwise; nothing when all agrees.
+    /// The differences between the recorded events and the gateway's metrics.
     pub(super) fn differences(&self, metric: CheckedMetric, metrics: &Metrics) -> Vec<String> {
         let counts = self.0.lock().clone();
         let counted = sums_by_label(metrics, metric.family_and_label());
         let (mut expected, slack): (BTreeMap<String, u64>, u64) = match metric {
             CheckedMetric::Responses => {
-                // A status without a label of its own stands in the sum of its kind.
+                // A status without its own label is counted under the label of its class.
                 let mut by_label = BTreeMap::new();
                 for (status, count) in &counts.responses {
                     let status_label = status.to_string();
@@ -153,7 +153,7 @@ impl ObservedCounts {
             CheckedMetric::Aborted => (with_owned_names(&counts.truncated), counts.unfinished),
             CheckedMetric::ClosedWithoutResponse => (with_owned_names(&counts.closed_without_response), 0),
         };
-        // What was lost may have been counted, under any name.
+        // Events with an unknown outcome may have been counted under any label.
         let slack = if counts.allows_extra { u64::MAX / 2 } else { slack + counts.unknown };
         for label in counted.keys() {
             expected.entry(label.clone()).or_default();
@@ -162,7 +162,7 @@ impl ObservedCounts {
         let differs = |label: &str, minimum: u64| !(minimum..=minimum + slack).contains(&count_of(label));
         let differences = expected.iter().filter(|(label, minimum)| differs(label, **minimum));
         let mut differences: Vec<String> = differences
-            .map(|(label, minimum)| format!("{label}: {} counted, {minimum} seen", count_of(label)))
+            .map(|(label, minimum)| format!("{label}: expected {minimum}, got {}", count_of(label)))
             .collect();
         let (counted_total, seen) = (counted.values().sum::<u64>(), expected.values().sum::<u64>());
         let maximum = seen + slack;
@@ -170,7 +170,7 @@ impl ObservedCounts {
         if differences.is_empty()
             && (counted_total > maximum || counted_total < if exact { maximum } else { seen })
         {
-            differences.push(format!("in all {counted_total} counted, {maximum} seen"));
+            differences.push(format!("total: expected {maximum}, got {counted_total}"));
         }
         differences
     }
@@ -180,7 +180,7 @@ fn with_owned_names(counts: &BTreeMap<&'static str, u64>) -> BTreeMap<String, u6
     counts.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect()
 }
 
-/// The label of statuses that have none of their own.
+/// The label of statuses without their own label.
 const fn status_class_label(status: u16) -> &'static str {
     match status {
         400..=499 => "other_4xx",
@@ -189,7 +189,7 @@ const fn status_class_label(status: u16) -> &'static str {
     }
 }
 
-/// The sums of a metric over this label.
+/// The sums of a metric by the values of this label.
 fn sums_by_label(metrics: &Metrics, (name, label): (&str, &str)) -> BTreeMap<String, u64> {
     let page = String::from_utf8(metrics.render()).unwrap_or_default();
     let key = format!("{label}=\"");

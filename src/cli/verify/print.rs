@@ -1,7 +1,7 @@
-//! The report as a table for people, and row by row as JSON.
+//! Renders the report as a text table or as JSON.
 //!
-//! The table has one line for each fault and outcome, however many routes agree on it; rows that failed or are
-//! flaky are listed again below, route by route.
+//! The table has one line per fault and outcome; routes with the same outcome share it. Failed and flaky rows are
+//! listed again below, per route, with the reason. JSON has every row.
 
 use std::fmt::Write as _;
 
@@ -9,11 +9,11 @@ use serde_json::json;
 
 use super::{ReportRow, Section, Verdict, VerifyReport};
 
-/// The table.
+/// The text report.
 pub(super) fn render_text(report: &VerifyReport) -> String {
     let mut text = format!(
-        "Load factor {}: timeouts are multiplied by it (1.0 is an idle machine).\n\n\
-         What differs from the file while it is rehearsed:\n",
+        "Load factor {}: all timeouts are multiplied by it (1.0 on an idle machine).\n\n\
+         Changes to the configuration for this run:\n",
         report.load
     );
     // Writing to a String cannot fail.
@@ -34,20 +34,21 @@ pub(super) fn render_text(report: &VerifyReport) -> String {
         }
         for group in group_by_key(&skipped, |row| (row.fault, reason(row))) {
             let Some(row) = group.first() else { continue };
-            let (word, why) = (word(&row.verdict), reason(row));
-            let _ = writeln!(text, "  {:<7} {:<32} {word}: {why}{}", "-", row.fault, describe_routes(&group));
+            let (word, reason) = (word(&row.verdict), reason(row));
+            let _ =
+                writeln!(text, "  {:<7} {:<32} {word}: {reason}{}", "-", row.fault, describe_routes(&group));
         }
     }
     reasons(&mut text, report, "Failed:", |verdict| matches!(verdict, Verdict::Failed(_)));
-    let flaky = "Flaky (failed as shown, then passed when repeated):";
+    let flaky = "Flaky (failed first, passed when repeated):";
     reasons(&mut text, report, flaky, |verdict| matches!(verdict, Verdict::Flaky(_)));
     let _ = writeln!(text, "\n{}", summary(report));
     text
 }
 
-/// Rows of this verdict, route by route, each with its reason.
-fn reasons(text: &mut String, report: &VerifyReport, title: &str, of: impl Fn(&Verdict) -> bool) {
-    let mut rows = report.rows.iter().filter(|row| of(&row.verdict)).peekable();
+/// Lists the matching rows with their reasons.
+fn reasons(text: &mut String, report: &VerifyReport, title: &str, matches: impl Fn(&Verdict) -> bool) {
+    let mut rows = report.rows.iter().filter(|row| matches(&row.verdict)).peekable();
     if rows.peek().is_some() {
         let _ = writeln!(text, "\n{title}");
     }
@@ -57,7 +58,7 @@ fn reasons(text: &mut String, report: &VerifyReport, title: &str, of: impl Fn(&V
     }
 }
 
-/// All of it, for machines.
+/// The JSON report.
 pub(super) fn render_json(report: &VerifyReport) -> String {
     let rows: Vec<_> = report
         .rows
@@ -88,10 +89,10 @@ pub(super) fn render_json(report: &VerifyReport) -> String {
 }
 
 const SECTION_TITLES: [(Section, &str); 4] = [
-    (Section::Upstream, "When an upstream misbehaves:"),
-    (Section::Client, "When a client misbehaves:"),
-    (Section::Rejections, "When the configuration itself refuses:"),
-    (Section::Metrics, "Afterwards:"),
+    (Section::Upstream, "Upstream faults:"),
+    (Section::Client, "Client faults:"),
+    (Section::Rejections, "Requests that the configuration rejects:"),
+    (Section::Metrics, "Metrics:"),
 ];
 
 const fn section_name(section: Section) -> &'static str {
@@ -103,7 +104,7 @@ const fn section_name(section: Section) -> &'static str {
     }
 }
 
-/// The same in the table and in JSON.
+/// The name of a verdict in both formats.
 const fn word(verdict: &Verdict) -> &'static str {
     match verdict {
         Verdict::Passed => "passed",
@@ -116,7 +117,7 @@ const fn word(verdict: &Verdict) -> &'static str {
 fn verdict_reason(verdict: &Verdict) -> Option<&str> {
     match verdict {
         Verdict::Passed => None,
-        Verdict::Failed(why) | Verdict::Flaky(why) | Verdict::NotApplicable(why) => Some(why),
+        Verdict::Failed(reason) | Verdict::Flaky(reason) | Verdict::NotApplicable(reason) => Some(reason),
     }
 }
 
@@ -124,7 +125,7 @@ fn reason(row: &ReportRow) -> &str {
     verdict_reason(&row.verdict).unwrap_or_default()
 }
 
-/// Rows that are equal by this, in the order of the first of each.
+/// Groups rows by key, in the order of the first row of each group.
 fn group_by_key<'a, K: PartialEq>(
     rows: &[&'a ReportRow],
     key: impl Fn(&'a ReportRow) -> K,
@@ -153,11 +154,11 @@ fn write_group(text: &mut String, group: &[&ReportRow]) {
     );
 }
 
-/// Which routes agree.
+/// The route of a group, or the number of its routes.
 fn describe_routes(group: &[&ReportRow]) -> String {
     match group {
         [row] => row.route.as_ref().map(|route| format!("  ({route})")).unwrap_or_default(),
-        more => format!("  ({} routes)", more.len()),
+        rows => format!("  ({} routes)", rows.len()),
     }
 }
 

@@ -1,6 +1,6 @@
-//! What the configuration itself refuses: rate limits, denied methods, clients that are not allowed.
+//! Tests the requests that the configuration rejects: rate limits, denied methods and `allow_from`.
 //!
-//! One row for each, on each route that has it, with everything else out of the way.
+//! One row per rule and route.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -18,14 +18,14 @@ use crate::conformance::{GatewayConnector, RequestKind};
 use crate::contract::{Cause, RequestSent};
 use crate::limit::LimiterMode;
 
-const RATE_LIMITED: (&str, &str) = ("rate-limited", "asks more often than the route's rate limits allow");
-const DENIED_METHOD: (&str, &str) = ("denied-method", "asks by a method that the route denies");
-const NOT_ALLOWED_FROM: (&str, &str) = ("not-allowed-from", "asks from an address that is not in allow_from");
+const RATE_LIMITED: (&str, &str) = ("rate-limited", "sends more requests than the route's rate limits allow");
+const DENIED_METHOD: (&str, &str) = ("denied-method", "uses a method that the route denies");
+const NOT_ALLOWED_FROM: (&str, &str) = ("not-allowed-from", "connects from an address outside allow_from");
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(12);
-/// Two are enough where nobody else counts by the same key.
+/// The second request exceeds the limit; one more is allowed as a margin.
 const MAX_REQUESTS: usize = 3;
 
-/// Plays all of it.
+/// Runs all rejection rows.
 pub(super) async fn run_all(harness: &Harness) -> Vec<ReportRow> {
     let mut rows = Vec::new();
     for (route, probe) in harness.config.routes.iter().zip(&harness.probes.probes) {
@@ -35,7 +35,7 @@ pub(super) async fn run_all(harness: &Harness) -> Vec<ReportRow> {
         let Ok(probe) = probe else { continue };
         match has_enforced_rule(harness, route) {
             None => {}
-            Some(false) => rows.push(skip(RATE_LIMITED, "its rate limits only watch")),
+            Some(false) => rows.push(skip(RATE_LIMITED, "its rate limits run in shadow mode")),
             Some(true) => rows.push(retry::at_most_twice(|| check_rate_limit(harness, route, probe)).await),
         }
         for method in &route.deny_methods {
@@ -52,7 +52,7 @@ pub(super) async fn run_all(harness: &Harness) -> Vec<ReportRow> {
         match original {
             None | Some([]) => {}
             Some(networks) if any_contains(networks, UNTRUSTED_CLIENT) => {
-                rows.push(skip(NOT_ALLOWED_FROM, "every address of this machine is allowed"));
+                rows.push(skip(NOT_ALLOWED_FROM, "allow_from includes the second test address"));
             }
             Some(_) => {
                 let play = || {
@@ -71,14 +71,14 @@ pub(super) async fn run_all(harness: &Harness) -> Vec<ReportRow> {
     rows
 }
 
-/// Whether a rule of the route can refuse; `None` where it has none.
+/// Whether a rate limit of the route is enforced; `None` if the route has no rate limit.
 fn has_enforced_rule(harness: &Harness, route: &RouteConfig) -> Option<bool> {
     let rules = route.rate_limits.iter().filter_map(|index| harness.config.rate_limits.get(*index));
     let modes: Vec<LimiterMode> = rules.map(|limit| limit.settings.mode).collect();
     (!modes.is_empty()).then(|| modes.contains(&LimiterMode::Enforce))
 }
 
-/// Answered before rules of routes are asked.
+/// CONNECT and TRACE are rejected before routing.
 fn is_never_routed(method: &Method) -> bool {
     *method == Method::CONNECT || *method == Method::TRACE
 }
@@ -103,7 +103,7 @@ async fn check_rate_limit(harness: &Harness, route: &RouteConfig, probe: &RouteP
     judge_row(harness, route, RATE_LIMITED, &probe.method, Cause::RateLimited, outcome, |response| {
         let header_names = ["x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset"];
         match header_names.iter().find(|name| response.header(name).is_none()) {
-            Some(name) => Err(format!("a refusal without {name}")),
+            Some(name) => Err(format!("429 without {name}")),
             None => Ok(()),
         }
     })
@@ -156,7 +156,7 @@ fn judge_row(
     }
 }
 
-/// Asks once; an error is expected to be of this cause.
+/// Sends one request; an error response is recorded with this cause.
 async fn send_request(
     harness: &Harness,
     gateway: &RunningGateway,
@@ -166,7 +166,7 @@ async fn send_request(
 ) -> Result<ReceivedResponse, String> {
     let connector = GatewayConnector { source_address: from, ..harness.connect(gateway) };
     let stream =
-        connector.connect(false).await.map_err(|error| format!("no connection to the gateway: {error}"))?;
+        connector.connect(false).await.map_err(|error| format!("cannot connect to the gateway: {error}"))?;
     let mut reader = ResponseReader::new(stream, harness.load.scale(RESPONSE_TIMEOUT));
     let request = format!("{method} {} HTTP/1.1\r\nhost: {}\r\n\r\n", probe.path, probe.host);
     let _ = reader.stream.write_all(request.as_bytes()).await;
@@ -178,7 +178,7 @@ async fn send_request(
         }
         Err(read_error) => {
             gateway.observed.record_unknown(1);
-            Err(format!("no answer: {read_error:?}"))
+            Err(format!("no response: {read_error:?}"))
         }
     }
 }

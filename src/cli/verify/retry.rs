@@ -1,6 +1,6 @@
-//! A second try, with few others beside it, for rows that failed: a row that passes then is flaky.
+//! Runs failed rows a second time with less concurrency: a row that then passes is flaky.
 //!
-//! Timeouts are scaled by the load of the machine, so that a failure of the first try is the gateway's. It is reported, and
+//! Timeouts are scaled by the load of the machine, so a failure of the first run is attributed to the gateway. It is
 //! kept as the reason of the flaky row.
 
 use std::future::Future;
@@ -10,10 +10,10 @@ use futures_util::stream;
 
 use super::{ReportRow, Verdict};
 
-/// Where more rows fail than that, the gateway is to blame, and the report not to be waited for.
+/// If more rows fail, the gateway is at fault, and second runs would only delay the report.
 const MAX_RETRIED_ROWS: usize = 200;
 
-/// Plays those of `rows` that failed once more, so many at once; `run` takes the place in the list.
+/// Runs the failed rows again, `concurrency` at a time; `run` takes the index of a row.
 pub(super) async fn failed_ones<F: Future<Output = ReportRow>>(
     rows: &mut [ReportRow],
     concurrency: usize,
@@ -35,7 +35,7 @@ pub(super) async fn failed_ones<F: Future<Output = ReportRow>>(
     }
 }
 
-/// Plays a row, and once more when it fails.
+/// Runs a row, and a second time if it fails.
 pub(super) async fn at_most_twice<F: Future<Output = ReportRow>>(play: impl Fn() -> F) -> ReportRow {
     let first = play().await;
     match &first.verdict {
@@ -45,10 +45,10 @@ pub(super) async fn at_most_twice<F: Future<Output = ReportRow>>(play: impl Fn()
 }
 
 impl ReportRow {
-    /// The second try of a row, whose first one came to this.
+    /// Combines the second run of a row with the verdict of its first.
     fn after(self, first: &Verdict) -> ReportRow {
         let verdict = match (first, self.verdict) {
-            (Verdict::Failed(how), Verdict::Passed) => Verdict::Flaky(how.clone()),
+            (Verdict::Failed(reason), Verdict::Passed) => Verdict::Flaky(reason.clone()),
             (_, second) => second,
         };
         ReportRow { verdict, retried: true, ..self }

@@ -1,6 +1,6 @@
-//! Which request stands for a route: a method, a host and a path that the router gives to it and to no other.
+//! Finds a request for each route: a method, a host and a path that the router matches to this route.
 //!
-//! Found by trying: the pattern with plain words in the place of its parameters, and the router asked what it makes of it.
+//! The search replaces the parameters of the pattern with fixed words and asks the router for the matching route.
 
 use http::Method;
 
@@ -18,16 +18,16 @@ pub(super) struct RouteProbe {
     pub(super) path: String,
 }
 
-/// The routes of a configuration, and how to get there.
+/// The probes of all routes, and the router that matched them.
 #[derive(Debug)]
 pub(super) struct RouteProbes {
     router: Router,
-    /// Route by route; a sentence where no request was found.
+    /// One entry per route; an error message if no request reaches the route.
     pub(super) probes: Vec<Result<RouteProbe, String>>,
 }
 
 impl RouteProbes {
-    /// Of these routes.
+    /// Finds the probes of all routes.
     pub(super) fn build(config: &Config) -> Result<RouteProbes, String> {
         let router = Router::build(&config.routes)?;
         let probes = config.routes.iter().enumerate();
@@ -35,26 +35,26 @@ impl RouteProbes {
         Ok(RouteProbes { router, probes })
     }
 
-    /// Which route takes this.
+    /// The index of the route that matches this request.
     pub(super) fn route_for(&self, host: &str, raw_path: &str, method: &Method) -> Option<usize> {
         let path = path::normalise(raw_path.as_bytes());
         self.router.find(&authority::routing_host(host.as_bytes()), &path, method)
     }
 
-    /// Whether a request of this method, where the visit leads, reaches the same route.
+    /// Whether the probe reaches the same route with this method.
     pub(super) fn accepts(&self, probe: &RouteProbe, method: &Method) -> bool {
         self.route_for(&probe.host, &probe.path, method) == Some(probe.route_index)
     }
 }
 
-/// Words for parameters, tried one after the other: another route may have taken the first as its own.
+/// Values for parameters, tried in order: another route may match the first one literally.
 const PARAMETER_VALUES: [&str; 3] = ["rehearsal", "rehearsal-7f3a", "7"];
 
 fn find_probe(router: &Router, index: usize, route: &RouteConfig) -> Result<RouteProbe, String> {
     let allowed: Vec<Method> =
         candidate_methods(route).filter(|method| !route.deny_methods.contains(method)).collect();
     if allowed.is_empty() {
-        return Err("the route denies every method that it takes".to_owned());
+        return Err("the route denies every method that it matches".to_owned());
     }
     for value in PARAMETER_VALUES {
         let path = fill_parameters(&route.path, value);
@@ -72,14 +72,14 @@ fn find_probe(router: &Router, index: usize, route: &RouteConfig) -> Result<Rout
             }
         }
     }
-    Err("other routes take every request of it that was tried".to_owned())
+    Err("other routes match every request that was tried for this route".to_owned())
 }
 
 fn candidate_methods(route: &RouteConfig) -> impl Iterator<Item = Method> {
     let common = [Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::OPTIONS];
     let listed = route.methods.clone();
     let any_method = listed.is_empty();
-    // GET first where it is among them: most rows ask by it.
+    // GET first if it is allowed: most rows use it.
     let first = common.into_iter().filter(move |method| any_method || listed.contains(method));
     first.chain(route.methods.clone())
 }
@@ -95,7 +95,7 @@ fn candidate_hosts(route: &RouteConfig, value: &str) -> Vec<String> {
     }
 }
 
-/// The pattern with `value` in the place of each parameter; doubled braces are single ones.
+/// Replaces each parameter of the pattern with `value`; doubled braces are literal ones.
 fn fill_parameters(pattern: &str, value: &str) -> String {
     let mut filled = String::with_capacity(pattern.len());
     let mut rest = pattern.chars().peekable();

@@ -1,7 +1,7 @@
-//! Every fault of an upstream, on every route.
+//! Runs the upstream faults on every route.
 //!
-//! Which fault is played is told by a field of the request: the paths are the routes'. Faults of a kept connection are
-//! rehearsed once for each upstream, one after the other, for the connection must be nobody else's.
+//! A header field of the request selects the fault, because the paths belong to the routes. Faults of pooled
+//! connections run once per upstream and sequentially, so that rows do not share a connection.
 
 use std::time::{Duration, Instant};
 
@@ -26,45 +26,45 @@ use crate::conformance::upstream_faults::{
 use crate::conformance::{GatewayConnector, RequestKind};
 use crate::http::upgrade::WEBSOCKET;
 
-/// Rows that are played at once.
+/// Concurrent rows.
 const CONCURRENCY: usize = 96;
-/// And in a second try.
+/// Concurrency of the second runs.
 const RETRY_CONCURRENCY: usize = 4;
-/// No answer takes longer, times the load factor.
+/// Timeout of a response, before the load factor.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(12);
-/// And so long a response is read that passes because of `errors.mode`.
+/// Timeout of a response that is forwarded because of `errors.mode`, before the load factor.
 const FORWARDED_TIMEOUT: Duration = Duration::from_secs(5);
-/// So much of its body is read.
+/// Bytes that are read of such a response.
 const MAX_FORWARDED_BYTES: u64 = 1024 * 1024;
 
-/// A connection that the row before has left broken may be met so often.
+/// Tries of a warm-up request: the gateway's pool may hold connections that earlier rows have broken.
 const MAX_TRIES: u32 = 3;
 
-/// How far a response is read.
+/// How long and how far a response is read.
 #[derive(Clone, Copy)]
 struct ReadLimits {
     time: Duration,
-    most: u64,
+    max_body: u64,
 }
 
 impl ReadLimits {
-    /// Of what merely passes, only the beginning matters: it may go on for as long as the upstream likes.
-    fn of(load: LoadFactor, passes: bool) -> ReadLimits {
-        if passes {
-            ReadLimits { time: load.scale(FORWARDED_TIMEOUT), most: MAX_FORWARDED_BYTES }
+    /// Errors that the route forwards are read in part only, because they may be endless.
+    fn new(load: LoadFactor, forwards_errors: bool) -> ReadLimits {
+        if forwards_errors {
+            ReadLimits { time: load.scale(FORWARDED_TIMEOUT), max_body: MAX_FORWARDED_BYTES }
         } else {
-            ReadLimits { time: load.scale(RESPONSE_TIMEOUT), most: u64::MAX }
+            ReadLimits { time: load.scale(RESPONSE_TIMEOUT), max_body: u64::MAX }
         }
     }
 }
 
-/// A row of the table on a route.
+/// A fault on a route.
 struct PlannedRow<'a> {
     fault: &'a UpstreamFault,
     probe: &'a RouteProbe,
 }
 
-/// Plays all of it.
+/// Runs all upstream faults.
 pub(super) async fn run_all(harness: &Harness) -> Vec<ReportRow> {
     let faults = upstream_faults();
     let mut rows = Vec::new();
@@ -86,7 +86,7 @@ pub(super) async fn run_all(harness: &Harness) -> Vec<ReportRow> {
             match skip_reason(harness, probe, fault) {
                 Some(reason) => rows.push(skipped(fault, reason)),
                 None if pooled.contains(&(route.upstream, fault.name)) => {
-                    let reason = "rehearsed on another route of the same upstream";
+                    let reason = "tested on another route of the same upstream";
                     rows.push(skipped(fault, reason.to_owned()));
                 }
                 None if fault.server_kind == ServerKind::Pooled => {
@@ -123,51 +123,50 @@ pub(super) async fn run_all(harness: &Harness) -> Vec<ReportRow> {
 async fn run_row_at(harness: &Harness, planned_rows: &[PlannedRow<'_>], index: usize) -> ReportRow {
     match planned_rows.get(index) {
         Some(planned) => run_row(harness, planned).await,
-        None => ReportRow::skipped(Section::Upstream, ("", ""), None, "there is no such row".to_owned()),
+        None => ReportRow::skipped(Section::Upstream, ("", ""), None, "no such row".to_owned()),
     }
 }
 
-/// Why a row cannot be played on a route.
+/// Why a row does not apply to a route; `None` if it does.
 fn skip_reason(harness: &Harness, probe: &RouteProbe, fault: &UpstreamFault) -> Option<String> {
     let method = request_method(probe, fault);
     let route = harness.config.routes.get(probe.route_index)?;
     if fault.category == FaultCategory::Upgrade && !route.upgrades.iter().any(|name| name == WEBSOCKET) {
-        return Some("the route does not take an upgrade to websocket".to_owned());
+        return Some("the route does not allow WebSocket upgrades".to_owned());
     }
     let configured = harness.original_config.upstreams.get(route.upstream);
     if !configured.is_some_and(|configured| harness::supports(configured, fault.server_kind)) {
-        let in_tls = configured.is_some_and(|configured| configured.cert_verification.is_some());
+        let uses_tls = configured.is_some_and(|configured| configured.cert_verification.is_some());
         let reason = if fault.server_kind.requires_http2() {
-            "its upstream is not spoken to in HTTP/2"
-        } else if fault.server_kind.has_invalid_certificate() && in_tls {
-            "the certificates of its upstream are not looked at"
-        } else if in_tls {
-            "its upstream is spoken to in TLS"
+            "its upstream does not use HTTP/2"
+        } else if fault.server_kind.has_invalid_certificate() && uses_tls {
+            "its upstream does not verify certificates"
+        } else if uses_tls {
+            "its upstream uses TLS"
         } else {
-            "its upstream is not spoken to in TLS"
+            "its upstream does not use TLS"
         };
         return Some(reason.to_owned());
     }
     if requires_own_method(fault) {
-        // What comes of these depends on the method.
-        let request_kind = Method::from_bytes(fault.request.method.as_bytes()).unwrap_or_default();
-        if !harness.probes.accepts(probe, &request_kind) || route.deny_methods.contains(&request_kind) {
-            return Some(format!("the route does not take {request_kind}"));
+        let required = Method::from_bytes(fault.request.method.as_bytes()).unwrap_or_default();
+        if !harness.probes.accepts(probe, &required) || route.deny_methods.contains(&required) {
+            return Some(format!("the route does not accept {required}"));
         }
     }
     if fault.request.body.len() as u64 > route.max_body {
-        return Some("the route does not take a body of that size".to_owned());
+        return Some("the body of the row is larger than the route's max_body".to_owned());
     }
     let method = Method::from_bytes(method.as_bytes()).unwrap_or_default();
-    (!harness.probes.accepts(probe, &method)).then(|| format!("the route does not take {method}"))
+    (!harness.probes.accepts(probe, &method)).then(|| format!("the route does not accept {method}"))
 }
 
-/// The row's method where it matters, else the route's.
+/// The row's method if the outcome depends on it, else the probe's.
 fn request_method<'a>(probe: &'a RouteProbe, fault: &UpstreamFault) -> &'a str {
     if requires_own_method(fault) { fault.request.method } else { probe.method.as_str() }
 }
 
-/// What comes of the row depends on the method.
+/// Whether the outcome of the row depends on its method.
 fn requires_own_method(fault: &UpstreamFault) -> bool {
     fault.request.method != "GET"
         || fault.server_kind == ServerKind::Pooled
@@ -183,15 +182,15 @@ async fn run_row(harness: &Harness, planned: &PlannedRow<'_>) -> ReportRow {
     let request_kind = RequestKind { head: method == Method::HEAD, http10: false };
     let forwards_errors = route.is_some_and(|route| route.errors.mode != ErrorMode::Enforce);
     let Some(gateway) = harness.gateway_for(fault.server_kind) else {
-        let reason = "there is no gateway for it".to_owned();
+        let reason = "no gateway for this kind of server".to_owned();
         return ReportRow::skipped(Section::Upstream, (fault.name, fault.description), None, reason);
     };
-    let limits = ReadLimits::of(harness.load, forwards_errors);
+    let limits = ReadLimits::new(harness.load, forwards_errors);
     let outcome =
         send_requests(harness.connect(gateway), &gateway.observed, planned, (name, request_kind), limits)
             .await;
     let (actual, verdict) = match outcome {
-        Err(none) => (none.clone(), Verdict::Failed(none)),
+        Err(error) => (error.clone(), Verdict::Failed(error)),
         Ok(response) => {
             let verdict_so_far = expectation.check(&response, request_kind, &harness.config.contract);
             let verdict_so_far = verdict_so_far.and_then(|()| check_interim(fault, &response));
@@ -218,21 +217,22 @@ async fn run_row(harness: &Harness, planned: &PlannedRow<'_>) -> ReportRow {
     }
 }
 
-/// Asks as often as the row says, and gives the last answer. What came before it is noted.
+/// Sends the requests of a row and returns the last response. The earlier responses are recorded.
 async fn send_requests(
     connector: GatewayConnector,
     observed: &ObservedCounts,
     planned: &PlannedRow<'_>,
-    (method, asked): (&str, RequestKind),
+    (method, request_kind): (&str, RequestKind),
     limits: ReadLimits,
 ) -> Result<ReceivedResponse, String> {
     let PlannedRow { fault, probe } = planned;
-    let no_connection = |error| format!("no connection to the gateway: {error}");
-    let stream = connector.connect(false).await.map_err(no_connection)?;
-    // Left by a reset: each of tens of thousands of orderly ends would keep a port of this machine for a minute.
-    stream.set_zero_linger().map_err(no_connection)?;
+    let connect_error = |error| format!("cannot connect to the gateway: {error}");
+    let stream = connector.connect(false).await.map_err(connect_error)?;
+    // Close with RST: after a graceful close TIME_WAIT keeps the port for 1 min, and a run has tens of thousands of
+    // connections.
+    stream.set_zero_linger().map_err(connect_error)?;
     let mut reader = ResponseReader::new(stream, limits.time);
-    reader.max_body = limits.most;
+    reader.max_body = limits.max_body;
     let length = match fault.request.body.len() {
         0 => String::new(),
         length => format!("content-length: {length}\r\n"),
@@ -247,21 +247,21 @@ async fn send_requests(
     let (mut sent, mut tries) = (1, 0);
     while sent < fault.request.count {
         tries += 1;
-        // The upstream of kept connections is asked to serve well, whatever the rows before have left of them.
+        // KEPT_OPEN gets a 200 on a pooled connection of any age.
         let warm_up = if fault.server_kind == ServerKind::Pooled {
             request_for(KEPT_OPEN)
         } else {
             fault_request.clone()
         };
-        let answer = exchange(&mut reader, observed, &warm_up, asked, limits.time).await?;
-        observed.record_response(answer.status, None);
-        if answer.status == 200 {
+        let response = exchange(&mut reader, observed, &warm_up, request_kind, limits.time).await?;
+        observed.record_response(response.status, None);
+        if response.status == 200 {
             sent += 1;
         } else if tries > MAX_TRIES {
-            return Err(format!("{} to a request that is served well", answer.status));
+            return Err(format!("expected 200 to the warm-up request, got {}", response.status));
         }
     }
-    exchange(&mut reader, observed, &fault_request, asked, limits.time).await
+    exchange(&mut reader, observed, &fault_request, request_kind, limits.time).await
 }
 
 async fn exchange(
@@ -272,7 +272,7 @@ async fn exchange(
     limit: Duration,
 ) -> Result<ReceivedResponse, String> {
     reader.deadline = Instant::now() + limit;
-    // What is not taken any more has been answered.
+    // A failed write is not an error: the gateway may have responded and closed.
     let _ = reader.stream.write_all(request).await;
     let response = reader.read_response(request_kind).await;
     response.map_err(|error| {
@@ -281,17 +281,17 @@ async fn exchange(
     })
 }
 
-fn describe_read_error(none: &ReadError, limit: Duration) -> String {
-    match none {
-        ReadError::Closed => "closed without an answer".to_owned(),
-        ReadError::Reset => "reset without an answer".to_owned(),
-        ReadError::TimedOut => format!("no answer within {} s", limit.as_secs()),
-        ReadError::Malformed(what) => format!("malformed: {what}"),
+fn describe_read_error(error: &ReadError, limit: Duration) -> String {
+    match error {
+        ReadError::Closed => "connection closed without a response".to_owned(),
+        ReadError::Reset => "connection reset without a response".to_owned(),
+        ReadError::TimedOut => format!("no response within {} s", limit.as_secs()),
+        ReadError::Malformed(problem) => format!("malformed response: {problem}"),
     }
 }
 
-/// Where the configuration decides nothing about codes, the code is the one that stands in the table, whatever the policy
-/// room says: it is not judged by its own word alone.
+/// If the configuration does not change any code, the response must have the code of the table. This check is
+/// independent of the error policy, from which the expectation is computed.
 fn check_documented_code(
     harness: &Harness,
     fault: &UpstreamFault,
@@ -299,21 +299,23 @@ fn check_documented_code(
     route: Option<&crate::config::RouteConfig>,
 ) -> Result<(), String> {
     let enforces = |rules: &ErrorRules| rules.mode == ErrorMode::Enforce && rules.overrides.is_empty();
-    let decides_nothing = harness.uses_builtin_contract && harness.config.overrides.is_empty();
-    if !decides_nothing || !route.is_some_and(|route| enforces(&route.errors)) {
+    let has_default_codes = harness.uses_builtin_contract && harness.config.overrides.is_empty();
+    if !has_default_codes || !route.is_some_and(|route| enforces(&route.errors)) {
         return Ok(());
     }
     let (status, documented) = (expectation.status(), fault.outcome.status());
-    if status == documented { Ok(()) } else { Err(format!("{status}, where {documented} is documented")) }
+    if status == documented { Ok(()) } else { Err(format!("expected {documented}, got {status}")) }
 }
 
-/// The row's interim responses, and no other.
+/// Checks that the client received exactly the interim responses of the row.
 fn check_interim(fault: &UpstreamFault, response: &ReceivedResponse) -> Result<(), String> {
-    let matches = response.interim == fault.interim_statuses;
-    if matches { Ok(()) } else { Err(format!("the interim responses {:?}", response.interim)) }
+    if response.interim == fault.interim_statuses {
+        return Ok(());
+    }
+    Err(format!("interim responses: expected {:?}, got {:?}", fault.interim_statuses, response.interim))
 }
 
-/// Fields that stay and fields that go, on an error that was made in the place of the upstream's.
+/// Checks the kept and removed header fields of a replaced error.
 fn check_headers(
     fault: &UpstreamFault,
     expectation: &Expectation,
@@ -321,7 +323,7 @@ fn check_headers(
     route: Option<&crate::config::RouteConfig>,
 ) -> Result<(), String> {
     let Expectation::LocalReply { status, .. } = expectation else { return Ok(()) };
-    // The row tells of another answer than this configuration gives.
+    // The row's fields apply to its own outcome only, which this configuration may change.
     if *status != fault.outcome.status() || matches!(fault.outcome, FaultOutcome::Forwarded { .. }) {
         return Ok(());
     }
@@ -333,15 +335,15 @@ fn check_headers(
             || route.is_some_and(|route| route.errors.keep_headers.iter().any(|kept| kept == name))
     };
     let has_header = |name: &str, value: &str| {
-        response.headers.iter().any(|(planned, found)| planned == name && found == value)
+        response.headers.iter().any(|(other, actual)| other == name && actual == value)
     };
     for (name, value) in fault.kept_headers.iter().filter(|(name, _)| !set_by_gateway(name)) {
         if !has_header(name, value) {
-            return Err(format!("{name}: {value} of the upstream is lost"));
+            return Err(format!("missing upstream field {name}: {value}"));
         }
     }
     match fault.removed_headers.iter().find(|name| !set_by_gateway(name) && response.header(name).is_some()) {
-        Some(name) => Err(format!("the upstream's {name} has passed")),
+        Some(name) => Err(format!("upstream field {name} was not removed")),
         None => Ok(()),
     }
 }

@@ -1,7 +1,7 @@
-//! Rows whose heads are clear and whose chunks are not: the second half of request smuggling (RFC 9112 7.1).
+//! Client faults in chunked bodies, including request smuggling (RFC 9112, section 7.1).
 //!
-//! The request has reached its route when its body breaks, so the answer is the route's, and an upstream has at most half a
-//! request.
+//! The request has matched its route when its body fails, so the route's error rules apply, and the upstream has
+//! received at most part of the request.
 
 use crate::contract::Cause;
 
@@ -18,84 +18,84 @@ fn chunked(body: &str) -> String {
 fn malformed_chunk(name: &'static str, description: &'static str, body: &str) -> ClientFault {
     let expected = ExpectedResponse::RejectedOnRoute(Cause::MalformedBody);
     row(name, description, chunked(body), expected)
-        .ending(ConnectionOutcome::AnnouncedClose)
+        .with_connection_outcome(ConnectionOutcome::AnnouncedClose)
         .with_upstream_saw(UpstreamSaw::AtMostPartial)
 }
 
-/// Size lines and the data after them.
+/// Chunk size lines and chunk data.
 pub(super) fn sizes() -> Vec<ClientFault> {
     let size = |name, description, line: &str| {
         malformed_chunk(name, description, &format!("{line}\r\nabc\r\n0\r\n\r\n{SMUGGLED_REQUEST}"))
     };
     let fine = |name, description, body: &str| served(name, description, chunked(body));
     vec![
-        size("chunk-letters", "a size that is no number", "zz"),
-        size("chunk-empty-size", "an empty size line", ""),
-        size("chunk-minus", "a negative size", "-3"),
-        size("chunk-plus", "a size with a plus sign", "+3"),
-        size("chunk-prefix", "a size with 0x", "0x3"),
-        size("chunk-underscore", "a size with an underscore", "0_3"),
-        size("chunk-space-first", "a space before the size", " 3"),
-        size("chunk-space-after", "a space after the size", "3 "),
-        size("chunk-tab-after", "a tab after the size", "3\t"),
-        size("chunk-two-sizes", "two sizes on a line", "3 3"),
-        size("chunk-comma", "a comma after the size", "3,"),
-        size("chunk-nul", "a zero byte after the size", "3\0"),
-        size("chunk-fraction", "a fraction", "3.0"),
-        size("chunk-carriage-returns", "CR CR LF after the size", "3\r"),
-        size("chunk-unicode-digit", "a digit that is not ASCII", "\u{663}"),
-        size("chunk-of-17-digits", "a size of 17 digits", "00000000000000003"),
-        size("chunk-wraps-u64", "2^64 + 3 in hexadecimal", "10000000000000003"),
-        size("chunk-extension-control", "a control byte in an extension", "3;a=\x07"),
-        size("chunk-extension-carriage-return", "a bare CR in an extension", "3;a\rb"),
-        size("chunk-extension-long", "an extension of 2,000 bytes", &format!("3;{}", "x".repeat(2000))),
+        size("chunk-letters", "a chunk size that is not a number", "zz"),
+        size("chunk-empty-size", "an empty chunk size", ""),
+        size("chunk-minus", "a negative chunk size", "-3"),
+        size("chunk-plus", "a chunk size with a plus sign", "+3"),
+        size("chunk-prefix", "a chunk size with the prefix 0x", "0x3"),
+        size("chunk-underscore", "a chunk size with an underscore", "0_3"),
+        size("chunk-space-first", "a space before the chunk size", " 3"),
+        size("chunk-space-after", "a space after the chunk size", "3 "),
+        size("chunk-tab-after", "a tab after the chunk size", "3\t"),
+        size("chunk-two-sizes", "two chunk sizes on a line", "3 3"),
+        size("chunk-comma", "a comma after the chunk size", "3,"),
+        size("chunk-nul", "a NUL byte after the chunk size", "3\0"),
+        size("chunk-fraction", "a fractional chunk size", "3.0"),
+        size("chunk-carriage-returns", "CR CR LF after the chunk size", "3\r"),
+        size("chunk-unicode-digit", "a non-ASCII digit in a chunk size", "\u{663}"),
+        size("chunk-of-17-digits", "a chunk size of 17 digits", "00000000000000003"),
+        size("chunk-wraps-u64", "a chunk size of 2^64 + 3", "10000000000000003"),
+        size("chunk-extension-control", "a control character in a chunk extension", "3;a=\x07"),
+        size("chunk-extension-carriage-return", "a bare CR in a chunk extension", "3;a\rb"),
+        size("chunk-extension-long", "a chunk extension of 2,000 bytes", &format!("3;{}", "x".repeat(2000))),
         malformed_chunk(
             "chunk-line-feed",
-            "LF alone after the size",
+            "a bare LF after the chunk size",
             &format!("3\nabc\r\n0\r\n\r\n{SMUGGLED_REQUEST}"),
         ),
         malformed_chunk(
             "chunk-extension-line-feed",
-            "LF alone after an extension",
+            "a bare LF after a chunk extension",
             &format!("3;a\nabc\r\n0\r\n\r\n{SMUGGLED_REQUEST}"),
         ),
         malformed_chunk(
             "chunk-data-line-feed",
-            "LF alone after the data",
+            "a bare LF after the chunk data",
             &format!("3\r\nabc\n0\r\n\r\n{SMUGGLED_REQUEST}"),
         ),
         malformed_chunk(
             "chunk-data-carriage-return",
-            "CR alone after the data",
+            "a bare CR after the chunk data",
             &format!("3\r\nabc\r0\r\n\r\n{SMUGGLED_REQUEST}"),
         ),
         malformed_chunk(
             "chunk-too-long",
-            "data longer than its size",
+            "chunk data longer than the chunk size",
             &format!("3\r\nabcdef\r\n0\r\n\r\n{SMUGGLED_REQUEST}"),
         ),
         malformed_chunk(
             "chunk-too-short",
-            "data shorter than its size",
+            "chunk data shorter than the chunk size",
             &format!("5\r\nabc\r\n0\r\n\r\n{SMUGGLED_REQUEST}"),
         ),
         malformed_chunk(
             "chunk-no-line-end",
-            "no line end after the data",
+            "no line end after the chunk data",
             &format!("3\r\nabc0\r\n\r\n{SMUGGLED_REQUEST}"),
         ),
-        fine("chunk-capitals", "a size in capitals", "A\r\n0123456789\r\n0\r\n\r\n"),
-        fine("chunk-leading-zeros", "zeros before a size", "0003\r\nabc\r\n000\r\n\r\n"),
-        fine("chunk-extension", "an extension, which is dropped", "3;a=b;c=\"d\"\r\nabc\r\n0;e\r\n\r\n"),
+        fine("chunk-capitals", "a chunk size in upper case", "A\r\n0123456789\r\n0\r\n\r\n"),
+        fine("chunk-leading-zeros", "a chunk size with leading zeros", "0003\r\nabc\r\n000\r\n\r\n"),
+        fine("chunk-extension", "a chunk extension, which is removed", "3;a=b;c=\"d\"\r\nabc\r\n0;e\r\n\r\n"),
         fine(
             "chunks-of-one-byte",
-            "a thousand chunks of one byte",
+            "1,000 chunks of one byte",
             &format!("{}0\r\n\r\n", "1\r\nx\r\n".repeat(1000)),
         ),
     ]
 }
 
-/// The last chunk and what follows it.
+/// The last chunk and the trailers.
 pub(super) fn ends() -> Vec<ClientFault> {
     let trailer = |name, description, lines: &str| {
         malformed_chunk(name, description, &format!("3\r\nabc\r\n0\r\n{lines}\r\n\r\n{SMUGGLED_REQUEST}"))
@@ -113,26 +113,22 @@ pub(super) fn ends() -> Vec<ClientFault> {
     };
     vec![
         trailer("trailer-no-colon", "a trailer without a colon", "x-note"),
-        trailer("trailer-space-colon", "a space before a trailer's colon", "x-note : a"),
+        trailer("trailer-space-colon", "a space before the colon of a trailer", "x-note : a"),
         trailer("trailer-folded", "a folded trailer", "x-note: a\r\n b"),
-        trailer("trailer-line-feed", "LF alone after a trailer", "x-note: a\nx-other: b"),
-        trailer("trailer-nul", "a zero byte in a trailer", "x-note: a\0"),
+        trailer("trailer-line-feed", "a bare LF after a trailer", "x-note: a\nx-other: b"),
+        trailer("trailer-nul", "a NUL byte in a trailer", "x-note: a\0"),
         trailer("trailers-too-long", "20 KiB of trailers", &["x-note: 0123456789abcdef"; 900].join("\r\n")),
         malformed_chunk(
             "request-for-a-trailer",
-            "the next request in the place of trailers",
+            "the next request where trailers are expected",
             &format!("0\r\n{SMUGGLED_REQUEST}"),
         ),
-        short("no-last-chunk", "the sending side shut down before the last chunk", "3\r\nabc\r\n"),
-        short("half-a-chunk", "the sending side shut down inside a chunk", "30\r\nabc"),
-        short("half-a-size", "the sending side shut down inside a size", "3\r\nabc\r\n3"),
-        short(
-            "last-chunk-without-end",
-            "the sending side shut down after the last chunk's size",
-            "3\r\nabc\r\n0\r\n",
-        ),
-        fine("trailer", "a trailer, which is dropped", "x-note: a"),
-        fine("trailer-with-length", "Content-Length among the trailers", "content-length: 60"),
-        fine("trailer-with-host", "Host among the trailers", "host: other.example"),
+        short("no-last-chunk", "a half-close before the last chunk", "3\r\nabc\r\n"),
+        short("half-a-chunk", "a half-close inside a chunk", "30\r\nabc"),
+        short("half-a-size", "a half-close inside a chunk size", "3\r\nabc\r\n3"),
+        short("last-chunk-without-end", "a half-close after the size of the last chunk", "3\r\nabc\r\n0\r\n"),
+        fine("trailer", "a trailer, which is removed", "x-note: a"),
+        fine("trailer-with-length", "Content-Length in the trailers", "content-length: 60"),
+        fine("trailer-with-host", "Host in the trailers", "host: other.example"),
     ]
 }

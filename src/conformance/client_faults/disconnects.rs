@@ -1,6 +1,6 @@
-//! Rows of clients that leave, half or altogether, and of clients that do not read.
+//! Clients that half-close, close or reset, and clients that read slowly or not at all.
 //!
-//! Who is gone cannot be answered: those rows end in a silence that is counted under its name.
+//! A client that has closed receives no response: these rows check the close reason that is counted.
 
 use std::time::Duration;
 
@@ -13,13 +13,13 @@ use super::{
     UpstreamSaw, send, steps_row,
 };
 
-/// How much the upstream serves to those who read slowly, and how much is uploaded to an upstream that has answered.
+/// Size of the response to slow readers, and of the upload to an upstream that has already responded.
 const LARGE_BODY: u64 = 8 * 1024 * 1024;
 const CHUNK_SIZE: usize = 64 * 1024;
 
 const CLIENT_GONE: &str = "client_gone";
 
-/// Clients that leave.
+/// Clients that disconnect.
 pub(super) fn disconnects(setting: &GatewayProfile) -> Vec<ClientFault> {
     let half = |name, meaning, bytes: &str, expected| {
         steps_row(
@@ -60,22 +60,12 @@ pub(super) fn disconnects(setting: &GatewayProfile) -> Vec<ClientFault> {
     let no_body = ExpectedResponse::RejectedOnRoute(Cause::MalformedBody);
     let short = "<post> HTTP/1.1\r\nhost: <host>\r\ncontent-length: 10\r\n\r\nabc";
     vec![
-        half(
-            "half-a-line",
-            "shuts down its sending side inside the request line",
-            "<GET> <path>?<row> HT",
-            no_request,
-        ),
-        half(
-            "half-a-head",
-            "shuts down its sending side inside its fields",
-            "<get> HTTP/1.1\r\nhost: <h",
-            no_request,
-        ),
-        half("short-body", "shuts down its sending side before its Content-Length", short, no_body),
+        half("half-a-line", "half-closes inside the request line", "<GET> <path>?<row> HT", no_request),
+        half("half-a-head", "half-closes inside the header fields", "<get> HTTP/1.1\r\nhost: <h", no_request),
+        half("short-body", "half-closes before Content-Length bytes are sent", short, no_body),
         steps_row(
             "half-close-while-waiting",
-            "shuts down its sending side while it waits for the answer",
+            "half-closes while it waits for the response",
             vec![send(hang.clone()), ClientStep::WaitForUpstreamRequest, ClientStep::ShutdownWrite],
             Vec::new(),
             ConnectionOutcome::ClosedWithoutResponse(CLIENT_GONE),
@@ -83,25 +73,25 @@ pub(super) fn disconnects(setting: &GatewayProfile) -> Vec<ClientFault> {
         ),
         client_closed(
             "reset-while-waiting",
-            "resets while it waits for the answer",
+            "resets while it waits for the response",
             vec![send(hang.clone()), ClientStep::WaitForUpstreamRequest, ClientStep::Reset],
             CLIENT_GONE,
         ),
         client_closed(
             "close-while-waiting",
-            "closes while it waits for the answer",
+            "closes while it waits for the response",
             vec![send(hang), ClientStep::WaitForUpstreamRequest, ClientStep::Close],
             CLIENT_GONE,
         ),
         client_closed(
             "reset-in-head",
-            "resets inside its head",
+            "resets inside the header section",
             vec![send("<get> HTTP/1.1\r\nhost"), ClientStep::Pause(setting.pause()), ClientStep::Reset],
             CLIENT_GONE,
         ),
         client_closed(
             "reset-in-body",
-            "resets inside its body",
+            "resets inside the body",
             vec![send(short), ClientStep::WaitForUpstreamRequest, ClientStep::Reset],
             CLIENT_GONE,
         ),
@@ -113,17 +103,17 @@ pub(super) fn disconnects(setting: &GatewayProfile) -> Vec<ClientFault> {
         ),
         client_closed(
             "connect-and-close",
-            "connects and closes, as probes do",
+            "connects and closes, as health probes do",
             vec![ClientStep::Close],
             "no_request",
         ),
         silent(
             "half-close-at-once",
-            "shuts down its sending side at once",
+            "connects and half-closes",
             vec![ClientStep::ShutdownWrite],
             "no_request",
         ),
-        silent("idle", "connects and says nothing", Vec::new(), "idle_timeout"),
+        silent("idle", "connects and sends nothing", Vec::new(), "idle_timeout"),
         silent(
             "empty-line-alone",
             "sends an empty line and nothing else",
@@ -132,7 +122,7 @@ pub(super) fn disconnects(setting: &GatewayProfile) -> Vec<ClientFault> {
         ),
         steps_row(
             "idle-after-answer",
-            "asks once and then says nothing more",
+            "sends nothing more after the first response",
             vec![
                 send("<get> HTTP/1.1\r\nhost: <host>\r\n\r\n"),
                 ClientStep::ReadResponse(RequestKind::DEFAULT),
@@ -144,7 +134,7 @@ pub(super) fn disconnects(setting: &GatewayProfile) -> Vec<ClientFault> {
     ]
 }
 
-/// Clients that read late, slowly, or never, and those whose answer is known before they have sent all.
+/// Clients that read late, slowly or never, and clients whose response arrives before their upload is complete.
 pub(super) fn slow_readers(profile: &GatewayProfile) -> Vec<ClientFault> {
     let get = |play: &str| send(format!("<get> HTTP/1.1\r\nhost: <host>\r\n{FAULT_HEADER}: {play}\r\n\r\n"));
     let post = |play: &str, length: u64| {
@@ -153,7 +143,7 @@ pub(super) fn slow_readers(profile: &GatewayProfile) -> Vec<ClientFault> {
         ))
     };
     let chunk = Bytes::from(vec![b'x'; CHUNK_SIZE]);
-    // Within what the route takes, and more than is read for the sake of the connection.
+    // Within max_body, and more than the gateway drains to keep the connection open.
     let pieces = (LARGE_BODY.min(profile.max_body) / CHUNK_SIZE as u64).max(2);
     let upload = pieces * CHUNK_SIZE as u64;
     vec![
@@ -161,7 +151,7 @@ pub(super) fn slow_readers(profile: &GatewayProfile) -> Vec<ClientFault> {
             small_rcvbuf: true,
             ..steps_row(
                 "never-reads",
-                "asks for an endless answer and reads nothing",
+                "requests an endless response and reads nothing",
                 vec![
                     get("endless"),
                     ClientStep::Pause(profile.write_timeout.saturating_mul(2)),
@@ -176,7 +166,7 @@ pub(super) fn slow_readers(profile: &GatewayProfile) -> Vec<ClientFault> {
             small_rcvbuf: true,
             ..steps_row(
                 "reads-slowly",
-                "reads a megabyte, slowly",
+                "reads 1 MiB slowly",
                 vec![
                     get("megabyte"),
                     ClientStep::ReadResponseSlowly(RequestKind::DEFAULT, 32 * 1024, Duration::from_millis(3)),
@@ -188,7 +178,7 @@ pub(super) fn slow_readers(profile: &GatewayProfile) -> Vec<ClientFault> {
         },
         steps_row(
             "close-inside-answer",
-            "closes inside an endless answer",
+            "closes inside an endless response",
             vec![get("endless"), ClientStep::ReadResponse(RequestKind::DEFAULT), ClientStep::Close],
             vec![ExpectedResponse::Prefix],
             ConnectionOutcome::ClientClosedDuringResponse,
@@ -196,7 +186,7 @@ pub(super) fn slow_readers(profile: &GatewayProfile) -> Vec<ClientFault> {
         ),
         steps_row(
             "answer-before-upload",
-            "sends eight megabytes although the answer is known after the head, and reads then",
+            "sends 8 MiB although the response is known after the headers, then reads",
             vec![
                 post("early", upload),
                 ClientStep::WaitForData,
@@ -209,7 +199,7 @@ pub(super) fn slow_readers(profile: &GatewayProfile) -> Vec<ClientFault> {
         ),
         steps_row(
             "small-rest-of-upload",
-            "sends the little rest of its body after the answer",
+            "sends the last bytes of the body after the response",
             vec![post("early", 3), ClientStep::ReadResponse(RequestKind::DEFAULT), send("abc")],
             vec![ExpectedResponse::Served],
             ConnectionOutcome::KeptOpen,
@@ -218,5 +208,5 @@ pub(super) fn slow_readers(profile: &GatewayProfile) -> Vec<ClientFault> {
     ]
 }
 
-/// What [`slow_readers`] asks for in one piece.
+/// The response size that [`slow_readers`] requests.
 pub const MEGABYTE: u64 = 1024 * 1024;

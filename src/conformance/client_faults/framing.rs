@@ -1,7 +1,7 @@
-//! Rows whose heads do not say one clear length: the first half of request smuggling (RFC 9112 11.2).
+//! Requests with ambiguous body framing, including request smuggling (RFC 9112, section 11.2).
 //!
-//! Each carries a second request inside, for whoever reads the length in the other way; none of it may reach an
-//! upstream. The second half, inside chunks, is [`super::chunks`].
+//! Each body contains a second request, which a parser with another interpretation of the length would execute. It must
+//! never reach the upstream. [`super::chunks`] has the faults inside chunked bodies.
 
 use crate::contract::Cause;
 
@@ -9,15 +9,15 @@ use super::{ClientFault, rejected, served};
 
 const AMBIGUOUS_FRAMING: Cause = Cause::AmbiguousFraming;
 
-/// What a reader in the other way would take for the next request.
+/// The smuggled request.
 pub(super) const SMUGGLED_REQUEST: &str = "GET /smuggled?<row> HTTP/1.1\r\nhost: <host>\r\n\r\n";
 
-/// A request with a body, these lines after Host, and this after its head.
+/// A POST with these header lines after Host and these bytes after the header section.
 fn post(lines: &str, body: &str) -> String {
     format!("<post> HTTP/1.1\r\nhost: <host>\r\n{lines}\r\n\r\n{body}")
 }
 
-/// Content-Length alone.
+/// Faults of Content-Length.
 pub(super) fn lengths() -> Vec<ClientFault> {
     let bad = |name, meaning, value: &str| {
         rejected(
@@ -33,81 +33,95 @@ pub(super) fn lengths() -> Vec<ClientFault> {
     vec![
         lines(
             "length-twice",
-            "Content-Length twice, the same",
+            "the same Content-Length in two fields",
             AMBIGUOUS_FRAMING,
             "content-length: 3\r\ncontent-length: 3",
         ),
         lines(
             "length-differs",
-            "two different Content-Lengths",
+            "two different Content-Length fields",
             AMBIGUOUS_FRAMING,
             "content-length: 3\r\ncontent-length: 60",
         ),
         lines(
             "length-differs-zero",
-            "Content-Length 0 and another",
+            "Content-Length: 0 and another Content-Length",
             AMBIGUOUS_FRAMING,
             "content-length: 0\r\ncontent-length: 3",
         ),
         bad("length-list", "Content-Length: 3, 3", "3, 3"),
         bad("length-list-differs", "Content-Length: 3, 4", "3, 4"),
-        bad("length-plus", "a length with a plus sign", "+3"),
-        bad("length-minus", "a negative length", "-3"),
-        bad("length-minus-zero", "minus zero", "-0"),
-        bad("length-hexadecimal", "a hexadecimal length", "0x3"),
-        bad("length-letters", "digits and letters", "3a"),
-        bad("length-fraction", "a fraction", "3.0"),
-        bad("length-exponent", "an exponent", "3e0"),
-        bad("length-two-numbers", "two numbers and a space", "3 4"),
-        bad("length-underscore-digits", "digits with an underscore", "0_3"),
-        bad("length-semicolon", "a parameter after the length", "3;a"),
-        bad("length-quoted", "a quoted length", "\"3\""),
-        bad("length-empty", "an empty length", ""),
-        bad("length-unicode", "digits that are not ASCII", "\u{663}"),
-        bad("length-beyond-i64", "one more than 64 signed bits hold", "9223372036854775808"),
-        bad("length-wraps-u64", "2^64 + 3", "18446744073709551619"),
-        bad("length-endless", "forty nines", &"9".repeat(40)),
+        bad("length-plus", "a Content-Length with a plus sign", "+3"),
+        bad("length-minus", "a negative Content-Length", "-3"),
+        bad("length-minus-zero", "Content-Length: -0", "-0"),
+        bad("length-hexadecimal", "a hexadecimal Content-Length", "0x3"),
+        bad("length-letters", "a Content-Length of digits and letters", "3a"),
+        bad("length-fraction", "a fractional Content-Length", "3.0"),
+        bad("length-exponent", "a Content-Length with an exponent", "3e0"),
+        bad("length-two-numbers", "a Content-Length of two numbers separated by a space", "3 4"),
+        bad("length-underscore-digits", "a Content-Length with an underscore between digits", "0_3"),
+        bad("length-semicolon", "a Content-Length with a parameter", "3;a"),
+        bad("length-quoted", "a quoted Content-Length", "\"3\""),
+        bad("length-empty", "an empty Content-Length", ""),
+        bad("length-unicode", "a Content-Length of non-ASCII digits", "\u{663}"),
+        bad("length-beyond-i64", "a Content-Length above 63 bits", "9223372036854775808"),
+        bad("length-wraps-u64", "a Content-Length of 2^64 + 3", "18446744073709551619"),
+        bad("length-endless", "a Content-Length of 40 digits", &"9".repeat(40)),
         lines(
             "length-underscore",
-            "content_length, which CGI cannot tell apart",
+            "content_length, which CGI maps to the same variable",
             AMBIGUOUS_FRAMING,
             "content_length: 3",
         ),
-        lines("length-space-colon", "a space before the colon", Cause::MalformedHeader, "content-length : 3"),
-        lines("length-folded", "a folded length", Cause::MalformedHeader, "content-length: 3\r\n 0"),
+        lines(
+            "length-space-colon",
+            "a space before the colon of Content-Length",
+            Cause::MalformedHeader,
+            "content-length : 3",
+        ),
+        lines("length-folded", "a folded Content-Length", Cause::MalformedHeader, "content-length: 3\r\n 0"),
         lines(
             "length-vertical-tab",
-            "a vertical tab before the number",
+            "a vertical tab before the value of Content-Length",
             Cause::MalformedHeader,
             "content-length: \x0b3",
         ),
-        lines("length-nul", "a zero byte after the number", Cause::MalformedHeader, "content-length: 3\0"),
+        lines(
+            "length-nul",
+            "a NUL byte after the value of Content-Length",
+            Cause::MalformedHeader,
+            "content-length: 3\0",
+        ),
         lines(
             "length-behind-line-feed",
-            "a length behind a bare LF",
+            "a Content-Length after a bare LF",
             Cause::MalformedHeader,
             "x-note: a\ncontent-length: 3",
         ),
-        served("length-leading-zeros", "leading zeros", post("content-length: 003", "abc")),
+        served(
+            "length-leading-zeros",
+            "a Content-Length with leading zeros",
+            post("content-length: 003", "abc"),
+        ),
         served(
             "length-spaces-around",
-            "spaces and tabs around the number",
+            "spaces and tabs around the value of Content-Length",
             post("content-length: \t 3 \t", "abc"),
         ),
         served(
             "get-with-body",
-            "a body where none is usual",
+            "a body on GET",
             "<get> HTTP/1.1\r\nhost: <host>\r\ncontent-length: 3\r\n\r\nabc",
         ),
         served(
             "post-without-length",
-            "no length at all, which is none",
+            "POST without Content-Length and without a body",
             "<post> HTTP/1.1\r\nhost: <host>\r\n\r\n",
         ),
     ]
 }
 
-/// Transfer-Encoding alone.
+/// Faults of Transfer-Encoding.
 pub(super) fn codings() -> Vec<ClientFault> {
     let body = format!("0\r\n\r\n{SMUGGLED_REQUEST}");
     let lines = |name, meaning, cause, lines: &str| rejected(name, meaning, cause, post(lines, &body));
@@ -116,51 +130,56 @@ pub(super) fn codings() -> Vec<ClientFault> {
     };
     let good = |name, meaning, lines: &str| served(name, meaning, post(lines, "3\r\nabc\r\n0\r\n\r\n"));
     vec![
-        bad("coding-unknown", "a coding that nobody knows", "xchunked"),
-        bad("coding-truncated", "a letter short", "chunke"),
-        bad("coding-identity", "identity", "identity"),
-        bad("coding-identity-chunked", "identity and chunked", "identity, chunked"),
-        bad("coding-chunked-identity", "chunked and identity", "chunked, identity"),
-        bad("coding-chunked-twice", "chunked, chunked", "chunked, chunked"),
-        bad("coding-gzip", "gzip, whose end nobody knows", "gzip"),
-        bad("coding-gzip-chunked", "gzip and chunked", "gzip, chunked"),
-        bad("coding-trailing-comma", "an empty element after chunked", "chunked,"),
-        bad("coding-leading-comma", "an empty element before chunked", ", chunked"),
+        bad("coding-unknown", "an unknown transfer coding", "xchunked"),
+        bad("coding-truncated", "a misspelled chunked", "chunke"),
+        bad("coding-identity", "Transfer-Encoding: identity", "identity"),
+        bad("coding-identity-chunked", "Transfer-Encoding: identity, chunked", "identity, chunked"),
+        bad("coding-chunked-identity", "Transfer-Encoding: chunked, identity", "chunked, identity"),
+        bad("coding-chunked-twice", "Transfer-Encoding: chunked, chunked", "chunked, chunked"),
+        bad("coding-gzip", "Transfer-Encoding: gzip, which does not delimit the body", "gzip"),
+        bad("coding-gzip-chunked", "Transfer-Encoding: gzip, chunked", "gzip, chunked"),
+        bad("coding-trailing-comma", "an empty list element after chunked", "chunked,"),
+        bad("coding-leading-comma", "an empty list element before chunked", ", chunked"),
         bad("coding-parameter", "a parameter after chunked", "chunked;q=1"),
-        bad("coding-quoted", "chunked in quotes", "\"chunked\""),
-        bad("coding-cow", "a coding beside chunked that nobody knows", "cow, chunked"),
-        bad("coding-empty", "an empty coding", ""),
+        bad("coding-quoted", "a quoted chunked", "\"chunked\""),
+        bad("coding-cow", "an unknown transfer coding next to chunked", "cow, chunked"),
+        bad("coding-empty", "an empty Transfer-Encoding", ""),
         lines(
             "coding-in-two-fields",
-            "chunked in two fields",
+            "Transfer-Encoding: chunked in two fields",
             AMBIGUOUS_FRAMING,
             "transfer-encoding: chunked\r\ntransfer-encoding: chunked",
         ),
         lines(
             "coding-then-identity",
-            "chunked in one field, identity in another",
+            "chunked in one field, identity in the next",
             AMBIGUOUS_FRAMING,
             "transfer-encoding: chunked\r\ntransfer-encoding: identity",
         ),
         lines(
             "identity-then-coding",
-            "identity in one field, chunked in another",
+            "identity in one field, chunked in the next",
             AMBIGUOUS_FRAMING,
             "transfer-encoding: identity\r\ntransfer-encoding: chunked",
         ),
         lines(
             "coding-underscore",
-            "transfer_encoding, which CGI cannot tell apart",
+            "transfer_encoding, which CGI maps to the same variable",
             AMBIGUOUS_FRAMING,
             "transfer_encoding: chunked",
         ),
         lines(
             "coding-space-colon",
-            "a space before the colon",
+            "a space before the colon of Transfer-Encoding",
             Cause::MalformedHeader,
             "transfer-encoding : chunked",
         ),
-        lines("coding-folded", "a folded coding", Cause::MalformedHeader, "transfer-encoding:\r\n chunked"),
+        lines(
+            "coding-folded",
+            "a folded Transfer-Encoding",
+            Cause::MalformedHeader,
+            "transfer-encoding:\r\n chunked",
+        ),
         lines(
             "coding-vertical-tab",
             "a vertical tab before chunked",
@@ -169,7 +188,7 @@ pub(super) fn codings() -> Vec<ClientFault> {
         ),
         lines(
             "coding-nul",
-            "a zero byte after chunked",
+            "a NUL byte after chunked",
             Cause::MalformedHeader,
             "transfer-encoding: chunked\0",
         ),
@@ -181,36 +200,36 @@ pub(super) fn codings() -> Vec<ClientFault> {
         ),
         lines(
             "coding-behind-line-feed",
-            "a coding behind a bare LF",
+            "a Transfer-Encoding after a bare LF",
             Cause::MalformedHeader,
             "x-note: a\ntransfer-encoding: chunked",
         ),
         lines(
             "coding-behind-carriage-return",
-            "a coding behind a bare CR",
+            "a Transfer-Encoding after a bare CR",
             Cause::MalformedHeader,
             "x-note: a\rtransfer-encoding: chunked",
         ),
         lines(
             "coding-nul-in-name",
-            "a zero byte in the name",
+            "a NUL byte in the name of Transfer-Encoding",
             Cause::MalformedHeader,
             "transfer-encoding\0: chunked",
         ),
         rejected(
             "coding-on-1.0",
-            "chunked over HTTP/1.0",
+            "chunked in HTTP/1.0",
             AMBIGUOUS_FRAMING,
             format!(
                 "<post> HTTP/1.0\r\nhost: <host>\r\nconnection: keep-alive\r\ntransfer-encoding: chunked\r\n\r\n{body}"
             ),
         ),
-        good("coding-in-capitals", "CHUNKED", "transfer-encoding: CHUNKED"),
+        good("coding-in-capitals", "Transfer-Encoding: CHUNKED in upper case", "transfer-encoding: CHUNKED"),
         good("coding-spaces-around", "spaces and tabs around chunked", "transfer-encoding: \t chunked \t"),
     ]
 }
 
-/// Both at once.
+/// Content-Length and Transfer-Encoding in one request.
 pub(super) fn conflicting() -> Vec<ClientFault> {
     let bad = |name, meaning, lines: &str, body: &str| {
         rejected(name, meaning, AMBIGUOUS_FRAMING, post(lines, body))
@@ -220,43 +239,43 @@ pub(super) fn conflicting() -> Vec<ClientFault> {
     vec![
         bad(
             "length-and-coding",
-            "CL.TE: a length, then chunked",
+            "CL.TE: Content-Length, then chunked",
             "content-length: 60\r\ntransfer-encoding: chunked",
             &first_chunked,
         ),
         bad(
             "coding-and-length",
-            "TE.CL: chunked, then a length",
+            "TE.CL: chunked, then Content-Length",
             "transfer-encoding: chunked\r\ncontent-length: 3",
             &first_length,
         ),
         bad(
             "coding-and-length-zero",
-            "TE.0: chunked and a length of 0",
+            "TE.0: chunked and Content-Length: 0",
             "transfer-encoding: chunked\r\ncontent-length: 0",
             &first_length,
         ),
         bad(
             "length-and-unknown-coding",
-            "a length and a coding that is hidden",
+            "Content-Length and an obfuscated Transfer-Encoding",
             "content-length: 3\r\ntransfer-encoding: x-hidden",
             "abc",
         ),
         bad(
             "two-lengths-and-coding",
-            "two lengths and chunked",
+            "two Content-Length fields and chunked",
             "content-length: 3\r\ncontent-length: 3\r\ntransfer-encoding: chunked",
             &first_chunked,
         ),
         bad(
             "length-and-two-codings",
-            "TE.TE: a length and two codings",
+            "TE.TE: Content-Length and two transfer codings",
             "content-length: 3\r\ntransfer-encoding: chunked\r\ntransfer-encoding: x",
             &first_chunked,
         ),
         rejected(
             "both-on-1.0",
-            "both over HTTP/1.0",
+            "Content-Length and chunked in HTTP/1.0",
             AMBIGUOUS_FRAMING,
             format!(
                 "<post> HTTP/1.0\r\nhost: <host>\r\ncontent-length: 60\r\ntransfer-encoding: chunked\r\n\r\n{first_chunked}"
@@ -264,7 +283,7 @@ pub(super) fn conflicting() -> Vec<ClientFault> {
         ),
         rejected(
             "both-on-get",
-            "both on a request that usually has no body",
+            "Content-Length and chunked on GET",
             AMBIGUOUS_FRAMING,
             format!(
                 "<get> HTTP/1.1\r\nhost: <host>\r\ncontent-length: 60\r\ntransfer-encoding: chunked\r\n\r\n{first_chunked}"

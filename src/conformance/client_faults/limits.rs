@@ -1,6 +1,6 @@
-//! Rows of clients that send too much, too slowly, or under conditions (Expect).
+//! Clients that exceed size limits, send too slowly, or send Expect.
 //!
-//! How they leave is in [`super::disconnects`].
+//! Disconnects are in [`super::disconnects`].
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use super::{
     UpstreamSaw, rejected, row, send, served, steps_row,
 };
 
-/// What is larger than the limits.
+/// Requests above the size limits.
 pub(super) fn sizes(profile: &GatewayProfile) -> Vec<ClientFault> {
     let max_header_bytes = profile.max_header_bytes;
     let extra = profile.max_body.saturating_add(1);
@@ -37,13 +37,13 @@ pub(super) fn sizes(profile: &GatewayProfile) -> Vec<ClientFault> {
     vec![
         rejected(
             "uri-too-long",
-            "a target larger than client.max_header_bytes",
+            "a request target larger than client.max_header_bytes",
             Cause::UriTooLong,
             format!("<get>&a={} HTTP/1.1\r\nhost: <host>\r\n\r\n", "x".repeat(max_header_bytes)),
         ),
         rejected(
             "uri-without-end",
-            "a target that does not end",
+            "a request target without end",
             Cause::UriTooLong,
             format!("<get>&a={}", "x".repeat(max_header_bytes)),
         ),
@@ -55,7 +55,7 @@ pub(super) fn sizes(profile: &GatewayProfile) -> Vec<ClientFault> {
         ),
         rejected(
             "field-name-too-large",
-            "one name larger than client.max_header_bytes",
+            "one field name larger than client.max_header_bytes",
             Cause::HeaderTooLarge,
             format!("<get> HTTP/1.1\r\nhost: <host>\r\n{}: a\r\n\r\n", "x".repeat(max_header_bytes)),
         ),
@@ -76,12 +76,12 @@ pub(super) fn sizes(profile: &GatewayProfile) -> Vec<ClientFault> {
         ),
         declared(
             "body-too-large",
-            "a Content-Length above max_body, and none of it sent",
+            "a Content-Length above max_body; the client sends no body",
             vec![send(head.clone()), ClientStep::ReadResponse(RequestKind::DEFAULT)],
         ),
         declared(
             "body-too-large-sent",
-            "a Content-Length above max_body; the client sends all of it before it reads",
+            "a Content-Length above max_body; the client sends the whole body before it reads",
             vec![
                 send(head),
                 ClientStep::SendRepeated(data_chunk.clone(), pieces),
@@ -90,7 +90,7 @@ pub(super) fn sizes(profile: &GatewayProfile) -> Vec<ClientFault> {
         ),
         steps_row(
             "chunks-too-large",
-            "chunks that together are larger than max_body; the client sends all of them before it reads",
+            "a chunked body above max_body; the client sends the whole body before it reads",
             vec![
                 send("<post> HTTP/1.1\r\nhost: <host>\r\ntransfer-encoding: chunked\r\n\r\n"),
                 ClientStep::SendRepeated(chunk.into(), pieces),
@@ -102,23 +102,23 @@ pub(super) fn sizes(profile: &GatewayProfile) -> Vec<ClientFault> {
         ),
         row(
             "huge-chunk-announced",
-            "a chunk of a petabyte is announced, and a little of it sent",
+            "a chunk size of 1 PB, followed by a few bytes",
             "<post> HTTP/1.1\r\nhost: <host>\r\ntransfer-encoding: chunked\r\n\r\n4000000000000\r\nabc",
             ExpectedResponse::RejectedOnRoute(Cause::ClientTooSlow),
         )
-        .ending(ConnectionOutcome::AnnouncedClose)
+        .with_connection_outcome(ConnectionOutcome::AnnouncedClose)
         .with_upstream_saw(UpstreamSaw::AtMostPartial),
     ]
 }
 
-/// So much of a large body is sent at once.
+/// Size of one write of a large body.
 const CHUNK_SIZE: usize = 64 * 1024;
 
 fn long_header_field() -> String {
     format!("x-note: {}\r\n", "x".repeat(490))
 }
 
-/// Expect, in every variant.
+/// The Expect field.
 pub(super) fn expectations(profile: &GatewayProfile) -> Vec<ClientFault> {
     let tail = "expect: 100-continue\r\ncontent-length: 3\r\n\r\n";
     let post = format!("<post> HTTP/1.1\r\nhost: <host>\r\n{tail}");
@@ -131,7 +131,7 @@ pub(super) fn expectations(profile: &GatewayProfile) -> Vec<ClientFault> {
     vec![
         steps_row(
             "expect-continue",
-            "waits for 100 Continue before it sends its body",
+            "waits for 100 Continue before it sends the body",
             vec![send(post.clone()), ClientStep::ReadInterim(100), send("abc"), ClientStep::ReadResponse(RequestKind::DEFAULT)],
             vec![ExpectedResponse::Served],
             ConnectionOutcome::KeptOpen,
@@ -139,7 +139,7 @@ pub(super) fn expectations(profile: &GatewayProfile) -> Vec<ClientFault> {
         ),
         steps_row(
             "expect-in-capitals",
-            "the same in other letters",
+            "Expect: 100-continue in other letter case",
             vec![
                 send("<post> HTTP/1.1\r\nhost: <host>\r\nEXPECT: 100-Continue\r\ncontent-length: 3\r\n\r\n"),
                 ClientStep::ReadInterim(100),
@@ -150,38 +150,38 @@ pub(super) fn expectations(profile: &GatewayProfile) -> Vec<ClientFault> {
             ConnectionOutcome::KeptOpen,
             UpstreamSaw::Complete(1),
         ),
-        served("expect-and-send", "expects 100 and does not wait for it", format!("{post}abc")),
+        served("expect-and-send", "Expect: 100-continue, and the body without a wait", format!("{post}abc")),
         served(
             "expect-without-body",
-            "expects 100 and has no body",
+            "Expect: 100-continue without a body",
             "<get> HTTP/1.1\r\nhost: <host>\r\nexpect: 100-continue\r\n\r\n",
         ),
-        other("expect-unknown", "expects what nobody knows", "a-miracle"),
+        other("expect-unknown", "an unknown expectation", "a-miracle"),
         other("expect-empty", "an empty Expect", ""),
-        other("expect-list", "expects 100 and more", "100-continue, a-miracle"),
-        other("expect-parameter", "expects 100 with a parameter", "100-continue;q=1"),
-        other("expect-number", "expects 200", "200"),
-        other("expect-twice", "Expect twice", "100-continue\r\nexpect: 100-continue"),
+        other("expect-list", "Expect: 100-continue and another expectation", "100-continue, a-miracle"),
+        other("expect-parameter", "Expect: 100-continue with a parameter", "100-continue;q=1"),
+        other("expect-number", "Expect: 200", "200"),
+        other("expect-twice", "two Expect fields", "100-continue\r\nexpect: 100-continue"),
         ClientFault {
             steps: vec![
                 send(format!("<post> HTTP/1.0\r\nhost: <host>\r\n{tail}abc")),
                 ClientStep::ReadResponse(RequestKind::HTTP10),
             ],
-            ..served("expect-on-1.0", "expects 100 over HTTP/1.0, where it means nothing", "")
-                .ending(ConnectionOutcome::AnnouncedClose)
+            ..served("expect-on-1.0", "Expect: 100-continue in HTTP/1.0, where it is ignored", "")
+                .with_connection_outcome(ConnectionOutcome::AnnouncedClose)
         },
         row(
             "expect-too-large",
-            "expects 100 for a body that is too large",
+            "Expect: 100-continue for a body above max_body",
             format!(
                 "<post> HTTP/1.1\r\nhost: <host>\r\nexpect: 100-continue\r\ncontent-length: {too_large}\r\n\r\n"
             ),
             ExpectedResponse::RejectedOnRoute(Cause::BodyTooLarge),
         )
-        .ending(ConnectionOutcome::AnnouncedClose),
+        .with_connection_outcome(ConnectionOutcome::AnnouncedClose),
         steps_row(
             "expect-and-nothing",
-            "gets its 100 and then sends nothing",
+            "receives 100 Continue and sends no body",
             vec![send(post), ClientStep::ReadInterim(100), ClientStep::ReadResponse(RequestKind::DEFAULT)],
             vec![ExpectedResponse::RejectedOnRoute(Cause::ClientTooSlow)],
             ConnectionOutcome::AnnouncedClose,
@@ -189,7 +189,7 @@ pub(super) fn expectations(profile: &GatewayProfile) -> Vec<ClientFault> {
         ),
         steps_row(
             "expect-answered-at-once",
-            "expects 100 and gets the final answer instead",
+            "Expect: 100-continue, and a final response instead of 100",
             vec![
                 send(format!(
                     "<post> HTTP/1.1\r\nhost: <host>\r\n{FAULT_HEADER}: early\r\nexpect: 100-continue\r\ncontent-length: 3\r\n\r\n"
@@ -203,7 +203,7 @@ pub(super) fn expectations(profile: &GatewayProfile) -> Vec<ClientFault> {
     ]
 }
 
-/// Clients that let the gateway wait.
+/// Clients that stall or send slowly.
 pub(super) fn slow() -> Vec<ClientFault> {
     let too_slow = Cause::ClientTooSlow;
     let waits = |name, meaning, bytes: &str| rejected(name, meaning, too_slow, bytes.to_owned());
@@ -218,43 +218,38 @@ pub(super) fn slow() -> Vec<ClientFault> {
     let body = |name, meaning, lines: &str, body: &str| {
         let bytes = format!("<post> HTTP/1.1\r\nhost: <host>\r\n{lines}\r\n\r\n{body}");
         row(name, meaning, bytes, ExpectedResponse::RejectedOnRoute(too_slow))
-            .ending(ConnectionOutcome::AnnouncedClose)
+            .with_connection_outcome(ConnectionOutcome::AnnouncedClose)
             .with_upstream_saw(UpstreamSaw::AtMostPartial)
     };
     vec![
-        waits("slow-line", "falls silent inside its request line", "<GET> <pa"),
-        waits("slow-head", "falls silent inside its fields", "<get> HTTP/1.1\r\nhost: <host>\r\nx-note"),
-        waits("slow-blank-line", "falls silent before the blank line", "<get> HTTP/1.1\r\nhost: <host>\r\n"),
+        waits("slow-line", "stalls inside the request line", "<GET> <pa"),
+        waits("slow-head", "stalls inside the header fields", "<get> HTTP/1.1\r\nhost: <host>\r\nx-note"),
+        waits("slow-blank-line", "stalls before the blank line", "<get> HTTP/1.1\r\nhost: <host>\r\n"),
         waits(
             "slow-last-byte",
-            "falls silent before the last byte of its head",
+            "stalls before the last byte of the header section",
             "<get> HTTP/1.1\r\nhost: <host>\r\n\r",
         ),
-        drips("dripped-line", "drips its request line beyond client.header_timeout", "<get>&a=", "x"),
+        drips(
+            "dripped-line",
+            "sends the request line byte by byte for longer than client.header_timeout",
+            "<get>&a=",
+            "x",
+        ),
         drips(
             "dripped-fields",
-            "drips fields beyond client.header_timeout",
+            "sends header fields slowly for longer than client.header_timeout",
             "<get> HTTP/1.1\r\nhost: <host>\r\n",
             "a: b\r\n",
         ),
-        body("slow-body", "falls silent inside its body", "content-length: 10", "abc"),
-        body("slow-first-byte", "sends no byte of its body", "content-length: 10", ""),
-        body("slow-chunk", "falls silent inside a chunk", "transfer-encoding: chunked", "5\r\nabc"),
-        body(
-            "slow-chunk-size",
-            "falls silent inside a chunk's size",
-            "transfer-encoding: chunked",
-            "3\r\nabc\r\n5",
-        ),
-        body(
-            "slow-last-chunk",
-            "falls silent before the last chunk",
-            "transfer-encoding: chunked",
-            "3\r\nabc\r\n",
-        ),
+        body("slow-body", "stalls inside the body", "content-length: 10", "abc"),
+        body("slow-first-byte", "stalls before the first byte of the body", "content-length: 10", ""),
+        body("slow-chunk", "stalls inside a chunk", "transfer-encoding: chunked", "5\r\nabc"),
+        body("slow-chunk-size", "stalls inside a chunk size", "transfer-encoding: chunked", "3\r\nabc\r\n5"),
+        body("slow-last-chunk", "stalls before the last chunk", "transfer-encoding: chunked", "3\r\nabc\r\n"),
         body(
             "slow-trailers",
-            "falls silent inside its trailers",
+            "stalls inside the trailers",
             "transfer-encoding: chunked",
             "3\r\nabc\r\n0\r\nx-no",
         ),

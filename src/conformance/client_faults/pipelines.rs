@@ -1,6 +1,7 @@
-//! Rows of several requests on one connection, and of HTTP/1.0.
+//! Pipelined requests, and HTTP/1.0.
 //!
-//! Answers come in the order of the requests; after one that closes, nothing else is served.
+//! Responses arrive in the order of the requests. After a response that closes the connection, no further request is
+//! served.
 
 use crate::contract::Cause;
 
@@ -11,7 +12,7 @@ use super::{
 
 const GET_REQUEST: &str = "<get> HTTP/1.1\r\nhost: <host>\r\n\r\n";
 
-/// HTTP/1.0, which is still spoken by probes.
+/// HTTP/1.0, which some health probes still use.
 pub(super) fn http10() -> Vec<ClientFault> {
     let old = |name, meaning, bytes: &str, request_kind, expected, ending| {
         let reaches = UpstreamSaw::Complete(usize::from(expected == ExpectedResponse::Served));
@@ -37,7 +38,7 @@ pub(super) fn http10() -> Vec<ClientFault> {
         ),
         old(
             "old-kept",
-            "HTTP/1.0 that asks to keep the connection",
+            "HTTP/1.0 with Connection: keep-alive",
             "<get> HTTP/1.0\r\nhost: <host>\r\nconnection: keep-alive\r\n\r\n",
             RequestKind::HTTP10,
             ExpectedResponse::Served,
@@ -74,29 +75,29 @@ pub(super) fn http10() -> Vec<ClientFault> {
             dots,
             ConnectionOutcome::AnnouncedClose,
         )
-        .asking("<GET>", "<path>/../b"),
+        .with_routed_request("<GET>", "<path>/../b"),
         old(
             "old-refused-kept",
-            "HTTP/1.0 with dot segments that asks to keep the connection",
+            "HTTP/1.0 with dot segments and Connection: keep-alive",
             "<GET> <path>/../b?<row> HTTP/1.0\r\nhost: <host>\r\nconnection: keep-alive\r\n\r\n",
             RequestKind::HTTP10,
             dots,
             ConnectionOutcome::KeptOpen,
         )
-        .asking("<GET>", "<path>/../b"),
+        .with_routed_request("<GET>", "<path>/../b"),
         old(
             "old-refused-head",
-            "HEAD over HTTP/1.0 with dot segments",
+            "HEAD in HTTP/1.0 with dot segments",
             "HEAD <path>/../b?<row> HTTP/1.0\r\nhost: <host>\r\n\r\n",
             both,
             dots,
             ConnectionOutcome::AnnouncedClose,
         )
-        .asking("HEAD", "<path>/../b"),
+        .with_routed_request("HEAD", "<path>/../b"),
     ]
 }
 
-/// Request after request without waiting.
+/// Pipelined requests.
 pub(super) fn pipelines() -> Vec<ClientFault> {
     let refused = |cause| ExpectedResponse::Rejected(cause);
     let dots = "<GET> <path>/../b?<row> HTTP/1.1\r\nhost: <host>\r\n\r\n";
@@ -122,29 +123,29 @@ pub(super) fn pipelines() -> Vec<ClientFault> {
     vec![
         line(
             "pipeline",
-            "20 requests at once",
+            "20 pipelined requests",
             &[GET_REQUEST; 20],
             served_times(20),
             ConnectionOutcome::KeptOpen,
         ),
         line(
             "pipeline-with-bodies",
-            "20 requests at once, every second with a body",
+            "20 pipelined requests, every second one with a body",
             &[[GET_REQUEST, post]; 10].concat(),
             served_times(20),
             ConnectionOutcome::KeptOpen,
         ),
         line(
             "pipeline-with-refused",
-            "20 requests at once, every second with dot segments",
+            "20 pipelined requests, every second one with dot segments",
             &[[GET_REQUEST, dots]; 10].concat(),
             [ExpectedResponse::Served, refused(Cause::AmbiguousPath)].repeat(10),
             ConnectionOutcome::KeptOpen,
         )
-        .asking("<GET>", "<path>/../b"),
+        .with_routed_request("<GET>", "<path>/../b"),
         line(
             "pipeline-with-malformed",
-            "20 requests at once, the eighth malformed: nothing after it is served",
+            "20 pipelined requests, the eighth malformed: the rest is ignored",
             &[&[GET_REQUEST; 7][..], &["<get> HTTP/1.1\r\nhost : <host>\r\n\r\n"], &[GET_REQUEST; 12]]
                 .concat(),
             [served_times(7), vec![refused(Cause::MalformedHeader)]].concat(),
@@ -152,7 +153,7 @@ pub(super) fn pipelines() -> Vec<ClientFault> {
         ),
         line(
             "pipeline-with-ambiguous",
-            "20 requests at once, the eighth with two lengths",
+            "20 pipelined requests, the eighth with two Content-Length fields",
             &[
                 &[GET_REQUEST; 7][..],
                 &["<post> HTTP/1.1\r\nhost: <host>\r\ncontent-length: 3\r\ncontent-length: 4\r\n\r\nabc"],
@@ -164,14 +165,14 @@ pub(super) fn pipelines() -> Vec<ClientFault> {
         ),
         line(
             "pipeline-with-garbage",
-            "a body that is longer than its length, and the rest of it taken for a request",
+            "a body longer than Content-Length; the extra bytes are parsed as a request",
             &["<post> HTTP/1.1\r\nhost: <host>\r\ncontent-length: 3\r\n\r\nabcdef\r\n\r\n", GET_REQUEST],
             vec![ExpectedResponse::Served, refused(Cause::MalformedRequestLine)],
             ConnectionOutcome::AnnouncedClose,
         ),
         line(
             "pipeline-after-close",
-            "a request after one that asked to close",
+            "a request after one with Connection: close",
             &["<get> HTTP/1.1\r\nhost: <host>\r\nconnection: close\r\n\r\n", GET_REQUEST],
             served_times(1),
             ConnectionOutcome::AnnouncedClose,
@@ -191,13 +192,13 @@ pub(super) fn pipelines() -> Vec<ClientFault> {
         ),
         head(
             "head-of-another-version",
-            "HEAD in a version that is not ours",
+            "HEAD with an unsupported version",
             "<head> HTTP/7.7\r\nhost: <host>\r\n\r\n",
             Cause::UnsupportedVersion,
         ),
         head(
             "head-slow",
-            "HEAD that falls silent inside its fields",
+            "HEAD that stalls inside the header fields",
             "<head> HTTP/1.1\r\nhost: <host>\r\n",
             Cause::ClientTooSlow,
         ),
@@ -208,8 +209,8 @@ pub(super) fn pipelines() -> Vec<ClientFault> {
             ],
             expected_responses: vec![refused(Cause::AmbiguousPath)],
             upstream_saw: UpstreamSaw::Complete(0),
-            ..served("head-refused", "HEAD with dot segments: no body, and the connection stays", "")
-                .asking("HEAD", "<path>/../b")
+            ..served("head-refused", "HEAD with dot segments: no body, and the connection stays open", "")
+                .with_routed_request("HEAD", "<path>/../b")
         },
     ]
 }

@@ -1,6 +1,6 @@
-//! Rows whose first line is wrong: other protocols, malformed request lines, versions, methods.
+//! Client faults in the request line: other protocols, syntax, versions and methods.
 //!
-//! What is wrong with targets is in [`super::targets`].
+//! Faults of the request target are in [`super::targets`].
 
 use crate::contract::Cause;
 
@@ -11,31 +11,35 @@ use super::{
 
 const MALFORMED_LINE: Cause = Cause::MalformedRequestLine;
 
-/// Who does not speak HTTP/1 at all.
+/// Clients that send another protocol.
 pub(super) fn other_protocols() -> Vec<ClientFault> {
     let tls: &[u8] = b"\x16\x03\x01\x00\xa5\x01\x00\x00\xa1\x03\x03 0123456789abcdef0123456789abcdef";
     let other = |name, meaning, bytes: &'static [u8]| rejected(name, meaning, MALFORMED_LINE, bytes);
     let mut rows = vec![
-        other("tls-hello", "begins a TLS handshake on a plain port", tls),
+        other("tls-hello", "sends a TLS ClientHello on a plain port", tls),
         rejected(
             "http2-preface",
-            "begins HTTP/2 with prior knowledge on a port for HTTP/1",
+            "sends the HTTP/2 preface on an HTTP/1 port",
             Cause::UnsupportedVersion,
             "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0",
         ),
-        other("ssh-banner", "says what SSH clients say first", b"SSH-2.0-OpenSSH_9.2p1\r\n"),
-        other("smtp", "says EHLO", b"EHLO mail.example.com\r\n\r\n"),
-        other("redis", "says PING in Redis' protocol", b"*1\r\n$4\r\nPING\r\n"),
+        other("ssh-banner", "sends an SSH banner", b"SSH-2.0-OpenSSH_9.2p1\r\n"),
+        other("smtp", "sends an SMTP EHLO", b"EHLO mail.example.com\r\n\r\n"),
+        other("redis", "sends a Redis PING", b"*1\r\n$4\r\nPING\r\n"),
         other(
             "proxy-protocol-1",
-            "begins with a PROXY line that nobody expects",
+            "sends an unexpected PROXY protocol version 1 header",
             b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n\r\n",
         ),
-        other("proxy-protocol-2", "begins with a binary PROXY header", b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c"),
+        other(
+            "proxy-protocol-2",
+            "sends an unexpected PROXY protocol version 2 header",
+            b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c",
+        ),
         other("zeros", "sends zero bytes", &[0; 64]),
         other(
             "json-first",
-            "sends JSON without a head",
+            "sends JSON without a header section",
             b"{\"jsonrpc\":\"2.0\",\"method\":\"ping\"}\r\n\r\n",
         ),
     ];
@@ -51,8 +55,8 @@ pub(super) fn other_protocols() -> Vec<ClientFault> {
 const RANDOM_NAMES: [&str; 8] =
     ["noise-1", "noise-2", "noise-3", "noise-4", "noise-5", "noise-6", "noise-7", "noise-8"];
 
-/// 96 bytes that are the same for the same seed, and a blank line, so that nobody waits for more. None of them is text:
-/// the first is no character of a method.
+/// 96 pseudo-random bytes for this seed, then a blank line, so that the gateway does not wait for more. One byte is
+/// always invalid in a request line.
 fn random_bytes(seed: u64) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut next = || {
@@ -68,13 +72,13 @@ fn random_bytes(seed: u64) -> Vec<u8> {
     bytes
 }
 
-/// Lines that are not `method SP target SP version CRLF`.
+/// Malformed request lines: not `method SP request-target SP HTTP-version CRLF` (RFC 9112, section 3).
 pub(super) fn request_lines() -> Vec<ClientFault> {
     let line = |name, meaning, bytes: &'static str| rejected(name, meaning, MALFORMED_LINE, bytes);
     vec![
         line(
             "two-spaces",
-            "two spaces before the target",
+            "two spaces before the request target",
             "<GET>  <path>?<row> HTTP/1.1\r\nhost: <host>\r\n\r\n",
         ),
         line("two-spaces-later", "two spaces before the version", "<get>  HTTP/1.1\r\nhost: <host>\r\n\r\n"),
@@ -82,28 +86,36 @@ pub(super) fn request_lines() -> Vec<ClientFault> {
         line("space-first", "a space before the method", " <get> HTTP/1.1\r\nhost: <host>\r\n\r\n"),
         line(
             "tab-for-space",
-            "tabs in the place of spaces",
+            "tabs instead of spaces",
             "<GET>\t<path>?<row>\tHTTP/1.1\r\nhost: <host>\r\n\r\n",
         ),
         line("no-version", "no version, as in HTTP/0.9", "<get>\r\nhost: <host>\r\n\r\n"),
-        line("no-target", "no target", "<GET> HTTP/1.1\r\nhost: <host>\r\n\r\n"),
+        line("no-target", "no request target", "<GET> HTTP/1.1\r\nhost: <host>\r\n\r\n"),
         line("method-alone", "a method and nothing else", "<GET>\r\n\r\n"),
-        line("four-words", "a fourth word", "<get> extra HTTP/1.1\r\nhost: <host>\r\n\r\n"),
-        line("line-feed-only", "a line that ends with LF alone", "<get> HTTP/1.1\nhost: <host>\n\n"),
-        line("carriage-return-only", "a line that ends with CR alone", "<get> HTTP/1.1\rhost: <host>\r\r"),
+        line(
+            "four-words",
+            "a fourth word in the request line",
+            "<get> extra HTTP/1.1\r\nhost: <host>\r\n\r\n",
+        ),
+        line("line-feed-only", "a request line that ends with a bare LF", "<get> HTTP/1.1\nhost: <host>\n\n"),
+        line(
+            "carriage-return-only",
+            "a request line that ends with a bare CR",
+            "<get> HTTP/1.1\rhost: <host>\r\r",
+        ),
         line(
             "two-carriage-returns",
-            "CR CR LF at the end of the line",
+            "a request line that ends with CR CR LF",
             "<get> HTTP/1.1\r\r\nhost: <host>\r\n\r\n",
         ),
         line(
             "nul-in-line",
-            "a zero byte in the target",
+            "a NUL byte in the request target",
             "<GET> <path>\0?<row> HTTP/1.1\r\nhost: <host>\r\n\r\n",
         ),
         line(
             "delete-in-line",
-            "a DEL byte in the target",
+            "a DEL byte in the request target",
             "<GET> <path>\x7f?<row> HTTP/1.1\r\nhost: <host>\r\n\r\n",
         ),
         line(
@@ -124,7 +136,7 @@ pub(super) fn request_lines() -> Vec<ClientFault> {
         ),
         steps_row(
             "head-in-single-bytes",
-            "a whole request, each byte in a packet of its own",
+            "a valid request, one byte per packet",
             "<get> HTTP/1.1\r\nhost: <host>\r\n\r\n"
                 .split_inclusive(['>', ' ', '\r', '\n'])
                 .map(send)
@@ -137,7 +149,7 @@ pub(super) fn request_lines() -> Vec<ClientFault> {
     ]
 }
 
-/// Versions that are not ours.
+/// Unsupported versions.
 pub(super) fn versions() -> Vec<ClientFault> {
     let version = |name, meaning, word: &str| {
         let cause = Cause::UnsupportedVersion;
@@ -147,21 +159,21 @@ pub(super) fn versions() -> Vec<ClientFault> {
         rejected(name, meaning, MALFORMED_LINE, format!("<get> {word}\r\nhost: <host>\r\n\r\n"))
     };
     vec![
-        version("version-0.9", "HTTP/0.9 in words", "HTTP/0.9"),
-        version("version-1.2", "HTTP/1.2", "HTTP/1.2"),
-        version("version-2.0", "HTTP/2.0 in a request line", "HTTP/2.0"),
-        version("version-3", "HTTP/3 in a request line", "HTTP/3"),
-        version("version-in-lower-case", "http/1.1", "http/1.1"),
-        no_version("version-1.10", "HTTP/1.10", "HTTP/1.10"),
-        no_version("version-without-slash", "HTTP1.1", "HTTP1.1"),
-        no_version("version-of-letters", "HTTP/x.y", "HTTP/x.y"),
-        no_version("version-of-another", "RTSP/1.0", "RTSP/1.0"),
-        no_version("version-with-plus", "HTTP/+1.1", "HTTP/+1.1"),
-        no_version("version-with-comma", "HTTP/1,1", "HTTP/1,1"),
+        version("version-0.9", "the version HTTP/0.9", "HTTP/0.9"),
+        version("version-1.2", "the version HTTP/1.2", "HTTP/1.2"),
+        version("version-2.0", "the version HTTP/2.0", "HTTP/2.0"),
+        version("version-3", "the version HTTP/3", "HTTP/3"),
+        version("version-in-lower-case", "the version http/1.1", "http/1.1"),
+        no_version("version-1.10", "the version HTTP/1.10", "HTTP/1.10"),
+        no_version("version-without-slash", "the version HTTP1.1", "HTTP1.1"),
+        no_version("version-of-letters", "the version HTTP/x.y", "HTTP/x.y"),
+        no_version("version-of-another", "the version RTSP/1.0", "RTSP/1.0"),
+        no_version("version-with-plus", "the version HTTP/+1.1", "HTTP/+1.1"),
+        no_version("version-with-comma", "the version HTTP/1,1", "HTTP/1,1"),
     ]
 }
 
-/// Methods that are not served, are none, or that nobody knows.
+/// Rejected, malformed and unregistered methods.
 pub(super) fn methods() -> Vec<ClientFault> {
     let unsupported =
         |name, meaning, bytes: &str| rejected(name, meaning, Cause::UnsupportedMethod, bytes.to_owned());
@@ -176,17 +188,17 @@ pub(super) fn methods() -> Vec<ClientFault> {
         unsupported("trace", "TRACE", &format!("TRACE <path>?<row> {tail}")),
         unsupported(
             "trace-in-lower-case",
-            "trace, which some servers read as TRACE",
+            "the method trace, which some servers treat as TRACE",
             &format!("trace <path>?<row> {tail}"),
         ),
         unsupported(
             "long-method",
-            "a method of 40 letters",
+            "a method of 40 characters",
             &format!("{} <path>?<row> {tail}", "M".repeat(40)),
         ),
         rejected(
             "method-no-token",
-            "a method that is no token",
+            "a method with invalid characters",
             MALFORMED_LINE,
             format!("G@T <path>?<row> {tail}"),
         ),
@@ -196,9 +208,13 @@ pub(super) fn methods() -> Vec<ClientFault> {
             MALFORMED_LINE,
             format!("\"GET\" <path>?<row> {tail}"),
         ),
-        served("unknown-method", "a method that nobody registered", format!("BREW <path>?<row> {tail}"))
-            .asking("BREW", "<path>"),
-        served("method-in-lower-case", "get, which is not GET", format!("get <path>?<row> {tail}"))
-            .asking("get", "<path>"),
+        served("unknown-method", "an unregistered method", format!("BREW <path>?<row> {tail}"))
+            .with_routed_request("BREW", "<path>"),
+        served(
+            "method-in-lower-case",
+            "the method get, which is not GET",
+            format!("get <path>?<row> {tail}"),
+        )
+        .with_routed_request("get", "<path>"),
     ]
 }

@@ -1,6 +1,6 @@
-//! Rows about what is asked for: spellings of a path that two readers could read in two ways, and the forms of a target.
+//! Client faults in the request target: ambiguous paths, and the forms of a target.
 //!
-//! A spelling that has one reading is served, and reaches the upstream as it came.
+//! An unambiguous path is served and reaches the upstream unchanged.
 
 use crate::contract::Cause;
 
@@ -12,15 +12,15 @@ const REST_OF_REQUEST: &str = "HTTP/1.1\r\nhost: <host>\r\n\r\n";
 
 /// Paths.
 pub(super) fn paths() -> Vec<ClientFault> {
-    // Refused while the head is read, so the connection closes; dot segments only when the route is known.
+    // Rejected while the headers are parsed, so the connection closes. Dot segments are rejected after routing.
     let ambiguous = |name, meaning, suffix: &str| {
         let bytes = format!("<GET> <path>{suffix}?<row> {REST_OF_REQUEST}");
         rejected(name, meaning, Cause::AmbiguousPath, bytes)
     };
     let dots = |name, meaning, suffix: &str| {
         ambiguous(name, meaning, suffix)
-            .ending(ConnectionOutcome::KeptOpen)
-            .asking("<GET>", &format!("<path>{suffix}"))
+            .with_connection_outcome(ConnectionOutcome::KeptOpen)
+            .with_routed_request("<GET>", &format!("<path>{suffix}"))
     };
     let illegal = |name, meaning, suffix: &str| {
         rejected(
@@ -32,36 +32,36 @@ pub(super) fn paths() -> Vec<ClientFault> {
     };
     let fine = |name, meaning, suffix: &str| {
         served(name, meaning, format!("<GET> <path>{suffix}?<row> {REST_OF_REQUEST}"))
-            .asking("<GET>", &format!("<path>{suffix}"))
+            .with_routed_request("<GET>", &format!("<path>{suffix}"))
     };
     vec![
-        dots("dot-segment", "a segment of one dot", "/./b"),
-        dots("two-dots", "a segment of two dots", "/../b"),
-        dots("two-dots-at-end", "two dots at the end", "/.."),
+        dots("dot-segment", "a dot segment (.)", "/./b"),
+        dots("two-dots", "a dot segment (..)", "/../b"),
+        dots("two-dots-at-end", "a dot segment (..) at the end", "/.."),
         dots("encoded-dots", "two encoded dots", "/%2e%2E/b"),
-        dots("half-encoded-dots", "one dot encoded, one not", "/.%2e/b"),
+        dots("half-encoded-dots", "one dot encoded, the other not", "/.%2e/b"),
         dots("dots-before-encoded-slash", "two dots and an encoded slash", "/..%2fb"),
-        dots("dots-with-parameter", "two dots and a parameter", "/..;a=b/b"),
+        dots("dots-with-parameter", "two dots with a path parameter", "/..;a=b/b"),
         ambiguous("backslash", "a backslash", "\\b"),
         ambiguous("backslash-dots", "two dots between backslashes", "\\..\\b"),
         ambiguous("encoded-backslash", "an encoded backslash", "%5cb"),
-        ambiguous("encoded-nul", "an encoded zero byte", "%00"),
-        ambiguous("encoded-line-end", "an encoded CR LF, to inject a field", "%0d%0aset-cookie:a"),
-        ambiguous("encoded-delete", "an encoded DEL", "%7f"),
-        ambiguous("broken-encoding", "a percent sign and no digits", "%zz"),
-        ambiguous("half-an-encoding", "a percent sign and one digit at the end", "%2"),
+        ambiguous("encoded-nul", "an encoded NUL byte", "%00"),
+        ambiguous("encoded-line-end", "an encoded CR LF, which could inject a field", "%0d%0aset-cookie:a"),
+        ambiguous("encoded-delete", "an encoded DEL byte", "%7f"),
+        ambiguous("broken-encoding", "a percent sign without hexadecimal digits", "%zz"),
+        ambiguous("half-an-encoding", "a percent sign with one digit at the end", "%2"),
         ambiguous("lone-percent", "a percent sign at the end", "%"),
-        ambiguous("unicode-encoding", "an encoding that only one vendor knew", "%u002e"),
-        illegal("fragment", "a fragment in the request line", "#top?<row>"),
-        illegal("quotation-mark", "a raw quotation mark", "\"b?<row>"),
-        illegal("less-than", "a raw tag in the query", "?<row>&a=<b>"),
+        ambiguous("unicode-encoding", "a non-standard %u encoding", "%u002e"),
+        illegal("fragment", "a fragment in the request target", "#top?<row>"),
+        illegal("quotation-mark", "a raw quotation mark in the path", "\"b?<row>"),
+        illegal("less-than", "a raw HTML tag in the query", "?<row>&a=<b>"),
         illegal("double-quote-in-query", "a raw quotation mark in the query", "?<row>&a=\"b\""),
-        fine("double-slash", "a slash twice", "//b"),
+        fine("double-slash", "a double slash", "//b"),
         fine("encoded-slash", "an encoded slash", "/a%2Fb"),
-        fine("encoded-letter", "a letter that needs no encoding", "/%61b"),
+        fine("encoded-letter", "an encoded letter", "/%61b"),
         fine("encoded-percent", "an encoded percent sign before 2e", "/%252e%252e/b"),
         fine("three-dots", "a segment of three dots", "/.../b"),
-        fine("raw-utf-8", "raw UTF-8", "/caf\u{e9}"),
+        fine("raw-utf-8", "raw UTF-8 in the path", "/caf\u{e9}"),
         row(
             "raw-latin-1",
             "a raw byte that is not UTF-8",
@@ -71,7 +71,7 @@ pub(super) fn paths() -> Vec<ClientFault> {
         served("dots-in-query", "dot segments in the query", format!("<get>&a=/../b {REST_OF_REQUEST}")),
         served(
             "encoded-nul-in-query",
-            "an encoded zero byte in the query",
+            "an encoded NUL byte in the query",
             format!("<get>&a=%00 {REST_OF_REQUEST}"),
         ),
     ]
@@ -88,27 +88,31 @@ pub(super) fn forms() -> Vec<ClientFault> {
     vec![
         served(
             "absolute-form",
-            "the whole URI of this host",
+            "absolute form with the host of the Host field",
             format!("<GET> http://<host><path>?<row> {REST_OF_REQUEST}"),
         ),
         host(
             "absolute-other-host",
-            "the whole URI of a host that Host does not name",
+            "absolute form with a host that differs from Host",
             "http://other.example<path>?<row>",
         ),
-        host("absolute-other-port", "a port that Host does not name", "http://<host>:81<path>?<row>"),
-        host("absolute-user", "user information before the host", "http://user@<host><path>?<row>"),
+        host(
+            "absolute-other-port",
+            "absolute form with a port that differs from Host",
+            "http://<host>:81<path>?<row>",
+        ),
+        host("absolute-user", "absolute form with user information", "http://user@<host><path>?<row>"),
         host(
             "absolute-user-trick",
-            "this host as user information of another",
+            "absolute form with this host as the user information of another host",
             "http://<host>@other.example<path>?<row>",
         ),
-        host("absolute-no-host", "a scheme and no host", "http:///<path>?<row>"),
-        line("absolute-ftp", "a scheme that is not HTTP", "ftp://<host><path>?<row>"),
-        line("absolute-one-slash", "a scheme and one slash", "http:<path>?<row>"),
-        line("scheme-relative-word", "a target that is neither a path nor a URI", "rehearsal?<row>"),
-        line("authority-form", "a host and port in the place of a path", "<host>:80"),
-        line("asterisk-get", "an asterisk by a method other than OPTIONS", "*"),
+        host("absolute-no-host", "absolute form without a host", "http:///<path>?<row>"),
+        line("absolute-ftp", "absolute form with a scheme other than HTTP", "ftp://<host><path>?<row>"),
+        line("absolute-one-slash", "a scheme with a single slash", "http:<path>?<row>"),
+        line("scheme-relative-word", "a request target that is neither a path nor a URI", "rehearsal?<row>"),
+        line("authority-form", "authority form with a method other than CONNECT", "<host>:80"),
+        line("asterisk-get", "asterisk form with a method other than OPTIONS", "*"),
         ClientFault {
             steps: vec![
                 send(format!("OPTIONS * {REST_OF_REQUEST}")),
@@ -117,7 +121,7 @@ pub(super) fn forms() -> Vec<ClientFault> {
             connection_outcome: ConnectionOutcome::KeptOpen,
             ..rejected(
                 "asterisk-options",
-                "OPTIONS for the server as a whole, which is no route",
+                "OPTIONS in asterisk form, which matches no route",
                 Cause::DestinationNotFound,
                 "",
             )

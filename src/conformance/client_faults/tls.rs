@@ -1,7 +1,6 @@
-//! Rows of clients of a listener with TLS: those that speak something else, break the handshake, or break TLS behind it.
+//! Client faults on a TLS listener: other protocols, failed handshakes, and TLS errors after the handshake.
 //!
-//! They are a table of their own, played before another listener than the rest. What goes wrong inside is HTTP's, and
-//! stands in the other tables.
+//! This table is separate because it needs a TLS listener. HTTP faults are in the other tables.
 
 use bytes::Bytes;
 
@@ -23,7 +22,7 @@ const IDLE_TIMEOUT: &str = "idle_timeout";
 
 const REQUEST: &str = "<get> HTTP/1.1\r\nhost: <host>\r\n\r\n";
 
-/// Asks for HTTP/1.1 by a name that nobody has, and takes any certificate.
+/// Offers HTTP/1.1 with an unknown server name, and accepts any certificate.
 const DEFAULT_HELLO: TlsClientHello = TlsClientHello {
     server_name: Some("rehearsal.invalid"),
     alpn_protocols: &["http/1.1"],
@@ -32,37 +31,34 @@ const DEFAULT_HELLO: TlsClientHello = TlsClientHello {
     expected: HandshakeOutcome::Completed(Some("http/1.1")),
 };
 
-/// The same for HTTP/2.
+/// [`DEFAULT_HELLO`] with HTTP/2.
 const HTTP2_HELLO: TlsClientHello = TlsClientHello {
     alpn_protocols: &["h2"],
     expected: HandshakeOutcome::Completed(Some("h2")),
     ..DEFAULT_HELLO
 };
 
-/// The whole table for this setting, in the order in which it is shown.
+/// All TLS client faults for this profile, in documentation order.
 pub fn client_faults_tls(profile: &GatewayProfile) -> Vec<ClientFault> {
     client_faults_tls_by_section(profile).into_iter().flat_map(|(_, rows)| rows).collect()
 }
 
-/// The same, sort by sort, each with its title.
+/// [`client_faults_tls`], grouped by the headings of the documentation.
 pub fn client_faults_tls_by_section(profile: &GatewayProfile) -> Vec<(&'static str, Vec<ClientFault>)> {
-    let sorts = [
-        ("What is no handshake", other_protocols()),
+    let sections = [
+        ("Other protocols", other_protocols()),
+        ("Failed handshakes", [client_hellos(), stalled(profile), rejected_handshakes()].concat()),
+        ("Unusual but valid handshakes", unusual_handshakes()),
         (
-            "Handshakes that come to nothing",
-            [client_hellos(), stalled(profile), rejected_handshakes()].concat(),
-        ),
-        ("Handshakes that are unusual and yet right", unusual_handshakes()),
-        (
-            "Behind the handshake",
+            "After the handshake",
             [connection_ends(profile), requests_inside_tls(), bytes_below_tls()].concat(),
         ),
     ];
-    let spelled = |rows: Vec<ClientFault>| rows.into_iter().map(|row| row.substituted(profile)).collect();
-    sorts.into_iter().map(|(title, rows)| (title, spelled(rows))).collect()
+    let substituted = |rows: Vec<ClientFault>| rows.into_iter().map(|row| row.substituted(profile)).collect();
+    sections.into_iter().map(|(title, rows)| (title, substituted(rows))).collect()
 }
 
-/// Nothing is answered, and the connection ends so.
+/// A row without a response.
 fn steps_only(
     name: &'static str,
     description: &'static str,
@@ -90,12 +86,12 @@ fn client_closed(
     steps_only(name, description, steps, ConnectionOutcome::ClientClosed(close_reason))
 }
 
-/// Behind a handshake that went well.
+/// Prefixes the steps with a successful handshake.
 fn inside_tls(steps: impl IntoIterator<Item = ClientStep>) -> Vec<ClientStep> {
     [ClientStep::TlsHandshake(DEFAULT_HELLO)].into_iter().chain(steps).collect()
 }
 
-/// Who does not speak TLS.
+/// Clients that send another protocol.
 fn other_protocols() -> Vec<ClientFault> {
     let other = |name, description, bytes: &'static [u8]| {
         closed_without_response(name, description, vec![send(bytes)], PLAINTEXT_ON_TLS)
@@ -103,39 +99,35 @@ fn other_protocols() -> Vec<ClientFault> {
     vec![
         closed_without_response(
             "tls-plain-http",
-            "asks in plain HTTP/1.1",
+            "sends plain HTTP/1.1",
             vec![send(REQUEST)],
             PLAINTEXT_ON_TLS,
         ),
         other(
             "tls-plain-http2",
-            "begins HTTP/2 in the clear",
+            "sends the HTTP/2 preface in cleartext",
             b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0",
         ),
-        other("tls-proxy-line", "begins with a PROXY line", b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n"),
+        other("tls-proxy-line", "sends a PROXY protocol header", b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n"),
         other("tls-zeros", "sends zero bytes", &[0; 64]),
-        other(
-            "tls-noise",
-            "sends bytes that mean nothing",
-            b"\x80\x91\xa2\xb3\xc4\xd5\xe6\xf7\x88\x99\r\n\r\n",
-        ),
+        other("tls-noise", "sends random bytes", b"\x80\x91\xa2\xb3\xc4\xd5\xe6\xf7\x88\x99\r\n\r\n"),
         other(
             "tls-ssl-2",
-            "says hello as SSL 2 did",
+            "sends an SSL 2 ClientHello",
             b"\x80\x2e\x01\x03\x01\0\x15\0\0\0\x10\0\0\x0a\0\0\x05",
         ),
-        other("tls-alert-first", "begins with an alert", b"\x15\x03\x01\0\x02\x02\x28"),
-        other("tls-data-first", "begins with a record of data", b"\x17\x03\x03\0\x04test"),
+        other("tls-alert-first", "sends an alert first", b"\x15\x03\x01\0\x02\x02\x28"),
+        other("tls-data-first", "sends an application data record first", b"\x17\x03\x03\0\x04test"),
         client_closed(
             "tls-connect-and-close",
-            "connects and closes, as probes do",
+            "connects and closes, as health probes do",
             vec![ClientStep::Close],
             NO_REQUEST,
         ),
     ]
 }
 
-/// First messages that are no ClientHello, or one that nobody can agree to.
+/// Invalid first messages, and ClientHello messages without common parameters.
 fn client_hellos() -> Vec<ClientFault> {
     let alerted = |name, description, bytes: Vec<u8>, alert| {
         closed_without_response(
@@ -149,50 +141,55 @@ fn client_hellos() -> Vec<ClientFault> {
     vec![
         alerted(
             "tls-1.0",
-            "speaks TLS 1.0 and nothing newer",
+            "supports TLS 1.0 at most",
             client_hello_record([3, 1], 0xc013),
             TlsAlert::PROTOCOL_VERSION,
         ),
         alerted(
             "tls-1.1",
-            "speaks TLS 1.1 and nothing newer",
+            "supports TLS 1.1 at most",
             client_hello_record([3, 2], 0xc013),
             TlsAlert::PROTOCOL_VERSION,
         ),
-        alerted("tls-ssl-3", "speaks SSL 3", client_hello_record([3, 0], 0x0005), TlsAlert::PROTOCOL_VERSION),
+        alerted(
+            "tls-ssl-3",
+            "supports SSL 3 at most",
+            client_hello_record([3, 0], 0x0005),
+            TlsAlert::PROTOCOL_VERSION,
+        ),
         alerted(
             "tls-no-common-suite",
-            "knows RC4 alone, which nobody should",
+            "offers only RC4 cipher suites",
             client_hello_record([3, 3], 0x0005),
             TlsAlert::HANDSHAKE_FAILURE,
         ),
         alerted(
             "tls-other-message",
-            "begins with a message that is no ClientHello",
+            "sends another handshake message instead of ClientHello",
             record(&[20, 0, 0, 0]),
             TlsAlert::UNEXPECTED_MESSAGE,
         ),
         alerted(
             "tls-empty-hello",
-            "a ClientHello of no octets",
+            "sends an empty ClientHello",
             record(&[1, 0, 0, 0]),
             TlsAlert::DECODE_ERROR,
         ),
         closed_without_response(
             "tls-noise-in-record",
-            "noise in a record of a handshake, a message of ten megabytes by its length",
+            "sends a handshake message with a length of 10 MB and random content",
             vec![send(record(&[0xa7; 64]))],
             HANDSHAKE_FAILED,
         ),
         alerted(
             "tls-record-too-large",
-            "a record of more than 16 KiB",
+            "sends a record above 16 KiB",
             vec![0x16, 3, 1, 0xff, 0xff, 1],
             TlsAlert::DECODE_ERROR,
         ),
         closed_without_response(
             "tls-hello-and-plain",
-            "a ClientHello, and plain HTTP behind it",
+            "sends a ClientHello, then plain HTTP",
             vec![
                 send([complete_hello(), b"GET / HTTP/1.1\r\n\r\n".to_vec()].concat()),
                 ClientStep::DiscardUntilClose,
@@ -202,7 +199,7 @@ fn client_hellos() -> Vec<ClientFault> {
     ]
 }
 
-/// Handshakes that end in the middle, or do not end.
+/// Handshakes that are aborted or stall.
 fn stalled(setting: &GatewayProfile) -> Vec<ClientFault> {
     let hello_bytes = complete_hello();
     let (half, _) = hello_bytes.split_at_checked(100).unwrap_or_default();
@@ -210,37 +207,37 @@ fn stalled(setting: &GatewayProfile) -> Vec<ClientFault> {
     vec![
         client_closed(
             "tls-hello-closed",
-            "closes inside its ClientHello",
+            "closes inside the ClientHello",
             vec![half(), ClientStep::Close],
             HANDSHAKE_FAILED,
         ),
         client_closed(
             "tls-hello-reset",
-            "resets inside its ClientHello",
+            "resets inside the ClientHello",
             vec![half(), ClientStep::Pause(setting.pause()), ClientStep::Reset],
             HANDSHAKE_FAILED,
         ),
         closed_without_response(
             "tls-hello-half-closed",
-            "shuts down its sending side inside its ClientHello",
+            "half-closes inside the ClientHello",
             vec![half(), ClientStep::ShutdownWrite],
             HANDSHAKE_FAILED,
         ),
         closed_without_response(
             "tls-says-nothing",
-            "connects and says nothing",
+            "connects and sends nothing",
             Vec::new(),
             HANDSHAKE_TIMEOUT,
         ),
         closed_without_response(
             "tls-hello-stalls",
-            "half a ClientHello, and nothing behind it",
+            "stalls inside the ClientHello",
             vec![half()],
             HANDSHAKE_TIMEOUT,
         ),
         closed_without_response(
             "tls-hello-drips",
-            "a ClientHello that never ends, octet by octet",
+            "sends a ClientHello byte by byte, without end",
             vec![
                 send(b"\x16\x03\x01\x3f\xff\x01\x00\x3f\xfb".as_slice()),
                 ClientStep::SendSlowly(Bytes::from_static(&[3]), setting.pause()),
@@ -249,20 +246,20 @@ fn stalled(setting: &GatewayProfile) -> Vec<ClientFault> {
         ),
         closed_without_response(
             "tls-stalls-after-hello",
-            "a whole ClientHello, and nothing behind it",
+            "stalls after the ClientHello",
             vec![send(hello_bytes.clone()), ClientStep::DiscardUntilClose],
             HANDSHAKE_TIMEOUT,
         ),
         client_closed(
             "tls-leaves-after-hello",
-            "closes after its ClientHello",
+            "closes after the ClientHello",
             vec![send(hello_bytes), ClientStep::WaitForData, ClientStep::Close],
             HANDSHAKE_FAILED,
         ),
     ]
 }
 
-/// Handshakes that one side refuses.
+/// Handshakes that one side rejects.
 fn rejected_handshakes() -> Vec<ClientFault> {
     let refused = |name, description, hello, connection_outcome| {
         steps_only(name, description, vec![ClientStep::TlsHandshake(hello)], connection_outcome)
@@ -280,26 +277,26 @@ fn rejected_handshakes() -> Vec<ClientFault> {
     vec![
         refused(
             "tls-no-common-protocol",
-            "offers no protocol that is spoken here (ALPN)",
+            "offers no supported protocol (ALPN)",
             none,
             ConnectionOutcome::ClosedWithoutResponse(HANDSHAKE_FAILED),
         ),
         refused(
             "tls-distrusts",
-            "refuses the certificate",
+            "rejects the certificate",
             distrusts,
             ConnectionOutcome::ClientClosed(HANDSHAKE_FAILED),
         ),
         refused(
             "tls-distrusts-1.2",
-            "refuses the certificate, in TLS 1.2",
+            "rejects the certificate in TLS 1.2",
             TlsClientHello { tls12_only: true, ..distrusts },
             ConnectionOutcome::ClientClosed(HANDSHAKE_FAILED),
         ),
     ]
 }
 
-/// What is served.
+/// Unusual handshakes after which requests are served.
 fn unusual_handshakes() -> Vec<ClientFault> {
     let served = |name, description, hello| {
         let steps = vec![
@@ -319,19 +316,19 @@ fn unusual_handshakes() -> Vec<ClientFault> {
     let silent_about_protocols =
         TlsClientHello { alpn_protocols: &[], expected: HandshakeOutcome::Completed(None), ..DEFAULT_HELLO };
     vec![
-        served("tls-unknown-name", "asks for a name that no certificate has", DEFAULT_HELLO),
-        served("tls-no-name", "asks for no name", TlsClientHello { server_name: None, ..DEFAULT_HELLO }),
-        served("tls-no-alpn", "says nothing about protocols", silent_about_protocols),
-        served("tls-1.2", "speaks TLS 1.2", TlsClientHello { tls12_only: true, ..DEFAULT_HELLO }),
+        served("tls-unknown-name", "sends a server name that no certificate covers", DEFAULT_HELLO),
+        served("tls-no-name", "sends no server name", TlsClientHello { server_name: None, ..DEFAULT_HELLO }),
+        served("tls-no-alpn", "sends no ALPN extension", silent_about_protocols),
+        served("tls-1.2", "supports TLS 1.2 at most", TlsClientHello { tls12_only: true, ..DEFAULT_HELLO }),
         served(
             "tls-unknown-protocols",
-            "offers protocols that nobody knows before one that is spoken",
+            "offers unknown protocols before a supported one (ALPN)",
             TlsClientHello { alpn_protocols: &["spdy/3.1", "http/1.1"], ..DEFAULT_HELLO },
         ),
     ]
 }
 
-/// Connections that end before a request has come, or inside one.
+/// Connections that end before or inside a request.
 fn connection_ends(setting: &GatewayProfile) -> Vec<ClientFault> {
     let half = "<get> HTTP/1.1\r\nhost: <h";
     let short = "<post> HTTP/1.1\r\nhost: <host>\r\ncontent-length: 10\r\n\r\nabc";
@@ -354,50 +351,50 @@ fn connection_ends(setting: &GatewayProfile) -> Vec<ClientFault> {
     vec![
         closed_without_response(
             "tls-silence",
-            "a handshake, and nothing behind it",
+            "sends nothing after the handshake",
             inside_tls([]),
             IDLE_TIMEOUT,
         ),
         closed_without_response(
             "tls-goodbye",
-            "a handshake, and goodbye (close_notify)",
+            "sends close_notify after the handshake",
             inside_tls([ClientStep::ShutdownWrite]),
             NO_REQUEST,
         ),
         client_closed(
             "tls-no-goodbye",
-            "a handshake, and closes without goodbye",
+            "closes after the handshake without close_notify",
             inside_tls([ClientStep::Close]),
             NO_REQUEST,
         ),
         client_closed(
             "tls-closed-in-head",
-            "closes inside a head without goodbye",
+            "closes inside the request headers without close_notify",
             inside_tls([send(half), ClientStep::Pause(setting.pause()), ClientStep::Close]),
             CLIENT_GONE,
         ),
         client_closed(
             "tls-closed-in-body",
-            "closes inside a body without goodbye",
+            "closes inside the request body without close_notify",
             inside_tls([send(short), ClientStep::WaitForUpstreamRequest, ClientStep::Close]),
             CLIENT_GONE,
         )
         .with_upstream_saw(UpstreamSaw::AtMostPartial),
         closes(
             "tls-goodbye-in-head",
-            "says goodbye inside a head",
+            "sends close_notify inside the request headers",
             half,
             ExpectedResponse::Rejected(Cause::HttpRequestError),
         ),
         closes(
             "tls-goodbye-in-body",
-            "says goodbye inside a body",
+            "sends close_notify inside the request body",
             short,
             ExpectedResponse::RejectedOnRoute(Cause::MalformedBody),
         ),
         steps_row(
             "tls-closed-in-answer",
-            "closes inside an endless answer without goodbye",
+            "closes inside an endless response without close_notify",
             inside_tls([send(endless), ClientStep::ReadResponse(RequestKind::DEFAULT), ClientStep::Close]),
             vec![ExpectedResponse::Prefix],
             ConnectionOutcome::ClientClosedDuringResponse,
@@ -406,7 +403,7 @@ fn connection_ends(setting: &GatewayProfile) -> Vec<ClientFault> {
     ]
 }
 
-/// What is whole TLS, and not what was agreed on.
+/// Valid TLS with unexpected content.
 fn requests_inside_tls() -> Vec<ClientFault> {
     let refused = |name, description, cause, bytes: &'static [u8]| {
         let steps = inside_tls([send(bytes), ClientStep::ReadResponse(RequestKind::DEFAULT)]);
@@ -423,32 +420,33 @@ fn requests_inside_tls() -> Vec<ClientFault> {
     vec![
         refused(
             "tls-noise-inside",
-            "noise in the place of a request",
+            "sends random bytes instead of a request",
             Cause::MalformedRequestLine,
             b"\x80\x91\xa2\xb3\xc4\xd5\xe6\xf7\r\n\r\n",
         ),
         refused(
             "tls-in-tls",
-            "begins another handshake inside",
+            "starts a second handshake inside TLS",
             Cause::MalformedRequestLine,
             b"\x16\x03\x01\x00\xa5\x01\x00\x00\xa1\x03\x03 0123456789abcdef0123456789abcdef",
         ),
         refused(
             "tls-http2-unagreed",
-            "begins HTTP/2 where HTTP/1.1 was agreed on",
+            "sends HTTP/2 although HTTP/1.1 was negotiated",
             Cause::UnsupportedVersion,
             b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0",
         ),
         closed_without_response(
             "tls-http1-unagreed",
-            "asks in HTTP/1.1 where HTTP/2 was agreed on",
+            "sends HTTP/1.1 although HTTP/2 was negotiated",
             vec![ClientStep::TlsHandshake(HTTP2_HELLO), send(REQUEST), ClientStep::DiscardUntilClose],
             "http2_connection_error",
         ),
     ]
 }
 
-/// What breaks TLS itself. Each has been answered before: what comes at the heels of a handshake is read as a part of it.
+/// TLS errors after the handshake. Most rows read a response first: bytes right after the handshake count as part of
+/// it.
 fn bytes_below_tls() -> Vec<ClientFault> {
     let after_handshake = |name, description, steps: Vec<ClientStep>, close_reason| {
         let served = [send(REQUEST), ClientStep::ReadResponse(RequestKind::DEFAULT)];
@@ -467,7 +465,7 @@ fn bytes_below_tls() -> Vec<ClientFault> {
     vec![
         after_handshake(
             "tls-plain-behind",
-            "is served, and asks in plain HTTP/1.1 then",
+            "sends plain HTTP/1.1 after a response",
             vec![
                 ClientStep::SendBelowTls(Bytes::from_static(b"GET / HTTP/1.1\r\n\r\n")),
                 ClientStep::ExpectTlsAlert(TlsAlert::DECODE_ERROR),
@@ -476,19 +474,19 @@ fn bytes_below_tls() -> Vec<ClientFault> {
         ),
         after_handshake(
             "tls-spoiled-record",
-            "is served, and sends a record that was not encrypted with its key",
+            "sends a record with a bad MAC after a response",
             vec![spoiled(), ClientStep::ExpectTlsAlert(mac)],
             CONNECTION_ERROR,
         ),
         after_handshake(
             "tls-spoiled-in-head",
-            "is served, and sends such a record inside the next head",
+            "sends a record with a bad MAC inside the next request headers",
             vec![send("<get> HTTP/1.1\r\nhost: <h"), spoiled(), ClientStep::ExpectTlsAlert(mac)],
             CONNECTION_ERROR,
         ),
         after_handshake(
             "tls-record-too-large-behind",
-            "is served, and sends a record of more than 16 KiB",
+            "sends a record above 16 KiB after a response",
             vec![
                 ClientStep::SendBelowTls(Bytes::from_static(&[0x17, 3, 3, 0x50, 0, 0])),
                 ClientStep::ExpectTlsAlert(TlsAlert::DECODE_ERROR),
@@ -497,13 +495,13 @@ fn bytes_below_tls() -> Vec<ClientFault> {
         ),
         after_handshake(
             "tls-half-a-record",
-            "is served, and sends half a record and nothing behind it",
+            "stalls inside a record after a response",
             vec![ClientStep::SendBelowTls(Bytes::from_static(&[0x17, 3, 3, 0, 64, 0, 0, 0]))],
             IDLE_TIMEOUT,
         ),
         closed_without_response(
             "tls-spoiled-in-http2",
-            "begins HTTP/2, and sends a record that was not encrypted with its key",
+            "sends a record with a bad MAC on an HTTP/2 connection",
             vec![
                 ClientStep::TlsHandshake(HTTP2_HELLO),
                 send([PREFACE, &settings_frame(&[])].concat()),
@@ -516,13 +514,13 @@ fn bytes_below_tls() -> Vec<ClientFault> {
     ]
 }
 
-/// Type, version, length and content.
+/// Encodes a TLS record: type, version, length and content.
 fn tls_record(head: &[u8], content: &[u8]) -> Vec<u8> {
     let length = u16::try_from(content.len()).unwrap_or(u16::MAX);
     [head, &length.to_be_bytes(), content].concat()
 }
 
-/// A ClientHello (RFC 5246 7.4.1.2) of this version that knows one suite.
+/// A ClientHello of this version with one cipher suite (RFC 5246, section 7.4.1.2).
 fn client_hello_record(version: [u8; 2], suite: u16) -> Vec<u8> {
     let extensions = [
         // Groups: secp256r1. Points: uncompressed. Signatures: ECDSA and RSA with SHA-256.
@@ -533,7 +531,7 @@ fn client_hello_record(version: [u8; 2], suite: u16) -> Vec<u8> {
     .concat();
     let mut body = version.to_vec();
     body.extend_from_slice(&[7; 32]);
-    // No session; one suite; no compression.
+    // No session identifier, one cipher suite, no compression.
     body.extend_from_slice(&[0, 0, 2]);
     body.extend_from_slice(&suite.to_be_bytes());
     body.extend_from_slice(&[1, 0]);
@@ -541,7 +539,7 @@ fn client_hello_record(version: [u8; 2], suite: u16) -> Vec<u8> {
     tls_record(&[0x16, 3, 1], &tls_record(&[1, 0], &body))
 }
 
-/// One that every server takes; nothing where the system has no random bits.
+/// A ClientHello that every server accepts; empty if the system has no random numbers.
 fn complete_hello() -> Vec<u8> {
     client_hello_bytes(&DEFAULT_HELLO).unwrap_or_default()
 }

@@ -1,4 +1,4 @@
-//! Rows whose body is not what its head says, does not end as it should, or does not come.
+//! HTTP/2 client faults in bodies: wrong length, invalid end of the stream, and stalls.
 
 use crate::contract::Cause;
 
@@ -11,7 +11,7 @@ use super::{
     while_pending,
 };
 
-/// The length that was said.
+/// Content-Length.
 pub(super) fn lengths(profile: &GatewayProfile) -> Vec<H2ClientFault> {
     let framing = Cause::AmbiguousFraming;
     let with_lengths = |name, lengths: &[&str]| {
@@ -27,37 +27,37 @@ pub(super) fn lengths(profile: &GatewayProfile) -> Vec<H2ClientFault> {
     vec![
         body(
             "h2-longer-body",
-            "four bytes for a Content-Length of 2",
+            "4 bytes of body with Content-Length: 2",
             with_lengths("h2-longer-body", &["2"]),
             data_frame(FAULT_STREAM, "four", true),
         ),
         body(
             "h2-shorter-body",
-            "four bytes for a Content-Length of 5",
+            "4 bytes of body with Content-Length: 5",
             with_lengths("h2-shorter-body", &["5"]),
             data_frame(FAULT_STREAM, "four", true),
         ),
         body(
             "h2-longer-body-in-pieces",
-            "a Content-Length of 2 that is passed in a second frame",
+            "a body that exceeds Content-Length: 2 in the second frame",
             with_lengths("h2-longer-body-in-pieces", &["2"]),
             [data_frame(FAULT_STREAM, "ab", false), data_frame(FAULT_STREAM, "c", true)].concat(),
         )
-        // The upstream may have had all of its two bytes before.
+        // The upstream may have received the first two bytes, which are a complete body.
         .with_upstream_saw(UpstreamSaw::Any),
         stream_reset(
             "h2-length-without-body",
-            "a Content-Length of 5 and no body",
+            "Content-Length: 5 without a body",
             &with_lengths("h2-length-without-body", &["5"]),
         ),
         stream_reset(
             "h2-two-lengths",
-            "two Content-Lengths that differ",
+            "two different Content-Length fields",
             &with_lengths("h2-two-lengths", &["0", "5"]),
         ),
         rejected(
             "h2-same-length-twice",
-            "the same Content-Length twice",
+            "the same Content-Length in two fields",
             framing,
             &with_lengths("h2-same-length-twice", &["0", "0"]),
         ),
@@ -82,7 +82,7 @@ pub(super) fn lengths(profile: &GatewayProfile) -> Vec<H2ClientFault> {
         ),
         single_request(
             "h2-length-of-nothing",
-            "a Content-Length of 0",
+            "Content-Length: 0",
             &with_lengths("h2-length-of-nothing", &["0"]),
             StreamOutcome::Response(ExpectedResponse::Served),
         )
@@ -90,7 +90,7 @@ pub(super) fn lengths(profile: &GatewayProfile) -> Vec<H2ClientFault> {
     ]
 }
 
-/// How the body ends, and what comes behind.
+/// The end of the stream, and trailers.
 pub(super) fn ends(profile: &GatewayProfile) -> Vec<H2ClientFault> {
     let upload = |name, meaning, then: Vec<u8>, outcome| {
         let steps = vec![
@@ -113,38 +113,38 @@ pub(super) fn ends(profile: &GatewayProfile) -> Vec<H2ClientFault> {
     vec![
         upload(
             "h2-trailers",
-            "fields behind the body",
+            "trailers after the body",
             headers_frames(FAULT_STREAM, &trailers, true),
             served,
         ),
-        upload("h2-padded", "a body with padding", padded, served),
+        upload("h2-padded", "DATA with padding", padded, served),
         upload(
             "h2-empty-pieces",
-            "fifty empty DATA frames",
+            "50 empty DATA frames",
             [nothing, data_frame(FAULT_STREAM, "", true)].concat(),
             served,
         ),
         upload(
             "h2-pseudo-in-trailers",
-            ":path behind the body, which the library overlooks",
+            ":path in the trailers, which the HTTP/2 library ignores",
             headers_frames(FAULT_STREAM, &trailers.clone().prepend(":path", "/smuggled"), true),
             served,
         ),
         upload(
             "h2-connection-in-trailers",
-            "Connection behind the body",
+            "Connection in the trailers",
             headers_frames(FAULT_STREAM, &trailers.clone().with("connection", "close"), true),
             StreamOutcome::Reset,
         ),
         upload(
             "h2-trailers-without-end",
-            "trailers that do not end the stream",
+            "trailers without END_STREAM",
             headers_frames(FAULT_STREAM, &trailers, false),
             StreamOutcome::Reset,
         ),
         while_pending(
             "h2-data-after-end",
-            "DATA behind the end of the stream",
+            "DATA after the end of the stream",
             profile,
             data_frame(FAULT_STREAM, "x", false),
             StreamOutcome::NoResponse,
@@ -153,7 +153,7 @@ pub(super) fn ends(profile: &GatewayProfile) -> Vec<H2ClientFault> {
         .with_close_reasons(&[CONNECTION_ERROR, CLIENT_GONE]),
         while_pending(
             "h2-head-after-end",
-            "a second head behind the end of the stream",
+            "HEADERS after the end of the stream",
             profile,
             headers_frames(FAULT_STREAM, &profile.get_headers("h2-head-after-end"), true),
             StreamOutcome::NoResponse,
@@ -162,7 +162,7 @@ pub(super) fn ends(profile: &GatewayProfile) -> Vec<H2ClientFault> {
         .with_close_reasons(&[CONNECTION_ERROR, CLIENT_GONE]),
         fault_row(
             "h2-reset-while-waiting",
-            "resets the stream while it waits for the answer",
+            "resets the stream while it waits for the response",
             vec![
                 send_headers(
                     FAULT_STREAM,
@@ -179,7 +179,7 @@ pub(super) fn ends(profile: &GatewayProfile) -> Vec<H2ClientFault> {
         .with_close_reasons(&[CLIENT_GONE]),
         fault_row(
             "h2-reset-in-body",
-            "resets the stream inside its body",
+            "resets the stream inside the body",
             vec![
                 send_headers(FAULT_STREAM, &profile.post_headers("h2-reset-in-body"), false),
                 send(data_frame(FAULT_STREAM, "abc", false)),
@@ -194,7 +194,7 @@ pub(super) fn ends(profile: &GatewayProfile) -> Vec<H2ClientFault> {
     ]
 }
 
-/// Bodies that do not come.
+/// Bodies that stall.
 pub(super) fn slow(profile: &GatewayProfile) -> Vec<H2ClientFault> {
     let slow = StreamOutcome::Response(ExpectedResponse::RejectedOnRoute(Cause::ClientTooSlow));
     let stalled = |name, meaning, bytes: Vec<u8>| {
@@ -207,11 +207,11 @@ pub(super) fn slow(profile: &GatewayProfile) -> Vec<H2ClientFault> {
         FrameStep::SendSlowly(data_frame(FAULT_STREAM, "", false).into(), profile.pause()),
     ];
     vec![
-        stalled("h2-body-never-comes", "a head, and no body behind it", Vec::new()),
-        stalled("h2-body-stops", "a body that stops", data_frame(FAULT_STREAM, "abc", false)),
+        stalled("h2-body-never-comes", "HEADERS without the body that they promise", Vec::new()),
+        stalled("h2-body-stops", "stalls inside the body", data_frame(FAULT_STREAM, "abc", false)),
         fault_row(
             "h2-body-of-nothing",
-            "empty DATA frames in the place of a body",
+            "empty DATA frames instead of a body",
             steps,
             vec![(FAULT_STREAM, slow)],
             CloseOutcome::KeptOpen,

@@ -1,4 +1,4 @@
-//! Rows that break the connection: frames that may not come, streams that may not be, and connections that say nothing.
+//! HTTP/2 connection errors: invalid frames, invalid streams, and connections that stall.
 
 use super::super::client_faults::{ExpectedResponse, FAULT_HEADER, GatewayProfile, UpstreamSaw};
 use super::super::frames::{
@@ -9,7 +9,7 @@ use super::{
     STREAM_ERROR, StreamOutcome, connection_error, data_frame, fault_row, headers_frames, send, send_headers,
 };
 
-/// Frames that say what they may not, or come where they may not.
+/// Frames with invalid content or in an invalid place.
 pub(super) fn frames(profile: &GatewayProfile) -> Vec<H2ClientFault> {
     let ping = |length: usize, stream| encode_frame(frame_type::PING, 0, stream, vec![0; length]);
     let unknown =
@@ -38,25 +38,21 @@ pub(super) fn frames(profile: &GatewayProfile) -> Vec<H2ClientFault> {
         )
     };
     vec![
-        with_background_stream("h2-unknown-frames", "frames of a kind that nobody knows", unknown),
-        with_background_stream(
-            "h2-priorities",
-            "an order of streams, as it was once",
-            priority(FAULT_STREAM, 1),
-        ),
+        with_background_stream("h2-unknown-frames", "frames of an unknown type", unknown),
+        with_background_stream("h2-priorities", "PRIORITY frames", priority(FAULT_STREAM, 1)),
         connection_error(
             "h2-no-continuation",
             "CONTINUATION without HEADERS",
             encode_frame(frame_type::CONTINUATION, END_HEADERS, FAULT_STREAM, []),
         ),
         connection_error("h2-interleaved", "PING inside a header block", interleaved),
-        connection_error("h2-strange-continuation", "CONTINUATION of another stream", strange),
+        connection_error("h2-strange-continuation", "CONTINUATION on another stream", strange),
         connection_error(
             "h2-frame-too-large",
             "a frame of 17 KiB",
             encode_frame(frame_type::PING, 0, 0, vec![0; MAX_FRAME_PAYLOAD + 1024]),
         ),
-        connection_error("h2-short-ping", "PING of seven octets", ping(7, 0)),
+        connection_error("h2-short-ping", "PING of 7 bytes", ping(7, 0)),
         connection_error("h2-ping-on-a-stream", "PING on a stream", ping(8, FAULT_STREAM)),
         connection_error(
             "h2-settings-on-a-stream",
@@ -65,22 +61,22 @@ pub(super) fn frames(profile: &GatewayProfile) -> Vec<H2ClientFault> {
         ),
         connection_error(
             "h2-short-settings",
-            "SETTINGS of five octets",
+            "SETTINGS of 5 bytes",
             encode_frame(frame_type::SETTINGS, 0, 0, [0; 5]),
         ),
         connection_error(
             "h2-settings-answer",
-            "the answer to SETTINGS with a setting in it",
+            "a SETTINGS ACK with a payload",
             encode_frame(frame_type::SETTINGS, 1, 0, [0; 6]),
         ),
         connection_error(
             "h2-window-too-large",
-            "a setting of a window above 2^31-1",
+            "SETTINGS_INITIAL_WINDOW_SIZE above 2^31-1",
             settings_frame(&[(setting_id::INITIAL_WINDOW_SIZE, u32::MAX)]),
         ),
         connection_error(
             "h2-frames-too-small",
-            "a setting of frames below 16 KiB",
+            "SETTINGS_MAX_FRAME_SIZE below 16 KiB",
             settings_frame(&[(setting_id::MAX_FRAME_SIZE, 100)]),
         ),
         connection_error(
@@ -95,7 +91,7 @@ pub(super) fn frames(profile: &GatewayProfile) -> Vec<H2ClientFault> {
         ),
         connection_error(
             "h2-padding-too-long",
-            "more padding than frame",
+            "padding longer than the frame",
             encode_frame(frame_type::HEADERS, END_STREAM | END_HEADERS | PADDED, FAULT_STREAM, [200, 0, 0]),
         ),
         connection_error("h2-data-on-the-connection", "DATA on stream 0", data_frame(0, "x", false)),
@@ -107,7 +103,7 @@ pub(super) fn frames(profile: &GatewayProfile) -> Vec<H2ClientFault> {
     ]
 }
 
-/// Streams that may not be.
+/// Invalid streams.
 pub(super) fn streams(profile: &GatewayProfile) -> Vec<H2ClientFault> {
     let older = |name| {
         let steps = vec![
@@ -117,13 +113,13 @@ pub(super) fn streams(profile: &GatewayProfile) -> Vec<H2ClientFault> {
         ];
         fault_row(
             name,
-            "a stream with a lower number than the last",
+            "a stream identifier lower than the previous one",
             steps,
             vec![(9, StreamOutcome::Response(ExpectedResponse::Served))],
             CloseOutcome::ErrorGoaway,
         )
     };
-    // One more than is allowed, all at once. The upstream keeps them waiting; their connection ends before it does.
+    // One stream above the limit. The upstream never responds, so that all streams stay open until the connection ends.
     let max_streams = 128;
     let hang = profile.get_headers("h2-too-many-streams").with(FAULT_HEADER, "hang");
     let numbers = || (0..=max_streams).map(|number| FAULT_STREAM + 2 * number);
@@ -143,23 +139,23 @@ pub(super) fn streams(profile: &GatewayProfile) -> Vec<H2ClientFault> {
     vec![
         connection_error(
             "h2-even-stream",
-            "a stream with an even number",
+            "an even stream identifier",
             headers_frames(4, &profile.get_headers("h2-even-stream"), true),
         ),
         older("h2-lower-stream"),
         connection_error(
             "h2-data-without-head",
-            "DATA on a stream that was never begun",
+            "DATA on an idle stream",
             data_frame(FAULT_STREAM, "x", false),
         ),
         connection_error(
             "h2-reset-without-head",
-            "RST_STREAM on a stream that was never begun",
+            "RST_STREAM on an idle stream",
             frames::rst_stream_frame(FAULT_STREAM, 8),
         ),
         fault_row(
             "h2-too-many-streams",
-            "one stream more than are allowed at once",
+            "one stream above SETTINGS_MAX_CONCURRENT_STREAMS",
             vec![send(all), FrameStep::WaitForStreamEnd(FAULT_STREAM + 2 * max_streams), FrameStep::Close],
             outcomes.collect(),
             CloseOutcome::ClientClosed,
@@ -168,7 +164,7 @@ pub(super) fn streams(profile: &GatewayProfile) -> Vec<H2ClientFault> {
         .with_close_reasons(&silences),
         fault_row(
             "h2-leaves-while-waiting",
-            "closes the connection while a stream waits for its answer",
+            "closes the connection while a stream waits for its response",
             vec![
                 send_headers(
                     FAULT_STREAM,
@@ -185,7 +181,7 @@ pub(super) fn streams(profile: &GatewayProfile) -> Vec<H2ClientFault> {
         .with_close_reasons(&[CLIENT_GONE]),
         fault_row(
             "h2-goaway",
-            "says goodbye with a request under way, and is answered",
+            "sends GOAWAY while a request is in progress, and receives its response",
             vec![send(
                 [
                     headers_frames(FAULT_STREAM, &profile.get_headers("h2-goaway"), true),
@@ -199,7 +195,7 @@ pub(super) fn streams(profile: &GatewayProfile) -> Vec<H2ClientFault> {
     ]
 }
 
-/// Connections that say nothing, or never say it to the end.
+/// Connections that are idle or stall inside a frame.
 pub(super) fn slow(profile: &GatewayProfile) -> Vec<H2ClientFault> {
     let silent = |name, meaning, steps| {
         fault_row(name, meaning, steps, Vec::new(), CloseOutcome::GracefulGoaway)
@@ -209,11 +205,11 @@ pub(super) fn slow(profile: &GatewayProfile) -> Vec<H2ClientFault> {
     let (half, _) = octets.split_at_checked(9).unwrap_or_default();
     let half = encode_frame(frame_type::HEADERS, END_STREAM, FAULT_STREAM, half);
     let ping = encode_frame(frame_type::PING, 0, 0, [7; 8]);
-    let mut bare = silent("h2-preface-alone", "the preface, and nothing behind it", vec![send(PREFACE)]);
+    let mut bare = silent("h2-preface-alone", "the preface and nothing after it", vec![send(PREFACE)]);
     bare.settings = None;
     let mut other = fault_row(
         "h2-no-settings",
-        "a request in the place of SETTINGS, which the library overlooks",
+        "a request instead of SETTINGS, which the library accepts",
         vec![send(
             [PREFACE.to_vec(), headers_frames(FAULT_STREAM, &profile.get_headers("h2-no-settings"), true)]
                 .concat(),
@@ -226,20 +222,20 @@ pub(super) fn slow(profile: &GatewayProfile) -> Vec<H2ClientFault> {
     vec![
         bare,
         other,
-        silent("h2-no-request", "a connection, and no request", Vec::new()),
+        silent("h2-no-request", "a connection without a request", Vec::new()),
         silent(
             "h2-pings-alone",
-            "PING, again and again, and no request",
+            "repeated PING without a request",
             vec![FrameStep::SendSlowly(ping.clone().into(), profile.pause())],
         ),
         silent(
             "h2-half-a-head",
-            "a header block that does not come to its end",
+            "an unfinished header block",
             vec![send(half.clone()), FrameStep::SuppressAcks],
         ),
         silent(
             "h2-dripped-head",
-            "a header block that does not come to its end, one empty frame after the other",
+            "an unfinished header block in slow empty CONTINUATION frames",
             vec![
                 send(half),
                 FrameStep::SendSlowly(
@@ -251,18 +247,18 @@ pub(super) fn slow(profile: &GatewayProfile) -> Vec<H2ClientFault> {
         ),
         silent(
             "h2-half-a-frame",
-            "PING without its last octet, and nothing behind it",
+            "PING without its last byte, then a stall",
             vec![send(all_but_last_octet(&ping)), FrameStep::SuppressAcks],
         ),
         silent(
             "h2-half-a-frame-head",
-            "three octets of a frame, and nothing behind them",
+            "3 bytes of a frame header, then a stall",
             vec![send([0, 0, 8].as_slice()), FrameStep::SuppressAcks],
         ),
     ]
 }
 
-/// All but the last octet.
+/// The frame without its last byte.
 fn all_but_last_octet(frame: &[u8]) -> Vec<u8> {
     frame.split_last().map_or_else(Vec::new, |(_, rest)| rest.to_vec())
 }

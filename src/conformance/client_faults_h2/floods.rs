@@ -1,4 +1,4 @@
-//! Rows of clients that send what costs them little: so many frames that somebody has to say when it is enough.
+//! Floods: large numbers of frames that are cheap for the client, and that the gateway must survive or limit.
 
 use super::super::client_faults::{ExpectedResponse, FAULT_HEADER, GatewayProfile, UpstreamSaw};
 use super::super::frames::{self, encode_frame, frame_type, settings_frame, window_update_frame};
@@ -8,8 +8,8 @@ use super::{
 };
 
 pub(super) fn floods(profile: &GatewayProfile) -> Vec<H2ClientFault> {
-    // What is borne to its end, and the request behind it served.
-    let borne = |name, meaning, flood: Vec<u8>, times| {
+    // The gateway accepts the whole flood and serves the next request.
+    let tolerated = |name, meaning, flood: Vec<u8>, times| {
         let steps = vec![
             FrameStep::SendRepeated(flood.into(), times),
             send_headers(FAULT_STREAM + 2, &profile.get_headers(name), true),
@@ -55,29 +55,29 @@ pub(super) fn floods(profile: &GatewayProfile) -> Vec<H2ClientFault> {
         })
         .collect();
     vec![
-        borne("h2-ping-flood", "ten thousand PINGs at once", ping.repeat(100), 100),
-        borne("h2-settings-flood", "ten thousand SETTINGS at once", settings_frame(&[]).repeat(100), 100),
-        borne(
+        tolerated("h2-ping-flood", "10,000 PING frames", ping.repeat(100), 100),
+        tolerated("h2-settings-flood", "10,000 SETTINGS frames", settings_frame(&[]).repeat(100), 100),
+        tolerated(
             "h2-window-flood",
-            "ten thousand windows of one byte more",
+            "10,000 WINDOW_UPDATE frames of 1 byte",
             window_update_frame(0, 1).repeat(100),
             100,
         ),
-        borne("h2-priority-flood", "ten thousand orders of streams", priority.repeat(100), 100),
-        borne(
+        tolerated("h2-priority-flood", "10,000 PRIORITY frames", priority.repeat(100), 100),
+        tolerated(
             "h2-unknown-flood",
-            "ten thousand frames that nobody knows",
+            "10,000 frames of an unknown type",
             encode_frame(0x77, 0, 0, [0; 64]).repeat(100),
             100,
         ),
-        connection_error("h2-rapid-reset", "a thousand requests, each reset at once", resets)
+        connection_error("h2-rapid-reset", "1,000 requests, each reset immediately", resets)
             .with_upstream_saw(UpstreamSaw::Any)
             .nondeterministic(),
-        connection_error("h2-continuation-flood", "a header block in a thousand empty pieces", continued),
-        connection_error("h2-endless-head", "a header block that grows by 16 KiB a thousand times", growing),
+        connection_error("h2-continuation-flood", "a header block in 1,000 empty frames", continued),
+        connection_error("h2-endless-head", "a header block that grows by 16 KiB 1,000 times", growing),
         fault_row(
             "h2-malformed-streams",
-            "two thousand malformed requests at once",
+            "2,000 malformed requests",
             vec![send(malformed)],
             Vec::new(),
             CloseOutcome::ErrorGoaway,

@@ -1,4 +1,4 @@
-//! Rows about flow control: windows that overflow, that are none, and that nobody opens.
+//! HTTP/2 flow control: windows that overflow, invalid WINDOW_UPDATE frames, and windows that stay closed.
 
 use crate::contract::Cause;
 
@@ -25,7 +25,7 @@ pub(super) fn flow_control(profile: &GatewayProfile) -> Vec<H2ClientFault> {
     };
     let closed = [(setting_id::INITIAL_WINDOW_SIZE, 0)];
     let opened = |name, meaning, first: u32| {
-        // The window was closed, and is opened when the answer waits for it.
+        // The window starts at 0 and opens while the response waits for it.
         let steps = vec![
             send_headers(FAULT_STREAM, &profile.get_headers(name), true),
             FrameStep::WaitForUpstreamRequest,
@@ -55,48 +55,44 @@ pub(super) fn flow_control(profile: &GatewayProfile) -> Vec<H2ClientFault> {
     vec![
         end(
             "h2-stream-window-overflow",
-            "a window of a stream above 2^31-1",
+            "a stream window above 2^31-1",
             window_update_frame(FAULT_STREAM, MAX_WINDOW),
             CloseOutcome::KeptOpen,
         ),
         end(
             "h2-window-overflow",
-            "a window of the connection above 2^31-1",
+            "a connection window above 2^31-1",
             window_update_frame(0, MAX_WINDOW),
             CloseOutcome::ErrorGoaway,
         ),
         end(
             "h2-stream-window-of-nothing",
-            "a window of a stream that grows by 0",
+            "WINDOW_UPDATE of 0 on a stream",
             window_update_frame(FAULT_STREAM, 0),
             CloseOutcome::ErrorGoaway,
         ),
         end(
             "h2-window-of-nothing",
-            "a window of the connection that grows by 0",
+            "WINDOW_UPDATE of 0 on the connection",
             window_update_frame(0, 0),
             CloseOutcome::ErrorGoaway,
         ),
-        connection_error(
-            "h2-window-of-nobody",
-            "a window for a stream that was never begun",
-            window_update_frame(9, 1),
-        ),
+        connection_error("h2-window-of-nobody", "WINDOW_UPDATE on an idle stream", window_update_frame(9, 1)),
         endless(
             "h2-window-closed",
-            "takes nothing of an endless answer: its window is closed",
+            "reads nothing of an endless response: the window is 0",
             &closed,
             Vec::new(),
         ),
         endless(
             "h2-window-ajar",
-            "takes a hundred bytes of an endless answer",
+            "reads 100 bytes of an endless response",
             &closed,
             window_update_frame(FAULT_STREAM, 100),
         ),
         fault_row(
             "h2-error-not-taken",
-            "takes nothing of the answer to what is no request: its window is closed",
+            "reads nothing of the error response to a malformed request: the window is 0",
             vec![send_headers(
                 FAULT_STREAM,
                 &profile.get_headers("h2-error-not-taken").replace(":path", "/a/../b"),
@@ -108,6 +104,6 @@ pub(super) fn flow_control(profile: &GatewayProfile) -> Vec<H2ClientFault> {
         .with_settings(&closed)
         .without_background_stream()
         .with_dot_segment_path("/a/../b"),
-        opened("h2-window-opens", "opens its window late, byte by byte", 1),
+        opened("h2-window-opens", "opens the window late and byte by byte", 1),
     ]
 }

@@ -1,4 +1,4 @@
-//! Rows whose request is wrong in what HTTP/1 says in its first line and Host: authority, target, method.
+//! HTTP/2 client faults in the authority, the path and the other pseudo-header fields.
 
 use crate::contract::Cause;
 
@@ -10,60 +10,68 @@ const INVALID_HOST: Cause = Cause::InvalidHost;
 const AMBIGUOUS_PATH: Cause = Cause::AmbiguousPath;
 const MALFORMED_LINE: Cause = Cause::MalformedRequestLine;
 
-/// Who is asked.
+/// `:authority` and Host.
 pub(super) fn authorities(profile: &GatewayProfile) -> Vec<H2ClientFault> {
     let host = profile.host.as_str();
     let get = |name| profile.get_headers(name).without(":authority");
     let named = |name, authority: &str| profile.get_headers(name).replace(":authority", authority);
     vec![
         rejected("h2-no-authority", "neither :authority nor Host", INVALID_HOST, &get("h2-no-authority")),
-        served("h2-host-alone", "Host in the place of :authority", &get("h2-host-alone").with("host", host)),
+        served("h2-host-alone", "Host without :authority", &get("h2-host-alone").with("host", host)),
         served(
             "h2-host-and-authority",
-            "Host and :authority that say the same",
+            "Host equal to :authority",
             &profile.get_headers("h2-host-and-authority").with("host", host),
         ),
         rejected(
             "h2-another-host",
-            "Host and :authority that differ",
+            "Host that differs from :authority",
             INVALID_HOST,
             &profile.get_headers("h2-another-host").with("host", "elsewhere.example"),
         ),
         rejected(
             "h2-two-hosts",
-            "Host twice",
+            "two Host fields",
             INVALID_HOST,
             &get("h2-two-hosts").with("host", host).with("host", host),
         ),
         rejected("h2-empty-host", "an empty Host", INVALID_HOST, &get("h2-empty-host").with("host", "")),
         rejected(
             "h2-userinfo",
-            "a name before the host in :authority",
+            "user information in :authority",
             INVALID_HOST,
             &named("h2-userinfo", &format!("admin@{host}")),
         ),
         rejected(
             "h2-userinfo-and-password",
-            "a name and a password before the host in :authority",
+            "user information with a password in :authority",
             INVALID_HOST,
             &named("h2-userinfo-and-password", &format!("admin:secret@{host}")),
         ),
-        stream_reset("h2-empty-authority", "an empty :authority", &named("h2-empty-authority", "")),
+        stream_reset(
+            "h2-empty-authority",
+            "an empty :authority",
+            &named("h2-empty-authority", "an empty :authority"),
+        ),
         stream_reset(
             "h2-space-in-authority",
             "a space in :authority",
-            &named("h2-space-in-authority", "a b"),
+            &named("h2-space-in-authority", "a space in :authority"),
         ),
         stream_reset(
             "h2-slash-in-authority",
             "a path in :authority",
             &named("h2-slash-in-authority", &format!("{host}/admin")),
         ),
-        stream_reset("h2-open-bracket", "an IPv6 address without its end", &named("h2-open-bracket", "[::1")),
+        stream_reset(
+            "h2-open-bracket",
+            "an IPv6 address without its closing bracket in :authority",
+            &named("h2-open-bracket", "an IPv6 address without its closing bracket in :authority"),
+        ),
     ]
 }
 
-/// What is asked for.
+/// `:path`.
 pub(super) fn targets(profile: &GatewayProfile) -> Vec<H2ClientFault> {
     let path = |name: &'static str, path: String| profile.get_headers(name).replace(":path", path);
     let own_path = profile.path.as_str();
@@ -73,9 +81,9 @@ pub(super) fn targets(profile: &GatewayProfile) -> Vec<H2ClientFault> {
         stream_reset("h2-empty-path", "an empty :path", &path("h2-empty-path", String::new())),
         rejected(
             "h2-star",
-            "* by a method other than OPTIONS",
+            ":path * with a method other than OPTIONS",
             MALFORMED_LINE,
-            &path("h2-star", "*".to_owned()),
+            &path("h2-star", ":path * with a method other than OPTIONS".to_owned()),
         ),
         stream_reset(
             "h2-space-in-path",
@@ -84,12 +92,12 @@ pub(super) fn targets(profile: &GatewayProfile) -> Vec<H2ClientFault> {
         ),
         stream_reset(
             "h2-control-in-path",
-            "an octet of 1 in :path",
+            "a byte 0x01 in :path",
             &path("h2-control-in-path", format!("{own_path}\u{1}")),
         ),
         connection_error(
             "h2-bare-octet",
-            "an octet of 255 in :path",
+            "a byte 0xff in :path",
             super::headers_frames(
                 super::FAULT_STREAM,
                 &profile
@@ -100,45 +108,48 @@ pub(super) fn targets(profile: &GatewayProfile) -> Vec<H2ClientFault> {
         ),
         rejected(
             "h2-dot-segment",
-            "a dot segment",
+            "a dot segment in :path",
             AMBIGUOUS_PATH,
-            &path("h2-dot-segment", row("h2-dot-segment", "/a/../b")),
+            &path("h2-dot-segment", row("h2-dot-segment", "a dot segment in :path")),
         )
         .with_dot_segment_path("/a/../b"),
         rejected(
             "h2-coded-dot-segment",
-            "a dot segment in percent code",
+            "an encoded dot segment in :path",
             AMBIGUOUS_PATH,
-            &path("h2-coded-dot-segment", row("h2-coded-dot-segment", "/a/%2e%2E/b")),
+            &path("h2-coded-dot-segment", row("h2-coded-dot-segment", "an encoded dot segment in :path")),
         )
         .with_dot_segment_path("/a/%2e%2E/b"),
         rejected(
             "h2-backslash",
-            "a backslash",
+            "a backslash in :path",
             AMBIGUOUS_PATH,
-            &path("h2-backslash", row("h2-backslash", "/a\\b")),
+            &path("h2-backslash", row("h2-backslash", "a backslash in :path")),
         ),
         rejected(
             "h2-coded-nul",
-            "NUL in percent code",
+            "an encoded NUL byte in :path",
             AMBIGUOUS_PATH,
-            &path("h2-coded-nul", row("h2-coded-nul", "/a%00b")),
+            &path("h2-coded-nul", row("h2-coded-nul", "an encoded NUL byte in :path")),
         ),
         rejected(
             "h2-bad-percent",
-            "a percent sign that codes nothing",
+            "a percent sign without hexadecimal digits in :path",
             AMBIGUOUS_PATH,
-            &path("h2-bad-percent", row("h2-bad-percent", "/a%zzb")),
+            &path(
+                "h2-bad-percent",
+                row("h2-bad-percent", "a percent sign without hexadecimal digits in :path"),
+            ),
         ),
         served(
             "h2-fragment",
-            "a fragment in :path, which the HTTP/2 library takes off",
+            "a fragment in :path, which the HTTP/2 library removes",
             &path("h2-fragment", format!("{own_path}?row=h2-fragment#x")),
         ),
     ]
 }
 
-/// Everything else that begins with a colon.
+/// The other pseudo-header fields.
 pub(super) fn other_pseudo_headers(profile: &GatewayProfile) -> Vec<H2ClientFault> {
     let method = |name: &'static str, method: &str| profile.get_headers(name).replace(":method", method);
     let connect = |name| {
@@ -152,27 +163,27 @@ pub(super) fn other_pseudo_headers(profile: &GatewayProfile) -> Vec<H2ClientFaul
         stream_reset("h2-no-scheme", "no :scheme", &profile.get_headers("h2-no-scheme").without(":scheme")),
         stream_reset(
             "h2-bad-scheme",
-            "a :scheme that is none",
+            "an invalid :scheme",
             &profile.get_headers("h2-bad-scheme").replace(":scheme", "h t"),
         ),
         stream_reset(
             "h2-two-methods",
-            ":method twice",
+            "two :method fields",
             &profile.get_headers("h2-two-methods").prepend(":method", "GET"),
         ),
         stream_reset(
             "h2-two-paths",
-            ":path twice",
+            "two :path fields",
             &profile.get_headers("h2-two-paths").prepend(":path", "/smuggled"),
         ),
         stream_reset(
             "h2-two-authorities",
-            ":authority twice",
+            "two :authority fields",
             &profile.get_headers("h2-two-authorities").prepend(":authority", profile.host.as_str()),
         ),
         stream_reset(
             "h2-pseudo-behind",
-            ":path behind an ordinary field",
+            ":path after a regular field",
             &profile
                 .get_headers("h2-pseudo-behind")
                 .without(":path")
@@ -186,7 +197,7 @@ pub(super) fn other_pseudo_headers(profile: &GatewayProfile) -> Vec<H2ClientFaul
         ),
         stream_reset(
             "h2-protocol",
-            ":protocol by a method other than CONNECT",
+            ":protocol with a method other than CONNECT",
             &profile.get_headers("h2-protocol").prepend(":protocol", "websocket"),
         ),
         rejected("h2-connect", "CONNECT to another host", Cause::UnsupportedMethod, &connect("h2-connect")),
@@ -197,7 +208,7 @@ pub(super) fn other_pseudo_headers(profile: &GatewayProfile) -> Vec<H2ClientFaul
         ),
         stream_reset(
             "h2-extended-connect",
-            "CONNECT with :protocol, which nobody offered",
+            "extended CONNECT, which is not enabled",
             &profile
                 .get_headers("h2-extended-connect")
                 .replace(":method", "CONNECT")
@@ -206,7 +217,7 @@ pub(super) fn other_pseudo_headers(profile: &GatewayProfile) -> Vec<H2ClientFaul
         rejected("h2-trace", "TRACE", Cause::UnsupportedMethod, &method("h2-trace", "TRACE")),
         single_request(
             "h2-other-scheme",
-            "a :scheme that is not the connection's",
+            "a :scheme that differs from the connection's",
             &profile.get_headers("h2-other-scheme").replace(":scheme", "https"),
             StreamOutcome::Response(ExpectedResponse::Served),
         )

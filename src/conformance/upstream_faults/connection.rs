@@ -1,7 +1,6 @@
-//! Rows of the table that break the connection or the message: at connect, around the response head, inside the body.
+//! Connection failures, incomplete response headers, and truncated bodies.
 //!
-//! What makes each of them a fault is in the bytes and the closing. For upstreams that answer an error properly, see
-//! [`super::error_bodies`].
+//! Complete error responses are in [`super::error_bodies`].
 
 use std::time::Duration;
 
@@ -12,7 +11,7 @@ use crate::contract::{Cause, RequestSent};
 use super::super::script::{Script, UpstreamStep, write_bytes};
 use super::{FaultOutcome, ReplyReason, ServerKind, UpstreamFault, after_request, fault_row, forwarded_row};
 
-/// No connection, or one that is of no use.
+/// Failures before a request is sent.
 pub(super) fn connect_failures() -> Vec<UpstreamFault> {
     let at_server = |name, description, server_kind, cause| {
         let outcome = FaultOutcome::LocalReply { code: 504, reason: ReplyReason::Fault(cause) };
@@ -24,23 +23,23 @@ pub(super) fn connect_failures() -> Vec<UpstreamFault> {
         }
     };
     vec![
-        at_server("refused", "nothing listens on the port", ServerKind::Refusing, Cause::ConnectionRefused),
+        at_server("refused", "refuses the TCP connection", ServerKind::Refusing, Cause::ConnectionRefused),
         at_server(
             "connect-timeout",
-            "the connection attempt gets no answer",
+            "does not respond to the TCP connection attempt",
             ServerKind::FullBacklog,
             Cause::ConnectionTimeout,
         ),
         at_server(
             "accept-close",
-            "the connection is accepted and closed",
+            "accepts the connection and closes it",
             ServerKind::Closing,
             Cause::ConnectionTerminated,
         ),
     ]
 }
 
-/// The response head does not come, or is none.
+/// Missing or incomplete response headers.
 pub(super) fn response_heads() -> Vec<UpstreamFault> {
     const PARTIAL_HEAD: &str = "HTTP/1.1 200 db-7.internal\r\nx-served-by: db-7.internal\r\ncontent-le";
     let fault = |name, description, cause, steps: Vec<UpstreamStep>| UpstreamFault {
@@ -59,62 +58,62 @@ pub(super) fn response_heads() -> Vec<UpstreamFault> {
     vec![
         fault(
             "close-before-head",
-            "reads the request and closes",
+            "reads the request and closes the connection",
             Cause::ConnectionTerminated,
             vec![UpstreamStep::Close],
         ),
         fault(
             "reset-before-head",
-            "reads the request and resets",
+            "reads the request and resets the connection",
             Cause::ConnectionTerminated,
             vec![UpstreamStep::Reset],
         ),
         fault(
             "close-in-head",
-            "closes inside its response head",
+            "closes the connection inside the response headers",
             Cause::ConnectionTerminated,
             vec![write_bytes(PARTIAL_HEAD), UpstreamStep::Close],
         ),
         fault(
             "reset-in-head",
-            "resets inside its response head",
+            "resets the connection inside the response headers",
             Cause::ConnectionTerminated,
             vec![write_bytes(PARTIAL_HEAD), UpstreamStep::Reset],
         ),
         fault(
             "hang",
-            "reads the request and never answers",
+            "reads the request and never responds",
             Cause::HttpResponseTimeout,
             vec![UpstreamStep::ReadUntilClose],
         ),
         fault(
             "hang-in-head",
-            "falls silent inside its response head",
+            "stalls inside the response headers",
             Cause::HttpResponseTimeout,
             vec![write_bytes(PARTIAL_HEAD), UpstreamStep::ReadUntilClose],
         ),
         fault(
             "dripped-status-line",
-            "sends its status line one byte at a time",
+            "sends the status line one byte at a time",
             Cause::HttpResponseTimeout,
             vec![drip(format!("HTTP/1.1 200 {}\r\n", "x".repeat(4000)))],
         ),
         fault(
             "silent-close",
-            "shuts down its sending side and stays",
+            "shuts down its sending side and keeps the connection open",
             Cause::ConnectionTerminated,
             vec![UpstreamStep::ShutdownWrite, UpstreamStep::ReadUntilClose],
         ),
         fault(
             "dripped-head",
-            "sends its response head one byte at a time",
+            "sends the response headers one byte at a time",
             Cause::HttpResponseTimeout,
             vec![drip(format!("HTTP/1.1 200 OK\r\n{}\r\n", padding.repeat(200)))],
         ),
     ]
 }
 
-/// The head has left when the body breaks.
+/// Responses that fail after their headers were sent.
 pub(super) fn truncated_bodies() -> Vec<UpstreamFault> {
     const CHUNKED_HEAD: &str =
         "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ntransfer-encoding: chunked\r\n\r\n9\r\nfirst and\r\n";
@@ -139,49 +138,49 @@ pub(super) fn truncated_bodies() -> Vec<UpstreamFault> {
     vec![
         behind_head(
             "cut-behind-head",
-            "closes before the first byte of its body",
+            "closes before the first byte of the body",
             incomplete,
             vec![write_bytes(length), UpstreamStep::Close],
         ),
         behind_head(
             "cut-behind-head-of-chunks",
-            "closes before its first chunk",
+            "closes before the first chunk",
             incomplete,
             vec![write_bytes(chunked), UpstreamStep::Close],
         ),
         behind_head(
             "reset-behind-head",
-            "resets before the first byte of its body",
+            "resets before the first byte of the body",
             incomplete,
             vec![write_bytes(length), UpstreamStep::Reset],
         ),
         behind_head(
             "stalled-behind-head",
-            "falls silent before the first byte of its body",
+            "stalls before the first byte of the body",
             Cause::ConnectionReadTimeout,
             vec![write_bytes(length), UpstreamStep::ReadUntilClose],
         ),
         truncated(
             "cut-body",
-            "closes before its Content-Length",
+            "closes before Content-Length bytes are sent",
             incomplete,
             vec![write_bytes(LENGTH_HEAD), UpstreamStep::Close],
         ),
         truncated(
             "cut-chunked",
-            "closes before its last chunk",
+            "closes before the last chunk",
             incomplete,
             vec![write_bytes(CHUNKED_HEAD), UpstreamStep::Close],
         ),
         truncated(
             "reset-in-body",
-            "resets inside its body",
+            "resets inside the body",
             incomplete,
             vec![write_bytes(LENGTH_HEAD), UpstreamStep::Reset],
         ),
         truncated(
             "stalled-body",
-            "falls silent inside its body",
+            "stalls inside the body",
             Cause::ConnectionReadTimeout,
             vec![write_bytes(LENGTH_HEAD), UpstreamStep::ReadUntilClose],
         ),
@@ -199,7 +198,7 @@ pub(super) fn truncated_bodies() -> Vec<UpstreamFault> {
         ),
         truncated(
             "cut-before-last-line",
-            "closes before the blank line that ends its chunks",
+            "closes before the blank line that ends the chunked body",
             incomplete,
             vec![write_bytes(CHUNKED_HEAD), write_bytes("0\r\n"), UpstreamStep::Close],
         ),
@@ -211,19 +210,19 @@ pub(super) fn truncated_bodies() -> Vec<UpstreamFault> {
         ),
         truncated(
             "reset-unframed",
-            "resets a body that a close would have ended",
+            "resets the connection inside a body that ends when the connection closes",
             incomplete,
             vec![write_bytes(old), UpstreamStep::Reset],
         ),
         truncated(
             "stalled-chunks",
-            "falls silent between chunks",
+            "stalls between chunks",
             Cause::ConnectionReadTimeout,
             vec![write_bytes(CHUNKED_HEAD), UpstreamStep::ReadUntilClose],
         ),
         forwarded_row(
             "dripped-body",
-            "sends its body one byte at a time: slow is no fault",
+            "sends the body one byte at a time: slow, but valid",
             200,
             "first and hello",
             vec![

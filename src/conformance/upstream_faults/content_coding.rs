@@ -1,6 +1,6 @@
-//! Rows of the table about coded error bodies: each coding, bombs, lies, and more than one.
+//! Compressed error bodies: every content coding, decompression bombs, mislabelled and multiple codings.
 //!
-//! What is in them is decoded within bounds and judged like any body of [`super::error_bodies`].
+//! The gateway decodes them within limits and classifies the result like the bodies in [`super::error_bodies`].
 
 use std::io::Write;
 
@@ -15,7 +15,7 @@ use super::{FaultOutcome, FaultRequest, INTERNAL_HOSTNAME, UpstreamFault, replac
 const MESSAGE: &str = "This page is in the archive.";
 const PLAIN: &str = r#"{"message":"Order 7 does not exist.","code":404}"#;
 
-/// All of them.
+/// All rows of this file.
 pub(super) fn rows() -> Vec<UpstreamFault> {
     [kept_messages(), conforming(), undecodable(), decompression_bombs()].concat()
 }
@@ -40,13 +40,28 @@ fn kept_messages() -> Vec<UpstreamFault> {
         coded_row(name, description, 404, coding, body).with_upstream_message(MESSAGE)
     };
     vec![
-        row("gzip-error", "a compressed error of another shape", "gzip", gzip(body)),
-        row("x-gzip-error", "the same under the old name of gzip", "x-gzip", gzip(body)),
-        row("br-error", "an error in brotli", "br", brotli(body)),
-        row("zstd-error", "an error in zstd", "zstd", zstd(body)),
-        row("deflate-error", "an error in deflate", "deflate", zlib(body)),
-        row("raw-deflate-error", "an error in deflate without its zlib frame", "deflate", deflate(body)),
-        row("identity-coding", "an error in the coding identity", "identity", body.to_vec()),
+        row("gzip-error", "sends an error of another shape, in gzip", "gzip", gzip(body)),
+        row(
+            "x-gzip-error",
+            "sends an error of another shape, in gzip with its old name x-gzip",
+            "x-gzip",
+            gzip(body),
+        ),
+        row("br-error", "sends an error of another shape, in brotli", "br", brotli(body)),
+        row("zstd-error", "sends an error of another shape, in zstd", "zstd", zstd(body)),
+        row("deflate-error", "sends an error of another shape, in deflate", "deflate", zlib(body)),
+        row(
+            "raw-deflate-error",
+            "sends an error of another shape, in deflate without the zlib wrapper",
+            "deflate",
+            deflate(body),
+        ),
+        row(
+            "identity-coding",
+            "sends an error of another shape, with Content-Encoding: identity",
+            "identity",
+            body.to_vec(),
+        ),
     ]
 }
 
@@ -79,25 +94,25 @@ fn conforming() -> Vec<UpstreamFault> {
     vec![
         decoded(row(
             "conforming-gzip",
-            "a documented error in gzip that the client does not take",
+            "sends an error that matches the template, in gzip that the client does not accept",
             "gzip",
             gzip(body),
         )),
         decoded(row(
             "conforming-br",
-            "a documented error in brotli that the client does not take",
+            "sends an error that matches the template, in brotli that the client does not accept",
             "br",
             brotli(body),
         )),
         decoded(row(
             "conforming-zstd",
-            "a documented error in zstd that the client does not take",
+            "sends an error that matches the template, in zstd that the client does not accept",
             "zstd",
             zstd(body),
         )),
         decoded(row(
             "conforming-deflate",
-            "a documented error in deflate that the client does not take",
+            "sends an error that matches the template, in deflate that the client does not accept",
             "deflate",
             zlib(body),
         )),
@@ -105,7 +120,7 @@ fn conforming() -> Vec<UpstreamFault> {
             "accept-encoding: gzip\r\n",
             row(
                 "conforming-gzip-accepted",
-                "a documented error in gzip that the client takes",
+                "sends an error that matches the template, in gzip that the client accepts",
                 "gzip",
                 gzip(body),
             )
@@ -115,7 +130,7 @@ fn conforming() -> Vec<UpstreamFault> {
             "accept-encoding: br;q=0.5, gzip\r\n",
             row(
                 "conforming-br-accepted",
-                "a documented error in brotli that the client takes",
+                "sends an error that matches the template, in brotli that the client accepts",
                 "br",
                 brotli(body),
             )
@@ -129,24 +144,30 @@ fn undecodable() -> Vec<UpstreamFault> {
     let body = message.as_bytes();
     let half = |bytes: Vec<u8>| bytes.get(..bytes.len() / 2).unwrap_or_default().to_vec();
     vec![
-        coded_row("gzip-lie", "says gzip and is plain JSON", 404, "gzip", body.to_vec()),
-        coded_row("br-lie", "says br and is gzip", 404, "br", gzip(body)),
-        coded_row("zstd-lie", "says zstd and is plain JSON", 404, "zstd", body.to_vec()),
-        coded_row("hidden-gzip", "is gzip and does not say so", 404, "identity", gzip(body)),
-        coded_row("cut-gzip", "half a gzip stream", 404, "gzip", half(gzip(body))),
-        coded_row("cut-br", "half a brotli stream", 404, "br", half(brotli(body))),
+        coded_row("gzip-lie", "declares gzip and sends plain JSON", 404, "gzip", body.to_vec()),
+        coded_row("br-lie", "declares brotli and sends gzip", 404, "br", gzip(body)),
+        coded_row("zstd-lie", "declares zstd and sends plain JSON", 404, "zstd", body.to_vec()),
+        coded_row("hidden-gzip", "declares identity and sends gzip", 404, "identity", gzip(body)),
+        coded_row("cut-gzip", "sends a truncated gzip stream", 404, "gzip", half(gzip(body))),
+        coded_row("cut-br", "sends a truncated brotli stream", 404, "br", half(brotli(body))),
         coded_row(
             "gzip-and-more",
-            "bytes behind the gzip stream",
+            "sends extra bytes after the gzip stream",
             404,
             "gzip",
             [gzip(body), b"more".to_vec()].concat(),
         ),
-        coded_row("two-codings", "two codings", 404, "gzip, gzip", gzip(&gzip(body))),
-        coded_row("mixed-codings", "two different codings", 404, "br, gzip", gzip(&brotli(body))),
-        coded_row("unknown-coding", "a coding that nobody knows", 404, "shrunk", body.to_vec()),
-        coded_row("gzip-500", "a compressed error under 500", 500, "gzip", gzip(body)),
-        coded_row("empty-gzip", "says gzip and has no body", 404, "gzip", Vec::new()),
+        coded_row("two-codings", "applies gzip twice", 404, "gzip, gzip", gzip(&gzip(body))),
+        coded_row(
+            "mixed-codings",
+            "applies two different content codings",
+            404,
+            "br, gzip",
+            gzip(&brotli(body)),
+        ),
+        coded_row("unknown-coding", "sends an unknown content coding", 404, "shrunk", body.to_vec()),
+        coded_row("gzip-500", "sends 500 with a gzip body", 500, "gzip", gzip(body)),
+        coded_row("empty-gzip", "declares gzip and sends no body", 404, "gzip", Vec::new()),
     ]
 }
 
@@ -156,14 +177,14 @@ fn decompression_bombs() -> Vec<UpstreamFault> {
     let body = format!(r#"{{"message":"No such order.","code":404}}{blanks}"#);
     let body = body.as_bytes();
     vec![
-        coded_row("gzip-bomb", "ten megabytes in gzip", 404, "gzip", gzip(body)),
-        coded_row("br-bomb", "ten megabytes in brotli", 404, "br", brotli(body)),
-        coded_row("zstd-bomb", "ten megabytes in zstd", 404, "zstd", zstd(body)),
-        coded_row("deflate-bomb", "ten megabytes in deflate", 404, "deflate", zlib(body)),
+        coded_row("gzip-bomb", "sends 10 MiB compressed with gzip", 404, "gzip", gzip(body)),
+        coded_row("br-bomb", "sends 10 MiB compressed with brotli", 404, "br", brotli(body)),
+        coded_row("zstd-bomb", "sends 10 MiB compressed with zstd", 404, "zstd", zstd(body)),
+        coded_row("deflate-bomb", "sends 10 MiB compressed with deflate", 404, "deflate", zlib(body)),
     ]
 }
 
-// Writing into memory does not fail; should it ever, the row's test says so: the message is missing.
+// Writing to memory cannot fail. If it did, the row's test would fail because of the missing message.
 
 fn gzip(body: &[u8]) -> Vec<u8> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::default());

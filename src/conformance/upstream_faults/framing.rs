@@ -1,7 +1,7 @@
-//! Rows of the table about where a body ends: lengths, codings of transfer, chunks.
+//! Body framing: Content-Length, Transfer-Encoding and chunks.
 //!
-//! A head that is not clear about it is no response. A body that breaks its own framing after the head has left is cut
-//! where the client sees it; plain cuts are in [`super::connection`].
+//! Ambiguous framing in the headers is replaced by an error. Invalid framing inside the body truncates a response whose
+//! headers were sent; bodies that are cut off are in [`super::connection`].
 
 use crate::contract::Cause;
 
@@ -10,7 +10,7 @@ use super::{
     FaultOutcome, INTERNAL_HOSTNAME, ReplyReason, UpstreamFault, after_request, fault_row, forwarded_row,
 };
 
-/// All of them.
+/// All rows of this file.
 pub(super) fn rows() -> Vec<UpstreamFault> {
     [ambiguous(), unambiguous(), chunks(), surplus_bytes()].concat()
 }
@@ -30,49 +30,86 @@ fn ambiguous() -> Vec<UpstreamFault> {
     };
     let http = "HTTP/1.1 200 OK";
     vec![
-        with("two-lengths", "gives two different Content-Lengths", "content-length: 5\r\ncontent-length: 7"),
-        with("length-list", "gives two different lengths in one field", "content-length: 5, 7"),
-        with("signed-length", "gives a length with a sign", "content-length: +5"),
-        with("negative-length", "gives a negative length", "content-length: -5"),
-        with("hexadecimal-length", "gives a length in hexadecimal", "content-length: 0x5"),
-        with("fractional-length", "gives a length with a fraction", "content-length: 5.0"),
-        with("lettered-length", "gives a length in words", "content-length: five"),
-        with("empty-length", "gives an empty Content-Length", "content-length:"),
-        with("split-length", "gives a length with a blank in it", "content-length: 1 0"),
-        with("huge-length", "gives a length beyond 64 bits", "content-length: 18446744073709551616"),
-        with("huge-signed-length", "gives a length beyond 63 bits", "content-length: 9223372036854775808"),
+        with(
+            "two-lengths",
+            "sends two different Content-Length fields",
+            "content-length: 5\r\ncontent-length: 7",
+        ),
+        with(
+            "length-list",
+            "sends two different lengths in one Content-Length field",
+            "content-length: 5, 7",
+        ),
+        with("signed-length", "sends a Content-Length with a plus sign", "content-length: +5"),
+        with("negative-length", "sends a negative Content-Length", "content-length: -5"),
+        with("hexadecimal-length", "sends a hexadecimal Content-Length", "content-length: 0x5"),
+        with("fractional-length", "sends a fractional Content-Length", "content-length: 5.0"),
+        with("lettered-length", "sends a Content-Length spelled as a word", "content-length: five"),
+        with("empty-length", "sends an empty Content-Length", "content-length:"),
+        with("split-length", "sends a Content-Length with a space between digits", "content-length: 1 0"),
+        with("huge-length", "sends a Content-Length above 64 bits", "content-length: 18446744073709551616"),
+        with(
+            "huge-signed-length",
+            "sends a Content-Length above 63 bits",
+            "content-length: 9223372036854775808",
+        ),
         chunked(
             "length-and-chunks",
-            "gives a length and sends chunks",
+            "sends Content-Length before Transfer-Encoding: chunked",
             http,
             "content-length: 5\r\ntransfer-encoding: chunked",
         ),
         chunked(
             "chunks-and-length",
-            "sends chunks and gives a length",
+            "sends Content-Length after Transfer-Encoding: chunked",
             http,
             "transfer-encoding: chunked\r\ncontent-length: 15",
         ),
-        chunked("unknown-transfer", "uses an unknown Transfer-Encoding", http, "transfer-encoding: shrunk"),
-        chunked("gzip-transfer", "compresses its transfer", http, "transfer-encoding: gzip, chunked"),
-        chunked("chunked-not-last", "has chunked not last", http, "transfer-encoding: chunked, gzip"),
-        chunked("identity-transfer", "says Transfer-Encoding: identity", http, "transfer-encoding: identity"),
+        chunked("unknown-transfer", "sends an unknown transfer coding", http, "transfer-encoding: shrunk"),
+        chunked(
+            "gzip-transfer",
+            "sends Transfer-Encoding: gzip, chunked",
+            http,
+            "transfer-encoding: gzip, chunked",
+        ),
+        chunked(
+            "chunked-not-last",
+            "sends Transfer-Encoding: chunked, gzip",
+            http,
+            "transfer-encoding: chunked, gzip",
+        ),
+        chunked(
+            "identity-transfer",
+            "sends Transfer-Encoding: identity",
+            http,
+            "transfer-encoding: identity",
+        ),
         chunked(
             "repeated-transfer",
-            "has two Transfer-Encodings",
+            "sends two Transfer-Encoding fields",
             http,
             "transfer-encoding: chunked\r\ntransfer-encoding: chunked",
         ),
-        chunked("doubled-transfer", "says chunked twice", http, "transfer-encoding: chunked, chunked"),
-        chunked("quoted-transfer", "quotes its Transfer-Encoding", http, "transfer-encoding: \"chunked\""),
+        chunked(
+            "doubled-transfer",
+            "sends Transfer-Encoding: chunked, chunked",
+            http,
+            "transfer-encoding: chunked, chunked",
+        ),
+        chunked("quoted-transfer", "sends a quoted transfer coding", http, "transfer-encoding: \"chunked\""),
         chunked(
             "padded-transfer",
-            "hides its coding behind a control byte",
+            "sends a control character before the transfer coding",
             http,
             "transfer-encoding: \x0bchunked",
         ),
-        chunked("empty-transfer", "has an empty Transfer-Encoding", http, "transfer-encoding:"),
-        chunked("chunks-in-1.0", "sends chunks in HTTP/1.0", "HTTP/1.0 200 OK", "transfer-encoding: chunked"),
+        chunked("empty-transfer", "sends an empty Transfer-Encoding", http, "transfer-encoding:"),
+        chunked(
+            "chunks-in-1.0",
+            "sends a chunked body in an HTTP/1.0 response",
+            "HTTP/1.0 200 OK",
+            "transfer-encoding: chunked",
+        ),
     ]
 }
 
@@ -85,20 +122,25 @@ fn unambiguous() -> Vec<UpstreamFault> {
     vec![
         ok(
             "same-length-twice",
-            "gives the same length twice",
+            "sends the same Content-Length in two fields",
             "content-length: 5\r\ncontent-length: 5",
             "hello",
         ),
-        ok("same-length-list", "gives the same length twice in one field", "content-length: 5, 5", "hello"),
-        ok("leading-zeros", "gives a length with leading zeros", "content-length: 00005", "hello"),
+        ok(
+            "same-length-list",
+            "sends the same length twice in one Content-Length field",
+            "content-length: 5, 5",
+            "hello",
+        ),
+        ok("leading-zeros", "sends a Content-Length with leading zeros", "content-length: 00005", "hello"),
         ok(
             "upper-case-chunked",
-            "spells chunked in capitals",
+            "sends Transfer-Encoding: CHUNKED in upper case",
             "Transfer-Encoding: CHUNKED",
             "5\r\nhello\r\n0\r\n\r\n",
         ),
-        ok("chunk-extension", "puts an extension on a chunk", chunks, "5;name=value\r\nhello\r\n0\r\n\r\n"),
-        ok("padded-chunk-size", "pads a chunk size with blanks", chunks, "5   \r\nhello\r\n0\r\n\r\n"),
+        ok("chunk-extension", "sends a chunk extension", chunks, "5;name=value\r\nhello\r\n0\r\n\r\n"),
+        ok("padded-chunk-size", "sends spaces after a chunk size", chunks, "5   \r\nhello\r\n0\r\n\r\n"),
         ok("trailers", "sends trailers", chunks, "5\r\nhello\r\n0\r\nx-sum: 7\r\n\r\n"),
         ok(
             "single-byte-chunks",
@@ -108,14 +150,14 @@ fn unambiguous() -> Vec<UpstreamFault> {
         ),
         forwarded_row(
             "ended-by-close",
-            "ends its body by closing",
+            "ends the body by closing the connection",
             200,
             "hello",
             vec![write_bytes("HTTP/1.1 200 OK\r\nconnection: close\r\n\r\nhello"), UpstreamStep::Close],
         ),
         forwarded_row(
             "http-1.0",
-            "answers HTTP/1.0 and closes",
+            "sends an HTTP/1.0 response and closes",
             200,
             "hello",
             vec![write_bytes("HTTP/1.0 200 OK\r\n\r\nhello"), UpstreamStep::Close],
@@ -123,7 +165,7 @@ fn unambiguous() -> Vec<UpstreamFault> {
     ]
 }
 
-/// The first chunk is good; the head and it may have left when the framing breaks.
+/// The first chunk is valid; it and the headers may have been sent when the framing fails.
 fn chunks() -> Vec<UpstreamFault> {
     let outcome = FaultOutcome::Aborted { code: 200, cause: Cause::HttpProtocolError };
     let then = |name, meaning, rest: &str| {
@@ -138,28 +180,32 @@ fn chunks() -> Vec<UpstreamFault> {
         }
     };
     vec![
-        then("bad-chunk-size", "has a chunk size that is no number", "zz\r\nhello\r\n0\r\n\r\n"),
-        then("negative-chunk-size", "has a negative chunk size", "-5\r\nhello\r\n0\r\n\r\n"),
-        then("prefixed-chunk-size", "has a chunk size with 0x", "0x5\r\nhello\r\n0\r\n\r\n"),
-        then("empty-chunk-size", "has a line without a chunk size", "\r\nhello\r\n0\r\n\r\n"),
-        then("huge-chunk-size", "has a chunk size beyond 64 bits", "10000000000000005\r\nhello\r\n0\r\n\r\n"),
-        then("long-chunk", "has a chunk longer than its size", "5\r\nhello, world\r\n0\r\n\r\n"),
-        then("bare-lf-in-chunks", "ends a chunk size with LF alone", "5\nhello\r\n0\r\n\r\n"),
+        then("bad-chunk-size", "sends a chunk size that is not a number", "zz\r\nhello\r\n0\r\n\r\n"),
+        then("negative-chunk-size", "sends a negative chunk size", "-5\r\nhello\r\n0\r\n\r\n"),
+        then("prefixed-chunk-size", "sends a chunk size with the prefix 0x", "0x5\r\nhello\r\n0\r\n\r\n"),
+        then("empty-chunk-size", "sends an empty chunk size", "\r\nhello\r\n0\r\n\r\n"),
+        then(
+            "huge-chunk-size",
+            "sends a chunk size above 64 bits",
+            "10000000000000005\r\nhello\r\n0\r\n\r\n",
+        ),
+        then("long-chunk", "sends a chunk longer than its size", "5\r\nhello, world\r\n0\r\n\r\n"),
+        then("bare-lf-in-chunks", "ends a chunk size line with a bare LF", "5\nhello\r\n0\r\n\r\n"),
         then(
             "huge-extension",
-            "has a chunk extension of 100 KB",
+            "sends a chunk extension of 100 KB",
             &format!("5;{}\r\nhello\r\n0\r\n\r\n", "x".repeat(100_000)),
         ),
-        then("bad-trailer", "has a trailer that is no field", "0\r\nnot a field\r\n\r\n"),
+        then("bad-trailer", "sends a malformed trailer", "0\r\nnot a field\r\n\r\n"),
         then(
             "huge-trailers",
-            "has trailers of 100 KB",
+            "sends 100 KB of trailers",
             &format!("0\r\nx-sum: {}\r\n\r\n", "7".repeat(100_000)),
         ),
     ]
 }
 
-/// More bytes than the message has: they are nobody's answer.
+/// Bytes after the end of the response, which must never be used as the response to another request.
 fn surplus_bytes() -> Vec<UpstreamFault> {
     let head = "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\n";
     let forged =
@@ -171,21 +217,21 @@ fn surplus_bytes() -> Vec<UpstreamFault> {
     vec![
         forwarded_row(
             "long-body",
-            "sends more than its Content-Length",
+            "sends more bytes than Content-Length",
             200,
             "hello",
             vec![write_bytes(format!("{head}content-length: 5\r\n\r\nhello, {INTERNAL_HOSTNAME}"))],
         ),
         twice(forwarded_row(
             "second-response",
-            "sends a second response behind the first",
+            "sends a second response right after the first",
             200,
             "hello",
             vec![write_bytes(format!("{head}content-length: 5\r\n\r\nhello{forged}"))],
         )),
         twice(forwarded_row(
             "second-response-after-chunks",
-            "sends a second response behind the last chunk",
+            "sends a second response after the last chunk",
             200,
             "hello",
             vec![write_bytes(format!(

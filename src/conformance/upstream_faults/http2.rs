@@ -1,8 +1,7 @@
-//! Rows of the table about HTTP/2 towards the upstream: no greeting, streams that are reset, connections that are taken
-//! leave of, and frames that are none.
+//! HTTP/2 failures of the upstream: missing SETTINGS, stream resets, GOAWAY, and invalid frames.
 //!
-//! Scripts write frames ([`super::super::scripted_upstream_h2`]); [`STREAM_PLACEHOLDER`] stands for the stream of the request. Which reset may be sent
-//! again is no matter of these rows: they are broken each time.
+//! Scripts write frames ([`super::super::scripted_upstream_h2`]); [`STREAM_PLACEHOLDER`] is the stream of the request.
+//! Every attempt fails, so that these rows do not depend on retries.
 
 use bytes::Bytes;
 
@@ -19,7 +18,7 @@ use super::{
     fault_row,
 };
 
-/// All of them.
+/// All rows of this file.
 pub(super) fn rows() -> Vec<UpstreamFault> {
     [
         missing_settings(),
@@ -36,7 +35,7 @@ pub(super) fn rows() -> Vec<UpstreamFault> {
 /// `:status: 200` (RFC 7541, appendix A).
 const STATUS_200: &[u8] = &[0x88];
 
-/// Code, name before the head, name inside the body, what it is called, cause before the head.
+/// Error code, row names before the headers and inside the body, their descriptions, cause before the headers.
 const ERROR_CODES: &[(u32, &str, &str, &str, &str, Cause)] = {
     use Cause::{ConnectionTerminated as Gone, HttpProtocolError as Accused};
     macro_rules! error_codes {
@@ -45,8 +44,8 @@ const ERROR_CODES: &[(u32, &str, &str, &str, &str, Cause)] = {
                 $code,
                 concat!("h2-reset-", $name),
                 concat!("h2-cut-", $name),
-                concat!("resets the stream before its head, with the code ", $name),
-                concat!("resets the stream inside its body, with the code ", $name),
+                concat!("resets the stream before the response headers, error code ", $code, " (", $name, ")"),
+                concat!("resets the stream inside the body, error code ", $code, " (", $name, ")"),
                 $cause,
             ),)+]
         };
@@ -70,7 +69,7 @@ const ERROR_CODES: &[(u32, &str, &str, &str, &str, Cause)] = {
     }
 };
 
-/// Before anything of a request is sent.
+/// Failures before a request is sent.
 fn missing_settings() -> Vec<UpstreamFault> {
     let at_server = |name, description, server_kind, cause| UpstreamFault {
         server_kind,
@@ -84,19 +83,19 @@ fn missing_settings() -> Vec<UpstreamFault> {
     vec![
         at_server(
             "h2-no-settings",
-            "never sends its SETTINGS",
+            "never sends SETTINGS",
             ServerKind::Http2Silent,
             Cause::ConnectionTimeout,
         ),
         at_server(
             "h2-accept-close",
-            "closes the connection before its SETTINGS",
+            "closes the connection before it sends SETTINGS",
             ServerKind::Http2Closing,
             Cause::ConnectionTerminated,
         ),
         at_server(
             "h2-answered-in-http-1",
-            "answers in HTTP/1.1",
+            "responds in HTTP/1.1",
             ServerKind::Http1InsteadOfHttp2,
             Cause::HttpProtocolError,
         ),
@@ -121,7 +120,7 @@ fn resets_after_headers() -> Vec<UpstreamFault> {
         .collect()
 }
 
-/// GOAWAY, and connections that end without one.
+/// GOAWAY, and connections that close without it.
 fn connection_ends() -> Vec<UpstreamFault> {
     let gone = Cause::ConnectionTerminated;
     let late =
@@ -130,33 +129,33 @@ fn connection_ends() -> Vec<UpstreamFault> {
     vec![
         h2_fault_row(
             "h2-goaway-passing-over",
-            "says GOAWAY and that it has not looked at the request",
+            "sends GOAWAY that excludes the request's stream, then closes",
             gone,
             vec![write_bytes(goaway_frame(0, 0)), UpstreamStep::Close],
         ),
         h2_fault_row(
             "h2-goaway-and-close",
-            "says GOAWAY after the request, and closes without an answer",
+            "sends GOAWAY that includes the request's stream, then closes without a response",
             gone,
             vec![write_bytes(goaway_frame(STREAM_PLACEHOLDER, 0)), UpstreamStep::Close],
         ),
         h2_fault_row(
             "h2-goaway-accusing",
-            "says GOAWAY with PROTOCOL_ERROR, and closes",
+            "sends GOAWAY with PROTOCOL_ERROR, then closes",
             Cause::HttpProtocolError,
             vec![write_bytes(goaway_frame(STREAM_PLACEHOLDER, 1)), UpstreamStep::Close],
         ),
-        h2_fault_row("h2-close", "closes without a word", gone, vec![UpstreamStep::Close]),
+        h2_fault_row("h2-close", "closes the connection without GOAWAY", gone, vec![UpstreamStep::Close]),
         h2_fault_row("h2-tcp-reset", "resets the TCP connection", gone, vec![UpstreamStep::Reset]),
         h2_fault_row(
             "h2-hang",
-            "never answers",
+            "never responds",
             Cause::HttpResponseTimeout,
             vec![UpstreamStep::ReadUntilClose],
         ),
         h2_fault_row(
             "h2-silent",
-            "never answers, and gives no sign of life: no answer to a PING either",
+            "never responds and does not acknowledge PING",
             Cause::HttpResponseTimeout,
             vec![UpstreamStep::SuppressAcks, UpstreamStep::ReadUntilClose],
         ),
@@ -166,20 +165,20 @@ fn connection_ends() -> Vec<UpstreamFault> {
             min_request_sent: RequestSent::Partial,
             ..h2_fault_row(
                 "h2-window-shut",
-                "never opens the window for the rest of a request's body",
+                "never opens the flow-control window for the rest of the request body",
                 Cause::ConnectionWriteTimeout,
                 Vec::new(),
             )
         },
         h2_forwarded_row(
             "h2-goaway-then-answer",
-            "says GOAWAY, and answers what it has taken",
+            "sends GOAWAY, then responds on the accepted stream",
             "late",
             vec![write_bytes(late)],
         ),
         h2_forwarded_row(
             "h2-answer-then-goaway",
-            "answers, and says GOAWAY",
+            "responds, then sends GOAWAY",
             "fine",
             vec![
                 write_bytes([ok_response(), goaway_frame(STREAM_PLACEHOLDER, 0)].concat()),
@@ -189,7 +188,7 @@ fn connection_ends() -> Vec<UpstreamFault> {
     ]
 }
 
-/// What comes in the place of a head.
+/// Invalid frames before the response headers.
 fn malformed_headers() -> Vec<UpstreamFault> {
     let broken = |name, description, frames: Vec<u8>| {
         h2_fault_row(
@@ -205,62 +204,62 @@ fn malformed_headers() -> Vec<UpstreamFault> {
         huge.extend(header_field("x-padding", &"0123456789".repeat(10)));
     }
     vec![
-        broken("h2-garbage", "says what is no frame", vec![0xff; 64]),
+        broken("h2-garbage", "sends bytes that are not a frame", vec![0xff; 64]),
         broken(
             "h2-http-1-inside",
-            "answers in HTTP/1.1 after its SETTINGS",
+            "responds in HTTP/1.1 after its SETTINGS",
             b"HTTP/1.1 200 OK\r\n\r\n".to_vec(),
         ),
-        broken("h2-data-first", "sends DATA before its head", data_frame(b"before the head", true)),
-        broken("h2-data-to-nobody", "sends DATA on the stream 0", encode_frame(DATA, 0, 0, b"to nobody")),
+        broken("h2-data-first", "sends DATA before HEADERS", data_frame(b"before the head", true)),
+        broken("h2-data-to-nobody", "sends DATA on stream 0", encode_frame(DATA, 0, 0, b"to nobody")),
         broken(
             "h2-foreign-stream",
-            "answers on a stream that nobody has opened",
+            "responds on a stream that the gateway did not open",
             encode_frame(HEADERS, END_HEADERS, 2, STATUS_200),
         ),
-        broken("h2-pushes", "pushes although it was told not to", {
+        broken("h2-pushes", "sends PUSH_PROMISE although push is disabled", {
             encode_frame(PUSH_PROMISE, END_HEADERS, STREAM_PLACEHOLDER, [&[0, 0, 0, 2], STATUS_200].concat())
         }),
+        broken("h2-broken-coding", "sends an undecodable HPACK block", headers_frame(&[0x80], true)),
         broken(
-            "h2-broken-coding",
-            "codes its head in a way that cannot be read",
-            headers_frame(&[0x80], true),
+            "h2-frame-too-long",
+            "sends a frame header with a length of 1 MiB",
+            vec![0x10, 0, 0, DATA, 0, 0, 0, 0, 1],
         ),
-        broken("h2-frame-too-long", "announces a frame of a megabyte", vec![0x10, 0, 0, DATA, 0, 0, 0, 0, 1]),
         broken(
             "h2-bad-settings",
-            "sends SETTINGS that are none",
+            "sends SETTINGS with an invalid value",
             encode_frame(SETTINGS, 0, 0, [0, 2, 0, 0, 0, 9]),
         ),
-        broken("h2-window-overflow", "opens the window beyond its end", {
+        broken("h2-window-overflow", "overflows the flow-control window", {
             encode_frame(WINDOW_UPDATE, 0, 0, 0x7fff_ffff_u32.to_be_bytes())
         }),
-        broken("h2-torn-head", "breaks off a head for another frame", {
+        broken("h2-torn-head", "sends DATA inside an unfinished header block", {
             [
                 encode_frame(HEADERS, 0, STREAM_PLACEHOLDER, STATUS_200),
                 encode_frame(DATA, 0, STREAM_PLACEHOLDER, b"x"),
             ]
             .concat()
         }),
-        broken("h2-lone-continuation", "goes on with a head that has not begun", {
+        broken("h2-lone-continuation", "sends CONTINUATION without HEADERS", {
             encode_frame(CONTINUATION, END_HEADERS, STREAM_PLACEHOLDER, STATUS_200)
         }),
         broken(
             "h2-no-status",
-            "sends a head without :status",
+            "sends a response without :status",
             headers_frame(&header_field("x-a", "b"), true),
         ),
-        broken("h2-two-statuses", "says :status twice", headers_frame(&[0x88, 0x88], true)),
-        broken("h2-connection-field", "sends Connection", {
+        broken("h2-two-statuses", "sends :status twice", headers_frame(&[0x88, 0x88], true)),
+        broken("h2-connection-field", "sends a Connection field", {
             headers_frame(&[STATUS_200, &header_field("connection", "close")].concat(), true)
         }),
         broken(
             "h2-upper-case",
-            "names a field in upper case",
+            "sends a field name in upper case",
             headers_frame(&[STATUS_200, &header_field("X-A", "b")].concat(), true),
         ),
-        broken("h2-101", "switches protocols", headers_frame(b"\x08\x03101", false)),
-        broken("h2-two-lengths", "says two lengths", {
+        broken("h2-101", "sends 101", headers_frame(b"\x08\x03101", false)),
+        broken("h2-two-lengths", "sends two different Content-Length fields", {
             let lengths = [header_field("content-length", "4"), header_field("content-length", "5")].concat();
             [headers_frame(&[STATUS_200, &lengths].concat(), false), data_frame(b"four", true)].concat()
         }),
@@ -269,7 +268,7 @@ fn malformed_headers() -> Vec<UpstreamFault> {
             script: with_body(vec![write_bytes(split_headers(&huge))]),
             ..h2_fault_row(
                 "h2-huge-head",
-                "has a head of 70 KB",
+                "sends 70 KB of response headers",
                 Cause::HttpResponseHeaderSectionSize,
                 Vec::new(),
             )
@@ -277,14 +276,14 @@ fn malformed_headers() -> Vec<UpstreamFault> {
     ]
     .into_iter()
     .map(|row| match row.name {
-        // Sixteen of them have passed by then.
+        // The first 16 are forwarded before the limit is reached.
         "h2-hints-without-end" => UpstreamFault { interim_statuses: &[103; 16], ..row },
         _ => row,
     })
     .collect()
 }
 
-/// Answers that are none of the gateway's business, or its ordinary one.
+/// Complete responses.
 fn served() -> Vec<UpstreamFault> {
     let page = format!("<h1>{INTERNAL_HOSTNAME}</h1>");
     let conforming_body = r#"{"message":"No such order.","code":404}"#;
@@ -301,13 +300,13 @@ fn served() -> Vec<UpstreamFault> {
             )]),
             ..fault_row(
                 "h2-error-page",
-                "answers 502 with an HTML page",
+                "sends 502 with an HTML page",
                 FaultOutcome::LocalReply { code: 504, reason: ReplyReason::Status(502) },
             )
         },
         UpstreamFault {
             outcome: FaultOutcome::Forwarded { code: 404 },
-            ..h2_forwarded_row("h2-own-error", "answers 404 as the page demands", conforming_body, {
+            ..h2_forwarded_row("h2-own-error", "sends a 404 that matches the template", conforming_body, {
                 vec![write_bytes(
                     [
                         headers_frame(&status("404", "application/json"), false),
@@ -333,13 +332,13 @@ fn served() -> Vec<UpstreamFault> {
         }),
         h2_forwarded_row(
             "h2-empty",
-            "has nothing but a head",
+            "sends headers without a body",
             "",
             vec![write_bytes(headers_frame(STATUS_200, true))],
         ),
         h2_forwarded_row(
             "h2-reset-behind-answer",
-            "wants no more of the request once it has answered",
+            "resets the stream with NO_ERROR after its response",
             "fine",
             {
                 vec![write_bytes(
@@ -347,13 +346,13 @@ fn served() -> Vec<UpstreamFault> {
                 )]
             },
         ),
-        h2_forwarded_row("h2-data-after-end", "goes on after the end of its answer", "fine", {
+        h2_forwarded_row("h2-data-after-end", "sends DATA after the end of the stream", "fine", {
             vec![write_bytes([ok_response(), data_frame(b"and more", false)].concat())]
         }),
     ]
 }
 
-/// The head has left when the body breaks.
+/// Responses that fail after their headers were sent.
 fn bodies() -> Vec<UpstreamFault> {
     let (incomplete, broken) = (Cause::HttpResponseIncomplete, Cause::HttpProtocolError);
     let of_length = |length: &str, body: &[u8]| {
@@ -370,48 +369,52 @@ fn bodies() -> Vec<UpstreamFault> {
     vec![
         h2_truncated_row(
             "h2-no-end",
-            "falls silent before the end of its stream",
+            "stalls before the end of the stream",
             Cause::ConnectionReadTimeout,
             vec![UpstreamStep::ReadUntilClose],
         ),
         h2_truncated_row(
             "h2-silent-in-body",
-            "falls silent before the end of its stream, and answers no PING",
+            "stalls before the end of the stream and does not acknowledge PING",
             Cause::ConnectionReadTimeout,
             vec![UpstreamStep::SuppressAcks, UpstreamStep::ReadUntilClose],
         ),
         h2_truncated_row(
             "h2-close-in-body",
-            "closes before the end of its stream",
+            "closes before the end of the stream",
             incomplete,
             vec![UpstreamStep::Close],
         ),
         h2_truncated_row(
             "h2-tcp-reset-in-body",
-            "resets the TCP connection inside its body",
+            "resets the TCP connection inside the body",
             incomplete,
             vec![UpstreamStep::Reset],
         ),
         h2_truncated_row(
             "h2-goaway-in-body",
-            "says GOAWAY inside its body, and closes",
+            "sends GOAWAY inside the body, then closes",
             incomplete,
             vec![write_bytes(goaway_frame(STREAM_PLACEHOLDER, 2)), UpstreamStep::Close],
         ),
         h2_truncated_row(
             "h2-garbage-in-body",
-            "says what is no frame inside its body",
+            "sends bytes that are not a frame inside the body",
             broken,
             vec![write_bytes(vec![0xff; 64]), UpstreamStep::ReadUntilClose],
         ),
         h2_truncated_row(
             "h2-data-to-nobody-in-body",
-            "sends DATA on the stream 0 inside its body",
+            "sends DATA on stream 0 inside the body",
             broken,
             vec![write_bytes(encode_frame(DATA, 0, 0, b"to nobody")), UpstreamStep::ReadUntilClose],
         ),
-        of_itself("h2-short", "ends before its Content-Length", of_length("1000", b"first and")),
-        of_itself("h2-long", "goes on after its Content-Length", of_length("4", b"first and")),
+        of_itself(
+            "h2-short",
+            "ends the stream before Content-Length bytes are sent",
+            of_length("1000", b"first and"),
+        ),
+        of_itself("h2-long", "sends more bytes than Content-Length", of_length("4", b"first and")),
     ]
 }
 
@@ -432,7 +435,7 @@ fn h2_fault_row(
     }
 }
 
-/// After a head and some of the body, these steps.
+/// Runs these steps after the headers and part of the body.
 fn h2_truncated_row(
     name: &'static str,
     description: &'static str,
@@ -463,7 +466,7 @@ fn h2_forwarded_row(
     }
 }
 
-/// Once the whole request is there.
+/// Runs these steps after the whole request was read.
 fn with_body(steps: Vec<UpstreamStep>) -> Script {
     std::iter::once(UpstreamStep::ReadBody).chain(steps).collect()
 }
@@ -488,7 +491,7 @@ fn goaway_frame(last: u32, code: u32) -> Vec<u8> {
     encode_frame(GOAWAY, 0, 0, [last.to_be_bytes(), code.to_be_bytes()].concat())
 }
 
-/// A field in plain letters (RFC 7541 6.2.2).
+/// A literal field without indexing (RFC 7541, section 6.2.2).
 fn header_field(name: &str, value: &str) -> Vec<u8> {
     let length = |text: &str| u8::try_from(text.len()).unwrap_or(0x7e);
     let mut bytes = vec![0, length(name)];
@@ -498,7 +501,7 @@ fn header_field(name: &str, value: &str) -> Vec<u8> {
     bytes
 }
 
-/// A head in as many frames as it needs.
+/// Splits a header block into HEADERS and CONTINUATION frames.
 fn split_headers(block: &[u8]) -> Vec<u8> {
     let mut pieces = block.chunks(16 * 1024).peekable();
     let mut bytes = Vec::new();

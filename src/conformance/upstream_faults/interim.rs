@@ -1,6 +1,6 @@
-//! Rows of the table about responses without a body: 1xx before the answer, 204, 304, and the answers to HEAD.
+//! Responses without a body: 1xx, 204, 304, and responses to HEAD.
 //!
-//! Servers that frame a body there anyway send it into the next response; nobody may read it as one.
+//! If a server sends a body anyway, its bytes must never be parsed as the next response.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use super::{
 const HINTS: &str = "HTTP/1.1 103 Early Hints\r\nlink: </style.css>; rel=preload\r\n\r\n";
 const FINAL_RESPONSE: &str = "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello";
 
-/// All of them.
+/// All rows of this file.
 pub(super) fn rows() -> Vec<UpstreamFault> {
     [before_a_response(), before_a_fault(), without_a_body(), head_responses()].concat()
 }
@@ -27,15 +27,15 @@ fn before_a_response() -> Vec<UpstreamFault> {
     };
     let framed = |field: &str| format!("HTTP/1.1 103 Early Hints\r\n{field}\r\n\r\n");
     vec![
-        ok("103-then-200", "sends 103, then its answer", HINTS.to_owned(), &[103]),
+        ok("103-then-200", "sends 103, then the final response", HINTS.to_owned(), &[103]),
         ok(
             "continue-unasked",
-            "sends 100 although nobody waits for it",
+            "sends 100 although the request has no Expect field",
             "HTTP/1.1 100 Continue\r\n\r\n".to_owned(),
             &[100],
         ),
         ok("processing-twice", "sends 102 twice", "HTTP/1.1 102 Processing\r\n\r\n".repeat(2), &[102, 102]),
-        ok("103-with-length", "gives a length on a 103", framed("content-length: 0"), &[103]),
+        ok("103-with-length", "sends 103 with Content-Length: 0", framed("content-length: 0"), &[103]),
         ok("interim-16", "sends 16 interim responses", HINTS.repeat(16), &[103; 16]),
         UpstreamFault {
             interim_statuses: &[103],
@@ -94,14 +94,14 @@ fn before_a_fault() -> Vec<UpstreamFault> {
         ),
         fault(
             "103-then-hang",
-            "sends 103 and falls silent",
+            "sends 103 and stalls",
             Cause::HttpResponseTimeout,
             &[103],
             vec![write_bytes(HINTS), UpstreamStep::ReadUntilClose],
         ),
         fault(
             "103-with-body",
-            "sends a body with a 103",
+            "sends 103 with a body",
             broken,
             &[103],
             vec![
@@ -112,7 +112,7 @@ fn before_a_fault() -> Vec<UpstreamFault> {
         ),
         fault(
             "103-with-chunks",
-            "sends chunks with a 103",
+            "sends 103 with a chunked body",
             broken,
             &[103],
             vec![
@@ -125,7 +125,7 @@ fn before_a_fault() -> Vec<UpstreamFault> {
         ),
         fault(
             "unsolicited-101",
-            "switches protocols unasked",
+            "switches protocols although the request has no Upgrade field",
             broken,
             &[],
             vec![write_bytes(switching), UpstreamStep::ReadUntilClose],
@@ -140,37 +140,37 @@ fn without_a_body() -> Vec<UpstreamFault> {
     vec![
         bare(
             "204-with-length",
-            "gives a length of 0 on a 204",
+            "sends 204 with Content-Length: 0",
             204,
             "HTTP/1.1 204 No Content\r\ncontent-length: 0\r\n\r\n",
         ),
         bare(
             "204-with-body",
-            "sends a body with a 204",
+            "sends 204 with a body",
             204,
             "HTTP/1.1 204 No Content\r\ncontent-length: 5\r\n\r\nhello",
         ),
         bare(
             "204-with-chunks",
-            "sends chunks with a 204",
+            "sends 204 with a chunked body",
             204,
             "HTTP/1.1 204 No Content\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
         ),
         bare(
             "304-with-length",
-            "gives the page's length on a 304",
+            "sends 304 with the Content-Length of the page",
             304,
             "HTTP/1.1 304 Not Modified\r\ncontent-length: 5\r\n\r\n",
         ),
         bare(
             "304-with-body",
-            "sends a body with a 304",
+            "sends 304 with a body",
             304,
             "HTTP/1.1 304 Not Modified\r\ncontent-length: 5\r\n\r\nhello",
         ),
         bare(
             "304-with-chunks",
-            "sends chunks with a 304",
+            "sends 304 with a chunked body",
             304,
             "HTTP/1.1 304 Not Modified\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
         ),
@@ -186,42 +186,42 @@ fn head_responses() -> Vec<UpstreamFault> {
     vec![
         request(forwarded_row(
             "head-200",
-            "answers HEAD",
+            "responds to HEAD with 200",
             200,
             "",
             vec![write_bytes("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n")],
         )),
         request(forwarded_row(
             "head-with-body",
-            "sends a body although HEAD was asked",
+            "responds to HEAD with a body",
             200,
             "",
             vec![write_bytes(FINAL_RESPONSE)],
         )),
         request(forwarded_row(
             "head-with-chunks",
-            "sends chunks although HEAD was asked",
+            "responds to HEAD with a chunked body",
             200,
             "",
             vec![write_bytes("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n")],
         )),
         request(forwarded_row(
             "head-404-json",
-            "answers HEAD with a 404 that is JSON",
+            "responds to HEAD with 404 and a JSON media type",
             404,
             "",
             vec![write_bytes(json)],
         )),
         request(replaced_row(
             "head-404-html",
-            "answers HEAD with a 404 that is a page",
+            "responds to HEAD with 404 and an HTML media type",
             404,
             404,
             vec![write_bytes(page.clone())],
         )),
         request(replaced_row(
             "head-500-with-body",
-            "answers HEAD with an error page",
+            "responds to HEAD with 500 and an HTML body",
             500,
             500,
             vec![write_bytes(format!(
@@ -233,7 +233,7 @@ fn head_responses() -> Vec<UpstreamFault> {
             script: after_request(vec![UpstreamStep::Close]),
             ..fault_row(
                 "head-close",
-                "closes before it answers HEAD",
+                "closes before it responds to HEAD",
                 FaultOutcome::LocalReply {
                     code: 504,
                     reason: ReplyReason::Fault(Cause::ConnectionTerminated),

@@ -1,7 +1,7 @@
-//! Rows of the table about kept connections: ones that fail under a request, and ones that are not to be kept.
+//! Pooled connections: connections that fail when they are reused, and connections that must not be reused.
 //!
-//! The first request of each connection is answered well; what is told is the answer to the second. Whether it may be
-//! sent again is the question, and the upstream's record the proof.
+//! The first request of each connection gets a 200; the row describes the response to the second. The rows check which
+//! requests the gateway retries; the upstream's recording is the evidence.
 
 use crate::contract::{Cause, RequestSent};
 
@@ -10,7 +10,7 @@ use super::{
     FaultOutcome, FaultRequest, POOLED_BODY, ReplyReason, ServerKind, UpstreamFault, fault_row, forwarded_row,
 };
 
-/// All of them.
+/// All rows of this file.
 pub(super) fn rows() -> Vec<UpstreamFault> {
     let get = FaultRequest { count: 2, ..FaultRequest::single("GET") };
     let post = FaultRequest { body: "pay once".into(), count: 2, ..FaultRequest::single("POST") };
@@ -36,61 +36,73 @@ pub(super) fn rows() -> Vec<UpstreamFault> {
         on_kept(
             &get,
             "stale-closed",
-            "closes a kept connection under a GET",
+            "closes a reused connection after a GET",
             forwarded,
             then(vec![UpstreamStep::Close]),
         ),
         on_kept(
             &get,
             "stale-reset",
-            "resets a kept connection under a GET",
+            "resets a reused connection after a GET",
             forwarded,
             then(vec![UpstreamStep::Reset]),
         ),
         on_kept(
             &get,
             "stale-abandoned",
-            "closes a kept connection without reading the GET",
+            "closes a reused connection without reading the GET",
             forwarded,
             vec![UpstreamStep::CloseAbruptly],
         ),
-        on_kept(&get, "stale-half-line", "sends half a status line on a kept connection", terminated, half()),
+        on_kept(
+            &get,
+            "stale-half-line",
+            "sends half a status line on a reused connection, then closes",
+            terminated,
+            half(),
+        ),
         on_kept(
             &post,
             "stale-closed-post",
-            "closes a kept connection under a POST",
+            "closes a reused connection after a POST",
             terminated,
             then(vec![UpstreamStep::Close]),
         ),
         on_kept(
             &post,
             "stale-reset-post",
-            "resets a kept connection under a POST",
+            "resets a reused connection after a POST",
             terminated,
             then(vec![UpstreamStep::Reset]),
         ),
-        on_kept(&post, "stale-half-line-post", "sends half a status line under a POST", terminated, half()),
+        on_kept(
+            &post,
+            "stale-half-line-post",
+            "sends half a status line for a POST on a reused connection, then closes",
+            terminated,
+            half(),
+        ),
         twice(
             "says-close",
-            "says Connection: close",
+            "sends Connection: close and closes",
             http_response("200 OK\nconnection: close", "hello"),
             vec![UpstreamStep::Close],
         ),
         twice(
             "says-close-and-stays",
-            "says Connection: close and stays",
+            "sends Connection: close and keeps the connection open",
             http_response("200 OK\nconnection: close", "hello"),
             vec![UpstreamStep::ReadUntilClose],
         ),
         twice(
             "closes-silently",
-            "closes a kept connection without a word",
+            "closes the connection after its response without Connection: close",
             http_response("200 OK", "hello"),
             vec![UpstreamStep::Close],
         ),
         twice(
             "http-1.0-length",
-            "answers HTTP/1.0 with a length",
+            "sends an HTTP/1.0 response with a Content-Length",
             "HTTP/1.0 200 OK\r\ncontent-length: 5\r\n\r\nhello".into(),
             vec![UpstreamStep::Close],
         ),

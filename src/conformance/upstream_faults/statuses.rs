@@ -1,7 +1,7 @@
-//! Rows of the table for every status from 400 to 599, each with an HTML page, and what is sent for it.
+//! Every status from 400 to 599 with an HTML page, and the documented code that the client receives.
 //!
-//! The codes are written down here, number by number, from the specification: this is the second opinion that the
-//! policy is held against. What is made of an error's body is in [`super::error_bodies`].
+//! The codes are literals from the specification, independent of the error policy that they test. Error bodies are in
+//! [`super::error_bodies`].
 
 use super::super::script::{UpstreamStep, http_response};
 use super::{INTERNAL_HOSTNAME, UpstreamFault, replaced_row};
@@ -11,14 +11,14 @@ macro_rules! expected_codes {
     ($($code:literal for $($status:literal)+;)+) => {
         &[$($((
             concat!("status-", stringify!($status)),
-            concat!("answers ", stringify!($status), " with an HTML page"),
+            concat!("sends ", stringify!($status), " with an HTML page"),
             $status,
             $code,
         ),)+)+]
     };
 }
 
-/// Name, meaning, status, code sent.
+/// Name, description, upstream status, expected code.
 const STATUS_TABLE: &[(&str, &str, u16, u16)] = expected_codes! {
     400 for 400;
     401 for 401;
@@ -59,16 +59,16 @@ const STATUS_TABLE: &[(&str, &str, u16, u16)] = expected_codes! {
     504 for 598 599;
 };
 
-/// The one for those that are tried first, then all of them.
+/// Well-known rows with memorable names first, then every status.
 pub(super) fn rows() -> Vec<UpstreamFault> {
     let of = |name, meaning, status, code| {
         replaced_row(name, meaning, status, code, vec![UpstreamStep::Write(html_page(status))])
     };
     let first = [
-        of("html-502", "an HTML error page, 502", 502, 504),
-        of("teapot", "418, which is not documented", 418, 400),
-        of("request-timeout", "408, which clients would repeat", 408, 504),
-        of("payment-required", "402, which is not documented", 402, 403),
+        of("html-502", "sends an HTML error page with 502", 502, 504),
+        of("teapot", "sends 418, which is not a documented code", 418, 400),
+        of("request-timeout", "sends 408, which clients might retry", 408, 504),
+        of("payment-required", "sends 402, which is not a documented code", 402, 403),
     ];
     let all = STATUS_TABLE.iter().map(|(name, meaning, status, code)| of(name, meaning, *status, *code));
     first.into_iter().chain(all).collect()

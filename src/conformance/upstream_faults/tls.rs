@@ -1,14 +1,12 @@
-//! Rows of the table about TLS towards the upstream: certificates that are not good, handshakes that come to nothing, and
-//! ports of the other kind.
+//! TLS failures: invalid certificates, failed handshakes, and TLS where plain HTTP is expected or the other way around.
 //!
-//! What is wrong stands in the log alone; nothing of a request has left, except where the gateway speaks plain HTTP to a
-//! port with TLS.
+//! No part of a request is sent, except when the gateway sends plain HTTP to a TLS port.
 
 use crate::contract::{Cause, RequestSent};
 
 use super::{FaultOutcome, ReplyReason, ServerKind, UpstreamFault, fault_row};
 
-/// All of them.
+/// All rows of this file.
 pub(super) fn rows() -> Vec<UpstreamFault> {
     let at_server = |name, description, server_kind, cause| UpstreamFault {
         server_kind,
@@ -23,49 +21,49 @@ pub(super) fn rows() -> Vec<UpstreamFault> {
     vec![
         at_server(
             "tls-expired",
-            "shows a certificate whose time is over",
+            "presents an expired certificate",
             ServerKind::ExpiredCertificate,
             certificate,
         ),
         at_server(
             "tls-not-yet-valid",
-            "shows one whose time has not come",
+            "presents a certificate that is not yet valid",
             ServerKind::NotYetValidCertificate,
             certificate,
         ),
         at_server(
             "tls-wrong-name",
-            "shows one for another name",
+            "presents a certificate for another name",
             ServerKind::WrongNameCertificate,
             certificate,
         ),
         at_server(
             "tls-self-signed",
-            "shows one that is signed by its own key",
+            "presents a self-signed certificate",
             ServerKind::SelfSignedCertificate,
             certificate,
         ),
         at_server(
             "tls-unknown-authority",
-            "shows one that is signed by nobody who is trusted",
+            "presents a certificate from an unknown authority",
             ServerKind::UnknownIssuer,
             certificate,
         ),
-        at_server("tls-plain-port", "speaks plain HTTP", ServerKind::PlaintextInsteadOfTls, protocol),
-        at_server("tls-refused", "refuses the handshake with an alert", ServerKind::TlsAlert, protocol),
+        at_server(
+            "tls-plain-port",
+            "replies to the ClientHello in plain HTTP",
+            ServerKind::PlaintextInsteadOfTls,
+            protocol,
+        ),
+        at_server("tls-refused", "rejects the handshake with an alert", ServerKind::TlsAlert, protocol),
         at_server("tls-cut", "closes the connection inside the handshake", ServerKind::TlsClosed, protocol),
         at_server("tls-reset", "resets the connection inside the handshake", ServerKind::TlsReset, protocol),
-        at_server(
-            "tls-stall",
-            "falls silent inside the handshake",
-            ServerKind::TlsStalled,
-            Cause::TlsTimeout,
-        ),
+        at_server("tls-stall", "stalls inside the handshake", ServerKind::TlsStalled, Cause::TlsTimeout),
         UpstreamFault {
             min_request_sent: RequestSent::Partial,
             ..at_server(
                 "plain-to-tls-port",
-                "speaks TLS, and is spoken to in plain HTTP",
+                "expects TLS where the gateway sends plain HTTP",
                 ServerKind::UnexpectedTls,
                 Cause::HttpProtocolError,
             )

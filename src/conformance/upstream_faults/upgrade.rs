@@ -1,7 +1,7 @@
-//! Rows of the table about requests that ask to change to WebSocket, and an upstream that does not do so as it should.
+//! WebSocket upgrades that the upstream rejects or answers incorrectly.
 //!
-//! A 101 that is no answer to what was asked leaves the two sides speaking different languages over one connection; a
-//! refusal is an ordinary error. What happens in a tunnel that has come about is no fault of a response.
+//! After an invalid 101 the two sides would use different protocols on one connection. A rejection is an ordinary
+//! error. Failures inside an established tunnel are not part of this table.
 
 use crate::contract::Cause;
 
@@ -11,12 +11,12 @@ use super::{
     forwarded_row, replaced_row,
 };
 
-/// The key of the requests, which is that of RFC 6455, and what answers it.
+/// The request fields with the example key of RFC 6455, section 1.3, and the matching Sec-WebSocket-Accept.
 const UPGRADE_FIELDS: &str = "connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n\
     sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
 const ACCEPT_FIELD: &str = "sec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n";
 
-/// All of them.
+/// All rows of this file.
 pub(super) fn rows() -> Vec<UpstreamFault> {
     let rows = [rejected(), invalid_agreement(), missing_response()].concat();
     rows.into_iter()
@@ -33,19 +33,37 @@ fn rejected() -> Vec<UpstreamFault> {
         vec![write_bytes(http_response(&head, format!("<h1>{INTERNAL_HOSTNAME}</h1>")))]
     };
     vec![
-        replaced_row("upgrade-403", "refuses it with a page and 403", 403, 403, page("403 Forbidden")),
+        replaced_row(
+            "upgrade-403",
+            "rejects the upgrade with 403 and an HTML page",
+            403,
+            403,
+            page("403 Forbidden"),
+        ),
         replaced_row(
             "upgrade-426",
-            "refuses it with a page and 426",
+            "rejects the upgrade with 426 and an HTML page",
             426,
             400,
             page("426 Upgrade Required\nconnection: upgrade\nupgrade: websocket\nsec-websocket-version: 8"),
         ),
-        replaced_row("upgrade-500", "refuses it with a page and 500", 500, 500, page("500 Oops")),
-        replaced_row("upgrade-502", "refuses it with a page and 502", 502, 504, page("502 Bad Gateway")),
+        replaced_row(
+            "upgrade-500",
+            "rejects the upgrade with 500 and an HTML page",
+            500,
+            500,
+            page("500 Oops"),
+        ),
+        replaced_row(
+            "upgrade-502",
+            "rejects the upgrade with 502 and an HTML page",
+            502,
+            504,
+            page("502 Bad Gateway"),
+        ),
         forwarded_row(
             "upgrade-200",
-            "serves it as any other request",
+            "ignores the upgrade and responds with 200",
             200,
             "hello",
             vec![write_bytes(http_response("200 OK\ncontent-type: text/plain", "hello"))],
@@ -78,35 +96,35 @@ fn invalid_agreement() -> Vec<UpstreamFault> {
         ),
         switching(
             "upgrade-unnamed",
-            "switches without saying to what",
+            "sends 101 without an Upgrade field",
             &format!("{start}connection: upgrade\r\n{ACCEPT_FIELD}"),
         ),
         switching(
             "upgrade-unconnected",
-            "switches without naming Upgrade in Connection",
+            "sends 101 without Connection: upgrade",
             &format!("{start}upgrade: websocket\r\n{ACCEPT_FIELD}"),
         ),
         switching(
             "upgrade-wrong-accept",
-            "switches with the answer to another key",
+            "sends 101 with the wrong Sec-WebSocket-Accept",
             &format!(
                 "{start}connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-accept: d3Jvbmc=\r\n"
             ),
         ),
         switching(
             "upgrade-no-accept",
-            "switches without an answer to the key",
+            "sends 101 without Sec-WebSocket-Accept",
             &format!("{start}connection: upgrade\r\nupgrade: websocket\r\n"),
         ),
-        switching("upgrade-old-version", "switches on HTTP/1.0", &agreed.replace("HTTP/1.1", "HTTP/1.0")),
+        switching("upgrade-old-version", "sends 101 in HTTP/1.0", &agreed.replace("HTTP/1.1", "HTTP/1.0")),
         switching(
             "upgrade-with-length",
-            "gives a length on its 101",
+            "sends 101 with a Content-Length",
             &format!("{agreed}content-length: 5\r\n"),
         ),
         switching(
             "upgrade-with-chunks",
-            "announces chunks on its 101",
+            "sends 101 with Transfer-Encoding: chunked",
             &format!("{agreed}transfer-encoding: chunked\r\n"),
         ),
     ]
@@ -116,19 +134,19 @@ fn missing_response() -> Vec<UpstreamFault> {
     vec![
         upgrade_fault_row(
             "upgrade-close",
-            "closes instead of an answer",
+            "closes without a response",
             Cause::ConnectionTerminated,
             vec![UpstreamStep::Close],
         ),
         upgrade_fault_row(
             "upgrade-hang",
-            "falls silent",
+            "never responds",
             Cause::HttpResponseTimeout,
             vec![UpstreamStep::ReadUntilClose],
         ),
         upgrade_fault_row(
             "upgrade-torn",
-            "closes inside its 101",
+            "closes inside the headers of its 101",
             Cause::ConnectionTerminated,
             vec![write_bytes("HTTP/1.1 101 Switching Protocols\r\nconnection: upg"), UpstreamStep::Close],
         ),
