@@ -1,12 +1,12 @@
-//! The gateway beside nginx and HAProxy: `cargo bench --bench peers`, a minute and a half.
+//! Benchmark of the gateway against nginx and HAProxy: `cargo bench --bench peers`, about 90 seconds.
 //!
-//! `-- --count` counts system calls and instructions instead and fails when a request costs more than the committed
-//! figures say (`peers/baseline.tsv`); with `--update` it writes them. `-- --smoke` only shows that it works. What it
-//! prints is Markdown for docs/performance.md. How it is done: `peers/mod.rs`.
+//! `-- --count` counts system calls and instructions instead, and fails when a request costs more than the committed
+//! figures (`peers/baseline.tsv`); with `--update` it writes these figures. `-- --smoke` only checks that the benchmark
+//! works. The output is Markdown for docs/performance.md. `peers/mod.rs` describes the method.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::print_stderr)]
-#![allow(clippy::print_stdout)] // the tables
-#![allow(clippy::disallowed_methods)] // it waits for other programs, and reads the environment
+#![allow(clippy::print_stdout)] // prints tables
+#![allow(clippy::disallowed_methods)] // waits for other programs and reads the environment
 
 #[path = "peers/mod.rs"]
 mod peers;
@@ -43,7 +43,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Compares what was counted with the committed figures, or replaces them.
+/// Compares the counted costs with the committed figures, or replaces the figures.
 fn guard(costs: &[Cost], update: bool) -> Result<String, String> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/peers/baseline.tsv");
     let failed = |error| format!("{}: {error}", path.display());

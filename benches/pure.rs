@@ -1,8 +1,8 @@
-//! The pure parts of a request, one by one, timed by criterion: `cargo bench --bench pure`; with `-- --bounds`, the memory
-//! of rate limits under a flood of clients; with `-- --rates`, decisions a second, in memory and in a Redis.
+//! Criterion benchmarks of the pure steps of a request: `cargo bench --bench pure`. `-- --bounds` measures the memory
+//! of rate limits under a flood of clients, `-- --rates` decisions per second in memory and in Redis.
 //!
-//! What is timed is written down in `pure/samples.rs`; `tests/benchmarks.rs` says that each step finds what it should.
-//! The whole path, between sockets and beside other proxies, is `peers.rs`.
+//! `pure/samples.rs` defines the measured steps; `tests/benchmarks.rs` asserts that each step returns the expected
+//! result. `peers.rs` measures the whole path against other proxies.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -52,7 +52,7 @@ fn limits(c: &mut Criterion, samples: &Samples) {
                 samples.limit(algorithm, black_box(now))
             });
         });
-        // The first of these take what is there.
+        // The first keys of the table are already in use then.
         let now = Duration::from_secs(u64::from(u32::MAX));
         c.bench_function(&format!("limit: {name} refuses"), |b| {
             b.iter(|| samples.limit(algorithm, black_box(now)));
@@ -74,7 +74,7 @@ fn main() {
     if std::env::args().any(|word| word == "--rates") {
         return decision_rates::measure(Duration::from_secs(2));
     }
-    // Short: these steps take nanoseconds, and the whole shall stay under a minute.
+    // These steps take nanoseconds; the whole run stays below one minute.
     let mut criterion = Criterion::default()
         .warm_up_time(Duration::from_millis(500))
         .measurement_time(Duration::from_millis(1500))

@@ -1,6 +1,6 @@
-//! The benchmarks cannot rot: what they measure is what they say, and the whole of the peer run works on a small scale.
+//! Keeps the benchmarks correct: asserts what each step returns, and runs the peer benchmark on a small scale.
 //!
-//! Nothing is timed here. The sources are those of `benches/`, compiled into this test.
+//! Nothing is timed here. The sources of `benches/` are compiled into this test.
 
 #![allow(
     clippy::unwrap_used,
@@ -9,16 +9,16 @@
     clippy::string_slice,
     clippy::panic
 )]
-#![allow(clippy::print_stderr)] // how far the peer run has come
-#![allow(clippy::disallowed_methods)] // it waits for other programs, and reads the environment
+#![allow(clippy::print_stderr)] // reports progress of the peer benchmark
+#![allow(clippy::disallowed_methods)] // waits for other programs and reads the environment
 
 #[path = "../benches/peers/mod.rs"]
-#[allow(dead_code)] // counting and pinning are for quiet machines
+#[allow(dead_code)] // counting and pinning need an otherwise idle machine
 mod peers;
 #[path = "../benches/pure/samples.rs"]
 mod samples;
 #[path = "../benches/pure/decision_rates.rs"]
-#[allow(dead_code)] // the tables are for quiet machines
+#[allow(dead_code)] // the tables need an otherwise idle machine
 mod stores;
 
 use std::path::Path;

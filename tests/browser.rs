@@ -1,7 +1,7 @@
-//! Pages in a real browser: Debian's Chromium, without a screen, opens a page of one origin which asks the gateway at another.
+//! CORS in a real browser: Debian's headless Chromium opens a page of one origin that calls the gateway at another.
 //!
-//! What the page could read of each answer (status, body, fields) is all that counts here: a browser that is told the
-//! wrong fields shows its page nothing. Which fields those are, byte for byte, is in `tests/it/cors.rs`.
+//! The tests assert what the page could read of each response (status, body, header fields). `tests/it/cors.rs` asserts
+//! the header fields byte for byte.
 
 #![allow(
     clippy::unwrap_used,
@@ -10,15 +10,15 @@
     clippy::string_slice,
     clippy::panic
 )]
-#![allow(clippy::print_stderr)] // what the programs said, when a test fails
-#![allow(clippy::disallowed_methods)] // tests wait for other programs, and read the environment
+#![allow(clippy::print_stderr)] // prints program output when a test fails
+#![allow(clippy::disallowed_methods)] // tests wait for other programs and read the environment
 
 #[path = "browser/chromium.rs"]
 mod chromium;
 #[path = "browser/gateway.rs"]
 mod gateway;
 #[path = "it/load.rs"]
-#[allow(dead_code)] // each test program needs another part of it
+#[allow(dead_code)] // each test program uses a different part of it
 mod load;
 #[path = "browser/page.rs"]
 mod page;
@@ -30,11 +30,11 @@ use statusquo::conformance::{
     RecordedHead, RefusingPort, Script, ScriptedUpstream, UpstreamStep, http_response,
 };
 
-/// The texts of the codes.
+/// Documented messages.
 const OVERLOADED_MESSAGE: &str = "The servers are up but overloaded with requests. Try again later.";
 const FAILED_MESSAGE: &str = "The servers are up, but the request could not be serviced due to some failure within the stack. Try again later.";
 
-/// An upstream of many moods, each at a path of its own.
+/// An upstream whose response depends on the path.
 fn scripted_by_path() -> ScriptedUpstream {
     fn play(request: &RecordedHead) -> Script {
         let response = match request.path() {
@@ -54,7 +54,7 @@ fn scripted_by_path() -> ScriptedUpstream {
     ScriptedUpstream::by_request(play).unwrap()
 }
 
-/// A gateway before `upstream` that pages of `page` may ask, with cookies.
+/// A gateway with CORS for the origin of `page`, credentials included.
 fn gateway_for(upstream: &ScriptedUpstream, refusing: &RefusingPort, page: &TestPage) -> BrowserGateway {
     BrowserGateway::start(&format!(
         r#"
@@ -76,7 +76,7 @@ routes:
     ))
 }
 
-/// Asks that a browser sends as they are, and asks before which it sends a preflight.
+/// Calls with and without a preflight.
 fn fetches(gateway: &BrowserGateway) -> Vec<PageFetch> {
     ["/good", "/down", "/late", "/broken", "/taken"]
         .into_iter()
@@ -87,7 +87,7 @@ fn fetches(gateway: &BrowserGateway) -> Vec<PageFetch> {
                 PageFetch { name: format!("PUT {path}"), url, options: credentialed_options() },
             ]
         })
-        // No route takes this method: its 404 has the top level's rules.
+        // No route matches this method: the top-level CORS policy applies to its 404.
         .chain([PageFetch {
             name: "DELETE /nowhere".to_owned(),
             url: gateway.url("/nowhere"),
@@ -96,7 +96,7 @@ fn fetches(gateway: &BrowserGateway) -> Vec<PageFetch> {
         .collect()
 }
 
-/// Needs a preflight for its method and for two of its fields, and sends cookies.
+/// `fetch` options that need a preflight for the method and two header fields, and that send cookies.
 fn credentialed_options() -> Value {
     json!({
         "method": "PUT", "credentials": "include", "body": "{}",
@@ -104,7 +104,7 @@ fn credentialed_options() -> Value {
     })
 }
 
-/// The body of an error, as the contract has it.
+/// The contract's error body.
 fn local_reply_body(code: u16, message: &str) -> String {
     format!(r#"{{"message":"{message}","code":{code}}}"#)
 }
@@ -193,18 +193,18 @@ fn disallowed_origin_reads_nothing() {
         assert_eq!(*read, json!({ "failed": "TypeError" }), "{name}");
     }
     assert_eq!(found.as_object().unwrap().len(), 11);
-    // What needs no preflight is sent; that is how browsers are.
+    // Browsers send a simple request even if its response will not be readable.
     assert!(upstream.recording().requests().all(|request| request.head.method == "GET"));
 }
 
-/// The page read exactly this, and an id to ask about.
+/// Asserts that the page read exactly this error and a request id.
 #[track_caller]
 fn assert_read(read: &Value, status: u16, body: &str, fields: &[(&str, &str)]) {
     let mut expected = json!({ "status": status, "body": body, "fields": {} });
     let id = read["fields"]["x-request-id"].as_str().unwrap_or_default();
     assert_eq!(id.len(), 36, "no X-Request-Id: {read:#}");
     expected["fields"]["x-request-id"] = id.into();
-    // A browser shows the length of a body to everyone.
+    // Content-Length is CORS-safelisted.
     expected["fields"]["content-length"] = body.len().to_string().into();
     for (name, value) in fields {
         expected["fields"][name] = (*value).into();

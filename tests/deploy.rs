@@ -1,8 +1,8 @@
-//! What is installed on other people's machines: the unit, the image, the compose file, Prometheus' rules and alerts.
+//! Deployment files: the systemd unit, the image, the compose file, Prometheus rules and alerts.
 //!
-//! Each file is judged by the program that will read it (systemd, hadolint, docker-compose, promtool), and held to what the
-//! gateway really is: its defaults, its metrics, its causes. A real Prometheus scrapes a running gateway with the file that
-//! we ship. None of this is skipped: `make setup` installs the programs.
+//! Each file is checked by the program that reads it (systemd, hadolint, docker-compose, promtool) and compared with
+//! the gateway's defaults, metrics and causes. A real Prometheus scrapes a running gateway with the shipped file. No
+//! test is skipped: `make setup` installs the programs.
 
 #![allow(
     clippy::unwrap_used,
@@ -11,8 +11,8 @@
     clippy::string_slice,
     clippy::panic
 )]
-#![allow(clippy::print_stderr)] // what the programs said, when a test fails
-#![allow(clippy::disallowed_methods)] // tests wait for other programs, and read the environment
+#![allow(clippy::print_stderr)] // prints program output when a test fails
+#![allow(clippy::disallowed_methods)] // tests wait for other programs and read the environment
 
 #[path = "real_traffic/curl.rs"]
 #[allow(dead_code, reason = "shared with tests/real_traffic.rs, which uses all of it")]
@@ -27,7 +27,7 @@ mod gateway;
 #[path = "deploy/image.rs"]
 mod image;
 #[path = "it/load.rs"]
-#[allow(dead_code)] // each test program needs another part of it
+#[allow(dead_code)] // each test program uses a different part of it
 mod load;
 #[path = "deploy/processes.rs"]
 mod processes;
@@ -43,17 +43,17 @@ mod service;
 use std::path::Path;
 use std::time::Duration;
 
-/// Long enough for a program that checks a file, on a busy machine.
+/// Time limit of a program that checks a file.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A file of the repository, as text.
+/// Reads a file of the repository.
 #[track_caller]
 fn read_file(path: &str) -> String {
     std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path))
         .unwrap_or_else(|e| panic!("{path}: {e}"))
 }
 
-/// What a file means to the gateway, checked.
+/// Parses and validates a configuration file.
 #[track_caller]
 fn load_config(path: &str) -> statusquo::config::Config {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);

@@ -1,9 +1,10 @@
-//! Fuzz targets: what reads bytes that others wrote. A short run with every `make test`, a minute for each in `make fuzz`.
+//! Fuzz targets for all parsers of external bytes. A short run with every `make test`, a minute per target in `make
+//! fuzz`.
 //!
-//! Each input is taken in three ways: as it is, as a spelling of words that matter, and as changes to one of the seeds in
-//! `tests/__fuzz__/TARGET/corpus`, so that plain random bytes come far enough. What must hold is more than that nothing
-//! panics: verdicts do not depend on how bytes were split, and whatever is accepted is accepted by a second reader that
-//! knows nothing of ours. A finding goes into `tests/__fuzz__/TARGET/crashes` and is played first from then on.
+//! Each input is used in three ways: as raw bytes, as a sequence of dictionary words, and as mutations of a seed in
+//! `tests/__fuzz__/TARGET/corpus`. The targets assert more than the absence of panics: results do not depend on how
+//! bytes are split, and accepted input is accepted by a second, independent reader. Failing inputs are stored in
+//! `tests/__fuzz__/TARGET/crashes` and replayed first.
 
 #![allow(
     clippy::unwrap_used,
@@ -12,7 +13,7 @@
     clippy::string_slice,
     clippy::panic
 )]
-#![allow(clippy::disallowed_methods)] // the rules of the request path are not those of its tests
+#![allow(clippy::disallowed_methods)] // the lints of the request path do not apply to tests
 
 #[path = "fuzz/dictionary.rs"]
 mod dictionary;
@@ -38,14 +39,13 @@ use statusquo::http::response_head::{self, ResponseFraming};
 
 use request_reader::{MessageSource, ReadResult};
 
-/// A short run ends after so many inputs, or after so long. `BOLERO_RANDOM_ITERATIONS` and `BOLERO_RANDOM_TEST_TIME_MS`
-/// say otherwise.
+/// Limits of a short run: inputs and time. `BOLERO_RANDOM_ITERATIONS` and `BOLERO_RANDOM_TEST_TIME_MS` override them.
 const INPUTS: usize = 4_000;
 const TIME: Duration = Duration::from_secs(4);
-/// Longest input, in bytes; a seed may be longer.
+/// Longest generated input, in bytes; a seed may be longer.
 const LENGTH: usize = 256;
 
-/// The seeds of a target.
+/// Seeds of a target.
 fn seeds(target: &str) -> Vec<Vec<u8>> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/__fuzz__").join(target).join("corpus");
     let files = std::fs::read_dir(&folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
@@ -55,14 +55,14 @@ fn seeds(target: &str) -> Vec<Vec<u8>> {
     paths.iter().map(|path| std::fs::read(path).unwrap()).collect()
 }
 
-/// The three ways to take an input.
+/// The three uses of an input.
 fn inputs_from(input: &[u8], words: &[&str], seeds: &[Vec<u8>]) -> [Vec<u8>; 3] {
     let spelled =
         input.iter().take(64).flat_map(|byte| words[usize::from(*byte) % words.len()].bytes()).collect();
     [input.to_vec(), spelled, mutated(input, words, seeds)]
 }
 
-/// A seed with changes: the first byte chooses it, each four more change it in one place.
+/// A mutated seed: the first byte selects the seed, every 4 further bytes change one position.
 fn mutated(input: &[u8], words: &[&str], seeds: &[Vec<u8>]) -> Vec<u8> {
     let Some((first, changes)) = input.split_first() else { return seeds[0].clone() };
     let mut bytes = seeds[usize::from(*first) % seeds.len()].clone();
@@ -158,7 +158,7 @@ fn response(bytes: &[u8], split: usize) {
     }
 }
 
-/// However a body is split, it is the same body.
+/// Decodes a body whole and split; both results must be equal.
 fn body(bytes: &[u8], decoder: BodyDecoder, split: usize) {
     let split = split % (bytes.len() + 1);
     let at_once = decode(&[bytes], decoder);
@@ -204,7 +204,7 @@ fn conformance() {
     });
 }
 
-/// The contract's words, read by a parser that takes duplicates and by the eye.
+/// Compares the conformance check with a JSON parser that keeps duplicate members.
 fn conforms(bytes: &[u8], status: u16) {
     let value: Value = serde_json::from_slice(bytes).expect("a conforming body is JSON");
     let object = value.as_object().expect("a conforming body is an object");
@@ -255,7 +255,7 @@ fn configuration() {
                 Ok(config) => assert!(!config.listeners.is_empty() && config.workers > 0),
                 Err(problems) => {
                     assert!(!problems.is_empty(), "refused without a reason");
-                    // A line of YAML ends with CR too.
+                    // YAML also treats CR as a line break.
                     let lines = text.split(['\n', '\r']).count();
                     for problem in problems.iter() {
                         assert!(!problem.message.is_empty(), "{problem:?}");

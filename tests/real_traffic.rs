@@ -1,7 +1,7 @@
 //! Real programs on both sides: Debian's nginx as upstream, curl and h2load as clients, the executable between them.
 //!
-//! The same request is made at nginx and through the gateway; whatever is no error must come out the same, and errors must
-//! be documented ones. Scripted faults and raw bytes are in `tests/it`; here nothing is ours but the middle.
+//! The same request goes to nginx directly and through the gateway. Successful responses must be equal, and errors must
+//! be documented ones. `tests/it` covers scripted faults and raw bytes.
 
 #![allow(
     clippy::unwrap_used,
@@ -10,8 +10,8 @@
     clippy::string_slice,
     clippy::panic
 )]
-#![allow(clippy::print_stderr)] // what the programs said, when a test fails
-#![allow(clippy::disallowed_methods)] // tests wait for other programs, and read the environment
+#![allow(clippy::print_stderr)] // prints program output when a test fails
+#![allow(clippy::disallowed_methods)] // tests wait for other programs and read the environment
 
 #[path = "real_traffic/curl.rs"]
 mod curl;
@@ -22,7 +22,7 @@ mod gateway;
 #[path = "real_traffic/h2load.rs"]
 mod h2load;
 #[path = "it/load.rs"]
-#[allow(dead_code)] // each test program needs another part of it
+#[allow(dead_code)] // each test program uses a different part of it
 mod load;
 #[path = "real_traffic/nghttp.rs"]
 mod nghttp;
@@ -41,7 +41,7 @@ use nginx::Nginx;
 
 const LARGE_FILE: u64 = 100 * 1024 * 1024;
 
-/// nginx with the gateway before it.
+/// nginx behind the gateway.
 struct TestBed {
     gateway: RealGateway,
     nginx: Nginx,
@@ -53,7 +53,7 @@ impl TestBed {
         TestBed { gateway: RealGateway::with_upstream(nginx.address), nginx }
     }
 
-    /// The same request, directly and through the gateway in each protocol; all must agree.
+    /// Sends the same request directly and through the gateway in each protocol; all responses must be equal.
     fn assert_same(&self, path: &str, options: &[&str]) -> CurlResponse {
         let direct = Curl::http1().with_options(options).get(self.nginx.address, path);
         for (version, response) in self.via_all_paths(path, options) {
@@ -68,8 +68,8 @@ impl TestBed {
         direct
     }
 
-    /// Through the gateway in each protocol, with the version that must be answered: HTTP/1.1 to HTTP/1.0 too
-    /// (RFC 9110 6.2).
+    /// Sends the request through the gateway in each protocol; returns the expected HTTP version too. HTTP/1.0 clients
+    /// get HTTP/1.1 (RFC 9110 section 6.2).
     fn via_all_paths(&self, path: &str, options: &[&str]) -> [(&'static str, CurlResponse); 3] {
         [
             ("1.1", Curl::http10().with_options(options).get(self.gateway.http1, path)),
@@ -79,9 +79,9 @@ impl TestBed {
     }
 }
 
-/// What must be the same with and without the gateway.
+/// The parts of a response that must be equal with and without the gateway.
 fn comparable_parts(response: &CurlResponse) -> (u16, Vec<(String, String)>, Vec<u8>) {
-    // Framing belongs to one connection; the clock moves on; the request id is ours.
+    // Framing is connection-specific, the date changes, and the request id is the gateway's.
     let connection_specific = ["connection", "keep-alive", "transfer-encoding", "date", "x-request-id"];
     let mut fields: Vec<_> = response
         .fields
@@ -90,7 +90,7 @@ fn comparable_parts(response: &CurlResponse) -> (u16, Vec<(String, String)>, Vec
         .cloned()
         .collect();
     let mut body = response.bytes();
-    // nginx counts its boundaries up.
+    // nginx increments its multipart boundaries.
     if let Some((_, value)) = fields.iter_mut().find(|(_, value)| value.starts_with("multipart/byteranges")) {
         let boundary = value.split_off(value.rfind('=').unwrap() + 1);
         body = String::from_utf8_lossy(&body).replace(&boundary, "boundary").into_bytes();
@@ -99,7 +99,7 @@ fn comparable_parts(response: &CurlResponse) -> (u16, Vec<(String, String)>, Vec
     (response.status, fields, body)
 }
 
-/// The error is one of the contract, in the documented form, with its own status in it.
+/// Asserts a documented error with its own status code in the body.
 fn assert_documented(response: &CurlResponse, code: u16, message: &str) {
     assert_eq!(response.status, code);
     assert_eq!(response.field("content-type"), ["application/json"]);
@@ -241,7 +241,7 @@ fn conforming_error_keeps_its_message() {
 #[test]
 fn error_responses_to_head_have_no_body() {
     let house = TestBed::start();
-    // A body would be taken for the next head: curl would give the connection up.
+    // curl would parse a body as the next header section and fail.
     let client = Curl::http1().with_options(&["--head"]);
     let responses = client.get_all(house.gateway.http1, &["/missing", "/bad-gateway", "/kept", "/page.html"]);
     assert_eq!(responses.iter().map(|response| response.status).collect::<Vec<_>>(), [404, 504, 404, 200]);
@@ -249,7 +249,7 @@ fn error_responses_to_head_have_no_body() {
     for response in &responses[..3] {
         assert_eq!(response.field("content-type"), ["application/json"]);
     }
-    // On HTTP/2 a body after the answer to HEAD is a protocol error, and curl says so.
+    // On HTTP/2 a body in a response to HEAD is a protocol error, which curl reports.
     for (path, code) in [("/missing", 404), ("/bad-gateway", 504), ("/kept", 404)] {
         let response = Curl::h2c().with_options(&["--head"]).get(house.gateway.h2c, path);
         assert_eq!(
@@ -297,7 +297,7 @@ fn upload_of_100_mib_arrives_complete() {
     let expected = checksum(&file);
     let source = file.to_str().unwrap();
     let by_length = ["--upload-file", source];
-    // curl sends a body of unknown length in chunks over HTTP/1.1 and without content-length over HTTP/2.
+    // curl sends a body of unknown length chunked over HTTP/1.1 and without Content-Length over HTTP/2.
     let by_chunks = ["--upload-file", source, "--header", "Transfer-Encoding: chunked"];
     let uploads = [
         ("/uploads/length-1.bin", Curl::http1().with_options(&by_length), house.gateway.http1),
@@ -332,7 +332,7 @@ fn bounded_load_over_both_protocols_loses_no_request() {
 #[test]
 fn counted_codes_match_client_responses() {
     let house = TestBed::start();
-    // Each of 10 connections goes 40 times through the five paths: 400 of each.
+    // Each of 10 connections requests the 5 paths 40 times: 400 requests per path.
     let paths = ["/small.txt", "/moved", "/missing", "/broken", "/bad-gateway"];
     for (speaks, server) in
         [(LoadProtocol::Http1, house.gateway.http1), (LoadProtocol::H2c, house.gateway.h2c)]

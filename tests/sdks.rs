@@ -1,10 +1,10 @@
-//! The published SDKs of the API whose contract is built in, through the gateway: what their users get when it goes wrong.
+//! The published SDKs of the API with the built-in contract, through the gateway: what their users get in case of
+//! failures.
 //!
-//! Each SDK asks a good endpoint, one that breaks in each of the ways that the page promises a code for, and one that is
-//! rate limited. What its user catches must be its own exception, with the documented code, message and type; nothing of
-//! what really happened may show. `.ci/packages` installs the SDKs; the scripts that use them are in `tests/sdks`. What
-//! general clients make of responses that are cut is in [`truncation`], of tunnels in [`websockets`], and of calls of gRPC in
-//! [`grpc`].
+//! Each SDK calls a successful endpoint, one that fails in each documented way, and a rate-limited one. Its user must
+//! catch the SDK's own exception with the documented code, message and type, without internal detail. `.ci/packages`
+//! installs the SDKs; the scripts are in `tests/sdks`. [`truncation`] covers truncated responses in general clients,
+//! [`websockets`] tunnels, and [`grpc`] gRPC calls.
 
 #![allow(
     clippy::unwrap_used,
@@ -13,8 +13,8 @@
     clippy::string_slice,
     clippy::panic
 )]
-#![allow(clippy::print_stderr)] // what the gateway said, when a test fails
-#![allow(clippy::disallowed_methods)] // tests wait for other programs, and read the environment
+#![allow(clippy::print_stderr)] // prints gateway output when a test fails
+#![allow(clippy::disallowed_methods)] // tests wait for other programs and read the environment
 
 #[path = "browser/chromium.rs"]
 mod chromium;
@@ -30,7 +30,7 @@ mod gateway;
 #[path = "sdks/grpc.rs"]
 mod grpc;
 #[path = "it/load.rs"]
-#[allow(dead_code)] // each test program needs another part of it
+#[allow(dead_code)] // each test program uses a different part of it
 mod load;
 #[path = "browser/page.rs"]
 mod page;
@@ -53,13 +53,13 @@ use statusquo::conformance::{RefusingPort, ScriptedUpstream, UpstreamStep, http_
 use gateway::RealGateway;
 use program::{install_packages, succeed};
 
-/// What the API itself answers when all is well.
+/// A successful response of the API.
 const LOCALE_BODY: &str = r#"{"ip":"127.0.0.1","countryCode":"AT","country":"Austria","continentCode":"EU","continent":"Europe","eu":true,"currency":"EUR"}"#;
 
-/// An error of the API itself, as it answers them.
+/// An error response of the API itself.
 const OWN_ERROR: &str = r#"{"message":"User (role: guests) missing scopes ([\"locale.read\"])","code":401,"type":"general_unauthorized_scope","version":"1.9.5"}"#;
 
-/// The first segment of the path says how it goes wrong.
+/// The first path segment selects the failure.
 fn upstream() -> ScriptedUpstream {
     ScriptedUpstream::by_request(|request| match request.path().split('/').nth(1).unwrap_or_default() {
         "hanging" => vec![UpstreamStep::ReadUntilClose],
@@ -68,7 +68,7 @@ fn upstream() -> ScriptedUpstream {
             "502 Bad Gateway\ncontent-type: text/html",
             "<html><head><title>502 Bad Gateway</title></head><body>nginx</body></html>",
         ))],
-        // As the engine of the API answers when it has no worker: a status line, no field, the end.
+        // The API's engine without workers: a status line, no header field, close.
         "empty" => vec![write_bytes("HTTP/1.1 503 Service Unavailable\r\n\r\n"), UpstreamStep::Close],
         "own" => vec![write_bytes(http_response(
             "401 Unauthorized\ncontent-type: application/json; charset=UTF-8",
@@ -97,7 +97,7 @@ fn gateway(upstream: &ScriptedUpstream, dead: &RefusingPort) -> RealGateway {
     ))
 }
 
-/// What the SDK's user gets, by endpoint, in the order of asking. The body is the SDK's `response`.
+/// What the SDK's user gets, by endpoint, in the order of the calls. The body is the SDK's `response`.
 fn expected() -> Vec<(&'static str, Value)> {
     let raised = |code: u16, kind: &str, message: &str| {
         let body = format!(r#"{{"message":"{message}","code":{code},"type":"{kind}"}}"#);
@@ -136,7 +136,7 @@ fn expected() -> Vec<(&'static str, Value)> {
     ]
 }
 
-/// Lets an SDK ask everything; `command` prints one JSON value for each endpoint that it is given.
+/// Runs all calls of an SDK; `command` prints one JSON value per endpoint.
 #[track_caller]
 fn every_failure_is_the_sdks_own_exception(mut command: Command) {
     let (upstream, dead) = (upstream(), RefusingPort::start().unwrap());

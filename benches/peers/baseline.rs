@@ -1,38 +1,38 @@
-//! The cost of a request beside the committed cost, `peers/baseline.tsv`: what became more expensive fails the count.
+//! Compares the cost of a request with the committed cost in `peers/baseline.tsv`; an increase fails the run.
 //!
-//! The committed figures belong to the last release of the table in docs/performance.md. `make count UPDATE=1` writes
-//! what was counted in their place.
+//! The committed figures belong to the last release in the table of docs/performance.md. `make count UPDATE=1` replaces
+//! them.
 
 use std::fmt::Write as _;
 
-/// How much more a figure may be: one part in a hundred. Counts of one build differ by less from run to run.
+/// Allowed relative increase of a figure. Two runs of the same build differ by less than 1 percent.
 pub const TOLERANCE: f64 = 0.01;
 
-/// System calls a request that may always be more. Connections that are ready at once share an `epoll_wait`, so the
-/// scheduler decides about a tenth of a call; a call added to each request is a whole one.
+/// Allowed absolute increase in system calls per request. Connections that become ready together share an `epoll_wait`,
+/// so scheduling changes the figure by about 0.1; a system call added to every request changes it by 1.
 pub const TOLERATED_CALLS: f64 = 0.1;
 
-/// What one request costs.
+/// Cost of one request.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Cost {
     /// Name of the job: `W1`.
     pub job: String,
-    /// System calls.
+    /// System calls per request.
     pub calls: f64,
-    /// User-space instructions.
+    /// User-space instructions per request.
     pub instructions: f64,
 }
 
-/// Committed costs beside those counted now.
+/// Result of comparing committed costs with counted ones.
 #[derive(Debug, PartialEq)]
 pub struct Comparison {
-    /// Markdown.
+    /// Comparison table in Markdown.
     pub table: String,
-    /// A sentence for each figure that fails the run.
+    /// One sentence per figure that fails the run.
     pub failures: Vec<String>,
 }
 
-/// Reads the committed file.
+/// Parses the committed file.
 pub fn parse(text: &str) -> Result<Vec<Cost>, String> {
     let rows = text.lines().filter(|line| !line.starts_with('#') && *line != COLUMNS);
     rows.map(|line| cost(line).ok_or_else(|| format!("baseline.tsv: not a row of three columns: {line:?}")))
@@ -47,7 +47,7 @@ fn cost(line: &str) -> Option<Cost> {
     columns.next().is_none().then_some(Cost { job, calls, instructions })
 }
 
-/// The text of the committed file.
+/// Formats the committed file.
 pub fn write(costs: &[Cost]) -> String {
     let mut text = format!("{HEADER}\n{COLUMNS}\n");
     for Cost { job, calls, instructions } in costs {
@@ -56,7 +56,7 @@ pub fn write(costs: &[Cost]) -> String {
     text
 }
 
-/// Compares what was counted with the committed costs. Less is never a failure; a job on one side only is.
+/// Compares counted with committed costs. A decrease never fails; a job on one side only does.
 pub fn compare(committed: &[Cost], counted: &[Cost]) -> Comparison {
     let mut table = String::from(
         "| job | system calls: committed | counted | change | instructions: committed | counted | change |\n\
@@ -91,7 +91,7 @@ pub fn compare(committed: &[Cost], counted: &[Cost]) -> Comparison {
     Comparison { table, failures }
 }
 
-/// In percent.
+/// Relative change, in percent.
 fn change(before: f64, now: f64) -> f64 {
     (now / before - 1.0) * 100.0
 }

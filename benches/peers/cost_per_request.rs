@@ -1,8 +1,8 @@
-//! What does not depend on the clock: system calls and user-space instructions a request.
+//! Measurements that do not depend on the clock: system calls and user-space instructions per request.
 //!
-//! strace counts the calls of a proxy that is warm, over so many requests. callgrind counts the instructions of two runs
-//! of different length from the same start; the difference belongs to the requests between them. Neither minds what
-//! else the machine does. Clients ask in clear, and in TLS as [`super::tls`] does.
+//! strace counts the system calls of a warmed-up proxy over a fixed number of requests. callgrind counts the
+//! instructions of two runs of different length from the same start; the difference belongs to the additional requests.
+//! Other load on the machine does not affect either count. Clients use plaintext, or TLS as in [`super::tls`].
 
 use std::fmt::Write as _;
 use std::io::{BufRead as _, BufReader};
@@ -19,7 +19,7 @@ use super::proxies::{Proxy, ProxyKind, Running};
 use super::tls::{self, TlsMode};
 use super::upstreams::Upstreams;
 
-/// Who asks.
+/// Source of the requests.
 enum LoadGenerator {
     Plaintext(ClientPool),
     Encrypted(SocketAddr, Job, TlsMode),
@@ -49,10 +49,10 @@ const TRACED_REQUESTS: usize = 3000;
 const SHORT_RUN: usize = 300;
 const LONG_RUN: usize = 2300;
 
-/// Calls of threads that only keep the time: so many a second, however many requests there are.
+/// System calls of timer threads: their number depends on time, not on requests.
 const CLOCK_CALLS: [&str; 3] = ["clock_nanosleep", "nanosleep", "restart_syscall"];
 
-/// Counts everything; returns the table, and the cost of the jobs in clear for the gateway itself.
+/// Counts every job; returns the table and the plaintext costs of the gateway itself.
 pub async fn run(proxies: &[Proxy], upstreams: &Upstreams) -> Result<(String, Vec<Cost>), String> {
     for tool in ["strace", "valgrind"] {
         find(tool).ok_or_else(|| format!("{tool} is not installed; `make count` installs it"))?;
@@ -93,7 +93,7 @@ pub async fn run(proxies: &[Proxy], upstreams: &Upstreams) -> Result<(String, Ve
     Ok((text, costs))
 }
 
-/// System calls a request, the most frequent first.
+/// System calls per request, most frequent first.
 async fn system_calls(
     proxy: &Proxy,
     upstreams: &Upstreams,
@@ -108,7 +108,7 @@ async fn system_calls(
     let summary = folder.path.join("strace");
     let mut strace = attach_strace(&running.process.tree(), &summary)?;
     let counted = load.run_times(TRACED_REQUESTS).await;
-    // An interrupted strace lets go of what it traces, and writes.
+    // strace detaches and writes its summary on SIGINT.
     let _ = Command::new("sh").arg("-c").arg(format!("kill -INT {}", strace.id())).status();
     strace.wait().map_err(|e| e.to_string())?;
     counted?;
@@ -120,7 +120,7 @@ async fn system_calls(
     Ok(calls)
 }
 
-/// Starts strace on these processes and waits until it holds them.
+/// Starts strace on these processes and waits until it has attached.
 fn attach_strace(tree: &[u32], summary: &Path) -> Result<Child, String> {
     let mut strace = Command::new("strace")
         .args(["-f", "-c", "-o"])
@@ -157,7 +157,7 @@ fn parse_strace_row(line: &str) -> Option<(String, f64)> {
     Some((name.to_owned(), calls.parse::<f64>().ok()? / TRACED_REQUESTS as f64))
 }
 
-/// Instructions of a whole life with so many requests, as callgrind counts them.
+/// Instructions of a whole process lifetime with this number of requests, counted by callgrind.
 async fn instructions(
     proxy: &Proxy,
     upstreams: &Upstreams,

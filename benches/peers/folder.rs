@@ -1,15 +1,14 @@
-//! A folder for one proxy's files, under cargo's own for tests; it goes away with its value.
+//! A folder for the files of one proxy, below cargo's folder for tests; removed on drop.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// The folder.
 pub struct ProxyFolder {
     pub path: PathBuf,
 }
 
 impl ProxyFolder {
-    /// A new, empty one.
+    /// Creates a new, empty folder.
     pub fn new() -> Result<ProxyFolder, String> {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);

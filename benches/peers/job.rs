@@ -1,22 +1,22 @@
-//! The four jobs that every proxy of the run has: what is asked, and the one answer that counts.
+//! The four jobs of every proxy: the request and the only accepted response.
 //!
-//! The error bodies are those of the documented API, byte for byte, for all proxies. How each proxy is told to do the
-//! job is in [`super::proxies`].
+//! The error bodies are those of the documented API, byte for byte, for all proxies. [`super::proxies`] configures each
+//! proxy for the jobs.
 
-/// What the client asks for, and what stands behind it.
+/// A request and the upstream behaviour behind it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Job {
-    /// 1 KiB of JSON passes as it is.
+    /// 1 KiB of JSON is forwarded unchanged.
     Forwarded,
-    /// The upstream answers 502 with HTML; the client gets 504 with JSON.
+    /// The upstream sends 502 with HTML; the client receives 504 with JSON.
     Replaced,
-    /// The limit of this client is used up: 429 with JSON, without asking the upstream.
+    /// The client has used up its quota: 429 with JSON, without a request to the upstream.
     Limited,
     /// The upstream refuses the connection: 504 with JSON.
     ConnectionRefused,
 }
 
-/// Bytes of the body that passes.
+/// Length of the forwarded body, in bytes.
 pub const FORWARDED_BODY_BYTES: usize = 1024;
 
 /// The body of a documented 504.
@@ -26,10 +26,9 @@ pub const BODY_504: &str = r#"{"message":"The servers are up, but the request co
 pub const BODY_429: &str = r#"{"message":"Too many requests","code":429}"#;
 
 impl Job {
-    /// In the order of the tables.
+    /// All jobs, in the order of the tables.
     pub const ALL: [Job; 4] = [Job::Forwarded, Job::Replaced, Job::Limited, Job::ConnectionRefused];
 
-    /// The name in the tables.
     pub const fn name(self) -> &'static str {
         match self {
             Job::Forwarded => "W1",
@@ -39,7 +38,7 @@ impl Job {
         }
     }
 
-    /// A few words for the tables.
+    /// Short description for the tables.
     pub const fn description(self) -> &'static str {
         match self {
             Job::Forwarded => "1 KiB of JSON passes",
@@ -49,7 +48,7 @@ impl Job {
         }
     }
 
-    /// What is asked for. The proxies choose by it.
+    /// Request target; the proxies route by it.
     pub const fn path(self) -> &'static str {
         match self {
             Job::Forwarded => "/passed",
@@ -59,7 +58,7 @@ impl Job {
         }
     }
 
-    /// The status of the answer that counts.
+    /// Expected status code.
     pub const fn status(self) -> u16 {
         match self {
             Job::Forwarded => 200,
@@ -68,7 +67,7 @@ impl Job {
         }
     }
 
-    /// The body of the answer that counts.
+    /// Expected body.
     pub fn body(self) -> Vec<u8> {
         match self {
             Job::Forwarded => forwarded_body(),

@@ -1,7 +1,7 @@
-//! The clients of the run: a closed loop on connections that stay, in which every answer is checked.
+//! Load generator: a closed loop on kept connections that checks every response.
 //!
-//! An answer with another status or body than its [`Job`] asks for ends the run with a sentence. What the proxy spends
-//! meanwhile is not seen from here (see [`super::process`]).
+//! A response whose status code or body differs from its [`Job`] ends the run with an error. [`super::process`]
+//! measures what the proxy uses meanwhile.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -14,17 +14,17 @@ use tokio::task::JoinSet;
 
 use super::job::{Job, forwarded_body};
 
-/// Longest wait for what should take microseconds; generous, because valgrind is fifty times slower.
+/// Longest wait for a response. Generous, because a proxy under valgrind is 50 times slower.
 const RUN_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// What came of a loop.
+/// Results of a load loop.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct LoadTally {
-    /// Answers that count.
+    /// Expected responses.
     pub responses: usize,
-    /// Connections that the proxy closed between two answers.
+    /// Connections that the proxy closed between two responses.
     pub reopened: usize,
-    /// Requests that the limit let through: the first of a client does pass.
+    /// Requests that the rate limit allowed: the first one of a client.
     pub admitted: usize,
 }
 
@@ -34,7 +34,7 @@ pub struct ClientPool {
 }
 
 impl ClientPool {
-    /// Opens so many connections, a few at a time, and makes one request on each.
+    /// Opens this number of connections, a few at a time, and sends one request on each.
     pub async fn open(address: SocketAddr, job: Job, connections: usize) -> Result<ClientPool, String> {
         const CONNECT_BATCH: usize = 50;
         let expected = Arc::new(RequestSpec::of(job));
@@ -51,13 +51,13 @@ impl ClientPool {
         Ok(ClientPool { clients })
     }
 
-    /// Requests on all connections for so long.
+    /// Sends requests on all connections for this time.
     pub async fn run_for(&mut self, time: Duration) -> Result<LoadTally, String> {
         let end = Instant::now() + time;
         self.run(move || Instant::now() < end).await
     }
 
-    /// So many requests, over all connections.
+    /// Sends this number of requests, spread over all connections.
     pub async fn run_times(&mut self, requests: usize) -> Result<LoadTally, String> {
         let begun = Arc::new(AtomicUsize::new(0));
         self.run(move || begun.fetch_add(1, Ordering::Relaxed) < requests).await
@@ -86,7 +86,7 @@ impl ClientPool {
             sum.reopened += tally.reopened;
             sum.admitted += tally.admitted;
         }
-        // The first request of a client passes, and one a minute or an hour later; more would be no limit.
+        // The rate limit allows the first request of a client, and one more per minute or hour.
         if sum.admitted > 2 {
             return Err(format!("{} requests passed the limit", sum.admitted));
         }
@@ -100,7 +100,7 @@ async fn with_run_timeout<T>(future: impl Future<Output = T>) -> Result<T, Strin
         .map_err(|_| format!("no answer within {} seconds", RUN_TIMEOUT.as_secs()))
 }
 
-/// What every connection of a crowd sends and wants to see.
+/// The request and expected response of every connection of a pool.
 struct RequestSpec {
     request: Vec<u8>,
     job: Job,
@@ -152,7 +152,7 @@ impl LoadClient {
         Ok(client)
     }
 
-    /// One request and its answer; on a new connection if the proxy had closed the old one.
+    /// Sends one request and reads its response; on a new connection if the proxy closed the old one.
     async fn request(&mut self, tally: &mut LoadTally) -> Result<(), String> {
         if self.exchange(tally).await? {
             return Ok(());
@@ -166,7 +166,7 @@ impl LoadClient {
         }
     }
 
-    /// `false`: the connection ended before a byte of the answer.
+    /// Returns `false` if the connection ended before the first byte of the response.
     async fn exchange(&mut self, tally: &mut LoadTally) -> Result<bool, String> {
         self.received.clear();
         if self.stream.write_all(&self.expected.request).await.is_err() {
@@ -193,7 +193,7 @@ async fn connect(address: SocketAddr) -> Result<TcpStream, String> {
     Ok(stream)
 }
 
-/// A whole answer with Content-Length.
+/// A complete response with Content-Length.
 struct ParsedResponse<'a> {
     status: u16,
     body: &'a [u8],

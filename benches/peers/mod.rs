@@ -1,9 +1,9 @@
-//! The gateway beside nginx and HAProxy, in one interleaved run over loopback.
+//! Benchmarks the gateway against nginx and HAProxy in one interleaved run over loopback.
 //!
-//! [`job`] says what is asked, [`proxies`] how each proxy is told to do it, [`upstreams`] is the upstream, [`load`] the
-//! clients and [`tls`] those in TLS, [`process`] reads what a proxy has used, [`table`] writes it down; [`cost_per_request`] is the other way to measure,
-//! without a clock, and [`baseline`] compares its counts with the committed ones. Here they are put together. It takes the sides of no proxy: an answer that is not the expected one
-//! ends the run.
+//! [`job`] defines the requests, [`proxies`] the configuration of each proxy, [`upstreams`] the upstream, [`load`] the
+//! plaintext clients and [`tls`] the TLS clients; [`process`] reads the resources that a proxy used and [`table`]
+//! formats the results. [`cost_per_request`] measures without a clock, and [`baseline`] compares its counts with the
+//! committed ones. An unexpected response of any proxy ends the run.
 
 pub mod baseline;
 pub mod cost_per_request;
@@ -31,23 +31,23 @@ use table::{MemoryUse, Sample, TableRow};
 use tls::TlsMode;
 use upstreams::Upstreams;
 
-/// How much of everything.
+/// Size of a run.
 #[derive(Clone, Copy, Debug)]
 pub struct Scale {
-    /// Rounds of each proxy at each job.
+    /// Rounds per proxy and job.
     pub rounds: usize,
     /// Length of a round.
     pub round: Duration,
-    /// Connections that ask at once.
+    /// Concurrent connections under load.
     pub connections: usize,
-    /// Connections that ask once and stay.
+    /// Connections that send one request and stay open.
     pub idle: usize,
-    /// Requests of a round in TLS, and its rounds.
+    /// TLS requests per round, and the number of TLS rounds.
     pub encrypted: (usize, usize),
 }
 
 impl Scale {
-    /// What is published.
+    /// The published run.
     pub const FULL: Scale = Scale {
         rounds: 9,
         round: Duration::from_millis(700),
@@ -56,12 +56,12 @@ impl Scale {
         encrypted: (20_000, 5),
     };
 
-    /// Shows that everything works; its figures mean nothing.
+    /// Checks that everything works; its figures are meaningless.
     pub const SMOKE: Scale =
         Scale { rounds: 1, round: Duration::from_millis(20), connections: 4, idle: 20, encrypted: (200, 1) };
 }
 
-/// Measures everything and returns it as Markdown.
+/// Measures everything and returns the results as Markdown.
 pub fn measure(executable: &Path, scale: Scale, cores: Option<Cores>) -> Result<String, String> {
     on_one_thread(async {
         let upstreams =
@@ -77,7 +77,7 @@ pub fn measure(executable: &Path, scale: Scale, cores: Option<Cores>) -> Result<
     })
 }
 
-/// Counts system calls and instructions; returns them as Markdown, and what our requests in clear cost.
+/// Counts system calls and instructions; returns Markdown and the plaintext costs of the gateway.
 pub fn count(ours: &Path) -> Result<(String, Vec<Cost>), String> {
     on_one_thread(async {
         let upstreams =
@@ -91,13 +91,13 @@ pub fn count(ours: &Path) -> Result<(String, Vec<Cost>), String> {
     })
 }
 
-/// Clients and upstream share a thread, and so a processor.
+/// Runs clients and upstream on one thread, and so on one processor.
 fn on_one_thread<T>(work: impl Future<Output = Result<T, String>>) -> Result<T, String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.map_err(|e| format!("the runtime cannot be started: {e}"))?.block_on(work)
 }
 
-/// The four jobs, the proxies taking turns.
+/// Runs the four jobs; the proxies take turns.
 async fn compare(
     proxies: &[Proxy],
     upstreams: &Upstreams,
@@ -158,7 +158,7 @@ async fn compare(
     Ok(text)
 }
 
-/// One round: connections are opened and used once before the clock starts.
+/// Runs one round. Connections are opened and used once before the clock starts.
 async fn sample(running: &Running, job: Job, scale: Scale) -> Result<Sample, String> {
     let mut pool = ClientPool::open(running.address, job, scale.connections).await?;
     let (begun, ticks) = (Instant::now(), running.process.ticks());
@@ -170,7 +170,7 @@ async fn sample(running: &Running, job: Job, scale: Scale) -> Result<Sample, Str
     Ok(Sample { requests: tally.responses, time, ticks, reopened: tally.reopened })
 }
 
-/// The same in TLS. A round has its own connections: their handshakes are in its figures.
+/// Runs one round over TLS on new connections: the figures include their handshakes.
 async fn sample_encrypted(
     running: &Running,
     job: Job,
@@ -183,7 +183,7 @@ async fn sample_encrypted(
     Ok(Sample { requests, time: Duration::from_secs_f64(requests as f64 / rate), ticks, reopened: 0 })
 }
 
-/// A fresh process each: at its start, and with connections that have been used once.
+/// Memory of a fresh process: at start, and with connections that have been used once.
 async fn memory(
     proxies: &[Proxy],
     upstreams: &Upstreams,
@@ -205,7 +205,7 @@ async fn memory(
     Ok(table::of_memory(&rows))
 }
 
-/// How many sockets this process may hold: the soft limit is raised as far as the hard one lets it.
+/// Raises the soft limit on open descriptors to the hard limit, and returns it.
 fn descriptors() -> usize {
     let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return 0 };
     let raised = setrlimit(Resource::RLIMIT_NOFILE, hard, hard).is_ok();

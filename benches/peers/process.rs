@@ -1,30 +1,30 @@
-//! A proxy as a process: where it may run, what it has used so far, and its end.
+//! A proxy process: start, processor affinity, resource usage and end.
 //!
-//! Everything is read from `/proc`; a process is ended by its own id and those of its children, never by a name.
+//! Usage is read from `/proc`. A process is ended by its own id and those of its children, never by name.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// Length of a tick of `/proc/PID/stat`: USER_HZ is 100 on every Linux that we run on.
+/// Length of a clock tick of `/proc/PID/stat`: USER_HZ is 100 on every supported Linux.
 pub const TICK: Duration = Duration::from_millis(10);
 
-/// A process that was asked to end gets so long; then it is killed.
+/// Time between SIGTERM and SIGKILL.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Which processor runs what.
+/// Processor assignment.
 #[derive(Clone, Copy, Debug)]
 pub struct Cores {
-    /// For the proxies.
+    /// Processor of the proxies.
     pub proxy: usize,
-    /// For the clients and the upstream.
+    /// Processor of the clients and the upstream.
     pub load: usize,
 }
 
 impl Cores {
-    /// The first two processors that we may use, and this process put on the second of them, before it starts a thread.
-    /// `None` where there is only one, or no `taskset`.
+    /// Takes the first 2 available processors and pins this process to the second one; must run before any thread
+    /// starts. Returns `None` with only one processor or without `taskset`.
     pub fn split() -> Option<Cores> {
         let allowed = allowed_processors();
         let [proxy, load, ..] = allowed[..] else { return None };
@@ -46,21 +46,21 @@ fn allowed_processors() -> Vec<usize> {
     list.trim().split(',').filter_map(range).flatten().collect()
 }
 
-/// The file behind a command. Debian keeps servers where only root's PATH looks.
+/// Path of the executable behind a command. Debian installs servers in folders that only root's PATH contains.
 pub fn find(command: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders = std::env::split_paths(&path).chain(["/usr/sbin", "/usr/local/sbin"].map(PathBuf::from));
     folders.map(|folder| folder.join(command)).find(|file| file.is_file())
 }
 
-/// A child of ours, and its children.
+/// A child process with its own children.
 pub struct Process {
     child: Child,
     program: String,
 }
 
 impl Process {
-    /// Starts `words` on a processor, if one is given; what it writes goes to the end of `log`.
+    /// Starts `words` on a processor, if given; appends its output to `log`.
     pub fn start(words: &[String], core: Option<usize>, log: &Path) -> Result<Process, String> {
         let pinned = core.map(|core| ["taskset".to_owned(), "-c".to_owned(), core.to_string()]);
         let named = words.first().cloned().unwrap_or_default();
@@ -78,12 +78,12 @@ impl Process {
         Ok(Process { child, program: named })
     }
 
-    /// It has ended by itself.
+    /// Whether the process has exited.
     pub fn has_ended(&mut self) -> bool {
         !matches!(self.child.try_wait(), Ok(None))
     }
 
-    /// It and all below it.
+    /// Ids of the process and its descendants.
     pub fn tree(&self) -> Vec<u32> {
         let mut tree = vec![self.child.id()];
         let all: Vec<(u32, u32)> = fs::read_dir("/proc")
@@ -100,12 +100,12 @@ impl Process {
         tree
     }
 
-    /// User and system time of the tree so far, in [`TICK`]s.
+    /// User and system time of the process tree so far, in [`TICK`]s.
     pub fn ticks(&self) -> u64 {
         self.tree().into_iter().map(ticks_of).sum()
     }
 
-    /// Resident memory of the tree, in KiB. What its processes share is counted for each.
+    /// Resident memory of the process tree, in KiB. Shared pages count once per process.
     pub fn resident(&self) -> u64 {
         let of = |pid: u32| -> Option<u64> {
             let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
@@ -115,11 +115,11 @@ impl Process {
         self.tree().into_iter().filter_map(of).sum()
     }
 
-    /// Asks it to end, waits, and kills it when it does not.
+    /// Sends SIGTERM, waits, and sends SIGKILL after the timeout.
     pub fn end(&mut self) {
         let started = Instant::now();
         while started.elapsed() < SHUTDOWN_TIMEOUT {
-            // Again and again: a signal that comes right before a process begins to wait for events may be overlooked.
+            // Repeated: a process that is about to wait for events can miss a signal.
             if !self.has_ended() {
                 send_signal("TERM", self.child.id());
             }
@@ -150,30 +150,30 @@ pub fn ticks_of(pid: u32) -> u64 {
     fields.iter().skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum()
 }
 
-/// What `/proc/PID/stat` says behind the name, which may hold spaces: state, parent, ...
+/// Fields of `/proc/PID/stat` after the process name, which may contain spaces: state, parent, ...
 fn stat(pid: u32) -> Option<Vec<String>> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     Some(text.rsplit_once(')')?.1.split_whitespace().map(str::to_owned).collect())
 }
 
 fn send_signal(signal: &str, pid: u32) {
-    // The shell's own `kill`: a bare system has no other, and there is no unsafe code here.
+    // Uses the shell's built-in `kill`: a minimal system has no `kill` program, and this crate forbids unsafe code.
     let _ = Command::new("sh").arg("-c").arg(format!("kill -{signal} {pid}")).stderr(Stdio::null()).status();
 }
 
-/// Time of all processors so far, in [`TICK`]s.
+/// Time of all processors since boot, in [`TICK`]s.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct CpuTimes {
-    /// Everything, idle time included.
+    /// Total time, idle time included.
     pub total: u64,
-    /// Not idle.
+    /// Non-idle time.
     pub busy: u64,
-    /// Taken by the host.
+    /// Time used by other guests of the host.
     pub stolen: u64,
 }
 
 impl CpuTimes {
-    /// The first line of `/proc/stat`: user nice system idle iowait irq softirq steal, since the start.
+    /// Parses the first line of `/proc/stat`: user nice system idle iowait irq softirq steal.
     pub fn now() -> CpuTimes {
         let text = fs::read_to_string("/proc/stat").unwrap_or_default();
         let line = text.lines().next().unwrap_or_default();

@@ -1,8 +1,8 @@
-//! The proxies of the run, each told to do the same four jobs with one worker.
+//! The compared proxies, each configured for the same four jobs with one worker.
 //!
-//! Each is configured as its own documentation advises: upstream connections are kept, nothing is logged, nothing is
-//! tried twice on a server that refuses. Ours has all its limits, deadlines, metrics and its panic guard on: they cannot
-//! be switched off. What is asked is in [`super::job`].
+//! Each follows its own documentation: upstream connections are kept alive, nothing is logged, and a refused server is
+//! not retried. The gateway keeps all its limits, deadlines, metrics and its panic guard: they cannot be disabled.
+//! [`super::job`] defines the requests.
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -14,38 +14,38 @@ use super::process::{Process, find};
 use super::tls::write_certificate;
 use super::upstreams::Upstreams;
 
-/// Valgrind takes its time, too.
+/// Start under valgrind is slow.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Which proxy.
+/// Compared proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProxyKind {
-    /// Ours.
+    /// The gateway under test.
     Statusquo,
-    /// Debian's.
+    /// nginx as packaged by Debian.
     Nginx,
-    /// Debian's.
+    /// HAProxy as packaged by Debian.
     Haproxy,
 }
 
-/// A proxy that is there.
+/// An installed proxy.
 #[derive(Clone, Debug)]
 pub struct Proxy {
     pub kind: ProxyKind,
-    /// With its version.
+    /// Name with version.
     pub name: String,
     executable: PathBuf,
 }
 
-/// A proxy that runs.
+/// A running proxy.
 pub struct Running {
     pub process: Process,
     pub address: SocketAddr,
-    /// The same jobs in TLS, HTTP/1.1 and HTTP/2.
+    /// TLS listener for the same jobs, with HTTP/1.1 and HTTP/2.
     pub encrypted: SocketAddr,
 }
 
-/// What is there, ours first, and a sentence for each that is not.
+/// Installed proxies, the gateway first, and one sentence for each missing proxy.
 pub fn installed(statusquo: &Path) -> (Vec<Proxy>, Vec<String>) {
     let name = concat!("statusquo ", env!("CARGO_PKG_VERSION")).to_owned();
     let mut proxies = vec![Proxy { kind: ProxyKind::Statusquo, name, executable: statusquo.to_owned() }];
@@ -64,7 +64,7 @@ pub fn installed(statusquo: &Path) -> (Vec<Proxy>, Vec<String>) {
     (proxies, missing)
 }
 
-/// The first number with a point in what `-v` says.
+/// The first dotted number in the output of `-v`.
 fn version(executable: &Path) -> String {
     let Ok(output) = Command::new(executable).arg("-v").output() else { return String::new() };
     let text = [output.stdout, output.stderr].concat();
@@ -75,7 +75,7 @@ fn version(executable: &Path) -> String {
 }
 
 impl Proxy {
-    /// Starts it, behind `wrapper` if there is one, and waits until it accepts.
+    /// Starts the proxy, behind `wrapper` if given, and waits until it accepts connections.
     pub fn start(
         &self,
         upstreams: &Upstreams,
@@ -84,7 +84,7 @@ impl Proxy {
         wrapper: &[String],
     ) -> Result<Running, String> {
         let log = folder.join("log");
-        // Between our looking for a free port and its taking it somebody else may; then look again.
+        // Another process can take the free port before the proxy binds it; then try another one.
         for _ in 0..3 {
             let [address, encrypted] = free_addresses().map_err(|e| e.to_string())?;
             let words = [wrapper, &self.command(upstreams, folder, [address, encrypted])?].concat();
@@ -101,7 +101,7 @@ impl Proxy {
         Err(format!("{} does not start:\n{output}", self.name))
     }
 
-    /// Writes its configuration; the command that serves it in the foreground.
+    /// Writes the configuration and returns the command that serves it in the foreground.
     fn command(
         &self,
         upstreams: &Upstreams,
@@ -130,7 +130,8 @@ impl Proxy {
     }
 }
 
-/// Whether somebody listens there. A connection from a free port may meet itself: then it is both ends.
+/// Whether a server accepts connections at `address`. A connection from an ephemeral port can connect to itself; this
+/// does not count.
 fn accepts(address: SocketAddr) -> bool {
     TcpStream::connect(address).is_ok_and(|stream| stream.local_addr().is_ok_and(|local| local != address))
 }
@@ -141,7 +142,7 @@ fn free_addresses() -> std::io::Result<[SocketAddr; 2]> {
     Ok([one.local_addr()?, other.local_addr()?])
 }
 
-/// The defaults, but for what the others do not do either: a line of the log for each failed request.
+/// The defaults, without the access log for failed requests, which the other proxies do not write either.
 const STATUSQUO: &str = r#"
 version: 1
 workers: 1

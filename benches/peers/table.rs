@@ -1,4 +1,4 @@
-//! Samples to Markdown: medians, the best of them, and how much else ran meanwhile.
+//! Formats samples as Markdown: medians, best values, and the load of the machine meanwhile.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -6,12 +6,12 @@ use std::time::Duration;
 use super::job::Job;
 use super::process::{CpuTimes, TICK};
 
-/// One round of one proxy at one job.
+/// One round of one proxy and job.
 #[derive(Clone, Copy, Debug)]
 pub struct Sample {
     pub requests: usize,
     pub time: Duration,
-    /// Of the proxy's processor time.
+    /// CPU time of the proxy, in ticks.
     pub ticks: u64,
     pub reopened: usize,
 }
@@ -21,22 +21,22 @@ impl Sample {
         self.requests as f64 / self.time.as_secs_f64()
     }
 
-    /// Processor time a request, in microseconds.
+    /// CPU time per request, in microseconds.
     fn cost(&self) -> f64 {
         self.ticks as f64 * TICK.as_secs_f64() * 1e6 / self.requests as f64
     }
 }
 
-/// All rounds of one proxy at one job.
+/// All rounds of one proxy and job.
 pub struct TableRow<'a> {
     pub job: Job,
-    /// A few words of what is different about it.
+    /// Short description of what differs.
     pub description: &'a str,
     pub proxy: &'a str,
     pub samples: Vec<Sample>,
 }
 
-/// The table of the four jobs.
+/// Formats the table of the four jobs.
 pub fn of_jobs(rows: &[TableRow<'_>]) -> String {
     let mut text = String::from(
         "| job | proxy | CPU a request, µs: median | least | requests/s: median | most |\n|---|---|---:|---:|---:|---:|\n",
@@ -80,7 +80,7 @@ pub struct MemoryUse<'a> {
     pub connections: usize,
 }
 
-/// The table of memory.
+/// Formats the table of memory use.
 pub fn of_memory(rows: &[MemoryUse<'_>]) -> String {
     let connections = rows.first().map_or(0, |row| row.connections);
     let mut text = format!(
@@ -101,7 +101,7 @@ pub fn of_memory(rows: &[MemoryUse<'_>]) -> String {
     text
 }
 
-/// How quiet the machine was: the share of all processors that neither we nor the proxies used.
+/// Share of CPU time that neither the benchmark nor the proxies used.
 pub fn of_noise(before: CpuTimes, after: CpuTimes, own_ticks: u64) -> String {
     let total = (after.total - before.total).max(1) as f64;
     let others = (after.busy - before.busy).saturating_sub(own_ticks) as f64;

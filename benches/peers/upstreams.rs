@@ -1,6 +1,6 @@
-//! The upstream of the run: keeps its connections and answers at once, from bytes that are ready.
+//! The upstream of the benchmark: keeps connections open and responds immediately with prepared bytes.
 //!
-//! It reads heads without bodies and nothing else; it is part of the load, not of what is measured.
+//! It reads request header sections without bodies only. It is part of the load, not of the measurement.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -10,16 +10,16 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::job::{Job, forwarded_body};
 
-/// The two ends that the proxies are given.
+/// Addresses of the two upstreams.
 pub struct Upstreams {
-    /// Answers.
+    /// Responds to every request.
     pub serving: SocketAddr,
-    /// Refuses: the port is taken, and nobody listens on it.
+    /// Refuses connections: the port is bound but not listening.
     pub refusing: SocketAddr,
     _bound_socket: socket2::Socket,
 }
 
-/// Starts to answer, on the runtime that this is called on.
+/// Starts the upstream on the current runtime.
 pub async fn start() -> std::io::Result<Upstreams> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let serving = listener.local_addr()?;

@@ -1,6 +1,7 @@
-//! How many decisions a second: in memory by several threads, and in a Redis on this machine by a pipelined connection.
+//! Decisions per second: in memory from several threads, and in a local Redis over a pipelined connection.
 //!
-//! Only the store and its server are here, no request: `cargo bench --bench pure -- --rates`. The server is Debian's.
+//! No requests are involved, only the rate-limit backend and Debian's redis-server: `cargo bench --bench pure --
+//! --rates`.
 
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
@@ -15,14 +16,14 @@ use statusquo::limit::{
 
 use crate::samples;
 
-/// What was measured of one way to ask.
+/// Measured rate of one backend.
 #[derive(Debug)]
 pub struct DecisionRate {
     pub decisions: u64,
     pub elapsed: Duration,
-    /// Of a question, half of them.
+    /// Median latency of a decision.
     pub median: Duration,
-    /// And all but one of a hundred.
+    /// 99th percentile of the latency.
     pub slow: Duration,
     pub failures: u64,
 }
@@ -33,7 +34,7 @@ impl DecisionRate {
     }
 }
 
-/// A server of its own, which ends with this.
+/// A dedicated redis-server process; ends on drop.
 pub struct RedisProcess {
     child: Child,
     url: String,
@@ -79,7 +80,7 @@ impl BackendObserver for FailureCounter {
     }
 }
 
-/// So many questions at once, for so long, each about one of ten thousand keys.
+/// Runs this number of concurrent decisions for `duration`, spread over 10,000 keys.
 pub fn measure_redis(
     server: &RedisProcess,
     algorithm: Algorithm,
@@ -157,7 +158,7 @@ async fn decide_until(
     times
 }
 
-/// So many threads, each with clients of its own, at one rule in memory.
+/// Runs this number of threads, each with its own clients, against one in-memory rule.
 pub fn measure_memory(threads: u32, duration: Duration) -> DecisionRate {
     let limiter: Limiter = samples::limiter(Algorithm::Gcra);
     let began = Instant::now();
@@ -186,12 +187,12 @@ pub fn measure_memory(threads: u32, duration: Duration) -> DecisionRate {
     DecisionRate { decisions, elapsed: lasted, median: Duration::ZERO, slow: Duration::ZERO, failures: 0 }
 }
 
-/// Prints both tables; fails where a store decides less often than it should.
-#[allow(clippy::print_stdout)] // the result of the run
+/// Prints both tables; fails when a backend is slower than its target.
+#[allow(clippy::print_stdout)] // prints the result
 pub fn measure(duration: Duration) {
     println!("| in memory, threads | decisions a second | of one thread, ns |\n|---|---:|---:|");
     let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32);
-    // More threads than cores would measure who is put aside while holding a lock.
+    // More threads than cores would measure preemption while a lock is held.
     for threads in 1..=cores {
         let rate = measure_memory(threads, duration);
         let each = 1e9 / rate.per_second() * f64::from(threads);

@@ -1,7 +1,7 @@
-//! Ten million clients before a table that may keep 200,000: what memory that takes, and whether offenders are forgotten.
+//! Memory of a rate limit of at most 200,000 keys under 10,000,000 clients, and whether offenders stay limited.
 //!
-//! A smaller run of the same is among the tests of `limit::state_table`. Here the resident memory of the whole process is read
-//! before and after, so nothing else may run beside it: `cargo bench --bench pure -- --bounds`.
+//! `limit::state_table` has a smaller version of this test. This run reads the resident memory of the whole process
+//! before and after, so nothing else may run in it: `cargo bench --bench pure -- --bounds`.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
@@ -14,19 +14,19 @@ use crate::samples::Visitor;
 
 /// Distinct clients.
 const CLIENTS: u32 = 10_000_000;
-/// Of these so many have used up what they may.
+/// Clients that have used up their quota.
 const OFFENDERS: u32 = 1_000;
 const MAX_KEYS: usize = 200_000;
-/// Most growth of the resident memory, in KiB.
+/// Largest accepted growth of resident memory, in KiB.
 const MAX_GROWTH_KIB: u64 = 40 * 1024;
 
-/// Prints a line for each algorithm; fails where a bound is not kept.
-#[allow(clippy::print_stdout)] // the result of the run
+/// Prints one line per algorithm; fails when a bound is exceeded.
+#[allow(clippy::print_stdout)] // prints the result
 pub fn check() {
     println!(
         "| algorithm | clients | kept | memory grew by | offenders still limited |\n|---|---|---|---|---|"
     );
-    // Kept to the end, so that none is measured in what another has left.
+    // Kept alive, so that no limiter is measured in memory that another one has freed.
     let mut measured = Vec::new();
     for (name, algorithm) in [
         ("gcra", Algorithm::Gcra),

@@ -1,6 +1,6 @@
-//! What the pure benchmarks work on: heads, bodies and routes as gateways see them, and one call for each measured step.
+//! Inputs of the pure benchmarks: typical header sections, bodies and routes, and one function per measured step.
 //!
-//! A step returns what it found, so that a test can say that the right thing is measured; it times nothing.
+//! Each step returns its result, so that a test can assert it. Nothing is timed here.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -26,7 +26,7 @@ use statusquo::limit::{
 };
 use statusquo::snapshot::router::Router;
 
-/// A browser's request of nine fields.
+/// A browser request with 9 header fields.
 pub const REQUEST: &[u8] = b"GET /v1/databases/main/collections/orders?limit=25 HTTP/1.1\r\n\
     Host: api.example.com\r\n\
     User-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0\r\n\
@@ -38,7 +38,7 @@ pub const REQUEST: &[u8] = b"GET /v1/databases/main/collections/orders?limit=25 
     Connection: keep-alive\r\n\
     Cookie: session=eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiI0MiJ9.c2lnbmF0dXJl\r\n\r\n";
 
-/// A server's response head of eight fields.
+/// Response headers of a server with 8 header fields.
 pub const RESPONSE: &[u8] = b"HTTP/1.1 200 OK\r\n\
     Server: app/3.1\r\n\
     Date: Sun, 22 Nov 2026 12:00:00 GMT\r\n\
@@ -49,16 +49,16 @@ pub const RESPONSE: &[u8] = b"HTTP/1.1 200 OK\r\n\
     ETag: \"5f2b-1c9\"\r\n\
     Vary: Accept-Encoding\r\n\r\n";
 
-/// An error body that keeps the contract.
+/// An error body that conforms to the contract.
 pub const CONFORMING: &[u8] =
     br#"{"message":"Document with the requested ID could not be found.","code":404,"type":"document_not_found"}"#;
 
-/// One that does not, with a message worth keeping.
+/// A non-conforming error body with a message worth keeping.
 pub const NON_CONFORMING: &[u8] = br#"{"errors":[{"status":"422","title":"Invalid attribute",
     "detail":"The name must not be longer than 128 characters.","source":{"pointer":"/data/attributes/name"}}],
     "meta":{"request":"9f2c","took":12}}"#;
 
-/// Everything that the steps need, made once.
+/// Prepared inputs of all steps.
 pub struct Samples {
     contract: Contract,
     router: Router,
@@ -69,7 +69,7 @@ pub struct Samples {
 }
 
 impl Samples {
-    /// The built-in contract and a hundred routes.
+    /// Uses the built-in contract and 100 routes.
     pub fn new() -> Samples {
         let config = config::load_str("routes.yaml", &routes(), &|_| None, 1)
             .unwrap_or_else(|problems| panic!("the sample configuration is refused:\n{problems}"));
@@ -83,12 +83,12 @@ impl Samples {
         }
     }
 
-    /// Policy: a refused upstream.
+    /// Error policy: refused upstream connection.
     pub fn decide_fault(&self) -> Decision {
         self.decide(Trigger::Fault(Cause::ConnectionRefused))
     }
 
-    /// Policy: a status that is not documented.
+    /// Error policy: undocumented status code.
     pub fn decide_status(&self) -> Decision {
         self.decide(Trigger::UpstreamStatus(502))
     }
@@ -98,7 +98,7 @@ impl Samples {
         decide(&self.contract, &situation, &Overrides::default())
     }
 
-    /// The reply of a ruling.
+    /// Composes the local reply of a decision.
     pub fn compose(&self, decision: &Decision) -> LocalReply {
         let facts = ReplyContext {
             origin: ErrorOrigin::Proxy,
@@ -116,30 +116,30 @@ impl Samples {
         compose(&self.contract, decision, facts)
     }
 
-    /// Does an error body keep the contract?
+    /// Checks whether an error body conforms to the contract.
     pub fn examine(&self, status: u16, body: &[u8]) -> Conformance {
         let error = ErrorBody { status, media_type: Some(b"application/json"), body };
         conform::check_conformance(&self.contract, &error, UpstreamMessages::ClientErrors)
     }
 
-    /// The message and the type that may be kept of one that does not.
+    /// Extracts message and type from a non-conforming error body.
     pub fn extract(&self, body: &[u8]) -> ExtractedError {
         extract::extract(&self.contract, body)
     }
 
-    /// The route of a request, among a hundred.
+    /// Selects the route of a request among 100.
     pub fn route(&self, host: &str, path: &str) -> Option<usize> {
         self.router.find(host, path, &Method::GET)
     }
 
-    /// GCRA alone: the second request of a client, a second after its first.
+    /// GCRA alone: the second request of a client, one second after its first.
     pub fn gcra(&self) -> QuotaDecision {
         let quota = &self.by_bucket.settings().quota;
         let (_, state) = gcra::decide(quota, GcraState::default(), Timestamp::default(), 1);
         gcra::decide(quota, state, Timestamp::after_origin(Duration::from_secs(1)), 1).0
     }
 
-    /// A whole rule, as the request path asks it: the key of the client, and its state in the table.
+    /// A whole rule, as the request path evaluates it: the client key and its state in the table.
     pub fn limit(&self, algorithm: Algorithm, now: Duration) -> QuotaDecision {
         let limiter = match algorithm {
             Algorithm::Gcra => &self.by_bucket,
@@ -150,7 +150,7 @@ impl Samples {
     }
 }
 
-/// 100 a minute, by address; in a bucket 20 of them at once.
+/// 100 requests per minute and client address; the token bucket has a burst of 20.
 pub fn limiter(algorithm: Algorithm) -> Limiter {
     let settings = LimiterSettings {
         quota: Quota::new(100, Duration::from_secs(60), 20).expect("100 a minute can be decided with"),
@@ -168,7 +168,7 @@ pub fn limiter(algorithm: Algorithm) -> Limiter {
     Limiter::new("per_ip", settings, Secret::new([7, 11]))
 }
 
-/// A client.
+/// A client address.
 pub struct Visitor(pub IpAddr);
 
 const VISITOR: Visitor = Visitor(IpAddr::V4(Ipv4Addr::new(203, 0, 113, 7)));
@@ -215,28 +215,28 @@ impl KeySource for Visitor {
     }
 }
 
-/// The strict scan of a request head that came in one read.
+/// The strict scan of a request header section that arrived in one read.
 pub fn scan_request(head: &[u8]) -> Progress {
     RequestScanner::new(32 * 1024).advance(head)
 }
 
-/// What a whole request head says.
+/// Parses a complete request header section.
 pub fn parse_request(head: &[u8]) -> RequestHead {
     request_head::parse(head).unwrap_or_else(|refusal| panic!("the sample request is refused: {refusal:?}"))
 }
 
-/// The end of a response head, found.
+/// Finds the end of a response header section.
 pub fn scan_response(head: &[u8]) -> FramerProgress {
     ResponseFramer::default().advance(head)
 }
 
-/// What a whole response head says.
+/// Parses and checks a complete response header section.
 pub fn check_response(head: &[u8]) -> ResponseHead {
     response_head::parse(head, &Method::GET)
         .unwrap_or_else(|evidence| panic!("the sample response: {evidence}"))
 }
 
-/// Ten hosts with nine patterns each, a wildcard host, and a route for what is left: 100 routes.
+/// 10 hosts with 9 patterns each, a wildcard host and a fallback route: 100 routes with their variants.
 fn routes() -> String {
     let mut text = String::from(
         "version: 1\nlisten: [{ address: \"127.0.0.1:0\" }]\nupstreams: { u: { servers: [\"127.0.0.1:1\"] } }\nroutes:\n",

@@ -1,6 +1,6 @@
-//! One run of Chromium without a screen: opens an address, lets the page finish, prints its document.
+//! Runs headless Chromium once: opens a URL, waits for the page's scripts, returns the document.
 //!
-//! It has a home of its own that goes away with the run, and a watchdog: a browser that hangs fails the test.
+//! Each run has its own profile folder, removed afterwards, and a watchdog.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -11,10 +11,10 @@ use std::time::Duration;
 
 use crate::load::scaled;
 
-/// Starting takes two seconds on an idle machine.
+/// Starting takes 2 s on an idle machine.
 const TIMEOUT: Duration = Duration::from_secs(90);
 
-/// Says nothing to the network by itself, and needs no rights: the only pages it opens are ours.
+/// No network traffic besides the page, no sandbox: the browser opens only the pages of these tests.
 const FLAGS: &[&str] = &[
     "--headless",
     "--no-sandbox",
@@ -25,7 +25,7 @@ const FLAGS: &[&str] = &[
     "--disable-component-update",
     "--disable-sync",
     "--disable-dev-shm-usage",
-    // The page's clock stands while it waits for the network, and ends here when it does not.
+    // Virtual time stops while the page waits for the network and bounds a hanging page.
     "--virtual-time-budget=20000",
     "--dump-dom",
 ];
@@ -71,7 +71,7 @@ pub fn document(url: &str) -> String {
     }
 }
 
-/// A folder that goes away with its value.
+/// A profile folder, removed on drop.
 struct BrowserProfile {
     path: PathBuf,
 }

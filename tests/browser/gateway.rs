@@ -1,4 +1,4 @@
-//! The real executable with a configuration: started, read by what it prints, ended with the value.
+//! The real executable with a configuration; ended on drop.
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
@@ -10,7 +10,6 @@ use std::sync::{Arc, Mutex};
 
 use crate::load::limit;
 
-/// A running gateway.
 pub struct BrowserGateway {
     child: Child,
     log: Arc<Mutex<String>>,
@@ -19,7 +18,7 @@ pub struct BrowserGateway {
 }
 
 impl BrowserGateway {
-    /// Starts it with these sections; where it listens is added.
+    /// Starts a gateway with these configuration sections; a listener is added.
     pub fn start(sections: &str) -> BrowserGateway {
         static COUNT: AtomicU64 = AtomicU64::new(0);
         let name = format!("browser-{}-{}.yaml", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
@@ -57,7 +56,7 @@ impl BrowserGateway {
         BrowserGateway { child, log, file, address }
     }
 
-    /// An address at it.
+    /// URL of a path at the gateway.
     pub fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
     }

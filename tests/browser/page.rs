@@ -1,26 +1,26 @@
-//! A page on an origin of its own, whose script asks for addresses and writes down what it could read.
+//! A web page on its own origin whose script calls `fetch` and records what it could read.
 
 use serde_json::{Value, json};
 use statusquo::conformance::{ScriptedUpstream, UpstreamStep, http_response};
 
 use crate::chromium;
 
-/// One call of the page's `fetch`.
+/// One `fetch` call of the page.
 pub struct PageFetch {
-    /// What it is called in the findings.
+    /// Name in the results.
     pub name: String,
     pub url: String,
-    /// `fetch`'s second argument.
+    /// Second argument of `fetch`.
     pub options: Value,
 }
 
-/// A server for one page. Its origin is known before the page is: a gateway can be told of it.
+/// A server for one page. Its origin is known before the page exists, so that the gateway can allow it.
 pub struct TestPage {
     server: ScriptedUpstream,
 }
 
 impl TestPage {
-    /// Serves it on a port of its own.
+    /// Binds the server to a free port.
     pub fn serve() -> TestPage {
         let server = ScriptedUpstream::by_request(|request| {
             let response = match request.path() {
@@ -32,19 +32,19 @@ impl TestPage {
         TestPage { server: server.unwrap() }
     }
 
-    /// As the browser sends it.
+    /// The origin as the browser sends it.
     pub fn origin(&self) -> String {
         format!("http://{}", self.server.address())
     }
 
-    /// Opens it and returns its findings, by name: `{"status", "body", "fields"}`, or `{"failed"}` with the error's name
-    /// where `fetch` gave nothing.
+    /// Opens the page and returns the results by name: `{"status", "body", "fields"}`, or `{"failed"}` with the name of
+    /// the error.
     pub fn open(&self, fetches: &[PageFetch]) -> Value {
         let fetches: Vec<_> = fetches
             .iter()
             .map(|ask| json!({ "name": ask.name, "url": ask.url, "options": ask.options }))
             .collect();
-        // The part after # stays in the browser.
+        // The browser does not send the fragment.
         let document =
             chromium::document(&format!("{}/page#{}", self.origin(), hex(&Value::from(fetches).to_string())));
         let found = document.split_once("<pre>").and_then(|(_, rest)| rest.split_once("</pre>"));
@@ -54,7 +54,7 @@ impl TestPage {
     }
 }
 
-/// Two digits a byte: nothing that an address or a shell would read otherwise.
+/// Hex encoding, safe in URLs and shells.
 fn hex(text: &str) -> String {
     text.bytes().map(|byte| format!("{byte:02x}")).collect()
 }

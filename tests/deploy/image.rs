@@ -1,4 +1,4 @@
-//! The image and the compose file: what their linters say, and whether what they name is there.
+//! The image and the compose file: their linters, and whether the files that they name exist.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -14,7 +14,7 @@ use crate::{TIMEOUT, load_config, read_file};
 const DOCKERFILE: &str = "deploy/Dockerfile";
 const CONFIG: &str = "deploy/compose/statusquo.yaml";
 
-/// Instructions with their lines joined, comments dropped.
+/// Instructions of the Dockerfile with continuation lines joined and comments removed.
 fn instructions() -> Vec<String> {
     let text: String = read_file(DOCKERFILE)
         .lines()
@@ -48,7 +48,7 @@ fn image_uses_pinned_rust_and_cmake_and_runs_as_non_root() {
     assert_eq!(run, r#"["statusquo"] ["run", "/etc/statusquo/statusquo.yaml"]"#);
 }
 
-/// The sources that `include_str!` asks for, and what cargo itself reads, must be in what the builder is sent.
+/// The build context must contain every `include_str!` source and every file that cargo reads.
 #[test]
 fn build_context_contains_every_file_the_build_reads() {
     let ignore = read_file("deploy/Dockerfile.dockerignore");
@@ -90,7 +90,7 @@ fn image_health_check_detects_a_running_and_a_stopped_gateway() {
     };
     let gateway = RealGateway::with_upstream("127.0.0.1:9".parse().unwrap());
     assert!(healthy(gateway.telemetry));
-    // The gateway's own listener has no such page: it answers, but not with 200.
+    // The proxy listener has no such page: its status code is not 200.
     assert!(!healthy(gateway.http1));
     let telemetry = gateway.telemetry;
     drop(gateway);

@@ -1,6 +1,6 @@
-//! Programs that end by themselves: run to their end within a limit, with all that they said.
+//! Runs programs to completion within a time limit and captures their output.
 //!
-//! It does not judge an exit status; a program that is missing, or does not end, fails the test.
+//! A missing program, or one that does not exit in time, fails the test. The exit status is returned, not checked.
 
 use std::io::Read;
 use std::process::{Command, ExitStatus, Stdio};
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::load::scaled;
 
-/// What a program said and how it ended.
+/// Captured output and exit status.
 #[derive(Debug)]
 pub struct ProcessOutput {
     pub status: ExitStatus,
@@ -17,7 +17,7 @@ pub struct ProcessOutput {
     pub err: String,
 }
 
-/// Runs it; kills it and panics when it takes longer than `limit`.
+/// Runs the program; kills it and panics after `limit`.
 #[track_caller]
 pub fn run(command: &mut Command, limit: Duration) -> ProcessOutput {
     let deadline = Instant::now() + scaled(limit);
@@ -27,7 +27,7 @@ pub fn run(command: &mut Command, limit: Duration) -> ProcessOutput {
     let text = |stream: &Receiver<String>| {
         stream.recv_timeout(deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1)))
     };
-    // Both streams at their end is the program at its end.
+    // A program that has exited has closed both streams.
     let streams = text(&out).and_then(|out| Ok((out, text(&err)?)));
     let Ok((out, err)) = streams else {
         let _ = child.kill();
@@ -37,7 +37,7 @@ pub fn run(command: &mut Command, limit: Duration) -> ProcessOutput {
     ProcessOutput { status: child.wait().unwrap(), out, err }
 }
 
-/// Runs it and panics unless it succeeds; gives its standard output.
+/// Runs the program, panics unless it succeeds, and returns its standard output.
 #[track_caller]
 pub fn succeed(command: &mut Command, limit: Duration) -> String {
     let finished = run(command, limit);
@@ -45,9 +45,9 @@ pub fn succeed(command: &mut Command, limit: Duration) -> String {
     finished.out
 }
 
-/// Installs what the tests need from npm and PyPI, where that has not been done.
+/// Installs the npm and PyPI packages of the tests, unless installed.
 pub fn install_packages() {
-    // An empty machine downloads some 20 MB.
+    // The first installation downloads about 20 MB.
     succeed(&mut Command::new(".ci/packages"), Duration::from_secs(300));
 }
 

@@ -1,4 +1,4 @@
-//! A real Prometheus with the files that we ship: started on a free port with a folder of its own, asked over its API.
+//! A real Prometheus with the shipped files, on a free port with its own folder; queried over its API.
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
@@ -14,7 +14,7 @@ use crate::folder::Folder;
 use crate::load::scaled;
 use crate::read_file;
 
-/// A running Prometheus. Dropping it ends it.
+/// A running Prometheus; ended on drop.
 pub struct Prometheus {
     child: Arc<Mutex<Child>>,
     log: Arc<Mutex<String>>,
@@ -23,7 +23,7 @@ pub struct Prometheus {
 }
 
 impl Prometheus {
-    /// Scrapes `target` four times a second and works the rules out as often.
+    /// Scrapes `target` and evaluates the rules 4 times per second.
     pub fn scraping(target: SocketAddr) -> Prometheus {
         let folder = Folder::new("prometheus");
         for name in ["rules.yml", "alerts.yml"] {
@@ -48,7 +48,7 @@ impl Prometheus {
         let log = Arc::new(Mutex::new(String::new()));
         let lines = read_log_lines(&mut child, Arc::clone(&log));
         let child = Arc::new(Mutex::new(child));
-        // A test that hangs loses its Prometheus, and fails.
+        // Ends Prometheus in a hanging test, which then fails.
         let watched = Arc::downgrade(&child);
         std::thread::spawn(move || {
             std::thread::sleep(scaled(MAX_LIFETIME));
@@ -70,7 +70,7 @@ impl Prometheus {
         Prometheus { child, log, address, _folder: folder }
     }
 
-    /// The member `data_frame` of what this path of the API answers; `None` while it is not ready.
+    /// The member `data` of the API response for this path; `None` while Prometheus is not ready.
     pub fn api(&self, path: &str) -> Option<Value> {
         let response = Curl::http1().get(self.address, path);
         if response.status == 503 {
@@ -81,7 +81,7 @@ impl Prometheus {
         Some(body["data"].take())
     }
 
-    /// Asks again and again until `found` accepts what the path answers; fails with the last answer after a while.
+    /// Queries the API until `found` accepts the response; fails with the last response at the time limit.
     #[track_caller]
     pub fn wait_for<T>(&self, path: &str, found: impl Fn(&Value) -> Option<T>) -> T {
         let deadline = Instant::now() + scaled(Duration::from_secs(60));
@@ -107,7 +107,7 @@ impl Drop for Prometheus {
     }
 }
 
-/// Longer than every wait of a test together.
+/// Longer than all waits of a test together.
 const MAX_LIFETIME: Duration = Duration::from_secs(300);
 
 fn read_log_lines(child: &mut Child, log: Arc<Mutex<String>>) -> Receiver<String> {

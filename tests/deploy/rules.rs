@@ -1,5 +1,4 @@
-//! Prometheus' files: what promtool says, that each rule has a test of its own, and that nothing is asked for which the
-//! gateway does not have.
+//! Prometheus files: promtool's checks, a promtool test per rule, and references to existing metrics only.
 
 use std::collections::BTreeSet;
 use std::process::Command;
@@ -15,7 +14,7 @@ fn promtool(arguments: &[&str]) -> String {
     succeed(Command::new("promtool").args(arguments).current_dir(FOLDER), TIMEOUT)
 }
 
-/// Every rule of the file that has this key (`record` or `alert`), by its value.
+/// Values of `record` or `alert` keys in a rules file.
 fn named(path: &str, key: &str) -> BTreeSet<String> {
     let rules: Value = serde_saphyr::from_str(&read_file(&format!("{FOLDER}/{path}"))).unwrap();
     let groups = rules["groups"].as_array().unwrap().iter();
@@ -23,7 +22,7 @@ fn named(path: &str, key: &str) -> BTreeSet<String> {
     rules.filter_map(|rule| Some(rule[key].as_str()?.to_owned())).collect()
 }
 
-/// Words that a metric or a recorded series can be.
+/// Identifiers that can be metric or recorded series names.
 fn words(text: &str) -> impl Iterator<Item = &str> {
     text.split(|c: char| !c.is_ascii_alphanumeric() && !['_', ':'].contains(&c))
 }
@@ -50,7 +49,7 @@ fn rules_all_have_a_test() {
         .collect();
     assert_eq!(untested, [""; 0]);
 
-    // Silent once, speaking once.
+    // Every alert has a test where it does not fire and one where it fires.
     let tests: Value = serde_saphyr::from_str(&read_file(&format!("{FOLDER}/alerts.test.yml"))).unwrap();
     let cases: Vec<_> = tests["tests"]
         .as_array()

@@ -1,4 +1,4 @@
-//! What Prometheus knows of a gateway is what its clients saw.
+//! Counters scraped by Prometheus match the responses that clients received.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -10,7 +10,7 @@ use crate::curl::Curl;
 use crate::gateway::RealGateway;
 use crate::prometheus::Prometheus;
 
-/// Answers by path: fine, HTML in place of an error, a documented error, nothing.
+/// Responds by path: success, an HTML error page, a documented error, or a closed connection.
 fn upstream() -> ScriptedUpstream {
     ScriptedUpstream::by_request(|request| match request.path() {
         "/page" => vec![write_bytes(http_response(
@@ -27,14 +27,14 @@ fn upstream() -> ScriptedUpstream {
     .unwrap()
 }
 
-/// One request after the other; what curl understood, by status.
+/// Sends requests one at a time; counts the status codes that curl received.
 fn send_requests(gateway: SocketAddr, path: &str, times: usize, counts: &mut BTreeMap<u16, u64>) {
     for response in Curl::http1().get_all(gateway, &vec![path; times]) {
         *counts.entry(response.status).or_default() += 1;
     }
 }
 
-/// The sums by code; a code that nobody was sent is left out.
+/// Sums by status code, without zeros.
 fn by_code(data: &Value) -> BTreeMap<u16, u64> {
     let series = data["result"].as_array().unwrap().iter();
     let sums = series.map(|one| {
@@ -71,13 +71,13 @@ fn prometheus_counts_by_code_match_client_responses() {
     prometheus.wait_for(responses, |data| (by_code(data) == counts).then_some(()));
     prometheus.wait_for(errors, |data| (by_code(data) == counts.clone().split_off(&400)).then_some(()));
 
-    // It goes on: what is asked while it scrapes is there as well.
+    // Requests continue while Prometheus scrapes.
     for (path, times) in traffic {
         send_requests(gateway.http1, path, 2 * times, &mut counts);
     }
     prometheus.wait_for(responses, |data| (by_code(data) == counts).then_some(()));
 
-    // The page is what Prometheus takes it for, and our rules can be worked out over it.
+    // Prometheus accepts the metrics page, and the rules can be evaluated over it.
     let targets = prometheus.api("/api/v1/targets").unwrap();
     let target = &targets["activeTargets"][0];
     assert_eq!((&target["health"], &target["lastError"]), (&"up".into(), &"".into()), "{target:#}");
@@ -89,7 +89,7 @@ fn prometheus_counts_by_code_match_client_responses() {
     let rules = prometheus.wait_for("/api/v1/rules", evaluated);
     let unwell: Vec<_> = rules.iter().filter(|rule| rule["health"] != "ok").collect();
     assert!(rules.len() > 20 && unwell.is_empty(), "{unwell:#?}");
-    // The second round of requests is a rise that a rate sees.
+    // The second round of requests is an increase that `rate` can see.
     let rate = "/api/v1/query?query=code:statusquo_responses:rate5m%3E0";
     let codes = |data: &Value| {
         let codes = data["result"].as_array().unwrap().iter();

@@ -1,4 +1,4 @@
-//! The systemd unit: what systemd says of it, and whether its numbers fit the gateway's defaults.
+//! The systemd unit: systemd's own checks, and whether its values match the gateway's defaults.
 
 use std::process::Command;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use crate::{TIMEOUT, load_config, read_file};
 
 const UNIT: &str = "deploy/systemd/statusquo.service";
 
-/// The values of a key, in order.
+/// Values of a key, in order.
 fn values(key: &str) -> Vec<String> {
     let unit = read_file(UNIT);
     let assigned = unit.lines().filter_map(|line| line.strip_prefix(key)?.strip_prefix('='));
@@ -24,7 +24,7 @@ fn value(key: &str) -> String {
     all.remove(0)
 }
 
-/// The unit with this build in the place of the installed executable, where systemd can look at it.
+/// The unit with the path of this build instead of the installed executable, in a folder that systemd can read.
 fn installed_unit() -> (Folder, String) {
     let folder = Folder::new("unit");
     let path = folder.path.join("statusquo.service");
@@ -38,7 +38,7 @@ fn unit_passes_systemd_analyze_verify() {
     let (_folder, unit) = installed_unit();
     let finished =
         crate::processes::run(Command::new("systemd-analyze").args(["verify", "--man=no", &unit]), TIMEOUT);
-    // Its warnings do not change its exit status.
+    // Warnings do not change the exit status.
     assert_eq!((finished.out.as_str(), finished.err.as_str()), ("", ""));
     assert!(finished.status.success());
 }
@@ -46,7 +46,7 @@ fn unit_passes_systemd_analyze_verify() {
 #[test]
 fn unit_stays_within_its_exposure_score() {
     let (_folder, unit) = installed_unit();
-    // In tenths. Other versions of systemd weigh a little differently; more than this means that a line was lost.
+    // In tenths. The score differs slightly between systemd versions; a larger difference means a missing directive.
     succeed(
         Command::new("systemd-analyze")
             .args(["security", "--offline=true", "--no-pager", "--threshold=15"])
@@ -58,14 +58,14 @@ fn unit_stays_within_its_exposure_score() {
 #[test]
 fn unit_start_reload_and_stop_match_the_gateway() {
     assert_eq!(value("ExecStart"), "/usr/local/bin/statusquo run /etc/statusquo/statusquo.yaml");
-    // `check` refuses an expired certificate, which `run` serves: a restart at night must not end the service.
+    // `check` rejects an expired certificate, `run` serves it: a restart must not fail because of it.
     assert_eq!(values("ExecStartPre"), [""; 0]);
     assert_eq!(
         values("ExecReload"),
         ["/usr/local/bin/statusquo check /etc/statusquo/statusquo.yaml", "/bin/kill -HUP $MAINPID"]
     );
     assert_eq!(value("DynamicUser"), "yes");
-    // A refused configuration ends with 78, a wrong command line with 2: tests/it/commands.rs.
+    // An invalid configuration exits with 78, an invalid command line with 2: tests/it/commands.rs.
     assert_eq!(value("RestartPreventExitStatus"), "2 78");
 
     let defaults = load_config("config/minimal.yaml");

@@ -1,6 +1,5 @@
-//! The words that inputs are spelled with: pieces of messages and files that mean something to a reader.
+//! Dictionary words: fragments of messages and files that are significant to the parsers.
 
-/// Of requests.
 pub const REQUESTS: &[&str] = &[
     "GET ",
     "POST ",
@@ -57,7 +56,6 @@ pub const REQUESTS: &[&str] = &[
     "GET / HTTP/1.1\r\nhost: a\r\n",
 ];
 
-/// Of responses.
 pub const RESPONSES: &[&str] = &[
     "HTTP/1.1 ",
     "HTTP/1.0 ",
@@ -105,7 +103,6 @@ pub const RESPONSES: &[&str] = &[
     "HTTP/1.1 200 OK\r\n",
 ];
 
-/// Of error bodies.
 pub const BODIES: &[&str] = &[
     "{",
     "}",
@@ -149,7 +146,6 @@ pub const BODIES: &[&str] = &[
     "\0",
 ];
 
-/// Of configurations.
 pub const CONFIGURATIONS: &[&str] = &[
     "version: 1\n",
     "listen:\n",

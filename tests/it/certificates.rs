@@ -1,6 +1,6 @@
-//! Certificates, made when a test runs: an authority of the test's own, and what it issues.
+//! Certificates generated at run time: a certificate authority per test and the certificates it issues.
 //!
-//! It knows nothing of the gateway. Nothing that it makes is ever committed.
+//! No generated file is ever committed.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,41 +9,40 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, 
 use rustls::pki_types::CertificateDer;
 use rustls::{ClientConfig, RootCertStore};
 
-/// Somebody who issues certificates.
+/// A certificate authority.
 pub struct Authority(CertifiedIssuer<'static, KeyPair>);
 
-/// A certificate with its key, as PEM files hold them.
+/// A certificate with its key, in PEM.
 #[derive(Clone)]
 pub struct Issued {
     pub cert: String,
     pub key: String,
 }
 
-/// From when and until when: year, month, day.
+/// Validity from and to: year, month, day.
 pub type Dates = ((i32, u8, u8), (i32, u8, u8));
 
-/// Longer than any test runs.
+/// Valid during every test run.
 pub const LONG_VALIDITY: Dates = ((2020, 1, 1), (2099, 1, 1));
-/// Long over.
 pub const EXPIRED: Dates = ((2020, 1, 1), (2021, 1, 1));
 
 impl Authority {
     pub fn new() -> Authority {
         let mut parameters = CertificateParams::default();
         parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        // Each has a name of its own, or a stranger would look like one of the family with a broken signature.
+        // Unique names: an unrelated authority of the same name would look like the same one with an invalid signature.
         static NUMBER: AtomicUsize = AtomicUsize::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         parameters.distinguished_name.push(DnType::CommonName, format!("authority {number} for tests"));
         Authority(CertifiedIssuer::self_signed(parameters, KeyPair::generate().unwrap()).unwrap())
     }
 
-    /// Its own certificate.
+    /// The authority's own certificate.
     pub fn pem(&self) -> String {
         self.0.pem()
     }
 
-    /// For these names and addresses.
+    /// Issues a certificate for these names and addresses.
     pub fn issue(&self, names: &[&str]) -> Issued {
         self.issue_for(names, LONG_VALIDITY)
     }
@@ -54,7 +53,7 @@ impl Authority {
         Issued { cert: certificate.pem(), key: key.serialize_pem() }
     }
 
-    /// A client that trusts nobody else and speaks these protocols.
+    /// A client configuration that trusts only this authority and offers these ALPN protocols.
     pub fn trusting_client(&self, protocols: &[&str]) -> Arc<ClientConfig> {
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from(self.0.der().to_vec())).unwrap();
@@ -66,7 +65,7 @@ impl Authority {
     }
 }
 
-/// Signed by its own key.
+/// A self-signed certificate.
 pub fn self_signed(names: &[&str]) -> Issued {
     let key = KeyPair::generate().unwrap();
     let certificate = parameters(names, LONG_VALIDITY).self_signed(&key).unwrap();

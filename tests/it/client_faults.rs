@@ -1,7 +1,7 @@
-//! The table of client faults, row by row, against the executable: answers, the upstream's record, and the accounts.
+//! The table of HTTP/1 client faults, row by row, against the executable: responses, upstream recording and metrics.
 //!
-//! The rows are played by the rehearsal's own client; what it received is read a second time by this crate's strict reader
-//! and held to this crate's promise, so that neither reader is believed alone.
+//! The rows run with the conformance suite's own client. The received bytes are parsed again by this crate's strict
+//! reader and checked against this crate's contract check, so that neither reader is trusted alone.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -22,7 +22,7 @@ use super::load::millis;
 use super::response_reader::{self, StrictReader};
 use super::scripted_upstreams::by_request;
 
-/// Rows that are played at once: enough that waiting rows do not add up, few enough that nobody is late.
+/// Concurrent rows: enough to overlap their waits, few enough to meet their timeouts.
 const CONCURRENCY: usize = 48;
 
 #[test]
@@ -41,7 +41,7 @@ fn client_faults_all_have_their_expected_outcome() {
     assert_eq!(upstream.recording().requests_for("/smuggled"), 0);
 }
 
-/// Every row has the outcome that stands in its table.
+/// Asserts that every row passed.
 #[track_caller]
 pub fn expect_passed<'a>(names: impl Iterator<Item = &'a str>, results: &[RunResult]) {
     let failed: Vec<String> = names
@@ -51,7 +51,7 @@ pub fn expect_passed<'a>(names: impl Iterator<Item = &'a str>, results: &[RunRes
     assert!(failed.is_empty(), "{} rows are broken:\n{}", failed.len(), failed.join("\n"));
 }
 
-/// Limits so short that waiting rows end soon.
+/// Short timeouts, so that waiting rows end soon.
 pub fn short_timeouts(upstream: &ScriptedUpstream) -> GatewaySetup {
     GatewaySetup::with_servers(&[upstream.address()])
         .set("client.header_timeout", "1s")
@@ -64,12 +64,12 @@ pub fn short_timeouts(upstream: &ScriptedUpstream) -> GatewaySetup {
         .limit(Duration::from_secs(40))
 }
 
-/// What [`short_timeouts`] offers to the rows.
+/// The gateway profile of [`short_timeouts`].
 pub fn profile() -> GatewayProfile {
     GatewayProfile { write_timeout: millis(1000), ..GatewayProfile::example() }
 }
 
-/// Plays rows of either table at this listener.
+/// Runs rows of either table against this listener.
 pub fn run_all<R>(
     gateway: SocketAddr,
     upstream: &ScriptedUpstream,
@@ -93,7 +93,7 @@ pub fn run_all<R>(
     })))
 }
 
-/// Judges answers by the built-in contract.
+/// Checks responses against the built-in contract.
 fn builtin_contract_check()
 -> impl Fn(ExpectedResponse, RequestKind, &ReceivedResponse) -> Result<(), String> + Sync {
     let contract = Contract::builtin("appwrite").unwrap();
@@ -121,7 +121,7 @@ fn check_response(
     }
 }
 
-/// What the page says about the causes of the table; the messages of 400 explain further.
+/// The documented status code and message of the causes in the table; 400 has one message per cause.
 fn documented_error(cause: Cause) -> (u16, &'static str) {
     let explained = match cause.name() {
         "destination_not_found" => return (404, default_message(404)),
@@ -144,7 +144,7 @@ fn documented_error(cause: Cause) -> (u16, &'static str) {
     (400, explained)
 }
 
-/// Reads what came a second time.
+/// Parses the received bytes a second time, with the strict reader.
 fn reread_strictly(row: &ClientFault, results: &RunResult) {
     let long = |expected: &ExpectedResponse| {
         matches!(
@@ -180,7 +180,7 @@ fn reread_strictly(row: &ClientFault, results: &RunResult) {
     assert_eq!(String::from_utf8_lossy(reader.unread()), "", "{}", row.name);
 }
 
-/// No error says that nothing was sent of a request of which the upstream has received a byte.
+/// No error reports `request_sent: none` for a request of which the upstream received a byte.
 fn expect_truthful_request_sent(upstream: &ScriptedUpstream, rows: &[ClientFault], results: &[RunResult]) {
     let recording = upstream.recording();
     let upstream_bytes: Vec<u8> =
@@ -203,11 +203,11 @@ fn expect_truthful_request_sent(upstream: &ScriptedUpstream, rows: &[ClientFault
             reached_upstream += usize::from(arrived);
         }
     }
-    // Both are there to be told apart.
+    // Both cases must occur.
     assert!(not_sent > 200 && reached_upstream > 5, "{not_sent} {reached_upstream}");
 }
 
-/// For every code, every cause and every silence: what was counted is what was seen here.
+/// Compares the counters by status code, cause and close reason with the responses seen here.
 pub fn expect_metrics(gateway: &Gateway, rows: &[ClientFault], results: &[RunResult]) {
     let mut codes = BTreeMap::<u16, f64>::new();
     for response in results.iter().flat_map(|results| &results.responses) {

@@ -1,5 +1,5 @@
-//! The table of HTTP/2 client faults, row by row, against the executable: streams, connections, the upstream's record, and
-//! the accounts.
+//! The table of HTTP/2 client faults, row by row, against the executable: streams, connections, upstream recording and
+//! metrics.
 
 use std::collections::BTreeMap;
 
@@ -25,12 +25,12 @@ fn h2_client_faults_all_have_their_expected_outcome() {
     assert_eq!(upstream.recording().requests_for("/smuggled"), 0);
 }
 
-/// A connection may be idle for longer than the other limits: a busy machine takes its time between two requests of a row.
+/// The idle timeout is longer than the others: a busy machine may pause between two requests of a row.
 fn gateway_for(upstream: &ScriptedUpstream) -> Gateway {
     short_timeouts(upstream).set("client.idle_timeout", "5s").with_h2c_listener().start()
 }
 
-/// How many of a thousand streams become requests depends on how they arrive: their connection is ended for it anyhow.
+/// The number of streams that become requests depends on timing; the connection is closed in every case.
 #[test]
 fn stream_flood_closes_only_its_own_connection() {
     let upstream = by_request(upstream_script);
@@ -57,7 +57,7 @@ pub fn run_all(
     client_faults::run_all(gateway.h2_address(), upstream, profile, rows, runner_h2::run_h2_client_fault)
 }
 
-/// For every cause and every silence: what was counted is what stands in the table.
+/// Compares the counters by cause and close reason with the outcomes in the table.
 fn expect_metrics(gateway: &Gateway, rows: &[H2ClientFault]) {
     let mut causes = BTreeMap::<&str, f64>::new();
     let mut cuts = BTreeMap::<&str, f64>::new();
@@ -100,7 +100,7 @@ fn expect_metrics(gateway: &Gateway, rows: &[H2ClientFault]) {
     assert!(rows.iter().any(|row| row.close_outcome == CloseOutcome::KeptOpen && row.background_stream));
 }
 
-/// What is not kept on a busy machine is tried again, by the same name.
+/// A row that fails on a busy machine is retried under the same name.
 #[test]
 fn row_can_run_twice_against_the_same_upstream() {
     let upstream = by_request(upstream_script);

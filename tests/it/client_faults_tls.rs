@@ -1,4 +1,4 @@
-//! The table of client faults before a listener with TLS, row by row, against the executable.
+//! The table of client faults on a TLS listener, row by row, against the executable.
 
 use statusquo::conformance::runner::upstream_script;
 use statusquo::conformance::{client_faults_tls, run_client_fault};

@@ -1,4 +1,4 @@
-//! The command line: what is said and which status is returned, above all when something is wrong.
+//! The command line: output and exit status, mainly of invalid invocations.
 
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
@@ -95,14 +95,14 @@ fn demo_commands_all_run_and_match_the_contract() {
             line.split_whitespace().find_map(|word| word.trim_matches('\'').strip_prefix("http://")).unwrap();
         let (address, path) = url.split_once('/').unwrap();
         let mut client = Client::connect(address.parse().unwrap(), Default::default());
-        // Reading it strictly and holding it to the promise is the test.
+        // The strict client and its contract check are the assertion.
         client.send(format!("GET /{path} HTTP/1.1\r\nhost: {address}\r\n\r\n"));
         client.read(SentRequest::Http11("GET"));
     }
     assert!(lines.len() >= 10, "{lines:#?}");
 }
 
-/// A running `demo`, ended when dropped.
+/// A running `demo`; ended on drop.
 struct DemoProcess(Child);
 
 impl DemoProcess {
@@ -112,7 +112,7 @@ impl DemoProcess {
         DemoProcess(command.spawn().unwrap())
     }
 
-    /// The first lines of its output that are wanted, waiting for them; fewer when it ends.
+    /// The first `count` output lines that match; fewer when the process exits.
     fn lines(&mut self, matches: impl Fn(&str) -> bool, count: usize) -> Vec<String> {
         let output = BufReader::new(self.0.stdout.take().unwrap());
         output.lines().map_while(Result::ok).filter(|line| matches(line)).take(count).collect()

@@ -1,5 +1,6 @@
-//! `explain` against the wire: for every status of an upstream and every cause that can be provoked, what it prints is
-//! what is sent, counted and logged. Only the request's id and what is counted from the date are masked.
+//! `explain` compared with the wire: for every upstream status code and every cause that a test can provoke, the
+//! explained response equals the one sent, counted and logged. Only the request id and date-dependent values are
+//! masked.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -20,7 +21,7 @@ const REQUEST_ID_PLACEHOLDER: &str = "00000000-0000-7000-8000-000000000000";
 const LONG_LIMIT: Duration = Duration::from_secs(120);
 const ALL_MEMBERS: &str = "[type, request_id, retryable, request_sent]";
 
-/// What `explain` prints with these arguments for the gateway's own configuration.
+/// Output of `explain` with these arguments for the gateway's own configuration.
 #[track_caller]
 pub(super) fn explain(gateway: &Gateway, arguments: &str) -> Value {
     let file = gateway.configuration();
@@ -31,7 +32,7 @@ pub(super) fn explain(gateway: &Gateway, arguments: &str) -> Value {
     serde_json::from_str(&out).unwrap()
 }
 
-/// An answer as `explain` writes one.
+/// A response in the JSON form of `explain`.
 pub(super) fn response_json(response: &HttpResponse) -> Value {
     let id = response.header("x-request-id").unwrap_or_default();
     let masked = |(name, value): &(String, String)| {
@@ -50,7 +51,7 @@ pub(super) fn response_json(response: &HttpResponse) -> Value {
     })
 }
 
-/// The explained answer with lower-case names, as the strict reader gives them.
+/// The explained response with lower-case field names, as the strict reader returns them.
 pub(super) fn explained_response(explained: &Value) -> Value {
     let mut response = explained["response"].clone();
     for field in response["fields"].as_array_mut().unwrap() {
@@ -62,7 +63,7 @@ pub(super) fn explained_response(explained: &Value) -> Value {
     response
 }
 
-/// The answer, its counters and its log line are those that were explained.
+/// Asserts that the response, its counters and its log line are the explained ones.
 #[track_caller]
 pub(super) fn assert_explained(gateway: &Gateway, explained: &Value, response: &HttpResponse) {
     assert_eq!(explained_response(explained), response_json(response), "{explained:#}");
@@ -148,7 +149,7 @@ fn explain_equals_the_wire_for_other_methods() {
     assert_explained(&gateway, &explain(&gateway, "--cause malformed_header --method HEAD"), &response);
 }
 
-/// Everything that can go wrong on one gateway: a route for each.
+/// One gateway with a route for every failure.
 fn provoking_gateway(
     faulty_upstream: &FaultyUpstream,
     hanging: &ScriptedUpstream,
@@ -157,7 +158,7 @@ fn provoking_gateway(
     let mut setup = GatewaySetup::with_servers(&[faulty_upstream.address(ServerKind::Scripted)])
         .upstream("hanging", &[hanging.address()])
         .named_upstream("nowhere", &["nowhere.invalid:80"])
-        // No connection can be made to everybody.
+        // A broadcast address accepts no TCP connection.
         .named_upstream("everywhere", &["255.255.255.255:80"])
         .set("errors.include", ALL_MEMBERS)
         .set("client.max_header_bytes", "4KiB")
@@ -189,12 +190,12 @@ fn provoking_gateway(
     if overrides.is_empty() { setup } else { setup.set("errors.overrides", overrides) }
 }
 
-/// What a client sends to provoke a cause, and what `explain` is told beside the cause.
+/// The request that provokes a cause, and the arguments of `explain` besides the cause.
 struct Provocation {
     cause: &'static str,
     explain_options: String,
     bytes: String,
-    /// The client ends its side after these bytes.
+    /// The client shuts down its sending side after these bytes.
     half_closes: bool,
 }
 
@@ -253,7 +254,7 @@ fn one_for_each_cause() -> Vec<UpstreamFault> {
     let mut seen = BTreeSet::new();
     let mut faults = upstream_faults();
     faults.retain(|fault| match fault.outcome {
-        // One that accepts and closes may be noticed while writing or while reading.
+        // A server that accepts and closes may be detected while writing or while reading.
         FaultOutcome::LocalReply { reason: ReplyReason::Fault(cause), .. } => {
             let asked_so = fault.request.is_plain_get() || fault.category == FaultCategory::Upgrade;
             fault.server_kind != ServerKind::Closing && asked_so && seen.insert(cause)
@@ -265,7 +266,7 @@ fn one_for_each_cause() -> Vec<UpstreamFault> {
     faults
 }
 
-/// The pseudonym of this gateway.
+/// The gateway's pseudonym in Via.
 fn via(gateway: &Gateway, faulty_upstream: &FaultyUpstream) -> String {
     gateway.client().get("/ok").assert_response(200, r#"{"ok":true}"#);
     faulty_upstream.scripted().recording().requests().next().unwrap().head.header("via").unwrap().to_owned()
@@ -406,7 +407,7 @@ fn explain_equals_the_wire_for_first_and_denied_request_of_a_rate_limit() {
         .start();
     let response = gateway.client().get("/status/502");
     assert_explained(&gateway, &explain(&gateway, "--upstream-status 502 --route status"), &response);
-    // At once, for what flows back meanwhile is told in whole seconds.
+    // Sent immediately: the quota replenished meanwhile is reported in whole seconds.
     let mut client = gateway.client();
     let [first, _, _, fourth] = [(); 4].map(|()| client.get("/refused"));
     assert_explained(&gateway, &explain(&gateway, "--cause connection_refused --route refused"), &first);
@@ -430,7 +431,7 @@ fn explain_reports_forwarded_and_truncated_responses() {
         .route("name: cut, match: { path: \"/{*rest}\" }, upstream: main")
         .start();
     for (status, route) in [(410, "observed"), (411, "passed")] {
-        // Such a route is outside of the promise, so the strict client must not judge.
+        // The route violates the contract on purpose, so the strict client cannot be used.
         let stream = std::net::TcpStream::connect(gateway.address()).unwrap();
         std::io::Write::write_all(
             &mut &stream,
@@ -456,7 +457,7 @@ fn explain_reports_forwarded_and_truncated_responses() {
     }
 }
 
-/// Causes that are not reserved and that no request provokes on every machine.
+/// Unreserved causes that no request can provoke on every machine.
 const NOT_PROVOKED: [&str; 2] = ["proxy_configuration_error", "limiter_unavailable"];
 
 #[test]

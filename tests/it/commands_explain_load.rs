@@ -1,5 +1,5 @@
-//! `explain` against the wire where there is too much of something: requests at an upstream, requests in line, descriptors,
-//! bytes that an upstream does not take. The rest of the causes is in [`super::commands_explain`].
+//! `explain` compared with the wire under exhaustion: concurrency, queue, descriptors and a write-blocked upstream.
+//! [`super::commands_explain`] covers the other causes.
 
 use statusquo::conformance::{Gate, ScriptedUpstream, UpstreamStep, http_response};
 
@@ -11,7 +11,7 @@ use super::scripted_upstreams::{by_request, script};
 
 const ALL_MEMBERS: &str = "[type, request_id, retryable, request_sent]";
 
-/// One request is at the upstream and stays there.
+/// One request occupies the only permit of the upstream.
 fn saturated_gateway(upstream: &ScriptedUpstream, concurrency: &str) -> (Gateway, Client) {
     let gateway = Gateway::with_upstream(upstream)
         .set("upstream.concurrency", concurrency)
@@ -50,7 +50,7 @@ fn explain_equals_the_wire_for_a_non_reading_upstream() {
     let mut writer = client.writer();
     let sending = std::thread::spawn(move || std::io::Write::write_all(&mut writer, &vec![b'x'; 64_000_000]));
     let mut response = client.read(SentRequest::Http11("POST"));
-    // The rest of the upload is not worth reading: `explain` says so in a note.
+    // The remaining upload is not read: `explain` reports this in a note.
     response.headers.retain(|(name, _)| name != "connection");
     let made = explain(&gateway, "--cause connection_write_timeout --method POST");
     assert_explained(&gateway, &made, &response);
@@ -77,7 +77,7 @@ fn explain_equals_the_wire_when_descriptors_are_exhausted() {
         asking.join().unwrap()
     });
     let mut response = responses.into_iter().find(|response| response.status == 503).unwrap();
-    // The names of its fields are in small letters, and HTTP/2 has no reason phrase.
+    // HTTP/2 field names are lower case, and HTTP/2 has no reason phrase.
     let made = explain(&gateway, "--cause resource_exhausted");
     response.reason = made["response"]["reason"].as_str().unwrap().to_owned();
     assert_explained(&gateway, &made, &response);

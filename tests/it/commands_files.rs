@@ -1,4 +1,4 @@
-//! Commands around the configuration file: `proxy` does without one, `init` writes one, `schema` says what may be in one.
+//! Commands around the configuration file: `proxy` works without one, `init` writes one, `schema` describes one.
 
 use std::path::Path;
 use std::process::Command;
@@ -130,7 +130,7 @@ fn commented_parts_of_the_init_file_are_valid_when_uncommented() {
     assert_eq!(status, Some(0), "{diagnostics}\n{all}");
 }
 
-/// What an independent validator, which reads YAML by itself, says about these files: nothing, or its complaints.
+/// Runs an independent YAML and JSON Schema validator on these files; returns its errors.
 fn run_validator(arguments: &[&str]) -> Result<(), String> {
     static INSTALLED: Once = Once::new();
     INSTALLED.call_once(|| {
@@ -147,7 +147,7 @@ fn run_validator(arguments: &[&str]) -> Result<(), String> {
     }
 }
 
-/// The same, of one text by our schema.
+/// Validates one text with the printed schema.
 fn validate_text(folder: &TestFolder, yaml: &str) -> Result<(), String> {
     let instance = folder.write("instance.yaml", yaml);
     run_validator(&["--schemafile", SCHEMA_PATH, instance.to_str().unwrap()])

@@ -12,7 +12,7 @@ use super::gateway::GatewaySetup;
 use super::h2_upstream::H2Server;
 use super::scripted_upstreams::ok_upstream;
 
-/// `Authorization` values that bind a connection, in the spellings that servers accept.
+/// `Authorization` values that authenticate a connection, in the spellings that servers accept.
 const BINDING_CREDENTIALS: [&str; 6] = [
     "NTLM TlRMTVNTUAABAAAAB4IIAAAAAAAAAAAAAAAAAAAAAAA=",
     "Negotiate YIIJvwYGKwYBBQUCoIIJszCCCa",
@@ -27,7 +27,7 @@ fn ntlm_or_negotiate_connection_is_never_reused() {
     for value in BINDING_CREDENTIALS {
         let upstream = ok_upstream("served");
         let gateway = Gateway::with_upstream(&upstream).with_h2c_listener().start();
-        // A pooled connection exists before, so that a reused one is tried too.
+        // Creates a pooled connection, so that reuse is tested too.
         gateway.client().get("/before").assert_response(200, "served");
         gateway
             .client()
@@ -71,7 +71,7 @@ fn ntlm_request_is_not_sent_on_a_shared_http2_connection() {
     let server = H2Server::with(8, respond);
     let gateway = GatewaySetup::with_servers(&[server.address()]).set("upstream.http2", "always").start();
     gateway.client().get("/").assert_response(200, "two");
-    // The server speaks nothing but HTTP/2, where an authenticated connection cannot be had for one client alone.
+    // The server supports only HTTP/2, where a connection cannot be reserved for one client.
     gateway.client().request("GET", "/", "authorization: NTLM TlRM\r\n", "").assert_local_reply(504);
     gateway.client().get("/").assert_response(200, "two");
 }

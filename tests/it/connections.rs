@@ -1,4 +1,5 @@
-//! Connections of clients: kept, closed and announced as what they are, in HTTP/1.1 and HTTP/1.0, one request or many at once.
+//! Client connections: keep-alive, close and its announcement, in HTTP/1.1 and HTTP/1.0, with single and pipelined
+//! requests.
 
 use statusquo::conformance::{Gate, PeerClose, UpstreamStep, http_response, write_bytes};
 
@@ -220,7 +221,8 @@ fn panic_path_is_ordinary_without_the_test_variable() {
     gateway.client().get("/__panic").assert_response(200, "fine");
 }
 
-/// Two requests at once, and no more to send: told that the connection stays, the client waits for its second answer.
+/// Two pipelined requests and a half-close: the first response announces a persistent connection, so the second one
+/// must follow.
 #[test]
 fn pipelined_request_gets_a_response_after_client_half_close() {
     let gate = Gate::new();
@@ -237,7 +239,7 @@ fn pipelined_request_gets_a_response_after_client_half_close() {
     client.send("GET / HTTP/1.1\r\nhost: test\r\n\r\nGET / HTTP/1.1\r\nhost: a b\r\n\r\n");
     client.wait_for("fir");
     client.shutdown_write();
-    std::thread::sleep(millis(100)); // until the gateway has seen that
+    std::thread::sleep(millis(100)); // until the gateway has received the half-close
     gate.open();
     let response = client.read(SentRequest::Http11("GET"));
     assert_eq!((response.text().as_str(), response.connection_usable), ("first, ", true));

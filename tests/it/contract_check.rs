@@ -1,7 +1,7 @@
-//! The promise, as a client could check it: what every answer of 400 or above must be.
+//! The error contract from a client's point of view: requirements for every response with status code 400 or above.
 //!
-//! Written from the specification and on purpose not from the gateway's own tables. It judges an [`HttpResponse`] that the
-//! strict reader has read; whether it is the right error for the request is for the scenario to say.
+//! Written from the specification, on purpose without the gateway's own tables. It checks an [`HttpResponse`] of the
+//! strict reader; whether the error is the right one is asserted by each test.
 
 use std::fmt;
 use std::io::Read;
@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::response_reader::{HttpResponse, MessageFraming, ResponseEnd, SentRequest};
 
-/// The documented codes with their texts.
+/// Documented status codes with their messages.
 pub const DOCUMENTED_CODES: [(u16, &str); 9] = [
     (400, "The request was invalid or cannot be otherwise served."),
     (401, "Missing or incorrect authentication credentials."),
@@ -27,7 +27,7 @@ pub const DOCUMENTED_CODES: [(u16, &str); 9] = [
     ),
 ];
 
-/// The contract's text of this code.
+/// The contract's message for this status code.
 pub fn default_message(code: u16) -> &'static str {
     DOCUMENTED_CODES
         .iter()
@@ -36,12 +36,12 @@ pub fn default_message(code: u16) -> &'static str {
         .expect("a documented code")
 }
 
-/// The body that the gateway makes for this code.
+/// The body of a local reply with this status code.
 pub fn default_body(code: u16, message: &str) -> String {
     format!(r#"{{"message":{},"code":{code}}}"#, Value::from(message))
 }
 
-/// Panics unless the answer keeps the contract: every error, made or passed.
+/// Panics unless the response conforms to the contract, whether generated or forwarded.
 #[track_caller]
 pub fn check_contract(response: &HttpResponse, request: SentRequest) {
     if response.status < 400 {
@@ -52,7 +52,7 @@ pub fn check_contract(response: &HttpResponse, request: SentRequest) {
     }
 }
 
-/// Panics unless the answer was made by the gateway under this code with this message.
+/// Panics unless the gateway generated this status code and message.
 #[track_caller]
 pub fn check_local_reply(response: &HttpResponse, request: SentRequest, code: u16, message: &str) {
     check_contract(response, request);
@@ -71,7 +71,7 @@ pub fn check_local_reply(response: &HttpResponse, request: SentRequest, code: u1
     }
 }
 
-/// Says which part of the contract an error breaks.
+/// Describes the first contract violation of an error response.
 pub fn check_error_response(response: &HttpResponse, request: SentRequest) -> Result<(), String> {
     let status = response.status;
     if !DOCUMENTED_CODES.iter().any(|(code, _)| *code == status) {
@@ -102,7 +102,7 @@ pub fn check_error_response(response: &HttpResponse, request: SentRequest) -> Re
     check_error_body(&decoded_body(response)?, status)
 }
 
-/// A client that takes a coding reads the promise behind it.
+/// Decodes the content coding before the contract check.
 fn decoded_body(response: &HttpResponse) -> Result<Vec<u8>, String> {
     let mut body = Vec::new();
     let read = match response.header("content-encoding") {
@@ -137,7 +137,7 @@ fn check_error_body(body: &[u8], status: u16) -> Result<(), String> {
     }
 }
 
-/// `application/json`; a charset, where given, is UTF-8. Other parameters are the upstream's affair.
+/// `application/json` with charset UTF-8 or none. Other parameters are ignored.
 fn is_json(media_type: &str) -> bool {
     let lower = media_type.to_ascii_lowercase();
     let mut parts = lower.split(';').map(str::trim);
@@ -163,7 +163,7 @@ fn is_retry_after(value: &str) -> bool {
     value.parse::<u64>().is_ok_and(|seconds| (1..=86_400).contains(&seconds)) || value.ends_with(" GMT")
 }
 
-/// The members of a JSON object in order, repeated ones included.
+/// Members of a JSON object in order, duplicates included.
 struct ObjectMembers(Vec<(String, Value)>);
 
 impl<'de> Deserialize<'de> for ObjectMembers {

@@ -1,6 +1,6 @@
-//! Pages of other origins: what every kind of answer tells a browser, and who answers its preflights.
+//! CORS: the header fields of every kind of response, and which component responds to preflights.
 //!
-//! What a real browser makes of it is shown in `tests/browser.rs`.
+//! `tests/browser.rs` tests the effect in a real browser.
 
 use bytes::Bytes;
 use statusquo::conformance::{ScriptedUpstream, UpstreamStep, http_response};
@@ -16,7 +16,7 @@ const VARY: &str = "vary: Origin";
 const PREFLIGHT_VARY: &str = "vary: Origin, Access-Control-Request-Method, Access-Control-Request-Headers";
 const ORIGIN_LIST: &str = "[\"https://app.example.com\", \"https://*.example.org\"]";
 
-/// An upstream that has its own, wrong, opinion about sharing, on good answers and on errors.
+/// An upstream that sends its own, wrong, CORS header fields on successful responses and errors.
 fn upstream_with_cors_headers() -> ScriptedUpstream {
     by_request(|request| {
         let upstream_headers = "vary: Accept-Encoding\naccess-control-allow-origin: *\naccess-control-allow-credentials: true\naccess-control-allow-methods: *\naccess-control-expose-headers: ETag";
@@ -35,7 +35,7 @@ fn upstream_with_cors_headers() -> ScriptedUpstream {
     })
 }
 
-/// What a browser or a cache reads of it, sorted.
+/// The header fields that matter to browsers and caches, sorted.
 fn cors_headers(response: &HttpResponse) -> Vec<String> {
     let mut fields: Vec<_> = response
         .headers
@@ -72,7 +72,7 @@ fn route_responses_are_readable_by_allowed_origins_only() {
         ("/missing", 404, true),
         ("/broken", 504, true),
         ("/late", 504, false),
-        // The dot segments reach no route.
+        // The dot segments match no route.
         ("/a/../b", 400, false),
     ] {
         let (vary, exposed) = match by_upstream {
@@ -169,10 +169,10 @@ fn request_without_a_route_uses_the_top_level_cors_policy() {
     );
     assert_eq!((reply.status, cors_headers(&reply)), (400, expected_headers.to_vec()));
 
-    // Its page may ask for what is not there, and read the 404.
+    // Its page may send requests to unknown paths and read the 404.
     let reply = gateway.client().request("OPTIONS", "/here", &preflight(ALLOWED_ORIGIN, "DELETE"), "");
     assert_eq!((reply.status, reply.header("access-control-allow-methods")), (204, Some("DELETE")));
-    // The route that takes GET has no cors: an ordinary OPTIONS, which has no route.
+    // The route for GET has no CORS policy: an ordinary OPTIONS request matches no route.
     gateway
         .client()
         .request("OPTIONS", "/here", &preflight(ALLOWED_ORIGIN, "GET"), "")

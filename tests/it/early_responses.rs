@@ -1,7 +1,7 @@
-//! A whole answer of an HTTP/2 upstream while the request's body is still on its way, and then the stream, or the
-//! connection, ends in each of the ways in which servers end it: the answer must arrive whole.
+//! An HTTP/2 upstream sends a complete response during the upload, then ends the stream or the connection in each way
+//! that servers use. The response must arrive complete.
 //!
-//! What breaks inside an answer is in [`super::http2_upstream`]; early answers on HTTP/1 are in [`super::uploads`].
+//! [`super::http2_upstream`] covers faults inside a response, [`super::uploads`] early responses on HTTP/1.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -15,14 +15,14 @@ use super::http2_upstream::raw_server_setup;
 use super::load::limit;
 use super::response_reader::{ResponseEnd, SentRequest, StrictReader};
 
-/// How a server ends what it need not hear any more of.
+/// How a server ends a stream or connection whose request it does not read further.
 #[derive(Clone, Copy, Debug)]
 enum EarlyEnd {
     Reset(u8),
     GoAway(u32),
     GoAwayAndClose(u32),
     Close,
-    /// Closes although not all was read, as crashed processes do: what the kernel has not sent by then is lost.
+    /// Closes with unread data, like a crashed process: the kernel discards unsent data.
     CloseAbruptly,
 }
 
@@ -60,7 +60,7 @@ impl EarlyEnd {
     }
 }
 
-/// Answers each request as soon as its head is there, with so many bytes.
+/// Responds with this many bytes as soon as the request headers have arrived.
 fn early_responder(length: usize, end: EarlyEnd) -> RawH2Server {
     RawH2Server::with_script(move |connection| {
         connection.read_preface()?;
@@ -104,7 +104,7 @@ fn early_response_arrives_complete_however_the_server_closes() {
     assert!(failures.is_empty(), "{} answers are cut:\n{}", failures.len(), failures.join("\n"));
 }
 
-/// What the server has ended lies in the gateway for as long as the client needs.
+/// The gateway buffers the rest of the response for as long as the client needs.
 #[test]
 fn early_response_arrives_complete_at_a_slow_reading_client() {
     let mut failures = Vec::new();
@@ -131,7 +131,7 @@ struct SlowReader(TcpStream);
 
 impl Read for SlowReader {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        std::thread::sleep(Duration::from_millis(2)); // the slow client is what is tested
+        std::thread::sleep(Duration::from_millis(2)); // slow client under test
         let limit = buffer.len().min(2048);
         self.0.read(&mut buffer[..limit])
     }

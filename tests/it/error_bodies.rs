@@ -1,6 +1,6 @@
-//! Errors that the upstream answered: what passes, what is replaced, and what is kept of it.
+//! Errors from upstreams: forwarded, replaced, and which parts are kept.
 //!
-//! The plain rows are in [`super::upstream_faults`]; here are the byte-exact and the connection-wise ones.
+//! [`super::upstream_faults`] covers the simple cases; these tests cover exact bytes and connections.
 
 use statusquo::conformance::{UpstreamStep, http_response, write_bytes};
 

@@ -1,4 +1,4 @@
-//! Which requests go where, and what the upstream receives of them.
+//! Routing and forwarding: the selected upstream and the request that it receives.
 
 use statusquo::conformance::RecordedHead;
 
@@ -6,7 +6,7 @@ use super::gateway::Gateway;
 use super::response_reader::SentRequest;
 use super::scripted_upstreams::ok_upstream;
 
-/// What the upstream received of this request.
+/// The request as the upstream received it.
 #[track_caller]
 fn request_as_received(request: &str) -> RecordedHead {
     let upstream = ok_upstream("");
@@ -158,7 +158,7 @@ fn denied_method_and_disallowed_client_get_403() {
     assert_eq!(upstream.request_count(), 1);
 }
 
-/// Servers that pass fields on as CGI variables take `_` and `-` for the same.
+/// CGI-style servers map `_` and `-` in field names to the same variable.
 #[test]
 fn request_id_spelled_with_underscores_is_removed() {
     let upstream = ok_upstream("fine");

@@ -1,7 +1,7 @@
-//! The real executable before scripted upstreams: written configuration, port 0, its own process.
+//! The real executable with a generated configuration, on port 0 in its own process, in front of scripted upstreams.
 //!
-//! It knows the command line, the two kinds of lines that say where it listens, and nothing else of the inside. Dropping a
-//! [`Gateway`] kills its process; a watchdog does so after a while, so that a test which hangs fails instead.
+//! It depends only on the command line and the two kinds of startup lines. Dropping a [`Gateway`] kills its process; a
+//! watchdog kills the process of a hanging test, which then fails.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -23,13 +23,13 @@ use super::load::{self, limit, scaled};
 use super::log::Log;
 use super::metrics_parser::{Series, parse_metrics};
 
-/// What a gateway is started with.
+/// Configuration and environment of a gateway.
 pub struct GatewaySetup {
     upstreams: Vec<(String, Vec<String>)>,
     settings: BTreeMap<String, String>,
     routes: Vec<String>,
     environment: Vec<(String, String)>,
-    /// The second listener, as a line of YAML without its braces.
+    /// The second listener, as a line of YAML without braces.
     second_listener: Option<String>,
     tls: Option<String>,
     allow_panic: bool,
@@ -39,7 +39,7 @@ pub struct GatewaySetup {
 }
 
 impl GatewaySetup {
-    /// One upstream `main` of these servers, and one route `total` to it, until [`GatewaySetup::route`] names others.
+    /// One upstream `main` with these servers and one route `total`, which [`GatewaySetup::route`] replaces.
     pub fn with_servers(servers: &[SocketAddr]) -> GatewaySetup {
         let settings =
             DEFAULT_SETTINGS.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
@@ -57,56 +57,56 @@ impl GatewaySetup {
         }
     }
 
-    /// A folder whose files are needed for as long as the gateway runs.
+    /// Keeps a folder until the gateway ends.
     pub fn keep_folder(mut self, folder: TestFolder) -> GatewaySetup {
         self.held_folders.push(folder);
         self
     }
 
-    /// The same with servers as they would be in the file.
+    /// Like [`GatewaySetup::with_servers`], with servers as written in the file.
     pub fn with_named_servers(servers: &[&str]) -> GatewaySetup {
         let mut setup = GatewaySetup::with_servers(&[]);
         setup.upstreams.clear();
         setup.named_upstream("main", servers)
     }
 
-    /// Sets `section.key`, or a key of the top level. `upstream.WEBSOCKET_KEY` is set for every upstream, `upstream NAME.KEY` for one.
+    /// Sets `section.key` or a top-level key. `upstream.KEY` applies to every upstream, `upstream NAME.KEY` to one.
     pub fn set(mut self, key: &str, value: &str) -> GatewaySetup {
         self.settings.insert(key.to_owned(), value.to_owned());
         self
     }
 
-    /// A further upstream.
+    /// Adds an upstream.
     pub fn upstream(self, name: &str, servers: &[SocketAddr]) -> GatewaySetup {
         let servers: Vec<_> = servers.iter().map(SocketAddr::to_string).collect();
         self.named_upstream(name, &servers.iter().map(String::as_str).collect::<Vec<_>>())
     }
 
-    /// A further upstream whose servers are written as they would be in the file.
+    /// Adds an upstream whose servers are given as written in the file.
     pub fn named_upstream(mut self, name: &str, servers: &[&str]) -> GatewaySetup {
         self.upstreams.push((name.to_owned(), servers.iter().map(|server| (*server).to_owned()).collect()));
         self
     }
 
-    /// A route, as a line of YAML without its braces. The first one replaces the route `total`.
+    /// Adds a route, as a line of YAML without braces. The first one replaces the route `total`.
     pub fn route(mut self, inside: &str) -> GatewaySetup {
         self.routes.push(inside.to_owned());
         self
     }
 
-    /// A second listener, for HTTP/2 with prior knowledge.
+    /// Adds a second listener for HTTP/2 with prior knowledge.
     pub fn with_h2c_listener(mut self) -> GatewaySetup {
         self.second_listener = Some("h2c: true".to_owned());
         self
     }
 
-    /// A second listener, that speaks TLS as this says.
+    /// Adds a second listener with TLS.
     pub fn with_tls_listener(mut self, tls: &str) -> GatewaySetup {
         self.second_listener = Some(format!("tls: {tls}"));
         self
     }
 
-    /// The first listener speaks TLS, as this says.
+    /// Enables TLS on the first listener.
     pub fn tls(mut self, tls: &str) -> GatewaySetup {
         self.tls = Some(tls.to_owned());
         self
@@ -117,25 +117,25 @@ impl GatewaySetup {
         self
     }
 
-    /// Panics of the gateway are what this test is about.
+    /// Allows panics of the gateway, which otherwise fail the test.
     pub fn may_panic(mut self) -> GatewaySetup {
         self.allow_panic = true;
         self
     }
 
-    /// The watchdog's time, for tests that do much.
+    /// Sets the time limit of the watchdog.
     pub fn limit(mut self, limit: Duration) -> GatewaySetup {
         self.limit = limit;
         self
     }
 
-    /// The system lets the process have so many open descriptors.
+    /// Limits the open descriptors of the process.
     pub fn descriptors(mut self, number: u32) -> GatewaySetup {
         self.descriptors = Some(number);
         self
     }
 
-    /// The configuration, its limits scaled by the [`load`].
+    /// The configuration, its timeouts scaled by the [`load`] factor.
     pub fn yaml(&self) -> String {
         let mut text = String::from("version: 1\nlisten:\n  - address: 127.0.0.1:0\n");
         if let Some(tls) = &self.tls {
@@ -174,19 +174,19 @@ impl GatewaySetup {
         load::configuration(&text)
     }
 
-    /// Starts it and waits until it listens.
+    /// Starts the gateway and waits until it listens.
     #[track_caller]
     pub fn start(self) -> Gateway {
         self.launch(|_| {})
     }
 
-    /// The same, asking for a reload as soon as the process has begun to hold such signals.
+    /// Like `start`, with a SIGHUP as soon as the process blocks this signal.
     #[track_caller]
     pub fn start_with_sighup(self) -> Gateway {
         self.launch(|gateway| {
             let status = format!("/proc/{}/status", gateway.child.lock().unwrap().id());
             let deadline = Instant::now() + limit();
-            // SIGHUP is the first signal, and so the last bit.
+            // SIGHUP is signal 1, the lowest bit.
             let holds = |line: &str| line.starts_with("SigBlk:") && line.ends_with(['1', '3', '5', '7', '9']);
             while !std::fs::read_to_string(&status).unwrap().lines().any(holds) {
                 assert!(Instant::now() < deadline, "it never holds SIGHUP");
@@ -212,7 +212,6 @@ impl GatewaySetup {
     }
 }
 
-/// A running gateway.
 pub struct Gateway {
     addresses: Vec<SocketAddr>,
     telemetry: SocketAddr,
@@ -227,7 +226,7 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    /// By a command of its own that serves one listener and keeps away from fixed ports.
+    /// Starts another command that serves one listener on a free port.
     #[track_caller]
     pub fn from_command(arguments: &[&str]) -> Gateway {
         let mut gateway = Gateway::launch(command(arguments, &[]), limit(), TestFolder::new());
@@ -269,7 +268,7 @@ impl Gateway {
         (self.addresses, self.telemetry) = (addresses, telemetry);
     }
 
-    /// Before one upstream.
+    /// A setup with one upstream.
     pub fn with_upstream(upstream: &ScriptedUpstream) -> GatewaySetup {
         GatewaySetup::with_servers(&[upstream.address()])
     }
@@ -278,7 +277,7 @@ impl Gateway {
         self.addresses[0]
     }
 
-    /// The second listener, for HTTP/2 or TLS.
+    /// The address of the second listener, HTTP/2 or TLS.
     pub fn h2_address(&self) -> SocketAddr {
         self.addresses[1]
     }
@@ -287,30 +286,30 @@ impl Gateway {
         self.telemetry
     }
 
-    /// The file it was started with.
+    /// Path of the configuration file.
     pub fn configuration(&self) -> &Path {
         &self.configuration
     }
 
-    /// A new connection.
+    /// Opens a new connection.
     #[track_caller]
     pub fn client(&self) -> Client {
         Client::connect(self.addresses[0], Arc::clone(&self.tally))
     }
 
-    /// A new connection to the HTTP/2 listener.
+    /// Opens a new connection to the HTTP/2 listener.
     #[track_caller]
     pub fn h2_client(&self) -> H2Client {
         H2Client::connect(self.h2_address(), Arc::clone(&self.tally))
     }
 
-    /// GET over a connection of its own to the telemetry listener.
+    /// GET on a new connection to the telemetry listener.
     #[track_caller]
     pub fn get_telemetry(&self, path: &str) -> super::response_reader::HttpResponse {
         Client::connect(self.telemetry, StatusTally::default()).get(path)
     }
 
-    /// Every series that is exported now.
+    /// All exported series.
     #[track_caller]
     pub fn metrics(&self) -> Vec<Series> {
         let response = self.get_telemetry("/metrics");
@@ -318,19 +317,19 @@ impl Gateway {
         parse_metrics(&response.text())
     }
 
-    /// The sum over the series of this metric that have all these labels; the name without its prefix.
+    /// Sum of the series of this metric with all these labels; the name has no prefix.
     #[track_caller]
     pub fn metric(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
         self.metrics().iter().filter(|series| series.matches(name, labels)).map(|series| series.value).sum()
     }
 
-    /// Waits until the sum is this; what is counted after an answer has left may come a moment later.
+    /// Waits until the sum has this value; a response may be counted just after it was sent.
     #[track_caller]
     pub fn expect_metric(&self, name: &str, labels: &[(&str, &str)], expected: f64) {
         self.wait_for_metric(limit(), name, labels, expected);
     }
 
-    /// The same with a limit of the test's own.
+    /// Like `expect_metric`, with a custom time limit.
     #[track_caller]
     pub fn wait_for_metric(&self, limit: Duration, name: &str, labels: &[(&str, &str)], expected: f64) {
         let deadline = Instant::now() + limit;
@@ -351,7 +350,7 @@ impl Gateway {
         }
     }
 
-    /// Waits until the sum is this or more.
+    /// Waits until the sum is at least this value.
     #[track_caller]
     pub fn expect_metric_of_at_least(&self, name: &str, labels: &[(&str, &str)], wanted: f64) {
         let deadline = Instant::now() + limit();
@@ -361,7 +360,7 @@ impl Gateway {
         }
     }
 
-    /// For every code, `responses_total` is what clients saw.
+    /// Asserts that `responses_total` equals the responses seen by clients, for every status code.
     #[track_caller]
     pub fn expect_metrics_match_responses(&self) {
         let seen = self.tally.lock().unwrap().clone();
@@ -375,7 +374,7 @@ impl Gateway {
         self.expect_metric("errors_total", &[], errors as f64);
     }
 
-    /// Waits for a JSON log line of which this is true.
+    /// Waits for a matching JSON log line.
     #[track_caller]
     pub fn log_line(&self, matches: impl Fn(&Value) -> bool) -> Value {
         let found = self.log.wait(limit(), |lines| {
@@ -384,18 +383,18 @@ impl Gateway {
         found.unwrap_or_else(|| panic!("no such line in the log:\n{}", self.log.text()))
     }
 
-    /// Everything written to standard error so far.
+    /// Standard error so far.
     pub fn log_text(&self) -> String {
         self.log.text()
     }
 
-    /// Gives the running process this configuration and waits for its verdict: `applied` or `refused`.
+    /// Reloads this configuration and waits for the result: `applied` or `refused`.
     #[track_caller]
     pub fn reload(&self, setup: GatewaySetup) -> &'static str {
         self.reload_text(&setup.yaml())
     }
 
-    /// The same with the text of a file.
+    /// Like `reload`, with the text of a file.
     #[track_caller]
     pub fn reload_text(&self, text: &str) -> &'static str {
         let count = |result| self.metric("config_reloads_total", &[("result", result)]);
@@ -413,25 +412,25 @@ impl Gateway {
         }
     }
 
-    /// Asks the process to read its configuration again.
+    /// Requests a reload.
     pub fn send_sighup(&self) {
         self.send_signal("HUP");
     }
 
-    /// Asks the process to drain and end.
+    /// Requests a graceful shutdown.
     pub fn send_sigterm(&self) {
         self.send_signal("TERM");
     }
 
-    /// Sends a signal by its name.
+    /// Sends a signal by name.
     pub fn send_signal(&self, name: &str) {
         let pid = self.child.lock().unwrap().id();
-        // The shell's own `kill`: a bare system has no other, and we have no unsafe code.
+        // Uses the shell's built-in `kill`: a minimal system has no `kill` program, and this crate forbids unsafe code.
         let status = Command::new("sh").arg("-c").arg(format!("kill -{name} {pid}")).status().unwrap();
         assert!(status.success());
     }
 
-    /// Waits for the process to end by itself.
+    /// Waits until the process exits.
     #[track_caller]
     pub fn wait_for_exit(&self, limit: Duration) -> ExitStatus {
         let deadline = Instant::now() + limit;
@@ -447,7 +446,7 @@ impl Gateway {
 
 impl Drop for Gateway {
     fn drop(&mut self) {
-        // The dog barks by closing its ear: a send that fails means that the time was up.
+        // The watchdog drops its receiver when the time is up, so a failing send means a timeout.
         let late = self.watchdog.take().is_some_and(|watchdog| watchdog.send(()).is_err());
         let mut child = self.child.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         let _ = child.kill();
@@ -462,7 +461,7 @@ impl Drop for Gateway {
     }
 }
 
-/// Runs a command that ends by itself: exit status, standard output, standard error.
+/// Runs a command to completion: exit status, standard output, standard error.
 #[track_caller]
 pub fn run(arguments: &[&str], environment: &[(String, String)]) -> (Option<i32>, String, String) {
     let mut child =
@@ -484,7 +483,7 @@ pub fn run(arguments: &[&str], environment: &[(String, String)]) -> (Option<i32>
     (status.code(), text, errors)
 }
 
-/// A configuration in a file that lives as long as this.
+/// A temporary folder for configuration files; removed on drop.
 pub struct TestFolder(PathBuf);
 
 impl TestFolder {
@@ -520,7 +519,8 @@ fn command(arguments: &[&str], environment: &[(String, String)]) -> Command {
     command
 }
 
-/// The same with so many descriptors. The shell becomes the gateway, so that its process is still the one that we end.
+/// Runs a command with a descriptor limit. The shell replaces itself with the gateway, so the process id is the
+/// gateway's.
 fn with_descriptor_limit(number: u32, command: &Command) -> Command {
     let mut shell = Command::new("sh");
     shell.arg("-c").arg(format!("ulimit -n {number} && exec \"$@\"")).arg("sh");
@@ -530,7 +530,7 @@ fn with_descriptor_limit(number: u32, command: &Command) -> Command {
     shell
 }
 
-/// Kills the process when nobody calls the dog off in time; then its channel is closed.
+/// Kills the process unless a message arrives in time, and then closes the channel.
 fn start_watchdog(child: Arc<Mutex<Child>>, limit: Duration) -> Sender<()> {
     let (cancel, cancelled) = mpsc::channel();
     std::thread::spawn(move || {
@@ -542,7 +542,7 @@ fn start_watchdog(child: Arc<Mutex<Child>>, limit: Duration) -> Sender<()> {
     cancel
 }
 
-/// `listening on ADDRESS` per listener, in the order of the file, and `telemetry on ADDRESS`.
+/// Parses `listening on ADDRESS` per listener, in the order of the file, and `telemetry on ADDRESS`.
 fn listen_addresses(lines: &[String]) -> (Vec<SocketAddr>, Option<SocketAddr>) {
     let after = |prefix: &str| -> Vec<SocketAddr> {
         lines.iter().filter_map(|line| line.strip_prefix(prefix)?.trim().parse().ok()).collect()
@@ -550,7 +550,7 @@ fn listen_addresses(lines: &[String]) -> (Vec<SocketAddr>, Option<SocketAddr>) {
     (after("listening on "), after("telemetry on ").first().copied())
 }
 
-/// Short enough for tests, long enough for a busy machine.
+/// Short enough for fast tests, long enough for a busy machine.
 const DEFAULT_SETTINGS: [(&str, &str); 11] = [
     ("workers", "2"),
     ("drain_delay", "0s"),

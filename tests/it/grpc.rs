@@ -1,6 +1,6 @@
-//! Fields behind a body, from HTTP/2 to HTTP/2, and what lives by them: calls of gRPC, with errors in their own words.
+//! Trailers from HTTP/2 to HTTP/2, and gRPC calls, whose errors are sent as gRPC statuses.
 //!
-//! A real client and a real server of gRPC meet in `tests/sdks/grpc.rs`.
+//! `tests/sdks/grpc.rs` tests a real gRPC client and server.
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
@@ -74,7 +74,7 @@ fn request_trailers_are_forwarded_except_header_only_fields() {
         let received = with_trailers(gateway.h2_address(), body, &trailers);
         assert_eq!(received.unwrap(), "grpc-x=1 x-sum=abc x-sum=def", "{body:?}");
     }
-    // HTTP/1's are read and dropped.
+    // Trailers from HTTP/1 are discarded.
     let mut client = gateway.client();
     client.send("POST / HTTP/1.1\r\nhost: test\r\ntransfer-encoding: chunked\r\n\r\n1\r\nx\r\n0\r\nx-sum: abc\r\n\r\n");
     client.read(super::response_reader::SentRequest::Http11("POST")).assert_response(200, "");
@@ -85,7 +85,7 @@ fn request_trailers_are_forwarded_except_header_only_fields() {
     assert_eq!(refused.unwrap(), r#"{"message":"The request body is malformed or incomplete.","code":400}"#);
 }
 
-/// The body of the answer to a POST with these fields behind its body.
+/// The response body of a POST request with these trailers.
 fn with_trailers(
     gateway: std::net::SocketAddr,
     body: &'static str,
@@ -121,7 +121,7 @@ fn request_trailers_are_resent_on_retry() {
         connection.read_preface()?;
         connection.send_settings(&[])?;
         let first = connection.next_request()?;
-        // The trailers: another HEADERS frame.
+        // The trailers: a second HEADERS frame.
         assert_eq!(connection.next_request()?, first);
         connection.send_frame(RST_STREAM, 0, first, &[0, 0, 0, 7])?;
         let second = connection.next_request()?;
@@ -134,12 +134,12 @@ fn request_trailers_are_resent_on_retry() {
     assert_eq!((upstream.connections(), upstream.requests()), (1, 4));
 }
 
-/// A call of gRPC: its two fields, and what else stands beside them.
+/// Makes a gRPC call; returns the response, grpc-status and grpc-message.
 fn call(client: &mut H2Client, path: &str) -> (HttpResponse, String, String) {
     call_with(client, path, &[])
 }
 
-/// The same with more fields.
+/// Like `call`, with more header fields.
 fn call_with(client: &mut H2Client, path: &str, more: &[(&str, &str)]) -> (HttpResponse, String, String) {
     let own = [("content-type", "application/grpc+proto"), ("te", "trailers")];
     let response = client.request("POST", path, &[&own, more].concat(), Bytes::from_static(&[0; 5]));
@@ -218,7 +218,7 @@ fn grpc_client_gets_every_error_as_grpc_status() {
     let (limited, status, message) = call(&mut client, "/limited");
     assert_eq!((status.as_str(), message.as_str()), ("8", text(429)));
     assert!(limited.header("retry-after").is_some() && limited.header("x-ratelimit-limit").is_some());
-    // gRPC-Web on HTTP/1, whose messages have a length.
+    // gRPC-Web on HTTP/1, whose messages have a length prefix.
     let web =
         gateway.client().request("POST", "/refused", "content-type: application/grpc-web+proto\r\n", "12345");
     assert_eq!(
@@ -229,7 +229,7 @@ fn grpc_client_gets_every_error_as_grpc_status() {
     gateway.expect_metrics_match_responses();
 }
 
-/// Also where its head is refused before a route is known.
+/// Also for requests that are rejected before a route is selected.
 #[test]
 fn malformed_grpc_call_gets_a_grpc_status() {
     let gateway = GatewaySetup::with_servers(&[refusing_port().address()]).with_h2c_listener().start();

@@ -1,6 +1,7 @@
-//! An HTTP/2 client with prior knowledge, on the `h2` crate: frames instead of bytes, the same [`HttpResponse`].
+//! An HTTP/2 client with prior knowledge, based on the `h2` crate; returns the same [`HttpResponse`].
 //!
-//! It holds every error to the promise like [`super::http1_client`]; connection-specific fields are breaches here.
+//! It checks every error against the contract like [`super::http1_client`]; connection-specific header fields are
+//! violations.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -19,7 +20,7 @@ use super::http1_client::StatusTally;
 use super::load::limit;
 use super::response_reader::{HttpResponse, MessageFraming, ResponseEnd, SentRequest};
 
-/// One connection, driven on a runtime of its own.
+/// One connection on its own runtime.
 pub struct H2Client {
     runtime: Runtime,
     send: SendRequest<Bytes>,
@@ -29,7 +30,7 @@ pub struct H2Client {
 impl H2Client {
     #[track_caller]
     pub fn connect(address: SocketAddr, tally: StatusTally) -> H2Client {
-        // One worker of its own: the connection lives on between two requests.
+        // A worker thread drives the connection between requests.
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let send = runtime.block_on(async {
@@ -41,7 +42,7 @@ impl H2Client {
         H2Client { runtime, send, tally }
     }
 
-    /// Over TLS, asking for the server by this name.
+    /// Connects over TLS with this server name.
     #[track_caller]
     pub fn connect_tls(address: SocketAddr, name: &str, config: &Arc<ClientConfig>) -> H2Client {
         let runtime =
@@ -63,7 +64,7 @@ impl H2Client {
         self.request("GET", path, &[], Bytes::new())
     }
 
-    /// Sends a request with its whole body and reads its answer.
+    /// Sends a request with a body and reads its response.
     #[track_caller]
     pub fn request(
         &mut self,
@@ -101,7 +102,7 @@ impl H2Client {
         Ok(response)
     }
 
-    /// Many requests at once on this connection.
+    /// Sends concurrent requests on this connection.
     #[track_caller]
     pub fn get_all(&mut self, paths: &[&str]) -> Vec<HttpResponse> {
         let futures: Vec<_> = paths
@@ -133,7 +134,7 @@ async fn send_request(
     let mut send = send.ready().await?;
     let (mut response, mut stream) = send.send_request(request, body.is_empty())?;
     if !body.is_empty() {
-        // Fails when the other side has answered already; the answer is what counts.
+        // Fails if the peer has already responded; only the response matters.
         let _ = stream.send_data(body, true);
     }
     let mut interim = Vec::new();

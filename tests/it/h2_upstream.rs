@@ -1,6 +1,6 @@
-//! Upstreams that speak HTTP/2: one that serves well, on the `h2` crate, and one that says exactly the frames it is told.
+//! HTTP/2 upstreams: a correct one based on the `h2` crate, and one that sends exactly the frames of a script.
 //!
-//! Scenarios are in [`super::http2_upstream`].
+//! The tests are in [`super::http2_upstream`].
 
 use std::collections::HashMap;
 use std::io::{Read, Write};
@@ -26,13 +26,13 @@ pub const WINDOW_UPDATE: u8 = 8;
 pub const END_STREAM: u8 = 1;
 pub const END_HEADERS: u8 = 4;
 
-/// A window that nothing was said about (RFC 9113 6.9.2).
+/// Default flow-control window (RFC 9113 section 6.9.2).
 const DEFAULT_WINDOW: usize = 65_535;
 
-/// `:status: 200`, from the static table (RFC 7541, appendix A).
+/// `:status: 200`, from the static table (RFC 7541 appendix A).
 pub const STATUS_200: &[u8] = &[0x88];
 
-/// Serves on the `h2` crate; every request is a task.
+/// A correct server based on the `h2` crate; one task per request.
 pub struct H2Server {
     address: SocketAddr,
     connections: Arc<AtomicUsize>,
@@ -40,7 +40,7 @@ pub struct H2Server {
 }
 
 impl H2Server {
-    /// With so many streams at once on a connection.
+    /// Allows this number of concurrent streams per connection.
     pub fn with<F, A>(streams: u32, response: A) -> H2Server
     where
         A: Fn(Request<RecvStream>, SendResponse<Bytes>) -> F + Send + Sync + 'static,
@@ -59,7 +59,7 @@ impl H2Server {
                 let response = Arc::clone(&response);
                 tokio::spawn(async move {
                     let mut options = h2::server::Builder::new();
-                    // One body that is not read must leave room for the others.
+                    // An unread body must not exhaust the connection window.
                     options.max_concurrent_streams(streams).initial_connection_window_size(1 << 20);
                     let Ok(mut connection) = options.handshake::<_, Bytes>(stream).await else { return };
                     while let Some(Ok((request, respond))) = connection.accept().await {
@@ -80,29 +80,29 @@ impl H2Server {
     }
 }
 
-/// Says the frames that a test tells it, one thread for each connection.
+/// A server that sends the frames of a script; one thread per connection.
 pub struct RawH2Server {
     address: SocketAddr,
     connections: Arc<AtomicUsize>,
     requests: Arc<AtomicUsize>,
 }
 
-/// One connection of it.
+/// One connection of a [`RawH2Server`].
 pub struct RawH2Connection {
     stream: TcpStream,
-    /// Whose turn it is: connections are counted from 0.
+    /// Number of the connection, from 0.
     pub index: usize,
     acks_pings: bool,
-    /// What the last PING bore.
+    /// Payload of the last PING.
     last_ping: Vec<u8>,
     requests: Arc<AtomicUsize>,
-    /// What the other side allows each stream at first, and has added since; stream 0 is all of them.
+    /// The peer's initial stream window, and later increments by stream; stream 0 is the connection.
     initial_window: usize,
     window_increments: HashMap<u32, usize>,
 }
 
 impl RawH2Server {
-    /// `script` is called for each connection; when it returns, the connection is closed.
+    /// Calls `script` for each connection and closes the connection when it returns.
     pub fn with_script(
         script: impl Fn(&mut RawH2Connection) -> Option<()> + Send + Sync + 'static,
     ) -> RawH2Server {
@@ -115,7 +115,7 @@ impl RawH2Server {
         std::thread::spawn(move || {
             for stream in listener.incoming() {
                 let Ok(stream) = stream else { return };
-                // A watchdog: no script waits for longer.
+                // Watchdog: no script waits longer.
                 stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
                 let index = connections.fetch_add(1, Ordering::SeqCst);
                 let (script, requests) = (Arc::clone(&script), Arc::clone(&requests));
@@ -145,14 +145,14 @@ impl RawH2Server {
         self.connections.load(Ordering::SeqCst)
     }
 
-    /// Requests whose head has come.
+    /// Requests whose headers have arrived.
     pub fn requests(&self) -> usize {
         self.requests.load(Ordering::SeqCst)
     }
 }
 
 impl RawH2Connection {
-    /// Says SETTINGS with these parameters.
+    /// Sends SETTINGS with these parameters.
     pub fn send_settings(&mut self, parameters: &[(u16, u32)]) -> Option<()> {
         let payload: Vec<u8> = parameters
             .iter()
@@ -165,12 +165,12 @@ impl RawH2Connection {
         self.acks_pings = false;
     }
 
-    /// Answers the last PING.
+    /// Acknowledges the last PING.
     pub fn send_ping_ack(&mut self) -> Option<()> {
         self.send_frame(PING, 1, 0, &self.last_ping.clone())
     }
 
-    /// The stream of the next request, when its head has come. Only the first call reads the preface.
+    /// The stream of the next request, once its headers have arrived. The first call reads the preface.
     pub fn next_request(&mut self) -> Option<u32> {
         loop {
             let (frame_type, _, stream) = self.next_frame()?;
@@ -181,7 +181,7 @@ impl RawH2Connection {
         }
     }
 
-    /// Reads the client's preface.
+    /// Reads the connection preface.
     pub fn read_preface(&mut self) -> Option<()> {
         let mut preface = [0; 24];
         self.stream.read_exact(&mut preface).ok()?;
@@ -189,7 +189,7 @@ impl RawH2Connection {
         Some(())
     }
 
-    /// The next frame: kind, flags, stream. SETTINGS are acknowledged, PINGs answered.
+    /// Reads the next frame: type, flags, stream. Acknowledges SETTINGS and PING.
     pub fn next_frame(&mut self) -> Option<(u8, u8, u32)> {
         let mut frame_header = [0; 9];
         self.stream.read_exact(&mut frame_header).ok()?;
@@ -218,25 +218,25 @@ impl RawH2Connection {
         Some((frame_type, flags, stream))
     }
 
-    /// Counts what a test waits for as one more request.
+    /// Counts an event that a test waits for as one more request.
     pub fn count_request(&mut self) {
         self.requests.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// Waits until the other side has read all that was said so far: it answers a PING behind it.
+    /// Waits until the peer has read everything sent so far: it acknowledges a PING.
     pub fn ping_and_wait(&mut self) -> Option<()> {
         self.send_frame(PING, 0, 0, &[7; 8])?;
         while !matches!(self.next_frame()?, (PING, 1, _)) {}
         Some(())
     }
 
-    /// Says that nothing more will be written, and reads until the other side closes.
+    /// Shuts down the sending side and reads until the peer closes.
     pub fn shutdown_and_drain(&mut self) -> Option<()> {
         self.stream.shutdown(Shutdown::Write).ok()?;
         self.read_until_closed()
     }
 
-    /// Reads until the other side has closed.
+    /// Reads until the peer closes.
     pub fn read_until_closed(&mut self) -> Option<()> {
         while self.next_frame().is_some() {}
         Some(())
@@ -250,12 +250,12 @@ impl RawH2Connection {
         self.stream.write_all(bytes).ok()
     }
 
-    /// A head of status 200 and, unless something follows, the end.
+    /// Sends response headers with status 200, with END_STREAM if `ends`.
     pub fn send_ok_headers(&mut self, stream: u32, ends: bool) -> Option<()> {
         self.send_frame(HEADERS, END_HEADERS | u8::from(ends), stream, STATUS_200)
     }
 
-    /// A body of so many octets and the end, as fast as the windows allow. The first one of its connection.
+    /// Sends a body of `length` bytes with END_STREAM as the windows allow; only for the first body of a connection.
     pub fn send_body(&mut self, stream: u32, length: usize) -> Option<()> {
         let mut sent = 0;
         while sent < length {
@@ -273,13 +273,13 @@ impl RawH2Connection {
         Some(())
     }
 
-    /// A whole response: 200 and `send_ok_response`.
+    /// Sends a complete 200 response.
     pub fn send_ok_response(&mut self, stream: u32) -> Option<()> {
         self.send_ok_headers(stream, false)?;
         self.send_frame(DATA, END_STREAM, stream, b"fine")
     }
 
-    /// Greets, and answers every request so.
+    /// Sends SETTINGS and responds 200 to every request.
     pub fn serve_all(&mut self) -> Option<()> {
         self.read_preface()?;
         self.send_settings(&[])?;
@@ -294,7 +294,7 @@ impl RawH2Connection {
     }
 }
 
-/// The bytes of a frame.
+/// Encodes a frame.
 pub fn encode_frame(frame_type: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
     let frame_header = [&length[1..], &[frame_type, flags], &stream.to_be_bytes()].concat();

@@ -1,7 +1,7 @@
-//! A client that writes raw bytes and reads strictly.
+//! An HTTP/1 client that writes raw bytes and reads strictly.
 //!
-//! Every wait ends at a deadline behind the connecting, so that no test can hang. Each error answer is held to the
-//! promise as it is read, whatever the test looks at, and each status is counted for the accounting tests.
+//! Every wait ends at a deadline after connecting, so that no test can hang. Every error response is checked against
+//! the contract as it is read, and every status code is counted for comparison with the metrics.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -13,10 +13,9 @@ use super::contract_check::{check_contract, check_local_reply, default_message};
 use super::load::limit;
 use super::response_reader::{HttpResponse, NoResponse, ResponseEnd, SentRequest, StrictReader};
 
-/// Statuses that clients saw.
+/// Status codes seen by clients.
 pub type StatusTally = Arc<Mutex<BTreeMap<u16, u64>>>;
 
-/// One connection.
 pub struct Client {
     reader: StrictReader<TcpStream>,
     deadline: Instant,
@@ -30,7 +29,7 @@ impl Client {
         Client { reader: StrictReader::new(stream), deadline: Instant::now() + limit(), tally }
     }
 
-    /// Writes all of it; panics when the gateway does not take it.
+    /// Writes all bytes; panics if the gateway does not accept them.
     #[track_caller]
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
         self.try_send(bytes).expect("the gateway takes the client's bytes");
@@ -41,7 +40,7 @@ impl Client {
         (&self.reader.stream).write_all(bytes.as_ref())
     }
 
-    /// Reads one answer and holds it to the promise.
+    /// Reads one response and checks it against the contract.
     #[track_caller]
     pub fn read(&mut self, request: SentRequest) -> HttpResponse {
         match self.try_read(request) {
@@ -59,13 +58,14 @@ impl Client {
         Ok(response)
     }
 
-    /// GET with nothing special; the connection stays as it is.
+    /// Sends a plain GET request and reads the response.
     #[track_caller]
     pub fn get(&mut self, target: &str) -> HttpResponse {
         self.request("GET", target, "", "")
     }
 
-    /// A whole request in one write. `fields`: lines that end with CRLF. A Content-Length is added when there is a body.
+    /// Sends a request in one write and reads the response. `fields`: lines that end with CRLF. Content-Length is added
+    /// for a body.
     #[track_caller]
     pub fn request(&mut self, method: &'static str, target: &str, fields: &str, body: &str) -> HttpResponse {
         let length =
@@ -76,7 +76,7 @@ impl Client {
         )
     }
 
-    /// Sends raw bytes, reads one answer and sees that nothing else came with it.
+    /// Sends raw bytes, reads one response and asserts that no further bytes follow.
     #[track_caller]
     pub fn exchange(&mut self, request: SentRequest, bytes: impl AsRef<[u8]>) -> HttpResponse {
         self.send(bytes);
@@ -86,37 +86,36 @@ impl Client {
         response
     }
 
-    /// The gateway ends the connection, cleanly and without a further byte.
+    /// Asserts that the gateway closes the connection cleanly without further bytes.
     #[track_caller]
     pub fn expect_close(&mut self) {
         self.set_timeouts();
         assert_eq!(self.reader.read_end(), NoResponse::Closed);
     }
 
-    /// How the connection ends, if it does.
+    /// Waits for the end of the connection.
     pub fn read_close(&mut self) -> NoResponse {
         self.set_timeouts();
         self.reader.read_end()
     }
 
-    /// Reads until these bytes are there, without taking any: to act while an answer is under way.
+    /// Reads until these bytes have arrived, without consuming them: to act during a response.
     #[track_caller]
     pub fn wait_for(&mut self, bytes: &str) {
         self.set_timeouts();
         self.reader.wait_for(bytes.as_bytes());
     }
 
-    /// Shuts down the sending side.
     pub fn shutdown_write(&self) {
         self.reader.stream.shutdown(Shutdown::Write).unwrap();
     }
 
-    /// Ends the connection with a reset.
+    /// Closes the connection with a reset.
     pub fn reset(self) {
         socket2::SockRef::from(&self.reader.stream).set_linger(Some(Duration::ZERO)).unwrap();
     }
 
-    /// A second handle, to write from another thread while this one reads.
+    /// A second handle, to write from another thread.
     pub fn writer(&self) -> TcpStream {
         self.set_timeouts();
         self.reader.stream.try_clone().unwrap()
@@ -130,19 +129,19 @@ impl Client {
 }
 
 impl HttpResponse {
-    /// Panics unless the gateway made this error with the text of its code.
+    /// Panics unless the gateway generated this error with the documented message.
     #[track_caller]
     pub fn assert_local_reply(&self, code: u16) {
         check_local_reply(self, SentRequest::Http11("GET"), code, default_message(code));
     }
 
-    /// Panics unless the gateway made this error with this message.
+    /// Panics unless the gateway generated this error with this message.
     #[track_caller]
     pub fn assert_local_reply_message(&self, code: u16, message: &str) {
         check_local_reply(self, SentRequest::Http11("GET"), code, message);
     }
 
-    /// Panics unless this is a whole answer with this status and body.
+    /// Panics unless this is a complete response with this status code and body.
     #[track_caller]
     pub fn assert_response(&self, status: u16, body: &str) {
         assert_eq!(

@@ -1,4 +1,4 @@
-//! HTTP/2 towards clients: the same promise in frames.
+//! HTTP/2 clients: the same contract as on HTTP/1.
 
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
@@ -169,7 +169,8 @@ fn http1_listener_rejects_an_http2_preface_with_a_documented_400() {
     assert_eq!(client.read(SentRequest::Http11("GET")).status, 400);
 }
 
-/// What is no HTTP/2 is told so in HTTP/1, at once where it is clear, at the limit where it may still become HTTP/2.
+/// Clients of other protocols get an HTTP/1 response: immediately if the bytes cannot become HTTP/2, otherwise at the
+/// timeout.
 #[test]
 fn http2_listener_closes_clients_of_other_protocols() {
     let upstream = ok_upstream("must not be asked");
@@ -198,7 +199,7 @@ fn http2_listener_closes_clients_of_other_protocols() {
     gateway.expect_metric("errors_total", &[("cause", "unsupported_version")], 6.0);
     gateway.expect_metric("errors_total", &[("cause", "client_too_slow")], 2.0);
     gateway.expect_metric("closed_without_response_total", &[], 0.0);
-    // Nothing at all, and half of it and away.
+    // A connection without bytes, and one that ends inside the preface.
     drop(TcpStream::connect(gateway.h2_address()).unwrap());
     gateway.expect_metric("closed_without_response_total", &[("cause", "no_request")], 1.0);
     let mut client = Client::connect(gateway.h2_address(), Default::default());

@@ -1,6 +1,6 @@
-//! Both directions of a stream at once, and flow control on both, towards a client of HTTP/2 in TLS.
+//! Concurrent transfer in both directions of a stream and flow control in both, with an HTTP/2 client over TLS.
 //!
-//! The client is the `h2` crate over rustls; another one, of gRPC's own library, calls in `tests/sdks/grpc.rs`.
+//! The client is the `h2` crate over rustls; `tests/sdks/grpc.rs` uses gRPC's own client library.
 
 use std::cell::Cell;
 use std::future::poll_fn;
@@ -22,7 +22,7 @@ use super::http2_upstream::{echo_server, h2_server_setup};
 use super::load::limit;
 use super::tls_listener::tls_gateway_with_alpn;
 
-/// What a stream of this client may have under way towards it.
+/// Stream receive window of this client.
 const STREAM_WINDOW: u32 = 20_000;
 const LARGE_BODY: usize = 3 * 1024 * 1024;
 
@@ -56,7 +56,7 @@ fn send_request(
     send.send_request(request, ends).unwrap()
 }
 
-/// Sends all of it, as the window allows.
+/// Sends the whole chunk as the window allows.
 async fn send_data(stream: &mut SendStream<Bytes>, mut chunk: Bytes) {
     while !chunk.is_empty() {
         stream.reserve_capacity(chunk.len());
@@ -65,7 +65,7 @@ async fn send_data(stream: &mut SendStream<Bytes>, mut chunk: Bytes) {
     }
 }
 
-/// Takes so many bytes, and opens the window for what was taken.
+/// Reads `length` bytes and releases their flow-control capacity.
 async fn receive_data(body: &mut RecvStream, length: usize) -> Vec<u8> {
     let mut received = Vec::new();
     while received.len() < length {
@@ -76,7 +76,7 @@ async fn receive_data(body: &mut RecvStream, length: usize) -> Vec<u8> {
     received
 }
 
-/// Nothing more comes: its end may have a frame of its own.
+/// Asserts the end of the stream, which may be a separate frame.
 async fn expect_end(body: &mut RecvStream) {
     while let Some(chunk) = body.data().await {
         assert_eq!(chunk.unwrap(), "");
@@ -96,7 +96,7 @@ fn request_and_response_bodies_are_interleaved() {
         let (response, mut stream) = send_request(&mut send, "/", false);
         let mut body = await_response(response).await;
         for turn in 0..50 {
-            // Smaller and larger than a frame, and than the window.
+            // Chunks smaller and larger than a frame and than the window.
             let chunk = Bytes::from(vec![turn as u8; 1 + turn * 1000]);
             let (_, received) =
                 tokio::join!(send_data(&mut stream, chunk.clone()), receive_data(&mut body, chunk.len()));
@@ -119,7 +119,7 @@ fn unread_response_does_not_block_other_streams() {
             assert_eq!(receive_data(&mut flowing, LARGE_BODY).await.len(), LARGE_BODY);
             expect_end(&mut flowing).await;
         }
-        // Nothing of it was lost, or sent beyond its window.
+        // No data was lost or sent beyond the window.
         let waiting = poll_fn(|cx| std::task::Poll::Ready(stalled.poll_data(cx))).await;
         assert!(waiting.is_ready());
         let rest = match waiting {
@@ -153,7 +153,7 @@ fn unread_upload_does_not_block_other_streams() {
     let gateway = run_with_client(&upstream, async |mut send| {
         let (_response, mut stalled) = send_request(&mut send, "/stalled", false);
         let taken = Cell::new(0);
-        // As much as goes: until its window is shut, and the others have shown that they flow.
+        // Sends until the window is closed and the other streams have made progress.
         let mut push = std::pin::pin!(async {
             loop {
                 send_data(&mut stalled, Bytes::from(vec![0; 16 * 1024])).await;
@@ -174,13 +174,13 @@ fn unread_upload_does_not_block_other_streams() {
             };
             assert_eq!(received, LARGE_BODY.to_string().as_bytes());
         }
-        // What lies between is bounded: windows, and what the kernel holds.
+        // The data in between is bounded by windows and kernel buffers.
         assert!((1..LARGE_BODY).contains(&taken.get()), "{}", taken.get());
     });
     gateway.expect_metric("aborted_total", &[], 0.0);
 }
 
-/// Answers everything with so many bytes.
+/// A server that responds with bodies of this length.
 fn fixed_length_echo_server(length: usize) -> H2Server {
     H2Server::with(100, move |_, mut respond| async move {
         let mut send = respond.send_response(Response::new(()), false).unwrap();

@@ -1,7 +1,6 @@
-//! HTTP/2 clients that begin a header block, or a frame, and do not end it.
+//! HTTP/2 clients that begin a header block or a frame and do not finish it.
 //!
-//! Silence between requests is another matter, and so is a body that comes slowly: here nothing but `client.header_timeout`
-//! may end a wait, so all other limits are far longer than the watchdog.
+//! Only `client.header_timeout` may end a wait here: all other timeouts are far longer than the watchdog.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -18,7 +17,6 @@ use super::gateway::{Gateway, GatewaySetup};
 use super::load::{limit, millis, scaled};
 use super::scripted_upstreams::{ok_upstream, script};
 
-/// `client.header_timeout`.
 const HEADER_TIMEOUT: Duration = Duration::from_millis(1200);
 
 fn start_with_short_header_timeout(setup: GatewaySetup) -> Gateway {
@@ -31,7 +29,7 @@ fn start_with_short_header_timeout(setup: GatewaySetup) -> Gateway {
         .start()
 }
 
-/// A connection in frames.
+/// A client connection at the frame level.
 struct RawH2Client {
     stream: TcpStream,
     received: Vec<u8>,
@@ -51,7 +49,7 @@ impl RawH2Client {
         self.stream.write_all(bytes).unwrap();
     }
 
-    /// The next frame; `None` at the end.
+    /// Reads the next frame; `None` at the end of the connection.
     fn next_frame(&mut self) -> Option<Frame> {
         loop {
             if let Some(frame) = take_frame(&mut self.received) {
@@ -76,7 +74,7 @@ impl RawH2Client {
         }
     }
 
-    /// GOAWAY without an error, and the end.
+    /// Asserts GOAWAY with NO_ERROR and the end of the connection.
     fn expect_close(&mut self) {
         let goaway = self.read_until(frame_type::GOAWAY);
         assert_eq!(leading_u32(&goaway.payload[4..]), 0);
@@ -89,7 +87,7 @@ fn header_block(method: &str) -> Vec<u8> {
     list.with(":authority", "test").encode()
 }
 
-/// So many connections ended because their time was up, and none for another reason of HTTP/2.
+/// Asserts that `timeouts` connections ended by timeout, and none for another HTTP/2 reason.
 fn expect_close_reasons(gateway: &Gateway, timeouts: usize) {
     let count = |cause, wanted| {
         gateway.expect_metric("closed_without_response_total", &[("cause", cause)], wanted);
@@ -145,11 +143,11 @@ fn slowly_sent_header_block_has_the_same_timeout() {
     raw.send(&encode_frame(frame_type::HEADERS, END_STREAM, 1, []));
     let mut dripping = raw.stream.try_clone().unwrap();
     let drip = encode_frame(frame_type::CONTINUATION, 0, 1, []);
-    // So many of them at once would be a flood.
+    // Sending them without a pause would be a flood.
     let pause = millis(200);
     let dripper = std::thread::spawn(move || {
         while dripping.write_all(&drip).is_ok() {
-            std::thread::sleep(pause); // the slow client is what is tested
+            std::thread::sleep(pause); // slow client under test
         }
     });
     raw.expect_close();
@@ -163,12 +161,12 @@ fn slow_data_frame_is_not_limited_by_the_header_timeout() {
     let upstream = ok_upstream("fine");
     let gateway = start_with_short_header_timeout(Gateway::with_upstream(&upstream));
     let data = encode_frame(frame_type::DATA, END_STREAM, 1, [b'x'; 64]);
-    // Inside the payload, and inside the frame's head.
+    // Inside the payload, and inside the frame header.
     for cut in [40, 2] {
         let mut raw = RawH2Client::connect(gateway.h2_address());
         raw.send(&encode_frame(frame_type::HEADERS, END_HEADERS, 1, header_block("POST")));
         raw.send(&data[..cut]);
-        std::thread::sleep(scaled(HEADER_TIMEOUT * 2)); // the slow client is what is tested
+        std::thread::sleep(scaled(HEADER_TIMEOUT * 2)); // slow client under test
         raw.send(&data[cut..]);
         let head = raw.read_until(frame_type::HEADERS);
         assert_eq!(head.stream, 1);
@@ -219,10 +217,10 @@ fn connection_over_the_limit_closes_despite_further_requests() {
             if asking.write_all(&ask(stream)).is_err() {
                 return;
             }
-            std::thread::sleep(Duration::from_millis(200)); // the client that asks on is what is tested
+            std::thread::sleep(Duration::from_millis(200)); // the client keeps sending requests
         }
     });
-    // It never answers the PING that goes with GOAWAY.
+    // It never acknowledges the PING that is sent with GOAWAY.
     assert_eq!(leading_u32(&raw.read_until(frame_type::GOAWAY).payload[4..]), 0);
     let goaway_at = Instant::now();
     while raw.next_frame().is_some() {

@@ -1,6 +1,6 @@
-//! HTTP/2 towards upstreams: which connections are doubted, how they show that they are alive, and who suffers for it.
+//! Health probes of HTTP/2 upstream connections: when they start, what satisfies them, and which requests they affect.
 //!
-//! What else can become of a connection or a stream is in [`super::http2_upstream`].
+//! [`super::http2_upstream`] covers other faults of connections and streams.
 
 use std::time::{Duration, Instant};
 
@@ -23,8 +23,8 @@ fn stale_ping_ack_does_not_satisfy_a_new_ping() {
         let long = connection.next_request()?;
         connection.send_frame(HEADERS, END_HEADERS, long, STATUS_200)?;
         connection.send_frame(DATA, 0, long, b"begun,")?;
-        // Two that are not answered. The first puts the connection in doubt, and it shows that it is alive by other
-        // bytes than the answer to the PING; that comes behind the second.
+        // Two requests time out. The first starts a probe, which bytes other than the PING acknowledgement satisfy; the
+        // acknowledgement arrives after the second timeout.
         let (mut pings, mut resets) = (0, 0);
         while (pings, resets) != (1, 2) {
             match connection.next_frame()?.0 {
@@ -38,7 +38,7 @@ fn stale_ping_ack_does_not_satisfy_a_new_ping() {
         }
         connection.send_ping_ack()?;
         connection.send_frame(DATA, 0, long, b"answered,")?;
-        // A third: it says nothing before it is asked again.
+        // A third request: the server sends nothing before the next PING.
         while connection.next_frame()?.0 != PING {}
         connection.send_ping_ack()?;
         connection.send_frame(DATA, END_STREAM, long, b"over")?;
@@ -59,7 +59,7 @@ fn stale_ping_ack_does_not_satisfy_a_new_ping() {
     first.read(GET).assert_local_reply(504);
     second.read(GET).assert_local_reply(504);
     long.wait_for("answered,");
-    // While in doubt it gets no request.
+    // A probed connection gets no new requests.
     let deadline = Instant::now() + limit();
     while gateway.client().get("/hang").status != 504 {
         assert!(Instant::now() < deadline, "a connection that is alive is never used again");
@@ -74,7 +74,7 @@ fn stale_ping_ack_does_not_satisfy_a_new_ping() {
 
 #[test]
 fn slow_client_does_not_trigger_an_upstream_health_probe() {
-    // Before the response head, and behind it.
+    // Before and after the response headers.
     for responses in [false, true] {
         let upstream = RawH2Server::with_script(move |connection| {
             if connection.index > 0 {
@@ -108,7 +108,7 @@ fn slow_client_does_not_trigger_an_upstream_health_probe() {
         let name = if responses { "aborted_total" } else { "errors_total" };
         gateway.expect_metric(name, &[("cause", "client_too_slow")], 1.0);
         gateway.client().get("/").assert_response(200, "fine");
-        // A PING would count as one more.
+        // A PING would count as one more request.
         assert_eq!((upstream.connections(), upstream.requests()), (1, 2), "{responses}");
     }
 }

@@ -1,7 +1,7 @@
-//! HTTP/2 clients that take back what they have asked for, slowly enough for every limit of the library.
+//! HTTP/2 clients that cancel their requests, slowly enough for all limits of the `h2` crate.
 //!
-//! The library frees a stream at once; what was begun for it here must end as soon. Floods that are ended for what they
-//! are stand in the table of HTTP/2 clients.
+//! The `h2` crate frees a stream immediately; the work for it must end as soon. The table of HTTP/2 client faults
+//! covers floods.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -17,7 +17,7 @@ use super::gateway::{Gateway, GatewaySetup};
 use super::load::limit;
 use super::scripted_upstreams::script;
 
-/// A connection that sends all of this at once and closes its side; returns when the gateway has closed the other.
+/// Sends all frames at once and shuts down its side; returns when the gateway has closed the other.
 fn send_and_leave(address: SocketAddr, frames: &[u8]) {
     let mut client = TcpStream::connect(address).unwrap();
     client.set_nodelay(true).unwrap();
@@ -32,7 +32,7 @@ fn get() -> Vec<u8> {
     list.with(":authority", "test").encode()
 }
 
-/// The library hands out none of the streams that it has read when it reads the end of their connection.
+/// The `h2` crate discards the streams it has read when it reads the end of their connection.
 #[test]
 fn streams_are_each_counted_when_the_connection_closes_at_once() {
     const STREAMS: u32 = 100;
@@ -49,7 +49,7 @@ fn streams_are_each_counted_when_the_connection_closes_at_once() {
     gateway.expect_metric("aborted_total", &[], 0.0);
 }
 
-/// Whether such a stream becomes a request is a matter of luck; what is counted is not.
+/// Whether such a stream becomes a request depends on timing; the counters do not.
 #[test]
 fn streams_are_each_counted_when_reset_right_after_opening() {
     const STREAMS: u32 = 100;
@@ -87,7 +87,7 @@ fn connections_are_closed_when_requests_are_reset_while_connecting() {
     let block = get();
     let ping = encode_frame(frame_type::PING, 0, 0, [9; 8]);
     let mut received = Vec::new();
-    // An answer to a PING means that all before it was read.
+    // A PING acknowledgement means that all earlier frames were read.
     let mut pong = |client: &mut TcpStream| {
         client.write_all(&ping).unwrap();
         loop {
@@ -114,7 +114,7 @@ fn connections_are_closed_when_requests_are_reset_while_connecting() {
             .unwrap();
         pong(&mut client);
     }
-    // Long before the first of them could have waited for its whole limit.
+    // Long before the first request could reach its timeout.
     gateway.expect_metric(
         "closed_without_response_total",
         &[("cause", "client_gone")],

@@ -1,7 +1,7 @@
-//! HTTP/2 on both sides while the upstream breaks it: an end of a stream is always the truth, and what breaks one stream
-//! breaks no other.
+//! HTTP/2 on both sides with a faulty upstream: no truncated stream ends cleanly, and a fault on one stream does not
+//! affect others.
 //!
-//! The rows themselves are in the table, and asked over HTTP/1 in `upstream_faults.rs`.
+//! The rows come from the fault table; `upstream_faults.rs` runs them over HTTP/1.
 
 use statusquo::conformance::{FaultOutcome, FaultyUpstream, ServerKind, UpstreamFault, upstream_faults};
 
@@ -40,14 +40,14 @@ fn broken_upstream_never_ends_a_client_stream_cleanly() {
             }
             FaultOutcome::LocalReply { code, .. } => response.assert_local_reply(code),
         }
-        // The client's connection is unharmed by all of it.
+        // The client's connection is still usable.
         client.get("/no-such-route").assert_local_reply(404);
     });
     gateway.expect_metric("closed_without_response_total", &[], 0.0);
     gateway.expect_metric("panics_total", &[], 0.0);
 }
 
-/// Two requests on one connection: this comes to the second, and the first is answered well around it.
+/// Serves two requests per connection: the second gets the fault, the first a complete response around it.
 fn two_stream_server(fault: fn(&mut RawH2Connection, u32) -> Option<()>) -> RawH2Server {
     RawH2Server::with_script(move |connection| {
         connection.read_preface()?;
@@ -57,7 +57,7 @@ fn two_stream_server(fault: fn(&mut RawH2Connection, u32) -> Option<()>) -> RawH
         connection.send_frame(DATA, 0, first, b"be")?;
         let second = connection.next_request()?;
         fault(connection, second)?;
-        // The rest of the first comes when the second is over.
+        // The rest of the first response follows the fault.
         connection.ping_and_wait()?;
         connection.send_frame(DATA, END_STREAM, first, b"gun")?;
         connection.read_until_closed()

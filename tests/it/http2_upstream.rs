@@ -1,5 +1,5 @@
-//! HTTP/2 towards upstreams: the same promise, many requests on one connection, and every way a stream or a connection
-//! can go wrong.
+//! HTTP/2 upstreams: the same contract, concurrent requests on one connection, and every fault of streams and
+//! connections.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -24,7 +24,7 @@ pub fn h2_server_setup(serving: &H2Server) -> GatewaySetup {
     GatewaySetup::with_servers(&[serving.address()]).set("upstream.http2", "always").with_h2c_listener()
 }
 
-/// Sends this back, with the request's body behind it.
+/// Echoes request details, followed by the request body.
 pub fn echo_server(streams: u32) -> H2Server {
     H2Server::with(streams, |request, mut respond| async move {
         let (head, mut body) = request.into_parts();
@@ -47,7 +47,7 @@ pub fn echo_server(streams: u32) -> H2Server {
     })
 }
 
-/// One request on every fresh connection, then this.
+/// Reads one request on every new connection, then runs `play`.
 fn raw_server(play: impl Fn(&mut RawH2Connection, u32) -> Option<()> + Send + Sync + 'static) -> RawH2Server {
     RawH2Server::with_script(move |connection| {
         connection.read_preface()?;
@@ -57,7 +57,7 @@ fn raw_server(play: impl Fn(&mut RawH2Connection, u32) -> Option<()> + Send + Sy
     })
 }
 
-/// This on the first connection; the ones after it serve well.
+/// Runs the script on the first connection; later ones respond normally.
 fn single_request_server(
     play: impl Fn(&mut RawH2Connection, u32) -> Option<()> + Send + Sync + 'static,
 ) -> RawH2Server {
@@ -152,7 +152,7 @@ fn data_after_content_length_zero_is_discarded() {
 
 #[test]
 fn concurrent_streams_respect_the_server_limit() {
-    // Nobody is answered before all five have come.
+    // No response is sent before all 5 requests have arrived.
     let all = Arc::new(Barrier::new(5));
     let upstream = H2Server::with(2, move |_, mut respond| {
         let all = Arc::clone(&all);
@@ -193,7 +193,7 @@ fn upload_and_download_of_20_mb_are_complete_on_both_protocols() {
 
 #[test]
 fn complete_response_survives_reset_with_no_error() {
-    // RFC 9113 8.1: an answer before the end of the request, and RST_STREAM with NO_ERROR behind it.
+    // RFC 9113 section 8.1: a complete response before the end of the request, followed by RST_STREAM with NO_ERROR.
     for ends_in in ["head", "body", "trailers"] {
         let upstream = RawH2Server::with_script(move |connection| {
             connection.read_preface()?;
@@ -352,7 +352,7 @@ fn malformed_frames_and_headers_are_protocol_errors() {
         |connection, stream| connection.send_frame(DATA, END_STREAM, stream, b"before the head"),
         |connection, _| connection.send_frame(DATA, 0, 0, b"to nobody"),
         |connection, _| connection.write(&[0xff; 64]),
-        // A head without :status; one with a connection-specific field; the status 101.
+        // Headers without :status; with a connection-specific field; with status 101.
         |connection, stream| {
             connection.send_frame(HEADERS, END_HEADERS | END_STREAM, stream, b"\x00\x01a\x01b")
         },
@@ -428,12 +428,12 @@ fn write_blocked_connection_gets_no_further_request() {
             return connection.serve_all();
         }
         connection.read_preface()?;
-        // Room for each stream, and 65,535 octets for all of them together: none is ever given back.
+        // Ample stream windows, but only 65,535 bytes for the connection, without any WINDOW_UPDATE.
         connection.send_settings(&[(4, 1 << 20)])?;
         let first = connection.next_request()?;
         while connection.next_frame()? != (DATA, END_STREAM, first) {}
         connection.send_ok_response(first)?;
-        // It is left, or asked for a sign of life and trusted again.
+        // The connection is closed, or probed with PING and reused.
         while !matches!(connection.next_frame()?.0, PING | GOAWAY) {}
         let _ = connection.ping_and_wait();
         connection.count_request();
@@ -479,7 +479,7 @@ fn connection_is_reused_after_a_timeout_only_if_it_acks_a_ping() {
             }
             connection.read_preface()?;
             connection.send_settings(&[])?;
-            // Not answered; then it is asked for a sign of life.
+            // No response; then the gateway probes the connection.
             connection.next_request()?;
             while connection.next_frame()?.0 != PING {}
             while let Some(stream) = connection.next_request() {
@@ -501,7 +501,7 @@ fn connection_is_reused_after_a_timeout_only_if_it_acks_a_ping() {
             }
         } else {
             gateway.client().get("/").assert_response(200, "fine");
-            // Its end counts as one more.
+            // Its end counts as one more request.
             while upstream.requests() < 3 {
                 assert!(Instant::now() < deadline, "a connection that is dead is never closed");
                 std::thread::yield_now();
@@ -569,14 +569,14 @@ fn idle_connection_is_closed_in_time_and_zero_keepalive_keeps_none() {
     for _ in 0..3 {
         client.get("/").assert_response(200, "");
     }
-    // Two requests may meet on one connection before it has ended; never is one broken by that.
+    // Two requests may share a connection before it ends; none may fail because of that.
     assert!((1..=3).contains(&upstream.connections()));
     let idle = RawH2Server::with_script(|connection| {
         connection.read_preface()?;
         connection.send_settings(&[])?;
         let stream = connection.next_request()?;
         connection.send_ok_response(stream)?;
-        // GOAWAY, and then the end.
+        // GOAWAY, then the end of the connection.
         while connection.next_frame()?.0 != GOAWAY {}
         connection.count_request();
         connection.read_until_closed()

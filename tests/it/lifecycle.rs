@@ -1,4 +1,4 @@
-//! From start to end: probes, a drain that loses nothing, an end that comes in time.
+//! Start to shutdown: probes, a drain that loses no request, and an exit within its timeout.
 
 use std::net::TcpStream;
 use std::time::Instant;
@@ -65,7 +65,7 @@ fn response_during_drain_has_connection_close() {
     client.send("GET / HTTP/1.1\r\nhost: test\r\n\r\n");
     assert!(upstream.wait_until(limit(), |seen| seen.requests().count() == 1));
     gateway.send_sigterm();
-    // Draining has begun when nobody is let in any more.
+    // Draining has begun when new connections are refused.
     let deadline = Instant::now() + limit();
     while TcpStream::connect(gateway.address()).is_ok() {
         assert!(Instant::now() < deadline, "the listener stays open");
@@ -88,7 +88,7 @@ fn drain_delay_reports_not_ready_and_still_serves() {
         assert!(Instant::now() < deadline, "still ready");
     }
     assert_eq!(gateway.get_telemetry("/livez").status, 200);
-    // That the delay ends is a test of the reload's: this one would end in the middle of it.
+    // The reload tests cover the end of the delay; here it would fall into the middle of the test.
     gateway.client().get("/").assert_response(200, "still here");
 }
 
@@ -125,8 +125,8 @@ fn sighup_without_a_config_file_is_logged_and_ignored() {
 fn connection_accepted_before_the_drain_gets_a_response() {
     let upstream = ok_upstream("still here");
     let gateway = Gateway::with_upstream(&upstream).set("drain_delay", "0s").descriptors(128).start();
-    // Stopped, so that the connections wait in the system's backlog when the signal comes; there are more of them than are
-    // let in at once.
+    // Stopped, so that the connections wait in the listen backlog when the signal arrives; there are more of them than
+    // one accept batch.
     gateway.send_signal("STOP");
     let mut clients: Vec<_> = (0..60).map(|_| gateway.client()).collect();
     for client in &mut clients {

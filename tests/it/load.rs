@@ -1,24 +1,24 @@
-//! How busy the machine is, and what follows for the times in a test.
+//! Scales the times in tests by the load of the machine.
 //!
-//! The factor is measured when the first test of a process begins, and once more by each test: what the load is then holds
-//! for all of that test. Limits under test, pauses that are to be longer or shorter than a limit, and watchdogs are multiplied
-//! by it; nothing else in a test may depend on how fast the machine is. `LOAD_FACTOR` in the environment overrides the
-//! measurement.
+//! The factor is measured when the first test of a process starts and updated at the start of each test; it is constant
+//! within a test. Timeouts under test, pauses that must be longer or shorter than a timeout, and watchdogs are
+//! multiplied by it. Nothing else in a test may depend on the speed of the machine. `LOAD_FACTOR` in the environment
+//! overrides the measurement.
 
 use std::cell::OnceCell;
 use std::hint::black_box;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-/// A wait that takes longer on an idle machine has failed: long, because it costs nothing where nothing fails.
+/// Time limit of a wait on an idle machine. Long, because a passing test never waits for it.
 pub const WATCHDOG: Duration = Duration::from_secs(30);
-/// Beyond this a machine is not busy but broken.
+/// Largest load factor.
 pub(crate) const MOST: u32 = 8;
-/// A configured time above this stands for "never" in a test, and is left as it is.
+/// A configured time above this one stands for "never" in a test and is not scaled.
 const NEVER: Duration = Duration::from_secs(9);
-/// A configured time becomes no longer than this, so that it stays below those that stand for "never".
+/// Upper bound of a scaled time, below the times that stand for "never".
 const LONGEST: Duration = Duration::from_secs(45);
-/// Times of a configuration that are limits. Those of rate limits, and what a client is told to wait, are not.
+/// Configuration keys of timeouts. Rate-limit periods and `retry_after` are not scaled.
 const LIMITS: [&str; 16] = [
     "connect",
     "tls",
@@ -38,7 +38,7 @@ const LIMITS: [&str; 16] = [
     "drain_delay",
 ];
 
-/// How many times longer than on an idle machine everything may take in this test: 1 to 8.
+/// Load factor of this test, 1 to 8: how much longer operations may take than on an idle machine.
 pub fn factor() -> u32 {
     thread_local! {
         static OF_THIS_TEST: OnceCell<u32> = const { OnceCell::new() };
@@ -47,22 +47,22 @@ pub fn factor() -> u32 {
     OF_THIS_TEST.with(|factor| *factor.get_or_init(|| (*AT_START.get_or_init(measure)).max(queued())))
 }
 
-/// This time on a machine that is as busy as this one.
+/// Multiplies a time by the load factor.
 pub fn scaled(time: Duration) -> Duration {
     time * factor()
 }
 
-/// The usual watchdog of a wait.
+/// The default watchdog of a wait, scaled.
 pub fn limit() -> Duration {
     scaled(WATCHDOG)
 }
 
-/// So many milliseconds, scaled.
+/// This number of milliseconds, scaled.
 pub fn millis(number: u64) -> Duration {
     scaled(Duration::from_millis(number))
 }
 
-/// The same text with every limit in it scaled.
+/// Scales every timeout in a configuration text.
 pub fn configuration(text: &str) -> String {
     scale(text, factor())
 }
@@ -78,7 +78,7 @@ pub(crate) fn scale(text: &str, factor: u32) -> String {
         let (word, behind) = value.split_at(length);
         scaled.push_str(before);
         match milliseconds(word).filter(|time| LIMITS.contains(&name) && *time <= NEVER) {
-            // A backend of rate limits may take five seconds at most.
+            // The timeout of a rate-limit backend may be at most 5 s.
             Some(time) if name == "timeout" => push(&mut scaled, time, factor, Duration::from_secs(5)),
             Some(time) => push(&mut scaled, time, factor, LONGEST),
             None => scaled.push_str(word),
@@ -104,8 +104,7 @@ fn milliseconds(word: &str) -> Option<Duration> {
     }
 }
 
-/// The worst of what can be seen: how long work takes that has to share the processors, how late a sleeper wakes, and how
-/// many want to run.
+/// The largest of three measurements: CPU contention, wake-up latency and run-queue length.
 fn measure() -> u32 {
     if let Some(given) = std::env::var("LOAD_FACTOR").ok().and_then(|text| text.parse().ok()) {
         return u32::clamp(given, 1, MOST);
@@ -120,7 +119,7 @@ fn measure() -> u32 {
     factor
 }
 
-/// The same work again and again: how much longer it takes together than the fastest of it would.
+/// Repeats the same work: total time relative to the fastest iteration.
 fn slowdown() -> u32 {
     const PIECES: u32 = 60;
     let begun = Instant::now();
@@ -132,11 +131,11 @@ fn slowdown() -> u32 {
         })
         .min()
         .unwrap_or_default();
-    // Half a share more or less is noise.
+    // Rounds to the nearest factor: less than half is noise.
     (begun.elapsed().as_secs_f64() / (fastest * PIECES).as_secs_f64().max(1e-6)).round() as u32
 }
 
-/// How much too late a thread is that sleeps for 5 ms, in its worst try.
+/// Worst of 5 sleeps of 5 ms, relative to 5 ms.
 fn lateness() -> u32 {
     let sleep = Duration::from_millis(5);
     let worst = (0..5)
@@ -150,7 +149,7 @@ fn lateness() -> u32 {
     (worst.as_secs_f64() / sleep.as_secs_f64()).round() as u32
 }
 
-/// How many tasks there are for each processor, now or in the last minute; this one is no load.
+/// Runnable tasks per processor, now or averaged over the last minute, without this one.
 fn queued() -> u32 {
     let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     let mut words = text.split_ascii_whitespace();

@@ -1,4 +1,4 @@
-//! The load factor and what it is applied to.
+//! The load factor and the times that it scales.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ fn configured_limits_are_scaled_and_other_values_kept() {
                     drain_delay: 0s\nclient: { idle_timeout: 6000ms }\nerrors: { retry_after: 9s }\n\
                     stores: { a: { timeout: 5000ms } }\nroute: { queue_timeout: 900ms, allow: 3 per 5s }\n";
     assert_eq!(scale(text, 3), expected);
-    // What the longest limit is scaled to stays below what stands for "never".
+    // The longest scaled timeout stays below the times that stand for "never".
     assert_eq!(scale("deadline: 9s\n", 8), "deadline: 45000ms\n");
 }
 

@@ -1,17 +1,17 @@
-//! What a gateway writes to its standard error, for who waits for a line of it.
+//! Captures the standard error of a gateway and waits for log lines.
 
 use std::io::{BufRead, BufReader, Read};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
-/// The lines of standard error, as they come.
+/// Lines of standard error so far.
 #[derive(Clone, Default)]
 pub struct Log(Arc<(Mutex<Lines>, Condvar)>);
 
 #[derive(Default)]
 struct Lines {
     lines: Vec<String>,
-    /// The process has closed its standard error: no more will come.
+    /// The process has closed its standard error.
     ended: bool,
 }
 

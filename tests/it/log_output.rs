@@ -1,4 +1,4 @@
-//! The log when it cannot be written, and what is not worth a line of level `error`.
+//! Log output: lines that cannot be written are counted, and removed upstreams cause no lines of level `error`.
 
 use std::collections::BTreeSet;
 use std::fs::{File, read_dir, read_link, read_to_string};
@@ -15,7 +15,7 @@ use super::metrics_parser::parse_metrics;
 use super::response_reader::SentRequest;
 use super::scripted_upstreams::{ok_upstream, script};
 
-/// A gateway whose standard error takes nothing, so that it cannot say where it listens.
+/// A gateway whose standard error is not writable: its listen addresses are not logged.
 struct UnloggedGateway {
     child: Child,
     _folder: TestFolder,
@@ -31,7 +31,7 @@ impl UnloggedGateway {
         UnloggedGateway { child: command.stderr(full).spawn().unwrap(), _folder: folder }
     }
 
-    /// Where the process listens: its sockets among those that the system lists.
+    /// Listen addresses of the process, from its sockets in the kernel's TCP table.
     fn listen_addresses(&self) -> Vec<SocketAddr> {
         let folder = format!("/proc/{}", self.child.id());
         let Ok(descriptors) = read_dir(format!("{folder}/fd")) else { return Vec::new() };
@@ -42,7 +42,7 @@ impl UnloggedGateway {
         let table = read_to_string(format!("{folder}/net/tcp")).unwrap_or_default();
         let address = |line: &str| {
             let columns: Vec<&str> = line.split_whitespace().collect();
-            // Local address, state (0A: it listens) and inode.
+            // Local address, state (0A: LISTEN) and inode.
             let (local, state, inode) = (columns.get(1)?, columns.get(3)?, columns.get(9)?);
             let port = u16::from_str_radix(local.split_once(':')?.1, 16).ok()?;
             (*state == "0A" && own.contains(*inode)).then(|| SocketAddr::from(([127, 0, 0, 1], port)))
@@ -50,7 +50,7 @@ impl UnloggedGateway {
         table.lines().filter_map(address).collect()
     }
 
-    /// The listener for clients, and the one for telemetry.
+    /// The client listener and the telemetry listener.
     #[track_caller]
     fn addresses(&self) -> (SocketAddr, SocketAddr) {
         let deadline = Instant::now() + limit();

@@ -1,9 +1,9 @@
 //! Black-box tests: the real executable on port 0, raw bytes on real sockets, scripted upstreams.
 //!
-//! A scenario is ten lines: an [`scripted_upstreams`] script, a [`gateway::Gateway`] before it, a [`http1_client::Client`] that asks, and
-//! what must be true. Every response goes through the one strict [`response_reader`], every error is held to the [`contract_check`]. What
-//! the gateway looks like inside is not known here.
-#![allow(clippy::disallowed_methods)] // the rules of the request path are not those of its tests
+//! A test takes about ten lines: a [`scripted_upstreams`] script, a [`gateway::Gateway`] in front of it, a
+//! [`http1_client::Client`] and assertions. Every response is read by the strict [`response_reader`], and every error
+//! is checked by [`contract_check`]. The tests do not depend on the gateway's internals.
+#![allow(clippy::disallowed_methods)] // the lints of the request path do not apply to tests
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -1,4 +1,4 @@
-//! What clients do wrong: every request that is not one clear request is answered with a documented 400, and nothing of
+//! Malformed requests: every request that is not exactly one unambiguous request gets a documented 400, and no byte of
 //! it reaches the upstream.
 
 use std::time::{Duration, Instant};
@@ -8,7 +8,7 @@ use super::load::limit;
 use super::response_reader::{NoResponse, SentRequest};
 use super::scripted_upstreams::ok_upstream;
 
-/// Sends these bytes on a fresh connection each; expects 400, this cause, an announced close, and silence upstream.
+/// Sends each input on a new connection; expects 400, this cause, an announced close and no upstream request.
 #[track_caller]
 fn expect_rejected(cause: &str, requests: &[&str]) {
     let upstream = ok_upstream("must not be asked");
@@ -109,7 +109,7 @@ fn unsupported_methods_get_400() {
     );
 }
 
-/// These are clear requests; only what they ask for is refused. The connection may stay.
+/// Well-formed requests that are rejected for their content. The connection may stay open.
 #[track_caller]
 fn expect_rejected_and_kept(cause: &str, requests: &[&str]) {
     let upstream = ok_upstream("fine");
@@ -159,7 +159,7 @@ fn oversized_header_section_is_rejected_by_its_oversized_part() {
     for request in [
         format!("GET / HTTP/1.1\r\nhost: test\r\na: {long}\r\n\r\n"),
         format!("GET / HTTP/1.1\r\nhost: test\r\n{}\r\n", "a: b\r\n".repeat(1000)),
-        // No end in sight: refused before the head is whole.
+        // Rejected before the header section is complete.
         format!("GET / HTTP/1.1\r\nhost: test\r\na: {long}"),
     ] {
         let mut client = gateway.client();

@@ -1,5 +1,4 @@
-//! What a crowd of hostile clients costs: the memory that it takes while it is there, and what is left of it
-//! when it has gone.
+//! Memory under hostile clients: peak usage, and what remains after they have disconnected.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -22,12 +21,12 @@ use super::http2_upstream::h2_server_setup;
 use super::load::limit;
 use super::scripted_upstreams::by_request;
 
-/// The most that all of it may take.
+/// Largest accepted growth of resident memory, in bytes.
 const MAX_MEMORY: f64 = 64.0 * 1024.0 * 1024.0;
-/// As many as a connection may have at once.
+/// Maximum concurrent streams of a connection.
 const MAX_STREAMS: u32 = 128;
 
-/// Resident, in bytes.
+/// Resident memory, in bytes.
 fn memory(gateway: &Gateway) -> f64 {
     let metrics = gateway.metrics();
     let found = metrics.iter().find(|series| series.name == "process_resident_memory_bytes");
@@ -45,7 +44,7 @@ fn request_frame(stream: u32, method: &str, play: &str, ends: bool) -> Vec<u8> {
     encode_frame(frame_type::HEADERS, flags, stream, list.encode())
 }
 
-/// A connection that has said hello with this window for each stream.
+/// A connection after the preface and SETTINGS with this stream window.
 fn open_connection(gateway: SocketAddr, stream_window: u32) -> TcpStream {
     let mut client = TcpStream::connect(gateway).unwrap();
     client.set_read_timeout(Some(limit())).unwrap();
@@ -54,7 +53,7 @@ fn open_connection(gateway: SocketAddr, stream_window: u32) -> TcpStream {
     client
 }
 
-/// Every stream asks for an endless answer and takes none of it.
+/// Every stream requests an endless response with a window of 0.
 fn zero_window_client(gateway: SocketAddr) -> TcpStream {
     let mut client = open_connection(gateway, 0);
     let all: Vec<u8> =
@@ -63,7 +62,7 @@ fn zero_window_client(gateway: SocketAddr) -> TcpStream {
     client
 }
 
-/// Every stream has an open window, the connection has too, and nobody reads the socket.
+/// All windows are open, but the client does not read the socket.
 fn non_reading_client(gateway: SocketAddr) -> TcpStream {
     let mut client = open_connection(gateway, 0x7fff_ffff);
     client.write_all(&window_update_frame(0, 0x7fff_0000)).unwrap();
@@ -73,7 +72,7 @@ fn non_reading_client(gateway: SocketAddr) -> TcpStream {
     client
 }
 
-/// Every stream uploads as much as its window allows to an upstream that does not answer.
+/// Every stream uploads as much as its window allows to an upstream that does not respond.
 fn uploading_client(gateway: SocketAddr) -> TcpStream {
     let mut client = open_connection(gateway, 0xffff);
     let body = encode_frame(frame_type::DATA, 0, 0, [b'x'; 8 * 1024]);
@@ -88,7 +87,7 @@ fn uploading_client(gateway: SocketAddr) -> TcpStream {
     client
 }
 
-/// Every stream uploads, as fast as it is let, what could be sent again to another server if this one failed.
+/// Every stream uploads a body that is small enough to be buffered for a retry.
 fn slow_uploading_client(gateway: SocketAddr) -> TcpStream {
     let mut client = open_connection(gateway, 0xffff);
     let all: Vec<u8> =
@@ -115,7 +114,7 @@ fn slow_uploading_client(gateway: SocketAddr) -> TcpStream {
     client
 }
 
-/// Every stream says a head of 60 KiB in a few bytes, and waits.
+/// Every stream sends a header section of 60 KiB, compressed to a few bytes, and waits.
 fn hpack_bomb_client(gateway: SocketAddr) -> TcpStream {
     let mut client = open_connection(gateway, 0xffff);
     let list = HeaderList::default()
@@ -124,7 +123,8 @@ fn hpack_bomb_client(gateway: SocketAddr) -> TcpStream {
         .with(":path", "/rehearsal")
         .with(":authority", "rehearsal.example")
         .with(FAULT_HEADER, "hang");
-    // A field that is to be remembered, and then its number again and again (RFC 7541 6.1, 6.2.1).
+    // A field that is added to the dynamic table, followed by repeated references to it (RFC 7541 sections 6.1 and
+    // 6.2.1).
     let mut first = list.encode();
     first.extend([0x40, 1, b'x', 0x7f, 0xbd, 0x1d]);
     first.resize(first.len() + 3900, b'y');
@@ -137,7 +137,7 @@ fn hpack_bomb_client(gateway: SocketAddr) -> TcpStream {
     client
 }
 
-/// A header block of a megabyte less a bit, in pieces, that does not end.
+/// An unfinished header block of slightly less than 1 MiB, in CONTINUATION frames.
 fn partial_headers_client(gateway: SocketAddr) -> TcpStream {
     let mut client = open_connection(gateway, 0xffff);
     let mut first = vec![0, 1, b'x', 0x7f, 0xf0, 0xff, 0x3e];
@@ -146,12 +146,12 @@ fn partial_headers_client(gateway: SocketAddr) -> TcpStream {
     for _ in 0..14 {
         all.extend(encode_frame(frame_type::CONTINUATION, 0, 1, [b'y'; 16 * 1024]));
     }
-    // It may be ended for it before all of it is out.
+    // The gateway may close the connection before everything is sent.
     let _ = client.write_all(&all);
     client
 }
 
-/// One head of 4 KiB, and 17 of 59,045 bytes, are a megabyte less a bit.
+/// One header section of 4 KiB and 17 of 59,045 bytes take slightly less than 1 MiB.
 #[test]
 fn large_header_sections_share_1_mib_and_small_ones_always_fit() {
     let upstream = by_request(upstream_script);
@@ -179,12 +179,12 @@ fn large_header_sections_share_1_mib_and_small_ones_always_fit() {
     assert_eq!(response.payload, b"served\n");
     drop(client);
     gateway.wait_for_metric(limit(), "requests_in_flight", &[], 0.0);
-    // There is room again.
+    // Memory is available again.
     let _client = hpack_bomb_client(gateway.h2_address());
     gateway.wait_for_metric(limit(), "requests_in_flight", &[], 18.0);
 }
 
-/// Every stream says a head of 240,000 bytes in as many, and takes nothing of its answer.
+/// Every stream sends an uncompressed header section of 240,000 bytes and reads no response.
 fn large_headers_client(gateway: SocketAddr) -> TcpStream {
     let mut client = open_connection(gateway, 0);
     let mut list = HeaderList::default()
@@ -219,7 +219,7 @@ fn rejected_header_section_is_freed_while_its_response_waits() {
     let refused = [("code", "400"), ("cause", "header_too_large")];
     gateway.wait_for_metric(limit(), "errors_total", &refused, f64::from(2 * MAX_STREAMS));
     let growth = memory(&gateway) - idle;
-    // The heads alone are 61 MB.
+    // The header sections alone are 61 MB.
     assert!(growth < MAX_MEMORY / 2.0, "{growth} bytes over idle");
     drop(clients);
 }
@@ -270,13 +270,13 @@ fn hostile_clients_use_less_than_64_mib_and_leak_nothing() {
         .limit(Duration::from_secs(120))
         .start();
     let profile = GatewayProfile::example();
-    // Whatever is made once and kept is made now.
+    // Allocates everything that is created once and kept.
     let few: Vec<_> = client_faults_h2(&profile).into_iter().take(20).collect();
     run_all(&gateway, &upstream, &profile, &few);
     gateway.expect_metric("requests_in_flight", &[], 0.0);
     let idle = memory(&gateway);
 
-    // The allocator keeps some of what is given back, now and then more of it: what leaks is gone after each of them.
+    // The allocator keeps some freed memory, sometimes more of it; a leak is in all three measurements.
     let idle_after_each = [(); 3].map(|()| {
         peak_then_idle_memory(
             &gateway,
@@ -294,7 +294,7 @@ fn hostile_clients_use_less_than_64_mib_and_leak_nothing() {
     );
 }
 
-/// A crowd comes, while all this is played, and leaves; what is resident at rest then.
+/// Connects hostile clients while `play` runs, disconnects them, and returns the resident memory when idle.
 fn peak_then_idle_memory(gateway: &Gateway, play: impl Fn() + Send, idle: f64) -> f64 {
     let address = gateway.h2_address();
     let makers: [fn(SocketAddr) -> TcpStream; 6] = [
@@ -316,12 +316,12 @@ fn peak_then_idle_memory(gateway: &Gateway, play: impl Fn() + Send, idle: f64) -
     });
     assert!(peak - idle < MAX_MEMORY, "{} KiB at the most, {} KiB before", peak / 1024.0, idle / 1024.0);
 
-    // Others are served meanwhile, and afterwards nothing of the crowd is left.
+    // Other clients are served meanwhile, and no state of the hostile clients remains.
     gateway.h2_client().get("/rehearsal").assert_response(200, "served\n");
     drop(hostile_clients);
     gateway.wait_for_metric(limit(), "requests_in_flight", &[], 0.0);
     gateway.wait_for_metric(limit(), "connections", &[("listener", &address.to_string())], 0.0);
-    // An idle gateway gives back what nobody uses, every two seconds: what it has not given back after five is kept.
+    // An idle gateway trims its allocator every 2 s: memory that is still resident after 5 s is in use.
     let (mut idle_memory, started) = (memory(gateway), Instant::now());
     while started.elapsed() < Duration::from_secs(5) {
         idle_memory = idle_memory.min(memory(gateway));

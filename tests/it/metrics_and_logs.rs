@@ -1,4 +1,4 @@
-//! What is counted and logged: the accounts agree with what clients saw, and nothing internal reaches a client.
+//! Metrics and logs: counters match the responses that clients saw, and no internal detail reaches a client.
 
 use std::time::Duration;
 
@@ -35,7 +35,7 @@ fn counters_match_client_responses_for_every_code_under_concurrency() {
             scope.spawn(move || {
                 let mut client = gateway.client();
                 for turn in 0..paths.len() {
-                    // A different order for each, so that different faults meet.
+                    // A different order per client, so that different faults overlap.
                     let response = client.get(&paths[(turn * (2 * worker + 1) + worker) % paths.len()]);
                     if !response.connection_usable {
                         client = gateway.client();
@@ -135,7 +135,7 @@ fn control_characters_from_clients_are_escaped_in_the_log() {
     assert!(!line.to_string().contains('\u{1b}'));
 }
 
-/// Whatever the upstream says must not be in what the client gets; for garbage it is in the log.
+/// Upstream error text must not reach the client; for malformed responses the log contains it.
 #[test]
 fn upstream_detail_of_a_fault_or_5xx_never_reaches_the_client() {
     const CANARY: &str = "canary-7f3a";

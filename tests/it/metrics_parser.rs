@@ -1,10 +1,7 @@
-//! Reads Prometheus' text format, as far as tests need it.
-//!
-//! It knows nothing of which metrics exist.
+//! A parser for the Prometheus text format, as far as the tests need it.
 
 use std::collections::BTreeMap;
 
-/// One sample.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Series {
     pub name: String,
@@ -13,14 +10,14 @@ pub struct Series {
 }
 
 impl Series {
-    /// Whether it is of this metric (without the prefix) and has all these labels.
+    /// Whether the sample has this name (without prefix) and all these labels.
     pub fn matches(&self, name: &str, labels: &[(&str, &str)]) -> bool {
         self.name.strip_prefix("statusquo_") == Some(name)
             && labels.iter().all(|(label, value)| self.labels.get(*label).is_some_and(|found| found == value))
     }
 }
 
-/// Every sample of the page; panics at a line that is none.
+/// Parses every sample of the page; panics on an invalid line.
 pub fn parse_metrics(page: &str) -> Vec<Series> {
     let samples = page.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
     samples.map(|line| parse(line).unwrap_or_else(|| panic!("not a sample: {line:?}"))).collect()

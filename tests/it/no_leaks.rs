@@ -1,7 +1,7 @@
-//! Nothing that an upstream lets slip reaches a client in an error, and the operator finds it in the log.
+//! No internal detail of an upstream reaches a client in an error; the operator finds it in the log.
 //!
-//! Over the whole table of faults, whose rows hold the name of a machine in status lines, fields and bodies: here a
-//! random word stands in its place, and the upstream's own name is as random. Set `STATUSQUO_TEST_SEED` to repeat a run.
+//! Covers the whole fault table, whose rows contain a host name in status lines, header fields and bodies. Here random
+//! words replace that name and the upstream's host name. Set `STATUSQUO_TEST_SEED` to repeat a run.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -20,9 +20,9 @@ use super::upstream_faults::{run_concurrently, send_requests, upstream_fault_set
 
 /// The random words of a run.
 struct RandomSecrets {
-    /// In the place of the machine's name, and as long.
+    /// Replaces the host name, with the same length.
     secret: String,
-    /// A way to write the loopback's address that nobody would write: in hexadecimal, behind many zeros.
+    /// An unusual spelling of the loopback address: hexadecimal with many leading zeros.
     host: String,
 }
 
@@ -94,7 +94,7 @@ fn errors_leak_nothing_when_upstream_messages_are_off() {
     });
 }
 
-/// The table with the words of this run in its scripts.
+/// The fault table with the random words in its scripts.
 fn faults_with_secrets(secrets: &RandomSecrets) -> Vec<UpstreamFault> {
     assert_eq!(secrets.secret.len(), INTERNAL_HOSTNAME.len(), "lengths and chunks stay right");
     let mut faults = upstream_faults();
@@ -118,7 +118,7 @@ fn replace_bytes(bytes: &Bytes, old: &[u8], new: &[u8]) -> Bytes {
     all.into()
 }
 
-/// Every byte of it, in one text.
+/// All bytes of the response as one text.
 fn everything_in(response: &HttpResponse) -> String {
     format!(
         "{} {} {:?} {:?} {}",
@@ -130,7 +130,7 @@ fn everything_in(response: &HttpResponse) -> String {
     )
 }
 
-/// Which server it was stands in each line; what it said, where it said anything.
+/// Each log line names the server, and what it sent if it sent anything.
 fn is_logged(fault: &UpstreamFault, line: &str, secrets: &RandomSecrets) -> bool {
     let contains_secret = fault.script.iter().any(|step| match step {
         UpstreamStep::Write(bytes) => memchr::memmem::find(bytes, secrets.secret.as_bytes()).is_some(),
@@ -140,7 +140,7 @@ fn is_logged(fault: &UpstreamFault, line: &str, secrets: &RandomSecrets) -> bool
         && (!contains_secret || line.contains(&secrets.secret))
 }
 
-/// By request.
+/// Log lines by request id.
 fn log_lines<'a>(gateway: &Gateway, ids: impl Iterator<Item = &'a String> + Clone) -> HashMap<String, Value> {
     let mut lines = HashMap::new();
     while let Some(missing) = ids.clone().find(|id| !lines.contains_key(*id)) {

@@ -1,7 +1,8 @@
-//! The gateway's own time (`overhead_seconds`): what is waiting for a side is not in it, and every request is.
+//! `overhead_seconds`: every request is counted, and time spent waiting for a client or upstream is excluded.
 //!
-//! One worker, and a request that waits for what the test holds back. Once the worker has served another request, it has left
-//! the one that waits: all the time that passes from then on is waiting. No assertion depends on how long that is.
+//! The gateway has one worker, and one request waits for an event that the test controls. A further request is served
+//! only after the worker has suspended the waiting one, so all time after it is waiting time. No assertion depends on
+//! how long it is.
 
 use std::time::{Duration, Instant};
 
@@ -13,12 +14,12 @@ use super::load::limit;
 use super::response_reader::SentRequest;
 use super::scripted_upstreams::{by_request, html_upstream, ok_upstream, refusing_port, script};
 
-/// Longer than any test may take: none of these times is to end a wait here.
+/// Longer than any test: no timeout may end a wait here.
 const LONG: &str = "60s";
 const NO_HOST: &str = "The Host of the request is missing, repeated or malformed.";
 const GET: &str = "GET /up/ HTTP/1.1\r\nhost: test\r\n\r\n";
 
-/// One worker, and a route to the upstream below `/up/`.
+/// One worker, and a route to the upstream for `/up/`.
 fn alone(setup: GatewaySetup) -> GatewaySetup {
     ["timeouts.response_headers", "timeouts.deadline", "timeouts.body_idle", "client.body_timeout"]
         .into_iter()
@@ -32,7 +33,7 @@ fn received(upstream: &ScriptedUpstream, requests: usize) {
     assert!(upstream.wait_until(limit(), |seen| seen.requests().count() == requests));
 }
 
-/// Time passes while a request waits. How much of it is certainly waiting, in seconds.
+/// Serves requests while another one waits. Returns a lower bound of its waiting time, in seconds.
 fn pass_time(gateway: &Gateway) -> f64 {
     let mut client = gateway.client();
     client.get("/nowhere").assert_local_reply(404);
@@ -43,7 +44,7 @@ fn pass_time(gateway: &Gateway) -> f64 {
     left.elapsed().as_secs_f64()
 }
 
-/// How long all requests took together without their overhead, once so many are over.
+/// Duration of all requests minus their overhead, in seconds, once `requests` have ended.
 #[track_caller]
 fn waited(gateway: &Gateway, requests: f64) -> f64 {
     gateway.expect_metric("overhead_seconds_count", &[], requests);
@@ -53,7 +54,7 @@ fn waited(gateway: &Gateway, requests: f64) -> f64 {
     gateway.metric("request_duration_seconds_sum", &[]) - overhead
 }
 
-/// Those 21 and this many others are over, and of their time this much was waiting.
+/// Asserts that the 21 requests of [`pass_time`] and `others` have ended, after waiting at least `held` seconds.
 #[track_caller]
 fn expect_waited(gateway: &Gateway, others: f64, held: f64) {
     let waited = waited(gateway, 21.0 + others);
@@ -62,7 +63,7 @@ fn expect_waited(gateway: &Gateway, others: f64, held: f64) {
     gateway.expect_metrics_match_responses();
 }
 
-/// Sums of a few dozen seconds at most, as f64.
+/// Rounding error of sums of a few dozen seconds in f64.
 const ROUNDING: f64 = 1e-9;
 
 #[test]
@@ -171,7 +172,7 @@ fn overhead_excludes_the_wait_for_a_replaced_error_body() {
     let mut client = gateway.client();
     client.send(GET);
     received(&upstream, 1);
-    // The status is known when the attempt is counted.
+    // The attempt is counted once the status code is known.
     gateway.expect_metric("upstream_attempts_total", &[("result", "ok")], 1.0);
     let held = pass_time(&gateway);
     gate.open();
@@ -203,7 +204,7 @@ fn overhead_excludes_the_wait_for_the_body_of_a_denied_request() {
     client.read(SentRequest::Http11("POST")).assert_local_reply(403);
     pass_time(&gateway);
     client.send("rest");
-    // The gateway gives up on the rest after a time of its own: how much of it was waited for is not certain.
+    // The gateway discards the rest of the body with its own timeout, so the waiting time has no known lower bound.
     let waited = waited(&gateway, 22.0);
     assert!(waited > ROUNDING, "{waited}");
 }
@@ -240,7 +241,7 @@ fn overhead_excludes_the_wait_for_http2_upstreams_on_http2() {
         let (opened, seen) = (opened.clone(), seen.clone());
         async move {
             seen.open();
-            // The only worker of this upstream may block: there is nothing else for it to do.
+            // The only worker of this upstream may block: it has no other work.
             assert!(opened.wait_timeout(limit()));
             respond.send_response(http::Response::new(()), true).unwrap();
         }

@@ -1,5 +1,5 @@
-//! More than there is room for: at an upstream, in its queue, in the listeners, in the process. Whoever is refused reads a
-//! documented 503 that says when to return, and no upstream sees anything of it.
+//! Overload of an upstream, its queue, the listeners and the process: rejected requests get a documented 503 with
+//! Retry-After and never reach an upstream.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use super::load::limit;
 use super::response_reader::{HttpResponse, ResponseEnd, SentRequest};
 use super::scripted_upstreams::{by_request, ok_upstream};
 
-/// Waits for the gate under `/held`, answers everything else at once with its path.
+/// Waits for the gate under `/held`; responds to all other requests immediately with their path.
 fn upstream_behind_gate(gate: &Gate) -> ScriptedUpstream {
     let gate = gate.clone();
     by_request(move |request| {
@@ -28,14 +28,14 @@ fn with_concurrency(upstream: &ScriptedUpstream, concurrency: &str) -> GatewaySe
     Gateway::with_upstream(upstream).set("upstream.concurrency", &format!("{{ {concurrency} }}"))
 }
 
-/// Asks and does not wait for the answer.
+/// Sends a request without reading the response.
 fn send_get(gateway: &Gateway, path: &str) -> Client {
     let mut client = gateway.client();
     client.send(format!("GET {path} HTTP/1.1\r\nhost: test\r\n\r\n"));
     client
 }
 
-/// Asks and waits until the request stands in line as number `queue_length`.
+/// Sends a request and waits until the queue has `queue_length` requests.
 fn send_queued_get(gateway: &Gateway, path: &str, queue_length: u32) -> Client {
     let client = send_get(gateway, path);
     gateway.expect_metric("requests_queued", &[("upstream", "main")], f64::from(queue_length));
@@ -173,7 +173,7 @@ fn permit_is_released_however_the_request_ends() {
         }
     };
     let upstream = by_request(chosen);
-    // One at a time; a permit that is lost makes everybody after it wait for nothing.
+    // One permit: if it leaked, all later requests would time out.
     let gateway = with_concurrency(&upstream, "max: 1, queue: 1, queue_timeout: 3s")
         .set("timeouts.response_headers", "300ms")
         .limit(Duration::from_secs(30))
@@ -211,7 +211,7 @@ fn permit_is_released_after_a_refused_connection() {
     let gateway = setup.set("upstream.concurrency", "{ max: 1, queue: 0 }").start();
     let mut client = gateway.client();
     for _ in 0..3 {
-        // Given back before the answer leaves: the upstream has no part in it.
+        // The permit is released before the local reply is sent: the upstream is not involved.
         client.get("/").assert_local_reply(504);
     }
     gateway.expect_metric("shed_total", &[], 0.0);
@@ -238,7 +238,7 @@ fn retry_after_is_computed_from_queue_length_and_request_duration() {
     let mut second = send_queued_get(&gateway, "/second", 1);
     let refused = gateway.client().get("/third");
     refused.assert_local_reply(503);
-    // One waits, one turn more, and a turn takes 1.2 s, or as long as this client has seen.
+    // One request waits and one more would follow; a request takes 1.2 s, or as long as this client has measured.
     let advice: u64 = refused.header("retry-after").unwrap().parse().unwrap();
     assert!((3..=(took * 2).as_secs() + 1).contains(&advice), "{took:?} {refused:#?}");
     gate.open();
@@ -298,7 +298,7 @@ fn rejected_connections_use_no_slot_and_freed_slots_are_reused() {
     first.get("/").assert_response(200, "fine");
     let mut second = gateway.client();
     second.get("/").assert_response(200, "fine");
-    // Kept open, so that they would still be counted if they were.
+    // Kept open, so that they would still be counted if rejected connections took a slot.
     let refused: Vec<_> = (0..4)
         .map(|_| {
             let mut client = gateway.client();
@@ -332,14 +332,14 @@ fn connection_flood_gets_documented_responses_with_few_descriptors() {
         for client in &mut clients {
             client.send("GET / HTTP/1.1\r\nhost: test\r\n\r\n");
         }
-        // Everyone reads at the same time, as clients do: whoever was answered leaves.
+        // All clients read concurrently; those with a response disconnect.
         let responses: Vec<(HttpResponse, Client)> = std::thread::scope(|scope| {
             let readers: Vec<_> = clients
                 .into_iter()
                 .map(|mut client| {
                     scope.spawn(move || {
                         let response = read_response(&mut client);
-                        // Those that are served stay, and hold their places.
+                        // Served clients stay connected and keep their slots.
                         (response.status == 200).then_some((response, client))
                     })
                 })
@@ -399,7 +399,7 @@ fn queue_advances_while_the_rest_of_an_upload_is_drained() {
         let mut first = gateway.client();
         first.send("POST / HTTP/1.1\r\nhost: test\r\ncontent-length: 500\r\n\r\n");
         first.read(SentRequest::Http11("POST"));
-        // The rest is waited for, twice as long as the line is, and meanwhile the upstream is free.
+        // The rest of the upload is drained for up to twice the queue timeout; the upstream is free meanwhile.
         assert_ne!(gateway.client().get("/").status, 503, "{response}");
         first.send("x".repeat(500));
     }

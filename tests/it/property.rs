@@ -1,10 +1,10 @@
-//! What holds for any bytes, shown with very many: seeded cases on real sockets, from the upstream's side and from the
-//! client's; one request read by many readers; and faults for minutes on end.
+//! Property tests: seeded random cases on real sockets, from the upstream's and the client's side; request smuggling,
+//! checked with several readers; and a soak test with continuous faults.
 //!
-//! Reading order: [`random`] (numbers from a seed), [`request_reader`] (the strict reading of a request, which stands for
-//! every upstream), [`lenient_readers`] (two readings that forgive), [`strict_upstream`] (an upstream that reads strictly and plays bytes),
-//! [`generators`] (what is sent), [`observed`] (what clients counted), [`upstream_bytes`] and [`client_bytes`] (one case, judged).
-//! The tests are in [`contract`], [`smuggling`] and [`soak`].
+//! Reading order: [`random`] (seeded random numbers), [`request_reader`] (a strict request parser that stands for every
+//! upstream), [`lenient_readers`] (two lenient request parsers), [`strict_upstream`] (an upstream that reads strictly
+//! and replays bytes), [`generators`] (inputs), [`observed`] (client-side counts), [`upstream_bytes`] and
+//! [`client_bytes`] (execution and checks of one case). The tests are in [`contract`], [`smuggling`] and [`soak`].
 
 mod client_bytes;
 mod generators;

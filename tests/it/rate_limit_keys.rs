@@ -1,7 +1,7 @@
-//! What rate limits count by, whom they spare, and what they say: parts of requests, bodies read ahead, credentials,
-//! resets, and the other form of the fields.
+//! Rate-limit keys and exemptions: parts of requests, buffered bodies, credentials, count resets, and both forms of the
+//! RateLimit fields.
 //!
-//! Periods are hours, so that nothing flows back while a test runs.
+//! Periods are hours, so that no quota is replenished during a test.
 
 use std::thread;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use super::rate_limits::window_around_now;
 use super::response_reader::SentRequest;
 use super::scripted_upstreams::{by_request, ok_upstream, script, scripts, static_response};
 
-/// One route, `/v1/{team}/x` and everything else, with this rule.
+/// A route `/v1/{team}/x` and a fallback route with this rule.
 fn with_rule(setup: GatewaySetup, rule: &str) -> GatewaySetup {
     setup
         .set("rate_limits", &format!("{{ a: {{ {rule} }} }}"))
@@ -63,7 +63,7 @@ fn body_key_separates_clients_and_the_body_is_forwarded_complete() {
         (JSON_CONTENT_TYPE, r#"{"x":1,"email":"bob@example.COM"}"#, 429),
         ("content-type: application/vnd.x+json\r\n", r#"{"email":"bob@example.com"}"#, 429),
         (JSON_CONTENT_TYPE, r#"{"email":"eve@example.com"}"#, 200),
-        // Whatever cannot be read is the client itself.
+        // An unreadable key falls back to the client.
         (JSON_CONTENT_TYPE, r#"{"email":"a","email":"b"}"#, 200),
         (JSON_CONTENT_TYPE, r#"{"email":"#, 429),
         ("", r#"{"email":"new"}"#, 429),
@@ -76,13 +76,13 @@ fn body_key_separates_clients_and_the_body_is_forwarded_complete() {
     let bodies: Vec<Vec<u8>> = upstream.recording().requests().map(|request| request.body.to_vec()).collect();
     assert_eq!(bodies.len(), 3);
     assert_eq!(bodies[0], br#"{"email":"Bob@Example.com"}"#);
-    // In pieces, chunked, and on HTTP/2.
+    // In several writes, chunked, and on HTTP/2.
     let mut client = gateway.client();
     client.send("POST / HTTP/1.1\r\nhost: test\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n");
     for piece in ["a\r\n{\"email\":\"\r\n", "4\r\neve@\r\n", "c\r\nexample.com\"\r\n", "1\r\n}\r\n0\r\n\r\n"]
     {
         client.send(piece);
-        thread::sleep(Duration::from_millis(30)); // so that each is read by itself
+        thread::sleep(Duration::from_millis(30)); // so that the gateway reads each write separately
     }
     client.read(SentRequest::Http11("POST")).assert_local_reply(429);
     gateway.expect_metrics_match_responses();
@@ -111,7 +111,7 @@ fn http2_body_is_buffered_for_a_body_key() {
 
 #[test]
 fn long_body_is_streamed_and_retried_as_usual() {
-    // The first connection is closed before any answer; POST with an id is not repeated, PUT is.
+    // The first connection closes before any response; POST with a rate-limit key is not retried, PUT is.
     let upstream = scripts([
         vec![UpstreamStep::ReadRequestHead, UpstreamStep::ReadBody, UpstreamStep::Close],
         vec![
@@ -140,7 +140,7 @@ fn long_body_is_streamed_and_retried_as_usual() {
         body.len()
     );
     client.exchange(SentRequest::Http11("PUT"), chunks).assert_response(200, &body);
-    // More than the route takes is refused while it is read.
+    // A body above the route's limit is rejected while it is buffered.
     let gateway = with_rule(Gateway::with_upstream(&upstream), "key: [\"body:email\"], allow: 9 per 1h")
         .set("client.max_body", "1KiB")
         .start();
@@ -204,7 +204,7 @@ fn body_timeout_and_deadline_apply_to_a_body_buffered_for_a_key() {
     assert!(response.text().contains(r#""request_sent":"none""#), "{response:#?}");
     assert!(began.elapsed() >= Duration::from_millis(300));
     assert_eq!(upstream.request_count(), 0);
-    // The time that it takes to send is not the upstream's.
+    // The deadline does not include the time to receive the body.
     let gateway = with_rule(Gateway::with_upstream(&upstream), "key: [\"body:email\"], allow: 9 per 1h")
         .set("timeouts.deadline", "400ms")
         .set("timeouts.response_headers", "300ms")
@@ -213,7 +213,7 @@ fn body_timeout_and_deadline_apply_to_a_body_buffered_for_a_key() {
     let mut client = gateway.client();
     client.send(format!("POST / HTTP/1.1\r\nhost: test\r\n{JSON_CONTENT_TYPE}content-length: 13\r\n\r\n"));
     for octet in r#"{"email":"a"}"#.split_inclusive('"') {
-        thread::sleep(millis(150)); // slower than the total, which stands still meanwhile
+        thread::sleep(millis(150)); // longer than the deadline in total, which pauses meanwhile
         client.send(octet);
     }
     client.read(SentRequest::Http11("POST")).assert_response(200, "must not be asked");
@@ -353,7 +353,7 @@ fn simulate_denies_the_requests_that_the_live_run_denied() {
     let mut client = gateway.client();
     let mut denied = Vec::new();
     for turn in 0..60 {
-        // Lines are told apart by the millisecond; what comes within one may be replayed in another order.
+        // The replay orders log lines by millisecond; lines of the same millisecond may be swapped.
         thread::sleep(Duration::from_millis(3));
         let address = format!("192.0.2.{}", turn % 5);
         let path = ["/v1/a/x", "/v1/b/x", "/v1/good/x", "/other"][turn % 4];
@@ -386,7 +386,7 @@ fn simulate_denies_the_requests_that_the_live_run_denied() {
         .collect();
     assert_eq!(simulated, denied);
     assert_eq!((all.len() - denied.len()) as f64, shadow_denied);
-    // The same in the form of other servers, for people.
+    // The same in the log format of other servers.
     let lines: String = (0..4)
         .map(|second| {
             format!("192.0.2.9 - - [22/Nov/2026:10:00:0{second} +0000] \"GET /v1/a/x HTTP/1.1\" 200 4\n")

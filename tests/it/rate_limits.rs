@@ -1,6 +1,6 @@
-//! Rate limits as clients see them: the refusal to the byte, the fields on everything, and counters that agree.
+//! Rate limits from a client's point of view: the exact denial, the RateLimit header fields and matching counters.
 //!
-//! Periods are hours, so that nothing flows back while a test runs.
+//! Periods are hours, so that no quota is replenished during a test.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -21,15 +21,15 @@ fn with_rules(setup: GatewaySetup, rules: &str, names: &str) -> GatewaySetup {
     setup.set("rate_limits", rules).route(&format!("{LIMITED_ROUTE}{names}"))
 }
 
-/// A period of about an hour in whose window now is somewhere in the middle, so that none ends while a test runs; in
-/// seconds, and how many are left.
+/// A window length of about one hour that puts the current time near its middle, so that no window ends during a test.
+/// Returns the length and the remaining time, in seconds.
 pub fn window_around_now() -> (u64, u64) {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
     let period = (3_600..).find(|period| (period / 4..period * 3 / 4).contains(&(now % period))).unwrap();
     (period, period - now % period)
 }
 
-/// Limit, remaining, and seconds until the reset, as the fields say them.
+/// Limit, remaining and seconds until the reset, from the header fields.
 #[track_caller]
 fn rate_limit_headers(response: &HttpResponse) -> Option<(u64, u64, u64)> {
     let number = |name: &str| response.header(name).map(|value| value.parse::<u64>().unwrap());
@@ -44,7 +44,7 @@ fn rate_limit_headers(response: &HttpResponse) -> Option<(u64, u64, u64)> {
     }
 }
 
-/// The fields say this, with a reset in at most (and nearly) so many seconds.
+/// Asserts the header fields, with a reset in at most (and nearly) this number of seconds.
 #[track_caller]
 fn assert_rate_limit_headers(response: &HttpResponse, limit: u64, remaining: u64, reset: u64) {
     let Some((sent_limit, sent_remaining, sent_reset)) = rate_limit_headers(response) else {
@@ -101,7 +101,7 @@ fn request_over_the_burst_gets_the_documented_429() {
         connection_usable: true,
     };
     assert_eq!(response, expected);
-    // The same connection, and a body that nobody reads does not cost it.
+    // The connection stays open, even with an unread request body.
     client.request("POST", "/", "", "a body").assert_local_reply(429);
     let head = client.request("HEAD", "/", "", "");
     check_local_reply(&head, SentRequest::Http11("HEAD"), 429, "");
@@ -162,7 +162,7 @@ fn limited_route_sets_rate_limit_headers_on_every_response() {
         assert_rate_limit_headers(&response, 50, 50 - number, 72 * number);
         assert_eq!(response.header("x-ratelimit-own"), None, "{path}");
     }
-    // Without a rule the upstream's pass, and without a route there is nothing to tell.
+    // Without a rule the upstream's fields are forwarded; without a route there are none.
     let response = client.get("/free");
     assert_eq!((response.status, response.header("x-ratelimit-own")), (504, Some("7")), "{response:#?}");
     assert_eq!(rate_limit_headers(&client.get("/no/route")), None);
@@ -183,24 +183,24 @@ fn tightest_rule_is_reported_and_a_denial_consumes_nothing() {
     let gateway = with_rules(Gateway::with_upstream(&upstream), rules, "[wide, narrow, narrower]").start();
     let mut client = gateway.client();
     assert_rate_limit_headers(&client.request("GET", "/", "x-tenant: a\r\n", ""), 1, 0, 900);
-    // The tenant is refused; nothing is taken from the others.
+    // The tenant is denied; the other rules are not charged.
     for _ in 0..5 {
         let denied = client.request("GET", "/", "x-tenant: a\r\n", "");
         denied.assert_local_reply(429);
         assert_rate_limit_headers(&denied, 1, 0, 900);
         assert_retry_after(&denied, 900);
     }
-    // Both narrow rules have nothing left: the one that takes longer to fill is told.
+    // Both tenant rules are used up: the one with the later reset is reported.
     assert_rate_limit_headers(&client.request("GET", "/", "x-tenant: b\r\n", ""), 2, 0, 3600);
     let denied = client.request("GET", "/", "x-tenant: c\r\n", "");
     denied.assert_local_reply(429);
     assert_retry_after(&denied, 1800);
-    // Two rules refuse: the longer wait is told, and the rule that asks for it is in the log.
+    // Two rules deny: the longer wait is reported, and the log names its rule.
     let denied = client.request("GET", "/", "x-tenant: a\r\n", "");
     assert_retry_after(&denied, 1800);
     let id = denied.header("x-request-id").unwrap().to_owned();
     assert_eq!(gateway.log_line(|line| line["request_id"] == id)["rule"], "narrow");
-    // c was refused by another rule only, so it still has its one.
+    // Tenant c was denied by another rule only, so its own quota is unchanged.
     client.request("POST", "/", "x-tenant: c\r\n", "").assert_response(200, "fine");
     for (rule, decision, count) in [
         ("wide", "allowed", 3.0),
@@ -381,7 +381,7 @@ fn concurrent_clients_are_allowed_exactly_the_quota() {
         gateway.expect_metric("rate_limit_decisions_total", &labels, count);
     }
     gateway.expect_metric("errors_total", &[("code", "429"), ("cause", "rate_limited")], 220.0);
-    // A refusal has given nothing away and taken nothing.
+    // A denial neither refunds nor consumes quota.
     assert_rate_limit_headers(&gateway.client().get("/"), 100, 0, 3600);
 }
 
@@ -423,7 +423,7 @@ fn http2_requests_are_limited_and_the_connection_is_kept() {
     let first = client.get("/");
     first.assert_response(200, "fine");
     assert_rate_limit_headers(&first, 2, 1, 900);
-    // The client is the same on the other listener.
+    // The client address is the same on the other listener.
     assert_rate_limit_headers(&gateway.client().get("/"), 2, 0, 1800);
     for _ in 0..3 {
         let denied = client.request("POST", "/", &[], Bytes::from_static(b"a body"));
@@ -485,7 +485,7 @@ fn sliding_window_and_cost_are_enforced() {
     assert_rate_limit_headers(&client.request("POST", "/", "", ""), 10, 1, left);
     let denied = client.request("PUT", "/", "", "");
     denied.assert_local_reply(429);
-    // In the next window, as soon as only seven of the nine count.
+    // In the next window, once only 7 of the 9 requests count.
     assert_retry_after(&denied, left + period * 2 / 9 + 1);
 }
 
@@ -522,7 +522,7 @@ fn denied_request_is_allowed_after_retry_after() {
     denied.assert_local_reply(429);
     let wait: u64 = denied.header("retry-after").unwrap().parse().unwrap();
     assert!(wait >= 1 && u128::from(wait) <= period.as_millis().div_ceil(1000), "{wait} s");
-    std::thread::sleep(std::time::Duration::from_secs(wait)); // the wait that was told is what is tested
+    std::thread::sleep(std::time::Duration::from_secs(wait)); // the reported wait is under test
     client.get("/").assert_response(200, "fine");
 }
 

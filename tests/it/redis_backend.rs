@@ -1,7 +1,7 @@
-//! Rate limits that count in a real Redis: several gateways together, every way to reach one, and what a reload and the
-//! commands make of it. What happens while Redis ails is in `redis_failures.rs`.
+//! Rate limits in a real Redis: several gateways, all ways to connect, reload and commands. `redis_failures.rs` covers
+//! Redis failures.
 //!
-//! Periods are hours, so that nothing flows back while a test runs.
+//! Periods are hours, so that no quota is replenished during a test.
 
 use std::sync::Barrier;
 use std::thread;
@@ -16,9 +16,9 @@ use super::rate_limits::window_around_now;
 use super::redis_server::{self, RedisServer, free_port};
 use super::scripted_upstreams::{by_request, ok_upstream};
 
-/// Enough for a busy machine; the tests of the time limit have their own.
+/// Enough for a busy machine; other tests cover the timeout.
 const LONG_TIMEOUT: &str = "timeout: 2s";
-/// Between two looks at a server: each is a connection, and its port is not free again for a minute.
+/// Interval between two connections to a server: a closed port is blocked for a minute.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 const SECRET: &str = "secret: sixteen-or-more-letters";
 
@@ -58,7 +58,7 @@ fn two_gateways_share_one_quota_and_report_it() {
     one.expect_metric("rate_limit_decisions_total", &decided("allowed"), 2.0);
     two.expect_metric("rate_limit_decisions_total", &decided("denied"), 2.0);
     one.expect_metric("rate_limit_store_errors_total", &[("store", "shared")], 0.0);
-    // The second refusal was known already and cost the store nothing.
+    // The second denial came from the deny cache, without a Redis call.
     two.expect_metric("rate_limit_store_duration_seconds_count", &[("store", "shared")], 2.0);
     one.expect_metrics_match_responses();
     two.expect_metrics_match_responses();
@@ -124,7 +124,7 @@ fn several_rules_are_charged_atomically_across_backends() {
         ("a", "x", 200, "0"),
         ("a", "x", 429, "0"),
         ("a", "y", 429, "0"),
-        // The refusals took nothing from the others.
+        // The denials consumed no quota of the others.
         ("b", "x", 200, "0"),
         ("c", "x", 429, "0"),
         ("c", "y", 200, "1"),
@@ -154,7 +154,7 @@ fn redis_keys_hold_no_client_data_and_expire() {
         let lasts: i64 = redis.command(&["PTTL", key]).parse().unwrap();
         assert!((3_500_000..7_300_000).contains(&lasts), "{lasts}");
     }
-    // Another secret hides the same client behind another key.
+    // Another secret hashes the same client to another key.
     let store_options = "prefix: \"mine:\", timeout: 2s";
     let other = with_redis_rule(&upstream, &redis.url(), store_options, rule).set(
         "stores",
@@ -206,7 +206,7 @@ fn reset_on_status_resets_the_count_for_all_gateways() {
 fn cluster_commands_go_to_the_node_that_owns_the_key() {
     let upstream = ok_upstream("fine");
     let nodes = redis_server::cluster();
-    // One node is named; the others are found.
+    // One node is configured; the others are discovered.
     let url = nodes[0].url().replace("redis://", "redis+cluster://");
     let gateway = Gateway::with_upstream(&upstream)
         .limit(Duration::from_secs(60))
@@ -228,7 +228,7 @@ fn cluster_commands_go_to_the_node_that_owns_the_key() {
         ("a", "x", 429),
         ("a", "x", 429),
         ("a", "y", 429),
-        // What the refused had taken from the other rule, on another node, was given back.
+        // The quota consumed from the other rule, on another node, was refunded.
         ("b", "x", 200),
         ("b", "x", 429),
         ("b", "y", 200),
@@ -278,7 +278,7 @@ fn sentinel_failover_is_followed() {
     assert_eq!(master.keys().len(), 1);
     gateway.expect_metric("rate_limit_store_errors_total", &[], 0.0);
     master.kill();
-    // Every request is answered meanwhile, and then the replica, which has become the master, is asked.
+    // Every request gets a response meanwhile; then the promoted replica is used.
     let deadline = std::time::Instant::now() + 2 * limit();
     let backend_calls = || gateway.metric("rate_limit_store_duration_seconds_count", &[]);
     let errors = || gateway.metric("rate_limit_store_errors_total", &[]);
@@ -310,7 +310,7 @@ fn tls_and_acl_user_work_and_the_password_is_never_logged() {
     let arguments = [&words[..], &files[..], &store_options[..]].concat();
     let plaintext_url = format!("redis://127.0.0.1:{plain}");
     let redis = RedisServer::launch("redis-server", port, &arguments, &plaintext_url, TestFolder::new());
-    // What docs/rate-limits.md says a user needs.
+    // The ACL user of docs/rate-limits.md.
     redis.command(&[
         "ACL",
         "SETUSER",
@@ -333,7 +333,7 @@ fn tls_and_acl_user_work_and_the_password_is_never_logged() {
     gateway.expect_metric("rate_limit_store_errors_total", &[], 0.0);
     gateway.expect_metric("rate_limit_store_duration_seconds_count", &[], 3.0);
 
-    // Neither a wrong password nor a stranger's certificate stops the gateway, and the log says why.
+    // Neither a wrong password nor an untrusted certificate stops the gateway; the log has the reason.
     let wrong_password_url = url.replace("p%40ss", "p%40sz");
     let other = folder.write("other.pem", &Authority::new().pem());
     let strange = trusted.replace("ca.pem", other.file_name().unwrap().to_str().unwrap());
@@ -373,7 +373,7 @@ fn reload_keeps_unchanged_stores_and_replaces_changed_ones() {
     assert_eq!(gateway.reload(setup(&other, LONG_TIMEOUT)), "applied");
     assert_eq!(statuses(&gateway, 3), [200, 200, 429]);
     assert_eq!(other.keys().len(), 1);
-    // Another limit of time is another store, but the counts are where they were.
+    // A different timeout makes a new store, but the counts are in Redis.
     assert_eq!(gateway.reload(setup(&other, "timeout: 3s")), "applied");
     assert_eq!(statuses(&gateway, 1), [429]);
     let changed = Gateway::with_upstream(&upstream)

@@ -1,7 +1,7 @@
-//! Memory and Redis decide alike: the same requests at the same moments, step by step.
+//! The memory and Redis backends make equal decisions for the same requests at the same times.
 //!
-//! Twice: in real time, with the script as it runs in production, where memory is told the moment that the store's clock
-//! said; and over months, with a clock of the test's own in the script's place.
+//! Two runs: in real time with the production script, where memory uses the time that Redis returned; and over
+//! simulated months, with the test's clock in the script.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -24,7 +24,7 @@ impl RandomNumbers {
     }
 }
 
-/// A rule, counted in memory beside the store.
+/// A rule, counted in memory and in Redis.
 struct TestRule {
     name: String,
     quota: Quota,
@@ -66,7 +66,7 @@ impl TestRule {
     }
 }
 
-/// What memory says of all of these: taken from each or from none.
+/// The in-memory decision of all rules: charged together or not at all.
 fn decide_in_memory(rules: &[&TestRule], key: u128, now: Timestamp) -> Vec<QuotaDecision> {
     let key = Key::from_bits(key);
     let looked: Vec<QuotaDecision> =
@@ -128,7 +128,7 @@ fn memory_and_redis_agree_in_real_time() {
             } else {
                 refused += 1
             }
-            // A bucket that is given back to keeps what flowed meanwhile: not compared, but see below.
+            // A refunded bucket keeps what was replenished meanwhile: not compared here, but in another test.
             if passed && random.below(5) == 0 && chosen.iter().all(|rule| rule.algorithm != Algorithm::Gcra) {
                 link.run_script(&digest, "agree:", ScriptOperation::Refund(at), &asks).await.unwrap();
                 for rule in &chosen {
@@ -141,14 +141,14 @@ fn memory_and_redis_agree_in_real_time() {
         }
         assert!(admitted > 500 && refused > 500, "{admitted} admitted, {refused} refused");
     });
-    // Whatever was counted goes by itself.
+    // All keys expire.
     for key in server.keys() {
         let lasts: i64 = server.command(&["PTTL", &key]).parse().unwrap();
         assert!(lasts == -2 || (0..=7_202_000).contains(&lasts), "{key}: {lasts}");
     }
 }
 
-/// The script with the test's clock, and without forgetting, which has a clock of its own.
+/// The script with the test's clock and without expiry, which uses the Redis clock.
 fn script_with_other_clock() -> String {
     let clock = "redis.call('TIME')";
     let lasting = ", 'PX', milliseconds)";
@@ -175,7 +175,7 @@ fn memory_and_redis_agree_over_months_and_across_clock_changes() {
         };
         let maximum = micros.min(if random.below(3) == 0 { 4_000_000_000 } else { 30 });
         let allowed = 1 + random.below(maximum) as u32;
-        // A bucket of at most 100 days: above that the script's numbers round.
+        // A bucket of at most 100 days: above that the numbers of the script are rounded.
         let longest = (100 * 86_400_000_000 / (micros / u64::from(allowed) + 1)).clamp(1, 4_000_000_000);
         let burst = 1 + random.below(longest.min(u64::from(allowed) * 2)) as u32;
         let cost = if random.below(3) == 0 { allowed / 3 } else { 1 };
@@ -207,7 +207,7 @@ fn memory_and_redis_agree_over_months_and_across_clock_changes() {
             }
             let wait = taken.decisions[0].retry_after();
             now = match (random.below(12), wait) {
-                // When it was told to come back, and a moment before.
+                // At the reported retry time, and just before it.
                 (0..=2, Some(wait)) => now + wait + Duration::from_micros(1),
                 (3, Some(wait)) => now + wait.saturating_sub(Duration::from_micros(1)),
                 (4, _) => now - Duration::from_micros(random.below(900_000)),
@@ -245,7 +245,7 @@ fn bucket_refund_never_exceeds_what_was_taken() {
         let replenished = owed(&third) + (third.taken_at.since_origin() - second.taken_at.since_origin());
         assert!(replenished >= owed(&second), "{first:?} {second:?} {third:?}");
         assert!(owed(&third) < owed(&second) + Duration::from_secs(20), "{second:?} {third:?}");
-        // Of what is long gone nothing is given back.
+        // Expired usage is not refunded.
         link.run_script(&digest, "back:", ScriptOperation::Refund(Timestamp::default()), &asks)
             .await
             .unwrap();

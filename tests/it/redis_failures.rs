@@ -1,7 +1,7 @@
-//! Redis ails: it is not there, lost, stopped, slow, restarted, emptied, or talks nonsense. By policy no request fails,
-//! none waits for long, the metrics tell, and everything recovers by itself.
+//! Redis failures: missing, lost, paused, slow, restarted, emptied, or invalid replies. With the local fallback no
+//! request fails, none waits long, the metrics show the failure, and recovery is automatic.
 //!
-//! `make chaos` plays the same for longer (`CHAOS_SECONDS` for each fault) and prints the table.
+//! `make chaos` runs the same faults for longer (`CHAOS_SECONDS` each) and prints the table.
 
 use std::fmt::Write as _;
 use std::sync::Mutex;
@@ -33,7 +33,7 @@ fn statuses(gateway: &Gateway, number: usize) -> Vec<u16> {
     (0..number).map(|_| client.get("/").status).collect()
 }
 
-/// Waits until a question to the store has had its answer again.
+/// Waits until a Redis call succeeds again.
 #[track_caller]
 fn wait_for_redis(gateway: &Gateway, path: &str) {
     let deadline = Instant::now() + limit();
@@ -49,7 +49,7 @@ fn wait_for_redis(gateway: &Gateway, path: &str) {
             return;
         }
         assert!(Instant::now() < deadline, "it does not recover; the gateway says:\n{}", gateway.log_text());
-        // Each look is a connection, and its port is not free again for a minute.
+        // Each poll is a connection, whose port is blocked for a minute.
         thread::sleep(Duration::from_millis(20));
     }
 }
@@ -132,7 +132,7 @@ fn denied_client_stays_denied_while_redis_is_unavailable() {
     assert_eq!([ask("a"), ask("a")], [200, 429]);
     redis.kill();
     assert_eq!([ask("b"), ask("a"), ask("b"), ask("a"), ask("a")], [200, 429, 200, 429, 429]);
-    // And a short wait does end.
+    // A short wait ends as well.
     let mut redis = RedisServer::start();
     let period = millis(2000);
     let rule = format!("allow: 1 per {}ms", period.as_millis());
@@ -161,7 +161,7 @@ fn stalled_redis_costs_one_timeout_then_nothing() {
         client.get("/").assert_response(200, "fine");
         assert!(began.elapsed() >= Duration::from_millis(300), "{number}: {:?}", began.elapsed());
     }
-    // Five in a row are no accident.
+    // Five consecutive errors cannot be accidental.
     let kind = |kind| [("store", "shared"), ("kind", kind)];
     gateway.expect_metric("rate_limit_store_errors_total", &kind("timeout"), 5.0);
     for _ in 0..100 {
@@ -181,7 +181,7 @@ fn lost_cluster_node_fails_no_request_and_is_reconnected() {
     let url = nodes[0].url().replace("redis://", "redis+cluster://");
     let rule = "key: [\"header:x-id\"], allow: 5 per 1h";
     let gateway = with_redis_rule(&upstream, &url, "timeout: 100ms", rule).start();
-    // Of these clients some are at home on each node.
+    // Some of these clients belong to each node.
     let round = |name: &str| {
         let mut client = gateway.client();
         let mut ask = |number| client.request("GET", "/", &format!("x-id: {name}{number}\r\n"), "").status;
@@ -248,7 +248,7 @@ fn invalid_redis_reply_is_only_a_store_error() {
     gateway.expect_metrics_match_responses();
 }
 
-/// What is done to Redis, and what undoes it.
+/// A Redis failure and its recovery.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum RedisFault {
     None,
@@ -278,7 +278,7 @@ const FAULTS: [(&str, RedisFault, &[&str]); 11] = [
     ("answers errors", RedisFault::Relayed(RelayBehavior::Reply(b"-ERR no\r\n")), &["refused"]),
 ];
 
-/// What clients saw of one fault, by the policy's path.
+/// What clients saw during one fault, on the route of one policy.
 #[derive(Default)]
 struct LoadResult {
     statuses: std::collections::BTreeMap<(&'static str, u16), u64>,
@@ -373,10 +373,10 @@ fn requests_neither_fail_nor_wait_while_redis_fails_under_load() {
         }
         let kind = |kind: &&str| counted[kinds.iter().position(|candidate| candidate == kind).unwrap()];
         let received: f64 = expected.iter().map(kind).sum();
-        // Twenty milliseconds can pass on a machine that is busy with other tests.
+        // A call may take 20 ms on a machine that is busy with other tests.
         assert!(!expected.is_empty() || errors <= 0.02 * times.len() as f64, "{name}\n{table}");
         assert!(expected.is_empty() || received > 0.0, "{name}\n{table}");
-        // A hang would be seconds: what is more than 20 ms here is a busy machine.
+        // A hang would take seconds; more than 20 ms is a busy machine.
         assert!(at(1.0) < 5_000.0, "{name}\n{table}");
     }
     if seconds.is_some() {
@@ -452,7 +452,7 @@ fn send_load(gateway: &Gateway, first: usize, stop: &AtomicBool, results: &Mutex
     }
 }
 
-/// For so long; afterwards everything is as before, but what was counted.
+/// Injects a fault for this time, then restores everything but the counts.
 fn inject_fault(redis: &mut RedisServer, relay: &RedisRelay, fault: RedisFault, duration: Duration) {
     let until = Instant::now() + duration;
     let repeat = |redis: &RedisServer, words: &[&str]| {

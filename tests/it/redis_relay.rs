@@ -1,6 +1,6 @@
-//! A relay before a Redis, for what a healthy server does not do: slowness, silence, lost connections and nonsense.
+//! A relay in front of Redis that simulates latency, stalls, lost connections and invalid replies.
 //!
-//! It knows no protocol: it passes bytes on, late, or answers others in their place.
+//! Protocol-independent: it forwards bytes, possibly late, or replies with fixed bytes.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -8,22 +8,21 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-/// What becomes of what is asked.
+/// What the relay does.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum RelayBehavior {
-    /// It passes, and so do the answers.
+    /// Forwards both directions.
     Forward,
-    /// Answers come so much later.
+    /// Delays replies.
     Delay(Duration),
-    /// Nothing is answered.
+    /// Sends no replies.
     Silent,
-    /// These bytes are the answer to whatever is asked.
+    /// Replies with these bytes to every command.
     Reply(&'static [u8]),
-    /// The connection ends.
+    /// Closes the connection.
     Close,
 }
 
-/// A running relay.
 pub struct RedisRelay {
     address: SocketAddr,
     shared: Arc<RelayState>,
@@ -56,7 +55,7 @@ impl RedisRelay {
         format!("redis://{}", self.address)
     }
 
-    /// From now on.
+    /// Sets the behaviour from now on.
     pub fn set(&self, behavior: RelayBehavior) {
         *self.shared.behavior.lock().unwrap() = behavior;
         if behavior == RelayBehavior::Close {

@@ -1,7 +1,6 @@
-//! A real redis-server, from Debian's package, on a port of its own: started, killed, stopped in its tracks and asked.
+//! A real redis-server from Debian's package on its own port: start, kill, pause and commands.
 //!
-//! It knows nothing of the gateway. Dropping a [`RedisServer`] ends its process. Where there is no redis-server the tests fail
-//! and say what installs it: what was not tested has not passed.
+//! Dropping a [`RedisServer`] ends its process. Without redis-server the tests fail and name the package to install.
 
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
@@ -10,25 +9,25 @@ use std::time::{Duration, Instant};
 use super::gateway::TestFolder;
 use super::load::{limit, millis};
 
-/// A running server, or one that was killed and can be started again.
+/// A running server, or a killed one that can be restarted.
 pub struct RedisServer {
     child: Option<Child>,
     program: &'static str,
     port: u16,
     arguments: Vec<String>,
     folder: TestFolder,
-    /// How tests reach it, whatever clients need.
+    /// The URL for commands of the tests, independent of the gateway's credentials.
     admin_url: String,
 }
 
 impl RedisServer {
-    /// A server that keeps nothing on disk.
+    /// Starts a server without persistence.
     #[track_caller]
     pub fn start() -> RedisServer {
         RedisServer::start_with(&[])
     }
 
-    /// The same with these arguments.
+    /// Starts a server with these arguments.
     #[track_caller]
     pub fn start_with(arguments: &[&str]) -> RedisServer {
         let port = free_port();
@@ -43,7 +42,7 @@ impl RedisServer {
         )
     }
 
-    /// Any of the package's programs; `url` is how it can be asked whether it is there.
+    /// Starts any program of the package and waits until `url` responds to PING.
     #[track_caller]
     pub fn launch(
         program: &'static str,
@@ -64,7 +63,7 @@ impl RedisServer {
         redis
     }
 
-    /// Starts it on the same port, empty, and waits until it answers.
+    /// Restarts the server on the same port, empty, and waits until it replies.
     #[track_caller]
     pub fn restart(&mut self) {
         assert!(self.child.is_none(), "it runs");
@@ -78,7 +77,7 @@ impl RedisServer {
         let missing = format!("{} is missing; `make setup` installs it", self.program);
         self.child = Some(command.spawn().unwrap_or_else(|error| panic!("{missing}: {error}")));
         let deadline = Instant::now() + limit();
-        // Its own answer, and not that of another server which had the port first.
+        // The process id must match: another server may have taken the port.
         let cluster_options = format!("process_id:{}", self.child.as_ref().unwrap().id());
         while !self
             .try_command(&["INFO", "server"])
@@ -94,12 +93,12 @@ impl RedisServer {
         self.port
     }
 
-    /// The address as it stands in a configuration.
+    /// The URL as written in a configuration.
     pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
-    /// Asks it something: the whole answer as text.
+    /// Runs a command; returns the whole reply as text.
     #[track_caller]
     pub fn command(&self, words: &[&str]) -> String {
         self.try_command(words).unwrap_or_else(|| panic!("no answer to {words:?}"))
@@ -116,13 +115,13 @@ impl RedisServer {
         command.query::<redis::Value>(&mut connection).ok().map(|value| value_text(&value))
     }
 
-    /// The names of all keys.
+    /// Names of all keys.
     pub fn keys(&self) -> Vec<String> {
         let client = redis::Client::open(self.admin_url.as_str()).unwrap();
         redis::cmd("KEYS").arg("*").query(&mut client.get_connection().unwrap()).unwrap()
     }
 
-    /// Ends it as a crash would.
+    /// Kills the process, like a crash.
     pub fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
             let _ = child.kill();
@@ -130,7 +129,7 @@ impl RedisServer {
         }
     }
 
-    /// It does nothing more until [`RedisServer::resume`], and nobody is told.
+    /// Stops the process until [`RedisServer::resume`], without closing its connections.
     pub fn pause(&self) {
         self.signal("STOP");
     }
@@ -152,7 +151,7 @@ impl Drop for RedisServer {
     }
 }
 
-/// Three nodes that share all slots evenly, and agree on it.
+/// Three nodes that share all slots evenly.
 #[track_caller]
 pub fn cluster() -> Vec<RedisServer> {
     let cluster_options = ["--cluster-enabled", "yes", "--cluster-node-timeout", "1000"];
@@ -171,7 +170,7 @@ pub fn cluster() -> Vec<RedisServer> {
     nodes
 }
 
-/// Waits until all nodes of a cluster know that it is whole.
+/// Waits until all nodes of a cluster report a complete cluster.
 #[track_caller]
 pub fn wait_until_cluster_ready(nodes: &[RedisServer]) {
     let deadline = Instant::now() + limit();
@@ -184,8 +183,8 @@ pub fn wait_until_cluster_ready(nodes: &[RedisServer]) {
     }
 }
 
-/// A port that was free a moment ago; below those that the system hands out, so that nobody is given it meanwhile, and
-/// with room for the second port of a cluster's node, 10000 above.
+/// A free port below the ephemeral range, so that the system does not assign it meanwhile, with room for the cluster
+/// bus port, 10000 above.
 pub fn free_port() -> u16 {
     use std::sync::atomic::{AtomicU16, Ordering};
     static NEXT: AtomicU16 = AtomicU16::new(0);

@@ -1,4 +1,4 @@
-//! SIGHUP: another configuration takes the place of the old one between two requests, or does not at all.
+//! Reload on SIGHUP: the new configuration is applied completely between two requests, or not at all.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -192,7 +192,7 @@ fn changed_server_is_used_and_its_name_resolved_in_advance() {
     gateway.expect_metric("errors_total", &[], 0.0);
 }
 
-/// The file without the upstream that has no server.
+/// The file without the upstream `main`, which has no server.
 fn with_listener_address(setup: GatewaySetup) -> String {
     let text = setup.yaml();
     text.lines().filter(|line| !line.contains("main: {")).map(|line| format!("{line}\n")).collect()

@@ -1,7 +1,7 @@
-//! What clients are told of their request having reached the upstream, held against what the upstream received.
+//! The reported `request_sent` compared with what the upstream received.
 //!
-//! Over the whole table of faults: a `none` that is not true would make a client pay twice, and so would a request that
-//! reaches an upstream twice although its method is not idempotent.
+//! Covers the whole fault table: a wrong `none` could make a client pay twice, and so could a non-idempotent request
+//! that reaches an upstream twice.
 
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -14,13 +14,13 @@ use super::gateway::Gateway;
 use super::response_reader::HttpResponse;
 use super::upstream_faults::{run_concurrently, send_requests, upstream_fault_setup};
 
-/// An answer that a client got.
+/// The response of a client.
 struct SentReport {
     fault: &'static str,
     method: &'static str,
-    /// What its body says, where it is one of ours.
+    /// `request_sent` in the body, if it is a local reply.
     reported: Option<String>,
-    /// The least that may be said.
+    /// The smallest correct value.
     minimum: &'static str,
 }
 
@@ -74,11 +74,10 @@ fn request_sent_is_truthful_and_post_and_patch_are_sent_at_most_once() {
     assert!(reports.len() > 1_100, "{}", reports.len());
 }
 
-/// Rows in which the upstream says in so many words that it has not looked at the request: any other server may be asked,
-/// or the same again.
+/// Rows in which the upstream states that it has not processed the request: a retry on any server is safe.
 const UNPROCESSED: [&str; 2] = ["h2-reset-refused-stream", "h2-goaway-passing-over"];
 
-/// The same row asked by this method, which must not be repeated; `None` where the method is the point.
+/// The same row with this method, which must not be retried; `None` if the row depends on its method.
 fn with_method(method: &'static str, fault: &UpstreamFault) -> Option<UpstreamFault> {
     let body = Bytes::from("order 7, paid once");
     let ask = FaultRequest { method, body, ..fault.request.clone() };
@@ -98,7 +97,7 @@ fn reported_in(response: &HttpResponse) -> Option<String> {
     body["request_sent"].as_str().map(str::to_owned)
 }
 
-/// What the log says, by request.
+/// `request_sent` in the log, by request id.
 fn logged_request_sent(gateway: &Gateway, reports: &HashMap<String, SentReport>) -> HashMap<String, String> {
     let mut logged: HashMap<String, String> = HashMap::new();
     while let Some(missing) = reports.keys().find(|id| !logged.contains_key(*id)) {
@@ -112,7 +111,7 @@ fn logged_request_sent(gateway: &Gateway, reports: &HashMap<String, SentReport>)
     logged
 }
 
-/// What the upstreams received.
+/// Requests that the upstreams received.
 struct UpstreamRecord {
     heads: HashMap<String, usize>,
     raw: Vec<u8>,

@@ -1,72 +1,73 @@
-//! The one strict reader: reads a response byte for byte and forgives nothing.
+//! The strict response parser: it reads byte for byte and rejects every violation.
 //!
-//! It knows HTTP/1's grammar and framing as RFC 9112 writes them for a sender, and nothing of the gateway. What an error
-//! must contain is in [`super::contract_check`]. A response that a lenient client would still understand is a defect here.
+//! It implements the HTTP/1 grammar and framing of RFC 9112 as required of senders, independently of the gateway.
+//! [`super::contract_check`] checks the content of errors. A response that only a lenient client would parse is a
+//! defect here.
 
 use std::io::{ErrorKind, Read};
 
-/// A response.
+/// A parsed response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HttpResponse {
     pub status: u16,
     pub reason: String,
-    /// In order; names in lower case.
+    /// In order; field names are lower case.
     pub headers: Vec<(String, String)>,
     pub body: Vec<u8>,
     pub framing: MessageFraming,
     pub end: ResponseEnd,
-    /// The 1xx responses before it.
+    /// 1xx responses before it.
     pub interim: Vec<(u16, Vec<(String, String)>)>,
-    /// By what was said and how it ended, another request may follow on this connection.
+    /// Whether another request may follow on this connection, by the header fields and the framing.
     pub connection_usable: bool,
 }
 
-/// How the end of the body is told.
+/// Framing of the body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MessageFraming {
-    /// There is no body by the rules: HEAD, 204, 304, 101.
+    /// Bodyless by definition: HEAD, 204, 304, 101.
     Bodyless,
     Length(usize),
     Chunked,
-    /// The end of the connection is the end of the body.
+    /// Ends with the connection.
     CloseDelimited,
-    /// Frames of HTTP/2.
+    /// HTTP/2 frames.
     Http2,
 }
 
-/// How a message that had begun came to its end.
+/// How a response that had begun ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ResponseEnd {
     Complete,
-    /// The connection ended after so many bytes of an unfinished body.
+    /// The connection ended after `after` bytes of an incomplete body.
     Truncated {
         after: usize,
     },
-    /// It was reset.
+    /// The connection was reset.
     Reset {
         after: usize,
     },
-    /// Nothing more came until the deadline.
+    /// No further byte until the deadline.
     TimedOut {
         after: usize,
     },
 }
 
-/// Why there is no answer at all.
+/// Why no response was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NoResponse {
     /// The connection ended without a byte.
     Closed,
     Reset,
-    /// Not a byte until the deadline.
+    /// No byte until the deadline.
     TimedOut,
-    /// It ended, one way or another, inside a head.
+    /// The connection ended inside the header section.
     Truncated(String),
-    /// The bytes break a rule.
+    /// The bytes violate the grammar.
     Malformed(String),
 }
 
-/// What was asked: what may be answered depends on it.
+/// The request, which determines the allowed responses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SentRequest {
     Http11(&'static str),
@@ -84,7 +85,7 @@ impl SentRequest {
 }
 
 impl HttpResponse {
-    /// The only value of this field; panics when there are several.
+    /// The only value of this field; panics on duplicates.
     pub fn header(&self, name: &str) -> Option<&str> {
         let mut values =
             self.headers.iter().filter(|(found, _)| found == name).map(|(_, value)| value.as_str());
@@ -104,15 +105,15 @@ impl HttpResponse {
     }
 }
 
-/// Reads responses from a stream, one after the other.
+/// Reads consecutive responses from a stream.
 pub struct StrictReader<S> {
     pub stream: S,
     buffer: Vec<u8>,
-    /// The upstream may say anything: fields of its own that pass are not the gateway's to repair.
+    /// Allows duplicate and obs-text fields of the upstream, which the gateway forwards unchanged.
     allows_any_headers: bool,
 }
 
-/// Why a read brought nothing.
+/// Why a read returned no data.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum ReadStop {
     Eof,
@@ -125,23 +126,23 @@ impl<S: Read> StrictReader<S> {
         StrictReader { stream, buffer: Vec::new(), allows_any_headers: false }
     }
 
-    /// For what an upstream sent that is not in its right mind: it may repeat its fields and write them in obs-text
-    /// (RFC 9110 5.5). Framing is held to the same rules.
+    /// A reader for faulty upstreams: header fields may be repeated and contain obs-text (RFC 9110 section 5.5). The
+    /// framing rules are the same.
     pub fn allowing_any_headers(stream: S) -> Self {
         StrictReader { allows_any_headers: true, ..StrictReader::new(stream) }
     }
 
-    /// Bytes that came after the last answer.
+    /// Bytes after the last response.
     pub fn unread(&self) -> &[u8] {
         &self.buffer
     }
 
-    /// Takes so many of the bytes that came after the last answer: they are none.
+    /// Discards `length` bytes after the last response.
     pub fn discard(&mut self, length: usize) {
         self.buffer.drain(..length);
     }
 
-    /// Reads until these bytes are in what has not been taken yet; panics when they do not come.
+    /// Reads until these bytes are buffered; panics at the deadline.
     pub fn wait_for(&mut self, bytes: &[u8]) {
         while find_bytes(&self.buffer, bytes).is_none() {
             let there = String::from_utf8_lossy(&self.buffer).into_owned();
@@ -149,7 +150,7 @@ impl<S: Read> StrictReader<S> {
         }
     }
 
-    /// Waits for the end of the connection: `Fin`, `Reset` or `TimedOut`; `Malformed` when bytes come instead.
+    /// Waits for the end of the connection: `Closed`, `Reset` or `TimedOut`; `Malformed` if bytes arrive.
     pub fn read_end(&mut self) -> NoResponse {
         if self.buffer.is_empty() {
             match self.fill() {
@@ -162,7 +163,7 @@ impl<S: Read> StrictReader<S> {
         NoResponse::Malformed(format!("expected the end, got {:?}", String::from_utf8_lossy(&self.buffer)))
     }
 
-    /// Reads one final response and the interim ones before it.
+    /// Reads one final response and the interim responses before it.
     pub fn read(&mut self, request: SentRequest) -> Result<HttpResponse, NoResponse> {
         let mut interim = Vec::new();
         loop {
@@ -201,7 +202,7 @@ impl<S: Read> StrictReader<S> {
         }
     }
 
-    /// A head without its blank line.
+    /// Reads a header section without its empty line.
     fn read_head(&mut self) -> Result<Vec<u8>, NoResponse> {
         loop {
             if let Some(at) = find_bytes(&self.buffer, b"\r\n\r\n") {
@@ -292,7 +293,7 @@ impl<S: Read> StrictReader<S> {
         Ok(())
     }
 
-    /// A line without its CRLF.
+    /// Reads a line without its CRLF.
     fn read_line(&mut self) -> Result<Vec<u8>, ReadStop> {
         loop {
             if let Some(at) = find_bytes(&self.buffer, b"\r\n") {
@@ -421,7 +422,7 @@ fn find_bytes(bytes: &[u8], needle: &[u8]) -> Option<usize> {
     bytes.windows(needle.len()).position(|window| window == needle)
 }
 
-/// Fields that a response has once or not at all.
+/// Fields that may occur at most once in a response.
 const SINGLE_FIELDS: [&str; 10] = [
     "connection",
     "content-length",
@@ -435,7 +436,7 @@ const SINGLE_FIELDS: [&str; 10] = [
     "server",
 ];
 
-/// Those among them that the gateway itself writes.
+/// The subset that the gateway generates.
 const ALWAYS_SINGLE_FIELDS: [&str; 4] = ["connection", "content-length", "transfer-encoding", "x-request-id"];
 
 #[cfg(test)]

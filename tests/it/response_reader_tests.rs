@@ -1,4 +1,4 @@
-//! The strict reader against hand-made bytes: it must be able to fail.
+//! The strict response parser against handwritten bytes: it must detect every violation.
 
 use std::io::{self, Read};
 
@@ -17,7 +17,7 @@ fn violation(bytes: &str) -> String {
     }
 }
 
-/// Bytes, then an error.
+/// Returns the bytes, then an error.
 struct ThenError(io::Cursor<Vec<u8>>, io::ErrorKind);
 
 impl Read for ThenError {

@@ -1,4 +1,4 @@
-//! Retries and the choice of a server: what is asked again, what never is, proven by what the upstream received.
+//! Retries and server selection, asserted by what the upstream received.
 
 use statusquo::conformance::{ScriptedUpstream, UpstreamStep, http_response};
 
@@ -6,7 +6,7 @@ use super::gateway::{Gateway, GatewaySetup};
 use super::load::limit;
 use super::scripted_upstreams::{ok_upstream, refusing_port, script, scripts};
 
-/// One good answer on a kept connection, then this in the next turn, then good answers.
+/// One successful response on a kept connection, then `second`, then successful responses.
 fn first_succeeds_then(second: Vec<UpstreamStep>) -> ScriptedUpstream {
     let good = vec![
         UpstreamStep::ReadRequestHead,
@@ -28,7 +28,7 @@ fn refused_connection_is_retried_at_the_next_server_for_any_method() {
     let seen = upstream.recording();
     assert_eq!(seen.requests().filter(|request| request.body == b"once").count(), 2);
     assert_eq!(seen.requests().count(), 4);
-    // Two of the four turns were the refusing server's.
+    // Two of the four attempts went to the refusing server.
     gateway.expect_metric("upstream_attempts_total", &[("result", "connection_refused")], 2.0);
     gateway.expect_metric("upstream_attempts_total", &[("result", "ok")], 4.0);
     gateway.expect_metric("upstream_retries_total", &[], 2.0);
@@ -86,7 +86,7 @@ fn connection_closed_while_idle_is_not_reused_even_for_post() {
     let gateway = Gateway::with_upstream(&upstream).start();
     let mut client = gateway.client();
     client.get("/1").assert_response(200, "good");
-    // The upstream's FIN is under way; once the gateway has closed its side too, the connection is out of the pool.
+    // The upstream has sent FIN; once the gateway has closed its side too, the connection is out of the pool.
     let gone = |seen: &statusquo::conformance::Recording| seen.connections[0].peer_close.is_some();
     assert!(upstream.wait_until(limit(), gone));
     client.request("POST", "/2", "", "once").assert_response(200, "good");

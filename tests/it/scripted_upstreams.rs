@@ -1,27 +1,27 @@
-//! The upstreams that scenarios need most, by name.
+//! Named upstreams for common test cases.
 //!
-//! The language and the machinery are `statusquo::conformance`; here is only what makes a scenario shorter.
+//! `statusquo::conformance` implements the scripts.
 
 use statusquo::conformance::{
     RecordedHead, RefusingPort, Script, ScriptedUpstream, UpstreamStep, http_response, write_bytes,
 };
 
-/// Plays this in every turn.
+/// Runs this script for every request.
 pub fn script(steps: impl IntoIterator<Item = UpstreamStep>) -> ScriptedUpstream {
     ScriptedUpstream::script(steps).expect("a loopback port")
 }
 
-/// Plays these in turn, the last one again and again.
+/// Runs these scripts in turn, repeating the last one.
 pub fn scripts(scripts: impl IntoIterator<Item = Script>) -> ScriptedUpstream {
     ScriptedUpstream::scripts(scripts).expect("a loopback port")
 }
 
-/// Chooses by the request's head.
+/// Selects the script by the request headers.
 pub fn by_request(choose: impl Fn(&RecordedHead) -> Script + Send + Sync + 'static) -> ScriptedUpstream {
     ScriptedUpstream::by_request(choose).expect("a loopback port")
 }
 
-/// Reads a whole request and answers these bytes.
+/// Reads a complete request and responds with these bytes.
 pub fn static_response(bytes: impl Into<bytes::Bytes>) -> ScriptedUpstream {
     script([
         UpstreamStep::ReadRequestHead,
@@ -31,12 +31,12 @@ pub fn static_response(bytes: impl Into<bytes::Bytes>) -> ScriptedUpstream {
     ])
 }
 
-/// Answers everything with 200 and this text.
+/// Responds to everything with 200 and this text.
 pub fn ok_upstream(text: &str) -> ScriptedUpstream {
     static_response(http_response("200 OK\ncontent-type: text/plain", text))
 }
 
-/// Answers everything with this status and an HTML page.
+/// Responds to everything with this status and an HTML page.
 pub fn html_upstream(status: &str) -> ScriptedUpstream {
     static_response(http_response(
         &format!("{status}\ncontent-type: text/html\nserver: apache/2.4"),
@@ -44,7 +44,7 @@ pub fn html_upstream(status: &str) -> ScriptedUpstream {
     ))
 }
 
-/// A port that refuses.
+/// A port that refuses connections.
 pub fn refusing_port() -> RefusingPort {
     RefusingPort::start().expect("a loopback port")
 }

@@ -1,7 +1,7 @@
-//! What attacks on the running gateway have found, one scenario for each: none of it may come back.
+//! Regression tests for attacks on a running gateway by slow and malformed clients, one test each.
 //!
-//! Clients that stall, crawl, half-speak or never listen, on both protocol versions. Where a finding belongs to a table or
-//! a file of its own, it stands there.
+//! Clients that stall, send slowly, send partial requests or never read, on HTTP/1 and HTTP/2. Cases that fit a fault
+//! table or another file are there.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -15,7 +15,7 @@ use super::load::{limit, millis};
 use super::response_reader::{NoResponse, SentRequest};
 use super::scripted_upstreams::{ok_upstream, script};
 
-/// More than the kernel's buffers on both sides hold.
+/// More than the kernel buffers of both sides hold.
 fn endless_body() -> Vec<UpstreamStep> {
     let chunk = format!("8000\r\n{}\r\n", "x".repeat(0x8000));
     vec![
@@ -25,7 +25,7 @@ fn endless_body() -> Vec<UpstreamStep> {
     ]
 }
 
-/// A connection whose receive buffer is as small as it gets.
+/// A connection with the smallest possible receive buffer.
 fn connect_small_rcvbuf(address: SocketAddr) -> TcpStream {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
     socket.set_recv_buffer_size(4096).unwrap();
@@ -41,13 +41,13 @@ fn non_reading_client_is_closed_after_one_write_timeout() {
     let begun = Instant::now();
     let mut client = connect_small_rcvbuf(gateway.address());
     client.write_all(b"GET / HTTP/1.1\r\nhost: test\r\n\r\n").unwrap();
-    // Twice the time would be more than is waited for here.
+    // The time limit is below twice the write timeout.
     gateway.wait_for_metric(millis(11_000), "aborted_total", &[("cause", "client_too_slow")], 1.0);
     let taken = begun.elapsed();
     assert!(taken >= Duration::from_millis(5950), "{taken:?}");
 }
 
-/// The kernel says that a socket takes bytes again only after a third of its buffer is free: megabytes, by default.
+/// The kernel reports a socket as writable only when a third of its send buffer is free: megabytes, by default.
 #[test]
 fn slow_reading_client_is_not_treated_as_non_reading() {
     let upstream = script(endless_body());
@@ -57,7 +57,7 @@ fn slow_reading_client_is_not_treated_as_non_reading() {
     let begun = Instant::now();
     let mut buffer = vec![0; 32 * 1024];
     while begun.elapsed() < millis(2000) {
-        std::thread::sleep(Duration::from_millis(100)); // the slow client is what is tested
+        std::thread::sleep(Duration::from_millis(100)); // slow client under test
         client.read_exact(&mut buffer).unwrap();
     }
     assert_eq!(gateway.metric("aborted_total", &[]), 0.0);
@@ -140,7 +140,7 @@ fn rejected_head_request_gets_no_body() {
     }
 }
 
-/// RFC 9112 2.2: old clients send one after a body.
+/// RFC 9112 section 2.2: old clients send an empty line after a body.
 #[test]
 fn lone_empty_line_is_not_counted_as_a_request() {
     let upstream = ok_upstream("fine");
@@ -151,7 +151,7 @@ fn lone_empty_line_is_not_counted_as_a_request() {
     let mut client = gateway.client();
     client.send("POST / HTTP/1.1\r\nhost: test\r\ncontent-length: 3\r\n\r\nabc\r\n");
     client.read(SentRequest::Http11("POST")).assert_response(200, "fine");
-    std::thread::sleep(millis(500)); // longer than a head may take
+    std::thread::sleep(millis(500)); // longer than the header timeout
     client.get("/").assert_response(200, "fine");
     client.send("\r\n");
     client.expect_close();
@@ -193,7 +193,7 @@ fn idle_connection_closed_by_drain_is_counted() {
     busy.read(SentRequest::Http11("GET")).assert_response(200, "slow");
 }
 
-/// A client cannot know that the connection is about to be closed: its request may be on the way already.
+/// A client cannot know about the coming close: its request may already be in transit.
 #[test]
 fn request_received_as_drain_starts_gets_a_response() {
     let upstream = ok_upstream("fine");
@@ -201,7 +201,7 @@ fn request_received_as_drain_starts_gets_a_response() {
     let mut client = gateway.client();
     client.get("/").assert_response(200, "fine");
     gateway.send_sigterm();
-    // Draining has begun when nobody is let in any more.
+    // Draining has begun when new connections are refused.
     let deadline = Instant::now() + limit();
     while TcpStream::connect(gateway.address()).is_ok() {
         assert!(Instant::now() < deadline, "the listener stays open");
@@ -213,7 +213,7 @@ fn request_received_as_drain_starts_gets_a_response() {
     assert_eq!(gateway.wait_for_exit(limit()).code(), Some(0));
 }
 
-/// The first timer of the process was one of no time at all, which the timer cannot count.
+/// Regression: the first timer of the process had a duration of 0, which the timer could not count.
 #[test]
 fn gateway_without_requests_shuts_down_cleanly() {
     let upstream = ok_upstream("");
@@ -261,7 +261,7 @@ fn framing_fields_with_underscores_are_rejected_on_http2() {
     gateway.expect_metric("errors_total", &[("cause", "ambiguous_framing")], 2.0);
 }
 
-/// A preface, an empty SETTINGS frame, and then nothing: not even an answer to the PING that comes with a GOAWAY.
+/// A preface and an empty SETTINGS frame, then nothing: not even an acknowledgement of the PING sent with GOAWAY.
 #[test]
 fn unresponsive_http2_client_does_not_hold_its_connection() {
     let upstream = ok_upstream("");
@@ -278,14 +278,14 @@ fn unresponsive_http2_client_does_not_hold_its_connection() {
     gateway.expect_metric("connections", &[("listener", &gateway.h2_address().to_string())], 0.0);
 }
 
-/// The library resets such a stream by itself, and no request ever comes of it.
+/// The `h2` crate resets such a stream by itself; no request is created.
 #[test]
 fn malformed_http2_stream_is_counted_by_its_close_reason() {
     let upstream = ok_upstream("must not be asked");
     let gateway = Gateway::with_upstream(&upstream).with_h2c_listener().start();
     let mut client = TcpStream::connect(gateway.h2_address()).unwrap();
     client.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").unwrap();
-    // GET / of http://test with `connection: close`, then a body that is longer than its Content-Length of 2.
+    // GET / of http://test with `connection: close`, then a body longer than its Content-Length of 2.
     let get = b"\x82\x86\x84\x41\x04test\x00\x0aconnection\x05close";
     let post = b"\x83\x86\x84\x41\x04test\x00\x0econtent-length\x012";
     client.write_all(&frame(1, 5, 1, get)).unwrap();
@@ -309,14 +309,14 @@ fn client_not_reading_local_replies_is_counted_as_too_slow() {
         .start();
     let mut client = connect_small_rcvbuf(gateway.address());
     client.set_write_timeout(Some(Duration::from_millis(500))).unwrap();
-    // Every request is answered 404, and none of the answers is read.
+    // Every request gets 404, and the client reads no response.
     while client.write_all(b"GET /nowhere HTTP/1.1\r\nhost: test\r\n\r\n".repeat(100).as_slice()).is_ok() {}
     gateway.expect_metric("aborted_total", &[("cause", "client_too_slow")], 1.0);
     gateway.expect_metric("aborted_total", &[], 1.0);
     gateway.expect_metric("closed_without_response_total", &[], 0.0);
 }
 
-/// The bound of the library is 256 KiB, and ours a quarter of it.
+/// The `h2` crate accepts 256 KiB; the gateway's limit is a quarter of it.
 #[test]
 fn header_list_gets_a_response_up_to_the_h2_limit_and_is_counted_above() {
     let upstream = ok_upstream("must not be asked");
@@ -329,7 +329,8 @@ fn header_list_gets_a_response_up_to_the_h2_limit_and_is_counted_above() {
 
     let mut raw = TcpStream::connect(gateway.h2_address()).unwrap();
     raw.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").unwrap();
-    // A field of 4,000 bytes goes into the table once, and is named 100 times: 400 KB of fields in little more than 4,000.
+    // A field of 4,000 bytes enters the dynamic table and is referenced 100 times: 400 KB of fields in little more than
+    // 4,000 bytes.
     let mut block = b"\x82\x86\x84\x41\x04test\x40\x01x\x7f\xa1\x1e".to_vec();
     block.extend([b'y'; 4000]);
     block.extend([0xbe; 100]);

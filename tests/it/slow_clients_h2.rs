@@ -1,7 +1,6 @@
-//! What attacks over HTTP/2 have found, one scenario for each: none of it may come back.
+//! Regression tests for attacks over HTTP/2, one test each.
 //!
-//! The frames are written by hand and read as they come. Where a finding belongs to a table or a file of its own, it stands
-//! there.
+//! The frames are written and read at the byte level. Cases that fit a fault table or another file are there.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -20,7 +19,7 @@ use super::scripted_upstreams::ok_upstream;
 
 const CANCEL: u32 = 8;
 
-/// A connection that has said all of this in one breath.
+/// A connection that has sent these frames in one write.
 struct FrameClient {
     stream: TcpStream,
     received: Vec<u8>,
@@ -112,7 +111,7 @@ fn malformed_stream_counts_neither_as_response_nor_as_client_disconnect() {
     gateway.expect_metric("responses_total", &[], 0.0);
 }
 
-/// As programs do that call with a stream of messages (gRPC): each in a frame of its own, as far as the windows go.
+/// gRPC clients send each message in its own frame, as far as the windows allow.
 #[test]
 fn small_data_frames_are_accepted_while_the_upstream_does_not_read() {
     let upstream = RawH2Server::with_script(|connection| {

@@ -1,4 +1,4 @@
-//! Bodies and interim responses on their way: nothing is held back that need not be, in either direction.
+//! Streaming: bodies and interim responses are forwarded without buffering, in both directions.
 
 use statusquo::conformance::{FaultyUpstream, Gate, ServerKind, UpstreamStep, http_response, write_bytes};
 

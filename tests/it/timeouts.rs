@@ -1,4 +1,4 @@
-//! Time limits towards the upstream: each is on the whole of what it names, and none is overrun by a drip of bytes.
+//! Upstream timeouts: each covers the whole of its phase and cannot be extended by slow bytes.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,8 @@ use super::load::millis;
 use super::response_reader::HttpResponse;
 use super::scripted_upstreams::{ok_upstream, script, scripts};
 
-/// The answer, and that it came not before this time. How much later is for `make bench` to say: here the machine is busy.
+/// Asserts the error and that it arrived not before this time. The upper bound is left to `make bench`: the machine may
+/// be busy.
 #[track_caller]
 fn get_within(client: &mut Client, limit: Duration) -> HttpResponse {
     let started = Instant::now();
@@ -20,7 +21,7 @@ fn get_within(client: &mut Client, limit: Duration) -> HttpResponse {
     response
 }
 
-/// No part may be longer than the whole.
+/// No phase timeout may exceed the deadline.
 fn with_400ms_deadline(setup: GatewaySetup) -> GatewaySetup {
     setup
         .set("timeouts.deadline", "400ms")
@@ -60,7 +61,7 @@ fn interim_responses_do_not_extend_the_response_headers_timeout() {
         UpstreamStep::ReadRequestHead,
         UpstreamStep::WriteRepeated {
             bytes: "HTTP/1.1 103 Early Hints\r\nlink: <a>\r\n\r\n".into(),
-            // A limit that each of them renewed would never strike: there are more than a gateway passes on.
+            // A timeout renewed by each interim response would never expire: there are more than the gateway forwards.
             count: 20,
             interval: millis(100),
         },
@@ -104,7 +105,7 @@ fn connection_timeout_is_not_retried_on_another_server() {
         .set("upstream.retry", "{ attempts: 3 }")
         .start();
     let mut client = gateway.client();
-    // In turn: one of two requests is the full server's.
+    // Round robin: one of two requests goes to the server with a full backlog.
     let mut statuses = [client.get("/").status, client.get("/").status];
     statuses.sort_unstable();
     assert_eq!((statuses, good.request_count()), ([200, 504], 1));
@@ -158,7 +159,7 @@ fn deadline_pauses_while_the_client_uploads() {
     let mut client = gateway.client();
     client.send("POST / HTTP/1.1\r\nhost: test\r\ncontent-length: 6\r\n\r\n");
     for _ in 0..6 {
-        std::thread::sleep(millis(120)); // the slow client is what is tested
+        std::thread::sleep(millis(120)); // slow client under test
         client.send("x");
     }
     client.read(super::response_reader::SentRequest::Http11("POST")).assert_response(200, "thanks");

@@ -1,4 +1,4 @@
-//! A client that speaks TLS: strict about certificates, strict about answers, like [`super::http1_client`].
+//! A TLS client that verifies certificates and reads responses strictly, like [`super::http1_client`].
 
 use std::io::{self, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -13,13 +13,13 @@ use super::response_reader::{HttpResponse, NoResponse, SentRequest, StrictReader
 
 type TlsStream = StreamOwned<ClientConnection, TcpStream>;
 
-/// One connection whose handshake is over.
+/// A connection with a completed handshake.
 pub struct TlsClient {
     reader: StrictReader<TlsStream>,
 }
 
 impl TlsClient {
-    /// Asks for the server by this name.
+    /// Connects with this server name.
     pub fn try_connect(address: SocketAddr, name: &str, config: &Arc<ClientConfig>) -> io::Result<TlsClient> {
         let stream = TcpStream::connect_timeout(&address, limit())?;
         stream.set_nodelay(true)?;
@@ -39,12 +39,12 @@ impl TlsClient {
         TlsClient::try_connect(address, name, config).expect("a handshake with the gateway")
     }
 
-    /// What was agreed on.
+    /// The negotiated ALPN protocol.
     pub fn protocol(&self) -> Option<String> {
         self.reader.stream.conn.alpn_protocol().map(|name| String::from_utf8_lossy(name).into_owned())
     }
 
-    /// The certificate that was shown, as its DER.
+    /// The server certificate in DER.
     pub fn certificate(&self) -> Vec<u8> {
         self.reader.stream.conn.peer_certificates().unwrap()[0].to_vec()
     }
@@ -61,7 +61,7 @@ impl TlsClient {
         self.read()
     }
 
-    /// Reads an answer and holds it to the promise.
+    /// Reads a response and checks it against the contract.
     #[track_caller]
     pub fn read(&mut self) -> HttpResponse {
         let sent_request = SentRequest::Http11("GET");
@@ -70,14 +70,14 @@ impl TlsClient {
         response
     }
 
-    /// Reads these bytes of a tunnel, and no more of them.
+    /// Reads exactly these bytes of a tunnel.
     #[track_caller]
     pub fn expect_bytes(&mut self, bytes: &str) {
         self.reader.wait_for(bytes.as_bytes());
         self.reader.discard(bytes.len());
     }
 
-    /// How the connection ends: `Fin` is an orderly end, with TLS's own goodbye.
+    /// Waits for the end of the connection: `Closed` is a clean end with close_notify.
     pub fn read_close(&mut self) -> NoResponse {
         self.reader.read_end()
     }

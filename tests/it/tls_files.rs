@@ -1,9 +1,9 @@
-//! Files of certificates and keys that cannot be used: what `check` and `run` say, word for word, and that they say it.
+//! Unusable certificate and key files: the exact output of `check` and `run`.
 
 use super::certificates::{Authority, EXPIRED, Issued};
 use super::gateway::{TestFolder, run};
 
-/// A configuration beside these files, and what a command says about it without the name of the folder.
+/// Runs a command on a configuration beside these files; removes the folder name from the output.
 fn run_with_tls(command: &str, files: &[(&str, &str)], tls: &str) -> (Option<i32>, String) {
     let folder = TestFolder::new();
     for (name, text) in files {

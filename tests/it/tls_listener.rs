@@ -1,4 +1,4 @@
-//! TLS towards clients: which certificate is shown, what is spoken, and what becomes of handshakes that come to nothing.
+//! TLS listeners: certificate selection, protocols, and failed handshakes.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -16,7 +16,7 @@ use super::response_reader::{NoResponse, ResponseEnd};
 use super::scripted_upstreams::{by_request, html_upstream, ok_upstream, refusing_port, static_response};
 use super::tls_client::TlsClient;
 
-/// A folder with the files of one certificate, and what `listen[0].tls` says of them.
+/// A folder with the files of one certificate, and its `listen[0].tls` configuration.
 struct CertificateFiles {
     folder: TestFolder,
 }
@@ -46,7 +46,7 @@ pub fn tls_gateway(setup: GatewaySetup) -> (Gateway, Arc<ClientConfig>) {
     tls_gateway_with_alpn(setup, &["http/1.1"])
 }
 
-/// The same with a client that offers these protocols.
+/// Like `tls_gateway`, with a client that offers these protocols.
 pub fn tls_gateway_with_alpn(setup: GatewaySetup, protocols: &[&str]) -> (Gateway, Arc<ClientConfig>) {
     let authority = Authority::new();
     let files = CertificateFiles::of(&[&authority.issue(&["test"])]);
@@ -97,7 +97,7 @@ fn errors_and_bodies_over_tls_equal_those_without() {
     let response = client.get("/large");
     assert!(response.status == 200 && response.text() == body && response.connection_usable);
     let response = client.get("/cut");
-    // No goodbye of TLS either: nobody can take it for a whole one.
+    // Without close_notify: no client can take the body for complete.
     assert_eq!(response.end, ResponseEnd::Reset { after: 2 });
     gateway.expect_metric("aborted_total", &[("cause", "http_response_incomplete")], 1.0);
 }
@@ -144,7 +144,7 @@ fn http2_is_negotiated_when_the_client_offers_it() {
     }
     let seen = upstream.recording();
     assert!(seen.requests().all(|request| request.head.header("x-forwarded-proto") == Some("https")));
-    // Who speaks nothing that we do is told so in TLS.
+    // A client without a common ALPN protocol gets a TLS alert.
     let other = authority.trusting_client(&["spdy/3"]);
     assert!(TlsClient::try_connect(gateway.address(), "test", &other).is_err());
     expect_close_reason(&gateway, "tls_handshake_failed", 1);
@@ -168,7 +168,7 @@ fn certificate_is_selected_by_sni() {
     }
     assert_eq!(shown[1], shown[2]);
     assert!(shown[0] != shown[1] && shown[1] != shown[3] && shown[0] != shown[3]);
-    // The first is for who asks for another name; that client refuses it and says so.
+    // The first certificate is the default for unknown names; the client rejects it with an alert.
     let error = TlsClient::try_connect(gateway.address(), "elsewhere.test", &trusting).err().unwrap();
     assert!(error.to_string().contains("first.test"), "{error}");
     expect_close_reason(&gateway, "tls_handshake_failed", 1);
@@ -189,13 +189,13 @@ fn non_tls_input_is_closed_and_counted_by_reason() {
     assert_eq!(raw(b"GET / HTTP/1.1\r\nhost: test\r\n\r\n"), b"");
     assert_eq!(raw(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"), b"");
     expect_close_reason(&gateway, "plaintext_on_tls", 2);
-    // A first message that is no ClientHello is answered with an alert.
+    // A first message that is not a ClientHello gets an alert.
     let alert = raw(b"\x16\x03\x01\x00\x04\x02\x00\x00\x00");
     assert_eq!(alert.first(), Some(&0x15), "{alert:?}");
     expect_close_reason(&gateway, "tls_handshake_failed", 1);
     drop(TcpStream::connect(gateway.address()).unwrap());
     expect_close_reason(&gateway, "no_request", 1);
-    // One that leaves in the middle, and one that does not trust us.
+    // One client disconnects during the handshake, another one does not trust the certificate.
     let mut stream = TcpStream::connect(gateway.address()).unwrap();
     stream.write_all(b"\x16\x03\x01").unwrap();
     drop(stream);
@@ -227,7 +227,7 @@ fn stalled_handshakes_and_headers_time_out_while_others_are_served() {
         .map(|index| {
             let started = Instant::now();
             let mut stream = TcpStream::connect(address).unwrap();
-            // Some say nothing at all, some begin.
+            // Some send nothing, some a partial ClientHello.
             stream.write_all(&b"\x16\x03\x01\x02\x00\x01"[..index % 7]).unwrap();
             (stream, started)
         })

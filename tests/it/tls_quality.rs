@@ -1,6 +1,6 @@
-//! Which protocols and suites a TLS listener agrees to: Debian's OpenSSL offers each of them alone, and takes what it gets.
+//! Protocols and cipher suites of a TLS listener: Debian's OpenSSL offers each of them alone.
 //!
-//! OpenSSL's own caution is switched off (`SECLEVEL=0`), so that a refusal is the gateway's.
+//! OpenSSL's own restrictions are disabled (`SECLEVEL=0`), so that a rejection comes from the gateway.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -13,7 +13,7 @@ use super::certificates::Authority;
 use super::gateway::{Gateway, TestFolder};
 use super::scripted_upstreams::ok_upstream;
 
-/// What OpenSSL says of the connection that it has made with these options, if it has made one.
+/// The cipher suite that OpenSSL negotiated with these options, if any.
 fn negotiated_suite(server: SocketAddr, options: &[&str]) -> Option<String> {
     let mut command = openssl();
     command.args(["s_client", "-connect", &server.to_string(), "-servername", "test"]).args(options);
@@ -31,7 +31,7 @@ fn openssl() -> Command {
     command
 }
 
-/// The suites that this OpenSSL can offer under a protocol.
+/// The cipher suites that this OpenSSL can offer under a protocol.
 fn cipher_suites(protocol: &str) -> Vec<String> {
     let list = openssl().args(["ciphers", "-s", protocol, "ALL:COMPLEMENTOFALL:@SECLEVEL=0"]).output();
     let list = list.unwrap_or_else(|e| panic!("openssl cannot be run ({e}); `make setup` installs it"));
@@ -52,7 +52,7 @@ fn tls_gateway() -> (Gateway, statusquo::conformance::ScriptedUpstream) {
     (gateway, upstream)
 }
 
-/// The same question, asked by somebody who has a list of everything that was ever broken.
+/// sslyze checks for all known vulnerabilities.
 #[test]
 #[ignore = "make proof: a scanner of others"]
 fn sslyze_reports_nothing_obsolete_or_vulnerable() {
@@ -138,7 +138,7 @@ fn obsolete_protocols_and_cipher_suites_are_not_negotiated() {
             negotiated_suite(server, &["-tls1_2", "-cipher", &format!("{suite}:@SECLEVEL=0")])
         })
         .collect();
-    // Forward secrecy and authenticated encryption, by the kind of key that the certificate has; nothing else.
+    // Forward secrecy and authenticated encryption only, matching the key type of the certificate.
     let good =
         ["ECDHE-ECDSA-AES128-GCM-SHA256", "ECDHE-ECDSA-AES256-GCM-SHA384", "ECDHE-ECDSA-CHACHA20-POLY1305"];
     assert_eq!(taken, good.map(str::to_owned).into());
@@ -149,7 +149,7 @@ fn obsolete_protocols_and_cipher_suites_are_not_negotiated() {
     for weak in ["TLS_AES_128_CCM_SHA256", "TLS_AES_128_CCM_8_SHA256"] {
         assert_eq!(negotiated_suite(server, &["-tls1_3", "-ciphersuites", weak]), None, "{weak}");
     }
-    // Groups below today's measure, renegotiation and compression are asked for in vain, too.
+    // Weak groups, renegotiation and compression are rejected, too.
     assert_eq!(negotiated_suite(server, &["-tls1_3", "-groups", "ffdhe2048"]), None);
     assert!(negotiated_suite(server, &["-tls1_3", "-groups", "X25519"]).is_some());
     let refused = 2 + offered.len() - good.len() + 3;

@@ -1,6 +1,6 @@
-//! An upstream that speaks TLS: shows one certificate, answers every request with the same bytes, and remembers who asked.
+//! A TLS upstream: one certificate, the same response to every request, and a record of server names.
 //!
-//! What goes wrong before or instead of a handshake needs no TLS: scripts of [`super::scripted_upstreams`] do that.
+//! Faults before or instead of a handshake need no TLS: they are scripts of [`super::scripted_upstreams`].
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -14,43 +14,42 @@ use rustls::{RootCertStore, ServerConfig, ServerConnection, StreamOwned};
 
 use super::certificates::{Authority, Issued};
 
-/// A running server.
 pub struct TlsServer {
     address: SocketAddr,
     log: Arc<Mutex<TlsServerLog>>,
     stop: Arc<AtomicBool>,
 }
 
-/// At the end of an answer: the connection ends there, without a goodbye.
+/// At the end of a response: close the connection without close_notify.
 const TRUNCATION_MARK: &[u8] = b"\0cut";
 
-/// What it has seen.
+/// What the server has received.
 #[derive(Clone, Debug, Default)]
 pub struct TlsServerLog {
-    /// The names that it was asked by, one a handshake; empty where none was said.
+    /// Server names (SNI), one per handshake; empty without SNI.
     pub server_names: Vec<String>,
     pub requests: usize,
 }
 
 impl TlsServer {
-    /// Answers `response`, again and again on one connection.
+    /// Sends `response` to every request.
     pub fn start(issued: &Issued, response: impl Into<Vec<u8>>) -> TlsServer {
         TlsServer::with(server_config(issued, None), response.into())
     }
 
-    /// The same of a server that would rather speak HTTP/2, if it were asked.
+    /// Like `start`, on a server that prefers HTTP/2 if offered.
     pub fn preferring_http2(issued: &Issued, response: impl Into<Vec<u8>>) -> TlsServer {
         let mut config = Arc::unwrap_or_clone(server_config(issued, None));
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         TlsServer::with(Arc::new(config), response.into())
     }
 
-    /// Wants a certificate of this authority from its clients.
+    /// Requires client certificates of this authority.
     pub fn requiring_client_certificates(issued: &Issued, authority: &Authority) -> TlsServer {
         TlsServer::with(server_config(issued, Some(authority)), Vec::new())
     }
 
-    /// Ends the connection after its first answer, as a crashed process does.
+    /// Closes the connection after the first response without close_notify, like a crashed process.
     pub fn closing_without_notify(issued: &Issued, response: impl Into<Vec<u8>>) -> TlsServer {
         let mut response = response.into();
         response.extend_from_slice(TRUNCATION_MARK);
@@ -114,7 +113,7 @@ fn serve(stream: TcpStream, config: Arc<ServerConfig>, response: &[u8], log: &Mu
     let mut stream = StreamOwned::new(ServerConnection::new(config).unwrap(), stream);
     while stream.conn.is_handshaking() {
         if stream.conn.complete_io(&mut stream.sock).is_err() {
-            // The alert that says why is on its way.
+            // The alert with the reason is pending.
             let _ = stream.conn.write_tls(&mut stream.sock);
             return;
         }

@@ -1,4 +1,4 @@
-//! TLS towards upstreams: who is believed, and what every way of not getting there is called, in code, cause and log.
+//! TLS to upstreams: trust, and the status code, cause and log entry of every failure.
 
 use std::time::{Duration, Instant};
 
@@ -13,18 +13,18 @@ fn ok_response() -> bytes::Bytes {
     http_response("200 OK\ncontent-type: text/plain", "fine")
 }
 
-/// Before this port of the loopback over TLS, with what else `upstreams.main.tls` says.
+/// A gateway for this loopback port over TLS, with further `upstreams.main.tls` options.
 fn setup_for(port: u16, tls: &str) -> GatewaySetup {
     let setup = GatewaySetup::with_named_servers(&[&format!("https://127.0.0.1:{port}")]);
     if tls.is_empty() { setup } else { setup.set("upstream.tls", &format!("{{ {tls} }}")) }
 }
 
-/// The file with an authority's certificate, and what says that it is to be trusted.
+/// Writes the authority's certificate; returns the option that trusts it.
 fn tls_trusting(folder: &TestFolder, authority: &Authority) -> String {
     format!("ca: \"{}\"", folder.write("ca.pem", &authority.pem()).display())
 }
 
-/// One request is answered 504 for this cause, with this in the log alone.
+/// Asserts a 504 with this cause, and this detail in the log only.
 #[track_caller]
 fn expect_tls_error(gateway: &Gateway, cause: &str, evidence: &str) {
     gateway.client().get("/").assert_local_reply(504);
@@ -76,7 +76,7 @@ fn system_roots_are_trusted_by_default() {
     let (authority, folder) = (Authority::new(), TestFolder::new());
     let server = TlsServer::start(&authority.issue(&["127.0.0.1"]), ok_response());
     let roots = folder.write("roots.pem", &authority.pem());
-    // The list of this machine may be in a folder too.
+    // The system's trust store may be a folder, too.
     let alone = |file: &str| {
         setup_for(server.port(), "").environment("SSL_CERT_FILE", file).environment("SSL_CERT_DIR", "")
     };
@@ -127,7 +127,7 @@ fn plaintext_port_and_aborted_handshake_are_protocol_errors() {
             "does not use TLS on this port",
         ),
         (script([UpstreamStep::Close]), "closed the connection inside the TLS handshake"),
-        // Not before the connection is one: that would be another fault.
+        // The reset must come after the TCP handshake: before, it would be a connection failure.
         (
             script([UpstreamStep::Pause(Duration::from_millis(300)), UpstreamStep::Reset]),
             "inside the TLS handshake",
@@ -141,7 +141,7 @@ fn plaintext_port_and_aborted_handshake_are_protocol_errors() {
 
 #[test]
 fn server_alert_is_logged_by_name() {
-    // handshake_failure (40), as a server says that has no suite in common with us.
+    // handshake_failure (40), as sent by a server without a common cipher suite.
     let upstream = script([write_bytes(&b"\x15\x03\x03\x00\x02\x02\x28"[..]), UpstreamStep::Close]);
     let gateway = setup_for(upstream.address().port(), "verify: false").start();
     expect_tls_error(&gateway, "tls_protocol_error", "HandshakeFailure");

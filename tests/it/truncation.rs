@@ -1,4 +1,4 @@
-//! Faults after the response head has left: the message is cut where the client can see it, and never gets JSON appended.
+//! Faults after the response headers were sent: the response is detectably truncated, and JSON is never appended.
 
 use statusquo::conformance::{Gate, UpstreamStep, write_bytes};
 
@@ -137,7 +137,7 @@ fn bytes_after_a_complete_response_are_not_forwarded() {
     assert_eq!(upstream.connection_count(), 2);
 }
 
-/// As `nc` does, and old clients: the sending side is shut down once the request is out.
+/// Like `nc` and old clients, which shut down their sending side after the request.
 #[test]
 fn close_delimited_body_is_reset_for_a_half_closed_client() {
     let gate = Gate::new();

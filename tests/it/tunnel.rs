@@ -1,8 +1,7 @@
-//! After a 101: which upgrades pass, and what becomes of the bytes of both sides.
+//! Upgrades: which requests are upgraded, and what happens to the bytes of both directions after the 101.
 //!
-//! Handshakes and what follows them are raw bytes, so that nothing is understood that a client library would forgive. A
-//! real client and a real server are in `tests/real_traffic.rs`; upgrades that come to nothing are rows of the table of
-//! faults (`upstream_faults.rs`).
+//! Handshakes and data are raw bytes, independent of a client library. `tests/sdks/websockets.rs` tests a real client
+//! and server; rejected upgrades are rows of the fault table (`upstream_faults.rs`).
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -23,7 +22,7 @@ const WEBSOCKET_KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 const SWITCHING: &str = "HTTP/1.1 101 Switching Protocols\r\nserver: chat/2\r\nupgrade: websocket\r\n\
     connection: Upgrade\r\nsec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\
     sec-websocket-protocol: chat\r\n\r\n";
-/// No time in it but the one that a test sets.
+/// Each test sets only the timeout under test to this time.
 const SHORT_TIMEOUT: Duration = Duration::from_millis(400);
 
 fn upgrade_request() -> String {
@@ -33,16 +32,16 @@ fn upgrade_request() -> String {
     )
 }
 
-/// A server that switches and then does this.
+/// A server that sends 101 and then runs these steps.
 fn upgrading_upstream(steps: impl IntoIterator<Item = UpstreamStep>) -> ScriptedUpstream {
     script([UpstreamStep::ReadRequestHead, write_bytes(SWITCHING)].into_iter().chain(steps))
 }
 
-/// The client's end of a tunnel, its 101 read.
+/// The client side of a tunnel after the 101.
 struct TunnelClient(TcpStream);
 
 impl TunnelClient {
-    /// Sends the handshake with `early` behind it, and reads the 101.
+    /// Sends the handshake followed by `early`, and reads the 101.
     #[track_caller]
     fn open(gateway: &Gateway, early: &str) -> TunnelClient {
         TunnelClient::over_stream(TcpStream::connect(gateway.address()).unwrap(), early)
@@ -102,7 +101,7 @@ impl TunnelClient {
     }
 }
 
-/// The upstream has received this, and nothing behind it.
+/// Asserts that the upstream has received exactly these bytes.
 #[track_caller]
 fn expect_received(upstream: &ScriptedUpstream, end: &str) {
     let there = upstream.wait_until(limit(), |seen| {
@@ -304,7 +303,7 @@ fn any_byte_renews_tunnel_idle_and_no_other_timeout_applies() {
     tunnel.expect_bytes("0123456789");
     assert!(begun.elapsed() >= Duration::from_millis(700));
     for _ in 0..8 {
-        std::thread::sleep(millis(100)); // the slow client is what is tested
+        std::thread::sleep(millis(100)); // slow client under test
         tunnel.write("x");
     }
     tunnel.expect_bytes("xxxxxxxx");
@@ -342,7 +341,7 @@ fn tunnel_applies_backpressure_and_loses_no_bytes() {
     let piece: Vec<u8> = (0..1024 * 1024).map(|at| (at % 251) as u8).collect();
     let mut writer = tunnel.0.try_clone().unwrap();
     let sent = piece.clone();
-    // Nothing is read until nothing can be written any more: the whole way is full then.
+    // Reads only when no more can be written: all buffers on the way are full then.
     writer.set_write_timeout(Some(Duration::from_millis(300))).unwrap();
     let mut written = 0;
     while written < TRANSFER_BYTES {

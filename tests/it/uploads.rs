@@ -1,4 +1,4 @@
-//! Uploads that meet an error: the client can always read the answer, however much it still wanted to send.
+//! Errors during uploads: the client can always read the response, however much it has yet to send.
 
 use std::io::Write;
 use std::thread;
@@ -67,7 +67,7 @@ fn early_error_is_readable_by_a_client_that_sends_everything_first() {
     let gateway = Gateway::with_upstream(&upstream).start();
     let mut client = gateway.client();
     client.send(format!("POST / HTTP/1.1\r\nhost: test\r\ncontent-length: {}\r\n\r\n", 300_000));
-    // What does not go out any more is no failure of the test: whether the answer can be read is.
+    // A failing write is accepted: only the response matters.
     let _ = client.try_send("x".repeat(300_000));
     client.read(SentRequest::Http11("POST")).assert_local_reply(400);
 }
@@ -85,7 +85,7 @@ fn early_error_reaches_a_client_that_is_still_sending() {
     client.send("POST / HTTP/1.1\r\nhost: test\r\ncontent-length: 8000000\r\n\r\n");
     let mut writer = client.writer();
     let sending = thread::spawn(move || writer.write_all(&vec![b'x'; 8_000_000]).is_ok());
-    // The upstream takes no more of the upload: an answer that waited for its end would never come.
+    // The upstream stops reading the upload: a response that waited for the end of the upload would never arrive.
     client.read(SentRequest::Http11("POST")).assert_local_reply(409);
     drop(client);
     sending.join().unwrap();
@@ -137,7 +137,7 @@ fn disconnect_inside_the_body_is_counted_and_never_completed_upstream() {
     assert!(upstream.recording().requests().all(|request| !request.complete));
 }
 
-/// The rest of an upload must never be read as the next request: that would be smuggling by our own hand.
+/// The rest of an upload must never be parsed as the next request: that would be request smuggling.
 #[test]
 fn rest_of_an_upload_after_an_early_response_is_not_parsed_as_request() {
     let upstream = script([

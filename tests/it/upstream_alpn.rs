@@ -1,4 +1,4 @@
-//! HTTP/2 or HTTP/1.1 with an upstream over TLS: what both agree to (ALPN) is spoken, and what cannot be agreed to is named.
+//! ALPN with TLS upstreams: the negotiated protocol is used, and failures have a documented cause.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -21,7 +21,7 @@ use super::gateway::{Gateway, GatewaySetup, TestFolder};
 use super::load::millis;
 use super::response_reader::ResponseEnd;
 
-/// A server that speaks TLS, and then what was agreed to. Connections are counted from 0.
+/// A TLS server that uses the negotiated protocol. Connections are numbered from 0.
 struct AlpnServer {
     address: SocketAddr,
     log: Arc<AlpnLog>,
@@ -30,13 +30,13 @@ struct AlpnServer {
 
 #[derive(Default)]
 struct AlpnLog {
-    /// What was agreed to in each handshake; empty where nothing was.
+    /// The negotiated protocol of each handshake; empty without ALPN.
     negotiated: Mutex<Vec<String>>,
     requests: AtomicUsize,
 }
 
 impl AlpnServer {
-    /// `protocols` says which protocols the server knows, best first, on each connection; none: it has never heard of ALPN.
+    /// `protocols` returns the ALPN protocols of a connection, by preference; empty disables ALPN.
     fn with_protocols(
         issued: &Issued,
         protocols: impl Fn(usize) -> &'static [&'static str] + Send + 'static,
@@ -44,7 +44,7 @@ impl AlpnServer {
         AlpnServer::with_barrier(issued, 1, protocols)
     }
 
-    /// The request on the first connection and the handshakes of the others wait until there are so many.
+    /// The first request and the other handshakes wait until this number of connections exists.
     fn with_barrier(
         issued: &Issued,
         number: usize,
@@ -53,7 +53,7 @@ impl AlpnServer {
         AlpnServer::with(issued, number, Duration::ZERO, protocols)
     }
 
-    /// So long it makes everybody wait for its part of the handshake, and then for its SETTINGS.
+    /// Delays its handshake messages and its SETTINGS by this time.
     fn slow(issued: &Issued, pause: Duration) -> AlpnServer {
         AlpnServer::with(issued, 1, pause, |_| HTTP2_ONLY)
     }
@@ -115,12 +115,12 @@ async fn serve(
     pause: Duration,
     mut barrier: Option<Arc<Barrier>>,
 ) {
-    tokio::time::sleep(pause).await; // a slow server
+    tokio::time::sleep(pause).await; // slow server
     let Ok(mut stream) = acceptor.accept(stream).await else { return };
     let agreed = stream.get_ref().1.alpn_protocol().unwrap_or_default().to_vec();
     log.negotiated.lock().unwrap().push(String::from_utf8(agreed.clone()).unwrap());
     if agreed == b"h2" {
-        tokio::time::sleep(pause).await; // a slow server
+        tokio::time::sleep(pause).await; // slow server
         let Ok(mut connection) = h2::server::handshake(stream).await else { return };
         while let Some(Ok((request, mut respond))) = connection.accept().await {
             log.requests.fetch_add(1, Ordering::SeqCst);
@@ -130,7 +130,7 @@ async fn serve(
             let mut send = respond.send_response(head, false).unwrap();
             if request.uri().path() == "/cut" {
                 send.send_data(Bytes::from_static(b"begun"), false).unwrap();
-                // Its frames leave, and then nothing more comes: no GOAWAY, no goodbye of TLS.
+                // Its frames are sent, then the connection closes without GOAWAY or close_notify.
                 let frames = std::future::poll_fn(|cx| connection.poll_closed(cx));
                 let _ = tokio::time::timeout(millis(200), frames).await;
                 return;
@@ -157,7 +157,7 @@ const BOTH: &[&str] = &["h2", "http/1.1"];
 const HTTP1_ONLY: &[&str] = &["http/1.1"];
 const HTTP2_ONLY: &[&str] = &["h2"];
 
-/// Before these servers, with this `http2`.
+/// A gateway for these servers with this `http2` policy.
 fn setup_for(
     servers: &[&AlpnServer],
     http2: &str,
@@ -199,7 +199,7 @@ fn alpn_selects_the_protocol_both_sides_support() {
         }
         let handshakes = server.negotiated();
         assert!(handshakes.iter().all(|found| found == agreed), "{http2}, {protocols:?}: {handshakes:?}");
-        // One connection is enough; of HTTP/1, where the next request does not come before it is given back.
+        // One connection is enough. With HTTP/1 the next request waits until the connection is back in the pool.
         assert!(handshakes.len() == 1 || body == "one" && handshakes.len() < 4, "{handshakes:?}");
         assert_eq!(server.requests(), 4);
         gateway.expect_metrics_match_responses();
@@ -222,7 +222,7 @@ fn waiting_for_a_shared_connect_gets_the_full_connect_and_tls_timeouts() {
     let (authority, folder) = (Authority::new(), TestFolder::new());
     let pause = millis(900);
     let server = AlpnServer::slow(&authority.issue(&["127.0.0.1"]), pause);
-    // Each step within its limit, and both together beyond either.
+    // Each step stays within its own timeout; together they exceed either.
     let gateway = setup_for(&[&server], "auto", &authority, &folder)
         .set("timeouts.connect", "1500ms")
         .set("timeouts.tls", "1500ms")
@@ -246,7 +246,7 @@ fn handshakes_run_in_parallel_once_a_server_negotiated_http1() {
     assert_eq!((server.negotiated().len(), server.requests()), (5, 5));
 }
 
-/// Closes what is idle at once, so that each request has a handshake of its own.
+/// Closes idle connections immediately, so that each request has its own handshake.
 fn start_without_keepalive(setup: GatewaySetup) -> Gateway {
     setup.set("upstream.keepalive", "{ max: 0 }").start()
 }
@@ -254,7 +254,7 @@ fn start_without_keepalive(setup: GatewaySetup) -> Gateway {
 #[test]
 fn server_may_negotiate_a_different_protocol_per_connection() {
     let (authority, folder) = (Authority::new(), TestFolder::new());
-    // As while a fleet behind one address is updated.
+    // Like a rolling update behind one address.
     let protocols =
         |number| [BOTH, HTTP1_ONLY, BOTH, &[], HTTP2_ONLY].into_iter().nth(number).unwrap_or(BOTH);
     let server = AlpnServer::with_protocols(&authority.issue(&["127.0.0.1"]), protocols);
@@ -276,7 +276,7 @@ fn server_may_negotiate_a_different_protocol_per_connection() {
 fn missing_required_http2_sends_nothing_and_tries_the_next_server() {
     let (authority, folder) = (Authority::new(), TestFolder::new());
     let issued = authority.issue(&["127.0.0.1"]);
-    // rustls refuses a handshake without a common protocol; a server that knows no ALPN says nothing.
+    // rustls rejects a handshake without a common protocol; a server without ALPN ignores the offer.
     for (protocols, evidence) in
         [(HTTP1_ONLY, "NoApplicationProtocol"), (&[][..], "did not select HTTP/2 (ALPN)")]
     {

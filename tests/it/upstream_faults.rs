@@ -1,8 +1,8 @@
-//! The table of upstream faults, row by row, against the executable: each row's outcome exactly as it stands there.
+//! The table of upstream faults, row by row, against the executable: each row has exactly its expected outcome.
 //!
-//! The rows run at the same time, each on a route and client connections of its own, so that one row's counters are its
-//! own. Single faults that need more than a row are scenarios in the other files; what must be true of the whole table
-//! beside its outcomes (nothing leaks, nothing is sent twice) is in `no_leaks.rs` and `request_sent.rs`.
+//! The rows run concurrently, each with its own route and client connections, so that each has its own counters. Cases
+//! that need more than a row are tests in other files. `no_leaks.rs` and `request_sent.rs` assert further properties of
+//! the whole table.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -26,7 +26,7 @@ fn upstream_faults_all_have_their_expected_outcome() {
     check_metrics(&gateway, &faults);
 }
 
-/// A route for each row; short limits, so that silences do not last. `host` is another name of the loopback.
+/// One route per row, with short timeouts. `host` is a name of the loopback address.
 pub fn upstream_fault_setup(
     faulty_upstream: &FaultyUpstream,
     faults: &[UpstreamFault],
@@ -48,7 +48,7 @@ pub fn upstream_fault_setup(
         setup = setup.route(&probe_route(server_kind.upstream_name()));
     }
     for fault in faults {
-        // A kept connection is to be used again by the row that it was kept for.
+        // The row that created a kept connection must reuse it.
         let upstream = if fault.server_kind == ServerKind::Pooled {
             fault.name
         } else {
@@ -65,7 +65,7 @@ pub fn upstream_fault_setup(
     setup
 }
 
-/// With an upstream for each kind of server, under its name and spoken to as it wants.
+/// Adds an upstream per server kind, with its protocol.
 pub fn with_server_kinds(
     mut setup: GatewaySetup,
     faulty_upstream: &FaultyUpstream,
@@ -82,7 +82,7 @@ pub fn with_server_kinds(
     for server_kind in ServerKind::ALL {
         let (name, port) = (server_kind.upstream_name(), faulty_upstream.address(server_kind).port());
         setup = if server_kind.requires_tls() {
-            // A name that is spelled like none is refused where it would have to be certified.
+            // A server name that is not a valid DNS name is rejected where a certificate must be verified.
             let server = format!("https://127.0.0.1:{port}");
             setup.named_upstream(name, &[&server]).set(&format!("upstream {name}.tls"), &tls)
         } else {
@@ -95,7 +95,7 @@ pub fn with_server_kinds(
     setup
 }
 
-/// Waits until every upstream of [`upstream_fault_setup`] has an address: names are looked up in the background.
+/// Waits until every upstream of [`upstream_fault_setup`] is resolved: DNS lookups run in the background.
 pub fn wait_for_dns(gateway: &Gateway, faults: &[UpstreamFault]) {
     let pooled =
         faults.iter().filter(|fault| fault.server_kind == ServerKind::Pooled).map(|fault| fault.name);
@@ -108,7 +108,7 @@ pub fn wait_for_dns(gateway: &Gateway, faults: &[UpstreamFault]) {
     }
 }
 
-/// The id of a request to this upstream that failed.
+/// The id of a failed request to this upstream.
 fn failed_request_id(gateway: &Gateway, upstream: &str) -> Option<String> {
     let response = gateway.client().get(&probe_path(upstream));
     (response.status == 504).then(|| response.header("x-request-id").unwrap().to_owned())
@@ -118,7 +118,7 @@ fn probe_path(upstream: &str) -> String {
     format!("/known/{upstream}")
 }
 
-/// Plays the rows, so many at once; panics with the names of those that failed.
+/// Runs the rows concurrently; panics with the names of those that failed.
 #[track_caller]
 pub fn run_concurrently(faults: &[UpstreamFault], run_fault: impl Fn(&UpstreamFault) + Sync) {
     let next = AtomicUsize::new(0);
@@ -144,16 +144,16 @@ pub fn run_concurrently(faults: &[UpstreamFault], run_fault: impl Fn(&UpstreamFa
     assert_eq!(failed, Vec::<&str>::new(), "these rows failed, see above");
 }
 
-/// Most rows wait; the machine has two processors.
+/// Most rows wait rather than compute.
 const CONCURRENCY: usize = 32;
 
-/// Asks what the row asks; the last answer.
+/// Sends the requests of the row; returns the last response.
 #[track_caller]
 pub fn send_requests(client: &mut Client, fault: &UpstreamFault) -> HttpResponse {
     let body = String::from_utf8(fault.request.body.to_vec()).unwrap();
     let mut send = || client.request(fault.request.method, &fault.path(), fault.request.header_lines, &body);
     for _ in 1..fault.request.count {
-        // Where another client plays the same row by another method, its fault may come to this request.
+        // Another client may run the same row with another method, and its fault may affect this request.
         let served = (0..4).any(|_| send().status == 200);
         assert!(served, "{}: before the fault", fault.name);
     }
@@ -194,7 +194,7 @@ fn check_outcome(fault: &UpstreamFault, response: &HttpResponse) {
             };
             check_local_reply(response, send, code, message);
             if send.is_head() {
-                // What GET would have got is known for our own answer, and unknown for one in the place of a page.
+                // For HEAD, Content-Length is known for a local reply, and unknown for a reply that replaces a page.
                 let length = match why {
                     ReplyReason::Fault(_) => Some(default_body(code, message).len().to_string()),
                     ReplyReason::Status(_) => None,
@@ -216,7 +216,7 @@ fn check_outcome(fault: &UpstreamFault, response: &HttpResponse) {
     }
 }
 
-/// Sums first, then each row's own counters; and no connection ended without a response.
+/// Compares the sums, then each row's counters; no connection closed without a response.
 fn check_metrics(gateway: &Gateway, faults: &[UpstreamFault]) {
     gateway.expect_metrics_match_responses();
     let aborted: Vec<&str> = faults

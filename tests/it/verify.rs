@@ -1,7 +1,8 @@
-//! `run_verify`: no example configuration breaks the contract, and a gateway that does is found out, by name.
+//! `verify`: all example configurations conform to the contract, and every violation of a broken gateway is reported by
+//! name.
 //!
-//! What is broken on purpose is broken by a relay between the rehearsal's clients and its gateways: it is told where to
-//! lead in the first line, and spoils the answers to the requests that it knows.
+//! A relay between the conformance suite's clients and its gateways injects the violations: the first line of a
+//! connection names its destination, and the relay modifies the responses to selected requests.
 
 use std::collections::HashSet;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -17,7 +18,7 @@ use statusquo::conformance::{GatewayProfile, client_faults_tls};
 use super::certificates::Authority;
 use super::gateway::TestFolder;
 
-/// Runs to its end.
+/// Runs the command to completion.
 fn run(file: &str, relay: Option<SocketAddr>, options: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_statusquo"));
     command.args(["verify", file]).args(options).stdin(Stdio::null());
@@ -27,7 +28,7 @@ fn run(file: &str, relay: Option<SocketAddr>, options: &[&str]) -> Output {
     command.output().unwrap()
 }
 
-/// Runs to its end: the exit status, and the report.
+/// Runs the command to completion; returns the exit status and the report.
 fn run_verify(file: &str, relay: Option<SocketAddr>, options: &[&str]) -> (Option<i32>, Value) {
     let output = run(file, relay, &[&["--format", "json"], options].concat());
     let report: Value = serde_json::from_slice(&output.stdout)
@@ -48,7 +49,7 @@ fn rows<'a>(report: &'a Value, verdict: &str) -> Vec<(&'a str, &'a str)> {
     all.filter(|row| row["verdict"] == verdict).map(|row| (text(row, "fault"), text(row, "reason"))).collect()
 }
 
-/// With the load factor beside the rows: it tells a slow gateway from a machine that became busy later.
+/// Prints the load factor beside the rows: it separates a slow gateway from a machine that became busy later.
 fn assert_no_failures(report: &Value, name: &str) {
     let load = &report["load_factor"];
     assert_eq!((rows(report, "failed"), rows(report, "flaky")), (vec![], vec![]), "{name}, load {load}");
@@ -92,7 +93,7 @@ routes:
   - { name: lenient, match: { path: \"/{*rest}\" }, upstream: shop, paths: lenient, deny: { methods: [DELETE] }, allow_from: [192.0.2.0/24] }
 ";
 
-/// The modes, overrides, limits and members of a configuration are expected, not only borne.
+/// The suite applies the modes, overrides, limits and members of a configuration.
 #[test]
 fn verify_uses_the_choices_of_the_configuration() {
     let folder = TestFolder::new();
@@ -175,12 +176,12 @@ fn verify_names_every_broken_contract_case() {
     assert_eq!(rows(&report, "flaky"), []);
 }
 
-/// A relay that spoils the first try of each of these rows.
+/// A relay that breaks the first try of each of these rows.
 fn relay_that_spoils_once() -> SocketAddr {
     let spoiled_already = Mutex::new(HashSet::new());
     relay_with(move |asks, gateway| {
         let Some((row, treatment)) = spoiled(asks) else { return Treatment::Forward };
-        // The gateways of a run that starts over, because the load has grown, are others.
+        // A run that restarts because the load has grown uses other gateways.
         let mut already = spoiled_already.lock().unwrap_or_else(PoisonError::into_inner);
         if already.insert((row, gateway)) { treatment } else { Treatment::Forward }
     })
@@ -227,22 +228,22 @@ fn verify_detects_metrics_that_differ_from_client_counts() {
     assert!(failed.iter().all(|(name, _)| name.ends_with("_total")), "{failed:?}");
 }
 
-/// What the relay does with a gateway's response.
+/// What the relay does with a response of the gateway.
 #[derive(Clone, Copy)]
 enum Treatment {
     Forward,
-    /// It never arrives.
+    /// Drops it.
     Withhold,
-    /// The first text is replaced by the second.
+    /// Replaces the first text by the second.
     Replace(&'static str, &'static str),
-    /// It is forwarded, and the gateway gets requests of which the client knows nothing.
+    /// Forwards it, and sends further requests to the gateway that the client does not count.
     SendOthersBeside,
 }
 
 const SPOILED: [&str; 6] =
     ["close-before-head", "status-502", "two-spaces", "status-503", "slow-head", "cut-body"];
 
-/// The row of a request, and how its response is spoiled.
+/// The row of a request, and how its response is modified.
 fn spoiled(asks: &str) -> Option<(&'static str, Treatment)> {
     let is = |fault: &&str| {
         asks.contains(&format!("x-test-case: {fault}\r\n")) || asks.contains(&format!("row={fault} "))
@@ -258,7 +259,8 @@ fn spoiled(asks: &str) -> Option<(&'static str, Treatment)> {
     Some((row, treatment))
 }
 
-/// Leads every connection where its first line says. `choose` gets the first bytes of the client and the gateway's address.
+/// Connects each connection to the address in its first line. `choose` receives the first bytes of the client and the
+/// gateway's address.
 fn relay_with(choose: impl Fn(&str, SocketAddr) -> Treatment + Send + Sync + 'static) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -283,7 +285,7 @@ fn relay_connection(client: TcpStream, choose: &dyn Fn(&str, SocketAddr) -> Trea
     let first = Arc::new(Mutex::new(Vec::new()));
     let (to_gateway, seen) = (gateway.try_clone().unwrap(), Arc::clone(&first));
     thread::spawn(move || forward(from_client, to_gateway, &seen));
-    // When the gateway responds, it has received the request, and so has `first`.
+    // Once the gateway responds, it has received the request, and so has `first`.
     let _ = gateway.peek(&mut [0]);
     let first_request = String::from_utf8_lossy(&first.lock().unwrap()).into_owned();
     let nobody = Mutex::default();
@@ -300,7 +302,7 @@ fn relay_connection(client: TcpStream, choose: &dyn Fn(&str, SocketAddr) -> Trea
         }
         Treatment::SendOthersBeside => {
             let mut extra_connection = TcpStream::connect(address).unwrap();
-            // More than rows may have been played again.
+            // More than the rows that may run again.
             let request = b"GET /a/../b HTTP/1.1\r\nhost: x\r\n\r\n";
             extra_connection.write_all(&request.repeat(300)).unwrap();
             extra_connection.shutdown(Shutdown::Write).unwrap();
@@ -310,7 +312,7 @@ fn relay_connection(client: TcpStream, choose: &dyn Fn(&str, SocketAddr) -> Trea
     }
 }
 
-/// Forwards what `from` receives, its end and its reset included; the first bytes are kept in `first`.
+/// Forwards what `from` receives, including its end or reset; the first bytes are kept in `first`.
 fn forward(mut from: BufReader<TcpStream>, mut to: TcpStream, first: &Mutex<Vec<u8>>) {
     let mut piece = vec![0; 64 * 1024];
     loop {
@@ -334,7 +336,7 @@ fn forward(mut from: BufReader<TcpStream>, mut to: TcpStream, first: &Mutex<Vec<
     }
 }
 
-/// Ends a connection with a TCP reset, once the thread of the other direction has let go of it, too.
+/// Ends a connection with a TCP reset, once the thread of the other direction has released it.
 fn reset(stream: &TcpStream) {
     let _ = socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO));
     let _ = stream.shutdown(Shutdown::Read);

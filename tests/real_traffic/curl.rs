@@ -1,4 +1,4 @@
-//! The real curl, asked and read: what it was told, which answer it understood, how many connections it opened.
+//! The real curl: options, the response it parsed, and the number of connections it opened.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -6,25 +6,25 @@ use std::process::{Command, ExitStatus, Stdio};
 
 use crate::folder::Folder;
 
-/// How requests are made. The host named is the same everywhere, so that answers can be compared.
+/// How requests are sent. The host name is always the same, so that responses can be compared.
 #[derive(Clone, Debug)]
 pub struct Curl {
     options: Vec<String>,
     encrypted: bool,
 }
 
-/// What curl understood.
+/// The response as curl parsed it.
 #[derive(Debug)]
 pub struct CurlResponse {
     pub status: u16,
-    /// `1.0`, `1.1` or `2`, as the server answered.
+    /// HTTP version of the response: `1.0`, `1.1` or `2`.
     pub version: String,
-    /// In order, names in lower case; of the last response where there were several.
+    /// Header fields of the last response in order, names in lower case.
     pub fields: Vec<(String, String)>,
-    /// TCP connections opened for this answer.
+    /// TCP connections opened for this response.
     pub connects: u32,
     pub redirects: u32,
-    /// Where the body is.
+    /// The file with the body.
     pub body: PathBuf,
     _folder: Folder,
 }
@@ -42,7 +42,7 @@ impl Curl {
         Curl::with(&["--http2-prior-knowledge"])
     }
 
-    /// Over TLS, trusting the authority in this file; which HTTP, both agree on.
+    /// TLS with this authority; the HTTP version is negotiated with ALPN.
     pub fn https(version: &str, authority: &Path) -> Curl {
         let curl = Curl::with(&[version, "--cacert", authority.to_str().unwrap()]);
         Curl { encrypted: true, ..curl }
@@ -63,21 +63,21 @@ impl Curl {
         Curl { options, encrypted: false }
     }
 
-    /// The same with further options.
+    /// Adds options.
     pub fn with_options(&self, options: &[&str]) -> Curl {
         let mut extra = self.clone();
         extra.options.extend(options.iter().map(ToString::to_string));
         extra
     }
 
-    /// One request; curl itself must be content.
+    /// Sends one request; curl must succeed.
     pub fn get(&self, server: SocketAddr, path: &str) -> CurlResponse {
         let mut responses = self.get_all(server, &[path]);
         responses.pop().unwrap()
     }
 
-    /// One request that curl must not be content with once `meanwhile` has happened: how it ends. `meanwhile` is told where the
-    /// body is being written.
+    /// Starts one request that curl must fail after `meanwhile`; returns its exit status. `meanwhile` receives the path
+    /// of the file with the body.
     pub fn expect_failure(
         &self,
         server: SocketAddr,
@@ -101,7 +101,7 @@ impl Curl {
         status
     }
 
-    /// What to ask for; over TLS by the name that is in the certificate.
+    /// The URL; over TLS with the host name of the certificate.
     fn target(&self, server: SocketAddr, path: &str) -> Vec<String> {
         if !self.encrypted {
             return vec![format!("http://{server}{path}")];
@@ -111,18 +111,18 @@ impl Curl {
         vec!["--resolve".to_owned(), resolve, format!("https://shop.example:{port}{path}")]
     }
 
-    /// Several requests, one after the other, on one connection as long as the server lets it.
+    /// Sends several requests in sequence, on one connection if the server keeps it open.
     pub fn get_all(&self, server: SocketAddr, paths: &[&str]) -> Vec<CurlResponse> {
         let folders: Vec<Folder> = paths.iter().map(|_| Folder::new("curl")).collect();
         let mut command = Command::new("curl");
-        command.arg("-q"); // no ~/.curlrc
+        command.arg("-q"); // ignores ~/.curlrc
         for (index, (path, folder)) in paths.iter().zip(&folders).enumerate() {
             if index > 0 {
                 command.arg("--next");
             }
             command.args(&self.options);
             command.args(["--write-out", WRITE_OUT]).arg("--dump-header").arg(folder.path.join("head"));
-            // For HEAD curl would write the head a second time, as if it were the body.
+            // For HEAD, curl would write the header section a second time, as the body.
             let head = self.options.iter().any(|option| option == "--head");
             command.arg("--output").arg(if head {
                 PathBuf::from("/dev/null")
@@ -150,7 +150,7 @@ impl Curl {
     }
 }
 
-/// One line an answer.
+/// One line per response.
 const WRITE_OUT: &str = "%{http_code} %{http_version} %{num_connects} %{num_redirects}\n";
 
 impl CurlResponse {
@@ -169,12 +169,12 @@ impl CurlResponse {
         }
     }
 
-    /// The values of a field.
+    /// Values of a field.
     pub fn field(&self, name: &str) -> Vec<&str> {
         self.fields.iter().filter(|(n, _)| n == name).map(|(_, value)| value.as_str()).collect()
     }
 
-    /// The body; curl makes no file for none.
+    /// The body; curl creates no file for an empty one.
     pub fn bytes(&self) -> Vec<u8> {
         if Path::new(&self.body).exists() { std::fs::read(&self.body).unwrap() } else { Vec::new() }
     }
@@ -184,7 +184,7 @@ impl CurlResponse {
     }
 }
 
-/// The fields of the last of several heads (100, redirects, the answer).
+/// The fields of the last of several header sections (100, redirects, final response).
 fn final_headers(heads: &str) -> Vec<(String, String)> {
     let last = heads.trim_end().rsplit("\r\n\r\n").next().unwrap_or_default();
     let field = |line: &str| {

@@ -1,10 +1,10 @@
-//! A folder that goes away with its value, and large files of reproducible noise.
+//! A temporary folder, and large files of reproducible noise.
 
 use std::io::{BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// A new, empty folder under cargo's own folder for tests.
+/// A new, empty folder below cargo's folder for tests; removed on drop.
 #[derive(Debug)]
 pub struct Folder {
     pub path: PathBuf,
@@ -27,7 +27,7 @@ impl Drop for Folder {
     }
 }
 
-/// Writes `size` bytes (a multiple of 8) that no codec can shorten and no two places share.
+/// Writes `size` bytes (a multiple of 8) of incompressible, non-repeating noise.
 pub fn write_noise(path: &Path, size: u64) {
     let mut file = BufWriter::with_capacity(1 << 20, std::fs::File::create(path).unwrap());
     let mut state = 0x9e37_79b9_7f4a_7c15_u64; // xorshift64*: Vigna 2016
@@ -40,7 +40,7 @@ pub fn write_noise(path: &Path, size: u64) {
     file.flush().unwrap();
 }
 
-/// The length and the CRC-32 of a file.
+/// Length and CRC-32 of a file.
 pub fn checksum(path: &Path) -> (u64, u32) {
     let file = std::fs::File::open(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     let mut file = BufReader::with_capacity(1 << 20, file);

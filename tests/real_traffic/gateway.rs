@@ -1,4 +1,4 @@
-//! The real executable before an upstream: started with a file, read by what it prints, ended with the value.
+//! The real executable in front of an upstream; ended on drop.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
@@ -12,7 +12,6 @@ use crate::curl::Curl;
 use crate::folder::Folder;
 use crate::load::limit;
 
-/// A running gateway.
 pub struct RealGateway {
     child: Child,
     log: Arc<Mutex<String>>,
@@ -22,12 +21,12 @@ pub struct RealGateway {
     /// The listener for HTTP/2 with prior knowledge.
     pub h2c: SocketAddr,
     pub telemetry: SocketAddr,
-    /// The listeners that it was told of beside these.
+    /// Further listeners.
     pub others: Vec<SocketAddr>,
 }
 
 impl RealGateway {
-    /// Starts it before `upstream`.
+    /// Starts a gateway for `upstream`.
     pub fn with_upstream(upstream: SocketAddr) -> RealGateway {
         RealGateway::with(&format!(
             "client: {{ max_body: 128MiB }}\n\
@@ -36,12 +35,12 @@ impl RealGateway {
         ))
     }
 
-    /// Starts it with these sections of a file, and waits until it has said where it listens.
+    /// Starts a gateway with these configuration sections and waits until it listens.
     pub fn with(sections: &str) -> RealGateway {
         RealGateway::listening(&[], sections)
     }
 
-    /// The same with further listeners.
+    /// Like `with`, with further listeners.
     pub fn listening(others: &[String], sections: &str) -> RealGateway {
         let listeners: String = others.iter().map(|listener| format!(", {listener}")).collect();
         let folder = Folder::new("gateway");
@@ -73,12 +72,12 @@ impl RealGateway {
         RealGateway { child, log, _folder: folder, http1, h2c, telemetry, others }
     }
 
-    /// Final responses by status, summed over everything else, as `/metrics` has them.
+    /// Final responses by status code, summed over all other labels of `/metrics`.
     pub fn responses_by_code(&self) -> BTreeMap<u16, u64> {
         self.sums("statusquo_responses_total")
     }
 
-    /// Errors by status, likewise.
+    /// Errors by status code, summed likewise.
     pub fn errors_by_code(&self) -> BTreeMap<u16, u64> {
         self.sums("statusquo_errors_total")
     }
@@ -101,7 +100,7 @@ impl RealGateway {
         sums
     }
 
-    /// Waits until `read` gives `expected`: a response is counted when it is handed over, maybe just after it was read.
+    /// Waits until `read` returns `expected`: a response may be counted just after the client has read it.
     pub fn wait_for_counts(
         &self,
         expected: &BTreeMap<u16, u64>,
@@ -129,7 +128,7 @@ impl Drop for RealGateway {
     }
 }
 
-/// Keeps what is written to standard error and passes the lines on.
+/// Stores standard error in `log` and passes its lines on.
 fn read_log_lines(child: &mut Child, log: Arc<Mutex<String>>) -> Receiver<String> {
     let (sender, lines) = channel();
     let stderr = child.stderr.take().unwrap();
@@ -145,7 +144,7 @@ fn read_log_lines(child: &mut Child, log: Arc<Mutex<String>>) -> Receiver<String
     lines
 }
 
-/// The addresses of so many listeners, in the order of the file, and of the telemetry.
+/// The addresses of this number of listeners, in the order of the file, and of the telemetry listener.
 fn addresses(lines: &Receiver<String>, number: usize) -> (Vec<SocketAddr>, Option<SocketAddr>) {
     let (mut listeners, mut telemetry) = (Vec::new(), None);
     let deadline = Instant::now() + limit();

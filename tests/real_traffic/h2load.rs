@@ -1,32 +1,32 @@
-//! The real h2load: a bounded number of requests on a few connections, and the sums that it prints.
+//! The real h2load: a fixed number of requests on a few connections, and its printed totals.
 
 use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 
-/// What h2load counted.
+/// Totals of h2load.
 #[derive(Debug, PartialEq, Eq)]
 pub struct H2loadSummary {
     pub total: u64,
     pub done: u64,
-    /// Connection lost, stream reset, no answer: what no status tells.
+    /// Lost connections, reset streams and missing responses, which have no status code.
     pub errored: u64,
     pub timed_out: u64,
     /// Responses by class: 2xx, 3xx, 4xx, 5xx.
     pub classes: [u64; 4],
 }
 
-/// Which protocol is spoken.
+/// Protocol of the requests.
 #[derive(Clone, Copy, Debug)]
 pub enum LoadProtocol {
     Http1,
     H2c,
-    /// HTTP/1.1 in TLS.
+    /// HTTP/1.1 over TLS.
     Https1,
-    /// HTTP/2 in TLS.
+    /// HTTP/2 over TLS.
     Https2,
 }
 
-/// Makes `requests` requests over `clients` connections, each going through `paths` in turn.
+/// Sends `requests` requests over `clients` connections, each requesting `paths` in turn.
 pub fn run_h2load(
     protocol: LoadProtocol,
     server: SocketAddr,
@@ -54,7 +54,7 @@ pub fn run_h2load(
     parse_summary(&text)
 }
 
-/// Reads the two lines of sums.
+/// Parses the two lines of totals.
 fn parse_summary(text: &str) -> H2loadSummary {
     let requests = counts(text, "requests: ");
     let classes = counts(text, "status codes: ");
@@ -70,7 +70,7 @@ fn parse_summary(text: &str) -> H2loadSummary {
     }
 }
 
-/// `name: 1 a, 2 b` gives `[(1, a), (2, b)]`.
+/// `name: 1 a, 2 b` returns `[(1, a), (2, b)]`.
 fn counts(text: &str, name: &str) -> Vec<(u64, String)> {
     let line = text
         .lines()

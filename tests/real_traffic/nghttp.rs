@@ -1,18 +1,18 @@
-//! The real nghttp: several requests at once on one HTTP/2 connection.
+//! The real nghttp: concurrent requests on one HTTP/2 connection.
 //!
-//! curl 7.88, which is Debian's, cannot use an h2c connection twice: with prior knowledge the second request fails with
-//! "Error in the HTTP2 framing layer" at nginx itself.
+//! Debian's curl 7.88 cannot reuse an h2c connection: with prior knowledge the second request fails with "Error in the
+//! HTTP2 framing layer", even on nginx itself.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 
-/// Asks for all paths on one connection and counts the answers by status.
+/// Requests all paths on one connection; counts the responses by status code.
 pub fn get_all(server: SocketAddr, paths: &[&str]) -> BTreeMap<u16, usize> {
     run_nghttp("http", server, paths)
 }
 
-/// The same over TLS, where both agree on HTTP/2.
+/// Like `get_all`, over TLS with ALPN.
 pub fn get_all_encrypted(server: SocketAddr, paths: &[&str]) -> BTreeMap<u16, usize> {
     run_nghttp("https", server, paths)
 }
@@ -21,7 +21,7 @@ fn run_nghttp(scheme: &str, server: SocketAddr, paths: &[&str]) -> BTreeMap<u16,
     let mut command = Command::new("nghttp");
     command.args(["--null-out", "--verbose", "--no-dep", "--timeout=30"]);
     if scheme == "https" {
-        // Who is trusted is for curl to test.
+        // The curl tests cover certificate verification.
         command.arg("--no-verify-peer");
     }
     command.args(paths.iter().map(|path| format!("{scheme}://{server}{path}")));
@@ -31,7 +31,7 @@ fn run_nghttp(scheme: &str, server: SocketAddr, paths: &[&str]) -> BTreeMap<u16,
     let complaints = String::from_utf8_lossy(&done.stderr).into_owned();
     assert!(done.status.success() && complaints.is_empty(), "{complaints}{text}");
     assert_eq!(text.matches("Connected").count(), 1, "{text}");
-    // Colours stand around the names even when nobody sees them.
+    // nghttp writes colour codes around the names even to a pipe.
     let statuses = text.lines().filter(|line| line.contains("recv (stream_id=")).filter_map(|line| {
         let (_, value) = line.split_once(":status")?;
         value.rsplit(' ').next()?.trim().parse().ok()

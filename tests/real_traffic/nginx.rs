@@ -1,7 +1,6 @@
-//! Debian's nginx as an upstream, with a site of its own in a folder of its own.
+//! Debian's nginx as an upstream with its own site and folder.
 //!
-//! One process, run by whoever runs the tests, on a free port; it ends with the value. What it serves is written down in
-//! [`SITE_CONFIG`]; it knows nothing of the gateway before it.
+//! One process, run by the current user on a free port; ended on drop. [`SITE_CONFIG`] defines its responses.
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -11,7 +10,7 @@ use std::time::{Duration, Instant};
 use crate::folder::Folder;
 use crate::load::limit;
 
-/// How it answers. Absolute redirects would name nginx' own port, so they are off.
+/// The site. Absolute redirects would contain nginx' own port, so they are disabled.
 const SITE_CONFIG: &str = r#"
     root site;
     default_type application/octet-stream;
@@ -43,29 +42,28 @@ const SITE_CONFIG: &str = r#"
     location /uploads/ { dav_methods PUT; create_full_put_path on; }
 "#;
 
-/// A running nginx.
 pub struct Nginx {
     child: Child,
     folder: Folder,
-    /// Where it listens.
+    /// The plaintext listener.
     pub address: SocketAddr,
-    /// Where it speaks TLS, and both HTTP/1.1 and HTTP/2 in it, if it was given a certificate.
+    /// The TLS listener with HTTP/1.1 and HTTP/2, if there is a certificate.
     pub encrypted: SocketAddr,
 }
 
-/// A certificate with its key, as PEM.
+/// A certificate with its key, in PEM.
 pub struct ServerCertificate {
     pub cert: String,
     pub key: String,
 }
 
 impl Nginx {
-    /// Starts it and waits until it accepts.
+    /// Starts nginx and waits until it accepts connections.
     pub fn start() -> Nginx {
         Nginx::with_certificate(None)
     }
 
-    /// The same with TLS on a second port.
+    /// Like `start`, with TLS on a second port.
     pub fn with_certificate(certificate: Option<&ServerCertificate>) -> Nginx {
         let folder = Folder::new("nginx");
         if let Some(certificate) = certificate {
@@ -73,7 +71,7 @@ impl Nginx {
             std::fs::write(folder.path.join("key.pem"), &certificate.key).unwrap();
         }
         write_site_files(&folder.path.join("site"));
-        // Between our looking for a free port and nginx' taking it somebody else may; then look again.
+        // Another process can take the free port before nginx binds it; then try another one.
         for _ in 0..5 {
             let (address, encrypted) = (free_address(), free_address());
             if let Some(child) =
@@ -85,13 +83,13 @@ impl Nginx {
         panic!("nginx does not start:\n{}", log(&folder.path));
     }
 
-    /// Ends it at once, whatever it is doing.
+    /// Kills the process.
     pub fn kill(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 
-    /// A file of the site.
+    /// Path of a file of the site.
     pub fn file(&self, name: &str) -> PathBuf {
         self.folder.path.join("site").join(name)
     }
@@ -107,7 +105,7 @@ impl Drop for Nginx {
     }
 }
 
-/// The files of the site.
+/// Creates the files of the site.
 fn write_site_files(site: &Path) {
     std::fs::create_dir_all(site.join("uploads")).unwrap();
     let page = format!(
@@ -158,7 +156,7 @@ fn spawn_nginx(folder: &Path, address: SocketAddr, encrypted: Option<SocketAddr>
     None
 }
 
-/// Debian keeps it where only root's PATH looks.
+/// Debian installs it in a folder that only root's PATH contains.
 fn executable() -> PathBuf {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders = std::env::split_paths(&path).chain(["/usr/sbin", "/usr/local/sbin"].map(PathBuf::from));
@@ -172,7 +170,7 @@ fn free_address() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
-/// The end of what it wrote.
+/// The end of its log.
 fn log(folder: &Path) -> String {
     let text = std::fs::read_to_string(folder.join("error.log")).unwrap_or_default();
     let lines: Vec<&str> = text.lines().collect();

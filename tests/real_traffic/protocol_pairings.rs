@@ -1,7 +1,7 @@
-//! HTTP/1.1 and HTTP/2 on either side, in TLS on both: curl, nghttp and h2load before the gateway, nginx behind it.
+//! HTTP/1.1 and HTTP/2 on either side, both over TLS: curl, nghttp and h2load as clients, nginx as upstream.
 //!
-//! What passes in the clear is in the tests above; here each of the four pairings carries pages, 100 MiB both ways, errors,
-//! and an end that comes too early.
+//! `tests/real_traffic.rs` covers plaintext; here each of the four protocol pairings forwards pages, 100 MiB in both
+//! directions, errors, and a truncated response.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -17,10 +17,10 @@ use crate::load::limit;
 use crate::nginx::{Nginx, ServerCertificate};
 use crate::{LARGE_FILE, assert_documented, comparable_parts, nghttp};
 
-/// nginx, and before it a gateway for each protocol that it may be spoken to in.
+/// nginx behind one gateway per upstream protocol.
 struct PairingTestBed {
     nginx: Nginx,
-    /// To nginx in HTTP/1.1, and in HTTP/2.
+    /// Gateways that use HTTP/1.1 and HTTP/2 to nginx.
     gateways: [RealGateway; 2],
     folder: Folder,
 }
@@ -62,7 +62,7 @@ impl PairingTestBed {
         PairingTestBed { nginx, gateways, folder }
     }
 
-    /// The four pairings: what they are called, who asks, and whom.
+    /// The four pairings: name, client and gateway.
     fn pairings(&self) -> Vec<(String, Curl, std::net::SocketAddr)> {
         let ca = self.folder.path.join("ca.pem");
         let mut pairings = Vec::new();
@@ -130,13 +130,13 @@ fn truncated_response_never_ends_cleanly_in_any_protocol_pairing() {
             wait_for_bytes(body);
             house.nginx.kill();
         });
-        // 18: a part of the file; 56: the connection is reset; 92: the stream is.
+        // 18: partial file; 56: connection reset; 92: stream reset.
         let ways = if name.starts_with("HTTP/2") { [92, 92] } else { [18, 56] };
         assert!(status.code().is_some_and(|code| ways.contains(&code)), "{name}: {status}");
     }
 }
 
-/// Until the first bytes of a download have come.
+/// Waits for the first bytes of a download.
 fn wait_for_bytes(body: &Path) {
     let deadline = Instant::now() + limit();
     while std::fs::metadata(body).map_or(0, |body| body.len()) == 0 {

@@ -1,9 +1,8 @@
-//! gRPC with a real server and a real client on both sides: PyPI's `grpcio`, installed by `.ci/packages`.
+//! gRPC with a real client and server: PyPI's `grpcio`, installed by `.ci/packages`.
 //!
-//! Calls of all four kinds pass untouched, both ways at once; what the gateway says in the server's place arrives as a
-//! status of gRPC; a server that dies inside a call is never taken for one that has finished: in the clear, and over TLS on
-//! both sides. The frames on the wire are in
-//! `tests/it/http2_upstream.rs`.
+//! Calls of all four kinds are forwarded transparently, in both directions at once; local replies arrive as gRPC
+//! statuses; a server that exits during a call is never taken for one that has finished. Both in plaintext and over TLS
+//! on both sides. `tests/it/http2_upstream.rs` covers the frames.
 
 use std::process::Command;
 use std::time::Duration;
@@ -64,8 +63,8 @@ fn grpcio_calls_pass_transparently_over_tls_on_both_sides() {
     check_calls(&[listener], &calls, ("https://", &trust), |gateway| vec![gateway.others[0].to_string(), ca]);
 }
 
-/// Makes every call. The upstream of a server that is there is told in full, that of one that is not by its scheme and the
-/// rest; `check_requests` is what the client has to know.
+/// Runs all calls. `upstream` configures the upstream with a server, `scheme` and the rest the one without;
+/// `check_requests` holds the arguments of the client.
 fn check_calls(
     listeners: &[String],
     calls: &str,
@@ -74,7 +73,7 @@ fn check_calls(
 ) {
     let dead = RefusingPort::start().unwrap();
     let sections = format!(
-        // Shorter than the silences of these calls.
+        // Shorter than the pauses of these calls.
         "client: {{ body_timeout: 400ms }}\n\
          timeouts: {{ body_idle: 400ms, stream_idle: 10s }}\n\
          upstreams:\n\
@@ -130,14 +129,14 @@ fn check_calls(
         ),
         json!({ "many": true }),
     ];
-    // The words for a stream that was cut are the client's own.
+    // The message for a reset stream is the client's own.
     let after: Vec<Value> = found.split_off(expected.len().min(found.len()));
     assert_eq!(found, expected);
     let [died, gone] = &after[..] else { panic!("two more calls: {after:#?}") };
     assert_eq!(died["heard"], json!(["begun"]), "{died}");
     assert!(died["code"] != "OK" && died["code"] != "UNKNOWN", "{died}");
     assert_eq!(gone, &call("echo/unary", &[], "UNAVAILABLE", failure));
-    // Whatever a caller of gRPC is told, it is a 200 on the wire.
+    // Every gRPC status is a 200 on the wire.
     gateway.wait_for_counts(&[(200, 51)].into(), RealGateway::responses_by_code);
     gateway.wait_for_counts(&[].into(), RealGateway::errors_by_code);
 }

@@ -1,4 +1,4 @@
-//! A server of a published Python package, run by the script that also asks it (`SCRIPT serve`).
+//! A server of a published Python package, run by the same script as the client (`SCRIPT serve`).
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
@@ -8,19 +8,19 @@ use crate::program::install_packages;
 /// Python with the packages that `.ci/packages` installs.
 pub const PYTHON: &str = "target/packages/python/bin/python";
 
-/// The server; it ends with the value.
+/// The server process; ended on drop.
 pub struct PythonServer {
     child: Child,
     pub port: u16,
 }
 
 impl PythonServer {
-    /// The script's first line says on which port it listens.
+    /// Starts the server; the first output line is its port.
     pub fn start(script: &str) -> PythonServer {
         PythonServer::start_with(script, &[])
     }
 
-    /// The same with more to tell it.
+    /// Like `start`, with further arguments.
     pub fn start_with(script: &str, extra_arguments: &[&str]) -> PythonServer {
         install_packages();
         let mut child = Command::new(PYTHON)

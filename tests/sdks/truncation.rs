@@ -1,8 +1,8 @@
-//! A response that the upstream cuts, in the eyes of real clients: wherever it is cut, none of them takes it for a whole
-//! one. curl, requests, Node's fetch, ureq and Chromium; each must report an error of its own.
+//! Truncated responses in real clients: none of them takes a truncated response for a complete one. curl, requests,
+//! Node's fetch, ureq and Chromium must each report their own error.
 //!
-//! Inside the head there is nothing to cut yet: they read the documented 504. The bytes on the wire are in
-//! `tests/it/truncation.rs`.
+//! Inside the response headers nothing can be truncated yet: clients get the documented 504. `tests/it/truncation.rs`
+//! covers the bytes.
 
 use std::process::Command;
 use std::time::Duration;
@@ -21,7 +21,7 @@ const CHUNKED_HEAD: &str =
 const CLOSE_HEAD: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\nconnection: close\r\n\r\n";
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A name, what the upstream sends, and how it ends.
+/// Name, upstream bytes and end of each response.
 fn truncations() -> Vec<(&'static str, String, UpstreamStep)> {
     let truncation = |name, head: &str, body: &str| (name, format!("{head}{body}"), UpstreamStep::Close);
     vec![
@@ -35,19 +35,19 @@ fn truncations() -> Vec<(&'static str, String, UpstreamStep)> {
         truncation("chunked-middle", CHUNKED_HEAD, "9\r\nnine byte\r\n9\r\nfour"),
         truncation("chunked-border", CHUNKED_HEAD, "9\r\nnine byte\r\n"),
         truncation("chunked-inside-the-last", CHUNKED_HEAD, "9\r\nnine byte\r\n0\r\n"),
-        // Its end is the connection's end: only a reset tells that it came early.
+        // Its end is the connection's end: only a reset shows that it is truncated.
         ("close-behind-the-head", CLOSE_HEAD.to_owned(), UpstreamStep::Reset),
         ("close-middle", format!("{CLOSE_HEAD}nine byte"), UpstreamStep::Reset),
     ]
 }
 
-/// Cuts, whole answers, and a head that is no head.
+/// Truncated responses, complete ones, and malformed response headers.
 fn upstream() -> ScriptedUpstream {
     let cuts = truncations();
     ScriptedUpstream::by_request(move |request| {
         let name = request.path().trim_start_matches('/');
         let (bytes, last) = match cuts.iter().find(|(known, ..)| *known == name) {
-            // What was sent is to arrive before the end does.
+            // The bytes must arrive before the end of the connection.
             Some((_, bytes, last)) => (bytes.clone(), last.clone()),
             None if name == "inside-the-head" => ("HTTP/1.1 200 OK\r\nconte".to_owned(), UpstreamStep::Close),
             None => {
@@ -71,13 +71,13 @@ fn gateway_for(upstream: &ScriptedUpstream, origin: &str) -> RealGateway {
     ))
 }
 
-/// What a client is asked for, in order: a whole answer at both ends, and everything else between.
+/// The requests in order: a complete response first and last, everything else in between.
 fn names() -> Vec<&'static str> {
     let truncation = truncations().into_iter().map(|(name, ..)| name);
     std::iter::once("whole").chain(truncation).chain(["inside-the-head", "whole-again"]).collect()
 }
 
-/// Every cut failed, everything else was read.
+/// Asserts that truncated responses failed and all others were read.
 #[track_caller]
 fn check_failures(client: &str, found: &[Value]) {
     let names = names();
@@ -105,7 +105,7 @@ fn json_lines(output: &str) -> Vec<Value> {
     output.lines().map(|line| serde_json::from_str(line).expect(line)).collect()
 }
 
-/// Cut by the gateway, and counted so: for each client as many as it saw.
+/// Asserts that the gateway counted one truncation per client and case.
 fn expect_counts(gateway: &RealGateway, clients: u64) {
     let responses = clients * (truncations().len() as u64 + 2);
     gateway.wait_for_counts(&[(200, responses), (504, clients)].into(), RealGateway::responses_by_code);

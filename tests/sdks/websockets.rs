@@ -1,7 +1,7 @@
-//! WebSocket with a real server and a real client on both sides: PyPI's `websockets`, installed by `.ci/packages`.
+//! WebSocket with a real client and server: PyPI's `websockets`, installed by `.ci/packages`.
 //!
-//! Messages of all sizes come back as they were, closes keep their codes, a server that breaks off is seen to, and a
-//! refused handshake reads a documented error. The bytes on the wire are in `tests/it/tunnel.rs`.
+//! Messages of all sizes are echoed unchanged, closes keep their codes, a server that disconnects is detected, and a
+//! rejected handshake gets a documented error. `tests/it/tunnel.rs` covers the bytes.
 
 use std::process::Command;
 use std::time::Duration;
@@ -32,7 +32,7 @@ fn websockets_package_messages_pass_transparently() {
         echoed.clone(),
         json!({ "heard": "early", "protocol": null }),
         json!({ "closed": [4001, "enough"] }),
-        // No close of WebSocket came: the connection broke off.
+        // The connection ended without a WebSocket close frame.
         json!({ "closed": null }),
         error(403, "The request is understood, but it has been refused, or access is not allowed."),
         error(500, "Something is broken."),

@@ -1,7 +1,7 @@
-//! One case from the client's side: any bytes on one connection, before a good upstream, and what must come of them.
+//! One client-side case: arbitrary bytes on one connection to the gateway, with a correct upstream.
 //!
-//! What the strict reader takes for a request may be answered by the upstream or refused; what it does not take for one
-//! must be refused, and the connection closed. Every silence has its reason in what the client did.
+//! Input that the strict reader parses as a request may be served or rejected. Any other input must be rejected and the
+//! connection closed. Every close without a response must follow from what the client sent.
 
 use std::io::Write;
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -16,26 +16,26 @@ use super::request_reader::{MessageSource, ParsedRequest, ReadResult, read};
 use super::runner::Property;
 use super::upstream_bytes::{SHORTEST_TIMEOUT, check_response, describe};
 
-/// The gateway and the accounts of the clients before it.
+/// The gateway and the client-side counts.
 pub struct ClientProperty<'a> {
     pub gateway: SocketAddr,
     pub observed: &'a ObservedResponses,
 }
 
-/// How the client ends.
+/// How the client ends the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClientClose {
-    /// It shuts down its sending side when everything is answered.
+    /// Shuts down its sending side after all responses.
     AfterResponses,
-    /// It shuts down its sending side at once, and reads.
+    /// Shuts down its sending side immediately, and reads.
     HalfClose,
-    /// It never ends by itself.
+    /// Never closes by itself.
     Never,
-    /// It resets the connection without reading.
+    /// Resets the connection without reading.
     Reset,
 }
 
-/// What is sent.
+/// Bytes of the client.
 #[derive(Clone, Debug)]
 pub struct ClientCase {
     pub pieces: Vec<Fragment>,
@@ -63,7 +63,7 @@ impl Property for ClientProperty<'_> {
         let sent = writes.concat();
         let stream = connect(self.gateway).map_err(|e| e.to_string())?;
         for write in &writes {
-            // Who is refused early may find nobody to write to.
+            // A write fails if the request was rejected early.
             let _ = (&stream).write_all(write);
         }
         if case.ending == ClientClose::Reset {
@@ -96,7 +96,7 @@ pub fn connect(gateway: SocketAddr) -> std::io::Result<TcpStream> {
     Ok(stream)
 }
 
-/// What the strict reader finds in what a client sent: whole requests, and at the end perhaps something else.
+/// Parses the client's bytes: complete requests, and possibly something else at the end.
 pub fn parse_all(sent: &[u8]) -> Vec<ReadResult> {
     let mut found = Vec::new();
     let mut remaining = sent;
@@ -109,7 +109,7 @@ pub fn parse_all(sent: &[u8]) -> Vec<ReadResult> {
     found
 }
 
-/// Reads every answer to what was sent, to the end of the connection.
+/// Reads all responses until the end of the connection.
 pub fn exchange(
     stream: TcpStream,
     sent: &[u8],
@@ -127,8 +127,8 @@ pub fn exchange(
         let started = Instant::now();
         let response = match reader.read(sent_request) {
             Ok(response) => response,
-            // A client that has shut down its sending side counts as gone while its request is at the upstream. It has
-            // not when its bytes are no request: then somebody was there to refuse.
+            // A client that has shut down its sending side counts as disconnected while its request is at the upstream,
+            // but not if its bytes are not a request: the gateway rejects these.
             Err(NoResponse::Closed | NoResponse::Reset)
                 if client_close == ClientClose::HalfClose && matches!(request, ReadResult::Complete(..)) =>
             {
@@ -139,7 +139,7 @@ pub fn exchange(
         };
         observed.record(&response);
         check_response(&response, sent_request)?;
-        // On a busy machine a limit may strike although everybody meant well.
+        // On a busy machine a timeout may expire although no peer is slow.
         let late = matches!(response.status, 400 | 504) && started.elapsed() >= SHORTEST_TIMEOUT;
         if !late {
             check_against_request(request, &response, client_close, seems_grpc(sent))?;
@@ -150,7 +150,7 @@ pub fn exchange(
             return match reader.read_end() {
                 NoResponse::Closed => Ok(responses),
                 NoResponse::Reset if was_cut => Ok(responses),
-                // Refused for what stands before its HEAD, perhaps before that had come: then with a body.
+                // Rejected for bytes before its HEAD, perhaps before HEAD arrived: then the response has a body.
                 NoResponse::Malformed(_) if sent_request.is_head() && !begins_with_head(sent) => {
                     Ok(responses)
                 }
@@ -165,7 +165,7 @@ pub fn exchange(
         NoResponse::Closed => {}
         other => return Err(format!("after everything was answered: {other:?}")),
     }
-    // A body that was answered before its end, and did not come to it, ends its connection too.
+    // A body that is still incomplete after the response also ends its connection.
     let clear = requests.iter().all(|request| matches!(request, ReadResult::Complete(..)));
     observed.update(|sums: &mut ClientCounts| {
         sums.idle += u64::from(client_close == ClientClose::Never && clear);
@@ -179,7 +179,7 @@ fn request_of(request: &ReadResult, sent: &[u8]) -> SentRequest {
         ReadResult::Complete(head, ..)
         | ReadResult::IncompleteBody(head)
         | ReadResult::MalformedBody(head, _) => request_from_head(head),
-        // Whoever asks with HEAD takes no body for an answer, however the rest of its head looks.
+        // A response to HEAD has no body, even if the rest of the header section is malformed.
         ReadResult::Incomplete | ReadResult::Malformed(_) => {
             let remaining = unparsed(sent);
             SentRequest::Http11(if remaining.trim_ascii_start().starts_with(b"HEAD ") {
@@ -191,13 +191,13 @@ fn request_of(request: &ReadResult, sent: &[u8]) -> SentRequest {
     }
 }
 
-/// What is no request any more begins with HEAD at once, or behind the one empty line that may be there.
+/// The malformed rest begins with HEAD, possibly after the one allowed empty line.
 fn begins_with_head(sent: &[u8]) -> bool {
     let remaining = unparsed(sent);
     remaining.strip_prefix(b"\r\n").unwrap_or(remaining).starts_with(b"HEAD ")
 }
 
-/// What is behind the whole requests.
+/// The bytes after the complete requests.
 fn unparsed(sent: &[u8]) -> &[u8] {
     let mut remaining = sent;
     while let ReadResult::Complete(_, _, length) = read(remaining, MessageSource::Client) {
@@ -215,12 +215,12 @@ fn request_from_head(head: &ParsedRequest) -> SentRequest {
     }
 }
 
-/// OPTIONS for the server as a whole reaches no route.
+/// `OPTIONS *` matches no route.
 fn reaches_no_route(head: &ParsedRequest) -> bool {
     head.target == "*" || !head.target.starts_with('/')
 }
 
-/// What is no request may say all the same that it is a call of gRPC.
+/// A malformed request may still have the content type of gRPC.
 fn seems_grpc(sent: &[u8]) -> bool {
     let remaining = String::from_utf8_lossy(unparsed(sent)).to_ascii_lowercase();
     let says = |line: &str| {
@@ -236,7 +236,7 @@ fn is_grpc(head: &ParsedRequest) -> bool {
     head.method == "POST" && head.headers.iter().any(grpc)
 }
 
-/// The status that was told; to a caller of gRPC it is told in other words.
+/// The status code, or for gRPC the one that corresponds to grpc-status.
 fn effective_status(grpc: bool, response: &HttpResponse) -> u16 {
     if !grpc || response.status != 200 {
         return response.status;
@@ -245,7 +245,7 @@ fn effective_status(grpc: bool, response: &HttpResponse) -> u16 {
         None => 200,
         Some(_) if !response.body.is_empty() => 0,
         Some("3" | "8") => 400,
-        // Time was up for the client, or for the upstream.
+        // A timeout of the client or of the upstream.
         Some("4") if response.header("grpc-message") == Some("The request was not received in time.") => 400,
         Some("10") => 409,
         Some("12") => 404,
@@ -269,14 +269,14 @@ fn check_against_request(
     let expected = match request {
         ReadResult::Complete(head, ..) => match status {
             200 if response.end != ResponseEnd::Complete => {
-                // An answer without a length is not sent on to a client that may have left; it can see that.
+                // A close-delimited response is not forwarded to a half-closed client; the client detects this.
                 client_close == ClientClose::HalfClose
                     && head.target.contains("/until")
                     && "fine".starts_with(&response.text())
             }
             200 => head.method == "HEAD" || response.text() == "fine",
             400 => true,
-            // OPTIONS for everything reaches no route.
+            // `OPTIONS *` matches no route.
             404 => {
                 head.target == "*" || head.target.starts_with("HTTP://") || head.target.starts_with("http://")
             }
@@ -284,7 +284,7 @@ fn check_against_request(
             409 => head.target.contains("/taken"),
             _ => false,
         },
-        // The upstream may have answered before it saw that the body is none.
+        // The upstream may have responded before it read the invalid body.
         ReadResult::IncompleteBody(head) | ReadResult::MalformedBody(head, _) => match status {
             400 => true,
             404 => reaches_no_route(head),

@@ -1,5 +1,5 @@
-//! Any bytes of an upstream and any bytes of a client: never a response outside the contract, never a silence that is not
-//! counted, never a hang, never a panic.
+//! Arbitrary bytes of an upstream or a client never cause a response outside the contract, an uncounted close, a hang
+//! or a panic.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use super::runner::{CasePlan, run, with_retry};
 use super::strict_upstream::StrictUpstream;
 use super::upstream_bytes::UpstreamProperty;
 
-/// Limits so short that a case ends soon, and so long that they mean something on a busy machine.
+/// Timeouts short enough to end a case soon, long enough for a busy machine.
 pub fn short_timeouts(peer: &StrictUpstream) -> GatewaySetup {
     GatewaySetup::with_servers(&[peer.address()])
         .set("log.requests", "off")
@@ -26,7 +26,7 @@ pub fn short_timeouts(peer: &StrictUpstream) -> GatewaySetup {
         .limit(Duration::from_secs(600))
 }
 
-/// Connections to `single` are never used again, those to the other are.
+/// Connections to `single` are never reused, those to the other upstream are.
 pub fn with_two_upstreams(peer: &StrictUpstream) -> GatewaySetup {
     short_timeouts(peer)
         .upstream("single", &[peer.address()])
@@ -35,7 +35,7 @@ pub fn with_two_upstreams(peer: &StrictUpstream) -> GatewaySetup {
         .route("name: all, match: { path: \"/{*rest}\" }, upstream: main")
 }
 
-/// A gateway at rest has counted what its clients counted.
+/// Asserts that an idle gateway has counted the same as its clients.
 #[track_caller]
 pub fn check_settled(gateway: &Gateway, observed: &ObservedResponses, peer: &StrictUpstream) {
     assert_eq!(peer.violations(), Vec::<String>::new(), "what reached the upstream");

@@ -1,17 +1,17 @@
-//! What is sent: messages of both kinds made of fragments that break things, most of them nearly right, and plain bytes.
+//! Random inputs: mostly valid requests and responses made of critical fragments, and plain random bytes.
 //!
-//! It knows what peers do wrong, and nothing of what should come of it.
+//! The generators do not depend on the expected results.
 
 use super::random::SeededRandom;
 
-/// Bytes that belong together; `separate` writes them on their own.
+/// Bytes that belong together; `separate` writes them in a write of their own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fragment {
     pub bytes: Vec<u8>,
     pub separate: bool,
 }
 
-/// The bytes as they are written, one write each.
+/// The bytes, grouped by write.
 pub fn writes(pieces: &[Fragment]) -> Vec<Vec<u8>> {
     let mut writes: Vec<Vec<u8>> = Vec::new();
     for piece in pieces {
@@ -23,7 +23,7 @@ pub fn writes(pieces: &[Fragment]) -> Vec<Vec<u8>> {
     writes
 }
 
-/// The same pieces without one of them, for each.
+/// All variants with one piece less.
 pub fn without_one(pieces: &[Fragment]) -> Vec<Vec<Fragment>> {
     let but = |left_out| {
         let kept = pieces.iter().enumerate().filter(move |(index, _)| *index != left_out);
@@ -37,7 +37,7 @@ pub fn show(pieces: &[Fragment]) -> String {
     writes(pieces).iter().map(line).collect()
 }
 
-/// The bytes of an upstream after a request.
+/// Random bytes of an upstream, sent after a request.
 pub fn response(random: &mut SeededRandom) -> Vec<Fragment> {
     match random.below(100) {
         0..70 => split_randomly(structured_response(random), random),
@@ -54,7 +54,7 @@ pub fn response(random: &mut SeededRandom) -> Vec<Fragment> {
     }
 }
 
-/// The bytes of a client on one connection, and how many requests it may take them for.
+/// Random bytes of a client on one connection, with at most `max_requests` requests.
 pub fn requests(random: &mut SeededRandom, max_requests: usize) -> Vec<Fragment> {
     match random.below(100) {
         0..65 => split_randomly(structured_requests(random, max_requests), random),
@@ -120,7 +120,7 @@ fn structured_response(random: &mut SeededRandom) -> Vec<Vec<u8>> {
     parts
 }
 
-/// An answer that is one, good or bad.
+/// A well-formed response, success or error.
 fn valid_response(random: &mut SeededRandom) -> Vec<Vec<u8>> {
     let (status, body) = (random.pick(STATUSES), random.pick(BODIES));
     let mut parts = vec![format!("HTTP/1.1 {status} Whatever\r\n").into_bytes()];
@@ -180,7 +180,7 @@ fn structured_requests(random: &mut SeededRandom, max_requests: usize) -> Vec<Ve
     parts
 }
 
-/// A request that nobody has a reason to refuse.
+/// A request that a gateway must not reject.
 fn valid_request(random: &mut SeededRandom) -> Vec<Vec<u8>> {
     let method = random.pick(&["GET", "GET", "HEAD", "POST", "PUT", "DELETE"]);
     let target = random.pick(&TARGETS[..9]);
@@ -202,7 +202,7 @@ fn valid_request(random: &mut SeededRandom) -> Vec<Vec<u8>> {
     parts
 }
 
-/// A body in chunks; one in four is not as it should be.
+/// A chunked body; one in four is malformed.
 pub fn chunked(body: &[u8], random: &mut SeededRandom) -> Vec<Vec<u8>> {
     let mut parts = Vec::new();
     for chunk in body.chunks(1 + random.below(body.len() + 1)) {
@@ -422,7 +422,7 @@ const BODIES: &[&str] = &[
     "{\"message\":\"a\\u0000b\",\"code\":400}",
 ];
 
-/// Behind a whole response.
+/// Bytes after a complete response.
 const TRAILING_BYTES: &[&str] = &[
     "HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nforged",
     "\r\n",

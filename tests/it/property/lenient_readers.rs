@@ -1,21 +1,21 @@
-//! Two readers that forgive what servers are known to forgive, each in its own way.
+//! Two lenient request parsers with known leniencies of real servers, each in its own combination.
 //!
-//! Bare LF ends a line, blanks stand anywhere around a colon, lines are folded, names with underscores are those with
-//! hyphens, a number ends where its digits do, and Transfer-Encoding is not looked at where there is a Content-Length.
-//! They differ in which of several lengths they take. Whatever they and the strict reader see alike, nobody will see
-//! otherwise; a reader that does not know chunks at all is none of HTTP/1.1 and is not among them.
+//! A bare LF ends a line, whitespace is allowed anywhere around a colon, folded lines are joined, `_` equals `-` in
+//! field names, a number ends at the first non-digit, and Transfer-Encoding is ignored if Content-Length exists. The
+//! two differ in which of several lengths they use. A request that both and the strict reader parse alike is
+//! unambiguous in practice. A parser without support for chunks is not HTTP/1.1 and is not considered.
 
-/// Which of several values counts.
+/// Which of several values is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DuplicatePolicy {
     First,
     Last,
 }
 
-/// What such a reader sees of a request: method, target, body.
+/// A request as such a parser sees it: method, target, body.
 pub type LenientRequest = (String, String, Vec<u8>);
 
-/// Every request in these bytes, and what is left of them.
+/// All requests in these bytes, and the remaining bytes.
 pub fn read_all(bytes: &[u8], duplicates: DuplicatePolicy) -> (Vec<LenientRequest>, &[u8]) {
     let mut requests = Vec::new();
     let mut rest = bytes;
@@ -59,7 +59,7 @@ fn read_one(bytes: &[u8], duplicates: DuplicatePolicy) -> Option<(LenientRequest
     Some(((method, target, body), begin + used))
 }
 
-/// The lines of a head, folded ones joined, and where it ends.
+/// The lines of a header section, unfolded, and its length.
 fn read_head(bytes: &[u8]) -> Option<(Vec<String>, usize)> {
     let mut lines: Vec<String> = Vec::new();
     let mut offset = 0;
@@ -102,7 +102,7 @@ fn read_chunks(bytes: &[u8]) -> Option<(Vec<u8>, usize)> {
     }
 }
 
-/// The line from `offset`, without its end, and where the next one begins.
+/// The line at `offset` without its line break, and the offset of the next line.
 fn read_line(bytes: &[u8], offset: usize) -> Option<(String, usize)> {
     let rest = bytes.get(offset..)?;
     let end = rest.iter().position(|byte| *byte == b'\n')?;

@@ -1,7 +1,7 @@
-//! What clients counted, and whether the gateway counted the same.
+//! Client-side counts, compared with the gateway's metrics.
 //!
-//! Every client that waits for its answer knows exactly what it got. One that resets its connection does not: for those
-//! the ledger holds how many events there must be at least and at most.
+//! A client that waits for its response knows the exact outcome. A client that resets its connection does not: for
+//! these the counts have a minimum and a maximum.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -13,24 +13,23 @@ use super::super::load::limit;
 use super::super::metrics_parser::Series;
 use super::super::response_reader::{HttpResponse, ResponseEnd};
 
-/// The sums.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ClientCounts {
-    /// Final responses by status.
+    /// Final responses by status code.
     pub responses: BTreeMap<u16, u64>,
-    /// Responses that were visibly cut.
+    /// Detectably truncated responses.
     pub truncated: u64,
-    /// Connections that ended with a request unanswered.
+    /// Connections closed with an unanswered request.
     pub unanswered: u64,
-    /// Connections on which nothing was asked, ended by the client.
+    /// Connections without a request, closed by the client.
     pub no_request: u64,
-    /// Idle connections that the gateway ended.
+    /// Idle connections closed by the gateway.
     pub idle: u64,
-    /// Events of connections that their clients reset: at least, at most.
+    /// Events of connections reset by their clients: minimum and maximum.
     pub uncertain: (u64, u64),
 }
 
-/// The sums, from many threads.
+/// The counts, shared by threads.
 #[derive(Debug, Default)]
 pub struct ObservedResponses(Mutex<ClientCounts>);
 
@@ -51,7 +50,7 @@ impl ObservedResponses {
         self.0.lock().clone()
     }
 
-    /// Waits until the gateway is at rest and says what it counted otherwise than the clients; nothing when all agrees.
+    /// Waits until the gateway is idle and returns the differences between its counts and the clients'; empty if equal.
     pub fn differences(&self, gateway: &Gateway) -> Vec<String> {
         let deadline = Instant::now() + limit();
         loop {
@@ -80,7 +79,7 @@ impl ObservedResponses {
             }
         };
         let slack = counts.uncertain.1;
-        // What is no registered status below 400 is counted together, and only in the sum here.
+        // Unregistered status codes below 400 are counted together, so only their sum is compared.
         for status in [200, 201, 204, 206, 301, 302, 304].into_iter().chain(400..600) {
             let observed = counts.responses.get(&status).copied().unwrap_or(0);
             let counted = sum("responses_total", &[("code", &status.to_string())]);

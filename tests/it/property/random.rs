@@ -1,13 +1,11 @@
-//! Numbers from a seed: the same seed, the same case, on every machine.
-//!
-//! It knows nothing of what the numbers are for.
+//! Seeded random numbers: the same seed gives the same case on every machine.
 
-/// A sequence of numbers (SplitMix64).
+/// A SplitMix64 generator.
 #[derive(Clone, Debug)]
 pub struct SeededRandom(u64);
 
 impl SeededRandom {
-    /// The sequence of one case among those of a seed.
+    /// The generator of one case of a seed.
     pub fn of(seed: u64, case: u64) -> SeededRandom {
         let mut random = SeededRandom(seed ^ case.wrapping_mul(0xd134_2543_de82_ef95));
         random.next();
@@ -22,12 +20,12 @@ impl SeededRandom {
         mixed ^ (mixed >> 31)
     }
 
-    /// Less than this, which is not zero.
+    /// A number below `limit`, which is not 0.
     pub fn below(&mut self, limit: usize) -> usize {
         (self.next() % limit as u64) as usize
     }
 
-    /// True so many times of a hundred.
+    /// True with a probability of `chance` percent.
     pub fn percent(&mut self, chance: usize) -> bool {
         self.below(100) < chance
     }
@@ -36,13 +34,13 @@ impl SeededRandom {
         from[self.below(from.len())]
     }
 
-    /// At most so many bytes, each anything.
+    /// At most `max_length` random bytes.
     pub fn bytes(&mut self, max_length: usize) -> Vec<u8> {
         let length = self.below(max_length + 1);
         (0..length).map(|_| self.next() as u8).collect()
     }
 
-    /// Changes, removes, doubles or cuts off some bytes.
+    /// Changes, removes, duplicates or truncates some bytes.
     pub fn damage(&mut self, bytes: &mut Vec<u8>) {
         for _ in 0..=self.below(3) {
             if bytes.is_empty() {

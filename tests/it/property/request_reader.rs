@@ -1,16 +1,16 @@
-//! The strict reader of requests: what stands for every upstream behind the gateway, and for what a client meant.
+//! A strict request parser: it stands for every upstream behind the gateway, and for the intent of a client.
 //!
-//! It knows RFC 9112's grammar as a sender has to keep it, and nothing of the gateway. What comes from clients may use
-//! more of the grammar (HTTP/1.0, absolute targets, chunk extensions, trailers) than what a gateway should write.
+//! It implements RFC 9112 as required of senders, independently of the gateway. Clients may use more of the grammar
+//! (HTTP/1.0, absolute-form, chunk extensions, trailers) than a gateway should send.
 
-/// Whose bytes are read.
+/// Sender of the bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MessageSource {
     Client,
     Gateway,
 }
 
-/// Where the body ends.
+/// Body framing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ParsedFraming {
     None,
@@ -23,25 +23,24 @@ pub enum ParsedFraming {
 pub struct ParsedRequest {
     pub method: String,
     pub target: String,
-    /// HTTP/1.0.
     pub http10: bool,
-    /// Names in lower case.
+    /// Field names are lower case.
     pub headers: Vec<(String, Vec<u8>)>,
     pub framing: ParsedFraming,
 }
 
-/// What stands at the front of some bytes.
+/// Result of parsing the start of some bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ReadResult {
-    /// A head that goes on.
+    /// An incomplete header section.
     Incomplete,
-    /// A head, and a body that goes on.
+    /// A header section with an incomplete body.
     IncompleteBody(ParsedRequest),
-    /// A whole request of so many bytes.
+    /// A complete request, its body and its length in bytes.
     Complete(ParsedRequest, Vec<u8>, usize),
-    /// No request.
+    /// Not a request.
     Malformed(&'static str),
-    /// A head, and no body of the kind that it announces.
+    /// A header section with a body that violates its framing.
     MalformedBody(ParsedRequest, &'static str),
 }
 
@@ -51,9 +50,9 @@ impl ParsedRequest {
     }
 }
 
-/// Reads one request.
+/// Parses one request.
 pub fn read(bytes: &[u8], source: MessageSource) -> ReadResult {
-    // RFC 9112 2.2: one empty line before a request, from old clients.
+    // RFC 9112 section 2.2: old clients may send one empty line before a request.
     let skip = if source == MessageSource::Client && bytes.starts_with(b"\r\n") { 2 } else { 0 };
     let Some(end) = find_bytes(&bytes[skip..], b"\r\n\r\n") else { return ReadResult::Incomplete };
     let head = match parse_head(&bytes[skip..skip + end], source) {
@@ -197,7 +196,7 @@ fn parse_chunks(bytes: &[u8], source: MessageSource) -> Result<DecodedChunks, &'
     }
 }
 
-/// A line that ends with CRLF, without it; `None` while it is not whole.
+/// A line without its CRLF; `None` while it is incomplete.
 fn parse_line(bytes: &[u8]) -> Result<Option<&[u8]>, &'static str> {
     let end = bytes.iter().position(|byte| (*byte < b' ' && *byte != b'\t') || *byte == 0x7f);
     match end.map(|offset| (offset, bytes[offset], bytes.get(offset + 1))) {
@@ -219,7 +218,7 @@ fn find_bytes(bytes: &[u8], needle: &[u8]) -> Option<usize> {
     bytes.windows(needle.len()).position(|window| window == needle)
 }
 
-/// Fields that end with the connection they came on.
+/// Connection-specific fields.
 const HOP_BY_HOP: [&str; 8] = [
     "connection",
     "keep-alive",

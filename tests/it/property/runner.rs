@@ -1,6 +1,6 @@
-//! Many cases by many clients at once; a case that fails is made smaller and shown byte for byte.
+//! Runs many cases with concurrent clients; a failing case is shrunk and printed byte for byte.
 //!
-//! It knows nothing of HTTP. `PROPERTY_SEED` and `PROPERTY_CASES` say which cases and how many.
+//! Independent of HTTP. `PROPERTY_SEED` and `PROPERTY_CASES` select the cases and their number.
 
 use std::fmt::Debug;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -11,31 +11,31 @@ use parking_lot::Mutex;
 
 use super::random::SeededRandom;
 
-/// Clients at once.
+/// Concurrent clients.
 pub const CLIENTS: usize = 48;
-/// Clients at once in a second try.
+/// Concurrent clients of a retry.
 const RETRY_CLIENTS: usize = 6;
-/// A case that fails is tried so often in smaller forms.
+/// Trials with smaller variants of a failing case.
 const MAX_SHRINK_TRIALS: usize = 60;
 
-/// One kind of case.
+/// A property and its cases.
 pub trait Property: Sync {
     type Case: Clone + Debug + Send;
 
-    /// Makes a case.
+    /// Generates a case.
     fn make(&self, number: u64, random: &mut SeededRandom) -> Self::Case;
 
-    /// Plays it under this number; an error says what was not as it must be.
+    /// Runs a case under this number; an error describes the violation.
     fn check(&self, number: u64, case: &Self::Case) -> Result<(), String>;
 
-    /// The same with one part less, for every part.
+    /// All variants with one part less.
     fn shrink(case: &Self::Case) -> Vec<Self::Case>;
 
-    /// Every byte of it, in ASCII.
+    /// All bytes of the case, in ASCII.
     fn render(case: &Self::Case) -> String;
 }
 
-/// Which cases.
+/// The selected cases.
 #[derive(Clone, Copy, Debug)]
 pub struct CasePlan {
     pub seed: u64,
@@ -44,7 +44,7 @@ pub struct CasePlan {
 }
 
 impl CasePlan {
-    /// By the environment, where it says something.
+    /// Reads the environment; `cases` is the default number.
     pub fn from_environment(cases: u64) -> CasePlan {
         let number = |name: &str| -> Option<u64> {
             let text = std::env::var(name).ok()?;
@@ -55,8 +55,8 @@ impl CasePlan {
     }
 }
 
-/// Tries the plan; what fails is tried once more from the start, by few clients, and has to fail again. Limits are short here,
-/// and on a machine that is busy with other things they strike where nobody is slow; a real breach does not mind who is near.
+/// Runs the plan and retries it once with fewer clients on failure; only a second failure counts. The timeouts are
+/// short, so on a busy machine they may expire without a fault; a real violation does not depend on concurrency.
 pub fn with_retry(plan: CasePlan, attempt: impl Fn(CasePlan)) {
     if catch_unwind(AssertUnwindSafe(|| attempt(plan))).is_err() {
         eprintln!("once more, by {RETRY_CLIENTS} clients");
@@ -64,7 +64,7 @@ pub fn with_retry(plan: CasePlan, attempt: impl Fn(CasePlan)) {
     }
 }
 
-/// Plays every case of the plan; panics with the first that fails. Says how many were played.
+/// Runs every case of the plan; panics on the first failure. Returns the number of cases.
 pub fn run<S: Property>(what: &str, plan: CasePlan, property: &S) -> u64 {
     let started = Instant::now();
     let next = AtomicU64::new(0);
@@ -109,7 +109,7 @@ fn check_without_panic<S: Property>(property: &S, number: u64, case: &S::Case) -
     })
 }
 
-/// Leaves out part after part while it still fails.
+/// Removes parts while the case still fails.
 fn shrink_case<S: Property>(
     property: &S,
     number: u64,

@@ -1,8 +1,8 @@
-//! What is taken for one request is one request to everybody behind: a corpus of bodies whose length can be read in two
-//! ways, each with a second request hidden behind it, and mutations of it.
+//! Request smuggling: every part of the chain sees the same requests. The corpus has bodies with ambiguous lengths,
+//! each with a second request hidden in it, and mutations of these.
 //!
-//! The strict reader says what the client sent, the strict upstream what arrived; both must name the same requests for
-//! every answer that is no refusal. That the lenient readers agree is checked by [`super::strict_upstream`] for each request.
+//! The strict reader parses what the client sent, the strict upstream what arrived; both must see the same requests for
+//! every successful response. [`super::strict_upstream`] compares each request with the lenient readers.
 
 use super::client_bytes::{ClientClose, connect, exchange, parse_all};
 use super::contract::{check_settled, short_timeouts};
@@ -13,7 +13,7 @@ use super::request_reader::ReadResult;
 use super::runner::{CasePlan, Property, run};
 use super::strict_upstream::{ForwardedRequest, StrictUpstream};
 
-/// Lines that say how long a body is, most of them in a way that somebody reads otherwise.
+/// Header fields that state a body length, most of them ambiguous.
 const LENGTHS: &[&str] = &[
     "content-length: 3",
     "content-length: 0",
@@ -111,25 +111,25 @@ struct SmugglingProperty<'a> {
     gateway: std::net::SocketAddr,
     peer: &'a StrictUpstream,
     observed: &'a ObservedResponses,
-    /// Mutations, or the corpus as it stands.
+    /// Mutations of the corpus, or the corpus itself.
     mutates: bool,
 }
 
-/// The two requests and what is between them; `key` begins both targets.
+/// The two requests and the bytes between them; both targets begin with `key`.
 #[derive(Clone, Debug)]
 struct SmugglingCase {
     key: String,
     pieces: Vec<Fragment>,
 }
 
-/// How many cases the corpus has.
+/// Number of cases in the corpus.
 const CORPUS: u64 = (LENGTHS.len() * BODIES.len() * METHODS.len()) as u64;
 
 impl Property for SmugglingProperty<'_> {
     type Case = SmugglingCase;
 
     fn make(&self, number: u64, random: &mut SeededRandom) -> SmugglingCase {
-        // Letters, so that no mutation makes one key from another.
+        // Letters, so that a mutation cannot turn one key into another.
         let key: String = (0..16).map(|_| char::from(b'a' + random.below(26) as u8)).collect();
         let number = if self.mutates { random.below(CORPUS as usize) } else { number as usize };
         let lengths = LENGTHS[number % LENGTHS.len()];
@@ -153,7 +153,7 @@ impl Property for SmugglingProperty<'_> {
     fn check(&self, _: u64, case: &SmugglingCase) -> Result<(), String> {
         let sent = generators::writes(&case.pieces).concat();
         let stream = connect(self.gateway).map_err(|e| e.to_string())?;
-        // Who is refused early may find nobody to write to.
+        // A write fails if the request was rejected early.
         let _ = std::io::Write::write_all(&mut &stream, &sent);
         let responses = exchange(stream, &sent, ClientClose::AfterResponses, self.observed)?;
         let prefix = format!("/{}/", case.key);
@@ -173,7 +173,7 @@ impl Property for SmugglingProperty<'_> {
     }
 
     fn shrink(case: &SmugglingCase) -> Vec<SmugglingCase> {
-        // Under the same key the requests of the trial before would be found.
+        // With the same key, the requests of the previous trial would be found.
         let other: String = case.key.chars().rev().collect::<String>() + "x";
         let renamed = |piece: &Fragment| {
             let text: String = piece.bytes.iter().map(|byte| char::from(*byte)).collect();
@@ -190,7 +190,7 @@ impl Property for SmugglingProperty<'_> {
     }
 }
 
-/// The same case under a key of its own.
+/// The same case under a new key.
 fn indexed_case(key: &str, index: usize, pieces: Vec<Fragment>) -> SmugglingCase {
     let keyed = format!("{key}{}", "y".repeat(index));
     let pieces = pieces.into_iter().map(|piece| {

@@ -1,9 +1,8 @@
-//! Faults at full load for minutes on end: what a gateway holds afterwards is what it held before.
+//! Soak test: after minutes of faults at full load, the gateway holds the same resources as before.
 //!
-//! Good paths and every fault of the upstream, clients that behave, that churn, and that are hostile, over HTTP/1 and over
-//! HTTP/2 in TLS ([`super::soak_tls`]), all at once. A few
-//! seconds of it run with every `make test`, to see that it works; `make soak` (`SOAK_SECONDS`) runs it for as long as its
-//! figures need to mean something, and then a million property cases (`SOAK_CASES`).
+//! Successful routes and every upstream fault, with well-behaved, short-lived and hostile clients, over HTTP/1 and over
+//! HTTP/2 with TLS ([`super::soak_tls`]), all at once. `make test` runs a few seconds of it; `make soak` runs it long
+//! enough for meaningful figures (`SOAK_SECONDS`), followed by a million property cases (`SOAK_CASES`).
 
 use std::io::{Read as _, Write as _};
 use std::sync::Arc;
@@ -24,17 +23,17 @@ use super::runner::{CasePlan, run};
 use super::strict_upstream::StrictUpstream;
 use super::upstream_bytes::{SHORTEST_TIMEOUT, UpstreamProperty, check_response};
 
-/// From here on growth of the memory is judged: before, buffers and tables find their size.
+/// Memory growth is asserted only for runs of at least this time: buffers and tables grow to their size first.
 const MIN_MEASURED: Duration = Duration::from_secs(60);
-/// The memory at rest may grow by so much between the end of the warm-up, a quarter of the time, and the end.
+/// Largest relative growth of idle memory between the end of the warm-up (a quarter of the run) and the end.
 const MAX_GROWTH: f64 = 0.05;
 
-/// Clients of each kind at once.
+/// Concurrent HTTP/1 clients of each kind.
 const PLAIN_CLIENTS: usize = 6;
 const FAULT_CLIENTS: usize = 10;
 const CHURN_CLIENTS: usize = 2;
 const HOSTILE_CLIENTS: usize = 4;
-/// Of HTTP/2 over TLS, for good paths and as many for faults.
+/// Concurrent HTTP/2 clients over TLS, for successful routes and as many for faults.
 const STREAM_CLIENTS: usize = 2;
 
 fn env_number(name: &str) -> Option<u64> {
@@ -42,7 +41,7 @@ fn env_number(name: &str) -> Option<u64> {
     Some(text.parse().unwrap_or_else(|_| panic!("{name} is not a number: {text:?}")))
 }
 
-/// What is held by the process.
+/// Resources held by the process.
 #[derive(Clone, Copy, Debug)]
 struct ResourceUse {
     /// Resident memory, in bytes.
@@ -58,19 +57,19 @@ fn resource_use(gateway: &Gateway) -> ResourceUse {
     ResourceUse { memory: of("process_resident_memory_bytes"), descriptors: of("process_open_fds") }
 }
 
-/// The load, and what its clients saw.
+/// The load and its client-side counts.
 pub(super) struct SoakLoad<'a> {
     pub(super) gateway: &'a Gateway,
     pub(super) observed: &'a ObservedResponses,
     pub(super) stop: &'a AtomicBool,
-    /// What clients of the listener with TLS trust.
+    /// TLS client configurations that trust the listener.
     pub(super) trusting: &'a [Arc<ClientConfig>; 2],
-    /// Connections that hostile clients left in the middle of something.
+    /// Connections that hostile clients abandoned.
     abandoned: &'a AtomicU64,
 }
 
 impl SoakLoad<'_> {
-    /// One kept connection, path after path.
+    /// Sends requests for all paths in turn on one kept connection.
     fn request_loop(&self, paths: &[String], start: usize) -> Result<(), String> {
         let mut position = start;
         while !self.stop.load(Ordering::Relaxed) {
@@ -96,7 +95,7 @@ impl SoakLoad<'_> {
         Ok(())
     }
 
-    /// A connection for each request.
+    /// Opens a connection for each request.
     fn churn(&self) -> Result<(), String> {
         while !self.stop.load(Ordering::Relaxed) {
             let started = Instant::now();
@@ -106,7 +105,7 @@ impl SoakLoad<'_> {
             let response =
                 reader.read(SentRequest::Http11("GET")).map_err(|error| format!("/ok: {error:?}"))?;
             self.observed.record(&response);
-            // At full load a limit may strike although everybody meant well.
+            // At full load a timeout may expire although no peer is slow.
             let late = response.status == 504 && started.elapsed() >= SHORTEST_TIMEOUT;
             if response.status != 200 && !late {
                 return Err(format!("a good path is answered with {}", response.status));
@@ -115,7 +114,7 @@ impl SoakLoad<'_> {
         Ok(())
     }
 
-    /// Leaves in the middle of things: inside a head, inside a body, inside an answer, at once.
+    /// Disconnects at different points: inside the headers, inside the body, inside the response, or immediately.
     fn abandon_connections(&self, kind: usize) -> Result<(), String> {
         const PARTIAL_REQUESTS: [&[u8]; 4] = [
             b"GET /ok HTTP/1.1\r\nhost: te",
@@ -134,14 +133,14 @@ impl SoakLoad<'_> {
                 let _ = socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO));
             }
             self.abandoned.fetch_add(1, Ordering::Relaxed);
-            // What it takes from the machine should be the gateway's time, not ours.
+            // Leaves CPU time to the gateway.
             std::thread::sleep(Duration::from_millis(1));
         }
         Ok(())
     }
 }
 
-/// One stretch of load: what clients complained about, and what was held meanwhile (medians).
+/// One phase of load: client errors, and median resource use.
 struct SoakPhase {
     failures: Vec<String>,
     memory: f64,
@@ -149,7 +148,7 @@ struct SoakPhase {
 }
 
 impl SoakLoad<'_> {
-    /// Everything at once, for so long.
+    /// Runs all kinds of load for this time.
     fn phase(
         &self,
         faulty_upstream: &FaultyUpstream,
@@ -193,8 +192,8 @@ fn median(mut values: Vec<f64>) -> f64 {
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
-/// What is held when nobody asks for anything: idle connections to upstreams are given up after a second. Under load
-/// memory follows the connections of the moment, by a fifth and more; at rest nothing but a leak is left of them.
+/// Resources of an idle gateway: idle upstream connections are closed after 1 s. Under load, memory varies with the
+/// number of connections by 20 percent and more; when idle, only a leak remains.
 fn wait_until_idle(gateway: &Gateway, start: ResourceUse) -> ResourceUse {
     let deadline = Instant::now() + limit();
     loop {
@@ -312,13 +311,13 @@ fn sustained_faults_at_full_load_leak_nothing() {
     assert_eq!(failures, Vec::<String>::new(), "what clients saw");
     assert!(end.descriptors <= start.descriptors, "descriptors were not given back: {start:?}, {end:?}");
     assert!(time < MIN_MEASURED || growth < MAX_GROWTH, "memory grew by {:.1} %", 100.0 * growth);
-    // Clients that leave read nothing: each of them is one response or one silence, and those who leave inside an answer
-    // are both a response and an abort.
+    // Disconnecting clients read nothing: each of them causes one response or one close; those that disconnect inside a
+    // response cause a response and an abort.
     observed.update(|sums| sums.uncertain = (abandoned, abandoned));
     assert_eq!(observed.differences(&gateway), Vec::<String>::new());
 }
 
-/// A few of them with every `make test`; all of them with `make soak` (`SOAK_CASES`).
+/// A few cases with every `make test`; all with `make soak` (`SOAK_CASES`).
 #[test]
 fn million_random_cases_never_break_the_contract() {
     let cases: u64 = env_number("SOAK_CASES").unwrap_or(2_000);

@@ -1,4 +1,4 @@
-//! The part of the soak that speaks TLS: many streams on one connection, and a handshake for each request.
+//! The TLS part of the soak test: concurrent streams on one connection, and a handshake per request.
 
 use std::sync::atomic::Ordering;
 
@@ -6,12 +6,12 @@ use super::super::h2_client::H2Client;
 use super::super::tls_client::TlsClient;
 use super::soak::SoakLoad;
 
-/// Streams at once on a connection, and rounds of them before another one is opened.
+/// Concurrent streams of a connection, and rounds of them before a new connection.
 const STREAMS: usize = 4;
 const ROUNDS: usize = 200;
 
 impl SoakLoad<'_> {
-    /// One connection of HTTP/2, path after path, several at once.
+    /// Sends concurrent requests for all paths in turn on one HTTP/2 connection.
     pub(super) fn ask_h2(&self, paths: &[String], start: usize) -> Result<(), String> {
         let [_, trusting] = self.trusting;
         let mut at = start;
@@ -32,7 +32,7 @@ impl SoakLoad<'_> {
         Ok(())
     }
 
-    /// A connection and a handshake for each request.
+    /// Opens a connection with a handshake for each request.
     pub(super) fn churn_tls(&self) -> Result<(), String> {
         let [trusting, _] = self.trusting;
         while !self.stop.load(Ordering::Relaxed) {

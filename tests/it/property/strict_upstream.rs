@@ -1,8 +1,7 @@
-//! An upstream that reads strictly, so that a request which could be read in two ways does not go unseen, and that plays
-//! whatever bytes it was told to.
+//! An upstream that parses requests strictly, so that an ambiguous request is detected, and replays given bytes.
 //!
-//! What is not strictly one request, or not the same request to the lenient readers, is kept as a breach. It knows
-//! nothing of the gateway before it and does not judge what comes of its bytes.
+//! A request that is not strictly valid, or that the lenient readers parse differently, is recorded as a violation. The
+//! upstream does not check the effect of its responses.
 
 use std::collections::HashMap;
 use std::io;
@@ -20,24 +19,24 @@ use super::super::load::{limit, millis};
 use super::lenient_readers::{self, DuplicatePolicy};
 use super::request_reader::{MessageSource, ParsedRequest, ReadResult, read};
 
-/// What follows the bytes of an answer.
+/// Behaviour after a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AfterResponse {
-    /// The next request.
+    /// Reads the next request.
     Serve,
     Close,
     Reset,
-    /// Nothing, until the gateway leaves.
+    /// Sends nothing until the gateway closes.
     Stall,
 }
 
-/// What is answered.
+/// A scripted response.
 #[derive(Clone, Debug)]
 pub struct PeerScript {
-    /// Written one after the other, each in a segment of its own.
+    /// Fragments, each written in its own segment.
     pub fragments: Vec<Vec<u8>>,
     pub after_response: AfterResponse,
-    /// Before the body of the request has come.
+    /// Respond before the request body has arrived.
     pub early: bool,
 }
 
@@ -57,7 +56,7 @@ struct PeerState {
     violations: Mutex<Vec<String>>,
 }
 
-/// The upstream. Dropping it ends every connection.
+/// The upstream; dropping it closes all connections.
 pub struct StrictUpstream {
     address: SocketAddr,
     shared: Arc<PeerState>,
@@ -75,7 +74,7 @@ impl StrictUpstream {
             loop {
                 match listener.accept().await {
                     Ok((stream, _)) => drop(tokio::spawn(serve(stream, Arc::clone(&state)))),
-                    // Without a descriptor: those that are open will end.
+                    // Out of descriptors: open connections will close.
                     Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
                 }
             }
@@ -87,7 +86,7 @@ impl StrictUpstream {
         self.address
     }
 
-    /// Answers requests for this target so.
+    /// Responds with this script to requests for this target.
     pub fn set_script(&self, target: &str, script: PeerScript) {
         self.shared.scripts.lock().insert(target.to_owned(), script);
     }
@@ -96,18 +95,18 @@ impl StrictUpstream {
         self.shared.scripts.lock().remove(target);
     }
 
-    /// Keeps every request from now on, for [`StrictUpstream::forwarded`].
+    /// Records every request from now on, for [`StrictUpstream::forwarded`].
     pub fn keep_requests(&self) {
         self.shared.keeps_requests.store(true, Ordering::Relaxed);
     }
 
-    /// The whole requests that came for targets which begin so, in their order.
+    /// Complete requests for targets with this prefix, in order.
     pub fn forwarded(&self, prefix: &str) -> Vec<ForwardedRequest> {
         let requests = self.shared.forwarded.lock();
         requests.iter().filter(|request| request.target.starts_with(prefix)).cloned().collect()
     }
 
-    /// What was not one clear request.
+    /// Invalid or ambiguous requests.
     pub fn violations(&self) -> Vec<String> {
         self.shared.violations.lock().clone()
     }
@@ -144,7 +143,7 @@ async fn serve(mut stream: TcpStream, shared: Arc<PeerState>) {
             ReadResult::Incomplete | ReadResult::IncompleteBody(_) => {
                 match stream.read_buf(&mut buffer).await {
                     Ok(1..) => continue,
-                    // What the client did not send in full ends so.
+                    // An incomplete request of a client ends here.
                     Ok(0) | Err(_) => return,
                 }
             }
@@ -187,7 +186,7 @@ async fn read_to_end(stream: &mut TcpStream) {
 }
 
 impl PeerState {
-    /// Holds a whole request, `length` bytes of what has come, against the lenient readers.
+    /// Compares a complete request, the first `length` bytes of `received`, with the lenient readers.
     fn record(&self, head: &ParsedRequest, body: Vec<u8>, received: &[u8], length: usize) {
         let strict = (head.method.clone(), head.target.clone(), body);
         for takes in [DuplicatePolicy::First, DuplicatePolicy::Last] {
@@ -210,7 +209,7 @@ impl PeerState {
     }
 }
 
-/// What a good upstream answers; errors among it, as they come. It says so before it closes.
+/// The response of a correct upstream, sometimes an error; announces a close.
 fn success_response(method: &str, target: &str) -> PeerScript {
     let has = |word: &str| target.contains(word);
     let response_bytes = |status: &str, body: &str| {

@@ -1,7 +1,8 @@
-//! One case from the upstream's side: a plain request, any bytes for an answer, and what the client must see then.
+//! One upstream-side case: a plain request, arbitrary bytes as the response, and the expected result at the client.
 //!
-//! The client waits for its answer, so there is no excuse: one whole response of the contract, or one that is visibly
-//! cut after its head; and where the strict reader understands what the upstream said, the client has been told the same.
+//! The client waits for its response, so it must be one complete response that conforms to the contract, or one that is
+//! detectably truncated after its headers. If the strict reader can parse the upstream's response, the client must
+//! receive the same one.
 
 use std::io::{Cursor, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -18,27 +19,27 @@ use super::random::SeededRandom;
 use super::runner::Property;
 use super::strict_upstream::{AfterResponse, PeerScript, StrictUpstream};
 
-/// The gateway gives nobody less time.
+/// The shortest timeout of the gateway.
 pub const SHORTEST_TIMEOUT: Duration = Duration::from_millis(200);
 
-/// The gateway, the upstream behind it, and the accounts of the clients before it.
+/// The gateway, its upstream and the client-side counts.
 pub struct UpstreamProperty<'a> {
     pub gateway: SocketAddr,
     pub peer: &'a StrictUpstream,
     pub observed: &'a ObservedResponses,
 }
 
-/// What is asked and what the upstream does about it.
+/// A request and the upstream's response.
 #[derive(Clone, Debug)]
 pub struct UpstreamCase {
     request_index: usize,
     pieces: Vec<Fragment>,
     after_response: AfterResponse,
-    /// The connection is used once more.
+    /// The connection is used for a second request.
     reuses_connection: bool,
 }
 
-/// Request line without target, and the rest of the request.
+/// Method and version, and the rest of the request.
 const REQUESTS: [(SentRequest, &str, &str, &str); 7] = [
     (SentRequest::Http11("GET"), "GET", "1.1", "host: test\r\n\r\n"),
     (SentRequest::Http11("GET"), "GET", "1.1", "host: test\r\nconnection: close\r\n\r\n"),
@@ -58,7 +59,7 @@ impl Property for UpstreamProperty<'_> {
     type Case = UpstreamCase;
 
     fn make(&self, _: u64, random: &mut SeededRandom) -> UpstreamCase {
-        // Half of them are the plainest request.
+        // Half of the requests are plain GET requests.
         let request_index = random.below(2 * REQUESTS.len()).saturating_sub(REQUESTS.len());
         let pieces = generators::response(random);
         let after_response = match random.below(100) {
@@ -71,7 +72,7 @@ impl Property for UpstreamProperty<'_> {
     }
 
     fn check(&self, number: u64, case: &UpstreamCase) -> Result<(), String> {
-        // Whoever closes or hangs behind a whole response would meet the next one who has this connection.
+        // After a close or stall, the next request on the same upstream connection would be affected.
         let target = format!(
             "/{}/{number}",
             if case.after_response == AfterResponse::Serve { "kept" } else { "single" }
@@ -81,8 +82,8 @@ impl Property for UpstreamProperty<'_> {
         if case.after_response == AfterResponse::Serve
             && !is_exactly_one_response(REQUESTS[case.request_index].0, &upstream_bytes)
         {
-            // What comes behind a response a moment later would meet the next one who has this connection, and no
-            // gateway could know.
+            // Bytes that arrive shortly after a complete response would affect the next request on this connection, and
+            // no gateway could detect that.
             pieces = vec![upstream_bytes.clone()];
         }
         let play = PeerScript { fragments: pieces, after_response: case.after_response, early: false };
@@ -124,7 +125,7 @@ impl UpstreamProperty<'_> {
         let response = reader.read(sent_request).map_err(|error| format!("no answer: {error:?}"))?;
         self.observed.record(&response);
         check_response(&response, sent_request)?;
-        // On a busy machine a limit may strike although the upstream meant well.
+        // On a busy machine a timeout may expire although the upstream is not slow.
         let late = started.elapsed() >= SHORTEST_TIMEOUT;
         if !late {
             compare(&response, sent_request, upstream_bytes, case.after_response)?;
@@ -155,20 +156,20 @@ impl UpstreamProperty<'_> {
     }
 }
 
-/// A whole response and nothing behind it.
+/// Exactly one complete response without further bytes.
 fn is_exactly_one_response(sent_request: SentRequest, upstream_bytes: &[u8]) -> bool {
     let mut reader = StrictReader::allowing_any_headers(Cursor::new(upstream_bytes));
     reader.read(sent_request).is_ok_and(|response| response.end == ResponseEnd::Complete)
         && reader.unread().is_empty()
 }
 
-/// An answer in few words.
+/// A short description of a response.
 pub fn describe(response: &HttpResponse) -> String {
     let HttpResponse { status, headers: fields, framing, end: ended, .. } = response;
     format!("{status} {fields:?} {framing:?} {ended:?} b\"{}\"", response.body.escape_ascii())
 }
 
-/// The rules that hold for every response.
+/// Rules that hold for every response.
 pub fn check_response(response: &HttpResponse, sent_request: SentRequest) -> Result<(), String> {
     if !(200..600).contains(&response.status) {
         return Err(format!("a status that may not be sent: {}", describe(response)));
@@ -183,7 +184,7 @@ pub fn check_response(response: &HttpResponse, sent_request: SentRequest) -> Res
     Ok(())
 }
 
-/// What the strict reader understands of the upstream, the client has been told.
+/// Compares the client's response with the strict reader's parse of the upstream bytes.
 fn compare(
     response: &HttpResponse,
     sent_request: SentRequest,
@@ -194,10 +195,10 @@ fn compare(
     else {
         return Ok(());
     };
-    // Where the end of the connection is the end of the body, only an orderly one is.
+    // A close-delimited body is complete only if the connection ends cleanly.
     let may_be_truncated =
         intended.framing == MessageFraming::CloseDelimited && after_response != AfterResponse::Close;
-    // More interim responses than the gateway passes are a fault.
+    // More interim responses than the gateway forwards are a fault.
     let too_many_interim = intended.interim.len() > 16;
     if !(200..400).contains(&intended.status)
         || intended.end != ResponseEnd::Complete
@@ -207,7 +208,7 @@ fn compare(
         return Ok(());
     }
     let received = (response.status, &response.body, response.end);
-    // A reset may overtake what was sent before it.
+    // A reset may discard data that was sent before it.
     let overtaken = after_response == AfterResponse::Reset
         && (response.status == 504 || response.end != ResponseEnd::Complete);
     if overtaken || received == (intended.status, &intended.body, ResponseEnd::Complete) {
