@@ -36,7 +36,7 @@ const FAILED_MESSAGE: &str = "The servers are up, but the request could not be s
 
 /// An upstream whose response depends on the path.
 fn scripted_by_path() -> ScriptedUpstream {
-    fn play(request: &RecordedHead) -> Script {
+    fn script_for(request: &RecordedHead) -> Script {
         let response = match request.path() {
             "/late" => return vec![UpstreamStep::ReadRequestHead, UpstreamStep::ReadUntilClose],
             "/broken" => http_response(
@@ -51,7 +51,7 @@ fn scripted_by_path() -> ScriptedUpstream {
         };
         vec![UpstreamStep::ReadRequestHead, UpstreamStep::ReadBody, UpstreamStep::Write(response)]
     }
-    ScriptedUpstream::by_request(play).unwrap()
+    ScriptedUpstream::by_request(script_for).unwrap()
 }
 
 /// A gateway with CORS for the origin of `page`, credentials included.
@@ -155,9 +155,10 @@ fn allowed_origin_reads_rate_limit_headers_and_preflights_are_free() {
     let (upstream, refusing) = (scripted_by_path(), RefusingPort::start().unwrap());
     let page = TestPage::serve();
     let gateway = gateway_for(&upstream, &refusing, &page);
-    let asks = [("first", credentialed_options()), ("second", credentialed_options()), ("third", json!({}))]
-        .map(|(name, options)| PageFetch { name: name.to_owned(), url: gateway.url("/few"), options });
-    let found = page.open(&asks);
+    let fetches_list =
+        [("first", credentialed_options()), ("second", credentialed_options()), ("third", json!({}))]
+            .map(|(name, options)| PageFetch { name: name.to_owned(), url: gateway.url("/few"), options });
+    let found = page.open(&fetches_list);
     let number = |ask: &str, field: &str| {
         let text = found[ask]["fields"][field].as_str().unwrap_or_default();
         text.parse::<u64>().unwrap_or_else(|_| panic!("{ask} has no {field}: {found:#}"))

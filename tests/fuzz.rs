@@ -97,7 +97,10 @@ fn request_head(bytes: &[u8], split: usize) {
     let mut scanner = RequestScanner::new(4096);
     let first = scanner.advance(&bytes[..split.min(bytes.len())]);
     assert!(first == Progress::NeedMore || first == unsplit, "{first:?}, then {unsplit:?}");
-    assert!(first != Progress::NeedMore || scanner.advance(bytes) == unsplit, "a split changes {unsplit:?}");
+    assert!(
+        first != Progress::NeedMore || scanner.advance(bytes) == unsplit,
+        "a split changes the result {unsplit:?}"
+    );
     let Progress::Complete { length, skip } = unsplit else { return };
     let Ok(facts) = request_head::parse(&bytes[skip..length]) else { return };
     let head = match request_reader::read(&bytes[skip..], MessageSource::Client) {
@@ -137,7 +140,7 @@ fn response(bytes: &[u8], split: usize) {
     assert!(first == FramerProgress::NeedMore || first == unsplit, "{first:?}, then {unsplit:?}");
     assert!(
         first != FramerProgress::NeedMore || scan.advance(bytes) == unsplit,
-        "a split changes {unsplit:?}"
+        "a split changes the result {unsplit:?}"
     );
     let FramerProgress::Complete(length) = unsplit else { return };
     for method in [Method::GET, Method::HEAD] {
@@ -218,7 +221,7 @@ fn conforms(bytes: &[u8], status: u16) {
     let colons = bytes.iter().filter(|byte| **byte == b':').count();
     let in_strings: usize =
         object.values().filter_map(Value::as_str).map(|text| text.matches(':').count()).sum();
-    assert!(colons <= object.len() + in_strings, "a member stands twice");
+    assert!(colons <= object.len() + in_strings, "duplicate member");
 }
 
 #[test]
@@ -232,7 +235,7 @@ fn message_extraction() {
                 let length = message.chars().count();
                 assert!((1..=1000).contains(&length) && !message.contains(char::is_control), "{message:?}");
                 assert!(!message.contains("</") && !message.contains("Traceback"), "{message:?}");
-                serde_json::from_slice::<Value>(&bytes).expect("what is kept stood in JSON");
+                serde_json::from_slice::<Value>(&bytes).expect("the extracted message comes from JSON");
             }
             if let Some(kind) = kept.kind {
                 assert!(
@@ -254,7 +257,7 @@ fn configuration() {
             match config::load_str("fuzz.yaml", &text, &environment, 2) {
                 Ok(config) => assert!(!config.listeners.is_empty() && config.workers > 0),
                 Err(problems) => {
-                    assert!(!problems.is_empty(), "refused without a reason");
+                    assert!(!problems.is_empty(), "rejected without a problem");
                     // YAML also treats CR as a line break.
                     let lines = text.split(['\n', '\r']).count();
                     for problem in problems.iter() {

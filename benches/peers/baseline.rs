@@ -35,7 +35,7 @@ pub struct Comparison {
 /// Parses the committed file.
 pub fn parse(text: &str) -> Result<Vec<Cost>, String> {
     let rows = text.lines().filter(|line| !line.starts_with('#') && *line != COLUMNS);
-    rows.map(|line| cost(line).ok_or_else(|| format!("baseline.tsv: not a row of three columns: {line:?}")))
+    rows.map(|line| cost(line).ok_or_else(|| format!("baseline.tsv: expected three columns: {line:?}")))
         .collect()
 }
 

@@ -141,7 +141,7 @@ fn attach_strace(tree: &[u32], summary: &Path) -> Result<Child, String> {
             line.contains(" attached")
         }) else {
             let _ = strace.wait();
-            return Err(format!("cannot be traced:\n{before}"));
+            return Err(format!("strace cannot attach:\n{before}"));
         };
         drop(line);
     }
@@ -174,10 +174,10 @@ async fn instructions(
     load.run_times(requests).await?;
     drop(load);
     running.process.end();
-    let text = std::fs::read_to_string(&out).map_err(|e| format!("left no counts: {e}"))?;
+    let text = std::fs::read_to_string(&out).map_err(|e| format!("callgrind output is missing: {e}"))?;
     let total = text.lines().find_map(|line| {
         let counts = line.strip_prefix("summary:").or_else(|| line.strip_prefix("totals:"))?;
         counts.split_whitespace().next()?.parse().ok()
     });
-    total.ok_or_else(|| "left no sum of its counts".into())
+    total.ok_or_else(|| "callgrind output has no total".into())
 }

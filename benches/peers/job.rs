@@ -43,8 +43,8 @@ impl Job {
         match self {
             Job::Forwarded => "1 KiB of JSON passes",
             Job::Replaced => "HTML 502 becomes JSON 504",
-            Job::Limited => "429 by the limit",
-            Job::ConnectionRefused => "upstream refuses: JSON 504",
+            Job::Limited => "rate limited: JSON 429",
+            Job::ConnectionRefused => "refused upstream: JSON 504",
         }
     }
 

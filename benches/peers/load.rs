@@ -59,8 +59,8 @@ impl ClientPool {
 
     /// Sends this number of requests, spread over all connections.
     pub async fn run_times(&mut self, requests: usize) -> Result<LoadTally, String> {
-        let begun = Arc::new(AtomicUsize::new(0));
-        self.run(move || begun.fetch_add(1, Ordering::Relaxed) < requests).await
+        let started = Arc::new(AtomicUsize::new(0));
+        self.run(move || started.fetch_add(1, Ordering::Relaxed) < requests).await
     }
 
     async fn run(
@@ -88,7 +88,7 @@ impl ClientPool {
         }
         // The rate limit allows the first request of a client, and one more per minute or hour.
         if sum.admitted > 2 {
-            return Err(format!("{} requests passed the limit", sum.admitted));
+            return Err(format!("{} requests passed the rate limit", sum.admitted));
         }
         Ok(sum)
     }
@@ -97,7 +97,7 @@ impl ClientPool {
 async fn with_run_timeout<T>(future: impl Future<Output = T>) -> Result<T, String> {
     tokio::time::timeout(RUN_TIMEOUT, future)
         .await
-        .map_err(|_| format!("no answer within {} seconds", RUN_TIMEOUT.as_secs()))
+        .map_err(|_| format!("no response within {} seconds", RUN_TIMEOUT.as_secs()))
 }
 
 /// The request and expected response of every connection of a pool.
@@ -162,7 +162,7 @@ impl LoadClient {
         if self.exchange(tally).await? {
             Ok(())
         } else {
-            Err("closes new connections without an answer".into())
+            Err("closes new connections without a response".into())
         }
     }
 
@@ -175,8 +175,8 @@ impl LoadClient {
         loop {
             match self.stream.read_buf(&mut self.received).await {
                 Ok(0) | Err(_) if self.received.is_empty() => return Ok(false),
-                Ok(0) => return Err("closes the connection inside an answer".into()),
-                Err(error) => return Err(format!("breaks the connection inside an answer: {error}")),
+                Ok(0) => return Err("closes the connection inside a response".into()),
+                Err(error) => return Err(format!("connection error inside a response: {error}")),
                 Ok(_) => {}
             }
             if let Some(response) = ParsedResponse::of(&self.received)? {
@@ -188,7 +188,7 @@ impl LoadClient {
 }
 
 async fn connect(address: SocketAddr) -> Result<TcpStream, String> {
-    let stream = TcpStream::connect(address).await.map_err(|e| format!("cannot be connected to: {e}"))?;
+    let stream = TcpStream::connect(address).await.map_err(|e| format!("connection failed: {e}"))?;
     let _ = stream.set_nodelay(true);
     Ok(stream)
 }
@@ -210,9 +210,9 @@ impl<'a> ParsedResponse<'a> {
             let (name, value) = line.split_at_checked(15)?;
             name.eq_ignore_ascii_case(b"content-length:").then(|| parse_digits(value.trim_ascii())).flatten()
         });
-        let length = length.ok_or_else(|| format!("answers without Content-Length: {:?}", text(head)))?;
+        let length = length.ok_or_else(|| format!("response without Content-Length: {:?}", text(head)))?;
         if body.len() > length {
-            return Err(format!("sends more than its Content-Length of {length}"));
+            return Err(format!("response exceeds its Content-Length of {length}"));
         }
         Ok((body.len() == length).then_some(ParsedResponse { status: status as u16, body }))
     }

@@ -152,7 +152,7 @@ async fn compare(
         Some(Cores { proxy, load }) => {
             format!("Proxies on processor {proxy}, clients and upstream on processor {load}.")
         }
-        None => "Nothing is pinned: there is one processor only, or no taskset.".to_owned(),
+        None => "No processor affinity: only one processor, or taskset is missing.".to_owned(),
     };
     text.push_str(&format!("\n{where_} {}", table::of_noise(before, after, used_after - used_before)));
     Ok(text)
@@ -165,7 +165,7 @@ async fn sample(running: &Running, job: Job, scale: Scale) -> Result<Sample, Str
     let tally = pool.run_for(scale.round).await?;
     let (time, ticks) = (begun.elapsed(), running.process.ticks() - ticks);
     if tally.responses == 0 {
-        return Err(format!("gave no answer to {} that counts", job.name()));
+        return Err(format!("no expected response to {}", job.name()));
     }
     Ok(Sample { requests: tally.responses, time, ticks, reopened: tally.reopened })
 }

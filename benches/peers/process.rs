@@ -65,7 +65,7 @@ impl Process {
         let pinned = core.map(|core| ["taskset".to_owned(), "-c".to_owned(), core.to_string()]);
         let named = words.first().cloned().unwrap_or_default();
         let words: Vec<&String> = pinned.iter().flatten().chain(words).collect();
-        let [program, arguments @ ..] = &words[..] else { return Err("no program is named".into()) };
+        let [program, arguments @ ..] = &words[..] else { return Err("empty command".into()) };
         let output = fs::File::options().create(true).append(true).open(log).map_err(|e| e.to_string())?;
         let errors = output.try_clone().map_err(|e| e.to_string())?;
         let child = Command::new(program)
@@ -131,7 +131,7 @@ impl Process {
                 std::thread::sleep(Duration::from_millis(5));
             }
         }
-        eprintln!("process {} ({}) does not end and is killed", self.child.id(), self.program);
+        eprintln!("process {} ({}) does not exit and is killed", self.child.id(), self.program);
         self.tree().into_iter().for_each(|pid| send_signal("KILL", pid));
         let _ = self.child.wait();
     }

@@ -57,7 +57,7 @@ pub fn installed(statusquo: &Path) -> (Vec<Proxy>, Vec<String>) {
                 proxies.push(Proxy { kind, name, executable });
             }
             None => {
-                missing.push(format!("{command} is not installed and left out; `make bench` installs it."))
+                missing.push(format!("{command} is not installed and is skipped; `make bench` installs it."))
             }
         }
     }

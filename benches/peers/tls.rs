@@ -73,26 +73,26 @@ pub async fn run_h2load(
     let output = ran.await.map_err(|e| e.to_string())??;
     let stdout_text = String::from_utf8_lossy(&output.stdout);
     parse_h2load_output(&stdout_text, job, requests)
-        .map_err(|sentence| format!("{sentence}; h2load said:\n{stdout_text}"))
+        .map_err(|sentence| format!("{sentence}; h2load output:\n{stdout_text}"))
 }
 
 /// Parses `finished in 1.28s, 1563.97 req/s, ...` and `status codes: 2000 2xx, 0 3xx, 0 4xx, 0 5xx`.
 fn parse_h2load_output(stdout_text: &str, job: Job, requests: usize) -> Result<f64, String> {
     let line = |start: &str| stdout_text.lines().find_map(|line| line.strip_prefix(start));
-    let statuses = line("status codes: ").ok_or("counts no statuses")?;
+    let statuses = line("status codes: ").ok_or("h2load output has no status codes")?;
     let of_class = |class: u16| {
         let part = statuses.split(", ").find_map(|part| part.strip_suffix(&format!(" {class}xx")));
         part.and_then(|part| part.parse::<usize>().ok()).unwrap_or_default()
     };
-    let good = of_class(job.status() / 100);
+    let expected_count = of_class(job.status() / 100);
     // The rate limit allows the first request of a client, and one more after a minute.
     let let_through = if job == Job::Limited { of_class(2) } else { 0 };
-    if good + let_through != requests || let_through > 2 {
-        return Err(format!("answered {} {good} times of {requests} as it should", job.name()));
+    if expected_count + let_through != requests || let_through > 2 {
+        return Err(format!("{}: {expected_count} of {requests} responses as expected", job.name()));
     }
     let rate =
         line("finished in ").and_then(|rest| rest.split(", ").nth(1)?.strip_suffix(" req/s")?.parse().ok());
-    rate.ok_or_else(|| "tells no rate".into())
+    rate.ok_or_else(|| "h2load output has no rate".into())
 }
 
 /// Writes a certificate and key for the loopback address, and both in one file for HAProxy.

@@ -103,7 +103,7 @@ pub fn measure_redis(
         store.start_reconnecting();
         let deadline = Instant::now() + Duration::from_secs(10);
         while !store.is_available() {
-            assert!(Instant::now() < deadline, "redis-server does not answer");
+            assert!(Instant::now() < deadline, "redis-server does not respond");
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         let began = Instant::now();
@@ -140,11 +140,11 @@ async fn decide_until(
     client: u64,
     until: Instant,
 ) -> Vec<Duration> {
-    let quota = Quota::new(1_000_000, Duration::from_secs(3_600), 1_000_000).expect("it can be decided with");
+    let quota = Quota::new(1_000_000, Duration::from_secs(3_600), 1_000_000).expect("a valid quota");
     let (mut times, mut key) = (Vec::new(), client);
     while Instant::now() < until {
         key = key.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
-        let ask = TakeRequest {
+        let request = TakeRequest {
             rule: "bench",
             key: Key::from_bits(u128::from(key >> 33) % 10_000),
             quota,
@@ -152,7 +152,7 @@ async fn decide_until(
             cost: 1,
         };
         let began = Instant::now();
-        let _ = store.take(&[ask]).await;
+        let _ = store.take(&[request]).await;
         times.push(began.elapsed());
     }
     times
@@ -170,7 +170,7 @@ pub fn measure_memory(threads: u32, duration: Duration) -> DecisionRate {
                 while began.elapsed() < duration {
                     for _ in 0..1_000 {
                         number = (number & 0xff00_0000) | (number.wrapping_add(1) & 0xffff);
-                        let client = samples::Visitor(std::net::Ipv4Addr::from_bits(number).into());
+                        let client = samples::ClientAddress(std::net::Ipv4Addr::from_bits(number).into());
                         std::hint::black_box(limiter.take(
                             limiter.key(&client),
                             Timestamp::after_origin(Duration::from_secs(decisions)),
@@ -190,7 +190,7 @@ pub fn measure_memory(threads: u32, duration: Duration) -> DecisionRate {
 /// Prints both tables; fails when a backend is slower than its target.
 #[allow(clippy::print_stdout)] // prints the result
 pub fn measure(duration: Duration) {
-    println!("| in memory, threads | decisions a second | of one thread, ns |\n|---|---:|---:|");
+    println!("| in memory, threads | decisions per second | per thread, ns |\n|---|---:|---:|");
     let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32);
     // More threads than cores would measure preemption while a lock is held.
     for threads in 1..=cores {
@@ -199,7 +199,9 @@ pub fn measure(duration: Duration) {
         println!("| {threads} | {:.0} | {each:.0} |", rate.per_second());
     }
     let server = RedisProcess::start();
-    println!("\n| in Redis | at once | decisions a second | median | 99 % |\n|---|---:|---:|---:|---:|");
+    println!(
+        "\n| in Redis | concurrency | decisions per second | median | 99 % |\n|---|---:|---:|---:|---:|"
+    );
     let mut best = 0.0_f64;
     for (name, algorithm) in [
         ("gcra", Algorithm::Gcra),
@@ -215,5 +217,5 @@ pub fn measure(duration: Duration) {
             best = best.max(rate.per_second());
         }
     }
-    assert!(best >= 20_000.0, "a store should decide 20000 times a second, and does {best:.0} times");
+    assert!(best >= 20_000.0, "expected at least 20000 decisions per second, got {best:.0}");
 }

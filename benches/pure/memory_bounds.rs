@@ -10,7 +10,7 @@ use statusquo::limit::{
     Algorithm, KeyPart, Limiter, LimiterMode, LimiterSettings, Quota, QuotaDecision, Secret, Timestamp,
 };
 
-use crate::samples::Visitor;
+use crate::samples::ClientAddress;
 
 /// Distinct clients.
 const CLIENTS: u32 = 10_000_000;
@@ -35,7 +35,7 @@ pub fn check() {
     ] {
         let before = resident();
         let settings = LimiterSettings {
-            quota: Quota::new(100, Duration::from_secs(3_600), 100).expect("100 an hour can be decided with"),
+            quota: Quota::new(100, Duration::from_secs(3_600), 100).expect("a valid quota"),
             algorithm,
             cost: 1,
             key: vec![KeyPart::ClientIp],
@@ -50,21 +50,21 @@ pub fn check() {
         let limiter = Limiter::new("bounded", settings, Secret::new([7, 11]));
         let now = Timestamp::after_origin(Duration::from_secs(60));
         let take = |number: u32| {
-            let client = Visitor(IpAddr::V4(Ipv4Addr::from_bits(number)));
+            let client = ClientAddress(IpAddr::V4(Ipv4Addr::from_bits(number)));
             matches!(limiter.take(limiter.key(&client), now), QuotaDecision::Allow(_))
         };
         for offender in 0..OFFENDERS {
             assert_eq!((0..200).filter(|_| take(offender)).count(), 100, "{name}: {offender}");
         }
         for client in OFFENDERS..CLIENTS {
-            assert!(take(client), "{name}: {client} pays for others");
+            assert!(take(client), "{name}: {client} is denied because of other clients");
         }
         let limited = (0..OFFENDERS).filter(|offender| !take(*offender)).count();
         let grown = resident().saturating_sub(before);
         let kept = limiter.stats(now).keys;
         println!("| {name} | {CLIENTS} | {kept} | {} KiB | {limited} of {OFFENDERS} |", grown);
-        assert!(grown < MAX_GROWTH_KIB && kept <= MAX_KEYS as u64, "{name}: a bound is not kept");
-        assert!(limited == OFFENDERS as usize, "{name}: offenders start afresh");
+        assert!(grown < MAX_GROWTH_KIB && kept <= MAX_KEYS as u64, "{name}: exceeds a bound");
+        assert!(limited == OFFENDERS as usize, "{name}: offenders are no longer limited");
         measured.push(limiter);
     }
 }
@@ -72,6 +72,6 @@ pub fn check() {
 /// Resident memory of this process, in KiB.
 fn resident() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").expect("this runs on Linux");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("the kernel says it");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a VmRSS line");
     line.trim().trim_end_matches(" kB").parse().expect("a number of kB")
 }

@@ -72,7 +72,7 @@ impl Samples {
     /// Uses the built-in contract and 100 routes.
     pub fn new() -> Samples {
         let config = config::load_str("routes.yaml", &routes(), &|_| None, 1)
-            .unwrap_or_else(|problems| panic!("the sample configuration is refused:\n{problems}"));
+            .unwrap_or_else(|problems| panic!("the sample configuration is invalid:\n{problems}"));
         Samples {
             contract: Contract::builtin("appwrite").expect("the documented contract is built in"),
             router: Router::build(&config.routes).expect("the sample routes compile"),
@@ -153,7 +153,7 @@ impl Samples {
 /// 100 requests per minute and client address; the token bucket has a burst of 20.
 pub fn limiter(algorithm: Algorithm) -> Limiter {
     let settings = LimiterSettings {
-        quota: Quota::new(100, Duration::from_secs(60), 20).expect("100 a minute can be decided with"),
+        quota: Quota::new(100, Duration::from_secs(60), 20).expect("a valid quota"),
         algorithm,
         cost: 1,
         key: vec![KeyPart::ClientIp],
@@ -169,11 +169,11 @@ pub fn limiter(algorithm: Algorithm) -> Limiter {
 }
 
 /// A client address.
-pub struct Visitor(pub IpAddr);
+pub struct ClientAddress(pub IpAddr);
 
-const VISITOR: Visitor = Visitor(IpAddr::V4(Ipv4Addr::new(203, 0, 113, 7)));
+const VISITOR: ClientAddress = ClientAddress(IpAddr::V4(Ipv4Addr::new(203, 0, 113, 7)));
 
-impl KeySource for Visitor {
+impl KeySource for ClientAddress {
     fn client_ip(&self) -> IpAddr {
         self.0
     }
@@ -222,7 +222,7 @@ pub fn scan_request(head: &[u8]) -> Progress {
 
 /// Parses a complete request header section.
 pub fn parse_request(head: &[u8]) -> RequestHead {
-    request_head::parse(head).unwrap_or_else(|refusal| panic!("the sample request is refused: {refusal:?}"))
+    request_head::parse(head).unwrap_or_else(|refusal| panic!("the sample request is rejected: {refusal:?}"))
 }
 
 /// Finds the end of a response header section.

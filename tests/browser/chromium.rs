@@ -66,7 +66,7 @@ pub fn document(url: &str) -> String {
         Ok(document) if status.success() => document,
         Ok(_) | Err(_) => {
             let complaints = complaints.join().unwrap_or_default();
-            panic!("chromium printed no document in {TIMEOUT:?} ({status}); it said:\n{complaints}");
+            panic!("chromium printed no document in {TIMEOUT:?} ({status}); output:\n{complaints}");
         }
     }
 }

@@ -51,7 +51,7 @@ impl BrowserGateway {
         let address = addresses.recv_timeout(limit());
         let Ok(Ok(address)) = address else {
             let _ = child.kill();
-            panic!("the gateway did not say where it listens; it said:\n{}", log.lock().unwrap());
+            panic!("the gateway logged no listen address; log:\n{}", log.lock().unwrap());
         };
         BrowserGateway { child, log, file, address }
     }

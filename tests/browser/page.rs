@@ -48,9 +48,9 @@ impl TestPage {
         let document =
             chromium::document(&format!("{}/page#{}", self.origin(), hex(&Value::from(fetches).to_string())));
         let found = document.split_once("<pre>").and_then(|(_, rest)| rest.split_once("</pre>"));
-        let Some((found, _)) = found else { panic!("no findings in the document:\n{document}") };
+        let Some((found, _)) = found else { panic!("no results in the document:\n{document}") };
         let found = found.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&");
-        serde_json::from_str(&found).unwrap_or_else(|error| panic!("{error}: the page found:\n{found}"))
+        serde_json::from_str(&found).unwrap_or_else(|error| panic!("{error}: results:\n{found}"))
     }
 }
 

@@ -85,7 +85,7 @@ fn image_health_check_detects_a_running_and_a_stopped_gateway() {
     let healthy = |telemetry: SocketAddr| {
         let port = format!("127.0.0.1/{}", telemetry.port());
         let requested: Vec<_> = words.iter().map(|word| word.replace("127.0.0.1/9464", &port)).collect();
-        assert_ne!(requested, words, "the port is that of the default");
+        assert_ne!(requested, words, "the test must use another port than the default");
         run(Command::new(&requested[0]).args(&requested[1..]), TIMEOUT).status.success()
     };
     let gateway = RealGateway::with_upstream("127.0.0.1:9".parse().unwrap());
@@ -123,7 +123,7 @@ fn compose_file_is_valid_and_its_mounts_exist() {
     assert!(Duration::from_secs(grace) > config.drain_delay + config.drain, "{grace}");
     let descriptors = gateway["ulimits"]["nofile"].as_u64().unwrap();
     assert!(descriptors as usize >= 2 * config.client.max_connections + 64, "{descriptors}");
-    assert_eq!(config.listeners[0].address.port(), 8080, "the port that is published");
+    assert_eq!(config.listeners[0].address.port(), 8080, "the published port");
     let server = config.upstreams[0].servers[0].label();
     assert!(services.contains_key(server.split(':').next().unwrap()), "{server}");
 }
@@ -131,7 +131,7 @@ fn compose_file_is_valid_and_its_mounts_exist() {
 #[test]
 fn prometheus_scrapes_the_telemetry_address_of_the_composed_gateway() {
     let telemetry = load_config(CONFIG).telemetry.address;
-    assert!(telemetry.ip().is_unspecified(), "another container must reach it");
+    assert!(telemetry.ip().is_unspecified(), "reachable from another container");
     let prometheus: Value = serde_saphyr::from_str(&read_file("deploy/prometheus/prometheus.yml")).unwrap();
     let target = &prometheus["scrape_configs"][0]["static_configs"][0]["targets"][0];
     assert_eq!(target, &format!("gateway:{}", telemetry.port()));

@@ -32,7 +32,7 @@ pub fn run(command: &mut Command, limit: Duration) -> ProcessOutput {
     let Ok((out, err)) = streams else {
         let _ = child.kill();
         let _ = child.wait();
-        panic!("{command:?} has not ended within {limit:?}");
+        panic!("{command:?} did not exit within {limit:?}");
     };
     ProcessOutput { status: child.wait().unwrap(), out, err }
 }

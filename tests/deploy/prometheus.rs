@@ -58,10 +58,10 @@ impl Prometheus {
         });
         let deadline = Instant::now() + scaled(Duration::from_secs(60));
         let address = loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            let Ok(line) = lines.recv_timeout(left) else {
+            let remaining = deadline.saturating_duration_since(Instant::now());
+            let Ok(line) = lines.recv_timeout(remaining) else {
                 let _ = child.lock().unwrap().kill();
-                panic!("Prometheus does not say where it listens; it said:\n{}", log.lock().unwrap());
+                panic!("Prometheus logged no listen address; log:\n{}", log.lock().unwrap());
             };
             if let Some((_, address)) = line.split_once("msg=\"Listening on\" address=") {
                 break address.trim().parse().unwrap();
@@ -90,7 +90,7 @@ impl Prometheus {
             if let Some(found) = data.as_ref().and_then(&found) {
                 return found;
             }
-            assert!(Instant::now() < deadline, "{path} still answers {data:#?}");
+            assert!(Instant::now() < deadline, "last response of {path}: {data:#?}");
             std::thread::sleep(Duration::from_millis(50));
         }
     }

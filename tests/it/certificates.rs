@@ -33,7 +33,7 @@ impl Authority {
         // Unique names: an unrelated authority of the same name would look like the same one with an invalid signature.
         static NUMBER: AtomicUsize = AtomicUsize::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        parameters.distinguished_name.push(DnType::CommonName, format!("authority {number} for tests"));
+        parameters.distinguished_name.push(DnType::CommonName, format!("test authority {number}"));
         Authority(CertifiedIssuer::self_signed(parameters, KeyPair::generate().unwrap()).unwrap())
     }
 

@@ -48,7 +48,7 @@ pub fn expect_passed<'a>(names: impl Iterator<Item = &'a str>, results: &[RunRes
         .zip(results)
         .filter_map(|(name, results)| Some(format!("{name}: {}", results.violation.as_ref()?)))
         .collect();
-    assert!(failed.is_empty(), "{} rows are broken:\n{}", failed.len(), failed.join("\n"));
+    assert!(failed.is_empty(), "{} rows failed:\n{}", failed.len(), failed.join("\n"));
 }
 
 /// Short timeouts, so that waiting rows end soon.
@@ -111,13 +111,13 @@ fn check_response(
     };
     let (code, message) = documented_error(cause);
     if response.status != code {
-        return Err(format!("{} {:?} in the place of {code} for {cause}", response.status, response.text()));
+        return Err(format!("expected {code} for {cause}, got {} {:?}", response.status, response.text()));
     }
     contract_check::check_error_response(response, request_kind, contract)?;
     match contract_check::parse_error_body(response) {
         _ if request_kind.head => Ok(()),
         Ok(body) if body.message == message => Ok(()),
-        other => Err(format!("{other:?} in the place of {message:?}")),
+        other => Err(format!("expected {message:?}, got {other:?}")),
     }
 }
 
@@ -196,7 +196,7 @@ fn expect_truthful_request_sent(upstream: &ScriptedUpstream, rows: &[ClientFault
             let arrived = memchr::memmem::find(&upstream_bytes, id.as_bytes()).is_some();
             assert!(
                 !arrived || request_sent > RequestSent::None,
-                "{}: {request_sent:?} is said, and some of it came",
+                "{}: reported {request_sent:?}, but the upstream received bytes",
                 row.name
             );
             not_sent += usize::from(request_sent == RequestSent::None);

@@ -17,9 +17,9 @@ use super::scripted_upstreams::by_request;
 fn h2_client_faults_all_have_their_expected_outcome() {
     let upstream = by_request(upstream_script);
     let gateway = gateway_for(&upstream);
-    let setting = client_faults::profile();
-    let rows: Vec<_> = client_faults_h2(&setting).into_iter().filter(|row| !row.nondeterministic).collect();
-    let results = run_all(&gateway, &upstream, &setting, &rows);
+    let profile = client_faults::profile();
+    let rows: Vec<_> = client_faults_h2(&profile).into_iter().filter(|row| !row.nondeterministic).collect();
+    let results = run_all(&gateway, &upstream, &profile, &rows);
     expect_passed(rows.iter().map(|row| row.name), &results);
     expect_metrics(&gateway, &rows);
     assert_eq!(upstream.recording().requests_for("/smuggled"), 0);
@@ -35,16 +35,16 @@ fn gateway_for(upstream: &ScriptedUpstream) -> Gateway {
 fn stream_flood_closes_only_its_own_connection() {
     let upstream = by_request(upstream_script);
     let gateway = gateway_for(&upstream);
-    let setting = client_faults::profile();
+    let profile = client_faults::profile();
     let mut other_client = gateway.h2_client();
     other_client.get("/").assert_response(200, "served\n");
-    for row in client_faults_h2(&setting).iter().filter(|row| row.nondeterministic) {
-        let results = run_all(&gateway, &upstream, &setting, std::slice::from_ref(row));
+    for row in client_faults_h2(&profile).iter().filter(|row| row.nondeterministic) {
+        let results = run_all(&gateway, &upstream, &profile, std::slice::from_ref(row));
         assert_eq!(results[0].violation, None, "{}", row.name);
         other_client.get("/").assert_response(200, "served\n");
     }
-    let ends = [("cause", "http2_connection_error")];
-    gateway.expect_metric("closed_without_response_total", &ends, 2.0);
+    let labels = [("cause", "http2_connection_error")];
+    gateway.expect_metric("closed_without_response_total", &labels, 2.0);
     gateway.expect_metric("requests_in_flight", &[], 0.0);
 }
 
@@ -60,7 +60,7 @@ pub fn run_all(
 /// Compares the counters by cause and close reason with the outcomes in the table.
 fn expect_metrics(gateway: &Gateway, rows: &[H2ClientFault]) {
     let mut causes = BTreeMap::<&str, f64>::new();
-    let mut cuts = BTreeMap::<&str, f64>::new();
+    let mut truncations = BTreeMap::<&str, f64>::new();
     let mut close_reasons = BTreeMap::<&str, f64>::new();
     for (_, outcome) in rows.iter().flat_map(|row| &row.stream_outcomes) {
         match outcome {
@@ -70,11 +70,11 @@ fn expect_metrics(gateway: &Gateway, rows: &[H2ClientFault]) {
                 *causes.entry(cause.name()).or_default() += 1.0;
             }
             StreamOutcome::Response(ExpectedResponse::Truncated(cause)) => {
-                *cuts.entry(cause.name()).or_default() += 1.0
+                *truncations.entry(cause.name()).or_default() += 1.0
             }
             StreamOutcome::HeadersOnly(cause) => {
                 *causes.entry(cause.name()).or_default() += 1.0;
-                *cuts.entry("client_too_slow").or_default() += 1.0;
+                *truncations.entry("client_too_slow").or_default() += 1.0;
             }
             StreamOutcome::Response(_)
             | StreamOutcome::Reset
@@ -87,9 +87,11 @@ fn expect_metrics(gateway: &Gateway, rows: &[H2ClientFault]) {
             *close_reasons.entry(reason).or_default() += 1.0;
         }
     }
-    for (metric, counts) in
-        [("errors_total", causes), ("aborted_total", cuts), ("closed_without_response_total", close_reasons)]
-    {
+    for (metric, counts) in [
+        ("errors_total", causes),
+        ("aborted_total", truncations),
+        ("closed_without_response_total", close_reasons),
+    ] {
         for (name, count) in &counts {
             gateway.expect_metric(metric, &[("cause", name)], *count);
         }
@@ -105,13 +107,13 @@ fn expect_metrics(gateway: &Gateway, rows: &[H2ClientFault]) {
 fn row_can_run_twice_against_the_same_upstream() {
     let upstream = by_request(upstream_script);
     let gateway = gateway_for(&upstream);
-    let setting = client_faults::profile();
-    let rows = client_faults_h2(&setting);
+    let profile = client_faults::profile();
+    let rows = client_faults_h2(&profile);
     let named = |name: &str| rows.iter().find(|row| row.name == name).cloned().unwrap();
     for name in ["h2-host-alone", "h2-longer-body", "h2-reset-while-waiting"] {
         let row = [named(name)];
         for _ in 0..2 {
-            assert_eq!(run_all(&gateway, &upstream, &setting, &row)[0].violation, None, "{name}");
+            assert_eq!(run_all(&gateway, &upstream, &profile, &row)[0].violation, None, "{name}");
         }
     }
 }

@@ -30,15 +30,15 @@ fn check_accepts_a_valid_file() {
 
 #[test]
 fn invalid_file_exits_78_and_reports_every_problem_with_its_line() {
-    let bad = VALID_CONFIG
+    let invalid = VALID_CONFIG
         .replace("version: 1", "version: 1\ntimeout: 3s")
         .replace("upstream: main", "upstream: mian")
         .replace("\"127.0.0.1:9\"", "\"127.0.0.1\"");
     for command in ["check", "run"] {
-        let (status, _, output) = run_with(command, &bad);
+        let (status, _, output) = run_with(command, &invalid);
         assert_eq!(status, Some(78), "{output}");
         for part in ["statusquo.yaml", "timeout", "timeouts", "mian", "main", "127.0.0.1"] {
-            assert!(output.contains(part), "{command} does not say {part:?}:\n{output}");
+            assert!(output.contains(part), "no {part:?} in the output of {command}:\n{output}");
         }
     }
 }

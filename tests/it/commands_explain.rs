@@ -292,7 +292,7 @@ fn check_all(overrides: &str) {
     let hanging = script([UpstreamStep::ReadRequestHead, UpstreamStep::ReadUntilClose]);
     let gateway = provoking_gateway(&faulty_upstream, &hanging, overrides).start();
     let provocations = provocations(&via(&gateway, &faulty_upstream));
-    let broken: Vec<&str> = std::thread::scope(|scope| {
+    let differing: Vec<&str> = std::thread::scope(|scope| {
         let rows: Vec<_> = provocations
             .iter()
             .map(|provoked| {
@@ -302,7 +302,7 @@ fn check_all(overrides: &str) {
             .collect();
         rows.into_iter().filter_map(|(cause, row)| row.join().is_err().then_some(cause)).collect()
     });
-    assert_eq!(broken, Vec::<&str>::new(), "these differ, see above");
+    assert_eq!(differing, Vec::<&str>::new(), "rows that differ, see above");
 }
 
 #[test]

@@ -71,10 +71,10 @@ fn explain_equals_the_wire_when_descriptors_are_exhausted() {
         .with_h2c_listener()
         .start();
     let responses = std::thread::scope(|scope| {
-        let asking = scope.spawn(|| gateway.h2_client().get_all(&["/"; 120]));
+        let client_thread = scope.spawn(|| gateway.h2_client().get_all(&["/"; 120]));
         gateway.expect_metric_of_at_least("errors_total", &[("cause", "resource_exhausted")], 1.0);
         gate.open();
-        asking.join().unwrap()
+        client_thread.join().unwrap()
     });
     let mut response = responses.into_iter().find(|response| response.status == 503).unwrap();
     // HTTP/2 field names are lower case, and HTTP/2 has no reason phrase.

@@ -64,7 +64,7 @@ pub fn check_local_reply(response: &HttpResponse, request: SentRequest, code: u1
         "no Date: {response:#?}"
     );
     for leak in ["server", "x-powered-by", "etag", "last-modified", "content-encoding"] {
-        assert_eq!(response.header(leak), None, "a field of the upstream: {response:#?}");
+        assert_eq!(response.header(leak), None, "header field of the upstream: {response:#?}");
     }
     if !request.is_head() {
         assert_eq!(response.text(), default_body(code, message), "{response:#?}");
@@ -75,29 +75,29 @@ pub fn check_local_reply(response: &HttpResponse, request: SentRequest, code: u1
 pub fn check_error_response(response: &HttpResponse, request: SentRequest) -> Result<(), String> {
     let status = response.status;
     if !DOCUMENTED_CODES.iter().any(|(code, _)| *code == status) {
-        return Err(format!("{status} is not a documented code"));
+        return Err(format!("{status} is not a documented status code"));
     }
     if response.end != ResponseEnd::Complete {
-        return Err("an error that is not complete".to_owned());
+        return Err("incomplete error response".to_owned());
     }
     if response.framing == MessageFraming::Chunked {
-        return Err("an error without an exact Content-Length".to_owned());
+        return Err("Content-Length is missing or wrong".to_owned());
     }
     let media_type_may_lack = request.is_head();
     if !response.header("content-type").map_or(media_type_may_lack, is_json) {
-        return Err("an error that is not application/json".to_owned());
+        return Err("Content-Type is not application/json".to_owned());
     }
     if response.header("cache-control") != Some("no-store") {
-        return Err("an error that may be stored".to_owned());
+        return Err("no Cache-Control: no-store".to_owned());
     }
     if !response.header("x-request-id").is_some_and(is_uuid_v7) {
-        return Err("an error without an X-Request-Id of version 7".to_owned());
+        return Err("X-Request-Id is not a UUIDv7".to_owned());
     }
     if matches!(status, 429 | 503) && !response.header("retry-after").is_some_and(is_retry_after) {
-        return Err("a 429 or 503 that does not say when to return".to_owned());
+        return Err("429 or 503 without Retry-After".to_owned());
     }
     if request.is_head() {
-        return if response.body.is_empty() { Ok(()) } else { Err("a body after HEAD".to_owned()) };
+        return if response.body.is_empty() { Ok(()) } else { Err("body in a response to HEAD".to_owned()) };
     }
     check_error_body(&decoded_body(response)?, status)
 }
@@ -109,30 +109,30 @@ fn decoded_body(response: &HttpResponse) -> Result<Vec<u8>, String> {
         None => return Ok(response.body.clone()),
         Some("gzip") => flate2::read::GzDecoder::new(&response.body[..]).read_to_end(&mut body),
         Some("br") => brotli::Decompressor::new(&response.body[..], 4096).read_to_end(&mut body),
-        Some(other) => return Err(format!("an error in the coding {other:?}")),
+        Some(other) => return Err(format!("unsupported content coding {other:?}")),
     };
-    read.map_err(|error| format!("a body that is not in its coding: {error}")).map(|_| body)
+    read.map_err(|error| format!("invalid content coding: {error}")).map(|_| body)
 }
 
 fn check_error_body(body: &[u8], status: u16) -> Result<(), String> {
     let ObjectMembers(members) =
-        serde_json::from_slice(body).map_err(|error| format!("a body that is not a JSON object: {error}"))?;
+        serde_json::from_slice(body).map_err(|error| format!("body is not a JSON object: {error}"))?;
     let mut names: Vec<_> = members.iter().map(|(name, _)| name.as_str()).collect();
     names.sort_unstable();
     if names.windows(2).any(|pair| pair[0] == pair[1]) {
-        return Err("a body with a repeated member".to_owned());
+        return Err("duplicate member in the body".to_owned());
     }
     let member = |name: &str| members.iter().find(|(found, _)| found == name).map(|(_, value)| value);
     match member("message").and_then(Value::as_str) {
         Some(text) if (1..=1000).contains(&text.chars().count()) && !text.contains(char::is_control) => {}
-        _ => return Err("a body without a message of 1 to 1,000 characters".to_owned()),
+        _ => return Err("no message of 1 to 1,000 characters in the body".to_owned()),
     }
     if member("code").and_then(Value::as_u64) != Some(u64::from(status)) {
-        return Err("a body whose code is not the status".to_owned());
+        return Err("code in the body is not the status code".to_owned());
     }
     let documented = ["message", "code", "type", "version", "request_id", "retryable", "request_sent"];
     match names.iter().find(|name| !documented.contains(name)) {
-        Some(unknown) => Err(format!("a body with a member {unknown:?}")),
+        Some(unknown) => Err(format!("unknown member {unknown:?} in the body")),
         None => Ok(()),
     }
 }
@@ -201,15 +201,15 @@ mod tests {
         check_error_response(&StrictReader::new(message.as_bytes()).read(GET).unwrap(), GET)
     }
 
-    fn good() -> String {
+    fn valid_fields() -> String {
         format!("content-type: application/json\r\ncache-control: no-store\r\nx-request-id: {ID}\r\n")
     }
 
     #[test]
     fn documented_error_is_accepted() {
-        assert_eq!(error(404, &good(), r#"{"message":"No.","code":404,"type":"x"}"#), Ok(()));
+        assert_eq!(error(404, &valid_fields(), r#"{"message":"No.","code":404,"type":"x"}"#), Ok(()));
         assert_eq!(
-            error(503, &format!("{}retry-after: 5\r\n", good()), r#"{"message":"No.","code":503}"#),
+            error(503, &format!("{}retry-after: 5\r\n", valid_fields()), r#"{"message":"No.","code":503}"#),
             Ok(())
         );
     }
@@ -218,18 +218,18 @@ mod tests {
     fn contract_violations_are_each_reported() {
         let body = r#"{"message":"No.","code":404}"#;
         for (status, fields, body, what) in [
-            (405, good(), r#"{"message":"No.","code":405}"#, "not a documented code"),
-            (404, good().replace("application/json", "text/html"), body, "not application/json"),
-            (404, good().replace("no-store", "public"), body, "may be stored"),
-            (404, good().replace("-774b", "-474b"), body, "X-Request-Id"),
-            (503, good(), r#"{"message":"No.","code":503}"#, "when to return"),
-            (404, good(), "", "not a JSON object"),
-            (404, good(), "[]", "not a JSON object"),
-            (404, good(), r#"{"message":"","code":404}"#, "1,000 characters"),
-            (404, good(), r#"{"message":"No.","code":500}"#, "not the status"),
-            (404, good(), r#"{"message":"No.","code":"404"}"#, "not the status"),
-            (404, good(), r#"{"message":"No.","code":404,"code":404}"#, "repeated member"),
-            (404, good(), r#"{"message":"No.","code":404,"trace":"x"}"#, "trace"),
+            (405, valid_fields(), r#"{"message":"No.","code":405}"#, "not a documented status code"),
+            (404, valid_fields().replace("application/json", "text/html"), body, "not application/json"),
+            (404, valid_fields().replace("no-store", "public"), body, "no-store"),
+            (404, valid_fields().replace("-774b", "-474b"), body, "X-Request-Id"),
+            (503, valid_fields(), r#"{"message":"No.","code":503}"#, "without Retry-After"),
+            (404, valid_fields(), "", "not a JSON object"),
+            (404, valid_fields(), "[]", "not a JSON object"),
+            (404, valid_fields(), r#"{"message":"","code":404}"#, "1,000 characters"),
+            (404, valid_fields(), r#"{"message":"No.","code":500}"#, "not the status"),
+            (404, valid_fields(), r#"{"message":"No.","code":"404"}"#, "not the status"),
+            (404, valid_fields(), r#"{"message":"No.","code":404,"code":404}"#, "duplicate member"),
+            (404, valid_fields(), r#"{"message":"No.","code":404,"trace":"x"}"#, "trace"),
         ] {
             let found = error(status, &fields, body).unwrap_err();
             assert!(found.contains(what), "{status} {fields} {body}: {found}");

@@ -239,9 +239,9 @@ fn cause_is_reserved_only_if_the_request_path_never_raises_it() {
     }
     let sources = sources();
     for cause in Cause::ALL.iter().copied() {
-        let by: Vec<_> =
+        let raised_in: Vec<_> =
             sources.iter().filter(|(_, text)| raises(text, cause)).map(|(path, _)| path).collect();
-        assert_eq!(cause.is_reserved(), by.is_empty(), "{cause} is raised by {by:?}");
+        assert_eq!(cause.is_reserved(), raised_in.is_empty(), "{cause} is raised by {raised_in:?}");
     }
     assert!(raises("Fault::new(Cause::DnsError, Phase::Connect)", Cause::DnsError));
     let matched = "match cause {\n Cause::DnsError\n | Cause::DnsTimeout => 1, Cause::Draining if x => 2 }";

@@ -96,12 +96,12 @@ fn early_response_arrives_complete_however_the_server_closes() {
             for (version, response) in [(2, by_http2), (1, Ok(by_http1))] {
                 let outcome = response.map(|response| (response.status, response.body.len(), response.end));
                 if outcome != Ok((200, length, ResponseEnd::Complete)) {
-                    failures.push(format!("{length} bytes, {end:?}, client of HTTP/{version}: {outcome:?}"));
+                    failures.push(format!("{length} bytes, {end:?}, HTTP/{version} client: {outcome:?}"));
                 }
             }
         }
     }
-    assert!(failures.is_empty(), "{} answers are cut:\n{}", failures.len(), failures.join("\n"));
+    assert!(failures.is_empty(), "{} responses are truncated:\n{}", failures.len(), failures.join("\n"));
 }
 
 /// The gateway buffers the rest of the response for as long as the client needs.
@@ -124,7 +124,7 @@ fn early_response_arrives_complete_at_a_slow_reading_client() {
             failures.push(format!("{end:?}: {outcome:?}"));
         }
     }
-    assert!(failures.is_empty(), "{} answers are cut:\n{}", failures.len(), failures.join("\n"));
+    assert!(failures.is_empty(), "{} responses are truncated:\n{}", failures.len(), failures.join("\n"));
 }
 
 struct SlowReader(TcpStream);

@@ -189,7 +189,7 @@ impl GatewaySetup {
             // SIGHUP is signal 1, the lowest bit.
             let holds = |line: &str| line.starts_with("SigBlk:") && line.ends_with(['1', '3', '5', '7', '9']);
             while !std::fs::read_to_string(&status).unwrap().lines().any(holds) {
-                assert!(Instant::now() < deadline, "it never holds SIGHUP");
+                assert!(Instant::now() < deadline, "SIGHUP is never blocked");
             }
             gateway.send_sighup();
         })
@@ -344,7 +344,7 @@ impl Gateway {
                     .into_iter()
                     .filter(|series| series.matches(name, &[]) && series.value != 0.0)
                     .collect();
-                panic!("{name} {labels:?} is {found}, not {expected}; what is there: {all:#?}");
+                panic!("{name} {labels:?} is {found}, expected {expected}; all series: {all:#?}");
             }
             std::thread::yield_now();
         }
@@ -380,7 +380,7 @@ impl Gateway {
         let found = self.log.wait(limit(), |lines| {
             lines.iter().filter_map(|line| serde_json::from_str(line).ok()).find(|line| matches(line))
         });
-        found.unwrap_or_else(|| panic!("no such line in the log:\n{}", self.log.text()))
+        found.unwrap_or_else(|| panic!("no matching line in the log:\n{}", self.log.text()))
     }
 
     /// Standard error so far.
@@ -407,7 +407,7 @@ impl Gateway {
             match (applied == 1.0, refused == 1.0) {
                 (true, false) => return "applied",
                 (false, true) => return "refused",
-                _ => assert!(Instant::now() < deadline, "no verdict; the gateway says:\n{}", self.log.text()),
+                _ => assert!(Instant::now() < deadline, "no reload result; log:\n{}", self.log.text()),
             }
         }
     }
@@ -438,7 +438,7 @@ impl Gateway {
             if let Some(status) = self.child.lock().unwrap().try_wait().unwrap() {
                 return status;
             }
-            assert!(Instant::now() < deadline, "the gateway does not end; it says:\n{}", self.log.text());
+            assert!(Instant::now() < deadline, "the gateway does not exit; log:\n{}", self.log.text());
             std::thread::sleep(Duration::from_millis(5));
         }
     }
@@ -447,7 +447,7 @@ impl Gateway {
 impl Drop for Gateway {
     fn drop(&mut self) {
         // The watchdog drops its receiver when the time is up, so a failing send means a timeout.
-        let late = self.watchdog.take().is_some_and(|watchdog| watchdog.send(()).is_err());
+        let timed_out = self.watchdog.take().is_some_and(|watchdog| watchdog.send(()).is_err());
         let mut child = self.child.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         let _ = child.kill();
         let _ = child.wait();
@@ -456,7 +456,7 @@ impl Drop for Gateway {
             eprintln!("--- the gateway's log ---\n{log}-------------------------");
             return;
         }
-        assert!(!late, "the watchdog ended this test; the gateway said:\n{log}");
+        assert!(!timed_out, "the watchdog ended this test; log:\n{log}");
         assert!(self.panic_allowed || !log.contains("panicked"), "the gateway panicked:\n{log}");
     }
 }
@@ -479,7 +479,7 @@ pub fn run(arguments: &[&str], environment: &[(String, String)]) -> (Option<i32>
     let errors = errors.join().unwrap();
     let in_time = dog.send(()).is_ok();
     let status = child.lock().unwrap().wait().unwrap();
-    assert!(in_time, "{arguments:?} does not end; it says:\n{text}{errors}");
+    assert!(in_time, "{arguments:?} does not exit; output:\n{text}{errors}");
     (status.code(), text, errors)
 }
 

@@ -141,8 +141,8 @@ fn call(client: &mut H2Client, path: &str) -> (HttpResponse, String, String) {
 
 /// Like `call`, with more header fields.
 fn call_with(client: &mut H2Client, path: &str, more: &[(&str, &str)]) -> (HttpResponse, String, String) {
-    let own = [("content-type", "application/grpc+proto"), ("te", "trailers")];
-    let response = client.request("POST", path, &[&own, more].concat(), Bytes::from_static(&[0; 5]));
+    let grpc_fields = [("content-type", "application/grpc+proto"), ("te", "trailers")];
+    let response = client.request("POST", path, &[&grpc_fields, more].concat(), Bytes::from_static(&[0; 5]));
     assert_eq!(
         (response.status, response.header("content-type"), response.body.len()),
         (200, Some("application/grpc"), 0)

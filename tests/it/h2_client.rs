@@ -35,7 +35,8 @@ impl H2Client {
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let send = runtime.block_on(async {
             let stream = TcpStream::connect(address).await.expect("the gateway accepts connections");
-            let (send, connection) = h2::client::handshake(stream).await.expect("the gateway speaks HTTP/2");
+            let (send, connection) =
+                h2::client::handshake(stream).await.expect("an HTTP/2 connection preface");
             tokio::spawn(async move { drop(connection.await) });
             send
         });
@@ -52,7 +53,8 @@ impl H2Client {
         let send = runtime.block_on(async {
             let stream = TcpStream::connect(address).await.expect("the gateway accepts connections");
             let stream = connector.connect(name, stream).await.expect("a handshake with the gateway");
-            let (send, connection) = h2::client::handshake(stream).await.expect("the gateway speaks HTTP/2");
+            let (send, connection) =
+                h2::client::handshake(stream).await.expect("an HTTP/2 connection preface");
             tokio::spawn(async move { drop(connection.await) });
             send
         });
@@ -75,7 +77,7 @@ impl H2Client {
     ) -> HttpResponse {
         match self.try_request(method, path, fields, body) {
             Ok(response) => response,
-            Err(error) => panic!("expected an answer to {method} {path}, got {error}"),
+            Err(error) => panic!("expected a response to {method} {path}, got {error}"),
         }
     }
 
@@ -95,7 +97,7 @@ impl H2Client {
         let send = self.send.clone();
         let response = self.runtime.block_on(async {
             let exchange = send_request(send, request, body);
-            tokio::time::timeout(limit(), exchange).await.expect("an HTTP/2 answer within ten seconds")
+            tokio::time::timeout(limit(), exchange).await.expect("an HTTP/2 response in time")
         })?;
         check_contract(&response, SentRequest::Http11(method));
         *self.tally.lock().unwrap().entry(response.status).or_default() += 1;
@@ -116,8 +118,8 @@ impl H2Client {
         futures
             .into_iter()
             .map(|task| {
-                let answer = self.runtime.block_on(async { tokio::time::timeout(limit(), task).await });
-                let response = answer.expect("an HTTP/2 answer within ten seconds").unwrap().unwrap();
+                let result = self.runtime.block_on(async { tokio::time::timeout(limit(), task).await });
+                let response = result.expect("an HTTP/2 response in time").unwrap().unwrap();
                 check_contract(&response, SentRequest::Http11("GET"));
                 *tally.lock().unwrap().entry(response.status).or_default() += 1;
                 response

@@ -32,7 +32,7 @@ impl Client {
     /// Writes all bytes; panics if the gateway does not accept them.
     #[track_caller]
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
-        self.try_send(bytes).expect("the gateway takes the client's bytes");
+        self.try_send(bytes).expect("the gateway accepts the client's bytes");
     }
 
     pub fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
@@ -45,7 +45,7 @@ impl Client {
     pub fn read(&mut self, request: SentRequest) -> HttpResponse {
         match self.try_read(request) {
             Ok(response) => response,
-            Err(error) => panic!("expected an answer to {request:?}, got {error:?}"),
+            Err(error) => panic!("expected a response to {request:?}, got {error:?}"),
         }
     }
 
@@ -82,7 +82,7 @@ impl Client {
         self.send(bytes);
         let response = self.read(request);
         let surplus = String::from_utf8_lossy(self.reader.unread()).into_owned();
-        assert_eq!(surplus, "", "bytes after the answer {response:#?}");
+        assert_eq!(surplus, "", "bytes after the response {response:#?}");
         response
     }
 
@@ -122,9 +122,9 @@ impl Client {
     }
 
     fn set_timeouts(&self) {
-        let left = self.deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
-        self.reader.stream.set_read_timeout(Some(left)).unwrap();
-        self.reader.stream.set_write_timeout(Some(left)).unwrap();
+        let remaining = self.deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
+        self.reader.stream.set_read_timeout(Some(remaining)).unwrap();
+        self.reader.stream.set_write_timeout(Some(remaining)).unwrap();
     }
 }
 

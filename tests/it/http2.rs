@@ -103,7 +103,7 @@ fn early_error_during_an_upload_is_readable() {
 
 #[test]
 fn body_over_max_body_is_rejected() {
-    let upstream = ok_upstream("must not be answered");
+    let upstream = ok_upstream("must not be served");
     let gateway =
         Gateway::with_upstream(&upstream).set("client.max_body", "1KiB").with_h2c_listener().start();
     let response = gateway.h2_client().request("POST", "/", &[], Bytes::from(vec![b'x'; 5000]));
@@ -173,7 +173,7 @@ fn http1_listener_rejects_an_http2_preface_with_a_documented_400() {
 /// timeout.
 #[test]
 fn http2_listener_closes_clients_of_other_protocols() {
-    let upstream = ok_upstream("must not be asked");
+    let upstream = ok_upstream("must not be reached");
     let limit = Duration::from_millis(500);
     let gateway =
         Gateway::with_upstream(&upstream).with_h2c_listener().set("client.header_timeout", "500ms").start();
@@ -188,12 +188,12 @@ fn http2_listener_closes_clients_of_other_protocols() {
         ("PRI * HTTP/2.0\r\n\r\nSM\r\n", "The request was not received in time.", true),
     ];
     for (bytes, message, waits) in table {
-        let begun = Instant::now();
+        let started = Instant::now();
         let mut client = Client::connect(gateway.h2_address(), Default::default());
         client.send(bytes);
         let response = client.read(SentRequest::Http11("GET"));
         response.assert_local_reply_message(400, message);
-        assert!(response.has_connection_close() && (!waits || begun.elapsed() >= limit), "{bytes:?}");
+        assert!(response.has_connection_close() && (!waits || started.elapsed() >= limit), "{bytes:?}");
         client.expect_close();
     }
     gateway.expect_metric("errors_total", &[("cause", "unsupported_version")], 6.0);
@@ -208,7 +208,7 @@ fn http2_listener_closes_clients_of_other_protocols() {
     client
         .read(SentRequest::Http11("GET"))
         .assert_local_reply_message(400, "The request is not a valid HTTP request.");
-    gateway.h2_client().get("/").assert_response(200, "must not be asked");
+    gateway.h2_client().get("/").assert_response(200, "must not be reached");
     assert_eq!(upstream.request_count(), 1);
 }
 

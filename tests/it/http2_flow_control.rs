@@ -42,7 +42,7 @@ fn run_with_client(upstream: &H2Server, scenario: impl AsyncFnOnce(SendRequest<B
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
         let all = async { scenario(connect(gateway.address(), config).await).await };
-        tokio::time::timeout(limit(), all).await.expect("it comes to its end");
+        tokio::time::timeout(limit(), all).await.expect("completion in time");
     });
     gateway
 }
@@ -170,7 +170,7 @@ fn unread_upload_does_not_block_other_streams() {
             };
             let received = tokio::select! {
                 received = flowing => received,
-                () = push.as_mut() => unreachable!("it has no end"),
+                () = push.as_mut() => unreachable!("endless upload ended"),
             };
             assert_eq!(received, LARGE_BODY.to_string().as_bytes());
         }
@@ -184,13 +184,13 @@ fn unread_upload_does_not_block_other_streams() {
 fn fixed_length_echo_server(length: usize) -> H2Server {
     H2Server::with(100, move |_, mut respond| async move {
         let mut send = respond.send_response(Response::new(()), false).unwrap();
-        let mut left = length;
-        while left > 0 {
-            send.reserve_capacity(left);
+        let mut remaining = length;
+        while remaining > 0 {
+            send.reserve_capacity(remaining);
             let Some(Ok(room)) = poll_fn(|cx| send.poll_capacity(cx)).await else { return };
-            let size = room.min(left);
-            left -= size;
-            if send.send_data(Bytes::from(vec![b'x'; size]), left == 0).is_err() {
+            let size = room.min(remaining);
+            remaining -= size;
+            if send.send_data(Bytes::from(vec![b'x'; size]), remaining == 0).is_err() {
                 return;
             }
         }

@@ -60,14 +60,14 @@ impl RawH2Client {
                 Ok(0) => return None,
                 Ok(size) => self.received.extend_from_slice(&piece[..size]),
                 Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => return None,
-                Err(error) => panic!("nothing comes: {error}"),
+                Err(error) => panic!("no frame: {error}"),
             }
         }
     }
 
     fn read_until(&mut self, kind: u8) -> Frame {
         loop {
-            let frame = self.next_frame().expect("the connection is there");
+            let frame = self.next_frame().expect("an open connection");
             if frame.frame_type == kind {
                 return frame;
             }
@@ -141,12 +141,12 @@ fn slowly_sent_header_block_has_the_same_timeout() {
     raw.read_until(frame_type::SETTINGS);
     let started = Instant::now();
     raw.send(&encode_frame(frame_type::HEADERS, END_STREAM, 1, []));
-    let mut dripping = raw.stream.try_clone().unwrap();
+    let mut slow_writer = raw.stream.try_clone().unwrap();
     let drip = encode_frame(frame_type::CONTINUATION, 0, 1, []);
     // Sending them without a pause would be a flood.
     let pause = millis(200);
     let dripper = std::thread::spawn(move || {
-        while dripping.write_all(&drip).is_ok() {
+        while slow_writer.write_all(&drip).is_ok() {
             std::thread::sleep(pause); // slow client under test
         }
     });
@@ -208,13 +208,13 @@ fn connection_over_the_limit_closes_despite_further_requests() {
     let mut placed = gateway.h2_client();
     placed.get("/").assert_response(200, "fine");
     let mut raw = RawH2Client::connect(gateway.h2_address());
-    let mut asking = raw.stream.try_clone().unwrap();
+    let mut writer = raw.stream.try_clone().unwrap();
     let asker = std::thread::spawn(move || {
         let complete_block = header_block("GET");
         let ask =
             |stream| encode_frame(frame_type::HEADERS, END_STREAM | END_HEADERS, stream, &complete_block);
         for stream in (1..).step_by(2) {
-            if asking.write_all(&ask(stream)).is_err() {
+            if writer.write_all(&ask(stream)).is_err() {
                 return;
             }
             std::thread::sleep(Duration::from_millis(200)); // the client keeps sending requests
@@ -224,7 +224,7 @@ fn connection_over_the_limit_closes_despite_further_requests() {
     assert_eq!(leading_u32(&raw.read_until(frame_type::GOAWAY).payload[4..]), 0);
     let goaway_at = Instant::now();
     while raw.next_frame().is_some() {
-        assert!(goaway_at.elapsed() < limit(), "it stays for ever");
+        assert!(goaway_at.elapsed() < limit(), "the connection is never closed");
     }
     asker.join().unwrap();
     placed.get("/").assert_response(200, "fine");

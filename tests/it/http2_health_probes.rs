@@ -62,7 +62,7 @@ fn stale_ping_ack_does_not_satisfy_a_new_ping() {
     // A probed connection gets no new requests.
     let deadline = Instant::now() + limit();
     while gateway.client().get("/hang").status != 504 {
-        assert!(Instant::now() < deadline, "a connection that is alive is never used again");
+        assert!(Instant::now() < deadline, "a live connection is never reused");
     }
     let response = long.read(GET);
     assert_eq!(

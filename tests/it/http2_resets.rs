@@ -42,8 +42,8 @@ fn streams_are_each_counted_when_the_connection_closes_at_once() {
         encode_frame(frame_type::HEADERS, END_HEADERS | END_STREAM, 1 + 2 * number, get())
     });
     send_and_leave(gateway.h2_address(), &heads.collect::<Vec<u8>>());
-    let gone = [("cause", "client_gone")];
-    gateway.expect_metric("closed_without_response_total", &gone, f64::from(STREAMS));
+    let labels = [("cause", "client_gone")];
+    gateway.expect_metric("closed_without_response_total", &labels, f64::from(STREAMS));
     gateway.expect_metric("requests_in_flight", &[], 0.0);
     gateway.expect_metric("closed_without_response_total", &[], f64::from(STREAMS));
     gateway.expect_metric("aborted_total", &[], 0.0);
@@ -63,8 +63,8 @@ fn streams_are_each_counted_when_reset_right_after_opening() {
         .concat()
     });
     send_and_leave(gateway.h2_address(), &both.collect::<Vec<u8>>());
-    let gone = [("cause", "client_gone")];
-    gateway.expect_metric("closed_without_response_total", &gone, f64::from(STREAMS));
+    let labels = [("cause", "client_gone")];
+    gateway.expect_metric("closed_without_response_total", &labels, f64::from(STREAMS));
     gateway.expect_metric("requests_in_flight", &[], 0.0);
     gateway.expect_metric("closed_without_response_total", &[], f64::from(STREAMS));
     gateway.expect_metric("aborted_total", &[], 0.0);
@@ -99,7 +99,7 @@ fn connections_are_closed_when_requests_are_reset_while_connecting() {
             }
             let mut piece = [0; 4096];
             let size = client.read(&mut piece).unwrap();
-            assert!(size > 0, "the connection is there");
+            assert!(size > 0, "the connection is closed");
             received.extend_from_slice(&piece[..size]);
         }
     };

@@ -381,16 +381,18 @@ fn malformed_frames_and_headers_are_protocol_errors() {
 
 #[test]
 fn server_without_settings_is_detected_before_the_request_is_sent() {
-    let silent = RawH2Server::with_script(RawH2Connection::read_until_closed);
+    let silent_server = RawH2Server::with_script(RawH2Connection::read_until_closed);
     let other = RawH2Server::with_script(|connection| {
         connection.read_preface()?;
         connection.write(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n")?;
         connection.read_until_closed()
     });
     let closing = RawH2Server::with_script(RawH2Connection::read_preface);
-    for (upstream, cause) in
-        [(silent, "connection_timeout"), (other, "http_protocol_error"), (closing, "connection_terminated")]
-    {
+    for (upstream, cause) in [
+        (silent_server, "connection_timeout"),
+        (other, "http_protocol_error"),
+        (closing, "connection_terminated"),
+    ] {
         let gateway = raw_server_setup(&upstream)
             .set("errors.include", "[request_sent]")
             .set("timeouts.connect", "300ms")
@@ -447,7 +449,7 @@ fn write_blocked_connection_gets_no_further_request() {
     gateway.expect_metric("errors_total", &[("cause", "connection_write_timeout")], 1.0);
     let deadline = Instant::now() + limit();
     while upstream.requests() < 2 {
-        assert!(Instant::now() < deadline, "nothing becomes of the connection");
+        assert!(Instant::now() < deadline, "the connection is neither probed nor closed");
         std::thread::yield_now();
     }
     upload().assert_response(200, "fine");
@@ -497,13 +499,13 @@ fn connection_is_reused_after_a_timeout_only_if_it_acks_a_ping() {
         let deadline = Instant::now() + limit();
         if responses {
             while gateway.client().get("/").text() != "first" {
-                assert!(Instant::now() < deadline, "a connection that is alive is never used again");
+                assert!(Instant::now() < deadline, "a live connection is never reused");
             }
         } else {
             gateway.client().get("/").assert_response(200, "fine");
             // Its end counts as one more request.
             while upstream.requests() < 3 {
-                assert!(Instant::now() < deadline, "a connection that is dead is never closed");
+                assert!(Instant::now() < deadline, "a dead connection is never closed");
                 std::thread::yield_now();
             }
             gateway.client().get("/").assert_response(200, "fine");
@@ -557,8 +559,8 @@ fn header_only_responses_are_complete() {
     client.get("/204").assert_response(204, "");
     client.get("/200").assert_response(200, "");
     assert_eq!(client.request("HEAD", "/", "", "").header("content-length"), Some("900"));
-    let bare = gateway.h2_client().get("/200");
-    assert_eq!((bare.status, bare.header("content-length")), (200, None));
+    let headers_only = gateway.h2_client().get("/200");
+    assert_eq!((headers_only.status, headers_only.header("content-length")), (200, None));
 }
 
 #[test]

@@ -13,13 +13,13 @@ use std::time::{Duration, Instant};
 /// Time limit of a wait on an idle machine. Long, because a passing test never waits for it.
 pub const WATCHDOG: Duration = Duration::from_secs(30);
 /// Largest load factor.
-pub(crate) const MOST: u32 = 8;
+pub(crate) const MAX_FACTOR: u32 = 8;
 /// A configured time above this one stands for "never" in a test and is not scaled.
 const NEVER: Duration = Duration::from_secs(9);
 /// Upper bound of a scaled time, below the times that stand for "never".
-const LONGEST: Duration = Duration::from_secs(45);
+const MAX_SCALED_TIME: Duration = Duration::from_secs(45);
 /// Configuration keys of timeouts. Rate-limit periods and `retry_after` are not scaled.
-const LIMITS: [&str; 16] = [
+const TIMEOUT_KEYS: [&str; 16] = [
     "connect",
     "tls",
     "response_headers",
@@ -75,22 +75,22 @@ pub(crate) fn scale(text: &str, factor: u32) -> String {
         let name =
             before[..colon].rsplit(|c: char| c != '_' && !c.is_ascii_lowercase()).next().unwrap_or_default();
         let length = value.find(|c: char| !c.is_ascii_alphanumeric()).unwrap_or(value.len());
-        let (word, behind) = value.split_at(length);
+        let (word, after) = value.split_at(length);
         scaled.push_str(before);
-        match milliseconds(word).filter(|time| LIMITS.contains(&name) && *time <= NEVER) {
+        match milliseconds(word).filter(|time| TIMEOUT_KEYS.contains(&name) && *time <= NEVER) {
             // The timeout of a rate-limit backend may be at most 5 s.
-            Some(time) if name == "timeout" => push(&mut scaled, time, factor, Duration::from_secs(5)),
-            Some(time) => push(&mut scaled, time, factor, LONGEST),
+            Some(time) if name == "timeout" => push_scaled(&mut scaled, time, factor, Duration::from_secs(5)),
+            Some(time) => push_scaled(&mut scaled, time, factor, MAX_SCALED_TIME),
             None => scaled.push_str(word),
         }
-        rest = behind;
+        rest = after;
     }
     scaled.push_str(rest);
     scaled
 }
 
-fn push(text: &mut String, time: Duration, factor: u32, most: Duration) {
-    let scaled = (time * factor).min(most.max(time));
+fn push_scaled(text: &mut String, time: Duration, factor: u32, max: Duration) {
+    let scaled = (time * factor).min(max.max(time));
     text.push_str(&format!("{}ms", scaled.as_millis()));
 }
 
@@ -107,32 +107,32 @@ fn milliseconds(word: &str) -> Option<Duration> {
 /// The largest of three measurements: CPU contention, wake-up latency and run-queue length.
 fn measure() -> u32 {
     if let Some(given) = std::env::var("LOAD_FACTOR").ok().and_then(|text| text.parse().ok()) {
-        return u32::clamp(given, 1, MOST);
+        return u32::clamp(given, 1, MAX_FACTOR);
     }
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     let shared = std::thread::scope(|scope| {
         let workers: Vec<_> = (0..processors).map(|_| scope.spawn(slowdown)).collect();
         workers.into_iter().map(|worker| worker.join().unwrap_or(1)).max().unwrap_or(1)
     });
-    let factor = shared.max(lateness()).max(queued()).clamp(1, MOST);
-    eprintln!("the machine is busy: every limit is {factor} times as long");
+    let factor = shared.max(lateness()).max(queued()).clamp(1, MAX_FACTOR);
+    eprintln!("load factor {factor}: timeouts are multiplied by it");
     factor
 }
 
 /// Repeats the same work: total time relative to the fastest iteration.
 fn slowdown() -> u32 {
-    const PIECES: u32 = 60;
-    let begun = Instant::now();
-    let fastest = (0..PIECES)
+    const ITERATIONS: u32 = 60;
+    let started = Instant::now();
+    let fastest = (0..ITERATIONS)
         .map(|_| {
-            let begun = Instant::now();
+            let started = Instant::now();
             black_box((0..100_000_u64).fold(1_u64, |sum, number| black_box(sum.wrapping_mul(31) ^ number)));
-            begun.elapsed()
+            started.elapsed()
         })
         .min()
         .unwrap_or_default();
     // Rounds to the nearest factor: less than half is noise.
-    (begun.elapsed().as_secs_f64() / (fastest * PIECES).as_secs_f64().max(1e-6)).round() as u32
+    (started.elapsed().as_secs_f64() / (fastest * ITERATIONS).as_secs_f64().max(1e-6)).round() as u32
 }
 
 /// Worst of 5 sleeps of 5 ms, relative to 5 ms.
@@ -140,9 +140,9 @@ fn lateness() -> u32 {
     let sleep = Duration::from_millis(5);
     let worst = (0..5)
         .map(|_| {
-            let begun = Instant::now();
+            let started = Instant::now();
             std::thread::sleep(sleep);
-            begun.elapsed()
+            started.elapsed()
         })
         .max()
         .unwrap_or_default();
@@ -156,5 +156,5 @@ fn queued() -> u32 {
     let minute: f64 = words.next().and_then(|word| word.parse().ok()).unwrap_or(0.0);
     let running: f64 = words.nth(2).and_then(|word| word.split('/').next()?.parse().ok()).unwrap_or(1.0);
     let processors = std::thread::available_parallelism().map_or(1, usize::from) as f64;
-    (((running - 1.0).max(minute) / processors).round() as u32).clamp(1, MOST)
+    (((running - 1.0).max(minute) / processors).round() as u32).clamp(1, MAX_FACTOR)
 }

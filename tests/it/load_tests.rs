@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::load::{MOST, factor, millis, scale, scaled};
+use super::load::{MAX_FACTOR, factor, millis, scale, scaled};
 
 #[test]
 fn configured_limits_are_scaled_and_other_values_kept() {
@@ -20,7 +20,7 @@ fn configured_limits_are_scaled_and_other_values_kept() {
 #[test]
 fn load_factor_is_constant_within_a_test_and_bounded() {
     let first = factor();
-    assert!((1..=MOST).contains(&first), "{first}");
+    assert!((1..=MAX_FACTOR).contains(&first), "{first}");
     assert_eq!(scaled(Duration::from_secs(1)), Duration::from_secs(first.into()));
     assert_eq!((millis(2), factor()), (Duration::from_millis(2) * first, first));
 }

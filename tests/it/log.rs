@@ -44,8 +44,8 @@ impl Log {
             if lines.ended {
                 return None;
             }
-            let left = deadline.checked_duration_since(Instant::now())?;
-            lines = self.0.1.wait_timeout(lines, left).unwrap().0;
+            let remaining = deadline.checked_duration_since(Instant::now())?;
+            lines = self.0.1.wait_timeout(lines, remaining).unwrap().0;
         }
     }
 }

@@ -35,7 +35,7 @@ impl UnloggedGateway {
     fn listen_addresses(&self) -> Vec<SocketAddr> {
         let folder = format!("/proc/{}", self.child.id());
         let Ok(descriptors) = read_dir(format!("{folder}/fd")) else { return Vec::new() };
-        let own: BTreeSet<String> = descriptors
+        let inodes: BTreeSet<String> = descriptors
             .filter_map(|entry| read_link(entry.ok()?.path()).ok()?.into_os_string().into_string().ok())
             .filter_map(|target| Some(target.strip_prefix("socket:[")?.trim_end_matches(']').to_owned()))
             .collect();
@@ -45,7 +45,7 @@ impl UnloggedGateway {
             // Local address, state (0A: LISTEN) and inode.
             let (local, state, inode) = (columns.get(1)?, columns.get(3)?, columns.get(9)?);
             let port = u16::from_str_radix(local.split_once(':')?.1, 16).ok()?;
-            (*state == "0A" && own.contains(*inode)).then(|| SocketAddr::from(([127, 0, 0, 1], port)))
+            (*state == "0A" && inodes.contains(*inode)).then(|| SocketAddr::from(([127, 0, 0, 1], port)))
         };
         table.lines().filter_map(address).collect()
     }
@@ -60,7 +60,7 @@ impl UnloggedGateway {
                 let is_telemetry = page.contains("statusquo_build_info");
                 return if is_telemetry { (other, one) } else { (one, other) };
             }
-            assert!(Instant::now() < deadline, "it does not listen");
+            assert!(Instant::now() < deadline, "the gateway does not listen");
             std::thread::yield_now();
         }
     }
@@ -83,18 +83,18 @@ fn log_lines_are_counted_when_standard_error_is_not_writable() {
     let upstream = ok_upstream("fine");
     let gateway = UnloggedGateway::start(&Gateway::with_upstream(&upstream).set("log.requests", "all"));
     let (address, telemetry) = gateway.addresses();
-    let lost = |reason| metric(telemetry, "log_lines_dropped_total", &[("reason", reason)]);
-    let before = lost("write_failed");
+    let dropped_lines = |reason| metric(telemetry, "log_lines_dropped_total", &[("reason", reason)]);
+    let before = dropped_lines("write_failed");
     let mut client = Client::connect(address, StatusTally::default());
     for _ in 0..3 {
         client.get("/").assert_response(200, "fine");
     }
     let deadline = Instant::now() + limit();
-    while lost("write_failed") < before + 3.0 {
-        assert!(Instant::now() < deadline, "{} lines, {before} before", lost("write_failed"));
+    while dropped_lines("write_failed") < before + 3.0 {
+        assert!(Instant::now() < deadline, "{} lines, {before} before", dropped_lines("write_failed"));
         std::thread::yield_now();
     }
-    assert_eq!(lost("queue_full"), 0.0);
+    assert_eq!(dropped_lines("queue_full"), 0.0);
 }
 
 #[test]

@@ -11,7 +11,7 @@ use super::scripted_upstreams::ok_upstream;
 /// Sends each input on a new connection; expects 400, this cause, an announced close and no upstream request.
 #[track_caller]
 fn expect_rejected(cause: &str, requests: &[&str]) {
-    let upstream = ok_upstream("must not be asked");
+    let upstream = ok_upstream("must not be reached");
     let gateway = Gateway::with_upstream(&upstream).start();
     for request in requests {
         let mut client = gateway.client();
@@ -153,7 +153,7 @@ fn unknown_expectation_gets_400() {
 
 #[test]
 fn oversized_header_section_is_rejected_by_its_oversized_part() {
-    let upstream = ok_upstream("must not be asked");
+    let upstream = ok_upstream("must not be reached");
     let gateway = Gateway::with_upstream(&upstream).set("client.max_header_bytes", "4KiB").start();
     let long = "x".repeat(5000);
     for request in [
@@ -180,23 +180,23 @@ fn oversized_header_section_is_rejected_by_its_oversized_part() {
 
 #[test]
 fn unfinished_header_section_gets_400_at_the_header_timeout() {
-    let upstream = ok_upstream("must not be asked");
+    let upstream = ok_upstream("must not be reached");
     let gateway = Gateway::with_upstream(&upstream).set("client.header_timeout", "400ms").start();
-    let begun = Instant::now();
+    let started = Instant::now();
     let mut client = gateway.client();
     client.send("GET / HTTP/1.1\r\nhost: test\r\n");
     let mut writer = client.writer();
-    let dripping = std::thread::spawn(move || {
+    let slow_writer = std::thread::spawn(move || {
         use std::io::Write;
-        while writer.write_all(b"a: b\r\n").is_ok() && begun.elapsed() < limit() {
+        while writer.write_all(b"a: b\r\n").is_ok() && started.elapsed() < limit() {
             std::thread::sleep(Duration::from_millis(30));
         }
     });
     let response = client.read(SentRequest::Http11("GET"));
     response.assert_local_reply_message(400, "The request was not received in time.");
-    let taken = begun.elapsed();
+    let taken = started.elapsed();
     assert!(taken >= Duration::from_millis(380), "{taken:?}");
-    dripping.join().unwrap();
+    slow_writer.join().unwrap();
     gateway.expect_metric("errors_total", &[("cause", "client_too_slow")], 1.0);
 }
 
@@ -231,7 +231,7 @@ fn disconnect_inside_the_header_section_is_counted_or_gets_400() {
 
 #[test]
 fn malformed_body_framing_gets_400() {
-    let upstream = ok_upstream("must not be answered");
+    let upstream = ok_upstream("must not be served");
     let gateway = Gateway::with_upstream(&upstream).start();
     for body in ["zz\r\nabc\r\n0\r\n\r\n", "3\r\nabcdef\r\n0\r\n\r\n", "-1\r\n\r\n", "ffffffffffffffffff\r\n"]
     {
@@ -247,14 +247,14 @@ fn malformed_body_framing_gets_400() {
 
 #[test]
 fn missing_body_gets_400_at_the_body_timeout() {
-    let upstream = ok_upstream("must not be answered");
+    let upstream = ok_upstream("must not be served");
     let gateway = Gateway::with_upstream(&upstream).set("client.body_timeout", "300ms").start();
-    let begun = Instant::now();
+    let started = Instant::now();
     let mut client = gateway.client();
     client.send("POST / HTTP/1.1\r\nhost: test\r\ncontent-length: 10\r\n\r\nabc");
     let response = client.read(SentRequest::Http11("POST"));
     response.assert_local_reply_message(400, "The request was not received in time.");
-    assert!(begun.elapsed() >= Duration::from_millis(280));
+    assert!(started.elapsed() >= Duration::from_millis(280));
     client.expect_close();
     gateway.expect_metric("errors_total", &[("cause", "client_too_slow")], 1.0);
     assert!(upstream.recording().requests().all(|request| !request.complete));

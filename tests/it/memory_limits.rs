@@ -30,7 +30,7 @@ const MAX_STREAMS: u32 = 128;
 fn memory(gateway: &Gateway) -> f64 {
     let metrics = gateway.metrics();
     let found = metrics.iter().find(|series| series.name == "process_resident_memory_bytes");
-    found.expect("the process tells its memory").value
+    found.expect("a memory metric").value
 }
 
 fn request_frame(stream: u32, method: &str, play: &str, ends: bool) -> Vec<u8> {
@@ -99,7 +99,7 @@ fn slow_uploading_client(gateway: SocketAddr) -> TcpStream {
             while window < 4096 {
                 let mut piece = [0; 4096];
                 let read = client.read(&mut piece).unwrap();
-                assert!(read > 0, "it may go on");
+                assert!(read > 0, "the connection is closed");
                 received.extend_from_slice(&piece[..read]);
                 while let Some(frame) = frames::take_frame(&mut received) {
                     if (frame.frame_type, frame.stream) == (frame_type::WINDOW_UPDATE, 0) {
@@ -173,7 +173,7 @@ fn large_header_sections_share_1_mib_and_small_ones_always_fit() {
         }
         let mut piece = [0; 4096];
         let read = client.read(&mut piece).unwrap();
-        assert!(read > 0, "the connection stays");
+        assert!(read > 0, "the connection is closed");
         received.extend_from_slice(&piece[..read]);
     };
     assert_eq!(response.payload, b"served\n");
@@ -314,7 +314,7 @@ fn peak_then_idle_memory(gateway: &Gateway, play: impl Fn() + Send, idle: f64) -
         }
         peak
     });
-    assert!(peak - idle < MAX_MEMORY, "{} KiB at the most, {} KiB before", peak / 1024.0, idle / 1024.0);
+    assert!(peak - idle < MAX_MEMORY, "peak {} KiB, idle {} KiB", peak / 1024.0, idle / 1024.0);
 
     // Other clients are served meanwhile, and no state of the hostile clients remains.
     gateway.h2_client().get("/rehearsal").assert_response(200, "served\n");

@@ -68,7 +68,7 @@ fn local_replies_leak_no_upstream_detail_and_the_log_has_it() {
         .filter(|(fault, line)| !is_logged(fault, &line.to_string(), &secrets))
         .map(|(fault, _)| fault.name)
         .collect();
-    assert_eq!(not_logged, Vec::<&str>::new(), "the log does not tell what the upstream said");
+    assert_eq!(not_logged, Vec::<&str>::new(), "rows whose upstream detail is not in the log");
 }
 
 #[test]
@@ -96,7 +96,11 @@ fn errors_leak_nothing_when_upstream_messages_are_off() {
 
 /// The fault table with the random words in its scripts.
 fn faults_with_secrets(secrets: &RandomSecrets) -> Vec<UpstreamFault> {
-    assert_eq!(secrets.secret.len(), INTERNAL_HOSTNAME.len(), "lengths and chunks stay right");
+    assert_eq!(
+        secrets.secret.len(),
+        INTERNAL_HOSTNAME.len(),
+        "Content-Length and chunk sizes must stay valid"
+    );
     let mut faults = upstream_faults();
     for step in faults.iter_mut().flat_map(|fault| fault.script.iter_mut()) {
         if let UpstreamStep::Write(bytes)

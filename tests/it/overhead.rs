@@ -15,38 +15,38 @@ use super::response_reader::SentRequest;
 use super::scripted_upstreams::{by_request, html_upstream, ok_upstream, refusing_port, script};
 
 /// Longer than any test: no timeout may end a wait here.
-const LONG: &str = "60s";
+const LONG_TIMEOUT: &str = "60s";
 const NO_HOST: &str = "The Host of the request is missing, repeated or malformed.";
 const GET: &str = "GET /up/ HTTP/1.1\r\nhost: test\r\n\r\n";
 
 /// One worker, and a route to the upstream for `/up/`.
-fn alone(setup: GatewaySetup) -> GatewaySetup {
+fn single_worker(setup: GatewaySetup) -> GatewaySetup {
     ["timeouts.response_headers", "timeouts.deadline", "timeouts.body_idle", "client.body_timeout"]
         .into_iter()
-        .fold(setup, |setup, key| setup.set(key, LONG))
+        .fold(setup, |setup, key| setup.set(key, LONG_TIMEOUT))
         .set("workers", "1")
         .route("name: up, match: { path: \"/up/{*rest}\" }, upstream: main")
         .limit(Duration::from_secs(60))
 }
 
-fn received(upstream: &ScriptedUpstream, requests: usize) {
+fn wait_for_requests(upstream: &ScriptedUpstream, requests: usize) {
     assert!(upstream.wait_until(limit(), |seen| seen.requests().count() == requests));
 }
 
 /// Serves requests while another one waits. Returns a lower bound of its waiting time, in seconds.
-fn pass_time(gateway: &Gateway) -> f64 {
+fn serve_meanwhile(gateway: &Gateway) -> f64 {
     let mut client = gateway.client();
     client.get("/nowhere").assert_local_reply(404);
-    let left = Instant::now();
+    let started = Instant::now();
     for _ in 0..20 {
         client.get("/nowhere").assert_local_reply(404);
     }
-    left.elapsed().as_secs_f64()
+    started.elapsed().as_secs_f64()
 }
 
 /// Duration of all requests minus their overhead, in seconds, once `requests` have ended.
 #[track_caller]
-fn waited(gateway: &Gateway, requests: f64) -> f64 {
+fn waiting_time(gateway: &Gateway, requests: f64) -> f64 {
     gateway.expect_metric("overhead_seconds_count", &[], requests);
     gateway.expect_metric("request_duration_seconds_count", &[], requests);
     let overhead = gateway.metric("overhead_seconds_sum", &[]);
@@ -54,11 +54,11 @@ fn waited(gateway: &Gateway, requests: f64) -> f64 {
     gateway.metric("request_duration_seconds_sum", &[]) - overhead
 }
 
-/// Asserts that the 21 requests of [`pass_time`] and `others` have ended, after waiting at least `held` seconds.
+/// Asserts that the 21 requests of [`serve_meanwhile`] and `others` have ended, after waiting at least `held` seconds.
 #[track_caller]
-fn expect_waited(gateway: &Gateway, others: f64, held: f64) {
-    let waited = waited(gateway, 21.0 + others);
-    assert!(waited >= held - ROUNDING, "{waited} s were waiting of at least {held} s");
+fn expect_waiting_time(gateway: &Gateway, others: f64, min_wait: f64) {
+    let waited = waiting_time(gateway, 21.0 + others);
+    assert!(waited >= min_wait - ROUNDING, "excluded {waited} s, expected at least {min_wait} s");
     gateway.expect_metric("responses_total", &[], 21.0 + others);
     gateway.expect_metrics_match_responses();
 }
@@ -69,10 +69,10 @@ const ROUNDING: f64 = 1e-9;
 #[test]
 fn overhead_equals_the_duration_of_requests_that_never_wait() {
     let upstream = ok_upstream("fine");
-    let gateway = alone(Gateway::with_upstream(&upstream)).start();
+    let gateway = single_worker(Gateway::with_upstream(&upstream)).start();
     gateway.expect_metric("overhead_seconds_count", &[], 0.0);
-    pass_time(&gateway);
-    let waited = waited(&gateway, 21.0);
+    serve_meanwhile(&gateway);
+    let waited = waiting_time(&gateway, 21.0);
     assert!(waited.abs() < ROUNDING, "{waited}");
     assert!(gateway.metric("request_duration_seconds_sum", &[("route", "none"), ("class", "4xx")]) > 0.0);
 }
@@ -112,7 +112,7 @@ fn overhead_counts_a_request_when_its_client_disconnects_early() {
     let gateway = Gateway::with_upstream(&upstream).start();
     let mut client = gateway.client();
     client.send("GET / HTTP/1.1\r\nhost: test\r\n\r\n");
-    received(&upstream, 1);
+    wait_for_requests(&upstream, 1);
     client.reset();
     gateway.expect_metric("overhead_seconds_count", &[], 1.0);
     gateway.expect_metric("responses_total", &[], 0.0);
@@ -127,14 +127,14 @@ fn overhead_excludes_the_wait_for_response_headers() {
         UpstreamStep::WaitForGate(gate.clone()),
         UpstreamStep::Write(http_response("200 OK", "late")),
     ]);
-    let gateway = alone(Gateway::with_upstream(&upstream)).start();
+    let gateway = single_worker(Gateway::with_upstream(&upstream)).start();
     let mut client = gateway.client();
     client.send(GET);
-    received(&upstream, 1);
-    let held = pass_time(&gateway);
+    wait_for_requests(&upstream, 1);
+    let min_wait = serve_meanwhile(&gateway);
     gate.open();
     client.read(SentRequest::Http11("GET")).assert_response(200, "late");
-    expect_waited(&gateway, 1.0, held);
+    expect_waiting_time(&gateway, 1.0, min_wait);
 }
 
 #[test]
@@ -147,14 +147,14 @@ fn overhead_excludes_the_wait_for_the_response_body() {
         UpstreamStep::WaitForGate(gate.clone()),
         write_bytes("later"),
     ]);
-    let gateway = alone(Gateway::with_upstream(&upstream)).start();
+    let gateway = single_worker(Gateway::with_upstream(&upstream)).start();
     let mut client = gateway.client();
     client.send(GET);
     client.wait_for("soon");
-    let held = pass_time(&gateway);
+    let min_wait = serve_meanwhile(&gateway);
     gate.open();
     client.read(SentRequest::Http11("GET")).assert_response(200, "soonlater");
-    expect_waited(&gateway, 1.0, held);
+    expect_waiting_time(&gateway, 1.0, min_wait);
 }
 
 #[test]
@@ -167,45 +167,45 @@ fn overhead_excludes_the_wait_for_a_replaced_error_body() {
         UpstreamStep::WaitForGate(gate.clone()),
         write_bytes("No."),
     ]);
-    let setup = alone(Gateway::with_upstream(&upstream));
+    let setup = single_worker(Gateway::with_upstream(&upstream));
     let gateway = setup.set("errors.upstream_body", "{ limit: 64KiB, timeout: 30s }").start();
     let mut client = gateway.client();
     client.send(GET);
-    received(&upstream, 1);
+    wait_for_requests(&upstream, 1);
     // The attempt is counted once the status code is known.
     gateway.expect_metric("upstream_attempts_total", &[("result", "ok")], 1.0);
-    let held = pass_time(&gateway);
+    let min_wait = serve_meanwhile(&gateway);
     gate.open();
     client.read(SentRequest::Http11("GET")).assert_local_reply(500);
-    expect_waited(&gateway, 1.0, held);
+    expect_waiting_time(&gateway, 1.0, min_wait);
 }
 
 #[test]
 fn overhead_excludes_the_wait_for_the_request_body() {
     let upstream = ok_upstream("thanks");
-    let gateway = alone(Gateway::with_upstream(&upstream)).start();
+    let gateway = single_worker(Gateway::with_upstream(&upstream)).start();
     let mut client = gateway.client();
     client.send("POST /up/ HTTP/1.1\r\nhost: test\r\ncontent-length: 4\r\n\r\nab");
-    received(&upstream, 1);
-    let held = pass_time(&gateway);
+    wait_for_requests(&upstream, 1);
+    let min_wait = serve_meanwhile(&gateway);
     client.send("cd");
     client.read(SentRequest::Http11("POST")).assert_response(200, "thanks");
-    expect_waited(&gateway, 1.0, held);
+    expect_waiting_time(&gateway, 1.0, min_wait);
 }
 
 #[test]
 fn overhead_excludes_the_wait_for_the_body_of_a_denied_request() {
     let upstream = ok_upstream("unseen");
-    let gateway = alone(Gateway::with_upstream(&upstream))
+    let gateway = single_worker(Gateway::with_upstream(&upstream))
         .route("name: denied, match: { path: /denied }, upstream: main, deny: { methods: [POST] }")
         .start();
     let mut client = gateway.client();
     client.send("POST /denied HTTP/1.1\r\nhost: test\r\ncontent-length: 4\r\n\r\n");
     client.read(SentRequest::Http11("POST")).assert_local_reply(403);
-    pass_time(&gateway);
+    serve_meanwhile(&gateway);
     client.send("rest");
     // The gateway discards the rest of the body with its own timeout, so the waiting time has no known lower bound.
-    let waited = waited(&gateway, 22.0);
+    let waited = waiting_time(&gateway, 22.0);
     assert!(waited > ROUNDING, "{waited}");
 }
 
@@ -218,18 +218,19 @@ fn overhead_excludes_the_wait_in_the_concurrency_queue() {
         UpstreamStep::Write(http_response("200 OK", "late")),
     ]);
     let limits = "{ max: 1, queue: 1, queue_timeout: 9s }";
-    let gateway = alone(Gateway::with_upstream(&upstream)).set("upstream.concurrency", limits).start();
+    let gateway =
+        single_worker(Gateway::with_upstream(&upstream)).set("upstream.concurrency", limits).start();
     let (mut first, mut second) = (gateway.client(), gateway.client());
     first.send(GET);
-    received(&upstream, 1);
+    wait_for_requests(&upstream, 1);
     second.send(GET);
     gateway.expect_metric("requests_queued", &[], 1.0);
-    let held = pass_time(&gateway);
+    let min_wait = serve_meanwhile(&gateway);
     gate.open();
     for client in [&mut first, &mut second] {
         client.read(SentRequest::Http11("GET")).assert_response(200, "late");
     }
-    expect_waited(&gateway, 2.0, 2.0 * held);
+    expect_waiting_time(&gateway, 2.0, 2.0 * min_wait);
 }
 
 #[test]
@@ -246,19 +247,19 @@ fn overhead_excludes_the_wait_for_http2_upstreams_on_http2() {
             respond.send_response(http::Response::new(()), true).unwrap();
         }
     });
-    let setup = alone(GatewaySetup::with_servers(&[upstream.address()]))
+    let setup = single_worker(GatewaySetup::with_servers(&[upstream.address()]))
         .set("upstream.http2", "always")
         .with_h2c_listener();
     let gateway = setup.start();
-    let held = std::thread::scope(|scope| {
-        let asking = scope.spawn(|| gateway.h2_client().get("/up/").status);
+    let min_wait = std::thread::scope(|scope| {
+        let client_thread = scope.spawn(|| gateway.h2_client().get("/up/").status);
         assert!(arrived.wait_timeout(limit()));
-        let held = pass_time(&gateway);
+        let min_wait = serve_meanwhile(&gateway);
         gate.open();
-        assert_eq!(asking.join().unwrap(), 200);
-        held
+        assert_eq!(client_thread.join().unwrap(), 200);
+        min_wait
     });
-    expect_waited(&gateway, 1.0, held);
+    expect_waiting_time(&gateway, 1.0, min_wait);
 }
 
 #[test]

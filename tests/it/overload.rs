@@ -57,7 +57,7 @@ fn request_over_a_full_queue_gets_503_and_never_reaches_the_upstream() {
     for _ in 0..2 {
         let response = second.get("/");
         response.assert_local_reply(503);
-        assert_eq!(response.header("retry-after"), Some("7"), "nothing better is known yet: {response:#?}");
+        assert_eq!(response.header("retry-after"), Some("7"), "no measurement yet: {response:#?}");
         assert!(response.connection_usable);
     }
     assert_eq!(upstream.request_count(), 1);
@@ -81,9 +81,9 @@ fn queue_timeout_gets_503_in_time() {
     let gateway = with_concurrency(&upstream, "max: 1, queue: 4, queue_timeout: 300ms").start();
     let _first = send_get(&gateway, "/held");
     gateway.expect_metric("requests_in_flight", &[], 1.0);
-    let begun = Instant::now();
+    let started = Instant::now();
     gateway.client().get("/").assert_local_reply(503);
-    let waited = begun.elapsed();
+    let waited = started.elapsed();
     assert!(waited >= Duration::from_millis(295), "{waited:?}");
     gateway.expect_metric("errors_total", &[("cause", "queue_timeout"), ("code", "503")], 1.0);
     gateway.expect_metric("shed_total", &[("cause", "queue_timeout")], 1.0);
@@ -230,9 +230,9 @@ fn retry_after_is_computed_from_queue_length_and_request_duration() {
         }
     });
     let gateway = with_concurrency(&upstream, "max: 1, queue: 1, queue_timeout: 9s").start();
-    let begun = Instant::now();
+    let started = Instant::now();
     gateway.client().get("/slow").assert_response(200, "/slow");
-    let took = begun.elapsed();
+    let took = started.elapsed();
     let mut first = send_get(&gateway, "/held");
     gateway.expect_metric("requests_in_flight", &[], 1.0);
     let mut second = send_queued_get(&gateway, "/second", 1);
@@ -276,13 +276,13 @@ fn http2_streams_share_the_same_concurrency_limit() {
     let upstream = upstream_behind_gate(&gate);
     let gateway =
         with_concurrency(&upstream, "max: 2, queue: 1, queue_timeout: 9s").with_h2c_listener().start();
-    let answers = std::thread::scope(|scope| {
-        let asking = scope.spawn(|| gateway.h2_client().get_all(&["/held"; 5]));
+    let stream_responses = std::thread::scope(|scope| {
+        let client_thread = scope.spawn(|| gateway.h2_client().get_all(&["/held"; 5]));
         gateway.expect_metric("shed_total", &[("cause", "queue_full")], 2.0);
         gate.open();
-        asking.join().unwrap()
+        client_thread.join().unwrap()
     });
-    let with = |status| answers.iter().filter(|response| response.status == status).count();
+    let with = |status| stream_responses.iter().filter(|response| response.status == status).count();
     assert_eq!((with(200), with(503)), (3, 2));
     assert_eq!(upstream.request_count(), 3);
     gateway.expect_metric("shed_total", &[("cause", "queue_full")], 2.0);
@@ -313,7 +313,7 @@ fn rejected_connections_use_no_slot_and_freed_slots_are_reused() {
     let deadline = Instant::now() + limit();
     let mut third = gateway.client();
     while third.get("/").status != 200 {
-        assert!(Instant::now() < deadline, "a place that was left is not free");
+        assert!(Instant::now() < deadline, "a released slot is not available");
         third = gateway.client();
     }
     drop(refused);
@@ -346,7 +346,7 @@ fn connection_flood_gets_documented_responses_with_few_descriptors() {
                 .collect();
             readers.into_iter().filter_map(|reader| reader.join().unwrap()).collect()
         });
-        assert_eq!(responses.len(), 18, "half of what 128 descriptors leave");
+        assert_eq!(responses.len(), 18, "half of the available of 128 descriptors");
         assert_eq!(gateway.get_telemetry("/livez").status, 200);
         for (_, mut client) in responses {
             client.get("/").assert_response(200, "fine");
@@ -373,13 +373,13 @@ fn streams_without_descriptors_get_503_and_listeners_keep_accepting() {
     let gate = Gate::new();
     let upstream = upstream_behind_gate(&gate);
     let gateway = Gateway::with_upstream(&upstream).descriptors(128).with_h2c_listener().start();
-    let answers = std::thread::scope(|scope| {
-        let asking = scope.spawn(|| gateway.h2_client().get_all(&["/held"; 120]));
+    let stream_responses = std::thread::scope(|scope| {
+        let client_thread = scope.spawn(|| gateway.h2_client().get_all(&["/held"; 120]));
         gateway.expect_metric_of_at_least("errors_total", &[("cause", "resource_exhausted")], 18.0);
         gate.open();
-        asking.join().unwrap()
+        client_thread.join().unwrap()
     });
-    let with = |status| answers.iter().filter(|response| response.status == status).count();
+    let with = |status| stream_responses.iter().filter(|response| response.status == status).count();
     assert_eq!(with(200) + with(503), 120);
     assert!(with(200) >= 18 && with(503) >= 18, "{} and {}", with(200), with(503));
     assert!(upstream.connection_count() <= 18, "{}", upstream.connection_count());

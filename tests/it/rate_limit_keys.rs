@@ -35,7 +35,7 @@ fn path_query_and_cookie_keys_separate_clients() {
     let mut client = gateway.client();
     let paths = ["/v1/blue/x", "/v1/blue/x", "/v1/bl%75e/x", "/v1/red/x", "/other", "/v1//x", "/third"];
     let statuses = paths.map(|path| client.get(path).status);
-    assert_eq!(statuses, [200, 429, 429, 200, 200, 429, 429], "no such part is the client itself");
+    assert_eq!(statuses, [200, 429, 429, 200, 200, 429, 429], "a missing part falls back to the client");
 
     let gateway = start("query:id");
     let mut client = gateway.client();
@@ -191,7 +191,7 @@ fn expect_continue_gets_one_100_and_a_denial_needs_no_body() {
 
 #[test]
 fn body_timeout_and_deadline_apply_to_a_body_buffered_for_a_key() {
-    let upstream = ok_upstream("must not be asked");
+    let upstream = ok_upstream("must not be reached");
     let gateway = with_rule(Gateway::with_upstream(&upstream), "key: [\"body:email\"], allow: 9 per 1h")
         .set("client.body_timeout", "300ms")
         .set("errors.include", "[request_sent]")
@@ -216,7 +216,7 @@ fn body_timeout_and_deadline_apply_to_a_body_buffered_for_a_key() {
         thread::sleep(millis(150)); // longer than the deadline in total, which pauses meanwhile
         client.send(octet);
     }
-    client.read(SentRequest::Http11("POST")).assert_response(200, "must not be asked");
+    client.read(SentRequest::Http11("POST")).assert_response(200, "must not be reached");
 }
 
 #[test]
@@ -256,20 +256,20 @@ fn exemption_requires_the_header_value_not_its_presence() {
     let rule = format!("allow: 1 per 1h, exempt: [192.0.2.0/24, {{ header: X-Api-Key, sha256: {digest} }}]");
     let gateway = with_rule(Gateway::with_upstream(&upstream), &rule).start();
     let mut client = gateway.client();
-    let mut ask = |fields: &str| {
+    let mut send = |fields: &str| {
         let response = client.request("GET", "/", fields, "");
         (response.status, response.header("x-ratelimit-limit").is_some())
     };
-    assert_eq!(ask("x-api-key: bar\r\n"), (200, true));
+    assert_eq!(send("x-api-key: bar\r\n"), (200, true));
     for fields in
         ["x-api-key: bar\r\n", "x-api-key:\r\n", "x-api-key: foo\r\nx-api-key: foo\r\n", "", "x-api: foo\r\n"]
     {
-        assert_eq!(ask(fields), (429, true), "{fields:?}");
+        assert_eq!(send(fields), (429, true), "{fields:?}");
     }
     let wrong_key = format!("x-api-key: {digest}\r\n");
-    assert_eq!(ask(&wrong_key), (429, true));
+    assert_eq!(send(&wrong_key), (429, true));
     for _ in 0..3 {
-        assert_eq!(ask("x-api-key: foo\r\n"), (200, false));
+        assert_eq!(send("x-api-key: foo\r\n"), (200, false));
     }
 }
 
@@ -293,7 +293,7 @@ fn standard_ratelimit_headers_list_every_rule_and_replace_upstream_ones() {
     let response = gateway.client().get("/");
     assert_eq!(response.header("ratelimit-policy"), Some(r#""bucket";q=20;w=12, "wide";q=50;w=3600"#));
     assert_eq!(response.header("ratelimit"), Some(r#""bucket";r=19;t=1, "wide";r=49;t=72"#));
-    assert_eq!(response.header("x-ratelimit-limit"), Some("7"), "not ours to replace now");
+    assert_eq!(response.header("x-ratelimit-limit"), Some("7"), "forwarded unchanged");
     let gateway = start("both");
     let response = gateway.client().get("/");
     assert_eq!(response.header("ratelimit"), Some(r#""bucket";r=19;t=1, "wide";r=49;t=72"#));

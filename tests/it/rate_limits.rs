@@ -40,7 +40,7 @@ fn rate_limit_headers(response: &HttpResponse) -> Option<(u64, u64, u64)> {
         (Some(limit), Some(remaining), Some(reset)) => {
             Some((limit, remaining, (Duration::from_secs(reset).saturating_sub(now)).as_secs() + 1))
         }
-        partly => panic!("only some of the fields: {partly:?} in {response:#?}"),
+        partly => panic!("only some RateLimit fields: {partly:?} in {response:#?}"),
     }
 }
 
@@ -48,7 +48,7 @@ fn rate_limit_headers(response: &HttpResponse) -> Option<(u64, u64, u64)> {
 #[track_caller]
 fn assert_rate_limit_headers(response: &HttpResponse, limit: u64, remaining: u64, reset: u64) {
     let Some((sent_limit, sent_remaining, sent_reset)) = rate_limit_headers(response) else {
-        panic!("no fields: {response:#?}");
+        panic!("no RateLimit fields: {response:#?}");
     };
     assert_eq!((sent_limit, sent_remaining), (limit, remaining), "{response:#?}");
     assert!(
@@ -106,7 +106,7 @@ fn request_over_the_burst_gets_the_documented_429() {
     let head = client.request("HEAD", "/", "", "");
     check_local_reply(&head, SentRequest::Http11("HEAD"), 429, "");
     assert_eq!(head.header("content-length"), Some("42"));
-    assert_eq!(upstream.request_count(), 3, "a refusal does not touch the upstream");
+    assert_eq!(upstream.request_count(), 3, "a denied request does not reach the upstream");
     let line = gateway.log_line(|line| line["cause"] == "rate_limited");
     assert_eq!(
         (&line["code"], &line["rule"], &line["route"]),
@@ -446,15 +446,15 @@ fn fixed_window_resets_at_the_same_time_for_all_clients() {
     let mut client = gateway.client();
     let mut ends = Vec::new();
     for name in ["x", "y"] {
-        let mut ask = || client.request("GET", "/", &format!("x-a: {name}\r\n"), "");
+        let mut send = || client.request("GET", "/", &format!("x-a: {name}\r\n"), "");
         for remaining in (0..10).rev() {
-            let response = ask();
+            let response = send();
             response.assert_response(200, "fine");
             assert_rate_limit_headers(&response, 10, remaining, left);
             ends.push(response.header("x-ratelimit-reset").unwrap().parse::<u64>().unwrap());
         }
         for _ in 0..3 {
-            let denied = ask();
+            let denied = send();
             denied.assert_local_reply(429);
             assert_rate_limit_headers(&denied, 10, 0, left);
             assert_retry_after(&denied, left);

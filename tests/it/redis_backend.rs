@@ -115,7 +115,7 @@ fn several_rules_are_charged_atomically_across_backends() {
         .route("name: all, upstream: main, rate_limits: [far, near, farther]")
         .start();
     let mut client = gateway.client();
-    let mut ask = |one: &str, two: &str| {
+    let mut send = |one: &str, two: &str| {
         let response = client.request("GET", "/", &format!("x-one: {one}\r\nx-two: {two}\r\n"), "");
         (response.status, response.header("x-ratelimit-remaining").unwrap().to_owned())
     };
@@ -132,7 +132,7 @@ fn several_rules_are_charged_atomically_across_backends() {
         ("d", "y", 200, "0"),
         ("d", "z", 200, "0"),
     ] {
-        assert_eq!(ask(one, two), (status, remaining.to_owned()), "{one} {two}");
+        assert_eq!(send(one, two), (status, remaining.to_owned()), "{one} {two}");
     }
 }
 
@@ -219,7 +219,7 @@ fn cluster_commands_go_to_the_node_that_owns_the_key() {
         .route("name: all, upstream: main, rate_limits: [one, two]")
         .start();
     let mut client = gateway.client();
-    let mut ask = |one: &str, two: &str| {
+    let mut send = |one: &str, two: &str| {
         client.request("GET", "/", &format!("x-one: {one}\r\nx-two: {two}\r\n"), "").status
     };
     for (one, two, status) in [
@@ -236,10 +236,10 @@ fn cluster_commands_go_to_the_node_that_owns_the_key() {
         ("d", "y", 200),
         ("e", "y", 429),
     ] {
-        assert_eq!(ask(one, two), status, "{one} {two}");
+        assert_eq!(send(one, two), status, "{one} {two}");
     }
     for number in 0..30 {
-        assert_eq!(ask(&format!("n{number}"), &format!("m{number}")), 200);
+        assert_eq!(send(&format!("n{number}"), &format!("m{number}")), 200);
     }
     gateway.expect_metric("rate_limit_store_errors_total", &[], 0.0);
     assert!(nodes.iter().all(|node| !node.keys().is_empty()), "every node has some keys");
@@ -369,7 +369,7 @@ fn reload_keeps_unchanged_stores_and_replaces_changed_ones() {
     let before = connections(&redis);
     assert_eq!(gateway.reload(setup(&redis, LONG_TIMEOUT).set("errors.include", "[type]")), "applied");
     assert_eq!(statuses(&gateway, 2), [200, 429]);
-    assert_eq!(connections(&redis), before + 1, "the test's own, and no other");
+    assert_eq!(connections(&redis), before + 1, "only the connection of the test");
     assert_eq!(gateway.reload(setup(&other, LONG_TIMEOUT)), "applied");
     assert_eq!(statuses(&gateway, 3), [200, 200, 429]);
     assert_eq!(other.keys().len(), 1);
@@ -402,25 +402,25 @@ fn check_reports_store_problems_without_printing_the_address() {
         let (status, out, err) = run(&["check", file.to_str().unwrap()], &[]);
         (status, format!("{out}{err}"))
     };
-    let good = "allow: 1 per 1s, store: shared";
+    let valid_rule = "allow: 1 per 1s, store: shared";
     for (stores, rule, expected) in [
-        ("{ shared: { redis: \"redis://u:hunter2@a:x\" } }", good, "invalid port in the Redis address"),
-        ("{ shared: { redis: \"http://u:hunter2@a\" } }", good, "unknown scheme in the Redis address"),
-        ("{ shared: {} }", good, "stores.shared.redis: missing"),
-        ("{ shared: { redis: redis://a, secret: hunter2 } }", good, "the secret is too short"),
-        ("{ shared: { redis: redis://a, prefix: \"{x}\" } }", good, "is not a valid key prefix"),
-        ("{ shared: { redis: redis://a, timeout: 10s } }", good, "expected 1ms to 5s"),
-        ("{ shared: { redis: redis://a, tls: { ca: x } } }", good, "this store does not use TLS"),
+        ("{ shared: { redis: \"redis://u:hunter2@a:x\" } }", valid_rule, "invalid port in the Redis address"),
+        ("{ shared: { redis: \"http://u:hunter2@a\" } }", valid_rule, "unknown scheme in the Redis address"),
+        ("{ shared: {} }", valid_rule, "stores.shared.redis: missing"),
+        ("{ shared: { redis: redis://a, secret: hunter2 } }", valid_rule, "the secret is too short"),
+        ("{ shared: { redis: redis://a, prefix: \"{x}\" } }", valid_rule, "is not a valid key prefix"),
+        ("{ shared: { redis: redis://a, timeout: 10s } }", valid_rule, "expected 1ms to 5s"),
+        ("{ shared: { redis: redis://a, tls: { ca: x } } }", valid_rule, "this store does not use TLS"),
         ("{ memory: { redis: redis://a } }", "allow: 1 per 1s, store: memory", "another name"),
         ("{ shared: { redis: redis://a } }", "allow: 1 per 1s, store: sharde", "did you mean \"shared\"?"),
-        ("{ shared: { redis: redis://a, on_failure: panic } }", good, "local"),
+        ("{ shared: { redis: redis://a, on_failure: panic } }", valid_rule, "local"),
     ] {
         let (status, logged_evidence) = check(stores, rule);
         assert_eq!(status, Some(78), "{stores}: {logged_evidence}");
         assert!(logged_evidence.contains(expected), "{stores}: {logged_evidence}");
         assert!(!logged_evidence.contains("hunter2"), "{logged_evidence}");
     }
-    let (status, logged_evidence) = check("{ shared: { redis: \"redis://u:hunter2@a\" } }", good);
+    let (status, logged_evidence) = check("{ shared: { redis: \"redis://u:hunter2@a\" } }", valid_rule);
     assert_eq!(status, Some(0), "{logged_evidence}");
     assert!(
         logged_evidence.contains("hashed without a secret") && !logged_evidence.contains("hunter2"),
@@ -429,6 +429,7 @@ fn check_reports_store_problems_without_printing_the_address() {
     let example = concat!(env!("CARGO_MANIFEST_DIR"), "/config/shared-limits.yaml");
     let (status, out, err) = run(&["check", example], &[]);
     assert_eq!((status, err.contains("warning")), (Some(0), false), "{out}{err}");
-    let (status, logged_evidence) = check("{ shared: { redis: redis://a, secret: 0123456789abcdef } }", good);
+    let (status, logged_evidence) =
+        check("{ shared: { redis: redis://a, secret: 0123456789abcdef } }", valid_rule);
     assert_eq!((status, logged_evidence.contains("warning")), (Some(0), false), "{logged_evidence}");
 }

@@ -54,7 +54,7 @@ impl TestRule {
         }
     }
 
-    fn ask(&self, key: u128) -> TakeRequest<'_> {
+    fn take_request(&self, key: u128) -> TakeRequest<'_> {
         let TestRule { name, quota, algorithm, cost, .. } = self;
         TakeRequest {
             rule: name,
@@ -114,14 +114,14 @@ fn memory_and_redis_agree_in_real_time() {
             let together = random.below(4) == 0 && one != other;
             let chosen: Vec<&TestRule> =
                 if together { vec![&rules[one], &rules[other]] } else { vec![&rules[one]] };
-            let asks: Vec<TakeRequest<'_>> = chosen.iter().map(|rule| rule.ask(key)).collect();
+            let requests: Vec<TakeRequest<'_>> = chosen.iter().map(|rule| rule.take_request(key)).collect();
             if random.below(50) == 0 {
-                link.delete("agree:", &asks).await.unwrap();
+                link.delete("agree:", &requests).await.unwrap();
                 chosen.iter().for_each(|rule| rule.table.reset(Key::from_bits(key)));
             }
-            let value = link.run_script(&digest, "agree:", ScriptOperation::Take, &asks).await.unwrap();
-            let TakeReply { decisions, taken_at: at } = reply::parse(&asks, &value).unwrap();
-            assert_eq!(decisions, decide_in_memory(&chosen, key, at), "step {step}: {asks:?} at {at:?}");
+            let value = link.run_script(&digest, "agree:", ScriptOperation::Take, &requests).await.unwrap();
+            let TakeReply { decisions, taken_at: at } = reply::parse(&requests, &value).unwrap();
+            assert_eq!(decisions, decide_in_memory(&chosen, key, at), "step {step}: {requests:?} at {at:?}");
             let passed = decisions.iter().all(|decision| decision.retry_after().is_none());
             if passed {
                 admitted += 1
@@ -130,7 +130,7 @@ fn memory_and_redis_agree_in_real_time() {
             }
             // A refunded bucket keeps what was replenished meanwhile: not compared here, but in another test.
             if passed && random.below(5) == 0 && chosen.iter().all(|rule| rule.algorithm != Algorithm::Gcra) {
-                link.run_script(&digest, "agree:", ScriptOperation::Refund(at), &asks).await.unwrap();
+                link.run_script(&digest, "agree:", ScriptOperation::Refund(at), &requests).await.unwrap();
                 for rule in &chosen {
                     rule.table.refund(Key::from_bits(key), &rule.quota, at, rule.cost);
                 }
@@ -184,22 +184,23 @@ fn memory_and_redis_agree_over_months_and_across_clock_changes() {
         let stride = (micros * 2 / capacity.max(1)).max(2);
         let mut now = begin + Duration::from_micros(random.below(micros * 3));
         for step in 0..60 {
-            let ask = rule.ask(1);
+            let request = rule.take_request(1);
             let mut command = redis::cmd("EVAL");
-            command.arg(&text).arg(1).arg(script::key_name("months:", &ask));
+            command.arg(&text).arg(1).arg(script::key_name("months:", &request));
             let micro = Duration::from_micros(now.as_micros() as u64);
             for word in
-                script::operation_args(ScriptOperation::Take).iter().chain(script::key_args(&ask).iter())
+                script::operation_args(ScriptOperation::Take).iter().chain(script::key_args(&request).iter())
             {
                 command.arg(word);
             }
             let value: Value =
                 command.arg(micro.as_secs()).arg(micro.subsec_micros()).query(&mut connection).unwrap();
             let at = Timestamp::after_origin(micro);
-            let taken = reply::parse(&[ask], &value).unwrap_or_else(|_| panic!("{value:?} to {ask:?}"));
+            let taken =
+                reply::parse(&[request], &value).unwrap_or_else(|_| panic!("{value:?} to {request:?}"));
             assert_eq!(taken.taken_at, at);
             let expected = decide_in_memory(&[&rule], 1, at);
-            assert_eq!(taken.decisions, expected, "trace {trace}, step {step}: {ask:?} at {at:?}");
+            assert_eq!(taken.decisions, expected, "trace {trace}, step {step}: {request:?} at {at:?}");
             if taken.decisions[0].retry_after().is_some() {
                 refused += 1
             } else {
@@ -229,24 +230,24 @@ fn bucket_refund_never_exceeds_what_was_taken() {
         let link = RedisConnection::connect(&Address::parse(&server.url()).unwrap(), None).await.unwrap();
         let digest = script::sha1_digest(script::SOURCE);
         let rule = TestRule::new(0, Algorithm::Gcra, 10, Duration::from_secs(3_600), 10, 3);
-        let asks = [rule.ask(1)];
+        let requests = [rule.take_request(1)];
         let take = async || {
             reply::parse(
-                &asks,
-                &link.run_script(&digest, "back:", ScriptOperation::Take, &asks).await.unwrap(),
+                &requests,
+                &link.run_script(&digest, "back:", ScriptOperation::Take, &requests).await.unwrap(),
             )
             .unwrap()
         };
         let first = take().await;
         let second = take().await;
-        link.run_script(&digest, "back:", ScriptOperation::Refund(second.taken_at), &asks).await.unwrap();
+        link.run_script(&digest, "back:", ScriptOperation::Refund(second.taken_at), &requests).await.unwrap();
         let third = take().await;
         let owed = |taken: &TakeReply| taken.decisions[0].quota_state().reset;
         let replenished = owed(&third) + (third.taken_at.since_origin() - second.taken_at.since_origin());
         assert!(replenished >= owed(&second), "{first:?} {second:?} {third:?}");
         assert!(owed(&third) < owed(&second) + Duration::from_secs(20), "{second:?} {third:?}");
         // Expired usage is not refunded.
-        link.run_script(&digest, "back:", ScriptOperation::Refund(Timestamp::default()), &asks)
+        link.run_script(&digest, "back:", ScriptOperation::Refund(Timestamp::default()), &requests)
             .await
             .unwrap();
         assert!(owed(&take().await) > owed(&third));

@@ -48,7 +48,7 @@ fn wait_for_redis(gateway: &Gateway, path: &str) {
         if after.0 > before.0 && after.1 == before.1 {
             return;
         }
-        assert!(Instant::now() < deadline, "it does not recover; the gateway says:\n{}", gateway.log_text());
+        assert!(Instant::now() < deadline, "no recovery; log:\n{}", gateway.log_text());
         // Each poll is a connection, whose port is blocked for a minute.
         thread::sleep(Duration::from_millis(20));
     }
@@ -84,7 +84,7 @@ fn lost_redis_is_handled_by_on_failure() {
     for _ in 0..3 {
         let response = client.get("/");
         response.assert_response(200, "fine");
-        assert_eq!(response.header("x-ratelimit-limit"), None, "nobody knows");
+        assert_eq!(response.header("x-ratelimit-limit"), None, "unknown without Redis");
     }
     let decided = |decision| [("rule", "a"), ("decision", decision)];
     open.expect_metric("rate_limit_decisions_total", &decided("failed_open"), 3.0);
@@ -128,10 +128,10 @@ fn denied_client_stays_denied_while_redis_is_unavailable() {
     let rule = "key: [\"header:x-id\"], allow: 1 per 1h";
     let gateway = with_redis_rule(&upstream, &redis.url(), "timeout: 1s, on_failure: allow", rule).start();
     let mut client = gateway.client();
-    let mut ask = |id: &str| client.request("GET", "/", &format!("x-id: {id}\r\n"), "").status;
-    assert_eq!([ask("a"), ask("a")], [200, 429]);
+    let mut send = |id: &str| client.request("GET", "/", &format!("x-id: {id}\r\n"), "").status;
+    assert_eq!([send("a"), send("a")], [200, 429]);
     redis.kill();
-    assert_eq!([ask("b"), ask("a"), ask("b"), ask("a"), ask("a")], [200, 429, 200, 429, 429]);
+    assert_eq!([send("b"), send("a"), send("b"), send("a"), send("a")], [200, 429, 200, 429, 429]);
     // A short wait ends as well.
     let mut redis = RedisServer::start();
     let period = millis(2000);
@@ -184,8 +184,8 @@ fn lost_cluster_node_fails_no_request_and_is_reconnected() {
     // Some of these clients belong to each node.
     let round = |name: &str| {
         let mut client = gateway.client();
-        let mut ask = |number| client.request("GET", "/", &format!("x-id: {name}{number}\r\n"), "").status;
-        (0..30).map(&mut ask).all(|status| status == 200)
+        let mut send = |number| client.request("GET", "/", &format!("x-id: {name}{number}\r\n"), "").status;
+        (0..30).map(&mut send).all(|status| status == 200)
     };
     assert!(round("before"));
     gateway.expect_metric("rate_limit_store_errors_total", &[], 0.0);
@@ -204,7 +204,7 @@ fn lost_cluster_node_fails_no_request_and_is_reconnected() {
         if errors() == before {
             break;
         }
-        assert!(Instant::now() < deadline, "it does not recover; the gateway says:\n{}", gateway.log_text());
+        assert!(Instant::now() < deadline, "no recovery; log:\n{}", gateway.log_text());
         thread::sleep(Duration::from_millis(100));
     }
     gateway.expect_metrics_match_responses();
@@ -269,7 +269,7 @@ const FAULTS: [(&str, RedisFault, &[&str]); 11] = [
     ("scripts flushed", RedisFault::ScriptsFlushed, &[]),
     ("slow: 60 ms", RedisFault::Relayed(RelayBehavior::Delay(Duration::from_millis(60))), &["timeout"]),
     ("silent", RedisFault::Relayed(RelayBehavior::Silent), &["timeout"]),
-    ("connections cut", RedisFault::Relayed(RelayBehavior::Close), &["unreachable"]),
+    ("connections closed", RedisFault::Relayed(RelayBehavior::Close), &["unreachable"]),
     (
         "answers bytes",
         RedisFault::Relayed(RelayBehavior::Reply(b"\x00\xff nonsense\r\n")),
@@ -368,8 +368,8 @@ fn requests_neither_fail_nor_wait_while_redis_fails_under_load() {
         .unwrap();
         let errors: f64 = counted.iter().sum();
         for ((path, status), count) in &statuses {
-            let fine = *status == 200 || (*status == 503 && *path == "/deny" && errors > 0.0);
-            assert!(fine, "{name}: {count} requests of {path} were answered {status}\n{table}");
+            let within_bounds = *status == 200 || (*status == 503 && *path == "/deny" && errors > 0.0);
+            assert!(within_bounds, "{name}: {count} requests for {path} got {status}\n{table}");
         }
         let kind = |kind: &&str| counted[kinds.iter().position(|candidate| candidate == kind).unwrap()];
         let received: f64 = expected.iter().map(kind).sum();

@@ -66,7 +66,7 @@ impl RedisServer {
     /// Restarts the server on the same port, empty, and waits until it replies.
     #[track_caller]
     pub fn restart(&mut self) {
-        assert!(self.child.is_none(), "it runs");
+        assert!(self.child.is_none(), "a running server");
         let log = std::fs::File::create(self.folder.path("redis.log")).unwrap();
         let mut command = Command::new(self.program);
         command.args(&self.arguments).stdin(Stdio::null()).stdout(log).stderr(Stdio::null());
@@ -84,7 +84,7 @@ impl RedisServer {
             .is_some_and(|info| info.lines().any(|line| line == cluster_options))
         {
             let log = std::fs::read_to_string(self.folder.path("redis.log")).unwrap_or_default();
-            assert!(Instant::now() < deadline, "{} does not answer; it says:\n{log}", self.program);
+            assert!(Instant::now() < deadline, "{} does not respond; log:\n{log}", self.program);
             std::thread::sleep(Duration::from_millis(10));
         }
     }
@@ -101,7 +101,7 @@ impl RedisServer {
     /// Runs a command; returns the whole reply as text.
     #[track_caller]
     pub fn command(&self, words: &[&str]) -> String {
-        self.try_command(words).unwrap_or_else(|| panic!("no answer to {words:?}"))
+        self.try_command(words).unwrap_or_else(|| panic!("no reply to {words:?}"))
     }
 
     fn try_command(&self, words: &[&str]) -> Option<String> {
@@ -139,7 +139,7 @@ impl RedisServer {
     }
 
     fn signal(&self, name: &str) {
-        let pid = self.child.as_ref().expect("it runs").id();
+        let pid = self.child.as_ref().expect("a running server").id();
         let status = Command::new("sh").arg("-c").arg(format!("kill -{name} {pid}")).status().unwrap();
         assert!(status.success());
     }

@@ -73,9 +73,9 @@ fn invalid_file_is_rejected_entirely_and_the_old_config_stays_active() {
     let gateway = Gateway::with_upstream(&upstream).start();
     let mut client = gateway.client();
     client.get("/").assert_response(200, "fine");
-    let bad = "version: 1\nlisten: [{ address: \"127.0.0.1:0\" }]\nclient: { header_timout: 5s }\n\
+    let invalid = "version: 1\nlisten: [{ address: \"127.0.0.1:0\" }]\nclient: { header_timout: 5s }\n\
         upstreams: { main: { servers: [\"127.0.0.1:1\"] } }\nroutes: [{ name: r, upstream: mian }]\n";
-    assert_eq!(gateway.reload_text(bad), "refused");
+    assert_eq!(gateway.reload_text(invalid), "refused");
     client.get("/").assert_response(200, "fine");
     gateway.expect_metric("config_last_reload_successful", &[], 0.0);
     let line = gateway.log_line(|line| line["problems"] == 2);

@@ -52,10 +52,10 @@ fn request_sent_is_truthful_and_post_and_patch_are_sent_at_most_once() {
         let logged = logged[id].as_str();
         let name = format!("{} {}", reports.method, reports.fault);
         if reports.reported.as_deref().is_some_and(|sent| sent != logged) {
-            mismatches.push(format!("{name}: the body says {:?}, the log {logged}", reports.reported));
+            mismatches.push(format!("{name}: body {:?}, log {logged}", reports.reported));
         }
         if rank(logged) < rank(reports.minimum) || (logged == "none" && upstream_record.has_any_byte(id)) {
-            mismatches.push(format!("{name}: {logged} is said, but {} is true", reports.minimum));
+            mismatches.push(format!("{name}: reported {logged}, at least {} is true", reports.minimum));
         }
         let must_not_repeat =
             ["POST", "PATCH"].contains(&reports.method) && !UNPROCESSED.contains(&reports.fault);
@@ -80,8 +80,8 @@ const UNPROCESSED: [&str; 2] = ["h2-reset-refused-stream", "h2-goaway-passing-ov
 /// The same row with this method, which must not be retried; `None` if the row depends on its method.
 fn with_method(method: &'static str, fault: &UpstreamFault) -> Option<UpstreamFault> {
     let body = Bytes::from("order 7, paid once");
-    let ask = FaultRequest { method, body, ..fault.request.clone() };
-    (fault.request.method == "GET").then(|| UpstreamFault { request: ask, ..fault.clone() })
+    let fault_request = FaultRequest { method, body, ..fault.request.clone() };
+    (fault.request.method == "GET").then(|| UpstreamFault { request: fault_request, ..fault.clone() })
 }
 
 fn min_request_sent(faults: &[UpstreamFault], name: &str) -> &'static str {

@@ -90,7 +90,7 @@ impl HttpResponse {
         let mut values =
             self.headers.iter().filter(|(found, _)| found == name).map(|(_, value)| value.as_str());
         let value = values.next();
-        assert_eq!(values.next(), None, "the field {name} is repeated: {self:#?}");
+        assert_eq!(values.next(), None, "duplicate field {name}: {self:#?}");
         value
     }
 
@@ -145,8 +145,12 @@ impl<S: Read> StrictReader<S> {
     /// Reads until these bytes are buffered; panics at the deadline.
     pub fn wait_for(&mut self, bytes: &[u8]) {
         while find_bytes(&self.buffer, bytes).is_none() {
-            let there = String::from_utf8_lossy(&self.buffer).into_owned();
-            assert!(self.fill().is_ok(), "expected {:?}, there is {there:?}", String::from_utf8_lossy(bytes));
+            let buffered = String::from_utf8_lossy(&self.buffer).into_owned();
+            assert!(
+                self.fill().is_ok(),
+                "expected {:?}, received {buffered:?}",
+                String::from_utf8_lossy(bytes)
+            );
         }
     }
 
@@ -261,7 +265,7 @@ impl<S: Read> StrictReader<S> {
                 && digits.len() < 16
                 && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
             let Some(size) = hex.then(|| usize::from_str_radix(&digits, 16).unwrap()) else {
-                return Err(malformed_response("a chunk size that is not plain hexadecimal", &line));
+                return Err(malformed_response("chunk size is not plain hexadecimal", &line));
             };
             if let Err(stop) = self.read_exact(size, body) {
                 return Ok(Some(stop));
@@ -269,9 +273,9 @@ impl<S: Read> StrictReader<S> {
             match self.read_line() {
                 Ok(end) if end.is_empty() => {}
                 Ok(end) if size == 0 => {
-                    return Err(malformed_response("trailers, which were not asked for", &end));
+                    return Err(malformed_response("unexpected trailers", &end));
                 }
-                Ok(end) => return Err(malformed_response("a chunk that is longer than its size", &end)),
+                Ok(end) => return Err(malformed_response("chunk longer than its size", &end)),
                 Err(stop) => return Ok(Some(stop)),
             }
             if size == 0 {
@@ -281,14 +285,14 @@ impl<S: Read> StrictReader<S> {
     }
 
     fn read_exact(&mut self, length: usize, body: &mut Vec<u8>) -> Result<(), ReadStop> {
-        let mut left = length;
-        while left > 0 {
+        let mut remaining = length;
+        while remaining > 0 {
             if self.buffer.is_empty() {
                 self.fill()?;
             }
-            let size = left.min(self.buffer.len());
+            let size = remaining.min(self.buffer.len());
             body.extend(self.buffer.drain(..size));
-            left -= size;
+            remaining -= size;
         }
         Ok(())
     }
@@ -338,19 +342,20 @@ fn parse_head(head: &[u8], allows_any_headers: bool) -> Result<ParsedHead, &'sta
     let status_line = lines.next().unwrap_or_default();
     let rest =
         status_line.strip_prefix("HTTP/1.1 ").ok_or("a status line that does not begin with HTTP/1.1")?;
-    let (digits, reason) = rest.split_once(' ').ok_or("a status line without the space before its reason")?;
+    let (digits, reason) =
+        rest.split_once(' ').ok_or("status line without a space before the reason phrase")?;
     if digits.len() != 3 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Err("a status that is not three digits");
+        return Err("status code is not three digits");
     }
     let obs_text = |c: char| allows_any_headers && c >= '\u{80}';
     if !reason.chars().all(|c| c == ' ' || c == '\t' || c.is_ascii_graphic() || obs_text(c)) {
-        return Err("a reason with control characters");
+        return Err("control characters in the reason phrase");
     }
     let fields = lines.map(|line| parse_field(line, allows_any_headers)).collect::<Result<Vec<_>, _>>()?;
     let singles = if allows_any_headers { &ALWAYS_SINGLE_FIELDS[..] } else { &SINGLE_FIELDS[..] };
     for single in singles {
         if fields.iter().filter(|(name, _)| name == *single).count() > 1 {
-            return Err("a field that may stand once stands twice");
+            return Err("duplicate singleton field");
         }
     }
     Ok((digits.parse().unwrap(), reason.to_owned(), fields))
@@ -358,15 +363,15 @@ fn parse_head(head: &[u8], allows_any_headers: bool) -> Result<ParsedHead, &'sta
 
 fn parse_field(line: &str, allows_any_headers: bool) -> Result<(String, String), &'static str> {
     if line.starts_with([' ', '\t']) {
-        return Err("a folded field");
+        return Err("obsolete line folding");
     }
-    let (name, value) = line.split_once(':').ok_or("a field without a colon")?;
+    let (name, value) = line.split_once(':').ok_or("header field without a colon")?;
     let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     if name.is_empty() || !name.bytes().all(token) {
-        return Err("a field name that is not a token");
+        return Err("field name is not a token");
     }
     if value.chars().any(|c| c.is_control() && c != '\t' && !(allows_any_headers && c >= '\u{80}')) {
-        return Err("a field value with control characters");
+        return Err("control characters in a field value");
     }
     Ok((name.to_ascii_lowercase(), value.trim_matches([' ', '\t']).to_owned()))
 }
@@ -382,14 +387,14 @@ fn response_framing(
         Some(value) if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) => {
             Some(value.parse::<usize>().map_err(|_| "a Content-Length without bounds")?)
         }
-        Some(_) => return Err("a Content-Length that is not digits"),
+        Some(_) => return Err("Content-Length is not digits"),
     };
     let coding = of("transfer-encoding");
     if coding.is_some() && length.is_some() {
-        return Err("Content-Length beside Transfer-Encoding");
+        return Err("both Content-Length and Transfer-Encoding");
     }
     if coding.is_some_and(|coding| coding != "chunked") {
-        return Err("a Transfer-Encoding other than chunked");
+        return Err("Transfer-Encoding is not chunked");
     }
     if coding.is_some() && request.is_http10() {
         return Err("chunked towards HTTP/1.0");
@@ -410,7 +415,7 @@ fn response_framing(
         {
             Ok(MessageFraming::CloseDelimited)
         }
-        (None, None) => Err("no framing at all on a connection that stays open"),
+        (None, None) => Err("no body length on a persistent connection"),
     }
 }
 

@@ -13,7 +13,7 @@ fn read(bytes: &str) -> Result<HttpResponse, NoResponse> {
 fn violation(bytes: &str) -> String {
     match read(bytes) {
         Err(NoResponse::Malformed(what)) => what,
-        other => panic!("{bytes:?} was read as {other:?}"),
+        other => panic!("{bytes:?} was parsed as {other:?}"),
     }
 }
 
@@ -58,7 +58,7 @@ fn chunks_are_joined_and_the_last_chunk_is_required() {
     let head = complete.find("\r\n\r\n").unwrap() + 4;
     for end in head..complete.len() {
         let response = read(&complete[..end]).unwrap();
-        assert_eq!(response.end, ResponseEnd::Truncated { after: response.body.len() }, "cut at {end}");
+        assert_eq!(response.end, ResponseEnd::Truncated { after: response.body.len() }, "truncated at {end}");
         assert!(!response.connection_usable);
     }
 }
@@ -119,18 +119,22 @@ fn grammar_violations_are_all_rejected() {
 
 #[test]
 fn http10_rejects_chunks_and_interim_and_accepts_close_delimited() {
-    let ask = |bytes: &str| StrictReader::new(bytes.as_bytes()).read(SentRequest::Http10("GET"));
+    let read_http10 = |bytes: &str| StrictReader::new(bytes.as_bytes()).read(SentRequest::Http10("GET"));
     assert!(matches!(
-        ask("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n"),
+        read_http10("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n"),
         Err(NoResponse::Malformed(_))
     ));
-    assert!(matches!(ask("HTTP/1.1 103 Hi\r\n\r\nHTTP/1.1 204 No\r\n\r\n"), Err(NoResponse::Malformed(_))));
-    let response = ask("HTTP/1.1 200 OK\r\n\r\nabc").unwrap();
+    assert!(matches!(
+        read_http10("HTTP/1.1 103 Hi\r\n\r\nHTTP/1.1 204 No\r\n\r\n"),
+        Err(NoResponse::Malformed(_))
+    ));
+    let response = read_http10("HTTP/1.1 200 OK\r\n\r\nabc").unwrap();
     assert_eq!(
         (response.framing, response.text().as_str(), response.connection_usable),
         (MessageFraming::CloseDelimited, "abc", false)
     );
-    let kept = ask("HTTP/1.1 200 OK\r\nconnection: keep-alive\r\ncontent-length: 1\r\n\r\na").unwrap();
+    let kept =
+        read_http10("HTTP/1.1 200 OK\r\nconnection: keep-alive\r\ncontent-length: 1\r\n\r\na").unwrap();
     assert!(kept.connection_usable);
 }
 

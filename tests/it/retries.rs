@@ -8,12 +8,12 @@ use super::scripted_upstreams::{ok_upstream, refusing_port, script, scripts};
 
 /// One successful response on a kept connection, then `second`, then successful responses.
 fn first_succeeds_then(second: Vec<UpstreamStep>) -> ScriptedUpstream {
-    let good = vec![
+    let success = vec![
         UpstreamStep::ReadRequestHead,
         UpstreamStep::ReadBody,
         UpstreamStep::Write(http_response("200 OK", "good")),
     ];
-    scripts([good.clone(), second, good])
+    scripts([success.clone(), second, success])
 }
 
 #[test]
@@ -74,15 +74,15 @@ fn post_reaches_an_upstream_at_most_once_on_close_and_reset() {
 
 #[test]
 fn connection_closed_while_idle_is_not_reused_even_for_post() {
-    let good = || {
+    let success = || {
         vec![
             UpstreamStep::ReadRequestHead,
             UpstreamStep::ReadBody,
             UpstreamStep::Write(http_response("200 OK", "good")),
         ]
     };
-    let closing = [good(), vec![UpstreamStep::Close]].concat();
-    let upstream = scripts([closing, good()]);
+    let closing = [success(), vec![UpstreamStep::Close]].concat();
+    let upstream = scripts([closing, success()]);
     let gateway = Gateway::with_upstream(&upstream).start();
     let mut client = gateway.client();
     client.get("/1").assert_response(200, "good");

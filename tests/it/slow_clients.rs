@@ -38,12 +38,12 @@ fn connect_small_rcvbuf(address: SocketAddr) -> TcpStream {
 fn non_reading_client_is_closed_after_one_write_timeout() {
     let upstream = script(endless_body());
     let gateway = Gateway::with_upstream(&upstream).set("client.write_timeout", "6s").start();
-    let begun = Instant::now();
+    let started = Instant::now();
     let mut client = connect_small_rcvbuf(gateway.address());
     client.write_all(b"GET / HTTP/1.1\r\nhost: test\r\n\r\n").unwrap();
     // The time limit is below twice the write timeout.
     gateway.wait_for_metric(millis(11_000), "aborted_total", &[("cause", "client_too_slow")], 1.0);
-    let taken = begun.elapsed();
+    let taken = started.elapsed();
     assert!(taken >= Duration::from_millis(5950), "{taken:?}");
 }
 
@@ -54,9 +54,9 @@ fn slow_reading_client_is_not_treated_as_non_reading() {
     let gateway = Gateway::with_upstream(&upstream).set("client.write_timeout", "600ms").start();
     let mut client = connect_small_rcvbuf(gateway.address());
     client.write_all(b"GET / HTTP/1.1\r\nhost: test\r\n\r\n").unwrap();
-    let begun = Instant::now();
+    let started = Instant::now();
     let mut buffer = vec![0; 32 * 1024];
-    while begun.elapsed() < millis(2000) {
+    while started.elapsed() < millis(2000) {
         std::thread::sleep(Duration::from_millis(100)); // slow client under test
         client.read_exact(&mut buffer).unwrap();
     }
@@ -96,7 +96,7 @@ fn endless_ok() -> Vec<UpstreamStep> {
 
 #[test]
 fn early_response_is_readable_after_sending_30_mb_first() {
-    let upstream = ok_upstream("must not be asked");
+    let upstream = ok_upstream("must not be reached");
     let gateway = Gateway::with_upstream(&upstream).start();
     let mut client = gateway.client();
     client.send("POST / HTTP/1.1\r\nhost: test\r\ncontent-length: 30000000\r\n\r\n");
@@ -123,7 +123,7 @@ fn http10_request_without_host_is_forwarded_with_the_upstream_host() {
 
 #[test]
 fn rejected_head_request_gets_no_body() {
-    let upstream = ok_upstream("must not be asked");
+    let upstream = ok_upstream("must not be reached");
     let gateway = Gateway::with_upstream(&upstream).set("client.header_timeout", "300ms").start();
     for head in [
         "HEAD / HTTP/1.1\r\nhost: a\r\nhost: b\r\n\r\n",
@@ -250,7 +250,7 @@ fn http2_connection_over_the_limit_gets_503() {
 
 #[test]
 fn framing_fields_with_underscores_are_rejected_on_http2() {
-    let upstream = ok_upstream("must not be asked");
+    let upstream = ok_upstream("must not be reached");
     let gateway = Gateway::with_upstream(&upstream).with_h2c_listener().start();
     let mut client = gateway.h2_client();
     for field in [("transfer_encoding", "chunked"), ("content_length", "5"), ("content-length_", "5")] {
@@ -281,7 +281,7 @@ fn unresponsive_http2_client_does_not_hold_its_connection() {
 /// The `h2` crate resets such a stream by itself; no request is created.
 #[test]
 fn malformed_http2_stream_is_counted_by_its_close_reason() {
-    let upstream = ok_upstream("must not be asked");
+    let upstream = ok_upstream("must not be reached");
     let gateway = Gateway::with_upstream(&upstream).with_h2c_listener().start();
     let mut client = TcpStream::connect(gateway.h2_address()).unwrap();
     client.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").unwrap();
@@ -302,7 +302,7 @@ fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
 
 #[test]
 fn client_not_reading_local_replies_is_counted_as_too_slow() {
-    let upstream = ok_upstream("must not be asked");
+    let upstream = ok_upstream("must not be reached");
     let gateway = Gateway::with_upstream(&upstream)
         .route("name: one, match: { path: /one }, upstream: main")
         .set("client.write_timeout", "300ms")
@@ -319,7 +319,7 @@ fn client_not_reading_local_replies_is_counted_as_too_slow() {
 /// The `h2` crate accepts 256 KiB; the gateway's limit is a quarter of it.
 #[test]
 fn header_list_gets_a_response_up_to_the_h2_limit_and_is_counted_above() {
-    let upstream = ok_upstream("must not be asked");
+    let upstream = ok_upstream("must not be reached");
     let gateway = Gateway::with_upstream(&upstream).with_h2c_listener().start();
     let mut client = gateway.h2_client();
     let padding = "0123456789".repeat(100);

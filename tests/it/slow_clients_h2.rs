@@ -77,8 +77,8 @@ fn client_cancelling_all_streams_at_once_keeps_its_connection() {
             break;
         }
     }
-    let broken = [("cause", "http2_connection_error")];
-    gateway.expect_metric("closed_without_response_total", &broken, 0.0);
+    let labels = [("cause", "http2_connection_error")];
+    gateway.expect_metric("closed_without_response_total", &labels, 0.0);
 }
 
 #[test]

@@ -177,7 +177,7 @@ fn expect_continue_gets_an_early_error_and_no_body_is_sent() {
     client.send("PUT / HTTP/1.1\r\nhost: test\r\ncontent-length: 4\r\nexpect: 100-continue\r\n\r\n");
     let response = client.read(SentRequest::Http11("PUT"));
     response.assert_local_reply(401);
-    assert!(response.has_connection_close(), "the body may or may not follow: {response:#?}");
+    assert!(response.has_connection_close(), "the client may or may not send the body: {response:#?}");
     client.expect_close();
     assert!(upstream.wait_until(limit(), |seen| seen.connections[0].peer_close.is_some()));
 }

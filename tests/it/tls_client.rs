@@ -51,7 +51,7 @@ impl TlsClient {
 
     #[track_caller]
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
-        self.reader.stream.write_all(bytes.as_ref()).expect("the gateway takes the client's bytes");
+        self.reader.stream.write_all(bytes.as_ref()).expect("the gateway accepts the client's bytes");
         self.reader.stream.flush().unwrap();
     }
 
@@ -65,7 +65,7 @@ impl TlsClient {
     #[track_caller]
     pub fn read(&mut self) -> HttpResponse {
         let sent_request = SentRequest::Http11("GET");
-        let response = self.reader.read(sent_request).expect("an answer");
+        let response = self.reader.read(sent_request).expect("a response");
         check_contract(&response, sent_request);
         response
     }

@@ -77,13 +77,13 @@ fn system_roots_are_trusted_by_default() {
     let server = TlsServer::start(&authority.issue(&["127.0.0.1"]), ok_response());
     let roots = folder.write("roots.pem", &authority.pem());
     // The system's trust store may be a folder, too.
-    let alone = |file: &str| {
+    let trust_only = |file: &str| {
         setup_for(server.port(), "").environment("SSL_CERT_FILE", file).environment("SSL_CERT_DIR", "")
     };
-    let gateway = alone(roots.to_str().unwrap()).start();
+    let gateway = trust_only(roots.to_str().unwrap()).start();
     gateway.client().get("/").assert_response(200, "fine");
     let other = folder.write("others.pem", &Authority::new().pem());
-    let gateway = alone(other.to_str().unwrap()).start();
+    let gateway = trust_only(other.to_str().unwrap()).start();
     expect_tls_error(&gateway, "tls_certificate_error", "not signed by a trusted authority");
 
     let file = folder.write("statusquo.yaml", &setup_for(server.port(), "").yaml());
@@ -152,9 +152,9 @@ fn stalled_handshake_ends_at_the_tls_timeout_without_retry() {
     let upstream = script([UpstreamStep::ReadUntilClose]);
     let setup = setup_for(upstream.address().port(), "verify: false").set("timeouts.tls", "400ms");
     let gateway = setup.start();
-    let begun = Instant::now();
+    let started = Instant::now();
     expect_tls_error(&gateway, "tls_timeout", "");
-    assert!(begun.elapsed() >= Duration::from_millis(400));
+    assert!(started.elapsed() >= Duration::from_millis(400));
     gateway.expect_metric("upstream_attempts_total", &[("result", "tls_timeout")], 1.0);
     gateway.expect_metric("upstream_attempts_total", &[], 1.0);
 }
@@ -170,15 +170,15 @@ fn deadline_applies_during_the_handshake() {
 #[test]
 fn invalid_certificate_moves_any_method_to_the_next_server() {
     let (authority, folder) = (Authority::new(), TestFolder::new());
-    let good = TlsServer::start(&authority.issue(&["127.0.0.1"]), ok_response());
-    let bad = TlsServer::start(&self_signed(&["127.0.0.1"]), ok_response());
-    let servers = [&bad, &good].map(|server| format!("https://127.0.0.1:{}", server.port()));
+    let valid = TlsServer::start(&authority.issue(&["127.0.0.1"]), ok_response());
+    let invalid = TlsServer::start(&self_signed(&["127.0.0.1"]), ok_response());
+    let servers = [&invalid, &valid].map(|server| format!("https://127.0.0.1:{}", server.port()));
     let setup = GatewaySetup::with_named_servers(&[&servers[0], &servers[1]]);
     let gateway = setup.set("upstream.tls", &format!("{{ {} }}", tls_trusting(&folder, &authority))).start();
     for _ in 0..4 {
         gateway.client().request("DELETE", "/", "", "").assert_response(200, "fine");
     }
-    assert_eq!((good.seen().requests, bad.seen().requests), (4, 0));
+    assert_eq!((valid.seen().requests, invalid.seen().requests), (4, 0));
     gateway.expect_metric("upstream_attempts_total", &[("result", "tls_certificate_error")], 2.0);
 }
 

@@ -104,10 +104,10 @@ impl TunnelClient {
 /// Asserts that the upstream has received exactly these bytes.
 #[track_caller]
 fn expect_received(upstream: &ScriptedUpstream, end: &str) {
-    let there = upstream.wait_until(limit(), |seen| {
+    let arrived = upstream.wait_until(limit(), |seen| {
         seen.connections.iter().any(|connection| connection.raw.ends_with(end.as_bytes()))
     });
-    assert!(there, "{:?}", upstream.recording());
+    assert!(arrived, "{:?}", upstream.recording());
 }
 
 #[track_caller]
@@ -157,7 +157,7 @@ fn upgraded_connection_forwards_bytes_in_both_directions() {
     gateway.expect_metric("aborted_total", &[], 0.0);
     gateway.expect_metric("client_disconnects_total", &[], 0.0);
     gateway.expect_metrics_match_responses();
-    assert_eq!(upstream.request_count(), 1, "what goes through a tunnel is no request");
+    assert_eq!(upstream.request_count(), 1, "bytes of a tunnel are not requests");
 }
 
 #[test]
@@ -174,7 +174,10 @@ fn early_bytes_are_forwarded_only_after_the_101() {
     let stream = TcpStream::connect(gateway.address()).unwrap();
     let opened = std::thread::spawn(move || TunnelClient::over_stream(stream, "early from the client"));
     assert!(upstream.wait_until(limit(), |seen| seen.requests().count() == 1));
-    assert!(upstream.recording().connections[0].raw.ends_with(b"\r\n\r\n"), "nothing follows the head");
+    assert!(
+        upstream.recording().connections[0].raw.ends_with(b"\r\n\r\n"),
+        "no bytes after the request headers"
+    );
     gate.open();
     let mut tunnel = opened.join().unwrap();
     tunnel.expect_bytes("early from the server");
@@ -273,10 +276,10 @@ fn client_reset_resets_the_server_and_is_counted() {
 fn idle_tunnel_is_reset_at_tunnel_idle_and_counted() {
     let upstream = upgrading_upstream([UpstreamStep::ReadUntilClose]);
     let gateway = Gateway::with_upstream(&upstream).set("timeouts.tunnel_idle", "400ms").start();
-    let begun = Instant::now();
+    let started = Instant::now();
     let mut tunnel = TunnelClient::open(&gateway, "");
     tunnel.expect_reset();
-    assert!(begun.elapsed() >= SHORT_TIMEOUT);
+    assert!(started.elapsed() >= SHORT_TIMEOUT);
     expect_peer_close(&upstream, PeerClose::Reset);
     gateway.expect_metric("aborted_total", &[("cause", "tunnel_idle")], 1.0);
     gateway.expect_metric("aborted_total", &[], 1.0);
@@ -299,9 +302,9 @@ fn any_byte_renews_tunnel_idle_and_no_other_timeout_applies() {
         .set("client.body_timeout", "50ms")
         .start();
     let mut tunnel = TunnelClient::open(&gateway, "");
-    let begun = Instant::now();
+    let started = Instant::now();
     tunnel.expect_bytes("0123456789");
-    assert!(begun.elapsed() >= Duration::from_millis(700));
+    assert!(started.elapsed() >= Duration::from_millis(700));
     for _ in 0..8 {
         std::thread::sleep(millis(100)); // slow client under test
         tunnel.write("x");
@@ -323,12 +326,12 @@ fn max_duration_applies_to_tunnels() {
         .set("timeouts.response_headers", "400ms")
         .set("timeouts.connect", "400ms")
         .start();
-    let begun = Instant::now();
+    let started = Instant::now();
     let mut tunnel = TunnelClient::open(&gateway, "");
     let mut received_bytes = Vec::new();
     let end = tunnel.0.read_to_end(&mut received_bytes).map_err(|error| error.kind());
     assert_eq!(end, Err(std::io::ErrorKind::ConnectionReset));
-    assert!(begun.elapsed() >= SHORT_TIMEOUT);
+    assert!(started.elapsed() >= SHORT_TIMEOUT);
     gateway.expect_metric("aborted_total", &[("cause", "deadline_exceeded")], 1.0);
 }
 
@@ -351,7 +354,7 @@ fn tunnel_applies_backpressure_and_loses_no_bytes() {
             Err(_) => break,
         }
     }
-    assert!(written < TRANSFER_BYTES, "somebody keeps 32 MiB");
+    assert!(written < TRANSFER_BYTES, "32 MiB are buffered on the way");
     writer.shutdown(Shutdown::Write).unwrap();
     let mut received_bytes = Vec::new();
     tunnel.0.read_to_end(&mut received_bytes).unwrap();
@@ -364,15 +367,15 @@ fn drain_waits_for_tunnels_and_closes_them_at_its_end() {
     let upstream = upgrading_upstream([UpstreamStep::EchoRaw]);
     let gateway = Gateway::with_upstream(&upstream).set("drain", "700ms").start();
     let mut tunnel = TunnelClient::open(&gateway, "");
-    let begun = Instant::now();
+    let started = Instant::now();
     gateway.send_sigterm();
     while TcpStream::connect(gateway.address()).is_ok() {
-        assert!(begun.elapsed() < limit(), "the listener stays open");
+        assert!(started.elapsed() < limit(), "the listener stays open");
     }
     tunnel.write("still served");
     tunnel.expect_bytes("still served");
     assert!(matches!(tunnel.0.read(&mut [0; 16]), Ok(0) | Err(_)));
-    assert!(begun.elapsed() >= Duration::from_millis(700));
+    assert!(started.elapsed() >= Duration::from_millis(700));
     assert_eq!(gateway.wait_for_exit(limit()).code(), Some(0));
 }
 

@@ -15,7 +15,7 @@ const TOO_LARGE_MESSAGE: &str = "The request body is too large.";
 
 #[test]
 fn content_length_over_max_body_is_rejected_before_forwarding() {
-    let upstream = ok_upstream("must not be asked");
+    let upstream = ok_upstream("must not be reached");
     let gateway = Gateway::with_upstream(&upstream).set("client.max_body", "1KiB").start();
     let mut client = gateway.client();
     client.send("POST / HTTP/1.1\r\nhost: test\r\ncontent-length: 1025\r\n\r\n");
@@ -33,7 +33,7 @@ fn body_of_exactly_max_body_is_forwarded() {
 
 #[test]
 fn chunked_body_over_max_body_is_rejected_and_never_completed_upstream() {
-    let upstream = ok_upstream("must not be answered");
+    let upstream = ok_upstream("must not be served");
     let gateway = Gateway::with_upstream(&upstream).set("client.max_body", "1KiB").start();
     let mut client = gateway.client();
     client.send("POST / HTTP/1.1\r\nhost: test\r\ntransfer-encoding: chunked\r\n\r\n");

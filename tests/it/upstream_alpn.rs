@@ -290,12 +290,12 @@ fn missing_required_http2_sends_nothing_and_tries_the_next_server() {
         assert!(line["evidence"].as_str().unwrap_or_default().contains(evidence), "{line:#}");
         assert_eq!(server.requests(), 0);
 
-        let good = AlpnServer::with_protocols(&issued, |_| HTTP2_ONLY);
-        let gateway = setup_for(&[&server, &good], "always", &authority, &folder).start();
+        let compatible = AlpnServer::with_protocols(&issued, |_| HTTP2_ONLY);
+        let gateway = setup_for(&[&server, &compatible], "always", &authority, &folder).start();
         for _ in 0..4 {
             gateway.client().request("POST", "/", "", "x").assert_response(200, "two");
         }
-        assert_eq!((server.requests(), good.requests()), (0, 4));
+        assert_eq!((server.requests(), compatible.requests()), (0, 4));
     }
 }
 

@@ -141,7 +141,7 @@ pub fn run_concurrently(faults: &[UpstreamFault], run_fault: impl Fn(&UpstreamFa
         workers.into_iter().flat_map(|worker| worker.join().unwrap()).collect()
     });
     failed.sort_unstable();
-    assert_eq!(failed, Vec::<&str>::new(), "these rows failed, see above");
+    assert_eq!(failed, Vec::<&str>::new(), "rows that failed, see above");
 }
 
 /// Most rows wait rather than compute.
@@ -155,7 +155,7 @@ pub fn send_requests(client: &mut Client, fault: &UpstreamFault) -> HttpResponse
     for _ in 1..fault.request.count {
         // Another client may run the same row with another method, and its fault may affect this request.
         let served = (0..4).any(|_| send().status == 200);
-        assert!(served, "{}: before the fault", fault.name);
+        assert!(served, "{}: no successful response before the fault", fault.name);
     }
     send()
 }

@@ -64,7 +64,7 @@ fn example_configurations_all_pass_verify() {
         let passed = rows(&report, "passed").len();
         assert!(passed > 400, "{name}: {passed}");
         for (fault, reason) in rows(&report, "not applicable") {
-            assert!(!reason.is_empty(), "{name}: {fault} is left out without a reason");
+            assert!(!reason.is_empty(), "{name}: {fault} is skipped without a reason");
         }
     }
 }
@@ -182,8 +182,8 @@ fn relay_that_spoils_once() -> SocketAddr {
     relay_with(move |asks, gateway| {
         let Some((row, treatment)) = spoiled(asks) else { return Treatment::Forward };
         // A run that restarts because the load has grown uses other gateways.
-        let mut already = spoiled_already.lock().unwrap_or_else(PoisonError::into_inner);
-        if already.insert((row, gateway)) { treatment } else { Treatment::Forward }
+        let mut spoiled_rows = spoiled_already.lock().unwrap_or_else(PoisonError::into_inner);
+        if spoiled_rows.insert((row, gateway)) { treatment } else { Treatment::Forward }
     })
 }
 
@@ -349,7 +349,7 @@ fn replace(from: &mut BufReader<TcpStream>, mut to: &TcpStream, (found, other): 
             break at;
         }
         let size = from.read(&mut piece).unwrap_or(0);
-        assert!(size > 0, "{found} does not come: {text}");
+        assert!(size > 0, "{found} is missing: {text}");
         text.push_str(&String::from_utf8_lossy(&piece[..size]));
     };
     let spoiled = format!("{}{other}{}", &text[..at], &text[at + found.len()..]);

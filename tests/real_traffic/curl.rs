@@ -97,7 +97,7 @@ impl Curl {
             command.spawn().unwrap_or_else(|e| panic!("curl cannot be run ({e}); `make setup` installs it"));
         meanwhile(&body);
         let status = child.wait().unwrap();
-        assert!(!status.success(), "curl takes a cut {path} for a whole one");
+        assert!(!status.success(), "curl accepts the truncated {path}");
         status
     }
 
@@ -188,7 +188,7 @@ impl CurlResponse {
 fn final_headers(heads: &str) -> Vec<(String, String)> {
     let last = heads.trim_end().rsplit("\r\n\r\n").next().unwrap_or_default();
     let field = |line: &str| {
-        let (name, value) = line.split_once(':').unwrap_or_else(|| panic!("no field: {line}"));
+        let (name, value) = line.split_once(':').unwrap_or_else(|| panic!("not a header field: {line}"));
         (name.to_ascii_lowercase(), value.trim().to_owned())
     };
     last.lines().skip(1).map(field).collect()

@@ -66,7 +66,7 @@ impl RealGateway {
         let (Some(([http1, h2c], rest)), Some(telemetry)) = (addresses.split_first_chunk::<2>(), telemetry)
         else {
             let _ = child.kill();
-            panic!("the gateway did not say where it listens; it said:\n{}", log.lock().unwrap());
+            panic!("the gateway logged no listen address; log:\n{}", log.lock().unwrap());
         };
         let (http1, h2c, others) = (*http1, *h2c, rest.to_vec());
         RealGateway { child, log, _folder: folder, http1, h2c, telemetry, others }
@@ -88,12 +88,12 @@ impl RealGateway {
         let text = page.text();
         let mut sums = BTreeMap::new();
         for line in text.lines().filter_map(|line| line.strip_prefix(metric)?.strip_prefix('{')) {
-            let (labels, value) = line.rsplit_once("} ").unwrap_or_else(|| panic!("no metric line: {line}"));
+            let (labels, value) = line.rsplit_once("} ").unwrap_or_else(|| panic!("not a sample: {line}"));
             let code = labels.split(',').find_map(|label| label.strip_prefix("code=\"")?.strip_suffix('"'));
-            let code = code.unwrap_or_else(|| panic!("no code: {line}"));
+            let code = code.unwrap_or_else(|| panic!("no code label: {line}"));
             let value: f64 = value.parse().unwrap();
             if value > 0.0 {
-                let code = code.parse().unwrap_or_else(|_| panic!("a code that was never sent: {line}"));
+                let code = code.parse().unwrap_or_else(|_| panic!("unexpected code: {line}"));
                 *sums.entry(code).or_default() += value as u64;
             }
         }
@@ -110,7 +110,7 @@ impl RealGateway {
         loop {
             let found = read(self);
             if found == *expected || Instant::now() > deadline {
-                assert_eq!(found, *expected, "what was counted and what clients saw");
+                assert_eq!(found, *expected, "metrics and client counts");
                 return;
             }
             std::thread::sleep(Duration::from_millis(10));

@@ -29,7 +29,7 @@ impl PairingTestBed {
     fn start() -> PairingTestBed {
         let folder = Folder::new("pairings");
         let mut parameters = CertificateParams::default();
-        parameters.distinguished_name.push(DnType::CommonName, "authority for tests");
+        parameters.distinguished_name.push(DnType::CommonName, "test authority");
         parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let authority = CertifiedIssuer::self_signed(parameters, KeyPair::generate().unwrap()).unwrap();
         let key = KeyPair::generate().unwrap();
@@ -78,11 +78,11 @@ impl PairingTestBed {
 
 #[test]
 fn protocol_pairings_all_carry_pages_and_errors() {
-    let house = PairingTestBed::start();
-    for (name, curl, gateway) in house.pairings() {
+    let test_bed = PairingTestBed::start();
+    for (name, curl, gateway) in test_bed.pairings() {
         let version = name.strip_prefix("HTTP/").and_then(|name| name.split(' ').next()).unwrap();
         for path in ["/page.html?a=%2F", "/small.txt", "/empty.txt", "/noise.bin", "/moved", "/nothing"] {
-            let direct = Curl::http1().get(house.nginx.address, path);
+            let direct = Curl::http1().get(test_bed.nginx.address, path);
             let response = curl.get(gateway, path);
             assert_eq!(response.version, version, "{name}: {path}");
             assert_eq!(comparable_parts(&response), comparable_parts(&direct), "{name}: {path}");
@@ -105,17 +105,17 @@ fn protocol_pairings_all_carry_pages_and_errors() {
 #[test]
 #[ignore = "make proof: large bodies"]
 fn protocol_pairings_all_carry_100_mib_in_both_directions() {
-    let house = PairingTestBed::start();
-    let file = house.nginx.file("large.bin");
+    let test_bed = PairingTestBed::start();
+    let file = test_bed.nginx.file("large.bin");
     write_noise(&file, LARGE_FILE);
     let expected = checksum(&file);
     assert_eq!(expected.0, LARGE_FILE);
-    for (name, curl, gateway) in house.pairings() {
+    for (name, curl, gateway) in test_bed.pairings() {
         let response = curl.get(gateway, "/large.bin");
         assert_eq!((response.status, checksum(&response.body)), (200, expected), "{name}");
         let response =
             curl.with_options(&["--upload-file", file.to_str().unwrap()]).get(gateway, "/uploads/large.bin");
-        let stored = house.nginx.file("uploads/large.bin");
+        let stored = test_bed.nginx.file("uploads/large.bin");
         assert_eq!((response.status, checksum(&stored)), (201, expected), "{name}");
         std::fs::remove_file(stored).unwrap();
     }
@@ -124,11 +124,11 @@ fn protocol_pairings_all_carry_100_mib_in_both_directions() {
 #[test]
 fn truncated_response_never_ends_cleanly_in_any_protocol_pairing() {
     for index in 0..4 {
-        let mut house = PairingTestBed::start();
-        let (name, curl, gateway) = house.pairings().remove(index);
+        let mut test_bed = PairingTestBed::start();
+        let (name, curl, gateway) = test_bed.pairings().remove(index);
         let status = curl.expect_failure(gateway, "/slow.bin", |body| {
             wait_for_bytes(body);
-            house.nginx.kill();
+            test_bed.nginx.kill();
         });
         // 18: partial file; 56: connection reset; 92: stream reset.
         let ways = if name.starts_with("HTTP/2") { [92, 92] } else { [18, 56] };
@@ -140,7 +140,7 @@ fn truncated_response_never_ends_cleanly_in_any_protocol_pairing() {
 fn wait_for_bytes(body: &Path) {
     let deadline = Instant::now() + limit();
     while std::fs::metadata(body).map_or(0, |body| body.len()) == 0 {
-        assert!(Instant::now() < deadline, "nothing comes");
+        assert!(Instant::now() < deadline, "no byte of the body");
         std::thread::sleep(Duration::from_millis(5));
     }
 }
@@ -148,11 +148,11 @@ fn wait_for_bytes(body: &Path) {
 #[test]
 #[ignore = "make proof: load"]
 fn bounded_load_over_tls_loses_no_request_in_any_protocol_pairing() {
-    let house = PairingTestBed::start();
-    for gateway in &house.gateways {
+    let test_bed = PairingTestBed::start();
+    for gateway in &test_bed.gateways {
         let paths = ["/small.txt", "/page.html", "/missing", "/unavailable"];
-        for speaks in [LoadProtocol::Https1, LoadProtocol::Https2] {
-            let sums = run_h2load(speaks, gateway.others[0], &paths, 800, 8);
+        for protocol in [LoadProtocol::Https1, LoadProtocol::Https2] {
+            let sums = run_h2load(protocol, gateway.others[0], &paths, 800, 8);
             let expected = H2loadSummary {
                 total: 800,
                 done: 800,
@@ -160,7 +160,7 @@ fn bounded_load_over_tls_loses_no_request_in_any_protocol_pairing() {
                 timed_out: 0,
                 classes: [400, 0, 200, 200],
             };
-            assert_eq!(sums, expected, "{speaks:?}");
+            assert_eq!(sums, expected, "{protocol:?}");
         }
         let seen = nghttp::get_all_encrypted(gateway.others[0], &paths);
         assert_eq!(seen, BTreeMap::from([(200, 2), (404, 1), (503, 1)]));

@@ -1,7 +1,7 @@
 """A gRPC server and a client of the library `grpcio`; messages are bytes, so no code is generated.
 
 python grpc.py serve [CERT KEY]     prints its port and serves until its standard input ends
-python grpc.py ask ADDRESS [CA]     makes calls of every kind and prints what their caller gets, one JSON value per line
+python grpc.py call ADDRESS [CA]    makes calls of every kind and prints their results, one JSON value per line
 
 With PEM files both use TLS; the server name is `calls.test`.
 """
@@ -25,8 +25,8 @@ BLOB = os.urandom(3_000_000)
 
 class Methods:
     def unary(self, request, context):
-        asked = dict(context.invocation_metadata())
-        context.send_initial_metadata([("x-first", asked.get("x-asked", ""))])
+        request_metadata = dict(context.invocation_metadata())
+        context.send_initial_metadata([("x-first", request_metadata.get("x-echo", ""))])
         context.set_trailing_metadata([("x-last", "behind"), ("x-last-bin", b"\x00\xff")])
         return request[::-1]
 
@@ -87,7 +87,7 @@ HANDLERS = {
 }
 
 
-class Everything(grpc.GenericRpcHandler):
+class AnyService(grpc.GenericRpcHandler):
     """Accepts any service name."""
 
     def service(self, details):
@@ -101,11 +101,11 @@ def read(path):
         return file.read()
 
 
-def serve(*shown):
+def serve(*pem_files):
     server = grpc.server(futures.ThreadPoolExecutor(40))
-    server.add_generic_rpc_handlers([Everything()])
-    if shown:
-        cert, key = map(read, shown)
+    server.add_generic_rpc_handlers([AnyService()])
+    if pem_files:
+        cert, key = map(read, pem_files)
         port = server.add_secure_port("127.0.0.1:0", grpc.ssl_server_credentials([(key, cert)]))
     else:
         port = server.add_insecure_port("127.0.0.1:0")
@@ -115,7 +115,7 @@ def serve(*shown):
     os._exit(0)
 
 
-class Caller:
+class Client:
     def __init__(self, address, trusted=None):
         options = [("grpc.enable_retries", 0), ("grpc.enable_http_proxy", 0)]
         if trusted:
@@ -133,81 +133,81 @@ class Caller:
             (True, False): self.channel.stream_unary,
             (True, True): self.channel.stream_stream,
         }[streams]
-        heard, turns = [], queue.Queue()
+        received, replies = [], queue.Queue()
 
-        def one_by_one():
+        def paced():
             for message in sent:
                 yield message
                 if pause is None:
-                    turns.get()
+                    replies.get()
                 else:
                     time.sleep(pause)
 
-        argument = one_by_one() if streams[0] else sent
-        told = {}
+        argument = paced() if streams[0] else sent
+        metadata = None
         try:
             if streams[1]:
                 call = kind("/" + method)(argument, timeout=20, **more)
                 for message in call:
-                    heard.append(message)
-                    turns.put(None)
+                    received.append(message)
+                    replies.put(None)
             else:
-                answer, call = kind("/" + method).with_call(argument, timeout=20, **more)
-                heard.append(answer)
-            told["metadata"] = [
+                reply, call = kind("/" + method).with_call(argument, timeout=20, **more)
+                received.append(reply)
+            metadata = [
                 dict(call.initial_metadata()).get("x-first"),
                 *(value for key, value in call.trailing_metadata() if key.startswith("x-last")),
             ]
         except grpc.RpcError as error:
             call = error
-        return heard, call.code().name, call.details(), told.get("metadata")
+        return received, call.code().name, call.details(), metadata
 
 
-def text(heard):
-    return [message[:20].decode(errors="replace") for message in heard]
+def text(received):
+    return [message[:20].decode(errors="replace") for message in received]
 
 
-def ask(address, trusted=None):
-    caller = Caller(address, trusted)
+def make_calls(address, trusted=None):
+    client = Client(address, trusted)
 
-    def tell(method, sent, **more):
-        heard, code, details, _ = caller.call(method, sent, **more)
-        print(json.dumps({"method": method, "heard": text(heard), "code": code, "details": details}), flush=True)
+    def report(method, sent, **more):
+        received, code, details, _ = client.call(method, sent, **more)
+        print(json.dumps({"method": method, "received": text(received), "code": code, "details": details}), flush=True)
 
-    heard, code, _, metadata = caller.call("echo/unary", BLOB, metadata=[("x-asked", "yes")])
-    same = heard == [BLOB[::-1]]
+    received, code, _, metadata = client.call("echo/unary", BLOB, metadata=[("x-echo", "yes")])
+    same = received == [BLOB[::-1]]
     metadata = [value.hex() if isinstance(value, bytes) else value for value in metadata]
     print(json.dumps({"same": same, "code": code, "metadata": metadata}), flush=True)
-    tell("echo/unary", b"zipped" * 1000, compression=grpc.Compression.Gzip)
-    tell("echo/unary", b"")
-    tell("echo/upload", [b"x" * 100_000] * 30)
-    heard, code, _, _ = caller.call("echo/download", b"500")
-    print(json.dumps({"heard": len(heard), "code": code}), flush=True)
+    report("echo/unary", b"zipped" * 1000, compression=grpc.Compression.Gzip)
+    report("echo/unary", b"")
+    report("echo/upload", [b"x" * 100_000] * 30)
+    received, code, _, _ = client.call("echo/download", b"500")
+    print(json.dumps({"received": len(received), "code": code}), flush=True)
     # Each message is sent after the reply to the previous one.
-    tell("echo/talk", [b"one", b"two", b"three"], pause=None)
-    tell("echo/greet", [b"one", b"two"], pause=None)
+    report("echo/talk", [b"one", b"two", b"three"], pause=None)
+    report("echo/greet", [b"one", b"two"], pause=None)
     # A call may be idle, before and after the response starts.
-    tell("echo/listen", [b"one", b"two"], pause=1)
-    tell("echo/talk", [b"one", b"two"], pause=1)
-    tell("echo/enough", [b"one"] * 5, pause=0.1)
+    report("echo/listen", [b"one", b"two"], pause=1)
+    report("echo/talk", [b"one", b"two"], pause=1)
+    report("echo/enough", [b"one"] * 5, pause=0.1)
     # Statuses of the server are forwarded unchanged.
-    tell("echo/abort", b"")
-    tell("echo/half", b"")
-    tell("echo/nothing", b"")
+    report("echo/abort", b"")
+    report("echo/half", b"")
+    report("echo/nothing", b"")
     # Statuses that the gateway sends instead.
-    tell("dead/unary", b"")
-    tell("impatient/hang", b"")
-    tell("denied/unary", b"")
-    tell("limited/unary", b"abc")
-    tell("limited/unary", b"abc")
-    tell("nowhere/unary", b"")
+    report("dead/unary", b"")
+    report("impatient/hang", b"")
+    report("denied/unary", b"")
+    report("limited/unary", b"abc")
+    report("limited/unary", b"abc")
+    report("nowhere/unary", b"")
     with futures.ThreadPoolExecutor(30) as pool:
-        many = list(pool.map(lambda n: caller.call("echo/talk", [b"%d" % n] * 20, pause=None)[:2], range(30)))
-    right = all(heard == [b"%d" % n] * 20 and code == "OK" for n, (heard, code) in enumerate(many))
-    print(json.dumps({"many": right}), flush=True)
+        many = list(pool.map(lambda n: client.call("echo/talk", [b"%d" % n] * 20, pause=None)[:2], range(30)))
+    all_equal = all(received == [b"%d" % n] * 20 and code == "OK" for n, (received, code) in enumerate(many))
+    print(json.dumps({"many": all_equal}), flush=True)
     # The server process exits during the call.
-    tell("echo/die", b"")
-    tell("echo/unary", b"")
+    report("echo/die", b"")
+    report("echo/unary", b"")
 
 
-serve(*sys.argv[2:]) if sys.argv[1] == "serve" else ask(*sys.argv[2:])
+serve(*sys.argv[2:]) if sys.argv[1] == "serve" else make_calls(*sys.argv[2:])

@@ -27,7 +27,7 @@ impl TlsFiles {
     fn issue() -> TlsFiles {
         let folder = Folder::new("grpc");
         let mut parameters = CertificateParams::default();
-        parameters.distinguished_name.push(DnType::CommonName, "authority for tests");
+        parameters.distinguished_name.push(DnType::CommonName, "test authority");
         parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let authority = CertifiedIssuer::self_signed(parameters, KeyPair::generate().unwrap()).unwrap();
         let key = KeyPair::generate().unwrap();
@@ -90,19 +90,19 @@ fn check_calls(
     );
     let gateway = RealGateway::listening(listeners, &sections);
     let output = succeed(
-        Command::new(PYTHON).args([SCRIPT, "ask"]).args(check_requests(&gateway)),
+        Command::new(PYTHON).args([SCRIPT, "call"]).args(check_requests(&gateway)),
         Duration::from_secs(90),
     );
     let mut found: Vec<Value> = output.lines().map(|line| serde_json::from_str(line).expect(line)).collect();
 
-    let call = |method: &str, received: &[&str], code: &str, details: &str| json!({ "method": method, "heard": received, "code": code, "details": details });
+    let call = |method: &str, received: &[&str], code: &str, details: &str| json!({ "method": method, "received": received, "code": code, "details": details });
     let failure = "The servers are up, but the request could not be serviced due to some failure within the stack. Try again later.";
     let expected = [
         json!({ "same": true, "code": "OK", "metadata": ["yes", "behind", "00ff"] }),
         call("echo/unary", &["deppizdeppizdeppizde"], "OK", ""),
         call("echo/unary", &[""], "OK", ""),
         call("echo/upload", &["3000000"], "OK", ""),
-        json!({ "heard": 500, "code": "OK" }),
+        json!({ "received": 500, "code": "OK" }),
         call("echo/talk", &["ONE", "TWO", "THREE"], "OK", ""),
         call("echo/greet", &["early", "one", "two", "late"], "OK", ""),
         call("echo/listen", &["one two"], "OK", ""),
@@ -132,8 +132,8 @@ fn check_calls(
     // The message for a reset stream is the client's own.
     let after: Vec<Value> = found.split_off(expected.len().min(found.len()));
     assert_eq!(found, expected);
-    let [died, gone] = &after[..] else { panic!("two more calls: {after:#?}") };
-    assert_eq!(died["heard"], json!(["begun"]), "{died}");
+    let [died, gone] = &after[..] else { panic!("expected two more calls: {after:#?}") };
+    assert_eq!(died["received"], json!(["begun"]), "{died}");
     assert!(died["code"] != "OK" && died["code"] != "UNKNOWN", "{died}");
     assert_eq!(gone, &call("echo/unary", &[], "UNAVAILABLE", failure));
     // Every gRPC status is a 200 on the wire.

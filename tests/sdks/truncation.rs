@@ -92,7 +92,7 @@ fn check_failures(client: &str, found: &[Value]) {
                 );
             }
             "inside-the-head" => assert_eq!(found["status"], 504, "{client}, {name}: {found}"),
-            _ => assert!(found["failed"].is_string(), "{client} takes {name} for whole: {found}"),
+            _ => assert!(found["failed"].is_string(), "{client} accepts the truncated {name}: {found}"),
         }
     }
 }
@@ -185,12 +185,12 @@ fn browser_fetch_fails_wherever_a_response_is_truncated() {
     let upstream = upstream();
     let page = TestPage::serve();
     let gateway = gateway_for(&upstream, &page.origin());
-    let asks: Vec<PageFetch> = names()
+    let fetches: Vec<PageFetch> = names()
         .iter()
         .zip(urls(&gateway))
         .map(|(name, url)| PageFetch { name: (*name).to_owned(), url, options: json!({}) })
         .collect();
-    let found = page.open(&asks);
+    let found = page.open(&fetches);
     let found: Vec<Value> = names().iter().map(|name| found[*name].clone()).collect();
     check_failures("chromium", &found);
     expect_counts(&gateway, 1);

@@ -23,14 +23,14 @@ fn websockets_package_messages_pass_transparently() {
         server.port
     ));
     let url = format!("ws://{}", gateway.http1);
-    let output = succeed(Command::new(PYTHON).args([SCRIPT, "ask", &url]), Duration::from_secs(60));
+    let output = succeed(Command::new(PYTHON).args([SCRIPT, "connect", &url]), Duration::from_secs(60));
     let found: Vec<Value> = output.lines().map(|line| serde_json::from_str(line).expect(line)).collect();
     let echoed = json!({ "same": true, "code": 1000 });
     let error = |code: u16, message: &str| json!({ "status": code, "body": format!(r#"{{"message":"{message}","code":{code}}}"#) });
     let failure = "The servers are up, but the request could not be serviced due to some failure within the stack. Try again later.";
     let expected = [
         echoed.clone(),
-        json!({ "heard": "early", "protocol": null }),
+        json!({ "received": "early", "protocol": null }),
         json!({ "closed": [4001, "enough"] }),
         // The connection ended without a WebSocket close frame.
         json!({ "closed": null }),

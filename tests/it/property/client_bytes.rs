@@ -85,7 +85,7 @@ impl Property for ClientProperty<'_> {
     }
 
     fn render(case: &ClientCase) -> String {
-        format!("the client:\n{}then {:?}\n", generators::show(&case.pieces), case.ending)
+        format!("client bytes:\n{}client close: {:?}\n", generators::show(&case.pieces), case.ending)
     }
 }
 
@@ -135,13 +135,13 @@ pub fn exchange(
                 observed.update(|sums| sums.unanswered += 1);
                 return Ok(responses);
             }
-            Err(error) => return Err(format!("no answer to request {}: {error:?}", responses.len() + 1)),
+            Err(error) => return Err(format!("no response to request {}: {error:?}", responses.len() + 1)),
         };
         observed.record(&response);
         check_response(&response, sent_request)?;
         // On a busy machine a timeout may expire although no peer is slow.
-        let late = matches!(response.status, 400 | 504) && started.elapsed() >= SHORTEST_TIMEOUT;
-        if !late {
+        let timed_out = matches!(response.status, 400 | 504) && started.elapsed() >= SHORTEST_TIMEOUT;
+        if !timed_out {
             check_against_request(request, &response, client_close, seems_grpc(sent))?;
         }
         let (usable, was_cut) = (response.connection_usable, response.end != ResponseEnd::Complete);
@@ -154,7 +154,7 @@ pub fn exchange(
                 NoResponse::Malformed(_) if sent_request.is_head() && !begins_with_head(sent) => {
                     Ok(responses)
                 }
-                other => Err(format!("after an answer that closes: {other:?}")),
+                other => Err(format!("after a response with Connection: close: {other:?}")),
             };
         }
     }
@@ -163,7 +163,7 @@ pub fn exchange(
     }
     match reader.read_end() {
         NoResponse::Closed => {}
-        other => return Err(format!("after everything was answered: {other:?}")),
+        other => return Err(format!("after the last response: {other:?}")),
     }
     // A body that is still incomplete after the response also ends its connection.
     let clear = requests.iter().all(|request| matches!(request, ReadResult::Complete(..)));
@@ -223,11 +223,11 @@ fn reaches_no_route(head: &ParsedRequest) -> bool {
 /// A malformed request may still have the content type of gRPC.
 fn seems_grpc(sent: &[u8]) -> bool {
     let remaining = String::from_utf8_lossy(unparsed(sent)).to_ascii_lowercase();
-    let says = |line: &str| {
+    let has_line = |line: &str| {
         let value = line.strip_prefix("content-type:");
         value.is_some_and(|value| value.trim_start_matches([' ', '\t']).starts_with("application/grpc"))
     };
-    remaining.trim_start().starts_with("post ") && remaining.split('\n').any(says)
+    remaining.trim_start().starts_with("post ") && remaining.split('\n').any(has_line)
 }
 
 fn is_grpc(head: &ParsedRequest) -> bool {
@@ -292,5 +292,5 @@ fn check_against_request(
         },
         ReadResult::Incomplete | ReadResult::Malformed(_) => status == 400 && response.has_connection_close(),
     };
-    if expected { Ok(()) } else { Err(format!("{request:?} is answered with {}", describe(response))) }
+    if expected { Ok(()) } else { Err(format!("unexpected response to {request:?}: {}", describe(response))) }
 }

@@ -38,7 +38,7 @@ pub fn with_two_upstreams(peer: &StrictUpstream) -> GatewaySetup {
 /// Asserts that an idle gateway has counted the same as its clients.
 #[track_caller]
 pub fn check_settled(gateway: &Gateway, observed: &ObservedResponses, peer: &StrictUpstream) {
-    assert_eq!(peer.violations(), Vec::<String>::new(), "what reached the upstream");
+    assert_eq!(peer.violations(), Vec::<String>::new(), "malformed requests at the upstream");
     assert_eq!(observed.differences(gateway), Vec::<String>::new(), "{:?}", observed.counts());
     eprintln!("{:?}", observed.counts());
 }

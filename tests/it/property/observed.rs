@@ -111,7 +111,12 @@ impl ObservedResponses {
         );
         let known = observed + counts.unanswered + counts.no_request;
         let (minimum, maximum) = (known + counts.uncertain.0, known + counts.uncertain.1);
-        expect("responses and silences".to_owned(), responses + gone + nothing, minimum, maximum);
+        expect(
+            "responses and closes without a response".to_owned(),
+            responses + gone + nothing,
+            minimum,
+            maximum,
+        );
         let aborted = sum("aborted_total", &[]);
         expect("aborts".to_owned(), aborted, counts.truncated, counts.truncated + slack);
         expect("requests in flight".to_owned(), sum("requests_in_flight", &[]), 0, 0);

@@ -82,7 +82,7 @@ fn parse_head(head: &[u8], source: MessageSource) -> Result<ParsedRequest, &'sta
     }
     lines.push(rest);
     if lines.iter().any(|line| line.iter().any(|byte| (*byte < b' ' && *byte != b'\t') || *byte == 0x7f)) {
-        return Err("a control character, bare CR or bare LF in the head");
+        return Err("a control character, bare CR or bare LF in the header section");
     }
     let (method, target, http10) = parse_request_line(lines[0], source)?;
     let fields = lines[1..].iter().map(|line| field(line)).collect::<Result<Vec<_>, _>>()?;
@@ -91,16 +91,16 @@ fn parse_head(head: &[u8], source: MessageSource) -> Result<ParsedRequest, &'sta
     };
     for (name, _) in &fields {
         if name.contains('_') && ["content-length", "transfer-encoding"].contains(&&*name.replace('_', "-")) {
-            return Err("a framing field with an underscore");
+            return Err("framing field with an underscore");
         }
         if source == MessageSource::Gateway && HOP_BY_HOP.contains(&name.as_str()) {
-            return Err("a field of one connection was forwarded");
+            return Err("connection-specific field was forwarded");
         }
     }
     match values("host")[..] {
         [] if http10 => {}
         [host] if !host.iter().any(|byte| b" ,@/\t".contains(byte)) => {}
-        [_] => return Err("a Host that is none"),
+        [_] => return Err("malformed Host"),
         _ => return Err("not exactly one Host"),
     }
     let framing = parse_framing(&values("content-length"), &values("transfer-encoding"), http10)?;
@@ -109,9 +109,11 @@ fn parse_head(head: &[u8], source: MessageSource) -> Result<ParsedRequest, &'sta
 
 fn parse_request_line(line: &[u8], source: MessageSource) -> Result<(String, String, bool), &'static str> {
     let words: Vec<&[u8]> = line.split(|byte| *byte == b' ').collect();
-    let [method, target, version] = words[..] else { return Err("not three words and two single blanks") };
+    let [method, target, version] = words[..] else {
+        return Err("request line is not three words separated by single spaces");
+    };
     if method.is_empty() || !method.iter().copied().all(token) {
-        return Err("a method that is no token");
+        return Err("method is not a token");
     }
     let http10 = match version {
         b"HTTP/1.1" => false,
@@ -124,16 +126,16 @@ fn parse_request_line(line: &[u8], source: MessageSource) -> Result<(String, Str
         || (target == b"*" && method == b"OPTIONS")
         || (source == MessageSource::Client && (absolute("http://") || absolute("https://")));
     if !target_is_good || target.contains(&b'\t') || target.contains(&b'#') {
-        return Err("a target that is neither a path nor an http URI");
+        return Err("target is neither a path nor an http URI");
     }
     Ok((text(method), text(target), http10))
 }
 
 fn field(line: &[u8]) -> Result<(String, Vec<u8>), &'static str> {
-    let colon = line.iter().position(|byte| *byte == b':').ok_or("a field without a colon")?;
+    let colon = line.iter().position(|byte| *byte == b':').ok_or("header field without a colon")?;
     let (name, value) = (&line[..colon], &line[colon + 1..]);
     if name.is_empty() || !name.iter().copied().all(token) {
-        return Err("a field name that is no token");
+        return Err("field name is not a token");
     }
     Ok((text(name).to_ascii_lowercase(), value.trim_ascii().to_vec()))
 }
@@ -144,12 +146,12 @@ fn parse_framing(lengths: &[&[u8]], codings: &[&[u8]], http10: bool) -> Result<P
         ([length], []) if !length.is_empty() && length.iter().all(u8::is_ascii_digit) => {
             text(length).parse().map(ParsedFraming::Length).map_err(|_| "a Content-Length without bounds")
         }
-        ([_], []) => Err("a Content-Length that is not digits"),
+        ([_], []) => Err("Content-Length is not digits"),
         ([], [coding]) if coding.eq_ignore_ascii_case(b"chunked") && !http10 => Ok(ParsedFraming::Chunked),
         ([], [_]) => Err("a Transfer-Encoding other than chunked, or on HTTP/1.0"),
         ([], _) => Err("more than one Transfer-Encoding"),
         (_, []) => Err("more than one Content-Length"),
-        (_, _) => Err("Content-Length beside Transfer-Encoding"),
+        (_, _) => Err("both Content-Length and Transfer-Encoding"),
     }
 }
 
@@ -164,10 +166,10 @@ fn parse_chunks(bytes: &[u8], source: MessageSource) -> Result<DecodedChunks, &'
         let digits = line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
         let extension = &line[digits..];
         if digits == 0 || digits > 15 {
-            return Err("a chunk size that is not plain hexadecimal");
+            return Err("chunk size is not plain hexadecimal");
         }
         if !extension.is_empty() && (source == MessageSource::Gateway || extension[0] != b';') {
-            return Err("something behind a chunk size");
+            return Err("bytes after a chunk size");
         }
         let size = usize::from_str_radix(&text(&line[..digits]), 16).map_err(|_| "a chunk without bounds")?;
         if size == 0 {
@@ -178,9 +180,9 @@ fn parse_chunks(bytes: &[u8], source: MessageSource) -> Result<DecodedChunks, &'
         offset += size;
         match bytes.get(offset..offset + 2) {
             Some(b"\r\n") => offset += 2,
-            Some(_) => return Err("a chunk that is longer than its size"),
+            Some(_) => return Err("chunk longer than its size"),
             None if matches!(bytes.get(offset), None | Some(b'\r')) => return Ok(None),
-            None => return Err("a chunk that is longer than its size"),
+            None => return Err("chunk longer than its size"),
         }
     }
     loop {

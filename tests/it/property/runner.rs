@@ -59,7 +59,7 @@ impl CasePlan {
 /// short, so on a busy machine they may expire without a fault; a real violation does not depend on concurrency.
 pub fn with_retry(plan: CasePlan, attempt: impl Fn(CasePlan)) {
     if catch_unwind(AssertUnwindSafe(|| attempt(plan))).is_err() {
-        eprintln!("once more, by {RETRY_CLIENTS} clients");
+        eprintln!("retrying with {RETRY_CLIENTS} clients");
         attempt(CasePlan { clients: RETRY_CLIENTS, ..plan });
     }
 }

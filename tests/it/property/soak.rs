@@ -83,7 +83,7 @@ impl SoakLoad<'_> {
                 reader.stream.write_all(request.as_bytes()).map_err(|e| format!("{path}: {e}"))?;
                 let sent_request = SentRequest::Http11("GET");
                 let response =
-                    reader.read(sent_request).map_err(|error| format!("{path}: no answer: {error:?}"))?;
+                    reader.read(sent_request).map_err(|error| format!("{path}: no response: {error:?}"))?;
                 self.observed.record(&response);
                 check_response(&response, sent_request)
                     .map_err(|violation| format!("{path}: {violation}"))?;
@@ -106,9 +106,9 @@ impl SoakLoad<'_> {
                 reader.read(SentRequest::Http11("GET")).map_err(|error| format!("/ok: {error:?}"))?;
             self.observed.record(&response);
             // At full load a timeout may expire although no peer is slow.
-            let late = response.status == 504 && started.elapsed() >= SHORTEST_TIMEOUT;
-            if response.status != 200 && !late {
-                return Err(format!("a good path is answered with {}", response.status));
+            let timed_out = response.status == 504 && started.elapsed() >= SHORTEST_TIMEOUT;
+            if response.status != 200 && !timed_out {
+                return Err(format!("a successful route responded {}", response.status));
             }
         }
         Ok(())
@@ -152,7 +152,7 @@ impl SoakLoad<'_> {
     fn phase(
         &self,
         faulty_upstream: &FaultyUpstream,
-        good: &[String],
+        success_paths: &[String],
         faults: &[String],
         time: Duration,
     ) -> SoakPhase {
@@ -161,13 +161,16 @@ impl SoakLoad<'_> {
         self.stop.store(false, Ordering::Relaxed);
         let failures = std::thread::scope(|scope| {
             let mut clients = Vec::new();
-            clients
-                .extend((0..PLAIN_CLIENTS).map(|start| scope.spawn(move || self.request_loop(good, start))));
+            clients.extend(
+                (0..PLAIN_CLIENTS).map(|start| scope.spawn(move || self.request_loop(success_paths, start))),
+            );
             clients.extend(
                 (0..FAULT_CLIENTS).map(|start| scope.spawn(move || self.request_loop(faults, 3 * start))),
             );
             clients.extend((0..CHURN_CLIENTS).map(|_| scope.spawn(|| self.churn())));
-            clients.extend((0..STREAM_CLIENTS).map(|start| scope.spawn(move || self.ask_h2(good, start))));
+            clients.extend(
+                (0..STREAM_CLIENTS).map(|start| scope.spawn(move || self.ask_h2(success_paths, start))),
+            );
             clients
                 .extend((0..STREAM_CLIENTS).map(|start| scope.spawn(move || self.ask_h2(faults, 5 * start))));
             clients.push(scope.spawn(|| self.churn_tls()));
@@ -261,13 +264,13 @@ fn sustained_faults_at_full_load_leak_nothing() {
         abandoned: &abandoned,
     };
     let faults: Vec<String> = upstream_faults().iter().map(|fault| fault.path()).collect();
-    let good =
+    let success_paths =
         ["/ok", "/created", "/no-content", "/not-modified", "/hints", "/bytes/5000"].map(str::to_owned);
 
     let start = resource_use(&gateway);
-    let first = load.phase(&faulty_upstream, &good, &faults, time / 4);
+    let first = load.phase(&faulty_upstream, &success_paths, &faults, time / 4);
     let warm = wait_until_idle(&gateway, start);
-    let second = load.phase(&faulty_upstream, &good, &faults, time - time / 4);
+    let second = load.phase(&faulty_upstream, &success_paths, &faults, time - time / 4);
     let end = wait_until_idle(&gateway, start);
 
     let sums = observed.counts();
@@ -278,20 +281,20 @@ fn sustained_faults_at_full_load_leak_nothing() {
     let abandoned = abandoned.load(Ordering::Relaxed);
     eprintln!("soak: {} s", time.as_secs());
     eprintln!(
-        "  answers that clients read          {seen:>12}   {:.0} a second",
+        "  responses seen by clients          {seen:>12}   {:.0} per second",
         seen as f64 / time.as_secs_f64()
     );
     eprintln!(
         "  of them errors                     {:>12}",
         sums.responses.range(400..).map(|(_, n)| n).sum::<u64>()
     );
-    eprintln!("  of them visibly cut                {:>12}", sums.truncated);
-    eprintln!("  connections left by hostile clients{abandoned:>12}");
+    eprintln!("  of them truncated                  {:>12}", sums.truncated);
+    eprintln!("  abandoned connections              {abandoned:>12}");
     eprintln!("  responses counted                  {:>12}", counted("responses_total"));
-    eprintln!("  silences counted                   {:>12}", counted("closed_without_response_total"));
+    eprintln!("  closes without response counted    {:>12}", counted("closed_without_response_total"));
     eprintln!("  panics                             {:>12}", counted("panics_total"));
     eprintln!(
-        "  memory at rest, start / warm / end {:>12.1} / {:.1} / {:.1} MiB   {:+.1} %",
+        "  idle memory, start   / warm / end {:>12.1} / {:.1} / {:.1} MiB   {:+.1} %",
         mebibytes(start.memory),
         mebibytes(warm.memory),
         mebibytes(end.memory),
@@ -308,8 +311,8 @@ fn sustained_faults_at_full_load_leak_nothing() {
     );
 
     let failures = [first.failures, second.failures].concat();
-    assert_eq!(failures, Vec::<String>::new(), "what clients saw");
-    assert!(end.descriptors <= start.descriptors, "descriptors were not given back: {start:?}, {end:?}");
+    assert_eq!(failures, Vec::<String>::new(), "errors seen by clients");
+    assert!(end.descriptors <= start.descriptors, "leaked descriptors: {start:?}, {end:?}");
     assert!(time < MIN_MEASURED || growth < MAX_GROWTH, "memory grew by {:.1} %", 100.0 * growth);
     // Disconnecting clients read nothing: each of them causes one response or one close; those that disconnect inside a
     // response cause a response and an abort.

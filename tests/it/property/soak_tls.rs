@@ -37,7 +37,7 @@ impl SoakLoad<'_> {
         let [trusting, _] = self.trusting;
         while !self.stop.load(Ordering::Relaxed) {
             let mut client = TlsClient::try_connect(self.gateway.h2_address(), "test", trusting)
-                .map_err(|error| format!("no handshake: {error}"))?;
+                .map_err(|error| format!("handshake failed: {error}"))?;
             self.observed.record(&client.get("/ok"));
         }
         Ok(())

@@ -189,11 +189,11 @@ impl PeerState {
     /// Compares a complete request, the first `length` bytes of `received`, with the lenient readers.
     fn record(&self, head: &ParsedRequest, body: Vec<u8>, received: &[u8], length: usize) {
         let strict = (head.method.clone(), head.target.clone(), body);
-        for takes in [DuplicatePolicy::First, DuplicatePolicy::Last] {
-            let (seen, rest) = lenient_readers::read_all(received, takes);
+        for policy in [DuplicatePolicy::First, DuplicatePolicy::Last] {
+            let (seen, rest) = lenient_readers::read_all(received, policy);
             if seen != [strict.clone()] || !rest.is_empty() || length != received.len() {
                 let violation =
-                    format!("a reader that takes the {takes:?} length sees {seen:?} and {rest:?}");
+                    format!("a lenient reader that uses the {policy:?} length parses {seen:?} and {rest:?}");
                 self.violations.lock().push(format!("{violation}: {}", received.escape_ascii()));
             }
         }

@@ -86,8 +86,8 @@ impl Property for UpstreamProperty<'_> {
             // no gateway could detect that.
             pieces = vec![upstream_bytes.clone()];
         }
-        let play = PeerScript { fragments: pieces, after_response: case.after_response, early: false };
-        self.peer.set_script(&target, play);
+        let peer_script = PeerScript { fragments: pieces, after_response: case.after_response, early: false };
+        self.peer.set_script(&target, peer_script);
         let outcome = self.send_request(&target, case, &upstream_bytes);
         self.peer.remove_script(&target);
         outcome
@@ -120,21 +120,21 @@ impl UpstreamProperty<'_> {
             .map_err(|e| e.to_string())?;
         let started = Instant::now();
         let request = format!("{method} {target} HTTP/{version}\r\n{rest}");
-        stream.write_all(request.as_bytes()).map_err(|e| format!("the gateway takes no request: {e}"))?;
+        stream.write_all(request.as_bytes()).map_err(|e| format!("the gateway accepts no request: {e}"))?;
         let mut reader = StrictReader::allowing_any_headers(stream);
-        let response = reader.read(sent_request).map_err(|error| format!("no answer: {error:?}"))?;
+        let response = reader.read(sent_request).map_err(|error| format!("no response: {error:?}"))?;
         self.observed.record(&response);
         check_response(&response, sent_request)?;
         // On a busy machine a timeout may expire although the upstream is not slow.
-        let late = started.elapsed() >= SHORTEST_TIMEOUT;
-        if !late {
+        let timed_out = started.elapsed() >= SHORTEST_TIMEOUT;
+        if !timed_out {
             compare(&response, sent_request, upstream_bytes, case.after_response)?;
         }
         if !response.connection_usable {
             return match reader.read_end() {
                 NoResponse::Closed => Ok(()),
                 NoResponse::Reset if response.end != ResponseEnd::Complete => Ok(()),
-                other => Err(format!("after an answer that closes: {other:?}")),
+                other => Err(format!("after a response with Connection: close: {other:?}")),
             };
         }
         if !case.reuses_connection {
@@ -143,14 +143,14 @@ impl UpstreamProperty<'_> {
         let started = Instant::now();
         let second_write =
             reader.stream.write_all(b"GET /fine HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n");
-        second_write.map_err(|e| format!("the connection cannot be used again: {e}"))?;
+        second_write.map_err(|e| format!("the connection cannot be reused: {e}"))?;
         let next = reader
             .read(SentRequest::Http11("GET"))
-            .map_err(|error| format!("no second answer: {error:?}"))?;
+            .map_err(|error| format!("no second response: {error:?}"))?;
         self.observed.record(&next);
-        let late = next.status == 504 && started.elapsed() >= SHORTEST_TIMEOUT;
-        if !late && (next.status, next.text().as_str()) != (200, "fine") {
-            return Err(format!("the second answer on the connection is {}", describe(&next)));
+        let timed_out = next.status == 504 && started.elapsed() >= SHORTEST_TIMEOUT;
+        if !timed_out && (next.status, next.text().as_str()) != (200, "fine") {
+            return Err(format!("the second response on the connection is {}", describe(&next)));
         }
         Ok(())
     }
@@ -172,10 +172,10 @@ pub fn describe(response: &HttpResponse) -> String {
 /// Rules that hold for every response.
 pub fn check_response(response: &HttpResponse, sent_request: SentRequest) -> Result<(), String> {
     if !(200..600).contains(&response.status) {
-        return Err(format!("a status that may not be sent: {}", describe(response)));
+        return Err(format!("status code outside the contract: {}", describe(response)));
     }
     if matches!(response.end, ResponseEnd::TimedOut { .. }) {
-        return Err(format!("hangs inside its body: {}", describe(response)));
+        return Err(format!("stalls inside its body: {}", describe(response)));
     }
     if response.status >= 400 {
         contract_check::check_error_response(response, sent_request)
@@ -214,5 +214,5 @@ fn compare(
     if overtaken || received == (intended.status, &intended.body, ResponseEnd::Complete) {
         return Ok(());
     }
-    Err(format!("the upstream meant {}, the client was told {}", describe(&intended), describe(response)))
+    Err(format!("upstream response {}, client response {}", describe(&intended), describe(response)))
 }
