@@ -325,8 +325,8 @@ impl GatewayProfile {
         GatewayProfile {
             read_method: "GET".to_owned(),
             write_method: "POST".to_owned(),
-            path: "/rehearsal".to_owned(),
-            host: "rehearsal.example".to_owned(),
+            path: "/verify".to_owned(),
+            host: "verify.example".to_owned(),
             max_header_bytes: 32 * 1024,
             max_body: 1024 * 1024,
             write_timeout: Duration::from_secs(1),

@@ -72,7 +72,7 @@ fn gateway_profile_is_substituted_in_every_request() {
     };
     assert_eq!(
         profile.follow_up_request(),
-        "PUT /v1/x?row=follow-up HTTP/1.1\r\nhost: rehearsal.example\r\n\r\n"
+        "PUT /v1/x?row=follow-up HTTP/1.1\r\nhost: verify.example\r\n\r\n"
     );
     let rows = client_faults(&profile);
     let row = rows.iter().find(|row| row.name == "encoded-slash").unwrap();

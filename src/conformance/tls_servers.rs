@@ -61,7 +61,7 @@ pub struct TlsServers {
 impl TlsServers {
     /// Starts the servers. Fails if the system is out of ports or random numbers.
     pub fn start() -> io::Result<TlsServers> {
-        let (trusted, untrusted) = (certificate_issuer("rehearsal")?, certificate_issuer("nobody")?);
+        let (trusted, untrusted) = (certificate_issuer("verify")?, certificate_issuer("nobody")?);
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let mut listeners = Vec::new();
         let mut addresses = [SocketAddr::from(([127, 0, 0, 1], 0)); CertificateFlaw::ALL.len()];

@@ -48,7 +48,7 @@ impl RouteProbes {
 }
 
 /// Values for parameters, tried in order: another route may match the first one literally.
-const PARAMETER_VALUES: [&str; 3] = ["rehearsal", "rehearsal-7f3a", "7"];
+const PARAMETER_VALUES: [&str; 3] = ["verify", "verify-7f3a", "7"];
 
 fn find_probe(router: &Router, index: usize, route: &RouteConfig) -> Result<RouteProbe, String> {
     let allowed: Vec<Method> =
@@ -146,16 +146,16 @@ mod tests {
             "  - { name: a, match: { host: \"*.example.com\", path: \"/x/{id}/y\", methods: [POST] }, upstream: u }\n  \
                - { name: b, match: { path: \"/{*rest}\" }, upstream: u, deny: { methods: [GET] } }\n  \
                - { name: c, match: { path: \"/files/{*rest}\" }, upstream: u }\n  \
-               - { name: d, match: { path: /files/rehearsal }, upstream: u }\n",
+               - { name: d, match: { path: /files/verify }, upstream: u }\n",
         );
         let described: Vec<_> = found.iter().map(describe).collect();
         assert_eq!(
             described,
             [
-                "POST rehearsal.example.com/x/rehearsal/y",
-                "POST rehearsal.invalid/rehearsal",
-                "GET rehearsal-7f3a.invalid/files/rehearsal-7f3a",
-                "GET rehearsal.invalid/files/rehearsal",
+                "POST verify.example.com/x/verify/y",
+                "POST verify.invalid/verify",
+                "GET verify-7f3a.invalid/files/verify-7f3a",
+                "GET verify.invalid/files/verify",
             ]
         );
     }

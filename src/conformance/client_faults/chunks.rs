@@ -27,7 +27,7 @@ pub(super) fn sizes() -> Vec<ClientFault> {
     let size = |name, description, line: &str| {
         malformed_chunk(name, description, &format!("{line}\r\nabc\r\n0\r\n\r\n{SMUGGLED_REQUEST}"))
     };
-    let fine = |name, description, body: &str| served(name, description, chunked(body));
+    let valid = |name, description, body: &str| served(name, description, chunked(body));
     vec![
         size("chunk-letters", "a chunk size that is not a number", "zz"),
         size("chunk-empty-size", "an empty chunk size", ""),
@@ -84,10 +84,14 @@ pub(super) fn sizes() -> Vec<ClientFault> {
             "no line end after the chunk data",
             &format!("3\r\nabc0\r\n\r\n{SMUGGLED_REQUEST}"),
         ),
-        fine("chunk-capitals", "a chunk size in upper case", "A\r\n0123456789\r\n0\r\n\r\n"),
-        fine("chunk-leading-zeros", "a chunk size with leading zeros", "0003\r\nabc\r\n000\r\n\r\n"),
-        fine("chunk-extension", "a chunk extension, which is removed", "3;a=b;c=\"d\"\r\nabc\r\n0;e\r\n\r\n"),
-        fine(
+        valid("chunk-capitals", "a chunk size in upper case", "A\r\n0123456789\r\n0\r\n\r\n"),
+        valid("chunk-leading-zeros", "a chunk size with leading zeros", "0003\r\nabc\r\n000\r\n\r\n"),
+        valid(
+            "chunk-extension",
+            "a chunk extension, which is removed",
+            "3;a=b;c=\"d\"\r\nabc\r\n0;e\r\n\r\n",
+        ),
+        valid(
             "chunks-of-one-byte",
             "1,000 chunks of one byte",
             &format!("{}0\r\n\r\n", "1\r\nx\r\n".repeat(1000)),
@@ -108,7 +112,7 @@ pub(super) fn ends() -> Vec<ClientFault> {
         ],
         ..malformed_chunk(name, description, body)
     };
-    let fine = |name, description, lines: &str| {
+    let valid = |name, description, lines: &str| {
         served(name, description, chunked(&format!("3\r\nabc\r\n0\r\n{lines}\r\n\r\n")))
     };
     vec![
@@ -127,8 +131,8 @@ pub(super) fn ends() -> Vec<ClientFault> {
         short("half-a-chunk", "a half-close inside a chunk", "30\r\nabc"),
         short("half-a-size", "a half-close inside a chunk size", "3\r\nabc\r\n3"),
         short("last-chunk-without-end", "a half-close after the size of the last chunk", "3\r\nabc\r\n0\r\n"),
-        fine("trailer", "a trailer, which is removed", "x-note: a"),
-        fine("trailer-with-length", "Content-Length in the trailers", "content-length: 60"),
-        fine("trailer-with-host", "Host in the trailers", "host: other.example"),
+        valid("trailer", "a trailer, which is removed", "x-note: a"),
+        valid("trailer-with-length", "Content-Length in the trailers", "content-length: 60"),
+        valid("trailer-with-host", "Host in the trailers", "host: other.example"),
     ]
 }

@@ -20,11 +20,11 @@ const CHUNK_SIZE: usize = 64 * 1024;
 const CLIENT_GONE: &str = "client_gone";
 
 /// Clients that disconnect.
-pub(super) fn disconnects(setting: &GatewayProfile) -> Vec<ClientFault> {
-    let half = |name, meaning, bytes: &str, expected| {
+pub(super) fn disconnects(profile: &GatewayProfile) -> Vec<ClientFault> {
+    let half = |name, description, bytes: &str, expected| {
         steps_row(
             name,
-            meaning,
+            description,
             vec![
                 send(bytes.to_owned()),
                 ClientStep::ShutdownWrite,
@@ -35,20 +35,20 @@ pub(super) fn disconnects(setting: &GatewayProfile) -> Vec<ClientFault> {
             UpstreamSaw::AtMostPartial,
         )
     };
-    let client_closed = |name, meaning, steps: Vec<ClientStep>, close_reason| {
+    let client_closed = |name, description, steps: Vec<ClientStep>, close_reason| {
         steps_row(
             name,
-            meaning,
+            description,
             steps,
             Vec::new(),
             ConnectionOutcome::ClientClosed(close_reason),
             UpstreamSaw::Any,
         )
     };
-    let silent = |name, meaning, steps: Vec<ClientStep>, close_reason| {
+    let idle = |name, description, steps: Vec<ClientStep>, close_reason| {
         steps_row(
             name,
-            meaning,
+            description,
             steps,
             Vec::new(),
             ConnectionOutcome::ClosedWithoutResponse(close_reason),
@@ -86,7 +86,7 @@ pub(super) fn disconnects(setting: &GatewayProfile) -> Vec<ClientFault> {
         client_closed(
             "reset-in-head",
             "resets inside the header section",
-            vec![send("<get> HTTP/1.1\r\nhost"), ClientStep::Pause(setting.pause()), ClientStep::Reset],
+            vec![send("<get> HTTP/1.1\r\nhost"), ClientStep::Pause(profile.pause()), ClientStep::Reset],
             CLIENT_GONE,
         ),
         client_closed(
@@ -98,7 +98,7 @@ pub(super) fn disconnects(setting: &GatewayProfile) -> Vec<ClientFault> {
         client_closed(
             "connect-and-reset",
             "connects and resets",
-            vec![ClientStep::Pause(setting.pause()), ClientStep::Reset],
+            vec![ClientStep::Pause(profile.pause()), ClientStep::Reset],
             "no_request",
         ),
         client_closed(
@@ -107,19 +107,9 @@ pub(super) fn disconnects(setting: &GatewayProfile) -> Vec<ClientFault> {
             vec![ClientStep::Close],
             "no_request",
         ),
-        silent(
-            "half-close-at-once",
-            "connects and half-closes",
-            vec![ClientStep::ShutdownWrite],
-            "no_request",
-        ),
-        silent("idle", "connects and sends nothing", Vec::new(), "idle_timeout"),
-        silent(
-            "empty-line-alone",
-            "sends an empty line and nothing else",
-            vec![send("\r\n")],
-            "idle_timeout",
-        ),
+        idle("half-close-at-once", "connects and half-closes", vec![ClientStep::ShutdownWrite], "no_request"),
+        idle("idle", "connects and sends nothing", Vec::new(), "idle_timeout"),
+        idle("empty-line-alone", "sends an empty line and nothing else", vec![send("\r\n")], "idle_timeout"),
         steps_row(
             "idle-after-answer",
             "sends nothing more after the first response",

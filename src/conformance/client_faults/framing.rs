@@ -19,16 +19,16 @@ fn post(lines: &str, body: &str) -> String {
 
 /// Faults of Content-Length.
 pub(super) fn lengths() -> Vec<ClientFault> {
-    let bad = |name, meaning, value: &str| {
+    let invalid = |name, description, value: &str| {
         rejected(
             name,
-            meaning,
+            description,
             AMBIGUOUS_FRAMING,
             post(&format!("content-length: {value}"), &format!("abc{SMUGGLED_REQUEST}")),
         )
     };
-    let lines = |name, meaning, cause, lines: &str| {
-        rejected(name, meaning, cause, post(lines, &format!("abc{SMUGGLED_REQUEST}")))
+    let lines = |name, description, cause, lines: &str| {
+        rejected(name, description, cause, post(lines, &format!("abc{SMUGGLED_REQUEST}")))
     };
     vec![
         lines(
@@ -49,24 +49,24 @@ pub(super) fn lengths() -> Vec<ClientFault> {
             AMBIGUOUS_FRAMING,
             "content-length: 0\r\ncontent-length: 3",
         ),
-        bad("length-list", "Content-Length: 3, 3", "3, 3"),
-        bad("length-list-differs", "Content-Length: 3, 4", "3, 4"),
-        bad("length-plus", "a Content-Length with a plus sign", "+3"),
-        bad("length-minus", "a negative Content-Length", "-3"),
-        bad("length-minus-zero", "Content-Length: -0", "-0"),
-        bad("length-hexadecimal", "a hexadecimal Content-Length", "0x3"),
-        bad("length-letters", "a Content-Length of digits and letters", "3a"),
-        bad("length-fraction", "a fractional Content-Length", "3.0"),
-        bad("length-exponent", "a Content-Length with an exponent", "3e0"),
-        bad("length-two-numbers", "a Content-Length of two numbers separated by a space", "3 4"),
-        bad("length-underscore-digits", "a Content-Length with an underscore between digits", "0_3"),
-        bad("length-semicolon", "a Content-Length with a parameter", "3;a"),
-        bad("length-quoted", "a quoted Content-Length", "\"3\""),
-        bad("length-empty", "an empty Content-Length", ""),
-        bad("length-unicode", "a Content-Length of non-ASCII digits", "\u{663}"),
-        bad("length-beyond-i64", "a Content-Length above 63 bits", "9223372036854775808"),
-        bad("length-wraps-u64", "a Content-Length of 2^64 + 3", "18446744073709551619"),
-        bad("length-endless", "a Content-Length of 40 digits", &"9".repeat(40)),
+        invalid("length-list", "Content-Length: 3, 3", "3, 3"),
+        invalid("length-list-differs", "Content-Length: 3, 4", "3, 4"),
+        invalid("length-plus", "a Content-Length with a plus sign", "+3"),
+        invalid("length-minus", "a negative Content-Length", "-3"),
+        invalid("length-minus-zero", "Content-Length: -0", "-0"),
+        invalid("length-hexadecimal", "a hexadecimal Content-Length", "0x3"),
+        invalid("length-letters", "a Content-Length of digits and letters", "3a"),
+        invalid("length-fraction", "a fractional Content-Length", "3.0"),
+        invalid("length-exponent", "a Content-Length with an exponent", "3e0"),
+        invalid("length-two-numbers", "a Content-Length of two numbers separated by a space", "3 4"),
+        invalid("length-underscore-digits", "a Content-Length with an underscore between digits", "0_3"),
+        invalid("length-semicolon", "a Content-Length with a parameter", "3;a"),
+        invalid("length-quoted", "a quoted Content-Length", "\"3\""),
+        invalid("length-empty", "an empty Content-Length", ""),
+        invalid("length-unicode", "a Content-Length of non-ASCII digits", "\u{663}"),
+        invalid("length-beyond-i64", "a Content-Length above 63 bits", "9223372036854775808"),
+        invalid("length-wraps-u64", "a Content-Length of 2^64 + 3", "18446744073709551619"),
+        invalid("length-endless", "a Content-Length of 40 digits", &"9".repeat(40)),
         lines(
             "length-underscore",
             "content_length, which CGI maps to the same variable",
@@ -124,26 +124,28 @@ pub(super) fn lengths() -> Vec<ClientFault> {
 /// Faults of Transfer-Encoding.
 pub(super) fn codings() -> Vec<ClientFault> {
     let body = format!("0\r\n\r\n{SMUGGLED_REQUEST}");
-    let lines = |name, meaning, cause, lines: &str| rejected(name, meaning, cause, post(lines, &body));
-    let bad = |name, meaning, value: &str| {
-        rejected(name, meaning, AMBIGUOUS_FRAMING, post(&format!("transfer-encoding: {value}"), &body))
+    let lines =
+        |name, description, cause, lines: &str| rejected(name, description, cause, post(lines, &body));
+    let invalid = |name, description, value: &str| {
+        rejected(name, description, AMBIGUOUS_FRAMING, post(&format!("transfer-encoding: {value}"), &body))
     };
-    let good = |name, meaning, lines: &str| served(name, meaning, post(lines, "3\r\nabc\r\n0\r\n\r\n"));
+    let valid =
+        |name, description, lines: &str| served(name, description, post(lines, "3\r\nabc\r\n0\r\n\r\n"));
     vec![
-        bad("coding-unknown", "an unknown transfer coding", "xchunked"),
-        bad("coding-truncated", "a misspelled chunked", "chunke"),
-        bad("coding-identity", "Transfer-Encoding: identity", "identity"),
-        bad("coding-identity-chunked", "Transfer-Encoding: identity, chunked", "identity, chunked"),
-        bad("coding-chunked-identity", "Transfer-Encoding: chunked, identity", "chunked, identity"),
-        bad("coding-chunked-twice", "Transfer-Encoding: chunked, chunked", "chunked, chunked"),
-        bad("coding-gzip", "Transfer-Encoding: gzip, which does not delimit the body", "gzip"),
-        bad("coding-gzip-chunked", "Transfer-Encoding: gzip, chunked", "gzip, chunked"),
-        bad("coding-trailing-comma", "an empty list element after chunked", "chunked,"),
-        bad("coding-leading-comma", "an empty list element before chunked", ", chunked"),
-        bad("coding-parameter", "a parameter after chunked", "chunked;q=1"),
-        bad("coding-quoted", "a quoted chunked", "\"chunked\""),
-        bad("coding-cow", "an unknown transfer coding next to chunked", "cow, chunked"),
-        bad("coding-empty", "an empty Transfer-Encoding", ""),
+        invalid("coding-unknown", "an unknown transfer coding", "xchunked"),
+        invalid("coding-truncated", "a misspelled chunked", "chunke"),
+        invalid("coding-identity", "Transfer-Encoding: identity", "identity"),
+        invalid("coding-identity-chunked", "Transfer-Encoding: identity, chunked", "identity, chunked"),
+        invalid("coding-chunked-identity", "Transfer-Encoding: chunked, identity", "chunked, identity"),
+        invalid("coding-chunked-twice", "Transfer-Encoding: chunked, chunked", "chunked, chunked"),
+        invalid("coding-gzip", "Transfer-Encoding: gzip, which does not delimit the body", "gzip"),
+        invalid("coding-gzip-chunked", "Transfer-Encoding: gzip, chunked", "gzip, chunked"),
+        invalid("coding-trailing-comma", "an empty list element after chunked", "chunked,"),
+        invalid("coding-leading-comma", "an empty list element before chunked", ", chunked"),
+        invalid("coding-parameter", "a parameter after chunked", "chunked;q=1"),
+        invalid("coding-quoted", "a quoted chunked", "\"chunked\""),
+        invalid("coding-cow", "an unknown transfer coding next to chunked", "cow, chunked"),
+        invalid("coding-empty", "an empty Transfer-Encoding", ""),
         lines(
             "coding-in-two-fields",
             "Transfer-Encoding: chunked in two fields",
@@ -224,50 +226,50 @@ pub(super) fn codings() -> Vec<ClientFault> {
                 "<post> HTTP/1.0\r\nhost: <host>\r\nconnection: keep-alive\r\ntransfer-encoding: chunked\r\n\r\n{body}"
             ),
         ),
-        good("coding-in-capitals", "Transfer-Encoding: CHUNKED in upper case", "transfer-encoding: CHUNKED"),
-        good("coding-spaces-around", "spaces and tabs around chunked", "transfer-encoding: \t chunked \t"),
+        valid("coding-in-capitals", "Transfer-Encoding: CHUNKED in upper case", "transfer-encoding: CHUNKED"),
+        valid("coding-spaces-around", "spaces and tabs around chunked", "transfer-encoding: \t chunked \t"),
     ]
 }
 
 /// Content-Length and Transfer-Encoding in one request.
 pub(super) fn conflicting() -> Vec<ClientFault> {
-    let bad = |name, meaning, lines: &str, body: &str| {
-        rejected(name, meaning, AMBIGUOUS_FRAMING, post(lines, body))
+    let invalid = |name, description, lines: &str, body: &str| {
+        rejected(name, description, AMBIGUOUS_FRAMING, post(lines, body))
     };
     let first_chunked = format!("0\r\n\r\n{SMUGGLED_REQUEST}");
     let first_length = format!("3\r\nabc\r\n0\r\n\r\n{SMUGGLED_REQUEST}");
     vec![
-        bad(
+        invalid(
             "length-and-coding",
             "CL.TE: Content-Length, then chunked",
             "content-length: 60\r\ntransfer-encoding: chunked",
             &first_chunked,
         ),
-        bad(
+        invalid(
             "coding-and-length",
             "TE.CL: chunked, then Content-Length",
             "transfer-encoding: chunked\r\ncontent-length: 3",
             &first_length,
         ),
-        bad(
+        invalid(
             "coding-and-length-zero",
             "TE.0: chunked and Content-Length: 0",
             "transfer-encoding: chunked\r\ncontent-length: 0",
             &first_length,
         ),
-        bad(
+        invalid(
             "length-and-unknown-coding",
             "Content-Length and an obfuscated Transfer-Encoding",
             "content-length: 3\r\ntransfer-encoding: x-hidden",
             "abc",
         ),
-        bad(
+        invalid(
             "two-lengths-and-coding",
             "two Content-Length fields and chunked",
             "content-length: 3\r\ncontent-length: 3\r\ntransfer-encoding: chunked",
             &first_chunked,
         ),
-        bad(
+        invalid(
             "length-and-two-codings",
             "TE.TE: Content-Length and two transfer codings",
             "content-length: 3\r\ntransfer-encoding: chunked\r\ntransfer-encoding: x",

@@ -15,36 +15,37 @@ fn request_with(lines: &str) -> String {
 
 /// Malformed field lines.
 pub(super) fn syntax() -> Vec<ClientFault> {
-    let bad = |name, meaning, lines: &str| rejected(name, meaning, MALFORMED_HEADER, request_with(lines));
+    let invalid =
+        |name, description, lines: &str| rejected(name, description, MALFORMED_HEADER, request_with(lines));
     vec![
-        bad("space-before-colon", "a space between field name and colon", "x-note : a"),
-        bad("tab-before-colon", "a tab between field name and colon", "x-note\t: a"),
-        bad("no-colon", "a field line without a colon", "x-note"),
-        bad("no-name", "a field line with an empty name", ": a"),
-        bad("space-in-name", "a space inside a field name", "x note: a"),
-        bad("folded-with-space", "a field value folded with a space (obs-fold)", "x-note: a\r\n b"),
-        bad("folded-with-tab", "a field value folded with a tab (obs-fold)", "x-note: a\r\n\tb"),
+        invalid("space-before-colon", "a space between field name and colon", "x-note : a"),
+        invalid("tab-before-colon", "a tab between field name and colon", "x-note\t: a"),
+        invalid("no-colon", "a field line without a colon", "x-note"),
+        invalid("no-name", "a field line with an empty name", ": a"),
+        invalid("space-in-name", "a space inside a field name", "x note: a"),
+        invalid("folded-with-space", "a field value folded with a space (obs-fold)", "x-note: a\r\n b"),
+        invalid("folded-with-tab", "a field value folded with a tab (obs-fold)", "x-note: a\r\n\tb"),
         rejected(
             "folded-first",
             "a first field line that begins with a space",
             MALFORMED_HEADER,
             "<get> HTTP/1.1\r\n host: <host>\r\n\r\n",
         ),
-        bad("line-feed-in-fields", "field lines that end with a bare LF", "x-note: a\nx-other: b"),
-        bad("carriage-return-in-value", "a CR inside a field value", "x-note: a\rb"),
-        bad(
+        invalid("line-feed-in-fields", "field lines that end with a bare LF", "x-note: a\nx-other: b"),
+        invalid("carriage-return-in-value", "a CR inside a field value", "x-note: a\rb"),
+        invalid(
             "carriage-return-injection",
             "a bare CR that some parsers treat as a line end",
             "x-note: a\rx-admin: yes",
         ),
-        bad("nul-in-value", "a NUL byte in a field value", "x-note: a\0b"),
-        bad("nul-in-name", "a NUL byte in a field name", "x-no\0te: a"),
-        bad("bell-in-value", "a control character in a field value", "x-note: a\x07b"),
-        bad("delete-in-value", "a DEL byte in a field value", "x-note: a\x7fb"),
-        bad("parenthesis-in-name", "a parenthesis in a field name", "x(note): a"),
-        bad("slash-in-name", "a slash in a field name", "x/note: a"),
-        bad("unicode-name", "a non-ASCII field name", "x-n\u{f8}te: a"),
-        bad("end-with-line-feed", "a header section that ends with LF LF", "x-note: a\n\n"),
+        invalid("nul-in-value", "a NUL byte in a field value", "x-note: a\0b"),
+        invalid("nul-in-name", "a NUL byte in a field name", "x-no\0te: a"),
+        invalid("bell-in-value", "a control character in a field value", "x-note: a\x07b"),
+        invalid("delete-in-value", "a DEL byte in a field value", "x-note: a\x7fb"),
+        invalid("parenthesis-in-name", "a parenthesis in a field name", "x(note): a"),
+        invalid("slash-in-name", "a slash in a field name", "x/note: a"),
+        invalid("unicode-name", "a non-ASCII field name", "x-n\u{f8}te: a"),
+        invalid("end-with-line-feed", "a header section that ends with LF LF", "x-note: a\n\n"),
         served("empty-value", "an empty field value", request_with("x-note:")),
         served("latin-1-value", "a non-ASCII field value", request_with("x-note: caf\u{e9}")),
         served("tab-in-value", "a tab inside a field value", request_with("x-note: a\tb")),
@@ -58,18 +59,27 @@ pub(super) fn syntax() -> Vec<ClientFault> {
 
 /// Connection, Upgrade and TE.
 pub(super) fn connection() -> Vec<ClientFault> {
-    let bad = |name, meaning, lines: &str| rejected(name, meaning, MALFORMED_HEADER, request_with(lines));
+    let invalid =
+        |name, description, lines: &str| rejected(name, description, MALFORMED_HEADER, request_with(lines));
     vec![
-        bad("connection-names-host", "Connection lists Host", "connection: host"),
-        bad(
+        invalid("connection-names-host", "Connection lists Host", "connection: host"),
+        invalid(
             "connection-names-length",
             "Connection lists Content-Length",
             "connection: close, content-length",
         ),
-        bad("connection-names-authorization", "Connection lists Authorization", "connection: authorization"),
-        bad("connection-names-forwarded", "Connection lists X-Forwarded-For", "connection: x-forwarded-for"),
-        bad("connection-no-token", "a connection option with invalid characters", "connection: a b"),
-        bad(
+        invalid(
+            "connection-names-authorization",
+            "Connection lists Authorization",
+            "connection: authorization",
+        ),
+        invalid(
+            "connection-names-forwarded",
+            "Connection lists X-Forwarded-For",
+            "connection: x-forwarded-for",
+        ),
+        invalid("connection-no-token", "a connection option with invalid characters", "connection: a b"),
+        invalid(
             "connection-seventeen",
             "17 connection options",
             &format!("connection: {}", ["x-a"; 17].join(", ")),
@@ -89,7 +99,7 @@ pub(super) fn connection() -> Vec<ClientFault> {
         served(
             "upgrade-unknown",
             "Upgrade to an unknown protocol",
-            request_with("connection: upgrade\r\nupgrade: rehearsal/1"),
+            request_with("connection: upgrade\r\nupgrade: example/1"),
         ),
         served(
             "upgrade-by-post",
@@ -121,10 +131,10 @@ pub(super) fn connection() -> Vec<ClientFault> {
 
 /// The Host field.
 pub(super) fn hosts() -> Vec<ClientFault> {
-    let host = |name, meaning, lines: &str| {
-        rejected(name, meaning, Cause::InvalidHost, format!("<get> HTTP/1.1\r\n{lines}\r\n"))
+    let host = |name, description, lines: &str| {
+        rejected(name, description, Cause::InvalidHost, format!("<get> HTTP/1.1\r\n{lines}\r\n"))
     };
-    let named = |name, meaning, value: &str| host(name, meaning, &format!("host: {value}\r\n"));
+    let named = |name, description, value: &str| host(name, description, &format!("host: {value}\r\n"));
     vec![
         host("no-host", "HTTP/1.1 without Host", ""),
         host("two-hosts", "two different Host fields", "host: <host>\r\nhost: other.example\r\n"),

@@ -18,10 +18,10 @@ pub(super) fn sizes(profile: &GatewayProfile) -> Vec<ClientFault> {
     let max_header_bytes = profile.max_header_bytes;
     let extra = profile.max_body.saturating_add(1);
     let too_large = ExpectedResponse::RejectedOnRoute(Cause::BodyTooLarge);
-    let declared = |name, meaning, steps: Vec<ClientStep>| {
+    let declared = |name, description, steps: Vec<ClientStep>| {
         steps_row(
             name,
-            meaning,
+            description,
             steps,
             vec![too_large],
             ConnectionOutcome::AnnouncedClose,
@@ -122,10 +122,10 @@ fn long_header_field() -> String {
 pub(super) fn expectations(profile: &GatewayProfile) -> Vec<ClientFault> {
     let tail = "expect: 100-continue\r\ncontent-length: 3\r\n\r\n";
     let post = format!("<post> HTTP/1.1\r\nhost: <host>\r\n{tail}");
-    let other = |name, meaning, value: &str| {
+    let other = |name, description, value: &str| {
         let bytes =
             format!("<post> HTTP/1.1\r\nhost: <host>\r\nexpect: {value}\r\ncontent-length: 3\r\n\r\nabc");
-        rejected(name, meaning, Cause::UnsupportedExpectation, bytes)
+        rejected(name, description, Cause::UnsupportedExpectation, bytes)
     };
     let too_large = profile.max_body.saturating_add(1);
     vec![
@@ -206,37 +206,37 @@ pub(super) fn expectations(profile: &GatewayProfile) -> Vec<ClientFault> {
 /// Clients that stall or send slowly.
 pub(super) fn slow() -> Vec<ClientFault> {
     let too_slow = Cause::ClientTooSlow;
-    let waits = |name, meaning, bytes: &str| rejected(name, meaning, too_slow, bytes.to_owned());
-    let drips = |name, meaning, first: &str, drop: &'static str| ClientFault {
+    let stalled = |name, description, bytes: &str| rejected(name, description, too_slow, bytes.to_owned());
+    let slow = |name, description, first: &str, drop: &'static str| ClientFault {
         steps: vec![
             send(first.to_owned()),
             ClientStep::SendSlowly(drop.into(), Duration::from_millis(40)),
             ClientStep::ReadResponse(RequestKind::DEFAULT),
         ],
-        ..rejected(name, meaning, too_slow, "")
+        ..rejected(name, description, too_slow, "")
     };
-    let body = |name, meaning, lines: &str, body: &str| {
+    let body = |name, description, lines: &str, body: &str| {
         let bytes = format!("<post> HTTP/1.1\r\nhost: <host>\r\n{lines}\r\n\r\n{body}");
-        row(name, meaning, bytes, ExpectedResponse::RejectedOnRoute(too_slow))
+        row(name, description, bytes, ExpectedResponse::RejectedOnRoute(too_slow))
             .with_connection_outcome(ConnectionOutcome::AnnouncedClose)
             .with_upstream_saw(UpstreamSaw::AtMostPartial)
     };
     vec![
-        waits("slow-line", "stalls inside the request line", "<GET> <pa"),
-        waits("slow-head", "stalls inside the header fields", "<get> HTTP/1.1\r\nhost: <host>\r\nx-note"),
-        waits("slow-blank-line", "stalls before the blank line", "<get> HTTP/1.1\r\nhost: <host>\r\n"),
-        waits(
+        stalled("slow-line", "stalls inside the request line", "<GET> <pa"),
+        stalled("slow-head", "stalls inside the header fields", "<get> HTTP/1.1\r\nhost: <host>\r\nx-note"),
+        stalled("slow-blank-line", "stalls before the blank line", "<get> HTTP/1.1\r\nhost: <host>\r\n"),
+        stalled(
             "slow-last-byte",
             "stalls before the last byte of the header section",
             "<get> HTTP/1.1\r\nhost: <host>\r\n\r",
         ),
-        drips(
+        slow(
             "dripped-line",
             "sends the request line byte by byte for longer than client.header_timeout",
             "<get>&a=",
             "x",
         ),
-        drips(
+        slow(
             "dripped-fields",
             "sends header fields slowly for longer than client.header_timeout",
             "<get> HTTP/1.1\r\nhost: <host>\r\n",

@@ -14,11 +14,11 @@ const GET_REQUEST: &str = "<get> HTTP/1.1\r\nhost: <host>\r\n\r\n";
 
 /// HTTP/1.0, which some health probes still use.
 pub(super) fn http10() -> Vec<ClientFault> {
-    let old = |name, meaning, bytes: &str, request_kind, expected, ending| {
+    let old = |name, description, bytes: &str, request_kind, expected, ending| {
         let reaches = UpstreamSaw::Complete(usize::from(expected == ExpectedResponse::Served));
         steps_row(
             name,
-            meaning,
+            description,
             vec![send(bytes.to_owned()), ClientStep::ReadResponse(request_kind)],
             vec![expected],
             ending,
@@ -102,17 +102,17 @@ pub(super) fn pipelines() -> Vec<ClientFault> {
     let refused = |cause| ExpectedResponse::Rejected(cause);
     let dots = "<GET> <path>/../b?<row> HTTP/1.1\r\nhost: <host>\r\n\r\n";
     let post = "<post> HTTP/1.1\r\nhost: <host>\r\ncontent-length: 3\r\n\r\nabc";
-    let line = |name, meaning, requests: &[&str], responses: Vec<ExpectedResponse>, ending| {
+    let line = |name, description, requests: &[&str], responses: Vec<ExpectedResponse>, ending| {
         let reads = responses.iter().map(|_| ClientStep::ReadResponse(RequestKind::DEFAULT));
         let served = responses.iter().filter(|response| **response == ExpectedResponse::Served).count();
         let steps = std::iter::once(send(requests.concat())).chain(reads).collect();
-        steps_row(name, meaning, steps, responses, ending, UpstreamSaw::Complete(served))
+        steps_row(name, description, steps, responses, ending, UpstreamSaw::Complete(served))
     };
-    let head = |name, meaning, bytes: &str, cause| {
+    let head = |name, description, bytes: &str, cause| {
         let steps = vec![send(bytes.to_owned()), ClientStep::ReadResponse(RequestKind::HEAD)];
         steps_row(
             name,
-            meaning,
+            description,
             steps,
             vec![refused(cause)],
             ConnectionOutcome::AnnouncedClose,

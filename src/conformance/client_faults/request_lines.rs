@@ -14,7 +14,7 @@ const MALFORMED_LINE: Cause = Cause::MalformedRequestLine;
 /// Clients that send another protocol.
 pub(super) fn other_protocols() -> Vec<ClientFault> {
     let tls: &[u8] = b"\x16\x03\x01\x00\xa5\x01\x00\x00\xa1\x03\x03 0123456789abcdef0123456789abcdef";
-    let other = |name, meaning, bytes: &'static [u8]| rejected(name, meaning, MALFORMED_LINE, bytes);
+    let other = |name, description, bytes: &'static [u8]| rejected(name, description, MALFORMED_LINE, bytes);
     let mut rows = vec![
         other("tls-hello", "sends a TLS ClientHello on a plain port", tls),
         rejected(
@@ -74,7 +74,7 @@ fn random_bytes(seed: u64) -> Vec<u8> {
 
 /// Malformed request lines: not `method SP request-target SP HTTP-version CRLF` (RFC 9112, section 3).
 pub(super) fn request_lines() -> Vec<ClientFault> {
-    let line = |name, meaning, bytes: &'static str| rejected(name, meaning, MALFORMED_LINE, bytes);
+    let line = |name, description, bytes: &'static str| rejected(name, description, MALFORMED_LINE, bytes);
     vec![
         line(
             "two-spaces",
@@ -151,12 +151,12 @@ pub(super) fn request_lines() -> Vec<ClientFault> {
 
 /// Unsupported versions.
 pub(super) fn versions() -> Vec<ClientFault> {
-    let version = |name, meaning, word: &str| {
+    let version = |name, description, word: &str| {
         let cause = Cause::UnsupportedVersion;
-        rejected(name, meaning, cause, format!("<get> {word}\r\nhost: <host>\r\n\r\n"))
+        rejected(name, description, cause, format!("<get> {word}\r\nhost: <host>\r\n\r\n"))
     };
-    let no_version = |name, meaning, word: &str| {
-        rejected(name, meaning, MALFORMED_LINE, format!("<get> {word}\r\nhost: <host>\r\n\r\n"))
+    let no_version = |name, description, word: &str| {
+        rejected(name, description, MALFORMED_LINE, format!("<get> {word}\r\nhost: <host>\r\n\r\n"))
     };
     vec![
         version("version-0.9", "the version HTTP/0.9", "HTTP/0.9"),
@@ -175,8 +175,9 @@ pub(super) fn versions() -> Vec<ClientFault> {
 
 /// Rejected, malformed and unregistered methods.
 pub(super) fn methods() -> Vec<ClientFault> {
-    let unsupported =
-        |name, meaning, bytes: &str| rejected(name, meaning, Cause::UnsupportedMethod, bytes.to_owned());
+    let unsupported = |name, description, bytes: &str| {
+        rejected(name, description, Cause::UnsupportedMethod, bytes.to_owned())
+    };
     let tail = "HTTP/1.1\r\nhost: <host>\r\n\r\n";
     vec![
         unsupported(

@@ -13,25 +13,25 @@ const REST_OF_REQUEST: &str = "HTTP/1.1\r\nhost: <host>\r\n\r\n";
 /// Paths.
 pub(super) fn paths() -> Vec<ClientFault> {
     // Rejected while the headers are parsed, so the connection closes. Dot segments are rejected after routing.
-    let ambiguous = |name, meaning, suffix: &str| {
+    let ambiguous = |name, description, suffix: &str| {
         let bytes = format!("<GET> <path>{suffix}?<row> {REST_OF_REQUEST}");
-        rejected(name, meaning, Cause::AmbiguousPath, bytes)
+        rejected(name, description, Cause::AmbiguousPath, bytes)
     };
-    let dots = |name, meaning, suffix: &str| {
-        ambiguous(name, meaning, suffix)
+    let dots = |name, description, suffix: &str| {
+        ambiguous(name, description, suffix)
             .with_connection_outcome(ConnectionOutcome::KeptOpen)
             .with_routed_request("<GET>", &format!("<path>{suffix}"))
     };
-    let illegal = |name, meaning, suffix: &str| {
+    let illegal = |name, description, suffix: &str| {
         rejected(
             name,
-            meaning,
+            description,
             Cause::MalformedRequestLine,
             format!("<GET> <path>{suffix} {REST_OF_REQUEST}"),
         )
     };
-    let fine = |name, meaning, suffix: &str| {
-        served(name, meaning, format!("<GET> <path>{suffix}?<row> {REST_OF_REQUEST}"))
+    let valid = |name, description, suffix: &str| {
+        served(name, description, format!("<GET> <path>{suffix}?<row> {REST_OF_REQUEST}"))
             .with_routed_request("<GET>", &format!("<path>{suffix}"))
     };
     vec![
@@ -56,12 +56,12 @@ pub(super) fn paths() -> Vec<ClientFault> {
         illegal("quotation-mark", "a raw quotation mark in the path", "\"b?<row>"),
         illegal("less-than", "a raw HTML tag in the query", "?<row>&a=<b>"),
         illegal("double-quote-in-query", "a raw quotation mark in the query", "?<row>&a=\"b\""),
-        fine("double-slash", "a double slash", "//b"),
-        fine("encoded-slash", "an encoded slash", "/a%2Fb"),
-        fine("encoded-letter", "an encoded letter", "/%61b"),
-        fine("encoded-percent", "an encoded percent sign before 2e", "/%252e%252e/b"),
-        fine("three-dots", "a segment of three dots", "/.../b"),
-        fine("raw-utf-8", "raw UTF-8 in the path", "/caf\u{e9}"),
+        valid("double-slash", "a double slash", "//b"),
+        valid("encoded-slash", "an encoded slash", "/a%2Fb"),
+        valid("encoded-letter", "an encoded letter", "/%61b"),
+        valid("encoded-percent", "an encoded percent sign before 2e", "/%252e%252e/b"),
+        valid("three-dots", "a segment of three dots", "/.../b"),
+        valid("raw-utf-8", "raw UTF-8 in the path", "/caf\u{e9}"),
         row(
             "raw-latin-1",
             "a raw byte that is not UTF-8",
@@ -79,11 +79,11 @@ pub(super) fn paths() -> Vec<ClientFault> {
 
 /// Absolute, authority and asterisk form.
 pub(super) fn forms() -> Vec<ClientFault> {
-    let line = |name, meaning, target: &str| {
-        rejected(name, meaning, Cause::MalformedRequestLine, format!("<GET> {target} {REST_OF_REQUEST}"))
+    let line = |name, description, target: &str| {
+        rejected(name, description, Cause::MalformedRequestLine, format!("<GET> {target} {REST_OF_REQUEST}"))
     };
-    let host = |name, meaning, target: &str| {
-        rejected(name, meaning, Cause::InvalidHost, format!("<GET> {target} {REST_OF_REQUEST}"))
+    let host = |name, description, target: &str| {
+        rejected(name, description, Cause::InvalidHost, format!("<GET> {target} {REST_OF_REQUEST}"))
     };
     vec![
         served(
@@ -110,7 +110,7 @@ pub(super) fn forms() -> Vec<ClientFault> {
         host("absolute-no-host", "absolute form without a host", "http:///<path>?<row>"),
         line("absolute-ftp", "absolute form with a scheme other than HTTP", "ftp://<host><path>?<row>"),
         line("absolute-one-slash", "a scheme with a single slash", "http:<path>?<row>"),
-        line("scheme-relative-word", "a request target that is neither a path nor a URI", "rehearsal?<row>"),
+        line("scheme-relative-word", "a request target that is neither a path nor a URI", "verify?<row>"),
         line("authority-form", "authority form with a method other than CONNECT", "<host>:80"),
         line("asterisk-get", "asterisk form with a method other than OPTIONS", "*"),
         ClientFault {

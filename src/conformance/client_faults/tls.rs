@@ -24,7 +24,7 @@ const REQUEST: &str = "<get> HTTP/1.1\r\nhost: <host>\r\n\r\n";
 
 /// Offers HTTP/1.1 with an unknown server name, and accepts any certificate.
 const DEFAULT_HELLO: TlsClientHello = TlsClientHello {
-    server_name: Some("rehearsal.invalid"),
+    server_name: Some("verify.invalid"),
     alpn_protocols: &["http/1.1"],
     accepts_any_certificate: true,
     tls12_only: false,
@@ -200,7 +200,7 @@ fn client_hellos() -> Vec<ClientFault> {
 }
 
 /// Handshakes that are aborted or stall.
-fn stalled(setting: &GatewayProfile) -> Vec<ClientFault> {
+fn stalled(profile: &GatewayProfile) -> Vec<ClientFault> {
     let hello_bytes = complete_hello();
     let (half, _) = hello_bytes.split_at_checked(100).unwrap_or_default();
     let half = || send(half.to_vec());
@@ -214,7 +214,7 @@ fn stalled(setting: &GatewayProfile) -> Vec<ClientFault> {
         client_closed(
             "tls-hello-reset",
             "resets inside the ClientHello",
-            vec![half(), ClientStep::Pause(setting.pause()), ClientStep::Reset],
+            vec![half(), ClientStep::Pause(profile.pause()), ClientStep::Reset],
             HANDSHAKE_FAILED,
         ),
         closed_without_response(
@@ -240,7 +240,7 @@ fn stalled(setting: &GatewayProfile) -> Vec<ClientFault> {
             "sends a ClientHello byte by byte, without end",
             vec![
                 send(b"\x16\x03\x01\x3f\xff\x01\x00\x3f\xfb".as_slice()),
-                ClientStep::SendSlowly(Bytes::from_static(&[3]), setting.pause()),
+                ClientStep::SendSlowly(Bytes::from_static(&[3]), profile.pause()),
             ],
             HANDSHAKE_TIMEOUT,
         ),
@@ -329,7 +329,7 @@ fn unusual_handshakes() -> Vec<ClientFault> {
 }
 
 /// Connections that end before or inside a request.
-fn connection_ends(setting: &GatewayProfile) -> Vec<ClientFault> {
+fn connection_ends(profile: &GatewayProfile) -> Vec<ClientFault> {
     let half = "<get> HTTP/1.1\r\nhost: <h";
     let short = "<post> HTTP/1.1\r\nhost: <host>\r\ncontent-length: 10\r\n\r\nabc";
     let endless = format!("<get> HTTP/1.1\r\nhost: <host>\r\n{FAULT_HEADER}: endless\r\n\r\n");
@@ -370,7 +370,7 @@ fn connection_ends(setting: &GatewayProfile) -> Vec<ClientFault> {
         client_closed(
             "tls-closed-in-head",
             "closes inside the request headers without close_notify",
-            inside_tls([send(half), ClientStep::Pause(setting.pause()), ClientStep::Close]),
+            inside_tls([send(half), ClientStep::Pause(profile.pause()), ClientStep::Close]),
             CLIENT_GONE,
         ),
         client_closed(

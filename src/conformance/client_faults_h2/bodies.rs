@@ -17,10 +17,16 @@ pub(super) fn lengths(profile: &GatewayProfile) -> Vec<H2ClientFault> {
     let with_lengths = |name, lengths: &[&str]| {
         lengths.iter().fold(profile.post_headers(name), |list, length| list.with("content-length", length))
     };
-    let body = |name, meaning, list: HeaderList, bytes: Vec<u8>| {
+    let body = |name, description, list: HeaderList, bytes: Vec<u8>| {
         let steps = vec![send_headers(FAULT_STREAM, &list, false), send(bytes)];
-        fault_row(name, meaning, steps, vec![(FAULT_STREAM, StreamOutcome::Reset)], CloseOutcome::KeptOpen)
-            .with_upstream_saw(UpstreamSaw::AtMostPartial)
+        fault_row(
+            name,
+            description,
+            steps,
+            vec![(FAULT_STREAM, StreamOutcome::Reset)],
+            CloseOutcome::KeptOpen,
+        )
+        .with_upstream_saw(UpstreamSaw::AtMostPartial)
     };
     let too_large = profile.max_body.saturating_add(1).to_string();
     let large = StreamOutcome::Response(ExpectedResponse::RejectedOnRoute(Cause::BodyTooLarge));
@@ -92,7 +98,7 @@ pub(super) fn lengths(profile: &GatewayProfile) -> Vec<H2ClientFault> {
 
 /// The end of the stream, and trailers.
 pub(super) fn ends(profile: &GatewayProfile) -> Vec<H2ClientFault> {
-    let upload = |name, meaning, then: Vec<u8>, outcome| {
+    let upload = |name, description, then: Vec<u8>, outcome| {
         let steps = vec![
             send_headers(FAULT_STREAM, &profile.post_headers(name), false),
             send(data_frame(FAULT_STREAM, "abc", false)),
@@ -103,7 +109,7 @@ pub(super) fn ends(profile: &GatewayProfile) -> Vec<H2ClientFault> {
         } else {
             UpstreamSaw::Complete(1)
         };
-        fault_row(name, meaning, steps, vec![(FAULT_STREAM, outcome)], CloseOutcome::KeptOpen)
+        fault_row(name, description, steps, vec![(FAULT_STREAM, outcome)], CloseOutcome::KeptOpen)
             .with_upstream_saw(reaches)
     };
     let trailers = HeaderList::default().with("x-checksum", "1");
@@ -197,9 +203,9 @@ pub(super) fn ends(profile: &GatewayProfile) -> Vec<H2ClientFault> {
 /// Bodies that stall.
 pub(super) fn slow(profile: &GatewayProfile) -> Vec<H2ClientFault> {
     let slow = StreamOutcome::Response(ExpectedResponse::RejectedOnRoute(Cause::ClientTooSlow));
-    let stalled = |name, meaning, bytes: Vec<u8>| {
+    let stalled = |name, description, bytes: Vec<u8>| {
         let steps = vec![send_headers(FAULT_STREAM, &profile.post_headers(name), false), send(bytes)];
-        fault_row(name, meaning, steps, vec![(FAULT_STREAM, slow)], CloseOutcome::KeptOpen)
+        fault_row(name, description, steps, vec![(FAULT_STREAM, slow)], CloseOutcome::KeptOpen)
             .with_upstream_saw(UpstreamSaw::AtMostPartial)
     };
     let steps = vec![

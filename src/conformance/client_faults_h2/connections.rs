@@ -27,11 +27,11 @@ pub(super) fn frames(profile: &GatewayProfile) -> Vec<H2ClientFault> {
         [first, ping(8, 0), encode_frame(frame_type::CONTINUATION, END_HEADERS, FAULT_STREAM, rest)].concat();
     let (first, rest) = begun("h2-strange-continuation");
     let strange = [first, encode_frame(frame_type::CONTINUATION, END_HEADERS, 5, rest)].concat();
-    let with_background_stream = |name, meaning, frames: Vec<u8>| {
+    let with_background_stream = |name, description, frames: Vec<u8>| {
         let steps = vec![send(frames), send_headers(FAULT_STREAM + 2, &profile.get_headers(name), true)];
         fault_row(
             name,
-            meaning,
+            description,
             steps,
             vec![(FAULT_STREAM + 2, StreamOutcome::Response(ExpectedResponse::Served))],
             CloseOutcome::KeptOpen,
@@ -197,15 +197,15 @@ pub(super) fn streams(profile: &GatewayProfile) -> Vec<H2ClientFault> {
 
 /// Connections that are idle or stall inside a frame.
 pub(super) fn slow(profile: &GatewayProfile) -> Vec<H2ClientFault> {
-    let silent = |name, meaning, steps| {
-        fault_row(name, meaning, steps, Vec::new(), CloseOutcome::GracefulGoaway)
+    let idle = |name, description, steps| {
+        fault_row(name, description, steps, Vec::new(), CloseOutcome::GracefulGoaway)
             .with_close_reasons(&[IDLE_TIMEOUT])
     };
     let octets = profile.get_headers("h2-half-a-head").encode();
     let (half, _) = octets.split_at_checked(9).unwrap_or_default();
     let half = encode_frame(frame_type::HEADERS, END_STREAM, FAULT_STREAM, half);
     let ping = encode_frame(frame_type::PING, 0, 0, [7; 8]);
-    let mut bare = silent("h2-preface-alone", "the preface and nothing after it", vec![send(PREFACE)]);
+    let mut bare = idle("h2-preface-alone", "the preface and nothing after it", vec![send(PREFACE)]);
     bare.settings = None;
     let mut other = fault_row(
         "h2-no-settings",
@@ -222,18 +222,18 @@ pub(super) fn slow(profile: &GatewayProfile) -> Vec<H2ClientFault> {
     vec![
         bare,
         other,
-        silent("h2-no-request", "a connection without a request", Vec::new()),
-        silent(
+        idle("h2-no-request", "a connection without a request", Vec::new()),
+        idle(
             "h2-pings-alone",
             "repeated PING without a request",
             vec![FrameStep::SendSlowly(ping.clone().into(), profile.pause())],
         ),
-        silent(
+        idle(
             "h2-half-a-head",
             "an unfinished header block",
             vec![send(half.clone()), FrameStep::SuppressAcks],
         ),
-        silent(
+        idle(
             "h2-dripped-head",
             "an unfinished header block in slow empty CONTINUATION frames",
             vec![
@@ -245,12 +245,12 @@ pub(super) fn slow(profile: &GatewayProfile) -> Vec<H2ClientFault> {
                 FrameStep::SuppressAcks,
             ],
         ),
-        silent(
+        idle(
             "h2-half-a-frame",
             "PING without its last byte, then a stall",
             vec![send(all_but_last_octet(&ping)), FrameStep::SuppressAcks],
         ),
-        silent(
+        idle(
             "h2-half-a-frame-head",
             "3 bytes of a frame header, then a stall",
             vec![send([0, 0, 8].as_slice()), FrameStep::SuppressAcks],

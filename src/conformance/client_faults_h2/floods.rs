@@ -9,14 +9,14 @@ use super::{
 
 pub(super) fn floods(profile: &GatewayProfile) -> Vec<H2ClientFault> {
     // The gateway accepts the whole flood and serves the next request.
-    let tolerated = |name, meaning, flood: Vec<u8>, times| {
+    let tolerated = |name, description, flood: Vec<u8>, times| {
         let steps = vec![
             FrameStep::SendRepeated(flood.into(), times),
             send_headers(FAULT_STREAM + 2, &profile.get_headers(name), true),
         ];
         fault_row(
             name,
-            meaning,
+            description,
             steps,
             vec![(FAULT_STREAM + 2, StreamOutcome::Response(ExpectedResponse::Served))],
             CloseOutcome::KeptOpen,

@@ -12,19 +12,19 @@ use super::{
 const MAX_WINDOW: u32 = 0x7fff_ffff;
 
 pub(super) fn flow_control(profile: &GatewayProfile) -> Vec<H2ClientFault> {
-    let endless = |name, meaning, settings: &[(u16, u32)], bytes: Vec<u8>| {
+    let endless = |name, description, settings: &[(u16, u32)], bytes: Vec<u8>| {
         let steps = vec![
             send_headers(FAULT_STREAM, &profile.get_headers(name).with(FAULT_HEADER, "endless"), true),
             send(bytes),
         ];
         let cut = StreamOutcome::Response(ExpectedResponse::Truncated(Cause::ClientTooSlow));
-        fault_row(name, meaning, steps, vec![(FAULT_STREAM, cut)], CloseOutcome::KeptOpen)
+        fault_row(name, description, steps, vec![(FAULT_STREAM, cut)], CloseOutcome::KeptOpen)
             .with_upstream_saw(UpstreamSaw::Any)
             .with_settings(settings)
             .without_background_stream()
     };
     let closed = [(setting_id::INITIAL_WINDOW_SIZE, 0)];
-    let opened = |name, meaning, first: u32| {
+    let opened = |name, description, first: u32| {
         // The window starts at 0 and opens while the response waits for it.
         let steps = vec![
             send_headers(FAULT_STREAM, &profile.get_headers(name), true),
@@ -34,7 +34,7 @@ pub(super) fn flow_control(profile: &GatewayProfile) -> Vec<H2ClientFault> {
         ];
         fault_row(
             name,
-            meaning,
+            description,
             steps,
             vec![(FAULT_STREAM, StreamOutcome::Response(ExpectedResponse::Served))],
             CloseOutcome::KeptOpen,
@@ -42,10 +42,10 @@ pub(super) fn flow_control(profile: &GatewayProfile) -> Vec<H2ClientFault> {
         .with_settings(&closed)
         .without_background_stream()
     };
-    let end = |name, meaning, then: Vec<u8>, ending| {
+    let end = |name, description, then: Vec<u8>, ending| {
         let outcome =
             if ending == CloseOutcome::KeptOpen { StreamOutcome::Reset } else { StreamOutcome::NoResponse };
-        let row = while_pending(name, meaning, profile, then, outcome, ending);
+        let row = while_pending(name, description, profile, then, outcome, ending);
         if ending == CloseOutcome::KeptOpen {
             row
         } else {

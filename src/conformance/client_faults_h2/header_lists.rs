@@ -13,8 +13,8 @@ use super::{
 /// Fields that are forbidden in HTTP/2, and malformed fields.
 pub(super) fn fields(profile: &GatewayProfile) -> Vec<H2ClientFault> {
     let get = |name| profile.get_headers(name);
-    let breaks = |name, meaning, list: HeaderList| {
-        connection_error(name, meaning, headers_frames(FAULT_STREAM, &list, true))
+    let breaks = |name, description, list: HeaderList| {
+        connection_error(name, description, headers_frames(FAULT_STREAM, &list, true))
     };
     let framing = Cause::AmbiguousFraming;
     vec![

@@ -18,15 +18,16 @@ pub(super) fn rows() -> Vec<UpstreamFault> {
 fn ambiguous() -> Vec<UpstreamFault> {
     let outcome =
         FaultOutcome::LocalReply { code: 504, reason: ReplyReason::Fault(Cause::HttpProtocolError) };
-    let fault = |name, meaning, script: Script| UpstreamFault { script, ..fault_row(name, meaning, outcome) };
-    let with = |name, meaning, fields: &str| {
+    let fault =
+        |name, description, script: Script| UpstreamFault { script, ..fault_row(name, description, outcome) };
+    let with = |name, description, fields: &str| {
         let head = format!("HTTP/1.1 200 OK\r\nx-served-by: {INTERNAL_HOSTNAME}\r\n{fields}\r\n\r\nhello, ");
-        fault(name, meaning, after_request(vec![write_bytes(head), UpstreamStep::Close]))
+        fault(name, description, after_request(vec![write_bytes(head), UpstreamStep::Close]))
     };
-    let chunked = |name, meaning, line: &str, fields: &str| {
+    let chunked = |name, description, line: &str, fields: &str| {
         let head =
             format!("{line}\r\nx-served-by: {INTERNAL_HOSTNAME}\r\n{fields}\r\n\r\n5\r\nhello\r\n0\r\n\r\n");
-        fault(name, meaning, after_request(vec![write_bytes(head), UpstreamStep::Close]))
+        fault(name, description, after_request(vec![write_bytes(head), UpstreamStep::Close]))
     };
     let http = "HTTP/1.1 200 OK";
     vec![
@@ -114,9 +115,9 @@ fn ambiguous() -> Vec<UpstreamFault> {
 }
 
 fn unambiguous() -> Vec<UpstreamFault> {
-    let ok = |name, meaning, fields: &str, bytes: &str| {
+    let ok = |name, description, fields: &str, bytes: &str| {
         let head = format!("HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\n{fields}\r\n\r\n{bytes}");
-        forwarded_row(name, meaning, 200, "hello", vec![write_bytes(head)])
+        forwarded_row(name, description, 200, "hello", vec![write_bytes(head)])
     };
     let chunks = "transfer-encoding: chunked";
     vec![
@@ -168,7 +169,7 @@ fn unambiguous() -> Vec<UpstreamFault> {
 /// The first chunk is valid; it and the headers may have been sent when the framing fails.
 fn chunks() -> Vec<UpstreamFault> {
     let outcome = FaultOutcome::Aborted { code: 200, cause: Cause::HttpProtocolError };
-    let then = |name, meaning, rest: &str| {
+    let then = |name, description, rest: &str| {
         let head = "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ntransfer-encoding: chunked\r\n\r\n";
         UpstreamFault {
             script: after_request(vec![
@@ -176,7 +177,7 @@ fn chunks() -> Vec<UpstreamFault> {
                 UpstreamStep::Close,
             ]),
             body: "first andhello".into(),
-            ..fault_row(name, meaning, outcome)
+            ..fault_row(name, description, outcome)
         }
     };
     vec![

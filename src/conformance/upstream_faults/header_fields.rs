@@ -31,7 +31,7 @@ fn kept_headers() -> Vec<UpstreamFault> {
     vec![
         html_page("login-page", "sends 401 with WWW-Authenticate", 401, 401, "www-authenticate: Bearer realm=\"shop\"")
             .with_kept_headers(&[("www-authenticate", "Bearer realm=\"shop\"")]),
-        html_page("dpop-nonce", "sends 401 with DPoP-Nonce", 401, 401, "dpop-nonce: eyJ7").with_kept_headers(&[("dpop-nonce", "sends 401 with DPoP-Nonce")]),
+        html_page("dpop-nonce", "sends 401 with DPoP-Nonce", 401, 401, "dpop-nonce: eyJ7").with_kept_headers(&[("dpop-nonce", "eyJ7")]),
         html_page("slow-down", "sends 429 with Retry-After", 429, 429, "retry-after: 7").with_kept_headers(&[("retry-after", "7")]),
         html_page("quota", "sends 429 with rate-limit fields", 429, 429, "x-ratelimit-limit: 60\nx-ratelimit-remaining: 0\nratelimit: \"a\";r=0;t=9\nratelimit-policy: \"a\";q=60;w=60")
             .with_kept_headers(&[("x-ratelimit-limit", "60"), ("x-ratelimit-remaining", "0"), ("ratelimit", "\"a\";r=0;t=9"), ("ratelimit-policy", "\"a\";q=60;w=60")]),

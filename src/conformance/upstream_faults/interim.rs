@@ -21,9 +21,15 @@ pub(super) fn rows() -> Vec<UpstreamFault> {
 }
 
 fn before_a_response() -> Vec<UpstreamFault> {
-    let ok = |name, meaning, before: String, interim| UpstreamFault {
+    let ok = |name, description, before: String, interim| UpstreamFault {
         interim_statuses: interim,
-        ..forwarded_row(name, meaning, 200, "hello", vec![write_bytes(format!("{before}{FINAL_RESPONSE}"))])
+        ..forwarded_row(
+            name,
+            description,
+            200,
+            "hello",
+            vec![write_bytes(format!("{before}{FINAL_RESPONSE}"))],
+        )
     };
     let framed = |field: &str| format!("HTTP/1.1 103 Early Hints\r\n{field}\r\n\r\n");
     vec![
@@ -57,10 +63,14 @@ fn before_a_response() -> Vec<UpstreamFault> {
 }
 
 fn before_a_fault() -> Vec<UpstreamFault> {
-    let fault = |name, meaning, cause, interim, steps: Vec<UpstreamStep>| UpstreamFault {
+    let fault = |name, description, cause, interim, steps: Vec<UpstreamStep>| UpstreamFault {
         script: after_request(steps),
         interim_statuses: interim,
-        ..fault_row(name, meaning, FaultOutcome::LocalReply { code: 504, reason: ReplyReason::Fault(cause) })
+        ..fault_row(
+            name,
+            description,
+            FaultOutcome::LocalReply { code: 504, reason: ReplyReason::Fault(cause) },
+        )
     };
     let broken = Cause::HttpProtocolError;
     let switching = format!(
@@ -134,8 +144,8 @@ fn before_a_fault() -> Vec<UpstreamFault> {
 }
 
 fn without_a_body() -> Vec<UpstreamFault> {
-    let bare = |name, meaning, code, bytes: &'static str| {
-        forwarded_row(name, meaning, code, "", vec![write_bytes(bytes)])
+    let bare = |name, description, code, bytes: &'static str| {
+        forwarded_row(name, description, code, "", vec![write_bytes(bytes)])
     };
     vec![
         bare(

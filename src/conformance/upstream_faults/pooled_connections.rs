@@ -16,21 +16,21 @@ pub(super) fn rows() -> Vec<UpstreamFault> {
     let post = FaultRequest { body: "pay once".into(), count: 2, ..FaultRequest::single("POST") };
     let terminated =
         FaultOutcome::LocalReply { code: 504, reason: ReplyReason::Fault(Cause::ConnectionTerminated) };
-    let on_kept = |request: &FaultRequest, name, meaning, outcome, script: Script| UpstreamFault {
+    let on_kept = |request: &FaultRequest, name, description, outcome, script: Script| UpstreamFault {
         server_kind: ServerKind::Pooled,
         request: request.clone(),
         body: POOLED_BODY.into(),
         min_request_sent: RequestSent::Partial,
         script,
-        ..fault_row(name, meaning, outcome)
+        ..fault_row(name, description, outcome)
     };
     let forwarded = FaultOutcome::Forwarded { code: 200 };
     let read = || vec![UpstreamStep::ReadRequestHead, UpstreamStep::ReadBody];
     let then = |last: Vec<UpstreamStep>| [read(), last].concat();
     let half = || then(vec![write_bytes("HTTP/1.1 2"), UpstreamStep::Close]);
-    let twice = |name, meaning, bytes: bytes::Bytes, last: Vec<UpstreamStep>| UpstreamFault {
+    let twice = |name, description, bytes: bytes::Bytes, last: Vec<UpstreamStep>| UpstreamFault {
         request: get.clone(),
-        ..forwarded_row(name, meaning, 200, "hello", [vec![write_bytes(bytes)], last].concat())
+        ..forwarded_row(name, description, 200, "hello", [vec![write_bytes(bytes)], last].concat())
     };
     vec![
         on_kept(

@@ -61,8 +61,8 @@ const STATUS_TABLE: &[(&str, &str, u16, u16)] = expected_codes! {
 
 /// Well-known rows with memorable names first, then every status.
 pub(super) fn rows() -> Vec<UpstreamFault> {
-    let of = |name, meaning, status, code| {
-        replaced_row(name, meaning, status, code, vec![UpstreamStep::Write(html_page(status))])
+    let of = |name, description, status, code| {
+        replaced_row(name, description, status, code, vec![UpstreamStep::Write(html_page(status))])
     };
     let first = [
         of("html-502", "sends an HTML error page with 502", 502, 504),
@@ -70,7 +70,8 @@ pub(super) fn rows() -> Vec<UpstreamFault> {
         of("request-timeout", "sends 408, which clients might retry", 408, 504),
         of("payment-required", "sends 402, which is not a documented code", 402, 403),
     ];
-    let all = STATUS_TABLE.iter().map(|(name, meaning, status, code)| of(name, meaning, *status, *code));
+    let all =
+        STATUS_TABLE.iter().map(|(name, description, status, code)| of(name, description, *status, *code));
     first.into_iter().chain(all).collect()
 }
 
