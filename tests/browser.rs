@@ -159,26 +159,26 @@ fn allowed_origin_reads_rate_limit_headers_and_preflights_are_free() {
         [("first", credentialed_options()), ("second", credentialed_options()), ("third", json!({}))]
             .map(|(name, options)| PageFetch { name: name.to_owned(), url: gateway.url("/few"), options });
     let found = page.open(&fetches_list);
-    let number = |ask: &str, field: &str| {
-        let text = found[ask]["fields"][field].as_str().unwrap_or_default();
-        text.parse::<u64>().unwrap_or_else(|_| panic!("{ask} has no {field}: {found:#}"))
+    let number = |name: &str, field: &str| {
+        let text = found[name]["fields"][field].as_str().unwrap_or_default();
+        text.parse::<u64>().unwrap_or_else(|_| panic!("{name} has no {field}: {found:#}"))
     };
-    for (ask, remaining) in [("first", "1"), ("second", "0"), ("third", "0")] {
-        let reset = number(ask, "x-ratelimit-reset").to_string();
+    for (name, remaining) in [("first", "1"), ("second", "0"), ("third", "0")] {
+        let reset = number(name, "x-ratelimit-reset").to_string();
         let limits =
             [("x-ratelimit-limit", "2"), ("x-ratelimit-remaining", remaining), ("x-ratelimit-reset", &reset)];
-        if ask != "third" {
+        if name != "third" {
             let fields = [&[("content-type", "text/plain")][..], &limits[..]].concat();
-            assert_read(&found[ask], 200, "fine", &fields);
+            assert_read(&found[name], 200, "fine", &fields);
             continue;
         }
-        let wait = number(ask, "retry-after");
+        let wait = number(name, "retry-after");
         assert!((1..=1800).contains(&wait), "{wait}");
         let wait = wait.to_string();
         let expected_headers =
             [("content-type", "application/json"), ("cache-control", "no-store"), ("retry-after", &*wait)];
         let body = local_reply_body(429, "Too many requests");
-        assert_read(&found[ask], 429, &body, &[&expected_headers[..], &limits[..]].concat());
+        assert_read(&found[name], 429, &body, &[&expected_headers[..], &limits[..]].concat());
     }
     assert_eq!(upstream.request_count(), 2);
 }

@@ -127,7 +127,7 @@ impl RequestSpec {
             return Ok(());
         }
         Err(format!(
-            "answered {} with status {} and {:?}, not {} with {:?}",
+            "unexpected response to {}: status code {} and body {:?}, expected {} and {:?}",
             self.job.name(),
             response.status,
             String::from_utf8_lossy(response.body),

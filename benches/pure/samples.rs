@@ -222,7 +222,7 @@ pub fn scan_request(head: &[u8]) -> Progress {
 
 /// Parses a complete request header section.
 pub fn parse_request(head: &[u8]) -> RequestHead {
-    request_head::parse(head).unwrap_or_else(|refusal| panic!("the sample request is rejected: {refusal:?}"))
+    request_head::parse(head).unwrap_or_else(|error| panic!("the sample request is rejected: {error:?}"))
 }
 
 /// Finds the end of a response header section.

@@ -32,14 +32,14 @@ const FLAGS: &[&str] = &[
 
 /// The document at `url` after its scripts have run.
 pub fn document(url: &str) -> String {
-    let home = BrowserProfile::new();
+    let profile = BrowserProfile::new();
     let mut browser = Command::new("chromium")
         .args(FLAGS)
-        .arg(format!("--user-data-dir={}", home.path.join("profile").display()))
+        .arg(format!("--user-data-dir={}", profile.path.join("profile").display()))
         .arg(url)
-        .env("HOME", &home.path)
-        .env("XDG_CONFIG_HOME", home.path.join("config"))
-        .env("XDG_CACHE_HOME", home.path.join("cache"))
+        .env("HOME", &profile.path)
+        .env("XDG_CONFIG_HOME", profile.path.join("config"))
+        .env("XDG_CACHE_HOME", profile.path.join("cache"))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

@@ -42,7 +42,7 @@ impl TestPage {
     pub fn open(&self, fetches: &[PageFetch]) -> Value {
         let fetches: Vec<_> = fetches
             .iter()
-            .map(|ask| json!({ "name": ask.name, "url": ask.url, "options": ask.options }))
+            .map(|fetch| json!({ "name": fetch.name, "url": fetch.url, "options": fetch.options }))
             .collect();
         // The browser does not send the fragment.
         let document =

@@ -15,7 +15,7 @@ fn promtool(arguments: &[&str]) -> String {
 }
 
 /// Values of `record` or `alert` keys in a rules file.
-fn named(path: &str, key: &str) -> BTreeSet<String> {
+fn rule_names(path: &str, key: &str) -> BTreeSet<String> {
     let rules: Value = serde_saphyr::from_str(&read_file(&format!("{FOLDER}/{path}"))).unwrap();
     let groups = rules["groups"].as_array().unwrap().iter();
     let rules = groups.flat_map(|group| group["rules"].as_array().unwrap());
@@ -43,7 +43,7 @@ fn rules_all_have_a_test() {
     let tests = read_file(&format!("{FOLDER}/rules.test.yml"));
     let queried: BTreeSet<&str> =
         tests.lines().filter(|line| line.contains("- expr: ")).flat_map(words).collect();
-    let untested: Vec<_> = named("rules.yml", "record")
+    let untested: Vec<_> = rule_names("rules.yml", "record")
         .into_iter()
         .filter(|record| !queried.contains(record.as_str()))
         .collect();
@@ -57,7 +57,7 @@ fn rules_all_have_a_test() {
         .iter()
         .flat_map(|t| t["alert_rule_test"].as_array().unwrap())
         .collect();
-    for alert in named("alerts.yml", "alert") {
+    for alert in rule_names("alerts.yml", "alert") {
         let of_it: Vec<usize> = cases
             .iter()
             .filter(|case| case["alertname"] == alert.as_str())
@@ -70,7 +70,7 @@ fn rules_all_have_a_test() {
 #[test]
 fn manual_has_a_runbook_for_every_alert() {
     let manual = read_file("docs/operations.md");
-    for alert in named("alerts.yml", "alert") {
+    for alert in rule_names("alerts.yml", "alert") {
         assert!(manual.lines().any(|line| line.starts_with(&format!("| `{alert}` |"))), "{alert}");
     }
 }
@@ -78,7 +78,7 @@ fn manual_has_a_runbook_for_every_alert() {
 #[test]
 fn rules_alerts_and_manual_name_only_existing_metrics() {
     let (metrics, codes) = (read_file("docs/metrics.md"), read_file("docs/codes.md"));
-    let records = named("rules.yml", "record");
+    let records = rule_names("rules.yml", "record");
     let known = |word: &str| {
         let of_histogram = ["_bucket", "_sum", "_count"].iter().find_map(|end| word.strip_suffix(end));
         [Some(word), of_histogram].into_iter().flatten().any(|name| metrics.contains(&format!("`{name}`")))

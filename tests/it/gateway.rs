@@ -260,10 +260,7 @@ impl Gateway {
             (addresses.len() >= listeners && telemetry.is_some()).then_some((addresses, telemetry))
         });
         let Some((addresses, Some(telemetry))) = listening else {
-            panic!(
-                "the gateway does not say where it listens; it says:\n{}\nto\n{launched_with}",
-                self.log.text()
-            );
+            panic!("the gateway logged no listen address; log:\n{}\nto\n{launched_with}", self.log.text());
         };
         (self.addresses, self.telemetry) = (addresses, telemetry);
     }
@@ -352,10 +349,10 @@ impl Gateway {
 
     /// Waits until the sum is at least this value.
     #[track_caller]
-    pub fn expect_metric_of_at_least(&self, name: &str, labels: &[(&str, &str)], wanted: f64) {
+    pub fn expect_metric_of_at_least(&self, name: &str, labels: &[(&str, &str)], minimum: f64) {
         let deadline = Instant::now() + limit();
-        while self.metric(name, labels) < wanted {
-            assert!(Instant::now() < deadline, "{name} {labels:?} does not become {wanted}");
+        while self.metric(name, labels) < minimum {
+            assert!(Instant::now() < deadline, "{name} {labels:?} stays below {minimum}");
             std::thread::yield_now();
         }
     }
@@ -468,7 +465,7 @@ pub fn run(arguments: &[&str], environment: &[(String, String)]) -> (Option<i32>
         command(arguments, environment).stdout(Stdio::piped()).spawn().expect("the executable starts");
     let (mut out, mut err) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
     let child = Arc::new(Mutex::new(child));
-    let dog = start_watchdog(Arc::clone(&child), limit());
+    let watchdog = start_watchdog(Arc::clone(&child), limit());
     let errors = std::thread::spawn(move || {
         let mut text = String::new();
         err.read_to_string(&mut text).unwrap();
@@ -477,7 +474,7 @@ pub fn run(arguments: &[&str], environment: &[(String, String)]) -> (Option<i32>
     let mut text = String::new();
     out.read_to_string(&mut text).unwrap();
     let errors = errors.join().unwrap();
-    let in_time = dog.send(()).is_ok();
+    let in_time = watchdog.send(()).is_ok();
     let status = child.lock().unwrap().wait().unwrap();
     assert!(in_time, "{arguments:?} does not exit; output:\n{text}{errors}");
     (status.code(), text, errors)

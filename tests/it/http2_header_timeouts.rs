@@ -142,17 +142,17 @@ fn slowly_sent_header_block_has_the_same_timeout() {
     let started = Instant::now();
     raw.send(&encode_frame(frame_type::HEADERS, END_STREAM, 1, []));
     let mut slow_writer = raw.stream.try_clone().unwrap();
-    let drip = encode_frame(frame_type::CONTINUATION, 0, 1, []);
+    let fragment = encode_frame(frame_type::CONTINUATION, 0, 1, []);
     // Sending them without a pause would be a flood.
     let pause = millis(200);
-    let dripper = std::thread::spawn(move || {
-        while slow_writer.write_all(&drip).is_ok() {
+    let writer_thread = std::thread::spawn(move || {
+        while slow_writer.write_all(&fragment).is_ok() {
             std::thread::sleep(pause); // slow client under test
         }
     });
     raw.expect_close();
     assert!(started.elapsed() >= HEADER_TIMEOUT, "{:?}", started.elapsed());
-    dripper.join().unwrap();
+    writer_thread.join().unwrap();
     expect_close_reasons(&gateway, 1);
 }
 
@@ -162,12 +162,12 @@ fn slow_data_frame_is_not_limited_by_the_header_timeout() {
     let gateway = start_with_short_header_timeout(Gateway::with_upstream(&upstream));
     let data = encode_frame(frame_type::DATA, END_STREAM, 1, [b'x'; 64]);
     // Inside the payload, and inside the frame header.
-    for cut in [40, 2] {
+    for split in [40, 2] {
         let mut raw = RawH2Client::connect(gateway.h2_address());
         raw.send(&encode_frame(frame_type::HEADERS, END_HEADERS, 1, header_block("POST")));
-        raw.send(&data[..cut]);
+        raw.send(&data[..split]);
         std::thread::sleep(scaled(HEADER_TIMEOUT * 2)); // slow client under test
-        raw.send(&data[cut..]);
+        raw.send(&data[split..]);
         let head = raw.read_until(frame_type::HEADERS);
         assert_eq!(head.stream, 1);
         assert_eq!(raw.read_until(frame_type::DATA).payload, b"fine");
@@ -205,16 +205,16 @@ fn connection_over_the_limit_closes_despite_further_requests() {
         .with_h2c_listener()
         .limit(limit() * 3)
         .start();
-    let mut placed = gateway.h2_client();
-    placed.get("/").assert_response(200, "fine");
+    let mut first_client = gateway.h2_client();
+    first_client.get("/").assert_response(200, "fine");
     let mut raw = RawH2Client::connect(gateway.h2_address());
     let mut writer = raw.stream.try_clone().unwrap();
-    let asker = std::thread::spawn(move || {
+    let sender_thread = std::thread::spawn(move || {
         let complete_block = header_block("GET");
-        let ask =
+        let request_frame =
             |stream| encode_frame(frame_type::HEADERS, END_STREAM | END_HEADERS, stream, &complete_block);
         for stream in (1..).step_by(2) {
-            if writer.write_all(&ask(stream)).is_err() {
+            if writer.write_all(&request_frame(stream)).is_err() {
                 return;
             }
             std::thread::sleep(Duration::from_millis(200)); // the client keeps sending requests
@@ -226,7 +226,7 @@ fn connection_over_the_limit_closes_despite_further_requests() {
     while raw.next_frame().is_some() {
         assert!(goaway_at.elapsed() < limit(), "the connection is never closed");
     }
-    asker.join().unwrap();
-    placed.get("/").assert_response(200, "fine");
+    sender_thread.join().unwrap();
+    first_client.get("/").assert_response(200, "fine");
     gateway.expect_metric("closed_without_response_total", &[("cause", "http2_connection_error")], 0.0);
 }

@@ -47,19 +47,21 @@ pub fn echo_server(streams: u32) -> H2Server {
     })
 }
 
-/// Reads one request on every new connection, then runs `play`.
-fn raw_server(play: impl Fn(&mut RawH2Connection, u32) -> Option<()> + Send + Sync + 'static) -> RawH2Server {
+/// Reads one request on every new connection, then runs `respond_with`.
+fn raw_server(
+    respond_with: impl Fn(&mut RawH2Connection, u32) -> Option<()> + Send + Sync + 'static,
+) -> RawH2Server {
     RawH2Server::with_script(move |connection| {
         connection.read_preface()?;
         connection.send_settings(&[])?;
         let stream = connection.next_request()?;
-        play(connection, stream)
+        respond_with(connection, stream)
     })
 }
 
 /// Runs the script on the first connection; later ones respond normally.
 fn single_request_server(
-    play: impl Fn(&mut RawH2Connection, u32) -> Option<()> + Send + Sync + 'static,
+    respond_with: impl Fn(&mut RawH2Connection, u32) -> Option<()> + Send + Sync + 'static,
 ) -> RawH2Server {
     RawH2Server::with_script(move |connection| {
         if connection.index > 0 {
@@ -68,7 +70,7 @@ fn single_request_server(
         connection.read_preface()?;
         connection.send_settings(&[])?;
         let stream = connection.next_request()?;
-        play(connection, stream)
+        respond_with(connection, stream)
     })
 }
 
@@ -111,21 +113,24 @@ fn requests_of_both_protocols_share_one_connection_unchanged() {
 #[test]
 fn errors_are_replaced_and_conforming_ones_forwarded() {
     let upstream = H2Server::with(100, |request: Request<_>, mut respond| async move {
-        let own = request.uri().path() == "/own";
-        let (kind, body) = if own {
+        let is_conforming = request.uri().path() == "/conforming";
+        let (kind, body) = if is_conforming {
             ("application/json", r#"{"message":"No such order.","code":404}"#)
         } else {
             ("text/html", "<html>")
         };
-        let status = if own { 404 } else { 502 };
+        let status = if is_conforming { 404 } else { 502 };
         let head = Response::builder().status(status).header("content-type", kind).body(()).unwrap();
         let mut send = respond.send_response(head, false).unwrap();
         let _ = send.send_data(Bytes::from_static(body.as_bytes()), true);
     });
     let gateway = h2_server_setup(&upstream).start();
     gateway.client().get("/").assert_local_reply(504);
-    let own = gateway.client().get("/own");
-    assert_eq!((own.status, own.text().as_str()), (404, r#"{"message":"No such order.","code":404}"#));
+    let conforming = gateway.client().get("/conforming");
+    assert_eq!(
+        (conforming.status, conforming.text().as_str()),
+        (404, r#"{"message":"No such order.","code":404}"#)
+    );
     assert_eq!(upstream.connections(), 1);
     gateway.expect_metrics_match_responses();
 }
@@ -312,7 +317,7 @@ fn request_before_goaway_completes_and_next_opens_a_connection() {
 #[test]
 fn fault_after_headers_truncates_and_is_logged_by_cause() {
     type ConnectionScript = fn(&mut RawH2Connection, u32) -> Option<()>;
-    let ways: [(ConnectionScript, &str); 6] = [
+    let faults: [(ConnectionScript, &str); 6] = [
         (
             |connection, stream| connection.send_frame(RST_STREAM, 0, stream, &[0, 0, 0, 2]),
             "http_response_incomplete",
@@ -326,10 +331,10 @@ fn fault_after_headers_truncates_and_is_logged_by_cause() {
             "http_response_incomplete",
         ),
         (|connection, stream| connection.send_goaway(stream, 2), "http_response_incomplete"),
-        (|connection, _| connection.send_frame(DATA, 0, 0, b"to nobody"), "http_protocol_error"),
+        (|connection, _| connection.send_frame(DATA, 0, 0, b"on stream 0"), "http_protocol_error"),
         (|connection, _| connection.write(b"HTTP/1.1 200 OK\r\n\r\n"), "http_protocol_error"),
     ];
-    for (script, cause) in ways {
+    for (script, cause) in faults {
         let upstream = raw_server(move |connection, stream| {
             connection.send_ok_headers(stream, false)?;
             connection.send_frame(DATA, 0, stream, b"begun")?;
@@ -347,10 +352,10 @@ fn fault_after_headers_truncates_and_is_logged_by_cause() {
 #[test]
 fn malformed_frames_and_headers_are_protocol_errors() {
     type ConnectionScript = fn(&mut RawH2Connection, u32) -> Option<()>;
-    let ways: [ConnectionScript; 7] = [
+    let faults: [ConnectionScript; 7] = [
         |connection, stream| connection.send_frame(HEADERS, END_HEADERS | END_STREAM, stream, &[0x80]),
         |connection, stream| connection.send_frame(DATA, END_STREAM, stream, b"before the head"),
-        |connection, _| connection.send_frame(DATA, 0, 0, b"to nobody"),
+        |connection, _| connection.send_frame(DATA, 0, 0, b"on stream 0"),
         |connection, _| connection.write(&[0xff; 64]),
         // Headers without :status; with a connection-specific field; with status 101.
         |connection, stream| {
@@ -366,7 +371,7 @@ fn malformed_frames_and_headers_are_protocol_errors() {
         },
         |connection, stream| connection.send_frame(HEADERS, END_HEADERS, stream, b"\x08\x03101"),
     ];
-    for (number, script) in ways.into_iter().enumerate() {
+    for (number, script) in faults.into_iter().enumerate() {
         let upstream = raw_server(move |connection, stream| {
             script(connection, stream)?;
             connection.read_until_closed()

@@ -33,13 +33,13 @@ fn memory(gateway: &Gateway) -> f64 {
     found.expect("a memory metric").value
 }
 
-fn request_frame(stream: u32, method: &str, play: &str, ends: bool) -> Vec<u8> {
+fn request_frame(stream: u32, method: &str, script: &str, ends: bool) -> Vec<u8> {
     let list = HeaderList::default()
         .with(":method", method)
         .with(":scheme", "http")
         .with(":path", "/rehearsal")
         .with(":authority", "rehearsal.example")
-        .with(FAULT_HEADER, play);
+        .with(FAULT_HEADER, script);
     let flags = END_HEADERS | if ends { END_STREAM } else { 0 };
     encode_frame(frame_type::HEADERS, flags, stream, list.encode())
 }
@@ -289,13 +289,13 @@ fn hostile_clients_use_less_than_64_mib_and_leak_nothing() {
     let grown = (idle_after_each[1] - idle_after_each[0]).min(idle_after_each[2] - idle_after_each[1]);
     assert!(
         grown < MAX_MEMORY / 8.0,
-        "{} KiB more at rest after each crowd, {idle_after_each:?}",
+        "{} KiB more when idle after each round, {idle_after_each:?}",
         grown / 1024.0
     );
 }
 
-/// Connects hostile clients while `play` runs, disconnects them, and returns the resident memory when idle.
-fn peak_then_idle_memory(gateway: &Gateway, play: impl Fn() + Send, idle: f64) -> f64 {
+/// Connects hostile clients while `workload` runs, disconnects them, and returns the resident memory when idle.
+fn peak_then_idle_memory(gateway: &Gateway, workload: impl Fn() + Send, idle: f64) -> f64 {
     let address = gateway.h2_address();
     let makers: [fn(SocketAddr) -> TcpStream; 6] = [
         zero_window_client,
@@ -307,7 +307,7 @@ fn peak_then_idle_memory(gateway: &Gateway, play: impl Fn() + Send, idle: f64) -
     ];
     let hostile_clients: Vec<TcpStream> = (0..2).flat_map(|_| makers.map(|maker| maker(address))).collect();
     let peak = std::thread::scope(|scope| {
-        let rows = scope.spawn(play);
+        let rows = scope.spawn(workload);
         let (mut peak, started) = (0_f64, Instant::now());
         while !rows.is_finished() || started.elapsed() < Duration::from_secs(3) {
             peak = peak.max(memory(gateway));

@@ -79,17 +79,17 @@ fn overhead_equals_the_duration_of_requests_that_never_wait() {
 
 #[test]
 fn overhead_counts_local_and_upstream_responses_on_both_protocols() {
-    let (upstream, page, nobody) = (ok_upstream("fine"), html_upstream("502 Bad Gateway"), refusing_port());
+    let (upstream, page, refusing) = (ok_upstream("fine"), html_upstream("502 Bad Gateway"), refusing_port());
     let gateway = Gateway::with_upstream(&upstream)
         .upstream("page", &[page.address()])
-        .upstream("nobody", &[nobody.address()])
+        .upstream("refusing", &[refusing.address()])
         .route("name: up, match: { path: \"/up/{*rest}\" }, upstream: main")
         .route("name: page, match: { path: \"/page\" }, upstream: page")
-        .route("name: nobody, match: { path: \"/nobody\" }, upstream: nobody")
+        .route("name: refusing, match: { path: \"/refusing\" }, upstream: refusing")
         .with_h2c_listener()
         .start();
     let (mut client, mut streams) = (gateway.client(), gateway.h2_client());
-    for (path, status) in [("/up/", 200), ("/page", 504), ("/nobody", 504), ("/nowhere", 404)] {
+    for (path, status) in [("/up/", 200), ("/page", 504), ("/refusing", 504), ("/nowhere", 404)] {
         assert_eq!(client.get(path).status, status, "{path}");
         assert_eq!(streams.get(path).status, status, "{path}");
     }

@@ -182,11 +182,7 @@ fn expect_continue_gets_one_100_and_a_denial_needs_no_body() {
     let mut client = gateway.client();
     client.send(head("/denied"));
     let response = client.read(SentRequest::Http11("POST"));
-    assert_eq!(
-        (response.status, response.interim.len()),
-        (403, 0),
-        "nobody is invited in vain: {response:#?}"
-    );
+    assert_eq!((response.status, response.interim.len()), (403, 0), "no 100 before a denial: {response:#?}");
 }
 
 #[test]

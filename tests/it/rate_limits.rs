@@ -438,39 +438,39 @@ fn http2_requests_are_limited_and_the_connection_is_kept() {
 #[test]
 fn fixed_window_resets_at_the_same_time_for_all_clients() {
     let upstream = ok_upstream("fine");
-    let (period, left) = window_around_now();
+    let (period, window_rest) = window_around_now();
     let rules = format!(
         "{{ a: {{ key: [\"header:x-a\"], algorithm: fixed_window, allow: {{ requests: 10, per: {period}s }} }} }}"
     );
     let gateway = with_rules(Gateway::with_upstream(&upstream), &rules, "[a]").start();
     let mut client = gateway.client();
-    let mut ends = Vec::new();
+    let mut resets = Vec::new();
     for name in ["x", "y"] {
         let mut send = || client.request("GET", "/", &format!("x-a: {name}\r\n"), "");
         for remaining in (0..10).rev() {
             let response = send();
             response.assert_response(200, "fine");
-            assert_rate_limit_headers(&response, 10, remaining, left);
-            ends.push(response.header("x-ratelimit-reset").unwrap().parse::<u64>().unwrap());
+            assert_rate_limit_headers(&response, 10, remaining, window_rest);
+            resets.push(response.header("x-ratelimit-reset").unwrap().parse::<u64>().unwrap());
         }
         for _ in 0..3 {
             let denied = send();
             denied.assert_local_reply(429);
-            assert_rate_limit_headers(&denied, 10, 0, left);
-            assert_retry_after(&denied, left);
-            ends.push(denied.header("x-ratelimit-reset").unwrap().parse::<u64>().unwrap());
+            assert_rate_limit_headers(&denied, 10, 0, window_rest);
+            assert_retry_after(&denied, window_rest);
+            resets.push(denied.header("x-ratelimit-reset").unwrap().parse::<u64>().unwrap());
         }
     }
-    ends.dedup();
-    assert_eq!(ends.len(), 1, "{ends:?}");
-    assert_eq!(ends[0] % period, 0, "aligned to the epoch: {ends:?}");
+    resets.dedup();
+    assert_eq!(resets.len(), 1, "{resets:?}");
+    assert_eq!(resets[0] % period, 0, "aligned to the epoch: {resets:?}");
     gateway.expect_metrics_match_responses();
 }
 
 #[test]
 fn sliding_window_and_cost_are_enforced() {
     let upstream = ok_upstream("fine");
-    let (period, left) = window_around_now();
+    let (period, window_rest) = window_around_now();
     let rules = format!(
         "{{ a: {{ algorithm: sliding_window, allow: 10 per {period}s, cost: 3 }}, b: {{ key: [method], allow: 9 per 9h, cost: 4 }} }}"
     );
@@ -482,11 +482,11 @@ fn sliding_window_and_cost_are_enforced() {
     denied.assert_local_reply(429);
     assert_rate_limit_headers(&denied, 9, 1, 8 * 3600);
     assert_retry_after(&denied, 3 * 3600);
-    assert_rate_limit_headers(&client.request("POST", "/", "", ""), 10, 1, left);
+    assert_rate_limit_headers(&client.request("POST", "/", "", ""), 10, 1, window_rest);
     let denied = client.request("PUT", "/", "", "");
     denied.assert_local_reply(429);
     // In the next window, once only 7 of the 9 requests count.
-    assert_retry_after(&denied, left + period * 2 / 9 + 1);
+    assert_retry_after(&denied, window_rest + period * 2 / 9 + 1);
 }
 
 #[test]

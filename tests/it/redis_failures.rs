@@ -271,7 +271,7 @@ const FAULTS: [(&str, RedisFault, &[&str]); 11] = [
     ("silent", RedisFault::Relayed(RelayBehavior::Silent), &["timeout"]),
     ("connections closed", RedisFault::Relayed(RelayBehavior::Close), &["unreachable"]),
     (
-        "answers bytes",
+        "invalid replies",
         RedisFault::Relayed(RelayBehavior::Reply(b"\x00\xff nonsense\r\n")),
         &["invalid_reply", "unreachable"],
     ),

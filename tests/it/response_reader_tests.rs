@@ -89,16 +89,16 @@ fn missing_response_reports_its_reason() {
 fn grammar_violations_are_all_rejected() {
     for (bytes, what) in [
         ("HTTP/1.0 200 OK\r\ncontent-length: 0\r\n\r\n", "HTTP/1.1"),
-        ("HTTP/1.1 200\r\ncontent-length: 0\r\n\r\n", "space before its reason"),
+        ("HTTP/1.1 200\r\ncontent-length: 0\r\n\r\n", "without a space before the reason phrase"),
         ("HTTP/1.1 20 OK\r\ncontent-length: 0\r\n\r\n", "three digits"),
-        ("HTTP/1.1 200 OK\r\na: b\r\n c\r\ncontent-length: 0\r\n\r\n", "folded"),
+        ("HTTP/1.1 200 OK\r\na: b\r\n c\r\ncontent-length: 0\r\n\r\n", "line folding"),
         ("HTTP/1.1 200 OK\r\na : b\r\ncontent-length: 0\r\n\r\n", "not a token"),
         ("HTTP/1.1 200 OK\r\na\r\ncontent-length: 0\r\n\r\n", "without a colon"),
         ("HTTP/1.1 200 OK\r\na: b\nc: d\r\ncontent-length: 0\r\n\r\n", "control characters"),
-        ("HTTP/1.1 200 OK\r\ncontent-length: 0\r\ncontent-length: 0\r\n\r\n", "stands twice"),
+        ("HTTP/1.1 200 OK\r\ncontent-length: 0\r\ncontent-length: 0\r\n\r\n", "duplicate singleton field"),
         ("HTTP/1.1 200 OK\r\ncontent-length: +1\r\n\r\na", "not digits"),
-        ("HTTP/1.1 200 OK\r\ncontent-length: 1\r\ntransfer-encoding: chunked\r\n\r\na", "beside"),
-        ("HTTP/1.1 200 OK\r\ntransfer-encoding: gzip\r\n\r\na", "other than chunked"),
+        ("HTTP/1.1 200 OK\r\ncontent-length: 1\r\ntransfer-encoding: chunked\r\n\r\na", "both"),
+        ("HTTP/1.1 200 OK\r\ntransfer-encoding: gzip\r\n\r\na", "not chunked"),
         (
             "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3;a=b\r\nabc\r\n0\r\n\r\n",
             "plain hexadecimal",
@@ -109,7 +109,7 @@ fn grammar_violations_are_all_rejected() {
         ),
         ("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n0\r\na: b\r\n\r\n", "trailers"),
         ("HTTP/1.1 204 No Content\r\ncontent-length: 0\r\n\r\n", "framing on a 101 or 204"),
-        ("HTTP/1.1 200 OK\r\na: b\r\n\r\n", "no framing at all"),
+        ("HTTP/1.1 200 OK\r\na: b\r\n\r\n", "no body length"),
         ("HTTP/1.1 100 Continue\r\ncontent-length: 0\r\n\r\n", "framing on an interim"),
     ] {
         let found = violation(bytes);

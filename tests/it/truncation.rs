@@ -50,7 +50,7 @@ fn chunked_body_without_last_chunk_is_truncated() {
         let response = gateway.client().request("GET", "/", "", "");
         assert!(
             matches!(response.end, ResponseEnd::Truncated { .. }),
-            "cut after {truncated:?}: {response:#?}"
+            "truncated after {truncated:?}: {response:#?}"
         );
         assert!("nine byteabcde".starts_with(&response.text()), "{:?}", response.text());
         gateway.expect_metric("aborted_total", &[("cause", "http_response_incomplete")], 1.0);

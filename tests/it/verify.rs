@@ -178,12 +178,12 @@ fn verify_names_every_broken_contract_case() {
 
 /// A relay that breaks the first try of each of these rows.
 fn relay_that_spoils_once() -> SocketAddr {
-    let spoiled_already = Mutex::new(HashSet::new());
+    let shared_rows = Mutex::new(HashSet::new());
     relay_with(move |asks, gateway| {
         let Some((row, treatment)) = spoiled(asks) else { return Treatment::Forward };
         // A run that restarts because the load has grown uses other gateways.
-        let mut spoiled_rows = spoiled_already.lock().unwrap_or_else(PoisonError::into_inner);
-        if spoiled_rows.insert((row, gateway)) { treatment } else { Treatment::Forward }
+        let mut broken_rows = shared_rows.lock().unwrap_or_else(PoisonError::into_inner);
+        if broken_rows.insert((row, gateway)) { treatment } else { Treatment::Forward }
     })
 }
 
@@ -214,7 +214,7 @@ fn flaky_rows_are_listed_and_exit_0_when_allowed() {
 
 #[test]
 fn verify_detects_metrics_that_differ_from_client_counts() {
-    let choose = |asks: &str, _| match asks.contains("x-test-case: status-418\r\n") {
+    let choose = |first_bytes: &str, _| match first_bytes.contains("x-test-case: status-418\r\n") {
         true => Treatment::SendOthersBeside,
         false => Treatment::Forward,
     };
@@ -222,8 +222,8 @@ fn verify_detects_metrics_that_differ_from_client_counts() {
     let (status, report) = run_verify(&example("minimal.yaml"), Some(relay), &[]);
     assert_eq!((status, &report["passed"]), (Some(1), &Value::from(false)));
     let failed = rows(&report, "failed");
-    let reason = |account: &str| failed.iter().find(|(name, _)| *name == account).map(|(_, reason)| *reason);
-    let seen = |account| reason(account).unwrap_or_default().starts_with("gateway scripted: ");
+    let reason = |metric: &str| failed.iter().find(|(name, _)| *name == metric).map(|(_, reason)| *reason);
+    let seen = |metric| reason(metric).unwrap_or_default().starts_with("gateway scripted: ");
     assert!(seen("responses_total") && seen("errors_total"), "{failed:?}");
     assert!(failed.iter().all(|(name, _)| name.ends_with("_total")), "{failed:?}");
 }
@@ -244,9 +244,10 @@ const SPOILED: [&str; 6] =
     ["close-before-head", "status-502", "two-spaces", "status-503", "slow-head", "cut-body"];
 
 /// The row of a request, and how its response is modified.
-fn spoiled(asks: &str) -> Option<(&'static str, Treatment)> {
+fn spoiled(first_bytes: &str) -> Option<(&'static str, Treatment)> {
     let is = |fault: &&str| {
-        asks.contains(&format!("x-test-case: {fault}\r\n")) || asks.contains(&format!("row={fault} "))
+        first_bytes.contains(&format!("x-test-case: {fault}\r\n"))
+            || first_bytes.contains(&format!("row={fault} "))
     };
     let row = SPOILED.into_iter().find(is)?;
     let treatment = match row {
@@ -288,9 +289,9 @@ fn relay_connection(client: TcpStream, choose: &dyn Fn(&str, SocketAddr) -> Trea
     // Once the gateway responds, it has received the request, and so has `first`.
     let _ = gateway.peek(&mut [0]);
     let first_request = String::from_utf8_lossy(&first.lock().unwrap()).into_owned();
-    let nobody = Mutex::default();
+    let unused = Mutex::default();
     match choose(&first_request, address) {
-        Treatment::Forward => forward(BufReader::new(gateway), client, &nobody),
+        Treatment::Forward => forward(BufReader::new(gateway), client, &unused),
         Treatment::Withhold => {
             let _ = std::io::copy(&mut BufReader::new(gateway), &mut std::io::sink());
             thread::park();
@@ -298,7 +299,7 @@ fn relay_connection(client: TcpStream, choose: &dyn Fn(&str, SocketAddr) -> Trea
         Treatment::Replace(found, other) => {
             let mut from_gateway = BufReader::new(gateway);
             replace(&mut from_gateway, &client, (found, other));
-            forward(from_gateway, client, &nobody);
+            forward(from_gateway, client, &unused);
         }
         Treatment::SendOthersBeside => {
             let mut extra_connection = TcpStream::connect(address).unwrap();
@@ -307,7 +308,7 @@ fn relay_connection(client: TcpStream, choose: &dyn Fn(&str, SocketAddr) -> Trea
             extra_connection.write_all(&request.repeat(300)).unwrap();
             extra_connection.shutdown(Shutdown::Write).unwrap();
             let _ = std::io::copy(&mut extra_connection, &mut std::io::sink());
-            forward(BufReader::new(gateway), client, &nobody);
+            forward(BufReader::new(gateway), client, &unused);
         }
     }
 }

@@ -22,7 +22,7 @@ pub struct RealGateway {
     pub h2c: SocketAddr,
     pub telemetry: SocketAddr,
     /// Further listeners.
-    pub others: Vec<SocketAddr>,
+    pub further_listeners: Vec<SocketAddr>,
 }
 
 impl RealGateway {
@@ -41,8 +41,8 @@ impl RealGateway {
     }
 
     /// Like `with`, with further listeners.
-    pub fn listening(others: &[String], sections: &str) -> RealGateway {
-        let listeners: String = others.iter().map(|listener| format!(", {listener}")).collect();
+    pub fn listening(further_listeners: &[String], sections: &str) -> RealGateway {
+        let listeners: String = further_listeners.iter().map(|listener| format!(", {listener}")).collect();
         let folder = Folder::new("gateway");
         let file = folder.path.join("statusquo.yaml");
         let config = format!(
@@ -62,14 +62,14 @@ impl RealGateway {
             .unwrap();
         let log = Arc::new(Mutex::new(String::new()));
         let lines = read_log_lines(&mut child, Arc::clone(&log));
-        let (addresses, telemetry) = addresses(&lines, 2 + others.len());
+        let (addresses, telemetry) = addresses(&lines, 2 + further_listeners.len());
         let (Some(([http1, h2c], rest)), Some(telemetry)) = (addresses.split_first_chunk::<2>(), telemetry)
         else {
             let _ = child.kill();
             panic!("the gateway logged no listen address; log:\n{}", log.lock().unwrap());
         };
-        let (http1, h2c, others) = (*http1, *h2c, rest.to_vec());
-        RealGateway { child, log, _folder: folder, http1, h2c, telemetry, others }
+        let (http1, h2c, further_listeners) = (*http1, *h2c, rest.to_vec());
+        RealGateway { child, log, _folder: folder, http1, h2c, telemetry, further_listeners }
     }
 
     /// Final responses by status code, summed over all other labels of `/metrics`.

@@ -69,7 +69,7 @@ impl PairingTestBed {
         for (client, option) in [("1.1", "--http1.1"), ("2", "--http2")] {
             for (server, gateway) in ["1.1", "2"].iter().zip(&self.gateways) {
                 let name = format!("HTTP/{client} to HTTP/{server}");
-                pairings.push((name, Curl::https(option, &ca), gateway.others[0]));
+                pairings.push((name, Curl::https(option, &ca), gateway.further_listeners[0]));
             }
         }
         pairings
@@ -152,7 +152,7 @@ fn bounded_load_over_tls_loses_no_request_in_any_protocol_pairing() {
     for gateway in &test_bed.gateways {
         let paths = ["/small.txt", "/page.html", "/missing", "/unavailable"];
         for protocol in [LoadProtocol::Https1, LoadProtocol::Https2] {
-            let sums = run_h2load(protocol, gateway.others[0], &paths, 800, 8);
+            let sums = run_h2load(protocol, gateway.further_listeners[0], &paths, 800, 8);
             let expected = H2loadSummary {
                 total: 800,
                 done: 800,
@@ -162,7 +162,7 @@ fn bounded_load_over_tls_loses_no_request_in_any_protocol_pairing() {
             };
             assert_eq!(sums, expected, "{protocol:?}");
         }
-        let seen = nghttp::get_all_encrypted(gateway.others[0], &paths);
+        let seen = nghttp::get_all_encrypted(gateway.further_listeners[0], &paths);
         assert_eq!(seen, BTreeMap::from([(200, 2), (404, 1), (503, 1)]));
         let codes = [(200, 802), (404, 401), (503, 401)];
         gateway.wait_for_counts(&BTreeMap::from(codes), RealGateway::responses_by_code);

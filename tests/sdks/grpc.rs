@@ -60,7 +60,9 @@ fn grpcio_calls_pass_transparently_over_tls_on_both_sides() {
     let listener = format!("{{ address: 127.0.0.1:0, tls: {{ cert: \"{cert}\", key: \"{key}\" }} }}");
     let trust = format!("tls: {{ ca: \"{ca}\", sni: calls.test }}");
     let calls = format!("servers: [\"https://127.0.0.1:{}\"], {trust}", server.port);
-    check_calls(&[listener], &calls, ("https://", &trust), |gateway| vec![gateway.others[0].to_string(), ca]);
+    check_calls(&[listener], &calls, ("https://", &trust), |gateway| {
+        vec![gateway.further_listeners[0].to_string(), ca]
+    });
 }
 
 /// Runs all calls. `upstream` configures the upstream with a server, `scheme` and the rest the one without;

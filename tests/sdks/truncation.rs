@@ -25,31 +25,31 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 fn truncations() -> Vec<(&'static str, String, UpstreamStep)> {
     let truncation = |name, head: &str, body: &str| (name, format!("{head}{body}"), UpstreamStep::Close);
     vec![
-        truncation("length-behind-the-head", LENGTH_HEAD, ""),
+        truncation("length-after-headers", LENGTH_HEAD, ""),
         truncation("length-first-byte", LENGTH_HEAD, "a"),
         truncation("length-middle", LENGTH_HEAD, "nine byte"),
         truncation("length-last-byte", LENGTH_HEAD, "nineteen bytes here"),
-        truncation("chunked-behind-the-head", CHUNKED_HEAD, ""),
-        truncation("chunked-inside-a-size", CHUNKED_HEAD, "9\r\nnine byte\r\n1"),
+        truncation("chunked-after-headers", CHUNKED_HEAD, ""),
+        truncation("chunked-inside-chunk-size", CHUNKED_HEAD, "9\r\nnine byte\r\n1"),
         truncation("chunked-first-byte", CHUNKED_HEAD, "9\r\nn"),
         truncation("chunked-middle", CHUNKED_HEAD, "9\r\nnine byte\r\n9\r\nfour"),
-        truncation("chunked-border", CHUNKED_HEAD, "9\r\nnine byte\r\n"),
-        truncation("chunked-inside-the-last", CHUNKED_HEAD, "9\r\nnine byte\r\n0\r\n"),
+        truncation("chunked-between-chunks", CHUNKED_HEAD, "9\r\nnine byte\r\n"),
+        truncation("chunked-inside-last-chunk", CHUNKED_HEAD, "9\r\nnine byte\r\n0\r\n"),
         // Its end is the connection's end: only a reset shows that it is truncated.
-        ("close-behind-the-head", CLOSE_HEAD.to_owned(), UpstreamStep::Reset),
+        ("close-after-headers", CLOSE_HEAD.to_owned(), UpstreamStep::Reset),
         ("close-middle", format!("{CLOSE_HEAD}nine byte"), UpstreamStep::Reset),
     ]
 }
 
 /// Truncated responses, complete ones, and malformed response headers.
 fn upstream() -> ScriptedUpstream {
-    let cuts = truncations();
+    let truncated = truncations();
     ScriptedUpstream::by_request(move |request| {
         let name = request.path().trim_start_matches('/');
-        let (bytes, last) = match cuts.iter().find(|(known, ..)| *known == name) {
+        let (bytes, last) = match truncated.iter().find(|(known, ..)| *known == name) {
             // The bytes must arrive before the end of the connection.
             Some((_, bytes, last)) => (bytes.clone(), last.clone()),
-            None if name == "inside-the-head" => ("HTTP/1.1 200 OK\r\nconte".to_owned(), UpstreamStep::Close),
+            None if name == "inside-headers" => ("HTTP/1.1 200 OK\r\nconte".to_owned(), UpstreamStep::Close),
             None => {
                 return vec![
                     UpstreamStep::ReadRequestHead,
@@ -64,9 +64,9 @@ fn upstream() -> ScriptedUpstream {
 
 fn gateway_for(upstream: &ScriptedUpstream, origin: &str) -> RealGateway {
     RealGateway::with(&format!(
-        "upstreams: {{ cutting: {{ servers: [\"{}\"], retry: {{ attempts: 1 }} }} }}\n\
+        "upstreams: {{ truncating: {{ servers: [\"{}\"], retry: {{ attempts: 1 }} }} }}\n\
          cors: {{ allow_origins: [\"{origin}\"] }}\n\
-         routes: [{{ name: all, match: {{ path: \"/{{*rest}}\" }}, upstream: cutting, cors: default }}]\n",
+         routes: [{{ name: all, match: {{ path: \"/{{*rest}}\" }}, upstream: truncating, cors: default }}]\n",
         upstream.address()
     ))
 }
@@ -74,7 +74,7 @@ fn gateway_for(upstream: &ScriptedUpstream, origin: &str) -> RealGateway {
 /// The requests in order: a complete response first and last, everything else in between.
 fn names() -> Vec<&'static str> {
     let truncation = truncations().into_iter().map(|(name, ..)| name);
-    std::iter::once("whole").chain(truncation).chain(["inside-the-head", "whole-again"]).collect()
+    std::iter::once("whole").chain(truncation).chain(["inside-headers", "whole-again"]).collect()
 }
 
 /// Asserts that truncated responses failed and all others were read.
@@ -91,7 +91,7 @@ fn check_failures(client: &str, found: &[Value]) {
                     "{client}, {name}"
                 );
             }
-            "inside-the-head" => assert_eq!(found["status"], 504, "{client}, {name}: {found}"),
+            "inside-headers" => assert_eq!(found["status"], 504, "{client}, {name}: {found}"),
             _ => assert!(found["failed"].is_string(), "{client} accepts the truncated {name}: {found}"),
         }
     }

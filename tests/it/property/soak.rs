@@ -169,10 +169,12 @@ impl SoakLoad<'_> {
             );
             clients.extend((0..CHURN_CLIENTS).map(|_| scope.spawn(|| self.churn())));
             clients.extend(
-                (0..STREAM_CLIENTS).map(|start| scope.spawn(move || self.ask_h2(success_paths, start))),
+                (0..STREAM_CLIENTS)
+                    .map(|start| scope.spawn(move || self.request_loop_h2(success_paths, start))),
             );
-            clients
-                .extend((0..STREAM_CLIENTS).map(|start| scope.spawn(move || self.ask_h2(faults, 5 * start))));
+            clients.extend(
+                (0..STREAM_CLIENTS).map(|start| scope.spawn(move || self.request_loop_h2(faults, 5 * start))),
+            );
             clients.push(scope.spawn(|| self.churn_tls()));
             clients
                 .extend((0..HOSTILE_CLIENTS).map(|kind| scope.spawn(move || self.abandon_connections(kind))));

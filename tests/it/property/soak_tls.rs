@@ -12,7 +12,7 @@ const ROUNDS: usize = 200;
 
 impl SoakLoad<'_> {
     /// Sends concurrent requests for all paths in turn on one HTTP/2 connection.
-    pub(super) fn ask_h2(&self, paths: &[String], start: usize) -> Result<(), String> {
+    pub(super) fn request_loop_h2(&self, paths: &[String], start: usize) -> Result<(), String> {
         let [_, trusting] = self.trusting;
         let mut at = start;
         while !self.stop.load(Ordering::Relaxed) {
