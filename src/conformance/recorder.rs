@@ -1,7 +1,7 @@
 //! Records what the upstream received, so that tests can check retries, request counts, and that nothing was sent.
 //!
-//! Raw bytes are kept per connection up to [`MAX_KEPT_BYTES`] and only counted beyond that. Request headers and bodies
-//! are recorded as [`super::accepted_connection`] parses them, which is deliberately lenient.
+//! Raw bytes are kept per connection up to 1 MiB and only counted beyond that. Request headers and bodies are
+//! recorded as [`super::accepted_connection`] parses them, which is deliberately lenient.
 
 use std::time::{Duration, Instant};
 
