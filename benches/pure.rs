@@ -23,12 +23,16 @@ use statusquo::limit::Algorithm;
 use samples::{CONFORMING, NON_CONFORMING, REQUEST, RESPONSE, Samples};
 
 fn contract(c: &mut Criterion, samples: &Samples) {
-    c.bench_function("policy: a fault", |b| b.iter(|| black_box(samples.decide_fault())));
-    c.bench_function("policy: an upstream's status", |b| b.iter(|| black_box(samples.decide_status())));
+    c.bench_function("policy: upstream fault", |b| b.iter(|| black_box(samples.decide_fault())));
+    c.bench_function("policy: upstream status code", |b| b.iter(|| black_box(samples.decide_status())));
     let decision = samples.decide_fault();
-    c.bench_function("compose a reply", |b| b.iter(|| black_box(samples.compose(black_box(&decision)))));
-    c.bench_function("examine an error body", |b| b.iter(|| samples.examine(404, black_box(CONFORMING))));
-    c.bench_function("extract from an error body", |b| b.iter(|| samples.extract(black_box(NON_CONFORMING))));
+    c.bench_function("compose a local reply", |b| {
+        b.iter(|| black_box(samples.compose(black_box(&decision))))
+    });
+    c.bench_function("check an error body", |b| b.iter(|| samples.examine(404, black_box(CONFORMING))));
+    c.bench_function("extract message and type of an error body", |b| {
+        b.iter(|| samples.extract(black_box(NON_CONFORMING)))
+    });
 }
 
 fn routing(c: &mut Criterion, samples: &Samples) {
@@ -38,33 +42,33 @@ fn routing(c: &mut Criterion, samples: &Samples) {
 }
 
 fn limits(c: &mut Criterion, samples: &Samples) {
-    c.bench_function("limit: GCRA, twice", |b| b.iter(|| black_box(samples.gcra())));
+    c.bench_function("limit: GCRA without table, 2 requests", |b| b.iter(|| black_box(samples.gcra())));
     let algorithms = [
         ("GCRA", Algorithm::Gcra),
-        ("a fixed window", Algorithm::FixedWindow),
-        ("a sliding window", Algorithm::SlidingWindow),
+        ("fixed window", Algorithm::FixedWindow),
+        ("sliding window", Algorithm::SlidingWindow),
     ];
     for (name, algorithm) in algorithms {
         let mut now = Duration::ZERO;
-        c.bench_function(&format!("limit: {name} admits"), |b| {
+        c.bench_function(&format!("limit: {name} allows"), |b| {
             b.iter(|| {
                 now += Duration::from_secs(1);
                 samples.limit(algorithm, black_box(now))
             });
         });
-        // The first keys of the table are already in use then.
+        // The quota is already used up: the first requests take it.
         let now = Duration::from_secs(u64::from(u32::MAX));
-        c.bench_function(&format!("limit: {name} refuses"), |b| {
+        c.bench_function(&format!("limit: {name} denies"), |b| {
             b.iter(|| samples.limit(algorithm, black_box(now)));
         });
     }
 }
 
 fn heads(c: &mut Criterion) {
-    c.bench_function("scan a request head", |b| b.iter(|| samples::scan_request(black_box(REQUEST))));
-    c.bench_function("parse a request head", |b| b.iter(|| samples::parse_request(black_box(REQUEST))));
-    c.bench_function("scan a response head", |b| b.iter(|| samples::scan_response(black_box(RESPONSE))));
-    c.bench_function("check a response head", |b| b.iter(|| samples::check_response(black_box(RESPONSE))));
+    c.bench_function("scan request headers", |b| b.iter(|| samples::scan_request(black_box(REQUEST))));
+    c.bench_function("parse request headers", |b| b.iter(|| samples::parse_request(black_box(REQUEST))));
+    c.bench_function("scan response headers", |b| b.iter(|| samples::scan_response(black_box(RESPONSE))));
+    c.bench_function("parse response headers", |b| b.iter(|| samples::check_response(black_box(RESPONSE))));
 }
 
 fn main() {

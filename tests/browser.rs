@@ -155,10 +155,10 @@ fn allowed_origin_reads_rate_limit_headers_and_preflights_are_free() {
     let (upstream, refusing) = (scripted_by_path(), RefusingPort::start().unwrap());
     let page = TestPage::serve();
     let gateway = gateway_for(&upstream, &refusing, &page);
-    let fetches_list =
+    let page_fetches =
         [("first", credentialed_options()), ("second", credentialed_options()), ("third", json!({}))]
             .map(|(name, options)| PageFetch { name: name.to_owned(), url: gateway.url("/few"), options });
-    let found = page.open(&fetches_list);
+    let found = page.open(&page_fetches);
     let number = |name: &str, field: &str| {
         let text = found[name]["fields"][field].as_str().unwrap_or_default();
         text.parse::<u64>().unwrap_or_else(|_| panic!("{name} has no {field}: {found:#}"))

@@ -35,7 +35,7 @@ impl LoadGenerator {
 
     async fn run_times(&mut self, requests: usize) -> Result<(), String> {
         match self {
-            LoadGenerator::Plaintext(crowd) => crowd.run_times(requests).await.map(drop),
+            LoadGenerator::Plaintext(pool) => pool.run_times(requests).await.map(drop),
             LoadGenerator::Encrypted(address, job, tls_mode) => {
                 tls::run_h2load(*address, *job, *tls_mode, requests).await.map(drop)
             }
@@ -61,9 +61,9 @@ pub async fn run(proxies: &[Proxy], upstreams: &Upstreams) -> Result<(String, Ve
         "| job | proxy | system calls | instructions | which calls |\n|---|---|---:|---:|---|\n",
     );
     let mut costs = Vec::new();
-    let clear = Job::ALL.map(|job| (job, None));
+    let plaintext = Job::ALL.map(|job| (job, None));
     let encrypted = tls::jobs().map(|(job, tls_mode)| (job, Some(tls_mode)));
-    for (job, tls_mode) in clear.into_iter().chain(encrypted) {
+    for (job, tls_mode) in plaintext.into_iter().chain(encrypted) {
         for proxy in proxies {
             let (name, meaning) = (job.name(), tls_mode.map_or(job.description(), TlsMode::name));
             eprintln!("counting: {name} {meaning}, {}", proxy.name);
@@ -77,13 +77,13 @@ pub async fn run(proxies: &[Proxy], upstreams: &Upstreams) -> Result<(String, Ve
                 .filter(|(_, calls)| *calls >= 0.02)
                 .map(|(name, calls)| format!("{name} {calls:.2}"))
                 .collect();
-            let each = long.saturating_sub(short) / (LONG_RUN - SHORT_RUN) as u64;
+            let per_request = long.saturating_sub(short) / (LONG_RUN - SHORT_RUN) as u64;
             if tls_mode.is_none() && proxy.kind == ProxyKind::Statusquo {
-                costs.push(Cost { job: name.to_owned(), calls: sum, instructions: each as f64 });
+                costs.push(Cost { job: name.to_owned(), calls: sum, instructions: per_request as f64 });
             }
             writeln!(
                 text,
-                "| {name} {meaning} | {} | {sum:.2} | {each} | {} |",
+                "| {name} {meaning} | {} | {sum:.2} | {per_request} | {} |",
                 proxy.name,
                 named.join(", ")
             )

@@ -41,8 +41,8 @@ impl Job {
     /// Short description for the tables.
     pub const fn description(self) -> &'static str {
         match self {
-            Job::Forwarded => "1 KiB of JSON passes",
-            Job::Replaced => "HTML 502 becomes JSON 504",
+            Job::Forwarded => "forwarded: 1 KiB of JSON",
+            Job::Replaced => "replaced: HTML 502 by JSON 504",
             Job::Limited => "rate limited: JSON 429",
             Job::ConnectionRefused => "refused upstream: JSON 504",
         }

@@ -116,10 +116,10 @@ async fn compare(
     };
     let (before, used_before) = (CpuTimes::now(), used(&running));
 
-    let clear = Job::ALL.map(|job| (job, None));
+    let plaintext = Job::ALL.map(|job| (job, None));
     let encrypted = tls::jobs().map(|(job, tls_mode)| (job, Some(tls_mode)));
     let (mut rows, mut in_tls) = (Vec::new(), Vec::new());
-    for (job, tls_mode) in clear.into_iter().chain(encrypted) {
+    for (job, tls_mode) in plaintext.into_iter().chain(encrypted) {
         let (meaning, rounds) = tls_mode
             .map_or((job.description(), scale.rounds), |tls_mode| (tls_mode.name(), scale.encrypted.1));
         let mut samples = vec![Vec::new(); running.len()];

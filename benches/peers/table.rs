@@ -39,7 +39,7 @@ pub struct TableRow<'a> {
 /// Formats the table of the four jobs.
 pub fn of_jobs(rows: &[TableRow<'_>]) -> String {
     let mut text = String::from(
-        "| job | proxy | CPU a request, µs: median | least | requests/s: median | most |\n|---|---|---:|---:|---:|---:|\n",
+        "| job | proxy | CPU per request, µs: median | min | requests/s: median | max |\n|---|---|---:|---:|---:|---:|\n",
     );
     for row in rows {
         let costs = sorted(row.samples.iter().map(Sample::cost));
@@ -84,7 +84,7 @@ pub struct MemoryUse<'a> {
 pub fn of_memory(rows: &[MemoryUse<'_>]) -> String {
     let connections = rows.first().map_or(0, |row| row.connections);
     let mut text = format!(
-        "| proxy | resident at start, MiB | with {connections} idle connections, MiB | KiB a connection |\n|---|---:|---:|---:|\n"
+        "| proxy | resident at start, MiB | with {connections} idle connections, MiB | KiB per connection |\n|---|---:|---:|---:|\n"
     );
     for row in rows {
         let grown = row.with_connections.saturating_sub(row.at_start) as f64;

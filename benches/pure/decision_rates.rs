@@ -43,7 +43,7 @@ pub struct RedisProcess {
 impl RedisProcess {
     pub fn start() -> RedisProcess {
         let port = TcpListener::bind("127.0.0.1:0")
-            .and_then(|worker| worker.local_addr())
+            .and_then(|listener| listener.local_addr())
             .expect("a free port")
             .port();
         let mut command = Command::new("redis-server");
@@ -84,7 +84,7 @@ impl BackendObserver for FailureCounter {
 pub fn measure_redis(
     server: &RedisProcess,
     algorithm: Algorithm,
-    at_once: usize,
+    concurrency: usize,
     duration: Duration,
 ) -> DecisionRate {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
@@ -106,27 +106,27 @@ pub fn measure_redis(
             assert!(Instant::now() < deadline, "redis-server does not respond");
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        let began = Instant::now();
+        let started = Instant::now();
         failures.store(0, Ordering::Relaxed);
-        let askers: Vec<_> = (0..at_once)
+        let clients: Vec<_> = (0..concurrency)
             .map(|client| {
                 let store = Arc::clone(&store);
-                tokio::spawn(
-                    async move { decide_until(&store, algorithm, client as u64, began + duration).await },
-                )
+                tokio::spawn(async move {
+                    decide_until(&store, algorithm, client as u64, started + duration).await
+                })
             })
             .collect();
         let mut times = Vec::new();
-        for client in askers {
+        for client in clients {
             times.extend(client.await.expect("no panic"));
         }
-        let lasted = began.elapsed();
+        let elapsed = started.elapsed();
         times.sort_unstable();
         let at = |part: usize| times.get(times.len() * part / 100).copied().unwrap_or_default();
         let failures = failures.load(Ordering::Relaxed);
         DecisionRate {
             decisions: times.len() as u64 - failures,
-            elapsed: lasted,
+            elapsed,
             median: at(50),
             slow: at(99),
             failures,
@@ -151,9 +151,9 @@ async fn decide_until(
             algorithm,
             cost: 1,
         };
-        let began = Instant::now();
+        let started = Instant::now();
         let _ = store.take(&[request]).await;
-        times.push(began.elapsed());
+        times.push(started.elapsed());
     }
     times
 }
@@ -161,13 +161,13 @@ async fn decide_until(
 /// Runs this number of threads, each with its own clients, against one in-memory rule.
 pub fn measure_memory(threads: u32, duration: Duration) -> DecisionRate {
     let limiter: Limiter = samples::limiter(Algorithm::Gcra);
-    let began = Instant::now();
+    let started = Instant::now();
     let decisions = std::thread::scope(|scope| {
         let limiter = &limiter;
         let counting = (0..threads).map(|thread| {
             scope.spawn(move || {
                 let (mut decisions, mut number) = (0_u64, thread << 24);
-                while began.elapsed() < duration {
+                while started.elapsed() < duration {
                     for _ in 0..1_000 {
                         number = (number & 0xff00_0000) | (number.wrapping_add(1) & 0xffff);
                         let client = samples::ClientAddress(std::net::Ipv4Addr::from_bits(number).into());
@@ -181,16 +181,16 @@ pub fn measure_memory(threads: u32, duration: Duration) -> DecisionRate {
                 decisions
             })
         });
-        counting.collect::<Vec<_>>().into_iter().map(|worker| worker.join().expect("no panic")).sum()
+        counting.collect::<Vec<_>>().into_iter().map(|thread| thread.join().expect("no panic")).sum()
     });
-    let lasted = began.elapsed();
-    DecisionRate { decisions, elapsed: lasted, median: Duration::ZERO, slow: Duration::ZERO, failures: 0 }
+    let elapsed = started.elapsed();
+    DecisionRate { decisions, elapsed, median: Duration::ZERO, slow: Duration::ZERO, failures: 0 }
 }
 
 /// Prints both tables; fails when a backend is slower than its target.
 #[allow(clippy::print_stdout)] // prints the result
 pub fn measure(duration: Duration) {
-    println!("| in memory, threads | decisions per second | per thread, ns |\n|---|---:|---:|");
+    println!("| threads | decisions per second | per decision and thread, ns |\n|---|---:|---:|");
     let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32);
     // More threads than cores would measure preemption while a lock is held.
     for threads in 1..=cores {
@@ -200,7 +200,7 @@ pub fn measure(duration: Duration) {
     }
     let server = RedisProcess::start();
     println!(
-        "\n| in Redis | concurrency | decisions per second | median | 99 % |\n|---|---:|---:|---:|---:|"
+        "\n| algorithm | concurrent | decisions per second | median | 99 % |\n|---|---:|---:|---:|---:|"
     );
     let mut best = 0.0_f64;
     for (name, algorithm) in [
@@ -208,12 +208,12 @@ pub fn measure(duration: Duration) {
         ("fixed_window", Algorithm::FixedWindow),
         ("sliding_window", Algorithm::SlidingWindow),
     ] {
-        for at_once in [1, 16, 64, 256] {
-            let rate = measure_redis(&server, algorithm, at_once, duration);
+        for concurrency in [1, 16, 64, 256] {
+            let rate = measure_redis(&server, algorithm, concurrency, duration);
             let micros = |time: Duration| time.as_secs_f64() * 1e6;
             let (median, slow) = (micros(rate.median), micros(rate.slow));
-            println!("| {name} | {at_once} | {:.0} | {median:.0} µs | {slow:.0} µs |", rate.per_second());
-            assert_eq!(rate.failures, 0, "{name}, {at_once}");
+            println!("| {name} | {concurrency} | {:.0} | {median:.0} µs | {slow:.0} µs |", rate.per_second());
+            assert_eq!(rate.failures, 0, "{name}, {concurrency}");
             best = best.max(rate.per_second());
         }
     }

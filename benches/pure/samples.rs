@@ -236,7 +236,7 @@ pub fn check_response(head: &[u8]) -> ResponseHead {
         .unwrap_or_else(|evidence| panic!("the sample response: {evidence}"))
 }
 
-/// 10 hosts with 9 patterns each, a wildcard host and a fallback route: 100 routes with their variants.
+/// 100 routes: 11 hosts (one of them a wildcard) with 9 paths each, and a fallback route.
 fn routes() -> String {
     let mut text = String::from(
         "version: 1\nlisten: [{ address: \"127.0.0.1:0\" }]\nupstreams: { u: { servers: [\"127.0.0.1:1\"] } }\nroutes:\n",

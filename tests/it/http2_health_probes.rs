@@ -100,11 +100,11 @@ fn slow_client_does_not_trigger_an_upstream_health_probe() {
         });
         let gateway = raw_server_setup(&upstream).set("client.body_timeout", "300ms").start();
         let mut slow = gateway.client();
-        let began = Instant::now();
+        let started = Instant::now();
         slow.send("POST / HTTP/1.1\r\nhost: test\r\ncontent-length: 9\r\n\r\n");
         let response = slow.read(SentRequest::Http11("POST"));
         assert_eq!((response.status == 200, response.end == ResponseEnd::Complete), (responses, !responses));
-        assert!(began.elapsed() >= Duration::from_millis(300));
+        assert!(started.elapsed() >= Duration::from_millis(300));
         let name = if responses { "aborted_total" } else { "errors_total" };
         gateway.expect_metric(name, &[("cause", "client_too_slow")], 1.0);
         gateway.client().get("/").assert_response(200, "fine");

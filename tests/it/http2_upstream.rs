@@ -402,13 +402,13 @@ fn server_without_settings_is_detected_before_the_request_is_sent() {
             .set("errors.include", "[request_sent]")
             .set("timeouts.connect", "300ms")
             .start();
-        let began = Instant::now();
+        let started = Instant::now();
         let response = gateway.client().request("POST", "/", "", "x");
         assert_eq!(response.status, 504);
         assert!(response.text().contains("\"request_sent\":\"none\""), "{}", response.text());
         gateway.expect_metric("errors_total", &[("cause", cause)], 1.0);
         if cause == "connection_timeout" {
-            assert!(began.elapsed() >= Duration::from_millis(300));
+            assert!(started.elapsed() >= Duration::from_millis(300));
         }
     }
 }
@@ -422,9 +422,9 @@ fn closed_flow_control_window_is_a_write_timeout() {
         connection.read_until_closed()
     });
     let gateway = raw_server_setup(&upstream).set("timeouts.body_idle", "300ms").start();
-    let began = Instant::now();
+    let started = Instant::now();
     gateway.client().request("POST", "/", "", "body").assert_local_reply(504);
-    assert!(began.elapsed() >= Duration::from_millis(300));
+    assert!(started.elapsed() >= Duration::from_millis(300));
     gateway.expect_metric("errors_total", &[("cause", "connection_write_timeout")], 1.0);
 }
 
@@ -497,9 +497,9 @@ fn connection_is_reused_after_a_timeout_only_if_it_acks_a_ping() {
             Some(())
         });
         let gateway = raw_server_setup(&upstream).set("timeouts.response_headers", "300ms").start();
-        let began = Instant::now();
+        let started = Instant::now();
         gateway.client().get("/").assert_local_reply(504);
-        assert!(began.elapsed() >= Duration::from_millis(300));
+        assert!(started.elapsed() >= Duration::from_millis(300));
         gateway.expect_metric("errors_total", &[("cause", "http_response_timeout")], 1.0);
         let deadline = Instant::now() + limit();
         if responses {

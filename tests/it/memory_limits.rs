@@ -37,8 +37,8 @@ fn request_frame(stream: u32, method: &str, script: &str, ends: bool) -> Vec<u8>
     let list = HeaderList::default()
         .with(":method", method)
         .with(":scheme", "http")
-        .with(":path", "/rehearsal")
-        .with(":authority", "rehearsal.example")
+        .with(":path", "/resources")
+        .with(":authority", "resources.example")
         .with(FAULT_HEADER, script);
     let flags = END_HEADERS | if ends { END_STREAM } else { 0 };
     encode_frame(frame_type::HEADERS, flags, stream, list.encode())
@@ -120,8 +120,8 @@ fn hpack_bomb_client(gateway: SocketAddr) -> TcpStream {
     let list = HeaderList::default()
         .with(":method", "GET")
         .with(":scheme", "http")
-        .with(":path", "/rehearsal")
-        .with(":authority", "rehearsal.example")
+        .with(":path", "/resources")
+        .with(":authority", "resources.example")
         .with(FAULT_HEADER, "hang");
     // A field that is added to the dynamic table, followed by repeated references to it (RFC 7541 sections 6.1 and
     // 6.2.1).
@@ -190,8 +190,8 @@ fn large_headers_client(gateway: SocketAddr) -> TcpStream {
     let mut list = HeaderList::default()
         .with(":method", "GET")
         .with(":scheme", "http")
-        .with(":path", "/rehearsal")
-        .with(":authority", "rehearsal.example");
+        .with(":path", "/resources")
+        .with(":authority", "resources.example");
     for _ in 0..60 {
         list = list.with("x", "y".repeat(4000));
     }
@@ -213,7 +213,7 @@ fn rejected_header_section_is_freed_while_its_response_waits() {
     let upstream = by_request(upstream_script);
     let gateway =
         Gateway::with_upstream(&upstream).with_h2c_listener().limit(Duration::from_secs(60)).start();
-    gateway.h2_client().get("/rehearsal");
+    gateway.h2_client().get("/resources");
     let idle = memory(&gateway);
     let clients = [large_headers_client(gateway.h2_address()), large_headers_client(gateway.h2_address())];
     let refused = [("code", "400"), ("cause", "header_too_large")];
@@ -317,7 +317,7 @@ fn peak_then_idle_memory(gateway: &Gateway, workload: impl Fn() + Send, idle: f6
     assert!(peak - idle < MAX_MEMORY, "peak {} KiB, idle {} KiB", peak / 1024.0, idle / 1024.0);
 
     // Other clients are served meanwhile, and no state of the hostile clients remains.
-    gateway.h2_client().get("/rehearsal").assert_response(200, "served\n");
+    gateway.h2_client().get("/resources").assert_response(200, "served\n");
     drop(hostile_clients);
     gateway.wait_for_metric(limit(), "requests_in_flight", &[], 0.0);
     gateway.wait_for_metric(limit(), "connections", &[("listener", &address.to_string())], 0.0);

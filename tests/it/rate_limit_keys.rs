@@ -194,11 +194,11 @@ fn body_timeout_and_deadline_apply_to_a_body_buffered_for_a_key() {
         .start();
     let mut client = gateway.client();
     client.send(format!("POST / HTTP/1.1\r\nhost: test\r\n{JSON_CONTENT_TYPE}content-length: 13\r\n\r\n{{"));
-    let began = std::time::Instant::now();
+    let started = std::time::Instant::now();
     let response = client.read(SentRequest::Http11("POST"));
     assert_eq!(response.status, 400);
     assert!(response.text().contains(r#""request_sent":"none""#), "{response:#?}");
-    assert!(began.elapsed() >= Duration::from_millis(300));
+    assert!(started.elapsed() >= Duration::from_millis(300));
     assert_eq!(upstream.request_count(), 0);
     // The deadline does not include the time to receive the body.
     let gateway = with_rule(Gateway::with_upstream(&upstream), "key: [\"body:email\"], allow: 9 per 1h")

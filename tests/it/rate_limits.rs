@@ -190,7 +190,7 @@ fn tightest_rule_is_reported_and_a_denial_consumes_nothing() {
         assert_rate_limit_headers(&denied, 1, 0, 900);
         assert_retry_after(&denied, 900);
     }
-    // Both tenant rules are used up: the one with the later reset is reported.
+    // `narrow` and `narrower` are used up: the one with the later reset is reported.
     assert_rate_limit_headers(&client.request("GET", "/", "x-tenant: b\r\n", ""), 2, 0, 3600);
     let denied = client.request("GET", "/", "x-tenant: c\r\n", "");
     denied.assert_local_reply(429);

@@ -336,9 +336,9 @@ fn tls_and_acl_user_work_and_the_password_is_never_logged() {
     // Neither a wrong password nor an untrusted certificate stops the gateway; the log has the reason.
     let wrong_password_url = url.replace("p%40ss", "p%40sz");
     let other = folder.write("other.pem", &Authority::new().pem());
-    let strange = trusted.replace("ca.pem", other.file_name().unwrap().to_str().unwrap());
+    let untrusted = trusted.replace("ca.pem", other.file_name().unwrap().to_str().unwrap());
     for (url, store_options, evidence) in
-        [(&wrong_password_url, &trusted, "WRONGPASS"), (&url, &strange, "UnknownIssuer")]
+        [(&wrong_password_url, &trusted, "WRONGPASS"), (&url, &untrusted, "UnknownIssuer")]
     {
         let gateway = with_redis_rule(&upstream, url, store_options, "allow: 2 per 1h").start();
         assert_eq!(statuses(&gateway, 3), [200, 200, 429], "counted in memory");

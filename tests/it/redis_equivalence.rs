@@ -69,10 +69,10 @@ impl TestRule {
 /// The in-memory decision of all rules: charged together or not at all.
 fn decide_in_memory(rules: &[&TestRule], key: u128, now: Timestamp) -> Vec<QuotaDecision> {
     let key = Key::from_bits(key);
-    let looked: Vec<QuotaDecision> =
+    let peeked: Vec<QuotaDecision> =
         rules.iter().map(|rule| rule.table.peek(key, &rule.quota, now, rule.cost)).collect();
-    if looked.iter().any(|decision| decision.retry_after().is_some()) && rules.len() > 1 {
-        return looked;
+    if peeked.iter().any(|decision| decision.retry_after().is_some()) && rules.len() > 1 {
+        return peeked;
     }
     rules.iter().map(|rule| rule.table.take(key, &rule.quota, now, rule.cost)).collect()
 }
@@ -83,7 +83,7 @@ fn memory_and_redis_agree_in_real_time() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let address = Address::parse(&server.url()).unwrap();
-        let link = RedisConnection::connect(&address, None).await.unwrap();
+        let redis_connection = RedisConnection::connect(&address, None).await.unwrap();
         let digest = script::sha1_digest(script::SOURCE);
         let mut random = RandomNumbers(SeededRandom::of(7, 0));
         let mut rules = Vec::new();
@@ -106,7 +106,7 @@ fn memory_and_redis_agree_in_real_time() {
                 ));
             }
         }
-        let (mut admitted, mut refused) = (0, 0);
+        let (mut admitted, mut denied) = (0, 0);
         for step in 0..4_000 {
             let one = random.below(rules.len() as u64) as usize;
             let other = random.below(rules.len() as u64) as usize;
@@ -116,21 +116,27 @@ fn memory_and_redis_agree_in_real_time() {
                 if together { vec![&rules[one], &rules[other]] } else { vec![&rules[one]] };
             let requests: Vec<TakeRequest<'_>> = chosen.iter().map(|rule| rule.take_request(key)).collect();
             if random.below(50) == 0 {
-                link.delete("agree:", &requests).await.unwrap();
+                redis_connection.delete("agree:", &requests).await.unwrap();
                 chosen.iter().for_each(|rule| rule.table.reset(Key::from_bits(key)));
             }
-            let value = link.run_script(&digest, "agree:", ScriptOperation::Take, &requests).await.unwrap();
+            let value = redis_connection
+                .run_script(&digest, "agree:", ScriptOperation::Take, &requests)
+                .await
+                .unwrap();
             let TakeReply { decisions, taken_at: at } = reply::parse(&requests, &value).unwrap();
             assert_eq!(decisions, decide_in_memory(&chosen, key, at), "step {step}: {requests:?} at {at:?}");
             let passed = decisions.iter().all(|decision| decision.retry_after().is_none());
             if passed {
                 admitted += 1
             } else {
-                refused += 1
+                denied += 1
             }
             // A refunded bucket keeps what was replenished meanwhile: not compared here, but in another test.
             if passed && random.below(5) == 0 && chosen.iter().all(|rule| rule.algorithm != Algorithm::Gcra) {
-                link.run_script(&digest, "agree:", ScriptOperation::Refund(at), &requests).await.unwrap();
+                redis_connection
+                    .run_script(&digest, "agree:", ScriptOperation::Refund(at), &requests)
+                    .await
+                    .unwrap();
                 for rule in &chosen {
                     rule.table.refund(Key::from_bits(key), &rule.quota, at, rule.cost);
                 }
@@ -139,7 +145,7 @@ fn memory_and_redis_agree_in_real_time() {
                 tokio::time::sleep(Duration::from_micros(random.below(9_000))).await;
             }
         }
-        assert!(admitted > 500 && refused > 500, "{admitted} admitted, {refused} refused");
+        assert!(admitted > 500 && denied > 500, "{admitted} admitted, {denied} refused");
     });
     // All keys expire.
     for key in server.keys() {
@@ -164,7 +170,7 @@ fn memory_and_redis_agree_over_months_and_across_clock_changes() {
     let text = script_with_other_clock();
     let mut random = RandomNumbers(SeededRandom::of(11, 0));
     let begin = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-    let (mut admitted, mut refused) = (0, 0);
+    let (mut admitted, mut denied) = (0, 0);
     for trace in 0..300 {
         let algorithm = ALGORITHMS[trace % 3];
         let micros = match random.below(4) {
@@ -202,7 +208,7 @@ fn memory_and_redis_agree_over_months_and_across_clock_changes() {
             let expected = decide_in_memory(&[&rule], 1, at);
             assert_eq!(taken.decisions, expected, "trace {trace}, step {step}: {request:?} at {at:?}");
             if taken.decisions[0].retry_after().is_some() {
-                refused += 1
+                denied += 1
             } else {
                 admitted += 1
             }
@@ -219,7 +225,7 @@ fn memory_and_redis_agree_over_months_and_across_clock_changes() {
             };
         }
     }
-    assert!(admitted > 3_000 && refused > 3_000, "{admitted} admitted, {refused} refused");
+    assert!(admitted > 3_000 && denied > 3_000, "{admitted} admitted, {denied} refused");
 }
 
 #[test]
@@ -227,27 +233,35 @@ fn bucket_refund_never_exceeds_what_was_taken() {
     let server = RedisServer::start();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        let link = RedisConnection::connect(&Address::parse(&server.url()).unwrap(), None).await.unwrap();
+        let redis_connection =
+            RedisConnection::connect(&Address::parse(&server.url()).unwrap(), None).await.unwrap();
         let digest = script::sha1_digest(script::SOURCE);
         let rule = TestRule::new(0, Algorithm::Gcra, 10, Duration::from_secs(3_600), 10, 3);
         let requests = [rule.take_request(1)];
         let take = async || {
             reply::parse(
                 &requests,
-                &link.run_script(&digest, "back:", ScriptOperation::Take, &requests).await.unwrap(),
+                &redis_connection
+                    .run_script(&digest, "back:", ScriptOperation::Take, &requests)
+                    .await
+                    .unwrap(),
             )
             .unwrap()
         };
         let first = take().await;
         let second = take().await;
-        link.run_script(&digest, "back:", ScriptOperation::Refund(second.taken_at), &requests).await.unwrap();
+        redis_connection
+            .run_script(&digest, "back:", ScriptOperation::Refund(second.taken_at), &requests)
+            .await
+            .unwrap();
         let third = take().await;
         let owed = |taken: &TakeReply| taken.decisions[0].quota_state().reset;
         let replenished = owed(&third) + (third.taken_at.since_origin() - second.taken_at.since_origin());
         assert!(replenished >= owed(&second), "{first:?} {second:?} {third:?}");
         assert!(owed(&third) < owed(&second) + Duration::from_secs(20), "{second:?} {third:?}");
         // Expired usage is not refunded.
-        link.run_script(&digest, "back:", ScriptOperation::Refund(Timestamp::default()), &requests)
+        redis_connection
+            .run_script(&digest, "back:", ScriptOperation::Refund(Timestamp::default()), &requests)
             .await
             .unwrap();
         assert!(owed(&take().await) > owed(&third));

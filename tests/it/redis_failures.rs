@@ -132,20 +132,20 @@ fn denied_client_stays_denied_while_redis_is_unavailable() {
     assert_eq!([send("a"), send("a")], [200, 429]);
     redis.kill();
     assert_eq!([send("b"), send("a"), send("b"), send("a"), send("a")], [200, 429, 200, 429, 429]);
-    // A short wait ends as well.
+    // A short wait ends while Redis is unavailable, too.
     let mut redis = RedisServer::start();
     let period = millis(2000);
     let rule = format!("allow: 1 per {}ms", period.as_millis());
     let gateway = with_redis_rule(&upstream, &redis.url(), "timeout: 1s, on_failure: allow", &rule).start();
     let mut client = gateway.client();
-    let began = Instant::now();
+    let started = Instant::now();
     assert_eq!([client.get("/").status, client.get("/").status], [200, 429]);
     redis.kill();
     while client.get("/").status == 429 {
-        assert!(began.elapsed() < limit());
+        assert!(started.elapsed() < limit());
         thread::sleep(Duration::from_millis(5));
     }
-    assert!(began.elapsed() >= period / 2);
+    assert!(started.elapsed() >= period / 2);
 }
 
 #[test]
@@ -157,11 +157,11 @@ fn stalled_redis_costs_one_timeout_then_nothing() {
     redis.pause();
     let mut client = gateway.client();
     for number in 0..5 {
-        let began = Instant::now();
+        let started = Instant::now();
         client.get("/").assert_response(200, "fine");
-        assert!(began.elapsed() >= Duration::from_millis(300), "{number}: {:?}", began.elapsed());
+        assert!(started.elapsed() >= Duration::from_millis(300), "{number}: {:?}", started.elapsed());
     }
-    // Five consecutive errors cannot be accidental.
+    // Five consecutive errors open the circuit.
     let kind = |kind| [("store", "shared"), ("kind", kind)];
     gateway.expect_metric("rate_limit_store_errors_total", &kind("timeout"), 5.0);
     for _ in 0..100 {
@@ -182,16 +182,16 @@ fn lost_cluster_node_fails_no_request_and_is_reconnected() {
     let rule = "key: [\"header:x-id\"], allow: 5 per 1h";
     let gateway = with_redis_rule(&upstream, &url, "timeout: 100ms", rule).start();
     // Some of these clients belong to each node.
-    let round = |name: &str| {
+    let all_allowed = |name: &str| {
         let mut client = gateway.client();
         let mut send = |number| client.request("GET", "/", &format!("x-id: {name}{number}\r\n"), "").status;
         (0..30).map(&mut send).all(|status| status == 200)
     };
-    assert!(round("before"));
+    assert!(all_allowed("before"));
     gateway.expect_metric("rate_limit_store_errors_total", &[], 0.0);
     nodes[2].kill();
     for number in 0..10 {
-        assert!(round(&format!("lost{number}")));
+        assert!(all_allowed(&format!("lost{number}")));
     }
     assert!(gateway.metric("rate_limit_store_errors_total", &[]) > 0.0);
     nodes[2].restart();
@@ -200,7 +200,7 @@ fn lost_cluster_node_fails_no_request_and_is_reconnected() {
     let errors = || gateway.metric("rate_limit_store_errors_total", &[]);
     for number in 0.. {
         let before = errors();
-        assert!(round(&format!("back{number}")));
+        assert!(all_allowed(&format!("back{number}")));
         if errors() == before {
             break;
         }
@@ -216,7 +216,7 @@ fn invalid_redis_reply_is_only_a_store_error() {
     let relay = RedisRelay::start(redis.port());
     let store_options = "timeout: 1s, on_failure: deny";
     let gateway = with_redis_rule(&upstream, &relay.url(), store_options, "allow: 1000 per 1h").start();
-    let nonsense: [(&[u8], &[&str]); 11] = [
+    let invalid_replies: [(&[u8], &[&str]); 11] = [
         (b"HTTP/1.1 400 Bad Request\r\n\r\n", &["invalid_reply", "unreachable"]),
         (b"\x00\xff\x80\x81", &["invalid_reply", "unreachable"]),
         (b"*99999999999999999999\r\n", &["invalid_reply", "unreachable"]),
@@ -229,7 +229,7 @@ fn invalid_redis_reply_is_only_a_store_error() {
         (b"*6\r\n:1795384886\r\n:0\r\n:1\r\n:-1\r\n:0\r\n:0\r\n", &["invalid_reply"]),
         (b"*6\r\n:1795384886\r\n:0\r\n:0\r\n:0\r\n:0\r\n:0\r\n", &["invalid_reply"]),
     ];
-    for (bytes, kinds) in nonsense {
+    for (bytes, kinds) in invalid_replies {
         let bytes: &'static [u8] = bytes;
         relay.set(RelayBehavior::Forward);
         wait_for_redis(&gateway, "/");
@@ -399,8 +399,8 @@ fn many_clients_at_two_gateways_never_exceed_the_quota() {
             .start()
     };
     let gateways = [start(), start()];
-    let (began, mut rounds, mut decisions) = (Instant::now(), 0, 0);
-    while began.elapsed() < duration {
+    let (started, mut rounds, mut decisions) = (Instant::now(), 0, 0);
+    while started.elapsed() < duration {
         rounds += 1;
         let admitted: usize = thread::scope(|scope| {
             let clients: Vec<_> = (0..16)
@@ -436,9 +436,9 @@ fn send_load(gateway: &Gateway, first: usize, stop: &AtomicBool, results: &Mutex
         let mut client = gateway.client();
         for number in 0..100 {
             let path = paths[(first + number) % 3];
-            let began = Instant::now();
+            let started = Instant::now();
             let status = client.get(path).status;
-            mine.times.push(began.elapsed());
+            mine.times.push(started.elapsed());
             *mine.statuses.entry((path, status)).or_default() += 1;
             if stop.load(Ordering::Relaxed) {
                 break;

@@ -192,7 +192,7 @@ fn changed_server_is_used_and_its_name_resolved_in_advance() {
     gateway.expect_metric("errors_total", &[], 0.0);
 }
 
-/// The file without the upstream `main`, which has no server.
+/// The configuration without the upstream `main`.
 fn with_listener_address(setup: GatewaySetup) -> String {
     let text = setup.yaml();
     text.lines().filter(|line| !line.contains("main: {")).map(|line| format!("{line}\n")).collect()

@@ -126,11 +126,11 @@ fn serve(stream: TcpStream, config: Arc<ServerConfig>, response: &[u8], log: &Mu
         if read.ends_with(b"\r\n\r\n") {
             log.lock().unwrap().requests += 1;
             read.clear();
-            let (response, cut) = match response.strip_suffix(TRUNCATION_MARK) {
+            let (response, truncates) = match response.strip_suffix(TRUNCATION_MARK) {
                 Some(response) => (response, true),
                 None => (response, false),
             };
-            if stream.write_all(response).and_then(|()| stream.flush()).is_err() || cut {
+            if stream.write_all(response).and_then(|()| stream.flush()).is_err() || truncates {
                 return;
             }
         }

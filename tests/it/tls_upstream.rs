@@ -127,7 +127,7 @@ fn plaintext_port_and_aborted_handshake_are_protocol_errors() {
             "does not use TLS on this port",
         ),
         (script([UpstreamStep::Close]), "closed the connection inside the TLS handshake"),
-        // The reset must come after the TCP handshake: before, it would be a connection failure.
+        // The pause lets the connection attempt succeed: an earlier reset would be a connection failure.
         (
             script([UpstreamStep::Pause(Duration::from_millis(300)), UpstreamStep::Reset]),
             "inside the TLS handshake",

@@ -486,10 +486,10 @@ fn route_may_allow_another_upgrade_protocol() {
         UpstreamStep::Close,
     ]);
     let gateway = Gateway::with_upstream(&upstream)
-        .route("name: own, match: { path: \"/{*rest}\" }, upstream: main, upgrades: [rehearsal/1]")
+        .route("name: all, match: { path: \"/{*rest}\" }, upstream: main, upgrades: [example/1]")
         .start();
     let mut client = gateway.client();
-    client.send("GET / HTTP/1.1\r\nhost: test\r\nconnection: upgrade\r\nupgrade: rehearsal/1\r\n\r\n");
+    client.send("GET / HTTP/1.1\r\nhost: test\r\nconnection: upgrade\r\nupgrade: example/1\r\n\r\n");
     let response = client.read(SentRequest::Http11("GET"));
     assert_eq!((response.status, response.header("upgrade")), (101, Some("Rehearsal/1")));
     client.send("hello");

@@ -227,11 +227,11 @@ fn waiting_for_a_shared_connect_gets_the_full_connect_and_tls_timeouts() {
         .set("timeouts.connect", "1500ms")
         .set("timeouts.tls", "1500ms")
         .start();
-    let began = Instant::now();
+    let started = Instant::now();
     for response in gateway.h2_client().get_all(&["/1", "/2", "/3"]) {
         response.assert_response(200, "two");
     }
-    assert!(began.elapsed() >= 2 * pause, "{:?}", began.elapsed());
+    assert!(started.elapsed() >= 2 * pause, "{:?}", started.elapsed());
     assert_eq!((server.negotiated().len(), server.requests()), (1, 3));
 }
 

@@ -82,7 +82,7 @@ pub fn with_server_kinds(
     for server_kind in ServerKind::ALL {
         let (name, port) = (server_kind.upstream_name(), faulty_upstream.address(server_kind).port());
         setup = if server_kind.requires_tls() {
-            // A server name that is not a valid DNS name is rejected where a certificate must be verified.
+            // The unusual spelling of the host is not a valid certificate name, so TLS servers use the address.
             let server = format!("https://127.0.0.1:{port}");
             setup.named_upstream(name, &[&server]).set(&format!("upstream {name}.tls"), &tls)
         } else {

@@ -303,7 +303,7 @@ fn relay_connection(client: TcpStream, choose: &dyn Fn(&str, SocketAddr) -> Trea
         }
         Treatment::SendOthersBeside => {
             let mut extra_connection = TcpStream::connect(address).unwrap();
-            // More than the rows that may run again.
+            // More requests than rows that may run again, so that the difference is certain.
             let request = b"GET /a/../b HTTP/1.1\r\nhost: x\r\n\r\n";
             extra_connection.write_all(&request.repeat(300)).unwrap();
             extra_connection.shutdown(Shutdown::Write).unwrap();

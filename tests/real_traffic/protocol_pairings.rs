@@ -131,8 +131,8 @@ fn truncated_response_never_ends_cleanly_in_any_protocol_pairing() {
             test_bed.nginx.kill();
         });
         // 18: partial file; 56: connection reset; 92: stream reset.
-        let ways = if name.starts_with("HTTP/2") { [92, 92] } else { [18, 56] };
-        assert!(status.code().is_some_and(|code| ways.contains(&code)), "{name}: {status}");
+        let exit_codes = if name.starts_with("HTTP/2") { [92, 92] } else { [18, 56] };
+        assert!(status.code().is_some_and(|code| exit_codes.contains(&code)), "{name}: {status}");
     }
 }
 

@@ -65,8 +65,8 @@ fn grpcio_calls_pass_transparently_over_tls_on_both_sides() {
     });
 }
 
-/// Runs all calls. `upstream` configures the upstream with a server, `scheme` and the rest the one without;
-/// `check_requests` holds the arguments of the client.
+/// Runs all calls. `calls` configures the upstream with a server, `scheme` and `extra_options` the one that refuses
+/// connections; `check_requests` returns the arguments of the client.
 fn check_calls(
     listeners: &[String],
     calls: &str,

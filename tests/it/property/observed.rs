@@ -90,16 +90,16 @@ impl ObservedResponses {
         let errors: u64 = (400..600).map(|code| sum("responses_total", &[("code", &code.to_string())])).sum();
         expect("errors".to_owned(), sum("errors_total", &[]), errors, errors);
         let closed_with = |cause| sum("closed_without_response_total", &[("cause", cause)]);
-        let (gone, nothing) = (closed_with("client_gone"), closed_with("no_request"));
+        let (client_gone, no_request) = (closed_with("client_gone"), closed_with("no_request"));
         expect(
             "closed without response, client_gone".to_owned(),
-            gone,
+            client_gone,
             counts.unanswered,
             counts.unanswered + slack,
         );
         expect(
             "closed without response, no_request".to_owned(),
-            nothing,
+            no_request,
             counts.no_request,
             counts.no_request + slack,
         );
@@ -113,7 +113,7 @@ impl ObservedResponses {
         let (minimum, maximum) = (known + counts.uncertain.0, known + counts.uncertain.1);
         expect(
             "responses and closes without a response".to_owned(),
-            responses + gone + nothing,
+            responses + client_gone + no_request,
             minimum,
             maximum,
         );
