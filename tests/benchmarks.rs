@@ -84,18 +84,18 @@ fn memory_and_redis_decisions_all_succeed() {
 #[test]
 fn sample_header_sections_are_complete_and_valid() {
     assert_eq!(samples::scan_request(REQUEST), Progress::Complete { length: REQUEST.len(), skip: 0 });
-    let facts = samples::parse_request(REQUEST);
-    assert_eq!((facts.field_count, facts.framing, facts.keep_alive), (9, RequestFraming::None, true));
+    let parsed = samples::parse_request(REQUEST);
+    assert_eq!((parsed.field_count, parsed.framing, parsed.keep_alive), (9, RequestFraming::None, true));
     assert_eq!(samples::scan_response(RESPONSE), FramerProgress::Complete(RESPONSE.len()));
-    let facts = samples::check_response(RESPONSE);
-    assert_eq!((facts.status, facts.framing), (200, ResponseFraming::Length(1024)));
+    let parsed = samples::check_response(RESPONSE);
+    assert_eq!((parsed.status, parsed.framing), (200, ResponseFraming::Length(1024)));
 }
 
 #[test]
 fn peer_benchmark_returns_expected_responses_at_small_scale() {
     let text = peers::measure(Path::new(env!("CARGO_BIN_EXE_statusquo")), Scale::SMOKE, None)
-        .unwrap_or_else(|sentence| panic!("{sentence}"));
-    for (job, responses) in [("W1", "passes"), ("W2", "JSON 504"), ("W4", "JSON 504")] {
+        .unwrap_or_else(|error| panic!("{error}"));
+    for (job, responses) in [("W1", "forwarded"), ("W2", "JSON 504"), ("W4", "JSON 504")] {
         let row =
             text.lines().find(|line| line.starts_with(&format!("| {job} ")) && line.contains("statusquo"));
         assert!(row.is_some_and(|row| row.contains(responses)), "{text}");
