@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use http::{HeaderName, HeaderValue, StatusCode};
+use http::{HeaderName, HeaderValue};
 
 use super::deserialize::did_you_mean;
 use super::file::errors::{
@@ -25,6 +25,7 @@ use crate::contract::{
     Override, UpstreamMessages, builtin, conform, header_filter, text,
 };
 use crate::http::hop_by_hop;
+use crate::http::reason_phrase::reason_phrase;
 
 /// The values of one `errors` section; absent values are `None`.
 #[derive(Clone, Debug, Default)]
@@ -108,7 +109,7 @@ fn declare_contract(
         if file.message.is_none() {
             validator.missing(&item.key("message"), "write the message that clients receive");
         }
-        let registered = status.and_then(|status| StatusCode::from_u16(status).ok()?.canonical_reason());
+        let registered = status.and_then(reason_phrase);
         let reason = file.text.as_deref().or(registered);
         if let (Some(status), None) = (status, reason) {
             validator.missing(

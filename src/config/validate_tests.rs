@@ -160,13 +160,14 @@ fn custom_contract_is_validated_with_locations() {
     assert_eq!((config.contract.name(), config.contract.codes().len()), ("custom", 8));
     assert_eq!(config.contract.codes()[0].reason(), "Bad Request");
 
-    let missing = messages(&file(503, ""));
+    let missing = messages(&file(500, ""));
     assert_eq!(missing.len(), 1);
     assert!(
-        missing[0].starts_with("contract.codes: code 503 is missing, but it is the default for causes "),
+        missing[0]
+            .starts_with("contract.codes: code 500 is missing: no other code is documented for causes "),
         "{missing:?}"
     );
-    assert!(missing[0].ends_with("; declare the code 503"), "{missing:?}");
+    assert!(missing[0].ends_with("; declare the code 500"), "{missing:?}");
     assert_eq!(
         messages(&file(
             0,

@@ -9,7 +9,8 @@ use super::client_faults::{
     TlsClientHello, UpstreamSaw, client_faults_by_section, client_faults_tls_by_section,
 };
 use super::fault_docs::escape_cell;
-use crate::contract::policy::default_status;
+use crate::contract::builtin::DEFAULT_CONTRACT;
+use crate::contract::{Cause, Contract};
 
 /// The section on HTTP/1 clients.
 pub(super) fn render() -> String {
@@ -88,10 +89,15 @@ fn expected_alerts(row: &ClientFault) -> impl Iterator<Item = String> {
     alerts.map(|TlsAlert { name, .. }| format!("the alert `{name}`"))
 }
 
+/// The status code of a cause in the default contract.
+pub(super) fn builtin_status(cause: Cause) -> u16 {
+    Contract::builtin(DEFAULT_CONTRACT).map_or(0, |contract| contract.code_for_cause(cause).status())
+}
+
 pub(super) fn describe_response(expected: ExpectedResponse) -> String {
     match expected {
         ExpectedResponse::Rejected(cause) | ExpectedResponse::RejectedOnRoute(cause) => {
-            format!("{}, `{}`", default_status(cause), cause.name())
+            format!("{}, `{}`", builtin_status(cause), cause.name())
         }
         ExpectedResponse::Served | ExpectedResponse::ServedBytes(_) => "the upstream's response".to_owned(),
         ExpectedResponse::Truncated(cause) => format!("a truncated response, `{}`", cause.name()),

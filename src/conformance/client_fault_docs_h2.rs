@@ -4,11 +4,10 @@
 
 use std::fmt::Write as _;
 
-use super::client_fault_docs::{describe_response, describe_upstream_saw};
+use super::client_fault_docs::{builtin_status, describe_response, describe_upstream_saw};
 use super::client_faults::GatewayProfile;
 use super::client_faults_h2::{CloseOutcome, H2ClientFault, StreamOutcome, client_faults_h2_by_section};
 use super::fault_docs::escape_cell;
-use crate::contract::policy::default_status;
 
 /// The section on HTTP/2 clients.
 pub(super) fn render() -> String {
@@ -47,7 +46,7 @@ fn describe_outcome(outcome: StreamOutcome) -> String {
         StreamOutcome::Reset => "RST_STREAM".to_owned(),
         StreamOutcome::Empty431 => "an empty 431".to_owned(),
         StreamOutcome::HeadersOnly(cause) => {
-            format!("{}, `{}`, headers only", default_status(cause), cause.name())
+            format!("{}, `{}`, headers only", builtin_status(cause), cause.name())
         }
         StreamOutcome::NoResponse => "nothing".to_owned(),
     }

@@ -3,8 +3,8 @@
 //! [`Contract::declare`](super::code::Contract::declare) validates these tables like an operator's contract, so an
 //! invalid row fails a test. The messages are constants: they never contain request data, error values or host names.
 
+use super::causes::Cause;
 use super::code::{CodeDeclaration, Declaration};
-use super::fault::Cause;
 
 /// The names that [`Contract::builtin`](super::code::Contract::builtin) accepts, the default first.
 pub const CONTRACT_NAMES: &[&str] = &["appwrite", "appwrite-current"];
@@ -22,7 +22,10 @@ pub fn declaration(name: &str) -> Option<Declaration> {
     Some(Declaration {
         name: name.to_owned(),
         codes: rows.into_iter().map(BuiltinCode::declaration).collect(),
-        causes: CAUSE_MESSAGES.iter().map(|&(cause, text)| (cause, text.to_owned())).collect(),
+        causes: Cause::ALL
+            .iter()
+            .filter_map(|cause| Some((*cause, cause.builtin_message()?.to_owned())))
+            .collect(),
         types: None,
     })
 }
@@ -124,30 +127,11 @@ const CODES_ADDED_LATER: &[BuiltinCode] = &[
     ),
 ];
 
-/// The client message of each cause that maps to 400. The page promises: "An accompanying error message will explain
-/// further".
-const CAUSE_MESSAGES: &[(Cause, &str)] = &[
-    (Cause::HttpRequestError, "The request is not a valid HTTP request."),
-    (Cause::MalformedRequestLine, "The request line is malformed."),
-    (Cause::MalformedHeader, "A header field of the request is malformed."),
-    (Cause::AmbiguousFraming, "The length of the request body is not stated clearly."),
-    (Cause::InvalidHost, "The Host of the request is missing, repeated or malformed."),
-    (Cause::AmbiguousPath, "The path of the request is malformed or ambiguous."),
-    (Cause::UnsupportedVersion, "The HTTP version of the request is not supported."),
-    (Cause::UnsupportedMethod, "The method of the request is not supported."),
-    (Cause::UnsupportedExpectation, "The expectation of the request cannot be met."),
-    (Cause::MalformedBody, "The request body is malformed or incomplete."),
-    (Cause::HeaderTooLarge, "The header fields of the request are too large."),
-    (Cause::UriTooLong, "The URI of the request is too long."),
-    (Cause::BodyTooLarge, "The request body is too large."),
-    (Cause::ClientTooSlow, "The request was not received in time."),
-];
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::contract::{Contract, policy};
+    use crate::contract::Contract;
 
     #[test]
     fn builtin_contracts_are_valid_and_keep_their_name() {
@@ -173,7 +157,7 @@ mod tests {
         let bad_request = contract.code(400).unwrap();
         let mut seen = std::collections::HashSet::new();
         for &cause in Cause::ALL {
-            let code = contract.code(policy::default_status(cause)).unwrap();
+            let code = contract.code_for_cause(cause);
             let cause_message = contract.message_for(code, Some(cause));
             if code == bad_request {
                 assert_ne!(cause_message, contract.entry(bad_request).message(), "{cause}");

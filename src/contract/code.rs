@@ -8,9 +8,8 @@
 use std::sync::Arc;
 
 use super::builtin;
+use super::causes::Cause;
 use super::declaration::{self, is_valid_type};
-use super::fault::Cause;
-use super::policy::default_status;
 
 pub use super::declaration::{CodeDeclaration, ContractProblem, Declaration};
 
@@ -76,6 +75,8 @@ pub struct Contract {
     entries: Vec<CodeEntry>,
     /// Slot, indexed by status - 400; [`NO_SLOT`] if the status is not documented.
     slots: [u8; 200],
+    /// The code of each cause, by its index.
+    cause_codes: Vec<DocumentedCode>,
     cause_messages: Vec<Option<Box<str>>>,
     types: Option<Vec<String>>,
     /// The entry of the internal-error code, used when a handle of another contract has no match here.
@@ -98,13 +99,8 @@ impl Contract {
         if !problems.is_empty() {
             return Err(problems);
         }
-        Contract::build(declaration).ok_or_else(|| {
-            vec![ContractProblem::MissingTarget {
-                status: default_status(Cause::ProxyInternalError),
-                causes: vec![Cause::ProxyInternalError],
-                upstream_statuses: Vec::new(),
-            }]
-        })
+        Contract::build(declaration)
+            .ok_or_else(|| vec![ContractProblem::missing_for(Cause::ProxyInternalError)])
     }
 
     /// Builds the lookup tables. `None` if the internal-error code is missing, which the checks have already rejected.
@@ -131,12 +127,19 @@ impl Contract {
                 *message_entry = Some(text.into_boxed_str());
             }
         }
-        let fallback_status = default_status(Cause::ProxyInternalError);
-        let fallback = entries.iter().find(|entry| entry.code.status == fallback_status)?.clone();
+        let preferred = |statuses: &[u16]| {
+            statuses.iter().find_map(|status| entries.iter().find(|entry| entry.code.status == *status))
+        };
+        let fallback = preferred(Cause::ProxyInternalError.preferences())?.clone();
+        let cause_codes = Cause::ALL
+            .iter()
+            .map(|cause| Some(preferred(cause.preferences())?.code))
+            .collect::<Option<_>>()?;
         Some(Contract {
             name: declaration.name,
             entries,
             slots,
+            cause_codes,
             cause_messages,
             types: declaration.types,
             fallback,
@@ -175,7 +178,7 @@ impl Contract {
     /// override that maps a cause to another code must not keep a message that explains the default code.)
     pub fn message_for(&self, code: DocumentedCode, cause: Option<Cause>) -> &str {
         cause
-            .filter(|&cause| default_status(cause) == code.status)
+            .filter(|&cause| self.code_for_cause(cause) == code)
             .and_then(|cause| self.cause_messages.get(cause.index())?.as_deref())
             .unwrap_or_else(|| self.entry(code).message())
     }
@@ -191,10 +194,14 @@ impl Contract {
         self.types.as_deref()
     }
 
-    /// Returns the code of a default status of the policy. It is documented: [`Contract::declare`] checks every
-    /// default.
-    pub(super) fn default_code(&self, status: u16) -> DocumentedCode {
-        self.code(status).unwrap_or(self.fallback.code)
+    /// The code of a cause: the first of its preferences that is documented.
+    pub fn code_for_cause(&self, cause: Cause) -> DocumentedCode {
+        self.cause_codes.get(cause.index()).copied().unwrap_or(self.fallback.code)
+    }
+
+    /// The first of these statuses that is documented. There is one: [`Contract::declare`] checks every list.
+    pub fn preferred(&self, statuses: &[u16]) -> DocumentedCode {
+        statuses.iter().find_map(|status| self.code(*status)).unwrap_or(self.fallback.code)
     }
 }
 

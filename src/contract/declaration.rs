@@ -6,8 +6,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::fault::Cause;
-use super::policy::{default_status, default_status_for_upstream};
+use super::causes::{Cause, preferences_for_upstream};
 use super::text::{self, TextProblem};
 
 /// A contract as declared, not yet validated.
@@ -103,6 +102,14 @@ pub enum ContractProblem {
     },
 }
 
+impl ContractProblem {
+    /// The problem of a contract without any code for this cause.
+    pub(super) fn missing_for(cause: Cause) -> Self {
+        let status = cause.preferences().last().copied().unwrap_or_default();
+        ContractProblem::MissingTarget { status, causes: vec![cause], upstream_statuses: Vec::new() }
+    }
+}
+
 impl fmt::Display for ContractProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -134,7 +141,7 @@ impl fmt::Display for ContractProblem {
                 write!(f, "the message of cause {cause} {problem}")
             }
             ContractProblem::MissingTarget { status, causes, upstream_statuses } => {
-                write!(f, "code {status} is missing, but it is the default for")?;
+                write!(f, "code {status} is missing: no other code is documented for")?;
                 for (index, cause) in causes.iter().enumerate() {
                     write!(f, "{}{cause}", if index == 0 { " causes " } else { ", " })?;
                 }
@@ -220,19 +227,22 @@ fn check_causes(declaration: &Declaration, problems: &mut Vec<ContractProblem>) 
     }
 }
 
-/// Adds one problem for each missing code that the default tables map to, with all causes and statuses that need it.
+/// Adds one problem for each code that must be added because a preference list ends in it and none of the list is
+/// documented, with all causes and statuses that need it.
 fn check_targets(declaration: &Declaration, problems: &mut Vec<ContractProblem>) {
     let documented = |status: u16| declaration.codes.iter().any(|code| code.status == status);
+    let missing_target = |preferences: &[u16]| match preferences {
+        [.., last] if !preferences.iter().any(|status| documented(*status)) => Some(*last),
+        _ => None,
+    };
     let mut missing: BTreeMap<u16, (Vec<Cause>, Vec<u16>)> = BTreeMap::new();
     for &cause in Cause::ALL {
-        let target = default_status(cause);
-        if !documented(target) {
+        if let Some(target) = missing_target(cause.preferences()) {
             missing.entry(target).or_default().0.push(cause);
         }
     }
     for status in (400..=599).filter(|&status| !documented(status)) {
-        let target = default_status_for_upstream(status);
-        if !documented(target) {
+        if let Some(target) = missing_target(preferences_for_upstream(status)) {
             missing.entry(target).or_default().1.push(status);
         }
     }

@@ -3,7 +3,7 @@
 //! This module is pure: it does not use pingora, tokio, tracing, prometheus, the clock, files or the environment. A
 //! test checks its sources for this.
 //!
-//! Reading order: [`fault`] (what can fail), [`code`] (which status codes may be sent), [`policy`] (which code is
+//! Reading order: [`causes`] (the table of what can fail), [`fault`] (one failure), [`code`] (which status codes may be sent), [`policy`] (which code is
 //! sent), [`conform`] and [`extract`] (which parts of an upstream error are forwarded), [`reply`] (the response
 //! itself). Supporting modules: [`builtin`] has the documented codes as data, [`declaration`] validates an operator's
 //! contract, [`text`] validates messages, [`header_filter`] filters response header fields, [`body`] writes JSON,
@@ -11,6 +11,7 @@
 
 pub mod body;
 pub mod builtin;
+pub mod causes;
 pub mod code;
 pub mod conform;
 pub mod declaration;
@@ -18,19 +19,23 @@ pub mod decode;
 pub mod extract;
 pub mod fault;
 pub mod grpc;
+pub mod grpc_status;
 pub mod header_filter;
 pub mod page_response;
+mod phase;
 pub mod policy;
 pub mod reply;
 pub mod text;
 
 pub use body::{Include, retryable};
+pub use causes::{Cause, RetryRule};
 pub use code::{CodeDeclaration, CodeEntry, Contract, ContractProblem, Declaration, DocumentedCode};
 pub use conform::{Conformance, ErrorBody, ExtractedError, UpstreamMessages};
 pub use decode::{ContentCoding, DecodeError};
-pub use fault::{Cause, EXCERPT_LIMIT, Evidence, Fault, Phase, RequestSent};
+pub use fault::{EXCERPT_LIMIT, Evidence, Fault, RequestSent};
 pub use header_filter::HeaderFilterContext;
 pub use page_response::PageResponse;
+pub use phase::Phase;
 pub use policy::{Decision, Matcher, Override, Overrides, PolicyInput, PolicyRule, Trigger, decide};
 pub use reply::{ErrorOrigin, LocalReply, ReplyContext, compose};
 

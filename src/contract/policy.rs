@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use http::Method;
 
+use super::causes::{Cause, preferences_for_upstream};
 use super::code::{Contract, DocumentedCode};
-use super::fault::Cause;
 
 /// The name used instead of a cause when the upstream sent an error response: metric label, override key, log value.
 pub const UPSTREAM_RESPONSE: &str = "upstream_response";
@@ -190,10 +190,10 @@ impl Decision {
 /// Decides which error to send. Total, without side effects and without allocation.
 pub fn decide(contract: &Contract, input: &PolicyInput<'_>, overrides: &Overrides<'_>) -> Decision {
     let (code, rule) = match input.trigger {
-        Trigger::Fault(cause) => (contract.default_code(default_status(cause)), PolicyRule::Default),
+        Trigger::Fault(cause) => (contract.code_for_cause(cause), PolicyRule::Default),
         Trigger::UpstreamStatus(status) => match contract.code(status) {
             Some(code) => (code, PolicyRule::Documented),
-            None => (contract.default_code(default_status_for_upstream(status)), PolicyRule::Default),
+            None => (contract.preferred(preferences_for_upstream(status)), PolicyRule::Default),
         },
     };
     let mut decision = Decision { code, rule, trigger: input.trigger, message: None, retry_after: None };
@@ -215,79 +215,6 @@ pub fn decide(contract: &Contract, input: &PolicyInput<'_>, overrides: &Override
 
 fn first_match<'a>(overrides: &'a [Override], input: &PolicyInput<'_>) -> Option<(usize, &'a Override)> {
     overrides.iter().enumerate().find(|(_, candidate)| candidate.matcher.matches(input))
-}
-
-/// The default table of causes: client errors are 4xx, gateway errors are 500, overload is 503, and every failure
-/// between the gateway and the upstream is 504 ("failure within the stack").
-pub const fn default_status(cause: Cause) -> u16 {
-    match cause {
-        Cause::HttpRequestError
-        | Cause::MalformedRequestLine
-        | Cause::MalformedHeader
-        | Cause::AmbiguousFraming
-        | Cause::InvalidHost
-        | Cause::AmbiguousPath
-        | Cause::UnsupportedVersion
-        | Cause::UnsupportedMethod
-        | Cause::UnsupportedExpectation
-        | Cause::MalformedBody
-        | Cause::HeaderTooLarge
-        | Cause::UriTooLong
-        | Cause::BodyTooLarge
-        // RFC 9110, section 15.5.9 specifies 408, but clients retry a 408 automatically.
-        | Cause::ClientTooSlow => 400,
-
-        Cause::HttpRequestDenied => 403,
-        Cause::DestinationNotFound => 404,
-        Cause::RateLimited => 429,
-
-        Cause::ProxyInternalError | Cause::ProxyConfigurationError | Cause::ProxyLoopDetected => 500,
-
-        Cause::ConnectionLimitReached
-        | Cause::QueueFull
-        | Cause::QueueTimeout
-        | Cause::BreakerOpen
-        | Cause::DestinationUnavailable
-        | Cause::LimiterUnavailable
-        | Cause::ResourceExhausted
-        | Cause::Draining => 503,
-
-        Cause::DnsError
-        | Cause::DnsTimeout
-        | Cause::DestinationIpUnroutable
-        | Cause::ConnectionRefused
-        | Cause::ConnectionTerminated
-        | Cause::ConnectionWriteError
-        | Cause::TlsProtocolError
-        | Cause::TlsCertificateError
-        | Cause::HttpProtocolError
-        | Cause::HttpResponseHeaderSectionSize
-        | Cause::HttpUpgradeFailed
-        | Cause::HttpResponseIncomplete
-        | Cause::ConnectionTimeout
-        | Cause::TlsTimeout
-        | Cause::HttpResponseTimeout
-        | Cause::DeadlineExceeded
-        | Cause::ConnectionReadTimeout
-        | Cause::ConnectionWriteTimeout => 504,
-    }
-}
-
-/// The default table of upstream statuses that the contract does not document. A status outside 400-599 is handled like
-/// a protocol error.
-pub const fn default_status_for_upstream(status: u16) -> u16 {
-    match status {
-        402 | 451 => 403,
-        410 => 404,
-        412 | 423 => 409,
-        424 => 500,
-        408 | 499 => 504,
-        400..=499 => 400,
-        507 | 509 | 529 => 503,
-        502 | 520..=527 | 530 | 598 | 599 => 504,
-        500..=599 => 500,
-        _ => 504,
-    }
 }
 
 #[cfg(test)]

@@ -26,7 +26,7 @@ const EXPECTED_CAUSE_STATUSES: &[(u16, &str)] = &[
          body_too_large client_too_slow",
     ),
     (403, "http_request_denied"),
-    (404, "destination_not_found"),
+    (404, "destination_not_found method_not_allowed"),
     (429, "rate_limited"),
     (500, "proxy_internal_error proxy_configuration_error proxy_loop_detected"),
     (
@@ -67,10 +67,9 @@ fn expected_status(status: u16) -> (u16, PolicyRule) {
         (&[402, 451], 403),
         (&[410], 404),
         (&[412, 423], 409),
-        (&[424], 500),
         (&[501, 505, 506, 508, 510, 511], 500),
         (&[507, 509, 529], 503),
-        (&[502, 520, 521, 522, 523, 524, 525, 526, 527, 530, 598, 599], 504),
+        (&[424, 502, 520, 521, 522, 523, 524, 525, 526, 527, 530, 598, 599], 504),
         (&[408, 499], 504),
     ];
     if documented.contains(&status) {
@@ -110,8 +109,118 @@ fn added_codes_stay_only_in_the_current_contract() {
         assert_eq!(decide(&current, &input, &Overrides::default()).code().status(), status);
         assert_eq!(decide(&contract(), &input, &Overrides::default()).code().status(), old);
     }
-    let body_too_large = input(Trigger::Fault(Cause::BodyTooLarge));
-    assert_eq!(decide(&current, &body_too_large, &Overrides::default()).code().status(), 400);
+    for (cause, status) in [(Cause::BodyTooLarge, 413), (Cause::UnsupportedMethod, 501)] {
+        let fault = input(Trigger::Fault(cause));
+        assert_eq!(decide(&current, &fault, &Overrides::default()).code().status(), status, "{cause}");
+        assert_eq!(decide(&contract(), &fault, &Overrides::default()).code().status(), 400, "{cause}");
+    }
+}
+
+/// Section 2 of the specification written a second time: cause, then its preference list.
+const EXPECTED_PREFERENCES: &[(&str, &[u16])] = &[
+    (
+        "http_request_error malformed_request_line malformed_header ambiguous_framing ambiguous_path malformed_body \
+         invalid_host client_too_slow",
+        &[400],
+    ),
+    ("unsupported_version", &[505, 400]),
+    ("unsupported_method", &[501, 405, 400]),
+    ("method_not_allowed", &[405, 404, 400]),
+    ("unsupported_expectation", &[417, 400]),
+    ("header_too_large", &[431, 400]),
+    ("uri_too_long", &[414, 400]),
+    ("body_too_large", &[413, 400]),
+    ("destination_not_found", &[404, 400]),
+    ("http_request_denied", &[403, 401, 400]),
+    ("rate_limited", &[429, 503, 400]),
+    ("proxy_internal_error proxy_configuration_error", &[500]),
+    ("proxy_loop_detected", &[508, 500]),
+    (
+        "connection_limit_reached queue_full queue_timeout breaker_open destination_unavailable limiter_unavailable \
+         resource_exhausted draining",
+        &[503, 500],
+    ),
+    (
+        "dns_error destination_ip_unroutable connection_refused connection_terminated connection_write_error \
+         tls_protocol_error tls_certificate_error http_protocol_error http_response_header_section_size \
+         http_upgrade_failed http_response_incomplete",
+        &[502, 504, 503, 500],
+    ),
+    (
+        "dns_timeout connection_timeout tls_timeout http_response_timeout deadline_exceeded connection_read_timeout \
+         connection_write_timeout",
+        &[504, 502, 503, 500],
+    ),
+];
+
+/// The same for upstream statuses that are not documented.
+const EXPECTED_UPSTREAM_PREFERENCES: &[(&[u16], &[u16])] = &[
+    (&[401], &[401, 403, 400]),
+    (&[403, 402, 451], &[403, 400]),
+    (&[404, 410], &[404, 400]),
+    (&[409, 412, 423], &[409, 400]),
+    (&[429], &[429, 503, 400]),
+    (&[400, 405, 406, 413, 418, 422, 431, 450, 498], &[400]),
+    (&[503, 507, 509, 529], &[503, 500]),
+    (&[502, 520, 521, 522, 523, 524, 525, 526, 527, 530, 598, 599, 424], &[502, 504, 503, 500]),
+    (&[504, 408, 499], &[504, 502, 503, 500]),
+    (&[500, 501, 505, 506, 508, 510, 511, 519, 528, 531, 597], &[500]),
+];
+
+/// A contract that documents these codes.
+fn contract_of(statuses: &[u16]) -> Result<Contract, Vec<crate::contract::ContractProblem>> {
+    Contract::declare(crate::contract::Declaration {
+        name: "test".to_owned(),
+        codes: statuses
+            .iter()
+            .map(|status| crate::contract::CodeDeclaration {
+                status: *status,
+                reason: "Reason".to_owned(),
+                message: "Message.".to_owned(),
+                kind: None,
+            })
+            .collect(),
+        ..crate::contract::Declaration::default()
+    })
+}
+
+/// The first documented status of each list, as more and more of the list is documented from its end.
+#[test]
+fn first_documented_status_of_the_preference_list_is_sent() {
+    let mut rows = 0;
+    let check = |preferences: &[u16], trigger: Trigger| {
+        for from in 0..preferences.len() {
+            let mut statuses = vec![400, 500];
+            statuses.extend(&preferences[from..]);
+            statuses.sort_unstable();
+            statuses.dedup();
+            let contract = contract_of(&statuses).unwrap();
+            let decision = decide(&contract, &input(trigger), &Overrides::default());
+            let expected = preferences.iter().find(|status| statuses.contains(status));
+            assert_eq!(Some(&decision.code().status()), expected, "{trigger:?} {statuses:?}");
+        }
+    };
+    for (names, preferences) in EXPECTED_PREFERENCES {
+        for name in names.split_whitespace() {
+            check(preferences, Trigger::Fault(Cause::from_name(name).unwrap()));
+            rows += 1;
+        }
+    }
+    assert_eq!(rows, Cause::ALL.len(), "a cause has no row");
+    for (statuses, preferences) in EXPECTED_UPSTREAM_PREFERENCES {
+        for status in *statuses {
+            check(preferences, Trigger::UpstreamStatus(*status));
+        }
+    }
+}
+
+#[test]
+fn contract_of_400_and_500_alone_is_complete() {
+    assert!(contract_of(&[400, 500]).is_ok());
+    for only in [400, 500] {
+        let problems = contract_of(&[only]).unwrap_err();
+        assert_eq!(problems.len(), 1, "{problems:?}");
+    }
 }
 
 fn override_to(status: u16, matcher: Matcher) -> Override {

@@ -148,7 +148,7 @@ fn compose_grpc(
     entry: &CodeEntry,
     context: ReplyContext<'_>,
 ) -> LocalReply {
-    let status = grpc::GrpcStatus::for_error(decision.trigger(), entry.code().status());
+    let status = grpc::status_for_error(decision.trigger(), entry.code().status());
     let upstream_message = context
         .message
         .filter(|_| decision.override_message().is_none())

@@ -9,8 +9,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::contract::conform::{Conformance, ErrorBody, UpstreamMessages, check_conformance, extract};
-use crate::contract::fault::{Cause, Evidence, Fault, Phase};
 use crate::contract::policy::{Override, Overrides, PolicyInput, Trigger, decide};
+use crate::contract::{Cause, Evidence, Fault, Phase};
 
 fn contract() -> Contract {
     Contract::builtin("appwrite").unwrap()

@@ -26,6 +26,7 @@ pub mod media_type;
 pub mod origin;
 pub mod partial_request;
 pub mod path;
+pub(crate) mod reason_phrase;
 mod request_fields;
 pub mod request_head;
 pub mod request_scanner;

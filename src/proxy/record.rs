@@ -9,7 +9,7 @@ use super::gateway::Gateway;
 use super::message::request::Request;
 use super::response_headers::ResponseHeaderMutations;
 use crate::config::ErrorRules;
-use crate::contract::grpc::GrpcStatus;
+use crate::contract::grpc;
 use crate::contract::{Cause, Fault, LocalReply, Trigger};
 use crate::snapshot::error_context::ErrorContext;
 use crate::snapshot::{Route, Snapshot};
@@ -119,7 +119,7 @@ pub(super) fn count_grpc_error(scope: &RequestScope<'_>, trigger: Trigger, reply
     if reply.status() == 200
         && let Some(code) = reply.code()
     {
-        scope.metrics().grpc_error(trigger, GrpcStatus::for_error(trigger, code.status()));
+        scope.metrics().grpc_error(trigger, grpc::status_for_error(trigger, code.status()));
     }
 }
 

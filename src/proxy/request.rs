@@ -52,7 +52,14 @@ pub(super) async fn serve(gateway: &Gateway, peer_ip: IpAddr, client: &mut Downs
     let scope = RequestScope::for_request(gateway, &snapshot, route.as_ref().ok().copied(), request);
     cors::apply(&mut log.response_headers, &snapshot, scope.route, request);
     let admitted = match route {
-        Err(fault) => Err(Interrupt::Fault(fault)),
+        Err(fault) => {
+            if fault.cause() == Cause::MethodNotAllowed
+                && let Some(methods) = allow_header(&snapshot, request)
+            {
+                log.response_headers.set_allow(methods);
+            }
+            Err(Interrupt::Fault(fault))
+        }
         Ok(route) if route.limits_need_io => {
             Box::pin(admit_with_io(gateway, &snapshot, route, client, request, &mut log)).await
         }
@@ -239,7 +246,19 @@ fn find_route<'a>(snapshot: &'a Snapshot, request: &Request, method: &Method) ->
         let evidence = Evidence::from_static("the path has dot segments");
         return Err(Fault::new(Cause::AmbiguousPath, Phase::Route).with_evidence(evidence));
     }
-    route.ok_or_else(|| Fault::new(Cause::DestinationNotFound, Phase::Route))
+    route.ok_or_else(|| {
+        let other_methods = !snapshot.router.allowed_methods(&host, &path).is_empty();
+        let cause = if other_methods { Cause::MethodNotAllowed } else { Cause::DestinationNotFound };
+        Fault::new(cause, Phase::Route)
+    })
+}
+
+/// The value of `Allow` for a request whose method no route accepts (RFC 9110, section 10.2.1).
+fn allow_header(snapshot: &Snapshot, request: &Request) -> Option<HeaderValue> {
+    let host = authority::routing_host(&request.authority);
+    let methods = snapshot.router.allowed_methods(&host, &path::normalise(request.path()));
+    let names: Vec<&str> = methods.iter().map(Method::as_str).collect();
+    HeaderValue::from_str(&names.join(", ")).ok()
 }
 
 /// Computes the response headers of a request again after a panic, when its log is lost.

@@ -57,15 +57,25 @@ impl Router {
         Ok(Router { exact, wildcard, any: HostRoutes::build(routes, &any)? })
     }
 
+    /// The methods of the routes that match host and path, sorted. Empty if none does.
+    pub(crate) fn allowed_methods(&self, host: &str, path: &str) -> Vec<Method> {
+        let mut methods: Vec<Method> =
+            self.host_routes(host).flat_map(|routes| routes.allowed_methods(path)).cloned().collect();
+        methods.sort_by(|left, right| left.as_str().cmp(right.as_str()));
+        methods.dedup();
+        methods
+    }
+
     /// Returns the index of the route. `host` comes from [`authority::routing_host`]; `path` is normalised.
     pub fn find(&self, host: &str, path: &str, method: &Method) -> Option<usize> {
+        self.host_routes(host).find_map(|routes| routes.find(path, method))
+    }
+
+    /// The routes whose host matches, the most specific host first.
+    fn host_routes(&self, host: &str) -> impl Iterator<Item = &HostRoutes> {
         let exact = if self.exact.is_empty() { None } else { self.exact.get(host) };
         let wildcard = self.wildcard.iter().filter(|(pattern, _)| authority::matches_pattern(pattern, host));
-        exact
-            .into_iter()
-            .chain(wildcard.map(|(_, routes)| routes))
-            .chain(std::iter::once(&self.any))
-            .find_map(|routes| routes.find(path, method))
+        exact.into_iter().chain(wildcard.map(|(_, routes)| routes)).chain(std::iter::once(&self.any))
     }
 }
 
@@ -92,6 +102,11 @@ impl HostRoutes {
             by_method,
             any_method: build_tree(host_routes.iter().filter(|(_, route)| route.methods.is_empty()))?,
         })
+    }
+
+    /// The listed methods whose routes match the path.
+    fn allowed_methods(&self, path: &str) -> impl Iterator<Item = &Method> {
+        self.by_method.iter().filter(move |(_, tree)| tree.at(path).is_ok()).map(|(method, _)| method)
     }
 
     fn find(&self, path: &str, method: &Method) -> Option<usize> {
@@ -175,11 +190,10 @@ fn with_positional_names(path: &str) -> String {
 mod tests {
     use super::*;
 
-    /// (name, host, path, methods) to a router and a finder by name.
-    fn finder(
-        routes: &[(&'static str, Option<&str>, &str, &[Method])],
-    ) -> impl Fn(&str, &str, Method) -> Option<&'static str> {
-        let names: Vec<&'static str> = routes.iter().map(|route| route.0).collect();
+    /// A route of a test: name, host, path, methods.
+    type TestRoute = (&'static str, Option<&'static str>, &'static str, &'static [Method]);
+
+    fn router(routes: &[TestRoute]) -> Router {
         let text: String = routes
             .iter()
             .map(|(name, host, path, methods)| {
@@ -194,7 +208,13 @@ mod tests {
         );
         let config = config::load_str("test.yaml", &text, &|_| None, 1)
             .unwrap_or_else(|problems| panic!("{problems}"));
-        let router = Router::build(&config.routes).unwrap();
+        Router::build(&config.routes).unwrap()
+    }
+
+    /// Finds the name of the route for a host, a path and a method.
+    fn finder(routes: &[TestRoute]) -> impl Fn(&str, &str, Method) -> Option<&'static str> {
+        let names: Vec<&'static str> = routes.iter().map(|route| route.0).collect();
+        let router = router(routes);
         move |host, path, method| router.find(host, path, &method).and_then(|index| names.get(index).copied())
     }
 
@@ -210,6 +230,21 @@ mod tests {
         assert_eq!(find("api.example.com", "/v2/x", Method::GET), Some("wide"));
         assert_eq!(find("a.b.eu.example.com", "/", Method::GET), Some("deep"));
         assert_eq!(find("example.com", "/", Method::GET), Some("any"));
+    }
+
+    #[test]
+    fn allowed_methods_are_those_of_the_routes_that_match_host_and_path() {
+        let router = router(&[
+            ("read", Some("a.test"), "/x/{id}", &[Method::GET]),
+            ("write", None, "/x/{*rest}", &[Method::PUT, Method::DELETE]),
+            ("other", Some("b.test"), "/x/{id}", &[Method::PATCH]),
+        ]);
+        let allowed = |host, path| -> Vec<String> {
+            router.allowed_methods(host, path).iter().map(ToString::to_string).collect()
+        };
+        assert_eq!(allowed("a.test", "/x/1"), ["DELETE", "GET", "HEAD", "PUT"]);
+        assert_eq!(allowed("c.test", "/x/1"), ["DELETE", "PUT"]);
+        assert_eq!(allowed("a.test", "/y"), [""; 0]);
     }
 
     #[test]

@@ -47,17 +47,7 @@ impl Outcome {
     /// The outcome of a local reply with this code and cause: a failure of the upstream, or a rejected request. Lack of
     /// capacity is a rejection although its code is 500 or above, because the request was not forwarded.
     pub const fn for_reply(code: u16, cause: Cause) -> Self {
-        let overloaded = matches!(
-            cause,
-            Cause::ConnectionLimitReached
-                | Cause::QueueFull
-                | Cause::QueueTimeout
-                | Cause::BreakerOpen
-                | Cause::LimiterUnavailable
-                | Cause::ResourceExhausted
-                | Cause::Draining
-        );
-        if code >= 500 && !overloaded { Outcome::UpstreamFailed } else { Outcome::Rejected }
+        if code >= 500 && !cause.is_overload() { Outcome::UpstreamFailed } else { Outcome::Rejected }
     }
 
     /// The value of the field `outcome`.

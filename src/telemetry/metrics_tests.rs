@@ -267,8 +267,10 @@ fn every_metric_has_its_documented_name_type_and_labels() {
     route.error(504, Trigger::Fault(Cause::DnsError), None);
     route.client_disconnected();
     route.would_replace(502, 504);
-    route
-        .grpc_error(Trigger::Fault(Cause::RateLimited), crate::contract::grpc::GrpcStatus::ResourceExhausted);
+    route.grpc_error(
+        Trigger::Fault(Cause::RateLimited),
+        crate::contract::grpc_status::GrpcStatus::ResourceExhausted,
+    );
     route.duration(200, Duration::ZERO);
     let upstream = metrics.upstream("backend");
     upstream.attempt(Ok(()));

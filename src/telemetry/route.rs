@@ -8,7 +8,7 @@ use prometheus::{Histogram, IntCounter};
 use super::definitions::NONE;
 use super::handle_cache::{DenseHandles, SparseHandles};
 use super::metrics::{CodeLabels, Vectors};
-use crate::contract::grpc::GrpcStatus;
+use crate::contract::grpc_status::GrpcStatus;
 use crate::contract::{Cause, Trigger};
 
 /// Where a response came from.

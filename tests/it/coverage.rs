@@ -64,6 +64,7 @@ const METRICS: &[(&str, &str)] = &[
 
 /// For every cause that no row of the fault tables raises, a test that raises it.
 const CAUSES: &[(&str, &str)] = &[
+    ("method_not_allowed", "forwarding::method_of_no_matching_route_gets_an_allow_header"),
     ("http_request_denied", "forwarding::denied_method_and_disallowed_client_get_403"),
     ("rate_limited", "rate_limits::request_over_the_burst_gets_the_documented_429"),
     ("proxy_internal_error", "connections::panic_becomes_a_documented_500_and_keeps_the_connection"),

@@ -158,6 +158,28 @@ fn denied_method_and_disallowed_client_get_403() {
     assert_eq!(upstream.request_count(), 1);
 }
 
+#[test]
+fn method_of_no_matching_route_gets_an_allow_header() {
+    let upstream = ok_upstream("fine");
+    let gateway = Gateway::with_upstream(&upstream)
+        .route("name: read, match: { path: \"/users/{id}\", methods: [GET] }, upstream: main")
+        .route("name: write, match: { path: \"/users/{*rest}\", methods: [PUT] }, upstream: main")
+        .with_h2c_listener()
+        .start();
+    let response = gateway.client().request("DELETE", "/users/7", "", "");
+    // The built-in contract documents no 405.
+    response.assert_local_reply(404);
+    assert_eq!(response.header("allow"), Some("GET, HEAD, PUT"));
+    let response = gateway.h2_client().request("DELETE", "/users/7", &[], bytes::Bytes::new());
+    assert_eq!((response.status, response.header("allow")), (404, Some("GET, HEAD, PUT")));
+    let response = gateway.client().request("DELETE", "/other", "", "");
+    response.assert_local_reply(404);
+    assert_eq!(response.header("allow"), None);
+    gateway.expect_metric("errors_total", &[("cause", "method_not_allowed"), ("code", "404")], 2.0);
+    gateway.expect_metric("errors_total", &[("cause", "destination_not_found"), ("code", "404")], 1.0);
+    assert_eq!(upstream.request_count(), 0);
+}
+
 /// CGI-style servers map `_` and `-` in field names to the same variable.
 #[test]
 fn request_id_spelled_with_underscores_is_removed() {

@@ -53,55 +53,9 @@ impl CauseDefaults {
 
 const fn phase(cause: Cause, has_route: bool) -> Phase {
     match cause {
+        // A request body that is sent too slowly.
         Cause::ClientTooSlow if has_route => Phase::Send,
-        Cause::HttpRequestError
-        | Cause::MalformedRequestLine
-        | Cause::MalformedHeader
-        | Cause::AmbiguousFraming
-        | Cause::InvalidHost
-        | Cause::UnsupportedVersion
-        | Cause::UnsupportedMethod
-        | Cause::UnsupportedExpectation
-        | Cause::HeaderTooLarge
-        | Cause::UriTooLong
-        | Cause::ClientTooSlow => Phase::RequestHeaders,
-
-        Cause::AmbiguousPath | Cause::DestinationNotFound => Phase::Route,
-
-        Cause::BodyTooLarge
-        | Cause::HttpRequestDenied
-        | Cause::RateLimited
-        | Cause::ProxyLoopDetected
-        | Cause::ConnectionLimitReached
-        | Cause::QueueFull
-        | Cause::QueueTimeout
-        | Cause::BreakerOpen
-        | Cause::DestinationUnavailable
-        | Cause::LimiterUnavailable
-        | Cause::Draining => Phase::Admit,
-
-        Cause::ProxyInternalError | Cause::ProxyConfigurationError => Phase::Internal,
-
-        Cause::ResourceExhausted
-        | Cause::DnsError
-        | Cause::DnsTimeout
-        | Cause::DestinationIpUnroutable
-        | Cause::ConnectionRefused
-        | Cause::ConnectionTimeout
-        | Cause::TlsProtocolError
-        | Cause::TlsCertificateError
-        | Cause::TlsTimeout => Phase::Connect,
-
-        Cause::MalformedBody | Cause::ConnectionWriteError | Cause::ConnectionWriteTimeout => Phase::Send,
-
-        Cause::ConnectionTerminated
-        | Cause::HttpProtocolError
-        | Cause::HttpResponseHeaderSectionSize
-        | Cause::HttpUpgradeFailed
-        | Cause::HttpResponseTimeout
-        | Cause::DeadlineExceeded => Phase::ResponseHeaders,
-
-        Cause::HttpResponseIncomplete | Cause::ConnectionReadTimeout => Phase::Relay,
+        _ => cause.usual_phase(),
     }
 }
 
@@ -119,6 +73,9 @@ const fn note(cause: Cause, has_route: bool) -> Option<&'static str> {
     match cause {
         Cause::ClientTooSlow if !has_route => {
             Some("This is for a slow header section; with --route, for a slow body.")
+        }
+        Cause::MethodNotAllowed => {
+            Some("The response also has Allow, with the methods of the routes that match the path.")
         }
         Cause::AmbiguousPath => Some(
             "This is for a path with dot segments; for other ambiguous paths the connection is also closed.",

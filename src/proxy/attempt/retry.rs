@@ -4,7 +4,7 @@
 
 use http::Method;
 
-use crate::contract::{Cause, Phase};
+use crate::contract::{Cause, Phase, RetryRule};
 
 /// The facts about a failed attempt.
 #[derive(Clone, Copy, Debug)]
@@ -39,66 +39,15 @@ pub(in crate::proxy) fn decide(attempt: FailedAttempt<'_>) -> Retry {
     if attempt.unprocessed {
         return Retry::AnyServer;
     }
-    match attempt.cause {
-        // Nothing was sent, so any method may be retried.
-        Cause::DnsError
-        | Cause::DestinationIpUnroutable
-        | Cause::ConnectionRefused
-        | Cause::TlsCertificateError => Retry::OtherServer,
-        Cause::ConnectionTerminated | Cause::TlsProtocolError if attempt.phase == Phase::Connect => {
-            Retry::OtherServer
-        }
-        // Closed before any byte of a response: the server closed an idle connection, or crashed during the request.
-        Cause::ConnectionTerminated | Cause::ConnectionWriteError | Cause::TlsProtocolError
-            if !attempt.response_started && attempt.method.is_idempotent() =>
-        {
+    let connecting = attempt.phase == Phase::Connect;
+    match attempt.cause.retry_rule() {
+        RetryRule::NothingSent => Retry::OtherServer,
+        RetryRule::WhileConnecting | RetryRule::BeforeResponse if connecting => Retry::OtherServer,
+        // The server closed an idle connection, or crashed during the request.
+        RetryRule::BeforeResponse if !attempt.response_started && attempt.method.is_idempotent() => {
             Retry::AnyServer
         }
-        Cause::ConnectionTerminated | Cause::ConnectionWriteError | Cause::TlsProtocolError => Retry::Never,
-        // No retry after a timeout: the client has waited already, and the upstream may still process the request.
-        Cause::DnsTimeout
-        | Cause::ConnectionTimeout
-        | Cause::TlsTimeout
-        | Cause::HttpResponseTimeout
-        | Cause::DeadlineExceeded
-        | Cause::ConnectionReadTimeout
-        | Cause::ConnectionWriteTimeout => Retry::Never,
-        // The server does not support the protocol, so nothing was sent.
-        Cause::HttpProtocolError if attempt.phase == Phase::Connect => Retry::OtherServer,
-        // The upstream sent an invalid response, so it has processed the request.
-        Cause::HttpProtocolError
-        | Cause::HttpResponseHeaderSectionSize
-        | Cause::HttpUpgradeFailed
-        | Cause::HttpResponseIncomplete => Retry::Never,
-        // Caused by the client or the gateway: another server would fail too.
-        Cause::HttpRequestError
-        | Cause::MalformedRequestLine
-        | Cause::MalformedHeader
-        | Cause::AmbiguousFraming
-        | Cause::InvalidHost
-        | Cause::AmbiguousPath
-        | Cause::UnsupportedVersion
-        | Cause::UnsupportedMethod
-        | Cause::UnsupportedExpectation
-        | Cause::MalformedBody
-        | Cause::HeaderTooLarge
-        | Cause::UriTooLong
-        | Cause::BodyTooLarge
-        | Cause::ClientTooSlow
-        | Cause::DestinationNotFound
-        | Cause::HttpRequestDenied
-        | Cause::RateLimited
-        | Cause::ProxyInternalError
-        | Cause::ProxyConfigurationError
-        | Cause::ProxyLoopDetected
-        | Cause::ConnectionLimitReached
-        | Cause::QueueFull
-        | Cause::QueueTimeout
-        | Cause::BreakerOpen
-        | Cause::DestinationUnavailable
-        | Cause::LimiterUnavailable
-        | Cause::ResourceExhausted
-        | Cause::Draining => Retry::Never,
+        RetryRule::WhileConnecting | RetryRule::BeforeResponse | RetryRule::Never => Retry::Never,
     }
 }
 

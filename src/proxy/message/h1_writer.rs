@@ -6,17 +6,16 @@ use std::cell::RefCell;
 use std::time::SystemTime;
 
 use bytes::{BufMut, BytesMut};
-use http::{HeaderValue, StatusCode};
+use http::HeaderValue;
+
+use crate::http::reason_phrase::reason_phrase;
 
 /// Writes a status line. Without `reason` it uses the registered phrase, which is empty for an unknown status.
 pub(in crate::proxy) fn write_status_line(out: &mut BytesMut, status: u16, reason: Option<&[u8]>) {
     out.extend_from_slice(b"HTTP/1.1 ");
     write_decimal(out, u64::from(status));
     out.put_u8(b' ');
-    let phrase = reason.unwrap_or_else(|| {
-        let registered = StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason());
-        registered.unwrap_or_default().as_bytes()
-    });
+    let phrase = reason.unwrap_or_else(|| reason_phrase(status).unwrap_or_default().as_bytes());
     out.extend_from_slice(phrase);
     out.extend_from_slice(b"\r\n");
 }

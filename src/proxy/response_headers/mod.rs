@@ -8,7 +8,7 @@ pub(super) mod preview;
 
 use std::sync::Arc;
 
-use http::header::{ACCESS_CONTROL_EXPOSE_HEADERS, VARY};
+use http::header::{ACCESS_CONTROL_EXPOSE_HEADERS, ALLOW, VARY};
 use http::{HeaderName, HeaderValue};
 
 use super::message::HeaderFields;
@@ -61,6 +61,11 @@ impl ResponseHeaderMutations {
     pub(super) fn set_standard_rate_limit(&mut self, states: HeaderValue, policies: HeaderValue) {
         self.owned_prefixes.push("ratelimit");
         self.fields.extend([(RATELIMIT_POLICY, policies), (RATELIMIT, states)]);
+    }
+
+    /// Sets `Allow`: the methods that the routes of this path accept.
+    pub(super) fn set_allow(&mut self, methods: HeaderValue) {
+        self.fields.push((ALLOW, methods));
     }
 
     /// The fields to add, in order. Without [`Self::merged_fields`].
