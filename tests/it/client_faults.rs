@@ -18,7 +18,7 @@ use tokio::sync::Semaphore;
 
 use super::contract_check::{check_contract, default_message};
 use super::gateway::{Gateway, GatewaySetup};
-use super::load::millis;
+use super::load::{millis, scaled};
 use super::response_reader::{self, StrictReader};
 use super::scripted_upstreams::by_request;
 
@@ -30,7 +30,7 @@ fn client_faults_all_have_their_expected_outcome() {
     let upstream = by_request(upstream_script);
     let gateway = short_timeouts(&upstream).set("errors.include", "[request_sent]").start();
     let setting = profile();
-    let rows = client_faults(&setting);
+    let rows = with_scaled_pauses(client_faults(&setting));
     let results = run_all(gateway.address(), &upstream, &setting, &rows, run_client_fault);
     expect_passed(rows.iter().map(|row| row.name), &results);
     for (row, results) in rows.iter().zip(&results) {
@@ -67,6 +67,19 @@ pub fn short_timeouts(upstream: &ScriptedUpstream) -> GatewaySetup {
 /// The gateway profile of [`short_timeouts`].
 pub fn profile() -> GatewayProfile {
     GatewayProfile { write_timeout: millis(1000), ..GatewayProfile::example() }
+}
+
+/// Scales the pauses of these rows as the timeouts of the gateway are scaled.
+pub fn with_scaled_pauses(mut rows: Vec<ClientFault>) -> Vec<ClientFault> {
+    for step in rows.iter_mut().flat_map(|row| &mut row.steps) {
+        match step {
+            ClientStep::SendSlowly(_, every) => *every = scaled(*every),
+            // A longer one outlasts a timeout of the profile, which is scaled already.
+            ClientStep::Pause(time) if *time < profile().write_timeout => *time = scaled(*time),
+            _ => {}
+        }
+    }
+    rows
 }
 
 /// Runs rows of either table against this listener.

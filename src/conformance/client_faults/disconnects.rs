@@ -9,8 +9,8 @@ use bytes::Bytes;
 use crate::contract::Cause;
 
 use super::{
-    ClientFault, ClientStep, ConnectionOutcome, ExpectedResponse, FAULT_HEADER, GatewayProfile, RequestKind,
-    UpstreamSaw, send, steps_row,
+    ClientFault, ClientStep, ConnectionOutcome, ExpectedResponse, FAULT_HEADER, GatewayProfile, PAUSE,
+    RequestKind, UpstreamSaw, send, steps_row,
 };
 
 /// Size of the response to slow readers, and of the upload to an upstream that has already responded.
@@ -20,7 +20,7 @@ const CHUNK_SIZE: usize = 64 * 1024;
 const CLIENT_GONE: &str = "client_gone";
 
 /// Clients that disconnect.
-pub(super) fn disconnects(profile: &GatewayProfile) -> Vec<ClientFault> {
+pub(super) fn disconnects() -> Vec<ClientFault> {
     let half = |name, description, bytes: &str, expected| {
         steps_row(
             name,
@@ -86,7 +86,7 @@ pub(super) fn disconnects(profile: &GatewayProfile) -> Vec<ClientFault> {
         client_closed(
             "reset-in-head",
             "resets inside the header section",
-            vec![send("<get> HTTP/1.1\r\nhost"), ClientStep::Pause(profile.pause()), ClientStep::Reset],
+            vec![send("<get> HTTP/1.1\r\nhost"), ClientStep::Pause(PAUSE), ClientStep::Reset],
             CLIENT_GONE,
         ),
         client_closed(
@@ -98,7 +98,7 @@ pub(super) fn disconnects(profile: &GatewayProfile) -> Vec<ClientFault> {
         client_closed(
             "connect-and-reset",
             "connects and resets",
-            vec![ClientStep::Pause(profile.pause()), ClientStep::Reset],
+            vec![ClientStep::Pause(PAUSE), ClientStep::Reset],
             "no_request",
         ),
         client_closed(

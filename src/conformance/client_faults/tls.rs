@@ -8,7 +8,7 @@ use super::super::frames::{PREFACE, settings_frame};
 use super::super::gateway_stream::client_hello_bytes;
 use super::{
     ClientFault, ClientStep, ConnectionOutcome, ExpectedResponse, FAULT_HEADER, GatewayProfile,
-    HandshakeOutcome, RequestKind, TlsAlert, TlsClientHello, UpstreamSaw, send, steps_row,
+    HandshakeOutcome, PAUSE, RequestKind, TlsAlert, TlsClientHello, UpstreamSaw, send, steps_row,
 };
 use crate::contract::Cause;
 
@@ -47,11 +47,11 @@ pub fn client_faults_tls(profile: &GatewayProfile) -> Vec<ClientFault> {
 pub fn client_faults_tls_by_section(profile: &GatewayProfile) -> Vec<(&'static str, Vec<ClientFault>)> {
     let sections = [
         ("Other protocols", other_protocols()),
-        ("Failed handshakes", [client_hellos(), stalled(profile), rejected_handshakes()].concat()),
+        ("Failed handshakes", [client_hellos(), stalled(), rejected_handshakes()].concat()),
         ("Unusual but valid handshakes", unusual_handshakes()),
         (
             "After the handshake",
-            [connection_ends(profile), requests_inside_tls(), bytes_below_tls()].concat(),
+            [connection_ends(), requests_inside_tls(), bytes_below_tls()].concat(),
         ),
     ];
     let substituted = |rows: Vec<ClientFault>| rows.into_iter().map(|row| row.substituted(profile)).collect();
@@ -200,7 +200,7 @@ fn client_hellos() -> Vec<ClientFault> {
 }
 
 /// Handshakes that are aborted or stall.
-fn stalled(profile: &GatewayProfile) -> Vec<ClientFault> {
+fn stalled() -> Vec<ClientFault> {
     let hello_bytes = complete_hello();
     let (half, _) = hello_bytes.split_at_checked(100).unwrap_or_default();
     let half = || send(half.to_vec());
@@ -214,7 +214,7 @@ fn stalled(profile: &GatewayProfile) -> Vec<ClientFault> {
         client_closed(
             "tls-hello-reset",
             "resets inside the ClientHello",
-            vec![half(), ClientStep::Pause(profile.pause()), ClientStep::Reset],
+            vec![half(), ClientStep::Pause(PAUSE), ClientStep::Reset],
             HANDSHAKE_FAILED,
         ),
         closed_without_response(
@@ -240,7 +240,7 @@ fn stalled(profile: &GatewayProfile) -> Vec<ClientFault> {
             "sends a ClientHello byte by byte, without end",
             vec![
                 send(b"\x16\x03\x01\x3f\xff\x01\x00\x3f\xfb".as_slice()),
-                ClientStep::SendSlowly(Bytes::from_static(&[3]), profile.pause()),
+                ClientStep::SendSlowly(Bytes::from_static(&[3]), PAUSE),
             ],
             HANDSHAKE_TIMEOUT,
         ),
@@ -329,7 +329,7 @@ fn unusual_handshakes() -> Vec<ClientFault> {
 }
 
 /// Connections that end before or inside a request.
-fn connection_ends(profile: &GatewayProfile) -> Vec<ClientFault> {
+fn connection_ends() -> Vec<ClientFault> {
     let half = "<get> HTTP/1.1\r\nhost: <h";
     let short = "<post> HTTP/1.1\r\nhost: <host>\r\ncontent-length: 10\r\n\r\nabc";
     let endless = format!("<get> HTTP/1.1\r\nhost: <host>\r\n{FAULT_HEADER}: endless\r\n\r\n");
@@ -370,7 +370,7 @@ fn connection_ends(profile: &GatewayProfile) -> Vec<ClientFault> {
         client_closed(
             "tls-closed-in-head",
             "closes inside the request headers without close_notify",
-            inside_tls([send(half), ClientStep::Pause(profile.pause()), ClientStep::Close]),
+            inside_tls([send(half), ClientStep::Pause(PAUSE), ClientStep::Close]),
             CLIENT_GONE,
         ),
         client_closed(

@@ -2,7 +2,7 @@
 
 use crate::contract::Cause;
 
-use super::super::client_faults::{ExpectedResponse, GatewayProfile, UpstreamSaw};
+use super::super::client_faults::{ExpectedResponse, GatewayProfile, PAUSE, UpstreamSaw};
 use super::super::frames::{self, END_STREAM, PADDED, encode_frame, frame_type};
 use super::super::hpack::HeaderList;
 use super::{
@@ -210,7 +210,7 @@ pub(super) fn slow(profile: &GatewayProfile) -> Vec<H2ClientFault> {
     };
     let steps = vec![
         send_headers(FAULT_STREAM, &profile.post_headers("h2-body-of-nothing"), false),
-        FrameStep::SendSlowly(data_frame(FAULT_STREAM, "", false).into(), profile.pause()),
+        FrameStep::SendSlowly(data_frame(FAULT_STREAM, "", false).into(), PAUSE),
     ];
     vec![
         stalled("h2-body-never-comes", "HEADERS without the body that they promise", Vec::new()),

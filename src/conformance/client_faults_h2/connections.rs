@@ -1,6 +1,6 @@
 //! HTTP/2 connection errors: invalid frames, invalid streams, and connections that stall.
 
-use super::super::client_faults::{ExpectedResponse, FAULT_HEADER, GatewayProfile, UpstreamSaw};
+use super::super::client_faults::{ExpectedResponse, FAULT_HEADER, GatewayProfile, PAUSE, UpstreamSaw};
 use super::super::frames::{
     self, END_HEADERS, END_STREAM, PADDED, PREFACE, encode_frame, frame_type, setting_id, settings_frame,
 };
@@ -226,7 +226,7 @@ pub(super) fn slow(profile: &GatewayProfile) -> Vec<H2ClientFault> {
         idle(
             "h2-pings-alone",
             "repeated PING without a request",
-            vec![FrameStep::SendSlowly(ping.clone().into(), profile.pause())],
+            vec![FrameStep::SendSlowly(ping.clone().into(), PAUSE)],
         ),
         idle(
             "h2-half-a-head",
@@ -240,7 +240,7 @@ pub(super) fn slow(profile: &GatewayProfile) -> Vec<H2ClientFault> {
                 send(half),
                 FrameStep::SendSlowly(
                     encode_frame(frame_type::CONTINUATION, 0, FAULT_STREAM, []).into(),
-                    profile.pause(),
+                    PAUSE,
                 ),
                 FrameStep::SuppressAcks,
             ],
