@@ -19,7 +19,7 @@ const NEVER: Duration = Duration::from_secs(9);
 /// Upper bound of a scaled time, below the times that stand for "never".
 const MAX_SCALED_TIME: Duration = Duration::from_secs(45);
 /// Configuration keys of timeouts. Rate-limit periods and `retry_after` are not scaled.
-const TIMEOUT_KEYS: [&str; 16] = [
+pub(crate) const TIMEOUT_KEYS: [&str; 16] = [
     "connect",
     "tls",
     "response_headers",

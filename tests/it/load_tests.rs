@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::load::{MAX_FACTOR, factor, millis, scale, scaled};
+use super::load::{MAX_FACTOR, TIMEOUT_KEYS, factor, millis, scale, scaled};
 
 #[test]
 fn configured_limits_are_scaled_and_other_values_kept() {
@@ -15,6 +15,20 @@ fn configured_limits_are_scaled_and_other_values_kept() {
     assert_eq!(scale(text, 3), expected);
     // The longest scaled timeout stays below the times that stand for "never".
     assert_eq!(scale("deadline: 9s\n", 8), "deadline: 45000ms\n");
+}
+
+/// A key that is renamed must not fall out of the scale.
+#[test]
+fn every_limit_is_a_key_of_the_configuration() {
+    let annotated = include_str!("../../config/annotated.yaml");
+    for key in TIMEOUT_KEYS {
+        assert!(annotated.contains(&format!("{key}: ")), "{key}");
+    }
+    let timeouts = annotated.split("\ntimeouts:\n").nth(1).unwrap().lines();
+    for line in timeouts.take_while(|line| line.starts_with("  ")) {
+        let key = line.trim_start().split(':').next().unwrap();
+        assert!(TIMEOUT_KEYS.contains(&key), "{key} is not scaled");
+    }
 }
 
 #[test]

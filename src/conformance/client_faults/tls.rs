@@ -49,10 +49,7 @@ pub fn client_faults_tls_by_section(profile: &GatewayProfile) -> Vec<(&'static s
         ("Other protocols", other_protocols()),
         ("Failed handshakes", [client_hellos(), stalled(), rejected_handshakes()].concat()),
         ("Unusual but valid handshakes", unusual_handshakes()),
-        (
-            "After the handshake",
-            [connection_ends(), requests_inside_tls(), bytes_below_tls()].concat(),
-        ),
+        ("After the handshake", [connection_ends(), requests_inside_tls(), bytes_below_tls()].concat()),
     ];
     let substituted = |rows: Vec<ClientFault>| rows.into_iter().map(|row| row.substituted(profile)).collect();
     sections.into_iter().map(|(title, rows)| (title, substituted(rows))).collect()
