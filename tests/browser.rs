@@ -150,7 +150,7 @@ fn allowed_origin_reads_status_body_and_retry_after_of_errors() {
 }
 
 #[test]
-#[ignore = "make proof: a browser"]
+#[ignore = "make proof: browser"]
 fn allowed_origin_reads_rate_limit_headers_and_preflights_are_free() {
     let (upstream, refusing) = (scripted_by_path(), RefusingPort::start().unwrap());
     let page = TestPage::serve();
@@ -184,7 +184,7 @@ fn allowed_origin_reads_rate_limit_headers_and_preflights_are_free() {
 }
 
 #[test]
-#[ignore = "make proof: a browser"]
+#[ignore = "make proof: browser"]
 fn disallowed_origin_reads_nothing() {
     let (upstream, refusing) = (scripted_by_path(), RefusingPort::start().unwrap());
     let (allowed, foreign) = (TestPage::serve(), TestPage::serve());

@@ -46,7 +46,7 @@ fn by_code(data: &Value) -> BTreeMap<u16, u64> {
 }
 
 #[test]
-#[ignore = "make proof: a Prometheus that scrapes"]
+#[ignore = "make proof: Prometheus"]
 fn prometheus_counts_by_code_match_client_responses() {
     let (upstream, refusing) = (upstream(), RefusingPort::start().unwrap());
     let gateway = RealGateway::with(&format!(

@@ -255,7 +255,7 @@ fn buffered_http2_upstream_data_is_bounded_for_non_reading_clients() {
 }
 
 #[test]
-#[ignore = "make proof: a fleet of clients"]
+#[ignore = "make proof: many clients"]
 fn hostile_clients_use_less_than_64_mib_and_leak_nothing() {
     let upstream = by_request(upstream_script);
     let gateway = GatewaySetup::with_servers(&[upstream.address()])

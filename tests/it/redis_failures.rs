@@ -175,7 +175,7 @@ fn stalled_redis_costs_one_timeout_then_nothing() {
 }
 
 #[test]
-#[ignore = "make proof: a fleet of Redis nodes"]
+#[ignore = "make proof: Redis cluster"]
 fn lost_cluster_node_fails_no_request_and_is_reconnected() {
     let (upstream, mut nodes) = (ok_upstream("fine"), redis_server::cluster());
     let url = nodes[0].url().replace("redis://", "redis+cluster://");

@@ -54,7 +54,7 @@ fn tls_gateway() -> (Gateway, statusquo::conformance::ScriptedUpstream) {
 
 /// sslyze checks for all known vulnerabilities.
 #[test]
-#[ignore = "make proof: a scanner of others"]
+#[ignore = "make proof: sslyze"]
 fn sslyze_reports_nothing_obsolete_or_vulnerable() {
     let installed = Command::new(".ci/packages").output().unwrap();
     assert!(installed.status.success(), "{}", String::from_utf8_lossy(&installed.stderr));

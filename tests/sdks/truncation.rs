@@ -133,7 +133,7 @@ fn curl_fails_wherever_a_response_is_truncated() {
 }
 
 #[test]
-#[ignore = "make proof: another client"]
+#[ignore = "make proof: Python requests"]
 fn python_requests_fails_wherever_a_response_is_truncated() {
     install_packages();
     let upstream = upstream();
@@ -180,7 +180,7 @@ fn rust_client_fails_wherever_a_response_is_truncated() {
 }
 
 #[test]
-#[ignore = "make proof: a browser"]
+#[ignore = "make proof: browser"]
 fn browser_fetch_fails_wherever_a_response_is_truncated() {
     let upstream = upstream();
     let page = TestPage::serve();

@@ -48,8 +48,8 @@ fn arbitrary_upstream_bytes_never_break_the_contract() {
     with_retry(CasePlan::from_environment(10_000), |plan| {
         let (peer, observed) = (StrictUpstream::start(), ObservedResponses::default());
         let gateway = with_two_upstreams(&peer).start();
-        let side = UpstreamProperty { gateway: gateway.address(), peer: &peer, observed: &observed };
-        run("upstream side", plan, &side);
+        let property = UpstreamProperty { gateway: gateway.address(), peer: &peer, observed: &observed };
+        run("upstream side", plan, &property);
         check_settled(&gateway, &observed, &peer);
     });
 }
@@ -59,8 +59,8 @@ fn arbitrary_client_bytes_never_break_the_contract() {
     with_retry(CasePlan::from_environment(10_000), |plan| {
         let (peer, observed) = (StrictUpstream::start(), ObservedResponses::default());
         let gateway = short_timeouts(&peer).start();
-        let side = ClientProperty { gateway: gateway.address(), observed: &observed };
-        run("client side", plan, &side);
+        let property = ClientProperty { gateway: gateway.address(), observed: &observed };
+        run("client side", plan, &property);
         check_settled(&gateway, &observed, &peer);
     });
 }

@@ -330,14 +330,14 @@ fn million_random_cases_never_break_the_contract() {
     let limit = limit().max(Duration::from_millis(10 * cases));
     let (peer, observed) = (StrictUpstream::start(), ObservedResponses::default());
     let gateway = short_timeouts(&peer).limit(limit).start();
-    let side = ClientProperty { gateway: gateway.address(), observed: &observed };
-    let played = run("client side", plan, &side);
+    let property = ClientProperty { gateway: gateway.address(), observed: &observed };
+    let played = run("client side", plan, &property);
     check_settled(&gateway, &observed, &peer);
 
     let (peer, observed) = (StrictUpstream::start(), ObservedResponses::default());
     let gateway = super::contract::with_two_upstreams(&peer).limit(limit).start();
-    let side = UpstreamProperty { gateway: gateway.address(), peer: &peer, observed: &observed };
-    let played = played + run("upstream side", plan, &side);
+    let property = UpstreamProperty { gateway: gateway.address(), peer: &peer, observed: &observed };
+    let played = played + run("upstream side", plan, &property);
     check_settled(&gateway, &observed, &peer);
     assert_eq!(played, plan.cases * 2);
     eprintln!("soak: {played} cases in all");
