@@ -206,7 +206,8 @@ fn smuggle(label: &str, plan: CasePlan, mutates: bool) {
     let (peer, observed) = (StrictUpstream::start(), ObservedResponses::default());
     peer.keep_requests();
     let gateway = short_timeouts(&peer).start();
-    let property = SmugglingProperty { gateway: gateway.address(), peer: &peer, observed: &observed, mutates };
+    let property =
+        SmugglingProperty { gateway: gateway.address(), peer: &peer, observed: &observed, mutates };
     run(label, plan, &property);
     check_settled(&gateway, &observed, &peer);
     let passed = observed.counts().responses.get(&200).copied().unwrap_or(0);
