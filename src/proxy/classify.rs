@@ -29,11 +29,11 @@ const ERROR_BUFFER_SIZE: usize = 8 * 1024;
 #[derive(Debug)]
 pub(super) enum Verdict {
     /// Forward the response; its body has not been read.
-    Pass,
+    Forward,
     /// Forward an error that is not replaced: these bytes of its body were already read.
-    PassBuffered(Bytes),
+    ForwardBuffered(Bytes),
     /// Forward an error that conforms to the contract. Its body is complete.
-    PassConforming(ConformingBody),
+    ForwardConforming(ConformingBody),
     /// Replace the response with a local reply.
     Replace(Replacement),
 }
@@ -51,7 +51,7 @@ pub(super) struct ConformingBody {
 #[derive(Debug)]
 pub(super) struct Replacement {
     pub(super) decision: Decision,
-    pub(super) extract: ExtractedError,
+    pub(super) extracted: ExtractedError,
     /// For the access log: the upstream's reason phrase and the beginning of its body.
     pub(super) evidence: Evidence,
 }
@@ -59,7 +59,7 @@ pub(super) struct Replacement {
 /// The result of checking an error response against the contract.
 struct Examination {
     conformance: Conformance,
-    extract: ExtractedError,
+    extracted: ExtractedError,
     /// The body to send if the response conforms; `None` means as received.
     conforming_body: Option<ConformingBody>,
     /// The body for the evidence, decoded if possible.
@@ -67,10 +67,10 @@ struct Examination {
 }
 
 impl Examination {
-    fn without_extract(conformance: Conformance, readable_body: &Bytes) -> Examination {
+    fn without_extracted_error(conformance: Conformance, readable_body: &Bytes) -> Examination {
         Examination {
             conformance,
-            extract: ExtractedError::default(),
+            extracted: ExtractedError::default(),
             conforming_body: None,
             readable_body: readable_body.clone(),
         }
@@ -90,10 +90,10 @@ enum BufferOutcome {
 
 /// Classifies a response whose headers have been received.
 pub(super) async fn classify(context: &mut RequestContext<'_>, response: &mut UpstreamResponse) -> Verdict {
-    let status = response.response_head.facts.status;
+    let status = response.response_head.parsed.status;
     let mode = context.route.config.errors.mode;
     if status < 400 || mode == ErrorMode::Pass {
-        return Verdict::Pass;
+        return Verdict::Forward;
     }
     let decision = decide(context, status);
     let documented = context.snapshot.contract.code(status).is_some();
@@ -107,7 +107,7 @@ pub(super) async fn classify(context: &mut RequestContext<'_>, response: &mut Up
         };
         let examination = Examination {
             conforming_body: Some(ConformingBody { body: None, decoded: false }),
-            ..Examination::without_extract(conformance, &Bytes::new())
+            ..Examination::without_extracted_error(conformance, &Bytes::new())
         };
         return verdict(context, response, decision, examination, None);
     }
@@ -127,16 +127,16 @@ pub(super) async fn classify(context: &mut RequestContext<'_>, response: &mut Up
     let body = body.freeze();
     let examination = match outcome {
         _ if !documented && outcome != BufferOutcome::Complete => {
-            Examination::without_extract(Conformance::Undocumented, &body)
+            Examination::without_extracted_error(Conformance::Undocumented, &body)
         }
-        BufferOutcome::TooLarge => Examination::without_extract(Conformance::TooLarge, &body),
+        BufferOutcome::TooLarge => Examination::without_extracted_error(Conformance::TooLarge, &body),
         BufferOutcome::Incomplete | BufferOutcome::TimedOut => {
-            Examination::without_extract(Conformance::Incomplete, &body)
+            Examination::without_extracted_error(Conformance::Incomplete, &body)
         }
         BufferOutcome::Complete => examine(context, response, documented, &body),
     };
-    // A truncated response is replaced in `observe` mode too: it cannot be forwarded. A large or slow one can: its rest
-    // follows.
+    // A truncated response is replaced in `observe` mode too, because it cannot be forwarded. A large or slow one can:
+    // the relay reads the rest of its body.
     if mode == ErrorMode::Observe && outcome == BufferOutcome::Incomplete {
         context.route.upstream_metrics.conformance(examination.conformance);
         return replacement(context, response, decision, examination);
@@ -167,25 +167,26 @@ fn verdict(
 ) -> Verdict {
     context.route.upstream_metrics.conformance(examination.conformance);
     // gRPC clients read the error from the gRPC status, not from the body.
-    let may_pass = examination.conformance == Conformance::Conforms
+    let may_forward = examination.conformance == Conformance::Conforms
         && decision.allows_upstream_body()
         && !context.request.is_grpc();
-    let unchanged = |body: Option<Bytes>| body.map_or(Verdict::Pass, Verdict::PassBuffered);
+    let unchanged = |body: Option<Bytes>| body.map_or(Verdict::Forward, Verdict::ForwardBuffered);
     match context.route.config.errors.mode {
         ErrorMode::Pass => unchanged(body),
         ErrorMode::Observe => {
-            if let (false, Trigger::UpstreamStatus(from)) = (may_pass, decision.trigger()) {
+            if let (false, Trigger::UpstreamStatus(from)) = (may_forward, decision.trigger()) {
                 context.route.metrics.would_replace(from, decision.code().status());
             }
             unchanged(body)
         }
-        ErrorMode::Enforce if may_pass => Verdict::PassConforming(
+        ErrorMode::Enforce if may_forward => Verdict::ForwardConforming(
             examination.conforming_body.unwrap_or(ConformingBody { body, decoded: false }),
         ),
         ErrorMode::Enforce => replacement(context, response, decision, examination),
     }
 }
 
+/// The verdict that replaces the response, with evidence if the access log records errors.
 fn replacement(
     context: &RequestContext<'_>,
     response: &UpstreamResponse,
@@ -199,7 +200,7 @@ fn replacement(
     } else {
         Evidence::none()
     };
-    Verdict::Replace(Replacement { decision, extract: examination.extract, evidence })
+    Verdict::Replace(Replacement { decision, extracted: examination.extracted, evidence })
 }
 
 /// Reads the body until its end, until it exceeds `limit`, or until reading fails.
@@ -236,7 +237,7 @@ fn examine(
         .collect();
     let Some(coding) = ContentCoding::parse(&codings) else {
         let conformance = if documented { Conformance::NotJson } else { Conformance::Undocumented };
-        return Examination::without_extract(conformance, body);
+        return Examination::without_extracted_error(conformance, body);
     };
     let decoded: Cow<'_, [u8]> = match coding {
         ContentCoding::Identity => Cow::Borrowed(body),
@@ -244,17 +245,17 @@ fn examine(
             match decode::decode(coding, body, error_config.upstream_body_limit) {
                 Ok(decoded) => Cow::Owned(decoded),
                 Err(DecodeError::TooLarge) => {
-                    return Examination::without_extract(Conformance::TooLarge, body);
+                    return Examination::without_extracted_error(Conformance::TooLarge, body);
                 }
                 Err(DecodeError::Malformed) => {
-                    return Examination::without_extract(Conformance::NotJson, body);
+                    return Examination::without_extracted_error(Conformance::NotJson, body);
                 }
             }
         }
     };
     let conformance = if documented {
         let error = ErrorBody {
-            status: response.response_head.facts.status,
+            status: response.response_head.parsed.status,
             media_type: media_type(&response.response_head.fields),
             body: &decoded,
         };
@@ -268,24 +269,26 @@ fn examine(
         let conforming_body = ConformingBody { body: Some(conforming_body), decoded: !client_accepts };
         return Examination {
             conforming_body: Some(conforming_body),
-            ..Examination::without_extract(conformance, body)
+            ..Examination::without_extracted_error(conformance, body)
         };
     }
-    let extract = extract(contract, &decoded);
+    let extracted = extract_error(contract, &decoded);
     let readable_body = match decoded {
         Cow::Borrowed(_) => body.clone(),
         Cow::Owned(decoded) => Bytes::from(decoded),
     };
-    Examination { conformance, extract, conforming_body: None, readable_body }
+    Examination { conformance, extracted, conforming_body: None, readable_body }
 }
 
-fn extract(contract: &Contract, body: &[u8]) -> ExtractedError {
+/// The error message and type in a body that is replaced.
+fn extract_error(contract: &Contract, body: &[u8]) -> ExtractedError {
     // Most replaced bodies are HTML pages: checking the first byte avoids parsing them.
     let starts_json =
         body.iter().find(|octet| !octet.is_ascii_whitespace()).is_some_and(|octet| *octet == b'{');
     if starts_json { conform::extract(contract, body) } else { ExtractedError::default() }
 }
 
+/// Whether the client accepts this content coding.
 fn accepts(context: &RequestContext<'_>, coding: ContentCoding) -> bool {
     let name = match coding {
         ContentCoding::Identity => return true,
@@ -297,7 +300,7 @@ fn accepts(context: &RequestContext<'_>, coding: ContentCoding) -> bool {
     crate::http::accept_encoding::accepts_coding(context.request.fields.values("accept-encoding"), name)
 }
 
-/// The Content-Type; empty if there are several, because clients differ in which one they use.
+/// The Content-Type. An empty value if there are several, because clients differ in which one they use.
 fn media_type(fields: &HeaderFields) -> Option<&[u8]> {
     let mut types = fields.values("content-type");
     let first = types.next()?;

@@ -40,7 +40,8 @@ impl TimeLimit {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct RequestClock {
     started: Instant,
-    paused: Duration,
+    /// Time by which the deadline is extended.
+    extension: Duration,
     deadline: Duration,
     max_duration: Option<Duration>,
 }
@@ -49,20 +50,20 @@ impl RequestClock {
     pub(super) const fn start(started: Instant, timeouts: &Timeouts) -> Self {
         RequestClock {
             started,
-            paused: Duration::ZERO,
+            extension: Duration::ZERO,
             deadline: timeouts.deadline,
             max_duration: timeouts.max_duration,
         }
     }
 
     /// Extends the deadline by time spent waiting for the client.
-    pub(super) fn pause(&mut self, waited: Duration) {
-        self.paused += waited;
+    pub(super) fn extend_deadline(&mut self, waited: Duration) {
+        self.extension += waited;
     }
 
-    /// The limit until which the response must have been classified (`timeouts.deadline`).
+    /// The time limit for classifying the response (`timeouts.deadline`).
     pub(super) fn deadline(&self, phase: Phase) -> TimeLimit {
-        TimeLimit::new(self.started + self.deadline + self.paused, Cause::DeadlineExceeded, phase)
+        TimeLimit::new(self.started + self.deadline + self.extension, Cause::DeadlineExceeded, phase)
     }
 
     /// The limit on the whole request, if configured (`timeouts.max_duration`).
@@ -77,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn clock_returns_the_earliest_limit_and_pauses_the_deadline() {
+    fn clock_returns_the_earliest_limit_and_extends_the_deadline() {
         let now = Instant::now();
         let second = Duration::from_secs(1);
         let timeouts = Timeouts {
@@ -97,7 +98,7 @@ mod tests {
             response_headers.earlier(Some(clock.deadline(Phase::Send))).fault().cause(),
             Cause::DeadlineExceeded
         );
-        clock.pause(second * 2);
+        clock.extend_deadline(second * 2);
         assert_eq!(
             response_headers.earlier(Some(clock.deadline(Phase::Send))).fault().cause(),
             Cause::HttpResponseTimeout

@@ -61,13 +61,14 @@ impl RequestContext<'_> {
         self.offer.is_some() || self.request.binds_connection
     }
 
-    /// Whether the request can be sent again: its method is idempotent, and its whole body is in the replay buffer.
+    /// Whether a request that the upstream may have processed can be sent again: its method is idempotent, and its
+    /// whole body is in the replay buffer.
     pub(super) fn can_repeat_safely(&self) -> bool {
         self.upload.can_replay() && self.upload.has_ended() && self.request.method.is_idempotent()
     }
 }
 
-/// What is recorded about a request while it is served, for metrics and the access log.
+/// What is recorded about a request while it is served: for its response headers, the metrics and the access log.
 #[derive(Debug)]
 pub(super) struct RequestLog {
     pub(super) started: Instant,

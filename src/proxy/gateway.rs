@@ -25,8 +25,8 @@ pub struct Gateway {
 
 impl Gateway {
     /// `pseudonym` identifies this instance in `Via` (RFC 9110 7.6.3): a token, unique to each instance, constant while
-    /// the process runs. `max_upstream_connections` is the share of the file descriptor limit for upstream connections
-    /// in use.
+    /// the process runs. `max_upstream_connections` is the share of the file descriptor limit that is meant for
+    /// upstream connections in use.
     pub fn new(
         snapshot: Snapshot,
         metrics: Arc<Metrics>,
@@ -63,6 +63,7 @@ impl Gateway {
 
     /// The pseudonym in `Via`, without the protocol version.
     pub(super) fn pseudonym(&self) -> &[u8] {
+        // After `1.1 `.
         self.via.get(4..).unwrap_or_default()
     }
 }

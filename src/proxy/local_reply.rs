@@ -4,7 +4,10 @@
 //! 400. Sending consumes the [`ResponseSender`], so a request gets one response. Only framing, Connection and Date are
 //! added here. Afterwards the rest of the request body is read within limits: closing a connection with unread bytes
 //! resets it, and the client could lose the response.
-#![expect(clippy::disallowed_methods, reason = "this is one of the two places that write to clients")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "relay and local_reply are the only files that write responses"
+)]
 
 use std::future::poll_fn;
 use std::task::Poll;
@@ -21,16 +24,16 @@ use super::wait::measured_timeout;
 use crate::contract::{LocalReply, PageResponse};
 use crate::http::request_head::Version;
 
-/// HTTP/1: the rest of a request body is read up to this size to keep the connection: reading 64 KiB costs less than a
-/// handshake.
-const KEEP_ALIVE_DRAIN_BYTES: u64 = 64 * 1024;
+/// HTTP/1: a rest of a request body up to this size is read, so that the connection can be kept: reading 64 KiB costs
+/// less than a handshake.
+const KEEP_ALIVE_DISCARD_BYTES: u64 = 64 * 1024;
 /// HTTP/1: maximum time for reading the rest of a request body.
-const KEEP_ALIVE_DRAIN_TIME: Duration = Duration::from_secs(2);
-/// HTTP/2: this much of a request body is read before the stream is reset; otherwise curl up to 7.88 loses the
-/// response.
-const H2_DRAIN_BYTES: u64 = 256 * 1024;
+const KEEP_ALIVE_DISCARD_TIME: Duration = Duration::from_secs(2);
+/// HTTP/2: this much of the rest of a request body is read before the stream is reset; otherwise curl up to 7.88
+/// loses the response.
+const H2_DISCARD_BYTES: u64 = 256 * 1024;
 /// HTTP/2: maximum time for reading the rest of a request body.
-const H2_DRAIN_TIME: Duration = Duration::from_secs(1);
+const H2_DISCARD_TIME: Duration = Duration::from_secs(1);
 
 /// The result of sending a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,7 +92,7 @@ fn write_reply_fields(writer: &mut FieldWriter<'_>, reply: &LocalReply, now: Sys
     }
 }
 
-/// Sends a page of the telemetry or admin endpoints.
+/// Sends a page of the telemetry endpoints.
 pub(super) async fn send_page(
     sender: ResponseSender<'_>,
     page: &PageResponse,
@@ -116,22 +119,22 @@ async fn send_message(
     body: &[u8],
     write_timeout: Duration,
 ) -> SendResult {
-    let drain_limit = plan_drain(sender.client());
+    let discard_limit = plan_discard(sender.client());
     let Ok(client) = sender.send_response_head(parts, write_fields) else { return SendResult::Disconnected };
     client.send_data(body);
     client.send_end();
-    finish_response(client, drain_limit, write_timeout).await
+    finish_response(client, discard_limit, write_timeout).await
 }
 
-/// Writes a queued response, then reads the rest of the request body within `drain_limit`.
+/// Writes a queued response, then reads the rest of the request body within `discard_limit`.
 pub(super) async fn finish_response(
     client: &mut Downstream,
-    drain_limit: Option<DrainLimit>,
+    discard_limit: Option<DiscardLimit>,
     write_timeout: Duration,
 ) -> SendResult {
     let result = flush(client, write_timeout).await;
     match result {
-        SendResult::Complete => drain_request_body(client, drain_limit).await,
+        SendResult::Complete => discard_request_body(client, discard_limit).await,
         SendResult::Disconnected => client.set_disconnected(),
         SendResult::WriteTimeout => client.set_write_timeout(),
     }
@@ -139,21 +142,21 @@ pub(super) async fn finish_response(
 }
 
 /// How many bytes of a request body are read after the response, and for how long.
-pub(super) type DrainLimit = (u64, Duration);
+pub(super) type DiscardLimit = (u64, Duration);
 
-/// Decides whether an HTTP/1 connection is kept after the response. To be called before the response headers are
-/// written, because they contain `Connection: close`.
-pub(super) fn plan_drain(client: &mut Downstream) -> Option<DrainLimit> {
+/// Decides how much of the request body to read after the response; `None` for nothing. An HTTP/1 connection is then
+/// kept or closed. To be called before the response headers are written, because they may contain `Connection: close`.
+pub(super) fn plan_discard(client: &mut Downstream) -> Option<DiscardLimit> {
     if client.body_is_done() {
         return None;
     }
     if client.is_h2() {
-        return Some((H2_DRAIN_BYTES, H2_DRAIN_TIME));
+        return Some((H2_DISCARD_BYTES, H2_DISCARD_TIME));
     }
     match client.body_remaining() {
         // A client that waits for a 100 may or may not send the body: the next bytes could be the body or a request.
-        Some(remaining) if remaining <= KEEP_ALIVE_DRAIN_BYTES && !client.awaits_continue() => {
-            Some((remaining, KEEP_ALIVE_DRAIN_TIME))
+        Some(remaining) if remaining <= KEEP_ALIVE_DISCARD_BYTES && !client.awaits_continue() => {
+            Some((remaining, KEEP_ALIVE_DISCARD_TIME))
         }
         Some(_) | None => {
             client.close_after_response();
@@ -163,9 +166,9 @@ pub(super) fn plan_drain(client: &mut Downstream) -> Option<DrainLimit> {
 }
 
 /// Reads the rest of the request body. An HTTP/1 connection closes if the end is not reached within the limit.
-async fn drain_request_body(client: &mut Downstream, drain_limit: Option<DrainLimit>) {
-    let Some((bytes, time)) = drain_limit else { return };
-    let (ended, waited) = measured_timeout(Instant::now(), time, discard(client, bytes)).await;
+async fn discard_request_body(client: &mut Downstream, discard_limit: Option<DiscardLimit>) {
+    let Some((bytes, time)) = discard_limit else { return };
+    let (ended, waited) = measured_timeout(Instant::now(), time, read_and_discard(client, bytes)).await;
     client.add_wait(waited);
     if ended != Some(true) {
         client.close_after_response();
@@ -174,14 +177,14 @@ async fn drain_request_body(client: &mut Downstream, drain_limit: Option<DrainLi
 
 /// Reads the rest of the request body after a forwarded response, whose headers did not depend on it: the last chunk
 /// often arrives just after the response is sent.
-pub(super) async fn drain_after_response(client: &mut Downstream) {
+pub(super) async fn discard_after_response(client: &mut Downstream) {
     if client.body_is_done() || client.awaits_continue() {
         return;
     }
     if client.is_h2() {
-        drain_request_body(client, Some((H2_DRAIN_BYTES, H2_DRAIN_TIME))).await;
-    } else if client.body_remaining().is_none_or(|remaining| remaining <= KEEP_ALIVE_DRAIN_BYTES) {
-        drain_request_body(client, Some((KEEP_ALIVE_DRAIN_BYTES, KEEP_ALIVE_DRAIN_TIME))).await;
+        discard_request_body(client, Some((H2_DISCARD_BYTES, H2_DISCARD_TIME))).await;
+    } else if client.body_remaining().is_none_or(|remaining| remaining <= KEEP_ALIVE_DISCARD_BYTES) {
+        discard_request_body(client, Some((KEEP_ALIVE_DISCARD_BYTES, KEEP_ALIVE_DISCARD_TIME))).await;
     }
 }
 
@@ -202,7 +205,7 @@ pub(super) async fn flush(client: &mut Downstream, write_timeout: Duration) -> S
 }
 
 /// Reads and discards up to `max_bytes` of the request body. Returns whether its end was reached.
-async fn discard(client: &mut Downstream, max_bytes: u64) -> bool {
+async fn read_and_discard(client: &mut Downstream, max_bytes: u64) -> bool {
     let mut remaining = max_bytes;
     poll_fn(|cx| {
         loop {

@@ -12,8 +12,8 @@
 //!   [`reply_builder`] builds. [`response_headers`] holds the fields that the gateway adds to both.
 //! - [`record`] updates the metrics and writes the access log.
 //!
-//! Only [`relay`], [`local_reply`] and [`tunnel`] write to clients. This module does the I/O, on pingora's streams and
-//! timers; which response a client gets is decided in [`crate::contract`].
+//! Only [`relay`] and [`local_reply`] write responses to clients, and [`tunnel`] the bytes after a 101. This module
+//! does the I/O, on pingora's streams and timers; which response a client gets is decided in [`crate::contract`].
 
 mod attempt;
 mod buffered_stream;

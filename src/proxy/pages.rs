@@ -1,4 +1,4 @@
-//! Serves requests to the telemetry and admin endpoints: a page, or a local reply.
+//! Serves requests to the telemetry endpoints: a page, or a local reply.
 //!
 //! A [`PageHandler`] generates the pages. These requests are not counted in route metrics and not logged.
 
@@ -15,7 +15,7 @@ use super::record::RequestScope;
 use super::reply_builder;
 use crate::contract::{Evidence, Fault, PageResponse, Phase};
 
-/// Generates the responses on a telemetry or admin listener.
+/// Generates the responses on a telemetry listener.
 pub trait PageHandler: Send + Sync + fmt::Debug {
     /// Returns the page at `path`.
     ///
@@ -61,7 +61,7 @@ async fn reply_to_fault(
     let snapshot = gateway.snapshot.load_full();
     let log = RequestLog::begin(reply_builder::new_request_id(), std::net::Ipv4Addr::UNSPECIFIED.into());
     let scope = RequestScope { gateway, snapshot: &snapshot, route: None, request, rejected_grpc: false };
-    let (_, reply) = reply_builder::for_fault(&scope, fault, &log);
+    let reply = reply_builder::for_fault(&scope, fault, &log);
     if let Some(sender) = client.response_sender() {
         local_reply::send(sender, &reply, snapshot.client.write_timeout).await;
     }

@@ -37,7 +37,7 @@ pub(super) enum RequestEnd {
     ClientDisconnected,
 }
 
-/// A request that is rejected before it is routed: it is malformed, or its connection is above the connection limit.
+/// A request that is rejected before it is routed: it is malformed, or its connection is over the connection limit.
 #[derive(Debug)]
 pub(super) struct RejectedRequest {
     pub(super) fault: Fault,
@@ -45,7 +45,7 @@ pub(super) struct RejectedRequest {
     pub(super) request_line: Bytes,
     /// Fields to add to the response, as far as the request could be parsed.
     pub(super) response_headers: ResponseHeaderMutations,
-    /// A gRPC request, as far as it could be parsed.
+    /// The request is a gRPC request, as far as it could be parsed.
     pub(super) is_grpc: bool,
 }
 
@@ -127,7 +127,7 @@ pub(super) fn count_grpc_error(scope: &RequestScope<'_>, trigger: Trigger, reply
 pub(super) fn record(scope: &RequestScope<'_>, log: &RequestLog, client: &Downstream, end: &RequestEnd) {
     let metrics = scope.metrics();
     let elapsed = log.started.elapsed();
-    // Requests of clients that disconnect count too.
+    // Requests of disconnected clients count too.
     scope.gateway.metrics.overhead(elapsed.saturating_sub(log.waited).saturating_sub(client.waited()));
     let (status, fault, outcome) = match end {
         RequestEnd::Forwarded { status } => (Some(*status), None, Outcome::Forwarded),

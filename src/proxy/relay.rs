@@ -2,7 +2,10 @@
 //!
 //! [`super::classify`] has decided that the response is forwarded; it keeps every end-to-end header field. Once the
 //! response headers are sent, a fault can only truncate the response so that the client detects it.
-#![expect(clippy::disallowed_methods, reason = "this is one of the two places that write to clients")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "relay and local_reply are the only files that write responses"
+)]
 
 use std::borrow::Cow;
 use std::future::poll_fn;
@@ -33,7 +36,7 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Response bytes buffered for a slow client before reading from the upstream stops.
 const MAX_UNSENT: usize = 64 * 1024;
 
-/// How a relay ended.
+/// How the forwarding of a response ended.
 #[derive(Debug)]
 pub(super) enum RelayOutcome {
     /// The whole response was written to the transport.
@@ -55,7 +58,8 @@ pub(super) fn forward_interim(client: &mut Downstream, response_head: &UpstreamR
     if !client.supports_interim() {
         return;
     }
-    client.send_interim(response_head.facts.status, |writer| forward_fields(writer, response_head, |_| true));
+    client
+        .send_interim(response_head.parsed.status, |writer| forward_fields(writer, response_head, |_| true));
 }
 
 /// Forwards a response. `buffered` is the part of its body that was already read.
@@ -65,8 +69,8 @@ pub(super) async fn forward(
     buffered: &[u8],
 ) -> RelayOutcome {
     let response_head = &response.response_head;
-    let status = response_head.facts.status;
-    let length = match (response_head.facts.framing, response_head.facts.content_length) {
+    let status = response_head.parsed.status;
+    let length = match (response_head.parsed.framing, response_head.parsed.content_length) {
         // Keep a trailers-only gRPC response as it is: HEADERS with END_STREAM, without Content-Length.
         _ if response_head.headers_only && context.client.is_h2() => BodyLength::Absent,
         (ResponseFraming::Length(length), _) | (ResponseFraming::NoBody, Some(length)) => {
@@ -92,11 +96,11 @@ pub(super) async fn forward(
     if sent.is_err() {
         return RelayOutcome::ClientDisconnected;
     }
-    let delimited = response_head.facts.framing != ResponseFraming::UntilClose;
+    let delimited = response_head.parsed.framing != ResponseFraming::UntilClose;
     context.client.send_data(buffered);
     context.log.response_bytes += buffered.len() as u64;
     let outcome =
-        relay_body(context, response, IdlePolicy { streaming: response_head.facts.is_streaming, delimited })
+        relay_body(context, response, IdlePolicy { streaming: response_head.parsed.is_streaming, delimited })
             .await;
     match &outcome {
         RelayOutcome::Complete => {}
@@ -122,6 +126,7 @@ pub(super) async fn forward_upgrade(
 ) -> RelayOutcome {
     let UpstreamResponse { conn, response_head } = response;
     let Some(UpstreamH1 { io: mut upstream, .. }) = conn.into_h1() else {
+        // Never happens: a 101 is only accepted on an HTTP/1 connection.
         return RelayOutcome::ClientDisconnected;
     };
     let protocol = context
@@ -132,7 +137,7 @@ pub(super) async fn forward_upgrade(
     let reason = (!response_head.reason.is_empty()).then_some(&response_head.reason[..]);
     let log = &*context.log;
     let Some(sender) = context.client.response_sender() else { return RelayOutcome::ClientDisconnected };
-    let parts = ResponseHeadParts { status: response_head.facts.status, reason, length: BodyLength::Absent };
+    let parts = ResponseHeadParts { status: response_head.parsed.status, reason, length: BodyLength::Absent };
     let sent = sender.send_response_head(&parts, |writer| {
         forward_fields(writer, &response_head, |name| {
             !name.eq_ignore_ascii_case(b"x-request-id") && !log.response_headers.overrides(name)
@@ -183,14 +188,14 @@ pub(super) async fn forward_error(
     error: &ConformingBody,
     default_retry_after: u64,
 ) -> RelayOutcome {
-    let status = response_head.facts.status;
-    let length = match (&error.body, response_head.facts.content_length) {
+    let status = response_head.parsed.status;
+    let length = match (&error.body, response_head.parsed.content_length) {
         (Some(body), _) => BodyLength::Exactly(body.len() as u64),
         (None, Some(length)) => BodyLength::Exactly(length),
         (None, None) => BodyLength::Absent,
     };
     let log = &*context.log;
-    let drain = local_reply::plan_drain(context.client);
+    let discard_limit = local_reply::plan_discard(context.client);
     let now = std::time::SystemTime::now();
     let Some(sender) = context.client.response_sender() else { return RelayOutcome::ClientDisconnected };
     let sent = sender.send_response_head(&ResponseHeadParts { status, reason: None, length }, |writer| {
@@ -227,7 +232,7 @@ pub(super) async fn forward_error(
     client.send_data(body_bytes);
     client.send_end();
     context.log.response_bytes += body_bytes.len() as u64;
-    match local_reply::finish_response(client, drain, context.snapshot.client.write_timeout).await {
+    match local_reply::finish_response(client, discard_limit, context.snapshot.client.write_timeout).await {
         SendResult::Complete => RelayOutcome::Complete,
         SendResult::Disconnected | SendResult::WriteTimeout => RelayOutcome::ClientDisconnected,
     }
@@ -288,18 +293,23 @@ async fn relay_body(
     let conn = &mut response.conn;
     let mut response_ended = false;
     let mut upload_active = true;
-    let mut last_read = Instant::now();
-    let mut last_write = last_read;
-    let mut now = last_read;
+    let mut last_progress = Instant::now();
+    let mut last_write = last_progress;
+    let mut now = last_progress;
     loop {
         let unsent = context.client.unsent();
-        let limit =
-            relay_limit(context, idle_policy, upload_active, (unsent > 0).then_some(last_write), last_read);
+        let limit = relay_limit(
+            context,
+            idle_policy,
+            upload_active,
+            (unsent > 0).then_some(last_write),
+            last_progress,
+        );
         let mut wait = Wait::begin(now);
         let step = timeout_at(
             limit.at,
             poll_fn(|cx| {
-                wait.polled();
+                wait.poll_started();
                 // Read before writing: body bytes that arrived with the headers are sent with them in one write.
                 let mut progressed = false;
                 while !response_ended {
@@ -352,7 +362,7 @@ async fn relay_body(
                 if progressed {
                     return Poll::Ready(RelayStep::Progress);
                 }
-                wait.result(if upload_active {
+                wait.poll_ended(if upload_active {
                     context.upload.poll(cx, context.client, conn).map(RelayStep::Upload)
                 } else {
                     Poll::Pending
@@ -374,18 +384,18 @@ async fn relay_body(
         match step {
             None => {
                 let writing_since = (context.client.unsent() > 0).then_some(last_write);
-                let limit = relay_limit(context, idle_policy, upload_active, writing_since, last_read);
+                let limit = relay_limit(context, idle_policy, upload_active, writing_since, last_progress);
                 if now >= limit.at {
                     let fault = limit.fault();
-                    conn.probe(&fault);
+                    conn.on_timeout(&fault);
                     return RelayOutcome::Aborted(fault);
                 }
             }
             Some(RelayStep::Done) => return RelayOutcome::Complete,
-            Some(RelayStep::Progress) => last_read = now,
+            Some(RelayStep::Progress) => last_progress = now,
             Some(RelayStep::Fault(fault)) => return RelayOutcome::Aborted(fault),
             Some(RelayStep::ClientDisconnected) => return RelayOutcome::ClientDisconnected,
-            Some(RelayStep::Upload(UploadEvent::WaitChanged)) => {}
+            Some(RelayStep::Upload(UploadEvent::WaitingChanged)) => {}
             Some(RelayStep::Upload(UploadEvent::Failed(fault))) => return RelayOutcome::Aborted(fault),
             // A client that half-closed may still read a delimited response; if it is gone, the next write fails. An
             // idle event stream has no next write, so a half-close counts as a disconnect there.
@@ -405,7 +415,7 @@ fn relay_limit(
     idle_policy: IdlePolicy,
     upload_active: bool,
     writing_since: Option<Instant>,
-    last_read: Instant,
+    last_progress: Instant,
 ) -> TimeLimit {
     let timeouts = context.route.timeouts();
     let first = match writing_since {
@@ -417,7 +427,7 @@ fn relay_limit(
             let idle = if idle_policy.streaming { timeouts.stream_idle } else { timeouts.body_idle };
             // An upstream that still receives the request body is not idle.
             let last_activity =
-                if upload_active { last_read.max(context.upload.idle_since()) } else { last_read };
+                if upload_active { last_progress.max(context.upload.idle_since()) } else { last_progress };
             TimeLimit::new(last_activity + idle, Cause::ConnectionReadTimeout, Phase::Relay)
         }
     };

@@ -14,11 +14,11 @@ use super::record::RequestScope;
 use super::upstream_conn::UpstreamResponseHead;
 use crate::config::ErrorRules;
 use crate::contract::header_filter::{self, HeaderFilterContext};
-use crate::contract::{Decision, Fault, LocalReply, Trigger};
+use crate::contract::{Fault, LocalReply, Trigger};
 use crate::snapshot::error_context::RequestState;
 
-/// The decision on a fault, and the reply.
-pub(super) fn for_fault(scope: &RequestScope<'_>, fault: &Fault, log: &RequestLog) -> (Decision, LocalReply) {
+/// The local reply for a fault.
+pub(super) fn for_fault(scope: &RequestScope<'_>, fault: &Fault, log: &RequestLog) -> LocalReply {
     let error_context = scope.error_context();
     let decision = error_context.decide(Trigger::Fault(fault.cause()));
     let request_state = RequestState {
@@ -27,8 +27,7 @@ pub(super) fn for_fault(scope: &RequestScope<'_>, fault: &Fault, log: &RequestLo
         retry_after: fault.retry_after(),
     };
     let fields = with_response_headers(Vec::with_capacity(6), log, None);
-    let reply = error_context.local_reply(&decision, &request_state, fields);
-    (decision, reply)
+    error_context.local_reply(&decision, &request_state, fields)
 }
 
 /// The reply that replaces an upstream's error.
@@ -38,10 +37,10 @@ pub(super) fn for_replacement(
     response_head: &UpstreamResponseHead,
     replacement: &Replacement,
 ) -> LocalReply {
-    let Replacement { decision, extract, evidence: _ } = replacement;
+    let Replacement { decision, extracted, evidence: _ } = replacement;
     let kept = kept_fields(scope.error_config(), response_head, decision.code().status(), context.log);
     let fields = with_response_headers(kept, context.log, Some(&response_head.fields));
-    scope.error_context().replacement_reply(decision, extract, &context.log.request_id, fields)
+    scope.error_context().replacement_reply(decision, extracted, &context.log.request_id, fields)
 }
 
 /// Adds the fields that every response of this request gets.
@@ -64,7 +63,7 @@ fn kept_fields(
 ) -> Vec<(HeaderName, HeaderValue)> {
     let context = HeaderFilterContext {
         status_sent: status,
-        upstream_status: response_head.facts.status,
+        upstream_status: response_head.parsed.status,
         gateway_cors: log.response_headers.overrides_cors(),
         extra_kept: &error_config.keep_headers,
         now: SystemTime::now(),

@@ -79,7 +79,7 @@ pub(super) async fn serve(gateway: &Gateway, peer_ip: IpAddr, client: &mut Downs
     record::record(&scope, &log, client, &end);
 }
 
-/// Rejects a malformed request, or a connection above the connection limit.
+/// Rejects a malformed request, or a connection over the connection limit.
 pub(super) async fn reject(
     gateway: &Gateway,
     peer_ip: IpAddr,
@@ -96,7 +96,7 @@ pub(super) async fn reject(
     record::record(&scope, &log, client, &end);
 }
 
-/// Admits a request whose rate limits need I/O: a rule counts in a store, or by a member of the request body.
+/// Admits a request whose rate limits need I/O: a rule counts in a store, or its key is a member of the request body.
 async fn admit_with_io<'a>(
     gateway: &Gateway,
     snapshot: &Snapshot,
@@ -138,7 +138,7 @@ async fn forward_and_respond(
 ) -> RequestEnd {
     let scope = RequestScope::for_request(gateway, snapshot, Some(route), request);
     let mut clock = RequestClock::start(log.started, route.timeouts());
-    clock.pause(log.body_read_time);
+    clock.extend_deadline(log.body_read_time);
     let permit = match queue::acquire(route, &clock, client, log).await {
         Ok(permit) => permit,
         Err(Interrupt::Fault(fault)) => return reply_to_fault(&scope, client, fault, log).await,
@@ -175,7 +175,7 @@ async fn forward_and_respond(
         Err(Interrupt::ClientDisconnected) => return RequestEnd::ClientDisconnected,
     };
     if !context.log.reset_candidates.is_empty() {
-        limits::reset(context.log, response.response_head.facts.status).await;
+        limits::reset(context.log, response.response_head.parsed.status).await;
     }
     if response.response_head.is_switching_protocols() {
         // A tunnel holds its permit until it closes.
@@ -194,23 +194,23 @@ async fn forward_and_respond(
         return RequestEnd::ClientDisconnected;
     }
     match verdict {
-        Verdict::Pass => forward_response(&scope, &mut context, response, &[], release_upstream).await,
-        Verdict::PassBuffered(buffered) => {
+        Verdict::Forward => forward_response(&scope, &mut context, response, &[], release_upstream).await,
+        Verdict::ForwardBuffered(buffered) => {
             forward_response(&scope, &mut context, response, &buffered, release_upstream).await
         }
-        Verdict::PassConforming(error) => {
+        Verdict::ForwardConforming(error) => {
             let UpstreamResponse { conn, response_head } = response;
             release_upstream(conn);
             record::count_response(
                 &scope,
-                response_head.facts.status,
+                response_head.parsed.status,
                 ResponseOrigin::Upstream,
                 None,
                 context.log,
             );
             let retry_after = route.config.errors.retry_after;
             let relay_outcome = relay::forward_error(&mut context, &response_head, &error, retry_after).await;
-            relay_end(response_head.facts.status, relay_outcome)
+            to_request_end(response_head.parsed.status, relay_outcome)
         }
         Verdict::Replace(replacement) => {
             let UpstreamResponse { conn, response_head } = response;
@@ -226,7 +226,7 @@ fn upgrade_offer<'a>(route: &Route, request: &'a Request) -> Option<UpgradeOffer
     if http2_only { None } else { request.upgrade_offer(&route.config.upgrades) }
 }
 
-/// Starts the log of a request: its start time, request id and client address.
+/// Starts the log of a request, with its request id and client address.
 fn begin_log(snapshot: &Snapshot, peer_ip: IpAddr, request: &Request) -> RequestLog {
     let client_config = &snapshot.client;
     let trusted = !client_config.trusted_proxies.is_empty()
@@ -311,6 +311,7 @@ fn check_request(gateway: &Gateway, route: &Route, request: &Request, log: &Requ
     }
 }
 
+/// The `X-Forwarded-For` that the upstream receives.
 fn forwarded_for(
     snapshot: &Snapshot,
     route: &Route,
@@ -326,7 +327,7 @@ fn forwarded_for(
 }
 
 /// Whether an HTTP/1 connection closes after the reply to this fault: the end of the request is unknown, or the
-/// connection is above the connection limit. [`local_reply`] also closes it if too much of the request body is unread.
+/// connection is over the connection limit. [`local_reply`] also closes it if too much of the request body is unread.
 pub const fn closes_connection(cause: Cause, phase: Phase) -> bool {
     matches!(phase, Phase::RequestHeaders)
         || matches!(cause, Cause::ClientTooSlow | Cause::MalformedBody | Cause::ConnectionLimitReached)
@@ -342,7 +343,7 @@ async fn reply_to_fault(
     if closes_connection(fault.cause(), fault.phase()) {
         client.close_after_response();
     }
-    let (_, reply) = reply_builder::for_fault(scope, &fault, log);
+    let reply = reply_builder::for_fault(scope, &fault, log);
     let Some(sender) = client.response_sender() else { return RequestEnd::ClientDisconnected };
     let status = reply.status();
     record::count_grpc_error(scope, Trigger::Fault(fault.cause()), &reply);
@@ -354,7 +355,7 @@ async fn reply_to_fault(
     }
 }
 
-/// Responds to a preflight with these fields, or denies it if there are none: its origin is not allowed.
+/// Responds to a preflight with these fields. `None` denies it: its origin is not allowed.
 async fn reply_to_preflight(
     scope: &RequestScope<'_>,
     client: &mut Downstream,
@@ -402,7 +403,7 @@ async fn send_replacement(
     }
 }
 
-/// Forwards the response, and then reads the rest of the request so that the connection can be kept.
+/// Forwards the response, and then reads the rest of the request body so that the client connection can be kept.
 async fn forward_response(
     scope: &RequestScope<'_>,
     context: &mut RequestContext<'_>,
@@ -410,14 +411,14 @@ async fn forward_response(
     buffered: &[u8],
     release_upstream: impl FnOnce(UpstreamConn),
 ) -> RequestEnd {
-    let status = response.response_head.facts.status;
+    let status = response.response_head.parsed.status;
     record::count_response(scope, status, ResponseOrigin::Upstream, None, context.log);
     let relay_outcome = relay::forward(context, &mut response, buffered).await;
     release_upstream(response.conn);
     if matches!(relay_outcome, RelayOutcome::Complete) {
-        local_reply::drain_after_response(context.client).await;
+        local_reply::discard_after_response(context.client).await;
     }
-    relay_end(status, relay_outcome)
+    to_request_end(status, relay_outcome)
 }
 
 /// Forwards a 101 and then the bytes of both sides.
@@ -426,12 +427,13 @@ async fn forward_upgrade(
     context: &mut RequestContext<'_>,
     response: UpstreamResponse,
 ) -> RequestEnd {
-    let status = response.response_head.facts.status;
+    let status = response.response_head.parsed.status;
     record::count_response(scope, status, ResponseOrigin::Upstream, None, context.log);
-    relay_end(status, relay::forward_upgrade(context, response).await)
+    to_request_end(status, relay::forward_upgrade(context, response).await)
 }
 
-fn relay_end(status: u16, relay_outcome: RelayOutcome) -> RequestEnd {
+/// How the request ended, from how its relay ended.
+fn to_request_end(status: u16, relay_outcome: RelayOutcome) -> RequestEnd {
     match relay_outcome {
         RelayOutcome::TunnelIdle => RequestEnd::TunnelIdle { status },
         RelayOutcome::Complete => RequestEnd::Forwarded { status },

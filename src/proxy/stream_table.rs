@@ -2,8 +2,9 @@
 //!
 //! Every request runs in a separate task, some streams never become a request, and the `h2` crate drops the streams of
 //! a closed connection. Only the order of the frames shows whether a client disconnected before its response.
-//! [`super::connection::h2_read_timeout`] reports frames that were read, [`super::connection::h2_reset_counter`] frames
-//! that were written. Every stream gets exactly one result: response headers, a reset by the gateway, or a disconnect.
+//! [`super::connection::h2_read_timeout`] reports frames that were read, [`super::connection::h2_written_frames`]
+//! frames that were written. Every stream gets exactly one result: response headers, a reset by the gateway, or a
+//! disconnect.
 
 use std::sync::Arc;
 
@@ -16,8 +17,8 @@ const STREAM_CLOSED: u32 = 5;
 /// CANCEL: the gateway truncated the response.
 const CANCEL: u32 = 8;
 
-/// Maximum number of entries; the oldest is evicted. Above the limit on concurrent streams, because the reset of a
-/// malformed stream may never be written.
+/// Maximum number of entries; the oldest is evicted. Higher than the limit on concurrent streams, because the reset of
+/// a malformed stream may never be written.
 const MAX_ENTRIES: usize = 16 * 1024;
 
 /// The streams of one connection. A cloneable handle, shared by the tasks of the connection.
@@ -29,7 +30,7 @@ struct Table {
     /// Sorted by stream identifier.
     entries: Vec<Entry>,
     /// The last stream identifier of the GOAWAY that was written.
-    last_stream: Option<u32>,
+    goaway_last_stream: Option<u32>,
     connection_ended: bool,
 }
 
@@ -47,9 +48,9 @@ struct Entry {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// No HEADERS of a final response was written.
+    /// HEADERS of the final response is not written yet.
     Open,
-    /// The final response's HEADERS was written.
+    /// HEADERS of the final response is written.
     HeadersWritten,
     /// The response is complete, or a reset was written.
     Ended,
@@ -61,7 +62,7 @@ impl StreamTable {
     /// Records a complete header section that opened this stream.
     pub(super) fn opened(&self, stream: u32) {
         let mut table = self.0.lock();
-        if table.connection_ended || table.last_stream.is_some_and(|last| stream > last) {
+        if table.connection_ended || table.goaway_last_stream.is_some_and(|last| stream > last) {
             return;
         }
         let entry =
@@ -94,9 +95,9 @@ impl StreamTable {
         }
     }
 
-    /// Records an interim response, whose HEADERS must not be taken for the final response. To be called before it is
-    /// queued.
-    pub(super) fn interim(&self, stream: u32) {
+    /// Announces an interim response, whose HEADERS must not be taken for the final response. To be called before it
+    /// is queued.
+    pub(super) fn expect_interim(&self, stream: u32) {
         if let Some((_, entry)) = self.0.lock().find(stream) {
             entry.pending_interim += 1;
         }
@@ -152,7 +153,7 @@ impl StreamTable {
     /// Records a written GOAWAY: streams above `last_stream` are not processed, which the client can see.
     pub(super) fn goaway_written(&self, last_stream: u32) {
         let mut table = self.0.lock();
-        table.last_stream = Some(last_stream);
+        table.goaway_last_stream = Some(last_stream);
         table.entries.retain(|entry| entry.stream <= last_stream);
     }
 

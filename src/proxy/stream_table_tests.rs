@@ -45,17 +45,17 @@ fn orders() -> Vec<Vec<Event>> {
 fn replay(order: &[Event]) -> (usize, Option<bool>) {
     let table = StreamTable::default();
     table.opened(STREAM);
-    let (mut disconnects, mut headers_written) = (0, None);
+    let (mut disconnects, mut has_result) = (0, None);
     for event in order {
         match event {
             Reset => disconnects += usize::from(table.reset_by_client(STREAM)),
             Accept => table.accept(STREAM),
             Headers => assert!(!table.headers_written(STREAM, false), "{order:?}"),
             End => table.end_written(STREAM),
-            Finish => headers_written = Some(table.finish(STREAM)),
+            Finish => has_result = Some(table.finish(STREAM)),
         }
     }
-    (disconnects + table.connection_ended(), headers_written)
+    (disconnects + table.connection_ended(), has_result)
 }
 
 #[test]
@@ -69,9 +69,9 @@ fn disconnect_is_counted_once_in_every_order_of_frames_and_tasks() {
             (Some(_), None) => true,
             (None, _) => false,
         };
-        let (disconnects, headers_written) = replay(&order);
+        let (disconnects, has_result) = replay(&order);
         assert_eq!(disconnects, usize::from(!headers_first), "{order:?}");
-        if let (Some(true), false) = (headers_written, headers_first) {
+        if let (Some(true), false) = (has_result, headers_first) {
             panic!("the disconnect would be counted twice: {order:?}");
         }
     }
@@ -107,8 +107,8 @@ fn interim_response_does_not_count_as_response_headers() {
     let table = StreamTable::default();
     table.opened(STREAM);
     table.accept(STREAM);
-    table.interim(STREAM);
-    table.interim(STREAM);
+    table.expect_interim(STREAM);
+    table.expect_interim(STREAM);
     assert!(!table.headers_written(STREAM, false));
     assert!(!table.headers_written(STREAM, false));
     assert!(table.reset_by_client(STREAM));

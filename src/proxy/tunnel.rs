@@ -2,7 +2,7 @@
 //!
 //! One poll function drives both directions. Each direction buffers at most one read and reads again only when that is
 //! written: a slow receiver blocks the sender, and memory stays bounded. A half-close is forwarded as a half-close.
-//! [`super::relay`] sends the 101 before and closes the connections afterwards.
+//! [`super::relay`] sends the 101 before, and closes the connections afterwards.
 #![expect(clippy::disallowed_methods, reason = "the bytes of a tunnel are not an HTTP response")]
 
 use std::future::poll_fn;
@@ -19,9 +19,9 @@ use crate::upstream::timer::timeout_at;
 /// The timeouts of a tunnel.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct TunnelTimeouts {
-    /// No byte is transferred in either direction.
+    /// Maximum time in which no byte is transferred in either direction (`timeouts.tunnel_idle`).
     pub(super) idle: Duration,
-    /// On the whole request (`timeouts.max_duration`).
+    /// The limit on the whole request (`timeouts.max_duration`).
     pub(super) max_duration: Option<TimeLimit>,
 }
 
@@ -33,8 +33,9 @@ pub(super) async fn run(
     upstream: &mut BufferedStream,
     timeouts: TunnelTimeouts,
 ) -> (RelayOutcome, u64) {
-    let mut tunnel = Tunnel { up: Direction::new(), down: Direction::new(), last_activity: Instant::now() };
-    tunnel.down.bytes = upstream.input.len() as u64;
+    let mut tunnel =
+        Tunnel { to_upstream: Direction::new(), to_client: Direction::new(), last_activity: Instant::now() };
+    tunnel.to_client.bytes = upstream.input.len() as u64;
     upstream.splice_to(client);
     loop {
         let idle_at = tunnel.last_activity + timeouts.idle;
@@ -47,16 +48,15 @@ pub(super) async fn run(
             _ => (now >= tunnel.last_activity + timeouts.idle).then_some(RelayOutcome::TunnelIdle),
         });
         if let Some(outcome) = outcome {
-            return (outcome, tunnel.down.bytes);
+            return (outcome, tunnel.to_client.bytes);
         }
     }
 }
 
 /// Both directions.
 struct Tunnel {
-    /// From the client to the upstream.
-    up: Direction,
-    down: Direction,
+    to_upstream: Direction,
+    to_client: Direction,
     /// When the last byte was transferred.
     last_activity: Instant,
 }
@@ -69,13 +69,13 @@ impl Tunnel {
         client: &mut BufferedStream,
         upstream: &mut BufferedStream,
     ) -> Poll<RelayOutcome> {
-        let before = (client.unsent(), upstream.unsent(), self.up.bytes, self.down.bytes);
-        let up = self.up.poll(cx, client, upstream);
-        let down = self.down.poll(cx, upstream, client);
-        if before != (client.unsent(), upstream.unsent(), self.up.bytes, self.down.bytes) {
+        let before = (client.unsent(), upstream.unsent(), self.to_upstream.bytes, self.to_client.bytes);
+        let to_upstream = self.to_upstream.poll(cx, client, upstream);
+        let to_client = self.to_client.poll(cx, upstream, client);
+        if before != (client.unsent(), upstream.unsent(), self.to_upstream.bytes, self.to_client.bytes) {
             self.last_activity = Instant::now();
         }
-        match (up, down) {
+        match (to_upstream, to_client) {
             // A read error means that the peer is gone: the other direction ends too.
             (Poll::Ready(Err(DirectionError::Read(_))), _) => Poll::Ready(RelayOutcome::ClientDisconnected),
             (_, Poll::Ready(Err(DirectionError::Read(error)))) => Poll::Ready(upstream_error(&error)),

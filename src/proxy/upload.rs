@@ -31,7 +31,7 @@ pub(super) enum WaitingFor {
     Upstream,
     /// The client sends no bytes, although the upstream would accept them.
     Client,
-    /// The body is complete, sending failed, or the client waits for a 100.
+    /// For no bytes: the body is complete, sending failed, or the client waits for a 100.
     Nothing,
 }
 
@@ -39,7 +39,7 @@ pub(super) enum WaitingFor {
 #[derive(Debug)]
 pub(super) enum UploadEvent {
     /// [`Upload::waiting`] changed: other timeouts apply.
-    WaitChanged,
+    WaitingChanged,
     /// The request cannot continue.
     Failed(Fault),
     ClientDisconnected,
@@ -149,7 +149,7 @@ impl Upload {
             Poll::Ready(Err(error)) => {
                 return Poll::Ready(match event_for_error(error) {
                     UploadEvent::Failed(fault) => BufferProgress::Failed(fault),
-                    UploadEvent::ClientDisconnected | UploadEvent::WaitChanged => {
+                    UploadEvent::ClientDisconnected | UploadEvent::WaitingChanged => {
                         BufferProgress::ClientDisconnected
                     }
                 });
@@ -222,6 +222,7 @@ impl Upload {
         if client_config.min_body_rate == 0 {
             return idle_limit;
         }
+        // At the minimum rate, the received bytes may take this long.
         let earned = Duration::from_secs_f64(self.received as f64 / client_config.min_body_rate as f64);
         let allowed = earned.max(RATE_GRACE).saturating_sub(self.client_wait);
         idle_limit.earlier(Some(TimeLimit::new(now + allowed, Cause::ClientTooSlow, Phase::Send)))
@@ -252,7 +253,7 @@ impl Upload {
                     // The client's idle time starts now, not while the upstream was blocking it.
                     self.idle_since = Instant::now();
                 }
-                Poll::Ready(UploadEvent::WaitChanged)
+                Poll::Ready(UploadEvent::WaitingChanged)
             }
             other => other,
         }
@@ -330,17 +331,20 @@ impl Upload {
         conn.queue_end();
     }
 
+    /// Counts received bytes towards `max_body` and as activity of the client.
     fn count_received(&mut self, data: &[u8]) -> Result<(), Fault> {
         self.received += data.len() as u64;
         self.idle_since = Instant::now();
         if self.received > self.max_body { Err(Fault::new(Cause::BodyTooLarge, Phase::Send)) } else { Ok(()) }
     }
 
-    fn keep_for_replay(&mut self, data: &[u8], max: usize) {
+    /// Adds received bytes to the replay buffer. If it would exceed `capacity` it is freed, and the body cannot be
+    /// retried.
+    fn keep_for_replay(&mut self, data: &[u8], capacity: usize) {
         if !self.replayable {
             return;
         }
-        if self.replay.len() + data.len() > max {
+        if self.replay.len() + data.len() > capacity {
             self.replayable = false;
             self.replay = BytesMut::new();
         } else {

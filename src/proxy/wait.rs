@@ -14,7 +14,8 @@ use crate::upstream::timer::timeout_at;
 /// Measures one future. The caller passes the start time, which saves reading the clock.
 #[derive(Debug)]
 pub(super) struct Wait {
-    from: Instant,
+    /// The start time, or when the last wait ended. The next wait is measured from here.
+    since: Instant,
     pending: bool,
     total: Duration,
 }
@@ -22,28 +23,28 @@ pub(super) struct Wait {
 impl Wait {
     /// Starts before the first poll. `now` is the current time.
     pub(super) const fn begin(now: Instant) -> Self {
-        Wait { from: now, pending: false, total: Duration::ZERO }
+        Wait { since: now, pending: false, total: Duration::ZERO }
     }
 
-    /// To be called at the start of each poll: ends the wait before it.
-    pub(super) fn polled(&mut self) {
+    /// To be called at the start of each poll: ends the wait that the previous poll began.
+    pub(super) fn poll_started(&mut self) {
         if self.pending {
             let now = Instant::now();
-            self.total += now.saturating_duration_since(self.from);
-            self.from = now;
+            self.total += now.saturating_duration_since(self.since);
+            self.since = now;
             self.pending = false;
         }
     }
 
-    /// To be called with the result of each poll; returns it.
-    pub(super) fn result<T>(&mut self, poll: Poll<T>) -> Poll<T> {
+    /// To be called with the result of each poll, which it returns: a pending poll begins a wait.
+    pub(super) fn poll_ended<T>(&mut self, poll: Poll<T>) -> Poll<T> {
         self.pending = poll.is_pending();
         poll
     }
 
     /// When the last wait ended; the start time if there was none.
     pub(super) const fn woken_at(&self) -> Instant {
-        self.from
+        self.since
     }
 
     /// The total time spent waiting.
@@ -62,13 +63,13 @@ pub(super) async fn measured_timeout<T>(
     let mut wait = Wait::begin(now);
     let mut future = pin!(future);
     let measured = poll_fn(|cx| {
-        wait.polled();
+        wait.poll_started();
         let poll = future.as_mut().poll(cx);
-        wait.result(poll)
+        wait.poll_ended(poll)
     });
     let outcome = timeout_at(now + limit, measured).await;
     // The timer may end the future without another poll.
-    wait.polled();
+    wait.poll_started();
     (outcome, wait.total())
 }
 
@@ -83,19 +84,19 @@ mod tests {
         let hour = Duration::from_secs(3600);
         let ago = |hours| Instant::now().checked_sub(hour * hours).unwrap();
         let mut ready = Wait::begin(ago(1));
-        ready.polled();
-        assert_eq!(ready.result(Poll::Ready(7)), Poll::Ready(7));
+        ready.poll_started();
+        assert_eq!(ready.poll_ended(Poll::Ready(7)), Poll::Ready(7));
         assert_eq!(ready.total(), Duration::ZERO);
 
         let start = ago(2);
         let mut pending = Wait::begin(start);
-        pending.polled();
-        assert_eq!((pending.result(Poll::<()>::Pending), pending.woken_at()), (Poll::Pending, start));
-        pending.polled();
+        pending.poll_started();
+        assert_eq!((pending.poll_ended(Poll::<()>::Pending), pending.woken_at()), (Poll::Pending, start));
+        pending.poll_started();
         assert!(pending.total() >= hour * 2 && pending.woken_at() >= start + hour * 2);
         let counted = pending.total();
-        assert!(pending.result(Poll::Ready(())).is_ready());
-        pending.polled();
+        assert!(pending.poll_ended(Poll::Ready(())).is_ready());
+        pending.poll_started();
         assert_eq!(pending.total(), counted);
     }
 

@@ -179,12 +179,12 @@ pub enum LimitHeaders {
 
 impl LimitHeaders {
     /// Whether `X-RateLimit-*` fields are sent.
-    pub const fn has_x(self) -> bool {
+    pub const fn sends_x_ratelimit(self) -> bool {
         matches!(self, LimitHeaders::XRatelimit | LimitHeaders::Both)
     }
 
     /// Whether `RateLimit` and `RateLimit-Policy` are sent.
-    pub const fn has_standard(self) -> bool {
+    pub const fn sends_ratelimit(self) -> bool {
         matches!(self, LimitHeaders::Ratelimit | LimitHeaders::Both)
     }
 }

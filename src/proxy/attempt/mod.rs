@@ -41,6 +41,7 @@ pub(super) struct UpstreamResponse {
 /// Makes attempts until one gets the headers of a final response or no further attempt is allowed.
 pub(super) async fn forward(context: &mut RequestContext<'_>) -> Result<UpstreamResponse, Interrupt> {
     let mut tried: Vec<Candidate> = Vec::new();
+    // Whether a pooled connection may be used.
     let mut reuse = true;
     let mut attempt = 1;
     let mut candidate =
@@ -56,7 +57,7 @@ pub(super) async fn forward(context: &mut RequestContext<'_>) -> Result<Upstream
                     if attempt > 1 {
                         context.route.upstream_metrics.retry(Ok(()));
                     }
-                    let status = response.response_head.facts.status;
+                    let status = response.response_head.parsed.status;
                     let retries_status = !is_last
                         && context.route.retry_on_status.contains(&status)
                         && context.can_repeat_safely();
@@ -76,6 +77,8 @@ pub(super) async fn forward(context: &mut RequestContext<'_>) -> Result<Upstream
                     (fault, response_started, unprocessed)
                 }
             };
+        // Most faults in this phase are the client's, for example a malformed body: they are not failures of the
+        // upstream.
         if fault.phase() != Phase::Send || fault.cause() == Cause::ConnectionWriteError {
             context.route.upstream_metrics.attempt(Err(fault.cause()));
             if attempt > 1 {
@@ -100,7 +103,7 @@ pub(super) async fn forward(context: &mut RequestContext<'_>) -> Result<Upstream
             (None, Retry::AnyServer) => candidate,
             (None, Retry::OtherServer | Retry::Never) => return Err(Interrupt::Fault(fault)),
         };
-        // A second stale pooled connection would waste the retry.
+        // A pooled connection may be stale too, which would waste the retry.
         reuse = false;
         attempt += 1;
     }
@@ -140,6 +143,8 @@ async fn cancel_on_disconnect<T>(
     .await
 }
 
+/// Makes one attempt: connects, sends the request and waits for the response headers. `reuse` allows a pooled
+/// connection; `may_retry` keeps the request body for another attempt.
 async fn try_once(
     context: &mut RequestContext<'_>,
     candidate: &Candidate,
@@ -174,7 +179,7 @@ async fn try_once(
             let waited = received_at.saturating_duration_since(sent_at);
             context.route.upstream_metrics.response_headers_time(waited);
             context.log.response_headers_time = Some(waited);
-            context.log.upstream_status = Some(response_head.facts.status);
+            context.log.upstream_status = Some(response_head.parsed.status);
             Ok(UpstreamResponse { conn, response_head })
         }
         Err(interrupt) => {
@@ -184,6 +189,8 @@ async fn try_once(
     }
 }
 
+/// Takes a connection from the pool or opens one: an HTTP/2 stream if the request and the server can use it, otherwise
+/// an HTTP/1 connection.
 async fn acquire_connection(
     context: &mut RequestContext<'_>,
     candidate: &Candidate,
@@ -200,10 +207,10 @@ async fn acquire_connection(
         context.route.upstream_metrics.connection(true);
         return Ok(UpstreamConn::h1(stream, candidate.clone(), framing));
     }
-    let (stream, negotiated_h2) = dial(context, candidate).await?;
+    let (stream, negotiated_h2) = open_connection(context, candidate).await?;
     if negotiated_h2 {
         // The server has switched to HTTP/2 since the last handshake.
-        return Box::pin(negotiate(context, candidate, stream, negotiated_h2)).await;
+        return Box::pin(start_http(context, candidate, stream, negotiated_h2)).await;
     }
     Ok(UpstreamConn::h1(stream, candidate.clone(), framing))
 }
@@ -224,7 +231,8 @@ async fn acquire_stream(
     if let Some(slot) = http2.acquire_stream(candidate) {
         return use_slot(slot);
     }
-    // The request that holds the lock has a timeout for each step: connect, TLS, SETTINGS. Waiters allow for all three.
+    // The request that holds the connect lock has a timeout for each step: connect, TLS, SETTINGS. The others wait for
+    // the sum of them.
     let timeouts = context.route.timeouts();
     let tls_timeout = if candidate.tls_name.is_some() { timeouts.tls } else { Duration::ZERO };
     let at = Instant::now() + timeouts.connect + tls_timeout + timeouts.connect;
@@ -246,13 +254,13 @@ async fn acquire_stream(
             return Ok(UpstreamConn::h1(stream, candidate.clone(), framing));
         }
     }
-    let (stream, negotiated_h2) = dial(context, candidate).await?;
-    negotiate(context, candidate, stream, negotiated_h2).await
+    let (stream, negotiated_h2) = open_connection(context, candidate).await?;
+    start_http(context, candidate, stream, negotiated_h2).await
 }
 
-/// Starts HTTP/2 or HTTP/1 on a new connection, as selected by ALPN. Without TLS there is no ALPN, so the connection
+/// Starts HTTP/2 or HTTP/1 on a new connection, as ALPN selected. Without TLS there is no ALPN: the connection then
 /// uses HTTP/2.
-async fn negotiate(
+async fn start_http(
     context: &mut RequestContext<'_>,
     candidate: &Candidate,
     stream: Stream,
@@ -290,7 +298,10 @@ async fn negotiate(
 }
 
 /// Opens a new connection, with TLS if configured. The flag is true if ALPN selected HTTP/2.
-async fn dial(context: &mut RequestContext<'_>, candidate: &Candidate) -> Result<(Stream, bool), Interrupt> {
+async fn open_connection(
+    context: &mut RequestContext<'_>,
+    candidate: &Candidate,
+) -> Result<(Stream, bool), Interrupt> {
     let transport = context.route.upstream.transport();
     // Each request has at most one upstream connection. If these used up all file descriptors, the listeners could not
     // accept connections.
@@ -371,7 +382,7 @@ async fn final_response_head(
         let step = timeout_at(
             limit.at,
             poll_fn(|cx| {
-                wait.polled();
+                wait.poll_started();
                 if let Poll::Ready(response_head) = conn.poll_response_head(cx, &context.request.method) {
                     return Poll::Ready(AttemptStep::ResponseHead(response_head));
                 }
@@ -379,14 +390,14 @@ async fn final_response_head(
                     // Flush interim responses. A write error is reported later as a disconnected client.
                     let _ = context.client.poll_flush(cx);
                 }
-                wait.result(context.upload.poll(cx, context.client, conn).map(AttemptStep::Upload))
+                wait.poll_ended(context.upload.poll(cx, context.client, conn).map(AttemptStep::Upload))
             }),
         )
         .await;
         context.log.waited += wait.total();
         if waiting == WaitingFor::Client {
             let waited = now.elapsed();
-            context.clock.pause(waited);
+            context.clock.extend_deadline(waited);
             context.upload.add_client_wait(waited);
         }
         match step {
@@ -396,7 +407,7 @@ async fn final_response_head(
                 let limit = response_head_limit(context, context.upload.waiting(), sent_at, now);
                 if now >= limit.at {
                     let fault = limit.fault();
-                    conn.probe(&fault);
+                    conn.on_timeout(&fault);
                     return Err(Interrupt::Fault(conn.with_partial_head(fault)));
                 }
             }
@@ -409,7 +420,7 @@ async fn final_response_head(
                     ));
                 }
                 // The gateway has already sent the 100 that the client waited for.
-                if response_head.facts.status != 100 || !context.upload.continue_sent() {
+                if response_head.parsed.status != 100 || !context.upload.continue_sent() {
                     relay::forward_interim(context.client, &response_head);
                 }
             }
@@ -420,7 +431,7 @@ async fn final_response_head(
                 return Ok((response_head, wait.woken_at()));
             }
             Some(AttemptStep::ResponseHead(Err(fault))) => return Err(Interrupt::Fault(fault)),
-            Some(AttemptStep::Upload(UploadEvent::WaitChanged)) => {}
+            Some(AttemptStep::Upload(UploadEvent::WaitingChanged)) => {}
             Some(AttemptStep::Upload(UploadEvent::Failed(fault))) => return Err(Interrupt::Fault(fault)),
             Some(AttemptStep::Upload(UploadEvent::ClientDisconnected)) => {
                 return Err(Interrupt::ClientDisconnected);

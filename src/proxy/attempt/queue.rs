@@ -1,4 +1,4 @@
-//! Waits for a concurrency permit of an upstream (`upstreams.SERVER_NAME.concurrency`).
+//! Waits for a concurrency permit of an upstream (`upstreams.NAME.concurrency`).
 //!
 //! [`crate::upstream::concurrency`] implements the queue. This file ends the wait on a timeout or when the client
 //! disconnects. It sets no timer while permits are available.
@@ -44,6 +44,7 @@ pub(in crate::proxy) async fn acquire<'a>(
     }
 }
 
+/// Waits until the ticket becomes a permit, the earliest time limit passes or the client disconnects.
 async fn wait_for_permit<'a>(
     mut ticket: Ticket<'a>,
     concurrency: &Concurrency,

@@ -1,4 +1,4 @@
-//! Decides whether a failed attempt may be retried. Pure.
+//! Decides whether a failed attempt may be retried. Has no side effects.
 //!
 //! A request that the upstream may have processed is retried only if its method is idempotent (RFC 9110 9.2.2).
 
@@ -6,7 +6,7 @@ use http::Method;
 
 use crate::contract::{Cause, Phase, RetryRule};
 
-/// The facts about a failed attempt.
+/// What is known about a failed attempt.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::proxy) struct FailedAttempt<'a> {
     pub(in crate::proxy) cause: Cause,
@@ -90,9 +90,9 @@ mod tests {
 
     #[test]
     fn protocol_error_while_connecting_is_retried_on_another_server() {
-        let fault = failed(Cause::HttpProtocolError, &Method::POST);
-        assert_eq!(decide(FailedAttempt { phase: Phase::Connect, ..fault }), Retry::OtherServer);
-        assert_eq!(decide(fault), Retry::Never);
+        let attempt = failed(Cause::HttpProtocolError, &Method::POST);
+        assert_eq!(decide(FailedAttempt { phase: Phase::Connect, ..attempt }), Retry::OtherServer);
+        assert_eq!(decide(attempt), Retry::Never);
     }
 
     #[test]

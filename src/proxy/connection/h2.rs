@@ -20,14 +20,14 @@ use pingora::protocols::http::v2::server::default_h2_options;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_util::task::TaskTracker;
 
-use super::h2_read_timeout::{FrameProgress, FrameProgressObserver, FrameReadTimeout};
-use super::h2_reset_counter::ResetCounter;
+use super::h2_read_timeout::{FrameProgress, FrameReadTimeout, ReadFrameObserver};
+use super::h2_written_frames::WrittenFrameObserver;
 use super::{Connection, ListenerService, first_line, over_connection_limit, reject_guarded, serve_guarded};
 use crate::contract::{Cause, Evidence, Fault, Phase};
 use crate::http::framing::RequestFraming;
 use crate::proxy::downstream::h2::{DownstreamH2, StreamBudget};
 use crate::proxy::downstream::{Downstream, ResponseState};
-use crate::proxy::message::request::{Request, header_list_size, to_fault};
+use crate::proxy::message::request::{Request, header_list_size, rejection_to_fault};
 use crate::proxy::record::{self, RejectedRequest};
 use crate::proxy::stream_table::StreamTable;
 use crate::telemetry::{CloseReason, Metrics};
@@ -37,10 +37,10 @@ use crate::upstream::timer::{sleep, timeout_at};
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Largest header list that the `h2` crate accepts; above it, the crate itself sends an empty 431. The gateway's own
 /// limit is a quarter of this, so that its documented error response is sent first.
-const LIBRARY_MAX_HEADER_LIST: u32 = 256 * 1024;
+const H2_CRATE_MAX_HEADER_LIST: u32 = 256 * 1024;
 /// Maximum number of bytes read in one go. The `h2` crate reads as long as input is available before it returns a
 /// request, so without this bound the largest header lists of all streams could be in memory at once.
-const MAX_READ_BURST: usize = LIBRARY_MAX_HEADER_LIST as usize;
+const MAX_READ_BURST: usize = H2_CRATE_MAX_HEADER_LIST as usize;
 /// Maximum number of concurrent streams on one connection.
 const MAX_STREAMS: u32 = 128;
 /// Maximum number of streams that were reset before the gateway accepted them. A client may open all its streams and
@@ -92,7 +92,7 @@ pub(in crate::proxy) async fn serve(connection: &mut Connection<'_>, stream: Str
     let header_timeout = connection.clamp_timeout(client_config.header_timeout);
     let mut options = default_h2_options();
     options
-        .max_header_list_size(LIBRARY_MAX_HEADER_LIST)
+        .max_header_list_size(H2_CRATE_MAX_HEADER_LIST)
         .max_concurrent_streams(MAX_STREAMS)
         .max_pending_accept_reset_streams(MAX_PENDING_RESETS)
         .initial_window_size(STREAM_WINDOW)
@@ -101,7 +101,7 @@ pub(in crate::proxy) async fn serve(connection: &mut Connection<'_>, stream: Str
         .max_send_buffer_size(MAX_SEND_BUFFER);
     let table = StreamTable::default();
     let frame_progress = FrameProgress::default();
-    let stream = RewindStream::new(read, stream, table.clone(), frame_progress.clone(), metrics);
+    let stream = ObservedStream::new(read, stream, table.clone(), frame_progress.clone(), metrics);
     let handshake = options.handshake::<_, Bytes>(stream);
     let mut h2 = match timeout_at(Instant::now() + header_timeout, handshake).await {
         Some(Ok(h2)) => h2,
@@ -111,16 +111,16 @@ pub(in crate::proxy) async fn serve(connection: &mut Connection<'_>, stream: Str
         Some(Err(_)) | None => return metrics.closed_without_response(CloseReason::Http2ConnectionError),
     };
     let budget = StreamBudget::default();
-    let streams = TaskTracker::new();
+    let stream_tasks = TaskTracker::new();
     // `TaskTracker::wait` only completes on a closed tracker.
-    streams.close();
+    stream_tasks.close();
     let mut draining = false;
     let shutdown = connection.shutdown.wait_for(|shutting_down| *shutting_down);
     tokio::pin!(shutdown);
     let mut read_timeout = FrameReadTimeout::new(frame_progress, header_timeout);
-    // The client did not complete a frame or header block in time.
+    // Whether the client failed to complete a frame or header block in time.
     let mut stalled = false;
-    // Deadline for a connection over the limit: it closes then, regardless of how many requests it sends.
+    // When a connection over the limit closes, however many requests it still sends.
     let mut reject_until: Option<Instant> = None;
     // Counted at the end, unless another request arrives first.
     let mut close_reason = None;
@@ -137,7 +137,7 @@ pub(in crate::proxy) async fn serve(connection: &mut Connection<'_>, stream: Str
             (false, true) => header_timeout,
             (false, false) => client_config.idle_timeout,
         };
-        let idle = streams.is_empty();
+        let idle = stream_tasks.is_empty();
         let next = tokio::select! {
             next = next_request(&mut h2, &mut read_timeout, idle) => match next {
                 Some(next) => next,
@@ -153,7 +153,7 @@ pub(in crate::proxy) async fn serve(connection: &mut Connection<'_>, stream: Str
                     continue;
                 }
             },
-            () = streams.wait(), if !idle => continue,
+            () = stream_tasks.wait(), if !idle => continue,
             _ = sleep(timeout), if idle => {
                 if draining {
                     // The client did not even acknowledge the PING that accompanies GOAWAY.
@@ -168,7 +168,7 @@ pub(in crate::proxy) async fn serve(connection: &mut Connection<'_>, stream: Str
             () = sleep(reject_time_left.unwrap_or(timeout)), if reject_time_left.is_some() => continue,
             _ = &mut shutdown, if !draining => {
                 draining = true;
-                close_reason = streams.is_empty().then_some(CloseReason::Drain);
+                close_reason = stream_tasks.is_empty().then_some(CloseReason::Drain);
                 h2.graceful_shutdown();
                 continue;
             }
@@ -200,7 +200,7 @@ pub(in crate::proxy) async fn serve(connection: &mut Connection<'_>, stream: Str
                     rejection,
                 );
                 // Boxed because the runtime moves the future and its output more than once.
-                streams.spawn(Box::pin(stream));
+                stream_tasks.spawn(Box::pin(stream));
                 if header_list_size > LARGE_HEADER_LIST {
                     // Process this stream before accepting the next one, so that rejected large header lists do not
                     // accumulate.
@@ -225,7 +225,7 @@ pub(in crate::proxy) async fn serve(connection: &mut Connection<'_>, stream: Str
     }
     // The streams observe the closed connection and finish, so that every request is logged.
     drop(h2);
-    streams.wait().await;
+    stream_tasks.wait().await;
 }
 
 /// Serves one stream, or sends the error response for `rejection`.
@@ -250,7 +250,7 @@ async fn serve_stream(
     let h2 = DownstreamH2::new(body, respond, is_head_request, expects_continue, length, budget)
         .with_stream_table(table.clone());
     let mut client = Downstream::h2(h2, listener.scheme());
-    let reject_with = |fault, origin: Option<&[u8]>, is_grpc| {
+    let rejected_request = |fault, origin: Option<&[u8]>, is_grpc| {
         let request_line = first_line(format!("{} {}", parts.method, parts.uri.path()).as_bytes());
         RejectedRequest {
             fault,
@@ -262,11 +262,11 @@ async fn serve_stream(
     let request = match (request, rejection) {
         (Ok(request), None) => Ok(request),
         (Ok(request), Some(fault)) => {
-            Err(reject_with(fault, request.fields.value("origin"), request.is_grpc()))
+            Err(rejected_request(fault, request.fields.value("origin"), request.is_grpc()))
         }
         (Err(error), _) => {
             let origin = parts.headers.get(http::header::ORIGIN).map(HeaderValue::as_bytes);
-            Err(reject_with(to_fault(error), origin, Request::is_h2_grpc(&parts)))
+            Err(rejected_request(rejection_to_fault(error), origin, Request::is_h2_grpc(&parts)))
         }
     };
     // Sending the error response may block on the client: free the large header section first.
@@ -275,17 +275,17 @@ async fn serve_stream(
         Ok(request) => serve_guarded(&listener, peer_ip, &mut client, &request).await,
         Err(rejected) => reject_guarded(&listener, peer_ip, &mut client, rejected).await,
     }
-    let headers_written = table.finish(stream_id);
+    let has_result = table.finish(stream_id);
     match client.state() {
-        // The frame observers already count a disconnected client or a malformed stream.
+        // The frame observers count a stream that has no result yet, and a malformed one.
         ResponseState::NotStarted => {}
-        ResponseState::HeadersSent | ResponseState::Disconnected if !headers_written => {}
+        ResponseState::HeadersSent | ResponseState::Disconnected if !has_result => {}
         _ if client.is_malformed() => {}
         state => record::count_disconnect(&listener.gateway, state),
     }
 }
 
-/// Whether the TLS layer failed. The `h2` crate keeps only the kind of an I/O error; this kind comes from TLS.
+/// Whether the TLS layer failed. The `h2` crate keeps only the kind of an I/O error; only TLS errors have this kind.
 fn is_tls_error(error: &h2::Error) -> bool {
     error.get_io().is_some_and(|error| error.kind() == io::ErrorKind::InvalidData)
 }
@@ -300,7 +300,7 @@ type AcceptResult = Option<Result<(http::Request<RecvStream>, SendResponse<Bytes
 
 /// Accepts the next request; `None` when the client did not complete a frame in time.
 async fn next_request(
-    h2: &mut h2::server::Connection<RewindStream, Bytes>,
+    h2: &mut h2::server::Connection<ObservedStream, Bytes>,
     read_timeout: &mut FrameReadTimeout,
     idle: bool,
 ) -> Option<AcceptResult> {
@@ -312,19 +312,19 @@ async fn next_request(
     .await
 }
 
-/// A connection that first replays the bytes already read, and that passes all bytes to the frame observers.
-struct RewindStream {
+/// A connection that first returns the bytes already read, and that shows all bytes to the frame observers.
+struct ObservedStream {
     prefix: BytesMut,
     stream: Stream,
-    reset_counter: ResetCounter,
-    progress_observer: FrameProgressObserver,
+    written_observer: WrittenFrameObserver,
+    read_observer: ReadFrameObserver,
     table: StreamTable,
-    /// Bytes read since the last read that returned no data.
+    /// Bytes read since the last read that was pending; limited to [`MAX_READ_BURST`].
     read_burst: usize,
     metrics: Arc<Metrics>,
 }
 
-impl RewindStream {
+impl ObservedStream {
     fn new(
         read: BytesMut,
         stream: Stream,
@@ -332,12 +332,12 @@ impl RewindStream {
         frame_progress: FrameProgress,
         metrics: &Arc<Metrics>,
     ) -> Self {
-        let progress_observer = FrameProgressObserver::new(frame_progress, table.clone(), PREFACE.len());
-        RewindStream {
+        let read_observer = ReadFrameObserver::new(frame_progress, table.clone(), PREFACE.len());
+        ObservedStream {
             prefix: read,
             stream,
-            reset_counter: ResetCounter::new(table.clone()),
-            progress_observer,
+            written_observer: WrittenFrameObserver::new(table.clone()),
+            read_observer,
             table,
             read_burst: 0,
             metrics: Arc::clone(metrics),
@@ -345,7 +345,7 @@ impl RewindStream {
     }
 
     fn observe_read(&mut self, bytes: &[u8]) {
-        let resets = self.progress_observer.observe(bytes);
+        let resets = self.read_observer.observe(bytes);
         self.count_client_resets(resets);
     }
 
@@ -356,7 +356,7 @@ impl RewindStream {
     }
 
     fn observe_written(&mut self, bytes: &[u8]) {
-        let actions = self.reset_counter.observe(bytes);
+        let actions = self.written_observer.observe(bytes);
         for _ in 0..actions.resets {
             self.metrics.closed_without_response(CloseReason::Http2StreamError);
         }
@@ -366,14 +366,14 @@ impl RewindStream {
     }
 }
 
-impl Drop for RewindStream {
+impl Drop for ObservedStream {
     /// Counts the streams that the `h2` crate had read and not returned: no task counts them.
     fn drop(&mut self) {
         self.count_client_resets(self.table.connection_ended());
     }
 }
 
-impl AsyncRead for RewindStream {
+impl AsyncRead for ObservedStream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -400,7 +400,7 @@ impl AsyncRead for RewindStream {
     }
 }
 
-impl AsyncWrite for RewindStream {
+impl AsyncWrite for ObservedStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.stream).poll_write(cx, bytes);
         if let Poll::Ready(Ok(length)) = polled {

@@ -1,8 +1,8 @@
-//! Detects incomplete frames and header blocks that an HTTP/2 client does not finish in time.
+//! Detects frames and header blocks that an HTTP/2 client does not complete in time.
 //!
-//! The `h2` crate waits for the rest of a frame without a timeout. DATA frames are exempt: the body idle timeout covers
-//! them. The observer also records in the [`StreamTable`] which streams the client opens and resets. It does not modify
-//! the bytes.
+//! The `h2` crate waits for the rest of a frame without a timeout. DATA frames are exempt: the timeouts of the request
+//! body cover them. The observer also records in the [`StreamTable`] which streams the client opens and resets. It does
+//! not modify the bytes.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -22,27 +22,28 @@ const MAYBE_DATA: u32 = 1;
 /// Increment of the sequence number, which keeps the flag bit free.
 const SEQUENCE_STEP: u32 = 2;
 
-/// The incomplete frame or header block of a connection, shared by [`FrameProgressObserver`] and [`FrameReadTimeout`]:
+/// The incomplete frame or header block of a connection, shared by [`ReadFrameObserver`] and [`FrameReadTimeout`]:
 /// `NONE_PENDING`, or a sequence number with the flag `MAYBE_DATA`.
 #[derive(Clone, Debug, Default)]
 pub(in crate::proxy) struct FrameProgress(Arc<AtomicU32>);
 
 /// Parses the frames received on one connection.
 #[derive(Debug)]
-pub(in crate::proxy) struct FrameProgressObserver {
+pub(in crate::proxy) struct ReadFrameObserver {
     progress: FrameProgress,
     /// The value last stored in [`FrameProgress`].
     published: u32,
     /// Sequence number of the current frame or header block: even, and never 0.
     sequence: u32,
     frames: FrameParser,
+    /// Type of the current frame.
     kind: u8,
     /// HEADERS was received without END_HEADERS.
     in_header_block: bool,
-    streams: StreamTable,
-    /// The highest stream that was opened: HEADERS on a lower one are trailers or malformed.
-    highest: u32,
-    /// Applied when the frame is complete.
+    table: StreamTable,
+    /// The highest stream that was opened: HEADERS on the same or a lower one are trailers or malformed.
+    highest_stream: u32,
+    /// Applied when the frame or header block is complete.
     effect: Option<Effect>,
 }
 
@@ -53,19 +54,23 @@ enum Effect {
     Resets(u32),
 }
 
-impl FrameProgressObserver {
-    /// `preface` is the length in bytes of the connection preface, which precedes the first frame.
-    pub(in crate::proxy) const fn new(progress: FrameProgress, streams: StreamTable, preface: usize) -> Self {
-        FrameProgressObserver {
+impl ReadFrameObserver {
+    /// `preface_len` is the length in bytes of the connection preface, which precedes the first frame.
+    pub(in crate::proxy) const fn new(
+        progress: FrameProgress,
+        table: StreamTable,
+        preface_len: usize,
+    ) -> Self {
+        ReadFrameObserver {
             progress,
             published: NONE_PENDING,
             sequence: SEQUENCE_STEP,
             // The handshake timeout covers the preface.
-            frames: FrameParser::after_preface(preface),
+            frames: FrameParser::after_preface(preface_len),
             kind: frame_type::DATA,
             in_header_block: false,
-            streams,
-            highest: 0,
+            table,
+            highest_stream: 0,
             effect: None,
         }
     }
@@ -80,9 +85,9 @@ impl FrameProgressObserver {
             if self.frames.remaining() == 0 && !self.in_header_block {
                 self.sequence = self.sequence.wrapping_add(SEQUENCE_STEP).max(SEQUENCE_STEP);
                 match self.effect.take() {
-                    Some(Effect::Opens(stream)) => self.streams.opened(stream),
+                    Some(Effect::Opens(stream)) => self.table.opened(stream),
                     Some(Effect::Resets(stream)) => {
-                        resets += usize::from(self.streams.reset_by_client(stream));
+                        resets += usize::from(self.table.reset_by_client(stream));
                     }
                     None => {}
                 }
@@ -103,8 +108,8 @@ impl FrameProgressObserver {
         }
         match kind {
             // Client streams have odd, increasing identifiers (RFC 9113 5.1.1).
-            frame_type::HEADERS if stream > self.highest && stream % 2 == 1 => {
-                self.highest = stream;
+            frame_type::HEADERS if stream > self.highest_stream && stream % 2 == 1 => {
+                self.highest_stream = stream;
                 self.effect = Some(Effect::Opens(stream));
             }
             frame_type::RST_STREAM => self.effect = Some(Effect::Resets(stream)),
@@ -129,6 +134,7 @@ impl FrameProgressObserver {
 pub(in crate::proxy) struct FrameReadTimeout {
     progress: FrameProgress,
     timeout: Duration,
+    /// The sequence number that the timer runs for.
     watched: u32,
     timer: Option<BoxFuture<'static, ()>>,
 }
@@ -177,7 +183,7 @@ mod tests {
     /// The published state after each octet.
     fn pending_after_each_octet(bytes: &[u8]) -> Vec<u32> {
         let progress = FrameProgress::default();
-        let mut observer = FrameProgressObserver::new(progress.clone(), StreamTable::default(), 0);
+        let mut observer = ReadFrameObserver::new(progress.clone(), StreamTable::default(), 0);
         bytes
             .iter()
             .map(|octet| {
@@ -198,7 +204,7 @@ mod tests {
         let bytes = bytes.concat();
         for step in 1..=bytes.len() {
             let progress = FrameProgress::default();
-            let mut observer = FrameProgressObserver::new(progress.clone(), StreamTable::default(), 0);
+            let mut observer = ReadFrameObserver::new(progress.clone(), StreamTable::default(), 0);
             for piece in bytes.chunks(step) {
                 let _ = observer.observe(piece);
             }
@@ -240,7 +246,7 @@ mod tests {
     #[test]
     fn preface_is_not_counted_as_a_frame() {
         let progress = FrameProgress::default();
-        let mut observer = FrameProgressObserver::new(progress.clone(), StreamTable::default(), 5);
+        let mut observer = ReadFrameObserver::new(progress.clone(), StreamTable::default(), 5);
         observer.observe(b"PRI");
         observer.observe(&[&b"M\n"[..], &frame(4, 0, &[])].concat());
         assert_eq!(progress.0.load(Ordering::Relaxed), NONE_PENDING);
@@ -275,7 +281,7 @@ mod tests {
         .concat();
         for step in 1..=bytes.len() {
             let streams = StreamTable::default();
-            let mut observer = FrameProgressObserver::new(FrameProgress::default(), streams.clone(), 0);
+            let mut observer = ReadFrameObserver::new(FrameProgress::default(), streams.clone(), 0);
             let resets: usize = bytes.chunks(step).map(|piece| observer.observe(piece)).sum();
             assert_eq!((resets, streams.connection_ended()), (2, 1), "{step}");
         }

@@ -5,7 +5,7 @@
 
 pub(super) mod h2;
 pub(super) mod h2_read_timeout;
-pub(super) mod h2_reset_counter;
+pub(super) mod h2_written_frames;
 pub(super) mod tls_handshake;
 pub mod tracker;
 
@@ -29,7 +29,7 @@ use super::downstream::h1::DownstreamH1;
 use super::downstream::{Downstream, ResponseState};
 use super::gateway::Gateway;
 use super::message::CloseMode;
-use super::message::request::{Request, to_fault};
+use super::message::request::{Request, rejection_to_fault};
 use super::pages::{self, PageHandler};
 use super::record::{self, RejectedRequest};
 use super::request;
@@ -51,7 +51,7 @@ const LINGER_TIMEOUT: Duration = Duration::from_secs(10);
 /// A lingering close ends earlier when the client sends nothing for this long.
 const LINGER_IDLE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Time that a connection over the limit has to send its request, and then to read the error response and close.
+/// Time that a connection over the limit has to send its request, and again to read the error response and close.
 const OVERFLOW_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Time for sending the TLS close_notify alert on an idle connection.
@@ -163,7 +163,7 @@ pub(super) struct Connection<'a> {
     pub(super) listener: &'a Arc<ListenerService>,
     pub(super) peer_ip: IpAddr,
     pub(super) client_config: Arc<ClientLimits>,
-    /// `None`: over the connection limit. The connection is only accepted to send an error response.
+    /// `None` while the connection is over the connection limit: it was accepted only to send an error response.
     permit: Option<ConnectionPermit>,
     pub(super) shutdown: ShutdownWatch,
 }
@@ -176,17 +176,18 @@ enum NextInput {
     Http2Preface,
     /// A malformed or incomplete request.
     Rejected(Fault),
-    /// No request: the connection closes without a response. `None` for a normal close by the client.
+    /// No request: the connection closes without a response, for a counted reason. `None` for a normal close by the
+    /// client, which is not counted.
     Closed(Option<CloseReason>),
 }
 
 impl Connection<'_> {
     async fn serve(&mut self, io: BufferedStream) {
         let mut client = Downstream::h1(DownstreamH1::new(io, self.shutdown.clone()), self.listener.scheme());
-        let mut first = true;
+        let mut is_first = true;
         loop {
             let Some(h1) = client.as_h1() else { return };
-            match self.read_request_head(&mut h1.io, first).await {
+            match self.read_request_head(&mut h1.io, is_first).await {
                 NextInput::Closed(close_reason) => {
                     if let Some(close_reason) = close_reason {
                         self.listener.gateway.metrics.closed_without_response(close_reason);
@@ -206,14 +207,14 @@ impl Connection<'_> {
                     return;
                 }
                 NextInput::Rejected(fault) => {
-                    let rejected = self.rejected(fault, &h1.io.input);
+                    let rejected = self.rejected_request(fault, &h1.io.input);
                     self.reject(&mut client, rejected).await;
                 }
                 NextInput::RequestHead { length, skip } => {
                     self.serve_request(&mut client, length, skip).await
                 }
             }
-            first = false;
+            is_first = false;
             match client.state() {
                 ResponseState::Complete if client.as_h1().is_some_and(|h1| h1.is_keep_alive()) => {}
                 ResponseState::Complete => return lingering_close(client, self.permit.is_some()).await,
@@ -267,24 +268,24 @@ impl Connection<'_> {
         let request_head = request_head.split_off(skip).freeze();
         match request_head::parse(&request_head) {
             Ok(_) if !self.acquire_permit() => {
-                let rejected = self.rejected(over_connection_limit(), &request_head);
+                let rejected = self.rejected_request(over_connection_limit(), &request_head);
                 self.reject(client, rejected).await;
             }
-            Ok(facts) => {
-                h1.begin_request(&facts);
-                let request = Request::from_h1(request_head, &facts);
+            Ok(parsed) => {
+                h1.begin_request(&parsed);
+                let request = Request::from_h1(request_head, &parsed);
                 client.expect_response();
                 serve_guarded(self.listener, self.peer_ip, client, &request).await;
             }
             Err(rejection) => {
-                let rejected = self.rejected(to_fault(rejection), &request_head);
+                let rejected = self.rejected_request(rejection_to_fault(rejection), &request_head);
                 self.reject(client, rejected).await;
             }
         }
     }
 
-    /// Describes a rejected request for the error response and the log: request line, CORS headers, gRPC.
-    fn rejected(&self, fault: Fault, read: &[u8]) -> RejectedRequest {
+    /// What is known of a rejected request, for its error response and the log. `read` is the part that was received.
+    fn rejected_request(&self, fault: Fault, read: &[u8]) -> RejectedRequest {
         RejectedRequest {
             fault,
             request_line: first_line(read),
@@ -306,7 +307,7 @@ impl Connection<'_> {
 
     /// Reads a request header section. The idle timeout limits the wait for the first byte, one deadline limits the
     /// rest.
-    async fn read_request_head(&mut self, io: &mut BufferedStream, first: bool) -> NextInput {
+    async fn read_request_head(&mut self, io: &mut BufferedStream, is_first: bool) -> NextInput {
         let mut idle_deadline = Instant::now() + self.clamp_timeout(self.client_config.idle_timeout);
         let mut draining = false;
         // Ignore an empty line before a request (RFC 9112 2.2): old clients send one after a body.
@@ -325,7 +326,7 @@ impl Connection<'_> {
                 Some(Err(error)) if is_tls_error(&error) => {
                     return NextInput::Closed(Some(CloseReason::TlsConnectionError));
                 }
-                Some(Ok(0) | Err(_)) if first => return NextInput::Closed(Some(CloseReason::NoRequest)),
+                Some(Ok(0) | Err(_)) if is_first => return NextInput::Closed(Some(CloseReason::NoRequest)),
                 // A client may close a keep-alive connection at any time.
                 Some(Ok(0) | Err(_)) => return NextInput::Closed(None),
                 None if draining => return NextInput::Closed(Some(CloseReason::Drain)),
@@ -341,7 +342,7 @@ impl Connection<'_> {
         let deadline = Instant::now() + self.clamp_timeout(self.client_config.header_timeout);
         let mut scanner = RequestScanner::new(self.client_config.max_header_bytes);
         loop {
-            if first && self.listener.h2c {
+            if is_first && self.listener.h2c {
                 match h2::match_preface(&io.input) {
                     h2::Preface::Complete => return NextInput::Http2Preface,
                     h2::Preface::Partial => {
@@ -362,7 +363,7 @@ impl Connection<'_> {
             }
             match scanner.advance(&io.input) {
                 Progress::Complete { length, skip } => return NextInput::RequestHead { length, skip },
-                Progress::Rejected(rejection) => return NextInput::Rejected(to_fault(rejection)),
+                Progress::Rejected(rejection) => return NextInput::Rejected(rejection_to_fault(rejection)),
                 Progress::NeedMore => {
                     if let Some(next) = self.read_more(io, deadline).await {
                         return next;
@@ -372,7 +373,7 @@ impl Connection<'_> {
         }
     }
 
-    /// Reads more of a header section. `Some` means that the header section stays incomplete.
+    /// Reads more of a header section. Returns `None` if bytes arrived, otherwise how the incomplete request ends.
     async fn read_more(&mut self, io: &mut BufferedStream, deadline: Instant) -> Option<NextInput> {
         match timeout_at(deadline, io.fill(HEADER_BUFFER_SIZE)).await {
             Some(Ok(1..)) => None,

@@ -1,7 +1,7 @@
 //! The TLS handshake with a client, under a timeout.
 //!
-//! A failed handshake closes the connection without an HTTP response, because there is no channel for one. The
-//! certificates are configured in [`crate::tls::server_config`].
+//! A failed handshake closes the connection without an HTTP response, because HTTP starts after the handshake.
+//! The certificates are configured in [`crate::tls::server_config`].
 
 use std::net::IpAddr;
 use std::sync::Arc;

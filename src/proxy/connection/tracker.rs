@@ -115,13 +115,13 @@ mod tests {
         drop(second);
         assert!(tracker.wait_for_capacity(1).now_or_never().is_some());
         drop((first, permit));
-        let (_one, _two) = (tracker.register(), tracker.register());
-        let _served = (tracker.try_acquire_permit(2), tracker.try_acquire_permit(2));
+        let open = (tracker.register(), tracker.register());
+        let permits = (tracker.try_acquire_permit(2), tracker.try_acquire_permit(2));
         assert!(
             tracker.wait_for_capacity(1).now_or_never().is_some(),
             "after the limit was lowered, overflow is still accepted"
         );
-        drop((_one, _two, _served));
+        drop((open, permits));
         assert!(tracker.try_acquire_permit(1).is_some());
         assert!(tracker.drained().now_or_never().is_some());
     }

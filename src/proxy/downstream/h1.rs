@@ -42,11 +42,13 @@ pub(in crate::proxy) struct DownstreamH1 {
     body: BodyDecoder,
     version: Version,
     is_head_request: bool,
+    /// The client wants to keep the connection (RFC 9112 9.3).
     client_keep_alive: bool,
     /// The client waits for a 100 before it sends its body.
     awaits_continue: bool,
-    response_body: BodyFraming,
+    response_framing: BodyFraming,
     close_after_response: bool,
+    /// The client has closed its sending side (FIN).
     half_closed: bool,
     shutdown: ShutdownWatch,
 }
@@ -86,7 +88,7 @@ impl ResponseHeadParts<'_> {
 pub(in crate::proxy) fn write_response_head(
     out: &mut BytesMut,
     parts: &ResponseHeadParts<'_>,
-    body: BodyFraming,
+    framing: BodyFraming,
     (version, keep_alive): (Version, bool),
     write_fields: impl FnOnce(&mut BytesMut),
 ) {
@@ -106,7 +108,7 @@ pub(in crate::proxy) fn write_response_head(
         }
         BodyLength::Exactly(_) | BodyLength::Absent | BodyLength::Unknown => {}
     }
-    if body == BodyFraming::Chunked {
+    if framing == BodyFraming::Chunked {
         out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
     }
     match (keep_alive, version) {
@@ -128,7 +130,7 @@ impl DownstreamH1 {
             is_head_request: false,
             client_keep_alive: false,
             awaits_continue: false,
-            response_body: BodyFraming::None,
+            response_framing: BodyFraming::None,
             close_after_response: false,
             half_closed: false,
             shutdown,
@@ -136,17 +138,17 @@ impl DownstreamH1 {
     }
 
     /// Resets the state for a well-formed request.
-    pub(in crate::proxy) fn begin_request(&mut self, facts: &RequestHead) {
-        self.body = BodyDecoder::request(facts.framing);
-        self.version = facts.version;
-        self.is_head_request = facts.method == http::Method::HEAD;
-        self.client_keep_alive = facts.keep_alive;
-        self.awaits_continue = facts.expect_continue && facts.framing.has_body();
-        self.response_body = BodyFraming::None;
+    pub(in crate::proxy) fn begin_request(&mut self, parsed: &RequestHead) {
+        self.body = BodyDecoder::request(parsed.framing);
+        self.version = parsed.version;
+        self.is_head_request = parsed.method == http::Method::HEAD;
+        self.client_keep_alive = parsed.keep_alive;
+        self.awaits_continue = parsed.expect_continue && parsed.framing.has_body();
+        self.response_framing = BodyFraming::None;
         self.close_after_response = false;
     }
 
-    /// Resets the state for a malformed request. The connection closes after the response, because the rest of the
+    /// Resets the state for a rejected request. The connection closes after the response, because the rest of the
     /// input cannot be framed. `is_head_request`: the request line begins with HEAD.
     pub(in crate::proxy) fn begin_rejected(&mut self, is_head_request: bool) {
         self.body = BodyDecoder::request(RequestFraming::None);
@@ -154,7 +156,7 @@ impl DownstreamH1 {
         self.is_head_request = is_head_request;
         self.client_keep_alive = false;
         self.awaits_continue = false;
-        self.response_body = BodyFraming::None;
+        self.response_framing = BodyFraming::None;
         self.close_after_response = true;
     }
 
@@ -241,16 +243,16 @@ impl DownstreamH1 {
         parts: &ResponseHeadParts<'_>,
         write_fields: impl FnOnce(&mut BytesMut),
     ) {
-        self.response_body = parts.body_framing(self.version, self.is_head_request);
+        self.response_framing = parts.body_framing(self.version, self.is_head_request);
         // The Connection field written here is binding, even if the client closes its sending side later: a pipelined
         // request may depend on it.
         self.close_after_response |=
-            self.response_body == BodyFraming::UntilClose || self.half_closed || *self.shutdown.borrow();
+            self.response_framing == BodyFraming::UntilClose || self.half_closed || *self.shutdown.borrow();
         let keep_alive = self.client_keep_alive && !self.close_after_response;
         write_response_head(
             &mut self.io.output,
             parts,
-            self.response_body,
+            self.response_framing,
             (self.version, keep_alive),
             write_fields,
         );
@@ -262,7 +264,7 @@ impl DownstreamH1 {
             return true;
         }
         let out = &mut self.io.output;
-        match &mut self.response_body {
+        match &mut self.response_framing {
             BodyFraming::None => return false,
             BodyFraming::Length(remaining) => {
                 let length = data.len() as u64;
@@ -285,11 +287,11 @@ impl DownstreamH1 {
 
     /// Queues the end of the body. Returns false if the body is shorter than the declared length.
     pub(in crate::proxy) fn send_end(&mut self) -> bool {
-        match self.response_body {
+        match self.response_framing {
             BodyFraming::Length(remaining) => remaining == 0,
             BodyFraming::Chunked => {
                 self.io.output.extend_from_slice(b"0\r\n\r\n");
-                self.response_body = BodyFraming::None;
+                self.response_framing = BodyFraming::None;
                 true
             }
             BodyFraming::None | BodyFraming::UntilClose => true,
@@ -307,7 +309,7 @@ impl DownstreamH1 {
     /// Truncates the response. Returns how the connection must close so that the client can detect the truncation.
     pub(in crate::proxy) fn abort(&mut self) -> CloseMode {
         self.close_after_response = true;
-        match self.response_body {
+        match self.response_framing {
             BodyFraming::UntilClose => CloseMode::Reset,
             BodyFraming::None | BodyFraming::Length(_) | BodyFraming::Chunked => CloseMode::Fin,
         }

@@ -22,7 +22,7 @@ use crate::proxy::stream_table::StreamTable;
 /// Buffer limit shared by all streams of a connection, in bytes. Each stream gets at least one small buffer on top.
 const MAX_CONNECTION_BUFFER: usize = 512 * 1024;
 
-/// Limit on the header lists of a connection's open requests together, in bytes.
+/// Limit on the total size of the header lists of a connection's open requests, in bytes.
 const MAX_CONNECTION_HEADERS: usize = 1024 * 1024;
 /// A header list up to this size is always accepted: 128 streams use half of the limit above.
 const SMALL_HEADER_LIST: usize = 4 * 1024;
@@ -48,6 +48,7 @@ pub(in crate::proxy) struct DownstreamH2 {
     response_trailers: Option<HeaderMap>,
     /// END_STREAM has been sent.
     end_sent: bool,
+    /// Response body bytes still to be queued, if the length is declared.
     response_remaining: Option<u64>,
     request_remaining: Option<u64>,
     /// Records interim responses, which the frame observer cannot detect because HPACK encodes the status code.
@@ -184,7 +185,7 @@ impl DownstreamH2 {
             self.awaits_continue = false;
         }
         if let Some(response) = response_head(status, fields) {
-            self.table.interim(self.respond.stream_id().as_u32());
+            self.table.expect_interim(self.respond.stream_id().as_u32());
             // An error means that the stream was reset, which the next poll reports.
             #[expect(clippy::disallowed_methods, reason = "called by relay only")]
             let _ = self.respond.send_informational(response);

@@ -300,7 +300,7 @@ impl Downstream {
     /// Queues trailers; must be called before [`Downstream::send_end`]. HTTP/1 responses have no trailers.
     pub(super) fn send_trailers(&mut self, trailers: HeaderMap) {
         match &mut self.protocol {
-            // The response announced no trailers (Trailer, TE).
+            // The response has no Trailer field, which would announce them.
             DownstreamProtocol::H1(_) => {}
             DownstreamProtocol::H2(h2) => h2.send_trailers(trailers),
         }

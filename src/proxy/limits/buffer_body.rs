@@ -22,7 +22,7 @@ use crate::upstream::timer::timeout_at;
 /// Maximum size of a buffered body, in bytes.
 const MAX_BUFFERED_BODY: u64 = 64 * 1024;
 
-/// Buffers the body if it can be used. Returns `None` if it cannot: the body has not been read then.
+/// Buffers the body if it can be used for a key. Otherwise returns `None`, and the body has not been read.
 /// [`Upload::buffered_body`] returns the body if it is complete.
 ///
 /// # Errors

@@ -24,7 +24,8 @@ pub struct RuleResult<'a> {
     pub decision: QuotaDecision,
 }
 
-/// Adds the fields for these results. `now` and `wall_clock` are one instant, on the monotonic and the system clock.
+/// Adds the fields for these results. `now` and `wall_clock` are the same instant, on the monotonic and on the system
+/// clock.
 pub fn write<'a>(
     response_headers: &mut ResponseHeaderMutations,
     headers: LimitHeaders,
@@ -36,11 +37,11 @@ pub fn write<'a>(
     else {
         return;
     };
-    if headers.has_x() {
+    if headers.sends_x_ratelimit() {
         let QuotaState { limit, remaining, reset } = *most_restrictive.decision.quota_state();
-        response_headers.set_rate_limit(limit, remaining, reset_at(now, reset, wall_clock));
+        response_headers.set_x_ratelimit(limit, remaining, reset_at(now, reset, wall_clock));
     }
-    if headers.has_standard() {
+    if headers.sends_ratelimit() {
         let (mut policies, mut states) = (String::new(), String::new());
         for RuleResult { name, settings, decision } in results {
             let QuotaState { limit, remaining, reset } = *decision.quota_state();
@@ -50,7 +51,7 @@ pub fn write<'a>(
             let _ = write!(states, "{comma}\"{name}\";r={remaining};t={}", ceil_seconds(reset));
         }
         if let (Ok(policies), Ok(states)) = (HeaderValue::try_from(policies), HeaderValue::try_from(states)) {
-            response_headers.set_standard_rate_limit(states, policies);
+            response_headers.set_ratelimit(states, policies);
         }
     }
 }
@@ -69,7 +70,7 @@ fn ceil_seconds(time: Duration) -> u64 {
 }
 
 /// A delay to add to Retry-After, so that denied clients do not all return in the same second: 0 to `max_seconds`
-/// seconds, derived from the request id.
+/// seconds, from an FNV-1a hash of the request id.
 pub fn jitter(request_id: &HeaderValue, max_seconds: u32) -> Duration {
     let mix = |hash: u64, octet: &u8| (hash ^ u64::from(*octet)).wrapping_mul(0x0100_0000_01B3);
     let hash = request_id.as_bytes().iter().fold(0xCBF2_9CE4_8422_2325, mix) >> 16;

@@ -1,13 +1,13 @@
 //! Applies the rate limits of a route: either every enforced rule is debited, or none.
 //!
 //! [`crate::limit`] implements the limiters. This module selects the rules that apply to a request, combines their
-//! decisions and creates the fault for a denied request. [`remote`] handles rules that count in a store,
-//! [`mod@subject`] extracts the rate-limit keys, [`buffer_body`] reads the body for them, and [`headers`] writes the
-//! response fields.
+//! decisions and creates the fault for a denied request. [`stores`] handles rules that count in a store,
+//! [`mod@subject`] supplies the values of the rate-limit keys, [`buffer_body`] reads the body for them, and [`headers`]
+//! writes the response fields.
 
 pub(super) mod buffer_body;
 pub(super) mod headers;
-mod remote;
+mod stores;
 mod subject;
 
 use std::net::IpAddr;
@@ -25,7 +25,7 @@ use crate::snapshot::{Route, Snapshot};
 use crate::telemetry::LimitDecision;
 
 use headers::RuleResult;
-pub(super) use remote::{admit_with_stores, reset};
+pub(super) use stores::{admit_with_stores, reset};
 use subject::RequestSubject;
 
 /// Applies the rate limits of a route whose rules all count in memory, and adds their response headers.
@@ -139,7 +139,7 @@ fn applicable_rules<'a>(route: &'a Route, subject: &RequestSubject<'_>) -> RuleC
     checks
 }
 
-/// Debits every enforced rule, or none.
+/// Debits every enforced rule, or none. Returns whether the request is admitted.
 fn take_all(checks: &mut RuleChecks<'_>, now: Timestamp) -> bool {
     let enforced = checks.iter().flatten().filter(|check| check.is_enforced()).count();
     if enforced > 1 && !peek_all(checks, now) {

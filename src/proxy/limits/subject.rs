@@ -10,7 +10,7 @@ use crate::limit::KeySource;
 use crate::proxy::message::request::Request;
 use crate::snapshot::Route;
 
-/// A request as a source of rate-limit keys.
+/// The subject of the rate limits: a request, and what its keys depend on.
 #[derive(Clone, Copy)]
 pub struct RequestSubject<'a> {
     pub request: &'a Request,

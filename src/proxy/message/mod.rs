@@ -41,8 +41,8 @@ pub(super) struct ResponseHeadParts<'a> {
     pub(super) length: BodyLength,
 }
 
-/// Keeps a value that is different in every message out of the HPACK table, where it would evict values that repeat
-/// (measured: 10 % of the cost of a response).
+/// Keeps a value that is different in every message out of the HPACK dynamic table, where it would evict values that
+/// repeat (measured: 10 % of the cost of a response).
 pub(super) fn never_indexed(mut value: HeaderValue) -> HeaderValue {
     // The `h2` crate writes sensitive values as "never indexed" (RFC 7541 6.2.3).
     value.set_sensitive(true);

@@ -17,8 +17,8 @@ use crate::http::request_head::{self, RequestHead, Version};
 use crate::http::upgrade::UpgradeOffer;
 use crate::http::{Rejection, authentication, authority, forwarded, hop_by_hop, media_type, target};
 
-/// Maximum size of an HTTP/2 field list, counted as in RFC 9113 6.5.2. The limit in the `h2` crate is 4 times as large,
-/// so that the gateway sends the error response.
+/// Maximum size of an HTTP/2 header list, counted as in RFC 9113 6.5.2. The limit in the `h2` crate is 4 times as
+/// large, so that the gateway sends the error response.
 pub(in crate::proxy) const MAX_H2_HEADER_LIST: usize = 64 * 1024;
 
 /// A valid request, independent of the HTTP version.
@@ -28,14 +28,16 @@ pub(in crate::proxy) struct Request {
     pub(in crate::proxy) fields: HeaderFields,
     /// The request target in origin form, as received.
     pub(in crate::proxy) target: Bytes,
+    /// Length of the path at the start of `target`; the rest is the query.
     path_len: usize,
     /// Host, or the authority of the target; empty for an HTTP/1.0 request without Host.
     pub(in crate::proxy) authority: Bytes,
     pub(in crate::proxy) framing: RequestFraming,
     pub(in crate::proxy) expect_continue: bool,
     pub(in crate::proxy) dot_segments: bool,
-    wants_upgrade: bool,
-    has_connection_options: bool,
+    upgrade_requested: bool,
+    /// `Connection` lists fields to remove.
+    names_connection_fields: bool,
     /// The request has a `Via` field.
     has_via: bool,
     /// The request uses authentication that is bound to the connection (NTLM, Negotiate): no other client may use the
@@ -60,38 +62,38 @@ pub(in crate::proxy) struct ForwardingInfo<'a> {
 }
 
 /// The fault for a rejected header section.
-pub(in crate::proxy) fn to_fault(error: Rejection) -> Fault {
+pub(in crate::proxy) fn rejection_to_fault(error: Rejection) -> Fault {
     Fault::new(error.cause, Phase::RequestHeaders).with_evidence(Evidence::from_static(error.evidence))
 }
 
 impl Request {
     /// Builds a request from a complete HTTP/1 header section and the result of [`request_head::parse`].
-    pub(in crate::proxy) fn from_h1(request_head: Bytes, facts: &RequestHead) -> Self {
+    pub(in crate::proxy) fn from_h1(request_head: Bytes, parsed: &RequestHead) -> Self {
         // Unchanged, except that an absolute form is converted to the origin form.
-        let target = match request_head.get(facts.target.clone()) {
-            Some([b'/' | b'*', ..]) => request_head.slice(facts.target.clone()),
-            _ => Bytes::from(facts.origin_form(&request_head).into_owned()),
+        let target = match request_head.get(parsed.target.clone()) {
+            Some([b'/' | b'*', ..]) => request_head.slice(parsed.target.clone()),
+            _ => Bytes::from(parsed.origin_form(&request_head).into_owned()),
         };
         Request {
-            method: facts.method.clone(),
-            path_len: facts.path(&request_head).len(),
-            authority: facts.authority.clone().map_or_else(Bytes::new, |range| request_head.slice(range)),
+            method: parsed.method.clone(),
+            path_len: parsed.path(&request_head).len(),
+            authority: parsed.authority.clone().map_or_else(Bytes::new, |range| request_head.slice(range)),
             target,
-            framing: facts.framing,
-            expect_continue: facts.expect_continue && facts.version == Version::Http11,
-            dot_segments: facts.dot_segments,
-            wants_upgrade: facts.upgrade_requested,
-            has_connection_options: facts.names_connection_fields,
-            has_via: facts.has_via,
-            binds_connection: facts.binds_connection,
+            framing: parsed.framing,
+            expect_continue: parsed.expect_continue && parsed.version == Version::Http11,
+            dot_segments: parsed.dot_segments,
+            upgrade_requested: parsed.upgrade_requested,
+            names_connection_fields: parsed.names_connection_fields,
+            has_via: parsed.has_via,
+            binds_connection: parsed.binds_connection,
             fields: HeaderFields::Raw(request_head),
         }
     }
 
-    /// Builds a request from an HTTP/2 header section, and moves its fields. `end_stream`: no body follows.
+    /// Builds a request from an HTTP/2 header section, and takes its fields. `end_stream`: no body follows.
     ///
     /// # Errors
-    /// The request is invalid, or cannot be expressed in HTTP/1.1. `parts` is unchanged then.
+    /// The request is invalid, or cannot be expressed in HTTP/1.1. In this case `parts` is unchanged.
     pub(in crate::proxy) fn from_h2(
         parts: &mut http::request::Parts,
         end_stream: bool,
@@ -133,9 +135,9 @@ impl Request {
             expect_continue,
             dot_segments: path.dot_segments,
             // HTTP/2 has no Upgrade and no 101 (RFC 9113 8.6).
-            wants_upgrade: false,
+            upgrade_requested: false,
             // The `h2` crate rejects header sections with `Connection` (RFC 9113 8.2.2).
-            has_connection_options: false,
+            names_connection_fields: false,
             has_via: parts.headers.contains_key(http::header::VIA),
             binds_connection: parts
                 .headers
@@ -207,7 +209,7 @@ impl Request {
     /// The protocol upgrade to offer to the upstream, if the route allows these protocols.
     pub(in crate::proxy) fn upgrade_offer(&self, allowed_protocols: &[String]) -> Option<UpgradeOffer<'_>> {
         let values = |name| self.fields.values(name);
-        self.wants_upgrade
+        self.upgrade_requested
             .then(|| {
                 UpgradeOffer::from_request(values("upgrade"), values("sec-websocket-key"), allowed_protocols)
             })
@@ -221,7 +223,7 @@ impl Request {
     pub(in crate::proxy) fn connection_options(
         &self,
     ) -> Result<hop_by_hop::ConnectionOptions<'_>, Rejection> {
-        if !self.has_connection_options {
+        if !self.names_connection_fields {
             return Ok(hop_by_hop::ConnectionOptions::default());
         }
         hop_by_hop::ConnectionOptions::from_values(self.fields.values("connection"))
@@ -310,7 +312,8 @@ pub(in crate::proxy) fn is_overridden(name: &[u8]) -> bool {
 }
 
 /// Writes a new W3C `traceparent`. The trace id is the request id without hyphens, the parent id its second half. The
-/// sampled flag is not set: the upstream decides about sampling. Writes nothing if the request id has no 32 digits.
+/// sampled flag is not set: the upstream decides about sampling. Writes nothing unless the request id has exactly
+/// 32 hexadecimal digits.
 fn write_traceparent(out: &mut BytesMut, request_id: &[u8]) {
     let start = out.len();
     out.extend_from_slice(b"traceparent: ");
@@ -362,7 +365,7 @@ fn hex_digits(id: &[u8]) -> Option<[u8; 32]> {
     slots.next().is_none().then_some(digits)
 }
 
-/// The size of an HTTP/2 field list, in bytes (RFC 9113 6.5.2).
+/// The size of an HTTP/2 header list, in bytes (RFC 9113 6.5.2).
 pub(in crate::proxy) fn header_list_size(fields: &HeaderMap) -> usize {
     fields.iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum()
 }
@@ -386,6 +389,7 @@ fn h2_authority(parts: &http::request::Parts) -> Result<Bytes, Rejection> {
     Ok(Bytes::copy_from_slice(authority))
 }
 
+/// Content-Length of an HTTP/2 request; it must be a single number.
 fn h2_content_length(headers: &HeaderMap) -> Result<Option<u64>, Rejection> {
     let mut values = headers.get_all(http::header::CONTENT_LENGTH).iter();
     let Some(value) = values.next() else { return Ok(None) };

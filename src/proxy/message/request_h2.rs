@@ -65,7 +65,7 @@ fn header_fields(request: &Request, forwarding_info: &ForwardingInfo<'_>) -> Res
     if !cookies.is_empty() {
         map.insert(COOKIE, value(&cookies.join(&b"; "[..]))?);
     }
-    // RFC 9113 8.2.2 allows only this value, and gRPC requires it. Not for HTTP/1 clients, which get no trailers.
+    // RFC 9113 8.2.2 allows only this value, and gRPC requires it. Not sent for HTTP/1 clients: they get no trailers.
     let is_trailers = |field: &[u8]| field.trim_ascii().eq_ignore_ascii_case(b"trailers");
     if matches!(request.fields, HeaderFields::Map(_)) && request.fields.values("te").any(is_trailers) {
         map.insert(TE, HeaderValue::from_static("trailers"));
@@ -77,9 +77,9 @@ fn header_fields(request: &Request, forwarding_info: &ForwardingInfo<'_>) -> Res
     }
     map.insert("x-request-id", never_indexed(forwarding_info.request_id.clone()));
     if !map.contains_key("traceparent") {
-        let mut context = BytesMut::new();
-        if write_trace_value(&mut context, forwarding_info.request_id.as_bytes()) {
-            map.insert("traceparent", never_indexed(value(&context)?));
+        let mut traceparent = BytesMut::new();
+        if write_trace_value(&mut traceparent, forwarding_info.request_id.as_bytes()) {
+            map.insert("traceparent", never_indexed(value(&traceparent)?));
         }
     }
     map.append(VIA, value(forwarding_info.via)?);

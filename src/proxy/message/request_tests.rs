@@ -5,8 +5,8 @@ use super::*;
 
 fn h1(request_head: &'static str) -> Request {
     let request_head = Bytes::from_static(request_head.as_bytes());
-    let facts = request_head::parse(&request_head).unwrap();
-    Request::from_h1(request_head, &facts)
+    let parsed = request_head::parse(&request_head).unwrap();
+    Request::from_h1(request_head, &parsed)
 }
 
 fn header_section(request: &Request) -> String {

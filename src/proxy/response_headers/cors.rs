@@ -38,7 +38,8 @@ pub(in crate::proxy) fn apply(
     }
 }
 
-/// The response headers of a rejected request. `origin` is its `Origin`, as far as it could be parsed.
+/// The response headers for a rejected request, which has no route. `origin` is its `Origin`, as far as it could be
+/// parsed.
 pub(in crate::proxy) fn unrouted_response_headers(
     gateway: &Gateway,
     origin: Option<&[u8]>,

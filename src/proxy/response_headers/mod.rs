@@ -19,7 +19,7 @@ use crate::http::cors::CorsPolicy;
 pub(super) struct ResponseHeaderMutations {
     fields: Vec<(HeaderName, HeaderValue)>,
     /// Upstream fields whose names start with one of these are removed. In lower case.
-    owned_prefixes: Vec<&'static str>,
+    removed_prefixes: Vec<&'static str>,
     cors: Option<CorsState>,
 }
 
@@ -29,7 +29,7 @@ struct CorsState {
     policy: Arc<CorsPolicy>,
     /// The members that the gateway adds to `Vary`.
     vary: HeaderValue,
-    /// The origin is allowed: a page of it may read the response.
+    /// The origin is allowed: its scripts may read the response.
     readable: bool,
 }
 
@@ -48,8 +48,8 @@ impl ResponseHeaderMutations {
     }
 
     /// Sets `X-RateLimit-*`: the quota, what remains of it, and the Unix time in seconds at which it is replenished.
-    pub(super) fn set_rate_limit(&mut self, limit: u32, remaining: u32, reset: u64) {
-        self.owned_prefixes.push("x-ratelimit-");
+    pub(super) fn set_x_ratelimit(&mut self, limit: u32, remaining: u32, reset: u64) {
+        self.removed_prefixes.push("x-ratelimit-");
         self.fields.extend([
             (X_RATELIMIT_LIMIT, HeaderValue::from(limit)),
             (X_RATELIMIT_REMAINING, HeaderValue::from(remaining)),
@@ -58,8 +58,8 @@ impl ResponseHeaderMutations {
     }
 
     /// Sets the structured fields `RateLimit` and `RateLimit-Policy`.
-    pub(super) fn set_standard_rate_limit(&mut self, states: HeaderValue, policies: HeaderValue) {
-        self.owned_prefixes.push("ratelimit");
+    pub(super) fn set_ratelimit(&mut self, states: HeaderValue, policies: HeaderValue) {
+        self.removed_prefixes.push("ratelimit");
         self.fields.extend([(RATELIMIT_POLICY, policies), (RATELIMIT, states)]);
     }
 
@@ -95,7 +95,7 @@ impl ResponseHeaderMutations {
         let has_prefix = |prefix: &str| {
             name.get(..prefix.len()).is_some_and(|leading| leading.eq_ignore_ascii_case(prefix.as_bytes()))
         };
-        self.owned_prefixes.iter().any(|prefix| has_prefix(prefix))
+        self.removed_prefixes.iter().any(|prefix| has_prefix(prefix))
             || (self.overrides_cors()
                 && (has_prefix("access-control-") || name.eq_ignore_ascii_case(b"vary")))
     }
@@ -112,9 +112,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_owned_prefixes_are_overridden() {
+    fn only_listed_prefixes_are_removed() {
         let mutations = ResponseHeaderMutations {
-            owned_prefixes: vec!["x-ratelimit-"],
+            removed_prefixes: vec!["x-ratelimit-"],
             ..ResponseHeaderMutations::default()
         };
         assert!(mutations.overrides(b"X-RateLimit-Limit"));

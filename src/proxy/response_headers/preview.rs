@@ -1,4 +1,4 @@
-//! Computes the response headers without a request, for `explain`.
+//! Computes the fields that the gateway adds to a response without a request, for `explain`.
 //!
 //! Uses the same code as real requests.
 

@@ -15,7 +15,7 @@ use crate::http::response_head::{self, ResponseFraming};
 use crate::proxy::buffered_stream::{BODY_BUFFER_SIZE, BufferedStream, HEADER_BUFFER_SIZE};
 use crate::proxy::message::HeaderFields;
 use crate::proxy::message::h1_writer;
-use crate::proxy::message::request::{ForwardingInfo, Request, to_fault};
+use crate::proxy::message::request::{ForwardingInfo, Request, rejection_to_fault};
 use crate::tls::cert_verification;
 use crate::upstream::{Candidate, UpstreamRuntime};
 
@@ -65,7 +65,7 @@ impl UpstreamH1 {
     ) -> Result<(), Fault> {
         self.upgrade_offered = forwarding_info.offer.is_some();
         self.binds_connection = request.binds_connection;
-        request.write_request_head(&mut self.io.output, forwarding_info).map_err(to_fault)
+        request.write_request_head(&mut self.io.output, forwarding_info).map_err(rejection_to_fault)
     }
 
     pub(in crate::proxy) const fn response_started(&self) -> bool {
@@ -133,18 +133,18 @@ impl UpstreamH1 {
                 FramerProgress::Complete(length) => {
                     let response_head = self.io.input.split_to(length).freeze();
                     self.framer = ResponseFramer::default();
-                    let facts = response_head::parse(&response_head, method)
+                    let parsed = response_head::parse(&response_head, method)
                         .map_err(|message| protocol_error(message, &response_head))?;
-                    if facts.status == 101 && !self.upgrade_offered {
+                    if parsed.status == 101 && !self.upgrade_offered {
                         let message = "101 without an upgrade offer";
                         return Poll::Ready(Err(protocol_error(message, &response_head)));
                     }
                     // After a 101 the connection uses another protocol.
-                    self.keep_alive = facts.keep_alive && facts.status != 101;
-                    self.body = BodyDecoder::response(facts.framing);
+                    self.keep_alive = parsed.keep_alive && parsed.status != 101;
+                    self.body = BodyDecoder::response(parsed.framing);
                     let reason = reason_phrase(&response_head);
                     return Poll::Ready(Ok(UpstreamResponseHead {
-                        facts,
+                        parsed,
                         fields: HeaderFields::Raw(response_head),
                         reason,
                         headers_only: false,

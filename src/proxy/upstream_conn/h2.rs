@@ -20,7 +20,7 @@ use crate::http::framing::{self, RequestFraming};
 use crate::http::media_type;
 use crate::http::response_head::{ResponseFraming, ResponseHead, Version};
 use crate::proxy::message::HeaderFields;
-use crate::proxy::message::request::{ForwardingInfo, Request, header_list_size, to_fault};
+use crate::proxy::message::request::{ForwardingInfo, Request, header_list_size, rejection_to_fault};
 use crate::proxy::message::request_h2;
 use crate::upstream::http2::StreamSlot;
 
@@ -92,7 +92,7 @@ impl UpstreamH2 {
         request: &Request,
         forwarding_info: &ForwardingInfo<'_>,
     ) -> Result<(), Fault> {
-        let request_head = request_h2::request_head(request, forwarding_info).map_err(to_fault)?;
+        let request_head = request_h2::request_head(request, forwarding_info).map_err(rejection_to_fault)?;
         let (response, send) = self.slot.open(request_head, self.request_complete).map_err(|error| {
             // The connection closed after the slot was acquired.
             self.unprocessed = true;
@@ -249,7 +249,8 @@ impl UpstreamH2 {
         self.body_done = status >= 200 && (no_body || content_length == Some(0));
         let headers_only = end_stream && !no_body && content_length.is_none();
         let media_type = parts.headers.get(http::header::CONTENT_TYPE);
-        let facts = ResponseHead {
+        let parsed = ResponseHead {
+            // The version and `keep_alive` have no meaning on HTTP/2 and are not used.
             version: Version::Http11,
             status,
             framing,
@@ -260,7 +261,7 @@ impl UpstreamH2 {
             is_streaming: media_type.is_some_and(|value| media_type::is_streaming(value.as_bytes())),
         };
         Ok(UpstreamResponseHead {
-            facts,
+            parsed,
             fields: HeaderFields::Map(parts.headers),
             reason: Bytes::new(),
             headers_only,
@@ -315,7 +316,7 @@ impl UpstreamH2 {
     /// Requires a PING acknowledgement on the connection before it gets another request. If the upstream does not read
     /// the request, the connection gets no further request: a PING bypasses flow control, so it cannot show whether
     /// only this stream is blocked.
-    pub(in crate::proxy) fn probe(&self) {
+    pub(in crate::proxy) fn on_timeout(&self) {
         if self.unsent() > 0 {
             self.slot.close_gracefully();
         } else {
@@ -401,8 +402,8 @@ mod tests {
         let candidate = Candidate { server: "test".into(), address, tls_name: None };
         let slot = http2.start_connection(&candidate, client_io).await.unwrap();
         let header_section = Bytes::from_static(header_section.as_bytes());
-        let facts = request_head::parse(&header_section).unwrap();
-        let request = Request::from_h1(header_section, &facts);
+        let parsed = request_head::parse(&header_section).unwrap();
+        let request = Request::from_h1(header_section, &parsed);
         let forwarding = ForwardingInfo {
             forwarded_for: &HeaderValue::from_static("192.0.2.7"),
             proto: "http",

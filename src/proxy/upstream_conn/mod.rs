@@ -27,29 +27,29 @@ use crate::upstream::{Candidate, UpstreamRuntime};
 /// The status line and header section of a valid upstream response.
 #[derive(Debug)]
 pub(super) struct UpstreamResponseHead {
-    pub(super) facts: ResponseHead,
+    pub(super) parsed: ResponseHead,
     pub(super) fields: HeaderFields,
     /// The bytes of the reason phrase.
     pub(super) reason: Bytes,
-    /// The response ended with its header section and declared no length.
+    /// HTTP/2 only: HEADERS had END_STREAM and no Content-Length, as in a gRPC Trailers-Only response.
     pub(super) headers_only: bool,
 }
 
 impl UpstreamResponseHead {
     /// Whether this is an interim response (1xx except 101), after which another response follows.
     pub(super) const fn is_interim(&self) -> bool {
-        matches!(self.facts.status, 100..=199) && !self.is_switching_protocols()
+        matches!(self.parsed.status, 100..=199) && !self.is_switching_protocols()
     }
 
     /// Whether this is a 101, after which the connection switches to another protocol.
     pub(super) const fn is_switching_protocols(&self) -> bool {
-        self.facts.status == 101
+        self.parsed.status == 101
     }
 
     /// The options listed in the Connection field. Empty when the list exceeds the parser's limit: then only the
     /// standard hop-by-hop fields are removed.
     pub(super) fn connection_options(&self) -> ConnectionOptions<'_> {
-        if !self.facts.names_connection_fields {
+        if !self.parsed.names_connection_fields {
             return ConnectionOptions::default();
         }
         ConnectionOptions::from_values(self.fields.values("connection")).unwrap_or_default()
@@ -61,9 +61,9 @@ impl UpstreamResponseHead {
     /// `http_upgrade_failed`: the 101 does not match the offer.
     pub(super) fn negotiated_protocol(&self, offer: &UpgradeOffer<'_>) -> Result<&[u8], Fault> {
         let values = |name| self.fields.values(name);
-        let has_body = self.facts.content_length.is_some_and(|length| length > 0)
+        let has_body = self.parsed.content_length.is_some_and(|length| length > 0)
             || values("transfer-encoding").next().is_some();
-        let protocol = if has_body || self.facts.version != Version::Http11 {
+        let protocol = if has_body || self.parsed.version != Version::Http11 {
             Err("101 with a body or on HTTP/1.0")
         } else {
             offer.verify_switch(values("connection"), values("upgrade"), values("sec-websocket-accept"))
@@ -153,7 +153,7 @@ impl UpstreamConn {
     /// Queues request trailers; must be called before [`UpstreamConn::queue_end`]. HTTP/1 requests have no trailers.
     pub(super) fn queue_trailers(&mut self, trailers: HeaderMap) {
         match self {
-            // The request announced no trailers (Trailer).
+            // The request has no Trailer field, which would announce them.
             UpstreamConn::H1(_) => {}
             UpstreamConn::H2(h2) => h2.queue_trailers(trailers),
         }
@@ -211,19 +211,18 @@ impl UpstreamConn {
         }
     }
 
-    /// Reports a timeout, so that the HTTP/2 connection is probed with a PING before it gets another request. A slow
-    /// client is no reason to probe the upstream.
-    pub(super) fn probe(&self, fault: &Fault) {
+    /// To be called after a timeout: the HTTP/2 connection must acknowledge a PING before it gets another request. Not
+    /// if the client was too slow, because that says nothing about the upstream.
+    pub(super) fn on_timeout(&self, fault: &Fault) {
         match self {
             // An HTTP/1 connection is not reused after a timeout.
             UpstreamConn::H1(_) => {}
             UpstreamConn::H2(_) if fault.cause() == Cause::ClientTooSlow => {}
-            UpstreamConn::H2(h2) => h2.probe(),
+            UpstreamConn::H2(h2) => h2.on_timeout(),
         }
     }
 
-    /// Returns how many body bytes are available from [`UpstreamConn::body_bytes`]; [`UpstreamConn::consume`] removes
-    /// them.
+    /// Returns how many body bytes [`UpstreamConn::body_bytes`] can return; [`UpstreamConn::consume`] removes them.
     /// `None` at the end of the body. `capacity` limits how much is read ahead on HTTP/1; HTTP/2 has flow control.
     pub(super) fn poll_body(
         &mut self,

@@ -1,4 +1,5 @@
-//! Applies rate limits of which some count in a store (Redis): decisions need a round trip, and the store may fail.
+//! Applies rate limits when some of the rules count in a store (Redis): decisions need a round trip, and the store may
+//! fail.
 //!
 //! Rules in memory are checked first, so that a request they deny never reaches a store. Then each store debits all of
 //! its keys or none, then the rules in memory are debited. If one denies, everything debited before is refunded.
@@ -33,16 +34,16 @@ pub async fn admit_with_stores(
 ) -> Result<(), Fault> {
     let now = timestamp(Instant::now());
     let mut checks = applicable_rules(route, &subject(snapshot, route, request, log.client_ip, body));
-    let mut charges = Charges::default();
-    let admitted = charges.take_all(&mut checks, now).await;
+    let mut debits = Debits::default();
+    let admitted = debits.take_all(&mut checks, now).await;
     if admitted != Ok(true) {
-        charges.refund(&checks, now).await;
+        debits.refund(&checks, now).await;
     }
     write_headers(snapshot, &checks, now, log);
     match admitted {
         Ok(true) => {}
         Ok(false) => return Err(denied_fault(&checks, log)),
-        Err(BackendUnavailable) => {
+        Err(StoreUnavailable) => {
             let evidence = Evidence::from_static("the rate-limit store is unavailable");
             return Err(Fault::new(Cause::LimiterUnavailable, Phase::Admit).with_evidence(evidence));
         }
@@ -52,7 +53,7 @@ pub async fn admit_with_stores(
         let Some(check) = check else { continue };
         match &check.rule.store {
             None => check.count_admitted(now),
-            Some(_) if check.is_enforced() => check.rule.metrics.record(charges.decision(index)),
+            Some(_) if check.is_enforced() => check.rule.metrics.record(debits.decision(index)),
             Some(store) => take_shadow(check, store.as_ref(), now).await,
         }
     }
@@ -78,26 +79,26 @@ const TIMEOUT_MARGIN: Duration = Duration::from_millis(5);
 
 /// A store with `on_failure: deny` has failed.
 #[derive(Debug, PartialEq, Eq)]
-struct BackendUnavailable;
+struct StoreUnavailable;
 
 /// Where the rules of a request were debited. Rules are identified by their index in [`RuleChecks`].
 #[derive(Default)]
-struct Charges {
-    /// With the time of the debit on the store's clock.
+struct Debits {
+    /// With the time of the debit on the store's clock, which a refund needs.
     in_store: Vec<(usize, Timestamp)>,
     in_memory: Vec<usize>,
     /// Not counted, because the store failed and has `on_failure: allow`.
     uncounted: Vec<usize>,
     /// To be debited in memory, because the store failed and has `on_failure: local`.
-    local_fallback: Vec<usize>,
+    fallback_in_memory: Vec<usize>,
 }
 
-impl Charges {
+impl Debits {
     async fn take_all(
         &mut self,
         checks: &mut RuleChecks<'_>,
         now: Timestamp,
-    ) -> Result<bool, BackendUnavailable> {
+    ) -> Result<bool, StoreUnavailable> {
         if !peek(checks, now, |check| check.rule.store.is_none()) {
             return Ok(false);
         }
@@ -116,7 +117,7 @@ impl Charges {
         }
         for (index, check) in checks.iter_mut().enumerate() {
             let Some(check) = check else { continue };
-            let counts_locally = check.rule.store.is_none() || self.local_fallback.contains(&index);
+            let counts_locally = check.rule.store.is_none() || self.fallback_in_memory.contains(&index);
             if !check.is_enforced() || !counts_locally {
                 continue;
             }
@@ -137,7 +138,7 @@ impl Charges {
         store: &Arc<dyn Backend>,
         checks: &mut RuleChecks<'_>,
         now: Timestamp,
-    ) -> Result<bool, BackendUnavailable> {
+    ) -> Result<bool, StoreUnavailable> {
         let indices: Vec<usize> = checks
             .iter()
             .enumerate()
@@ -165,7 +166,7 @@ impl Charges {
             }
             (Err(_), OnFailure::Local) => {
                 let admitted = peek(checks, now, |check| uses_store(check, store));
-                self.local_fallback.extend(indices);
+                self.fallback_in_memory.extend(indices);
                 Ok(admitted)
             }
             (Err(_), OnFailure::Allow) => {
@@ -176,7 +177,7 @@ impl Charges {
                 for check in checks.iter().flatten().filter(|check| uses_store(check, store)) {
                     check.rule.metrics.record(LimitDecision::FailedClosed);
                 }
-                Err(BackendUnavailable)
+                Err(StoreUnavailable)
             }
         }
     }
@@ -216,6 +217,7 @@ fn uses_store(check: &RuleCheck<'_>, store: &Arc<dyn Backend>) -> bool {
     check.rule.store.as_ref().is_some_and(|rule_store| Arc::ptr_eq(rule_store, store))
 }
 
+/// The calls to a store for the rules at these indices.
 fn store_requests<'a>(checks: &RuleChecks<'a>, indices: &[usize]) -> Vec<TakeRequest<'a>> {
     let selected = indices.iter().filter_map(|index| checks.get(*index)?.as_ref());
     selected.map(|check| check.rule.limiter.take_request(check.key)).collect()
@@ -259,5 +261,5 @@ async fn with_timeout<T>(
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::indexing_slicing)]
-#[path = "remote_tests.rs"]
+#[path = "stores_tests.rs"]
 mod tests;

@@ -1,4 +1,4 @@
-//! Counts the streams that the `h2` crate rejects without returning a request, by parsing the frames that it writes.
+//! Parses the frames that the `h2` crate writes, to count the streams that it rejects without returning a request.
 //!
 //! The crate sends RST_STREAM for a malformed stream (RFC 9113 8.1.1) and an empty 431 for a header list above its
 //! limit. The [`StreamTable`] holds the state of the streams. The observer does not modify the bytes.
@@ -17,25 +17,27 @@ pub(in crate::proxy) struct LibraryActions {
 
 /// Parses the frames written on one connection.
 #[derive(Debug, Default)]
-pub(in crate::proxy) struct ResetCounter {
-    streams: StreamTable,
+pub(in crate::proxy) struct WrittenFrameObserver {
+    table: StreamTable,
     parser: h2_frame::FrameParser,
-    /// The number at the start of the current payload, if the frame type has one.
-    number: Option<Number>,
+    /// The field at the start of the current payload, if its frame type is RST_STREAM or GOAWAY.
+    field: Option<PayloadField>,
 }
 
-/// The first four octets of RST_STREAM (error code) or GOAWAY (last stream identifier), as far as they were written.
+/// The first four octets of the payload, as far as they were written: the error code of RST_STREAM, or the last stream
+/// identifier of GOAWAY.
 #[derive(Clone, Copy, Debug)]
-struct Number {
+struct PayloadField {
     kind: u8,
     stream: u32,
     value: u32,
+    /// Number of octets written so far.
     octets: u8,
 }
 
-impl ResetCounter {
-    pub(in crate::proxy) fn new(streams: StreamTable) -> Self {
-        ResetCounter { streams, ..ResetCounter::default() }
+impl WrittenFrameObserver {
+    pub(in crate::proxy) fn new(table: StreamTable) -> Self {
+        WrittenFrameObserver { table, ..WrittenFrameObserver::default() }
     }
 
     /// Parses written bytes.
@@ -55,7 +57,7 @@ impl ResetCounter {
         FrameHeader { kind, flags, stream }: FrameHeader,
         actions: &mut LibraryActions,
     ) {
-        self.number = matches!(kind, frame_type::RST_STREAM | frame_type::GOAWAY).then_some(Number {
+        self.field = matches!(kind, frame_type::RST_STREAM | frame_type::GOAWAY).then_some(PayloadField {
             kind,
             stream,
             value: 0,
@@ -64,29 +66,29 @@ impl ResetCounter {
         let end_stream = flags & flag::END_STREAM != 0;
         match kind {
             frame_type::HEADERS => {
-                actions.responses += usize::from(self.streams.headers_written(stream, end_stream));
+                actions.responses += usize::from(self.table.headers_written(stream, end_stream));
             }
-            frame_type::DATA if end_stream => self.streams.end_written(stream),
+            frame_type::DATA if end_stream => self.table.end_written(stream),
             _ => {}
         }
     }
 
     fn read_payload(&mut self, octets: &[u8], actions: &mut LibraryActions) {
-        let Some(number) = &mut self.number else { return };
-        for octet in octets.iter().take(usize::from(4 - number.octets)) {
-            number.value = number.value << 8 | u32::from(*octet);
-            number.octets += 1;
+        let Some(field) = &mut self.field else { return };
+        for octet in octets.iter().take(usize::from(4 - field.octets)) {
+            field.value = field.value << 8 | u32::from(*octet);
+            field.octets += 1;
         }
-        if number.octets < 4 {
+        if field.octets < 4 {
             return;
         }
-        let Number { kind, stream, value, .. } = *number;
-        self.number = None;
+        let PayloadField { kind, stream, value, .. } = *field;
+        self.field = None;
         if kind == frame_type::GOAWAY {
             // The high bit is reserved.
-            self.streams.goaway_written(value & 0x7fff_ffff);
+            self.table.goaway_written(value & 0x7fff_ffff);
         } else {
-            actions.resets += usize::from(self.streams.reset_written(stream, value));
+            actions.resets += usize::from(self.table.reset_written(stream, value));
         }
     }
 }
@@ -106,9 +108,9 @@ mod tests {
             let streams = StreamTable::default();
             (1..=9).step_by(2).for_each(|stream| streams.opened(stream));
             accepted.iter().for_each(|stream| streams.accept(*stream));
-            let mut counter = ResetCounter::new(streams);
+            let mut observer = WrittenFrameObserver::new(streams);
             bytes.chunks(step).fold(LibraryActions::default(), |sum, piece| {
-                let LibraryActions { resets, responses } = counter.observe(piece);
+                let LibraryActions { resets, responses } = observer.observe(piece);
                 LibraryActions { resets: sum.resets + resets, responses: sum.responses + responses }
             })
         });
