@@ -345,12 +345,13 @@ fn escape_cell(text: &str) -> String {
     text.replace('\\', "\\\\").replace('|', "\\|").replace('<', "&lt;")
 }
 
-const INTRODUCTION: &str =
-    "Every error response that the gateway sends has one of these codes and a JSON body of this form:";
+const INTRODUCTION: &str = "Every error response that the gateway makes has one of these codes and a JSON body of this form (gRPC calls get a \
+     `grpc-status` instead):";
 const CAUSES_INTRODUCTION: &str = "Why the gateway generated an error response, and with which code. Metrics, logs and the overrides in the \
-     configuration use the same names. Reserved causes are not raised yet.";
-const UPSTREAM_INTRODUCTION: &str = "The status code of the upstream and the code that the client receives, unless an override applies. Codes that \
-     the contract documents are forwarded unchanged.";
+     configuration use the same names. Each cause has a list of preferred codes; the first that the contract documents is \
+     sent. Reserved causes are names for later: clients do not get them yet.";
+const UPSTREAM_INTRODUCTION: &str = "The status code of the upstream and the code that the client receives, unless an override applies. A code \
+     that the contract documents is kept; the body is replaced if it does not have the documented form.";
 const STYLESHEET: &str = "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color-scheme:light dark}\
      div{overflow-x:auto}table{border-collapse:collapse}th,td{text-align:left;vertical-align:top;padding:.3rem .8rem .3rem 0;\
      border-bottom:1px solid #8885}pre{overflow-x:auto}";

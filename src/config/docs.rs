@@ -113,10 +113,10 @@ fn page() -> String {
     section(&mut out, "", &items["ConfigFile"], &items, &mut seen);
     out.push_str(UNSUPPORTED_SECTION);
     for (pattern, help) in unsupported::KEYS {
-        writeln!(out, "| `{}` | {help} |", pattern.replace("[]", "[...]").replace('*', "NAME")).unwrap();
+        writeln!(out, "| `{}` | {help} |", pattern.replace('*', "NAME")).unwrap();
     }
     for (pattern, value, help) in unsupported::VALUES {
-        let pattern = pattern.replace("[]", "[...]").replace('*', "NAME");
+        let pattern = pattern.replace('*', "NAME");
         writeln!(out, "| `{pattern}: {value}` | {help} |").unwrap();
     }
     out
@@ -186,6 +186,8 @@ The configuration is one YAML file, by default `statusquo.yaml`. `config/minimal
 and exits with status 78. `run` prints the same problems and does not start.
 
 - Unknown keys are rejected, never ignored. So are planned keys that are not implemented yet (listed at the end).
+- Status codes on this page are those of the default contract, `appwrite`. Another contract may send another code for the
+  same cause: `statusquo codes FILE` prints the codes of your file.
 - Durations are whole numbers with `ms`, `s`, `m`, `h` or `d` (`800ms`, `5s`, `1m30s`); sizes use `B`, `KiB`, `MiB`, `GiB`
   (or the decimal `KB`, `MB`, `GB`). The unit is required.
 - `${NAME}` in a value is an environment variable, which must be set. `${NAME:-default}` uses the default if the variable

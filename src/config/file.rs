@@ -38,14 +38,15 @@ pub struct ConfigFile {
 
     /// How long the gateway keeps accepting connections after SIGTERM, while `/readyz` already returns 503.
     ///
-    /// This gives a load balancer time to stop sending traffic. Clients see no difference. Unit: duration. Default:
+    /// This gives a load balancer time to stop sending traffic. Requests are served as before. Unit: duration. Default:
     /// `5s`. Reload: yes.
     pub drain_delay: Option<DurationText>,
 
     /// How long open connections may take to finish after the listeners have closed.
     ///
-    /// The next response on each connection carries `Connection: close`. Connections that are still open afterwards are
-    /// closed. Unit: duration. Default: `30s`. Reload: yes.
+    /// The next response on each HTTP/1 connection carries `Connection: close`; HTTP/2 connections get a GOAWAY.
+    /// Connections that are still open when this time has passed are closed. Unit: duration. Default: `30s`. Reload:
+    /// yes.
     pub drain: Option<DurationText>,
 
     /// The addresses on which clients connect; at least one.
@@ -108,7 +109,9 @@ pub struct ConfigFile {
     ///
     /// A route is selected by host first (exact, then `*.` wildcard, then any), then by path (static, then
     /// `{parameter}`, then `{*rest}`), then by method. The order in the file does not matter. A request that matches no
-    /// route gets 404. Required. Reload: yes.
+    /// route gets 404 (cause `destination_not_found`). If routes match its host and path but not its method, the cause
+    /// is `method_not_allowed`: the response has `Allow`, and the code is 405 if the contract documents it, otherwise
+    /// 404. Required. Reload: yes.
     pub routes: Option<Vec<RouteFile>>,
 }
 
@@ -205,9 +208,9 @@ pub enum LogFormat {
 pub enum LogLevel {
     /// Conditions that need an operator.
     Error,
-    /// Also error responses that the gateway sent in place of the upstream.
+    /// Also requests whose upstream failed or whose upstream response was replaced.
     Warn,
-    /// Also startup, shutdown and reload.
+    /// Also rejected requests (4xx and overload), startup, shutdown and reload.
     #[default]
     Info,
     /// Also details of single requests.
@@ -253,9 +256,9 @@ pub struct ClientFile {
     /// How long a client may take to send a complete header section.
     ///
     /// A slower client gets 400 (cause `client_too_slow`) and the connection is closed. On HTTP/2 this is the time to
-    /// complete a header block or any frame other than DATA; after it, earlier requests get their responses and the
-    /// connection ends with GOAWAY (counted as `idle_timeout`). A TLS handshake has the same time; a slower one is
-    /// closed without a response. Unit: duration. Default: `10s`. Reload: yes.
+    /// complete a header block or any frame other than DATA; after that, earlier requests get their responses and the
+    /// connection ends with GOAWAY (counted as `idle_timeout`). The same limit applies to a TLS handshake; a slower one
+    /// is closed without a response. Unit: duration. Default: `10s`. Reload: yes.
     pub header_timeout: Option<DurationText>,
 
     /// How long a client may send nothing while the gateway waits for its request body.
@@ -272,7 +275,7 @@ pub struct ClientFile {
     #[schemars(with = "Option<OrOff<SizeText>>")]
     pub min_body_rate: Option<SizeText>,
 
-    /// How long a client may accept no response data.
+    /// How long a client may read nothing of a response.
     ///
     /// After that the response is aborted. Unit: duration. Default: `30s`. Reload: yes.
     pub write_timeout: Option<DurationText>,
@@ -291,7 +294,8 @@ pub struct ClientFile {
 
     /// The maximum size of a request body. A route may override it.
     ///
-    /// A larger one gets 400 (cause `body_too_large`). Unit: size. Default: `10MiB`. Reload: yes.
+    /// A larger one gets 400, or 413 under `appwrite-current` (cause `body_too_large`). Unit: size. Default: `10MiB`.
+    /// Reload: yes.
     pub max_body: Option<SizeText>,
 
     /// The maximum number of open client connections.

@@ -106,7 +106,7 @@ causes! {
     /// The request line is not `method SP target SP HTTP/1.x`.
     MalformedRequestLine "malformed_request_line" = row(&[400], Phase::RequestHeaders, GrpcStatus::InvalidArgument)
         .message("The request line is malformed.");
-    /// A request header field is malformed: invalid name, obs-fold, bare CR or LF, control byte.
+    /// A request header field is malformed: invalid name, folded line, bare CR or LF, control byte.
     MalformedHeader "malformed_header" = row(&[400], Phase::RequestHeaders, GrpcStatus::InvalidArgument)
         .message("A header field of the request is malformed.");
     /// Content-Length and Transfer-Encoding do not define one unambiguous body length.
@@ -121,7 +121,7 @@ causes! {
     /// The request line names a version other than HTTP/1.0 or HTTP/1.1.
     UnsupportedVersion "unsupported_version" = row(&[505, 400], Phase::RequestHeaders, GrpcStatus::InvalidArgument)
         .message("The HTTP version of the request is not supported.");
-    /// CONNECT and TRACE are not supported.
+    /// The method is CONNECT or TRACE, which are not supported.
     UnsupportedMethod "unsupported_method" = row(&[501, 405, 400], Phase::RequestHeaders, GrpcStatus::InvalidArgument)
         .message("The method of the request is not supported.");
     /// Expect has a value other than 100-continue.
@@ -136,15 +136,15 @@ causes! {
     /// The request line alone is larger than `client.max_header_bytes`.
     UriTooLong "uri_too_long" = row(&[414, 400], Phase::RequestHeaders, GrpcStatus::ResourceExhausted)
         .message("The URI of the request is too long.");
-    /// The request body is larger than `client.max_body`.
+    /// The request body is larger than `client.max_body`, or the `max_body` of the route.
     BodyTooLarge "body_too_large" = row(&[413, 400], Phase::Admit, GrpcStatus::ResourceExhausted)
         .message("The request body is too large.");
     /// The request headers or body did not arrive in time.
     ClientTooSlow "client_too_slow" = row(&[400], Phase::RequestHeaders, GrpcStatus::DeadlineExceeded)
         .message("The request was not received in time.");
-    /// No route matches the request.
+    /// No route matches the host and the path of the request.
     DestinationNotFound "destination_not_found" = row(&[404, 400], Phase::Route, GrpcStatus::Unimplemented);
-    /// Routes match the host and the path, but none of them the method.
+    /// Routes match the host and the path, but none of them matches the method. The response has `Allow`.
     MethodNotAllowed "method_not_allowed" = row(&[405, 404, 400], Phase::Route, GrpcStatus::Unimplemented);
     /// A `deny` or `allow_from` rule of the route denied the request, or its CORS policy denied a preflight request.
     HttpRequestDenied "http_request_denied" = row(&[403, 401, 400], Phase::Admit, GrpcStatus::PermissionDenied)
@@ -153,16 +153,16 @@ causes! {
     RateLimited "rate_limited" = row(&[429, 503, 400], Phase::Admit, GrpcStatus::ResourceExhausted);
     /// A bug in the gateway: a panic was caught.
     ProxyInternalError "proxy_internal_error" = row(&[500], Phase::Internal, GrpcStatus::Internal);
-    /// The configuration proved invalid at run time.
+    /// The configuration proved invalid at run time. No known request leads to this.
     ProxyConfigurationError "proxy_configuration_error" = row(&[500], Phase::Internal, GrpcStatus::Internal);
     /// The request has already passed through this gateway (its Via entry is present).
     ProxyLoopDetected "proxy_loop_detected" = row(&[508, 500], Phase::Admit, GrpcStatus::Internal);
-    /// More client connections than `client.max_connections`.
+    /// There are more client connections than `client.max_connections`.
     ConnectionLimitReached "connection_limit_reached" = row(OVERLOAD, Phase::Admit, GrpcStatus::Unavailable)
         .overload();
     /// The upstream's queue of waiting requests is full.
     QueueFull "queue_full" = row(OVERLOAD, Phase::Admit, GrpcStatus::Unavailable).overload();
-    /// The request waited longer than the queue timeout.
+    /// The request waited longer than `concurrency.queue_timeout`.
     QueueTimeout "queue_timeout" = row(OVERLOAD, Phase::Admit, GrpcStatus::Unavailable).overload();
     /// The circuit breaker of every server is open.
     BreakerOpen "breaker_open" = row(OVERLOAD, Phase::Admit, GrpcStatus::Unavailable).overload().reserved();
@@ -170,10 +170,10 @@ causes! {
     DestinationUnavailable "destination_unavailable" = row(OVERLOAD, Phase::Admit, GrpcStatus::Unavailable)
         .overload()
         .reserved();
-    /// The rate-limit backend failed, and requests are denied on failure.
+    /// The rate-limit backend is unavailable, and its `on_failure` is `deny`.
     LimiterUnavailable "limiter_unavailable" = row(OVERLOAD, Phase::Admit, GrpcStatus::Unavailable)
         .overload();
-    /// The host is out of file descriptors, ports or memory.
+    /// The gateway is out of file descriptors, local ports or memory.
     ResourceExhausted "resource_exhausted" = row(OVERLOAD, Phase::Connect, GrpcStatus::Unavailable)
         .overload();
     /// The gateway is starting or shutting down; only `/readyz` reports this.
@@ -208,21 +208,21 @@ causes! {
     /// The upstream's response header section is too large.
     HttpResponseHeaderSectionSize "http_response_header_section_size" = row(BAD_GATEWAY, Phase::ResponseHeaders, GrpcStatus::Internal)
         ;
-    /// The protocol upgrade was not completed.
+    /// The upstream's 101 response does not match the requested upgrade.
     HttpUpgradeFailed "http_upgrade_failed" = row(BAD_GATEWAY, Phase::ResponseHeaders, GrpcStatus::Internal);
     /// The upstream's response body was truncated.
     HttpResponseIncomplete "http_response_incomplete" = row(BAD_GATEWAY, Phase::Relay, GrpcStatus::Unavailable)
         ;
-    /// The upstream did not accept the connection in time.
+    /// The upstream did not accept the connection within `timeouts.connect`.
     ConnectionTimeout "connection_timeout" = row(TIMEOUT, Phase::Connect, GrpcStatus::Unavailable);
-    /// The TLS handshake with the upstream took too long.
+    /// The TLS handshake with the upstream took longer than `timeouts.tls`.
     TlsTimeout "tls_timeout" = row(TIMEOUT, Phase::Connect, GrpcStatus::Unavailable);
-    /// The complete response headers did not arrive in time.
+    /// The complete response headers did not arrive within `timeouts.response_headers`.
     HttpResponseTimeout "http_response_timeout" = row(TIMEOUT, Phase::ResponseHeaders, GrpcStatus::DeadlineExceeded)
         ;
-    /// The deadline of the request expired.
+    /// The request took longer than `timeouts.deadline`.
     DeadlineExceeded "deadline_exceeded" = row(TIMEOUT, Phase::ResponseHeaders, GrpcStatus::DeadlineExceeded);
-    /// The upstream was idle too long during its response.
+    /// The upstream sent nothing for `timeouts.body_idle` inside its response body.
     ConnectionReadTimeout "connection_read_timeout" = row(TIMEOUT, Phase::Relay, GrpcStatus::DeadlineExceeded)
         ;
     /// The upstream did not accept the bytes of the request in time.

@@ -91,7 +91,7 @@ const STORE_BUCKETS: &[f64] =
 pub(crate) const RESPONSES: MetricDefinition = MetricDefinition::counter(
     "responses_total",
     &["route", "code", "origin"],
-    "Final responses whose headers were handed to the transport, by status code sent and by origin.",
+    "Responses whose headers were sent (interim responses excluded), by status code and origin: `upstream` (forwarded), `replaced` (sent in place of the upstream's error), or `proxy` (the gateway's own).",
 );
 pub(crate) const ERRORS: MetricDefinition = MetricDefinition::counter(
     "errors_total",
@@ -101,12 +101,12 @@ pub(crate) const ERRORS: MetricDefinition = MetricDefinition::counter(
 pub(crate) const ABORTED: MetricDefinition = MetricDefinition::counter(
     "aborted_total",
     &["cause"],
-    "Responses truncated, and tunnels closed, after the headers were sent. Clients see the connection or stream abort.",
+    "Responses truncated, and tunnels closed, after the headers were sent. The client sees a reset or an early end of its connection or stream.",
 );
 pub(crate) const CLOSED_WITHOUT_RESPONSE: MetricDefinition = MetricDefinition::counter(
     "closed_without_response_total",
     &["cause"],
-    "Connections and streams closed without a response.",
+    "Connections and HTTP/2 streams that ended without a response, by cause.",
 );
 pub(crate) const DISCONNECTS: MetricDefinition = MetricDefinition::counter(
     "client_disconnects_total",
@@ -116,7 +116,7 @@ pub(crate) const DISCONNECTS: MetricDefinition = MetricDefinition::counter(
 pub(crate) const CONFORMANCE: MetricDefinition = MetricDefinition::counter(
     "conformance_total",
     &["upstream", "result"],
-    "Error responses from the upstream, by whether they conform to the contract.",
+    "Error responses from the upstream, by result: `conforms` (forwarded), or what is wrong with it: `wrong_shape`, `not_json`, `undocumented`, `too_large` or `incomplete`.",
 );
 pub(crate) const WOULD_REPLACE: MetricDefinition = MetricDefinition::counter(
     "would_replace_total",
@@ -165,12 +165,12 @@ pub(crate) const SHED: MetricDefinition = MetricDefinition::counter(
 pub(crate) const RELOADS: MetricDefinition = MetricDefinition::counter(
     "config_reloads_total",
     &["result"],
-    "Configuration reloads (SIGHUP), by result: `applied` or `refused`.",
+    "Configuration reloads (SIGHUP), by result: `applied`, or `refused` for a rejected one.",
 );
 pub(crate) const RELOAD_SUCCESSFUL: MetricDefinition = MetricDefinition::gauge(
     "config_last_reload_successful",
     &[],
-    "1 if the last configuration reload was applied, 0 if it was refused.",
+    "1 if the last configuration reload was applied, 0 if it was rejected.",
 );
 pub(crate) const RELOAD_TIME: MetricDefinition = MetricDefinition::gauge(
     "config_last_reload_timestamp_seconds",
@@ -333,6 +333,11 @@ waiting for the upstream: in the queue (`concurrency.queue`), for a connection i
 headers, and for each part of the response body. It also excludes time spent waiting for the client: for each part of the
 request body, and until the client accepts more of the response. All time in a tunnel is waiting. What remains is routing,
 rate limits (calls to a shared backend included), parsing, classifying and writing.
+
+## How closed_without_response_total counts
+
+[faults.md](faults.md#known-limits) lists the causes. On HTTP/2, `client_gone` counts from the frames: once for each stream that the
+client resets, or leaves open when it closes the connection, before response headers were sent.
 
 ## Invariants
 

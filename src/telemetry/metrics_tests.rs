@@ -145,17 +145,17 @@ fn metrics_page_of_a_small_gateway_is_exact() {
             .iter()
             .any(|part| line.contains(part))
     });
-    let expected = r#"# HELP statusquo_aborted_total Responses truncated, and tunnels closed, after the headers were sent. Clients see the connection or stream abort.
+    let expected = r#"# HELP statusquo_aborted_total Responses truncated, and tunnels closed, after the headers were sent. The client sees a reset or an early end of its connection or stream.
 # TYPE statusquo_aborted_total counter
 # HELP statusquo_build_info Always 1; the labels identify the running build.
 # TYPE statusquo_build_info gauge
-# HELP statusquo_config_last_reload_successful 1 if the last configuration reload was applied, 0 if it was refused.
+# HELP statusquo_config_last_reload_successful 1 if the last configuration reload was applied, 0 if it was rejected.
 # TYPE statusquo_config_last_reload_successful gauge
 statusquo_config_last_reload_successful 0
 # HELP statusquo_config_last_reload_timestamp_seconds Unix time at which the active configuration was loaded, at startup or by a reload.
 # TYPE statusquo_config_last_reload_timestamp_seconds gauge
 statusquo_config_last_reload_timestamp_seconds 0
-# HELP statusquo_config_reloads_total Configuration reloads (SIGHUP), by result: `applied` or `refused`.
+# HELP statusquo_config_reloads_total Configuration reloads (SIGHUP), by result: `applied`, or `refused` for a rejected one.
 # TYPE statusquo_config_reloads_total counter
 statusquo_config_reloads_total{result="applied"} 0
 statusquo_config_reloads_total{result="refused"} 0
@@ -189,7 +189,7 @@ statusquo_request_duration_seconds_bucket{class="2xx",route="shop",le="60"} 1
 statusquo_request_duration_seconds_bucket{class="2xx",route="shop",le="+Inf"} 1
 statusquo_request_duration_seconds_sum{class="2xx",route="shop"} 0.003
 statusquo_request_duration_seconds_count{class="2xx",route="shop"} 1
-# HELP statusquo_responses_total Final responses whose headers were handed to the transport, by status code sent and by origin.
+# HELP statusquo_responses_total Responses whose headers were sent (interim responses excluded), by status code and origin: `upstream` (forwarded), `replaced` (sent in place of the upstream's error), or `proxy` (the gateway's own).
 # TYPE statusquo_responses_total counter
 statusquo_responses_total{code="200",origin="upstream",route="shop"} 1
 statusquo_responses_total{code="400",origin="proxy",route="shop"} 0

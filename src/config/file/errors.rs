@@ -19,13 +19,15 @@ pub type ErrorsForm = Either<ErrorMode, ErrorsFile>;
 pub struct ContractFile {
     /// The complete list of codes that clients may receive.
     ///
-    /// Every cause and every undocumented upstream status must map to one of these codes; `check` lists those that do
-    /// not. Required. Reload: yes.
+    /// Each cause, and each upstream status that is not listed here, has a list of preferred codes; the first of them
+    /// that is listed here is sent. 400 and 500 are sufficient for all of them; `check` reports if one is missing that
+    /// is needed. Required. Reload: yes.
     pub codes: Option<Vec<CodeFile>>,
 
     /// Messages for single causes, by the name of the cause.
     ///
-    /// The message is used if the error is sent with the default code of its cause. Reload: yes.
+    /// The message is used if the error is sent with the default code of its cause: the code without overrides. Reload:
+    /// yes.
     pub causes: Option<Named<CauseFile>>,
 
     /// The only values of the member `type` that clients may receive.

@@ -81,7 +81,7 @@ pub struct RateLimitFile {
     ///
     /// `client_ip` (IPv6 by `client.ipv6_prefix`), `host`, `method`, `route`, `header:NAME`, `cookie:NAME`,
     /// `query:NAME`, `path:NAME` (a parameter of the route's path), `body:NAME` (a member of a JSON body of at most 64
-    /// KiB, compared without case; the gateway reads the body before it admits the request). If a request lacks a part
+    /// KiB, case-insensitive; the gateway reads the body before it admits the request). If a request lacks a part
     /// (the value is missing, empty or repeated, or the body cannot be read), `client_ip` replaces that part. Keys are
     /// stored only as keyed hashes. Unit: list of parts. Default: `[client_ip]`. Reload: yes.
     pub key: Option<Vec<String>>,

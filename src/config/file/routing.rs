@@ -16,8 +16,8 @@ use super::forms::{DurationText, Either, SizeText};
 pub struct TimeoutsFile {
     /// How long one TCP connection attempt may take.
     ///
-    /// After that, the client gets 504 (cause `connection_timeout`). The request is not retried, not on another server
-    /// either. Unit: duration. Default: `2s`. Reload: yes.
+    /// After that, the client gets 504 (cause `connection_timeout`). The request is not retried, not even at
+    /// another server. Unit: duration. Default: `2s`. Reload: yes.
     pub connect: Option<DurationText>,
 
     /// How long one TLS handshake with a server may take, after the TCP connection is established.
@@ -32,15 +32,15 @@ pub struct TimeoutsFile {
     /// Default: `15s`. Reload: yes.
     pub response_headers: Option<DurationText>,
 
-    /// How long a request may take from its parsed request headers until the response headers are accepted.
+    /// How long a request may take from its parsed request headers until the upstream's response headers are received.
     ///
-    /// This includes connecting, retries and back-off. Time spent waiting for the request body does not count. After
+    /// This includes the queue, connecting and retries. Time spent waiting for the request body does not count. After
     /// that, the client gets 504 (cause `deadline_exceeded`). Unit: duration. Default: `30s`. Reload: yes.
     pub deadline: Option<DurationText>,
 
     /// How long an upstream may be idle while it sends a response body or receives a request body.
     ///
-    /// An idle response body is aborted: the client sees a truncated message, never a false end. A request body that
+    /// An idle response body is aborted: the client sees that it is truncated. A request body that
     /// the upstream does not accept ends with 504 (cause `connection_write_timeout`), unless `deadline` expires first.
     /// Unit: duration. Default: `60s`. Reload: yes.
     pub body_idle: Option<DurationText>,
@@ -269,7 +269,8 @@ pub struct RouteFile {
 
     /// The maximum size of a request body.
     ///
-    /// A larger one gets 400 (cause `body_too_large`). Unit: size. Default: `client.max_body`. Reload: yes.
+    /// A larger one gets 400, or 413 under `appwrite-current` (cause `body_too_large`). Unit: size. Default:
+    /// `client.max_body`. Reload: yes.
     pub max_body: Option<SizeText>,
 
     /// The rate limit rules of this route; a request must be within all of them.
@@ -328,7 +329,8 @@ pub struct MatchFile {
 
     /// The methods of the request. GET includes HEAD.
     ///
-    /// Unit: list of methods. Default: all. Reload: yes.
+    /// If routes match host and path, but none of them the method, the response has `Allow` with the methods of those
+    /// routes (cause `method_not_allowed`). Unit: list of methods. Default: all. Reload: yes.
     pub methods: Option<Vec<String>>,
 }
 
