@@ -100,7 +100,7 @@ pub(super) async fn forward(
     context.client.send_data(buffered);
     context.log.response_bytes += buffered.len() as u64;
     let outcome =
-        relay_body(context, response, IdlePolicy { streaming: response_head.parsed.is_streaming, delimited })
+        relay_body(context, response, BodyTraits { streaming: response_head.parsed.is_streaming, delimited })
             .await;
     match &outcome {
         RelayOutcome::Complete => {}
@@ -263,9 +263,10 @@ fn forward_fields(
     }
 }
 
-/// Properties of the response that select the idle timeout and the reaction to a client that half-closes.
+/// Properties of the response body that select the idle timeout, and the reaction to a client that closes its sending
+/// side.
 #[derive(Clone, Copy, Debug)]
-struct IdlePolicy {
+struct BodyTraits {
     /// An event stream or gRPC: `timeouts.stream_idle` applies instead of `timeouts.body_idle`.
     streaming: bool,
     /// The body is delimited by Content-Length, chunks or END_STREAM, not by the close of the connection.
@@ -288,7 +289,7 @@ enum RelayStep {
 async fn relay_body(
     context: &mut RequestContext<'_>,
     response: &mut UpstreamResponse,
-    idle_policy: IdlePolicy,
+    body_traits: BodyTraits,
 ) -> RelayOutcome {
     let conn = &mut response.conn;
     let mut response_ended = false;
@@ -300,7 +301,7 @@ async fn relay_body(
         let unsent = context.client.unsent();
         let limit = relay_limit(
             context,
-            idle_policy,
+            body_traits,
             upload_active,
             (unsent > 0).then_some(last_write),
             last_progress,
@@ -384,7 +385,7 @@ async fn relay_body(
         match step {
             None => {
                 let writing_since = (context.client.unsent() > 0).then_some(last_write);
-                let limit = relay_limit(context, idle_policy, upload_active, writing_since, last_progress);
+                let limit = relay_limit(context, body_traits, upload_active, writing_since, last_progress);
                 if now >= limit.at {
                     let fault = limit.fault();
                     conn.on_timeout(&fault);
@@ -400,7 +401,7 @@ async fn relay_body(
             // A client that half-closed may still read a delimited response; if it is gone, the next write fails. An
             // idle event stream has no next write, so a half-close counts as a disconnect there.
             Some(RelayStep::Upload(UploadEvent::ClientDisconnected)) => {
-                if context.client.is_h2() || idle_policy.streaming || !idle_policy.delimited {
+                if context.client.is_h2() || body_traits.streaming || !body_traits.delimited {
                     return RelayOutcome::ClientDisconnected;
                 }
                 upload_active = false;
@@ -412,7 +413,7 @@ async fn relay_body(
 /// The next limit to expire while a response is forwarded.
 fn relay_limit(
     context: &RequestContext<'_>,
-    idle_policy: IdlePolicy,
+    body_traits: BodyTraits,
     upload_active: bool,
     writing_since: Option<Instant>,
     last_progress: Instant,
@@ -424,14 +425,14 @@ fn relay_limit(
             TimeLimit::new(since + context.snapshot.client.write_timeout, Cause::ClientTooSlow, Phase::Relay)
         }
         None => {
-            let idle = if idle_policy.streaming { timeouts.stream_idle } else { timeouts.body_idle };
+            let idle = if body_traits.streaming { timeouts.stream_idle } else { timeouts.body_idle };
             // An upstream that still receives the request body is not idle.
             let last_activity =
                 if upload_active { last_progress.max(context.upload.idle_since()) } else { last_progress };
             TimeLimit::new(last_activity + idle, Cause::ConnectionReadTimeout, Phase::Relay)
         }
     };
-    let upload = (upload_active && context.upload.waiting() == WaitingFor::Client && !idle_policy.streaming)
+    let upload = (upload_active && context.upload.waiting() == WaitingFor::Client && !body_traits.streaming)
         .then(|| context.upload.idle_limit(&context.snapshot.client));
     first.earlier(upload).earlier(context.clock.max_duration(Phase::Relay))
 }

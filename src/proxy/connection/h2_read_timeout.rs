@@ -47,7 +47,7 @@ pub(in crate::proxy) struct ReadFrameObserver {
     effect: Option<Effect>,
 }
 
-/// How a frame changes the state of a stream.
+/// How a frame changes the state of the stream with this identifier.
 #[derive(Clone, Copy, Debug)]
 enum Effect {
     Opens(u32),
@@ -117,6 +117,7 @@ impl ReadFrameObserver {
         }
     }
 
+    /// The value for [`FrameProgress`] after the bytes parsed so far.
     fn pending_state(&self) -> u32 {
         if self.in_header_block || self.frames.remaining() > 0 && self.kind != frame_type::DATA {
             return self.sequence;

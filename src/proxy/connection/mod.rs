@@ -274,7 +274,7 @@ impl Connection<'_> {
             Ok(parsed) => {
                 h1.begin_request(&parsed);
                 let request = Request::from_h1(request_head, &parsed);
-                client.expect_response();
+                client.begin_request();
                 serve_guarded(self.listener, self.peer_ip, client, &request).await;
             }
             Err(rejection) => {
@@ -301,7 +301,7 @@ impl Connection<'_> {
             // A response to HEAD has no body, even when the rest of the request is malformed.
             h1.begin_rejected(rejected.request_line.starts_with(b"HEAD "));
         }
-        client.expect_response();
+        client.begin_request();
         reject_guarded(self.listener, self.peer_ip, client, rejected).await;
     }
 

@@ -171,7 +171,7 @@ impl Downstream {
     }
 
     /// Resets the state for a new request on the same connection.
-    pub(super) fn expect_response(&mut self) {
+    pub(super) fn begin_request(&mut self) {
         self.state = ResponseState::NotStarted;
         self.waited = Duration::ZERO;
     }
